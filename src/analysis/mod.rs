@@ -1,0 +1,1 @@
+//! Numbers for the inspector: similarity, distances, histograms.

@@ -1,0 +1,1 @@
+//! The window: egui lives here and nowhere else.

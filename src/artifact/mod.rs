@@ -1,0 +1,1 @@
+//! The run directory, safetensors files, exports and certificates.

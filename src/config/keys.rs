@@ -1,0 +1,1 @@
+//! Names and help texts of all settings (placeholder).

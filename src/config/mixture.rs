@@ -1,0 +1,135 @@
+//! The mixture of adaptation modules (paper section 3; symbols: M = `num_experts`, r = `adapter_size`, λ = `consistency_weight`).
+
+use super::require;
+use serde::{Deserialize, Serialize};
+
+/// The nonlinearity between the down- and the up-projection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// x Φ(x) with the exact normal distribution: BERT's and RoBERTa's, and the reference adapter's.
+    #[default]
+    Gelu,
+    /// The tanh approximation of GPT-2.
+    GeluTanh,
+    /// max(0, x).
+    Relu,
+    /// x σ(x), also called SiLU.
+    Swish,
+}
+
+/// How the experts start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdapterInit {
+    /// N(0, `init_std`) for both projections, each expert drawn on its own, zero biases: what the reference's adapters start from.
+    #[default]
+    Normal,
+    /// As `normal`, but the up-projection starts at zero: training starts from the untouched model.
+    Identity,
+}
+
+/// Which expert runs: one law for all sites; down and up, layers and passes are drawn independently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoutingPolicy {
+    /// One uniform draw for the whole batch: the paper.
+    #[default]
+    PerBatch,
+    /// One uniform draw for each example.
+    PerExample,
+    /// One uniform draw for each token.
+    PerToken,
+    /// Always `fixed_expert`.
+    Fixed,
+    /// Expert `(step + layer + pass) mod M`: even by construction, no chance.
+    RoundRobin,
+}
+
+/// The mixture of adaptation modules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MixtureConfig {
+    /// M: experts per site. Paper: 4 for GLUE.
+    pub num_experts: usize,
+    /// r: the bottleneck. Paper: 16 for RoBERTa-large, 48 for BERT-base.
+    pub adapter_size: usize,
+    /// One down-projection for all experts. Paper: off.
+    pub sharing_down: bool,
+    /// One up-projection for all experts. Paper: on.
+    pub sharing_up: bool,
+    /// The nonlinearity between the projections.
+    pub activation: Activation,
+    /// How the experts start.
+    pub init: AdapterInit,
+    /// Standard deviation of the initial weights. Reference: 0.02.
+    pub init_std: f64,
+    /// Which expert runs.
+    pub routing: RoutingPolicy,
+    /// The expert of `routing = "fixed"`, from 0.
+    pub fixed_expert: usize,
+    /// Second pass with its own route and the symmetric KL (squared difference for regression) between both.
+    pub consistency: bool,
+    /// λ: weight of the consistency term. Paper: 1 for classification.
+    pub consistency_weight: f64,
+    /// Treat the other pass's distribution as a constant in each direction, as the reference does.
+    pub consistency_detach: bool,
+    /// Cross-entropy on both passes (their mean) instead of on the first only.
+    pub ce_both_passes: bool,
+}
+
+impl Default for MixtureConfig {
+    fn default() -> Self {
+        Self {
+            num_experts: 4,
+            adapter_size: 16,
+            sharing_down: false,
+            sharing_up: true,
+            activation: Activation::Gelu,
+            init: AdapterInit::Normal,
+            init_std: 0.02,
+            routing: RoutingPolicy::PerBatch,
+            fixed_expert: 0,
+            consistency: true,
+            consistency_weight: 1.0,
+            consistency_detach: true,
+            ce_both_passes: false,
+        }
+    }
+}
+
+impl MixtureConfig {
+    /// Distinct experts of the down-projection: 1 when shared.
+    pub fn down_experts(&self) -> usize {
+        if self.sharing_down { 1 } else { self.num_experts }
+    }
+    /// Distinct experts of the up-projection: 1 when shared.
+    pub fn up_experts(&self) -> usize {
+        if self.sharing_up { 1 } else { self.num_experts }
+    }
+
+    pub(super) fn problems(&self, found: &mut Vec<String>) {
+        require(found, (1..=64).contains(&self.num_experts), || {
+            format!("num_experts is {}; choose 1 to 64 (the paper uses 4)", self.num_experts)
+        });
+        require(found, (1..=4096).contains(&self.adapter_size), || {
+            format!("adapter_size is {}; choose 1 to 4096 (the paper uses 16 or 48)", self.adapter_size)
+        });
+        require(found, self.init_std.is_finite() && self.init_std > 0.0 && self.init_std <= 1.0, || {
+            format!("init_std is {}; choose a number above 0, at most 1", self.init_std)
+        });
+        require(found, self.routing != RoutingPolicy::Fixed || self.fixed_expert < self.num_experts, || {
+            format!("fixed_expert is {} but there are {} experts, numbered from 0", self.fixed_expert, self.num_experts)
+        });
+        require(found, self.consistency_weight.is_finite() && self.consistency_weight >= 0.0, || {
+            format!("consistency_weight is {}; choose 0 or more (the paper uses 1)", self.consistency_weight)
+        });
+        require(found, !(self.ce_both_passes && !self.consistency), || {
+            "ce_both_passes needs the second pass; switch consistency on".to_owned()
+        });
+        require(found, !(self.sharing_down && self.sharing_up && self.num_experts > 1), || {
+            "both projections are shared, so all experts are one; share at most one side, or set num_experts to 1"
+                .to_owned()
+        });
+    }
+}

@@ -1,0 +1,85 @@
+//! Settings: plain data with defaults and validation. No tensors, no window, no files but TOML text.
+//!
+//! A [`RunConfig`] is everything a training run depends on. It is written, resolved, to `run.toml` in the
+//! run directory, and is the same thing in the window, in a file and on the command line.
+//! [`keys`] is the one table that names every setting with its help text: the command line's flags and the
+//! window's tooltips both come from it. [`presets`] holds the paper's runs.
+
+pub mod data;
+pub mod keys;
+pub mod mixture;
+pub mod model;
+pub mod presets;
+pub mod train;
+
+pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
+pub use mixture::{Activation, AdapterInit, MixtureConfig, RoutingPolicy};
+pub use model::{DeviceChoice, Method, ModelConfig};
+pub use train::{EvalConfig, Schedule, TrainConfig};
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Everything a training run depends on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name of the run's directory under `runs_dir`; empty: made from task, model and time.
+    pub name: String,
+    /// Directory that holds the runs; empty: `runs` under the user's data directory.
+    pub runs_dir: String,
+    /// Which model, on which device, and what is trained.
+    pub model: ModelConfig,
+    /// Which rows, which columns, how they become tokens.
+    pub data: DataConfig,
+    /// The mixture of adaptation modules.
+    pub mixture: MixtureConfig,
+    /// Optimisation.
+    pub train: TrainConfig,
+    /// What is measured, and how often.
+    pub eval: EvalConfig,
+}
+
+impl RunConfig {
+    /// Reads a run file. Unknown keys are refused with their name.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|err| Error::config(format!("the run file cannot be read: {err}")))
+    }
+
+    /// The run file with every key resolved.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|err| Error::internal(format!("settings cannot be written: {err}")))
+    }
+
+    /// Every setting in range and none in contradiction with another; the first problem found, in words.
+    pub fn validate(&self) -> Result<()> {
+        match self.problems().into_iter().next() {
+            None => Ok(()),
+            Some(problem) => Err(Error::config(problem)),
+        }
+    }
+
+    /// Every problem with these settings, each saying what to do. Needs no file and no model.
+    pub fn problems(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.model.problems(&mut found);
+        self.data.problems(&mut found);
+        self.mixture.problems(&mut found);
+        self.train.problems(&mut found);
+        self.eval.problems(&mut found);
+        if self.name.contains(['/', '\\']) || self.name.starts_with('.') {
+            found.push(format!(
+                "run name {:?} cannot be a directory name; leave out slashes and leading dots",
+                self.name
+            ));
+        }
+        found
+    }
+}
+
+/// Adds `message` to `found` unless `ok`.
+pub(crate) fn require(found: &mut Vec<String>, ok: bool, message: impl FnOnce() -> String) {
+    if !ok {
+        found.push(message());
+    }
+}

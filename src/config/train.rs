@@ -1,0 +1,150 @@
+//! Optimisation, and what is measured how often.
+
+use super::require;
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Straight down to zero at the last step: the paper.
+    #[default]
+    Linear,
+    /// Half a cosine down to zero.
+    Cosine,
+    /// Stays where the warm-up left it.
+    Constant,
+}
+
+/// Optimisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The seed of everything random. Same seed, same machine, same thread count: same bits.
+    pub seed: u64,
+    /// Optimizer steps; 0: as many as `num_train_epochs` makes.
+    pub max_steps: u64,
+    /// Passes over the training rows, used when `max_steps` is 0.
+    pub num_train_epochs: f64,
+    /// Examples in a micro-batch (each goes through the model once per pass).
+    pub batch_size: usize,
+    /// Micro-batches per optimizer step.
+    pub gradient_accumulation_steps: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// How the learning rate goes on after the warm-up.
+    pub lr_scheduler: Schedule,
+    /// Share of the steps in which the rate climbs from 0. Paper: 0.06.
+    pub warmup_ratio: f64,
+    /// Decoupled weight decay, not on biases and norms. Paper: 0.1.
+    pub weight_decay: f64,
+    /// AdamW's β₁.
+    pub adam_beta1: f64,
+    /// AdamW's β₂.
+    pub adam_beta2: f64,
+    /// AdamW's ε.
+    pub adam_epsilon: f64,
+    /// Gradients are scaled down to this global norm; 0: never. Reference: 1.
+    pub max_grad_norm: f64,
+    /// Also move experts that were not drawn, by momentum and decay, as older PyTorch did.
+    pub update_unselected: bool,
+    /// Stop after so many evaluations without a better metric; 0: never.
+    pub early_stopping_patience: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            max_steps: 0,
+            num_train_epochs: 3.0,
+            batch_size: 32,
+            gradient_accumulation_steps: 1,
+            learning_rate: 1e-3,
+            lr_scheduler: Schedule::Linear,
+            warmup_ratio: 0.06,
+            weight_decay: 0.1,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            max_grad_norm: 1.0,
+            update_unselected: false,
+            early_stopping_patience: 0,
+        }
+    }
+}
+
+impl TrainConfig {
+    pub(super) fn problems(&self, found: &mut Vec<String>) {
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        require(found, self.max_steps > 0 || positive(self.num_train_epochs), || {
+            format!("num_train_epochs is {}; choose a number above 0, or set max_steps", self.num_train_epochs)
+        });
+        require(found, self.max_steps <= 100_000_000 && self.num_train_epochs <= 1e6, || {
+            "more than 100 million steps or a million epochs; choose fewer".to_owned()
+        });
+        require(found, (1..=65_536).contains(&self.batch_size), || {
+            format!("batch_size is {}; choose 1 to 65536", self.batch_size)
+        });
+        require(found, (1..=65_536).contains(&self.gradient_accumulation_steps), || {
+            format!("gradient_accumulation_steps is {}; choose 1 to 65536", self.gradient_accumulation_steps)
+        });
+        require(found, positive(self.learning_rate) && self.learning_rate <= 10.0, || {
+            format!(
+                "learning_rate is {}; choose a number above 0, at most 10 (the paper uses 3e-4 to 5e-4)",
+                self.learning_rate
+            )
+        });
+        require(found, (0.0..=1.0).contains(&self.warmup_ratio), || {
+            format!("warmup_ratio is {}; choose 0 to 1 (the paper uses 0.06)", self.warmup_ratio)
+        });
+        require(found, (0.0..=1.0).contains(&self.weight_decay), || {
+            format!("weight_decay is {}; choose 0 to 1 (the paper uses 0.1)", self.weight_decay)
+        });
+        require(found, (0.0..1.0).contains(&self.adam_beta1) && (0.0..1.0).contains(&self.adam_beta2), || {
+            format!(
+                "adam_beta1 is {} and adam_beta2 is {}; both must be at least 0 and below 1",
+                self.adam_beta1, self.adam_beta2
+            )
+        });
+        require(found, positive(self.adam_epsilon), || {
+            format!("adam_epsilon is {}; choose a small number above 0", self.adam_epsilon)
+        });
+        require(found, self.max_grad_norm.is_finite() && self.max_grad_norm >= 0.0, || {
+            format!("max_grad_norm is {}; choose 0 (never clip) or more", self.max_grad_norm)
+        });
+    }
+}
+
+/// What is measured, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvalConfig {
+    /// Optimizer steps between evaluations of the merged model; 0: once an epoch.
+    pub eval_steps: u64,
+    /// Optimizer steps between checkpoints; 0: with every evaluation.
+    pub save_steps: u64,
+    /// Checkpoints kept besides the best and the last one.
+    pub save_total_limit: usize,
+    /// R: whole random routes measured for the band, and averaged in the ensemble.
+    pub random_routes: usize,
+    /// Examples in an evaluation batch.
+    pub eval_batch_size: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self { eval_steps: 0, save_steps: 0, save_total_limit: 2, random_routes: 5, eval_batch_size: 64 }
+    }
+}
+
+impl EvalConfig {
+    pub(super) fn problems(&self, found: &mut Vec<String>) {
+        require(found, (1..=1000).contains(&self.random_routes), || {
+            format!("random_routes is {}; choose 1 to 1000", self.random_routes)
+        });
+        require(found, (1..=65_536).contains(&self.eval_batch_size), || {
+            format!("eval_batch_size is {}; choose 1 to 65536", self.eval_batch_size)
+        });
+    }
+}

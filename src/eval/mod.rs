@@ -1,0 +1,5 @@
+//! Metrics and evaluation modes (merged, random routes, fixed experts, ensemble).
+
+pub mod report;
+
+pub use report::{Band, EvalReport, Scores};

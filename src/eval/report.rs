@@ -1,0 +1,79 @@
+//! The results of an evaluation, as plain data.
+
+use serde::{Deserialize, Serialize};
+
+/// What one way of running the model scores on a data set. Absent: the metric does not apply.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Mean cross-entropy in nats, or mean squared error.
+    pub loss: f64,
+    /// Share of right predictions, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// F1 of label 1 (two classes), macro-averaged (more), 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
+    /// Matthews correlation, -1 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matthews: Option<f64>,
+    /// Pearson correlation, -1 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pearson: Option<f64>,
+    /// Spearman rank correlation, -1 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spearman: Option<f64>,
+    /// The deciding metric's value (see [`EvalReport::metric`]).
+    pub primary: f64,
+}
+
+/// Merged against unmerged: the table of *Merge & compare*.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvalReport {
+    /// Name of the deciding metric: `accuracy`, `f1`, `matthews`, `pearson`, `spearman` or `loss`.
+    pub metric: String,
+    /// Whether more is better.
+    pub higher_is_better: bool,
+    /// Rows evaluated.
+    pub rows: usize,
+    /// The uniform mean of the experts (or the weights asked for).
+    pub merged: Scores,
+    /// Each of R whole random routes.
+    pub random: Vec<Scores>,
+    /// Every side of every layer on expert j, for each j. Empty without a mixture.
+    pub fixed: Vec<Scores>,
+    /// Mean of the probabilities of the R random routes.
+    pub ensemble: Scores,
+    /// Always answering the most frequent class of this data set (classification), or its mean value (regression).
+    pub majority: f64,
+}
+
+/// Mean, smallest and largest of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Band {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+impl Band {
+    /// Of the given values; NaN for none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.into_iter().collect();
+        let n = values.len() as f64;
+        Self {
+            mean: values.iter().sum::<f64>() / n,
+            min: values.iter().copied().fold(f64::NAN, f64::min),
+            max: values.iter().copied().fold(f64::NAN, f64::max),
+        }
+    }
+}
+
+impl EvalReport {
+    /// The band of the random routes in the deciding metric.
+    pub fn random_band(&self) -> Band {
+        Band::of(self.random.iter().map(|scores| scores.primary))
+    }
+}

@@ -1,0 +1,15 @@
+//! The heart: banks of experts, routing, consistency, merging. Symbols as in the paper.
+//!
+//! | paper | here |
+//! |---|---|
+//! | M, number of adaptation modules | `num_experts` |
+//! | r, bottleneck | `adapter_size` |
+//! | d, hidden size | `hidden_size` |
+//! | W^D, b^D (down-projection) | `down` |
+//! | W^U, b^U (up-projection) | `up` |
+//! | λ, weight of the consistency term | `consistency_weight` |
+//! | A and B, the two stochastic passes | pass 0 and pass 1 |
+
+pub mod routing;
+
+pub use routing::{Pick, Route, RouteShape, SIDES, Side};

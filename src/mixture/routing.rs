@@ -1,0 +1,96 @@
+//! Which expert runs where: the draws of a step, and how they are kept.
+//!
+//! A *site* is a place in the network that holds a mixture (one per layer). Each site has two *sides*, the
+//! down- and the up-projection, drawn independently; each *pass* of a step draws again (paper section 3.1).
+//! A shared side has one expert and nothing is drawn for it.
+
+use crate::config::{MixtureConfig, RoutingPolicy};
+use crate::rng::{Purpose, SeedStream};
+use serde::{Deserialize, Serialize};
+
+/// The two projections of a bottleneck adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// W^D: hidden to bottleneck.
+    Down,
+    /// W^U: bottleneck to hidden.
+    Up,
+}
+
+/// Both sides, in storage order.
+pub const SIDES: [Side; 2] = [Side::Down, Side::Up];
+
+/// The experts of one side of one site in one pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Pick {
+    /// One expert for the whole batch.
+    One(u8),
+    /// One expert for each sequence. `[sequences]`
+    PerExample(Vec<u8>),
+    /// One expert for each token. `[tokens]`
+    PerToken(Vec<u8>),
+}
+
+/// All picks of one forward of a batch: `passes` x `sites` x 2 sides, in that order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Forward passes that go through the network as one batch (2 with consistency).
+    pub passes: usize,
+    /// Sites (layers).
+    pub sites: usize,
+    /// `picks[(pass * sites + site) * 2 + side]`.
+    pub picks: Vec<Pick>,
+}
+
+/// What a route needs to know of the batch and the step it is drawn for.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteShape {
+    /// Passes.
+    pub passes: usize,
+    /// Sites.
+    pub sites: usize,
+    /// Sequences in the batch.
+    pub sequences: usize,
+    /// Tokens in the batch (one pass).
+    pub tokens: usize,
+}
+
+impl Route {
+    /// The pick of one side.
+    pub fn pick(&self, pass: usize, site: usize, side: Side) -> &Pick {
+        &self.picks[(pass * self.sites + site) * 2 + side as usize]
+    }
+
+    /// Every side of every site on the same expert (a shared side on its only one).
+    pub fn fixed(mixture: &MixtureConfig, sites: usize, expert: usize) -> Self {
+        let pick = |experts: usize| Pick::One(expert.min(experts - 1) as u8);
+        let picks = (0..sites).flat_map(|_| [pick(mixture.down_experts()), pick(mixture.up_experts())]).collect();
+        Self { passes: 1, sites, picks }
+    }
+
+    /// The draws of training micro-batch number `index` (step x accumulation + position): a pure function of the seed, so any step can be replayed.
+    pub fn draw(mixture: &MixtureConfig, seed: SeedStream, purpose: Purpose, index: u64, shape: RouteShape) -> Self {
+        let mut stream = seed.stream(purpose, index);
+        let mut picks = Vec::with_capacity(shape.passes * shape.sites * 2);
+        for pass in 0..shape.passes {
+            for site in 0..shape.sites {
+                for experts in [mixture.down_experts(), mixture.up_experts()] {
+                    let mut many = |n: usize| (0..n).map(|_| stream.below(experts) as u8).collect();
+                    picks.push(match mixture.routing {
+                        _ if experts == 1 => Pick::One(0),
+                        RoutingPolicy::PerBatch => Pick::One(stream.below(experts) as u8),
+                        RoutingPolicy::PerExample => Pick::PerExample(many(shape.sequences)),
+                        RoutingPolicy::PerToken => Pick::PerToken(many(shape.tokens)),
+                        RoutingPolicy::Fixed => Pick::One(mixture.fixed_expert.min(experts - 1) as u8),
+                        RoutingPolicy::RoundRobin => {
+                            Pick::One(((index + site as u64 + pass as u64) % experts as u64) as u8)
+                        }
+                    });
+                }
+            }
+        }
+        Self { passes: shape.passes, sites: shape.sites, picks }
+    }
+}

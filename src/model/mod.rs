@@ -1,0 +1,1 @@
+//! Model families built from layers and mixtures; loading of weights; heads.

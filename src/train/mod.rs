@@ -1,0 +1,3 @@
+//! The training loop: step, loss, optimizer, schedule, trainer, checkpoints.
+
+pub mod observer;
