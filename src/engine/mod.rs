@@ -1,1 +1,8 @@
-//! Threads and messages: the only module that knows both the trainer and the window.
+//! Between the window and the training: messages, the training thread, snapshots.
+//!
+//! Neither side ever waits for the other; [`protocol`] says how. [`fake`] is an engine without a model, for tests and demonstrations.
+
+pub mod fake;
+pub mod fake_data;
+pub mod protocol;
+pub mod snapshots;

@@ -1,0 +1,506 @@
+//! What the window and the engine say to each other: plain host data, no tensors, no threads, no window.
+//!
+//! Five lanes, each with its own loss rule:
+//!
+//! | lane | direction | when it is full |
+//! |---|---|---|
+//! | [`Command`] | window to engine, [`Engine::try_send`] | refused with [`Busy`]; the window says so |
+//! | [`ControlRequest`], [`Watch`] | window to engine, levels | cannot be full |
+//! | [`Event`] | engine to window, ordered | never lost: it waits in the engine |
+//! | [`StepBucket`] | engine to window, every step | neighbours are merged; minima and maxima survive |
+//! | snapshots | engine to window, while watched | overwritten by newer ones |
+//!
+//! Every message carries the [`RunId`] or [`RequestId`] it belongs to, so that late ones can be told apart.
+//! Both ids are chosen by the window, counting up from 1. The window shows the [`RunPhase`] the engine
+//! *reported*, never the one it asked for. The record that loses nothing is the run directory.
+
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use super::snapshots::*;
+pub use crate::error::ErrorKind;
+pub use crate::eval::{Band, EvalReport, Scores};
+pub use crate::mixture::{SIDES, Side};
+pub use crate::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StartRecord, StepRecord};
+
+use crate::config::{ModelConfig, RunConfig};
+
+/// Names one question of the window; its answer carries the same number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// Names one training run of this process; later runs have larger numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunId(pub u64);
+
+/// Called by the engine when a lane goes from empty to filled; wakes the window (or counts, in tests).
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// Makes the engine once the window can be woken.
+pub type EngineFactory = Box<dyn FnOnce(Waker) -> crate::error::Result<Box<dyn Engine>> + Send>;
+
+/// What the window needs of an engine.
+pub trait Engine {
+    /// Hands over a command; never waits.
+    fn try_send(&self, command: Command) -> Result<(), Busy>;
+    /// Sets a level that the training thread looks at between micro-batches; works during long evaluations too.
+    fn control(&self, request: ControlRequest);
+    /// Says which snapshots somebody is looking at; the others are not made.
+    fn watch(&self, watch: Watch);
+    /// Hands everything waiting to `sink` in the order events, steps, snapshots, until `sink` breaks. Returns whether something is left.
+    fn drain(&mut self, sink: &mut dyn FnMut(Incoming) -> ControlFlow<()>) -> bool;
+}
+
+/// The command lane is full or the engine is gone; nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// Too many commands are waiting.
+    Full,
+    /// The engine's thread has ended.
+    Gone,
+}
+
+/// Levels of the running training. They apply to the current run and are forgotten when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlRequest {
+    /// Hold before the next optimizer step; answered by [`RunPhase::Paused`].
+    Pause,
+    /// Go on after a pause; answered by [`RunPhase::Training`].
+    Resume,
+    /// While paused: make one optimizer step, then hold again.
+    Step,
+    /// Write a checkpoint and end the run with this reason.
+    Stop(String),
+    /// Give up the question in work (evaluation, export, preview); answered by a `Cancelled` failure.
+    CancelJob,
+}
+
+/// What is being looked at; replaces the previous one as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Send [`RoutingSnapshot`]s.
+    pub routing: bool,
+    /// Send [`ExpertSnapshot`]s with heat maps of this side of this site.
+    pub experts: Option<(usize, Side)>,
+}
+
+/// Which checkpoint of a run directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checkpoint {
+    /// The one with the best metric.
+    #[default]
+    Best,
+    /// The newest.
+    Last,
+    /// The one written after so many steps.
+    Step(u64),
+}
+
+/// Whose weights a question is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The model in the engine's memory: in training (served at the next step boundary) or just trained.
+    Live,
+    /// A checkpoint in a run directory.
+    Saved {
+        /// The run directory.
+        dir: PathBuf,
+        /// Which checkpoint.
+        checkpoint: Checkpoint,
+    },
+}
+
+/// How the experts are weighed when they become one. Weights need not sum to 1; the engine normalises them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MergePlan {
+    /// The mean: the paper.
+    #[default]
+    Uniform,
+    /// One weight for each expert, for all sites. `[experts]`
+    Global(Vec<f32>),
+    /// One weight for each expert of each site. `[sites][experts]`
+    PerSite(Vec<Vec<f32>>),
+}
+
+/// What is written by an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportTarget {
+    /// Merged adapter and head as safetensors with metadata.
+    Merged,
+    /// All experts and the head as safetensors with metadata.
+    Experts,
+    /// The merged adapter as a directory that the AdapterHub library loads.
+    AdapterHub,
+}
+
+/// Number format of exported tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportDtype {
+    /// 32 bits: exact.
+    #[default]
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+/// What to export, and where to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExportPlan {
+    /// What is written.
+    pub targets: Vec<ExportTarget>,
+    /// Number format of the tensors.
+    pub dtype: ExportDtype,
+    /// How the experts are merged (ignored by [`ExportTarget::Experts`]).
+    pub merge: MergePlan,
+    /// Directory to write into; absent: `exports/` of the run directory.
+    pub dir: Option<PathBuf>,
+}
+
+/// What the window asks for. Each is answered by one [`Event::Done`] or [`Event::Failed`] with its `req`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Read a model's configuration: [`Outcome::Model`].
+    PreviewModel {
+        /// The question's number.
+        req: RequestId,
+        /// Which model.
+        model: ModelConfig,
+    },
+    /// Read and tokenize the data: [`Outcome::Data`].
+    PreviewData {
+        /// The question's number.
+        req: RequestId,
+        /// Data and model settings.
+        config: Box<RunConfig>,
+    },
+    /// Check whether a run can start, and what it will cost: [`Outcome::Preflight`].
+    Preflight {
+        /// The question's number.
+        req: RequestId,
+        /// All settings.
+        config: Box<RunConfig>,
+    },
+    /// Train. Reports [`Event::RunStarted`] and [`Event::PhaseChanged`]; done with [`Outcome::RunEnded`].
+    StartRun {
+        /// The question's number.
+        req: RequestId,
+        /// The run's number in all its messages.
+        run: RunId,
+        /// All settings.
+        config: Box<RunConfig>,
+    },
+    /// Go on with an interrupted or stopped run from its last checkpoint; otherwise as `StartRun`.
+    ResumeRun {
+        /// The question's number.
+        req: RequestId,
+        /// The run's number in all its messages.
+        run: RunId,
+        /// The run directory.
+        dir: PathBuf,
+    },
+    /// Read a run directory, which another process may be writing: [`Outcome::Opened`].
+    OpenRun {
+        /// The question's number.
+        req: RequestId,
+        /// The run directory.
+        dir: PathBuf,
+    },
+    /// List the runs: [`Outcome::Runs`].
+    ListRuns {
+        /// The question's number.
+        req: RequestId,
+        /// Directory that holds the runs; empty: the default one.
+        runs_dir: String,
+    },
+    /// Remove a run directory for good: [`Outcome::Deleted`].
+    DeleteRun {
+        /// The question's number.
+        req: RequestId,
+        /// The run directory.
+        dir: PathBuf,
+    },
+    /// Merged against random routes, fixed experts and ensemble: [`Outcome::Compared`].
+    Compare {
+        /// The question's number.
+        req: RequestId,
+        /// Whose weights.
+        subject: Subject,
+        /// Whole random routes measured.
+        random_routes: usize,
+    },
+    /// Score the model merged with these weights: [`Outcome::Merged`].
+    Merge {
+        /// The question's number.
+        req: RequestId,
+        /// Whose weights.
+        subject: Subject,
+        /// How the experts are weighed.
+        plan: MergePlan,
+    },
+    /// Write files, load them afresh and prove them: [`Outcome::Exported`].
+    Export {
+        /// The question's number.
+        req: RequestId,
+        /// Whose weights.
+        subject: Subject,
+        /// What and where.
+        plan: ExportPlan,
+    },
+    /// Look into the experts once: [`Outcome::Experts`].
+    Inspect {
+        /// The question's number.
+        req: RequestId,
+        /// Whose weights.
+        subject: Subject,
+        /// Site whose heat maps are wanted.
+        site: usize,
+        /// Side whose heat maps are wanted.
+        side: Side,
+    },
+}
+
+impl Command {
+    /// The question's number.
+    pub fn req(&self) -> RequestId {
+        match self {
+            Self::PreviewModel { req, .. }
+            | Self::PreviewData { req, .. }
+            | Self::Preflight { req, .. }
+            | Self::StartRun { req, .. }
+            | Self::ResumeRun { req, .. }
+            | Self::OpenRun { req, .. }
+            | Self::ListRuns { req, .. }
+            | Self::DeleteRun { req, .. }
+            | Self::Compare { req, .. }
+            | Self::Merge { req, .. }
+            | Self::Export { req, .. }
+            | Self::Inspect { req, .. } => *req,
+        }
+    }
+}
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunPhase {
+    /// No run.
+    #[default]
+    Idle,
+    /// Model and data are being loaded.
+    Preparing,
+    /// Steps are being made.
+    Training,
+    /// Held between two steps.
+    Paused,
+    /// The merged model is being measured.
+    Evaluating,
+    /// A stop was heard; a checkpoint is being written.
+    Stopping,
+    /// Ended as planned, or stopped.
+    Finished,
+    /// Ended by an error.
+    Failed,
+}
+
+impl RunPhase {
+    /// Whether the run still occupies the engine.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Preparing | Self::Training | Self::Paused | Self::Evaluating | Self::Stopping)
+    }
+}
+
+/// What went wrong, as data: the kind to act on, the words to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What sort of thing.
+    pub kind: ErrorKind,
+    /// What failed, with values, and what to do.
+    pub message: String,
+}
+
+impl From<&crate::error::Error> for Failure {
+    fn from(err: &crate::error::Error) -> Self {
+        Self { kind: err.kind(), message: err.to_string() }
+    }
+}
+
+/// What happened. Rare (a few a second at most), ordered, never lost.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The engine is up; sent once, first.
+    Ready {
+        /// Compute device in words.
+        device: String,
+        /// CPU threads used for training.
+        threads: usize,
+    },
+    /// A run is doing something else now.
+    PhaseChanged {
+        /// Which run.
+        run: RunId,
+        /// What it is doing.
+        phase: RunPhase,
+    },
+    /// Model and data are loaded, the run directory exists, the first step is next.
+    RunStarted {
+        /// Which run.
+        run: RunId,
+        /// The run directory.
+        dir: PathBuf,
+        /// All settings, resolved.
+        config: Box<RunConfig>,
+        /// What is known at the start.
+        start: Box<StartRecord>,
+        /// The curves so far when the run was resumed; empty otherwise.
+        history: Vec<StepBucket>,
+        /// The evaluations so far when the run was resumed; empty otherwise.
+        evals: Vec<EvalRecord>,
+    },
+    /// The merged model was measured.
+    Evaluated {
+        /// Which run.
+        run: RunId,
+        /// What came out.
+        record: EvalRecord,
+    },
+    /// Every trained tensor was checked (after steps 1, 3 and 10).
+    Lamps {
+        /// Which run.
+        run: RunId,
+        /// One verdict for each tensor and expert.
+        lamps: Vec<Lamp>,
+    },
+    /// How far the experts are apart, taken every few dozen steps and at step 0.
+    Distances {
+        /// Which run.
+        run: RunId,
+        /// The sample.
+        sample: DistanceSample,
+    },
+    /// A checkpoint is safely on disk.
+    CheckpointWritten {
+        /// Which run.
+        run: RunId,
+        /// Steps done.
+        step: u64,
+        /// Whether it is the best so far.
+        best: bool,
+    },
+    /// The run is over.
+    RunEnded {
+        /// Which run.
+        run: RunId,
+        /// Why, and what it achieved.
+        end: Box<EndRecord>,
+    },
+    /// A long question is under way.
+    Progress {
+        /// Which question.
+        req: RequestId,
+        /// What is being done, in words.
+        what: String,
+        /// Units done.
+        done: u64,
+        /// Units in all; 0: unknown.
+        total: u64,
+    },
+    /// A question is answered.
+    Done {
+        /// Which question.
+        req: RequestId,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// A question could not be answered, or (without a number) the engine itself failed.
+    Failed {
+        /// Which question.
+        req: Option<RequestId>,
+        /// What went wrong.
+        failure: Failure,
+    },
+    /// A line for the log.
+    Log(LogLine),
+}
+
+/// How serious a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Good to know.
+    Info,
+    /// Probably not what was wanted.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// How serious.
+    pub level: LogLevel,
+    /// The words, one line.
+    pub text: String,
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// To `PreviewModel`.
+    Model(Box<ModelInfo>),
+    /// To `PreviewData`.
+    Data(Box<DataPreview>),
+    /// To `Preflight`.
+    Preflight(Box<PreflightReport>),
+    /// To `StartRun` and `ResumeRun`, after [`Event::RunEnded`].
+    RunEnded(RunId),
+    /// To `OpenRun`.
+    Opened(Box<RunDetail>),
+    /// To `ListRuns`, newest first.
+    Runs(Vec<RunSummary>),
+    /// To `DeleteRun`: the directory that is gone.
+    Deleted(PathBuf),
+    /// To `Compare`.
+    Compared(Box<EvalReport>),
+    /// To `Merge`.
+    Merged(Box<MergeReport>),
+    /// To `Export`, one for each target.
+    Exported(Vec<ExportReport>),
+    /// To `Inspect`.
+    Experts(Box<ExpertSnapshot>),
+}
+
+/// Everything that comes out of [`Engine::drain`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// From the lane that loses nothing.
+    Event(Event),
+    /// Training steps, oldest first.
+    Steps {
+        /// Which run.
+        run: RunId,
+        /// One bucket a step, or several steps in one when the window fell behind.
+        buckets: Vec<StepBucket>,
+    },
+    /// The experts as they are now.
+    Experts {
+        /// Which run.
+        run: RunId,
+        /// Shared, never changed.
+        snapshot: Arc<ExpertSnapshot>,
+    },
+    /// The routes as they are now.
+    Routing {
+        /// Which run.
+        run: RunId,
+        /// Shared, never changed.
+        snapshot: Arc<RoutingSnapshot>,
+    },
+}
