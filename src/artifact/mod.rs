@@ -1,1 +1,36 @@
-//! The run directory, safetensors files, exports and certificates.
+//! The run directory, safetensors files, exports and certificates: everything that outlives the process.
+//!
+//! This layer writes and reads plain host data. It knows no trainer, no model and no thread; who calls it
+//! supplies tensors as [`HostTensor`]s and gets them back as such.
+//!
+//! | module | file format |
+//! |---|---|
+//! | [`run_dir`] | `runs/<name>/`, its `run.toml` and `lock` |
+//! | [`recorder`] | `metrics.jsonl`, `routes.bin`, `events.log`, TensorBoard event files |
+//! | [`checkpoint`] | `checkpoint-N/` |
+//! | [`export`] | `adapter.safetensors`, `experts.safetensors`, AdapterHub directories |
+//! | [`certificate`] | `certificate.json` |
+//! | [`safetensors_io`] | safetensors |
+//!
+//! Two rules hold for every file here. A file that is written whole appears under its name only when it is
+//! complete and on disk ([`atomic`]). A file that grows is append-only, its readers ignore an incomplete tail,
+//! and it is cut back to a checkpoint's step before a resumed run goes on.
+
+pub mod atomic;
+pub mod certificate;
+pub mod checkpoint;
+pub mod export;
+pub mod hash;
+pub mod recorder;
+pub mod run_dir;
+pub mod run_list;
+pub mod run_lock;
+pub mod safetensors_io;
+pub mod tensor;
+pub mod utc;
+
+pub use run_dir::RunDir;
+pub use tensor::{Dtype, HostTensor};
+
+/// Name and version of this program as written into files.
+pub const TOOL: &str = concat!("adamix ", env!("CARGO_PKG_VERSION"));

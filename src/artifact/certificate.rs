@@ -1,0 +1,290 @@
+//! `certificate.json`: the proof that the files of an export compute what was seen on screen.
+//!
+//! The files are read afresh. Every tensor must be exactly the original rounded to the stored format, and the model
+//! made from them must give the logits seen before on the probe rows, within the tolerance of the format:
+//! [`tolerance`] times the largest absolute logit (at least 1). A tensor that fails is named.
+//!
+//! ```json
+//! {
+//!   "format": "adamix-certificate", "version": 1, "created": "...Z", "tool": "adamix 0.1.0",
+//!   "target": "adapter", "dtype": "f32", "passed": true, "problems": [],
+//!   "worst_tensor": "layers.0.ffn.down.weight",
+//!   "probe": {"rows", "outputs", "max_abs_delta", "mean_abs_delta", "flipped", "tolerance"},
+//!   "tensors": [{"name", "max_abs_error", "max_rel_error", "problem"}],
+//!   "files": [{"name", "bytes", "sha256"}]
+//! }
+//! ```
+
+use super::checkpoint::write_json;
+use super::export::{self, Loaded, Target};
+use super::hash::FileHash;
+use super::{Dtype, HostTensor, TOOL, utc};
+use crate::error::{Context as _, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Name of the certificate in an export directory.
+pub const CERTIFICATE_FILE: &str = "certificate.json";
+const FORMAT: &str = "adamix-certificate";
+const VERSION: u32 = 1;
+
+/// How far a logit may move, relative to the largest absolute logit (at least 1). `f32` is stored exactly, so only
+/// the order of additions may differ. Half precision moves each weight by up to 2^-12 (`f16`) or 2^-9 (`bf16`) of
+/// itself; the tolerances leave a factor of about 40 for what the layers above make of that.
+pub fn tolerance(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F32 => 1e-5,
+        Dtype::F16 => 1e-2,
+        Dtype::Bf16 => 8e-2,
+    }
+}
+
+/// The logits seen before the export: of the probe rows, `outputs` each.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe<'a> {
+    /// `[rows, outputs]`, row by row.
+    pub logits: &'a [f32],
+    /// Classes, or 1 for regression.
+    pub outputs: usize,
+}
+
+/// How the reloaded model answers the probe rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// Probe rows.
+    pub rows: usize,
+    /// Logits per row.
+    pub outputs: usize,
+    /// Largest |difference| of a logit; absent when the model could not be run or gave something not finite.
+    pub max_abs_delta: Option<f64>,
+    /// Mean |difference|; absent likewise.
+    pub mean_abs_delta: Option<f64>,
+    /// Rows whose most likely class changed; 0 for regression.
+    pub flipped: usize,
+    /// The largest difference allowed.
+    pub tolerance: f64,
+}
+
+/// One tensor: as stored against as trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TensorCheck {
+    /// Our name for it.
+    pub name: String,
+    /// Largest |stored - original|; absent when they cannot be compared.
+    pub max_abs_error: Option<f64>,
+    /// The same over the largest |original|.
+    pub max_rel_error: Option<f64>,
+    /// What is wrong with it; nothing when every value is the original, rounded.
+    pub problem: Option<String>,
+}
+
+/// The proof.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Always `adamix-certificate`.
+    pub format: String,
+    /// Version of this format.
+    pub version: u32,
+    /// When, UTC.
+    pub created: String,
+    /// By which program.
+    pub tool: String,
+    /// What was exported; absent when the files could not be read.
+    pub target: Option<Target>,
+    /// How the tensors are stored.
+    pub dtype: Dtype,
+    /// The verdict.
+    pub passed: bool,
+    /// Why it failed, each naming the tensor or file where there is one.
+    pub problems: Vec<String>,
+    /// The tensor that failed first, or else the one that rounding moved most; absent when all are exact.
+    pub worst_tensor: Option<String>,
+    /// The logits.
+    pub probe: ProbeResult,
+    /// All tensors.
+    pub tensors: Vec<TensorCheck>,
+    /// All files, as they were checked.
+    pub files: Vec<FileHash>,
+}
+
+/// Reloads the export in `dir` from its files, checks its tensors against `originals` (the `f32` values that were
+/// exported, in the stored precision `dtype`), lets `run` compute the probe's logits from the reloaded tensors,
+/// and writes `certificate.json` beside the files. An export that fails is not an error here: see
+/// [`Certificate::passed`].
+pub fn certify(
+    dir: &Path,
+    originals: &[HostTensor],
+    dtype: Dtype,
+    probe: Probe<'_>,
+    run: impl FnOnce(&[HostTensor]) -> Result<Vec<f32>>,
+) -> Result<Certificate> {
+    let mut certificate = Certificate {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        created: utc::stamp(utc::now()),
+        tool: TOOL.to_owned(),
+        target: None,
+        dtype,
+        passed: false,
+        problems: Vec::new(),
+        worst_tensor: None,
+        probe: ProbeResult::default(),
+        tensors: Vec::new(),
+        files: Vec::new(),
+    };
+    // Hashed first: what is loaded afterwards is what the hashes speak of, or the re-check below says otherwise.
+    certificate.files = export::file_names(dir)
+        .and_then(|names| names.iter().map(|name| FileHash::of(dir, name)).collect())
+        .unwrap_or_else(|err: Error| {
+            certificate.problems.push(err.to_string());
+            Vec::new()
+        });
+    match export::read(dir) {
+        Ok(loaded) => {
+            certificate.target = Some(loaded.target);
+            certificate.check_tensors(&loaded, originals);
+            certificate.check_probe(probe, run(&loaded.tensors));
+        }
+        Err(err) => certificate.problems.push(err.to_string()),
+    }
+    certificate.problems.extend(certificate.files.iter().filter_map(|file| file.problem(dir)));
+    certificate.passed = certificate.problems.is_empty();
+    write_json(&dir.join(CERTIFICATE_FILE), &certificate).context("writing the certificate")?;
+    Ok(certificate)
+}
+
+impl Certificate {
+    fn check_tensors(&mut self, loaded: &Loaded, originals: &[HostTensor]) {
+        if loaded.dtype != self.dtype {
+            let (found, wanted) = (loaded.dtype.name(), self.dtype.name());
+            self.problems.push(format!("the files hold {found}, but {wanted} was asked for"));
+        }
+        for original in originals {
+            let mut stored = loaded.tensors.iter().filter(|tensor| tensor.name == original.name);
+            let check = match (stored.next(), stored.next()) {
+                (Some(stored), None) => compare(original, stored, self.dtype),
+                (Some(_), Some(_)) => failed(original, "is stored twice".to_owned()),
+                (None, _) => failed(original, "is missing from the files".to_owned()),
+            };
+            self.tensors.push(check);
+        }
+        for tensor in &loaded.tensors {
+            if !originals.iter().any(|original| original.name == tensor.name) {
+                self.tensors.push(failed(tensor, "is in the files but was not exported".to_owned()));
+            }
+        }
+        let first_failed = self.tensors.iter().find(|check| check.problem.is_some());
+        let size = |check: &TensorCheck| check.max_rel_error.unwrap_or(0.0);
+        let most_rounded =
+            self.tensors.iter().filter(|check| size(check) > 0.0).max_by(|a, b| size(a).total_cmp(&size(b)));
+        self.worst_tensor = first_failed.or(most_rounded).map(|check| check.name.clone());
+        let problems =
+            self.tensors.iter().filter_map(|check| Some(format!("{} {}", check.name, check.problem.as_ref()?)));
+        self.problems.extend(problems);
+    }
+
+    fn check_probe(&mut self, probe: Probe<'_>, logits: Result<Vec<f32>>) {
+        let outputs = probe.outputs.max(1);
+        let largest = probe.logits.iter().fold(1.0f64, |largest, logit| largest.max(f64::from(*logit).abs()));
+        self.probe = ProbeResult {
+            rows: probe.logits.len() / outputs,
+            outputs,
+            tolerance: tolerance(self.dtype) * largest,
+            ..ProbeResult::default()
+        };
+        let logits = match logits {
+            Ok(logits) => logits,
+            Err(err) => return self.problems.push(format!("the reloaded model cannot be run: {err}")),
+        };
+        if logits.len() != probe.logits.len() || logits.is_empty() {
+            let (found, wanted) = (logits.len(), probe.logits.len());
+            return self.problems.push(format!("the reloaded model gave {found} logits instead of {wanted}"));
+        }
+        if !logits.iter().chain(probe.logits).all(|logit| logit.is_finite()) {
+            return self.problems.push("a logit is not a finite number".to_owned());
+        }
+        let deltas = logits.iter().zip(probe.logits).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+        let max = deltas.clone().fold(0.0, f64::max);
+        self.probe.max_abs_delta = Some(max);
+        self.probe.mean_abs_delta = Some(deltas.sum::<f64>() / logits.len() as f64);
+        if outputs > 1 {
+            let rows = logits.chunks(outputs).zip(probe.logits.chunks(outputs));
+            self.probe.flipped = rows.filter(|(a, b)| largest_at(a) != largest_at(b)).count();
+        }
+        if max > self.probe.tolerance {
+            let ProbeResult { tolerance, flipped, rows, .. } = self.probe;
+            self.problems.push(format!(
+                "a logit moved by {max:.3e}, more than {tolerance:.3e}; {flipped} of {rows} predictions changed"
+            ));
+        }
+    }
+}
+
+/// Every stored value must be the original one, rounded; a single expert's dimension may be absent.
+fn compare(original: &HostTensor, stored: &HostTensor, dtype: Dtype) -> TensorCheck {
+    if original.squeezed_shape() != stored.squeezed_shape() {
+        let (found, wanted) = (&stored.shape, &original.shape);
+        return failed(original, format!("has shape {found:?} in the files instead of {wanted:?}"));
+    }
+    if let Some(at) = original.data.iter().position(|value| !value.is_finite()) {
+        return failed(original, format!("is {} at element {at}", original.data[at]));
+    }
+    let mut check = failed(original, String::new());
+    check.problem = None;
+    let mut wrong = 0;
+    let (mut error, mut largest) = (0.0f64, 0.0f64);
+    for (at, (&value, &found)) in original.data.iter().zip(&stored.data).enumerate() {
+        let wanted = dtype.round(value);
+        if wanted.to_bits() != found.to_bits() {
+            wrong += 1;
+            if wrong == 1 {
+                check.problem = Some(format!("is {found} at element {at} in the files instead of {wanted}"));
+            }
+        }
+        error = error.max((f64::from(found) - f64::from(value)).abs());
+        largest = largest.max(f64::from(value).abs());
+    }
+    if let Some(problem) = &mut check.problem {
+        problem.push_str(&format!(" ({wrong} of {} values differ)", original.data.len()));
+    }
+    if stored.data.iter().all(|value| value.is_finite()) {
+        check.max_abs_error = Some(error);
+        check.max_rel_error = Some(if error == 0.0 { 0.0 } else { error / largest.max(f64::MIN_POSITIVE) });
+    }
+    check
+}
+
+fn failed(tensor: &HostTensor, problem: String) -> TensorCheck {
+    TensorCheck { name: tensor.name.clone(), max_abs_error: None, max_rel_error: None, problem: Some(problem) }
+}
+
+fn largest_at(row: &[f32]) -> Option<usize> {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]))
+}
+
+/// Reads the certificate of an export.
+pub fn read(dir: &Path) -> Result<Certificate> {
+    let path = dir.join(CERTIFICATE_FILE);
+    let text = std::fs::read(&path).map_err(|err| Error::io("reading", &path, err))?;
+    let certificate: Certificate = serde_json::from_slice(&text)
+        .map_err(|err| Error::format(format!("not a certificate: {err}: {}", path.display())))?;
+    if certificate.format != FORMAT || certificate.version != VERSION {
+        let Certificate { format, version, .. } = certificate;
+        return Err(Error::format(format!(
+            "a certificate of format {format} {version} is not known: {}",
+            path.display()
+        )));
+    }
+    Ok(certificate)
+}
+
+/// Checks later that the files are still those the certificate speaks of. Returns the certificate and what is wrong
+/// with the files, in words; nothing when they are untouched.
+pub fn verify(dir: &Path) -> Result<(Certificate, Vec<String>)> {
+    let certificate = read(dir)?;
+    let mut problems: Vec<String> = certificate.files.iter().filter_map(|file| file.problem(dir)).collect();
+    if certificate.files.is_empty() {
+        problems.push("the certificate lists no files".to_owned());
+    }
+    Ok((certificate, problems))
+}

@@ -1,0 +1,80 @@
+//! SHA-256 of files, as lower-case hexadecimal.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+/// A file as it should be: what manifests and certificates list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHash {
+    /// Name relative to the directory of the list.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256 in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+impl FileHash {
+    /// Of the file `name` in `dir`, read now.
+    pub fn of(dir: &Path, name: &str) -> Result<Self> {
+        let path = dir.join(name);
+        let mut file = File::open(&path).map_err(|err| Error::io("opening", &path, err))?;
+        let mut hash = Sha256::new();
+        let mut bytes = 0;
+        let mut buffer = vec![0u8; 1 << 16];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hash.update(&buffer[..n]);
+                    bytes += n as u64;
+                }
+                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(Error::io("reading", &path, err)),
+            }
+        }
+        Ok(Self { name: name.to_owned(), bytes, sha256: hex(&hash.finalize()) })
+    }
+
+    /// What is wrong with the file in `dir`, in words; nothing when it is as listed.
+    pub fn problem(&self, dir: &Path) -> Option<String> {
+        let Self { name, bytes, sha256 } = self;
+        if name.contains(['/', '\\']) || name == ".." {
+            return Some(format!("{name} is not the name of a file of this directory"));
+        }
+        match Self::of(dir, name) {
+            Err(err) => Some(format!("{name} cannot be read: {err}")),
+            Ok(found) if found.bytes != *bytes => {
+                Some(format!("{name} has {} bytes but should have {bytes}", found.bytes))
+            }
+            Ok(found) if found.sha256 != *sha256 => Some(format!("{name} was changed after it was written")),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// SHA-256 of bytes in memory.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").ok(); // writing to a string cannot fail
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_known_digest_of_abc() {
+        let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(super::sha256(b"abc"), want);
+    }
+}

@@ -1,0 +1,270 @@
+//! The record of a run: what training tells the world, on disk, as it happens.
+//!
+//! A [`Recorder`] appends to `metrics.jsonl` ([`lines`]), `routes.bin` ([`routes`]), `events.log` (for people: a
+//! UTC time and a sentence) and a TensorBoard event file ([`tensorboard`]). It never stops training: what cannot
+//! be written waits in memory and is tried again, and [`Recorder::take_problems`] says so once.
+//!
+//! To go on from a checkpoint at step N, [`Recorder::resume`] first cuts everything after N from `metrics.jsonl` and
+//! `routes.bin`, so that the finished files equal those of a run that was never interrupted, but for times and
+//! durations. For that to hold at N itself, tell the recorder of a checkpoint *before* it is written: then a
+//! checkpoint that exists has its line.
+
+mod crc32c;
+mod lenient;
+pub mod lines;
+pub mod routes;
+mod sink;
+pub mod tensorboard;
+
+pub use crc32c::{crc32c, masked};
+pub use lines::{CheckpointLine, Line, News, Tail, read_lines};
+pub use routes::{RouteFile, RouteRecord};
+
+use super::atomic::write_file_with;
+use super::{RunDir, utc};
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StartRecord, StepRecord};
+use sink::Sink;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use tensorboard::Event;
+
+/// Appends what happens to the files of a run. One at a time per run: hold its [`super::run_lock::RunLock`].
+#[derive(Debug)]
+pub struct Recorder {
+    metrics: Sink,
+    routes: Sink,
+    log: Sink,
+    board: Sink,
+    problems: Vec<String>,
+    metric: String,
+    /// The start line already in the file, when this is a resumed run.
+    started: Option<StartRecord>,
+}
+
+impl Recorder {
+    /// Starts the record of a run that has none yet.
+    pub fn create(run: &RunDir) -> Result<Self> {
+        Self::resume(run, 0)
+    }
+
+    /// Goes on after `step` steps: cuts what came later and appends from there.
+    pub fn resume(run: &RunDir, step: u64) -> Result<Self> {
+        truncate_after(run, step)?;
+        let mut started = None;
+        for line in read_lines(&run.metrics())?.lines {
+            if let Line::Start(_, record) = line {
+                started = Some(record);
+            }
+        }
+        let mut recorder = Self {
+            metrics: Sink::new(run.metrics()),
+            routes: Sink::new(run.routes()),
+            log: Sink::new(run.events()),
+            board: Sink::new(new_board(run.path())),
+            problems: Vec::new(),
+            metric: String::new(),
+            started,
+        };
+        if !run.routes().is_file() {
+            recorder.send_route(&routes::file_header());
+        }
+        recorder.send_board(&Event::first(utc::now()));
+        if step > 0 {
+            recorder.send_board(&Event::restart(utc::now(), step + 1));
+            recorder.note(&format!("goes on from step {step}"));
+        }
+        Ok(recorder)
+    }
+
+    /// Training begins. A resumed run that repeats what its file says already adds nothing to it.
+    pub fn start(&mut self, record: &StartRecord) {
+        record.metric.clone_into(&mut self.metric);
+        let same = StartRecord { first_step: 0, device: String::new(), threads: 0, ..record.clone() };
+        let known =
+            self.started.take().map(|old| StartRecord { first_step: 0, device: String::new(), threads: 0, ..old });
+        if known != Some(same) {
+            self.line(&Line::Start(utc::stamp(utc::now()), record.clone()));
+        }
+        let StartRecord { first_step, total_steps, train_rows, trained_parameters, device, threads, .. } = record;
+        self.note(&format!(
+            "training from step {first_step} to {total_steps} on {train_rows} rows, {trained_parameters} trained parameters, {device}, {threads} threads"
+        ));
+    }
+
+    /// A step is done.
+    pub fn step(&mut self, record: &StepRecord) {
+        for (micro_batch, route) in record.routes.iter().enumerate() {
+            self.send_route(&routes::encode(record.step, micro_batch as u32, route));
+        }
+        self.line(&Line::Step(record.clone()));
+        let scalars = [
+            ("train/loss", record.loss),
+            ("train/task_loss", record.task_loss),
+            ("train/consistency", record.consistency_loss),
+            ("train/learning_rate", record.learning_rate),
+            ("train/grad_norm", record.grad_norm),
+            ("train/epoch", record.epoch),
+        ];
+        self.send_board(&Event::scalars(utc::now(), record.step, &scalars));
+    }
+
+    /// An evaluation is done.
+    pub fn eval(&mut self, record: &EvalRecord) {
+        self.line(&Line::Eval(record.clone()));
+        let scores = &record.merged;
+        let metrics = [
+            ("loss", Some(scores.loss)),
+            ("accuracy", scores.accuracy),
+            ("f1", scores.f1),
+            ("matthews", scores.matthews),
+            ("pearson", scores.pearson),
+            ("spearman", scores.spearman),
+        ];
+        let tags: Vec<(String, f64)> =
+            metrics.into_iter().filter_map(|(name, value)| Some((format!("eval/{name}"), value?))).collect();
+        let scalars: Vec<(&str, f64)> = tags.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
+        self.send_board(&Event::scalars(utc::now(), record.step, &scalars));
+        let best = if record.best { ", the best so far" } else { "" };
+        let name = if self.metric.is_empty() { "score" } else { self.metric.as_str() };
+        self.note(&format!("step {}: {name} {:.4}, loss {:.4}{best}", record.step, scores.primary, scores.loss));
+    }
+
+    /// Tensors were checked.
+    pub fn lamps(&mut self, lamps: &[Lamp]) {
+        for lamp in lamps {
+            self.line(&Line::Lamp(lamp.clone()));
+            if matches!(lamp.state, LampState::Dead | LampState::Exploding) {
+                let what = if lamp.state == LampState::Dead { "does not learn" } else { "changes too fast" };
+                let expert = lamp.expert.map_or_else(String::new, |expert| format!(", expert {expert}"));
+                self.note(&format!("step {}: {}{expert} {what}", lamp.step, lamp.tensor));
+            }
+        }
+    }
+
+    /// A checkpoint is about to be written.
+    pub fn checkpoint(&mut self, step: u64, best: bool) {
+        self.line(&Line::Checkpoint(CheckpointLine { step, best }));
+        self.note(&format!("step {step}: checkpoint{}", if best { ", the best so far" } else { "" }));
+        self.sync();
+    }
+
+    /// Training is over.
+    pub fn end(&mut self, record: &EndRecord) {
+        self.line(&Line::End(utc::stamp(utc::now()), record.clone()));
+        let why = match &record.reason {
+            EndReason::Finished => "finished".to_owned(),
+            EndReason::EarlyStopped => "stopped early, the metric no longer improves".to_owned(),
+            EndReason::Stopped(reason) => format!("stopped: {reason}"),
+            EndReason::Diverged { step, last_checkpoint } => {
+                let last = last_checkpoint.as_deref().unwrap_or("none was written");
+                format!("the loss was not finite at step {step}; last good checkpoint: {last}")
+            }
+        };
+        self.note(&format!("step {}: {why}", record.step));
+        self.sync();
+    }
+
+    /// A sentence for people, into `events.log`.
+    pub fn note(&mut self, text: &str) {
+        let line = format!("{} {}\n", utc::stamp(utc::now()), text.replace(['\n', '\r'], " "));
+        let problem = self.log.send(line.as_bytes());
+        self.problems.extend(problem);
+    }
+
+    /// Brings everything to the disk itself, not only to the system.
+    pub fn sync(&mut self) {
+        for sink in [&mut self.metrics, &mut self.routes, &mut self.log, &mut self.board] {
+            self.problems.extend(sink.sync());
+        }
+    }
+
+    /// What went wrong with writing, or right again, since the last call; each once, in words.
+    pub fn take_problems(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.problems)
+    }
+
+    fn line(&mut self, line: &Line) {
+        let problem = match line.to_json() {
+            Ok(json) => self.metrics.send(format!("{json}\n").as_bytes()),
+            Err(err) => Some(err.to_string()),
+        };
+        self.problems.extend(problem);
+    }
+
+    fn send_route(&mut self, record: &[u8]) {
+        let problem = self.routes.send(record);
+        self.problems.extend(problem);
+    }
+
+    fn send_board(&mut self, event: &Event) {
+        let problem = self.board.send(&event.encode());
+        self.problems.extend(problem);
+    }
+}
+
+/// Cuts from `metrics.jsonl` and `routes.bin` what came after `step` steps, an incomplete tail, and the end of an
+/// earlier attempt. Files that do not exist, or that are something else than files, are left alone.
+pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
+    let doing = || format!("cutting the record back to step {step}");
+    if run.metrics().is_file() {
+        truncate_lines(&run.metrics(), step).with_context(doing)?;
+    }
+    if run.routes().is_file() {
+        truncate_routes(&run.routes(), step).with_context(doing)?;
+    }
+    Ok(())
+}
+
+fn truncate_lines(path: &Path, step: u64) -> Result<()> {
+    let bytes = fs::read(path).map_err(|err| Error::io("reading", path, err))?;
+    let keep = |line: &&[u8]| {
+        let line = std::str::from_utf8(line).ok().filter(|line| line.ends_with('\n'));
+        match line.map(Line::parse) {
+            Some(Ok(Some(Line::End(..)) | None)) => false,
+            Some(Ok(Some(Line::Start(..)))) => true,
+            Some(Ok(Some(line))) => line.step() <= step,
+            Some(Err(_)) | None => false,
+        }
+    };
+    let kept: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').filter(keep).collect();
+    if kept.iter().map(|line| line.len()).sum::<usize>() == bytes.len() {
+        return Ok(());
+    }
+    write_file_with(path, |out| kept.iter().try_for_each(|line| out.write_all(line)))
+}
+
+fn truncate_routes(path: &Path, step: u64) -> Result<()> {
+    let failed = |err| Error::io("cutting", path, err);
+    let kept = match RouteFile::open(path) {
+        Ok(file) => file.length_until(step)?,
+        Err(err) if err.kind() == ErrorKind::Format => {
+            // Routes can be drawn again from the seed; a damaged file must not keep anybody from going on.
+            log::warn!("{err}; it is kept as routes.damaged.bin and a new one is begun");
+            return fs::rename(path, path.with_file_name("routes.damaged.bin")).map_err(failed);
+        }
+        Err(err) => return Err(err),
+    };
+    if kept < fs::metadata(path).map_err(failed)?.len() {
+        let file = File::options().write(true).open(path).map_err(failed)?;
+        file.set_len(kept).and_then(|()| file.sync_all()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A name for a new event file that sorts after those already there: TensorBoard reads them in that order.
+fn new_board(dir: &Path) -> PathBuf {
+    const PREFIX: &str = "events.out.tfevents.";
+    let names =
+        fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let last = names.filter_map(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u64>().ok()).max();
+    let secs = (utc::now() as u64).max(last.map_or(0, |last| last + 1));
+    dir.join(format!("{PREFIX}{secs:010}.{}.{}.0", host_name(), std::process::id()))
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/etc/hostname").ok().or_else(|| std::env::var("COMPUTERNAME").ok());
+    let plain: String =
+        name.unwrap_or_default().trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    if plain.is_empty() { "localhost".to_owned() } else { plain }
+}

@@ -1,0 +1,226 @@
+//! `routes.bin`: which expert ran where, in every step; enough to replay any of them.
+//!
+//! The file starts with 8 bytes `ADAMIXRT`, the version (`u16`, 1) and 6 zero bytes. Then one record per
+//! micro-batch, all numbers little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | `u32` length n of the body |
+//! | n | body: `u64` step (from 1), `u32` micro-batch of the step (from 0), `u8` passes, `u16` sites, picks |
+//! | 4 | `u32` CRC-32C of the body |
+//!
+//! There are passes x sites x 2 picks, ordered by pass, site, side (down, up). A pick of one expert for the whole
+//! batch is one byte, the expert (0 to 63). Other picks start with a byte 0x80 (per example) or 0xc0 (per token)
+//! plus the bits per expert b (0 to 8), then `u32` count, then the experts in b bits each, lowest bits first,
+//! padded to a byte. A step of a 12-layer model is 71 bytes with routing per batch.
+//!
+//! A record that is cut off or whose checksum is wrong ends the file for its readers.
+
+use super::crc32c::crc32c;
+use crate::error::{Error, Result};
+use crate::mixture::{Pick, Route};
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 16] = *b"ADAMIXRT\x01\0\0\0\0\0\0\0";
+const PER_EXAMPLE: u8 = 0x80;
+const PER_TOKEN: u8 = 0xc0;
+/// No record of a real run comes near this; a larger length is damage.
+const MAX_BODY: u32 = 1 << 28;
+
+/// The route of one micro-batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRecord {
+    /// Steps done after this one, from 1.
+    pub step: u64,
+    /// Micro-batch of the step, from 0.
+    pub micro_batch: u32,
+    /// Its picks.
+    pub route: Route,
+}
+
+/// The bytes every file starts with.
+pub(super) fn file_header() -> [u8; 16] {
+    MAGIC
+}
+
+/// Encodes one record, length and checksum included.
+pub fn encode(step: u64, micro_batch: u32, route: &Route) -> Vec<u8> {
+    let mut body = Vec::with_capacity(16 + route.picks.len());
+    body.extend(step.to_le_bytes());
+    body.extend(micro_batch.to_le_bytes());
+    body.push(route.passes as u8);
+    body.extend((route.sites as u16).to_le_bytes());
+    for pick in &route.picks {
+        match pick {
+            Pick::One(expert) => body.push(expert & 0x3f),
+            Pick::PerExample(experts) => pack(&mut body, PER_EXAMPLE, experts),
+            Pick::PerToken(experts) => pack(&mut body, PER_TOKEN, experts),
+        }
+    }
+    let mut record = (body.len() as u32).to_le_bytes().to_vec();
+    record.extend(&body);
+    record.extend(crc32c(&body).to_le_bytes());
+    record
+}
+
+fn pack(body: &mut Vec<u8>, kind: u8, experts: &[u8]) {
+    let bits = 8 - experts.iter().fold(0, |all, expert| all | expert).leading_zeros();
+    body.push(kind | bits as u8);
+    body.extend((experts.len() as u32).to_le_bytes());
+    let (mut buffer, mut filled) = (0u32, 0);
+    for &expert in experts {
+        buffer |= u32::from(expert) << filled;
+        filled += bits;
+        while filled >= 8 {
+            body.push(buffer as u8);
+            buffer >>= 8;
+            filled -= 8;
+        }
+    }
+    if filled > 0 {
+        body.push(buffer as u8);
+    }
+}
+
+/// Takes `N` bytes off the front.
+fn head<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*head)
+}
+
+fn decode(mut body: &[u8]) -> Option<RouteRecord> {
+    let step = u64::from_le_bytes(head(&mut body)?);
+    let micro_batch = u32::from_le_bytes(head(&mut body)?);
+    let [passes] = head(&mut body)?;
+    let sites = u16::from_le_bytes(head(&mut body)?);
+    let (passes, sites) = (usize::from(passes), usize::from(sites));
+    let picks = (0..passes * sites * 2).map(|_| unpack(&mut body)).collect::<Option<Vec<_>>>()?;
+    body.is_empty().then_some(RouteRecord { step, micro_batch, route: Route { passes, sites, picks } })
+}
+
+fn unpack(body: &mut &[u8]) -> Option<Pick> {
+    let [kind] = head(body)?;
+    if kind & 0x80 == 0 {
+        return Some(Pick::One(kind));
+    }
+    let bits = u32::from(kind & 0x0f);
+    let count = u32::from_le_bytes(head(body)?) as usize;
+    let bytes = (count.checked_mul(bits as usize)?).div_ceil(8);
+    let (packed, rest) = body.split_at_checked(bytes)?;
+    *body = rest;
+    // Nothing says how many zero-bit experts there may be but the record's own size limit.
+    if bits > 8 || count > MAX_BODY as usize {
+        return None;
+    }
+    let mut packed = packed.iter();
+    let (mut buffer, mut filled) = (0u32, 0);
+    let mut experts = Vec::with_capacity(count);
+    for _ in 0..count {
+        while filled < bits {
+            buffer |= u32::from(*packed.next()?) << filled;
+            filled += 8;
+        }
+        experts.push((buffer & ((1 << bits) - 1)) as u8);
+        buffer >>= bits;
+        filled -= bits;
+    }
+    Some(if kind & PER_TOKEN == PER_TOKEN { Pick::PerToken(experts) } else { Pick::PerExample(experts) })
+}
+
+/// Reads a `routes.bin`: records in order (as an iterator), or the records of one step. Ends at the first
+/// record that is not whole.
+#[derive(Debug)]
+pub struct RouteFile {
+    path: PathBuf,
+    reader: BufReader<File>,
+    /// Where the reader stands.
+    position: u64,
+    /// Where the iterator's next record starts.
+    next: u64,
+    /// Step and start of the records up to `indexed`, in file order, which is the order of steps.
+    index: Vec<(u64, u64)>,
+    indexed: u64,
+}
+
+impl RouteFile {
+    /// Opens a file and checks its first bytes.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|err| Error::io("opening", path, err))?;
+        let mut reader = BufReader::new(file);
+        let mut magic = [0u8; MAGIC.len()];
+        match reader.read_exact(&mut magic) {
+            Ok(()) if magic == MAGIC => {}
+            Ok(()) => {
+                return Err(Error::format(format!("not a file of routes, or of a later version: {}", path.display())));
+            }
+            Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(Error::format(format!("too short for a file of routes: {}", path.display())));
+            }
+            Err(err) => return Err(Error::io("reading", path, err)),
+        }
+        let start = MAGIC.len() as u64;
+        Ok(Self { path: path.to_owned(), reader, position: start, next: start, index: Vec::new(), indexed: start })
+    }
+
+    /// The routes of one step, one per micro-batch; empty when the step is not in the file (yet).
+    pub fn step(&mut self, step: u64) -> Result<Vec<RouteRecord>> {
+        while self.index.last().is_none_or(|&(last, _)| last <= step) {
+            let start = self.indexed;
+            let Some(record) = self.read_at(start)? else { break };
+            self.index.push((record.step, start));
+            self.indexed = self.position;
+        }
+        let first = self.index.partition_point(|&(found, _)| found < step);
+        let starts: Vec<u64> =
+            self.index[first..].iter().take_while(|&&(found, _)| found == step).map(|&(_, start)| start).collect();
+        let records = starts.into_iter().map(|start| self.read_at(start));
+        Ok(records.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// The length of the file up to and including the last whole record of a step of at most `step`.
+    pub(super) fn length_until(mut self, step: u64) -> Result<u64> {
+        let mut length = MAGIC.len() as u64;
+        while self.read_at(length)?.is_some_and(|record| record.step <= step) {
+            length = self.position;
+        }
+        Ok(length)
+    }
+
+    /// Reads the record that starts at `start`; nothing when it is not whole. `position` is its end then.
+    fn read_at(&mut self, start: u64) -> Result<Option<RouteRecord>> {
+        if self.position != start {
+            self.reader.seek(SeekFrom::Start(start)).map_err(|err| Error::io("reading", &self.path, err))?;
+            self.position = start;
+        }
+        let Some(head) = self.take(4)? else { return Ok(None) };
+        let length = head.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes));
+        if length > MAX_BODY {
+            return Ok(None);
+        }
+        let Some(bytes) = self.take(u64::from(length) + 4)? else { return Ok(None) };
+        let Some((body, check)) = bytes.split_last_chunk::<4>() else { return Ok(None) };
+        Ok(if crc32c(body) == u32::from_le_bytes(*check) { decode(body) } else { None })
+    }
+
+    /// The next `n` bytes, or nothing. A damaged length takes no more memory than the file has bytes.
+    fn take(&mut self, n: u64) -> Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        let got = (&mut self.reader).take(n).read_to_end(&mut bytes);
+        self.position += got.map_err(|err| Error::io("reading", &self.path, err))? as u64;
+        Ok((bytes.len() as u64 == n).then_some(bytes))
+    }
+}
+
+impl Iterator for RouteFile {
+    type Item = Result<RouteRecord>;
+
+    /// The next record of the file; none at its end.
+    fn next(&mut self) -> Option<Result<RouteRecord>> {
+        let record = self.read_at(self.next).transpose()?;
+        self.next = self.position;
+        Some(record)
+    }
+}

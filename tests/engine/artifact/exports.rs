@@ -1,0 +1,193 @@
+//! Exports and their readers.
+
+use super::{merged, tensor};
+use adamix::artifact::export::{self, ExportMeta, Recipe, Target};
+use adamix::artifact::safetensors_io;
+use adamix::artifact::{Dtype, HostTensor};
+use adamix::config::{Activation, MixtureConfig};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+pub(crate) fn meta(model_type: &str, hidden_size: usize, adapter_size: usize) -> ExportMeta {
+    ExportMeta {
+        base_model: "models/tiny".to_owned(),
+        model_type: model_type.to_owned(),
+        hidden_size,
+        mixture: MixtureConfig { adapter_size, ..MixtureConfig::default() },
+        labels: vec!["negative".to_owned(), "positive".to_owned()],
+        recipe: Recipe::uniform(4),
+        dtype: Dtype::F32,
+    }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn squeezed(tensors: &[HostTensor]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let mut all: Vec<_> =
+        tensors.iter().map(|t| (t.name.clone(), t.squeezed_shape().to_vec(), t.data.clone())).collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+#[test]
+fn a_merged_adapter_tells_its_story() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("exports/adapter");
+    let tensors = merged("roberta", 2, 8, 3, 2);
+    export::merged_adapter(&out, &tensors, &meta("roberta", 8, 3)).unwrap();
+    let loaded = export::read(&out).unwrap();
+    assert_eq!((loaded.target, loaded.dtype), (Target::Adapter, Dtype::F32));
+    assert_eq!(squeezed(&loaded.tensors), squeezed(&tensors));
+    let down = loaded.tensors.iter().find(|t| t.name == "layers.1.ffn.down.weight").unwrap();
+    assert_eq!(down.shape, [3, 8], "one adapter, not a bank of one");
+    for (key, value) in [
+        ("format", "adamix-adapter"),
+        ("base_model", "models/tiny"),
+        ("num_experts", "4"),
+        ("adapter_size", "3"),
+        ("activation", "gelu"),
+        ("dtype", "F32"),
+        ("labels", "[\"negative\",\"positive\"]"),
+    ] {
+        assert_eq!(loaded.metadata[key], value, "{key}");
+    }
+    assert!(loaded.metadata["tool"].starts_with("adamix "));
+    assert!(loaded.metadata["recipe"].contains("1/4"));
+    assert_eq!(Recipe::from_toml(&loaded.metadata["recipe_toml"]).unwrap(), Recipe::uniform(4));
+    // The same export again: the same bytes.
+    let again = dir.path().join("again");
+    export::merged_adapter(&again, &tensors, &meta("roberta", 8, 3)).unwrap();
+    let bytes = |dir: &Path| fs::read(dir.join("adapter.safetensors")).unwrap();
+    assert_eq!(bytes(&out), bytes(&again));
+}
+
+#[test]
+fn what_is_not_merged_is_not_exported_as_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let banks = [tensor("layers.0.ffn.down.weight", &[4, 3, 8])];
+    let text = export::merged_adapter(&dir.path().join("a"), &banks, &meta("bert", 8, 3)).unwrap_err().to_string();
+    assert!(text.contains("layers.0.ffn.down.weight") && text.contains("not merged"), "{text}");
+    assert!(!dir.path().join("a").exists());
+}
+
+#[test]
+fn experts_keep_their_banks_and_half_precision_rounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let banks = [
+        tensor("layers.0.ffn.down.weight", &[4, 3, 8]),
+        tensor("layers.0.ffn.up.weight", &[1, 8, 3]),
+        tensor("classifier.weight", &[2, 8]),
+    ];
+    for dtype in Dtype::ALL {
+        let out = dir.path().join(dtype.name());
+        export::experts(&out, &banks, &ExportMeta { dtype, ..meta("bert", 8, 3) }).unwrap();
+        let loaded = export::read(&out).unwrap();
+        assert_eq!((loaded.target, loaded.dtype), (Target::Experts, dtype));
+        for (stored, original) in loaded.tensors.iter().zip(&banks) {
+            assert_eq!(stored.shape, original.shape);
+            let rounded: Vec<f32> = original.data.iter().map(|value| dtype.round(*value)).collect();
+            assert_eq!(stored.data, rounded);
+        }
+        assert!(!loaded.metadata.contains_key("recipe"), "nothing was merged");
+    }
+}
+
+#[test]
+fn a_directory_with_contents_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("thesis.tex"), "precious").unwrap();
+    let tensors = merged("bert", 1, 4, 2, 2);
+    let err = export::merged_adapter(dir.path(), &tensors, &meta("bert", 4, 2)).unwrap_err();
+    assert!(err.to_string().contains("not empty"), "{err}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    export::merged_adapter(&empty, &tensors, &meta("bert", 4, 2)).unwrap();
+    assert!(export::read(dir.path()).unwrap_err().to_string().contains("no export"));
+}
+
+#[test]
+fn an_adapterhub_directory_has_the_library_s_names() {
+    for (model_type, class, head) in [
+        ("roberta", "RobertaForSequenceClassification", "classifier.out_proj.weight"),
+        ("bert", "BertForSequenceClassification", "classifier.weight"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("hub");
+        let tensors = merged(model_type, 2, 8, 3, 2);
+        export::adapterhub(&out, &tensors, &meta(model_type, 8, 3), "reviews").unwrap();
+
+        let config = json(&out.join("adapter_config.json"));
+        assert_eq!(config["version"], "adapters.1.2.0");
+        assert_eq!((&config["name"], &config["model_class"]), (&"reviews".into(), &class.into()));
+        let bottleneck = &config["config"];
+        for (key, value) in [
+            ("mh_adapter", Value::Bool(false)),
+            ("output_adapter", Value::Bool(true)),
+            ("original_ln_before", Value::Bool(false)),
+            ("original_ln_after", Value::Bool(true)),
+            ("residual_before_ln", Value::Bool(true)),
+            ("adapter_residual_before_ln", Value::Bool(false)),
+            ("ln_before", Value::Bool(false)),
+            ("ln_after", Value::Bool(false)),
+            ("non_linearity", "gelu".into()),
+        ] {
+            assert_eq!(bottleneck[key], value, "{key}");
+        }
+        assert!(bottleneck["scaling"].is_f64(), "the library takes an integer for a word");
+        assert!((bottleneck["reduction_factor"].as_f64().unwrap() - 8.0 / 3.0).abs() < 1e-12);
+        let head_config = json(&out.join("head_config.json"));
+        assert_eq!(head_config["label2id"], serde_json::json!({ "negative": 0, "positive": 1 }));
+        assert_eq!(head_config["num_labels"], 2);
+
+        let (adapter, _) = safetensors_io::read(&out.join("adapter.safetensors")).unwrap();
+        let name = format!("{model_type}.encoder.layer.1.output.adapters.reviews.adapter_down.0.weight");
+        let down = adapter.iter().find(|tensor| tensor.name == name).unwrap();
+        assert_eq!(down.shape, [3, 8]);
+        assert_eq!(adapter.len(), 8);
+        let (heads, _) = safetensors_io::read(&out.join("model_head.safetensors")).unwrap();
+        assert!(heads.iter().any(|tensor| tensor.name == head));
+
+        let loaded = export::read(&out).unwrap();
+        assert_eq!(loaded.target, Target::Adapterhub);
+        assert_eq!(squeezed(&loaded.tensors), squeezed(&tensors));
+    }
+}
+
+#[test]
+fn activations_are_called_what_the_library_calls_them() {
+    for (activation, name) in [
+        (Activation::Gelu, "gelu"),
+        (Activation::GeluTanh, "gelu_new"),
+        (Activation::Relu, "relu"),
+        (Activation::Swish, "swish"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("hub");
+        let mut meta = meta("bert", 8, 2);
+        meta.mixture.activation = activation;
+        meta.labels.clear();
+        export::adapterhub(&out, &merged("bert", 1, 8, 2, 1), &meta, "a").unwrap();
+        let config = json(&out.join("adapter_config.json"));
+        assert_eq!(config["config"]["non_linearity"], name);
+        assert_eq!(config["config"]["reduction_factor"], 4, "a whole number stays one");
+        assert_eq!(json(&out.join("head_config.json"))["num_labels"], 1, "regression");
+    }
+}
+
+#[test]
+fn what_adapterhub_cannot_express_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("hub");
+    let tensors = merged("bert", 1, 8, 2, 2);
+    assert!(export::adapterhub(&out, &tensors, &meta("deberta", 8, 2), "a").is_err());
+    assert!(export::adapterhub(&out, &tensors, &meta("bert", 8, 2), "a.b").is_err());
+    let mut more = tensors;
+    more.push(tensor("pooler.dense.weight", &[8, 8]));
+    let text = export::adapterhub(&out, &more, &meta("bert", 8, 2), "a").unwrap_err().to_string();
+    assert!(text.contains("pooler.dense.weight"), "{text}");
+    assert!(!out.exists());
+}
