@@ -1,5 +1,241 @@
 //! From files to packed batches: readers, tasks, tokenizing, seeded restartable batches.
+//!
+//! [`load`] gives a task's training and evaluation rows, checked and encoded; [`preview`] tells what is in them
+//! before anybody trains on them. [`order`] says which rows come when. Nothing here is random but the order
+//! and the held-out rows, and both are functions of a seed.
 
 pub mod batch;
+pub mod lab;
+pub mod order;
+pub mod preview;
+mod rows;
+mod table;
+pub mod tasks;
+mod tokenizer;
+mod tokenizer_files;
 
 pub use batch::{Batch, Labels};
+pub use preview::{Preview, preview};
+pub use table::{Cells, Table};
+pub use tokenizer::{Encoded, TextTokenizer};
+
+use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
+use crate::error::{Context as _, Result};
+use rows::{RawRow, Refusals};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::path::Path;
+
+/// What is to be predicted for a row.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Target {
+    /// Class index.
+    Class(u32),
+    /// A finite number.
+    Value(f32),
+}
+
+/// One example.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The (first) text, as in the file.
+    pub text: String,
+    /// The second text of a pair.
+    pub pair: Option<String>,
+    /// The answer.
+    pub target: Target,
+}
+
+impl Row {
+    /// What two rows share when they are duplicates: their texts without spaces around.
+    pub(crate) fn key(&self) -> (&str, Option<&str>) {
+        (self.text.trim(), self.pair.as_deref().map(str::trim))
+    }
+}
+
+/// A row that was left out because it could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedRow {
+    /// Its file.
+    pub file: String,
+    /// Its line, from 1.
+    pub line: usize,
+    /// Why it could not be used.
+    pub reason: String,
+}
+
+/// Rows with their token ids: encoded once, batched many times.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dataset {
+    /// The examples.
+    pub rows: Vec<Row>,
+    /// Their token ids, in the same order.
+    pub encoded: Vec<Encoded>,
+}
+
+impl Dataset {
+    /// Encodes `rows`, cut to `max_length` tokens each, on all threads of the current pool.
+    pub fn encode(rows: Vec<Row>, tokenizer: &TextTokenizer, max_length: usize) -> Result<Self> {
+        let texts: Vec<_> = rows.iter().map(|row| (row.text.as_str(), row.pair.as_deref())).collect();
+        let encoded = tokenizer.encode_all(&texts, max_length)?;
+        Ok(Self { rows, encoded })
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Tokens of all rows together.
+    pub fn tokens(&self) -> usize {
+        self.encoded.iter().map(Encoded::len).sum()
+    }
+
+    /// Packs the rows with these numbers (each below [`Dataset::len`]), in this order.
+    pub fn batch(&self, rows: &[usize]) -> Batch {
+        let tokens = rows.iter().map(|&row| self.encoded[row].len()).sum();
+        let mut batch = Batch {
+            ids: Vec::with_capacity(tokens),
+            type_ids: Vec::with_capacity(tokens),
+            offsets: Vec::with_capacity(rows.len() + 1),
+            labels: self.labels(rows),
+            rows: rows.to_vec(),
+        };
+        batch.offsets.push(0);
+        for &row in rows {
+            batch.ids.extend(&self.encoded[row].ids);
+            batch.type_ids.extend(&self.encoded[row].type_ids);
+            batch.offsets.push(batch.ids.len());
+        }
+        batch
+    }
+
+    /// The answers of the rows with these numbers.
+    pub fn labels(&self, rows: &[usize]) -> Labels {
+        let values = rows.iter().filter_map(|&row| match self.rows[row].target {
+            Target::Value(value) => Some(value),
+            Target::Class(_) => None,
+        });
+        let classes = rows.iter().filter_map(|&row| match self.rows[row].target {
+            Target::Class(class) => Some(class),
+            Target::Value(_) => None,
+        });
+        match self.rows.first().map(|row| row.target) {
+            Some(Target::Value(_)) => Labels::Values(values.collect()),
+            _ => Labels::Classes(classes.collect()),
+        }
+    }
+
+    /// The answers of all rows.
+    pub fn all_labels(&self) -> Labels {
+        self.labels(&(0..self.len()).collect::<Vec<_>>())
+    }
+}
+
+/// Everything a run needs to know of its task.
+#[derive(Clone, Debug)]
+pub struct TaskData {
+    /// The rows to learn from.
+    pub train: Dataset,
+    /// The rows to measure on.
+    pub dev: Dataset,
+    /// Class names in order; empty for regression.
+    pub labels: Vec<String>,
+    /// What is predicted.
+    pub problem: Problem,
+    /// The deciding metric, never [`Metric::Auto`].
+    pub metric: Metric,
+    /// Rows left out because they could not be used.
+    pub skipped: Vec<SkippedRow>,
+    /// The task's name for people.
+    pub name: String,
+}
+
+/// Rows of both splits before they are encoded.
+#[derive(Debug)]
+pub(crate) struct TaskRows {
+    pub train: Vec<Row>,
+    pub dev: Vec<Row>,
+    pub labels: Vec<String>,
+    pub skipped: Vec<SkippedRow>,
+    /// Files of the splits; the same twice where the evaluation rows were held out.
+    pub files: [String; 2],
+}
+
+/// Reads, checks and encodes the rows of a run.
+///
+/// Errors name the file and the line. Rows that cannot be used are refused or listed in
+/// [`TaskData::skipped`], as the settings say.
+pub fn load(config: &DataConfig, tokenizer: &TextTokenizer) -> Result<TaskData> {
+    let name = tasks::name(config);
+    let task = read_rows(config, config.bad_rows).with_context(|| format!("the data of {name} cannot be used"))?;
+    Ok(TaskData {
+        train: Dataset::encode(task.train, tokenizer, config.max_length)?,
+        dev: Dataset::encode(task.dev, tokenizer, config.max_length)?,
+        labels: task.labels,
+        problem: tasks::problem(config),
+        metric: tasks::metric(config),
+        skipped: task.skipped,
+        name,
+    })
+}
+
+/// One split as it stands in its file.
+struct Source {
+    file: String,
+    rows: Vec<RawRow>,
+}
+
+fn read_rows(config: &DataConfig, mode: BadRows) -> Result<TaskRows> {
+    let mut refusals = Refusals { mode, skipped: Vec::new() };
+    let (train, dev) = sources(config, &mut refusals)?;
+    let problem = tasks::problem(config);
+    let labels = match tasks::spec(config.task) {
+        _ if problem == Problem::Regression => Vec::new(),
+        Some(spec) => spec.labels.iter().map(|&label| label.to_owned()).collect(),
+        None if config.task == Task::Lab => lab::LABELS.map(str::to_owned).to_vec(),
+        None if !config.labels.is_empty() => config.labels.clone(),
+        None => rows::derive_labels(&train.rows, &train.file)?,
+    };
+    let train_file = train.file.clone();
+    let mut train = rows::resolve(train.rows, &train_file, problem, &labels, &mut refusals)?;
+    rows::require_two_classes(&train, &labels, &train_file, false)?;
+    let (mut dev, dev_file) = match dev {
+        Some(dev) => (rows::resolve(dev.rows, &dev.file, problem, &labels, &mut refusals)?, dev.file),
+        None => {
+            let (kept, held) = rows::hold_out(train, config.dev_fraction).with_context(|| train_file.clone())?;
+            train = kept;
+            (held, train_file.clone())
+        }
+    };
+    let limit = |rows: &mut Vec<Row>, most: usize| rows.truncate(if most == 0 { usize::MAX } else { most });
+    limit(&mut train, config.max_train_rows);
+    limit(&mut dev, config.max_eval_rows);
+    rows::require_two_classes(&train, &labels, &train_file, config.max_train_rows > 0)?;
+    Ok(TaskRows { train, dev, labels, skipped: refusals.skipped, files: [train_file, dev_file] })
+}
+
+/// The rows of the training and, where there is one, of the evaluation file.
+fn sources(config: &DataConfig, refusals: &mut Refusals) -> Result<(Source, Option<Source>)> {
+    if config.task == Task::Lab {
+        let names = DataConfig::default();
+        let plan = tasks::columns(&DataConfig { task: Task::Custom, ..names }, Path::new(""))?;
+        let mut read = |name: &str, bytes: &'static [u8]| -> Result<Source> {
+            let table = Table::from_bytes(name, Cow::Borrowed(bytes), FileFormat::Tsv, true)?;
+            Ok(Source { file: name.to_owned(), rows: rows::raw(&table, &plan, refusals)? })
+        };
+        return Ok((read("lab/train.tsv", lab::train_tsv())?, Some(read("lab/dev.tsv", lab::dev_tsv())?)));
+    }
+    let (train, dev) = tasks::files(config)?;
+    let mut read = |path: &Path| -> Result<Source> {
+        let plan = tasks::columns(config, path)?;
+        let table = Table::open(path, plan.format, plan.header)?;
+        Ok(Source { file: table.name().to_owned(), rows: rows::raw(&table, &plan, refusals)? })
+    };
+    Ok((read(&train)?, dev.map(|path| read(&path)).transpose()?))
+}

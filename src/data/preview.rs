@@ -1,0 +1,319 @@
+//! What is in the data, told before anybody trains on it.
+//!
+//! Plain serde data: the window draws it, the command line prints it. Rows that cannot be used are listed here
+//! even where training would refuse them, so that all of them can be mended at once.
+
+use super::{Row, SkippedRow, Table, Target, TextTokenizer, tasks};
+use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
+use crate::error::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Rows shown of each split.
+const SAMPLE: usize = 20;
+/// Rows whose tokens are counted, evenly spread; more would make the window wait.
+const MEASURED: usize = 20_000;
+/// Bars of a histogram.
+const BINS: usize = 32;
+/// Examples shown of duplicates, leaks and conflicts.
+const EXAMPLES: usize = 10;
+
+/// What is in the data of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The task's name for people.
+    pub name: String,
+    /// What is predicted.
+    pub problem: Problem,
+    /// The deciding metric, never `auto`.
+    pub metric: Metric,
+    /// Class names in order; empty for regression.
+    pub labels: Vec<String>,
+    /// The columns of the training file and what they seem to be.
+    pub columns: Columns,
+    /// The rows to learn from.
+    pub train: Split,
+    /// The rows to measure on.
+    pub dev: Split,
+    /// Whether the evaluation rows were held out of the training file.
+    pub held_out: bool,
+    /// Largest length used for the token counts.
+    pub max_length: usize,
+    /// Training rows whose texts occurred in an earlier training row.
+    pub duplicates_in_train: usize,
+    /// Evaluation rows whose texts are also in a training row: the score will be too good.
+    pub leaks: usize,
+    /// The first few of these texts.
+    pub leak_examples: Vec<String>,
+    /// Texts in the training rows that have more than one label.
+    pub conflicts: usize,
+    /// The first few of these texts.
+    pub conflict_examples: Vec<String>,
+    /// Rows that cannot be used.
+    pub skipped: Vec<SkippedRow>,
+    /// Whether training would stop at the first of them.
+    pub refused: bool,
+}
+
+/// One split.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// Its file.
+    pub file: String,
+    /// Usable rows.
+    pub rows: usize,
+    /// The first rows.
+    pub sample: Vec<SampleRow>,
+    /// Rows of each class, in class order; empty for regression.
+    pub balance: Vec<usize>,
+    /// Smallest, mean and largest target of a regression.
+    pub targets: Option<[f64; 3]>,
+    /// Token counts; absent without a tokenizer.
+    pub lengths: Option<Lengths>,
+}
+
+/// A row as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SampleRow {
+    /// The (first) text.
+    pub text: String,
+    /// The second text.
+    pub pair: Option<String>,
+    /// The class name or the number.
+    pub label: String,
+    /// The tokens the model will see; empty without a tokenizer.
+    pub tokens: Vec<String>,
+    /// Whether tokens were cut off.
+    pub truncated: bool,
+}
+
+/// How long the rows are in tokens, special tokens counted, before they are cut.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lengths {
+    /// Rows that were counted: all, or that many evenly spread ones.
+    pub measured: usize,
+    /// Shortest row.
+    pub min: usize,
+    /// Mean length.
+    pub mean: f64,
+    /// Median length.
+    pub median: usize,
+    /// 95 of 100 rows are at most this long.
+    pub p95: usize,
+    /// Longest row.
+    pub max: usize,
+    /// Share of the rows that are cut at the run's largest length, 0 to 1.
+    pub truncated_share: f64,
+    /// Rows per bar; bar `i` counts lengths from `i * bin_width` up to, not including, `(i + 1) * bin_width`.
+    pub histogram: Vec<usize>,
+    /// Tokens a bar spans.
+    pub bin_width: usize,
+}
+
+/// The columns of a file and what they seem to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Columns {
+    /// Names in order; `0`, `1`, ... without a header.
+    pub names: Vec<String>,
+    /// First few rows, all columns; a row that cannot be read is left out.
+    pub rows: Vec<Vec<String>>,
+    /// Likely text column.
+    pub text: Option<String>,
+    /// Likely column of the second text.
+    pub pair: Option<String>,
+    /// Likely label column.
+    pub label: Option<String>,
+}
+
+/// Looks at a file before any column is chosen: names, first rows, guesses.
+pub fn columns(path: &Path, format: FileFormat, header: bool) -> Result<Columns> {
+    let table = Table::open(path, format, header).context("the file cannot be looked at")?;
+    let names = table.columns().to_vec();
+    let mut rows = Vec::new();
+    let all: Vec<usize> = (0..names.len()).collect();
+    table.visit(&all, |_, cells| {
+        if let Ok(cells) = cells
+            && rows.len() < SAMPLE
+        {
+            rows.push(cells.into_iter().map(std::borrow::Cow::into_owned).collect::<Vec<_>>());
+        }
+        Ok(())
+    })?;
+    let (text, pair, label) = guess(&names, &rows);
+    Ok(Columns { names, rows, text, pair, label })
+}
+
+/// Likely text, second text and label column, by usual names first, by their contents otherwise.
+fn guess(names: &[String], rows: &[Vec<String>]) -> (Option<String>, Option<String>, Option<String>) {
+    let named = |wanted: &[&str]| {
+        wanted.iter().find_map(|wanted| names.iter().find(|name| name.to_lowercase() == *wanted).cloned())
+    };
+    let mean_length = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(String::len).sum::<usize>() as f64 / rows.len().max(1) as f64
+    };
+    let pairs = [
+        ("sentence1", "sentence2"),
+        ("question1", "question2"),
+        ("premise", "hypothesis"),
+        ("question", "sentence"),
+        ("#1 string", "#2 string"),
+        ("text_a", "text_b"),
+        ("text1", "text2"),
+    ];
+    let label =
+        named(&["label", "labels", "gold_label", "quality", "is_duplicate", "class", "target", "score", "sentiment"])
+            .or_else(|| {
+                let short = |&column: &usize| mean_length(column) < 24.0;
+                let distinct = |column: usize| {
+                    rows.iter().filter_map(|row| row.get(column)).collect::<std::collections::BTreeSet<_>>().len()
+                };
+                (0..names.len())
+                    .filter(short)
+                    .min_by_key(|&column| distinct(column))
+                    .map(|column| names[column].clone())
+            });
+    if let Some((first, second)) = pairs.iter().find(|(a, b)| named(&[a]).is_some() && named(&[b]).is_some()) {
+        return (named(&[first]), named(&[second]), label);
+    }
+    let text = named(&["text", "sentence", "review", "content", "comment", "question", "title"]).or_else(|| {
+        let other = |column: &usize| Some(&names[*column]) != label.as_ref();
+        let longest = |a: &usize, b: &usize| mean_length(*a).total_cmp(&mean_length(*b));
+        (0..names.len()).filter(other).max_by(longest).map(|column| names[column].clone())
+    });
+    (text, None, label)
+}
+
+/// Reads the rows of a run and tells what is in them; with a tokenizer also how long they are.
+pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result<Preview> {
+    let name = tasks::name(config);
+    let task = super::read_rows(config, BadRows::Skip).with_context(|| format!("the data of {name} cannot be used"))?;
+    let found = match config.task {
+        Task::Lab => Columns::default(),
+        _ => {
+            let (train, _) = tasks::files(config)?;
+            let plan = tasks::columns(config, &train)?;
+            columns(&train, plan.format, plan.header)?
+        }
+    };
+    let [train_file, dev_file] = task.files;
+    let split = |file: &str, rows: &[Row]| describe(file, rows, &task.labels, tokenizer, config.max_length);
+    let mut preview = Preview {
+        name,
+        problem: tasks::problem(config),
+        metric: tasks::metric(config),
+        columns: found,
+        train: split(&train_file, &task.train)?,
+        dev: split(&dev_file, &task.dev)?,
+        held_out: config.task == Task::Custom && config.dev_file.is_empty(),
+        max_length: config.max_length,
+        refused: config.bad_rows == BadRows::Refuse && !task.skipped.is_empty(),
+        skipped: task.skipped,
+        ..Preview::default()
+    };
+    compare(&mut preview, &task.train, &task.dev);
+    preview.labels = task.labels;
+    Ok(preview)
+}
+
+/// Duplicates, leaks and conflicts.
+fn compare(preview: &mut Preview, train: &[Row], dev: &[Row]) {
+    let shown = |key: (&str, Option<&str>)| match key {
+        (text, Some(pair)) => format!("{text} | {pair}"),
+        (text, None) => text.to_owned(),
+    };
+    // Text to its first label, and whether another one was seen.
+    let mut seen: BTreeMap<(&str, Option<&str>), (Target, bool)> = BTreeMap::new();
+    for row in train {
+        let Some((label, conflict)) = seen.get_mut(&row.key()) else {
+            seen.insert(row.key(), (row.target, false));
+            continue;
+        };
+        preview.duplicates_in_train += 1;
+        if *label != row.target && !std::mem::replace(conflict, true) {
+            preview.conflicts += 1;
+            if preview.conflict_examples.len() < EXAMPLES {
+                preview.conflict_examples.push(shown(row.key()));
+            }
+        }
+    }
+    for row in dev.iter().filter(|row| seen.contains_key(&row.key())) {
+        preview.leaks += 1;
+        if preview.leak_examples.len() < EXAMPLES {
+            preview.leak_examples.push(shown(row.key()));
+        }
+    }
+}
+
+fn describe(
+    file: &str,
+    rows: &[Row],
+    labels: &[String],
+    tokenizer: Option<&TextTokenizer>,
+    max_length: usize,
+) -> Result<Split> {
+    let mut sample = Vec::new();
+    for row in rows.iter().take(SAMPLE) {
+        let encoded = tokenizer.map(|tokenizer| tokenizer.encode(&row.text, row.pair.as_deref(), max_length));
+        let encoded = encoded.transpose()?.unwrap_or_default();
+        sample.push(SampleRow {
+            text: row.text.clone(),
+            pair: row.pair.clone(),
+            label: match row.target {
+                Target::Class(class) => labels.get(class as usize).cloned().unwrap_or_default(),
+                Target::Value(value) => value.to_string(),
+            },
+            tokens: tokenizer.map(|tokenizer| tokenizer.tokens(&encoded.ids)).unwrap_or_default(),
+            truncated: encoded.truncated,
+        });
+    }
+    let mut balance = vec![0; labels.len()];
+    let mut values = Vec::new();
+    for row in rows {
+        match row.target {
+            Target::Class(class) => {
+                if let Some(count) = balance.get_mut(class as usize) {
+                    *count += 1;
+                }
+            }
+            Target::Value(value) => values.push(f64::from(value)),
+        }
+    }
+    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let targets = (!values.is_empty()).then(|| {
+        let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(mean);
+        [fold(f64::min), mean, fold(f64::max)]
+    });
+    let lengths = tokenizer.map(|tokenizer| measure(rows, tokenizer, max_length)).transpose()?;
+    Ok(Split { file: file.to_owned(), rows: rows.len(), sample, balance, targets, lengths })
+}
+
+fn measure(rows: &[Row], tokenizer: &TextTokenizer, max_length: usize) -> Result<Lengths> {
+    let step = rows.len().div_ceil(MEASURED).max(1);
+    let texts: Vec<_> = rows.iter().step_by(step).map(|row| (row.text.as_str(), row.pair.as_deref())).collect();
+    let mut lengths: Vec<usize> = tokenizer.encode_all(&texts, usize::MAX)?.iter().map(super::Encoded::len).collect();
+    lengths.sort_unstable();
+    let at = |share: f64| {
+        let rank = (share * lengths.len() as f64).ceil() as usize;
+        lengths.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+    };
+    let max = lengths.last().copied().unwrap_or(0);
+    let bin_width = (max + 1).div_ceil(BINS).max(1);
+    let mut histogram = vec![0; (max / bin_width) + 1];
+    for length in &lengths {
+        histogram[length / bin_width] += 1;
+    }
+    let measured = lengths.len();
+    let cut = lengths.iter().filter(|&&length| length > max_length).count();
+    Ok(Lengths {
+        measured,
+        min: lengths.first().copied().unwrap_or(0),
+        mean: lengths.iter().sum::<usize>() as f64 / measured.max(1) as f64,
+        median: at(0.5),
+        p95: at(0.95),
+        max,
+        truncated_share: cut as f64 / measured.max(1) as f64,
+        histogram,
+        bin_width,
+    })
+}

@@ -1,0 +1,219 @@
+//! From the cells of a table to rows with targets.
+
+use super::table::list;
+use super::tasks::ColumnPlan;
+use super::{Row, SkippedRow, Table, Target};
+use crate::config::{BadRows, Problem};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, SeedStream};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// More classes than this are taken for a wrong column.
+const MOST_CLASSES: usize = 1000;
+
+/// A row whose label is still text.
+#[derive(Clone, Debug)]
+pub(super) struct RawRow {
+    pub line: usize,
+    pub text: String,
+    pub pair: Option<String>,
+    pub label: String,
+}
+
+/// Collects what cannot be used, or stops at it.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    pub mode: BadRows,
+    pub skipped: Vec<SkippedRow>,
+}
+
+impl Refusals {
+    /// Notes a bad row, or is the error it causes.
+    fn bad(&mut self, file: &str, line: usize, reason: String) -> Result<()> {
+        match self.mode {
+            BadRows::Refuse => Err(Error::data(format!(
+                "line {line}: {reason}; correct the row, or set bad_rows = \"skip\" to leave such rows out: {file}"
+            ))),
+            BadRows::Skip => {
+                self.skipped.push(SkippedRow { file: file.to_owned(), line, reason });
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The position of the first of `names` that is there.
+fn find(table: &Table, names: &[String]) -> Result<usize> {
+    let mut first = None;
+    for name in names {
+        match table.column(name) {
+            Ok(index) => return Ok(index),
+            Err(err) => first = first.or(Some(err)),
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::config("no column chosen; give text_column and label_column")))
+}
+
+/// All usable rows of a table, labels as written.
+pub(super) fn raw(table: &Table, plan: &ColumnPlan, refusals: &mut Refusals) -> Result<Vec<RawRow>> {
+    let mut wanted = vec![find(table, &plan.text)?, find(table, &plan.label)?];
+    if !plan.pair.is_empty() {
+        wanted.push(find(table, &plan.pair)?);
+    }
+    let mut rows = Vec::new();
+    table.visit(&wanted, |line, cells| {
+        let reason = match cells {
+            Err(reason) => reason,
+            Ok(cells) => match usable(&cells) {
+                Some(reason) => reason.to_owned(),
+                None => {
+                    let mut cells = cells.into_iter().map(std::borrow::Cow::into_owned);
+                    let (text, label) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+                    rows.push(RawRow { line, text, pair: cells.next(), label: label.trim().to_owned() });
+                    return Ok(());
+                }
+            },
+        };
+        refusals.bad(table.name(), line, reason)
+    })?;
+    if rows.is_empty() {
+        let why = match refusals.skipped.iter().find(|row| row.file == table.name()) {
+            Some(row) => format!("every row was skipped, the first (line {}) for: {}", row.line, row.reason),
+            None => "there are no rows after the header".to_owned(),
+        };
+        return Err(Error::data(format!("{why}; choose a file with usable rows: {}", table.name())));
+    }
+    Ok(rows)
+}
+
+/// Why the cells text, label and perhaps second text cannot be a row.
+fn usable(cells: &[impl AsRef<str>]) -> Option<&'static str> {
+    let empty = |index: usize| cells.get(index).is_some_and(|cell| cell.as_ref().trim().is_empty());
+    match () {
+        () if empty(0) => Some("the text is empty"),
+        () if empty(2) => Some("the second text is empty"),
+        () if empty(1) => Some("the label is empty"),
+        () => None,
+    }
+}
+
+/// Class names in order: whole numbers by value, else by name.
+pub(super) fn derive_labels(rows: &[RawRow], file: &str) -> Result<Vec<String>> {
+    let distinct: BTreeSet<&str> = rows.iter().map(|row| row.label.as_str()).collect();
+    let mut labels: Vec<String> = distinct.iter().map(|&label| label.to_owned()).collect();
+    if labels.len() > MOST_CLASSES || (rows.len() >= 20 && labels.len() * 2 > rows.len()) {
+        return Err(Error::data(format!(
+            "{} different labels in {} rows, such as {}; choose the label column, or set problem = \"regression\" for numbers: {file}",
+            labels.len(),
+            rows.len(),
+            list(&labels, 3),
+        )));
+    }
+    if labels.iter().all(|label| label.parse::<i64>().is_ok()) {
+        labels.sort_by_key(|label| label.parse::<i64>().unwrap_or_default());
+    }
+    Ok(labels)
+}
+
+/// Turns labels into targets. A class is found by its name, or by its number where no name is a number.
+pub(super) fn resolve(
+    rows: Vec<RawRow>,
+    file: &str,
+    problem: Problem,
+    labels: &[String],
+    refusals: &mut Refusals,
+) -> Result<Vec<Row>> {
+    let mut known: BTreeMap<String, u32> = BTreeMap::new();
+    if labels.iter().all(|label| label.parse::<i64>().is_err()) {
+        known.extend((0..labels.len()).map(|index| (index.to_string(), index as u32)));
+    }
+    known.extend(labels.iter().enumerate().map(|(index, label)| (label.clone(), index as u32)));
+    let mut found = Vec::with_capacity(rows.len());
+    for RawRow { line, text, pair, label } in rows {
+        let target = match problem {
+            Problem::Classification => known
+                .get(&label)
+                .map(|&class| Target::Class(class))
+                .ok_or_else(|| format!("unknown label {label:?}; the known ones are {}", list(labels, 20))),
+            Problem::Regression => match label.parse::<f32>() {
+                Ok(value) if value.is_finite() => Ok(Target::Value(value)),
+                Ok(_) => Err(format!("the target {label:?} is not a finite number")),
+                Err(_) => Err(format!("the target {label:?} is not a number")),
+            },
+        };
+        match target {
+            Ok(target) => found.push(Row { text, pair, target }),
+            Err(reason) => refusals.bad(file, line, reason)?,
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::data(format!(
+            "no row has a usable label; the last one skipped: {}: {file}",
+            refusals.skipped.last().map_or("none", |row| row.reason.as_str())
+        )));
+    }
+    Ok(found)
+}
+
+/// Splits `rows` into training and held-out rows, both in their old order.
+///
+/// The choice is always the same for the same rows. Classes keep their shares, and rows with the same text
+/// stay on the same side, so that nothing leaks.
+pub(super) fn hold_out(rows: Vec<Row>, fraction: f64) -> Result<(Vec<Row>, Vec<Row>)> {
+    if rows.len() < 2 {
+        return Err(Error::data("one row cannot be split into training and evaluation; give more rows or a dev_file"));
+    }
+    // Rows with the same text, in order of appearance; then these groups by class (regression: one class).
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut seen: BTreeMap<(&str, Option<&str>), usize> = BTreeMap::new();
+    for (index, row) in rows.iter().enumerate() {
+        let group = *seen.entry(row.key()).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[group].push(index);
+    }
+    let mut strata: BTreeMap<u32, Vec<Vec<usize>>> = BTreeMap::new();
+    for group in groups {
+        let class = match rows[group[0]].target {
+            Target::Class(class) => class,
+            Target::Value(_) => 0,
+        };
+        strata.entry(class).or_default().push(group);
+    }
+    let mut dev = vec![false; rows.len()];
+    for (class, mut groups) in strata {
+        let count: usize = groups.iter().map(Vec::len).sum();
+        let wanted = ((count as f64 * fraction).round() as usize).clamp(1, count);
+        SeedStream::new(0).stream(Purpose::Sampling, u64::from(class)).shuffle(&mut groups);
+        let mut taken = 0;
+        // At least one group of every class is left for training.
+        for group in groups.iter().skip(1) {
+            if taken < wanted {
+                taken += group.len();
+                group.iter().for_each(|&index| dev[index] = true);
+            }
+        }
+    }
+    let (held, kept): (Vec<_>, Vec<_>) = rows.into_iter().zip(dev).partition(|(_, dev)| *dev);
+    let strip = |rows: Vec<(Row, bool)>| rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>();
+    if held.is_empty() {
+        return Err(Error::data("no row could be held out for evaluation (all texts are the same); give a dev_file"));
+    }
+    Ok((strip(kept), strip(held)))
+}
+
+/// A classifier needs two classes to tell apart.
+pub(super) fn require_two_classes(rows: &[Row], labels: &[String], file: &str, limited: bool) -> Result<()> {
+    let mut classes = rows.iter().filter_map(|row| match row.target {
+        Target::Class(class) => Some(class),
+        Target::Value(_) => None,
+    });
+    let Some(first) = classes.next() else { return Ok(()) };
+    if classes.any(|class| class != first) {
+        return Ok(());
+    }
+    let name = labels.get(first as usize).map_or("", String::as_str);
+    let advice = if limited { "raise max_train_rows" } else { "give rows of at least two classes" };
+    Err(Error::data(format!("all {} training rows have the label {name:?}; {advice}: {file}", rows.len())))
+}

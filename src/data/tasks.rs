@@ -1,0 +1,200 @@
+//! The known tasks: where their files, columns and labels are.
+//!
+//! Labels stand in the order of Hugging Face's GLUE, so that a model trained here answers like one trained
+//! there. The files themselves hold numbers or names; both are understood.
+
+use crate::config::{DataConfig, FileFormat, Metric, Problem, Task};
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// What is fixed for a known task.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskSpec {
+    /// The name people use.
+    pub name: &'static str,
+    /// Names the text column goes by.
+    pub text: &'static [&'static str],
+    /// Names the column of the second text goes by; empty for single sentences.
+    pub pair: &'static [&'static str],
+    /// Names the label column goes by.
+    pub label: &'static [&'static str],
+    /// Text and label column by number, where the task's own file has no header.
+    pub headerless: Option<(usize, usize)>,
+    /// Class names in order; empty for regression.
+    pub labels: &'static [&'static str],
+    /// The metric that decides.
+    pub metric: Metric,
+    /// Stems of the evaluation file, best first.
+    pub dev_stems: &'static [&'static str],
+}
+
+const DEV: &[&str] = &["dev", "validation", "dev_subset", "val"];
+const ENTAILMENT: &[&str] = &["entailment", "not_entailment"];
+const S1: &[&str] = &["sentence1"];
+const S2: &[&str] = &["sentence2"];
+
+/// The fixed parts of a known task; nothing for the lab and for the user's own data.
+pub fn spec(task: Task) -> Option<TaskSpec> {
+    let single = |name, labels, metric| TaskSpec {
+        name,
+        text: &["sentence"],
+        pair: &[],
+        label: &["label"],
+        headerless: None,
+        labels,
+        metric,
+        dev_stems: DEV,
+    };
+    let pair = |name, text, second, label, labels, metric| TaskSpec {
+        name,
+        text,
+        pair: second,
+        label,
+        headerless: None,
+        labels,
+        metric,
+        dev_stems: DEV,
+    };
+    Some(match task {
+        Task::Lab | Task::Custom => return None,
+        Task::Cola => {
+            TaskSpec { headerless: Some((3, 1)), ..single("CoLA", &["unacceptable", "acceptable"], Metric::Matthews) }
+        }
+        Task::Sst2 => single("SST-2", &["negative", "positive"], Metric::Accuracy),
+        Task::Mrpc => pair(
+            "MRPC",
+            &["#1 String", "sentence1"],
+            &["#2 String", "sentence2"],
+            &["Quality", "label"],
+            &["not_equivalent", "equivalent"],
+            Metric::Accuracy,
+        ),
+        Task::Stsb => pair("STS-B", S1, S2, &["score", "label"], &[], Metric::Pearson),
+        Task::Qqp => pair(
+            "QQP",
+            &["question1"],
+            &["question2"],
+            &["is_duplicate", "label"],
+            &["not_duplicate", "duplicate"],
+            Metric::Accuracy,
+        ),
+        Task::Mnli => TaskSpec {
+            dev_stems: &["dev_matched", "validation_matched", "dev", "dev_subset"],
+            ..pair(
+                "MNLI",
+                &["sentence1", "premise"],
+                &["sentence2", "hypothesis"],
+                &["gold_label", "label"],
+                &["entailment", "neutral", "contradiction"],
+                Metric::Accuracy,
+            )
+        },
+        Task::Qnli => pair("QNLI", &["question"], &["sentence"], &["label"], ENTAILMENT, Metric::Accuracy),
+        Task::Rte => pair("RTE", S1, S2, &["label"], ENTAILMENT, Metric::Accuracy),
+    })
+}
+
+/// What is predicted in this run.
+pub fn problem(config: &DataConfig) -> Problem {
+    match config.task {
+        Task::Stsb => Problem::Regression,
+        Task::Custom => config.problem,
+        _ => Problem::Classification,
+    }
+}
+
+/// The deciding metric of this run, never [`Metric::Auto`].
+pub fn metric(config: &DataConfig) -> Metric {
+    match (config.metric, spec(config.task), problem(config)) {
+        (Metric::Auto, Some(spec), _) => spec.metric,
+        (Metric::Auto, None, Problem::Regression) => Metric::Pearson,
+        (Metric::Auto, None, Problem::Classification) => Metric::Accuracy,
+        (metric, ..) => metric,
+    }
+}
+
+/// The name of the task for people: `SST-2`, `lab`, or the training file's stem.
+pub fn name(config: &DataConfig) -> String {
+    match spec(config.task) {
+        Some(spec) => spec.name.to_owned(),
+        None if config.task == Task::Lab => "lab".to_owned(),
+        None => Path::new(&config.train_file).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    }
+}
+
+/// The training file, and the evaluation file where there is one.
+pub(super) fn files(config: &DataConfig) -> Result<(PathBuf, Option<PathBuf>)> {
+    let dir = Path::new(&config.path);
+    let chosen = |name: &str| {
+        let inside = dir.join(name);
+        (!name.is_empty())
+            .then(|| if !config.path.is_empty() && inside.is_file() { inside } else { PathBuf::from(name) })
+    };
+    let (train, dev) = (chosen(&config.train_file), chosen(&config.dev_file));
+    let Some(spec) = spec(config.task) else {
+        let train = train.ok_or_else(|| Error::config("no training file chosen; give train_file"))?;
+        return Ok((train, dev));
+    };
+    let train = match train {
+        Some(path) => path,
+        None => search(dir, &["train", "train_subset"], "training", "train_file")?,
+    };
+    let beside = if config.path.is_empty() { train.parent().unwrap_or(dir) } else { dir };
+    let dev = match dev {
+        Some(path) => path,
+        None => search(beside, spec.dev_stems, "evaluation", "dev_file")?,
+    };
+    Ok((train, Some(dev)))
+}
+
+/// The first of `stems` that exists with a known ending.
+fn search(dir: &Path, stems: &[&str], what: &str, key: &str) -> Result<PathBuf> {
+    let endings = ["tsv", "csv", "jsonl"];
+    let names = || stems.iter().flat_map(|stem| endings.map(|ending| format!("{stem}.{ending}")));
+    names().map(|name| dir.join(name)).find(|path| path.is_file()).ok_or_else(|| {
+        let missing = if dir.is_dir() { "" } else { " (there is no such directory)" };
+        Error::data(format!(
+            "no {what} file found{missing}; looked for {}.tsv, .csv and .jsonl, or give {key}: {}",
+            stems.join(", "),
+            dir.display()
+        ))
+    })
+}
+
+/// How the columns of one file are found.
+#[derive(Clone, Debug)]
+pub(super) struct ColumnPlan {
+    pub format: FileFormat,
+    pub header: bool,
+    pub text: Vec<String>,
+    pub pair: Vec<String>,
+    pub label: Vec<String>,
+}
+
+/// The columns of `file` for this run; a known task's file may also come without its header.
+pub(super) fn columns(config: &DataConfig, file: &Path) -> Result<ColumnPlan> {
+    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let Some(spec) = spec(config.task) else {
+        let one = |name: &str| if name.is_empty() { Vec::new() } else { vec![name.to_owned()] };
+        return Ok(ColumnPlan {
+            format: config.format,
+            header: config.header,
+            text: one(&config.text_column),
+            pair: one(&config.text_pair_column),
+            label: one(&config.label_column),
+        });
+    };
+    let mut plan = ColumnPlan {
+        format: config.format,
+        header: true,
+        text: owned(spec.text),
+        pair: owned(spec.pair),
+        label: owned(spec.label),
+    };
+    if let Some((text, label)) = spec.headerless
+        && !super::Table::first_line_names(file, config.format, spec.text)?
+    {
+        plan = ColumnPlan { header: false, text: vec![text.to_string()], label: vec![label.to_string()], ..plan };
+    }
+    Ok(plan)
+}

@@ -1,0 +1,133 @@
+//! Text to token ids, the way transformers does it.
+//!
+//! Files are read by [`files`](super::tokenizer_files); this module encodes. What a tokenizer file says about truncation
+//! and padding is ignored on purpose (published files carry settings of somebody's export): sequences are
+//! never padded here, and they are truncated to the run's own `max_length`, special tokens counted, the
+//! longer text of a pair first.
+
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use rayon::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{PostProcessor as _, Tokenizer};
+
+/// One encoded text or pair of texts, special tokens included, never padded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids. `[length]`
+    pub ids: Vec<u32>,
+    /// Segment of each token: 0 for the first text, 1 for the second (all 0 for RoBERTa). `[length]`
+    pub type_ids: Vec<u32>,
+    /// Whether tokens were cut off to fit the largest length.
+    pub truncated: bool,
+}
+
+impl Encoded {
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// A tokenizer of a published model; cheap to clone.
+#[derive(Clone)]
+pub struct TextTokenizer {
+    inner: Arc<Tokenizer>,
+    direction: TruncationDirection,
+}
+
+impl std::fmt::Debug for TextTokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextTokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
+    }
+}
+
+impl TextTokenizer {
+    /// From a model directory, or from its `tokenizer.json`, `vocab.txt` (BERT) or `vocab.json` (RoBERTa).
+    ///
+    /// In a directory `tokenizer.json` is preferred; `tokenizer_config.json` beside any of them is honoured.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        super::tokenizer_files::read(path).with_context(|| "the tokenizer cannot be loaded".to_owned())
+    }
+
+    /// From the contents of a `tokenizer.json`.
+    pub fn from_bytes(json: &[u8]) -> Result<Self> {
+        let tokenizer = Tokenizer::from_bytes(json)
+            .map_err(|err| Error::format(format!("tokenizer.json is not a tokenizer this program knows: {err}")))?;
+        Self::new(tokenizer, TruncationDirection::Right)
+    }
+
+    /// Takes the file's truncation and padding away from `tokenizer`.
+    pub(super) fn new(mut tokenizer: Tokenizer, direction: TruncationDirection) -> Result<Self> {
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|err| failed(&*err))?;
+        Ok(Self { inner: Arc::new(tokenizer), direction })
+    }
+
+    /// One text, or a pair of texts, cut to at most `max_length` tokens with the special tokens counted.
+    pub fn encode(&self, text: &str, pair: Option<&str>, max_length: usize) -> Result<Encoded> {
+        let plain = |text: &str| self.inner.encode_fast(text, false).map_err(|err| failed(&*err));
+        let (first, second) = (plain(text)?, pair.map(plain).transpose()?);
+        let special = self.special_tokens(pair.is_some());
+        let length = first.len() + second.as_ref().map_or(0, tokenizers::Encoding::len);
+        let params = TruncationParams {
+            direction: self.direction,
+            max_length: max_length.saturating_sub(special),
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+        };
+        let truncated = length > params.max_length;
+        let (mut first, mut second) = truncate_encodings(first, second, &params).map_err(|err| failed(&*err))?;
+        // The cut-off windows are of no use here, and post-processing would combine all of them.
+        first.set_overflowing(Vec::new());
+        if let Some(second) = &mut second {
+            second.set_overflowing(Vec::new());
+        }
+        let whole = self.inner.post_process(first, second, true).map_err(|err| failed(&*err))?;
+        Ok(Encoded { ids: whole.get_ids().to_vec(), type_ids: whole.get_type_ids().to_vec(), truncated })
+    }
+
+    /// Many texts or pairs at once, in order, on all threads of the current pool.
+    pub fn encode_all(&self, texts: &[(&str, Option<&str>)], max_length: usize) -> Result<Vec<Encoded>> {
+        texts.par_iter().with_min_len(16).map(|(text, pair)| self.encode(text, *pair, max_length)).collect()
+    }
+
+    /// Special tokens added around one text, or around a pair.
+    pub fn special_tokens(&self, pair: bool) -> usize {
+        self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair))
+    }
+
+    /// Number of ids, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The largest id that can come out; a model's embedding table needs at least one row more.
+    pub fn max_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
+    /// The id of a token such as `[MASK]`.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The tokens as they are written in the vocabulary, such as `##ing` or `Ġthe`.
+    pub fn tokens(&self, ids: &[u32]) -> Vec<String> {
+        ids.iter().map(|&id| self.inner.id_to_token(id).unwrap_or_else(|| format!("<{id}>"))).collect()
+    }
+
+    /// The tokenizer as the text of a `tokenizer.json`, without truncation and padding.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(|err| failed(&*err))
+    }
+}
+
+fn failed(err: &dyn std::error::Error) -> Error {
+    Error::new(ErrorKind::Data, format!("the text cannot be tokenized: {err}"))
+}

@@ -1,0 +1,177 @@
+//! Tokenizer files: `tokenizer.json`, or the older vocabulary files of BERT and RoBERTa.
+//!
+//! The older files are turned into the text of a `tokenizer.json`, with the parts transformers builds for the
+//! same files, so that there is one way in.
+
+use super::TextTokenizer;
+use crate::error::{Context as _, Error, Result};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::{NormalizerWrapper, Tokenizer};
+
+/// A model directory, or one of its tokenizer files.
+pub(super) fn read(path: &Path) -> Result<TextTokenizer> {
+    let file = if path.is_dir() { choose(path)? } else { path.to_path_buf() };
+    let dir = file.parent().unwrap_or(Path::new("")).to_path_buf();
+    let config = config_of(&dir)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let json = match name.as_str() {
+        "vocab.txt" => wordpiece(&text(&file)?, &config).with_context(|| file.display().to_string())?,
+        "vocab.json" => {
+            let merges = text(&dir.join("merges.txt"))?;
+            byte_level_bpe(&text(&file)?, &merges, &config).with_context(|| file.display().to_string())?
+        }
+        _ => text(&file)?,
+    };
+    let mut tokenizer = Tokenizer::from_bytes(json.as_bytes()).map_err(|err| {
+        Error::format(format!(
+            "not a tokenizer this program knows ({err}); use the model's own file: {}",
+            file.display()
+        ))
+    })?;
+    obey(&mut tokenizer, &config)?;
+    let left = config.get("truncation_side").and_then(Value::as_str) == Some("left");
+    TextTokenizer::new(tokenizer, if left { TruncationDirection::Left } else { TruncationDirection::Right })
+}
+
+/// The best tokenizer file of a directory.
+fn choose(dir: &Path) -> Result<PathBuf> {
+    let file = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
+    file("tokenizer.json")
+        .or_else(|| file("vocab.txt"))
+        .or_else(|| file("vocab.json").filter(|_| dir.join("merges.txt").is_file()))
+        .ok_or_else(|| {
+            Error::format(format!(
+                "no tokenizer found; put tokenizer.json (or vocab.txt, or vocab.json with merges.txt) beside the model: {}",
+                dir.display()
+            ))
+        })
+}
+
+fn text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|err| Error::io("reading the tokenizer", path, err))?;
+    String::from_utf8(bytes).map_err(|_| Error::format(format!("not UTF-8 text; fetch it again: {}", path.display())))
+}
+
+/// `tokenizer_config.json`, or nothing where there is none.
+fn config_of(dir: &Path) -> Result<Value> {
+    let path = dir.join("tokenizer_config.json");
+    if !path.is_file() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&text(&path)?)
+        .map_err(|err| Error::format(format!("not JSON ({err}); fetch it again: {}", path.display())))
+}
+
+/// The settings of `tokenizer_config.json` that transformers lets win over `tokenizer.json`.
+fn obey(tokenizer: &mut Tokenizer, config: &Value) -> Result<()> {
+    let Some(NormalizerWrapper::BertNormalizer(found)) = tokenizer.get_normalizer() else { return Ok(()) };
+    let mut normalizer = *found;
+    let flag = |key: &str| config.get(key).and_then(Value::as_bool);
+    normalizer.lowercase = flag("do_lower_case").unwrap_or(normalizer.lowercase);
+    normalizer.handle_chinese_chars = flag("tokenize_chinese_chars").unwrap_or(normalizer.handle_chinese_chars);
+    if config.get("strip_accents").is_some() {
+        normalizer.strip_accents = flag("strip_accents");
+    }
+    tokenizer
+        .with_normalizer(Some(NormalizerWrapper::BertNormalizer(normalizer)))
+        .map_err(|err| Error::format(format!("the normalizer cannot be set: {err}")))?;
+    Ok(())
+}
+
+/// The name of a special token: a string, or an object with `content`.
+fn special(config: &Value, key: &str, usual: &str) -> String {
+    let value = config.get(key);
+    let content = value.and_then(|value| value.get("content")).or(value);
+    content.and_then(Value::as_str).unwrap_or(usual).to_owned()
+}
+
+/// Looks up the special tokens; all must be in the vocabulary.
+fn added(names: &[String], vocab: &Value, normalized: bool, lstrip: Option<&String>) -> Result<Vec<Value>> {
+    let mut found: Vec<Value> = Vec::new();
+    for name in names {
+        let Some(id) = vocab.get(name) else {
+            return Err(Error::format(format!(
+                "the vocabulary has no token {name:?}; this is not a BERT or RoBERTa vocabulary, give a tokenizer.json"
+            )));
+        };
+        if found.iter().all(|token| token["content"] != json!(name)) {
+            found.push(json!({
+                "id": id, "content": name, "single_word": false, "lstrip": Some(name) == lstrip, "rstrip": false,
+                "normalized": normalized, "special": true,
+            }));
+        }
+    }
+    found.sort_by_key(|token| token["id"].as_u64());
+    Ok(found)
+}
+
+/// BERT: one token a line, the line number is the id.
+fn wordpiece(lines: &str, config: &Value) -> Result<String> {
+    let vocab: Value =
+        lines.lines().enumerate().map(|(id, token)| (token.trim_end_matches('\r').to_owned(), json!(id))).collect();
+    let named = |key: &str, usual: &str| special(config, key, usual);
+    let (unk, sep, cls) = (named("unk_token", "[UNK]"), named("sep_token", "[SEP]"), named("cls_token", "[CLS]"));
+    let names = [named("pad_token", "[PAD]"), unk.clone(), cls.clone(), sep.clone(), named("mask_token", "[MASK]")];
+    let added_tokens = added(&names, &vocab, false, None)?;
+    let piece = |id: &str, segment: u32| json!({ "SpecialToken": { "id": id, "type_id": segment } });
+    let sequence = |id: &str, segment: u32| json!({ "Sequence": { "id": id, "type_id": segment } });
+    let token = |name: &str| json!({ "id": name, "ids": [vocab[name]], "tokens": [name] });
+    let whole = json!({
+        "version": "1.0",
+        "added_tokens": added_tokens,
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+            "lowercase": true,
+        },
+        "pre_tokenizer": { "type": "BertPreTokenizer" },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [piece(&cls, 0), sequence("A", 0), piece(&sep, 0)],
+            "pair": [piece(&cls, 0), sequence("A", 0), piece(&sep, 0), sequence("B", 1), piece(&sep, 1)],
+            "special_tokens": { cls.as_str(): token(&cls), sep.as_str(): token(&sep) },
+        },
+        "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": true },
+        "model": {
+            "type": "WordPiece", "unk_token": unk, "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+            "vocab": vocab,
+        },
+    });
+    Ok(whole.to_string())
+}
+
+/// RoBERTa: byte-level BPE; `<s> A </s>` or `<s> A </s> </s> B </s>`, all in segment 0.
+fn byte_level_bpe(vocab: &str, merges: &str, config: &Value) -> Result<String> {
+    let vocab: Value = serde_json::from_str(vocab)
+        .map_err(|err| Error::format(format!("the vocabulary is not JSON ({err}); fetch it again")))?;
+    let merges: Vec<&str> = merges
+        .lines()
+        .map(|line| line.trim_end_matches('\r'))
+        .enumerate()
+        .filter(|(number, line)| !line.is_empty() && !(*number == 0 && line.starts_with("#version")))
+        .map(|(_, line)| line)
+        .collect();
+    let named = |key: &str, usual: &str| special(config, key, usual);
+    let (sep, cls, mask) = (named("sep_token", "</s>"), named("cls_token", "<s>"), named("mask_token", "<mask>"));
+    let unk = named("unk_token", "<unk>");
+    let names = [cls.clone(), named("pad_token", "<pad>"), sep.clone(), unk, mask.clone()];
+    let prefix = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
+    let whole = json!({
+        "version": "1.0",
+        "added_tokens": added(&names, &vocab, false, Some(&mask))?,
+        "normalizer": null,
+        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true },
+        "post_processor": {
+            "type": "RobertaProcessing", "sep": [sep, vocab[&sep]], "cls": [cls, vocab[&cls]], "trim_offsets": true,
+            "add_prefix_space": prefix,
+        },
+        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": merges,
+        },
+    });
+    Ok(whole.to_string())
+}
