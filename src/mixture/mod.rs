@@ -10,6 +10,13 @@
 //! | λ, weight of the consistency term | `consistency_weight` |
 //! | A and B, the two stochastic passes | pass 0 and pass 1 |
 
+pub mod adapter;
+pub mod bank;
+pub mod consistency;
+pub mod merging;
 pub mod routing;
 
+pub use adapter::{Adapter, AdapterMixture};
+pub use bank::{Bank, RowMap};
+pub use merging::MergeWeights;
 pub use routing::{Pick, Route, RouteShape, SIDES, Side};

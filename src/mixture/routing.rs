@@ -23,7 +23,7 @@ pub const SIDES: [Side; 2] = [Side::Down, Side::Up];
 
 /// The experts of one side of one site in one pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pick {
     /// One expert for the whole batch.
     One(u8),

@@ -1,1 +1,18 @@
 //! Model families built from layers and mixtures; loading of weights; heads.
+//!
+//! [`ModelSource`] opens a Hugging Face directory (or the bundled lab encoder); [`Classifier`] is encoder,
+//! mixture and head together. BERT and RoBERTa are one implementation, told apart by [`spec::Family`].
+
+pub mod classifier;
+pub mod dir;
+pub mod encoder;
+pub mod head;
+pub mod layer;
+pub mod spec;
+pub mod weights;
+
+pub use classifier::{Classifier, Counts, Setup};
+pub use dir::ModelSource;
+pub use encoder::{DropKeys, Encoder, Run};
+pub use spec::{EncoderSpec, Family};
+pub use weights::Weights;

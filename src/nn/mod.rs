@@ -1,1 +1,19 @@
 //! Layers with explicit forward and backward passes.
+//!
+//! The trunk is frozen, so there is no autograd: each layer is a pair of functions, `forward` returning what
+//! its `backward` needs and nothing more. A layer whose parameters are trained also adds their gradients to
+//! [`Grads`]; a frozen one only passes the gradient on. Shapes: token-wise layers see `[tokens, width]` with
+//! all sequences back to back.
+
+pub mod embedding;
+pub mod kernels;
+pub mod linear;
+pub mod norm;
+pub mod params;
+
+pub use embedding::Embeddings;
+pub use kernels::Dropout;
+pub use kernels::activation::Act;
+pub use linear::Linear;
+pub use norm::LayerNorm;
+pub use params::{Grads, Param, ParamId, Params};

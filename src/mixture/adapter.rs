@@ -1,0 +1,125 @@
+//! Bottleneck adapters: `out = h + W^U act(W^D h + b^D) + b^U` (paper section 3.1).
+//!
+//! [`AdapterMixture`] holds M experts at one site and sends each row through the expert its route names;
+//! [`Adapter`] is what remains after merging: one module, the same formula. They are different types on
+//! purpose: a merged adapter cannot be routed, and there is no flag to forget.
+
+use super::bank::{Bank, Group, RowMap};
+use super::merging::{self, MergeWeights};
+use super::routing::{Route, Side};
+use crate::error::Result;
+use crate::nn::kernels::activation::{self, Act};
+use crate::nn::{Grads, Params};
+use candle_core::Tensor;
+
+/// M adapters at one site, sharing one side or none.
+#[derive(Clone, Debug)]
+pub struct AdapterMixture {
+    down: Bank,
+    up: Bank,
+    act: Act,
+}
+
+/// One adapter: the result of a merge.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    module: AdapterMixture,
+}
+
+/// What the backward pass needs of one site. h `[n, d]`, z (before the nonlinearity) `[n, r]`
+#[derive(Clone, Debug)]
+pub struct Saved {
+    h: Tensor,
+    z: Tensor,
+    down: Vec<Group>,
+    up: Vec<Group>,
+}
+
+impl AdapterMixture {
+    /// From its two banks. down `[M or 1, r, d]`, up `[M or 1, d, r]`
+    pub fn new(down: Bank, up: Bank, act: Act) -> Self {
+        Self { down, up, act }
+    }
+
+    /// Makes all experts trained, under `{name}.down.*` and `{name}.up.*`.
+    pub fn train(&mut self, name: &str, params: &mut Params) -> Result<()> {
+        self.down.train(&format!("{name}.down"), params)?;
+        self.up.train(&format!("{name}.up"), params)
+    }
+
+    /// The bank of one side.
+    pub fn bank(&self, side: Side) -> &Bank {
+        match side {
+            Side::Down => &self.down,
+            Side::Up => &self.up,
+        }
+    }
+
+    /// The nonlinearity.
+    pub fn act(&self) -> Act {
+        self.act
+    }
+
+    /// h `[n, d]` -> `[n, d]`, each row through the experts its route names.
+    pub fn forward(&self, h: &Tensor, route: &Route, site: usize, rows: &RowMap) -> Result<(Tensor, Saved)> {
+        let down = rows.groups(route, site, Side::Down, self.down.experts())?;
+        let up = rows.groups(route, site, Side::Up, self.up.experts())?;
+        self.run(h, down, up)
+    }
+
+    fn run(&self, h: &Tensor, down: Vec<Group>, up: Vec<Group>) -> Result<(Tensor, Saved)> {
+        let z = self.down.forward(h, &down, None)?;
+        let a = activation::forward(self.act, &z)?;
+        let out = self.up.forward(&a, &up, Some(h))?;
+        Ok((out, Saved { h: h.clone(), z, down, up }))
+    }
+
+    /// Adds the gradients of the experts that ran; with `below` also returns the gradient of h. dout `[n, d]`
+    pub fn backward(&self, saved: &Saved, dout: &Tensor, below: bool, grads: &mut Grads) -> Result<Option<Tensor>> {
+        let a = activation::forward(self.act, &saved.z)?;
+        self.up.add_grads(&a, dout, &saved.up, grads)?;
+        let da = self.up.backward(dout, &saved.up, None)?;
+        let dz = activation::backward(self.act, &saved.z, da)?;
+        self.down.add_grads(&saved.h, &dz, &saved.down, grads)?;
+        // The residual's share of the gradient is dout itself.
+        below.then(|| self.down.backward(&dz, &saved.down, Some(dout))).transpose()
+    }
+
+    /// The weighted mean of the experts, side by side: `W̄ = Σ w_j W_j`, `b̄ = Σ w_j b_j`. Weights `[M]`
+    #[must_use = "merging makes a new adapter and leaves the experts as they are"]
+    pub fn merge(&self, weights: &[f64]) -> Result<Adapter> {
+        let side =
+            |bank: &Bank| Bank::new(merging::mean(bank.weight(), weights)?, merging::mean(bank.bias(), weights)?);
+        Ok(Adapter { module: Self::new(side(&self.down)?, side(&self.up)?, self.act) })
+    }
+
+    /// As [`AdapterMixture::merge`] for the weights of one site.
+    #[must_use = "merging makes a new adapter and leaves the experts as they are"]
+    pub fn merge_site(&self, weights: &MergeWeights, site: usize) -> Result<Adapter> {
+        self.merge(weights.site(site)?)
+    }
+}
+
+impl Adapter {
+    /// From single matrices. down `[r, d]`, `[r]`; up `[d, r]`, `[d]`
+    pub fn new(down: (Tensor, Tensor), up: (Tensor, Tensor), act: Act) -> Result<Self> {
+        let bank = |(weight, bias): (Tensor, Tensor)| Bank::new(weight.unsqueeze(0)?, bias.unsqueeze(0)?);
+        Ok(Self { module: AdapterMixture::new(bank(down)?, bank(up)?, act) })
+    }
+
+    /// The matrix and the bias of one side. `[r, d]` and `[r]`, or `[d, r]` and `[d]`
+    pub fn side(&self, side: Side) -> Result<(Tensor, Tensor)> {
+        let bank = self.module.bank(side);
+        Ok((bank.weight().squeeze(0)?, bank.bias().squeeze(0)?))
+    }
+
+    /// The nonlinearity.
+    pub fn act(&self) -> Act {
+        self.module.act
+    }
+
+    /// h `[n, d]` -> `[n, d]`
+    pub fn forward(&self, h: &Tensor, rows: &RowMap) -> Result<Tensor> {
+        Ok(self.module.run(h, rows.single(), rows.single())?.0)
+    }
+}

@@ -1,0 +1,259 @@
+//! A bank: all experts of one projection in one tensor, and products that send each row to its expert.
+
+use super::routing::{Pick, Route, Side};
+use crate::error::{Error, Result};
+use crate::nn::kernels::gemm::{self, Mat, product, product_add};
+use crate::nn::kernels::{HostRef, host, is_fast};
+use crate::nn::{Grads, ParamId, Params};
+use candle_core::Tensor;
+use std::ops::Range;
+
+/// Which rows of a layer's input an expert gets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowSet {
+    /// Consecutive rows.
+    Range(Range<usize>),
+    /// Any rows, ascending.
+    List(Vec<u32>),
+}
+
+impl RowSet {
+    fn len(&self) -> usize {
+        match self {
+            Self::Range(range) => range.len(),
+            Self::List(rows) => rows.len(),
+        }
+    }
+}
+
+/// The rows of one expert.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Expert index in the bank.
+    pub expert: usize,
+    /// Its rows.
+    pub rows: RowSet,
+}
+
+/// How rows of a layer's input relate to sequences and tokens (rows of one pass; the next pass follows).
+#[derive(Clone, Debug)]
+pub struct RowMap {
+    /// Passes packed one after the other.
+    pub passes: usize,
+    /// Sequence of each row. `[rows of one pass]`
+    pub sequence: Vec<u32>,
+    /// Token of each row. `[rows of one pass]`
+    pub token: Vec<u32>,
+}
+
+impl RowMap {
+    /// Every token of every sequence is a row.
+    pub fn tokens(offsets: &[usize], passes: usize) -> Self {
+        let spans = offsets.windows(2).enumerate();
+        let sequence: Vec<u32> = spans.flat_map(|(s, w)| std::iter::repeat_n(s as u32, w[1] - w[0])).collect();
+        let token = (0..sequence.len() as u32).collect();
+        Self { passes, sequence, token }
+    }
+    /// Only the first token of each sequence is a row.
+    pub fn first_tokens(offsets: &[usize], passes: usize) -> Self {
+        let n = offsets.len().saturating_sub(1);
+        Self { passes, sequence: (0..n as u32).collect(), token: offsets[..n].iter().map(|&o| o as u32).collect() }
+    }
+    /// Rows of all passes.
+    pub fn rows(&self) -> usize {
+        self.sequence.len() * self.passes
+    }
+
+    /// The groups of one side under a route: each row exactly once.
+    pub fn groups(&self, route: &Route, site: usize, side: Side, experts: usize) -> Result<Vec<Group>> {
+        let n = self.sequence.len();
+        if route.passes != self.passes {
+            return Err(Error::internal(format!("route of {} passes for a batch of {}", route.passes, self.passes)));
+        }
+        let mut groups: Vec<Group> = Vec::new();
+        let mut lists: Vec<Vec<u32>> = vec![Vec::new(); experts];
+        for pass in 0..self.passes {
+            let (start, index) = match route.pick(pass, site, side) {
+                Pick::One(expert) => {
+                    push_range(&mut groups, usize::from(*expert), pass * n..(pass + 1) * n);
+                    continue;
+                }
+                Pick::PerExample(picks) => (picks, &self.sequence),
+                Pick::PerToken(picks) => (picks, &self.token),
+            };
+            for (row, &i) in index.iter().enumerate() {
+                let expert = start.get(i as usize).map_or(usize::MAX, |&e| usize::from(e));
+                let list = lists.get_mut(expert).ok_or_else(|| Error::internal("route does not fit the batch"))?;
+                list.push((pass * n + row) as u32);
+            }
+        }
+        let listed = lists.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
+        groups.extend(listed.map(|(expert, rows)| Group { expert, rows: RowSet::List(rows) }));
+        match groups.iter().find(|group| group.expert >= experts) {
+            Some(group) => Err(Error::internal(format!("route names expert {} of {experts}", group.expert))),
+            None => Ok(groups),
+        }
+    }
+
+    /// One group with all rows: what a single adapter uses.
+    pub fn single(&self) -> Vec<Group> {
+        vec![Group { expert: 0, rows: RowSet::Range(0..self.rows()) }]
+    }
+}
+
+fn push_range(groups: &mut Vec<Group>, expert: usize, rows: Range<usize>) {
+    if let Some(Group { expert: last, rows: RowSet::Range(range) }) = groups.last_mut()
+        && *last == expert
+        && range.end == rows.start
+    {
+        range.end = rows.end;
+        return;
+    }
+    groups.push(Group { expert, rows: RowSet::Range(rows) });
+}
+
+/// All experts of one projection. weight `[experts, out, in]`, bias `[experts, out]`
+#[derive(Clone, Debug)]
+pub struct Bank {
+    weight: Tensor,
+    bias: Tensor,
+    trained: Option<(ParamId, ParamId)>,
+}
+
+impl Bank {
+    /// A frozen bank.
+    pub fn new(weight: Tensor, bias: Tensor) -> Result<Self> {
+        let (experts, d_out, _) = weight.dims3()?;
+        if bias.dims() != [experts, d_out] {
+            return Err(Error::format(format!("bank bias {:?} does not fit weight {:?}", bias.dims(), weight.dims())));
+        }
+        Ok(Self { weight, bias, trained: None })
+    }
+
+    /// Makes it trained; its tensors get the names `{name}.weight` and `{name}.bias`.
+    pub fn train(&mut self, name: &str, params: &mut Params) -> Result<()> {
+        let weight = params.add_bank(format!("{name}.weight"), &self.weight)?;
+        let bias = params.add_bank(format!("{name}.bias"), &self.bias)?;
+        self.trained = Some((weight, bias));
+        Ok(())
+    }
+
+    /// W of all experts. `[experts, out, in]`
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+    /// b of all experts. `[experts, out]`
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+    /// Number of experts: 1 when the side is shared.
+    pub fn experts(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// `base + x W_eᵀ + b_e` with each row's own expert. x `[n, in]`, base `[n, out]` -> `[n, out]`
+    pub fn forward(&self, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
+        routed(self, Direction::Forward, x, groups, base)
+    }
+
+    /// `base + dy W_e`. dy `[n, out]`, base `[n, in]` -> `[n, in]`
+    pub fn backward(&self, dy: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
+        routed(self, Direction::Backward, dy, groups, base)
+    }
+
+    /// Adds the gradients of the experts that ran. x `[n, in]`, dy `[n, out]`
+    pub fn add_grads(&self, x: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
+        let Some((weight, bias)) = self.trained else { return Ok(()) };
+        for group in groups {
+            let (x, dy) = (rows_of(x, &group.rows)?, rows_of(dy, &group.rows)?);
+            grads.add(weight, group.expert, gemm::weight_grad(&dy, &x)?)?;
+            grads.add(bias, group.expert, gemm::bias_grad(&dy)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+fn rows_of(x: &Tensor, rows: &RowSet) -> Result<Tensor> {
+    Ok(match rows {
+        RowSet::Range(range) => x.narrow(0, range.start, range.len())?,
+        RowSet::List(list) => x.index_select(&Tensor::new(list.as_slice(), x.device())?, 0)?,
+    })
+}
+
+fn routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
+    if !is_fast(x) {
+        return plain_routed(bank, dir, x, groups, base);
+    }
+    let (n, width) = x.dims2()?;
+    let (_, d_out, d_in) = bank.weight.dims3()?;
+    let out_width = if dir == Direction::Forward { d_out } else { d_in };
+    let (xs, ws, bs) = (HostRef::of(x)?, HostRef::of(&bank.weight)?, HostRef::of(&bank.bias)?);
+    let mut out = match base {
+        Some(base) => HostRef::of(base)?.to_vec(),
+        None => vec![0.0f32; n * out_width],
+    };
+    for group in groups {
+        let weight = &ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in];
+        let weight = if dir == Direction::Forward { Mat::cols(weight, d_in) } else { Mat::rows(weight, d_in) };
+        let bias = (dir == Direction::Forward).then(|| &bs[group.expert * d_out..(group.expert + 1) * d_out]);
+        let dims = [group.rows.len(), out_width, width];
+        match &group.rows {
+            RowSet::Range(range) => {
+                let target = &mut out[range.start * out_width..range.end * out_width];
+                if let Some(bias) = bias {
+                    host::for_rows(target, out_width, |_, block| {
+                        for row in block.chunks_exact_mut(out_width) {
+                            row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+                        }
+                    });
+                }
+                product_add(dims, Mat::rows(&xs[range.start * width..range.end * width], width), weight, target);
+            }
+            RowSet::List(list) => {
+                let gathered: Vec<f32> =
+                    list.iter().flat_map(|&r| &xs[r as usize * width..(r as usize + 1) * width]).copied().collect();
+                let result = product(dims, Mat::rows(&gathered, width), weight);
+                for (&r, row) in list.iter().zip(result.chunks_exact(out_width)) {
+                    let target = &mut out[r as usize * out_width..(r as usize + 1) * out_width];
+                    target.iter_mut().zip(row).for_each(|(o, v)| *o += v);
+                    if let Some(bias) = bias {
+                        target.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+                    }
+                }
+            }
+        }
+    }
+    host::tensor(out, (n, out_width))
+}
+
+fn plain_routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
+    let (n, _) = x.dims2()?;
+    let (_, d_out, d_in) = bank.weight.dims3()?;
+    let out_width = if dir == Direction::Forward { d_out } else { d_in };
+    let mut out = match base {
+        Some(base) => base.clone(),
+        None => Tensor::zeros((n, out_width), x.dtype(), x.device())?,
+    };
+    for group in groups {
+        let weight = bank.weight.narrow(0, group.expert, 1)?.squeeze(0)?;
+        let part = rows_of(x, &group.rows)?;
+        let part = match dir {
+            Direction::Forward => {
+                part.matmul(&weight.t()?)?.broadcast_add(&bank.bias.narrow(0, group.expert, 1)?.squeeze(0)?)?
+            }
+            Direction::Backward => part.matmul(&weight)?,
+        };
+        let list: Vec<u32> = match &group.rows {
+            RowSet::Range(range) => (range.start as u32..range.end as u32).collect(),
+            RowSet::List(list) => list.clone(),
+        };
+        out = out.index_add(&Tensor::new(list.as_slice(), x.device())?, &part, 0)?;
+    }
+    Ok(out)
+}

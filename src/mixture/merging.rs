@@ -1,0 +1,94 @@
+//! Merging weights: the mean of the experts' parameters (paper section 3.4), uniform or weighted.
+
+use crate::error::{Error, Result};
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// How much each expert counts, for all sites or for each. Always sums to one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MergeWeights {
+    /// One list for all sites, or one for each. `[1 or sites][M]`
+    lists: Vec<Vec<f64>>,
+}
+
+impl MergeWeights {
+    /// 1/M for each expert: the paper.
+    pub fn uniform(experts: usize) -> Self {
+        Self { lists: vec![vec![1.0 / experts.max(1) as f64; experts.max(1)]] }
+    }
+
+    /// The same weights at every site; they are divided by their sum, and may be negative. `[M]`
+    pub fn global(weights: &[f64]) -> Result<Self> {
+        Ok(Self { lists: vec![normalized(weights)?] })
+    }
+
+    /// Own weights at each site. `[sites][M]`
+    pub fn per_site(weights: &[Vec<f64>]) -> Result<Self> {
+        Ok(Self { lists: weights.iter().map(|list| normalized(list)).collect::<Result<_>>()? })
+    }
+
+    /// The weights of one site. `[M]`
+    pub fn site(&self, site: usize) -> Result<&[f64]> {
+        let list = if self.lists.len() == 1 { self.lists.first() } else { self.lists.get(site) };
+        list.map(Vec::as_slice).ok_or_else(|| {
+            Error::config(format!("merge weights given for {} sites, but there is a site {site}", self.lists.len()))
+        })
+    }
+
+    /// Checks the number of sites and experts.
+    pub fn check(&self, sites: usize, experts: usize) -> Result<()> {
+        if self.lists.len() != 1 && self.lists.len() != sites {
+            return Err(Error::config(format!(
+                "merge weights given for {} of {sites} sites; give one list, or one for each",
+                self.lists.len()
+            )));
+        }
+        match self.lists.iter().find(|list| list.len() != experts) {
+            Some(list) => {
+                Err(Error::config(format!("{} merge weights for {experts} experts; give one for each", list.len())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One list for all sites, or one for each.
+    pub fn lists(&self) -> &[Vec<f64>] {
+        &self.lists
+    }
+
+    /// Whether all experts count the same.
+    pub fn is_uniform(&self) -> bool {
+        self.lists.iter().all(|list| list.iter().all(|w| (w - 1.0 / list.len() as f64).abs() < 1e-12))
+    }
+}
+
+fn normalized(weights: &[f64]) -> Result<Vec<f64>> {
+    let sum: f64 = weights.iter().sum();
+    if weights.is_empty() || !sum.is_finite() || sum.abs() < 1e-9 {
+        return Err(Error::config(format!(
+            "merge weights {weights:?} have no usable sum; give finite numbers that do not cancel out"
+        )));
+    }
+    Ok(weights.iter().map(|w| w / sum).collect())
+}
+
+/// `Σ w_j bank[j]`, accumulated in f64; a shared side (one expert) is returned as it is. `[M, ...] -> [1, ...]`
+pub fn mean(bank: &Tensor, weights: &[f64]) -> Result<Tensor> {
+    let experts = bank.dim(0)?;
+    if experts == 1 {
+        return Ok(bank.copy()?);
+    }
+    if experts != weights.len() {
+        return Err(Error::config(format!("{} merge weights for {experts} experts; give one for each", weights.len())));
+    }
+    let mut sum: Option<Tensor> = None;
+    for (expert, &weight) in weights.iter().enumerate() {
+        let part = (bank.narrow(0, expert, 1)?.to_dtype(DType::F64)? * weight)?;
+        sum = Some(match sum {
+            None => part,
+            Some(sum) => (sum + part)?,
+        });
+    }
+    let sum = sum.ok_or_else(|| Error::internal("a bank without experts"))?;
+    Ok(sum.to_dtype(bank.dtype())?)
+}

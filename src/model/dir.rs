@@ -1,0 +1,59 @@
+//! Where a model comes from: a Hugging Face directory, or the bundled lab encoder.
+
+use super::spec::EncoderSpec;
+use super::weights::Weights;
+use crate::error::{Context as _, Error, Result};
+use std::path::{Path, PathBuf};
+
+/// The bundled encoder's name as a path.
+pub const LAB: &str = "lab";
+
+/// A model on disk or inside the program, opened but not yet read.
+pub struct ModelSource {
+    /// Shape and constants.
+    pub spec: EncoderSpec,
+    /// The tensors.
+    pub weights: Weights,
+    /// The directory; absent for the lab.
+    pub dir: Option<PathBuf>,
+}
+
+impl ModelSource {
+    /// Opens a directory, or the lab for the path `lab`.
+    pub fn open(path: &str) -> Result<Self> {
+        if path == LAB { Self::lab() } else { Self::open_dir(Path::new(path)) }
+    }
+
+    fn open_dir(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            return Err(Error::config(format!(
+                "no such directory; choose a directory in Hugging Face layout, or \"lab\": {}",
+                dir.display()
+            )));
+        }
+        let config = dir.join("config.json");
+        let text =
+            std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))?;
+        let spec = EncoderSpec::from_json(&text).with_context(|| dir.display().to_string())?;
+        let weights = Weights::open(dir)?.with_prefix(spec.family.prefix());
+        Ok(Self { spec, weights, dir: Some(dir.to_owned()) })
+    }
+
+    fn lab() -> Result<Self> {
+        let spec = EncoderSpec::from_json(include_str!("../../assets/lab/config.json"))?;
+        let weights =
+            Weights::bundled(include_bytes!("../../assets/lab/model.safetensors"))?.with_prefix(spec.family.prefix());
+        Ok(Self { spec, weights, dir: None })
+    }
+
+    /// Files a tokenizer can be read from, in order of preference; empty for the lab.
+    pub fn tokenizer_dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    /// A short name for run directories and tables.
+    pub fn name(&self) -> String {
+        let dir = self.dir.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        dir.unwrap_or_else(|| LAB.to_owned())
+    }
+}

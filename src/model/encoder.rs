@@ -1,0 +1,304 @@
+//! The encoder: embeddings and a list of layers, over packed sequences.
+
+use super::layer::{self, EncoderLayer, FfnAdapter, LayerContext};
+use super::spec::{EncoderSpec, Family};
+use super::weights::Weights;
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::mixture::{Route, RowMap};
+use crate::nn::embedding::{self, Ids};
+use crate::nn::kernels::attention::Layout;
+use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params};
+use crate::rng::{Purpose, SeedStream};
+use candle_core::{DType, Device, Tensor};
+
+/// Where dropout masks of one forward come from. The same value gives the same masks.
+#[derive(Clone, Copy, Debug)]
+pub struct DropKeys {
+    base: u64,
+}
+
+impl DropKeys {
+    /// Of training micro-batch number `index`.
+    pub fn new(seed: SeedStream, index: u64) -> Self {
+        Self { base: seed.stream(Purpose::Dropout, index).next_u64() }
+    }
+    /// The dropout at one place of the network.
+    pub fn at(self, place: u64, p: f64) -> Dropout {
+        if p > 0.0 {
+            Dropout::new(self.base.wrapping_add((place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), p)
+        } else {
+            Dropout::none()
+        }
+    }
+}
+
+/// How to run a batch.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// Times the batch goes through, packed as one: 2 for the consistency term.
+    pub passes: usize,
+    /// Which experts run; needed where there is a mixture.
+    pub route: Option<&'a Route>,
+    /// Dropout; absent: none, as in evaluation.
+    pub drop: Option<DropKeys>,
+    /// Return every token's vector instead of the first token's of each sequence.
+    pub all_tokens: bool,
+    /// Keep what the backward pass needs.
+    pub keep: bool,
+}
+
+impl Run<'_> {
+    /// Evaluation of a model without a mixture (or merged).
+    pub fn eval() -> Self {
+        Self { passes: 1, route: None, drop: None, all_tokens: false, keep: false }
+    }
+}
+
+/// What the backward pass needs.
+#[derive(Debug)]
+pub struct Trace {
+    embeddings: embedding::Saved,
+    layers: Vec<layer::Saved>,
+}
+
+/// Embeddings and layers.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    spec: EncoderSpec,
+    embeddings: Embeddings,
+    layers: Vec<EncoderLayer>,
+    trunk_trained: bool,
+}
+
+/// Reads tensors of one dtype onto one device.
+struct Reader<'a> {
+    weights: &'a Weights,
+    dtype: DType,
+    device: &'a Device,
+}
+
+impl Reader<'_> {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.weights.get(name, shape, self.dtype, self.device)
+    }
+    fn linear(&self, name: &str, d_out: usize, d_in: usize) -> Result<Linear> {
+        Ok(Linear::new(
+            self.get(&format!("{name}.weight"), &[d_out, d_in])?,
+            Some(self.get(&format!("{name}.bias"), &[d_out])?),
+        ))
+    }
+    fn norm(&self, name: &str, d: usize, eps: f64) -> Result<LayerNorm> {
+        Ok(LayerNorm::new(self.get(&format!("{name}.weight"), &[d])?, self.get(&format!("{name}.bias"), &[d])?, eps))
+    }
+}
+
+impl Encoder {
+    /// Reads all tensors of the trunk.
+    pub fn load(spec: EncoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+        let reader = Reader { weights, dtype, device };
+        let (d, eps) = (spec.hidden_size, spec.layer_norm_eps);
+        let embeddings = Embeddings::new(
+            reader.get("embeddings.word_embeddings.weight", &[spec.vocab_size, d])?,
+            reader.get("embeddings.position_embeddings.weight", &[spec.max_positions, d])?,
+            reader.get("embeddings.token_type_embeddings.weight", &[spec.type_vocab_size, d])?,
+            reader.norm("embeddings.LayerNorm", d, eps)?,
+        );
+        let layers = (0..spec.num_layers).map(|i| read_layer(&reader, &spec, i)).collect::<Result<_>>()?;
+        Ok(Self { spec, embeddings, layers, trunk_trained: false })
+    }
+
+    /// Random weights, N(0, 0.02), for benchmarks and for training from scratch. `init` makes each tensor's values: `(shape, std)`.
+    pub fn random(spec: EncoderSpec, seed: SeedStream, device: &Device) -> Result<Self> {
+        let mut stream = seed.stream(Purpose::Init, 1 << 32);
+        let (d, f, eps) = (spec.hidden_size, spec.intermediate_size, spec.layer_norm_eps);
+        let mut normal = |shape: &[usize]| -> Result<Tensor> {
+            Ok(Tensor::from_vec(stream.normal_vec(shape.iter().product(), 0.02), shape, device)?)
+        };
+        let zeros = |n: usize| Tensor::zeros(n, DType::F32, device);
+        let norm = || -> Result<LayerNorm> { Ok(LayerNorm::new(Tensor::ones(d, DType::F32, device)?, zeros(d)?, eps)) };
+        let (word, position) = (normal(&[spec.vocab_size, d])?, normal(&[spec.max_positions, d])?);
+        let embeddings = Embeddings::new(word, position, normal(&[spec.type_vocab_size, d])?, norm()?);
+        let mut layers = Vec::new();
+        for _ in 0..spec.num_layers {
+            let mut linear =
+                |o: usize, i: usize| -> Result<Linear> { Ok(Linear::new(normal(&[o, i])?, Some(zeros(o)?))) };
+            layers.push(EncoderLayer {
+                qkv: linear(3 * d, d)?,
+                attention_out: linear(d, d)?,
+                attention_norm: norm()?,
+                inner: linear(f, d)?,
+                outer: linear(d, f)?,
+                output_norm: norm()?,
+                adapter: FfnAdapter::None,
+                act: spec.act,
+            });
+        }
+        Ok(Self { spec, embeddings, layers, trunk_trained: false })
+    }
+
+    /// Shape and constants.
+    pub fn spec(&self) -> &EncoderSpec {
+        &self.spec
+    }
+    /// The layers, bottom first.
+    pub fn layers(&self) -> &[EncoderLayer] {
+        &self.layers
+    }
+    /// The layers, for putting adapters in.
+    pub fn layers_mut(&mut self) -> &mut [EncoderLayer] {
+        &mut self.layers
+    }
+    /// The embeddings.
+    pub fn embeddings(&self) -> &Embeddings {
+        &self.embeddings
+    }
+    /// The device the weights are on.
+    pub fn device(&self) -> &Device {
+        self.embeddings.word().device()
+    }
+
+    /// Makes every weight trained, under the names of the Hugging Face layout.
+    pub fn train_trunk(&mut self, params: &mut Params) {
+        self.embeddings.train("embeddings", params);
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            layer.train(&format!("encoder.layer.{i}"), params);
+        }
+        self.trunk_trained = true;
+    }
+
+    /// Values of the frozen trunk.
+    pub fn parameter_count(&self) -> usize {
+        let s = &self.spec;
+        let d = s.hidden_size;
+        let tables = (s.vocab_size + s.max_positions + s.type_vocab_size) * d;
+        let per_layer = 4 * (d * d + d) + 2 * d * s.intermediate_size + s.intermediate_size + d + 4 * d;
+        tables + 2 * d + s.num_layers * per_layer
+    }
+
+    /// Runs a batch `passes` times as one. -> `[passes * sequences, d]` or `[passes * tokens, d]`, and what backward needs
+    pub fn forward(&self, batch: &Batch, run: Run<'_>) -> Result<(Tensor, Option<Trace>)> {
+        self.check(batch)?;
+        let offsets = repeat_offsets(&batch.offsets, run.passes);
+        let ids = self.ids(batch, run.passes)?;
+        let (s, last) = (&self.spec, self.layers.len().saturating_sub(1));
+        let drop = |place: u64, p: f64| run.drop.map_or_else(Dropout::none, |keys| keys.at(place, p));
+        let (mut x, embedded) = self.embeddings.forward(&ids, drop(0, s.hidden_dropout))?;
+        let mut saved = Vec::new();
+        let first: Vec<u32> = offsets[..offsets.len() - 1].iter().map(|&o| o as u32).collect();
+        let first = Tensor::from_vec(first.clone(), first.len(), self.device())?;
+        let token_rows = RowMap::tokens(&batch.offsets, run.passes);
+        let first_rows = RowMap::first_tokens(&batch.offsets, run.passes);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let pooled = i == last && !run.all_tokens;
+            let spans = || offsets.windows(2).map(|w| w[0]..w[1]).collect::<Vec<_>>();
+            let place = 1 + 3 * i as u64;
+            let layout = Layout {
+                queries: if pooled { (0..offsets.len() - 1).map(|q| q..q + 1).collect() } else { spans() },
+                keys: spans(),
+                heads: s.num_heads,
+                head_dim: s.hidden_size / s.num_heads,
+                drop: drop(place, s.attention_dropout),
+            };
+            let ctx = LayerContext {
+                layout,
+                rows: if pooled { &first_rows } else { &token_rows },
+                first_tokens: pooled.then_some(&first),
+                route: run.route.map(|route| (route, i)),
+                drops: [drop(place + 1, s.hidden_dropout), drop(place + 2, s.hidden_dropout)],
+            };
+            let (y, keep) = layer.forward(&x, ctx)?;
+            x = y;
+            if run.keep {
+                saved.push(keep);
+            }
+        }
+        let trace = run.keep.then_some(Trace { embeddings: embedded, layers: saved });
+        Ok((x, trace))
+    }
+
+    /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output
+    pub fn backward(&self, trace: Trace, dy: Tensor, grads: &mut Grads) -> Result<()> {
+        let has_mixture = |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_));
+        let Some(lowest) = (if self.trunk_trained { Some(0) } else { self.layers.iter().position(has_mixture) }) else {
+            return Ok(());
+        };
+        let mut dy = dy;
+        for (i, (layer, saved)) in self.layers.iter().zip(trace.layers).enumerate().skip(lowest).rev() {
+            let below = i > lowest || self.trunk_trained;
+            match layer.backward(saved, &dy, below, grads)? {
+                Some(dx) => dy = dx,
+                None => return Ok(()),
+            }
+        }
+        self.embeddings.backward(&trace.embeddings, &dy, grads)
+    }
+
+    fn ids(&self, batch: &Batch, passes: usize) -> Result<Ids> {
+        let offset = self.spec.position_offset as u32;
+        let positions: Vec<u32> =
+            batch.offsets.windows(2).flat_map(|w| (0..(w[1] - w[0]) as u32).map(move |i| i + offset)).collect();
+        let segments = match self.spec.family {
+            Family::Bert => batch.type_ids.clone(),
+            Family::Roberta => vec![0; batch.tokens()],
+        };
+        Ids::new(batch.ids.repeat(passes), positions.repeat(passes), segments.repeat(passes), self.device())
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let s = &self.spec;
+        let total = batch.offsets.last().copied().unwrap_or(0);
+        if batch.is_empty() || total != batch.ids.len() || batch.type_ids.len() != total || batch.offsets[0] != 0 {
+            return Err(Error::internal("a batch whose offsets do not fit its tokens"));
+        }
+        if let Some(w) = batch.offsets.windows(2).find(|w| w[1] <= w[0] || w[1] - w[0] > s.max_length()) {
+            let length = w[1].saturating_sub(w[0]);
+            return Err(Error::config(format!(
+                "a sequence of {length} tokens; this model takes 1 to {}, lower max_length",
+                s.max_length()
+            )));
+        }
+        if let Some(id) = batch.ids.iter().find(|&&id| id as usize >= s.vocab_size) {
+            return Err(Error::config(format!(
+                "token id {id} is outside the model's vocabulary of {}; the tokenizer belongs to another model",
+                s.vocab_size
+            )));
+        }
+        match batch.type_ids.iter().find(|&&id| id as usize >= s.type_vocab_size && s.family == Family::Bert) {
+            Some(id) => Err(Error::config(format!(
+                "segment id {id}, but the model knows {}; it cannot take sentence pairs",
+                s.type_vocab_size
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn repeat_offsets(offsets: &[usize], passes: usize) -> Vec<usize> {
+    let total = offsets.last().copied().unwrap_or(0);
+    let mut all = vec![0];
+    for pass in 0..passes {
+        all.extend(offsets.iter().skip(1).map(|o| o + pass * total));
+    }
+    all
+}
+
+fn read_layer(reader: &Reader<'_>, spec: &EncoderSpec, i: usize) -> Result<EncoderLayer> {
+    let (d, f) = (spec.hidden_size, spec.intermediate_size);
+    let name = |part: &str| format!("encoder.layer.{i}.{part}");
+    let parts = ["query", "key", "value"].map(|part| reader.linear(&name(&format!("attention.self.{part}")), d, d));
+    let [q, k, v] = parts;
+    let (q, k, v) = (q?, k?, v?);
+    let biases = [&q, &k, &v].iter().filter_map(|linear| linear.bias().cloned()).collect::<Vec<_>>();
+    let qkv = Linear::new(Tensor::cat(&[q.weight(), k.weight(), v.weight()], 0)?, Some(Tensor::cat(&biases, 0)?));
+    Ok(EncoderLayer {
+        qkv,
+        attention_out: reader.linear(&name("attention.output.dense"), d, d)?,
+        attention_norm: reader.norm(&name("attention.output.LayerNorm"), d, spec.layer_norm_eps)?,
+        inner: reader.linear(&name("intermediate.dense"), f, d)?,
+        outer: reader.linear(&name("output.dense"), d, f)?,
+        output_norm: reader.norm(&name("output.LayerNorm"), d, spec.layer_norm_eps)?,
+        adapter: FfnAdapter::None,
+        act: spec.act,
+    })
+}

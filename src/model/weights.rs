@@ -1,0 +1,212 @@
+//! Tensors of a Hugging Face directory: one `model.safetensors`, or shards with an index, or bundled bytes.
+//!
+//! Only headers are read at first; each tensor is read, and turned into the working dtype, when it is asked for.
+
+use crate::error::{Context as _, Error, Result};
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Dtype, Metadata};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+enum Source {
+    File(PathBuf),
+    Bytes(&'static [u8]),
+}
+
+struct Entry {
+    source: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    start: u64,
+    len: usize,
+}
+
+/// The tensors of a model, by name.
+pub struct Weights {
+    sources: Vec<Source>,
+    entries: BTreeMap<String, Entry>,
+    prefix: String,
+}
+
+impl Weights {
+    /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut weights = Self { sources: Vec::new(), entries: BTreeMap::new(), prefix: String::new() };
+        let single = dir.join("model.safetensors");
+        let index = dir.join("model.safetensors.index.json");
+        if single.is_file() {
+            weights.add_file(&single)?;
+        } else if index.is_file() {
+            for shard in shards(&index)? {
+                weights.add_file(&dir.join(shard))?;
+            }
+        } else if dir.join("pytorch_model.bin").is_file() {
+            return Err(Error::config(format!(
+                "only pytorch_model.bin is there, a pickle; convert it to model.safetensors first: {}",
+                dir.display()
+            )));
+        } else {
+            return Err(Error::config(format!(
+                "no model.safetensors (or model.safetensors.index.json); choose a directory in Hugging Face layout: {}",
+                dir.display()
+            )));
+        }
+        Ok(weights)
+    }
+
+    /// Tensors inside the program.
+    pub fn bundled(bytes: &'static [u8]) -> Result<Self> {
+        let mut weights = Self { sources: Vec::new(), entries: BTreeMap::new(), prefix: String::new() };
+        weights
+            .add(Source::Bytes(bytes), bytes.len() as u64, |want| Ok(bytes[..want.min(bytes.len())].to_vec()))
+            .context("bundled weights")?;
+        Ok(weights)
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let mut file = File::open(path).map_err(|err| Error::io("opening the weights", path, err))?;
+        let len = file.metadata().map_err(|err| Error::io("reading the weights", path, err))?.len();
+        let head = |want: usize| {
+            let mut bytes = vec![0; want.min(len as usize)];
+            file.seek(SeekFrom::Start(0))
+                .and_then(|_| file.read_exact(&mut bytes))
+                .map_err(|err| Error::io("reading the weights", path, err))?;
+            Ok(bytes)
+        };
+        self.add(Source::File(path.to_owned()), len, head).with_context(|| format!("{}", path.display()))
+    }
+
+    fn add(&mut self, source: Source, len: u64, mut head: impl FnMut(usize) -> Result<Vec<u8>>) -> Result<()> {
+        let bad =
+            |what: String| Error::format(format!("not a usable safetensors file: {what}; download or export it again"));
+        let first = head(8)?;
+        let first: [u8; 8] = first.try_into().map_err(|_| bad(format!("only {len} bytes long")))?;
+        let header_len = u64::from_le_bytes(first);
+        if header_len > 100_000_000 || header_len + 8 > len {
+            return Err(bad(format!("its header claims {header_len} bytes of {len}")));
+        }
+        let (_, metadata): (usize, Metadata) = safetensors::SafeTensors::read_metadata(&head(header_len as usize + 8)?)
+            .map_err(|err| bad(err.to_string()))?;
+        let data = header_len + 8;
+        let end = metadata.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0) as u64;
+        if data + end != len {
+            return Err(bad(format!("its tensors need {} bytes but the file has {len} (truncated?)", data + end)));
+        }
+        let source_index = self.sources.len();
+        self.sources.push(source);
+        let tensors: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
+        for (name, info) in tensors {
+            let (start, stop) = info.data_offsets;
+            let entry = Entry {
+                source: source_index,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                start: data + start as u64,
+                len: stop - start,
+            };
+            self.entries.insert(name, entry);
+        }
+        Ok(())
+    }
+
+    /// Tries names with this prefix first, then without it: base checkpoints lack it.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        self
+    }
+
+    fn entry(&self, name: &str) -> Option<(&str, &Entry)> {
+        let prefixed = format!("{}.{name}", self.prefix);
+        // Old checkpoints call the scale and shift of a layer normalisation gamma and beta.
+        let old = |name: &str| {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        };
+        [prefixed.clone(), name.to_owned(), old(&prefixed), old(name)]
+            .iter()
+            .find_map(|candidate| self.entries.get_key_value(candidate.as_str()))
+            .map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// Whether there is such a tensor, with or without the prefix.
+    pub fn has(&self, name: &str) -> bool {
+        self.entry(name).is_some()
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entry(name).map(|(_, entry)| entry.shape.as_slice())
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Reads one tensor of the expected shape.
+    pub fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        let Some((key, entry)) = self.entry(name) else {
+            return Err(Error::format(format!("the weights hold no tensor {name:?}; they do not fit config.json")));
+        };
+        if entry.shape != shape {
+            return Err(Error::format(format!(
+                "tensor {key:?} has shape {:?} but config.json asks for {shape:?}",
+                entry.shape
+            )));
+        }
+        let bytes = self.bytes(entry).with_context(|| format!("tensor {key:?}"))?;
+        let values = to_f32(entry.dtype, &bytes).with_context(|| format!("tensor {key:?}"))?;
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::new(
+                crate::error::ErrorKind::Numerics,
+                format!("tensor {key:?} holds {} at element {at}; the weights are damaged", values[at]),
+            ));
+        }
+        Ok(Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)
+    }
+
+    fn bytes(&self, entry: &Entry) -> Result<Vec<u8>> {
+        match &self.sources[entry.source] {
+            Source::Bytes(bytes) => Ok(bytes[entry.start as usize..entry.start as usize + entry.len].to_vec()),
+            Source::File(path) => {
+                let mut bytes = vec![0; entry.len];
+                let mut read =
+                    |file: &mut File| file.seek(SeekFrom::Start(entry.start)).and_then(|_| file.read_exact(&mut bytes));
+                File::open(path)
+                    .and_then(|mut file| read(&mut file))
+                    .map_err(|err| Error::io("reading the weights", path, err))?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+fn shards(index: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(index).map_err(|err| Error::io("reading the index", index, err))?;
+    let json: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|err| Error::format(format!("not valid JSON: {err}: {}", index.display())))?;
+    let map = json.get("weight_map").and_then(|map| map.as_object());
+    let map = map.ok_or_else(|| Error::format(format!("no weight_map: {}", index.display())))?;
+    let mut names: Vec<String> = map.values().filter_map(|value| value.as_str()).map(str::to_owned).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names.iter().find(|name| name.contains(['/', '\\'])) {
+        Some(name) => Err(Error::format(format!("shard name {name:?} leaves the directory: {}", index.display()))),
+        None => Ok(names),
+    }
+}
+
+fn to_f32(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
+    fn each<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+        bytes.as_chunks::<N>().0.iter().map(|chunk| f(*chunk)).collect()
+    }
+    Ok(match dtype {
+        Dtype::F32 => each(bytes, f32::from_le_bytes),
+        Dtype::F16 => each(bytes, |b| half::f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
+        Dtype::F64 => each(bytes, |b| f64::from_le_bytes(b) as f32),
+        other => return Err(Error::format(format!("stored as {other:?}; expected F32, F16, BF16 or F64"))),
+    })
+}

@@ -1,0 +1,94 @@
+//! Sum of word, position and segment embeddings, normalised:
+//! `LayerNorm(word[id] + position[i] + segment[s])`, then dropout. -> `[tokens, d]`
+
+use super::kernels::Dropout;
+use super::norm::{self, LayerNorm};
+use super::params::{Grads, ParamId, Params};
+use crate::error::Result;
+use candle_core::{Device, Tensor};
+
+/// The embeddings of an encoder, frozen or trained.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    word: Tensor,
+    position: Tensor,
+    segment: Tensor,
+    norm: LayerNorm,
+    trained: Option<[ParamId; 3]>,
+}
+
+/// Which rows of the three tables each token takes. All `[tokens]`
+#[derive(Clone, Debug)]
+pub struct Ids {
+    /// Token ids.
+    pub word: Tensor,
+    /// Position ids (already with the family's offset).
+    pub position: Tensor,
+    /// Segment ids.
+    pub segment: Tensor,
+}
+
+impl Ids {
+    /// From host values.
+    pub fn new(word: Vec<u32>, position: Vec<u32>, segment: Vec<u32>, device: &Device) -> Result<Self> {
+        let make = |ids: Vec<u32>| {
+            let n = ids.len();
+            Tensor::from_vec(ids, n, device)
+        };
+        Ok(Self { word: make(word)?, position: make(position)?, segment: make(segment)? })
+    }
+}
+
+/// What [`Embeddings::backward`] needs.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    ids: Ids,
+    norm: norm::Saved,
+    drop: Dropout,
+}
+
+impl Embeddings {
+    /// Frozen tables. word `[vocab, d]`, position `[max_positions, d]`, segment `[types, d]`
+    pub fn new(word: Tensor, position: Tensor, segment: Tensor, norm: LayerNorm) -> Self {
+        Self { word, position, segment, norm, trained: None }
+    }
+
+    /// Makes them trained, under the names of the Hugging Face layout.
+    pub fn train(&mut self, name: &str, params: &mut Params) {
+        self.trained = Some([
+            params.add(format!("{name}.word_embeddings.weight"), &self.word),
+            params.add(format!("{name}.position_embeddings.weight"), &self.position),
+            params.add(format!("{name}.token_type_embeddings.weight"), &self.segment),
+        ]);
+        self.norm.train(&format!("{name}.LayerNorm"), params);
+    }
+
+    /// The word table, for a decoder tied to it. `[vocab, d]`
+    pub fn word(&self) -> &Tensor {
+        &self.word
+    }
+    /// Its id when it is trained.
+    pub fn word_param(&self) -> Option<ParamId> {
+        self.trained.map(|ids| ids[0])
+    }
+
+    /// `dropout(LayerNorm(word + position + segment))`
+    pub fn forward(&self, ids: &Ids, drop: Dropout) -> Result<(Tensor, Saved)> {
+        let word = self.word.index_select(&ids.word, 0)?;
+        let rest = (self.position.index_select(&ids.position, 0)? + self.segment.index_select(&ids.segment, 0)?)?;
+        let (y, norm) = self.norm.forward(&word, Some(&rest), Dropout::none())?;
+        Ok((drop.apply(&y)?, Saved { ids: ids.clone(), norm, drop }))
+    }
+
+    /// Gradients of the tables and the norm; there is nothing below. dy `[tokens, d]`
+    pub fn backward(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let Some(params) = self.trained else { return Ok(()) };
+        let (dx, _) = self.norm.backward(&saved.norm, &saved.drop.apply(dy)?, grads)?;
+        let tables =
+            [(&self.word, &saved.ids.word), (&self.position, &saved.ids.position), (&self.segment, &saved.ids.segment)];
+        for (param, (table, ids)) in params.into_iter().zip(tables) {
+            grads.add(param, 0, table.zeros_like()?.index_add(ids, &dx, 0)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! The nonlinearity of feed-forward blocks, adapters and heads, and its derivative.
+
+use super::host::{self, HostRef, for_rows};
+use super::{is_fast, simd};
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// Which nonlinearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// x Φ(x), exact.
+    Gelu,
+    /// The tanh approximation of GELU.
+    GeluTanh,
+    /// max(0, x).
+    Relu,
+    /// x σ(x).
+    Swish,
+    /// tanh x.
+    Tanh,
+}
+
+const INV_SQRT_2: f32 = std::f32::consts::FRAC_1_SQRT_2;
+const INV_SQRT_TAU: f32 = 0.398_942_3;
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+const TANH_CUBIC: f32 = 0.044_715;
+
+#[inline(always)]
+fn value(act: Act, x: f32) -> f32 {
+    match act {
+        Act::Gelu => 0.5 * x * (1.0 + simd::erf(x * INV_SQRT_2)),
+        Act::GeluTanh => 0.5 * x * (1.0 + simd::tanh(SQRT_2_OVER_PI * (x + TANH_CUBIC * x * x * x))),
+        Act::Relu => {
+            if x < 0.0 {
+                0.0
+            } else {
+                x
+            }
+        }
+        Act::Swish => x * simd::sigmoid(x),
+        Act::Tanh => simd::tanh(x),
+    }
+}
+
+#[inline(always)]
+fn slope(act: Act, x: f32) -> f32 {
+    match act {
+        Act::Gelu => 0.5 * (1.0 + simd::erf(x * INV_SQRT_2)) + x * INV_SQRT_TAU * simd::exp(-0.5 * x * x),
+        Act::GeluTanh => {
+            let t = simd::tanh(SQRT_2_OVER_PI * (x + TANH_CUBIC * x * x * x));
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * SQRT_2_OVER_PI * (1.0 + 3.0 * TANH_CUBIC * x * x)
+        }
+        Act::Relu => {
+            if x > 0.0 {
+                1.0
+            } else {
+                0.0
+            }
+        }
+        Act::Swish => {
+            let s = simd::sigmoid(x);
+            s * (1.0 + x * (1.0 - s))
+        }
+        Act::Tanh => {
+            let t = simd::tanh(x);
+            1.0 - t * t
+        }
+    }
+}
+
+const BLOCK: usize = 64;
+
+#[inline(always)]
+fn map_into(x: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) {
+    for_rows(out, BLOCK, |row, block| {
+        let source = &x[row * BLOCK..row * BLOCK + block.len()];
+        simd::vectorized(|| {
+            for (o, &v) in block.iter_mut().zip(source) {
+                *o = f(v, *o);
+            }
+        });
+    });
+}
+
+/// `act(x)`, any shape.
+pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
+    if !is_fast(x) {
+        return plain_forward(act, x);
+    }
+    let xs = HostRef::of(x)?;
+    let mut out = vec![0.0f32; xs.len()];
+    match act {
+        Act::Gelu => map_into(&xs, &mut out, |x, _| value(Act::Gelu, x)),
+        Act::GeluTanh => map_into(&xs, &mut out, |x, _| value(Act::GeluTanh, x)),
+        Act::Relu => map_into(&xs, &mut out, |x, _| value(Act::Relu, x)),
+        Act::Swish => map_into(&xs, &mut out, |x, _| value(Act::Swish, x)),
+        Act::Tanh => map_into(&xs, &mut out, |x, _| value(Act::Tanh, x)),
+    }
+    host::tensor(out, x.shape())
+}
+
+/// `dy * act'(x)`, reusing `dy`'s memory where possible: nobody else may hold it.
+pub fn backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
+    if !is_fast(x) {
+        return plain_backward(act, x, &dy);
+    }
+    let xs = HostRef::of(x)?;
+    host::mutate(&dy, |dy| match act {
+        Act::Gelu => map_into(&xs, dy, |x, d| d * slope(Act::Gelu, x)),
+        Act::GeluTanh => map_into(&xs, dy, |x, d| d * slope(Act::GeluTanh, x)),
+        Act::Relu => map_into(&xs, dy, |x, d| d * slope(Act::Relu, x)),
+        Act::Swish => map_into(&xs, dy, |x, d| d * slope(Act::Swish, x)),
+        Act::Tanh => map_into(&xs, dy, |x, d| d * slope(Act::Tanh, x)),
+    })?;
+    Ok(dy)
+}
+
+/// [`forward`] from candle operations.
+pub fn plain_forward(act: Act, x: &Tensor) -> Result<Tensor> {
+    Ok(match act {
+        Act::Gelu => x.gelu_erf()?,
+        Act::GeluTanh => x.gelu()?,
+        Act::Relu => x.relu()?,
+        Act::Swish => x.silu()?,
+        Act::Tanh => x.tanh()?,
+    })
+}
+
+/// [`backward`] from candle operations.
+pub fn plain_backward(act: Act, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let slope = match act {
+        Act::Gelu => {
+            let phi = ((x.sqr()? * -0.5)?.exp()? * INV_SQRT_TAU_F64)?;
+            let cdf = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()?.affine(0.5, 0.5))?;
+            (cdf + (x * phi)?)?
+        }
+        Act::GeluTanh => {
+            let (a, c) = ((2.0 / std::f64::consts::PI).sqrt(), 0.044715);
+            let x2 = x.sqr()?;
+            let t = ((x * x2.affine(c, 1.0)?)? * a)?.tanh()?;
+            let sech2 = t.sqr()?.affine(-1.0, 1.0)?;
+            let inner = x2.affine(3.0 * c * a, a)?;
+            (t.affine(0.5, 0.5)? + ((x * sech2)? * (inner * 0.5)?)?)?
+        }
+        Act::Relu => x.gt(&x.zeros_like()?)?.to_dtype(x.dtype())?,
+        Act::Swish => {
+            let s = (x.neg()?.exp()? + 1.0)?.recip()?;
+            (&s * (x * s.affine(-1.0, 1.0)?)?.affine(1.0, 1.0)?)?
+        }
+        Act::Tanh => x.tanh()?.sqr()?.affine(-1.0, 1.0)?,
+    };
+    Ok((dy * slope)?)
+}
+
+const INV_SQRT_TAU_F64: f64 = 0.398_942_280_401_432_7;

@@ -1,0 +1,128 @@
+//! Tensors seen as slices on the CPU, and row-parallel loops.
+
+use crate::error::{Error, Result};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Shape, Storage, StorageRef, Tensor};
+use parking_lot::Mutex;
+use rayon::prelude::*;
+
+/// Elements a parallel task should at least have: below that, handing it out costs more than it saves.
+const TASK_ELEMENTS: usize = 8 * 1024;
+
+/// A borrowed view of a contiguous f32 CPU tensor's values.
+pub struct HostRef<'a> {
+    storage: StorageRef<'a>,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> HostRef<'a> {
+    /// Borrows the values; an error for other devices, dtypes or strided layouts.
+    pub fn of(tensor: &'a Tensor) -> Result<Self> {
+        let (guard, layout) = tensor.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            return Err(Error::internal(format!(
+                "kernel needs a contiguous tensor, got strides {:?}",
+                layout.stride()
+            )));
+        };
+        match &*guard {
+            Storage::Cpu(CpuStorage::F32(_)) => Ok(Self { storage: guard, start, end }),
+            _ => Err(Error::internal("kernel needs f32 values on the CPU")),
+        }
+    }
+}
+
+impl std::ops::Deref for HostRef<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.end],
+            _ => &[], // `of` refused every other storage
+        }
+    }
+}
+
+struct Mutate<F>(Mutex<Option<F>>);
+
+impl<F: FnOnce(&mut [f32])> InplaceOp1 for Mutate<F> {
+    fn name(&self) -> &'static str {
+        "mutate"
+    }
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("an in-place kernel needs a contiguous tensor")
+        };
+        let CpuStorage::F32(values) = storage else { candle_core::bail!("an in-place kernel needs f32 values") };
+        if let Some(change) = self.0.lock().take() {
+            change(&mut values[start..end]);
+        }
+        Ok(())
+    }
+}
+
+/// Changes the values of a contiguous f32 CPU tensor in place. Every clone of the tensor sees the change:
+/// only for parameters (on purpose) and for buffers nobody else holds.
+pub fn mutate(tensor: &Tensor, change: impl FnOnce(&mut [f32])) -> Result<()> {
+    Ok(tensor.inplace_op1(&Mutate(Mutex::new(Some(change))))?)
+}
+
+/// A tensor from host values, moved, not copied.
+pub fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Ok(Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?)
+}
+
+fn rows_per_task(width: usize) -> usize {
+    (TASK_ELEMENTS / width.max(1)).max(1)
+}
+
+/// Calls `work(first_row, block)` for blocks of whole rows of `out`, in parallel.
+pub fn for_rows(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = rows_per_task(width);
+    if width == 0 || out.is_empty() {
+        return;
+    }
+    if out.len() <= rows * width || rayon::current_num_threads() == 1 {
+        for (i, block) in out.chunks_mut(rows * width).enumerate() {
+            work(i * rows, block);
+        }
+        return;
+    }
+    out.par_chunks_mut(rows * width).enumerate().for_each(|(i, block)| work(i * rows, block));
+}
+
+/// As [`for_rows`] with two outputs of the same number of rows.
+pub fn for_rows2(a: (&mut [f32], usize), b: (&mut [f32], usize), work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync) {
+    let rows = rows_per_task(a.1.max(b.1));
+    if a.1 == 0 || b.1 == 0 || a.0.is_empty() {
+        return;
+    }
+    let blocks = a.0.par_chunks_mut(rows * a.1).zip(b.0.par_chunks_mut(rows * b.1));
+    blocks.enumerate().for_each(|(i, (x, y))| work(i * rows, x, y));
+}
+
+/// Sum over rows of each column. `[rows, width] -> [width]`. Blocks are added in row order.
+pub fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
+    let mut total = vec![0.0f32; width];
+    if width == 0 {
+        return total;
+    }
+    let block = rows_per_task(width) * width;
+    let partial: Vec<Vec<f32>> = values
+        .par_chunks(block)
+        .map(|rows| {
+            let mut sum = vec![0.0f32; width];
+            for row in rows.chunks_exact(width) {
+                for (s, v) in sum.iter_mut().zip(row) {
+                    *s += v;
+                }
+            }
+            sum
+        })
+        .collect();
+    for sum in partial {
+        for (t, s) in total.iter_mut().zip(sum) {
+            *t += s;
+        }
+    }
+    total
+}

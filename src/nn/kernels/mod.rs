@@ -1,0 +1,29 @@
+//! Fused elementwise kernels and the GEMM entry points.
+//!
+//! Each kernel comes in two versions with one meaning: a *fast* one for f32 on the CPU (slices, rayon over
+//! rows, loops the compiler vectorises for the instruction set found at run time) and a *plain* one from
+//! candle operations, which serves every device and dtype. The public function picks; tests call both and
+//! compare. Kernels know nothing of layers, models or parameters.
+//!
+//! Work is cut into blocks of rows whose bounds depend on the shape alone, and each row is summed in a fixed
+//! order, so results do not depend on the number of threads.
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+pub mod dropout;
+pub mod gemm;
+pub mod host;
+pub mod layer_norm;
+pub mod loss;
+pub mod simd;
+
+pub use dropout::Dropout;
+pub use host::HostRef;
+
+use candle_core::{DType, Tensor};
+
+/// Whether the fast version applies: f32 on the CPU.
+pub fn is_fast(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}

@@ -1,0 +1,89 @@
+//! Linear layer: `y = x Wᵀ + b`. x `[n, in]`, W `[out, in]`, b `[out]` -> y `[n, out]`.
+//!
+//! Backward: `dx = dy W`; where it is trained also `dW = dyᵀ x` and `db = Σ dy`. A frozen layer saves nothing.
+
+use super::kernels::gemm;
+use super::params::{Grads, ParamId, Params};
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// A linear layer, frozen or trained.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    trained: Option<(ParamId, Option<ParamId>)>,
+}
+
+impl Linear {
+    /// A frozen layer. weight `[out, in]`, bias `[out]`
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias, trained: None }
+    }
+
+    /// Makes the layer trained; its tensors get the names `{name}.weight` and `{name}.bias`.
+    pub fn train(&mut self, name: &str, params: &mut Params) {
+        let weight = params.add(format!("{name}.weight"), &self.weight);
+        let bias = self.bias.as_ref().map(|bias| params.add(format!("{name}.bias"), bias));
+        self.trained = Some((weight, bias));
+    }
+
+    /// W. `[out, in]`
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+    /// b. `[out]`
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+    /// Whether its own gradient is needed.
+    pub fn is_trained(&self) -> bool {
+        self.trained.is_some()
+    }
+
+    /// The same layer for a block of its outputs (rows of W), frozen.
+    pub fn rows(&self, start: usize, len: usize) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, start, len)).transpose()?;
+        Ok(Self::new(self.weight.narrow(0, start, len)?, bias))
+    }
+
+    /// `x Wᵀ + b`. x `[n, in]` -> `[n, out]`
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        gemm::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// `dy W`. dy `[n, out]` -> `[n, in]`
+    pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
+        gemm::linear_backward(dy, &self.weight)
+    }
+
+    /// `acc + dy W`; nobody else may hold `acc`. dy `[n, out]`, acc `[n, in]`
+    pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
+        gemm::linear_backward_add(dy, &self.weight, acc)
+    }
+
+    /// Adds the gradients of W and b, if they are trained. x `[n, in]`, dy `[n, out]`
+    pub fn add_grads(&self, x: &Tensor, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        if let Some((weight, bias)) = self.trained {
+            grads.add(weight, 0, gemm::weight_grad(dy, x)?)?;
+            if let Some(bias) = bias {
+                grads.add(bias, 0, gemm::bias_grad(dy)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Linear::add_grads`] when this layer's rows are the block `start..` of a larger trained layer `whole`:
+    /// the gradient of the other rows is zero.
+    pub fn add_block_grads(whole: &Self, start: usize, x: &Tensor, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let Some((weight, bias)) = whole.trained else { return Ok(()) };
+        let (rows, _) = whole.weight.dims2()?;
+        let (_, d_out) = dy.dims2()?;
+        let pad = |grad: Tensor| grad.pad_with_zeros(0, start, rows - start - d_out);
+        grads.add(weight, 0, pad(gemm::weight_grad(dy, x)?)?)?;
+        if let Some(bias) = bias {
+            grads.add(bias, 0, pad(gemm::bias_grad(dy)?)?)?;
+        }
+        Ok(())
+    }
+}

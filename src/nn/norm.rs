@@ -1,0 +1,61 @@
+//! Layer normalisation with the residual add and the dropout in front of it:
+//! `y = LayerNorm(dropout(x) + residual)`. All `[n, d]`.
+
+use super::kernels::Dropout;
+use super::kernels::layer_norm::{self, Affine};
+use super::params::{Grads, ParamId, Params};
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// A layer normalisation, frozen or trained.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    gamma: Tensor,
+    beta: Tensor,
+    eps: f64,
+    trained: Option<(ParamId, ParamId)>,
+}
+
+/// What [`LayerNorm::backward`] needs.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    norm: layer_norm::Saved,
+    drop: Dropout,
+}
+
+impl LayerNorm {
+    /// A frozen one. γ, β `[d]`
+    pub fn new(gamma: Tensor, beta: Tensor, eps: f64) -> Self {
+        Self { gamma, beta, eps, trained: None }
+    }
+
+    /// Makes it trained; its tensors get the names `{name}.weight` and `{name}.bias`.
+    pub fn train(&mut self, name: &str, params: &mut Params) {
+        let gamma = params.add(format!("{name}.weight"), &self.gamma);
+        let beta = params.add(format!("{name}.bias"), &self.beta);
+        self.trained = Some((gamma, beta));
+    }
+
+    /// `LayerNorm(dropout(x) + residual)`
+    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, Saved)> {
+        let affine = Affine { gamma: &self.gamma, beta: &self.beta, eps: self.eps };
+        let (y, norm) = layer_norm::forward(x, residual, drop, affine)?;
+        Ok((y, Saved { norm, drop }))
+    }
+
+    /// Gradients of x and of the residual, as `(dx, dresidual)`; each in memory of its own.
+    pub fn backward(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<(Tensor, Tensor)> {
+        let back = layer_norm::backward(dy, &saved.norm, &self.gamma, self.trained.is_some())?;
+        if let (Some((gamma, beta)), Some(dg), Some(db)) = (self.trained, back.gamma, back.beta) {
+            grads.add(gamma, 0, dg)?;
+            grads.add(beta, 0, db)?;
+        }
+        let dx = if saved.drop.active() { saved.drop.apply(&back.sum)? } else { back.sum.copy()? };
+        Ok((dx, back.sum))
+    }
+
+    /// Gradient of x alone, when there is no residual.
+    pub fn backward_single(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<Tensor> {
+        Ok(self.backward(saved, dy, grads)?.0)
+    }
+}

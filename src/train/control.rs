@@ -1,0 +1,79 @@
+//! Stop, pause and single-step: flags that anybody may set and the loop obeys between micro-batches.
+
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A shared handle; clones act on the same run.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    stop: AtomicBool,
+    reason: Mutex<String>,
+    pause: AtomicBool,
+    steps: AtomicU64,
+    change: (Mutex<()>, Condvar),
+}
+
+impl Control {
+    /// Asks the run to stop after writing a checkpoint; the first reason counts.
+    pub fn stop(&self, reason: &str) {
+        let mut held = self.inner.reason.lock();
+        if !self.inner.stop.load(Ordering::SeqCst) {
+            reason.clone_into(&mut held);
+            self.inner.stop.store(true, Ordering::SeqCst);
+        }
+        self.wake();
+    }
+    /// Whether somebody asked to stop.
+    pub fn stopped(&self) -> bool {
+        self.inner.stop.load(Ordering::SeqCst)
+    }
+    /// Why, once stopped.
+    pub fn reason(&self) -> String {
+        self.inner.reason.lock().clone()
+    }
+    /// Holds the run before its next step.
+    pub fn pause(&self) {
+        self.inner.pause.store(true, Ordering::SeqCst);
+    }
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.inner.pause.store(false, Ordering::SeqCst);
+        self.wake();
+    }
+    /// Lets a paused run make one more step.
+    pub fn step(&self) {
+        self.inner.steps.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+    /// Whether the run is held.
+    pub fn paused(&self) -> bool {
+        self.inner.pause.load(Ordering::SeqCst)
+    }
+    /// Takes one asked-for single step, if there is one.
+    pub fn take_step(&self) -> bool {
+        self.inner.steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+    }
+    /// Waits until a flag changes or `at_most` has passed.
+    pub fn wait(&self, at_most: Duration) {
+        let (lock, change) = &self.inner.change;
+        change.wait_for(&mut lock.lock(), at_most);
+    }
+    /// Wakes a waiting run, so that it looks around.
+    pub fn wake(&self) {
+        self.inner.change.1.notify_all();
+    }
+    /// Clears all flags, for the next run.
+    pub fn reset(&self) {
+        self.inner.stop.store(false, Ordering::SeqCst);
+        self.inner.pause.store(false, Ordering::SeqCst);
+        self.inner.steps.store(0, Ordering::SeqCst);
+        self.inner.reason.lock().clear();
+    }
+}

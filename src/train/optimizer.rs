@@ -1,0 +1,132 @@
+//! AdamW with readable, restorable state.
+//!
+//! Each expert of a bank has its own step count: one that was not drawn has no gradient and is skipped, as in
+//! PyTorch since version 2. With `update_unselected` it moves on by momentum and decay, as in older versions
+//! (the reference's behaviour), once it has been drawn for the first time.
+
+use crate::config::TrainConfig;
+use crate::error::{Error, Result};
+use crate::nn::kernels::adamw::{self, Update};
+use crate::nn::{Grads, ParamId, Params};
+use candle_core::{DType, Tensor};
+
+/// First and second moments and step counts of all trained tensors.
+#[derive(Debug)]
+pub struct AdamW {
+    moments: Vec<Moments>,
+}
+
+#[derive(Debug)]
+struct Moments {
+    m: Tensor,
+    v: Tensor,
+    steps: Vec<u64>,
+}
+
+/// The state of one tensor, on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MomentState {
+    /// First moment, row-major.
+    pub m: Vec<f32>,
+    /// Second moment.
+    pub v: Vec<f32>,
+    /// Updates of each expert so far (one entry for an ordinary tensor).
+    pub steps: Vec<u64>,
+}
+
+fn host(t: &Tensor) -> Result<Vec<f32>> {
+    Ok(t.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+impl AdamW {
+    /// Zero moments.
+    pub fn new(params: &Params) -> Result<Self> {
+        let zero = |p: &crate::nn::Param| -> Result<Moments> {
+            Ok(Moments { m: p.value.zeros_like()?, v: p.value.zeros_like()?, steps: vec![0; p.experts] })
+        };
+        Ok(Self { moments: params.iter().map(zero).collect::<Result<_>>()? })
+    }
+
+    /// One update of everything that has a gradient.
+    pub fn step(&mut self, params: &Params, grads: &Grads, lr: f64, config: &TrainConfig) -> Result<()> {
+        for (index, (param, moments)) in params.iter().zip(&mut self.moments).enumerate() {
+            for expert in 0..param.experts {
+                let part = |t: &Tensor| -> Result<Tensor> {
+                    Ok(if param.bank { t.narrow(0, expert, 1)?.squeeze(0)? } else { t.clone() })
+                };
+                let grad = match grads.get(ParamId(index), expert) {
+                    Some(grad) => grad.clone(),
+                    None if config.update_unselected && moments.steps[expert] > 0 => part(&moments.m)?.zeros_like()?,
+                    None => continue,
+                };
+                moments.steps[expert] += 1;
+                let update = Update {
+                    lr,
+                    betas: (config.adam_beta1, config.adam_beta2),
+                    eps: config.adam_epsilon,
+                    weight_decay: if param.decay { config.weight_decay } else { 0.0 },
+                    t: moments.steps[expert],
+                };
+                adamw::update(&part(&param.value)?, &part(&moments.m)?, &part(&moments.v)?, &grad, update)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Updates of each expert so far, in the order of the parameters.
+    pub fn steps(&self) -> impl Iterator<Item = &[u64]> {
+        self.moments.iter().map(|m| m.steps.as_slice())
+    }
+
+    /// Host copies of all state, in the order of the parameters.
+    pub fn state(&self) -> Result<Vec<MomentState>> {
+        self.moments
+            .iter()
+            .map(|m| Ok(MomentState { m: host(&m.m)?, v: host(&m.v)?, steps: m.steps.clone() }))
+            .collect()
+    }
+
+    /// Restores what [`AdamW::state`] gave.
+    pub fn restore(&mut self, state: &[MomentState]) -> Result<()> {
+        if state.len() != self.moments.len() {
+            return Err(Error::format(format!(
+                "optimizer state of {} tensors for {}; it belongs to other settings",
+                state.len(),
+                self.moments.len()
+            )));
+        }
+        for (moments, state) in self.moments.iter_mut().zip(state) {
+            let fits = state.m.len() == moments.m.elem_count()
+                && state.v.len() == state.m.len()
+                && state.steps.len() == moments.steps.len();
+            if !fits {
+                return Err(Error::format("optimizer state of another shape; it belongs to other settings"));
+            }
+            for (target, values) in [(&moments.m, &state.m), (&moments.v, &state.v)] {
+                let values = Tensor::from_slice(values, target.shape(), target.device())?.to_dtype(target.dtype())?;
+                target.slice_set(&values, 0, 0)?;
+            }
+            moments.steps.clone_from(&state.steps);
+        }
+        Ok(())
+    }
+}
+
+/// The norm of all gradients together, in f64.
+pub fn global_norm(grads: &Grads) -> Result<f64> {
+    let mut sum = 0.0;
+    for (_, _, grad) in grads.iter() {
+        sum += host(grad)?.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+    }
+    Ok(sum.sqrt())
+}
+
+/// Scales the gradients down to `max_norm` (0: never), as PyTorch's `clip_grad_norm_` does; returns the norm before.
+pub fn clip(grads: &mut Grads, max_norm: f64) -> Result<f64> {
+    let norm = global_norm(grads)?;
+    let factor = max_norm / (norm + 1e-6);
+    if max_norm > 0.0 && factor < 1.0 {
+        grads.scale(factor)?;
+    }
+    Ok(norm)
+}
