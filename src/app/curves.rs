@@ -1,0 +1,59 @@
+//! From histories to curves.
+
+use super::history::Series;
+use super::run_view::RunView;
+use super::theme::Theme;
+use super::widgets::metric_plot::{Curve, Envelope, Mark};
+use egui::Color32;
+
+/// A series as a smoothed line over its raw range.
+pub fn curve(series: &Series, name: &str, color: Color32, half_life: f64) -> Curve {
+    let finite = || series.buckets().iter().filter(|bucket| bucket.n > 0);
+    let envelope = Envelope {
+        xs: finite().map(|bucket| bucket.x()).collect(),
+        min: finite().map(|bucket| f64::from(bucket.min)).collect(),
+        max: finite().map(|bucket| f64::from(bucket.max)).collect(),
+    };
+    // Without smoothing and with one step a bucket, range and line are the same: draw the raw line faintly instead.
+    let raw_is_thin = envelope.xs.iter().enumerate().all(|(i, _)| envelope.min[i] == envelope.max[i]);
+    let envelope = if raw_is_thin { sliding_range(&envelope) } else { envelope };
+    Curve { envelope: Some(envelope), ..Curve::line(name, color, series.smoothed(half_life)) }
+}
+
+/// The range of each value and its two neighbours, so that single steps are visible as a band.
+fn sliding_range(raw: &Envelope) -> Envelope {
+    let n = raw.xs.len();
+    let around = |i: usize| i.saturating_sub(1)..(i + 2).min(n);
+    Envelope {
+        xs: raw.xs.clone(),
+        min: (0..n).map(|i| raw.min[around(i)].iter().copied().fold(f64::INFINITY, f64::min)).collect(),
+        max: (0..n).map(|i| raw.max[around(i)].iter().copied().fold(f64::NEG_INFINITY, f64::max)).collect(),
+    }
+}
+
+/// The deciding metric over time.
+pub fn metric(run: &RunView, name: &str, color: Color32) -> Curve {
+    let line = run.evals.iter().map(|eval| [eval.step as f64, eval.merged.primary]).collect();
+    Curve { dots: true, ..Curve::line(name, color, line) }
+}
+
+/// The evaluation loss over time.
+pub fn eval_loss(run: &RunView, name: &str, color: Color32) -> Curve {
+    let line = run.evals.iter().map(|eval| [eval.step as f64, eval.merged.loss]).collect();
+    Curve { dots: true, dashed: true, ..Curve::line(name, color, line) }
+}
+
+/// What happened when: the best checkpoint, values that were not finite.
+pub fn marks(run: &RunView, theme: &Theme) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    if let Some(best) = run.best_eval() {
+        marks.push(Mark { x: best.step as f64, name: "best evaluation".to_owned(), color: theme.ok });
+    }
+    if run.start.first_step > 0 {
+        marks.push(Mark { x: run.start.first_step as f64, name: "resumed here".to_owned(), color: theme.muted });
+    }
+    for x in run.history.loss.bad_steps() {
+        marks.push(Mark { x, name: "not a finite number".to_owned(), color: theme.error });
+    }
+    marks
+}

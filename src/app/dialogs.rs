@@ -1,0 +1,219 @@
+//! Everything that stands in front of the views: palette, settings, shortcuts, questions.
+
+use super::WorkbenchApp;
+use super::actions::{Action, ActionQueue};
+use super::files::Purpose;
+use super::session::Session;
+use super::settings::{Appearance, Settings};
+use super::theme::Theme;
+use super::widgets::confirm::{Answer, dialog};
+use super::widgets::labeled;
+use egui::{Button, Key, Modifiers, RichText, Ui};
+use std::path::{Path, PathBuf};
+
+/// The dialog in front of the views.
+pub enum Dialog {
+    /// Finds any action by a part of its name.
+    Palette {
+        /// What was typed.
+        text: String,
+        /// Which of the hits is chosen.
+        selected: usize,
+    },
+    /// Colours, size, smoothing.
+    Settings,
+    /// All keyboard shortcuts.
+    Shortcuts,
+    /// Version and licences.
+    About,
+    /// The window shall close while a run is in training.
+    Close,
+    /// Really delete this run?
+    Delete(PathBuf),
+    /// What is this directory?
+    Dropped(PathBuf),
+}
+
+impl WorkbenchApp {
+    /// Draws the open dialog, if any.
+    pub(super) fn dialog_ui(&mut self, ctx: &egui::Context, theme: &Theme) {
+        let Self { dialog: open, session, settings, actions, .. } = self;
+        let Some(open) = open else { return };
+        let answer = match open {
+            Dialog::Palette { text, selected } => {
+                dialog(ctx, "palette", "Command palette", 460.0, |ui| palette_ui(ui, session, actions, text, selected))
+            }
+            Dialog::Settings => {
+                dialog(ctx, "settings", "Window settings", 420.0, |ui| settings_ui(ui, settings, actions))
+            }
+            Dialog::Shortcuts => {
+                dialog(ctx, "shortcuts", "Keyboard shortcuts", 420.0, |ui| shortcuts_ui(ui, actions, theme))
+            }
+            Dialog::About => dialog(ctx, "about", "AdaMix workbench", 420.0, |ui| about_ui(ui, actions)),
+            Dialog::Close => {
+                dialog(ctx, "close", "Training is still running", 440.0, |ui| close_ui(ui, session, actions))
+            }
+            Dialog::Delete(dir) => {
+                dialog(ctx, "delete", "Delete this run?", 440.0, |ui| delete_ui(ui, session, actions, theme, dir))
+            }
+            Dialog::Dropped(path) => {
+                dialog(ctx, "dropped", "What is this directory?", 460.0, |ui| dropped_ui(ui, actions, path))
+            }
+        };
+        if answer == Answer::Dismissed {
+            actions.push(Action::CloseDialog);
+        }
+    }
+}
+
+fn palette_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, text: &mut String, selected: &mut usize) {
+    let edit =
+        egui::TextEdit::singleline(text).hint_text("Type a part of an action's name").desired_width(f32::INFINITY);
+    let edit = ui.add(edit).accessible_name("Find an action");
+    edit.request_focus();
+    if edit.changed() {
+        *selected = 0;
+    }
+    let words: Vec<String> = text.to_lowercase().split_whitespace().map(str::to_owned).collect();
+    let fits = |action: &Action| {
+        let name = action.text().to_lowercase();
+        *action != Action::TogglePalette && words.iter().all(|word| name.contains(word))
+    };
+    // What can be done now comes first.
+    let mut hits: Vec<Action> = Action::palette().into_iter().filter(fits).collect();
+    hits.sort_by_key(|action| action.enabled(session).is_err());
+    let moved = ui.input_mut(|input| {
+        let down = input.count_and_consume_key(Modifiers::NONE, Key::ArrowDown);
+        let up = input.count_and_consume_key(Modifiers::NONE, Key::ArrowUp);
+        (down, up)
+    });
+    *selected = (*selected + moved.0).saturating_sub(moved.1).min(hits.len().saturating_sub(1));
+    let enter = ui.input(|input| input.key_pressed(Key::Enter));
+    ui.add_space(4.0);
+    egui::ScrollArea::vertical().max_height(320.0).auto_shrink([false, true]).show(ui, |ui| {
+        for (i, action) in hits.iter().enumerate() {
+            let keys = action.shortcut().map(|keys| ui.ctx().format_shortcut(&keys)).unwrap_or_default();
+            let button = Button::new(action.text())
+                .shortcut_text(keys)
+                .selected(i == *selected)
+                .frame(true)
+                .min_size(egui::vec2(ui.available_width(), 0.0));
+            let response = actions.button_as(ui, session, action.clone(), button);
+            let chosen = enter && i == *selected && action.enabled(session).is_ok();
+            if chosen {
+                actions.push(action.clone());
+            }
+            if chosen || response.clicked() {
+                // The action may open another dialog: close this one first.
+                let wished = actions.take();
+                actions.push(Action::CloseDialog);
+                wished.into_iter().for_each(|action| actions.push(action));
+            }
+            if i == *selected && moved != (0, 0) {
+                response.scroll_to_me(None);
+            }
+        }
+        if hits.is_empty() {
+            ui.label("No action has a name like this");
+        }
+    });
+}
+
+fn settings_ui(ui: &mut Ui, settings: &Settings, actions: &ActionQueue) {
+    let mut appearance = settings.appearance;
+    let options = [(Appearance::System, "As the system"), (Appearance::Light, "Light"), (Appearance::Dark, "Dark")];
+    if labeled::choice(ui, "Colours", "Light or dark background", &mut appearance, &options).changed() {
+        actions.push(Action::SetAppearance(appearance));
+    }
+    let mut zoom = ui.ctx().zoom_factor();
+    if labeled::number(ui, "Size", "Size of everything; Ctrl and + or - do the same", &mut zoom, 0.5..=3.0, 0.01)
+        .changed()
+    {
+        ui.ctx().set_zoom_factor(zoom);
+    }
+    let mut smoothing = settings.smoothing;
+    let tip =
+        "Steps until half of a step's weight is forgotten; 0 draws the raw means. The raw range is always drawn too";
+    if labeled::number(ui, "Smoothing (steps)", tip, &mut smoothing, 0.0..=1000.0, 0.5).changed() {
+        actions.push(Action::SetSmoothing(smoothing));
+    }
+    close_button(ui, actions);
+}
+
+fn shortcuts_ui(ui: &mut Ui, actions: &ActionQueue, theme: &Theme) {
+    egui::ScrollArea::vertical().max_height(420.0).show(ui, |ui| {
+        egui::Grid::new("shortcuts").num_columns(2).striped(true).spacing([24.0, 5.0]).show(ui, |ui| {
+            for action in Action::palette() {
+                let Some(keys) = action.shortcut() else { continue };
+                ui.label(action.text());
+                ui.label(RichText::new(ui.ctx().format_shortcut(&keys)).monospace().color(theme.accent));
+                ui.end_row();
+            }
+            for (what, keys) in [("Larger, smaller, normal size", "Ctrl + / - / 0"), ("Close a dialog", "Escape")] {
+                ui.label(what);
+                ui.label(RichText::new(keys).monospace().color(theme.accent));
+                ui.end_row();
+            }
+        });
+    });
+    close_button(ui, actions);
+}
+
+fn about_ui(ui: &mut Ui, actions: &ActionQueue) {
+    ui.label(format!("Version {}", env!("CARGO_PKG_VERSION")));
+    ui.label("Fine-tunes language models with AdaMix on this machine: a mixture of adaptation modules with random routing, merged into one.");
+    ui.add_space(4.0);
+    ui.label("MIT or Apache 2.0, at your choice. Nothing is sent anywhere.");
+    close_button(ui, actions);
+}
+
+fn close_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue) {
+    ui.label("A checkpoint can be written first; the run goes on exactly where it was when it is resumed from Runs.");
+    ui.add_space(8.0);
+    ui.horizontal_wrapped(|ui| {
+        actions.button(ui, session, Action::CheckpointAndQuit).request_focus();
+        let keep = Button::new("Keep training");
+        actions.button_as(ui, session, Action::CloseDialog, keep).on_hover_text("Leaves the window open");
+        actions.button(ui, session, Action::QuitNow);
+    });
+}
+
+fn delete_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Theme, dir: &Path) {
+    ui.label("Its curves, checkpoints and exports are removed from disk. This cannot be undone.");
+    ui.add_space(2.0);
+    ui.label(RichText::new(dir.display().to_string()).monospace());
+    ui.add_space(8.0);
+    ui.horizontal(|ui| {
+        let words = RichText::new("Delete").color(theme.error);
+        actions.button_as(ui, session, Action::DeleteRun(dir.to_owned()), Button::new(words));
+        actions.button_as(ui, session, Action::CloseDialog, Button::new("Keep it")).request_focus();
+    });
+}
+
+fn dropped_ui(ui: &mut Ui, actions: &ActionQueue, path: &Path) {
+    ui.label(RichText::new(path.display().to_string()).monospace());
+    ui.add_space(8.0);
+    ui.horizontal_wrapped(|ui| {
+        for (words, purpose) in [
+            ("A model", Purpose::Model),
+            ("Data in GLUE layout", Purpose::DataDir),
+            ("A run", Purpose::Run),
+            ("A table", Purpose::TrainFile),
+        ] {
+            if ui.button(words).on_hover_text(purpose.title()).clicked() {
+                actions.push(Action::CloseDialog);
+                actions.push(Action::UsePath(purpose, path.to_owned()));
+            }
+        }
+        if ui.button("Cancel").clicked() {
+            actions.push(Action::CloseDialog);
+        }
+    });
+}
+
+fn close_button(ui: &mut Ui, actions: &ActionQueue) {
+    ui.add_space(8.0);
+    if ui.button("Close").clicked() {
+        actions.push(Action::CloseDialog);
+    }
+}

@@ -1,0 +1,234 @@
+//! File dialogs and small text files, off the window's thread.
+//!
+//! Where neither the desktop portal nor `zenity` is there, a dialog cannot open and answers as if it were
+//! cancelled; that is why every path can also be typed or dropped onto the window.
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+/// Bytes read for the column names of a table.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// What a path is chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Directory of a model.
+    Model,
+    /// Directory of a known task's data.
+    DataDir,
+    /// Training file.
+    TrainFile,
+    /// Evaluation file.
+    DevFile,
+    /// Directory of one run.
+    Run,
+    /// Directory that holds the runs.
+    RunsDir,
+    /// Directory to export into.
+    ExportDir,
+    /// Settings file to read.
+    OpenSettings,
+    /// Settings file to write.
+    SaveSettings,
+}
+
+impl Purpose {
+    /// Title of the dialog.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Model => "Choose a model directory",
+            Self::DataDir => "Choose a data directory in GLUE layout",
+            Self::TrainFile => "Choose the training file",
+            Self::DevFile => "Choose the evaluation file",
+            Self::Run => "Open a run directory",
+            Self::RunsDir => "Choose the directory of the runs",
+            Self::ExportDir => "Choose where to export",
+            Self::OpenSettings => "Open a run file",
+            Self::SaveSettings => "Save the run file",
+        }
+    }
+}
+
+/// What came of a question to a [`FilePicker`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileAnswer {
+    /// This path was chosen.
+    Picked(Purpose, PathBuf),
+    /// Nothing was chosen, or no dialog could open.
+    Cancelled(Purpose),
+    /// A text file was read, or could not be.
+    Read(PathBuf, Result<String, String>),
+    /// The first bytes of a text file, or why it cannot be read.
+    Head(PathBuf, Result<String, String>),
+    /// A text file was written, or could not be.
+    Written(PathBuf, Result<(), String>),
+}
+
+/// Asks the user for paths and touches small files; never blocks.
+pub trait FilePicker {
+    /// Opens a dialog, unless one is open: then returns false.
+    fn pick(&mut self, purpose: Purpose, start: Option<&Path>) -> bool;
+    /// Whether a dialog is open.
+    fn is_open(&self) -> bool;
+    /// Reads a text file.
+    fn read(&mut self, path: PathBuf);
+    /// Reads the beginning of a text file: enough for its column names.
+    fn head(&mut self, path: PathBuf);
+    /// Writes a text file.
+    fn write(&mut self, path: PathBuf, text: String);
+    /// The next answer, if there is one.
+    fn poll(&mut self) -> Option<FileAnswer>;
+}
+
+/// Calls the window when an answer is there.
+type Wake = std::sync::Arc<dyn Fn() + Send + Sync>;
+
+/// The desktop's own dialogs, each on a thread of its own.
+pub struct RfdPicker {
+    sender: Sender<FileAnswer>,
+    receiver: Receiver<FileAnswer>,
+    open: bool,
+    wake: Wake,
+}
+
+impl RfdPicker {
+    /// Answers wake the window through `wake`.
+    pub fn new(wake: Wake) -> Self {
+        let (sender, receiver) = unbounded();
+        Self { sender, receiver, open: false, wake }
+    }
+
+    /// Runs `job` on a thread named `name`; false if the thread cannot start.
+    fn spawn(&self, name: &str, job: impl FnOnce() -> FileAnswer + Send + 'static) -> bool {
+        let (sender, wake) = (self.sender.clone(), self.wake.clone());
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // The window may be gone by now; then nobody needs the answer.
+            sender.send(job()).ok();
+            wake();
+        });
+        if let Err(err) = &spawned {
+            log::error!("the file dialog's thread cannot start: {err}; type the path instead");
+        }
+        spawned.is_ok()
+    }
+}
+
+fn ask(purpose: Purpose, start: Option<PathBuf>) -> Option<PathBuf> {
+    let mut dialog = rfd::FileDialog::new().set_title(purpose.title());
+    if let Some(start) = start {
+        dialog = dialog.set_directory(start);
+    }
+    let tables = ["tsv", "csv", "jsonl", "ndjson", "txt"];
+    match purpose {
+        Purpose::TrainFile | Purpose::DevFile => {
+            dialog.add_filter("Tables", &tables).add_filter("All files", &["*"]).pick_file()
+        }
+        Purpose::OpenSettings => dialog.add_filter("Run files", &["toml"]).pick_file(),
+        Purpose::SaveSettings => dialog.add_filter("Run files", &["toml"]).set_file_name("run.toml").save_file(),
+        Purpose::Model | Purpose::DataDir | Purpose::Run | Purpose::RunsDir | Purpose::ExportDir => {
+            dialog.pick_folder()
+        }
+    }
+}
+
+/// The first bytes of a file as text.
+fn read_head(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut bytes = Vec::with_capacity(HEAD_BYTES);
+    std::fs::File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+impl FilePicker for RfdPicker {
+    fn pick(&mut self, purpose: Purpose, start: Option<&Path>) -> bool {
+        if self.open {
+            return false;
+        }
+        let start = start.map(Path::to_owned);
+        self.open = self.spawn("adamix-dialog", move || match ask(purpose, start) {
+            Some(path) => FileAnswer::Picked(purpose, path),
+            None => FileAnswer::Cancelled(purpose),
+        });
+        self.open
+    }
+
+    fn is_open(&self) -> bool {
+        self.open
+    }
+
+    fn read(&mut self, path: PathBuf) {
+        self.spawn("adamix-file", move || {
+            let text = std::fs::read_to_string(&path).map_err(|err| err.to_string());
+            FileAnswer::Read(path, text)
+        });
+    }
+
+    fn head(&mut self, path: PathBuf) {
+        self.spawn("adamix-file", move || {
+            let head = read_head(&path).map_err(|err| err.to_string());
+            FileAnswer::Head(path, head)
+        });
+    }
+
+    fn write(&mut self, path: PathBuf, text: String) {
+        self.spawn("adamix-file", move || {
+            let written = std::fs::write(&path, text).map_err(|err| err.to_string());
+            FileAnswer::Written(path, written)
+        });
+    }
+
+    fn poll(&mut self) -> Option<FileAnswer> {
+        let answer = self.receiver.try_recv().ok()?;
+        if matches!(answer, FileAnswer::Picked(..) | FileAnswer::Cancelled(_)) {
+            self.open = false;
+        }
+        Some(answer)
+    }
+}
+
+/// Answers prepared by a test.
+#[derive(Default)]
+pub struct ScriptedPicker {
+    /// What the next dialogs answer; none: cancelled.
+    pub picks: VecDeque<PathBuf>,
+    /// Text of the files there are.
+    pub texts: std::collections::BTreeMap<PathBuf, String>,
+    /// Every dialog opened.
+    pub asked: Vec<Purpose>,
+    answers: VecDeque<FileAnswer>,
+}
+
+impl FilePicker for ScriptedPicker {
+    fn pick(&mut self, purpose: Purpose, _start: Option<&Path>) -> bool {
+        self.asked.push(purpose);
+        self.answers.push_back(match self.picks.pop_front() {
+            Some(path) => FileAnswer::Picked(purpose, path),
+            None => FileAnswer::Cancelled(purpose),
+        });
+        true
+    }
+
+    fn is_open(&self) -> bool {
+        false
+    }
+
+    fn read(&mut self, path: PathBuf) {
+        let text = self.texts.get(&path).cloned().ok_or_else(|| "no such file".to_owned());
+        self.answers.push_back(FileAnswer::Read(path, text));
+    }
+
+    fn head(&mut self, path: PathBuf) {
+        let text = self.texts.get(&path).cloned().ok_or_else(|| "no such file".to_owned());
+        self.answers.push_back(FileAnswer::Head(path, text));
+    }
+
+    fn write(&mut self, path: PathBuf, text: String) {
+        self.texts.insert(path.clone(), text);
+        self.answers.push_back(FileAnswer::Written(path, Ok(())));
+    }
+
+    fn poll(&mut self) -> Option<FileAnswer> {
+        self.answers.pop_front()
+    }
+}

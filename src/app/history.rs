@@ -1,0 +1,255 @@
+//! Curves of any length in bounded memory, without hiding anything.
+//!
+//! A [`Series`] keeps at most [`CAPACITY`] buckets of neighbouring steps. When it is full, neighbours are
+//! merged and the stride doubles. Each bucket knows the smallest, the largest and the mean value of its steps,
+//! so a spike of a single step stays visible for ever. Smoothing runs over the whole series, never over the
+//! visible part: the smoothed value at a step is the same at every zoom.
+
+use crate::engine::protocol::{StepBucket, StepSample};
+
+/// Most buckets of a series.
+pub const CAPACITY: usize = 2048;
+
+/// Neighbouring steps in one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    /// First step.
+    pub first: u64,
+    /// Last step.
+    pub last: u64,
+    /// Steps with a finite value.
+    pub n: u32,
+    /// Steps whose value was NaN or infinite.
+    pub bad: u32,
+    /// Smallest finite value.
+    pub min: f32,
+    /// Largest finite value.
+    pub max: f32,
+    /// Mean of the finite values.
+    pub mean: f32,
+}
+
+impl Bucket {
+    fn merge(&mut self, later: &Self) {
+        self.last = later.last;
+        self.bad += later.bad;
+        if later.n > 0 {
+            if self.n == 0 {
+                (self.min, self.max, self.mean) = (later.min, later.max, later.mean);
+            } else {
+                let (n, m) = (self.n as f32, later.n as f32);
+                self.mean = (self.mean * n + later.mean * m) / (n + m);
+                self.min = self.min.min(later.min);
+                self.max = self.max.max(later.max);
+            }
+            self.n += later.n;
+        }
+    }
+
+    fn steps(&self) -> u32 {
+        self.n + self.bad
+    }
+
+    /// Where it stands on the x-axis: the middle of its steps.
+    pub fn x(&self) -> f64 {
+        0.5 * (self.first as f64 + self.last as f64)
+    }
+}
+
+/// One curve.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    buckets: Vec<Bucket>,
+    stride: u32,
+}
+
+impl Series {
+    /// Adds one step's value.
+    pub fn push(&mut self, step: u64, value: f32) {
+        let (n, bad) = if value.is_finite() { (1, 0) } else { (0, 1) };
+        self.push_bucket(Bucket { first: step, last: step, n, bad, min: value, max: value, mean: value });
+    }
+
+    /// Adds several steps at once.
+    pub fn push_bucket(&mut self, bucket: Bucket) {
+        self.stride = self.stride.max(1);
+        match self.buckets.last_mut() {
+            Some(last) if last.steps() + bucket.steps() <= self.stride => last.merge(&bucket),
+            _ => self.buckets.push(bucket),
+        }
+        if self.buckets.len() > CAPACITY {
+            self.stride *= 2;
+            let stride = self.stride;
+            let mut merged: Vec<Bucket> = Vec::with_capacity(CAPACITY);
+            for bucket in self.buckets.drain(..) {
+                match merged.last_mut() {
+                    Some(last) if last.steps() + bucket.steps() <= stride => last.merge(&bucket),
+                    _ => merged.push(bucket),
+                }
+            }
+            self.buckets = merged;
+        }
+    }
+
+    /// All buckets, oldest first.
+    pub fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    /// Whether nothing was pushed yet.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
+    /// Mean of the newest bucket that has a finite value.
+    pub fn latest(&self) -> Option<f32> {
+        self.buckets.iter().rev().find(|bucket| bucket.n > 0).map(|bucket| bucket.mean)
+    }
+
+    /// Smallest and largest finite value.
+    pub fn range(&self) -> Option<(f32, f32)> {
+        self.buckets.iter().filter(|bucket| bucket.n > 0).fold(None, |range, bucket| match range {
+            None => Some((bucket.min, bucket.max)),
+            Some((low, high)) => Some((low.min(bucket.min), high.max(bucket.max))),
+        })
+    }
+
+    /// Exponentially smoothed curve, `[step, value]`: a step's weight halves every `half_life` steps; 0: the means as they are.
+    pub fn smoothed(&self, half_life: f64) -> Vec<[f64; 2]> {
+        let (mut sum, mut weight) = (0.0f64, 0.0f64);
+        let finite = self.buckets.iter().filter(|bucket| bucket.n > 0);
+        finite
+            .map(|bucket| {
+                let steps = f64::from(bucket.n);
+                let keep = if half_life > 0.0 { (-steps / half_life).exp2() } else { 0.0 };
+                sum = sum * keep + f64::from(bucket.mean) * (1.0 - keep);
+                weight = weight * keep + (1.0 - keep);
+                [bucket.x(), sum / weight]
+            })
+            .collect()
+    }
+
+    /// Steps (bucket middles) at which a value was NaN or infinite.
+    pub fn bad_steps(&self) -> Vec<f64> {
+        self.buckets.iter().filter(|bucket| bucket.bad > 0).map(Bucket::x).collect()
+    }
+}
+
+/// The curves of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// What is minimised.
+    pub loss: Series,
+    /// Cross-entropy or squared error.
+    pub task_loss: Series,
+    /// Symmetric KL or squared difference, before λ.
+    pub consistency: Series,
+    /// Learning rate.
+    pub learning_rate: Series,
+    /// Gradient norm before clipping.
+    pub grad_norm: Series,
+    /// Tokens a second, both passes counted.
+    pub tokens_per_s: Series,
+    /// The newest step.
+    pub last: Option<StepSample>,
+    /// Wall-clock seconds of all steps.
+    pub seconds: f64,
+    /// Tokens of all steps.
+    pub tokens: u64,
+    recent_seconds: f64,
+    recent_steps: f64,
+}
+
+impl History {
+    /// Takes in one bucket of steps.
+    pub fn push(&mut self, bucket: &StepBucket) {
+        if bucket.n == 0 {
+            return;
+        }
+        let part = |f: fn(&StepSample) -> f32| {
+            let (min, max, mean) = (f(&bucket.min), f(&bucket.max), f(&bucket.mean));
+            let finite = min.is_finite() && max.is_finite() && mean.is_finite();
+            let (n, bad) = if finite { (bucket.n, 0) } else { (0, bucket.n) };
+            Bucket { first: bucket.min.step, last: bucket.max.step, n, bad, min, max, mean }
+        };
+        self.loss.push_bucket(part(|s| s.loss));
+        self.task_loss.push_bucket(part(|s| s.task_loss));
+        self.consistency.push_bucket(part(|s| s.consistency_loss));
+        self.learning_rate.push_bucket(part(|s| s.learning_rate));
+        self.grad_norm.push_bucket(part(|s| s.grad_norm));
+        let seconds = f64::from(bucket.mean.seconds);
+        if seconds > 0.0 {
+            let rate = (f64::from(bucket.mean.tokens) / seconds) as f32;
+            self.tokens_per_s.push_bucket(Bucket { min: rate, max: rate, mean: rate, ..part(|s| s.seconds) });
+            self.seconds += seconds;
+            let keep = (-f64::from(bucket.n) / 20.0).exp2();
+            self.recent_seconds = self.recent_seconds * keep + seconds;
+            self.recent_steps = self.recent_steps * keep + f64::from(bucket.n);
+        }
+        self.tokens += u64::from(bucket.mean.tokens);
+        self.last = Some(bucket.mean);
+    }
+
+    /// Seconds a step lately took; absent before the first step.
+    pub fn seconds_per_step(&self) -> Option<f64> {
+        (self.recent_steps > 0.0).then(|| self.recent_seconds / self.recent_steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_spike_in_a_million_steps_stays() {
+        let mut series = Series::default();
+        for step in 1..=1_000_000u64 {
+            series.push(step, if step == 654_321 { 99.0 } else { 1.0 });
+        }
+        assert!(series.buckets().len() <= CAPACITY);
+        let hit = series.buckets().iter().find(|b| b.max == 99.0).expect("the spike is kept");
+        assert!((hit.first..=hit.last).contains(&654_321));
+        assert!(hit.last - hit.first < 2048);
+        assert_eq!(series.range(), Some((1.0, 99.0)));
+        let steps: u32 = series.buckets().iter().map(|b| b.n).sum();
+        assert_eq!(steps, 1_000_000, "no step is lost");
+        assert_eq!(series.buckets().last().map(|b| b.last), Some(1_000_000));
+    }
+
+    #[test]
+    fn smoothing_forgets_by_steps_not_by_points() {
+        let mut series = Series::default();
+        (1..=100).for_each(|step| series.push(step, if step <= 50 { 0.0 } else { 1.0 }));
+        let smooth = series.smoothed(10.0);
+        assert_eq!(smooth.len(), 100);
+        assert_eq!(smooth[49][1], 0.0);
+        let after_ten = smooth[59][1];
+        assert!((0.45..0.6).contains(&after_ten), "half of the step is seen after one half-life: {after_ten}");
+        assert_eq!(series.smoothed(0.0)[59][1], 1.0);
+    }
+
+    #[test]
+    fn not_a_number_is_marked_and_poisons_nothing() {
+        let mut series = Series::default();
+        series.push(1, 1.0);
+        series.push(2, f32::NAN);
+        series.push(3, 3.0);
+        assert_eq!(series.bad_steps(), [2.0]);
+        assert_eq!(series.range(), Some((1.0, 3.0)));
+        assert!(series.smoothed(5.0).iter().all(|p| p[1].is_finite()));
+        assert_eq!(series.latest(), Some(3.0));
+    }
+
+    #[test]
+    fn history_counts_time_and_tokens() {
+        let mut history = History::default();
+        for step in 1..=40 {
+            let sample = StepSample { step, loss: 1.0, tokens: 100, seconds: 0.5, ..StepSample::default() };
+            history.push(&StepBucket::of(sample));
+        }
+        assert_eq!(history.tokens, 4000);
+        assert!((history.seconds - 20.0).abs() < 1e-6);
+        assert!((history.seconds_per_step().expect("steps were made") - 0.5).abs() < 1e-6);
+        assert_eq!(history.tokens_per_s.latest(), Some(200.0));
+    }
+}

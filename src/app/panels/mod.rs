@@ -1,0 +1,104 @@
+//! The views. Each reads a [`PanelCtx`] and pushes actions; none knows another one.
+//!
+//! Every view draws four states: empty (what to do next), loading, error, data.
+
+pub mod compare;
+pub mod experts;
+pub mod export;
+pub mod routing;
+pub mod runs;
+pub mod setup;
+pub mod train;
+
+use super::actions::{Action, ActionQueue};
+use super::layout::View;
+use super::session::Session;
+use super::settings::Settings;
+use super::theme::Theme;
+use egui::{Button, Response, Ui};
+
+/// What a view can see: the world, read-only, and a queue for wishes.
+pub struct PanelCtx<'a> {
+    /// The model of everything.
+    pub session: &'a Session,
+    /// What the window remembers.
+    pub settings: &'a Settings,
+    /// Where wishes go.
+    pub actions: &'a ActionQueue,
+    /// Every colour.
+    pub theme: &'a Theme,
+    /// Seconds since the window opened.
+    pub now: f64,
+}
+
+impl PanelCtx<'_> {
+    /// Wishes for something.
+    pub fn push(&self, action: Action) {
+        self.actions.push(action);
+    }
+    /// A button for an action, with its words, tooltip, and the reason when it is disabled.
+    pub fn button(&self, ui: &mut Ui, action: Action) -> Response {
+        self.actions.button(ui, self.session, action)
+    }
+    /// As [`PanelCtx::button`] with a button of one's own.
+    pub fn button_as(&self, ui: &mut Ui, action: Action, button: Button<'_>) -> Response {
+        self.actions.button_as(ui, self.session, action, button)
+    }
+}
+
+/// All views with what they remember on screen.
+#[derive(Default)]
+pub struct Panels {
+    /// Model, data, settings, pre-flight.
+    pub setup: setup::SetupPanel,
+    /// Live curves.
+    pub train: train::TrainPanel,
+    /// Which expert runs where.
+    pub routing: routing::RoutingPanel,
+    /// Weights of the experts.
+    pub experts: experts::ExpertsPanel,
+    /// Merged against unmerged.
+    pub compare: compare::ComparePanel,
+    /// Files and certificates.
+    pub export: export::ExportPanel,
+    /// All runs on disk.
+    pub runs: runs::RunsPanel,
+}
+
+impl Panels {
+    /// Draws one view.
+    pub fn ui(&mut self, view: View, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        match view {
+            View::Setup => self.setup.ui(ctx, ui),
+            View::Train => self.train.ui(ctx, ui),
+            View::Routing => self.routing.ui(ctx, ui),
+            View::Experts => self.experts.ui(ctx, ui),
+            View::Compare => self.compare.ui(ctx, ui),
+            View::Export => self.export.ui(ctx, ui),
+            View::Runs => self.runs.ui(ctx, ui),
+        }
+    }
+}
+
+/// What the views about a run show when there is none.
+pub fn no_run_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, title: &str, hint: &str) {
+    super::widgets::cards::empty(ui, ctx.theme, title, hint, |ui| {
+        if ctx.session.phase.is_active() {
+            super::widgets::cards::loading(ui, "Model and data are being loaded", None);
+        } else {
+            ctx.button(ui, Action::StartRun);
+        }
+    });
+}
+
+/// Says which run is shown when it is not the one in the engine, and leads back.
+pub fn opened_note_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
+    let Some(run) = &ctx.session.opened else { return };
+    ui.horizontal_wrapped(|ui| {
+        super::widgets::cards::badge(ui, "from disk", ctx.theme.muted);
+        ui.strong(run.name()).on_hover_text(run.dir.display().to_string());
+        if ctx.session.live.is_some() {
+            ctx.button(ui, Action::ShowLive);
+        }
+    });
+}

@@ -1,0 +1,203 @@
+//! All runs on disk: open, overlay, resume, delete.
+
+use super::PanelCtx;
+use crate::app::actions::Action;
+use crate::app::files::Purpose;
+use crate::app::run_view::RunView;
+use crate::app::widgets::metric_plot::{self, Curve, Options};
+use crate::app::widgets::{cards, labeled};
+use crate::app::{curves, format};
+use crate::engine::protocol::{RunStatus, RunSummary};
+use egui::{Color32, RichText, Ui};
+use egui_extras::{Column, TableBuilder};
+use std::path::PathBuf;
+
+/// What is drawn of the overlaid runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Quantity {
+    #[default]
+    Loss,
+    EvalLoss,
+    Metric,
+    Consistency,
+}
+
+/// What the view remembers on screen.
+#[derive(Default)]
+pub struct RunsPanel {
+    quantity: Quantity,
+    selected: Option<PathBuf>,
+}
+
+impl RunsPanel {
+    /// Draws the view.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        ui.horizontal_wrapped(|ui| {
+            ctx.button(ui, Action::RefreshRuns);
+            ctx.button(ui, Action::Pick(Purpose::Run));
+            ctx.button(ui, Action::Pick(Purpose::RunsDir));
+            if ctx.session.runs.is_pending() {
+                cards::loading(ui, "reading", None);
+            }
+        });
+        if let Some(error) = &ctx.session.runs.error {
+            cards::error(ui, ctx.theme, error);
+        }
+        let runs = match &ctx.session.runs.value {
+            None if ctx.session.runs.is_pending() => return,
+            None => {
+                return cards::empty(ui, ctx.theme, "Runs are not read yet", "The engine is still starting.", |_| {});
+            }
+            Some(runs) if runs.is_empty() => {
+                let hint = "Every training writes a directory that is listed here.";
+                return cards::empty(ui, ctx.theme, "No runs yet", hint, |ui| drop(ctx.button(ui, Action::StartRun)));
+            }
+            Some(runs) => runs,
+        };
+        ui.add_space(4.0);
+        self.table_ui(ctx, runs, ui);
+        ui.add_space(4.0);
+        match runs.iter().find(|run| self.selected.as_ref() == Some(&run.dir)) {
+            Some(run) => detail_ui(ctx, run, ui),
+            None => drop(ui.label(RichText::new("Select a run to open, resume or delete it.").color(ctx.theme.muted))),
+        }
+        self.overlay_ui(ctx, ui);
+    }
+
+    fn table_ui(&mut self, ctx: &PanelCtx<'_>, runs: &[RunSummary], ui: &mut Ui) {
+        let height = 22.0;
+        let metric =
+            if runs.iter().all(|run| run.metric == runs[0].metric) { runs[0].metric.as_str() } else { "metric" };
+        TableBuilder::new(ui)
+            .id_salt("runs")
+            .striped(true)
+            .resizable(true)
+            .max_scroll_height(320.0)
+            .column(Column::exact(58.0))
+            .column(Column::remainder().at_least(90.0).clip(true))
+            .column(Column::initial(84.0).clip(true))
+            .column(Column::initial(74.0).clip(true))
+            .column(Column::initial(86.0).clip(true))
+            .column(Column::initial(116.0).clip(true))
+            .header(height, |mut row| {
+                for title in ["Overlay", "Run", "Status", &format!("Best {metric}"), "Steps", "Started (UTC)"] {
+                    row.col(|ui| drop(ui.strong(title).on_hover_text(title)));
+                }
+            })
+            .body(|body| body.rows(height, runs.len(), |mut row| self.row_ui(ctx, &runs[row.index()], &mut row)));
+    }
+
+    fn row_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunSummary, row: &mut egui_extras::TableRow<'_, '_>) {
+        let selected = self.selected.as_ref() == Some(&run.dir);
+        row.set_selected(selected);
+        row.col(|ui| {
+            let mut drawn = ctx.session.overlays.contains_key(&run.dir);
+            let response = ui.checkbox(&mut drawn, "").accessible_name(format!("Overlay {}", run.name));
+            if response.on_hover_text(Action::ToggleOverlay(run.dir.clone()).tooltip()).changed() {
+                ctx.push(Action::ToggleOverlay(run.dir.clone()));
+            }
+        });
+        row.col(|ui| {
+            let response = ui.add(egui::Button::selectable(selected, &run.name).truncate());
+            let response = response.on_hover_text(format!("{}\nDouble-click to open", run.dir.display()));
+            if response.clicked() {
+                self.selected = Some(run.dir.clone());
+            }
+            if response.double_clicked() {
+                ctx.push(Action::OpenRun(run.dir.clone()));
+            }
+        });
+        let (words, color) = status_words(ctx, run.status);
+        row.col(|ui| drop(ui.label(RichText::new(words).color(color))));
+        row.col(|ui| drop(ui.monospace(run.best.map_or_else(|| "-".to_owned(), format::metric))));
+        row.col(|ui| drop(ui.monospace(format!("{}/{}", run.step, run.total_steps))));
+        row.col(|ui| drop(ui.label(format::date_time(run.created))));
+    }
+
+    fn overlay_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        if ctx.session.overlays.is_empty() {
+            return;
+        }
+        ui.add_space(4.0);
+        cards::card(ui, ctx.theme, "Overlaid runs", |ui| {
+            let options = [
+                (Quantity::Loss, "Training loss"),
+                (Quantity::EvalLoss, "Evaluation loss"),
+                (Quantity::Metric, "Metric of the merged model"),
+                (Quantity::Consistency, "Consistency term"),
+            ];
+            labeled::choice(ui, "Curves of", "What is drawn of each run", &mut self.quantity, &options);
+            let mut drawn: Vec<Curve> = Vec::new();
+            for (i, (dir, query)) in ctx.session.overlays.iter().enumerate() {
+                let color = ctx.theme.series(i);
+                match (&query.value, &query.error) {
+                    (Some(run), _) => drawn.push(self.curve(ctx, run, color)),
+                    (None, Some(error)) => cards::error(ui, ctx.theme, error),
+                    (None, None) => cards::loading(ui, &format!("reading {}", dir.display()), None),
+                }
+            }
+            let options = Options { height: 240.0, legend: true, ..Options::default() };
+            metric_plot::ui(ui, ctx.theme, "overlay plot", &drawn, &[], &options);
+        });
+    }
+
+    fn curve(&self, ctx: &PanelCtx<'_>, run: &RunView, color: Color32) -> Curve {
+        let (name, smooth) = (run.name(), ctx.settings.smoothing);
+        match self.quantity {
+            Quantity::Loss => curves::curve(&run.history.loss, &name, color, smooth),
+            Quantity::Consistency => curves::curve(&run.history.consistency, &name, color, smooth),
+            Quantity::Metric => curves::metric(run, &name, color),
+            Quantity::EvalLoss => Curve { dashed: false, ..curves::eval_loss(run, &name, color) },
+        }
+    }
+}
+
+fn status_words(ctx: &PanelCtx<'_>, status: RunStatus) -> (&'static str, Color32) {
+    match status {
+        RunStatus::Running => ("running", ctx.theme.accent),
+        RunStatus::Finished => ("finished", ctx.theme.ok),
+        RunStatus::Stopped => ("stopped", ctx.theme.warning),
+        RunStatus::Interrupted => ("interrupted", ctx.theme.warning),
+        RunStatus::Failed => ("failed", ctx.theme.error),
+    }
+}
+
+/// One run's card with everything that can be done with it.
+fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
+    cards::card(ui, ctx.theme, &run.name, |ui| {
+        if let Some(problem) = &run.problem {
+            cards::error(ui, ctx.theme, problem);
+        }
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = 16.0;
+            let (words, _) = status_words(ctx, run.status);
+            cards::figure(ui, ctx.theme, "Status", words, "What its directory says");
+            cards::figure(ui, ctx.theme, "Model", &format::ellipsis(&run.model, 28), &run.model);
+            cards::figure(ui, ctx.theme, "Task", &run.task, "");
+            cards::figure(ui, ctx.theme, "Method", &run.method, "What was trained");
+            cards::figure(ui, ctx.theme, "Time", &format::duration(run.seconds), "Training time");
+            cards::figure(ui, ctx.theme, "On disk", &format::bytes(run.bytes), "Checkpoints and exports included");
+        });
+        ui.label(RichText::new(run.dir.display().to_string()).small().color(ctx.theme.muted));
+        ui.add_space(4.0);
+        ui.horizontal_wrapped(|ui| {
+            ctx.button(ui, Action::OpenRun(run.dir.clone()));
+            let resume = Action::ResumeRun(run.dir.clone());
+            if run.resumable {
+                ctx.button(ui, resume);
+            } else {
+                let reason = if run.status == RunStatus::Running {
+                    "it is running"
+                } else {
+                    "it has no steps left or no checkpoint"
+                };
+                ui.add_enabled(false, egui::Button::new(resume.text()))
+                    .on_disabled_hover_text(format!("Not possible: {reason}"));
+            }
+            if ctx.session.shown().is_some_and(|shown| shown.dir == run.dir) {
+                ctx.button(ui, Action::UseSettingsOf(run.dir.clone()));
+            }
+            ctx.button(ui, Action::AskDeleteRun(run.dir.clone()));
+        });
+    });
+}

@@ -1,0 +1,300 @@
+//! Loss, learning rate and speed while it trains.
+
+use super::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::actions::Action;
+use crate::app::chrome::phase_words;
+use crate::app::run_view::RunView;
+use crate::app::widgets::metric_plot::{self, Curve, Options};
+use crate::app::widgets::{cards, labeled};
+use crate::app::{curves, format};
+use crate::engine::protocol::{Lamp, LampState, LogLevel, RunPhase};
+use egui::{Color32, RichText, Ui};
+use egui_extras::{Column, TableBuilder};
+
+/// What the view remembers on screen.
+#[derive(Default)]
+pub struct TrainPanel {
+    all_lamps: bool,
+}
+
+impl TrainPanel {
+    /// Draws the view.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        if let Some(error) = &ctx.session.start_error {
+            cards::error(ui, ctx.theme, error);
+            ui.add_space(4.0);
+        }
+        let Some(run) = ctx.session.shown() else {
+            no_run_ui(
+                ctx,
+                ui,
+                "Ready to train",
+                "The settings in Setup are ready. Start trains with them; everything is written to a run directory.",
+            );
+            return log_ui(ctx, None, ui);
+        };
+        opened_note_ui(ctx, ui);
+        if let Some(failure) = &run.failure {
+            cards::error(ui, ctx.theme, failure);
+        }
+        figures_ui(ctx, run, ui);
+        ui.add_space(4.0);
+        plots_ui(ctx, run, ui);
+        ui.add_space(4.0);
+        self.lamps_ui(ctx, run, ui);
+        ui.add_space(4.0);
+        log_ui(ctx, Some(run), ui);
+    }
+
+    fn lamps_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+        let title = match run.lamps.first() {
+            Some(lamp) => format!("Is it learning? Checked after step {}", lamp.step),
+            None => "Is it learning?".to_owned(),
+        };
+        cards::card(ui, ctx.theme, &title, |ui| {
+            if run.lamps.is_empty() {
+                ui.label(
+                    RichText::new("Every trained tensor is checked after steps 1, 3 and 10.").color(ctx.theme.muted),
+                );
+                return;
+            }
+            ui.horizontal_wrapped(|ui| {
+                for state in [LampState::Learning, LampState::NotDrawn, LampState::Dead, LampState::Exploding] {
+                    let n = run.lamps.iter().filter(|lamp| lamp.state == state).count();
+                    if n > 0 {
+                        let (words, color) = lamp_words(ctx, state);
+                        cards::badge(ui, &format!("● {n} {words}"), color);
+                    }
+                }
+                labeled::toggle(ui, "All tensors", "Lists the healthy tensors too", &mut self.all_lamps);
+            });
+            let mut shown: Vec<&Lamp> = run.lamps.iter().collect();
+            if !self.all_lamps {
+                shown.retain(|lamp| matches!(lamp.state, LampState::Dead | LampState::Exploding));
+            }
+            if !shown.is_empty() {
+                lamp_table(ctx, &shown, ui);
+            }
+        });
+    }
+}
+
+fn lamp_words(ctx: &PanelCtx<'_>, state: LampState) -> (&'static str, Color32) {
+    match state {
+        LampState::Learning => ("learning", ctx.theme.ok),
+        LampState::NotDrawn => ("not drawn yet", ctx.theme.muted),
+        LampState::Dead => ("without gradient or change", ctx.theme.error),
+        LampState::Exploding => ("changing too fast", ctx.theme.warning),
+    }
+}
+
+fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&Lamp], ui: &mut Ui) {
+    let height = 20.0;
+    ui.push_id("lamps", |ui| {
+        TableBuilder::new(ui)
+            .striped(true)
+            .max_scroll_height(180.0)
+            .column(Column::remainder().at_least(150.0).clip(true))
+            .column(Column::exact(54.0))
+            .column(Column::exact(76.0))
+            .column(Column::exact(76.0))
+            .column(Column::initial(150.0).clip(true))
+            .header(height, |mut row| {
+                for title in ["Tensor", "Expert", "Gradient", "Change", "Verdict"] {
+                    row.col(|ui| drop(ui.strong(title)));
+                }
+            })
+            .body(|body| {
+                body.rows(height, lamps.len(), |mut row| {
+                    let lamp = lamps[row.index()];
+                    let (words, color) = lamp_words(ctx, lamp.state);
+                    row.col(|ui| drop(ui.label(&lamp.tensor)));
+                    row.col(|ui| drop(ui.label(lamp.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
+                    row.col(|ui| drop(ui.monospace(format::significant(lamp.max_abs_grad, 2))));
+                    row.col(|ui| drop(ui.monospace(format::significant(lamp.update_ratio, 2))));
+                    row.col(|ui| drop(ui.label(RichText::new(format!("● {words}")).color(color))));
+                });
+            });
+    });
+}
+
+fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+    let theme = ctx.theme;
+    let live = ctx.session.shows_live();
+    cards::card(ui, theme, "", |ui| {
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = 18.0;
+            let number = |value: Option<f32>, digits| {
+                value.map_or_else(|| "-".to_owned(), |v| format::significant(f64::from(v), digits))
+            };
+            let last = run.history.last;
+            if !live && let Some(status) = run.status {
+                cards::figure(
+                    ui,
+                    theme,
+                    "Status",
+                    &format!("{status:?}").to_lowercase(),
+                    "What the run directory says",
+                );
+            } else {
+                let (words, _) = phase_words(ctx.session.phase, theme);
+                cards::figure(ui, theme, "Phase", &words.to_lowercase(), "What the engine reported");
+            }
+            let steps = format!("{} / {}", format::count(run.step()), format::count(run.start.total_steps));
+            cards::figure(ui, theme, "Step", &steps, "Optimizer steps done of those planned");
+            cards::figure(
+                ui,
+                theme,
+                "Epoch",
+                &last.map_or_else(|| "-".to_owned(), |s| format!("{:.2}", s.epoch)),
+                "Passes over the training rows",
+            );
+            cards::figure(
+                ui,
+                theme,
+                "Loss",
+                &number(last.map(|s| s.loss), 4),
+                "Task loss plus λ times the consistency term, last step",
+            );
+            cards::figure(
+                ui,
+                theme,
+                "Consistency",
+                &number(last.map(|s| s.consistency_loss), 3),
+                "Symmetric KL between the two passes, before λ",
+            );
+            let rate = last.map_or_else(|| "-".to_owned(), |s| format::scientific(f64::from(s.learning_rate)));
+            cards::figure(ui, theme, "Learning rate", &rate, "Of the last step");
+            cards::figure(ui, theme, "Gradient norm", &number(last.map(|s| s.grad_norm), 3), "Before clipping");
+            if let Some(best) = run.best_eval() {
+                let text = format!("{} at {}", format::metric(best.merged.primary), format::count(best.step));
+                cards::figure(
+                    ui,
+                    theme,
+                    &format!("Best {}", run.metric()),
+                    &text,
+                    "Of the merged model on the evaluation rows",
+                );
+            }
+            let speed =
+                run.history.tokens_per_s.latest().map_or_else(|| "-".to_owned(), |v| format::short_count(f64::from(v)));
+            cards::figure(ui, theme, "Tokens/s", &speed, "Through the model, both passes counted");
+            cards::figure(
+                ui,
+                theme,
+                "Time",
+                &format::duration(run.history.seconds),
+                "Training time, evaluations not counted",
+            );
+            if live && ctx.session.phase.is_active() {
+                let left = run.seconds_left().map_or_else(|| "-".to_owned(), format::duration);
+                cards::figure(ui, theme, "Left", &left, "At the pace of the last steps, evaluations not counted");
+            }
+        });
+    });
+}
+
+fn plots_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+    let (theme, history, smooth) = (ctx.theme, &run.history, ctx.settings.smoothing);
+    if history.loss.is_empty() && run.evals.is_empty() {
+        let waiting = match ctx.session.phase {
+            RunPhase::Failed => "No step was made",
+            _ => "Waiting for the first step",
+        };
+        return cards::loading(ui, waiting, None);
+    }
+    let marks = curves::marks(run, theme);
+    let plot = |ui: &mut Ui, title: &str, name: &'static str, curves: &[Curve], options: Options| {
+        cards::card(ui, theme, title, |ui| {
+            metric_plot::ui(ui, theme, name, curves, &marks, &Options { link: Some("train"), ..options })
+        });
+    };
+    ui.horizontal(|ui| {
+        let mut log = ctx.settings.log_loss;
+        if labeled::toggle(ui, "Logarithmic loss", "Logarithmic value axis of the loss", &mut log).changed() {
+            ctx.push(Action::SetLogLoss(log));
+        }
+        let mut half_life = smooth;
+        ui.spacing_mut().slider_width = 110.0;
+        let slider = egui::Slider::new(&mut half_life, 0.0..=200.0).max_decimals(0).text("smoothing, steps");
+        let tip = "Steps until half of a step's weight is forgotten; the raw range stays drawn. Independent of zoom";
+        if ui.add(slider).on_hover_text(tip).changed() {
+            ctx.push(Action::SetSmoothing(half_life));
+        }
+    });
+    let loss = [
+        curves::curve(&history.loss, "loss", theme.series(0), smooth),
+        curves::curve(&history.task_loss, "task loss", theme.series(1), smooth),
+        curves::eval_loss(run, "evaluation loss, merged", theme.series(2)),
+    ];
+    let options = Options { height: 210.0, log: ctx.settings.log_loss, legend: true, ..Options::default() };
+    plot(ui, "Loss", "loss plot", &loss, options);
+    let small = Options { height: 120.0, ..Options::default() };
+    let pairs: [[(String, &'static str, Vec<Curve>); 2]; 2] = [
+        [
+            (capital(run.metric()), "metric plot", vec![curves::metric(run, run.metric(), theme.series(2))]),
+            (
+                "Consistency term".to_owned(),
+                "consistency plot",
+                vec![curves::curve(&history.consistency, "consistency", theme.series(3), smooth)],
+            ),
+        ],
+        [
+            (
+                "Learning rate".to_owned(),
+                "learning rate plot",
+                vec![curves::curve(&history.learning_rate, "learning rate", theme.series(5), 0.0)],
+            ),
+            (
+                "Gradient norm".to_owned(),
+                "gradient norm plot",
+                vec![curves::curve(&history.grad_norm, "gradient norm", theme.series(4), smooth)],
+            ),
+        ],
+    ];
+    for pair in &pairs {
+        ui.columns(2, |columns| {
+            for (ui, (title, name, curves)) in columns.iter_mut().zip(pair) {
+                plot(ui, title, name, curves, small.clone());
+            }
+        });
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+fn log_ui(ctx: &PanelCtx<'_>, run: Option<&RunView>, ui: &mut Ui) {
+    let from_disk: Option<&Vec<String>> = run.filter(|_| ctx.session.opened.is_some()).map(|run| &run.log);
+    let n = from_disk.map_or(ctx.session.log.len(), Vec::len);
+    if n == 0 {
+        return;
+    }
+    egui::CollapsingHeader::new("Log").id_salt("log").default_open(run.is_some()).show(ui, |ui| {
+        let height = ui.text_style_height(&egui::TextStyle::Small);
+        egui::ScrollArea::vertical()
+            .id_salt("log lines")
+            .max_height(130.0)
+            .stick_to_bottom(true)
+            .auto_shrink([false, true])
+            .show_rows(ui, height, n, |ui, rows| {
+                for i in rows {
+                    let (color, text) = match from_disk {
+                        Some(lines) => (ctx.theme.muted, lines[i].as_str()),
+                        None => {
+                            let line = &ctx.session.log[i];
+                            let color = match line.level {
+                                LogLevel::Info => ctx.theme.muted,
+                                LogLevel::Warning => ctx.theme.warning,
+                                LogLevel::Error => ctx.theme.error,
+                            };
+                            (color, line.text.as_str())
+                        }
+                    };
+                    ui.add(egui::Label::new(RichText::new(text).small().monospace().color(color)).truncate());
+                }
+            });
+    });
+}

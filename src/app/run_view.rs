@@ -1,0 +1,124 @@
+//! Everything the views know about one run, live or opened from disk.
+
+use super::history::History;
+use crate::config::RunConfig;
+use crate::engine::protocol::*;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Most distance samples kept; beyond it every second one is dropped.
+const DISTANCES: usize = 512;
+
+/// Everything the views know about one run.
+#[derive(Clone, Debug, Default)]
+pub struct RunView {
+    /// Its number in the engine; absent for a run opened from disk.
+    pub id: Option<RunId>,
+    /// The run directory.
+    pub dir: PathBuf,
+    /// All settings, resolved.
+    pub config: RunConfig,
+    /// What was known at the start.
+    pub start: StartRecord,
+    /// The curves.
+    pub history: History,
+    /// The evaluations.
+    pub evals: Vec<EvalRecord>,
+    /// The newest lamps.
+    pub lamps: Vec<Lamp>,
+    /// Distances between the experts over time.
+    pub distances: Vec<DistanceSample>,
+    /// Which expert runs where.
+    pub routing: Option<Arc<RoutingSnapshot>>,
+    /// The experts.
+    pub experts: Option<Arc<ExpertSnapshot>>,
+    /// Steps of the checkpoints written.
+    pub checkpoints: Vec<u64>,
+    /// How it ended.
+    pub end: Option<EndRecord>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// Exports found in the run directory when it was opened.
+    pub exports: Vec<ExportReport>,
+    /// Lines of its log (opened runs).
+    pub log: Vec<String>,
+    /// What its directory said it was doing (opened runs).
+    pub status: Option<RunStatus>,
+}
+
+impl RunView {
+    /// A run that is about to make its first step.
+    pub fn started(id: RunId, dir: PathBuf, config: RunConfig, start: StartRecord) -> Self {
+        Self { id: Some(id), dir, config, start, ..Self::default() }
+    }
+
+    /// A run read from its directory.
+    pub fn opened(detail: RunDetail) -> Self {
+        let mut view = Self {
+            dir: detail.summary.dir,
+            config: detail.config,
+            start: detail.start,
+            evals: detail.evals,
+            lamps: detail.lamps,
+            distances: detail.distances,
+            routing: detail.routing.map(Arc::new),
+            checkpoints: detail.checkpoints,
+            end: detail.end,
+            exports: detail.exports,
+            log: detail.log,
+            status: Some(detail.summary.status),
+            ..Self::default()
+        };
+        detail.history.iter().for_each(|bucket| view.history.push(bucket));
+        view
+    }
+
+    /// Name of the run: its directory's.
+    pub fn name(&self) -> String {
+        self.dir.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.history.last.map_or(self.start.first_step, |sample| sample.step)
+    }
+
+    /// Share of the steps done, 0 to 1.
+    pub fn progress(&self) -> f32 {
+        if self.start.total_steps == 0 { 0.0 } else { self.step() as f32 / self.start.total_steps as f32 }
+    }
+
+    /// Seconds of training still to come at the present pace.
+    pub fn seconds_left(&self) -> Option<f64> {
+        let left = self.start.total_steps.saturating_sub(self.step());
+        self.history.seconds_per_step().map(|seconds| seconds * left as f64)
+    }
+
+    /// Name of the deciding metric.
+    pub fn metric(&self) -> &str {
+        if self.start.metric.is_empty() { "metric" } else { &self.start.metric }
+    }
+
+    /// The best evaluation so far.
+    pub fn best_eval(&self) -> Option<&EvalRecord> {
+        let sign = if self.start.higher_is_better { 1.0 } else { -1.0 };
+        self.evals.iter().max_by(|a, b| (sign * a.merged.primary).total_cmp(&(sign * b.merged.primary)))
+    }
+
+    /// The comparison made at the end.
+    pub fn report(&self) -> Option<&EvalReport> {
+        self.end.as_ref().and_then(|end| end.report.as_ref())
+    }
+
+    /// Adds a distance sample, thinning old ones when there are many.
+    pub fn push_distance(&mut self, sample: DistanceSample) {
+        self.distances.push(sample);
+        if self.distances.len() > DISTANCES {
+            let mut index = 0;
+            self.distances.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The one model that all views read. Only `logic` changes it, and only here are messages of other runs dropped.
+
+mod apply;
+
+use super::query::{JobProgress, Query};
+use super::run_view::RunView;
+use crate::config::RunConfig;
+use crate::engine::protocol::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+/// Most log lines kept.
+const LOG_LINES: usize = 2000;
+/// Most settings kept for undo.
+const UNDO: usize = 100;
+/// Changes closer together than this, in seconds, are undone together.
+const UNDO_PAUSE: f64 = 0.8;
+
+/// Whether the engine can be asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum EngineState {
+    /// Not heard of yet.
+    #[default]
+    Starting,
+    /// It can.
+    Ready {
+        /// Compute device in words.
+        device: String,
+        /// CPU threads used for training.
+        threads: usize,
+    },
+    /// It never will; the reason.
+    Failed(String),
+}
+
+/// Something the user should notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// How serious.
+    pub level: LogLevel,
+    /// The words.
+    pub text: String,
+}
+
+/// The one model that all views read.
+#[derive(Default)]
+pub struct Session {
+    /// Whether the engine can be asked.
+    pub engine: EngineState,
+    /// Settings of the next run.
+    pub form: RunConfig,
+    /// Grows with every change of `form`.
+    pub form_version: u64,
+    /// What the engine reported the current run is doing.
+    pub phase: RunPhase,
+    /// The run in the engine, or the last one.
+    pub live: Option<RunView>,
+    /// A run opened from disk, shown instead of `live`.
+    pub opened: Option<RunView>,
+    /// Why the last start failed before there was a run directory.
+    pub start_error: Option<String>,
+    /// The list of runs.
+    pub runs: Query<Vec<RunSummary>>,
+    /// Runs whose curves are drawn beside the others.
+    pub overlays: BTreeMap<PathBuf, Query<RunView>>,
+    /// The model of the form.
+    pub model: Query<ModelInfo>,
+    /// The data of the form.
+    pub data: Query<DataPreview>,
+    /// The plan of the form.
+    pub preflight: Query<PreflightReport>,
+    /// Version of the form that `preflight` was asked about.
+    pub preflight_version: u64,
+    /// Merged against unmerged.
+    pub compare: Query<EvalReport>,
+    /// A merge with weights.
+    pub merge: Query<MergeReport>,
+    /// Written exports.
+    pub export: Query<Vec<ExportReport>>,
+    /// Experts of an opened run.
+    pub inspect: Query<ExpertSnapshot>,
+    /// Opening a run.
+    pub opening: Query<PathBuf>,
+    /// Deleting a run.
+    pub deleting: Query<PathBuf>,
+    /// Site and side whose heat maps are shown.
+    pub focus: (usize, Option<Side>),
+    /// Whether a file dialog is open.
+    pub dialog_open: bool,
+    /// The log, oldest first.
+    pub log: VecDeque<LogLine>,
+    /// New notices for toasts; `logic` takes them.
+    pub notices: Vec<Notice>,
+    /// The newest notice, for the status bar.
+    pub last_notice: Option<Notice>,
+    live_id: RunId,
+    last_run: RunId,
+    starting: Option<RequestId>,
+    waiting_since: Option<RunPhase>,
+    next_id: u64,
+    undo: Vec<RunConfig>,
+    redo: Vec<RunConfig>,
+    last_edit: f64,
+}
+
+impl Session {
+    /// A session with these settings in its form.
+    pub fn new(form: RunConfig) -> Self {
+        Self { form, form_version: 1, last_edit: f64::NEG_INFINITY, ..Self::default() }
+    }
+
+    /// A number no question had before.
+    pub fn next_request(&mut self) -> RequestId {
+        self.next_id += 1;
+        RequestId(self.next_id)
+    }
+
+    /// The run that the views show: the opened one, else the live one.
+    pub fn shown(&self) -> Option<&RunView> {
+        self.opened.as_ref().or(self.live.as_ref())
+    }
+
+    /// Whether the views show the run in the engine.
+    pub fn shows_live(&self) -> bool {
+        self.opened.is_none() && self.live.is_some()
+    }
+
+    /// Whose weights a question from the views is about; absent: there is no run.
+    pub fn subject(&self) -> Option<Subject> {
+        match (&self.opened, &self.live) {
+            (Some(run), _) => Some(Subject::Saved { dir: run.dir.clone(), checkpoint: Checkpoint::Best }),
+            (None, Some(_)) => Some(Subject::Live),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether this directory is that of the run in the engine.
+    pub fn is_live(&self, dir: &Path) -> bool {
+        self.live.as_ref().is_some_and(|run| run.dir == dir)
+    }
+
+    /// The latest experts of the shown run.
+    pub fn experts(&self) -> Option<&ExpertSnapshot> {
+        match &self.opened {
+            Some(_) => self.inspect.value.as_ref(),
+            None => self.live.as_ref().and_then(|run| run.experts.as_deref()),
+        }
+    }
+
+    /// Why the engine cannot be asked.
+    pub fn engine_problem(&self) -> Option<String> {
+        match &self.engine {
+            EngineState::Ready { .. } => None,
+            EngineState::Starting => Some("the engine is still starting".to_owned()),
+            EngineState::Failed(reason) => Some(format!("the engine failed: {reason}")),
+        }
+    }
+
+    /// Every reason why a run cannot start now; empty: it can.
+    pub fn start_problems(&self) -> Vec<String> {
+        let mut found: Vec<String> = self.engine_problem().into_iter().collect();
+        if self.phase.is_active() || self.starting.is_some() {
+            found.push("a run is in training; stop it first".to_owned());
+        }
+        found.extend(self.form.problems());
+        if self.preflight_version == self.form_version
+            && let Some(report) = &self.preflight.value
+            && !self.preflight.is_pending()
+        {
+            for problem in &report.problems {
+                if !found.contains(problem) {
+                    found.push(problem.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether a pause, resume or step was asked for and not yet answered.
+    pub fn not_waiting(&self) -> Result<(), String> {
+        if self.waiting_since == Some(self.phase) {
+            Err("waiting for the current step to end".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A pause, resume or step was asked for: wait for another phase.
+    pub fn wait_for_phase(&mut self) {
+        self.waiting_since = Some(self.phase);
+    }
+
+    /// Whether something that can be cancelled is being computed.
+    pub fn job_pending(&self) -> bool {
+        self.compare.is_pending() || self.merge.is_pending() || self.export.is_pending() || self.inspect.is_pending()
+    }
+
+    /// What is being computed and how far it is, for the status bar.
+    pub fn job(&self) -> Option<(&'static str, Option<&JobProgress>)> {
+        let jobs: [(&'static str, bool, &Option<JobProgress>); 8] = [
+            ("Exporting", self.export.is_pending(), &self.export.progress),
+            ("Comparing", self.compare.is_pending(), &self.compare.progress),
+            ("Scoring the merge", self.merge.is_pending(), &self.merge.progress),
+            ("Reading the experts", self.inspect.is_pending(), &self.inspect.progress),
+            ("Opening the run", self.opening.is_pending(), &self.opening.progress),
+            ("Reading the data", self.data.is_pending(), &self.data.progress),
+            ("Reading the model", self.model.is_pending(), &self.model.progress),
+            ("Checking the plan", self.preflight.is_pending(), &self.preflight.progress),
+        ];
+        jobs.into_iter().find(|job| job.1).map(|(what, _, progress)| (what, progress.as_ref()))
+    }
+
+    /// A number no run of this window had before.
+    pub fn next_run(&mut self) -> RunId {
+        self.last_run.0 += 1;
+        self.last_run
+    }
+
+    /// A run was asked for: from now on only messages of this run count.
+    pub fn begin_run(&mut self, req: RequestId, run: RunId) {
+        self.live_id = run;
+        self.starting = Some(req);
+        self.start_error = None;
+        self.waiting_since = None;
+        self.phase = RunPhase::Preparing;
+        self.live = None;
+        self.show_opened(None);
+        self.forget_answers();
+    }
+
+    fn forget_answers(&mut self) {
+        self.compare.clear();
+        self.merge.clear();
+        self.export.clear();
+        self.inspect.clear();
+    }
+
+    /// Shows a run from disk, or the live one again.
+    pub fn show_opened(&mut self, run: Option<RunView>) {
+        let same = self.opened.as_ref().map(|run| &run.dir) == run.as_ref().map(|run| &run.dir);
+        self.opened = run;
+        if !same {
+            self.forget_answers();
+        }
+    }
+
+    /// Changes the form; changes in quick succession are undone together. `now` in seconds.
+    pub fn edit_form(&mut self, form: RunConfig, now: f64) {
+        if form == self.form {
+            return;
+        }
+        if now - self.last_edit > UNDO_PAUSE {
+            self.undo.push(self.form.clone());
+            if self.undo.len() > UNDO {
+                self.undo.remove(0);
+            }
+        }
+        self.redo.clear();
+        self.last_edit = now;
+        self.form = form;
+        self.form_version += 1;
+    }
+
+    /// Takes back the last change of the form.
+    pub fn undo_form(&mut self) {
+        if let Some(form) = self.undo.pop() {
+            self.redo.push(std::mem::replace(&mut self.form, form));
+            self.form_version += 1;
+            self.last_edit = f64::NEG_INFINITY;
+        }
+    }
+
+    /// Does the last undone change again.
+    pub fn redo_form(&mut self) {
+        if let Some(form) = self.redo.pop() {
+            self.undo.push(std::mem::replace(&mut self.form, form));
+            self.form_version += 1;
+            self.last_edit = f64::NEG_INFINITY;
+        }
+    }
+
+    /// Whether there is a change to take back.
+    pub fn can_undo(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
+    /// Whether there is a change to do again.
+    pub fn can_redo(&self) -> bool {
+        !self.redo.is_empty()
+    }
+
+    /// Adds a line to the log; warnings and errors are noticed too.
+    pub fn log(&mut self, level: LogLevel, text: impl Into<String>) {
+        let text = text.into();
+        if level >= LogLevel::Warning {
+            self.notify(level, text.clone());
+        }
+        self.log.push_back(LogLine { level, text });
+        if self.log.len() > LOG_LINES {
+            self.log.pop_front();
+        }
+    }
+
+    /// Shows a notice without logging it.
+    pub fn notify(&mut self, level: LogLevel, text: impl Into<String>) {
+        let notice = Notice { level, text: text.into() };
+        self.last_notice = Some(notice.clone());
+        self.notices.push(notice);
+    }
+}

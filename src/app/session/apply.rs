@@ -1,0 +1,231 @@
+//! How messages of the engine change the session. The one place where late messages are dropped.
+
+use super::{EngineState, Session};
+use crate::app::query::JobProgress;
+use crate::app::run_view::RunView;
+use crate::engine::protocol::*;
+use std::path::Path;
+
+impl Session {
+    /// Takes in one message of the engine. Messages of other runs and answers to forgotten questions are dropped.
+    pub fn apply(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Event(event) => self.apply_event(event),
+            Incoming::Steps { run, buckets } => {
+                if let Some(view) = self.live_mut(run) {
+                    buckets.iter().for_each(|bucket| view.history.push(bucket));
+                }
+            }
+            Incoming::Experts { run, snapshot } => {
+                if let Some(view) = self.live_mut(run) {
+                    view.experts = Some(snapshot);
+                }
+            }
+            Incoming::Routing { run, snapshot } => {
+                if let Some(view) = self.live_mut(run) {
+                    view.routing = Some(snapshot);
+                }
+            }
+        }
+    }
+
+    fn live_mut(&mut self, run: RunId) -> Option<&mut RunView> {
+        self.live.as_mut().filter(|view| view.id == Some(run) && run == self.live_id)
+    }
+
+    fn apply_event(&mut self, event: Event) {
+        match event {
+            Event::Ready { device, threads } => {
+                self.log(LogLevel::Info, format!("engine ready: {device}, {threads} threads"));
+                self.engine = EngineState::Ready { device, threads };
+            }
+            Event::PhaseChanged { run, phase } if run == self.live_id => {
+                self.phase = phase;
+                self.waiting_since = None;
+            }
+            Event::RunStarted { run, dir, config, start, history, evals } if run == self.live_id => {
+                self.log(LogLevel::Info, format!("training {} steps into {}", start.total_steps, dir.display()));
+                let mut view = RunView::started(run, dir, *config, *start);
+                history.iter().for_each(|bucket| view.history.push(bucket));
+                view.evals = evals;
+                self.live = Some(view);
+            }
+            Event::Evaluated { run, record } => {
+                if let Some(view) = self.live_mut(run) {
+                    view.evals.push(record);
+                }
+            }
+            Event::Lamps { run, lamps } => self.apply_lamps(run, lamps),
+            Event::Distances { run, sample } => {
+                if let Some(view) = self.live_mut(run) {
+                    view.push_distance(sample);
+                }
+            }
+            Event::CheckpointWritten { run, step, best } => {
+                if let Some(view) = self.live_mut(run) {
+                    view.checkpoints.push(step);
+                    let best = if best { ", the best so far" } else { "" };
+                    self.log(LogLevel::Info, format!("checkpoint at step {step}{best}"));
+                }
+            }
+            Event::RunEnded { run, end } => self.apply_end(run, *end),
+            Event::Progress { req, what, done, total } => self.apply_progress(req, JobProgress { what, done, total }),
+            Event::Done { req, outcome } => self.apply_done(req, outcome),
+            Event::Failed { req, failure } => self.apply_failure(req, &failure),
+            Event::Log(line) => self.log(line.level, line.text),
+            Event::PhaseChanged { .. } | Event::RunStarted { .. } => {}
+        }
+    }
+
+    fn apply_lamps(&mut self, run: RunId, lamps: Vec<Lamp>) {
+        let Some(view) = self.live_mut(run) else { return };
+        let bad: Vec<String> = lamps
+            .iter()
+            .filter(|lamp| matches!(lamp.state, LampState::Dead | LampState::Exploding))
+            .map(|lamp| match lamp.expert {
+                Some(expert) => format!("{} (expert {expert})", lamp.tensor),
+                None => lamp.tensor.clone(),
+            })
+            .collect();
+        view.lamps = lamps;
+        if let Some(first) = bad.first() {
+            let more = if bad.len() > 1 { format!(" and {} more", bad.len() - 1) } else { String::new() };
+            self.log(LogLevel::Warning, format!("{first}{more} does not learn as it should; see the lamps"));
+        }
+    }
+
+    fn apply_end(&mut self, run: RunId, end: EndRecord) {
+        let Some(view) = self.live_mut(run) else { return };
+        let step = end.step;
+        let (level, text) = match &end.reason {
+            EndReason::Finished => (LogLevel::Info, format!("finished after {step} steps")),
+            EndReason::EarlyStopped => (LogLevel::Info, format!("stopped early at step {step}: no better metric")),
+            EndReason::Stopped(reason) => (LogLevel::Info, format!("stopped at step {step}: {reason}")),
+            EndReason::Diverged { step, last_checkpoint } => {
+                let checkpoint = match last_checkpoint {
+                    Some(name) => format!("the last finite checkpoint is {name}"),
+                    None => "no checkpoint was written yet".to_owned(),
+                };
+                let text = format!("the loss was not finite at step {step}; {checkpoint}; try a smaller learning rate");
+                (LogLevel::Error, text)
+            }
+        };
+        if level == LogLevel::Error {
+            view.failure = Some(text.clone());
+        }
+        view.end = Some(end);
+        if level == LogLevel::Info {
+            self.notify(level, text.clone());
+        }
+        self.log(level, text);
+    }
+
+    fn apply_progress(&mut self, req: RequestId, progress: JobProgress) {
+        macro_rules! offer {
+            ($($query:expr),*) => { $( if $query.owns(req) { $query.progress = Some(progress); return; } )* };
+        }
+        offer!(
+            self.compare,
+            self.merge,
+            self.export,
+            self.inspect,
+            self.opening,
+            self.data,
+            self.model,
+            self.preflight
+        );
+    }
+
+    fn apply_done(&mut self, req: RequestId, outcome: Outcome) {
+        match outcome {
+            Outcome::Model(info) => drop(self.model.answer(req, *info)),
+            Outcome::Data(preview) => drop(self.data.answer(req, *preview)),
+            Outcome::Preflight(report) => drop(self.preflight.answer(req, *report)),
+            Outcome::RunEnded(_) => {
+                if self.starting == Some(req) {
+                    self.starting = None;
+                }
+            }
+            Outcome::Opened(detail) => self.apply_opened(req, *detail),
+            Outcome::Runs(runs) => drop(self.runs.answer(req, runs)),
+            Outcome::Deleted(dir) => self.apply_deleted(req, &dir),
+            Outcome::Compared(report) => drop(self.compare.answer(req, *report)),
+            Outcome::Merged(report) => drop(self.merge.answer(req, *report)),
+            Outcome::Exported(reports) => self.apply_exported(req, reports),
+            Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
+        }
+    }
+
+    fn apply_opened(&mut self, req: RequestId, detail: RunDetail) {
+        let view = RunView::opened(detail);
+        if self.opening.answer(req, view.dir.clone()) {
+            self.show_opened(Some(view));
+        } else if let Some(query) = self.overlays.get_mut(&view.dir) {
+            query.answer(req, view);
+        }
+    }
+
+    fn apply_deleted(&mut self, req: RequestId, dir: &Path) {
+        self.deleting.answer(req, dir.to_owned());
+        if let Some(runs) = &mut self.runs.value {
+            runs.retain(|run| run.dir != dir);
+        }
+        self.overlays.remove(dir);
+        if self.opened.as_ref().is_some_and(|run| run.dir == dir) {
+            self.show_opened(None);
+        }
+        if self.is_live(dir) && !self.phase.is_active() {
+            self.live = None;
+        }
+        self.log(LogLevel::Info, format!("deleted {}", dir.display()));
+    }
+
+    fn apply_exported(&mut self, req: RequestId, reports: Vec<ExportReport>) {
+        for report in &reports {
+            let (level, verdict) = match report.certificate.passed {
+                true => (LogLevel::Info, "proven".to_owned()),
+                false => (LogLevel::Error, format!("failed its proof: {}", report.certificate.problems.join("; "))),
+            };
+            self.log(level, format!("export {verdict}: {}", report.dir.display()));
+        }
+        if self.export.answer(req, reports) {
+            self.notify(LogLevel::Info, "export finished; see its certificate");
+        }
+    }
+
+    fn apply_failure(&mut self, req: Option<RequestId>, failure: &Failure) {
+        let message = failure.message.as_str();
+        let Some(req) = req else {
+            self.engine = EngineState::Failed(message.to_owned());
+            if self.phase.is_active() {
+                self.phase = RunPhase::Failed;
+            }
+            self.starting = None;
+            return self.log(LogLevel::Error, format!("the engine failed: {message}"));
+        };
+        if self.starting == Some(req) {
+            self.starting = None;
+            self.phase = RunPhase::Failed;
+            match &mut self.live {
+                Some(view) => view.failure = Some(message.to_owned()),
+                None => self.start_error = Some(message.to_owned()),
+            }
+            return self.log(LogLevel::Error, format!("the run failed: {message}"));
+        }
+        // Previews show their error in place; what the user asked for by a click is noticed too.
+        let quiet = self.model.fail(req, message) || self.data.fail(req, message) || self.preflight.fail(req, message);
+        let loud = self.runs.fail(req, message)
+            || self.compare.fail(req, message)
+            || self.merge.fail(req, message)
+            || self.export.fail(req, message)
+            || self.inspect.fail(req, message)
+            || self.opening.fail(req, message)
+            || self.deleting.fail(req, message)
+            || self.overlays.values_mut().any(|query| query.fail(req, message));
+        if loud && failure.kind == ErrorKind::Cancelled {
+            self.notify(LogLevel::Info, "cancelled");
+        } else if loud || !quiet {
+            self.log(LogLevel::Error, message);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the window remembers between two starts.
+
+use crate::config::RunConfig;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Light, dark, or as the system says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Appearance {
+    /// As the system says.
+    #[default]
+    System,
+    /// Light background.
+    Light,
+    /// Dark background.
+    Dark,
+}
+
+/// Most recent paths kept for each purpose.
+const RECENT: usize = 8;
+
+/// What the window remembers between two starts. Unknown or missing parts fall back to their defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Format version of this record.
+    pub version: u32,
+    /// Light, dark, or as the system says.
+    pub appearance: Appearance,
+    /// Size of everything; 1 is normal.
+    pub zoom: f32,
+    /// Half-life of the smoothing of curves in steps; 0: none.
+    pub smoothing: f64,
+    /// Logarithmic value axis of the loss plot.
+    pub log_loss: bool,
+    /// Model directories, newest first.
+    pub recent_models: Vec<PathBuf>,
+    /// Data files and directories, newest first.
+    pub recent_data: Vec<PathBuf>,
+    /// The form as it was left.
+    pub form: Option<RunConfig>,
+    /// The arrangement of the views, as JSON.
+    pub layout: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            appearance: Appearance::System,
+            zoom: 1.0,
+            smoothing: 10.0,
+            log_loss: false,
+            recent_models: Vec::new(),
+            recent_data: Vec::new(),
+            form: None,
+            layout: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads what [`Settings::to_json`] wrote; anything unreadable is the default.
+    pub fn from_json(text: &str) -> Self {
+        match serde_json::from_str::<Self>(text) {
+            Ok(mut settings) => {
+                settings.zoom = if settings.zoom.is_finite() { settings.zoom.clamp(0.5, 3.0) } else { 1.0 };
+                settings.smoothing =
+                    if settings.smoothing.is_finite() { settings.smoothing.clamp(0.0, 1000.0) } else { 10.0 };
+                settings
+            }
+            Err(err) => {
+                log::warn!("the window's settings cannot be read and start afresh: {err}");
+                Self::default()
+            }
+        }
+    }
+
+    /// As text for the window's storage.
+    pub fn to_json(&self) -> Option<String> {
+        serde_json::to_string(self).map_err(|err| log::warn!("the window's settings cannot be written: {err}")).ok()
+    }
+
+    /// Puts a model directory first among the recent ones.
+    pub fn remember_model(&mut self, path: PathBuf) {
+        remember(&mut self.recent_models, path);
+    }
+
+    /// Puts a data file or directory first among the recent ones.
+    pub fn remember_data(&mut self, path: PathBuf) {
+        remember(&mut self.recent_data, path);
+    }
+}
+
+fn remember(list: &mut Vec<PathBuf>, path: PathBuf) {
+    list.retain(|known| *known != path);
+    list.insert(0, path);
+    list.truncate(RECENT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_a_round_trip_and_nonsense() {
+        let mut settings = Settings { zoom: 1.5, appearance: Appearance::Dark, ..Settings::default() };
+        settings.remember_model("/models/a".into());
+        settings.form = Some(RunConfig::default());
+        let text = settings.to_json().expect("settings are plain data");
+        assert_eq!(Settings::from_json(&text), settings);
+        assert_eq!(Settings::from_json("{]"), Settings::default());
+        assert_eq!(Settings::from_json("{\"zoom\": 900.0}").zoom, 3.0);
+        assert_eq!(Settings::from_json("{\"of_a_later_version\": 1}"), Settings::default());
+    }
+
+    #[test]
+    fn recent_paths_are_few_and_distinct() {
+        let mut settings = Settings::default();
+        for i in 0..20 {
+            settings.remember_data(format!("/data/{}", i % 12).into());
+        }
+        assert_eq!(settings.recent_data.len(), RECENT);
+        assert_eq!(settings.recent_data[0], PathBuf::from("/data/7"));
+        settings.remember_data("/data/5".into());
+        assert_eq!(settings.recent_data.iter().filter(|p| p.ends_with("5")).count(), 1);
+    }
+}

@@ -1,0 +1,91 @@
+//! Cards, figures, badges, and what a view shows when it has nothing to show.
+
+use crate::app::theme::Theme;
+use egui::{Color32, CornerRadius, Margin, RichText, Ui};
+
+/// A framed group with a title.
+pub fn card<R>(ui: &mut Ui, theme: &Theme, title: &str, contents: impl FnOnce(&mut Ui) -> R) -> R {
+    egui::Frame::new()
+        .fill(theme.card)
+        .stroke(egui::Stroke::new(1.0, theme.card_border))
+        .corner_radius(CornerRadius::same(6))
+        .inner_margin(Margin::symmetric(10, 8))
+        .show(ui, |ui| {
+            ui.set_min_width(ui.available_width());
+            if !title.is_empty() {
+                ui.label(RichText::new(title).strong());
+                ui.add_space(2.0);
+            }
+            contents(ui)
+        })
+        .inner
+}
+
+/// A number with its name above it.
+pub fn figure(ui: &mut Ui, theme: &Theme, name: &str, value: &str, tooltip: &str) {
+    let response = ui
+        .vertical(|ui| {
+            ui.spacing_mut().item_spacing.y = 1.0;
+            ui.label(RichText::new(name).small().color(theme.muted));
+            ui.label(RichText::new(value).monospace());
+        })
+        .response;
+    if !tooltip.is_empty() {
+        response.on_hover_text(tooltip);
+    }
+}
+
+/// A word on a tinted ground.
+pub fn badge(ui: &mut Ui, text: &str, color: Color32) -> egui::Response {
+    egui::Frame::new()
+        .fill(color.gamma_multiply(0.16))
+        .corner_radius(CornerRadius::same(4))
+        .inner_margin(Margin::symmetric(6, 1))
+        .show(ui, |ui| ui.label(RichText::new(text).color(color).small()))
+        .inner
+}
+
+/// What a view shows before there is anything: what it is for, and what to do next.
+pub fn empty(ui: &mut Ui, theme: &Theme, title: &str, hint: &str, next: impl FnOnce(&mut Ui)) {
+    ui.add_space((ui.available_height() * 0.25).min(120.0));
+    ui.vertical_centered(|ui| {
+        ui.set_max_width(420.0);
+        ui.label(RichText::new(title).heading());
+        ui.add_space(4.0);
+        ui.label(RichText::new(hint).color(theme.muted));
+        ui.add_space(8.0);
+        next(ui);
+    });
+}
+
+/// What a view shows while its answer is on the way; `share` from 0 to 1 where it is known.
+pub fn loading(ui: &mut Ui, what: &str, share: Option<f32>) {
+    ui.horizontal(|ui| match share {
+        // No spinner: it would repaint without end, and the processor belongs to the training.
+        None => {
+            ui.label(RichText::new("…").strong());
+            ui.label(what);
+        }
+        Some(share) => {
+            ui.add(egui::ProgressBar::new(share).desired_width(160.0).text(what));
+        }
+    });
+}
+
+/// An error with what to do about it.
+pub fn error(ui: &mut Ui, theme: &Theme, text: &str) {
+    note(ui, theme.error, text);
+}
+
+/// A sentence on a tinted ground.
+pub fn note(ui: &mut Ui, color: Color32, text: &str) {
+    egui::Frame::new()
+        .fill(color.gamma_multiply(0.12))
+        .stroke(egui::Stroke::new(1.0, color.gamma_multiply(0.5)))
+        .corner_radius(CornerRadius::same(4))
+        .inner_margin(Margin::symmetric(8, 4))
+        .show(ui, |ui| {
+            ui.set_min_width(ui.available_width());
+            ui.add(egui::Label::new(RichText::new(text).color(color)).wrap());
+        });
+}

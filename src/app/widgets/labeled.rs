@@ -1,0 +1,151 @@
+//! Input widgets that always have an accessible name: their label.
+
+use egui::{Response, RichText, Ui, emath::Numeric};
+use std::ops::RangeInclusive;
+
+/// Width of the label column of a form.
+const LABEL_WIDTH: f32 = 150.0;
+
+/// One line of a form: the label, then the widget, with one tooltip for both.
+fn row(ui: &mut Ui, label: &str, tooltip: &str, add: impl FnOnce(&mut Ui) -> Response) -> Response {
+    ui.horizontal(|ui| {
+        let size = egui::vec2(LABEL_WIDTH, ui.spacing().interact_size.y);
+        let name = ui
+            .allocate_ui_with_layout(size, egui::Layout::left_to_right(egui::Align::Center), |ui| {
+                ui.set_min_size(size);
+                ui.add(egui::Label::new(label).truncate().show_tooltip_when_elided(false))
+            })
+            .inner;
+        let response = add(ui).labelled_by(name.id);
+        if tooltip.is_empty() {
+            return response;
+        }
+        name.on_hover_text(tooltip);
+        response.on_hover_text(tooltip)
+    })
+    .inner
+}
+
+/// A line of text.
+pub fn text(ui: &mut Ui, label: &str, tooltip: &str, hint: &str, value: &mut String) -> Response {
+    row(ui, label, tooltip, |ui| {
+        let width = (ui.available_width() - 4.0).clamp(60.0, 360.0);
+        ui.add(egui::TextEdit::singleline(value).hint_text(hint).desired_width(width))
+    })
+}
+
+/// A path with a button that opens a dialog; says whether the button was clicked.
+pub fn path(
+    ui: &mut Ui,
+    label: &str,
+    tooltip: &str,
+    hint: &str,
+    value: &mut String,
+    can_browse: bool,
+) -> (Response, bool) {
+    let mut clicked = false;
+    let response = row(ui, label, tooltip, |ui| {
+        let width = (ui.available_width() - 84.0).clamp(60.0, 360.0);
+        let edit = ui.add(egui::TextEdit::singleline(value).hint_text(hint).desired_width(width));
+        let browse = ui.add_enabled(can_browse, egui::Button::new("Browse…"));
+        let browse = browse.on_disabled_hover_text("Not now: a file dialog is open");
+        let browse = browse.accessible_name(format!("Browse for {}", label.to_lowercase()));
+        clicked =
+            browse.on_hover_text("Opens a file dialog; a path can also be typed or dropped onto the window").clicked();
+        edit
+    });
+    (response, clicked)
+}
+
+/// A number that can be typed or dragged.
+pub fn number<N: Numeric>(
+    ui: &mut Ui,
+    label: &str,
+    tooltip: &str,
+    value: &mut N,
+    range: RangeInclusive<N>,
+    speed: f64,
+) -> Response {
+    row(ui, label, tooltip, |ui| ui.add(egui::DragValue::new(value).range(range).speed(speed).max_decimals(6)))
+}
+
+/// A small positive number such as a learning rate, shown and typed like `1e-3`.
+pub fn small_number(ui: &mut Ui, label: &str, tooltip: &str, value: &mut f64, range: RangeInclusive<f64>) -> Response {
+    let speed = (*value * 0.01).max(1e-12);
+    row(ui, label, tooltip, |ui| {
+        ui.add(
+            egui::DragValue::new(value)
+                .range(range)
+                .speed(speed)
+                .custom_formatter(|x, _| crate::app::format::scientific(x))
+                .custom_parser(|text| text.trim().parse().ok()),
+        )
+    })
+}
+
+/// A switch.
+pub fn toggle(ui: &mut Ui, label: &str, tooltip: &str, value: &mut bool) -> Response {
+    let response = ui.checkbox(value, label);
+    if tooltip.is_empty() { response } else { response.on_hover_text(tooltip) }
+}
+
+/// One of a few values.
+pub fn choice<T: PartialEq + Copy>(
+    ui: &mut Ui,
+    label: &str,
+    tooltip: &str,
+    value: &mut T,
+    options: &[(T, &str)],
+) -> Response {
+    let mut changed = false;
+    let mut response = row(ui, label, tooltip, |ui| {
+        let shown = options.iter().find(|(option, _)| option == value).map_or("?", |(_, name)| name);
+        egui::ComboBox::from_id_salt(label)
+            .selected_text(shown)
+            .width(160.0)
+            .show_ui(ui, |ui| {
+                for (option, name) in options {
+                    changed |= ui.selectable_value(value, *option, *name).changed();
+                }
+            })
+            .response
+    });
+    if changed {
+        response.mark_changed();
+    }
+    response
+}
+
+/// One of some names.
+pub fn choice_text(
+    ui: &mut Ui,
+    label: &str,
+    tooltip: &str,
+    value: &mut String,
+    options: &[(String, String)],
+) -> Response {
+    let mut changed = false;
+    let mut response = row(ui, label, tooltip, |ui| {
+        let shown = options.iter().find(|(option, _)| option == value).map_or(value.as_str(), |(_, name)| name);
+        let shown = if shown.is_empty() { "not chosen".to_owned() } else { shown.to_owned() };
+        egui::ComboBox::from_id_salt(label)
+            .selected_text(shown)
+            .width(160.0)
+            .show_ui(ui, |ui| {
+                for (option, name) in options {
+                    changed |= ui.selectable_value(value, option.clone(), name).changed();
+                }
+            })
+            .response
+    });
+    if changed {
+        response.mark_changed();
+    }
+    response
+}
+
+/// A heading inside a form.
+pub fn heading(ui: &mut Ui, text: &str) {
+    ui.add_space(4.0);
+    ui.label(RichText::new(text).strong());
+}
