@@ -1,5 +1,6 @@
 //! Metrics and evaluation modes (merged, random routes, fixed experts, ensemble).
 
+pub mod compare;
 pub mod metrics;
 pub mod report;
 

@@ -1,7 +1,15 @@
-//! The training loop: step, loss, optimizer, schedule, trainer, checkpoints.
+//! The training loop: step, loss, optimizer, schedule, trainer. Read [`step`] first: the whole algorithm is there.
 
 pub mod control;
+pub mod lamps;
 pub mod loss;
 pub mod observer;
 pub mod optimizer;
 pub mod schedule;
+pub mod step;
+pub mod trainer;
+
+pub use control::Control;
+pub use observer::{NullObserver, Observer};
+pub use optimizer::AdamW;
+pub use trainer::Trainer;

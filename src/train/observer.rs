@@ -1,5 +1,7 @@
 //! What the training loop tells the world. The loop knows no screen, no file and no channel.
 
+use super::trainer::Trainer;
+use crate::artifact::checkpoint::CheckpointData;
 use crate::eval::{EvalReport, Scores};
 use crate::mixture::Route;
 use serde::{Deserialize, Serialize};
@@ -148,3 +150,28 @@ pub struct EndRecord {
     /// The best checkpoint's step and metric.
     pub best: Option<(u64, f64)>,
 }
+
+/// Whoever watches a run: the run directory's recorder, a progress bar, the window.
+pub trait Observer {
+    /// Before the first step.
+    fn on_start(&mut self, _start: &StartRecord) {}
+    /// After each optimizer step.
+    fn on_step(&mut self, _step: &StepRecord) {}
+    /// After each evaluation.
+    fn on_eval(&mut self, _eval: &EvalRecord) {}
+    /// After steps 1, 3 and 10: one lamp for each trained tensor.
+    fn on_lamps(&mut self, _lamps: &[Lamp]) {}
+    /// A checkpoint to keep; whether it was written. Training goes on either way.
+    fn on_checkpoint(&mut self, _data: &CheckpointData, _step: u64, _best: bool) -> bool {
+        true
+    }
+    /// Between steps, and again and again while paused: the moment to look at the model.
+    fn on_boundary(&mut self, _trainer: &Trainer) {}
+    /// After the last step.
+    fn on_end(&mut self, _end: &EndRecord) {}
+}
+
+/// Watches nothing.
+pub struct NullObserver;
+
+impl Observer for NullObserver {}

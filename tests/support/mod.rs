@@ -1,6 +1,8 @@
 //! Helpers shared by the test binaries.
 #![expect(dead_code, reason = "each test binary uses a part of these helpers")]
 
+pub mod tiny;
+
 /// Compares element by element with `|a - b| <= atol + rtol * |b|`; prints the worst element.
 #[track_caller]
 pub fn assert_close(what: &str, got: &[f32], want: &[f32], rtol: f64, atol: f64) {

@@ -1,0 +1,126 @@
+//! One training step, whole (paper section 3):
+//!
+//! 1. draw a route for each pass, 2. run both passes as one batch, 3. task loss on pass A plus λ times the
+//! disagreement of A and B, 4. gradients down to the lowest mixture, 5. clip, 6. AdamW on what was drawn.
+
+use super::optimizer::{self, AdamW};
+use super::{loss, schedule};
+use crate::config::{Method, RunConfig};
+use crate::data::Batch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mixture::{Route, RouteShape};
+use crate::model::{Classifier, DropKeys, Run};
+use crate::nn::Grads;
+use crate::rng::{Purpose, SeedStream};
+use candle_core::Tensor;
+
+/// Times each batch goes through the model: twice with the consistency term.
+pub fn passes(config: &RunConfig) -> usize {
+    if config.model.method == Method::Adamix && config.mixture.consistency { 2 } else { 1 }
+}
+
+/// What one micro-batch gave.
+pub struct Micro {
+    /// Its loss and the parts.
+    pub loss: loss::Loss,
+    /// Gradients of what was drawn.
+    pub grads: Grads,
+    /// Its route, where there is a mixture.
+    pub route: Option<Route>,
+    /// Tokens, all passes counted.
+    pub tokens: usize,
+}
+
+/// The route of micro-batch number `index`: a pure function, so that any step can be replayed.
+pub fn route_of(config: &RunConfig, model: &Classifier, batch: &Batch, index: u64) -> Option<Route> {
+    let shape = RouteShape {
+        passes: passes(config),
+        sites: model.sites().len(),
+        sequences: batch.len(),
+        tokens: batch.tokens(),
+    };
+    let seed = SeedStream::new(config.train.seed);
+    model.mixture().map(|mixture| Route::draw(mixture, seed, Purpose::Routing, index, shape))
+}
+
+/// Forward, loss and backward of micro-batch number `index` under a given route.
+pub fn micro_batch(
+    config: &RunConfig,
+    model: &Classifier,
+    batch: &Batch,
+    index: u64,
+    route: Option<Route>,
+) -> Result<Micro> {
+    let passes = passes(config);
+    let drop = config.model.trunk_dropout.then(|| DropKeys::new(SeedStream::new(config.train.seed), index));
+    let run = Run { passes, route: route.as_ref(), drop, all_tokens: false, keep: true };
+    let (logits, trace) = model.forward(batch, run)?;
+    let trace = trace.ok_or_else(|| Error::internal("nothing was kept for the backward pass"))?;
+    // The one place where the host waits for the device: a few numbers per example.
+    let values: Vec<f32> = logits.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?;
+    let loss = loss::loss(&values, &batch.labels, model.head().classes(), passes, &config.mixture)?;
+    let dlogits = Tensor::from_slice(&loss.grad, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
+    let grads = model.backward(trace, &dlogits)?;
+    Ok(Micro { loss, grads, route, tokens: batch.tokens() * passes })
+}
+
+/// What one optimizer step gave.
+pub struct Stepped {
+    /// Mean over the micro-batches.
+    pub loss: loss::Loss,
+    /// Rate used.
+    pub learning_rate: f64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    /// All passes counted.
+    pub tokens: usize,
+    /// One for each micro-batch.
+    pub routes: Vec<Route>,
+    /// After clipping: what the optimizer used.
+    pub grads: Grads,
+}
+
+/// Step number `step` (from 0) of `total`. Nothing is changed when the loss or the gradient is not finite: that is an
+/// error of kind [`ErrorKind::Numerics`].
+pub fn step(
+    config: &RunConfig,
+    model: &Classifier,
+    optimizer: &mut AdamW,
+    (step, total): (u64, u64),
+    mut batch_of: impl FnMut(u64) -> Result<Batch>,
+) -> Result<Stepped> {
+    let micros = config.train.gradient_accumulation_steps as u64;
+    let mut sum = Stepped {
+        loss: loss::Loss { total: 0.0, task: 0.0, consistency: 0.0, grad: Vec::new() },
+        learning_rate: schedule::learning_rate(&config.train, step, total),
+        grad_norm: 0.0,
+        tokens: 0,
+        routes: Vec::new(),
+        grads: Grads::new(model.params()),
+    };
+    for micro in 0..micros {
+        let index = step * micros + micro;
+        let batch = batch_of(index)?;
+        let route = route_of(config, model, &batch, index);
+        let one = micro_batch(config, model, &batch, index, route)?;
+        sum.loss.total += one.loss.total / micros as f64;
+        sum.loss.task += one.loss.task / micros as f64;
+        sum.loss.consistency += one.loss.consistency / micros as f64;
+        sum.tokens += one.tokens;
+        sum.routes.extend(one.route);
+        sum.grads.merge(one.grads)?;
+    }
+    if micros > 1 {
+        sum.grads.scale(1.0 / micros as f64)?;
+    }
+    sum.grad_norm = optimizer::clip(&mut sum.grads, config.train.max_grad_norm)?;
+    if !sum.loss.total.is_finite() || !sum.grad_norm.is_finite() {
+        let what = format!("loss {} and gradient norm {} in step {}", sum.loss.total, sum.grad_norm, step + 1);
+        return Err(Error::new(
+            ErrorKind::Numerics,
+            format!("{what} are not finite; lower the learning rate or check the data"),
+        ));
+    }
+    optimizer.step(model.params(), &sum.grads, sum.learning_rate, &config.train)?;
+    Ok(sum)
+}

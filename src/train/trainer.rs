@@ -1,0 +1,384 @@
+//! The loop: steps, evaluations, checkpoints, early stopping, and a clean end for every reason.
+//!
+//! It talks to an [`Observer`] and obeys a [`Control`]; it opens no file, prints nothing and never panics.
+//! Everything random is a function of the seed and the step, so [`Trainer::restore`] needs no generator state
+//! and a resumed run makes the same bits as one that was never interrupted.
+
+use super::control::Control;
+use super::lamps::{self, Lamps};
+use super::observer::{EndReason, EndRecord, EvalRecord, Observer, StartRecord, StepRecord};
+use super::optimizer::{AdamW, MomentState};
+use super::step::{self, Stepped};
+use crate::artifact::HostTensor;
+use crate::artifact::checkpoint::CheckpointData;
+use crate::config::RunConfig;
+use crate::data::TaskData;
+use crate::data::order::{self, Order};
+use crate::error::{Error, ErrorKind, Result};
+use crate::eval::{self, compare, metrics};
+use crate::model::Classifier;
+use crate::rng::SeedStream;
+use candle_core::DType;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// A training run in memory.
+pub struct Trainer {
+    config: RunConfig,
+    model: Classifier,
+    data: TaskData,
+    optimizer: AdamW,
+    lamps: Lamps,
+    order: Order,
+    progress: Progress,
+    best_tensors: Option<Vec<HostTensor>>,
+    total_steps: u64,
+    last_checkpoint: Option<u64>,
+    seconds: f64,
+    tokens: u64,
+}
+
+/// What a checkpoint stores besides tensors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    step: u64,
+    /// The step that was evaluated last.
+    evaluated: Option<u64>,
+    /// Step and deciding metric of the best evaluation.
+    best: Option<(u64, f64)>,
+    /// Evaluations since the best one.
+    without_better: usize,
+    /// Largest gradients the lamps have seen.
+    max_abs_grad: Vec<Vec<f64>>,
+    /// Updates of each expert of each tensor.
+    optimizer_steps: Vec<Vec<u64>>,
+}
+
+impl Trainer {
+    /// Ready to make the first step.
+    pub fn new(config: RunConfig, model: Classifier, data: TaskData) -> Result<Self> {
+        config.validate()?;
+        if data.train.is_empty() || data.dev.is_empty() {
+            return Err(Error::data("training needs rows to learn from and rows to evaluate on; one of them is empty"));
+        }
+        let batches = order::batches_per_epoch(data.train.len(), config.train.batch_size);
+        let micros = config.train.gradient_accumulation_steps as u64;
+        let by_epochs = (config.train.num_train_epochs * batches as f64 / micros as f64).ceil() as u64;
+        let total_steps = if config.train.max_steps > 0 { config.train.max_steps } else { by_epochs.max(1) };
+        Ok(Self {
+            optimizer: AdamW::new(model.params())?,
+            lamps: Lamps::new(model.params())?,
+            order: Order::new(SeedStream::new(config.train.seed), data.train.len(), config.train.batch_size),
+            progress: Progress::default(),
+            best_tensors: None,
+            total_steps,
+            last_checkpoint: None,
+            seconds: 0.0,
+            tokens: 0,
+            config,
+            model,
+            data,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+    /// The model as it is now.
+    pub fn model(&self) -> &Classifier {
+        &self.model
+    }
+    /// The rows.
+    pub fn data(&self) -> &TaskData {
+        &self.data
+    }
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.progress.step
+    }
+    /// Steps in all.
+    pub fn total_steps(&self) -> u64 {
+        self.total_steps
+    }
+    /// Step of the best evaluation so far and its deciding metric.
+    pub fn best(&self) -> Option<(u64, f64)> {
+        self.progress.best
+    }
+
+    /// Optimizer steps in one pass over the rows.
+    pub fn steps_per_epoch(&self) -> f64 {
+        let batches = order::batches_per_epoch(self.data.train.len(), self.config.train.batch_size);
+        batches as f64 / self.config.train.gradient_accumulation_steps as f64
+    }
+
+    /// Whether evaluations are due after `step` steps.
+    pub fn evaluation_due(&self, step: u64) -> bool {
+        let per_epoch = self.steps_per_epoch();
+        let regular = match self.config.eval.eval_steps {
+            0 => (step as f64 / per_epoch).floor() > (step.saturating_sub(1) as f64 / per_epoch).floor(),
+            n => step.is_multiple_of(n),
+        };
+        step > 0 && (regular || step == self.total_steps)
+    }
+
+    fn checkpoint_due(&self, step: u64) -> bool {
+        let regular = match self.config.eval.save_steps {
+            0 => self.evaluation_due(step),
+            n => step.is_multiple_of(n),
+        };
+        step > 0 && (regular || step == self.total_steps)
+    }
+
+    /// What is known before the first step.
+    pub fn start_record(&self) -> StartRecord {
+        let counts = self.model.counts();
+        let mixture = self.model.mixture();
+        let device = self.model.encoder().device();
+        StartRecord {
+            total_steps: self.total_steps,
+            first_step: self.progress.step,
+            steps_per_epoch: self.steps_per_epoch(),
+            train_rows: self.data.train.len(),
+            eval_rows: self.data.dev.len(),
+            labels: self.data.labels.clone(),
+            trained_parameters: counts.trained,
+            head_parameters: counts.head,
+            merged_parameters: counts.merged,
+            trunk_parameters: counts.trunk,
+            sites: self.model.site_names(),
+            experts: mixture.map_or([0, 0], |m| [m.down_experts(), m.up_experts()]),
+            metric: metrics::metric_name(self.data.metric).to_owned(),
+            higher_is_better: metrics::higher_is_better(self.data.metric),
+            device: if device.is_cpu() { "CPU".to_owned() } else { format!("{:?}", device.location()) },
+            threads: rayon::current_num_threads(),
+        }
+    }
+
+    /// Trains to the end, or until `control` says stop. Ends with a checkpoint in any case but a non-finite loss.
+    pub fn run(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<EndRecord> {
+        observer.on_start(&self.start_record());
+        let started = Instant::now();
+        let reason = loop {
+            let step = self.progress.step;
+            if self.evaluation_due(step) && self.progress.evaluated != Some(step) {
+                match self.evaluate(observer, control) {
+                    Err(err) if err.kind() == ErrorKind::Cancelled => break EndReason::Stopped(control.reason()),
+                    other => other?,
+                }
+            }
+            if self.checkpoint_due(step) && self.last_checkpoint != Some(step) {
+                self.checkpoint(observer)?;
+            }
+            observer.on_boundary(self);
+            if step >= self.total_steps {
+                break EndReason::Finished;
+            }
+            let patience = self.config.train.early_stopping_patience;
+            if patience > 0 && self.progress.without_better >= patience {
+                break EndReason::EarlyStopped;
+            }
+            while control.paused() && !control.stopped() && !control.take_step() {
+                observer.on_boundary(self);
+                control.wait(Duration::from_millis(50));
+            }
+            if control.stopped() {
+                break EndReason::Stopped(control.reason());
+            }
+            match self.one_step(observer) {
+                Err(err) if err.kind() == ErrorKind::Numerics => break self.diverged(),
+                other => other?,
+            }
+        };
+        if !matches!(reason, EndReason::Diverged { .. }) && self.last_checkpoint != Some(self.progress.step) {
+            self.checkpoint(observer)?;
+        }
+        let report = match reason {
+            EndReason::Finished | EndReason::EarlyStopped => self.final_report(observer, control)?,
+            _ => None,
+        };
+        let end = EndRecord {
+            reason,
+            step: self.progress.step,
+            seconds: started.elapsed().as_secs_f64(),
+            tokens_per_s: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
+            report,
+            best: self.progress.best,
+        };
+        observer.on_end(&end);
+        Ok(end)
+    }
+
+    fn diverged(&self) -> EndReason {
+        let last_checkpoint = self.last_checkpoint.map(|step| format!("checkpoint-{step}"));
+        EndReason::Diverged { step: self.progress.step + 1, last_checkpoint }
+    }
+
+    fn one_step(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let clock = Instant::now();
+        let (data, order) = (&self.data.train, &mut self.order);
+        let at = (self.progress.step, self.total_steps);
+        let stepped =
+            step::step(&self.config, &self.model, &mut self.optimizer, at, |index| Ok(data.batch(order.rows(index))))?;
+        self.progress.step += 1;
+        let seconds = clock.elapsed().as_secs_f64();
+        self.seconds += seconds;
+        self.tokens += stepped.tokens as u64;
+        self.watch(&stepped, observer)?;
+        observer.on_step(&StepRecord {
+            step: self.progress.step,
+            epoch: self.epoch(),
+            loss: stepped.loss.total,
+            task_loss: stepped.loss.task,
+            consistency_loss: stepped.loss.consistency,
+            learning_rate: stepped.learning_rate,
+            grad_norm: stepped.grad_norm,
+            tokens: stepped.tokens,
+            seconds,
+            routes: stepped.routes,
+        });
+        Ok(())
+    }
+
+    fn watch(&mut self, stepped: &Stepped, observer: &mut dyn Observer) -> Result<()> {
+        let step = self.progress.step;
+        if Lamps::watching(step) {
+            self.lamps.see(&stepped.grads)?;
+            if lamps::CHECKS.contains(&step) {
+                observer.on_lamps(&self.lamps.read(
+                    step,
+                    self.model.params(),
+                    &self.optimizer,
+                    self.model.mixture(),
+                )?);
+            }
+        }
+        Ok(())
+    }
+
+    fn epoch(&self) -> f64 {
+        self.progress.step as f64 / self.steps_per_epoch()
+    }
+
+    fn evaluate(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<()> {
+        let clock = Instant::now();
+        let go_on = |_: f64| !control.stopped();
+        let merged = compare::evaluate(&self.model.merged_uniform()?, &self.data.dev, None, &self.options(&go_on))?;
+        let better =
+            |new: f64, old: f64| if metrics::higher_is_better(self.data.metric) { new > old } else { new < old };
+        let best = self.progress.best.is_none_or(|(_, value)| better(merged.primary, value));
+        if best {
+            self.progress.best = Some((self.progress.step, merged.primary));
+            self.progress.without_better = 0;
+            self.best_tensors = Some(self.tensors()?);
+        } else {
+            self.progress.without_better += 1;
+        }
+        self.progress.evaluated = Some(self.progress.step);
+        let seconds = clock.elapsed().as_secs_f64();
+        observer.on_eval(&EvalRecord { step: self.progress.step, epoch: self.epoch(), merged, best, seconds });
+        Ok(())
+    }
+
+    fn options<'a>(&self, go_on: &'a dyn Fn(f64) -> bool) -> compare::Options<'a> {
+        compare::Options {
+            metric: self.data.metric,
+            batch_size: self.config.eval.eval_batch_size,
+            random_routes: self.config.eval.random_routes,
+            seed: SeedStream::new(self.config.train.seed),
+            go_on,
+        }
+    }
+
+    /// The comparison of the best checkpoint's weights, which the model holds afterwards. Absent when stopped meanwhile.
+    fn final_report(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<Option<eval::EvalReport>> {
+        if let Some(best) = &self.best_tensors {
+            set_tensors(&self.model, best)?;
+        }
+        observer.on_boundary(self);
+        let go_on = |_: f64| !control.stopped();
+        match compare::compare(&self.model, &self.data.dev, None, &self.options(&go_on)) {
+            Err(err) if err.kind() == ErrorKind::Cancelled => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn tensors(&self) -> Result<Vec<HostTensor>> {
+        host_tensors(&self.model)
+    }
+
+    fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let data = self.checkpoint_data()?;
+        let best = self.progress.best.is_some_and(|(step, _)| step == self.progress.step);
+        if observer.on_checkpoint(&data, self.progress.step, best) {
+            self.last_checkpoint = Some(self.progress.step);
+        }
+        Ok(())
+    }
+
+    /// Everything needed to go on from here, as host data.
+    pub fn checkpoint_data(&self) -> Result<CheckpointData> {
+        let mut optimizer = Vec::new();
+        let state = self.optimizer.state()?;
+        for (param, moments) in self.model.params().iter().zip(&state) {
+            for (part, values) in [("m", &moments.m), ("v", &moments.v)] {
+                optimizer.push(HostTensor::new(format!("{}.{part}", param.name), param.value.dims(), values.clone())?);
+            }
+        }
+        let progress = Progress {
+            optimizer_steps: state.into_iter().map(|m| m.steps).collect(),
+            max_abs_grad: self.lamps.max_abs_grad.clone(),
+            ..self.progress.clone()
+        };
+        let state = serde_json::to_value(progress)
+            .map_err(|err| Error::internal(format!("the state cannot be written: {err}")))?;
+        Ok(CheckpointData { tensors: self.tensors()?, optimizer, state })
+    }
+
+    /// Goes on from a checkpoint. `best`: the tensors of the best one, when that is another.
+    pub fn restore(&mut self, data: &CheckpointData, best: Option<Vec<HostTensor>>) -> Result<()> {
+        let progress: Progress = serde_json::from_value(data.state.clone())
+            .map_err(|err| Error::format(format!("the checkpoint's state cannot be read: {err}")))?;
+        let find = |name: &str| data.optimizer.iter().find(|t| t.name == name).map(|t| t.data.clone());
+        let mut moments = Vec::new();
+        for (i, param) in self.model.params().iter().enumerate() {
+            let (m, v) = (find(&format!("{}.m", param.name)), find(&format!("{}.v", param.name)));
+            let steps = progress.optimizer_steps.get(i).cloned();
+            match (m, v, steps) {
+                (Some(m), Some(v), Some(steps)) => moments.push(MomentState { m, v, steps }),
+                _ => {
+                    return Err(Error::format(format!(
+                        "the checkpoint holds no optimizer state of {:?}; it belongs to other settings",
+                        param.name
+                    )));
+                }
+            }
+        }
+        let lamps_fit = progress.max_abs_grad.iter().map(Vec::len).eq(self.lamps.max_abs_grad.iter().map(Vec::len));
+        if !lamps_fit || progress.step > self.total_steps {
+            return Err(Error::format(format!("the checkpoint of step {} belongs to other settings", progress.step)));
+        }
+        set_tensors(&self.model, &data.tensors)?;
+        self.optimizer.restore(&moments)?;
+        self.lamps.max_abs_grad.clone_from(&progress.max_abs_grad);
+        let is_best = progress.best.is_some_and(|(step, _)| step == progress.step);
+        self.best_tensors = if is_best { Some(data.tensors.clone()) } else { best };
+        self.last_checkpoint = Some(progress.step);
+        self.progress = progress;
+        Ok(())
+    }
+}
+
+/// Host copies of all trained tensors, in order.
+pub fn host_tensors(model: &Classifier) -> Result<Vec<HostTensor>> {
+    let copy = |p: &crate::nn::Param| {
+        HostTensor::new(&p.name, p.value.dims(), p.value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    };
+    model.params().iter().map(copy).collect()
+}
+
+/// Overwrites all trained tensors with host values of the same names.
+pub fn set_tensors(model: &Classifier, tensors: &[HostTensor]) -> Result<()> {
+    let find = |name: &str| tensors.iter().find(|t| t.name == name).map(|t| (t.shape.as_slice(), t.data.as_slice()));
+    model.set_params(find)
+}
