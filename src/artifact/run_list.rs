@@ -3,7 +3,8 @@
 //! A run that another process is writing right now is read up to its last whole line. A damaged run is listed with
 //! the reason; it never keeps the others from being listed.
 
-use super::recorder::{Line, read_lines};
+use super::recorder::Line;
+use super::recorder::lines::read_outline;
 use super::run_dir::{RUN_FILE, RunDir};
 use super::run_lock::is_locked;
 use crate::error::{Error, Result};
@@ -111,7 +112,7 @@ fn fill(summary: &mut RunSummary, path: &Path) -> Result<()> {
     if let Ok(serde_json::Value::String(task)) = serde_json::to_value(run.config().data.task) {
         summary.task = task;
     }
-    let news = read_lines(&run.metrics())?;
+    let news = read_outline(&run.metrics())?;
     if news.damaged > 0 {
         summary.problem = Some(format!("{} lines of metrics.jsonl cannot be understood", news.damaged));
     }

@@ -23,7 +23,7 @@ impl RunLock {
     /// Takes the lock of the run in `dir`; an error naming the other process when there is one.
     pub fn acquire(dir: &Path) -> Result<Self> {
         let path = dir.join(LOCK_FILE);
-        let file = File::options().create(true).read(true).append(true).open(&path);
+        let file = File::options().create(true).read(true).write(true).truncate(false).open(&path);
         let mut file = file.map_err(|err| Error::io("opening", &path, err))?;
         // Somebody who lists the runs holds the lock for an instant to see whether it is free: try again.
         let mut attempts = 25;

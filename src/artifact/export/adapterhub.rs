@@ -53,6 +53,10 @@ pub fn adapterhub(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta, name: &
             adapter.push(tensor);
         }
     }
+    if adapter.is_empty() {
+        // The library would load the directory and start from a random adapter, without a word.
+        return Err(Error::config("there are no adapters in this model, so there is nothing for AdapterHub to load"));
+    }
     let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
     new_dir(dir, |dir| {
         write_json(&dir.join(CONFIG_FILE), &adapter_config(meta, class, name))?;

@@ -81,10 +81,7 @@ impl Line {
         let time = || value["time"].as_str().unwrap_or_default().to_owned();
         Ok(Some(match value["event"].as_str() {
             Some("start") => Self::Start(time(), lenient::from_value(&value).map_err(bad)?),
-            Some("step") => {
-                // The routes are not in this file, and the record does not read them.
-                Self::Step(lenient::from_value(&value).map_err(bad)?)
-            }
+            Some("step") => Self::Step(lenient::from_value(&value).map_err(bad)?),
             Some("eval") => Self::Eval(lenient::from_value(&value).map_err(bad)?),
             Some("lamp") => Self::Lamp(lenient::from_value(&value).map_err(bad)?),
             Some("checkpoint") => Self::Checkpoint(lenient::from_value(&value).map_err(bad)?),
@@ -122,6 +119,11 @@ impl Tail {
 
     /// What was written since the last call.
     pub fn poll(&mut self) -> Result<News> {
+        self.poll_lines(|_| {})
+    }
+
+    /// As [`Tail::poll`], but only of the new lines that `choose` leaves.
+    fn poll_lines(&mut self, choose: impl FnOnce(&mut Vec<&[u8]>)) -> Result<News> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(News::default()),
@@ -143,7 +145,9 @@ impl Tail {
         file.seek(SeekFrom::Start(self.offset)).and_then(|_| file.read_to_end(&mut bytes)).map_err(failed)?;
         let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         self.offset += complete as u64;
-        for line in bytes[..complete].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut lines = bytes[..complete].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+        choose(&mut lines);
+        for line in lines {
             match std::str::from_utf8(line).map_err(|_| ()).and_then(|line| Line::parse(line).map_err(|_| ())) {
                 Ok(Some(line)) => news.lines.push(line),
                 Ok(None) => {}
@@ -157,6 +161,20 @@ impl Tail {
 /// All complete lines of a file.
 pub fn read_lines(path: &Path) -> Result<News> {
     Tail::new(path).poll().context("reading the metrics of a run")
+}
+
+/// As [`read_lines`], but of all steps only the last: what a list of runs needs, without reading every number.
+pub(in crate::artifact) fn read_outline(path: &Path) -> Result<News> {
+    let outline = |lines: &mut Vec<&[u8]>| {
+        let is_step = |line: &[u8]| line.starts_with(b"{\"event\":\"step\",");
+        let last = lines.iter().rposition(|line| is_step(line));
+        let mut index = 0;
+        lines.retain(|line| {
+            index += 1;
+            !is_step(line) || Some(index - 1) == last
+        });
+    };
+    Tail::new(path).poll_lines(outline).context("reading the metrics of a run")
 }
 
 #[cfg(unix)]

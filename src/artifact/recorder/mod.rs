@@ -52,7 +52,7 @@ impl Recorder {
     pub fn resume(run: &RunDir, step: u64) -> Result<Self> {
         truncate_after(run, step)?;
         let mut started = None;
-        for line in read_lines(&run.metrics())?.lines {
+        for line in lines::read_outline(&run.metrics())?.lines {
             if let Line::Start(_, record) = line {
                 started = Some(record);
             }
@@ -69,9 +69,12 @@ impl Recorder {
         if !run.routes().is_file() {
             recorder.send_route(&routes::file_header());
         }
+        let goes_on = last_board(run.path()).is_some();
         recorder.send_board(&Event::first(utc::now()));
-        if step > 0 {
+        if goes_on {
             recorder.send_board(&Event::restart(utc::now(), step + 1));
+        }
+        if step > 0 {
             recorder.note(&format!("goes on from step {step}"));
         }
         Ok(recorder)
@@ -236,6 +239,10 @@ fn truncate_lines(path: &Path, step: u64) -> Result<()> {
 
 fn truncate_routes(path: &Path, step: u64) -> Result<()> {
     let failed = |err| Error::io("cutting", path, err);
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length < routes::file_header().len() as u64 {
+        return fs::remove_file(path).map_err(failed); // killed in its first instant
+    }
     let kept = match RouteFile::open(path) {
         Ok(file) => file.length_until(step)?,
         Err(err) if err.kind() == ErrorKind::Format => {
@@ -245,21 +252,26 @@ fn truncate_routes(path: &Path, step: u64) -> Result<()> {
         }
         Err(err) => return Err(err),
     };
-    if kept < fs::metadata(path).map_err(failed)?.len() {
+    if kept < length {
         let file = File::options().write(true).open(path).map_err(failed)?;
         file.set_len(kept).and_then(|()| file.sync_all()).map_err(failed)?;
     }
     Ok(())
 }
 
+const BOARD_PREFIX: &str = "events.out.tfevents.";
+
 /// A name for a new event file that sorts after those already there: TensorBoard reads them in that order.
 fn new_board(dir: &Path) -> PathBuf {
-    const PREFIX: &str = "events.out.tfevents.";
-    let names =
-        fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let last = names.filter_map(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u64>().ok()).max();
-    let secs = (utc::now() as u64).max(last.map_or(0, |last| last + 1));
-    dir.join(format!("{PREFIX}{secs:010}.{}.{}.0", host_name(), std::process::id()))
+    let secs = (utc::now() as u64).max(last_board(dir).map_or(0, |last| last + 1));
+    dir.join(format!("{BOARD_PREFIX}{secs:010}.{}.{}.0", host_name(), std::process::id()))
+}
+
+/// The time in the name of the newest event file.
+fn last_board(dir: &Path) -> Option<u64> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten();
+    let time = |name: String| name.strip_prefix(BOARD_PREFIX)?.split('.').next()?.parse().ok();
+    names.filter_map(|entry| entry.file_name().into_string().ok().and_then(time)).max()
 }
 
 fn host_name() -> String {

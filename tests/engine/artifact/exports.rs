@@ -189,5 +189,55 @@ fn what_adapterhub_cannot_express_is_refused() {
     more.push(tensor("pooler.dense.weight", &[8, 8]));
     let text = export::adapterhub(&out, &more, &meta("bert", 8, 2), "a").unwrap_err().to_string();
     assert!(text.contains("pooler.dense.weight"), "{text}");
+    let head_only = [tensor("classifier.weight", &[2, 8])];
+    let text = export::adapterhub(&out, &head_only, &meta("bert", 8, 2), "a").unwrap_err().to_string();
+    assert!(text.contains("no adapters"), "{text}");
     assert!(!out.exists());
+}
+
+/// What `adapterhub_check.py` had the library itself save: the adapters `experts/single` of the tiny golden models.
+#[test]
+fn an_adapterhub_directory_equals_the_library_s_own() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for family in ["bert", "roberta"] {
+        let model = golden.join(format!("{family}-tiny"));
+        let mut tensors = Vec::new();
+        for (file, prefix, rest) in
+            [("adamix.safetensors", "experts/single/", "layers."), ("model.safetensors", "", "classifier.")]
+        {
+            for mut tensor in safetensors_io::read(&model.join(file)).unwrap().0 {
+                if let Some(name) = tensor.name.strip_prefix(prefix).filter(|name| name.starts_with(rest)) {
+                    tensor.name = name.to_owned();
+                    tensors.push(tensor);
+                }
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("hub");
+        let meta = ExportMeta {
+            base_model: format!("{family}-tiny"),
+            labels: (0..3).map(|n| format!("LABEL_{n}")).collect(),
+            ..meta(family, 20, 5)
+        };
+        export::adapterhub(&out, &tensors, &meta, "adamix").unwrap();
+
+        let theirs = golden.join("adapterhub").join(family);
+        for file in ["adapter_config.json", "head_config.json"] {
+            let (mut ours, mut theirs) = (json(&out.join(file)), json(&theirs.join(file)));
+            assert!(theirs["version"].as_str().unwrap().starts_with("adapters.1."));
+            ours["version"] = Value::Null;
+            theirs["version"] = Value::Null;
+            assert_eq!(ours, theirs, "{family} {file}");
+        }
+        for file in ["adapter.safetensors", "model_head.safetensors"] {
+            let read = |dir: &Path| {
+                let mut tensors = safetensors_io::read(&dir.join(file)).unwrap().0;
+                tensors.sort_by(|a, b| a.name.cmp(&b.name));
+                tensors
+            };
+            assert_eq!(read(&out), read(&theirs), "{family} {file}");
+        }
+        // And the library's directory is one we can read.
+        assert_eq!(squeezed(&export::read(&theirs).unwrap().tensors), squeezed(&tensors), "{family}");
+    }
 }
