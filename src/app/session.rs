@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Most log lines kept.
 const LOG_LINES: usize = 2000;
+/// Most scored merges kept.
+const TRIED: usize = 100;
 /// Most settings kept for undo.
 const UNDO: usize = 100;
 /// Changes closer together than this, in seconds, are undone together.
@@ -75,6 +77,8 @@ pub struct Session {
     pub compare: Query<EvalReport>,
     /// A merge with weights.
     pub merge: Query<MergeReport>,
+    /// Every merge scored for the shown run, oldest first.
+    pub tried: Vec<MergeReport>,
     /// Written exports.
     pub export: Query<Vec<ExportReport>>,
     /// Experts of an opened run.
@@ -139,11 +143,19 @@ impl Session {
         self.live.as_ref().is_some_and(|run| run.dir == dir)
     }
 
-    /// The latest experts of the shown run.
+    /// The latest experts of the shown run: those sent while it trains, or the answer to a look inside, whichever is
+    /// newer; of two as old, the one that shows the chosen site and side.
     pub fn experts(&self) -> Option<&ExpertSnapshot> {
-        match &self.opened {
-            Some(_) => self.inspect.value.as_ref(),
+        let asked = self.inspect.value.as_ref();
+        let sent = match &self.opened {
+            Some(_) => None,
             None => self.live.as_ref().and_then(|run| run.experts.as_deref()),
+        };
+        let rank = |snapshot: &ExpertSnapshot| (snapshot.step, snapshot.focus == self.focus);
+        match (asked, sent) {
+            (Some(asked), Some(sent)) if rank(asked) >= rank(sent) => Some(asked),
+            (_, Some(sent)) => Some(sent),
+            (asked, None) => asked,
         }
     }
 
@@ -231,6 +243,7 @@ impl Session {
     fn forget_answers(&mut self) {
         self.compare.clear();
         self.merge.clear();
+        self.tried.clear();
         self.export.clear();
         self.inspect.clear();
     }

@@ -404,7 +404,29 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
             flipped: 0,
             rows: 64,
             problems: Vec::new(),
+            rounding: rounding(plan.dtype),
         },
     };
     plan.targets.iter().map(export).collect()
+}
+
+/// What a number format does to the tensors of an export.
+fn rounding(dtype: ExportDtype) -> Vec<TensorRounding> {
+    let unit = match dtype {
+        ExportDtype::F32 => 0.0,
+        ExportDtype::F16 => f64::powi(2.0, -12),
+        ExportDtype::Bf16 => f64::powi(2.0, -9),
+    };
+    let mut names = Vec::new();
+    for site in site_names() {
+        for part in ["down.weight", "down.bias", "up.weight", "up.bias"] {
+            names.push(format!("{site}.{part}"));
+        }
+    }
+    names.push("classifier.out_proj.weight".to_owned());
+    let of = |(i, name): (usize, String)| {
+        let max_rel = unit * (0.6 + 0.4 * f64::from(noise(i as u64)));
+        TensorRounding { name, max_abs: 0.09 * max_rel, max_rel }
+    };
+    names.into_iter().enumerate().map(of).collect()
 }

@@ -456,6 +456,19 @@ pub struct CertificateSummary {
     pub rows: usize,
     /// The tensors that are wrong, and how.
     pub problems: Vec<String>,
+    /// What the number format did to each tensor.
+    pub rounding: Vec<TensorRounding>,
+}
+
+/// What storing did to one tensor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TensorRounding {
+    /// Its name.
+    pub name: String,
+    /// Largest |stored - original|; NaN when they cannot be compared.
+    pub max_abs: f64,
+    /// The same over the largest |original|; NaN when they cannot be compared.
+    pub max_rel: f64,
 }
 
 /// One written file.

@@ -150,7 +150,7 @@ impl Session {
             Outcome::Runs(runs) => drop(self.runs.answer(req, runs)),
             Outcome::Deleted(dir) => self.apply_deleted(req, &dir),
             Outcome::Compared(report) => drop(self.compare.answer(req, *report)),
-            Outcome::Merged(report) => drop(self.merge.answer(req, *report)),
+            Outcome::Merged(report) => self.apply_merged(req, *report),
             Outcome::Exported(reports) => self.apply_exported(req, reports),
             Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
         }
@@ -180,6 +180,15 @@ impl Session {
         self.log(LogLevel::Info, format!("deleted {}", dir.display()));
     }
 
+    fn apply_merged(&mut self, req: RequestId, report: MergeReport) {
+        if self.merge.answer(req, report.clone()) {
+            self.tried.push(report);
+            if self.tried.len() > super::TRIED {
+                self.tried.remove(0);
+            }
+        }
+    }
+
     fn apply_exported(&mut self, req: RequestId, reports: Vec<ExportReport>) {
         for report in &reports {
             let (level, verdict) = match report.certificate.passed {
@@ -188,7 +197,12 @@ impl Session {
             };
             self.log(level, format!("export {verdict}: {}", report.dir.display()));
         }
-        if self.export.answer(req, reports) {
+        if self.export.answer(req, reports.clone()) {
+            // The shown run remembers them too, so that a later export does not hide an earlier one.
+            if let Some(run) = self.opened.as_mut().or(self.live.as_mut()) {
+                run.exports.retain(|old| reports.iter().all(|new| (new.target, &new.dir) != (old.target, &old.dir)));
+                run.exports.extend(reports);
+            }
             self.notify(LogLevel::Info, "export finished; see its certificate");
         }
     }
