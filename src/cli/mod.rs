@@ -1,1 +1,162 @@
 //! The command line: one file per command.
+//!
+//! Results go to stdout, progress and messages to stderr; with `--json` stdout holds one JSON object a line.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (a checkpoint was written first).
+//! This module knows the engine and no window: `main` hands it the function that opens one.
+
+mod args;
+mod bench;
+mod compare;
+mod data;
+mod doctor;
+mod eval;
+mod export;
+mod inspect;
+mod interrupt;
+mod out;
+mod progress;
+mod results;
+mod runs;
+mod train;
+mod window;
+
+use crate::config::WindowOptions;
+use crate::error::{Error, ErrorKind, Result};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Opens the window and returns when it is closed.
+pub type OpenWindow = fn(WindowOptions) -> Result<()>;
+
+/// Why a command did not come to its end.
+#[derive(Debug)]
+enum Failure {
+    /// Wrong usage: exit code 2.
+    Usage(Error),
+    /// It was tried and failed: exit code 1.
+    Failed(Error),
+    /// It failed after its results were printed, which say so: exit code 1.
+    Reported(Error),
+    /// The user stopped it: exit code 130.
+    Interrupted,
+}
+
+impl From<Error> for Failure {
+    fn from(err: Error) -> Self {
+        if err.kind() == ErrorKind::Cancelled { Self::Interrupted } else { Self::Failed(err) }
+    }
+}
+
+/// What a command returns.
+type Done = std::result::Result<(), Failure>;
+
+/// Settings that cannot be used are wrong usage.
+fn usage<T>(result: Result<T>) -> std::result::Result<T, Failure> {
+    result.map_err(Failure::Usage)
+}
+
+/// Runs the program with these arguments (the first one is its own name); `window` is there where one is built in.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, window: Option<OpenWindow>) -> ExitCode {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(err) => {
+            // Help and version come this way too, with code 0; a closed pipe is nobody's fault.
+            err.print().ok();
+            return ExitCode::from(err.exit_code() as u8);
+        }
+    };
+    start_log(&matches);
+    let (json, result) = match matches.subcommand() {
+        Some((name, inner)) => (inner.get_flag("json"), dispatch(name, inner, window)),
+        None => (false, window::no_command(window)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure, json),
+    }
+}
+
+fn report(failure: &Failure, json: bool) -> ExitCode {
+    let (code, err, json) = match failure {
+        Failure::Usage(err) => (2, err, json),
+        Failure::Failed(err) => (1, err, json),
+        Failure::Reported(err) => (1, err, false),
+        Failure::Interrupted => return ExitCode::from(130),
+    };
+    out::note(&format!("error: {err}"));
+    if json {
+        let kind = format!("{:?}", err.kind()).to_lowercase();
+        let fields = serde_json::json!({ "error": err.to_string(), "kind": kind });
+        out::event("failed", &fields).ok(); // the exit code says it as well
+    }
+    ExitCode::from(code)
+}
+
+fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done {
+    match name {
+        "train" => train::run(matches),
+        "resume" => train::resume(matches),
+        "eval" => eval::run(matches),
+        "merge" => eval::merge(matches),
+        "export" => export::run(matches),
+        "inspect" => inspect::run(matches),
+        "compare" => compare::run(matches),
+        "data" => data::run(matches),
+        "bench" => bench::run(matches),
+        "doctor" => doctor::run(matches),
+        "window" => window::run(matches, open),
+        other => Err(Failure::Failed(Error::internal(format!("the command {other} has no code")))),
+    }
+}
+
+/// The whole command line.
+fn command() -> Command {
+    let about = "Fine-tunes language models with AdaMix: mixtures of adapters, random routing, merging with proof";
+    let after = "Without a command the window opens; without a display the lab is trained in the terminal.\n\
+                 adamix COMMAND --help explains a command and all its settings.";
+    let commands = [
+        train::command(),
+        train::resume_command(),
+        eval::command(),
+        eval::merge_command(),
+        export::command(),
+        inspect::command(),
+        compare::command(),
+        data::command(),
+        bench::command(),
+        doctor::command(),
+        window::command(),
+    ];
+    Command::new("adamix")
+        .about(about)
+        .after_help(after)
+        .version(env!("CARGO_PKG_VERSION"))
+        .infer_long_args(false)
+        .arg(verbosity("verbose", 'v', "Say more on stderr; twice for everything"))
+        .arg(verbosity("quiet", 'q', "Say only errors on stderr"))
+        .subcommands(commands.map(|command| command.arg(json_flag())))
+}
+
+fn verbosity(name: &'static str, short: char, help: &'static str) -> Arg {
+    Arg::new(name).long(name).short(short).action(ArgAction::Count).global(true).help(help)
+}
+
+fn json_flag() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print results as JSON, one object a line")
+}
+
+fn start_log(matches: &ArgMatches) {
+    let level = match (matches.get_count("quiet"), matches.get_count("verbose")) {
+        (0, 0) => log::LevelFilter::Warn,
+        (0, 1) => log::LevelFilter::Info,
+        (0, _) => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Error,
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(log::LevelFilter::Warn).filter_module("adamix", level);
+    if let Ok(filters) = std::env::var("RUST_LOG") {
+        builder.parse_filters(&filters);
+    }
+    builder.try_init().ok(); // only a second initialisation fails, and the first one is as good
+}

@@ -1,1 +1,379 @@
-//! Names and help texts of all settings (placeholder).
+//! The one table of all settings: name, command-line flag, help, allowed values, the paper's value.
+//!
+//! The command line makes its flags from [`KEYS`], the window its tooltips, and a test holds the table to
+//! [`RunConfig`]: a setting without an entry, or an entry without a setting, fails. Types and defaults are
+//! not written here a second time: they are read off the serialised [`RunConfig::default`].
+
+use super::RunConfig;
+use crate::error::{Error, Result};
+use std::sync::OnceLock;
+use toml::{Table, Value};
+
+mod table;
+
+pub use table::KEYS;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Where it stands in a run file, such as `train.learning_rate`.
+    pub path: &'static str,
+    /// The command-line flag without its dashes, such as `learning-rate`.
+    pub flag: &'static str,
+    /// Other spellings the command line takes, those of other tools among them.
+    pub aliases: &'static [&'static str],
+    /// What it does, in one line.
+    pub help: &'static str,
+    /// Range and unit in words; empty where [`Key::choices`] say it all.
+    pub allowed: &'static str,
+    /// The values a choice can have; empty for numbers, switches and texts.
+    pub choices: &'static [&'static str],
+    /// What the paper or its reference code uses; empty where neither says.
+    pub paper: &'static str,
+}
+
+/// What sort of value a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Switch,
+    /// A whole number, 0 or more.
+    Whole,
+    /// A number.
+    Number,
+    /// One of [`Key::choices`].
+    Choice,
+    /// Any text.
+    Text,
+    /// Texts separated by commas.
+    List,
+}
+
+impl Key {
+    /// What sort of value it takes, read off the default.
+    pub fn kind(&self) -> Kind {
+        match self.default_value() {
+            Some(Value::Boolean(_)) => Kind::Switch,
+            Some(Value::Integer(_)) => Kind::Whole,
+            Some(Value::Float(_)) => Kind::Number,
+            Some(Value::Array(_)) => Kind::List,
+            _ if !self.choices.is_empty() => Kind::Choice,
+            _ => Kind::Text,
+        }
+    }
+
+    /// The default as it would be typed; empty for an empty text or list.
+    pub fn default_text(&self) -> String {
+        self.default_value().map(text_of).unwrap_or_default()
+    }
+
+    /// The allowed values in words: the choices, or the range.
+    pub fn allowed_text(&self) -> String {
+        if self.choices.is_empty() { self.allowed.to_owned() } else { self.choices.join(", ") }
+    }
+
+    /// Help, allowed values, default and the paper's value in one text: the window's tooltip and the flag's help.
+    pub fn tooltip(&self) -> String {
+        let mut text = format!("{}.", self.help);
+        for (what, value) in
+            [("Values", self.allowed_text()), ("Default", self.default_text()), ("Paper", self.paper.to_owned())]
+        {
+            if !value.is_empty() {
+                text.push_str(&format!(" {what}: {value}."));
+            }
+        }
+        text
+    }
+
+    fn default_value(&self) -> Option<&'static Value> {
+        value_at(defaults(), self.path)
+    }
+}
+
+/// The entry of a setting by its path in the run file.
+pub fn help(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The entry of a setting by path, flag or alias; dashes and underscores are the same, leading dashes are ignored.
+pub fn find(name: &str) -> Option<&'static Key> {
+    let flag = name.trim_start_matches('-').replace('_', "-");
+    KEYS.iter()
+        .find(|key| key.path.replace('_', "-") == flag || key.flag == flag || key.aliases.contains(&flag.as_str()))
+}
+
+/// The entry whose path or flag looks most like a mistyped one; none when nothing is near.
+pub fn nearest(name: &str) -> Option<&'static Key> {
+    let name = name.trim_start_matches('-').replace('-', "_").to_ascii_lowercase();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let distance = |key: &&'static Key| {
+        let own = key.path.rsplit('.').next().unwrap_or_default();
+        edits(&name, key.path).min(edits(last, own)).min(edits(last, &key.flag.replace('-', "_")))
+    };
+    KEYS.iter().min_by_key(distance).filter(|key| distance(key) <= 1 + last.len() / 4)
+}
+
+/// Levenshtein distance: insertions, deletions and replacements from `a` to `b`.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Sets one setting from its path and a text, as typed on a command line or in a field.
+///
+/// ```
+/// # use adamix::config::{keys, RunConfig};
+/// let mut config = RunConfig::default();
+/// keys::set(&mut config, "train.learning_rate", "5e-3")?;
+/// assert_eq!(config.train.learning_rate, 5e-3);
+/// assert!(keys::set(&mut config, "train.learning_rate", "fast").is_err());
+/// # Ok::<(), adamix::error::Error>(())
+/// ```
+pub fn set(config: &mut RunConfig, path: &str, text: &str) -> Result<()> {
+    let key = help(path).ok_or_else(|| unknown(path))?;
+    let refused = |why: &str| {
+        let allowed = key.allowed_text();
+        let hint = if allowed.is_empty() { String::new() } else { format!("; allowed: {allowed}") };
+        Error::config(format!("--{} {text:?} is {why}{hint}", key.flag))
+    };
+    let value = parse(key, text).map_err(&refused)?;
+    let mut table = as_table(config)?;
+    let slot = value_at_mut(&mut table, path).ok_or_else(|| unknown(path))?;
+    *slot = value;
+    *config = table.try_into().map_err(|err: toml::de::Error| refused(&format!("refused ({})", err.message())))?;
+    Ok(())
+}
+
+/// The present value of a setting as text, in the form [`set`] takes.
+pub fn get(config: &RunConfig, path: &str) -> Result<String> {
+    let table = as_table(config)?;
+    value_at(&table, path).map(text_of).ok_or_else(|| unknown(path))
+}
+
+/// The settings that differ from `base`: path and present value. What a command line has to say to repeat a run.
+pub fn differences(config: &RunConfig, base: &RunConfig) -> Result<Vec<(&'static Key, String)>> {
+    let (now, then) = (as_table(config)?, as_table(base)?);
+    let differs = |key: &&'static Key| value_at(&now, key.path) != value_at(&then, key.path);
+    Ok(KEYS
+        .iter()
+        .filter(differs)
+        .map(|key| (key, value_at(&now, key.path).map(text_of).unwrap_or_default()))
+        .collect())
+}
+
+/// All paths of the serialised settings, in the order of the run file's sections.
+pub fn paths(config: &RunConfig) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (section, value) in &as_table(config)? {
+        match value {
+            Value::Table(table) => found.extend(table.keys().map(|name| format!("{section}.{name}"))),
+            _ => found.push(section.clone()),
+        }
+    }
+    Ok(found)
+}
+
+fn parse(key: &Key, text: &str) -> Result<Value, &'static str> {
+    let trimmed = text.trim();
+    Ok(match key.kind() {
+        Kind::Switch => Value::Boolean(match trimmed.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => true,
+            "false" | "no" | "off" | "0" => false,
+            _ => return Err("neither true nor false"),
+        }),
+        Kind::Whole => {
+            let number: i64 = trimmed.replace('_', "").parse().map_err(|_| "not a whole number")?;
+            if number < 0 {
+                return Err("below 0");
+            }
+            Value::Integer(number)
+        }
+        Kind::Number => {
+            let number: f64 = trimmed.parse().map_err(|_| "not a number")?;
+            if !number.is_finite() {
+                return Err("not a finite number");
+            }
+            Value::Float(number)
+        }
+        Kind::Choice => {
+            let choice = trimmed.to_ascii_lowercase().replace('_', "-");
+            if !key.choices.contains(&choice.as_str()) {
+                return Err("none of the choices");
+            }
+            Value::String(choice)
+        }
+        Kind::Text => Value::String(text.to_owned()),
+        Kind::List => {
+            let items = trimmed.split(',').map(|item| Value::String(item.trim().to_owned()));
+            Value::Array(if trimmed.is_empty() { Vec::new() } else { items.collect() })
+        }
+    })
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text_of).collect::<Vec<_>>().join(","),
+        Value::Float(number) if *number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
+        Value::Float(number) => number.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn unknown(path: &str) -> Error {
+    Error::config(format!("there is no setting {path:?}; see adamix train --help for all settings"))
+}
+
+fn as_table(config: &RunConfig) -> Result<Table> {
+    Table::try_from(config).map_err(|err| Error::internal(format!("settings cannot be written: {err}")))
+}
+
+fn defaults() -> &'static Table {
+    static DEFAULTS: OnceLock<Table> = OnceLock::new();
+    DEFAULTS.get_or_init(|| as_table(&RunConfig::default()).unwrap_or_default())
+}
+
+fn value_at<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
+    match path.split_once('.') {
+        Some((section, name)) => table.get(section)?.get(name),
+        None => table.get(path),
+    }
+}
+
+fn value_at_mut<'a>(table: &'a mut Table, path: &str) -> Option<&'a mut Value> {
+    match path.split_once('.') {
+        Some((section, name)) => table.get_mut(section)?.get_mut(name),
+        None => table.get_mut(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_table_and_the_settings_have_the_same_keys() {
+        let listed: BTreeSet<String> = KEYS.iter().map(|key| key.path.to_owned()).collect();
+        let real: BTreeSet<String> = paths(&RunConfig::default()).unwrap().into_iter().collect();
+        assert_eq!(listed, real);
+        assert_eq!(listed.len(), KEYS.len(), "a path is listed twice");
+    }
+
+    #[test]
+    fn flags_and_aliases_are_distinct_and_lead_back() {
+        let mut seen = BTreeSet::new();
+        for key in KEYS {
+            for name in std::iter::once(&key.flag).chain(key.aliases) {
+                assert!(seen.insert(*name), "--{name} is used twice");
+                assert!(!name.contains('_'), "--{name} is spelled with dashes in the table");
+                assert_eq!(find(name).map(|found| found.path), Some(key.path));
+                assert_eq!(find(&format!("--{}", name.replace('-', "_"))).map(|found| found.path), Some(key.path));
+            }
+            assert_eq!(find(key.path).map(|found| found.flag), Some(key.flag));
+        }
+        assert!(find("learning-rat").is_none());
+    }
+
+    #[test]
+    fn every_entry_says_something_and_no_choice_is_missing() {
+        for key in KEYS {
+            assert!(key.help.len() > 10 && !key.help.ends_with('.'), "{}", key.path);
+            match key.kind() {
+                Kind::Choice => {
+                    // The type itself lists what it takes in its refusal.
+                    let mut table = as_table(&RunConfig::default()).unwrap();
+                    *value_at_mut(&mut table, key.path).unwrap() = Value::String("no such choice".to_owned());
+                    let refusal = RunConfig::deserialize_table(table).unwrap_err();
+                    let expected: Vec<&str> = refusal.split('`').skip(3).step_by(2).collect();
+                    assert_eq!(key.choices, expected, "{}: {refusal}", key.path);
+                }
+                Kind::Switch => assert!(key.choices.is_empty() && key.allowed.is_empty(), "{}", key.path),
+                _ => assert!(key.choices.is_empty() && !key.allowed.is_empty(), "{}", key.path),
+            }
+        }
+    }
+
+    impl RunConfig {
+        fn deserialize_table(table: Table) -> std::result::Result<Self, String> {
+            table.try_into().map_err(|err: toml::de::Error| err.message().to_owned())
+        }
+    }
+
+    #[test]
+    fn every_default_can_be_set_again_and_changes_nothing() {
+        let mut config = RunConfig::default();
+        for key in KEYS {
+            set(&mut config, key.path, &key.default_text()).unwrap();
+        }
+        assert_eq!(config, RunConfig::default());
+        assert!(differences(&config, &RunConfig::default()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn values_are_typed() {
+        let mut config = RunConfig::default();
+        set(&mut config, "train.learning_rate", "5e-3").unwrap();
+        set(&mut config, "train.max_grad_norm", "0").unwrap();
+        set(&mut config, "mixture.consistency", "off").unwrap();
+        set(&mut config, "mixture.activation", "gelu_tanh").unwrap();
+        set(&mut config, "data.labels", "bad, good").unwrap();
+        set(&mut config, "data.text_column", "0").unwrap();
+        set(&mut config, "train.seed", "12").unwrap();
+        assert_eq!(config.train.learning_rate, 5e-3);
+        assert_eq!(config.train.max_grad_norm, 0.0);
+        assert!(!config.mixture.consistency);
+        assert_eq!(config.mixture.activation, crate::config::Activation::GeluTanh);
+        assert_eq!(config.data.labels, ["bad", "good"]);
+        assert_eq!(config.data.text_column, "0");
+        assert_eq!(config.train.seed, 12);
+        let changed = differences(&config, &RunConfig::default()).unwrap();
+        assert_eq!(changed.len(), 7);
+        for (key, text) in changed {
+            assert_eq!(get(&config, key.path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn refusals_name_flag_value_and_what_is_allowed() {
+        let refusal = |path: &str, text: &str| {
+            let mut config = RunConfig::default();
+            let err = set(&mut config, path, text).unwrap_err().to_string();
+            assert_eq!(config, RunConfig::default(), "a refused value must change nothing");
+            err
+        };
+        let err = refusal("train.learning_rate", "fast");
+        assert_eq!(err, "--learning-rate \"fast\" is not a number; allowed: above 0, at most 10");
+        assert!(refusal("train.learning_rate", "NaN").contains("finite"));
+        assert!(refusal("train.batch_size", "-3").contains("below 0"));
+        assert!(refusal("train.batch_size", "3.5").contains("not a whole number"));
+        assert!(refusal("mixture.consistency", "maybe").contains("neither true nor false"));
+        let err = refusal("mixture.routing", "random");
+        assert!(err.contains("per-batch, per-example, per-token, fixed, round-robin"), "{err}");
+        assert!(refusal("train.speed", "1").contains("no setting"));
+    }
+
+    #[test]
+    fn a_mistyped_name_finds_its_neighbour() {
+        assert_eq!(nearest("train.learning_rat").map(|key| key.path), Some("train.learning_rate"));
+        assert_eq!(nearest("--num-expert").map(|key| key.path), Some("mixture.num_experts"));
+        assert!(nearest("colour").is_none());
+        assert_eq!((edits("", "abc"), edits("kitten", "sitting"), edits("same", "same")), (3, 3, 0));
+    }
+
+    #[test]
+    fn tooltips_hold_help_values_default_and_paper() {
+        let tip = help("train.weight_decay").unwrap().tooltip();
+        assert_eq!(tip, "Decoupled weight decay, not on biases and norms. Values: 0 to 1. Default: 0.1. Paper: 0.1.");
+    }
+}

@@ -11,11 +11,13 @@ pub mod mixture;
 pub mod model;
 pub mod presets;
 pub mod train;
+pub mod window;
 
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
 pub use mixture::{Activation, AdapterInit, MixtureConfig, RoutingPolicy};
 pub use model::{DeviceChoice, Method, ModelConfig};
 pub use train::{EvalConfig, Schedule, TrainConfig};
+pub use window::WindowOptions;
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -1,1 +1,257 @@
-//! (to be written)
+//! The command line as its users see it: the real binary, its output, its exit codes.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs `adamix` with these arguments, without a display and with a home of its own.
+fn adamix(home: &Path, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adamix"));
+    command.args(arguments).current_dir(home).stdin(Stdio::null());
+    command.env("HOME", home).env_remove("XDG_DATA_HOME").env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    command.env_remove("RUST_LOG");
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Runs it where the home does not matter.
+fn quick(arguments: &[&str]) -> Ran {
+    adamix(tempfile::tempdir().unwrap().path(), arguments)
+}
+
+#[track_caller]
+fn assert_refused(ran: &Ran, code: i32, needles: &[&str]) {
+    assert_eq!(ran.code, Some(code), "stdout: {}\nstderr: {}", ran.out, ran.err);
+    for needle in needles {
+        assert!(ran.err.contains(needle), "{needle:?} is missing in: {}", ran.err);
+    }
+    assert!(!ran.err.contains("panicked"), "{}", ran.err);
+}
+
+fn last_json(ran: &Ran) -> Value {
+    serde_json::from_str(ran.out.lines().last().unwrap_or_else(|| panic!("no output; stderr: {}", ran.err))).unwrap()
+}
+
+const COMMANDS: [&str; 11] =
+    ["train", "resume", "eval", "merge", "export", "inspect", "compare", "data", "bench", "doctor", "window"];
+
+#[test]
+fn help_lists_all_commands_and_each_explains_itself() {
+    let help = quick(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    for command in COMMANDS {
+        assert!(help.out.contains(&format!("  {command} ")), "{command} is missing in: {}", help.out);
+        let own = quick(&[command, "--help"]);
+        assert_eq!(own.code, Some(0), "{}", own.err);
+        assert!(own.out.contains("Usage: adamix"), "{}", own.out);
+        assert!(own.out.contains("--json"), "{command} has no --json");
+    }
+    let version = quick(&["--version"]);
+    assert_eq!(version.out.trim(), format!("adamix {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn training_help_explains_every_setting_with_its_default_and_the_papers_value() {
+    let help = quick(&["train", "--help"]).out;
+    for key in adamix::config::keys::KEYS {
+        assert!(help.contains(&format!("--{}", key.flag)), "--{} is missing", key.flag);
+    }
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("Decoupled weight decay, not on biases and norms. Values: 0 to 1. Default: 0.1. Paper: 0.1.")
+    );
+}
+
+#[test]
+fn wrong_usage_ends_with_code_2_and_says_what_is_right() {
+    assert_refused(&quick(&["trian"]), 2, &["trian", "train"]);
+    assert_refused(&quick(&["train", "--learning-rat", "1e-3"]), 2, &["--learning-rat", "--learning-rate"]);
+    assert_refused(&quick(&["train", "--learning-rate", "fast"]), 2, &["--learning-rate \"fast\" is not a number"]);
+    assert_refused(&quick(&["train", "--learning-rate", "-1"]), 2, &["learning_rate is -1", "above 0"]);
+    assert_refused(&quick(&["train", "--routing", "lottery"]), 2, &["per-batch, per-example"]);
+    assert_refused(&quick(&["train", "--batch-size", "0"]), 2, &["batch_size is 0", "1 to 65536"]);
+    assert_refused(&quick(&["train", "--preset", "sst3"]), 2, &["sst3", "lab"]);
+    assert_refused(&quick(&["train", "--task", "custom"]), 2, &["train_file"]);
+    assert_refused(&quick(&["train", "--task", "rte"]), 2, &["no data directory"]);
+    assert_refused(&quick(&["train", "--lab", "surplus"]), 2, &["surplus"]);
+    assert_refused(&quick(&["resume"]), 2, &["RUN"]);
+}
+
+#[test]
+fn a_run_file_sets_and_a_flag_overrides() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("run.toml");
+    fs::write(&file, "[model]\npath = \"lab\"\n[train]\nlearning_rate = 1e-4\nmax_steps = 7\n[eval]\neval-steps = 3\n")
+        .unwrap();
+    let ran = adamix(home.path(), &["train", "-c", "run.toml", "--max_steps", "9", "--dry-run", "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let plan = last_json(&ran);
+    assert_eq!(plan["settings"]["train"]["learning_rate"], 1e-4);
+    assert_eq!(plan["settings"]["train"]["max_steps"], 9);
+    assert_eq!(plan["settings"]["eval"]["eval_steps"], 3);
+    assert_eq!(plan["total_steps"], 9);
+    for number in ["trained_parameters", "merged_parameters", "memory_mb", "seconds", "tokens_per_step"] {
+        assert!(plan[number].as_f64().unwrap() > 0.0, "{number}: {plan}");
+    }
+    assert!(!home.path().join(".local").exists(), "a dry run must write nothing");
+
+    fs::write(&file, "[train]\nlearning_rat = 1e-4\n").unwrap();
+    let ran = adamix(home.path(), &["train", "-c", "run.toml"]);
+    assert_refused(&ran, 2, &["train.learning_rat", "line 2", "did you mean train.learning_rate", "run.toml"]);
+    assert_refused(&adamix(home.path(), &["train", "-c", "absent.toml"]), 2, &["absent.toml"]);
+}
+
+#[test]
+fn a_small_training_goes_through_every_command() {
+    let home = tempfile::tempdir().unwrap();
+    let small = "train --lab --json --max-steps 6 --batch-size 4 --eval-steps 3 --max-train-rows 40 --max-eval-rows 20 \
+                 --random-routes 3 --name small --threads 1";
+    let ran = adamix(home.path(), &small.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let events: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!((count("start"), count("step"), count("eval"), count("result")), (1, 6, 2, 1));
+    let result = events.last().unwrap();
+    for number in ["merged", "ensemble", "majority", "seconds", "tokens_per_s", "peak_rss_mb"] {
+        assert!(result[number].is_f64(), "{number}: {result}");
+    }
+    for number in ["mean", "min", "max"] {
+        assert!(result["random"][number].is_f64(), "{result}");
+    }
+    assert_eq!(result["fixed"].as_array().unwrap().len(), 4);
+    let (trained, merged) =
+        (result["trained_parameters"].as_u64().unwrap(), result["merged_parameters"].as_u64().unwrap());
+    assert!(merged > 0 && trained > merged, "{result}");
+    let run = Path::new(result["run_dir"].as_str().unwrap());
+    assert!(run.starts_with(home.path()) && run.join("run.toml").exists(), "{result}");
+    let run = run.to_str().unwrap();
+
+    let eval = adamix(home.path(), &["eval", run, "--random-routes", "3", "--json"]);
+    assert_eq!(eval.code, Some(0), "{}", eval.err);
+    assert_eq!(last_json(&eval)["merged"], result["merged"], "evaluating the run again gives what training gave");
+    let merge = adamix(home.path(), &["merge", "small", "--weights", "1,0,0,0", "--json"]);
+    assert_eq!(merge.code, Some(0), "{}", merge.err);
+    assert_eq!(last_json(&merge)["merged"], result["fixed"][0], "all weight on one expert is that expert");
+    let export = adamix(home.path(), &["export", "small", "--target", "all", "--json"]);
+    assert_eq!(export.code, Some(0), "{}\n{}", export.out, export.err);
+    let exports = last_json(&export);
+    assert_eq!(exports["exports"].as_array().unwrap().len(), 3);
+    assert!(exports["exports"].as_array().unwrap().iter().all(|export| export["passed"] == true), "{exports}");
+    let inspect = adamix(home.path(), &["inspect", "small", "--json"]);
+    assert_eq!(inspect.code, Some(0), "{}", inspect.err);
+    let sites = last_json(&inspect);
+    assert!(sites["routing"].as_array().is_some_and(|rows| !rows.is_empty()), "{sites}");
+    let compare = adamix(home.path(), &["compare", "small", run, "--json"]);
+    assert_eq!(compare.code, Some(0), "{}", compare.err);
+    assert_eq!(last_json(&compare)["runs"].as_array().unwrap().len(), 2);
+    for command in ["eval", "merge", "inspect", "compare"] {
+        let ran = adamix(home.path(), &[command, "small"]);
+        assert_eq!(ran.code, Some(0), "{command}: {}", ran.err);
+        assert!(ran.out.lines().count() > 2, "{command}: {}", ran.out);
+    }
+}
+
+#[test]
+fn without_a_display_the_lab_is_trained_and_the_reason_is_said() {
+    let home = tempfile::tempdir().unwrap();
+    let ran = adamix(home.path(), &["--max-steps", "2"]);
+    assert_refused(&ran, 2, &["--max-steps"]); // settings belong to `train`
+    let ran = adamix(home.path(), &["window"]);
+    assert_refused(&ran, 1, &["adamix train --lab"]);
+    assert!(ran.err.contains("no display") || ran.err.contains("no window"), "{}", ran.err);
+}
+
+#[test]
+fn a_model_that_is_not_there_or_broken_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let ran = adamix(home.path(), &["train", "--model", "no/such/model", "--task", "lab"]);
+    assert_refused(&ran, 1, &["no/such/model"]);
+
+    let model = home.path().join("broken");
+    fs::create_dir(&model).unwrap();
+    assert_refused(&adamix(home.path(), &["train", "--model", "broken"]), 1, &["config.json"]);
+    fs::write(model.join("config.json"), "{ \"model_type\": \"bert\", ").unwrap();
+    assert_refused(&adamix(home.path(), &["train", "--model", "broken"]), 1, &["config.json", "broken"]);
+    fs::write(model.join("config.json"), "{ \"model_type\": \"t5\" }").unwrap();
+    assert_refused(&adamix(home.path(), &["train", "--model", "broken"]), 1, &["t5"]);
+    assert!(!home.path().join(".local").exists(), "a run that cannot start leaves no directory");
+}
+
+#[test]
+fn data_that_cannot_be_used_is_named_with_file_and_line() {
+    let home = tempfile::tempdir().unwrap();
+    let train = |text: &str, more: &[&str]| {
+        fs::write(home.path().join("own.tsv"), text).unwrap();
+        let arguments = ["train", "--task", "custom", "--train-file", "own.tsv", "--max-steps", "1"];
+        adamix(home.path(), &[&arguments, more].concat())
+    };
+    assert_refused(&train("", &[]), 1, &["own.tsv"]);
+    assert_refused(&train("sentence\tlabel\n", &[]), 1, &["own.tsv"]);
+    let rows = "sentence\tlabel\na fine film\tgood\na bad film\tbad\n";
+    assert_refused(&train(rows, &["--text-column", "review"]), 1, &["review", "sentence"]);
+    assert_refused(&train("sentence\tlabel\na fine film\tgood\nonly one cell\n", &[]), 1, &["own.tsv", "3"]);
+    let ran = adamix(home.path(), &["train", "--task", "custom", "--train-file", "absent.tsv"]);
+    assert_refused(&ran, 1, &["absent.tsv"]);
+}
+
+#[test]
+fn the_data_preview_counts_labels_and_tokens() {
+    let home = tempfile::tempdir().unwrap();
+    let rows: String = (0..20).map(|i| format!("film number {i} is fine\t{}\n", ["bad", "good"][i % 2])).collect();
+    fs::write(home.path().join("own.tsv"), format!("sentence\tlabel\n{rows}")).unwrap();
+    let ran = adamix(home.path(), &["data", "--task", "custom", "--train-file", "own.tsv", "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let preview = last_json(&ran);
+    assert_eq!(preview["labels"], serde_json::json!(["bad", "good"]));
+    let total = |split: &str| preview[split]["rows"].as_u64().unwrap();
+    assert_eq!(total("train") + total("dev"), 20);
+    assert!(preview["train"]["lengths"]["mean"].as_f64().unwrap() > 4.0, "{preview}");
+    let ran = adamix(home.path(), &["data", "--task", "custom", "--train-file", "own.tsv"]);
+    assert!(ran.out.contains("film number") && ran.out.contains("tokens:"), "{}", ran.out);
+}
+
+#[test]
+fn commands_on_runs_name_what_is_missing() {
+    let home = tempfile::tempdir().unwrap();
+    for command in ["resume", "eval", "merge", "export", "inspect", "compare"] {
+        let ran = adamix(home.path(), &[command, "nothing-here"]);
+        assert_refused(&ran, 1, &["nothing-here"]);
+    }
+    fs::create_dir(home.path().join("plain")).unwrap();
+    assert_refused(&adamix(home.path(), &["eval", "./plain"]), 1, &["run.toml", "plain"]);
+}
+
+#[test]
+fn the_doctor_reports_the_machine() {
+    let home = tempfile::tempdir().unwrap();
+    let ran = adamix(home.path(), &["doctor", "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let findings = last_json(&ran);
+    assert_eq!(findings["version"], env!("CARGO_PKG_VERSION"));
+    assert!(findings["cores"].as_u64().unwrap() >= 1);
+    assert!(findings["gemm_gflops"].as_f64().unwrap() > 0.1, "{findings}");
+    assert_eq!(findings["runs_dir_writable"], true);
+    assert_eq!(findings["display"], Value::Null);
+    fs::write(home.path().join("file"), "in the way").unwrap();
+    let ran = adamix(home.path(), &["doctor", "--runs-dir", "file/runs"]);
+    assert!(ran.out.contains("problem: runs cannot be written"), "{}", ran.out);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adamix"));
+    let mut child = command.args(["train", "--help"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

@@ -1,0 +1,212 @@
+//! From flags and a run file to settings: one flag for each entry of [`keys::KEYS`].
+
+use crate::config::{RunConfig, keys, presets};
+use crate::error::{Context as _, Error, Result};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Adds `--config`, `--preset`, `--lab` and one flag for every setting.
+pub fn with_settings(command: Command) -> Command {
+    let command = command
+        .arg(
+            Arg::new("config")
+                .short('c')
+                .long("config")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("A run file (TOML); flags go before what it says"),
+        )
+        .arg(Arg::new("preset").long("preset").value_name("NAME").help("Start from the settings of a known run"))
+        .arg(
+            Arg::new("lab")
+                .long("lab")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("preset")
+                .help("The bundled encoder on the bundled sentences, with the settings that go with them"),
+        );
+    keys::KEYS.iter().fold(command, |command, key| command.arg(flag(key)))
+}
+
+/// The flag of one setting; underscores are taken as well as dashes.
+fn flag(key: &'static keys::Key) -> Arg {
+    let spellings = std::iter::once(key.flag).chain(key.aliases.iter().copied());
+    let underscored = spellings.filter(|name| name.contains('-')).map(|name| name.replace('-', "_"));
+    let arg = Arg::new(key.path)
+        .long(key.flag)
+        .aliases(key.aliases.iter().copied())
+        .aliases(underscored)
+        .help(key.help)
+        .long_help(key.tooltip())
+        .hide_possible_values(true)
+        .allow_hyphen_values(false)
+        .help_heading(match key.path.split_once('.') {
+            Some(("model", _)) => "Model",
+            Some(("data", _)) => "Data",
+            Some(("mixture", _)) => "Mixture",
+            Some(("train", _)) => "Training",
+            Some(("eval", _)) => "Evaluation",
+            _ => "Run",
+        });
+    match key.kind() {
+        keys::Kind::Switch => arg.value_name("true|false").num_args(0..=1).default_missing_value("true"),
+        keys::Kind::Whole => arg.value_name("N").allow_negative_numbers(true),
+        keys::Kind::Number => arg.value_name("X").allow_negative_numbers(true),
+        keys::Kind::Choice => arg.value_name("CHOICE"),
+        keys::Kind::Text => arg.value_name("TEXT"),
+        keys::Kind::List => arg.value_name("A,B,..."),
+    }
+}
+
+/// The settings these flags ask for: defaults, then the preset, then the run file, then the flags.
+pub fn settings(matches: &ArgMatches) -> Result<RunConfig> {
+    let mut config = match matches.get_one::<String>("preset") {
+        Some(name) => preset(name)?,
+        None if matches.get_flag("lab") => preset("lab")?,
+        None => RunConfig::default(),
+    };
+    if let Some(path) = matches.get_one::<PathBuf>("config") {
+        config = over(&config, &read_run_file(path)?).with_context(|| format!("run file {}", path.display()))?;
+    }
+    apply_flags(&mut config, matches)?;
+    config.validate()?;
+    Ok(config)
+}
+
+/// Sets what was typed as a flag; leaves the rest alone.
+pub fn apply_flags(config: &mut RunConfig, matches: &ArgMatches) -> Result<()> {
+    for key in keys::KEYS {
+        let typed = matches.value_source(key.path) == Some(ValueSource::CommandLine);
+        if let Some(text) = matches.get_one::<String>(key.path).filter(|_| typed) {
+            keys::set(config, key.path, text)?;
+        }
+    }
+    Ok(())
+}
+
+fn preset(name: &str) -> Result<RunConfig> {
+    let wanted = name.to_ascii_lowercase().replace('_', "-");
+    let mut config = RunConfig::default();
+    match presets::by_name(&wanted) {
+        Some(preset) => preset.apply(&mut config),
+        None => {
+            let names: Vec<String> = presets::all().into_iter().map(|preset| preset.name).collect();
+            return Err(Error::config(format!("there is no preset {name:?}; choose one of {}", names.join(", "))));
+        }
+    }
+    Ok(config)
+}
+
+fn read_run_file(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).map_err(|err| Error::io("reading the run file", path, err))?;
+    let table: Table = toml::from_str(&text).map_err(|err| {
+        Error::config(format!("run file is not TOML: {}: {}", err.to_string().trim(), path.display()))
+    })?;
+    let table = underscored(table);
+    match unknown_keys(&table).first() {
+        None => Ok(table),
+        Some(unknown) => {
+            let name = unknown.rsplit('.').next().unwrap_or(unknown);
+            let line = text.lines().position(|line| line.trim_start().replace('-', "_").starts_with(name));
+            let place = line.map(|line| format!(" in line {}", line + 1)).unwrap_or_default();
+            let hint = keys::find(name).or_else(|| keys::nearest(unknown));
+            let hint = hint.map(|key| format!("; did you mean {}?", key.path)).unwrap_or_default();
+            Err(Error::config(format!("run file has no setting {unknown:?}{place}{hint} {}", path.display())))
+        }
+    }
+}
+
+/// Dashes in key names become underscores: people type what they know from the flags.
+fn underscored(table: Table) -> Table {
+    let value = |value| match value {
+        Value::Table(inner) => Value::Table(underscored(inner)),
+        other => other,
+    };
+    table.into_iter().map(|(name, inner)| (name.replace('-', "_"), value(inner))).collect()
+}
+
+fn unknown_keys(table: &Table) -> Vec<String> {
+    let sections = ["model", "data", "mixture", "train", "eval"];
+    let mut unknown = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(inner) if sections.contains(&name.as_str()) => {
+                unknown
+                    .extend(inner.keys().map(|key| format!("{name}.{key}")).filter(|path| keys::help(path).is_none()));
+            }
+            _ if keys::help(name).is_none() => unknown.push(name.clone()),
+            _ => {}
+        }
+    }
+    unknown
+}
+
+/// `base` with everything that `file` says.
+fn over(base: &RunConfig, file: &Table) -> Result<RunConfig> {
+    let mut table: Table = base.to_toml()?.parse().map_err(|err| Error::internal(format!("own settings: {err}")))?;
+    for (name, value) in file {
+        match (table.get_mut(name), value) {
+            (Some(Value::Table(section)), Value::Table(inner)) => section.extend(inner.clone()),
+            _ => drop(table.insert(name.clone(), value.clone())),
+        }
+    }
+    table.try_into().map_err(|err: toml::de::Error| Error::config(err.to_string().trim().replace('\n', ", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<RunConfig> {
+        let command = with_settings(Command::new("adamix"));
+        let matches = command.try_get_matches_from([&["adamix"], arguments].concat());
+        settings(&matches.map_err(|err| Error::config(err.to_string()))?)
+    }
+
+    #[test]
+    fn flags_go_before_the_file_and_the_file_before_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("run.toml");
+        std::fs::write(&file, "[train]\nlearning-rate = 1e-4\nbatch_size = 8\n[mixture]\nnum_experts = 2\n").unwrap();
+        let file = file.to_str().unwrap();
+        let config = parse(&["-c", file, "--batch_size", "16", "--consistency", "--sharing-up", "false"]).unwrap();
+        assert_eq!(config.train.learning_rate, 1e-4);
+        assert_eq!(config.train.batch_size, 16);
+        assert_eq!(config.mixture.num_experts, 2);
+        assert!(config.mixture.consistency && !config.mixture.sharing_up);
+        assert_eq!(config.train.warmup_ratio, RunConfig::default().train.warmup_ratio);
+    }
+
+    #[test]
+    fn every_flag_sets_its_setting() {
+        for key in keys::KEYS {
+            let matches = with_settings(Command::new("adamix"))
+                .try_get_matches_from(["adamix", &format!("--{}", key.flag), &key.default_text()])
+                .unwrap_or_else(|err| panic!("--{}: {err}", key.flag));
+            let mut config = RunConfig::default();
+            apply_flags(&mut config, &matches).unwrap();
+            assert_eq!(config, RunConfig::default(), "{}", key.flag);
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_in_a_file_is_named_with_its_line_and_a_suggestion() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("run.toml");
+        let refusal = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            parse(&["-c", file.to_str().unwrap()]).unwrap_err().to_string()
+        };
+        let err = refusal("[train]\nseed = 1\nlearning_rat = 1e-4\n");
+        assert!(err.contains("\"train.learning_rat\" in line 3; did you mean train.learning_rate?"), "{err}");
+        let err = refusal("learning_rate = 1e-4\n");
+        assert!(err.contains("did you mean train.learning_rate?"), "{err}");
+        let err = refusal("[train]\nseed = \"x\"\n");
+        assert!(err.contains("seed"), "{err}");
+        let err = refusal("[train\n");
+        assert!(err.contains("not TOML"), "{err}");
+        let err = refusal("[train]\nbatch_size = 0\n");
+        assert!(err.contains("batch_size is 0"), "{err}");
+    }
+}

@@ -1,0 +1,172 @@
+//! `adamix compare`: two or more runs, or evaluations saved with `adamix eval --json`, side by side.
+
+use super::results::fixed_width;
+use super::{Done, out, runs};
+use crate::artifact::RunDir;
+use crate::artifact::recorder::{Line, read_lines};
+use crate::config::keys;
+use crate::error::{Error, Result};
+use crate::eval::EvalReport;
+use crate::train::observer::{EndRecord, StartRecord};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One column of the comparison.
+#[derive(Debug, Serialize)]
+struct Entry {
+    name: String,
+    path: PathBuf,
+    metric: String,
+    higher_is_better: bool,
+    /// Absent while the run has not ended.
+    report: Option<EvalReport>,
+    steps: Option<u64>,
+    seconds: Option<f64>,
+    tokens_per_s: Option<f64>,
+    trained_parameters: Option<usize>,
+    merged_parameters: Option<usize>,
+    /// Settings that are not the same in all of these runs.
+    differs: BTreeMap<&'static str, String>,
+    #[serde(skip)]
+    run: Option<RunDir>,
+}
+
+pub(super) fn command() -> Command {
+    Command::new("compare")
+        .about("Show two or more runs, or evaluations saved with eval --json, side by side")
+        .arg(
+            Arg::new("runs")
+                .value_name("RUN")
+                .required(true)
+                .num_args(1..)
+                .value_parser(value_parser!(PathBuf))
+                .help("Run directories, names of runs, or files of eval --json"),
+        )
+        .arg(runs::root_argument())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Done {
+    let named = matches.get_many::<PathBuf>("runs").into_iter().flatten();
+    let mut entries = named.map(|path| entry(path, matches)).collect::<Result<Vec<_>>>()?;
+    note_differences(&mut entries)?;
+    if matches.get_flag("json") {
+        return Ok(out::json(&serde_json::json!({ "runs": entries }))?);
+    }
+    print(&entries)?;
+    Ok(())
+}
+
+fn entry(path: &Path, matches: &ArgMatches) -> Result<Entry> {
+    if path.is_file() { of_file(path) } else { of_run(runs::open_named(path, matches)?) }
+}
+
+fn of_run(run: RunDir) -> Result<Entry> {
+    let (mut start, mut end): (Option<StartRecord>, Option<EndRecord>) = (None, None);
+    let (mut steps, mut seconds) = (0, 0.0);
+    for line in read_lines(&run.metrics())?.lines {
+        match line {
+            Line::Start(_, record) => start = Some(record),
+            Line::End(_, record) => end = Some(record),
+            Line::Step(record) => {
+                steps = record.step;
+                seconds += record.seconds;
+            }
+            Line::Eval(record) => seconds += record.seconds,
+            _ => {}
+        }
+    }
+    let start = start.unwrap_or_default();
+    Ok(Entry {
+        name: run.name(),
+        path: run.path().to_owned(),
+        metric: start.metric,
+        higher_is_better: start.higher_is_better,
+        tokens_per_s: end.as_ref().map(|end| end.tokens_per_s),
+        report: end.and_then(|end| end.report),
+        steps: Some(steps),
+        seconds: Some(seconds),
+        trained_parameters: Some(start.trained_parameters),
+        merged_parameters: Some(start.merged_parameters),
+        differs: BTreeMap::new(),
+        run: Some(run),
+    })
+}
+
+fn of_file(path: &Path) -> Result<Entry> {
+    let text = std::fs::read_to_string(path).map_err(|err| Error::io("reading an evaluation", path, err))?;
+    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let wrong =
+        |why: String| Error::format(format!("not a result of eval --json or train --json ({why}): {}", path.display()));
+    let mut value: serde_json::Value = serde_json::from_str(last).map_err(|err| wrong(err.to_string()))?;
+    let report: EvalReport = serde_json::from_value(value["report"].take()).map_err(|err| wrong(err.to_string()))?;
+    let size = |name: &str| value[name].as_u64().map(|size| size as usize);
+    Ok(Entry {
+        name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        path: path.to_owned(),
+        metric: report.metric.clone(),
+        higher_is_better: report.higher_is_better,
+        report: Some(report),
+        steps: value["steps"].as_u64(),
+        seconds: value["seconds"].as_f64(),
+        tokens_per_s: value["tokens_per_s"].as_f64(),
+        trained_parameters: size("trained_parameters"),
+        merged_parameters: size("merged_parameters"),
+        differs: BTreeMap::new(),
+        run: None,
+    })
+}
+
+/// Fills in the settings that are not the same everywhere; names and places are told anyway.
+fn note_differences(entries: &mut [Entry]) -> Result<()> {
+    for key in keys::KEYS.iter().filter(|key| !["name", "runs_dir"].contains(&key.path)) {
+        let value = |entry: &Entry| entry.run.as_ref().map(|run| keys::get(run.config(), key.path)).transpose();
+        let values = entries.iter().map(value).collect::<Result<Vec<_>>>()?;
+        let mut known = values.iter().flatten();
+        let first = known.next();
+        if known.all(|value| Some(value) == first) {
+            continue;
+        }
+        for (entry, value) in entries.iter_mut().zip(values) {
+            entry.differs.extend(value.map(|value| (key.path, value)));
+        }
+    }
+    Ok(())
+}
+
+fn print(entries: &[Entry]) -> Result<()> {
+    let score = |pick: &dyn Fn(&EvalReport) -> Option<f64>| {
+        let cell = |entry: &Entry| entry.report.as_ref().and_then(pick).map_or_else(|| "-".to_owned(), fixed_width);
+        entries.iter().map(cell).collect::<Vec<_>>()
+    };
+    let count = |pick: &dyn Fn(&Entry) -> Option<u64>| {
+        entries.iter().map(|entry| pick(entry).map_or_else(|| "-".to_owned(), out::count)).collect::<Vec<_>>()
+    };
+    let band = |report: &EvalReport| (!report.random.is_empty()).then(|| report.random_band());
+    let mut rows = vec![
+        ("", entries.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>()),
+        ("metric", entries.iter().map(|entry| entry.metric.clone()).collect()),
+        ("merged", score(&|report| Some(report.merged.primary))),
+        ("random routes, mean", score(&|report| band(report).map(|band| band.mean))),
+        ("random routes, lowest", score(&|report| band(report).map(|band| band.min))),
+        ("random routes, highest", score(&|report| band(report).map(|band| band.max))),
+        ("ensemble", score(&|report| Some(report.ensemble.primary))),
+        ("most frequent answer", score(&|report| Some(report.majority))),
+        ("merged loss", score(&|report| Some(report.merged.loss))),
+        ("rows", count(&|entry| entry.report.as_ref().map(|report| report.rows as u64))),
+        ("steps", count(&|entry| entry.steps)),
+        ("seconds", count(&|entry| entry.seconds.map(|seconds| seconds.round() as u64))),
+        ("tokens/s", count(&|entry| entry.tokens_per_s.map(|speed| speed.round() as u64))),
+        ("trained parameters", count(&|entry| entry.trained_parameters.map(|size| size as u64))),
+        ("after merging", count(&|entry| entry.merged_parameters.map(|size| size as u64))),
+    ];
+    for key in keys::KEYS {
+        if entries.iter().any(|entry| entry.differs.contains_key(key.path)) {
+            let value = |entry: &Entry| entry.differs.get(key.path).cloned().unwrap_or_else(|| "-".to_owned());
+            rows.push((key.path, entries.iter().map(value).collect()));
+        }
+    }
+    let rows = rows.into_iter().map(|(label, cells)| std::iter::once(label.to_owned()).chain(cells).collect());
+    out::table(&rows.collect::<Vec<_>>())
+}

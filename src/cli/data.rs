@@ -1,0 +1,113 @@
+//! `adamix data`: what is in the data, before anybody trains on it.
+
+use super::{Done, args, out, usage};
+use crate::data::preview::{Lengths, Preview, Split};
+use crate::engine::run;
+use crate::error::Result;
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+pub(super) fn command() -> Command {
+    let command = Command::new("data")
+        .about("Show rows, labels, token counts, duplicates and leaks, before training on them")
+        .arg(
+            Arg::new("rows")
+                .long("rows")
+                .value_name("N")
+                .value_parser(value_parser!(usize))
+                .default_value("5")
+                .help("Rows to show of each part"),
+        );
+    args::with_settings(command)
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Done {
+    let config = usage(args::settings(matches))?;
+    let preview = run::preview(&config)?;
+    if matches.get_flag("json") {
+        return Ok(out::json(&preview)?);
+    }
+    print(&preview, matches.get_one("rows").copied().unwrap_or(5))?;
+    Ok(())
+}
+
+fn print(preview: &Preview, rows: usize) -> Result<()> {
+    out::line(&format!("{}: {:?}, decided by {:?}", preview.name, preview.problem, preview.metric).to_lowercase())?;
+    if !preview.columns.names.is_empty() {
+        out::line(&format!("columns: {}", preview.columns.names.join(", ")))?;
+    }
+    for (name, split) in [("training", &preview.train), ("evaluation", &preview.dev)] {
+        print_split(name, split, &preview.labels, preview.max_length, rows)?;
+    }
+    if preview.held_out {
+        out::line("the evaluation rows are held out of the training file")?;
+    }
+    listed("training rows are duplicates of earlier ones", preview.duplicates_in_train, &[])?;
+    listed(
+        "evaluation rows are in the training rows too: the score will be too good",
+        preview.leaks,
+        &preview.leak_examples,
+    )?;
+    listed("texts have more than one label", preview.conflicts, &preview.conflict_examples)?;
+    let skipped: Vec<String> =
+        preview.skipped.iter().take(10).map(|row| format!("{}:{}: {}", row.file, row.line, row.reason)).collect();
+    let what = if preview.refused {
+        "rows cannot be used, and training stops at the first; mend them, or allow it with --bad-rows skip"
+    } else {
+        "rows cannot be used and are left out"
+    };
+    listed(what, preview.skipped.len(), &skipped)
+}
+
+fn listed(what: &str, count: usize, examples: &[String]) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    out::line(&format!("{} {what}", out::count(count as u64)))?;
+    examples.iter().try_for_each(|example| out::line(&format!("    {}", shortened(example, 100))))
+}
+
+fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, rows: usize) -> Result<()> {
+    out::line(&format!("\n{} {name} rows from {}", out::count(split.rows as u64), split.file))?;
+    for (label, count) in labels.iter().zip(&split.balance) {
+        let share = *count as f64 / split.rows.max(1) as f64;
+        out::line(&format!("    {label:<20} {:>9}  {:5.1} %", out::count(*count as u64), 100.0 * share))?;
+    }
+    if let Some([low, mean, high]) = split.targets {
+        out::line(&format!("    targets from {low} to {high}, mean {mean:.3}"))?;
+    }
+    if let Some(lengths) = &split.lengths {
+        print_lengths(lengths, max_length)?;
+    }
+    for row in split.sample.iter().take(rows) {
+        let pair = row.pair.as_ref().map(|pair| format!(" | {pair}")).unwrap_or_default();
+        out::line(&format!("    [{}] {}", row.label, shortened(&format!("{}{pair}", row.text), 100)))?;
+    }
+    Ok(())
+}
+
+fn print_lengths(lengths: &Lengths, max_length: usize) -> Result<()> {
+    let Lengths { min, mean, median, p95, max, truncated_share, .. } = lengths;
+    let cut = 100.0 * truncated_share;
+    out::line(&format!("    tokens: {min} to {max}, mean {mean:.1}, median {median}, 95 % up to {p95}"))?;
+    out::line(&format!("    {cut:.1} % of the rows are longer than {max_length} tokens and are cut"))?;
+    let highest = lengths.histogram.iter().copied().max().unwrap_or(0).max(1);
+    for (bin, &count) in lengths.histogram.iter().enumerate() {
+        let bar = "#".repeat((40 * count).div_ceil(highest));
+        let from = bin * lengths.bin_width;
+        out::line(
+            &format!("    {from:>5} to {:>5} {:>9} {bar}", from + lengths.bin_width - 1, out::count(count as u64))
+                .trim_end()
+                .to_owned(),
+        )?;
+    }
+    Ok(())
+}
+
+/// The text on one line, cut with dots when it is long.
+fn shortened(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(most) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
+    }
+}

@@ -1,0 +1,113 @@
+//! `adamix doctor`: what this computer offers, and what would keep a run from working.
+
+use super::{Done, out, runs};
+use crate::engine::machine::{self, Machine};
+use crate::error::Result;
+use clap::{ArgMatches, Command};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Everything the doctor found, for `--json`.
+#[derive(Debug, Serialize)]
+struct Findings {
+    version: &'static str,
+    #[serde(flatten)]
+    machine: Machine,
+    /// GFLOP/s of f32 matrix products, measured on all cores.
+    gemm_gflops: f64,
+    window: bool,
+    display: Option<String>,
+    runs_dir: PathBuf,
+    runs_dir_writable: bool,
+    disk_free: Option<u64>,
+    problems: Vec<String>,
+}
+
+pub(super) fn command() -> Command {
+    Command::new("doctor")
+        .about("Look at this computer and say what would keep a run from working")
+        .arg(runs::root_argument())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Done {
+    let findings = examine(&runs::root(matches)?)?;
+    if matches.get_flag("json") {
+        return Ok(out::json(&findings)?);
+    }
+    print(&findings)?;
+    Ok(())
+}
+
+fn examine(runs_dir: &Path) -> Result<Findings> {
+    let machine = machine::machine();
+    let gemm = machine::pool(0, 0)?.install(|| machine::gemm_rate(0.5))?;
+    let display = ["WAYLAND_DISPLAY", "DISPLAY"].into_iter().find_map(|name| {
+        std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| format!("{name}={value}"))
+    });
+    let writable = is_writable(runs_dir);
+    let disk_free = machine::disk_free(runs_dir);
+    let mut problems = Vec::new();
+    if let Err(why) = &writable {
+        problems.push(format!("runs cannot be written: {why}; choose another directory with --runs-dir"));
+    }
+    if disk_free.is_some_and(|free| free < 1_000_000_000) {
+        problems.push("less than 1 GB of disk space is free for runs; free some, or choose --runs-dir".to_owned());
+    }
+    if machine.memory_free.is_some_and(|free| free < 1_000_000_000) {
+        problems.push("less than 1 GB of memory is free; close other programs before training".to_owned());
+    }
+    if cfg!(target_arch = "x86_64") && !machine.instructions.contains(&"avx2") {
+        problems.push("this processor has no AVX2; training works, but slowly".to_owned());
+    }
+    Ok(Findings {
+        version: env!("CARGO_PKG_VERSION"),
+        machine,
+        gemm_gflops: gemm / 1e9,
+        window: cfg!(feature = "gui"),
+        display,
+        runs_dir: runs_dir.to_owned(),
+        runs_dir_writable: writable.is_ok(),
+        disk_free,
+        problems,
+    })
+}
+
+/// Tries it: permissions, read-only mounts and full disks all show this way.
+fn is_writable(runs_dir: &Path) -> std::io::Result<()> {
+    let existed = runs_dir.exists();
+    std::fs::create_dir_all(runs_dir)?;
+    let probe = runs_dir.join(format!(".probe-{}", std::process::id()));
+    let written = std::fs::write(&probe, b"probe");
+    std::fs::remove_file(&probe).or(written)?;
+    if !existed {
+        std::fs::remove_dir(runs_dir).ok(); // leaves no trace; a directory in use stays
+    }
+    Ok(())
+}
+
+fn print(findings: &Findings) -> Result<()> {
+    let machine = &findings.machine;
+    let known = |size: Option<u64>| size.map_or_else(|| "unknown".to_owned(), out::bytes);
+    let listed = |names: &[&str], none: &str| if names.is_empty() { none.to_owned() } else { names.join(" ") };
+    let writable = if findings.runs_dir_writable { "writable" } else { "NOT writable" };
+    let rows = [
+        ("version", findings.version.to_owned()),
+        ("system", machine.system.clone()),
+        ("processor", if machine.processor.is_empty() { "unknown".to_owned() } else { machine.processor.clone() }),
+        ("cores", machine.cores.to_string()),
+        ("instructions", listed(&machine.instructions, "none of those the kernels know")),
+        ("memory", format!("{}, {} free", known(machine.memory), known(machine.memory_free))),
+        ("matrix products", format!("{:.0} GFLOP/s in f32 on all cores (measured)", findings.gemm_gflops)),
+        ("GPU support", listed(&machine.gpu_features, "not in this build (features cuda, metal)")),
+        ("window", if findings.window { "in this build" } else { "not in this build (feature gui)" }.to_owned()),
+        ("display", findings.display.clone().unwrap_or_else(|| "none".to_owned())),
+        ("runs", format!("{} ({writable}, {} free)", findings.runs_dir.display(), known(findings.disk_free))),
+    ];
+    for (what, value) in rows {
+        out::line(&format!("{what:<16} {value}"))?;
+    }
+    match findings.problems.as_slice() {
+        [] => out::line("no problems found"),
+        problems => problems.iter().try_for_each(|problem| out::line(&format!("problem: {problem}"))),
+    }
+}

@@ -1,0 +1,146 @@
+//! `adamix eval` and `adamix merge`: measure a trained run, as a whole or merged with given weights.
+
+use super::results::{EvalResult, comparison, fixed_width, metric, metric_names};
+use super::{Done, out, runs, usage};
+use crate::engine::machine;
+use crate::engine::opened::Opened;
+use crate::engine::protocol::MergePlan;
+use crate::error::{Error, Result};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
+
+pub(super) fn command() -> Command {
+    Command::new("eval")
+        .about("Measure a run: merged against random routes, single experts and their ensemble")
+        .arg(runs::argument())
+        .arg(runs::root_argument())
+        .arg(runs::checkpoint_argument())
+        .arg(
+            Arg::new("random-routes")
+                .long("random-routes")
+                .alias("random_routes")
+                .value_name("R")
+                .value_parser(value_parser!(u64).range(1..=1000))
+                .help("Whole random routes to measure [default: as the run says]"),
+        )
+        .args([dev_file(), threads()])
+}
+
+pub(super) fn merge_command() -> Command {
+    Command::new("merge")
+        .about("Merge the experts of a run with given weights and measure the result beside the uniform mean")
+        .arg(runs::argument())
+        .arg(runs::root_argument())
+        .arg(runs::checkpoint_argument())
+        .arg(weights_argument())
+        .args([dev_file(), threads()])
+}
+
+/// `--weights`, shared with `export`.
+pub(super) fn weights_argument() -> Arg {
+    Arg::new("weights")
+        .long("weights")
+        .value_name("A,B,...")
+        .allow_hyphen_values(true)
+        .help("One weight for each expert, or with / between them one list for each layer [default: all equal]")
+}
+
+/// What `--weights` says.
+pub(super) fn merge_plan(matches: &ArgMatches) -> Result<MergePlan> {
+    let Some(text) = matches.get_one::<String>("weights") else { return Ok(MergePlan::Uniform) };
+    let list = |list: &str| {
+        let number = |item: &str| {
+            let wrong =
+                || format!("--weights {text:?}: {item:?} is not a number; give one for each expert, such as 1,1,0,0");
+            item.trim().parse::<f32>().ok().filter(|weight| weight.is_finite()).ok_or_else(|| Error::config(wrong()))
+        };
+        list.split(',').map(number).collect::<Result<Vec<f32>>>()
+    };
+    let mut lists = text.split('/').map(list).collect::<Result<Vec<_>>>()?;
+    Ok(if lists.len() == 1 { MergePlan::Global(lists.remove(0)) } else { MergePlan::PerSite(lists) })
+}
+
+fn dev_file() -> Arg {
+    Arg::new("dev-file")
+        .long("dev-file")
+        .alias("dev_file")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Other rows to measure on, in the layout of the run's data")
+}
+
+/// `--threads`, shared with `export`.
+pub(super) fn threads() -> Arg {
+    Arg::new("threads")
+        .long("threads")
+        .value_name("N")
+        .value_parser(value_parser!(u16).range(1..=1024))
+        .help("CPU threads [default: as the run says]")
+}
+
+/// Opens the run these arguments name and hands it to `job` inside a compute pool.
+pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Done + Send) -> Done {
+    let dir = runs::open(matches)?;
+    let which = usage(runs::checkpoint(matches))?;
+    let typed = matches.get_one::<u16>("threads").map(|&threads| usize::from(threads));
+    let dev_file = matches.try_get_one::<PathBuf>("dev-file").ok().flatten().cloned();
+    let pool = machine::pool(typed.unwrap_or(dir.config().model.threads), 0)?;
+    pool.install(|| {
+        let mut opened = Opened::open(&dir, which)?;
+        if let Some(file) = dev_file {
+            opened.measure_on(&file)?;
+        }
+        job(&opened)
+    })
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Done {
+    let routes = matches.get_one::<u64>("random-routes").map(|&routes| routes as usize);
+    with_opened(matches, |opened| {
+        let started = Instant::now();
+        let report = opened.compare(routes.unwrap_or(opened.config.eval.random_routes))?;
+        if matches.get_flag("json") {
+            let seconds = started.elapsed().as_secs_f64();
+            out::json(&EvalResult::new(&report, opened.dir.path(), seconds))?;
+        } else {
+            out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))?;
+            comparison(&report)?;
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn merge(matches: &ArgMatches) -> Done {
+    let plan = usage(merge_plan(matches))?;
+    with_opened(matches, |opened| {
+        let uniform = opened.merge(&MergePlan::Uniform)?;
+        let weighed = if plan == MergePlan::Uniform { uniform.clone() } else { opened.merge(&plan)? };
+        if matches.get_flag("json") {
+            let result = json!({
+                "merged": weighed.scores.primary,
+                "uniform": uniform.scores.primary,
+                "metric": weighed.metric,
+                "weights": weighed.plan,
+                "scores": weighed.scores,
+                "uniform_scores": uniform.scores,
+                "rows": weighed.rows,
+                "seconds": weighed.seconds,
+                "run_dir": opened.dir.path(),
+                "step": opened.step,
+            });
+            return Ok(out::json(&result)?);
+        }
+        let names = metric_names(&uniform.scores);
+        let mut rows = vec![vec![format!("{} rows", out::count(uniform.rows as u64))]];
+        rows[0].extend(names.iter().map(|name| (*name).to_owned()));
+        let typed = matches.get_one::<String>("weights").map(|weights| format!("weights {weights}"));
+        for (label, report) in [(Some("uniform mean".to_owned()), &uniform), (typed, &weighed)] {
+            let values = names.iter().map(|name| metric(&report.scores, name).map(fixed_width).unwrap_or_default());
+            rows.extend(label.map(|label| std::iter::once(label).chain(values).collect()));
+        }
+        out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))?;
+        Ok(out::table(&rows)?)
+    })
+}

@@ -1,0 +1,134 @@
+//! Where text leaves the program: results on stdout, everything else on stderr.
+//!
+//! A reader that goes away (`adamix ... | head`) is no failure: what is left of the output is dropped, and
+//! training goes on, for its record is the run directory and not the pipe.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+
+/// Writes one line to stdout.
+pub fn line(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()) {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("writing the results", Path::new("standard output"), err))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes one value to stdout as one line of JSON. Numbers that are not finite become `null`.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    line(&serde_json::to_string(value).map_err(|err| Error::internal(format!("no JSON of a result: {err}")))?)
+}
+
+/// Writes one event to stdout: the value's fields after `"event": name`, as one line of JSON.
+pub fn event(name: &str, value: &impl Serialize) -> Result<()> {
+    let mut object = serde_json::Map::new();
+    object.insert("event".to_owned(), name.into());
+    match serde_json::to_value(value).map_err(|err| Error::internal(format!("no JSON of an event: {err}")))? {
+        serde_json::Value::Object(fields) => object.extend(fields),
+        other => drop(object.insert("value".to_owned(), other)),
+    }
+    json(&object)
+}
+
+/// Writes one line to stderr. When that fails there is nobody left to tell.
+pub fn note(text: &str) {
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+/// Whether somebody watches stderr, so that a progress bar makes sense.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Writes rows to stdout with aligned columns: the first column to the left, the others to the right.
+pub fn table(rows: &[Vec<String>]) -> Result<()> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    for row in rows {
+        line(&aligned(row, &widths))?;
+    }
+    Ok(())
+}
+
+fn aligned(row: &[String], widths: &[usize]) -> String {
+    let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, &width))| match column {
+        0 => format!("{cell:<width$}"),
+        _ => format!("{cell:>width$}"),
+    });
+    cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+}
+
+/// A duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if !s.is_finite() => "unknown".to_owned(),
+        s if s < 9.95 => format!("{s:.1} s"),
+        s if s < 59.5 => format!("{s:.0} s"),
+        s if s < 3599.5 => {
+            let whole = s.round() as u64;
+            format!("{} min {:02} s", whole / 60, whole % 60)
+        }
+        s => {
+            let minutes = (s / 60.0).round() as u64;
+            format!("{} h {:02} min", minutes / 60, minutes % 60)
+        }
+    }
+}
+
+/// A whole number with separators: `1,234,567`.
+pub fn count(number: impl TryInto<u64>) -> String {
+    let Ok(number) = number.try_into() else { return "?".to_owned() };
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size for people: `512 B`, `1.5 MB`, `3.1 GB` (powers of ten).
+pub fn bytes(bytes: u64) -> String {
+    let size = bytes as f64;
+    match size {
+        s if s < 1e3 => format!("{bytes} B"),
+        s if s < 1e6 => format!("{:.1} kB", s / 1e3),
+        s if s < 1e9 => format!("{:.1} MB", s / 1e6),
+        s => format!("{:.1} GB", s / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(count(0u64), "0");
+        assert_eq!(count(999u64), "999");
+        assert_eq!(count(1_234_567u64), "1,234,567");
+        assert_eq!(count(-1i64), "?");
+        assert_eq!(bytes(12), "12 B");
+        assert_eq!(bytes(1_500_000), "1.5 MB");
+        assert_eq!(duration(0.42), "0.4 s");
+        assert_eq!(duration(59.9), "1 min 00 s");
+        assert_eq!(duration(185.0), "3 min 05 s");
+        assert_eq!(duration(7800.0), "2 h 10 min");
+        assert_eq!(duration(f64::NAN), "unknown");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect::<Vec<_>>();
+        assert_eq!(aligned(&row(&["ab", "1"]), &[4, 3]), "ab      1");
+        assert_eq!(aligned(&row(&["ab"]), &[4, 3]), "ab");
+    }
+}

@@ -1,0 +1,137 @@
+//! How a training is followed: a bar on a terminal, plain lines in a pipe, events with `--json`.
+
+use super::out;
+use crate::artifact::checkpoint::CheckpointData;
+use crate::train::observer::{EvalRecord, Lamp, LampState, Observer, StartRecord, StepRecord};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Where the news of a training goes.
+enum Sink {
+    /// One JSON object a line on stdout.
+    Events,
+    /// A bar with the time left, on stderr.
+    Bar(ProgressBar),
+    /// About twenty lines on stderr.
+    Lines,
+    /// Nowhere.
+    Silent,
+}
+
+/// Tells the user how a training goes.
+pub struct Progress {
+    sink: Sink,
+    /// What was known at the start.
+    pub start: StartRecord,
+    run_dir: PathBuf,
+    /// Seconds and steps since the start, for the estimate of the time left.
+    seconds: f64,
+    done: u64,
+}
+
+impl Progress {
+    /// For a run in this directory, told in the way the command asks for.
+    pub fn new(json: bool, quiet: bool, run_dir: PathBuf) -> Self {
+        let sink = match (json, quiet, out::is_watched()) {
+            (true, _, _) => Sink::Events,
+            (_, true, _) => Sink::Silent,
+            (_, _, true) => Sink::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10))),
+            _ => Sink::Lines,
+        };
+        Self { sink, start: StartRecord::default(), run_dir, seconds: 0.0, done: 0 }
+    }
+
+    /// A line for people, above the bar.
+    pub fn say(&self, text: &str) {
+        match &self.sink {
+            Sink::Bar(bar) => bar.suspend(|| out::note(text)),
+            Sink::Lines => out::note(text),
+            Sink::Events | Sink::Silent => {}
+        }
+    }
+
+    /// An event for programs. A full disk behind stdout must not end a training, so failures are left to the last line.
+    fn event(&self, name: &str, value: &impl serde::Serialize) {
+        if matches!(self.sink, Sink::Events) {
+            out::event(name, value).ok();
+        }
+    }
+
+    /// Training is over: takes the bar away.
+    pub fn finish(&self) {
+        if let Sink::Bar(bar) = &self.sink {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn on_start(&mut self, record: &StartRecord) {
+        self.start = record.clone();
+        if let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(record) {
+            fields.insert("run_dir".to_owned(), self.run_dir.display().to_string().into());
+            self.event("start", &fields);
+        }
+        if let Sink::Bar(bar) = &self.sink {
+            let style = "{bar:30} {pos}/{len} {wide_msg}";
+            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_length(record.total_steps);
+            bar.set_position(record.first_step);
+        }
+        let (trained, threads) = (out::count(record.trained_parameters as u64), record.threads);
+        let rows = out::count(record.train_rows as u64);
+        let steps = out::count(record.total_steps - record.first_step);
+        self.say(&format!(
+            "{steps} steps on {rows} rows, {trained} parameters, {} with {threads} threads",
+            record.device
+        ));
+    }
+
+    fn on_step(&mut self, record: &StepRecord) {
+        self.event("step", record);
+        self.seconds += record.seconds;
+        self.done += 1;
+        let left = self.start.total_steps.saturating_sub(record.step);
+        let eta = out::duration(self.seconds / self.done as f64 * left as f64);
+        let speed = out::count((record.tokens as f64 / record.seconds.max(1e-9)) as u64);
+        match &self.sink {
+            Sink::Bar(bar) => {
+                bar.set_position(record.step);
+                bar.set_message(format!("loss {:.4}  {speed} tokens/s  {eta} left", record.loss));
+            }
+            Sink::Lines if record.step.is_multiple_of((self.start.total_steps / 20).max(1)) => {
+                let (step, total) = (record.step, self.start.total_steps);
+                let text = format!("step {step}/{total}  loss {:.4}  {speed} tokens/s  {eta} left", record.loss);
+                self.say(&text);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_eval(&mut self, record: &EvalRecord) {
+        self.event("eval", record);
+        let best = if record.best { ", the best so far" } else { "" };
+        let (metric, value) = (&self.start.metric, record.merged.primary);
+        self.say(&format!("step {}: merged {metric} {value:.4}, loss {:.4}{best}", record.step, record.merged.loss));
+    }
+
+    fn on_lamps(&mut self, lamps: &[Lamp]) {
+        for lamp in lamps {
+            self.event("lamp", lamp);
+        }
+        for lamp in lamps.iter().filter(|lamp| matches!(lamp.state, LampState::Dead | LampState::Exploding)) {
+            let what = if lamp.state == LampState::Dead { "does not learn" } else { "changes too fast" };
+            let expert = lamp.expert.map(|expert| format!(" of expert {expert}")).unwrap_or_default();
+            self.say(&format!(
+                "warning: {}{expert} {what} (largest gradient {:.1e}, change {:.1e} of its size after step {})",
+                lamp.tensor, lamp.max_abs_grad, lamp.update_ratio, lamp.step
+            ));
+        }
+    }
+
+    fn on_checkpoint(&mut self, _data: &CheckpointData, step: u64, best: bool) -> bool {
+        self.event("checkpoint", &json!({ "step": step, "best": best }));
+        true
+    }
+}

@@ -1,0 +1,199 @@
+//! What came out, for people and for programs.
+
+use super::out;
+use crate::error::Result;
+use crate::eval::{Band, EvalReport, Scores};
+use crate::train::observer::{EndReason, EndRecord, StartRecord};
+use serde::Serialize;
+use std::path::Path;
+
+/// The last line of a training with `--json`. Values are in the deciding metric; absent where the run was cut short.
+#[derive(Debug, Serialize)]
+pub struct TrainResult<'a> {
+    /// `finished`, `early-stopped`, `stopped` or `diverged`.
+    reason: &'static str,
+    metric: &'a str,
+    merged: Option<f64>,
+    random: Option<Band>,
+    fixed: Vec<f64>,
+    ensemble: Option<f64>,
+    majority: Option<f64>,
+    /// Wall-clock seconds of the whole command.
+    seconds: f64,
+    /// Wall-clock seconds of the training steps and evaluations.
+    training_seconds: f64,
+    tokens_per_s: f64,
+    peak_rss_mb: f64,
+    trained_parameters: usize,
+    head_parameters: usize,
+    merged_parameters: usize,
+    steps: u64,
+    best_step: Option<u64>,
+    run_dir: &'a Path,
+    /// All scores of all ways of running the model.
+    report: Option<&'a EvalReport>,
+}
+
+impl<'a> TrainResult<'a> {
+    /// From what training reported at its start and at its end.
+    pub fn new(start: &'a StartRecord, end: &'a EndRecord, run_dir: &'a Path, seconds: f64) -> Self {
+        let report = end.report.as_ref();
+        Self {
+            reason: match end.reason {
+                EndReason::Finished => "finished",
+                EndReason::EarlyStopped => "early-stopped",
+                EndReason::Stopped(_) => "stopped",
+                EndReason::Diverged { .. } => "diverged",
+            },
+            metric: &start.metric,
+            merged: report.map(|report| report.merged.primary),
+            random: report.filter(|report| !report.random.is_empty()).map(EvalReport::random_band),
+            fixed: report.map(|report| report.fixed.iter().map(|scores| scores.primary).collect()).unwrap_or_default(),
+            ensemble: report.map(|report| report.ensemble.primary),
+            majority: report.map(|report| report.majority),
+            seconds,
+            training_seconds: end.seconds,
+            tokens_per_s: end.tokens_per_s,
+            peak_rss_mb: (crate::engine::machine::peak_memory() as f64 / 1e5).round() / 10.0,
+            trained_parameters: start.trained_parameters,
+            head_parameters: start.head_parameters,
+            merged_parameters: start.merged_parameters,
+            steps: end.step,
+            best_step: end.best.map(|(step, _)| step),
+            run_dir,
+            report,
+        }
+    }
+
+    /// For people.
+    pub fn print(&self) -> Result<()> {
+        if let Some(report) = self.report {
+            comparison(report)?;
+        }
+        out::line(&format!(
+            "{} after {} steps in {}: {} tokens/s, peak memory {:.0} MB, {} parameters trained, {} stay after merging",
+            self.reason,
+            out::count(self.steps),
+            out::duration(self.seconds),
+            out::count(self.tokens_per_s as u64),
+            self.peak_rss_mb,
+            out::count(self.trained_parameters as u64),
+            out::count(self.merged_parameters as u64),
+        ))?;
+        out::line(&format!("run: {}", self.run_dir.display()))
+    }
+}
+
+/// The fields of one report as `--json` gives them, in the deciding metric, with all scores in `report`.
+#[derive(Debug, Serialize)]
+pub struct EvalResult<'a> {
+    metric: &'a str,
+    rows: usize,
+    merged: f64,
+    random: Band,
+    fixed: Vec<f64>,
+    ensemble: f64,
+    majority: f64,
+    seconds: f64,
+    run_dir: &'a Path,
+    report: &'a EvalReport,
+}
+
+impl<'a> EvalResult<'a> {
+    /// Of one evaluation that took so many seconds.
+    pub fn new(report: &'a EvalReport, run_dir: &'a Path, seconds: f64) -> Self {
+        Self {
+            metric: &report.metric,
+            rows: report.rows,
+            merged: report.merged.primary,
+            random: report.random_band(),
+            fixed: report.fixed.iter().map(|scores| scores.primary).collect(),
+            ensemble: report.ensemble.primary,
+            majority: report.majority,
+            seconds,
+            run_dir,
+            report,
+        }
+    }
+}
+
+/// Merged against unmerged as a table: one way of running the model in each row.
+pub fn comparison(report: &EvalReport) -> Result<()> {
+    let names = metric_names(&report.merged);
+    let mut header = vec![format!("{} rows", out::count(report.rows as u64))];
+    header
+        .extend(names.iter().map(|name| if *name == report.metric { format!("{name}*") } else { (*name).to_owned() }));
+    let row = |label: String, scores: &Scores| {
+        let values = names.iter().map(|name| metric(scores, name).map_or_else(|| "-".to_owned(), fixed_width));
+        std::iter::once(label).chain(values).collect::<Vec<_>>()
+    };
+    let mut rows = vec![header, row("merged".to_owned(), &report.merged)];
+    if !report.random.is_empty() {
+        for (label, pick) in [("mean", Pick::Mean), ("lowest", Pick::Min), ("highest", Pick::Max)] {
+            let count = report.random.len();
+            let values = names.iter().map(|name| {
+                let band = Band::of(report.random.iter().filter_map(|scores| metric(scores, name)));
+                fixed_width(pick.of(band))
+            });
+            rows.push(std::iter::once(format!("{label} of {count} random routes")).chain(values).collect());
+        }
+    }
+    rows.extend(report.fixed.iter().enumerate().map(|(expert, scores)| row(format!("expert {expert} alone"), scores)));
+    if !report.random.is_empty() {
+        rows.push(row(format!("ensemble of {} routes", report.random.len()), &report.ensemble));
+    }
+    let majority = Scores { primary: report.majority, ..Scores::default() };
+    rows.push(
+        std::iter::once("most frequent answer".to_owned())
+            .chain(
+                names.iter().map(
+                    |name| {
+                        if *name == report.metric { fixed_width(majority.primary) } else { "-".to_owned() }
+                    },
+                ),
+            )
+            .collect(),
+    );
+    out::table(&rows)
+}
+
+#[derive(Clone, Copy)]
+enum Pick {
+    Mean,
+    Min,
+    Max,
+}
+
+impl Pick {
+    fn of(self, band: Band) -> f64 {
+        match self {
+            Self::Mean => band.mean,
+            Self::Min => band.min,
+            Self::Max => band.max,
+        }
+    }
+}
+
+/// A score with four digits after the point.
+pub fn fixed_width(value: f64) -> String {
+    format!("{value:.4}")
+}
+
+/// The metrics that these scores have.
+pub fn metric_names(scores: &Scores) -> Vec<&'static str> {
+    let all = ["accuracy", "f1", "matthews", "pearson", "spearman", "loss"];
+    all.into_iter().filter(|name| metric(scores, name).is_some()).collect()
+}
+
+/// One metric by name.
+pub fn metric(scores: &Scores, name: &str) -> Option<f64> {
+    match name {
+        "accuracy" => scores.accuracy,
+        "f1" => scores.f1,
+        "matthews" => scores.matthews,
+        "pearson" => scores.pearson,
+        "spearman" => scores.spearman,
+        "loss" => Some(scores.loss),
+        _ => None,
+    }
+}

@@ -1,0 +1,75 @@
+//! Run directories as arguments: by path, or by name in the directory that holds the runs.
+
+use crate::artifact::RunDir;
+use crate::config::RunConfig;
+use crate::engine::protocol::Checkpoint;
+use crate::error::{Error, Result};
+use clap::{Arg, ArgMatches, value_parser};
+use std::path::{Path, PathBuf};
+
+/// One run.
+pub fn argument() -> Arg {
+    Arg::new("run")
+        .value_name("RUN")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("A run directory, or the name of a run")
+}
+
+/// The directory that holds the runs.
+pub fn root_argument() -> Arg {
+    Arg::new("runs-dir")
+        .long("runs-dir")
+        .alias("runs_dir")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .help("Directory that holds the runs [default: adamix/runs in the user's data directory]")
+}
+
+/// Which checkpoint of the run.
+pub fn checkpoint_argument() -> Arg {
+    Arg::new("checkpoint")
+        .long("checkpoint")
+        .value_name("best|last|N")
+        .default_value("best")
+        .help("The checkpoint: the one with the best metric, the newest, or the one of step N")
+}
+
+/// What `--checkpoint` says.
+pub fn checkpoint(matches: &ArgMatches) -> Result<Checkpoint> {
+    let text = matches.get_one::<String>("checkpoint").map_or("best", String::as_str);
+    match text.trim_start_matches("checkpoint-") {
+        "best" => Ok(Checkpoint::Best),
+        "last" => Ok(Checkpoint::Last),
+        step => step.parse().map(Checkpoint::Step).map_err(|_| {
+            Error::config(format!("--checkpoint {text:?} is not a checkpoint; give best, last or the number of a step"))
+        }),
+    }
+}
+
+/// The directory that holds the runs, as `--runs-dir` says or by default.
+pub fn root(matches: &ArgMatches) -> Result<PathBuf> {
+    match matches.get_one::<PathBuf>("runs-dir") {
+        Some(root) => Ok(root.clone()),
+        None => RunDir::root(&RunConfig::default()),
+    }
+}
+
+/// Opens the run that the arguments name.
+pub fn open(matches: &ArgMatches) -> Result<RunDir> {
+    let named = matches.get_one::<PathBuf>("run").map_or(Path::new(""), PathBuf::as_path);
+    open_named(named, matches)
+}
+
+/// Opens a run by path or by name.
+pub fn open_named(named: &Path, matches: &ArgMatches) -> Result<RunDir> {
+    if named.is_dir() {
+        return RunDir::open(named);
+    }
+    let below = root(matches)?.join(named);
+    if below.is_dir() {
+        return RunDir::open(&below);
+    }
+    let place = below.parent().map(|parent| parent.display().to_string()).unwrap_or_default();
+    Err(Error::config(format!("there is no run {:?}, neither here nor in {place}", named.display().to_string())))
+}

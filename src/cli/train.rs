@@ -1,0 +1,164 @@
+//! `adamix train` and `adamix resume`.
+
+use super::progress::Progress;
+use super::results::TrainResult;
+use super::{Done, Failure, args, interrupt, out, runs, usage};
+use crate::config::RunConfig;
+use crate::engine::protocol::PreflightReport;
+use crate::engine::run::{self, Run};
+use crate::engine::{machine, plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::train::control::Control;
+use crate::train::observer::EndReason;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::path::Path;
+use std::time::Instant;
+
+pub(super) fn command() -> Command {
+    let about = "Train a mixture of adapters; without any flag the lab: the bundled encoder on the bundled sentences";
+    let command = Command::new("train").about(about).arg(
+        Arg::new("dry-run")
+            .long("dry-run")
+            .alias("dry_run")
+            .action(ArgAction::SetTrue)
+            .help("Load everything, make a few steps to measure, show the plan, and write nothing"),
+    );
+    args::with_settings(command)
+}
+
+pub(super) fn resume_command() -> Command {
+    Command::new("resume")
+        .about("Go on with an interrupted or stopped run from its last checkpoint: the same bits as never interrupted")
+        .arg(runs::argument())
+        .arg(runs::root_argument())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Done {
+    let config = usage(args::settings(matches))?;
+    if matches.get_flag("dry-run") {
+        return dry_run(&config, matches.get_flag("json"));
+    }
+    train(&config, matches.get_flag("json"), matches.get_count("quiet") > 0)
+}
+
+/// Trains with these settings to the end and prints the result.
+pub(super) fn train(config: &RunConfig, json: bool, quiet: bool) -> Done {
+    let started = Instant::now();
+    let control = interrupt::watched_control()?;
+    machine::pool(config.model.threads, 0)?.install(|| {
+        let run = Run::start(run::prepare(config)?)?;
+        follow(run, &control, json, quiet, started)
+    })
+}
+
+pub(super) fn resume(matches: &ArgMatches) -> Done {
+    let started = Instant::now();
+    let dir = runs::open(matches)?;
+    let control = interrupt::watched_control()?;
+    machine::pool(dir.config().model.threads, 0)?.install(|| {
+        let run = Run::resume(dir.path())?;
+        follow(run, &control, matches.get_flag("json"), matches.get_count("quiet") > 0, started)
+    })
+}
+
+fn follow(mut run: Run, control: &Control, json: bool, quiet: bool, started: Instant) -> Done {
+    let dir = run.dir().path().to_owned();
+    let mut progress = Progress::new(json, quiet, dir.clone());
+    for warning in run.warnings() {
+        progress.say(&format!("warning: {warning}"));
+    }
+    let ended = run.go(&mut progress, control);
+    progress.finish();
+    let end = ended?;
+    let result = TrainResult::new(&progress.start, &end, &dir, started.elapsed().as_secs_f64());
+    if json {
+        out::event("result", &result)?;
+    } else {
+        result.print()?;
+    }
+    match &end.reason {
+        EndReason::Finished | EndReason::EarlyStopped => Ok(()),
+        EndReason::Stopped(_) => {
+            out::note(&format!("interrupted; go on with: adamix resume {}", dir.display()));
+            Err(Failure::Interrupted)
+        }
+        EndReason::Diverged { step, last_checkpoint } => {
+            Err(Failure::Reported(diverged(*step, last_checkpoint.as_deref(), &dir)))
+        }
+    }
+}
+
+fn diverged(step: u64, last_checkpoint: Option<&str>, dir: &Path) -> Error {
+    let last = match last_checkpoint {
+        Some(name) => format!("the last finite weights are in {}", dir.join(name).display()),
+        None => "no checkpoint was written before".to_owned(),
+    };
+    let message = format!("the loss was not finite at step {step}; {last}; try a lower --learning-rate");
+    Error::new(ErrorKind::Numerics, message)
+}
+
+fn dry_run(config: &RunConfig, json: bool) -> Done {
+    let plan = machine::pool(config.model.threads, 0)?.install(|| plan::preflight(config, true))?;
+    if json {
+        out::event("plan", &plan_json(&plan, config)?)?;
+    } else {
+        print_plan(&plan)?;
+    }
+    match plan.problems.first() {
+        None => Ok(()),
+        Some(problem) => Err(Failure::Reported(Error::config(problem.clone()))),
+    }
+}
+
+fn plan_json(plan: &PreflightReport, config: &RunConfig) -> Result<serde_json::Value> {
+    let settings = serde_json::to_value(config).map_err(|err| Error::internal(format!("settings as JSON: {err}")))?;
+    Ok(serde_json::json!({
+        "problems": plan.problems,
+        "warnings": plan.warnings,
+        "trunk_parameters": plan.trunk_parameters,
+        "trained_parameters": plan.trained_parameters,
+        "head_parameters": plan.head_parameters,
+        "merged_parameters": plan.merged_parameters,
+        "train_rows": plan.train_rows,
+        "eval_rows": plan.eval_rows,
+        "total_steps": plan.total_steps,
+        "tokens_per_step": plan.tokens_per_step,
+        "memory_mb": (plan.memory_bytes as f64 / 1e6).round(),
+        "memory_available_mb": (plan.memory_available as f64 / 1e6).round(),
+        "seconds": plan.seconds,
+        "device": plan.device,
+        "run_dir": plan.run_dir,
+        "settings": settings,
+    }))
+}
+
+fn print_plan(plan: &PreflightReport) -> Result<()> {
+    let count = |number: usize| out::count(number as u64);
+    let available = match plan.memory_available {
+        0 => String::new(),
+        bytes => format!(" of {}", out::bytes(bytes)),
+    };
+    let rows = [
+        ("device", plan.device.clone()),
+        ("frozen parameters", count(plan.trunk_parameters)),
+        (
+            "trained parameters",
+            format!("{} ({} in the head)", count(plan.trained_parameters), count(plan.head_parameters)),
+        ),
+        ("adapter after merging", format!("{} parameters", count(plan.merged_parameters))),
+        ("rows", format!("{} to train on, {} to measure on", count(plan.train_rows), count(plan.eval_rows))),
+        ("steps", out::count(plan.total_steps)),
+        ("tokens a step", format!("{:.0}, all passes counted", plan.tokens_per_step)),
+        ("memory", format!("about {}{available}", out::bytes(plan.memory_bytes))),
+        (
+            "time",
+            plan.seconds
+                .map_or_else(|| "not measured".to_owned(), |seconds| format!("about {}", out::duration(seconds))),
+        ),
+        ("run directory", plan.run_dir.display().to_string()),
+    ];
+    for (what, value) in rows {
+        out::line(&format!("{what:<22} {value}"))?;
+    }
+    plan.warnings.iter().try_for_each(|warning| out::line(&format!("warning: {warning}")))
+}

@@ -1,0 +1,200 @@
+//! The entries of the settings table.
+
+use super::Key;
+
+/// All settings, in the order of the run file.
+pub const KEYS: &[Key] = &[
+    key("name", "name", "Name of the run's directory")
+        .alias(&["run-name"])
+        .allow("a directory name; empty: made from task, model and time"),
+    key("runs_dir", "runs-dir", "Directory that holds the runs")
+        .alias(&["output-dir"])
+        .allow("a directory; empty: runs in the user's data directory"),
+    key("model.path", "model", "The pre-trained encoder")
+        .alias(&["model-path", "model-name-or-path"])
+        .allow("a directory in Hugging Face layout, or lab for the bundled encoder")
+        .in_paper("BERT-base, RoBERTa-large"),
+    key("model.method", "method", "What is trained").among(&["adamix", "head-only", "full"]).in_paper("adamix"),
+    key(
+        "model.trunk_dropout",
+        "trunk-dropout",
+        "Dropout inside the frozen encoder while training, at the rates of its config.json",
+    )
+    .in_paper("true"),
+    key("model.device", "device", "Where the numbers are computed").among(&["auto", "cpu", "cuda", "metal"]),
+    key("model.threads", "threads", "CPU threads of the engine").allow("0 (automatic) to 1024"),
+    key("data.task", "task", "A known task, which fixes files, columns, labels and metric, or custom")
+        .alias(&["task-name"])
+        .among(&["lab", "custom", "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"])
+        .in_paper("the eight GLUE tasks"),
+    key("data.path", "data", "Directory of a known task in GLUE layout")
+        .alias(&["data-path", "data-dir"])
+        .allow("a directory"),
+    key("data.train_file", "train-file", "File of training rows").allow("a file; empty: the known task's own"),
+    key("data.dev_file", "dev-file", "File of evaluation rows")
+        .alias(&["validation-file"])
+        .allow("a file; empty: the known task's own, or dev_fraction of the training rows"),
+    key("data.dev_fraction", "dev-fraction", "Share of the training rows held out when there is no evaluation file")
+        .allow("between 0 and 1"),
+    key("data.format", "format", "How the files are laid out; auto goes by the file's ending")
+        .among(&["auto", "tsv", "csv", "jsonl"]),
+    key("data.text_column", "text-column", "Column of the (first) text").allow("a column name, or a number from 0"),
+    key("data.text_pair_column", "text-pair-column", "Column of the second text of a pair")
+        .allow("a column name, or a number from 0; empty: single texts"),
+    key("data.label_column", "label-column", "Column of the label").allow("a column name, or a number from 0"),
+    key("data.header", "header", "Whether the first line of a TSV or CSV file names the columns"),
+    key("data.problem", "problem", "What is predicted: one of some classes, or one number")
+        .among(&["classification", "regression"]),
+    key("data.labels", "labels", "Label names in class order")
+        .allow("names separated by commas; empty: the sorted labels of the training file"),
+    key("data.metric", "metric", "The metric that decides which checkpoint is best")
+        .alias(&["metric-for-best-model"])
+        .among(&["auto", "accuracy", "f1", "matthews", "pearson", "spearman", "loss"])
+        .in_paper("the one GLUE defines for the task"),
+    key("data.max_length", "max-length", "Longest input, special tokens counted; longer ones are truncated")
+        .alias(&["max-seq-length"])
+        .allow("4 to 65536 tokens")
+        .in_paper("128"),
+    key(
+        "data.bad_rows",
+        "bad-rows",
+        "What to do with a row that cannot be used: stop there, or leave it out and list it",
+    )
+    .among(&["refuse", "skip"]),
+    key("data.max_train_rows", "max-train-rows", "Use only the first so many training rows")
+        .alias(&["max-train-samples"])
+        .allow("rows; 0: all"),
+    key("data.max_eval_rows", "max-eval-rows", "Use only the first so many evaluation rows")
+        .alias(&["max-eval-samples"])
+        .allow("rows; 0: all"),
+    key("mixture.num_experts", "num-experts", "M, the experts per site")
+        .alias(&["experts"])
+        .allow("1 to 64; 1 without consistency is a plain adapter")
+        .in_paper("4"),
+    key("mixture.adapter_size", "adapter-size", "r, the width of the adapters' bottleneck")
+        .alias(&["bottleneck"])
+        .allow("1 to 4096")
+        .in_paper("16 for RoBERTa-large, 48 for BERT-base"),
+    key("mixture.sharing_down", "sharing-down", "One down-projection for all experts").in_paper("false"),
+    key("mixture.sharing_up", "sharing-up", "One up-projection for all experts").in_paper("true"),
+    key("mixture.activation", "activation", "The nonlinearity between the projections")
+        .among(&["gelu", "gelu-tanh", "relu", "swish"])
+        .in_paper("gelu"),
+    key("mixture.init", "init", "How the experts start; identity leaves the model untouched at step 0")
+        .among(&["normal", "identity"])
+        .in_paper("normal"),
+    key("mixture.init_std", "init-std", "Standard deviation of the adapters' initial weights")
+        .allow("above 0, at most 1")
+        .in_paper("0.02"),
+    key("mixture.routing", "routing", "How the expert of each site is chosen")
+        .among(&["per-batch", "per-example", "per-token", "fixed", "round-robin"])
+        .in_paper("per-batch"),
+    key("mixture.fixed_expert", "fixed-expert", "The expert of routing fixed").allow("0 to M - 1"),
+    key(
+        "mixture.consistency",
+        "consistency",
+        "A second pass on another route, and a penalty on the difference of both",
+    )
+    .alias(&["use-consistency-loss"])
+    .in_paper("true"),
+    key("mixture.consistency_weight", "consistency-weight", "Weight of the consistency term in the loss")
+        .allow("0 or more")
+        .in_paper("1"),
+    key(
+        "mixture.consistency_detach",
+        "consistency-detach",
+        "Each direction of the consistency term takes the other pass as a constant",
+    )
+    .in_paper("true"),
+    key("mixture.ce_both_passes", "ce-both-passes", "The task loss on both passes instead of the first alone")
+        .in_paper("false"),
+    key("train.seed", "seed", "Seed of everything random; same seed, machine and threads: same bits")
+        .allow("a whole number, 0 or more")
+        .in_paper("0"),
+    key("train.max_steps", "max-steps", "Optimizer steps; above 0 it goes before num_train_epochs")
+        .alias(&["steps"])
+        .allow("steps; 0: as num_train_epochs says"),
+    key("train.num_train_epochs", "num-train-epochs", "Passes over the training rows")
+        .alias(&["epochs"])
+        .allow("above 0")
+        .in_paper("20 for RoBERTa-large, 40 for BERT-base on MNLI"),
+    key("train.batch_size", "batch-size", "Examples in a micro-batch")
+        .alias(&["per-device-train-batch-size"])
+        .allow("1 to 65536")
+        .in_paper("64 on MNLI"),
+    key("train.gradient_accumulation_steps", "gradient-accumulation-steps", "Micro-batches per optimizer step")
+        .alias(&["accumulation"])
+        .allow("1 to 65536")
+        .in_paper("1"),
+    key("train.learning_rate", "learning-rate", "Peak learning rate")
+        .alias(&["lr"])
+        .allow("above 0, at most 10")
+        .in_paper("3e-4 for RoBERTa-large, 4e-4 for BERT-base on MNLI"),
+    key("train.lr_scheduler", "lr-scheduler", "How the learning rate goes on after the warm-up")
+        .alias(&["lr-scheduler-type"])
+        .among(&["linear", "cosine", "constant"])
+        .in_paper("linear"),
+    key("train.warmup_ratio", "warmup-ratio", "Share of the steps in which the learning rate climbs from 0")
+        .allow("0 to 1")
+        .in_paper("0.06"),
+    key("train.weight_decay", "weight-decay", "Decoupled weight decay, not on biases and norms")
+        .allow("0 to 1")
+        .in_paper("0.1"),
+    key("train.adam_beta1", "adam-beta1", "AdamW's decay of the mean gradient").allow("0 to below 1").in_paper("0.9"),
+    key("train.adam_beta2", "adam-beta2", "AdamW's decay of the mean squared gradient")
+        .allow("0 to below 1")
+        .in_paper("0.999"),
+    key("train.adam_epsilon", "adam-epsilon", "AdamW's guard against division by zero").allow("above 0"),
+    key("train.max_grad_norm", "max-grad-norm", "Gradients are scaled down to this global norm")
+        .allow("0 (never) or more")
+        .in_paper("1"),
+    key(
+        "train.update_unselected",
+        "update-unselected",
+        "Also move experts that were not drawn, by momentum and decay, as older PyTorch did",
+    ),
+    key(
+        "train.early_stopping_patience",
+        "early-stopping-patience",
+        "Stop after so many evaluations without a better metric",
+    )
+    .alias(&["patience"])
+    .allow("evaluations; 0: never"),
+    key("eval.eval_steps", "eval-steps", "Steps between evaluations of the merged model")
+        .allow("steps; 0: once an epoch"),
+    key("eval.save_steps", "save-steps", "Steps between checkpoints").allow("steps; 0: with every evaluation"),
+    key("eval.save_total_limit", "save-total-limit", "Checkpoints kept besides the best and the last one")
+        .allow("0 or more"),
+    key(
+        "eval.random_routes",
+        "random-routes",
+        "Whole random routes measured for the band and averaged in the ensemble",
+    )
+    .allow("1 to 1000"),
+    key("eval.eval_batch_size", "eval-batch-size", "Examples in an evaluation batch")
+        .alias(&["per-device-eval-batch-size"])
+        .allow("1 to 65536"),
+];
+
+const fn key(path: &'static str, flag: &'static str, help: &'static str) -> Key {
+    Key { path, flag, aliases: &[], help, allowed: "", choices: &[], paper: "" }
+}
+
+impl Key {
+    const fn alias(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+    const fn allow(mut self, allowed: &'static str) -> Self {
+        self.allowed = allowed;
+        self
+    }
+    const fn among(mut self, choices: &'static [&'static str]) -> Self {
+        self.choices = choices;
+        self
+    }
+    const fn in_paper(mut self, paper: &'static str) -> Self {
+        self.paper = paper;
+        self
+    }
+}

@@ -1,0 +1,199 @@
+//! What this computer has to offer: cores, instructions, memory, disk, and how fast it multiplies.
+
+use crate::error::Result;
+use serde::Serialize;
+use std::path::Path;
+use std::time::Instant;
+
+/// What is known without measuring.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Operating system and architecture, such as `linux x86_64`.
+    pub system: String,
+    /// The processor's own name, where the system tells it.
+    pub processor: String,
+    /// Cores this process may use.
+    pub cores: usize,
+    /// Vector instructions that the kernels know and this processor has.
+    pub instructions: Vec<&'static str>,
+    /// Memory this process may use, in bytes; container limits counted.
+    pub memory: Option<u64>,
+    /// Of these, free at this moment.
+    pub memory_free: Option<u64>,
+    /// GPU libraries this build was made with.
+    pub gpu_features: Vec<&'static str>,
+}
+
+/// Looks at this computer.
+pub fn machine() -> Machine {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let limit = container_limit();
+    let smaller = |own: Option<u64>| match (own, limit) {
+        (Some(own), Some(limit)) => Some(own.min(limit)),
+        (own, limit) => own.or(limit),
+    };
+    Machine {
+        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        processor: processor(),
+        cores: cores(),
+        instructions: instructions(),
+        memory: smaller(kilobytes(&meminfo, "MemTotal:")),
+        memory_free: smaller(kilobytes(&meminfo, "MemAvailable:")),
+        gpu_features: [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))]
+            .into_iter()
+            .filter_map(|(name, built)| built.then_some(name))
+            .collect(),
+    }
+}
+
+/// Cores this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// A pool of `threads` compute threads; 0 means every core less `spare`, at least one.
+pub fn pool(threads: usize, spare: usize) -> Result<rayon::ThreadPool> {
+    let threads = if threads > 0 { threads } else { cores().saturating_sub(spare).max(1) };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("adamix-compute-{index}"))
+        .build()
+        .map_err(|err| crate::error::Error::internal(format!("{threads} compute threads cannot be started: {err}")))
+}
+
+/// Largest memory this process has held so far, in bytes; 0 where the system does not tell.
+pub fn peak_memory() -> u64 {
+    #[cfg(target_os = "linux")]
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status")
+        && let Some(bytes) = kilobytes(&status, "VmHWM:")
+    {
+        return bytes;
+    }
+    peak_memory_of_rusage()
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "getrusage fills the zeroed struct it is given and keeps no pointer")]
+fn peak_memory_of_rusage() -> u64 {
+    // SAFETY: rusage is plain old data, valid when all zero, and getrusage only writes into it.
+    let (status, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::getrusage(libc::RUSAGE_SELF, &raw mut usage), usage)
+    };
+    let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+    if status == 0 { usage.ru_maxrss as u64 * unit } else { 0 }
+}
+
+#[cfg(not(unix))]
+fn peak_memory_of_rusage() -> u64 {
+    0
+}
+
+/// Free bytes for this user on the disk that holds `path` (or its nearest existing parent).
+pub fn disk_free(path: &Path) -> Option<u64> {
+    let existing = path.ancestors().find(|parent| parent.exists()).filter(|parent| !parent.as_os_str().is_empty());
+    free_bytes(existing.unwrap_or(Path::new(".")))
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "statvfs reads a NUL-terminated path and fills the zeroed struct it is given")]
+fn free_bytes(path: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: the name outlives the call; statvfs is plain old data, valid when all zero.
+    let (status, stat) = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(name.as_ptr(), &raw mut stat), stat)
+    };
+    (status == 0).then(|| stat.f_bavail * stat.f_frsize)
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_path: &Path) -> Option<u64> {
+    None
+}
+
+/// Floating-point operations a second of single-precision matrix products in the shape of a RoBERTa-base
+/// feed-forward layer (1,024 x 768 x 3,072), the best of several in about `seconds`.
+pub fn gemm_rate(seconds: f64) -> Result<f64> {
+    use candle_core::{DType, Device, Tensor};
+    let (rows, inner, columns) = (1024, 768, 3072);
+    let left = Tensor::ones((rows, inner), DType::F32, &Device::Cpu)?;
+    let right = Tensor::ones((inner, columns), DType::F32, &Device::Cpu)?;
+    let work = 2.0 * (rows * inner * columns) as f64;
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    loop {
+        let once = Instant::now();
+        left.matmul(&right)?;
+        best = best.min(once.elapsed().as_secs_f64());
+        if start.elapsed().as_secs_f64() > seconds {
+            return Ok(work / best.max(1e-9));
+        }
+    }
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+/// The memory limit of the control group this process runs in, where there is one.
+fn container_limit() -> Option<u64> {
+    let text = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?;
+    text.trim().parse().ok()
+}
+
+fn processor() -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
+    name.and_then(|line| line.split_once(':')).map_or_else(String::new, |(_, name)| name.trim().to_owned())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn instructions() -> Vec<&'static str> {
+    let known = [
+        ("avx2", std::is_x86_feature_detected!("avx2")),
+        ("fma", std::is_x86_feature_detected!("fma")),
+        ("avx512f", std::is_x86_feature_detected!("avx512f")),
+        ("avx512bf16", std::is_x86_feature_detected!("avx512bf16")),
+    ];
+    known.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn instructions() -> Vec<&'static str> {
+    if cfg!(target_arch = "aarch64") { vec!["neon"] } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_computer_has_a_core_and_some_memory_is_in_use() {
+        let machine = machine();
+        assert!(machine.cores >= 1);
+        if cfg!(target_os = "linux") {
+            assert!(machine.memory > machine.memory_free);
+            let peak = peak_memory();
+            assert!(peak > 1_000_000 && peak < 1 << 50, "{peak}");
+            let rusage = peak_memory_of_rusage();
+            assert!(rusage > 1_000_000 && rusage < 1 << 50, "{rusage}");
+            assert!(disk_free(Path::new("/no/such/directory")).is_some());
+        }
+    }
+
+    #[test]
+    fn a_pool_has_the_threads_asked_for() {
+        assert_eq!(pool(3, 1).unwrap().current_num_threads(), 3);
+        assert_eq!(pool(0, 10_000).unwrap().current_num_threads(), 1);
+    }
+
+    #[test]
+    fn lines_of_proc_files_are_read() {
+        let text = "MemTotal:       16 kB\nMemAvailable:    4 kB\n";
+        assert_eq!(kilobytes(text, "MemAvailable:"), Some(4096));
+        assert_eq!(kilobytes(text, "SwapTotal:"), None);
+    }
+}

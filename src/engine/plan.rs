@@ -1,0 +1,194 @@
+//! Before the first step: whether a run can start, and what it will cost.
+
+use super::machine;
+use super::protocol::PreflightReport;
+use super::run::{self, Prepared};
+use crate::artifact::RunDir;
+use crate::artifact::checkpoint::CheckpointData;
+use crate::config::{Method, RunConfig};
+use crate::error::Result;
+use crate::train::control::Control;
+use crate::train::observer::{Observer, StartRecord, StepRecord};
+use crate::train::trainer::Trainer;
+
+/// Steps made to measure; the first one warms up and does not count.
+const DRY_STEPS: usize = 3;
+/// Forward only, against forward and backward of a frozen trunk.
+const EVALUATION_SHARE: f64 = 0.5;
+
+/// Checks a run and estimates its cost. With `measured`, a few steps are made (in memory only) to tell the time.
+pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> {
+    let machine = machine::machine();
+    let mut report = PreflightReport {
+        problems: config.problems(),
+        memory_available: machine.memory_free.or(machine.memory).unwrap_or(0),
+        run_dir: RunDir::root(config).unwrap_or_default().join(&config.name),
+        ..PreflightReport::default()
+    };
+    if !report.problems.is_empty() {
+        return Ok(report);
+    }
+    let prepared = match run::prepare(config) {
+        Ok(prepared) => prepared,
+        Err(err) => {
+            report.problems.push(err.to_string());
+            return Ok(report);
+        }
+    };
+    report.warnings = warnings(&prepared);
+    let Prepared { config, task, model } = prepared;
+    let tokens = Tokens { train: mean(&task.train), dev: task.dev.tokens() as f64 };
+    let sizes = Sizes::of(&model, mean_longest(&task.train));
+    let mut trainer = Trainer::new(quiet(&config), model, task)?;
+    let start = trainer.start_record();
+    fill(&mut report, &config, &start, &tokens);
+    report.memory_bytes = sizes.memory(&config, &report);
+    if measured {
+        let seconds_per_token = dry_steps(&mut trainer)?;
+        report.seconds = Some(total_seconds(&config, &start, &tokens, report.tokens_per_step, seconds_per_token));
+        // What was really used is a better guess than the formula, once it has been used.
+        report.memory_bytes = report.memory_bytes.max(machine::peak_memory());
+    }
+    if report.memory_available > 0 && report.memory_bytes > report.memory_available {
+        let (needed, free) = (report.memory_bytes / 1_000_000, report.memory_available / 1_000_000);
+        report.warnings.push(format!(
+            "about {needed} MB of memory are needed and {free} MB are free; use a smaller batch_size with more gradient_accumulation_steps"
+        ));
+    }
+    Ok(report)
+}
+
+/// Tokens of a training row on average, and of all evaluation rows.
+struct Tokens {
+    train: f64,
+    dev: f64,
+}
+
+fn mean(data: &crate::data::Dataset) -> f64 {
+    data.tokens() as f64 / data.len().max(1) as f64
+}
+
+/// A generous length of the longer rows: what attention's memory goes by.
+fn mean_longest(data: &crate::data::Dataset) -> f64 {
+    data.encoded.iter().map(crate::data::Encoded::len).max().unwrap_or(1) as f64
+}
+
+fn warnings(prepared: &Prepared) -> Vec<String> {
+    let Prepared { config, task, .. } = prepared;
+    let mut warnings = Vec::new();
+    let truncated = task.train.encoded.iter().filter(|row| row.truncated).count();
+    let share = 100.0 * truncated as f64 / task.train.len().max(1) as f64;
+    if share >= 1.0 {
+        let length = config.data.max_length;
+        warnings.push(format!("{share:.0} % of the training rows are longer than {length} tokens and are cut"));
+    }
+    if !task.skipped.is_empty() {
+        warnings.push(format!("{} rows cannot be used and are left out", task.skipped.len()));
+    }
+    if config.train.batch_size > task.train.len() {
+        warnings.push(format!(
+            "a batch of {} is more than the {} training rows",
+            config.train.batch_size,
+            task.train.len()
+        ));
+    }
+    warnings
+}
+
+/// The same run without evaluations in between.
+fn quiet(config: &RunConfig) -> RunConfig {
+    let mut config = config.clone();
+    config.eval.eval_steps = u64::MAX >> 2;
+    config.eval.save_steps = u64::MAX >> 2;
+    config
+}
+
+fn fill(report: &mut PreflightReport, config: &RunConfig, start: &StartRecord, tokens: &Tokens) {
+    let passes = if config.model.method == Method::Adamix && config.mixture.consistency { 2.0 } else { 1.0 };
+    let rows = config.train.batch_size.min(start.train_rows) * config.train.gradient_accumulation_steps;
+    report.trunk_parameters = start.trunk_parameters;
+    report.trained_parameters = start.trained_parameters;
+    report.head_parameters = start.head_parameters;
+    report.merged_parameters = start.merged_parameters;
+    report.train_rows = start.train_rows;
+    report.eval_rows = start.eval_rows;
+    report.total_steps = start.total_steps;
+    report.tokens_per_step = tokens.train * rows as f64 * passes;
+    report.device.clone_from(&start.device);
+}
+
+/// Seconds per token of a training step, from a few of them.
+fn dry_steps(trainer: &mut Trainer) -> Result<f64> {
+    let control = Control::default();
+    let mut clock = Clock { control: control.clone(), steps: Vec::new() };
+    trainer.run(&mut clock, &control)?;
+    let counted = if clock.steps.len() > 1 { &clock.steps[1..] } else { &clock.steps[..] };
+    let (tokens, seconds) =
+        counted.iter().fold((0.0, 0.0), |(n, s), (tokens, seconds)| (n + *tokens as f64, s + seconds));
+    Ok(seconds / f64::max(tokens, 1.0))
+}
+
+/// Stops after a few steps and remembers what they took.
+struct Clock {
+    control: Control,
+    steps: Vec<(usize, f64)>,
+}
+
+impl Observer for Clock {
+    fn on_step(&mut self, record: &StepRecord) {
+        self.steps.push((record.tokens, record.seconds));
+        if self.steps.len() >= DRY_STEPS {
+            self.control.stop("measured");
+        }
+    }
+
+    fn on_checkpoint(&mut self, _data: &CheckpointData, _step: u64, _best: bool) -> bool {
+        true // nothing is written in a dry run
+    }
+}
+
+/// Steps, evaluations on the way, and the comparison at the end.
+fn total_seconds(config: &RunConfig, start: &StartRecord, tokens: &Tokens, per_step: f64, per_token: f64) -> f64 {
+    let steps = start.total_steps as f64;
+    let every = match config.eval.eval_steps {
+        0 => start.steps_per_epoch.max(1.0),
+        n => n as f64,
+    };
+    let compared = if start.experts == [0, 0] { 1 } else { 1 + config.eval.random_routes + config.mixture.num_experts };
+    let evaluations = (steps / every).ceil() + compared as f64;
+    per_token * (steps * per_step + evaluations * tokens.dev * EVALUATION_SHARE)
+}
+
+/// What memory goes by.
+struct Sizes {
+    layers: f64,
+    hidden: f64,
+    inner: f64,
+    heads: f64,
+    longest: f64,
+}
+
+impl Sizes {
+    fn of(model: &crate::model::Classifier, longest: f64) -> Self {
+        let spec = model.encoder().spec();
+        Self {
+            layers: spec.num_layers as f64,
+            hidden: spec.hidden_size as f64,
+            inner: spec.intermediate_size as f64,
+            heads: spec.num_heads as f64,
+            longest,
+        }
+    }
+
+    /// Weights, optimizer state, what the backward pass keeps of a micro-batch, and the program itself.
+    fn memory(&self, config: &RunConfig, report: &PreflightReport) -> u64 {
+        let tokens = report.tokens_per_step / config.train.gradient_accumulation_steps.max(1) as f64;
+        let kept = self.layers * (8.0 * self.hidden + self.inner + self.heads * self.longest);
+        let working = 4.0 * (self.hidden + self.inner);
+        let full =
+            if config.model.method == Method::Full { self.layers * (2.0 * self.hidden + self.inner) } else { 0.0 };
+        let values =
+            report.trunk_parameters as f64 + 5.0 * report.trained_parameters as f64 + tokens * (kept + working + full);
+        (4.0 * values) as u64 + 60_000_000
+    }
+}
