@@ -4,6 +4,7 @@ use crate::config::{RunConfig, keys, presets};
 use crate::error::{Context as _, Error, Result};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -29,14 +30,11 @@ pub fn with_settings(command: Command) -> Command {
     keys::KEYS.iter().fold(command, |command, key| command.arg(flag(key)))
 }
 
-/// The flag of one setting; underscores are taken as well as dashes.
+/// The flag of one setting.
 fn flag(key: &'static keys::Key) -> Arg {
-    let spellings = std::iter::once(key.flag).chain(key.aliases.iter().copied());
-    let underscored = spellings.filter(|name| name.contains('-')).map(|name| name.replace('-', "_"));
     let arg = Arg::new(key.path)
         .long(key.flag)
         .aliases(key.aliases.iter().copied())
-        .aliases(underscored)
         .help(key.help)
         .long_help(key.tooltip())
         .hide_possible_values(true)
@@ -56,6 +54,17 @@ fn flag(key: &'static keys::Key) -> Arg {
         keys::Kind::Choice => arg.value_name("CHOICE"),
         keys::Kind::Text => arg.value_name("TEXT"),
         keys::Kind::List => arg.value_name("A,B,..."),
+    }
+}
+
+/// Underscores in the names of flags become dashes: run files have the one, command lines the other, and people mix them.
+pub fn dashed(argument: OsString) -> OsString {
+    match argument.to_str().filter(|text| text.starts_with("--")) {
+        None => argument,
+        Some(text) => match text.split_once('=') {
+            Some((name, value)) => format!("{}={value}", name.replace('_', "-")).into(),
+            None => text.replace('_', "-").into(),
+        },
     }
 }
 
@@ -160,7 +169,7 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<RunConfig> {
         let command = with_settings(Command::new("adamix"));
-        let matches = command.try_get_matches_from([&["adamix"], arguments].concat());
+        let matches = command.try_get_matches_from([&["adamix"], arguments].concat().into_iter().map(|text| dashed(text.into())));
         settings(&matches.map_err(|err| Error::config(err.to_string()))?)
     }
 

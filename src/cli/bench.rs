@@ -22,7 +22,7 @@ pub(super) fn command() -> Command {
                 .default_value("roberta-base")
                 .help("The encoder's sizes"),
         )
-        .arg(number("batch-size", "N", "16", "Sequences in a batch; each goes through twice").alias("batch_size"))
+        .arg(number("batch-size", "N", "16", "Sequences in a batch; each goes through twice"))
         .arg(number("length", "TOKENS", "64", "Tokens of each sequence"))
         .arg(
             Arg::new("sentences")
@@ -31,8 +31,8 @@ pub(super) fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Lengths of real sentences instead: SST-2 in GLUE layout"),
         )
-        .arg(number("num-experts", "M", "4", "Experts per site").alias("num_experts"))
-        .arg(number("adapter-size", "R", "16", "Bottleneck").alias("adapter_size"))
+        .arg(number("num-experts", "M", "4", "Experts per site"))
+        .arg(number("adapter-size", "R", "16", "Bottleneck"))
         .arg(number("steps", "N", "6", "Steps to time, after two to warm up"))
         .arg(super::eval::threads())
 }

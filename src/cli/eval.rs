@@ -20,7 +20,6 @@ pub(super) fn command() -> Command {
         .arg(
             Arg::new("random-routes")
                 .long("random-routes")
-                .alias("random_routes")
                 .value_name("R")
                 .value_parser(value_parser!(u64).range(1..=1000))
                 .help("Whole random routes to measure [default: as the run says]"),
@@ -65,7 +64,6 @@ pub(super) fn merge_plan(matches: &ArgMatches) -> Result<MergePlan> {
 fn dev_file() -> Arg {
     Arg::new("dev-file")
         .long("dev-file")
-        .alias("dev_file")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("Other rows to measure on, in the layout of the run's data")

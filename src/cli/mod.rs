@@ -58,7 +58,7 @@ fn usage<T>(result: Result<T>) -> std::result::Result<T, Failure> {
 
 /// Runs the program with these arguments (the first one is its own name); `window` is there where one is built in.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, window: Option<OpenWindow>) -> ExitCode {
-    let matches = match command().try_get_matches_from(arguments) {
+    let matches = match command().try_get_matches_from(arguments.into_iter().map(args::dashed)) {
         Ok(matches) => matches,
         Err(err) => {
             // Help and version come this way too, with code 0; a closed pipe is nobody's fault.

@@ -20,7 +20,6 @@ pub fn argument() -> Arg {
 pub fn root_argument() -> Arg {
     Arg::new("runs-dir")
         .long("runs-dir")
-        .alias("runs_dir")
         .value_name("DIR")
         .value_parser(value_parser!(PathBuf))
         .help("Directory that holds the runs [default: adamix/runs in the user's data directory]")

@@ -19,7 +19,6 @@ pub(super) fn command() -> Command {
     let command = Command::new("train").about(about).arg(
         Arg::new("dry-run")
             .long("dry-run")
-            .alias("dry_run")
             .action(ArgAction::SetTrue)
             .help("Load everything, make a few steps to measure, show the plan, and write nothing"),
     );
