@@ -1,7 +1,55 @@
-//! Help texts of the settings, from the one table that the command line uses too.
+//! Help texts and commands, from the one table of settings that the command line uses too.
+
+use crate::config::{RunConfig, keys};
 
 /// Tooltip of a setting by its place in the run file, such as `train.learning_rate`.
 pub fn tip(path: &str) -> String {
-    let _ = path;
-    String::new()
+    keys::help(path).map(keys::Key::tooltip).unwrap_or_default()
+}
+
+/// The command that does the same as Start with these settings.
+pub fn command_line(form: &RunConfig) -> String {
+    let mut command = "adamix train".to_owned();
+    match keys::differences(form, &RunConfig::default()) {
+        Ok(differences) => {
+            for (key, value) in differences {
+                command.push_str(&format!(" --{} {}", key.flag, quoted(&value)));
+            }
+            command
+        }
+        Err(err) => format!("adamix train --config run.toml  # {err}"),
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,+=@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_say_what_differs_and_survive_a_shell() {
+        let mut form = RunConfig::default();
+        assert_eq!(command_line(&form), "adamix train");
+        form.train.seed = 7;
+        form.data.train_file = "/my data/it's.tsv".to_owned();
+        let command = command_line(&form);
+        assert!(command.contains(" --seed 7"), "{command}");
+        assert!(command.contains("'/my data/it'\\''s.tsv'"), "{command}");
+    }
+
+    #[test]
+    fn every_setting_has_a_tooltip() {
+        for path in keys::paths(&RunConfig::default()).expect("the default can be written") {
+            assert!(!tip(&path).is_empty(), "{path} has no tooltip");
+        }
+    }
 }

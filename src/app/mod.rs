@@ -116,6 +116,13 @@ pub fn run(options: Options, engine: EngineFactory) -> Result<()> {
     }
 }
 
+/// What the form shows at the very first start: the lab, ready to train.
+pub fn first_form() -> RunConfig {
+    let mut form = RunConfig::default();
+    crate::config::presets::lab().apply(&mut form);
+    form
+}
+
 /// Wakes the window soon; safe to call from any thread, as often as one likes.
 fn wake_of(ctx: &egui::Context) -> Arc<dyn Fn() + Send + Sync> {
     let ctx = ctx.clone();
@@ -196,7 +203,7 @@ impl WorkbenchApp {
         theme::install(ctx);
         apply_appearance(ctx, settings.appearance);
         ctx.set_zoom_factor(settings.zoom);
-        let form = options.form.or_else(|| settings.form.clone()).unwrap_or_default();
+        let form = options.form.or_else(|| settings.form.clone()).unwrap_or_else(first_form);
         let layout = settings.layout.as_deref().and_then(Layout::from_json).unwrap_or_default();
         let mut session = Session::new(form);
         let engine = match engine {

@@ -66,7 +66,9 @@ pub fn number<N: Numeric>(
     range: RangeInclusive<N>,
     speed: f64,
 ) -> Response {
-    row(ui, label, tooltip, |ui| ui.add(egui::DragValue::new(value).range(range).speed(speed).max_decimals(6)))
+    row(ui, label, tooltip, |ui| {
+        ui.add(egui::DragValue::new(value).range(range).clamp_existing_to_range(false).speed(speed).max_decimals(6))
+    })
 }
 
 /// A small positive number such as a learning rate, shown and typed like `1e-3`.
@@ -76,6 +78,7 @@ pub fn small_number(ui: &mut Ui, label: &str, tooltip: &str, value: &mut f64, ra
         ui.add(
             egui::DragValue::new(value)
                 .range(range)
+                .clamp_existing_to_range(false)
                 .speed(speed)
                 .custom_formatter(|x, _| crate::app::format::scientific(x))
                 .custom_parser(|text| text.trim().parse().ok()),

@@ -2,12 +2,21 @@
 
 pub mod files;
 
+mod data;
+mod data_preview;
+mod plan;
+mod training;
+
 use super::PanelCtx;
 use crate::app::actions::{Action, ActionQueue};
+use crate::app::files::Purpose;
+use crate::app::help::tip;
 use crate::app::session::Session;
-use crate::app::widgets::cards;
-use crate::config::RunConfig;
-use egui::Ui;
+use crate::app::widgets::{cards, labeled};
+use crate::app::{format, theme::Theme};
+use crate::config::{DeviceChoice, Method, RunConfig, presets};
+use crate::engine::protocol::ModelInfo;
+use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
 
 /// What the view remembers on screen.
@@ -29,15 +38,126 @@ impl SetupPanel {
         self.columns = Some((path.to_owned(), names));
     }
 
-    /// Draws the view.
+    /// Draws the view. Changes are made in a copy of the form, which becomes a wish when it differs.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
-        let form: RunConfig = ctx.session.form.clone();
-        cards::card(ui, ctx.theme, "Model", |ui| {
-            ui.label(&form.model.path);
-        });
-        for problem in ctx.session.start_problems() {
-            cards::note(ui, ctx.theme.warning, &problem);
+        let mut form = ctx.session.form.clone();
+        preset_ui(ctx, ui, &mut form);
+        ui.add_space(4.0);
+        plan::plan_ui(ctx, ui);
+        ui.add_space(4.0);
+        cards::card(ui, ctx.theme, "Model", |ui| model_ui(ctx, ui, &mut form));
+        ui.add_space(4.0);
+        cards::card(ui, ctx.theme, "Data", |ui| data::data_ui(ctx, ui, &mut form, self.columns.as_ref()));
+        ui.add_space(4.0);
+        training::training_ui(ctx, ui, &mut form);
+        ui.add_space(4.0);
+        plan::command_ui(ctx, ui, &form);
+        if form != ctx.session.form {
+            ctx.push(Action::EditForm(Box::new(form)));
         }
-        ctx.button(ui, Action::StartRun);
+    }
+}
+
+/// Presets, undo, files.
+fn preset_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
+    ui.horizontal_wrapped(|ui| {
+        let label = ui.label("Preset");
+        let all = presets::all();
+        let current = all.iter().find(|preset| {
+            let mut with = form.clone();
+            preset.apply(&mut with);
+            with == *form
+        });
+        let shown = current.map_or("Changed by hand", |preset| preset.title.as_str());
+        egui::ComboBox::from_id_salt("preset")
+            .selected_text(shown)
+            .width(240.0)
+            .show_ui(ui, |ui| {
+                for preset in &all {
+                    let chosen = current.is_some_and(|current| current.name == preset.name);
+                    if ui.selectable_label(chosen, &preset.title).on_hover_text(preset.note).clicked() {
+                        preset.apply(form);
+                    }
+                }
+            })
+            .response
+            .labelled_by(label.id)
+            .on_hover_text("Fills in all settings of a known run; model and data files stay");
+        ctx.button(ui, Action::UndoForm);
+        ctx.button(ui, Action::RedoForm);
+    });
+}
+
+fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
+    let model = &mut form.model;
+    let hint = "a directory in Hugging Face layout, or lab";
+    let (_, browse) =
+        labeled::path(ui, "Model directory", &tip("model.path"), hint, &mut model.path, !ctx.session.dialog_open);
+    if browse {
+        ctx.push(Action::Pick(Purpose::Model));
+    }
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 4.0;
+        ui.label(RichText::new("Or take").small().color(ctx.theme.muted));
+        let lab = ui
+            .small_button("the bundled lab model")
+            .on_hover_text("A small encoder that trains in under a minute; works without internet");
+        if lab.clicked() {
+            model.path = "lab".to_owned();
+        }
+        for recent in ctx.settings.recent_models.iter().take(3) {
+            let name = recent.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if ui.small_button(name).on_hover_text(recent.display().to_string()).clicked() {
+                model.path = recent.to_string_lossy().into_owned();
+            }
+        }
+    });
+    let query = &ctx.session.model;
+    if let Some(error) = &query.error {
+        cards::error(ui, ctx.theme, error);
+    } else if let Some(info) = &query.value {
+        model_info_ui(ui, ctx.theme, info);
+    } else if query.is_pending() {
+        cards::loading(ui, "Reading the model", None);
+    }
+    let methods = [
+        (Method::Adamix, "Mixture of adapters (AdaMix)"),
+        (Method::HeadOnly, "Head only"),
+        (Method::Full, "All weights"),
+    ];
+    labeled::choice(ui, "What is trained", &tip("model.method"), &mut model.method, &methods);
+    egui::CollapsingHeader::new("Device").id_salt("device").show(ui, |ui| {
+        let devices = [
+            (DeviceChoice::Auto, "Automatic"),
+            (DeviceChoice::Cpu, "CPU"),
+            (DeviceChoice::Cuda, "NVIDIA GPU"),
+            (DeviceChoice::Metal, "Apple GPU"),
+        ];
+        labeled::choice(ui, "Device", &tip("model.device"), &mut model.device, &devices);
+        labeled::number(ui, "CPU threads", &tip("model.threads"), &mut model.threads, 0..=1024, 0.1);
+        labeled::toggle(ui, "Dropout in the frozen model", &tip("model.trunk_dropout"), &mut model.trunk_dropout);
+    });
+}
+
+fn model_info_ui(ui: &mut Ui, theme: &Theme, info: &ModelInfo) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 16.0;
+        let parameters = format::short_count(info.parameters as f64);
+        cards::figure(ui, theme, "Family", &info.family, "Architecture");
+        cards::figure(ui, theme, "Layers", &info.layers.to_string(), "Transformer layers");
+        cards::figure(ui, theme, "Hidden size", &info.hidden_size.to_string(), "d in the paper");
+        cards::figure(ui, theme, "Heads", &info.heads.to_string(), "Attention heads");
+        cards::figure(
+            ui,
+            theme,
+            "Parameters",
+            &parameters,
+            "All of the model; they stay frozen unless all weights are trained",
+        );
+        cards::figure(ui, theme, "Longest input", &info.max_length.to_string(), "In tokens");
+        cards::figure(ui, theme, "On disk", &format::bytes(info.file_bytes), "Weight files");
+    });
+    for note in &info.notes {
+        ui.label(RichText::new(note).small().color(theme.muted));
     }
 }

@@ -1,0 +1,55 @@
+//! The window over made-up numbers: to look at it, and to take pictures of it, without training anything.
+//!
+//! `cargo run --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
+//! [--frames N] [--start] [--pause] [--open-palette] [--steps N]`
+#![expect(clippy::print_stderr, reason = "an example for developers")]
+
+use adamix::app::actions::Action;
+use adamix::app::layout::View;
+use adamix::app::settings::Appearance;
+use adamix::app::{Options, Picture, run};
+use adamix::engine::fake::FakeEngine;
+use std::path::PathBuf;
+
+fn main() {
+    let mut picture =
+        Picture { file: None, frames: 40, appearance: None, view: None, actions: Vec::new(), size: [1280.0, 800.0] };
+    let (mut steps, mut take) = (2, false);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().unwrap_or_default();
+        match arg.as_str() {
+            "--picture" => {
+                picture.file = Some(PathBuf::from(value()));
+                take = true;
+            }
+            "--view" => picture.view = View::by_name(&value()),
+            "--dark" => picture.appearance = Some(Appearance::Dark),
+            "--light" => picture.appearance = Some(Appearance::Light),
+            "--frames" => picture.frames = value().parse().unwrap_or(40),
+            "--steps" => steps = value().parse().unwrap_or(2),
+            "--start" => picture.actions.push(Action::StartRun),
+            "--pause" => picture.actions.push(Action::Pause),
+            "--open" => picture.actions.push(Action::OpenRun(PathBuf::from(value()))),
+            "--overlay" => picture.actions.push(Action::ToggleOverlay(PathBuf::from(value()))),
+            "--compare" => picture.actions.push(Action::Compare(adamix::engine::protocol::Subject::Live, 8)),
+            "--open-palette" => picture.actions.push(Action::TogglePalette),
+            "--open-settings" => picture.actions.push(Action::ToggleSettings),
+            "--open-shortcuts" => picture.actions.push(Action::ToggleShortcuts),
+            "--size" => {
+                let text = value();
+                let mut parts = text.split('x').filter_map(|part| part.parse().ok());
+                if let (Some(width), Some(height)) = (parts.next(), parts.next()) {
+                    picture.size = [width, height];
+                }
+            }
+            other => eprintln!("unknown argument {other}"),
+        }
+    }
+    let options = Options { picture: take.then_some(picture), ..Options::default() };
+    let engine = Box::new(move |waker| Ok(Box::new(FakeEngine::demo(steps, Some(waker)).0) as _));
+    if let Err(err) = run(options, engine) {
+        eprintln!("{err}");
+        std::process::exit(1);
+    }
+}

@@ -1,0 +1,178 @@
+//! What the data look like: rows, tokens, labels, leaks.
+
+use crate::app::format;
+use crate::app::panels::PanelCtx;
+use crate::app::widgets::cards;
+use crate::engine::protocol::{DataPreview, SplitPreview};
+use egui::{RichText, Sense, Ui};
+use egui_extras::{Column, TableBuilder};
+use egui_plot::{Bar, BarChart, Plot, VLine};
+
+/// The preview in its four states.
+pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize) {
+    let query = &ctx.session.data;
+    if let Some(error) = &query.error {
+        return cards::error(ui, ctx.theme, error);
+    }
+    let Some(preview) = &query.value else {
+        if query.is_pending() {
+            let share = query.progress.as_ref().filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
+            cards::loading(ui, "Reading and tokenizing the data", share);
+        } else {
+            ui.label(RichText::new("Choose model and data to see a preview.").color(ctx.theme.muted));
+        }
+        return;
+    };
+    figures_ui(ctx, ui, preview);
+    notes_ui(ctx, ui, preview);
+    egui::CollapsingHeader::new("Rows, labels and lengths").id_salt("preview").default_open(false).show(ui, |ui| {
+        sample_table(ui, &preview.train);
+        ui.add_space(4.0);
+        labels_ui(ctx, ui, preview);
+        ui.add_space(4.0);
+        lengths_ui(ctx, ui, &preview.train, max_length);
+    });
+}
+
+fn figures_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
+    let (theme, train, dev) = (ctx.theme, &preview.train, &preview.dev);
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 16.0;
+        cards::figure(ui, theme, "Training rows", &format::count(train.rows as u64), "Usable rows");
+        cards::figure(ui, theme, "Evaluation rows", &format::count(dev.rows as u64), "Usable rows");
+        let tokens = format!("{:.0} / {}", train.mean_tokens, train.max_tokens);
+        cards::figure(
+            ui,
+            theme,
+            "Tokens a row",
+            &tokens,
+            "Mean and longest, special tokens included, before truncation",
+        );
+        let share = train.truncated_rows as f64 / train.rows.max(1) as f64;
+        let tooltip = format!(
+            "Training rows longer than the longest input; {} of all tokens are cut off",
+            format::percent(train.truncated_tokens)
+        );
+        cards::figure(ui, theme, "Truncated rows", &format::percent(share), &tooltip);
+        let kinds = if preview.labels.is_empty() { "a number".to_owned() } else { preview.labels.len().to_string() };
+        cards::figure(ui, theme, "Classes", &kinds, &preview.labels.join(", "));
+    });
+}
+
+fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
+    if preview.leaks > 0 {
+        let text = format!(
+            "{} evaluation rows are also training rows: the score will look better than it is. For example: {}",
+            format::count(preview.leaks as u64),
+            preview.leak_examples.first().map_or_else(String::new, |text| format::ellipsis(text, 80)),
+        );
+        cards::note(ui, ctx.theme.warning, &text);
+    }
+    if preview.train.duplicates > 0 {
+        let text = format!("{} training rows repeat an earlier one", format::count(preview.train.duplicates as u64));
+        ui.label(RichText::new(text).small().color(ctx.theme.muted));
+    }
+    if preview.skipped_rows > 0 {
+        let title = format!("{} rows are left out", format::count(preview.skipped_rows as u64));
+        egui::CollapsingHeader::new(RichText::new(title).color(ctx.theme.warning)).id_salt("skipped").show(ui, |ui| {
+            egui::ScrollArea::vertical().id_salt("skipped rows").max_height(110.0).show(ui, |ui| {
+                for row in &preview.skipped {
+                    ui.label(RichText::new(row).small().monospace());
+                }
+            });
+        });
+    }
+    for (label, n) in &preview.train.labels {
+        if *n == 0 {
+            cards::note(ui, ctx.theme.warning, &format!("no training row has the label {label:?}"));
+        }
+    }
+}
+
+fn sample_table(ui: &mut Ui, split: &SplitPreview) {
+    let height = 20.0;
+    let pairs = split.sample.iter().any(|row| row.pair.is_some());
+    ui.push_id("sample rows", |ui| {
+        let mut table = TableBuilder::new(ui).striped(true).max_scroll_height(140.0);
+        table = table.column(Column::remainder().at_least(120.0).clip(true));
+        if pairs {
+            table = table.column(Column::initial(140.0).clip(true).resizable(true));
+        }
+        let table = table.column(Column::initial(70.0).clip(true)).column(Column::exact(48.0));
+        table
+            .header(height, |mut row| {
+                row.col(|ui| drop(ui.strong("Text")));
+                if pairs {
+                    row.col(|ui| drop(ui.strong("Second text")));
+                }
+                row.col(|ui| drop(ui.strong("Label")));
+                row.col(|ui| drop(ui.strong("Tokens")));
+            })
+            .body(|body| {
+                body.rows(height, split.sample.len(), |mut row| {
+                    let shown = &split.sample[row.index()];
+                    row.col(|ui| drop(ui.add(egui::Label::new(&shown.text).truncate())));
+                    if pairs {
+                        row.col(|ui| drop(ui.add(egui::Label::new(shown.pair.as_deref().unwrap_or("")).truncate())));
+                    }
+                    row.col(|ui| drop(ui.add(egui::Label::new(&shown.label).truncate())));
+                    row.col(|ui| drop(ui.monospace(shown.tokens.to_string())));
+                });
+            });
+    });
+}
+
+/// Label balance of both parts as bars, or the range of the values.
+fn labels_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
+    for (name, split) in [("Training", &preview.train), ("Evaluation", &preview.dev)] {
+        if let Some([min, mean, max]) = split.values {
+            ui.label(format!("{name}: values {min:.2} to {max:.2}, mean {mean:.2}"));
+            continue;
+        }
+        ui.label(RichText::new(format!("{name} labels")).small().color(ctx.theme.muted));
+        let most = split.labels.iter().map(|label| label.1).max().unwrap_or(1).max(1);
+        for (i, (label, n)) in split.labels.iter().take(12).enumerate() {
+            ui.horizontal(|ui| {
+                ui.allocate_ui(egui::vec2(90.0, 16.0), |ui| {
+                    ui.set_min_width(90.0);
+                    ui.add(egui::Label::new(RichText::new(label).small()).truncate());
+                });
+                let width = (ui.available_width() - 110.0).max(20.0);
+                let (rect, _) = ui.allocate_exact_size(egui::vec2(width, 12.0), Sense::hover());
+                let mut bar = rect;
+                bar.set_width(width * *n as f32 / most as f32);
+                ui.painter().rect_filled(bar, 2.0, ctx.theme.series(i));
+                let share = *n as f64 / split.rows.max(1) as f64;
+                ui.label(RichText::new(format!("{} ({})", format::count(*n as u64), format::percent(share))).small());
+            });
+        }
+        if split.labels.len() > 12 {
+            ui.label(RichText::new(format!("and {} more", split.labels.len() - 12)).small());
+        }
+    }
+}
+
+/// How long the training rows are, and where truncation cuts.
+fn lengths_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, split: &SplitPreview, max_length: usize) {
+    if split.token_histogram.is_empty() {
+        return;
+    }
+    ui.label(RichText::new("Training rows by tokens; the line is the longest input").small().color(ctx.theme.muted));
+    let bin = split.token_bin.max(1) as f64;
+    let bars = split.token_histogram.iter().enumerate();
+    let bars: Vec<Bar> = bars.map(|(i, &n)| Bar::new((i as f64 + 0.5) * bin, n as f64).width(bin * 0.92)).collect();
+    let response = Plot::new("token histogram")
+        .height(100.0)
+        .allow_scroll(false)
+        .allow_drag(false)
+        .allow_zoom(false)
+        .allow_boxed_zoom(false)
+        .show_background(false)
+        .show(ui, |plot| {
+            plot.bar_chart(BarChart::new("rows", bars).color(ctx.theme.series(0)));
+            if (max_length as f64) < bin * split.token_histogram.len() as f64 * 1.5 {
+                plot.vline(VLine::new("longest input", max_length as f64).color(ctx.theme.warning));
+            }
+        });
+    response.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, "Training rows by tokens"));
+}

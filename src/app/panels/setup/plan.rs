@@ -1,0 +1,104 @@
+//! Whether the run can start, what it will cost, and the same run as a command.
+
+use crate::app::actions::Action;
+use crate::app::files::Purpose;
+use crate::app::panels::PanelCtx;
+use crate::app::widgets::cards;
+use crate::app::{format, help};
+use crate::config::RunConfig;
+use crate::engine::protocol::PreflightReport;
+use egui::{RichText, Ui};
+
+/// The pre-flight: reasons that block the start, warnings, and the costs.
+pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
+    let session = ctx.session;
+    let problems = session.start_problems();
+    let title = if session.phase.is_active() {
+        "In training; these settings are for the next run"
+    } else if problems.is_empty() {
+        "Ready to start"
+    } else {
+        "Cannot start yet"
+    };
+    cards::card(ui, ctx.theme, title, |ui| {
+        if !session.phase.is_active() {
+            for problem in &problems {
+                cards::note(ui, ctx.theme.warning, problem);
+            }
+        }
+        let query = &session.preflight;
+        if let Some(error) = &query.error {
+            cards::error(ui, ctx.theme, error);
+        }
+        let fresh = session.preflight_version == session.form_version && !query.is_pending();
+        match &query.value {
+            Some(report) => report_ui(ctx, ui, report, fresh),
+            None if query.is_pending() => cards::loading(ui, "Checking the plan", None),
+            None => {}
+        }
+        ui.horizontal(|ui| {
+            ctx.button(ui, Action::StartRun);
+            ctx.button(ui, Action::CheckPlan);
+        });
+    });
+}
+
+fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: bool) {
+    let theme = ctx.theme;
+    ui.horizontal_wrapped(|ui| {
+        if !fresh {
+            ui.disable();
+        }
+        ui.spacing_mut().item_spacing.x = 16.0;
+        let all = report.trunk_parameters + report.trained_parameters;
+        let share = format::percent(report.trained_parameters as f64 / all.max(1) as f64);
+        let trained = format!("{} ({share})", format::short_count(report.trained_parameters as f64));
+        let tooltip = format!(
+            "All experts and the head; the head alone has {}, the frozen model {}",
+            format::count(report.head_parameters as u64),
+            format::count(report.trunk_parameters as u64)
+        );
+        cards::figure(ui, theme, "Trained", &trained, &tooltip);
+        let merged = format::short_count(report.merged_parameters as f64);
+        cards::figure(
+            ui,
+            theme,
+            "After merging",
+            &merged,
+            "Adapter parameters that remain when the experts have become one",
+        );
+        cards::figure(ui, theme, "Steps", &format::count(report.total_steps), "Optimizer steps in all");
+        let memory = if report.memory_available > 0 {
+            format!("{} of {}", format::bytes(report.memory_bytes), format::bytes(report.memory_available))
+        } else {
+            format::bytes(report.memory_bytes)
+        };
+        cards::figure(ui, theme, "Memory", &memory, "Expected at the peak, and what there is");
+        let seconds = report
+            .seconds
+            .map_or_else(|| "not known yet".to_owned(), |seconds| format!("about {}", format::duration(seconds)));
+        cards::figure(ui, theme, "Time", &seconds, "Expected on this machine, evaluations not counted");
+        cards::figure(ui, theme, "Device", &report.device, "Where the numbers are computed");
+    });
+    for warning in &report.warnings {
+        cards::note(ui, theme.warning, warning);
+    }
+}
+
+/// The same run as a command line and as a file.
+pub fn command_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &RunConfig) {
+    egui::CollapsingHeader::new("The same as a command").id_salt("command").show(ui, |ui| {
+        let command = help::command_line(form);
+        ui.add(egui::Label::new(RichText::new(&command).monospace().small()).wrap());
+        ui.horizontal_wrapped(|ui| {
+            let copy = egui::Button::new("Copy command");
+            ctx.button_as(ui, Action::Copy(command), copy);
+            match form.to_toml() {
+                Ok(text) => drop(ctx.button_as(ui, Action::Copy(text), egui::Button::new("Copy run.toml"))),
+                Err(err) => cards::error(ui, ctx.theme, &err.to_string()),
+            }
+            ctx.button(ui, Action::Pick(Purpose::SaveSettings));
+            ctx.button(ui, Action::Pick(Purpose::OpenSettings));
+        });
+    });
+}

@@ -1,0 +1,160 @@
+//! The mixture, optimisation and evaluation settings.
+
+use crate::app::help::tip;
+use crate::app::panels::PanelCtx;
+use crate::app::widgets::{cards, labeled};
+use crate::config::{Activation, AdapterInit, Method, MixtureConfig, RoutingPolicy, RunConfig, Schedule, TrainConfig};
+use egui::Ui;
+
+/// The cards Mixture, Optimisation and Evaluation.
+pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
+    if form.model.method == Method::Adamix {
+        cards::card(ui, ctx.theme, "Mixture", |ui| mixture_ui(ui, &mut form.mixture));
+        ui.add_space(4.0);
+    }
+    cards::card(ui, ctx.theme, "Optimisation", |ui| optimisation_ui(ui, &mut form.train));
+    ui.add_space(4.0);
+    cards::card(ui, ctx.theme, "Evaluation and checkpoints", |ui| {
+        let (eval, train) = (&mut form.eval, &mut form.train);
+        labeled::number(
+            ui,
+            "Evaluate every (steps)",
+            &tip("eval.eval_steps"),
+            &mut eval.eval_steps,
+            0..=100_000_000,
+            1.0,
+        );
+        labeled::number(
+            ui,
+            "Checkpoint every (steps)",
+            &tip("eval.save_steps"),
+            &mut eval.save_steps,
+            0..=100_000_000,
+            1.0,
+        );
+        labeled::number(ui, "Random routes", &tip("eval.random_routes"), &mut eval.random_routes, 1..=1000, 0.1);
+        labeled::number(
+            ui,
+            "Early stopping after",
+            &tip("train.early_stopping_patience"),
+            &mut train.early_stopping_patience,
+            0..=10_000,
+            0.1,
+        );
+        egui::CollapsingHeader::new("More about evaluation").id_salt("more evaluation").show(ui, |ui| {
+            labeled::number(
+                ui,
+                "Checkpoints kept",
+                &tip("eval.save_total_limit"),
+                &mut eval.save_total_limit,
+                0..=1000,
+                0.1,
+            );
+            labeled::number(
+                ui,
+                "Evaluation batch",
+                &tip("eval.eval_batch_size"),
+                &mut eval.eval_batch_size,
+                1..=65_536,
+                1.0,
+            );
+        });
+    });
+    ui.add_space(4.0);
+    cards::card(ui, ctx.theme, "Run", |ui| {
+        labeled::text(ui, "Run name", &tip("name"), "empty: from task, model and time", &mut form.name);
+        let (_, browse) = labeled::path(
+            ui,
+            "Directory of runs",
+            &tip("runs_dir"),
+            "empty: the user's data directory",
+            &mut form.runs_dir,
+            !ctx.session.dialog_open,
+        );
+        if browse {
+            ctx.push(crate::app::actions::Action::Pick(crate::app::files::Purpose::RunsDir));
+        }
+    });
+}
+
+fn mixture_ui(ui: &mut Ui, mixture: &mut MixtureConfig) {
+    labeled::number(ui, "Experts (M)", &tip("mixture.num_experts"), &mut mixture.num_experts, 1..=64, 0.05);
+    labeled::number(ui, "Bottleneck (r)", &tip("mixture.adapter_size"), &mut mixture.adapter_size, 1..=4096, 0.2);
+    let policies = [
+        (RoutingPolicy::PerBatch, "Random per batch (paper)"),
+        (RoutingPolicy::PerExample, "Random per example"),
+        (RoutingPolicy::PerToken, "Random per token"),
+        (RoutingPolicy::Fixed, "Always one expert"),
+        (RoutingPolicy::RoundRobin, "Round-robin"),
+    ];
+    labeled::choice(ui, "Routing", &tip("mixture.routing"), &mut mixture.routing, &policies);
+    if mixture.routing == RoutingPolicy::Fixed {
+        labeled::number(ui, "The expert", &tip("mixture.fixed_expert"), &mut mixture.fixed_expert, 0..=63, 0.05);
+    }
+    labeled::toggle(ui, "Share the down-projection", &tip("mixture.sharing_down"), &mut mixture.sharing_down);
+    labeled::toggle(ui, "Share the up-projection", &tip("mixture.sharing_up"), &mut mixture.sharing_up);
+    labeled::toggle(ui, "Consistency between two passes", &tip("mixture.consistency"), &mut mixture.consistency);
+    if mixture.consistency {
+        labeled::number(
+            ui,
+            "Consistency weight (λ)",
+            &tip("mixture.consistency_weight"),
+            &mut mixture.consistency_weight,
+            0.0..=1000.0,
+            0.01,
+        );
+    }
+    egui::CollapsingHeader::new("More about the mixture").id_salt("more mixture").show(ui, |ui| {
+        let activations = [
+            (Activation::Gelu, "GELU (exact)"),
+            (Activation::GeluTanh, "GELU (tanh)"),
+            (Activation::Relu, "ReLU"),
+            (Activation::Swish, "Swish"),
+        ];
+        labeled::choice(ui, "Activation", &tip("mixture.activation"), &mut mixture.activation, &activations);
+        let inits = [(AdapterInit::Normal, "Normal (reference)"), (AdapterInit::Identity, "Identity")];
+        labeled::choice(ui, "Start of the experts", &tip("mixture.init"), &mut mixture.init, &inits);
+        labeled::small_number(ui, "Spread of the start", &tip("mixture.init_std"), &mut mixture.init_std, 1e-9..=1.0);
+        labeled::toggle(
+            ui,
+            "Each pass takes the other as given",
+            &tip("mixture.consistency_detach"),
+            &mut mixture.consistency_detach,
+        );
+        labeled::toggle(ui, "Task loss on both passes", &tip("mixture.ce_both_passes"), &mut mixture.ce_both_passes);
+    });
+}
+
+fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig) {
+    labeled::small_number(ui, "Learning rate", &tip("train.learning_rate"), &mut train.learning_rate, 1e-12..=10.0);
+    labeled::number(ui, "Batch", &tip("train.batch_size"), &mut train.batch_size, 1..=65_536, 0.2);
+    labeled::number(ui, "Epochs", &tip("train.num_train_epochs"), &mut train.num_train_epochs, 0.0..=1e6, 0.05);
+    labeled::number(ui, "Steps", &tip("train.max_steps"), &mut train.max_steps, 0..=100_000_000, 1.0);
+    labeled::number(ui, "Seed", &tip("train.seed"), &mut train.seed, 0..=u64::MAX, 0.1);
+    egui::CollapsingHeader::new("More about optimisation").id_salt("more optimisation").show(ui, |ui| {
+        let schedules =
+            [(Schedule::Linear, "Linear (paper)"), (Schedule::Cosine, "Cosine"), (Schedule::Constant, "Constant")];
+        labeled::choice(ui, "Schedule", &tip("train.lr_scheduler"), &mut train.lr_scheduler, &schedules);
+        labeled::number(ui, "Warm-up share", &tip("train.warmup_ratio"), &mut train.warmup_ratio, 0.0..=1.0, 0.002);
+        labeled::number(ui, "Weight decay", &tip("train.weight_decay"), &mut train.weight_decay, 0.0..=1.0, 0.002);
+        labeled::number(
+            ui,
+            "Largest gradient norm",
+            &tip("train.max_grad_norm"),
+            &mut train.max_grad_norm,
+            0.0..=1e6,
+            0.01,
+        );
+        let steps = &mut train.gradient_accumulation_steps;
+        labeled::number(ui, "Accumulated batches", &tip("train.gradient_accumulation_steps"), steps, 1..=65_536, 0.05);
+        labeled::number(ui, "AdamW β₁", &tip("train.adam_beta1"), &mut train.adam_beta1, 0.0..=0.9999, 0.001);
+        labeled::number(ui, "AdamW β₂", &tip("train.adam_beta2"), &mut train.adam_beta2, 0.0..=0.999_999, 0.0001);
+        labeled::small_number(ui, "AdamW epsilon", &tip("train.adam_epsilon"), &mut train.adam_epsilon, 1e-20..=1.0);
+        labeled::toggle(
+            ui,
+            "Move experts that were not drawn",
+            &tip("train.update_unselected"),
+            &mut train.update_unselected,
+        );
+    });
+}
