@@ -8,6 +8,7 @@ use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
 use crate::error::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Rows shown of each split.
@@ -133,12 +134,10 @@ pub fn columns(path: &Path, format: FileFormat, header: bool) -> Result<Columns>
     let mut rows = Vec::new();
     let all: Vec<usize> = (0..names.len()).collect();
     table.visit(&all, |_, cells| {
-        if let Ok(cells) = cells
-            && rows.len() < SAMPLE
-        {
+        if let Ok(cells) = cells {
             rows.push(cells.into_iter().map(std::borrow::Cow::into_owned).collect::<Vec<_>>());
         }
-        Ok(())
+        Ok(if rows.len() < SAMPLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     let (text, pair, label) = guess(&names, &rows);
     Ok(Columns { names, rows, text, pair, label })

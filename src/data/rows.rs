@@ -7,6 +7,7 @@ use crate::config::{BadRows, Problem};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, SeedStream};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 /// More classes than this are taken for a wrong column.
 const MOST_CLASSES: usize = 1000;
@@ -70,11 +71,11 @@ pub(super) fn raw(table: &Table, plan: &ColumnPlan, refusals: &mut Refusals) -> 
                     let mut cells = cells.into_iter().map(std::borrow::Cow::into_owned);
                     let (text, label) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
                     rows.push(RawRow { line, text, pair: cells.next(), label: label.trim().to_owned() });
-                    return Ok(());
+                    return Ok(ControlFlow::Continue(()));
                 }
             },
         };
-        refusals.bad(table.name(), line, reason)
+        refusals.bad(table.name(), line, reason).map(ControlFlow::Continue)
     })?;
     if rows.is_empty() {
         let why = match refusals.skipped.iter().find(|row| row.file == table.name()) {

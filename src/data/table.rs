@@ -6,6 +6,7 @@
 use crate::config::FileFormat;
 use crate::error::{Error, Result};
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A file in memory, its layout settled and its columns found.
@@ -32,7 +33,7 @@ impl Table {
         Self::from_bytes(&name, Cow::Owned(bytes), settle(path, format, &name)?, header)
     }
 
-    /// As [`Table::open`] for bytes that are already there; `name` stands for the file in messages.
+    /// As [`Table::open`] for bytes that are already there; `name` stands for the file in messages, and `Auto` means TSV.
     pub fn from_bytes(name: &str, bytes: Cow<'static, [u8]>, format: FileFormat, header: bool) -> Result<Self> {
         refuse_other_encodings(name, &bytes)?;
         let mut table = Self { name: name.to_owned(), format, delimiter: b'\t', header, columns: Vec::new(), bytes };
@@ -87,26 +88,38 @@ impl Table {
 
     /// Calls `visit` with the line number (from 1) and the cells of `wanted` columns, record by record.
     ///
-    /// Stops with the first error that `visit` returns. Empty lines are passed over.
-    pub fn visit(&self, wanted: &[usize], mut visit: impl FnMut(usize, Cells<'_>) -> Result<()>) -> Result<()> {
+    /// Stops with the first error that `visit` returns, or when it says `Break`. Empty lines are passed over.
+    pub fn visit(
+        &self,
+        wanted: &[usize],
+        mut visit: impl FnMut(usize, Cells<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         match self.format {
             FileFormat::Csv => self.visit_csv(wanted, &mut visit),
             FileFormat::Jsonl => {
                 for (line, bytes) in lines(self.body()) {
-                    visit(line, json_cells(bytes, &self.columns, wanted))?;
+                    if visit(line, json_cells(bytes, &self.columns, wanted))?.is_break() {
+                        break;
+                    }
                 }
                 Ok(())
             }
             FileFormat::Tsv | FileFormat::Auto => {
                 for (line, bytes) in lines(self.body()).skip(usize::from(self.header)) {
-                    visit(line, tsv_cells(bytes, self.columns.len(), wanted))?;
+                    if visit(line, tsv_cells(bytes, self.columns.len(), wanted))?.is_break() {
+                        break;
+                    }
                 }
                 Ok(())
             }
         }
     }
 
-    fn visit_csv(&self, wanted: &[usize], visit: &mut dyn FnMut(usize, Cells<'_>) -> Result<()>) -> Result<()> {
+    fn visit_csv(
+        &self,
+        wanted: &[usize],
+        visit: &mut dyn FnMut(usize, Cells<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let mut reader = self.csv_reader();
         let mut record = csv::ByteRecord::new();
         let mut first = self.header;
@@ -115,7 +128,9 @@ impl Table {
                 continue;
             }
             let line = record.position().map_or(0, |position| position.line() as usize);
-            visit(line, csv_cells(&record, self.columns.len(), wanted))?;
+            if visit(line, csv_cells(&record, self.columns.len(), wanted))?.is_break() {
+                break;
+            }
         }
         Ok(())
     }

@@ -87,8 +87,8 @@ fn special(config: &Value, key: &str, usual: &str) -> String {
     content.and_then(Value::as_str).unwrap_or(usual).to_owned()
 }
 
-/// Looks up the special tokens; all must be in the vocabulary.
-fn added(names: &[String], vocab: &Value, normalized: bool, lstrip: Option<&String>) -> Result<Vec<Value>> {
+/// Looks up the special tokens, all of which must be in the vocabulary; `stripping` swallows spaces before it.
+fn added(names: &[String], vocab: &Value, stripping: Option<&String>) -> Result<Vec<Value>> {
     let mut found: Vec<Value> = Vec::new();
     for name in names {
         let Some(id) = vocab.get(name) else {
@@ -98,8 +98,8 @@ fn added(names: &[String], vocab: &Value, normalized: bool, lstrip: Option<&Stri
         };
         if found.iter().all(|token| token["content"] != json!(name)) {
             found.push(json!({
-                "id": id, "content": name, "single_word": false, "lstrip": Some(name) == lstrip, "rstrip": false,
-                "normalized": normalized, "special": true,
+                "id": id, "content": name, "single_word": false, "lstrip": Some(name) == stripping, "rstrip": false,
+                "normalized": false, "special": true,
             }));
         }
     }
@@ -114,7 +114,7 @@ fn wordpiece(lines: &str, config: &Value) -> Result<String> {
     let named = |key: &str, usual: &str| special(config, key, usual);
     let (unk, sep, cls) = (named("unk_token", "[UNK]"), named("sep_token", "[SEP]"), named("cls_token", "[CLS]"));
     let names = [named("pad_token", "[PAD]"), unk.clone(), cls.clone(), sep.clone(), named("mask_token", "[MASK]")];
-    let added_tokens = added(&names, &vocab, false, None)?;
+    let added_tokens = added(&names, &vocab, None)?;
     let piece = |id: &str, segment: u32| json!({ "SpecialToken": { "id": id, "type_id": segment } });
     let sequence = |id: &str, segment: u32| json!({ "Sequence": { "id": id, "type_id": segment } });
     let token = |name: &str| json!({ "id": name, "ids": [vocab[name]], "tokens": [name] });
@@ -149,17 +149,20 @@ fn byte_level_bpe(vocab: &str, merges: &str, config: &Value) -> Result<String> {
         .lines()
         .map(|line| line.trim_end_matches('\r'))
         .enumerate()
-        .filter(|(number, line)| !line.is_empty() && !(*number == 0 && line.starts_with("#version")))
+        .filter(|(number, line)| !line.is_empty() && (*number > 0 || !line.starts_with("#version")))
         .map(|(_, line)| line)
         .collect();
     let named = |key: &str, usual: &str| special(config, key, usual);
     let (sep, cls, mask) = (named("sep_token", "</s>"), named("cls_token", "<s>"), named("mask_token", "<mask>"));
     let unk = named("unk_token", "<unk>");
     let names = [cls.clone(), named("pad_token", "<pad>"), sep.clone(), unk, mask.clone()];
+    // Whether spaces before a mask belong to it: only where the model's files say so.
+    let strips = config.pointer("/mask_token/lstrip").and_then(Value::as_bool).unwrap_or(false);
+    let stripping = Some(&mask).filter(|_| strips);
     let prefix = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
     let whole = json!({
         "version": "1.0",
-        "added_tokens": added(&names, &vocab, false, Some(&mask))?,
+        "added_tokens": added(&names, &vocab, stripping)?,
         "normalizer": null,
         "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true },
         "post_processor": {

@@ -10,7 +10,7 @@ fn golden_dir(name: &str) -> PathBuf {
 
 #[test]
 fn encodings_equal_those_of_transformers() {
-    let golden: serde_json::Value = serde_json::from_str(include_str!("../golden/tokenizer/pairs.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(include_str!("../../golden/tokenizer/pairs.json")).unwrap();
     // The cased variant is the same vocabulary under another tokenizer_config.json.
     let cased = tempfile::tempdir().unwrap();
     std::fs::copy(golden_dir("bert").join("vocab.txt"), cased.path().join("vocab.txt")).unwrap();
@@ -38,6 +38,20 @@ fn encodings_equal_those_of_transformers() {
     // Negative control: the two BERT variants differ on upper case.
     let upper = |index: usize| tokenizers[index].1.encode("UPPER", None, 9).unwrap().ids;
     assert_ne!(upper(0), upper(1));
+}
+
+#[test]
+fn spaces_before_a_mask_belong_to_it_only_where_the_files_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        std::fs::copy(golden_dir("roberta").join(name), dir.path().join(name)).unwrap();
+    }
+    let tokens = |tokenizer: TextTokenizer| tokenizer.tokens(&tokenizer.encode("a <mask>", None, 9).unwrap().ids);
+    let plain = tokens(TextTokenizer::from_file(dir.path()).unwrap());
+    assert_eq!(plain, ["<s>", "a", "\u{120}", "<mask>", "</s>"]);
+    let config = r#"{"mask_token": {"content": "<mask>", "lstrip": true}}"#;
+    std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+    assert_eq!(tokens(TextTokenizer::from_file(dir.path()).unwrap()), ["<s>", "a", "<mask>", "</s>"]);
 }
 
 #[test]
