@@ -169,7 +169,8 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<RunConfig> {
         let command = with_settings(Command::new("adamix"));
-        let matches = command.try_get_matches_from([&["adamix"], arguments].concat().into_iter().map(|text| dashed(text.into())));
+        let matches =
+            command.try_get_matches_from([&["adamix"], arguments].concat().into_iter().map(|text| dashed(text.into())));
         settings(&matches.map_err(|err| Error::config(err.to_string()))?)
     }
 

@@ -4,9 +4,21 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (a checkpoint was written first).
 //! This module knows the engine and no window: `main` hands it the function that opens one.
 
+mod args;
+mod bench;
+mod compare;
+mod data;
 mod doctor;
+mod eval;
+mod export;
+mod inspect;
+mod interrupt;
 mod out;
+mod progress;
+mod results;
 mod runs;
+mod train;
+mod window;
 
 use crate::config::WindowOptions;
 use crate::error::{Error, ErrorKind, Result};
@@ -45,8 +57,8 @@ fn usage<T>(result: Result<T>) -> std::result::Result<T, Failure> {
 }
 
 /// Runs the program with these arguments (the first one is its own name); `window` is there where one is built in.
-pub fn main(arguments: impl IntoIterator<Item = OsString>, _window: Option<OpenWindow>) -> ExitCode {
-    let matches = match command().try_get_matches_from(arguments.into_iter()) {
+pub fn main(arguments: impl IntoIterator<Item = OsString>, window: Option<OpenWindow>) -> ExitCode {
+    let matches = match command().try_get_matches_from(arguments.into_iter().map(args::dashed)) {
         Ok(matches) => matches,
         Err(err) => {
             // Help and version come this way too, with code 0; a closed pipe is nobody's fault.
@@ -56,8 +68,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, _window: Option<OpenW
     };
     start_log(&matches);
     let (json, result) = match matches.subcommand() {
-        Some((name, inner)) => (inner.get_flag("json"), dispatch(name, inner)),
-        None => (false, Ok(())),
+        Some((name, inner)) => (inner.get_flag("json"), dispatch(name, inner, window)),
+        None => (false, window::no_command(window)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,9 +93,19 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn dispatch(name: &str, matches: &ArgMatches) -> Done {
+fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done {
     match name {
+        "train" => train::run(matches),
+        "resume" => train::resume(matches),
+        "eval" => eval::run(matches),
+        "merge" => eval::merge(matches),
+        "export" => export::run(matches),
+        "inspect" => inspect::run(matches),
+        "compare" => compare::run(matches),
+        "data" => data::run(matches),
+        "bench" => bench::run(matches),
         "doctor" => doctor::run(matches),
+        "window" => window::run(matches, open),
         other => Err(Failure::Failed(Error::internal(format!("the command {other} has no code")))),
     }
 }
@@ -94,7 +116,17 @@ fn command() -> Command {
     let after = "Without a command the window opens; without a display the lab is trained in the terminal.\n\
                  adamix COMMAND --help explains a command and all its settings.";
     let commands = [
+        train::command(),
+        train::resume_command(),
+        eval::command(),
+        eval::merge_command(),
+        export::command(),
+        inspect::command(),
+        compare::command(),
+        data::command(),
+        bench::command(),
         doctor::command(),
+        window::command(),
     ];
     Command::new("adamix")
         .about(about)

@@ -2,10 +2,10 @@
 
 use super::protocol::{
     CertificateSummary, Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, ExportedFile, MergePlan,
-    MergeReport,
+    MergeReport, TensorRounding,
 };
 use super::run::{self, Prepared};
-use crate::artifact::certificate::{self, Certificate, Probe};
+use crate::artifact::certificate::{self, Certificate, Probe, TensorCheck};
 use crate::artifact::export::recipe::{Recipe, SiteWeights};
 use crate::artifact::export::{self, ExportMeta};
 use crate::artifact::hash::FileHash;
@@ -338,6 +338,11 @@ fn probe_logits(mixture: &Classifier, subject: &Classifier, task: &TaskData, row
     }
 }
 
+fn rounding(check: TensorCheck) -> TensorRounding {
+    let known = |error: Option<f64>| error.unwrap_or(f64::NAN);
+    TensorRounding { name: check.name, max_abs: known(check.max_abs_error), max_rel: known(check.max_rel_error) }
+}
+
 fn report(target: ExportTarget, dtype: ExportDtype, dir: PathBuf, certificate: Certificate) -> ExportReport {
     let probe = certificate.probe;
     let file = |file: FileHash| ExportedFile { name: file.name, bytes: file.bytes, sha256: file.sha256 };
@@ -353,6 +358,7 @@ fn report(target: ExportTarget, dtype: ExportDtype, dir: PathBuf, certificate: C
             flipped: probe.flipped,
             rows: probe.rows,
             problems: certificate.problems,
+            rounding: certificate.tensors.into_iter().map(rounding).collect(),
         },
     }
 }
