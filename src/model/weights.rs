@@ -87,8 +87,9 @@ impl Weights {
         if header_len > 100_000_000 || header_len + 8 > len {
             return Err(bad(format!("its header claims {header_len} bytes of {len}")));
         }
-        let (_, metadata): (usize, Metadata) = safetensors::SafeTensors::read_metadata(&head(header_len as usize + 8)?)
-            .map_err(|err| bad(err.to_string()))?;
+        // Not `SafeTensors::read_metadata`: that one wants the whole file in memory.
+        let header = head(header_len as usize + 8)?;
+        let metadata: Metadata = serde_json::from_slice(&header[8..]).map_err(|err| bad(err.to_string()))?;
         let data = header_len + 8;
         let end = metadata.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0) as u64;
         if data + end != len {
