@@ -111,7 +111,7 @@ fn sibling(path: &Path, prefix: &str) -> Result<PathBuf> {
 }
 
 /// Removes a file or a whole directory; a symbolic link itself, never what it points to.
-fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

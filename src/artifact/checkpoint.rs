@@ -9,7 +9,7 @@
 //!
 //! The directory appears only when all of it is on disk. Randomness needs no state: streams are indexed by step.
 
-use super::atomic::{write_dir, write_file};
+use super::atomic::{remove, write_dir, write_file};
 use super::hash::FileHash;
 use super::safetensors_io::{self, Metadata};
 use super::{Dtype, HostTensor, RunDir, TOOL, utc};
@@ -137,6 +137,7 @@ pub fn prune(run: &RunDir, last: usize, best: Option<u64>) -> Result<Vec<u64>> {
         let path = run.checkpoint(step);
         // Renamed first: a process killed half-way leaves a leftover, not a damaged checkpoint.
         let hidden = run.path().join(format!(".tmp-{PREFIX}{step}"));
+        remove(&hidden)?;
         fs::rename(&path, &hidden)
             .and_then(|()| fs::remove_dir_all(&hidden))
             .map_err(|err| Error::io("deleting a checkpoint", &path, err))?;

@@ -143,6 +143,7 @@ pub fn delete(root: &Path, name: &str) -> Result<()> {
     }
     // Out of sight first, so that nobody sees a half-deleted run.
     let hidden = root.join(format!(".tmp-{name}"));
+    atomic::remove(&hidden)?; // of an earlier attempt
     fs::rename(&path, &hidden).map_err(|err| Error::io("deleting", &path, err))?;
     fs::remove_dir_all(&hidden).map_err(|err| Error::io("deleting", &hidden, err))?;
     atomic::sync_dir(root)

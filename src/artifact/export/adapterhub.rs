@@ -5,19 +5,20 @@
 //! | `adapter_config.json` | where the adapter sits and how it computes |
 //! | `adapter.safetensors` | `<type>.encoder.layer.I.output.adapters.<name>.adapter_{down.0,up}.{weight,bias}` |
 //! | `head_config.json` | model class, labels |
-//! | `model_head.safetensors` | `classifier...` as in the model class |
+//! | `model_head.safetensors` | the head, see [`super::hub_head`] |
 //!
 //! AdaMix puts its adapter where that library's sequential adapter goes with `output_adapter`, without its own
 //! LayerNorms: `h = dense(x); h = up(f(down(h))) + h; LayerNorm(h + input)`. So nothing is lost. Load it with
 //! `model.load_adapter(dir, use_safetensors=True)`.
 
+use super::hub_head::{self, Head};
 use super::{ADAPTER_FILE, EXPERTS_FILE, ExportMeta, Part, Target, new_dir, plain};
 use crate::artifact::HostTensor;
 use crate::artifact::checkpoint::write_json;
 use crate::artifact::safetensors_io::{self, Metadata};
 use crate::config::Activation;
 use crate::error::{Error, Result};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
@@ -37,16 +38,17 @@ const PARTS: [(&str, &str); 4] = [
 ];
 
 /// Writes the directory. `name` is the adapter's name in the library; letters, digits, `_` and `-`.
-/// Tensors are the merged ones: `layers.I.ffn...` and the head's `classifier...`.
+/// Tensors are the merged ones: `layers.I.ffn...`, and the head's `classifier...` and, where it was trained, `pooler.dense...`.
 pub fn adapterhub(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta, name: &str) -> Result<()> {
-    let class = model_class(&meta.model_type)?;
+    let kind = Head::of(&meta.model_type, tensors)?;
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         return Err(Error::config(format!("adapter name {name:?} may have letters, digits, _ and - only")));
     }
     let (mut adapter, mut head) = (Vec::new(), Vec::new());
     for tensor in tensors {
         let mut tensor = plain(tensor)?;
-        if tensor.name.starts_with("classifier.") {
+        if let Some(theirs) = kind.their_name(&tensor.name, name) {
+            tensor.name = theirs;
             head.push(tensor);
         } else {
             tensor.name = their_name(&tensor.name, &meta.model_type, name)?;
@@ -59,19 +61,11 @@ pub fn adapterhub(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta, name: &
     }
     let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
     new_dir(dir, |dir| {
-        write_json(&dir.join(CONFIG_FILE), &adapter_config(meta, class, name))?;
+        write_json(&dir.join(CONFIG_FILE), &adapter_config(meta, kind.model_class(), name))?;
         safetensors_io::write(&dir.join(ADAPTER_FILE), &adapter, meta.dtype, &format)?;
-        write_json(&dir.join(HEAD_CONFIG_FILE), &head_config(meta, class))?;
+        write_json(&dir.join(HEAD_CONFIG_FILE), &kind.config(meta, name, VERSION))?;
         safetensors_io::write(&dir.join(HEAD_FILE), &head, meta.dtype, &format)
     })
-}
-
-fn model_class(model_type: &str) -> Result<&'static str> {
-    match model_type {
-        "bert" => Ok("BertForSequenceClassification"),
-        "roberta" => Ok("RobertaForSequenceClassification"),
-        other => Err(Error::config(format!("AdapterHub exports are made for bert and roberta, not for {other:?}"))),
-    }
 }
 
 fn their_name(ours: &str, model_type: &str, adapter: &str) -> Result<String> {
@@ -111,9 +105,10 @@ pub(super) fn files(dir: &Path, target: Target) -> Result<Vec<Part>> {
             let Some(name) = config["name"].as_str().map(str::to_owned) else {
                 return Err(Error::format(format!("the configuration names no adapter: {}", path.display())));
             };
+            let head = name.clone();
             vec![
                 (dir.join(ADAPTER_FILE), Box::new(move |theirs: &str| our_name(theirs, &name))),
-                (dir.join(HEAD_FILE), same()),
+                (dir.join(HEAD_FILE), Box::new(move |theirs: &str| hub_head::our_name(theirs, &head))),
             ]
         }
     })
@@ -166,24 +161,6 @@ fn adapter_config(meta: &ExportMeta, class: &str, name: &str) -> Value {
     })
 }
 
-fn head_config(meta: &ExportMeta, class: &str) -> Value {
-    let label2id: Map<String, Value> = match meta.labels.as_slice() {
-        [] => Map::from_iter([("LABEL_0".to_owned(), json!(0))]),
-        labels => labels.iter().enumerate().map(|(id, label)| (label.clone(), json!(id))).collect(),
-    };
-    json!({
-        "config": null,
-        "hidden_size": meta.hidden_size,
-        "label2id": label2id,
-        "model_class": class,
-        "model_name": meta.base_model,
-        "model_type": meta.model_type,
-        "name": null,
-        "num_labels": meta.labels.len().max(1),
-        "version": VERSION
-    })
-}
-
 /// Names in transformers' table of activations.
 fn non_linearity(activation: Activation) -> &'static str {
     match activation {
@@ -221,7 +198,7 @@ mod tests {
         }
         let name = their_name("layers.3.ffn.down.weight", "bert", "a").unwrap();
         assert_eq!(name, "bert.encoder.layer.3.output.adapters.a.adapter_down.0.weight");
-        assert!(their_name("pooler.dense.weight", "bert", "a").is_err());
+        assert!(their_name("attention.dense.weight", "bert", "a").is_err());
         assert!(their_name("layers.3.attention.down.weight", "bert", "a").is_err());
     }
 

@@ -15,6 +15,7 @@
 //! [`read`] loads any of the three back under our names; the certificate is made from what it returns.
 
 pub mod adapterhub;
+mod hub_head;
 pub mod recipe;
 
 pub use adapterhub::adapterhub;

@@ -158,6 +158,25 @@ fn an_adapterhub_directory_has_the_library_s_names() {
 }
 
 #[test]
+fn a_trained_pooler_becomes_a_flexible_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("hub");
+    let mut tensors = merged("bert", 2, 8, 2, 2);
+    tensors.push(tensor("pooler.dense.weight", &[8, 8]));
+    tensors.push(tensor("pooler.dense.bias", &[8]));
+    export::adapterhub(&out, &tensors, &meta("bert", 8, 2), "a").unwrap();
+    let config = json(&out.join("head_config.json"));
+    assert_eq!((&config["model_class"], &config["name"]), (&"BertAdapterModel".into(), &"a".into()));
+    let names: Vec<String> =
+        safetensors_io::read(&out.join("model_head.safetensors")).unwrap().0.into_iter().map(|t| t.name).collect();
+    for name in ["heads.a.1.weight", "heads.a.1.bias", "heads.a.4.weight", "heads.a.4.bias"] {
+        assert!(names.iter().any(|found| found == name), "{name} is not in {names:?}");
+    }
+    assert_eq!(squeezed(&export::read(&out).unwrap().tensors), squeezed(&tensors));
+    assert!(export::adapterhub(&dir.path().join("r"), &tensors, &meta("roberta", 8, 2), "a").is_err());
+}
+
+#[test]
 fn activations_are_called_what_the_library_calls_them() {
     for (activation, name) in [
         (Activation::Gelu, "gelu"),
@@ -186,9 +205,9 @@ fn what_adapterhub_cannot_express_is_refused() {
     assert!(export::adapterhub(&out, &tensors, &meta("deberta", 8, 2), "a").is_err());
     assert!(export::adapterhub(&out, &tensors, &meta("bert", 8, 2), "a.b").is_err());
     let mut more = tensors;
-    more.push(tensor("pooler.dense.weight", &[8, 8]));
+    more.push(tensor("bert.embeddings.word_embeddings.weight", &[8, 8]));
     let text = export::adapterhub(&out, &more, &meta("bert", 8, 2), "a").unwrap_err().to_string();
-    assert!(text.contains("pooler.dense.weight"), "{text}");
+    assert!(text.contains("bert.embeddings.word_embeddings.weight"), "{text}");
     let head_only = [tensor("classifier.weight", &[2, 8])];
     let text = export::adapterhub(&out, &head_only, &meta("bert", 8, 2), "a").unwrap_err().to_string();
     assert!(text.contains("no adapters"), "{text}");
