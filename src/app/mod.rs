@@ -5,11 +5,13 @@
 //! talks to the engine. Nothing in here waits for anything.
 
 pub mod actions;
+pub mod chance;
 pub mod curves;
 pub mod files;
 pub mod format;
 pub mod history;
 pub mod layout;
+pub mod names;
 pub mod panels;
 pub mod query;
 pub mod run_view;

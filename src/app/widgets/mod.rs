@@ -1,7 +1,11 @@
 //! Pieces that know nothing of this program but its colours.
 
 pub mod cards;
+pub mod cell_grid;
 pub mod confirm;
+pub mod dot_plot;
 pub mod heatmap;
 pub mod labeled;
+pub mod legend;
 pub mod metric_plot;
+pub mod verdict;

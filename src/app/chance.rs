@@ -1,0 +1,255 @@
+//! Is a count of draws what chance would give? Exact expectations, z-scores, and a limit for many looks at once.
+//!
+//! With a uniform law, `n` independent draws among `M` experts give each of them `n / M` on average with the
+//! standard deviation `sqrt(n (1/M) (1 - 1/M))`. Among many counts the largest deviation is large by chance alone;
+//! the limit is therefore Bonferroni's: a fair law stays inside it in 95 of 100 cases, whatever the number of counts.
+
+use crate::config::RoutingPolicy;
+
+/// Counts of expected size below this are not judged: the normal distribution does not describe them yet.
+pub const FEWEST_EXPECTED: f64 = 5.0;
+
+/// Probability that a standard normal number is above `z`.
+pub fn upper_tail(z: f64) -> f64 {
+    if z < 0.0 {
+        return 1.0 - upper_tail(-z);
+    }
+    let density = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    if z < 3.0 {
+        // Φ(z) - 1/2 = φ(z) (z + z³/3 + z⁵/(3·5) + ...)
+        let (mut term, mut sum) = (z, z);
+        for k in 1..60 {
+            term *= z * z / (2.0 * f64::from(k) + 1.0);
+            sum += term;
+        }
+        0.5 - density * sum
+    } else {
+        // 1 - Φ(z) = φ(z) / (z + 1/(z + 2/(z + 3/(z + ...))))
+        let fraction = (1..=60).rev().fold(z, |below, k| z + f64::from(k) / below);
+        density / fraction
+    }
+}
+
+/// The z above which a standard normal number lies with probability `p` (0 < p < 1).
+pub fn upper_quantile(p: f64) -> f64 {
+    let (mut low, mut high) = (-40.0f64, 40.0f64);
+    for _ in 0..90 {
+        let middle = 0.5 * (low + high);
+        if upper_tail(middle) > p { low = middle } else { high = middle }
+    }
+    0.5 * (low + high)
+}
+
+/// Standard deviations between a count and its expectation; 0 where nothing is left to chance.
+pub fn z_score(count: u64, draws: u64, experts: usize) -> f64 {
+    let share = 1.0 / experts.max(1) as f64;
+    let deviation = (draws as f64 * share * (1.0 - share)).sqrt();
+    if deviation > 0.0 { (count as f64 - draws as f64 * share) / deviation } else { 0.0 }
+}
+
+/// How the counts are to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// No side has more than one expert: nothing is drawn.
+    NothingDrawn,
+    /// Too few draws.
+    TooEarly,
+    /// Inside what a fair law gives in 95 of 100 cases.
+    WithinChance,
+    /// A fair law gives more in fewer than 1 of 20, but not fewer than 1 of 1000 cases.
+    Unusual,
+    /// A fair law gives more in fewer than 1 of 1000 cases.
+    NotChance,
+    /// The law leaves nothing to chance, and the counts are exactly as it says.
+    AsPlanned,
+    /// The law leaves nothing to chance, and the counts are not as it says.
+    NotAsPlanned,
+}
+
+/// All counts of a run, judged together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Balance {
+    /// Counts looked at.
+    pub cells: usize,
+    /// Draws in all.
+    pub draws: u64,
+    /// Draws that the least drawn side expects for each expert.
+    pub expected: f64,
+    /// The largest deviation: its z-score, with sign.
+    pub largest: f64,
+    /// Where it is: index into the counts, and the expert.
+    pub place: (usize, usize),
+    /// What the largest of so many is typically: exceeded by one count on average.
+    pub typical: f64,
+    /// Exceeded by a fair law in 1 of 20 cases.
+    pub limit: f64,
+    /// Pearson's chi-squared over all sides.
+    pub chi_squared: f64,
+    /// Its degrees of freedom.
+    pub freedom: usize,
+    /// Probability of a chi-squared at least as large under a fair law.
+    pub p_value: f64,
+    /// The verdict.
+    pub judgement: Judgement,
+}
+
+/// Judges the counts of all sides (`[sites * 2][experts]`) under a law; `fixed` is the expert of the fixed law.
+pub fn judge(counts: &[Vec<u64>], policy: RoutingPolicy, fixed: usize) -> Balance {
+    let drawn = || counts.iter().enumerate().filter(|(_, counts)| counts.len() > 1);
+    let cells: usize = drawn().map(|(_, counts)| counts.len()).sum();
+    let draws: u64 = drawn().map(|(_, counts)| counts.iter().sum::<u64>()).sum();
+    let mut expected = f64::INFINITY;
+    let (mut largest, mut place) = (0.0f64, (0, 0));
+    let (mut chi_squared, mut freedom) = (0.0, 0);
+    let mut planned = true;
+    for (index, counts) in drawn() {
+        let (n, m) = (counts.iter().sum::<u64>(), counts.len());
+        let mean = n as f64 / m as f64;
+        expected = expected.min(mean);
+        freedom += m - 1;
+        for (expert, &count) in counts.iter().enumerate() {
+            let z = z_score(count, n, m);
+            if z.abs() > largest.abs() {
+                (largest, place) = (z, (index, expert));
+            }
+            if mean > 0.0 {
+                chi_squared += (count as f64 - mean).powi(2) / mean;
+            }
+            planned &= match policy {
+                RoutingPolicy::Fixed => (count > 0) == (expert == fixed.min(m - 1) && n > 0),
+                // Both passes of a step take neighbours, so a count may be one step's worth ahead.
+                RoutingPolicy::RoundRobin => (count as f64 - mean).abs() <= 2.0,
+                _ => true,
+            };
+        }
+    }
+    let looks = cells.max(1) as f64;
+    let limit = upper_quantile(0.05 / (2.0 * looks));
+    let by_plan = matches!(policy, RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
+    let judgement = match () {
+        () if cells == 0 => Judgement::NothingDrawn,
+        () if by_plan && planned => Judgement::AsPlanned,
+        () if by_plan => Judgement::NotAsPlanned,
+        () if expected < FEWEST_EXPECTED => Judgement::TooEarly,
+        () if largest.abs() <= limit => Judgement::WithinChance,
+        () if largest.abs() <= upper_quantile(0.001 / (2.0 * looks)) => Judgement::Unusual,
+        () => Judgement::NotChance,
+    };
+    Balance {
+        cells,
+        draws,
+        expected: if expected.is_finite() { expected } else { 0.0 },
+        largest,
+        place,
+        typical: upper_quantile((1.0 / (2.0 * looks)).min(0.5)),
+        limit,
+        chi_squared,
+        freedom,
+        p_value: chi_squared_tail(chi_squared, freedom),
+        judgement,
+    }
+}
+
+/// Probability that chi-squared with `freedom` degrees is at least `x` (Wilson and Hilferty's approximation).
+fn chi_squared_tail(x: f64, freedom: usize) -> f64 {
+    if freedom == 0 {
+        return 1.0;
+    }
+    let k = freedom as f64;
+    let spread = 2.0 / (9.0 * k);
+    upper_tail(((x / k).cbrt() - (1.0 - spread)) / spread.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64, tolerance: f64) {
+        assert!((a - b).abs() <= tolerance, "{a} is not {b}");
+    }
+
+    #[test]
+    fn the_normal_distribution_has_its_known_values() {
+        close(upper_tail(0.0), 0.5, 1e-15);
+        close(upper_tail(1.959_963_984_540_054), 0.025, 1e-12);
+        close(upper_tail(-1.0), 0.841_344_746_068_542_9, 1e-12);
+        close(upper_tail(5.0) / 2.866_515_718_791_939e-7, 1.0, 1e-6);
+        close(upper_tail(2.999_999_999), upper_tail(3.000_000_001), 1e-11);
+        close(upper_quantile(0.025), 1.959_963_984_540_054, 1e-9);
+        close(upper_quantile(1e-9), 5.997_807, 1e-5);
+    }
+
+    #[test]
+    fn chi_squared_is_near_its_table() {
+        close(chi_squared_tail(16.919, 9), 0.05, 2e-3);
+        close(chi_squared_tail(129.561, 100), 0.025, 1e-3);
+    }
+
+    /// Counts of a fair or a loaded law from a small generator of its own.
+    fn draw(seed: u64, sides: usize, experts: u64, draws: u64, loaded: bool) -> Vec<Vec<u64>> {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state >> 11
+        };
+        let mut counts = vec![vec![0; experts as usize]; sides];
+        for side in &mut counts {
+            for _ in 0..draws {
+                let mut pick = next() % experts;
+                if loaded && pick == 0 && next() % 4 == 0 {
+                    pick = 1;
+                }
+                side[pick as usize] += 1;
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn a_fair_law_raises_the_nominal_number_of_alarms() {
+        let runs = 400;
+        let alarms = (1..=runs)
+            .filter(|&seed| {
+                let balance = judge(&draw(seed, 12, 4, 600, false), RoutingPolicy::PerBatch, 0);
+                !matches!(balance.judgement, Judgement::WithinChance)
+            })
+            .count();
+        // 5 in 100 at most, because the four counts of a side are not independent; some must occur.
+        assert!((1..=34).contains(&alarms), "{alarms} alarms in {runs} fair runs");
+    }
+
+    #[test]
+    fn a_loaded_law_is_found_and_named() {
+        let mut counts = draw(7, 12, 4, 2000, false);
+        counts[5] = draw(8, 1, 4, 2000, true).remove(0);
+        let balance = judge(&counts, RoutingPolicy::PerBatch, 0);
+        assert_eq!(balance.judgement, Judgement::NotChance);
+        assert_eq!(balance.place.0, 5);
+        assert!(balance.largest.abs() > balance.limit && balance.limit > balance.typical);
+    }
+
+    #[test]
+    fn few_draws_and_shared_sides_are_not_judged() {
+        assert_eq!(judge(&[vec![3, 0, 0, 1]], RoutingPolicy::PerBatch, 0).judgement, Judgement::TooEarly);
+        assert_eq!(judge(&[vec![90], vec![90]], RoutingPolicy::PerBatch, 0).judgement, Judgement::NothingDrawn);
+    }
+
+    #[test]
+    fn laws_without_chance_are_checked_exactly() {
+        let fixed = |counts: &[Vec<u64>]| judge(counts, RoutingPolicy::Fixed, 2).judgement;
+        assert_eq!(fixed(&[vec![0, 0, 50, 0], vec![50]]), Judgement::AsPlanned);
+        assert_eq!(fixed(&[vec![0, 1, 49, 0], vec![50]]), Judgement::NotAsPlanned);
+        let round = |counts: &[Vec<u64>]| judge(counts, RoutingPolicy::RoundRobin, 0).judgement;
+        assert_eq!(round(&[vec![26, 25, 24, 25]]), Judgement::AsPlanned);
+        assert_eq!(round(&[vec![40, 10, 25, 25]]), Judgement::NotAsPlanned);
+    }
+
+    #[test]
+    fn z_scores_are_exact() {
+        close(z_score(63, 240, 4), 3.0 / (240.0f64 * 0.25 * 0.75).sqrt(), 1e-12);
+        assert_eq!(z_score(9, 9, 1), 0.0);
+        assert_eq!(z_score(0, 0, 4), 0.0);
+    }
+}

@@ -1,0 +1,100 @@
+//! Names of sites, sides and laws as people read them.
+
+use crate::config::RoutingPolicy;
+use crate::engine::protocol::{MergePlan, Side};
+
+/// `layers.3.ffn` as `layer 3`, `layers.3.attention` as `layer 3 attention`; anything else as it is.
+pub fn site(name: &str) -> String {
+    let mut parts = name.split('.');
+    match (parts.next(), parts.next().and_then(|n| n.parse::<usize>().ok()), parts.next()) {
+        (Some("layers"), Some(n), None | Some("ffn")) => format!("layer {n}"),
+        (Some("layers"), Some(n), Some(rest)) => format!("layer {n} {rest}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// The side in a word.
+pub fn side(side: Side) -> &'static str {
+    match side {
+        Side::Down => "down",
+        Side::Up => "up",
+    }
+}
+
+/// The law of the draws in a few words.
+pub fn policy(policy: RoutingPolicy) -> &'static str {
+    match policy {
+        RoutingPolicy::PerBatch => "one uniform draw for the whole batch",
+        RoutingPolicy::PerExample => "one uniform draw for each example",
+        RoutingPolicy::PerToken => "one uniform draw for each token",
+        RoutingPolicy::Fixed => "always the same expert",
+        RoutingPolicy::RoundRobin => "in turn, without chance",
+    }
+}
+
+/// The law of the draws in a few sentences.
+pub fn policy_story(policy: RoutingPolicy) -> &'static str {
+    match policy {
+        RoutingPolicy::PerBatch => {
+            "Random, no gate, nothing learned (AdaMix, section 3.1): for every batch, every layer draws one of its M \
+             experts with equal chances, down and up independently. All sequences of the batch take the same path."
+        }
+        RoutingPolicy::PerExample => {
+            "Every example draws its own path with equal chances. The paper draws once for the whole batch; this \
+             is how its reference code evaluates random routing."
+        }
+        RoutingPolicy::PerToken => {
+            "Every token draws its own expert in every layer with equal chances. The paper draws once for the whole \
+             batch."
+        }
+        RoutingPolicy::Fixed => {
+            "Every layer always uses the same expert: a single adapter, the paper's control without a mixture \
+             (Table 7)."
+        }
+        RoutingPolicy::RoundRobin => {
+            "The experts take turns: (step + layer + pass) mod M. Even by construction, to tell the effect of chance \
+             from that of the mixture."
+        }
+    }
+}
+
+/// A share of 1 as `25 %`; with a decimal where that matters.
+pub fn share(share: f32) -> String {
+    let percent = 100.0 * share;
+    if (percent - percent.round()).abs() < 0.05 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
+}
+
+/// Weights as `25 : 25 : 50 %`.
+pub fn shares(weights: &[f32]) -> String {
+    let sum: f32 = weights.iter().sum();
+    let parts: Vec<String> = weights.iter().map(|w| share(w / sum).trim_end_matches(" %").to_owned()).collect();
+    format!("{} %", parts.join(" : "))
+}
+
+/// How the experts are weighed, in a line.
+pub fn merge_plan(plan: &MergePlan) -> String {
+    match plan {
+        MergePlan::Uniform => "uniform mean".to_owned(),
+        MergePlan::Global(weights) => shares(weights),
+        MergePlan::PerSite(lists) => format!("own weights in each of {} layers", lists.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sites_have_short_names() {
+        assert_eq!(site("layers.3.ffn"), "layer 3");
+        assert_eq!(site("layers.11.attention"), "layer 11 attention");
+        assert_eq!(site("encoder.x"), "encoder.x");
+    }
+
+    #[test]
+    fn weights_are_normalised_for_reading() {
+        assert_eq!(shares(&[1.0, 1.0, 2.0]), "25 : 25 : 50 %");
+        assert_eq!(shares(&[1.0, 2.0]), "33.3 : 66.7 %");
+        assert_eq!(merge_plan(&MergePlan::Uniform), "uniform mean");
+    }
+}

@@ -1,0 +1,131 @@
+//! The merged model against random routes, single experts and the ensemble; weights of a merge.
+
+mod plot;
+mod table;
+mod weights;
+
+use super::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::actions::Action;
+use crate::app::format;
+use crate::app::run_view::RunView;
+use crate::app::widgets::cards;
+use crate::config::Method;
+use crate::engine::protocol::{EvalReport, Subject};
+use egui::{RichText, Ui};
+
+/// What the view remembers on screen.
+pub struct ComparePanel {
+    routes: usize,
+    zoomed: bool,
+    weights: weights::WeightsForm,
+}
+
+impl Default for ComparePanel {
+    fn default() -> Self {
+        Self { routes: 5, zoomed: false, weights: weights::WeightsForm::default() }
+    }
+}
+
+impl ComparePanel {
+    /// Draws the view.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        let (Some(run), Some(subject)) = (ctx.session.shown(), ctx.session.subject()) else {
+            return no_run_ui(
+                ctx,
+                ui,
+                "Nothing to compare yet",
+                "After training, the merged model stands here beside the unmerged ones.",
+            );
+        };
+        opened_note_ui(ctx, ui);
+        let measured = ctx.session.compare.value.as_ref();
+        let report = measured.or(run.report());
+        cards::card(ui, ctx.theme, "", |ui| self.ask_ui(ctx, run, &subject, report, measured.is_some(), ui));
+        if let Some(error) = &ctx.session.compare.error {
+            ui.add_space(4.0);
+            cards::error(ui, ctx.theme, error);
+        }
+        ui.add_space(4.0);
+        if let Some(report) = report {
+            let rows = table::rows(ctx.theme, report, &ctx.session.tried);
+            cards::card(ui, ctx.theme, "Which way of using the experts is best?", |ui| {
+                table::ui(ctx.theme, report, &rows, ui);
+            });
+            ui.add_space(4.0);
+            let title = format!("{} of each, on one axis", table::metric_name(&report.metric));
+            cards::card(ui, ctx.theme, &title, |ui| plot::ui(ctx.theme, report, &rows, &mut self.zoomed, ui));
+            ui.add_space(4.0);
+        }
+        if run.config.model.method == Method::Adamix && run.config.mixture.num_experts > 1 {
+            self.weights.ui(ctx, run, &subject, report, ui);
+        } else {
+            let words = "This run has a single module, so there is nothing to merge and no weights to choose.";
+            ui.label(RichText::new(words).color(ctx.theme.muted));
+        }
+        ui.add_space(4.0);
+        story_ui(ctx, ui);
+    }
+
+    /// The button, how many routes, and what is shown.
+    fn ask_ui(
+        &mut self,
+        ctx: &PanelCtx<'_>,
+        run: &RunView,
+        subject: &Subject,
+        report: Option<&EvalReport>,
+        measured: bool,
+        ui: &mut Ui,
+    ) {
+        ui.horizontal_wrapped(|ui| {
+            let words = if report.is_some() { "Measure again" } else { "Compare" };
+            let button = egui::Button::new(words);
+            drop(ctx.button_as(ui, Action::Compare(subject.clone(), self.routes), button));
+            let tip = "Whole random routes: each fixes one draw per layer for the entire evaluation. More routes make a \
+                       surer band and take longer";
+            let name = ui.label("random routes").on_hover_text(tip);
+            let value = egui::DragValue::new(&mut self.routes).range(1..=50).speed(0.1);
+            drop(ui.add(value).labelled_by(name.id).on_hover_text(tip));
+            if ctx.session.compare.is_pending() {
+                let progress = ctx.session.compare.progress.as_ref();
+                let share = progress.filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
+                cards::loading(ui, progress.map_or("measuring", |p| p.what.as_str()), share);
+                drop(ctx.button(ui, Action::CancelJob));
+            }
+        });
+        let words = match (report, measured) {
+            (None, _) if ctx.session.compare.is_pending() => return,
+            (None, _) => "Nothing is measured yet. Compare runs the evaluation rows through the merged model, random \
+                          routes, each single expert and the ensemble."
+                .to_owned(),
+            (Some(report), true) => format!("Measured on {} evaluation rows.", format::count(report.rows as u64)),
+            (Some(report), false) => format!(
+                "Measured at the end of training ({}) on {} evaluation rows.",
+                run.end.as_ref().map_or_else(String::new, |end| format!("step {}", format::count(end.step))),
+                format::count(report.rows as u64)
+            ),
+        };
+        ui.label(RichText::new(words).small().color(ctx.theme.muted));
+    }
+}
+
+/// What averaging factors means.
+fn story_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
+    egui::CollapsingHeader::new("What is averaged here, and what is not").id_salt("merge story").show(ui, |ui| {
+        for words in [
+            "Merged: in each layer, the mean of the experts' down-projections and the mean of their up-projections, \
+             weights and biases (AdaMix, section 3.3). One adapter remains, with the cost of one.",
+            "That is an average of factors. The average of the products W^U W^D would be something else whenever both \
+             sides differ between experts, and so would the average of the outputs: between the two projections stands \
+             a nonlinearity.",
+            "Ensemble: the mean of the probabilities of several random routes. It is what the theory approximates, and \
+             costs as many forwards as routes.",
+            "Random routes: one draw for each layer, kept for all rows. The band between worst and best is the lottery \
+             of routing; a gain smaller than the band or than the standard error is no gain.",
+            "Fixed: expert j in all layers. Consistency training pulls the experts' answers together, so that all of \
+             these come close to each other, and the merged model stays in the same valley.",
+        ] {
+            ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.muted)).wrap());
+            ui.add_space(3.0);
+        }
+    });
+}

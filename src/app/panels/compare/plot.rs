@@ -1,0 +1,84 @@
+//! The table as a picture: points, the band of the random routes, one standard error.
+
+use super::table::{self, Kind, Row};
+use crate::app::format;
+use crate::app::theme::Theme;
+use crate::app::widgets::dot_plot::{self, Axis, Entry};
+use crate::app::widgets::labeled;
+use crate::engine::protocol::EvalReport;
+use egui::{RichText, Ui};
+
+/// Draws the plot with its switch between the full range and the range of the values.
+pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], zoomed: &mut bool, ui: &mut Ui) {
+    let error = table::standard_error(report);
+    let entries = entries(report, rows, error);
+    let range = if *zoomed { near_range(&entries, error) } else { full_range(report, &entries) };
+    let tip = "Off: the whole range the metric can have. On: only the part where the values lie, so differences look \
+               larger than they are";
+    labeled::toggle(ui, "Zoom to the values", tip, zoomed);
+    let name = table::metric_name(&report.metric);
+    let better = if report.higher_is_better { "more is better" } else { "less is better" };
+    let cut = if *zoomed { "axis cut to the values" } else { "full range" };
+    let axis = Axis {
+        name: format!("{name}, {better} ({cut}; n = {} rows)", format::count(report.rows as u64)),
+        range,
+        reference: report.majority.is_finite().then(|| (report.majority, "learned nothing".to_owned())),
+    };
+    dot_plot::ui(ui, theme, "Scores of all ways on one axis", &entries, &axis);
+    let mut words =
+        "Disc: merged. Band, rings and bar: random routes with their mean. Squares: single experts. Triangle: \
+                     ensemble. Diamonds: own weights."
+            .to_owned();
+    if let Some(error) = error {
+        words.push_str(&format!(" Whisker: one standard error, {error:.4}."));
+    }
+    ui.add(egui::Label::new(RichText::new(words).small().color(theme.muted)).wrap());
+}
+
+fn entries(report: &EvalReport, rows: &[Row], error: Option<f64>) -> Vec<Entry> {
+    let shown = rows.iter().filter(|row| !matches!(row.kind, Kind::RandomEnd | Kind::Majority));
+    shown
+        .map(|row| {
+            let random = row.kind == Kind::RandomMean;
+            let band = report.random_band();
+            Entry {
+                name: if random { "Random routes".to_owned() } else { row.name.clone() },
+                value: row.value,
+                band: random.then_some([band.min, band.max]),
+                singles: if random { report.random.iter().map(|s| s.primary).collect() } else { Vec::new() },
+                error: error.filter(|_| row.kind == Kind::Merged),
+                mark: row.mark,
+                color: row.color,
+            }
+        })
+        .collect()
+}
+
+/// The whole range that the metric can have; losses start at 0.
+fn full_range(report: &EvalReport, entries: &[Entry]) -> [f64; 2] {
+    match report.metric.as_str() {
+        "accuracy" | "f1" => [0.0, 1.0],
+        "matthews" | "pearson" | "spearman" => [-1.0, 1.0],
+        _ => {
+            let ends = entries.iter().flat_map(|e| [e.value, e.band.map_or(e.value, |band| band[1])]);
+            let most = ends.filter(|v| v.is_finite()).fold(report.majority.max(0.0), f64::max);
+            [0.0, if most > 0.0 { 1.05 * most } else { 1.0 }]
+        }
+    }
+}
+
+/// The range of the values with a margin.
+fn near_range(entries: &[Entry], error: Option<f64>) -> [f64; 2] {
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    for entry in entries {
+        let spread = entry.error.or(error).unwrap_or(0.0);
+        let [from, to] = entry.band.unwrap_or([entry.value; 2]);
+        for value in [from, to, entry.value - spread, entry.value + spread] {
+            if value.is_finite() {
+                (low, high) = (low.min(value), high.max(value));
+            }
+        }
+    }
+    let margin = (0.08 * (high - low)).max(1e-4);
+    if low <= high { [low - margin, high + margin] } else { [0.0, 1.0] }
+}

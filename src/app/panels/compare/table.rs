@@ -1,0 +1,271 @@
+//! All ways of using the experts, one row each.
+
+use crate::app::theme::Theme;
+use crate::app::widgets::dot_plot::Mark;
+use crate::app::{format, names};
+use crate::engine::protocol::{EvalReport, MergeReport, Scores};
+use egui::{Color32, RichText, Ui};
+
+/// Most scored merges shown beside the others; the history lists all.
+const TRIED_SHOWN: usize = 4;
+
+/// What a row is about; the plot draws random routes as one band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The uniform mean.
+    Merged,
+    /// Mean of the random routes.
+    RandomMean,
+    /// The worst or the best random route.
+    RandomEnd,
+    /// One expert everywhere.
+    Fixed(usize),
+    /// Mean of the probabilities of the random routes.
+    Ensemble,
+    /// Always the most frequent answer.
+    Majority,
+    /// A merge with weights of one's own.
+    Tried,
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What it is about.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// What it means.
+    pub tip: String,
+    /// The deciding metric.
+    pub value: f64,
+    /// All scores; absent for the constant answer.
+    pub scores: Option<Scores>,
+    /// Its mark in the plot.
+    pub mark: Mark,
+    /// Its colour in the plot.
+    pub color: Color32,
+    /// Whether no other row is better.
+    pub best: bool,
+}
+
+/// The metric's name as people write it.
+pub fn metric_name(metric: &str) -> &str {
+    match metric {
+        "accuracy" => "Accuracy",
+        "f1" => "F1",
+        "matthews" => "Matthews correlation",
+        "pearson" => "Pearson correlation",
+        "spearman" => "Spearman correlation",
+        "loss" => "Loss",
+        other => other,
+    }
+}
+
+/// One standard error of the deciding metric of the merged model; known only for a share of right answers.
+pub fn standard_error(report: &EvalReport) -> Option<f64> {
+    let p = report.merged.primary;
+    let share = report.metric == "accuracy" && (0.0..=1.0).contains(&p) && report.rows > 0;
+    share.then(|| (p * (1.0 - p) / report.rows as f64).sqrt())
+}
+
+/// Mean of all scores.
+fn mean(all: &[Scores]) -> Option<Scores> {
+    let first = all.first()?;
+    let n = all.len() as f64;
+    let part = |f: fn(&Scores) -> Option<f64>| {
+        f(first).and_then(|_| all.iter().map(f).sum::<Option<f64>>()).map(|sum| sum / n)
+    };
+    Some(Scores {
+        loss: all.iter().map(|s| s.loss).sum::<f64>() / n,
+        accuracy: part(|s| s.accuracy),
+        f1: part(|s| s.f1),
+        matthews: part(|s| s.matthews),
+        pearson: part(|s| s.pearson),
+        spearman: part(|s| s.spearman),
+        primary: all.iter().map(|s| s.primary).sum::<f64>() / n,
+    })
+}
+
+/// All rows of a report, the scored merges last; the best ones are marked.
+pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut add = |kind, name: String, tip: &str, scores: Option<&Scores>, value: f64, mark, color| {
+        rows.push(Row { kind, name, tip: tip.to_owned(), value, scores: scores.cloned(), mark, color, best: false });
+    };
+    let of = |scores: &Scores| scores.primary;
+    let text = if theme.dark { Color32::from_gray(230) } else { Color32::from_gray(30) };
+    let merged = &report.merged;
+    let name = if report.fixed.is_empty() { "This model" } else { "Merged, uniform" };
+    add(
+        Kind::Merged,
+        name.to_owned(),
+        "The mean of the experts' factors: the paper",
+        Some(merged),
+        of(merged),
+        Mark::Disc,
+        text,
+    );
+    let n = report.random.len();
+    if let Some(mean) = mean(&report.random) {
+        let name = format!("Random routes, mean of {n}");
+        add(
+            Kind::RandomMean,
+            name,
+            "One draw for each layer, kept for all rows",
+            Some(&mean),
+            of(&mean),
+            Mark::Tick,
+            theme.muted,
+        );
+        if n > 1 {
+            let mut sorted: Vec<&Scores> = report.random.iter().collect();
+            sorted.sort_by(|a, b| a.primary.total_cmp(&b.primary));
+            if !report.higher_is_better {
+                sorted.reverse();
+            }
+            for (name, scores) in [("  worst of them", sorted[0]), ("  best of them", sorted[n - 1])] {
+                let tip = "An end of the band: what bad or good luck with the route does";
+                add(Kind::RandomEnd, name.to_owned(), tip, Some(scores), of(scores), Mark::Tick, theme.muted);
+            }
+        }
+    }
+    for (i, scores) in report.fixed.iter().enumerate() {
+        let color = theme.expert(i);
+        add(
+            Kind::Fixed(i),
+            format!("Expert {i} only"),
+            "This expert in all layers",
+            Some(scores),
+            of(scores),
+            Mark::Square,
+            color,
+        );
+    }
+    if n > 0 {
+        let name = format!("Ensemble of {n} routes");
+        let tip = "Mean of the probabilities of the random routes: as many forwards as routes";
+        add(Kind::Ensemble, name, tip, Some(&report.ensemble), of(&report.ensemble), Mark::Triangle, text);
+    }
+    let skipped = tried.len().saturating_sub(TRIED_SHOWN);
+    for (i, merge) in tried.iter().enumerate().skip(skipped) {
+        let (name, tip) = (format!("Weights {}", i + 1), names::merge_plan(&merge.plan));
+        add(Kind::Tried, name, &tip, Some(&merge.scores), of(&merge.scores), Mark::Diamond, theme.accent);
+    }
+    let constant = if matches!(report.metric.as_str(), "pearson" | "spearman") || report.merged.accuracy.is_none() {
+        "Always the mean value"
+    } else {
+        "Always the same answer"
+    };
+    let tip =
+        "The most frequent class of these rows (or their mean value): what a model reaches that has learned nothing";
+    add(Kind::Majority, constant.to_owned(), tip, None, report.majority, Mark::Tick, theme.muted);
+    let sign = if report.higher_is_better { 1.0 } else { -1.0 };
+    // A mean of routes is no model that one could use.
+    let usable = |row: &Row| row.kind != Kind::RandomMean && row.value.is_finite();
+    let best = rows.iter().filter(|row| usable(row)).map(|row| sign * row.value).fold(f64::NEG_INFINITY, f64::max);
+    for row in &mut rows {
+        row.best = usable(row) && sign * row.value >= best;
+    }
+    rows
+}
+
+/// A score that some tasks have.
+type Part = fn(&Scores) -> Option<f64>;
+
+/// Draws the table.
+pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], ui: &mut Ui) {
+    let columns: [(&str, &str, Part); 6] = [
+        ("Accuracy", "accuracy", |s| s.accuracy),
+        ("F1", "f1", |s| s.f1),
+        ("Matthews", "matthews", |s| s.matthews),
+        ("Pearson", "pearson", |s| s.pearson),
+        ("Spearman", "spearman", |s| s.spearman),
+        ("Loss", "loss", |s| Some(s.loss)),
+    ];
+    // The deciding metric stands first; what does not apply to the task has no column.
+    let mut columns: Vec<_> = columns.into_iter().filter(|(_, _, part)| part(&report.merged).is_some()).collect();
+    columns.sort_by_key(|(_, key, _)| *key != report.metric);
+    let error = standard_error(report);
+    egui::ScrollArea::horizontal().id_salt("comparison").show(ui, |ui| {
+        egui::Grid::new("comparison").striped(true).num_columns(columns.len() + 3).spacing([14.0, 4.0]).show(
+            ui,
+            |ui| {
+                ui.strong("Way");
+                for (i, (title, _, _)) in columns.iter().enumerate() {
+                    let response = ui.strong(*title);
+                    if i == 0 {
+                        response.on_hover_text("The deciding metric of this run");
+                        ui.strong("vs merged").on_hover_text("Difference to the uniform merge in the deciding metric");
+                    }
+                }
+                ui.end_row();
+                for row in rows {
+                    row_ui(theme, report, row, &columns.iter().map(|column| column.2).collect::<Vec<_>>(), error, ui);
+                    ui.end_row();
+                }
+            },
+        );
+    });
+    ui.add_space(2.0);
+    ui.add(egui::Label::new(RichText::new(noise_words(report)).small().color(theme.muted)).wrap());
+}
+
+fn row_ui(theme: &Theme, report: &EvalReport, row: &Row, parts: &[Part], error: Option<f64>, ui: &mut Ui) {
+    ui.label(&row.name).on_hover_text(&row.tip);
+    for (i, part) in parts.iter().enumerate() {
+        let value = match (&row.scores, i) {
+            (Some(scores), _) => part(scores),
+            (None, 0) => Some(row.value),
+            (None, _) => None,
+        };
+        let text = value.map_or_else(|| "-".to_owned(), format::metric);
+        if i == 0 {
+            ui.horizontal(|ui| {
+                let words = RichText::new(text).monospace();
+                ui.label(if row.best { words.strong() } else { words });
+                if row.best {
+                    ui.label(RichText::new("▲ best").small().color(theme.ok));
+                }
+            });
+            let difference = row.value - report.merged.primary;
+            if row.kind == Kind::Merged {
+                ui.label("");
+            } else {
+                let noise = error.is_some_and(|error| difference.abs() < 2.0 * error);
+                let words = RichText::new(format!("{difference:+.4}")).monospace();
+                let words = if noise { words.color(theme.muted) } else { words };
+                let tip = if noise {
+                    "Less than two standard errors: may be chance"
+                } else {
+                    "More than two standard errors"
+                };
+                let response = ui.label(words);
+                if error.is_some() {
+                    response.on_hover_text(tip);
+                }
+            }
+        } else {
+            ui.monospace(text);
+        }
+    }
+}
+
+/// How much of a difference is noise.
+pub fn noise_words(report: &EvalReport) -> String {
+    let rows = format::count(report.rows as u64);
+    match standard_error(report) {
+        Some(error) => format!(
+            "{rows} rows: one standard error of an accuracy of {} is sqrt(p (1 - p) / n) = {error:.4}. Differences below \
+             two of them ({:.4}, grey) may be chance; all ways see the same rows, which makes differences somewhat \
+             surer than that.",
+            format::metric(report.merged.primary),
+            2.0 * error
+        ),
+        None => format!(
+            "{rows} rows. For {} there is no simple standard error; compare with the band of the random routes before \
+             believing a small difference.",
+            metric_name(&report.metric).to_lowercase()
+        ),
+    }
+}

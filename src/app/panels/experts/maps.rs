@@ -1,0 +1,204 @@
+//! The weights as pictures, and how their sizes are distributed.
+
+use super::{Focus, side_symbol};
+use crate::app::panels::PanelCtx;
+use crate::app::theme::Theme;
+use crate::app::widgets::heatmap::{HeatMapView, Matrix, Scale};
+use crate::app::widgets::{cards, labeled, legend, verdict};
+use crate::app::{format, names};
+use crate::engine::protocol::{HISTOGRAM_BINS, HeatMap};
+use egui::{RichText, Sense, Stroke, Ui, vec2};
+use egui_plot::{HoverPosition, Legend, Line, Plot, PlotPoints};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+/// Most pictures below each other.
+const STACK: usize = 8;
+
+/// The pictures, kept between frames.
+#[derive(Default)]
+pub struct Maps {
+    own_scale: bool,
+    only_chosen: bool,
+    key: u64,
+    pictures: Vec<Picture>,
+}
+
+/// One expert's matrix, turned so that the hidden size runs to the right.
+#[derive(Default)]
+struct Picture {
+    rows: usize,
+    cols: usize,
+    values: Vec<f32>,
+    largest: f32,
+    view: HeatMapView,
+}
+
+impl Picture {
+    fn fill(&mut self, map: &HeatMap) {
+        let turned = map.rows > map.cols;
+        (self.rows, self.cols) = if turned { (map.cols, map.rows) } else { (map.rows, map.cols) };
+        self.values.clear();
+        if map.values.len() == map.rows * map.cols {
+            for row in 0..self.rows {
+                for col in 0..self.cols {
+                    let at = if turned { col * map.cols + row } else { row * map.cols + col };
+                    self.values.push(map.values[at]);
+                }
+            }
+        }
+        self.largest = self.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    }
+}
+
+impl Maps {
+    /// Draws heat maps and histogram; a click on a heat map chooses its expert.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
+        let fits = focus.snapshot.focus == (focus.site, Some(focus.side)) && !focus.snapshot.heat_maps.is_empty();
+        let title = format!(
+            "Weights {} of {}: {} x {} (outputs x inputs)",
+            side_symbol(focus.side),
+            names::site(&focus.snapshot.sites[focus.site]),
+            focus.data.rows,
+            focus.data.cols,
+        );
+        cards::card(ui, ctx.theme, &title, |ui| {
+            if fits {
+                self.refresh(ctx, focus);
+                self.heat_maps_ui(ctx.theme, focus, expert, ui);
+            } else {
+                cards::loading(ui, "Waiting for the pictures of this side", None);
+            }
+        });
+        ui.add_space(4.0);
+        cards::card(ui, ctx.theme, "How large the weights are", |ui| histogram_ui(ctx.theme, focus, *expert, ui));
+    }
+
+    /// Copies the matrices when they have changed.
+    fn refresh(&mut self, ctx: &PanelCtx<'_>, focus: &Focus<'_>) {
+        let mut hasher = DefaultHasher::new();
+        (focus.snapshot.step, focus.site, focus.side as usize, focus.snapshot.heat_maps.len()).hash(&mut hasher);
+        ctx.session.shown().map(|run| &run.dir).hash(&mut hasher);
+        let key = hasher.finish();
+        if self.key != key || self.pictures.len() != focus.snapshot.heat_maps.len() {
+            self.key = key;
+            self.pictures.resize_with(focus.snapshot.heat_maps.len(), Picture::default);
+            for (picture, map) in self.pictures.iter_mut().zip(&focus.snapshot.heat_maps) {
+                picture.fill(map);
+            }
+        }
+    }
+
+    fn heat_maps_ui(&mut self, theme: &Theme, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
+        let Self { own_scale, only_chosen, key, pictures } = self;
+        let experts = pictures.len();
+        if experts > 1 {
+            ui.horizontal_wrapped(|ui| {
+                labeled::toggle(ui, "Only the chosen expert", "Draws one picture, larger", only_chosen);
+                let tip = "Off: one scale for all experts, so that colours can be compared between them";
+                labeled::toggle(ui, "Own colour scale for each", tip, own_scale);
+            });
+        }
+        let common = pictures.iter().map(|picture| picture.largest).fold(0.0, f32::max);
+        let one = *only_chosen || experts > STACK;
+        let mut shown_scale = common;
+        for (i, picture) in pictures.iter_mut().enumerate() {
+            if one && i != *expert {
+                continue;
+            }
+            let limit = if *own_scale { picture.largest } else { common };
+            shown_scale = limit;
+            let room = ui.available_width() - 34.0;
+            let height =
+                (room * picture.rows as f32 / picture.cols.max(1) as f32).clamp(36.0, if one { 320.0 } else { 90.0 });
+            ui.horizontal(|ui| {
+                let (area, choose) = ui.allocate_exact_size(vec2(22.0, height), Sense::click());
+                let name = format!("Choose expert {i}");
+                choose.widget_info(|| egui::WidgetInfo::selected(egui::Role::Button, true, i == *expert, &name));
+                if i == *expert {
+                    let color = ui.visuals().text_color();
+                    ui.painter().vline(area.left() + 1.0, area.y_range(), Stroke::new(3.0, color));
+                }
+                if choose.clicked() {
+                    *expert = i;
+                }
+                let chip = egui::Rect::from_center_size(area.center() + vec2(2.0, 0.0), vec2(16.0, 16.0));
+                verdict::chip_at(ui, theme, chip, i);
+                let matrix = Matrix { rows: picture.rows, cols: picture.cols, values: &picture.values };
+                let version = key.wrapping_add(u64::from(limit.to_bits())).wrapping_add(i as u64);
+                let name =
+                    format!("Expert {i}, largest |weight| {}", format::significant(f64::from(picture.largest), 3));
+                let size = vec2(room, height);
+                picture.view.ui(ui, theme, matrix, Scale::Diverging(limit), version, size, &name);
+            });
+        }
+        ui.add_space(2.0);
+        if *own_scale && !one {
+            legend::bar(ui, theme, Scale::Diverging(1.0), "share of the expert's largest |weight|", 220.0);
+        } else {
+            legend::bar(ui, theme, Scale::Diverging(shown_scale), "weight (no unit)", 220.0);
+        }
+        ui.label(RichText::new(reduced_words(focus, pictures)).small().color(theme.muted));
+    }
+}
+
+/// Which way is which, and what was left out to fit.
+fn reduced_words(focus: &Focus<'_>, pictures: &[Picture]) -> String {
+    let (long, short) = (focus.data.rows.max(focus.data.cols), focus.data.rows.min(focus.data.cols));
+    let mut words = "Hidden size to the right, bottleneck downwards.".to_owned();
+    if let Some(picture) = pictures.first()
+        && (picture.cols < long || picture.rows < short)
+    {
+        words.push_str(&format!(
+            " {short} x {long} weights in {} x {} cells: each shows its weight with the largest absolute value.",
+            picture.rows, picture.cols
+        ));
+    }
+    words
+}
+
+fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
+    let [low, high] = focus.data.range.map(f64::from);
+    if !(high > low) {
+        ui.label(RichText::new("All weights are the same.").color(theme.muted));
+        return;
+    }
+    let width = (high - low) / HISTOGRAM_BINS as f64;
+    let response = Plot::new("histogram of weights")
+        .height(150.0)
+        .allow_scroll(false)
+        .allow_zoom(false)
+        .allow_drag(false)
+        .show_background(false)
+        .include_y(0.0)
+        .y_axis_min_width(44.0)
+        .x_axis_label("weight")
+        .y_axis_label("weights a bin")
+        .legend(Legend::default().follow_insertion_order(true).background_alpha(0.6))
+        .x_axis_formatter(|mark, _| format::significant(mark.value, 2))
+        .y_axis_formatter(|mark, _| if mark.value < 0.0 { String::new() } else { format::short_count(mark.value) })
+        .label_formatter(|hover| match hover {
+            HoverPosition::NearDataPoint { plot_name, position, .. } => Some(format!(
+                "{plot_name}\nweight about {}\n{} weights in the bin",
+                format::significant(position.x, 2),
+                format::count(position.y.max(0.0) as u64)
+            )),
+            HoverPosition::Elsewhere { .. } => None,
+        })
+        .show(ui, |plot| {
+            for (i, stats) in focus.data.experts.iter().enumerate() {
+                let mut points = Vec::with_capacity(2 * stats.histogram.len() + 2);
+                for (bin, &n) in stats.histogram.iter().enumerate() {
+                    let left = low + bin as f64 * width;
+                    points.push([left, f64::from(n)]);
+                    points.push([left + width, f64::from(n)]);
+                }
+                let chosen = i == expert || focus.data.experts.len() == 1;
+                let color = if focus.data.experts.len() == 1 { theme.accent } else { theme.expert(i) };
+                let name = if focus.data.experts.len() == 1 { "shared".to_owned() } else { format!("expert {i}") };
+                let line = Line::new(name, PlotPoints::from(points)).color(color).allow_band(false);
+                plot.line(if chosen { line.width(2.5) } else { line.width(1.0) });
+            }
+        });
+    let name = "Histogram of the weights of all experts";
+    response.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
+}

@@ -1,0 +1,134 @@
+//! Norms of all experts, and how alike they are.
+
+use super::Focus;
+use crate::app::format;
+use crate::app::panels::PanelCtx;
+use crate::app::widgets::cell_grid::{self, GridCell, Spec};
+use crate::app::widgets::heatmap::{Scale, color};
+use crate::app::widgets::{cards, legend, verdict};
+use egui::{RichText, Ui, vec2};
+
+/// Draws the table of norms and the matrix of cosines or distances.
+pub fn ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance: &mut bool, ui: &mut Ui) {
+    cards::card(ui, ctx.theme, "Sizes", |ui| norms_ui(ctx, focus, expert, ui));
+    if focus.data.experts.len() > 1 {
+        ui.add_space(4.0);
+        cards::card(ui, ctx.theme, "How alike are they?", |ui| pairs_ui(ctx, focus, expert, distance, ui));
+    }
+}
+
+fn norms_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
+    let titles = [
+        ("Expert", "A click chooses it"),
+        ("Norm", "Frobenius norm of the weight matrix"),
+        ("Change", "Frobenius norm of the weights now minus the weights at the start"),
+        ("Std", "Standard deviation of the weights"),
+        ("Mean", "Mean of the weights"),
+        ("Largest", "Largest absolute weight"),
+        ("Bias norm", "Euclidean norm of the bias"),
+    ];
+    egui::ScrollArea::horizontal().id_salt("norms").show(ui, |ui| {
+        egui::Grid::new("norms of the experts").striped(true).spacing([18.0, 4.0]).show(ui, |ui| {
+            for (title, tip) in titles {
+                ui.strong(title).on_hover_text(tip);
+            }
+            ui.end_row();
+            for (i, stats) in focus.data.experts.iter().enumerate() {
+                if focus.data.experts.len() == 1 {
+                    ui.label("shared");
+                } else {
+                    ui.horizontal(|ui| {
+                        verdict::expert_chip(ui, ctx.theme, i);
+                        let button = egui::Button::selectable(i == *expert, format!("expert {i}"));
+                        if ui.add(button).clicked() {
+                            *expert = i;
+                        }
+                    });
+                }
+                for value in [stats.norm, stats.from_start, stats.std, stats.mean, stats.max_abs, stats.bias_norm] {
+                    ui.monospace(format::significant(f64::from(value), 3));
+                }
+                ui.end_row();
+            }
+        });
+    });
+}
+
+fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance: &mut bool, ui: &mut Ui) {
+    let (theme, data) = (ctx.theme, focus.data);
+    let experts = data.experts.len();
+    ui.horizontal_wrapped(|ui| {
+        ui.selectable_value(distance, false, "Cosine").on_hover_text(
+            "Cosine between the changes since the start (at step 0: of the weights): 1 moved alike, 0 unrelated, \
+             -1 opposite",
+        );
+        ui.selectable_value(distance, true, "Distance").on_hover_text("Norm of the difference of two experts");
+    });
+    ui.add_space(2.0);
+    let values = if *distance { &data.distance } else { &data.cosine };
+    if values.len() != experts * experts {
+        cards::error(ui, theme, "The engine sent a matrix of another size than the number of experts.");
+        return;
+    }
+    let largest = values.iter().copied().filter(|v| v.is_finite()).fold(0.0f32, f32::max);
+    let scale = if *distance { Scale::Sequential(0.0, largest) } else { Scale::Diverging(1.0) };
+    let what = if *distance { "distance" } else { "cosine" };
+    let columns: Vec<String> = (0..experts).map(|i| i.to_string()).collect();
+    let name = if *distance { "Distances of the experts" } else { "Cosines of the experts" };
+    let cell = if experts <= 10 { vec2(58.0, 26.0) } else { vec2(26.0, 20.0) };
+    let spec = Spec { name, columns: &columns, rows: experts, row_width: 74.0, cell, clickable: true };
+    let clicked = cell_grid::ui(
+        ui,
+        theme,
+        &spec,
+        |row| format!("expert {row}"),
+        |row, column| {
+            let value = values[row * experts + column];
+            let text = if *distance { format::significant(f64::from(value), 3) } else { format!("{value:.2}") };
+            let about = format!("expert {row} and expert {column}: {what} {text}");
+            let chosen = row == *expert && column == *expert;
+            GridCell { text, fill: Some(color(theme, scale, value)), about, chosen }
+        },
+    );
+    if let Some((row, column)) = clicked {
+        *expert = if row == *expert { column } else { row };
+    }
+    ui.add_space(2.0);
+    let unit = if *distance { "norm of the difference" } else { "cosine of the changes since the start" };
+    legend::bar(ui, theme, scale, unit, 220.0);
+    ui.label(RichText::new(pairs_words(data.cosine.as_slice(), experts)).small().color(theme.muted));
+}
+
+/// Mean off-diagonal cosine, in words.
+pub fn pairs_words(cosine: &[f32], experts: usize) -> String {
+    let pairs: Vec<f32> = (0..experts)
+        .flat_map(|i| (0..i).map(move |j| (i, j)))
+        .filter_map(|(i, j)| cosine.get(i * experts + j).copied())
+        .filter(|v| v.is_finite())
+        .collect();
+    if pairs.is_empty() {
+        return "There are no pairs.".to_owned();
+    }
+    let mean = pairs.iter().sum::<f32>() / pairs.len() as f32;
+    let words = match mean {
+        m if m > 0.8 => "the experts move almost alike; averaging them changes little",
+        m if m > 0.3 => "the experts share a direction and differ in part",
+        m if m > -0.1 => "the experts move in unrelated directions",
+        _ => "the experts pull against each other; averaging may cost accuracy",
+    };
+    format!("Mean cosine of all {} pairs: {mean:.2}: {words}.", pairs.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pairs_words;
+
+    #[test]
+    fn the_words_follow_the_mean_of_the_pairs() {
+        assert!(pairs_words(&[1.0, 0.9, 0.9, 1.0], 2).contains("almost alike"));
+        assert!(pairs_words(&[1.0, 0.0, 0.0, 1.0], 2).contains("unrelated"));
+        assert!(pairs_words(&[1.0, -0.5, -0.5, 1.0], 2).contains("against each other"));
+        assert!(pairs_words(&[1.0], 1).contains("no pairs"));
+        assert!(pairs_words(&[1.0, f32::NAN, f32::NAN, 1.0], 2).contains("no pairs"));
+    }
+}

@@ -1,0 +1,183 @@
+//! The proof of an export: what was written, and whether it does the same.
+
+use super::{dtype_words, target_name};
+use crate::app::actions::Action;
+use crate::app::format;
+use crate::app::panels::PanelCtx;
+use crate::app::theme::Theme;
+use crate::app::widgets::cards;
+use crate::app::widgets::verdict::{self, Verdict};
+use crate::engine::protocol::{CertificateSummary, ExportDtype, ExportReport};
+use egui::{RichText, Ui};
+use egui_extras::{Column, TableBuilder};
+
+/// Draws one export with its certificate.
+pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
+    let title = format!("{}, {}", target_name(report.target), dtype_words(report.dtype));
+    let dir = report.dir.display().to_string();
+    ui.push_id(("export", &dir), |ui| {
+        cards::card(ui, ctx.theme, &title, |ui| {
+            verdict_ui(ctx.theme, report, ui);
+            ui.add_space(4.0);
+            figures_ui(ctx.theme, report, ui);
+            ui.add_space(4.0);
+            ui.horizontal_wrapped(|ui| {
+                ui.label("Written to");
+                ui.add(egui::Label::new(RichText::new(&dir).monospace().small()).wrap());
+                copy_button(ctx, ui, "Copy path", dir.clone());
+                copy_button(ctx, ui, "Copy certificate", words(report));
+            });
+            files_ui(ctx, report, ui);
+            rounding_ui(ctx, report, all_tensors, ui);
+        });
+    });
+}
+
+fn copy_button(ctx: &PanelCtx<'_>, ui: &mut Ui, words: &str, text: String) {
+    drop(ctx.button_as(ui, Action::Copy(text), egui::Button::new(words).small()));
+}
+
+fn verdict_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
+    let certificate = &report.certificate;
+    let (verdict, words) = if certificate.passed {
+        let words = match report.dtype {
+            ExportDtype::F32 => "Passed: the files, loaded afresh, do exactly what was seen on screen.",
+            _ => "Passed: the files, loaded afresh, do what was seen on screen, up to the rounding of the format.",
+        };
+        (Verdict::Passed, words)
+    } else {
+        (Verdict::Failed, "Failed: these files do not do what was seen on screen. Do not use them; export again.")
+    };
+    ui.horizontal_top(|ui| {
+        verdict::icon(ui, theme, verdict, 22.0);
+        ui.vertical(|ui| {
+            ui.add(egui::Label::new(RichText::new(words).strong().color(verdict.color(theme))).wrap());
+            for problem in &certificate.problems {
+                ui.add(egui::Label::new(RichText::new(problem).color(theme.error)).wrap());
+            }
+        });
+    });
+}
+
+fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
+    let certificate = &report.certificate;
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 20.0;
+        let figure = |ui: &mut Ui, name: &str, value: &str, tip: &str| cards::figure(ui, theme, name, value, tip);
+        let tip = "Largest absolute difference of a logit between the model on screen and the one made from the files";
+        figure(ui, "Largest difference of a logit", &difference(certificate.max_abs_diff), tip);
+        figure(
+            ui,
+            "Allowed",
+            &format::scientific(certificate.tolerance),
+            "The largest difference that this number format may cause",
+        );
+        let flipped = format!("{} of {}", certificate.flipped, format::count(certificate.rows as u64));
+        figure(ui, "Predictions that changed", &flipped, "Probe rows whose most likely class is another one now");
+        if let Some(worst) = worst_rounding(certificate) {
+            figure(ui, "Largest rounding of a weight", &worst, "Over all tensors: largest |stored - trained|");
+        }
+        let bytes: u64 = report.files.iter().map(|file| file.bytes).sum();
+        figure(ui, "Size", &format::bytes(bytes), "All files together");
+    });
+}
+
+fn difference(value: f64) -> String {
+    match value {
+        v if v.is_nan() => "not measured".to_owned(),
+        0.0 => "0 (identical)".to_owned(),
+        v => format::scientific(v),
+    }
+}
+
+fn worst_rounding(certificate: &CertificateSummary) -> Option<String> {
+    let worst = certificate.rounding.iter().map(|tensor| tensor.max_abs).filter(|v| v.is_finite()).reduce(f64::max)?;
+    Some(difference(worst))
+}
+
+fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
+    ui.add_space(2.0);
+    egui::Grid::new("files").striped(true).num_columns(4).spacing([14.0, 3.0]).show(ui, |ui| {
+        for title in ["File", "Size", "SHA-256", ""] {
+            ui.strong(title);
+        }
+        ui.end_row();
+        for file in &report.files {
+            ui.label(&file.name);
+            ui.monospace(format::bytes(file.bytes));
+            let short: String = file.sha256.chars().take(16).collect();
+            ui.monospace(format!("{short}…")).on_hover_text(&file.sha256);
+            let button = egui::Button::new("Copy hash").small();
+            let response = ctx.button_as(ui, Action::Copy(file.sha256.clone()), button);
+            drop(response.accessible_name(format!("Copy the hash of {}", file.name)));
+            ui.end_row();
+        }
+    });
+}
+
+/// What the number format did to each tensor.
+fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
+    let rounding = &report.certificate.rounding;
+    if rounding.is_empty() {
+        return;
+    }
+    ui.add_space(2.0);
+    let tip = "Largest change of a weight of each tensor by storing it in this number format";
+    crate::app::widgets::labeled::toggle(ui, "Rounding of each tensor", tip, all_tensors);
+    if !*all_tensors {
+        return;
+    }
+    let names = |name: &str| report.certificate.problems.iter().any(|problem| problem.contains(name));
+    let height = 18.0;
+    ui.push_id("rounding", |ui| {
+        TableBuilder::new(ui)
+            .striped(true)
+            .max_scroll_height(200.0)
+            .column(Column::remainder().at_least(160.0).clip(true))
+            .column(Column::exact(110.0))
+            .column(Column::exact(110.0))
+            .column(Column::exact(70.0))
+            .header(height, |mut row| {
+                for title in ["Tensor", "Largest change", "of largest weight", "Verdict"] {
+                    row.col(|ui| drop(ui.strong(title)));
+                }
+            })
+            .body(|body| {
+                body.rows(height, rounding.len(), |mut row| {
+                    let tensor = &rounding[row.index()];
+                    let wrong = names(&tensor.name);
+                    let color = if wrong { ctx.theme.error } else { ctx.theme.muted };
+                    row.col(|ui| drop(ui.label(&tensor.name)));
+                    row.col(|ui| drop(ui.monospace(difference(tensor.max_abs))));
+                    row.col(|ui| drop(ui.monospace(relative(tensor.max_rel))));
+                    row.col(|ui| {
+                        drop(ui.label(RichText::new(if wrong { "wrong" } else { "as rounded" }).color(color)))
+                    });
+                });
+            });
+    });
+}
+
+fn relative(share: f64) -> String {
+    if share.is_finite() { format!("{} %", format::significant(100.0 * share, 2)) } else { "-".to_owned() }
+}
+
+/// The certificate as text, for a note or a mail.
+pub fn words(report: &ExportReport) -> String {
+    let certificate = &report.certificate;
+    let mut text = format!(
+        "{} ({}): {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",
+        target_name(report.target),
+        dtype_words(report.dtype),
+        if certificate.passed { "PASSED" } else { "FAILED" },
+        difference(certificate.max_abs_diff),
+        format::scientific(certificate.tolerance),
+        certificate.flipped,
+        certificate.rows,
+    );
+    certificate.problems.iter().for_each(|problem| text.push_str(&format!("problem: {problem}\n")));
+    for file in &report.files {
+        text.push_str(&format!("{}  {}\n", file.sha256, file.name));
+    }
+    text
+}

@@ -1,0 +1,209 @@
+//! Files for other programs, each with a certificate.
+
+mod certificate;
+pub mod recipe;
+
+use super::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::actions::Action;
+use crate::app::files::Purpose;
+use crate::app::names;
+use crate::app::run_view::RunView;
+use crate::app::widgets::{cards, labeled};
+use crate::config::Method;
+use crate::engine::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan, Subject};
+use egui::{RichText, Ui};
+use std::path::PathBuf;
+
+/// All targets with their names and what they are.
+const TARGETS: [(ExportTarget, &str, &str); 3] = [
+    (ExportTarget::Merged, "Merged adapter", "One adapter and the head as safetensors: what you use"),
+    (
+        ExportTarget::Experts,
+        "All experts",
+        "Every expert and the head as safetensors: to merge differently, or to study",
+    ),
+    (ExportTarget::AdapterHub, "AdapterHub directory", "The merged adapter as a directory for AdapterHub's library"),
+];
+
+/// What the view remembers on screen.
+pub struct ExportPanel {
+    targets: [bool; 3],
+    dtype: ExportDtype,
+    dir: String,
+    merge: MergePlan,
+    all_tensors: bool,
+}
+
+impl Default for ExportPanel {
+    fn default() -> Self {
+        Self {
+            targets: [true, false, false],
+            dtype: ExportDtype::F32,
+            dir: String::new(),
+            merge: MergePlan::Uniform,
+            all_tensors: false,
+        }
+    }
+}
+
+impl ExportPanel {
+    /// A directory was chosen to export into.
+    pub fn set_dir(&mut self, dir: PathBuf) {
+        self.dir = dir.display().to_string();
+    }
+
+    /// Draws the view.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        let (Some(run), Some(subject)) = (ctx.session.shown(), ctx.session.subject()) else {
+            return no_run_ui(
+                ctx,
+                ui,
+                "Nothing to export yet",
+                "After training, the merged adapter is written here, loaded afresh, and proven.",
+            );
+        };
+        opened_note_ui(ctx, ui);
+        self.plan_ui(ctx, run, &subject, ui);
+        ui.add_space(4.0);
+        let newest: &[ExportReport] = ctx.session.export.value.as_deref().unwrap_or_default();
+        for report in newest {
+            certificate::ui(ctx, report, &mut self.all_tensors, ui);
+            ui.add_space(4.0);
+        }
+        self.earlier_ui(ctx, run, newest, ui);
+    }
+
+    fn plan(&self) -> ExportPlan {
+        let dir = self.dir.trim();
+        ExportPlan {
+            targets: TARGETS
+                .iter()
+                .zip(self.targets)
+                .filter(|(_, chosen)| *chosen)
+                .map(|(target, _)| target.0)
+                .collect(),
+            dtype: self.dtype,
+            merge: self.merge.clone(),
+            dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
+        }
+    }
+
+    fn plan_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, ui: &mut Ui) {
+        let mixture = run.config.model.method == Method::Adamix;
+        cards::card(ui, ctx.theme, "What is written", |ui| {
+            for ((_, name, tip), chosen) in TARGETS.iter().zip(&mut self.targets) {
+                ui.horizontal_wrapped(|ui| {
+                    labeled::toggle(ui, name, tip, chosen);
+                    ui.label(RichText::new(*tip).small().color(ctx.theme.muted));
+                });
+            }
+            ui.add_space(2.0);
+            let tip = "Only f32 is exact; the certificate says what the others change";
+            let options = [
+                (ExportDtype::F32, "f32: exact"),
+                (ExportDtype::F16, "f16: half the size"),
+                (ExportDtype::Bf16, "bf16: half, coarser"),
+            ];
+            labeled::choice(ui, "Number format", tip, &mut self.dtype, &options);
+            self.merge_ui(ctx, ui);
+            let default = run.dir.join("exports").display().to_string();
+            let tip = "Empty: exports/ in the run directory. A path can be typed, chosen or pasted";
+            let can_browse = !ctx.session.dialog_open;
+            let (_, browse) = labeled::path(ui, "Destination", tip, &default, &mut self.dir, can_browse);
+            if browse {
+                ctx.push(Action::Pick(Purpose::ExportDir));
+            }
+            ui.add_space(6.0);
+            let plan = self.plan();
+            self.buttons_ui(ctx, subject, &plan, ui);
+            if let Some(error) = &ctx.session.export.error {
+                ui.add_space(4.0);
+                cards::error(ui, ctx.theme, error);
+            }
+            if mixture && !plan.targets.is_empty() {
+                recipe::ui(ctx, run, &plan, ui);
+            }
+        });
+    }
+
+    /// Which merge: the paper's, or one that was scored in Merge & compare.
+    fn merge_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        let mut plans = vec![MergePlan::Uniform];
+        for tried in &ctx.session.tried {
+            if !plans.contains(&tried.plan) {
+                plans.push(tried.plan.clone());
+            }
+        }
+        let words = |plan: &MergePlan| match plan {
+            MergePlan::Uniform => "uniform mean (the paper)".to_owned(),
+            plan => names::merge_plan(plan),
+        };
+        let mut chosen = plans.iter().position(|plan| *plan == self.merge).unwrap_or(0);
+        let names: Vec<String> = plans.iter().map(words).collect();
+        let options: Vec<(usize, &str)> = names.iter().enumerate().map(|(i, name)| (i, name.as_str())).collect();
+        let tip = "Weights that were scored in Merge & compare can be chosen here";
+        labeled::choice(ui, "Merge", tip, &mut chosen, &options);
+        self.merge = plans.swap_remove(chosen);
+    }
+
+    fn buttons_ui(&self, ctx: &PanelCtx<'_>, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
+        ui.horizontal_wrapped(|ui| {
+            if plan.targets.is_empty() {
+                let reason = "Not now: nothing is chosen; switch on at least one of the three above";
+                ui.add_enabled(false, egui::Button::new("Export")).on_disabled_hover_text(reason);
+                ui.label(RichText::new("Choose at least one of the three above.").color(ctx.theme.warning));
+            } else {
+                let words = RichText::new("Export").color(ctx.theme.on_accent);
+                let button = egui::Button::new(words).fill(ctx.theme.accent);
+                drop(ctx.button_as(ui, Action::Export(subject.clone(), plan.clone()), button));
+            }
+            if ctx.session.export.is_pending() {
+                let progress = ctx.session.export.progress.as_ref();
+                let share = progress.filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
+                cards::loading(ui, progress.map_or("writing, loading afresh, proving", |p| p.what.as_str()), share);
+                drop(ctx.button(ui, Action::CancelJob));
+            }
+        });
+    }
+
+    /// Exports of this run from before.
+    fn earlier_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, newest: &[ExportReport], ui: &mut Ui) {
+        let earlier: Vec<&ExportReport> = run.exports.iter().rev().filter(|old| !newest.contains(old)).collect();
+        if earlier.is_empty() {
+            if newest.is_empty() && !ctx.session.export.is_pending() {
+                let words = "Nothing of this run was exported yet. Export writes the files, loads them afresh, runs the \
+                             probe rows and shows the certificate here.";
+                ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.muted)).wrap());
+            }
+            return;
+        }
+        ui.label(RichText::new(format!("Earlier exports of this run ({})", earlier.len())).strong());
+        ui.add_space(2.0);
+        for report in earlier {
+            certificate::ui(ctx, report, &mut self.all_tensors, ui);
+            ui.add_space(4.0);
+        }
+    }
+}
+
+/// The target's name.
+fn target_name(target: ExportTarget) -> &'static str {
+    TARGETS.iter().find(|(known, ..)| *known == target).map_or("Export", |(_, name, _)| name)
+}
+
+/// The target and the number format as the command line calls them.
+fn flag_words(target: ExportTarget) -> &'static str {
+    match target {
+        ExportTarget::Merged => "merged",
+        ExportTarget::Experts => "experts",
+        ExportTarget::AdapterHub => "adapterhub",
+    }
+}
+
+fn dtype_words(dtype: ExportDtype) -> &'static str {
+    match dtype {
+        ExportDtype::F32 => "f32",
+        ExportDtype::F16 => "f16",
+        ExportDtype::Bf16 => "bf16",
+    }
+}

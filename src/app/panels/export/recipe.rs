@@ -1,0 +1,124 @@
+//! What the export computes: in words, as TOML, and as a command.
+
+use super::{dtype_words, flag_words};
+use crate::app::actions::Action;
+use crate::app::panels::PanelCtx;
+use crate::app::run_view::RunView;
+use crate::engine::protocol::{ExportPlan, MergePlan};
+use egui::{RichText, Ui};
+
+/// Draws the recipe with its copy buttons.
+pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, plan: &ExportPlan, ui: &mut Ui) {
+    ui.add_space(4.0);
+    egui::CollapsingHeader::new("The recipe, in words and as TOML").id_salt("recipe").show(ui, |ui| {
+        let experts = run.config.mixture.num_experts;
+        ui.add(egui::Label::new(words(&plan.merge, experts)).wrap());
+        let texts = [
+            ("TOML", toml(&plan.merge, experts, &run.start.sites, run.start.experts)),
+            ("Command", command(run, plan)),
+        ];
+        for (name, text) in texts {
+            ui.add_space(4.0);
+            ui.horizontal(|ui| {
+                ui.strong(name);
+                let copy = egui::Button::new("Copy").small();
+                let response = ctx.button_as(ui, Action::Copy(text.clone()), copy);
+                drop(response.accessible_name(format!("Copy the {}", name.to_lowercase())));
+            });
+            egui::Frame::new().fill(ui.visuals().extreme_bg_color).inner_margin(6).show(ui, |ui| {
+                egui::ScrollArea::vertical().id_salt(name).max_height(140.0).show(ui, |ui| {
+                    ui.set_min_width(ui.available_width());
+                    ui.add(egui::Label::new(RichText::new(&text).monospace().small()).wrap());
+                });
+            });
+        }
+        let words = "The same recipe is written into the metadata of the safetensors file.";
+        ui.label(RichText::new(words).small().color(ctx.theme.muted));
+    });
+}
+
+/// The computation as a paragraph.
+pub fn words(plan: &MergePlan, experts: usize) -> String {
+    let base = "In each layer the merged down-projection (weight and bias) is the weighted mean of its experts' \
+                down-projections, and likewise the up-projection; a projection that all experts share is taken as it is.";
+    match plan {
+        MergePlan::Uniform => format!("{base} Every one of the {experts} experts has the weight 1/{experts}."),
+        MergePlan::Global(weights) => {
+            format!("{base} The weights are {} in all layers.", crate::app::names::shares(weights))
+        }
+        MergePlan::PerSite(lists) => {
+            format!("{base} Each of the {} layers has weights of its own (see the TOML).", lists.len())
+        }
+    }
+}
+
+/// The computation as TOML, in the form that stands in the metadata of the file.
+pub fn toml(plan: &MergePlan, experts: usize, sites: &[String], sides: [usize; 2]) -> String {
+    let mut text = format!("method = \"average-of-factors\"\nnum_experts = {experts}\n");
+    let list = |weights: &[f32], side: usize| {
+        if sides[side] <= 1 {
+            return "[1.0]".to_owned();
+        }
+        let sum: f32 = weights.iter().sum();
+        let parts: Vec<String> =
+            weights.iter().map(|w| format!("{:?}", (f64::from(w / sum) * 1e6).round() / 1e6)).collect();
+        format!("[{}]", parts.join(", "))
+    };
+    for (i, site) in sites.iter().enumerate() {
+        let weights = match plan {
+            MergePlan::Uniform => break,
+            MergePlan::Global(weights) => weights,
+            MergePlan::PerSite(lists) => match lists.get(i) {
+                Some(weights) => weights,
+                None => break,
+            },
+        };
+        text.push_str(&format!("\n[sites.\"{site}\"]\ndown = {}\nup = {}\n", list(weights, 0), list(weights, 1)));
+    }
+    text
+}
+
+/// The command that writes the same files.
+pub fn command(run: &RunView, plan: &ExportPlan) -> String {
+    let quote = |path: &std::path::Path| {
+        let text = path.display().to_string();
+        if text.contains([' ', '\'', '"', '$', '(', '&']) { format!("'{}'", text.replace('\'', "'\\''")) } else { text }
+    };
+    let targets: Vec<&str> = plan.targets.iter().map(|target| flag_words(*target)).collect();
+    let mut text = format!("adamix export {} --target {}", quote(&run.dir), targets.join(","));
+    text.push_str(&format!(" --dtype {}", dtype_words(plan.dtype)));
+    let list = |weights: &[f32]| weights.iter().map(|w| format!("{w}")).collect::<Vec<_>>().join(",");
+    match &plan.merge {
+        MergePlan::Uniform => {}
+        MergePlan::Global(weights) => text.push_str(&format!(" --weights {}", list(weights))),
+        MergePlan::PerSite(lists) => {
+            let lists: Vec<String> = lists.iter().map(|weights| list(weights)).collect();
+            text.push_str(&format!(" --weights {}", lists.join("/")));
+        }
+    }
+    if let Some(dir) = &plan.dir {
+        text.push_str(&format!(" --output {}", quote(dir)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::protocol::{ExportDtype, ExportTarget};
+
+    #[test]
+    fn the_command_names_everything() {
+        let run = RunView { dir: "runs/my run".into(), ..RunView::default() };
+        let plan = ExportPlan {
+            targets: vec![ExportTarget::Merged, ExportTarget::AdapterHub],
+            dtype: ExportDtype::Bf16,
+            merge: MergePlan::PerSite(vec![vec![0.5, 0.5], vec![1.0, 0.0]]),
+            dir: Some("/tmp/out".into()),
+        };
+        assert_eq!(
+            command(&run, &plan),
+            "adamix export 'runs/my run' --target merged,adapterhub --dtype bf16 --weights 0.5,0.5/1,0 --output /tmp/out"
+        );
+    }
+}

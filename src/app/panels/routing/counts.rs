@@ -1,0 +1,185 @@
+//! How often each expert was drawn, against the exact expectation.
+
+use crate::app::chance::{self, Balance, FEWEST_EXPECTED, Judgement};
+use crate::app::theme::Theme;
+use crate::app::widgets::cell_grid::{self, GridCell, Spec};
+use crate::app::widgets::heatmap::{Scale, color};
+use crate::app::widgets::verdict::{self, Verdict};
+use crate::app::widgets::{labeled, legend};
+use crate::app::{format, names};
+use crate::engine::protocol::{RoutingSnapshot, SIDES};
+use egui::{RichText, Ui, vec2};
+
+/// z-scores beyond this are drawn in the strongest colour.
+const STRONGEST: f32 = 4.0;
+
+/// What stands in the cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shown {
+    /// The count and its z-score.
+    #[default]
+    CountAndZ,
+    /// The count.
+    Count,
+    /// The z-score.
+    Z,
+    /// The share of the draws.
+    Share,
+}
+
+/// Draws verdict, table and legend.
+pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: &mut Shown, ui: &mut Ui) {
+    let balance = chance::judge(&routing.counts, routing.policy, fixed_expert);
+    let (verdict, words) = verdict_words(routing, &balance);
+    verdict::line(ui, theme, verdict, &words).on_hover_text(
+        "z is the distance from the expectation n / M in standard deviations, sqrt(n (1/M) (1 - 1/M)), for n \
+         independent draws among M experts. The limit is Bonferroni's: it allows for looking at many counts at once, \
+         not for looking many times during a run.",
+    );
+    if balance.judgement == Judgement::NothingDrawn {
+        return;
+    }
+    if matches!(balance.judgement, Judgement::WithinChance | Judgement::Unusual | Judgement::NotChance) {
+        let words = format!(
+            "All counts together: chi-squared {} with {} degrees of freedom; a fair law gives at least that much with \
+             probability {}.",
+            format::significant(balance.chi_squared, 4),
+            balance.freedom,
+            format::significant(balance.p_value, 2),
+        );
+        ui.label(RichText::new(words).small().color(theme.muted));
+    }
+    ui.add_space(4.0);
+    let options = [
+        (Shown::CountAndZ, "Count and z"),
+        (Shown::Count, "Count"),
+        (Shown::Z, "z-score"),
+        (Shown::Share, "Share of draws"),
+    ];
+    labeled::choice(ui, "Numbers in the table", "What stands in the cells", shown, &options);
+    ui.add_space(2.0);
+    egui::ScrollArea::horizontal().id_salt("routing counts").show(ui, |ui| table_ui(theme, routing, *shown, ui));
+    ui.add_space(2.0);
+    let unit = "z: standard deviations from n / M (0: as expected)";
+    legend::bar(ui, theme, Scale::Diverging(STRONGEST), unit, 220.0);
+}
+
+fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: Shown, ui: &mut Ui) {
+    // Top layer first, as in the diagram; a shared side has no row.
+    let rows: Vec<(usize, usize)> = (0..routing.sites.len())
+        .rev()
+        .flat_map(|site| SIDES.into_iter().rev().map(move |side| (site, side as usize)))
+        .filter(|&(_, side)| routing.experts[side] > 1)
+        .collect();
+    let most = routing.experts[0].max(routing.experts[1]);
+    let mut columns: Vec<String> = (0..most).map(|expert| format!("expert {expert}")).collect();
+    let wide = most <= 10;
+    if !wide {
+        columns = (0..most).map(|expert| expert.to_string()).collect();
+    }
+    columns.extend(["draws", "n / M"].map(str::to_owned));
+    let cell = vec2(if wide { 78.0 } else { 30.0 }, 19.0);
+    let spec = Spec {
+        name: "Draws of each expert",
+        columns: &columns,
+        rows: rows.len(),
+        row_width: 96.0,
+        cell,
+        clickable: false,
+    };
+    let row_name = |row: usize| {
+        let (site, side) = rows[row];
+        format!("{} {}", names::site(&routing.sites[site]), names::side(SIDES[side]))
+    };
+    cell_grid::ui(ui, theme, &spec, row_name, |row, column| {
+        let (site, side) = rows[row];
+        let experts = routing.experts[side];
+        let draws = routing.draws.get(site * 2 + side).copied().unwrap_or(0);
+        let expected = draws as f64 / experts as f64;
+        let place = row_name(row);
+        if column == most {
+            let text = format::count(draws);
+            return GridCell { about: format!("{place}: {text} draws"), text, ..GridCell::default() };
+        }
+        if column == most + 1 {
+            let text = format!("{expected:.1}");
+            return GridCell {
+                about: format!("{place}: {text} expected for each expert"),
+                text,
+                ..GridCell::default()
+            };
+        }
+        let Some(&count) = routing.counts.get(site * 2 + side).and_then(|counts| counts.get(column)) else {
+            return GridCell::default();
+        };
+        let z = chance::z_score(count, draws, experts);
+        let share = if draws > 0 { count as f32 / draws as f32 } else { 0.0 };
+        let text = match shown {
+            Shown::CountAndZ => format!("{count} {z:+.1}"),
+            Shown::Count => format::count(count),
+            Shown::Z => format!("{z:+.2}"),
+            Shown::Share => names::share(share),
+        };
+        let about = format!(
+            "{place}, expert {column}: {} of {} draws, expected {expected:.1}, z {z:+.2}",
+            format::count(count),
+            format::count(draws),
+        );
+        let fill = Some(color(theme, Scale::Diverging(STRONGEST), z as f32));
+        GridCell { text, fill, about, chosen: false }
+    });
+}
+
+/// The verdict in a sentence or two.
+pub fn verdict_words(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, String) {
+    let place = || {
+        let (cell, expert) = balance.place;
+        let site = routing.sites.get(cell / 2).map_or_else(String::new, |name| names::site(name));
+        format!("{site} {}, expert {expert}", names::side(SIDES[cell % 2]))
+    };
+    let z = balance.largest;
+    let (cells, typical, limit) = (balance.cells, balance.typical, balance.limit);
+    match balance.judgement {
+        Judgement::NothingDrawn => {
+            (Verdict::Open, "Nothing is drawn: every layer has only one expert on each side.".to_owned())
+        }
+        Judgement::TooEarly => (
+            Verdict::Open,
+            format!(
+                "Too early to judge: {:.1} draws expected for each expert so far, at least {FEWEST_EXPECTED:.0} are \
+                 needed.",
+                balance.expected
+            ),
+        ),
+        Judgement::WithinChance => (
+            Verdict::Passed,
+            format!(
+                "Within chance: the largest |z| of {cells} counts is {:.1} ({}). Under a fair law the largest of so \
+                 many is about {typical:.1}, and above {limit:.1} in 1 of 20 runs.",
+                z.abs(),
+                place()
+            ),
+        ),
+        Judgement::Unusual => (
+            Verdict::Unsure,
+            format!(
+                "Unusual, but possible: {} has z {z:+.1}. Under a fair law the largest |z| of {cells} counts is about \
+                 {typical:.1}, and above {limit:.1} in 1 of 20 runs. Watch whether it goes back.",
+                place()
+            ),
+        ),
+        Judgement::NotChance => (
+            Verdict::Failed,
+            format!(
+                "Not chance: {} has z {z:+.1}, and a fair law gives so much in fewer than 1 of 1000 runs (limit \
+                 {limit:.1} for {cells} counts). The draws are not uniform.",
+                place()
+            ),
+        ),
+        Judgement::AsPlanned => (Verdict::Passed, "Exactly as the law says: it leaves nothing to chance.".to_owned()),
+        Judgement::NotAsPlanned => (
+            Verdict::Failed,
+            "Not as the law says: it leaves nothing to chance, but the counts differ from it.".to_owned(),
+        ),
+    }
+}

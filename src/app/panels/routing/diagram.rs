@@ -1,0 +1,313 @@
+//! The paths of the newest step through the layers, bottom to top, and the picks of the steps before.
+
+use crate::app::names;
+use crate::app::theme::Theme;
+use crate::app::widgets::labeled;
+use crate::config::RoutingPolicy;
+use crate::engine::protocol::{RoutingSnapshot, SIDES, Side};
+use egui::{Align2, Color32, FontId, Pos2, Rect, RichText, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
+
+/// Width of the names left of the boxes.
+const NAMES: f32 = 96.0;
+/// Widest box.
+const BOX: f32 = 72.0;
+/// Space around the history of picks.
+const GUTTER: f32 = 18.0;
+
+/// Where everything stands.
+struct Geometry {
+    rect: Rect,
+    row: f32,
+    inner_gap: f32,
+    outer_gap: f32,
+    boxes: f32,
+    history: Option<Rect>,
+    sites: usize,
+}
+
+impl Geometry {
+    fn layer_height(&self) -> f32 {
+        2.0 * self.row + self.inner_gap + self.outer_gap
+    }
+
+    /// The strip of one side: site 0 at the bottom, its down side below its up side.
+    fn strip(&self, site: usize, side: Side) -> Rect {
+        let from_top = (self.sites - 1 - site) as f32 * self.layer_height() + 0.5 * self.outer_gap;
+        let down = if side == Side::Down { self.row + self.inner_gap } else { 0.0 };
+        let top = self.rect.top() + 16.0 + from_top + down;
+        Rect::from_min_size(pos2(self.rect.left() + NAMES, top), vec2(self.boxes, self.row))
+    }
+
+    fn boxed(&self, site: usize, side: Side, expert: usize, experts: usize) -> Rect {
+        let strip = self.strip(site, side);
+        let pitch = strip.width() / experts as f32;
+        let min = pos2(strip.left() + expert as f32 * pitch, strip.top());
+        Rect::from_min_size(min, vec2(pitch, strip.height())).shrink2(vec2((0.06 * pitch).min(5.0), 0.0))
+    }
+}
+
+/// Draws the newest step.
+pub fn ui(theme: &Theme, routing: &RoutingSnapshot, second_pass: &mut bool, ui: &mut Ui) {
+    let single = matches!(routing.policy, RoutingPolicy::PerBatch | RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
+    legend_ui(theme, routing, single, second_pass, ui);
+    let sites = routing.sites.len();
+    let most = routing.experts[0].max(routing.experts[1]).max(1);
+    let width = ui.available_width().max(NAMES + 160.0);
+    let (row, inner_gap, outer_gap) = if sites > 8 { (17.0, 7.0, 9.0) } else { (22.0, 12.0, 14.0) };
+    let height = 32.0 + sites as f32 * (2.0 * row + inner_gap + outer_gap);
+    let (rect, response) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
+    let name = "Paths through the layers in the newest step";
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
+    let with_history = width > NAMES + 420.0 && !routing.recent.is_empty();
+    let room = if with_history { 0.56 * (width - NAMES) } else { width - NAMES };
+    let boxes = room.min(most as f32 * BOX);
+    let history = with_history.then(|| {
+        let left = rect.left() + NAMES + boxes + GUTTER;
+        Rect::from_min_max(pos2(left, rect.top()), pos2((left + 340.0).min(rect.right()), rect.bottom()))
+    });
+    let geometry = Geometry { rect, row, inner_gap, outer_gap, boxes, history, sites };
+    frames_ui(theme, routing, &geometry, ui);
+    if single {
+        paths_ui(theme, routing, &geometry, ui);
+    }
+    for site in 0..sites {
+        for side in SIDES {
+            if ui.is_rect_visible(geometry.strip(site, side).expand2(vec2(width, 30.0))) {
+                side_ui(theme, routing, &geometry, site, side, ui, response.id);
+                history_ui(theme, routing, &geometry, site, side, usize::from(*second_pass), ui);
+            }
+        }
+    }
+}
+
+fn legend_ui(theme: &Theme, routing: &RoutingSnapshot, single: bool, second_pass: &mut bool, ui: &mut Ui) {
+    ui.horizontal_wrapped(|ui| {
+        let sample = |ui: &mut Ui, pass: usize, words: &str| {
+            let (rect, _) = ui.allocate_exact_size(vec2(34.0, 14.0), Sense::hover());
+            let line = [rect.left_center(), rect.right_center()];
+            pass_line(ui, theme, pass, &line);
+            tag(ui, theme, pass, rect.center());
+            ui.label(RichText::new(words).small());
+        };
+        if single {
+            sample(ui, 0, "pass A");
+            if routing.passes > 1 {
+                sample(ui, 1, "pass B (same batch, own draw)");
+            }
+            let words = "Filled: runs in this step. Number: the expert.";
+            ui.label(RichText::new(words).small().color(theme.muted));
+        } else {
+            let words = "Each box is filled to the share of this step's examples or tokens that it served: left half \
+                         pass A, right half pass B. There is no single path.";
+            ui.label(RichText::new(words).small().color(theme.muted));
+        }
+        if routing.passes > 1 && !routing.recent.is_empty() {
+            let tip = "The history at the right shows one pass; it is drawn for the other one when this is on";
+            labeled::toggle(ui, "History of pass B", tip, second_pass);
+        }
+    });
+}
+
+/// Ground and name of each layer, names of the sides, input and output.
+fn frames_ui(theme: &Theme, routing: &RoutingSnapshot, geometry: &Geometry, ui: &Ui) {
+    let painter = ui.painter();
+    let small = FontId::proportional(11.0);
+    for (site, name) in routing.sites.iter().enumerate() {
+        let (up, down) = (geometry.strip(site, Side::Up), geometry.strip(site, Side::Down));
+        let left = geometry.rect.left();
+        let ground = Rect::from_min_max(pos2(left, up.top() - 4.0), pos2(up.right() + 5.0, down.bottom() + 4.0));
+        painter.rect_filled(ground, 5.0, ui.visuals().faint_bg_color);
+        let at = pos2(left + 6.0, ground.center().y);
+        painter.text(at, Align2::LEFT_CENTER, names::site(name), small.clone(), ui.visuals().text_color());
+        for (strip, side) in [(up, "up"), (down, "down")] {
+            let at = pos2(left + NAMES - 7.0, strip.center().y);
+            painter.text(at, Align2::RIGHT_CENTER, side, small.clone(), theme.muted);
+        }
+    }
+    let middle = geometry.rect.left() + NAMES + 0.5 * geometry.boxes;
+    let (top, bottom) = (geometry.rect.top(), geometry.rect.bottom());
+    painter.text(pos2(middle, top), Align2::CENTER_TOP, "▲ to the head", small.clone(), theme.muted);
+    painter.text(pos2(middle, bottom), Align2::CENTER_BOTTOM, "▲ from the words", small.clone(), theme.muted);
+    if let Some(history) = geometry.history {
+        let n = routing.recent.len();
+        let words = format!("picks of the last {n} steps, newest right; height: expert");
+        painter.text(pos2(history.left(), top), Align2::LEFT_TOP, words, small, theme.muted);
+    }
+}
+
+/// The expert that runs (most) on a side.
+fn pick(routing: &RoutingSnapshot, pass: usize, site: usize, side: Side) -> Option<usize> {
+    let shares = routing.current.get((pass * routing.sites.len() + site) * 2 + side as usize)?;
+    let best = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b]))?;
+    (shares[best] > 0.0).then_some(best)
+}
+
+fn pass_color(theme: &Theme, pass: usize) -> Color32 {
+    // Neither is an expert's colour.
+    match (pass, theme.dark) {
+        (0, true) => Color32::from_gray(235),
+        (0, false) => Color32::from_gray(30),
+        (_, true) => Color32::from_gray(150),
+        (_, false) => Color32::from_gray(120),
+    }
+}
+
+fn pass_line(ui: &Ui, theme: &Theme, pass: usize, line: &[Pos2]) {
+    let stroke = Stroke::new(2.0, pass_color(theme, pass));
+    if pass == 0 {
+        ui.painter().line(line.to_vec(), stroke);
+    } else {
+        ui.painter().extend(Shape::dashed_line(line, stroke, 5.0, 3.5));
+    }
+}
+
+/// The letter of a pass: A on a disc, B on a square.
+fn tag(ui: &Ui, theme: &Theme, pass: usize, at: Pos2) {
+    let color = pass_color(theme, pass);
+    if pass == 0 {
+        ui.painter().circle_filled(at, 6.5, color);
+    } else {
+        ui.painter().rect_filled(Rect::from_center_size(at, vec2(12.0, 12.0)), 1.0, color);
+    }
+    let letter = if pass == 0 { "A" } else { "B" };
+    ui.painter().text(at, Align2::CENTER_CENTER, letter, FontId::proportional(9.5), Theme::text_on(color));
+}
+
+/// The lines from side to side, drawn before the boxes so that they only show between them.
+fn paths_ui(theme: &Theme, routing: &RoutingSnapshot, geometry: &Geometry, ui: &Ui) {
+    for pass in (0..routing.passes.min(2)).rev() {
+        let mut points = Vec::with_capacity(4 * geometry.sites);
+        for site in 0..geometry.sites {
+            for side in SIDES {
+                let Some(expert) = pick(routing, pass, site, side) else { continue };
+                let boxed = geometry.boxed(site, side, expert, routing.experts[side as usize]);
+                // The lines of the two passes run beside each other where both take the same box.
+                let x = boxed.center().x + if pass == 0 { -1.0 } else { 1.0 } * (0.2 * boxed.width()).min(12.0);
+                points.extend([pos2(x, boxed.bottom()), pos2(x, boxed.top())]);
+            }
+        }
+        if let (Some(first), Some(last)) = (points.first().copied(), points.last().copied()) {
+            points.insert(0, first + vec2(0.0, 9.0));
+            points.push(last - vec2(0.0, 9.0));
+        }
+        pass_line(ui, theme, pass, &points);
+    }
+}
+
+fn side_ui(
+    theme: &Theme,
+    routing: &RoutingSnapshot,
+    geometry: &Geometry,
+    site: usize,
+    side: Side,
+    ui: &Ui,
+    id: egui::Id,
+) {
+    let experts = routing.experts[side as usize];
+    let shares = |pass: usize, expert: usize| {
+        let cell = (pass * routing.sites.len() + site) * 2 + side as usize;
+        routing.current.get(cell).and_then(|shares| shares.get(expert)).copied().unwrap_or(0.0)
+    };
+    let place = format!("{} {}", names::site(&routing.sites[site]), names::side(side));
+    for expert in 0..experts {
+        let boxed = geometry.boxed(site, side, expert, experts);
+        let used = [shares(0, expert), if routing.passes > 1 { shares(1, expert) } else { 0.0 }];
+        let about = if experts == 1 {
+            format!("{place}: one matrix shared by all experts; nothing is drawn")
+        } else {
+            format!("{place}, expert {expert}: {}", use_words(used, routing.passes))
+        };
+        let color = if experts == 1 { theme.muted } else { theme.expert(expert) };
+        box_ui(theme, boxed, color, used, routing.passes, if experts == 1 { None } else { Some(expert) }, ui);
+        let response = ui.interact(boxed, id.with((site, side as usize, expert)), Sense::hover());
+        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &about));
+        let counts = routing.counts.get(site * 2 + side as usize).and_then(|counts| counts.get(expert)).copied();
+        response.on_hover_ui(|ui| {
+            ui.label(&about);
+            if let (Some(count), true) = (counts, experts > 1) {
+                ui.label(format!("drawn {} times so far", crate::app::format::count(count)));
+            }
+        });
+    }
+}
+
+fn use_words(used: [f32; 2], passes: usize) -> String {
+    let whole = |share: f32| share > 0.999;
+    match (used, passes) {
+        ([a, b], _) if a <= 0.0 && b <= 0.0 => "not used in this step".to_owned(),
+        ([a, b], 2) if whole(a) && whole(b) => "runs in pass A and pass B".to_owned(),
+        ([a, b], _) if whole(a) && b <= 0.0 => "runs in pass A".to_owned(),
+        ([a, b], _) if whole(b) && a <= 0.0 => "runs in pass B".to_owned(),
+        ([a, _], 1) => format!("serves {}", names::share(a)),
+        ([a, b], _) => format!("serves {} in pass A, {} in pass B", names::share(a), names::share(b)),
+    }
+}
+
+/// One expert's box; `expert` is absent for a shared side.
+fn box_ui(theme: &Theme, boxed: Rect, color: Color32, used: [f32; 2], passes: usize, expert: Option<usize>, ui: &Ui) {
+    let painter = ui.painter();
+    let solid = used.iter().take(passes).any(|&share| share > 0.999);
+    let rounding = 3.0;
+    painter.rect_filled(boxed, rounding, theme.card);
+    if solid {
+        let fill = if expert.is_none() { color.gamma_multiply(0.35) } else { color };
+        painter.rect_filled(boxed, rounding, fill);
+    } else {
+        painter.rect_filled(boxed, rounding, color.gamma_multiply(0.08));
+        let half = boxed.width() / passes.clamp(1, 2) as f32;
+        for (pass, &share) in used.iter().enumerate().take(passes) {
+            let left = boxed.left() + pass as f32 * half;
+            let top = boxed.bottom() - share * boxed.height();
+            let bar = Rect::from_min_max(pos2(left, top), pos2(left + half, boxed.bottom()));
+            painter.rect_filled(bar, 0.0, color.gamma_multiply(if pass == 0 { 0.75 } else { 0.5 }));
+        }
+    }
+    painter.rect_stroke(boxed, rounding, Stroke::new(1.0, color), StrokeKind::Inside);
+    let ink = match (solid, expert) {
+        (true, Some(_)) => Theme::text_on(color),
+        _ => ui.visuals().text_color(),
+    };
+    let text = expert.map_or_else(|| "shared by all experts".to_owned(), |expert| expert.to_string());
+    let galley = painter.layout_no_wrap(text, FontId::monospace(12.0), ink);
+    if galley.size().x <= boxed.width() - 2.0 {
+        painter.galley(boxed.center() - 0.5 * galley.size(), galley, ink);
+    }
+    if solid && expert.is_some() && boxed.width() > 44.0 {
+        for (pass, x) in [(0, boxed.left() + 10.0), (1, boxed.right() - 10.0)] {
+            if pass < passes && used[pass] > 0.999 {
+                tag(ui, theme, pass, pos2(x, boxed.center().y));
+            }
+        }
+    }
+}
+
+/// The picks of the last steps as a roll: time to the right, the expert by height and by colour.
+fn history_ui(
+    theme: &Theme,
+    routing: &RoutingSnapshot,
+    geometry: &Geometry,
+    site: usize,
+    side: Side,
+    pass: usize,
+    ui: &Ui,
+) {
+    let (Some(history), experts) = (geometry.history, routing.experts[side as usize]) else { return };
+    let strip = geometry.strip(site, side);
+    let area = Rect::from_min_max(pos2(history.left(), strip.top()), pos2(history.right(), strip.bottom()));
+    if experts <= 1 {
+        return;
+    }
+    let painter = ui.painter();
+    painter.rect_filled(area, 2.0, ui.visuals().faint_bg_color);
+    let index = (pass.min(routing.passes - 1) * routing.sites.len() + site) * 2 + side as usize;
+    let n = routing.recent.len().max(1);
+    let (width, height) = (area.width() / n.max(32) as f32, area.height() / experts as f32);
+    for (i, step) in routing.recent.iter().enumerate() {
+        let Some(&expert) = step.experts.get(index) else { continue };
+        let expert = usize::from(expert);
+        let left = area.right() - (n - i) as f32 * width;
+        let top = area.bottom() - (expert + 1) as f32 * height;
+        let cell = Rect::from_min_size(pos2(left, top), vec2((width - 0.5).max(1.0), (height - 0.5).max(1.0)));
+        painter.rect_filled(cell, 0.0, theme.expert(expert));
+    }
+}

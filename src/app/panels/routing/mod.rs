@@ -1,0 +1,124 @@
+//! Which expert each layer uses now, in both passes, and how often so far.
+
+mod counts;
+mod diagram;
+
+use super::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::actions::Action;
+use crate::app::run_view::RunView;
+use crate::app::widgets::cards;
+use crate::app::{format, names};
+use crate::config::Method;
+use crate::engine::protocol::RoutingSnapshot;
+use counts::Shown;
+use egui::{RichText, Ui};
+
+/// What the view remembers on screen.
+#[derive(Default)]
+pub struct RoutingPanel {
+    shown: Shown,
+    second_pass: bool,
+}
+
+impl RoutingPanel {
+    /// Draws the view.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        let Self { shown, second_pass } = self;
+        let Some(run) = ctx.session.shown() else {
+            return no_run_ui(
+                ctx,
+                ui,
+                "No routes yet",
+                "Each step draws which expert runs in which layer; here you see the draws.",
+            );
+        };
+        opened_note_ui(ctx, ui);
+        if run.config.model.method != Method::Adamix {
+            let hint = "This run trains without a mixture, so nothing is routed. Choose the method AdaMix in Setup.";
+            return cards::empty(ui, ctx.theme, "No mixture in this run", hint, |_| {});
+        }
+        let Some(routing) = &run.routing else { return missing_ui(ctx, run, ui) };
+        figures_ui(ctx, routing, ui);
+        ui.add_space(4.0);
+        cards::card(ui, ctx.theme, "The paths of the newest step", |ui| {
+            diagram::ui(ctx.theme, routing, second_pass, ui);
+        });
+        ui.add_space(4.0);
+        cards::card(ui, ctx.theme, "Are the draws fair?", |ui| {
+            counts::ui(ctx.theme, routing, run.config.mixture.fixed_expert, shown, ui);
+        });
+    }
+}
+
+/// No routes: still to come, or lost.
+fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+    if ctx.session.shows_live() {
+        if let Some(failure) = &run.failure {
+            cards::error(ui, ctx.theme, failure);
+            ui.label(RichText::new("The run ended before a route could be shown.").color(ctx.theme.muted));
+            drop(ctx.button(ui, Action::StartRun));
+        } else {
+            cards::loading(ui, "Waiting for the first routes", None);
+        }
+        return;
+    }
+    cards::error(ui, ctx.theme, "This run has no readable route log (routes.bin): nothing to draw.");
+    ui.add_space(4.0);
+    let again = egui::Button::new("Read the run again");
+    drop(ctx.button_as(ui, Action::OpenRun(run.dir.clone()), again));
+}
+
+fn figures_ui(ctx: &PanelCtx<'_>, routing: &RoutingSnapshot, ui: &mut Ui) {
+    let theme = ctx.theme;
+    cards::card(ui, theme, "", |ui| {
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = 20.0;
+            let figure = |ui: &mut Ui, name: &str, value: &str, tip: &str| cards::figure(ui, theme, name, value, tip);
+            figure(ui, "Step", &format::count(routing.step), "Steps done when these routes were drawn");
+            let passes = if routing.passes == 2 { "2 (A and B)" } else { "1" };
+            let tip = "With the consistency term every step runs the same batch twice, each time with its own route \
+                       (AdaMix, section 3.2)";
+            figure(ui, "Passes a step", passes, tip);
+            let [down, up] = routing.experts;
+            let experts = if down == up { format!("{down} down, {up} up") } else { sides_words(down, up) };
+            figure(ui, "Experts a layer", &experts, "A shared side has one matrix for all experts (section 3.4)");
+            let draws: u64 = drawn(routing).sum();
+            figure(ui, "Draws so far", &format::count(draws), "Over all layers, sides and passes of this run");
+            let (paths, story) = paths_words(routing);
+            figure(ui, "Possible paths", &paths, &story);
+        });
+        ui.add_space(2.0);
+        let words = format!("Law: {}.", names::policy(routing.policy));
+        ui.label(words).on_hover_text(names::policy_story(routing.policy));
+        ui.label(RichText::new(names::policy_story(routing.policy)).small().color(theme.muted));
+    });
+}
+
+fn sides_words(down: usize, up: usize) -> String {
+    let words = |n: usize| if n == 1 { "shared".to_owned() } else { n.to_string() };
+    format!("{} down, {} up", words(down), words(up))
+}
+
+/// Draws of the sides that have something to draw.
+fn drawn(routing: &RoutingSnapshot) -> impl Iterator<Item = u64> + '_ {
+    routing.draws.iter().enumerate().filter(|(cell, _)| routing.experts[cell % 2] > 1).map(|(_, draws)| *draws)
+}
+
+/// M to the power of the layers, and what that means.
+fn paths_words(routing: &RoutingSnapshot) -> (String, String) {
+    let [down, up] = routing.experts;
+    let (choices, layers) = (down * up, routing.sites.len());
+    let power = layers as f64 * (choices as f64).log10();
+    let value = if power < 6.0 {
+        format::count((choices as u64).saturating_pow(layers as u32))
+    } else {
+        format!("{:.1}e{:.0}", 10f64.powf(power.fract()), power.floor())
+    };
+    let tried = routing.step * routing.passes as u64;
+    let story = format!(
+        "{choices} choices in each of {layers} layers: {choices}^{layers} paths through the network. With one draw a \
+         batch, this run has tried at most {} of them; merging stands for all.",
+        format::count(tried)
+    );
+    (format!("{choices}^{layers} = {value}"), story)
+}

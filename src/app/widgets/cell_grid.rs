@@ -1,0 +1,103 @@
+//! A table of small coloured cells with numbers: counts, cosines, weights. Only what is visible is drawn.
+
+use crate::app::theme::Theme;
+use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, StrokeKind, Ui, Vec2, pos2, vec2};
+
+/// One cell.
+#[derive(Clone, Debug, Default)]
+pub struct GridCell {
+    /// What stands in it, where there is room.
+    pub text: String,
+    /// Its ground; absent: none.
+    pub fill: Option<Color32>,
+    /// The whole story: shown when hovered, read by screen readers.
+    pub about: String,
+    /// Framed, because it is the chosen one.
+    pub chosen: bool,
+}
+
+/// What the table looks like.
+#[derive(Clone, Debug)]
+pub struct Spec<'a> {
+    /// Its name; unique on screen.
+    pub name: &'a str,
+    /// Names of the columns.
+    pub columns: &'a [String],
+    /// Rows.
+    pub rows: usize,
+    /// Width of the names of the rows.
+    pub row_width: f32,
+    /// Size of a cell.
+    pub cell: Vec2,
+    /// Whether cells can be clicked.
+    pub clickable: bool,
+}
+
+/// Height of the line with the names of the columns.
+const HEADER: f32 = 18.0;
+/// Space between two cells.
+const GAP: f32 = 2.0;
+
+/// Draws the table; says which cell was clicked (row, column).
+pub fn ui(
+    ui: &mut Ui,
+    theme: &Theme,
+    spec: &Spec<'_>,
+    row_name: impl Fn(usize) -> String,
+    cell: impl Fn(usize, usize) -> GridCell,
+) -> Option<(usize, usize)> {
+    let pitch = spec.cell + Vec2::splat(GAP);
+    let size = vec2(spec.row_width + spec.columns.len() as f32 * pitch.x, HEADER + spec.rows as f32 * pitch.y);
+    let (rect, table) = ui.allocate_exact_size(size, Sense::hover());
+    table.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Table, true, spec.name));
+    let painter = ui.painter().clone();
+    let small = FontId::proportional(11.0);
+    let text_color = ui.visuals().text_color();
+    for (column, name) in spec.columns.iter().enumerate() {
+        let x = rect.left() + spec.row_width + (column as f32 + 0.5) * pitch.x;
+        painter.text(pos2(x, rect.top() + HEADER * 0.5), Align2::CENTER_CENTER, name, small.clone(), theme.muted);
+    }
+    let mut clicked = None;
+    for row in 0..spec.rows {
+        let top = rect.top() + HEADER + row as f32 * pitch.y;
+        let line = Rect::from_min_size(pos2(rect.left(), top), vec2(size.x, spec.cell.y));
+        if !ui.is_rect_visible(line) {
+            continue;
+        }
+        let middle = pos2(rect.left(), line.center().y);
+        painter.text(middle, Align2::LEFT_CENTER, row_name(row), FontId::proportional(12.5), text_color);
+        for column in 0..spec.columns.len() {
+            let min = pos2(rect.left() + spec.row_width + column as f32 * pitch.x, top);
+            let place = Rect::from_min_size(min, spec.cell);
+            if !ui.is_rect_visible(place) {
+                continue;
+            }
+            let GridCell { text, fill, about, chosen } = cell(row, column);
+            let sense = if spec.clickable { Sense::click() } else { Sense::hover() };
+            let response = ui.interact(place, table.id.with(("cell", row, column)), sense);
+            let role = if spec.clickable { egui::Role::Button } else { egui::Role::Label };
+            response.widget_info(|| egui::WidgetInfo::labeled(role, true, &about));
+            if let Some(fill) = fill {
+                painter.rect_filled(place, 3.0, fill);
+            }
+            let ink = fill.map_or(text_color, Theme::text_on);
+            let font = FontId::monospace(if spec.cell.x < 44.0 { 10.0 } else { 11.5 });
+            // A number that does not fit is left to the hover text.
+            let galley = painter.layout_no_wrap(text, font, ink);
+            if galley.size().x <= spec.cell.x - 2.0 {
+                painter.galley(place.center() - 0.5 * galley.size(), galley, ink);
+            }
+            if chosen || response.has_focus() || (spec.clickable && response.hovered()) {
+                let width = if chosen { 2.0 } else { 1.0 };
+                painter.rect_stroke(place, 3.0, Stroke::new(width, text_color), StrokeKind::Inside);
+            }
+            if response.clicked() {
+                clicked = Some((row, column));
+            }
+            if !about.is_empty() {
+                response.on_hover_text(about);
+            }
+        }
+    }
+    clicked
+}

@@ -1,0 +1,188 @@
+//! Scores side by side on one axis: points of different shapes, ranges, and how large chance is.
+
+use crate::app::format;
+use crate::app::theme::Theme;
+use egui::{Align2, Color32, FontId, Pos2, Rect, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
+
+/// Shape of a point: never colour alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Filled disc.
+    Disc,
+    /// Filled square.
+    Square,
+    /// Filled triangle.
+    Triangle,
+    /// Filled square on its corner.
+    Diamond,
+    /// Short upright line.
+    Tick,
+}
+
+/// One line of the plot.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name, left of the axis.
+    pub name: String,
+    /// Where the point stands.
+    pub value: f64,
+    /// A range drawn as a band.
+    pub band: Option<[f64; 2]>,
+    /// Single values drawn as small rings.
+    pub singles: Vec<f64>,
+    /// Half the length of the whisker: one standard error.
+    pub error: Option<f64>,
+    /// Shape of the point.
+    pub mark: Mark,
+    /// Colour of the point.
+    pub color: Color32,
+}
+
+/// The axis.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What is measured.
+    pub name: String,
+    /// Its ends.
+    pub range: [f64; 2],
+    /// An upright line across all entries, with its name.
+    pub reference: Option<(f64, String)>,
+}
+
+const ROW: f32 = 22.0;
+const NAMES: f32 = 150.0;
+const VALUES: f32 = 64.0;
+
+/// Round numbers between two ends, about `wanted` of them.
+pub fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
+    let span = high - low;
+    if !(span.is_finite() && span > 0.0) {
+        return vec![low];
+    }
+    let raw = span / wanted.max(1) as f64;
+    let power = 10f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= raw * 0.999).unwrap_or(raw);
+    let first = (low / step - 1e-9).ceil() as i64;
+    let last = (high / step + 1e-9).floor() as i64;
+    (first..=last).map(|i| i as f64 * step).collect()
+}
+
+/// Draws all entries on one axis.
+pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[Entry], axis: &Axis) {
+    let width = ui.available_width().max(NAMES + VALUES + 120.0);
+    let height = 20.0 + entries.len() as f32 * ROW + 34.0;
+    let (rect, response) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
+    let field = Rect::from_min_max(
+        pos2(rect.left() + NAMES, rect.top() + 20.0),
+        pos2(rect.right() - VALUES, rect.bottom() - 34.0),
+    );
+    let [low, high] = axis.range;
+    let x_of = |value: f64| field.left() + field.width() * ((value - low) / (high - low)) as f32;
+    axis_ui(ui, theme, field, axis, x_of);
+    let painter = ui.painter();
+    let text = ui.visuals().text_color();
+    for (i, entry) in entries.iter().enumerate() {
+        let y = field.top() + (i as f32 + 0.5) * ROW;
+        let inside = painter.with_clip_rect(field.expand2(vec2(7.0, 0.0)).intersect(painter.clip_rect()));
+        if let Some([from, to]) = entry.band {
+            let band = Rect::from_min_max(pos2(x_of(from), y - 6.0), pos2(x_of(to).max(x_of(from) + 1.0), y + 6.0));
+            inside.rect(band, 2.0, entry.color.gamma_multiply(0.25), Stroke::new(1.0, entry.color), StrokeKind::Inside);
+        }
+        for &single in &entry.singles {
+            inside.circle_stroke(pos2(x_of(single), y), 2.5, Stroke::new(1.0, entry.color));
+        }
+        if let Some(error) = entry.error {
+            let (a, b) = (x_of(entry.value - error), x_of(entry.value + error));
+            inside.hline(a..=b, y, Stroke::new(1.5, text));
+            for x in [a, b] {
+                inside.vline(x, y - 4.0..=y + 4.0, Stroke::new(1.5, text));
+            }
+        }
+        if entry.value.is_finite() {
+            mark_at(&inside, pos2(x_of(entry.value), y), entry.mark, entry.color);
+        }
+        let font = FontId::proportional(12.5);
+        painter.text(pos2(rect.left(), y), Align2::LEFT_CENTER, &entry.name, font, text);
+        let value = format::metric(entry.value);
+        painter.text(pos2(rect.right(), y), Align2::RIGHT_CENTER, value, FontId::monospace(12.0), text);
+        let row = Rect::from_min_max(pos2(rect.left(), y - 0.5 * ROW), pos2(rect.right(), y + 0.5 * ROW));
+        let about = entry_words(entry);
+        let line = ui.interact(row, response.id.with(("entry", i)), Sense::hover());
+        line.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &about));
+        line.on_hover_text(about);
+    }
+}
+
+fn entry_words(entry: &Entry) -> String {
+    let mut words = format!("{}: {}", entry.name, format::metric(entry.value));
+    if let Some([from, to]) = entry.band {
+        words.push_str(&format!(", from {} to {}", format::metric(from), format::metric(to)));
+    }
+    if let Some(error) = entry.error {
+        words.push_str(&format!(", standard error {}", format::metric(error)));
+    }
+    words
+}
+
+fn axis_ui(ui: &Ui, theme: &Theme, field: Rect, axis: &Axis, x_of: impl Fn(f64) -> f32) {
+    let painter = ui.painter();
+    let grid = Stroke::new(1.0, theme.card_border);
+    let small = FontId::proportional(11.0);
+    painter.hline(field.x_range(), field.bottom(), Stroke::new(1.0, theme.muted));
+    let [low, high] = axis.range;
+    for tick in ticks(low, high, 8) {
+        painter.vline(x_of(tick), field.y_range(), grid);
+        let text = if tick == 0.0 { "0".to_owned() } else { format!("{}", (tick * 1e6).round() / 1e6) };
+        painter.text(pos2(x_of(tick), field.bottom() + 3.0), Align2::CENTER_TOP, text, small.clone(), theme.muted);
+    }
+    let below = pos2(field.center().x, field.bottom() + 18.0);
+    painter.text(below, Align2::CENTER_TOP, &axis.name, small.clone(), theme.muted);
+    if let Some((value, name)) = &axis.reference
+        && (low..=high).contains(value)
+    {
+        let x = x_of(*value);
+        let points = [pos2(x, field.top() - 4.0), pos2(x, field.bottom())];
+        painter.extend(Shape::dashed_line(&points, Stroke::new(1.5, theme.muted), 4.0, 3.0));
+        let anchor = if x > field.center().x { Align2::RIGHT_BOTTOM } else { Align2::LEFT_BOTTOM };
+        painter.text(pos2(x, field.top() - 5.0), anchor, name, small, theme.muted);
+    }
+}
+
+fn mark_at(painter: &egui::Painter, at: Pos2, mark: Mark, color: Color32) {
+    let r = 5.0;
+    match mark {
+        Mark::Disc => {
+            painter.circle_filled(at, r, color);
+        }
+        Mark::Square => {
+            painter.rect_filled(Rect::from_center_size(at, vec2(9.0, 9.0)), 1.0, color);
+        }
+        Mark::Triangle => {
+            let corners = vec![at + vec2(0.0, -r), at + vec2(r, r * 0.8), at + vec2(-r, r * 0.8)];
+            painter.add(Shape::convex_polygon(corners, color, Stroke::NONE));
+        }
+        Mark::Diamond => {
+            let r = r + 1.0;
+            let corners = vec![at + vec2(0.0, -r), at + vec2(r, 0.0), at + vec2(0.0, r), at + vec2(-r, 0.0)];
+            painter.add(Shape::convex_polygon(corners, color, Stroke::NONE));
+        }
+        Mark::Tick => {
+            painter.vline(at.x, at.y - 8.0..=at.y + 8.0, Stroke::new(3.0, color));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ticks;
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        assert_eq!(ticks(0.0, 1.0, 5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        let fine = ticks(0.731, 0.768, 8);
+        assert!(fine.len() >= 4 && fine.iter().all(|t| (0.731..=0.768).contains(t)), "{fine:?}");
+        assert_eq!(ticks(1.0, 1.0, 8), [1.0]);
+        assert_eq!(ticks(f64::NAN, 1.0, 8).len(), 1);
+    }
+}
