@@ -100,6 +100,11 @@ impl Weights {
         let tensors: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
         for (name, info) in tensors {
             let (start, stop) = info.data_offsets;
+            let elements = info.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+            let bytes = elements.and_then(|n| n.checked_mul(info.dtype.bitsize())).map(|bits| bits / 8);
+            if start > stop || bytes != Some(stop - start) {
+                return Err(bad(format!("tensor {name:?} of shape {:?} lies at bytes {start} to {stop}", info.shape)));
+            }
             let entry = Entry {
                 source: source_index,
                 dtype: info.dtype,
