@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Name of the file in the run directory.
 pub const LOCK_FILE: &str = "lock";
@@ -25,12 +25,12 @@ impl RunLock {
         let path = dir.join(LOCK_FILE);
         let file = File::options().create(true).read(true).write(true).truncate(false).open(&path);
         let mut file = file.map_err(|err| Error::io("opening", &path, err))?;
-        // Somebody who lists the runs holds the lock for an instant to see whether it is free: try again.
-        let mut attempts = 25;
+        // Somebody who lists the runs holds the lock for microseconds to see whether it is free: try again.
+        let patience = Instant::now() + Duration::from_millis(50);
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if attempts > 0 => attempts -= 1,
+                Err(TryLockError::WouldBlock) if Instant::now() < patience => std::hint::spin_loop(),
                 Err(TryLockError::WouldBlock) => return Err(in_use(dir)),
                 Err(TryLockError::Error(err)) if err.kind() == io::ErrorKind::Unsupported => {
                     if recorded_process(dir).is_some_and(lives) {
@@ -40,7 +40,6 @@ impl RunLock {
                 }
                 Err(TryLockError::Error(err)) => return Err(Error::io("locking", &path, err)),
             }
-            std::thread::sleep(Duration::from_millis(4));
         }
         file.set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()))

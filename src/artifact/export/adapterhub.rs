@@ -5,7 +5,7 @@
 //! | `adapter_config.json` | where the adapter sits and how it computes |
 //! | `adapter.safetensors` | `<type>.encoder.layer.I.output.adapters.<name>.adapter_{down.0,up}.{weight,bias}` |
 //! | `head_config.json` | model class, labels |
-//! | `model_head.safetensors` | the head, see [`super::hub_head`] |
+//! | `model_head.safetensors` | the head, under the names of its model class |
 //!
 //! AdaMix puts its adapter where that library's sequential adapter goes with `output_adapter`, without its own
 //! LayerNorms: `h = dense(x); h = up(f(down(h))) + h; LayerNorm(h + input)`. So nothing is lost. Load it with
@@ -184,7 +184,6 @@ fn reduction_factor(hidden_size: usize, adapter_size: usize) -> Value {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
