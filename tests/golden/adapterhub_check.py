@@ -67,7 +67,9 @@ def load(model, export):
 
 def complete(model, name, export):
     """The export has exactly the tensors of this adapter and of the head: what is not loaded keeps its random start."""
-    here = {n for n, _ in model.named_parameters() if f".adapters.{name}." in n or not n.startswith(model.base_model_prefix + ".")}
+    head = f"heads.{name}." if hasattr(model, "heads") else ""  # a flexible class may have others, of the base model's files
+    here = {n for n, _ in model.named_parameters()
+            if f".adapters.{name}." in n or (n.startswith(head) and not n.startswith(model.base_model_prefix + "."))}
     if here != names(export):
         sys.exit(f"tensors differ: only in the model {sorted(here - names(export))}, only in the export {sorted(names(export) - here)}")
 
