@@ -6,6 +6,7 @@
 //! Trains the bundled encoder on the bundled sentences and compares the merged model with the mixture.
 
 use adamix::config::{RunConfig, presets};
+use adamix::data::order::Order;
 use adamix::engine::machine;
 use adamix::engine::run::{self, Prepared};
 use adamix::error::Result;
@@ -13,7 +14,6 @@ use adamix::eval::compare::{self, Options};
 use adamix::rng::SeedStream;
 use adamix::train::optimizer::AdamW;
 use adamix::train::step;
-use adamix::data::order::Order;
 use std::io::Write as _;
 
 fn main() -> Result<()> {

@@ -167,7 +167,9 @@ impl Trainer {
                     other => other?,
                 }
             }
-            if self.checkpoint_due(step) && self.last_checkpoint != Some(step) {
+            // The best weights are kept on disk too: a resumed run must find them.
+            let best = self.progress.best.is_some_and(|(best, _)| best == step);
+            if (best || self.checkpoint_due(step)) && self.last_checkpoint != Some(step) {
                 self.checkpoint(observer)?;
             }
             observer.on_boundary(self);

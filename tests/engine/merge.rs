@@ -45,7 +45,8 @@ fn mean(bank: &Tensor, weights: &[f64]) -> Tensor {
 }
 
 fn by_hand(model: &Classifier, weights: &[f64]) -> Classifier {
-    let adapters = model.sites().iter().map(|site| {
+    let sites = model.sites();
+    let adapters = sites.iter().map(|site| {
         let part = |side| (mean(site.bank(side).weight(), weights), mean(site.bank(side).bias(), weights));
         Adapter::new(part(Side::Down), part(Side::Up), site.act()).unwrap()
     });

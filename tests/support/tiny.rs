@@ -1,7 +1,7 @@
 //! A tiny random model and a learnable data set, for tests of the engine.
 
 use adamix::config::{Method, Metric, MixtureConfig, Problem, RunConfig};
-use adamix::data::{Dataset, Row, Target, TaskData, tokenizer::Encoded};
+use adamix::data::{Dataset, Encoded, Row, Target, TaskData};
 use adamix::model::{Classifier, Encoder, EncoderSpec, Family, Setup};
 use adamix::nn::Act;
 use adamix::rng::{Purpose, SeedStream};
