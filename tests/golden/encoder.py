@@ -226,7 +226,7 @@ def training_case(family, state, sets, heads, rows, case):
     grads = {n: p.grad for n, p in trained.items()}
     drawn = {}
     for name, bank in experts.items():
-        drawn[name] = [e.grad is not None for e in bank]
+        drawn[name] = [e.grad is not None and bool((e.grad != 0).any()) for e in bank]
         grads[name] = torch.stack([torch.zeros_like(e) if e.grad is None else e.grad for e in bank])
     assert all(g is not None for g in grads.values())
     norm = torch.sqrt(sum((g ** 2).sum() for g in grads.values()))
@@ -293,7 +293,7 @@ def family_files(name, seed):
         squared="consistency = 0.5 * (mean((z_A - z_B)^2) + mean((z_B - z_A)^2)); detach: the second operand of each is a constant, so the gradient is (z_A - z_B) / B on pass A; without: twice that",
         total="task(pass A) + consistency_weight * consistency; ce_both_passes: task is the mean over both passes",
         adapter="h = dense(x); h + up_k(act(down_j(h))); then dropout (off here), residual and LayerNorm",
-        drawn="false: this expert took part in no pass; PyTorch's gradient is None, zeros are stored")
+        drawn="false: this expert took part in nothing that reaches the loss; zeros are stored (PyTorch's gradient is None where the whole batch goes elsewhere)")
     write_json(folder / "adamix.json", dict(**about, hidden=D, adapter_size=R, inputs=listed, formulas=formulas, cases=cases))
     save_file(tensors, folder / "adamix.safetensors", metadata={"written_by": "tests/golden/encoder.py"})
     for file in folder.glob("*.safetensors"):
