@@ -3,7 +3,7 @@
 //! Where neither the desktop portal nor `zenity` is there, a dialog cannot open and answers as if it were
 //! cancelled; that is why every path can also be typed or dropped onto the window.
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +95,7 @@ pub struct RfdPicker {
 impl RfdPicker {
     /// Answers wake the window through `wake`.
     pub fn new(wake: Wake) -> Self {
-        let (sender, receiver) = unbounded();
+        let (sender, receiver) = bounded(8); // one dialog is open at a time, so it never fills
         Self { sender, receiver, open: false, wake }
     }
 
@@ -104,7 +104,7 @@ impl RfdPicker {
         let (sender, wake) = (self.sender.clone(), self.wake.clone());
         let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             // The window may be gone by now; then nobody needs the answer.
-            sender.send(job()).ok();
+            sender.try_send(job()).ok();
             wake();
         });
         if let Err(err) = &spawned {

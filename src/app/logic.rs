@@ -105,7 +105,7 @@ impl WorkbenchApp {
         }
         let Some(due) = self.check_due else { return };
         if now < due {
-            return ctx.request_repaint_after(Duration::from_secs_f64(due - now));
+            return ctx.request_repaint_after(Duration::try_from_secs_f64(due - now).unwrap_or_default());
         }
         // While training, the engine has better things to do; the form is checked afterwards.
         if self.session.engine_problem().is_none() && !self.session.phase.is_active() {
@@ -154,7 +154,7 @@ impl WorkbenchApp {
             return;
         }
         if now - self.followed_at < FOLLOW_EVERY {
-            return ctx.request_repaint_after(Duration::from_secs_f64(FOLLOW_EVERY));
+            return ctx.request_repaint_after(Duration::try_from_secs_f64(FOLLOW_EVERY).unwrap_or_default());
         }
         self.followed_at = now;
         let dir = run.dir.clone();
@@ -410,7 +410,7 @@ impl WorkbenchApp {
                 return self.open_run(path);
             }
             Purpose::OpenSettings => return self.picker.read(path),
-            Purpose::ExportDir => return self.panels.export.set_dir(path),
+            Purpose::ExportDir => return self.panels.export.set_dir(&path),
             Purpose::Model => self.settings.remember_model(path.clone()),
             Purpose::DataDir | Purpose::TrainFile | Purpose::DevFile => self.settings.remember_data(path.clone()),
             Purpose::RunsDir | Purpose::SaveSettings => {}

@@ -36,10 +36,10 @@ impl Shooting {
     pub fn after_picture(&mut self, ctx: &egui::Context, actions: &ActionQueue) {
         let Some(picture) = &self.picture else { return };
         self.frame += 1;
-        if self.frame == 1 {
-            if let Some(appearance) = picture.appearance {
-                actions.push(Action::SetAppearance(appearance));
-            }
+        if self.frame == 1
+            && let Some(appearance) = picture.appearance
+        {
+            actions.push(Action::SetAppearance(appearance));
         }
         if self.frame == 4 {
             picture.actions.iter().for_each(|action| actions.push(action.clone()));

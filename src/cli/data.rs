@@ -96,8 +96,7 @@ fn print_lengths(lengths: &Lengths, max_length: usize) -> Result<()> {
         let from = bin * lengths.bin_width;
         out::line(
             &format!("    {from:>5} to {:>5} {:>9} {bar}", from + lengths.bin_width - 1, out::count(count as u64))
-                .trim_end()
-                .to_owned(),
+                .trim_end(),
         )?;
     }
     Ok(())

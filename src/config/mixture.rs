@@ -124,7 +124,7 @@ impl MixtureConfig {
         require(found, self.consistency_weight.is_finite() && self.consistency_weight >= 0.0, || {
             format!("consistency_weight is {}; choose 0 or more (the paper uses 1)", self.consistency_weight)
         });
-        require(found, !(self.ce_both_passes && !self.consistency), || {
+        require(found, !self.ce_both_passes || self.consistency, || {
             "ce_both_passes needs the second pass; switch consistency on".to_owned()
         });
         require(found, !(self.sharing_down && self.sharing_up && self.num_experts > 1), || {

@@ -181,7 +181,7 @@ impl State {
             Command::PreviewModel { model, .. } => Outcome::Model(Box::new(data::model_info(&model.path))),
             Command::PreviewData { config, .. } => Outcome::Data(Box::new(data::data_preview(&config))),
             Command::Preflight { config, .. } => Outcome::Preflight(Box::new(data::preflight(&config))),
-            Command::OpenRun { dir, .. } => Outcome::Opened(Box::new(data::run_detail(dir))),
+            Command::OpenRun { dir, .. } => Outcome::Opened(Box::new(data::run_detail(&dir))),
             Command::ListRuns { .. } => Outcome::Runs(data::runs()),
             Command::DeleteRun { dir, .. } => Outcome::Deleted(dir),
             Command::Compare { random_routes, .. } => Outcome::Compared(Box::new(data::eval_report(random_routes))),

@@ -351,11 +351,11 @@ pub fn runs() -> Vec<RunSummary> {
 }
 
 /// Everything about one run.
-pub fn run_detail(dir: PathBuf) -> RunDetail {
+pub fn run_detail(dir: &Path) -> RunDetail {
     let summary = runs()
         .into_iter()
         .find(|run| run.dir == dir)
-        .unwrap_or_else(|| summary(dir.clone(), RunStatus::Finished, 240, 0.764));
+        .unwrap_or_else(|| summary(dir.to_owned(), RunStatus::Finished, 240, 0.764));
     let (done, total) = (summary.step, summary.total_steps);
     let name_seed = summary.name.len() as u64;
     let shifted = |s: u64| StepSample { step: s, ..step(s + 7 * name_seed % 40, total) };

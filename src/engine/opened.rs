@@ -240,6 +240,7 @@ fn side_weights(list: &[f64], shared: bool) -> Vec<f64> {
 }
 
 /// One export of a plan.
+#[derive(Clone, Copy)]
 struct Job<'a> {
     /// The mixture.
     model: &'a Classifier,

@@ -131,7 +131,8 @@ impl EncoderLayer {
         Ok((y, saved))
     }
 
-    /// Adds the gradients of what is trained here; with `below` also returns the gradient of x. dy `[rows, d]` -> `[tokens, d]`
+    /// Consumes what was saved, so that its memory is free for the layer below. Adds the gradients of what is trained here; with `below` also returns the gradient of x. dy `[rows, d]` -> `[tokens, d]`
+    #[expect(clippy::needless_pass_by_value, reason = "frees the saved tensors before the layer below runs")]
     pub fn backward(&self, saved: Saved, dy: &Tensor, below: bool, grads: &mut Grads) -> Result<Option<Tensor>> {
         let trunk = saved.inputs.is_some();
         let (mut dh, dx1) = self.output_norm.backward(&saved.output_norm, dy, grads)?;

@@ -60,7 +60,7 @@ impl Lamps {
         for (id, (param, steps)) in params.iter().zip(optimizer.steps()).enumerate() {
             let now = host(&param.value)?;
             let size = now.len() / param.experts;
-            for expert in 0..param.experts {
+            for (expert, &updates) in steps.iter().enumerate() {
                 let part = expert * size..(expert + 1) * size;
                 let (now, start) = (&now[part.clone()], &self.start[id][part]);
                 let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
@@ -69,9 +69,9 @@ impl Lamps {
                 let scale = norm(&mut start.iter().map(|&v| f64::from(v))).max(0.02 * (size as f64).sqrt());
                 let (max_abs_grad, update_ratio) = (self.max_abs_grad[id][expert], change / scale);
                 let state = match () {
-                    () if steps[expert] == 0 => LampState::NotDrawn,
+                    () if updates == 0 => LampState::NotDrawn,
                     // From an identity start the down side gets no gradient before the up side has moved.
-                    () if max_abs_grad == 0.0 && identity && steps[expert] == 1 => LampState::NotDrawn,
+                    () if max_abs_grad == 0.0 && identity && updates == 1 => LampState::NotDrawn,
                     () if max_abs_grad == 0.0 || change == 0.0 => LampState::Dead,
                     () if update_ratio > EXPLODING || !update_ratio.is_finite() => LampState::Exploding,
                     () => LampState::Learning,

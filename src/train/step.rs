@@ -1,7 +1,11 @@
 //! One training step, whole (paper section 3):
 //!
-//! 1. draw a route for each pass, 2. run both passes as one batch, 3. task loss on pass A plus λ times the
-//! disagreement of A and B, 4. gradients down to the lowest mixture, 5. clip, 6. AdamW on what was drawn.
+//! 1. draw a route for each pass,
+//! 2. run both passes as one batch,
+//! 3. task loss on pass A plus λ times the disagreement of A and B,
+//! 4. gradients down to the lowest mixture,
+//! 5. clip,
+//! 6. AdamW on what was drawn.
 
 use super::optimizer::{self, AdamW};
 use super::{loss, schedule};

@@ -293,7 +293,7 @@ impl Trainer {
     }
 
     /// The comparison of the best checkpoint's weights, which the model holds afterwards. Absent when stopped meanwhile.
-    fn final_report(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<Option<eval::EvalReport>> {
+    fn final_report(&self, observer: &mut dyn Observer, control: &Control) -> Result<Option<eval::EvalReport>> {
         if let Some(best) = &self.best_tensors {
             set_tensors(&self.model, best)?;
         }

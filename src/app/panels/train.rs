@@ -206,7 +206,7 @@ fn plots_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let marks = curves::marks(run, theme);
     let plot = |ui: &mut Ui, title: &str, name: &'static str, curves: &[Curve], options: Options| {
         cards::card(ui, theme, title, |ui| {
-            metric_plot::ui(ui, theme, name, curves, &marks, &Options { link: Some("train"), ..options })
+            metric_plot::ui(ui, theme, name, curves, &marks, &Options { link: Some("train"), ..options });
         });
     };
     ui.horizontal(|ui| {

@@ -39,6 +39,7 @@ pub fn color(theme: &Theme, scale: Scale, value: f32) -> Color32 {
 }
 
 impl HeatMapView {
+    #[expect(clippy::too_many_arguments, reason = "what to draw, how, and where")]
     /// Draws the matrix into `size`. `version` must change whenever the values do. Hovering names row, column and value.
     pub fn ui(
         &mut self,

@@ -35,6 +35,7 @@ impl<'a> Mat<'a> {
 }
 
 /// The output: where it lies, row distance (columns are adjacent), and whether to add to what is there.
+#[derive(Clone, Copy)]
 pub struct Out {
     /// First element.
     pub start: *mut f32,
@@ -189,5 +190,5 @@ pub fn bias_grad(dy: &Tensor) -> Result<Tensor> {
     if !is_fast(dy) {
         return Ok(dy.sum(0)?);
     }
-    host::tensor(host::column_sums(&*HostRef::of(dy)?, d_out), d_out)
+    host::tensor(host::column_sums(&HostRef::of(dy)?, d_out), d_out)
 }

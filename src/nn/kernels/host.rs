@@ -90,7 +90,8 @@ pub fn for_rows(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) 
     out.par_chunks_mut(rows * width).enumerate().for_each(|(i, block)| work(i * rows, block));
 }
 
-/// As [`for_rows`] with two outputs of the same number of rows.
+/// As [`for_rows`] with two outputs of the same number of rows, each with its width.
+#[expect(clippy::needless_pass_by_value, reason = "a pair of a slice and its width, taken apart at once")]
 pub fn for_rows2(a: (&mut [f32], usize), b: (&mut [f32], usize), work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync) {
     let rows = rows_per_task(a.1.max(b.1));
     if a.1 == 0 || b.1 == 0 || a.0.is_empty() {

@@ -158,7 +158,7 @@ fn reduced_words(focus: &Focus<'_>, pictures: &[Picture]) -> String {
 
 fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
     let [low, high] = focus.data.range.map(f64::from);
-    if !(high > low) {
+    if high.partial_cmp(&low) != Some(std::cmp::Ordering::Greater) {
         ui.label(RichText::new("All weights are the same.").color(theme.muted));
         return;
     }

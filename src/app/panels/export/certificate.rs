@@ -151,7 +151,7 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
                     row.col(|ui| drop(ui.monospace(difference(tensor.max_abs))));
                     row.col(|ui| drop(ui.monospace(relative(tensor.max_rel))));
                     row.col(|ui| {
-                        drop(ui.label(RichText::new(if wrong { "wrong" } else { "as rounded" }).color(color)))
+                        drop(ui.label(RichText::new(if wrong { "wrong" } else { "as rounded" }).color(color)));
                     });
                 });
             });

@@ -12,7 +12,7 @@ use crate::app::widgets::{cards, labeled};
 use crate::config::Method;
 use crate::engine::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan, Subject};
 use egui::{RichText, Ui};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// All targets with their names and what they are.
 const TARGETS: [(ExportTarget, &str, &str); 3] = [
@@ -48,7 +48,7 @@ impl Default for ExportPanel {
 
 impl ExportPanel {
     /// A directory was chosen to export into.
-    pub fn set_dir(&mut self, dir: PathBuf) {
+    pub fn set_dir(&mut self, dir: &Path) {
         self.dir = dir.display().to_string();
     }
 
