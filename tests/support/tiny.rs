@@ -30,8 +30,8 @@ pub fn spec(family: Family) -> EncoderSpec {
 
 /// Settings that fit the tiny model.
 pub fn config(seed: u64) -> RunConfig {
-    let mut config = RunConfig::default();
-    config.mixture = MixtureConfig { adapter_size: 4, init_std: 0.3, ..MixtureConfig::default() };
+    let mixture = MixtureConfig { adapter_size: 4, init_std: 0.3, ..MixtureConfig::default() };
+    let mut config = RunConfig { mixture, ..RunConfig::default() };
     config.train.seed = seed;
     config.train.batch_size = 8;
     config.train.max_steps = 12;

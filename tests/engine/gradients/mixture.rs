@@ -37,7 +37,7 @@ fn side_twin(x: &Tensor, weight: &Tensor, bias: &Tensor, picks: &[usize]) -> Res
     Ok(sum.unwrap())
 }
 
-fn check(what: &str, picks: [Pick; 4], up_experts: usize, rows: &RowMap) {
+fn check(what: &str, picks: &[Pick; 4], up_experts: usize, rows: &RowMap) {
     let route = Route { passes: 2, sites: 1, picks: picks.to_vec() };
     let (d, r, n) = (6, 5, rows.rows());
     let h = random((n, d), 1);
@@ -91,24 +91,24 @@ fn check(what: &str, picks: [Pick; 4], up_experts: usize, rows: &RowMap) {
 fn one_expert_for_the_batch() {
     let rows = RowMap::tokens(&OFFSETS, 2);
     for (a, b) in [(0, 2), (1, 1), (2, 0)] {
-        check("shared up", [Pick::One(a), Pick::One(0), Pick::One(b), Pick::One(0)], 1, &rows);
-        check("nothing shared", [Pick::One(a), Pick::One(b), Pick::One(b), Pick::One(1)], EXPERTS, &rows);
+        check("shared up", &[Pick::One(a), Pick::One(0), Pick::One(b), Pick::One(0)], 1, &rows);
+        check("nothing shared", &[Pick::One(a), Pick::One(b), Pick::One(b), Pick::One(1)], EXPERTS, &rows);
     }
 }
 
 #[test]
 fn one_expert_for_each_sequence() {
     let picks = [vec![0, 2, 0], vec![1, 1, 2], vec![2, 0, 0], vec![0, 1, 1]].map(Pick::PerExample);
-    check("per example", picks.clone(), EXPERTS, &RowMap::tokens(&OFFSETS, 2));
-    check("per example, first tokens", picks, EXPERTS, &RowMap::first_tokens(&OFFSETS, 2));
+    check("per example", &picks, EXPERTS, &RowMap::tokens(&OFFSETS, 2));
+    check("per example, first tokens", &picks, EXPERTS, &RowMap::first_tokens(&OFFSETS, 2));
 }
 
 #[test]
 fn one_expert_for_each_token() {
     let list = |factor: u8| Pick::PerToken((0..9u8).map(|i| (i * factor + 1) % 3).collect());
     let picks = [list(1), list(2), list(5), Pick::PerToken(vec![2; 9])];
-    check("per token", picks.clone(), EXPERTS, &RowMap::tokens(&OFFSETS, 2));
-    check("per token, first tokens", picks, EXPERTS, &RowMap::first_tokens(&OFFSETS, 2));
+    check("per token", &picks, EXPERTS, &RowMap::tokens(&OFFSETS, 2));
+    check("per token, first tokens", &picks, EXPERTS, &RowMap::first_tokens(&OFFSETS, 2));
 }
 
 #[test]
