@@ -11,6 +11,7 @@ mod golden;
 mod gradients;
 mod independence;
 mod kill;
+mod lab;
 mod merge;
 mod metrics;
 mod trainer;
