@@ -139,7 +139,7 @@ fn lawful_code_and_mere_words_are_not_accused() {
         ("app/files.rs", "use std::thread::Builder;\nuse egui::Ui;"),
         (
             "app/panels/run.rs",
-            "use crate::app::widgets::plot;\nuse super::super::theme;\nuse crate::engine::protocol::Event;",
+            "use crate::app::widgets::plot;\nuse super::super::theme;\nuse super::no_run_ui;\nuse crate::engine::protocol::Event;",
         ),
         ("app/widgets/plot.rs", "use crate::app::theme::Theme;"),
         ("data/load.rs", "fn f() {}\n#[cfg(test)]\nmod tests {\n use crate::train::Trainer;\n}"),
@@ -211,8 +211,9 @@ fn window_rules(path: &str, segments: &[&str]) -> Option<String> {
     let inside = |directory: &str| path.strip_prefix("app/").and_then(|rest| rest.strip_prefix(directory));
     if let (Some(own), ["crate", "app", "panels", other, ..]) = (inside("panels/"), segments) {
         let own = own.split('/').next().unwrap().trim_end_matches(".rs");
-        let is_type = other.starts_with(char::is_uppercase);
-        return (own != "mod" && own != *other && !is_type).then(|| format!("src/{path}: uses {used}: another panel"));
+        // Types and drawing helpers of the parent module are everybody's.
+        let shared = other.starts_with(char::is_uppercase) || other.ends_with("_ui");
+        return (own != "mod" && own != *other && !shared).then(|| format!("src/{path}: uses {used}: another panel"));
     }
     if let (Some(_), ["crate", "app", other, ..]) = (inside("widgets/"), segments) {
         return (!["theme", "format", "widgets"].contains(other))
