@@ -12,8 +12,7 @@ use adamix::engine::fake::FakeEngine;
 use std::path::PathBuf;
 
 fn main() {
-    let mut picture =
-        Picture { file: None, frames: 40, appearance: None, view: None, actions: Vec::new(), size: [1280.0, 800.0] };
+    let mut picture = Picture::default();
     let (mut steps, mut take) = (2, false);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {

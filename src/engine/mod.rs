@@ -10,4 +10,5 @@ pub mod opened;
 pub mod plan;
 pub mod protocol;
 pub mod run;
+pub mod questions;
 pub mod snapshots;

@@ -1,0 +1,102 @@
+//! The Runs view.
+
+use crate::harness::{panel, ready_session};
+use adamix::app::actions::Action;
+use adamix::app::layout::View;
+use adamix::app::run_view::RunView;
+use adamix::app::session::Session;
+use adamix::engine::fake_data;
+use adamix::engine::protocol::*;
+use egui_kittest::kittest::Queryable as _;
+use std::path::PathBuf;
+
+fn with_runs(runs: Vec<RunSummary>) -> Session {
+    let mut session = ready_session();
+    let req = session.next_request();
+    session.runs.begin(req);
+    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Runs(runs) }));
+    session
+}
+
+#[test]
+fn no_runs_yet() {
+    let mut harness = panel(View::Runs, with_runs(Vec::new()));
+    harness.run();
+    harness.get_by_label("No runs yet");
+}
+
+#[test]
+fn a_list_that_cannot_be_read_says_why() {
+    let mut session = ready_session();
+    let req = session.next_request();
+    session.runs.begin(req);
+    let failure = Failure { kind: ErrorKind::Io, message: "permission denied: /runs".to_owned() };
+    session.apply(Incoming::Event(Event::Failed { req: Some(req), failure }));
+    let mut harness = panel(View::Runs, session);
+    harness.run();
+    harness.get_by_label("permission denied: /runs");
+}
+
+#[test]
+fn a_stopped_run_can_be_opened_resumed_and_deleted() {
+    let mut harness = panel(View::Runs, with_runs(fake_data::runs()));
+    harness.run();
+    let dir = PathBuf::from("runs/lab-round-robin");
+    harness.get_by_label("lab-round-robin").click();
+    harness.run();
+    for button in ["Open", "Resume", "Delete…"] {
+        harness.get_by_label(button).click();
+        harness.run();
+    }
+    let wishes = [Action::OpenRun(dir.clone()), Action::ResumeRun(dir.clone()), Action::AskDeleteRun(dir)];
+    assert_eq!(harness.state().wishes, wishes);
+}
+
+#[test]
+fn a_finished_run_cannot_be_resumed() {
+    let mut harness = panel(View::Runs, with_runs(fake_data::runs()));
+    harness.run();
+    harness.get_by_label("lab-demo").click();
+    harness.run();
+    harness.get_by_label("Resume").click();
+    harness.run();
+    assert!(harness.state().wishes.is_empty());
+}
+
+#[test]
+fn overlaid_runs_share_a_plot() {
+    let mut session = with_runs(fake_data::runs());
+    for run in fake_data::runs() {
+        let req = session.next_request();
+        session.overlays.entry(run.dir.clone()).or_default().begin(req);
+        let detail = Box::new(fake_data::run_detail(run.dir));
+        session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Opened(detail) }));
+    }
+    assert!(session.opened.is_none(), "overlaying does not open");
+    assert!(session.overlays.values().all(|query| query.value.is_some()));
+    let mut harness = panel(View::Runs, session);
+    harness.run();
+    harness.get_by_label("overlay plot");
+    harness.get_by_label("Overlay lab-demo").click();
+    harness.run();
+    assert_eq!(harness.state().wishes, [Action::ToggleOverlay(PathBuf::from("runs/lab-demo"))]);
+}
+
+#[test]
+fn a_broken_run_directory_is_listed_with_its_problem() {
+    let mut runs = fake_data::runs();
+    runs[1].problem = Some("run.toml cannot be read: missing field".to_owned());
+    let mut harness = panel(View::Runs, with_runs(runs));
+    harness.run();
+    harness.get_by_label("lab-round-robin").click();
+    harness.run();
+    assert!(harness.query_all_by_label_contains("run.toml cannot be read").next().is_some());
+}
+
+#[test]
+fn a_run_from_disk_becomes_a_view() {
+    let view = RunView::opened(fake_data::run_detail(PathBuf::from("runs/lab-round-robin")));
+    assert_eq!(view.name(), "lab-round-robin");
+    assert_eq!(view.step(), 120);
+    assert_eq!(view.best_eval().map(|eval| eval.step), Some(120));
+}

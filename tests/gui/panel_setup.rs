@@ -1,0 +1,136 @@
+//! The Setup view: what is asked for by clicks, and what blocks a start.
+
+use crate::harness::{panel, ready_session};
+use adamix::app::actions::Action;
+use adamix::app::files::Purpose;
+use adamix::app::layout::View;
+use adamix::config::{RunConfig, Task};
+use adamix::engine::fake_data;
+use adamix::engine::protocol::*;
+use egui_kittest::kittest::Queryable as _;
+
+#[test]
+fn the_first_form_is_ready_to_start() {
+    let mut harness = panel(View::Setup, ready_session());
+    harness.run();
+    harness.get_by_label("Ready to start");
+    harness.get_by_label("Start").click();
+    harness.run();
+    assert_eq!(harness.state().wishes, [Action::StartRun]);
+}
+
+#[test]
+fn impossible_settings_block_the_start_with_their_reason() {
+    type Change = fn(&mut RunConfig);
+    let bad: [(Change, &str); 8] = [
+        (|c| c.train.learning_rate = 0.0, "learning_rate is 0"),
+        (|c| c.mixture.num_experts = 0, "num_experts is 0"),
+        (|c| c.mixture.sharing_down = true, "all experts are one"),
+        (|c| c.model.path.clear(), "no model chosen"),
+        (|c| c.data.task = Task::Custom, "no training file chosen"),
+        (|c| c.data.task = Task::Sst2, "no data directory chosen"),
+        (|c| c.train.batch_size = 0, "batch_size is 0"),
+        (|c| c.name = "a/b".to_owned(), "cannot be a directory name"),
+    ];
+    for (change, words) in bad {
+        let mut session = ready_session();
+        let mut form = session.form.clone();
+        change(&mut form);
+        session.edit_form(form, 1.0);
+        let mut harness = panel(View::Setup, session);
+        harness.run();
+        harness.get_by_label("Cannot start yet");
+        assert!(harness.query_all_by_label_contains(words).next().is_some(), "{words} is not said");
+        harness.get_by_label("Start").click();
+        harness.run();
+        assert!(harness.state().wishes.is_empty(), "{words}: Start must not work");
+    }
+}
+
+#[test]
+fn the_engine_s_own_objections_block_too_until_the_form_changes() {
+    let mut session = ready_session();
+    let req = session.next_request();
+    session.preflight.begin(req);
+    session.preflight_version = session.form_version;
+    let mut report = fake_data::preflight(&session.form);
+    report.problems = vec!["not enough memory: 40 GiB needed, 8 GiB free; choose a smaller batch".to_owned()];
+    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Preflight(Box::new(report)) }));
+    assert!(session.start_problems()[0].contains("not enough memory"));
+    let mut form = session.form.clone();
+    form.train.batch_size = 4;
+    session.edit_form(form, 1.0);
+    assert!(session.start_problems().is_empty(), "the old objection was about other settings");
+}
+
+#[test]
+fn a_checkbox_changes_the_form_and_nothing_else() {
+    let session = ready_session();
+    let mut expected = session.form.clone();
+    expected.mixture.consistency = false;
+    let mut harness = panel(View::Setup, session);
+    harness.run();
+    harness.get_by_label("Consistency between two passes").click();
+    harness.run_steps(2);
+    assert_eq!(harness.state().wishes.first(), Some(&Action::EditForm(Box::new(expected))));
+}
+
+#[test]
+fn own_files_are_chosen_by_dialog() {
+    let mut session = ready_session();
+    let mut form = session.form.clone();
+    form.data.task = Task::Custom;
+    session.edit_form(form, 1.0);
+    let mut harness = panel(View::Setup, session);
+    harness.run();
+    harness.get_by_label("Browse for training file").click();
+    harness.run();
+    assert_eq!(harness.state().wishes, [Action::Pick(Purpose::TrainFile)]);
+}
+
+#[test]
+fn data_are_shown_in_all_four_states() {
+    let mut session = ready_session();
+    let mut harness = panel(View::Setup, ready_session());
+    harness.run();
+    assert!(harness.query_all_by_label_contains("to see a preview").next().is_some(), "empty");
+
+    let req = session.next_request();
+    session.data.begin(req);
+    let mut harness = panel(View::Setup, session);
+    harness.run();
+    assert!(harness.query_all_by_label_contains("Reading and tokenizing").next().is_some(), "loading");
+
+    let failure = Failure { kind: ErrorKind::Data, message: "train.tsv line 3 has 1 column".to_owned() };
+    harness.state_mut().session.apply(Incoming::Event(Event::Failed { req: Some(req), failure }));
+    harness.run();
+    assert!(harness.query_all_by_label_contains("train.tsv line 3").next().is_some(), "error");
+
+    let session = &mut harness.state_mut().session;
+    let req = session.next_request();
+    session.data.begin(req);
+    let preview = Box::new(fake_data::data_preview(&session.form));
+    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Data(preview) }));
+    harness.run();
+    assert!(harness.query_all_by_label_contains("2,560").next().is_some(), "data");
+    assert!(
+        harness.query_all_by_label_contains("evaluation rows are also training rows").next().is_some(),
+        "leaks are said"
+    );
+}
+
+#[test]
+fn the_command_says_the_same_as_the_form() {
+    let mut session = ready_session();
+    let mut form = session.form.clone();
+    form.train.seed = 41;
+    session.edit_form(form, 1.0);
+    let mut harness = panel(View::Setup, session);
+    harness.run();
+    harness.get_by_label("The same as a command").click();
+    harness.run();
+    harness.get_by_label("Copy command").click();
+    harness.run();
+    let Some(Action::Copy(command)) = harness.state().wishes.first() else { panic!("nothing was copied") };
+    assert!(command.starts_with("adamix train ") && command.contains("--seed 41"), "{command}");
+}
