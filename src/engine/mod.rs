@@ -9,6 +9,6 @@ pub mod machine;
 pub mod opened;
 pub mod plan;
 pub mod protocol;
-pub mod run;
 pub mod questions;
+pub mod run;
 pub mod snapshots;

@@ -128,7 +128,8 @@ fn the_keyboard_does_what_the_buttons_do() {
     assert!(window.state().is_visible(View::Runs));
     window.key_press(Key::F1);
     window.run_steps(3);
-    window.get_by_label("Keyboard shortcuts");
+    assert!(window.get_all_by_label("Keyboard shortcuts").next().is_some());
+    assert!(window.state().dialog_open());
     window.key_press(Key::Escape);
     window.run_steps(3);
     assert!(!window.state().dialog_open());

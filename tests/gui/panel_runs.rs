@@ -69,7 +69,7 @@ fn overlaid_runs_share_a_plot() {
     for run in fake_data::runs() {
         let req = session.next_request();
         session.overlays.entry(run.dir.clone()).or_default().begin(req);
-        let detail = Box::new(fake_data::run_detail(run.dir));
+        let detail = Box::new(fake_data::run_detail(&run.dir));
         session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Opened(detail) }));
     }
     assert!(session.opened.is_none(), "overlaying does not open");
@@ -95,7 +95,7 @@ fn a_broken_run_directory_is_listed_with_its_problem() {
 
 #[test]
 fn a_run_from_disk_becomes_a_view() {
-    let view = RunView::opened(fake_data::run_detail(PathBuf::from("runs/lab-round-robin")));
+    let view = RunView::opened(fake_data::run_detail(std::path::Path::new("runs/lab-round-robin")));
     assert_eq!(view.name(), "lab-round-robin");
     assert_eq!(view.step(), 120);
     assert_eq!(view.best_eval().map(|eval| eval.step), Some(120));

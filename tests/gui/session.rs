@@ -118,7 +118,7 @@ fn opening_and_deleting_runs() {
     let dir = PathBuf::from("runs/lab-round-robin");
     let req = session.next_request();
     session.opening.begin(req);
-    let detail = Box::new(fake_data::run_detail(dir.clone()));
+    let detail = Box::new(fake_data::run_detail(&dir));
     event(&mut session, Event::Done { req, outcome: Outcome::Opened(detail) });
     assert_eq!(session.shown().unwrap().dir, dir);
     assert!(!session.shows_live());
