@@ -1,14 +1,33 @@
 //! Between the window and the training: messages, the training thread, snapshots.
 //!
 //! Neither side ever waits for the other; [`protocol`] says how. [`fake`] is an engine without a model, for tests and demonstrations.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`protocol`], [`snapshots`] | the messages: plain data |
+//! | [`handle`] | the window's end: starts the thread, sends, drains |
+//! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
+//! | [`mailbox`] | lanes that forget on purpose |
+//! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
+//! | [`run`], [`opened`], [`plan`], [`machine`], [`bench`] | without threads: shared with the command line |
 
 pub mod bench;
+mod desk;
 pub mod fake;
 pub mod fake_data;
+pub mod handle;
+mod link;
 pub mod machine;
+pub mod mailbox;
 pub mod opened;
 pub mod plan;
+mod previews;
 pub mod protocol;
-pub mod questions;
+mod publisher;
 pub mod run;
+pub mod runs;
+pub mod snapshot;
 pub mod snapshots;
+mod worker;
+
+pub use handle::EngineHandle;

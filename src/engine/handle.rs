@@ -1,0 +1,147 @@
+//! The window's end of the engine: starts the training thread, hands over commands, collects what comes back.
+//!
+//! No method waits. Dropping the handle stops a run (it writes its checkpoint) and waits for a short while only; a
+//! thread that takes longer is left behind, and what it has on disk is whole at any moment.
+
+use super::link::{COMMANDS, EVENTS, Link, Message, RunFlags, Shared};
+use super::protocol::*;
+use super::worker::Worker;
+use crate::error::{Error, Result};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::Mutex;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// How long dropping waits for the training thread.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The engine as the window holds it.
+pub struct EngineHandle {
+    commands: Option<Sender<Message>>,
+    events: Receiver<Event>,
+    /// Closed when the training thread has ended.
+    ended: Receiver<()>,
+    shared: Arc<Shared>,
+    /// Flags of the runs that may still be going on.
+    runs: Mutex<Vec<RunFlags>>,
+    sent: AtomicU64,
+    /// The run whose start was handed over: steps and snapshots of a run never overtake its start.
+    announced: RunId,
+}
+
+impl EngineHandle {
+    /// Starts the training thread, `adamix-train`. Its first event is [`Event::Ready`], or a failure without a number.
+    pub fn spawn(waker: Waker) -> Result<Self> {
+        let (commands, inbox) = bounded(COMMANDS);
+        let (outbox, events) = bounded(EVENTS);
+        let (alive, ended) = bounded(0);
+        let shared = Arc::new(Shared::new(waker));
+        let link = Link::new(shared.clone(), outbox);
+        let body = move || {
+            let _alive: Sender<()> = alive;
+            Worker::run(link, &inbox);
+        };
+        let spawned = thread::Builder::new().name("adamix-train".to_owned()).spawn(body);
+        spawned.map_err(|err| Error::internal(format!("the training thread cannot be started: {err}")))?;
+        Ok(Self {
+            commands: Some(commands),
+            events,
+            ended,
+            shared,
+            runs: Mutex::default(),
+            sent: AtomicU64::new(0),
+            announced: RunId::default(),
+        })
+    }
+
+    /// As an [`EngineFactory`] wants it.
+    pub fn factory() -> EngineFactory {
+        Box::new(|waker| Ok(Box::new(Self::spawn(waker)?) as Box<dyn Engine>))
+    }
+
+    fn each_run(&self, act: impl Fn(&RunFlags)) {
+        let mut runs = self.runs.lock();
+        runs.retain(|flags| !flags.over.load(Ordering::SeqCst));
+        runs.iter().for_each(act);
+    }
+}
+
+impl Engine for EngineHandle {
+    fn try_send(&self, command: Command) -> Result<(), Busy> {
+        let Some(lane) = &self.commands else { return Err(Busy::Gone) };
+        let flags = matches!(command, Command::StartRun { .. } | Command::ResumeRun { .. }).then(RunFlags::default);
+        let mut runs = self.runs.lock();
+        let number = self.sent.load(Ordering::SeqCst) + 1;
+        match lane.try_send(Message::Command { number, command, flags: flags.clone() }) {
+            Ok(()) => {
+                self.sent.store(number, Ordering::SeqCst);
+                runs.retain(|flags| !flags.over.load(Ordering::SeqCst));
+                runs.extend(flags);
+                Ok(())
+            }
+            Err(TrySendError::Full(_)) => Err(Busy::Full),
+            Err(TrySendError::Disconnected(_)) => Err(Busy::Gone),
+        }
+    }
+
+    fn control(&self, request: ControlRequest) {
+        match request {
+            ControlRequest::Pause => self.each_run(|flags| flags.hold.pause()),
+            ControlRequest::Resume => self.each_run(|flags| flags.hold.resume()),
+            ControlRequest::Step => self.each_run(|flags| flags.hold.step()),
+            ControlRequest::Stop(reason) => self.each_run(|flags| flags.stop(&reason)),
+            ControlRequest::CancelJob => {
+                self.shared.cancelled.fetch_max(self.sent.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn watch(&self, watch: Watch) {
+        *self.shared.watch.lock() = watch;
+        if let Some(lane) = &self.commands {
+            // A full lane has the thread looking soon anyway.
+            lane.try_send(Message::Look).ok();
+        }
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(Incoming) -> ControlFlow<()>) -> bool {
+        // Cleared first: what arrives from now on wakes the window again.
+        self.shared.woken.store(false, Ordering::SeqCst);
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::RunStarted { run, .. } = &event {
+                self.announced = *run;
+            }
+            if sink(Incoming::Event(event)).is_break() {
+                return true;
+            }
+        }
+        let run = self.announced;
+        let steps = self.shared.steps.take(run).map(|buckets| Incoming::Steps { run, buckets });
+        if steps.is_some_and(|steps| sink(steps).is_break()) {
+            return true;
+        }
+        let experts = self.shared.experts.take().filter(|(of, _)| *of == run);
+        if experts.is_some_and(|(run, snapshot)| sink(Incoming::Experts { run, snapshot }).is_break()) {
+            return true;
+        }
+        let routing = self.shared.routing.take().filter(|(of, _)| *of == run);
+        if routing.is_some_and(|(run, snapshot)| sink(Incoming::Routing { run, snapshot }).is_break()) {
+            return true;
+        }
+        !self.events.is_empty()
+    }
+}
+
+impl Drop for EngineHandle {
+    fn drop(&mut self) {
+        self.control(ControlRequest::CancelJob);
+        self.each_run(|flags| flags.stop("the window was closed"));
+        self.commands = None;
+        if self.ended.recv_timeout(PATIENCE).is_err_and(|err| err.is_timeout()) {
+            log::warn!("the training thread is still busy and is left behind; its run directory is whole");
+        }
+    }
+}
