@@ -171,7 +171,7 @@ fn close_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue) {
     ui.label("A checkpoint can be written first; the run goes on exactly where it was when it is resumed from Runs.");
     ui.add_space(8.0);
     ui.horizontal_wrapped(|ui| {
-        actions.button(ui, session, Action::CheckpointAndQuit).request_focus();
+        focus_first(&actions.button(ui, session, Action::CheckpointAndQuit));
         let keep = Button::new("Keep training");
         actions.button_as(ui, session, Action::CloseDialog, keep).on_hover_text("Leaves the window open");
         actions.button(ui, session, Action::QuitNow);
@@ -186,7 +186,7 @@ fn delete_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Them
     ui.horizontal(|ui| {
         let words = RichText::new("Delete").color(theme.error);
         actions.button_as(ui, session, Action::DeleteRun(dir.to_owned()), Button::new(words));
-        actions.button_as(ui, session, Action::CloseDialog, Button::new("Keep it")).request_focus();
+        focus_first(&actions.button_as(ui, session, Action::CloseDialog, Button::new("Keep it")));
     });
 }
 
@@ -209,6 +209,13 @@ fn dropped_ui(ui: &mut Ui, actions: &ActionQueue, path: &Path) {
             actions.push(Action::CloseDialog);
         }
     });
+}
+
+/// Enter answers with this button, unless the keyboard went elsewhere.
+fn focus_first(response: &egui::Response) {
+    if response.ctx.memory(|memory| memory.focused().is_none()) {
+        response.request_focus();
+    }
 }
 
 fn close_button(ui: &mut Ui, actions: &ActionQueue) {

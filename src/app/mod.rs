@@ -49,6 +49,9 @@ const STORAGE_KEY: &str = "workbench";
 /// The engine wakes the window at most so often.
 const WAKE_AFTER: Duration = Duration::from_millis(33);
 
+/// The window's size in points at the very first start.
+const WINDOW_SIZE: [f32; 2] = [1280.0, 800.0];
+
 /// How the window is opened.
 #[derive(Default)]
 pub struct Options {
@@ -77,9 +80,15 @@ pub struct Picture {
     pub size: [f32; 2],
 }
 
+impl Default for Picture {
+    fn default() -> Self {
+        Self { file: None, frames: 40, appearance: None, view: None, actions: Vec::new(), size: WINDOW_SIZE }
+    }
+}
+
 /// Opens the window and returns when it is closed.
 pub fn run(options: Options, engine: EngineFactory) -> Result<()> {
-    let size = options.picture.as_ref().map_or([1280.0, 800.0], |picture| picture.size);
+    let size = options.picture.as_ref().map_or(WINDOW_SIZE, |picture| picture.size);
     let viewport = egui::ViewportBuilder::default()
         .with_title(TITLE)
         .with_app_id("adamix-workbench")
@@ -280,7 +289,8 @@ impl eframe::App for WorkbenchApp {
         chrome::bottom_ui(ui, &self.session, &self.actions, &theme);
         let panel_ctx =
             PanelCtx { session: &self.session, settings: &self.settings, actions: &self.actions, theme: &theme, now };
-        egui::CentralPanel::no_frame().show(ui, |ui| self.layout.ui(ui, &mut self.panels, &panel_ctx));
+        let ground = egui::Frame::new().fill(ui.visuals().panel_fill);
+        egui::CentralPanel::no_frame().frame(ground).show(ui, |ui| self.layout.ui(ui, &mut self.panels, &panel_ctx));
         self.dialog_ui(&ctx, &theme);
         chrome::drop_hint_ui(&ctx, &theme);
         self.toasts_ui(&ctx, &theme);

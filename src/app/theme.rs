@@ -125,8 +125,12 @@ fn mix(a: [f32; 3], b: [f32; 3], t: f32) -> Color32 {
     Color32::from_rgb(channel(0), channel(1), channel(2))
 }
 
-/// Sets fonts' sizes, spacing and colours of both appearances; called once.
+/// Sets fonts, spacing and colours of both appearances; called once.
 pub fn install(ctx: &egui::Context) {
+    // Arrows, dots and triangles are in the monospace font only.
+    let mut fonts = egui::FontDefinitions::default();
+    fonts.families.entry(egui::FontFamily::Proportional).or_default().push("Hack".to_owned());
+    ctx.set_fonts(fonts);
     for (theme, colors) in [(egui::Theme::Light, LIGHT), (egui::Theme::Dark, DARK)] {
         ctx.style_mut_of(theme, |style| {
             style.spacing.item_spacing = egui::vec2(8.0, 5.0);

@@ -94,10 +94,9 @@ fn print_lengths(lengths: &Lengths, max_length: usize) -> Result<()> {
     for (bin, &count) in lengths.histogram.iter().enumerate() {
         let bar = "#".repeat((40 * count).div_ceil(highest));
         let from = bin * lengths.bin_width;
-        out::line(
-            &format!("    {from:>5} to {:>5} {:>9} {bar}", from + lengths.bin_width - 1, out::count(count as u64))
-                .trim_end(),
-        )?;
+        let to = from + lengths.bin_width - 1;
+        let line = format!("    {from:>5} to {to:>5} {:>9} {bar}", out::count(count as u64));
+        out::line(line.trim_end())?;
     }
     Ok(())
 }

@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_papers_numbers() {
-        let get = |task, family| paper(task, family).unwrap_or_else(|| lab());
+        let get = |task, family| paper(task, family).unwrap_or_else(lab);
         let rte = get(Task::Rte, Family::BertBase);
         assert_eq!((rte.train.num_train_epochs, rte.train.batch_size, rte.train.learning_rate), (80.0, 32, 5e-4));
         assert_eq!(rte.mixture.adapter_size, 48);

@@ -11,7 +11,7 @@ pub mod preview;
 mod rows;
 mod table;
 pub mod tasks;
-mod tokenizer;
+pub mod tokenizer;
 mod tokenizer_files;
 
 pub use batch::{Batch, Labels};

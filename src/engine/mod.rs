@@ -4,7 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`protocol`], [`snapshots`] | the messages: plain data |
+//! | [`protocol`], [`questions`], [`snapshots`] | the messages: plain data |
 //! | [`handle`] | the window's end: starts the thread, sends, drains |
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | [`mailbox`] | lanes that forget on purpose |
@@ -24,6 +24,7 @@ pub mod plan;
 mod previews;
 pub mod protocol;
 mod publisher;
+pub mod questions;
 pub mod run;
 pub mod runs;
 pub mod snapshot;

@@ -19,6 +19,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use super::questions::*;
 pub use super::snapshots::*;
 pub use crate::error::ErrorKind;
 pub use crate::eval::{Band, EvalReport, Scores};
@@ -84,84 +85,6 @@ pub struct Watch {
     pub routing: bool,
     /// Send [`ExpertSnapshot`]s with heat maps of this side of this site.
     pub experts: Option<(usize, Side)>,
-}
-
-/// Which checkpoint of a run directory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Checkpoint {
-    /// The one with the best metric.
-    #[default]
-    Best,
-    /// The newest.
-    Last,
-    /// The one written after so many steps.
-    Step(u64),
-}
-
-/// Whose weights a question is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// The model in the engine's memory: in training (served at the next step boundary) or just trained.
-    Live,
-    /// A checkpoint in a run directory.
-    Saved {
-        /// The run directory.
-        dir: PathBuf,
-        /// Which checkpoint.
-        checkpoint: Checkpoint,
-    },
-}
-
-/// How the experts are weighed when they become one. Weights need not sum to 1; the engine normalises them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MergePlan {
-    /// The mean: the paper.
-    #[default]
-    Uniform,
-    /// One weight for each expert, for all sites. `[experts]`
-    Global(Vec<f32>),
-    /// One weight for each expert of each site. `[sites][experts]`
-    PerSite(Vec<Vec<f32>>),
-}
-
-/// What is written by an export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExportTarget {
-    /// Merged adapter and head as safetensors with metadata.
-    Merged,
-    /// All experts and the head as safetensors with metadata.
-    Experts,
-    /// The merged adapter as a directory that the AdapterHub library loads.
-    AdapterHub,
-}
-
-/// Number format of exported tensors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExportDtype {
-    /// 32 bits: exact.
-    #[default]
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// bfloat16.
-    Bf16,
-}
-
-/// What to export, and where to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ExportPlan {
-    /// What is written.
-    pub targets: Vec<ExportTarget>,
-    /// Number format of the tensors.
-    pub dtype: ExportDtype,
-    /// How the experts are merged (ignored by [`ExportTarget::Experts`]).
-    pub merge: MergePlan,
-    /// Directory to write into; absent: `exports/` of the run directory.
-    pub dir: Option<PathBuf>,
 }
 
 /// What the window asks for. Each is answered by one [`Event::Done`] or [`Event::Failed`] with its `req`.

@@ -21,15 +21,14 @@ pub fn card<R>(ui: &mut Ui, theme: &Theme, title: &str, contents: impl FnOnce(&m
         .inner
 }
 
-/// A number with its name above it.
+/// A number with its name above it; in a wrapping row it goes to the next line as a whole.
 pub fn figure(ui: &mut Ui, theme: &Theme, name: &str, value: &str, tooltip: &str) {
-    let response = ui
-        .vertical(|ui| {
-            ui.spacing_mut().item_spacing.y = 1.0;
-            ui.label(RichText::new(name).small().color(theme.muted));
-            ui.label(RichText::new(value).monospace());
-        })
-        .response;
+    let style = ui.style();
+    let format = |text_style: egui::TextStyle, color| egui::TextFormat::simple(text_style.resolve(style), color);
+    let mut job = egui::text::LayoutJob::default();
+    job.append(&format!("{name}\n"), 0.0, format(egui::TextStyle::Small, theme.muted));
+    job.append(value, 0.0, format(egui::TextStyle::Monospace, ui.visuals().text_color()));
+    let response = ui.add(egui::Label::new(job).wrap_mode(egui::TextWrapMode::Extend));
     if !tooltip.is_empty() {
         response.on_hover_text(tooltip);
     }

@@ -4,7 +4,8 @@ use crate::app::format;
 use crate::app::theme::Theme;
 use egui::{Color32, Stroke, Ui};
 use egui_plot::{
-    FilledArea, HPlacement, HoverPosition, Legend, Line, LineStyle, Plot, PlotPoint, PlotPoints, Points, VLine,
+    ColorConflictHandling, FilledArea, HPlacement, HoverPosition, Legend, Line, LineStyle, Plot, PlotPoint, PlotPoints,
+    Points, VLine,
 };
 
 /// Smallest and largest raw value at each x.
@@ -81,6 +82,7 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &'static str, curves: &[Curve], mark
         .allow_scroll(false)
         .allow_double_click_reset(true)
         .show_background(false)
+        .grid_color(theme.muted.gamma_multiply(0.6))
         .y_axis_min_width(52.0)
         .y_axis_position(HPlacement::Left)
         .y_axis_formatter(move |mark, _| format::significant(value(mark.value), 3))
@@ -92,7 +94,12 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &'static str, curves: &[Curve], mark
             HoverPosition::Elsewhere { .. } => None,
         });
     if options.legend {
-        plot = plot.legend(Legend::default().follow_insertion_order(true).background_alpha(0.6));
+        plot = plot.legend(
+            Legend::default()
+                .follow_insertion_order(true)
+                .background_alpha(0.6)
+                .color_conflict_handling(ColorConflictHandling::PickLast),
+        );
     }
     if let Some(link) = options.link {
         let id = egui::Id::unique(("plot link", link));
