@@ -114,7 +114,7 @@ fn merging_changes_the_output_and_leaves_the_experts_alone() {
     // Negative control: with all experts equal, every route is the merged model.
     for param in model.params().iter().filter(|p| p.bank) {
         let first = param.value.narrow(0, 0, 1).unwrap();
-        let same = first.broadcast_as(param.value.shape()).unwrap().contiguous().unwrap();
+        let same = first.broadcast_as(param.value.shape()).unwrap().contiguous().unwrap().copy().unwrap();
         param.value.slice_set(&same, 0, 0).unwrap();
     }
     let merged = model.merged_uniform().unwrap().logits(&batch, None).unwrap();
