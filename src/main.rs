@@ -17,5 +17,18 @@ fn window() -> Option<adamix::cli::OpenWindow> {
 
 #[cfg(feature = "gui")]
 fn window() -> Option<adamix::cli::OpenWindow> {
-    None
+    use adamix::app::{self, Options, Picture};
+    use adamix::engine::handle::EngineHandle;
+
+    Some(|options| {
+        let picture = options.frames.map(|frames| Picture {
+            file: options.screenshot,
+            frames,
+            appearance: None,
+            view: None,
+            actions: Vec::new(),
+            size: [1280.0, 800.0],
+        });
+        app::run(Options { form: None, open: options.run, picture }, EngineHandle::factory())
+    })
 }
