@@ -135,7 +135,7 @@ impl HostBank {
         square(parts.len(), |i, j| norm(difference(parts[i], parts[j]).iter().copied()) as f32)
     }
 
-    fn from_start(&self, start: &Self) -> Vec<f32> {
+    fn distances_from(&self, start: &Self) -> Vec<f32> {
         self.weights()
             .zip(start.weights())
             .map(|(now, start)| norm(difference(now, start).into_iter()) as f32)
@@ -185,7 +185,7 @@ fn side_snapshot(now: &HostBank, start: &HostBank) -> SideSnapshot {
         if both > 0.0 { (dot / both).clamp(-1.0, 1.0) as f32 } else { f32::from(u8::from(i == j)) }
     });
     let biases = now.bias.chunks_exact(now.rows.max(1));
-    let parts = now.weights().zip(biases).zip(now.from_start(start));
+    let parts = now.weights().zip(biases).zip(now.distances_from(start));
     let experts = parts.map(|((weight, bias), from_start)| stats(weight, bias, from_start, range)).collect();
     SideSnapshot { rows: now.rows, cols: now.cols, range, experts, cosine, distance: now.distances() }
 }
@@ -238,7 +238,7 @@ pub fn distances(now: &Banks, start: &Banks, step: u64) -> DistanceSample {
     DistanceSample {
         step,
         pairwise: now.sides.iter().map(pairwise).collect(),
-        from_start: now.sides.iter().zip(&start.sides).map(|(now, start)| mean(now.from_start(start))).collect(),
+        from_start: now.sides.iter().zip(&start.sides).map(|(now, start)| mean(now.distances_from(start))).collect(),
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) struct Worker<'a> {
 
 impl Worker<'_> {
     /// The thread's body: until nobody can ask any more.
+    #[expect(clippy::needless_pass_by_value, reason = "the thread owns its link")]
     pub(super) fn run(link: Link, inbox: &Receiver<Message>) {
         let body = || Worker::start(&link, inbox).map(Worker::serve);
         let failed = match catch_unwind(AssertUnwindSafe(body)) {
@@ -159,6 +160,7 @@ impl Worker<'_> {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the run owns its flags")]
     fn train(&mut self, (req, run): (RequestId, RunId), begin: Begin, flags: RunFlags) {
         let link = self.desk.link;
         link.open(req);

@@ -1,5 +1,4 @@
 //! Window tests: panels and flows through the accessibility tree, without a display.
-#![expect(clippy::allow_attributes, reason = "which of these occur changes with every test")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod app_flow;
