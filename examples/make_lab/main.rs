@@ -112,7 +112,7 @@ fn run(args: &ArgMatches) -> Result<()> {
         return Ok(());
     }
     let data = corpus(&corpora, path("cache").as_deref(), &tokenizer, &text, settings.seed)?;
-    let every = Duration::from_secs_f64(real("checkpoint-minutes") * 60.0);
+    let every = Duration::try_from_secs_f64(real("checkpoint-minutes") * 60.0).unwrap_or_default();
     pretrain(settings, &data, probe.as_ref(), every, &out)
 }
 

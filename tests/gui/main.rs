@@ -1,5 +1,5 @@
 //! Window tests: panels and flows through the accessibility tree, without a display.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod app_flow;
 mod harness;
