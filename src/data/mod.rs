@@ -1,6 +1,6 @@
 //! From files to packed batches: readers, tasks, tokenizing, seeded restartable batches.
 //!
-//! [`load`] gives a task's training and evaluation rows, checked and encoded; [`preview`] tells what is in them
+//! [`load`] gives a task's training and evaluation rows, checked and encoded; [`preview()`] tells what is in them
 //! before anybody trains on them. [`order`] says which rows come when. Nothing here is random but the order
 //! and the held-out rows, and both are functions of a seed.
 

@@ -1,6 +1,6 @@
 //! Text to token ids, the way transformers does it.
 //!
-//! Files are read by [`files`](super::tokenizer_files); this module encodes. What a tokenizer file says about truncation
+//! Files are read by `tokenizer_files`; this module encodes. What a tokenizer file says about truncation
 //! and padding is ignored on purpose (published files carry settings of somebody's export): sequences are
 //! never padded here, and they are truncated to the run's own `max_length`, special tokens counted, the
 //! longer text of a pair first.

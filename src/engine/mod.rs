@@ -9,7 +9,7 @@
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
-//! | [`run`], [`opened`], [`plan`], [`machine`], [`bench`] | without threads: shared with the command line |
+//! | [`run`], [`opened`], [`plan`], [`machine`], [`mod@bench`] | without threads: shared with the command line |
 
 pub mod bench;
 mod desk;
