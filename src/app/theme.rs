@@ -137,6 +137,9 @@ pub fn install(ctx: &egui::Context) {
             style.spacing.button_padding = egui::vec2(8.0, 3.0);
             style.spacing.interact_size.y = 22.0;
             style.spacing.scroll.floating = false;
+            style.spacing.scroll.foreground_color = false;
+            style.spacing.scroll.bar_width = 7.0;
+            style.text_styles.insert(egui::TextStyle::Small, egui::FontId::proportional(10.5));
             style.interaction.tooltip_delay = 0.3;
             style.url_in_tooltip = true;
             let visuals = &mut style.visuals;
@@ -155,7 +158,7 @@ pub fn install(ctx: &egui::Context) {
             } else {
                 visuals.panel_fill = rgb(0xF6F7F9);
                 visuals.window_fill = rgb(0xFCFCFD);
-                visuals.extreme_bg_color = rgb(0xFFFFFF);
+                visuals.extreme_bg_color = rgb(0xEDF1F5);
                 visuals.faint_bg_color = rgb(0xECEFF2);
                 visuals.widgets.noninteractive.fg_stroke.color = rgb(0x22272D);
                 visuals.widgets.inactive.fg_stroke.color = rgb(0x22272D);

@@ -67,7 +67,13 @@ pub fn number<N: Numeric>(
     speed: f64,
 ) -> Response {
     row(ui, label, tooltip, |ui| {
-        ui.add(egui::DragValue::new(value).range(range).clamp_existing_to_range(false).speed(speed).max_decimals(6))
+        ui.add(
+            egui::DragValue::new(value)
+                .range(range)
+                .clamp_existing_to_range(false)
+                .speed(speed)
+                .max_decimals(if N::INTEGRAL { 0 } else { 6 }),
+        )
     })
 }
 
