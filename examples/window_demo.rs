@@ -9,6 +9,7 @@ use adamix::app::layout::View;
 use adamix::app::settings::Appearance;
 use adamix::app::{Options, Picture, run};
 use adamix::engine::fake::FakeEngine;
+use adamix::engine::protocol::{ExportDtype, ExportPlan, ExportTarget, MergePlan, Subject};
 use std::path::PathBuf;
 
 fn main() {
@@ -31,7 +32,17 @@ fn main() {
             "--pause" => picture.actions.push(Action::Pause),
             "--open" => picture.actions.push(Action::OpenRun(PathBuf::from(value()))),
             "--overlay" => picture.actions.push(Action::ToggleOverlay(PathBuf::from(value()))),
-            "--compare" => picture.actions.push(Action::Compare(adamix::engine::protocol::Subject::Live, 8)),
+            "--compare" => picture.actions.push(Action::Compare(Subject::Live, 8)),
+            "--merge" => {
+                let weights = MergePlan::Global(vec![0.5, 0.5, 0.0, 0.0]);
+                picture.actions.push(Action::Merge(Subject::Live, weights));
+            }
+            "--export" => {
+                let targets = vec![ExportTarget::Merged, ExportTarget::AdapterHub];
+                let (dtype, merge) = (ExportDtype::Bf16, MergePlan::Uniform);
+                let plan = ExportPlan { targets, dtype, merge, dir: None };
+                picture.actions.push(Action::Export(Subject::Live, plan));
+            }
             "--open-palette" => picture.actions.push(Action::TogglePalette),
             "--open-settings" => picture.actions.push(Action::ToggleSettings),
             "--open-shortcuts" => picture.actions.push(Action::ToggleShortcuts),

@@ -133,6 +133,7 @@ pub fn install(ctx: &egui::Context) {
     ctx.set_fonts(fonts);
     for (theme, colors) in [(egui::Theme::Light, LIGHT), (egui::Theme::Dark, DARK)] {
         ctx.style_mut_of(theme, |style| {
+            style.text_styles.insert(egui::TextStyle::Small, egui::FontId::proportional(11.0));
             style.spacing.item_spacing = egui::vec2(8.0, 5.0);
             style.spacing.button_padding = egui::vec2(8.0, 3.0);
             style.spacing.interact_size.y = 22.0;

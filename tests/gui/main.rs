@@ -3,7 +3,12 @@
 
 mod app_flow;
 mod harness;
+mod panel_experts;
+mod panel_export;
+mod panel_merge;
+mod panel_routing;
 mod panel_runs;
 mod panel_setup;
+mod panel_support;
 mod panel_train;
 mod session;

@@ -8,7 +8,7 @@ use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::format;
 use crate::app::run_view::RunView;
-use crate::app::widgets::cards;
+use crate::app::widgets::{cards, verdict};
 use crate::config::Method;
 use crate::engine::protocol::{EvalReport, Subject};
 use egui::{RichText, Ui};
@@ -49,6 +49,9 @@ impl ComparePanel {
         if let Some(report) = report {
             let rows = table::rows(ctx.theme, report, &ctx.session.tried);
             cards::card(ui, ctx.theme, "Which way of using the experts is best?", |ui| {
+                let (verdict, words) = table::verdict_words(report, &rows);
+                verdict::line(ui, ctx.theme, verdict, &words);
+                ui.add_space(4.0);
                 table::ui(ctx.theme, report, &rows, ui);
             });
             ui.add_space(4.0);
@@ -78,7 +81,11 @@ impl ComparePanel {
     ) {
         ui.horizontal_wrapped(|ui| {
             let words = if report.is_some() { "Measure again" } else { "Compare" };
-            let button = egui::Button::new(words);
+            // The button that matters until something is measured.
+            let button = match report {
+                Some(_) => egui::Button::new(words),
+                None => egui::Button::new(RichText::new(words).color(ctx.theme.on_accent)).fill(ctx.theme.accent),
+            };
             drop(ctx.button_as(ui, Action::Compare(subject.clone(), self.routes), button));
             let tip = "Whole random routes: each fixes one draw per layer for the entire evaluation. More routes make a \
                        surer band and take longer";

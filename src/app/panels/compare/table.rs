@@ -2,6 +2,7 @@
 
 use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::Mark;
+use crate::app::widgets::verdict::Verdict;
 use crate::app::{format, names};
 use crate::engine::protocol::{EvalReport, MergeReport, Scores};
 use egui::{Color32, RichText, Ui};
@@ -251,6 +252,41 @@ fn row_ui(theme: &Theme, report: &EvalReport, row: &Row, parts: &[Part], error: 
     }
 }
 
+/// Who wins, and whether that means anything.
+pub fn verdict_words(report: &EvalReport, rows: &[Row]) -> (Verdict, String) {
+    let sign = if report.higher_is_better { 1.0 } else { -1.0 };
+    let lead = |value: f64| sign * (report.merged.primary - value);
+    let error = standard_error(report);
+    let errors = |difference: f64| match error {
+        Some(error) if error > 0.0 => format!(" ({:.1} standard errors)", difference.abs() / error),
+        _ => String::new(),
+    };
+    let small = |difference: f64| error.is_some_and(|error| difference.abs() < 2.0 * error);
+    let learned = lead(report.majority);
+    if report.majority.is_finite() && (learned <= 0.0 || small(learned)) {
+        let words = "The model answers hardly better than always giving the same answer; train longer or with other \
+                     settings before comparing.";
+        return (Verdict::Unsure, words.to_owned());
+    }
+    // A lucky route, a constant answer and weights chosen on these rows are no rivals.
+    let rivals = rows.iter().filter(|row| matches!(row.kind, Kind::RandomMean | Kind::Fixed(_) | Kind::Ensemble));
+    let Some(rival) = rivals.min_by(|a, b| lead(a.value).total_cmp(&lead(b.value))) else {
+        return (Verdict::Open, "There is nothing to compare this model with.".to_owned());
+    };
+    let difference = lead(rival.value);
+    let (by, errors) = (format::metric(difference.abs()), errors(difference));
+    let name = &rival.name;
+    if difference >= 0.0 {
+        let tail = if small(difference) { "; that may be chance, but nothing is lost by merging" } else { "" };
+        return (Verdict::Passed, format!("Merged is best; next comes {name}, {by} behind{errors}{tail}."));
+    }
+    if small(difference) {
+        let words = format!("Merged is as good as any: {name} is {by} ahead{errors}, which may be chance.");
+        return (Verdict::Passed, words);
+    }
+    (Verdict::Unsure, format!("{name} is better than merged by {by}{errors}. Merging costs something here."))
+}
+
 /// How much of a difference is noise.
 pub fn noise_words(report: &EvalReport) -> String {
     let rows = format::count(report.rows as u64);
@@ -267,5 +303,66 @@ pub fn noise_words(report: &EvalReport) -> String {
              believing a small difference.",
             metric_name(&report.metric).to_lowercase()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(merged: f64, ensemble: f64) -> EvalReport {
+        let scores = |primary: f64| Scores { primary, accuracy: Some(primary), ..Scores::default() };
+        EvalReport {
+            metric: "accuracy".to_owned(),
+            higher_is_better: true,
+            rows: 1000,
+            merged: scores(merged),
+            random: [0.75, 0.76, 0.74].map(scores).to_vec(),
+            fixed: [0.75, 0.755].map(scores).to_vec(),
+            ensemble: scores(ensemble),
+            majority: 0.5,
+        }
+    }
+
+    fn verdict(merged: f64, ensemble: f64) -> (Verdict, String) {
+        let report = report(merged, ensemble);
+        verdict_words(&report, &rows(&Theme::new(false), &report, &[]))
+    }
+
+    #[test]
+    fn the_verdict_weighs_differences_against_noise() {
+        let (sign, words) = verdict(0.78, 0.77);
+        assert!(
+            sign == Verdict::Passed && words.contains("Merged is best; next comes Ensemble of 3 routes"),
+            "{words}"
+        );
+        let (sign, words) = verdict(0.76, 0.77);
+        assert!(sign == Verdict::Passed && words.contains("may be chance"), "{words}");
+        let (sign, words) = verdict(0.70, 0.77);
+        assert!(sign == Verdict::Unsure && words.contains("Ensemble of 3 routes is better"), "{words}");
+        let (sign, words) = verdict(0.51, 0.50);
+        assert!(sign == Verdict::Unsure && words.contains("always giving the same answer"), "{words}");
+    }
+
+    #[test]
+    fn rows_are_complete_and_the_best_is_marked() {
+        let report = report(0.76, 0.77);
+        let rows = rows(&Theme::new(true), &report, &[]);
+        let best: Vec<&str> = rows.iter().filter(|row| row.best).map(|row| row.name.as_str()).collect();
+        assert_eq!(best, ["Ensemble of 3 routes"]);
+        let worst = rows.iter().find(|row| row.name == "  worst of them").map(|row| row.value);
+        assert_eq!(worst, Some(0.74));
+        assert_eq!(rows.len(), 1 + 3 + 2 + 1 + 1);
+    }
+
+    #[test]
+    fn less_is_better_for_a_loss() {
+        let mut report = report(0.4, 0.5);
+        report.metric = "loss".to_owned();
+        report.higher_is_better = false;
+        let rows = rows(&Theme::new(true), &report, &[]);
+        assert!(rows[0].best && standard_error(&report).is_none());
+        let worst = rows.iter().find(|row| row.name == "  worst of them").map(|row| row.value);
+        assert_eq!(worst, Some(0.76));
     }
 }

@@ -140,8 +140,7 @@ impl WeightsForm {
     fn scope_ui(&mut self, run: &RunView, ui: &mut Ui) {
         let old = self.weights.clone();
         ui.horizontal_wrapped(|ui| {
-            let name = ui.label("The same weights");
-            ui.radio_value(&mut self.weights.per_site, false, "in all layers").labelled_by(name.id);
+            ui.radio_value(&mut self.weights.per_site, false, "the same in all layers");
             ui.radio_value(&mut self.weights.per_site, true, "in each layer its own");
             if self.weights.per_site {
                 self.site = self.site.min(run.start.sites.len().saturating_sub(1));

@@ -3,12 +3,13 @@
 use super::{Focus, side_symbol};
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
+use crate::app::widgets::dot_plot::ticks;
 use crate::app::widgets::heatmap::{HeatMapView, Matrix, Scale};
 use crate::app::widgets::{cards, labeled, legend, verdict};
 use crate::app::{format, names};
 use crate::engine::protocol::{HISTOGRAM_BINS, HeatMap};
 use egui::{RichText, Sense, Stroke, Ui, vec2};
-use egui_plot::{HoverPosition, Legend, Line, Plot, PlotPoints};
+use egui_plot::{GridMark, HoverPosition, Legend, Line, Plot, PlotPoints};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Most pictures below each other.
@@ -174,7 +175,13 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
         .x_axis_label("weight")
         .y_axis_label("weights a bin")
         .legend(Legend::default().follow_insertion_order(true).background_alpha(0.6))
-        .x_axis_formatter(|mark, _| format::significant(mark.value, 2))
+        .x_grid_spacer(|grid| {
+            let (from, to) = grid.bounds;
+            let values = ticks(from, to, 8);
+            let step_size = if values.len() > 1 { values[1] - values[0] } else { to - from };
+            values.into_iter().map(|value| GridMark { value, step_size }).collect()
+        })
+        .x_axis_formatter(|mark, _| format!("{}", (mark.value * 1e6).round() / 1e6))
         .y_axis_formatter(|mark, _| if mark.value < 0.0 { String::new() } else { format::short_count(mark.value) })
         .label_formatter(|hover| match hover {
             HoverPosition::NearDataPoint { plot_name, position, .. } => Some(format!(

@@ -73,7 +73,9 @@ impl ExpertsPanel {
     fn choose_ui(&mut self, ctx: &PanelCtx<'_>, snapshot: &ExpertSnapshot, ui: &mut Ui) {
         let (mut site, mut side) = wanted(ctx);
         let before = (site, side);
+        // A run with fewer layers may have been opened since the choice was made.
         let last = snapshot.sites.len().saturating_sub(1);
+        site = site.min(last);
         let keys = |key: Key| ui.input_mut(|input| input.consume_key(Modifiers::ALT, key));
         let steps = [Key::ArrowUp, Key::ArrowDown, Key::ArrowLeft, Key::ArrowRight].map(keys);
         cards::card(ui, ctx.theme, "", |ui| {

@@ -60,7 +60,7 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: 
     ui.add_space(2.0);
     egui::ScrollArea::horizontal().id_salt("routing counts").show(ui, |ui| table_ui(theme, routing, *shown, ui));
     ui.add_space(2.0);
-    let unit = "z: standard deviations from n / M (0: as expected)";
+    let unit = "z: standard deviations from the expected n / M";
     legend::bar(ui, theme, Scale::Diverging(STRONGEST), unit, 220.0);
 }
 
@@ -77,7 +77,7 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: Shown, ui: &mut Ui)
     if !wide {
         columns = (0..most).map(|expert| expert.to_string()).collect();
     }
-    columns.extend(["draws", "n / M"].map(str::to_owned));
+    columns.extend(["draws", "expected"].map(str::to_owned));
     let cell = vec2(if wide { 78.0 } else { 30.0 }, 19.0);
     let spec = Spec {
         name: "Draws of each expert",

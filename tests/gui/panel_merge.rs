@@ -1,0 +1,137 @@
+//! The Merge & compare view.
+
+use super::panel_support::{World, done, failed, finished, fresh, harness, opened};
+use adamix::app::actions::Action;
+use adamix::app::panels::compare::ComparePanel;
+use adamix::app::session::Session;
+use adamix::engine::fake_data;
+use adamix::engine::protocol::{MergePlan, Outcome, Subject};
+use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable as _;
+
+fn show(session: Session) -> Harness<'static, World<ComparePanel>> {
+    harness(session, ComparePanel::ui)
+}
+
+#[test]
+fn without_a_run_it_says_what_to_do() {
+    show(fresh()).get_by_label("Nothing to compare yet");
+}
+
+#[test]
+fn unmeasured_it_offers_to_measure_waits_and_tells_errors() {
+    let mut h = show(opened(|detail| detail.end = None));
+    h.get_by_label_contains("Nothing is measured yet");
+    h.get_by_label("Compare").click();
+    h.run();
+    let subject = h.state().session.subject().unwrap();
+    assert_eq!(h.state_mut().take(), [Action::Compare(subject, 5)]);
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.compare.begin(req);
+    h.run();
+    h.get_by_label("measuring");
+    h.get_by_label("Cancel").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::CancelJob]);
+    h.state_mut().session.apply(failed(req, "the evaluation file is gone; choose another one"));
+    h.run();
+    h.get_by_label("the evaluation file is gone; choose another one");
+    assert!(h.query_by_label("Compare").is_some(), "it can be tried again");
+}
+
+#[test]
+fn all_ways_stand_in_one_table_with_differences_and_noise() {
+    let session = finished();
+    let report = session.shown().unwrap().report().unwrap().clone();
+    let h = show(session);
+    for name in [
+        "Merged, uniform",
+        "Random routes, mean of 5",
+        "Expert 3 only",
+        "Ensemble of 5 routes",
+        "Always the same answer",
+    ] {
+        assert!(h.query_all_by_label(name).count() >= 1, "{name} is missing");
+    }
+    let fixed = &report.fixed[2];
+    assert!(h.query_all_by_label(&format!("{:+.4}", fixed.primary - report.merged.primary)).count() >= 1);
+    let error = (0.764f64 * 0.236 / 640.0).sqrt();
+    h.get_by_label_contains(&format!("sqrt(p (1 - p) / n) = {error:.4}"));
+    h.get_by_label("▲ best");
+    h.get_by_label("Scores of all ways on one axis");
+    h.get_by_label(&format!("Merged, uniform: 0.7640, standard error {error:.4}"));
+    h.get_by_label_contains("Measured at the end of training");
+}
+
+#[test]
+fn weights_are_tried_kept_and_taken_back() {
+    let mut h = show(finished());
+    h.get_by_label("W = mean of all experts: the paper's merge.");
+    h.get_by_label("Score this merge").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::Merge(Subject::Live, MergePlan::Uniform)]);
+    let slider = |h: &Harness<'static, World<ComparePanel>>, expert: usize, value: f64| {
+        let name = format!("Expert {expert}");
+        let slider = h.get_by_role_and_label(egui::accesskit::Role::Slider, &name);
+        slider.set_value_accesskit(value);
+    };
+    for (expert, value) in [(0, 0.5), (1, 0.5), (2, 0.0), (3, 0.0)] {
+        slider(&h, expert, value);
+        h.run();
+    }
+    h.get_by_label("W = 0.500 W0 + 0.500 W1, for down and up alike.");
+    h.get_by_label("Score this merge").click();
+    h.run();
+    let plan = MergePlan::Global(vec![0.5, 0.5, 0.0, 0.0]);
+    assert_eq!(h.state_mut().take(), [Action::Merge(Subject::Live, plan.clone())]);
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.merge.begin(req);
+    h.state_mut().session.apply(done(req, Outcome::Merged(Box::new(fake_data::merge_report(plan)))));
+    h.get_by_label("Uniform").click();
+    h.run();
+    h.get_by_label("W = mean of all experts: the paper's merge.");
+    h.get_by_label("Undo weights").click();
+    h.run();
+    h.get_by_label("W = 0.500 W0 + 0.500 W1, for down and up alike.");
+    h.get_by_label("Uniform").click();
+    h.run();
+    assert!(h.query_all_by_label("50 : 50 : 0 : 0 %").count() >= 1, "the history tells the shares");
+    h.get_by_label("Use weights 1").click();
+    h.run();
+    h.get_by_label("W = 0.500 W0 + 0.500 W1, for down and up alike.");
+    assert_eq!(h.state_mut().take(), []);
+}
+
+#[test]
+fn weights_that_are_all_zero_cannot_be_scored() {
+    let mut h = show(finished());
+    for expert in 0..4 {
+        let name = format!("Expert {expert}");
+        h.get_by_role_and_label(egui::accesskit::Role::Slider, &name).set_value_accesskit(0.0);
+        h.run();
+    }
+    h.get_by_label("all weights are 0; raise at least one");
+    h.get_by_label("Score this merge").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), []);
+}
+
+#[test]
+fn each_layer_can_have_weights_of_its_own() {
+    let mut h = show(finished());
+    h.get_by_label("in each layer its own").click();
+    h.run();
+    h.get_by_label("layer 3, expert 0: 25 %").click();
+    h.run();
+    h.get_by_role_and_label(egui::accesskit::Role::Slider, "Expert 1").set_value_accesskit(0.0);
+    h.run();
+    h.get_by_label("layer 3, expert 1: 0 %");
+    h.get_by_label("Score this merge").click();
+    h.run();
+    let mut lists = vec![vec![0.25; 4]; 4];
+    lists[3] = vec![1.0 / 3.0, 0.0, 1.0 / 3.0, 1.0 / 3.0];
+    let [Action::Merge(_, MergePlan::PerSite(asked))] = &h.state_mut().take()[..] else { panic!("no merge") };
+    for (asked, wanted) in asked.iter().flatten().zip(lists.iter().flatten()) {
+        assert!((asked - wanted).abs() < 1e-6, "{asked} is not {wanted}");
+    }
+}

@@ -1,0 +1,112 @@
+//! The Routing view.
+
+use super::panel_support::{fresh, harness, lab, opened, trained};
+use adamix::app::actions::Action;
+use adamix::app::panels::routing::RoutingPanel;
+use adamix::app::session::Session;
+use adamix::config::RoutingPolicy;
+use adamix::engine::fake_data;
+use adamix::engine::protocol::{Incoming, RunId, Side};
+use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+fn show(session: Session) -> Harness<'static, super::panel_support::World<RoutingPanel>> {
+    harness(session, RoutingPanel::ui)
+}
+
+#[test]
+fn without_a_run_it_says_what_to_do() {
+    let mut h = show(fresh());
+    h.get_by_label("No routes yet");
+    h.get_by_label("Start").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::StartRun]);
+}
+
+#[test]
+fn before_the_first_route_it_waits() {
+    let (session, ..) = trained(lab(), 0, (0, Side::Down));
+    show(session).get_by_label("No routes yet");
+    let (mut session, ..) = trained(lab(), 1, (0, Side::Down));
+    session.live.as_mut().unwrap().routing = None;
+    show(session).get_by_label("Waiting for the first routes");
+}
+
+#[test]
+fn a_run_without_a_route_log_can_be_read_again() {
+    let mut h = show(opened(|detail| detail.routing = None));
+    h.get_by_label_contains("no readable route log");
+    h.get_by_label("Read the run again").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::OpenRun(PathBuf::from("runs/lab-demo"))]);
+}
+
+#[test]
+fn a_run_without_a_mixture_has_nothing_to_show() {
+    let session = opened(|detail| detail.config.model.method = adamix::config::Method::HeadOnly);
+    show(session).get_by_label("No mixture in this run");
+}
+
+#[test]
+fn the_diagram_shows_the_picks_of_both_passes() {
+    let (session, ..) = trained(lab(), 3, (0, Side::Down));
+    let routing = session.shown().unwrap().routing.clone().unwrap();
+    let h = show(session);
+    let sites = routing.sites.len();
+    for site in 0..sites {
+        let pick = |pass: usize| {
+            let shares = &routing.current[(pass * sites + site) * 2];
+            shares.iter().position(|&share| share == 1.0).unwrap()
+        };
+        let (a, b) = (pick(0), pick(1));
+        if a == b {
+            h.get_by_label(&format!("layer {site} down, expert {a}: runs in pass A and pass B"));
+        } else {
+            h.get_by_label(&format!("layer {site} down, expert {a}: runs in pass A"));
+            h.get_by_label(&format!("layer {site} down, expert {b}: runs in pass B"));
+        }
+        h.get_by_label(&format!("layer {site} up: one matrix shared by all experts; nothing is drawn"));
+    }
+    assert!(h.query_by_label_contains("4^4 = 256").is_some(), "the number of paths is shown");
+    h.get_by_label_contains("Law: one uniform draw for the whole batch");
+}
+
+#[test]
+fn counts_stand_against_the_exact_expectation() {
+    let (session, ..) = trained(lab(), 9, (0, Side::Down));
+    let routing = session.shown().unwrap().routing.clone().unwrap();
+    let h = show(session);
+    let (count, draws) = (routing.counts[4][1], routing.draws[4]);
+    let (mean, deviation) = (draws as f64 / 4.0, (draws as f64 * 0.25 * 0.75).sqrt());
+    let z = (count as f64 - mean) / deviation;
+    h.get_by_label(&format!("layer 2 down, expert 1: {count} of {draws} draws, expected {mean:.1}, z {z:+.2}"));
+    h.get_by_label_contains("Within chance: the largest |z| of 16 counts");
+    assert!(h.query_by_label_contains("layer 2 up, expert").is_none(), "a shared side has no counts");
+}
+
+#[test]
+fn a_loaded_law_raises_the_alarm_and_names_the_place() {
+    let (mut session, ..) = trained(lab(), 2, (0, Side::Down));
+    let mut routing = fake_data::routing(&lab().mixture, 120);
+    routing.counts[6] = vec![120, 60, 30, 30];
+    session.apply(Incoming::Routing { run: RunId(1), snapshot: Arc::new(routing) });
+    let h = show(session);
+    h.get_by_label_contains("Not chance: layer 3 down, expert 0 has z +8.9");
+}
+
+#[test]
+fn draws_for_each_token_are_shown_as_shares() {
+    let mut config = lab();
+    config.mixture.routing = RoutingPolicy::PerToken;
+    let (mut session, ..) = trained(config.clone(), 2, (0, Side::Down));
+    let mut routing = fake_data::routing(&config.mixture, 60);
+    routing.current[0] = vec![0.25, 0.5, 0.0, 0.25];
+    routing.current[8] = vec![0.1, 0.2, 0.3, 0.4];
+    session.apply(Incoming::Routing { run: RunId(1), snapshot: Arc::new(routing) });
+    let h = show(session);
+    h.get_by_label("layer 0 down, expert 1: serves 50 % in pass A, 20 % in pass B");
+    h.get_by_label_contains("There is no single path.");
+    h.get_by_label_contains("Law: one uniform draw for each token");
+}

@@ -1,0 +1,118 @@
+//! One panel over a session made of a fake engine's messages; what it wishes for is collected.
+
+use adamix::app::actions::{Action, ActionQueue};
+use adamix::app::panels::PanelCtx;
+use adamix::app::session::Session;
+use adamix::app::settings::Settings;
+use adamix::app::theme::{Theme, install};
+use adamix::config::RunConfig;
+use adamix::engine::fake::{FakeEngine, FakeHandle};
+use adamix::engine::protocol::{Command, Engine as _, Event, Incoming, Outcome, RequestId, Side, Watch};
+use egui_kittest::Harness;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+/// A panel and its world.
+pub struct World<P> {
+    pub panel: P,
+    pub session: Session,
+    pub settings: Settings,
+    queue: ActionQueue,
+    pub actions: Vec<Action>,
+}
+
+impl<P> World<P> {
+    /// The wishes since the last call.
+    pub fn take(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+}
+
+type Draw<P> = fn(&mut P, &PanelCtx<'_>, &mut egui::Ui);
+
+/// A window of 760 x 3000 points with nothing but this panel.
+pub fn harness<P: Default + 'static>(session: Session, draw: Draw<P>) -> Harness<'static, World<P>> {
+    let world = World {
+        panel: P::default(),
+        session,
+        settings: Settings::default(),
+        queue: ActionQueue::default(),
+        actions: Vec::new(),
+    };
+    let mut harness =
+        Harness::builder().with_size([760.0, 3000.0]).with_max_steps(16).with_context_setup(install).build_ui_state(
+            move |ui, world: &mut World<P>| {
+                let theme = Theme::new(ui.visuals().dark_mode);
+                let World { panel, session, settings, queue, actions } = world;
+                let ctx = PanelCtx { session, settings, actions: queue, theme: &theme, now: 0.0 };
+                draw(panel, &ctx, ui);
+                actions.extend(queue.take());
+            },
+            world,
+        );
+    harness.run();
+    harness
+}
+
+/// A session with an engine that is ready, and nothing else.
+pub fn fresh() -> Session {
+    let mut session = Session::new(RunConfig { name: "lab-demo".to_owned(), ..RunConfig::default() });
+    session.apply(Incoming::Event(Event::Ready { device: "CPU".to_owned(), threads: 1 }));
+    session
+}
+
+/// A session whose run has made some steps in a demonstration engine, with snapshots of this side.
+pub fn trained(config: RunConfig, drains: usize, focus: (usize, Side)) -> (Session, FakeEngine, FakeHandle) {
+    let mut session = fresh();
+    session.form = config.clone();
+    session.focus = (focus.0, Some(focus.1));
+    let (mut engine, handle) = FakeEngine::demo(30, None);
+    let (req, run) = (session.next_request(), session.next_run());
+    engine.try_send(Command::StartRun { req, run, config: Box::new(config) }).expect("the fake takes commands");
+    engine.watch(Watch { routing: true, experts: Some(focus) });
+    session.begin_run(req, run);
+    for _ in 0..drains {
+        drain(&mut session, &mut engine);
+    }
+    (session, engine, handle)
+}
+
+/// Hands everything that waits to the session.
+pub fn drain(session: &mut Session, engine: &mut FakeEngine) {
+    engine.drain(&mut |incoming| {
+        session.apply(incoming);
+        ControlFlow::Continue(())
+    });
+}
+
+/// The demonstration run, finished.
+pub fn finished() -> Session {
+    trained(lab(), 12, (0, Side::Down)).0
+}
+
+/// Settings of the demonstration.
+pub fn lab() -> RunConfig {
+    adamix::engine::fake_data::config()
+}
+
+/// A session that shows a run from disk.
+pub fn opened(change: impl FnOnce(&mut adamix::engine::protocol::RunDetail)) -> Session {
+    let mut session = fresh();
+    let mut detail = adamix::engine::fake_data::run_detail(PathBuf::from("runs/lab-demo"));
+    change(&mut detail);
+    let req = session.next_request();
+    session.opening.begin(req);
+    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Opened(Box::new(detail)) }));
+    session
+}
+
+/// An answer to a question.
+pub fn done(req: RequestId, outcome: Outcome) -> Incoming {
+    Incoming::Event(Event::Done { req, outcome })
+}
+
+/// A refusal.
+pub fn failed(req: RequestId, message: &str) -> Incoming {
+    let failure = adamix::engine::protocol::Failure { kind: adamix::error::ErrorKind::Io, message: message.to_owned() };
+    Incoming::Event(Event::Failed { req: Some(req), failure })
+}
