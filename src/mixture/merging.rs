@@ -1,4 +1,4 @@
-//! Merging weights: the mean of the experts' parameters (paper section 3.4), uniform or weighted.
+//! Merging weights: the mean of the experts' parameters (paper section 3.3), uniform or weighted.
 
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};

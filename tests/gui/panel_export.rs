@@ -34,7 +34,7 @@ fn targets_and_destination_become_a_plan() {
     h.get_by_label("Browse for destination").click();
     h.run();
     assert_eq!(h.state_mut().take(), [Action::Pick(Purpose::ExportDir)]);
-    h.state_mut().panel.set_dir(PathBuf::from("/tmp/elsewhere"));
+    h.state_mut().panel.set_dir(std::path::Path::new("/tmp/elsewhere"));
     h.run();
     h.get_by_label("Export").click();
     h.run();
@@ -65,7 +65,7 @@ fn a_passed_certificate_is_shown_and_copied() {
     h.state_mut().session.apply(done(req, Outcome::Exported(reports.clone())));
     h.run();
     h.get_by_label_contains("Passed: the files, loaded afresh");
-    h.get_by_label("0 of 64");
+    h.get_by_label("Predictions that changed\n0 of 64");
     h.get_by_label("Copy the hash of adapter.safetensors").click();
     h.run();
     assert_eq!(h.state_mut().take(), [Action::Copy(reports[0].files[0].sha256.clone())]);
@@ -85,7 +85,7 @@ fn a_failed_certificate_names_the_tensor() {
     h.get_by_label("Earlier exports of this run (1)");
     h.get_by_label_contains("Failed: these files do not do what was seen on screen");
     h.get_by_label("layers.2.ffn.down.weight differs in 1 of 2048 values");
-    h.get_by_label("3 of 64");
+    h.get_by_label("Predictions that changed\n3 of 64");
 }
 
 #[test]

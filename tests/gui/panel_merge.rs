@@ -87,6 +87,7 @@ fn weights_are_tried_kept_and_taken_back() {
     let req = h.state_mut().session.next_request();
     h.state_mut().session.merge.begin(req);
     h.state_mut().session.apply(done(req, Outcome::Merged(Box::new(fake_data::merge_report(plan)))));
+    h.run();
     h.get_by_label("Uniform").click();
     h.run();
     h.get_by_label("W = mean of all experts: the paper's merge.");

@@ -10,7 +10,7 @@ use adamix::engine::fake::{FakeEngine, FakeHandle};
 use adamix::engine::protocol::{Command, Engine as _, Event, Incoming, Outcome, RequestId, Side, Watch};
 use egui_kittest::Harness;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// A panel and its world.
 pub struct World<P> {
@@ -98,7 +98,7 @@ pub fn lab() -> RunConfig {
 /// A session that shows a run from disk.
 pub fn opened(change: impl FnOnce(&mut adamix::engine::protocol::RunDetail)) -> Session {
     let mut session = fresh();
-    let mut detail = adamix::engine::fake_data::run_detail(PathBuf::from("runs/lab-demo"));
+    let mut detail = adamix::engine::fake_data::run_detail(Path::new("runs/lab-demo"));
     change(&mut detail);
     let req = session.next_request();
     session.opening.begin(req);
