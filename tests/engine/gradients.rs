@@ -6,6 +6,7 @@ mod dropout;
 mod kernels;
 mod layers;
 mod mixture;
+mod model;
 
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};

@@ -1,0 +1,93 @@
+//! The whole model in f64 with dropout on: the derivative along a random direction of every trained tensor.
+
+use super::{close, random, values, wide};
+use crate::golden::golden_dir;
+use adamix::config::{Method, MixtureConfig, RoutingPolicy};
+use adamix::data::{Batch, Labels};
+use adamix::mixture::{Route, RouteShape};
+use adamix::model::{Classifier, ModelSource, Run, Setup};
+use adamix::nn::ParamId;
+use adamix::rng::{Purpose, SeedStream};
+use candle_core::{DType, Device, Tensor};
+
+fn batch() -> Batch {
+    let ids: Vec<u32> = (0..14).map(|i| 5 + i * 3 % 50).collect();
+    Batch {
+        type_ids: vec![0; 14],
+        ids,
+        offsets: vec![0, 3, 4, 14],
+        labels: Labels::Classes(vec![0; 3]),
+        rows: vec![0, 1, 2],
+    }
+}
+
+/// One forward of both passes; the same `index` drops the same elements.
+fn run<'a>(route: Option<&'a Route>, index: u64, keep: bool) -> Run<'a> {
+    let drop = Some(Classifier::drop_keys(SeedStream::new(4), index));
+    Run { passes: 2, route, drop, all_tokens: false, keep }
+}
+
+fn check(family: &str, method: Method, routing: RoutingPolicy) {
+    let source = ModelSource::open(golden_dir(family).to_str().unwrap()).unwrap();
+    assert!(source.spec.hidden_dropout > 0.0 && source.spec.attention_dropout > 0.0, "dropout is on");
+    let mixture = MixtureConfig {
+        num_experts: 3,
+        adapter_size: 5,
+        init_std: 0.4,
+        routing,
+        sharing_up: false,
+        ..MixtureConfig::default()
+    };
+    let setup = Setup { method, mixture: &mixture, outputs: 3, seed: SeedStream::new(1) };
+    let model = Classifier::load(source.spec, &source.weights, &setup, DType::F64, &Device::Cpu).unwrap();
+    let batch = batch();
+    let shape = RouteShape { passes: 2, sites: 2, sequences: batch.len(), tokens: batch.tokens() };
+    let route = Route::draw(&mixture, SeedStream::new(2), Purpose::Routing, 7, shape);
+    let route = (method == Method::Adamix).then_some(&route);
+    let weight = wide(&random((6, 3), 1));
+    let value = || {
+        let (logits, _) = model.forward(&batch, run(route, 3, false)).unwrap();
+        super::dot(&logits, &weight)
+    };
+    let (logits, trace) = model.forward(&batch, run(route, 3, true)).unwrap();
+    let (other, _) = model.forward(&batch, run(route, 4, false)).unwrap();
+    assert_ne!(values(&logits), values(&other), "another step drops other elements");
+    let passes: Vec<Vec<f64>> = values(&logits).chunks(9).map(<[f64]>::to_vec).collect();
+    assert_ne!(passes[0], passes[1], "the passes drop different elements");
+    let grads = model.backward(trace.unwrap(), &weight).unwrap();
+    let h = 1e-5;
+    for (at, param) in model.params().iter().enumerate() {
+        let start = param.value.copy().unwrap();
+        let direction = wide(&random(start.shape(), 100 + at as u64));
+        let along = |step: f64| {
+            param.value.slice_set(&(&start + (&direction * step).unwrap()).unwrap(), 0, 0).unwrap();
+            value()
+        };
+        let numeric = (along(h) - along(-h)) / (2.0 * h);
+        param.value.slice_set(&start, 0, 0).unwrap();
+        let slope = |expert: usize| {
+            let part = if param.bank { direction.get(expert).unwrap() } else { direction.clone() };
+            grads.get(ParamId(at), expert).map_or(0.0, |grad| super::dot(grad, &part))
+        };
+        let analytic: f64 = (0..param.experts).map(slope).sum();
+        let tensor = |v: f64| Tensor::new(&[v], &Device::Cpu).unwrap();
+        close(&format!("{family} {method:?} {routing:?} {}", param.name), &tensor(analytic), &tensor(numeric), 2e-6);
+    }
+}
+
+#[test]
+fn mixtures_with_dropout() {
+    for family in ["bert-tiny", "roberta-tiny"] {
+        for routing in [RoutingPolicy::PerBatch, RoutingPolicy::PerExample, RoutingPolicy::PerToken] {
+            check(family, Method::Adamix, routing);
+        }
+    }
+}
+
+#[test]
+fn every_weight_of_the_model_with_dropout() {
+    for family in ["bert-tiny", "roberta-tiny"] {
+        check(family, Method::Full, RoutingPolicy::PerBatch);
+        check(family, Method::HeadOnly, RoutingPolicy::PerBatch);
+    }
+}
