@@ -132,6 +132,9 @@ impl Observer for Progress {
 
     fn on_checkpoint(&mut self, _data: &CheckpointData, step: u64, best: bool) -> bool {
         self.event("checkpoint", &json!({ "step": step, "best": best }));
+        if step == self.start.total_steps {
+            self.say("comparing merged, random routes, single experts and their ensemble");
+        }
         true
     }
 }

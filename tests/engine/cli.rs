@@ -247,6 +247,27 @@ fn the_doctor_reports_the_machine() {
 
 #[cfg(unix)]
 #[test]
+fn without_a_command_and_a_display_the_lab_runs_until_it_is_interrupted() {
+    use std::io::{BufRead as _, BufReader};
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adamix"));
+    command.env("HOME", home.path()).env_remove("XDG_DATA_HOME").env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    let reason = lines.next().unwrap();
+    assert!(reason.contains("no display") || reason.contains("no window"), "{reason}");
+    assert!(reason.contains("lab"), "{reason}");
+    let plan = lines.next().unwrap();
+    assert!(plan.contains("steps on 4,000 rows"), "{plan}");
+    let signal = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(signal.success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("adamix resume")), "{rest:?}");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adamix"));
     let mut child = command.args(["train", "--help"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
