@@ -141,7 +141,7 @@ fn settings_ui(ui: &mut Ui, settings: &Settings, actions: &ActionQueue) {
 }
 
 fn shortcuts_ui(ui: &mut Ui, actions: &ActionQueue, theme: &Theme) {
-    egui::ScrollArea::vertical().max_height(420.0).show(ui, |ui| {
+    egui::ScrollArea::vertical().max_height(420.0).auto_shrink([false, true]).show(ui, |ui| {
         egui::Grid::new("shortcuts").num_columns(2).striped(true).spacing([24.0, 5.0]).show(ui, |ui| {
             for action in Action::palette() {
                 let Some(keys) = action.shortcut() else { continue };

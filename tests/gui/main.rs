@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod app_flow;
+mod flow;
 mod harness;
 mod panel_experts;
 mod panel_export;

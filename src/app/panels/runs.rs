@@ -73,14 +73,15 @@ impl RunsPanel {
             .striped(true)
             .resizable(true)
             .max_scroll_height(320.0)
-            .column(Column::exact(58.0))
-            .column(Column::remainder().at_least(90.0).clip(true))
-            .column(Column::initial(84.0).clip(true))
-            .column(Column::initial(74.0).clip(true))
-            .column(Column::initial(86.0).clip(true))
-            .column(Column::initial(116.0).clip(true))
+            .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
+            .column(Column::exact(24.0))
+            .column(Column::remainder().at_least(80.0).clip(true))
+            .column(Column::initial(76.0).clip(true))
+            .column(Column::initial(66.0).clip(true))
+            .column(Column::initial(72.0).clip(true))
+            .column(Column::initial(80.0).clip(true))
             .header(height, |mut row| {
-                for title in ["Overlay", "Run", "Status", &format!("Best {metric}"), "Steps", "Started (UTC)"] {
+                for title in ["", "Run", "Status", &format!("Best {metric}"), "Steps", "Started (UTC)"] {
                     row.col(|ui| drop(ui.strong(title).on_hover_text(title)));
                 }
             })
@@ -111,7 +112,9 @@ impl RunsPanel {
         row.col(|ui| drop(ui.label(RichText::new(words).color(color))));
         row.col(|ui| drop(ui.monospace(run.best.map_or_else(|| "-".to_owned(), format::metric))));
         row.col(|ui| drop(ui.monospace(format!("{}/{}", run.step, run.total_steps))));
-        row.col(|ui| drop(ui.label(format::date_time(run.created))));
+        let started = format::date_time(run.created);
+        // The year goes into the tooltip: it is the same for nearly all.
+        row.col(|ui| drop(ui.label(started.get(5..).unwrap_or(&started)).on_hover_text(format!("{started} UTC"))));
     }
 
     fn overlay_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {

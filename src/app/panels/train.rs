@@ -93,6 +93,7 @@ fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&Lamp], ui: &mut Ui) {
     ui.push_id("lamps", |ui| {
         TableBuilder::new(ui)
             .striped(true)
+            .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
             .max_scroll_height(180.0)
             .column(Column::remainder().at_least(150.0).clip(true))
             .column(Column::exact(54.0))
