@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod app_flow;
+mod engine_flow;
 mod flow;
 mod harness;
 mod panel_experts;
@@ -13,3 +14,6 @@ mod panel_setup;
 mod panel_support;
 mod panel_train;
 mod session;
+
+#[path = "../support/place.rs"]
+mod place;

@@ -1,6 +1,6 @@
 //! Helpers shared by the test binaries.
-#![expect(dead_code, reason = "each test binary uses a part of these helpers")]
 
+pub mod place;
 pub mod tiny;
 
 /// Compares element by element with `|a - b| <= atol + rtol * |b|`; prints the worst element.
