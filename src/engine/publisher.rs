@@ -218,6 +218,10 @@ impl Observer for Publisher<'_, '_> {
         }
     }
 
+    fn on_problem(&mut self, text: &str) {
+        self.desk.link.log(LogLevel::Warning, text);
+    }
+
     fn on_end(&mut self, record: &EndRecord) {
         self.say(Event::RunEnded { run: self.shown.run, end: Box::new(record.clone()) });
         let failed = matches!(record.reason, EndReason::Diverged { .. });

@@ -166,13 +166,13 @@ impl Run {
     /// Trains to the end, or until `control` says stop. Everything is written to the run directory first and told to `extra` then.
     pub fn go(&mut self, extra: &mut dyn Observer, control: &Control) -> Result<EndRecord> {
         let Self { dir, trainer, recorder, best, .. } = self;
-        let mut recording = Recording { dir, recorder, best, extra };
+        let mut recording = Recording { dir, recorder, best, extra: &mut *extra };
         let ended = trainer.run(&mut recording, control);
         if let Err(err) = &ended {
             recorder.note(&format!("failed: {err}"));
         }
         recorder.sync();
-        tell(recorder);
+        tell(recorder, extra);
         ended
     }
 
@@ -199,10 +199,11 @@ fn best_tensors(dir: &RunDir, step: u64, best: Option<u64>, warnings: &mut Vec<S
     }
 }
 
-/// Problems with writing the record go to the log; training goes on.
-fn tell(recorder: &mut Recorder) {
+/// Problems with writing the record go to the log and to whoever watches; training goes on.
+fn tell(recorder: &mut Recorder, extra: &mut dyn Observer) {
     for problem in recorder.take_problems() {
         log::warn!("{problem}");
+        extra.on_problem(&problem);
     }
 }
 
@@ -222,7 +223,7 @@ impl Observer for Recording<'_> {
 
     fn on_step(&mut self, record: &StepRecord) {
         self.recorder.step(record);
-        tell(self.recorder);
+        tell(self.recorder, self.extra);
         self.extra.on_step(record);
     }
 
@@ -247,7 +248,9 @@ impl Observer for Recording<'_> {
             checkpoint::write(self.dir, step, data).and_then(|()| checkpoint::prune(self.dir, keep, *self.best));
         if let Err(err) = written {
             self.recorder.note(&format!("step {step}: {err}"));
-            log::error!("{err}; training goes on, but cannot be resumed from here");
+            let problem = format!("{err}; training goes on, but cannot be resumed from here");
+            log::error!("{problem}");
+            self.extra.on_problem(&problem);
             return false;
         }
         self.extra.on_checkpoint(data, step, best)

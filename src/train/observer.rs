@@ -167,6 +167,8 @@ pub trait Observer {
     }
     /// Between steps, and again and again while paused: the moment to look at the model.
     fn on_boundary(&mut self, _trainer: &Trainer) {}
+    /// Something about the run cannot be written down, or can again; training goes on.
+    fn on_problem(&mut self, _text: &str) {}
     /// After the last step.
     fn on_end(&mut self, _end: &EndRecord) {}
 }

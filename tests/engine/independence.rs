@@ -532,3 +532,23 @@ fn the_window_is_woken_once_for_many_messages() {
     assert!(rings.load(Ordering::SeqCst) <= drains, "{} rings for {drains} messages", rings.load(Ordering::SeqCst));
     assert!(rings.load(Ordering::SeqCst) >= 2);
 }
+
+#[test]
+fn a_disk_that_refuses_is_told_and_training_goes_on() {
+    let (place, mut window) = (Place::new(), Window::open());
+    let start = window.start(&place.config(12));
+    window.engine.control(ControlRequest::Pause);
+    window.wait("a pause", |w| w.phase() == RunPhase::Paused);
+    let dir = window.dir();
+    // Gone under the engine's feet: no checkpoint can be written any more.
+    std::fs::rename(&dir, place.path("elsewhere")).unwrap();
+    window.engine.control(ControlRequest::Resume);
+    assert_eq!(window.wait_for(start), Ok(Outcome::RunEnded(RunId(start.0))));
+    assert_eq!(window.end().unwrap().reason, EndReason::Finished);
+    let told = |event: &Event| match event {
+        Event::Log(line) => line.level == LogLevel::Warning && line.text.contains("checkpoint"),
+        _ => false,
+    };
+    assert!(window.events.iter().any(told), "{:#?}", window.events);
+    assert!(!window.events.iter().any(|event| matches!(event, Event::CheckpointWritten { .. })));
+}
