@@ -1,20 +1,24 @@
 //! The window over made-up numbers: to look at it, and to take pictures of it, without training anything.
 //!
 //! `cargo run --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
-//! [--frames N] [--start] [--pause] [--open-palette] [--steps N]`
+//! [--frames N] [--start] [--pause] [--compare] [--merge] [--export] [--open-palette] [--steps N] [--set KEY=VALUE]
+//! [--real]`; `--real` trains with the real engine.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
 use adamix::app::actions::Action;
 use adamix::app::layout::View;
 use adamix::app::settings::Appearance;
-use adamix::app::{Options, Picture, run};
+use adamix::app::{Options, Picture, first_form, run};
+use adamix::config::keys;
 use adamix::engine::fake::FakeEngine;
-use adamix::engine::protocol::{ExportDtype, ExportPlan, ExportTarget, MergePlan, Subject};
+use adamix::engine::handle::EngineHandle;
+use adamix::engine::protocol::{EngineFactory, ExportDtype, ExportPlan, ExportTarget, MergePlan, Subject};
 use std::path::PathBuf;
 
 fn main() {
     let mut picture = Picture::default();
-    let (mut steps, mut take) = (2, false);
+    let (mut steps, mut take, mut real) = (2, false, false);
+    let mut form = first_form();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_default();
@@ -43,6 +47,14 @@ fn main() {
                 let plan = ExportPlan { targets, dtype, merge, dir: None };
                 picture.actions.push(Action::Export(Subject::Live, plan));
             }
+            "--real" => real = true,
+            "--set" => {
+                let text = value();
+                let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+                if let Err(err) = keys::set(&mut form, key, value) {
+                    eprintln!("{err}");
+                }
+            }
             "--open-palette" => picture.actions.push(Action::TogglePalette),
             "--open-settings" => picture.actions.push(Action::ToggleSettings),
             "--open-shortcuts" => picture.actions.push(Action::ToggleShortcuts),
@@ -56,8 +68,9 @@ fn main() {
             other => eprintln!("unknown argument {other}"),
         }
     }
-    let options = Options { picture: take.then_some(picture), ..Options::default() };
-    let engine = Box::new(move |waker| Ok(Box::new(FakeEngine::demo(steps, Some(waker)).0) as _));
+    let options = Options { picture: take.then_some(picture), form: Some(form), ..Options::default() };
+    let demo: EngineFactory = Box::new(move |waker| Ok(Box::new(FakeEngine::demo(steps, Some(waker)).0)));
+    let engine = if real { EngineHandle::factory() } else { demo };
     if let Err(err) = run(options, engine) {
         eprintln!("{err}");
         std::process::exit(1);

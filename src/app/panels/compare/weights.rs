@@ -28,7 +28,8 @@ struct Weights {
 
 impl Weights {
     fn uniform(experts: usize, sites: usize) -> Self {
-        let list = vec![1.0 / experts.max(1) as f32; experts];
+        // In the middle of the sliders, so that each can be raised and lowered.
+        let list = vec![0.5; experts];
         Self { per_site: false, sites: vec![list.clone(); sites], global: list }
     }
 

@@ -164,8 +164,8 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
         return;
     }
     let width = (high - low) / HISTOGRAM_BINS as f64;
-    let response = Plot::new("histogram of weights")
-        .height(150.0)
+    let mut plot = Plot::new("histogram of weights")
+        .height(160.0)
         .allow_scroll(false)
         .allow_zoom(false)
         .allow_drag(false)
@@ -174,7 +174,6 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
         .y_axis_min_width(44.0)
         .x_axis_label("weight")
         .y_axis_label("weights a bin")
-        .legend(Legend::default().follow_insertion_order(true).background_alpha(0.6))
         .x_grid_spacer(|grid| {
             let (from, to) = grid.bounds;
             let values = ticks(from, to, 8);
@@ -190,22 +189,26 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
                 format::count(position.y.max(0.0) as u64)
             )),
             HoverPosition::Elsewhere { .. } => None,
-        })
-        .show(ui, |plot| {
-            for (i, stats) in focus.data.experts.iter().enumerate() {
-                let mut points = Vec::with_capacity(2 * stats.histogram.len() + 2);
-                for (bin, &n) in stats.histogram.iter().enumerate() {
-                    let left = low + bin as f64 * width;
-                    points.push([left, f64::from(n)]);
-                    points.push([left + width, f64::from(n)]);
-                }
-                let chosen = i == expert || focus.data.experts.len() == 1;
-                let color = if focus.data.experts.len() == 1 { theme.accent } else { theme.expert(i) };
-                let name = if focus.data.experts.len() == 1 { "shared".to_owned() } else { format!("expert {i}") };
-                let line = Line::new(name, PlotPoints::from(points)).color(color).allow_band(false);
-                plot.line(if chosen { line.width(2.5) } else { line.width(1.0) });
-            }
         });
+    // A longer legend would cover the curves; colours and numbers are those of the pictures above.
+    if focus.data.experts.len() <= 5 {
+        plot = plot.legend(Legend::default().follow_insertion_order(true).background_alpha(0.6));
+    }
+    let response = plot.show(ui, |plot| {
+        for (i, stats) in focus.data.experts.iter().enumerate() {
+            let mut points = Vec::with_capacity(2 * stats.histogram.len() + 2);
+            for (bin, &n) in stats.histogram.iter().enumerate() {
+                let left = low + bin as f64 * width;
+                points.push([left, f64::from(n)]);
+                points.push([left + width, f64::from(n)]);
+            }
+            let chosen = i == expert || focus.data.experts.len() == 1;
+            let color = if focus.data.experts.len() == 1 { theme.accent } else { theme.expert(i) };
+            let name = if focus.data.experts.len() == 1 { "shared".to_owned() } else { format!("expert {i}") };
+            let line = Line::new(name, PlotPoints::from(points)).color(color).allow_band(false);
+            plot.line(if chosen { line.width(2.5) } else { line.width(1.0) });
+        }
+    });
     let name = "Histogram of the weights of all experts";
     response.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
 }

@@ -13,6 +13,9 @@ use egui::{RichText, Ui, vec2};
 /// z-scores beyond this are drawn in the strongest colour.
 const STRONGEST: f32 = 4.0;
 
+/// Width of the names of the rows.
+const ROW_NAMES: f32 = 96.0;
+
 /// What stands in the cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shown {
@@ -78,12 +81,16 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: Shown, ui: &mut Ui)
         columns = (0..most).map(|expert| expert.to_string()).collect();
     }
     columns.extend(["draws", "expected"].map(str::to_owned));
-    let cell = vec2(if wide { 78.0 } else { 30.0 }, 19.0);
+    // As wide as the longest number needs, wider where there is room.
+    let digits = routing.counts.iter().flatten().max().map_or(1, |most| most.to_string().len());
+    let room = (ui.available_width() - ROW_NAMES) / (columns.len() as f32) - 3.0;
+    let needed = (7.0 * (digits + 5) as f32 + 6.0).max(50.0);
+    let cell = vec2(if wide { room.clamp(needed, 78.0f32.max(needed)) } else { 30.0 }, 19.0);
     let spec = Spec {
         name: "Draws of each expert",
         columns: &columns,
         rows: rows.len(),
-        row_width: 96.0,
+        row_width: ROW_NAMES,
         cell,
         clickable: false,
     };

@@ -130,7 +130,7 @@ fn frames_ui(theme: &Theme, routing: &RoutingSnapshot, geometry: &Geometry, ui: 
     painter.text(pos2(middle, bottom), Align2::CENTER_BOTTOM, "▲ from the words", small.clone(), theme.muted);
     if let Some(history) = geometry.history {
         let n = routing.recent.len();
-        let words = format!("picks of the last {n} steps, newest right; height: expert");
+        let words = format!("last {n} steps; height: expert");
         painter.text(pos2(history.left(), top), Align2::LEFT_TOP, words, small, theme.muted);
     }
 }
@@ -269,11 +269,14 @@ fn box_ui(theme: &Theme, boxed: Rect, color: Color32, used: [f32; 2], passes: us
     };
     let text = expert.map_or_else(|| "shared by all experts".to_owned(), |expert| expert.to_string());
     let galley = painter.layout_no_wrap(text, FontId::monospace(12.0), ink);
-    if galley.size().x <= boxed.width() - 2.0 {
+    // In narrow boxes all numbers are left to the hover text, not only those with two digits.
+    if galley.size().x <= boxed.width() - 2.0 && (boxed.width() > 16.0 || expert.is_none()) {
         painter.galley(boxed.center() - 0.5 * galley.size(), galley, ink);
     }
-    if solid && expert.is_some() && boxed.width() > 44.0 {
-        for (pass, x) in [(0, boxed.left() + 10.0), (1, boxed.right() - 10.0)] {
+    if solid && expert.is_some() && boxed.width() > 30.0 {
+        // Beside the number.
+        let inset = if boxed.width() > 44.0 { 10.0 } else { 7.0 };
+        for (pass, x) in [(0, boxed.left() + inset), (1, boxed.right() - inset)] {
             if pass < passes && used[pass] > 0.999 {
                 tag(ui, theme, pass, pos2(x, boxed.center().y));
             }
