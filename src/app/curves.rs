@@ -14,20 +14,17 @@ pub fn curve(series: &Series, name: &str, color: Color32, half_life: f64) -> Cur
         min: finite().map(|bucket| f64::from(bucket.min)).collect(),
         max: finite().map(|bucket| f64::from(bucket.max)).collect(),
     };
-    // Without smoothing and with one step a bucket, range and line are the same: draw the raw line faintly instead.
-    let raw_is_thin = envelope.xs.iter().enumerate().all(|(i, _)| envelope.min[i] == envelope.max[i]);
-    let envelope = if raw_is_thin { sliding_range(&envelope) } else { envelope };
-    Curve { envelope: Some(envelope), ..Curve::line(name, color, series.smoothed(half_life)) }
-}
-
-/// The range of each value and its two neighbours, so that single steps are visible as a band.
-fn sliding_range(raw: &Envelope) -> Envelope {
-    let n = raw.xs.len();
-    let around = |i: usize| i.saturating_sub(1)..(i + 2).min(n);
-    Envelope {
-        xs: raw.xs.clone(),
-        min: (0..n).map(|i| raw.min[around(i)].iter().copied().fold(f64::INFINITY, f64::min)).collect(),
-        max: (0..n).map(|i| raw.max[around(i)].iter().copied().fold(f64::NEG_INFINITY, f64::max)).collect(),
+    let line = Curve::line(name, color, series.smoothed(half_life));
+    // Where every bucket is a single step the range has no height: the raw line says the same.
+    if envelope.min == envelope.max {
+        let raw = if half_life > 0.0 {
+            envelope.xs.iter().zip(&envelope.min).map(|(&x, &y)| [x, y]).collect()
+        } else {
+            Vec::new()
+        };
+        Curve { raw, ..line }
+    } else {
+        Curve { envelope: Some(envelope), ..line }
     }
 }
 

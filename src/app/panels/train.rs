@@ -207,6 +207,11 @@ fn plots_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let marks = curves::marks(run, theme);
     let plot = |ui: &mut Ui, title: &str, name: &'static str, curves: &[Curve], options: Options| {
         cards::card(ui, theme, title, |ui| {
+            if curves.iter().all(|curve| curve.line.is_empty()) {
+                ui.set_min_height(options.height);
+                ui.label(RichText::new("Nothing measured yet").color(theme.muted));
+                return;
+            }
             metric_plot::ui(ui, theme, name, curves, &marks, &Options { link: Some("train"), ..options });
         });
     };

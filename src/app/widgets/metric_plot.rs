@@ -30,6 +30,8 @@ pub struct Curve {
     pub line: Vec<[f64; 2]>,
     /// The raw range under it.
     pub envelope: Option<Envelope>,
+    /// The raw values under it, drawn thin, where there is no range. `[x, y]`
+    pub raw: Vec<[f64; 2]>,
     /// Draw a dot at every point (evaluations).
     pub dots: bool,
     /// Draw it dashed.
@@ -39,7 +41,7 @@ pub struct Curve {
 impl Curve {
     /// A plain line.
     pub fn line(name: impl Into<String>, color: Color32, line: Vec<[f64; 2]>) -> Self {
-        Self { name: name.into(), color, line, envelope: None, dots: false, dashed: false }
+        Self { name: name.into(), color, line, envelope: None, raw: Vec::new(), dots: false, dashed: false }
     }
 }
 
@@ -139,8 +141,15 @@ fn draw(plot_ui: &mut egui_plot::PlotUi<'_>, theme: &Theme, curve: &Curve, log: 
             plot_ui.add(area.fill_color(curve.color.gamma_multiply(alpha)).allow_hover(false));
         }
     }
-    let points = curve.line.iter().filter(|p| p[1].is_finite() && (!log || p[1] > 0.0));
-    let points: Vec<[f64; 2]> = points.map(|&[x, y]| [x, if log { y.log10() } else { y }]).collect();
+    let shown = |points: &[[f64; 2]]| -> Vec<[f64; 2]> {
+        let finite = points.iter().filter(|p| p[1].is_finite() && (!log || p[1] > 0.0));
+        finite.map(|&[x, y]| [x, if log { y.log10() } else { y }]).collect()
+    };
+    if !curve.raw.is_empty() {
+        let raw = Line::new(curve.name.clone(), PlotPoints::from(shown(&curve.raw))).id(("raw", &curve.name));
+        plot_ui.line(raw.color(curve.color.gamma_multiply(0.4)).width(1.0).allow_hover(false));
+    }
+    let points = shown(&curve.line);
     if curve.dots {
         let dots = Points::new(curve.name.clone(), PlotPoints::from(points.clone())).id(("dots", &curve.name));
         plot_ui.points(dots.color(curve.color).radius(3.0).allow_hover(false));

@@ -155,7 +155,9 @@ fn model_info_ui(ui: &mut Ui, theme: &Theme, info: &ModelInfo) {
             "All of the model; they stay frozen unless all weights are trained",
         );
         cards::figure(ui, theme, "Longest input", &info.max_length.to_string(), "In tokens");
-        cards::figure(ui, theme, "On disk", &format::bytes(info.file_bytes), "Weight files");
+        if info.file_bytes > 0 {
+            cards::figure(ui, theme, "On disk", &format::bytes(info.file_bytes), "Weight files");
+        }
     });
     for note in &info.notes {
         ui.label(RichText::new(note).small().color(theme.muted));
