@@ -105,7 +105,7 @@ impl Window {
     #[track_caller]
     fn wait_for(&mut self, req: RequestId) -> Result<Outcome, Failure> {
         self.wait("an answer", |window| window.answer(req).is_some());
-        self.answer(req).unwrap().map(Clone::clone).map_err(Clone::clone)
+        self.answer(req).unwrap().cloned().map_err(Clone::clone)
     }
 
     fn phases(&self) -> Vec<RunPhase> {

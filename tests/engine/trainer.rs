@@ -14,6 +14,9 @@ use adamix::train::trainer::host_tensors;
 use adamix::train::{Control, Observer, Trainer, lamps::Lamps, step};
 use std::collections::BTreeMap;
 
+/// What a test does at a boundary.
+type Look = Box<dyn FnMut(&Trainer)>;
+
 /// Remembers everything.
 #[derive(Default)]
 struct Witness {
@@ -25,7 +28,7 @@ struct Witness {
     /// Boundaries seen at each number of steps done.
     boundaries: BTreeMap<u64, usize>,
     /// Called at every boundary.
-    at_boundary: Option<Box<dyn FnMut(&Trainer)>>,
+    at_boundary: Option<Look>,
 }
 
 impl Observer for Witness {
@@ -169,7 +172,7 @@ fn a_resumed_run_makes_the_same_bits_as_one_that_was_never_interrupted() {
             let mut first = Witness {
                 at_boundary: Some(Box::new(move |t| {
                     if t.steps_done() == at {
-                        stop.stop("enough")
+                        stop.stop("enough");
                     }
                 })),
                 ..Witness::default()
