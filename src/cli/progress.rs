@@ -137,4 +137,9 @@ impl Observer for Progress {
         }
         true
     }
+
+    /// People read it in the log, which goes to stderr too.
+    fn on_problem(&mut self, text: &str) {
+        self.event("problem", &json!({ "problem": text }));
+    }
 }

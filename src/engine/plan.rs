@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::train::control::Control;
 use crate::train::observer::{Observer, StartRecord, StepRecord};
 use crate::train::trainer::Trainer;
+use std::path::PathBuf;
 
 /// Steps made to measure; the first one warms up and does not count.
 const DRY_STEPS: usize = 3;
@@ -22,7 +23,7 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
     let mut report = PreflightReport {
         problems: config.problems(),
         memory_available: machine.memory_free.or(machine.memory).unwrap_or(0),
-        run_dir: RunDir::root(config).unwrap_or_default().join(&config.name),
+        run_dir: run_dir(config),
         ..PreflightReport::default()
     };
     if !report.problems.is_empty() {
@@ -56,6 +57,12 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
         ));
     }
     Ok(report)
+}
+
+/// Where the run would be written; a run without a name gets one when it starts.
+fn run_dir(config: &RunConfig) -> PathBuf {
+    let root = RunDir::root(config).unwrap_or_default();
+    if config.name.is_empty() { root } else { root.join(&config.name) }
 }
 
 /// Tokens of a training row on average, and of all evaluation rows.

@@ -215,6 +215,14 @@ struct Recording<'a> {
     extra: &'a mut dyn Observer,
 }
 
+impl Recording<'_> {
+    fn problem(&mut self, step: u64, text: &str) {
+        self.recorder.note(&format!("step {step}: {text}"));
+        log::error!("{text}");
+        self.extra.on_problem(text);
+    }
+}
+
 impl Observer for Recording<'_> {
     fn on_start(&mut self, record: &StartRecord) {
         self.recorder.start(record);
@@ -243,15 +251,13 @@ impl Observer for Recording<'_> {
         if best {
             *self.best = Some(step);
         }
-        let keep = self.dir.config().eval.save_total_limit + 1;
-        let written =
-            checkpoint::write(self.dir, step, data).and_then(|()| checkpoint::prune(self.dir, keep, *self.best));
-        if let Err(err) = written {
-            self.recorder.note(&format!("step {step}: {err}"));
-            let problem = format!("{err}; training goes on, but cannot be resumed from here");
-            log::error!("{problem}");
-            self.extra.on_problem(&problem);
+        if let Err(err) = checkpoint::write(self.dir, step, data) {
+            self.problem(step, &format!("{err}; training goes on, but cannot be resumed from here"));
             return false;
+        }
+        let keep = self.dir.config().eval.save_total_limit + 1;
+        if let Err(err) = checkpoint::prune(self.dir, keep, *self.best) {
+            self.problem(step, &format!("an old checkpoint stays: {err}"));
         }
         self.extra.on_checkpoint(data, step, best)
     }
