@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
 //! [--frames N] [--start] [--pause] [--compare] [--merge] [--export] [--open-palette] [--steps N] [--set KEY=VALUE]
-//! [--real]`; `--real` trains with the real engine.
+//! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` says how much work the frames of a picture were.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
 use adamix::app::actions::Action;
@@ -16,6 +16,7 @@ use adamix::engine::protocol::{EngineFactory, ExportDtype, ExportPlan, ExportTar
 use std::path::PathBuf;
 
 fn main() {
+    env_logger::init();
     let mut picture = Picture::default();
     let (mut steps, mut take, mut real) = (2, false, false);
     let mut form = first_form();

@@ -281,7 +281,7 @@ impl eframe::App for WorkbenchApp {
         self.take_drops(ctx);
     }
 
-    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
+    fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
         let ctx = ui.ctx().clone();
         let theme = Theme::new(ui.visuals().dark_mode);
         let now = ctx.input(|input| input.time);
@@ -294,7 +294,7 @@ impl eframe::App for WorkbenchApp {
         self.dialog_ui(&ctx, &theme);
         chrome::drop_hint_ui(&ctx, &theme);
         self.toasts_ui(&ctx, &theme);
-        self.shooting.after_picture(&ctx, &self.actions);
+        self.shooting.after_picture(&ctx, &self.actions, frame.info().cpu_usage);
         self.execute(&ctx, now);
     }
 
