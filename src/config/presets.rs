@@ -154,9 +154,9 @@ pub fn lab() -> Preset {
         note: LAB_NOTE,
         task: Task::Lab,
         max_length: 64,
-        mixture: MixtureConfig { num_experts: 4, adapter_size: 16, ..MixtureConfig::default() },
-        train: TrainConfig { max_steps: 300, batch_size: 32, learning_rate: 3e-3, ..TrainConfig::default() },
-        eval: EvalConfig { eval_steps: 100, ..EvalConfig::default() },
+        mixture: MixtureConfig { num_experts: 4, adapter_size: 32, ..MixtureConfig::default() },
+        train: TrainConfig { max_steps: 800, batch_size: 16, learning_rate: 1e-2, ..TrainConfig::default() },
+        eval: EvalConfig { eval_steps: 200, ..EvalConfig::default() },
     }
 }
 
