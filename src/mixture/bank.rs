@@ -2,8 +2,8 @@
 
 use super::routing::{Pick, Route, Side};
 use crate::error::{Error, Result};
-use crate::nn::kernels::gemm::{self, Mat, product, product_add};
-use crate::nn::kernels::{HostRef, host, is_fast};
+use crate::nn::kernels::gemm::{self, Mat, product_into};
+use crate::nn::kernels::{HostRef, host, is_fast, simd};
 use crate::nn::{Grads, ParamId, Params};
 use candle_core::Tensor;
 use std::ops::Range;
@@ -194,41 +194,43 @@ fn routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Optio
     let (_, d_out, d_in) = bank.weight.dims3()?;
     let out_width = if dir == Direction::Forward { d_out } else { d_in };
     let (xs, ws, bs) = (HostRef::of(x)?, HostRef::of(&bank.weight)?, HostRef::of(&bank.bias)?);
-    let mut out = match base {
-        Some(base) => HostRef::of(base)?.to_vec(),
-        None => vec![0.0f32; n * out_width],
-    };
-    for group in groups {
-        let weight = &ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in];
-        let weight = if dir == Direction::Forward { Mat::cols(weight, d_in) } else { Mat::rows(weight, d_in) };
-        let bias = (dir == Direction::Forward).then(|| &bs[group.expert * d_out..(group.expert + 1) * d_out]);
-        let dims = [group.rows.len(), out_width, width];
-        match &group.rows {
-            RowSet::Range(range) => {
-                let target = &mut out[range.start * out_width..range.end * out_width];
-                if let Some(bias) = bias {
-                    host::for_rows(target, out_width, |_, block| {
-                        for row in block.chunks_exact_mut(out_width) {
-                            row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
-                        }
-                    });
+    let base = base.map(HostRef::of).transpose()?;
+    // Every row is in exactly one group, so every value of the output is written.
+    let out = host::overwritten(n * out_width, |out| {
+        for group in groups {
+            let weight = &ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in];
+            let weight = if dir == Direction::Forward { Mat::cols(weight, d_in) } else { Mat::rows(weight, d_in) };
+            let bias = (dir == Direction::Forward).then(|| &bs[group.expert * d_out..(group.expert + 1) * d_out]);
+            let dims = [group.rows.len(), out_width, width];
+            let finish = |row: usize, first: usize, piece: &mut [f32]| {
+                let at = row * out_width + first;
+                let base = base.as_ref().map(|base| &base[at..at + piece.len()]);
+                let bias = bias.map(|bias| &bias[first..first + piece.len()]);
+                simd::vectorized(|| {
+                    for added in base.into_iter().chain(bias) {
+                        piece.iter_mut().zip(added).for_each(|(o, v)| *o += v);
+                    }
+                });
+            };
+            match &group.rows {
+                RowSet::Range(range) => {
+                    let rows = Mat::rows(&xs[range.start * width..range.end * width], width);
+                    let target = &mut out[range.start * out_width..range.end * out_width];
+                    let after = |row: usize, first: usize, piece: &mut [f32]| finish(range.start + row, first, piece);
+                    product_into(dims, rows, weight.stored(), target, Some(&after));
                 }
-                product_add(dims, Mat::rows(&xs[range.start * width..range.end * width], width), weight, target);
-            }
-            RowSet::List(list) => {
-                let gathered: Vec<f32> =
-                    list.iter().flat_map(|&r| &xs[r as usize * width..(r as usize + 1) * width]).copied().collect();
-                let result = product(dims, Mat::rows(&gathered, width), weight);
-                for (&r, row) in list.iter().zip(result.chunks_exact(out_width)) {
-                    let target = &mut out[r as usize * out_width..(r as usize + 1) * out_width];
-                    target.iter_mut().zip(row).for_each(|(o, v)| *o += v);
-                    if let Some(bias) = bias {
-                        target.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+                RowSet::List(list) => {
+                    let row = |r: u32| &xs[r as usize * width..(r as usize + 1) * width];
+                    let gathered: Vec<f32> = list.iter().flat_map(|&r| row(r)).copied().collect();
+                    let after = |row: usize, first: usize, piece: &mut [f32]| finish(list[row] as usize, first, piece);
+                    let result = gemm::product(dims, Mat::rows(&gathered, width), weight.stored(), Some(&after));
+                    for (&r, row) in list.iter().zip(result.chunks_exact(out_width)) {
+                        out[r as usize * out_width..(r as usize + 1) * out_width].copy_from_slice(row);
                     }
                 }
             }
         }
-    }
+    });
     host::tensor(out, (n, out_width))
 }
 

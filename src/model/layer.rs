@@ -104,8 +104,9 @@ impl EncoderLayer {
         let projected = self.attention_out.forward(&attended)?;
         let (x1, attention_norm) = self.attention_norm.forward(&projected, Some(&residual), ctx.drops[0])?;
         drop(projected);
-        let inner = self.inner.forward(&x1)?;
-        let h = self.outer.forward(&activation::forward(self.act, &inner)?)?;
+        let (inner, activated) = self.inner.forward_act(&x1, self.act)?;
+        let h = self.outer.forward(&activated)?;
+        drop(activated);
         let (h, adapter) = match (&self.adapter, ctx.route) {
             (FfnAdapter::None, _) => (h, None),
             (FfnAdapter::Merged(adapter), _) => (adapter.forward(&h, ctx.rows)?, None),
@@ -144,11 +145,10 @@ impl EncoderLayer {
         } else if !below && !trunk {
             return Ok(None);
         }
-        let dinner = self.outer.backward(&dh)?;
         if trunk {
             self.outer.add_grads(&activation::forward(self.act, &saved.inner)?, &dh, grads)?;
         }
-        let dinner = activation::backward(self.act, &saved.inner, dinner)?;
+        let dinner = self.outer.backward_act(&dh, self.act, &saved.inner)?;
         if let Some([_, _, x1]) = &saved.inputs {
             self.inner.add_grads(x1, &dinner, grads)?;
         }

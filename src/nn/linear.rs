@@ -2,6 +2,7 @@
 //!
 //! Backward: `dx = dy W`; where it is trained also `dW = dyᵀ x` and `db = Σ dy`. A frozen layer saves nothing.
 
+use super::kernels::activation::Act;
 use super::kernels::gemm;
 use super::params::{Grads, ParamId, Params};
 use crate::error::Result;
@@ -52,9 +53,19 @@ impl Linear {
         gemm::linear(x, &self.weight, self.bias.as_ref())
     }
 
+    /// `z = x Wᵀ + b` and `act(z)`. x `[n, in]` -> two of `[n, out]`
+    pub fn forward_act(&self, x: &Tensor, act: Act) -> Result<(Tensor, Tensor)> {
+        gemm::linear_act(x, &self.weight, self.bias.as_ref(), act)
+    }
+
     /// `dy W`. dy `[n, out]` -> `[n, in]`
     pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
         gemm::linear_backward(dy, &self.weight)
+    }
+
+    /// `(dy W) act'(z)`: back through this layer and the nonlinearity that made its input from z. dy `[n, out]`, z `[n, in]`
+    pub fn backward_act(&self, dy: &Tensor, act: Act, z: &Tensor) -> Result<Tensor> {
+        gemm::linear_backward_act(dy, &self.weight, act, z)
     }
 
     /// `acc + dy W`; nobody else may hold `acc`. dy `[n, out]`, acc `[n, in]`

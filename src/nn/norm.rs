@@ -45,13 +45,12 @@ impl LayerNorm {
 
     /// Gradients of x and of the residual, as `(dx, dresidual)`; each in memory of its own.
     pub fn backward(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<(Tensor, Tensor)> {
-        let back = layer_norm::backward(dy, &saved.norm, &self.gamma, self.trained.is_some())?;
+        let back = layer_norm::backward(dy, &saved.norm, &self.gamma, saved.drop, self.trained.is_some())?;
         if let (Some((gamma, beta)), Some(dg), Some(db)) = (self.trained, back.gamma, back.beta) {
             grads.add(gamma, 0, dg)?;
             grads.add(beta, 0, db)?;
         }
-        let dx = if saved.drop.active() { saved.drop.apply(&back.sum)? } else { back.sum.copy()? };
-        Ok((dx, back.sum))
+        Ok((back.x, back.sum))
     }
 
     /// Gradient of x alone, when there is no residual.

@@ -68,19 +68,39 @@ fn slope(act: Act, x: f32) -> f32 {
     }
 }
 
-const BLOCK: usize = 64;
-
-#[inline(always)]
-fn map_into(x: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) {
-    for_rows(out, BLOCK, |row, block| {
-        let source = &x[row * BLOCK..row * BLOCK + block.len()];
-        simd::vectorized(|| {
-            for (o, &v) in block.iter_mut().zip(source) {
-                *o = f(v, *o);
-            }
-        });
-    });
+/// Calls `$f` with the nonlinearity as a constant, so that each gets a loop of its own.
+macro_rules! for_each_act {
+    ($act:expr, $f:ident($($arg:expr),*)) => {
+        match $act {
+            Act::Gelu => $f($($arg,)* |x| value(Act::Gelu, x), |x| slope(Act::Gelu, x)),
+            Act::GeluTanh => $f($($arg,)* |x| value(Act::GeluTanh, x), |x| slope(Act::GeluTanh, x)),
+            Act::Relu => $f($($arg,)* |x| value(Act::Relu, x), |x| slope(Act::Relu, x)),
+            Act::Swish => $f($($arg,)* |x| value(Act::Swish, x), |x| slope(Act::Swish, x)),
+            Act::Tanh => $f($($arg,)* |x| value(Act::Tanh, x), |x| slope(Act::Tanh, x)),
+        }
+    };
 }
+
+fn set(x: &[f32], out: &mut [f32], value: impl Fn(f32) -> f32, _: impl Fn(f32) -> f32) {
+    simd::vectorized(|| out.iter_mut().zip(x).for_each(|(o, &x)| *o = value(x)));
+}
+
+fn multiply(x: &[f32], out: &mut [f32], _: impl Fn(f32) -> f32, slope: impl Fn(f32) -> f32) {
+    simd::vectorized(|| out.iter_mut().zip(x).for_each(|(o, &x)| *o *= slope(x)));
+}
+
+/// `out = act(x)` on one thread.
+pub fn values(act: Act, x: &[f32], out: &mut [f32]) {
+    for_each_act!(act, set(x, out));
+}
+
+/// `out *= act'(x)` on one thread.
+pub fn slopes(act: Act, x: &[f32], out: &mut [f32]) {
+    for_each_act!(act, multiply(x, out));
+}
+
+/// Values that one call of [`values`] or [`slopes`] gets at a time.
+const BLOCK: usize = 1024;
 
 /// `act(x)`, any shape.
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
@@ -88,14 +108,9 @@ pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
         return plain_forward(act, x);
     }
     let xs = HostRef::of(x)?;
-    let mut out = vec![0.0f32; xs.len()];
-    match act {
-        Act::Gelu => map_into(&xs, &mut out, |x, _| value(Act::Gelu, x)),
-        Act::GeluTanh => map_into(&xs, &mut out, |x, _| value(Act::GeluTanh, x)),
-        Act::Relu => map_into(&xs, &mut out, |x, _| value(Act::Relu, x)),
-        Act::Swish => map_into(&xs, &mut out, |x, _| value(Act::Swish, x)),
-        Act::Tanh => map_into(&xs, &mut out, |x, _| value(Act::Tanh, x)),
-    }
+    let out = host::overwritten(xs.len(), |out| {
+        for_rows(out, BLOCK, |row, block| values(act, &xs[row * BLOCK..row * BLOCK + block.len()], block));
+    });
     host::tensor(out, x.shape())
 }
 
@@ -105,12 +120,8 @@ pub fn backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
         return plain_backward(act, x, &dy);
     }
     let xs = HostRef::of(x)?;
-    host::mutate(&dy, |dy| match act {
-        Act::Gelu => map_into(&xs, dy, |x, d| d * slope(Act::Gelu, x)),
-        Act::GeluTanh => map_into(&xs, dy, |x, d| d * slope(Act::GeluTanh, x)),
-        Act::Relu => map_into(&xs, dy, |x, d| d * slope(Act::Relu, x)),
-        Act::Swish => map_into(&xs, dy, |x, d| d * slope(Act::Swish, x)),
-        Act::Tanh => map_into(&xs, dy, |x, d| d * slope(Act::Tanh, x)),
+    host::mutate(&dy, |dy| {
+        for_rows(dy, BLOCK, |row, block| slopes(act, &xs[row * BLOCK..row * BLOCK + block.len()], block));
     })?;
     Ok(dy)
 }

@@ -99,10 +99,6 @@ fn view<'a>(values: &'a [f32], stride: usize, row: usize, col: usize) -> Mat<'a>
     Mat { values: values.get(start..).unwrap_or_default(), row: stride, col: 1 }
 }
 
-fn transpose(m: Mat<'_>) -> Mat<'_> {
-    Mat { row: m.col, col: m.row, ..m }
-}
-
 impl Layout {
     fn task<'a>(&self, parts: &[(&'a [f32], usize, usize); 3], index: usize) -> Task<'a> {
         let (seq, head) = (index / self.heads, index % self.heads);
@@ -133,7 +129,7 @@ impl Layout {
     fn probabilities(&self, task: &Task<'_>, p: &mut Vec<f32>) {
         p.clear();
         p.resize(task.sq * task.sk, 0.0);
-        small([task.sq, task.sk, self.head_dim], task.q, transpose(task.k), local(p, task.sk), self.scale());
+        small([task.sq, task.sk, self.head_dim], task.q, task.k.transposed(), local(p, task.sk), self.scale());
         simd::vectorized(|| {
             for row in p.chunks_exact_mut(task.sk.max(1)) {
                 softmax_row(row);
@@ -228,7 +224,7 @@ pub fn backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
         let dout = view(&dys, width, q0, task.col);
         dp.clear();
         dp.resize(sq * sk, 0.0);
-        small([sq, sk, hd], dout, transpose(task.v), local(dp, sk), 1.0);
+        small([sq, sk, hd], dout, task.v.transposed(), local(dp, sk), 1.0);
         pd.clear();
         pd.extend_from_slice(p);
         simd::vectorized(|| score_gradient(p, dp, pd, sk, task.drop));

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Shape, Storage, StorageRef, Tensor};
+use half::bf16;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
@@ -39,6 +40,122 @@ impl std::ops::Deref for HostRef<'_> {
             Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.end],
             _ => &[], // `of` refused every other storage
         }
+    }
+}
+
+/// Values as they are stored.
+#[derive(Clone, Copy)]
+pub enum Values<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// The upper half of single precision.
+    Bf16(&'a [bf16]),
+}
+
+impl Values<'_> {
+    /// Number of values.
+    pub fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+    /// One value, in single precision.
+    pub fn at(self, index: usize) -> f32 {
+        match self {
+            Self::F32(values) => values[index],
+            Self::Bf16(values) => values[index].to_f32(),
+        }
+    }
+}
+
+/// A borrowed view of a contiguous CPU tensor's values in the precision they are stored in: f32 or bf16.
+pub struct StoredRef<'a> {
+    storage: StorageRef<'a>,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> StoredRef<'a> {
+    /// Borrows the values; an error for other devices, dtypes or strided layouts.
+    pub fn of(tensor: &'a Tensor) -> Result<Self> {
+        let (guard, layout) = tensor.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            return Err(Error::internal("kernel needs a contiguous weight"));
+        };
+        match &*guard {
+            Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_)) => Ok(Self { storage: guard, start, end }),
+            _ => Err(Error::internal("kernel needs f32 or bf16 values on the CPU")),
+        }
+    }
+
+    /// The values.
+    pub fn values(&self) -> Values<'_> {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => Values::F32(&values[self.start..self.end]),
+            Storage::Cpu(CpuStorage::BF16(values)) => Values::Bf16(&values[self.start..self.end]),
+            _ => Values::F32(&[]), // `of` refused every other storage
+        }
+    }
+}
+
+/// `len` values that `write` sets, every one of them: memory is not cleared first. Debug builds fill it with NaN, so that
+/// a value that was left out shows.
+#[expect(
+    clippy::uninit_vec,
+    unsafe_code,
+    reason = "clearing memory that is overwritten at once costs as much as using it"
+)]
+pub fn overwritten(len: usize, write: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    let mut out: Vec<f32> = Vec::with_capacity(len);
+    // SAFETY: the capacity is there and any bits are a valid f32; callers write every value before one is read.
+    unsafe { out.set_len(len) };
+    if cfg!(debug_assertions) {
+        out.fill(f32::NAN);
+    }
+    write(&mut out);
+    out
+}
+
+/// A slice that several tasks write, each its own part.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    start: *mut f32,
+    len: usize,
+}
+
+#[expect(unsafe_code, reason = "parts are promised to be disjoint where they are taken")]
+// SAFETY: see `Shared::piece`.
+unsafe impl Send for Shared {}
+#[expect(unsafe_code, reason = "parts are promised to be disjoint where they are taken")]
+// SAFETY: see `Shared::piece`.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Of a slice that outlives all uses.
+    pub fn new(values: &mut [f32]) -> Self {
+        Self { start: values.as_mut_ptr(), len: values.len() }
+    }
+    /// Address of one value, inside the slice.
+    #[expect(unsafe_code, reason = "pointer arithmetic within the checked slice")]
+    pub fn at(&self, index: usize) -> *mut f32 {
+        assert!(index <= self.len, "part outside of the shared slice");
+        // SAFETY: inside the slice, or one past its end.
+        unsafe { self.start.add(index) }
+    }
+    /// `len` values from `index` on.
+    ///
+    /// # Safety
+    /// The slice is alive, and no two parts in use at the same time overlap.
+    #[expect(unsafe_code, clippy::mut_from_ref, reason = "the point of this type: parts for tasks that do not overlap")]
+    pub unsafe fn piece(&self, index: usize, len: usize) -> &mut [f32] {
+        assert!(index + len <= self.len, "part outside of the shared slice");
+        // SAFETY: inside the slice; disjoint by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(index), len) }
     }
 }
 

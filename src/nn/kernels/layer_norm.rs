@@ -2,7 +2,7 @@
 //!
 //! `y = γ (s - mean) / sqrt(var + ε) + β` over the last dimension, with `s = dropout(x) + residual`.
 
-use super::host::{self, HostRef, for_rows, for_rows2};
+use super::host::{self, HostRef, Shared, for_rows, for_rows2};
 use super::{Dropout, is_fast, simd};
 use crate::error::Result;
 use candle_core::{D, Tensor};
@@ -16,8 +16,10 @@ pub struct Saved {
 
 /// Gradients of a layer normalisation's input, and of γ and β where they are trained.
 pub struct Grads {
-    /// With respect to the sum that was normalised. `[n, d]`
+    /// With respect to the sum that was normalised: the residual's gradient. `[n, d]`
     pub sum: Tensor,
+    /// With respect to x, before its dropout; in memory of its own. `[n, d]`
+    pub x: Tensor,
     /// With respect to γ. `[d]`
     pub gamma: Option<Tensor>,
     /// With respect to β. `[d]`
@@ -36,6 +38,7 @@ pub struct Affine<'a> {
 }
 
 /// `LayerNorm(dropout(x) + residual)`. x, residual `[n, d]` -> y `[n, d]`
+#[expect(unsafe_code, reason = "a third output whose blocks of rows are as disjoint as those of the first")]
 pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Affine<'_>) -> Result<(Tensor, Saved)> {
     if !is_fast(x) {
         return plain_forward(x, residual, drop, norm);
@@ -43,32 +46,31 @@ pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Affin
     let (n, d) = x.dims2()?;
     let (xs, g, b) = (HostRef::of(x)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
     let res = residual.map(HostRef::of).transpose()?;
-    let mut normalized = vec![0.0f32; n * d];
     let mut rstd = vec![0.0f32; n];
+    let mut y = Vec::new();
     let eps = norm.eps as f32;
-    for_rows2((&mut normalized, d), (&mut rstd, 1), |first, block, rstd| {
-        simd::vectorized(|| {
-            for (i, (row, rstd)) in block.chunks_exact_mut(d).zip(rstd).enumerate() {
-                let at = (first + i) * d;
-                sum_row(row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-                let mean = simd::sum_map(row, |v| v) / d as f32;
-                let var = simd::sum_map(row, |v| (v - mean) * (v - mean)) / d as f32;
-                *rstd = 1.0 / (var + eps).sqrt();
-                for v in row.iter_mut() {
-                    *v = (*v - mean) * *rstd;
-                }
-            }
-        });
-    });
-    let mut y = vec![0.0f32; n * d];
-    for_rows(&mut y, d, |first, block| {
-        simd::vectorized(|| {
-            for (i, row) in block.chunks_exact_mut(d).enumerate() {
-                let source = &normalized[(first + i) * d..(first + i + 1) * d];
-                for (((o, &v), &g), &b) in row.iter_mut().zip(source).zip(&g[..]).zip(&b[..]) {
-                    *o = v * g + b;
-                }
-            }
+    let normalized = host::overwritten(n * d, |normalized| {
+        y = host::overwritten(n * d, |y| {
+            let y = Shared::new(y);
+            for_rows2((normalized, d), (&mut rstd, 1), |first, block, rstd| {
+                // SAFETY: blocks of rows are disjoint and lie inside [n, d].
+                let out = unsafe { y.piece(first * d, block.len()) };
+                simd::vectorized(|| {
+                    for (i, ((row, out), rstd)) in
+                        block.chunks_exact_mut(d).zip(out.chunks_exact_mut(d)).zip(rstd).enumerate()
+                    {
+                        let at = (first + i) * d;
+                        sum_row(row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                        let mean = simd::sum_map(row, |v| v) / d as f32;
+                        let var = simd::sum_map(row, |v| (v - mean) * (v - mean)) / d as f32;
+                        *rstd = 1.0 / (var + eps).sqrt();
+                        for (((v, o), &g), &b) in row.iter_mut().zip(out).zip(&g[..]).zip(&b[..]) {
+                            *v = (*v - mean) * *rstd;
+                            *o = *v * g + b;
+                        }
+                    }
+                });
+            });
         });
     });
     let saved = Saved { normalized: host::tensor(normalized, (n, d))?, rstd: host::tensor(rstd, n)? };
@@ -91,30 +93,46 @@ fn sum_row(row: &mut [f32], x: &[f32], residual: Option<&[f32]>, drop: Dropout, 
     }
 }
 
-/// Gradient of the normalised sum; `with_params` also asks for γ's and β's. dy `[n, d]`
-pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, with_params: bool) -> Result<Grads> {
+/// Gradients of x and of the residual; `with_params` also asks for γ's and β's. dy `[n, d]`
+#[expect(unsafe_code, reason = "a second output whose blocks of rows are as disjoint as those of the first")]
+pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout, with_params: bool) -> Result<Grads> {
     if !is_fast(dy) {
-        return plain_backward(dy, saved, gamma, with_params);
+        return plain_backward(dy, saved, gamma, drop, with_params);
     }
     let (n, d) = dy.dims2()?;
     let (dys, xh, g) = (HostRef::of(dy)?, HostRef::of(&saved.normalized)?, HostRef::of(gamma)?);
     let rstd = HostRef::of(&saved.rstd)?;
-    let mut dx = vec![0.0f32; n * d];
-    for_rows(&mut dx, d, |first, block| {
-        simd::vectorized(|| {
-            for (i, row) in block.chunks_exact_mut(d).enumerate() {
-                let at = (first + i) * d;
-                let (dy, xh) = (&dys[at..at + d], &xh[at..at + d]);
-                for ((o, &dy), &g) in row.iter_mut().zip(dy).zip(&g[..]) {
-                    *o = dy * g;
-                }
-                let mean = simd::sum_map(row, |v| v) / d as f32;
-                let along = simd::sum_map2(row, xh, |a, b| a * b) / d as f32;
-                let rstd = rstd[first + i];
-                for (o, &h) in row.iter_mut().zip(xh) {
-                    *o = (*o - mean - h * along) * rstd;
-                }
-            }
+    let mut sum = Vec::new();
+    let dx = host::overwritten(n * d, |dx| {
+        sum = host::overwritten(n * d, |sum| {
+            let sum = Shared::new(sum);
+            for_rows(dx, d, |first, block| {
+                // SAFETY: blocks of rows are disjoint and lie inside [n, d].
+                let sums = unsafe { sum.piece(first * d, block.len()) };
+                simd::vectorized(|| {
+                    for (i, (row, sum)) in block.chunks_exact_mut(d).zip(sums.chunks_exact_mut(d)).enumerate() {
+                        let at = (first + i) * d;
+                        let (dy, xh) = (&dys[at..at + d], &xh[at..at + d]);
+                        for ((o, &dy), &g) in sum.iter_mut().zip(dy).zip(&g[..]) {
+                            *o = dy * g;
+                        }
+                        let mean = simd::sum_map(sum, |v| v) / d as f32;
+                        let along = simd::sum_map2(sum, xh, |a, b| a * b) / d as f32;
+                        let rstd = rstd[first + i];
+                        if drop.active() {
+                            for (j, ((x, o), &h)) in row.iter_mut().zip(sum).zip(xh).enumerate() {
+                                *o = (*o - mean - h * along) * rstd;
+                                *x = *o * drop.factor((at + j) as u32);
+                            }
+                        } else {
+                            for ((x, o), &h) in row.iter_mut().zip(sum).zip(xh) {
+                                *o = (*o - mean - h * along) * rstd;
+                                *x = *o;
+                            }
+                        }
+                    }
+                });
+            });
         });
     });
     let (mut gamma_grad, mut beta_grad) = (None, None);
@@ -123,7 +141,8 @@ pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, with_params: bool) -
         gamma_grad = Some(host::tensor(host::column_sums(&scaled, d), d)?);
         beta_grad = Some(host::tensor(host::column_sums(&dys, d), d)?);
     }
-    Ok(Grads { sum: host::tensor(dx, (n, d))?, gamma: gamma_grad, beta: beta_grad })
+    let (sum, x) = (host::tensor(sum, (n, d))?, host::tensor(dx, (n, d))?);
+    Ok(Grads { sum, x, gamma: gamma_grad, beta: beta_grad })
 }
 
 /// [`forward`] from candle operations.
@@ -145,7 +164,7 @@ pub fn plain_forward(
 }
 
 /// [`backward`] from candle operations.
-pub fn plain_backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, with_params: bool) -> Result<Grads> {
+pub fn plain_backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout, with_params: bool) -> Result<Grads> {
     let scaled = dy.broadcast_mul(gamma)?;
     let along = (&scaled * &saved.normalized)?.mean_keepdim(D::Minus1)?;
     let centered = scaled.broadcast_sub(&scaled.mean_keepdim(D::Minus1)?)?;
@@ -156,5 +175,6 @@ pub fn plain_backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, with_params: b
         gamma_grad = Some((dy * &saved.normalized)?.sum(0)?);
         beta_grad = Some(dy.sum(0)?);
     }
-    Ok(Grads { sum, gamma: gamma_grad, beta: beta_grad })
+    let x = if drop.active() { (&sum * drop.mask(sum.dims(), &sum)?)? } else { sum.copy()? };
+    Ok(Grads { sum, x, gamma: gamma_grad, beta: beta_grad })
 }

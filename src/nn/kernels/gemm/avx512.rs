@@ -1,0 +1,388 @@
+//! The innermost loops of the matrix product for processors with AVX-512, and the packing that feeds them.
+//!
+//! A *tile* is up to [`ROWS`] rows by two vectors of columns of the output, held in registers while the inner dimension
+//! runs. The right operand comes as packed panels of [`WIDTH`] columns; of the left one single values are
+//! broadcast straight from its rows, so it is never copied in f32. With AVX512-BF16 the same loop multiplies pairs of
+//! bf16 values and adds them up in f32.
+//!
+//! Each output element is summed along the inner dimension in one fixed order, whatever tile it falls into: results do
+//! not depend on how many rows are multiplied together.
+#![expect(unsafe_code, reason = "vector instructions and raw panels; every bound is established by the driver")]
+#![expect(clippy::needless_range_loop, reason = "register blocks are indexed by constants")]
+
+use super::{Mat, Stored, Values};
+use std::arch::x86_64::{
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm512_unpacklo_ps,
+};
+
+/// Rows of a tile: 14 rows of two vectors, two of the right operand and one broadcast fill the 32 registers.
+pub const ROWS: usize = 14;
+/// Columns of a panel.
+pub const WIDTH: usize = 32;
+const LANES: usize = 16;
+
+/// Whether this processor has what the tiles need.
+pub fn available() -> bool {
+    std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw")
+}
+
+/// Whether it multiplies bf16 as well.
+pub fn has_bf16() -> bool {
+    available() && std::is_x86_feature_detected!("avx512bf16")
+}
+
+/// Where a tile's result goes.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// First element.
+    pub start: *mut f32,
+    /// Distance between rows.
+    pub row: usize,
+    /// Columns that exist, 1 to [`WIDTH`].
+    pub columns: usize,
+    /// Add to what is there.
+    pub add: bool,
+    /// Factor of the product.
+    pub scale: f32,
+}
+
+/// The left operand of a tile: first value, distance between rows and between steps of the inner dimension.
+#[derive(Clone, Copy)]
+pub struct Left {
+    pub start: *const f32,
+    pub row: usize,
+    pub step: usize,
+}
+
+#[inline(always)]
+unsafe fn finish<const R: usize, const V: usize>(acc: [[__m512; V]; R], to: Target) {
+    // SAFETY: the caller vouches for `R` rows of `to.columns` values; masks keep away from what lies beyond.
+    unsafe {
+        let scale = _mm512_set1_ps(to.scale);
+        for i in 0..R {
+            for v in 0..V {
+                let left = to.columns.saturating_sub(v * LANES).min(LANES);
+                let mask = ((1u32 << left) - 1) as u16;
+                let at = to.start.add(i * to.row + v * LANES);
+                let value = _mm512_mul_ps(acc[i][v], scale);
+                let value = if to.add { _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, at)) } else { value };
+                if left == LANES {
+                    _mm512_storeu_ps(at, value);
+                } else {
+                    _mm512_mask_storeu_ps(at, mask, value);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn tile_f32<const R: usize, const V: usize>(steps: usize, a: Left, panel: *const f32, to: Target) {
+    // SAFETY: `a` holds R rows of `steps` values, the panel `steps` rows of WIDTH.
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); V]; R];
+        let (mut p, mut q) = (a.start, panel);
+        for _ in 0..steps {
+            let mut b = [_mm512_setzero_ps(); V];
+            for v in 0..V {
+                b[v] = _mm512_loadu_ps(q.add(v * LANES));
+            }
+            for i in 0..R {
+                let x = _mm512_set1_ps(*p.add(i * a.row));
+                for v in 0..V {
+                    acc[i][v] = _mm512_fmadd_ps(x, b[v], acc[i][v]);
+                }
+            }
+            p = p.add(a.step);
+            q = q.add(WIDTH);
+        }
+        finish(acc, to);
+    }
+}
+
+#[inline(always)]
+fn as_bf16(bits: __m512i) -> __m512bh {
+    // SAFETY: both are 512 bits without invalid patterns.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn tile_bf16<const R: usize, const V: usize>(
+    pairs: usize,
+    a: *const u32,
+    row: usize,
+    panel: *const u32,
+    to: Target,
+) {
+    // SAFETY: `a` holds R rows of `pairs` pairs, the panel `pairs` rows of WIDTH.
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); V]; R];
+        let (mut p, mut q) = (a, panel);
+        for _ in 0..pairs {
+            let mut b = [as_bf16(_mm512_set1_epi32(0)); V];
+            for v in 0..V {
+                b[v] = as_bf16(_mm512_loadu_si512(q.add(v * LANES).cast()));
+            }
+            for i in 0..R {
+                let x = as_bf16(_mm512_set1_epi32((*p.add(i * row)).cast_signed()));
+                for v in 0..V {
+                    acc[i][v] = _mm512_dpbf16_ps(acc[i][v], x, b[v]);
+                }
+            }
+            p = p.add(1);
+            q = q.add(WIDTH);
+        }
+        finish(acc, to);
+    }
+}
+
+macro_rules! by_rows {
+    ($rows:expr, $tile:ident, $v:literal, $args:tt) => {
+        match $rows {
+            14 => by_rows!(@ $tile, 14, $v, $args),
+            13 => by_rows!(@ $tile, 13, $v, $args),
+            12 => by_rows!(@ $tile, 12, $v, $args),
+            11 => by_rows!(@ $tile, 11, $v, $args),
+            10 => by_rows!(@ $tile, 10, $v, $args),
+            9 => by_rows!(@ $tile, 9, $v, $args),
+            8 => by_rows!(@ $tile, 8, $v, $args),
+            7 => by_rows!(@ $tile, 7, $v, $args),
+            6 => by_rows!(@ $tile, 6, $v, $args),
+            5 => by_rows!(@ $tile, 5, $v, $args),
+            4 => by_rows!(@ $tile, 4, $v, $args),
+            3 => by_rows!(@ $tile, 3, $v, $args),
+            2 => by_rows!(@ $tile, 2, $v, $args),
+            _ => by_rows!(@ $tile, 1, $v, $args),
+        }
+    };
+    (@ $tile:ident, $r:literal, $v:literal, ($($arg:expr),*)) => { $tile::<$r, $v>($($arg),*) };
+}
+
+/// `rows` (1 to [`ROWS`]) x `to.columns` of the product over `steps` of the inner dimension.
+///
+/// # Safety
+/// The processor has AVX-512; `a` holds the rows and steps, `panel` is packed for `steps`, `to` is writable.
+pub unsafe fn tile(rows: usize, steps: usize, a: Left, panel: *const f32, to: Target) {
+    // SAFETY: passed on.
+    unsafe {
+        if to.columns > LANES {
+            by_rows!(rows, tile_f32, 2, (steps, a, panel, to));
+        } else {
+            by_rows!(rows, tile_f32, 1, (steps, a, panel, to));
+        }
+    }
+}
+
+/// As [`tile`] for pairs of bf16: `a` has `rows` rows of `pairs` pairs at distance `row`.
+///
+/// # Safety
+/// As for [`tile`]; the processor has AVX512-BF16.
+pub unsafe fn tile_pairs(rows: usize, pairs: usize, a: *const u32, row: usize, panel: *const u32, to: Target) {
+    // SAFETY: passed on.
+    unsafe {
+        if to.columns > LANES {
+            by_rows!(rows, tile_bf16, 2, (pairs, a, row, panel, to));
+        } else {
+            by_rows!(rows, tile_bf16, 1, (pairs, a, row, panel, to));
+        }
+    }
+}
+
+/// Transposes 16 rows of 16 values of 32 bits. `rows[i][j] -> rows[j][i]`
+#[target_feature(enable = "avx512f")]
+fn transpose16(rows: [__m512; LANES]) -> [__m512; LANES] {
+    let pd = |x: __m512| std::arch::x86_64::_mm512_castps_pd(x);
+    let ps = |x| std::arch::x86_64::_mm512_castpd_ps(x);
+    let mut t = rows;
+    for i in 0..8 {
+        t[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    let mut u = t;
+    for i in 0..4 {
+        u[4 * i] = ps(_mm512_unpacklo_pd(pd(t[4 * i]), pd(t[4 * i + 2])));
+        u[4 * i + 1] = ps(_mm512_unpackhi_pd(pd(t[4 * i]), pd(t[4 * i + 2])));
+        u[4 * i + 2] = ps(_mm512_unpacklo_pd(pd(t[4 * i + 1]), pd(t[4 * i + 3])));
+        u[4 * i + 3] = ps(_mm512_unpackhi_pd(pd(t[4 * i + 1]), pd(t[4 * i + 3])));
+    }
+    // u[4 g + c] holds, in its four 128-bit lanes l, column 4 l + c of rows 4 g .. 4 g + 3.
+    let mut out = u;
+    for c in 0..4 {
+        let low = _mm512_shuffle_f32x4::<0x88>(u[c], u[4 + c]);
+        let high = _mm512_shuffle_f32x4::<0x88>(u[8 + c], u[12 + c]);
+        out[c] = _mm512_shuffle_f32x4::<0x88>(low, high);
+        out[8 + c] = _mm512_shuffle_f32x4::<0xdd>(low, high);
+        let low = _mm512_shuffle_f32x4::<0xdd>(u[c], u[4 + c]);
+        let high = _mm512_shuffle_f32x4::<0xdd>(u[8 + c], u[12 + c]);
+        out[4 + c] = _mm512_shuffle_f32x4::<0x88>(low, high);
+        out[12 + c] = _mm512_shuffle_f32x4::<0xdd>(low, high);
+    }
+    out
+}
+
+/// 16 consecutive values as f32, those from `count` on as zero.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn load16(values: Values<'_>, at: usize, count: usize) -> __m512 {
+    use std::arch::x86_64::{_mm256_maskz_loadu_epi16, _mm512_cvtepu16_epi32, _mm512_slli_epi32};
+    let mask = if count >= LANES { u16::MAX } else { ((1u32 << count) - 1) as u16 };
+    // SAFETY: the caller vouches for `count` values from `at`; masked lanes are not read.
+    unsafe {
+        match values {
+            Values::F32(v) => _mm512_maskz_loadu_ps(mask, v.as_ptr().wrapping_add(at)),
+            Values::Bf16(v) => {
+                let half = _mm256_maskz_loadu_epi16(mask, v.as_ptr().wrapping_add(at).cast());
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+            }
+        }
+    }
+}
+
+/// Packs rows `k0..k0 + steps` and columns `j0..j0 + columns` of the right operand into one panel, zeros beyond.
+///
+/// # Safety
+/// AVX-512 is there, the operand holds the block, the panel `steps * WIDTH` values.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub unsafe fn pack(b: Stored<'_>, (k0, steps): (usize, usize), (j0, columns): (usize, usize), panel: *mut f32) {
+    // SAFETY: all reads stay inside the block, all writes inside the panel.
+    unsafe {
+        let at = |k: usize, j: usize| (k0 + k) * b.row + (j0 + j) * b.col;
+        if b.col == 1 {
+            for k in 0..steps {
+                for v in 0..2 {
+                    let x = load16(b.values, at(k, v * LANES), columns.saturating_sub(v * LANES));
+                    _mm512_storeu_ps(panel.add(k * WIDTH + v * LANES), x);
+                }
+            }
+        } else if b.row == 1 {
+            for v in 0..2 {
+                for k in (0..steps).step_by(LANES) {
+                    let mut rows = [_mm512_setzero_ps(); LANES];
+                    for j in 0..LANES.min(columns.saturating_sub(v * LANES)) {
+                        rows[j] = load16(b.values, at(k, v * LANES + j), steps - k);
+                    }
+                    let rows = transpose16(rows);
+                    for i in 0..LANES.min(steps - k) {
+                        _mm512_storeu_ps(panel.add((k + i) * WIDTH + v * LANES), rows[i]);
+                    }
+                }
+            }
+        } else {
+            for k in 0..steps {
+                for j in 0..WIDTH {
+                    *panel.add(k * WIDTH + j) = if j < columns { b.values.at(at(k, j)) } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// Two vectors of f32, interleaved and rounded to bf16: value i of `low` beside value i of `high`.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn interleave(low: __m512, high: __m512) -> __m512i {
+    use std::arch::x86_64::{
+        __m256bh, __m256i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_or_si512, _mm512_slli_epi32,
+    };
+    // SAFETY: both are 256 bits without invalid patterns.
+    let bits = |x: __m512| unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) };
+    let (low, high) = (_mm512_cvtepu16_epi32(bits(low)), _mm512_cvtepu16_epi32(bits(high)));
+    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+}
+
+/// 32 consecutive values of a row as 16 pairs of bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pairs16(values: Values<'_>, at: usize, count: usize) -> __m512i {
+    use std::arch::x86_64::_mm512_maskz_loadu_epi16;
+    // SAFETY: the caller vouches for `count` values from `at`; masked lanes are not read.
+    unsafe {
+        if let Values::Bf16(v) = values {
+            let mask = if count >= 2 * LANES { u32::MAX } else { (1u32 << count) - 1 };
+            return _mm512_maskz_loadu_epi16(mask, v.as_ptr().wrapping_add(at).cast());
+        }
+        let (low, high) = (load16(values, at, count), load16(values, at + LANES, count.saturating_sub(LANES)));
+        // SAFETY: both are 512 bits without invalid patterns.
+        std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+    }
+}
+
+/// As [`pack`] for bf16: row k of the panel holds steps 2 k and 2 k + 1 of each column side by side.
+///
+/// # Safety
+/// As for [`pack`]; AVX512-BF16 is there; the panel holds `steps.div_ceil(2) * WIDTH` pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn pack_pairs(b: Stored<'_>, (k0, steps): (usize, usize), (j0, columns): (usize, usize), panel: *mut u32) {
+    // SAFETY: all reads stay inside the block, all writes inside the panel.
+    unsafe {
+        let at = |k: usize, j: usize| (k0 + k) * b.row + (j0 + j) * b.col;
+        if b.row == 1 {
+            for v in 0..2 {
+                for k in (0..steps).step_by(2 * LANES) {
+                    let mut rows = [_mm512_setzero_ps(); LANES];
+                    for j in 0..LANES.min(columns.saturating_sub(v * LANES)) {
+                        rows[j] = _mm512_castsi512_ps(pairs16(b.values, at(k, v * LANES + j), steps - k));
+                    }
+                    let rows = transpose16(rows);
+                    for i in 0..LANES.min((steps - k).div_ceil(2)) {
+                        let to = panel.add((k / 2 + i) * WIDTH + v * LANES);
+                        _mm512_storeu_si512(to.cast(), _mm512_castps_si512(rows[i]));
+                    }
+                }
+            }
+            return;
+        }
+        for k in (0..steps).step_by(2) {
+            for v in 0..2 {
+                let present = columns.saturating_sub(v * LANES);
+                let row = |k: usize| {
+                    if k >= steps {
+                        _mm512_setzero_ps()
+                    } else if b.col == 1 {
+                        load16(b.values, at(k, v * LANES), present)
+                    } else {
+                        let mut lane = [0.0f32; LANES];
+                        for (j, x) in lane.iter_mut().enumerate().take(present) {
+                            *x = b.values.at(at(k, v * LANES + j));
+                        }
+                        _mm512_loadu_ps(lane.as_ptr())
+                    }
+                };
+                let to = panel.add(k / 2 * WIDTH + v * LANES);
+                _mm512_storeu_si512(to.cast(), interleave(row(k), row(k + 1)));
+            }
+        }
+    }
+}
+
+/// Rounds `rows` rows of the left operand to pairs of bf16. out `[rows, steps.div_ceil(2)]`
+///
+/// # Safety
+/// AVX512-BF16 is there; `a` holds the rows and steps, `out` the pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn left_pairs(rows: usize, steps: usize, a: Mat<'_>, (i0, k0): (usize, usize), out: *mut u32) {
+    let pairs = steps.div_ceil(2);
+    // SAFETY: all reads stay inside the operand, all writes inside `out`.
+    unsafe {
+        for i in 0..rows {
+            let row = out.add(i * pairs);
+            let at = |k: usize| (i0 + i) * a.row + (k0 + k) * a.col;
+            for k in (0..steps).step_by(2 * LANES) {
+                let left = (steps - k).min(2 * LANES);
+                let packed = if a.col == 1 {
+                    pairs16(Values::F32(a.values), at(k), left)
+                } else {
+                    let mut lane = [0.0f32; 2 * LANES];
+                    for (x, v) in lane.iter_mut().enumerate().take(left) {
+                        *v = *a.values.as_ptr().add(at(k + x));
+                    }
+                    pairs16(Values::F32(&lane), 0, 2 * LANES)
+                };
+                let mask = ((1u32 << left.div_ceil(2)) - 1) as u16;
+                let to = row.add(k / 2);
+                std::arch::x86_64::_mm512_mask_storeu_epi32(to.cast(), mask, packed);
+            }
+        }
+    }
+}
