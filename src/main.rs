@@ -7,6 +7,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    adamix::engine::machine::keep_freed_memory();
     adamix::cli::main(std::env::args_os(), window())
 }
 

@@ -36,6 +36,7 @@ use tokenizers::Tokenizer;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    adamix::engine::machine::keep_freed_memory();
     match run(&arguments().get_matches()) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(err) => {

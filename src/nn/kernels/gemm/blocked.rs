@@ -38,7 +38,7 @@ pub unsafe fn run(job: &Job<'_>, after: Option<After<'_>>) {
     let threads = rayon::current_num_threads();
     let one = !job.parallel || threads == 1 || m * n * k < PARALLEL_FROM;
     let column_blocks = n.div_ceil(COLUMNS);
-    let row_blocks = if one { 1 } else { (4 * threads).div_ceil(column_blocks).min(m.div_ceil(4 * ROWS)).max(1) };
+    let row_blocks = if one { 1 } else { (2 * threads).div_ceil(column_blocks).min(m.div_ceil(4 * ROWS)).max(1) };
     let strips = m.div_ceil(ROWS).div_ceil(row_blocks);
     let rows = strips * ROWS;
     let task = |index: usize| {
