@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::mixture::{Route, RowMap};
 use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
+use crate::nn::profile::{Phase, timed};
 use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
@@ -183,7 +184,7 @@ impl Encoder {
         let ids = self.ids(batch, run.passes)?;
         let (s, last) = (&self.spec, self.layers.len().saturating_sub(1));
         let drop = |place: u64, p: f64| run.drop.map_or_else(Dropout::none, |keys| keys.at(place, p));
-        let (mut x, embedded) = self.embeddings.forward(&ids, drop(0, s.hidden_dropout))?;
+        let (mut x, embedded) = timed(Phase::Elementwise, || self.embeddings.forward(&ids, drop(0, s.hidden_dropout)))?;
         let mut saved = Vec::new();
         let first: Vec<u32> = offsets[..offsets.len() - 1].iter().map(|&o| o as u32).collect();
         let first = Tensor::from_vec(first.clone(), first.len(), self.device())?;
@@ -231,7 +232,7 @@ impl Encoder {
                 None => return Ok(()),
             }
         }
-        self.embeddings.backward(&trace.embeddings, &dy, grads)
+        timed(Phase::Elementwise, || self.embeddings.backward(&trace.embeddings, &dy, grads))
     }
 
     fn ids(&self, batch: &Batch, passes: usize) -> Result<Ids> {

@@ -14,6 +14,7 @@ mod kill;
 mod lab;
 mod merge;
 mod metrics;
+mod profile;
 mod trainer;
 
 #[path = "../support/mod.rs"]
