@@ -313,6 +313,7 @@ pub fn preflight(config: &RunConfig) -> PreflightReport {
         total_steps: start.total_steps,
         tokens_per_step: 1600.0,
         memory_bytes: 190 << 20,
+        recompute: false,
         memory_available: 16 << 30,
         seconds: Some(24.0),
         device: start.device,

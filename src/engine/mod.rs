@@ -9,16 +9,18 @@
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
-//! | [`run`], [`opened`], [`plan`], [`machine`], [`mod@bench`] | without threads: shared with the command line |
+//! | [`run`], [`opened`], [`plan`], [`estimate`], [`machine`], [`memory`], [`mod@bench`] | without threads: shared with the command line |
 
 pub mod bench;
 mod desk;
+pub mod estimate;
 pub mod fake;
 pub mod fake_data;
 pub mod handle;
 mod link;
 pub mod machine;
 pub mod mailbox;
+pub mod memory;
 pub mod opened;
 pub mod plan;
 mod previews;

@@ -9,7 +9,7 @@
 
 use super::optimizer::{self, AdamW};
 use super::{loss, schedule};
-use crate::config::{Method, RunConfig};
+use crate::config::{Method, Recompute, RunConfig};
 use crate::data::Batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{Route, RouteShape};
@@ -58,7 +58,8 @@ pub fn micro_batch(
 ) -> Result<Micro> {
     let passes = passes(config);
     let drop = config.model.trunk_dropout.then(|| DropKeys::new(SeedStream::new(config.train.seed), index));
-    let run = Run { passes, route: route.as_ref(), drop, all_tokens: false, keep: true };
+    let recompute = config.train.recompute == Recompute::On;
+    let run = Run { passes, route: route.as_ref(), drop, all_tokens: false, keep: true, recompute };
     let (logits, trace) = model.forward(batch, run)?;
     let trace = trace.ok_or_else(|| Error::internal("nothing was kept for the backward pass"))?;
     let (loss, dlogits) = timed(Phase::Head, || loss_of(config, model, batch, &logits))?;

@@ -15,6 +15,7 @@ mod lab;
 mod merge;
 mod metrics;
 mod profile;
+mod recompute;
 mod trainer;
 
 #[path = "../support/mod.rs"]
