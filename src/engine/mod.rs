@@ -4,7 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`protocol`], [`questions`], [`snapshots`] | the messages: plain data |
+//! | [`protocol`], [`questions`], [`snapshots`], [`step_profile`] | the messages: plain data |
 //! | [`handle`] | the window's end: starts the thread, sends, drains |
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | [`mailbox`] | lanes that forget on purpose |
@@ -31,6 +31,7 @@ pub mod run;
 pub mod runs;
 pub mod snapshot;
 pub mod snapshots;
+pub mod step_profile;
 mod worker;
 
 pub use handle::EngineHandle;
