@@ -50,7 +50,7 @@
 //! 2. [`mixture::routing`] and [`mixture::adapter`]: what is drawn, and what a site computes.
 //! 3. [`mixture::consistency`] and [`mixture::merging`]: the term between the passes, the mean at the end.
 //! 4. [`model::layer`] and [`model::encoder`]: where the mixture sits.
-//! 5. [`nn::kernels`]: what makes it fast.
+//! 5. [`nn::kernels`]: what makes it fast; [`nn::profile`]: where the time goes.
 //! 6. [`train::trainer`], [`eval::compare`], [`artifact`]: the loop, the comparison, the files.
 //! 7. [`engine::protocol`]: how the window talks to all of it.
 

@@ -1,10 +1,11 @@
 //! The `adamix` program: opens the window, or runs a command.
 
+use adamix::engine::memory::Counted;
 use std::process::ExitCode;
 
 /// Activations of every step go back to the allocator and come out again; the system's one would fault them in afresh.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     adamix::engine::machine::keep_freed_memory();

@@ -13,6 +13,7 @@ pub mod history;
 pub mod layout;
 pub mod names;
 pub mod panels;
+pub mod phases;
 pub mod query;
 pub mod run_view;
 pub mod session;

@@ -32,6 +32,8 @@ pub struct RunView {
     pub routing: Option<Arc<RoutingSnapshot>>,
     /// The experts.
     pub experts: Option<Arc<ExpertSnapshot>>,
+    /// Where the time of the last steps went (live runs).
+    pub profile: Option<StepProfile>,
     /// Steps of the checkpoints written.
     pub checkpoints: Vec<u64>,
     /// How it ended.

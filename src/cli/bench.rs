@@ -1,56 +1,96 @@
 //! `adamix bench`: training speed and memory on random weights of a known shape, against this machine's GEMM rate.
+//! `adamix bench scale`: how they grow with the work. `adamix bench --compare`: two results side by side.
 
 use super::{Done, Failure, out, usage};
-use crate::engine::bench::{self, Measured, Plan};
+use crate::config::DeviceChoice;
+use crate::engine::bench::compare::{self, Comparison};
+use crate::engine::bench::scale::{self, Scale, Settings};
+use crate::engine::bench::{self, Lengths, Measured, Plan, Shape, plot, shapes};
 use crate::engine::machine;
 use crate::error::{Error, Result};
-use clap::{Arg, ArgMatches, Command, value_parser};
-use std::path::PathBuf;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Steps before the first timed one.
+const WARM_UP: usize = 2;
 
 pub(super) fn command() -> Command {
     let number = |name: &'static str, value: &'static str, default: &'static str, help: &'static str| {
         let range = value_parser!(u32).range(1..=65_536);
         Arg::new(name).long(name).value_name(value).value_parser(range).default_value(default).help(help)
     };
+    let file = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).value_parser(value_parser!(PathBuf)).help(help)
+    };
+    let recompute = || {
+        let help = "Run layers again in the backward pass instead of keeping their activations";
+        Arg::new("recompute").long("recompute").action(ArgAction::SetTrue).help(help)
+    };
+    let scale = Command::new("scale")
+        .about("Measure how time and memory grow with tokens, layers, experts, bottleneck and sequence length")
+        .arg(
+            Arg::new("quick")
+                .long("quick")
+                .action(ArgAction::SetTrue)
+                .help("Fewer sizes and steps: half a minute instead of a few"),
+        )
+        .arg(
+            file("out", "FILE", "Where the figures go (JSON); the picture goes beside it (.svg)")
+                .default_value("bench-scale.json"),
+        )
+        .arg(recompute())
+        .arg(super::eval::threads())
+        .arg(super::json_flag());
     Command::new("bench")
-        .about("Measure training on random weights: tokens a second, share of the GEMM rate, memory")
+        .about("Measure training on random weights: time by phase, share of the GEMM rate, memory")
+        .subcommand(scale)
+        .args_conflicts_with_subcommands(true)
         .arg(
             Arg::new("shape")
                 .long("shape")
                 .value_name("SHAPE")
-                .value_parser(bench::SHAPES.map(|(name, _)| name))
+                .value_parser(shapes::names())
                 .default_value("roberta-base")
                 .help("The encoder's sizes"),
         )
-        .arg(number("batch-size", "N", "16", "Sequences in a batch; each goes through twice"))
-        .arg(number("length", "TOKENS", "64", "Tokens of each sequence"))
         .arg(
-            Arg::new("sentences")
-                .long("sentences")
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
-                .help("Lengths of real sentences instead: SST-2 in GLUE layout"),
+            Arg::new("data")
+                .long("data")
+                .value_name("KIND")
+                .value_parser(["dense", "real"])
+                .default_value("dense")
+                .help("Sequences of one length, or of the lengths of SST-2's sentences (built in)"),
         )
+        .arg(file("sentences", "DIR", "Lengths of these sentences instead: SST-2 in GLUE layout"))
+        .arg(number("batch-size", "N", "16", "Sequences in a batch; each goes through twice"))
+        .arg(number("length", "TOKENS", "64", "Tokens of each dense sequence"))
         .arg(number("num-experts", "M", "4", "Experts per site"))
         .arg(number("adapter-size", "R", "16", "Bottleneck"))
         .arg(number("steps", "N", "6", "Steps to time, after two to warm up"))
+        .arg(recompute())
         .arg(super::eval::threads())
+        .arg(file("out", "FILE", "Write the result there too, as JSON"))
+        .arg(
+            file("compare", "FILE", "Measure nothing; show two results (JSON) and their ratios")
+                .num_args(2)
+                .value_names(["A.json", "B.json"]),
+        )
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
-    let number = |name: &str| matches.get_one::<u32>(name).map_or(1, |&number| number as usize);
-    let plan = Plan {
-        shape: matches.get_one::<String>("shape").cloned().unwrap_or_default(),
-        batch_size: number("batch-size"),
-        length: number("length"),
-        sentences: matches.get_one::<PathBuf>("sentences").cloned(),
-        num_experts: number("num-experts"),
-        adapter_size: number("adapter-size"),
-        steps: number("steps"),
-    };
-    usage(plan.check())?;
-    let threads = matches.get_one::<u16>("threads").map_or(0, |&threads| usize::from(threads));
-    let measured = machine::pool(threads, 0)?.install(|| bench::bench(&plan))?;
+    if let Some(files) = matches.get_many::<PathBuf>("compare") {
+        let files: Vec<&PathBuf> = files.collect();
+        return show_comparison(&compare::files(files[0], files[1])?, matches.get_flag("json"));
+    }
+    if let Some(("scale", inner)) = matches.subcommand() {
+        return run_scale(inner, inner.get_flag("json"));
+    }
+    let plan = plan(matches)?;
+    let measured = pool(matches)?.install(|| bench::bench(&plan))?;
+    if let Some(path) = matches.get_one::<PathBuf>("out") {
+        write_json(path, &measured)?;
+    }
     if matches.get_flag("json") {
         out::json(&measured)?;
     } else {
@@ -62,37 +102,184 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     Err(Failure::Reported(Error::internal(format!("the loss was {} on random weights", measured.loss))))
 }
 
+fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
+    let number = |name: &str| matches.get_one::<u32>(name).map_or(1, |&number| number as usize);
+    let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
+    let lengths = match (matches.get_one::<PathBuf>("sentences"), text("data")) {
+        (Some(directory), _) => Lengths::Sentences(directory.clone()),
+        (None, "real") => Lengths::Real,
+        _ => Lengths::Dense(number("length")),
+    };
+    let plan = Plan {
+        shape: usage(Shape::by_name(text("shape")))?,
+        lengths,
+        batch_size: number("batch-size"),
+        num_experts: number("num-experts"),
+        adapter_size: number("adapter-size"),
+        warm_up: WARM_UP,
+        steps: number("steps"),
+        recompute: matches.get_flag("recompute"),
+        device: DeviceChoice::Cpu,
+    };
+    usage(plan.check())?;
+    Ok(plan)
+}
+
+fn pool(matches: &ArgMatches) -> Result<rayon::ThreadPool> {
+    machine::pool(matches.get_one::<u16>("threads").map_or(0, |&threads| usize::from(threads)), 0)
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(value).map_err(|err| Error::internal(format!("no JSON of a result: {err}")))?;
+    std::fs::write(path, text + "\n").map_err(|err| Error::io("writing the result", path, err))
+}
+
 fn print(measured: &Measured) -> Result<()> {
+    let of_step = |mb: Option<f64>| mb.map_or_else(String::new, |mb| format!(", {mb:.0} MB of a step's own"));
     let rows = [
         ("shape", format!("{}, {} million parameters", measured.shape, measured.trunk_parameters / 1_000_000)),
         (
             "batch",
             format!(
-                "{} sequences, {:.0} tokens a step, both passes counted",
-                measured.batch_size, measured.tokens_per_step
+                "{} sequences, {}; {:.0} tokens a step, both passes counted",
+                measured.batch_size, measured.data, measured.tokens_per_step
             ),
         ),
         ("mixture", format!("{} experts, bottleneck {}", measured.num_experts, measured.adapter_size)),
-        ("threads", measured.threads.to_string()),
-        ("step", format!("{:.3} s (median of {})", measured.step_seconds, measured.steps)),
+        ("computed on", format!("{}, {} threads, {}", measured.device, measured.threads, measured.dtype)),
+        (
+            "step",
+            format!(
+                "{:.3} s ({:.3} to {:.3}; median and range of {})",
+                measured.step_seconds, measured.step_seconds_min, measured.step_seconds_max, measured.steps
+            ),
+        ),
         (
             "speed",
             format!(
-                "{} tokens/s, {:.1} sequences/s",
+                "{} tokens/s ({} to {}), {:.1} sequences/s",
                 out::count(measured.tokens_per_s as u64),
+                out::count(measured.tokens_per_s_min as u64),
+                out::count(measured.tokens_per_s_max as u64),
                 measured.sequences_per_s
             ),
         ),
         (
             "work",
             format!(
-                "{:.0} GFLOP/s of the {:.0} that matrix products reach here: {:.0} %",
+                "{:.0} GFLOP/s of the {:.0} that matrix products reach here: {:.0} % (4 FLOPs a weight and token)",
                 measured.gflops,
                 measured.gemm_gflops,
                 100.0 * measured.gemm_share
             ),
         ),
-        ("peak memory", format!("{:.0} MB", measured.peak_rss_mb)),
+        (
+            "",
+            format!(
+                "{:.0} GFLOP/s of products really made: {:.0} %; {:.0} GFLOP/s while they are made",
+                measured.gflops_made,
+                100.0 * measured.gemm_share_made,
+                measured.gflops_in_products
+            ),
+        ),
+        (
+            "memory",
+            format!(
+                "{:.0} MB at most, {:.0} MB steady{}{}",
+                measured.peak_rss_mb,
+                measured.steady_rss_mb,
+                of_step(measured.step_mb),
+                if measured.recompute { ", activations computed again" } else { "" }
+            ),
+        ),
+        ("", format!("{:.0} MB weights, {:.0} MB above them", measured.weights_mb, measured.peak_above_weights_mb)),
     ];
-    rows.iter().try_for_each(|(what, value)| out::line(&format!("{what:<12} {value}")))
+    for (what, value) in rows {
+        out::line(&format!("{what:<12} {value}"))?;
+    }
+    if let (Some(allocations), Some(mb)) = (measured.allocations_per_step, measured.allocated_mb_per_step) {
+        out::line(&format!("{:<12} {allocations:.0} a step, {mb:.0} MB in all", "allocations"))?;
+    }
+    out::line("")?;
+    let cells = |cells: [String; 5]| cells.to_vec();
+    let mut rows = vec![cells(["phase", "ms a step", "least", "most", "share"].map(str::to_owned))];
+    for phase in &measured.phases {
+        let ms = |ms: f64| format!("{ms:.2}");
+        let share = format!("{:.1} %", 100.0 * phase.share);
+        rows.push(cells([
+            phase.phase.replace('_', " "),
+            ms(phase.ms.median),
+            ms(phase.ms.min),
+            ms(phase.ms.max),
+            share,
+        ]));
+    }
+    out::table(&rows)
+}
+
+fn show_comparison(comparison: &Comparison, json: bool) -> Done {
+    if json {
+        return Ok(out::json(comparison)?);
+    }
+    let rounds = |n: usize| if n == 1 { String::new() } else { format!(", median of {n}") };
+    out::line(&format!("A: {}{}", comparison.a, rounds(comparison.rounds[0])))?;
+    out::line(&format!("B: {}{}", comparison.b, rounds(comparison.rounds[1])))?;
+    for difference in &comparison.differences {
+        out::line(&format!("not the same work: {difference}"))?;
+    }
+    let head = ["", "A", "B", "A / B", "A is better by"].map(str::to_owned);
+    let mut rows = vec![head.to_vec()];
+    for figure in &comparison.figures {
+        let value = |v: f64| match v {
+            v if v.abs() >= 1000.0 => out::count(v.round() as u64),
+            v if v.abs() >= 10.0 => format!("{v:.1}"),
+            v => format!("{v:.3}"),
+        };
+        let what =
+            if figure.unit.is_empty() { figure.what.clone() } else { format!("{}, {}", figure.what, figure.unit) };
+        let better = format!("{:.2} x", figure.times_better);
+        rows.push(vec![what, value(figure.a), value(figure.b), format!("{:.3}", figure.ratio), better]);
+    }
+    Ok(out::table(&rows)?)
+}
+
+fn run_scale(matches: &ArgMatches, json: bool) -> Done {
+    let settings = Settings::standard(matches.get_flag("quick"), matches.get_flag("recompute"));
+    let mut said = |what: &str, at: usize, of: usize| {
+        if out::is_watched() {
+            out::note(&format!("{} of {of}: {what}", at + 1));
+        }
+    };
+    let default = PathBuf::from("bench-scale.json");
+    let path = matches.get_one::<PathBuf>("out").unwrap_or(&default);
+    let scale = pool(matches)?.install(|| scale::scale(&settings, &mut said))?;
+    write_json(path, &scale)?;
+    let picture = path.with_extension("svg");
+    std::fs::write(&picture, plot::svg(&scale)).map_err(|err| Error::io("writing the picture", &picture, err))?;
+    if json {
+        return Ok(out::json(&scale)?);
+    }
+    print_scale(&scale)?;
+    Ok(out::line(&format!("\nfigures in {}, picture in {}", path.display(), picture.display()))?)
+}
+
+fn print_scale(scale: &Scale) -> Result<()> {
+    out::line(&format!("{}; {} threads, {} timed steps a size", scale.base, scale.threads, scale.steps))?;
+    for sweep in &scale.sweeps {
+        out::line("")?;
+        let mut rows = vec![["", "ms a step", "least", "most", "MB a step"].map(str::to_owned).to_vec()];
+        rows[0][0] = sweep.axis.title().to_owned();
+        for point in &sweep.points {
+            let ms = |seconds: f64| format!("{:.1}", 1e3 * seconds);
+            let memory = point.step_mb.map_or_else(|| "-".to_owned(), |mb| format!("{mb:.1}"));
+            let seconds = point.seconds;
+            rows.push(vec![point.size.to_string(), ms(seconds.median), ms(seconds.min), ms(seconds.max), memory]);
+        }
+        out::table(&rows)?;
+        let words = |fit: Option<bench::fit::Fit>| {
+            fit.map_or_else(|| "-".to_owned(), |fit| format!("{:.2} (within {:.0} %)", fit.exponent, 100.0 * fit.worst))
+        };
+        out::line(&format!("exponent of time {}, of memory {}", words(sweep.time), words(sweep.memory)))?;
+    }
+    Ok(())
 }

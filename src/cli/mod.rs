@@ -68,13 +68,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, window: Option<OpenWi
     };
     start_log(&matches);
     let (json, result) = match matches.subcommand() {
-        Some((name, inner)) => (inner.get_flag("json"), dispatch(name, inner, window)),
+        Some((name, inner)) => (wants_json(inner), dispatch(name, inner, window)),
         None => (false, window::no_command(window)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure, json),
     }
+}
+
+/// Whether `--json` was given, to the command or to the one inside it.
+fn wants_json(matches: &ArgMatches) -> bool {
+    matches.get_flag("json") || matches.subcommand().is_some_and(|(_, inner)| wants_json(inner))
 }
 
 fn report(failure: &Failure, json: bool) -> ExitCode {

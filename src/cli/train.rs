@@ -124,6 +124,7 @@ fn plan_json(plan: &PreflightReport, config: &RunConfig) -> Result<serde_json::V
         "tokens_per_step": plan.tokens_per_step,
         "memory_mb": (plan.memory_bytes as f64 / 1e6).round(),
         "memory_available_mb": (plan.memory_available as f64 / 1e6).round(),
+        "recompute": plan.recompute,
         "seconds": plan.seconds,
         "device": plan.device,
         "run_dir": plan.run_dir,
@@ -149,6 +150,7 @@ fn print_plan(plan: &PreflightReport) -> Result<()> {
         ("steps", out::count(plan.total_steps)),
         ("tokens a step", format!("{:.0}, all passes counted", plan.tokens_per_step)),
         ("memory", format!("about {}{available}", out::bytes(plan.memory_bytes))),
+        ("activations", if plan.recompute { "computed again in the backward pass" } else { "kept" }.to_owned()),
         (
             "time",
             plan.seconds

@@ -16,7 +16,7 @@ pub mod window;
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
 pub use mixture::{Activation, AdapterInit, MixtureConfig, RoutingPolicy};
 pub use model::{DeviceChoice, Method, ModelConfig};
-pub use train::{EvalConfig, Schedule, TrainConfig};
+pub use train::{EvalConfig, Recompute, Schedule, TrainConfig};
 pub use window::WindowOptions;
 
 use crate::error::{Error, Result};

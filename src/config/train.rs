@@ -16,6 +16,19 @@ pub enum Schedule {
     Constant,
 }
 
+/// What becomes of the activations between the forward and the backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recompute {
+    /// Kept, unless the estimate says that memory does not suffice.
+    #[default]
+    Auto,
+    /// Of most layers only the input is kept; the layer is run again in the backward pass.
+    On,
+    /// Kept.
+    Off,
+}
+
 /// Optimisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,6 +61,9 @@ pub struct TrainConfig {
     pub max_grad_norm: f64,
     /// Also move experts that were not drawn, by momentum and decay, as older PyTorch did.
     pub update_unselected: bool,
+    /// Whether layers are run again in the backward pass instead of keeping their activations: less memory, about a
+    /// third more time, the same bits.
+    pub recompute: Recompute,
     /// Stop after so many evaluations without a better metric; 0: never.
     pub early_stopping_patience: usize,
 }
@@ -69,6 +85,7 @@ impl Default for TrainConfig {
             adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
             update_unselected: false,
+            recompute: Recompute::Auto,
             early_stopping_patience: 0,
         }
     }

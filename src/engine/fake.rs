@@ -251,6 +251,10 @@ impl State {
         let mixture = active.config.mixture.clone();
         let buckets = (first..=last).map(|step| StepBucket::of(data::step(step, total))).collect();
         self.queue.push_back(Incoming::Steps { run, buckets });
+        if last >= first {
+            let profile = data::profile(last, (last + 1 - first) as u32);
+            self.queue.push_back(Incoming::Profile { run, profile });
+        }
         for step in first..=last {
             if [1, 3, 10].contains(&step) {
                 self.say(Event::Lamps { run, lamps: data::lamps(step) });

@@ -131,6 +131,10 @@ impl Engine for EngineHandle {
         if routing.is_some_and(|(run, snapshot)| sink(Incoming::Routing { run, snapshot }).is_break()) {
             return true;
         }
+        let profile = self.shared.profile.take().filter(|(of, _)| *of == run);
+        if profile.is_some_and(|(run, profile)| sink(Incoming::Profile { run, profile }).is_break()) {
+            return true;
+        }
         !self.events.is_empty()
     }
 }

@@ -47,6 +47,7 @@ pub(super) struct Shared {
     pub(super) steps: Mailbox,
     pub(super) experts: Latest<(RunId, Arc<ExpertSnapshot>)>,
     pub(super) routing: Latest<(RunId, Arc<RoutingSnapshot>)>,
+    pub(super) profile: Latest<(RunId, StepProfile)>,
     pub(super) watch: Mutex<Watch>,
     /// Questions up to this number are given up.
     pub(super) cancelled: AtomicU64,
@@ -61,6 +62,7 @@ impl Shared {
             steps: Mailbox::default(),
             experts: Latest::default(),
             routing: Latest::default(),
+            profile: Latest::default(),
             watch: Mutex::new(Watch::default()),
             cancelled: AtomicU64::new(0),
             woken: AtomicBool::new(false),

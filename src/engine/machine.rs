@@ -87,6 +87,17 @@ pub fn peak_memory() -> u64 {
     peak_memory_of_rusage()
 }
 
+/// Forgets the largest memory so far: from now on [`peak_memory`] tells what came after. False where the system cannot.
+pub fn reset_peak_memory() -> bool {
+    cfg!(target_os = "linux") && std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// Memory this process holds now, in bytes; where the system does not tell, the most it has held.
+pub fn resident_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    kilobytes(&status, "VmRSS:").unwrap_or_else(peak_memory)
+}
+
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "getrusage fills the zeroed struct it is given and keeps no pointer")]
 fn peak_memory_of_rusage() -> u64 {
@@ -193,6 +204,8 @@ mod tests {
             assert!(machine.memory > machine.memory_free);
             let peak = peak_memory();
             assert!(peak > 1_000_000 && peak < 1 << 50, "{peak}");
+            let now = resident_memory();
+            assert!(now > 1_000_000 && now <= peak_memory(), "{now}");
             let rusage = peak_memory_of_rusage();
             assert!(rusage > 1_000_000 && rusage < 1 << 50, "{rusage}");
             assert!(disk_free(Path::new("/no/such/directory")).is_some());

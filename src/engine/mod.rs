@@ -4,21 +4,23 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`protocol`], [`questions`], [`snapshots`] | the messages: plain data |
+//! | [`protocol`], [`questions`], [`snapshots`], [`step_profile`] | the messages: plain data |
 //! | [`handle`] | the window's end: starts the thread, sends, drains |
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
-//! | [`run`], [`opened`], [`plan`], [`machine`], [`mod@bench`] | without threads: shared with the command line |
+//! | [`run`], [`opened`], [`plan`], [`estimate`], [`machine`], [`memory`], [`mod@bench`] | without threads: shared with the command line |
 
 pub mod bench;
 mod desk;
+pub mod estimate;
 pub mod fake;
 pub mod fake_data;
 pub mod handle;
 mod link;
 pub mod machine;
 pub mod mailbox;
+pub mod memory;
 pub mod opened;
 pub mod plan;
 mod previews;
@@ -29,6 +31,7 @@ pub mod run;
 pub mod runs;
 pub mod snapshot;
 pub mod snapshots;
+pub mod step_profile;
 mod worker;
 
 pub use handle::EngineHandle;

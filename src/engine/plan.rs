@@ -1,11 +1,12 @@
 //! Before the first step: whether a run can start, and what it will cost.
 
+use super::estimate::{self, Need};
 use super::machine;
 use super::protocol::PreflightReport;
 use super::run::{self, Prepared};
 use crate::artifact::RunDir;
 use crate::artifact::checkpoint::CheckpointData;
-use crate::config::{Method, RunConfig};
+use crate::config::{Method, Recompute, RunConfig};
 use crate::error::Result;
 use crate::train::control::Control;
 use crate::train::observer::{Observer, StartRecord, StepRecord};
@@ -37,18 +38,24 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
         }
     };
     report.warnings = warnings(&prepared);
-    let Prepared { config, task, model } = prepared;
+    let Prepared { mut config, task, model } = prepared;
     let tokens = Tokens { train: mean(&task.train), dev: task.dev.tokens() as f64 };
-    let sizes = Sizes::of(&model, mean_longest(&task.train));
+    let settled = estimate::settle(&config, &model, &task, machine::machine().memory_free);
+    config.train.recompute = settled.recompute;
+    report.recompute = settled.recompute == Recompute::On;
+    report.warnings.extend(settled.note);
+    report.memory_bytes = Need::of(&config, &model, &task, report.recompute).total();
     let mut trainer = Trainer::new(quiet(&config), model, task)?;
     let start = trainer.start_record();
     fill(&mut report, &config, &start, &tokens);
-    report.memory_bytes = sizes.memory(&config, &report);
     if measured {
+        let counts = machine::reset_peak_memory();
         let seconds_per_token = dry_steps(&mut trainer)?;
         report.seconds = Some(total_seconds(&config, &start, &tokens, report.tokens_per_step, seconds_per_token));
         // What was really used is a better guess than the formula, once it has been used.
-        report.memory_bytes = report.memory_bytes.max(machine::peak_memory());
+        if counts {
+            report.memory_bytes = report.memory_bytes.max(machine::peak_memory());
+        }
     }
     if report.memory_available > 0 && report.memory_bytes > report.memory_available {
         let (needed, free) = (report.memory_bytes / 1_000_000, report.memory_available / 1_000_000);
@@ -73,11 +80,6 @@ struct Tokens {
 
 fn mean(data: &crate::data::Dataset) -> f64 {
     data.tokens() as f64 / data.len().max(1) as f64
-}
-
-/// A generous length of the longer rows: what attention's memory goes by.
-fn mean_longest(data: &crate::data::Dataset) -> f64 {
-    data.encoded.iter().map(crate::data::Encoded::len).max().unwrap_or(1) as f64
 }
 
 fn warnings(prepared: &Prepared) -> Vec<String> {
@@ -164,38 +166,4 @@ fn total_seconds(config: &RunConfig, start: &StartRecord, tokens: &Tokens, per_s
     let compared = if start.experts == [0, 0] { 1 } else { 1 + config.eval.random_routes + config.mixture.num_experts };
     let evaluations = (steps / every).ceil() + compared as f64;
     per_token * (steps * per_step + evaluations * tokens.dev * EVALUATION_SHARE)
-}
-
-/// What memory goes by.
-struct Sizes {
-    layers: f64,
-    hidden: f64,
-    inner: f64,
-    heads: f64,
-    longest: f64,
-}
-
-impl Sizes {
-    fn of(model: &crate::model::Classifier, longest: f64) -> Self {
-        let spec = model.encoder().spec();
-        Self {
-            layers: spec.num_layers as f64,
-            hidden: spec.hidden_size as f64,
-            inner: spec.intermediate_size as f64,
-            heads: spec.num_heads as f64,
-            longest,
-        }
-    }
-
-    /// Weights, optimizer state, what the backward pass keeps of a micro-batch, and the program itself.
-    fn memory(&self, config: &RunConfig, report: &PreflightReport) -> u64 {
-        let tokens = report.tokens_per_step / config.train.gradient_accumulation_steps.max(1) as f64;
-        let kept = self.layers * (8.0 * self.hidden + self.inner + self.heads * self.longest);
-        let working = 4.0 * (self.hidden + self.inner);
-        let full =
-            if config.model.method == Method::Full { self.layers * (2.0 * self.hidden + self.inner) } else { 0.0 };
-        let values =
-            report.trunk_parameters as f64 + 5.0 * report.trained_parameters as f64 + tokens * (kept + working + full);
-        (4.0 * values) as u64 + 60_000_000
-    }
 }

@@ -1,6 +1,6 @@
 //! What the window and the engine say to each other: plain host data, no tensors, no threads, no window.
 //!
-//! Five lanes, each with its own loss rule:
+//! Six lanes, each with its own loss rule:
 //!
 //! | lane | direction | when it is full |
 //! |---|---|---|
@@ -9,6 +9,7 @@
 //! | [`Event`] | engine to window, ordered | never lost: it waits in the engine |
 //! | [`StepBucket`] | engine to window, every step | neighbours are merged; minima and maxima survive |
 //! | snapshots | engine to window, while watched | overwritten by newer ones |
+//! | [`StepProfile`] | engine to window, a few times a second | overwritten by newer ones |
 //!
 //! Every message carries the [`RunId`] or [`RequestId`] it belongs to, so that late ones can be told apart.
 //! Both ids are chosen by the window, counting up from 1. The window shows the [`RunPhase`] the engine
@@ -21,9 +22,11 @@ use std::sync::Arc;
 
 pub use super::questions::*;
 pub use super::snapshots::*;
+pub use super::step_profile::StepProfile;
 pub use crate::error::ErrorKind;
 pub use crate::eval::{Band, EvalReport, Scores};
 pub use crate::mixture::{SIDES, Side};
+pub use crate::nn::profile::{PHASES, Phase};
 pub use crate::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StartRecord, StepRecord};
 
 use crate::config::{ModelConfig, RunConfig};
@@ -425,5 +428,12 @@ pub enum Incoming {
         run: RunId,
         /// Shared, never changed.
         snapshot: Arc<RoutingSnapshot>,
+    },
+    /// Where the time of the last steps went.
+    Profile {
+        /// Which run.
+        run: RunId,
+        /// The mean over the steps since the last one.
+        profile: StepProfile,
     },
 }

@@ -4,10 +4,12 @@ use super::desk::{Desk, Holder};
 use super::link::{Link, Message, RunFlags};
 use super::protocol::*;
 use super::snapshot::{self, Banks, Tally};
+use super::step_profile::Gather;
 use crate::artifact::RunDir;
 use crate::artifact::checkpoint::CheckpointData;
 use crate::error::{Error, Result};
 use crate::model::Classifier;
+use crate::nn::profile::Profile;
 use crate::train::{Observer, Trainer};
 use crossbeam_channel::TryRecvError;
 use std::sync::Arc;
@@ -76,6 +78,7 @@ pub(super) struct Publisher<'a, 'd> {
     /// Whether the merged model is measured after the next step.
     evaluates_next: bool,
     measured: Option<u64>,
+    profile: Gather,
 }
 
 impl<'a, 'd> Publisher<'a, 'd> {
@@ -88,7 +91,17 @@ impl<'a, 'd> Publisher<'a, 'd> {
         history: (Vec<StepBucket>, Vec<EvalRecord>),
     ) -> Self {
         let phase = RunPhase::Preparing;
-        Self { desk, flags, dir, shown, history: Some(history), phase, evaluates_next: false, measured: None }
+        Self {
+            desk,
+            flags,
+            dir,
+            shown,
+            history: Some(history),
+            phase,
+            evaluates_next: false,
+            measured: None,
+            profile: Gather::default(),
+        }
     }
 
     fn say(&self, event: Event) {
@@ -185,6 +198,17 @@ impl Observer for Publisher<'_, '_> {
         self.desk.link.flush();
         self.desk.link.shared.wake();
         self.phase(if self.evaluates_next { RunPhase::Evaluating } else { RunPhase::Training });
+    }
+
+    fn profiles(&self) -> bool {
+        true
+    }
+
+    fn on_profile(&mut self, step: u64, profile: &Profile) {
+        if let Some(profile) = self.profile.add(step, profile) {
+            self.desk.link.shared.profile.put((self.shown.run, profile));
+            self.desk.link.shared.wake();
+        }
     }
 
     fn on_eval(&mut self, record: &EvalRecord) {

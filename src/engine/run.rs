@@ -3,6 +3,8 @@
 //! [`prepare`] reads model and data, [`Run::start`] or [`Run::resume`] opens the run directory, [`Run::go`]
 //! trains to the end and writes everything down. No threads here: the caller decides where this runs.
 
+use super::estimate::{self, Settled};
+use super::machine;
 use crate::artifact::checkpoint::{self, CheckpointData};
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;
@@ -12,6 +14,7 @@ use crate::data::preview::{self, Preview};
 use crate::data::{self, TaskData, TextTokenizer, lab};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::model::{Classifier, ModelSource, Setup};
+use crate::nn::profile::Profile;
 use crate::rng::SeedStream;
 use crate::train::control::Control;
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, Observer, StartRecord, StepRecord};
@@ -115,12 +118,14 @@ impl Run {
     /// A new run in a new directory.
     pub fn start(prepared: Prepared) -> Result<Self> {
         let Prepared { config, task, model } = prepared;
-        let warnings = match task.skipped.len() {
+        let (own, note) = settled(&config, &model, &task);
+        let mut warnings = match task.skipped.len() {
             0 => Vec::new(),
             n => vec![format!("{n} rows cannot be used and are left out; adamix data lists them")],
         };
+        warnings.extend(note);
         // Anything wrong with the settings shows before there is a directory.
-        let trainer = Trainer::new(config.clone(), model, task)?;
+        let trainer = Trainer::new(own, model, task)?;
         let (dir, lock) = RunDir::create(&config)?;
         let mut recorder = Recorder::create(&dir)?;
         for warning in &warnings {
@@ -134,7 +139,9 @@ impl Run {
         let dir = RunDir::open(path)?;
         let (lock, mut warnings) = dir.lock()?;
         let Prepared { config, task, model } = prepare(dir.config())?;
-        let mut trainer = Trainer::new(config, model, task)?;
+        let (own, note) = settled(&config, &model, &task);
+        warnings.extend(note);
+        let mut trainer = Trainer::new(own, model, task)?;
         let (mut step, mut best) = (0, None);
         if let Some(found) = checkpoint::latest_valid(&dir)? {
             warnings.extend(found.warnings);
@@ -180,6 +187,15 @@ impl Run {
     pub fn into_trainer(self) -> Trainer {
         self.trainer
     }
+}
+
+/// The settings with what `auto` means on this machine, now; and what the user should know about it. The run
+/// directory keeps what was asked for.
+fn settled(config: &RunConfig, model: &Classifier, task: &TaskData) -> (RunConfig, Option<String>) {
+    let Settled { recompute, note } = estimate::settle(config, model, task, machine::machine().memory_free);
+    let mut config = config.clone();
+    config.train.recompute = recompute;
+    (config, note)
 }
 
 /// The step with the best metric so far, as a checkpoint's state has it.
@@ -233,6 +249,14 @@ impl Observer for Recording<'_> {
         self.recorder.step(record);
         tell(self.recorder, self.extra);
         self.extra.on_step(record);
+    }
+
+    fn profiles(&self) -> bool {
+        self.extra.profiles()
+    }
+
+    fn on_profile(&mut self, step: u64, profile: &Profile) {
+        self.extra.on_profile(step, profile);
     }
 
     fn on_eval(&mut self, record: &EvalRecord) {

@@ -310,41 +310,6 @@ pub struct DataPreview {
     pub skipped_rows: usize,
 }
 
-/// Whether a run can start, and what it will cost.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PreflightReport {
-    /// Reasons why it cannot start; empty: it can.
-    pub problems: Vec<String>,
-    /// What may not be as wanted, but does not stop a start.
-    pub warnings: Vec<String>,
-    /// All parameters of the frozen model.
-    pub trunk_parameters: usize,
-    /// Parameters that are trained.
-    pub trained_parameters: usize,
-    /// Of these, the head's.
-    pub head_parameters: usize,
-    /// Adapter parameters that remain after merging.
-    pub merged_parameters: usize,
-    /// Training rows.
-    pub train_rows: usize,
-    /// Evaluation rows.
-    pub eval_rows: usize,
-    /// Optimizer steps in all.
-    pub total_steps: u64,
-    /// Expected tokens a step, both passes counted.
-    pub tokens_per_step: f64,
-    /// Expected peak memory in bytes.
-    pub memory_bytes: u64,
-    /// Memory of this machine (or device) in bytes; 0: unknown.
-    pub memory_available: u64,
-    /// Expected seconds in all; absent: not measured.
-    pub seconds: Option<f64>,
-    /// Device in words.
-    pub device: String,
-    /// The run directory it would write.
-    pub run_dir: PathBuf,
-}
-
 /// What became of a run, as its directory says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

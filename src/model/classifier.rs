@@ -9,6 +9,7 @@ use crate::config::{self, AdapterInit, Method, MixtureConfig};
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::mixture::{Adapter, AdapterMixture, Bank, MergeWeights, Route};
+use crate::nn::profile::{Phase, timed};
 use crate::nn::{Act, Grads, Params};
 use crate::rng::{Purpose, SeedStream, Stream};
 use candle_core::{DType, Device, Tensor};
@@ -150,14 +151,14 @@ impl Classifier {
     /// Logits of a batch run `run.passes` times as one. -> `[passes * sequences, outputs]`, and what backward needs
     pub fn forward(&self, batch: &Batch, run: Run<'_>) -> Result<(Tensor, Option<ClassifierTrace>)> {
         let (x, trace) = self.encoder.forward(batch, Run { all_tokens: false, ..run })?;
-        let (logits, head) = self.head.forward(&x, run.drop)?;
+        let (logits, head) = timed(Phase::Head, || self.head.forward(&x, run.drop))?;
         Ok((logits, trace.map(|encoder| ClassifierTrace { encoder, head })))
     }
 
     /// Gradients of all trained tensors. dlogits as forward's output
     pub fn backward(&self, trace: ClassifierTrace, dlogits: &Tensor) -> Result<Grads> {
         let mut grads = Grads::new(&self.params);
-        let dx = self.head.backward(&trace.head, dlogits, &mut grads)?;
+        let dx = timed(Phase::Head, || self.head.backward(&trace.head, dlogits, &mut grads))?;
         self.encoder.backward(trace.encoder, dx, &mut grads)?;
         Ok(grads)
     }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::mixture::{Route, RowMap};
 use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
+use crate::nn::profile::{Phase, timed};
 use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
@@ -46,12 +47,14 @@ pub struct Run<'a> {
     pub all_tokens: bool,
     /// Keep what the backward pass needs.
     pub keep: bool,
+    /// Of most layers keep the input only and run them again in the backward pass: less memory, more work, same bits.
+    pub recompute: bool,
 }
 
 impl Run<'_> {
     /// Evaluation of a model without a mixture (or merged).
     pub fn eval() -> Self {
-        Self { passes: 1, route: None, drop: None, all_tokens: false, keep: false }
+        Self { passes: 1, route: None, drop: None, all_tokens: false, keep: false, recompute: false }
     }
 }
 
@@ -59,7 +62,73 @@ impl Run<'_> {
 #[derive(Debug)]
 pub struct Trace {
     embeddings: embedding::Saved,
-    layers: Vec<layer::Saved>,
+    layers: Vec<Kept>,
+    /// How to run a layer again, where only its input was kept.
+    again: Option<(Course, Option<Route>)>,
+}
+
+/// What was kept of a layer.
+#[derive(Debug)]
+enum Kept {
+    /// Nothing: no gradient comes down to it.
+    Nothing,
+    /// Its input; the rest is computed again.
+    Input(Tensor),
+    /// All its backward needs.
+    All(Box<layer::Saved>),
+}
+
+/// How one batch goes through the layers.
+#[derive(Debug)]
+struct Course {
+    /// Bounds of the sequences, all passes.
+    offsets: Vec<usize>,
+    /// Rows of the first tokens.
+    first: Tensor,
+    token_rows: RowMap,
+    first_rows: RowMap,
+    drop: Option<DropKeys>,
+    all_tokens: bool,
+}
+
+impl Course {
+    fn new(batch: &Batch, run: &Run<'_>, device: &Device) -> Result<Self> {
+        let offsets = repeat_offsets(&batch.offsets, run.passes);
+        let first: Vec<u32> = offsets[..offsets.len() - 1].iter().map(|&o| o as u32).collect();
+        Ok(Self {
+            first: Tensor::from_vec(first, offsets.len() - 1, device)?,
+            offsets,
+            token_rows: RowMap::tokens(&batch.offsets, run.passes),
+            first_rows: RowMap::first_tokens(&batch.offsets, run.passes),
+            drop: run.drop,
+            all_tokens: run.all_tokens,
+        })
+    }
+
+    fn drop(&self, place: u64, p: f64) -> Dropout {
+        self.drop.map_or_else(Dropout::none, |keys| keys.at(place, p))
+    }
+
+    /// What layer `i` shares with the others.
+    fn context<'a>(&'a self, spec: &EncoderSpec, i: usize, route: Option<&'a Route>) -> LayerContext<'a> {
+        let pooled = i + 1 == spec.num_layers && !self.all_tokens;
+        let spans = || self.offsets.windows(2).map(|w| w[0]..w[1]).collect::<Vec<_>>();
+        let place = 1 + 3 * i as u64;
+        let layout = Layout {
+            queries: if pooled { (0..self.offsets.len() - 1).map(|q| q..q + 1).collect() } else { spans() },
+            keys: spans(),
+            heads: spec.num_heads,
+            head_dim: spec.hidden_size / spec.num_heads,
+            drop: self.drop(place, spec.attention_dropout),
+        };
+        LayerContext {
+            layout,
+            rows: if pooled { &self.first_rows } else { &self.token_rows },
+            first_tokens: pooled.then_some(&self.first),
+            route: route.map(|route| (route, i)),
+            drops: [self.drop(place + 1, spec.hidden_dropout), self.drop(place + 2, spec.hidden_dropout)],
+        }
+    }
 }
 
 /// Embeddings and layers.
@@ -179,59 +248,57 @@ impl Encoder {
     /// Runs a batch `passes` times as one. -> `[passes * sequences, d]` or `[passes * tokens, d]`, and what backward needs
     pub fn forward(&self, batch: &Batch, run: Run<'_>) -> Result<(Tensor, Option<Trace>)> {
         self.check(batch)?;
-        let offsets = repeat_offsets(&batch.offsets, run.passes);
+        let course = Course::new(batch, &run, self.device())?;
         let ids = self.ids(batch, run.passes)?;
-        let (s, last) = (&self.spec, self.layers.len().saturating_sub(1));
-        let drop = |place: u64, p: f64| run.drop.map_or_else(Dropout::none, |keys| keys.at(place, p));
-        let (mut x, embedded) = self.embeddings.forward(&ids, drop(0, s.hidden_dropout))?;
-        let mut saved = Vec::new();
-        let first: Vec<u32> = offsets[..offsets.len() - 1].iter().map(|&o| o as u32).collect();
-        let first = Tensor::from_vec(first.clone(), first.len(), self.device())?;
-        let token_rows = RowMap::tokens(&batch.offsets, run.passes);
-        let first_rows = RowMap::first_tokens(&batch.offsets, run.passes);
+        let last = self.layers.len().saturating_sub(1);
+        let lowest = if run.keep { self.lowest_trained() } else { None };
+        let drop = course.drop(0, self.spec.hidden_dropout);
+        let (mut x, embeddings) = timed(Phase::Elementwise, || self.embeddings.forward(&ids, drop))?;
+        let mut layers = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
-            let pooled = i == last && !run.all_tokens;
-            let spans = || offsets.windows(2).map(|w| w[0]..w[1]).collect::<Vec<_>>();
-            let place = 1 + 3 * i as u64;
-            let layout = Layout {
-                queries: if pooled { (0..offsets.len() - 1).map(|q| q..q + 1).collect() } else { spans() },
-                keys: spans(),
-                heads: s.num_heads,
-                head_dim: s.hidden_size / s.num_heads,
-                drop: drop(place, s.attention_dropout),
-            };
-            let ctx = LayerContext {
-                layout,
-                rows: if pooled { &first_rows } else { &token_rows },
-                first_tokens: pooled.then_some(&first),
-                route: run.route.map(|route| (route, i)),
-                drops: [drop(place + 1, s.hidden_dropout), drop(place + 2, s.hidden_dropout)],
-            };
-            let (y, keep) = layer.forward(&x, ctx)?;
-            x = y;
+            let (y, saved) = layer.forward(&x, course.context(&self.spec, i, run.route))?;
             if run.keep {
-                saved.push(keep);
+                layers.push(match lowest {
+                    Some(lowest) if i < lowest => Kept::Nothing,
+                    // The last layer's turn comes at once: keeping it costs nothing at the peak.
+                    Some(_) if run.recompute && i != last => Kept::Input(x),
+                    Some(_) => Kept::All(Box::new(saved)),
+                    None => Kept::Nothing,
+                });
             }
+            x = y;
         }
-        let trace = run.keep.then_some(Trace { embeddings: embedded, layers: saved });
-        Ok((x, trace))
+        let again = (run.keep && run.recompute).then(|| (course, run.route.cloned()));
+        Ok((x, run.keep.then_some(Trace { embeddings, layers, again })))
+    }
+
+    /// The lowest layer that a gradient must reach.
+    fn lowest_trained(&self) -> Option<usize> {
+        let has_mixture = |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_));
+        if self.trunk_trained { Some(0) } else { self.layers.iter().position(has_mixture) }
     }
 
     /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output
     pub fn backward(&self, trace: Trace, dy: Tensor, grads: &mut Grads) -> Result<()> {
-        let has_mixture = |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_));
-        let Some(lowest) = (if self.trunk_trained { Some(0) } else { self.layers.iter().position(has_mixture) }) else {
-            return Ok(());
-        };
+        let Some(lowest) = self.lowest_trained() else { return Ok(()) };
+        let Trace { embeddings, layers, again } = trace;
         let mut dy = dy;
-        for (i, (layer, saved)) in self.layers.iter().zip(trace.layers).enumerate().skip(lowest).rev() {
+        for (i, (layer, kept)) in self.layers.iter().zip(layers).enumerate().skip(lowest).rev() {
             let below = i > lowest || self.trunk_trained;
+            let saved = match (kept, &again) {
+                (Kept::All(saved), _) => *saved,
+                (Kept::Input(x), Some((course, route))) => {
+                    let context = course.context(&self.spec, i, route.as_ref());
+                    timed(Phase::Recompute, || layer.forward(&x, context))?.1
+                }
+                _ => return Err(Error::internal("nothing was kept of a layer that has a gradient")),
+            };
             match layer.backward(saved, &dy, below, grads)? {
                 Some(dx) => dy = dx,
                 None => return Ok(()),
             }
         }
-        self.embeddings.backward(&trace.embeddings, &dy, grads)
+        timed(Phase::Elementwise, || self.embeddings.backward(&embeddings, &dy, grads))
     }
 
     fn ids(&self, batch: &Batch, passes: usize) -> Result<Ids> {

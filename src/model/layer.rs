@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::mixture::{Adapter, AdapterMixture, Route, RowMap, adapter};
 use crate::nn::kernels::activation::{self, Act};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
+use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Dropout, Grads, LayerNorm, Linear, Params, norm};
 use candle_core::Tensor;
 
@@ -92,21 +93,16 @@ impl EncoderLayer {
     /// x `[tokens, d]` -> `[rows, d]`
     pub fn forward(&self, x: &Tensor, ctx: LayerContext<'_>) -> Result<(Tensor, Saved)> {
         let (tokens, d) = x.dims2()?;
-        let (qkv, residual) = match ctx.first_tokens {
-            None => (Qkv::Joint(self.qkv.forward(x)?), x.clone()),
-            Some(first) => {
-                let x_first = x.index_select(first, 0)?;
-                let q = self.qkv.rows(0, d)?.forward(&x_first)?;
-                (Qkv::Split(q, self.qkv.rows(d, 2 * d)?.forward(x)?), x_first)
-            }
-        };
-        let attended = attention::forward(&qkv, &ctx.layout)?;
-        let projected = self.attention_out.forward(&attended)?;
-        let (x1, attention_norm) = self.attention_norm.forward(&projected, Some(&residual), ctx.drops[0])?;
+        let (qkv, residual) = timed(Phase::TrunkForward, || self.project(x, d, ctx.first_tokens))?;
+        let attended = timed(Phase::AttentionForward, || attention::forward(&qkv, &ctx.layout))?;
+        let projected = timed(Phase::TrunkForward, || self.attention_out.forward(&attended))?;
+        let (x1, attention_norm) =
+            timed(Phase::Elementwise, || self.attention_norm.forward(&projected, Some(&residual), ctx.drops[0]))?;
         drop(projected);
-        let (inner, activated) = self.inner.forward_act(&x1, self.act)?;
-        let h = self.outer.forward(&activated)?;
+        let (inner, activated) = timed(Phase::TrunkForward, || self.inner.forward_act(&x1, self.act))?;
+        let h = timed(Phase::TrunkForward, || self.outer.forward(&activated))?;
         drop(activated);
+        let adapting = scope(Phase::Adapters);
         let (h, adapter) = match (&self.adapter, ctx.route) {
             (FfnAdapter::None, _) => (h, None),
             (FfnAdapter::Merged(adapter), _) => (adapter.forward(&h, ctx.rows)?, None),
@@ -116,7 +112,8 @@ impl EncoderLayer {
             }
             (FfnAdapter::Mixture(_), None) => return Err(Error::internal("a mixture was run without a route")),
         };
-        let (y, output_norm) = self.output_norm.forward(&h, Some(&x1), ctx.drops[1])?;
+        drop(adapting);
+        let (y, output_norm) = timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&x1), ctx.drops[1]))?;
         let inputs = self.qkv.is_trained().then(|| [x.clone(), attended, x1]);
         let saved = Saved {
             layout: ctx.layout,
@@ -132,19 +129,28 @@ impl EncoderLayer {
         Ok((y, saved))
     }
 
+    /// Queries, keys and values, and what the residual carries: all rows, or those of the first tokens.
+    fn project(&self, x: &Tensor, d: usize, first_tokens: Option<&Tensor>) -> Result<(Qkv, Tensor)> {
+        let Some(first) = first_tokens else { return Ok((Qkv::Joint(self.qkv.forward(x)?), x.clone())) };
+        let x_first = x.index_select(first, 0)?;
+        let q = self.qkv.rows(0, d)?.forward(&x_first)?;
+        Ok((Qkv::Split(q, self.qkv.rows(d, 2 * d)?.forward(x)?), x_first))
+    }
+
     /// Consumes what was saved, so that its memory is free for the layer below. Adds the gradients of what is trained here; with `below` also returns the gradient of x. dy `[rows, d]` -> `[tokens, d]`
     #[expect(clippy::needless_pass_by_value, reason = "frees the saved tensors before the layer below runs")]
     pub fn backward(&self, saved: Saved, dy: &Tensor, below: bool, grads: &mut Grads) -> Result<Option<Tensor>> {
         let trunk = saved.inputs.is_some();
-        let (mut dh, dx1) = self.output_norm.backward(&saved.output_norm, dy, grads)?;
+        let (mut dh, dx1) = timed(Phase::Elementwise, || self.output_norm.backward(&saved.output_norm, dy, grads))?;
         if let (FfnAdapter::Mixture(mixture), Some(adapter)) = (&self.adapter, &saved.adapter) {
-            match mixture.backward(adapter, &dh, below || trunk, grads)? {
+            match timed(Phase::Adapters, || mixture.backward(adapter, &dh, below || trunk, grads))? {
                 Some(grad) => dh = grad,
                 None => return Ok(None),
             }
         } else if !below && !trunk {
             return Ok(None);
         }
+        let _products = scope(Phase::TrunkBackward);
         if trunk {
             self.outer.add_grads(&activation::forward(self.act, &saved.inner)?, &dh, grads)?;
         }
@@ -153,12 +159,13 @@ impl EncoderLayer {
             self.inner.add_grads(x1, &dinner, grads)?;
         }
         let dx1 = self.inner.backward_add(&dinner, dx1)?;
-        let (dprojected, dresidual) = self.attention_norm.backward(&saved.attention_norm, &dx1, grads)?;
+        let (dprojected, dresidual) =
+            timed(Phase::Elementwise, || self.attention_norm.backward(&saved.attention_norm, &dx1, grads))?;
         if let Some([_, attended, _]) = &saved.inputs {
             self.attention_out.add_grads(attended, &dprojected, grads)?;
         }
         let dattended = self.attention_out.backward(&dprojected)?;
-        let dqkv = attention::backward(&saved.qkv, &saved.layout, &dattended)?;
+        let dqkv = timed(Phase::AttentionBackward, || attention::backward(&saved.qkv, &saved.layout, &dattended))?;
         self.input_gradient(&saved, &dqkv, dresidual, grads).map(Some)
     }
 

@@ -10,6 +10,7 @@ pub mod kernels;
 pub mod linear;
 pub mod norm;
 pub mod params;
+pub mod profile;
 
 pub use embedding::Embeddings;
 pub use kernels::Dropout;

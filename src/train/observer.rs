@@ -4,6 +4,7 @@ use super::trainer::Trainer;
 use crate::artifact::checkpoint::CheckpointData;
 use crate::eval::{EvalReport, Scores};
 use crate::mixture::Route;
+use crate::nn::profile::Profile;
 use serde::{Deserialize, Serialize};
 
 /// What is known when training starts.
@@ -157,6 +158,12 @@ pub trait Observer {
     fn on_start(&mut self, _start: &StartRecord) {}
     /// After each optimizer step.
     fn on_step(&mut self, _step: &StepRecord) {}
+    /// Whether somebody wants to know where the time of the steps goes; asked once, before the first step.
+    fn profiles(&self) -> bool {
+        false
+    }
+    /// After each optimizer step, where it is wanted: all of its time, by phase.
+    fn on_profile(&mut self, _step: u64, _profile: &Profile) {}
     /// After each evaluation.
     fn on_eval(&mut self, _eval: &EvalRecord) {}
     /// After steps 1, 3 and 10: one lamp for each trained tensor.

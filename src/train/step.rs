@@ -9,12 +9,13 @@
 
 use super::optimizer::{self, AdamW};
 use super::{loss, schedule};
-use crate::config::{Method, RunConfig};
+use crate::config::{Method, Recompute, RunConfig};
 use crate::data::Batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{Route, RouteShape};
 use crate::model::{Classifier, DropKeys, Run};
 use crate::nn::Grads;
+use crate::nn::profile::{Phase, scope, timed};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::Tensor;
 
@@ -57,15 +58,22 @@ pub fn micro_batch(
 ) -> Result<Micro> {
     let passes = passes(config);
     let drop = config.model.trunk_dropout.then(|| DropKeys::new(SeedStream::new(config.train.seed), index));
-    let run = Run { passes, route: route.as_ref(), drop, all_tokens: false, keep: true };
+    let recompute = config.train.recompute == Recompute::On;
+    let run = Run { passes, route: route.as_ref(), drop, all_tokens: false, keep: true, recompute };
     let (logits, trace) = model.forward(batch, run)?;
     let trace = trace.ok_or_else(|| Error::internal("nothing was kept for the backward pass"))?;
-    // The one place where the host waits for the device: a few numbers per example.
-    let values: Vec<f32> = logits.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?;
-    let loss = loss::loss(&values, &batch.labels, model.head().classes(), passes, &config.mixture)?;
-    let dlogits = Tensor::from_slice(&loss.grad, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
+    let (loss, dlogits) = timed(Phase::Head, || loss_of(config, model, batch, &logits))?;
     let grads = model.backward(trace, &dlogits)?;
     Ok(Micro { loss, grads, route, tokens: batch.tokens() * passes })
+}
+
+/// The loss, and its gradient on the logits.
+fn loss_of(config: &RunConfig, model: &Classifier, batch: &Batch, logits: &Tensor) -> Result<(loss::Loss, Tensor)> {
+    // The one place where the host waits for the device: a few numbers per example.
+    let values: Vec<f32> = logits.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?;
+    let loss = loss::loss(&values, &batch.labels, model.head().classes(), passes(config), &config.mixture)?;
+    let dlogits = Tensor::from_slice(&loss.grad, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
+    Ok((loss, dlogits))
 }
 
 /// What one optimizer step gave.
@@ -104,8 +112,11 @@ pub fn step(
     };
     for micro in 0..micros {
         let index = step * micros + micro;
-        let batch = batch_of(index)?;
-        let route = route_of(config, model, &batch, index);
+        let (batch, route) = timed(Phase::Data, || {
+            let batch = batch_of(index)?;
+            let route = route_of(config, model, &batch, index);
+            Ok::<_, Error>((batch, route))
+        })?;
         let one = micro_batch(config, model, &batch, index, route)?;
         sum.loss.total += one.loss.total / micros as f64;
         sum.loss.task += one.loss.task / micros as f64;
@@ -114,6 +125,7 @@ pub fn step(
         sum.routes.extend(one.route);
         sum.grads.merge(one.grads)?;
     }
+    let _optimizing = scope(Phase::Optimizer);
     if micros > 1 {
         sum.grads.scale(1.0 / micros as f64)?;
     }

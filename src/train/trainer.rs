@@ -17,6 +17,7 @@ use crate::data::order::{self, Order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{self, compare, metrics};
 use crate::model::Classifier;
+use crate::nn::profile::Recording;
 use crate::rng::SeedStream;
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,7 @@ impl Trainer {
     pub fn run(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<EndRecord> {
         observer.on_start(&self.start_record());
         let started = Instant::now();
+        let recording = observer.profiles().then(Recording::start);
         let reason = loop {
             let step = self.progress.step;
             if self.evaluation_due(step) && self.progress.evaluated != Some(step) {
@@ -187,7 +189,7 @@ impl Trainer {
             if control.stopped() {
                 break EndReason::Stopped(control.reason());
             }
-            match self.one_step(observer) {
+            match self.one_step(observer, recording.as_ref()) {
                 Err(err) if err.kind() == ErrorKind::Numerics => break self.diverged(),
                 other => other?,
             }
@@ -216,14 +218,16 @@ impl Trainer {
         EndReason::Diverged { step: self.progress.step + 1, last_checkpoint }
     }
 
-    fn one_step(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    fn one_step(&mut self, observer: &mut dyn Observer, recording: Option<&Recording>) -> Result<()> {
         let clock = Instant::now();
+        // What passed since the last step belongs to none.
+        recording.map(Recording::take);
         let (data, order) = (&self.data.train, &mut self.order);
         let at = (self.progress.step, self.total_steps);
         let stepped =
             step::step(&self.config, &self.model, &mut self.optimizer, at, |index| Ok(data.batch(order.rows(index))))?;
         self.progress.step += 1;
-        let seconds = clock.elapsed().as_secs_f64();
+        let (profile, seconds) = (recording.map(Recording::take), clock.elapsed().as_secs_f64());
         self.seconds += seconds;
         self.tokens += stepped.tokens as u64;
         self.watch(&stepped, observer)?;
@@ -239,6 +243,9 @@ impl Trainer {
             seconds,
             routes: stepped.routes,
         });
+        if let Some(profile) = profile {
+            observer.on_profile(self.progress.step, &profile);
+        }
         Ok(())
     }
 

@@ -22,6 +22,7 @@ struct Window {
     steps: Vec<StepBucket>,
     routing: Vec<(RunId, Arc<RoutingSnapshot>)>,
     experts: Vec<(RunId, Arc<ExpertSnapshot>)>,
+    profiles: Vec<(RunId, StepProfile)>,
     next: u64,
 }
 
@@ -40,8 +41,8 @@ impl Window {
             ring();
         });
         let engine = EngineHandle::spawn(waker).unwrap();
-        let (events, steps, routing, experts) = Default::default();
-        Self { engine, bell, events, steps, routing, experts, next: 0 }
+        let (events, steps, routing, experts, profiles) = Default::default();
+        Self { engine, bell, events, steps, routing, experts, profiles, next: 0 }
     }
 
     fn req(&mut self) -> RequestId {
@@ -62,13 +63,14 @@ impl Window {
 
     /// Takes in everything that waits.
     fn drain(&mut self) {
-        let Self { engine, events, steps, routing, experts, .. } = self;
+        let Self { engine, events, steps, routing, experts, profiles, .. } = self;
         while engine.drain(&mut |incoming| {
             match incoming {
                 Incoming::Event(event) => events.push(event),
                 Incoming::Steps { buckets, .. } => steps.extend(buckets),
                 Incoming::Routing { run, snapshot } => routing.push((run, snapshot)),
                 Incoming::Experts { run, snapshot } => experts.push((run, snapshot)),
+                Incoming::Profile { run, profile } => profiles.push((run, profile)),
             }
             ControlFlow::Continue(())
         }) {}
@@ -164,6 +166,26 @@ fn a_run_tells_its_whole_story_in_order() {
     assert_eq!((end.reason, end.step), (EndReason::Finished, 40));
     let report = end.report.unwrap();
     assert_eq!((report.rows, report.random.len(), report.fixed.len()), (48, 3, 4));
+}
+
+#[test]
+fn where_the_time_goes_is_told_now_and_then() {
+    let (place, mut window) = (Place::new(), Window::open());
+    let start = window.start(&place.config(40));
+    assert_eq!(window.wait_for(start), Ok(Outcome::RunEnded(RunId(start.0))));
+    let told = &window.profiles;
+    assert!(!told.is_empty() && told.iter().all(|(run, _)| *run == RunId(start.0)));
+    assert!(told.windows(2).all(|pair| pair[0].1.step < pair[1].1.step), "older ones come later");
+    for (_, profile) in told {
+        assert!(profile.steps >= 1 && profile.step <= 40 && u64::from(profile.steps) <= profile.step);
+        for phase in PHASES {
+            assert_eq!(profile.of(phase) > 0.0, phase != Phase::Recompute, "{phase:?} in {profile:?}");
+        }
+    }
+    // Every moment counts once: all phases together are not more than the steps took.
+    let (_, first) = told[0];
+    let took: f32 = window.steps.iter().filter(|b| b.max.step <= first.step).map(|b| b.mean.seconds).sum();
+    assert!(first.total() * first.steps as f32 <= took * 1.001, "{first:?} of {took} s");
 }
 
 #[test]

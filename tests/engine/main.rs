@@ -14,6 +14,8 @@ mod kill;
 mod lab;
 mod merge;
 mod metrics;
+mod profile;
+mod recompute;
 mod trainer;
 
 #[path = "../support/mod.rs"]

@@ -1,15 +1,21 @@
-"""The AdaMix training step in PyTorch, on the shapes of `adamix bench`; prints one JSON line. Used by hand, for figures side by side.
+"""The AdaMix training step in PyTorch, on the shapes and lengths of `adamix bench`; prints one JSON line. Used by hand, for figures side by side.
 
-    python tests/golden/bench_pytorch.py --shape roberta-base                     # 2 passes of 16 x 64 random tokens
-    python tests/golden/bench_pytorch.py --shape roberta-base --length 128        # what padding real sentences to 128 costs
+    python tests/golden/bench_pytorch.py --shape roberta-base                        # 2 passes of 16 x 64 random tokens
+    python tests/golden/bench_pytorch.py --shape minilm --data real --batch 32       # padded to the longest row of each batch
+    python tests/golden/bench_pytorch.py --shape minilm --data real --batch 32 --pad 128    # padded as the reference pads
+    python tests/golden/bench_pytorch.py --shape roberta-base --bf16                 # under autocast
 
 The model has random weights: speed does not depend on them. Expert modules sit where the reference has them, one draw per
-batch, side and pass, up-projection shared; loss = cross-entropy of the first pass + symmetric KL with detached targets;
-dropout on; AdamW. `tokens_per_s` counts both passes, `sequences_per_s` each sequence once; memory is in MB (10^6 bytes).
+batch, side and pass, up-projection shared; two separate passes, as the reference makes them; loss = cross-entropy of the first
+pass + symmetric KL with detached targets; dropout on; AdamW. Figures are medians over the steps. `tokens_per_s` counts the
+tokens of the sentences in both passes, without the padding (`padded_tokens_per_s` counts it too); `sequences_per_s` counts each
+sequence once; memory is in MB (10^6 bytes). `--markdown FILE` also appends the figures to a table.
 """
 import argparse
 import json
+import os
 import resource
+import statistics
 import time
 
 import torch
@@ -21,23 +27,27 @@ SHAPES = {  # family, layers, width, heads, feed-forward, vocabulary, positions
     "roberta-base": ("roberta", 12, 768, 12, 3072, 50265, 514),
     "roberta-large": ("roberta", 24, 1024, 16, 4096, 50265, 514),
     "distilroberta": ("roberta", 6, 768, 12, 3072, 50265, 514),
-    "minilm": ("roberta", 6, 384, 12, 1536, 30522, 514),
-    "lab": ("roberta", 4, 128, 4, 512, 8192, 514),
     "bert-base": ("bert", 12, 768, 12, 3072, 30522, 512),
+    "minilm": ("bert", 6, 384, 12, 1536, 30522, 512),
+    "lab": ("bert", 4, 128, 4, 512, 8192, 128),
 }
+LENGTHS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src", "engine", "bench", "sst2_lengths.csv")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="roberta-base")
+    parser.add_argument("--data", choices=["dense", "real"], default="dense")
+    parser.add_argument("--pad", type=int, default=0, help="pad every row to this length; 0: to the longest of its batch")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--length", type=int, default=64, help="of each dense sequence")
     parser.add_argument("--experts", type=int, default=4)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--markdown", metavar="FILE", help="also append a row to this table")
     return parser.parse_args()
 
 
@@ -70,11 +80,33 @@ def build(args):
     return model.train(), vocabulary
 
 
+def drawn_lengths():
+    """Endless lengths, the same ones as `adamix bench --data real` draws."""
+    with open(LENGTHS) as file:
+        table = [tuple(map(int, line.split(","))) for line in file if line[0].isdigit()]
+    total, index = sum(n for _, n in table), 0
+    while True:
+        x = (index % 8192 + 1) * 0x9E3779B9 & 0xFFFFFFFF
+        x = (x ^ (x >> 16)) * 0x7FEB352D & 0xFFFFFFFF
+        x = (x ^ (x >> 15)) * 0x846CA68B & 0xFFFFFFFF
+        place = (x ^ (x >> 16)) * total >> 32
+        for tokens, sentences in table:
+            if place < sentences:
+                break
+            place -= sentences
+        yield tokens
+        index += 1
+
+
 def batches(args, vocabulary):
     """Endless (inputs, labels)."""
+    real = drawn_lengths()
     while True:
-        ids = torch.randint(5, vocabulary, (args.batch, args.length))
-        yield dict(input_ids=ids, attention_mask=torch.ones_like(ids)), torch.randint(0, 2, (args.batch,))
+        lengths = [next(real) if args.data == "real" else args.length for _ in range(args.batch)]
+        width = args.pad or max(lengths)
+        mask = (torch.arange(width)[None, :] < torch.tensor([min(n, width) for n in lengths])[:, None]).long()
+        ids = torch.where(mask.bool(), torch.randint(5, vocabulary, (args.batch, width)), torch.ones((), dtype=torch.long))
+        yield dict(input_ids=ids, attention_mask=mask), torch.randint(0, 2, (args.batch,))
 
 
 def symmetric_kl(a, b):
@@ -82,14 +114,22 @@ def symmetric_kl(a, b):
     return 0.5 * (F.kl_div(la, lb.detach().exp(), reduction="batchmean") + F.kl_div(lb, la.detach().exp(), reduction="batchmean"))
 
 
-def main():
-    args = arguments()
+def resident():
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def measure(args):
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model, vocabulary = build(args)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-4, weight_decay=0.1)
-    times = []
+    steps, steady = [], 0
     for step, (inputs, labels) in zip(range(args.warmup + args.steps), batches(args, vocabulary)):
+        steady = resident() if step == args.warmup else steady
         start = time.perf_counter()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
             a, b = model(**inputs).logits.float(), model(**inputs).logits.float()
@@ -99,14 +139,34 @@ def main():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step >= args.warmup:
-            times.append(time.perf_counter() - start)
-    sequences = args.batch * len(times)
-    print(json.dumps(dict(tool="pytorch", shape=args.shape, dtype="bf16" if args.bf16 else "f32", threads=args.threads,
-                          tokens_per_s=round(2 * args.length * sequences / sum(times), 1), sequences_per_s=round(sequences / sum(times), 2),
-                          step_seconds=round(sorted(times)[len(times) // 2], 4), steps=args.steps,
-                          peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
-                          torch=torch.__version__, transformers=transformers.__version__)))
+            steps.append((time.perf_counter() - start, 2 * int(inputs["attention_mask"].sum()), 2 * inputs["input_ids"].numel()))
+    seconds = [s for s, _, _ in steps]
+    peak, weights = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, 4 * sum(p.numel() for p in model.parameters())
+    mb = lambda size: round(size / 1e6, 1)
+    rate = lambda part: round(statistics.median(step[part] / step[0] for step in steps), 1)
+    data = f"dense, {args.length} tokens each" if args.data == "dense" else "real lengths (SST-2)"
+    return dict(tool="pytorch", version=torch.__version__, transformers=transformers.__version__, shape=args.shape, data=data,
+                pad=args.pad or "longest", dtype="bf16" if args.bf16 else "f32", threads=args.threads, batch_size=args.batch,
+                num_experts=args.experts, adapter_size=args.rank, steps=args.steps,
+                tokens_per_step=round(statistics.mean(tokens for _, tokens, _ in steps), 1),
+                step_seconds=round(statistics.median(seconds), 5), step_seconds_min=round(min(seconds), 5), step_seconds_max=round(max(seconds), 5),
+                tokens_per_s=rate(1), padded_tokens_per_s=rate(2), sequences_per_s=round(args.batch / statistics.median(seconds), 2),
+                peak_rss_mb=mb(peak), steady_rss_mb=mb(steady), weights_mb=mb(weights), peak_above_weights_mb=mb(peak - weights))
+
+
+def append_row(path, result):
+    """A table row; the head too where the file is new."""
+    columns = ["tool", "version", "shape", "data", "pad", "dtype", "batch_size", "step_seconds", "tokens_per_s", "sequences_per_s", "peak_rss_mb"]
+    new = not os.path.exists(path)
+    with open(path, "a") as file:
+        if new:
+            file.write("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n")
+        file.write("| " + " | ".join(str(result[column]) for column in columns) + " |\n")
 
 
 if __name__ == "__main__":
-    main()
+    arguments_ = arguments()
+    result_ = measure(arguments_)
+    if arguments_.markdown:
+        append_row(arguments_.markdown, result_)
+    print(json.dumps(result_))

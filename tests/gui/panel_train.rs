@@ -61,3 +61,36 @@ fn a_hole_in_the_loss_does_not_break_the_plot() {
     harness.get_by_label("loss plot");
     assert!(harness.query_all_by_label_contains("NaN").next().is_some());
 }
+
+#[test]
+fn the_time_of_a_step_is_shown_by_phase() {
+    let (session, run) = training_session();
+    let mut harness = panel(View::Train, session);
+    harness.run();
+    assert!(harness.query_by_label("step profile").is_none(), "nothing was measured yet");
+    let mut profile = fake_data::profile(100, 12);
+    profile.seconds = PHASES.map(|_| 0.0);
+    profile.seconds[Phase::TrunkForward as usize] = 0.030;
+    profile.seconds[Phase::Adapters as usize] = 0.010;
+    harness.state_mut().session.apply(Incoming::Profile { run, profile });
+    harness.run();
+    harness.get_by_label("step profile");
+    harness.get_by_label("Where the time of a step goes: 40.0 ms");
+    harness.get_by_label_contains("trunk forward: 30.0 ms a step, 75.0 % of it");
+    harness.get_by_label_contains("adapters: 10.00 ms a step, 25.0 % of it");
+    harness.get_by_label_contains("Mean of 12 steps up to step 100");
+    assert!(harness.query_by_label_contains("optimizer:").is_none(), "a phase without time is not shown");
+    // A late profile of another run changes nothing.
+    profile.seconds[Phase::Adapters as usize] = 9.0;
+    harness.state_mut().session.apply(Incoming::Profile { run: RunId(run.0 + 1), profile });
+    harness.run();
+    harness.get_by_label("Where the time of a step goes: 40.0 ms");
+    // Both appearances, and the demonstration's own numbers.
+    for dark in [true, false] {
+        harness.ctx.set_theme(if dark { egui::Theme::Dark } else { egui::Theme::Light });
+        harness.state_mut().session.apply(Incoming::Profile { run, profile: fake_data::profile(101, 1) });
+        harness.run();
+        harness.get_by_label_contains("attention backward: ");
+        harness.get_by_label_contains("Step 101; every moment");
+    }
+}

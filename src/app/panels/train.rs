@@ -5,8 +5,8 @@ use crate::app::actions::Action;
 use crate::app::chrome::phase_words;
 use crate::app::run_view::RunView;
 use crate::app::widgets::metric_plot::{self, Curve, Options};
-use crate::app::widgets::{cards, labeled};
-use crate::app::{curves, format};
+use crate::app::widgets::{cards, labeled, stacked_bar};
+use crate::app::{curves, format, phases};
 use crate::engine::protocol::{Lamp, LampState, LogLevel, RunPhase};
 use egui::{Color32, RichText, Ui};
 use egui_extras::{Column, TableBuilder};
@@ -41,6 +41,7 @@ impl TrainPanel {
         ui.add_space(4.0);
         plots_ui(ctx, run, ui);
         ui.add_space(4.0);
+        profile_ui(ctx, run, ui);
         self.lamps_ui(ctx, run, ui);
         ui.add_space(4.0);
         log_ui(ctx, Some(run), ui);
@@ -265,6 +266,22 @@ fn plots_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
             }
         });
     }
+}
+
+/// Where the time of a step goes; nothing for a run that was read from disk.
+fn profile_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+    let Some(profile) = &run.profile else { return };
+    let ms = format::significant(1e3 * f64::from(profile.total()), 3);
+    cards::card(ui, ctx.theme, &format!("Where the time of a step goes: {ms} ms"), |ui| {
+        stacked_bar::ui(ui, ctx.theme, "step profile", &phases::parts(profile, ctx.theme));
+        let steps = match profile.steps {
+            1 => format!("Step {}", format::count(profile.step)),
+            n => format!("Mean of {n} steps up to step {}", format::count(profile.step)),
+        };
+        let words = format!("{steps}; every moment counts for one phase only");
+        ui.label(RichText::new(words).small().color(ctx.theme.muted));
+    });
+    ui.add_space(4.0);
 }
 
 fn capital(text: &str) -> String {

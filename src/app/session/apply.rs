@@ -26,6 +26,11 @@ impl Session {
                     view.routing = Some(snapshot);
                 }
             }
+            Incoming::Profile { run, profile } => {
+                if let Some(view) = self.live_mut(run) {
+                    view.profile = Some(profile);
+                }
+            }
         }
     }
 

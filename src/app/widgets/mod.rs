@@ -8,4 +8,5 @@ pub mod heatmap;
 pub mod labeled;
 pub mod legend;
 pub mod metric_plot;
+pub mod stacked_bar;
 pub mod verdict;

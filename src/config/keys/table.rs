@@ -154,6 +154,13 @@ pub const KEYS: &[Key] = &[
         "Also move experts that were not drawn, by momentum and decay, as older PyTorch did",
     ),
     key(
+        "train.recompute",
+        "recompute",
+        "Run layers again in the backward pass instead of keeping their activations: less memory, about a third more time, the same result; auto: when memory is short",
+    )
+    .alias(&["gradient-checkpointing"])
+    .among(&["auto", "on", "off"]),
+    key(
         "train.early_stopping_patience",
         "early-stopping-patience",
         "Stop after so many evaluations without a better metric",

@@ -24,7 +24,7 @@ fn batch() -> Batch {
 /// One forward of both passes; the same `index` drops the same elements.
 fn run<'a>(route: Option<&'a Route>, index: u64, keep: bool) -> Run<'a> {
     let drop = Some(Classifier::drop_keys(SeedStream::new(4), index));
-    Run { passes: 2, route, drop, all_tokens: false, keep }
+    Run { passes: 2, route, drop, keep, ..Run::eval() }
 }
 
 fn check(family: &str, method: Method, routing: RoutingPolicy) {

@@ -3,7 +3,9 @@
 use crate::app::help::tip;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::{cards, labeled};
-use crate::config::{Activation, AdapterInit, Method, MixtureConfig, RoutingPolicy, RunConfig, Schedule, TrainConfig};
+use crate::config::{
+    Activation, AdapterInit, Method, MixtureConfig, Recompute, RoutingPolicy, RunConfig, Schedule, TrainConfig,
+};
 use egui::Ui;
 
 /// The cards Mixture, Optimisation and Evaluation.
@@ -156,5 +158,8 @@ fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig) {
             &tip("train.update_unselected"),
             &mut train.update_unselected,
         );
+        let recompute =
+            [(Recompute::Auto, "When memory is short"), (Recompute::On, "Always"), (Recompute::Off, "Never")];
+        labeled::choice(ui, "Recompute activations", &tip("train.recompute"), &mut train.recompute, &recompute);
     });
 }

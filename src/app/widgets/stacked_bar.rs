@@ -1,0 +1,72 @@
+//! Parts of a whole as one horizontal bar, with a legend that gives every part's name and number.
+
+use crate::app::theme::Theme;
+use egui::{Align2, Color32, FontId, Rect, RichText, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
+
+/// One part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Its size, in any unit.
+    pub value: f32,
+    /// Its size in words, such as `12.3 ms`.
+    pub text: String,
+    /// The whole story: shown when hovered, read by screen readers.
+    pub about: String,
+    /// Its colour.
+    pub color: Color32,
+}
+
+const HEIGHT: f32 = 26.0;
+
+/// Draws the bar over the whole width and the legend below it. `name` is read by screen readers.
+pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, parts: &[Part]) {
+    let total: f32 = parts.iter().map(|part| part.value.max(0.0)).sum();
+    let (rect, bar) = ui.allocate_exact_size(vec2(ui.available_width(), HEIGHT), Sense::hover());
+    bar.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, name));
+    if !(total > 0.0 && total.is_finite()) {
+        ui.painter().rect_stroke(rect, 3.0, Stroke::new(1.0, theme.card_border), StrokeKind::Inside);
+        return;
+    }
+    let mut left = rect.left();
+    for (i, part) in parts.iter().enumerate() {
+        let share = part.value.max(0.0) / total;
+        let right = left + rect.width() * share;
+        let place = Rect::from_min_max(pos2(left, rect.top()), pos2(right, rect.bottom()));
+        left = right;
+        // A line of the ground between two parts: colours alone need not tell them apart.
+        let seen = place.shrink2(vec2(f32::min(0.5, place.width() / 4.0), 0.0));
+        ui.painter().rect_filled(seen, 2.0, part.color);
+        let words = format!("{:.0} %", 100.0 * share);
+        let galley = ui.painter().layout_no_wrap(words, FontId::proportional(11.5), Theme::text_on(part.color));
+        if galley.size().x + 6.0 <= place.width() {
+            let at = Align2::CENTER_CENTER.anchor_size(place.center(), galley.size()).min;
+            ui.painter().galley(at, galley, Theme::text_on(part.color));
+        }
+        let response = ui.interact(place, bar.id.with(("part", i)), Sense::hover());
+        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &part.about));
+        if response.hovered() {
+            ui.painter().rect_stroke(seen, 2.0, Stroke::new(1.5, ui.visuals().text_color()), StrokeKind::Inside);
+        }
+        response.on_hover_text(&part.about);
+    }
+    ui.add_space(2.0);
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 14.0;
+        for part in parts {
+            let mut line = egui::text::LayoutJob::default();
+            let small = egui::TextStyle::Small.resolve(ui.style());
+            let mut add = |text: &str, color| line.append(text, 0.0, egui::TextFormat::simple(small.clone(), color));
+            add("■ ", part.color);
+            add(&part.name, ui.visuals().text_color());
+            add(&format!("  {} ({:.1} %)", part.text, 100.0 * part.value.max(0.0) / total), theme.muted);
+            ui.add(egui::Label::new(line).wrap_mode(egui::TextWrapMode::Extend)).on_hover_text(&part.about);
+        }
+    });
+}
+
+/// The card's line when there is no bar yet.
+pub fn nothing(ui: &mut Ui, theme: &Theme, text: &str) {
+    ui.label(RichText::new(text).color(theme.muted));
+}

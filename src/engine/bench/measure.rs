@@ -1,0 +1,442 @@
+//! Makes training steps and times them, phase by phase.
+
+use super::{Lengths, Shape, work::Work};
+use crate::config::{DeviceChoice, MixtureConfig, Recompute, RunConfig};
+use crate::data::{Batch, Labels};
+use crate::engine::estimate::{Load, step_bytes};
+use crate::engine::{machine, memory, run};
+use crate::error::{Error, Result};
+use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
+use crate::nn::profile::{PHASES, Phase, Profile, Recording};
+use crate::rng::{Purpose, SeedStream};
+use crate::train::optimizer::AdamW;
+use crate::train::step;
+use candle_core::DType;
+use serde::Serialize;
+use std::time::Instant;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The model's sizes.
+    pub shape: Shape,
+    /// Lengths of the sequences.
+    pub lengths: Lengths,
+    /// Sequences in a batch; each goes through twice.
+    pub batch_size: usize,
+    /// M.
+    pub num_experts: usize,
+    /// r.
+    pub adapter_size: usize,
+    /// Steps before the first timed one.
+    pub warm_up: usize,
+    /// Steps that are timed.
+    pub steps: usize,
+    /// Run layers again in the backward pass instead of keeping their activations.
+    pub recompute: bool,
+    /// Where it runs.
+    pub device: DeviceChoice,
+}
+
+/// Median and extremes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// Half of the values are above, half below.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of these values; zeros of none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let (Some(&min), Some(&max)) = (values.first(), values.last()) else { return Self::default() };
+        let half = values.len() / 2;
+        let median = if values.len() % 2 == 1 { values[half] } else { 0.5 * (values[half - 1] + values[half]) };
+        Self { median, min, max }
+    }
+}
+
+/// Time of one phase.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PhaseTime {
+    /// Its name.
+    pub phase: &'static str,
+    /// Milliseconds a step.
+    pub ms: Spread,
+    /// Of all the time of all timed steps, 0 to 1.
+    pub share: f64,
+}
+
+/// What came out. Memory is in MB (10^6 bytes).
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Who measured: `adamix`.
+    pub tool: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// The shape's name.
+    pub shape: &'static str,
+    /// The lengths in words.
+    pub data: String,
+    /// Number format of the trunk's products.
+    pub dtype: &'static str,
+    /// Where it ran.
+    pub device: String,
+    /// CPU threads.
+    pub threads: usize,
+    /// Sequences in a batch.
+    pub batch_size: usize,
+    /// M.
+    pub num_experts: usize,
+    /// r.
+    pub adapter_size: usize,
+    /// Whether layers were run again in the backward pass.
+    pub recompute: bool,
+    /// Timed steps.
+    pub steps: usize,
+    /// Mean tokens of a step, both passes counted.
+    pub tokens_per_step: f64,
+    /// Parameters of the trunk.
+    pub trunk_parameters: usize,
+    /// Seconds of a step: median.
+    pub step_seconds: f64,
+    /// Fastest step.
+    pub step_seconds_min: f64,
+    /// Slowest step.
+    pub step_seconds_max: f64,
+    /// Tokens a second through a whole training step, both passes counted: median over the steps.
+    pub tokens_per_s: f64,
+    /// Of the slowest step.
+    pub tokens_per_s_min: f64,
+    /// Of the fastest step.
+    pub tokens_per_s_max: f64,
+    /// Sequences a second, each counted once although it goes through twice: median.
+    pub sequences_per_s: f64,
+    /// GFLOP/s of the work a frozen trunk is said to need (4 for each weight and token).
+    pub gflops: f64,
+    /// GFLOP/s of the trunk's products that were made, over the whole step.
+    pub gflops_made: f64,
+    /// The same over the time of the trunk's products alone.
+    pub gflops_in_products: f64,
+    /// What matrix products alone reach here, in GFLOP/s, measured before and after.
+    pub gemm_gflops: f64,
+    /// `gflops` over `gemm_gflops`.
+    pub gemm_share: f64,
+    /// `gflops_made` over `gemm_gflops`.
+    pub gemm_share_made: f64,
+    /// Where the time went.
+    pub phases: Vec<PhaseTime>,
+    /// Largest memory of this process.
+    pub peak_rss_mb: f64,
+    /// Memory of this process after the warm-up.
+    pub steady_rss_mb: f64,
+    /// Of these, the weights of trunk, mixture and head.
+    pub weights_mb: f64,
+    /// Largest memory, less the weights.
+    pub peak_above_weights_mb: f64,
+    /// Most bytes a timed step had in use beyond those in use before it; where allocations are counted.
+    pub step_mb: Option<f64>,
+    /// What [`crate::engine::estimate`] expects of the largest timed step.
+    pub step_estimate_mb: f64,
+    /// Allocations a step; where they are counted.
+    pub allocations_per_step: Option<f64>,
+    /// Bytes allocated a step, in MB; where they are counted.
+    pub allocated_mb_per_step: Option<f64>,
+    /// The last loss: a number, or something is broken.
+    pub loss: f64,
+}
+
+impl Plan {
+    /// Whether it can be measured.
+    pub fn check(&self) -> Result<()> {
+        let spec = self.shape.spec()?;
+        if let Lengths::Dense(length) = self.lengths
+            && (length < 2 || length > spec.max_length())
+        {
+            return Err(Error::config(format!("length is {length}; choose 2 to {}", spec.max_length())));
+        }
+        if self.steps == 0 {
+            return Err(Error::config("no step would be timed; choose at least 1"));
+        }
+        self.config().validate()
+    }
+
+    /// The settings of a run like this.
+    pub fn config(&self) -> RunConfig {
+        let mixture = MixtureConfig {
+            num_experts: self.num_experts,
+            adapter_size: self.adapter_size,
+            ..MixtureConfig::default()
+        };
+        let mut config = RunConfig { mixture, ..RunConfig::default() };
+        config.train.batch_size = self.batch_size;
+        config.train.recompute = if self.recompute { Recompute::On } else { Recompute::Off };
+        config
+    }
+
+    /// All batches: warm-up first.
+    fn batches(&self, spec: &EncoderSpec) -> Result<Vec<Batch>> {
+        let mut stream = SeedStream::new(0).stream(Purpose::Sampling, 0);
+        let mut lengths = self.lengths.list()?.into_iter().cycle();
+        let mut batch = || {
+            let mut batch = Batch {
+                ids: Vec::new(),
+                type_ids: Vec::new(),
+                offsets: vec![0],
+                labels: Labels::Classes(Vec::new()),
+                rows: (0..self.batch_size).collect(),
+            };
+            let mut classes = Vec::new();
+            for length in lengths.by_ref().take(self.batch_size) {
+                let length = length.min(spec.max_length());
+                batch.ids.extend((0..length).map(|_| stream.below(spec.vocab_size) as u32));
+                batch.offsets.push(batch.ids.len());
+                classes.push(stream.below(2) as u32);
+            }
+            batch.type_ids = vec![0; batch.ids.len()];
+            batch.labels = Labels::Classes(classes);
+            batch
+        };
+        Ok((0..self.warm_up + self.steps).map(|_| batch()).collect())
+    }
+}
+
+/// One timed step.
+pub(super) struct Timed {
+    pub(super) seconds: f64,
+    pub(super) tokens: usize,
+    profile: Profile,
+    /// Allocations, bytes allocated, and most bytes in use beyond those before.
+    counted: Option<[u64; 3]>,
+}
+
+/// Everything a series of steps gave.
+pub(super) struct Series {
+    pub(super) steps: Vec<Timed>,
+    steady: u64,
+    trained: usize,
+    trunk: usize,
+    device: String,
+    loss: f64,
+}
+
+/// Makes the plan's steps.
+pub(super) fn series(plan: &Plan) -> Result<Series> {
+    let (spec, config) = (plan.shape.spec()?, plan.config());
+    let batches = plan.batches(&spec)?;
+    let (seed, device) = (SeedStream::new(0), run::device(plan.device)?);
+    let encoder = Encoder::random(spec, seed, &device)?;
+    let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
+    let model = Classifier::new(encoder, None, &setup, DType::F32)?;
+    let mut optimizer = AdamW::new(model.params())?;
+    let recording = Recording::start();
+    let (mut steps, mut steady, mut loss) = (Vec::new(), 0, 0.0);
+    let total = batches.len() as u64;
+    for (index, batch) in batches.iter().enumerate() {
+        if index == plan.warm_up {
+            steady = machine::resident_memory();
+        }
+        memory::reset_peak();
+        let (before, clock) = (memory::allocated(), Instant::now());
+        recording.take();
+        let made = step::step(&config, &model, &mut optimizer, (index as u64, total), |_| Ok(batch.clone()))?;
+        device.synchronize()?;
+        let profile = recording.take();
+        let (seconds, after) = (clock.elapsed().as_secs_f64(), memory::allocated());
+        loss = made.loss.total;
+        if index >= plan.warm_up {
+            let counted = before.zip(after).map(|(before, after)| {
+                let peak = after.peak.saturating_sub(before.live);
+                [after.allocations - before.allocations, after.bytes - before.bytes, peak]
+            });
+            steps.push(Timed { seconds, tokens: made.tokens, profile, counted });
+        }
+    }
+    let counts = model.counts();
+    let device = if device.is_cpu() { "CPU".to_owned() } else { format!("{:?}", device.location()) };
+    Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, device, loss })
+}
+
+impl Series {
+    /// Most bytes a step had in use beyond those in use before it.
+    pub(super) fn step_bytes(&self) -> Option<u64> {
+        self.steps.iter().map(|step| step.counted.map(|[_, _, peak]| peak)).max().flatten()
+    }
+}
+
+fn phases(steps: &[Timed]) -> Vec<PhaseTime> {
+    let mut sum = Profile::default();
+    steps.iter().for_each(|step| sum.add(&step.profile));
+    let all = sum.total().as_secs_f64().max(1e-12);
+    let time = |phase: Phase| PhaseTime {
+        phase: phase.name(),
+        ms: Spread::of(steps.iter().map(|step| 1e3 * step.profile.time(phase).as_secs_f64())),
+        share: sum.time(phase).as_secs_f64() / all,
+    };
+    PHASES.into_iter().filter(|&phase| !sum.time(phase).is_zero()).map(time).collect()
+}
+
+/// Memory of the largest step as the estimate has it.
+fn estimate(plan: &Plan, spec: &EncoderSpec, steps: &[Timed]) -> f64 {
+    let (config, threads) = (plan.config(), rayon::current_num_threads());
+    let longest = plan.lengths.list().ok().and_then(|list| list.into_iter().max()).unwrap_or(1);
+    let load = Load {
+        tokens: steps.iter().map(|step| step.tokens).max().unwrap_or(0) as f64,
+        sequences: (plan.batch_size * step::passes(&config)) as f64,
+        longest: longest as f64,
+    };
+    step_bytes(spec, &config, load, threads, plan.recompute)
+}
+
+fn mb(bytes: f64) -> f64 {
+    (bytes / 1e5).round() / 10.0
+}
+
+/// Memory of the largest timed step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepMemory {
+    /// Bytes in use beyond those in use before it; where allocations are counted.
+    pub bytes: Option<u64>,
+    /// What the estimate expects.
+    pub expected: f64,
+    /// The last loss.
+    pub loss: f64,
+}
+
+/// Makes training steps on random weights and counts their memory.
+pub fn step_memory(plan: &Plan) -> Result<StepMemory> {
+    plan.check()?;
+    let series = series(plan)?;
+    let expected = estimate(plan, &plan.shape.spec()?, &series.steps);
+    Ok(StepMemory { bytes: series.step_bytes(), expected, loss: series.loss })
+}
+
+/// Makes training steps on random weights and times them.
+pub fn bench(plan: &Plan) -> Result<Measured> {
+    plan.check()?;
+    let spec = plan.shape.spec()?;
+    let gemm = machine::gemm_rate(0.5)?;
+    let series = series(plan)?;
+    let peak = machine::peak_memory() as f64;
+    // Before and after: other programs come and go, and the share is meant for a machine of one's own.
+    let gemm = gemm.max(machine::gemm_rate(0.5)?) / 1e9;
+    let steps = &series.steps;
+    let passes = step::passes(&plan.config());
+    let (seconds, tokens): (f64, usize) =
+        steps.iter().fold((0.0, 0), |(s, t), step| (s + step.seconds, t + step.tokens));
+    let time = Spread::of(steps.iter().map(|step| step.seconds));
+    let rate = Spread::of(steps.iter().map(|step| step.tokens as f64 / step.seconds));
+    let per_token = Work::of(&spec, tokens, plan.batch_size * passes * steps.len());
+    let (nominal, made) = (per_token.nominal / tokens as f64, per_token.made / tokens as f64);
+    let phases = phases(steps);
+    let in_products: f64 = phases.iter().filter(|p| p.phase.starts_with("trunk_")).map(|p| p.share).sum();
+    let weights = 4.0 * (series.trunk + series.trained) as f64;
+    let mean = |part: usize| -> Option<f64> {
+        let sum: Option<u64> = steps.iter().map(|step| step.counted.map(|counted| counted[part])).sum();
+        sum.map(|sum| sum as f64 / steps.len() as f64)
+    };
+    Ok(Measured {
+        tool: "adamix",
+        version: env!("CARGO_PKG_VERSION"),
+        shape: plan.shape.name,
+        data: plan.lengths.words(),
+        dtype: "f32",
+        device: series.device.clone(),
+        threads: rayon::current_num_threads(),
+        batch_size: plan.batch_size,
+        num_experts: plan.num_experts,
+        adapter_size: plan.adapter_size,
+        recompute: plan.recompute,
+        steps: steps.len(),
+        tokens_per_step: tokens as f64 / steps.len() as f64,
+        trunk_parameters: series.trunk,
+        step_seconds: time.median,
+        step_seconds_min: time.min,
+        step_seconds_max: time.max,
+        tokens_per_s: rate.median,
+        tokens_per_s_min: rate.min,
+        tokens_per_s_max: rate.max,
+        sequences_per_s: plan.batch_size as f64 / time.median,
+        gflops: nominal * rate.median / 1e9,
+        gflops_made: made * rate.median / 1e9,
+        gflops_in_products: made * tokens as f64 / (in_products * seconds).max(1e-12) / 1e9,
+        gemm_gflops: gemm,
+        gemm_share: nominal * rate.median / 1e9 / gemm,
+        gemm_share_made: made * rate.median / 1e9 / gemm,
+        phases,
+        peak_rss_mb: mb(peak),
+        steady_rss_mb: mb(series.steady as f64),
+        weights_mb: mb(weights),
+        peak_above_weights_mb: mb(peak - weights),
+        step_mb: series.step_bytes().map(|bytes| mb(bytes as f64)),
+        step_estimate_mb: mb(estimate(plan, &spec, steps)),
+        allocations_per_step: mean(0),
+        allocated_mb_per_step: mean(1).map(mb),
+        loss: series.loss,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_the_middle_and_both_ends() {
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]).median, 2.5);
+        assert_eq!(Spread::of([]), Spread::default());
+    }
+
+    fn plan(lengths: Lengths) -> Plan {
+        Plan {
+            shape: Shape {
+                layers: 2,
+                hidden: 16,
+                heads: 2,
+                inner: 32,
+                vocabulary: 50,
+                ..Shape::by_name("lab").unwrap()
+            },
+            lengths,
+            batch_size: 4,
+            num_experts: 2,
+            adapter_size: 4,
+            warm_up: 1,
+            steps: 3,
+            recompute: false,
+            device: DeviceChoice::Cpu,
+        }
+    }
+
+    #[test]
+    fn phases_are_the_whole_step_and_rates_fit_together() {
+        for lengths in [Lengths::Dense(6), Lengths::Real] {
+            let measured = bench(&plan(lengths.clone())).unwrap();
+            assert!(measured.loss.is_finite());
+            let shares: f64 = measured.phases.iter().map(|phase| phase.share).sum();
+            assert!((shares - 1.0).abs() < 1e-9, "{shares}");
+            assert!(measured.step_seconds_min <= measured.step_seconds && measured.gemm_share > 0.0);
+            assert!(measured.gflops_in_products >= measured.gflops_made && measured.gflops_made < measured.gflops);
+            match lengths {
+                Lengths::Dense(_) => assert_eq!(measured.tokens_per_step, 48.0),
+                // 2 passes of sequences 4 to 15 of the list.
+                _ => {
+                    let sum = 1.5 * measured.tokens_per_step;
+                    assert!((sum - sum.round()).abs() < 1e-9 && sum > 36.0, "{sum}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused() {
+        assert!(plan(Lengths::Dense(600)).check().unwrap_err().to_string().contains("length"));
+        assert!(Plan { steps: 0, ..plan(Lengths::Real) }.check().is_err());
+        assert!(Plan { batch_size: 0, ..plan(Lengths::Real) }.check().is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! Running layers again in the backward pass changes no bit of any gradient, whatever is trained and however it is routed.
+
+use crate::support::tiny;
+use adamix::config::{Method, Problem, Recompute, RoutingPolicy, RunConfig};
+use adamix::model::{Classifier, Family, Run};
+use adamix::nn::profile::{Phase, Recording};
+use adamix::nn::{Grads, ParamId};
+use adamix::rng::SeedStream;
+use adamix::train::optimizer::AdamW;
+use adamix::train::step;
+use candle_core::Tensor;
+
+fn bits(model: &Classifier, grads: &Grads) -> Vec<(String, usize, Vec<u32>)> {
+    let mut all = Vec::new();
+    for (index, param) in model.params().iter().enumerate() {
+        for expert in 0..param.experts {
+            if let Some(grad) = grads.get(ParamId(index), expert) {
+                let values: Vec<f32> = grad.flatten_all().unwrap().to_vec1().unwrap();
+                all.push((param.name.clone(), expert, values.iter().map(|v| v.to_bits()).collect()));
+            }
+        }
+    }
+    all
+}
+
+/// Loss and gradients of one micro-batch, all in bits.
+fn gradients(config: &RunConfig, family: Family, recompute: Recompute) -> (u64, Vec<(String, usize, Vec<u32>)>) {
+    let mut config = config.clone();
+    config.train.recompute = recompute;
+    let model = tiny::classifier(&config, family, 2);
+    let batch = tiny::task(7, Problem::Classification).train.batch(&[0, 1, 2, 3, 4, 5, 6]);
+    let route = step::route_of(&config, &model, &batch, 5);
+    let micro = step::micro_batch(&config, &model, &batch, 5, route).unwrap();
+    (micro.loss.total.to_bits(), bits(&model, &micro.grads))
+}
+
+#[test]
+fn gradients_have_the_same_bits() {
+    let policies = [
+        RoutingPolicy::PerBatch,
+        RoutingPolicy::PerExample,
+        RoutingPolicy::PerToken,
+        RoutingPolicy::Fixed,
+        RoutingPolicy::RoundRobin,
+    ];
+    let mut cases: Vec<(Method, RoutingPolicy)> = policies.map(|policy| (Method::Adamix, policy)).into();
+    cases.extend([(Method::Full, RoutingPolicy::PerBatch), (Method::HeadOnly, RoutingPolicy::PerBatch)]);
+    for family in [Family::Bert, Family::Roberta] {
+        for &(method, routing) in &cases {
+            for dropout in [true, false] {
+                let mut config = tiny::with_method(tiny::config(3), method);
+                (config.mixture.routing, config.model.trunk_dropout) = (routing, dropout);
+                let kept = gradients(&config, family, Recompute::Off);
+                assert!(!kept.1.is_empty() && kept.1.iter().any(|(_, _, bits)| bits.iter().any(|&b| b << 1 != 0)));
+                let again = gradients(&config, family, Recompute::On);
+                assert_eq!(kept, again, "{family:?} {method:?} {routing:?}, dropout {dropout}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_token_of_the_last_layer_goes_the_same_way() {
+    let config = tiny::config(3);
+    let model = tiny::classifier(&config, Family::Roberta, 2);
+    let batch = tiny::task(5, Problem::Classification).train.batch(&[0, 1, 2, 3, 4]);
+    let route = step::route_of(&config, &model, &batch, 0);
+    let grads = |recompute: bool| {
+        let drop = Some(Classifier::drop_keys(SeedStream::new(1), 2));
+        let run = Run { passes: 2, route: route.as_ref(), drop, all_tokens: true, keep: true, recompute };
+        let (y, trace) = model.encoder().forward(&batch, run).unwrap();
+        let dy = Tensor::ones_like(&y).unwrap();
+        let mut grads = Grads::new(model.params());
+        model.encoder().backward(trace.unwrap(), dy, &mut grads).unwrap();
+        bits(&model, &grads)
+    };
+    assert_eq!(grads(false), grads(true));
+}
+
+#[test]
+fn layers_run_again_only_when_asked() {
+    let spent = |recompute: Recompute, method: Method| {
+        let mut config = tiny::with_method(tiny::config(3), method);
+        config.train.recompute = recompute;
+        let model = tiny::classifier(&config, Family::Bert, 2);
+        let batch = tiny::task(4, Problem::Classification).train.batch(&[0, 1, 2, 3]);
+        let mut optimizer = AdamW::new(model.params()).unwrap();
+        let recording = Recording::start();
+        step::step(&config, &model, &mut optimizer, (0, 1), |_| Ok(batch.clone())).unwrap();
+        recording.take().time(Phase::Recompute)
+    };
+    assert!(!spent(Recompute::On, Method::Adamix).is_zero());
+    assert!(spent(Recompute::Off, Method::Adamix).is_zero());
+    // An unresolved wish keeps everything; and where nothing below the head is trained, nothing is run again.
+    assert!(spent(Recompute::Auto, Method::Adamix).is_zero());
+    assert!(spent(Recompute::On, Method::HeadOnly).is_zero());
+}
