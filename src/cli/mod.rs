@@ -17,6 +17,7 @@ mod out;
 mod progress;
 mod results;
 mod runs;
+mod score;
 mod train;
 mod window;
 
@@ -108,6 +109,7 @@ fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done 
         "inspect" => inspect::run(matches),
         "compare" => compare::run(matches),
         "data" => data::run(matches),
+        "score" => score::run(matches),
         "bench" => bench::run(matches),
         "doctor" => doctor::run(matches),
         "window" => window::run(matches, open),
@@ -129,6 +131,7 @@ fn command() -> Command {
         inspect::command(),
         compare::command(),
         data::command(),
+        score::command(),
         bench::command(),
         doctor::command(),
         window::command(),

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod lab;
 pub mod order;
 pub mod preview;
+pub mod references;
 mod rows;
 mod table;
 pub mod tasks;

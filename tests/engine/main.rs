@@ -16,6 +16,8 @@ mod merge;
 mod metrics;
 mod profile;
 mod recompute;
+mod score;
+mod text_metrics;
 mod trainer;
 
 #[path = "../support/mod.rs"]
