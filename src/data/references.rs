@@ -108,3 +108,39 @@ fn by_line(texts: &[String], paths: &[PathBuf]) -> Result<Vec<Vec<String>>> {
     };
     (0..lines).map(of_line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &[&str], layout: Option<Layout>) -> Result<References> {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |(number, text): (usize, &&str)| {
+            let path = dir.path().join(number.to_string());
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let paths: Vec<PathBuf> = files.iter().enumerate().map(write).collect();
+        read_references(&paths, layout)
+    }
+
+    #[test]
+    fn the_layout_is_seen_by_the_empty_lines() {
+        let blocks = read(&["\na\nb\n\n\nc\n\n"], None).unwrap();
+        assert_eq!((blocks.layout, blocks.texts.len()), (Layout::Blocks, 2));
+        assert_eq!(blocks.texts[0], ["a", "b"]);
+        let lines = read(&["a\nb\nc\n"], None).unwrap();
+        assert_eq!((lines.layout, lines.texts.len()), (Layout::Lines, 3));
+        let one = read(&["a\nb\nc\n"], Some(Layout::Blocks)).unwrap();
+        assert_eq!(one.texts, [["a", "b", "c"]]);
+    }
+
+    #[test]
+    fn line_i_of_each_file_belongs_to_segment_i() {
+        let lines = read(&["a\nb\n", "c\n\n", "\n\n d"], None);
+        assert!(lines.unwrap_err().to_string().contains("has 2, "));
+        let lines = read(&["a\n\n", "c\nd\n"], None).unwrap();
+        assert_eq!(lines.texts, [["a", "c"], ["", "d"]]);
+        assert!(read(&[], None).unwrap_err().to_string().contains("no file with references"));
+    }
+}

@@ -83,11 +83,12 @@ fn similarity(output: &Counts, norms: [f64; ORDERS], reference: &Reference, rari
         if scale == 0.0 {
             continue;
         }
-        let common = shared(own, theirs).map(|(gram, count, other)| {
+        let mut common = 0.0;
+        shared(own, theirs, |gram, count, other| {
             let weight = rarity.weight(gram);
-            f64::from(count.min(other)) * weight * f64::from(other) * weight
+            common += f64::from(count.min(other)) * weight * f64::from(other) * weight;
         });
-        sum += common.sum::<f64>() / scale;
+        sum += common / scale;
     }
     sum * closeness
 }

@@ -142,23 +142,24 @@ impl Counts {
     }
 }
 
-/// The n-grams that two sorted lists share, with both counts.
-pub(super) fn shared<'a>(
-    left: &'a [(u32, u32)],
-    right: &'a [(u32, u32)],
-) -> impl Iterator<Item = (u32, u32, u32)> + 'a {
-    let mut at = 0;
-    left.iter().filter_map(move |&(gram, count)| {
-        while right.get(at).is_some_and(|&(other, _)| other < gram) {
-            at += 1;
+/// Calls `visit` with each n-gram that two sorted lists share, and with both counts.
+pub(super) fn shared(left: &[(u32, u32)], right: &[(u32, u32)], mut visit: impl FnMut(u32, u32, u32)) {
+    let (mut i, mut j) = (0, 0);
+    while i < left.len() && j < right.len() {
+        let ((gram, count), (other, other_count)) = (left[i], right[j]);
+        if gram == other {
+            visit(gram, count, other_count);
         }
-        right.get(at).filter(|&&(other, _)| other == gram).map(|&(_, other)| (gram, count, other))
-    })
+        i += usize::from(gram <= other);
+        j += usize::from(other <= gram);
+    }
 }
 
 /// Matches of two sorted lists: the smaller count of each shared n-gram, summed.
 pub(super) fn matches(left: &[(u32, u32)], right: &[(u32, u32)]) -> u64 {
-    shared(left, right).map(|(_, count, other)| u64::from(count.min(other))).sum()
+    let mut sum = 0;
+    shared(left, right, |_, count, other| sum += u64::from(count.min(other)));
+    sum
 }
 
 fn run_lengths(mut grams: Vec<u32>) -> Vec<(u32, u32)> {

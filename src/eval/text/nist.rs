@@ -52,9 +52,9 @@ pub(super) fn corpus(outputs: &[Counts], references: &[Reference], information: 
     let mut totals = [0usize; ORDERS];
     for (output, reference) in outputs.iter().zip(references) {
         for (order, (own, most)) in output.orders.iter().zip(&reference.most.orders).enumerate().take(ORDERS) {
-            for (gram, count, limit) in shared(own, most) {
+            shared(own, most, |gram, count, limit| {
                 gained[order] += f64::from(count.min(limit)) * information.bits[gram as usize];
-            }
+            });
         }
         for (order, total) in totals.iter_mut().enumerate() {
             *total += output.total(order);
