@@ -1,10 +1,10 @@
 //! `adamix score`: generated texts against reference texts.
 
-use super::{Done, out};
+use super::{Done, Failure, out};
 use crate::data::references::{Layout, References, read_outputs, read_references, read_text};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::text::meteor::{self, Named};
-use crate::eval::text::{Protocol, Scorer, TextScores, WordLists};
+use crate::eval::text::{Protocol, Scorer, TextScores, WordLists, prepare};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
@@ -27,7 +27,8 @@ struct Entry {
 
 pub(super) fn command() -> Command {
     let after = "E2E: adamix score outputs.txt --ref references.txt, references in blocks with an empty line between.\n\
-                 WebNLG: adamix score outputs.txt --ref ref0 --ref ref1 --ref ref2, line i of each for output i.";
+                 WebNLG: adamix score outputs.txt --ref ref0 --ref ref1 --ref ref2, line i of each for output i; \
+                 with --prepare unless the texts are prepared already.";
     Command::new("score")
         .about("Score generated texts against references: BLEU, NIST, METEOR, ROUGE-L, CIDEr, TER, chrF")
         .after_help(after)
@@ -58,6 +59,12 @@ pub(super) fn command() -> Command {
             "Whose scorer's rules to follow, for DART too webnlg. Default: webnlg for several reference files, else e2e",
         ))
         .arg(
+            Arg::new("prepare")
+                .long("prepare")
+                .action(ArgAction::SetTrue)
+                .help("Prepare all texts as WebNLG's are: no accents, lower case, signs apart (webnlg only)"),
+        )
+        .arg(
             Arg::new("meteor-data")
                 .long("meteor-data")
                 .value_name("DIR")
@@ -83,13 +90,22 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         None if paths.len() > 1 => Protocol::WebNlg,
         _ => Protocol::E2e,
     };
-    let references = read_references(&paths, layout)?;
+    let prepared = matches.get_flag("prepare");
+    if prepared && protocol == Protocol::E2e {
+        let why = "--prepare goes with --protocol webnlg; the E2E scorer prepares texts by itself";
+        return Err(Failure::Usage(Error::config(why)));
+    }
+    let mut references = read_references(&paths, layout)?;
+    if prepared {
+        references.texts.iter_mut().flatten().for_each(|text| *text = prepare::webnlg(text));
+    }
     let lists = matches.get_one::<PathBuf>("meteor-data").map(|dir| word_lists(dir)).transpose()?;
     let outputs = matches.get_many::<PathBuf>("outputs").into_iter().flatten();
     let outputs = outputs.map(|file| Ok((file.clone(), outputs_for(file, &references, &paths)?)));
     let outputs = outputs.collect::<Result<Vec<_>>>()?;
     let mut scorer = Scorer::new(&references.texts, protocol, lists)?;
     let score = |(file, outputs): (PathBuf, Vec<String>)| {
+        let outputs = if prepared { outputs.iter().map(|text| prepare::webnlg(text)).collect() } else { outputs };
         let scores = scorer.score(&outputs).with_context(|| file.display().to_string())?;
         let meteor_name = scores.meteor_exact_stem_synonym.map(|_| meteor::LABEL);
         Ok(Entry { file, scores, meteor_name })

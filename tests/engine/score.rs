@@ -111,6 +111,28 @@ fn several_reference_files_are_lines_with_gaps() {
 }
 
 #[test]
+fn texts_are_prepared_as_those_of_webnlg_on_demand() {
+    let desk = Desk::with(&[
+        ("raw", "The Café–Bar's open.\n".as_bytes()),
+        ("prepared", b"the cafe - bar ' s open .\n"),
+        ("ref0", "The Café–Bar is open.\n".as_bytes()),
+        ("ref1", b"the cafe - bar is open .\n"),
+    ]);
+    let scores = |arguments: &[&str]| {
+        let mut found = desk.json(arguments).remove(0);
+        found.as_object_mut().unwrap().remove("file");
+        found
+    };
+    let expected = scores(&["prepared", "-r", "ref1", "-r", "ref1"]);
+    assert_eq!(expected["ter_edits"], 2);
+    assert_eq!(scores(&["raw", "-r", "ref0", "-r", "ref0", "--prepare"]), expected);
+    assert_ne!(scores(&["raw", "-r", "ref0", "-r", "ref0"]), expected);
+    let (code, _, err) = desk.score(&["raw", "-r", "ref0", "--prepare"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--prepare goes with --protocol webnlg"), "{err}");
+}
+
+#[test]
 fn line_ends_marks_and_gaps_do_not_change_scores() {
     let desk = Desk::with(&[
         ("out", b"a red house\nCaf\xc3\xa9 Z\n"),

@@ -80,13 +80,15 @@ awk -F '\t' -v least=21 '
         exit wrong
     }' "$metrics/e2e/scores.tsv" "$work/scores" | sort
 
-# WebNLG: three reference files, empty lines where there are fewer references.
+# WebNLG: three reference files, empty lines where there are fewer references. The raw outputs get the same scores.
 sets=(new-cat)
 if [ "$all" = --all ]; then sets=(all-cat old-cat new-cat); fi
 for set in "${sets[@]}"; do
     web=$metrics/webnlg2017
+    output=("$web/output/bart_$set.txt")
+    if [ "$set" = all-cat ]; then output=("$web/output/bart-large_webnlg-all.raw.txt" --prepare); fi
     reference=$web/references/gold-$set-reference
-    "$adamix" score "$web/output/bart_$set.txt" --ref "${reference}0.lex" --ref "${reference}1.lex" --ref "${reference}2.lex" \
+    "$adamix" score "${output[@]}" --ref "${reference}0.lex" --ref "${reference}1.lex" --ref "${reference}2.lex" \
         --json > "$work/web"
     awk -F '\t' -v set="$set" '
         FNR == NR { if ($1 == set) { official[$3] = $4; detail[$3] = $5 } next }
