@@ -1,6 +1,7 @@
 //! `adamix data`: what is in the data, before anybody trains on it.
 
-use super::{Done, args, out, usage};
+use super::{Done, args, out, texts, usage};
+use crate::config::Task;
 use crate::data::preview::{Lengths, Preview, Split};
 use crate::engine::run;
 use crate::error::Result;
@@ -15,18 +16,33 @@ pub(super) fn command() -> Command {
                 .value_name("N")
                 .value_parser(value_parser!(usize))
                 .default_value("5")
-                .help("Rows to show of each part"),
+                .help("Rows to show of each part; of texts, every token of them"),
+        )
+        .arg(
+            Arg::new("text")
+                .long("text")
+                .value_name("FILE")
+                .help("Texts for a language model (--model): every token, and which of them are learned"),
         );
     args::with_settings(command)
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
-    let config = usage(args::settings(matches))?;
+    let mut config = usage(args::settings(matches))?;
+    let rows = matches.get_one("rows").copied().unwrap_or(5);
+    if let Some(file) = matches.get_one::<String>("text") {
+        config.data.task = Task::Text;
+        config.data.train_file.clone_from(file);
+        usage(config.validate())?;
+    }
+    if config.data.task == Task::Text {
+        return texts::run(&config, rows, matches.get_flag("json"));
+    }
     let preview = run::preview(&config)?;
     if matches.get_flag("json") {
         return Ok(out::json(&preview)?);
     }
-    print(&preview, matches.get_one("rows").copied().unwrap_or(5))?;
+    print(&preview, rows)?;
     Ok(())
 }
 
@@ -58,7 +74,7 @@ fn print(preview: &Preview, rows: usize) -> Result<()> {
     listed(what, preview.skipped.len(), &skipped)
 }
 
-fn listed(what: &str, count: usize, examples: &[String]) -> Result<()> {
+pub(super) fn listed(what: &str, count: usize, examples: &[String]) -> Result<()> {
     if count == 0 {
         return Ok(());
     }
@@ -85,7 +101,7 @@ fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, 
     Ok(())
 }
 
-fn print_lengths(lengths: &Lengths, max_length: usize) -> Result<()> {
+pub(super) fn print_lengths(lengths: &Lengths, max_length: usize) -> Result<()> {
     let Lengths { min, mean, median, p95, max, truncated_share, .. } = lengths;
     let cut = 100.0 * truncated_share;
     out::line(&format!("    tokens: {min} to {max}, mean {mean:.1}, median {median}, 95 % up to {p95}"))?;

@@ -17,6 +17,7 @@ mod out;
 mod progress;
 mod results;
 mod runs;
+mod texts;
 mod train;
 mod window;
 

@@ -3,7 +3,7 @@
 use super::require;
 use serde::{Deserialize, Serialize};
 
-/// A known task, which fixes files, columns, labels and metric; or the user's own.
+/// A known task, which fixes files, columns, labels and metric; or the user's own rows or texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
@@ -12,6 +12,8 @@ pub enum Task {
     Lab,
     /// The user's own files and columns.
     Custom,
+    /// Texts for a model that writes, as the `text` settings say.
+    Text,
     /// Acceptability, one sentence, Matthews correlation.
     Cola,
     /// Sentiment, one sentence, accuracy.
@@ -92,7 +94,7 @@ pub enum Metric {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// A known task, or `custom`.
+    /// A known task, `custom` or `text`.
     pub task: Task,
     /// Directory in GLUE layout for a known task.
     pub path: String,
@@ -156,6 +158,9 @@ impl DataConfig {
     pub(super) fn problems(&self, found: &mut Vec<String>) {
         match self.task {
             Task::Lab => {}
+            Task::Text => {
+                require(found, !self.train_file.is_empty(), || "no text file chosen; give train_file".to_owned());
+            }
             Task::Custom => {
                 require(found, !self.train_file.is_empty(), || "no training file chosen; give train_file".to_owned());
                 require(found, !self.text_column.is_empty(), || "no text column chosen; give text_column".to_owned());

@@ -23,7 +23,7 @@ pub struct Table {
 /// What [`Table::visit`] hands out: the wanted cells in order, or why there are none.
 pub type Cells<'a> = std::result::Result<Vec<Cow<'a, str>>, String>;
 
-const BOM: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 
 impl Table {
     /// Reads a file. `header` says whether the first line of a TSV or CSV file names the columns.
@@ -203,7 +203,7 @@ fn settle(path: &Path, format: FileFormat, name: &str) -> Result<FileFormat> {
 }
 
 /// Files that are plainly not UTF-8 text are refused as a whole, with what they seem to be.
-fn refuse_other_encodings(name: &str, bytes: &[u8]) -> Result<()> {
+pub(super) fn refuse_other_encodings(name: &str, bytes: &[u8]) -> Result<()> {
     let start = &bytes[..bytes.len().min(4096)];
     let what = match start {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16 text; save it as UTF-8",
@@ -218,7 +218,7 @@ fn refuse_other_encodings(name: &str, bytes: &[u8]) -> Result<()> {
 }
 
 /// Lines with their numbers from 1, without line ends; empty ones are left out.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     bytes
         .split(|&byte| byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
@@ -228,7 +228,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 /// The most frequent of comma, semicolon and tab in the first line, outside quotes.
-fn sniff_delimiter(bytes: &[u8]) -> u8 {
+pub(super) fn sniff_delimiter(bytes: &[u8]) -> u8 {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let mut quoted = false;
     let mut counts = [(b',', 0u32), (b';', 0), (b'\t', 0)];
@@ -241,7 +241,7 @@ fn sniff_delimiter(bytes: &[u8]) -> u8 {
     counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |&(delimiter, _)| delimiter)
 }
 
-fn utf8(bytes: &[u8]) -> std::result::Result<Cow<'_, str>, String> {
+pub(super) fn utf8(bytes: &[u8]) -> std::result::Result<Cow<'_, str>, String> {
     std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|err| {
         let byte = bytes.get(err.valid_up_to()).copied().unwrap_or_default();
         format!("not UTF-8 text (byte 0x{byte:02x}; probably Latin-1 or Windows-1252): save the file as UTF-8")

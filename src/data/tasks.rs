@@ -33,7 +33,7 @@ const ENTAILMENT: &[&str] = &["entailment", "not_entailment"];
 const S1: &[&str] = &["sentence1"];
 const S2: &[&str] = &["sentence2"];
 
-/// The fixed parts of a known task; nothing for the lab and for the user's own data.
+/// The fixed parts of a known task; nothing for the lab and for the user's own rows and texts.
 pub fn spec(task: Task) -> Option<TaskSpec> {
     let single = |name, labels, metric| TaskSpec {
         name,
@@ -56,7 +56,7 @@ pub fn spec(task: Task) -> Option<TaskSpec> {
         dev_stems: DEV,
     };
     Some(match task {
-        Task::Lab | Task::Custom => return None,
+        Task::Lab | Task::Custom | Task::Text => return None,
         Task::Cola => {
             TaskSpec { headerless: Some((3, 1)), ..single("CoLA", &["unacceptable", "acceptable"], Metric::Matthews) }
         }

@@ -16,6 +16,7 @@ mod merge;
 mod metrics;
 mod profile;
 mod recompute;
+mod texts;
 mod trainer;
 
 #[path = "../support/mod.rs"]
