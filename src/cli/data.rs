@@ -92,7 +92,7 @@ fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, 
         out::line(&format!("    targets from {low} to {high}, mean {mean:.3}"))?;
     }
     if let Some(lengths) = &split.lengths {
-        print_lengths(lengths, max_length)?;
+        print_lengths(lengths, Some(max_length))?;
     }
     for row in split.sample.iter().take(rows) {
         let pair = row.pair.as_ref().map(|pair| format!(" | {pair}")).unwrap_or_default();
@@ -101,11 +101,13 @@ fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, 
     Ok(())
 }
 
-pub(super) fn print_lengths(lengths: &Lengths, max_length: usize) -> Result<()> {
+pub(super) fn print_lengths(lengths: &Lengths, max_length: Option<usize>) -> Result<()> {
     let Lengths { min, mean, median, p95, max, truncated_share, .. } = lengths;
     let cut = 100.0 * truncated_share;
     out::line(&format!("    tokens: {min} to {max}, mean {mean:.1}, median {median}, 95 % up to {p95}"))?;
-    out::line(&format!("    {cut:.1} % of the rows are longer than {max_length} tokens and are cut"))?;
+    if let Some(max_length) = max_length {
+        out::line(&format!("    {cut:.1} % of the rows are longer than {max_length} tokens and are cut"))?;
+    }
     let highest = lengths.histogram.iter().copied().max().unwrap_or(0).max(1);
     for (bin, &count) in lengths.histogram.iter().enumerate() {
         let bar = "#".repeat((40 * count).div_ceil(highest));

@@ -5,7 +5,7 @@
 
 use super::data::{listed, print_lengths};
 use super::{Done, out};
-use crate::config::{RunConfig, Truncate};
+use crate::config::{RunConfig, TextFormat, Truncate};
 use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 use crate::engine::run;
 use crate::error::Result;
@@ -83,7 +83,10 @@ fn print_split(name: &str, split: &TextSplit, preview: &TextPreview, marks: &Mar
         out::count(split.truncated),
     ))?;
     listed("examples have nothing left to learn and are left out", split.unlearned, &[])?;
-    print_lengths(&split.lengths, preview.max_length)?;
+    if preview.format == TextFormat::Plain {
+        out::line(&format!("    longer texts become several sequences of at most {} tokens", preview.max_length))?;
+    }
+    print_lengths(&split.lengths, (preview.format != TextFormat::Plain).then_some(preview.max_length))?;
     for sample in &split.sample {
         let learned = sample.tokens.iter().filter(|token| token.learned).count();
         let cut = if sample.cut > 0 { format!(", {} cut off", sample.cut) } else { String::new() };

@@ -146,7 +146,9 @@ const GPT2_END: &str = "<|endoftext|>";
 
 /// GPT-2: byte-level BPE that adds no tokens.
 fn gpt2(vocab: &Value, merges: &[&str], config: &Value) -> Result<String> {
-    let names = [GPT2_END.to_owned(), special(config, "eos_token", GPT2_END), special(config, "bos_token", GPT2_END)];
+    let mut names = vec![GPT2_END.to_owned()];
+    names.extend(["eos_token", "bos_token"].map(|key| special(config, key, GPT2_END)));
+    names.retain(|name| vocab.get(name).is_some());
     let prefix = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
     let bytes = json!({ "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true });
     let whole = json!({

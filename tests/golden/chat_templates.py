@@ -87,6 +87,8 @@ Assistant: {% generation %}{{ message.content }}{{ eos_token }}
 {% endfor %}
 {% if add_generation_prompt %}
 Assistant: {% endif %}""",
+    "continued": """{{ bos_token }}{%- set intro = "One line,\\
+still the same: \\"}}\\"." %}{{ intro }}{% for message in messages %}[{{ message.role }}]{{ message.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}""",
     "macros": """{%- macro said(name, text, end='\\n') -%}
 <{{ name }}>{{ text }}</{{ name }}>{{ end }}
 {%- endmacro -%}

@@ -83,6 +83,7 @@ impl TextCodec {
     pub(super) fn from_parts(mut tokenizer: Tokenizer, mut specials: Specials) -> Self {
         // Start and end tokens come from the layout alone.
         tokenizer.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+        specials.chat_template = specials.chat_template.filter(|template| !template.trim().is_empty());
         specials.stops.extend(specials.eos);
         let mut seen = BTreeSet::new();
         specials.stops.retain(|&id| seen.insert(id));

@@ -59,9 +59,13 @@ pub struct TextEncoder {
 impl TextEncoder {
     /// For examples of this format; an error when the settings ask for a template that is not there or not one.
     pub fn new(codec: &TextCodec, format: TextFormat, data: &DataConfig, text: &TextConfig) -> Result<Self> {
+        let layout = Layout::choose(format, text, codec)?;
+        if !matches!(layout, Layout::Chat(_)) {
+            codec.require_eos()?;
+        }
         Ok(Self {
             codec: codec.clone(),
-            layout: Layout::choose(format, text, codec)?,
+            layout,
             learn_prompt: text.learn_prompt,
             max_length: data.max_length,
             truncate: text.truncate,

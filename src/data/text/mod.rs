@@ -25,6 +25,7 @@ mod recognise;
 mod split;
 mod split_json;
 pub mod template;
+mod template_source;
 mod triples;
 
 pub use batch::{TextBatch, TextDataset};

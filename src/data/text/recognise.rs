@@ -86,12 +86,15 @@ fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Resu
     if let Some(layout) = json {
         return Ok(layout);
     }
-    let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    if given == FileFormat::Jsonl || ["json", "jsonl", "ndjson"].contains(&ending.as_str()) {
-        return Err(Error::data(format!(
+    let not_json = || {
+        Error::data(format!(
             "the file is neither a JSON array of objects nor one JSON object a line (or it is cut off); write one of them: {name}"
-        )));
+        ))
+    };
+    if given == FileFormat::Jsonl {
+        return Err(not_json());
     }
+    let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let mut first = lines(body).take(LOOKED_AT).peekable();
     if first.peek().is_some() && first.all(|(_, line)| line.windows(2).any(|two| two == b"||")) {
         return Ok(Layout::Piped);
@@ -112,7 +115,7 @@ fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Resu
             return Err(unknown(name, &object));
         }
     }
-    Ok(Layout::Text)
+    if ["json", "jsonl", "ndjson"].contains(&ending.as_str()) { Err(not_json()) } else { Ok(Layout::Text) }
 }
 
 /// An array of objects; `inside`: the first array in the object that the file is.

@@ -14,6 +14,7 @@
 
 use super::example::{Example, Role, Turn};
 use super::python::{self, Moment};
+use super::template_source;
 use crate::error::{Error, Result};
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, ErrorKind, State, Value, context};
@@ -90,7 +91,7 @@ impl ChatTemplate {
         });
         env.add_filter("tojson", to_json);
         env.add_filter("mark_answer", |text: String| format!("{}{text}{}", MARKS[0], MARKS[1]));
-        let (source, marks) = marked(source);
+        let (source, marks) = template_source::prepared(source);
         env.add_template_owned(NAME, source).map_err(|err| failed(&err))?;
         tokens.specials.retain(|text| !text.is_empty());
         tokens.stops.retain(|text| !text.is_empty());
@@ -246,30 +247,6 @@ fn message(turn: &Turn) -> Json {
     message.insert("content".to_owned(), if empty { Json::Null } else { turn.text.as_str().into() });
     message.extend(turn.fields.clone());
     Json::Object(message)
-}
-
-/// Turns `{% generation %}` blocks into filter blocks that mark what is inside; says whether there were any.
-fn marked(source: &str) -> (String, bool) {
-    let (mut out, mut rest, mut found) = (String::with_capacity(source.len()), source, false);
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at);
-        out.push_str(before);
-        let Some(end) = tag.find("%}") else {
-            rest = tag;
-            break;
-        };
-        let (tag, after) = tag.split_at(end + 2);
-        let word = tag[2..tag.len() - 2].trim_matches(['-', '+']).trim();
-        match word {
-            "generation" => out.push_str(&tag.replacen("generation", "filter mark_answer", 1)),
-            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endfilter", 1)),
-            _ => out.push_str(tag),
-        }
-        found |= word == "generation";
-        rest = after;
-    }
-    out.push_str(rest);
-    (out, found)
 }
 
 /// The `tojson` of transformers: Python's JSON, nothing escaped for HTML.

@@ -88,7 +88,7 @@ fn referenced(context: &str, reference: &str, entry: usize, line: usize) -> Resu
     if reference.trim().is_empty() {
         return Err("an empty reference".to_owned());
     }
-    let turns = vec![Turn::new(Role::User, context), Turn::new(Role::Assistant, reference.trim())];
+    let turns = vec![Turn::new(Role::User, context), Turn::new(Role::Assistant, reference)];
     Ok(Example { entry: Some(entry), ..Example::new(turns, line) })
 }
 

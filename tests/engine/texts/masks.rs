@@ -200,6 +200,7 @@ fn what_only_a_template_can_write_and_missing_end_tokens_are_errors() {
     let without = encoder(&codec, TextFormat::Messages, |_, text| text.template = "none".to_owned());
     says(&without.encode(&example, 0).unwrap_err(), &["calls tools", "chat template"]);
     let endless = super::codec_of(&files::byte_level("gpt-2", &[])).unwrap();
-    let err = encoder(&endless, TextFormat::Completion, |_, _| {}).encode(&Example::pair("a", "b", 1), 0).unwrap_err();
+    let (data, text) = (DataConfig::default(), TextConfig::default());
+    let err = TextEncoder::new(&endless, TextFormat::Completion, &data, &text).unwrap_err();
     says(&err, &["no end token", "eos_token"]);
 }

@@ -89,10 +89,6 @@ fn answers_are_found_between_prefixes() {
     // Older answers are written without their thoughts, and the last one with an empty thought when it has none.
     assert_eq!(found("thoughts", "two"), ["one<|im_end|>", "<think>\n\n</think>\n\ntwo 'quoted' <b><|im_end|>"]);
     assert_eq!(found("thoughts", "thinking"), ["4<|im_end|>", "<think>\nadd more\n</think>\n\n6<|im_end|>"]);
-    assert_eq!(
-        found("macros", "one"),
-        Vec::<String>::new().into_iter().chain(["Hi, bye.</a>\n".to_owned()]).collect::<Vec<_>>()
-    );
 }
 
 #[test]
@@ -124,6 +120,9 @@ fn prefixes_that_do_not_fit_are_an_error() {
         template("{{ messages | length }} messages:{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
             .unwrap();
     says(&template.example(&simple(&["q", "a"])).unwrap_err(), &["turn 2", "rendered differently", "--chat-template"]);
+    let golden: Value = serde_json::from_str(include_str!("../../golden/chat_templates.json")).unwrap();
+    let listing = self::template(golden["templates"]["macros"].as_str().unwrap()).unwrap();
+    says(&listing.example(&simple(&["q", "a"])).unwrap_err(), &["turn 2", "rendered differently"]);
     let shouting = self::template(
         "{% for m in messages %}<{{ m.role }}>{{ m.content | upper if not loop.last else m.content }}{% endfor %}",
     )
@@ -187,7 +186,7 @@ fn a_template_that_raises_refuses_the_row_and_not_the_run() {
 
 #[test]
 fn the_setting_chooses_the_template() {
-    let none = codec_of(&files::byte_level("smollm", &[])).unwrap();
+    let none = codec_of(&files::chatml("")).unwrap();
     let encoder = |codec, format, template: &str| {
         let text = TextConfig { template: template.to_owned(), ..TextConfig::default() };
         TextEncoder::new(codec, format, &DataConfig::default(), &text).map(|encoder| encoder.layout().describe())
