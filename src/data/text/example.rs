@@ -91,17 +91,20 @@ impl Example {
     }
 
     /// What two examples share when they are duplicates.
-    pub(super) fn key(&self) -> Vec<(Role, &str)> {
+    pub(super) fn key(&self) -> Key<'_> {
         key(&self.turns)
     }
 
     /// What two examples share when they ask for the same; empty for a plain text.
-    pub(super) fn prompt_key(&self) -> Vec<(Role, &str)> {
+    pub(super) fn prompt_key(&self) -> Key<'_> {
         key(self.prompt())
     }
 }
 
-fn key(turns: &[Turn]) -> Vec<(Role, &str)> {
+/// Roles and texts of turns, without spaces around.
+pub(super) type Key<'a> = Vec<(Role, &'a str)>;
+
+fn key(turns: &[Turn]) -> Key<'_> {
     turns.iter().map(|turn| (turn.role, turn.text.trim())).collect()
 }
 
@@ -120,7 +123,7 @@ pub struct InputGroup {
 /// same. Plain texts have no inputs.
 pub fn inputs(examples: &[Example]) -> Vec<InputGroup> {
     let mut groups: Vec<InputGroup> = Vec::new();
-    let mut seen: BTreeMap<(Option<usize>, Vec<(Role, &str)>), usize> = BTreeMap::new();
+    let mut seen: BTreeMap<(Option<usize>, Key<'_>), usize> = BTreeMap::new();
     for (index, example) in examples.iter().enumerate().filter(|(_, example)| !example.prompt().is_empty()) {
         let key = match example.entry {
             Some(entry) => (Some(entry), Vec::new()),

@@ -250,6 +250,7 @@ fn message(turn: &Turn) -> Json {
 }
 
 /// The `tojson` of transformers: Python's JSON, nothing escaped for HTML.
+#[expect(clippy::needless_pass_by_value, reason = "filters are given their options")]
 fn to_json(state: &State<'_, '_>, value: &Value, options: Kwargs) -> std::result::Result<Value, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.get::<Option<Value>>("ensure_ascii")?;

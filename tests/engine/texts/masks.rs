@@ -151,7 +151,7 @@ fn held_out_inputs_are_never_learned_and_always_the_same() {
     let rows: String = (0..80).map(|i| format!("name[R{}],text {i}\n", i / 2)).collect();
     let hold = || {
         load_with("t.csv", &format!("mr,ref\n{rows}"), |data, _| {
-            (data.dev_file, data.dev_fraction) = (String::new(), 0.25)
+            (data.dev_file, data.dev_fraction) = (String::new(), 0.25);
         })
         .unwrap()
     };
