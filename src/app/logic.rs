@@ -451,7 +451,7 @@ fn data_chosen(form: &RunConfig) -> bool {
     let data = &form.data;
     match data.task {
         Task::Lab => true,
-        Task::Custom | Task::Text => !data.train_file.is_empty(),
+        Task::Custom => !data.train_file.is_empty(),
         _ => !data.path.is_empty() || !data.train_file.is_empty(),
     }
 }

@@ -6,6 +6,7 @@ use crate::data::preview::{Lengths, Preview, Split};
 use crate::engine::run;
 use crate::error::Result;
 use clap::{Arg, ArgMatches, Command, value_parser};
+use std::path::Path;
 
 pub(super) fn command() -> Command {
     let command = Command::new("data")
@@ -18,12 +19,9 @@ pub(super) fn command() -> Command {
                 .default_value("5")
                 .help("Rows to show of each part; of texts, every token of them"),
         )
-        .arg(
-            Arg::new("text")
-                .long("text")
-                .value_name("FILE")
-                .help("Texts for a language model (--model): every token, and which of them are learned"),
-        );
+        .arg(Arg::new("text").long("text").value_name("FILE").help(
+            "Texts for a language model (--model), a file or a directory: every token, and which of them are learned",
+        ));
     args::with_settings(command)
 }
 
@@ -32,7 +30,8 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     let rows = matches.get_one("rows").copied().unwrap_or(5);
     if let Some(file) = matches.get_one::<String>("text") {
         config.data.task = Task::Text;
-        config.data.train_file.clone_from(file);
+        let place = if Path::new(file).is_dir() { &mut config.data.path } else { &mut config.data.train_file };
+        place.clone_from(file);
         usage(config.validate())?;
     }
     if config.data.task == Task::Text {

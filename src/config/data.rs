@@ -96,7 +96,7 @@ pub enum Metric {
 pub struct DataConfig {
     /// A known task, `custom` or `text`.
     pub task: Task,
-    /// Directory in GLUE layout for a known task.
+    /// Directory in GLUE layout for a known task; for texts one with files called train and valid.
     pub path: String,
     /// Training file; for a known task only to override the usual name.
     pub train_file: String,
@@ -159,7 +159,9 @@ impl DataConfig {
         match self.task {
             Task::Lab => {}
             Task::Text => {
-                require(found, !self.train_file.is_empty(), || "no text file chosen; give train_file".to_owned());
+                require(found, !self.train_file.is_empty() || !self.path.is_empty(), || {
+                    "no text file chosen; give train_file, or path, a directory with train and valid files".to_owned()
+                });
             }
             Task::Custom => {
                 require(found, !self.train_file.is_empty(), || "no training file chosen; give train_file".to_owned());

@@ -31,7 +31,7 @@ pub const KEYS: &[Key] = &[
     .alias(&["task-name"])
     .among(&["lab", "custom", "text", "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"])
     .in_paper("the eight GLUE tasks"),
-    key("data.path", "data", "Directory of a known task in GLUE layout")
+    key("data.path", "data", "Directory of a known task in GLUE layout, or of texts with files called train and valid")
         .alias(&["data-path", "data-dir"])
         .allow("a directory"),
     key("data.train_file", "train-file", "File of training rows").allow("a file; empty: the known task's own"),

@@ -14,6 +14,9 @@ mod token_type {
     pub const BYTE: i64 = 6;
 }
 
+/// Longer tokens are taken for a forgery: putting one together is tried at every character.
+const LONGEST_TOKEN: usize = 4096;
+
 /// Tokens and their types.
 pub(super) struct Vocabulary<'a> {
     /// By id.
@@ -29,6 +32,10 @@ impl<'a> Vocabulary<'a> {
             .texts("tokenizer.ggml.tokens")
             .filter(|tokens| !tokens.is_empty())
             .ok_or_else(|| Error::format("it has no tokens; choose a model that brings its tokenizer"))?;
+        if let Some(id) = tokens.iter().position(|token| token.len() > LONGEST_TOKEN) {
+            let bytes = tokens[id].len();
+            return Err(Error::format(format!("token {id} has {bytes} bytes, and {LONGEST_TOKEN} are possible")));
+        }
         let types = header.wholes("tokenizer.ggml.token_type");
         if let Some(types) = types.filter(|types| types.len() != tokens.len()) {
             return Err(Error::format(format!("it has {} tokens but {} token types", tokens.len(), types.len())));

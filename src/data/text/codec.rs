@@ -32,6 +32,8 @@ pub struct TextCodec {
     tokenizer: Arc<Tokenizer>,
     specials: Specials,
     special_ids: Arc<BTreeSet<u32>>,
+    /// Tokens that stand in texts as they are written in the vocabulary.
+    added_ids: Arc<BTreeSet<u32>>,
     /// Whether a space is put before every text (SentencePiece): pieces of a text cannot be tokenized one by one then.
     prefixes_space: bool,
     byte_level: bool,
@@ -89,15 +91,17 @@ impl TextCodec {
         specials.stops.retain(|&id| seen.insert(id));
         let added = tokenizer.get_added_tokens_decoder();
         let mut special_ids: BTreeSet<u32> = specials.bos.into_iter().chain(specials.stops.iter().copied()).collect();
-        special_ids.extend(
-            tokenizer.get_vocab(true).into_values().filter(|id| added.get(id).is_some_and(|token| token.special)),
-        );
+        // The map has no order of its own; sets do.
+        let ids = |special: bool| added.iter().filter(move |(_, token)| !special || token.special).map(|(&id, _)| id);
+        let added_ids: BTreeSet<u32> = ids(false).collect();
+        special_ids.extend(ids(true));
         let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
         let prefixes_space = prefixes_space(&tokenizer);
         Self {
             tokenizer: Arc::new(tokenizer),
             specials,
             special_ids: Arc::new(special_ids),
+            added_ids: Arc::new(added_ids),
             prefixes_space,
             byte_level,
         }
@@ -174,7 +178,7 @@ impl TextCodec {
     /// The piece of text that one token stands for. Bytes that are no whole character are written `<0xE2>`.
     pub fn piece(&self, id: u32) -> String {
         let Some(token) = self.tokenizer.id_to_token(id) else { return format!("<{id}>") };
-        if self.is_special(id) || self.tokenizer.get_added_tokens_decoder().contains_key(&id) {
+        if self.is_special(id) || self.added_ids.contains(&id) {
             return token;
         }
         if !self.byte_level {

@@ -57,7 +57,7 @@ pub struct TextData {
     pub encoder: TextEncoder,
     /// Rows left out because they could not be used.
     pub skipped: Vec<SkippedRow>,
-    /// The name for people: the training file's stem.
+    /// The name for people: the stem of the training file, or the name of its directory.
     pub name: String,
 }
 

@@ -168,10 +168,11 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
     let step = examples.len().div_ceil(MEASURED).max(1);
     let measured: Vec<(usize, &Example)> = examples.iter().enumerate().step_by(step).collect();
     let count = |&(number, example): &(usize, &Example)| -> Result<Counts> {
-        let whole = encoder.encode_whole(example, number)?.len();
-        let kept = encoder.encode(example, number)?;
+        let whole = encoder.encode_whole(example, number)?;
+        let length = whole.len();
+        let kept = encoder.cut(whole);
         let learned = kept.iter().map(super::EncodedText::learned).sum();
-        Ok(Counts { whole, learned, cut: whole.saturating_sub(encoder.max_length()), pieces: kept.len() })
+        Ok(Counts { length, learned, cut: length.saturating_sub(encoder.max_length()), pieces: kept.len() })
     };
     let counted: Vec<Result<Counts>> = measured.par_iter().with_min_len(16).map(count).collect();
     let mut found = TextSplit {
@@ -182,7 +183,7 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
     };
     let mut whole = Vec::with_capacity(counted.len());
     for ((_, example), counts) in measured.iter().zip(counted) {
-        let Counts { whole: length, learned, cut, pieces } = match counts {
+        let Counts { length, learned, cut, pieces } = match counts {
             Ok(counts) => counts,
             Err(err) => {
                 refusals.bad(file, example.line, err.to_string())?;
@@ -214,7 +215,7 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
 }
 
 struct Counts {
-    whole: usize,
+    length: usize,
     learned: usize,
     cut: usize,
     pieces: usize,

@@ -113,7 +113,7 @@ fn json(bytes: &[u8], element: bool) -> std::result::Result<Map<String, Value>, 
 /// A text in pieces cut at empty lines. Only the last piece ends.
 fn plain(collector: &mut Collector<'_>, body: &[u8]) -> Result<()> {
     let text = match utf8(body) {
-        Ok(text) => text,
+        Ok(text) => text.replace("\r\n", "\n"),
         Err(reason) => {
             let valid = std::str::from_utf8(body).err().map_or(0, |err| err.valid_up_to());
             let line = 1 + body[..valid].iter().filter(|&&byte| byte == b'\n').count();

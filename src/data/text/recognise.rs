@@ -127,13 +127,16 @@ fn array(body: &[u8], inside: bool) -> Option<Layout> {
 
 /// One object a line, or one object around an array.
 fn object(body: &[u8]) -> Option<Layout> {
+    // The first line may be broken, and is then one bad row.
+    if lines(body).take(LOOKED_AT).any(|(_, line)| !line.trim_ascii_start().starts_with(b"{")) {
+        return array(body, true).or(Some(Layout::JsonLines));
+    }
     let mut lines = lines(body);
     let first = lines.next().and_then(|(_, line)| serde_json::from_slice::<Map<String, Value>>(line).ok());
-    let Some(first) = first else { return array(body, true).or(Some(Layout::JsonLines)) };
-    let entries = first
-        .values()
-        .any(|value| value.as_array().is_some_and(|array| array.len() > 1 && array.iter().all(Value::is_object)));
-    let alone = lines.next().is_none() && entries && first.len() == 1;
+    let Some(first) = first else { return Some(Layout::JsonLines) };
+    let around =
+        |value: &Value| value.as_array().is_some_and(|list| list.len() > 1 && list.iter().all(Value::is_object));
+    let alone = lines.next().is_none() && first.len() == 1 && first.values().any(around);
     // A conversation alone in its file is a list of objects too, but it says what it is.
     if alone && shape(&first, &TextConfig::default()).is_none() { array(body, true) } else { Some(Layout::JsonLines) }
 }

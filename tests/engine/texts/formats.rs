@@ -270,6 +270,12 @@ const BAD: &[(&str, &str, usize, &str)] = &[
     ("a.json", "[{\"instruction\": \"a\", \"output\": \"b\"},\n 7]", 2, "not a JSON object"),
     ("a.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"", 2, "broken JSON"),
     ("a.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}", 2, "no value for \"completion\""),
+    (
+        "a.jsonl",
+        "{\"messages\": [{\"role\": \"user\"}], oops\n{\"prompt\": \"a\", \"completion\": \"b\"}",
+        1,
+        "broken JSON",
+    ),
     ("a.csv", "prompt,completion\na,b\nc\n", 3, "1 column where 2"),
     (
         "a.jsonl",
@@ -339,4 +345,19 @@ fn bad_rows_are_refused_with_their_line_or_skipped_and_listed() {
     std::fs::write(broken.path().join("t.txt"), b"fine\ncaf\xe9\n").unwrap();
     let err = read(&broken.path().join("t.txt"), &TextConfig::default(), BadRows::Skip).unwrap_err();
     says(&err, &["line 2", "0xe9", "t.txt"]);
+}
+
+#[test]
+fn a_directory_with_train_and_valid_files() {
+    let row = |text: &str| format!("{{\"prompt\": \"{text}\", \"completion\": \"b\"}}\n");
+    let dir = dir(&[("train.jsonl", &row("one")), ("valid.jsonl", &row("two")), ("test.jsonl", &row("three"))]);
+    let data = super::data(dir.path(), "", "");
+    let found = adamix::data::text::load(&data, &TextConfig::default(), &super::codec()).unwrap();
+    assert_eq!(found.train.examples[0].prompt()[0].text, "one");
+    assert_eq!(found.dev.examples[0].prompt()[0].text, "two");
+    assert_eq!(found.name, dir.path().file_name().unwrap().to_string_lossy());
+    let empty = tempfile::tempdir().unwrap();
+    let data = super::data(empty.path(), "", "");
+    let err = adamix::data::text::load(&data, &TextConfig::default(), &super::codec()).unwrap_err();
+    says(&err, &["no training file found", "train, trainset.jsonl, .json, .csv, .tsv and .txt", "train_file"]);
 }

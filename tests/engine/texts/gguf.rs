@@ -235,6 +235,7 @@ fn tokenizers_that_cannot_be_rebuilt() {
     says(&refused(&|entries| set(entries, "model", text("rwkv"))), &["\"rwkv\"", "gpt2 and llama", "Hugging Face"]);
     says(&refused(&|entries| set(entries, "pre", text("tekken"))), &["\"tekken\"", "qwen2"]);
     says(&refused(&|entries| set(entries, "tokens", words(&[]))), &["no tokens"]);
+    says(&refused(&|entries| set(entries, "tokens", words(&["a", &"b".repeat(5000)]))), &["token 1 has 5000 bytes"]);
     says(&refused(&|entries| set(entries, "token_type", Value::I32s(vec![1, 2]))), &["2 token types"]);
     says(&refused(&|entries| set(entries, "eos_token_id", Value::U32(99_999))), &["eos_token_id is 99999"]);
     says(&refused(&|entries| entries.retain(|(key, _)| key != "tokenizer.ggml.merges")), &["no merges"]);
