@@ -90,21 +90,21 @@ impl TextEncoder {
     /// The sequences of an example, each at most `max_length` long: one, but several for a long plain text. None when
     /// cutting left nothing to learn. `number` is the example's number.
     pub fn encode(&self, example: &Example, number: usize) -> Result<Vec<EncodedText>> {
-        Ok(self.cut(self.encode_whole(example, number)?))
+        Ok(self.cut(&self.encode_whole(example, number)?))
     }
 
     /// The sequences that a whole one is cut to.
-    pub(super) fn cut(&self, whole: EncodedText) -> Vec<EncodedText> {
+    pub(super) fn cut(&self, whole: &EncodedText) -> Vec<EncodedText> {
         let most = self.max_length.max(2);
         if whole.len() > most && matches!(self.layout, Layout::Text) {
-            return self.pieces(&whole, most);
+            return self.pieces(whole, most);
         }
         let cut = whole.len().saturating_sub(most);
         let kept = match self.truncate {
             Truncate::End => 0..whole.len() - cut,
             Truncate::Start => cut..whole.len(),
         };
-        let piece = piece(&whole, kept, cut);
+        let piece = piece(whole, kept, cut);
         if piece.learned() > 0 { vec![piece] } else { Vec::new() }
     }
 

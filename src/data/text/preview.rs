@@ -169,8 +169,8 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
     let measured: Vec<(usize, &Example)> = examples.iter().enumerate().step_by(step).collect();
     let count = |&(number, example): &(usize, &Example)| -> Result<Counts> {
         let whole = encoder.encode_whole(example, number)?;
+        let kept = encoder.cut(&whole);
         let length = whole.len();
-        let kept = encoder.cut(whole);
         let learned = kept.iter().map(super::EncodedText::learned).sum();
         Ok(Counts { length, learned, cut: length.saturating_sub(encoder.max_length()), pieces: kept.len() })
     };
