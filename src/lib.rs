@@ -24,7 +24,7 @@
 //! | [`nn`] | layers as pairs of `forward` and `backward`, fused kernels | models, mixtures |
 //! | [`mixture`] | the heart: banks of experts, routing, consistency, merging | families of models, files |
 //! | [`model`] | BERT and RoBERTa built from layers and mixtures, heads, reading weights | training |
-//! | [`data`] | readers, tasks, tokenizing, packed batches | models |
+//! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches | models |
 //! | [`train`] | the step, the optimizer, the loop | files, threads, screens |
 //! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation | files, threads |
 //! | [`analysis`] | norms, cosines, distances, histograms, routing statistics | threads, screens |

@@ -18,6 +18,7 @@ use super::atomic::{self, clean_leftovers, write_file};
 use super::run_lock::{RunLock, is_locked};
 use super::utc;
 use crate::config::{RunConfig, Task};
+use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};
 use std::ffi::OsString;
 use std::fs;
@@ -170,7 +171,7 @@ fn root_from(system: &str, variable: impl Fn(&str) -> Option<OsString>) -> Optio
 /// Such as `sst2-roberta-base-20260301-070409`.
 fn automatic_name(config: &RunConfig) -> String {
     let task = match config.data.task {
-        Task::Custom => Path::new(&config.data.train_file).file_stem().map(|stem| stem.to_string_lossy().into_owned()),
+        Task::Custom | Task::Text => Some(tasks::name(&config.data)),
         task => serde_json::to_value(task).ok().and_then(|value| value.as_str().map(str::to_owned)),
     };
     let model = Path::new(&config.model.path).file_name().map(|name| name.to_string_lossy().into_owned());

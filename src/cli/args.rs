@@ -42,6 +42,7 @@ fn flag(key: &'static keys::Key) -> Arg {
         .help_heading(match key.path.split_once('.') {
             Some(("model", _)) => "Model",
             Some(("data", _)) => "Data",
+            Some(("text", _)) => "Text",
             Some(("mixture", _)) => "Mixture",
             Some(("train", _)) => "Training",
             Some(("eval", _)) => "Evaluation",
@@ -136,7 +137,7 @@ fn underscored(table: Table) -> Table {
 }
 
 fn unknown_keys(table: &Table) -> Vec<String> {
-    let sections = ["model", "data", "mixture", "train", "eval"];
+    let sections = ["model", "data", "text", "mixture", "train", "eval"];
     let mut unknown = Vec::new();
     for (name, value) in table {
         match value {

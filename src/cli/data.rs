@@ -1,10 +1,12 @@
 //! `adamix data`: what is in the data, before anybody trains on it.
 
-use super::{Done, args, out, usage};
+use super::{Done, args, out, texts, usage};
+use crate::config::Task;
 use crate::data::preview::{Lengths, Preview, Split};
 use crate::engine::run;
 use crate::error::Result;
 use clap::{Arg, ArgMatches, Command, value_parser};
+use std::path::Path;
 
 pub(super) fn command() -> Command {
     let command = Command::new("data")
@@ -15,18 +17,31 @@ pub(super) fn command() -> Command {
                 .value_name("N")
                 .value_parser(value_parser!(usize))
                 .default_value("5")
-                .help("Rows to show of each part"),
-        );
+                .help("Rows to show of each part; of texts, every token of them"),
+        )
+        .arg(Arg::new("text").long("text").value_name("FILE").help(
+            "Texts for a language model (--model), a file or a directory: every token, and which of them are learned",
+        ));
     args::with_settings(command)
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
-    let config = usage(args::settings(matches))?;
+    let mut config = usage(args::settings(matches))?;
+    let rows = matches.get_one("rows").copied().unwrap_or(5);
+    if let Some(file) = matches.get_one::<String>("text") {
+        config.data.task = Task::Text;
+        let place = if Path::new(file).is_dir() { &mut config.data.path } else { &mut config.data.train_file };
+        place.clone_from(file);
+        usage(config.validate())?;
+    }
+    if config.data.task == Task::Text {
+        return texts::run(&config, rows, matches.get_flag("json"));
+    }
     let preview = run::preview(&config)?;
     if matches.get_flag("json") {
         return Ok(out::json(&preview)?);
     }
-    print(&preview, matches.get_one("rows").copied().unwrap_or(5))?;
+    print(&preview, rows)?;
     Ok(())
 }
 
@@ -58,7 +73,7 @@ fn print(preview: &Preview, rows: usize) -> Result<()> {
     listed(what, preview.skipped.len(), &skipped)
 }
 
-fn listed(what: &str, count: usize, examples: &[String]) -> Result<()> {
+pub(super) fn listed(what: &str, count: usize, examples: &[String]) -> Result<()> {
     if count == 0 {
         return Ok(());
     }
@@ -76,7 +91,7 @@ fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, 
         out::line(&format!("    targets from {low} to {high}, mean {mean:.3}"))?;
     }
     if let Some(lengths) = &split.lengths {
-        print_lengths(lengths, max_length)?;
+        print_lengths(lengths, Some(max_length))?;
     }
     for row in split.sample.iter().take(rows) {
         let pair = row.pair.as_ref().map(|pair| format!(" | {pair}")).unwrap_or_default();
@@ -85,11 +100,13 @@ fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, 
     Ok(())
 }
 
-fn print_lengths(lengths: &Lengths, max_length: usize) -> Result<()> {
+pub(super) fn print_lengths(lengths: &Lengths, max_length: Option<usize>) -> Result<()> {
     let Lengths { min, mean, median, p95, max, truncated_share, .. } = lengths;
     let cut = 100.0 * truncated_share;
     out::line(&format!("    tokens: {min} to {max}, mean {mean:.1}, median {median}, 95 % up to {p95}"))?;
-    out::line(&format!("    {cut:.1} % of the rows are longer than {max_length} tokens and are cut"))?;
+    if let Some(max_length) = max_length {
+        out::line(&format!("    {cut:.1} % of the rows are longer than {max_length} tokens and are cut"))?;
+    }
     let highest = lengths.histogram.iter().copied().max().unwrap_or(0).max(1);
     for (bin, &count) in lengths.histogram.iter().enumerate() {
         let bar = "#".repeat((40 * count).div_ceil(highest));

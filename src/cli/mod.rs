@@ -18,6 +18,7 @@ mod progress;
 mod results;
 mod runs;
 mod score;
+mod texts;
 mod train;
 mod window;
 

@@ -3,7 +3,7 @@
 use super::require;
 use serde::{Deserialize, Serialize};
 
-/// A known task, which fixes files, columns, labels and metric; or the user's own.
+/// A known task, which fixes files, columns, labels and metric; or the user's own rows or texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
@@ -12,6 +12,8 @@ pub enum Task {
     Lab,
     /// The user's own files and columns.
     Custom,
+    /// Texts for a model that writes, as the `text` settings say.
+    Text,
     /// Acceptability, one sentence, Matthews correlation.
     Cola,
     /// Sentiment, one sentence, accuracy.
@@ -92,9 +94,9 @@ pub enum Metric {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// A known task, or `custom`.
+    /// A known task, `custom` or `text`.
     pub task: Task,
-    /// Directory in GLUE layout for a known task.
+    /// Directory in GLUE layout for a known task; for texts one with files called train and valid.
     pub path: String,
     /// Training file; for a known task only to override the usual name.
     pub train_file: String,
@@ -156,6 +158,11 @@ impl DataConfig {
     pub(super) fn problems(&self, found: &mut Vec<String>) {
         match self.task {
             Task::Lab => {}
+            Task::Text => {
+                require(found, !self.train_file.is_empty() || !self.path.is_empty(), || {
+                    "no text file chosen; give train_file, or path, a directory with train and valid files".to_owned()
+                });
+            }
             Task::Custom => {
                 require(found, !self.train_file.is_empty(), || "no training file chosen; give train_file".to_owned());
                 require(found, !self.text_column.is_empty(), || "no text column chosen; give text_column".to_owned());

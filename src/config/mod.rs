@@ -10,12 +10,14 @@ pub mod keys;
 pub mod mixture;
 pub mod model;
 pub mod presets;
+pub mod text;
 pub mod train;
 pub mod window;
 
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
 pub use mixture::{Activation, AdapterInit, MixtureConfig, RoutingPolicy};
 pub use model::{DeviceChoice, Method, ModelConfig};
+pub use text::{TextConfig, TextFormat, Truncate};
 pub use train::{EvalConfig, Recompute, Schedule, TrainConfig};
 pub use window::WindowOptions;
 
@@ -34,6 +36,8 @@ pub struct RunConfig {
     pub model: ModelConfig,
     /// Which rows, which columns, how they become tokens.
     pub data: DataConfig,
+    /// What a language model learns from a text file, and how the text becomes tokens.
+    pub text: TextConfig,
     /// The mixture of adaptation modules.
     pub mixture: MixtureConfig,
     /// Optimisation.
@@ -66,6 +70,7 @@ impl RunConfig {
         let mut found = Vec::new();
         self.model.problems(&mut found);
         self.data.problems(&mut found);
+        self.text.problems(self.data.task, self.data.max_length, &mut found);
         self.mixture.problems(&mut found);
         self.train.problems(&mut found);
         self.eval.problems(&mut found);

@@ -178,6 +178,7 @@ fn names(task: Task) -> (&'static str, &'static str) {
     match task {
         Task::Lab => ("lab", "Lab"),
         Task::Custom => ("custom", "Own data"),
+        Task::Text => ("text", "Own texts"),
         Task::Cola => ("cola", "CoLA"),
         Task::Sst2 => ("sst2", "SST-2"),
         Task::Mrpc => ("mrpc", "MRPC"),

@@ -1,10 +1,11 @@
 //! From files to packed batches: readers, tasks, tokenizing, seeded restartable batches.
 //!
-//! [`load`] gives a task's training and evaluation rows, checked and encoded; [`preview()`] tells what is in them
-//! before anybody trains on them. [`order`] says which rows come when. Nothing here is random but the order
+//! [`load`] gives a classification task's training and evaluation rows, checked and encoded; [`preview()`] tells what is in them
+//! before anybody trains on them. [`text`] does the same for models that write. [`order`] says which rows come when. Nothing here is random but the order
 //! and the held-out rows, and both are functions of a seed.
 
 pub mod batch;
+pub mod gguf;
 pub mod lab;
 pub mod order;
 pub mod preview;
@@ -12,6 +13,7 @@ pub mod references;
 mod rows;
 mod table;
 pub mod tasks;
+pub mod text;
 pub mod tokenizer;
 mod tokenizer_files;
 
@@ -21,7 +23,7 @@ pub use table::{Cells, Table};
 pub use tokenizer::{Encoded, TextTokenizer};
 
 use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use rows::{RawRow, Refusals};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -193,6 +195,9 @@ struct Source {
 }
 
 fn read_rows(config: &DataConfig, mode: BadRows) -> Result<TaskRows> {
+    if config.task == Task::Text {
+        return Err(Error::config("task text is for models that write; a classifier needs a task with labels"));
+    }
     let mut refusals = Refusals { mode, skipped: Vec::new() };
     let (train, dev) = sources(config, &mut refusals)?;
     let problem = tasks::problem(config);

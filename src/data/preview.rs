@@ -290,7 +290,11 @@ fn describe(
 fn measure(rows: &[Row], tokenizer: &TextTokenizer, max_length: usize) -> Result<Lengths> {
     let step = rows.len().div_ceil(MEASURED).max(1);
     let texts: Vec<_> = rows.iter().step_by(step).map(|row| (row.text.as_str(), row.pair.as_deref())).collect();
-    let mut lengths: Vec<usize> = tokenizer.encode_all(&texts, usize::MAX)?.iter().map(super::Encoded::len).collect();
+    Ok(lengths(tokenizer.encode_all(&texts, usize::MAX)?.iter().map(super::Encoded::len).collect(), max_length))
+}
+
+/// Statistics of these lengths.
+pub(super) fn lengths(mut lengths: Vec<usize>, max_length: usize) -> Lengths {
     lengths.sort_unstable();
     let at = |share: f64| {
         let rank = (share * lengths.len() as f64).ceil() as usize;
@@ -304,7 +308,7 @@ fn measure(rows: &[Row], tokenizer: &TextTokenizer, max_length: usize) -> Result
     }
     let measured = lengths.len();
     let cut = lengths.iter().filter(|&&length| length > max_length).count();
-    Ok(Lengths {
+    Lengths {
         measured,
         min: lengths.first().copied().unwrap_or(0),
         mean: lengths.iter().sum::<usize>() as f64 / measured.max(1) as f64,
@@ -314,5 +318,5 @@ fn measure(rows: &[Row], tokenizer: &TextTokenizer, max_length: usize) -> Result
         truncated_share: cut as f64 / measured.max(1) as f64,
         histogram,
         bin_width,
-    })
+    }
 }

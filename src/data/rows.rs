@@ -30,7 +30,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// Notes a bad row, or is the error it causes.
-    fn bad(&mut self, file: &str, line: usize, reason: String) -> Result<()> {
+    pub(super) fn bad(&mut self, file: &str, line: usize, reason: String) -> Result<()> {
         match self.mode {
             BadRows::Refuse => Err(Error::data(format!(
                 "line {line}: {reason}; correct the row, or set bad_rows = \"skip\" to leave such rows out: {file}"

@@ -218,7 +218,7 @@ pub(super) fn refuse_other_encodings(name: &str, bytes: &[u8]) -> Result<()> {
 }
 
 /// Lines with their numbers from 1, without line ends; empty ones are left out.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     bytes
         .split(|&byte| byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
@@ -228,7 +228,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 /// The most frequent of comma, semicolon and tab in the first line, outside quotes.
-fn sniff_delimiter(bytes: &[u8]) -> u8 {
+pub(super) fn sniff_delimiter(bytes: &[u8]) -> u8 {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let mut quoted = false;
     let mut counts = [(b',', 0u32), (b';', 0), (b'\t', 0)];

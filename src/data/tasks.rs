@@ -33,7 +33,7 @@ const ENTAILMENT: &[&str] = &["entailment", "not_entailment"];
 const S1: &[&str] = &["sentence1"];
 const S2: &[&str] = &["sentence2"];
 
-/// The fixed parts of a known task; nothing for the lab and for the user's own data.
+/// The fixed parts of a known task; nothing for the lab and for the user's own rows and texts.
 pub fn spec(task: Task) -> Option<TaskSpec> {
     let single = |name, labels, metric| TaskSpec {
         name,
@@ -56,7 +56,7 @@ pub fn spec(task: Task) -> Option<TaskSpec> {
         dev_stems: DEV,
     };
     Some(match task {
-        Task::Lab | Task::Custom => return None,
+        Task::Lab | Task::Custom | Task::Text => return None,
         Task::Cola => {
             TaskSpec { headerless: Some((3, 1)), ..single("CoLA", &["unacceptable", "acceptable"], Metric::Matthews) }
         }
@@ -113,11 +113,14 @@ pub fn metric(config: &DataConfig) -> Metric {
     }
 }
 
-/// The name of the task for people: `SST-2`, `lab`, or the training file's stem.
+/// The name of the task for people: `SST-2`, `lab`, the training file's stem, or the name of the directory of texts.
 pub fn name(config: &DataConfig) -> String {
     match spec(config.task) {
         Some(spec) => spec.name.to_owned(),
         None if config.task == Task::Lab => "lab".to_owned(),
+        None if config.train_file.is_empty() => {
+            Path::new(&config.path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+        }
         None => Path::new(&config.train_file).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
     }
 }
@@ -131,31 +134,42 @@ pub(super) fn files(config: &DataConfig) -> Result<(PathBuf, Option<PathBuf>)> {
             .then(|| if !config.path.is_empty() && inside.is_file() { inside } else { PathBuf::from(name) })
     };
     let (train, dev) = (chosen(&config.train_file), chosen(&config.dev_file));
+    if config.task == Task::Text && train.is_none() {
+        // The names that directories of texts have in other tools.
+        let find = |stems: &[&str], what: &str, key: &str| search(dir, stems, &TEXT_ENDINGS, what, key);
+        let train = find(&["train", "trainset"], "training", "train_file")?;
+        let dev = dev.or_else(|| find(&["valid", "validation", "dev", "devset", "val"], "evaluation", "dev_file").ok());
+        return Ok((train, dev));
+    }
     let Some(spec) = spec(config.task) else {
         let train = train.ok_or_else(|| Error::config("no training file chosen; give train_file"))?;
         return Ok((train, dev));
     };
     let train = match train {
         Some(path) => path,
-        None => search(dir, &["train", "train_subset"], "training", "train_file")?,
+        None => search(dir, &["train", "train_subset"], &ENDINGS, "training", "train_file")?,
     };
     let beside = if config.path.is_empty() { train.parent().unwrap_or(dir) } else { dir };
     let dev = match dev {
         Some(path) => path,
-        None => search(beside, spec.dev_stems, "evaluation", "dev_file")?,
+        None => search(beside, spec.dev_stems, &ENDINGS, "evaluation", "dev_file")?,
     };
     Ok((train, Some(dev)))
 }
 
-/// The first of `stems` that exists with a known ending.
-fn search(dir: &Path, stems: &[&str], what: &str, key: &str) -> Result<PathBuf> {
-    let endings = ["tsv", "csv", "jsonl"];
-    let names = || stems.iter().flat_map(|stem| endings.map(|ending| format!("{stem}.{ending}")));
+const ENDINGS: [&str; 3] = ["tsv", "csv", "jsonl"];
+const TEXT_ENDINGS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "txt"];
+
+/// The first of `stems` that exists with one of these endings.
+fn search(dir: &Path, stems: &[&str], endings: &[&str], what: &str, key: &str) -> Result<PathBuf> {
+    let names = || stems.iter().flat_map(|stem| endings.iter().map(move |ending| format!("{stem}.{ending}")));
     names().map(|name| dir.join(name)).find(|path| path.is_file()).ok_or_else(|| {
         let missing = if dir.is_dir() { "" } else { " (there is no such directory)" };
+        let (last, others) = endings.split_last().unwrap_or((&"", &[]));
         Error::data(format!(
-            "no {what} file found{missing}; looked for {}.tsv, .csv and .jsonl, or give {key}: {}",
+            "no {what} file found{missing}; looked for {}.{} and .{last}, or give {key}: {}",
             stems.join(", "),
+            others.join(", ."),
             dir.display()
         ))
     })

@@ -102,6 +102,11 @@ impl TextTokenizer {
         self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair))
     }
 
+    /// The tokenizer itself, for those who add no special tokens by it.
+    pub(super) fn inner(&self) -> &Tokenizer {
+        &self.inner
+    }
+
     /// Number of ids, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)

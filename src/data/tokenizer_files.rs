@@ -1,4 +1,4 @@
-//! Tokenizer files: `tokenizer.json`, or the older vocabulary files of BERT and RoBERTa.
+//! Tokenizer files: `tokenizer.json`, or the older vocabulary files of BERT, RoBERTa and GPT-2.
 //!
 //! The older files are turned into the text of a `tokenizer.json`, with the parts transformers builds for the
 //! same files, so that there is one way in.
@@ -141,6 +141,32 @@ fn wordpiece(lines: &str, config: &Value) -> Result<String> {
     Ok(whole.to_string())
 }
 
+/// GPT-2's one special token, which starts, separates and ends texts.
+const GPT2_END: &str = "<|endoftext|>";
+
+/// GPT-2: byte-level BPE that adds no tokens.
+fn gpt2(vocab: &Value, merges: &[&str], config: &Value) -> Result<String> {
+    let mut names = vec![GPT2_END.to_owned()];
+    names.extend(["eos_token", "bos_token"].map(|key| special(config, key, GPT2_END)));
+    names.retain(|name| vocab.get(name).is_some());
+    let prefix = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
+    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true });
+    let whole = json!({
+        "version": "1.0",
+        "added_tokens": added(&names, vocab, None)?,
+        "normalizer": null,
+        "pre_tokenizer": bytes,
+        "post_processor": null,
+        "decoder": bytes,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": merges,
+        },
+    });
+    Ok(whole.to_string())
+}
+
 /// RoBERTa: byte-level BPE; `<s> A </s>` or `<s> A </s> </s> B </s>`, all in segment 0.
 fn byte_level_bpe(vocab: &str, merges: &str, config: &Value) -> Result<String> {
     let vocab: Value = serde_json::from_str(vocab)
@@ -152,6 +178,9 @@ fn byte_level_bpe(vocab: &str, merges: &str, config: &Value) -> Result<String> {
         .filter(|(number, line)| !line.is_empty() && (*number > 0 || !line.starts_with("#version")))
         .map(|(_, line)| line)
         .collect();
+    if vocab.get("<s>").is_none() && vocab.get(GPT2_END).is_some() {
+        return gpt2(&vocab, &merges, config);
+    }
     let named = |key: &str, usual: &str| special(config, key, usual);
     let (sep, cls, mask) = (named("sep_token", "</s>"), named("cls_token", "<s>"), named("mask_token", "<mask>"));
     let unk = named("unk_token", "<unk>");

@@ -11,8 +11,10 @@ use crate::artifact::run_lock::RunLock;
 use crate::artifact::{HostTensor, RunDir};
 use crate::config::{DeviceChoice, Problem, RunConfig};
 use crate::data::preview::{self, Preview};
+use crate::data::text::{self, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer, lab};
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::model::dir::LAB;
 use crate::model::{Classifier, ModelSource, Setup};
 use crate::nn::profile::Profile;
 use crate::rng::SeedStream;
@@ -47,6 +49,19 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
 pub fn preview(config: &RunConfig) -> Result<Preview> {
     let tokenizer = tokenizer(&ModelSource::open(&config.model.path)?)?;
     preview::preview(&config.data, Some(&tokenizer))
+}
+
+/// What is in the texts these settings name, token by token for some `examples` of each split.
+pub fn text_preview(config: &RunConfig, examples: usize) -> Result<TextPreview> {
+    text::preview(&config.data, &config.text, &text_codec(&config.model.path)?, examples)
+}
+
+/// The tokenizer of a model that writes: a directory in Hugging Face layout or a GGUF file.
+pub fn text_codec(path: &str) -> Result<TextCodec> {
+    if path == LAB {
+        return Err(Error::config("the lab's encoder does not write; choose a language model with --model"));
+    }
+    TextCodec::open(Path::new(path))
 }
 
 /// The tokenizer that belongs to a model.

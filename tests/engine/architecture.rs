@@ -55,6 +55,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("ctrlc", &["cli/"]),
     ("env_logger", &["cli/", "main.rs"]),
     ("tokenizers", &["data/"]),
+    ("minijinja", &["data/text/"]),
+    ("minijinja_contrib", &["data/text/"]),
 ];
 
 /// Files that must not see a tensor, by the start of the path under `src`.

@@ -18,6 +18,7 @@ mod profile;
 mod recompute;
 mod score;
 mod text_metrics;
+mod texts;
 mod trainer;
 
 #[path = "../support/mod.rs"]

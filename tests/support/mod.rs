@@ -1,5 +1,6 @@
 //! Helpers shared by the test binaries.
 
+pub mod gguf;
 pub mod place;
 pub mod tiny;
 

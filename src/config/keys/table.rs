@@ -23,11 +23,15 @@ pub const KEYS: &[Key] = &[
     .in_paper("true"),
     key("model.device", "device", "Where the numbers are computed").among(&["auto", "cpu", "cuda", "metal"]),
     key("model.threads", "threads", "CPU threads of the engine").allow("0 (automatic) to 1024"),
-    key("data.task", "task", "A known task, which fixes files, columns, labels and metric, or custom")
-        .alias(&["task-name"])
-        .among(&["lab", "custom", "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"])
-        .in_paper("the eight GLUE tasks"),
-    key("data.path", "data", "Directory of a known task in GLUE layout")
+    key(
+        "data.task",
+        "task",
+        "A known task, which fixes files, columns, labels and metric, or custom rows, or text to learn to write",
+    )
+    .alias(&["task-name"])
+    .among(&["lab", "custom", "text", "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"])
+    .in_paper("the eight GLUE tasks"),
+    key("data.path", "data", "Directory of a known task in GLUE layout, or of texts with files called train and valid")
         .alias(&["data-path", "data-dir"])
         .allow("a directory"),
     key("data.train_file", "train-file", "File of training rows").allow("a file; empty: the known task's own"),
@@ -67,6 +71,32 @@ pub const KEYS: &[Key] = &[
     key("data.max_eval_rows", "max-eval-rows", "Use only the first so many evaluation rows")
         .alias(&["max-eval-samples"])
         .allow("rows; 0: all"),
+    key("text.format", "text-format", "How the examples stand in a text file; auto looks into it")
+        .among(&["auto", "alpaca", "sharegpt", "messages", "completion", "plain", "e2e", "webnlg", "dart"])
+        .in_paper("e2e, webnlg and dart"),
+    key("text.template", "chat-template", "The chat template that texts are put into")
+        .allow(
+            "auto (the model's own, for conversations), none, model (the model's own, for everything), or a Jinja file",
+        )
+        .in_paper("none"),
+    key("text.prompt_column", "prompt-column", "Column of the prompts in a text file")
+        .allow("a column name; empty: the usual names"),
+    key("text.completion_column", "completion-column", "Column of the completions; alone, its whole text is learned")
+        .allow("a column name; empty: the usual names"),
+    key("text.learn_prompt", "learn-prompt", "Also learn the prompts, and not only the completions")
+        .alias(&["train-on-prompt"])
+        .in_paper("false"),
+    key("text.truncate", "truncate", "Which end of a text is cut off when it is longer than max_length")
+        .among(&["end", "start"])
+        .in_paper("end"),
+    key(
+        "text.max_tokens_per_batch",
+        "max-tokens-per-batch",
+        "Fill micro-batches up to so many tokens, instead of batch_size examples",
+    )
+    .allow("tokens, at least max_length; 0: count examples"),
+    key("text.date", "template-date", "The date that chat templates see")
+        .allow("a date such as 2026-01-31; empty: today"),
     key("mixture.num_experts", "num-experts", "M, the experts per site")
         .alias(&["experts"])
         .allow("1 to 64; 1 without consistency is a plain adapter")

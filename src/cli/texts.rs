@@ -1,0 +1,150 @@
+//! `adamix data --text FILE`: every token the model will see, and which of them are learned.
+//!
+//! On a terminal what is learned is green and special tokens are dim; in a pipe what is learned stands between
+//! `[[` and `]]`.
+
+use super::data::{listed, print_lengths};
+use super::{Done, out};
+use crate::config::{RunConfig, TextFormat, Truncate};
+use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
+use crate::engine::run;
+use crate::error::Result;
+use std::io::IsTerminal as _;
+
+/// How what is learned is told from the rest.
+struct Marks {
+    learned: [&'static str; 2],
+    special: [&'static str; 2],
+}
+
+const COLOURS: Marks = Marks { learned: ["\x1b[32m", "\x1b[39m"], special: ["\x1b[2m", "\x1b[22m"] };
+const PLAIN: Marks = Marks { learned: ["[[", "]]"], special: ["", ""] };
+
+pub(super) fn run(config: &RunConfig, rows: usize, json: bool) -> Done {
+    let preview = run::text_preview(config, rows)?;
+    if json {
+        return Ok(out::json(&preview)?);
+    }
+    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    print(&preview, if coloured { &COLOURS } else { &PLAIN })?;
+    Ok(())
+}
+
+fn print(preview: &TextPreview, marks: &Marks) -> Result<()> {
+    let format = serde_json::to_value(preview.format).unwrap_or_default();
+    out::line(&format!("{}: {} texts as {}", preview.name, format.as_str().unwrap_or_default(), preview.layout))?;
+    let named = |token: &Option<String>| token.clone().unwrap_or_else(|| "none".to_owned());
+    out::line(&format!("start token {}, end token {}", named(&preview.bos), named(&preview.eos)))?;
+    let learned = if preview.learn_prompt { "prompts and answers are learned" } else { "only answers are learned" };
+    out::line(&format!("{learned}: {}", legend(marks)))?;
+    for (name, split) in [("training", &preview.train), ("evaluation", &preview.dev)] {
+        print_split(name, split, preview, marks)?;
+    }
+    if preview.held_out {
+        out::line("the evaluation texts are held out of the training file")?;
+    }
+    listed("training examples are duplicates of earlier ones", preview.duplicates_in_train, &[])?;
+    listed(
+        "evaluation examples are training examples too: the score will be too good",
+        preview.leaks,
+        &preview.leak_examples,
+    )?;
+    listed("evaluation inputs are also inputs of training examples", preview.shared_inputs, &[])?;
+    let skipped: Vec<String> =
+        preview.skipped.iter().take(10).map(|row| format!("{}:{}: {}", row.file, row.line, row.reason)).collect();
+    let what = if preview.refused {
+        "rows cannot be used, and training stops at the first; mend them, or allow it with --bad-rows skip"
+    } else {
+        "rows cannot be used and are left out"
+    };
+    listed(what, preview.skipped.len(), &skipped)
+}
+
+fn legend(marks: &Marks) -> String {
+    format!("{}learned{} and not learned", marks.learned[0], marks.learned[1])
+}
+
+fn print_split(name: &str, split: &TextSplit, preview: &TextPreview, marks: &Marks) -> Result<()> {
+    let inputs = match split.inputs {
+        0 => String::new(),
+        inputs => format!(" with {} different inputs", out::count(inputs)),
+    };
+    out::line(&format!("\n{} {name} examples{inputs} from {}", out::count(split.examples), split.file))?;
+    if split.measured < split.examples {
+        out::line(&format!("    counted on {} of them, evenly spread", out::count(split.measured)))?;
+    }
+    out::line(&format!(
+        "    {} tokens, {} learned; {} cut off at the {} ({:.1} %) in {} examples",
+        out::count(split.tokens),
+        out::count(split.learned_tokens),
+        out::count(split.cut_tokens),
+        if preview.truncate == Truncate::End { "end" } else { "start" },
+        100.0 * split.cut_share,
+        out::count(split.truncated),
+    ))?;
+    listed("examples have nothing left to learn and are left out", split.unlearned, &[])?;
+    if preview.format == TextFormat::Plain {
+        out::line(&format!("    longer texts become several sequences of at most {} tokens", preview.max_length))?;
+    }
+    print_lengths(&split.lengths, (preview.format != TextFormat::Plain).then_some(preview.max_length))?;
+    for sample in &split.sample {
+        let learned = sample.tokens.iter().filter(|token| token.learned).count();
+        let cut = if sample.cut > 0 { format!(", {} cut off", sample.cut) } else { String::new() };
+        out::line(&format!("  line {}: {} tokens, {learned} learned{cut}", sample.line, sample.tokens.len()))?;
+        for line in painted(sample, marks).lines() {
+            out::line(&format!("    {line}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The text of an example with the learned parts marked. Line ends are shown as `\n`, and begin a new line.
+fn painted(sample: &SampleText, marks: &Marks) -> String {
+    let mut text = String::new();
+    for run in sample.tokens.chunk_by(|a, b| a.learned == b.learned) {
+        let [open, close] = if run.iter().all(|token| token.learned) { marks.learned } else { ["", ""] };
+        text.push_str(open);
+        for token in run {
+            let [open, close] = if token.special { marks.special } else { ["", ""] };
+            text.push_str(&format!("{open}{}{close}", shown(token)));
+        }
+        text.push_str(close);
+    }
+    text
+}
+
+fn shown(token: &SampleToken) -> String {
+    let visible = |c: char| match c {
+        '\n' => "\\n\n".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    token.text.chars().map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(text: &str, learned: bool, special: bool) -> SampleToken {
+        SampleToken { id: 0, text: text.to_owned(), learned, special }
+    }
+
+    #[test]
+    fn what_is_learned_is_marked_and_control_characters_never_reach_the_terminal() {
+        let tokens = vec![
+            token("<s>", false, true),
+            token("ask", false, false),
+            token("\n", false, false),
+            token("say\x1b", true, false),
+            token(" it", true, false),
+            token("</s>", true, true),
+        ];
+        let sample = SampleText { line: 1, tokens, cut: 0 };
+        assert_eq!(painted(&sample, &PLAIN), "<s>ask\\n\n[[say\\u{1b} it</s>]]");
+        let coloured = painted(&sample, &COLOURS);
+        assert!(coloured.contains("\x1b[32msay\\u{1b} it\x1b[2m</s>\x1b[22m\x1b[39m"), "{coloured:?}");
+        assert!(coloured.starts_with("\x1b[2m<s>\x1b[22mask"), "{coloured:?}");
+    }
+}

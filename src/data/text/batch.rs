@@ -1,0 +1,133 @@
+//! Encoded texts of a split, and packed batches of them.
+
+use super::encode::{EncodedText, TextEncoder};
+use super::read::Examples;
+use super::{BatchRule, Example, TextOrder};
+use crate::config::TextFormat;
+use crate::data::rows::Refusals;
+use crate::error::Result;
+use crate::rng::SeedStream;
+use rayon::prelude::*;
+
+/// Packed sequences: `ids[offsets[i]..offsets[i + 1]]` is sequence `i`, never padded. Attention stays inside a sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TextBatch {
+    /// Token ids of all sequences, back to back. `[total_tokens]`
+    pub ids: Vec<u32>,
+    /// Where each sequence starts, and the end of the last one. `[sequences + 1]`
+    pub offsets: Vec<usize>,
+    /// Whether a token is learned: what the model says at the token before it is scored against it. Never the first token
+    /// of a sequence, so that the target of position `t` is `ids[t + 1]` where `learn[t + 1]`. `[total_tokens]`
+    pub learn: Vec<bool>,
+    /// Number of each sequence in its data set. `[sequences]`
+    pub rows: Vec<usize>,
+}
+
+impl TextBatch {
+    /// Number of sequences.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+    /// Whether there is no sequence.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+    /// Number of tokens of all sequences.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+    /// Number of learned tokens of all sequences.
+    pub fn learned(&self) -> usize {
+        self.learn.iter().filter(|&&learn| learn).count()
+    }
+}
+
+/// Examples of a split with their token ids: encoded once, batched many times.
+#[derive(Clone, Debug)]
+pub struct TextDataset {
+    /// The examples, as in the file.
+    pub examples: Vec<Example>,
+    /// Their sequences: one for each example, several for a long plain text, none where nothing is left to learn.
+    pub encoded: Vec<EncodedText>,
+    /// What the examples are.
+    pub format: TextFormat,
+    /// The file.
+    pub file: String,
+    /// Examples of which nothing is left to learn after cutting.
+    pub unlearned: usize,
+}
+
+impl TextDataset {
+    /// Encodes examples on all threads of the current pool. Those that cannot be encoded (a template refuses them) are
+    /// refused or skipped.
+    pub(super) fn encode(examples: Examples, encoder: &TextEncoder, refusals: &mut Refusals) -> Result<Self> {
+        let Examples { examples, format, file } = examples;
+        let sequences: Vec<Result<Vec<EncodedText>>> = examples
+            .par_iter()
+            .with_min_len(16)
+            .enumerate()
+            .map(|(number, example)| encoder.encode(example, number))
+            .collect();
+        let (mut kept, mut encoded, mut unlearned) = (Vec::with_capacity(examples.len()), Vec::new(), 0);
+        for (example, sequences) in examples.into_iter().zip(sequences) {
+            match sequences {
+                Ok(mut sequences) => {
+                    unlearned += usize::from(sequences.is_empty());
+                    sequences.iter_mut().for_each(|sequence| sequence.example = kept.len());
+                    encoded.extend(sequences);
+                    kept.push(example);
+                }
+                Err(err) => refusals.bad(&file, example.line, err.to_string())?,
+            }
+        }
+        Ok(Self { examples: kept, encoded, format, file, unlearned })
+    }
+
+    /// Number of sequences.
+    pub fn len(&self) -> usize {
+        self.encoded.len()
+    }
+
+    /// Whether there is no sequence.
+    pub fn is_empty(&self) -> bool {
+        self.encoded.is_empty()
+    }
+
+    /// Tokens of all sequences together.
+    pub fn tokens(&self) -> usize {
+        self.encoded.iter().map(EncodedText::len).sum()
+    }
+
+    /// Learned tokens of all sequences together.
+    pub fn learned(&self) -> usize {
+        self.encoded.iter().map(EncodedText::learned).sum()
+    }
+
+    /// Length of each sequence.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.encoded.iter().map(EncodedText::len).collect()
+    }
+
+    /// The seeded, restartable order of micro-batches.
+    pub fn order(&self, seed: SeedStream, rule: BatchRule) -> TextOrder {
+        TextOrder::new(seed, self.lengths(), rule)
+    }
+
+    /// Packs the sequences with these numbers (each below [`TextDataset::len`]), in this order.
+    pub fn batch(&self, rows: &[usize]) -> TextBatch {
+        let tokens = rows.iter().map(|&row| self.encoded[row].len()).sum();
+        let mut batch = TextBatch {
+            ids: Vec::with_capacity(tokens),
+            offsets: Vec::with_capacity(rows.len() + 1),
+            learn: Vec::with_capacity(tokens),
+            rows: rows.to_vec(),
+        };
+        batch.offsets.push(0);
+        for &row in rows {
+            batch.ids.extend(&self.encoded[row].ids);
+            batch.learn.extend(&self.encoded[row].learn);
+            batch.offsets.push(batch.ids.len());
+        }
+        batch
+    }
+}

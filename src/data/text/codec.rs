@@ -1,0 +1,248 @@
+//! The tokenizer of a model that writes, with what its files say about texts: start and end tokens, chat template.
+
+use super::codec_files;
+use crate::data::TextTokenizer;
+use crate::data::gguf::{self, GgufHeader};
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use tokenizers::{DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
+
+/// What a model's files say besides the tokenizer itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Specials {
+    /// The token that starts a text.
+    pub bos: Option<u32>,
+    /// The token that ends a text.
+    pub eos: Option<u32>,
+    /// Tokens at which generation stops; `eos` is always one of them.
+    pub stops: Vec<u32>,
+    /// Whether the start token goes before every text.
+    pub add_bos: bool,
+    /// The chat template, in Jinja.
+    pub chat_template: Option<String>,
+}
+
+/// Text to tokens and back for a causal language model. Cheap to clone.
+///
+/// It adds no token by itself: start and end tokens are put where the [layout](super::Layout) says.
+#[derive(Clone)]
+pub struct TextCodec {
+    tokenizer: Arc<Tokenizer>,
+    specials: Specials,
+    special_ids: Arc<BTreeSet<u32>>,
+    /// Tokens that stand in texts as they are written in the vocabulary.
+    added_ids: Arc<BTreeSet<u32>>,
+    /// Whether a space is put before every text (SentencePiece): pieces of a text cannot be tokenized one by one then.
+    prefixes_space: bool,
+    byte_level: bool,
+}
+
+impl std::fmt::Debug for TextCodec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextCodec")
+            .field("vocab_size", &self.vocab_size())
+            .field("bos", &self.specials.bos)
+            .field("eos", &self.specials.eos)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TextCodec {
+    /// From a model directory in Hugging Face layout, or from a GGUF file (told by its contents, not its name).
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_file() && gguf::is_gguf(path)? {
+            return Self::from_gguf(&GgufHeader::open(path)?);
+        }
+        if !path.exists() {
+            return Err(Error::config(format!(
+                "no such model; choose a directory in Hugging Face layout or a GGUF file: {}",
+                path.display()
+            )));
+        }
+        codec_files::read(path)
+    }
+
+    /// From the header of a GGUF file.
+    pub fn from_gguf(header: &GgufHeader) -> Result<Self> {
+        let found = gguf::tokenizer(header)?;
+        let specials = Specials {
+            bos: found.bos,
+            eos: found.eos,
+            stops: found.stops,
+            add_bos: found.add_bos,
+            chat_template: found.chat_template,
+        };
+        Ok(Self::from_parts(found.tokenizer, specials))
+    }
+
+    /// From a tokenizer and what is said besides it.
+    pub fn new(tokenizer: &TextTokenizer, specials: Specials) -> Self {
+        Self::from_parts(tokenizer.inner().clone(), specials)
+    }
+
+    pub(super) fn from_parts(mut tokenizer: Tokenizer, mut specials: Specials) -> Self {
+        // Start and end tokens come from the layout alone.
+        tokenizer.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+        specials.chat_template = specials.chat_template.filter(|template| !template.trim().is_empty());
+        specials.stops.extend(specials.eos);
+        let mut seen = BTreeSet::new();
+        specials.stops.retain(|&id| seen.insert(id));
+        let added = tokenizer.get_added_tokens_decoder();
+        let mut special_ids: BTreeSet<u32> = specials.bos.into_iter().chain(specials.stops.iter().copied()).collect();
+        // The map has no order of its own; sets do.
+        let ids = |special: bool| added.iter().filter(move |(_, token)| !special || token.special).map(|(&id, _)| id);
+        let added_ids: BTreeSet<u32> = ids(false).collect();
+        special_ids.extend(ids(true));
+        let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        let prefixes_space = prefixes_space(&tokenizer);
+        Self {
+            tokenizer: Arc::new(tokenizer),
+            specials,
+            special_ids: Arc::new(special_ids),
+            added_ids: Arc::new(added_ids),
+            prefixes_space,
+            byte_level,
+        }
+    }
+
+    /// The token that starts a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.specials.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.specials.eos
+    }
+
+    /// The token that ends a text; an error where the model names none.
+    pub fn require_eos(&self) -> Result<u32> {
+        self.eos().ok_or_else(|| {
+            Error::format("the model's files name no end token; give eos_token in its tokenizer_config.json")
+        })
+    }
+
+    /// Tokens at which generation stops.
+    pub fn stops(&self) -> &[u32] {
+        &self.specials.stops
+    }
+
+    /// Whether the start token goes before every text.
+    pub fn add_bos(&self) -> bool {
+        self.specials.add_bos && self.specials.bos.is_some()
+    }
+
+    /// The model's own chat template, in Jinja.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.specials.chat_template.as_deref()
+    }
+
+    /// Whether a space is put before every text.
+    pub(super) fn prefixes_space(&self) -> bool {
+        self.prefixes_space
+    }
+
+    /// Token ids of a text. Special tokens written out in it are recognised, no token is added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.tokenizer.encode_fast(text, false).map_err(|err| failed(&*err))?.get_ids().to_vec())
+    }
+
+    /// As [`TextCodec::encode`], with the bytes of the text that each token ends at.
+    pub(super) fn encode_with_ends(&self, text: &str) -> Result<Vec<(u32, usize)>> {
+        let encoding = self.tokenizer.encode(text, false).map_err(|err| failed(&*err))?;
+        Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(|(&id, &(_, end))| (id, end)).collect())
+    }
+
+    /// The text of these tokens, special ones written out.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.tokenizer.decode(ids, false).map_err(|err| failed(&*err))
+    }
+
+    /// The text of these tokens without special ones: what a reader sees of a generated text.
+    pub fn decode_plain(&self, ids: &[u32]) -> Result<String> {
+        self.tokenizer.decode(ids, true).map_err(|err| failed(&*err))
+    }
+
+    /// Whether a token stands for something else than text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
+    }
+
+    /// Ids of the special tokens.
+    pub fn special_ids(&self) -> impl Iterator<Item = u32> {
+        self.special_ids.iter().copied()
+    }
+
+    /// The piece of text that one token stands for. Bytes that are no whole character are written `<0xE2>`.
+    pub fn piece(&self, id: u32) -> String {
+        let Some(token) = self.tokenizer.id_to_token(id) else { return format!("<{id}>") };
+        if self.is_special(id) || self.added_ids.contains(&id) {
+            return token;
+        }
+        if !self.byte_level {
+            return token.replace('\u{2581}', " ");
+        }
+        let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
+        match bytes.map(String::from_utf8) {
+            Some(Ok(text)) => text,
+            Some(Err(err)) => err.into_bytes().iter().map(|byte| format!("<0x{byte:02X}>")).collect(),
+            None => token,
+        }
+    }
+
+    /// The token's text as it stands in the vocabulary; empty for an id that is not there.
+    pub fn token(&self, id: u32) -> String {
+        self.tokenizer.id_to_token(id).unwrap_or_default()
+    }
+
+    /// Number of ids, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// The largest id that can come out; a model's embedding table needs at least one row more.
+    pub fn max_id(&self) -> u32 {
+        self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
+    /// The tokenizer as the text of a `tokenizer.json`: what an export writes beside the weights.
+    pub fn to_json(&self) -> Result<String> {
+        self.tokenizer.to_string(false).map_err(|err| failed(&*err))
+    }
+}
+
+/// The byte that a character of a byte-level vocabulary stands for: printable bytes stand for themselves, the others,
+/// in order, for the characters from U+0100 on.
+fn byte_of(c: char) -> Option<u8> {
+    let itself = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    match c as u32 {
+        code if code < 0x100 => itself(code).then_some(code as u8),
+        code => (0..=0xff).filter(|&byte| !itself(byte)).nth(code as usize - 0x100).map(|byte| byte as u8),
+    }
+}
+
+fn prefixes_space(tokenizer: &Tokenizer) -> bool {
+    let prepends = |normalizer: &NormalizerWrapper| matches!(normalizer, NormalizerWrapper::Prepend(_));
+    let normalizer = match tokenizer.get_normalizer() {
+        Some(NormalizerWrapper::Sequence(steps)) => steps.as_ref().iter().any(prepends),
+        Some(other) => prepends(other),
+        None => false,
+    };
+    let adds = |step: &PreTokenizerWrapper| match step {
+        PreTokenizerWrapper::Metaspace(_) => true,
+        PreTokenizerWrapper::ByteLevel(step) => step.add_prefix_space,
+        _ => false,
+    };
+    let pre_tokenizer = match tokenizer.get_pre_tokenizer() {
+        Some(PreTokenizerWrapper::Sequence(steps)) => steps.as_ref().iter().any(adds),
+        Some(other) => adds(other),
+        None => false,
+    };
+    normalizer || pre_tokenizer
+}
+
+fn failed(err: &dyn std::error::Error) -> Error {
+    Error::new(ErrorKind::Data, format!("the text cannot be tokenized: {err}"))
+}

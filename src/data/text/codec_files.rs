@@ -1,0 +1,86 @@
+//! A [`TextCodec`] from the files of a Hugging Face directory.
+//!
+//! Start and end tokens are looked for where transformers puts them: `tokenizer_config.json`, then
+//! `special_tokens_map.json`, then the ids in `config.json`. The chat template is `chat_template.jinja`, or else the
+//! entry of `tokenizer_config.json`.
+
+use super::TextCodec;
+use super::codec::Specials;
+use crate::data::TextTokenizer;
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::path::Path;
+
+pub(super) fn read(path: &Path) -> Result<TextCodec> {
+    let tokenizer = TextTokenizer::from_file(path)?;
+    let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let config = json(&dir.join("tokenizer_config.json"))?;
+    let map = json(&dir.join("special_tokens_map.json"))?;
+    let (model, generation) = (json(&dir.join("config.json"))?, json(&dir.join("generation_config.json"))?);
+    let id = |name: &str| -> Result<Option<u32>> {
+        for source in [&config, &map] {
+            if let Some(token) = token_text(source, name) {
+                return match tokenizer.token_id(token) {
+                    Some(id) => Ok(Some(id)),
+                    None => Err(Error::format(format!(
+                        "{name} is {token:?}, which is not in the vocabulary; fetch the tokenizer's files again: {}",
+                        dir.display()
+                    ))),
+                };
+            }
+        }
+        Ok(ids(&model, &format!("{name}_id")).first().copied())
+    };
+    let (bos, eos) = (id("bos_token")?, id("eos_token")?);
+    let mut stops = ids(&generation, "eos_token_id");
+    stops.extend(ids(&model, "eos_token_id"));
+    // What the tokenizer itself puts before an empty text; newer files say it with a switch.
+    let begins = tokenizer.encode("", None, usize::MAX)?.ids.first().copied();
+    let add_bos = config.get("add_bos_token").and_then(Value::as_bool).unwrap_or(bos.is_some() && begins == bos);
+    let chat_template = template(dir, &config)?;
+    Ok(TextCodec::new(&tokenizer, Specials { bos, eos, stops, add_bos, chat_template }))
+}
+
+/// The text of a special token: a string, or an object with `content`.
+fn token_text<'a>(source: &'a Value, name: &str) -> Option<&'a str> {
+    let value = source.get(name)?;
+    value.get("content").unwrap_or(value).as_str().filter(|text| !text.is_empty())
+}
+
+/// One id, or a list of them.
+fn ids(source: &Value, name: &str) -> Vec<u32> {
+    let value = source.get(name);
+    let list =
+        value.and_then(Value::as_array).map_or_else(|| value.into_iter().collect(), |list| list.iter().collect());
+    let list: Vec<&Value> = list;
+    list.into_iter().filter_map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect()
+}
+
+fn template(dir: &Path, config: &Value) -> Result<Option<String>> {
+    let path = dir.join("chat_template.jinja");
+    if path.is_file() {
+        return std::fs::read_to_string(&path)
+            .map(Some)
+            .map_err(|err| Error::io("reading the chat template", &path, err));
+    }
+    Ok(match config.get("chat_template") {
+        Some(Value::String(template)) => Some(template.clone()),
+        // Several templates with names; the one called default is for conversations.
+        Some(Value::Array(list)) => {
+            let named = list.iter().find(|entry| entry.get("name").is_some_and(|name| name == "default"));
+            let entry = named.or(list.first());
+            entry.and_then(|entry| entry.get("template")).and_then(Value::as_str).map(str::to_owned)
+        }
+        _ => None,
+    })
+}
+
+/// A JSON file, or nothing where there is none.
+fn json(path: &Path) -> Result<Value> {
+    if !path.is_file() {
+        return Ok(Value::Null);
+    }
+    let bytes = std::fs::read(path).map_err(|err| Error::io("reading the model's files", path, err))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|err| Error::format(format!("not JSON ({err}); fetch it again: {}", path.display())))
+}

@@ -1,0 +1,160 @@
+//! An example: turns with a role.
+
+use super::super::rows::Refusals;
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Who says a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The instructions that hold for the whole conversation.
+    System,
+    /// The one who asks. The prompt of a completion, the meaning representation of a sentence.
+    User,
+    /// The one who answers: what is learned. A completion, a reference, a plain text.
+    Assistant,
+    /// What a tool answered.
+    Tool,
+}
+
+impl Role {
+    /// Its name in chat templates.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+}
+
+/// One turn of an example.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub text: String,
+    /// Whether it is learned. A file can say no for single turns (`"train": false`, or a weight of 0).
+    pub learned: bool,
+    /// What else a message holds, such as `name` and `tool_calls`: handed on to the chat template.
+    #[serde(skip_serializing_if = "Map::is_empty", default)]
+    pub fields: Map<String, Value>,
+}
+
+impl Turn {
+    /// A turn without further fields; answers are learned, everything else is not.
+    pub fn new(role: Role, text: impl Into<String>) -> Self {
+        Self { role, text: text.into(), learned: role == Role::Assistant, fields: Map::new() }
+    }
+}
+
+/// One example: what the model reads, and what it learns to write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// The turns in order; the last one is an answer.
+    pub turns: Vec<Turn>,
+    /// Its line in the file, from 1.
+    pub line: usize,
+    /// Number of the entry it is a reference of, in files that group references (WebNLG, DART).
+    pub entry: Option<usize>,
+    /// Whether the text ends here. A piece out of the middle of a longer text does not, and gets no end token.
+    pub ends: bool,
+    /// Tools the conversation may call, as the file lists them: handed on to the chat template.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tools: Option<Value>,
+}
+
+impl Example {
+    /// An example that ends.
+    pub fn new(turns: Vec<Turn>, line: usize) -> Self {
+        Self { turns, line, entry: None, ends: true, tools: None }
+    }
+
+    /// A prompt and its answer.
+    pub fn pair(prompt: impl Into<String>, answer: impl Into<String>, line: usize) -> Self {
+        Self::new(vec![Turn::new(Role::User, prompt), Turn::new(Role::Assistant, answer)], line)
+    }
+
+    /// Everything before the last answer.
+    pub fn prompt(&self) -> &[Turn] {
+        self.turns.split_last().map_or(&[], |(_, before)| before)
+    }
+
+    /// The last answer.
+    pub fn answer(&self) -> &str {
+        self.turns.last().map_or("", |turn| turn.text.as_str())
+    }
+
+    /// What two examples share when they are duplicates.
+    pub(super) fn key(&self) -> Key<'_> {
+        key(&self.turns)
+    }
+
+    /// What two examples share when they ask for the same; empty for a plain text.
+    pub(super) fn prompt_key(&self) -> Key<'_> {
+        key(self.prompt())
+    }
+}
+
+/// Roles and texts of turns, without spaces around.
+pub(super) type Key<'a> = Vec<(Role, &'a str)>;
+
+fn key(turns: &[Turn]) -> Key<'_> {
+    turns.iter().map(|turn| (turn.role, turn.text.trim())).collect()
+}
+
+/// An input and all its references: one question to a model that writes, and the answers that count as right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputGroup {
+    /// The examples with this input, in order; the first one's prompt is what the model is asked.
+    pub examples: Vec<usize>,
+    /// Their answers, in the same order.
+    pub references: Vec<String>,
+}
+
+/// The inputs of these examples in order of appearance, each with its references.
+///
+/// Examples belong together when the file says so (the entries of WebNLG and DART), otherwise when their prompts are the
+/// same. Plain texts have no inputs.
+pub fn inputs(examples: &[Example]) -> Vec<InputGroup> {
+    let mut groups: Vec<InputGroup> = Vec::new();
+    let mut seen: BTreeMap<(Option<usize>, Key<'_>), usize> = BTreeMap::new();
+    for (index, example) in examples.iter().enumerate().filter(|(_, example)| !example.prompt().is_empty()) {
+        let key = match example.entry {
+            Some(entry) => (Some(entry), Vec::new()),
+            None => (None, example.prompt_key()),
+        };
+        let group = *seen.entry(key).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(InputGroup { examples: Vec::new(), references: Vec::new() });
+        }
+        groups[group].examples.push(index);
+        groups[group].references.push(example.answer().to_owned());
+    }
+    groups
+}
+
+/// Collects examples out of one file, and what cannot be used.
+pub(super) struct Collector<'a> {
+    pub file: &'a str,
+    pub examples: Vec<Example>,
+    pub refusals: &'a mut Refusals,
+}
+
+impl Collector<'_> {
+    /// Takes the examples of one record, or the reason why there are none.
+    pub fn add(&mut self, line: usize, found: std::result::Result<Vec<Example>, String>) -> Result<()> {
+        match found {
+            Ok(examples) => {
+                self.examples.extend(examples);
+                Ok(())
+            }
+            Err(reason) => self.refusals.bad(self.file, line, reason),
+        }
+    }
+}

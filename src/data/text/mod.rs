@@ -1,0 +1,137 @@
+//! From text files to packed batches for models that write.
+//!
+//! ```text
+//! file --recognise--> records --convert--> examples --template--> segments --codec--> tokens, and which are learned
+//! ```
+//!
+//! [`read()`] finds out by looking how a file is laid out and gives [`Example`]s: turns with a role. A
+//! [`TextEncoder`] turns each into token ids with a mask of what is learned, by the model's own chat template or
+//! by a plain layout ([`Layout`] says which when). [`load`] does all of it for a run; [`preview()`] shows every
+//! token before anybody trains on it.
+
+pub mod batch;
+pub mod codec;
+mod codec_files;
+mod convert;
+mod delimited;
+pub mod encode;
+pub mod example;
+pub mod layout;
+pub mod order;
+pub mod preview;
+mod python;
+pub mod read;
+mod recognise;
+mod split;
+mod split_json;
+pub mod template;
+mod template_source;
+mod triples;
+
+pub use batch::{TextBatch, TextDataset};
+pub use codec::TextCodec;
+pub use encode::{EncodedText, TextEncoder};
+pub use example::{Example, InputGroup, Role, Turn};
+pub use layout::Layout;
+pub use order::{BatchRule, TextOrder};
+pub use preview::{TextPreview, preview};
+pub use read::{Examples, read};
+pub use template::ChatTemplate;
+
+use super::rows::Refusals;
+use super::{SkippedRow, tasks};
+use crate::config::{BadRows, DataConfig, TextConfig, TextFormat};
+use crate::error::{Context as _, Error, Result};
+use std::path::Path;
+
+/// Everything a run needs to know of its texts.
+#[derive(Clone, Debug)]
+pub struct TextData {
+    /// The sequences to learn from.
+    pub train: TextDataset,
+    /// The sequences to measure on.
+    pub dev: TextDataset,
+    /// The inputs of the evaluation examples, each with all its references: what generation is measured against.
+    pub inputs: Vec<InputGroup>,
+    /// What turned the texts into tokens, and turns prompts into tokens when the model is asked.
+    pub encoder: TextEncoder,
+    /// Rows left out because they could not be used.
+    pub skipped: Vec<SkippedRow>,
+    /// The name for people: the stem of the training file, or the name of its directory.
+    pub name: String,
+}
+
+/// Both splits before they are encoded.
+pub(super) struct Splits {
+    pub train: Examples,
+    pub dev: Examples,
+    pub held_out: bool,
+}
+
+/// Reads, checks and encodes the texts of a run.
+///
+/// Errors name the file and the line. Rows that cannot be used, those among them that the chat template refuses,
+/// are refused or listed in [`TextData::skipped`], as the settings say.
+pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<TextData> {
+    let name = tasks::name(data);
+    let mut refusals = Refusals { mode: data.bad_rows, skipped: Vec::new() };
+    let mut all = || -> Result<TextData> {
+        let Splits { train, dev, .. } = splits(data, text, &mut refusals)?;
+        let encoder = TextEncoder::new(codec, train.format, data, text)?;
+        let train = TextDataset::encode(train, &encoder, &mut refusals)?;
+        let dev = TextDataset::encode(dev, &encoder, &mut refusals)?;
+        for (split, what) in [(&train, "training"), (&dev, "evaluation")] {
+            if split.is_empty() {
+                return Err(Error::data(format!(
+                    "no {what} text has anything left to learn within max_length = {}; raise it: {}",
+                    data.max_length, split.file
+                )));
+            }
+        }
+        let inputs = example::inputs(&dev.examples);
+        Ok(TextData { train, dev, inputs, encoder, skipped: Vec::new(), name: name.clone() })
+    };
+    let found = all().with_context(|| format!("the texts of {name} cannot be used"))?;
+    Ok(TextData { skipped: refusals.skipped, ..found })
+}
+
+/// The examples of both splits, cut to the largest numbers asked for.
+pub(super) fn splits(data: &DataConfig, text: &TextConfig, refusals: &mut Refusals) -> Result<Splits> {
+    let (train_file, dev_file) = tasks::files(data)?;
+    let mut train = read::read_file(&train_file, data.format, text, refusals)?;
+    let held_out = dev_file.is_none();
+    let mut dev = match dev_file {
+        Some(file) => read::read_file(&file, data.format, text, refusals)?,
+        None => {
+            let file = train.file.clone();
+            let (kept, held) = split::hold_out(train.examples, data.dev_fraction).with_context(|| file.clone())?;
+            train.examples = kept;
+            Examples { examples: held, file, format: train.format }
+        }
+    };
+    if conversation(train.format) != conversation(dev.format) || plain(train.format) != plain(dev.format) {
+        return Err(Error::data(format!(
+            "the training file holds {:?} and the evaluation file {:?}; give two files of the same kind: {}",
+            train.format, dev.format, dev.file
+        )));
+    }
+    let limit = |examples: &mut Vec<Example>, most: usize| examples.truncate(if most == 0 { usize::MAX } else { most });
+    limit(&mut train.examples, data.max_train_rows);
+    limit(&mut dev.examples, data.max_eval_rows);
+    Ok(Splits { train, dev, held_out })
+}
+
+/// Whether examples of this format are conversations, which a chat template is made for.
+pub(super) fn conversation(format: TextFormat) -> bool {
+    matches!(format, TextFormat::Alpaca | TextFormat::Sharegpt | TextFormat::Messages)
+}
+
+/// Whether examples of this format have no prompt.
+pub(super) fn plain(format: TextFormat) -> bool {
+    format == TextFormat::Plain
+}
+
+/// The examples of one file, however it is laid out; rows that cannot be used are an error.
+pub fn read_examples(path: &Path, text: &TextConfig) -> Result<Examples> {
+    read(path, text, BadRows::Refuse).map(|(examples, _)| examples)
+}

@@ -1,0 +1,213 @@
+//! What a file is, found out by looking into it: how it is laid out, and what its examples are.
+//!
+//! The ending of the name is only asked where the contents leave it open, and then only to refuse: a `.csv` whose
+//! columns say nothing is not taken for plain text.
+
+use super::delimited;
+use super::split_json::{self, Element};
+use crate::config::{FileFormat, TextConfig, TextFormat};
+use crate::data::table::{lines, list};
+use crate::error::{Error, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Records looked at before the format is decided.
+const LOOKED_AT: usize = 50;
+
+/// How a file is cut into records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// The elements of one JSON array; where each stands.
+    JsonArray(Vec<Element>),
+    /// One JSON object a line.
+    JsonLines,
+    /// Rows under a header.
+    Table(FileFormat),
+    /// Lines `mr||ref`.
+    Piped,
+    /// Text, and nothing else.
+    Text,
+}
+
+/// A recognised file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recognised {
+    pub layout: Layout,
+    pub format: TextFormat,
+}
+
+/// Looks into the contents of a file, its byte order mark already taken off.
+pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<Recognised> {
+    let layout = layout(name, body, given, text)?;
+    let format = match (text.format, &layout) {
+        (TextFormat::Auto, Layout::Text) => TextFormat::Plain,
+        (TextFormat::Auto, Layout::Piped) => TextFormat::E2e,
+        (TextFormat::Auto, Layout::Table(format)) => {
+            let columns = delimited::columns(name, body, *format)?;
+            let object: Map<String, Value> = columns.iter().map(|name| (name.clone(), Value::from(""))).collect();
+            shape(&object, text).ok_or_else(|| unknown(name, &object))?
+        }
+        (TextFormat::Auto, Layout::JsonArray(elements)) => {
+            vote(name, text, elements.iter().map(|element| &body[element.bytes.clone()]))?
+        }
+        (TextFormat::Auto, Layout::JsonLines) => vote(name, text, lines(body).map(|(_, line)| line))?,
+        (format, _) => format,
+    };
+    let fits = match (&layout, format) {
+        (Layout::Piped, format) => matches!(format, TextFormat::E2e | TextFormat::Plain),
+        (Layout::Text, format) => format == TextFormat::Plain,
+        _ => true,
+    };
+    if !fits {
+        return Err(Error::data(format!(
+            "text_format is {}, but the file is plain text; choose another file, or leave text_format at auto: {name}",
+            word(format)
+        )));
+    }
+    Ok(Recognised { layout, format })
+}
+
+/// The word for a format in settings and messages.
+pub(super) fn word(format: TextFormat) -> String {
+    serde_json::to_value(format).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<Layout> {
+    match given {
+        FileFormat::Tsv | FileFormat::Csv => return Ok(Layout::Table(given)),
+        FileFormat::Jsonl | FileFormat::Auto => {}
+    }
+    let start = body.trim_ascii_start();
+    let json = match start.first() {
+        Some(b'[') => array(body, false),
+        Some(b'{') => object(body),
+        _ => None,
+    };
+    if let Some(layout) = json {
+        return Ok(layout);
+    }
+    let not_json = || {
+        Error::data(format!(
+            "the file is neither a JSON array of objects nor one JSON object a line (or it is cut off); write one of them: {name}"
+        ))
+    };
+    if given == FileFormat::Jsonl {
+        return Err(not_json());
+    }
+    let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let mut first = lines(body).take(LOOKED_AT).peekable();
+    if first.peek().is_some() && first.all(|(_, line)| line.windows(2).any(|two| two == b"||")) {
+        return Ok(Layout::Piped);
+    }
+    // A table is known by columns that say what they are.
+    let mut formats = [FileFormat::Tsv, FileFormat::Csv];
+    if ending == "csv" {
+        formats.reverse();
+    }
+    for format in formats {
+        let Ok(columns) = delimited::columns(name, body, format) else { continue };
+        let object: Map<String, Value> = columns.iter().map(|name| (name.clone(), Value::from(""))).collect();
+        let alone = columns.len() == 1 && ending != if format == FileFormat::Csv { "csv" } else { "tsv" };
+        if shape(&object, text).is_some() && !alone {
+            return Ok(Layout::Table(format));
+        }
+        if (format == FileFormat::Csv && ending == "csv") || (format == FileFormat::Tsv && ending == "tsv") {
+            return Err(unknown(name, &object));
+        }
+    }
+    if ["json", "jsonl", "ndjson"].contains(&ending.as_str()) { Err(not_json()) } else { Ok(Layout::Text) }
+}
+
+/// An array of objects; `inside`: the first array in the object that the file is.
+fn array(body: &[u8], inside: bool) -> Option<Layout> {
+    let elements = split_json::elements(body, inside)?;
+    let objects = elements.first().is_none_or(|first| body[first.bytes.clone()].trim_ascii().starts_with(b"{"));
+    objects.then_some(Layout::JsonArray(elements))
+}
+
+/// One object a line, or one object around an array.
+fn object(body: &[u8]) -> Option<Layout> {
+    // The first line may be broken, and is then one bad row.
+    if lines(body).take(LOOKED_AT).any(|(_, line)| !line.trim_ascii_start().starts_with(b"{")) {
+        return array(body, true).or(Some(Layout::JsonLines));
+    }
+    let mut lines = lines(body);
+    let first = lines.next().and_then(|(_, line)| serde_json::from_slice::<Map<String, Value>>(line).ok());
+    let Some(first) = first else { return Some(Layout::JsonLines) };
+    let around =
+        |value: &Value| value.as_array().is_some_and(|list| list.len() > 1 && list.iter().all(Value::is_object));
+    let alone = lines.next().is_none() && first.len() == 1 && first.values().any(around);
+    // A conversation alone in its file is a list of objects too, but it says what it is.
+    if alone && shape(&first, &TextConfig::default()).is_none() { array(body, true) } else { Some(Layout::JsonLines) }
+}
+
+/// The format that most of the first records have.
+fn vote<'a>(name: &str, text: &TextConfig, records: impl Iterator<Item = &'a [u8]>) -> Result<TextFormat> {
+    let mut votes: Vec<(TextFormat, usize)> = Vec::new();
+    let mut other = None;
+    for record in records.take(LOOKED_AT) {
+        let Ok(object) = serde_json::from_slice::<Map<String, Value>>(record) else { continue };
+        match shape(&object, text) {
+            Some(format) => match votes.iter_mut().find(|(known, _)| *known == format) {
+                Some((_, count)) => *count += 1,
+                None => votes.push((format, 1)),
+            },
+            None => other = other.or(Some(object)),
+        }
+    }
+    // The first one wins a tie.
+    let best = votes.iter().rev().max_by_key(|(_, count)| *count).map(|(format, _)| *format);
+    best.ok_or_else(|| match other {
+        Some(object) => unknown(name, &object),
+        None => Error::data(format!("no row of the file is a JSON object; write objects: {name}")),
+    })
+}
+
+/// What a record is, by its keys.
+pub(super) fn shape(object: &Map<String, Value>, text: &TextConfig) -> Option<TextFormat> {
+    if !text.completion_column.is_empty() {
+        let format = if text.prompt_column.is_empty() { TextFormat::Plain } else { TextFormat::Completion };
+        return [&text.prompt_column, &text.completion_column]
+            .iter()
+            .all(|column| column.is_empty() || object.contains_key(*column))
+            .then_some(format);
+    }
+    let has = |key: &str| object.contains_key(key);
+    let is_list = |key: &str| object.get(key).is_some_and(Value::is_array);
+    let item_has = |key: &str, inner: &str| {
+        let first = object.get(key).and_then(|list| list.as_array()?.first()?.as_object());
+        first.is_some_and(|item| item.contains_key(inner))
+    };
+    Some(match () {
+        () if has("chosen") && has("rejected") => return None,
+        () if is_list("conversations") && item_has("conversations", "from") => TextFormat::Sharegpt,
+        () if is_list("conversation") && item_has("conversation", "from") => TextFormat::Sharegpt,
+        () if is_list("messages") || is_list("conversations") || is_list("conversation") => TextFormat::Messages,
+        () if is_list("prompt") && is_list("completion") => TextFormat::Messages,
+        () if has("tripleset") && has("annotations") => TextFormat::Dart,
+        () if has("modifiedtripleset") => TextFormat::Webnlg,
+        () if object.values().all(|value| value.get("modifiedtripleset").is_some()) && !object.is_empty() => {
+            TextFormat::Webnlg
+        }
+        () if has("mr") && (has("ref") || has("human_reference")) => TextFormat::E2e,
+        () if has("context") && has("completion") => TextFormat::E2e,
+        () if has("instruction") && ["output", "response"].iter().any(|key| has(key)) => TextFormat::Alpaca,
+        () if has("prompt") && ["completion", "response"].iter().any(|key| has(key)) => TextFormat::Completion,
+        () if has("question") && has("answer") => TextFormat::Completion,
+        () if has("text") => TextFormat::Plain,
+        () => return None,
+    })
+}
+
+fn unknown(name: &str, object: &Map<String, Value>) -> Error {
+    let keys: Vec<String> = object.keys().cloned().collect();
+    if object.contains_key("chosen") && object.contains_key("rejected") {
+        return Error::data(format!(
+            "the rows hold a chosen and a rejected answer, and learning from preferences is not what this program does; to learn the chosen ones set prompt_column = \"prompt\" and completion_column = \"chosen\": {name}"
+        ));
+    }
+    Error::data(format!(
+        "the columns {} do not tell what the texts are; name them with prompt_column and completion_column (completion_column alone for texts without a prompt): {name}",
+        list(&keys, 12)
+    ))
+}

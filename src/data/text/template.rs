@@ -1,0 +1,286 @@
+//! Chat templates: Jinja from the model's own files, rendered the way transformers does.
+//!
+//! A template is a program out of somebody else's file. It gets a budget of work and memory, no files, no other
+//! templates; one that loops is stopped with a message.
+//!
+//! # Which part of a conversation is learned
+//!
+//! A template that marks the answers (`{% generation %}`) says it itself. For all others the conversation is
+//! rendered up to each answer, with the words that make the model answer (`add_generation_prompt`): the answer
+//! begins where this is a prefix of the whole. It ends where the conversation up to and with the answer ends,
+//! or, where a template writes older answers differently, after its text and the token that ends the turn, or, where it
+//! leaves out a part of the text (thoughts), at the token at which generation stops. When the prefixes do not fit,
+//! that is an error and never a wrong mask.
+
+use super::example::{Example, Role, Turn};
+use super::python::{self, Moment};
+use super::template_source;
+use crate::error::{Error, Result};
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{Environment, ErrorKind, State, Value, context};
+use serde_json::{Map, Value as Json};
+use std::ops::Range;
+
+/// Work a template may do however short the conversation is: some thousand times what real ones need.
+const FUEL: u64 = 2_000_000;
+/// Further work for every byte of the conversation.
+const FUEL_PER_BYTE: u64 = 64;
+/// What brackets an answer that the template marks; these code points are never assigned to a character.
+const MARKS: [char; 2] = ['\u{FDD0}', '\u{FDD1}'];
+const NAME: &str = "chat_template";
+
+/// Tokens that a template may name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TemplateTokens {
+    /// The text of the start token; empty without one.
+    pub bos: String,
+    /// The text of the end token; empty without one.
+    pub eos: String,
+    /// The texts of all special tokens.
+    pub specials: Vec<String>,
+    /// The texts of those at which generation stops.
+    pub stops: Vec<String>,
+}
+
+/// A compiled chat template.
+#[derive(Clone)]
+pub struct ChatTemplate {
+    env: Environment<'static>,
+    tokens: TemplateTokens,
+    /// Whether the template marks the answers itself.
+    marks: bool,
+}
+
+impl std::fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatTemplate").field("tokens", &self.tokens).field("marks", &self.marks).finish_non_exhaustive()
+    }
+}
+
+/// A rendered conversation and the answers in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text the model sees.
+    pub text: String,
+    /// Where the answers that are learned stand, in bytes, in order; the tokens that end their turns are theirs.
+    pub learned: Vec<Range<usize>>,
+}
+
+impl ChatTemplate {
+    /// Compiles a template. `date` is what templates see as today (year, month, day), the real day when absent.
+    pub fn new(source: &str, mut tokens: TemplateTokens, date: Option<(i64, u32, u32)>) -> Result<Self> {
+        let mut env = Environment::new();
+        let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        env.set_syntax(syntax.map_err(|err| failed(&err))?);
+        env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.set_formatter(|out, state, value| match value.kind() {
+            minijinja::value::ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
+            minijinja::value::ValueKind::None => Ok(out.write_str("None")?),
+            _ => minijinja::escape_formatter(out, state, value),
+        });
+        let moment = match date {
+            Some((year, month, day)) => Moment { year, month, day, seconds: 0 },
+            None => Moment::now(),
+        };
+        env.add_function("strftime_now", move |format: String| {
+            moment.strftime(&format).map_err(|err| minijinja::Error::new(ErrorKind::InvalidOperation, err.to_string()))
+        });
+        env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        env.add_filter("tojson", to_json);
+        env.add_filter("mark_answer", |text: String| format!("{}{text}{}", MARKS[0], MARKS[1]));
+        let (source, marks) = template_source::prepared(source);
+        env.add_template_owned(NAME, source).map_err(|err| failed(&err))?;
+        tokens.specials.retain(|text| !text.is_empty());
+        tokens.stops.retain(|text| !text.is_empty());
+        Ok(Self { env, tokens, marks })
+    }
+
+    /// The text of these turns; `answering`: with the words that make the model answer.
+    pub fn render(&self, turns: &[Turn], tools: Option<&Json>, answering: bool) -> Result<String> {
+        let messages: Vec<Json> = turns.iter().map(message).collect();
+        let bytes: usize = turns.iter().map(|turn| turn.text.len()).sum();
+        let mut env = self.env.clone();
+        env.set_fuel(Some(FUEL + FUEL_PER_BYTE * bytes as u64));
+        let values = context! {
+            messages => Value::from(Serde(&messages)),
+            tools => tools.map(|tools| Value::from(Serde(tools))),
+            documents => Value::from(()),
+            add_generation_prompt => answering,
+            bos_token => &self.tokens.bos,
+            eos_token => &self.tokens.eos,
+        };
+        let template = env.get_template(NAME).map_err(|err| failed(&err))?;
+        let text = template.render(values).map_err(|err| failed(&err))?;
+        Ok(if self.marks { text.replace(MARKS, "") } else { text })
+    }
+
+    /// The text of an example, and where the learned answers stand in it.
+    pub fn example(&self, example: &Example) -> Result<Rendered> {
+        if self.marks { self.marked_example(example) } else { self.prefixes(example) }
+    }
+
+    /// The prompt of an example as the model is asked it: everything before the last answer.
+    pub fn prompt(&self, example: &Example) -> Result<String> {
+        self.render(example.prompt(), example.tools.as_ref(), true)
+    }
+
+    /// Answers between the marks of `{% generation %}`.
+    fn marked_example(&self, example: &Example) -> Result<Rendered> {
+        if example.turns.iter().any(|turn| turn.text.contains(MARKS)) {
+            return Err(Error::data("a turn holds one of the code points U+FDD0 and U+FDD1, which mark answers here"));
+        }
+        let unmarked = Self { marks: false, ..self.clone() };
+        let text = unmarked.render(&example.turns, example.tools.as_ref(), false)?;
+        let (mut found, mut plain) = (Vec::new(), String::with_capacity(text.len()));
+        let mut start = None;
+        for c in text.chars() {
+            match (c, start) {
+                (c, None) if c == MARKS[0] => start = Some(plain.len()),
+                (c, Some(from)) if c == MARKS[1] => {
+                    found.push(from..plain.len());
+                    start = None;
+                }
+                (c, _) if MARKS.contains(&c) => {
+                    return Err(Error::format("the chat template has a generation block inside another one"));
+                }
+                (c, _) => plain.push(c),
+            }
+        }
+        let answers: Vec<&Turn> = example.turns.iter().filter(|turn| turn.role == Role::Assistant).collect();
+        if answers.len() != found.len() {
+            return Err(Error::format(format!(
+                "the chat template marks {} answers of {}; use another template, or none",
+                found.len(),
+                answers.len()
+            )));
+        }
+        let learned = answers.iter().zip(found).filter(|(turn, _)| turn.learned).map(|(_, range)| range).collect();
+        Ok(Rendered { text: plain, learned })
+    }
+
+    /// Answers between prefixes.
+    fn prefixes(&self, example: &Example) -> Result<Rendered> {
+        let tools = example.tools.as_ref();
+        let text = self.render(&example.turns, tools, false)?;
+        let mut learned: Vec<Range<usize>> = Vec::new();
+        for (index, turn) in example.turns.iter().enumerate() {
+            if turn.role != Role::Assistant || !turn.learned {
+                continue;
+            }
+            let number = index + 1;
+            let start = self.start(&text, &example.turns[..index], turn, tools)?.ok_or_else(|| {
+                misfit(number, "what comes before it is rendered differently when the answer is there")
+            })?;
+            let end = self
+                .end(&text, &example.turns[..=index], start, tools)?
+                .ok_or_else(|| misfit(number, "its text is not found in what the template writes"))?;
+            if start >= end || learned.last().is_some_and(|last| last.end > start) {
+                return Err(misfit(number, "nothing of it is in what the template writes"));
+            }
+            learned.push(start..end);
+        }
+        Ok(Rendered { text, learned })
+    }
+
+    /// Where an answer begins: after `before`, rendered with the words that make the model answer.
+    fn start(&self, text: &str, before: &[Turn], turn: &Turn, tools: Option<&Json>) -> Result<Option<usize>> {
+        if before.is_empty() {
+            // Templates may refuse an empty conversation.
+            return Ok(text.find(turn.text.trim()));
+        }
+        let asked = self.render(before, tools, true)?;
+        if text.starts_with(&asked) {
+            return Ok(Some(asked.len()));
+        }
+        // Some templates make the model answer with more than they write before a finished answer (an opened thought).
+        let quiet = self.render(before, tools, false)?;
+        if !text.starts_with(&quiet) {
+            return Ok(None);
+        }
+        let shared: usize =
+            text.chars().zip(asked.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+        let said = text[quiet.len()..].find(turn.text.trim()).map(|at| at + quiet.len());
+        Ok(said.map(|said| shared.min(said)).filter(|start| *start >= quiet.len()))
+    }
+
+    /// Where the last answer of `turns` ends, the token that ends the turn included.
+    fn end(&self, text: &str, turns: &[Turn], start: usize, tools: Option<&Json>) -> Result<Option<usize>> {
+        let until = self.render(turns, tools, false)?;
+        if text.starts_with(&until) && until.len() > start {
+            return Ok(Some(self.trimmed(text, start, until.len())));
+        }
+        let said = turns.last().map_or("", |turn| turn.text.trim());
+        let Some(at) = text[start..].find(said).filter(|_| !said.is_empty()) else {
+            // The template writes only a part of older answers, such as no thoughts: up to where generation stops.
+            let stop = |stop: &String| text[start..].find(stop.as_str()).map(|at| start + at + stop.len());
+            return Ok(self.tokens.stops.iter().filter_map(stop).min());
+        };
+        let end = start + at + said.len();
+        let after = text[end..].trim_start();
+        let skipped = text.len() - after.len();
+        let specials = self.tokens.specials.iter().filter(|token| after.starts_with(token.as_str()));
+        Ok(Some(specials.map(|token| skipped + token.len()).max().unwrap_or(end)))
+    }
+
+    /// Leaves the white space after the token that ends the turn out: the model stops before it.
+    fn trimmed(&self, text: &str, start: usize, end: usize) -> usize {
+        let tight = start + text[start..end].trim_end().len();
+        let ended = self.tokens.specials.iter().any(|token| text[start..tight].ends_with(token.as_str()));
+        if ended { tight } else { end }
+    }
+}
+
+fn misfit(number: usize, why: &str) -> Error {
+    Error::data(format!(
+        "the chat template does not let the answer in turn {number} be found: {why}; use another template with --chat-template, or none"
+    ))
+}
+
+/// A message as templates see it.
+fn message(turn: &Turn) -> Json {
+    let mut message = Map::new();
+    message.insert("role".to_owned(), turn.role.name().into());
+    let empty = turn.text.is_empty() && turn.fields.contains_key("tool_calls");
+    message.insert("content".to_owned(), if empty { Json::Null } else { turn.text.as_str().into() });
+    message.extend(turn.fields.clone());
+    Json::Object(message)
+}
+
+/// The `tojson` of transformers: Python's JSON, nothing escaped for HTML.
+#[expect(clippy::needless_pass_by_value, reason = "filters are given their options")]
+fn to_json(state: &State<'_, '_>, value: &Value, options: Kwargs) -> std::result::Result<Value, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    options.get::<Option<Value>>("ensure_ascii")?;
+    options.assert_all_used()?;
+    let json = serde_json::to_value(value)
+        .map_err(|err| minijinja::Error::new(ErrorKind::InvalidOperation, format!("no JSON of the value: {err}")))?;
+    let text = python::dumps(&json, indent);
+    state.consume_fuel(text.len() as u64 / 64)?;
+    Ok(Value::from(text))
+}
+
+/// A template's error in our words.
+fn failed(err: &minijinja::Error) -> Error {
+    let line = err.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+    // The innermost message: a template that raises says there what it wants.
+    let mut inner: &dyn std::error::Error = err;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let message = match inner.downcast_ref::<minijinja::Error>() {
+        Some(inner) => inner.detail().map_or_else(|| inner.kind().to_string(), str::to_owned),
+        None => inner.to_string(),
+    };
+    match err.kind() {
+        ErrorKind::OutOfFuel => Error::format(format!(
+            "the chat template{line} does not come to an end and was stopped; use another template with --chat-template, or none"
+        )),
+        ErrorKind::SyntaxError => Error::format(format!(
+            "the chat template has an error{line}: {message}; use another template with --chat-template, or none"
+        )),
+        _ => Error::data(format!("the chat template{line} refuses the conversation: {message}")),
+    }
+}
