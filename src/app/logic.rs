@@ -19,6 +19,8 @@ const DRAIN_BUDGET: Duration = Duration::from_millis(4);
 const CHECK_DELAY: f64 = 0.4;
 /// Seconds between two looks at a run that another process is writing.
 const FOLLOW_EVERY: f64 = 3.0;
+/// Seconds between two looks at the list of runs while another process is writing one of them.
+const LIST_EVERY: f64 = 5.0;
 
 impl WorkbenchApp {
     /// Takes in what the engine and the file dialogs have to say, and does what is due. `now` in seconds.
@@ -31,6 +33,7 @@ impl WorkbenchApp {
         self.first_questions();
         self.check_form(ctx, now);
         self.follow_opened(ctx, now);
+        self.follow_runs(ctx, now);
         self.update_watch();
         self.close_requests(ctx);
     }
@@ -39,12 +42,16 @@ impl WorkbenchApp {
         let Some(engine) = &mut self.engine else { return };
         let (session, end) = (&mut self.session, Instant::now() + DRAIN_BUDGET);
         let was_active = session.phase.is_active();
+        let had_run = session.live.is_some();
         let left = engine.drain(&mut |incoming| {
             session.apply(incoming);
             if Instant::now() < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         if left {
             ctx.request_repaint();
+        }
+        if !had_run && self.session.live.is_some() {
+            self.refresh_runs();
         }
         if was_active && !self.session.phase.is_active() {
             self.refresh_runs();
@@ -64,6 +71,7 @@ impl WorkbenchApp {
         self.asked_first = true;
         self.refresh_runs();
         if let Some(dir) = self.open_at_start.take() {
+            self.layout.show(View::Train);
             self.open_run(dir);
         }
     }
@@ -159,6 +167,26 @@ impl WorkbenchApp {
         self.followed_at = now;
         let dir = run.dir.clone();
         self.open_run(dir);
+    }
+
+    /// Reads the list of runs again when it comes into sight, and now and then while another process writes into it.
+    fn follow_runs(&mut self, ctx: &egui::Context, now: f64) {
+        let seen = self.layout.is_visible(View::Runs);
+        let came = seen && !std::mem::replace(&mut self.runs_seen, seen);
+        if !seen || !self.asked_first || self.session.runs.is_pending() {
+            return;
+        }
+        let running = |run: &RunSummary| run.status == RunStatus::Running && !self.session.is_live(&run.dir);
+        let others = self.session.runs.value.iter().flatten().any(running);
+        // A run in this engine needs the time more.
+        if !came && (!others || self.session.phase.is_active()) {
+            return;
+        }
+        if !came && now - self.listed_at < LIST_EVERY {
+            return ctx.request_repaint_after(Duration::try_from_secs_f64(LIST_EVERY).unwrap_or_default());
+        }
+        self.listed_at = now;
+        self.refresh_runs();
     }
 
     /// Tells the engine what can be seen, when that changes.

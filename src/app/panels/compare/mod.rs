@@ -34,7 +34,8 @@ impl ComparePanel {
                 ctx,
                 ui,
                 "Nothing to compare yet",
-                "After training, the merged model stands here beside the unmerged ones.",
+                "The merged model beside random routes, single experts and the ensemble. Press Start to train one, or open a \
+                 run in Runs.",
             );
         };
         opened_note_ui(ctx, ui);
@@ -81,12 +82,12 @@ impl ComparePanel {
     ) {
         ui.horizontal_wrapped(|ui| {
             let words = if report.is_some() { "Measure again" } else { "Compare" };
+            let compare = Action::Compare(subject.clone(), self.routes);
             // The button that matters until something is measured.
-            let button = match report {
-                Some(_) => egui::Button::new(words),
-                None => egui::Button::new(RichText::new(words).color(ctx.theme.on_accent)).fill(ctx.theme.accent),
-            };
-            drop(ctx.button_as(ui, Action::Compare(subject.clone(), self.routes), button));
+            match report {
+                Some(_) => drop(ctx.button_as(ui, compare, egui::Button::new(words))),
+                None => drop(ctx.primary(ui, compare, words)),
+            }
             let tip = "Whole random routes: each fixes one draw per layer for the entire evaluation. More routes make a \
                        surer band and take longer";
             let name = ui.label("random routes").on_hover_text(tip);

@@ -134,7 +134,7 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
             (DeviceChoice::Metal, "Apple GPU"),
         ];
         labeled::choice(ui, "Device", &tip("model.device"), &mut model.device, &devices);
-        labeled::number(ui, "CPU threads", &tip("model.threads"), &mut model.threads, 0..=1024, 0.1);
+        labeled::number_or(ui, "CPU threads", &tip("model.threads"), "automatic", &mut model.threads, 0..=1024, 0.1);
         labeled::toggle(ui, "Dropout in the frozen model", &tip("model.trunk_dropout"), &mut model.trunk_dropout);
     });
 }

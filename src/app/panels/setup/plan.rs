@@ -32,6 +32,8 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
         }
         let fresh = session.preflight_version == session.form_version && !query.is_pending();
         match &query.value {
+            // A plan that failed early knows none of the figures.
+            Some(report) if report.total_steps == 0 => {}
             Some(report) => report_ui(ctx, ui, report, fresh),
             None if query.is_pending() => cards::loading(ui, "Checking the plan", None),
             None => {}
