@@ -149,7 +149,13 @@ fn shortcuts_ui(ui: &mut Ui, actions: &ActionQueue, theme: &Theme) {
                 ui.label(RichText::new(ui.ctx().format_shortcut(&keys)).monospace().color(theme.accent));
                 ui.end_row();
             }
-            for (what, keys) in [("Larger, smaller, normal size", "Ctrl + / - / 0"), ("Close a dialog", "Escape")] {
+            for (what, keys) in [
+                ("Another layer (Experts)", "Alt+Up / Down"),
+                ("Another expert (Experts)", "Alt+Left / Right"),
+                ("This list", "Ctrl+/"),
+                ("Larger, smaller, normal size", "Ctrl + / - / 0"),
+                ("Close a dialog", "Escape"),
+            ] {
                 ui.label(what);
                 ui.label(RichText::new(keys).monospace().color(theme.accent));
                 ui.end_row();

@@ -263,6 +263,21 @@ fn a_run_file_fills_the_form_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn where_no_dialog_can_open_it_is_said_what_to_do() {
+    let mut picker = ScriptedPicker::default();
+    picker.no_dialogs = true;
+    let (mut window, engine) = window(Settings::default(), picker);
+    engine.event(ready());
+    window.run_steps(3);
+    let before = window.state().session.form.clone();
+    window.state().request(Action::Pick(Purpose::Model));
+    window.run_steps(3);
+    let notice = window.state().session.last_notice.clone().expect("it is said");
+    assert!(notice.text.contains("type the path"), "{notice:?}");
+    assert_eq!(window.state().session.form, before);
+}
+
+#[test]
 fn a_run_is_deleted_only_after_the_question() {
     let (mut window, engine) = opened();
     let dir = PathBuf::from("runs/lab-demo");

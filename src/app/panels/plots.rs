@@ -2,10 +2,10 @@
 
 use super::PanelCtx;
 use crate::app::actions::Action;
-use crate::app::curves;
 use crate::app::run_view::RunView;
 use crate::app::widgets::metric_plot::{self, Curve, Mark, Options};
 use crate::app::widgets::{cards, labeled};
+use crate::app::{curves, names};
 use crate::engine::protocol::RunPhase;
 use egui::{RichText, Ui};
 
@@ -73,7 +73,7 @@ fn small_plots(ctx: &PanelCtx<'_>, run: &RunView, unit: &str) -> Vec<Small> {
     let (theme, history, smooth) = (ctx.theme, &run.history, ctx.settings.smoothing);
     let series = |series, name, color: usize, smooth| curves::curve(series, name, theme.series(color), smooth);
     let mut small: Vec<Small> = vec![(
-        format!("{}, merged", capital(run.metric())),
+        format!("{}, merged", names::metric(run.metric())),
         "metric plot",
         curves::metric(run, run.metric(), theme.series(2)),
     )];
@@ -108,9 +108,4 @@ fn card(
         }
         metric_plot::ui(ui, ctx.theme, name, curves, marks, &Options { link: Some("train"), ..options });
     });
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use crate::app::files::Purpose;
 use crate::app::run_view::RunView;
 use crate::app::widgets::metric_plot::{self, Curve, Options};
 use crate::app::widgets::{cards, labeled};
-use crate::app::{curves, format};
+use crate::app::{curves, format, names};
 use crate::engine::protocol::{RunStatus, RunSummary};
 use egui::{Color32, RichText, Ui};
 use egui_extras::{Column, TableBuilder};
@@ -68,7 +68,7 @@ impl RunsPanel {
         let height = 22.0;
         let metric =
             if runs.iter().all(|run| run.metric == runs[0].metric) { runs[0].metric.as_str() } else { "metric" };
-        let best = if metric.is_empty() { "Best" } else { metric };
+        let best = if metric.is_empty() { "Best" } else { names::metric(metric) };
         let titles = [
             ("", "Ticked runs are drawn below, one over the other"),
             ("Run", "Its directory's name; a click chooses it, a double click opens it"),
@@ -155,7 +155,9 @@ impl RunsPanel {
             let mut drawn: Vec<Curve> = Vec::new();
             for (i, (dir, query)) in ctx.session.overlays.iter().enumerate() {
                 let color = ctx.theme.series(i);
-                match (&query.value, &query.error) {
+                // Of the run in the engine more is known than what was read.
+                let live = ctx.session.live.as_ref().filter(|live| live.dir == *dir);
+                match (live.or(query.value.as_ref()), &query.error) {
                     (Some(run), _) => drawn.push(self.curve(ctx, run, color)),
                     (None, Some(error)) => cards::error(ui, ctx.theme, error),
                     (None, None) => cards::loading(ui, &format!("reading {}", dir.display()), None),

@@ -178,9 +178,8 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
                     "Of the merged model on the evaluation rows",
                 );
             }
-            let speed =
-                run.history.tokens_per_s.latest().map_or_else(|| "-".to_owned(), |v| format::short_count(f64::from(v)));
-            cards::figure(ui, theme, "Tokens/s", &speed, "Through the model, both passes counted");
+            let speed = run.history.speed().map_or_else(|| "-".to_owned(), format::short_count);
+            cards::figure(ui, theme, "Tokens/s", &speed, "Over the last steps, both passes counted");
             cards::figure(
                 ui,
                 theme,
@@ -189,7 +188,8 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
                 "Training time, evaluations not counted",
             );
             if live && ctx.session.phase.is_active() {
-                let left = run.seconds_left().map_or_else(|| "-".to_owned(), format::duration);
+                let left =
+                    run.seconds_left().filter(|left| *left > 0.0).map_or_else(|| "-".to_owned(), format::duration);
                 cards::figure(ui, theme, "Left", &left, "At the pace of the last steps, evaluations not counted");
             }
         });

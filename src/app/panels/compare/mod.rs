@@ -6,9 +6,9 @@ mod weights;
 
 use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
-use crate::app::format;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
+use crate::app::{format, names};
 use crate::config::Method;
 use crate::engine::protocol::{EvalReport, Subject};
 use egui::{RichText, Ui};
@@ -56,7 +56,7 @@ impl ComparePanel {
                 table::ui(ctx.theme, report, &rows, ui);
             });
             ui.add_space(4.0);
-            let title = format!("{} of each, on one axis", table::metric_name(&report.metric));
+            let title = format!("{} of each, on one axis", names::metric(&report.metric));
             cards::card(ui, ctx.theme, &title, |ui| plot::ui(ctx.theme, report, &rows, &mut self.zoomed, ui));
             ui.add_space(4.0);
         }

@@ -72,6 +72,7 @@ fn preset_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         egui::ComboBox::from_id_salt("preset")
             .selected_text(shown)
             .width(240.0)
+            .height(420.0)
             .show_ui(ui, |ui| {
                 for preset in &all {
                     let chosen = current.is_some_and(|current| current.name == preset.name);

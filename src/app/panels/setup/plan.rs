@@ -15,6 +15,8 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
     let problems = session.start_problems();
     let title = if session.phase.is_active() {
         "In training; these settings are for the next run"
+    } else if problems.is_empty() && session.preflight.is_pending() {
+        "The plan is being checked"
     } else if problems.is_empty() {
         "Ready to start"
     } else {
