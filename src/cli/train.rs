@@ -73,9 +73,9 @@ fn ended(dir: &Path, json: bool) -> Result<bool> {
     out::note(&format!("this run came to its end after {} steps; nothing is left to train", out::count(end.step)));
     let result = TrainResult::new(&detail.start, end, dir, detail.summary.seconds);
     if json {
-        out::event("result", &result)?
+        out::event("result", &result)?;
     } else {
-        result.print()?
+        result.print()?;
     }
     Ok(true)
 }

@@ -5,8 +5,6 @@
 pub mod compare;
 pub mod experts;
 pub mod export;
-mod outcome;
-mod plots;
 pub mod routing;
 pub mod runs;
 pub mod setup;
@@ -17,6 +15,7 @@ use super::layout::View;
 use super::session::Session;
 use super::settings::Settings;
 use super::theme::Theme;
+use crate::engine::protocol::RunPhase;
 use egui::{Button, Response, RichText, Ui};
 
 /// What a view can see: the world, read-only, and a queue for wishes.
@@ -45,6 +44,14 @@ impl PanelCtx<'_> {
     /// As [`PanelCtx::button`] with a button of one's own.
     pub fn button_as(&self, ui: &mut Ui, action: Action, button: Button<'_>) -> Response {
         self.actions.button_as(ui, self.session, action, button)
+    }
+    /// What is said while nothing has come from a run in training yet; `words` where there is no special reason.
+    pub fn waiting_words(&self, words: &'static str) -> &'static str {
+        match self.session.phase {
+            RunPhase::Preparing => "Model and data are being loaded",
+            RunPhase::Evaluating => "The model is being measured; this comes right after",
+            _ => words,
+        }
     }
     /// The one button of a view that matters most, with words of its own.
     pub fn primary(&self, ui: &mut Ui, action: Action, words: &str) -> Response {
@@ -104,16 +111,6 @@ pub fn no_run_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, title: &str, hint: &str) {
             }
         }
     });
-}
-
-/// What is said while nothing has come from a run in training yet.
-fn waiting_words(ctx: &PanelCtx<'_>, words: &'static str) -> &'static str {
-    use crate::engine::protocol::RunPhase;
-    match ctx.session.phase {
-        RunPhase::Preparing => "Model and data are being loaded",
-        RunPhase::Evaluating => "The model is being measured; this comes right after",
-        _ => words,
-    }
 }
 
 /// Says which run is shown when it is not the one in the engine, and leads back.

@@ -92,7 +92,7 @@ impl RunsPanel {
             .header(height, |mut row| {
                 for (title, tip) in titles {
                     row.col(|ui| {
-                        drop(ui.add(egui::Label::new(RichText::new(title).strong()).truncate()).on_hover_text(tip))
+                        drop(ui.add(egui::Label::new(RichText::new(title).strong()).truncate()).on_hover_text(tip));
                     });
                 }
             })

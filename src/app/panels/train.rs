@@ -1,6 +1,9 @@
 //! Loss, learning rate and speed while it trains.
 
-use super::{PanelCtx, no_run_ui, opened_note_ui, outcome, plots};
+mod outcome;
+mod plots;
+
+use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::chrome::phase_words;
 use crate::app::format;
 use crate::app::run_view::RunView;

@@ -58,7 +58,7 @@ pub struct Mark {
 }
 
 /// How a plot is drawn.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Height in points.
     pub height: f32,

@@ -4,7 +4,7 @@ mod maps;
 mod numbers;
 mod time;
 
-use super::{PanelCtx, no_run_ui, opened_note_ui, waiting_words};
+use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::run_view::RunView;
@@ -192,7 +192,7 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         return ask_button(ctx, "Try again", ui);
     }
     if ctx.session.inspect.is_pending() || receives(ctx) {
-        return cards::loading(ui, waiting_words(ctx, "Waiting for the weights"), None);
+        return cards::loading(ui, ctx.waiting_words("Waiting for the weights"), None);
     }
     let hint = format!("Reads the weights of all experts of {}: heat maps, norms, distances.", run.name());
     cards::empty(ui, ctx.theme, "Look inside the experts", &hint, |ui| ask_button(ctx, "Look inside", ui));

@@ -3,7 +3,7 @@
 mod counts;
 mod diagram;
 
-use super::{PanelCtx, no_run_ui, opened_note_ui, waiting_words};
+use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
@@ -59,7 +59,7 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
             ui.label(RichText::new("The run ended before a route could be shown.").color(ctx.theme.muted));
             drop(ctx.button(ui, Action::StartRun));
         } else {
-            cards::loading(ui, waiting_words(ctx, "Waiting for the first routes"), None);
+            cards::loading(ui, ctx.waiting_words("Waiting for the first routes"), None);
         }
         return;
     }

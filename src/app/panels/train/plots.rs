@@ -1,7 +1,7 @@
 //! The curves of a run: losses large, everything else small below them.
 
-use super::PanelCtx;
 use crate::app::actions::Action;
+use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::metric_plot::{self, Curve, Mark, Options};
 use crate::app::widgets::{cards, labeled};
