@@ -12,6 +12,9 @@ use egui::{Color32, RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 use std::path::PathBuf;
 
+/// Below this width of the view the list leaves out when runs were started.
+const NARROW: f32 = 430.0;
+
 /// What is drawn of the overlaid runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Quantity {
@@ -77,29 +80,42 @@ impl RunsPanel {
             ("Steps", "Done and planned"),
             ("Started", "Month, day and time, UTC"),
         ];
-        TableBuilder::new(ui)
+        // In a narrow view the name is worth more than the day.
+        let shown = if ui.available_width() < NARROW { titles.len() - 1 } else { titles.len() };
+        let mut table = TableBuilder::new(ui)
             .id_salt("runs")
             .striped(true)
             .sense(egui::Sense::click())
             .max_scroll_height(320.0)
             .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
             .column(Column::exact(24.0))
-            .column(Column::remainder().at_least(80.0).clip(true))
-            .column(Column::initial(68.0).clip(true))
-            .column(Column::initial(58.0).clip(true))
-            .column(Column::initial(64.0).clip(true))
-            .column(Column::initial(72.0).clip(true))
+            .column(Column::remainder().at_least(80.0).clip(true));
+        for width in [68.0, 62.0, 64.0, 76.0].iter().take(shown - 2) {
+            table = table.column(Column::exact(*width).clip(true));
+        }
+        table
             .header(height, |mut row| {
-                for (title, tip) in titles {
+                for (title, tip) in titles.into_iter().take(shown) {
                     row.col(|ui| {
                         drop(ui.add(egui::Label::new(RichText::new(title).strong()).truncate()).on_hover_text(tip));
                     });
                 }
             })
-            .body(|body| body.rows(height, runs.len(), |mut row| self.row_ui(ctx, &runs[row.index()], &mut row)));
+            .body(|body| {
+                body.rows(height, runs.len(), |mut row| {
+                    self.row_ui(ctx, &runs[row.index()], shown == titles.len(), &mut row);
+                });
+            });
     }
 
-    fn row_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunSummary, row: &mut egui_extras::TableRow<'_, '_>) {
+    fn row_ui(
+        &mut self,
+        ctx: &PanelCtx<'_>,
+        run: &RunSummary,
+        with_start: bool,
+        row: &mut egui_extras::TableRow<'_, '_>,
+    ) {
+        let started = format::date_time(run.created);
         let selected = self.selected.as_ref() == Some(&run.dir);
         row.set_selected(selected);
         row.col(|ui| {
@@ -111,7 +127,11 @@ impl RunsPanel {
         });
         row.col(|ui| {
             let response = ui.add(egui::Button::selectable(selected, &run.name).frame(false).truncate());
-            self.take_clicks(ctx, run, &response.on_hover_text(format!("{}\nDouble-click to open", run.dir.display())));
+            self.take_clicks(
+                ctx,
+                run,
+                &response.on_hover_text(format!("{}\nStarted {started} UTC. Double-click to open", run.dir.display())),
+            );
         });
         let now = newest(ctx, run);
         let (words, color) = status_words(ctx, now.status);
@@ -120,12 +140,10 @@ impl RunsPanel {
         let best = now.best.map_or_else(|| "-".to_owned(), format::metric);
         row.col(|ui| text(ui, RichText::new(best).monospace()));
         row.col(|ui| text(ui, RichText::new(format!("{}/{}", now.step, run.total_steps)).monospace()));
-        let started = format::date_time(run.created);
         // The year goes into the tooltip: it is the same for nearly all.
-        row.col(|ui| {
-            let words = egui::Label::new(started.get(5..).unwrap_or(&started)).selectable(false);
-            ui.add(words).on_hover_text(format!("{started} UTC"));
-        });
+        if with_start {
+            row.col(|ui| text(ui, RichText::new(started.get(5..).unwrap_or(&started))));
+        }
         // Anywhere in its row, not only on its name.
         self.take_clicks(ctx, run, &row.response());
     }

@@ -90,7 +90,7 @@ impl ComparePanel {
             }
             let tip = "Whole random routes: each fixes one draw per layer for the entire evaluation. More routes make a \
                        surer band and take longer";
-            let name = ui.label("random routes").on_hover_text(tip);
+            let name = ui.label("Random routes").on_hover_text(tip);
             let value = egui::DragValue::new(&mut self.routes).range(1..=50).speed(0.1);
             drop(ui.add(value).labelled_by(name.id).on_hover_text(tip));
             if ctx.session.compare.is_pending() {
