@@ -44,7 +44,7 @@ pub fn eval_loss(run: &RunView, name: &str, color: Color32) -> Curve {
 pub fn marks(run: &RunView, theme: &Theme) -> Vec<Mark> {
     let mut marks = Vec::new();
     if let Some(best) = run.best_eval() {
-        marks.push(Mark { x: best.step as f64, name: "best evaluation".to_owned(), color: theme.ok });
+        marks.push(Mark { x: best.step as f64, name: "best evaluation".to_owned(), color: theme.series(6) });
     }
     if run.start.first_step > 0 {
         marks.push(Mark { x: run.start.first_step as f64, name: "resumed here".to_owned(), color: theme.muted });

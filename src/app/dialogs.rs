@@ -37,7 +37,7 @@ pub enum Dialog {
 impl WorkbenchApp {
     /// Draws the open dialog, if any.
     pub(super) fn dialog_ui(&mut self, ctx: &egui::Context, theme: &Theme) {
-        let Self { dialog: open, session, settings, actions, .. } = self;
+        let Self { dialog: open, session, settings, actions, work, .. } = self;
         let Some(open) = open else { return };
         let answer = match open {
             Dialog::Palette { text, selected } => {
@@ -49,7 +49,7 @@ impl WorkbenchApp {
             Dialog::Shortcuts => {
                 dialog(ctx, "shortcuts", "Keyboard shortcuts", 420.0, |ui| shortcuts_ui(ui, actions, theme))
             }
-            Dialog::About => dialog(ctx, "about", "AdaMix workbench", 420.0, |ui| about_ui(ui, actions)),
+            Dialog::About => dialog(ctx, "about", "AdaMix workbench", 420.0, |ui| about_ui(ui, actions, work.words())),
             Dialog::Close => {
                 dialog(ctx, "close", "Training is still running", 440.0, |ui| close_ui(ui, session, actions))
             }
@@ -149,7 +149,13 @@ fn shortcuts_ui(ui: &mut Ui, actions: &ActionQueue, theme: &Theme) {
                 ui.label(RichText::new(ui.ctx().format_shortcut(&keys)).monospace().color(theme.accent));
                 ui.end_row();
             }
-            for (what, keys) in [("Larger, smaller, normal size", "Ctrl + / - / 0"), ("Close a dialog", "Escape")] {
+            for (what, keys) in [
+                ("Another layer (Experts)", "Alt+Up / Down"),
+                ("Another expert (Experts)", "Alt+Left / Right"),
+                ("This list", "Ctrl+/"),
+                ("Larger, smaller, normal size", "Ctrl + / - / 0"),
+                ("Close a dialog", "Escape"),
+            ] {
                 ui.label(what);
                 ui.label(RichText::new(keys).monospace().color(theme.accent));
                 ui.end_row();
@@ -159,11 +165,15 @@ fn shortcuts_ui(ui: &mut Ui, actions: &ActionQueue, theme: &Theme) {
     close_button(ui, actions);
 }
 
-fn about_ui(ui: &mut Ui, actions: &ActionQueue) {
+fn about_ui(ui: &mut Ui, actions: &ActionQueue, work: Option<String>) {
     ui.label(format!("Version {}", env!("CARGO_PKG_VERSION")));
     ui.label("Fine-tunes language models with AdaMix on this machine: a mixture of adaptation modules with random routing, merged into one.");
     ui.add_space(4.0);
     ui.label("MIT or Apache 2.0, at your choice. Nothing is sent anywhere.");
+    if let Some(work) = work {
+        ui.add_space(4.0);
+        ui.label(RichText::new(format!("This window: {work}.")).small());
+    }
     close_button(ui, actions);
 }
 

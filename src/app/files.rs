@@ -1,14 +1,18 @@
 //! File dialogs and small text files, off the window's thread.
 //!
-//! Where neither the desktop portal nor `zenity` is there, a dialog cannot open and answers as if it were
-//! cancelled; that is why every path can also be typed or dropped onto the window.
+//! Where neither the desktop portal nor `zenity` is there, a dialog cannot open and answers at once as if it were
+//! cancelled; nobody is that quick, so it is told apart. Every path can also be typed or dropped onto the window.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Bytes read for the column names of a table.
 const HEAD_BYTES: usize = 64 * 1024;
+
+/// An answer quicker than this was not given by a person.
+const QUICKER_THAN_ANYBODY: Duration = Duration::from_millis(200);
 
 /// What a path is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +59,10 @@ impl Purpose {
 pub enum FileAnswer {
     /// This path was chosen.
     Picked(Purpose, PathBuf),
-    /// Nothing was chosen, or no dialog could open.
+    /// Nothing was chosen.
     Cancelled(Purpose),
+    /// No dialog could open: the desktop has none.
+    NoDialog(Purpose),
     /// A text file was read, or could not be.
     Read(PathBuf, Result<String, String>),
     /// The first bytes of a text file, or why it cannot be read.
@@ -146,9 +152,13 @@ impl FilePicker for RfdPicker {
             return false;
         }
         let start = start.map(Path::to_owned);
-        self.open = self.spawn("adamix-dialog", move || match ask(purpose, start) {
-            Some(path) => FileAnswer::Picked(purpose, path),
-            None => FileAnswer::Cancelled(purpose),
+        self.open = self.spawn("adamix-dialog", move || {
+            let asked = Instant::now();
+            match ask(purpose, start) {
+                Some(path) => FileAnswer::Picked(purpose, path),
+                None if asked.elapsed() < QUICKER_THAN_ANYBODY => FileAnswer::NoDialog(purpose),
+                None => FileAnswer::Cancelled(purpose),
+            }
         });
         self.open
     }
@@ -180,7 +190,7 @@ impl FilePicker for RfdPicker {
 
     fn poll(&mut self) -> Option<FileAnswer> {
         let answer = self.receiver.try_recv().ok()?;
-        if matches!(answer, FileAnswer::Picked(..) | FileAnswer::Cancelled(_)) {
+        if matches!(answer, FileAnswer::Picked(..) | FileAnswer::Cancelled(_) | FileAnswer::NoDialog(_)) {
             self.open = false;
         }
         Some(answer)
@@ -192,6 +202,8 @@ impl FilePicker for RfdPicker {
 pub struct ScriptedPicker {
     /// What the next dialogs answer; none: cancelled.
     pub picks: VecDeque<PathBuf>,
+    /// No dialog can open.
+    pub no_dialogs: bool,
     /// Text of the files there are.
     pub texts: std::collections::BTreeMap<PathBuf, String>,
     /// Every dialog opened.
@@ -203,6 +215,7 @@ impl FilePicker for ScriptedPicker {
     fn pick(&mut self, purpose: Purpose, _start: Option<&Path>) -> bool {
         self.asked.push(purpose);
         self.answers.push_back(match self.picks.pop_front() {
+            _ if self.no_dialogs => FileAnswer::NoDialog(purpose),
             Some(path) => FileAnswer::Picked(purpose, path),
             None => FileAnswer::Cancelled(purpose),
         });

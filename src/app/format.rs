@@ -96,6 +96,25 @@ pub fn scientific(value: f64) -> String {
     }
 }
 
+/// A round number on an axis, without needless zeros: `0.25`, `150`, `20 k`, `5e-5`.
+pub fn tick(value: f64) -> String {
+    match value.abs() {
+        x if x < 1e-12 => "0".to_owned(),
+        x if x < 1e-4 => scientific(value),
+        x if x < 1e4 => format!("{}", (value * 1e6).round() / 1e6),
+        _ => short_tick(value),
+    }
+}
+
+fn short_tick(value: f64) -> String {
+    let (scaled, unit) = match value.abs() {
+        x if x >= 1e9 => (value / 1e9, "G"),
+        x if x >= 1e6 => (value / 1e6, "M"),
+        _ => (value / 1e3, "k"),
+    };
+    format!("{} {unit}", (scaled * 1e3).round() / 1e3)
+}
+
 /// Seconds since 1970 as `2026-09-21 14:13` (UTC).
 pub fn date_time(unix: u64) -> String {
     let (days, rest) = (unix / 86_400, unix % 86_400);
@@ -145,6 +164,8 @@ mod tests {
         assert_eq!(scientific(1e-3), "1e-3");
         assert_eq!(scientific(2.5e-4), "2.5e-4");
         assert_eq!(ellipsis("abcdef", 4), "abc…");
+        let ticks = [0.0, 0.1 + 0.2, 150.0, -2.5, 20_000.0, 12_500.0, 3e6, 5e-5].map(tick);
+        assert_eq!(ticks, ["0", "0.3", "150", "-2.5", "20 k", "12.5 k", "3 M", "5e-5"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Help texts and commands, from the one table of settings that the command line uses too.
 
-use crate::config::{RunConfig, keys};
+use crate::config::{RunConfig, Task, keys, presets};
 
 /// Tooltip of a setting by its place in the run file, such as `train.learning_rate`.
 pub fn tip(path: &str) -> String {
@@ -10,7 +10,13 @@ pub fn tip(path: &str) -> String {
 /// The command that does the same as Start with these settings.
 pub fn command_line(form: &RunConfig) -> String {
     let mut command = "adamix train".to_owned();
-    match keys::differences(form, &RunConfig::default()) {
+    let mut base = RunConfig::default();
+    // The lab brings settings of its own.
+    if form.model.path == base.model.path && form.data.task == Task::Lab {
+        presets::lab().apply(&mut base);
+        command.push_str(" --lab");
+    }
+    match keys::differences(form, &base) {
         Ok(differences) => {
             for (key, value) in differences {
                 command.push_str(&format!(" --{} {}", key.flag, quoted(&value)));
@@ -38,7 +44,11 @@ mod tests {
     #[test]
     fn commands_say_what_differs_and_survive_a_shell() {
         let mut form = RunConfig::default();
-        assert_eq!(command_line(&form), "adamix train");
+        presets::lab().apply(&mut form);
+        assert_eq!(command_line(&form), "adamix train --lab");
+        form.train.learning_rate = RunConfig::default().train.learning_rate;
+        assert_eq!(command_line(&form), "adamix train --lab --learning-rate 0.001");
+        form.data.task = Task::Custom;
         form.train.seed = 7;
         form.data.train_file = "/my data/it's.tsv".to_owned();
         let command = command_line(&form);

@@ -158,6 +158,7 @@ pub struct History {
     pub tokens: u64,
     recent_seconds: f64,
     recent_steps: f64,
+    recent_tokens: f64,
 }
 
 impl History {
@@ -185,9 +186,15 @@ impl History {
             let keep = (-f64::from(bucket.n) / 20.0).exp2();
             self.recent_seconds = self.recent_seconds * keep + seconds;
             self.recent_steps = self.recent_steps * keep + f64::from(bucket.n);
+            self.recent_tokens = self.recent_tokens * keep + f64::from(bucket.mean.tokens);
         }
         self.tokens += u64::from(bucket.mean.tokens);
         self.last = Some(bucket.mean);
+    }
+
+    /// Tokens a second lately, both passes counted; absent before the first step.
+    pub fn speed(&self) -> Option<f64> {
+        (self.recent_seconds > 0.0).then(|| self.recent_tokens / self.recent_seconds)
     }
 
     /// Seconds a step lately took; absent before the first step.
@@ -251,5 +258,6 @@ mod tests {
         assert!((history.seconds - 20.0).abs() < 1e-6);
         assert!((history.seconds_per_step().expect("steps were made") - 0.5).abs() < 1e-6);
         assert_eq!(history.tokens_per_s.latest(), Some(200.0));
+        assert!((history.speed().expect("steps were made") - 200.0).abs() < 1e-6);
     }
 }

@@ -23,6 +23,7 @@ pub mod widgets;
 
 mod chrome;
 mod dialogs;
+mod frame_work;
 mod help;
 mod logic;
 mod screenshot;
@@ -33,6 +34,7 @@ use crate::error::{Error, Result};
 use actions::{Action, ActionQueue};
 use dialogs::Dialog;
 use files::{FilePicker, RfdPicker};
+use frame_work::FrameWork;
 use layout::{Layout, View};
 use panels::{PanelCtx, Panels};
 use screenshot::Shooting;
@@ -194,11 +196,16 @@ pub struct WorkbenchApp {
     watch: Watch,
     open_at_start: Option<PathBuf>,
     shooting: Shooting,
+    work: FrameWork,
     asked_first: bool,
     seen_version: u64,
     check_due: Option<f64>,
     checked: Option<RunConfig>,
     followed_at: f64,
+    listed_at: f64,
+    runs_seen: bool,
+    /// The screen's size was looked at.
+    sized: bool,
     quit_when_stopped: bool,
     may_close: bool,
 }
@@ -241,11 +248,15 @@ impl WorkbenchApp {
             watch: Watch::default(),
             open_at_start: options.open,
             shooting: Shooting::new(options.picture),
+            work: FrameWork::default(),
             asked_first: false,
             seen_version: 0,
             check_due: None,
             checked: None,
             followed_at: f64::NEG_INFINITY,
+            listed_at: f64::NEG_INFINITY,
+            runs_seen: false,
+            sized: false,
             quit_when_stopped: false,
             may_close: false,
         }
@@ -266,6 +277,18 @@ impl WorkbenchApp {
         self.dialog.is_some()
     }
 
+    /// At the very first start on a small screen: the window fills it, instead of hanging over its edge.
+    fn fit_screen(&mut self, ctx: &egui::Context) {
+        let Some(screen) = ctx.input(|input| input.viewport().monitor_size) else { return };
+        if std::mem::replace(&mut self.sized, true) || self.settings.layout.is_some() || self.shooting.is_active() {
+            return;
+        }
+        // Room for the title bar and the desktop's own bars.
+        if screen.x < WINDOW_SIZE[0] + 40.0 || screen.y < WINDOW_SIZE[1] + 100.0 {
+            ctx.send_viewport_cmd(egui::ViewportCommand::Maximized(true));
+        }
+    }
+
     /// Takes what changes outside of the settings into them.
     fn take_settings(&mut self) {
         self.settings.form = Some(self.session.form.clone());
@@ -275,8 +298,10 @@ impl WorkbenchApp {
 
 impl eframe::App for WorkbenchApp {
     fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
+        self.work.begin();
         let now = ctx.input(|input| input.time);
         self.settings.zoom = ctx.zoom_factor();
+        self.fit_screen(ctx);
         self.before_picture(ctx, now);
         self.shortcuts(ctx);
         self.take_drops(ctx);
@@ -295,8 +320,15 @@ impl eframe::App for WorkbenchApp {
         self.dialog_ui(&ctx, &theme);
         chrome::drop_hint_ui(&ctx, &theme);
         self.toasts_ui(&ctx, &theme);
-        self.shooting.after_picture(&ctx, &self.actions, frame.info().cpu_usage);
+        self.shooting.after_picture(&ctx, &self.actions);
         self.execute(&ctx, now);
+        self.work.laid_out(frame.info().cpu_usage);
+    }
+
+    fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
+        if let Some(words) = self.work.words() {
+            log::info!("{words}");
+        }
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {

@@ -21,6 +21,19 @@ pub fn side(side: Side) -> &'static str {
     }
 }
 
+/// The metric's name as people write it.
+pub fn metric(metric: &str) -> &str {
+    match metric {
+        "accuracy" => "Accuracy",
+        "f1" => "F1",
+        "matthews" => "Matthews correlation",
+        "pearson" => "Pearson correlation",
+        "spearman" => "Spearman correlation",
+        "loss" => "Loss",
+        other => other,
+    }
+}
+
 /// The law of the draws in a few words.
 pub fn policy(policy: RoutingPolicy) -> &'static str {
     match policy {

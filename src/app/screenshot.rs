@@ -17,8 +17,6 @@ pub struct Shooting {
     frame: u32,
     asked: bool,
     done: Arc<AtomicBool>,
-    /// Seconds of work for each frame: layout, painting, handing over to the graphics card; no waiting.
-    work: Vec<f32>,
     /// Why the picture could not be written.
     pub result: Arc<Mutex<Option<Error>>>,
 }
@@ -35,11 +33,9 @@ impl Shooting {
     }
 
     /// Called after each drawn frame.
-    pub fn after_picture(&mut self, ctx: &egui::Context, actions: &ActionQueue, work: Option<f32>) {
+    pub fn after_picture(&mut self, ctx: &egui::Context, actions: &ActionQueue) {
         let Some(picture) = &self.picture else { return };
         self.frame += 1;
-        // The first frames load fonts and textures.
-        self.work.extend(work.filter(|_| self.frame > 10));
         if self.frame == 1
             && let Some(appearance) = picture.appearance
         {
@@ -66,22 +62,9 @@ impl Shooting {
             }
         }
         if self.done.swap(false, Ordering::AcqRel) {
-            self.log_work();
             actions.push(Action::QuitNow);
         }
         ctx.request_repaint();
-    }
-}
-
-impl Shooting {
-    /// Says how long the frames took.
-    fn log_work(&mut self) {
-        self.work.sort_by(f32::total_cmp);
-        let at = |share: f32| 1e3 * self.work[((self.work.len() - 1) as f32 * share) as usize];
-        if !self.work.is_empty() {
-            let (n, median, p95, most) = (self.work.len(), at(0.5), at(0.95), at(1.0));
-            log::info!("work for a frame, {n} frames: median {median:.2} ms, p95 {p95:.2} ms, most {most:.2} ms");
-        }
     }
 }
 

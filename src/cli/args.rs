@@ -73,7 +73,7 @@ pub fn dashed(argument: OsString) -> OsString {
 pub fn settings(matches: &ArgMatches) -> Result<RunConfig> {
     let mut config = match matches.get_one::<String>("preset") {
         Some(name) => preset(name)?,
-        None if matches.get_flag("lab") => preset("lab")?,
+        None if matches.get_flag("lab") || !names_its_own(matches) => preset("lab")?,
         None => RunConfig::default(),
     };
     if let Some(path) = matches.get_one::<PathBuf>("config") {
@@ -82,6 +82,12 @@ pub fn settings(matches: &ArgMatches) -> Result<RunConfig> {
     apply_flags(&mut config, matches)?;
     config.validate()?;
     Ok(config)
+}
+
+/// Whether a run file, a model or data are named; otherwise it is the lab, with the settings that go with it.
+fn names_its_own(matches: &ArgMatches) -> bool {
+    let typed = |path: &str| matches.value_source(path) == Some(ValueSource::CommandLine);
+    ["config", "model.path", "data.task", "data.path", "data.train_file"].into_iter().any(typed)
 }
 
 /// Sets what was typed as a flag; leaves the rest alone.
@@ -187,6 +193,17 @@ mod tests {
         assert_eq!(config.mixture.num_experts, 2);
         assert!(config.mixture.consistency && !config.mixture.sharing_up);
         assert_eq!(config.train.warmup_ratio, RunConfig::default().train.warmup_ratio);
+    }
+
+    #[test]
+    fn without_a_model_or_data_it_is_the_lab_with_its_own_settings() {
+        let mut lab = RunConfig::default();
+        presets::lab().apply(&mut lab);
+        assert_eq!(parse(&[]).unwrap(), lab);
+        assert_eq!(parse(&["--lab"]).unwrap(), lab);
+        assert_eq!(parse(&["--seed", "5"]).unwrap().train.max_steps, lab.train.max_steps);
+        let own = parse(&["--model", "m", "--task", "custom", "--train-file", "a.tsv"]).unwrap();
+        assert_eq!(own.train, RunConfig::default().train);
     }
 
     #[test]

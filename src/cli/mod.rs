@@ -148,11 +148,12 @@ fn command() -> Command {
 }
 
 fn verbosity(name: &'static str, short: char, help: &'static str) -> Arg {
-    Arg::new(name).long(name).short(short).action(ArgAction::Count).global(true).help(help)
+    Arg::new(name).long(name).short(short).action(ArgAction::Count).global(true).help(help).display_order(901)
 }
 
 fn json_flag() -> Arg {
-    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print results as JSON, one object a line")
+    let help = "Print results as JSON, one object a line";
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help(help).display_order(900)
 }
 
 fn start_log(matches: &ArgMatches) {
@@ -163,9 +164,10 @@ fn start_log(matches: &ArgMatches) {
         _ => log::LevelFilter::Error,
     };
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(log::LevelFilter::Warn).filter_module("adamix", level);
-    if let Ok(filters) = std::env::var("RUST_LOG") {
-        builder.parse_filters(&filters);
-    }
+    builder.filter_level(log::LevelFilter::Warn);
+    match std::env::var("RUST_LOG") {
+        Ok(filters) => builder.parse_filters(&filters),
+        Err(_) => builder.filter_module("adamix", level),
+    };
     builder.try_init().ok(); // only a second initialisation fails, and the first one is as good
 }

@@ -4,9 +4,9 @@ use super::progress::Progress;
 use super::results::TrainResult;
 use super::{Done, Failure, args, interrupt, out, runs, usage};
 use crate::config::RunConfig;
-use crate::engine::protocol::PreflightReport;
+use crate::engine::protocol::{PreflightReport, RunStatus};
 use crate::engine::run::{self, Run};
-use crate::engine::{machine, plan};
+use crate::engine::{machine, plan, runs as engine_runs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::train::control::Control;
 use crate::train::observer::EndReason;
@@ -53,11 +53,31 @@ pub(super) fn train(config: &RunConfig, json: bool, quiet: bool) -> Done {
 pub(super) fn resume(matches: &ArgMatches) -> Done {
     let started = Instant::now();
     let dir = runs::open(matches)?;
+    if ended(dir.path(), matches.get_flag("json"))? {
+        return Ok(());
+    }
     let control = interrupt::watched_control()?;
     machine::pool(dir.config().model.threads, 0)?.install(|| {
         let run = Run::resume(dir.path())?;
         follow(run, &control, matches.get_flag("json"), matches.get_count("quiet") > 0, started)
     })
+}
+
+/// Whether the run has come to its end: then there is nothing to train, and what came out is said once more.
+fn ended(dir: &Path, json: bool) -> Result<bool> {
+    if engine_runs::summary(dir).status != RunStatus::Finished {
+        return Ok(false);
+    }
+    let detail = engine_runs::detail(dir)?;
+    let Some(end) = &detail.end else { return Ok(false) };
+    out::note(&format!("this run came to its end after {} steps; nothing is left to train", out::count(end.step)));
+    let result = TrainResult::new(&detail.start, end, dir, detail.summary.seconds);
+    if json {
+        out::event("result", &result)?;
+    } else {
+        result.print()?;
+    }
+    Ok(true)
 }
 
 fn follow(mut run: Run, control: &Control, json: bool, quiet: bool, started: Instant) -> Done {

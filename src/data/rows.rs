@@ -199,7 +199,9 @@ pub(super) fn hold_out(rows: Vec<Row>, fraction: f64) -> Result<(Vec<Row>, Vec<R
     let (held, kept): (Vec<_>, Vec<_>) = rows.into_iter().zip(dev).partition(|(_, dev)| *dev);
     let strip = |rows: Vec<(Row, bool)>| rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>();
     if held.is_empty() {
-        return Err(Error::data("no row could be held out for evaluation (all texts are the same); give a dev_file"));
+        return Err(Error::data(
+            "too few different texts to hold some out for evaluation; give an evaluation file (dev_file)",
+        ));
     }
     Ok((strip(kept), strip(held)))
 }

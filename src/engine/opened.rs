@@ -1,14 +1,11 @@
 //! From a run directory back to a model: measure it, merge it, export it with proof.
 
-use super::protocol::{
-    CertificateSummary, Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, ExportedFile, MergePlan,
-    MergeReport, TensorRounding,
-};
+use super::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan, MergeReport};
 use super::run::{self, Prepared};
-use crate::artifact::certificate::{self, Certificate, Probe, TensorCheck};
+use super::runs::export_report;
+use crate::artifact::certificate::{self, Probe};
 use crate::artifact::export::recipe::{Recipe, SiteWeights};
 use crate::artifact::export::{self, ExportMeta};
-use crate::artifact::hash::FileHash;
 use crate::artifact::{Dtype, HostTensor, RunDir, checkpoint};
 use crate::config::{MixtureConfig, RunConfig, Task};
 use crate::data::{self, TaskData};
@@ -19,7 +16,7 @@ use crate::model::{Classifier, ModelSource};
 use crate::rng::SeedStream;
 use crate::train::trainer::{host_tensors, set_tensors};
 use candle_core::{DType, Tensor};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// Rows on which an export is proven.
@@ -281,7 +278,7 @@ fn export_one(job: Job<'_>) -> Result<ExportReport> {
     };
     let outputs = model.head().classes();
     let certificate = certificate::certify(&place, &tensors, meta.dtype, Probe { logits: &probe, outputs }, reload)?;
-    Ok(report(target, plan.dtype, place, certificate))
+    Ok(ExportReport { target, dtype: plan.dtype, ..export_report(certificate, place) })
 }
 
 /// The trained tensors of a merged model under their stable names: one adapter a site, as banks of one, and the head.
@@ -336,30 +333,5 @@ fn probe_logits(mixture: &Classifier, subject: &Classifier, task: &TaskData, row
             }
             Ok(all)
         }
-    }
-}
-
-fn rounding(check: TensorCheck) -> TensorRounding {
-    let known = |error: Option<f64>| error.unwrap_or(f64::NAN);
-    TensorRounding { name: check.name, max_abs: known(check.max_abs_error), max_rel: known(check.max_rel_error) }
-}
-
-fn report(target: ExportTarget, dtype: ExportDtype, dir: PathBuf, certificate: Certificate) -> ExportReport {
-    let probe = certificate.probe;
-    let file = |file: FileHash| ExportedFile { name: file.name, bytes: file.bytes, sha256: file.sha256 };
-    ExportReport {
-        target,
-        dtype,
-        dir,
-        files: certificate.files.into_iter().map(file).collect(),
-        certificate: CertificateSummary {
-            passed: certificate.passed,
-            max_abs_diff: probe.max_abs_delta.unwrap_or(f64::NAN),
-            tolerance: probe.tolerance,
-            flipped: probe.flipped,
-            rows: probe.rows,
-            problems: certificate.problems,
-            rounding: certificate.tensors.into_iter().map(rounding).collect(),
-        },
     }
 }

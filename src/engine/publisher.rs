@@ -67,13 +67,26 @@ impl Shown {
     }
 }
 
+/// What a resumed run had done before; empty for a new one.
+#[derive(Default)]
+pub(super) struct Past {
+    /// The curves.
+    pub(super) history: Vec<StepBucket>,
+    /// The evaluations.
+    pub(super) evals: Vec<EvalRecord>,
+    /// The newest check of every trained tensor.
+    pub(super) lamps: Vec<Lamp>,
+    /// How far the experts were apart at the checkpoints there are.
+    pub(super) distances: Vec<DistanceSample>,
+}
+
 /// The window's observer of a run.
 pub(super) struct Publisher<'a, 'd> {
     desk: &'a mut Desk<'d>,
     flags: RunFlags,
     dir: RunDir,
     pub(super) shown: Shown,
-    history: Option<(Vec<StepBucket>, Vec<EvalRecord>)>,
+    past: Past,
     phase: RunPhase,
     /// Whether the merged model is measured after the next step.
     evaluates_next: bool,
@@ -82,26 +95,10 @@ pub(super) struct Publisher<'a, 'd> {
 }
 
 impl<'a, 'd> Publisher<'a, 'd> {
-    /// `history`: curves and evaluations of a resumed run.
-    pub(super) fn new(
-        desk: &'a mut Desk<'d>,
-        flags: RunFlags,
-        dir: RunDir,
-        shown: Shown,
-        history: (Vec<StepBucket>, Vec<EvalRecord>),
-    ) -> Self {
+    pub(super) fn new(desk: &'a mut Desk<'d>, flags: RunFlags, dir: RunDir, shown: Shown, past: Past) -> Self {
         let phase = RunPhase::Preparing;
-        Self {
-            desk,
-            flags,
-            dir,
-            shown,
-            history: Some(history),
-            phase,
-            evaluates_next: false,
-            measured: None,
-            profile: Gather::default(),
-        }
+        let (evaluates_next, measured, profile) = (false, None, Gather::default());
+        Self { desk, flags, dir, shown, past, phase, evaluates_next, measured, profile }
     }
 
     fn say(&self, event: Event) {
@@ -178,15 +175,20 @@ impl<'a, 'd> Publisher<'a, 'd> {
 
 impl Observer for Publisher<'_, '_> {
     fn on_start(&mut self, start: &StartRecord) {
-        let (history, evals) = self.history.take().unwrap_or_default();
+        let Past { history, evals, lamps, distances } = std::mem::take(&mut self.past);
+        let run = self.shown.run;
         self.say(Event::RunStarted {
-            run: self.shown.run,
+            run,
             dir: self.dir.path().to_owned(),
             config: Box::new(self.dir.config().clone()),
             start: Box::new(start.clone()),
             history,
             evals,
         });
+        if !lamps.is_empty() {
+            self.say(Event::Lamps { run, lamps });
+        }
+        distances.into_iter().for_each(|sample| self.say(Event::Distances { run, sample }));
         self.phase(RunPhase::Training);
     }
 

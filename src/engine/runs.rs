@@ -30,7 +30,8 @@ pub(super) struct Story {
     pub(super) history: Vec<StepBucket>,
     /// The evaluations.
     pub(super) evals: Vec<EvalRecord>,
-    lamps: Vec<Lamp>,
+    /// The newest check of every trained tensor.
+    pub(super) lamps: Vec<Lamp>,
     end: Option<EndRecord>,
 }
 
@@ -168,7 +169,7 @@ fn routing(run: &RunDir, sites: Vec<String>) -> Result<Option<RoutingSnapshot>> 
 }
 
 /// How far apart the experts were at each checkpoint. One that cannot be read (it may be going away right now) is left out.
-fn distances(run: &RunDir, checkpoints: &[u64]) -> Vec<DistanceSample> {
+pub(super) fn distances(run: &RunDir, checkpoints: &[u64]) -> Vec<DistanceSample> {
     let sample = |&step: &u64| {
         let data = checkpoint::read(run, step).ok()?;
         let now = Banks::of_tensors(&data.tensors).ok().filter(|banks| !banks.is_empty())?;

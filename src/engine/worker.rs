@@ -7,11 +7,11 @@
 use super::desk::{Desk, Holder, same};
 use super::link::{Link, Message, RunFlags, cancelled};
 use super::protocol::*;
-use super::publisher::{Publisher, Shown};
+use super::publisher::{Past, Publisher, Shown};
 use super::run::{self, Run};
 use super::snapshot::Banks;
 use super::{machine, runs};
-use crate::artifact::RunDir;
+use crate::artifact::{RunDir, checkpoint};
 use crate::config::{DeviceChoice, RunConfig};
 use crate::error::{Error, Result};
 use crate::train::Trainer;
@@ -218,13 +218,9 @@ fn train(desk: &mut Desk<'_>, id: RunId, begin: Begin, flags: &RunFlags) -> Resu
     let (dir, first) = (run.dir().clone(), run.trainer().steps_done());
     let model = run.trainer().model();
     let start = Banks::of(model)?.at_start(run.trainer().config());
-    let (tally, history) = if first > 0 {
-        let story = runs::Story::read(&dir)?;
-        (runs::tally(&dir, model.site_names(), first)?, (story.history, story.evals))
-    } else {
-        (runs::tally(&dir, model.site_names(), 0)?, Default::default())
-    };
-    let mut publisher = Publisher::new(desk, flags.clone(), dir.clone(), Shown::new(id, tally, start), history);
+    let tally = runs::tally(&dir, model.site_names(), first)?;
+    let past = if first > 0 { past(&dir, first)? } else { Past::default() };
+    let mut publisher = Publisher::new(desk, flags.clone(), dir.clone(), Shown::new(id, tally, start), past);
     let ended = run.go(&mut publisher, &flags.run);
     let mut shown = publisher.shown;
     let end = ended?;
@@ -235,6 +231,14 @@ fn train(desk: &mut Desk<'_>, id: RunId, begin: Begin, flags: &RunFlags) -> Resu
         _ => end.step,
     };
     Ok(Live { trainer: run.into_trainer(), dir, shown, step })
+}
+
+/// What a run had done before it went on at step `first`.
+fn past(dir: &RunDir, first: u64) -> Result<Past> {
+    let runs::Story { history, evals, lamps, .. } = runs::Story::read(dir)?;
+    // The state at the first step is measured once more when the run goes on.
+    let before: Vec<u64> = checkpoint::list(dir)?.into_iter().filter(|&step| step < first).collect();
+    Ok(Past { history, evals, lamps, distances: runs::distances(dir, &before) })
 }
 
 /// What a panic said.

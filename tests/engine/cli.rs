@@ -152,6 +152,14 @@ fn a_small_training_goes_through_every_command() {
     let compare = adamix(home.path(), &["compare", "small", run, "--json"]);
     assert_eq!(compare.code, Some(0), "{}", compare.err);
     assert_eq!(last_json(&compare)["runs"].as_array().unwrap().len(), 2);
+    let before = std::fs::read(Path::new(run).join("metrics.jsonl")).unwrap();
+    let again = adamix(home.path(), &["resume", "small", "--json"]);
+    assert_eq!(again.code, Some(0), "{}", again.err);
+    assert!(again.err.contains("nothing is left to train"), "{}", again.err);
+    for field in ["merged", "random", "fixed", "ensemble", "tokens_per_s", "steps", "run_dir"] {
+        assert_eq!(last_json(&again)[field], result[field], "{field}");
+    }
+    assert_eq!(std::fs::read(Path::new(run).join("metrics.jsonl")).unwrap(), before, "the run was written again");
     for command in ["eval", "merge", "inspect", "compare"] {
         let ran = adamix(home.path(), &[command, "small"]);
         assert_eq!(ran.code, Some(0), "{command}: {}", ran.err);

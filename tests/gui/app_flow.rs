@@ -1,6 +1,7 @@
 //! The whole window over a fake engine: what it asks, what it does when things go wrong.
 
-use crate::harness::{ready, run_started, steps, window, window_over};
+use crate::harness::{run_started, steps, window, window_over};
+use crate::panel_support::ready;
 use adamix::app::WorkbenchApp;
 use adamix::app::actions::Action;
 use adamix::app::files::{Purpose, ScriptedPicker};
@@ -262,6 +263,21 @@ fn a_run_file_fills_the_form_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn where_no_dialog_can_open_it_is_said_what_to_do() {
+    let mut picker = ScriptedPicker::default();
+    picker.no_dialogs = true;
+    let (mut window, engine) = window(Settings::default(), picker);
+    engine.event(ready());
+    window.run_steps(3);
+    let before = window.state().session.form.clone();
+    window.state().request(Action::Pick(Purpose::Model));
+    window.run_steps(3);
+    let notice = window.state().session.last_notice.clone().expect("it is said");
+    assert!(notice.text.contains("type the path"), "{notice:?}");
+    assert_eq!(window.state().session.form, before);
+}
+
+#[test]
 fn a_run_is_deleted_only_after_the_question() {
     let (mut window, engine) = opened();
     let dir = PathBuf::from("runs/lab-demo");
@@ -306,4 +322,34 @@ fn a_whole_run_of_the_demonstration_in_every_view() {
         window.run_steps(3);
     }
     assert_eq!(window.state().session.live.as_ref().unwrap().metric(), fake_data::eval_report(1).metric);
+}
+
+#[test]
+fn the_list_of_runs_is_read_again_when_it_is_seen_and_while_another_process_trains() {
+    let (mut window, engine) = opened();
+    let lists =
+        |engine: &FakeHandle| engine.commands().iter().filter(|c| matches!(c, Command::ListRuns { .. })).count();
+    let answer = |engine: &FakeHandle, runs: Vec<RunSummary>| {
+        let commands = engine.commands();
+        let asked =
+            commands.iter().rev().find(|c| matches!(c, Command::ListRuns { .. })).expect("a list was asked for");
+        engine.event(Event::Done { req: asked.req(), outcome: Outcome::Runs(runs) });
+    };
+    answer(&engine, fake_data::runs());
+    window.run_steps(3);
+    assert_eq!(lists(&engine), 1);
+    window.state().request(Action::Show(View::Runs));
+    window.run_steps(3);
+    assert_eq!(lists(&engine), 2, "it came into sight");
+    let mut runs = fake_data::runs();
+    runs[0].status = RunStatus::Finished;
+    answer(&engine, runs.clone());
+    window.run_steps(200);
+    assert_eq!(lists(&engine), 2, "nothing changes, nothing is read");
+    runs[0].status = RunStatus::Running;
+    window.state().request(Action::RefreshRuns);
+    window.run_steps(2);
+    answer(&engine, runs);
+    window.run_steps(200);
+    assert!(lists(&engine) > 3, "a run of another process is followed");
 }

@@ -1,12 +1,11 @@
 //! Windows and panels for tests: no display, no engine but a fake one.
 
-use adamix::app::actions::{Action, ActionQueue};
+use crate::panel_support::{self as support, World};
 use adamix::app::files::ScriptedPicker;
 use adamix::app::layout::View;
-use adamix::app::panels::{PanelCtx, Panels};
+use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
-use adamix::app::theme::{self, Theme};
 use adamix::app::{Options, WorkbenchApp, first_form};
 use adamix::engine::fake::{FakeEngine, FakeHandle};
 use adamix::engine::fake_data;
@@ -14,35 +13,9 @@ use adamix::engine::protocol::*;
 use egui_kittest::Harness;
 use std::path::PathBuf;
 
-/// One panel with everything it can see.
-pub struct PanelState {
-    pub panels: Panels,
-    pub session: Session,
-    pub settings: Settings,
-    pub queue: ActionQueue,
-    /// Everything wished for so far.
-    pub wishes: Vec<Action>,
-}
-
-/// A harness that draws one panel over this session.
-pub fn panel(view: View, session: Session) -> Harness<'static, PanelState> {
-    let state = PanelState {
-        panels: Panels::default(),
-        session,
-        settings: Settings::default(),
-        queue: ActionQueue::default(),
-        wishes: Vec::new(),
-    };
-    Harness::builder().with_size([760.0, 3000.0]).with_max_steps(12).with_context_setup(theme::install).build_ui_state(
-        move |ui, state: &mut PanelState| {
-            let theme = Theme::new(ui.visuals().dark_mode);
-            let PanelState { panels, session, settings, queue, wishes } = state;
-            let ctx = PanelCtx { session, settings, actions: queue, theme: &theme, now: 0.0 };
-            panels.ui(view, &ctx, ui);
-            wishes.extend(queue.take());
-        },
-        state,
-    )
+/// A harness that draws one view over this session.
+pub fn panel(view: View, session: Session) -> Harness<'static, World<Panels>> {
+    support::harness(session, move |panels: &mut Panels, ctx, ui| panels.ui(view, ctx, ui))
 }
 
 /// A whole window over a fake that says only what it is told to.
@@ -58,16 +31,9 @@ pub fn window_over(engine: FakeEngine, settings: Settings, picker: ScriptedPicke
     })
 }
 
-/// The engine's first words.
-pub fn ready() -> Event {
-    Event::Ready { device: "CPU".to_owned(), threads: 1 }
-}
-
 /// A session over an engine that is ready.
 pub fn ready_session() -> Session {
-    let mut session = Session::new(first_form());
-    session.apply(Incoming::Event(ready()));
-    session
+    support::ready_with(first_form())
 }
 
 /// What an engine says when a run starts.

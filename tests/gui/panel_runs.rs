@@ -1,6 +1,6 @@
 //! The Runs view.
 
-use crate::harness::{panel, ready_session};
+use crate::harness::{panel, ready_session, training_session};
 use adamix::app::actions::Action;
 use adamix::app::layout::View;
 use adamix::app::run_view::RunView;
@@ -49,7 +49,7 @@ fn a_stopped_run_can_be_opened_resumed_and_deleted() {
         harness.run();
     }
     let wishes = [Action::OpenRun(dir.clone()), Action::ResumeRun(dir.clone()), Action::AskDeleteRun(dir)];
-    assert_eq!(harness.state().wishes, wishes);
+    assert_eq!(harness.state().actions, wishes);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_finished_run_cannot_be_resumed() {
     harness.run();
     harness.get_by_label("Resume").click();
     harness.run();
-    assert!(harness.state().wishes.is_empty());
+    assert!(harness.state().actions.is_empty());
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn overlaid_runs_share_a_plot() {
     harness.get_by_label("overlay plot");
     harness.get_by_label("Overlay lab-demo").click();
     harness.run();
-    assert_eq!(harness.state().wishes, [Action::ToggleOverlay(PathBuf::from("runs/lab-demo"))]);
+    assert_eq!(harness.state().actions, [Action::ToggleOverlay(PathBuf::from("runs/lab-demo"))]);
 }
 
 #[test]
@@ -99,4 +99,44 @@ fn a_run_from_disk_becomes_a_view() {
     assert_eq!(view.name(), "lab-round-robin");
     assert_eq!(view.step(), 120);
     assert_eq!(view.best_eval().map(|eval| eval.step), Some(120));
+}
+
+#[test]
+fn a_row_can_be_chosen_anywhere_and_a_double_click_opens_it() {
+    let mut harness = panel(View::Runs, with_runs(fake_data::runs()));
+    let name = harness.get_by_label("lab-round-robin").rect();
+    let at = egui::pos2(name.right() + 90.0, name.center().y);
+    let click = |harness: &mut egui_kittest::Harness<'_, _>| {
+        for pressed in [true, false] {
+            let button = egui::PointerButton::Primary;
+            harness.event(egui::Event::PointerButton { pos: at, button, pressed, modifiers: egui::Modifiers::NONE });
+            harness.run_steps(1);
+        }
+    };
+    harness.event(egui::Event::PointerMoved(at));
+    click(&mut harness);
+    harness.run();
+    harness.get_by_label("Delete…");
+    assert!(harness.state().actions.is_empty());
+}
+
+#[test]
+fn the_run_in_training_is_listed_as_it_is_now() {
+    let (live, _) = training_session();
+    let dir = live.live.as_ref().expect("a run is in training").dir.clone();
+    let mut old = fake_data::runs().remove(1);
+    (old.dir, old.name, old.step, old.status) = (dir, "test-run".to_owned(), 3, RunStatus::Interrupted);
+    old.resumable = true;
+    let mut session = live;
+    let req = session.next_request();
+    session.runs.begin(req);
+    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Runs(vec![old]) }));
+    let mut harness = panel(View::Runs, session);
+    assert!(harness.query_by_label("running").is_some());
+    assert!(harness.query_all_by_label_contains("100/").next().is_some(), "the newest step");
+    harness.get_by_label("test-run").click();
+    harness.run();
+    harness.get_by_label("Resume").click();
+    harness.run();
+    assert!(harness.state().actions.is_empty(), "a run in training cannot be resumed");
 }

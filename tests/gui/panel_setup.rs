@@ -1,13 +1,16 @@
 //! The Setup view: what is asked for by clicks, and what blocks a start.
 
 use crate::harness::{panel, ready_session};
+use crate::panel_support::done;
 use adamix::app::actions::Action;
 use adamix::app::files::Purpose;
 use adamix::app::layout::View;
-use adamix::config::{RunConfig, Task};
+use adamix::app::session::Session;
+use adamix::config::{BadRows, RunConfig, Task};
 use adamix::engine::fake_data;
 use adamix::engine::protocol::*;
-use egui_kittest::kittest::Queryable as _;
+use egui::accesskit::Role;
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
 #[test]
 fn the_first_form_is_ready_to_start() {
@@ -16,7 +19,7 @@ fn the_first_form_is_ready_to_start() {
     harness.get_by_label("Ready to start");
     harness.get_by_label("Start").click();
     harness.run();
-    assert_eq!(harness.state().wishes, [Action::StartRun]);
+    assert_eq!(harness.state().actions, [Action::StartRun]);
 }
 
 #[test]
@@ -43,7 +46,7 @@ fn impossible_settings_block_the_start_with_their_reason() {
         assert!(harness.query_all_by_label_contains(words).next().is_some(), "{words} is not said");
         harness.get_by_label("Start").click();
         harness.run();
-        assert!(harness.state().wishes.is_empty(), "{words}: Start must not work");
+        assert!(harness.state().actions.is_empty(), "{words}: Start must not work");
     }
 }
 
@@ -72,7 +75,7 @@ fn a_checkbox_changes_the_form_and_nothing_else() {
     harness.run();
     harness.get_by_label("Consistency between two passes").click();
     harness.run_steps(2);
-    assert_eq!(harness.state().wishes.first(), Some(&Action::EditForm(Box::new(expected))));
+    assert_eq!(harness.state().actions.first(), Some(&Action::EditForm(Box::new(expected))));
 }
 
 #[test]
@@ -85,7 +88,7 @@ fn own_files_are_chosen_by_dialog() {
     harness.run();
     harness.get_by_label("Browse for training file").click();
     harness.run();
-    assert_eq!(harness.state().wishes, [Action::Pick(Purpose::TrainFile)]);
+    assert_eq!(harness.state().actions, [Action::Pick(Purpose::TrainFile)]);
 }
 
 #[test]
@@ -131,6 +134,63 @@ fn the_command_says_the_same_as_the_form() {
     harness.run();
     harness.get_by_label("Copy command").click();
     harness.run();
-    let Some(Action::Copy(command)) = harness.state().wishes.first() else { panic!("nothing was copied") };
+    let Some(Action::Copy(command)) = harness.state().actions.first() else { panic!("nothing was copied") };
     assert!(command.starts_with("adamix train ") && command.contains("--seed 41"), "{command}");
+}
+
+fn preview(session: &mut Session, change: impl FnOnce(&mut DataPreview)) {
+    let mut preview = fake_data::data_preview(&session.form);
+    change(&mut preview);
+    let req = session.next_request();
+    session.data.begin(req);
+    session.apply(done(req, Outcome::Data(Box::new(preview))));
+}
+
+#[test]
+fn rows_that_cannot_be_used_can_be_left_out_by_a_click() {
+    let mut session = ready_session();
+    preview(&mut session, |preview| {
+        preview.skipped = vec!["mine.tsv:301: 1 column where 2 were expected".to_owned()];
+        preview.skipped_rows = 1;
+    });
+    let mut harness = panel(View::Setup, session);
+    assert!(harness.query_all_by_label_contains("1 row cannot be used").next().is_some());
+    harness.get_by_label("Leave these rows out").click();
+    harness.run();
+    let Some(Action::EditForm(form)) = harness.state().actions.first().cloned() else { panic!("nothing was changed") };
+    assert_eq!(form.data.bad_rows, BadRows::Skip);
+    harness.state_mut().session.edit_form(*form, 1.0);
+    harness.run();
+    assert!(harness.query_by_label("Leave these rows out").is_none());
+    assert!(harness.query_all_by_label_contains("1 row is left out").next().is_some());
+}
+
+#[test]
+fn a_plan_that_failed_early_shows_its_reason_and_no_figures() {
+    let mut session = ready_session();
+    let req = session.next_request();
+    session.preflight.begin(req);
+    session.preflight_version = session.form_version;
+    let problems = vec!["no config.json: /models/empty".to_owned()];
+    let report = PreflightReport { problems, ..PreflightReport::default() };
+    session.apply(done(req, Outcome::Preflight(Box::new(report))));
+    let harness = panel(View::Setup, session);
+    assert!(harness.query_all_by_label_contains("no config.json").next().is_some());
+    assert!(harness.query_all_by_label_contains("After merging").next().is_none(), "zeros are no plan");
+}
+
+#[test]
+fn what_zero_means_is_said_and_epochs_are_off_while_steps_are_set() {
+    let mut session = ready_session();
+    assert!(session.form.train.max_steps > 0, "the lab goes by steps");
+    let harness = panel(View::Setup, session);
+    assert!(harness.get_by_role_and_label(Role::SpinButton, "Epochs").accesskit_node().is_disabled());
+    assert!(harness.query_by_value("no early stopping").is_some());
+    session = ready_session();
+    let mut form = session.form.clone();
+    form.train.max_steps = 0;
+    session.edit_form(form, 1.0);
+    let harness = panel(View::Setup, session);
+    assert!(!harness.get_by_role_and_label(Role::SpinButton, "Epochs").accesskit_node().is_disabled());
+    assert!(harness.query_by_value("by epochs").is_some());
 }

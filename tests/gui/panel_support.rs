@@ -28,10 +28,11 @@ impl<P> World<P> {
     }
 }
 
-type Draw<P> = fn(&mut P, &PanelCtx<'_>, &mut egui::Ui);
-
 /// A window of 760 x 3000 points with nothing but this panel.
-pub fn harness<P: Default + 'static>(session: Session, draw: Draw<P>) -> Harness<'static, World<P>> {
+pub fn harness<P: Default + 'static>(
+    session: Session,
+    mut draw: impl FnMut(&mut P, &PanelCtx<'_>, &mut egui::Ui) + 'static,
+) -> Harness<'static, World<P>> {
     let world = World {
         panel: P::default(),
         session,
@@ -54,11 +55,21 @@ pub fn harness<P: Default + 'static>(session: Session, draw: Draw<P>) -> Harness
     harness
 }
 
+/// The engine's first words.
+pub fn ready() -> Event {
+    Event::Ready { device: "CPU".to_owned(), threads: 1 }
+}
+
+/// A session with an engine that is ready, and these settings.
+pub fn ready_with(form: RunConfig) -> Session {
+    let mut session = Session::new(form);
+    session.apply(Incoming::Event(ready()));
+    session
+}
+
 /// A session with an engine that is ready, and nothing else.
 pub fn fresh() -> Session {
-    let mut session = Session::new(RunConfig { name: "lab-demo".to_owned(), ..RunConfig::default() });
-    session.apply(Incoming::Event(Event::Ready { device: "CPU".to_owned(), threads: 1 }));
-    session
+    ready_with(RunConfig { name: "lab-demo".to_owned(), ..RunConfig::default() })
 }
 
 /// A session whose run has made some steps in a demonstration engine, with snapshots of this side.

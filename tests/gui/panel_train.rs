@@ -14,7 +14,7 @@ fn without_a_run_it_says_what_to_do() {
     harness.get_by_label("Ready to train");
     harness.get_by_label("Start").click();
     harness.run();
-    assert_eq!(harness.state().wishes, [Action::StartRun]);
+    assert_eq!(harness.state().actions, [Action::StartRun]);
 }
 
 #[test]
@@ -35,7 +35,9 @@ fn figures_plots_and_lamps_of_a_run() {
     let mut harness = panel(View::Train, session);
     harness.run();
     assert!(harness.query_all_by_label_contains("100 / 240").next().is_some());
-    for plot in ["loss plot", "metric plot", "consistency plot", "learning rate plot", "gradient norm plot"] {
+    for plot in
+        ["loss plot", "metric plot", "consistency plot", "learning rate plot", "gradient norm plot", "speed plot"]
+    {
         harness.get_by_label(plot);
     }
     assert!(harness.query_all_by_label_contains("learning").next().is_some());
@@ -93,4 +95,23 @@ fn the_time_of_a_step_is_shown_by_phase() {
         harness.get_by_label_contains("attention backward: ");
         harness.get_by_label_contains("Step 101; every moment");
     }
+}
+
+#[test]
+fn the_end_says_what_came_out_and_where_to_go() {
+    let (mut session, run) = training_session();
+    let harness = panel(View::Train, training_session().0);
+    assert!(harness.query_by_label("Export with proof").is_none(), "a run in training has no outcome");
+    let end = fake_data::end_record(EndReason::Finished, 240);
+    let merged = end.report.as_ref().map(|report| format!("Merged {} {:.4}", report.metric, report.merged.primary));
+    let merged = merged.expect("a finished run is compared");
+    session.apply(Incoming::Event(Event::RunEnded { run, end: Box::new(end) }));
+    session.apply(Incoming::Event(Event::PhaseChanged { run, phase: RunPhase::Finished }));
+    let mut harness = panel(View::Train, session);
+    assert!(harness.query_all_by_label_contains(&merged).next().is_some(), "{merged}");
+    for button in ["Merged against unmerged", "Export with proof"] {
+        harness.get_by_label(button).click();
+        harness.run();
+    }
+    assert_eq!(harness.state().actions, [Action::Show(View::Compare), Action::Show(View::Export)]);
 }

@@ -15,7 +15,8 @@ use super::layout::View;
 use super::session::Session;
 use super::settings::Settings;
 use super::theme::Theme;
-use egui::{Button, Response, Ui};
+use crate::engine::protocol::RunPhase;
+use egui::{Button, Response, RichText, Ui};
 
 /// What a view can see: the world, read-only, and a queue for wishes.
 pub struct PanelCtx<'a> {
@@ -43,6 +44,22 @@ impl PanelCtx<'_> {
     /// As [`PanelCtx::button`] with a button of one's own.
     pub fn button_as(&self, ui: &mut Ui, action: Action, button: Button<'_>) -> Response {
         self.actions.button_as(ui, self.session, action, button)
+    }
+    /// What is said while nothing has come from a run in training yet; `words` where there is no special reason.
+    pub fn waiting_words(&self, words: &'static str) -> &'static str {
+        match self.session.phase {
+            RunPhase::Preparing => "Model and data are being loaded",
+            RunPhase::Evaluating => "The model is being measured; this comes right after",
+            _ => words,
+        }
+    }
+    /// The one button of a view that matters most, with words of its own.
+    pub fn primary(&self, ui: &mut Ui, action: Action, words: &str) -> Response {
+        let button = match action.enabled(self.session) {
+            Ok(()) => Button::new(RichText::new(words).color(self.theme.on_accent)).fill(self.theme.accent),
+            Err(_) => Button::new(words),
+        };
+        self.button_as(ui, action, button)
     }
 }
 
@@ -86,7 +103,12 @@ pub fn no_run_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, title: &str, hint: &str) {
         if ctx.session.phase.is_active() {
             super::widgets::cards::loading(ui, "Model and data are being loaded", None);
         } else {
-            ctx.button(ui, Action::StartRun);
+            let start = Action::StartRun;
+            let words = start.text();
+            ctx.primary(ui, start, &words);
+            if let Some(problem) = ctx.session.start_problems().first() {
+                ui.label(RichText::new(format!("Not now: {problem}")).color(ctx.theme.warning));
+            }
         }
     });
 }

@@ -6,11 +6,14 @@ use crate::app::files::Purpose;
 use crate::app::run_view::RunView;
 use crate::app::widgets::metric_plot::{self, Curve, Options};
 use crate::app::widgets::{cards, labeled};
-use crate::app::{curves, format};
+use crate::app::{curves, format, names};
 use crate::engine::protocol::{RunStatus, RunSummary};
 use egui::{Color32, RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 use std::path::PathBuf;
+
+/// Below this width of the view the list leaves out when runs were started.
+const NARROW: f32 = 430.0;
 
 /// What is drawn of the overlaid runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,27 +71,51 @@ impl RunsPanel {
         let height = 22.0;
         let metric =
             if runs.iter().all(|run| run.metric == runs[0].metric) { runs[0].metric.as_str() } else { "metric" };
-        TableBuilder::new(ui)
+        let best = if metric.is_empty() { "Best" } else { names::metric(metric) };
+        let titles = [
+            ("", "Ticked runs are drawn below, one over the other"),
+            ("Run", "Its directory's name; a click chooses it, a double click opens it"),
+            ("Status", "What its directory says"),
+            (best, "Best value of the deciding metric, of the merged model on the evaluation rows"),
+            ("Steps", "Done and planned"),
+            ("Started", "Month, day and time, UTC"),
+        ];
+        // In a narrow view the name is worth more than the day.
+        let shown = if ui.available_width() < NARROW { titles.len() - 1 } else { titles.len() };
+        let mut table = TableBuilder::new(ui)
             .id_salt("runs")
             .striped(true)
-            .resizable(true)
+            .sense(egui::Sense::click())
             .max_scroll_height(320.0)
             .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
             .column(Column::exact(24.0))
-            .column(Column::remainder().at_least(80.0).clip(true))
-            .column(Column::initial(76.0).clip(true))
-            .column(Column::initial(66.0).clip(true))
-            .column(Column::initial(72.0).clip(true))
-            .column(Column::initial(80.0).clip(true))
+            .column(Column::remainder().at_least(80.0).clip(true));
+        for width in [68.0, 62.0, 64.0, 76.0].iter().take(shown - 2) {
+            table = table.column(Column::exact(*width).clip(true));
+        }
+        table
             .header(height, |mut row| {
-                for title in ["", "Run", "Status", &format!("Best {metric}"), "Steps", "Started (UTC)"] {
-                    row.col(|ui| drop(ui.strong(title).on_hover_text(title)));
+                for (title, tip) in titles.into_iter().take(shown) {
+                    row.col(|ui| {
+                        drop(ui.add(egui::Label::new(RichText::new(title).strong()).truncate()).on_hover_text(tip));
+                    });
                 }
             })
-            .body(|body| body.rows(height, runs.len(), |mut row| self.row_ui(ctx, &runs[row.index()], &mut row)));
+            .body(|body| {
+                body.rows(height, runs.len(), |mut row| {
+                    self.row_ui(ctx, &runs[row.index()], shown == titles.len(), &mut row);
+                });
+            });
     }
 
-    fn row_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunSummary, row: &mut egui_extras::TableRow<'_, '_>) {
+    fn row_ui(
+        &mut self,
+        ctx: &PanelCtx<'_>,
+        run: &RunSummary,
+        with_start: bool,
+        row: &mut egui_extras::TableRow<'_, '_>,
+    ) {
+        let started = format::date_time(run.created);
         let selected = self.selected.as_ref() == Some(&run.dir);
         row.set_selected(selected);
         row.col(|ui| {
@@ -99,22 +126,35 @@ impl RunsPanel {
             }
         });
         row.col(|ui| {
-            let response = ui.add(egui::Button::selectable(selected, &run.name).truncate());
-            let response = response.on_hover_text(format!("{}\nDouble-click to open", run.dir.display()));
-            if response.clicked() {
-                self.selected = Some(run.dir.clone());
-            }
-            if response.double_clicked() {
-                ctx.push(Action::OpenRun(run.dir.clone()));
-            }
+            let response = ui.add(egui::Button::selectable(selected, &run.name).frame(false).truncate());
+            self.take_clicks(
+                ctx,
+                run,
+                &response.on_hover_text(format!("{}\nStarted {started} UTC. Double-click to open", run.dir.display())),
+            );
         });
-        let (words, color) = status_words(ctx, run.status);
-        row.col(|ui| drop(ui.label(RichText::new(words).color(color))));
-        row.col(|ui| drop(ui.monospace(run.best.map_or_else(|| "-".to_owned(), format::metric))));
-        row.col(|ui| drop(ui.monospace(format!("{}/{}", run.step, run.total_steps))));
-        let started = format::date_time(run.created);
+        let now = newest(ctx, run);
+        let (words, color) = status_words(ctx, now.status);
+        let text = |ui: &mut Ui, words: RichText| drop(ui.add(egui::Label::new(words).selectable(false)));
+        row.col(|ui| text(ui, RichText::new(words).color(color)));
+        let best = now.best.map_or_else(|| "-".to_owned(), format::metric);
+        row.col(|ui| text(ui, RichText::new(best).monospace()));
+        row.col(|ui| text(ui, RichText::new(format!("{}/{}", now.step, run.total_steps)).monospace()));
         // The year goes into the tooltip: it is the same for nearly all.
-        row.col(|ui| drop(ui.label(started.get(5..).unwrap_or(&started)).on_hover_text(format!("{started} UTC"))));
+        if with_start {
+            row.col(|ui| text(ui, RichText::new(started.get(5..).unwrap_or(&started))));
+        }
+        // Anywhere in its row, not only on its name.
+        self.take_clicks(ctx, run, &row.response());
+    }
+
+    fn take_clicks(&mut self, ctx: &PanelCtx<'_>, run: &RunSummary, response: &egui::Response) {
+        if response.clicked() {
+            self.selected = Some(run.dir.clone());
+        }
+        if response.double_clicked() {
+            ctx.push(Action::OpenRun(run.dir.clone()));
+        }
     }
 
     fn overlay_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
@@ -133,7 +173,9 @@ impl RunsPanel {
             let mut drawn: Vec<Curve> = Vec::new();
             for (i, (dir, query)) in ctx.session.overlays.iter().enumerate() {
                 let color = ctx.theme.series(i);
-                match (&query.value, &query.error) {
+                // Of the run in the engine more is known than what was read.
+                let live = ctx.session.live.as_ref().filter(|live| live.dir == *dir);
+                match (live.or(query.value.as_ref()), &query.error) {
                     (Some(run), _) => drawn.push(self.curve(ctx, run, color)),
                     (None, Some(error)) => cards::error(ui, ctx.theme, error),
                     (None, None) => cards::loading(ui, &format!("reading {}", dir.display()), None),
@@ -155,6 +197,25 @@ impl RunsPanel {
     }
 }
 
+/// What changes while a run is in training.
+struct Newest {
+    status: RunStatus,
+    best: Option<f64>,
+    step: u64,
+}
+
+/// The list is as old as its last reading; of the run in the engine more is known.
+fn newest(ctx: &PanelCtx<'_>, run: &RunSummary) -> Newest {
+    match &ctx.session.live {
+        Some(live) if live.dir == run.dir && ctx.session.phase.is_active() => Newest {
+            status: RunStatus::Running,
+            best: live.best_eval().map(|eval| eval.merged.primary),
+            step: live.step(),
+        },
+        _ => Newest { status: run.status, best: run.best, step: run.step },
+    }
+}
+
 fn status_words(ctx: &PanelCtx<'_>, status: RunStatus) -> (&'static str, Color32) {
     match status {
         RunStatus::Running => ("running", ctx.theme.accent),
@@ -173,7 +234,8 @@ fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
         }
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 16.0;
-            let (words, _) = status_words(ctx, run.status);
+            let status = newest(ctx, run).status;
+            let (words, _) = status_words(ctx, status);
             cards::figure(ui, ctx.theme, "Status", words, "What its directory says");
             cards::figure(ui, ctx.theme, "Model", &format::ellipsis(&run.model, 28), &run.model);
             cards::figure(ui, ctx.theme, "Task", &run.task, "");
@@ -186,13 +248,14 @@ fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
             ctx.button(ui, Action::OpenRun(run.dir.clone()));
             let resume = Action::ResumeRun(run.dir.clone());
-            if run.resumable {
+            let status = newest(ctx, run).status;
+            if run.resumable && status != RunStatus::Running {
                 ctx.button(ui, resume);
             } else {
-                let reason = if run.status == RunStatus::Running {
-                    "it is running"
-                } else {
-                    "it has no steps left or no checkpoint"
+                let reason = match status {
+                    RunStatus::Running => "it is in training",
+                    RunStatus::Finished => "it has come to its end",
+                    _ => "it has no checkpoint to go on from",
                 };
                 ui.add_enabled(false, egui::Button::new(resume.text()))
                     .on_disabled_hover_text(format!("Not possible: {reason}"));

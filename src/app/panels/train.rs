@@ -1,13 +1,15 @@
 //! Loss, learning rate and speed while it trains.
 
+mod outcome;
+mod plots;
+
 use super::{PanelCtx, no_run_ui, opened_note_ui};
-use crate::app::actions::Action;
 use crate::app::chrome::phase_words;
+use crate::app::format;
+use crate::app::phases;
 use crate::app::run_view::RunView;
-use crate::app::widgets::metric_plot::{self, Curve, Options};
 use crate::app::widgets::{cards, labeled, stacked_bar};
-use crate::app::{curves, format, phases};
-use crate::engine::protocol::{Lamp, LampState, LogLevel, RunPhase};
+use crate::engine::protocol::{Lamp, LampState, LogLevel};
 use egui::{Color32, RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 
@@ -38,8 +40,9 @@ impl TrainPanel {
             cards::error(ui, ctx.theme, failure);
         }
         figures_ui(ctx, run, ui);
+        outcome::ui(ctx, run, ui);
         ui.add_space(4.0);
-        plots_ui(ctx, run, ui);
+        plots::ui(ctx, run, ui);
         ui.add_space(4.0);
         profile_ui(ctx, run, ui);
         self.lamps_ui(ctx, run, ui);
@@ -178,9 +181,8 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
                     "Of the merged model on the evaluation rows",
                 );
             }
-            let speed =
-                run.history.tokens_per_s.latest().map_or_else(|| "-".to_owned(), |v| format::short_count(f64::from(v)));
-            cards::figure(ui, theme, "Tokens/s", &speed, "Through the model, both passes counted");
+            let speed = run.history.speed().map_or_else(|| "-".to_owned(), format::short_count);
+            cards::figure(ui, theme, "Tokens/s", &speed, "Over the last steps, both passes counted");
             cards::figure(
                 ui,
                 theme,
@@ -189,83 +191,12 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
                 "Training time, evaluations not counted",
             );
             if live && ctx.session.phase.is_active() {
-                let left = run.seconds_left().map_or_else(|| "-".to_owned(), format::duration);
+                let left =
+                    run.seconds_left().filter(|left| *left > 0.0).map_or_else(|| "-".to_owned(), format::duration);
                 cards::figure(ui, theme, "Left", &left, "At the pace of the last steps, evaluations not counted");
             }
         });
     });
-}
-
-fn plots_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
-    let (theme, history, smooth) = (ctx.theme, &run.history, ctx.settings.smoothing);
-    if history.loss.is_empty() && run.evals.is_empty() {
-        let waiting = match ctx.session.phase {
-            RunPhase::Failed => "No step was made",
-            _ => "Waiting for the first step",
-        };
-        return cards::loading(ui, waiting, None);
-    }
-    let marks = curves::marks(run, theme);
-    let plot = |ui: &mut Ui, title: &str, name: &'static str, curves: &[Curve], options: Options| {
-        cards::card(ui, theme, title, |ui| {
-            if curves.iter().all(|curve| curve.line.is_empty()) {
-                ui.set_min_height(options.height);
-                ui.label(RichText::new("Nothing measured yet").color(theme.muted));
-                return;
-            }
-            metric_plot::ui(ui, theme, name, curves, &marks, &Options { link: Some("train"), ..options });
-        });
-    };
-    ui.horizontal(|ui| {
-        let mut log = ctx.settings.log_loss;
-        if labeled::toggle(ui, "Logarithmic loss", "Logarithmic value axis of the loss", &mut log).changed() {
-            ctx.push(Action::SetLogLoss(log));
-        }
-        let mut half_life = smooth;
-        ui.spacing_mut().slider_width = 110.0;
-        let slider = egui::Slider::new(&mut half_life, 0.0..=200.0).max_decimals(0).text("smoothing, steps");
-        let tip = "Steps until half of a step's weight is forgotten; the raw range stays drawn. Independent of zoom";
-        if ui.add(slider).on_hover_text(tip).changed() {
-            ctx.push(Action::SetSmoothing(half_life));
-        }
-    });
-    let loss = [
-        curves::curve(&history.loss, "loss", theme.series(0), smooth),
-        curves::curve(&history.task_loss, "task loss", theme.series(1), smooth),
-        curves::eval_loss(run, "evaluation loss, merged", theme.series(2)),
-    ];
-    let options = Options { height: 210.0, log: ctx.settings.log_loss, legend: true, ..Options::default() };
-    plot(ui, "Loss", "loss plot", &loss, options);
-    let small = Options { height: 120.0, ..Options::default() };
-    let pairs: [[(String, &'static str, Vec<Curve>); 2]; 2] = [
-        [
-            (capital(run.metric()), "metric plot", vec![curves::metric(run, run.metric(), theme.series(2))]),
-            (
-                "Consistency term".to_owned(),
-                "consistency plot",
-                vec![curves::curve(&history.consistency, "consistency", theme.series(3), smooth)],
-            ),
-        ],
-        [
-            (
-                "Learning rate".to_owned(),
-                "learning rate plot",
-                vec![curves::curve(&history.learning_rate, "learning rate", theme.series(5), 0.0)],
-            ),
-            (
-                "Gradient norm".to_owned(),
-                "gradient norm plot",
-                vec![curves::curve(&history.grad_norm, "gradient norm", theme.series(4), smooth)],
-            ),
-        ],
-    ];
-    for pair in &pairs {
-        ui.columns(2, |columns| {
-            for (ui, (title, name, curves)) in columns.iter_mut().zip(pair) {
-                plot(ui, title, name, curves, small.clone());
-            }
-        });
-    }
 }
 
 /// Where the time of a step goes; nothing for a run that was read from disk.
@@ -282,11 +213,6 @@ fn profile_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         ui.label(RichText::new(words).small().color(ctx.theme.muted));
     });
     ui.add_space(4.0);
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 fn log_ui(ctx: &PanelCtx<'_>, run: Option<&RunView>, ui: &mut Ui) {

@@ -6,6 +6,12 @@ use std::ops::RangeInclusive;
 /// Width of the label column of a form.
 const LABEL_WIDTH: f32 = 150.0;
 
+/// Widest line of text: paths are long.
+const WIDEST_TEXT: f32 = 640.0;
+
+/// Least width of a number.
+const NUMBER_WIDTH: f32 = 72.0;
+
 /// One line of a form: the label, then the widget, with one tooltip for both.
 fn row(ui: &mut Ui, label: &str, tooltip: &str, add: impl FnOnce(&mut Ui) -> Response) -> Response {
     ui.horizontal(|ui| {
@@ -16,6 +22,8 @@ fn row(ui: &mut Ui, label: &str, tooltip: &str, add: impl FnOnce(&mut Ui) -> Res
                 ui.add(egui::Label::new(label).truncate().show_tooltip_when_elided(false))
             })
             .inner;
+        // Numbers stand in a column, whatever their digits.
+        ui.spacing_mut().interact_size.x = NUMBER_WIDTH;
         let response = add(ui).labelled_by(name.id);
         if tooltip.is_empty() {
             return response;
@@ -29,7 +37,7 @@ fn row(ui: &mut Ui, label: &str, tooltip: &str, add: impl FnOnce(&mut Ui) -> Res
 /// A line of text.
 pub fn text(ui: &mut Ui, label: &str, tooltip: &str, hint: &str, value: &mut String) -> Response {
     row(ui, label, tooltip, |ui| {
-        let width = (ui.available_width() - 4.0).clamp(60.0, 360.0);
+        let width = (ui.available_width() - 4.0).clamp(60.0, WIDEST_TEXT);
         ui.add(egui::TextEdit::singleline(value).hint_text(hint).desired_width(width))
     })
 }
@@ -45,7 +53,7 @@ pub fn path(
 ) -> (Response, bool) {
     let mut clicked = false;
     let response = row(ui, label, tooltip, |ui| {
-        let width = (ui.available_width() - 84.0).clamp(60.0, 360.0);
+        let width = (ui.available_width() - 84.0).clamp(60.0, WIDEST_TEXT);
         let edit = ui.add(egui::TextEdit::singleline(value).hint_text(hint).desired_width(width));
         let browse = ui.add_enabled(can_browse, egui::Button::new("Browse…"));
         let browse = browse.on_disabled_hover_text("Not now: a file dialog is open");
@@ -66,14 +74,35 @@ pub fn number<N: Numeric>(
     range: RangeInclusive<N>,
     speed: f64,
 ) -> Response {
+    row(ui, label, tooltip, |ui| ui.add(drag(value, range, speed).max_decimals(if N::INTEGRAL { 0 } else { 6 })))
+}
+
+/// A number to drag; values from files that are out of range stay as they are, and the pre-flight says so.
+fn drag<N: Numeric>(value: &mut N, range: RangeInclusive<N>, speed: f64) -> egui::DragValue<'_> {
+    egui::DragValue::new(value).range(range).clamp_existing_to_range(false).speed(speed)
+}
+
+/// As [`number`], with a word for 0 where that is no amount but a meaning: `never`, `all`.
+pub fn number_or<N: Numeric>(
+    ui: &mut Ui,
+    label: &str,
+    tooltip: &str,
+    zero: &'static str,
+    value: &mut N,
+    range: RangeInclusive<N>,
+    speed: f64,
+) -> Response {
     row(ui, label, tooltip, |ui| {
-        ui.add(
-            egui::DragValue::new(value)
-                .range(range)
-                .clamp_existing_to_range(false)
-                .speed(speed)
-                .max_decimals(if N::INTEGRAL { 0 } else { 6 }),
-        )
+        let words = move |x: f64, _: RangeInclusive<usize>| match x {
+            0.0 => zero.to_owned(),
+            x => format!("{}", (x * 1e6).round() / 1e6),
+        };
+        let parsed = move |text: &str| match text.trim() {
+            "" => None,
+            text if text.eq_ignore_ascii_case(zero) => Some(0.0),
+            text => text.parse().ok(),
+        };
+        ui.add(drag(value, range, speed).custom_formatter(words).custom_parser(parsed))
     })
 }
 
@@ -81,14 +110,8 @@ pub fn number<N: Numeric>(
 pub fn small_number(ui: &mut Ui, label: &str, tooltip: &str, value: &mut f64, range: RangeInclusive<f64>) -> Response {
     let speed = (*value * 0.01).max(1e-12);
     row(ui, label, tooltip, |ui| {
-        ui.add(
-            egui::DragValue::new(value)
-                .range(range)
-                .clamp_existing_to_range(false)
-                .speed(speed)
-                .custom_formatter(|x, _| crate::app::format::scientific(x))
-                .custom_parser(|text| text.trim().parse().ok()),
-        )
+        let drag = drag(value, range, speed).custom_parser(|text| text.trim().parse().ok());
+        ui.add(drag.custom_formatter(|x, _| crate::app::format::scientific(x)))
     })
 }
 
@@ -112,6 +135,7 @@ pub fn choice<T: PartialEq + Copy>(
         egui::ComboBox::from_id_salt(label)
             .selected_text(shown)
             .width(160.0)
+            .height(320.0)
             .show_ui(ui, |ui| {
                 for (option, name) in options {
                     changed |= ui.selectable_value(value, *option, *name).changed();
@@ -140,6 +164,7 @@ pub fn choice_text(
         egui::ComboBox::from_id_salt(label)
             .selected_text(shown)
             .width(160.0)
+            .height(320.0)
             .show_ui(ui, |ui| {
                 for (option, name) in options {
                     changed |= ui.selectable_value(value, option.clone(), name).changed();

@@ -1,11 +1,12 @@
 //! A plot that cannot lie: the raw range is always drawn under the smoothed line, and what was not finite is marked.
 
+use super::dot_plot::ticks;
 use crate::app::format;
 use crate::app::theme::Theme;
-use egui::{Color32, Stroke, Ui};
+use egui::{Color32, RichText, Stroke, Ui};
 use egui_plot::{
-    ColorConflictHandling, FilledArea, HPlacement, HoverPosition, Legend, Line, LineStyle, Plot, PlotPoint, PlotPoints,
-    Points, VLine,
+    ColorConflictHandling, FilledArea, GridMark, HPlacement, HoverPosition, Legend, Line, LineStyle, Plot, PlotPoint,
+    PlotPoints, Points, VLine,
 };
 
 /// Smallest and largest raw value at each x.
@@ -57,7 +58,7 @@ pub struct Mark {
 }
 
 /// How a plot is drawn.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Height in points.
     pub height: f32,
@@ -79,16 +80,27 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &'static str, curves: &[Curve], mark
     let log = options.log;
     let x_name = if options.x_name.is_empty() { "step" } else { options.x_name };
     let value = move |y: f64| if log { 10f64.powf(y) } else { y };
+    // As many lines as there is room for numbers beside them.
+    let wanted = [ui.available_width() / 72.0, options.height / 34.0].map(|n| (n as usize).clamp(2, 12));
     let mut plot = Plot::new(name)
         .height(options.height)
         .allow_scroll(false)
         .allow_double_click_reset(true)
         .show_background(false)
         .grid_color(theme.muted.gamma_multiply(0.6))
-        .y_axis_min_width(52.0)
+        .y_axis_min_width(46.0)
         .y_axis_position(HPlacement::Left)
-        .y_axis_formatter(move |mark, _| format::significant(value(mark.value), 3))
-        .x_axis_formatter(|mark, _| if mark.value < 0.0 { String::new() } else { format::short_count(mark.value) })
+        .x_axis_label(RichText::new(x_name).small())
+        .x_grid_spacer(move |grid| grid_marks(step_ticks(grid.bounds, wanted[0])))
+        .y_grid_spacer(move |grid| {
+            grid_marks(if log {
+                log_ticks(grid.bounds, wanted[1])
+            } else {
+                ticks(grid.bounds.0, grid.bounds.1, wanted[1])
+            })
+        })
+        .y_axis_formatter(move |mark, _| format::tick(value(mark.value)))
+        .x_axis_formatter(|mark, _| if mark.value < 0.0 { String::new() } else { format::tick(mark.value) })
         .label_formatter(move |hover| match hover {
             HoverPosition::NearDataPoint { plot_name, position, .. } => {
                 Some(hover_text(plot_name, x_name, position, value))
@@ -122,13 +134,90 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &'static str, curves: &[Curve], mark
     response.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
 }
 
+/// Grid lines at these values, all of the same strength.
+fn grid_marks(values: Vec<f64>) -> Vec<GridMark> {
+    let step_size = values.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+    let step_size = if step_size.is_finite() { step_size } else { 1.0 };
+    values.into_iter().map(|value| GridMark { value, step_size }).collect()
+}
+
+/// Whole steps only.
+fn step_ticks((from, to): (f64, f64), wanted: usize) -> Vec<f64> {
+    let wanted = wanted.min((to - from).max(1.0) as usize);
+    ticks(from, to, wanted).into_iter().filter(|tick| tick.fract().abs() < 1e-9).collect()
+}
+
+/// Round numbers on a logarithmic axis, whose ends are powers of ten: 1, 2 and 5 of each decade, or only 1 where
+/// there are many decades, or evenly spaced ones where there is less than one.
+fn log_ticks((from, to): (f64, f64), wanted: usize) -> Vec<f64> {
+    if !(to - from).is_finite() || to - from < 1.0 || to - from > 60.0 {
+        let even = ticks(10f64.powf(from), 10f64.powf(to), wanted);
+        return even.into_iter().filter(|&value| value > 0.0).map(f64::log10).collect();
+    }
+    let few: &[f64] = if to - from < wanted as f64 / 2.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let decades = from.floor() as i32..=to.ceil() as i32;
+    let all = decades.flat_map(|decade| few.iter().map(move |digit| f64::from(decade) + digit.log10()));
+    all.filter(|tick| (from..=to).contains(tick)).collect()
+}
+
 fn hover_text(name: &str, x_name: &str, at: &PlotPoint, value: impl Fn(f64) -> f64) -> String {
     let place = format!("{x_name} {}", format::count(at.x.max(0.0).round() as u64));
     if name.is_empty() { place } else { format!("{name}\n{place}\n{}", format::significant(value(at.y), 4)) }
 }
 
+/// Points of a curve that fall into the same pixel column become two: the lowest and the highest, in their order.
+/// What is drawn stays the same, with far fewer corners. `column`: width of a pixel on the x-axis.
+fn thin(points: Vec<[f64; 2]>, column: f64) -> Vec<[f64; 2]> {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return points };
+    if !(column.is_finite() && column > 0.0) || points.len() as f64 * column < 2.0 * (last[0] - first[0]) {
+        return points;
+    }
+    let place = |point: &[f64; 2]| (point[0] / column).floor();
+    let mut kept = Vec::new();
+    for group in points.chunk_by(|a, b| place(a) == place(b)) {
+        let by_value = |a: &&[f64; 2], b: &&[f64; 2]| a[1].total_cmp(&b[1]);
+        let (Some(low), Some(high)) = (group.iter().min_by(by_value), group.iter().max_by(by_value)) else { continue };
+        kept.extend(if low[0] <= high[0] { [*low, *high] } else { [*high, *low] });
+    }
+    // The ends stay: they are the ends of the axis.
+    let ends = [points[0], points[points.len() - 1]];
+    kept.insert(0, ends[0]);
+    kept.push(ends[1]);
+    kept.dedup();
+    kept
+}
+
+impl Envelope {
+    /// As [`thin`]: one range a pixel column.
+    fn thinned(&self, column: f64) -> Self {
+        let Self { xs, min, max } = self;
+        let (Some(first), Some(last)) = (xs.first(), xs.last()) else { return Self::default() };
+        if !(column.is_finite() && column > 0.0) || xs.len() as f64 * column < 2.0 * (last - first) {
+            return self.clone();
+        }
+        let mut thinned = Self::default();
+        let mut at = f64::NEG_INFINITY;
+        for ((&x, &low), &high) in xs.iter().zip(min).zip(max) {
+            let place = (x / column).floor();
+            match (thinned.min.last_mut(), thinned.max.last_mut()) {
+                (Some(lowest), Some(highest)) if place == at => {
+                    (*lowest, *highest) = (lowest.min(low), highest.max(high));
+                }
+                _ => {
+                    thinned.xs.push(x);
+                    thinned.min.push(low);
+                    thinned.max.push(high);
+                }
+            }
+            at = place;
+        }
+        thinned
+    }
+}
+
 fn draw(plot_ui: &mut egui_plot::PlotUi<'_>, theme: &Theme, curve: &Curve, log: bool) {
-    if let Some(envelope) = &curve.envelope {
+    let column = plot_ui.plot_bounds().width() / f64::from(plot_ui.response().rect.width().max(1.0));
+    if let Some(envelope) = curve.envelope.as_ref().map(|envelope| envelope.thinned(column)) {
         let alpha = if theme.dark { 0.28 } else { 0.2 };
         let kept: Vec<usize> = (0..envelope.xs.len()).filter(|&i| !log || envelope.min[i] > 0.0).collect();
         let pick = |values: &[f64], scale: bool| -> Vec<f64> {
@@ -143,7 +232,7 @@ fn draw(plot_ui: &mut egui_plot::PlotUi<'_>, theme: &Theme, curve: &Curve, log: 
     }
     let shown = |points: &[[f64; 2]]| -> Vec<[f64; 2]> {
         let finite = points.iter().filter(|p| p[1].is_finite() && (!log || p[1] > 0.0));
-        finite.map(|&[x, y]| [x, if log { y.log10() } else { y }]).collect()
+        thin(finite.map(|&[x, y]| [x, if log { y.log10() } else { y }]).collect(), column)
     };
     if !curve.raw.is_empty() {
         let raw = Line::new(curve.name.clone(), PlotPoints::from(shown(&curve.raw))).id(("raw", &curve.name));
@@ -156,4 +245,44 @@ fn draw(plot_ui: &mut egui_plot::PlotUi<'_>, theme: &Theme, curve: &Curve, log: 
     }
     let style = if curve.dashed { LineStyle::dashed_dense() } else { LineStyle::Solid };
     plot_ui.line(Line::new(curve.name.clone(), PlotPoints::from(points)).color(curve.color).width(1.8).style(style));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_every_extreme_and_both_ends() {
+        let mut points: Vec<[f64; 2]> = (0..2000).map(|i| [f64::from(i), f64::from(i % 7)]).collect();
+        points[1234][1] = 99.0;
+        points[777][1] = -99.0;
+        let thinned = thin(points.clone(), 10.0);
+        assert!(thinned.len() <= 402, "{}", thinned.len());
+        assert!(thinned.contains(&[1234.0, 99.0]) && thinned.contains(&[777.0, -99.0]));
+        assert_eq!((thinned.first(), thinned.last()), (points.first(), points.last()));
+        assert!(thinned.windows(2).all(|w| w[0][0] <= w[1][0]), "not in order");
+        assert_eq!(thin(points.clone(), 0.5), points, "where there is room nothing is left out");
+        for column in [0.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(thin(points.clone(), column).len(), 2000);
+        }
+        let [xs, values] = [0, 1].map(|part| points.iter().map(|point| point[part]).collect::<Vec<_>>());
+        let envelope = Envelope { xs, min: values.clone(), max: values };
+        let thinned = envelope.thinned(10.0);
+        assert_eq!((thinned.xs.len(), thinned.min.len(), thinned.max.len()), (200, 200, 200));
+        assert_eq!(thinned.max.iter().copied().fold(0.0, f64::max), 99.0);
+        assert_eq!(thinned.min.iter().copied().fold(0.0, f64::min), -99.0);
+        assert_eq!(envelope.thinned(0.1), envelope);
+    }
+
+    #[test]
+    fn steps_are_whole_and_logarithmic_lines_are_round() {
+        assert_eq!(step_ticks((0.0, 3.0), 12), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(step_ticks((-20.0, 820.0), 5), [0.0, 200.0, 400.0, 600.0, 800.0]);
+        let values =
+            |ticks: Vec<f64>| -> Vec<f64> { ticks.iter().map(|t| (1e6 * 10f64.powf(*t)).round() / 1e6).collect() };
+        assert_eq!(values(log_ticks((-1.0, 1.0), 6)), [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]);
+        assert_eq!(values(log_ticks((-0.5, 0.1), 5)), [0.4, 0.6, 0.8, 1.0, 1.2]);
+        assert_eq!(log_ticks((-5.0, 5.0), 6).len(), 11, "one a decade");
+        assert!(log_ticks((f64::NEG_INFINITY, 1.0), 6).len() < 20);
+    }
 }

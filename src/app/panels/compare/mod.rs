@@ -6,9 +6,9 @@ mod weights;
 
 use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
-use crate::app::format;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
+use crate::app::{format, names};
 use crate::config::Method;
 use crate::engine::protocol::{EvalReport, Subject};
 use egui::{RichText, Ui};
@@ -34,7 +34,8 @@ impl ComparePanel {
                 ctx,
                 ui,
                 "Nothing to compare yet",
-                "After training, the merged model stands here beside the unmerged ones.",
+                "The merged model beside random routes, single experts and the ensemble. Press Start to train one, or open a \
+                 run in Runs.",
             );
         };
         opened_note_ui(ctx, ui);
@@ -55,7 +56,7 @@ impl ComparePanel {
                 table::ui(ctx.theme, report, &rows, ui);
             });
             ui.add_space(4.0);
-            let title = format!("{} of each, on one axis", table::metric_name(&report.metric));
+            let title = format!("{} of each, on one axis", names::metric(&report.metric));
             cards::card(ui, ctx.theme, &title, |ui| plot::ui(ctx.theme, report, &rows, &mut self.zoomed, ui));
             ui.add_space(4.0);
         }
@@ -81,15 +82,15 @@ impl ComparePanel {
     ) {
         ui.horizontal_wrapped(|ui| {
             let words = if report.is_some() { "Measure again" } else { "Compare" };
+            let compare = Action::Compare(subject.clone(), self.routes);
             // The button that matters until something is measured.
-            let button = match report {
-                Some(_) => egui::Button::new(words),
-                None => egui::Button::new(RichText::new(words).color(ctx.theme.on_accent)).fill(ctx.theme.accent),
-            };
-            drop(ctx.button_as(ui, Action::Compare(subject.clone(), self.routes), button));
+            match report {
+                Some(_) => drop(ctx.button_as(ui, compare, egui::Button::new(words))),
+                None => drop(ctx.primary(ui, compare, words)),
+            }
             let tip = "Whole random routes: each fixes one draw per layer for the entire evaluation. More routes make a \
                        surer band and take longer";
-            let name = ui.label("random routes").on_hover_text(tip);
+            let name = ui.label("Random routes").on_hover_text(tip);
             let value = egui::DragValue::new(&mut self.routes).range(1..=50).speed(0.1);
             drop(ui.add(value).labelled_by(name.id).on_hover_text(tip));
             if ctx.session.compare.is_pending() {

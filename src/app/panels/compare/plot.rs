@@ -1,10 +1,10 @@
 //! The table as a picture: points, the band of the random routes, one standard error.
 
 use super::table::{self, Kind, Row};
-use crate::app::format;
 use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::{self, Axis, Entry};
 use crate::app::widgets::labeled;
+use crate::app::{format, names};
 use crate::engine::protocol::EvalReport;
 use egui::{RichText, Ui};
 
@@ -16,7 +16,7 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], zoomed: &mut bool, u
     let tip = "Off: the whole range the metric can have. On: only the part where the values lie, so differences look \
                larger than they are";
     labeled::toggle(ui, "Zoom to the values", tip, zoomed);
-    let name = table::metric_name(&report.metric);
+    let name = names::metric(&report.metric);
     let better = if report.higher_is_better { "more is better" } else { "less is better" };
     let cut = if *zoomed { "axis cut to the values" } else { "full range" };
     let axis = Axis {

@@ -50,19 +50,6 @@ pub struct Row {
     pub best: bool,
 }
 
-/// The metric's name as people write it.
-pub fn metric_name(metric: &str) -> &str {
-    match metric {
-        "accuracy" => "Accuracy",
-        "f1" => "F1",
-        "matthews" => "Matthews correlation",
-        "pearson" => "Pearson correlation",
-        "spearman" => "Spearman correlation",
-        "loss" => "Loss",
-        other => other,
-    }
-}
-
 /// One standard error of the deciding metric of the merged model; known only for a share of right answers.
 pub fn standard_error(report: &EvalReport) -> Option<f64> {
     let p = report.merged.primary;
@@ -301,7 +288,7 @@ pub fn noise_words(report: &EvalReport) -> String {
         None => format!(
             "{rows} rows. For {} there is no simple standard error; compare with the band of the random routes before \
              believing a small difference.",
-            metric_name(&report.metric).to_lowercase()
+            names::metric(&report.metric).to_lowercase()
         ),
     }
 }

@@ -271,7 +271,7 @@ impl WeightsForm {
         let mut use_again = None;
         egui::ScrollArea::vertical().id_salt("tried").max_height(180.0).show(ui, |ui| {
             egui::Grid::new("tried weights").striped(true).spacing([14.0, 4.0]).show(ui, |ui| {
-                let metric = tried.first().map_or("metric", |merge| super::table::metric_name(&merge.metric));
+                let metric = tried.first().map_or("metric", |merge| names::metric(&merge.metric));
                 for title in ["No.", "Shares of the experts", metric, "vs uniform", "Loss", "Took", ""] {
                     ui.strong(title);
                 }

@@ -40,7 +40,8 @@ impl ExpertsPanel {
                 ctx,
                 ui,
                 "No experts yet",
-                "Experts start as strangers and grow apart or together; here you look inside.",
+                "The experts of a layer start from different random numbers and are trained on different batches. Press \
+                 Start to see their weights, norms and distances change.",
             );
         };
         opened_note_ui(ctx, ui);
@@ -191,7 +192,7 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         return ask_button(ctx, "Try again", ui);
     }
     if ctx.session.inspect.is_pending() || receives(ctx) {
-        return cards::loading(ui, "Waiting for the weights", None);
+        return cards::loading(ui, ctx.waiting_words("Waiting for the weights"), None);
     }
     let hint = format!("Reads the weights of all experts of {}: heat maps, norms, distances.", run.name());
     cards::empty(ui, ctx.theme, "Look inside the experts", &hint, |ui| ask_button(ctx, "Look inside", ui));

@@ -59,7 +59,8 @@ impl ExportPanel {
                 ctx,
                 ui,
                 "Nothing to export yet",
-                "After training, the merged adapter is written here, loaded afresh, and proven.",
+                "The merged adapter is written to files, loaded afresh and proven. Press Start to train one, or open a run in \
+                 Runs.",
             );
         };
         opened_note_ui(ctx, ui);
@@ -153,9 +154,7 @@ impl ExportPanel {
                 ui.add_enabled(false, egui::Button::new("Export")).on_disabled_hover_text(reason);
                 ui.label(RichText::new("Choose at least one of the three above.").color(ctx.theme.warning));
             } else {
-                let words = RichText::new("Export").color(ctx.theme.on_accent);
-                let button = egui::Button::new(words).fill(ctx.theme.accent);
-                drop(ctx.button_as(ui, Action::Export(subject.clone(), plan.clone()), button));
+                drop(ctx.primary(ui, Action::Export(subject.clone(), plan.clone()), "Export"));
             }
             if ctx.session.export.is_pending() {
                 let progress = ctx.session.export.progress.as_ref();

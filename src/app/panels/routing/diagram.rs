@@ -9,8 +9,10 @@ use egui::{Align2, Color32, FontId, Pos2, Rect, RichText, Sense, Shape, Stroke, 
 
 /// Width of the names left of the boxes.
 const NAMES: f32 = 96.0;
-/// Widest box.
-const BOX: f32 = 72.0;
+/// Widest box, in a narrow and in a wide view.
+const BOX: [f32; 2] = [72.0, 112.0];
+/// Widest history, likewise.
+const HISTORY: [f32; 2] = [340.0, 640.0];
 /// Space around the history of picks.
 const GUTTER: f32 = 18.0;
 
@@ -60,10 +62,13 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, second_pass: &mut bool, ui: 
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
     let with_history = width > NAMES + 420.0 && !routing.recent.is_empty();
     let room = if with_history { 0.56 * (width - NAMES) } else { width - NAMES };
-    let boxes = room.min(most as f32 * BOX);
+    let boxes = room.min(most as f32 * (0.08 * width).clamp(BOX[0], BOX[1]));
     let history = with_history.then(|| {
         let left = rect.left() + NAMES + boxes + GUTTER;
-        Rect::from_min_max(pos2(left, rect.top()), pos2((left + 340.0).min(rect.right()), rect.bottom()))
+        Rect::from_min_max(
+            pos2(left, rect.top()),
+            pos2((left + (0.4 * width).clamp(HISTORY[0], HISTORY[1])).min(rect.right()), rect.bottom()),
+        )
     });
     let geometry = Geometry { rect, row, inner_gap, outer_gap, boxes, history, sites };
     frames_ui(theme, routing, &geometry, ui);

@@ -29,7 +29,8 @@ impl RoutingPanel {
                 ctx,
                 ui,
                 "No routes yet",
-                "Each step draws which expert runs in which layer; here you see the draws.",
+                "Each step draws at random which expert runs in which layer. Press Start, and the draws are shown here as \
+                 they happen.",
             );
         };
         opened_note_ui(ctx, ui);
@@ -58,7 +59,7 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
             ui.label(RichText::new("The run ended before a route could be shown.").color(ctx.theme.muted));
             drop(ctx.button(ui, Action::StartRun));
         } else {
-            cards::loading(ui, "Waiting for the first routes", None);
+            cards::loading(ui, ctx.waiting_words("Waiting for the first routes"), None);
         }
         return;
     }

@@ -121,20 +121,9 @@ fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
     labeled::choice(ui, "Deciding metric", &tip("data.metric"), &mut data.metric, &metrics);
     let bad = [(BadRows::Refuse, "Stop and say where"), (BadRows::Skip, "Leave out and list")];
     labeled::choice(ui, "Unusable rows", &tip("data.bad_rows"), &mut data.bad_rows, &bad);
-    labeled::number(
-        ui,
-        "Most training rows",
-        &tip("data.max_train_rows"),
-        &mut data.max_train_rows,
-        0..=usize::MAX,
-        10.0,
-    );
-    labeled::number(
-        ui,
-        "Most evaluation rows",
-        &tip("data.max_eval_rows"),
-        &mut data.max_eval_rows,
-        0..=usize::MAX,
-        10.0,
-    );
+    let rows = 0..=usize::MAX;
+    let (label, key) = ("Most training rows", tip("data.max_train_rows"));
+    labeled::number_or(ui, label, &key, "all", &mut data.max_train_rows, rows.clone(), 10.0);
+    let (label, key) = ("Most evaluation rows", tip("data.max_eval_rows"));
+    labeled::number_or(ui, label, &key, "all", &mut data.max_eval_rows, rows, 10.0);
 }

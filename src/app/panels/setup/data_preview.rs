@@ -1,8 +1,10 @@
 //! What the data look like: rows, tokens, labels, leaks.
 
+use crate::app::actions::Action;
 use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::cards;
+use crate::config::BadRows;
 use crate::engine::protocol::{DataPreview, SplitPreview};
 use egui::{RichText, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
@@ -69,11 +71,14 @@ fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
         cards::note(ui, ctx.theme.warning, &text);
     }
     if preview.train.duplicates > 0 {
-        let text = format!("{} training rows repeat an earlier one", format::count(preview.train.duplicates as u64));
+        let n = preview.train.duplicates;
+        let words = if n == 1 { "training row repeats" } else { "training rows repeat" };
+        let text = format!("{} {words} an earlier one", format::count(n as u64));
         ui.label(RichText::new(text).small().color(ctx.theme.muted));
     }
     if preview.skipped_rows > 0 {
-        let title = format!("{} rows are left out", format::count(preview.skipped_rows as u64));
+        let refused = ctx.session.form.data.bad_rows == BadRows::Refuse;
+        let title = left_out_words(preview.skipped_rows, refused);
         egui::CollapsingHeader::new(RichText::new(title).color(ctx.theme.warning)).id_salt("skipped").show(ui, |ui| {
             egui::ScrollArea::vertical().id_salt("skipped rows").max_height(110.0).show(ui, |ui| {
                 for row in &preview.skipped {
@@ -81,12 +86,29 @@ fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
                 }
             });
         });
+        let tip = "Trains without them; they are listed here and in the run's log. Unusable rows under More about the \
+                   data does the same";
+        if refused && ui.button("Leave these rows out").on_hover_text(tip).clicked() {
+            let mut form = ctx.session.form.clone();
+            form.data.bad_rows = BadRows::Skip;
+            ctx.push(Action::EditForm(Box::new(form)));
+        }
     }
     for (label, n) in &preview.train.labels {
         if *n == 0 {
             cards::note(ui, ctx.theme.warning, &format!("no training row has the label {label:?}"));
         }
     }
+}
+
+fn left_out_words(rows: usize, refused: bool) -> String {
+    let verb = if rows == 1 { "row" } else { "rows" };
+    let what = match (refused, rows) {
+        (true, _) => "cannot be used; training would stop there",
+        (false, 1) => "is left out",
+        (false, _) => "are left out",
+    };
+    format!("{} {verb} {what}", format::count(rows as u64))
 }
 
 fn sample_table(ui: &mut Ui, split: &SplitPreview) {

@@ -72,6 +72,7 @@ fn preset_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         egui::ComboBox::from_id_salt("preset")
             .selected_text(shown)
             .width(240.0)
+            .height(420.0)
             .show_ui(ui, |ui| {
                 for preset in &all {
                     let chosen = current.is_some_and(|current| current.name == preset.name);
@@ -134,7 +135,7 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
             (DeviceChoice::Metal, "Apple GPU"),
         ];
         labeled::choice(ui, "Device", &tip("model.device"), &mut model.device, &devices);
-        labeled::number(ui, "CPU threads", &tip("model.threads"), &mut model.threads, 0..=1024, 0.1);
+        labeled::number_or(ui, "CPU threads", &tip("model.threads"), "automatic", &mut model.threads, 0..=1024, 0.1);
         labeled::toggle(ui, "Dropout in the frozen model", &tip("model.trunk_dropout"), &mut model.trunk_dropout);
     });
 }

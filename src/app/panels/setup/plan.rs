@@ -15,6 +15,8 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
     let problems = session.start_problems();
     let title = if session.phase.is_active() {
         "In training; these settings are for the next run"
+    } else if problems.is_empty() && session.preflight.is_pending() {
+        "The plan is being checked"
     } else if problems.is_empty() {
         "Ready to start"
     } else {
@@ -32,6 +34,8 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
         }
         let fresh = session.preflight_version == session.form_version && !query.is_pending();
         match &query.value {
+            // A plan that failed early knows none of the figures.
+            Some(report) if report.total_steps == 0 => {}
             Some(report) => report_ui(ctx, ui, report, fresh),
             None if query.is_pending() => cards::loading(ui, "Checking the plan", None),
             None => {}

@@ -18,31 +18,15 @@ pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     ui.add_space(4.0);
     cards::card(ui, ctx.theme, "Evaluation and checkpoints", |ui| {
         let (eval, train) = (&mut form.eval, &mut form.train);
-        labeled::number(
-            ui,
-            "Evaluate every (steps)",
-            &tip("eval.eval_steps"),
-            &mut eval.eval_steps,
-            0..=100_000_000,
-            1.0,
-        );
-        labeled::number(
-            ui,
-            "Checkpoint every (steps)",
-            &tip("eval.save_steps"),
-            &mut eval.save_steps,
-            0..=100_000_000,
-            1.0,
-        );
+        let steps = 0..=100_000_000;
+        let (label, key) = ("Evaluate every (steps)", tip("eval.eval_steps"));
+        labeled::number_or(ui, label, &key, "once an epoch", &mut eval.eval_steps, steps.clone(), 1.0);
+        let (label, key) = ("Checkpoint every (steps)", tip("eval.save_steps"));
+        labeled::number_or(ui, label, &key, "with every evaluation", &mut eval.save_steps, steps, 1.0);
         labeled::number(ui, "Random routes", &tip("eval.random_routes"), &mut eval.random_routes, 1..=1000, 0.1);
-        labeled::number(
-            ui,
-            "Early stopping after",
-            &tip("train.early_stopping_patience"),
-            &mut train.early_stopping_patience,
-            0..=10_000,
-            0.1,
-        );
+        let (label, key) = ("Patience (evaluations)", tip("train.early_stopping_patience"));
+        let patience = &mut train.early_stopping_patience;
+        labeled::number_or(ui, label, &key, "no early stopping", patience, 0..=10_000, 0.1);
         egui::CollapsingHeader::new("More about evaluation").id_salt("more evaluation").show(ui, |ui| {
             labeled::number(
                 ui,
@@ -130,8 +114,13 @@ fn mixture_ui(ui: &mut Ui, mixture: &mut MixtureConfig) {
 fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig) {
     labeled::small_number(ui, "Learning rate", &tip("train.learning_rate"), &mut train.learning_rate, 1e-12..=10.0);
     labeled::number(ui, "Batch", &tip("train.batch_size"), &mut train.batch_size, 1..=65_536, 0.2);
-    labeled::number(ui, "Epochs", &tip("train.num_train_epochs"), &mut train.num_train_epochs, 0.0..=1e6, 0.05);
-    labeled::number(ui, "Steps", &tip("train.max_steps"), &mut train.max_steps, 0..=100_000_000, 1.0);
+    let (label, key) = ("Steps", tip("train.max_steps"));
+    labeled::number_or(ui, label, &key, "by epochs", &mut train.max_steps, 0..=100_000_000, 1.0);
+    ui.add_enabled_ui(train.max_steps == 0, |ui| {
+        let (label, key) = ("Epochs", tip("train.num_train_epochs"));
+        labeled::number(ui, label, &key, &mut train.num_train_epochs, 0.0..=1e6, 0.05)
+            .on_disabled_hover_text("Not now: Steps goes before; set Steps to 0 to train by epochs");
+    });
     labeled::number(ui, "Seed", &tip("train.seed"), &mut train.seed, 0..=u64::MAX, 0.1);
     egui::CollapsingHeader::new("More about optimisation").id_salt("more optimisation").show(ui, |ui| {
         let schedules =
@@ -139,14 +128,8 @@ fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig) {
         labeled::choice(ui, "Schedule", &tip("train.lr_scheduler"), &mut train.lr_scheduler, &schedules);
         labeled::number(ui, "Warm-up share", &tip("train.warmup_ratio"), &mut train.warmup_ratio, 0.0..=1.0, 0.002);
         labeled::number(ui, "Weight decay", &tip("train.weight_decay"), &mut train.weight_decay, 0.0..=1.0, 0.002);
-        labeled::number(
-            ui,
-            "Largest gradient norm",
-            &tip("train.max_grad_norm"),
-            &mut train.max_grad_norm,
-            0.0..=1e6,
-            0.01,
-        );
+        let (label, key) = ("Largest gradient norm", tip("train.max_grad_norm"));
+        labeled::number_or(ui, label, &key, "not clipped", &mut train.max_grad_norm, 0.0..=1e6, 0.01);
         let steps = &mut train.gradient_accumulation_steps;
         labeled::number(ui, "Accumulated batches", &tip("train.gradient_accumulation_steps"), steps, 1..=65_536, 0.05);
         labeled::number(ui, "AdamW β₁", &tip("train.adam_beta1"), &mut train.adam_beta1, 0.0..=0.9999, 0.001);

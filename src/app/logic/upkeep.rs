@@ -1,0 +1,146 @@
+//! What is asked without being wished for: the form's model, data and plan, and runs that other processes write.
+
+use crate::app::WorkbenchApp;
+use crate::app::layout::View;
+use crate::app::run_view::RunView;
+use crate::config::{RunConfig, Task};
+use crate::engine::protocol::*;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Seconds after the last change of the form until it is checked.
+const CHECK_DELAY: f64 = 0.4;
+/// Seconds between two looks at a run that another process is writing.
+const FOLLOW_EVERY: f64 = 3.0;
+/// Seconds between two looks at the list of runs while another process is writing one of them.
+const LIST_EVERY: f64 = 5.0;
+
+impl WorkbenchApp {
+    /// Asks once what a fresh window wants to know.
+    pub(super) fn first_questions(&mut self) {
+        if self.asked_first || self.session.engine_problem().is_some() {
+            return;
+        }
+        self.asked_first = true;
+        self.refresh_runs();
+        if let Some(dir) = self.open_at_start.take() {
+            self.layout.show(View::Train);
+            self.open_run(dir);
+        }
+    }
+
+    /// Some time after the last change of the form: reads model and data where they changed, and checks the plan.
+    pub(super) fn check_form(&mut self, ctx: &egui::Context, now: f64) {
+        if self.seen_version != self.session.form_version {
+            self.seen_version = self.session.form_version;
+            self.check_due = Some(if self.checked.is_some() { now + CHECK_DELAY } else { now });
+        }
+        let Some(due) = self.check_due else { return };
+        if now < due {
+            return ctx.request_repaint_after(Duration::try_from_secs_f64(due - now).unwrap_or_default());
+        }
+        // While training, the engine has better things to do; the form is checked afterwards.
+        if self.session.engine_problem().is_none() && !self.session.phase.is_active() {
+            self.check_due = None;
+            self.ask_about_form();
+        }
+    }
+
+    fn ask_about_form(&mut self) {
+        let form = self.session.form.clone();
+        let old = self.checked.replace(form.clone());
+        let model_changed = old.as_ref().is_none_or(|old| old.model.path != form.model.path);
+        let data_changed = model_changed || old.as_ref().is_none_or(|old| old.data != form.data);
+        let has_model = !form.model.path.trim().is_empty();
+        if !has_model {
+            self.session.model.clear();
+        } else if model_changed {
+            let req = self.session.next_request();
+            if self.send(Command::PreviewModel { req, model: form.model.clone() }) {
+                self.session.model.begin(req);
+            }
+        }
+        if !has_model || !data_chosen(&form) {
+            self.session.data.clear();
+        } else if data_changed {
+            let req = self.session.next_request();
+            if self.send(Command::PreviewData { req, config: Box::new(form.clone()) }) {
+                self.session.data.begin(req);
+            }
+        }
+        if form.problems().is_empty() {
+            let req = self.session.next_request();
+            if self.send(Command::Preflight { req, config: Box::new(form) }) {
+                self.session.preflight.begin(req);
+                self.session.preflight_version = self.session.form_version;
+            }
+        } else {
+            self.session.preflight.clear();
+        }
+    }
+
+    /// Reads an opened run again while another process is writing it.
+    pub(super) fn follow_opened(&mut self, ctx: &egui::Context, now: f64) {
+        let Some(run) = &self.session.opened else { return };
+        if run.status != Some(RunStatus::Running) || self.session.opening.is_pending() {
+            return;
+        }
+        if now - self.followed_at < FOLLOW_EVERY {
+            return ctx.request_repaint_after(Duration::try_from_secs_f64(FOLLOW_EVERY).unwrap_or_default());
+        }
+        self.followed_at = now;
+        let dir = run.dir.clone();
+        self.open_run(dir);
+    }
+
+    /// Reads the list of runs again when it comes into sight, and now and then while another process writes into it.
+    pub(super) fn follow_runs(&mut self, ctx: &egui::Context, now: f64) {
+        let seen = self.layout.is_visible(View::Runs);
+        let came = seen && !std::mem::replace(&mut self.runs_seen, seen);
+        if !seen || !self.asked_first || self.session.runs.is_pending() {
+            return;
+        }
+        let running = |run: &RunSummary| run.status == RunStatus::Running && !self.session.is_live(&run.dir);
+        let others = self.session.runs.value.iter().flatten().any(running);
+        // A run in this engine needs the time more.
+        if !came && (!others || self.session.phase.is_active()) {
+            return;
+        }
+        if !came && now - self.listed_at < LIST_EVERY {
+            return ctx.request_repaint_after(Duration::try_from_secs_f64(LIST_EVERY).unwrap_or_default());
+        }
+        self.listed_at = now;
+        self.refresh_runs();
+        let followed = |run: &&RunView| run.status == Some(RunStatus::Running) && !self.session.is_live(&run.dir);
+        let drawn = self.session.overlays.values().filter(|query| !query.is_pending());
+        let again: Vec<PathBuf> =
+            drawn.filter_map(|query| query.value.as_ref()).filter(followed).map(|run| run.dir.clone()).collect();
+        again.into_iter().for_each(|dir| self.read_overlay(dir));
+    }
+
+    /// Tells the engine what can be seen, when that changes.
+    pub(super) fn update_watch(&mut self) {
+        let live = self.session.shows_live();
+        let (site, side) = (self.session.focus.0, self.session.focus.1.unwrap_or(Side::Down));
+        let watch = Watch {
+            routing: live && self.layout.is_visible(View::Routing),
+            experts: (live && self.layout.is_visible(View::Experts)).then_some((site, side)),
+        };
+        if self.watch != watch
+            && let Some(engine) = &self.engine
+        {
+            engine.watch(watch);
+            self.watch = watch;
+        }
+    }
+}
+
+/// Whether the form says where the rows are.
+fn data_chosen(form: &RunConfig) -> bool {
+    let data = &form.data;
+    match data.task {
+        Task::Lab => true,
+        Task::Custom => !data.train_file.is_empty(),
+        _ => !data.path.is_empty() || !data.train_file.is_empty(),
+    }
+}
