@@ -9,7 +9,10 @@ use egui::Color32;
 /// Name, and what happens in it.
 fn words(phase: Phase) -> (&'static str, &'static str) {
     match phase {
-        Phase::TrunkForward => ("trunk forward", "Matrix products of the frozen model, forward"),
+        Phase::TrunkForward => (
+            "trunk forward",
+            "Matrix products of the frozen model, forward, nonlinearities included where they are fused",
+        ),
         Phase::TrunkBackward => {
             ("trunk backward", "Matrix products of the frozen model, backward: the gradient on its way down")
         }

@@ -40,7 +40,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 
 fn examine(runs_dir: &Path) -> Result<Findings> {
     let machine = machine::machine();
-    let gemm = machine::pool(0, 0)?.install(|| machine::gemm_rate(0.5))?;
+    let gemm = machine::pool(0, 0)?.install(|| machine::single_precision_rate(0.5))?;
     let display = ["WAYLAND_DISPLAY", "DISPLAY"].into_iter().find_map(|name| {
         std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| format!("{name}={value}"))
     });

@@ -1,6 +1,8 @@
 //! What this computer has to offer: cores, instructions, memory, disk, and how fast it multiplies.
 
 use crate::error::Result;
+use crate::nn::kernels::gemm;
+use candle_core::{DType, Device, Tensor};
 use mimalloc as _; // linked for `keep_freed_memory` also where a program keeps the system's allocator
 use serde::Serialize;
 use std::path::Path;
@@ -139,24 +141,37 @@ fn free_bytes(_path: &Path) -> Option<u64> {
     None
 }
 
-/// Floating-point operations a second of single-precision matrix products in the shape of a RoBERTa-base
-/// feed-forward layer (1,024 x 768 x 3,072), the best of several in about `seconds`.
-pub fn gemm_rate(seconds: f64) -> Result<f64> {
-    use candle_core::{DType, Device, Tensor};
+/// Floating-point operations a second of matrix products in the shape of a RoBERTa-base feed-forward layer
+/// (1,024 x 768 x 3,072) with weights stored as `dtype`, the best of several in about `seconds`: with our own kernels
+/// or with candle's, whichever are faster.
+pub fn gemm_rate(dtype: DType, seconds: f64) -> Result<f64> {
     let (rows, inner, columns) = (1024, 768, 3072);
-    let left = Tensor::ones((rows, inner), DType::F32, &Device::Cpu)?;
-    let right = Tensor::ones((inner, columns), DType::F32, &Device::Cpu)?;
+    let ones = |shape: (usize, usize), dtype| Tensor::ones(shape, dtype, &Device::Cpu);
+    let left = ones((rows, inner), DType::F32)?;
+    let (weight, right) = (ones((columns, inner), dtype)?, ones((inner, columns), DType::F32)?);
     let work = 2.0 * (rows * inner * columns) as f64;
     let start = Instant::now();
     let mut best = f64::INFINITY;
-    loop {
+    let mut time = |product: &dyn Fn() -> Result<Tensor>| -> Result<()> {
         let once = Instant::now();
-        left.matmul(&right)?;
+        product()?;
         best = best.min(once.elapsed().as_secs_f64());
+        Ok(())
+    };
+    loop {
+        time(&|| gemm::linear(&left, &weight, None))?;
+        if dtype == DType::F32 {
+            time(&|| Ok(left.matmul(&right)?))?;
+        }
         if start.elapsed().as_secs_f64() > seconds {
             return Ok(work / best.max(1e-9));
         }
     }
+}
+
+/// [`gemm_rate`] of single precision.
+pub fn single_precision_rate(seconds: f64) -> Result<f64> {
+    gemm_rate(DType::F32, seconds)
 }
 
 fn kilobytes(text: &str, name: &str) -> Option<u64> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// What a step spends its time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Matrix products of the trunk, forward.
+    /// Matrix products of the trunk, forward, with what is done to their results while they are in the cache.
     TrunkForward,
     /// Matrix products of the trunk, backward (of a trained trunk its gradients too).
     TrunkBackward,
@@ -22,7 +22,7 @@ pub enum Phase {
     AttentionForward,
     /// The same, backward.
     AttentionBackward,
-    /// Embeddings, norms with their residuals and dropouts, nonlinearities: both directions.
+    /// Embeddings, norms with their residuals and dropouts, nonlinearities that are not fused into a product: both directions.
     Elementwise,
     /// The mixture: both directions.
     Adapters,

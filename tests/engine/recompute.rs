@@ -1,13 +1,19 @@
 //! Running layers again in the backward pass changes no bit of any gradient, whatever is trained and however it is routed.
 
+use crate::support::place::Place;
 use crate::support::tiny;
+use adamix::artifact::HostTensor;
 use adamix::config::{Method, Problem, Recompute, RoutingPolicy, RunConfig};
+use adamix::engine::run::{self, Run as TrainingRun};
+use adamix::engine::{estimate, plan};
 use adamix::model::{Classifier, Family, Run};
 use adamix::nn::profile::{Phase, Recording};
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
+use adamix::train::observer::NullObserver;
 use adamix::train::optimizer::AdamW;
-use adamix::train::step;
+use adamix::train::trainer::host_tensors;
+use adamix::train::{Control, Trainer, step};
 use candle_core::Tensor;
 
 fn bits(model: &Classifier, grads: &Grads) -> Vec<(String, usize, Vec<u32>)> {
@@ -94,4 +100,44 @@ fn layers_run_again_only_when_asked() {
     // An unresolved wish keeps everything; and where nothing below the head is trained, nothing is run again.
     assert!(spent(Recompute::Auto, Method::Adamix).is_zero());
     assert!(spent(Recompute::On, Method::HeadOnly).is_zero());
+}
+
+#[test]
+fn a_whole_training_has_the_same_bits() {
+    let trained = |recompute: Recompute| {
+        let mut config = tiny::config(3);
+        (config.train.recompute, config.train.gradient_accumulation_steps) = (recompute, 2);
+        let model = tiny::classifier(&config, Family::Roberta, 2);
+        let mut trainer = Trainer::new(config, model, tiny::task(48, Problem::Classification)).unwrap();
+        trainer.run(&mut NullObserver, &Control::default()).unwrap();
+        let bits = |tensor: HostTensor| tensor.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        host_tensors(trainer.model()).unwrap().into_iter().map(bits).collect::<Vec<_>>()
+    };
+    assert_eq!(trained(Recompute::Off), trained(Recompute::On));
+}
+
+#[test]
+fn a_run_keeps_what_was_asked_for_and_says_what_it_costs() {
+    let place = Place::new();
+    let mut config = place.config(4);
+    let free = plan::preflight(&config, false).unwrap();
+    assert!(!free.recompute, "there is memory for a model of this size");
+    config.train.recompute = Recompute::On;
+    let asked = plan::preflight(&config, false).unwrap();
+    assert!(asked.recompute && asked.memory_bytes < free.memory_bytes && asked.memory_bytes > 0);
+    let run = TrainingRun::start(run::prepare(&config).unwrap()).unwrap();
+    assert!(run.warnings().is_empty(), "{:?}", run.warnings());
+    assert_eq!(run.trainer().config().train.recompute, Recompute::On);
+    config.train.recompute = Recompute::Auto;
+    config.name = "auto".to_owned();
+    let run = TrainingRun::start(run::prepare(&config).unwrap()).unwrap();
+    assert_eq!(run.trainer().config().train.recompute, Recompute::Off, "auto is settled when the run starts");
+    assert_eq!(run.dir().config().train.recompute, Recompute::Auto, "and asked anew when it goes on elsewhere");
+    // What is decided where memory is short, with this very model and these rows.
+    let prepared = run::prepare(&config).unwrap();
+    let short = estimate::settle(&config, &prepared.model, &prepared.task, Some(1000));
+    assert_eq!(short.recompute, Recompute::On);
+    assert!(short.note.unwrap().contains("memory is short"));
+    let unknown = estimate::settle(&config, &prepared.model, &prepared.task, None);
+    assert_eq!((unknown.recompute, unknown.note), (Recompute::Off, None));
 }

@@ -25,7 +25,7 @@ fn measure(shape: Shape, lengths: Lengths, batch_size: usize, recompute: bool) -
         num_experts: 4,
         adapter_size: 16,
         warm_up: 1,
-        steps: 2,
+        steps: 1,
         recompute,
         device: DeviceChoice::Cpu,
     };
@@ -36,10 +36,10 @@ fn measure(shape: Shape, lengths: Lengths, batch_size: usize, recompute: bool) -
 #[test]
 fn a_step_takes_what_the_estimate_expects_and_less_when_layers_run_again() {
     let cases = [
-        ("lab", Lengths::Dense(32), 16),
-        ("lab", Lengths::Real, 32),
-        ("lab", Lengths::Dense(96), 4),
-        ("minilm", Lengths::Real, 8),
+        ("lab", Lengths::Dense(32), 8),
+        ("lab", Lengths::Real, 16),
+        ("lab", Lengths::Dense(96), 2),
+        ("minilm", Lengths::Real, 6),
     ];
     for (name, lengths, batch_size) in cases {
         let measured = |recompute| measure(shape(name), lengths.clone(), batch_size, recompute);

@@ -123,7 +123,7 @@ pub struct Measured {
     pub gflops_made: f64,
     /// The same over the time of the trunk's products alone.
     pub gflops_in_products: f64,
-    /// What matrix products alone reach here, in GFLOP/s, measured before and after.
+    /// What matrix products alone reach here in this number format, in GFLOP/s, measured before and after.
     pub gemm_gflops: f64,
     /// `gflops` over `gemm_gflops`.
     pub gemm_share: f64,
@@ -221,6 +221,7 @@ pub(super) struct Series {
     steady: u64,
     trained: usize,
     trunk: usize,
+    dtype: DType,
     device: String,
     loss: f64,
 }
@@ -258,8 +259,9 @@ pub(super) fn series(plan: &Plan) -> Result<Series> {
         }
     }
     let counts = model.counts();
+    let dtype = model.encoder().layers().first().map_or(DType::F32, |layer| layer.inner.weight().dtype());
     let device = if device.is_cpu() { "CPU".to_owned() } else { format!("{:?}", device.location()) };
-    Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, device, loss })
+    Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, dtype, device, loss })
 }
 
 impl Series {
@@ -320,11 +322,12 @@ pub fn step_memory(plan: &Plan) -> Result<StepMemory> {
 pub fn bench(plan: &Plan) -> Result<Measured> {
     plan.check()?;
     let spec = plan.shape.spec()?;
-    let gemm = machine::gemm_rate(0.5)?;
+    let before = machine::single_precision_rate(0.5)?;
     let series = series(plan)?;
     let peak = machine::peak_memory() as f64;
     // Before and after: other programs come and go, and the share is meant for a machine of one's own.
-    let gemm = gemm.max(machine::gemm_rate(0.5)?) / 1e9;
+    let after = machine::gemm_rate(series.dtype, 0.5)?;
+    let gemm = if series.dtype == DType::F32 { before.max(after) } else { after } / 1e9;
     let steps = &series.steps;
     let passes = step::passes(&plan.config());
     let (seconds, tokens): (f64, usize) =
@@ -335,7 +338,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
     let (nominal, made) = (per_token.nominal / tokens as f64, per_token.made / tokens as f64);
     let phases = phases(steps);
     let in_products: f64 = phases.iter().filter(|p| p.phase.starts_with("trunk_")).map(|p| p.share).sum();
-    let weights = 4.0 * (series.trunk + series.trained) as f64;
+    let weights = (series.dtype.size_in_bytes() * series.trunk + 4 * series.trained) as f64;
     let mean = |part: usize| -> Option<f64> {
         let sum: Option<u64> = steps.iter().map(|step| step.counted.map(|counted| counted[part])).sum();
         sum.map(|sum| sum as f64 / steps.len() as f64)
@@ -345,7 +348,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         version: env!("CARGO_PKG_VERSION"),
         shape: plan.shape.name,
         data: plan.lengths.words(),
-        dtype: "f32",
+        dtype: series.dtype.as_str(),
         device: series.device.clone(),
         threads: rayon::current_num_threads(),
         batch_size: plan.batch_size,
