@@ -10,6 +10,7 @@ use crate::config::MixtureConfig;
 use crate::data::Labels;
 use crate::error::{Error, Result};
 use crate::mixture::consistency::{self, log_softmax};
+use candle_core::DType;
 
 /// A loss with its parts and its gradient.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +58,17 @@ pub fn task_loss(logits: &[f64], labels: &Labels, outputs: usize) -> Result<(f64
             Ok((loss, diff.iter().map(|d| 2.0 * d / n as f64).collect()))
         }
     }
+}
+
+/// What the gradient is multiplied with on its way through a trunk of this format, and divided by afterwards: f16 has
+/// nothing below 6e-8, so its gradients start near 16. A power of two that depends on this gradient alone, so a replay
+/// makes the same bits; 1 for the other formats.
+pub fn gradient_scale(trunk: DType, grad: &[f32]) -> f32 {
+    let largest = grad.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+    if trunk != DType::F16 || largest == 0.0 || !largest.is_finite() {
+        return 1.0;
+    }
+    (16.0 / largest).log2().floor().clamp(0.0, 24.0).exp2()
 }
 
 /// The loss of one micro-batch. logits: pass A's rows, then pass B's if there are two passes.

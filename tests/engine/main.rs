@@ -17,6 +17,8 @@ mod metrics;
 mod profile;
 mod recompute;
 mod trainer;
+#[cfg(all(target_os = "linux", not(target_env = "musl")))]
+mod twins;
 
 #[path = "../support/mod.rs"]
 mod support;
