@@ -96,3 +96,21 @@ pub fn loss(logits: &[f32], labels: &Labels, outputs: usize, passes: usize, mixt
     let grad = add(grad_a, &term.grad_a).chain(add(grad_b, &term.grad_b)).collect();
     Ok(Loss { total: task + lambda * term.value, task, consistency: term.value, grad })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_are_scaled_by_powers_of_two_and_only_in_f16() {
+        for grad in [[1e-7f32, -2e-7], [0.5, 0.1], [3.0, 1000.0]] {
+            assert_eq!(gradient_scale(DType::F32, &grad), 1.0);
+            assert_eq!(gradient_scale(DType::BF16, &grad), 1.0);
+            let (scale, largest) = (gradient_scale(DType::F16, &grad), grad[0].abs().max(grad[1].abs()));
+            assert_eq!(scale.log2().fract(), 0.0);
+            assert!(scale == 1.0 || (largest * scale <= 16.0 && (largest * scale > 8.0 || scale == 16_777_216.0)));
+        }
+        assert_eq!(gradient_scale(DType::F16, &[0.0]), 1.0);
+        assert_eq!(gradient_scale(DType::F16, &[f32::NAN, f32::INFINITY]), 1.0);
+    }
+}

@@ -266,7 +266,7 @@ fn the_selftest_says_which_kernels_were_compared_and_names_a_gpu_it_cannot_use()
 #[test]
 fn a_run_on_a_gpu_that_is_not_there_goes_on_on_the_cpu_and_says_so() {
     let home = tempfile::tempdir().unwrap();
-    let run = ["train", "--max-steps", "2", "--max-train-rows", "64", "--max-dev-rows", "16"];
+    let run = ["train", "--max-steps", "2", "--max-train-rows", "64", "--max-eval-rows", "16"];
     let more = ["--device", "cuda:999", "--dtype", "bf16", "--runs-dir", "runs", "--name", "one"];
     let ran = adamix(home.path(), &[&run[..], &more[..]].concat());
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
