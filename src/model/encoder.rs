@@ -211,6 +211,16 @@ impl Encoder {
         Ok(Self { spec, embeddings, layers, trunk_trained: false })
     }
 
+    /// The same trunk with its matrices stored in `dtype`, as [`Encoder::load`] would have them. Only before anything of it
+    /// is trained.
+    pub fn stored(&self, dtype: DType) -> Result<Self> {
+        let mut cast = self.cast(dtype)?;
+        if self.device().is_cpu() {
+            cast.embeddings = cast.embeddings.flowing(wide(dtype));
+        }
+        Ok(cast)
+    }
+
     /// The same trunk with its matrices, and what flows through it, in another format. Only before anything of it is trained.
     pub fn cast(&self, dtype: DType) -> Result<Self> {
         let mut cast = Self { embeddings: self.embeddings.cast(dtype)?, ..self.clone() };

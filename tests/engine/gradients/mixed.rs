@@ -27,7 +27,14 @@ fn batch() -> Batch {
 }
 
 fn mixture(routing: RoutingPolicy) -> MixtureConfig {
-    MixtureConfig { num_experts: 3, adapter_size: 5, init_std: 0.3, routing, sharing_up: false, ..MixtureConfig::default() }
+    MixtureConfig {
+        num_experts: 3,
+        adapter_size: 5,
+        init_std: 0.3,
+        routing,
+        sharing_up: false,
+        ..MixtureConfig::default()
+    }
 }
 
 /// The golden model with what flows through it in `flow`.
@@ -41,7 +48,7 @@ fn model(family: &str, mixture: &MixtureConfig, flow: DType) -> Classifier {
 /// Logits of both passes and gradients of all trained tensors, for a gradient of `scale` times the logits' own sign.
 fn run(model: &Classifier, route: &Route, scale: f64) -> (Tensor, Grads) {
     let drop = Some(Classifier::drop_keys(SeedStream::new(4), 3));
-    let run = Run { passes: 2, route: Some(route), drop, all_tokens: false, keep: true };
+    let run = Run { passes: 2, route: Some(route), drop, keep: true, ..Run::eval() };
     let (logits, trace) = model.forward(&batch(), run).unwrap();
     let direction: Vec<f32> = (0..18).map(|i| (f64::from(i % 5 - 2) * scale) as f32).collect();
     let dlogits = Tensor::from_vec(direction, (6, 3), &Device::Cpu).unwrap();
@@ -82,7 +89,8 @@ fn a_narrow_trunk_gives_the_same_logits_and_gradients_up_to_rounding() {
                     let name = &narrow.params().get(id).unwrap().name;
                     let what = format!("{family} {routing:?} {dtype:?} {name}");
                     assert!(off <= SINGLE * tolerance * size, "{what}: off by {off} of {size}");
-                    (compared, all_off, all) = (compared + 1, [all_off, vec![off]].concat(), [all, vec![size]].concat());
+                    (compared, all_off, all) =
+                        (compared + 1, [all_off, vec![off]].concat(), [all, vec![size]].concat());
                 }
                 let (off, size) = (norm(&all_off), norm(&all));
                 assert!(off <= tolerance * size, "{family} {routing:?} {dtype:?}: gradients off by {off} of {size}");
@@ -125,8 +133,7 @@ fn on_the_cpu_a_narrow_model_computes_in_f32_between_its_products() {
     let route = Route::draw(&mixture, SeedStream::new(2), Purpose::Routing, 7, shape);
     let (want, _) = run(&model("roberta-tiny", &mixture, DType::F32), &route, 1.0);
     for (dtype, tolerance) in FORMATS {
-        let narrow =
-            Classifier::load(source.spec.clone(), &source.weights, &setup, dtype, &Device::Cpu).unwrap();
+        let narrow = Classifier::load(source.spec.clone(), &source.weights, &setup, dtype, &Device::Cpu).unwrap();
         assert_eq!((narrow.encoder().dtype(), narrow.encoder().flow()), (dtype, DType::F32));
         let (got, _) = run(&narrow, &route, 1.0);
         let off = values(&got).iter().zip(values(&want)).fold(0.0f64, |m, (g, w)| m.max((g - w).abs()));
