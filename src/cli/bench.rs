@@ -2,7 +2,7 @@
 //! `adamix bench scale`: how they grow with the work. `adamix bench --compare`: two results side by side.
 
 use super::{Done, Failure, out, usage};
-use crate::config::DeviceChoice;
+use crate::config::{DeviceChoice, RunConfig, keys};
 use crate::engine::bench::compare::{self, Comparison};
 use crate::engine::bench::scale::{self, Scale, Settings};
 use crate::engine::bench::{self, Lengths, Measured, Plan, Shape, plot, shapes};
@@ -69,6 +69,22 @@ pub(super) fn command() -> Command {
         .arg(number("adapter-size", "R", "16", "Bottleneck"))
         .arg(number("steps", "N", "6", "Steps to time, after two to warm up"))
         .arg(recompute())
+        .arg(
+            Arg::new("device")
+                .long("device")
+                .value_name("DEVICE")
+                .value_parser(|text: &str| text.parse::<DeviceChoice>())
+                .default_value("cpu")
+                .help("Where it runs: auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
+        )
+        .arg(
+            Arg::new("dtype")
+                .long("dtype")
+                .value_name("FORMAT")
+                .value_parser(keys::help("model.dtype").map_or(&[][..], |key| key.choices).to_vec())
+                .default_value("auto")
+                .help("Number format of the frozen encoder"),
+        )
         .arg(super::eval::threads())
         .arg(file("out", "FILE", "Write the result there too, as JSON"))
         .arg(
@@ -110,6 +126,8 @@ fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
         (None, "real") => Lengths::Real,
         _ => Lengths::Dense(number("length")),
     };
+    let mut config = RunConfig::default();
+    usage(keys::set(&mut config, "model.dtype", text("dtype")))?;
     let plan = Plan {
         shape: usage(Shape::by_name(text("shape")))?,
         lengths,
@@ -119,7 +137,8 @@ fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
         warm_up: WARM_UP,
         steps: number("steps"),
         recompute: matches.get_flag("recompute"),
-        device: DeviceChoice::Cpu,
+        device: matches.get_one::<DeviceChoice>("device").copied().unwrap_or(DeviceChoice::Cpu),
+        dtype: config.model.dtype,
     };
     usage(plan.check())?;
     Ok(plan)

@@ -1,9 +1,12 @@
 //! `adamix doctor`: what this computer offers, and what would keep a run from working.
 
-use super::{Done, out, runs};
+use super::{Done, Failure, out, runs};
+use crate::config::{DeviceChoice, RunConfig};
+use crate::engine::device::{self, Gpu};
 use crate::engine::machine::{self, Machine};
-use crate::error::Result;
-use clap::{ArgMatches, Command};
+use crate::engine::selftest::{self, Report};
+use crate::error::{Error, ErrorKind, Result};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +18,8 @@ struct Findings {
     machine: Machine,
     /// GFLOP/s of f32 matrix products, measured on all cores.
     gemm_gflops: f64,
+    /// GPUs that were looked for.
+    gpus: Vec<Gpu>,
     window: bool,
     display: Option<String>,
     runs_dir: PathBuf,
@@ -27,9 +32,27 @@ pub(super) fn command() -> Command {
     Command::new("doctor")
         .about("Look at this computer and say what would keep a run from working")
         .arg(runs::root_argument())
+        .arg(
+            Arg::new("selftest")
+                .long("selftest")
+                .action(ArgAction::SetTrue)
+                .help("Compute with every kernel and compare: does the device compute right?"),
+        )
+        .arg(
+            Arg::new("device")
+                .long("device")
+                .value_name("DEVICE")
+                .value_parser(|text: &str| text.parse::<DeviceChoice>())
+                .default_value("auto")
+                .requires("selftest")
+                .help("What --selftest checks: auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
+        )
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
+    if matches.get_flag("selftest") {
+        return test(matches);
+    }
     let findings = examine(&runs::root(matches)?)?;
     if matches.get_flag("json") {
         return Ok(out::json(&findings)?);
@@ -46,7 +69,14 @@ fn examine(runs_dir: &Path) -> Result<Findings> {
     });
     let writable = is_writable(runs_dir);
     let disk_free = machine::disk_free(runs_dir);
+    let gpus = device::look();
     let mut problems = Vec::new();
+    for gpu in gpus.iter().filter(|gpu| gpu.built) {
+        // A build without support is no problem of this computer, and without a GPU everything works.
+        if let Some(problem) = &gpu.problem {
+            problems.push(format!("{} GPUs cannot be used: {problem}; runs use the CPU", gpu.kind));
+        }
+    }
     if let Err(why) = &writable {
         problems.push(format!("runs cannot be written: {why}; choose another directory with --runs-dir"));
     }
@@ -63,6 +93,7 @@ fn examine(runs_dir: &Path) -> Result<Findings> {
         version: env!("CARGO_PKG_VERSION"),
         machine,
         gemm_gflops: gemm / 1e9,
+        gpus,
         window: cfg!(feature = "gui"),
         display,
         runs_dir: runs_dir.to_owned(),
@@ -99,6 +130,7 @@ fn print(findings: &Findings) -> Result<()> {
         ("memory", format!("{}, {} free", known(machine.memory), known(machine.memory_free))),
         ("matrix products", format!("{:.0} GFLOP/s in f32 on all cores (measured)", findings.gemm_gflops)),
         ("GPU support", listed(&machine.gpu_features, "not in this build (features cuda, metal)")),
+        ("GPUs", gpus_in_words(&findings.gpus)),
         ("window", if findings.window { "in this build" } else { "not in this build (feature gui)" }.to_owned()),
         ("display", findings.display.clone().unwrap_or_else(|| "none".to_owned())),
         ("runs", format!("{} ({writable}, {} free)", findings.runs_dir.display(), known(findings.disk_free))),
@@ -109,5 +141,50 @@ fn print(findings: &Findings) -> Result<()> {
     match findings.problems.as_slice() {
         [] => out::line("no problems found"),
         problems => problems.iter().try_for_each(|problem| out::line(&format!("problem: {problem}"))),
+    }
+}
+
+fn gpus_in_words(gpus: &[Gpu]) -> String {
+    let names: Vec<&str> = gpus.iter().flat_map(|gpu| &gpu.devices).map(String::as_str).collect();
+    if names.is_empty() { "none that this build can use".to_owned() } else { names.join(", ") }
+}
+
+/// Runs every kernel and compares.
+fn test(matches: &ArgMatches) -> Done {
+    let mut config = RunConfig::default();
+    config.model.device = matches.get_one::<DeviceChoice>("device").copied().unwrap_or_default();
+    let report = machine::pool(0, 0)?.install(|| selftest::selftest(&config))?;
+    if matches.get_flag("json") {
+        out::json(&report)?;
+    } else {
+        print_report(&report)?;
+    }
+    match report.failed {
+        0 => Ok(()),
+        n => {
+            let what =
+                format!("{n} of {} checks on {} differ by more than rounding", report.checks.len(), report.device);
+            Err(Failure::Reported(Error::new(ErrorKind::Numerics, what)))
+        }
+    }
+}
+
+fn print_report(report: &Report) -> Result<()> {
+    if let Some(warning) = &report.warning {
+        out::line(&format!("warning: {warning}"))?;
+    }
+    out::line(&format!("device: {}", report.device))?;
+    out::line(&format!("{:<38} {:<5} {:>12} {:>10}", "kernel", "", "difference", "allowed"))?;
+    for check in &report.checks {
+        let verdict = if check.passed { "" } else { "  WRONG" };
+        let (kernel, format) = (check.kernel, check.format);
+        out::line(&format!("{kernel:<38} {format:<5} {:>12.2e} {:>10.0e}{verdict}", check.difference, check.allowed))?;
+    }
+    match report.failed {
+        0 => out::line(&format!("all {} checks agree up to rounding", report.checks.len())),
+        n => out::line(&format!(
+            "{n} of {} checks differ by more than rounding: do not train on it",
+            report.checks.len()
+        )),
     }
 }

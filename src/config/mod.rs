@@ -16,7 +16,7 @@ pub mod window;
 
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
 pub use mixture::{Activation, AdapterInit, MixtureConfig, RoutingPolicy};
-pub use model::{DeviceChoice, Method, ModelConfig};
+pub use model::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 pub use text::{TextConfig, TextFormat, Truncate};
 pub use train::{EvalConfig, Recompute, Schedule, TrainConfig};
 pub use window::WindowOptions;

@@ -16,19 +16,78 @@ pub enum Method {
     Full,
 }
 
-/// Where the numbers are computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// Where the numbers are computed: `auto`, `cpu`, `cuda`, `cuda:1`, `metal`, `metal:1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The first GPU this build can use, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The first NVIDIA GPU; an error where there is none.
-    Cuda,
-    /// The Apple GPU; an error where there is none.
-    Metal,
+    /// The NVIDIA GPU of this number; the CPU, with a warning, where it cannot be used.
+    Cuda(usize),
+    /// The Apple GPU of this number; the CPU, with a warning, where it cannot be used.
+    Metal(usize),
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Metal(0) => f.write_str("metal"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Metal(index) => write!(f, "metal:{index}"),
+        }
+    }
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refused =
+            || format!("device {text:?} is unknown; choose auto, cpu, cuda, metal, or a GPU by number as in cuda:1");
+        let lower = text.trim().to_ascii_lowercase();
+        let (name, index) = match lower.split_once(':') {
+            Some((name, index)) => (name, Some(index.parse::<u16>().map_err(|_| refused())?.into())),
+            None => (lower.as_str(), None),
+        };
+        match (name, index) {
+            ("auto", None) => Ok(Self::Auto),
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
+            ("metal", index) => Ok(Self::Metal(index.unwrap_or(0))),
+            _ => Err(refused()),
+        }
+    }
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The number format of the frozen trunk and of what flows through it. Experts, head and optimizer are always f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DtypeChoice {
+    /// bf16 on an NVIDIA GPU, f32 elsewhere and when all weights are trained.
+    #[default]
+    Auto,
+    /// Single precision.
+    F32,
+    /// 8 bits of precision, the range of f32.
+    Bf16,
+    /// 11 bits of precision, up to 65504.
+    F16,
 }
 
 /// Which model, on which device, and what is trained.
@@ -43,6 +102,8 @@ pub struct ModelConfig {
     pub trunk_dropout: bool,
     /// Where the numbers are computed.
     pub device: DeviceChoice,
+    /// Number format of the frozen trunk.
+    pub dtype: DtypeChoice,
     /// CPU threads of the engine; 0: all cores, less one for the window when there is one.
     pub threads: usize,
 }
@@ -54,6 +115,7 @@ impl Default for ModelConfig {
             method: Method::Adamix,
             trunk_dropout: true,
             device: DeviceChoice::Auto,
+            dtype: DtypeChoice::Auto,
             threads: 0,
         }
     }
@@ -64,6 +126,48 @@ impl ModelConfig {
         require(found, !self.path.trim().is_empty(), || {
             "no model chosen; give a directory in Hugging Face layout, or \"lab\" for the bundled one".to_owned()
         });
+        let narrow = matches!(self.dtype, DtypeChoice::Bf16 | DtypeChoice::F16);
+        require(found, !narrow || self.method != Method::Full, || {
+            "training all weights needs them in f32; choose dtype auto or f32, or method adamix".to_owned()
+        });
         require(found, self.threads <= 1024, || format!("threads is {}; use 0 (automatic) to 1024", self.threads));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_and_written_by_name_and_number() {
+        for (text, choice, written) in [
+            ("auto", DeviceChoice::Auto, "auto"),
+            (" CPU ", DeviceChoice::Cpu, "cpu"),
+            ("cuda", DeviceChoice::Cuda(0), "cuda"),
+            ("cuda:0", DeviceChoice::Cuda(0), "cuda"),
+            ("cuda:11", DeviceChoice::Cuda(11), "cuda:11"),
+            ("Metal:1", DeviceChoice::Metal(1), "metal:1"),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
+            assert_eq!(choice.to_string(), written);
+        }
+        for text in ["gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:1", "auto:0", "", "cuda:1:2"] {
+            let err = text.parse::<DeviceChoice>().unwrap_err();
+            assert!(err.contains("cuda:1") && err.contains(&format!("{text:?}")), "{err}");
+        }
+    }
+
+    #[test]
+    fn training_all_weights_refuses_a_narrow_format() {
+        let problems = |dtype, method| {
+            let mut found = Vec::new();
+            ModelConfig { dtype, method, ..ModelConfig::default() }.problems(&mut found);
+            found
+        };
+        for dtype in [DtypeChoice::Bf16, DtypeChoice::F16] {
+            assert!(problems(dtype, Method::Full)[0].contains("f32"));
+            assert!(problems(dtype, Method::Adamix).is_empty() && problems(dtype, Method::HeadOnly).is_empty());
+        }
+        assert!(problems(DtypeChoice::Auto, Method::Full).is_empty());
     }
 }

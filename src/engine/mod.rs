@@ -9,10 +9,11 @@
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
-//! | [`run`], [`opened`], [`plan`], [`estimate`], [`machine`], [`memory`], [`mod@bench`] | without threads: shared with the command line |
+//! | [`run`], [`opened`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
 
 pub mod bench;
 mod desk;
+pub mod device;
 pub mod estimate;
 pub mod fake;
 pub mod fake_data;
@@ -29,6 +30,7 @@ mod publisher;
 pub mod questions;
 pub mod run;
 pub mod runs;
+pub mod selftest;
 pub mod snapshot;
 pub mod snapshots;
 pub mod step_profile;

@@ -60,7 +60,10 @@ impl Opened {
     /// Reads model, data and the checkpoint's weights.
     pub fn open(dir: &RunDir, which: Checkpoint) -> Result<Self> {
         let step = checkpoint_step(dir, which)?;
-        let Prepared { config, task, model } = run::prepare(dir.config())?;
+        let Prepared { config, task, model, warnings } = run::prepare(dir.config())?;
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
         let data = checkpoint::read(dir, step)?;
         set_tensors(&model, &data.tensors).with_context(|| format!("reading checkpoint-{step}"))?;
         Ok(Self { dir: dir.clone(), step, config, task, model })

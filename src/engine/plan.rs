@@ -38,7 +38,7 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
         }
     };
     report.warnings = warnings(&prepared);
-    let Prepared { mut config, task, model } = prepared;
+    let Prepared { mut config, task, model, .. } = prepared;
     let tokens = Tokens { train: mean(&task.train), dev: task.dev.tokens() as f64 };
     let settled = estimate::settle(&config, &model, &task, machine::machine().memory_free);
     config.train.recompute = settled.recompute;
@@ -84,7 +84,7 @@ fn mean(data: &crate::data::Dataset) -> f64 {
 
 fn warnings(prepared: &Prepared) -> Vec<String> {
     let Prepared { config, task, .. } = prepared;
-    let mut warnings = Vec::new();
+    let mut warnings = prepared.warnings.clone();
     let truncated = task.train.encoded.iter().filter(|row| row.truncated).count();
     let share = 100.0 * truncated as f64 / task.train.len().max(1) as f64;
     if share >= 1.0 {

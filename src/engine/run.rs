@@ -3,13 +3,14 @@
 //! [`prepare`] reads model and data, [`Run::start`] or [`Run::resume`] opens the run directory, [`Run::go`]
 //! trains to the end and writes everything down. No threads here: the caller decides where this runs.
 
+use super::device::{self, Chosen};
 use super::estimate::{self, Settled};
 use super::machine;
 use crate::artifact::checkpoint::{self, CheckpointData};
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;
 use crate::artifact::{HostTensor, RunDir};
-use crate::config::{DeviceChoice, Problem, RunConfig};
+use crate::config::{Problem, RunConfig};
 use crate::data::preview::{self, Preview};
 use crate::data::text::{self, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer, lab};
@@ -21,7 +22,6 @@ use crate::rng::SeedStream;
 use crate::train::control::Control;
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, Observer, StartRecord, StepRecord};
 use crate::train::trainer::Trainer;
-use candle_core::{DType, Device};
 use std::path::Path;
 
 /// Everything a training starts from, read and checked.
@@ -32,6 +32,8 @@ pub struct Prepared {
     pub task: TaskData,
     /// Trunk, mixture and head, at step 0.
     pub model: Classifier,
+    /// What the user should know before it starts, in words.
+    pub warnings: Vec<String>,
 }
 
 /// Reads the model and the data these settings name.
@@ -41,8 +43,9 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     let tokenizer = tokenizer(&source)?;
     check_lengths(config, &source, &tokenizer)?;
     let task = data::load(&config.data, &tokenizer)?;
-    let model = model(config, source, &task)?;
-    Ok(Prepared { config: config.clone(), task, model })
+    let chosen = device::choose(&config.model);
+    let model = model_on(config, source, &task, &chosen)?;
+    Ok(Prepared { config: config.clone(), task, model, warnings: chosen.warning.into_iter().collect() })
 }
 
 /// What is in the data these settings name, counted with the tokenizer of their model.
@@ -90,6 +93,10 @@ fn check_lengths(config: &RunConfig, source: &ModelSource, tokenizer: &TextToken
 
 /// Trunk, mixture and head for a task, at step 0.
 pub fn model(config: &RunConfig, source: ModelSource, task: &TaskData) -> Result<Classifier> {
+    model_on(config, source, task, &device::choose(&config.model))
+}
+
+fn model_on(config: &RunConfig, source: ModelSource, task: &TaskData, chosen: &Chosen) -> Result<Classifier> {
     let outputs = match task.problem {
         Problem::Classification => task.labels.len(),
         Problem::Regression => 1,
@@ -97,25 +104,8 @@ pub fn model(config: &RunConfig, source: ModelSource, task: &TaskData) -> Result
     let seed = SeedStream::new(config.train.seed);
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs, seed };
     let name = source.name();
-    Classifier::load(source.spec, &source.weights, &setup, DType::F32, &device(config.model.device)?)
+    Classifier::load(source.spec, &source.weights, &setup, chosen.dtype, &chosen.device)
         .with_context(|| format!("loading the model {name}"))
-}
-
-/// The compute device that is asked for.
-pub fn device(choice: DeviceChoice) -> Result<Device> {
-    let unavailable = |name: &str, err: &candle_core::Error| {
-        let why = err.to_string();
-        let why = why.lines().next().unwrap_or_default();
-        Error::new(ErrorKind::Device, format!("no {name} device can be used ({why}); choose device cpu"))
-    };
-    match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Cuda => Device::new_cuda(0).map_err(|err| unavailable("cuda", &err)),
-        DeviceChoice::Metal => Device::new_metal(0).map_err(|err| unavailable("metal", &err)),
-        DeviceChoice::Auto if cfg!(feature = "cuda") => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
-        DeviceChoice::Auto if cfg!(feature = "metal") => Ok(Device::new_metal(0).unwrap_or(Device::Cpu)),
-        DeviceChoice::Auto => Ok(Device::Cpu),
-    }
 }
 
 /// A training run with its directory, ready to go.
@@ -132,12 +122,12 @@ pub struct Run {
 impl Run {
     /// A new run in a new directory.
     pub fn start(prepared: Prepared) -> Result<Self> {
-        let Prepared { config, task, model } = prepared;
+        let Prepared { config, task, model, mut warnings } = prepared;
         let (own, note) = settled(&config, &model, &task);
-        let mut warnings = match task.skipped.len() {
-            0 => Vec::new(),
-            n => vec![format!("{n} rows cannot be used and are left out; adamix data lists them")],
-        };
+        if !task.skipped.is_empty() {
+            let n = task.skipped.len();
+            warnings.push(format!("{n} rows cannot be used and are left out; adamix data lists them"));
+        }
         warnings.extend(note);
         // Anything wrong with the settings shows before there is a directory.
         let trainer = Trainer::new(own, model, task)?;
@@ -153,9 +143,9 @@ impl Run {
     pub fn resume(path: &Path) -> Result<Self> {
         let dir = RunDir::open(path)?;
         let (lock, mut warnings) = dir.lock()?;
-        let Prepared { config, task, model } = prepare(dir.config())?;
+        let Prepared { config, task, model, warnings: more } = prepare(dir.config())?;
         let (own, note) = settled(&config, &model, &task);
-        warnings.extend(note);
+        warnings.extend(more.into_iter().chain(note));
         let mut trainer = Trainer::new(own, model, task)?;
         let (mut step, mut best) = (0, None);
         if let Some(found) = checkpoint::latest_valid(&dir)? {

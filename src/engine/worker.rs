@@ -10,9 +10,9 @@ use super::protocol::*;
 use super::publisher::{Past, Publisher, Shown};
 use super::run::{self, Run};
 use super::snapshot::Banks;
-use super::{machine, runs};
+use super::{device, machine, runs};
 use crate::artifact::{RunDir, checkpoint};
-use crate::config::{DeviceChoice, RunConfig};
+use crate::config::{ModelConfig, RunConfig};
 use crate::error::{Error, Result};
 use crate::train::Trainer;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -80,10 +80,11 @@ impl Worker<'_> {
 
     fn start<'a>(link: &'a Link, inbox: &'a Receiver<Message>) -> Result<Worker<'a>> {
         let pool = machine::pool(0, SPARE_CORES)?;
-        let device = match run::device(DeviceChoice::Auto)? {
-            device if device.is_cpu() => "CPU".to_owned(),
-            device => format!("{:?}", device.location()),
-        };
+        let chosen = device::choose(&ModelConfig::default());
+        if let Some(warning) = &chosen.warning {
+            log::warn!("{warning}");
+        }
+        let device = device::name(&chosen.device);
         link.say(Event::Ready { device, threads: pool.current_num_threads() });
         let desk = Desk::new(link, inbox);
         Ok(Worker { desk, pool, live: None, active: None, waiting: VecDeque::new() })

@@ -2,6 +2,8 @@
 
 use super::routing::{Pick, Route, Side};
 use crate::error::{Error, Result};
+use crate::nn::kernels::device::plan::Segment;
+use crate::nn::kernels::device::{self, RoutedProduct};
 use crate::nn::kernels::gemm::{self, Mat, product_into};
 use crate::nn::kernels::{HostRef, host, is_fast, simd};
 use crate::nn::{Grads, ParamId, Params};
@@ -165,6 +167,14 @@ impl Bank {
     pub fn add_grads(&self, x: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
         let Some((weight, bias)) = self.trained else { return Ok(()) };
         for group in groups {
+            if !is_fast(x) || !is_fast(dy) {
+                let (segments, list) = segments(std::slice::from_ref(group));
+                if let Some((dw, db)) = device::routed_grads(dy, x, segments[0], &list)? {
+                    grads.add(weight, group.expert, dw)?;
+                    grads.add(bias, group.expert, db)?;
+                    continue;
+                }
+            }
             let (x, dy) = (rows_of(x, &group.rows)?, rows_of(dy, &group.rows)?);
             grads.add(weight, group.expert, gemm::weight_grad(&dy, &x)?)?;
             grads.add(bias, group.expert, gemm::bias_grad(&dy)?)?;
@@ -187,8 +197,8 @@ fn rows_of(x: &Tensor, rows: &RowSet) -> Result<Tensor> {
 }
 
 fn routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
-    if !is_fast(x) {
-        return plain_routed(bank, dir, x, groups, base);
+    if !is_fast(x) || base.is_some_and(|base| !is_fast(base)) {
+        return routed_elsewhere(bank, dir, x, groups, base);
     }
     let (n, width) = x.dims2()?;
     let (_, d_out, d_in) = bank.weight.dims3()?;
@@ -232,6 +242,52 @@ fn routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Optio
         }
     });
     host::tensor(out, (n, out_width))
+}
+
+/// [`routed`] on a device, or with 16-bit formats on the CPU: x and base may differ in format, the output has base's.
+fn routed_elsewhere(
+    bank: &Bank,
+    dir: Direction,
+    x: &Tensor,
+    groups: &[Group],
+    base: Option<&Tensor>,
+) -> Result<Tensor> {
+    let product = RoutedProduct {
+        x,
+        weight: &bank.weight,
+        bias: (dir == Direction::Forward).then_some(&bank.bias),
+        base,
+        transposed: dir == Direction::Backward,
+    };
+    let (segments, list) = segments(groups);
+    if let Some(out) = device::routed_product(product, &segments, &list)? {
+        return Ok(out);
+    }
+    let wide = bank.weight.dtype();
+    if x.dtype() == wide && base.is_none_or(|base| base.dtype() == wide) {
+        return plain_routed(bank, dir, x, groups, base);
+    }
+    let sum = base.map(|base| base.to_dtype(wide)).transpose()?;
+    let out = routed(bank, dir, &x.to_dtype(wide)?, groups, sum.as_ref())?;
+    Ok(out.to_dtype(base.map_or(wide, Tensor::dtype))?)
+}
+
+/// Groups as the devices' kernels take them: listed rows of all groups in one list.
+fn segments(groups: &[Group]) -> (Vec<Segment>, Vec<u32>) {
+    let mut all = Vec::new();
+    let segment = |group: &Group| {
+        let expert = group.expert;
+        match &group.rows {
+            RowSet::Range(range) => Segment { expert, start: range.start, len: range.len(), listed: false },
+            RowSet::List(list) => {
+                let start = all.len();
+                all.extend_from_slice(list);
+                Segment { expert, start, len: list.len(), listed: true }
+            }
+        }
+    };
+    let segments = groups.iter().map(segment).collect();
+    (segments, all)
 }
 
 fn plain_routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {

@@ -9,6 +9,7 @@ use crate::config::{self, AdapterInit, Method, MixtureConfig};
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::mixture::{Adapter, AdapterMixture, Bank, MergeWeights, Route};
+use crate::nn::kernels::device::wide;
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Act, Grads, Params};
 use crate::rng::{Purpose, SeedStream, Stream};
@@ -72,7 +73,7 @@ fn new_bank(
 }
 
 impl Classifier {
-    /// Reads a trunk and puts mixture and head around it.
+    /// Reads a trunk in the format `dtype` and puts mixture and head around it, which are never narrower than f32.
     pub fn load(
         spec: EncoderSpec,
         weights: &Weights,
@@ -86,7 +87,7 @@ impl Classifier {
 
     /// Puts mixture and head around a trunk. A head that the weights already hold in the right shape is read.
     pub fn new(mut encoder: Encoder, weights: Option<&Weights>, setup: &Setup<'_>, dtype: DType) -> Result<Self> {
-        let (spec, device) = (encoder.spec().clone(), encoder.device().clone());
+        let (spec, device, dtype) = (encoder.spec().clone(), encoder.device().clone(), wide(dtype));
         let mut stream = setup.seed.stream(Purpose::Init, 0);
         let mut head = Head::new(&spec, weights, setup.outputs, &mut stream, dtype, &device)?;
         let mut params = Params::default();

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::mixture::{Route, RowMap};
 use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
+use crate::nn::kernels::device::wide;
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params};
 use crate::rng::{Purpose, SeedStream};
@@ -148,8 +149,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Matrices have the trunk's format, vectors the wide one.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.weights.get(name, shape, self.dtype, self.device)
+        let dtype = if shape.len() > 1 { self.dtype } else { wide(self.dtype) };
+        self.weights.get(name, shape, dtype, self.device)
     }
     fn linear(&self, name: &str, d_out: usize, d_in: usize) -> Result<Linear> {
         Ok(Linear::new(
@@ -173,6 +176,8 @@ impl Encoder {
             reader.get("embeddings.token_type_embeddings.weight", &[spec.type_vocab_size, d])?,
             reader.norm("embeddings.LayerNorm", d, eps)?,
         );
+        // On the CPU 16-bit weights save memory and multiply faster; everything between the products is f32.
+        let embeddings = if device.is_cpu() { embeddings.flowing(wide(dtype)) } else { embeddings };
         let layers = (0..spec.num_layers).map(|i| read_layer(&reader, &spec, i)).collect::<Result<_>>()?;
         Ok(Self { spec, embeddings, layers, trunk_trained: false })
     }
@@ -206,6 +211,27 @@ impl Encoder {
         Ok(Self { spec, embeddings, layers, trunk_trained: false })
     }
 
+    /// The same trunk with its matrices stored in `dtype`, as [`Encoder::load`] would have them. Only before anything of it
+    /// is trained.
+    pub fn stored(&self, dtype: DType) -> Result<Self> {
+        let mut cast = self.cast(dtype)?;
+        if self.device().is_cpu() {
+            cast.embeddings = cast.embeddings.flowing(wide(dtype));
+        }
+        Ok(cast)
+    }
+
+    /// The same trunk with its matrices, and what flows through it, in another format. Only before anything of it is trained.
+    pub fn cast(&self, dtype: DType) -> Result<Self> {
+        let mut cast = Self { embeddings: self.embeddings.cast(dtype)?, ..self.clone() };
+        for layer in &mut cast.layers {
+            for linear in [&mut layer.qkv, &mut layer.attention_out, &mut layer.inner, &mut layer.outer] {
+                *linear = linear.cast(dtype)?;
+            }
+        }
+        Ok(cast)
+    }
+
     /// Shape and constants.
     pub fn spec(&self) -> &EncoderSpec {
         &self.spec
@@ -225,6 +251,15 @@ impl Encoder {
     /// The device the weights are on.
     pub fn device(&self) -> &Device {
         self.embeddings.word().device()
+    }
+
+    /// The format of the trunk's matrices.
+    pub fn dtype(&self) -> DType {
+        self.embeddings.word().dtype()
+    }
+    /// The format of what flows through the trunk.
+    pub fn flow(&self) -> DType {
+        self.embeddings.flow()
     }
 
     /// Makes every weight trained, under the names of the Hugging Face layout.

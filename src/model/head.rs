@@ -39,6 +39,8 @@ pub struct Saved {
     z: Tensor,
     a: Tensor,
     drops: [Dropout; 2],
+    /// The trunk's format.
+    narrow: DType,
 }
 
 fn fresh(stream: &mut Stream, d_out: usize, d_in: usize, dtype: DType, device: &Device) -> Result<Linear> {
@@ -105,10 +107,11 @@ impl Head {
         let at = |i: u64| drop.map_or_else(Dropout::none, |keys| keys.at(DROP_PLACE + i, self.drop_rate));
         let before = if self.family == Family::Roberta { at(0) } else { Dropout::none() };
         let drops = [before, at(1)];
-        let x = drops[0].apply(x)?;
+        let narrow = x.dtype();
+        let x = drops[0].apply(&x.to_dtype(self.out.weight().dtype())?)?;
         let z = self.dense.forward(&x)?;
         let a = drops[1].apply(&activation::forward(Act::Tanh, &z)?)?;
-        Ok((self.out.forward(&a)?, Saved { x, z, a, drops }))
+        Ok((self.out.forward(&a)?, Saved { x, z, a, drops, narrow }))
     }
 
     /// Adds the gradients of what is trained and returns the gradient of x. dlogits `[n, classes]` -> `[n, d]`
@@ -118,6 +121,6 @@ impl Head {
         let da = if saved.drops[1].active() { saved.drops[1].apply(&da)? } else { da };
         let dz = activation::backward(Act::Tanh, &saved.z, da)?;
         self.dense.add_grads(&saved.x, &dz, grads)?;
-        saved.drops[0].apply(&self.dense.backward(&dz)?)
+        Ok(saved.drops[0].apply(&self.dense.backward(&dz)?)?.to_dtype(saved.narrow)?)
     }
 }

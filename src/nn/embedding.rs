@@ -5,7 +5,7 @@ use super::kernels::Dropout;
 use super::norm::{self, LayerNorm};
 use super::params::{Grads, ParamId, Params};
 use crate::error::Result;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 /// The embeddings of an encoder, frozen or trained.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Embeddings {
     segment: Tensor,
     norm: LayerNorm,
     trained: Option<[ParamId; 3]>,
+    /// Format of what comes out.
+    flow: DType,
 }
 
 /// Which rows of the three tables each token takes. All `[tokens]`
@@ -50,7 +52,24 @@ pub struct Saved {
 impl Embeddings {
     /// Frozen tables. word `[vocab, d]`, position `[max_positions, d]`, segment `[types, d]`
     pub fn new(word: Tensor, position: Tensor, segment: Tensor, norm: LayerNorm) -> Self {
-        Self { word, position, segment, norm, trained: None }
+        let flow = word.dtype();
+        Self { word, position, segment, norm, trained: None, flow }
+    }
+
+    /// What comes out has this format, whatever that of the tables is.
+    #[must_use]
+    pub fn flowing(self, flow: DType) -> Self {
+        Self { flow, ..self }
+    }
+    /// The format of what comes out.
+    pub fn flow(&self) -> DType {
+        self.flow
+    }
+
+    /// The same tables, and what comes out of them, in another format; the norm keeps the wide one.
+    pub fn cast(&self, dtype: DType) -> Result<Self> {
+        let [word, position, segment] = [&self.word, &self.position, &self.segment].map(|table| table.to_dtype(dtype));
+        Ok(Self { word: word?, position: position?, segment: segment?, flow: dtype, ..self.clone() })
     }
 
     /// Makes them trained, under the names of the Hugging Face layout.
@@ -74,8 +93,9 @@ impl Embeddings {
 
     /// `dropout(LayerNorm(word + position + segment))`
     pub fn forward(&self, ids: &Ids, drop: Dropout) -> Result<(Tensor, Saved)> {
-        let word = self.word.index_select(&ids.word, 0)?;
-        let rest = (self.position.index_select(&ids.position, 0)? + self.segment.index_select(&ids.segment, 0)?)?;
+        let rows = |table: &Tensor, ids: &Tensor| table.index_select(ids, 0)?.to_dtype(self.flow);
+        let word = rows(&self.word, &ids.word)?;
+        let rest = (rows(&self.position, &ids.position)? + rows(&self.segment, &ids.segment)?)?;
         let (y, norm) = self.norm.forward(&word, Some(&rest), Dropout::none())?;
         Ok((drop.apply(&y)?, Saved { ids: ids.clone(), norm, drop }))
     }

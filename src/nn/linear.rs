@@ -6,7 +6,7 @@ use super::kernels::activation::Act;
 use super::kernels::gemm;
 use super::params::{Grads, ParamId, Params};
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 /// A linear layer, frozen or trained.
 #[derive(Clone, Debug)]
@@ -56,6 +56,11 @@ impl Linear {
     /// `z = x Wᵀ + b` and `act(z)`. x `[n, in]` -> two of `[n, out]`
     pub fn forward_act(&self, x: &Tensor, act: Act) -> Result<(Tensor, Tensor)> {
         gemm::linear_act(x, &self.weight, self.bias.as_ref(), act)
+    }
+
+    /// The same layer with its matrix in another format; the bias keeps the wide one.
+    pub fn cast(&self, dtype: DType) -> Result<Self> {
+        Ok(Self { weight: self.weight.to_dtype(dtype)?, ..self.clone() })
     }
 
     /// `dy W`. dy `[n, out]` -> `[n, in]`

@@ -1,5 +1,6 @@
 //! Trained tensors with stable names and order, and the gradients of a step.
 
+use super::kernels::device;
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
@@ -115,10 +116,8 @@ impl Grads {
 
     /// Multiplies every gradient.
     pub fn scale(&mut self, factor: f64) -> Result<()> {
-        for grad in self.slots.iter_mut().flatten().flatten() {
-            *grad = (&*grad * factor)?;
-        }
-        Ok(())
+        let mut all: Vec<&mut Tensor> = self.slots.iter_mut().flatten().flatten().collect();
+        device::scale_all(&mut all, factor)
     }
 
     /// Adds the gradients of another micro-batch.

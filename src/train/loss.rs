@@ -10,6 +10,7 @@ use crate::config::MixtureConfig;
 use crate::data::Labels;
 use crate::error::{Error, Result};
 use crate::mixture::consistency::{self, log_softmax};
+use candle_core::DType;
 
 /// A loss with its parts and its gradient.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,17 @@ pub fn task_loss(logits: &[f64], labels: &Labels, outputs: usize) -> Result<(f64
     }
 }
 
+/// What the gradient is multiplied with on its way through a trunk of this format, and divided by afterwards: f16 has
+/// nothing below 6e-8, so its gradients start near 16. A power of two that depends on this gradient alone, so a replay
+/// makes the same bits; 1 for the other formats.
+pub fn gradient_scale(trunk: DType, grad: &[f32]) -> f32 {
+    let largest = grad.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+    if trunk != DType::F16 || largest == 0.0 || !largest.is_finite() {
+        return 1.0;
+    }
+    (16.0 / largest).log2().floor().clamp(0.0, 24.0).exp2()
+}
+
 /// The loss of one micro-batch. logits: pass A's rows, then pass B's if there are two passes.
 pub fn loss(logits: &[f32], labels: &Labels, outputs: usize, passes: usize, mixture: &MixtureConfig) -> Result<Loss> {
     let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
@@ -83,4 +95,22 @@ pub fn loss(logits: &[f32], labels: &Labels, outputs: usize, passes: usize, mixt
         |grad: Vec<f64>, term: &[f64]| grad.into_iter().zip(term.to_vec()).map(move |(g, t)| (g + lambda * t) as f32);
     let grad = add(grad_a, &term.grad_a).chain(add(grad_b, &term.grad_b)).collect();
     Ok(Loss { total: task + lambda * term.value, task, consistency: term.value, grad })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_are_scaled_by_powers_of_two_and_only_in_f16() {
+        for grad in [[1e-7f32, -2e-7], [0.5, 0.1], [3.0, 1000.0]] {
+            assert_eq!(gradient_scale(DType::F32, &grad), 1.0);
+            assert_eq!(gradient_scale(DType::BF16, &grad), 1.0);
+            let (scale, largest) = (gradient_scale(DType::F16, &grad), grad[0].abs().max(grad[1].abs()));
+            assert_eq!(scale.log2().fract(), 0.0);
+            assert!(scale == 1.0 || (largest * scale <= 16.0 && (largest * scale > 8.0 || scale == 16_777_216.0)));
+        }
+        assert_eq!(gradient_scale(DType::F16, &[0.0]), 1.0);
+        assert_eq!(gradient_scale(DType::F16, &[f32::NAN, f32::INFINITY]), 1.0);
+    }
 }

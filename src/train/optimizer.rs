@@ -6,7 +6,8 @@
 
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-use crate::nn::kernels::adamw::{self, Update};
+use crate::nn::kernels::adamw::{self, Item, Update};
+use crate::nn::kernels::device;
 use crate::nn::{Grads, ParamId, Params};
 use candle_core::{DType, Tensor};
 
@@ -49,16 +50,17 @@ impl AdamW {
 
     /// One update of everything that has a gradient.
     pub fn step(&mut self, params: &Params, grads: &Grads, lr: f64, config: &TrainConfig) -> Result<()> {
+        // One tensor, or one expert of a bank: values, moments, gradient, the numbers.
+        let mut parts = Vec::new();
         for (index, (param, moments)) in params.iter().zip(&mut self.moments).enumerate() {
             for expert in 0..param.experts {
                 let part = |t: &Tensor| -> Result<Tensor> {
                     Ok(if param.bank { t.narrow(0, expert, 1)?.squeeze(0)? } else { t.clone() })
                 };
-                let grad = match grads.get(ParamId(index), expert) {
-                    Some(grad) => grad.clone(),
-                    None if config.update_unselected && moments.steps[expert] > 0 => part(&moments.m)?.zeros_like()?,
-                    None => continue,
-                };
+                let grad = grads.get(ParamId(index), expert);
+                if grad.is_none() && !(config.update_unselected && moments.steps[expert] > 0) {
+                    continue;
+                }
                 moments.steps[expert] += 1;
                 let update = Update {
                     lr,
@@ -67,10 +69,14 @@ impl AdamW {
                     weight_decay: if param.decay { config.weight_decay } else { 0.0 },
                     t: moments.steps[expert],
                 };
-                adamw::update(&part(&param.value)?, &part(&moments.m)?, &part(&moments.v)?, &grad, update)?;
+                parts.push(([part(&param.value)?, part(&moments.m)?, part(&moments.v)?], grad, update));
             }
         }
-        Ok(())
+        let item = |part| {
+            let ([p, m, v], g, update): &([Tensor; 3], Option<&Tensor>, Update) = part;
+            Item { p, m, v, g: *g, update: *update }
+        };
+        adamw::update_all(&parts.iter().map(item).collect::<Vec<_>>())
     }
 
     /// Updates of each expert so far, in the order of the parameters.
@@ -114,11 +120,8 @@ impl AdamW {
 
 /// The norm of all gradients together, in f64.
 pub fn global_norm(grads: &Grads) -> Result<f64> {
-    let mut sum = 0.0;
-    for (_, _, grad) in grads.iter() {
-        sum += host(grad)?.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
-    }
-    Ok(sum.sqrt())
+    let all: Vec<&Tensor> = grads.iter().map(|(_, _, grad)| grad).collect();
+    Ok(device::sum_of_squares(&all)?.sqrt())
 }
 
 /// Scales the gradients down to `max_norm` (0: never), as PyTorch's `clip_grad_norm_` does; returns the norm before.

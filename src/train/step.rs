@@ -62,18 +62,28 @@ pub fn micro_batch(
     let run = Run { passes, route: route.as_ref(), drop, all_tokens: false, keep: true, recompute };
     let (logits, trace) = model.forward(batch, run)?;
     let trace = trace.ok_or_else(|| Error::internal("nothing was kept for the backward pass"))?;
-    let (loss, dlogits) = timed(Phase::Head, || loss_of(config, model, batch, &logits))?;
-    let grads = model.backward(trace, &dlogits)?;
+    let (loss, dlogits, scale) = timed(Phase::Head, || loss_of(config, model, batch, &logits))?;
+    let mut grads = model.backward(trace, &dlogits)?;
+    if scale != 1.0 {
+        grads.scale(f64::from(1.0 / scale))?;
+    }
     Ok(Micro { loss, grads, route, tokens: batch.tokens() * passes })
 }
 
-/// The loss, and its gradient on the logits.
-fn loss_of(config: &RunConfig, model: &Classifier, batch: &Batch, logits: &Tensor) -> Result<(loss::Loss, Tensor)> {
+/// The loss, its gradient on the logits, and the factor in it that a narrow trunk needs.
+fn loss_of(
+    config: &RunConfig,
+    model: &Classifier,
+    batch: &Batch,
+    logits: &Tensor,
+) -> Result<(loss::Loss, Tensor, f32)> {
     // The one place where the host waits for the device: a few numbers per example.
     let values: Vec<f32> = logits.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?;
     let loss = loss::loss(&values, &batch.labels, model.head().classes(), passes(config), &config.mixture)?;
-    let dlogits = Tensor::from_slice(&loss.grad, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
-    Ok((loss, dlogits))
+    let scale = loss::gradient_scale(model.encoder().flow(), &loss.grad);
+    let scaled: Vec<f32> = loss.grad.iter().map(|&g| g * scale).collect();
+    let dlogits = Tensor::from_slice(&scaled, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
+    Ok((loss, dlogits, scale))
 }
 
 /// What one optimizer step gave.

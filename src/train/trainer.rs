@@ -17,6 +17,7 @@ use crate::data::order::{self, Order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{self, compare, metrics};
 use crate::model::Classifier;
+use crate::nn::kernels::device;
 use crate::nn::profile::Recording;
 use crate::rng::SeedStream;
 use candle_core::DType;
@@ -135,7 +136,8 @@ impl Trainer {
     pub fn start_record(&self) -> StartRecord {
         let counts = self.model.counts();
         let mixture = self.model.mixture();
-        let device = self.model.encoder().device();
+        let (device, dtype) = (self.model.encoder().device(), self.model.encoder().dtype());
+        let format = if dtype == DType::F32 { String::new() } else { format!(", {}", dtype.as_str()) };
         StartRecord {
             total_steps: self.total_steps,
             first_step: self.progress.step,
@@ -151,7 +153,7 @@ impl Trainer {
             experts: mixture.map_or([0, 0], |m| [m.down_experts(), m.up_experts()]),
             metric: metrics::metric_name(self.data.metric).to_owned(),
             higher_is_better: metrics::higher_is_better(self.data.metric),
-            device: if device.is_cpu() { "CPU".to_owned() } else { format!("{:?}", device.location()) },
+            device: device::name(device) + &format,
             threads: rayon::current_num_threads(),
         }
     }

@@ -248,9 +248,42 @@ fn the_doctor_reports_the_machine() {
     assert!(findings["gemm_gflops"].as_f64().unwrap() > 0.1, "{findings}");
     assert_eq!(findings["runs_dir_writable"], true);
     assert_eq!(findings["display"], Value::Null);
+    let gpus = findings["gpus"].as_array().unwrap();
+    assert_eq!(gpus.iter().map(|gpu| gpu["kind"].as_str().unwrap()).collect::<Vec<_>>(), ["cuda", "metal"]);
+    for gpu in gpus.iter().filter(|gpu| gpu["built"] == false) {
+        assert!(gpu["problem"].as_str().unwrap().contains("--features"), "{gpu}");
+    }
     fs::write(home.path().join("file"), "in the way").unwrap();
     let ran = adamix(home.path(), &["doctor", "--runs-dir", "file/runs"]);
     assert!(ran.out.contains("problem: runs cannot be written"), "{}", ran.out);
+}
+
+#[test]
+fn the_selftest_says_which_kernels_were_compared_and_names_a_gpu_it_cannot_use() {
+    let ran = quick(&["doctor", "--selftest", "--device", "cuda:999"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let warning = ran.out.lines().next().unwrap();
+    assert!(warning.starts_with("warning: device cuda:999 cannot be used: "), "{warning}");
+    assert!(ran.out.contains("device: CPU") && ran.out.contains("attention, heads of 64"), "{}", ran.out);
+    assert!(ran.out.contains("checks agree up to rounding"), "{}", ran.out);
+    assert_refused(&quick(&["doctor", "--selftest", "--device", "gpu"]), 2, &["gpu", "cuda:1"]);
+    assert_refused(&quick(&["doctor", "--device", "cpu"]), 2, &["--selftest"]);
+    assert_refused(&quick(&["train", "--device", "gpu"]), 2, &["--device", "gpu", "cuda:1"]);
+}
+
+#[test]
+fn a_run_on_a_gpu_that_is_not_there_goes_on_on_the_cpu_and_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let run = ["train", "--max-steps", "2", "--max-train-rows", "64", "--max-eval-rows", "16"];
+    let more = ["--device", "cuda:999", "--dtype", "bf16", "--runs-dir", "runs", "--name", "one"];
+    let ran = adamix(home.path(), &[&run[..], &more[..]].concat());
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    for text in [&ran.err, &fs::read_to_string(home.path().join("runs/one/events.log")).unwrap()] {
+        assert!(text.contains("device cuda:999 cannot be used: ") && text.contains("computing on the CPU"), "{text}");
+    }
+    let settings = fs::read_to_string(home.path().join("runs/one/run.toml")).unwrap();
+    assert!(settings.contains("device = \"cuda:999\"") && settings.contains("dtype = \"bf16\""), "{settings}");
+    assert!(ran.err.contains("CPU, bf16"), "{}", ran.err);
 }
 
 #[cfg(unix)]

@@ -5,6 +5,7 @@ mod attention;
 mod dropout;
 mod kernels;
 mod layers;
+mod mixed;
 mod mixture;
 mod model;
 

@@ -20,6 +20,8 @@ mod score;
 mod text_metrics;
 mod texts;
 mod trainer;
+#[cfg(all(target_os = "linux", not(target_env = "musl")))]
+mod twins;
 
 #[path = "../support/mod.rs"]
 mod support;

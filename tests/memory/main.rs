@@ -2,7 +2,7 @@
 //! held to what the step really takes, and running layers again really takes less.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use adamix::config::DeviceChoice;
+use adamix::config::{DeviceChoice, DtypeChoice};
 use adamix::engine::bench::{Lengths, Plan, Shape, StepMemory, step_memory};
 use adamix::engine::machine;
 use adamix::engine::memory::Counted;
@@ -28,6 +28,7 @@ fn measure(shape: Shape, lengths: Lengths, batch_size: usize, recompute: bool) -
         steps: 1,
         recompute,
         device: DeviceChoice::Cpu,
+        dtype: DtypeChoice::F32,
     };
     machine::pool(2, 0).unwrap().install(|| step_memory(&plan)).unwrap()
 }

@@ -21,7 +21,10 @@ pub const KEYS: &[Key] = &[
         "Dropout inside the frozen encoder while training, at the rates of its config.json",
     )
     .in_paper("true"),
-    key("model.device", "device", "Where the numbers are computed").among(&["auto", "cpu", "cuda", "metal"]),
+    key("model.device", "device", "Where the numbers are computed; without such a GPU, on the CPU with a warning")
+        .allow("auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
+    key("model.dtype", "dtype", "Number format of the frozen encoder; experts, head and optimizer are always f32")
+        .among(&["auto", "f32", "bf16", "f16"]),
     key("model.threads", "threads", "CPU threads of the engine").allow("0 (automatic) to 1024"),
     key(
         "data.task",

@@ -1,17 +1,16 @@
 //! Makes training steps and times them, phase by phase.
 
 use super::{Lengths, Shape, work::Work};
-use crate::config::{DeviceChoice, MixtureConfig, Recompute, RunConfig};
+use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, ModelConfig, Recompute, RunConfig};
 use crate::data::{Batch, Labels};
 use crate::engine::estimate::{Load, step_bytes};
-use crate::engine::{machine, memory, run};
-use crate::error::{Error, Result};
+use crate::engine::{device, machine, memory};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
 use crate::train::optimizer::AdamW;
 use crate::train::step;
-use candle_core::DType;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -34,8 +33,10 @@ pub struct Plan {
     pub steps: usize,
     /// Run layers again in the backward pass instead of keeping their activations.
     pub recompute: bool,
-    /// Where it runs.
+    /// Where it runs; an error where that cannot be used.
     pub device: DeviceChoice,
+    /// Number format of the trunk.
+    pub dtype: DtypeChoice,
 }
 
 /// Median and extremes.
@@ -230,10 +231,14 @@ pub(super) struct Series {
 pub(super) fn series(plan: &Plan) -> Result<Series> {
     let (spec, config) = (plan.shape.spec()?, plan.config());
     let batches = plan.batches(&spec)?;
-    let (seed, device) = (SeedStream::new(0), run::device(plan.device)?);
-    let encoder = Encoder::random(spec, seed, &device)?;
+    let chosen = device::choose(&ModelConfig { device: plan.device, dtype: plan.dtype, ..ModelConfig::default() });
+    if let Some(warning) = chosen.warning {
+        return Err(Error::new(ErrorKind::Device, warning)); // a figure of another device helps nobody
+    }
+    let (seed, device, dtype) = (SeedStream::new(0), chosen.device, chosen.dtype);
+    let encoder = Encoder::random(spec, seed, &device)?.stored(dtype)?;
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
-    let model = Classifier::new(encoder, None, &setup, DType::F32)?;
+    let model = Classifier::new(encoder, None, &setup, dtype)?;
     let mut optimizer = AdamW::new(model.params())?;
     let recording = Recording::start();
     let (mut steps, mut steady, mut loss) = (Vec::new(), 0, 0.0);
@@ -259,8 +264,7 @@ pub(super) fn series(plan: &Plan) -> Result<Series> {
         }
     }
     let counts = model.counts();
-    let dtype = model.encoder().layers().first().map_or(DType::F32, |layer| layer.inner.weight().dtype());
-    let device = if device.is_cpu() { "CPU".to_owned() } else { format!("{:?}", device.location()) };
+    let device = device::name(&device);
     Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, dtype, device, loss })
 }
 
@@ -413,6 +417,7 @@ mod tests {
             steps: 3,
             recompute: false,
             device: DeviceChoice::Cpu,
+            dtype: DtypeChoice::F32,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::fit::Fit;
 use super::measure::{self, Plan, Spread};
 use super::{Lengths, Shape};
-use crate::config::DeviceChoice;
+use crate::config::{DeviceChoice, DtypeChoice};
 use crate::error::Result;
 use serde::Serialize;
 
@@ -109,6 +109,7 @@ impl Settings {
             steps: self.steps,
             recompute: self.recompute,
             device: DeviceChoice::Cpu,
+            dtype: DtypeChoice::F32,
         }
     }
 }

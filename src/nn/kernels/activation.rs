@@ -1,7 +1,7 @@
 //! The nonlinearity of feed-forward blocks, adapters and heads, and its derivative.
 
 use super::host::{self, HostRef, for_rows};
-use super::{is_fast, simd};
+use super::{device, is_fast, simd};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -105,7 +105,7 @@ const BLOCK: usize = 1024;
 /// `act(x)`, any shape.
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
     if !is_fast(x) {
-        return plain_forward(act, x);
+        return device::act_forward(act, x);
     }
     let xs = HostRef::of(x)?;
     let out = host::overwritten(xs.len(), |out| {
@@ -117,7 +117,7 @@ pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
 /// `dy * act'(x)`, reusing `dy`'s memory where possible: nobody else may hold it.
 pub fn backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
     if !is_fast(x) {
-        return plain_backward(act, x, &dy);
+        return device::act_backward(act, x, dy);
     }
     let xs = HostRef::of(x)?;
     host::mutate(&dy, |dy| {

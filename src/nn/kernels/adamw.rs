@@ -1,6 +1,6 @@
 //! One AdamW update with decoupled weight decay, in place.
 
-use super::{host, is_fast, simd};
+use super::{device, host, is_fast, simd};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -19,19 +19,20 @@ pub struct Update {
     pub t: u64,
 }
 
+impl Update {
+    /// What the moments are divided by because they started at zero: `1 - β₁^t`, `1 - β₂^t`.
+    pub fn corrections(&self) -> (f64, f64) {
+        let left = |beta: f64| 1.0 - beta.powi(self.t as i32);
+        (left(self.betas.0), left(self.betas.1))
+    }
+}
+
 /// Values `p`, moments `m`, `v` and gradient `g` of the same shape; p, m and v are changed in place.
 pub fn update(p: &Tensor, m: &Tensor, v: &Tensor, g: &Tensor, u: Update) -> Result<()> {
     let (b1, b2) = u.betas;
-    let (c1, c2) = (1.0 - b1.powi(u.t as i32), 1.0 - b2.powi(u.t as i32));
+    let (c1, c2) = u.corrections();
     if !is_fast(p) {
-        let new_m = ((m * b1)? + (g * (1.0 - b1))?)?;
-        let new_v = ((v * b2)? + (g.sqr()? * (1.0 - b2))?)?;
-        let denom = ((new_v.sqrt()? / c2.sqrt())? + u.eps)?;
-        let new_p = ((p * (1.0 - u.lr * u.weight_decay))? - ((&new_m / denom)? * (u.lr / c1))?)?;
-        p.slice_set(&new_p.contiguous()?, 0, 0)?;
-        m.slice_set(&new_m.contiguous()?, 0, 0)?;
-        v.slice_set(&new_v.contiguous()?, 0, 0)?;
-        return Ok(());
+        return device::adamw(p, m, v, g, u);
     }
     let g = host::HostRef::of(g)?;
     let keep = (1.0 - u.lr * u.weight_decay) as f32;
@@ -52,4 +53,38 @@ pub fn update(p: &Tensor, m: &Tensor, v: &Tensor, g: &Tensor, u: Update) -> Resu
         });
     })?;
     inner.and(innermost)
+}
+
+/// One tensor's update among many.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// Values.
+    pub p: &'a Tensor,
+    /// First moment.
+    pub m: &'a Tensor,
+    /// Second moment.
+    pub v: &'a Tensor,
+    /// Gradient; absent: zeros.
+    pub g: Option<&'a Tensor>,
+    /// The numbers.
+    pub update: Update,
+}
+
+/// [`update`] of many tensors: on a GPU in one launch.
+pub fn update_all(items: &[Item<'_>]) -> Result<()> {
+    device::adamw_all(items)
+}
+
+/// [`update`] from candle operations.
+pub fn plain_update(p: &Tensor, m: &Tensor, v: &Tensor, g: &Tensor, u: Update) -> Result<()> {
+    let (b1, b2) = u.betas;
+    let (c1, c2) = u.corrections();
+    let new_m = ((m * b1)? + (g * (1.0 - b1))?)?;
+    let new_v = ((v * b2)? + (g.sqr()? * (1.0 - b2))?)?;
+    let denom = ((new_v.sqrt()? / c2.sqrt())? + u.eps)?;
+    let new_p = ((p * (1.0 - u.lr * u.weight_decay))? - ((&new_m / denom)? * (u.lr / c1))?)?;
+    p.slice_set(&new_p.contiguous()?, 0, 0)?;
+    m.slice_set(&new_m.contiguous()?, 0, 0)?;
+    v.slice_set(&new_v.contiguous()?, 0, 0)?;
+    Ok(())
 }

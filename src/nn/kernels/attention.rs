@@ -5,7 +5,7 @@
 
 use super::gemm::{Mat, Out, raw};
 use super::host::{self, HostRef};
-use super::{Dropout, is_fast, simd};
+use super::{Dropout, device, is_fast, simd};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
@@ -37,7 +37,7 @@ pub enum Qkv {
 
 impl Qkv {
     /// (tensor, first column, total columns) of q, k and v.
-    fn parts(&self, width: usize) -> [(&Tensor, usize, usize); 3] {
+    pub(super) fn parts(&self, width: usize) -> [(&Tensor, usize, usize); 3] {
         match self {
             Self::Joint(t) => [(t, 0, 3 * width), (t, width, 3 * width), (t, 2 * width, 3 * width)],
             Self::Split(q, kv) => [(q, 0, width), (kv, 0, 2 * width), (kv, width, 2 * width)],
@@ -117,7 +117,7 @@ impl Layout {
         }
     }
 
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.heads * self.head_dim
     }
 
@@ -166,7 +166,7 @@ fn each_task(tasks: usize, work: impl Fn(usize, &mut [Vec<f32>; 3]) + Sync + Sen
 /// Attention output. -> `[n_q, heads * head_dim]`
 pub fn forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     if !is_fast(qkv.tensor()) {
-        return plain_forward(qkv, layout);
+        return device::attention_forward(qkv, layout);
     }
     let width = layout.width();
     let refs = refs(qkv, width)?;
@@ -199,7 +199,7 @@ pub fn forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
 /// Gradients of q, k and v in the shape they came in. dy `[n_q, width]`
 pub fn backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
     if !is_fast(dy) {
-        return plain_backward(qkv, layout, dy);
+        return device::attention_backward(qkv, layout, dy);
     }
     let (width, hd) = (layout.width(), layout.head_dim);
     let refs = refs(qkv, width)?;

@@ -4,7 +4,7 @@
 //! from the key. The key comes from the run's seed, the step, the layer and the place in it.
 
 use super::host::{HostRef, for_rows};
-use super::{host, is_fast};
+use super::{device, host, is_fast};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -26,6 +26,11 @@ impl Dropout {
     /// No dropout at all.
     pub fn none() -> Self {
         Self { key: 0, threshold: 0, scale: 1.0 }
+    }
+
+    /// Key, threshold and scale, for kernels in another language.
+    pub(super) fn parts(&self) -> (u32, u32, f32) {
+        (self.key, self.threshold, self.scale)
     }
 
     /// Whether anything can be dropped.
@@ -51,7 +56,7 @@ impl Dropout {
             return Ok(x.clone());
         }
         if !is_fast(x) {
-            return Ok((x * self.mask(x.dims(), x)?)?);
+            return device::dropout(x, *self);
         }
         let mut out = HostRef::of(x)?.to_vec();
         for_rows(&mut out, 64, |row, block| {
@@ -70,6 +75,11 @@ impl Dropout {
         let values: Vec<f32> = (0..n as u32).map(|i| self.factor(i)).collect();
         Ok(Tensor::from_vec(values, dims, like.device())?.to_dtype(like.dtype())?)
     }
+}
+
+/// [`Dropout::apply`] from candle operations.
+pub fn plain_apply(x: &Tensor, drop: Dropout) -> Result<Tensor> {
+    Ok((x * drop.mask(x.dims(), x)?)?)
 }
 
 /// A 32-bit finaliser with low bias: two multiply-xorshift rounds.

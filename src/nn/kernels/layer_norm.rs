@@ -3,15 +3,15 @@
 //! `y = γ (s - mean) / sqrt(var + ε) + β` over the last dimension, with `s = dropout(x) + residual`.
 
 use super::host::{self, HostRef, Shared, for_rows, for_rows2};
-use super::{Dropout, is_fast, simd};
+use super::{Dropout, device, is_fast, simd};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 
 /// What the backward pass needs: the normalised values `[n, d]` and 1/σ of each row `[n]`.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    normalized: Tensor,
-    rstd: Tensor,
+    pub(super) normalized: Tensor,
+    pub(super) rstd: Tensor,
 }
 
 /// Gradients of a layer normalisation's input, and of γ and β where they are trained.
@@ -41,7 +41,7 @@ pub struct Affine<'a> {
 #[expect(unsafe_code, reason = "a third output whose blocks of rows are as disjoint as those of the first")]
 pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Affine<'_>) -> Result<(Tensor, Saved)> {
     if !is_fast(x) {
-        return plain_forward(x, residual, drop, norm);
+        return device::layer_norm_forward(x, residual, drop, norm);
     }
     let (n, d) = x.dims2()?;
     let (xs, g, b) = (HostRef::of(x)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
@@ -97,7 +97,7 @@ fn sum_row(row: &mut [f32], x: &[f32], residual: Option<&[f32]>, drop: Dropout, 
 #[expect(unsafe_code, reason = "a second output whose blocks of rows are as disjoint as those of the first")]
 pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout, with_params: bool) -> Result<Grads> {
     if !is_fast(dy) {
-        return plain_backward(dy, saved, gamma, drop, with_params);
+        return device::layer_norm_backward(dy, saved, gamma, drop, with_params);
     }
     let (n, d) = dy.dims2()?;
     let (dys, xh, g) = (HostRef::of(dy)?, HostRef::of(&saved.normalized)?, HostRef::of(gamma)?);

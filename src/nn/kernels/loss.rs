@@ -1,7 +1,7 @@
 //! Cross-entropy over many classes, fused with its gradient.
 
 use super::host::{self, HostRef, for_rows2};
-use super::{attention, is_fast, simd};
+use super::{attention, device, is_fast, simd};
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
 
@@ -15,7 +15,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> 
         return Ok((0.0, logits.clone()));
     }
     if !is_fast(logits) {
-        return plain_cross_entropy(logits, targets);
+        return device::cross_entropy(logits, targets);
     }
     let zs = HostRef::of(logits)?;
     let mut grad = vec![0.0f32; n * classes];

@@ -2,8 +2,8 @@
 //!
 //! Each kernel comes in two versions with one meaning: a *fast* one for f32 on the CPU (slices, rayon over
 //! rows, loops the compiler vectorises for the instruction set found at run time) and a *plain* one from
-//! candle operations, which serves every device and dtype. The public function picks; tests call both and
-//! compare. Kernels know nothing of layers, models or parameters.
+//! candle operations, which serves every device and dtype; NVIDIA GPUs have kernels of their own ([`device`]). The
+//! public function picks; tests call all and compare. Kernels know nothing of layers, models or parameters.
 //!
 //! Work is cut into blocks of rows whose bounds depend on the shape alone, and each row is summed in a fixed
 //! order, so results do not depend on the number of threads.
@@ -11,6 +11,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod device;
 pub mod dropout;
 pub mod gemm;
 pub mod host;
@@ -18,6 +19,7 @@ pub mod layer_norm;
 pub mod loss;
 pub mod simd;
 
+pub use activation::Act;
 pub use dropout::Dropout;
 pub use host::HostRef;
 

@@ -14,7 +14,7 @@ use crate::app::help::tip;
 use crate::app::session::Session;
 use crate::app::widgets::{cards, labeled};
 use crate::app::{format, theme::Theme};
-use crate::config::{DeviceChoice, Method, RunConfig, presets};
+use crate::config::{DeviceChoice, DtypeChoice, Method, RunConfig, presets};
 use crate::engine::protocol::ModelInfo;
 use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
@@ -131,10 +131,17 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         let devices = [
             (DeviceChoice::Auto, "Automatic"),
             (DeviceChoice::Cpu, "CPU"),
-            (DeviceChoice::Cuda, "NVIDIA GPU"),
-            (DeviceChoice::Metal, "Apple GPU"),
+            (DeviceChoice::Cuda(0), "NVIDIA GPU"),
+            (DeviceChoice::Metal(0), "Apple GPU"),
         ];
         labeled::choice(ui, "Device", &tip("model.device"), &mut model.device, &devices);
+        let formats = [
+            (DtypeChoice::Auto, "Automatic"),
+            (DtypeChoice::F32, "f32"),
+            (DtypeChoice::Bf16, "bf16"),
+            (DtypeChoice::F16, "f16"),
+        ];
+        labeled::choice(ui, "Number format", &tip("model.dtype"), &mut model.dtype, &formats);
         labeled::number_or(ui, "CPU threads", &tip("model.threads"), "automatic", &mut model.threads, 0..=1024, 0.1);
         labeled::toggle(ui, "Dropout in the frozen model", &tip("model.trunk_dropout"), &mut model.trunk_dropout);
     });

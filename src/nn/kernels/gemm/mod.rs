@@ -2,7 +2,7 @@
 //!
 //! On a processor with AVX-512 they run on tiles of our own ([`blocked`], [`avx512`]), which multiply weights as they are stored
 //! (f32 or bf16), never copy the left operand, and apply what follows a product (bias, nonlinearity, residual) while the
-//! result is still in the cache. Elsewhere on the CPU they call the `gemm` crate, on other devices candle's matmul.
+//! result is still in the cache. Elsewhere on the CPU they call the `gemm` crate, on other devices what [`device`] says.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -11,7 +11,7 @@ mod blocked;
 
 use super::activation::{self, Act};
 use super::host::{self, HostRef, Shared, StoredRef, Values};
-use super::{is_fast, simd};
+use super::{device, is_fast, simd};
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
 
@@ -226,7 +226,7 @@ fn forward_dims(x: &Tensor, w: &Tensor) -> Result<(usize, usize, usize)> {
 }
 
 /// The weight in the precision of `x`, for candle's matmul.
-fn like(w: &Tensor, x: &Tensor) -> Result<Tensor> {
+pub(super) fn like(w: &Tensor, x: &Tensor) -> Result<Tensor> {
     Ok(if w.dtype() == x.dtype() { w.clone() } else { w.to_dtype(x.dtype())? })
 }
 
@@ -245,11 +245,7 @@ fn add_bias(values: &mut [f32], bias: &[f32], first: usize) {
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (n, d_out, d_in) = forward_dims(x, w)?;
     if !fast(x, w) {
-        let y = x.matmul(&like(w, x)?.t()?)?;
-        return Ok(match b {
-            Some(b) => y.broadcast_add(&like(b, x)?)?,
-            None => y,
-        });
+        return device::linear(x, w, b);
     }
     let (xs, ws, bias) = (HostRef::of(x)?, StoredRef::of(w)?, b.map(HostRef::of).transpose()?);
     let add = |_: usize, first: usize, piece: &mut [f32]| {
@@ -266,9 +262,7 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
 pub fn linear_act(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
     let (n, d_out, d_in) = forward_dims(x, w)?;
     if !fast(x, w) {
-        let z = linear(x, w, b)?;
-        let a = activation::forward(act, &z)?;
-        return Ok((z, a));
+        return device::linear_act(x, w, b, act);
     }
     let (xs, ws, bias) = (HostRef::of(x)?, StoredRef::of(w)?, b.map(HostRef::of).transpose()?);
     let mut z = Vec::new();
@@ -294,7 +288,7 @@ pub fn linear_act(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -> Resul
 pub fn linear_backward(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     let ((n, d_out), (_, d_in)) = (dims2("gradient", dy)?, dims2("linear weight", w)?);
     if !fast(dy, w) {
-        return Ok(dy.matmul(&like(w, dy)?)?);
+        return device::linear_backward(dy, w);
     }
     let (g, ws) = (HostRef::of(dy)?, StoredRef::of(w)?);
     let out = product([n, d_in, d_out], Mat::rows(&g, d_out), Stored::rows(ws.values(), d_in), None);
@@ -323,7 +317,7 @@ pub fn linear_backward_act(dy: &Tensor, w: &Tensor, act: Act, z: &Tensor) -> Res
 /// `acc + dy W`, reusing `acc`'s memory where possible: nobody else may hold it. dy `[n, out]`, w `[out, in]`, acc `[n, in]`
 pub fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tensor> {
     if !fast(dy, w) {
-        return Ok((acc + dy.matmul(&like(w, dy)?)?)?);
+        return device::linear_backward_add(dy, w, acc);
     }
     let ((n, d_out), (_, d_in)) = (dims2("gradient", dy)?, dims2("linear weight", w)?);
     let (g, ws) = (HostRef::of(dy)?, StoredRef::of(w)?);
@@ -335,8 +329,8 @@ pub fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tenso
 /// `dyᵀ x`: the gradient of a linear layer's weight. dy `[n, out]`, x `[n, in]` -> `[out, in]`
 pub fn weight_grad(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ((n, d_out), (_, d_in)) = (dims2("gradient", dy)?, dims2("linear input", x)?);
-    if !is_fast(dy) {
-        return Ok(dy.t()?.matmul(x)?);
+    if !is_fast(dy) || !is_fast(x) {
+        return device::weight_grad(dy, x);
     }
     let (g, xs) = (HostRef::of(dy)?, HostRef::of(x)?);
     let out = product([d_out, d_in, n], Mat::cols(&g, d_out), Mat::rows(&xs, d_in).stored(), None);
@@ -347,7 +341,7 @@ pub fn weight_grad(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
 pub fn bias_grad(dy: &Tensor) -> Result<Tensor> {
     let (_, d_out) = dims2("gradient", dy)?;
     if !is_fast(dy) {
-        return Ok(dy.sum(0)?);
+        return device::bias_grad(dy);
     }
     host::tensor(host::column_sums(&HostRef::of(dy)?, d_out), d_out)
 }

@@ -1,0 +1,175 @@
+//! What a kernel launch is: a source file with its macros, a kernel in it, a grid, and one struct of arguments.
+//!
+//! Nothing here needs a GPU. The tests launch the same values on the host.
+
+use candle_core::DType;
+
+/// A source file of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// Activation, bias, dropout.
+    Elementwise,
+    /// Layer normalisation.
+    LayerNorm,
+    /// Gradient norm, scaling, AdamW.
+    Update,
+    /// Products by expert.
+    Routed,
+    /// Losses over many classes.
+    Loss,
+    /// Attention.
+    Attention,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Elementwise, Self::LayerNorm, Self::Update, Self::Routed, Self::Loss, Self::Attention];
+
+    /// The name of the file, without its ending.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Elementwise => "elementwise",
+            Self::LayerNorm => "layer_norm",
+            Self::Update => "update",
+            Self::Routed => "routed",
+            Self::Loss => "loss",
+            Self::Attention => "attention",
+        }
+    }
+
+    fn own_text(self) -> &'static str {
+        match self {
+            Self::Elementwise => include_str!("../cuda/elementwise.cu"),
+            Self::LayerNorm => include_str!("../cuda/layer_norm.cu"),
+            Self::Update => include_str!("../cuda/update.cu"),
+            Self::Routed => include_str!("../cuda/routed.cu"),
+            Self::Loss => include_str!("../cuda/loss.cu"),
+            Self::Attention => include_str!("../cuda/attention.cu"),
+        }
+    }
+
+    /// What a compiler is given: the shared part and the file itself.
+    pub fn text(self) -> String {
+        format!("{}\n#line 1 \"{}.cu\"\n{}", include_str!("../cuda/common.h"), self.name(), self.own_text())
+    }
+
+    /// The kernels in it.
+    pub fn kernels(self) -> Vec<&'static str> {
+        let lines = self.own_text().lines();
+        lines.filter_map(|line| line.strip_prefix("KERNEL(")?.split(',').next()).collect()
+    }
+}
+
+/// A tensor's number format as the kernels count them; none where they do not know it.
+pub fn format_of(dtype: DType) -> Option<u32> {
+    match dtype {
+        DType::F32 => Some(0),
+        DType::BF16 => Some(1),
+        DType::F16 => Some(2),
+        _ => None,
+    }
+}
+
+/// The macros a source file is compiled with, in a fixed order.
+pub type Macros = Vec<(&'static str, u32)>;
+
+/// One kernel on one grid.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The file.
+    pub source: Source,
+    /// Its macros.
+    pub macros: Macros,
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Blocks in each direction; with a zero among them there is nothing to do.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub threads: u32,
+    /// Shared memory beyond what the kernel declares, in bytes.
+    pub shared: u32,
+    /// The struct it takes.
+    pub args: Args,
+}
+
+impl Launch {
+    /// Whether the grid holds no block.
+    pub fn is_empty(&self) -> bool {
+        self.grid.contains(&0)
+    }
+}
+
+const ARG_WORDS: usize = 64;
+
+/// A struct of plain words as C lays it out: all addresses first, then 32-bit values.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub struct Args {
+    words: [u64; ARG_WORDS],
+    /// 32-bit places taken.
+    len: usize,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self { words: [0; ARG_WORDS], len: 0 }
+    }
+}
+
+impl Args {
+    /// Appends addresses (or other 64-bit values).
+    #[must_use]
+    pub fn longs<const N: usize>(mut self, values: [u64; N]) -> Self {
+        debug_assert!(self.len.is_multiple_of(2), "64-bit values come first");
+        for value in values {
+            if let Some(word) = self.words.get_mut(self.len / 2) {
+                *word = value;
+            }
+            self.len += 2;
+        }
+        self
+    }
+
+    /// Appends whole numbers.
+    #[must_use]
+    pub fn ints<const N: usize>(mut self, values: [u32; N]) -> Self {
+        for value in values {
+            if let Some(word) = self.words.get_mut(self.len / 2) {
+                *word |= u64::from(value) << (32 * (self.len % 2));
+            }
+            self.len += 1;
+        }
+        debug_assert!(self.len <= 2 * ARG_WORDS, "too many arguments");
+        self
+    }
+
+    /// Appends numbers.
+    #[must_use]
+    pub fn floats<const N: usize>(self, values: [f32; N]) -> Self {
+        self.ints(values.map(f32::to_bits))
+    }
+
+    /// As 64-bit words in memory.
+    pub fn words(&self) -> &[u64; ARG_WORDS] {
+        &self.words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_lie_as_in_c() {
+        let args = Args::default().longs([7, 8]).ints([1]).floats([1.0]).ints([3]);
+        assert_eq!(args.words()[..4], [7, 8, 1 | 0x3f80_0000 << 32, 3]);
+    }
+
+    #[test]
+    fn every_source_names_its_kernels() {
+        let count: usize = Source::ALL.iter().map(|source| source.kernels().len()).sum();
+        assert_eq!(Source::Attention.kernels(), ["attention_forward", "attention_queries", "attention_keys"]);
+        assert_eq!(count, 18);
+    }
+}

@@ -1,0 +1,467 @@
+//! The launches of each kernel: grids, macros and arguments, from shapes and addresses.
+
+use super::super::{Act, Dropout};
+use super::launch::{Args, Launch, Macros, Source};
+
+/// Where a tensor's first element lies in the memory of the device; 0: no tensor.
+pub type Address = u64;
+
+/// Threads of a block where nothing else decides.
+const THREADS: u32 = 256;
+/// Shared memory a block may take without asking, in bytes.
+const SHARED: u32 = 48 * 1024;
+
+fn blocks(n: usize, per_block: usize) -> u32 {
+    n.div_ceil(per_block) as u32
+}
+
+/// The kernels' number of a nonlinearity; the last one is none at all.
+fn act_number(act: Option<Act>) -> u32 {
+    match act {
+        Some(Act::Gelu) => 0,
+        Some(Act::GeluTanh) => 1,
+        Some(Act::Relu) => 2,
+        Some(Act::Swish) => 3,
+        Some(Act::Tanh) => 4,
+        None => 5,
+    }
+}
+
+/// One elementwise kernel over `n` values of one format.
+#[derive(Clone, Copy, Debug)]
+pub struct Elementwise {
+    /// Format of the tensors.
+    pub format: u32,
+    /// Input.
+    pub x: Address,
+    /// Output (`bias_act`: 0 to add the bias only).
+    pub y: Address,
+    /// Number of values.
+    pub n: usize,
+}
+
+impl Elementwise {
+    fn launch(self, kernel: &'static str, bias: Address, width: usize, act: Option<Act>, drop: Dropout) -> Launch {
+        // Four values of 4 bytes at once need addresses divisible by 16.
+        let vector = u32::from((self.x | self.y).is_multiple_of(16));
+        let (key, threshold, scale) = drop.parts();
+        Launch {
+            source: Source::Elementwise,
+            macros: vec![("X", self.format)],
+            kernel,
+            grid: [blocks(self.n, 4 * THREADS as usize), 1, 1],
+            threads: THREADS,
+            shared: 0,
+            args: Args::default()
+                .longs([self.x, self.y, bias, self.n as u64])
+                .ints([width as u32, act_number(act), vector, key, threshold])
+                .floats([scale]),
+        }
+    }
+
+    /// `y = act(x)`
+    pub fn act_forward(self, act: Act) -> Launch {
+        self.launch("act_forward", 0, 1, Some(act), Dropout::none())
+    }
+    /// `x += bias`, and `y = act(x)` where there is a y. bias: f32 `[width]`
+    pub fn bias_act(self, bias: Address, width: usize, act: Option<Act>) -> Launch {
+        self.launch("bias_act", bias, width.max(1), act, Dropout::none())
+    }
+    /// `y *= act'(x)`
+    pub fn act_backward(self, act: Act) -> Launch {
+        self.launch("act_backward", 0, 1, Some(act), Dropout::none())
+    }
+    /// `y = dropout(x)`
+    pub fn dropout(self, drop: Dropout) -> Launch {
+        self.launch("dropout", 0, 1, None, drop)
+    }
+}
+
+/// Tensors of a layer normalisation of `n` rows of `d`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LayerNorm {
+    /// Format of all but gamma, beta and rstd.
+    pub format: u32,
+    /// Input, or the output's gradient.
+    pub x: Address,
+    /// Residual, or 0; in the backward pass, the gradient of x.
+    pub residual: Address,
+    /// γ.
+    pub gamma: Address,
+    /// β.
+    pub beta: Address,
+    /// Output, or the gradient of the sum.
+    pub y: Address,
+    /// The normalised values.
+    pub normalized: Address,
+    /// 1/σ of each row.
+    pub rstd: Address,
+    /// Rows.
+    pub n: usize,
+    /// Columns.
+    pub d: usize,
+    /// ε.
+    pub eps: f32,
+}
+
+impl LayerNorm {
+    /// Whether a row fits into shared memory.
+    pub fn fits(d: usize) -> bool {
+        4 * d <= SHARED as usize
+    }
+
+    fn launch(self, kernel: &'static str, drop: Dropout) -> Launch {
+        let warps = (SHARED as usize / (4 * self.d.max(1))).clamp(1, 4) as u32;
+        let (key, threshold, scale) = drop.parts();
+        Launch {
+            source: Source::LayerNorm,
+            macros: vec![("X", self.format)],
+            kernel,
+            grid: [blocks(self.n, warps as usize), 1, 1],
+            threads: 32 * warps,
+            shared: warps * 4 * self.d as u32,
+            args: Args::default()
+                .longs([self.x, self.residual, self.gamma, self.beta, self.y, self.normalized, self.rstd])
+                .ints([self.n as u32, self.d as u32, key, threshold])
+                .floats([scale, self.eps]),
+        }
+    }
+
+    /// `y = LayerNorm(dropout(x) + residual)`
+    pub fn forward(self, drop: Dropout) -> Launch {
+        self.launch("layer_norm_forward", drop)
+    }
+    /// The gradient of the normalised sum, to y, and of what came before the dropout, to `residual`.
+    pub fn backward(self, drop: Dropout) -> Launch {
+        self.launch("layer_norm_backward", drop)
+    }
+}
+
+/// Rows of one expert: consecutive from `start`, or entries of the list from there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Segment {
+    /// Expert index in the bank.
+    pub expert: usize,
+    /// First row, or first entry of the list.
+    pub start: usize,
+    /// Number of rows.
+    pub len: usize,
+    /// Whether the rows are listed.
+    pub listed: bool,
+}
+
+/// Segments in one launch.
+pub const SEGMENTS: usize = 16;
+/// Rows whose products with a gradient go into one partial sum.
+const CHUNK: usize = 256;
+
+/// Tensors of a routed product.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Routed {
+    /// Formats of x and of base and out (or of dy).
+    pub formats: [u32; 2],
+    /// Input. `[n, width]`
+    pub x: Address,
+    /// All experts' weights, f32. `[experts, rows, columns]`
+    pub weight: Address,
+    /// All experts' biases, f32, or 0. `[experts, out_width]`
+    pub bias: Address,
+    /// What is added to, or 0; for a weight's gradient: dy. `[n, out_width]`
+    pub base: Address,
+    /// Output. `[n, out_width]`, or partial sums `[chunks, out_width, width]`
+    pub out: Address,
+    /// Listed rows, or 0.
+    pub list: Address,
+    /// Partial sums of a bias's gradient, or 0. `[chunks, out_width]`
+    pub out_bias: Address,
+    /// Columns of x.
+    pub width: usize,
+    /// Columns of the output.
+    pub out_width: usize,
+    /// Whether the weights lie `[out_width, width]` (forward) or `[width, out_width]` (backward).
+    pub transposed: bool,
+}
+
+impl Routed {
+    /// Narrow outputs get narrow tiles. (ROWS, COLS, TM, TN)
+    fn tile(rows: usize, cols: usize) -> [u32; 4] {
+        match (rows <= 16, cols <= 16) {
+            (_, true) => [32, 16, 2, 2],
+            (true, false) => [16, 64, 2, 4],
+            (false, false) => [64, 64, 8, 4],
+        }
+    }
+
+    fn macros(&self, [rows, cols, tm, tn]: [u32; 4]) -> Macros {
+        vec![("X", self.formats[0]), ("Y", self.formats[1]), ("ROWS", rows), ("COLS", cols), ("TM", tm), ("TN", tn)]
+    }
+
+    fn args(&self, segments: &[Segment], rows_per_tile: usize) -> (Args, u32) {
+        let stride = if self.transposed { [1, self.out_width] } else { [self.width, 1] };
+        let mut args = Args::default()
+            .longs([self.x, self.weight, self.bias, self.base, self.out, self.list, self.out_bias])
+            .ints([self.width as u32, self.out_width as u32, stride[0] as u32, stride[1] as u32])
+            .ints([(self.width * self.out_width) as u32, segments.len() as u32, CHUNK as u32]);
+        let mut tile = 0;
+        for s in segments {
+            args = args.ints([s.expert as u32, s.start as u32, s.len as u32, tile, u32::from(s.listed)]);
+            tile += blocks(s.len, rows_per_tile);
+        }
+        (args, tile)
+    }
+
+    /// `out = base + x Wᵀ + b` with each row's own expert, for at most [`SEGMENTS`] segments.
+    pub fn product(self, segments: &[Segment]) -> Launch {
+        debug_assert!(segments.len() <= SEGMENTS);
+        let tile = Self::tile(64, self.out_width);
+        let (args, tiles) = self.args(segments, tile[0] as usize);
+        Launch {
+            source: Source::Routed,
+            macros: self.macros(tile),
+            kernel: "routed_product",
+            grid: [tiles, blocks(self.out_width, tile[1] as usize), 1],
+            threads: 128,
+            shared: 0,
+            args,
+        }
+    }
+
+    /// Partial sums a weight's gradient needs for a segment of `len` rows.
+    pub fn chunks(len: usize) -> usize {
+        len.div_ceil(CHUNK).max(1)
+    }
+
+    /// `dyᵀ x` and the column sums of dy over one segment, as partial sums.
+    pub fn weight_grad(self, segment: Segment) -> Launch {
+        let tile = Self::tile(self.out_width, self.width);
+        let (args, _) = self.args(&[segment], 1);
+        let grid = [
+            blocks(self.out_width, tile[0] as usize),
+            blocks(self.width, tile[1] as usize),
+            Self::chunks(segment.len) as u32,
+        ];
+        Launch {
+            source: Source::Routed,
+            macros: self.macros(tile),
+            kernel: "routed_weight",
+            grid,
+            threads: 128,
+            shared: 0,
+            args,
+        }
+    }
+
+    /// `out[j] = Σ parts[c][j]`; all f32. parts `[count, len]` -> `[len]`
+    pub fn sum_parts(self, parts: Address, out: Address, count: usize, len: usize) -> Launch {
+        Launch {
+            source: Source::Routed,
+            macros: self.macros(Self::tile(self.out_width, self.width)),
+            kernel: "sum_parts",
+            grid: [blocks(len, THREADS as usize), 1, 1],
+            threads: THREADS,
+            shared: 0,
+            args: Args::default().longs([parts, out, len as u64]).ints([count as u32]),
+        }
+    }
+}
+
+/// A piece of a trained tensor with its moments and gradient.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Piece {
+    /// Values, first and second moment, gradient (0: zeros). f32
+    pub tensors: [Address; 4],
+    /// Number of values.
+    pub len: usize,
+    /// `1 - lr * decay`.
+    pub keep: f32,
+    /// `lr / (1 - β₁^t)`.
+    pub step: f32,
+    /// `1 / sqrt(1 - β₂^t)`.
+    pub inv_c2: f32,
+}
+
+/// Values one block takes.
+const PIECE: usize = 16 * 1024;
+
+impl Piece {
+    /// The table the kernels read, cut into what one block takes: six 64-bit words for each.
+    pub fn table(pieces: &[Self]) -> Vec<u64> {
+        let mut words = Vec::new();
+        for piece in pieces {
+            for start in (0..piece.len).step_by(PIECE) {
+                let len = PIECE.min(piece.len - start) as u32;
+                words.extend(piece.tensors.map(|t| if t == 0 { 0 } else { t + 4 * start as u64 }));
+                words.push(u64::from(len) | u64::from(piece.keep.to_bits()) << 32);
+                words.push(u64::from(piece.step.to_bits()) | u64::from(piece.inv_c2.to_bits()) << 32);
+            }
+        }
+        words
+    }
+
+    /// Entries of a table.
+    pub fn entries(table: &[u64]) -> usize {
+        table.len() / 6
+    }
+}
+
+/// A kernel of the optimizer over a table of `count` entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    /// The table.
+    pub pieces: Address,
+    /// Sums of squares, f64: the total, then one for each entry.
+    pub out: Address,
+    /// Entries.
+    pub count: usize,
+}
+
+impl Update {
+    fn launch(self, kernel: &'static str, grid: u32, floats: [f32; 6]) -> Launch {
+        Launch {
+            source: Source::Update,
+            macros: Vec::new(),
+            kernel,
+            grid: [grid, 1, 1],
+            threads: THREADS,
+            shared: 0,
+            args: Args::default().longs([self.pieces, self.out]).ints([self.count as u32]).floats(floats),
+        }
+    }
+
+    /// The sum of all squares of the gradients: two launches, one after the other.
+    pub fn squares(self) -> [Launch; 2] {
+        [self.launch("squares", self.count as u32, [0.0; 6]), self.launch("squares_total", 1, [0.0; 6])]
+    }
+    /// Gradients times a factor.
+    pub fn scale(self, factor: f32) -> Launch {
+        self.launch("scale", self.count as u32, [0.0, 0.0, 0.0, 0.0, 0.0, factor])
+    }
+    /// One AdamW update.
+    pub fn adamw(self, (b1, b2): (f64, f64), eps: f64) -> Launch {
+        let floats = [b1, b2, 1.0 - b1, 1.0 - b2, eps, 0.0].map(|v| v as f32);
+        self.launch("adamw", self.count as u32, floats)
+    }
+}
+
+/// A loss over `rows` rows of `classes` logits.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// Format of logits and gradients.
+    pub format: u32,
+    /// Logits. `[rows, classes]`
+    pub logits: Address,
+    /// Their gradient.
+    pub grad: Address,
+    /// The loss of each row, f32. `[rows]`
+    pub loss: Address,
+    /// Rows.
+    pub rows: usize,
+    /// Classes.
+    pub classes: usize,
+    /// What gradients are multiplied with, such as `1 / rows`.
+    pub factor: f32,
+}
+
+impl Loss {
+    fn launch(self, kernel: &'static str, [other, targets, other_grad]: [Address; 3], detach: bool) -> Launch {
+        Launch {
+            source: Source::Loss,
+            macros: vec![("X", self.format)],
+            kernel,
+            grid: [self.rows as u32, 1, 1],
+            threads: THREADS,
+            shared: 0,
+            args: Args::default()
+                .longs([self.logits, other, targets, self.grad, other_grad, self.loss])
+                .ints([self.classes as u32, u32::from(detach)])
+                .floats([self.factor]),
+        }
+    }
+
+    /// Cross-entropy against u32 targets `[rows]`; the gradient is overwritten.
+    pub fn cross_entropy(self, targets: Address) -> Launch {
+        self.launch("cross_entropy", [0, targets, 0], false)
+    }
+    /// Symmetric KL against other logits; both gradients are added to.
+    pub fn symmetric_kl(self, other: Address, other_grad: Address, detach: bool) -> Launch {
+        self.launch("symmetric_kl", [other, 0, other_grad], detach)
+    }
+}
+
+/// Tensors of an attention: addresses include the first column of each part, strides count values between rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attention {
+    /// Format of all tensors but lse and delta.
+    pub format: u32,
+    /// Queries, keys, values.
+    pub qkv: [Address; 3],
+    /// Values from one row of the queries (of the keys and values) to the next.
+    pub strides: [usize; 2],
+    /// The output, or its gradient; rows of `heads * head_dim`.
+    pub out: Address,
+    /// Gradients of queries, keys, values.
+    pub dqkv: [Address; 3],
+    /// As `strides`, of the gradients.
+    pub dstrides: [usize; 2],
+    /// Work space of the backward pass, f32. `[heads, queries]` each
+    pub work: [Address; 2],
+    /// First query, queries, first key, keys of each sequence, u32. `[sequences, 4]`
+    pub spans: Address,
+    /// Number of sequences.
+    pub sequences: usize,
+    /// Rows of all queries.
+    pub queries: usize,
+    /// Longest sequence of queries and of keys.
+    pub longest: [usize; 2],
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Whether a query sees only keys up to its own.
+    pub causal: bool,
+}
+
+impl Attention {
+    /// Queries or keys of a block.
+    const ROWS: usize = 64;
+
+    /// Whether the kernels take heads of this width.
+    pub fn fits(head_dim: usize) -> bool {
+        (1..=128).contains(&head_dim)
+    }
+
+    fn launch(self, kernel: &'static str, longest: usize, heads: usize, drop: Dropout) -> Launch {
+        let (key, threshold, scale) = drop.parts();
+        let ([q, k, v], [dq, dk, dv], [lse, delta]) = (self.qkv, self.dqkv, self.work);
+        let width = self.heads * self.head_dim;
+        Launch {
+            source: Source::Attention,
+            macros: vec![("X", self.format), ("HEAD", self.head_dim as u32)],
+            kernel,
+            grid: [blocks(longest, Self::ROWS), heads as u32, self.sequences as u32],
+            threads: 128,
+            shared: 0,
+            args: Args::default()
+                .longs([q, k, v, self.out, self.out, dq, dk, dv, lse, delta, self.spans])
+                .ints([self.strides[0] as u32, self.strides[1] as u32, width as u32])
+                .ints([self.dstrides[0] as u32, self.dstrides[1] as u32])
+                .ints([self.heads as u32, self.kv_heads as u32, u32::from(self.causal), self.queries as u32])
+                .ints([key, threshold])
+                .floats([scale, 1.0 / (self.head_dim as f32).sqrt()]),
+        }
+    }
+
+    /// The output, to `out`.
+    pub fn forward(self, drop: Dropout) -> Launch {
+        self.launch("attention_forward", self.longest[0], self.heads, drop)
+    }
+    /// The gradients, to `dqkv`: two launches, one after the other.
+    pub fn backward(self, drop: Dropout) -> [Launch; 2] {
+        [
+            self.launch("attention_queries", self.longest[0], self.heads, drop),
+            self.launch("attention_keys", self.longest[1], self.kv_heads, drop),
+        ]
+    }
+}

@@ -1,0 +1,173 @@
+//! Activation, bias, dropout, layer normalisation, losses.
+
+use super::host::{Memory, run};
+use super::{FORMATS, close, random, values, wide};
+use adamix::mixture::consistency;
+use adamix::nn::kernels::activation::{self, Act};
+use adamix::nn::kernels::device::plan::{Elementwise, LayerNorm, Loss};
+use adamix::nn::kernels::layer_norm::{self, Affine};
+use adamix::nn::kernels::{Dropout, loss};
+use candle_core::{DType, Device, Tensor};
+
+const ACTS: [Act; 5] = [Act::Gelu, Act::GeluTanh, Act::Relu, Act::Swish, Act::Tanh];
+const SIZES: [usize; 6] = [0, 1, 3, 4, 1027, 2048];
+
+#[test]
+fn activations() {
+    for (format, dtype, error) in FORMATS {
+        for (i, act) in ACTS.into_iter().enumerate() {
+            for n in SIZES {
+                for shift in [0, 1] {
+                    let x = (random(n, i as u64, dtype) * 3.0).unwrap();
+                    let dy = random(n, 50 + i as u64, dtype);
+                    let (mut mx, mut my) = (Memory::shifted(&x, shift), Memory::empty(n, dtype));
+                    let shape = Elementwise { format, x: mx.address(), y: my.address(), n };
+                    run(&shape.act_forward(act));
+                    let want = activation::plain_forward(act, &wide(&x)).unwrap();
+                    close("act", &my.tensor(n), &want, 1.1 * error, 5e-7);
+                    let mut mdy = Memory::shifted(&dy, shift);
+                    run(&Elementwise { y: mdy.address(), ..shape }.act_backward(act));
+                    let want = activation::plain_backward(act, &wide(&x), &wide(&dy)).unwrap();
+                    close("act backward", &mdy.tensor(n), &want, 1.1 * error, 2e-6);
+                    assert_eq!(values(&mx.tensor(n)), values(&x));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bias_and_activation() {
+    for (format, dtype, error) in FORMATS {
+        for (rows, width) in [(0, 5), (1, 1), (7, 5), (33, 64)] {
+            let (x, b) = (random((rows, width), 1, dtype), random(width, 2, DType::F32));
+            let sum = wide(&x).broadcast_add(&wide(&b)).unwrap();
+            let n = rows * width;
+            for act in [None, Some(Act::Gelu)] {
+                let (mut mx, mut my, mut mb) = (Memory::of(&x), Memory::empty(n, dtype), Memory::of(&b));
+                let y = if act.is_some() { my.address() } else { 0 };
+                run(&Elementwise { format, x: mx.address(), y, n }.bias_act(mb.address(), width, act));
+                let z = mx.tensor((rows, width));
+                close("bias", &z, &sum, 1.1 * error, 1e-7);
+                if let Some(act) = act {
+                    let want = activation::plain_forward(act, &wide(&z)).unwrap();
+                    close("act of bias", &my.tensor((rows, width)), &want, 1.1 * error, 5e-7);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dropout_masks_are_the_hosts() {
+    for (format, dtype, error) in FORMATS {
+        for n in SIZES {
+            let (x, drop) = (random(n, 3, dtype), Dropout::new(77, 0.3));
+            let (mut mx, mut my) = (Memory::of(&x), Memory::empty(n, dtype));
+            run(&Elementwise { format, x: mx.address(), y: my.address(), n }.dropout(drop));
+            let want = drop.apply(&x.to_dtype(DType::F32).unwrap()).unwrap();
+            close("dropout", &my.tensor(n), &want, 1.1 * error, 0.0);
+        }
+    }
+}
+
+#[test]
+fn layer_norms() {
+    for (format, dtype, error) in FORMATS {
+        for (n, d) in [(0, 8), (1, 1), (3, 20), (5, 33), (9, 64), (2, 1030), (3, 5000)] {
+            for (with_residual, p) in [(false, 0.0), (true, 0.0), (true, 0.2)] {
+                let (x, res) = (random((n, d), 4, dtype), random((n, d), 5, dtype));
+                let (gamma, beta) = (random(d, 6, DType::F32), random(d, 7, DType::F32));
+                let drop = if p > 0.0 { Dropout::new(5, p) } else { Dropout::none() };
+                let (wg, wb, wr) = (wide(&gamma), wide(&beta), wide(&res));
+                let affine = Affine { gamma: &wg, beta: &wb, eps: 1e-5 };
+                let (want, saved) =
+                    layer_norm::plain_forward(&wide(&x), with_residual.then_some(&wr), drop, affine).unwrap();
+                let [mut mx, mut mr, mut mg, mut mb] = [&x, &res, &gamma, &beta].map(Memory::of);
+                let (mut y, mut h) = (Memory::empty(n * d, dtype), Memory::empty(n * d, dtype));
+                let mut rstd = Memory::empty(n, DType::F32);
+                let shape = LayerNorm {
+                    format,
+                    x: mx.address(),
+                    residual: if with_residual { mr.address() } else { 0 },
+                    gamma: mg.address(),
+                    beta: mb.address(),
+                    y: y.address(),
+                    normalized: h.address(),
+                    rstd: rstd.address(),
+                    n,
+                    d,
+                    eps: 1e-5,
+                };
+                run(&shape.forward(drop));
+                close("layer norm", &y.tensor((n, d)), &want, 1.1 * error, 3e-6);
+                rstd.tensor(n);
+                let dy = random((n, d), 8, dtype);
+                let want = layer_norm::plain_backward(&wide(&dy), &saved, &wg, drop, false).unwrap();
+                let mut mdy = Memory::of(&dy);
+                let (mut sum, mut dx) = (Memory::empty(n * d, dtype), Memory::empty(n * d, dtype));
+                let shape = LayerNorm { x: mdy.address(), y: sum.address(), residual: dx.address(), ..shape };
+                run(&shape.backward(drop));
+                for (what, got, want) in [("sum", sum, want.sum), ("x", dx, want.x)] {
+                    // The normalised values went through the format once.
+                    let what = format!("layer norm backward, {what}");
+                    close(&what, &got.tensor((n, d)), &want, 1.1 * error, 3e-6 + 4.0 * (error - 6e-8));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn cross_entropies() {
+    for (format, dtype, error) in FORMATS {
+        for (rows, classes) in [(0, 4), (1, 1), (3, 2), (5, 300), (2, 1025)] {
+            let z = (random((rows, classes), 9, dtype) * 4.0).unwrap();
+            let targets: Vec<u32> = (0..rows as u32).map(|r| (r * 7) % classes as u32).collect();
+            let mut target_memory = Memory::of(&Tensor::from_slice(&targets, rows, &Device::Cpu).unwrap());
+            let (mut mz, mut grad) = (Memory::of(&z), Memory::empty(rows * classes, dtype));
+            let mut each = Memory::empty(rows, DType::F32);
+            let factor = 1.0 / rows.max(1) as f32;
+            let shape = Loss {
+                format,
+                logits: mz.address(),
+                grad: grad.address(),
+                loss: each.address(),
+                rows,
+                classes,
+                factor,
+            };
+            run(&shape.cross_entropy(target_memory.address()));
+            let (got, grad) = (values(&each.tensor(rows)).iter().sum::<f64>() * f64::from(factor), grad);
+            if rows == 0 {
+                continue;
+            }
+            let (want, want_grad) = loss::plain_cross_entropy(&wide(&z), &targets).unwrap();
+            assert!((got - want).abs() < 2e-6 * want.abs().max(1.0), "{got} {want}");
+            close("cross-entropy", &grad.tensor((rows, classes)), &want_grad, 1.1 * error, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn symmetric_divergences_add_to_gradients() {
+    for (format, dtype, error) in FORMATS {
+        for (rows, classes, detach) in [(1, 1, true), (3, 5, true), (3, 5, false), (2, 700, false)] {
+            let (a, b) = (random((rows, classes), 10, dtype), random((rows, classes), 11, dtype));
+            let [had_a, had_b] = [12, 13].map(|i| random((rows, classes), i, dtype));
+            let [mut ma, mut mb, mut ga, mut gb] = [&a, &b, &had_a, &had_b].map(Memory::of);
+            let mut each = Memory::empty(rows, DType::F32);
+            let factor = 1.0 / rows as f32;
+            let shape =
+                Loss { format, logits: ma.address(), grad: ga.address(), loss: each.address(), rows, classes, factor };
+            run(&shape.symmetric_kl(mb.address(), gb.address(), detach));
+            let want = consistency::symmetric_kl(&values(&a), &values(&b), classes, detach);
+            let got = values(&each.tensor(rows)).iter().sum::<f64>() / rows as f64;
+            assert!((got - want.value).abs() < 1e-5 * want.value.max(1.0), "{got} {}", want.value);
+            for (what, got, had, grad) in [("first", ga, had_a, want.grad_a), ("second", gb, had_b, want.grad_b)] {
+                let sum = (wide(&had) + Tensor::from_vec(grad, (rows, classes), &Device::Cpu).unwrap()).unwrap();
+                close(what, &got.tensor((rows, classes)), &sum, 1.1 * error, 2e-6);
+            }
+        }
+    }
+}
