@@ -14,7 +14,7 @@ pub mod train;
 pub mod window;
 
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
-pub use mixture::{Activation, AdapterInit, MixtureConfig, RoutingPolicy};
+pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy};
 pub use model::{DeviceChoice, Method, ModelConfig};
 pub use train::{EvalConfig, Recompute, Schedule, TrainConfig};
 pub use window::WindowOptions;

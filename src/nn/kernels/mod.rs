@@ -12,11 +12,17 @@ pub mod activation;
 pub mod adamw;
 pub mod attention;
 pub mod dropout;
+pub mod gated;
 pub mod gemm;
+pub mod head_norm;
 pub mod host;
 pub mod layer_norm;
 pub mod loss;
+pub mod residual;
+pub mod rms_norm;
+pub mod rope;
 pub mod simd;
+pub mod vocab_loss;
 
 pub use dropout::Dropout;
 pub use host::HostRef;
