@@ -3,6 +3,28 @@
 use super::require;
 use serde::{Deserialize, Serialize};
 
+/// What each expert is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MixtureKind {
+    /// A bottleneck adapter at the end of each feed-forward block: the paper's encoders.
+    #[default]
+    Adapter,
+    /// A low-rank addition to some linear layers (LoRA): the paper's language models.
+    Lora,
+}
+
+/// How LoRA's A starts; B always starts at zero, so that training starts from the untouched model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoraInit {
+    /// Each expert of each layer drawn on its own, uniform in ± 1 / √d.
+    #[default]
+    Independent,
+    /// One such draw for each kind of matrix, copied to all experts and all layers, as in the reference.
+    Copied,
+}
+
 /// The nonlinearity between the down- and the up-projection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -50,13 +72,17 @@ pub enum RoutingPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MixtureConfig {
-    /// M: experts per site. Paper: 4 for GLUE.
+    /// What each expert is. Paper: adapters for encoders, LoRA (or adapters) for GPT-2.
+    pub kind: MixtureKind,
+    /// M: experts per site. Paper: 4 for GLUE, 8 for GPT-2.
     pub num_experts: usize,
     /// r: the bottleneck. Paper: 16 for RoBERTa-large, 48 for BERT-base.
     pub adapter_size: usize,
-    /// One down-projection for all experts. Paper: off.
+    /// One down-projection (LoRA's A) for all experts. Paper: off.
+    #[serde(alias = "share_a")]
     pub sharing_down: bool,
-    /// One up-projection for all experts. Paper: on.
+    /// One up-projection (LoRA's B) for all experts. Paper: on.
+    #[serde(alias = "share_b")]
     pub sharing_up: bool,
     /// The nonlinearity between the projections.
     pub activation: Activation,
@@ -64,13 +90,25 @@ pub struct MixtureConfig {
     pub init: AdapterInit,
     /// Standard deviation of the initial weights. Reference: 0.02.
     pub init_std: f64,
+    /// LoRA's r. Paper: 4.
+    pub lora_rank: usize,
+    /// LoRA's alpha: the addition is scaled by alpha / r. Paper: 32.
+    pub lora_alpha: f64,
+    /// Probability with which LoRA's inputs are dropped in training. Paper: 0.1 (DART 0).
+    pub lora_dropout: f64,
+    /// The linear layers that get a LoRA, by the end of their name; empty: queries and values. Paper: q and v.
+    pub lora_target: Vec<String>,
+    /// Scale by alpha / √r instead of alpha / r. Paper: off.
+    pub use_rslora: bool,
+    /// How LoRA's A starts. Reference: copied.
+    pub lora_init: LoraInit,
     /// Which expert runs.
     pub routing: RoutingPolicy,
     /// The expert of `routing = "fixed"`, from 0.
     pub fixed_expert: usize,
     /// Second pass with its own route and the symmetric KL (squared difference for regression) between both.
     pub consistency: bool,
-    /// λ: weight of the consistency term. Paper: 1 for classification.
+    /// λ: weight of the consistency term. Paper: 1 for classification, 100 for GPT-2.
     pub consistency_weight: f64,
     /// Treat the other pass's distribution as a constant in each direction, as the reference does.
     pub consistency_detach: bool,
@@ -81,6 +119,7 @@ pub struct MixtureConfig {
 impl Default for MixtureConfig {
     fn default() -> Self {
         Self {
+            kind: MixtureKind::Adapter,
             num_experts: 4,
             adapter_size: 16,
             sharing_down: false,
@@ -88,6 +127,12 @@ impl Default for MixtureConfig {
             activation: Activation::Gelu,
             init: AdapterInit::Normal,
             init_std: 0.02,
+            lora_rank: 4,
+            lora_alpha: 32.0,
+            lora_dropout: 0.1,
+            lora_target: Vec::new(),
+            use_rslora: false,
+            lora_init: LoraInit::Independent,
             routing: RoutingPolicy::PerBatch,
             fixed_expert: 0,
             consistency: true,
@@ -108,6 +153,14 @@ impl MixtureConfig {
         if self.sharing_up { 1 } else { self.num_experts }
     }
 
+    /// r of either kind: the width between both projections.
+    pub fn rank(&self) -> usize {
+        match self.kind {
+            MixtureKind::Adapter => self.adapter_size,
+            MixtureKind::Lora => self.lora_rank,
+        }
+    }
+
     pub(super) fn problems(&self, found: &mut Vec<String>) {
         require(found, (1..=64).contains(&self.num_experts), || {
             format!("num_experts is {}; choose 1 to 64 (the paper uses 4)", self.num_experts)
@@ -117,6 +170,18 @@ impl MixtureConfig {
         });
         require(found, self.init_std.is_finite() && self.init_std > 0.0 && self.init_std <= 1.0, || {
             format!("init_std is {}; choose a number above 0, at most 1", self.init_std)
+        });
+        require(found, (1..=4096).contains(&self.lora_rank), || {
+            format!("lora_rank is {}; choose 1 to 4096 (the paper uses 4)", self.lora_rank)
+        });
+        require(found, self.lora_alpha.is_finite() && self.lora_alpha > 0.0 && self.lora_alpha <= 1e6, || {
+            format!("lora_alpha is {}; choose a number above 0, at most 1000000 (the paper uses 32)", self.lora_alpha)
+        });
+        require(found, (0.0..1.0).contains(&self.lora_dropout), || {
+            format!("lora_dropout is {}; choose at least 0 and below 1 (the paper uses 0.1)", self.lora_dropout)
+        });
+        require(found, self.lora_target.iter().all(|name| !name.trim().is_empty()), || {
+            "lora_target holds an empty name; leave the list empty for queries and values".to_owned()
         });
         require(found, self.routing != RoutingPolicy::Fixed || self.fixed_expert < self.num_experts, || {
             format!("fixed_expert is {} but there are {} experts, numbered from 0", self.fixed_expert, self.num_experts)

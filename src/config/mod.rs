@@ -15,7 +15,7 @@ pub mod train;
 pub mod window;
 
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
-pub use mixture::{Activation, AdapterInit, MixtureConfig, RoutingPolicy};
+pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy};
 pub use model::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 pub use text::{TextConfig, TextFormat, Truncate};
 pub use train::{EvalConfig, Recompute, Schedule, TrainConfig};

@@ -51,6 +51,8 @@ pub struct TrainConfig {
     pub warmup_ratio: f64,
     /// Decoupled weight decay, not on biases and norms. Paper: 0.1.
     pub weight_decay: f64,
+    /// Share of each target token's weight spread over the whole vocabulary (language models). Paper: 0.1 for GPT-2.
+    pub label_smoothing: f64,
     /// AdamW's β₁.
     pub adam_beta1: f64,
     /// AdamW's β₂.
@@ -80,6 +82,7 @@ impl Default for TrainConfig {
             lr_scheduler: Schedule::Linear,
             warmup_ratio: 0.06,
             weight_decay: 0.1,
+            label_smoothing: 0.0,
             adam_beta1: 0.9,
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
@@ -117,6 +120,9 @@ impl TrainConfig {
         });
         require(found, (0.0..=1.0).contains(&self.weight_decay), || {
             format!("weight_decay is {}; choose 0 to 1 (the paper uses 0.1)", self.weight_decay)
+        });
+        require(found, (0.0..1.0).contains(&self.label_smoothing), || {
+            format!("label_smoothing is {}; choose at least 0 and below 1 (the paper uses 0.1)", self.label_smoothing)
         });
         require(found, (0.0..1.0).contains(&self.adam_beta1) && (0.0..1.0).contains(&self.adam_beta2), || {
             format!(

@@ -12,6 +12,7 @@ use crate::data::{self, TaskData};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::{EvalReport, compare};
 use crate::mixture::{MergeWeights, Route, SIDES};
+use crate::model::loras::Module;
 use crate::model::{Classifier, ModelSource};
 use crate::rng::SeedStream;
 use crate::train::trainer::{host_tensors, set_tensors};
@@ -284,7 +285,7 @@ fn export_one(job: Job<'_>) -> Result<ExportReport> {
     Ok(ExportReport { target, dtype: plan.dtype, ..export_report(certificate, place) })
 }
 
-/// The trained tensors of a merged model under their stable names: one adapter a site, as banks of one, and the head.
+/// The trained tensors of a merged model under their stable names: one module a site, as banks of one, and the head.
 fn merged_tensors(mixture: &Classifier, merged: &Classifier) -> Result<Vec<HostTensor>> {
     let mut tensors = Vec::new();
     for (site, adapter) in mixture.site_names().iter().zip(merged.adapters()) {
@@ -292,6 +293,12 @@ fn merged_tensors(mixture: &Classifier, merged: &Classifier) -> Result<Vec<HostT
             let (weight, bias) = adapter.side(side)?;
             tensors.push(host(format!("{site}.{name}.weight"), &weight.unsqueeze(0)?)?);
             tensors.push(host(format!("{site}.{name}.bias"), &bias.unsqueeze(0)?)?);
+        }
+    }
+    for (site, placed) in merged.loras() {
+        let Module::Merged(lora) = &placed.module else { continue };
+        for (side, name) in SIDES.into_iter().zip(["lora_a", "lora_b"]) {
+            tensors.push(host(format!("{site}.{name}.weight"), &lora.side(side)?.unsqueeze(0)?)?);
         }
     }
     for param in mixture.params().iter().filter(|param| !param.bank) {

@@ -195,7 +195,7 @@ impl Bench {
         ] {
             let spans = vec![0..1, 1..130, 130..147, 147..211];
             let (n, width) = (211, heads * head_dim);
-            let layout = Layout { queries: spans.clone(), keys: spans.clone(), heads, head_dim, drop };
+            let layout = Layout::bidirectional(spans.clone(), heads, head_dim, drop);
             let inputs = [self.trunk(&[n, 3 * width])?, self.trunk(&[n, width])?];
             self.check(kernel, &inputs, |x| {
                 let qkv = Qkv::Joint(x[0].clone());
@@ -206,7 +206,8 @@ impl Bench {
         let (heads, head_dim) = (2, 32);
         let width = heads * head_dim;
         let keys = vec![0..7, 7..80, 80..81];
-        let layout = Layout { queries: vec![0..1, 1..2, 2..3], keys, heads, head_dim, drop: Dropout::none() };
+        let layout =
+            Layout { queries: vec![0..1, 1..2, 2..3], ..Layout::bidirectional(keys, heads, head_dim, Dropout::none()) };
         let inputs = [self.trunk(&[3, width])?, self.trunk(&[81, 2 * width])?, self.trunk(&[3, width])?];
         self.check("attention of first tokens", &inputs, |x| {
             let qkv = Qkv::Split(x[0].clone(), x[1].clone());

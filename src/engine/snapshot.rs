@@ -6,11 +6,11 @@
 
 use super::snapshots::*;
 use crate::artifact::HostTensor;
-use crate::config::{AdapterInit, MixtureConfig, RoutingPolicy, RunConfig};
+use crate::config::{MixtureConfig, RoutingPolicy, RunConfig};
 use crate::error::{Error, Result};
-use crate::mixture::{Pick, Route, SIDES, Side};
+use crate::mixture::{Pick, Route, SIDES, Side, init};
 use crate::model::Classifier;
-use crate::rng::{Purpose, SeedStream};
+use crate::rng::SeedStream;
 use candle_core::{DType, Tensor};
 use std::collections::VecDeque;
 
@@ -30,7 +30,7 @@ pub struct HostBank {
     pub cols: usize,
     /// W of all experts. `[experts, rows, cols]`
     pub weight: Vec<f32>,
-    /// b of all experts. `[experts, rows]`
+    /// b of all experts; empty for LoRA, which has none. `[experts, rows]`
     pub bias: Vec<f32>,
 }
 
@@ -55,38 +55,31 @@ impl Banks {
             for side in SIDES {
                 let bank = site.bank(side);
                 let (experts, rows, cols) = bank.weight().dims3()?;
-                sides.push(HostBank { experts, rows, cols, weight: host(bank.weight())?, bias: host(bank.bias())? });
+                let bias = bank.bias().map(host).transpose()?.unwrap_or_default();
+                sides.push(HostBank { experts, rows, cols, weight: host(bank.weight())?, bias });
             }
         }
         Ok(Self { sites: model.site_names(), sides })
     }
 
-    /// The banks among a checkpoint's tensors; empty when it has none.
+    /// The banks among a checkpoint's tensors, in their order; empty when it has none.
     pub fn of_tensors(tensors: &[HostTensor]) -> Result<Self> {
-        let find = |name: String| tensors.iter().find(|tensor| tensor.name == name);
         let mut banks = Self::default();
-        // A trained trunk's layers have other names, so the first missing site ends the list.
-        for site in (0..).map(crate::model::classifier::site_name) {
-            let mut sides = Vec::new();
-            for side in ["down", "up"] {
-                let weight = find(format!("{site}.{side}.weight"));
-                let bias = find(format!("{site}.{side}.bias"));
-                let (Some(weight), Some(bias)) = (weight, bias) else { continue };
-                let &[experts, rows, cols] = weight.shape.as_slice() else {
-                    let text = format!("tensor {} of shape {:?} is not a bank of experts", weight.name, weight.shape);
-                    return Err(Error::format(text));
-                };
-                if bias.data.len() != experts * rows || weight.data.len() != experts * rows * cols {
-                    return Err(Error::format(format!("tensor {} does not fit {}", bias.name, weight.name)));
-                }
-                let (weight, bias) = (weight.data.clone(), bias.data.clone());
-                sides.push(HostBank { experts, rows, cols, weight, bias });
+        // Checkpoints hold a site's first side, its bias if it has one, and then its second side.
+        for tensor in tensors {
+            let side = BANK_ENDS.iter().find_map(|ends| {
+                let site = tensor.name.strip_suffix(&format!("{}.weight", ends[0]))?;
+                (tensor.name.starts_with("layers.")).then_some((site, ends))
+            });
+            let Some((site, ends)) = side else { continue };
+            for end in ends {
+                let find = |part: &str| tensors.iter().find(|tensor| tensor.name == format!("{site}{end}.{part}"));
+                let weight = find("weight").ok_or_else(|| {
+                    Error::format(format!("tensor {site}{end}.weight is missing beside its other side"))
+                })?;
+                banks.sides.push(HostBank::of(weight, find("bias"))?);
             }
-            if sides.len() != SIDES.len() {
-                break;
-            }
-            banks.sites.push(site);
-            banks.sides.extend(sides);
+            banks.sites.push(site.to_owned());
         }
         Ok(banks)
     }
@@ -94,15 +87,12 @@ impl Banks {
     /// What banks of these shapes held before the first step: a function of the settings, so that a resumed run
     /// and a checkpoint know their start.
     pub fn at_start(&self, config: &RunConfig) -> Self {
-        let mixture = &config.mixture;
+        let seed = SeedStream::new(config.train.seed);
         let mut sides = Vec::with_capacity(self.sides.len());
-        for (index, pair) in self.sides.chunks(SIDES.len()).enumerate() {
-            let mut stream = SeedStream::new(config.train.seed).stream(Purpose::Init, 1 + index as u64);
-            for (now, side) in pair.iter().zip(SIDES) {
-                let mut weight = stream.normal_vec(now.weight.len(), mixture.init_std);
-                if side == Side::Up && mixture.init == AdapterInit::Identity {
-                    weight.fill(0.0);
-                }
+        for (site, (name, pair)) in self.sites.iter().zip(self.sides.chunks_exact(SIDES.len())).enumerate() {
+            let shape = |bank: &HostBank| [bank.experts, bank.rows, bank.cols];
+            let start = init::start(&config.mixture, seed, (site, name), [shape(&pair[0]), shape(&pair[1])]);
+            for (now, weight) in pair.iter().zip(start) {
                 sides.push(HostBank { weight, bias: vec![0.0; now.bias.len()], ..now.clone() });
             }
         }
@@ -115,7 +105,23 @@ impl Banks {
     }
 }
 
+/// How the names of a site's two banks end: adapters, LoRA.
+const BANK_ENDS: [[&str; 2]; 2] = [[".down", ".up"], [".lora_a", ".lora_b"]];
+
 impl HostBank {
+    /// From a checkpoint's tensors.
+    fn of(weight: &HostTensor, bias: Option<&HostTensor>) -> Result<Self> {
+        let &[experts, rows, cols] = weight.shape.as_slice() else {
+            let text = format!("tensor {} of shape {:?} is not a bank of experts", weight.name, weight.shape);
+            return Err(Error::format(text));
+        };
+        if bias.is_some_and(|bias| bias.data.len() != experts * rows) || weight.data.len() != experts * rows * cols {
+            return Err(Error::format(format!("tensor {} does not fit its shape or its bias", weight.name)));
+        }
+        let bias = bias.map(|bias| bias.data.clone()).unwrap_or_default();
+        Ok(Self { experts, rows, cols, weight: weight.data.clone(), bias })
+    }
+
     fn weights(&self) -> impl Iterator<Item = &[f32]> {
         self.weight.chunks_exact((self.rows * self.cols).max(1))
     }
@@ -184,7 +190,7 @@ fn side_snapshot(now: &HostBank, start: &HostBank) -> SideSnapshot {
         // An expert that was never drawn has no direction yet.
         if both > 0.0 { (dot / both).clamp(-1.0, 1.0) as f32 } else { f32::from(u8::from(i == j)) }
     });
-    let biases = now.bias.chunks_exact(now.rows.max(1));
+    let biases = now.bias.chunks_exact(now.rows.max(1)).chain(std::iter::repeat(&[][..]));
     let parts = now.weights().zip(biases).zip(now.distances_from(start));
     let experts = parts.map(|((weight, bias), from_start)| stats(weight, bias, from_start, range)).collect();
     SideSnapshot { rows: now.rows, cols: now.cols, range, experts, cosine, distance: now.distances() }

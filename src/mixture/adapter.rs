@@ -5,9 +5,9 @@
 //! purpose: a merged adapter cannot be routed, and there is no flag to forget.
 
 use super::bank::{Bank, Group, RowMap};
-use super::merging::{self, MergeWeights};
+use super::merging::MergeWeights;
 use super::routing::{Route, Side};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::kernels::activation::{self, Act};
 use crate::nn::{Grads, Params};
 use candle_core::Tensor;
@@ -88,9 +88,7 @@ impl AdapterMixture {
     /// The weighted mean of the experts, side by side: `W̄ = Σ w_j W_j`, `b̄ = Σ w_j b_j`. Weights `[M]`
     #[must_use = "merging makes a new adapter and leaves the experts as they are"]
     pub fn merge(&self, weights: &[f64]) -> Result<Adapter> {
-        let side =
-            |bank: &Bank| Bank::new(merging::mean(bank.weight(), weights)?, merging::mean(bank.bias(), weights)?);
-        Ok(Adapter { module: Self::new(side(&self.down)?, side(&self.up)?, self.act) })
+        Ok(Adapter { module: Self::new(self.down.mean(weights)?, self.up.mean(weights)?, self.act) })
     }
 
     /// As [`AdapterMixture::merge`] for the weights of one site.
@@ -110,7 +108,8 @@ impl Adapter {
     /// The matrix and the bias of one side. `[r, d]` and `[r]`, or `[d, r]` and `[d]`
     pub fn side(&self, side: Side) -> Result<(Tensor, Tensor)> {
         let bank = self.module.bank(side);
-        Ok((bank.weight().squeeze(0)?, bank.bias().squeeze(0)?))
+        let bias = bank.bias().ok_or_else(|| Error::internal("an adapter's projection without a bias"))?;
+        Ok((bank.weight().squeeze(0)?, bias.squeeze(0)?))
     }
 
     /// The nonlinearity.

@@ -1,13 +1,14 @@
 //! A bank: all experts of one projection in one tensor, and products that send each row to its expert.
 
+use super::merging;
 use super::routing::{Pick, Route, Side};
 use crate::error::{Error, Result};
 use crate::nn::kernels::device::plan::Segment;
 use crate::nn::kernels::device::{self, RoutedProduct};
-use crate::nn::kernels::gemm::{self, Mat, product_into};
+use crate::nn::kernels::gemm::{self, Mat, product_add, product_into};
 use crate::nn::kernels::{HostRef, host, is_fast, simd};
 use crate::nn::{Grads, ParamId, Params};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use std::ops::Range;
 
 /// Which rows of a layer's input an expert gets.
@@ -20,11 +21,21 @@ pub enum RowSet {
 }
 
 impl RowSet {
-    fn len(&self) -> usize {
+    /// Number of rows.
+    #[expect(clippy::len_without_is_empty, reason = "a group without rows is never made")]
+    pub fn len(&self) -> usize {
         match self {
             Self::Range(range) => range.len(),
             Self::List(rows) => rows.len(),
         }
+    }
+
+    /// The rows as a tensor of indices. `[rows]`
+    pub(super) fn index(&self, device: &Device) -> Result<Tensor> {
+        Ok(match self {
+            Self::Range(range) => Tensor::arange(range.start as u32, range.end as u32, device)?,
+            Self::List(list) => Tensor::new(list.as_slice(), device)?,
+        })
     }
 }
 
@@ -114,12 +125,12 @@ fn push_range(groups: &mut Vec<Group>, expert: usize, rows: Range<usize>) {
     groups.push(Group { expert, rows: RowSet::Range(rows) });
 }
 
-/// All experts of one projection. weight `[experts, out, in]`, bias `[experts, out]`
+/// All experts of one projection. weight `[experts, out, in]`, bias `[experts, out]` (adapters) or none (LoRA)
 #[derive(Clone, Debug)]
 pub struct Bank {
     weight: Tensor,
-    bias: Tensor,
-    trained: Option<(ParamId, ParamId)>,
+    bias: Option<Tensor>,
+    trained: Option<(ParamId, Option<ParamId>)>,
 }
 
 impl Bank {
@@ -129,24 +140,36 @@ impl Bank {
         if bias.dims() != [experts, d_out] {
             return Err(Error::format(format!("bank bias {:?} does not fit weight {:?}", bias.dims(), weight.dims())));
         }
-        Ok(Self { weight, bias, trained: None })
+        Ok(Self { weight, bias: Some(bias), trained: None })
+    }
+
+    /// A frozen bank whose projections have no bias.
+    pub fn without_bias(weight: Tensor) -> Result<Self> {
+        weight.dims3()?;
+        Ok(Self { weight, bias: None, trained: None })
     }
 
     /// Makes it trained; its tensors get the names `{name}.weight` and `{name}.bias`.
     pub fn train(&mut self, name: &str, params: &mut Params) -> Result<()> {
         let weight = params.add_bank(format!("{name}.weight"), &self.weight)?;
-        let bias = params.add_bank(format!("{name}.bias"), &self.bias)?;
+        let bias = self.bias.as_ref().map(|bias| params.add_bank(format!("{name}.bias"), bias)).transpose()?;
         self.trained = Some((weight, bias));
         Ok(())
+    }
+
+    /// The weighted mean of the experts: one module. Weights `[M]`
+    pub fn mean(&self, weights: &[f64]) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| merging::mean(bias, weights)).transpose()?;
+        Ok(Self { weight: merging::mean(&self.weight, weights)?, bias, trained: None })
     }
 
     /// W of all experts. `[experts, out, in]`
     pub fn weight(&self) -> &Tensor {
         &self.weight
     }
-    /// b of all experts. `[experts, out]`
-    pub fn bias(&self) -> &Tensor {
-        &self.bias
+    /// b of all experts, where they have one. `[experts, out]`
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
     }
     /// Number of experts: 1 when the side is shared.
     pub fn experts(&self) -> usize {
@@ -163,6 +186,37 @@ impl Bank {
         routed(self, Direction::Backward, dy, groups, base)
     }
 
+    /// `acc + dy W_e`, reusing `acc`'s memory where possible: nobody else may hold it. dy `[n, out]`, acc `[n, in]`
+    pub fn backward_add(&self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
+        if !is_fast(dy) {
+            return routed(self, Direction::Backward, dy, groups, Some(&acc));
+        }
+        let (_, d_out, d_in) = self.weight.dims3()?;
+        let (dys, ws) = (HostRef::of(dy)?, HostRef::of(&self.weight)?);
+        host::mutate(&acc, |acc| {
+            for group in groups {
+                let weight = Mat::rows(&ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in], d_in);
+                let dims = [group.rows.len(), d_in, d_out];
+                match &group.rows {
+                    RowSet::Range(rows) => {
+                        let dy = Mat::rows(&dys[rows.start * d_out..rows.end * d_out], d_out);
+                        product_add(dims, dy, weight.stored(), &mut acc[rows.start * d_in..rows.end * d_in]);
+                    }
+                    RowSet::List(list) => {
+                        let row = |r: u32| &dys[r as usize * d_out..(r as usize + 1) * d_out];
+                        let gathered: Vec<f32> = list.iter().flat_map(|&r| row(r)).copied().collect();
+                        let result = gemm::product(dims, Mat::rows(&gathered, d_out), weight.stored(), None);
+                        for (&r, row) in list.iter().zip(result.chunks_exact(d_in)) {
+                            let target = &mut acc[r as usize * d_in..(r as usize + 1) * d_in];
+                            target.iter_mut().zip(row).for_each(|(o, v)| *o += v);
+                        }
+                    }
+                }
+            }
+        })?;
+        Ok(acc)
+    }
+
     /// Adds the gradients of the experts that ran. x `[n, in]`, dy `[n, out]`
     pub fn add_grads(&self, x: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
         let Some((weight, bias)) = self.trained else { return Ok(()) };
@@ -171,15 +225,31 @@ impl Bank {
                 let (segments, list) = segments(std::slice::from_ref(group));
                 if let Some((dw, db)) = device::routed_grads(dy, x, segments[0], &list)? {
                     grads.add(weight, group.expert, dw)?;
-                    grads.add(bias, group.expert, db)?;
+                    if let Some(bias) = bias {
+                        grads.add(bias, group.expert, db)?;
+                    }
                     continue;
                 }
             }
             let (x, dy) = (rows_of(x, &group.rows)?, rows_of(dy, &group.rows)?);
             grads.add(weight, group.expert, gemm::weight_grad(&dy, &x)?)?;
-            grads.add(bias, group.expert, gemm::bias_grad(&dy)?)?;
+            if let Some(bias) = bias {
+                grads.add(bias, group.expert, gemm::bias_grad(&dy)?)?;
+            }
         }
         Ok(())
+    }
+
+    /// Adds the gradient of one expert's weight that was computed elsewhere. `[out, in]`
+    pub fn add_weight_grad(&self, expert: usize, grad: Tensor, grads: &mut Grads) -> Result<()> {
+        match self.trained {
+            Some((weight, _)) => grads.add(weight, expert, grad),
+            None => Ok(()),
+        }
+    }
+    /// Whether its gradient is needed.
+    pub fn is_trained(&self) -> bool {
+        self.trained.is_some()
     }
 }
 
@@ -189,7 +259,8 @@ enum Direction {
     Backward,
 }
 
-fn rows_of(x: &Tensor, rows: &RowSet) -> Result<Tensor> {
+/// The rows of one group.
+pub(super) fn rows_of(x: &Tensor, rows: &RowSet) -> Result<Tensor> {
     Ok(match rows {
         RowSet::Range(range) => x.narrow(0, range.start, range.len())?,
         RowSet::List(list) => x.index_select(&Tensor::new(list.as_slice(), x.device())?, 0)?,
@@ -203,14 +274,15 @@ fn routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Optio
     let (n, width) = x.dims2()?;
     let (_, d_out, d_in) = bank.weight.dims3()?;
     let out_width = if dir == Direction::Forward { d_out } else { d_in };
-    let (xs, ws, bs) = (HostRef::of(x)?, HostRef::of(&bank.weight)?, HostRef::of(&bank.bias)?);
+    let (xs, ws) = (HostRef::of(x)?, HostRef::of(&bank.weight)?);
+    let biases = bank.bias.as_ref().filter(|_| dir == Direction::Forward).map(HostRef::of).transpose()?;
     let base = base.map(HostRef::of).transpose()?;
     // Every row is in exactly one group, so every value of the output is written.
     let out = host::overwritten(n * out_width, |out| {
         for group in groups {
             let weight = &ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in];
             let weight = if dir == Direction::Forward { Mat::cols(weight, d_in) } else { Mat::rows(weight, d_in) };
-            let bias = (dir == Direction::Forward).then(|| &bs[group.expert * d_out..(group.expert + 1) * d_out]);
+            let bias = biases.as_ref().map(|bias| &bias[group.expert * d_out..(group.expert + 1) * d_out]);
             let dims = [group.rows.len(), out_width, width];
             let finish = |row: usize, first: usize, piece: &mut [f32]| {
                 let at = row * out_width + first;
@@ -255,7 +327,7 @@ fn routed_elsewhere(
     let product = RoutedProduct {
         x,
         weight: &bank.weight,
-        bias: (dir == Direction::Forward).then_some(&bank.bias),
+        bias: bank.bias.as_ref().filter(|_| dir == Direction::Forward),
         base,
         transposed: dir == Direction::Backward,
     };
@@ -303,15 +375,15 @@ fn plain_routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base:
         let part = rows_of(x, &group.rows)?;
         let part = match dir {
             Direction::Forward => {
-                part.matmul(&weight.t()?)?.broadcast_add(&bank.bias.narrow(0, group.expert, 1)?.squeeze(0)?)?
+                let part = part.matmul(&weight.t()?)?;
+                match &bank.bias {
+                    Some(bias) => part.broadcast_add(&bias.narrow(0, group.expert, 1)?.squeeze(0)?)?,
+                    None => part,
+                }
             }
             Direction::Backward => part.matmul(&weight)?,
         };
-        let list: Vec<u32> = match &group.rows {
-            RowSet::Range(range) => (range.start as u32..range.end as u32).collect(),
-            RowSet::List(list) => list.clone(),
-        };
-        out = out.index_add(&Tensor::new(list.as_slice(), x.device())?, &part, 0)?;
+        out = out.index_add(&group.rows.index(x.device())?, &part, 0)?;
     }
     Ok(out)
 }

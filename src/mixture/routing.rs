@@ -1,6 +1,6 @@
 //! Which expert runs where: the draws of a step, and how they are kept.
 //!
-//! A *site* is a place in the network that holds a mixture (one per layer). Each site has two *sides*, the
+//! A *site* is a place in the network that holds a mixture (one adapter per layer, or a LoRA per targeted matrix). Each site has two *sides*, the
 //! down- and the up-projection, drawn independently; each *pass* of a step draws again (paper section 3.1).
 //! A shared side has one expert and nothing is drawn for it.
 
@@ -8,13 +8,13 @@ use crate::config::{MixtureConfig, RoutingPolicy};
 use crate::rng::{Purpose, SeedStream};
 use serde::{Deserialize, Serialize};
 
-/// The two projections of a bottleneck adapter.
+/// The two projections of a module: a bottleneck adapter's, or LoRA's A and B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
-    /// W^D: hidden to bottleneck.
+    /// W^D or A: hidden to bottleneck.
     Down,
-    /// W^U: bottleneck to hidden.
+    /// W^U or B: bottleneck to hidden.
     Up,
 }
 

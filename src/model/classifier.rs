@@ -1,18 +1,19 @@
 //! Encoder, mixture and head together: what is trained, evaluated, merged and exported.
 
-use super::encoder::{DropKeys, Encoder, Run, Trace};
+use super::encoder::{self, DropKeys, Encoder, Run, Trace};
 use super::head::{self, Head};
 use super::layer::FfnAdapter;
+use super::loras::{self, LayerLoras, Module, Placed, Target};
 use super::spec::EncoderSpec;
 use super::weights::Weights;
-use crate::config::{self, AdapterInit, Method, MixtureConfig};
+use crate::config::{self, Method, MixtureConfig, MixtureKind};
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::mixture::{Adapter, AdapterMixture, Bank, MergeWeights, Route};
+use crate::mixture::{Adapter, AdapterMixture, Bank, Lora, LoraMixture, MergeWeights, Route, Side, init};
 use crate::nn::kernels::device::wide;
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Act, Grads, Params};
-use crate::rng::{Purpose, SeedStream, Stream};
+use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
 
 /// A classifier or regressor. Cloning shares all tensors.
@@ -54,22 +55,89 @@ pub fn act_of(activation: config::Activation) -> Act {
     }
 }
 
-fn new_bank(
-    stream: &mut Stream,
-    shape: [usize; 3],
-    std: f64,
-    zero: bool,
-    dtype: DType,
-    device: &Device,
-) -> Result<Bank> {
-    let n = shape.iter().product();
-    // Drawn even when it starts at zero, so that the other side's values do not depend on the choice.
-    let mut values = stream.normal_vec(n, std);
-    if zero {
-        values.fill(0.0);
+/// A mixture at a site, of either kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Site<'a> {
+    /// Adapters.
+    Adapter(&'a AdapterMixture),
+    /// LoRA.
+    Lora(&'a LoraMixture),
+}
+
+impl<'a> Site<'a> {
+    /// The bank of one side.
+    pub fn bank(&self, side: Side) -> &'a Bank {
+        match self {
+            Self::Adapter(mixture) => mixture.bank(side),
+            Self::Lora(mixture) => mixture.bank(side),
+        }
     }
-    let weight = Tensor::from_vec(values, &shape, device)?.to_dtype(dtype)?;
-    Bank::new(weight, Tensor::zeros((shape[0], shape[1]), dtype, device)?)
+}
+
+/// The mixtures of one layer in site order.
+pub(super) fn layer_sites<'a>(adapter: &'a FfnAdapter, loras: &'a LayerLoras) -> Vec<Site<'a>> {
+    let own = if let FfnAdapter::Mixture(mixture) = adapter { Some(Site::Adapter(mixture)) } else { None };
+    own.into_iter().chain(loras.mixtures().map(Site::Lora)).collect()
+}
+
+/// Their names.
+pub(super) fn layer_site_names(layer: usize, adapter: &FfnAdapter, loras: &LayerLoras) -> Vec<String> {
+    let own = matches!(adapter, FfnAdapter::Mixture(_)).then(|| site_name(layer));
+    let mixtures = loras.iter().filter(|(_, placed)| matches!(placed.module, Module::Mixture(_)));
+    own.into_iter().chain(mixtures.map(|(_, placed)| lora_name(layer, placed))).collect()
+}
+
+/// Makes the mixtures of a model's layers.
+pub(super) struct Builder<'a> {
+    pub mixture: &'a MixtureConfig,
+    pub seed: SeedStream,
+    pub dtype: DType,
+    pub device: &'a Device,
+}
+
+impl Builder<'_> {
+    /// The LoRA targets the settings name; none for adapters.
+    pub fn targets(&self, all: Vec<Target>, default: &[&str]) -> Result<Vec<Target>> {
+        match self.mixture.kind {
+            MixtureKind::Adapter => Ok(Vec::new()),
+            MixtureKind::Lora => loras::select(all, &self.mixture.lora_target, default),
+        }
+    }
+
+    /// Puts trained mixtures into layer number `layer` of width `d`: an adapter, or a LoRA on each target.
+    pub fn fill(
+        &self,
+        layer: usize,
+        d: usize,
+        targets: &[Target],
+        (adapter, loras): (&mut FfnAdapter, &mut LayerLoras),
+        params: &mut Params,
+    ) -> Result<()> {
+        let m = self.mixture;
+        let tensor = |values: Vec<f32>, shape: [usize; 3]| -> Result<Tensor> {
+            Ok(Tensor::from_vec(values, &shape, self.device)?.to_dtype(self.dtype)?)
+        };
+        if m.kind == MixtureKind::Adapter {
+            let (name, r) = (site_name(layer), m.adapter_size);
+            let shapes = [[m.down_experts(), r, d], [m.up_experts(), d, r]];
+            let bank = |values: Vec<f32>, shape: [usize; 3]| -> Result<Bank> {
+                Bank::new(tensor(values, shape)?, Tensor::zeros((shape[0], shape[1]), self.dtype, self.device)?)
+            };
+            let [down, up] = init::start(m, self.seed, (layer, &name), shapes);
+            let mut mixture = AdapterMixture::new(bank(down, shapes[0])?, bank(up, shapes[1])?, act_of(m.activation));
+            mixture.train(&name, params)?;
+            *adapter = FfnAdapter::Mixture(mixture);
+        }
+        for (i, target) in targets.iter().enumerate() {
+            let (site, name) = (layer * targets.len() + i, format!("layers.{layer}.{}", target.path));
+            let bank = |values: Vec<f32>, shape: [usize; 3]| Bank::without_bias(tensor(values, shape)?);
+            let start = |shapes: [[usize; 3]; 2]| init::start(m, self.seed, (site, &name), shapes);
+            let mut mixture = loras::mixture_of(m, target, bank, start)?;
+            mixture.train(&name, params)?;
+            loras.push(target.slot, Placed { site, path: target.path.clone(), module: Module::Mixture(mixture) });
+        }
+        Ok(())
+    }
 }
 
 impl Classifier {
@@ -96,16 +164,11 @@ impl Classifier {
             encoder.train_trunk(&mut params);
         }
         if adamix {
-            let m = setup.mixture;
-            let (d, r) = (spec.hidden_size, m.adapter_size);
+            let builder = Builder { mixture: setup.mixture, seed: setup.seed, dtype, device: &device };
+            let targets = builder.targets(encoder::lora_targets(&spec), &encoder::DEFAULT_TARGETS)?;
             for (i, layer) in encoder.layers_mut().iter_mut().enumerate() {
-                let mut stream = setup.seed.stream(Purpose::Init, 1 + i as u64);
-                let down = new_bank(&mut stream, [m.down_experts(), r, d], m.init_std, false, dtype, &device)?;
-                let identity = m.init == AdapterInit::Identity;
-                let up = new_bank(&mut stream, [m.up_experts(), d, r], m.init_std, identity, dtype, &device)?;
-                let mut mixture = AdapterMixture::new(down, up, act_of(m.activation));
-                mixture.train(&site_name(i), &mut params)?;
-                layer.adapter = FfnAdapter::Mixture(mixture);
+                let parts = (&mut layer.adapter, &mut layer.loras);
+                builder.fill(i, spec.hidden_size, &targets, parts, &mut params)?;
             }
         }
         head.train(setup.method == Method::Full, &mut params);
@@ -129,16 +192,20 @@ impl Classifier {
         self.mixture.as_ref()
     }
     /// The mixtures in site order; empty when merged or without a mixture.
-    pub fn sites(&self) -> Vec<&AdapterMixture> {
-        self.encoder
-            .layers()
-            .iter()
-            .filter_map(|layer| if let FfnAdapter::Mixture(m) = &layer.adapter { Some(m) } else { None })
-            .collect()
+    pub fn sites(&self) -> Vec<Site<'_>> {
+        self.encoder.layers().iter().flat_map(|layer| layer_sites(&layer.adapter, &layer.loras)).collect()
     }
     /// Names of the sites, in order.
     pub fn site_names(&self) -> Vec<String> {
-        (0..self.sites().len()).map(site_name).collect()
+        let layers = self.encoder.layers().iter().enumerate();
+        layers.flat_map(|(i, layer)| layer_site_names(i, &layer.adapter, &layer.loras)).collect()
+    }
+    /// The LoRA modules of every layer, merged or not, with their site names; empty without any.
+    pub fn loras(&self) -> Vec<(String, &Placed)> {
+        let layers = self.encoder.layers().iter().enumerate();
+        layers
+            .flat_map(|(i, layer)| layer.loras.iter().map(move |(_, placed)| (lora_name(i, placed), placed)))
+            .collect()
     }
     /// The merged adapters in site order; empty when not merged.
     pub fn adapters(&self) -> Vec<&Adapter> {
@@ -181,6 +248,7 @@ impl Classifier {
             if let FfnAdapter::Mixture(mixture) = &layer.adapter {
                 layer.adapter = FfnAdapter::Merged(mixture.merge_site(weights, site)?);
             }
+            layer.loras.merge(weights)?;
         }
         merged.params = Params::default();
         merged.mixture = None;
@@ -191,6 +259,28 @@ impl Classifier {
     #[must_use = "merging makes a new model and leaves the experts as they are"]
     pub fn merged_uniform(&self) -> Result<Self> {
         self.merged(&MergeWeights::uniform(self.mixture.as_ref().map_or(1, |m| m.num_experts)))
+    }
+
+    /// The same model with each LoRA site's experts replaced by what `merge` makes of them (site number, experts): another
+    /// average than the paper's, or one expert.
+    pub fn with_loras(&self, mut merge: impl FnMut(usize, &LoraMixture) -> Result<Lora>) -> Result<Self> {
+        let mut model = self.clone();
+        for layer in model.encoder.layers_mut() {
+            layer.loras.replace(&mut merge)?;
+        }
+        model.params = Params::default();
+        model.mixture = None;
+        Ok(model)
+    }
+
+    /// The same merged model with every LoRA added to the weights themselves: a plain encoder again.
+    pub fn with_folded_loras(&self) -> Result<Self> {
+        let mut model = self.clone();
+        for layer in model.encoder.layers_mut() {
+            let linears = [&mut layer.qkv, &mut layer.attention_out, &mut layer.inner, &mut layer.outer];
+            layer.loras.fold(linears)?;
+        }
+        Ok(model)
     }
 
     /// The same model with the given single adapters in its sites, in order: what a reader of an export builds.
@@ -218,27 +308,32 @@ impl Classifier {
 
     /// Overwrites trained tensors with host values by name, such as a checkpoint's. Every trained tensor must be there.
     pub fn set_params<'a>(&self, values: impl Fn(&str) -> Option<(&'a [usize], &'a [f32])>) -> Result<()> {
-        for param in self.params.iter() {
-            let (shape, data) = values(&param.name).ok_or_else(|| {
-                Error::format(format!("trained tensor {:?} is missing; the file belongs to other settings", param.name))
-            })?;
-            if shape != param.value.dims() {
-                return Err(Error::format(format!(
-                    "tensor {:?} has shape {shape:?}, this model needs {:?}; the file belongs to other settings",
-                    param.name,
-                    param.value.dims()
-                )));
-            }
-            let new = Tensor::from_slice(data, shape, param.value.device())?.to_dtype(param.value.dtype())?;
-            param.value.slice_set(&new, 0, 0)?;
-        }
-        Ok(())
+        overwrite(&self.params, values)
     }
 
     /// Keys for the dropout of training micro-batch number `index`.
     pub fn drop_keys(seed: SeedStream, index: u64) -> DropKeys {
         DropKeys::new(seed, index)
     }
+}
+
+/// Overwrites trained tensors with host values by name. Every one must be there, in its shape.
+pub(super) fn overwrite<'a>(params: &Params, values: impl Fn(&str) -> Option<(&'a [usize], &'a [f32])>) -> Result<()> {
+    for param in params.iter() {
+        let (shape, data) = values(&param.name).ok_or_else(|| {
+            Error::format(format!("trained tensor {:?} is missing; the file belongs to other settings", param.name))
+        })?;
+        if shape != param.value.dims() {
+            return Err(Error::format(format!(
+                "tensor {:?} has shape {shape:?}, this model needs {:?}; the file belongs to other settings",
+                param.name,
+                param.value.dims()
+            )));
+        }
+        let new = Tensor::from_slice(data, shape, param.value.device())?.to_dtype(param.value.dtype())?;
+        param.value.slice_set(&new, 0, 0)?;
+    }
+    Ok(())
 }
 
 /// Values by role.
@@ -254,7 +349,12 @@ pub struct Counts {
     pub trunk: usize,
 }
 
-/// Stable name of a site.
+/// Stable name of a LoRA site.
+pub(super) fn lora_name(layer: usize, placed: &Placed) -> String {
+    format!("layers.{layer}.{}", placed.path)
+}
+
+/// Stable name of an adapter's site.
 pub fn site_name(layer: usize) -> String {
     format!("layers.{layer}.ffn")
 }

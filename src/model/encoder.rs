@@ -1,6 +1,7 @@
 //! The encoder: embeddings and a list of layers, over packed sequences.
 
 use super::layer::{self, EncoderLayer, FfnAdapter, LayerContext};
+use super::loras::{LayerLoras, LoraRun, Slot, Target};
 use super::spec::{EncoderSpec, Family};
 use super::weights::Weights;
 use crate::data::Batch;
@@ -42,8 +43,10 @@ pub struct Run<'a> {
     pub passes: usize,
     /// Which experts run; needed where there is a mixture.
     pub route: Option<&'a Route>,
-    /// Dropout; absent: none, as in evaluation.
+    /// The trunk's and the head's dropout; absent: none, as in evaluation.
     pub drop: Option<DropKeys>,
+    /// Dropout of LoRA's inputs; absent: none, as in evaluation.
+    pub lora_drop: Option<DropKeys>,
     /// Return every token's vector instead of the first token's of each sequence.
     pub all_tokens: bool,
     /// Keep what the backward pass needs.
@@ -55,7 +58,7 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Evaluation of a model without a mixture (or merged).
     pub fn eval() -> Self {
-        Self { passes: 1, route: None, drop: None, all_tokens: false, keep: false, recompute: false }
+        Self { passes: 1, route: None, drop: None, lora_drop: None, all_tokens: false, keep: false, recompute: false }
     }
 }
 
@@ -89,6 +92,7 @@ struct Course {
     token_rows: RowMap,
     first_rows: RowMap,
     drop: Option<DropKeys>,
+    lora_drop: Option<DropKeys>,
     all_tokens: bool,
 }
 
@@ -102,6 +106,7 @@ impl Course {
             token_rows: RowMap::tokens(&batch.offsets, run.passes),
             first_rows: RowMap::first_tokens(&batch.offsets, run.passes),
             drop: run.drop,
+            lora_drop: run.lora_drop,
             all_tokens: run.all_tokens,
         })
     }
@@ -115,18 +120,19 @@ impl Course {
         let pooled = i + 1 == spec.num_layers && !self.all_tokens;
         let spans = || self.offsets.windows(2).map(|w| w[0]..w[1]).collect::<Vec<_>>();
         let place = 1 + 3 * i as u64;
-        let layout = Layout {
-            queries: if pooled { (0..self.offsets.len() - 1).map(|q| q..q + 1).collect() } else { spans() },
-            keys: spans(),
-            heads: spec.num_heads,
-            head_dim: spec.hidden_size / spec.num_heads,
-            drop: self.drop(place, spec.attention_dropout),
-        };
+        let head_dim = spec.hidden_size / spec.num_heads;
+        let drop = self.drop(place, spec.attention_dropout);
+        let mut layout = Layout::bidirectional(spans(), spec.num_heads, head_dim, drop);
+        if pooled {
+            layout.queries = (0..self.offsets.len() - 1).map(|q| q..q + 1).collect();
+        }
         LayerContext {
             layout,
+            tokens: &self.token_rows,
             rows: if pooled { &self.first_rows } else { &self.token_rows },
             first_tokens: pooled.then_some(&self.first),
             route: route.map(|route| (route, i)),
+            lora: LoraRun { route, drop: self.lora_drop },
             drops: [self.drop(place + 1, spec.hidden_dropout), self.drop(place + 2, spec.hidden_dropout)],
         }
     }
@@ -205,6 +211,7 @@ impl Encoder {
                 outer: linear(d, f)?,
                 output_norm: norm()?,
                 adapter: FfnAdapter::None,
+                loras: LayerLoras::default(),
                 act: spec.act,
             });
         }
@@ -309,7 +316,8 @@ impl Encoder {
 
     /// The lowest layer that a gradient must reach.
     fn lowest_trained(&self) -> Option<usize> {
-        let has_mixture = |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_));
+        let has_mixture =
+            |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_)) || layer.loras.lowest().is_some();
         if self.trunk_trained { Some(0) } else { self.layers.iter().position(has_mixture) }
     }
 
@@ -376,7 +384,31 @@ impl Encoder {
     }
 }
 
-fn repeat_offsets(offsets: &[usize], passes: usize) -> Vec<usize> {
+/// The matrices of a layer that can have a LoRA, under their Hugging Face names.
+pub fn lora_targets(spec: &EncoderSpec) -> Vec<Target> {
+    let (d, f) = (spec.hidden_size, spec.intermediate_size);
+    let target = |path: &str, slot: Slot, rows: std::ops::Range<usize>, d_in: usize| Target {
+        path: path.to_owned(),
+        slot,
+        columns: vec![rows],
+        d_in,
+        whole: true,
+    };
+    vec![
+        target("attention.self.query", Slot::Qkv, 0..d, d),
+        target("attention.self.key", Slot::Qkv, d..2 * d, d),
+        target("attention.self.value", Slot::Qkv, 2 * d..3 * d, d),
+        target("attention.output.dense", Slot::Out, 0..d, d),
+        target("intermediate.dense", Slot::Inner, 0..f, d),
+        target("output.dense", Slot::Outer, 0..d, f),
+    ]
+}
+
+/// The targets of an empty setting: the paper's queries and values.
+pub const DEFAULT_TARGETS: [&str; 2] = ["query", "value"];
+
+/// Offsets of `passes` copies of a batch, one after the other.
+pub(super) fn repeat_offsets(offsets: &[usize], passes: usize) -> Vec<usize> {
     let total = offsets.last().copied().unwrap_or(0);
     let mut all = vec![0];
     for pass in 0..passes {
@@ -401,6 +433,7 @@ fn read_layer(reader: &Reader<'_>, spec: &EncoderSpec, i: usize) -> Result<Encod
         outer: reader.linear(&name("output.dense"), d, f)?,
         output_norm: reader.norm(&name("output.LayerNorm"), d, spec.layer_norm_eps)?,
         adapter: FfnAdapter::None,
+        loras: LayerLoras::default(),
         act: spec.act,
     })
 }

@@ -4,14 +4,17 @@
 //! mixture and head together. BERT and RoBERTa are one implementation, told apart by [`spec::Family`].
 
 pub mod classifier;
+pub mod decoder;
 pub mod dir;
 pub mod encoder;
 pub mod head;
 pub mod layer;
+pub mod loras;
 pub mod spec;
 pub mod weights;
 
-pub use classifier::{Classifier, Counts, Setup};
+pub use classifier::{Classifier, Counts, Setup, Site};
+pub use decoder::{CausalLm, DecoderSpec, LmSetup, Packed};
 pub use dir::ModelSource;
 pub use encoder::{DropKeys, Encoder, Run};
 pub use spec::{EncoderSpec, Family};

@@ -60,7 +60,7 @@ pub struct EncoderSpec {
     pub name: Option<String>,
 }
 
-fn number(json: &Value, key: &str) -> Result<Option<f64>> {
+pub(super) fn number(json: &Value, key: &str) -> Result<Option<f64>> {
     match json.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value
@@ -70,7 +70,7 @@ fn number(json: &Value, key: &str) -> Result<Option<f64>> {
     }
 }
 
-fn size(json: &Value, key: &str) -> Result<usize> {
+pub(super) fn size(json: &Value, key: &str) -> Result<usize> {
     let value = number(json, key)?.ok_or_else(|| {
         Error::format(format!("config.json: {key} is missing; is this a complete Hugging Face directory?"))
     })?;
@@ -80,7 +80,7 @@ fn size(json: &Value, key: &str) -> Result<usize> {
     Ok(value as usize)
 }
 
-fn rate(json: &Value, key: &str, default: f64) -> Result<f64> {
+pub(super) fn rate(json: &Value, key: &str, default: f64) -> Result<f64> {
     let value = number(json, key)?.unwrap_or(default);
     if (0.0..1.0).contains(&value) {
         Ok(value)
@@ -138,7 +138,7 @@ impl EncoderSpec {
             type_vocab_size: number(&json, "type_vocab_size")?
                 .map_or(if family == Family::Bert { 2 } else { 1 }, |n| n as usize),
             position_offset,
-            act: activation(json.get("hidden_act").and_then(Value::as_str).unwrap_or("gelu"))?,
+            act: activation("hidden_act", json.get("hidden_act").and_then(Value::as_str).unwrap_or("gelu"))?,
             layer_norm_eps: eps,
             hidden_dropout,
             attention_dropout: rate(&json, "attention_probs_dropout_prob", 0.1)?,
@@ -158,7 +158,7 @@ impl EncoderSpec {
     }
 }
 
-fn activation(name: &str) -> Result<Act> {
+pub(super) fn activation(key: &str, name: &str) -> Result<Act> {
     Ok(match name {
         "gelu" | "gelu_python" => Act::Gelu,
         "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Act::GeluTanh,
@@ -166,7 +166,7 @@ fn activation(name: &str) -> Result<Act> {
         "silu" | "swish" => Act::Swish,
         other => {
             return Err(Error::config(format!(
-                "config.json: hidden_act {other:?} is not supported; known are gelu, gelu_new, relu and silu"
+                "config.json: {key} {other:?} is not supported; known are gelu, gelu_new, relu and silu"
             )));
         }
     })

@@ -10,6 +10,7 @@ pub mod kernels;
 pub mod linear;
 pub mod norm;
 pub mod params;
+pub mod pre_norm;
 pub mod profile;
 
 pub use embedding::Embeddings;
@@ -18,3 +19,4 @@ pub use kernels::activation::Act;
 pub use linear::Linear;
 pub use norm::LayerNorm;
 pub use params::{Grads, Param, ParamId, Params};
+pub use pre_norm::PreNorm;

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod lamps;
+pub mod lm_step;
 pub mod loss;
 pub mod observer;
 pub mod optimizer;

@@ -57,9 +57,11 @@ pub fn micro_batch(
     route: Option<Route>,
 ) -> Result<Micro> {
     let passes = passes(config);
-    let drop = config.model.trunk_dropout.then(|| DropKeys::new(SeedStream::new(config.train.seed), index));
+    let keys = DropKeys::new(SeedStream::new(config.train.seed), index);
+    let drop = config.model.trunk_dropout.then_some(keys);
     let recompute = config.train.recompute == Recompute::On;
-    let run = Run { passes, route: route.as_ref(), drop, all_tokens: false, keep: true, recompute };
+    let run =
+        Run { passes, route: route.as_ref(), drop, lora_drop: Some(keys), all_tokens: false, keep: true, recompute };
     let (logits, trace) = model.forward(batch, run)?;
     let trace = trace.ok_or_else(|| Error::internal("nothing was kept for the backward pass"))?;
     let (loss, dlogits, scale) = timed(Phase::Head, || loss_of(config, model, batch, &logits))?;

@@ -1,5 +1,6 @@
-//! Against PyTorch and transformers: the files of `tests/golden`, written by `tests/golden/encoder.py`.
+//! Against PyTorch and transformers: the files of `tests/golden`, written by the scripts `encoder.py` and `decoder.py` there.
 
+mod decoder;
 mod logits;
 mod optimizer;
 mod training;

@@ -2,9 +2,11 @@
 //! naive twin, and central differences in f64.
 
 mod attention;
+mod decoder_kernels;
 mod dropout;
 mod kernels;
 mod layers;
+mod lora;
 mod mixed;
 mod mixture;
 mod model;

@@ -6,6 +6,7 @@ mod artifact;
 mod certificate;
 mod cli;
 mod data;
+mod decoder;
 mod experts;
 mod golden;
 mod gradients;

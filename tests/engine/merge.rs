@@ -5,7 +5,7 @@ use adamix::config::{Problem, RunConfig};
 use adamix::data::Batch;
 use adamix::eval::compare::random_route;
 use adamix::mixture::{Adapter, MergeWeights, Route, Side};
-use adamix::model::{Classifier, Family};
+use adamix::model::{Classifier, Family, Site};
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
 
@@ -47,7 +47,8 @@ fn mean(bank: &Tensor, weights: &[f64]) -> Tensor {
 fn by_hand(model: &Classifier, weights: &[f64]) -> Classifier {
     let sites = model.sites();
     let adapters = sites.iter().map(|site| {
-        let part = |side| (mean(site.bank(side).weight(), weights), mean(site.bank(side).bias(), weights));
+        let Site::Adapter(site) = site else { panic!("{site:?} is no adapter") };
+        let part = |side| (mean(site.bank(side).weight(), weights), mean(site.bank(side).bias().unwrap(), weights));
         Adapter::new(part(Side::Down), part(Side::Up), site.act()).unwrap()
     });
     model.with_adapters(adapters.collect()).unwrap()

@@ -73,7 +73,8 @@ fn every_token_of_the_last_layer_goes_the_same_way() {
     let route = step::route_of(&config, &model, &batch, 0);
     let grads = |recompute: bool| {
         let drop = Some(Classifier::drop_keys(SeedStream::new(1), 2));
-        let run = Run { passes: 2, route: route.as_ref(), drop, all_tokens: true, keep: true, recompute };
+        let run =
+            Run { passes: 2, route: route.as_ref(), drop, lora_drop: drop, all_tokens: true, keep: true, recompute };
         let (y, trace) = model.encoder().forward(&batch, run).unwrap();
         let dy = Tensor::ones_like(&y).unwrap();
         let mut grads = Grads::new(model.params());

@@ -7,8 +7,8 @@
 //! | [`adapterhub`](adapterhub::adapterhub) | the merged adapter and head as the `adapters` library loads them |
 //!
 //! The first two carry their story as safetensors metadata, all strings: `format` (`adamix-adapter` or
-//! `adamix-experts`), `version` (`1`), `tool`, `base_model`, `model_type`, `hidden_size`, `num_experts`, `adapter_size`,
-//! `sharing_down`, `sharing_up`, `activation`, `dtype`, `labels` (a JSON array, empty for regression), and for a
+//! `adamix-experts`), `version` (`1`), `tool`, `base_model`, `model_type`, `hidden_size`, `num_experts`, `kind` (`adapter`
+//! or `lora`), `adapter_size`, `lora_rank`, `lora_alpha`, `use_rslora`, `sharing_down`, `sharing_up`, `activation`, `dtype`, `labels` (a JSON array, empty for regression), and for a
 //! merged adapter `recipe` (in words) and `recipe_toml` (to be replayed).
 //!
 //! A target directory is written whole or not at all, and an existing one with contents is never touched.
@@ -24,7 +24,7 @@ pub use recipe::{Recipe, SiteWeights};
 use super::atomic::write_dir;
 use super::safetensors_io::{self, Metadata};
 use super::{Dtype, HostTensor, TOOL};
-use crate::config::{Activation, MixtureConfig};
+use crate::config::{Activation, MixtureConfig, MixtureKind};
 use crate::error::{Context as _, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -77,7 +77,11 @@ impl ExportMeta {
             ("model_type", self.model_type.clone()),
             ("hidden_size", self.hidden_size.to_string()),
             ("num_experts", mixture.num_experts.to_string()),
+            ("kind", kind_name(mixture.kind).to_owned()),
             ("adapter_size", mixture.adapter_size.to_string()),
+            ("lora_rank", mixture.lora_rank.to_string()),
+            ("lora_alpha", mixture.lora_alpha.to_string()),
+            ("use_rslora", mixture.use_rslora.to_string()),
             ("sharing_down", mixture.sharing_down.to_string()),
             ("sharing_up", mixture.sharing_up.to_string()),
             ("activation", activation_name(mixture.activation).to_owned()),
@@ -190,6 +194,14 @@ fn plain(tensor: &HostTensor) -> Result<HostTensor> {
         n if n == dims => Ok(tensor.clone()),
         n if n == dims + 1 && shape[0] == 1 => HostTensor::new(name.clone(), &shape[1..], data.clone()),
         _ => Err(Error::internal(format!("tensor {name} of shape {shape:?} is not merged"))),
+    }
+}
+
+/// As in settings files.
+fn kind_name(kind: MixtureKind) -> &'static str {
+    match kind {
+        MixtureKind::Adapter => "adapter",
+        MixtureKind::Lora => "lora",
     }
 }
 

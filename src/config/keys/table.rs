@@ -100,16 +100,24 @@ pub const KEYS: &[Key] = &[
     .allow("tokens, at least max_length; 0: count examples"),
     key("text.date", "template-date", "The date that chat templates see")
         .allow("a date such as 2026-01-31; empty: today"),
+    key("mixture.kind", "kind", "What each expert is: a bottleneck adapter, or a low-rank addition to linear layers")
+        .alias(&["mixture-kind"])
+        .among(&["adapter", "lora"])
+        .in_paper("adapter for encoders, lora for GPT-2"),
     key("mixture.num_experts", "num-experts", "M, the experts per site")
         .alias(&["experts"])
         .allow("1 to 64; 1 without consistency is a plain adapter")
-        .in_paper("4"),
+        .in_paper("4, and 8 for GPT-2"),
     key("mixture.adapter_size", "adapter-size", "r, the width of the adapters' bottleneck")
         .alias(&["bottleneck"])
         .allow("1 to 4096")
         .in_paper("16 for RoBERTa-large, 48 for BERT-base"),
-    key("mixture.sharing_down", "sharing-down", "One down-projection for all experts").in_paper("false"),
-    key("mixture.sharing_up", "sharing-up", "One up-projection for all experts").in_paper("true"),
+    key("mixture.sharing_down", "sharing-down", "One down-projection (LoRA's A) for all experts")
+        .alias(&["share-a"])
+        .in_paper("false"),
+    key("mixture.sharing_up", "sharing-up", "One up-projection (LoRA's B) for all experts")
+        .alias(&["share-b"])
+        .in_paper("true"),
     key("mixture.activation", "activation", "The nonlinearity between the projections")
         .among(&["gelu", "gelu-tanh", "relu", "swish"])
         .in_paper("gelu"),
@@ -119,6 +127,22 @@ pub const KEYS: &[Key] = &[
     key("mixture.init_std", "init-std", "Standard deviation of the adapters' initial weights")
         .allow("above 0, at most 1")
         .in_paper("0.02"),
+    key("mixture.lora_rank", "lora-rank", "LoRA's r, the rank of the addition").allow("1 to 4096").in_paper("4"),
+    key("mixture.lora_alpha", "lora-alpha", "LoRA's alpha; the addition is scaled by alpha / r")
+        .allow("above 0, at most 1000000")
+        .in_paper("32"),
+    key("mixture.lora_dropout", "lora-dropout", "Share of LoRA's inputs that are dropped in training")
+        .allow("0 to below 1")
+        .in_paper("0.1, and 0 on DART"),
+    key("mixture.lora_target", "lora-target", "The linear layers that get a LoRA, by the end of their name")
+        .alias(&["target-modules"])
+        .allow("names separated by commas, such as q_proj,v_proj; all-linear; empty: queries and values")
+        .in_paper("queries and values"),
+    key("mixture.use_rslora", "use-rslora", "Scale LoRA's addition by alpha / √r instead of alpha / r")
+        .in_paper("false"),
+    key("mixture.lora_init", "lora-init", "How LoRA's A starts: every expert on its own, or all as copies of one draw")
+        .among(&["independent", "copied"])
+        .in_paper("copied"),
     key("mixture.routing", "routing", "How the expert of each site is chosen")
         .among(&["per-batch", "per-example", "per-token", "fixed", "round-robin"])
         .in_paper("per-batch"),
@@ -132,7 +156,7 @@ pub const KEYS: &[Key] = &[
     .in_paper("true"),
     key("mixture.consistency_weight", "consistency-weight", "Weight of the consistency term in the loss")
         .allow("0 or more")
-        .in_paper("1"),
+        .in_paper("1 for classification, 100 for GPT-2"),
     key(
         "mixture.consistency_detach",
         "consistency-detach",
@@ -173,6 +197,10 @@ pub const KEYS: &[Key] = &[
     key("train.weight_decay", "weight-decay", "Decoupled weight decay, not on biases and norms")
         .allow("0 to 1")
         .in_paper("0.1"),
+    key("train.label_smoothing", "label-smoothing", "Share of each target's weight spread over the whole vocabulary")
+        .alias(&["label-smoothing-factor", "label-smooth"])
+        .allow("0 to below 1; language models only")
+        .in_paper("0.1 for GPT-2, 0 on DART"),
     key("train.adam_beta1", "adam-beta1", "AdamW's decay of the mean gradient").allow("0 to below 1").in_paper("0.9"),
     key("train.adam_beta2", "adam-beta2", "AdamW's decay of the mean squared gradient")
         .allow("0 to below 1")

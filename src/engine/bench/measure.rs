@@ -11,6 +11,7 @@ use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
 use crate::train::optimizer::AdamW;
 use crate::train::step;
+use candle_core::DType;
 use serde::Serialize;
 use std::time::Instant;
 

@@ -26,7 +26,7 @@ const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 const TANH_CUBIC: f32 = 0.044_715;
 
 #[inline(always)]
-fn value(act: Act, x: f32) -> f32 {
+pub(super) fn value(act: Act, x: f32) -> f32 {
     match act {
         Act::Gelu => 0.5 * x * (1.0 + simd::erf(x * INV_SQRT_2)),
         Act::GeluTanh => 0.5 * x * (1.0 + simd::tanh(SQRT_2_OVER_PI * (x + TANH_CUBIC * x * x * x))),
@@ -43,7 +43,7 @@ fn value(act: Act, x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn slope(act: Act, x: f32) -> f32 {
+pub(super) fn slope(act: Act, x: f32) -> f32 {
     match act {
         Act::Gelu => 0.5 * (1.0 + simd::erf(x * INV_SQRT_2)) + x * INV_SQRT_TAU * simd::exp(-0.5 * x * x),
         Act::GeluTanh => {

@@ -218,6 +218,22 @@ pub fn for_rows2(a: (&mut [f32], usize), b: (&mut [f32], usize), work: impl Fn(u
     blocks.enumerate().for_each(|(i, (x, y))| work(i * rows, x, y));
 }
 
+/// As [`for_rows2`] with three outputs.
+#[expect(clippy::needless_pass_by_value, reason = "pairs of a slice and its width, taken apart at once")]
+pub fn for_rows3(
+    a: (&mut [f32], usize),
+    b: (&mut [f32], usize),
+    c: (&mut [f32], usize),
+    work: impl Fn(usize, &mut [f32], &mut [f32], &mut [f32]) + Sync,
+) {
+    let rows = rows_per_task(a.1.max(b.1).max(c.1));
+    if a.1 == 0 || b.1 == 0 || c.1 == 0 || a.0.is_empty() {
+        return;
+    }
+    let blocks = a.0.par_chunks_mut(rows * a.1).zip(b.0.par_chunks_mut(rows * b.1)).zip(c.0.par_chunks_mut(rows * c.1));
+    blocks.enumerate().for_each(|(i, ((x, y), z))| work(i * rows, x, y, z));
+}
+
 /// Sum over rows of each column. `[rows, width] -> [width]`. Blocks are added in row order.
 pub fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
     let mut total = vec![0.0f32; width];

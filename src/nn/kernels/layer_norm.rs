@@ -3,6 +3,7 @@
 //! `y = γ (s - mean) / sqrt(var + ε) + β` over the last dimension, with `s = dropout(x) + residual`.
 
 use super::host::{self, HostRef, Shared, for_rows, for_rows2};
+use super::residual::{self, sum_row};
 use super::{Dropout, device, is_fast, simd};
 use crate::error::Result;
 use candle_core::{D, Tensor};
@@ -77,20 +78,27 @@ pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Affin
     Ok((host::tensor(y, (n, d))?, saved))
 }
 
-#[inline(always)]
-fn sum_row(row: &mut [f32], x: &[f32], residual: Option<&[f32]>, drop: Dropout, at: usize) {
-    if drop.active() {
-        for (i, (o, &v)) in row.iter_mut().zip(x).enumerate() {
-            *o = v * drop.factor((at + i) as u32);
-        }
-    } else {
-        row.copy_from_slice(x);
+/// y once more, for whoever needs it in the backward pass and did not keep it. -> `[n, d]`
+pub fn output(saved: &Saved, norm: Affine<'_>) -> Result<Tensor> {
+    let normalized = &saved.normalized;
+    if !is_fast(normalized) {
+        return Ok(normalized.broadcast_mul(norm.gamma)?.broadcast_add(norm.beta)?);
     }
-    if let Some(residual) = residual {
-        for (o, &r) in row.iter_mut().zip(residual) {
-            *o += r;
-        }
-    }
+    let (xh, g, b) = (HostRef::of(normalized)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
+    let d = g.len();
+    let y = host::overwritten(xh.len(), |y| {
+        for_rows(y, d, |first, block| {
+            simd::vectorized(|| {
+                for (i, row) in block.chunks_exact_mut(d).enumerate() {
+                    let source = &xh[(first + i) * d..(first + i + 1) * d];
+                    for (((o, &v), &g), &b) in row.iter_mut().zip(source).zip(&g[..]).zip(&b[..]) {
+                        *o = v * g + b;
+                    }
+                }
+            });
+        });
+    });
+    host::tensor(y, normalized.shape())
 }
 
 /// Gradients of x and of the residual; `with_params` also asks for γ's and β's. dy `[n, d]`
@@ -152,10 +160,7 @@ pub fn plain_forward(
     drop: Dropout,
     norm: Affine<'_>,
 ) -> Result<(Tensor, Saved)> {
-    let mut sum = if drop.active() { (x * drop.mask(x.dims(), x)?)? } else { x.clone() };
-    if let Some(residual) = residual {
-        sum = (sum + residual)?;
-    }
+    let sum = residual::plain_add(x, residual, drop)?;
     let centered = sum.broadcast_sub(&sum.mean_keepdim(D::Minus1)?)?;
     let rstd = (centered.sqr()?.mean_keepdim(D::Minus1)? + norm.eps)?.sqrt()?.recip()?;
     let normalized = centered.broadcast_mul(&rstd)?;

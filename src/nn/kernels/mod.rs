@@ -13,11 +13,17 @@ pub mod adamw;
 pub mod attention;
 pub mod device;
 pub mod dropout;
+pub mod gated;
 pub mod gemm;
+pub mod head_norm;
 pub mod host;
 pub mod layer_norm;
 pub mod loss;
+pub mod residual;
+pub mod rms_norm;
+pub mod rope;
 pub mod simd;
+pub mod vocab_loss;
 
 pub use activation::Act;
 pub use dropout::Dropout;

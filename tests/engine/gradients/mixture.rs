@@ -13,7 +13,7 @@ const EXPERTS: usize = 3;
 const OFFSETS: [usize; 4] = [0, 3, 4, 9];
 
 /// Expert of each row, both passes, for one side.
-fn expert_of_rows(route: &Route, side: Side, rows: &RowMap) -> Vec<usize> {
+pub fn expert_of_rows(route: &Route, side: Side, rows: &RowMap) -> Vec<usize> {
     let one = |pass: usize, row: usize| match route.pick(pass, 0, side) {
         Pick::One(e) => *e,
         Pick::PerExample(list) => list[rows.sequence[row] as usize],

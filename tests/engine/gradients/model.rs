@@ -2,7 +2,7 @@
 
 use super::{close, random, values, wide};
 use crate::golden::golden_dir;
-use adamix::config::{Method, MixtureConfig, RoutingPolicy};
+use adamix::config::{Method, MixtureConfig, MixtureKind, RoutingPolicy};
 use adamix::data::{Batch, Labels};
 use adamix::mixture::{Route, RouteShape};
 use adamix::model::{Classifier, ModelSource, Run, Setup};
@@ -24,12 +24,10 @@ fn batch() -> Batch {
 /// One forward of both passes; the same `index` drops the same elements.
 fn run<'a>(route: Option<&'a Route>, index: u64, keep: bool) -> Run<'a> {
     let drop = Some(Classifier::drop_keys(SeedStream::new(4), index));
-    Run { passes: 2, route, drop, keep, ..Run::eval() }
+    Run { passes: 2, route, drop, lora_drop: drop, keep, ..Run::eval() }
 }
 
 fn check(family: &str, method: Method, routing: RoutingPolicy) {
-    let source = ModelSource::open(golden_dir(family).to_str().unwrap()).unwrap();
-    assert!(source.spec.hidden_dropout > 0.0 && source.spec.attention_dropout > 0.0, "dropout is on");
     let mixture = MixtureConfig {
         num_experts: 3,
         adapter_size: 5,
@@ -38,11 +36,38 @@ fn check(family: &str, method: Method, routing: RoutingPolicy) {
         sharing_up: false,
         ..MixtureConfig::default()
     };
-    let setup = Setup { method, mixture: &mixture, outputs: 3, seed: SeedStream::new(1) };
+    check_mixture(family, method, &mixture);
+}
+
+/// The same for LoRA on some of the linear layers, with B away from its zero start.
+fn check_lora(family: &str, routing: RoutingPolicy, target: &[&str]) {
+    let mixture = MixtureConfig {
+        kind: MixtureKind::Lora,
+        num_experts: 3,
+        lora_rank: 2,
+        lora_alpha: 3.0,
+        lora_dropout: 0.2,
+        lora_target: target.iter().map(|&name| name.to_owned()).collect(),
+        routing,
+        sharing_up: false,
+        ..MixtureConfig::default()
+    };
+    check_mixture(family, Method::Adamix, &mixture);
+}
+
+fn check_mixture(family: &str, method: Method, mixture: &MixtureConfig) {
+    let routing = mixture.routing;
+    let source = ModelSource::open(golden_dir(family).to_str().unwrap()).unwrap();
+    assert!(source.spec.hidden_dropout > 0.0 && source.spec.attention_dropout > 0.0, "dropout is on");
+    let setup = Setup { method, mixture, outputs: 3, seed: SeedStream::new(1) };
     let model = Classifier::load(source.spec, &source.weights, &setup, DType::F64, &Device::Cpu).unwrap();
     let batch = batch();
-    let shape = RouteShape { passes: 2, sites: 2, sequences: batch.len(), tokens: batch.tokens() };
-    let route = Route::draw(&mixture, SeedStream::new(2), Purpose::Routing, 7, shape);
+    let sites = model.sites().len();
+    for param in model.params().iter().filter(|param| param.name.ends_with("lora_b.weight")) {
+        param.value.slice_set(&(wide(&random(param.value.shape(), 50)) * 0.4).unwrap(), 0, 0).unwrap();
+    }
+    let shape = RouteShape { passes: 2, sites, sequences: batch.len(), tokens: batch.tokens() };
+    let route = Route::draw(mixture, SeedStream::new(2), Purpose::Routing, 7, shape);
     let route = (method == Method::Adamix).then_some(&route);
     let weight = wide(&random((6, 3), 1));
     let value = || {
@@ -55,7 +80,8 @@ fn check(family: &str, method: Method, routing: RoutingPolicy) {
     let passes: Vec<Vec<f64>> = values(&logits).chunks(9).map(<[f64]>::to_vec).collect();
     assert_ne!(passes[0], passes[1], "the passes drop different elements");
     let grads = model.backward(trace.unwrap(), &weight).unwrap();
-    let h = 1e-5;
+    // Small, because the derivatives along a whole tensor curve strongly.
+    let h = 1e-6;
     for (at, param) in model.params().iter().enumerate() {
         let start = param.value.copy().unwrap();
         let direction = wide(&random(start.shape(), 100 + at as u64));
@@ -80,6 +106,20 @@ fn mixtures_with_dropout() {
     for family in ["bert-tiny", "roberta-tiny"] {
         for routing in [RoutingPolicy::PerBatch, RoutingPolicy::PerExample, RoutingPolicy::PerToken] {
             check(family, Method::Adamix, routing);
+        }
+    }
+}
+
+#[test]
+fn mixtures_of_lora_with_dropout() {
+    for family in ["bert-tiny", "roberta-tiny"] {
+        for routing in [RoutingPolicy::PerBatch, RoutingPolicy::PerExample, RoutingPolicy::PerToken] {
+            check_lora(family, routing, &[]);
+            check_lora(family, routing, &["all-linear"]);
+        }
+        // Each linear layer alone: the backward pass stops at another place.
+        for target in ["query", "key", "attention.output.dense", "intermediate.dense", "output.dense"] {
+            check_lora(family, RoutingPolicy::PerBatch, &[target]);
         }
     }
 }

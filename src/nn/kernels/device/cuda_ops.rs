@@ -170,7 +170,7 @@ pub(super) fn layer_norm_backward(
 /// Addresses, strides and sequences of an attention, without its outputs.
 fn attention(qkv: &Qkv, layout: &Layout, parts: &[Tensor], spans: &Tensor) -> Result<plan::Attention> {
     let width = layout.width();
-    let [q, k, v] = qkv.parts(width);
+    let [q, k, v] = qkv.parts(width, layout.kv_width());
     let size = q.0.dtype().size_in_bytes();
     let (first, last) = (address(&parts[0])?, address(parts.last().unwrap_or(&parts[0]))?);
     let at = |base: u64, column: usize| base + (column * size) as u64;
@@ -183,9 +183,9 @@ fn attention(qkv: &Qkv, layout: &Layout, parts: &[Tensor], spans: &Tensor) -> Re
         queries: layout.queries.last().map_or(0, |r| r.end),
         longest: [&layout.queries, &layout.keys].map(|all| all.iter().map(|r| r.len()).max().unwrap_or(0)),
         heads: layout.heads,
-        kv_heads: layout.heads,
+        kv_heads: layout.kv_heads,
         head_dim: layout.head_dim,
-        causal: false,
+        causal: layout.causal,
         ..plan::Attention::default()
     })
 }

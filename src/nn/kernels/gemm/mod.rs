@@ -212,6 +212,32 @@ pub fn product_add(dims: [usize; 3], a: Mat<'_>, b: Stored<'_>, out: &mut [f32])
     }
 }
 
+/// A block of columns of a row-major matrix that is wider than what is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// Index of the block's first element.
+    pub start: usize,
+    /// Distance between consecutive rows.
+    pub row: usize,
+    /// Add to the present values instead of overwriting.
+    pub add: bool,
+}
+
+/// `out[block] (+)= scale * a b`; the rest of `out` stays. `[m, k] x [k, n] -> [m, n]`
+#[expect(unsafe_code, reason = "hands a checked slice to the product")]
+pub fn product_block(dims: [usize; 3], a: Mat<'_>, b: Mat<'_>, out: &mut [f32], block: Block, scale: f32) {
+    let [m, n, k] = dims;
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    assert!(n <= block.row && block.start + (m - 1) * block.row + n <= out.len(), "gemm output too small");
+    // SAFETY: the slice is exclusive and initialised, and holds m rows of n values at that distance.
+    unsafe {
+        let start = out.as_mut_ptr().add(block.start);
+        raw(dims, a, b, Out { start, row: block.row, add: block.add }, scale, true);
+    }
+}
+
 fn dims2(what: &str, x: &Tensor) -> Result<(usize, usize)> {
     x.dims2().map_err(|_| Error::internal(format!("{what} must be a matrix, got shape {:?}", x.dims())))
 }
@@ -231,7 +257,7 @@ pub(super) fn like(w: &Tensor, x: &Tensor) -> Result<Tensor> {
 }
 
 /// Whether the fast version multiplies these.
-fn fast(x: &Tensor, w: &Tensor) -> bool {
+pub(super) fn fast(x: &Tensor, w: &Tensor) -> bool {
     is_fast(x) && matches!(w.dtype(), DType::F32 | DType::BF16)
 }
 

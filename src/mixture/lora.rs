@@ -1,0 +1,253 @@
+//! Mixture of LoRA: `y = W x + s B_k A_j dropout(x)` with A_j and B_k drawn independently (paper section 3.1).
+//!
+//! [`LoraMixture`] holds M experts on one frozen matrix; [`Lora`] is what remains after merging. As with adapters they
+//! are different types, so that a merged one cannot be routed. s is alpha / r, or alpha / √r (rsLoRA).
+//!
+//! One mixture may write several blocks of the layer's outputs, as the reference does for q and v inside GPT-2's
+//! fused q, k, v: A has r rows for each block, B the rows of all blocks, and one draw serves them together.
+//!
+//! Merging knows two averages. *Mean of factors* `B̄ Ā` is the paper's; drawing both sides independently, it is also the
+//! mean over all M² pairs. *Mean of deltas* `Σ w_j B_j A_j` pairs expert j with expert j and has rank M r. They are equal,
+//! and the rank stays r, where one side is shared.
+
+use super::bank::{Bank, Group, RowMap};
+use super::low_rank::Up;
+use super::routing::{Route, Side};
+use crate::error::{Error, Result};
+use crate::nn::kernels::residual;
+use crate::nn::{Dropout, Grads, Params};
+use candle_core::{DType, Tensor};
+use std::ops::Range;
+
+pub use super::low_rank::Columns;
+
+/// M LoRA modules on one linear layer, sharing one side or none.
+#[derive(Clone, Debug)]
+pub struct LoraMixture {
+    a: Bank,
+    b: Bank,
+    columns: Columns,
+    scale: f64,
+    dropout: f64,
+}
+
+/// One LoRA module: the result of a merge.
+#[derive(Clone, Debug)]
+pub struct Lora {
+    module: LoraMixture,
+}
+
+/// What the backward pass needs of one site. z `[n, blocks * r]`
+#[derive(Clone, Debug)]
+pub struct Saved {
+    z: Tensor,
+    a: Vec<Group>,
+    b: Vec<Group>,
+    drop: Dropout,
+}
+
+/// alpha / r, or alpha / √r.
+pub fn scaling(alpha: f64, rank: usize, use_rslora: bool) -> f64 {
+    let rank = rank.max(1) as f64;
+    if use_rslora { alpha / rank.sqrt() } else { alpha / rank }
+}
+
+impl LoraMixture {
+    /// From its two banks. a `[M or 1, blocks * r, in]`, b `[M or 1, sum of the blocks' widths, r]`, neither with a bias
+    pub fn new(a: Bank, b: Bank, columns: Columns, scale: f64, dropout: f64) -> Result<Self> {
+        let ((_, rows, _), (_, d_out, rank)) = (a.weight().dims3()?, b.weight().dims3()?);
+        let width: usize = columns.iter().map(Range::len).sum();
+        if rows != columns.len() * rank || d_out != width || a.bias().is_some() || b.bias().is_some() {
+            return Err(Error::format(format!(
+                "LoRA of A {:?} and B {:?} does not fit {} blocks of {width} outputs",
+                a.weight().dims(),
+                b.weight().dims(),
+                columns.len()
+            )));
+        }
+        Ok(Self { a, b, columns, scale, dropout })
+    }
+
+    /// Makes all experts trained, under `{name}.lora_a.weight` and `{name}.lora_b.weight`.
+    pub fn train(&mut self, name: &str, params: &mut Params) -> Result<()> {
+        self.a.train(&format!("{name}.lora_a"), params)?;
+        self.b.train(&format!("{name}.lora_b"), params)
+    }
+
+    /// The bank of one side: A is [`Side::Down`], B is [`Side::Up`].
+    pub fn bank(&self, side: Side) -> &Bank {
+        match side {
+            Side::Down => &self.a,
+            Side::Up => &self.b,
+        }
+    }
+    /// The blocks of the layer's outputs that are written, in the order of B's rows.
+    pub fn columns(&self) -> &[Range<usize>] {
+        &self.columns
+    }
+    /// What the product is multiplied with.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+    /// Probability with which each input value is dropped in training.
+    pub fn dropout(&self) -> f64 {
+        self.dropout
+    }
+    /// r.
+    pub fn rank(&self) -> usize {
+        self.b.weight().dims()[2]
+    }
+    /// The same module writing `by` columns further to the left: for a part of a layer's outputs.
+    #[must_use]
+    pub fn shifted(&self, by: usize) -> Self {
+        let columns = self.columns.iter().map(|c| c.start.saturating_sub(by)..c.end.saturating_sub(by)).collect();
+        Self { columns, ..self.clone() }
+    }
+
+    fn up(&self) -> Up<'_> {
+        Up { bank: &self.b, columns: &self.columns, scale: self.scale }
+    }
+
+    /// Adds to y, the layer's output (nobody else may hold it), what each row's experts say. x `[n, in]`, y `[n, out]`
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        y: Tensor,
+        (route, site): (&Route, usize),
+        rows: &RowMap,
+        drop: Dropout,
+    ) -> Result<(Tensor, Saved)> {
+        let a = rows.groups(route, site, Side::Down, self.a.experts())?;
+        let b = rows.groups(route, site, Side::Up, self.b.experts())?;
+        self.run(x, y, Saved { z: x.clone(), a, b, drop })
+    }
+
+    fn run(&self, x: &Tensor, y: Tensor, saved: Saved) -> Result<(Tensor, Saved)> {
+        let z = self.a.forward(&saved.drop.apply(x)?, &saved.a, None)?;
+        let y = self.up().add(&z, &saved.b, y)?;
+        Ok((y, Saved { z, ..saved }))
+    }
+
+    /// Adds the gradients of the experts that ran, and to `dx`, if it is given, the gradient of x. x is the input again
+    /// (it is not kept). x `[n, in]`, dy `[n, out]`, dx `[n, in]`
+    pub fn backward(
+        &self,
+        saved: &Saved,
+        x: &Tensor,
+        dy: &Tensor,
+        dx: Option<Tensor>,
+        grads: &mut Grads,
+    ) -> Result<Option<Tensor>> {
+        self.up().add_grads(&saved.z, dy, &saved.b, grads)?;
+        let dz = self.up().backward(dy, &saved.b)?;
+        self.a.add_grads(&saved.drop.apply(x)?, &dz, &saved.a, grads)?;
+        let Some(dx) = dx else { return Ok(None) };
+        if saved.drop.active() {
+            let through = saved.drop.apply(&self.a.backward(&dz, &saved.a, None)?)?;
+            return residual::accumulate(dx, &through).map(Some);
+        }
+        self.a.backward_add(&dz, &saved.a, dx).map(Some)
+    }
+
+    /// The paper's merge: `Ā = Σ w_j A_j`, `B̄ = Σ w_k B_k`. Weights `[M]`
+    #[must_use = "merging makes a new module and leaves the experts as they are"]
+    pub fn merge(&self, weights: &[f64]) -> Result<Lora> {
+        let (a, b) = (self.a.mean(weights)?, self.b.mean(weights)?);
+        Ok(Lora { module: Self { a, b, dropout: 0.0, ..self.clone() } })
+    }
+
+    /// The mean of the experts' deltas, exact: `Σ w_j B_j A_j`, of rank M r where neither side is shared. Weights `[M]`
+    #[must_use = "merging makes a new module and leaves the experts as they are"]
+    pub fn merge_deltas(&self, weights: &[f64]) -> Result<Lora> {
+        let experts = self.a.experts();
+        if experts == 1 || self.b.experts() == 1 {
+            return self.merge(weights);
+        }
+        if weights.len() != experts {
+            let given = weights.len();
+            return Err(Error::config(format!("{given} merge weights for {experts} experts; give one for each")));
+        }
+        // A's rows block by block, each block with the rows of all experts; B's columns in the same order of experts.
+        let (rank, blocks) = (self.rank(), self.columns.len());
+        let of = |bank: &Bank, expert: usize| bank.weight().get(expert);
+        let mut rows = Vec::new();
+        for block in 0..blocks {
+            for expert in 0..experts {
+                rows.push(of(&self.a, expert)?.narrow(0, block * rank, rank)?);
+            }
+        }
+        let weighted = |(expert, w): (usize, &f64)| of(&self.b, expert).and_then(|b| b * *w);
+        let columns = weights.iter().enumerate().map(weighted).collect::<Result<Vec<_>, _>>()?;
+        let a = Bank::without_bias(Tensor::cat(&rows, 0)?.unsqueeze(0)?)?;
+        let b = Bank::without_bias(Tensor::cat(&columns, 1)?.unsqueeze(0)?)?;
+        Ok(Lora { module: Self::new(a, b, self.columns.clone(), self.scale, 0.0)? })
+    }
+
+    /// One expert alone: A_j with B_j (or the shared one).
+    pub fn expert(&self, expert: usize) -> Result<Lora> {
+        let side = |bank: &Bank| {
+            let at = if bank.experts() == 1 { 0 } else { expert };
+            Bank::without_bias(bank.weight().narrow(0, at, 1)?.copy()?)
+        };
+        Ok(Lora { module: Self { a: side(&self.a)?, b: side(&self.b)?, dropout: 0.0, ..self.clone() } })
+    }
+}
+
+impl Lora {
+    /// From single matrices. a `[blocks * r, in]`, b `[sum of the blocks' widths, r]`
+    pub fn new(a: &Tensor, b: &Tensor, columns: Columns, scale: f64) -> Result<Self> {
+        let bank = |weight: &Tensor| Bank::without_bias(weight.unsqueeze(0)?);
+        Ok(Self { module: LoraMixture::new(bank(a)?, bank(b)?, columns, scale, 0.0)? })
+    }
+
+    /// The matrix of one side. A `[blocks * r, in]`, B `[sum of the blocks' widths, r]`
+    pub fn side(&self, side: Side) -> Result<Tensor> {
+        Ok(self.module.bank(side).weight().squeeze(0)?)
+    }
+    /// The blocks of the layer's outputs that are written.
+    pub fn columns(&self) -> &[Range<usize>] {
+        self.module.columns()
+    }
+    /// What the product is multiplied with.
+    pub fn scale(&self) -> f64 {
+        self.module.scale
+    }
+    /// r: M times as large after a merge of deltas.
+    pub fn rank(&self) -> usize {
+        self.module.rank()
+    }
+    /// As [`LoraMixture::shifted`].
+    #[must_use]
+    pub fn shifted(&self, by: usize) -> Self {
+        Self { module: self.module.shifted(by) }
+    }
+
+    /// Adds to y, the layer's output, whose memory nobody else may hold. x `[n, in]`, y `[n, out]`
+    pub fn forward(&self, x: &Tensor, y: Tensor, rows: &RowMap) -> Result<Tensor> {
+        let saved = Saved { z: x.clone(), a: rows.single(), b: rows.single(), drop: Dropout::none() };
+        Ok(self.module.run(x, y, saved)?.0)
+    }
+
+    /// What is added to each block's rows of the layer's weight: `s B_i A_i`, computed in f64. `[width, in]` for each block
+    pub fn deltas(&self) -> Result<Vec<(Range<usize>, Tensor)>> {
+        let wide = |side| -> Result<Tensor> { Ok(self.side(side)?.to_dtype(DType::F64)?) };
+        let (a, b, rank, mut row) = (wide(Side::Down)?, wide(Side::Up)?, self.rank(), 0);
+        let mut found = Vec::new();
+        for (i, columns) in self.columns().iter().enumerate() {
+            let b = b.narrow(0, row, columns.len())?.contiguous()?;
+            found.push((columns.clone(), (b.matmul(&a.narrow(0, i * rank, rank)?)? * self.scale())?));
+            row += columns.len();
+        }
+        Ok(found)
+    }
+
+    /// The layer's weight with this module folded in. W `[out, in]` -> `[out, in]`
+    pub fn folded(&self, weight: &Tensor) -> Result<Tensor> {
+        let (d_out, _) = weight.dims2()?;
+        let mut sum = weight.to_dtype(DType::F64)?;
+        for (columns, delta) in self.deltas()? {
+            sum = (sum + delta.pad_with_zeros(0, columns.start, d_out - columns.end)?)?;
+        }
+        Ok(sum.to_dtype(weight.dtype())?)
+    }
+}

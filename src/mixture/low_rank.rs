@@ -1,0 +1,191 @@
+//! Products of LoRA's B with blocks of columns of a wider matrix: q and v inside one joint q, k, v.
+//!
+//! B's rows are those of all blocks, one after the other; block i reads the i-th group of `r` columns of z, which are
+//! the i-th group of `r` rows of A.
+
+use super::bank::{Bank, Group, RowSet, rows_of};
+use crate::error::Result;
+use crate::nn::Grads;
+use crate::nn::kernels::gemm::{self, Mat, product_block};
+use crate::nn::kernels::{HostRef, host, is_fast};
+use candle_core::{D, Tensor};
+use std::ops::Range;
+
+/// The columns of a layer's output that B writes, in the order of B's rows.
+pub type Columns = Vec<Range<usize>>;
+
+/// B as it is used: its bank, where its blocks lie in the layer's output, and the factor of the product.
+pub struct Up<'a> {
+    /// B of all experts. `[experts, sum of widths, r]`
+    pub bank: &'a Bank,
+    /// Blocks of the layer's outputs.
+    pub columns: &'a [Range<usize>],
+    /// alpha / r.
+    pub scale: f64,
+}
+
+/// One block: its columns, the first row in B, and the first column in z.
+struct Part {
+    columns: Range<usize>,
+    row: usize,
+    z: usize,
+}
+
+impl Up<'_> {
+    fn rank(&self) -> Result<usize> {
+        Ok(self.bank.weight().dim(2)?)
+    }
+
+    fn parts(&self) -> Result<Vec<Part>> {
+        let (rank, mut row) = (self.rank()?, 0);
+        let part = |(i, columns): (usize, &Range<usize>)| {
+            row += columns.len();
+            Part { columns: columns.clone(), row: row - columns.len(), z: i * rank }
+        };
+        Ok(self.columns.iter().enumerate().map(part).collect())
+    }
+
+    /// `y[block] += scale * z_i B_iᵀ` in place: nobody else may hold y. z `[n, blocks * r]`, y `[n, columns]`
+    pub fn add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
+        if !is_fast(&y) {
+            return self.plain_add(z, groups, y);
+        }
+        let ((_, all), (_, z_width), rank) = (y.dims2()?, z.dims2()?, self.rank()?);
+        let (zs, ws, parts) = (HostRef::of(z)?, HostRef::of(self.bank.weight())?, self.parts()?);
+        let size = self.bank.weight().elem_count() / self.bank.experts();
+        host::mutate(&y, |y| {
+            for group in groups {
+                let b = &ws[group.expert * size..(group.expert + 1) * size];
+                for part in &parts {
+                    let dims = [group.rows.len(), part.columns.len(), rank];
+                    let factor = Mat::cols(&b[part.row * rank..], rank);
+                    match &group.rows {
+                        RowSet::Range(rows) => {
+                            let source = Mat::rows(&zs[rows.start * z_width + part.z..], z_width);
+                            let start = rows.start * all + part.columns.start;
+                            let block = gemm::Block { start, row: all, add: true };
+                            product_block(dims, source, factor, y, block, self.scale as f32);
+                        }
+                        RowSet::List(list) => {
+                            let source = gather(&zs, list, z_width, part.z..part.z + rank);
+                            let result = gemm::product(dims, Mat::rows(&source, rank), factor.stored(), None);
+                            for (&row, values) in list.iter().zip(result.chunks_exact(part.columns.len())) {
+                                let start = row as usize * all + part.columns.start;
+                                let target = &mut y[start..start + values.len()];
+                                target.iter_mut().zip(values).for_each(|(o, v)| *o += self.scale as f32 * v);
+                            }
+                        }
+                    }
+                }
+            }
+        })?;
+        Ok(y)
+    }
+
+    /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`
+    pub fn backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
+        if !is_fast(dy) {
+            return self.plain_backward(dy, groups);
+        }
+        let ((n, all), rank) = (dy.dims2()?, self.rank()?);
+        let (dys, ws, parts) = (HostRef::of(dy)?, HostRef::of(self.bank.weight())?, self.parts()?);
+        let size = self.bank.weight().elem_count() / self.bank.experts();
+        let z_width = parts.len() * rank;
+        let mut dz = vec![0.0f32; n * z_width];
+        for group in groups {
+            let b = &ws[group.expert * size..(group.expert + 1) * size];
+            for part in &parts {
+                let width = part.columns.len();
+                let (dims, factor) = ([group.rows.len(), rank, width], Mat::rows(&b[part.row * rank..], rank));
+                match &group.rows {
+                    RowSet::Range(rows) => {
+                        let source = Mat::rows(&dys[rows.start * all + part.columns.start..], all);
+                        let block = gemm::Block { start: rows.start * z_width + part.z, row: z_width, add: false };
+                        product_block(dims, source, factor, &mut dz, block, self.scale as f32);
+                    }
+                    RowSet::List(list) => {
+                        let source = gather(&dys, list, all, part.columns.clone());
+                        let result = gemm::product(dims, Mat::rows(&source, width), factor.stored(), None);
+                        for (&row, values) in list.iter().zip(result.chunks_exact(rank)) {
+                            let start = row as usize * z_width + part.z;
+                            let target = &mut dz[start..start + rank];
+                            target.iter_mut().zip(values).for_each(|(o, v)| *o = self.scale as f32 * v);
+                        }
+                    }
+                }
+            }
+        }
+        host::tensor(dz, (n, z_width))
+    }
+
+    /// Adds the gradients of the experts that ran: `dB_i = scale * dy[block]ᵀ z_i`. z `[n, blocks * r]`, dy `[n, columns]`
+    pub fn add_grads(&self, z: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
+        if !self.bank.is_trained() {
+            return Ok(());
+        }
+        let ((_, all), rank) = (dy.dims2()?, self.rank()?);
+        for group in groups {
+            let (z, dy) = (rows_of(z, &group.rows)?, rows_of(dy, &group.rows)?);
+            let total = self.columns.iter().map(Range::len).sum::<usize>();
+            let grad = if is_fast(&dy) {
+                let (zs, dys) = (HostRef::of(&z)?, HostRef::of(&dy)?);
+                let z_width = self.columns.len() * rank;
+                let mut grad = vec![0.0f32; total * rank];
+                for part in self.parts()? {
+                    let dims = [part.columns.len(), rank, group.rows.len()];
+                    let (a, b) = (Mat::cols(&dys[part.columns.start..], all), Mat::rows(&zs[part.z..], z_width));
+                    let block = gemm::Block { start: part.row * rank, row: rank, add: false };
+                    product_block(dims, a, b, &mut grad, block, self.scale as f32);
+                }
+                host::tensor(grad, (total, rank))?
+            } else {
+                let part = |part: Part| -> Result<Tensor> {
+                    let dy = dy.narrow(1, part.columns.start, part.columns.len())?;
+                    Ok((dy.t()?.contiguous()?.matmul(&z.narrow(1, part.z, rank)?.contiguous()?)? * self.scale)?)
+                };
+                Tensor::cat(&self.parts()?.into_iter().map(part).collect::<Result<Vec<_>>>()?, 0)?
+            };
+            self.bank.add_weight_grad(group.expert, grad, grads)?;
+        }
+        Ok(())
+    }
+
+    fn factor(&self, group: &Group, part: &Part) -> Result<Tensor> {
+        let b = self.bank.weight().narrow(0, group.expert, 1)?.squeeze(0)?;
+        Ok(b.narrow(0, part.row, part.columns.len())?)
+    }
+
+    fn plain_add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
+        let ((_, all), rank, mut y) = (y.dims2()?, self.rank()?, y);
+        for group in groups {
+            for part in self.parts()? {
+                let z = rows_of(z, &group.rows)?.narrow(1, part.z, rank)?.contiguous()?;
+                let delta = (z.matmul(&self.factor(group, &part)?.t()?)? * self.scale)?;
+                let delta = delta.pad_with_zeros(D::Minus1, part.columns.start, all - part.columns.end)?;
+                y = y.index_add(&group.rows.index(z.device())?, &delta.contiguous()?, 0)?;
+            }
+        }
+        Ok(y)
+    }
+
+    fn plain_backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
+        let ((n, _), rank, parts) = (dy.dims2()?, self.rank()?, self.parts()?);
+        let mut dz = Tensor::zeros((n, parts.len() * rank), dy.dtype(), dy.device())?;
+        for group in groups {
+            let rows = rows_of(dy, &group.rows)?;
+            let part = |part: &Part| -> Result<Tensor> {
+                let dy = rows.narrow(1, part.columns.start, part.columns.len())?.contiguous()?;
+                Ok((dy.matmul(&self.factor(group, part)?)? * self.scale)?)
+            };
+            let found = Tensor::cat(&parts.iter().map(part).collect::<Result<Vec<_>>>()?, 1)?;
+            dz = dz.index_add(&group.rows.index(dy.device())?, &found, 0)?;
+        }
+        Ok(dz)
+    }
+}
+
+/// Some rows' values of a block of columns, side by side.
+fn gather(values: &[f32], rows: &[u32], width: usize, columns: Range<usize>) -> Vec<f32> {
+    let row = |&r: &u32| &values[r as usize * width + columns.start..r as usize * width + columns.end];
+    rows.iter().flat_map(row).copied().collect()
+}

@@ -1,0 +1,350 @@
+//! Decoder families: GPT-2, and the Llama kind (Llama 2 and 3, SmolLM2, Mistral, Qwen2, Qwen3), over packed sequences.
+//!
+//! [`Decoder`] is the frozen trunk from token ids to final hidden states; [`CausalLm`] adds the mixture, the head and
+//! what is trained. Attention is causal inside each sequence, positions start again with each.
+
+pub mod layer;
+pub mod lm;
+pub mod read;
+pub mod rope;
+pub mod spec;
+pub mod targets;
+
+pub use layer::DecoderLayer;
+pub use lm::{CausalLm, LmSetup};
+pub use spec::{DecoderFamily, DecoderSpec};
+
+use super::encoder::{DropKeys, Run, repeat_offsets};
+use super::loras::LoraRun;
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::mixture::{Route, RowMap};
+use crate::nn::kernels::attention::Layout;
+use crate::nn::kernels::residual;
+use crate::nn::kernels::rope::{Angles, Heads};
+use crate::nn::profile::{Phase, scope, timed};
+use crate::nn::{Dropout, Grads, PreNorm, pre_norm};
+use crate::rng::{Purpose, SeedStream};
+use candle_core::{DType, Device, Tensor};
+use layer::{Back, LayerContext, Positions, Stream};
+use read::{Ends, Reader};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Token sequences back to back: `ids[offsets[i]..offsets[i + 1]]` is sequence `i`.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    /// Token ids of all sequences. `[tokens]`
+    pub ids: &'a [u32],
+    /// Where each sequence starts, and the end of the last one. `[sequences + 1]`
+    pub offsets: &'a [usize],
+}
+
+impl Packed<'_> {
+    /// Number of sequences.
+    pub fn sequences(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// The rows whose next token is wanted, and those tokens: `wanted[i]` says whether token `i` is a target. The first
+    /// token of a sequence is never one: nothing comes before it.
+    pub fn targets(&self, wanted: &[bool]) -> (Vec<u32>, Vec<u32>) {
+        let later = self.offsets.windows(2).flat_map(|w| w[0] + 1..w[1].max(w[0] + 1));
+        let chosen = later.filter(|&i| wanted.get(i).copied().unwrap_or(false) && i < self.ids.len());
+        chosen.map(|i| (i as u32 - 1, self.ids[i])).unzip()
+    }
+}
+
+/// What the backward pass needs.
+#[derive(Debug)]
+pub struct Trace {
+    course: Course,
+    /// How to route a layer again, where only its input was kept.
+    route: Option<Route>,
+    layers: Vec<Kept>,
+    norm: pre_norm::Saved,
+    rows: Option<Tensor>,
+}
+
+/// What was kept of a layer.
+#[derive(Debug)]
+enum Kept {
+    /// Nothing: no gradient comes down to it.
+    Nothing,
+    /// Its input; the rest is computed again.
+    Input(Stream),
+    /// All its backward needs.
+    All(Box<layer::Saved>),
+}
+
+/// How one batch goes through the layers.
+#[derive(Debug)]
+struct Course {
+    /// Rows of the sequences, all passes.
+    spans: Vec<Range<usize>>,
+    rows: RowMap,
+    /// Position of each token in its sequence, all passes.
+    positions: Vec<u32>,
+    angles: Option<Angles>,
+    drop: Option<DropKeys>,
+    lora_drop: Option<DropKeys>,
+}
+
+impl Course {
+    fn new(spec: &DecoderSpec, batch: Packed<'_>, run: &Run<'_>) -> Self {
+        let offsets = repeat_offsets(batch.offsets, run.passes);
+        let one_pass: Vec<u32> = batch.offsets.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
+        let longest = batch.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+        Self {
+            spans: offsets.windows(2).map(|w| w[0]..w[1]).collect(),
+            rows: RowMap::tokens(batch.offsets, run.passes),
+            positions: one_pass.repeat(run.passes),
+            angles: spec.rope.as_ref().map(|rope| rope.angles(longest)),
+            drop: run.drop,
+            lora_drop: run.lora_drop,
+        }
+    }
+
+    fn drop(&self, place: u64, p: f64) -> Dropout {
+        self.drop.map_or_else(Dropout::none, |keys| keys.at(place, p))
+    }
+
+    fn rotation(&self, spec: &DecoderSpec) -> Option<Positions<'_>> {
+        let pairing = spec.rope.as_ref()?.pairing;
+        let heads = Heads { heads: spec.num_heads + spec.num_kv_heads, head_dim: spec.head_dim, pairing };
+        Some(Positions { angles: self.angles.as_ref()?, of: &self.positions, heads })
+    }
+
+    /// What layer `i` shares with the others.
+    fn context<'a>(&'a self, spec: &DecoderSpec, i: usize, route: Option<&'a Route>) -> LayerContext<'a> {
+        let place = 1 + 3 * i as u64;
+        let layout = Layout {
+            queries: self.spans.clone(),
+            keys: self.spans.clone(),
+            heads: spec.num_heads,
+            kv_heads: spec.num_kv_heads,
+            head_dim: spec.head_dim,
+            causal: true,
+            drop: self.drop(place, spec.drop.attention),
+        };
+        LayerContext {
+            layout,
+            positions: self.rotation(spec),
+            rows: &self.rows,
+            route: route.map(|route| (route, i)),
+            lora: LoraRun { route, drop: self.lora_drop },
+            // What comes in is the output of the layer below.
+            drops: [self.drop(place - 1, spec.drop.residual), self.drop(place + 1, spec.drop.residual)],
+        }
+    }
+}
+
+/// Embeddings, layers, final norm and head, all frozen.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    spec: DecoderSpec,
+    ends: Ends,
+    layers: Vec<DecoderLayer>,
+}
+
+impl Decoder {
+    /// Reads all tensors of a checkpoint.
+    pub fn load(spec: DecoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+        Self::from_tensors(spec, &|name, shape| weights.get(name, shape, dtype, device))
+    }
+
+    /// From a source that gives the tensor of a Hugging Face name (without the trunk's prefix) in the shape it has there.
+    pub fn from_tensors(spec: DecoderSpec, source: &dyn Fn(&str, &[usize]) -> Result<Tensor>) -> Result<Self> {
+        let reader = Reader { source, spec: &spec };
+        let ends = reader.ends()?;
+        let layers = (0..spec.num_layers).map(|i| reader.layer(i)).collect::<Result<_>>()?;
+        Ok(Self { spec, ends, layers })
+    }
+
+    /// Random weights, N(0, 0.02), norms 1 and biases 0: for benchmarks.
+    pub fn random(spec: DecoderSpec, seed: SeedStream, device: &Device) -> Result<Self> {
+        let stream = RefCell::new(seed.stream(Purpose::Init, 1 << 32));
+        Self::from_tensors(spec, &|name, shape| {
+            let n = shape.iter().product();
+            let values = match (name.ends_with(".bias"), name.contains("norm") || name.contains("ln_")) {
+                (true, _) => vec![0.0; n],
+                (_, true) => vec![1.0; n],
+                _ => stream.borrow_mut().normal_vec(n, 0.02),
+            };
+            Ok(Tensor::from_vec(values, shape, device)?)
+        })
+    }
+
+    /// Shape and constants.
+    pub fn spec(&self) -> &DecoderSpec {
+        &self.spec
+    }
+    /// The layers, bottom first.
+    pub fn layers(&self) -> &[DecoderLayer] {
+        &self.layers
+    }
+    /// The layers, for putting mixtures in.
+    pub fn layers_mut(&mut self) -> &mut [DecoderLayer] {
+        &mut self.layers
+    }
+    /// Tables, final norm and head.
+    pub fn ends(&self) -> &Ends {
+        &self.ends
+    }
+    /// The device the weights are on.
+    pub fn device(&self) -> &Device {
+        self.ends.tokens.device()
+    }
+
+    /// Values of the frozen trunk, head included where it is not the embedding table.
+    pub fn parameter_count(&self) -> usize {
+        let linear = |l: &crate::nn::Linear| l.weight().elem_count() + l.bias().map_or(0, Tensor::elem_count);
+        let norm = |norm: &PreNorm| match norm {
+            PreNorm::Layer { gamma, .. } => 2 * gamma.elem_count(),
+            PreNorm::Rms { gamma, .. } => gamma.elem_count(),
+        };
+        let layer = |l: &DecoderLayer| {
+            let matrices: usize = [&l.qkv, &l.out, &l.inner, &l.outer].into_iter().map(linear).sum();
+            matrices
+                + norm(&l.attention_norm)
+                + norm(&l.ffn_norm)
+                + l.qk_norm.as_ref().map_or(0, |_| 2 * self.spec.head_dim)
+        };
+        let e = &self.ends;
+        let head = if self.spec.tied { 0 } else { e.head.elem_count() };
+        let tables = e.tokens.elem_count() + e.positions.as_ref().map_or(0, Tensor::elem_count) + head;
+        tables + norm(&e.norm) + self.layers.iter().map(layer).sum::<usize>()
+    }
+
+    /// Runs a batch `run.passes` times as one. `rows` are the rows of one pass whose final hidden states are wanted
+    /// (ascending, each once); absent: all. -> `[passes * rows, d]`, and what backward needs
+    pub fn forward(&self, batch: Packed<'_>, rows: Option<&[u32]>, run: Run<'_>) -> Result<(Tensor, Option<Trace>)> {
+        self.check(batch, rows)?;
+        let (s, course) = (&self.spec, Course::new(&self.spec, batch, &run));
+        let last = self.layers.len().saturating_sub(1);
+        let lowest = if run.keep { self.lowest_trained() } else { None };
+        let sum = timed(Phase::Elementwise, || self.embed(batch, &course, run.passes))?;
+        let mut stream = Stream { sum, delta: None };
+        let mut layers = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (next, saved) = layer.forward(&stream, course.context(s, i, run.route))?;
+            if run.keep {
+                layers.push(match lowest {
+                    Some(lowest) if i < lowest => Kept::Nothing,
+                    // The last layer's turn comes at once: keeping it costs nothing at the peak.
+                    Some(_) if run.recompute && i != last => Kept::Input(stream),
+                    Some(_) => Kept::All(Box::new(saved)),
+                    None => Kept::Nothing,
+                });
+            }
+            stream = next;
+        }
+        let _norm = scope(Phase::Elementwise);
+        let rows = rows.map(|rows| self.repeat_rows(rows, batch.ids.len(), run.passes)).transpose()?;
+        if let Some(rows) = &rows {
+            let chosen = |x: &Tensor| x.index_select(rows, 0);
+            stream = Stream { sum: chosen(&stream.sum)?, delta: stream.delta.as_ref().map(chosen).transpose()? };
+        }
+        let drop = course.drop(3 * self.layers.len() as u64, s.drop.residual);
+        let (y, _, norm) = match &stream.delta {
+            Some(delta) => self.ends.norm.forward(delta, Some(&stream.sum), drop)?,
+            None => self.ends.norm.forward(&stream.sum, None, Dropout::none())?,
+        };
+        let route = run.route.filter(|_| run.recompute).cloned();
+        Ok((y, run.keep.then_some(Trace { course, route, layers, norm, rows })))
+    }
+
+    /// The lowest layer that a gradient must reach.
+    fn lowest_trained(&self) -> Option<usize> {
+        self.layers.iter().position(DecoderLayer::is_trained)
+    }
+
+    /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output
+    pub fn backward(&self, trace: Trace, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let Some(lowest) = self.lowest_trained() else { return Ok(()) };
+        let Trace { course, route, layers, norm, rows } = trace;
+        let mut back = timed(Phase::Elementwise, || self.norm_backward(&norm, rows.as_ref(), &course, dy))?;
+        for (i, (layer, kept)) in self.layers.iter().zip(layers).enumerate().skip(lowest).rev() {
+            let saved = match kept {
+                Kept::All(saved) => *saved,
+                Kept::Input(x) => {
+                    let context = course.context(&self.spec, i, route.as_ref());
+                    timed(Phase::Recompute, || layer.forward(&x, context))?.1
+                }
+                Kept::Nothing => return Err(Error::internal("nothing was kept of a layer that has a gradient")),
+            };
+            match layer.backward(saved, back, course.rotation(&self.spec), i > lowest, grads)? {
+                Some(next) => back = next,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// From the final hidden states back to the stream; rows that were not looked at have no gradient.
+    fn norm_backward(
+        &self,
+        norm: &pre_norm::Saved,
+        rows: Option<&Tensor>,
+        course: &Course,
+        dy: &Tensor,
+    ) -> Result<Back> {
+        let back = Back::of(norm, self.ends.norm.backward(norm, dy, None)?)?;
+        let Some(rows) = rows else { return Ok(back) };
+        let whole = |part: &Tensor| -> Result<Tensor> {
+            let zeros = Tensor::zeros((course.rows.rows(), self.spec.hidden_size), part.dtype(), part.device())?;
+            Ok(zeros.index_add(rows, part, 0)?)
+        };
+        Ok(Back { sum: whole(&back.sum)?, delta: whole(&back.delta)? })
+    }
+
+    fn embed(&self, batch: Packed<'_>, course: &Course, passes: usize) -> Result<Tensor> {
+        let index = |ids: Vec<u32>| {
+            let n = ids.len();
+            Tensor::from_vec(ids, n, self.device())
+        };
+        let drop = course.drop(0, self.spec.drop.embedding);
+        let x = self.ends.tokens.index_select(&index(batch.ids.repeat(passes))?, 0)?;
+        let Some(table) = &self.ends.positions else { return drop.apply(&x) };
+        let positions = table.index_select(&index(course.positions.clone())?, 0)?;
+        drop.apply(&residual::add(&x, Some(&positions), Dropout::none())?)
+    }
+
+    /// The wanted rows of every pass.
+    fn repeat_rows(&self, rows: &[u32], tokens: usize, passes: usize) -> Result<Tensor> {
+        let all: Vec<u32> =
+            (0..passes).flat_map(|pass| rows.iter().map(move |row| row + (pass * tokens) as u32)).collect();
+        let n = all.len();
+        Ok(Tensor::from_vec(all, n, self.device())?)
+    }
+
+    fn check(&self, batch: Packed<'_>, rows: Option<&[u32]>) -> Result<()> {
+        let (s, tokens) = (&self.spec, batch.ids.len());
+        if batch.sequences() == 0 || batch.offsets[0] != 0 || batch.offsets.last() != Some(&tokens) {
+            return Err(Error::internal("a batch whose offsets do not fit its tokens"));
+        }
+        if let Some(w) = batch.offsets.windows(2).find(|w| w[1] <= w[0] || w[1] - w[0] > s.max_length()) {
+            let why = match s.sliding_window {
+                Some(window) if window < s.max_positions => format!(" (its sliding_window is {window})"),
+                _ => String::new(),
+            };
+            return Err(Error::config(format!(
+                "a sequence of {} tokens; this model takes 1 to {}{why}, lower max_length",
+                w[1].saturating_sub(w[0]),
+                s.max_length()
+            )));
+        }
+        if let Some(id) = batch.ids.iter().find(|&&id| id as usize >= s.vocab_size) {
+            return Err(Error::config(format!(
+                "token id {id} is outside the model's vocabulary of {}; the tokenizer belongs to another model",
+                s.vocab_size
+            )));
+        }
+        match rows {
+            Some(rows) if rows.is_empty() || rows.iter().any(|&row| row as usize >= tokens) => {
+                Err(Error::internal(format!("{} rows of a batch of {tokens} tokens", rows.len())))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! `config.json` of the decoder families: every field that changes the result is honoured or refused by name.
+
+use super::rope::RopeSpec;
+use crate::error::{Error, Result};
+use crate::model::spec::{activation, number, rate, size};
+use crate::nn::Act;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Which family a directory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecoderFamily {
+    /// GPT-2: learned positions, LayerNorm, biases everywhere, weights stored input-major.
+    Gpt2,
+    /// Llama 2 and 3, SmolLM2: rotary positions, RMSNorm, gated feed-forward block, grouped keys.
+    Llama,
+    /// As Llama, with a sliding window.
+    Mistral,
+    /// As Llama, with biases on q, k and v.
+    Qwen2,
+    /// As Llama, with normalised queries and keys.
+    Qwen3,
+}
+
+impl DecoderFamily {
+    /// Prefix of the trunk's tensors in a file with a language-model head.
+    pub fn prefix(self) -> &'static str {
+        if self == Self::Gpt2 { "transformer" } else { "model" }
+    }
+    /// As `config.json` calls it.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+    /// The family of a `model_type`, if it is one of these.
+    pub fn of(model_type: &str) -> Option<Self> {
+        [Self::Gpt2, Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3]
+            .into_iter()
+            .find(|family| family.model_type() == model_type)
+    }
+}
+
+/// Which linear layers have a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// q, k and v.
+    pub qkv: bool,
+    /// Attention's output.
+    pub out: bool,
+    /// The feed-forward block.
+    pub ffn: bool,
+}
+
+/// Dropout rates in training; GPT-2 has them, most others have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DropRates {
+    /// Of the embeddings.
+    pub embedding: f64,
+    /// Of attention probabilities.
+    pub attention: f64,
+    /// Of what is added to the residual stream.
+    pub residual: f64,
+}
+
+/// A decoder's shape and constants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecoderSpec {
+    /// Family.
+    pub family: DecoderFamily,
+    /// d: hidden size.
+    pub hidden_size: usize,
+    /// L: layers.
+    pub num_layers: usize,
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads: a divisor of `num_heads`.
+    pub num_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Width of the feed-forward block.
+    pub intermediate_size: usize,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Positions the model was made for.
+    pub max_positions: usize,
+    /// Keys a token sees in a layer with a sliding window; sequences may not be longer.
+    pub sliding_window: Option<usize>,
+    /// Nonlinearity of the feed-forward block.
+    pub act: Act,
+    /// ε of the normalisations.
+    pub norm_eps: f64,
+    /// Which linear layers have a bias.
+    pub biases: Biases,
+    /// Whether queries and keys are normalised head by head.
+    pub qk_norm: bool,
+    /// Rotary positions; absent: a learned table.
+    pub rope: Option<RopeSpec>,
+    /// Whether the head is the embedding table.
+    pub tied: bool,
+    /// Dropout in training.
+    pub drop: DropRates,
+    /// Tokens that end a text.
+    pub eos: Vec<u32>,
+    /// Token that starts a text, if the model has one.
+    pub bos: Option<u32>,
+    /// Name or path the directory says it came from.
+    pub name: Option<String>,
+}
+
+impl DecoderSpec {
+    /// Reads `config.json`.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let json: Value =
+            serde_json::from_str(text).map_err(|err| Error::format(format!("config.json is not valid JSON: {err}")))?;
+        let kind = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        let Some(family) = DecoderFamily::of(kind) else {
+            return Err(Error::config(format!(
+                "model type {kind:?} is not supported; choose a GPT-2, Llama, Mistral, Qwen2 or Qwen3 model"
+            )));
+        };
+        refuse_unknown_semantics(&json)?;
+        let spec = if family == DecoderFamily::Gpt2 { gpt2(&json)? } else { llama(family, &json)? };
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// Columns of q, k and v side by side.
+    pub fn qkv_width(&self) -> usize {
+        (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+    }
+
+    /// Longest sequence: the positions the model was made for, or its sliding window where that is shorter.
+    pub fn max_length(&self) -> usize {
+        self.sliding_window.map_or(self.max_positions, |window| window.min(self.max_positions))
+    }
+
+    /// Whether the feed-forward block is gated.
+    pub fn gated(&self) -> bool {
+        self.family != DecoderFamily::Gpt2
+    }
+
+    /// Parameters of the trunk that each token passes through: the GEMM weights of the layers.
+    pub fn matmul_parameters(&self) -> usize {
+        let (d, f, q) = (self.hidden_size, self.intermediate_size, self.num_heads * self.head_dim);
+        self.num_layers * (d * self.qkv_width() + q * d + d * f * if self.gated() { 3 } else { 2 })
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::format(format!("config.json: {what}")));
+        if !self.num_heads.is_multiple_of(self.num_kv_heads) {
+            return wrong(format!(
+                "num_attention_heads {} is not a multiple of num_key_value_heads {}",
+                self.num_heads, self.num_kv_heads
+            ));
+        }
+        if self.rope.is_some() && !self.head_dim.is_multiple_of(2) {
+            return wrong(format!("head_dim {} is odd, but rotary positions need pairs", self.head_dim));
+        }
+        if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {
+            return wrong(format!("the normalisations' epsilon is {}, expected a small number above 0", self.norm_eps));
+        }
+        Ok(())
+    }
+}
+
+fn flag(json: &Value, key: &str, default: bool) -> Result<bool> {
+    match json.get(key) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => value
+            .as_bool()
+            .ok_or_else(|| Error::format(format!("config.json: {key} is {value}, expected true or false"))),
+    }
+}
+
+fn optional_size(json: &Value, key: &str) -> Result<Option<usize>> {
+    if number(json, key)?.is_some() { size(json, key).map(Some) } else { Ok(None) }
+}
+
+/// One token id or a list of them.
+fn tokens(json: &Value, key: &str) -> Result<Vec<u32>> {
+    let bad = |value: &Value| Error::format(format!("config.json: {key} is {value}, expected token ids"));
+    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| bad(value));
+    match json.get(key) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(list)) => list.iter().map(one).collect(),
+        Some(value) => Ok(vec![one(value)?]),
+    }
+}
+
+fn divided(hidden: usize, heads: usize) -> Result<usize> {
+    if hidden.is_multiple_of(heads) {
+        return Ok(hidden / heads);
+    }
+    Err(Error::format(format!("config.json: the hidden size {hidden} is not a multiple of the {heads} heads")))
+}
+
+fn name(json: &Value) -> Option<String> {
+    json.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn gpt2(json: &Value) -> Result<DecoderSpec> {
+    let (hidden_size, num_heads) = (size(json, "n_embd")?, size(json, "n_head")?);
+    if !flag(json, "scale_attn_weights", true)? {
+        return Err(refused("scale_attn_weights = false"));
+    }
+    if flag(json, "scale_attn_by_inverse_layer_idx", false)? {
+        return Err(refused("scale_attn_by_inverse_layer_idx = true"));
+    }
+    let act = json.get("activation_function").and_then(Value::as_str).unwrap_or("gelu_new");
+    Ok(DecoderSpec {
+        family: DecoderFamily::Gpt2,
+        hidden_size,
+        num_layers: size(json, "n_layer")?,
+        num_heads,
+        num_kv_heads: num_heads,
+        head_dim: divided(hidden_size, num_heads)?,
+        intermediate_size: optional_size(json, "n_inner")?.unwrap_or(4 * hidden_size),
+        vocab_size: size(json, "vocab_size")?,
+        max_positions: size(json, "n_positions")?,
+        sliding_window: None,
+        act: activation("activation_function", act)?,
+        norm_eps: number(json, "layer_norm_epsilon")?.unwrap_or(1e-5),
+        biases: Biases { qkv: true, out: true, ffn: true },
+        qk_norm: false,
+        rope: None,
+        tied: flag(json, "tie_word_embeddings", true)?,
+        drop: DropRates {
+            embedding: rate(json, "embd_pdrop", 0.1)?,
+            attention: rate(json, "attn_pdrop", 0.1)?,
+            residual: rate(json, "resid_pdrop", 0.1)?,
+        },
+        eos: tokens(json, "eos_token_id")?,
+        bos: tokens(json, "bos_token_id")?.first().copied(),
+        name: name(json),
+    })
+}
+
+fn llama(family: DecoderFamily, json: &Value) -> Result<DecoderSpec> {
+    let (hidden_size, num_heads) = (size(json, "hidden_size")?, size(json, "num_attention_heads")?);
+    let head_dim = match (optional_size(json, "head_dim")?, family) {
+        (Some(head_dim), _) => head_dim,
+        // Qwen3 fixes the width of a head apart from the hidden size.
+        (None, DecoderFamily::Qwen3) => 128,
+        (None, _) => divided(hidden_size, num_heads)?,
+    };
+    let attention_bias = flag(json, "attention_bias", false)?;
+    let biases = match family {
+        DecoderFamily::Qwen2 => Biases { qkv: true, ..Biases::default() },
+        DecoderFamily::Mistral => Biases::default(),
+        _ => Biases { qkv: attention_bias, out: attention_bias, ffn: flag(json, "mlp_bias", false)? },
+    };
+    let act = json.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
+    let max_positions = size(json, "max_position_embeddings")?;
+    Ok(DecoderSpec {
+        family,
+        hidden_size,
+        num_layers: size(json, "num_hidden_layers")?,
+        num_heads,
+        num_kv_heads: optional_size(json, "num_key_value_heads")?.unwrap_or(num_heads),
+        head_dim,
+        intermediate_size: size(json, "intermediate_size")?,
+        vocab_size: size(json, "vocab_size")?,
+        max_positions,
+        sliding_window: sliding_window(family, json)?,
+        act: activation("hidden_act", act)?,
+        norm_eps: number(json, "rms_norm_eps")?.unwrap_or(1e-6),
+        biases,
+        qk_norm: family == DecoderFamily::Qwen3,
+        rope: Some(RopeSpec::from_json(json, head_dim)?),
+        tied: flag(json, "tie_word_embeddings", false)?,
+        drop: DropRates { attention: rate(json, "attention_dropout", 0.0)?, ..DropRates::default() },
+        eos: tokens(json, "eos_token_id")?,
+        bos: tokens(json, "bos_token_id")?.first().copied(),
+        name: name(json),
+    })
+}
+
+/// The shortest window of any layer. The Qwens name one that is off unless another field says so.
+fn sliding_window(family: DecoderFamily, json: &Value) -> Result<Option<usize>> {
+    let by_layer = json.get("layer_types").and_then(Value::as_array);
+    if let Some(layers) = by_layer
+        && let Some(other) =
+            layers.iter().find(|kind| !matches!(kind.as_str(), Some("full_attention" | "sliding_attention")))
+    {
+        return Err(refused(&format!("layer_types with {other}")));
+    }
+    let on = match (family, by_layer) {
+        (DecoderFamily::Llama | DecoderFamily::Gpt2, _) => false,
+        (_, Some(layers)) => layers.iter().any(|kind| kind.as_str() == Some("sliding_attention")),
+        (DecoderFamily::Mistral, None) => true,
+        (_, None) => flag(json, "use_sliding_window", false)?,
+    };
+    if on { optional_size(json, "sliding_window") } else { Ok(None) }
+}
+
+fn refused(what: &str) -> Error {
+    Error::config(format!("config.json: {what} is not supported; choose a plain model of its family"))
+}
+
+fn refuse_unknown_semantics(json: &Value) -> Result<()> {
+    for key in ["add_cross_attention", "is_encoder_decoder"] {
+        if flag(json, key, false)? {
+            return Err(refused(&format!("{key} = true")));
+        }
+    }
+    if json.get("quantization_config").is_some_and(|value| !value.is_null()) {
+        return Err(refused("a quantised checkpoint (quantization_config)"));
+    }
+    if json.get("pruned_heads").and_then(Value::as_object).is_some_and(|heads| !heads.is_empty()) {
+        return Err(refused("pruned_heads"));
+    }
+    for key in ["num_local_experts", "num_experts"] {
+        if number(json, key)?.is_some_and(|n| n > 0.0) {
+            return Err(refused(&format!("a mixture of feed-forward experts ({key})")));
+        }
+    }
+    if number(json, "partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
+        return Err(refused("partial_rotary_factor other than 1"));
+    }
+    // Multipliers of relatives of Llama that would change the result silently.
+    for key in ["attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"] {
+        if number(json, key)?.is_some_and(|factor| factor != 1.0) {
+            return Err(refused(&format!("{key} other than 1")));
+        }
+    }
+    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if number(json, key)?.is_some() {
+            return Err(refused(key));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn llama() -> Value {
+        json!({"model_type": "llama", "hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "num_hidden_layers": 2, "intermediate_size": 24, "vocab_size": 40, "max_position_embeddings": 64,
+            "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "eos_token_id": [2, 3]})
+    }
+
+    fn gpt2() -> Value {
+        json!({"model_type": "gpt2", "n_embd": 16, "n_head": 4, "n_layer": 2, "n_positions": 32, "vocab_size": 40})
+    }
+
+    fn read(mut json: Value, changes: &[(&str, Value)]) -> Result<DecoderSpec> {
+        for (key, value) in changes {
+            json[*key] = value.clone();
+        }
+        DecoderSpec::from_json(&json.to_string())
+    }
+
+    #[test]
+    fn reads_each_family() {
+        let spec = read(llama(), &[]).unwrap();
+        assert_eq!((spec.head_dim, spec.num_kv_heads, spec.qkv_width()), (4, 2, 32));
+        assert_eq!((spec.tied, spec.eos.clone(), spec.max_length()), (true, vec![2, 3], 64));
+        assert_eq!(spec.biases, Biases::default());
+        let qwen2 = read(llama(), &[("model_type", "qwen2".into()), ("sliding_window", 8.into())]).unwrap();
+        assert_eq!((qwen2.biases.qkv, qwen2.biases.out, qwen2.sliding_window), (true, false, None));
+        let qwen3 = read(llama(), &[("model_type", "qwen3".into())]).unwrap();
+        assert!(qwen3.qk_norm && qwen3.head_dim == 128);
+        let gpt2 = read(gpt2(), &[]).unwrap();
+        assert_eq!((gpt2.intermediate_size, gpt2.tied, gpt2.act, gpt2.rope.is_none()), (64, true, Act::GeluTanh, true));
+    }
+
+    #[test]
+    fn a_sliding_window_limits_the_length() {
+        let mistral = |window: Value| read(llama(), &[("model_type", "mistral".into()), ("sliding_window", window)]);
+        assert_eq!(mistral(12.into()).unwrap().max_length(), 12);
+        assert_eq!(mistral(4096.into()).unwrap().max_length(), 64);
+        assert_eq!(mistral(Value::Null).unwrap().max_length(), 64);
+        let layers = json!(["full_attention", "sliding_attention"]);
+        let on = [("model_type", "qwen3".into()), ("layer_types", layers), ("sliding_window", 9.into())];
+        assert_eq!(read(llama(), &on).unwrap().max_length(), 9);
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_compute() {
+        let cases: [(Value, &str, Value, &str); 15] = [
+            (llama(), "model_type", "mixtral".into(), "mixtral"),
+            (llama(), "num_key_value_heads", 3.into(), "num_key_value_heads"),
+            (llama(), "hidden_act", "mish".into(), "hidden_act"),
+            (llama(), "rope_scaling", json!({"rope_type": "yarn", "factor": 2.0}), "yarn"),
+            (llama(), "partial_rotary_factor", 0.5.into(), "partial_rotary_factor"),
+            (llama(), "quantization_config", json!({"bits": 4}), "quantization_config"),
+            (llama(), "num_local_experts", 8.into(), "num_local_experts"),
+            (llama(), "logits_scaling", 8.0.into(), "logits_scaling"),
+            (llama(), "vocab_size", Value::Null, "vocab_size"),
+            (llama(), "eos_token_id", "end".into(), "eos_token_id"),
+            (llama(), "layer_types", json!(["linear_attention"]), "layer_types"),
+            (gpt2(), "scale_attn_weights", false.into(), "scale_attn_weights"),
+            (gpt2(), "scale_attn_by_inverse_layer_idx", true.into(), "scale_attn_by_inverse_layer_idx"),
+            (gpt2(), "add_cross_attention", true.into(), "add_cross_attention"),
+            (gpt2(), "n_head", 5.into(), "heads"),
+        ];
+        for (base, key, value, word) in cases {
+            let err = read(base, &[(key, value)]).unwrap_err().to_string();
+            assert!(err.contains(word), "{key}: {err}");
+        }
+    }
+}

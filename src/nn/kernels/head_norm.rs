@@ -1,0 +1,130 @@
+//! Root-mean-square normalisation of each query and key head on its own (Qwen3's QK-norm).
+//!
+//! Queries, keys and values lie side by side; the first `heads` heads are normalised with the queries' γ, the next
+//! `kv_heads` with the keys', and what is behind them stays: `y = γ x / sqrt(mean(x²) + ε)` over a head's values.
+
+use super::host::{self, HostRef, for_rows};
+use super::rms_norm::sum_map3;
+use super::{is_fast, simd};
+use crate::error::{Error, Result};
+use candle_core::{D, Tensor};
+
+/// The scales of queries and keys, how many heads each has, and ε.
+#[derive(Clone, Copy)]
+pub struct HeadNorm<'a> {
+    /// γ of the queries and of the keys. `[head_dim]` each
+    pub gamma: [&'a Tensor; 2],
+    /// Query heads and key heads.
+    pub heads: [usize; 2],
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+impl HeadNorm<'_> {
+    fn check(&self, columns: usize) -> Result<usize> {
+        let hd = self.gamma[0].elem_count();
+        if self.gamma[1].elem_count() != hd || (self.heads[0] + self.heads[1]) * hd > columns {
+            return Err(Error::internal(format!("{:?} heads of {hd} in {columns} columns", self.heads)));
+        }
+        Ok(hd)
+    }
+}
+
+/// Normalised queries and keys, values untouched, in memory of their own. x `[n, columns]` -> `[n, columns]`
+pub fn forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
+    let (n, columns) = x.dims2()?;
+    let hd = norm.check(columns)?;
+    if !is_fast(x) {
+        return plain_forward(x, norm);
+    }
+    let (gq, gk) = (HostRef::of(norm.gamma[0])?, HostRef::of(norm.gamma[1])?);
+    let (q_width, width) = (norm.heads[0] * hd, (norm.heads[0] + norm.heads[1]) * hd);
+    let eps = norm.eps as f32;
+    let mut out = HostRef::of(x)?.to_vec();
+    for_rows(&mut out, columns, |_, block| {
+        simd::vectorized(|| {
+            for row in block.chunks_exact_mut(columns) {
+                for (i, head) in row[..width].chunks_exact_mut(hd).enumerate() {
+                    let gamma = if i * hd < q_width { &gq } else { &gk };
+                    let r = 1.0 / (simd::sum_map(head, |v| v * v) / hd as f32 + eps).sqrt();
+                    for (v, &g) in head.iter_mut().zip(&gamma[..]) {
+                        *v *= r * g;
+                    }
+                }
+            }
+        });
+    });
+    host::tensor(out, (n, columns))
+}
+
+/// Turns the gradient of the result into that of x, in place: nobody else may hold `dy`. x, dy `[n, columns]`
+pub fn backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
+    let (_, columns) = x.dims2()?;
+    let hd = norm.check(columns)?;
+    if !is_fast(x) {
+        return plain_backward(x, norm, &dy);
+    }
+    let (xs, gq, gk) = (HostRef::of(x)?, HostRef::of(norm.gamma[0])?, HostRef::of(norm.gamma[1])?);
+    let (q_width, width) = (norm.heads[0] * hd, (norm.heads[0] + norm.heads[1]) * hd);
+    let eps = norm.eps as f32;
+    host::mutate(&dy, |dy| {
+        for_rows(dy, columns, |first, block| {
+            simd::vectorized(|| {
+                for (i, row) in block.chunks_exact_mut(columns).enumerate() {
+                    let source = &xs[(first + i) * columns..(first + i) * columns + width];
+                    let heads = row[..width].chunks_exact_mut(hd).zip(source.chunks_exact(hd));
+                    for (j, (dy, x)) in heads.enumerate() {
+                        let gamma: &[f32] = if j * hd < q_width { &gq } else { &gk };
+                        let r = 1.0 / (simd::sum_map(x, |v| v * v) / hd as f32 + eps).sqrt();
+                        let along = sum_map3([dy, x, gamma], |a, b, c| a * b * c) * r * r * r / hd as f32;
+                        for ((d, &x), &g) in dy.iter_mut().zip(x).zip(gamma) {
+                            *d = *d * g * r - x * along;
+                        }
+                    }
+                }
+            });
+        });
+    })?;
+    Ok(dy)
+}
+
+/// What is done to one block of heads, the plain way. `[n, heads, head_dim]`
+fn each_block(
+    x: &Tensor,
+    norm: HeadNorm<'_>,
+    work: impl Fn(&Tensor, usize, usize, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let (n, columns) = x.dims2()?;
+    let hd = norm.check(columns)?;
+    let (mut parts, mut at) = (Vec::new(), 0);
+    for (gamma, heads) in norm.gamma.into_iter().zip(norm.heads) {
+        let block = x.narrow(1, at, heads * hd)?.reshape((n, heads, hd))?;
+        parts.push(work(&block, at, heads, gamma)?.reshape((n, heads * hd))?);
+        at += heads * hd;
+    }
+    if at < columns {
+        parts.push(x.narrow(1, at, columns - at)?);
+    }
+    Ok(Tensor::cat(&parts, 1)?)
+}
+
+fn plain_rstd(x: &Tensor, eps: f64) -> Result<Tensor> {
+    Ok((x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?)
+}
+
+/// [`forward`] from candle operations.
+pub fn plain_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
+    each_block(x, norm, |x, _, _, gamma| Ok(x.broadcast_mul(&plain_rstd(x, norm.eps)?)?.broadcast_mul(gamma)?))
+}
+
+/// [`backward`] from candle operations.
+pub fn plain_backward(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<Tensor> {
+    each_block(dy, norm, |dy, at, heads, gamma| {
+        let hd = gamma.elem_count();
+        let x = x.narrow(1, at, heads * hd)?.reshape(dy.shape())?;
+        let rstd = plain_rstd(&x, norm.eps)?;
+        let (normalized, scaled) = (x.broadcast_mul(&rstd)?, dy.broadcast_mul(gamma)?);
+        let along = (&scaled * &normalized)?.mean_keepdim(D::Minus1)?;
+        Ok((scaled - normalized.broadcast_mul(&along)?)?.broadcast_mul(&rstd)?)
+    })
+}

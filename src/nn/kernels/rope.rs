@@ -1,0 +1,158 @@
+//! Rotary position embedding: pairs of a head's values are turned by an angle that grows with the position.
+//!
+//! For the pair (a, b) with angle θ: `(a cos θ - b sin θ, b cos θ + a sin θ)`. Turning back is the same with -θ, and
+//! is the gradient: a rotation's transpose is its inverse. Queries and keys lie side by side in one matrix, whose
+//! first `heads` heads are turned in place; the values behind them stay.
+
+use super::host::{self, for_rows};
+use super::{is_fast, simd};
+use crate::error::{Error, Result};
+use candle_core::{D, Tensor};
+
+/// Which two values of a head make a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// i and i + half: the layout of Hugging Face checkpoints.
+    Halves,
+    /// 2i and 2i + 1: the layout of the original Llama weights and of GGUF.
+    Interleaved,
+}
+
+/// Cosine and sine of every angle up to a length. `[positions, head_dim / 2]` each
+#[derive(Clone, Debug)]
+pub struct Angles {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    half: usize,
+}
+
+impl Angles {
+    /// Angles `position * frequency` for positions from 0; cosine and sine times `scale` (1 but for stretched ranges).
+    /// The product is rounded to f32 before cosine and sine are taken, as the reference implementations do.
+    pub fn new(frequencies: &[f32], positions: usize, scale: f32) -> Self {
+        let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f)));
+        let (sin, cos) = angles.map(f64::sin_cos).map(|(s, c)| (s as f32 * scale, c as f32 * scale)).unzip();
+        Self { cos, sin, half: frequencies.len() }
+    }
+
+    /// Positions there are angles for.
+    pub fn positions(&self) -> usize {
+        self.cos.len() / self.half.max(1)
+    }
+}
+
+/// What is turned: the first `heads` heads of each row.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Heads from the first column on (queries, then keys).
+    pub heads: usize,
+    /// Width of a head, even.
+    pub head_dim: usize,
+    /// Which values make a pair.
+    pub pairing: Pairing,
+}
+
+/// Turns forwards, or back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// By the angle.
+    Forward,
+    /// By minus the angle: the gradient of turning forwards.
+    Back,
+}
+
+/// Turns x in place, whose memory nobody else may hold. x `[n, columns >= heads * head_dim]`, positions `[n]`
+pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
+    let (n, columns) = x.dims2()?;
+    check(heads, angles, positions, (n, columns))?;
+    if !is_fast(&x) {
+        return plain_rotate(&x, heads, angles, positions, turn);
+    }
+    let (width, hd, half) = (heads.heads * heads.head_dim, heads.head_dim, angles.half);
+    let sign = if turn == Turn::Forward { 1.0 } else { -1.0f32 };
+    host::mutate(&x, |x| {
+        for_rows(x, columns, |first, block| {
+            simd::vectorized(|| {
+                for (i, row) in block.chunks_exact_mut(columns).enumerate() {
+                    let at = positions[first + i] as usize * half;
+                    let (cos, sin) = (&angles.cos[at..at + half], &angles.sin[at..at + half]);
+                    for head in row[..width].chunks_exact_mut(hd) {
+                        match heads.pairing {
+                            Pairing::Halves => turn_halves(head, cos, sin, sign),
+                            Pairing::Interleaved => turn_pairs(head, cos, sin, sign),
+                        }
+                    }
+                }
+            });
+        });
+    })?;
+    Ok(x)
+}
+
+#[inline(always)]
+fn turn_halves(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+    let (low, high) = head.split_at_mut(cos.len());
+    for (((a, b), &c), &s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+        let (x, y, s) = (*a, *b, s * sign);
+        *a = x * c - y * s;
+        *b = y * c + x * s;
+    }
+}
+
+#[inline(always)]
+fn turn_pairs(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+    for ((pair, &c), &s) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+        let ([x, y], s) = (*pair, s * sign);
+        *pair = [x * c - y * s, y * c + x * s];
+    }
+}
+
+fn check(heads: Heads, angles: &Angles, positions: &[u32], (n, columns): (usize, usize)) -> Result<()> {
+    let width = heads.heads * heads.head_dim;
+    if heads.head_dim != 2 * angles.half || width > columns || positions.len() != n {
+        return Err(Error::internal(format!(
+            "{} positions and {} frequencies for {n} rows of {columns} columns with {} heads of {}",
+            positions.len(),
+            angles.half,
+            heads.heads,
+            heads.head_dim
+        )));
+    }
+    match positions.iter().find(|&&p| p as usize >= angles.positions()) {
+        Some(p) => Err(Error::internal(format!("position {p} but angles for {} positions", angles.positions()))),
+        None => Ok(()),
+    }
+}
+
+/// [`rotate`] from candle operations.
+pub fn plain_rotate(x: &Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
+    let (n, columns) = x.dims2()?;
+    let (width, half) = (heads.heads * heads.head_dim, angles.half);
+    let table = |values: &[f32]| -> Result<Tensor> {
+        let rows = positions.iter().flat_map(|&p| values[p as usize * half..(p as usize + 1) * half].iter().copied());
+        let rows = Tensor::from_iter(rows, x.device())?.reshape((n, 1, half))?;
+        Ok(rows.to_dtype(x.dtype())?)
+    };
+    let (cos, sin) = (table(&angles.cos)?, table(&angles.sin)?);
+    let sin = if turn == Turn::Forward { sin } else { sin.neg()? };
+    let turned = x.narrow(1, 0, width)?;
+    let turned = match heads.pairing {
+        Pairing::Halves => {
+            let parts = turned.reshape((n, heads.heads, heads.head_dim))?;
+            let (a, b) = (parts.narrow(2, 0, half)?, parts.narrow(2, half, half)?);
+            Tensor::cat(&turned_pair(&a, &b, &cos, &sin)?, D::Minus1)?
+        }
+        Pairing::Interleaved => {
+            let parts = turned.reshape((n, heads.heads, half, 2))?;
+            let (a, b) = (parts.narrow(3, 0, 1)?.squeeze(3)?, parts.narrow(3, 1, 1)?.squeeze(3)?);
+            Tensor::stack(&turned_pair(&a, &b, &cos, &sin)?, D::Minus1)?
+        }
+    };
+    let turned = turned.reshape((n, width))?;
+    Ok(if columns == width { turned } else { Tensor::cat(&[&turned, &x.narrow(1, width, columns - width)?], 1)? })
+}
+
+fn turned_pair(a: &Tensor, b: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<[Tensor; 2]> {
+    let first = (a.broadcast_mul(cos)? - b.broadcast_mul(sin)?)?;
+    Ok([first, (b.broadcast_mul(cos)? + a.broadcast_mul(sin)?)?])
+}

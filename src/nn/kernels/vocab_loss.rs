@@ -1,0 +1,311 @@
+//! Cross-entropy over a vocabulary, and the consistency term between two passes, with the gradient on the final
+//! hidden states: logits are made, used and forgotten in chunks of rows.
+//!
+//! ```text
+//! task        = mean over targets of (1 - s) (-log p_A[target]) + s mean over the vocabulary of -log p_A
+//! consistency = mean over targets of ½ Σ_v (p_A - p_B)(log p_A - log p_B)       (both directions of KL)
+//! total       = task + λ consistency
+//! ```
+//!
+//! Memory: the logits of a chunk, whose gradient is written over them, are at most [`MAX_LOGITS`] values for all
+//! passes together (64 MiB in f32), or one target's rows where the vocabulary is larger than that.
+
+use super::gemm::{self, Mat, Stored};
+use super::host::{self, HostRef, StoredRef};
+use super::simd;
+use crate::error::{Error, Result};
+use candle_core::{D, DType, Tensor};
+use std::ops::Range;
+
+/// Logits in memory at one time, all passes together.
+pub const MAX_LOGITS: usize = 1 << 24;
+
+/// What is computed.
+#[derive(Clone, Copy, Debug)]
+pub struct Objective {
+    /// Passes stacked in the hidden states: 1, or 2 for the consistency term.
+    pub passes: usize,
+    /// s: share of the target's weight spread over the whole vocabulary, at least 0 and below 1.
+    pub smoothing: f64,
+    /// λ: weight of the consistency term.
+    pub weight: f64,
+    /// Take the other pass as a constant in each direction of the consistency term.
+    pub detach: bool,
+    /// The task loss on both passes (their mean) instead of on the first alone.
+    pub both: bool,
+    /// Whether the gradient is wanted.
+    pub gradient: bool,
+    /// Logits in memory at one time; see [`MAX_LOGITS`].
+    pub max_logits: usize,
+}
+
+impl Objective {
+    /// The plain loss of one pass, without a gradient: for evaluation.
+    pub fn eval() -> Self {
+        let (smoothing, weight) = (0.0, 0.0);
+        Self { passes: 1, smoothing, weight, detach: true, both: false, gradient: false, max_logits: MAX_LOGITS }
+    }
+
+    fn weights(&self, n: usize) -> Weights {
+        let task = 1.0 / n as f64;
+        let both = self.both && self.passes == 2;
+        Weights {
+            task: [if both { 0.5 * task } else { task }, if both { 0.5 * task } else { 0.0 }],
+            consistency: if self.passes == 2 { self.weight / n as f64 } else { 0.0 },
+            smoothing: self.smoothing,
+            detach: self.detach,
+        }
+    }
+}
+
+/// What one row's parts of the gradient are multiplied with.
+#[derive(Clone, Copy)]
+struct Weights {
+    task: [f64; 2],
+    consistency: f64,
+    smoothing: f64,
+    detach: bool,
+}
+
+/// The loss with its parts and its gradient.
+#[derive(Clone, Debug)]
+pub struct VocabLoss {
+    /// What is minimised.
+    pub total: f64,
+    /// Cross-entropy in nats, smoothed, mean over the targets.
+    pub task: f64,
+    /// Before λ; 0 with one pass.
+    pub consistency: f64,
+    /// -log p_A of each target, without smoothing. `[targets]`
+    pub nll: Vec<f32>,
+    /// d total / d hidden, where it was asked for. `[passes * targets, d]`
+    pub grad: Option<Tensor>,
+}
+
+/// Per-row results: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
+const PARTS: usize = 3;
+
+/// hidden `[passes * targets, d]` (pass A's rows, then pass B's), head `[vocab, d]`, targets `[targets]`
+pub fn vocab_loss(hidden: &Tensor, head: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
+    let ((rows, d), (vocab, head_d)) = (hidden.dims2()?, head.dims2()?);
+    let (n, passes) = (targets.len(), objective.passes);
+    if !(1..=2).contains(&passes) || n == 0 || rows != passes * n || d != head_d {
+        return Err(Error::internal(format!("{n} targets for {passes} passes of {rows} rows of {d}, head {head_d}")));
+    }
+    if let Some(target) = targets.iter().find(|&&t| t as usize >= vocab) {
+        return Err(Error::internal(format!("target {target} of a vocabulary of {vocab}")));
+    }
+    let chunk = (objective.max_logits / (passes * vocab)).clamp(1, n);
+    let chunks = (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n));
+    let fast = gemm::fast(hidden, head);
+    let (parts, grad) = if fast {
+        run_fast(hidden, head, targets, objective, chunks)?
+    } else {
+        run_plain(hidden, head, targets, objective, chunks)?
+    };
+    let mean = |part: usize| parts.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n as f64;
+    let (task, consistency) = (mean(0), mean(1));
+    let nll = parts.chunks_exact(PARTS).map(|row| row[2]).collect();
+    let weight = if passes == 2 { objective.weight } else { 0.0 };
+    Ok(VocabLoss { total: task + weight * consistency, task, consistency, nll, grad })
+}
+
+fn run_fast(
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &[u32],
+    objective: Objective,
+    chunks: impl Iterator<Item = Range<usize>>,
+) -> Result<(Vec<f32>, Option<Tensor>)> {
+    let ((rows, d), (vocab, _)) = (hidden.dims2()?, head.dims2()?);
+    let (n, passes) = (targets.len(), objective.passes);
+    let (hs, ws) = (HostRef::of(hidden)?, StoredRef::of(head)?);
+    let weights = objective.weights(n);
+    let mut grad = vec![0.0f32; if objective.gradient { rows * d } else { 0 }];
+    let mut parts = vec![0.0f32; n * PARTS];
+    let (mut logits, mut gathered) = (Vec::new(), Vec::new());
+    for range in chunks {
+        let c = range.len();
+        gathered.clear();
+        for pass in 0..passes {
+            gathered.extend_from_slice(&hs[(pass * n + range.start) * d..(pass * n + range.end) * d]);
+        }
+        logits.resize(passes * c * vocab, 0.0);
+        let dims = [passes * c, vocab, d];
+        gemm::product_into(dims, Mat::rows(&gathered, d), Stored::cols(ws.values(), d), &mut logits, None);
+        let parts = &mut parts[range.start * PARTS..range.end * PARTS];
+        let targets = &targets[range.clone()];
+        let (a, b) = logits.split_at_mut(c * vocab);
+        if passes == 2 {
+            host::for_rows3((a, vocab), (b, vocab), (parts, PARTS), |first, a, b, parts| {
+                let rows = a.chunks_exact_mut(vocab).zip(b.chunks_exact_mut(vocab)).zip(parts.chunks_exact_mut(PARTS));
+                for (i, ((a, b), parts)) in rows.enumerate() {
+                    simd::vectorized(|| pair(a, b, targets[first + i] as usize, weights, parts));
+                }
+            });
+        } else {
+            host::for_rows2((a, vocab), (parts, PARTS), |first, a, parts| {
+                for (i, (a, parts)) in a.chunks_exact_mut(vocab).zip(parts.chunks_exact_mut(PARTS)).enumerate() {
+                    simd::vectorized(|| single(a, targets[first + i] as usize, weights, parts));
+                }
+            });
+        }
+        if objective.gradient {
+            let dh =
+                gemm::product([passes * c, d, vocab], Mat::rows(&logits, vocab), Stored::rows(ws.values(), d), None);
+            for (pass, dh) in dh.chunks_exact(c * d).enumerate() {
+                grad[(pass * n + range.start) * d..(pass * n + range.end) * d].copy_from_slice(dh);
+            }
+        }
+    }
+    let grad = if objective.gradient { Some(host::tensor(grad, (rows, d))?) } else { None };
+    Ok((parts, grad))
+}
+
+#[inline(always)]
+fn log_sum_exp(z: &[f32]) -> f32 {
+    let max = simd::max(z);
+    max + simd::sum_map(z, |v| simd::exp(v - max)).ln()
+}
+
+/// Smoothed and plain cross-entropy of one row.
+#[inline(always)]
+fn entropy(z: &[f32], lse: f32, target: usize, smoothing: f64) -> (f32, f32) {
+    let nll = lse - z[target];
+    if smoothing == 0.0 {
+        return (nll, nll);
+    }
+    let spread = lse - simd::sum_map(z, |v| v) / z.len() as f32;
+    ((1.0 - smoothing) as f32 * nll + smoothing as f32 * spread, nll)
+}
+
+/// One pass: logits become their gradient.
+#[inline(always)]
+fn single(z: &mut [f32], target: usize, w: Weights, parts: &mut [f32]) {
+    let lse = log_sum_exp(z);
+    let (smooth, nll) = entropy(z, lse, target, w.smoothing);
+    parts.copy_from_slice(&[smooth, 0.0, nll]);
+    let (weight, floor) = (w.task[0] as f32, (w.task[0] * w.smoothing / z.len() as f64) as f32);
+    for v in z.iter_mut() {
+        *v = weight * simd::exp(*v - lse) - floor;
+    }
+    z[target] -= (w.task[0] * (1.0 - w.smoothing)) as f32;
+}
+
+/// Both passes: logits become their gradients.
+#[inline(always)]
+fn pair(a: &mut [f32], b: &mut [f32], target: usize, w: Weights, parts: &mut [f32]) {
+    let (la, lb) = (log_sum_exp(a), log_sum_exp(b));
+    let (smooth_a, nll) = entropy(a, la, target, w.smoothing);
+    let (smooth_b, _) = entropy(b, lb, target, w.smoothing);
+    let task = if w.task[1] > 0.0 { 0.5 * (smooth_a + smooth_b) } else { smooth_a };
+    let (mut kl_ab, mut kl_ba) = (0.0, 0.0);
+    let symmetric = if w.detach {
+        simd::sum_map2(a, b, |a, b| (simd::exp(a - la) - simd::exp(b - lb)) * ((a - la) - (b - lb)))
+    } else {
+        kl_ab = simd::sum_map2(a, b, |a, b| simd::exp(a - la) * ((a - la) - (b - lb)));
+        kl_ba = simd::sum_map2(a, b, |a, b| simd::exp(b - lb) * ((b - lb) - (a - la)));
+        kl_ab + kl_ba
+    };
+    parts.copy_from_slice(&[task, 0.5 * symmetric, nll]);
+    let share = |task: f64| (task as f32, (task * w.smoothing / a.len() as f64) as f32);
+    let ((wa, fa), (wb, fb)) = (share(w.task[0]), share(w.task[1]));
+    let half = (0.5 * w.consistency) as f32;
+    let through = if w.detach { 0.0 } else { half };
+    for (a, b) in a.iter_mut().zip(b.iter_mut()) {
+        let (log_a, log_b) = (*a - la, *b - lb);
+        let (pa, pb) = (simd::exp(log_a), simd::exp(log_b));
+        let apart = half * (pa - pb);
+        *a = wa * pa - fa + apart + through * pa * (log_a - log_b - kl_ab);
+        *b = wb * pb - fb - apart + through * pb * (log_b - log_a - kl_ba);
+    }
+    a[target] -= (w.task[0] * (1.0 - w.smoothing)) as f32;
+    b[target] -= (w.task[1] * (1.0 - w.smoothing)) as f32;
+}
+
+/// The same from candle operations.
+fn run_plain(
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &[u32],
+    objective: Objective,
+    chunks: impl Iterator<Item = Range<usize>>,
+) -> Result<(Vec<f32>, Option<Tensor>)> {
+    let (n, passes) = (targets.len(), objective.passes);
+    let (w, head) = (objective.weights(n), &gemm::like(head, hidden)?);
+    let (mut parts, mut grads) = (Vec::new(), vec![Vec::new(); passes]);
+    for range in chunks {
+        let logits = |pass: usize| -> Result<Tensor> {
+            Ok(hidden.narrow(0, pass * n + range.start, range.len())?.matmul(&head.t()?)?)
+        };
+        let targets = &targets[range.clone()];
+        let a = Row::new(&logits(0)?, targets)?;
+        let b = if passes == 2 { Some(Row::new(&logits(1)?, targets)?) } else { None };
+        let (mut da, mut task) = (a.task_gradient(w.task[0], w.smoothing)?, a.entropy(w.smoothing)?);
+        let mut term = task.zeros_like()?;
+        if let Some(b) = &b {
+            if w.task[1] > 0.0 {
+                task = ((task + b.entropy(w.smoothing)?)? * 0.5)?;
+            }
+            let (kl_ab, kl_ba) = (a.kl(b)?, b.kl(&a)?);
+            term = ((&kl_ab + &kl_ba)? * 0.5)?;
+            let db = b.task_gradient(w.task[1], w.smoothing)?;
+            let db = (db + b.consistency_gradient(&a, &kl_ba, w)?)?;
+            da = (da + a.consistency_gradient(b, &kl_ab, w)?)?;
+            grads[1].push(db.matmul(head)?);
+        }
+        grads[0].push(da.matmul(head)?);
+        let columns = Tensor::stack(&[task, term, a.entropy(0.0)?], 1)?;
+        parts.extend(columns.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+    }
+    let grad = if objective.gradient { Some(Tensor::cat(&grads.concat(), 0)?) } else { None };
+    Ok((parts, grad))
+}
+
+/// Log probabilities of one pass, their exponentials, and the targets as ones among zeros. `[rows, vocab]` each
+struct Row {
+    log: Tensor,
+    p: Tensor,
+    hot: Tensor,
+}
+
+impl Row {
+    fn new(z: &Tensor, targets: &[u32]) -> Result<Self> {
+        let (rows, vocab) = z.dims2()?;
+        let shifted = z.broadcast_sub(&z.max_keepdim(D::Minus1)?)?;
+        let log = shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?;
+        let mut hot = vec![0.0f32; rows * vocab];
+        for (row, &target) in targets.iter().enumerate() {
+            hot[row * vocab + target as usize] = 1.0;
+        }
+        let hot = Tensor::from_vec(hot, (rows, vocab), z.device())?.to_dtype(z.dtype())?;
+        Ok(Self { p: log.exp()?, log, hot })
+    }
+
+    /// The distribution that is aimed at.
+    fn aim(&self, smoothing: f64) -> Result<Tensor> {
+        let (_, vocab) = self.log.dims2()?;
+        Ok(self.hot.affine(1.0 - smoothing, smoothing / vocab as f64)?)
+    }
+
+    fn entropy(&self, smoothing: f64) -> Result<Tensor> {
+        Ok((self.aim(smoothing)? * &self.log)?.sum(D::Minus1)?.neg()?)
+    }
+
+    fn task_gradient(&self, weight: f64, smoothing: f64) -> Result<Tensor> {
+        Ok(((&self.p - self.aim(smoothing)?)? * weight)?)
+    }
+
+    fn kl(&self, other: &Self) -> Result<Tensor> {
+        Ok((&self.p * (&self.log - &other.log)?)?.sum(D::Minus1)?)
+    }
+
+    fn consistency_gradient(&self, other: &Self, kl: &Tensor, w: Weights) -> Result<Tensor> {
+        let mut grad = (&self.p - &other.p)?;
+        if !w.detach {
+            let apart = (&self.log - &other.log)?.broadcast_sub(&kl.unsqueeze(1)?)?;
+            grad = (grad + (&self.p * apart)?)?;
+        }
+        Ok((grad * (0.5 * w.consistency))?)
+    }
+}

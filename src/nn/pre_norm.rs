@@ -1,0 +1,92 @@
+//! The normalisation in front of a block, with the residual add of the block before it:
+//! `sum = dropout(x) + residual`, `y = norm(sum)`. The sum goes on as the residual stream. All `[n, d]`.
+
+use super::kernels::layer_norm::{self, Affine};
+use super::kernels::{Dropout, residual, rms_norm};
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+
+/// A frozen normalisation of either kind. γ, β `[d]`
+#[derive(Clone, Debug)]
+pub enum PreNorm {
+    /// LayerNorm.
+    Layer {
+        /// Scale.
+        gamma: Tensor,
+        /// Shift.
+        beta: Tensor,
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// Root-mean-square normalisation.
+    Rms {
+        /// Scale.
+        gamma: Tensor,
+        /// Added to the mean square.
+        eps: f64,
+    },
+}
+
+/// What [`PreNorm::backward`] and [`PreNorm::output`] need.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    kind: Kind,
+    drop: Dropout,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Layer(layer_norm::Saved),
+    Rms(rms_norm::Saved),
+}
+
+impl PreNorm {
+    /// `(norm(sum), sum)`
+    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, Tensor, Saved)> {
+        match self {
+            Self::Layer { gamma, beta, eps } => {
+                let sum = residual::add(x, residual, drop)?;
+                let affine = Affine { gamma, beta, eps: *eps };
+                let (y, saved) = layer_norm::forward(&sum, None, Dropout::none(), affine)?;
+                Ok((y, sum, Saved { kind: Kind::Layer(saved), drop }))
+            }
+            Self::Rms { gamma, eps } => {
+                let (y, saved) = rms_norm::forward(x, residual, drop, gamma, *eps)?;
+                Ok((y, saved.sum.clone(), Saved { kind: Kind::Rms(saved), drop }))
+            }
+        }
+    }
+
+    /// `norm(sum)` once more: cheaper than keeping it.
+    pub fn output(&self, saved: &Saved) -> Result<Tensor> {
+        match (self, &saved.kind) {
+            (Self::Layer { gamma, beta, eps }, Kind::Layer(saved)) => {
+                layer_norm::output(saved, Affine { gamma, beta, eps: *eps })
+            }
+            (Self::Rms { gamma, .. }, Kind::Rms(saved)) => rms_norm::output(saved, gamma),
+            _ => Err(Error::internal("a norm was given another one's saved values")),
+        }
+    }
+
+    /// The gradient of the sum, from those of both outputs; `dsum`'s memory is reused, nobody else may hold it.
+    pub fn backward(&self, saved: &Saved, dy: &Tensor, dsum: Option<Tensor>) -> Result<Tensor> {
+        let (Self::Layer { gamma, .. } | Self::Rms { gamma, .. }) = self;
+        match &saved.kind {
+            Kind::Layer(saved) => {
+                let dx = layer_norm::backward(dy, saved, gamma, Dropout::none(), false)?.sum;
+                match dsum {
+                    Some(dsum) => residual::accumulate(dsum, &dx),
+                    None => Ok(dx),
+                }
+            }
+            Kind::Rms(saved) => rms_norm::backward(dy, dsum, saved, gamma),
+        }
+    }
+}
+
+impl Saved {
+    /// The gradient of x, which was dropped before it was added, from that of the sum. Shares its memory without dropout.
+    pub fn through_dropout(&self, dsum: &Tensor) -> Result<Tensor> {
+        self.drop.apply(dsum)
+    }
+}
