@@ -82,7 +82,7 @@ fn the_window_is_woken_once_for_many_messages() {
     });
     let start = window.start(&place.config(60));
     window.wait_for(start).unwrap();
-    let drains = window.events.len() + window.steps.len();
+    let drains = window.events.len() + window.steps.len() + window.profiles.len();
     assert!(rings.load(Ordering::SeqCst) <= drains, "{} rings for {drains} messages", rings.load(Ordering::SeqCst));
     assert!(rings.load(Ordering::SeqCst) >= 2);
 }
