@@ -9,7 +9,8 @@
 //! occur in the reference, it and its place there must not be right yet, and of all such moves the one that lowers
 //! the edit distance most is made, longer runs and earlier ones first; this goes on while a move saves as much as it
 //! costs. Words are compared without regard to case. The edit distance is searched with TERCOM's beam: ways that are
-//! more than 20 edits behind the best one are given up.
+//! more than 20 edits behind the best one are given up. Outputs that repeat themselves endlessly have more moves than
+//! can be tried: after MOST_TRIES of them a pair of texts is left as it is then.
 //!
 //! The value can be above 1. With references but no output it is the mean of shortest over mean length, about 1.
 
@@ -19,6 +20,8 @@ const LONGEST_MOVE: usize = 10;
 const FARTHEST_MOVE: isize = 50;
 /// Edits that a way may be behind the best one.
 const BEAM: usize = 20;
+/// Moves that are tried for one pair of texts; ordinary sentences need some hundreds, long ones up to 3,000.
+const MOST_TRIES: usize = 10_000;
 /// The distance of what cannot be reached.
 const NEVER: usize = usize::MAX / 2;
 
@@ -54,10 +57,10 @@ pub(super) fn corpus(outputs: &[Vec<u32>], references: &[Vec<Vec<u32>>]) -> (Ter
 /// Edits between an output and one reference.
 fn edits(output: &[u32], reference: &[u32]) -> usize {
     let mut words = output.to_vec();
-    let mut moves = 0;
+    let (mut moves, mut tries) = (0, 0);
     loop {
         let alignment = Alignment::of(&words, reference);
-        match best_move(&words, reference, &alignment) {
+        match best_move(&words, reference, &alignment, &mut tries) {
             Some(moved) => words = moved,
             None => return moves + alignment.edits,
         }
@@ -134,7 +137,7 @@ fn next_row(above: &[usize], row: &mut [usize], word: u32, reference: &[u32], la
 }
 
 /// A run of output words and where it goes: behind the word at `after`, or to the front for -1.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 struct Move {
     start: usize,
     length: usize,
@@ -142,7 +145,7 @@ struct Move {
 }
 
 /// The words after the best move, if any move is worth its cost of one edit.
-fn best_move(output: &[u32], reference: &[u32], alignment: &Alignment) -> Option<Vec<u32>> {
+fn best_move(output: &[u32], reference: &[u32], alignment: &Alignment, tries: &mut usize) -> Option<Vec<u32>> {
     let candidates = moves(output, reference, alignment);
     // Distance after the best move so far, and the words.
     let mut best: Option<(usize, Vec<u32>)> = None;
@@ -155,6 +158,10 @@ fn best_move(output: &[u32], reference: &[u32], alignment: &Alignment) -> Option
             {
                 break;
             }
+            if *tries == MOST_TRIES {
+                break;
+            }
+            *tries += 1;
             let words = moved(output, *one);
             let untouched = one.start.min((one.after + 1) as usize);
             let edits = distance(&words, reference, alignment, untouched);
@@ -175,6 +182,8 @@ fn moves(output: &[u32], reference: &[u32], alignment: &Alignment) -> Vec<Vec<Mo
     let across = &alignment.across;
     let common = common_runs(output, reference);
     let mut found = vec![Vec::new(); LONGEST_MOVE];
+    // Places that the run at hand was to be moved to already.
+    let mut seen = vec![false; output.len() + 1];
     for start in 0..output.len() {
         let at = start as isize;
         let runs = &common[start * reference.len()..(start + 1) * reference.len()];
@@ -193,6 +202,7 @@ fn moves(output: &[u32], reference: &[u32], alignment: &Alignment) -> Vec<Vec<Mo
                 continue;
             }
             let mut any = false;
+            seen.fill(false);
             for place in places {
                 let target = across[place];
                 let inside = target >= at && target < at + length as isize;
@@ -203,12 +213,10 @@ fn moves(output: &[u32], reference: &[u32], alignment: &Alignment) -> Vec<Vec<Mo
                 if !alignment.wrong_reference[place..place + length].contains(&true) {
                     continue;
                 }
-                let list = &mut found[length - 1];
                 // A move that changes nothing, or one that was seen before, cannot be the best one.
-                let mut push = |after| {
-                    let one = Move { start, length, after };
-                    if after + 1 != at && !list.contains(&one) {
-                        list.push(one);
+                let mut push = |after: isize| {
+                    if after + 1 != at && !std::mem::replace(&mut seen[(after + 1) as usize], true) {
+                        found[length - 1].push(Move { start, length, after });
                     }
                 };
                 if place == 0 {
@@ -271,4 +279,29 @@ fn distance(output: &[u32], reference: &[u32], alignment: &Alignment, untouched:
         std::mem::swap(&mut row, &mut next);
     }
     row[width - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::edits;
+
+    #[test]
+    fn words_are_inserted_deleted_replaced_and_moved() {
+        assert_eq!(edits(&[1, 2, 3], &[1, 2, 3]), 0);
+        assert_eq!(edits(&[1, 2, 3], &[1, 3]), 1);
+        assert_eq!(edits(&[1, 9, 3], &[1, 2, 3]), 1);
+        assert_eq!(edits(&[], &[1, 2]), 2);
+        assert_eq!(edits(&[1, 2], &[]), 2);
+        // One move of three words, where the distance without moves is six.
+        assert_eq!(edits(&[4, 5, 6, 1, 2, 3, 7], &[1, 2, 3, 4, 5, 6, 7]), 1);
+    }
+
+    #[test]
+    fn endless_repetition_is_no_trouble() {
+        let output: Vec<u32> = (0..300).map(|place| place % 5).collect();
+        let reference: Vec<u32> = (0..40).map(|place| place * place * 3 % 7).collect();
+        let edits = edits(&output, &reference);
+        // At least the superfluous words; at most everything replaced.
+        assert!((260..=300).contains(&edits), "{edits}");
+    }
 }
