@@ -65,9 +65,16 @@ pub fn step_bytes(spec: &EncoderSpec, config: &RunConfig, load: Load, threads: u
         (_, true) => (layers - 1.0).max(0.0) * tokens * d + layer,
         (_, false) => (layers - 1.0).max(0.0) * layer,
     };
+    // Gradients: of the head, of the experts drawn, of everything when everything is trained.
+    let gradients = d * d
+        + match config.model.method {
+            Method::HeadOnly => 0.0,
+            Method::Adamix => layers * 2.0 * r * d,
+            Method::Full => (spec.vocab_size + spec.max_positions) as f64 * d + spec.matmul_parameters() as f64,
+        };
     let forward_only = tokens * (7.0 * d + 2.0 * f);
     let peak = if kept > 0.0 && layers > 1.0 { kept + working } else { forward_only + last };
-    4.0 * (embeddings + peak + attention)
+    4.0 * (embeddings + peak + attention + gradients)
 }
 
 /// Where the memory goes, in bytes.
