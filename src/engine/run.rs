@@ -14,7 +14,7 @@ use crate::config::{Problem, RunConfig};
 use crate::data::preview::{self, Preview};
 use crate::data::text::{self, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer, lab};
-use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::model::dir::LAB;
 use crate::model::{Classifier, ModelSource, Setup};
 use crate::nn::profile::Profile;
