@@ -167,6 +167,12 @@ fn print(measured: &Measured) -> Result<()> {
         ("mixture", format!("{} experts, bottleneck {}", measured.num_experts, measured.adapter_size)),
         ("computed on", format!("{}, {} threads, {}", measured.device, measured.threads, measured.dtype)),
         (
+            "GPU memory",
+            measured
+                .device_memory_mb
+                .map_or_else(|| "none".to_owned(), |mb| format!("{mb:.0} MB in use after the last step")),
+        ),
+        (
             "step",
             format!(
                 "{:.3} s ({:.3} to {:.3}; median and range of {})",

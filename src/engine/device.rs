@@ -1,9 +1,11 @@
 //! Which device and which number format a run computes with, and what to tell the user when it is not the one asked for.
 
 use crate::config::{DeviceChoice, DtypeChoice, Method, ModelConfig};
-use candle_core::{DType, Device};
+use crate::error::Result;
+use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
 use serde::Serialize;
+use std::time::Instant;
 
 /// What a run computes with.
 #[derive(Clone, Debug)]
@@ -175,6 +177,29 @@ pub fn look() -> Vec<Gpu> {
 /// The device in words.
 pub fn name(device: &Device) -> String {
     crate::nn::kernels::device::name(device)
+}
+
+/// Bytes of the device's own memory that are in use, by whomever; nothing where it has none.
+pub fn memory_in_use(device: &Device) -> Option<u64> {
+    crate::nn::kernels::device::memory_in_use(device)
+}
+
+/// Floating-point operations a second of matrix products in the shape of a RoBERTa-large feed-forward layer
+/// (16,384 x 1,024 x 4,096) on a device, the best of several in about `seconds`.
+pub fn gemm_rate(place: &Chosen, seconds: f64) -> Result<f64> {
+    let (rows, inner, columns) = (16_384, 1024, 4096);
+    let ones = |rows: usize, columns: usize| Tensor::ones((rows, columns), place.dtype, &place.device);
+    let (left, right) = (ones(rows, inner)?, ones(inner, columns)?);
+    let work = 2.0 * (rows * inner * columns) as f64;
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed().as_secs_f64() < seconds || !best.is_finite() {
+        let once = Instant::now();
+        left.matmul(&right)?;
+        place.device.synchronize()?;
+        best = best.min(once.elapsed().as_secs_f64());
+    }
+    Ok(work / best.max(1e-9))
 }
 
 fn count(kind: &str) -> usize {

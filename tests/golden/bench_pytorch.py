@@ -4,6 +4,7 @@
     python tests/golden/bench_pytorch.py --shape minilm --data real --batch 32       # padded to the longest row of each batch
     python tests/golden/bench_pytorch.py --shape minilm --data real --batch 32 --pad 128    # padded as the reference pads
     python tests/golden/bench_pytorch.py --shape roberta-base --bf16                 # under autocast
+    python tests/golden/bench_pytorch.py --shape roberta-large --bf16 --device cuda  # on a GPU
 
 The model has random weights: speed does not depend on them. Expert modules sit where the reference has them, one draw per
 batch, side and pass, up-projection shared; two separate passes, as the reference makes them; loss = cross-entropy of the first
@@ -47,6 +48,7 @@ def arguments():
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--markdown", metavar="FILE", help="also append a row to this table")
     return parser.parse_args()
 
@@ -126,18 +128,23 @@ def measure(args):
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model, vocabulary = build(args)
+    model.to(args.device)
+    wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-4, weight_decay=0.1)
     steps, steady = [], 0
     for step, (inputs, labels) in zip(range(args.warmup + args.steps), batches(args, vocabulary)):
         steady = resident() if step == args.warmup else steady
+        wait()
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
+        inputs, labels = {name: t.to(args.device) for name, t in inputs.items()}, labels.to(args.device)
+        with torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.bf16):
             a, b = model(**inputs).logits.float(), model(**inputs).logits.float()
         loss = F.cross_entropy(a, labels) + symmetric_kl(a, b)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        wait()
         if step >= args.warmup:
             steps.append((time.perf_counter() - start, 2 * int(inputs["attention_mask"].sum()), 2 * inputs["input_ids"].numel()))
     seconds = [s for s, _, _ in steps]
@@ -145,7 +152,11 @@ def measure(args):
     mb = lambda size: round(size / 1e6, 1)
     rate = lambda part: round(statistics.median(step[part] / step[0] for step in steps), 1)
     data = f"dense, {args.length} tokens each" if args.data == "dense" else "real lengths (SST-2)"
-    return dict(tool="pytorch", version=torch.__version__, transformers=transformers.__version__, shape=args.shape, data=data,
+    on_gpu = {}
+    if args.device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        on_gpu = dict(device=torch.cuda.get_device_name(), device_memory_mb=mb(total - free), device_peak_mb=mb(torch.cuda.max_memory_allocated()))
+    return dict(**on_gpu, tool="pytorch", version=torch.__version__, transformers=transformers.__version__, shape=args.shape, data=data,
                 pad=args.pad or "longest", dtype="bf16" if args.bf16 else "f32", threads=args.threads, batch_size=args.batch,
                 num_experts=args.experts, adapter_size=args.rank, steps=args.steps,
                 tokens_per_step=round(statistics.mean(tokens for _, tokens, _ in steps), 1),

@@ -3,8 +3,9 @@
 use super::{Lengths, Shape, work::Work};
 use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, ModelConfig, Recompute, RunConfig};
 use crate::data::{Batch, Labels};
+use crate::engine::device::{self, Chosen};
 use crate::engine::estimate::{Load, step_bytes};
-use crate::engine::{device, machine, memory};
+use crate::engine::{machine, memory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
@@ -89,6 +90,8 @@ pub struct Measured {
     pub dtype: &'static str,
     /// Where it ran.
     pub device: String,
+    /// The device's own memory that was in use after the last step, by whomever; absent on the CPU.
+    pub device_memory_mb: Option<f64>,
     /// CPU threads.
     pub threads: usize,
     /// Sequences in a batch.
@@ -225,18 +228,25 @@ pub(super) struct Series {
     trunk: usize,
     dtype: DType,
     device: String,
+    device_memory: Option<u64>,
     loss: f64,
+}
+
+/// Device and format; an error where they are not those asked for, for a figure of another device helps nobody.
+fn place(plan: &Plan) -> Result<Chosen> {
+    let chosen = device::choose(&ModelConfig { device: plan.device, dtype: plan.dtype, ..ModelConfig::default() });
+    match chosen.warning {
+        Some(warning) => Err(Error::new(ErrorKind::Device, warning)),
+        None => Ok(chosen),
+    }
 }
 
 /// Makes the plan's steps.
 pub(super) fn series(plan: &Plan) -> Result<Series> {
     let (spec, config) = (plan.shape.spec()?, plan.config());
     let batches = plan.batches(&spec)?;
-    let chosen = device::choose(&ModelConfig { device: plan.device, dtype: plan.dtype, ..ModelConfig::default() });
-    if let Some(warning) = chosen.warning {
-        return Err(Error::new(ErrorKind::Device, warning)); // a figure of another device helps nobody
-    }
-    let (seed, device, dtype) = (SeedStream::new(0), chosen.device, chosen.dtype);
+    let Chosen { device, dtype, .. } = place(plan)?;
+    let seed = SeedStream::new(0);
     let encoder = Encoder::random(spec, seed, &device)?.stored(dtype)?;
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
     let model = Classifier::new(encoder, None, &setup, dtype)?;
@@ -265,8 +275,8 @@ pub(super) fn series(plan: &Plan) -> Result<Series> {
         }
     }
     let counts = model.counts();
-    let device = device::name(&device);
-    Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, dtype, device, loss })
+    let (device_memory, device) = (device::memory_in_use(&device), device::name(&device));
+    Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, dtype, device, device_memory, loss })
 }
 
 impl Series {
@@ -327,12 +337,17 @@ pub fn step_memory(plan: &Plan) -> Result<StepMemory> {
 pub fn bench(plan: &Plan) -> Result<Measured> {
     plan.check()?;
     let spec = plan.shape.spec()?;
-    let before = machine::single_precision_rate(0.5)?;
+    let place = place(plan)?;
+    let on_cpu = place.device.is_cpu();
+    let before = if on_cpu { machine::single_precision_rate(0.5)? } else { device::gemm_rate(&place, 0.5)? };
     let series = series(plan)?;
     let peak = machine::peak_memory() as f64;
     // Before and after: other programs come and go, and the share is meant for a machine of one's own.
-    let after = machine::gemm_rate(series.dtype, 0.5)?;
-    let gemm = if series.dtype == DType::F32 { before.max(after) } else { after } / 1e9;
+    let gemm = match (on_cpu, series.dtype) {
+        (true, DType::F32) => before.max(machine::gemm_rate(series.dtype, 0.5)?),
+        (true, narrow) => machine::gemm_rate(narrow, 0.5)?,
+        (false, _) => before.max(device::gemm_rate(&place, 0.5)?),
+    } / 1e9;
     let steps = &series.steps;
     let passes = step::passes(&plan.config());
     let (seconds, tokens): (f64, usize) =
@@ -355,6 +370,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         data: plan.lengths.words(),
         dtype: series.dtype.as_str(),
         device: series.device.clone(),
+        device_memory_mb: series.device_memory.map(|bytes| mb(bytes as f64)),
         threads: rayon::current_num_threads(),
         batch_size: plan.batch_size,
         num_experts: plan.num_experts,

@@ -47,9 +47,13 @@ pub fn name(device: &Device) -> String {
     }
 }
 
-/// Waits until the device has done all it was given.
-pub fn synchronize(device: &Device) -> Result<()> {
-    Ok(device.synchronize()?)
+/// Bytes of the device's own memory that are in use, by whomever; nothing where it has none.
+pub fn memory_in_use(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => cuda::memory(gpu).map(|(free, all)| all.saturating_sub(free) as u64),
+        _ => None,
+    }
 }
 
 pub(super) fn half(x: &Tensor) -> bool {
@@ -78,6 +82,7 @@ pub(super) fn act_forward(act: Act, x: &Tensor) -> Result<Tensor> {
     activation::plain_forward(act, x)
 }
 
+#[cfg_attr(not(feature = "cuda"), expect(clippy::needless_pass_by_value, reason = "a GPU changes it in place"))]
 pub(super) fn act_backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
     on_cuda!(x, cuda_ops::act_backward(act, x, dy));
     if half(x) {

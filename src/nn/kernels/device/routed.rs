@@ -20,7 +20,6 @@ pub struct RoutedProduct<'a> {
 }
 
 /// The product on the device of `x`; nothing where it has no kernel for it. Segments cover each row once.
-#[cfg_attr(not(feature = "cuda"), expect(clippy::unnecessary_wraps, reason = "no device can fail in this build"))]
 pub fn routed_product(product: RoutedProduct<'_>, segments: &[Segment], list: &[u32]) -> Result<Option<Tensor>> {
     #[cfg(feature = "cuda")]
     if super::cuda::takes(product.x) {
@@ -32,7 +31,6 @@ pub fn routed_product(product: RoutedProduct<'_>, segments: &[Segment], list: &[
 
 /// Gradients of one expert's weight and bias, `dyᵀ x` and `Σ dy` over the rows of a segment, in f32; nothing where the
 /// device has no kernel. dy `[n, out]`, x `[n, in]` -> `[out, in]`, `[out]`
-#[cfg_attr(not(feature = "cuda"), expect(clippy::unnecessary_wraps, reason = "no device can fail in this build"))]
 pub fn routed_grads(dy: &Tensor, x: &Tensor, segment: Segment, list: &[u32]) -> Result<Option<(Tensor, Tensor)>> {
     #[cfg(feature = "cuda")]
     if super::cuda::takes(dy) {
