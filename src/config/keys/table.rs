@@ -20,7 +20,7 @@ pub const KEYS: &[Key] = &[
         "trunk-dropout",
         "Dropout inside the frozen encoder while training, at the rates of its config.json",
     )
-    .in_paper("true"),
+    .in_paper("true for encoders; its GPT-2 has none"),
     key("model.device", "device", "Where the numbers are computed").among(&["auto", "cpu", "cuda", "metal"]),
     key("model.threads", "threads", "CPU threads of the engine").allow("0 (automatic) to 1024"),
     key("data.task", "task", "A known task, which fixes files, columns, labels and metric, or custom")
