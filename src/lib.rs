@@ -23,7 +23,7 @@
 //! | [`config`], [`error`], [`rng`] | settings, the error type, seeded streams | anything of ours |
 //! | [`nn`] | layers as pairs of `forward` and `backward`, fused kernels | models, mixtures |
 //! | [`mixture`] | the heart: banks of experts, routing, consistency, merging | families of models, files |
-//! | [`model`] | BERT and RoBERTa built from layers and mixtures, heads, reading weights | training |
+//! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind) built from layers and mixtures, heads, reading weights | training |
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches | models |
 //! | [`train`] | the step, the optimizer, the loop | files, threads, screens |
 //! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation | files, threads |
@@ -47,9 +47,10 @@
 //! # Read in this order
 //!
 //! 1. [`train::step`]: the whole training step on one screen.
-//! 2. [`mixture::routing`] and [`mixture::adapter`]: what is drawn, and what a site computes.
+//! 2. [`mixture::routing`], [`mixture::adapter`] and [`mixture::lora`]: what is drawn, and what a site computes.
 //! 3. [`mixture::consistency`] and [`mixture::merging`]: the term between the passes, the mean at the end.
-//! 4. [`model::layer`] and [`model::encoder`]: where the mixture sits.
+//! 4. [`model::layer`] and [`model::encoder`]: where the mixture sits; [`model::decoder`] for language models,
+//!    with [`train::lm_step`] and [`nn::kernels::vocab_loss`].
 //! 5. [`nn::kernels`]: what makes it fast; [`nn::profile`]: where the time goes.
 //! 6. [`train::trainer`], [`eval::compare`], [`artifact`]: the loop, the comparison, the files.
 //! 7. [`engine::protocol`]: how the window talks to all of it.

@@ -2,6 +2,7 @@
 //!
 //! [`ModelSource`] opens a Hugging Face directory (or the bundled lab encoder); [`Classifier`] is encoder,
 //! mixture and head together. BERT and RoBERTa are one implementation, told apart by [`spec::Family`].
+//! [`LmSource`] and [`CausalLm`] are the same for language models ([`decoder`]: GPT-2 and the Llama kind).
 
 pub mod classifier;
 pub mod decoder;
@@ -14,7 +15,7 @@ pub mod spec;
 pub mod weights;
 
 pub use classifier::{Classifier, Counts, Setup, Site};
-pub use decoder::{CausalLm, DecoderSpec, LmSetup, Packed};
+pub use decoder::{CausalLm, DecoderSpec, LmSetup, LmSource, Packed};
 pub use dir::ModelSource;
 pub use encoder::{DropKeys, Encoder, Run};
 pub use spec::{EncoderSpec, Family};

@@ -41,6 +41,12 @@ enum Kind {
 }
 
 impl PreNorm {
+    /// γ. `[d]`
+    pub fn gamma(&self) -> &Tensor {
+        let (Self::Layer { gamma, .. } | Self::Rms { gamma, .. }) = self;
+        gamma
+    }
+
     /// `(norm(sum), sum)`
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, Tensor, Saved)> {
         match self {
@@ -70,7 +76,7 @@ impl PreNorm {
 
     /// The gradient of the sum, from those of both outputs; `dsum`'s memory is reused, nobody else may hold it.
     pub fn backward(&self, saved: &Saved, dy: &Tensor, dsum: Option<Tensor>) -> Result<Tensor> {
-        let (Self::Layer { gamma, .. } | Self::Rms { gamma, .. }) = self;
+        let gamma = self.gamma();
         match &saved.kind {
             Kind::Layer(saved) => {
                 let dx = layer_norm::backward(dy, saved, gamma, Dropout::none(), false)?.sum;

@@ -454,3 +454,31 @@ fn layers_run_again_give_the_same_bits() {
         assert_eq!(run(Recompute::On), run(Recompute::Off), "{family}");
     }
 }
+
+#[test]
+fn matrices_in_bf16_are_rounded_and_trained_through() {
+    let (ids, offsets, wanted) = lessons();
+    let batch = Packed { ids: &ids, offsets: &offsets };
+    let (rows, targets) = batch.targets(&wanted);
+    for family in FAMILIES {
+        let mixture = lora(&["all-linear"]);
+        let run = |dtype: DType| {
+            let model = load_as(&golden_dir(family), Some(&mixture), dtype).unwrap();
+            assert!(model.params().iter().all(|p| p.value.dtype() == DType::F32));
+            randomize(model.params().iter());
+            let route = Route { passes: 1, ..Route::fixed(&mixture, model.sites().len(), 1) };
+            let run = Run { route: Some(&route), keep: true, ..Run::eval() };
+            let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
+            let loss = model.loss(&hidden, &targets, Objective { gradient: true, ..Objective::eval() }).unwrap();
+            let grads = model.backward(trace.unwrap(), loss.grad.as_ref().unwrap()).unwrap();
+            let grads: Vec<f32> = grads.iter().flat_map(|(_, _, g)| values(g)).collect();
+            (loss.total, grads)
+        };
+        let (whole, half) = (run(DType::F32), run(DType::BF16));
+        let apart = (whole.0 - half.0).abs() / whole.0;
+        assert!(apart > 0.0 && apart < 0.1, "{family}: loss {} in f32, {} in bf16", whole.0, half.0);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let cosine = dot(&whole.1, &half.1) / (dot(&whole.1, &whole.1) * dot(&half.1, &half.1)).sqrt();
+        assert!(cosine > 0.95, "{family}: gradients point {cosine} alike");
+    }
+}

@@ -20,7 +20,7 @@ pub const KEYS: &[Key] = &[
         "trunk-dropout",
         "Dropout inside the frozen encoder while training, at the rates of its config.json",
     )
-    .in_paper("true"),
+    .in_paper("true for encoders; its GPT-2 has none"),
     key("model.device", "device", "Where the numbers are computed; without such a GPU, on the CPU with a warning")
         .allow("auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
     key("model.dtype", "dtype", "Number format of the frozen encoder; experts, head and optimizer are always f32")

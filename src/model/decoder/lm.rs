@@ -55,7 +55,7 @@ impl CausalLm {
         let (spec, device) = (decoder.spec().clone(), decoder.device().clone());
         let mut params = Params::default();
         if let Some(mixture) = setup.mixture {
-            let dtype = decoder.ends().tokens.dtype();
+            let dtype = decoder.dtype();
             let builder = Builder { mixture, seed: setup.seed, dtype, device: &device };
             let targets = builder.targets(lora_targets(&spec), default_targets(spec.family))?;
             for (i, layer) in decoder.layers_mut().iter_mut().enumerate() {

@@ -3,6 +3,7 @@
 //! [`Decoder`] is the frozen trunk from token ids to final hidden states; [`CausalLm`] adds the mixture, the head and
 //! what is trained. Attention is causal inside each sequence, positions start again with each.
 
+pub mod dir;
 pub mod layer;
 pub mod lm;
 pub mod read;
@@ -10,6 +11,7 @@ pub mod rope;
 pub mod spec;
 pub mod targets;
 
+pub use dir::LmSource;
 pub use layer::DecoderLayer;
 pub use lm::{CausalLm, LmSetup};
 pub use spec::{DecoderFamily, DecoderSpec};
@@ -148,9 +150,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads all tensors of a checkpoint.
+    /// Reads all tensors of a checkpoint. `dtype` is that of the matrices; with bf16 everything else, and what is
+    /// computed, stays in f32: half the memory for the price of rounded weights (none, if that is how they are stored).
     pub fn load(spec: DecoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
-        Self::from_tensors(spec, &|name, shape| weights.get(name, shape, dtype, device))
+        Self::from_tensors(spec, &|name, shape| {
+            let half = dtype == DType::BF16 && shape.len() < 2;
+            weights.get(name, shape, if half { DType::F32 } else { dtype }, device)
+        })
     }
 
     /// From a source that gives the tensor of a Hugging Face name (without the trunk's prefix) in the shape it has there.
@@ -194,6 +200,10 @@ impl Decoder {
     /// The device the weights are on.
     pub fn device(&self) -> &Device {
         self.ends.tokens.device()
+    }
+    /// The dtype of what is computed.
+    pub fn dtype(&self) -> DType {
+        self.ends.norm.gamma().dtype()
     }
 
     /// Values of the frozen trunk, head included where it is not the embedding table.
@@ -304,9 +314,9 @@ impl Decoder {
             Tensor::from_vec(ids, n, self.device())
         };
         let drop = course.drop(0, self.spec.drop.embedding);
-        let x = self.ends.tokens.index_select(&index(batch.ids.repeat(passes))?, 0)?;
+        let x = self.ends.tokens.index_select(&index(batch.ids.repeat(passes))?, 0)?.to_dtype(self.dtype())?;
         let Some(table) = &self.ends.positions else { return drop.apply(&x) };
-        let positions = table.index_select(&index(course.positions.clone())?, 0)?;
+        let positions = table.index_select(&index(course.positions.clone())?, 0)?.to_dtype(self.dtype())?;
         drop.apply(&residual::add(&x, Some(&positions), Dropout::none())?)
     }
 

@@ -262,7 +262,11 @@ fn llama(family: DecoderFamily, json: &Value) -> Result<DecoderSpec> {
         hidden_size,
         num_layers: size(json, "num_hidden_layers")?,
         num_heads,
-        num_kv_heads: optional_size(json, "num_key_value_heads")?.unwrap_or(num_heads),
+        num_kv_heads: optional_size(json, "num_key_value_heads")?.unwrap_or(match family {
+            DecoderFamily::Mistral => 8,
+            DecoderFamily::Qwen2 | DecoderFamily::Qwen3 => 32,
+            _ => num_heads,
+        }),
         head_dim,
         intermediate_size: size(json, "intermediate_size")?,
         vocab_size: size(json, "vocab_size")?,
@@ -296,7 +300,12 @@ fn sliding_window(family: DecoderFamily, json: &Value) -> Result<Option<usize>> 
         (DecoderFamily::Mistral, None) => true,
         (_, None) => flag(json, "use_sliding_window", false)?,
     };
-    if on { optional_size(json, "sliding_window") } else { Ok(None) }
+    match json.get("sliding_window") {
+        _ if !on => Ok(None),
+        // What these families take where nothing is said; null says that there is none.
+        None => Ok(Some(4096)),
+        Some(_) => optional_size(json, "sliding_window"),
+    }
 }
 
 fn refused(what: &str) -> Error {
@@ -378,7 +387,9 @@ mod tests {
         let mistral = |window: Value| read(llama(), &[("model_type", "mistral".into()), ("sliding_window", window)]);
         assert_eq!(mistral(12.into()).unwrap().max_length(), 12);
         assert_eq!(mistral(4096.into()).unwrap().max_length(), 64);
-        assert_eq!(mistral(Value::Null).unwrap().max_length(), 64);
+        assert_eq!(mistral(Value::Null).unwrap().sliding_window, None);
+        let silent = read(llama(), &[("model_type", "mistral".into()), ("max_position_embeddings", 8192.into())]);
+        assert_eq!(silent.unwrap().max_length(), 4096, "Mistral has a window unless it says null");
         let layers = json!(["full_attention", "sliding_attention"]);
         let on = [("model_type", "qwen3".into()), ("layer_types", layers), ("sliding_window", 9.into())];
         assert_eq!(read(llama(), &on).unwrap().max_length(), 9);

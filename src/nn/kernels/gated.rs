@@ -23,22 +23,23 @@ pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
         return plain_forward(act, x);
     }
     let xs = HostRef::of(x)?;
-    let mut out = vec![0.0f32; n * f];
-    let mut run = |value: &Forward| {
-        for_rows(&mut out, f, |first, block| {
-            for (i, row) in block.chunks_exact_mut(f).enumerate() {
-                let (gate, up) = xs[(first + i) * 2 * f..(first + i + 1) * 2 * f].split_at(f);
-                value(row, gate, up);
-            }
-        });
-    };
-    match act {
-        Act::Gelu => run(&|o, g, u| product(o, g, u, |x| value(Act::Gelu, x))),
-        Act::GeluTanh => run(&|o, g, u| product(o, g, u, |x| value(Act::GeluTanh, x))),
-        Act::Relu => run(&|o, g, u| product(o, g, u, |x| value(Act::Relu, x))),
-        Act::Swish => run(&|o, g, u| product(o, g, u, |x| value(Act::Swish, x))),
-        Act::Tanh => run(&|o, g, u| product(o, g, u, |x| value(Act::Tanh, x))),
-    }
+    let out = host::overwritten(n * f, |out| {
+        let mut run = |value: &Forward| {
+            for_rows(out, f, |first, block| {
+                for (i, row) in block.chunks_exact_mut(f).enumerate() {
+                    let (gate, up) = xs[(first + i) * 2 * f..(first + i + 1) * 2 * f].split_at(f);
+                    value(row, gate, up);
+                }
+            });
+        };
+        match act {
+            Act::Gelu => run(&|o, g, u| product(o, g, u, |x| value(Act::Gelu, x))),
+            Act::GeluTanh => run(&|o, g, u| product(o, g, u, |x| value(Act::GeluTanh, x))),
+            Act::Relu => run(&|o, g, u| product(o, g, u, |x| value(Act::Relu, x))),
+            Act::Swish => run(&|o, g, u| product(o, g, u, |x| value(Act::Swish, x))),
+            Act::Tanh => run(&|o, g, u| product(o, g, u, |x| value(Act::Tanh, x))),
+        }
+    });
     host::tensor(out, (n, f))
 }
 

@@ -16,13 +16,14 @@ pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tenso
     let (n, d) = x.dims2()?;
     let xs = HostRef::of(x)?;
     let res = residual.map(HostRef::of).transpose()?;
-    let mut sum = vec![0.0f32; n * d];
-    for_rows(&mut sum, d, |first, block| {
-        simd::vectorized(|| {
-            for (i, row) in block.chunks_exact_mut(d).enumerate() {
-                let at = (first + i) * d;
-                sum_row(row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-            }
+    let sum = host::overwritten(n * d, |sum| {
+        for_rows(sum, d, |first, block| {
+            simd::vectorized(|| {
+                for (i, row) in block.chunks_exact_mut(d).enumerate() {
+                    let at = (first + i) * d;
+                    sum_row(row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                }
+            });
         });
     });
     host::tensor(sum, (n, d))

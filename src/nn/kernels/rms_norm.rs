@@ -31,28 +31,32 @@ pub fn forward(
     let (xs, g) = (HostRef::of(x)?, HostRef::of(gamma)?);
     let res = residual.map(HostRef::of).transpose()?;
     let changed = res.is_some() || drop.active();
-    let mut sum = vec![0.0f32; if changed { n * d } else { 0 }];
-    let (mut y, mut rstd) = (vec![0.0f32; n * d], vec![0.0f32; n]);
+    let mut rstd = vec![0.0f32; n];
+    let mut sum = Vec::new();
     let eps = eps as f32;
-    if changed {
-        for_rows3((&mut sum, d), (&mut y, d), (&mut rstd, 1), |first, sum, y, rstd| {
-            simd::vectorized(|| {
-                for (i, ((sum, y), rstd)) in sum.chunks_exact_mut(d).zip(y.chunks_exact_mut(d)).zip(rstd).enumerate() {
-                    let at = (first + i) * d;
-                    residual::sum_row(sum, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-                    *rstd = normalize(sum, &g, eps, y);
-                }
+    let y = host::overwritten(n * d, |y| {
+        if !changed {
+            return host::for_rows2((y, d), (&mut rstd, 1), |first, y, rstd| {
+                simd::vectorized(|| {
+                    for (i, (y, rstd)) in y.chunks_exact_mut(d).zip(rstd).enumerate() {
+                        *rstd = normalize(&xs[(first + i) * d..(first + i + 1) * d], &g, eps, y);
+                    }
+                });
+            });
+        }
+        sum = host::overwritten(n * d, |sum| {
+            for_rows3((sum, d), (y, d), (&mut rstd, 1), |first, sum, y, rstd| {
+                simd::vectorized(|| {
+                    let rows = sum.chunks_exact_mut(d).zip(y.chunks_exact_mut(d)).zip(rstd);
+                    for (i, ((sum, y), rstd)) in rows.enumerate() {
+                        let at = (first + i) * d;
+                        residual::sum_row(sum, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                        *rstd = normalize(sum, &g, eps, y);
+                    }
+                });
             });
         });
-    } else {
-        host::for_rows2((&mut y, d), (&mut rstd, 1), |first, y, rstd| {
-            simd::vectorized(|| {
-                for (i, (y, rstd)) in y.chunks_exact_mut(d).zip(rstd).enumerate() {
-                    *rstd = normalize(&xs[(first + i) * d..(first + i + 1) * d], &g, eps, y);
-                }
-            });
-        });
-    }
+    });
     let sum = if changed { host::tensor(sum, (n, d))? } else { x.clone() };
     Ok((host::tensor(y, (n, d))?, Saved { sum, rstd: host::tensor(rstd, n)? }))
 }
@@ -74,15 +78,16 @@ pub fn output(saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
     }
     let (n, d) = saved.sum.dims2()?;
     let (sum, rstd, g) = (HostRef::of(&saved.sum)?, HostRef::of(&saved.rstd)?, HostRef::of(gamma)?);
-    let mut y = vec![0.0f32; n * d];
-    for_rows(&mut y, d, |first, block| {
-        simd::vectorized(|| {
-            for (i, row) in block.chunks_exact_mut(d).enumerate() {
-                let (source, rstd) = (&sum[(first + i) * d..(first + i + 1) * d], rstd[first + i]);
-                for ((o, &v), &g) in row.iter_mut().zip(source).zip(&g[..]) {
-                    *o = v * rstd * g;
+    let y = host::overwritten(n * d, |y| {
+        for_rows(y, d, |first, block| {
+            simd::vectorized(|| {
+                for (i, row) in block.chunks_exact_mut(d).enumerate() {
+                    let (source, rstd) = (&sum[(first + i) * d..(first + i + 1) * d], rstd[first + i]);
+                    for ((o, &v), &g) in row.iter_mut().zip(source).zip(&g[..]) {
+                        *o = v * rstd * g;
+                    }
                 }
-            }
+            });
         });
     });
     host::tensor(y, (n, d))

@@ -1,0 +1,41 @@
+//! Where a language model comes from: a Hugging Face directory.
+
+use super::spec::DecoderSpec;
+use crate::error::{Context as _, Error, Result};
+use crate::model::weights::Weights;
+use std::path::{Path, PathBuf};
+
+/// A language model on disk, opened but not yet read.
+pub struct LmSource {
+    /// Shape and constants.
+    pub spec: DecoderSpec,
+    /// The tensors.
+    pub weights: Weights,
+    /// The directory; its tokenizer lies beside the weights.
+    pub dir: PathBuf,
+}
+
+impl LmSource {
+    /// Opens a directory.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let config = dir.join("config.json");
+        if !config.is_file() {
+            return Err(Error::config(format!(
+                "no config.json; choose a language model's directory in Hugging Face layout: {}",
+                dir.display()
+            )));
+        }
+        let text =
+            std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))?;
+        let spec = DecoderSpec::from_json(&text).with_context(|| dir.display().to_string())?;
+        let weights = Weights::open(dir)?.with_prefix(spec.family.prefix());
+        Ok(Self { spec, weights, dir: dir.to_owned() })
+    }
+
+    /// Whether a `config.json` names a family this module reads: to tell language models from encoders.
+    pub fn reads(config_json: &str) -> bool {
+        let json: Option<serde_json::Value> = serde_json::from_str(config_json).ok();
+        let kind = json.as_ref().and_then(|json| json.get("model_type")?.as_str());
+        kind.is_some_and(|kind| super::DecoderFamily::of(kind).is_some())
+    }
+}

@@ -1,0 +1,56 @@
+//! A whole run with a mixture of LoRA in an encoder: training, resuming, what is shown, merging, exports with proof.
+
+use crate::support::place::Place;
+use adamix::artifact::{RunDir, checkpoint};
+use adamix::config::{LoraInit, MixtureKind};
+use adamix::engine::opened::Opened;
+use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
+use adamix::engine::run::{self, Run};
+use adamix::engine::snapshot::Banks;
+use adamix::train::{Control, NullObserver};
+
+#[test]
+fn a_mixture_of_lora_goes_through_a_whole_run() {
+    let place = Place::new();
+    let mut config = place.config(24);
+    config.mixture.kind = MixtureKind::Lora;
+    (config.mixture.lora_rank, config.mixture.lora_init) = (2, LoraInit::Copied);
+    config.mixture.lora_target = ["query", "value", "output.dense"].map(str::to_owned).to_vec();
+    let prepared = run::prepare(&config).unwrap();
+    let start = Banks::of(&prepared.model).unwrap();
+    assert_eq!(start, start.at_start(&config), "the start is a function of the settings");
+    let names = prepared.model.site_names();
+    assert_eq!(names.len(), 8, "{names:?}");
+    assert_eq!(names[1], "layers.0.attention.self.value");
+    let mut run = Run::start(prepared).unwrap();
+    run.go(&mut NullObserver, &Control::default()).unwrap();
+    drop(run);
+
+    let dir = RunDir::open(&place.path("runs").join("test")).unwrap();
+    let tensors = checkpoint::read(&dir, 24).unwrap().tensors;
+    let banks = Banks::of_tensors(&tensors).unwrap();
+    assert_eq!((banks.sites.clone(), banks.sides.len()), (names, 16));
+    assert_eq!(banks.at_start(&config), start);
+    assert_ne!(banks, start, "training moved the experts");
+
+    let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
+    let report = opened.compare(2).unwrap();
+    println!("{report:?}");
+    let plan = |targets: &[ExportTarget], merge: MergePlan| ExportPlan {
+        targets: targets.to_vec(),
+        dtype: ExportDtype::F32,
+        merge,
+        dir: None,
+    };
+    let weighted = MergePlan::Global(vec![0.4, 0.3, 0.2, 0.1]);
+    for merge in [MergePlan::Uniform, weighted] {
+        let reports = opened.export(&plan(&[ExportTarget::Merged, ExportTarget::Experts], merge)).unwrap();
+        for report in reports {
+            let proof = &report.certificate;
+            assert!(proof.passed && proof.max_abs_diff == 0.0, "{:?}: {:?}", report.target, proof.problems);
+            assert!(proof.rounding.iter().any(|tensor| tensor.name.ends_with("query.lora_a.weight")));
+        }
+    }
+    let err = opened.export(&plan(&[ExportTarget::AdapterHub], MergePlan::Uniform)).unwrap_err().to_string();
+    assert!(err.contains("has no place in an AdapterHub directory"), "{err}");
+}
