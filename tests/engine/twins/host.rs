@@ -2,11 +2,11 @@
 
 use adamix::nn::kernels::device::launch::{Launch, Macros, Source};
 use candle_core::{DType, Device, Shape, Tensor};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_int, c_void};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 
 const SHIM: &str = include_str!("host.h");
 
@@ -78,7 +78,7 @@ pub fn run(launch: &Launch) {
         return;
     }
     // Held while it runs: a library's threads live in its static memory.
-    let mut libraries = LIBRARIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut libraries = LIBRARIES.lock();
     let key = (launch.source, launch.macros.clone());
     let library = *libraries.entry(key).or_insert_with(|| compile(&launch.source.text(), &launch.macros).unwrap());
     library.run(launch).unwrap();
