@@ -1,6 +1,6 @@
 //! Matrix products: `x Wᵀ` forward, `dy W` backward, `dyᵀ x` for a weight's gradient.
 //!
-//! On a processor with AVX-512 they run on tiles of our own ([`blocked`], [`avx512`]), which multiply weights as they are stored
+//! On a processor with AVX-512 they run on tiles of our own (`blocked`, `avx512`), which multiply weights as they are stored
 //! (f32 or bf16), never copy the left operand, and apply what follows a product (bias, nonlinearity, residual) while the
 //! result is still in the cache. Elsewhere on the CPU they call the `gemm` crate, on other devices what [`device`] says.
 
