@@ -188,7 +188,7 @@ impl Bank {
 
     /// `acc + dy W_e`, reusing `acc`'s memory where possible: nobody else may hold it. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(&self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
-        if !is_fast(dy) {
+        if !is_fast(dy) || !is_fast(&acc) {
             return routed(self, Direction::Backward, dy, groups, Some(&acc));
         }
         let (_, d_out, d_in) = self.weight.dims3()?;

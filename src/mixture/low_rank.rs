@@ -123,6 +123,7 @@ impl Up<'_> {
         if !self.bank.is_trained() {
             return Ok(());
         }
+        let dy = &dy.to_dtype(self.bank.weight().dtype())?;
         let ((_, all), rank) = (dy.dims2()?, self.rank()?);
         for group in groups {
             let (z, dy) = (rows_of(z, &group.rows)?, rows_of(dy, &group.rows)?);
@@ -160,7 +161,7 @@ impl Up<'_> {
         for group in groups {
             for part in self.parts()? {
                 let z = rows_of(z, &group.rows)?.narrow(1, part.z, rank)?.contiguous()?;
-                let delta = (z.matmul(&self.factor(group, &part)?.t()?)? * self.scale)?;
+                let delta = (z.matmul(&self.factor(group, &part)?.t()?)? * self.scale)?.to_dtype(y.dtype())?;
                 let delta = delta.pad_with_zeros(D::Minus1, part.columns.start, all - part.columns.end)?;
                 y = y.index_add(&group.rows.index(z.device())?, &delta.contiguous()?, 0)?;
             }
@@ -169,6 +170,7 @@ impl Up<'_> {
     }
 
     fn plain_backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
+        let dy = &dy.to_dtype(self.bank.weight().dtype())?;
         let ((n, _), rank, parts) = (dy.dims2()?, self.rank()?, self.parts()?);
         let mut dz = Tensor::zeros((n, parts.len() * rank), dy.dtype(), dy.device())?;
         for group in groups {

@@ -22,6 +22,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::mixture::{Route, RowMap};
 use crate::nn::kernels::attention::Layout;
+use crate::nn::kernels::device::wide;
 use crate::nn::kernels::residual;
 use crate::nn::kernels::rope::{Angles, Heads};
 use crate::nn::profile::{Phase, scope, timed};
@@ -150,12 +151,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads all tensors of a checkpoint. `dtype` is that of the matrices; with bf16 everything else, and what is
+    /// Reads all tensors of a checkpoint. `dtype` is that of the matrices; with a 16-bit one everything else, and what is
     /// computed, stays in f32: half the memory for the price of rounded weights (none, if that is how they are stored).
     pub fn load(spec: DecoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
         Self::from_tensors(spec, &|name, shape| {
-            let half = dtype == DType::BF16 && shape.len() < 2;
-            weights.get(name, shape, if half { DType::F32 } else { dtype }, device)
+            weights.get(name, shape, if shape.len() > 1 { dtype } else { wide(dtype) }, device)
         })
     }
 
