@@ -162,7 +162,7 @@ impl Layout {
         self.heads * self.head_dim
     }
 
-    fn kv_width(&self) -> usize {
+    pub(super) fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
 
