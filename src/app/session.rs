@@ -69,6 +69,8 @@ pub struct Session {
     pub model: Query<ModelInfo>,
     /// The data of the form.
     pub data: Query<DataPreview>,
+    /// The texts of the form, where its task is text.
+    pub texts: Query<TextPreview>,
     /// The plan of the form.
     pub preflight: Query<PreflightReport>,
     /// Version of the form that `preflight` was asked about.
@@ -209,13 +211,14 @@ impl Session {
 
     /// What is being computed and how far it is, for the status bar.
     pub fn job(&self) -> Option<(&'static str, Option<&JobProgress>)> {
-        let jobs: [(&'static str, bool, &Option<JobProgress>); 8] = [
+        let jobs: [(&'static str, bool, &Option<JobProgress>); 9] = [
             ("Exporting", self.export.is_pending(), &self.export.progress),
             ("Comparing", self.compare.is_pending(), &self.compare.progress),
             ("Scoring the merge", self.merge.is_pending(), &self.merge.progress),
             ("Reading the experts", self.inspect.is_pending(), &self.inspect.progress),
             ("Opening the run", self.opening.is_pending(), &self.opening.progress),
             ("Reading the data", self.data.is_pending(), &self.data.progress),
+            ("Reading the texts", self.texts.is_pending(), &self.texts.progress),
             ("Reading the model", self.model.is_pending(), &self.model.progress),
             ("Checking the plan", self.preflight.is_pending(), &self.preflight.progress),
         ];

@@ -6,7 +6,7 @@ use super::protocol::*;
 use super::snapshot::{self, Banks};
 use super::{plan, previews, run, runs};
 use crate::artifact::{RunDir, checkpoint};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Task};
 use crate::data::TaskData;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Classifier, ModelSource};
@@ -88,6 +88,9 @@ impl<'a> Desk<'a> {
         let busy = || Error::config("a run is in training; ask again when it has ended, or stop it first");
         match command {
             Command::PreviewModel { model, .. } => Ok(Outcome::Model(Box::new(previews::model(&model.path)?))),
+            Command::PreviewData { config, .. } if config.data.task == Task::Text => {
+                Ok(Outcome::Texts(Box::new(run::text_preview(config, previews::TEXTS)?)))
+            }
             Command::PreviewData { config, .. } => Ok(Outcome::Data(Box::new(previews::data(run::preview(config)?)))),
             // It makes steps of its own, which would need the memory and the cores a second time.
             Command::Preflight { .. } | Command::StartRun { .. } | Command::ResumeRun { .. } if training.is_some() => {

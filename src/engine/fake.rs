@@ -6,7 +6,7 @@
 
 use super::fake_data as data;
 use super::protocol::*;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Task};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -179,6 +179,9 @@ impl State {
             Command::StartRun { run, config, .. } => return self.start(req, run, *config, 0),
             Command::ResumeRun { run, .. } => return self.start(req, run, data::config(), 120),
             Command::PreviewModel { model, .. } => Outcome::Model(Box::new(data::model_info(&model.path))),
+            Command::PreviewData { config, .. } if config.data.task == Task::Text => {
+                Outcome::Texts(Box::new(data::text_preview(&config)))
+            }
             Command::PreviewData { config, .. } => Outcome::Data(Box::new(data::data_preview(&config))),
             Command::Preflight { config, .. } => Outcome::Preflight(Box::new(data::preflight(&config))),
             Command::OpenRun { dir, .. } => Outcome::Opened(Box::new(data::run_detail(&dir))),

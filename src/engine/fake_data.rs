@@ -1,7 +1,7 @@
 //! Made-up but plausible numbers for [`super::fake`]. Everything is a pure function of its arguments.
 
 use super::protocol::*;
-use crate::config::{MixtureConfig, RunConfig, Task};
+use crate::config::{MixtureConfig, RunConfig, Task, TextFormat};
 use std::path::{Path, PathBuf};
 
 /// Steps between two evaluations of a demonstration.
@@ -254,7 +254,42 @@ pub fn model_info(path: &str) -> ModelInfo {
         max_length: 128,
         parameters: 1_310_720,
         file_bytes: 2_621_440,
+        writes: false,
+        lora_targets: ["attention.self.query", "attention.self.key", "attention.self.value"].map(str::to_owned).into(),
         notes: vec!["weights are stored in f16 and computed in f32".to_owned()],
+    }
+}
+
+/// A preview of texts.
+pub fn text_preview(config: &RunConfig) -> TextPreview {
+    let asked = ["<s>", "name[", "Zizzi", "], ", "food[", "French", "]", "\n"];
+    let said = ["Zizzi", " serves", " French", " food", ".", "</s>"];
+    let token = |(id, text): (usize, &&str), learned| SampleToken {
+        id: id as u32,
+        text: (*text).to_owned(),
+        learned,
+        special: text.starts_with('<'),
+    };
+    let tokens = asked.iter().enumerate().map(|pair| token(pair, false));
+    let tokens = tokens.chain(said.iter().enumerate().map(|pair| token(pair, true))).collect();
+    let examples = 400;
+    let train = TextSplit {
+        file: config.data.train_file.clone(),
+        examples,
+        inputs: examples / 2,
+        measured: examples,
+        tokens: 14 * examples,
+        learned_tokens: 6 * examples,
+        sample: vec![SampleText { line: 1, tokens, cut: 0 }],
+        ..TextSplit::default()
+    };
+    TextPreview {
+        name: "restaurants".to_owned(),
+        format: TextFormat::E2e,
+        layout: "prompt, line end, completion".to_owned(),
+        max_length: config.data.max_length,
+        train,
+        ..TextPreview::default()
     }
 }
 

@@ -4,17 +4,74 @@ use super::snapshots::{DataPreview, ModelInfo, PreviewRow, SplitPreview};
 use crate::config::Problem;
 use crate::data::preview::{Lengths, Preview, SampleRow, Split};
 use crate::error::Result;
-use crate::model::{Family, ModelSource};
+use crate::model::decoder::targets::lora_targets;
+use crate::model::decoder::{DecoderFamily, LmSource};
+use crate::model::loras::Target;
+use crate::model::weights::Weights;
+use crate::model::{Family, ModelSource, encoder};
 use std::path::Path;
 
 /// Rows of a list of rows that were left out.
 const SKIPPED: usize = 300;
 
-/// What a model's directory says about it; the tensors are listed, not read.
+/// Texts of each split that are shown token by token.
+pub(super) const TEXTS: usize = 3;
+
+/// What a model's files say about it; the tensors are listed, not read.
 pub(super) fn model(path: &str) -> Result<ModelInfo> {
+    if writes(Path::new(path)) { language_model(path) } else { encoder(path) }
+}
+
+/// Whether a path holds a language model; whatever cannot be told is taken for an encoder, and its error is shown.
+fn writes(path: &Path) -> bool {
+    let config = std::fs::read_to_string(path.join("config.json"));
+    path.is_file() || config.is_ok_and(|config| LmSource::reads(&config))
+}
+
+fn language_model(path: &str) -> Result<ModelInfo> {
+    let source = LmSource::open(Path::new(path))?;
+    let spec = &source.spec;
+    let mut notes = Vec::new();
+    if spec.tied {
+        notes.push("the head is the word table".to_owned());
+    }
+    if let Some(window) = spec.sliding_window {
+        notes.push(format!("attention looks back {window} tokens; longer inputs are refused"));
+    }
+    Ok(ModelInfo {
+        path: path.to_owned(),
+        family: match spec.family {
+            DecoderFamily::Gpt2 => "GPT-2",
+            DecoderFamily::Llama => "Llama",
+            DecoderFamily::Mistral => "Mistral",
+            DecoderFamily::Qwen2 => "Qwen2",
+            DecoderFamily::Qwen3 => "Qwen3",
+        }
+        .to_owned(),
+        layers: spec.num_layers,
+        hidden_size: spec.hidden_size,
+        heads: spec.num_heads,
+        vocab_size: spec.vocab_size,
+        max_length: spec.max_length(),
+        parameters: parameters(&source.weights),
+        file_bytes: weight_bytes(&source.dir),
+        writes: true,
+        lora_targets: paths(&lora_targets(spec)),
+        notes,
+    })
+}
+
+fn parameters(weights: &Weights) -> usize {
+    weights.names().map(|name| weights.shape(name).map_or(0, |shape| shape.iter().product::<usize>())).sum()
+}
+
+fn paths(targets: &[Target]) -> Vec<String> {
+    targets.iter().map(|target| target.path.clone()).collect()
+}
+
+fn encoder(path: &str) -> Result<ModelInfo> {
     let source = ModelSource::open(path)?;
     let spec = &source.spec;
-    let values = |name: &str| source.weights.shape(name).map_or(0, |shape| shape.iter().product::<usize>());
     let names: Vec<&str> = source.weights.names().collect();
     let mut notes = Vec::new();
     if names.iter().any(|name| name.starts_with("classifier.")) {
@@ -36,8 +93,10 @@ pub(super) fn model(path: &str) -> Result<ModelInfo> {
         heads: spec.num_heads,
         vocab_size: spec.vocab_size,
         max_length: spec.max_length(),
-        parameters: names.iter().map(|name| values(name)).sum(),
+        parameters: parameters(&source.weights),
         file_bytes: source.dir.as_deref().map_or(0, weight_bytes),
+        writes: false,
+        lora_targets: paths(&encoder::lora_targets(spec)),
         notes,
     })
 }

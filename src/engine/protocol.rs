@@ -23,6 +23,7 @@ use std::sync::Arc;
 pub use super::questions::*;
 pub use super::snapshots::*;
 pub use super::step_profile::StepProfile;
+pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
 pub use crate::eval::{Band, EvalReport, Scores};
 pub use crate::mixture::{SIDES, Side};
@@ -100,7 +101,7 @@ pub enum Command {
         /// Which model.
         model: ModelConfig,
     },
-    /// Read and tokenize the data: [`Outcome::Data`].
+    /// Read and tokenize the data: [`Outcome::Data`], or [`Outcome::Texts`] where the task is text.
     PreviewData {
         /// The question's number.
         req: RequestId,
@@ -381,8 +382,10 @@ pub struct LogLine {
 pub enum Outcome {
     /// To `PreviewModel`.
     Model(Box<ModelInfo>),
-    /// To `PreviewData`.
+    /// To `PreviewData`, of rows with labels.
     Data(Box<DataPreview>),
+    /// To `PreviewData`, of texts for a language model.
+    Texts(Box<TextPreview>),
     /// To `Preflight`.
     Preflight(Box<PreflightReport>),
     /// To `StartRun` and `ResumeRun`, after [`Event::RunEnded`].

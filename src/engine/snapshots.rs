@@ -243,6 +243,10 @@ pub struct ModelInfo {
     pub parameters: usize,
     /// Bytes of the weight files.
     pub file_bytes: u64,
+    /// Whether it is a language model: it writes, and has no classes.
+    pub writes: bool,
+    /// The matrices of a layer that can have a LoRA, by name.
+    pub lora_targets: Vec<String>,
     /// What is unusual about it.
     pub notes: Vec<String>,
 }

@@ -12,6 +12,7 @@ mod panel_routing;
 mod panel_runs;
 mod panel_setup;
 mod panel_support;
+mod panel_texts;
 mod panel_train;
 mod session;
 

@@ -50,7 +50,8 @@ impl WorkbenchApp {
         let form = self.session.form.clone();
         let old = self.checked.replace(form.clone());
         let model_changed = old.as_ref().is_none_or(|old| old.model.path != form.model.path);
-        let data_changed = model_changed || old.as_ref().is_none_or(|old| old.data != form.data);
+        let data_changed =
+            model_changed || old.as_ref().is_none_or(|old| (&old.data, &old.text) != (&form.data, &form.text));
         let has_model = !form.model.path.trim().is_empty();
         if !has_model {
             self.session.model.clear();
@@ -62,10 +63,14 @@ impl WorkbenchApp {
         }
         if !has_model || !data_chosen(&form) {
             self.session.data.clear();
+            self.session.texts.clear();
         } else if data_changed {
             let req = self.session.next_request();
             if self.send(Command::PreviewData { req, config: Box::new(form.clone()) }) {
-                self.session.data.begin(req);
+                match form.data.task {
+                    Task::Text => self.session.texts.begin(req),
+                    _ => self.session.data.begin(req),
+                }
             }
         }
         if form.problems().is_empty() {

@@ -136,6 +136,7 @@ impl Session {
             self.inspect,
             self.opening,
             self.data,
+            self.texts,
             self.model,
             self.preflight
         );
@@ -145,6 +146,7 @@ impl Session {
         match outcome {
             Outcome::Model(info) => drop(self.model.answer(req, *info)),
             Outcome::Data(preview) => drop(self.data.answer(req, *preview)),
+            Outcome::Texts(preview) => drop(self.texts.answer(req, *preview)),
             Outcome::Preflight(report) => drop(self.preflight.answer(req, *report)),
             Outcome::RunEnded(_) => {
                 if self.starting == Some(req) {
@@ -232,7 +234,10 @@ impl Session {
             return self.log(LogLevel::Error, format!("the run failed: {message}"));
         }
         // Previews show their error in place; what the user asked for by a click is noticed too.
-        let quiet = self.model.fail(req, message) || self.data.fail(req, message) || self.preflight.fail(req, message);
+        let quiet = self.model.fail(req, message)
+            || self.data.fail(req, message)
+            || self.texts.fail(req, message)
+            || self.preflight.fail(req, message);
         let loud = self.runs.fail(req, message)
             || self.compare.fail(req, message)
             || self.merge.fail(req, message)

@@ -1,18 +1,20 @@
 //! Which rows, which columns.
 
 use super::data_preview::preview_ui;
+use super::{text_preview, texts};
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::help::tip;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::labeled;
-use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, RunConfig, Task};
+use crate::config::{BadRows, DataConfig, FileFormat, Metric, MixtureKind, Problem, RunConfig, Task};
 use egui::Ui;
 use std::path::{Path, PathBuf};
 
-const TASKS: [(Task, &str); 10] = [
+const TASKS: [(Task, &str); 11] = [
     (Task::Lab, "Lab: film reviews (bundled)"),
-    (Task::Custom, "My own files"),
+    (Task::Custom, "My own files: classes or numbers"),
+    (Task::Text, "My own texts: a model that writes"),
     (Task::Cola, "CoLA: acceptability"),
     (Task::Sst2, "SST-2: sentiment"),
     (Task::Mrpc, "MRPC: paraphrase"),
@@ -25,10 +27,18 @@ const TASKS: [(Task, &str); 10] = [
 
 /// The data card.
 pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, columns: Option<&(PathBuf, Vec<String>)>) {
+    let before = form.data.task;
+    labeled::choice(ui, "Task", &tip("data.task"), &mut form.data.task, &TASKS);
+    if (before == Task::Text) != (form.data.task == Task::Text) {
+        // What the paper gives encoders, and what it gives language models.
+        form.mixture.kind = if form.data.task == Task::Text { MixtureKind::Lora } else { MixtureKind::Adapter };
+    }
+    if form.data.task == Task::Text {
+        texts::texts_ui(ctx, ui, form);
+    }
     let data = &mut form.data;
-    labeled::choice(ui, "Task", &tip("data.task"), &mut data.task, &TASKS);
     match data.task {
-        Task::Lab => {}
+        Task::Lab | Task::Text => {}
         Task::Custom => custom_ui(ctx, ui, data, columns),
         _ => {
             let hint = "a directory with train.tsv and dev.tsv";
@@ -40,9 +50,17 @@ pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, columns: O
         }
     }
     labeled::number(ui, "Longest input (tokens)", &tip("data.max_length"), &mut data.max_length, 4..=65_536, 1.0);
-    egui::CollapsingHeader::new("More about the data").id_salt("more data").show(ui, |ui| more_ui(ui, data));
+    egui::CollapsingHeader::new("More about the data").id_salt("more data").show(ui, |ui| {
+        if form.data.task == Task::Text {
+            texts::more_ui(ui, form);
+        }
+        more_ui(ui, &mut form.data);
+    });
     ui.add_space(4.0);
-    preview_ui(ctx, ui, data.max_length);
+    match form.data.task {
+        Task::Text => text_preview::preview_ui(ctx, ui),
+        _ => preview_ui(ctx, ui, form.data.max_length),
+    }
 }
 
 fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, columns: Option<&(PathBuf, Vec<String>)>) {
@@ -109,6 +127,19 @@ fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
                 labels.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
         }
     }
+    if data.task != Task::Text {
+        metric_ui(ui, &mut data.metric);
+    }
+    let bad = [(BadRows::Refuse, "Stop and say where"), (BadRows::Skip, "Leave out and list")];
+    labeled::choice(ui, "Unusable rows", &tip("data.bad_rows"), &mut data.bad_rows, &bad);
+    let rows = 0..=usize::MAX;
+    let (label, key) = ("Most training rows", tip("data.max_train_rows"));
+    labeled::number_or(ui, label, &key, "all", &mut data.max_train_rows, rows.clone(), 10.0);
+    let (label, key) = ("Most evaluation rows", tip("data.max_eval_rows"));
+    labeled::number_or(ui, label, &key, "all", &mut data.max_eval_rows, rows, 10.0);
+}
+
+fn metric_ui(ui: &mut Ui, metric: &mut Metric) {
     let metrics = [
         (Metric::Auto, "The task's own"),
         (Metric::Accuracy, "Accuracy"),
@@ -118,12 +149,5 @@ fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
         (Metric::Spearman, "Spearman correlation"),
         (Metric::Loss, "Loss"),
     ];
-    labeled::choice(ui, "Deciding metric", &tip("data.metric"), &mut data.metric, &metrics);
-    let bad = [(BadRows::Refuse, "Stop and say where"), (BadRows::Skip, "Leave out and list")];
-    labeled::choice(ui, "Unusable rows", &tip("data.bad_rows"), &mut data.bad_rows, &bad);
-    let rows = 0..=usize::MAX;
-    let (label, key) = ("Most training rows", tip("data.max_train_rows"));
-    labeled::number_or(ui, label, &key, "all", &mut data.max_train_rows, rows.clone(), 10.0);
-    let (label, key) = ("Most evaluation rows", tip("data.max_eval_rows"));
-    labeled::number_or(ui, label, &key, "all", &mut data.max_eval_rows, rows, 10.0);
+    labeled::choice(ui, "Deciding metric", &tip("data.metric"), metric, &metrics);
 }

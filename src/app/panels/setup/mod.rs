@@ -4,7 +4,10 @@ pub mod files;
 
 mod data;
 mod data_preview;
+mod mixture;
 mod plan;
+mod text_preview;
+mod texts;
 mod training;
 
 use super::PanelCtx;
@@ -91,9 +94,8 @@ fn preset_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
 
 fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     let model = &mut form.model;
-    let hint = "a directory in Hugging Face layout, or lab";
-    let (_, browse) =
-        labeled::path(ui, "Model directory", &tip("model.path"), hint, &mut model.path, !ctx.session.dialog_open);
+    let hint = "a directory in Hugging Face layout, a GGUF file, or lab";
+    let (_, browse) = labeled::path(ui, "Model", &tip("model.path"), hint, &mut model.path, !ctx.session.dialog_open);
     if browse {
         ctx.push(Action::Pick(Purpose::Model));
     }
@@ -122,7 +124,7 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         cards::loading(ui, "Reading the model", None);
     }
     let methods = [
-        (Method::Adamix, "Mixture of adapters (AdaMix)"),
+        (Method::Adamix, "A mixture of experts (AdaMix)"),
         (Method::HeadOnly, "Head only"),
         (Method::Full, "All weights"),
     ];

@@ -1,20 +1,20 @@
 //! The mixture, optimisation and evaluation settings.
 
+use super::mixture::mixture_ui;
 use crate::app::help::tip;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::{cards, labeled};
-use crate::config::{
-    Activation, AdapterInit, Method, MixtureConfig, Recompute, RoutingPolicy, RunConfig, Schedule, TrainConfig,
-};
+use crate::config::{Method, Recompute, RunConfig, Schedule, Task, TrainConfig};
 use egui::Ui;
 
 /// The cards Mixture, Optimisation and Evaluation.
 pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     if form.model.method == Method::Adamix {
-        cards::card(ui, ctx.theme, "Mixture", |ui| mixture_ui(ui, &mut form.mixture));
+        cards::card(ui, ctx.theme, "Mixture", |ui| mixture_ui(ctx, ui, &mut form.mixture));
         ui.add_space(4.0);
     }
-    cards::card(ui, ctx.theme, "Optimisation", |ui| optimisation_ui(ui, &mut form.train));
+    let writes = form.data.task == Task::Text;
+    cards::card(ui, ctx.theme, "Optimisation", |ui| optimisation_ui(ui, &mut form.train, writes));
     ui.add_space(4.0);
     cards::card(ui, ctx.theme, "Evaluation and checkpoints", |ui| {
         let (eval, train) = (&mut form.eval, &mut form.train);
@@ -63,55 +63,8 @@ pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     });
 }
 
-fn mixture_ui(ui: &mut Ui, mixture: &mut MixtureConfig) {
-    labeled::number(ui, "Experts (M)", &tip("mixture.num_experts"), &mut mixture.num_experts, 1..=64, 0.05);
-    labeled::number(ui, "Bottleneck (r)", &tip("mixture.adapter_size"), &mut mixture.adapter_size, 1..=4096, 0.2);
-    let policies = [
-        (RoutingPolicy::PerBatch, "Random per batch (paper)"),
-        (RoutingPolicy::PerExample, "Random per example"),
-        (RoutingPolicy::PerToken, "Random per token"),
-        (RoutingPolicy::Fixed, "Always one expert"),
-        (RoutingPolicy::RoundRobin, "Round-robin"),
-    ];
-    labeled::choice(ui, "Routing", &tip("mixture.routing"), &mut mixture.routing, &policies);
-    if mixture.routing == RoutingPolicy::Fixed {
-        labeled::number(ui, "The expert", &tip("mixture.fixed_expert"), &mut mixture.fixed_expert, 0..=63, 0.05);
-    }
-    labeled::toggle(ui, "Share the down-projection", &tip("mixture.sharing_down"), &mut mixture.sharing_down);
-    labeled::toggle(ui, "Share the up-projection", &tip("mixture.sharing_up"), &mut mixture.sharing_up);
-    labeled::toggle(ui, "Consistency between two passes", &tip("mixture.consistency"), &mut mixture.consistency);
-    if mixture.consistency {
-        labeled::number(
-            ui,
-            "Consistency weight (λ)",
-            &tip("mixture.consistency_weight"),
-            &mut mixture.consistency_weight,
-            0.0..=1000.0,
-            0.01,
-        );
-    }
-    egui::CollapsingHeader::new("More about the mixture").id_salt("more mixture").show(ui, |ui| {
-        let activations = [
-            (Activation::Gelu, "GELU (exact)"),
-            (Activation::GeluTanh, "GELU (tanh)"),
-            (Activation::Relu, "ReLU"),
-            (Activation::Swish, "Swish"),
-        ];
-        labeled::choice(ui, "Activation", &tip("mixture.activation"), &mut mixture.activation, &activations);
-        let inits = [(AdapterInit::Normal, "Normal (reference)"), (AdapterInit::Identity, "Identity")];
-        labeled::choice(ui, "Start of the experts", &tip("mixture.init"), &mut mixture.init, &inits);
-        labeled::small_number(ui, "Spread of the start", &tip("mixture.init_std"), &mut mixture.init_std, 1e-9..=1.0);
-        labeled::toggle(
-            ui,
-            "Each pass takes the other as given",
-            &tip("mixture.consistency_detach"),
-            &mut mixture.consistency_detach,
-        );
-        labeled::toggle(ui, "Task loss on both passes", &tip("mixture.ce_both_passes"), &mut mixture.ce_both_passes);
-    });
-}
-
-fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig) {
+/// `writes`: for a language model.
+fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig, writes: bool) {
     labeled::small_number(ui, "Learning rate", &tip("train.learning_rate"), &mut train.learning_rate, 1e-12..=10.0);
     labeled::number(ui, "Batch", &tip("train.batch_size"), &mut train.batch_size, 1..=65_536, 0.2);
     let (label, key) = ("Steps", tip("train.max_steps"));
@@ -128,6 +81,10 @@ fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig) {
         labeled::choice(ui, "Schedule", &tip("train.lr_scheduler"), &mut train.lr_scheduler, &schedules);
         labeled::number(ui, "Warm-up share", &tip("train.warmup_ratio"), &mut train.warmup_ratio, 0.0..=1.0, 0.002);
         labeled::number(ui, "Weight decay", &tip("train.weight_decay"), &mut train.weight_decay, 0.0..=1.0, 0.002);
+        if writes {
+            let (label, key) = ("Label smoothing", tip("train.label_smoothing"));
+            labeled::number(ui, label, &key, &mut train.label_smoothing, 0.0..=0.99, 0.002);
+        }
         let (label, key) = ("Largest gradient norm", tip("train.max_grad_norm"));
         labeled::number_or(ui, label, &key, "not clipped", &mut train.max_grad_norm, 0.0..=1e6, 0.01);
         let steps = &mut train.gradient_accumulation_steps;
