@@ -7,7 +7,7 @@ use super::layout::View;
 use super::session::Session;
 use super::settings::Appearance;
 use crate::config::RunConfig;
-use crate::engine::protocol::{ExportPlan, MergePlan, RunPhase, Side, Subject};
+use crate::engine::protocol::{ExportPlan, MergePlan, PlayPlan, RunPhase, Side, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -67,6 +67,8 @@ pub enum Action {
     Export(Subject, ExportPlan),
     /// Look into the experts of a saved run.
     Inspect(Subject, usize, Side),
+    /// Let several ways of running a model answer a prompt.
+    Play(Writer, Box<PlayPlan>),
     /// Choose the site and side whose heat maps are shown.
     FocusExperts(usize, Side),
     /// Give up the question in work.
@@ -176,6 +178,7 @@ impl Action {
             Self::UseSettingsOf(_) => "Use its settings",
             Self::Compare(..) => "Compare",
             Self::Merge(..) => "Score this merge",
+            Self::Play(..) => "Write",
             Self::Export(..) => "Export",
             Self::Inspect(..) => "Look inside",
             Self::FocusExperts(..) => "Show this site",
@@ -228,6 +231,7 @@ impl Action {
             Self::ToggleOverlay(_) => "Draws this run's curves beside the others",
             Self::UseSettingsOf(_) => "Copies this run's settings into Setup",
             Self::Compare(..) => "Measures merged, random routes, each fixed expert and the ensemble",
+            Self::Play(..) => "Lets every chosen pane answer the prompt, with the same seed",
             Self::Merge(..) => "Scores the model merged with these weights",
             Self::Export(..) => "Writes the files, loads them afresh and proves that they do the same",
             Self::Inspect(..) => "Reads the experts' weights",
@@ -304,6 +308,8 @@ impl Action {
                 Err("this run is in training; stop it first".to_owned())
             }
             Self::Compare(..) if session.compare.is_pending() => Err("a comparison is being computed".to_owned()),
+            Self::Play(..) if session.play.is_pending() => Err("answers are being written".to_owned()),
+            Self::Play(_, plan) if plan.panes.is_empty() => Err("no pane is chosen".to_owned()),
             Self::Merge(..) if session.merge.is_pending() => Err("a merge is being scored".to_owned()),
             Self::Export(..) if session.export.is_pending() => Err("an export is being written".to_owned()),
             Self::CancelJob if !session.job_pending() => Err("nothing is being computed".to_owned()),

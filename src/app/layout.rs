@@ -19,6 +19,8 @@ pub enum View {
     Experts,
     /// Merged against unmerged; weights of a merge.
     Compare,
+    /// Answers of several models to one prompt.
+    Playground,
     /// Files and certificates.
     Export,
     /// All runs on disk.
@@ -27,8 +29,16 @@ pub enum View {
 
 impl View {
     /// All views in the order of their shortcuts.
-    pub const ALL: [Self; 7] =
-        [Self::Setup, Self::Train, Self::Routing, Self::Experts, Self::Compare, Self::Export, Self::Runs];
+    pub const ALL: [Self; 8] = [
+        Self::Setup,
+        Self::Train,
+        Self::Routing,
+        Self::Experts,
+        Self::Compare,
+        Self::Playground,
+        Self::Export,
+        Self::Runs,
+    ];
 
     /// Its name on the tab.
     pub fn title(self) -> &'static str {
@@ -38,6 +48,7 @@ impl View {
             Self::Routing => "Routing",
             Self::Experts => "Experts",
             Self::Compare => "Merge & compare",
+            Self::Playground => "Playground",
             Self::Export => "Export",
             Self::Runs => "Runs",
         }
@@ -51,6 +62,7 @@ impl View {
             Self::Routing => "Which expert each layer uses, and how often",
             Self::Experts => "What the experts have learned, and how far they are apart",
             Self::Compare => "The merged model against random routes, single experts and the ensemble",
+            Self::Playground => "One prompt, answered by the base model, the merged one, single experts and routes",
             Self::Export => "Files for other programs, each with a certificate",
             Self::Runs => "All runs on disk",
         }
@@ -64,8 +76,9 @@ impl View {
             Self::Routing => Key::Num3,
             Self::Experts => Key::Num4,
             Self::Compare => Key::Num5,
-            Self::Export => Key::Num6,
-            Self::Runs => Key::Num7,
+            Self::Playground => Key::Num6,
+            Self::Export => Key::Num7,
+            Self::Runs => Key::Num8,
         }
     }
 
@@ -92,7 +105,7 @@ impl Default for Layout {
             tiles.insert_tab_tile(panes)
         };
         let left = tabs(&[View::Setup, View::Runs]);
-        let right = tabs(&[View::Train, View::Routing, View::Experts, View::Compare, View::Export]);
+        let right = tabs(&[View::Train, View::Routing, View::Experts, View::Compare, View::Playground, View::Export]);
         let root = tiles.insert_horizontal_tile(vec![left, right]);
         if let Some(Tile::Container(egui_tiles::Container::Linear(linear))) = tiles.get_mut(root) {
             linear.shares.set_share(left, 0.40);

@@ -145,6 +145,7 @@ impl WorkbenchApp {
             Action::Merge(subject, plan) => self.merge(subject, plan),
             Action::Export(subject, plan) => self.export(subject, plan),
             Action::Inspect(subject, site, side) => self.inspect(subject, site, side),
+            Action::Play(writer, plan) => self.play(writer, plan),
             Action::FocusExperts(site, side) => self.session.focus = (site, Some(side)),
             Action::CancelJob => self.control(ControlRequest::CancelJob),
             Action::Copy(text) => {
@@ -256,6 +257,14 @@ impl WorkbenchApp {
         let req = self.session.next_request();
         if self.send(Command::Export { req, subject, plan }) {
             self.session.export.begin(req);
+        }
+    }
+
+    fn play(&mut self, writer: Writer, plan: Box<PlayPlan>) {
+        let req = self.session.next_request();
+        if self.send(Command::Play { req, writer, plan }) {
+            self.session.play.begin(req);
+            self.session.writing.clear();
         }
     }
 

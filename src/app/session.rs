@@ -81,6 +81,10 @@ pub struct Session {
     pub merge: Query<MergeReport>,
     /// Every merge scored for the shown run, oldest first.
     pub tried: Vec<MergeReport>,
+    /// Answers to a prompt.
+    pub play: Query<PlayReport>,
+    /// The answers as far as they are written, one for each pane.
+    pub writing: Vec<String>,
     /// Written exports.
     pub export: Query<Vec<ExportReport>>,
     /// Experts of an opened run.
@@ -206,15 +210,20 @@ impl Session {
 
     /// Whether something that can be cancelled is being computed.
     pub fn job_pending(&self) -> bool {
-        self.compare.is_pending() || self.merge.is_pending() || self.export.is_pending() || self.inspect.is_pending()
+        self.compare.is_pending()
+            || self.merge.is_pending()
+            || self.play.is_pending()
+            || self.export.is_pending()
+            || self.inspect.is_pending()
     }
 
     /// What is being computed and how far it is, for the status bar.
     pub fn job(&self) -> Option<(&'static str, Option<&JobProgress>)> {
-        let jobs: [(&'static str, bool, &Option<JobProgress>); 9] = [
+        let jobs: [(&'static str, bool, &Option<JobProgress>); 10] = [
             ("Exporting", self.export.is_pending(), &self.export.progress),
             ("Comparing", self.compare.is_pending(), &self.compare.progress),
             ("Scoring the merge", self.merge.is_pending(), &self.merge.progress),
+            ("Writing answers", self.play.is_pending(), &self.play.progress),
             ("Reading the experts", self.inspect.is_pending(), &self.inspect.progress),
             ("Opening the run", self.opening.is_pending(), &self.opening.progress),
             ("Reading the data", self.data.is_pending(), &self.data.progress),
@@ -247,6 +256,8 @@ impl Session {
         self.compare.clear();
         self.merge.clear();
         self.tried.clear();
+        self.play.clear();
+        self.writing.clear();
         self.export.clear();
         self.inspect.clear();
     }

@@ -123,6 +123,7 @@ impl<'a> Desk<'a> {
                 };
                 ask(holder, command, &link.progress((*req, number), what(command), training))
             }
+            Command::Play { .. } => Err(Error::config("not yet")),
             Command::StartRun { .. } | Command::ResumeRun { .. } => {
                 Err(Error::internal("a start of training went to the wrong place"))
             }

@@ -293,6 +293,33 @@ pub fn text_preview(config: &RunConfig) -> TextPreview {
     }
 }
 
+/// Answers to a prompt: the first two panes part at the fourth word.
+pub fn answers(plan: PlayPlan) -> PlayReport {
+    let texts = ["Zizzi is a cheap French place by the river.", "Zizzi is a French restaurant near the river bank."];
+    let answer = |(number, &pane): (usize, &Pane)| {
+        let text = texts[number.min(1)];
+        let words: Vec<&str> = text.split_inclusive(' ').collect();
+        let token = |(at, word): (usize, &&str)| PlayToken {
+            id: at as u32,
+            text: (*word).to_owned(),
+            log_prob: -0.1 - 0.3 * noise(at as u64),
+            divergence: if number == 0 { 0.0 } else { 2.0 * noise((at + 9 * number) as u64) },
+            likeliest: vec![((*word).to_owned(), 0.7), ("the ".to_owned(), 0.1)],
+        };
+        PaneAnswer {
+            pane,
+            fingerprint: format!("{:08x}", 0x51ab_0000 + number.min(2)),
+            text: text.to_owned(),
+            tokens: words.iter().enumerate().map(token).collect(),
+            diverges_at: (number > 0).then_some(3),
+            end: PlayEnd::Stop,
+            seconds: 0.25,
+        }
+    };
+    let answers = plan.panes.iter().enumerate().map(answer).collect();
+    PlayReport { prompt_tokens: 12, prompt: plan.prompt.clone(), answers, plan }
+}
+
 /// A data preview.
 pub fn data_preview(config: &RunConfig) -> DataPreview {
     let texts = [

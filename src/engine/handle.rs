@@ -135,6 +135,11 @@ impl Engine for EngineHandle {
         if profile.is_some_and(|(run, profile)| sink(Incoming::Profile { run, profile }).is_break()) {
             return true;
         }
+        if let Some((req, texts)) = self.shared.writing.take()
+            && sink(Incoming::Writing { req, texts }).is_break()
+        {
+            return true;
+        }
         !self.events.is_empty()
     }
 }

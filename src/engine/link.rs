@@ -48,6 +48,7 @@ pub(super) struct Shared {
     pub(super) experts: Latest<(RunId, Arc<ExpertSnapshot>)>,
     pub(super) routing: Latest<(RunId, Arc<RoutingSnapshot>)>,
     pub(super) profile: Latest<(RunId, StepProfile)>,
+    pub(super) writing: Latest<(RequestId, Vec<String>)>,
     pub(super) watch: Mutex<Watch>,
     /// Questions up to this number are given up.
     pub(super) cancelled: AtomicU64,
@@ -63,6 +64,7 @@ impl Shared {
             experts: Latest::default(),
             routing: Latest::default(),
             profile: Latest::default(),
+            writing: Latest::default(),
             watch: Mutex::new(Watch::default()),
             cancelled: AtomicU64::new(0),
             woken: AtomicBool::new(false),

@@ -1,6 +1,6 @@
 //! What the window and the engine say to each other: plain host data, no tensors, no threads, no window.
 //!
-//! Six lanes, each with its own loss rule:
+//! Seven lanes, each with its own loss rule:
 //!
 //! | lane | direction | when it is full |
 //! |---|---|---|
@@ -10,6 +10,7 @@
 //! | [`StepBucket`] | engine to window, every step | neighbours are merged; minima and maxima survive |
 //! | snapshots | engine to window, while watched | overwritten by newer ones |
 //! | [`StepProfile`] | engine to window, a few times a second | overwritten by newer ones |
+//! | [`Incoming::Writing`] | engine to window, while texts are written | overwritten by newer ones |
 //!
 //! Every message carries the [`RunId`] or [`RequestId`] it belongs to, so that late ones can be told apart.
 //! Both ids are chosen by the window, counting up from 1. The window shows the [`RunPhase`] the engine
@@ -20,6 +21,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use super::playground::*;
 pub use super::questions::*;
 pub use super::snapshots::*;
 pub use super::step_profile::StepProfile;
@@ -192,6 +194,15 @@ pub enum Command {
         /// Side whose heat maps are wanted.
         side: Side,
     },
+    /// Let several ways of running a model answer one prompt: [`Outcome::Played`], and [`Incoming::Writing`] meanwhile.
+    Play {
+        /// The question's number.
+        req: RequestId,
+        /// Whose model.
+        writer: Writer,
+        /// What is asked.
+        plan: Box<PlayPlan>,
+    },
 }
 
 impl Command {
@@ -209,7 +220,8 @@ impl Command {
             | Self::Compare { req, .. }
             | Self::Merge { req, .. }
             | Self::Export { req, .. }
-            | Self::Inspect { req, .. } => *req,
+            | Self::Inspect { req, .. }
+            | Self::Play { req, .. } => *req,
         }
     }
 }
@@ -404,6 +416,8 @@ pub enum Outcome {
     Exported(Vec<ExportReport>),
     /// To `Inspect`.
     Experts(Box<ExpertSnapshot>),
+    /// To `Play`.
+    Played(Box<PlayReport>),
 }
 
 /// Everything that comes out of [`Engine::drain`].
@@ -431,6 +445,13 @@ pub enum Incoming {
         run: RunId,
         /// Shared, never changed.
         snapshot: Arc<RoutingSnapshot>,
+    },
+    /// Answers as far as they are written.
+    Writing {
+        /// Which question.
+        req: RequestId,
+        /// One text for each pane.
+        texts: Vec<String>,
     },
     /// Where the time of the last steps went.
     Profile {

@@ -124,7 +124,7 @@ fn the_keyboard_does_what_the_buttons_do() {
     window.key_press(Key::Space);
     window.run_steps(3);
     assert_eq!(engine.controls(), [ControlRequest::Pause, ControlRequest::Resume]);
-    window.key_press_modifiers(Modifiers::COMMAND, Key::Num7);
+    window.key_press_modifiers(Modifiers::COMMAND, View::Runs.digit());
     window.run_steps(3);
     assert!(window.state().is_visible(View::Runs));
     window.key_press(Key::F1);

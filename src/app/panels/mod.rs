@@ -5,6 +5,7 @@
 pub mod compare;
 pub mod experts;
 pub mod export;
+pub mod playground;
 pub mod routing;
 pub mod runs;
 pub mod setup;
@@ -76,6 +77,8 @@ pub struct Panels {
     pub experts: experts::ExpertsPanel,
     /// Merged against unmerged.
     pub compare: compare::ComparePanel,
+    /// Answers side by side.
+    pub playground: playground::PlaygroundPanel,
     /// Files and certificates.
     pub export: export::ExportPanel,
     /// All runs on disk.
@@ -91,6 +94,7 @@ impl Panels {
             View::Routing => self.routing.ui(ctx, ui),
             View::Experts => self.experts.ui(ctx, ui),
             View::Compare => self.compare.ui(ctx, ui),
+            View::Playground => self.playground.ui(ctx, ui),
             View::Export => self.export.ui(ctx, ui),
             View::Runs => self.runs.ui(ctx, ui),
         }

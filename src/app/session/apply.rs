@@ -26,6 +26,11 @@ impl Session {
                     view.routing = Some(snapshot);
                 }
             }
+            Incoming::Writing { req, texts } => {
+                if self.play.owns(req) {
+                    self.writing = texts;
+                }
+            }
             Incoming::Profile { run, profile } => {
                 if let Some(view) = self.live_mut(run) {
                     view.profile = Some(profile);
@@ -133,6 +138,7 @@ impl Session {
             self.compare,
             self.merge,
             self.export,
+            self.play,
             self.inspect,
             self.opening,
             self.data,
@@ -159,6 +165,10 @@ impl Session {
             Outcome::Compared(report) => drop(self.compare.answer(req, *report)),
             Outcome::Merged(report) => self.apply_merged(req, *report),
             Outcome::Exported(reports) => self.apply_exported(req, reports),
+            Outcome::Played(report) => {
+                self.writing.clear();
+                self.play.answer(req, *report);
+            }
             Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
         }
     }
@@ -242,6 +252,7 @@ impl Session {
             || self.compare.fail(req, message)
             || self.merge.fail(req, message)
             || self.export.fail(req, message)
+            || self.play.fail(req, message)
             || self.inspect.fail(req, message)
             || self.opening.fail(req, message)
             || self.deleting.fail(req, message)

@@ -1,0 +1,90 @@
+//! One prompt, answered by several ways of running one model, side by side: what merging changed, word by word.
+
+mod answers;
+mod ask;
+
+use super::{PanelCtx, opened_note_ui};
+use crate::app::actions::Action;
+use crate::app::widgets::cards;
+use crate::config::{Method, MixtureConfig, Task};
+use crate::engine::protocol::{Pane, PlayPlan, Writer};
+use egui::{RichText, Ui};
+
+/// What the view remembers on screen.
+pub struct PlaygroundPanel {
+    plan: PlayPlan,
+    panes: ask::PaneChoice,
+}
+
+impl Default for PlaygroundPanel {
+    fn default() -> Self {
+        let plan =
+            PlayPlan { prompt: "Name three things to see in Paris.".to_owned(), chat: true, ..PlayPlan::default() };
+        Self { plan, panes: ask::PaneChoice::default() }
+    }
+}
+
+impl PlaygroundPanel {
+    /// Draws the view.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        let Some((writer, mixture)) = writer(ctx) else {
+            let hint = "Choose a language model in Setup (a directory or a GGUF file), or open a run of one. Models that only \
+                        give classes cannot answer.";
+            return cards::empty(ui, ctx.theme, "Nothing here can write", hint, |ui| {
+                drop(ctx.button(ui, Action::Show(crate::app::layout::View::Setup)));
+            });
+        };
+        opened_note_ui(ctx, ui);
+        cards::card(ui, ctx.theme, "Prompt", |ui| {
+            let words = match &writer {
+                Writer::Run(_) => {
+                    ctx.session.shown().map_or_else(String::new, |run| format!("Answered by {}", run.name()))
+                }
+                Writer::Model(path) => format!("Answered by {path}, without a mixture"),
+            };
+            ui.label(RichText::new(words).small().color(ctx.theme.muted));
+            ask::prompt_ui(ctx, ui, &mut self.plan);
+            ask::sampler_ui(ui, &mut self.plan.sampler);
+            let panes = match mixture {
+                Some(mixture) => self.panes.ui(ctx, ui, mixture),
+                None => vec![Pane::Base],
+            };
+            self.plan.panes = panes;
+            ui.add_space(4.0);
+            ui.horizontal(|ui| {
+                let play = Action::Play(writer.clone(), Box::new(self.plan.clone()));
+                drop(ctx.primary(ui, play, "Write"));
+                if ctx.session.play.is_pending() {
+                    drop(ctx.button(ui, Action::CancelJob));
+                }
+            });
+        });
+        ui.add_space(4.0);
+        if let Some(error) = &ctx.session.play.error {
+            cards::error(ui, ctx.theme, error);
+            ui.add_space(4.0);
+        }
+        if ctx.session.play.is_pending() {
+            answers::drafts_ui(ctx, ui, &self.plan.panes);
+        } else if let Some(report) = &ctx.session.play.value {
+            answers::report_ui(ctx, ui, report);
+        } else {
+            let words = "Write lets every chosen pane answer with the same seed. Colours then show where their opinions \
+                         differ from the first pane's, and from which word on the texts do.";
+            ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.muted)).wrap());
+        }
+    }
+}
+
+/// Who can be asked: the shown run if it writes, else the form's model if it does. With the run's mixture.
+fn writer<'a>(ctx: &PanelCtx<'a>) -> Option<(Writer, Option<&'a MixtureConfig>)> {
+    let session = ctx.session;
+    if let (Some(run), Some(subject)) = (session.shown(), session.subject())
+        && run.config.data.task == Task::Text
+    {
+        let mixture = (run.config.model.method == Method::Adamix).then_some(&run.config.mixture);
+        return Some((Writer::Run(subject), mixture));
+    }
+    let writes = session.model.value.as_ref().is_some_and(|info| info.writes && info.path == session.form.model.path);
+    writes.then(|| (Writer::Model(session.form.model.path.clone()), None))
+}
