@@ -1,7 +1,7 @@
 //! The window over made-up numbers: to look at it, and to take pictures of it, without training anything.
 //!
 //! `cargo run --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
-//! [--frames N] [--start] [--pause] [--compare] [--merge] [--export] [--open-palette] [--steps N] [--set KEY=VALUE]
+//! [--frames N] [--start] [--pause] [--compare] [--merge] [--export] [--play] [--open-palette] [--steps N] [--set KEY=VALUE]
 //! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` says how much work the frames of a picture were.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
@@ -12,7 +12,9 @@ use adamix::app::{Options, Picture, first_form, run};
 use adamix::config::keys;
 use adamix::engine::fake::FakeEngine;
 use adamix::engine::handle::EngineHandle;
-use adamix::engine::protocol::{EngineFactory, ExportDtype, ExportPlan, ExportTarget, MergePlan, Subject};
+use adamix::engine::protocol::{
+    EngineFactory, ExportDtype, ExportPlan, ExportTarget, MergePlan, Pane, PlayPlan, Subject, Writer,
+};
 use std::path::PathBuf;
 
 fn main() {
@@ -47,6 +49,11 @@ fn main() {
                 let (dtype, merge) = (ExportDtype::Bf16, MergePlan::Uniform);
                 let plan = ExportPlan { targets, dtype, merge, dir: None };
                 picture.actions.push(Action::Export(Subject::Live, plan));
+            }
+            "--play" => {
+                let panes = vec![Pane::Merged, Pane::Base, Pane::Expert(2), Pane::Route(0)];
+                let plan = PlayPlan { prompt: "Where is Zizzi?".to_owned(), panes, ..PlayPlan::default() };
+                picture.actions.push(Action::Play(Writer::Model(form.model.path.clone()), Box::new(plan)));
             }
             "--real" => real = true,
             "--set" => {

@@ -254,7 +254,7 @@ pub fn model_info(path: &str) -> ModelInfo {
         max_length: 128,
         parameters: 1_310_720,
         file_bytes: 2_621_440,
-        writes: false,
+        writes: path != "lab",
         lora_targets: ["attention.self.query", "attention.self.key", "attention.self.value"].map(str::to_owned).into(),
         notes: vec!["weights are stored in f16 and computed in f32".to_owned()],
     }

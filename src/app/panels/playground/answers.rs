@@ -170,7 +170,7 @@ fn token_format(ui: &Ui, theme: &Theme, divergence: f32, differs: bool) -> TextF
     let background =
         if share < 0.02 { egui::Color32::TRANSPARENT } else { theme.warning.gamma_multiply(0.08 + 0.4 * share) };
     let underline = if differs { egui::Stroke::new(2.0, theme.error) } else { egui::Stroke::NONE };
-    TextFormat { background, underline, ..TextFormat::simple(font, ui.visuals().text_color()) }
+    TextFormat { background, underline, expand_bg: 0.0, ..TextFormat::simple(font, ui.visuals().text_color()) }
 }
 
 #[cfg(test)]

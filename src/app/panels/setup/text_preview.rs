@@ -109,7 +109,9 @@ fn token_format(ui: &Ui, theme: &Theme, kind: Kind) -> TextFormat {
     let plain = TextFormat::simple(font, ui.visuals().text_color());
     match kind {
         // Colour and ground: whoever cannot tell colours sees the ground.
-        Kind::Learned => TextFormat { color: theme.ok, background: theme.ok.gamma_multiply(0.14), ..plain },
+        Kind::Learned => {
+            TextFormat { color: theme.ok, background: theme.ok.gamma_multiply(0.14), expand_bg: 0.0, ..plain }
+        }
         Kind::Read => plain,
         Kind::Special => TextFormat { color: theme.muted, italics: true, ..plain },
     }
