@@ -23,7 +23,6 @@ use adamix::error::{Error, Result};
 use adamix::model::EncoderSpec;
 use adamix::rng::SeedStream;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use masking::BagWeights;
 use pretrain::{Pretraining, Progress, Settings};
 use sequences::Sequences;
 use sha2::{Digest as _, Sha256};
@@ -173,7 +172,6 @@ fn pretrain(
     out: &Path,
 ) -> Result<()> {
     let spec = EncoderSpec::from_json(save::CONFIG)?;
-    let bags = BagWeights::new(&data.train, spec.vocab_size);
     let epoch = sequences::epoch(&data.train, SeedStream::new(settings.seed), 0);
     let tokens: usize = epoch.iter().map(|&row| data.train.get(row as usize).len() + 2).sum();
     println!("an epoch: {} sequences, {tokens} tokens; held out: {} sequences", epoch.len(), data.held_out.len());
@@ -183,10 +181,10 @@ fn pretrain(
     if let Some(probe) = probe {
         println!("  probe at the start: {}", probe.run(&model.encoder, &model.heads.pooler)?);
     }
-    model.run(&data.train, &bags, every, |model, progress| {
-        report(model, progress, data, &bags)?;
+    model.run(&data.train, every, |model, progress| {
+        report(model, progress, data)?;
         if progress.save {
-            let bytes = save::write(&model.params, out)?;
+            let bytes = save::write(&model.params, &model.heads.pooler, out)?;
             println!("  saved {} bytes, sha256 {}", bytes.len(), hex(&Sha256::digest(&bytes)));
             if let Some(probe) = probe {
                 println!("  probe: {}", probe.run(&model.encoder, &model.heads.pooler)?);
@@ -196,21 +194,16 @@ fn pretrain(
     })
 }
 
-fn report(model: &Pretraining, progress: &Progress, data: &Corpus, bags: &BagWeights) -> Result<()> {
-    let (train, held_out) = (progress.losses(), model.held_out(&data.held_out, bags)?);
+fn report(model: &Pretraining, progress: &Progress, data: &Corpus) -> Result<()> {
+    let (train, held_out) = (progress.loss(), model.held_out(&data.held_out)?);
     let seconds = progress.elapsed.as_secs_f64();
     println!(
-        "step {} (plan {:?}), {} tokens, {seconds:.0} s, {:.0} tokens/s, rate {:.2e}: masked {:.4} bag {:.4}, held out masked {:.4} bag {:.4} objective {:.4}",
+        "step {} (plan {:?}), {} tokens, {seconds:.0} s, {:.0} tokens/s, rate {:.2e}: loss {train:.4}, held out {held_out:.4}",
         model.step,
         model.settings().plan,
         model.tokens,
         model.tokens as f64 / seconds,
-        progress.rate,
-        train.masked,
-        train.bag,
-        held_out.masked,
-        held_out.bag,
-        pretrain::objective(held_out)
+        progress.rate
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The pre-training loop: warm-up, constant rate, linear decay; AdamW; reports and checkpoints.
 
-use crate::head::{BAG_WEIGHT, Heads, Losses, Targets, add_to};
-use crate::masking::{BagWeights, HELD_OUT, masked_batch};
+use crate::head::{Heads, Targets, add_to};
+use crate::masking::{HELD_OUT, masked_batch};
 use crate::sequences::{self, Sequences};
 use crate::spectral;
 use adamix::data::Batch;
@@ -107,15 +107,15 @@ impl Pretraining {
     }
 
     /// One step on the sequences of `rows`.
-    fn train(&mut self, data: &Sequences, bags: &BagWeights, rows: &[u32]) -> Result<Losses> {
+    fn train(&mut self, data: &Sequences, rows: &[u32]) -> Result<f64> {
         let vocabulary = self.encoder.spec().vocab_size;
         let shards: Vec<_> = (0u64..)
             .zip(rows.chunks(rows.len().div_ceil(SHARDS)))
-            .map(|(i, rows)| masked_batch(data, rows, bags, vocabulary, self.seed, self.step * SHARDS as u64 + i))
+            .map(|(i, rows)| masked_batch(data, rows, vocabulary, self.seed, self.step * SHARDS as u64 + i))
             .collect();
         let (encoder, heads, params) = (&self.encoder, &self.heads, &self.params);
         let work = |shard: &(Batch, Targets)| gradients(encoder, heads, params, &shard.0, &shard.1);
-        let results: Vec<Result<(Losses, Grads)>> = std::thread::scope(|scope| {
+        let results: Vec<Result<(f64, Grads)>> = std::thread::scope(|scope| {
             let running: Vec<_> = shards
                 .iter()
                 .zip(&self.pools)
@@ -124,18 +124,17 @@ impl Pretraining {
             let lost = |_| Err(Error::internal("a worker stopped"));
             running.into_iter().map(|thread| thread.join().unwrap_or_else(lost)).collect()
         });
-        let mut sum = Losses::default();
+        let mut sum = 0.0;
         let mut parts = Vec::new();
         for result in results {
-            let (losses, grads) = result?;
-            sum.masked += losses.masked / shards.len() as f64;
-            sum.bag += losses.bag / shards.len() as f64;
+            let (loss, grads) = result?;
+            sum += loss / shards.len() as f64;
             parts.push(grads);
         }
         self.update(&parts)?;
         self.step += 1;
         self.tokens += shards.iter().map(|(batch, _)| batch.tokens() as u64).sum::<u64>();
-        if sum.masked.is_finite() && sum.bag.is_finite() {
+        if sum.is_finite() {
             Ok(sum)
         } else {
             Err(Error::internal(format!("the loss is not finite at step {}; lower the rate", self.step)))
@@ -170,9 +169,9 @@ impl Pretraining {
         Ok(())
     }
 
-    /// Mean losses on sequences that are never trained on; always the same ones, masked in the same way.
-    pub fn held_out(&self, data: &Sequences, bags: &BagWeights) -> Result<Losses> {
-        let mut sum = Losses::default();
+    /// Mean loss on sequences that are never trained on; always the same ones, masked in the same way.
+    pub fn held_out(&self, data: &Sequences) -> Result<f64> {
+        let mut sum = 0.0;
         let rows: Vec<u32> = {
             let mut rows: Vec<u32> = (0..data.len() as u32).collect();
             self.seed.stream(adamix::rng::Purpose::Sampling, HELD_OUT).shuffle(&mut rows);
@@ -182,11 +181,9 @@ impl Pretraining {
         let count = batches.len().max(1) as f64;
         for (i, rows) in (0u64..).zip(batches) {
             let vocabulary = self.encoder.spec().vocab_size;
-            let (batch, targets) = masked_batch(data, rows, bags, vocabulary, self.seed, HELD_OUT + i);
+            let (batch, targets) = masked_batch(data, rows, vocabulary, self.seed, HELD_OUT + i);
             let (x, _) = self.encoder.forward(&batch, Run { all_tokens: true, ..Run::eval() })?;
-            let (losses, _) = self.heads.run(&x, &targets, None)?;
-            sum.masked += losses.masked / count;
-            sum.bag += losses.bag / count;
+            sum += self.heads.run(&x, &targets, None)?.0 / count;
         }
         Ok(sum)
     }
@@ -195,7 +192,6 @@ impl Pretraining {
     pub fn run(
         &mut self,
         data: &Sequences,
-        bags: &BagWeights,
         every: Duration,
         mut report: impl FnMut(&Self, &Progress) -> Result<()>,
     ) -> Result<()> {
@@ -205,8 +201,8 @@ impl Pretraining {
         for epoch in 0.. {
             let order = sequences::epoch(data, self.seed, epoch);
             for rows in order.chunks_exact(self.settings.batch) {
-                let losses = self.train(data, bags, rows)?;
-                progress.add(losses);
+                let loss = self.train(data, rows)?;
+                progress.add(loss);
                 progress.elapsed = start.elapsed();
                 self.plan_by_clock(progress.elapsed);
                 let done = self.settings.plan.is_some_and(|(all, _)| self.step >= all);
@@ -238,28 +234,27 @@ impl Pretraining {
     }
 }
 
-/// Losses and gradients of one packed batch.
+/// Loss and gradients of one packed batch.
 fn gradients(
     encoder: &Encoder,
     heads: &Heads,
     params: &Params,
     batch: &Batch,
     targets: &Targets,
-) -> Result<(Losses, Grads)> {
+) -> Result<(f64, Grads)> {
     let run = Run { all_tokens: true, keep: true, ..Run::eval() };
     let (x, trace) = encoder.forward(batch, run)?;
     let mut grads = Grads::new(params);
-    let (losses, dx) = heads.run(&x, targets, Some(&mut grads))?;
+    let (loss, dx) = heads.run(&x, targets, Some(&mut grads))?;
     let (Some(trace), Some(dx)) = (trace, dx) else { return Err(Error::internal("nothing kept for backward")) };
     encoder.backward(trace, dx, &mut grads)?;
-    Ok((losses, grads))
+    Ok((loss, grads))
 }
 
 /// What happened since the last report.
 #[derive(Default)]
 pub struct Progress {
-    masked: f64,
-    bag: f64,
+    sum: f64,
     count: u64,
     /// Since the start of the run.
     pub elapsed: Duration,
@@ -270,19 +265,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn add(&mut self, losses: Losses) {
-        self.masked += losses.masked;
-        self.bag += losses.bag;
+    fn add(&mut self, loss: f64) {
+        self.sum += loss;
         self.count += 1;
     }
-    /// Mean training losses since the last report.
-    pub fn losses(&self) -> Losses {
-        let n = self.count.max(1) as f64;
-        Losses { masked: self.masked / n, bag: self.bag / n }
+    /// Mean training loss since the last report.
+    pub fn loss(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
     }
-}
-
-/// The two losses as one number: what training minimises.
-pub fn objective(losses: Losses) -> f64 {
-    losses.masked + BAG_WEIGHT * losses.bag
 }

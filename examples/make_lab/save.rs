@@ -1,7 +1,7 @@
 //! The encoder as files in Hugging Face layout.
 
 use adamix::error::{Error, Result};
-use adamix::nn::Params;
+use adamix::nn::{Linear, Params};
 use candle_core::{DType, Tensor};
 use half::f16;
 use safetensors::tensor::{Dtype, TensorView};
@@ -30,7 +30,7 @@ pub const CONFIG: &str = r#"{
 "#;
 
 /// Names in the file and values: `bert.` before the trunk, q, k and v apart.
-fn tensors(params: &Params) -> Result<BTreeMap<String, Tensor>> {
+fn tensors(params: &Params, pooler: &Linear) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors = BTreeMap::new();
     for param in params.iter() {
         if let Some((before, after)) = param.name.split_once("self.qkv.") {
@@ -44,15 +44,16 @@ fn tensors(params: &Params) -> Result<BTreeMap<String, Tensor>> {
             tensors.insert(format!("bert.{}", param.name), param.value.clone());
         }
     }
-    // the bias of the bag-of-words task has no place in the layout
-    tensors.remove("cls.bag.bias");
+    let bias = pooler.bias().ok_or_else(|| Error::internal("the pooler has no bias"))?;
+    tensors.insert("bert.pooler.dense.weight".to_owned(), pooler.weight().clone());
+    tensors.insert("bert.pooler.dense.bias".to_owned(), bias.clone());
     Ok(tensors)
 }
 
 /// Writes `config.json` and `model.safetensors` in half precision to `out`; the weights' bytes are returned.
-pub fn write(params: &Params, out: &Path) -> Result<Vec<u8>> {
+pub fn write(params: &Params, pooler: &Linear, out: &Path) -> Result<Vec<u8>> {
     let mut buffers = Vec::new();
-    for (name, tensor) in tensors(params)? {
+    for (name, tensor) in tensors(params, pooler)? {
         let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
         buffers.push((name, tensor.dims().to_vec(), bytes));
