@@ -8,6 +8,7 @@ mod cli;
 mod data;
 mod decoder;
 mod experts;
+mod generate;
 mod gguf;
 mod golden;
 mod gradients;
