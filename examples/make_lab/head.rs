@@ -54,7 +54,7 @@ impl Heads {
         })?;
         for layer in [&self.dense, &self.pooler] {
             let (_, d) = layer.weight().dims2()?;
-            host::mutate(layer.weight(), |w| (0..d).for_each(|i| w[i * d + i] += 1.0))?;
+            host::mutate(layer.weight().tensor()?, |w| (0..d).for_each(|i| w[i * d + i] += 1.0))?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod data;
 mod doctor;
 mod eval;
 mod export;
+mod generate;
 mod inspect;
 mod interrupt;
 mod out;
@@ -107,6 +108,7 @@ fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done 
         "eval" => eval::run(matches),
         "merge" => eval::merge(matches),
         "export" => export::run(matches),
+        "generate" => generate::run(matches),
         "inspect" => inspect::run(matches),
         "compare" => compare::run(matches),
         "data" => data::run(matches),
@@ -132,6 +134,7 @@ fn command() -> Command {
         inspect::command(),
         compare::command(),
         data::command(),
+        generate::command(),
         score::command(),
         bench::command(),
         doctor::command(),

@@ -19,6 +19,17 @@ pub fn line(text: &str) -> Result<()> {
     }
 }
 
+/// Writes a piece of a line to stdout at once.
+pub fn piece(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("writing the results", Path::new("standard output"), err))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes one value to stdout as one line of JSON. Numbers that are not finite become `null`.
 pub fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string(value).map_err(|err| Error::internal(format!("no JSON of a result: {err}")))?)

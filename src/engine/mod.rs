@@ -9,7 +9,7 @@
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
-//! | [`run`], [`opened`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
+//! | [`run`], [`opened`], [`speaker`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
 
 pub mod bench;
 mod desk;
@@ -34,6 +34,7 @@ pub mod runs;
 pub mod selftest;
 pub mod snapshot;
 pub mod snapshots;
+pub mod speaker;
 pub mod step_profile;
 mod worker;
 

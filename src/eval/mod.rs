@@ -1,6 +1,8 @@
-//! Metrics and evaluation modes (merged, random routes, fixed experts, ensemble); scores of generated text ([`text`]).
+//! Metrics and evaluation modes (merged, random routes, fixed experts, ensemble); writing text ([`mod@generate`]) and its scores
+//! ([`text`]).
 
 pub mod compare;
+pub mod generate;
 pub mod metrics;
 pub mod report;
 pub mod text;

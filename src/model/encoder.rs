@@ -11,7 +11,7 @@ use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::device::wide;
 use crate::nn::profile::{Phase, timed};
-use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params};
+use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params, Weight};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
 
@@ -424,7 +424,8 @@ fn read_layer(reader: &Reader<'_>, spec: &EncoderSpec, i: usize) -> Result<Encod
     let [q, k, v] = parts;
     let (q, k, v) = (q?, k?, v?);
     let biases = [&q, &k, &v].iter().filter_map(|linear| linear.bias().cloned()).collect::<Vec<_>>();
-    let qkv = Linear::new(Tensor::cat(&[q.weight(), k.weight(), v.weight()], 0)?, Some(Tensor::cat(&biases, 0)?));
+    let weights = [&q, &k, &v].map(|linear| linear.weight().clone());
+    let qkv = Linear::new(Weight::stack(weights.to_vec())?, Some(Tensor::cat(&biases, 0)?));
     Ok(EncoderLayer {
         qkv,
         attention_out: reader.linear(&name("attention.output.dense"), d, d)?,

@@ -90,14 +90,16 @@ impl Head {
 
     /// Outputs: classes, or 1.
     pub fn classes(&self) -> usize {
-        self.out.weight().dims()[0]
+        self.out.weight().dims2().map_or(0, |(outputs, _)| outputs)
     }
 
     /// All tensors of the head with their Hugging Face names (for exports): trained or not.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let layer = |name: &str, linear: &Linear| {
             let bias = linear.bias().map(|bias| (format!("{name}.bias"), bias.clone()));
-            std::iter::once((format!("{name}.weight"), linear.weight().clone())).chain(bias).collect::<Vec<_>>()
+            // A head is never quantised.
+            let weight = linear.weight().tensor().ok().map(|weight| (format!("{name}.weight"), weight.clone()));
+            weight.into_iter().chain(bias).collect::<Vec<_>>()
         };
         [layer(self.dense_name, &self.dense), layer(self.out_name, &self.out)].concat()
     }

@@ -164,7 +164,7 @@ impl LayerLoras {
                 let Module::Merged(lora) = placed.module else {
                     return Err(Error::internal("experts cannot be folded into a weight; merge them first"));
                 };
-                *linear = Linear::new(lora.folded(linear.weight())?, linear.bias().cloned());
+                *linear = Linear::new(lora.folded(&linear.weight().dense()?)?, linear.bias().cloned());
             }
         }
         Ok(())

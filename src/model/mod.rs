@@ -2,12 +2,14 @@
 //!
 //! [`ModelSource`] opens a Hugging Face directory (or the bundled lab encoder); [`Classifier`] is encoder,
 //! mixture and head together. BERT and RoBERTa are one implementation, told apart by [`spec::Family`].
-//! [`LmSource`] and [`CausalLm`] are the same for language models ([`decoder`]: GPT-2 and the Llama kind).
+//! [`LmSource`] and [`CausalLm`] are the same for language models ([`decoder`]: GPT-2 and the Llama kind), which are read from
+//! GGUF files too ([`gguf`]).
 
 pub mod classifier;
 pub mod decoder;
 pub mod dir;
 pub mod encoder;
+pub mod gguf;
 pub mod head;
 pub mod layer;
 pub mod loras;
@@ -15,7 +17,7 @@ pub mod spec;
 pub mod weights;
 
 pub use classifier::{Classifier, Counts, Setup, Site};
-pub use decoder::{CausalLm, DecoderSpec, LmSetup, LmSource, Packed};
+pub use decoder::{CachedId, CausalLm, DecoderSpec, KvCache, LmSetup, LmSource, Packed};
 pub use dir::ModelSource;
 pub use encoder::{DropKeys, Encoder, Run};
 pub use spec::{EncoderSpec, Family};

@@ -1,7 +1,9 @@
-//! Tensors of a Hugging Face directory: one `model.safetensors`, or shards with an index, or bundled bytes.
+//! Tensors of a Hugging Face directory: one `model.safetensors`, or shards with an index, or bundled bytes; or those of a
+//! GGUF file under the names of such a directory.
 //!
 //! Only headers are read at first; each tensor is read, and turned into the working dtype, when it is asked for.
 
+use super::gguf::GgufWeights;
 use crate::error::{Context as _, Error, Result};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata};
@@ -28,12 +30,27 @@ pub struct Weights {
     sources: Vec<Source>,
     entries: BTreeMap<String, Entry>,
     prefix: String,
+    gguf: Option<GgufWeights>,
 }
 
 impl Weights {
+    fn empty() -> Self {
+        Self { sources: Vec::new(), entries: BTreeMap::new(), prefix: String::new(), gguf: None }
+    }
+
+    /// Those of a GGUF file.
+    pub fn from_gguf(file: GgufWeights) -> Self {
+        Self { gguf: Some(file), ..Self::empty() }
+    }
+
+    /// The GGUF file they come from, if they do.
+    pub fn gguf(&self) -> Option<&GgufWeights> {
+        self.gguf.as_ref()
+    }
+
     /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`.
     pub fn open(dir: &Path) -> Result<Self> {
-        let mut weights = Self { sources: Vec::new(), entries: BTreeMap::new(), prefix: String::new() };
+        let mut weights = Self::empty();
         let single = dir.join("model.safetensors");
         let index = dir.join("model.safetensors.index.json");
         if single.is_file() {
@@ -58,7 +75,7 @@ impl Weights {
 
     /// Tensors inside the program.
     pub fn bundled(bytes: &'static [u8]) -> Result<Self> {
-        let mut weights = Self { sources: Vec::new(), entries: BTreeMap::new(), prefix: String::new() };
+        let mut weights = Self::empty();
         weights
             .add(Source::Bytes(bytes), bytes.len() as u64, |want| Ok(bytes[..want.min(bytes.len())].to_vec()))
             .context("bundled weights")?;
@@ -124,6 +141,11 @@ impl Weights {
         self
     }
 
+    /// The name without the prefix.
+    fn bare<'a>(&self, name: &'a str) -> &'a str {
+        name.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name)
+    }
+
     fn entry(&self, name: &str) -> Option<(&str, &Entry)> {
         let prefixed = format!("{}.{name}", self.prefix);
         // Old checkpoints call the scale and shift of a layer normalisation gamma and beta.
@@ -138,21 +160,28 @@ impl Weights {
 
     /// Whether there is such a tensor, with or without the prefix.
     pub fn has(&self, name: &str) -> bool {
-        self.entry(name).is_some()
+        self.gguf.as_ref().map_or_else(|| self.entry(name).is_some(), |file| file.has(self.bare(name)))
     }
 
     /// The shape of a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        if let Some(file) = &self.gguf {
+            return file.shape(self.bare(name));
+        }
         self.entry(name).map(|(_, entry)| entry.shape.as_slice())
     }
 
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        let in_gguf = self.gguf.iter().flat_map(GgufWeights::names);
+        self.entries.keys().map(String::as_str).chain(in_gguf)
     }
 
     /// Reads one tensor of the expected shape.
     pub fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        if let Some(file) = &self.gguf {
+            return Ok(file.dense(self.bare(name), shape)?.to_dtype(dtype)?.to_device(device)?);
+        }
         let Some((key, entry)) = self.entry(name) else {
             return Err(Error::format(format!("the weights hold no tensor {name:?}; they do not fit config.json")));
         };

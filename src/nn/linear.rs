@@ -5,32 +5,34 @@
 use super::kernels::activation::Act;
 use super::kernels::gemm;
 use super::params::{Grads, ParamId, Params};
+use super::weight::Weight;
 use crate::error::Result;
 use candle_core::{DType, Tensor};
 
 /// A linear layer, frozen or trained.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
     trained: Option<(ParamId, Option<ParamId>)>,
 }
 
 impl Linear {
     /// A frozen layer. weight `[out, in]`, bias `[out]`
-    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias, trained: None }
+    pub fn new(weight: impl Into<Weight>, bias: Option<Tensor>) -> Self {
+        Self { weight: weight.into(), bias, trained: None }
     }
 
-    /// Makes the layer trained; its tensors get the names `{name}.weight` and `{name}.bias`.
+    /// Makes the layer trained; its tensors get the names `{name}.weight` and `{name}.bias`. A quantised one stays frozen.
     pub fn train(&mut self, name: &str, params: &mut Params) {
-        let weight = params.add(format!("{name}.weight"), &self.weight);
+        let Weight::Dense(weight) = &self.weight else { return };
+        let weight = params.add(format!("{name}.weight"), weight);
         let bias = self.bias.as_ref().map(|bias| params.add(format!("{name}.bias"), bias));
         self.trained = Some((weight, bias));
     }
 
     /// W. `[out, in]`
-    pub fn weight(&self) -> &Tensor {
+    pub fn weight(&self) -> &Weight {
         &self.weight
     }
     /// b. `[out]`
@@ -45,37 +47,37 @@ impl Linear {
     /// The same layer for a block of its outputs (rows of W), frozen.
     pub fn rows(&self, start: usize, len: usize) -> Result<Self> {
         let bias = self.bias.as_ref().map(|bias| bias.narrow(0, start, len)).transpose()?;
-        Ok(Self::new(self.weight.narrow(0, start, len)?, bias))
+        Ok(Self::new(self.weight.rows(start, len)?, bias))
     }
 
     /// `x Wᵀ + b`. x `[n, in]` -> `[n, out]`
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        gemm::linear(x, &self.weight, self.bias.as_ref())
+        self.weight.linear(x, self.bias.as_ref())
     }
 
     /// `z = x Wᵀ + b` and `act(z)`. x `[n, in]` -> two of `[n, out]`
     pub fn forward_act(&self, x: &Tensor, act: Act) -> Result<(Tensor, Tensor)> {
-        gemm::linear_act(x, &self.weight, self.bias.as_ref(), act)
+        self.weight.linear_act(x, self.bias.as_ref(), act)
     }
 
-    /// The same layer with its matrix in another format; the bias keeps the wide one.
+    /// The same layer with its matrix in another format (a quantised one keeps its own); the bias keeps the wide one.
     pub fn cast(&self, dtype: DType) -> Result<Self> {
-        Ok(Self { weight: self.weight.to_dtype(dtype)?, ..self.clone() })
+        Ok(Self { weight: self.weight.cast(dtype)?, ..self.clone() })
     }
 
     /// `dy W`. dy `[n, out]` -> `[n, in]`
     pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
-        gemm::linear_backward(dy, &self.weight)
+        self.weight.backward(dy)
     }
 
     /// `(dy W) act'(z)`: back through this layer and the nonlinearity that made its input from z. dy `[n, out]`, z `[n, in]`
     pub fn backward_act(&self, dy: &Tensor, act: Act, z: &Tensor) -> Result<Tensor> {
-        gemm::linear_backward_act(dy, &self.weight, act, z)
+        self.weight.backward_act(dy, act, z)
     }
 
     /// `acc + dy W`; nobody else may hold `acc`. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
-        gemm::linear_backward_add(dy, &self.weight, acc)
+        self.weight.backward_add(dy, acc)
     }
 
     /// Adds the gradients of W and b, if they are trained. x `[n, in]`, dy `[n, out]`

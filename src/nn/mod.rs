@@ -12,6 +12,7 @@ pub mod norm;
 pub mod params;
 pub mod pre_norm;
 pub mod profile;
+pub mod weight;
 
 pub use embedding::Embeddings;
 pub use kernels::Dropout;
@@ -20,3 +21,4 @@ pub use linear::Linear;
 pub use norm::LayerNorm;
 pub use params::{Grads, Param, ParamId, Params};
 pub use pre_norm::PreNorm;
+pub use weight::Weight;

@@ -40,8 +40,10 @@ fn last_json(ran: &Ran) -> Value {
     serde_json::from_str(ran.out.lines().last().unwrap_or_else(|| panic!("no output; stderr: {}", ran.err))).unwrap()
 }
 
-const COMMANDS: [&str; 12] =
-    ["train", "resume", "eval", "merge", "export", "inspect", "compare", "data", "score", "bench", "doctor", "window"];
+const COMMANDS: [&str; 13] = [
+    "train", "resume", "eval", "merge", "export", "inspect", "compare", "data", "generate", "score", "bench", "doctor",
+    "window",
+];
 
 #[test]
 fn help_lists_all_commands_and_each_explains_itself() {

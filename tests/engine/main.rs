@@ -8,6 +8,8 @@ mod cli;
 mod data;
 mod decoder;
 mod experts;
+mod generate;
+mod gguf;
 mod golden;
 mod gradients;
 mod independence;

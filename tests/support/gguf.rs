@@ -85,6 +85,41 @@ pub fn file(entries: &Entries, tensors: &[Tensor], data: usize) -> Vec<u8> {
     out
 }
 
+/// A number of four bytes.
+pub fn number(value: f32) -> Value {
+    Value::Raw(6, value.to_le_bytes().to_vec())
+}
+
+/// A tensor with its bytes: name, sizes in the order of PyTorch, number of its type.
+pub struct Stored {
+    pub name: String,
+    pub shape: Vec<u64>,
+    pub dtype: u32,
+    pub bytes: Vec<u8>,
+}
+
+/// A whole file with tensors.
+pub fn file_of(entries: &Entries, stored: &[Stored]) -> Vec<u8> {
+    let mut out = b"GGUF\x03\0\0\0".to_vec();
+    out.extend((stored.len() as u64).to_le_bytes());
+    out.extend((entries.len() as u64).to_le_bytes());
+    entries.iter().for_each(|(key, value)| put_entry(&mut out, key, value));
+    let mut offset = 0u64;
+    for tensor in stored {
+        put_text(&mut out, &tensor.name);
+        out.extend((tensor.shape.len() as u32).to_le_bytes());
+        tensor.shape.iter().rev().for_each(|size| out.extend(size.to_le_bytes()));
+        out.extend(tensor.dtype.to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        offset = (offset + tensor.bytes.len() as u64).next_multiple_of(32);
+    }
+    for tensor in stored {
+        out.resize(out.len().next_multiple_of(32), 0);
+        out.extend(&tensor.bytes);
+    }
+    out
+}
+
 const ROBERTA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tokenizer/roberta");
 
 /// The metadata of a byte-level tokenizer with the tiny vocabulary of RoBERTa's golden files. `more`: control tokens at

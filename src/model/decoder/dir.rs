@@ -1,7 +1,9 @@
-//! Where a language model comes from: a Hugging Face directory.
+//! Where a language model comes from: a Hugging Face directory, or a GGUF file.
 
 use super::spec::DecoderSpec;
+use crate::data::gguf::is_gguf;
 use crate::error::{Context as _, Error, Result};
+use crate::model::gguf::GgufWeights;
 use crate::model::weights::Weights;
 use std::path::{Path, PathBuf};
 
@@ -11,13 +13,34 @@ pub struct LmSource {
     pub spec: DecoderSpec,
     /// The tensors.
     pub weights: Weights,
-    /// The directory; its tokenizer lies beside the weights.
+    /// The directory, in which the tokenizer lies beside the weights, or the GGUF file, which has both.
     pub dir: PathBuf,
 }
 
 impl LmSource {
-    /// Opens a directory.
-    pub fn open(dir: &Path) -> Result<Self> {
+    /// Opens a directory or a GGUF file (told by its contents, not its name).
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::config(format!(
+                "no such model; choose a language model's directory in Hugging Face layout or a GGUF file: {}",
+                path.display()
+            )));
+        }
+        if !path.is_file() {
+            return Self::open_dir(path);
+        }
+        if !is_gguf(path)? {
+            return Err(Error::config(format!(
+                "it does not start with GGUF; choose a model in GGUF format, or a directory in Hugging Face layout: {}",
+                path.display()
+            )));
+        }
+        let (spec, file) = GgufWeights::open(path)?;
+        let weights = Weights::from_gguf(file).with_prefix(spec.family.prefix());
+        Ok(Self { spec, weights, dir: path.to_owned() })
+    }
+
+    fn open_dir(dir: &Path) -> Result<Self> {
         let config = dir.join("config.json");
         if !config.is_file() {
             return Err(Error::config(format!(

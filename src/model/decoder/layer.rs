@@ -150,6 +150,26 @@ impl DecoderLayer {
 
     /// One layer on.
     pub fn forward(&self, x: &Stream, ctx: LayerContext<'_>) -> Result<(Stream, Saved)> {
+        self.run(x, ctx, &mut |qkv, layout| attention::forward(qkv, layout))
+    }
+
+    /// One layer on for new tokens of sequences whose earlier tokens are remembered: `attend` makes attention's output of
+    /// the joint q, k, v. `[new tokens, qkv columns] -> [new tokens, heads * head_dim]`
+    pub fn step(
+        &self,
+        x: &Stream,
+        ctx: LayerContext<'_>,
+        attend: &mut dyn FnMut(&Qkv, &Layout) -> Result<Tensor>,
+    ) -> Result<Stream> {
+        Ok(self.run(x, ctx, attend)?.0)
+    }
+
+    fn run(
+        &self,
+        x: &Stream,
+        ctx: LayerContext<'_>,
+        attend: &mut dyn FnMut(&Qkv, &Layout) -> Result<Tensor>,
+    ) -> Result<(Stream, Saved)> {
         let mut saved = <[loras::Saved; 4]>::default();
         let mut lora = |slot: Slot, x: &Tensor, y: Tensor| -> Result<Tensor> {
             let (y, kept) = self.loras.at(slot).forward(x, y, ctx.lora, ctx.rows)?;
@@ -165,7 +185,7 @@ impl DecoderLayer {
         drop(h1);
         let kept = self.qk_norm.is_some().then(|| raw.clone());
         let qkv = Qkv::Joint(timed(Phase::Elementwise, || self.prepared(raw, &ctx.layout, ctx.positions))?);
-        let attended = timed(Phase::AttentionForward, || attention::forward(&qkv, &ctx.layout))?;
+        let attended = timed(Phase::AttentionForward, || attend(&qkv, &ctx.layout))?;
         let Qkv::Joint(qkv) = qkv else { return Err(Error::internal("queries came apart from keys")) };
         let out = timed(Phase::TrunkForward, || self.out.forward(&attended))?;
         let out = lora(Slot::Out, &attended, out)?;

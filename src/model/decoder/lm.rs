@@ -13,10 +13,9 @@ use crate::model::encoder::Run;
 use crate::model::layer::FfnAdapter;
 use crate::model::loras::Placed;
 use crate::model::weights::Weights;
-use crate::nn::kernels::gemm;
 use crate::nn::kernels::vocab_loss::{Objective, VocabLoss, vocab_loss};
 use crate::nn::profile::{Phase, timed};
-use crate::nn::{Grads, Params};
+use crate::nn::{Grads, Params, Weight};
 use crate::rng::SeedStream;
 use candle_core::{DType, Device, Tensor};
 
@@ -75,7 +74,7 @@ impl CausalLm {
         self.decoder.spec()
     }
     /// The language-model head. `[vocab, d]`
-    pub fn head(&self) -> &Tensor {
+    pub fn head(&self) -> &Weight {
         &self.decoder.ends().head
     }
     /// All trained tensors, in a fixed order. Empty for a merged model.
@@ -129,7 +128,7 @@ impl CausalLm {
     /// Logits of some rows (all, if absent), without dropout. -> `[rows, vocab]`
     pub fn logits(&self, batch: Packed<'_>, rows: Option<&[u32]>, route: Option<&Route>) -> Result<Tensor> {
         let (hidden, _) = self.forward(batch, rows, Run { route, ..Run::eval() })?;
-        gemm::linear(&hidden, self.head(), None)
+        self.head().linear(&hidden, None)
     }
 
     /// The same model with each site's experts replaced by their weighted mean, factor by factor. Without a mixture: a copy.

@@ -3,6 +3,7 @@
 //! [`Decoder`] is the frozen trunk from token ids to final hidden states; [`CausalLm`] adds the mixture, the head and
 //! what is trained. Attention is causal inside each sequence, positions start again with each.
 
+pub mod cache;
 pub mod dir;
 pub mod layer;
 pub mod lm;
@@ -11,6 +12,7 @@ pub mod rope;
 pub mod spec;
 pub mod targets;
 
+pub use cache::{CachedId, KvCache};
 pub use dir::LmSource;
 pub use layer::DecoderLayer;
 pub use lm::{CausalLm, LmSetup};
@@ -30,7 +32,7 @@ use crate::nn::{Dropout, Grads, PreNorm, pre_norm};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
 use layer::{Back, LayerContext, Positions, Stream};
-use read::{Ends, Reader};
+use read::{Ends, Reader, Source, Tensors};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -153,7 +155,11 @@ pub struct Decoder {
 impl Decoder {
     /// Reads all tensors of a checkpoint. `dtype` is that of the matrices; with a 16-bit one everything else, and what is
     /// computed, stays in f32: half the memory for the price of rounded weights (none, if that is how they are stored).
+    /// The matrices of a GGUF file stay as they are stored there; on a GPU they are widened to `dtype`.
     pub fn load(spec: DecoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+        if let Some(file) = weights.gguf().filter(|_| device.is_cpu()) {
+            return Self::from_source(spec, file);
+        }
         Self::from_tensors(spec, &|name, shape| {
             weights.get(name, shape, if shape.len() > 1 { dtype } else { wide(dtype) }, device)
         })
@@ -161,6 +167,12 @@ impl Decoder {
 
     /// From a source that gives the tensor of a Hugging Face name (without the trunk's prefix) in the shape it has there.
     pub fn from_tensors(spec: DecoderSpec, source: &dyn Fn(&str, &[usize]) -> Result<Tensor>) -> Result<Self> {
+        let input_major = spec.family == DecoderFamily::Gpt2;
+        Self::from_source(spec, &Tensors { get: source, input_major })
+    }
+
+    /// From any source of values.
+    pub fn from_source(spec: DecoderSpec, source: &dyn Source) -> Result<Self> {
         let reader = Reader { source, spec: &spec };
         let ends = reader.ends()?;
         let layers = (0..spec.num_layers).map(|i| reader.layer(i)).collect::<Result<_>>()?;
@@ -199,7 +211,7 @@ impl Decoder {
     }
     /// The device the weights are on.
     pub fn device(&self) -> &Device {
-        self.ends.tokens.device()
+        self.ends.norm.gamma().device()
     }
     /// The dtype of what is computed.
     pub fn dtype(&self) -> DType {
@@ -314,7 +326,7 @@ impl Decoder {
             Tensor::from_vec(ids, n, self.device())
         };
         let drop = course.drop(0, self.spec.drop.embedding);
-        let x = self.ends.tokens.index_select(&index(batch.ids.repeat(passes))?, 0)?.to_dtype(self.dtype())?;
+        let x = self.ends.tokens.gather(&batch.ids.repeat(passes))?.to_dtype(self.dtype())?;
         let Some(table) = &self.ends.positions else { return drop.apply(&x) };
         let positions = table.index_select(&index(course.positions.clone())?, 0)?.to_dtype(self.dtype())?;
         drop.apply(&residual::add(&x, Some(&positions), Dropout::none())?)
@@ -344,17 +356,22 @@ impl Decoder {
                 s.max_length()
             )));
         }
-        if let Some(id) = batch.ids.iter().find(|&&id| id as usize >= s.vocab_size) {
-            return Err(Error::config(format!(
-                "token id {id} is outside the model's vocabulary of {}; the tokenizer belongs to another model",
-                s.vocab_size
-            )));
-        }
+        self.check_ids(batch.ids)?;
         match rows {
             Some(rows) if rows.is_empty() || rows.iter().any(|&row| row as usize >= tokens) => {
                 Err(Error::internal(format!("{} rows of a batch of {tokens} tokens", rows.len())))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let known = self.spec.vocab_size;
+        match ids.iter().find(|&&id| id as usize >= known) {
+            Some(id) => Err(Error::config(format!(
+                "token id {id} is outside the model's vocabulary of {known}; the tokenizer belongs to another model"
+            ))),
+            None => Ok(()),
         }
     }
 }

@@ -5,47 +5,72 @@ use super::spec::{DecoderFamily, DecoderSpec};
 use crate::error::Result;
 use crate::model::layer::FfnAdapter;
 use crate::model::loras::LayerLoras;
-use crate::nn::{Linear, PreNorm};
+use crate::nn::{Linear, PreNorm, Weight};
 use candle_core::Tensor;
 
 /// What is not a layer: tables, final norm, head.
 #[derive(Clone, Debug)]
 pub struct Ends {
     /// Token embeddings. `[vocab, d]`
-    pub tokens: Tensor,
+    pub tokens: Weight,
     /// Learned positions. `[max_positions, d]`
     pub positions: Option<Tensor>,
     /// After the last layer.
     pub norm: PreNorm,
     /// The language-model head; the token embeddings themselves where they are tied. `[vocab, d]`
-    pub head: Tensor,
+    pub head: Weight,
+}
+
+/// Where a decoder's values come from. Names are those of Hugging Face checkpoints, without the trunk's prefix.
+pub trait Source {
+    /// A vector or a table, in the shape it has in such a checkpoint.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor>;
+    /// A matrix `[out, in]`, also where the checkpoint has it input-major (GPT-2).
+    fn matrix(&self, name: &str, d_out: usize, d_in: usize) -> Result<Weight>;
+    /// A table of embeddings or the head. `[vocab, d]`
+    fn table(&self, name: &str, rows: usize, d: usize) -> Result<Weight>;
+}
+
+/// A source of tensors in the shapes of checkpoints.
+pub struct Tensors<'a> {
+    /// Gives the tensor of a name.
+    pub get: &'a dyn Fn(&str, &[usize]) -> Result<Tensor>,
+    /// Whether matrices are input-major, as GPT-2's.
+    pub input_major: bool,
+}
+
+impl Source for Tensors<'_> {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        (self.get)(name, shape)
+    }
+    fn matrix(&self, name: &str, d_out: usize, d_in: usize) -> Result<Weight> {
+        if self.input_major {
+            return Ok((self.get)(name, &[d_in, d_out])?.t()?.contiguous()?.into());
+        }
+        Ok((self.get)(name, &[d_out, d_in])?.into())
+    }
+    fn table(&self, name: &str, rows: usize, d: usize) -> Result<Weight> {
+        Ok((self.get)(name, &[rows, d])?.into())
+    }
 }
 
 /// Puts a decoder together from its tensors.
 pub struct Reader<'a> {
-    /// Gives the tensor of a Hugging Face name (without the trunk's prefix) in the shape it has there.
-    pub source: &'a dyn Fn(&str, &[usize]) -> Result<Tensor>,
+    /// Where the values come from.
+    pub source: &'a dyn Source,
     /// Shape and constants.
     pub spec: &'a DecoderSpec,
 }
 
 impl Reader<'_> {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        (self.source)(name, shape)
-    }
-
-    /// One matrix `[out, in]`. GPT-2 keeps its own input-major, so they are transposed.
-    fn matrix(&self, name: &str, d_out: usize, d_in: usize) -> Result<Tensor> {
-        let name = format!("{name}.weight");
-        if self.spec.family == DecoderFamily::Gpt2 {
-            return Ok(self.get(&name, &[d_in, d_out])?.t()?.contiguous()?);
-        }
-        self.get(&name, &[d_out, d_in])
+        self.source.tensor(name, shape)
     }
 
     /// Matrices of the same input, one below the other. `parts`: name and outputs of each.
     fn linear(&self, parts: &[(String, usize)], d_in: usize, bias: bool) -> Result<Linear> {
-        let weights = parts.iter().map(|(name, d_out)| self.matrix(name, *d_out, d_in)).collect::<Result<Vec<_>>>()?;
+        let matrix = |(name, d_out): &(String, usize)| self.source.matrix(&format!("{name}.weight"), *d_out, d_in);
+        let weights = parts.iter().map(matrix).collect::<Result<Vec<_>>>()?;
         let biases = parts
             .iter()
             .filter(|_| bias)
@@ -54,7 +79,7 @@ impl Reader<'_> {
         let join = |list: &[Tensor]| -> Result<Tensor> {
             Ok(if let [one] = list { one.clone() } else { Tensor::cat(list, 0)? })
         };
-        Ok(Linear::new(join(&weights)?, if bias { Some(join(&biases)?) } else { None }))
+        Ok(Linear::new(Weight::stack(weights)?, if bias { Some(join(&biases)?) } else { None }))
     }
 
     fn norm(&self, name: &str) -> Result<PreNorm> {
@@ -71,10 +96,11 @@ impl Reader<'_> {
     pub fn ends(&self) -> Result<Ends> {
         let (s, d) = (self.spec, self.spec.hidden_size);
         let gpt2 = s.family == DecoderFamily::Gpt2;
-        let tokens = self.get(if gpt2 { "wte.weight" } else { "embed_tokens.weight" }, &[s.vocab_size, d])?;
+        let name = if gpt2 { "wte.weight" } else { "embed_tokens.weight" };
+        let tokens = self.source.table(name, s.vocab_size, d)?;
         let positions = if gpt2 { Some(self.get("wpe.weight", &[s.max_positions, d])?) } else { None };
         let norm = self.norm(if gpt2 { "ln_f" } else { "norm" })?;
-        let head = if s.tied { tokens.clone() } else { self.get("lm_head.weight", &[s.vocab_size, d])? };
+        let head = if s.tied { tokens.clone() } else { self.source.table("lm_head.weight", s.vocab_size, d)? };
         Ok(Ends { tokens, positions, norm, head })
     }
 

@@ -1,7 +1,7 @@
 //! `config.json` of the decoder families: every field that changes the result is honoured or refused by name.
 
 use super::rope::RopeSpec;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::model::spec::{activation, number, rate, size};
 use crate::nn::Act;
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,7 @@ impl DecoderSpec {
         };
         refuse_unknown_semantics(&json)?;
         let spec = if family == DecoderFamily::Gpt2 { gpt2(&json)? } else { llama(family, &json)? };
-        spec.check()?;
+        spec.check().context("config.json")?;
         Ok(spec)
     }
 
@@ -151,8 +151,9 @@ impl DecoderSpec {
         self.num_layers * (d * self.qkv_width() + q * d + d * f * if self.gated() { 3 } else { 2 })
     }
 
-    fn check(&self) -> Result<()> {
-        let wrong = |what: String| Err(Error::format(format!("config.json: {what}")));
+    /// Refuses sizes that do not fit together.
+    pub(in crate::model) fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::format(what));
         if !self.num_heads.is_multiple_of(self.num_kv_heads) {
             return wrong(format!(
                 "num_attention_heads {} is not a multiple of num_key_value_heads {}",

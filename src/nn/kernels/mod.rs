@@ -11,6 +11,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod cached_attention;
 pub mod device;
 pub mod dropout;
 pub mod gated;
@@ -19,6 +20,7 @@ pub mod head_norm;
 pub mod host;
 pub mod layer_norm;
 pub mod loss;
+pub mod quant;
 pub mod residual;
 pub mod rms_norm;
 pub mod rope;

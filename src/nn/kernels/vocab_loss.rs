@@ -12,7 +12,8 @@
 
 use super::gemm::{self, Mat, Stored};
 use super::host::{self, HostRef, StoredRef};
-use super::simd;
+use super::quant::Quantised;
+use super::{is_fast, simd};
 use crate::error::{Error, Result};
 use candle_core::{D, DType, Tensor};
 use std::ops::Range;
@@ -85,8 +86,91 @@ pub struct VocabLoss {
 /// Per-row results: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
 const PARTS: usize = 3;
 
+/// The language-model head. `[vocab, d]`
+///
+/// A quantised one is widened slice by slice of the vocabulary, twice for each chunk of rows: once for the logits, once
+/// for the gradient. A chunk has hundreds of rows, so that the products of a slice take many times as long as widening
+/// it; going over the vocabulary first would need a third product to know the sum of each row's exponentials.
+#[derive(Clone, Copy, Debug)]
+pub enum Head<'a> {
+    /// Values in a tensor.
+    Dense(&'a Tensor),
+    /// Quantised values.
+    Quantised(&'a Quantised),
+}
+
+impl<'a> From<&'a Tensor> for Head<'a> {
+    fn from(dense: &'a Tensor) -> Self {
+        Self::Dense(dense)
+    }
+}
+
+/// A head's values, borrowed for the time of the loss.
+enum Borrowed<'a> {
+    Dense(StoredRef<'a>),
+    Quantised(&'a Quantised),
+}
+
+impl<'a> Head<'a> {
+    fn dims2(self) -> Result<(usize, usize)> {
+        match self {
+            Self::Dense(dense) => Ok(dense.dims2()?),
+            Self::Quantised(quantised) => Ok(quantised.dims()),
+        }
+    }
+    fn fast(self, hidden: &Tensor) -> bool {
+        match self {
+            Self::Dense(dense) => gemm::fast(hidden, dense),
+            Self::Quantised(_) => is_fast(hidden),
+        }
+    }
+    fn borrow(self) -> Result<Borrowed<'a>> {
+        Ok(match self {
+            Self::Dense(dense) => Borrowed::Dense(StoredRef::of(dense)?),
+            Self::Quantised(quantised) => Borrowed::Quantised(quantised),
+        })
+    }
+    fn like(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(dense) => gemm::like(dense, x),
+            Self::Quantised(quantised) => gemm::like(&quantised.dense()?.to_device(x.device())?, x),
+        }
+    }
+}
+
+impl Borrowed<'_> {
+    /// Logits. x `[n, d]` -> `[n, vocab]`
+    fn logits(&self, [n, vocab, d]: [usize; 3], x: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Dense(w) => {
+                gemm::product_into([n, vocab, d], Mat::rows(x, d), Stored::cols(w.values(), d), out, None);
+            }
+            Self::Quantised(w) => w.product_into(x, n, out),
+        }
+    }
+    /// The gradient of x. dlogits `[n, vocab]` -> `[n, d]`
+    fn back(&self, [n, vocab, d]: [usize; 3], dlogits: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Dense(w) => {
+                gemm::product([n, d, vocab], Mat::rows(dlogits, vocab), Stored::rows(w.values(), d), None)
+            }
+            Self::Quantised(w) => {
+                let mut dx = vec![0.0; n * d];
+                w.product_back(dlogits, n, &mut dx);
+                dx
+            }
+        }
+    }
+}
+
 /// hidden `[passes * targets, d]` (pass A's rows, then pass B's), head `[vocab, d]`, targets `[targets]`
-pub fn vocab_loss(hidden: &Tensor, head: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
+pub fn vocab_loss<'a>(
+    hidden: &Tensor,
+    head: impl Into<Head<'a>>,
+    targets: &[u32],
+    objective: Objective,
+) -> Result<VocabLoss> {
+    let head = head.into();
     let ((rows, d), (vocab, head_d)) = (hidden.dims2()?, head.dims2()?);
     let (n, passes) = (targets.len(), objective.passes);
     if !(1..=2).contains(&passes) || n == 0 || rows != passes * n || d != head_d {
@@ -97,7 +181,7 @@ pub fn vocab_loss(hidden: &Tensor, head: &Tensor, targets: &[u32], objective: Ob
     }
     let chunk = (objective.max_logits / (passes * vocab)).clamp(1, n);
     let chunks = (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n));
-    let fast = gemm::fast(hidden, head);
+    let fast = head.fast(hidden);
     let (parts, grad) = if fast {
         run_fast(hidden, head, targets, objective, chunks)?
     } else {
@@ -112,14 +196,14 @@ pub fn vocab_loss(hidden: &Tensor, head: &Tensor, targets: &[u32], objective: Ob
 
 fn run_fast(
     hidden: &Tensor,
-    head: &Tensor,
+    head: Head<'_>,
     targets: &[u32],
     objective: Objective,
     chunks: impl Iterator<Item = Range<usize>>,
 ) -> Result<(Vec<f32>, Option<Tensor>)> {
     let ((rows, d), (vocab, _)) = (hidden.dims2()?, head.dims2()?);
     let (n, passes) = (targets.len(), objective.passes);
-    let (hs, ws) = (HostRef::of(hidden)?, StoredRef::of(head)?);
+    let (hs, head) = (HostRef::of(hidden)?, head.borrow()?);
     let weights = objective.weights(n);
     let mut grad = vec![0.0f32; if objective.gradient { rows * d } else { 0 }];
     let mut parts = vec![0.0f32; n * PARTS];
@@ -132,7 +216,7 @@ fn run_fast(
         }
         logits.resize(passes * c * vocab, 0.0);
         let dims = [passes * c, vocab, d];
-        gemm::product_into(dims, Mat::rows(&gathered, d), Stored::cols(ws.values(), d), &mut logits, None);
+        head.logits(dims, &gathered, &mut logits);
         let parts = &mut parts[range.start * PARTS..range.end * PARTS];
         let targets = &targets[range.clone()];
         let (a, b) = logits.split_at_mut(c * vocab);
@@ -151,8 +235,7 @@ fn run_fast(
             });
         }
         if objective.gradient {
-            let dh =
-                gemm::product([passes * c, d, vocab], Mat::rows(&logits, vocab), Stored::rows(ws.values(), d), None);
+            let dh = head.back(dims, &logits);
             for (pass, dh) in dh.chunks_exact(c * d).enumerate() {
                 grad[(pass * n + range.start) * d..(pass * n + range.end) * d].copy_from_slice(dh);
             }
@@ -226,13 +309,13 @@ fn pair(a: &mut [f32], b: &mut [f32], target: usize, w: Weights, parts: &mut [f3
 /// The same from candle operations.
 fn run_plain(
     hidden: &Tensor,
-    head: &Tensor,
+    head: Head<'_>,
     targets: &[u32],
     objective: Objective,
     chunks: impl Iterator<Item = Range<usize>>,
 ) -> Result<(Vec<f32>, Option<Tensor>)> {
     let (n, passes) = (targets.len(), objective.passes);
-    let (w, head) = (objective.weights(n), &gemm::like(head, hidden)?);
+    let (w, head) = (objective.weights(n), &head.like(hidden)?);
     let (mut parts, mut grads) = (Vec::new(), vec![Vec::new(); passes]);
     for range in chunks {
         let logits = |pass: usize| -> Result<Tensor> {

@@ -1,0 +1,203 @@
+//! `adamix generate`: texts from a language model.
+
+use super::eval::threads;
+use super::{Done, out, usage};
+use crate::config::ModelConfig;
+use crate::engine::machine;
+use crate::engine::speaker::Speaker;
+use crate::error::{Error, Result};
+use crate::eval::generate::{
+    Beams, EarlyStop, Event, Generated, Hooks, Method, Options, Rules, Sampling, Scope, Search,
+};
+use crate::rng::SeedStream;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use serde_json::json;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub(super) fn command() -> Command {
+    let after = "Without --temperature, --top-k or --top-p the likeliest token is taken.\n\
+                 With --prompts every text becomes one line of the output, in order: a file for adamix score.";
+    Command::new("generate")
+        .about("Write text with a language model: a Hugging Face directory or a GGUF file")
+        .after_help(after)
+        .args([
+            file("model", "PATH").short('m').required(true).help("The model: a directory or a GGUF file"),
+            text("prompt", "TEXT")
+                .short('p')
+                .action(ArgAction::Append)
+                .help("What is continued; more than once for several"),
+            file("prompts", "FILE").help("A file with one prompt a line"),
+            switch("chat").help("Put each prompt as a question, by the model's own chat template"),
+            text("system", "TEXT").requires("chat").help("What the model is told before the question"),
+        ])
+        .group(ArgGroup::new("what").args(["prompt", "prompts"]).required(true).multiple(true))
+        .args([
+            whole("max-new-tokens", "N").default_value("128").help("Longest text, in tokens"),
+            number("temperature", "X")
+                .help("Draw instead of taking the likeliest; below 1 bolder, above 1 more varied; 0: likeliest"),
+            whole("top-k", "K").help("Draw from the K likeliest tokens only"),
+            number("top-p", "P").help("Draw from the likeliest tokens that sum up to P only"),
+            whole("num-beams", "B")
+                .conflicts_with_all(["temperature", "top-k", "top-p"])
+                .help("Beam search with B beams"),
+            number("length-penalty", "X").default_value("1").help("Beam search: above 0 prefers longer texts"),
+            text("search", "CHOICE")
+                .value_parser(PossibleValuesParser::new(["transformers", "paper"]))
+                .default_value("transformers")
+                .help("Beam search as transformers or as the paper's decoder"),
+            whole("no-repeat-ngram-size", "N").default_value("0").help("Never say N tokens in a row twice; 0: allowed"),
+            number("repetition-penalty", "X").default_value("1").help("Above 1 makes tokens said before less likely"),
+            text("stop", "TEXT")
+                .action(ArgAction::Append)
+                .help("End a text before this string; more than once for several"),
+            whole("seed", "N").default_value("42").help("Seed of the draws"),
+            whole("batch-size", "N").default_value("8").help("Texts written side by side"),
+            text("device", "NAME")
+                .default_value("auto")
+                .help("auto, cpu, cuda or metal, or a GPU by number as in cuda:1"),
+        ])
+        .arg(threads())
+}
+
+fn text(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value)
+}
+
+fn switch(name: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue)
+}
+
+fn file(name: &'static str, value: &'static str) -> Arg {
+    text(name, value).value_parser(value_parser!(PathBuf))
+}
+
+fn whole(name: &'static str, value: &'static str) -> Arg {
+    text(name, value).value_parser(value_parser!(u64).range(0..=1 << 40))
+}
+
+fn number(name: &'static str, value: &'static str) -> Arg {
+    text(name, value).value_parser(value_parser!(f32)).allow_negative_numbers(true)
+}
+
+/// What the flags say of how texts are written; the end tokens come from the model.
+fn options(matches: &ArgMatches) -> Options {
+    let size = |name: &str| matches.get_one::<u64>(name).map(|&n| n as usize);
+    let real = |name: &str| matches.get_one::<f32>(name).copied();
+    let paper = matches.get_one::<String>("search").is_some_and(|search| search == "paper");
+    let drawn = ["temperature", "top-k", "top-p"].iter().any(|name| matches.contains_id(name));
+    let method = match size("num-beams") {
+        Some(beams) => Method::Beam(Beams {
+            beams,
+            length_penalty: f64::from(real("length-penalty").unwrap_or(1.0)),
+            search: if paper { Search::Reference } else { Search::Transformers(EarlyStop::Heuristic) },
+        }),
+        None if drawn && real("temperature") != Some(0.0) => Method::Sample(Sampling {
+            temperature: real("temperature").unwrap_or(1.0),
+            top_k: size("top-k").unwrap_or(0),
+            top_p: real("top-p").unwrap_or(1.0),
+        }),
+        None => Method::Greedy,
+    };
+    let rules = Rules {
+        repetition_penalty: real("repetition-penalty").unwrap_or(1.0),
+        no_repeat_ngram: size("no-repeat-ngram-size").unwrap_or(0),
+        scope: if paper { Scope::Written } else { Scope::All },
+    };
+    Options {
+        method,
+        rules,
+        stop_strings: matches.get_many::<String>("stop").into_iter().flatten().cloned().collect(),
+        seed: SeedStream::new(size("seed").unwrap_or(42) as u64),
+        batch_size: size("batch-size").unwrap_or(8),
+        ..Options::greedy(size("max-new-tokens").unwrap_or(128), &[])
+    }
+}
+
+/// The prompts in order, those of the file last.
+fn prompts(matches: &ArgMatches) -> Result<Vec<String>> {
+    let mut prompts: Vec<String> = matches.get_many::<String>("prompt").into_iter().flatten().cloned().collect();
+    if let Some(path) = matches.get_one::<PathBuf>("prompts") {
+        let text = std::fs::read_to_string(path).map_err(|err| Error::io("reading the prompts", path, err))?;
+        prompts.extend(text.lines().map(str::to_owned));
+    }
+    if prompts.is_empty() {
+        return Err(Error::data("the file of prompts is empty; write one prompt a line"));
+    }
+    Ok(prompts)
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Done {
+    let device = matches.get_one::<String>("device").map_or("auto", String::as_str);
+    let device = usage(device.parse().map_err(Error::config))?;
+    let prompts = prompts(matches)?;
+    let threads = matches.get_one::<u16>("threads").map_or(0, |&threads| usize::from(threads));
+    let pool = machine::pool(threads, 0)?;
+    pool.install(|| {
+        let path = matches.get_one::<PathBuf>("model").map_or(Path::new(""), PathBuf::as_path);
+        let speaker = Speaker::open(path, &ModelConfig { device, ..ModelConfig::default() })?;
+        speaker.warning.iter().for_each(|warning| out::note(&format!("warning: {warning}")));
+        let system = matches.get_one::<String>("system").map(String::as_str);
+        let encode = |prompt: &String| match matches.get_flag("chat") {
+            true => speaker.chat_prompt(system, prompt),
+            false => speaker.text_prompt(prompt),
+        };
+        let tokens = prompts.iter().map(encode).collect::<Result<Vec<_>>>()?;
+        let options = Options { stop_ids: speaker.stops(), ..options(matches) };
+        Ok(write(&speaker, &prompts, &tokens, &options, matches)?)
+    })
+}
+
+fn write(
+    speaker: &Speaker,
+    prompts: &[String],
+    tokens: &[Vec<u32>],
+    options: &Options,
+    matches: &ArgMatches,
+) -> Result<()> {
+    let (json, many) = (matches.get_flag("json"), matches.contains_id("prompts"));
+    // One text appears while it is written, if somebody watches.
+    let live = !json && prompts.len() == 1 && !many && std::io::stdout().is_terminal();
+    let (mut failed, started) = (None, Instant::now());
+    let mut tell = |event: Event<'_>| {
+        if let (true, Event::Token { piece, .. } | Event::Rest { piece, .. }) = (live, event) {
+            failed = failed.take().or(out::piece(piece).err());
+        }
+    };
+    let texts = speaker.write(tokens, options, &mut Hooks { go_on: &|_| true, tell: &mut tell })?;
+    if let Some(err) = failed {
+        return Err(err);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    for ((prompt, tokens), text) in prompts.iter().zip(tokens).zip(&texts) {
+        if json {
+            out::event("text", &described(prompt, tokens, text))?;
+        } else if many {
+            out::line(&text.text.split_whitespace().collect::<Vec<_>>().join(" "))?;
+        } else if live && !matches!(options.method, Method::Beam(_)) {
+            out::line("")?;
+        } else {
+            out::line(&text.text)?;
+        }
+    }
+    let written: usize = texts.iter().map(|text| text.log_probs.len()).sum();
+    let read: usize = tokens.iter().map(Vec::len).sum();
+    let rate = written as f64 / seconds.max(1e-9);
+    if json {
+        let peak = machine::peak_memory();
+        return out::event(
+            "done",
+            &json!({ "read_tokens": read, "written_tokens": written, "seconds": seconds, "tokens_per_second": rate,
+                "peak_memory": peak, "device": speaker.device }),
+        );
+    }
+    log::info!("{read} tokens read, {written} written in {}: {rate:.1} tokens/s", out::duration(seconds));
+    Ok(())
+}
+
+fn described(prompt: &str, tokens: &[u32], text: &Generated) -> serde_json::Value {
+    json!({ "prompt": prompt, "text": text.text, "prompt_ids": tokens, "ids": text.ids, "end": text.end,
+        "log_probs": text.log_probs, "score": text.score, "finish": text.finish })
+}

@@ -1,0 +1,231 @@
+//! Writing text: greedy, sampled, or by beam search, along any route through the mixture.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`routes`] | which experts run while a text is written |
+//! | [`voice`] | the model with its memory: scores of the next token, one route or the mean over several |
+//! | [`rules`] | what is forbidden or made less likely: repetitions |
+//! | [`sample`] | one token out of scores: the best, or drawn |
+//! | `plain` | many texts side by side, a token at a time |
+//! | [`beam`] | the best of several continuations, as transformers or as the paper's decoder searches |
+//! | [`stops`] | where a text ends; its pieces as they become readable |
+//! | [`score`] | texts for the inputs of a data set, and their scores against the references |
+//!
+//! Prompts are token ids (a [`TextEncoder`](crate::data::text::TextEncoder) makes them). Nothing is padded: texts are added to
+//! the batch as others end. What is drawn for a text depends on the seed and its number alone, not on its neighbours.
+
+pub mod beam;
+mod plain;
+pub mod routes;
+pub mod rules;
+pub mod sample;
+pub mod score;
+pub mod stops;
+pub mod voice;
+
+pub use beam::{Beams, EarlyStop, Search};
+pub use routes::Routes;
+pub use rules::{Rules, Scope};
+pub use sample::Sampling;
+pub use score::{ScoreOptions, Scored, score_inputs};
+
+use crate::data::text::TextCodec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::CausalLm;
+use crate::rng::SeedStream;
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Method {
+    /// The likeliest token.
+    Greedy,
+    /// Drawn.
+    Sample(Sampling),
+    /// Beam search.
+    Beam(Beams),
+}
+
+/// How texts are written.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the next token is chosen.
+    pub method: Method,
+    /// Repetitions.
+    pub rules: Rules,
+    /// Which experts run.
+    pub routes: Routes,
+    /// Longest text, in tokens, at least 1; the model's own limit ends a text too.
+    pub max_new_tokens: usize,
+    /// Tokens that end a text.
+    pub stop_ids: Vec<u32>,
+    /// Strings that end a text; they do not belong to it.
+    pub stop_strings: Vec<String>,
+    /// Seed of draws and random routes.
+    pub seed: SeedStream,
+    /// Texts that are written side by side, at least 1.
+    pub batch_size: usize,
+}
+
+impl Options {
+    /// Greedy, up to `max_new_tokens`, ended by these tokens.
+    pub fn greedy(max_new_tokens: usize, stop_ids: &[u32]) -> Self {
+        Self {
+            method: Method::Greedy,
+            rules: Rules::default(),
+            routes: Routes::Plain,
+            max_new_tokens,
+            stop_ids: stop_ids.to_vec(),
+            stop_strings: Vec::new(),
+            seed: SeedStream::new(0),
+            batch_size: 8,
+        }
+    }
+
+    /// The decoder of the paper's text experiments: 10 beams, length penalty 0.8, no 4-gram twice, at most 64 tokens.
+    pub fn paper(stop_ids: &[u32]) -> Self {
+        let beams = Beams { beams: 10, length_penalty: 0.8, search: Search::Reference };
+        Self {
+            method: Method::Beam(beams),
+            rules: Rules { no_repeat_ngram: 4, scope: Scope::Written, ..Rules::default() },
+            ..Self::greedy(64, stop_ids)
+        }
+    }
+
+    fn check(&self, prompts: &[Vec<u32>], codec: Option<&TextCodec>) -> Result<()> {
+        let wrong = |what: &str| Err(Error::config(what));
+        self.rules.check()?;
+        match self.method {
+            Method::Greedy => {}
+            Method::Sample(sampling) => sampling.check()?,
+            Method::Beam(beams) => beams.check()?,
+        }
+        if self.max_new_tokens == 0 || self.batch_size == 0 {
+            return wrong("max_new_tokens and batch_size must be at least 1");
+        }
+        if self.stop_strings.iter().any(String::is_empty) {
+            return wrong("a stop string is empty; leave it out");
+        }
+        if !self.stop_strings.is_empty() && codec.is_none() {
+            return Err(Error::internal("stop strings without a tokenizer"));
+        }
+        match prompts.iter().position(Vec::is_empty) {
+            Some(number) => Err(Error::data(format!(
+                "prompt {} has no token; give at least one, such as the model's start token",
+                number + 1
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finish {
+    /// A token that ends texts.
+    Stop,
+    /// A string that ends texts.
+    StopString,
+    /// The longest text that was asked for.
+    Length,
+    /// The longest text the model can read.
+    Context,
+}
+
+/// One text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    /// Its tokens, without the one that ended it.
+    pub ids: Vec<u32>,
+    /// The token that ended it.
+    pub end: Option<u32>,
+    /// Without special tokens, up to a stop string; empty without a tokenizer.
+    pub text: String,
+    /// Log-probability of each token (and of the one that ended it) under the model, before any rule. In nats
+    pub log_probs: Vec<f32>,
+    /// What beam search compared: the sum of log-probabilities, divided by the length penalty; else the plain sum.
+    pub score: f64,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// What is told while texts are written.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A token was chosen. Beam search chooses none before its end.
+    Token {
+        /// Number of the prompt.
+        text: usize,
+        /// The token.
+        id: u32,
+        /// Log-probabilities of all tokens, before any rule. `[vocab]`
+        log_probs: &'a [f32],
+        /// The text that became readable with it; empty without a tokenizer or inside a character.
+        piece: &'a str,
+    },
+    /// The text ended while a piece was held back: the end of a character, or the start of a stop string.
+    Rest {
+        /// Number of the prompt.
+        text: usize,
+        /// The piece.
+        piece: &'a str,
+    },
+    /// A text is whole.
+    Text {
+        /// Number of the prompt.
+        text: usize,
+        /// The text.
+        generated: &'a Generated,
+    },
+}
+
+/// Who is told, and who may stop it.
+pub struct Hooks<'a> {
+    /// Called after each step with the share done, 0 to 1; false ends it at once.
+    pub go_on: &'a dyn Fn(f64) -> bool,
+    /// Called for each token and each text.
+    pub tell: &'a mut dyn FnMut(Event<'_>),
+}
+
+impl Hooks<'_> {
+    fn step(&self, share: f64) -> Result<()> {
+        if (self.go_on)(share.clamp(0.0, 1.0)) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Cancelled, "writing was cancelled"))
+    }
+}
+
+/// Continues every prompt. The texts are in the order of the prompts. An error of kind [`ErrorKind::Cancelled`] when
+/// [`Hooks::go_on`] said so.
+pub fn generate(
+    model: &CausalLm,
+    prompts: &[Vec<u32>],
+    codec: Option<&TextCodec>,
+    options: &Options,
+    hooks: &mut Hooks<'_>,
+) -> Result<Vec<Generated>> {
+    options.check(prompts, codec)?;
+    if let Some(number) = prompts.iter().position(|prompt| prompt.len() > model.spec().max_length()) {
+        return Err(Error::data(format!(
+            "prompt {} has {} tokens; this model takes {}",
+            number + 1,
+            prompts[number].len(),
+            model.spec().max_length()
+        )));
+    }
+    match options.method {
+        Method::Beam(beams) => beam::write(model, prompts, codec, options, beams, hooks),
+        Method::Greedy | Method::Sample(_) => plain::write(model, prompts, codec, options, hooks),
+    }
+}
+
+/// [`generate`] without anybody watching.
+pub fn generate_all(
+    model: &CausalLm,
+    prompts: &[Vec<u32>],
+    codec: Option<&TextCodec>,
+    options: &Options,
+) -> Result<Vec<Generated>> {
+    generate(model, prompts, codec, options, &mut Hooks { go_on: &|_| true, tell: &mut |_| {} })
+}

@@ -1,0 +1,355 @@
+//! Matrices that stay quantised in memory and are widened to f32 where they are used, some rows at a time.
+//!
+//! A frozen matrix is needed twice in training: `x Wᵀ` forwards, `dy W` backwards. Both widen slices of rows into a buffer
+//! of at most [`SLICE`] values that is used again and again, and multiply from there; so a 4-bit model trains in little
+//! more than the memory of its file. For a few rows of x (writing text, token by token) each row of W is widened into
+//! the first-level cache and multiplied at once.
+//!
+//! Values are exact: what is multiplied is what the format stands for, in f32.
+
+mod formats;
+
+pub use formats::Format;
+
+use super::gemm::{self, Block, Mat};
+use super::host::{self, HostRef};
+use super::{Act, activation, is_fast, simd};
+use crate::error::{Error, ErrorKind, Result};
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Values that are widened at one time: 16 MiB.
+pub const SLICE: usize = 1 << 22;
+/// Up to so many rows of x, rows of W are multiplied as they are widened.
+const FEW: usize = 8;
+/// Values a parallel task should at least widen.
+const TASK: usize = 1 << 14;
+
+/// A matrix `[rows, columns]`, row-major. Cloning shares the bytes.
+#[derive(Clone)]
+pub struct Quantised {
+    parts: Vec<Part>,
+    rows: usize,
+    columns: usize,
+}
+
+/// Rows of one format.
+#[derive(Clone)]
+struct Part {
+    format: Format,
+    bytes: Arc<Vec<u8>>,
+    /// Its first row in the matrix.
+    first: usize,
+    rows: usize,
+    /// Where its first row starts in `bytes`.
+    start: usize,
+}
+
+impl std::fmt::Debug for Quantised {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let formats: Vec<&str> = self.parts.iter().map(|part| part.format.name()).collect();
+        write!(f, "Quantised([{}, {}], {})", self.rows, self.columns, formats.join("+"))
+    }
+}
+
+thread_local! {
+    /// Taken out while it is used, so that a task that is run meanwhile on this thread gets another one.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut buffer = SCRATCH.take();
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    let result = work(&mut buffer[..len]);
+    SCRATCH.set(buffer);
+    result
+}
+
+impl Quantised {
+    /// From the bytes of a matrix. Every value must be finite.
+    pub fn new(format: Format, bytes: Vec<u8>, rows: usize, columns: usize) -> Result<Self> {
+        let (values, size) = format.block();
+        let wanted = (columns / values).checked_mul(size).and_then(|row| row.checked_mul(rows));
+        if rows == 0 || columns == 0 || !columns.is_multiple_of(values) || wanted != Some(bytes.len()) {
+            let (name, given) = (format.name(), bytes.len());
+            return Err(Error::format(format!("{given} bytes are no matrix of {rows} x {columns} values in {name}")));
+        }
+        let part = Part { format, bytes: Arc::new(bytes), first: 0, rows, start: 0 };
+        let matrix = Self { parts: vec![part], rows, columns };
+        match (0..rows).into_par_iter().find_first(|&row| matrix.has_broken(row)) {
+            Some(row) => {
+                let what = format!("row {row} holds values that are not finite; the weights are damaged");
+                Err(Error::new(ErrorKind::Numerics, what))
+            }
+            None => Ok(matrix),
+        }
+    }
+
+    fn has_broken(&self, row: usize) -> bool {
+        with_scratch(self.columns, |out| {
+            self.widen_rows(row, out);
+            // A sum of finite numbers can overflow, so each is looked at.
+            !simd::vectorized(|| out.iter().fold(true, |fine, v| fine & v.is_finite()))
+        })
+    }
+
+    /// Matrices with the same columns, one below the other.
+    pub fn stack(list: Vec<Self>) -> Result<Self> {
+        let columns = list.first().map_or(0, |matrix| matrix.columns);
+        let (mut parts, mut rows) = (Vec::new(), 0);
+        for matrix in list {
+            if matrix.columns != columns {
+                return Err(Error::internal(format!("a matrix of {} columns below one of {columns}", matrix.columns)));
+            }
+            parts.extend(matrix.parts.into_iter().map(|part| Part { first: part.first + rows, ..part }));
+            rows += matrix.rows;
+        }
+        Ok(Self { parts, rows, columns })
+    }
+
+    /// From f32 values.
+    pub fn from_dense(dense: &Tensor) -> Result<Self> {
+        let (rows, columns) = dense.dims2()?;
+        let values: Vec<f32> = dense.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        Self::new(Format::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
+    }
+
+    /// The rows in another order: row i of the result is row `source(i)`.
+    pub fn reordered(&self, source: impl Fn(usize) -> usize) -> Result<Self> {
+        let [part] = self.parts.as_slice() else {
+            return Err(Error::internal("rows of a matrix in several formats cannot change places"));
+        };
+        let size = self.row_bytes(part);
+        let mut bytes = Vec::with_capacity(size * self.rows);
+        for row in 0..self.rows {
+            let at = part.start + source(row) * size;
+            let row = part.bytes.get(at..at + size);
+            bytes.extend_from_slice(row.ok_or_else(|| Error::internal("a row that is not there"))?);
+        }
+        Ok(Self { parts: vec![Part { bytes: Arc::new(bytes), start: 0, ..part.clone() }], ..*self })
+    }
+
+    /// Some rows, sharing the bytes.
+    pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
+        if start + len > self.rows || len == 0 {
+            return Err(Error::internal(format!("rows {start} to {} of {}", start + len, self.rows)));
+        }
+        let cut = |part: &Part| {
+            let (from, to) = (part.first.max(start), (part.first + part.rows).min(start + len));
+            (from < to).then(|| Part {
+                first: from - start,
+                rows: to - from,
+                start: part.start + (from - part.first) * self.row_bytes(part),
+                ..part.clone()
+            })
+        };
+        Ok(Self { parts: self.parts.iter().filter_map(cut).collect(), rows: len, columns: self.columns })
+    }
+
+    /// Rows and columns.
+    pub fn dims(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    /// Bytes of the values as they are stored.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.rows * self.row_bytes(part)).sum()
+    }
+
+    /// The formats of its rows.
+    pub fn formats(&self) -> impl Iterator<Item = Format> {
+        self.parts.iter().map(|part| part.format)
+    }
+
+    fn row_bytes(&self, part: &Part) -> usize {
+        let (values, size) = part.format.block();
+        self.columns / values * size
+    }
+
+    /// Widens whole rows from `first` on, as many as `out` holds, on this thread.
+    pub fn widen_rows(&self, first: usize, out: &mut [f32]) {
+        let end = first + out.len() / self.columns;
+        for part in &self.parts {
+            let (from, to) = (part.first.max(first), (part.first + part.rows).min(end));
+            if from < to {
+                let size = self.row_bytes(part);
+                let bytes = &part.bytes[part.start + (from - part.first) * size..part.start + (to - part.first) * size];
+                part.format.widen(bytes, &mut out[(from - first) * self.columns..(to - first) * self.columns]);
+            }
+        }
+    }
+
+    /// Widens rows from `first` on, as many as `out` holds, in parallel.
+    pub fn widen(&self, first: usize, out: &mut [f32]) {
+        let rows = (TASK / self.columns).max(1);
+        if out.len() <= rows * self.columns || rayon::current_num_threads() == 1 {
+            return self.widen_rows(first, out);
+        }
+        let blocks = out.par_chunks_mut(rows * self.columns).enumerate();
+        blocks.for_each(|(i, block)| self.widen_rows(first + i * rows, block));
+    }
+
+    /// All values. `[rows, columns]`
+    pub fn dense(&self) -> Result<Tensor> {
+        let values = host::overwritten(self.rows * self.columns, |out| self.widen(0, out));
+        host::tensor(values, (self.rows, self.columns))
+    }
+
+    /// Some rows, in any order. `[ids, columns]`
+    pub fn gather(&self, ids: &[u32]) -> Result<Tensor> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.rows) {
+            return Err(Error::internal(format!("row {id} of {}", self.rows)));
+        }
+        let values = host::overwritten(ids.len() * self.columns, |out| {
+            let rows = out.par_chunks_mut(self.columns).zip(ids);
+            rows.for_each(|(out, &id)| self.widen_rows(id as usize, out));
+        });
+        host::tensor(values, (ids.len(), self.columns))
+    }
+
+    /// Slices of rows of at most [`SLICE`] values.
+    fn slices(&self) -> impl Iterator<Item = Range<usize>> {
+        let (rows, all) = ((SLICE / self.columns).clamp(1, self.rows), self.rows);
+        (0..all).step_by(rows).map(move |start| start..(start + rows).min(all))
+    }
+
+    /// `out = x Wᵀ`. x `[n, columns]` -> `[n, rows]`
+    pub fn product_into(&self, x: &[f32], n: usize, out: &mut [f32]) {
+        let (rows, k) = self.dims();
+        if n <= FEW {
+            return self.few(x, n, out);
+        }
+        for slice in self.slices() {
+            with_scratch(slice.len() * k, |wide| {
+                self.widen(slice.start, wide);
+                let block = Block { start: slice.start, row: rows, add: false };
+                gemm::product_block([n, slice.len(), k], Mat::rows(x, k), Mat::cols(wide, k), out, block, 1.0);
+            });
+        }
+    }
+
+    /// As [`Quantised::product_into`] for a few rows of x.
+    fn few(&self, x: &[f32], n: usize, out: &mut [f32]) {
+        let (rows, k) = self.dims();
+        let task = (TASK / k).max(1);
+        let mut turned = vec![0.0f32; rows * n];
+        turned.par_chunks_mut(task * n).enumerate().for_each(|(i, block)| {
+            with_scratch(k, |wide| {
+                for (j, sums) in block.chunks_exact_mut(n).enumerate() {
+                    self.widen_rows(i * task + j, wide);
+                    simd::vectorized(|| {
+                        for (sum, x) in sums.iter_mut().zip(x.chunks_exact(k)) {
+                            *sum = dot(x, wide);
+                        }
+                    });
+                }
+            });
+        });
+        if n == 1 {
+            return out[..rows].copy_from_slice(&turned);
+        }
+        for (i, out) in out.chunks_exact_mut(rows).enumerate() {
+            out.iter_mut().zip(turned.iter().skip(i).step_by(n)).for_each(|(v, t)| *v = *t);
+        }
+    }
+
+    /// `out += dy W`. dy `[n, rows]` -> `[n, columns]`
+    pub fn product_back(&self, dy: &[f32], n: usize, out: &mut [f32]) {
+        let (rows, k) = self.dims();
+        for slice in self.slices() {
+            with_scratch(slice.len() * k, |wide| {
+                self.widen(slice.start, wide);
+                let dy = Mat { values: &dy[slice.start..], row: rows, col: 1 };
+                let block = Block { start: 0, row: k, add: true };
+                gemm::product_block([n, k, slice.len()], dy, Mat::rows(wide, k), out, block, 1.0);
+            });
+        }
+    }
+
+    /// `x Wᵀ (+ b)`. x `[n, columns]`, b `[rows]` -> `[n, rows]`
+    pub fn linear(&self, x: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+        if !is_fast(x) {
+            return gemm::linear(x, &self.like(x)?, b);
+        }
+        let n = self.check(x, self.columns)?;
+        let (xs, bias) = (HostRef::of(x)?, b.map(HostRef::of).transpose()?);
+        let out = host::overwritten(n * self.rows, |out| {
+            self.product_into(&xs, n, out);
+            if let Some(bias) = &bias {
+                host::for_rows(out, self.rows, |_, block| {
+                    simd::vectorized(|| {
+                        for row in block.chunks_exact_mut(self.rows) {
+                            row.iter_mut().zip(&bias[..]).for_each(|(v, b)| *v += b);
+                        }
+                    });
+                });
+            }
+        });
+        host::tensor(out, (n, self.rows))
+    }
+
+    /// `z = x Wᵀ + b` and `act(z)`. x `[n, columns]`, b `[rows]` -> two of `[n, rows]`
+    pub fn linear_act(&self, x: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
+        let z = self.linear(x, b)?;
+        let a = activation::forward(act, &z)?;
+        Ok((z, a))
+    }
+
+    /// `dy W`. dy `[n, rows]` -> `[n, columns]`
+    pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
+        if !is_fast(dy) {
+            return gemm::linear_backward(dy, &self.like(dy)?);
+        }
+        let n = self.check(dy, self.rows)?;
+        let (g, mut out) = (HostRef::of(dy)?, vec![0.0; n * self.columns]);
+        self.product_back(&g, n, &mut out);
+        host::tensor(out, (n, self.columns))
+    }
+
+    /// `acc + dy W`; nobody else may hold `acc`. dy `[n, rows]`, acc `[n, columns]`
+    pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
+        if !is_fast(dy) {
+            return gemm::linear_backward_add(dy, &self.like(dy)?, acc);
+        }
+        let n = self.check(dy, self.rows)?;
+        let g = HostRef::of(dy)?;
+        host::mutate(&acc, |out| self.product_back(&g, n, out))?;
+        Ok(acc)
+    }
+
+    fn check(&self, x: &Tensor, columns: usize) -> Result<usize> {
+        match x.dims2() {
+            Ok((n, found)) if found == columns => Ok(n),
+            _ => Err(Error::internal(format!("{:?} against a matrix of {} x {}", x.dims(), self.rows, self.columns))),
+        }
+    }
+
+    /// All values in the place and precision of `x`.
+    fn like(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.dense()?.to_device(x.device())?.to_dtype(x.dtype())?)
+    }
+
+    /// The device whose memory holds it.
+    pub fn device(&self) -> &'static Device {
+        &Device::Cpu
+    }
+}
+
+/// Σ x y, in four times as many partial sums as [`simd::sum_map2`], so that additions overlap.
+#[inline(always)]
+pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+    const WIDE: usize = 64;
+    let mut lanes = [0.0f32; WIDE];
+    let ((xs, xt), (ys, yt)) = (x.as_chunks::<WIDE>(), y.as_chunks::<WIDE>());
+    for (a, b) in xs.iter().zip(ys) {
+        for ((lane, v), w) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += v * w;
+        }
+    }
+    simd::sum_map(&lanes, |v| v) + simd::sum_map2(xt, yt, |v, w| v * w)
+}

@@ -1,0 +1,175 @@
+//! A matrix of the trunk: values in a tensor, or quantised and widened where they are used.
+
+use super::kernels::activation::{self, Act};
+use super::kernels::gemm;
+use super::kernels::quant::Quantised;
+use super::kernels::vocab_loss::Head;
+use crate::error::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+
+/// W `[out, in]`. Cloning shares the values.
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// Values in a tensor, of any device and precision.
+    Dense(Tensor),
+    /// Quantised values in the host's memory; never trained.
+    Quantised(Quantised),
+}
+
+impl From<Tensor> for Weight {
+    fn from(dense: Tensor) -> Self {
+        Self::Dense(dense)
+    }
+}
+
+impl<'a> From<&'a Weight> for Head<'a> {
+    fn from(weight: &'a Weight) -> Self {
+        match weight {
+            Weight::Dense(dense) => Self::Dense(dense),
+            Weight::Quantised(quantised) => Self::Quantised(quantised),
+        }
+    }
+}
+
+impl Weight {
+    /// Outputs and inputs.
+    pub fn dims2(&self) -> Result<(usize, usize)> {
+        match self {
+            Self::Dense(dense) => Ok(dense.dims2()?),
+            Self::Quantised(quantised) => Ok(quantised.dims()),
+        }
+    }
+
+    /// Number of values.
+    pub fn elem_count(&self) -> usize {
+        match self {
+            Self::Dense(dense) => dense.elem_count(),
+            Self::Quantised(quantised) => quantised.dims().0 * quantised.dims().1,
+        }
+    }
+
+    /// Bytes the values take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Dense(dense) => dense.elem_count() * dense.dtype().size_in_bytes(),
+            Self::Quantised(quantised) => quantised.bytes(),
+        }
+    }
+
+    /// The precision of the values: f32 for quantised ones, which are widened to it.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Dense(dense) => dense.dtype(),
+            Self::Quantised(_) => DType::F32,
+        }
+    }
+
+    /// The device that holds the values.
+    pub fn device(&self) -> &Device {
+        match self {
+            Self::Dense(dense) => dense.device(),
+            Self::Quantised(quantised) => quantised.device(),
+        }
+    }
+
+    /// All values: shared, or widened into new memory.
+    pub fn dense(&self) -> Result<Tensor> {
+        match self {
+            Self::Dense(dense) => Ok(dense.clone()),
+            Self::Quantised(quantised) => quantised.dense(),
+        }
+    }
+
+    /// The tensor itself; an error for quantised values, which cannot be trained or changed.
+    pub fn tensor(&self) -> Result<&Tensor> {
+        match self {
+            Self::Dense(dense) => Ok(dense),
+            Self::Quantised(_) => Err(Error::internal("quantised weights cannot be trained or changed in place")),
+        }
+    }
+
+    /// Matrices with the same inputs, one below the other. If any is quantised, so is the result.
+    pub fn stack(list: Vec<Self>) -> Result<Self> {
+        let mut dense = Vec::new();
+        for weight in &list {
+            if let Self::Dense(tensor) = weight {
+                dense.push(tensor);
+            }
+        }
+        if let [one] = list.as_slice() {
+            return Ok(one.clone());
+        }
+        if dense.len() == list.len() {
+            return Ok(Self::Dense(Tensor::cat(&dense, 0)?));
+        }
+        let parts = list.into_iter().map(|weight| match weight {
+            Self::Dense(tensor) => Quantised::from_dense(&tensor),
+            Self::Quantised(quantised) => Ok(quantised),
+        });
+        Ok(Self::Quantised(Quantised::stack(parts.collect::<Result<_>>()?)?))
+    }
+
+    /// A block of outputs.
+    pub fn rows(&self, start: usize, len: usize) -> Result<Self> {
+        Ok(match self {
+            Self::Dense(dense) => Self::Dense(dense.narrow(0, start, len)?),
+            Self::Quantised(quantised) => Self::Quantised(quantised.narrow(start, len)?),
+        })
+    }
+
+    /// Some rows, in any order, as a table of embeddings gives them. `[ids, in]`
+    pub fn gather(&self, ids: &[u32]) -> Result<Tensor> {
+        match self {
+            Self::Dense(dense) => Ok(dense.index_select(&Tensor::new(ids, dense.device())?, 0)?),
+            Self::Quantised(quantised) => quantised.gather(ids),
+        }
+    }
+
+    /// In another precision; quantised values stay as they are.
+    pub fn cast(&self, dtype: DType) -> Result<Self> {
+        Ok(match self {
+            Self::Dense(dense) => Self::Dense(dense.to_dtype(dtype)?),
+            Self::Quantised(_) => self.clone(),
+        })
+    }
+
+    /// `x Wᵀ (+ b)`. x `[n, in]`, b `[out]` -> `[n, out]`
+    pub fn linear(&self, x: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+        match self {
+            Self::Dense(dense) => gemm::linear(x, dense, b),
+            Self::Quantised(quantised) => quantised.linear(x, b),
+        }
+    }
+
+    /// `z = x Wᵀ (+ b)` and `act(z)`. x `[n, in]` -> two of `[n, out]`
+    pub fn linear_act(&self, x: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
+        match self {
+            Self::Dense(dense) => gemm::linear_act(x, dense, b, act),
+            Self::Quantised(quantised) => quantised.linear_act(x, b, act),
+        }
+    }
+
+    /// `dy W`. dy `[n, out]` -> `[n, in]`
+    pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(dense) => gemm::linear_backward(dy, dense),
+            Self::Quantised(quantised) => quantised.backward(dy),
+        }
+    }
+
+    /// `(dy W) act'(z)`. dy `[n, out]`, z `[n, in]` -> `[n, in]`
+    pub fn backward_act(&self, dy: &Tensor, act: Act, z: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(dense) => gemm::linear_backward_act(dy, dense, act, z),
+            Self::Quantised(quantised) => activation::backward(act, z, quantised.backward(dy)?),
+        }
+    }
+
+    /// `acc + dy W`; nobody else may hold `acc`. dy `[n, out]`, acc `[n, in]`
+    pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(dense) => gemm::linear_backward_add(dy, dense, acc),
+            Self::Quantised(quantised) => quantised.backward_add(dy, acc),
+        }
+    }
+}
