@@ -24,6 +24,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod opened;
 pub mod plan;
+mod play;
 pub mod playground;
 mod previews;
 pub mod protocol;
