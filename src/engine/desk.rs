@@ -4,13 +4,11 @@ use super::link::{Link, Message, cancelled};
 use super::opened::{self, Opened};
 use super::protocol::*;
 use super::snapshot::{self, Banks};
-use super::{plan, previews, run, runs};
+use super::{plan, prepare, previews, runs};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::RunConfig;
-use crate::data::TaskData;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Classifier, ModelSource};
-use crate::train::{Control, Trainer};
+use crate::train::{self, Control, Trainer};
 use crossbeam_channel::Receiver;
 use std::path::Path;
 
@@ -20,8 +18,7 @@ const MEASURED: usize = 20_000_000;
 /// A model in memory and what belongs to it.
 #[derive(Clone, Copy)]
 pub(super) struct Holder<'a> {
-    pub(super) model: &'a Classifier,
-    pub(super) task: &'a TaskData,
+    pub(super) subject: &'a train::Subject,
     pub(super) config: &'a RunConfig,
     pub(super) dir: &'a RunDir,
     /// Steps the weights have seen.
@@ -31,7 +28,7 @@ pub(super) struct Holder<'a> {
 impl<'a> Holder<'a> {
     /// The model in training.
     pub(super) fn of(trainer: &'a Trainer, dir: &'a RunDir, step: u64) -> Self {
-        Self { model: trainer.model(), task: trainer.data(), config: trainer.config(), dir, step }
+        Self { subject: trainer.subject(), config: trainer.config(), dir, step }
     }
 }
 
@@ -88,7 +85,7 @@ impl<'a> Desk<'a> {
         let busy = || Error::config("a run is in training; ask again when it has ended, or stop it first");
         match command {
             Command::PreviewModel { model, .. } => Ok(Outcome::Model(Box::new(previews::model(&model.path)?))),
-            Command::PreviewData { config, .. } => Ok(Outcome::Data(Box::new(previews::data(run::preview(config)?)))),
+            Command::PreviewData { config, .. } => Ok(Outcome::Data(Box::new(previews::of_data(config)?))),
             // It makes steps of its own, which would need the memory and the cores a second time.
             Command::Preflight { .. } | Command::StartRun { .. } | Command::ResumeRun { .. } if training.is_some() => {
                 Err(busy())
@@ -134,8 +131,8 @@ impl<'a> Desk<'a> {
             Some(opened) => opened,
             None => Opened::open(&run, Checkpoint::Step(step))?,
         };
-        let Opened { dir, step, config, task, model } = self.opened.insert(opened);
-        Ok(Holder { model, task, config, dir, step: *step })
+        let Opened { dir, step, config, subject } = self.opened.insert(opened);
+        Ok(Holder { subject, config, dir, step: *step })
     }
 }
 
@@ -155,14 +152,14 @@ fn what(command: &Command) -> &'static str {
 }
 
 fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result<Outcome> {
-    let Holder { model, task, config, dir, step } = on;
+    let Holder { subject, config, dir, step } = on;
     match command {
         Command::Compare { random_routes, .. } => {
-            let report = opened::compare_model(model, task, config, (*random_routes).clamp(1, 1000), go_on)?;
+            let report = opened::compare_subject(subject, config, (*random_routes).clamp(1, 1000), go_on)?;
             Ok(Outcome::Compared(Box::new(report)))
         }
         Command::Merge { plan, .. } => {
-            Ok(Outcome::Merged(Box::new(opened::merge_model(model, task, config, plan, go_on)?)))
+            Ok(Outcome::Merged(Box::new(opened::merge_subject(subject, config, plan, go_on)?)))
         }
         Command::Export { plan, .. } => {
             let mut reports = Vec::new();
@@ -172,12 +169,12 @@ fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result
                     return Err(cancelled());
                 }
                 let one = ExportPlan { targets: vec![target], ..plan.clone() };
-                reports.extend(opened::export_model(model, task, config, dir, &one)?);
+                reports.extend(opened::export_subject(subject, config, dir, &one)?);
             }
             Ok(Outcome::Exported(reports))
         }
         Command::Inspect { site, side, .. } => {
-            let now = Banks::of(model)?;
+            let now = Banks::of(subject.model())?;
             let focus = checked_focus(&now, (*site, *side))?;
             Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start(config), step, focus))))
         }
@@ -207,7 +204,7 @@ fn checked_focus(banks: &Banks, (site, side): (usize, Side)) -> Result<(usize, O
 
 fn preflight(config: &RunConfig) -> Result<Outcome> {
     // Some steps are made to measure the time where that takes a moment only.
-    let size = ModelSource::open(&config.model.path).map_or(usize::MAX, |source| source.spec.matmul_parameters());
+    let size = prepare::matmul_parameters(config).unwrap_or(usize::MAX);
     let measured = size.saturating_mul(config.train.gradient_accumulation_steps) <= MEASURED;
     match plan::preflight(config, measured) {
         // A report with the problem in it is more use than a failure.

@@ -1,8 +1,15 @@
 //! Metrics and evaluation modes (merged, random routes, fixed experts, ensemble); scores of generated text ([`text`]).
+//!
+//! [`compare`] is the comparison, for everything that is [`Measured`]: classifiers (`classes`) by the metrics of their
+//! task ([`metrics`]), language models (`language`) by what they expect of the next token.
 
+mod classes;
 pub mod compare;
+mod language;
 pub mod metrics;
 pub mod report;
 pub mod text;
 
+pub use compare::Measured;
+pub use language::largest_batch;
 pub use report::{Band, EvalReport, Scores};

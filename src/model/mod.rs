@@ -11,6 +11,7 @@ pub mod encoder;
 pub mod head;
 pub mod layer;
 pub mod loras;
+pub mod network;
 pub mod spec;
 pub mod weights;
 
@@ -18,5 +19,6 @@ pub use classifier::{Classifier, Counts, Setup, Site};
 pub use decoder::{CausalLm, DecoderSpec, LmSetup, LmSource, Packed};
 pub use dir::ModelSource;
 pub use encoder::{DropKeys, Encoder, Run};
+pub use network::Network;
 pub use spec::{EncoderSpec, Family};
 pub use weights::Weights;

@@ -18,11 +18,11 @@ use std::time::Duration;
 const FOREVER: Duration = Duration::from_secs(120);
 
 /// A window without a picture.
-struct Window {
-    engine: EngineHandle,
+pub(crate) struct Window {
+    pub(crate) engine: EngineHandle,
     bell: Arc<(Mutex<usize>, Condvar)>,
     events: Vec<Event>,
-    steps: Vec<StepBucket>,
+    pub(crate) steps: Vec<StepBucket>,
     routing: Vec<(RunId, Arc<RoutingSnapshot>)>,
     experts: Vec<(RunId, Arc<ExpertSnapshot>)>,
     profiles: Vec<(RunId, StepProfile)>,
@@ -30,7 +30,7 @@ struct Window {
 }
 
 impl Window {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         Self::open_with(|| {})
     }
 
@@ -53,13 +53,13 @@ impl Window {
         RequestId(self.next)
     }
 
-    fn send(&mut self, command: impl FnOnce(RequestId) -> Command) -> RequestId {
+    pub(crate) fn send(&mut self, command: impl FnOnce(RequestId) -> Command) -> RequestId {
         let req = self.req();
         self.engine.try_send(command(req)).unwrap();
         req
     }
 
-    fn start(&mut self, config: &RunConfig) -> RequestId {
+    pub(crate) fn start(&mut self, config: &RunConfig) -> RequestId {
         let config = Box::new(config.clone());
         self.send(|req| Command::StartRun { req, run: RunId(req.0), config })
     }
@@ -108,7 +108,7 @@ impl Window {
     }
 
     #[track_caller]
-    fn wait_for(&mut self, req: RequestId) -> Result<Outcome, Failure> {
+    pub(crate) fn wait_for(&mut self, req: RequestId) -> Result<Outcome, Failure> {
         self.wait("an answer", |window| window.answer(req).is_some());
         self.answer(req).unwrap().cloned().map_err(Clone::clone)
     }
@@ -122,12 +122,12 @@ impl Window {
         self.phases().last().copied().unwrap_or_default()
     }
 
-    fn end(&self) -> Option<EndRecord> {
+    pub(crate) fn end(&self) -> Option<EndRecord> {
         let end = |event: &Event| if let Event::RunEnded { end, .. } = event { Some((**end).clone()) } else { None };
         self.events.iter().rev().find_map(end)
     }
 
-    fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         let dir = |event: &Event| if let Event::RunStarted { dir, .. } = event { Some(dir.clone()) } else { None };
         self.events.iter().rev().find_map(dir).expect("no run was started")
     }
