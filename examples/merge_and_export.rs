@@ -26,7 +26,7 @@ fn merge_and_export(dir: &RunDir) -> Result<()> {
     // The uniform mean is the paper's merge; any other weights make another model.
     let uniform = opened.merge(&MergePlan::Uniform)?;
     say(&format!("uniform mean: {} {:.4} on {} rows", uniform.metric, uniform.scores.primary, uniform.rows));
-    let experts = opened.model.mixture().map_or(1, |mixture| mixture.num_experts);
+    let experts = opened.subject.model().mixture().map_or(1, |mixture| mixture.num_experts);
     for expert in 0..experts {
         let mut weights = vec![0.0; experts];
         weights[expert] = 1.0;

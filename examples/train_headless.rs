@@ -9,11 +9,10 @@ use adamix::config::{RunConfig, presets};
 use adamix::data::order::Order;
 use adamix::engine::machine;
 use adamix::engine::run::{self, Prepared};
-use adamix::error::Result;
+use adamix::error::{Error, Result};
 use adamix::eval::compare::{self, Options};
 use adamix::rng::SeedStream;
-use adamix::train::optimizer::AdamW;
-use adamix::train::step;
+use adamix::train::{AdamW, Subject, step};
 use std::io::Write as _;
 
 fn main() -> Result<()> {
@@ -26,7 +25,10 @@ fn main() -> Result<()> {
 
 fn train(config: &RunConfig) -> Result<()> {
     // Trunk (frozen), mixture of adapters and head (trained), and the rows as token ids.
-    let Prepared { task, model, .. } = run::prepare(config)?;
+    let Prepared { subject, .. } = run::prepare(config)?;
+    let Subject::Classifier(model, task) = subject else {
+        return Err(Error::config("this example trains a classifier; choose a task with labels"));
+    };
     let counts = model.counts();
     say(&format!("{} frozen and {} trained parameters", counts.trunk, counts.trained));
 

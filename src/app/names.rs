@@ -30,6 +30,8 @@ pub fn metric(metric: &str) -> &str {
         "pearson" => "Pearson correlation",
         "spearman" => "Spearman correlation",
         "loss" => "Loss",
+        "perplexity" => "Perplexity",
+        "token_accuracy" => "Next-token accuracy",
         other => other,
     }
 }

@@ -68,7 +68,7 @@ fn of_run(run: RunDir) -> Result<Entry> {
     for line in read_lines(&run.metrics())?.lines {
         match line {
             Line::Start(_, record) => start = Some(record),
-            Line::End(_, record) => end = Some(record),
+            Line::End(_, record) => end = Some(*record),
             Line::Step(record) => {
                 steps = record.step;
                 seconds += record.seconds;
@@ -152,7 +152,7 @@ fn print(entries: &[Entry]) -> Result<()> {
         ("random routes, lowest", score(&|report| band(report).map(|band| band.min))),
         ("random routes, highest", score(&|report| band(report).map(|band| band.max))),
         ("ensemble", score(&|report| Some(report.ensemble.primary))),
-        ("most frequent answer", score(&|report| Some(report.majority))),
+        ("learned nothing", score(&|report| Some(report.majority))),
         ("merged loss", score(&|report| Some(report.merged.loss))),
         ("rows", count(&|entry| entry.report.as_ref().map(|report| report.rows as u64))),
         ("steps", count(&|entry| entry.steps)),

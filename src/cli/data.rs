@@ -2,6 +2,7 @@
 
 use super::{Done, args, out, texts, usage};
 use crate::config::Task;
+use crate::data::SkippedRow;
 use crate::data::preview::{Lengths, Preview, Split};
 use crate::engine::run;
 use crate::error::Result;
@@ -63,14 +64,19 @@ fn print(preview: &Preview, rows: usize) -> Result<()> {
         &preview.leak_examples,
     )?;
     listed("texts have more than one label", preview.conflicts, &preview.conflict_examples)?;
-    let skipped: Vec<String> =
-        preview.skipped.iter().take(10).map(|row| format!("{}:{}: {}", row.file, row.line, row.reason)).collect();
-    let what = if preview.refused {
+    print_skipped(&preview.skipped, preview.refused)
+}
+
+/// Rows that cannot be used, and whether training stops at them.
+pub(super) fn print_skipped(rows: &[SkippedRow], refused: bool) -> Result<()> {
+    let first: Vec<String> =
+        rows.iter().take(10).map(|row| format!("{}:{}: {}", row.file, row.line, row.reason)).collect();
+    let what = if refused {
         "rows cannot be used, and training stops at the first; mend them, or allow it with --bad-rows skip"
     } else {
         "rows cannot be used and are left out"
     };
-    listed(what, preview.skipped.len(), &skipped)
+    listed(what, rows.len(), &first)
 }
 
 pub(super) fn listed(what: &str, count: usize, examples: &[String]) -> Result<()> {

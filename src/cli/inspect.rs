@@ -7,6 +7,7 @@ use crate::artifact::recorder::routes::RouteFile;
 use crate::artifact::{HostTensor, RunDir, checkpoint};
 use crate::config::RoutingPolicy;
 use crate::engine::protocol::Checkpoint;
+use crate::engine::snapshot::Banks;
 use crate::error::Result;
 use crate::mixture::{Pick, SIDES, Side};
 use clap::{ArgMatches, Command};
@@ -25,6 +26,8 @@ struct Parameter {
 #[derive(Debug, Serialize)]
 struct RoutingRow {
     site: usize,
+    /// Name of the site, such as `layers.3.ffn`.
+    name: String,
     side: Side,
     /// Draws of each expert.
     counts: Vec<u64>,
@@ -84,13 +87,13 @@ fn inspect(dir: &RunDir, which: Checkpoint) -> Result<Inspection> {
         run_dir: dir.path().to_owned(),
         step,
         parameters: parameters.collect(),
-        routing: routing(dir, step)?,
+        routing: routing(dir, step, &Banks::of_tensors(&data.tensors)?.sites)?,
         experts: data.tensors.iter().filter_map(experts).collect(),
     })
 }
 
 /// Counts of all draws up to `step`, site by site.
-fn routing(dir: &RunDir, step: u64) -> Result<Vec<RoutingRow>> {
+fn routing(dir: &RunDir, step: u64, names: &[String]) -> Result<Vec<RoutingRow>> {
     let mixture = &dir.config().mixture;
     let experts = [mixture.down_experts(), mixture.up_experts()];
     let mut counts: Vec<[Vec<u64>; 2]> = Vec::new();
@@ -121,20 +124,22 @@ fn routing(dir: &RunDir, step: u64) -> Result<Vec<RoutingRow>> {
     }
     let by_chance = !matches!(mixture.routing, RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
     let rows = counts.into_iter().enumerate().flat_map(|(site, sides)| {
-        SIDES.into_iter().zip(sides).map(move |(side, counts)| routing_row(site, side, counts, by_chance))
+        let name = names.get(site).cloned().unwrap_or_else(|| format!("site {site}"));
+        let row = move |(side, counts)| routing_row((site, name.clone()), side, counts, by_chance);
+        SIDES.into_iter().zip(sides).map(row)
     });
     Ok(rows.filter(|row| row.counts.len() > 1).collect())
 }
 
 /// Each draw is uniform over M experts, so a count is binomial with mean n/M and variance n/M (1 - 1/M).
-fn routing_row(site: usize, side: Side, counts: Vec<u64>, by_chance: bool) -> RoutingRow {
+fn routing_row((site, name): (usize, String), side: Side, counts: Vec<u64>, by_chance: bool) -> RoutingRow {
     let draws = counts.iter().sum::<u64>() as f64;
     let share = 1.0 / counts.len() as f64;
     let expected = draws * share;
     let deviation = (draws * share * (1.0 - share)).sqrt();
     let z = (by_chance && deviation > 0.0)
         .then(|| counts.iter().map(|&count| (count as f64 - expected) / deviation).collect());
-    RoutingRow { site, side, counts, expected, z }
+    RoutingRow { site, name, side, counts, expected, z }
 }
 
 /// Norms and cosines of a bank; nothing for a tensor of one expert, or of the head.
@@ -184,7 +189,7 @@ fn print_routing(rows: &[RoutingRow]) -> Result<()> {
     header.push("largest |z|".to_owned());
     let mut table = vec![header];
     for row in rows {
-        let mut cells = vec![format!("layers.{}.ffn.{}", row.site, side_name(row.side))];
+        let mut cells = vec![format!("{}.{}", row.name, side_name(row.side))];
         cells.extend(
             (0..most).map(|expert| row.counts.get(expert).map_or_else(String::new, |&count| out::count(count))),
         );
@@ -223,13 +228,13 @@ mod tests {
 
     #[test]
     fn counts_are_held_against_a_fair_draw() {
-        let row = routing_row(0, Side::Down, vec![30, 20, 25, 25], true);
+        let row = routing_row((0, String::new()), Side::Down, vec![30, 20, 25, 25], true);
         assert_eq!(row.expected, 25.0);
         let z = row.z.unwrap();
         // 5 / sqrt(100 * 1/4 * 3/4)
         assert!((z[0] - 1.154_700_5).abs() < 1e-6 && (z[1] + z[0]).abs() < 1e-12 && z[2] == 0.0, "{z:?}");
-        assert!(routing_row(0, Side::Down, vec![30, 20], false).z.is_none());
-        assert!(routing_row(0, Side::Up, vec![0, 0], true).z.is_none());
+        assert!(routing_row((0, String::new()), Side::Down, vec![30, 20], false).z.is_none());
+        assert!(routing_row((0, String::new()), Side::Up, vec![0, 0], true).z.is_none());
     }
 
     #[test]

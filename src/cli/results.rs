@@ -18,6 +18,9 @@ pub struct TrainResult<'a> {
     fixed: Vec<f64>,
     ensemble: Option<f64>,
     majority: Option<f64>,
+    /// The trunk as it came, without a mixture (language models).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<f64>,
     /// Wall-clock seconds of the whole command.
     seconds: f64,
     /// Wall-clock seconds of the training steps and evaluations.
@@ -51,6 +54,7 @@ impl<'a> TrainResult<'a> {
             fixed: report.map(|report| report.fixed.iter().map(|scores| scores.primary).collect()).unwrap_or_default(),
             ensemble: report.map(|report| report.ensemble.primary),
             majority: report.map(|report| report.majority),
+            base: report.and_then(|report| report.base.as_ref()).map(|base| base.primary),
             seconds,
             training_seconds: end.seconds,
             tokens_per_s: end.tokens_per_s,
@@ -94,6 +98,8 @@ pub struct EvalResult<'a> {
     fixed: Vec<f64>,
     ensemble: f64,
     majority: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<f64>,
     seconds: f64,
     run_dir: &'a Path,
     report: &'a EvalReport,
@@ -110,6 +116,7 @@ impl<'a> EvalResult<'a> {
             fixed: report.fixed.iter().map(|scores| scores.primary).collect(),
             ensemble: report.ensemble.primary,
             majority: report.majority,
+            base: report.base.as_ref().map(|base| base.primary),
             seconds,
             run_dir,
             report,
@@ -142,18 +149,14 @@ pub fn comparison(report: &EvalReport) -> Result<()> {
     if !report.random.is_empty() {
         rows.push(row(format!("ensemble of {} routes", report.random.len()), &report.ensemble));
     }
-    let majority = Scores { primary: report.majority, ..Scores::default() };
-    rows.push(
-        std::iter::once("most frequent answer".to_owned())
-            .chain(
-                names.iter().map(
-                    |name| {
-                        if *name == report.metric { fixed_width(majority.primary) } else { "-".to_owned() }
-                    },
-                ),
-            )
-            .collect(),
-    );
+    rows.push(match &report.base {
+        Some(base) => row("base model, untrained".to_owned(), base),
+        None => {
+            let only =
+                |name: &&str| if **name == report.metric { fixed_width(report.majority) } else { "-".to_owned() };
+            std::iter::once("most frequent answer".to_owned()).chain(names.iter().map(only)).collect()
+        }
+    });
     out::table(&rows)
 }
 
@@ -181,7 +184,7 @@ pub fn fixed_width(value: f64) -> String {
 
 /// The metrics that these scores have.
 pub fn metric_names(scores: &Scores) -> Vec<&'static str> {
-    let all = ["accuracy", "f1", "matthews", "pearson", "spearman", "loss"];
+    let all = ["accuracy", "f1", "matthews", "pearson", "spearman", "loss", "perplexity", "token_accuracy"];
     all.into_iter().filter(|name| metric(scores, name).is_some()).collect()
 }
 
@@ -194,6 +197,8 @@ pub fn metric(scores: &Scores, name: &str) -> Option<f64> {
         "pearson" => scores.pearson,
         "spearman" => scores.spearman,
         "loss" => Some(scores.loss),
+        "perplexity" => scores.perplexity,
+        "token_accuracy" => scores.token_accuracy,
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 //! On a terminal what is learned is green and special tokens are dim; in a pipe what is learned stands between
 //! `[[` and `]]`.
 
-use super::data::{listed, print_lengths};
+use super::data::{listed, print_lengths, print_skipped};
 use super::{Done, out};
 use crate::config::{RunConfig, TextFormat, Truncate};
 use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
@@ -50,14 +50,7 @@ fn print(preview: &TextPreview, marks: &Marks) -> Result<()> {
         &preview.leak_examples,
     )?;
     listed("evaluation inputs are also inputs of training examples", preview.shared_inputs, &[])?;
-    let skipped: Vec<String> =
-        preview.skipped.iter().take(10).map(|row| format!("{}:{}: {}", row.file, row.line, row.reason)).collect();
-    let what = if preview.refused {
-        "rows cannot be used, and training stops at the first; mend them, or allow it with --bad-rows skip"
-    } else {
-        "rows cannot be used and are left out"
-    };
-    listed(what, preview.skipped.len(), &skipped)
+    print_skipped(&preview.skipped, preview.refused)
 }
 
 fn legend(marks: &Marks) -> String {

@@ -73,7 +73,7 @@ pub enum Problem {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
-    /// The task's own: Matthews for CoLA, Pearson for STS-B, else accuracy.
+    /// The task's own: Matthews for CoLA, Pearson for STS-B, the loss for texts, else accuracy.
     #[default]
     Auto,
     /// Share of right predictions.
@@ -189,6 +189,12 @@ impl DataConfig {
         let regression_metric = matches!(self.metric, Metric::Pearson | Metric::Spearman);
         let class_metric = matches!(self.metric, Metric::Accuracy | Metric::F1 | Metric::Matthews);
         let regression = self.task == Task::Stsb || (self.task == Task::Custom && self.problem == Problem::Regression);
+        if self.task == Task::Text {
+            require(found, matches!(self.metric, Metric::Auto | Metric::Loss), || {
+                format!("metric {:?} does not fit texts; choose auto or loss", self.metric).to_lowercase()
+            });
+            return;
+        }
         require(found, !(regression && class_metric || !regression && regression_metric), || {
             format!(
                 "metric {:?} does not fit a {} task",

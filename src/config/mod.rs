@@ -70,6 +70,16 @@ impl RunConfig {
         let mut found = Vec::new();
         self.model.problems(&mut found);
         self.data.problems(&mut found);
+        if self.data.task == Task::Text {
+            let instead = match self.model.method {
+                Method::Adamix => None,
+                Method::HeadOnly => Some("method head-only trains a head, and a language model has none of its own"),
+                Method::Full => Some("method full trains every weight, which is not done for language models"),
+            };
+            found.extend(
+                instead.map(|why| format!("{why}; choose adamix, with one expert for a single LoRA or adapter")),
+            );
+        }
         self.text.problems(self.data.task, self.data.max_length, &mut found);
         self.mixture.problems(&mut found);
         self.train.problems(&mut found);

@@ -2,15 +2,14 @@
 
 use super::link::{Link, Message, cancelled};
 use super::opened::{self, Opened};
+use super::play::{self, Audience};
 use super::protocol::*;
 use super::snapshot::{self, Banks};
-use super::{plan, previews, run, runs};
+use super::{plan, prepare, previews, runs};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
-use crate::data::TaskData;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Classifier, ModelSource};
-use crate::train::{Control, Trainer};
+use crate::train::{self, Control, Trainer};
 use crossbeam_channel::Receiver;
 use std::path::Path;
 
@@ -20,8 +19,7 @@ const MEASURED: usize = 20_000_000;
 /// A model in memory and what belongs to it.
 #[derive(Clone, Copy)]
 pub(super) struct Holder<'a> {
-    pub(super) model: &'a Classifier,
-    pub(super) task: &'a TaskData,
+    pub(super) subject: &'a train::Subject,
     pub(super) config: &'a RunConfig,
     pub(super) dir: &'a RunDir,
     /// Steps the weights have seen.
@@ -31,7 +29,7 @@ pub(super) struct Holder<'a> {
 impl<'a> Holder<'a> {
     /// The model in training.
     pub(super) fn of(trainer: &'a Trainer, dir: &'a RunDir, step: u64) -> Self {
-        Self { model: trainer.model(), task: trainer.data(), config: trainer.config(), dir, step }
+        Self { subject: trainer.subject(), config: trainer.config(), dir, step }
     }
 }
 
@@ -89,9 +87,11 @@ impl<'a> Desk<'a> {
         match command {
             Command::PreviewModel { model, .. } => Ok(Outcome::Model(Box::new(previews::model(&model.path)?))),
             Command::PreviewData { config, .. } if config.data.task == Task::Text => {
-                Ok(Outcome::Texts(Box::new(run::text_preview(config, previews::TEXTS)?)))
+                Ok(Outcome::Texts(Box::new(prepare::text_preview(config, previews::TEXTS)?)))
             }
-            Command::PreviewData { config, .. } => Ok(Outcome::Data(Box::new(previews::data(run::preview(config)?)))),
+            Command::PreviewData { config, .. } => {
+                Ok(Outcome::Data(Box::new(previews::data(prepare::preview(config)?))))
+            }
             // It makes steps of its own, which would need the memory and the cores a second time.
             Command::Preflight { .. } | Command::StartRun { .. } | Command::ResumeRun { .. } if training.is_some() => {
                 Err(busy())
@@ -110,23 +110,36 @@ impl<'a> Desk<'a> {
             Command::Inspect { subject: Subject::Saved { dir, checkpoint }, site, side, .. } => {
                 inspect_saved(dir, *checkpoint, (*site, *side))
             }
+            Command::Play { req, writer, plan } => {
+                let link = self.link;
+                let go_on = link.progress((*req, number), what(command), training);
+                let show = |texts| link.show_writing(*req, texts);
+                let audience = Audience { go_on: &go_on, show: &show };
+                let report = match writer {
+                    Writer::Model(path) => play::of_model(path, plan, &audience)?,
+                    Writer::Run(subject) => play::of_run(self.holder(subject, live)?.subject, plan, &audience)?,
+                };
+                Ok(Outcome::Played(Box::new(report)))
+            }
             Command::Compare { req, subject, .. }
             | Command::Merge { req, subject, .. }
             | Command::Export { req, subject, .. }
             | Command::Inspect { req, subject, .. } => {
                 let link = self.link;
-                let holder = match subject {
-                    Subject::Live => {
-                        live.ok_or_else(|| Error::config("there is no model in memory; train or open a run"))?
-                    }
-                    Subject::Saved { dir, checkpoint } => self.saved(dir, *checkpoint)?,
-                };
+                let holder = self.holder(subject, live)?;
                 ask(holder, command, &link.progress((*req, number), what(command), training))
             }
-            Command::Play { .. } => Err(Error::config("not yet")),
             Command::StartRun { .. } | Command::ResumeRun { .. } => {
                 Err(Error::internal("a start of training went to the wrong place"))
             }
+        }
+    }
+
+    /// The model that a question is about.
+    fn holder<'b>(&'b mut self, subject: &Subject, live: Option<Holder<'b>>) -> Result<Holder<'b>> {
+        match subject {
+            Subject::Live => live.ok_or_else(|| Error::config("there is no model in memory; train or open a run")),
+            Subject::Saved { dir, checkpoint } => self.saved(dir, *checkpoint),
         }
     }
 
@@ -138,8 +151,8 @@ impl<'a> Desk<'a> {
             Some(opened) => opened,
             None => Opened::open(&run, Checkpoint::Step(step))?,
         };
-        let Opened { dir, step, config, task, model } = self.opened.insert(opened);
-        Ok(Holder { model, task, config, dir, step: *step })
+        let Opened { dir, step, config, subject } = self.opened.insert(opened);
+        Ok(Holder { subject, config, dir, step: *step })
     }
 }
 
@@ -154,19 +167,20 @@ fn what(command: &Command) -> &'static str {
         Command::Compare { .. } => "merged, random routes, fixed experts",
         Command::Merge { .. } => "the merged model on the evaluation rows",
         Command::Export { .. } => "writing, reloading, proving",
+        Command::Play { .. } => "answers are being written",
         _ => "reading",
     }
 }
 
 fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result<Outcome> {
-    let Holder { model, task, config, dir, step } = on;
+    let Holder { subject, config, dir, step } = on;
     match command {
         Command::Compare { random_routes, .. } => {
-            let report = opened::compare_model(model, task, config, (*random_routes).clamp(1, 1000), go_on)?;
+            let report = opened::compare_subject(subject, config, (*random_routes).clamp(1, 1000), go_on)?;
             Ok(Outcome::Compared(Box::new(report)))
         }
         Command::Merge { plan, .. } => {
-            Ok(Outcome::Merged(Box::new(opened::merge_model(model, task, config, plan, go_on)?)))
+            Ok(Outcome::Merged(Box::new(opened::merge_subject(subject, config, plan, go_on)?)))
         }
         Command::Export { plan, .. } => {
             let mut reports = Vec::new();
@@ -176,12 +190,12 @@ fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result
                     return Err(cancelled());
                 }
                 let one = ExportPlan { targets: vec![target], ..plan.clone() };
-                reports.extend(opened::export_model(model, task, config, dir, &one)?);
+                reports.extend(opened::export_subject(subject, config, dir, &one)?);
             }
             Ok(Outcome::Exported(reports))
         }
         Command::Inspect { site, side, .. } => {
-            let now = Banks::of(model)?;
+            let now = Banks::of(subject.model())?;
             let focus = checked_focus(&now, (*site, *side))?;
             Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start(config), step, focus))))
         }
@@ -211,7 +225,7 @@ fn checked_focus(banks: &Banks, (site, side): (usize, Side)) -> Result<(usize, O
 
 fn preflight(config: &RunConfig) -> Result<Outcome> {
     // Some steps are made to measure the time where that takes a moment only.
-    let size = ModelSource::open(&config.model.path).map_or(usize::MAX, |source| source.spec.matmul_parameters());
+    let size = prepare::matmul_parameters(config).unwrap_or(usize::MAX);
     let measured = size.saturating_mul(config.train.gradient_accumulation_steps) <= MEASURED;
     match plan::preflight(config, measured) {
         // A report with the problem in it is more use than a failure.

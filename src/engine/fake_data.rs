@@ -112,6 +112,7 @@ pub fn eval_report(random_routes: usize) -> EvalReport {
         fixed: (0..4).map(|i| scores(0.735 + 0.02 * f64::from(noise(77 + i)))).collect(),
         ensemble: scores(0.761),
         majority: 0.5,
+        base: None,
     }
 }
 

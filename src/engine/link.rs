@@ -106,6 +106,12 @@ impl Link {
         self.say(Event::Log(LogLine { level, text: text.into() }));
     }
 
+    /// Shows answers as far as they are written.
+    pub(super) fn show_writing(&self, req: RequestId, texts: Vec<String>) {
+        self.shared.writing.put((req, texts));
+        self.shared.wake();
+    }
+
     /// Moves what waits into the lane as far as there is room. Returns whether all of it went.
     pub(super) fn flush(&self) -> bool {
         let mut refused = self.refused.lock();

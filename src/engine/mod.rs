@@ -9,7 +9,7 @@
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
-//! | [`run`], [`opened`], [`speaker`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
+//! | [`mod@prepare`], [`run`], [`opened`], [`speaker`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
 
 pub mod bench;
 mod desk;
@@ -26,6 +26,7 @@ pub mod opened;
 pub mod plan;
 mod play;
 pub mod playground;
+pub mod prepare;
 mod previews;
 pub mod protocol;
 mod publisher;

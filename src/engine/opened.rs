@@ -8,13 +8,13 @@ use crate::artifact::export::recipe::{Recipe, SiteWeights};
 use crate::artifact::export::{self, ExportMeta};
 use crate::artifact::{Dtype, HostTensor, RunDir, checkpoint};
 use crate::config::{MixtureConfig, RunConfig, Task};
-use crate::data::{self, TaskData};
+use crate::data::{self, TaskData, text};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::{EvalReport, compare};
 use crate::mixture::{MergeWeights, Route, SIDES};
 use crate::model::loras::Module;
-use crate::model::{Classifier, ModelSource};
-use crate::rng::SeedStream;
+use crate::model::{Classifier, ModelSource, Network};
+use crate::train::Subject;
 use crate::train::trainer::{host_tensors, set_tensors};
 use candle_core::{DType, Tensor};
 use std::path::Path;
@@ -23,7 +23,7 @@ use std::time::Instant;
 /// Rows on which an export is proven.
 const PROBE_ROWS: usize = 64;
 
-/// A trained model with its task.
+/// A trained model with its rows.
 pub struct Opened {
     /// The run directory.
     pub dir: RunDir,
@@ -31,10 +31,8 @@ pub struct Opened {
     pub step: u64,
     /// The settings.
     pub config: RunConfig,
-    /// The rows, encoded.
-    pub task: TaskData,
-    /// The model with the checkpoint's weights.
-    pub model: Classifier,
+    /// The model with the checkpoint's weights, and the rows or texts, encoded.
+    pub subject: Subject,
 }
 
 /// The step of a checkpoint of a run.
@@ -61,13 +59,13 @@ impl Opened {
     /// Reads model, data and the checkpoint's weights.
     pub fn open(dir: &RunDir, which: Checkpoint) -> Result<Self> {
         let step = checkpoint_step(dir, which)?;
-        let Prepared { config, task, model, warnings } = run::prepare(dir.config())?;
+        let Prepared { config, subject, warnings } = run::prepare(dir.config())?;
         for warning in warnings {
             log::warn!("{warning}");
         }
         let data = checkpoint::read(dir, step)?;
-        set_tensors(&model, &data.tensors).with_context(|| format!("reading checkpoint-{step}"))?;
-        Ok(Self { dir: dir.clone(), step, config, task, model })
+        set_tensors(subject.model(), &data.tensors).with_context(|| format!("reading checkpoint-{step}"))?;
+        Ok(Self { dir: dir.clone(), step, config, subject })
     }
 
     /// Measures on the rows of another file from now on, laid out as the run's data.
@@ -77,75 +75,68 @@ impl Opened {
         }
         let mut config = self.config.data.clone();
         config.dev_file = file.display().to_string();
-        // The classes and their order are those the head was trained for.
-        if config.task == Task::Custom {
-            config.labels.clone_from(&self.task.labels);
+        match &mut self.subject {
+            Subject::Classifier(_, task) => {
+                // The classes and their order are those the head was trained for.
+                if config.task == Task::Custom {
+                    config.labels.clone_from(&task.labels);
+                }
+                let tokenizer = run::tokenizer(&ModelSource::open(&self.config.model.path)?)?;
+                task.dev = data::load(&config, &tokenizer)?.dev;
+            }
+            Subject::Lm(_, texts) => {
+                let loaded = text::load(&config, &self.config.text, texts.encoder.codec())?;
+                (texts.dev, texts.inputs) = (loaded.dev, loaded.inputs);
+            }
         }
-        let tokenizer = run::tokenizer(&ModelSource::open(&self.config.model.path)?)?;
-        self.task.dev = data::load(&config, &tokenizer)?.dev;
         Ok(())
     }
 
     /// Merged against `random_routes` random routes, fixed experts and their ensemble, on the evaluation rows.
     pub fn compare(&self, random_routes: usize) -> Result<EvalReport> {
-        compare_model(&self.model, &self.task, &self.config, random_routes, &|_| true)
+        compare_subject(&self.subject, &self.config, random_routes, &|_| true)
     }
 
     /// The model merged with these weights, measured on the evaluation rows.
     pub fn merge(&self, plan: &MergePlan) -> Result<MergeReport> {
-        merge_model(&self.model, &self.task, &self.config, plan, &|_| true)
+        merge_subject(&self.subject, &self.config, plan, &|_| true)
     }
 
     /// Writes the exports into the run directory, or where the plan says, and proves them.
     pub fn export(&self, plan: &ExportPlan) -> Result<Vec<ExportReport>> {
-        export_model(&self.model, &self.task, &self.config, &self.dir, plan)
-    }
-}
-
-fn options<'a>(task: &TaskData, config: &RunConfig, go_on: &'a dyn Fn(f64) -> bool) -> compare::Options<'a> {
-    compare::Options {
-        metric: task.metric,
-        batch_size: config.eval.eval_batch_size,
-        random_routes: config.eval.random_routes,
-        seed: SeedStream::new(config.train.seed),
-        go_on,
+        export_subject(&self.subject, &self.config, &self.dir, plan)
     }
 }
 
 /// Merged against unmerged on the evaluation rows. `go_on` hears the share done, 0 to 1; false cancels.
-pub fn compare_model(
-    model: &Classifier,
-    task: &TaskData,
+pub fn compare_subject(
+    subject: &Subject,
     config: &RunConfig,
     random_routes: usize,
     go_on: &dyn Fn(f64) -> bool,
 ) -> Result<EvalReport> {
-    let options = compare::Options { random_routes, ..options(task, config, go_on) };
-    compare::compare(model, &task.dev, None, &options)
+    subject.compare(&compare::Options { random_routes, ..subject.options(config, go_on) })
 }
 
 /// Measures the model merged with these weights on the evaluation rows.
-pub fn merge_model(
-    model: &Classifier,
-    task: &TaskData,
+pub fn merge_subject(
+    subject: &Subject,
     config: &RunConfig,
     plan: &MergePlan,
     go_on: &dyn Fn(f64) -> bool,
 ) -> Result<MergeReport> {
     let clock = Instant::now();
-    let options = options(task, config, go_on);
-    let merged = model.merged(&weights(model, plan)?)?;
     Ok(MergeReport {
         plan: plan.clone(),
-        metric: crate::eval::metrics::metric_name(task.metric).to_owned(),
-        scores: compare::evaluate(&merged, &task.dev, None, &options)?,
-        rows: task.dev.len(),
+        metric: crate::eval::metrics::metric_name(subject.metric()).to_owned(),
+        scores: subject.evaluate(&weights(subject.model(), plan)?, &subject.options(config, go_on))?,
+        rows: subject.dev().rows,
         seconds: clock.elapsed().as_secs_f64(),
     })
 }
 
 /// The plan's weights in the form the merge takes.
-pub fn weights(model: &Classifier, plan: &MergePlan) -> Result<MergeWeights> {
+pub fn weights(model: &dyn Network, plan: &MergePlan) -> Result<MergeWeights> {
     let wide = |list: &[f32]| list.iter().map(|&weight| f64::from(weight)).collect::<Vec<f64>>();
     let weights = match plan {
         MergePlan::Uniform => MergeWeights::uniform(model.mixture().map_or(1, |mixture| mixture.num_experts)),
@@ -159,6 +150,21 @@ pub fn weights(model: &Classifier, plan: &MergePlan) -> Result<MergeWeights> {
 }
 
 /// Writes the exports of a plan and proves each from its files.
+pub fn export_subject(
+    subject: &Subject,
+    config: &RunConfig,
+    dir: &RunDir,
+    plan: &ExportPlan,
+) -> Result<Vec<ExportReport>> {
+    match subject {
+        Subject::Classifier(model, task) => export_model(model, task, config, dir, plan),
+        Subject::Lm(..) => Err(Error::config(
+            "these exports hold a classifier's adapters; the experts of a language model are in the run's checkpoints",
+        )),
+    }
+}
+
+/// Writes the exports of a classifier and proves each from its files.
 pub fn export_model(
     model: &Classifier,
     task: &TaskData,

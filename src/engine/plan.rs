@@ -6,10 +6,12 @@ use super::protocol::PreflightReport;
 use super::run::{self, Prepared};
 use crate::artifact::RunDir;
 use crate::artifact::checkpoint::CheckpointData;
-use crate::config::{Method, Recompute, RunConfig};
+use crate::config::{Recompute, RunConfig, Task};
+use crate::data::order::BatchRule;
 use crate::error::Result;
 use crate::train::control::Control;
 use crate::train::observer::{Observer, StartRecord, StepRecord};
+use crate::train::step;
 use crate::train::trainer::Trainer;
 use std::path::PathBuf;
 
@@ -38,14 +40,14 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
         }
     };
     report.warnings = warnings(&prepared);
-    let Prepared { mut config, task, model, .. } = prepared;
-    let tokens = Tokens { train: mean(&task.train), dev: task.dev.tokens() as f64 };
-    let settled = estimate::settle(&config, &model, &task, machine::machine().memory_free);
+    let Prepared { mut config, subject, .. } = prepared;
+    let tokens = Tokens { train: subject.train().tokens as f64, dev: subject.dev().tokens as f64 };
+    let settled = estimate::settle(&config, &subject, machine::machine().memory_free);
     config.train.recompute = settled.recompute;
     report.recompute = settled.recompute == Recompute::On;
     report.warnings.extend(settled.note);
-    report.memory_bytes = Need::of(&config, &model, &task, report.recompute).total();
-    let mut trainer = Trainer::new(quiet(&config), model, task)?;
+    report.memory_bytes = Need::of(&config, &subject, report.recompute).total();
+    let mut trainer = Trainer::new(quiet(&config), subject)?;
     let start = trainer.start_record();
     fill(&mut report, &config, &start, &tokens);
     if measured {
@@ -72,34 +74,25 @@ fn run_dir(config: &RunConfig) -> PathBuf {
     if config.name.is_empty() { root } else { root.join(&config.name) }
 }
 
-/// Tokens of a training row on average, and of all evaluation rows.
+/// Tokens of all training rows, and of all evaluation rows.
 struct Tokens {
     train: f64,
     dev: f64,
 }
 
-fn mean(data: &crate::data::Dataset) -> f64 {
-    data.tokens() as f64 / data.len().max(1) as f64
-}
-
 fn warnings(prepared: &Prepared) -> Vec<String> {
-    let Prepared { config, task, .. } = prepared;
-    let mut warnings = prepared.warnings.clone();
-    let truncated = task.train.encoded.iter().filter(|row| row.truncated).count();
-    let share = 100.0 * truncated as f64 / task.train.len().max(1) as f64;
+    let Prepared { config, subject, .. } = prepared;
+    let (mut warnings, train) = (prepared.warnings.clone(), subject.train());
+    let share = 100.0 * train.truncated as f64 / train.rows.max(1) as f64;
     if share >= 1.0 {
         let length = config.data.max_length;
         warnings.push(format!("{share:.0} % of the training rows are longer than {length} tokens and are cut"));
     }
-    if !task.skipped.is_empty() {
-        warnings.push(format!("{} rows cannot be used and are left out", task.skipped.len()));
+    if !subject.skipped().is_empty() {
+        warnings.push(format!("{} rows cannot be used and are left out", subject.skipped().len()));
     }
-    if config.train.batch_size > task.train.len() {
-        warnings.push(format!(
-            "a batch of {} is more than the {} training rows",
-            config.train.batch_size,
-            task.train.len()
-        ));
+    if matches!(BatchRule::of(config), BatchRule::Examples(batch) if batch > train.rows) {
+        warnings.push(format!("a batch of {} is more than the {} training rows", config.train.batch_size, train.rows));
     }
     warnings
 }
@@ -113,8 +106,7 @@ fn quiet(config: &RunConfig) -> RunConfig {
 }
 
 fn fill(report: &mut PreflightReport, config: &RunConfig, start: &StartRecord, tokens: &Tokens) {
-    let passes = if config.model.method == Method::Adamix && config.mixture.consistency { 2.0 } else { 1.0 };
-    let rows = config.train.batch_size.min(start.train_rows) * config.train.gradient_accumulation_steps;
+    let passes = step::passes(config) as f64;
     report.trunk_parameters = start.trunk_parameters;
     report.trained_parameters = start.trained_parameters;
     report.head_parameters = start.head_parameters;
@@ -122,7 +114,7 @@ fn fill(report: &mut PreflightReport, config: &RunConfig, start: &StartRecord, t
     report.train_rows = start.train_rows;
     report.eval_rows = start.eval_rows;
     report.total_steps = start.total_steps;
-    report.tokens_per_step = tokens.train * rows as f64 * passes;
+    report.tokens_per_step = tokens.train / start.steps_per_epoch.max(1e-9) * passes;
     report.device.clone_from(&start.device);
 }
 
@@ -164,6 +156,8 @@ fn total_seconds(config: &RunConfig, start: &StartRecord, tokens: &Tokens, per_s
         n => n as f64,
     };
     let compared = if start.experts == [0, 0] { 1 } else { 1 + config.eval.random_routes + config.mixture.num_experts };
-    let evaluations = (steps / every).ceil() + compared as f64;
+    // A language model is also measured without its mixture.
+    let base = usize::from(config.data.task == Task::Text);
+    let evaluations = (steps / every).ceil() + (compared + base) as f64;
     per_token * (steps * per_step + evaluations * tokens.dev * EVALUATION_SHARE)
 }

@@ -1,9 +1,11 @@
 //! The playground's answers: each pane writes in turn, and while it does, the first pane reads along and says what it
 //! would have thought.
 
+use super::device;
 use super::playground::{Pane, PaneAnswer, PlayEnd, PlayPlan, PlayReport, PlayToken, Sampler};
 use super::speaker::Speaker;
-use crate::data::text::{Example, Role, TextEncoder, Turn};
+use crate::config::ModelConfig;
+use crate::data::text::{Example, Layout, Role, TextEncoder, Turn};
 use crate::error::{Error, Result};
 use crate::eval::compare::random_route;
 use crate::eval::generate::routes::{Router, Routes};
@@ -12,9 +14,11 @@ use crate::eval::generate::{Event, Finish, Hooks, Method, Options, Rules, Sampli
 use crate::mixture::{Pick, Route, SIDES};
 use crate::model::decoder::CausalLm;
 use crate::rng::SeedStream;
+use crate::train::Subject;
 use candle_core::{DType, Tensor};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
+use std::path::Path;
 use std::time::Instant;
 
 /// Alternatives kept for each token.
@@ -30,8 +34,24 @@ pub(super) struct Audience<'a> {
     pub show: &'a dyn Fn(Vec<String>),
 }
 
+/// A language model without a mixture answers.
+pub(super) fn of_model(path: &str, plan: &PlayPlan, audience: &Audience<'_>) -> Result<PlayReport> {
+    let speaker = Speaker::open(Path::new(path), &ModelConfig::default())?;
+    play(&speaker, None, plan, audience)
+}
+
+/// A run's model answers.
+pub(super) fn of_run(subject: &Subject, plan: &PlayPlan, audience: &Audience<'_>) -> Result<PlayReport> {
+    let Some((model, data)) = subject.language_model() else {
+        return Err(Error::config("this run's model gives classes and does not write; open a run of a language model"));
+    };
+    let device = device::name(model.decoder().device());
+    let speaker = Speaker::new(model.clone(), data.encoder.codec().clone(), device)?;
+    play(&speaker, Some(&data.encoder), plan, audience)
+}
+
 /// Lets every pane of the plan answer. `layout`: how the model was trained to be asked, where it was.
-pub(super) fn play(
+fn play(
     speaker: &Speaker,
     layout: Option<&TextEncoder>,
     plan: &PlayPlan,
@@ -83,7 +103,7 @@ pub(super) fn play(
     Ok(PlayReport {
         plan: plan.clone(),
         prompt_tokens: prompt.len(),
-        prompt: prompt.iter().map(|&id| speaker.codec.piece(id)).collect(),
+        prompt: speaker.codec.decode(&prompt)?,
         answers,
     })
 }
@@ -99,11 +119,11 @@ fn prompt(speaker: &Speaker, layout: Option<&TextEncoder>, plan: &PlayPlan) -> R
     let system = Some(plan.system.trim()).filter(|system| !system.is_empty());
     match layout {
         _ if plan.chat => speaker.chat_prompt(system, &plan.prompt),
-        Some(layout) => {
+        Some(layout) if !matches!(layout.layout(), Layout::Text) => {
             let turns = vec![Turn::new(Role::User, &plan.prompt), Turn::new(Role::Assistant, "")];
             layout.prompt(&Example::new(turns, 1))
         }
-        None => speaker.text_prompt(&plan.prompt),
+        _ => speaker.text_prompt(&plan.prompt),
     }
 }
 
@@ -141,7 +161,9 @@ impl<'a> Prepared<'a> {
             Pane::Ensemble(routes) if mixed => (Cow::Borrowed(model), Routes::Ensemble(routes)),
             _ => {
                 let title = pane.title();
-                return Err(Error::config(format!("{title} needs a mixture; this model has none, only its base model")));
+                return Err(Error::config(format!(
+                    "{title} needs a mixture; this model has none, only its base model"
+                )));
             }
         };
         let fingerprint = fingerprint(&model, routes, seed)?;
@@ -298,7 +320,8 @@ impl Written<'_> {
 
 /// KL(p ‖ q) in nats of two lists of log-probabilities; never below 0.
 fn kl(p: &[f32], q: &[f32]) -> f32 {
-    let term = |(&p, &q): (&f32, &f32)| if p == f32::NEG_INFINITY { 0.0 } else { f64::from(p).exp() * f64::from(p - q) };
+    let term =
+        |(&p, &q): (&f32, &f32)| if p == f32::NEG_INFINITY { 0.0 } else { f64::from(p).exp() * f64::from(p - q) };
     p.iter().zip(q).map(term).sum::<f64>().max(0.0) as f32
 }
 

@@ -1,5 +1,6 @@
 //! Models and data before training, in the window's terms.
 
+use super::prepare;
 use super::snapshots::{DataPreview, ModelInfo, PreviewRow, SplitPreview};
 use crate::config::Problem;
 use crate::data::preview::{Lengths, Preview, SampleRow, Split};
@@ -19,26 +20,25 @@ pub(super) const TEXTS: usize = 3;
 
 /// What a model's files say about it; the tensors are listed, not read.
 pub(super) fn model(path: &str) -> Result<ModelInfo> {
-    if writes(Path::new(path)) { language_model(path) } else { encoder(path) }
+    match prepare::language_model_source(path)? {
+        Some(source) => Ok(language_model(path, &source)),
+        None => encoder(path),
+    }
 }
 
-/// Whether a path holds a language model; whatever cannot be told is taken for an encoder, and its error is shown.
-fn writes(path: &Path) -> bool {
-    let config = std::fs::read_to_string(path.join("config.json"));
-    path.is_file() || config.is_ok_and(|config| LmSource::reads(&config))
-}
-
-fn language_model(path: &str) -> Result<ModelInfo> {
-    let source = LmSource::open(Path::new(path))?;
+fn language_model(path: &str, source: &LmSource) -> ModelInfo {
     let spec = &source.spec;
     let mut notes = Vec::new();
     if spec.tied {
         notes.push("the head is the word table".to_owned());
     }
+    if spec.num_kv_heads != spec.num_heads {
+        notes.push(format!("{} heads share keys and values", spec.num_heads / spec.num_kv_heads.max(1)));
+    }
     if let Some(window) = spec.sliding_window {
         notes.push(format!("attention looks back {window} tokens; longer inputs are refused"));
     }
-    Ok(ModelInfo {
+    ModelInfo {
         path: path.to_owned(),
         family: match spec.family {
             DecoderFamily::Gpt2 => "GPT-2",
@@ -58,7 +58,7 @@ fn language_model(path: &str) -> Result<ModelInfo> {
         writes: true,
         lora_targets: paths(&lora_targets(spec)),
         notes,
-    })
+    }
 }
 
 fn parameters(weights: &Weights) -> usize {
@@ -102,16 +102,22 @@ fn encoder(path: &str) -> Result<ModelInfo> {
 }
 
 fn weight_bytes(dir: &Path) -> u64 {
+    if dir.is_file() {
+        return std::fs::metadata(dir).map_or(0, |meta| meta.len());
+    }
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let weights = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "safetensors"));
     weights.filter_map(|entry| std::fs::metadata(entry.path()).ok()).map(|meta| meta.len()).sum()
+}
+
+fn place(row: &crate::data::SkippedRow) -> String {
+    format!("{}:{}: {}", row.file, row.line, row.reason)
 }
 
 /// A data preview as it is drawn.
 pub(super) fn data(preview: Preview) -> DataPreview {
     let Preview { labels, problem, max_length, .. } = &preview;
     let part = |split: &Split, duplicates: usize| split_preview(split, labels, *problem, *max_length, duplicates);
-    let place = |row: &crate::data::SkippedRow| format!("{}:{}: {}", row.file, row.line, row.reason);
     DataPreview {
         columns: preview.columns.names.clone(),
         train: part(&preview.train, preview.duplicates_in_train),

@@ -8,7 +8,7 @@ use super::step_profile::Gather;
 use crate::artifact::RunDir;
 use crate::artifact::checkpoint::CheckpointData;
 use crate::error::{Error, Result};
-use crate::model::Classifier;
+use crate::model::Network;
 use crate::nn::profile::Profile;
 use crate::train::{Observer, Trainer};
 use crossbeam_channel::TryRecvError;
@@ -44,7 +44,7 @@ impl Shown {
     }
 
     /// Makes the snapshots that somebody is looking at, when they are new. `hurry`: not only now and then.
-    pub(super) fn look(&mut self, link: &Link, model: &Classifier, step: u64, hurry: bool) -> Result<()> {
+    pub(super) fn look(&mut self, link: &Link, model: &dyn Network, step: u64, hurry: bool) -> Result<()> {
         let watch = *link.shared.watch.lock();
         let due = match self.seen {
             None => true,

@@ -3,110 +3,22 @@
 //! [`prepare`] reads model and data, [`Run::start`] or [`Run::resume`] opens the run directory, [`Run::go`]
 //! trains to the end and writes everything down. No threads here: the caller decides where this runs.
 
-use super::device::{self, Chosen};
 use super::estimate::{self, Settled};
 use super::machine;
 use crate::artifact::checkpoint::{self, CheckpointData};
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;
 use crate::artifact::{HostTensor, RunDir};
-use crate::config::{Problem, RunConfig};
-use crate::data::preview::{self, Preview};
-use crate::data::text::{self, TextCodec, TextPreview};
-use crate::data::{self, TaskData, TextTokenizer, lab};
-use crate::error::{Context as _, Error, Result};
-use crate::model::dir::LAB;
-use crate::model::{Classifier, ModelSource, Setup};
+use crate::config::RunConfig;
+use crate::error::{Context as _, Result};
 use crate::nn::profile::Profile;
-use crate::rng::SeedStream;
+use crate::train::Subject;
 use crate::train::control::Control;
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, Observer, StartRecord, StepRecord};
 use crate::train::trainer::Trainer;
 use std::path::Path;
 
-/// Everything a training starts from, read and checked.
-pub struct Prepared {
-    /// The settings.
-    pub config: RunConfig,
-    /// The rows, encoded.
-    pub task: TaskData,
-    /// Trunk, mixture and head, at step 0.
-    pub model: Classifier,
-    /// What the user should know before it starts, in words.
-    pub warnings: Vec<String>,
-}
-
-/// Reads the model and the data these settings name.
-pub fn prepare(config: &RunConfig) -> Result<Prepared> {
-    config.validate()?;
-    let source = ModelSource::open(&config.model.path)?;
-    let tokenizer = tokenizer(&source)?;
-    check_lengths(config, &source, &tokenizer)?;
-    let task = data::load(&config.data, &tokenizer)?;
-    let chosen = device::choose(&config.model);
-    let model = model_on(config, source, &task, &chosen)?;
-    Ok(Prepared { config: config.clone(), task, model, warnings: chosen.warning.into_iter().collect() })
-}
-
-/// What is in the data these settings name, counted with the tokenizer of their model.
-pub fn preview(config: &RunConfig) -> Result<Preview> {
-    let tokenizer = tokenizer(&ModelSource::open(&config.model.path)?)?;
-    preview::preview(&config.data, Some(&tokenizer))
-}
-
-/// What is in the texts these settings name, token by token for some `examples` of each split.
-pub fn text_preview(config: &RunConfig, examples: usize) -> Result<TextPreview> {
-    text::preview(&config.data, &config.text, &text_codec(&config.model.path)?, examples)
-}
-
-/// The tokenizer of a model that writes: a directory in Hugging Face layout or a GGUF file.
-pub fn text_codec(path: &str) -> Result<TextCodec> {
-    if path == LAB {
-        return Err(Error::config("the lab's encoder does not write; choose a language model with --model"));
-    }
-    TextCodec::open(Path::new(path))
-}
-
-/// The tokenizer that belongs to a model.
-pub fn tokenizer(source: &ModelSource) -> Result<TextTokenizer> {
-    match source.tokenizer_dir() {
-        Some(dir) => TextTokenizer::from_file(dir),
-        None => lab::tokenizer(),
-    }
-}
-
-fn check_lengths(config: &RunConfig, source: &ModelSource, tokenizer: &TextTokenizer) -> Result<()> {
-    let (length, most) = (config.data.max_length, source.spec.max_length());
-    if length > most {
-        return Err(Error::config(format!(
-            "max_length is {length}, but this model reads at most {most} tokens; choose {most} or less"
-        )));
-    }
-    let (highest, rows) = (tokenizer.max_id() as usize, source.spec.vocab_size);
-    if highest >= rows {
-        return Err(Error::format(format!(
-            "the tokenizer makes token {highest}, but the model knows only {rows}; they do not belong together"
-        )));
-    }
-    Ok(())
-}
-
-/// Trunk, mixture and head for a task, at step 0.
-pub fn model(config: &RunConfig, source: ModelSource, task: &TaskData) -> Result<Classifier> {
-    model_on(config, source, task, &device::choose(&config.model))
-}
-
-fn model_on(config: &RunConfig, source: ModelSource, task: &TaskData, chosen: &Chosen) -> Result<Classifier> {
-    let outputs = match task.problem {
-        Problem::Classification => task.labels.len(),
-        Problem::Regression => 1,
-    };
-    let seed = SeedStream::new(config.train.seed);
-    let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs, seed };
-    let name = source.name();
-    Classifier::load(source.spec, &source.weights, &setup, chosen.dtype, &chosen.device)
-        .with_context(|| format!("loading the model {name}"))
-}
+pub use super::prepare::{Prepared, language_model, model, prepare, preview, text_codec, text_preview, tokenizer};
 
 /// A training run with its directory, ready to go.
 pub struct Run {
@@ -122,15 +34,15 @@ pub struct Run {
 impl Run {
     /// A new run in a new directory.
     pub fn start(prepared: Prepared) -> Result<Self> {
-        let Prepared { config, task, model, mut warnings } = prepared;
-        let (own, note) = settled(&config, &model, &task);
-        if !task.skipped.is_empty() {
-            let n = task.skipped.len();
+        let Prepared { config, subject, mut warnings } = prepared;
+        let (own, note) = settled(&config, &subject);
+        let n = subject.skipped().len();
+        if n > 0 {
             warnings.push(format!("{n} rows cannot be used and are left out; adamix data lists them"));
         }
         warnings.extend(note);
         // Anything wrong with the settings shows before there is a directory.
-        let trainer = Trainer::new(own, model, task)?;
+        let trainer = Trainer::new(own, subject)?;
         let (dir, lock) = RunDir::create(&config)?;
         let mut recorder = Recorder::create(&dir)?;
         for warning in &warnings {
@@ -143,10 +55,10 @@ impl Run {
     pub fn resume(path: &Path) -> Result<Self> {
         let dir = RunDir::open(path)?;
         let (lock, mut warnings) = dir.lock()?;
-        let Prepared { config, task, model, warnings: more } = prepare(dir.config())?;
-        let (own, note) = settled(&config, &model, &task);
+        let Prepared { config, subject, warnings: more } = prepare(dir.config())?;
+        let (own, note) = settled(&config, &subject);
         warnings.extend(more.into_iter().chain(note));
-        let mut trainer = Trainer::new(own, model, task)?;
+        let mut trainer = Trainer::new(own, subject)?;
         let (mut step, mut best) = (0, None);
         if let Some(found) = checkpoint::latest_valid(&dir)? {
             warnings.extend(found.warnings);
@@ -196,8 +108,8 @@ impl Run {
 
 /// The settings with what `auto` means on this machine, now; and what the user should know about it. The run
 /// directory keeps what was asked for.
-fn settled(config: &RunConfig, model: &Classifier, task: &TaskData) -> (RunConfig, Option<String>) {
-    let Settled { recompute, note } = estimate::settle(config, model, task, machine::machine().memory_free);
+fn settled(config: &RunConfig, subject: &Subject) -> (RunConfig, Option<String>) {
+    let Settled { recompute, note } = estimate::settle(config, subject, machine::machine().memory_free);
     let mut config = config.clone();
     config.train.recompute = recompute;
     (config, note)

@@ -55,7 +55,7 @@ impl Story {
                     story.lamps.push(lamp);
                 }
                 Line::Checkpoint(_) => {}
-                Line::End(_, record) => story.end = Some(record),
+                Line::End(_, record) => story.end = Some(*record),
             }
         }
         story.history = curve.take();

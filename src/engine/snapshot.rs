@@ -9,7 +9,7 @@ use crate::artifact::HostTensor;
 use crate::config::{MixtureConfig, RoutingPolicy, RunConfig};
 use crate::error::{Error, Result};
 use crate::mixture::{Pick, Route, SIDES, Side, init};
-use crate::model::Classifier;
+use crate::model::Network;
 use crate::rng::SeedStream;
 use candle_core::{DType, Tensor};
 use std::collections::VecDeque;
@@ -49,7 +49,7 @@ fn host(tensor: &Tensor) -> Result<Vec<f32>> {
 
 impl Banks {
     /// Copies the banks of a model; empty without a mixture.
-    pub fn of(model: &Classifier) -> Result<Self> {
+    pub fn of(model: &dyn Network) -> Result<Self> {
         let mut sides = Vec::new();
         for site in model.sites() {
             for side in SIDES {

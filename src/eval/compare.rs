@@ -7,11 +7,11 @@
 use super::metrics;
 use super::report::{EvalReport, Scores};
 use crate::config::{Metric, MixtureConfig, RoutingPolicy};
-use crate::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{MergeWeights, Route, RouteShape};
-use crate::model::Classifier;
+use crate::model::Network;
 use crate::rng::{Purpose, SeedStream};
+use std::cell::Cell;
 
 /// How to evaluate.
 pub struct Options<'a> {
@@ -27,23 +27,46 @@ pub struct Options<'a> {
     pub go_on: &'a dyn Fn(f64) -> bool,
 }
 
-/// Logits of all rows, in order. Row-major `[rows * outputs]`
-pub fn logits(model: &Classifier, data: &Dataset, route: Option<&Route>, opts: &Options<'_>) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    let rows: Vec<usize> = (0..data.len()).collect();
-    for chunk in rows.chunks(opts.batch_size.max(1)) {
-        out.extend(model.logits(&data.batch(chunk), route)?);
-        if !(opts.go_on)(out.len() as f64 / (data.len() * model.head().classes()).max(1) as f64) {
-            return Err(Error::new(ErrorKind::Cancelled, "evaluation cancelled"));
-        }
+impl Options<'_> {
+    /// An error of kind [`ErrorKind::Cancelled`] where somebody wants no more; `share` is done.
+    pub(super) fn check(&self, share: f64) -> Result<()> {
+        if (self.go_on)(share) { Ok(()) } else { Err(Error::new(ErrorKind::Cancelled, "evaluation cancelled")) }
     }
-    Ok(out)
+}
+
+/// A model that can be measured on rows of its kind.
+pub trait Measured: Network + Sized {
+    /// What it is measured on.
+    type Rows;
+
+    /// Number of rows.
+    fn rows(data: &Self::Rows) -> usize;
+
+    /// The same model with each site's experts replaced by their weighted mean.
+    fn with_weights(&self, weights: &MergeWeights) -> Result<Self>;
+
+    /// Scores of one way of running the model; without a route it must be merged.
+    fn measure(&self, data: &Self::Rows, route: Option<&Route>, opts: &Options<'_>) -> Result<Scores>;
+
+    /// Scores of each of these routes, and of the mean of their probabilities (or values).
+    fn measure_all(&self, data: &Self::Rows, routes: &[Route], opts: &Options<'_>) -> Result<(Vec<Scores>, Scores)>;
+
+    /// What a model reaches that has learned nothing.
+    fn baseline(&self, data: &Self::Rows, opts: &Options<'_>) -> Result<Baseline>;
+}
+
+/// What a model reaches that has learned nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Baseline {
+    /// Always the same answer: its score in the deciding metric.
+    Constant(f64),
+    /// The trunk as it came, without a mixture.
+    Base(Scores),
 }
 
 /// Scores of one way of running the model.
-pub fn evaluate(model: &Classifier, data: &Dataset, route: Option<&Route>, opts: &Options<'_>) -> Result<Scores> {
-    let logits = logits(model, data, route, opts)?;
-    metrics::scores(&logits, &data.all_labels(), model.head().classes(), opts.metric)
+pub fn evaluate<M: Measured>(model: &M, data: &M::Rows, route: Option<&Route>, opts: &Options<'_>) -> Result<Scores> {
+    model.measure(data, route, opts)
 }
 
 /// The route number `index` of the R random ones: fixed by the seed, so that a table can be made again.
@@ -54,52 +77,48 @@ pub fn random_route(mixture: &MixtureConfig, sites: usize, seed: SeedStream, ind
 }
 
 /// The whole comparison. `weights` absent: the uniform merge.
-pub fn compare(
-    model: &Classifier,
-    data: &Dataset,
+pub fn compare<M: Measured>(
+    model: &M,
+    data: &M::Rows,
     weights: Option<&MergeWeights>,
     opts: &Options<'_>,
 ) -> Result<EvalReport> {
-    let (labels, outputs) = (data.all_labels(), model.head().classes());
     let sites = model.sites().len();
     let experts = model.mixture().map_or(0, |m| m.num_experts);
-    let runs = (1 + model.mixture().map_or(0, |_| opts.random_routes + experts)) as f64;
-    let done = std::cell::Cell::new(0.0);
-    let within = |share: f64| (opts.go_on)((done.get() + share) / runs);
+    let routes = if model.mixture().is_some() { opts.random_routes } else { 0 };
+    // Parts of the work, each as large as it has forwards: merged, random routes, fixed experts, the baseline.
+    let all = (2 + routes + experts) as f64;
+    let (done, part) = (Cell::new(0.0), Cell::new(1.0));
+    let within = |share: f64| (opts.go_on)((done.get() + share * part.get()) / all);
     let opts = &Options { go_on: &within, ..*opts };
-    let scores = |logits: &[f32]| metrics::scores(logits, &labels, outputs, opts.metric);
-    let next = || done.set(done.get() + 1.0);
-
-    let merged = match weights {
-        Some(weights) => model.merged(weights)?,
-        None => model.merged_uniform()?,
+    let next = |size: usize| {
+        done.set(done.get() + part.get());
+        part.set(size as f64);
     };
-    let merged = scores(&logits(&merged, data, None, opts)?)?;
-    next();
+
+    let uniform = MergeWeights::uniform(experts.max(1));
+    let merged = model.with_weights(weights.unwrap_or(&uniform))?.measure(data, None, opts)?;
+    next(1);
     let mut report = EvalReport {
         metric: metrics::metric_name(opts.metric).to_owned(),
         higher_is_better: metrics::higher_is_better(opts.metric),
-        rows: data.len(),
-        majority: metrics::majority(&labels, outputs, opts.metric),
+        rows: M::rows(data),
         ..EvalReport::default()
     };
+    match model.baseline(data, opts)? {
+        Baseline::Constant(score) => report.majority = score,
+        Baseline::Base(scores) => (report.majority, report.base) = (scores.primary, Some(Box::new(scores))),
+    }
     let Some(mixture) = model.mixture() else {
         // Without a mixture there is one way to run the model: every row of the table is that one.
         return Ok(EvalReport { random: vec![merged.clone()], ensemble: merged.clone(), merged, ..report });
     };
-    let mut outcomes = Vec::new();
-    for index in 0..opts.random_routes {
-        let route = random_route(mixture, sites, opts.seed, index);
-        let out = logits(model, data, Some(&route), opts)?;
-        report.random.push(scores(&out)?);
-        outcomes.push(out);
-        next();
-    }
+    next(routes);
+    let drawn: Vec<Route> = (0..routes).map(|index| random_route(mixture, sites, opts.seed, index)).collect();
+    (report.random, report.ensemble) = model.measure_all(data, &drawn, opts)?;
     for expert in 0..experts {
-        let route = Route::fixed(mixture, sites, expert);
-        report.fixed.push(scores(&logits(model, data, Some(&route), opts)?)?);
-        next();
+        next(1);
+        report.fixed.push(model.measure(data, Some(&Route::fixed(mixture, sites, expert)), opts)?);
     }
-    report.ensemble = metrics::ensemble(&outcomes, &labels, outputs, opts.metric)?;
     Ok(EvalReport { merged, ..report })
 }

@@ -1,10 +1,17 @@
-//! Metrics and evaluation modes (merged, random routes, fixed experts, ensemble); writing text ([`mod@generate`]) and its scores
-//! ([`text`]).
+//! Metrics and evaluation modes (merged, random routes, fixed experts, ensemble); writing text ([`mod@generate`]) and its
+//! scores ([`text`]).
+//!
+//! [`compare`] is the comparison, for everything that is [`Measured`]: classifiers (`classes`) by the metrics of their
+//! task ([`metrics`]), language models (`language`) by what they expect of the next token.
 
+mod classes;
 pub mod compare;
 pub mod generate;
+mod language;
 pub mod metrics;
 pub mod report;
 pub mod text;
 
+pub use compare::Measured;
+pub use language::largest_batch;
 pub use report::{Band, EvalReport, Scores};

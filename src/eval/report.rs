@@ -22,6 +22,12 @@ pub struct Scores {
     /// Spearman rank correlation, -1 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spearman: Option<f64>,
+    /// exp of the loss: of how many tokens the model is undecided at each step, at least 1 (language models).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+    /// Share of the tokens to be learned that the model finds likeliest, 0 to 1 (language models).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_accuracy: Option<f64>,
     /// The deciding metric's value (see [`EvalReport::metric`]).
     pub primary: f64,
 }
@@ -33,7 +39,7 @@ pub struct EvalReport {
     pub metric: String,
     /// Whether more is better.
     pub higher_is_better: bool,
-    /// Rows evaluated.
+    /// Rows (of texts: sequences) evaluated.
     pub rows: usize,
     /// The uniform mean of the experts (or the weights asked for).
     pub merged: Scores,
@@ -43,8 +49,12 @@ pub struct EvalReport {
     pub fixed: Vec<Scores>,
     /// Mean of the probabilities of the R random routes.
     pub ensemble: Scores,
-    /// Always answering the most frequent class of this data set (classification), or its mean value (regression).
+    /// What a model reaches that has learned nothing: always answering the most frequent class of this data set
+    /// (classification) or its mean value (regression); the deciding metric of [`EvalReport::base`] (language models).
     pub majority: f64,
+    /// The trunk as it came, without a mixture (language models).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Box<Scores>>,
 }
 
 /// Mean, smallest and largest of a list.

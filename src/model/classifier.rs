@@ -4,6 +4,7 @@ use super::encoder::{self, DropKeys, Encoder, Run, Trace};
 use super::head::{self, Head};
 use super::layer::FfnAdapter;
 use super::loras::{self, LayerLoras, Module, Placed, Target};
+use super::network::overwrite;
 use super::spec::EncoderSpec;
 use super::weights::Weights;
 use crate::config::{self, Method, MixtureConfig, MixtureKind};
@@ -315,25 +316,6 @@ impl Classifier {
     pub fn drop_keys(seed: SeedStream, index: u64) -> DropKeys {
         DropKeys::new(seed, index)
     }
-}
-
-/// Overwrites trained tensors with host values by name. Every one must be there, in its shape.
-pub(super) fn overwrite<'a>(params: &Params, values: impl Fn(&str) -> Option<(&'a [usize], &'a [f32])>) -> Result<()> {
-    for param in params.iter() {
-        let (shape, data) = values(&param.name).ok_or_else(|| {
-            Error::format(format!("trained tensor {:?} is missing; the file belongs to other settings", param.name))
-        })?;
-        if shape != param.value.dims() {
-            return Err(Error::format(format!(
-                "tensor {:?} has shape {shape:?}, this model needs {:?}; the file belongs to other settings",
-                param.name,
-                param.value.dims()
-            )));
-        }
-        let new = Tensor::from_slice(data, shape, param.value.device())?.to_dtype(param.value.dtype())?;
-        param.value.slice_set(&new, 0, 0)?;
-    }
-    Ok(())
 }
 
 /// Values by role.

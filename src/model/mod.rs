@@ -13,6 +13,7 @@ pub mod gguf;
 pub mod head;
 pub mod layer;
 pub mod loras;
+pub mod network;
 pub mod spec;
 pub mod weights;
 
@@ -20,5 +21,6 @@ pub use classifier::{Classifier, Counts, Setup, Site};
 pub use decoder::{CachedId, CausalLm, DecoderSpec, KvCache, LmSetup, LmSource, Packed};
 pub use dir::ModelSource;
 pub use encoder::{DropKeys, Encoder, Run};
+pub use network::Network;
 pub use spec::{EncoderSpec, Family};
 pub use weights::Weights;

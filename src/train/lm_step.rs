@@ -7,15 +7,16 @@
 //! 5. clip,
 //! 6. AdamW on what was drawn.
 
-use super::optimizer::{self, AdamW};
-use super::schedule;
-use super::step::passes;
+use super::optimizer::AdamW;
+use super::step::{StepLoss, Stepped, passes};
 use crate::config::{Recompute, RunConfig};
-use crate::error::{Error, ErrorKind, Result};
+use crate::data::text::TextBatch;
+use crate::error::{Error, Result};
 use crate::mixture::{Route, RouteShape};
 use crate::model::{CausalLm, DropKeys, Packed, Run};
 use crate::nn::Grads;
 use crate::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
+use crate::nn::profile::{Phase, timed};
 use crate::rng::{Purpose, SeedStream};
 
 /// Text as the model sees it: sequences back to back, and which tokens are to be learned.
@@ -27,23 +28,16 @@ pub struct LmBatch<'a> {
     pub wanted: &'a [bool],
 }
 
-/// The loss of a step and its parts, means over target tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct LmLoss {
-    /// What is minimised.
-    pub total: f64,
-    /// Cross-entropy in nats, smoothed as the settings say.
-    pub task: f64,
-    /// Before λ; 0 with one pass.
-    pub consistency: f64,
-    /// -log p of the targets in pass A, without smoothing.
-    pub nll: f64,
+impl<'a> From<&'a TextBatch> for LmBatch<'a> {
+    fn from(batch: &'a TextBatch) -> Self {
+        Self { packed: Packed { ids: &batch.ids, offsets: &batch.offsets }, wanted: &batch.learn }
+    }
 }
 
 /// What one micro-batch gave.
 pub struct LmMicro {
-    /// Its loss and the parts.
-    pub loss: LmLoss,
+    /// Its loss and the parts, means over target tokens.
+    pub loss: StepLoss,
     /// Gradients of what was drawn.
     pub grads: Grads,
     /// Its route, where there is a mixture.
@@ -109,86 +103,40 @@ pub fn micro_batch(
     let dhidden = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
     let grads = model.backward(trace, &dhidden)?;
     let nll = loss.nll.iter().map(|&v| f64::from(v)).sum::<f64>() / targets.len() as f64;
-    let parts = LmLoss { total: loss.total, task: loss.task, consistency: loss.consistency, nll };
+    let parts = StepLoss { total: loss.total, task: loss.task, consistency: loss.consistency, nll };
     let tokens = batch.packed.ids.len() * passes(config);
     Ok(LmMicro { loss: parts, grads, route, tokens, targets: targets.len() })
 }
 
-/// What one optimizer step gave.
-pub struct LmStepped {
-    /// Mean over all target tokens of the micro-batches.
-    pub loss: LmLoss,
-    /// Rate used.
-    pub learning_rate: f64,
-    /// Before clipping.
-    pub grad_norm: f64,
-    /// All passes counted.
-    pub tokens: usize,
-    /// Target tokens of one pass.
-    pub targets: usize,
-    /// One for each micro-batch.
-    pub routes: Vec<Route>,
-    /// After clipping: what the optimizer used.
-    pub grads: Grads,
-}
-
 /// Step number `step` (from 0) of `total`. `run` hands each micro-batch of the given index to its second argument.
 /// Micro-batches count by their target tokens, so that accumulating gives what one large batch would. Nothing is
-/// changed when the loss or the gradient is not finite: that is an error of kind [`ErrorKind::Numerics`].
+/// changed when the loss or the gradient is not finite: that is an error of kind [`Numerics`](crate::error::ErrorKind::Numerics).
 pub fn step(
     config: &RunConfig,
     model: &CausalLm,
     optimizer: &mut AdamW,
     (step, total): (u64, u64),
     mut batch_of: impl FnMut(u64, &mut dyn FnMut(LmBatch<'_>) -> Result<()>) -> Result<()>,
-) -> Result<LmStepped> {
+) -> Result<Stepped> {
     let micros = config.train.gradient_accumulation_steps as u64;
-    let mut sum = LmStepped {
-        loss: LmLoss::default(),
-        learning_rate: schedule::learning_rate(&config.train, step, total),
-        grad_norm: 0.0,
-        tokens: 0,
-        targets: 0,
-        routes: Vec::new(),
-        grads: Grads::new(model.params()),
-    };
+    let mut sum = Stepped::new(config, model.params(), (step, total));
     for micro in 0..micros {
         let index = step * micros + micro;
         batch_of(index, &mut |batch| {
-            let route = route_of(config, model, batch, index);
-            let mut one = micro_batch(config, model, batch, index, route)?;
-            let n = one.targets as f64;
-            for (part, of) in [
-                (&mut sum.loss.total, one.loss.total),
-                (&mut sum.loss.task, one.loss.task),
-                (&mut sum.loss.consistency, one.loss.consistency),
-                (&mut sum.loss.nll, one.loss.nll),
-            ] {
-                *part += of * n;
-            }
-            sum.tokens += one.tokens;
-            sum.targets += one.targets;
-            sum.routes.extend(one.route);
+            let route = timed(Phase::Data, || route_of(config, model, batch, index));
+            let LmMicro { loss, mut grads, route, tokens, targets } = micro_batch(config, model, batch, index, route)?;
+            sum.add(loss, targets as f64);
+            sum.tokens += tokens;
+            sum.targets += targets;
+            sum.routes.extend(route);
             if micros > 1 {
-                one.grads.scale(n)?;
+                grads.scale(targets as f64)?;
             }
-            sum.grads.merge(one.grads)
+            sum.grads.merge(grads)
         })?;
     }
     let n = sum.targets.max(1) as f64;
-    let LmLoss { total, task, consistency, nll } = sum.loss;
-    sum.loss = LmLoss { total: total / n, task: task / n, consistency: consistency / n, nll: nll / n };
-    if micros > 1 {
-        sum.grads.scale(1.0 / n)?;
-    }
-    sum.grad_norm = optimizer::clip(&mut sum.grads, config.train.max_grad_norm)?;
-    if !sum.loss.total.is_finite() || !sum.grad_norm.is_finite() {
-        let what = format!("loss {} and gradient norm {} in step {}", sum.loss.total, sum.grad_norm, step + 1);
-        return Err(Error::new(
-            ErrorKind::Numerics,
-            format!("{what} are not finite; lower the learning rate or check the data"),
-        ));
-    }
-    optimizer.step(model.params(), &sum.grads, sum.learning_rate, &config.train)?;
-    Ok(sum)
+    let StepLoss { total, task, consistency, nll } = sum.loss;
+    sum.loss = StepLoss { total: total / n, task: task / n, consistency: consistency / n, nll: nll / n };
+    sum.finish(config, model.params(), optimizer, if micros > 1 { n } else { 1.0 })
 }

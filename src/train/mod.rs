@@ -8,9 +8,11 @@ pub mod observer;
 pub mod optimizer;
 pub mod schedule;
 pub mod step;
+pub mod subject;
 pub mod trainer;
 
 pub use control::Control;
 pub use observer::{NullObserver, Observer};
 pub use optimizer::AdamW;
+pub use subject::Subject;
 pub use trainer::Trainer;

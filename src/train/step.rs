@@ -14,8 +14,8 @@ use crate::data::Batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{Route, RouteShape};
 use crate::model::{Classifier, DropKeys, Run};
-use crate::nn::Grads;
 use crate::nn::profile::{Phase, scope, timed};
+use crate::nn::{Grads, Params};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::Tensor;
 
@@ -88,20 +88,92 @@ fn loss_of(
     Ok((loss, dlogits, scale))
 }
 
+/// The loss of a step and its parts, means over its micro-batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepLoss {
+    /// What is minimised.
+    pub total: f64,
+    /// Cross-entropy in nats, smoothed as the settings say, or squared error.
+    pub task: f64,
+    /// Before λ; 0 with one pass.
+    pub consistency: f64,
+    /// Of language models: -log p of the targets in pass A, without smoothing. Otherwise the task loss.
+    pub nll: f64,
+}
+
 /// What one optimizer step gave.
 pub struct Stepped {
-    /// Mean over the micro-batches.
-    pub loss: loss::Loss,
+    /// Mean over the micro-batches (of language models: over all their target tokens).
+    pub loss: StepLoss,
     /// Rate used.
     pub learning_rate: f64,
     /// Before clipping.
     pub grad_norm: f64,
     /// All passes counted.
     pub tokens: usize,
+    /// Examples, or target tokens of language models, of one pass.
+    pub targets: usize,
     /// One for each micro-batch.
     pub routes: Vec<Route>,
     /// After clipping: what the optimizer used.
     pub grads: Grads,
+    /// Steps done before.
+    before: u64,
+}
+
+impl Stepped {
+    /// Before the first micro-batch of step number `step` of `total`.
+    pub(super) fn new(config: &RunConfig, params: &Params, (step, total): (u64, u64)) -> Self {
+        Self {
+            loss: StepLoss::default(),
+            learning_rate: schedule::learning_rate(&config.train, step, total),
+            grad_norm: 0.0,
+            tokens: 0,
+            targets: 0,
+            routes: Vec::new(),
+            grads: Grads::new(params),
+            before: step,
+        }
+    }
+
+    /// Adds a micro-batch's loss, counted `weight` times.
+    pub(super) fn add(&mut self, loss: StepLoss, weight: f64) {
+        let sum = &mut self.loss;
+        for (sum, part) in [
+            (&mut sum.total, loss.total),
+            (&mut sum.task, loss.task),
+            (&mut sum.consistency, loss.consistency),
+            (&mut sum.nll, loss.nll),
+        ] {
+            *sum += part * weight;
+        }
+    }
+
+    /// The end of the step: the gradients, divided by `divisor`, are clipped and used. Nothing is changed when
+    /// the loss or the gradient is not finite: that is an error of kind [`ErrorKind::Numerics`].
+    pub(super) fn finish(
+        mut self,
+        config: &RunConfig,
+        params: &Params,
+        optimizer: &mut AdamW,
+        divisor: f64,
+    ) -> Result<Self> {
+        let _optimizing = scope(Phase::Optimizer);
+        if divisor != 1.0 {
+            self.grads.scale(1.0 / divisor)?;
+        }
+        self.grad_norm = optimizer::clip(&mut self.grads, config.train.max_grad_norm)?;
+        if !self.loss.total.is_finite() || !self.grad_norm.is_finite() {
+            let what =
+                format!("loss {} and gradient norm {} in step {}", self.loss.total, self.grad_norm, self.before + 1);
+            return Err(Error::new(
+                ErrorKind::Numerics,
+                format!("{what} are not finite; lower the learning rate or check the data"),
+            ));
+        }
+        optimizer.step(params, &self.grads, self.learning_rate, &config.train)?;
+        Ok(self)
+    }
 }
 
 /// Step number `step` (from 0) of `total`. Nothing is changed when the loss or the gradient is not finite: that is an
@@ -114,14 +186,7 @@ pub fn step(
     mut batch_of: impl FnMut(u64) -> Result<Batch>,
 ) -> Result<Stepped> {
     let micros = config.train.gradient_accumulation_steps as u64;
-    let mut sum = Stepped {
-        loss: loss::Loss { total: 0.0, task: 0.0, consistency: 0.0, grad: Vec::new() },
-        learning_rate: schedule::learning_rate(&config.train, step, total),
-        grad_norm: 0.0,
-        tokens: 0,
-        routes: Vec::new(),
-        grads: Grads::new(model.params()),
-    };
+    let mut sum = Stepped::new(config, model.params(), (step, total));
     for micro in 0..micros {
         let index = step * micros + micro;
         let (batch, route) = timed(Phase::Data, || {
@@ -129,26 +194,14 @@ pub fn step(
             let route = route_of(config, model, &batch, index);
             Ok::<_, Error>((batch, route))
         })?;
-        let one = micro_batch(config, model, &batch, index, route)?;
-        sum.loss.total += one.loss.total / micros as f64;
-        sum.loss.task += one.loss.task / micros as f64;
-        sum.loss.consistency += one.loss.consistency / micros as f64;
-        sum.tokens += one.tokens;
-        sum.routes.extend(one.route);
-        sum.grads.merge(one.grads)?;
+        let Micro { loss, grads, route, tokens } = micro_batch(config, model, &batch, index, route)?;
+        let loss::Loss { total, task, consistency, .. } = loss;
+        let [total, task, consistency] = [total, task, consistency].map(|part| part / micros as f64);
+        sum.add(StepLoss { total, task, consistency, nll: task }, 1.0);
+        sum.tokens += tokens;
+        sum.targets += batch.len();
+        sum.routes.extend(route);
+        sum.grads.merge(grads)?;
     }
-    let _optimizing = scope(Phase::Optimizer);
-    if micros > 1 {
-        sum.grads.scale(1.0 / micros as f64)?;
-    }
-    sum.grad_norm = optimizer::clip(&mut sum.grads, config.train.max_grad_norm)?;
-    if !sum.loss.total.is_finite() || !sum.grad_norm.is_finite() {
-        let what = format!("loss {} and gradient norm {} in step {}", sum.loss.total, sum.grad_norm, step + 1);
-        return Err(Error::new(
-            ErrorKind::Numerics,
-            format!("{what} are not finite; lower the learning rate or check the data"),
-        ));
-    }
-    optimizer.step(model.params(), &sum.grads, sum.learning_rate, &config.train)?;
-    Ok(sum)
+    sum.finish(config, model.params(), optimizer, micros as f64)
 }

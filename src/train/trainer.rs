@@ -8,18 +8,18 @@ use super::control::Control;
 use super::lamps::{self, Lamps};
 use super::observer::{EndReason, EndRecord, EvalRecord, Observer, StartRecord, StepRecord};
 use super::optimizer::{AdamW, MomentState};
-use super::step::{self, Stepped};
+use super::step::Stepped;
+use super::subject::Subject;
 use crate::artifact::HostTensor;
 use crate::artifact::checkpoint::CheckpointData;
 use crate::config::RunConfig;
-use crate::data::TaskData;
-use crate::data::order::{self, Order};
+use crate::data::order::{BatchRule, Order};
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{self, compare, metrics};
-use crate::model::Classifier;
+use crate::eval::{EvalReport, compare, metrics};
+use crate::mixture::MergeWeights;
+use crate::model::{Network, network};
 use crate::nn::kernels::device;
 use crate::nn::profile::Recording;
-use crate::rng::SeedStream;
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -27,14 +27,15 @@ use std::time::{Duration, Instant};
 /// A training run in memory.
 pub struct Trainer {
     config: RunConfig,
-    model: Classifier,
-    data: TaskData,
+    subject: Subject,
     optimizer: AdamW,
     lamps: Lamps,
     order: Order,
     progress: Progress,
     best_tensors: Option<Vec<HostTensor>>,
     total_steps: u64,
+    /// Optimizer steps in one pass over the rows.
+    steps_per_epoch: f64,
     last_checkpoint: Option<u64>,
     seconds: f64,
     tokens: u64,
@@ -58,28 +59,27 @@ struct Progress {
 
 impl Trainer {
     /// Ready to make the first step.
-    pub fn new(config: RunConfig, model: Classifier, data: TaskData) -> Result<Self> {
+    pub fn new(config: RunConfig, subject: impl Into<Subject>) -> Result<Self> {
+        let subject = subject.into();
         config.validate()?;
-        if data.train.is_empty() || data.dev.is_empty() {
+        if subject.train().rows == 0 || subject.dev().rows == 0 {
             return Err(Error::data("training needs rows to learn from and rows to evaluate on; one of them is empty"));
         }
-        let batches = order::batches_per_epoch(data.train.len(), config.train.batch_size);
-        let micros = config.train.gradient_accumulation_steps as u64;
-        let by_epochs = (config.train.num_train_epochs * batches as f64 / micros as f64).ceil() as u64;
-        let total_steps = if config.train.max_steps > 0 { config.train.max_steps } else { by_epochs.max(1) };
+        let (order, params) = (subject.order(&config), subject.model().params());
+        let (steps_per_epoch, total_steps) = extent(&config, &order);
         Ok(Self {
-            optimizer: AdamW::new(model.params())?,
-            lamps: Lamps::new(model.params())?,
-            order: Order::new(SeedStream::new(config.train.seed), data.train.len(), config.train.batch_size),
+            optimizer: AdamW::new(params)?,
+            lamps: Lamps::new(params)?,
+            order,
             progress: Progress::default(),
             best_tensors: None,
             total_steps,
+            steps_per_epoch,
             last_checkpoint: None,
             seconds: 0.0,
             tokens: 0,
             config,
-            model,
-            data,
+            subject,
         })
     }
 
@@ -87,13 +87,13 @@ impl Trainer {
     pub fn config(&self) -> &RunConfig {
         &self.config
     }
-    /// The model as it is now.
-    pub fn model(&self) -> &Classifier {
-        &self.model
+    /// The model as it is now, and the rows.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
     }
-    /// The rows.
-    pub fn data(&self) -> &TaskData {
-        &self.data
+    /// The model as it is now.
+    pub fn model(&self) -> &dyn Network {
+        self.subject.model()
     }
     /// Steps done.
     pub fn steps_done(&self) -> u64 {
@@ -108,15 +108,14 @@ impl Trainer {
         self.progress.best
     }
 
-    /// Optimizer steps in one pass over the rows.
+    /// Optimizer steps in one pass over the rows; the mean over the passes where batches are filled by tokens.
     pub fn steps_per_epoch(&self) -> f64 {
-        let batches = order::batches_per_epoch(self.data.train.len(), self.config.train.batch_size);
-        batches as f64 / self.config.train.gradient_accumulation_steps as f64
+        self.steps_per_epoch
     }
 
     /// Whether evaluations are due after `step` steps.
     pub fn evaluation_due(&self, step: u64) -> bool {
-        let per_epoch = self.steps_per_epoch();
+        let per_epoch = self.steps_per_epoch;
         let regular = match self.config.eval.eval_steps {
             0 => (step as f64 / per_epoch).floor() > (step.saturating_sub(1) as f64 / per_epoch).floor(),
             n => step.is_multiple_of(n),
@@ -134,25 +133,25 @@ impl Trainer {
 
     /// What is known before the first step.
     pub fn start_record(&self) -> StartRecord {
-        let counts = self.model.counts();
-        let mixture = self.model.mixture();
-        let (device, dtype) = (self.model.encoder().device(), self.model.encoder().dtype());
+        let (model, metric) = (self.model(), self.subject.metric());
+        let (counts, mixture) = (model.counts(), model.mixture());
+        let (device, dtype) = (model.device(), model.dtype());
         let format = if dtype == DType::F32 { String::new() } else { format!(", {}", dtype.as_str()) };
         StartRecord {
             total_steps: self.total_steps,
             first_step: self.progress.step,
-            steps_per_epoch: self.steps_per_epoch(),
-            train_rows: self.data.train.len(),
-            eval_rows: self.data.dev.len(),
-            labels: self.data.labels.clone(),
+            steps_per_epoch: self.steps_per_epoch,
+            train_rows: self.subject.train().rows,
+            eval_rows: self.subject.dev().rows,
+            labels: self.subject.labels().to_vec(),
             trained_parameters: counts.trained,
             head_parameters: counts.head,
             merged_parameters: counts.merged,
             trunk_parameters: counts.trunk,
-            sites: self.model.site_names(),
+            sites: model.site_names(),
             experts: mixture.map_or([0, 0], |m| [m.down_experts(), m.up_experts()]),
-            metric: metrics::metric_name(self.data.metric).to_owned(),
-            higher_is_better: metrics::higher_is_better(self.data.metric),
+            metric: metrics::metric_name(metric).to_owned(),
+            higher_is_better: metrics::higher_is_better(metric),
             device: device::name(device) + &format,
             threads: rayon::current_num_threads(),
         }
@@ -224,10 +223,8 @@ impl Trainer {
         let clock = Instant::now();
         // What passed since the last step belongs to none.
         recording.map(Recording::take);
-        let (data, order) = (&self.data.train, &mut self.order);
         let at = (self.progress.step, self.total_steps);
-        let stepped =
-            step::step(&self.config, &self.model, &mut self.optimizer, at, |index| Ok(data.batch(order.rows(index))))?;
+        let stepped = self.subject.step(&self.config, &mut self.optimizer, at, &mut self.order)?;
         self.progress.step += 1;
         let (profile, seconds) = (recording.map(Recording::take), clock.elapsed().as_secs_f64());
         self.seconds += seconds;
@@ -256,27 +253,24 @@ impl Trainer {
         if Lamps::watching(step) {
             self.lamps.see(&stepped.grads)?;
             if lamps::CHECKS.contains(&step) {
-                observer.on_lamps(&self.lamps.read(
-                    step,
-                    self.model.params(),
-                    &self.optimizer,
-                    self.model.mixture(),
-                )?);
+                let model = self.subject.model();
+                observer.on_lamps(&self.lamps.read(step, model.params(), &self.optimizer, model.mixture())?);
             }
         }
         Ok(())
     }
 
     fn epoch(&self) -> f64 {
-        self.progress.step as f64 / self.steps_per_epoch()
+        self.progress.step as f64 / self.steps_per_epoch
     }
 
     fn evaluate(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<()> {
         let clock = Instant::now();
         let go_on = |_: f64| !control.stopped();
-        let merged = compare::evaluate(&self.model.merged_uniform()?, &self.data.dev, None, &self.options(&go_on))?;
-        let better =
-            |new: f64, old: f64| if metrics::higher_is_better(self.data.metric) { new > old } else { new < old };
+        let uniform = MergeWeights::uniform(self.model().mixture().map_or(1, |mixture| mixture.num_experts));
+        let merged = self.subject.evaluate(&uniform, &self.options(&go_on))?;
+        let higher = metrics::higher_is_better(self.subject.metric());
+        let better = |new: f64, old: f64| if higher { new > old } else { new < old };
         let best = self.progress.best.is_none_or(|(_, value)| better(merged.primary, value));
         if best {
             self.progress.best = Some((self.progress.step, merged.primary));
@@ -292,30 +286,24 @@ impl Trainer {
     }
 
     fn options<'a>(&self, go_on: &'a dyn Fn(f64) -> bool) -> compare::Options<'a> {
-        compare::Options {
-            metric: self.data.metric,
-            batch_size: self.config.eval.eval_batch_size,
-            random_routes: self.config.eval.random_routes,
-            seed: SeedStream::new(self.config.train.seed),
-            go_on,
-        }
+        self.subject.options(&self.config, go_on)
     }
 
     /// The comparison of the best checkpoint's weights, which the model holds afterwards. Absent when stopped meanwhile.
-    fn final_report(&self, observer: &mut dyn Observer, control: &Control) -> Result<Option<eval::EvalReport>> {
+    fn final_report(&self, observer: &mut dyn Observer, control: &Control) -> Result<Option<EvalReport>> {
         if let Some(best) = &self.best_tensors {
-            set_tensors(&self.model, best)?;
+            set_tensors(self.model(), best)?;
         }
         observer.on_boundary(self);
         let go_on = |_: f64| !control.stopped();
-        match compare::compare(&self.model, &self.data.dev, None, &self.options(&go_on)) {
+        match self.subject.compare(&self.options(&go_on)) {
             Err(err) if err.kind() == ErrorKind::Cancelled => Ok(None),
             other => other.map(Some),
         }
     }
 
     fn tensors(&self) -> Result<Vec<HostTensor>> {
-        host_tensors(&self.model)
+        host_tensors(self.model())
     }
 
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
@@ -331,7 +319,7 @@ impl Trainer {
     pub fn checkpoint_data(&self) -> Result<CheckpointData> {
         let mut optimizer = Vec::new();
         let state = self.optimizer.state()?;
-        for (param, moments) in self.model.params().iter().zip(&state) {
+        for (param, moments) in self.model().params().iter().zip(&state) {
             for (part, values) in [("m", &moments.m), ("v", &moments.v)] {
                 optimizer.push(HostTensor::new(format!("{}.{part}", param.name), param.value.dims(), values.clone())?);
             }
@@ -352,7 +340,7 @@ impl Trainer {
             .map_err(|err| Error::format(format!("the checkpoint's state cannot be read: {err}")))?;
         let find = |name: &str| data.optimizer.iter().find(|t| t.name == name).map(|t| t.data.clone());
         let mut moments = Vec::new();
-        for (i, param) in self.model.params().iter().enumerate() {
+        for (i, param) in self.model().params().iter().enumerate() {
             let (m, v) = (find(&format!("{}.m", param.name)), find(&format!("{}.v", param.name)));
             let steps = progress.optimizer_steps.get(i).cloned();
             match (m, v, steps) {
@@ -369,7 +357,7 @@ impl Trainer {
         if !lamps_fit || progress.step > self.total_steps {
             return Err(Error::format(format!("the checkpoint of step {} belongs to other settings", progress.step)));
         }
-        set_tensors(&self.model, &data.tensors)?;
+        set_tensors(self.model(), &data.tensors)?;
         self.optimizer.restore(&moments)?;
         self.lamps.max_abs_grad.clone_from(&progress.max_abs_grad);
         let is_best = progress.best.is_some_and(|(step, _)| step == progress.step);
@@ -380,8 +368,23 @@ impl Trainer {
     }
 }
 
+/// Optimizer steps in a pass over the rows, and in all.
+fn extent(config: &RunConfig, order: &Order) -> (f64, u64) {
+    let (micros, epochs) = (config.train.gradient_accumulation_steps as f64, config.train.num_train_epochs);
+    let total = match (config.train.max_steps, order.rule()) {
+        (0, BatchRule::Examples(_)) => (epochs * order.batches_in(0) as f64 / micros).ceil() as u64,
+        (0, BatchRule::Tokens(_)) => (order.batches_until(epochs) as f64 / micros).ceil() as u64,
+        (steps, _) => return (order.batches_in(0) as f64 / micros, steps),
+    };
+    let per_epoch = match order.rule() {
+        BatchRule::Tokens(_) if epochs >= 1.0 => order.batches_until(epochs.floor()) as f64 / epochs.floor(),
+        _ => order.batches_in(0) as f64,
+    };
+    (per_epoch / micros, total.max(1))
+}
+
 /// Host copies of all trained tensors, in order.
-pub fn host_tensors(model: &Classifier) -> Result<Vec<HostTensor>> {
+pub fn host_tensors(model: &dyn Network) -> Result<Vec<HostTensor>> {
     let copy = |p: &crate::nn::Param| {
         HostTensor::new(&p.name, p.value.dims(), p.value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     };
@@ -389,7 +392,7 @@ pub fn host_tensors(model: &Classifier) -> Result<Vec<HostTensor>> {
 }
 
 /// Overwrites all trained tensors with host values of the same names.
-pub fn set_tensors(model: &Classifier, tensors: &[HostTensor]) -> Result<()> {
+pub fn set_tensors(model: &dyn Network, tensors: &[HostTensor]) -> Result<()> {
     let find = |name: &str| tensors.iter().find(|t| t.name == name).map(|t| (t.shape.as_slice(), t.data.as_slice()));
-    model.set_params(find)
+    network::overwrite(model.params(), find)
 }

@@ -3,6 +3,7 @@
 mod control;
 mod failures;
 mod messages;
+mod playground;
 mod questions;
 
 use adamix::config::RunConfig;
@@ -18,19 +19,20 @@ use std::time::Duration;
 const FOREVER: Duration = Duration::from_secs(120);
 
 /// A window without a picture.
-struct Window {
-    engine: EngineHandle,
+pub(crate) struct Window {
+    pub(crate) engine: EngineHandle,
     bell: Arc<(Mutex<usize>, Condvar)>,
     events: Vec<Event>,
-    steps: Vec<StepBucket>,
+    pub(crate) steps: Vec<StepBucket>,
     routing: Vec<(RunId, Arc<RoutingSnapshot>)>,
     experts: Vec<(RunId, Arc<ExpertSnapshot>)>,
     profiles: Vec<(RunId, StepProfile)>,
+    writing: Vec<(RequestId, Vec<String>)>,
     next: u64,
 }
 
 impl Window {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         Self::open_with(|| {})
     }
 
@@ -44,8 +46,8 @@ impl Window {
             ring();
         });
         let engine = EngineHandle::spawn(waker).unwrap();
-        let (events, steps, routing, experts, profiles) = Default::default();
-        Self { engine, bell, events, steps, routing, experts, profiles, next: 0 }
+        let (events, steps, routing, experts, profiles, writing) = Default::default();
+        Self { engine, bell, events, steps, routing, experts, profiles, writing, next: 0 }
     }
 
     fn req(&mut self) -> RequestId {
@@ -53,20 +55,20 @@ impl Window {
         RequestId(self.next)
     }
 
-    fn send(&mut self, command: impl FnOnce(RequestId) -> Command) -> RequestId {
+    pub(crate) fn send(&mut self, command: impl FnOnce(RequestId) -> Command) -> RequestId {
         let req = self.req();
         self.engine.try_send(command(req)).unwrap();
         req
     }
 
-    fn start(&mut self, config: &RunConfig) -> RequestId {
+    pub(crate) fn start(&mut self, config: &RunConfig) -> RequestId {
         let config = Box::new(config.clone());
         self.send(|req| Command::StartRun { req, run: RunId(req.0), config })
     }
 
     /// Takes in everything that waits.
     fn drain(&mut self) {
-        let Self { engine, events, steps, routing, experts, profiles, .. } = self;
+        let Self { engine, events, steps, routing, experts, profiles, writing, .. } = self;
         while engine.drain(&mut |incoming| {
             match incoming {
                 Incoming::Event(event) => events.push(event),
@@ -74,6 +76,7 @@ impl Window {
                 Incoming::Routing { run, snapshot } => routing.push((run, snapshot)),
                 Incoming::Experts { run, snapshot } => experts.push((run, snapshot)),
                 Incoming::Profile { run, profile } => profiles.push((run, profile)),
+                Incoming::Writing { req, texts } => writing.push((req, texts)),
             }
             ControlFlow::Continue(())
         }) {}
@@ -108,7 +111,7 @@ impl Window {
     }
 
     #[track_caller]
-    fn wait_for(&mut self, req: RequestId) -> Result<Outcome, Failure> {
+    pub(crate) fn wait_for(&mut self, req: RequestId) -> Result<Outcome, Failure> {
         self.wait("an answer", |window| window.answer(req).is_some());
         self.answer(req).unwrap().cloned().map_err(Clone::clone)
     }
@@ -122,12 +125,12 @@ impl Window {
         self.phases().last().copied().unwrap_or_default()
     }
 
-    fn end(&self) -> Option<EndRecord> {
+    pub(crate) fn end(&self) -> Option<EndRecord> {
         let end = |event: &Event| if let Event::RunEnded { end, .. } = event { Some((**end).clone()) } else { None };
         self.events.iter().rev().find_map(end)
     }
 
-    fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         let dir = |event: &Event| if let Event::RunStarted { dir, .. } = event { Some(dir.clone()) } else { None };
         self.events.iter().rev().find_map(dir).expect("no run was started")
     }

@@ -17,9 +17,9 @@ fn a_mixture_of_lora_goes_through_a_whole_run() {
     (config.mixture.lora_rank, config.mixture.lora_init) = (2, LoraInit::Copied);
     config.mixture.lora_target = ["query", "value", "output.dense"].map(str::to_owned).to_vec();
     let prepared = run::prepare(&config).unwrap();
-    let start = Banks::of(&prepared.model).unwrap();
+    let start = Banks::of(prepared.subject.model()).unwrap();
     assert_eq!(start, start.at_start(&config), "the start is a function of the settings");
-    let names = prepared.model.site_names();
+    let names = prepared.subject.model().site_names();
     assert_eq!(names.len(), 8, "{names:?}");
     assert_eq!(names[1], "layers.0.attention.self.value");
     let mut run = Run::start(prepared).unwrap();

@@ -15,6 +15,7 @@ mod gradients;
 mod independence;
 mod kill;
 mod lab;
+mod language;
 mod lora_run;
 mod merge;
 mod metrics;

@@ -109,7 +109,7 @@ fn a_whole_training_has_the_same_bits() {
         let mut config = tiny::config(3);
         (config.train.recompute, config.train.gradient_accumulation_steps) = (recompute, 2);
         let model = tiny::classifier(&config, Family::Roberta, 2);
-        let mut trainer = Trainer::new(config, model, tiny::task(48, Problem::Classification)).unwrap();
+        let mut trainer = Trainer::new(config, (model, tiny::task(48, Problem::Classification))).unwrap();
         trainer.run(&mut NullObserver, &Control::default()).unwrap();
         let bits = |tensor: HostTensor| tensor.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         host_tensors(trainer.model()).unwrap().into_iter().map(bits).collect::<Vec<_>>()
@@ -138,9 +138,9 @@ fn a_run_keeps_what_was_asked_for_and_says_what_it_costs() {
     assert_eq!(run.dir().config().train.recompute, Recompute::Auto, "and asked anew when it goes on elsewhere");
     // What is decided where memory is short, with this very model and these rows.
     let prepared = run::prepare(&config).unwrap();
-    let short = estimate::settle(&config, &prepared.model, &prepared.task, Some(1000));
+    let short = estimate::settle(&config, &prepared.subject, Some(1000));
     assert_eq!(short.recompute, Recompute::On);
     assert!(short.note.unwrap().contains("memory is short"));
-    let unknown = estimate::settle(&config, &prepared.model, &prepared.task, None);
+    let unknown = estimate::settle(&config, &prepared.subject, None);
     assert_eq!((unknown.recompute, unknown.note), (Recompute::Off, None));
 }

@@ -6,7 +6,7 @@ use adamix::artifact::HostTensor;
 use adamix::artifact::checkpoint::CheckpointData;
 use adamix::config::{Method, Problem, RoutingPolicy, RunConfig};
 use adamix::data::{Target, order};
-use adamix::model::{Classifier, Family};
+use adamix::model::{Family, Network};
 use adamix::nn::Grads;
 use adamix::rng::SeedStream;
 use adamix::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StepRecord};
@@ -57,7 +57,7 @@ impl Observer for Witness {
 fn trainer(config: &RunConfig, problem: Problem) -> Trainer {
     let outputs = if problem == Problem::Classification { 2 } else { 1 };
     let model = tiny::classifier(config, Family::Roberta, outputs);
-    Trainer::new(config.clone(), model, tiny::task(96, problem)).unwrap()
+    Trainer::new(config.clone(), (model, tiny::task(96, problem))).unwrap()
 }
 
 /// A trainer whose rows say their answer in the first token: a task that a random trunk can carry to the head.
@@ -71,7 +71,7 @@ fn easy(config: &RunConfig, problem: Problem) -> Trainer {
         }
     }
     let outputs = if problem == Problem::Classification { 2 } else { 1 };
-    Trainer::new(config.clone(), tiny::classifier(config, Family::Roberta, outputs), task).unwrap()
+    Trainer::new(config.clone(), (tiny::classifier(config, Family::Roberta, outputs), task)).unwrap()
 }
 
 /// Trains from start to end.
@@ -82,7 +82,7 @@ fn train(config: &RunConfig) -> (Trainer, Witness, EndRecord) {
 }
 
 /// Every bit of every trained value.
-fn bits(model: &Classifier) -> Vec<Vec<u32>> {
+fn bits(model: &dyn Network) -> Vec<Vec<u32>> {
     bits_of(&host_tensors(model).unwrap())
 }
 
@@ -239,7 +239,7 @@ fn a_checkpoint_of_other_settings_is_refused() {
 }
 
 /// Overwrites one value of a trained tensor.
-fn plant(model: &Classifier, tensor: &str, value: f32) {
+fn plant(model: &dyn Network, tensor: &str, value: f32) {
     let param = model.params().find(tensor).unwrap();
     let mut values: Vec<f32> = param.value.flatten_all().unwrap().to_vec1().unwrap();
     values[0] = value;
@@ -394,9 +394,10 @@ fn replaying_a_logged_route_gives_the_logged_loss_bit_for_bit() {
         trainer.restore(&witness.checkpoints[&8], None).unwrap();
         let micro = |number: u64, route: adamix::mixture::Route| {
             let index = 16 + number;
-            let data = &trainer.data().train;
+            let (model, task) = trainer.subject().classifier().unwrap();
+            let data = &task.train;
             let rows = order::rows(SeedStream::new(config.train.seed), data.len(), config.train.batch_size, index);
-            step::micro_batch(&config, trainer.model(), &data.batch(&rows), index, Some(route)).unwrap().loss
+            step::micro_batch(&config, model, &data.batch(&rows), index, Some(route)).unwrap().loss
         };
         let (a, b) = (micro(0, record.routes[0].clone()), micro(1, record.routes[1].clone()));
         assert_eq!((a.total / 2.0 + b.total / 2.0).to_bits(), record.loss.to_bits(), "{routing:?}");
@@ -438,10 +439,11 @@ fn one_expert_is_a_plain_adapter() {
     assert_eq!((report.fixed.len(), report.merged.clone()), (1, report.fixed[0].clone()));
     assert!(report.random.iter().all(|scores| *scores == report.merged));
     assert!(witness.steps.iter().all(|s| s.routes[0].passes == 1 && s.consistency_loss == 0.0));
-    let batch = trainer.data().dev.batch(&[0, 1, 2]);
-    let merged = trainer.model().merged_uniform().unwrap().logits(&batch, None).unwrap();
+    let (model, task) = trainer.subject().classifier().unwrap();
+    let batch = task.dev.batch(&[0, 1, 2]);
+    let merged = model.merged_uniform().unwrap().logits(&batch, None).unwrap();
     let only = adamix::mixture::Route::fixed(&config.mixture, 3, 0);
-    assert_eq!(merged, trainer.model().logits(&batch, Some(&only)).unwrap());
+    assert_eq!(merged, model.logits(&batch, Some(&only)).unwrap());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod gguf;
 pub mod place;
+pub mod texts;
 pub mod tiny;
 
 /// Compares element by element with `|a - b| <= atol + rtol * |b|`; prints the worst element.

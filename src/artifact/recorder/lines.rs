@@ -27,7 +27,7 @@ pub enum Line {
     /// A checkpoint.
     Checkpoint(CheckpointLine),
     /// Training ends; with the time.
-    End(String, EndRecord),
+    End(String, Box<EndRecord>),
 }
 
 /// That a checkpoint was written.
@@ -85,7 +85,7 @@ impl Line {
             Some("eval") => Self::Eval(lenient::from_value(&value).map_err(bad)?),
             Some("lamp") => Self::Lamp(lenient::from_value(&value).map_err(bad)?),
             Some("checkpoint") => Self::Checkpoint(lenient::from_value(&value).map_err(bad)?),
-            Some("end") => Self::End(time(), lenient::from_value(&value).map_err(bad)?),
+            Some("end") => Self::End(time(), Box::new(lenient::from_value(&value).map_err(bad)?)),
             Some(_) => return Ok(None),
             None => return Err(Error::format("not a line of metrics: it has no event")),
         }))

@@ -123,6 +123,8 @@ impl Recorder {
             ("matthews", scores.matthews),
             ("pearson", scores.pearson),
             ("spearman", scores.spearman),
+            ("perplexity", scores.perplexity),
+            ("token_accuracy", scores.token_accuracy),
         ];
         let tags: Vec<(String, f64)> =
             metrics.into_iter().filter_map(|(name, value)| Some((format!("eval/{name}"), value?))).collect();
@@ -154,7 +156,7 @@ impl Recorder {
 
     /// Training is over.
     pub fn end(&mut self, record: &EndRecord) {
-        self.line(&Line::End(utc::stamp(utc::now()), record.clone()));
+        self.line(&Line::End(utc::stamp(utc::now()), Box::new(record.clone())));
         let why = match &record.reason {
             EndReason::Finished => "finished".to_owned(),
             EndReason::EarlyStopped => "stopped early, the metric no longer improves".to_owned(),

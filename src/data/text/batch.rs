@@ -1,9 +1,10 @@
 //! Encoded texts of a split, and packed batches of them.
 
+use super::Example;
 use super::encode::{EncodedText, TextEncoder};
 use super::read::Examples;
-use super::{BatchRule, Example, TextOrder};
 use crate::config::TextFormat;
+use crate::data::order::{BatchRule, Order};
 use crate::data::rows::Refusals;
 use crate::error::Result;
 use crate::rng::SeedStream;
@@ -109,8 +110,8 @@ impl TextDataset {
     }
 
     /// The seeded, restartable order of micro-batches.
-    pub fn order(&self, seed: SeedStream, rule: BatchRule) -> TextOrder {
-        TextOrder::new(seed, self.lengths(), rule)
+    pub fn order(&self, seed: SeedStream, rule: BatchRule) -> Order {
+        Order::of_lengths(seed, self.lengths(), rule)
     }
 
     /// Packs the sequences with these numbers (each below [`TextDataset::len`]), in this order.

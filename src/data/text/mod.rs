@@ -17,7 +17,6 @@ mod delimited;
 pub mod encode;
 pub mod example;
 pub mod layout;
-pub mod order;
 pub mod preview;
 mod python;
 pub mod read;
@@ -33,11 +32,11 @@ pub use codec::TextCodec;
 pub use encode::{EncodedText, TextEncoder};
 pub use example::{Example, InputGroup, Role, Turn};
 pub use layout::Layout;
-pub use order::{BatchRule, TextOrder};
 pub use preview::{TextPreview, preview};
 pub use read::{Examples, read};
 pub use template::ChatTemplate;
 
+pub use super::order::BatchRule;
 use super::rows::Refusals;
 use super::{SkippedRow, tasks};
 use crate::config::{BadRows, DataConfig, TextConfig, TextFormat};
@@ -59,6 +58,12 @@ pub struct TextData {
     pub skipped: Vec<SkippedRow>,
     /// The name for people: the stem of the training file, or the name of its directory.
     pub name: String,
+}
+
+/// Today (UTC) as [`TextConfig::date`] has it: what chat templates see where no date is given.
+pub fn today() -> String {
+    let python::Moment { year, month, day, .. } = python::Moment::now();
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Both splits before they are encoded.

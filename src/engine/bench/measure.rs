@@ -4,7 +4,7 @@ use super::{Lengths, Shape, work::Work};
 use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, ModelConfig, Recompute, RunConfig};
 use crate::data::{Batch, Labels};
 use crate::engine::device::{self, Chosen};
-use crate::engine::estimate::{Load, step_bytes};
+use crate::engine::estimate::{Load, Mixtures, step_bytes};
 use crate::engine::{machine, memory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
@@ -307,7 +307,7 @@ fn estimate(plan: &Plan, spec: &EncoderSpec, steps: &[Timed]) -> f64 {
         sequences: (plan.batch_size * step::passes(&config)) as f64,
         longest: longest as f64,
     };
-    step_bytes(spec, &config, load, threads, plan.recompute)
+    step_bytes(spec, &config, Mixtures::new(&config, spec.hidden_size, None), (load, threads), plan.recompute)
 }
 
 fn mb(bytes: f64) -> f64 {

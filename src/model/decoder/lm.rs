@@ -8,12 +8,14 @@ use super::{Decoder, Packed, Trace};
 use crate::config::MixtureConfig;
 use crate::error::{Error, Result};
 use crate::mixture::{Adapter, Lora, LoraMixture, MergeWeights, Route};
-use crate::model::classifier::{Builder, Counts, Site, layer_site_names, layer_sites, lora_name, overwrite};
+use crate::model::classifier::{Builder, Counts, Site, layer_site_names, layer_sites, lora_name};
 use crate::model::encoder::Run;
 use crate::model::layer::FfnAdapter;
-use crate::model::loras::Placed;
+use crate::model::loras::{LayerLoras, Placed};
+use crate::model::network::overwrite;
 use crate::model::weights::Weights;
-use crate::nn::kernels::vocab_loss::{Objective, VocabLoss, vocab_loss};
+use crate::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, VocabLoss, vocab_loss};
+use crate::nn::kernels::vocab_scores::{TokenScores, vocab_scores};
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Grads, Params, Weight};
 use crate::rng::SeedStream;
@@ -125,6 +127,13 @@ impl CausalLm {
         timed(Phase::Head, || vocab_loss(hidden, self.head(), targets, objective))
     }
 
+    /// How well final hidden states of several ways of running the model predict the same targets, and how well the mean
+    /// of their probabilities does; logits are never held whole. hidden: each `[targets, d]`
+    pub fn token_scores(&self, hidden: &[Tensor], targets: &[u32]) -> Result<(Vec<TokenScores>, TokenScores)> {
+        let logits = |hidden: &Tensor| self.head().linear(hidden, None);
+        timed(Phase::Head, || vocab_scores(hidden, targets, self.spec().vocab_size, MAX_LOGITS, &logits))
+    }
+
     /// Logits of some rows (all, if absent), without dropout. -> `[rows, vocab]`
     pub fn logits(&self, batch: Packed<'_>, rows: Option<&[u32]>, route: Option<&Route>) -> Result<Tensor> {
         let (hidden, _) = self.forward(batch, rows, Run { route, ..Run::eval() })?;
@@ -169,6 +178,17 @@ impl CausalLm {
         model.params = Params::default();
         model.mixture = None;
         Ok(model)
+    }
+
+    /// The same model without its mixture: the frozen trunk alone.
+    pub fn bare(&self) -> Self {
+        let mut model = self.clone();
+        for layer in model.decoder.layers_mut() {
+            (layer.adapter, layer.loras) = (FfnAdapter::None, LayerLoras::default());
+        }
+        model.params = Params::default();
+        model.mixture = None;
+        model
     }
 
     /// The same merged model with every LoRA added to the weights themselves: a plain decoder again.

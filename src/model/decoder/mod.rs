@@ -218,6 +218,11 @@ impl Decoder {
         self.ends.norm.gamma().dtype()
     }
 
+    /// The format of the matrices.
+    pub fn stored(&self) -> DType {
+        self.ends.tokens.dtype()
+    }
+
     /// Values of the frozen trunk, head included where it is not the embedding table.
     pub fn parameter_count(&self) -> usize {
         let linear = |l: &crate::nn::Linear| l.weight().elem_count() + l.bias().map_or(0, Tensor::elem_count);

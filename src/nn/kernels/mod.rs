@@ -26,6 +26,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod simd;
 pub mod vocab_loss;
+pub mod vocab_scores;
 
 pub use activation::Act;
 pub use dropout::Dropout;

@@ -246,7 +246,7 @@ fn run_fast(
 }
 
 #[inline(always)]
-fn log_sum_exp(z: &[f32]) -> f32 {
+pub(super) fn log_sum_exp(z: &[f32]) -> f32 {
     let max = simd::max(z);
     max + simd::sum_map(z, |v| simd::exp(v - max)).ln()
 }

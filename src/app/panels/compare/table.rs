@@ -71,6 +71,8 @@ fn mean(all: &[Scores]) -> Option<Scores> {
         matthews: part(|s| s.matthews),
         pearson: part(|s| s.pearson),
         spearman: part(|s| s.spearman),
+        perplexity: part(|s| s.perplexity),
+        token_accuracy: part(|s| s.token_accuracy),
         primary: all.iter().map(|s| s.primary).sum::<f64>() / n,
     })
 }
@@ -140,14 +142,20 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Ro
         let (name, tip) = (format!("Weights {}", i + 1), names::merge_plan(&merge.plan));
         add(Kind::Tried, name, &tip, Some(&merge.scores), of(&merge.scores), Mark::Diamond, theme.accent);
     }
-    let constant = if matches!(report.metric.as_str(), "pearson" | "spearman") || report.merged.accuracy.is_none() {
+    let constant = if report.base.is_some() {
+        "Base model, untrained"
+    } else if matches!(report.metric.as_str(), "pearson" | "spearman") || report.merged.accuracy.is_none() {
         "Always the mean value"
     } else {
         "Always the same answer"
     };
-    let tip =
-        "The most frequent class of these rows (or their mean value): what a model reaches that has learned nothing";
-    add(Kind::Majority, constant.to_owned(), tip, None, report.majority, Mark::Tick, theme.muted);
+    let tip = match report.base {
+        Some(_) => "The model as it came, without a mixture: what it reaches before it has learned anything here",
+        None => {
+            "The most frequent class of these rows (or their mean value): what a model reaches that has learned nothing"
+        }
+    };
+    add(Kind::Majority, constant.to_owned(), tip, report.base.as_deref(), report.majority, Mark::Tick, theme.muted);
     let sign = if report.higher_is_better { 1.0 } else { -1.0 };
     // A mean of routes is no model that one could use.
     let usable = |row: &Row| row.kind != Kind::RandomMean && row.value.is_finite();
@@ -163,13 +171,15 @@ type Part = fn(&Scores) -> Option<f64>;
 
 /// Draws the table.
 pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], ui: &mut Ui) {
-    let columns: [(&str, &str, Part); 6] = [
+    let columns: [(&str, &str, Part); 8] = [
         ("Accuracy", "accuracy", |s| s.accuracy),
         ("F1", "f1", |s| s.f1),
         ("Matthews", "matthews", |s| s.matthews),
         ("Pearson", "pearson", |s| s.pearson),
         ("Spearman", "spearman", |s| s.spearman),
         ("Loss", "loss", |s| Some(s.loss)),
+        ("Perplexity", "perplexity", |s| s.perplexity),
+        ("Next token", "token_accuracy", |s| s.token_accuracy),
     ];
     // The deciding metric stands first; what does not apply to the task has no column.
     let mut columns: Vec<_> = columns.into_iter().filter(|(_, _, part)| part(&report.merged).is_some()).collect();
@@ -308,6 +318,7 @@ mod tests {
             fixed: [0.75, 0.755].map(scores).to_vec(),
             ensemble: scores(ensemble),
             majority: 0.5,
+            base: None,
         }
     }
 

@@ -55,7 +55,8 @@ fn report_words(report: &EvalReport) -> String {
         ));
     }
     if report.majority.is_finite() {
-        words.push_str(&format!("; always the same answer {}", metric(report.majority)));
+        let without = if report.base.is_some() { "the base model" } else { "always the same answer" };
+        words.push_str(&format!("; {without} {}", metric(report.majority)));
     }
     format!("{words}; {} evaluation rows.", format::count(report.rows as u64))
 }

@@ -1,0 +1,113 @@
+//! Language models on texts: how surprised they are by the tokens they should have learned.
+//!
+//! ```text
+//! loss           = mean over learned tokens of -log p(token | tokens before it), in nats
+//! perplexity     = exp(loss)
+//! token_accuracy = share of the learned tokens that the model finds likeliest
+//! ```
+//! All routes of an ensemble go through a batch one after the other, and the mean of their probabilities is made over
+//! the vocabulary in slices of tokens ([`vocab_scores`](crate::nn::kernels::vocab_scores)).
+
+use super::compare::{Baseline, Measured, Options};
+use super::report::Scores;
+use crate::data::text::TextDataset;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mixture::{MergeWeights, Route};
+use crate::model::{CausalLm, Packed, Run};
+use crate::nn::kernels::vocab_scores::TokenScores;
+
+/// Tokens of a batch, where the sequences are not longer by themselves.
+const BATCH_TOKENS: usize = 4096;
+
+/// Consecutive sequences, as many as fit into a batch.
+fn batches(data: &TextDataset, most: usize) -> Vec<Vec<usize>> {
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
+    for (row, text) in data.encoded.iter().enumerate() {
+        tokens += text.len();
+        match batches.last_mut() {
+            Some(batch) if batch.len() < most.max(1) && tokens <= BATCH_TOKENS => batch.push(row),
+            _ => {
+                batches.push(vec![row]);
+                tokens = text.len();
+            }
+        }
+    }
+    batches
+}
+
+/// Tokens of the largest batch that these texts are measured in, of at most `most` sequences.
+pub fn largest_batch(data: &TextDataset, most: usize) -> usize {
+    let tokens = |rows: &Vec<usize>| rows.iter().map(|&row| data.encoded[row].len()).sum();
+    batches(data, most).iter().map(tokens).max().unwrap_or(0)
+}
+
+/// Every way of running the model on all texts, and the mean of the probabilities of these ways.
+fn sweep(
+    model: &CausalLm,
+    data: &TextDataset,
+    routes: &[Option<&Route>],
+    opts: &Options<'_>,
+) -> Result<(Vec<Scores>, Scores)> {
+    let mut sums = vec![TokenScores::default(); routes.len()];
+    let (mut ensemble, mut learned, mut done) = (TokenScores::default(), 0, 0);
+    for rows in batches(data, opts.batch_size) {
+        let batch = data.batch(&rows);
+        let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
+        let (before, targets) = packed.targets(&batch.learn);
+        if !targets.is_empty() {
+            let mut hidden = Vec::with_capacity(routes.len());
+            for route in routes {
+                hidden.push(model.forward(packed, Some(&before), Run { route: *route, ..Run::eval() })?.0);
+                opts.check(
+                    (done as f64 + hidden.len() as f64 / routes.len() as f64 * rows.len() as f64) / data.len() as f64,
+                )?;
+            }
+            let (each, mean) = model.token_scores(&hidden, &targets)?;
+            sums.iter_mut().zip(each).for_each(|(sum, one)| sum.add(one));
+            ensemble.add(mean);
+            learned += targets.len();
+        }
+        done += rows.len();
+        opts.check(done as f64 / data.len() as f64)?;
+    }
+    let each = sums.into_iter().map(|sum| scores(sum, learned)).collect::<Result<_>>()?;
+    Ok((each, scores(ensemble, learned)?))
+}
+
+fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
+    if learned == 0 {
+        return Err(Error::data("no token of these texts is to be learned, so nothing can be measured"));
+    }
+    let loss = sum.nll / learned as f64;
+    if !loss.is_finite() {
+        let text = format!("the loss on the evaluation texts is {loss}; lower the learning rate");
+        return Err(Error::new(ErrorKind::Numerics, text));
+    }
+    let (perplexity, token_accuracy) = (Some(loss.exp()), Some(sum.right as f64 / learned as f64));
+    Ok(Scores { loss, perplexity, token_accuracy, primary: loss, ..Scores::default() })
+}
+
+impl Measured for CausalLm {
+    type Rows = TextDataset;
+
+    fn rows(data: &TextDataset) -> usize {
+        data.len()
+    }
+
+    fn with_weights(&self, weights: &MergeWeights) -> Result<Self> {
+        self.merged(weights)
+    }
+
+    fn measure(&self, data: &TextDataset, route: Option<&Route>, opts: &Options<'_>) -> Result<Scores> {
+        Ok(sweep(self, data, &[route], opts)?.1)
+    }
+
+    fn measure_all(&self, data: &TextDataset, routes: &[Route], opts: &Options<'_>) -> Result<(Vec<Scores>, Scores)> {
+        sweep(self, data, &routes.iter().map(Some).collect::<Vec<_>>(), opts)
+    }
+
+    fn baseline(&self, data: &TextDataset, opts: &Options<'_>) -> Result<Baseline> {
+        self.bare().measure(data, None, opts).map(Baseline::Base)
+    }
+}

@@ -1,0 +1,201 @@
+//! How well final hidden states predict the next tokens: -log p of each target and whether the likeliest token is the
+//! target, for several ways of running one model, and for the mean of their probabilities.
+//!
+//! ```text
+//! way r:     -log p_r[target],   argmax p_r == target
+//! ensemble:  -log mean_r p_r[target],   argmax mean_r p_r == target
+//! ```
+//!
+//! Memory: the logits of a slice of targets and, with several ways, the sum of the probabilities beside them; both
+//! together are at most `max_logits` values, or one target's rows where the vocabulary is larger than that.
+
+use super::host::{self, HostRef};
+use super::simd;
+use super::vocab_loss::log_sum_exp;
+use crate::error::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+
+/// Sums over targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TokenScores {
+    /// Sum of -log p of the targets, in nats.
+    pub nll: f64,
+    /// Targets that are the likeliest token; of equally likely ones, the first counts.
+    pub right: usize,
+}
+
+impl TokenScores {
+    /// Adds those of other targets.
+    pub fn add(&mut self, other: Self) {
+        self.nll += other.nll;
+        self.right += other.right;
+    }
+}
+
+/// Log probability of the target, and the likeliest token: a whole number of at most 2^24, which f32 holds exactly.
+const PARTS: usize = 2;
+
+/// The scores of each way, and of the mean of their probabilities. `logits` makes `[n, vocab]` of `[n, d]`.
+/// hidden: each `[targets, d]`
+pub fn vocab_scores(
+    hidden: &[Tensor],
+    targets: &[u32],
+    vocab: usize,
+    max_logits: usize,
+    logits: &dyn Fn(&Tensor) -> Result<Tensor>,
+) -> Result<(Vec<TokenScores>, TokenScores)> {
+    let (n, ways) = (targets.len(), hidden.len());
+    if n == 0 || ways == 0 || targets.iter().any(|&t| t as usize >= vocab) {
+        return Err(Error::internal(format!("{n} targets for {ways} ways with a vocabulary of {vocab}")));
+    }
+    let several = ways > 1;
+    let chunk = (max_logits / (vocab * if several { 2 } else { 1 })).clamp(1, n);
+    let mut sums = vec![TokenScores::default(); ways];
+    let mut ensemble = TokenScores::default();
+    let mut mixed: Vec<f32> = Vec::new();
+    for start in (0..n).step_by(chunk) {
+        let targets = &targets[start..(start + chunk).min(n)];
+        let c = targets.len();
+        mixed.clear();
+        mixed.resize(if several { c * vocab } else { 0 }, 0.0);
+        let mut log_ps: Vec<Vec<f32>> = Vec::with_capacity(ways);
+        for (hidden, sum) in hidden.iter().zip(&mut sums) {
+            let rows = logits(&hidden.narrow(0, start, c)?)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+            let parts = one_way(&HostRef::of(&rows.contiguous()?)?, targets, vocab, &mut mixed);
+            sum.add(scores(&parts, targets));
+            log_ps.push(parts.chunks_exact(PARTS).map(|row| row[0]).collect());
+        }
+        if several {
+            ensemble.add(of_mean(&log_ps, &likeliest(&mixed, vocab), targets));
+        }
+    }
+    Ok(if several { (sums, ensemble) } else { (sums.clone(), sums[0]) })
+}
+
+/// Parts of each row of logits; adds the probabilities to `mixed`, where that is not empty. z `[n, vocab]`
+fn one_way(z: &[f32], targets: &[u32], vocab: usize, mixed: &mut [f32]) -> Vec<f32> {
+    let mut parts = vec![0.0f32; targets.len() * PARTS];
+    let row = |i: usize, parts: &mut [f32]| {
+        let z = &z[i * vocab..(i + 1) * vocab];
+        let lse = log_sum_exp(z);
+        parts.copy_from_slice(&[z[targets[i] as usize] - lse, argmax(z) as f32]);
+        lse
+    };
+    if mixed.is_empty() {
+        let rows = parts.par_chunks_mut(PARTS).enumerate();
+        rows.for_each(|(i, parts)| {
+            simd::vectorized(|| row(i, parts));
+        });
+        return parts;
+    }
+    host::for_rows2((mixed, vocab), (&mut parts, PARTS), |first, mixed, parts| {
+        let rows = mixed.chunks_exact_mut(vocab).zip(parts.chunks_exact_mut(PARTS));
+        for (i, (mixed, parts)) in rows.enumerate() {
+            simd::vectorized(|| {
+                let lse = row(first + i, parts);
+                let z = &z[(first + i) * vocab..(first + i + 1) * vocab];
+                mixed.iter_mut().zip(z).for_each(|(sum, v)| *sum += simd::exp(v - lse));
+            });
+        }
+    });
+    parts
+}
+
+/// The first of the largest values.
+#[inline(always)]
+fn argmax(z: &[f32]) -> usize {
+    let most = simd::max(z);
+    z.iter().position(|&v| v == most).unwrap_or(0)
+}
+
+fn likeliest(mixed: &[f32], vocab: usize) -> Vec<u32> {
+    mixed.chunks_exact(vocab).map(|row| argmax(row) as u32).collect()
+}
+
+fn scores(parts: &[f32], targets: &[u32]) -> TokenScores {
+    let rows = parts.chunks_exact(PARTS).zip(targets);
+    let one = |(row, &target): (&[f32], &u32)| TokenScores {
+        nll: -f64::from(row[0]),
+        right: usize::from(row[1] as u32 == target),
+    };
+    let mut sum = TokenScores::default();
+    rows.map(one).for_each(|one| sum.add(one));
+    sum
+}
+
+/// Of the mean of the probabilities; by their logarithms, for a probability itself may be too small for f32.
+fn of_mean(log_ps: &[Vec<f32>], likeliest: &[u32], targets: &[u32]) -> TokenScores {
+    let mut sum = TokenScores::default();
+    for (i, (best, target)) in likeliest.iter().zip(targets).enumerate() {
+        let of_ways = || log_ps.iter().map(|way| f64::from(way[i]));
+        let most = of_ways().fold(f64::NEG_INFINITY, f64::max);
+        let mean = of_ways().map(|log_p| (log_p - most).exp()).sum::<f64>() / log_ps.len() as f64;
+        sum.add(TokenScores { nll: -(most + mean.ln()), right: usize::from(best == target) });
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, SeedStream};
+
+    /// Everything at once, in double precision.
+    fn by_hand(logits: &[Vec<f32>], targets: &[u32], vocab: usize) -> (Vec<TokenScores>, TokenScores) {
+        let probabilities = |z: &[f32]| {
+            let exps: Vec<f64> = z.iter().map(|&v| f64::from(v).exp()).collect();
+            let sum: f64 = exps.iter().sum();
+            exps.into_iter().map(|e| e / sum).collect::<Vec<_>>()
+        };
+        let score = |p: &dyn Fn(usize) -> Vec<f64>| {
+            let mut sum = TokenScores::default();
+            for (i, &target) in targets.iter().enumerate() {
+                let p = p(i);
+                let best = (0..vocab).fold(0, |best, v| if p[v] > p[best] { v } else { best });
+                sum.add(TokenScores { nll: -p[target as usize].ln(), right: usize::from(best == target as usize) });
+            }
+            sum
+        };
+        let row = |way: &[f32], i: usize| probabilities(&way[i * vocab..(i + 1) * vocab]);
+        let all = logits.iter().map(|way| score(&|i| row(way, i))).collect();
+        let mean = |i: usize| {
+            let rows: Vec<Vec<f64>> = logits.iter().map(|way| row(way, i)).collect();
+            (0..vocab).map(|v| rows.iter().map(|row| row[v]).sum::<f64>() / rows.len() as f64).collect()
+        };
+        (all, score(&mean))
+    }
+
+    #[test]
+    fn slices_of_any_size_give_what_everything_at_once_gives() {
+        let (n, vocab) = (37, 23);
+        let mut stream = SeedStream::new(4).stream(Purpose::Sampling, 0);
+        let targets: Vec<u32> = (0..n).map(|_| stream.below(vocab) as u32).collect();
+        for ways in [1, 2, 5] {
+            let logits: Vec<Vec<f32>> = (0..ways).map(|_| stream.normal_vec(n * vocab, 2.0)).collect();
+            let hidden: Vec<Tensor> =
+                logits.iter().map(|way| Tensor::from_slice(way, (n, vocab), &Device::Cpu).unwrap()).collect();
+            let (want, of_mean) = by_hand(&logits, &targets, vocab);
+            for max_logits in [1, 3 * vocab, 1 << 20] {
+                // The hidden states are the logits themselves here.
+                let (got, ensemble) =
+                    vocab_scores(&hidden, &targets, vocab, max_logits, &|hidden| Ok(hidden.clone())).unwrap();
+                for (got, want) in got.iter().zip(&want).chain([(&ensemble, &of_mean)]) {
+                    assert_eq!(got.right, want.right);
+                    assert!((got.nll - want.nll).abs() < 1e-4 * want.nll, "{got:?} {want:?}");
+                }
+                assert!(ways > 1 || got[0] == ensemble);
+            }
+        }
+    }
+
+    #[test]
+    fn probabilities_too_small_for_a_float_still_have_a_logarithm() {
+        let way = |z: [f32; 2]| Tensor::new(&[z], &Device::Cpu).unwrap();
+        let hidden = [way([0.0, 300.0]), way([0.0, 400.0])];
+        let (each, mean) = vocab_scores(&hidden, &[0], 2, 100, &|hidden| Ok(hidden.clone())).unwrap();
+        assert_eq!((each[0].nll, each[1].nll), (300.0, 400.0));
+        assert!((mean.nll - (300.0 + 2f64.ln())).abs() < 1e-9, "{mean:?}");
+        assert_eq!((each[0].right, mean.right), (0, 0));
+    }
+}

@@ -1,0 +1,181 @@
+//! What is trained and what it learns from: a classifier with labelled rows, or a language model with texts.
+//!
+//! The loop, checkpoints, observers and the engine see only this; where the kinds differ, they differ here.
+
+use super::lm_step;
+use super::optimizer::AdamW;
+use super::step::{self, Stepped};
+use crate::config::{Metric, RunConfig};
+use crate::data::order::{BatchRule, Order};
+use crate::data::text::TextData;
+use crate::data::{Encoded, SkippedRow, TaskData};
+use crate::error::Result;
+use crate::eval::compare::{self, Options};
+use crate::eval::{EvalReport, Scores};
+use crate::mixture::MergeWeights;
+use crate::model::{CausalLm, Classifier, Network};
+use crate::nn::profile::{Phase, timed};
+use crate::rng::SeedStream;
+
+/// A model and what it learns from.
+#[derive(Debug)]
+pub enum Subject {
+    /// A classifier or regressor and its task.
+    Classifier(Classifier, TaskData),
+    /// A language model and its texts.
+    Lm(CausalLm, TextData),
+}
+
+impl From<(Classifier, TaskData)> for Subject {
+    fn from((model, data): (Classifier, TaskData)) -> Self {
+        Self::Classifier(model, data)
+    }
+}
+
+impl From<(CausalLm, TextData)> for Subject {
+    fn from((model, data): (CausalLm, TextData)) -> Self {
+        Self::Lm(model, data)
+    }
+}
+
+/// Sizes of a split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Rows; of texts: sequences.
+    pub rows: usize,
+    /// Tokens of all of them.
+    pub tokens: usize,
+    /// Rows that were cut at the largest length.
+    pub truncated: usize,
+}
+
+impl Subject {
+    /// The model, as both kinds have it.
+    pub fn model(&self) -> &dyn Network {
+        match self {
+            Self::Classifier(model, _) => model,
+            Self::Lm(model, _) => model,
+        }
+    }
+
+    /// The classifier and its task, where it is one.
+    pub fn classifier(&self) -> Option<(&Classifier, &TaskData)> {
+        if let Self::Classifier(model, data) = self { Some((model, data)) } else { None }
+    }
+
+    /// The language model and its texts, where it is one.
+    pub fn language_model(&self) -> Option<(&CausalLm, &TextData)> {
+        if let Self::Lm(model, data) = self { Some((model, data)) } else { None }
+    }
+
+    /// What is learned from.
+    pub fn train(&self) -> Extent {
+        match self {
+            Self::Classifier(_, data) => rows(&data.train.encoded),
+            Self::Lm(_, data) => Extent {
+                rows: data.train.len(),
+                tokens: data.train.tokens(),
+                truncated: data.train.encoded.iter().filter(|text| text.cut > 0).count(),
+            },
+        }
+    }
+
+    /// What is measured on.
+    pub fn dev(&self) -> Extent {
+        match self {
+            Self::Classifier(_, data) => rows(&data.dev.encoded),
+            Self::Lm(_, data) => Extent {
+                rows: data.dev.len(),
+                tokens: data.dev.tokens(),
+                truncated: data.dev.encoded.iter().filter(|text| text.cut > 0).count(),
+            },
+        }
+    }
+
+    /// Rows left out because they could not be used.
+    pub fn skipped(&self) -> &[SkippedRow] {
+        match self {
+            Self::Classifier(_, data) => &data.skipped,
+            Self::Lm(_, data) => &data.skipped,
+        }
+    }
+
+    /// Class names in order; empty for regression and for language models.
+    pub fn labels(&self) -> &[String] {
+        match self {
+            Self::Classifier(_, data) => &data.labels,
+            Self::Lm(..) => &[],
+        }
+    }
+
+    /// The metric that decides which checkpoint is best, never [`Metric::Auto`]; of language models the loss.
+    pub fn metric(&self) -> Metric {
+        match self {
+            Self::Classifier(_, data) => data.metric,
+            Self::Lm(..) => Metric::Loss,
+        }
+    }
+
+    /// The seeded, restartable order of the micro-batches.
+    pub fn order(&self, config: &RunConfig) -> Order {
+        let seed = SeedStream::new(config.train.seed);
+        match self {
+            Self::Classifier(_, data) => Order::new(seed, data.train.len(), config.train.batch_size),
+            Self::Lm(_, data) => data.train.order(seed, BatchRule::of(config)),
+        }
+    }
+
+    /// Step number `step` (from 0) of `total`, on the micro-batches that are next.
+    pub fn step(
+        &self,
+        config: &RunConfig,
+        optimizer: &mut AdamW,
+        at: (u64, u64),
+        order: &mut Order,
+    ) -> Result<Stepped> {
+        match self {
+            Self::Classifier(model, data) => {
+                step::step(config, model, optimizer, at, |index| Ok(data.train.batch(order.rows(index))))
+            }
+            Self::Lm(model, data) => lm_step::step(config, model, optimizer, at, |index, run| {
+                let batch = timed(Phase::Data, || data.train.batch(order.rows(index)));
+                run((&batch).into())
+            }),
+        }
+    }
+
+    /// How the run is measured: as its settings say.
+    pub fn options<'a>(&self, config: &RunConfig, go_on: &'a dyn Fn(f64) -> bool) -> Options<'a> {
+        Options {
+            metric: self.metric(),
+            batch_size: config.eval.eval_batch_size,
+            random_routes: config.eval.random_routes,
+            seed: SeedStream::new(config.train.seed),
+            go_on,
+        }
+    }
+
+    /// The model merged with these weights on the evaluation rows.
+    pub fn evaluate(&self, weights: &MergeWeights, opts: &Options<'_>) -> Result<Scores> {
+        match self {
+            Self::Classifier(model, data) => compare::evaluate(&model.merged(weights)?, &data.dev, None, opts),
+            Self::Lm(model, data) => compare::evaluate(&model.merged(weights)?, &data.dev, None, opts),
+        }
+    }
+
+    /// Merged against unmerged on the evaluation rows.
+    pub fn compare(&self, opts: &Options<'_>) -> Result<EvalReport> {
+        match self {
+            Self::Classifier(model, data) => compare::compare(model, &data.dev, None, opts),
+            Self::Lm(model, data) => compare::compare(model, &data.dev, None, opts),
+        }
+    }
+}
+
+fn rows(encoded: &[Encoded]) -> Extent {
+    Extent {
+        rows: encoded.len(),
+        tokens: encoded.iter().map(Encoded::len).sum(),
+        truncated: encoded.iter().filter(|row| row.truncated).count(),
+    }
+}

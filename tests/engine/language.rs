@@ -1,0 +1,7 @@
+//! Language models from settings to results: training, resuming, measuring, merging, looking into; by the engine, by the
+//! command line, by the window's thread.
+
+mod commands;
+mod refusals;
+mod runs;
+mod scores;
