@@ -141,7 +141,7 @@ pub fn lab() -> Preset {
         format: None,
         trunk_dropout: true,
         mixture: MixtureConfig { num_experts: 4, adapter_size: 32, ..MixtureConfig::default() },
-        train: TrainConfig { max_steps: 800, batch_size: 16, learning_rate: 1e-2, ..TrainConfig::default() },
+        train: TrainConfig { max_steps: 800, batch_size: 32, learning_rate: 3e-3, ..TrainConfig::default() },
         eval: EvalConfig { eval_steps: 200, ..EvalConfig::default() },
     }
 }

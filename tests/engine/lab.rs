@@ -27,7 +27,7 @@ fn the_encoder_loads_and_is_as_small_as_stated() {
     // trained weights, not the N(0, 0.02) they started from
     let square = word.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
     assert!(square.sqrt() > 0.03, "root mean square of the word table {}", square.sqrt());
-    assert!(source.weights.has("pooler.dense.weight"), "the pooler is pre-trained too");
+    assert!(source.weights.has("pooler.dense.weight"), "the head needs a pooler to start from");
 }
 
 #[test]
