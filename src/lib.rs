@@ -23,10 +23,10 @@
 //! | [`config`], [`error`], [`rng`] | settings, the error type, seeded streams | anything of ours |
 //! | [`nn`] | layers as pairs of `forward` and `backward`, fused kernels | models, mixtures |
 //! | [`mixture`] | the heart: banks of experts, routing, consistency, merging | families of models, files |
-//! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind) built from layers and mixtures, heads, reading weights | training |
+//! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind) built from layers and mixtures, heads, reading weights (safetensors, GGUF) | training |
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches | models |
 //! | [`train`] | the step, the optimizer, the loop | files, threads, screens |
-//! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation | files, threads |
+//! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; writing text | files, threads |
 //! | [`analysis`] | norms, cosines, distances, histograms, routing statistics | threads, screens |
 //! | [`artifact`] | run directory, checkpoints, exports, certificates | models, training |
 //! | [`engine`] | threads and messages, benchmarks, what window and command line share | egui |
@@ -51,6 +51,7 @@
 //! 3. [`mixture::consistency`] and [`mixture::merging`]: the term between the passes, the mean at the end.
 //! 4. [`model::layer`] and [`model::encoder`]: where the mixture sits; [`model::decoder`] for language models,
 //!    with [`train::lm_step`] and [`nn::kernels::vocab_loss`].
+//!    [`model::gguf`] and [`nn::kernels::quant`] for weights that stay quantised, [`eval::generate`] for writing.
 //! 5. [`nn::kernels`]: what makes it fast; [`nn::profile`]: where the time goes.
 //! 6. [`train::trainer`], [`eval::compare`], [`artifact`]: the loop, the comparison, the files.
 //! 7. [`engine::protocol`]: how the window talks to all of it.

@@ -1,6 +1,7 @@
 //! Writing text: memory of what was read, decoders against transformers, routes, ends of texts, cancelling.
 
 mod cache;
+mod cli;
 mod golden;
 mod texts;
 

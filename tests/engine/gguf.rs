@@ -11,7 +11,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
 /// Reproducible normal values.
-fn noise(shape: &[usize], std: f64, index: u64) -> Tensor {
+pub fn noise(shape: &[usize], std: f64, index: u64) -> Tensor {
     let values = SeedStream::new(8).stream(Purpose::Init, index).normal_vec(shape.iter().product(), std);
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
@@ -37,7 +37,7 @@ fn ggml(format: Format) -> GgmlDType {
 }
 
 /// A tensor in this format, by candle: bytes, and the values they stand for.
-fn quantised(dense: &Tensor, format: Format) -> (Vec<u8>, Tensor) {
+pub fn quantised(dense: &Tensor, format: Format) -> (Vec<u8>, Tensor) {
     let q = QTensor::quantize(dense, ggml(format)).unwrap();
     (q.data().unwrap().to_vec(), q.dequantize(&Device::Cpu).unwrap())
 }

@@ -7,7 +7,7 @@
 //! | [`rules`] | what is forbidden or made less likely: repetitions |
 //! | [`sample`] | one token out of scores: the best, or drawn |
 //! | `plain` | many texts side by side, a token at a time |
-//! | [`beam`] | the best of several continuations, as transformers or as the paper's decoder searches |
+//! | [`beam`], `hunt` | the best of several continuations, as transformers or as the paper's decoder searches |
 //! | [`stops`] | where a text ends; its pieces as they become readable |
 //! | [`score`] | texts for the inputs of a data set, and their scores against the references |
 //!
@@ -15,6 +15,7 @@
 //! the batch as others end. What is drawn for a text depends on the seed and its number alone, not on its neighbours.
 
 pub mod beam;
+mod hunt;
 mod plain;
 pub mod routes;
 pub mod rules;

@@ -91,18 +91,20 @@ impl Router {
             Routes::Expert(expert) => Some(Route::fixed(mixture, self.sites, expert)),
             Routes::Whole(index) => Some(whole(index as u64)),
             Routes::PerText => {
-                Some(self.beside(strands.iter().map(|strand| whole(TEXTS + strand.text as u64)).collect()))
+                let own: Vec<Route> = strands.iter().map(|strand| whole(TEXTS + strand.text as u64)).collect();
+                Some(self.beside(&own))
             }
             Routes::Ensemble(routes) => {
                 let all: Vec<Route> = (0..routes as u64).map(whole).collect();
-                Some(self.beside(strands.iter().map(|strand| all[strand.lane % routes].clone()).collect()))
+                let own: Vec<Route> = strands.iter().map(|strand| all[strand.lane % routes].clone()).collect();
+                Some(self.beside(&own))
             }
             Routes::PerToken => Some(self.per_token(mixture, strands)),
         }
     }
 
     /// A whole route for each sequence.
-    fn beside(&self, routes: Vec<Route>) -> Route {
+    fn beside(&self, routes: &[Route]) -> Route {
         let one = |site: usize, side: Side| {
             let expert = |route: &Route| match route.pick(0, site, side) {
                 Pick::One(expert) => *expert,

@@ -2,7 +2,7 @@
 
 use super::{Generated, Hooks, Options, generate};
 use crate::config::TextFormat;
-use crate::data::text::TextData;
+use crate::data::text::{InputGroup, TextData};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::text::{Protocol, Scorer, TextScores, WordLists, prepare};
 use crate::model::CausalLm;
@@ -21,8 +21,8 @@ pub struct ScoreOptions {
 /// Texts and their scores.
 #[derive(Clone, Debug)]
 pub struct Scored {
-    /// Number of the group of each text, and what was written for it.
-    pub texts: Vec<(usize, Generated)>,
+    /// What was written for each input, in the data's order.
+    pub texts: Vec<Generated>,
     /// As they were scored: cut at a blank line and trimmed, prepared by the protocol's rules.
     pub outputs: Vec<String>,
     /// Scores of all of them together.
@@ -45,7 +45,7 @@ pub fn score_inputs(
         ));
     }
     let room = model.spec().max_length().saturating_sub(1);
-    let prompt = |group: &&crate::data::text::InputGroup| {
+    let prompt = |group: &&InputGroup| {
         let first = group.examples.first().and_then(|&example| data.dev.examples.get(example));
         let first = first.ok_or_else(|| Error::internal("an input without an example"))?;
         let mut ids = data.encoder.prompt(first)?;
@@ -71,5 +71,5 @@ pub fn score_inputs(
         .collect();
     let mut scorer = Scorer::new(&references, protocol, scoring.word_lists)?;
     let scores = scorer.score(&outputs).context("scoring the texts")?;
-    Ok(Scored { texts: texts.into_iter().enumerate().collect(), outputs, scores })
+    Ok(Scored { texts, outputs, scores })
 }

@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod dir;
+mod extend;
 pub mod layer;
 pub mod lm;
 pub mod read;

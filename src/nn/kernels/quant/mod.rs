@@ -8,23 +8,20 @@
 //! Values are exact: what is multiplied is what the format stands for, in f32.
 
 mod formats;
+mod products;
 
 pub use formats::Format;
+pub use products::dot;
 
-use super::gemm::{self, Block, Mat};
-use super::host::{self, HostRef};
-use super::{Act, activation, is_fast, simd};
+use super::{host, simd};
 use crate::error::{Error, ErrorKind, Result};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::cell::Cell;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Values that are widened at one time: 16 MiB.
 pub const SLICE: usize = 1 << 22;
-/// Up to so many rows of x, rows of W are multiplied as they are widened.
-const FEW: usize = 8;
 /// Values a parallel task should at least widen.
 const TASK: usize = 1 << 14;
 
@@ -212,144 +209,8 @@ impl Quantised {
         host::tensor(values, (ids.len(), self.columns))
     }
 
-    /// Slices of rows of at most [`SLICE`] values.
-    fn slices(&self) -> impl Iterator<Item = Range<usize>> {
-        let (rows, all) = ((SLICE / self.columns).clamp(1, self.rows), self.rows);
-        (0..all).step_by(rows).map(move |start| start..(start + rows).min(all))
-    }
-
-    /// `out = x Wᵀ`. x `[n, columns]` -> `[n, rows]`
-    pub fn product_into(&self, x: &[f32], n: usize, out: &mut [f32]) {
-        let (rows, k) = self.dims();
-        if n <= FEW {
-            return self.few(x, n, out);
-        }
-        for slice in self.slices() {
-            with_scratch(slice.len() * k, |wide| {
-                self.widen(slice.start, wide);
-                let block = Block { start: slice.start, row: rows, add: false };
-                gemm::product_block([n, slice.len(), k], Mat::rows(x, k), Mat::cols(wide, k), out, block, 1.0);
-            });
-        }
-    }
-
-    /// As [`Quantised::product_into`] for a few rows of x.
-    fn few(&self, x: &[f32], n: usize, out: &mut [f32]) {
-        let (rows, k) = self.dims();
-        let task = (TASK / k).max(1);
-        let mut turned = vec![0.0f32; rows * n];
-        turned.par_chunks_mut(task * n).enumerate().for_each(|(i, block)| {
-            with_scratch(k, |wide| {
-                for (j, sums) in block.chunks_exact_mut(n).enumerate() {
-                    self.widen_rows(i * task + j, wide);
-                    simd::vectorized(|| {
-                        for (sum, x) in sums.iter_mut().zip(x.chunks_exact(k)) {
-                            *sum = dot(x, wide);
-                        }
-                    });
-                }
-            });
-        });
-        if n == 1 {
-            return out[..rows].copy_from_slice(&turned);
-        }
-        for (i, out) in out.chunks_exact_mut(rows).enumerate() {
-            out.iter_mut().zip(turned.iter().skip(i).step_by(n)).for_each(|(v, t)| *v = *t);
-        }
-    }
-
-    /// `out += dy W`. dy `[n, rows]` -> `[n, columns]`
-    pub fn product_back(&self, dy: &[f32], n: usize, out: &mut [f32]) {
-        let (rows, k) = self.dims();
-        for slice in self.slices() {
-            with_scratch(slice.len() * k, |wide| {
-                self.widen(slice.start, wide);
-                let dy = Mat { values: &dy[slice.start..], row: rows, col: 1 };
-                let block = Block { start: 0, row: k, add: true };
-                gemm::product_block([n, k, slice.len()], dy, Mat::rows(wide, k), out, block, 1.0);
-            });
-        }
-    }
-
-    /// `x Wᵀ (+ b)`. x `[n, columns]`, b `[rows]` -> `[n, rows]`
-    pub fn linear(&self, x: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-        if !is_fast(x) {
-            return gemm::linear(x, &self.like(x)?, b);
-        }
-        let n = self.check(x, self.columns)?;
-        let (xs, bias) = (HostRef::of(x)?, b.map(HostRef::of).transpose()?);
-        let out = host::overwritten(n * self.rows, |out| {
-            self.product_into(&xs, n, out);
-            if let Some(bias) = &bias {
-                host::for_rows(out, self.rows, |_, block| {
-                    simd::vectorized(|| {
-                        for row in block.chunks_exact_mut(self.rows) {
-                            row.iter_mut().zip(&bias[..]).for_each(|(v, b)| *v += b);
-                        }
-                    });
-                });
-            }
-        });
-        host::tensor(out, (n, self.rows))
-    }
-
-    /// `z = x Wᵀ + b` and `act(z)`. x `[n, columns]`, b `[rows]` -> two of `[n, rows]`
-    pub fn linear_act(&self, x: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
-        let z = self.linear(x, b)?;
-        let a = activation::forward(act, &z)?;
-        Ok((z, a))
-    }
-
-    /// `dy W`. dy `[n, rows]` -> `[n, columns]`
-    pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
-        if !is_fast(dy) {
-            return gemm::linear_backward(dy, &self.like(dy)?);
-        }
-        let n = self.check(dy, self.rows)?;
-        let (g, mut out) = (HostRef::of(dy)?, vec![0.0; n * self.columns]);
-        self.product_back(&g, n, &mut out);
-        host::tensor(out, (n, self.columns))
-    }
-
-    /// `acc + dy W`; nobody else may hold `acc`. dy `[n, rows]`, acc `[n, columns]`
-    pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
-        if !is_fast(dy) {
-            return gemm::linear_backward_add(dy, &self.like(dy)?, acc);
-        }
-        let n = self.check(dy, self.rows)?;
-        let g = HostRef::of(dy)?;
-        host::mutate(&acc, |out| self.product_back(&g, n, out))?;
-        Ok(acc)
-    }
-
-    fn check(&self, x: &Tensor, columns: usize) -> Result<usize> {
-        match x.dims2() {
-            Ok((n, found)) if found == columns => Ok(n),
-            _ => Err(Error::internal(format!("{:?} against a matrix of {} x {}", x.dims(), self.rows, self.columns))),
-        }
-    }
-
-    /// All values in the place and precision of `x`.
-    fn like(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.dense()?.to_device(x.device())?.to_dtype(x.dtype())?)
-    }
-
     /// The device whose memory holds it.
     pub fn device(&self) -> &'static Device {
         &Device::Cpu
     }
-}
-
-/// Σ x y, in four times as many partial sums as [`simd::sum_map2`], so that additions overlap.
-#[inline(always)]
-pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    const WIDE: usize = 64;
-    let mut lanes = [0.0f32; WIDE];
-    let ((xs, xt), (ys, yt)) = (x.as_chunks::<WIDE>(), y.as_chunks::<WIDE>());
-    for (a, b) in xs.iter().zip(ys) {
-        for ((lane, v), w) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += v * w;
-        }
-    }
-    simd::sum_map(&lanes, |v| v) + simd::sum_map2(xt, yt, |v, w| v * w)
 }
