@@ -15,7 +15,14 @@
 //! [`read`] loads any of the three back under our names; the certificate is made from what it returns.
 
 pub mod adapterhub;
+pub mod base;
+pub mod gguf_adapter;
+pub mod gguf_model;
+pub mod hf;
+mod hf_gguf;
 mod hub_head;
+pub mod modules;
+pub mod peft;
 pub mod recipe;
 
 pub use adapterhub::adapterhub;
