@@ -92,7 +92,11 @@ impl Pickle {
     /// The value of a text key of a dictionary.
     pub fn entry<'a>(&'a self, dict: &Node, key: &str) -> Option<&'a Node> {
         let Node::Dict(pairs) = dict else { return None };
-        pairs.iter().rev().find(|(k, _)| matches!(self.get(*k), Node::Text(text) if text == key)).map(|(_, v)| self.get(*v))
+        pairs
+            .iter()
+            .rev()
+            .find(|(k, _)| matches!(self.get(*k), Node::Text(text) if text == key))
+            .map(|(_, v)| self.get(*v))
     }
 }
 
@@ -207,7 +211,9 @@ impl Machine<'_> {
                     }
                 }
                 0x95 => drop(self.number::<8>()?), // the length of a frame
-                b'(' if self.marks.len() >= MOST_MARKS => return Err(self.bad("opens too many lists inside each other")),
+                b'(' if self.marks.len() >= MOST_MARKS => {
+                    return Err(self.bad("opens too many lists inside each other"));
+                }
                 b'(' => self.marks.push(self.stack.len()),
                 b'N' => self.push(Node::None)?,
                 0x88 => self.push(Node::Bool(true))?,
@@ -300,7 +306,8 @@ impl Machine<'_> {
                 }
                 0x93 => {
                     let (name, module) = (self.pop()?, self.pop()?);
-                    let (Node::Text(module), Node::Text(name)) = (self.node(module).clone(), self.node(name).clone()) else {
+                    let (Node::Text(module), Node::Text(name)) = (self.node(module).clone(), self.node(name).clone())
+                    else {
                         return Err(self.bad("names something by what is no text"));
                     };
                     self.global(&module, &name)?;
@@ -309,9 +316,8 @@ impl Machine<'_> {
                 b'R' => self.call()?,
                 b'b' => self.build()?,
                 other => {
-                    return Err(self.bad(format!(
-                        "has instruction 0x{other:02x}, which no file of tensors needs; it is refused"
-                    )));
+                    return Err(self
+                        .bad(format!("has instruction 0x{other:02x}, which no file of tensors needs; it is refused")));
                 }
             }
         }
@@ -346,9 +352,9 @@ impl Machine<'_> {
             ("torch._utils", "_rebuild_tensor_v2") => Node::Rebuild,
             ("torch" | "torch.storage", _) if storage => Node::StorageClass(name.to_owned()),
             _ => {
-                return Err(self.bad(format!(
-                    "wants to call {module}.{name}, which no file of tensors needs; it is refused"
-                )));
+                return Err(
+                    self.bad(format!("wants to call {module}.{name}, which no file of tensors needs; it is refused"))
+                );
             }
         };
         self.push(node)
@@ -393,7 +399,9 @@ impl Machine<'_> {
         let plain = matches!(self.node(*hooks), Node::Dict(pairs) if pairs.is_empty());
         let offset = if let Node::Int(n) = self.node(*offset) { u64::try_from(*n).ok() } else { None };
         match (self.node(*storage), offset, numbers(*shape), numbers(*strides)) {
-            (Node::Storage { .. }, Some(offset), Some(shape), Some(strides)) if plain && shape.len() == strides.len() => {
+            (Node::Storage { .. }, Some(offset), Some(shape), Some(strides))
+                if plain && shape.len() == strides.len() =>
+            {
                 self.push(Node::Tensor { storage: *storage, offset, shape, strides })
             }
             _ => Err(self.bad("rebuilds a tensor from what is none")),

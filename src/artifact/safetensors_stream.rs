@@ -62,11 +62,15 @@ fn fitting(tensor: HostTensor, shape: &[usize], dtype: Dtype) -> Result<HostTens
     tensor.check()?;
     if tensor.shape != shape {
         let found = &tensor.shape;
-        return Err(Error::internal(format!("tensor {} came with shape {found:?}, planned was {shape:?}", tensor.name)));
+        return Err(Error::internal(format!(
+            "tensor {} came with shape {found:?}, planned was {shape:?}",
+            tensor.name
+        )));
     }
     match tensor.data.iter().find(|value| value.is_finite() && !dtype.round(**value).is_finite()) {
         Some(value) => {
-            let text = format!("{value:e} in tensor {} is too large for {}; use f32 or bf16", tensor.name, dtype.name());
+            let text =
+                format!("{value:e} in tensor {} is too large for {}; use f32 or bf16", tensor.name, dtype.name());
             Err(Error::new(ErrorKind::Numerics, text))
         }
         None => Ok(tensor),

@@ -85,7 +85,9 @@ impl TorchFile {
         let pickle = archive.entries().keys().find(|name| name.ends_with("/data.pkl")).cloned();
         let pickle = pickle.ok_or_else(|| Error::format("the archive has no data.pkl"))?;
         let root = pickle.trim_end_matches("data.pkl").to_owned();
-        if archive.entries().get(&format!("{root}byteorder")).is_some() && archive.read(&format!("{root}byteorder"))? != b"little" {
+        if archive.entries().get(&format!("{root}byteorder")).is_some()
+            && archive.read(&format!("{root}byteorder"))? != b"little"
+        {
             return Err(Error::format("its numbers are big-endian, which cannot be read"));
         }
         if archive.entries().get(&pickle).is_some_and(|entry| entry.size > LARGEST as u64) {
@@ -94,14 +96,16 @@ impl TorchFile {
         let bytes = archive.read(&pickle)?;
         let pickle = Pickle::read(&bytes)?;
         let mut dict = pickle.root();
-        if let Some(inner) = INNER.iter().find_map(|key| pickle.entry(dict, key)).filter(|n| matches!(n, Node::Dict(_))) {
+        if let Some(inner) = INNER.iter().find_map(|key| pickle.entry(dict, key)).filter(|n| matches!(n, Node::Dict(_)))
+        {
             dict = inner;
         }
         let Node::Dict(pairs) = dict else { return Err(Error::format("it holds no dictionary of tensors")) };
         let mut tensors = BTreeMap::new();
         for (key, value) in pairs {
             // Numbers beside the tensors (a step, a loss) mean nothing here.
-            let (Node::Text(name), Node::Tensor { storage, offset, shape, strides }) = (pickle.get(*key), pickle.get(*value))
+            let (Node::Text(name), Node::Tensor { storage, offset, shape, strides }) =
+                (pickle.get(*key), pickle.get(*value))
             else {
                 continue;
             };
@@ -166,9 +170,10 @@ impl Tensor {
 
     /// Everything it reaches must lie inside its storage, and it may not be larger than that.
     fn check(&self, name: &str, storage: u64) -> Result<()> {
-        let reach = self.shape.iter().zip(&self.strides).try_fold(self.offset, |at, (&size, &stride)| {
-            at.checked_add(size.saturating_sub(1).checked_mul(stride)?)
-        });
+        let reach =
+            self.shape.iter().zip(&self.strides).try_fold(self.offset, |at, (&size, &stride)| {
+                at.checked_add(size.saturating_sub(1).checked_mul(stride)?)
+            });
         let fits = match (self.elements(), reach) {
             (Some(0), _) => self.offset <= storage,
             (Some(n), Some(last)) => n <= storage && last < storage,

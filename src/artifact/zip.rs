@@ -51,8 +51,10 @@ impl Archive {
         let tail_size = length.min(22 + 65_535);
         let tail = read(&mut file, length - tail_size, tail_size).map_err(|err| Error::io("reading", path, err))?;
         let end = (0..tail.len().saturating_sub(21)).rev().find(|&at| tail[at..at + 4] == END);
-        let end = end.ok_or_else(|| Error::format("the archive has no directory at its end; it is cut off: fetch it again"))?;
-        let (count, size, start) = (number::<2>(&tail, end + 10)?, number::<4>(&tail, end + 12)?, number::<4>(&tail, end + 16)?);
+        let end =
+            end.ok_or_else(|| Error::format("the archive has no directory at its end; it is cut off: fetch it again"))?;
+        let (count, size, start) =
+            (number::<2>(&tail, end + 10)?, number::<4>(&tail, end + 12)?, number::<4>(&tail, end + 16)?);
         if count as usize >= MOST_ENTRIES || start == u64::from(u32::MAX) {
             return Err(Error::format("the archive has more than 65534 entries or 4 GB, which cannot be read"));
         }
@@ -102,7 +104,8 @@ impl Archive {
 
     /// The bytes of an entry, checked against its sum.
     pub fn read(&mut self, name: &str) -> Result<Vec<u8>> {
-        let entry = *self.entries.get(name).ok_or_else(|| Error::format(format!("the archive lacks entry {name:?}")))?;
+        let entry =
+            *self.entries.get(name).ok_or_else(|| Error::format(format!("the archive lacks entry {name:?}")))?;
         let failed = |err| Error::io("reading", &self.path, err);
         let mut head = [0; 30];
         self.file.seek(SeekFrom::Start(entry.header)).map_err(failed)?;
@@ -115,7 +118,9 @@ impl Archive {
         self.file.seek(SeekFrom::Start(start)).map_err(failed)?;
         self.file.read_exact(&mut bytes).map_err(failed)?;
         if crc32(&bytes) != entry.crc {
-            return Err(Error::format(format!("entry {name:?} of the archive does not fit its sum; it is damaged: fetch it again")));
+            return Err(Error::format(format!(
+                "entry {name:?} of the archive does not fit its sum; it is damaged: fetch it again"
+            )));
         }
         Ok(bytes)
     }

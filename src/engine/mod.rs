@@ -19,6 +19,7 @@ pub mod fake;
 pub mod fake_data;
 pub mod handle;
 mod link;
+mod lora_exports;
 pub mod machine;
 pub mod mailbox;
 pub mod memory;

@@ -51,6 +51,13 @@ fn a_mixture_of_lora_goes_through_a_whole_run() {
             assert!(proof.rounding.iter().any(|tensor| tensor.name.ends_with("query.lora_a.weight")));
         }
     }
+    let targets = [ExportTarget::Peft, ExportTarget::PeftExperts];
+    for report in opened.export(&plan(&targets, MergePlan::Uniform)).unwrap() {
+        let proof = &report.certificate;
+        assert!(proof.passed && proof.max_abs_diff < 1e-5, "{:?}: {:?}", report.target, proof.problems);
+        assert!(proof.rounding.iter().any(|tensor| tensor.name.ends_with("query.lora_a.weight")));
+        assert!(proof.rounding.iter().any(|tensor| tensor.name.ends_with("classifier.weight")), "the head too");
+    }
     let err = opened.export(&plan(&[ExportTarget::AdapterHub], MergePlan::Uniform)).unwrap_err().to_string();
     assert!(err.contains("has no place in an AdapterHub directory"), "{err}");
 }

@@ -32,8 +32,14 @@ pub struct Merged<'a> {
 }
 
 /// Ends of the names of what is computed, not trained: old checkpoints store it.
-const BUFFERS: [&str; 6] =
-    [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", "embeddings.position_ids", "embeddings.token_type_ids", "rope_freqs.weight"];
+const BUFFERS: [&str; 6] = [
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".rotary_emb.inv_freq",
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+    "rope_freqs.weight",
+];
 
 impl<'a> Merged<'a> {
     /// Checks that every module has its matrix. `head`: trained tensors of a classifier's head under our names.
@@ -43,7 +49,8 @@ impl<'a> Merged<'a> {
         modules: &'a [ModuleLora],
         head: &'a [HostTensor],
     ) -> Result<Self> {
-        let mut merged = Self { weights, kind, names: BTreeMap::new(), modules: BTreeMap::new(), head: BTreeMap::new() };
+        let mut merged =
+            Self { weights, kind, names: BTreeMap::new(), modules: BTreeMap::new(), head: BTreeMap::new() };
         for stored in weights.names() {
             if let Some(name) = merged.full(stored) {
                 merged.names.insert(name, stored.to_owned());
@@ -55,7 +62,9 @@ impl<'a> Merged<'a> {
         }
         for module in modules {
             let name = merged.full(&match kind {
-                BaseKind::Decoder(spec) if spec.family == DecoderFamily::Gpt2 => format!("h.{}.{}.weight", module.layer, module.path),
+                BaseKind::Decoder(spec) if spec.family == DecoderFamily::Gpt2 => {
+                    format!("h.{}.{}.weight", module.layer, module.path)
+                }
                 BaseKind::Decoder(_) => format!("layers.{}.{}.weight", module.layer, module.path),
                 BaseKind::Encoder(_) => format!("encoder.layer.{}.{}.weight", module.layer, module.path),
             });

@@ -7,6 +7,7 @@
 
 use super::modules::ModuleLora;
 use super::{ExportMeta, new_dir};
+use crate::artifact::gguf::read::GgufTensors;
 use crate::artifact::gguf::{self, Entries, Planned, Store, Value, names, text};
 use crate::artifact::{Dtype, HostTensor};
 use crate::error::{Error, Result};
@@ -23,9 +24,8 @@ pub fn tensors(modules: &[ModuleLora], spec: &DecoderSpec) -> Result<(Vec<HostTe
     let alpha = if usual.is_finite() && usual != 0.0 { usual } else { 1.0 };
     let mut all = Vec::new();
     for module in modules {
-        let part = names::part(spec.family, &module.path).ok_or_else(|| {
-            Error::config(format!("{} has no place in a GGUF adapter", module.name()))
-        })?;
+        let part = names::part(spec.family, &module.path)
+            .ok_or_else(|| Error::config(format!("{} has no place in a GGUF adapter", module.name())))?;
         let name = format!("blk.{}.{part}.weight", module.layer);
         let mut b = module.b.clone();
         if let Some(heads) = names::turned_heads(spec, &module.path) {
@@ -43,7 +43,8 @@ pub fn tensors(modules: &[ModuleLora], spec: &DecoderSpec) -> Result<(Vec<HostTe
     Ok((all, alpha))
 }
 
-fn store(dtype: Dtype) -> Store {
+/// GGUF's name for one of our formats.
+pub(super) fn store(dtype: Dtype) -> Store {
     match dtype {
         Dtype::F32 => Store::F32,
         Dtype::F16 => Store::F16,
@@ -71,6 +72,51 @@ pub fn gguf_adapter(dir: &Path, modules: &[ModuleLora], spec: &DecoderSpec, meta
         .map(|t| Planned { name: t.name.clone(), shape: t.shape.clone(), store: store(meta.dtype) })
         .collect();
     new_dir(dir, |dir| gguf::write(&dir.join(FILE), &entries, &plan, &mut |i| Ok(tensors[i].clone())))
+}
+
+/// The modules of an adapter file, for the model of this shape, and all tensors as they are stored.
+pub fn read(file: &Path, spec: &DecoderSpec) -> Result<(Vec<ModuleLora>, Vec<HostTensor>)> {
+    let open = GgufTensors::open(file)?;
+    let header = open.header();
+    let bad = |what: String| Error::format(format!("{what}: {}", file.display()));
+    let (kind, architecture) = (header.text("adapter.type"), header.text("general.architecture"));
+    if kind != Some("lora") || architecture != Some(names::architecture(spec.family)) {
+        return Err(bad(format!("not a LoRA for this model: its type is {kind:?}, its architecture {architecture:?}")));
+    }
+    let alpha = header.number("adapter.lora.alpha").ok_or_else(|| bad("it has no adapter.lora.alpha".to_owned()))?;
+    let (mut modules, mut tensors) = (Vec::new(), Vec::new());
+    for name in header.tensors.keys() {
+        let Some(base) = name.strip_suffix(".lora_a") else {
+            if name.strip_suffix(".lora_b").is_none_or(|base| !header.tensors.contains_key(&format!("{base}.lora_a"))) {
+                return Err(bad(format!("tensor {name} belongs to no LoRA")));
+            }
+            continue;
+        };
+        let (a, b) = (open.read(name)?, open.read(&format!("{base}.lora_b"))?);
+        let place = base.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".weight")?.split_once('.'));
+        let place = place.and_then(|(layer, part)| Some((layer.parse().ok()?, names::path(spec.family, part)?)));
+        let (Some((layer, path)), &[rank, _], &[_, rank_b]) = (place, a.shape.as_slice(), b.shape.as_slice()) else {
+            return Err(bad(format!("tensor {name} of shape {:?} is on no matrix of this model", a.shape)));
+        };
+        if rank != rank_b || rank == 0 {
+            return Err(bad(format!("{name} has rank {rank}, its B {rank_b}")));
+        }
+        // llama.cpp takes an alpha of 0 for "no scale".
+        let scale = if alpha == 0.0 { 1.0 } else { alpha / rank as f64 };
+        let mut values = b.data.clone();
+        if let Some(heads) = names::turned_heads(spec, path) {
+            if !b.shape[0].is_multiple_of(2 * heads) {
+                return Err(bad(format!(
+                    "{base}.lora_b has {} rows, which are not those of {heads} heads",
+                    b.shape[0]
+                )));
+            }
+            values = names::turn_back(&values, heads, rank);
+        }
+        modules.push(ModuleLora { layer, path: path.to_owned(), rank, a: a.data.clone(), b: values, scale });
+        tensors.extend([a, b]);
+    }
+    Ok((modules, tensors))
 }
 
 /// The last part of a path or hub name.

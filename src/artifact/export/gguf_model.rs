@@ -5,8 +5,8 @@
 //! one at a time; matrices are stored in the format asked for, vectors and position tables in 32 bits.
 
 use super::base::Merged;
-use super::hf::BaseFiles;
 use super::gguf_adapter::base_name;
+use super::hf::BaseFiles;
 use super::{ExportMeta, new_dir};
 use crate::artifact::HostTensor;
 use crate::artifact::gguf::names::{self, input_major, transposed, turn, turned_heads};
@@ -95,7 +95,8 @@ impl<'a> GgufModel<'a> {
 
 fn from_gguf(file: &Path, store: Store) -> Result<(Entries, Option<HostTensor>)> {
     let dropped = |key: &str| {
-        ["general.file_type", "general.quantization_version", "general.alignment"].contains(&key) || key.starts_with("split.")
+        ["general.file_type", "general.quantization_version", "general.alignment"].contains(&key)
+            || key.starts_with("split.")
     };
     let mut entries: Entries = raw_entries(file)?.into_iter().filter(|(key, _)| !dropped(key)).collect();
     entries.extend(format(store));
@@ -138,7 +139,8 @@ fn from_dir(dir: &Path, spec: &DecoderSpec, meta: &ExportMeta, store: Store) -> 
         if let Some(window) = spec.sliding_window {
             put("attention.sliding_window", size(window));
         }
-        let inside = if config["rope_parameters"].is_object() { &config["rope_parameters"] } else { &config["rope_scaling"] };
+        let inside =
+            if config["rope_parameters"].is_object() { &config["rope_parameters"] } else { &config["rope_scaling"] };
         let theta = inside["rope_theta"].as_f64().or_else(|| config["rope_theta"].as_f64()).unwrap_or(10_000.0);
         put("rope.freq_base", Value::F32(theta as f32));
         match inside["rope_type"].as_str().or_else(|| inside["type"].as_str()) {
@@ -148,7 +150,8 @@ fn from_dir(dir: &Path, spec: &DecoderSpec, meta: &ExportMeta, store: Store) -> 
             }
             Some("llama3") => {
                 let plain = RopeSpec::new(theta, spec.head_dim, Scaling::None).frequencies;
-                let stretch = plain.iter().zip(&rope.frequencies).map(|(plain, ours)| plain / ours).collect::<Vec<f32>>();
+                let stretch =
+                    plain.iter().zip(&rope.frequencies).map(|(plain, ours)| plain / ours).collect::<Vec<f32>>();
                 factors = Some(HostTensor::new(ROPE_FACTORS, [stretch.len()], stretch)?);
             }
             _ => {}
@@ -178,7 +181,8 @@ fn tokenizer(found: Description) -> Entries {
     ] {
         entries.extend(id.map(|id| (key, Value::U32(id))));
     }
-    let mut entries: Entries = entries.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect();
+    let mut entries: Entries =
+        entries.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect();
     entries.extend(found.chat_template.map(|template| ("tokenizer.chat_template".to_owned(), text(template))));
     entries
 }

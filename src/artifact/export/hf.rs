@@ -109,7 +109,8 @@ fn adapt(config: &mut Map<String, Value>, kind: BaseKind<'_>, meta: &ExportMeta)
             config.insert("tie_word_embeddings".to_owned(), json!(spec.tied));
         }
         BaseKind::Encoder(kind) => {
-            let class = if kind == "bert" { "BertForSequenceClassification" } else { "RobertaForSequenceClassification" };
+            let class =
+                if kind == "bert" { "BertForSequenceClassification" } else { "RobertaForSequenceClassification" };
             config.insert("architectures".to_owned(), json!([class]));
             let labels = if meta.labels.is_empty() { vec!["LABEL_0".to_owned()] } else { meta.labels.clone() };
             let ids: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (i.to_string(), json!(l))).collect();
@@ -169,4 +170,18 @@ fn write_weights(dir: &Path, merged: &Merged<'_>, plan: &[Vec<Planned>], dtype: 
         write_json(&dir.join(INDEX_FILE), &json!({ "metadata": { "total_size": total }, "weight_map": map }))?;
     }
     Ok(())
+}
+
+/// All files of such a directory, sorted, without its certificate.
+pub(super) fn file_names(dir: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(dir).map_err(|err| Error::io("reading a directory", dir, err))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let ours = |name: &String| {
+        CARRIED.contains(&name.as_str())
+            || [CONFIG_FILE, INDEX_FILE].contains(&name.as_str())
+            || name.ends_with(".safetensors")
+    };
+    let mut names: Vec<String> = names.filter(ours).collect();
+    names.sort();
+    Ok(names)
 }

@@ -107,8 +107,11 @@ pub(super) fn tokenizer(file: &Path, dir: &Path) -> Result<()> {
     let mut config = Map::new();
     config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
     config.insert("add_bos_token".to_owned(), json!(found.add_bos));
-    for (key, value) in [("bos_token", token(found.bos)), ("eos_token", token(found.eos)), ("chat_template", found.chat_template.clone())]
-    {
+    for (key, value) in [
+        ("bos_token", token(found.bos)),
+        ("eos_token", token(found.eos)),
+        ("chat_template", found.chat_template.clone()),
+    ] {
         if let Some(value) = value {
             config.insert(key.to_owned(), json!(value));
         }

@@ -62,7 +62,12 @@ impl ModuleLora {
         if !target.whole || self.d_in() != target.d_in || self.d_out() != width || self.rank == 0 {
             return Err(Error::format(format!(
                 "LoRA on {} has A [{}, {}] and B [{}, {}], but this model's matrix is [{width}, {}]; the adapter belongs to another model",
-                self.name(), self.rank, self.d_in(), self.d_out(), self.rank, target.d_in
+                self.name(),
+                self.rank,
+                self.d_in(),
+                self.d_out(),
+                self.rank,
+                target.d_in
             )));
         }
         let a = Tensor::from_slice(&self.a, (self.rank, self.d_in()), device)?.to_dtype(dtype)?;

@@ -9,8 +9,9 @@ pub mod read;
 use super::atomic::write_file_with;
 use super::{Dtype, HostTensor};
 use crate::error::{Error, ErrorKind, Result};
-use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
@@ -103,6 +104,23 @@ impl Store {
         let mut bytes = Vec::new();
         dtype.encode(&tensor.data, &mut bytes);
         Ok(bytes)
+    }
+}
+
+impl Store {
+    /// The values after a round trip through this format.
+    pub fn rounded(self, tensor: &HostTensor) -> Result<Vec<f32>> {
+        let bytes = self.encode(tensor)?;
+        Ok(match self {
+            Self::F32 => tensor.data.clone(),
+            Self::F16 => Dtype::F16.decode(&bytes),
+            Self::Bf16 => Dtype::Bf16.decode(&bytes),
+            Self::Q8_0 => {
+                let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, GgmlDType::Q8_0)?;
+                let values = QTensor::new(storage, tensor.shape.as_slice())?.dequantize(&Device::Cpu)?;
+                values.flatten_all()?.to_vec1()?
+            }
+        })
     }
 }
 
@@ -201,8 +219,11 @@ fn head(entries: &Entries, tensors: &[Planned]) -> Result<Vec<u8>> {
         return Err(Error::internal(format!("metadata {key} would be written twice")));
     }
     let mut seen = BTreeSet::new();
-    let wrong = |t: &&Planned| t.shape.is_empty() || t.shape.len() > 4 || t.store.of(&t.shape) != t.store && t.store == Store::Q8_0;
-    if let Some(tensor) = tensors.iter().find(|t| !seen.insert(t.name.as_str())).or_else(|| tensors.iter().find(wrong)) {
+    let wrong = |t: &&Planned| {
+        t.shape.is_empty() || t.shape.len() > 4 || t.store.of(&t.shape) != t.store && t.store == Store::Q8_0
+    };
+    if let Some(tensor) = tensors.iter().find(|t| !seen.insert(t.name.as_str())).or_else(|| tensors.iter().find(wrong))
+    {
         return Err(Error::internal(format!("tensor {} of shape {:?} cannot be planned", tensor.name, tensor.shape)));
     }
     let mut out = b"GGUF\x03\0\0\0".to_vec();
@@ -236,7 +257,10 @@ pub fn write(
         for (i, planned) in tensors.iter().enumerate() {
             let bytes = tensor(i).and_then(|given| {
                 if given.shape != planned.shape {
-                    let text = format!("tensor {} came with shape {:?}, planned was {:?}", planned.name, given.shape, planned.shape);
+                    let text = format!(
+                        "tensor {} came with shape {:?}, planned was {:?}",
+                        planned.name, given.shape, planned.shape
+                    );
                     return Err(Error::internal(text));
                 }
                 planned.store.encode(&given)

@@ -48,6 +48,12 @@ pub fn part(family: DecoderFamily, path: &str) -> Option<&'static str> {
     Some(found.2)
 }
 
+/// The checkpoint's name of a part of a layer: `attn_q` is `self_attn.q_proj`.
+pub fn path(family: DecoderFamily, part: &str) -> Option<&'static str> {
+    let found = PARTS.iter().find(|(_, _, there)| *there == part)?;
+    Some(if family == DecoderFamily::Gpt2 { found.0 } else { found.1 }).filter(|path| !path.is_empty())
+}
+
 /// GGUF's name of a tensor; `name` is the checkpoint's with or without the trunk's prefix.
 pub fn gguf(family: DecoderFamily, name: &str) -> Result<String> {
     let unknown = || Error::config(format!("tensor {name} has no place in a GGUF file of this family"));
@@ -91,6 +97,19 @@ pub fn turn(values: &[f32], heads: usize, width: usize) -> Vec<f32> {
     out
 }
 
+/// The way back of [`turn`].
+pub fn turn_back(values: &[f32], heads: usize, width: usize) -> Vec<f32> {
+    let rows = values.len() / width.max(1);
+    let (head, mut out) = (rows / heads.max(1), Vec::with_capacity(values.len()));
+    for h in 0..heads {
+        for i in 0..head {
+            let row = h * head + 2 * (i % (head / 2).max(1)) + i / (head / 2).max(1);
+            out.extend_from_slice(&values[row * width..(row + 1) * width]);
+        }
+    }
+    out
+}
+
 /// A matrix with rows and columns exchanged. `[rows, columns] -> [columns, rows]`
 pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
@@ -125,6 +144,7 @@ mod tests {
     fn rows_change_places_as_llama_cpp_has_them() {
         // Two heads of four rows of one value: reshape (heads, 2, half), exchange the last two.
         assert_eq!(turn(&[0., 1., 2., 3., 10., 11., 12., 13.], 2, 1), [0., 2., 1., 3., 10., 12., 11., 13.]);
+        assert_eq!(turn_back(&[0., 2., 1., 3., 10., 12., 11., 13.], 2, 1), [0., 1., 2., 3., 10., 11., 12., 13.]);
         assert_eq!(transposed(&[1., 2., 3., 4., 5., 6.], 2, 3), [1., 4., 2., 5., 3., 6.]);
     }
 }

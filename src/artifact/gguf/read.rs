@@ -40,7 +40,11 @@ impl GgufTensors {
             .map_err(|err| Error::io("reading", &self.path, err))?;
         let shape: Vec<usize> = entry.shape.iter().map(|&size| size as usize).collect();
         let dtype = format(entry.dtype).ok_or_else(|| {
-            Error::format(format!("tensor {name} has type {}, which is not read back: {}", entry.dtype, self.path.display()))
+            Error::format(format!(
+                "tensor {name} has type {}, which is not read back: {}",
+                entry.dtype,
+                self.path.display()
+            ))
         })?;
         let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, dtype)?;
         let values = QTensor::new(storage, shape.as_slice())?.dequantize(&Device::Cpu)?;

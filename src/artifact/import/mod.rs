@@ -14,6 +14,7 @@ pub mod reference;
 use super::HostTensor;
 use super::export::modules::ModuleLora;
 use crate::error::{Error, Result};
+use crate::model::Classifier;
 use crate::model::decoder::targets::lora_targets;
 use crate::model::decoder::{CausalLm, Decoder, LmSetup};
 use crate::model::encoder::{self, Encoder};
@@ -65,7 +66,9 @@ pub fn as_experts(adapters: &[Vec<ModuleLora>]) -> Result<Vec<HostTensor>> {
     for (i, module) in first.iter().enumerate() {
         let mut sides: [Vec<&[f32]>; 2] = [Vec::new(), Vec::new()];
         for (number, adapter) in adapters.iter().enumerate() {
-            let same = |m: &&ModuleLora| m.name() == module.name() && m.b.len() == module.b.len() && m.a.len() == module.a.len();
+            let same = |m: &&ModuleLora| {
+                m.name() == module.name() && m.b.len() == module.b.len() && m.a.len() == module.a.len()
+            };
             match adapter.get(i).filter(same) {
                 Some(m) if m.rank == module.rank && m.scale == module.scale && adapter.len() == first.len() => {
                     sides[0].push(&m.a);
@@ -104,6 +107,30 @@ pub fn place_in_encoder(encoder: &mut Encoder, modules: &[ModuleLora]) -> Result
     let (device, dtype) = (encoder.device().clone(), crate::nn::kernels::device::wide(encoder.dtype()));
     let layers = encoder.layers_mut().iter_mut().map(|layer| &mut layer.loras).collect();
     place(modules, &targets, layers, &device, dtype)
+}
+
+/// A classifier without experts with an adapter on its trunk and the adapter's head in place of its own. The head's
+/// tensors that the adapter lacks stay as they are.
+pub fn on_classifier(bare: &Classifier, adapter: &peft::PeftAdapter) -> Result<Classifier> {
+    let model = bare.with_trunk(|encoder| place_in_encoder(encoder, &adapter.modules))?;
+    for tensor in &adapter.head {
+        if model.params().find(&tensor.name).is_none() {
+            return Err(Error::format(format!("tensor {} has no place in this model's head", tensor.name)));
+        }
+    }
+    let values: Vec<HostTensor> = model
+        .params()
+        .iter()
+        .map(|param| match adapter.head.iter().find(|t| t.name == param.name) {
+            Some(tensor) => Ok(tensor.clone()),
+            None => {
+                let values = param.value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+                HostTensor::new(param.name.clone(), param.value.dims(), values)
+            }
+        })
+        .collect::<Result<_>>()?;
+    model.set_params(|name| values.iter().find(|t| t.name == name).map(|t| (t.shape.as_slice(), t.data.as_slice())))?;
+    Ok(model)
 }
 
 fn place(

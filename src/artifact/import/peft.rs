@@ -191,7 +191,8 @@ impl<'a> Config<'a> {
         let rank = json.get("r").and_then(Value::as_u64).filter(|r| (1..=65_536).contains(r));
         let rank = rank.ok_or_else(|| Error::format(format!("r is {}, not a rank", json["r"])))? as usize;
         let alpha = json.get("lora_alpha").and_then(Value::as_f64).filter(|alpha| alpha.is_finite());
-        let alpha = alpha.ok_or_else(|| Error::format(format!("lora_alpha is {}, not a number", json["lora_alpha"])))?;
+        let alpha =
+            alpha.ok_or_else(|| Error::format(format!("lora_alpha is {}, not a number", json["lora_alpha"])))?;
         let pattern = |key: &str| match json.get(key) {
             None | Some(Value::Null) => Ok(Map::new()),
             Some(Value::Object(map)) => Ok(map.clone()),
@@ -262,8 +263,15 @@ fn refuse(json: &Value) -> Result<()> {
         }
     }
     for key in [
-        "layer_replication", "target_parameters", "trainable_token_indices", "megatron_config", "alora_invocation_tokens",
-        "arrow_config", "kasa_config", "monteclora_config", "velora_config",
+        "layer_replication",
+        "target_parameters",
+        "trainable_token_indices",
+        "megatron_config",
+        "alora_invocation_tokens",
+        "arrow_config",
+        "kasa_config",
+        "monteclora_config",
+        "velora_config",
     ] {
         let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
         if let Some(value) = json.get(key).filter(|value| !empty(value)) {
@@ -275,7 +283,8 @@ fn refuse(json: &Value) -> Result<()> {
     }
     // These starts change the base model's weights: without that change the adapter means something else.
     let start = json.get("init_lora_weights");
-    let changed = |text: &str| ["pissa", "olora", "corda", "loftq", "lora_ga"].iter().any(|kind| text.starts_with(kind));
+    let changed =
+        |text: &str| ["pissa", "olora", "corda", "loftq", "lora_ga"].iter().any(|kind| text.starts_with(kind));
     if let Some(value) = start.filter(|value| value.as_str().is_some_and(|text| changed(&text.to_lowercase()))) {
         return refused("init_lora_weights", value);
     }

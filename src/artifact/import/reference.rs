@@ -89,7 +89,8 @@ fn place(name: &str) -> Option<(Option<&'static str>, Place)> {
         }
     } else {
         let rest = rest.strip_prefix("output.").or_else(|| rest.strip_prefix("mlp."))?.strip_prefix("ExpertSoup.")?;
-        let (side, rest) = rest.strip_prefix("MoA_A.").map(|r| (0, r)).or_else(|| rest.strip_prefix("MoA_B.").map(|r| (1, r)))?;
+        let (side, rest) =
+            rest.strip_prefix("MoA_A.").map(|r| (0, r)).or_else(|| rest.strip_prefix("MoA_B.").map(|r| (1, r)))?;
         if rest == "expert_score_weight" {
             Place::Score { layer, site: "ffn", side }
         } else {
@@ -150,7 +151,9 @@ fn collect(file: &mut TorchFile) -> Result<ReferenceExperts> {
     let outputs = head.iter().find(classes).and_then(|t| t.shape.first().copied());
     tensors.extend(head);
     let (mixture, layers, hidden_size) = shape.finish(model_type)?;
-    let weights = scores.into_iter().filter_map(|(layer, site, _, scores)| Some((format!("layers.{layer}.{site}"), softmax(&scores)?)));
+    let weights = scores
+        .into_iter()
+        .filter_map(|(layer, site, _, scores)| Some((format!("layers.{layer}.{site}"), softmax(&scores)?)));
     Ok(ReferenceExperts {
         model_type: (*model_type).to_owned(),
         mixture,
@@ -181,7 +184,10 @@ fn bank(name: &str, experts: &BTreeMap<usize, HostTensor>) -> Result<HostTensor>
         return Err(Error::format(format!("the experts of {name} are not numbered from 0 to {}", count - 1)));
     }
     if let Some((n, other)) = experts.iter().find(|(_, tensor)| tensor.shape != first.shape) {
-        return Err(Error::format(format!("expert {n} of {name} has shape {:?}, expert 0 {:?}", other.shape, first.shape)));
+        return Err(Error::format(format!(
+            "expert {n} of {name} has shape {:?}, expert 0 {:?}",
+            other.shape, first.shape
+        )));
     }
     let shape = [&[count], first.shape.as_slice()].concat();
     HostTensor::new(name, shape, experts.values().flat_map(|tensor| tensor.data.iter().copied()).collect::<Vec<f32>>())
@@ -196,7 +202,13 @@ struct Shape {
 }
 
 impl Shape {
-    fn add(&mut self, layer: usize, site: &'static str, (side, part): (usize, &str), tensor: &HostTensor) -> Result<()> {
+    fn add(
+        &mut self,
+        layer: usize,
+        site: &'static str,
+        (side, part): (usize, &str),
+        tensor: &HostTensor,
+    ) -> Result<()> {
         if part == "bias" {
             return Ok(());
         }
@@ -258,11 +270,13 @@ mod tests {
 
     #[test]
     fn names_find_their_places() {
-        let expert = |layer, site, part: &str, side, expert| {
-            Place::Expert { layer, site, part: part.to_owned(), side, expert }
-        };
+        let expert =
+            |layer, site, part: &str, side, expert| Place::Expert { layer, site, part: part.to_owned(), side, expert };
         for (name, wanted) in [
-            ("roberta.encoder.layer.11.output.ExpertSoup.MoA_A.deepspeed_experts.2.weight", expert(11, "ffn", "weight", 0, 2)),
+            (
+                "roberta.encoder.layer.11.output.ExpertSoup.MoA_A.deepspeed_experts.2.weight",
+                expert(11, "ffn", "weight", 0, 2),
+            ),
             ("bert.encoder.layer.0.output.ExpertSoup.MoA_B.deepspeed_experts.0.bias", expert(0, "ffn", "bias", 1, 0)),
             ("module.transformer.h.7.mlp.ExpertSoup.MoA_A.deepspeed_experts.7.bias", expert(7, "ffn", "bias", 0, 7)),
             ("module.transformer.h.3.attn.c_attn.experts_lora_A.5", expert(3, LORA, "weight", 0, 5)),
@@ -271,7 +285,11 @@ mod tests {
         ] {
             assert_eq!(place(name).map(|(_, place)| place), Some(wanted), "{name}");
         }
-        for name in ["transformer.h.3.attn.c_attn.lora_B_w", "transformer.h.3.attn.c_attn.weight", "roberta.pooler.dense.weight"] {
+        for name in [
+            "transformer.h.3.attn.c_attn.lora_B_w",
+            "transformer.h.3.attn.c_attn.weight",
+            "roberta.pooler.dense.weight",
+        ] {
             assert_eq!(place(name), None, "{name}");
         }
         assert_eq!(softmax(&[0.0, 0.0]), None);

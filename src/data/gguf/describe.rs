@@ -76,7 +76,11 @@ fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
     }
     for token in file["added_tokens"].as_array().into_iter().flatten() {
         let special = token["special"].as_bool().unwrap_or(false);
-        put(token["content"].as_str().unwrap_or_default(), token["id"].as_u64(), if special { CONTROL } else { USER_DEFINED })?;
+        put(
+            token["content"].as_str().unwrap_or_default(),
+            token["id"].as_u64(),
+            if special { CONTROL } else { USER_DEFINED },
+        )?;
     }
     let merges = model["merges"].as_array().into_iter().flatten().map(merge).collect::<Result<_>>()?;
     let tokens: Vec<String> =
@@ -91,7 +95,11 @@ fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
         let found = named.and_then(|token| tokens.iter().position(|known| *known == token));
         let number = &config[format!("{key}_id")];
         found.map(|id| id as u32).or_else(|| {
-            number.as_u64().or_else(|| number[0].as_u64()).map(|id| id as u32).filter(|&id| (id as usize) < tokens.len())
+            number
+                .as_u64()
+                .or_else(|| number[0].as_u64())
+                .map(|id| id as u32)
+                .filter(|&id| (id as usize) < tokens.len())
         })
     };
     let bos = id("bos");
@@ -158,7 +166,9 @@ fn pre_tokenizer(file: &Value) -> Result<&'static str> {
         )));
     }
     let steps = match &file["pre_tokenizer"] {
-        Value::Object(step) if step["type"] == "Sequence" => step["pretokenizers"].as_array().cloned().unwrap_or_default(),
+        Value::Object(step) if step["type"] == "Sequence" => {
+            step["pretokenizers"].as_array().cloned().unwrap_or_default()
+        }
         Value::Null => Vec::new(),
         step => vec![step.clone()],
     };
