@@ -122,10 +122,9 @@ fn eigen(matrix: &Tensor) -> Result<(Vec<f64>, Tensor)> {
     let (n, _) = matrix.dims2()?;
     let mut a: Vec<Vec<f64>> = matrix.to_vec2()?;
     let mut v: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
-    let size: f64 = a.iter().flatten().map(|x| x * x).sum::<f64>().sqrt();
+    let size = a.iter().flatten().map(|x| x * x).sum::<f64>().sqrt();
     for _ in 0..60 {
-        let off: f64 =
-            (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i][j] * a[i][j]).sum::<f64>().sqrt();
+        let off = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i][j] * a[i][j]).sum::<f64>().sqrt();
         if off <= size * 1e-15 {
             break;
         }
@@ -143,9 +142,9 @@ fn eigen(matrix: &Tensor) -> Result<(Vec<f64>, Tensor)> {
                     let (x, y) = (row[p], row[q]);
                     (row[p], row[q]) = (c * x - s * y, s * x + c * y);
                 }
-                for k in 0..n {
-                    let (x, y) = (a[p][k], a[q][k]);
-                    (a[p][k], a[q][k]) = (c * x - s * y, s * x + c * y);
+                let (upper, lower) = a.split_at_mut(q);
+                for (x, y) in upper[p].iter_mut().zip(&mut lower[0]) {
+                    (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
                 }
                 for row in &mut v {
                     let (x, y) = (row[p], row[q]);

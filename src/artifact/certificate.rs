@@ -133,6 +133,12 @@ pub fn certify(
     certificate.finish(dir)
 }
 
+/// Gives the exported tensor of a name, in `f32`, and its values as the format rounds them.
+pub type Original<'a> = &'a dyn Fn(&str) -> Result<(HostTensor, Vec<f32>)>;
+
+/// The logits seen before, and how the reloaded files are made to give theirs.
+pub type Rerun<'a> = (Probe<'a>, &'a mut dyn FnMut() -> Result<Vec<f32>>);
+
 /// Tensors that need not be in memory together: what was exported, and what the files hold.
 pub struct Streamed<'a> {
     /// What was exported.
@@ -145,19 +151,15 @@ pub struct Streamed<'a> {
     pub names: &'a [String],
     /// Names in the files.
     pub found: Result<Vec<String>>,
-    /// The tensor that was exported, in `f32`, and its values as the format rounds them.
-    pub original: &'a dyn Fn(&str) -> Result<(HostTensor, Vec<f32>)>,
+    /// The tensors that were exported.
+    pub original: Original<'a>,
     /// The tensor as the files hold it, widened.
     pub stored: &'a dyn Fn(&str) -> Result<HostTensor>,
 }
 
 /// As [`certify`], one tensor at a time. `probe`: the logits seen before and those of the reloaded files; without it only
 /// the tensors are proven.
-pub fn certify_streamed(
-    dir: &Path,
-    subject: Streamed<'_>,
-    probe: Option<(Probe<'_>, &mut dyn FnMut() -> Result<Vec<f32>>)>,
-) -> Result<Certificate> {
+pub fn certify_streamed(dir: &Path, subject: Streamed<'_>, probe: Option<Rerun<'_>>) -> Result<Certificate> {
     let mut certificate = Certificate::begin(dir, subject.dtype.0);
     (certificate.target, certificate.stored_as) = (Some(subject.target), subject.dtype.1);
     match &subject.found {

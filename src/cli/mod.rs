@@ -11,6 +11,7 @@ mod data;
 mod doctor;
 mod eval;
 mod export;
+mod import;
 mod inspect;
 mod interrupt;
 mod out;
@@ -107,6 +108,7 @@ fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done 
         "eval" => eval::run(matches),
         "merge" => eval::merge(matches),
         "export" => export::run(matches),
+        "import" => import::run(matches),
         "inspect" => inspect::run(matches),
         "compare" => compare::run(matches),
         "data" => data::run(matches),
@@ -129,6 +131,7 @@ fn command() -> Command {
         eval::command(),
         eval::merge_command(),
         export::command(),
+        import::command(),
         inspect::command(),
         compare::command(),
         data::command(),

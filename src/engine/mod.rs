@@ -18,6 +18,7 @@ pub mod estimate;
 pub mod fake;
 pub mod fake_data;
 pub mod handle;
+pub mod imported;
 mod link;
 mod lora_exports;
 pub mod machine;

@@ -6,7 +6,7 @@ use super::base::Merged;
 use super::gguf_adapter;
 use super::gguf_model::{self, GgufModel};
 use super::modules::ModuleLora;
-use crate::artifact::certificate::{self, Certificate, Probe, Streamed};
+use crate::artifact::certificate::{self, Certificate, Original, Rerun, Streamed};
 use crate::artifact::gguf::Store;
 use crate::artifact::gguf::read::GgufTensors;
 use crate::artifact::{Dtype, HostTensor};
@@ -15,9 +15,6 @@ use crate::model::decoder::DecoderSpec;
 use crate::model::weights::Weights;
 use candle_core::{DType, Device};
 use std::path::Path;
-
-/// The logits seen before, and how the reloaded files are made to give theirs.
-pub type Rerun<'a> = (Probe<'a>, &'a mut dyn FnMut() -> Result<Vec<f32>>);
 
 /// How far a logit may move; a block of Q8_0 moves each value by up to 2^-8 of the block's largest.
 pub fn tolerance(store: Store) -> f64 {
@@ -66,7 +63,7 @@ pub fn hf(dir: &Path, merged: &Merged<'_>, dtype: Dtype, rerun: Option<Rerun<'_>
         original: &original,
         stored: &stored,
     };
-    certificate::certify_streamed(dir, subject, rerun.map(|(probe, run)| (probe, run)))
+    certificate::certify_streamed(dir, subject, rerun)
 }
 
 /// Proves a whole GGUF model.
@@ -104,7 +101,7 @@ pub fn gguf_adapter(
 }
 
 /// Names, and what gives the tensor of a name with its rounded values.
-type Originals<'a> = (&'a [String], &'a dyn Fn(&str) -> Result<(HostTensor, Vec<f32>)>);
+type Originals<'a> = (&'a [String], Original<'a>);
 
 fn with_gguf(
     dir: &Path,
@@ -121,5 +118,5 @@ fn with_gguf(
     let stored = |name: &str| opened.as_ref().map_err(|err| Error::format(err.to_string()))?.read(name);
     let subject =
         Streamed { target, dtype: dtype(store), tolerance: tolerance(store), names, found, original, stored: &stored };
-    certificate::certify_streamed(dir, subject, rerun.map(|(probe, run)| (probe, run)))
+    certificate::certify_streamed(dir, subject, rerun)
 }

@@ -109,8 +109,8 @@ pub fn place_in_encoder(encoder: &mut Encoder, modules: &[ModuleLora]) -> Result
     place(modules, &targets, layers, &device, dtype)
 }
 
-/// A classifier without experts with an adapter on its trunk and the adapter's head in place of its own. The head's
-/// tensors that the adapter lacks stay as they are.
+/// A classifier without experts with an adapter on its trunk and the adapter's head in place of its own: the tensors of
+/// `bare`'s head are overwritten, those that the adapter lacks stay as they are.
 pub fn on_classifier(bare: &Classifier, adapter: &peft::PeftAdapter) -> Result<Classifier> {
     let model = bare.with_trunk(|encoder| place_in_encoder(encoder, &adapter.modules))?;
     for tensor in &adapter.head {

@@ -62,9 +62,10 @@ fn averages_differ_where_nothing_is_shared_and_are_one_where_a_side_is() {
 fn a_known_case() {
     // Two experts of rank 1: B A = e1 e1ᵀ and e2 e2ᵀ. Mean of deltas: I / 2. Mean of factors: all ones / 4.
     let tensor = |values: &[f32], shape: (usize, usize)| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+    let both: Vec<_> = std::iter::once(0..2).collect();
     let deltas =
-        Lora::new(&tensor(&[1., 0., 0., 1.], (2, 2)), &tensor(&[0.5, 0., 0., 0.5], (2, 2)), vec![0..2], 1.0).unwrap();
-    let factors = Lora::new(&tensor(&[0.5, 0.5], (1, 2)), &tensor(&[0.5, 0.5], (2, 1)), vec![0..2], 1.0).unwrap();
+        Lora::new(&tensor(&[1., 0., 0., 1.], (2, 2)), &tensor(&[0.5, 0., 0., 0.5], (2, 2)), both.clone(), 1.0).unwrap();
+    let factors = Lora::new(&tensor(&[0.5, 0.5], (1, 2)), &tensor(&[0.5, 0.5], (2, 1)), both.clone(), 1.0).unwrap();
     near("factors", norm(&factors).unwrap(), 0.5);
     near("deltas", norm(&deltas).unwrap(), 0.5f64.sqrt());
     near("apart", distance(&factors, &deltas).unwrap(), 0.5);

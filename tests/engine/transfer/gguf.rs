@@ -175,7 +175,7 @@ fn tokenizers_without_a_place_are_refused_in_words() {
             GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, Store::F16).err().unwrap().to_string()
         })
     };
-    write_tokenizer(&dir, json!({ "type": "Whitespace" }));
+    write_tokenizer(&dir, &json!({ "type": "Whitespace" }));
     assert!(refusal().contains("way to cut words"));
     let path = dir.join("tokenizer.json");
     let mut json = json_of(&path);

@@ -34,13 +34,13 @@ pub fn base(family: &str, place: &Path) -> PathBuf {
     }
     write_tokenizer(
         &dir,
-        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true }),
+        &json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true }),
     );
     dir
 }
 
 /// Three control tokens, the letters, the space and two merges.
-pub fn write_tokenizer(dir: &Path, pre_tokenizer: Value) {
+pub fn write_tokenizer(dir: &Path, pre_tokenizer: &Value) {
     let mut vocab = Map::new();
     let letters = ('a'..='z').map(|letter| letter.to_string());
     for (id, token) in ["<pad>", "<s>", "</s>"].map(str::to_owned).into_iter().chain(letters).enumerate() {

@@ -14,12 +14,13 @@ use adamix::artifact::export::modules::{compose, compose_expert};
 use adamix::artifact::export::{ExportMeta, Recipe, peft, proof};
 use adamix::artifact::gguf::Store;
 use adamix::artifact::import;
-use adamix::artifact::{Dtype, HostTensor};
+use adamix::artifact::{Dtype, HostTensor, safetensors_io};
 use adamix::config::{Method, MixtureConfig};
 use adamix::data::{Batch, Labels};
 use adamix::mixture::Route;
 use adamix::model::decoder::targets::lora_targets;
 use adamix::model::{Classifier, ModelSource, Packed, encoder};
+use adamix::rng::{Purpose, SeedStream};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -42,11 +43,57 @@ fn sequences() -> Vec<&'static [u32]> {
     OFFSETS.windows(2).map(|w| &IDS[w[0]..w[1]]).collect()
 }
 
+/// A random Llama whose rows are whole blocks of 32.
+fn wide(place: &Path) -> PathBuf {
+    let dir = place.join("base");
+    std::fs::create_dir(&dir).unwrap();
+    let config = json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96, "vocab_size": 32,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false, "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2,
+    });
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    super::write_tokenizer(
+        &dir,
+        &json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true }),
+    );
+    let mut stream = SeedStream::new(5).stream(Purpose::Init, 2);
+    let mut tensor = |name: String, shape: &[usize]| {
+        let scale = if shape.len() == 1 { 0.3 } else { 1.2 / (shape[1] as f64).sqrt() };
+        let mut data = stream.normal_vec(shape.iter().product(), scale);
+        if shape.len() == 1 {
+            data.iter_mut().for_each(|value| *value += 1.0);
+        }
+        HostTensor::new(name, shape, data).unwrap()
+    };
+    let mut all = vec![
+        tensor("model.embed_tokens.weight".to_owned(), &[32, 64]),
+        tensor("model.norm.weight".to_owned(), &[64]),
+        tensor("lm_head.weight".to_owned(), &[32, 64]),
+    ];
+    for layer in 0..2 {
+        let parts: [(&str, &[usize]); 9] = [
+            ("self_attn.q_proj", &[64, 64]),
+            ("self_attn.k_proj", &[32, 64]),
+            ("self_attn.v_proj", &[32, 64]),
+            ("self_attn.o_proj", &[64, 64]),
+            ("mlp.gate_proj", &[96, 64]),
+            ("mlp.up_proj", &[96, 64]),
+            ("mlp.down_proj", &[64, 96]),
+            ("input_layernorm", &[64]),
+            ("post_attention_layernorm", &[64]),
+        ];
+        all.extend(parts.map(|(part, shape)| tensor(format!("model.layers.{layer}.{part}.weight"), shape)));
+    }
+    safetensors_io::write(&dir.join("model.safetensors"), &all, Dtype::F32, &Default::default()).unwrap();
+    dir
+}
+
 #[test]
 fn language_models_for_other_programs() {
-    for family in FAMILIES {
+    for family in FAMILIES.into_iter().chain(["llama-wide"]) {
         let (place, _keep) = place(family);
-        let dir = base(family, &place);
+        let dir = if family == "llama-wide" { wide(&place) } else { base(family, &place) };
         let mixture = if family == "gpt2-tiny" {
             settings(&["c_attn.qv", "mlp.c_fc"])
         } else {
@@ -68,7 +115,14 @@ fn language_models_for_other_programs() {
             hf::hf(&place.join("hf_bf16"), all, kind, BaseFiles::Dir(&dir), &half, hf::SHARD).unwrap();
             for store in [Store::F32, Store::F16, Store::Q8_0] {
                 let file = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
-                file.write(&place.join(format!("gguf_{}", store.name()))).unwrap();
+                let out = place.join(format!("gguf_{}", store.name()));
+                file.write(&out).unwrap();
+                let proof = proof::gguf(&out, &file, store, None).unwrap();
+                assert!(proof.passed, "{family}: {:?}", proof.problems);
+                if family == "llama-wide" {
+                    let planned = file.plan().iter().filter(|planned| planned.shape.len() == 2);
+                    assert!(planned.into_iter().all(|planned| planned.store == store), "all rows are whole blocks");
+                }
             }
         });
         let fixed = |e| {
