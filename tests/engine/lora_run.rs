@@ -71,7 +71,7 @@ fn a_mixture_of_lora_goes_through_a_whole_run() {
     let run = imported::open_as_run(&settings, &found).unwrap();
     let again = Opened::open(&run, Checkpoint::Last).unwrap();
     assert_eq!((again.step, again.config.mixture.num_experts, again.config.mixture.sharing_up), (0, 4, true));
-    let (old, new) = (opened.compare(0).unwrap(), again.compare(0).unwrap());
+    let (old, new) = (opened.compare(1).unwrap(), again.compare(1).unwrap());
     assert!((old.merged.loss - new.merged.loss).abs() < 1e-6, "{old:?} {new:?}");
     settings.name.clear();
     settings.mixture.kind = MixtureKind::Adapter;

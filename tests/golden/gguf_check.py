@@ -105,8 +105,10 @@ def model(family, place, kind, rows, want):
     assert len(field(reader, "tokenizer.ggml.tokens")) == merged.config.vocab_size
     if family in NO_LOGITS:
         return off, None
-    # transformers takes GPT-2's context_length for something else.
+    # Two sizes that transformers leaves at their defaults although the file says them.
     sizes = dict(n_positions=merged.config.n_positions) if gpt2 else {}
+    if merged.config.model_type == "qwen3":
+        sizes = dict(head_dim=merged.config.head_dim)
     loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager", **sizes)
     return off, float(np.abs(logits(loaded, rows) - want).max())
 
