@@ -28,8 +28,8 @@ fn a_merged_directory_needs_nothing_of_ours() {
         assert!(off(&want, &plain) > 0.05);
         let modules = modules(&merged);
         for (dtype, limit, tolerance) in [
-            (Dtype::F32, hf::SHARD, 1e-5),
-            (Dtype::F32, 4000, 1e-5),
+            (Dtype::F32, hf::SHARD, 5e-5),
+            (Dtype::F32, 4000, 5e-5),
             (Dtype::F16, hf::SHARD, 0.5),
             (Dtype::Bf16, hf::SHARD, 4.0),
         ] {

@@ -206,7 +206,7 @@ fn classifiers_with_heads_for_other_programs() {
         let proof =
             proof::hf(&whole, &all, Dtype::F32, Some((Probe { logits: &want, outputs: 3 }, &mut rerun))).unwrap();
         assert!(proof.passed, "{family}: {:?}", proof.problems);
-        same(family, &bare(&whole).logits(&batch(), None).unwrap(), &want, 1e-5);
+        same(family, &bare(&whole).logits(&batch(), None).unwrap(), &want, 5e-5);
         let config = super::json_of(&whole.join("config.json"));
         assert_eq!(config["id2label"], json!({ "0": "no", "1": "maybe", "2": "yes" }));
 

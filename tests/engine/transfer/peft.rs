@@ -35,7 +35,7 @@ fn a_directory_gives_the_same_logits_in_every_family_and_layout() {
                 assert_eq!(import::kind_of(&out).unwrap(), Kind::Peft);
                 let adapter = import::peft::read(&out).unwrap();
                 assert_eq!(adapter.use_rslora, use_rslora);
-                same(&format!("{family} {target:?}"), &with_modules(&dir, &adapter.modules), &want, 1e-5);
+                same(&format!("{family} {target:?}"), &with_modules(&dir, &adapter.modules), &want, 5e-5);
                 // What a wrong scale would do is far above that.
                 let mut wrong = adapter.modules.clone();
                 wrong.iter_mut().for_each(|module| module.scale *= 1.1);
@@ -99,7 +99,7 @@ fn every_expert_is_an_adapter_and_all_are_a_mixture_again() {
         let route = Route::fixed(&mixture, model.sites().len(), expert);
         let batch = Packed { ids: &super::IDS, offsets: &super::OFFSETS };
         let want = model.logits(batch, None, Some(&route)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        same(&format!("expert {expert}"), &with_modules(&dir, &adapter.modules), &want, 1e-5);
+        same(&format!("expert {expert}"), &with_modules(&dir, &adapter.modules), &want, 5e-5);
         read.push(adapter.modules);
     }
     let banks = import::as_experts(&read).unwrap();
