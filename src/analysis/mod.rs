@@ -1,1 +1,4 @@
-//! Numbers for the inspector: similarity, distances, histograms.
+//! Numbers for the inspector: similarity, distances, averages, what rounding costs.
+
+pub mod averages;
+pub mod rounding;

@@ -93,6 +93,9 @@ pub struct Certificate {
     pub target: Option<Target>,
     /// How the tensors are stored.
     pub dtype: Dtype,
+    /// The name of that format where it is a quantised one, which `dtype` cannot say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_as: Option<String>,
     /// The verdict.
     pub passed: bool,
     /// Why it failed, each naming the tensor or file where there is one.
@@ -118,42 +121,109 @@ pub fn certify(
     probe: Probe<'_>,
     run: impl FnOnce(&[HostTensor]) -> Result<Vec<f32>>,
 ) -> Result<Certificate> {
-    let mut certificate = Certificate {
-        format: FORMAT.to_owned(),
-        version: VERSION,
-        created: utc::stamp(utc::now()),
-        tool: TOOL.to_owned(),
-        target: None,
-        dtype,
-        passed: false,
-        problems: Vec::new(),
-        worst_tensor: None,
-        probe: ProbeResult::default(),
-        tensors: Vec::new(),
-        files: Vec::new(),
-    };
-    // Hashed first: what is loaded afterwards is what the hashes speak of, or the re-check below says otherwise.
-    certificate.files = export::file_names(dir)
-        .and_then(|names| names.iter().map(|name| FileHash::of(dir, name)).collect())
-        .unwrap_or_else(|err: Error| {
-            certificate.problems.push(err.to_string());
-            Vec::new()
-        });
+    let mut certificate = Certificate::begin(dir, dtype);
     match export::read(dir) {
         Ok(loaded) => {
             certificate.target = Some(loaded.target);
             certificate.check_tensors(&loaded, originals);
-            certificate.check_probe(probe, run(&loaded.tensors));
+            certificate.check_probe(probe, tolerance(dtype), run(&loaded.tensors));
         }
         Err(err) => certificate.problems.push(err.to_string()),
     }
-    certificate.problems.extend(certificate.files.iter().filter_map(|file| file.problem(dir)));
-    certificate.passed = certificate.problems.is_empty();
-    write_json(&dir.join(CERTIFICATE_FILE), &certificate).context("writing the certificate")?;
-    Ok(certificate)
+    certificate.finish(dir)
+}
+
+/// Gives the exported tensor of a name, in `f32`, and its values as the format rounds them.
+pub type Original<'a> = &'a dyn Fn(&str) -> Result<(HostTensor, Vec<f32>)>;
+
+/// The logits seen before, and how the reloaded files are made to give theirs.
+pub type Rerun<'a> = (Probe<'a>, &'a mut dyn FnMut() -> Result<Vec<f32>>);
+
+/// Tensors that need not be in memory together: what was exported, and what the files hold.
+pub struct Streamed<'a> {
+    /// What was exported.
+    pub target: Target,
+    /// The least exact number format among the files' tensors, and its name where it is none of these.
+    pub dtype: (Dtype, Option<String>),
+    /// Largest difference of a logit, relative to the largest logit.
+    pub tolerance: f64,
+    /// Names of what was exported.
+    pub names: &'a [String],
+    /// Names in the files.
+    pub found: Result<Vec<String>>,
+    /// The tensors that were exported.
+    pub original: Original<'a>,
+    /// The tensor as the files hold it, widened.
+    pub stored: &'a dyn Fn(&str) -> Result<HostTensor>,
+}
+
+/// As [`certify`], one tensor at a time. `probe`: the logits seen before and those of the reloaded files; without it only
+/// the tensors are proven.
+pub fn certify_streamed(dir: &Path, subject: Streamed<'_>, probe: Option<Rerun<'_>>) -> Result<Certificate> {
+    let mut certificate = Certificate::begin(dir, subject.dtype.0);
+    (certificate.target, certificate.stored_as) = (Some(subject.target), subject.dtype.1);
+    match &subject.found {
+        Err(err) => certificate.problems.push(err.to_string()),
+        Ok(found) => {
+            for name in subject.names {
+                let (original, wanted) = (subject.original)(name)?;
+                let check = match found.iter().filter(|other| *other == name).count() {
+                    0 => failed(&original, "is missing from the files".to_owned()),
+                    1 => match (subject.stored)(name) {
+                        Ok(stored) => compare(&original, &stored, &wanted),
+                        Err(err) => failed(&original, format!("cannot be read: {err}")),
+                    },
+                    _ => failed(&original, "is stored twice".to_owned()),
+                };
+                certificate.tensors.push(check);
+            }
+            for name in found.iter().filter(|name| !subject.names.contains(name)) {
+                let stranger = HostTensor { name: name.clone(), shape: Vec::new(), data: Vec::new() };
+                certificate.tensors.push(failed(&stranger, "is in the files but was not exported".to_owned()));
+            }
+            certificate.weigh_tensors();
+            if let Some((probe, run)) = probe {
+                certificate.check_probe(probe, subject.tolerance, run());
+            }
+        }
+    }
+    certificate.finish(dir)
 }
 
 impl Certificate {
+    fn begin(dir: &Path, dtype: Dtype) -> Self {
+        let mut certificate = Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            created: utc::stamp(utc::now()),
+            tool: TOOL.to_owned(),
+            target: None,
+            dtype,
+            stored_as: None,
+            passed: false,
+            problems: Vec::new(),
+            worst_tensor: None,
+            probe: ProbeResult::default(),
+            tensors: Vec::new(),
+            files: Vec::new(),
+        };
+        // Hashed first: what is loaded afterwards is what the hashes speak of, or the re-check at the end says otherwise.
+        certificate.files = export::file_names(dir)
+            .and_then(|names| names.iter().map(|name| FileHash::of(dir, name)).collect())
+            .unwrap_or_else(|err: Error| {
+                certificate.problems.push(err.to_string());
+                Vec::new()
+            });
+        certificate
+    }
+
+    fn finish(mut self, dir: &Path) -> Result<Self> {
+        self.problems.extend(self.files.iter().filter_map(|file| file.problem(dir)));
+        self.passed = self.problems.is_empty();
+        write_json(&dir.join(CERTIFICATE_FILE), &self).context("writing the certificate")?;
+        Ok(self)
+    }
+
     fn check_tensors(&mut self, loaded: &Loaded, originals: &[HostTensor]) {
         if loaded.dtype != self.dtype {
             let (found, wanted) = (loaded.dtype.name(), self.dtype.name());
@@ -162,7 +232,10 @@ impl Certificate {
         for original in originals {
             let mut stored = loaded.tensors.iter().filter(|tensor| tensor.name == original.name);
             let check = match (stored.next(), stored.next()) {
-                (Some(stored), None) => compare(original, stored, self.dtype),
+                (Some(stored), None) => {
+                    let wanted: Vec<f32> = original.data.iter().map(|value| self.dtype.round(*value)).collect();
+                    compare(original, stored, &wanted)
+                }
                 (Some(_), Some(_)) => failed(original, "is stored twice".to_owned()),
                 (None, _) => failed(original, "is missing from the files".to_owned()),
             };
@@ -173,6 +246,11 @@ impl Certificate {
                 self.tensors.push(failed(tensor, "is in the files but was not exported".to_owned()));
             }
         }
+        self.weigh_tensors();
+    }
+
+    /// Names the worst tensor and lists what is wrong.
+    fn weigh_tensors(&mut self) {
         let first_failed = self.tensors.iter().find(|check| check.problem.is_some());
         let size = |check: &TensorCheck| check.max_rel_error.unwrap_or(0.0);
         let most_rounded =
@@ -183,13 +261,13 @@ impl Certificate {
         self.problems.extend(problems);
     }
 
-    fn check_probe(&mut self, probe: Probe<'_>, logits: Result<Vec<f32>>) {
+    fn check_probe(&mut self, probe: Probe<'_>, tolerance: f64, logits: Result<Vec<f32>>) {
         let outputs = probe.outputs.max(1);
         let largest = probe.logits.iter().fold(1.0f64, |largest, logit| largest.max(f64::from(*logit).abs()));
         self.probe = ProbeResult {
             rows: probe.logits.len() / outputs,
             outputs,
-            tolerance: tolerance(self.dtype) * largest,
+            tolerance: tolerance * largest,
             ..ProbeResult::default()
         };
         let logits = match logits {
@@ -221,7 +299,7 @@ impl Certificate {
 }
 
 /// Every stored value must be the original one, rounded; a single expert's dimension may be absent.
-fn compare(original: &HostTensor, stored: &HostTensor, dtype: Dtype) -> TensorCheck {
+fn compare(original: &HostTensor, stored: &HostTensor, wanted: &[f32]) -> TensorCheck {
     if original.squeezed_shape() != stored.squeezed_shape() {
         let (found, wanted) = (&stored.shape, &original.shape);
         return failed(original, format!("has shape {found:?} in the files instead of {wanted:?}"));
@@ -233,8 +311,7 @@ fn compare(original: &HostTensor, stored: &HostTensor, dtype: Dtype) -> TensorCh
     check.problem = None;
     let mut wrong = 0;
     let (mut error, mut largest) = (0.0f64, 0.0f64);
-    for (at, (&value, &found)) in original.data.iter().zip(&stored.data).enumerate() {
-        let wanted = dtype.round(value);
+    for (at, ((&value, &found), &wanted)) in original.data.iter().zip(&stored.data).zip(wanted).enumerate() {
         if wanted.to_bits() != found.to_bits() {
             wrong += 1;
             if wrong == 1 {

@@ -44,7 +44,8 @@ impl FileHash {
     /// What is wrong with the file in `dir`, in words; nothing when it is as listed.
     pub fn problem(&self, dir: &Path) -> Option<String> {
         let Self { name, bytes, sha256 } = self;
-        if name.contains(['/', '\\']) || name == ".." {
+        // A file inside a directory of it may be listed; nothing outside may.
+        if name.contains(['\\', ':']) || name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
             return Some(format!("{name} is not the name of a file of this directory"));
         }
         match Self::of(dir, name) {

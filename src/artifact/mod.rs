@@ -8,7 +8,10 @@
 //! | [`run_dir`] | `runs/<name>/`, its `run.toml` and `lock` |
 //! | [`recorder`] | `metrics.jsonl`, `routes.bin`, `events.log`, TensorBoard event files |
 //! | [`checkpoint`] | `checkpoint-N/` |
-//! | [`export`] | `adapter.safetensors`, `experts.safetensors`, AdapterHub directories |
+//! | [`export`] | `adapter.safetensors`, `experts.safetensors`; AdapterHub, PEFT and Hugging Face directories, GGUF |
+//! | [`import`] | PEFT directories, checkpoints of the reference code |
+//! | [`gguf`] | GGUF, written tensor by tensor and read back |
+//! | [`torch_file`] | `torch.save`, by a reader that runs nothing ([`pickle`], [`zip`]) |
 //! | [`certificate`] | `certificate.json` |
 //! | [`safetensors_io`] | safetensors |
 //!
@@ -20,14 +23,20 @@ pub mod atomic;
 pub mod certificate;
 pub mod checkpoint;
 pub mod export;
+pub mod gguf;
 pub mod hash;
+pub mod import;
+pub mod pickle;
 pub mod recorder;
 pub mod run_dir;
 pub mod run_list;
 pub mod run_lock;
 pub mod safetensors_io;
+pub mod safetensors_stream;
 pub mod tensor;
+pub mod torch_file;
 pub mod utc;
+pub mod zip;
 
 pub use run_dir::RunDir;
 pub use tensor::{Dtype, HostTensor};

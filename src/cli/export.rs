@@ -18,9 +18,12 @@ pub(super) fn command() -> Command {
                 .long("target")
                 .value_name("TARGET")
                 .value_delimiter(',')
-                .value_parser(["merged", "experts", "adapterhub", "all"])
+                .value_parser(["merged", "experts", "adapterhub", "peft", "peft-experts", "hf", "all"])
                 .default_value("merged")
-                .help("What to write: the merged adapter, all experts, a directory for AdapterHub's library, or all three"),
+                .help(
+                    "What to write: the merged adapter, all experts, a directory for AdapterHub's library, or all three; \
+                     of a LoRA also a PEFT directory, one for each expert, or the whole model for transformers",
+                ),
         )
         .arg(
             Arg::new("dtype")
@@ -49,6 +52,9 @@ fn plan(matches: &ArgMatches) -> Result<ExportPlan> {
             "merged" => vec![ExportTarget::Merged],
             "experts" => vec![ExportTarget::Experts],
             "adapterhub" => vec![ExportTarget::AdapterHub],
+            "peft" => vec![ExportTarget::Peft],
+            "peft-experts" => vec![ExportTarget::PeftExperts],
+            "hf" => vec![ExportTarget::Hf],
             _ => vec![ExportTarget::Merged, ExportTarget::Experts, ExportTarget::AdapterHub],
         });
     }

@@ -12,6 +12,7 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod import;
 mod inspect;
 mod interrupt;
 mod out;
@@ -109,6 +110,7 @@ fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done 
         "merge" => eval::merge(matches),
         "export" => export::run(matches),
         "generate" => generate::run(matches),
+        "import" => import::run(matches),
         "inspect" => inspect::run(matches),
         "compare" => compare::run(matches),
         "data" => data::run(matches),
@@ -131,6 +133,7 @@ fn command() -> Command {
         eval::command(),
         eval::merge_command(),
         export::command(),
+        import::command(),
         inspect::command(),
         compare::command(),
         data::command(),

@@ -466,6 +466,9 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
             ExportTarget::Merged => "merged",
             ExportTarget::Experts => "experts",
             ExportTarget::AdapterHub => "adapterhub",
+            ExportTarget::Peft => "peft",
+            ExportTarget::PeftExperts => "peft-experts",
+            ExportTarget::Hf => "hf",
         }),
         files: vec![ExportedFile {
             name: "adapter.safetensors".to_owned(),

@@ -1,5 +1,6 @@
 //! From a run directory back to a model: measure it, merge it, export it with proof.
 
+use super::lora_exports;
 use super::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan, MergeReport};
 use super::run::{self, Prepared};
 use super::runs::export_report;
@@ -196,6 +197,9 @@ fn target_name(target: ExportTarget) -> &'static str {
         ExportTarget::Merged => "merged",
         ExportTarget::Experts => "experts",
         ExportTarget::AdapterHub => "adapterhub",
+        ExportTarget::Peft => "peft",
+        ExportTarget::PeftExperts => "peft-experts",
+        ExportTarget::Hf => "hf",
     }
 }
 
@@ -271,14 +275,20 @@ fn export_one(job: Job<'_>) -> Result<ExportReport> {
             parent.join(name)
         }
     };
+    if matches!(target, ExportTarget::Peft | ExportTarget::PeftExperts | ExportTarget::Hf) {
+        let rows: Vec<usize> = (0..task.dev.len().min(PROBE_ROWS)).collect();
+        let job = lora_exports::Job { model, merged: subject, task, config, meta, rows: &rows };
+        let certificate = job.export(target, &place)?;
+        return Ok(ExportReport { target, dtype: plan.dtype, ..export_report(certificate, place) });
+    }
     let tensors = match target {
         ExportTarget::Experts => host_tensors(model)?,
-        ExportTarget::Merged | ExportTarget::AdapterHub => merged_tensors(model, subject)?,
+        _ => merged_tensors(model, subject)?,
     };
     match target {
-        ExportTarget::Merged => export::merged_adapter(&place, &tensors, meta)?,
         ExportTarget::Experts => export::experts(&place, &tensors, meta)?,
         ExportTarget::AdapterHub => export::adapterhub::adapterhub(&place, &tensors, meta, "adamix")?,
+        _ => export::merged_adapter(&place, &tensors, meta)?,
     }
     let rows: Vec<usize> = (0..task.dev.len().min(PROBE_ROWS)).collect();
     let probe = probe_logits(model, subject, task, &rows)?;

@@ -100,12 +100,7 @@ fn play(
             seconds,
         });
     }
-    Ok(PlayReport {
-        plan: plan.clone(),
-        prompt_tokens: prompt.len(),
-        prompt: speaker.codec.decode(&prompt)?,
-        answers,
-    })
+    Ok(PlayReport { plan: plan.clone(), prompt_tokens: prompt.len(), prompt: speaker.codec.decode(&prompt)?, answers })
 }
 
 /// The first place where two answers differ; an answer that is the beginning of the other differs where it ends.

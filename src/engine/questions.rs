@@ -53,6 +53,12 @@ pub enum ExportTarget {
     Experts,
     /// The merged adapter as a directory that the AdapterHub library loads.
     AdapterHub,
+    /// The merged LoRA and the head as a directory that PEFT loads.
+    Peft,
+    /// Each expert, a LoRA, as a directory that PEFT loads.
+    PeftExperts,
+    /// The whole model with the merged LoRA added to its weights, as a directory that transformers loads.
+    Hf,
 }
 
 /// Number format of exported tensors.

@@ -206,7 +206,10 @@ pub fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
     let target = match certificate.target {
         Some(Target::Experts) => ExportTarget::Experts,
         Some(Target::Adapterhub) => ExportTarget::AdapterHub,
-        Some(Target::Adapter) | None => ExportTarget::Merged,
+        Some(Target::Peft) => ExportTarget::Peft,
+        Some(Target::PeftExperts) => ExportTarget::PeftExperts,
+        Some(Target::Hf) => ExportTarget::Hf,
+        Some(Target::Adapter | Target::GgufAdapter | Target::Gguf) | None => ExportTarget::Merged,
     };
     let dtype = match certificate.dtype {
         Dtype::F32 => ExportDtype::F32,

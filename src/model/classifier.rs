@@ -284,6 +284,13 @@ impl Classifier {
         Ok(model)
     }
 
+    /// The same model with a changed trunk, such as one with LoRA modules on it.
+    pub fn with_trunk(&self, change: impl FnOnce(&mut Encoder) -> Result<()>) -> Result<Self> {
+        let mut model = self.clone();
+        change(&mut model.encoder)?;
+        Ok(model)
+    }
+
     /// The same model with the given single adapters in its sites, in order: what a reader of an export builds.
     pub fn with_adapters(&self, adapters: Vec<Adapter>) -> Result<Self> {
         let layers = self.encoder.layers().len();

@@ -3,6 +3,7 @@
 use crate::support::place::Place;
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{LoraInit, MixtureKind};
+use adamix::engine::imported;
 use adamix::engine::opened::Opened;
 use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
 use adamix::engine::run::{self, Run};
@@ -51,6 +52,30 @@ fn a_mixture_of_lora_goes_through_a_whole_run() {
             assert!(proof.rounding.iter().any(|tensor| tensor.name.ends_with("query.lora_a.weight")));
         }
     }
+    let targets = [ExportTarget::Peft, ExportTarget::PeftExperts, ExportTarget::Hf];
+    for report in opened.export(&plan(&targets, MergePlan::Uniform)).unwrap() {
+        let proof = &report.certificate;
+        assert!(proof.passed && proof.max_abs_diff < 1e-5, "{:?}: {:?}", report.target, proof.problems);
+        let end = if report.target == ExportTarget::Hf { "query.weight" } else { "query.lora_a.weight" };
+        assert!(proof.rounding.iter().any(|tensor| tensor.name.ends_with(end)));
+        assert!(proof.rounding.iter().any(|tensor| tensor.name.contains("classifier.")), "the head too");
+    }
     let err = opened.export(&plan(&[ExportTarget::AdapterHub], MergePlan::Uniform)).unwrap_err().to_string();
     assert!(err.contains("has no place in an AdapterHub directory"), "{err}");
+
+    // The experts' own directories, as another program might have made them, are a run again.
+    let experts: Vec<_> = (0..4).map(|e| dir.exports().join(format!("peft-experts/expert_{e}"))).collect();
+    let mut settings = config.clone();
+    settings.name = "imported".to_owned();
+    let found = imported::look(&experts).unwrap();
+    let run = imported::open_as_run(&settings, &found).unwrap();
+    let again = Opened::open(&run, Checkpoint::Last).unwrap();
+    assert_eq!((again.step, again.config.mixture.num_experts, again.config.mixture.sharing_up), (0, 4, true));
+    let (old, new) = (opened.compare(1).unwrap(), again.compare(1).unwrap());
+    assert!((old.merged.loss - new.merged.loss).abs() < 1e-6, "{old:?} {new:?}");
+    settings.name.clear();
+    settings.mixture.kind = MixtureKind::Adapter;
+    let soup = imported::look(&[crate::golden::golden_dir("torch/roberta_soup.bin")]).unwrap();
+    let err = imported::open_as_run(&settings, &soup).unwrap_err().to_string();
+    assert!(err.contains("roberta"), "{err}");
 }

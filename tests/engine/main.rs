@@ -25,6 +25,7 @@ mod score;
 mod text_metrics;
 mod texts;
 mod trainer;
+mod transfer;
 #[cfg(all(target_os = "linux", not(target_env = "musl")))]
 mod twins;
 

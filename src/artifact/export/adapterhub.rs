@@ -111,6 +111,8 @@ pub(super) fn files(dir: &Path, target: Target) -> Result<Vec<Part>> {
                 (dir.join(HEAD_FILE), Box::new(move |theirs: &str| hub_head::our_name(theirs, &head))),
             ]
         }
+        // The others are not read through a change of names.
+        other => return Err(Error::internal(format!("{other:?} is not read file by file"))),
     })
 }
 

@@ -5,6 +5,10 @@
 //! | [`merged_adapter`] | `adapter.safetensors`: one adapter per site and the head, under our stable names |
 //! | [`experts`] | `experts.safetensors`: all banks and the head, under our stable names |
 //! | [`adapterhub`](adapterhub::adapterhub) | the merged adapter and head as the `adapters` library loads them |
+//! | [`peft`](peft::peft), [`peft_experts`](peft::peft_experts) | the merged LoRA, or each expert, as PEFT loads it |
+//! | [`gguf_adapter`](gguf_adapter::gguf_adapter) | the merged LoRA as llama.cpp loads it |
+//! | [`hf`](hf::hf) | the whole merged model as transformers loads it |
+//! | [`GgufModel`](gguf_model::GgufModel) | the whole merged model as llama.cpp loads it |
 //!
 //! The first two carry their story as safetensors metadata, all strings: `format` (`adamix-adapter` or
 //! `adamix-experts`), `version` (`1`), `tool`, `base_model`, `model_type`, `hidden_size`, `num_experts`, `kind` (`adapter`
@@ -12,10 +16,19 @@
 //! merged adapter `recipe` (in words) and `recipe_toml` (to be replayed).
 //!
 //! A target directory is written whole or not at all, and an existing one with contents is never touched.
-//! [`read`] loads any of the three back under our names; the certificate is made from what it returns.
+//! [`read`] loads adapters and experts back under our names; the certificate is made from what it returns. Whole models
+//! are proven tensor by tensor ([`proof`]).
 
 pub mod adapterhub;
+pub mod base;
+pub mod gguf_adapter;
+pub mod gguf_model;
+pub mod hf;
+mod hf_gguf;
 mod hub_head;
+pub mod modules;
+pub mod peft;
+pub mod proof;
 pub mod recipe;
 
 pub use adapterhub::adapterhub;
@@ -44,6 +57,16 @@ pub enum Target {
     Experts,
     /// The merged adapter and the head for the `adapters` library.
     Adapterhub,
+    /// The merged LoRA and the head for PEFT.
+    Peft,
+    /// Each expert for PEFT.
+    PeftExperts,
+    /// The merged LoRA for llama.cpp.
+    GgufAdapter,
+    /// The whole merged model for transformers.
+    Hf,
+    /// The whole merged model for llama.cpp.
+    Gguf,
 }
 
 /// What a reader of an export must know besides the tensors.
@@ -126,6 +149,9 @@ pub struct Loaded {
 /// Reads an export directory of any target.
 pub fn read(dir: &Path) -> Result<Loaded> {
     let target = target_of(dir)?;
+    if matches!(target, Target::Peft | Target::PeftExperts) {
+        return read_peft(dir, target);
+    }
     let mut loaded = Loaded { target, dtype: Dtype::F32, tensors: Vec::new(), metadata: Metadata::new() };
     for (file, rename) in adapterhub::files(dir, target)? {
         let mut tensors = safetensors_io::TensorFile::open(&file)?;
@@ -140,10 +166,39 @@ pub fn read(dir: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
+/// The adapters in a directory of experts, in their order: `expert_0`, `expert_1`, ...
+fn expert_dirs(dir: &Path) -> Vec<PathBuf> {
+    let name = |expert: usize| dir.join(format!("expert_{expert}"));
+    (0..).map(name).take_while(|dir| dir.join(peft::CONFIG_FILE).is_file()).collect()
+}
+
+/// Tensors of an expert's own directory have its number before their names: `expert_0/layers...`.
+fn read_peft(dir: &Path, target: Target) -> Result<Loaded> {
+    let mut loaded = Loaded { target, dtype: Dtype::F32, tensors: Vec::new(), metadata: Metadata::new() };
+    let one = target == Target::Peft;
+    let dirs = if one { vec![dir.to_owned()] } else { expert_dirs(dir) };
+    for (expert, dir) in dirs.iter().enumerate() {
+        let adapter = super::import::peft::read(dir)?;
+        loaded.dtype = loaded.dtype.max(adapter.dtype);
+        let name = |name: String| if one { name } else { format!("expert_{expert}/{name}") };
+        loaded.tensors.extend(adapter.tensors()?.into_iter().map(|t| HostTensor { name: name(t.name), ..t }));
+    }
+    Ok(loaded)
+}
+
 /// What sort of export a directory holds.
 pub fn target_of(dir: &Path) -> Result<Target> {
     if dir.join(adapterhub::CONFIG_FILE).is_file() {
-        Ok(Target::Adapterhub)
+        let json = super::import::peft::read_json(&dir.join(adapterhub::CONFIG_FILE))?;
+        Ok(if json.get("peft_type").is_some() { Target::Peft } else { Target::Adapterhub })
+    } else if !expert_dirs(dir).is_empty() {
+        Ok(Target::PeftExperts)
+    } else if dir.join(gguf_adapter::FILE).is_file() {
+        Ok(Target::GgufAdapter)
+    } else if dir.join(gguf_model::FILE).is_file() {
+        Ok(Target::Gguf)
+    } else if dir.join(hf::CONFIG_FILE).is_file() {
+        Ok(Target::Hf)
     } else if dir.join(ADAPTER_FILE).is_file() {
         Ok(Target::Adapter)
     } else if dir.join(EXPERTS_FILE).is_file() {
@@ -161,6 +216,14 @@ pub fn file_names(dir: &Path) -> Result<Vec<String>> {
         Target::Adapter => vec![ADAPTER_FILE.to_owned()],
         Target::Experts => vec![EXPERTS_FILE.to_owned()],
         Target::Adapterhub => adapterhub::FILES.map(str::to_owned).to_vec(),
+        Target::Peft => [peft::CONFIG_FILE, peft::MODEL_FILE].map(str::to_owned).to_vec(),
+        Target::PeftExperts => {
+            let files = |expert| [peft::CONFIG_FILE, peft::MODEL_FILE].map(|file| format!("expert_{expert}/{file}"));
+            (0..expert_dirs(dir).len()).flat_map(files).collect()
+        }
+        Target::GgufAdapter => vec![gguf_adapter::FILE.to_owned()],
+        Target::Gguf => vec![gguf_model::FILE.to_owned()],
+        Target::Hf => hf::file_names(dir)?,
     })
 }
 

@@ -6,6 +6,7 @@
 //! asks for it first and can then trust every offset. [`tokenizer()`] rebuilds the tokenizer from the metadata.
 
 mod cursor;
+pub mod describe;
 mod parse;
 mod pre_tokenizers;
 mod tokenizer;

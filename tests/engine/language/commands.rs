@@ -108,11 +108,10 @@ fn the_windows_thread_trains_a_language_model() {
     let config = place.config(12);
     let model = window.send(|req| Command::PreviewModel { req, model: config.model.clone() });
     let Ok(Outcome::Model(info)) = window.wait_for(model) else { panic!("no model") };
-    assert_eq!((info.family.as_str(), info.layers, info.hidden_size, info.vocab_size), ("llama", 2, 16, 32));
+    assert_eq!((info.family.as_str(), info.layers, info.hidden_size, info.vocab_size), ("Llama", 2, 16, 32));
     let data = window.send(|req| Command::PreviewData { req, config: Box::new(config.clone()) });
-    let Ok(Outcome::Data(preview)) = window.wait_for(data) else { panic!("no preview") };
-    assert_eq!((preview.train.rows, preview.dev.rows), (96, 30));
-    assert!(preview.train.sample[0].label.contains("here"), "{:?}", preview.train.sample[0]);
+    let Ok(Outcome::Texts(preview)) = window.wait_for(data) else { panic!("no preview") };
+    assert_eq!((preview.train.examples, preview.dev.examples), (96, 30));
     let preflight = window.send(|req| Command::Preflight { req, config: Box::new(config.clone()) });
     let Ok(Outcome::Preflight(report)) = window.wait_for(preflight) else { panic!("no report") };
     assert_eq!((report.problems.len(), report.total_steps, report.train_rows), (0, 12, 96), "{:?}", report.problems);

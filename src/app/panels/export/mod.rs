@@ -15,7 +15,7 @@ use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
 
 /// All targets with their names and what they are.
-const TARGETS: [(ExportTarget, &str, &str); 3] = [
+const TARGETS: [(ExportTarget, &str, &str); 6] = [
     (ExportTarget::Merged, "Merged adapter", "One adapter and the head as safetensors: what you use"),
     (
         ExportTarget::Experts,
@@ -23,11 +23,14 @@ const TARGETS: [(ExportTarget, &str, &str); 3] = [
         "Every expert and the head as safetensors: to merge differently, or to study",
     ),
     (ExportTarget::AdapterHub, "AdapterHub directory", "The merged adapter as a directory for AdapterHub's library"),
+    (ExportTarget::Peft, "PEFT directory", "The merged LoRA and the head as Hugging Face's PEFT loads them"),
+    (ExportTarget::PeftExperts, "PEFT, each expert", "Every expert, a LoRA, as a PEFT directory of its own"),
+    (ExportTarget::Hf, "Whole model", "All weights with the merged LoRA added to them, as transformers loads a model"),
 ];
 
 /// What the view remembers on screen.
 pub struct ExportPanel {
-    targets: [bool; 3],
+    targets: [bool; 6],
     dtype: ExportDtype,
     dir: String,
     merge: MergePlan,
@@ -37,7 +40,7 @@ pub struct ExportPanel {
 impl Default for ExportPanel {
     fn default() -> Self {
         Self {
-            targets: [true, false, false],
+            targets: [true, false, false, false, false, false],
             dtype: ExportDtype::F32,
             dir: String::new(),
             merge: MergePlan::Uniform,
@@ -196,6 +199,9 @@ fn flag_words(target: ExportTarget) -> &'static str {
         ExportTarget::Merged => "merged",
         ExportTarget::Experts => "experts",
         ExportTarget::AdapterHub => "adapterhub",
+        ExportTarget::Peft => "peft",
+        ExportTarget::PeftExperts => "peft-experts",
+        ExportTarget::Hf => "hf",
     }
 }
 

@@ -1,0 +1,125 @@
+//! The merged LoRA as a GGUF adapter that llama.cpp loads beside its base model.
+//!
+//! A and B of `blk.3.attn_q.weight` are `blk.3.attn_q.weight.lora_a` `[r, in]` and `.lora_b` `[out, r]`. The rows of B for
+//! q and k of the Llama architecture stand in llama.cpp's order. GPT-2's are not transposed: LoRA's matrices are outputs
+//! first already. There is one alpha for the file, from which llama.cpp makes `alpha / r` for each module; whatever else a
+//! module's scale is goes into its B, and an alpha of 0, which means 1 there, is never written.
+
+use super::modules::ModuleLora;
+use super::{ExportMeta, new_dir};
+use crate::artifact::gguf::read::GgufTensors;
+use crate::artifact::gguf::{self, Entries, Planned, Store, Value, names, text};
+use crate::artifact::{Dtype, HostTensor};
+use crate::error::{Error, Result};
+use crate::model::decoder::DecoderSpec;
+use std::path::Path;
+
+/// Name of the file in its directory.
+pub const FILE: &str = "adapter.gguf";
+
+/// The tensors of the file, in their order there, and the file's alpha.
+pub fn tensors(modules: &[ModuleLora], spec: &DecoderSpec) -> Result<(Vec<HostTensor>, f32)> {
+    let first = modules.first().ok_or_else(|| Error::config("there is no LoRA in this model to write"))?;
+    let usual = (first.scale * first.rank as f64) as f32;
+    let alpha = if usual.is_finite() && usual != 0.0 { usual } else { 1.0 };
+    let mut all = Vec::new();
+    for module in modules {
+        let part = names::part(spec.family, &module.path)
+            .ok_or_else(|| Error::config(format!("{} has no place in a GGUF adapter", module.name())))?;
+        let name = format!("blk.{}.{part}.weight", module.layer);
+        let mut b = module.b.clone();
+        if let Some(heads) = names::turned_heads(spec, &module.path) {
+            b = names::turn(&b, heads, module.rank);
+        }
+        // What llama.cpp will multiply with, as it computes it.
+        let theirs = f64::from(alpha / module.rank as f32);
+        if (module.scale / theirs - 1.0).abs() > 1e-7 || module.scale == 0.0 {
+            let factor = module.scale / theirs;
+            b.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+        }
+        all.push(HostTensor::new(format!("{name}.lora_a"), [module.rank, module.d_in()], module.a.clone())?);
+        all.push(HostTensor::new(format!("{name}.lora_b"), [module.d_out(), module.rank], b)?);
+    }
+    Ok((all, alpha))
+}
+
+/// GGUF's name for one of our formats.
+pub(super) fn store(dtype: Dtype) -> Store {
+    match dtype {
+        Dtype::F32 => Store::F32,
+        Dtype::F16 => Store::F16,
+        Dtype::Bf16 => Store::Bf16,
+    }
+}
+
+/// Writes `adapter.gguf` into a new directory.
+pub fn gguf_adapter(dir: &Path, modules: &[ModuleLora], spec: &DecoderSpec, meta: &ExportMeta) -> Result<()> {
+    let (tensors, alpha) = tensors(modules, spec)?;
+    let entries: Entries = [
+        ("general.type", text("adapter")),
+        ("general.architecture", text(names::architecture(spec.family))),
+        ("general.name", text(format!("{} merged LoRA", base_name(&meta.base_model)))),
+        ("general.base_model.count", Value::U32(1)),
+        ("general.base_model.0.name", text(base_name(&meta.base_model))),
+        ("general.file_type", Value::U32(store(meta.dtype).file_type())),
+        ("adapter.type", text("lora")),
+        ("adapter.lora.alpha", Value::F32(alpha)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    let plan: Vec<Planned> = tensors
+        .iter()
+        .map(|t| Planned { name: t.name.clone(), shape: t.shape.clone(), store: store(meta.dtype) })
+        .collect();
+    new_dir(dir, |dir| gguf::write(&dir.join(FILE), &entries, &plan, &mut |i| Ok(tensors[i].clone())))
+}
+
+/// The modules of an adapter file, for the model of this shape, and all tensors as they are stored.
+pub fn read(file: &Path, spec: &DecoderSpec) -> Result<(Vec<ModuleLora>, Vec<HostTensor>)> {
+    let open = GgufTensors::open(file)?;
+    let header = open.header();
+    let bad = |what: String| Error::format(format!("{what}: {}", file.display()));
+    let (kind, architecture) = (header.text("adapter.type"), header.text("general.architecture"));
+    if kind != Some("lora") || architecture != Some(names::architecture(spec.family)) {
+        return Err(bad(format!("not a LoRA for this model: its type is {kind:?}, its architecture {architecture:?}")));
+    }
+    let alpha = header.number("adapter.lora.alpha").ok_or_else(|| bad("it has no adapter.lora.alpha".to_owned()))?;
+    let (mut modules, mut tensors) = (Vec::new(), Vec::new());
+    for name in header.tensors.keys() {
+        let Some(base) = name.strip_suffix(".lora_a") else {
+            if name.strip_suffix(".lora_b").is_none_or(|base| !header.tensors.contains_key(&format!("{base}.lora_a"))) {
+                return Err(bad(format!("tensor {name} belongs to no LoRA")));
+            }
+            continue;
+        };
+        let (a, b) = (open.read(name)?, open.read(&format!("{base}.lora_b"))?);
+        let place = base.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".weight")?.split_once('.'));
+        let place = place.and_then(|(layer, part)| Some((layer.parse().ok()?, names::path(spec.family, part)?)));
+        let (Some((layer, path)), &[rank, _], &[_, rank_b]) = (place, a.shape.as_slice(), b.shape.as_slice()) else {
+            return Err(bad(format!("tensor {name} of shape {:?} is on no matrix of this model", a.shape)));
+        };
+        if rank != rank_b || rank == 0 {
+            return Err(bad(format!("{name} has rank {rank}, its B {rank_b}")));
+        }
+        // llama.cpp takes an alpha of 0 for "no scale".
+        let scale = if alpha == 0.0 { 1.0 } else { alpha / rank as f64 };
+        let mut values = b.data.clone();
+        if let Some(heads) = names::turned_heads(spec, path) {
+            if !b.shape[0].is_multiple_of(2 * heads) {
+                return Err(bad(format!(
+                    "{base}.lora_b has {} rows, which are not those of {heads} heads",
+                    b.shape[0]
+                )));
+            }
+            values = names::turn_back(&values, heads, rank);
+        }
+        modules.push(ModuleLora { layer, path: path.to_owned(), rank, a: a.data.clone(), b: values, scale });
+        tensors.extend([a, b]);
+    }
+    Ok((modules, tensors))
+}
+
+/// The last part of a path or hub name.
+pub(super) fn base_name(base: &str) -> &str {
+    base.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().filter(|name| !name.is_empty()).unwrap_or("model")
+}

@@ -1,0 +1,187 @@
+//! The merged model as a Hugging Face directory: what transformers loads without this program.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.json` | the base's, with the number format, tied tables and, for a classifier, its labels |
+//! | `model.safetensors`, or shards of at most 5 GB with an index | all weights, LoRA added |
+//! | tokenizer files, `generation_config.json`, chat template | copied, or made from a GGUF base |
+//!
+//! Weights go through memory one at a time.
+
+use super::base::{BaseKind, Merged};
+use super::hf_gguf;
+use super::{ExportMeta, new_dir};
+use crate::artifact::Dtype;
+use crate::artifact::checkpoint::write_json;
+use crate::artifact::import::peft::read_json;
+use crate::artifact::safetensors_io::Metadata;
+use crate::artifact::safetensors_stream::{self, Planned};
+use crate::error::{Error, Result};
+use crate::model::decoder::{DecoderFamily, DecoderSpec};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// Largest file with weights.
+pub const SHARD: u64 = 5_000_000_000;
+/// The configuration.
+pub const CONFIG_FILE: &str = "config.json";
+/// The weights, where they fit into one file.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// Which shard has which tensor.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// Files that are carried over where the base has them.
+const CARRIED: [&str; 11] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "added_tokens.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// Where the base model lies.
+#[derive(Clone, Copy, Debug)]
+pub enum BaseFiles<'a> {
+    /// A Hugging Face directory.
+    Dir(&'a Path),
+    /// A GGUF file.
+    Gguf(&'a Path),
+}
+
+/// Writes the directory, in files of at most `shard` bytes (see [`SHARD`]).
+pub fn hf(
+    dir: &Path,
+    merged: &Merged<'_>,
+    kind: BaseKind<'_>,
+    files: BaseFiles<'_>,
+    meta: &ExportMeta,
+    shard: u64,
+) -> Result<()> {
+    let mut config = match (files, kind) {
+        (BaseFiles::Dir(base), _) => read_json(&base.join(CONFIG_FILE))?,
+        (BaseFiles::Gguf(file), BaseKind::Decoder(spec)) => hf_gguf::config(file, spec)?,
+        (BaseFiles::Gguf(_), BaseKind::Encoder(_)) => {
+            return Err(Error::config("an encoder from a GGUF file cannot be written as a Hugging Face directory"));
+        }
+    };
+    let object = config.as_object_mut().ok_or_else(|| Error::format("config.json is not an object"))?;
+    adapt(object, kind, meta);
+    let plan = shards(merged, meta.dtype, shard)?;
+    new_dir(dir, |dir| {
+        write_json(&dir.join(CONFIG_FILE), &config)?;
+        match files {
+            BaseFiles::Dir(base) => carry(base, dir)?,
+            BaseFiles::Gguf(file) => hf_gguf::tokenizer(file, dir)?,
+        }
+        write_weights(dir, merged, &plan, meta.dtype)
+    })
+}
+
+fn carry(base: &Path, dir: &Path) -> Result<()> {
+    for name in CARRIED {
+        let from = base.join(name);
+        if from.is_file() {
+            std::fs::copy(&from, dir.join(name)).map_err(|err| Error::io("copying", &from, err))?;
+        }
+    }
+    Ok(())
+}
+
+/// What differs from the base.
+fn adapt(config: &mut Map<String, Value>, kind: BaseKind<'_>, meta: &ExportMeta) {
+    let dtype = match meta.dtype {
+        Dtype::F32 => "float32",
+        Dtype::F16 => "float16",
+        Dtype::Bf16 => "bfloat16",
+    };
+    // Older versions of transformers read `torch_dtype` only, newer ones prefer `dtype`.
+    config.remove("dtype");
+    config.insert("torch_dtype".to_owned(), json!(dtype));
+    match kind {
+        BaseKind::Decoder(spec) => {
+            config.insert("architectures".to_owned(), json!([architecture(spec)]));
+            config.insert("tie_word_embeddings".to_owned(), json!(spec.tied));
+        }
+        BaseKind::Encoder(kind) => {
+            let class =
+                if kind == "bert" { "BertForSequenceClassification" } else { "RobertaForSequenceClassification" };
+            config.insert("architectures".to_owned(), json!([class]));
+            let labels = if meta.labels.is_empty() { vec!["LABEL_0".to_owned()] } else { meta.labels.clone() };
+            let ids: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (i.to_string(), json!(l))).collect();
+            let back: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (l.clone(), json!(i))).collect();
+            config.insert("id2label".to_owned(), Value::Object(ids));
+            config.insert("label2id".to_owned(), Value::Object(back));
+            config.remove("num_labels");
+            let problem = if meta.labels.is_empty() { "regression" } else { "single_label_classification" };
+            config.insert("problem_type".to_owned(), json!(problem));
+        }
+    }
+}
+
+/// The class that transformers loads.
+pub(super) fn architecture(spec: &DecoderSpec) -> &'static str {
+    match spec.family {
+        DecoderFamily::Gpt2 => "GPT2LMHeadModel",
+        DecoderFamily::Llama => "LlamaForCausalLM",
+        DecoderFamily::Mistral => "MistralForCausalLM",
+        DecoderFamily::Qwen2 => "Qwen2ForCausalLM",
+        DecoderFamily::Qwen3 => "Qwen3ForCausalLM",
+    }
+}
+
+/// All tensors in files of at most `limit` bytes; a tensor larger than that has a file of its own.
+fn shards(merged: &Merged<'_>, dtype: Dtype, limit: u64) -> Result<Vec<Vec<Planned>>> {
+    let (mut all, mut last, mut used): (Vec<Vec<Planned>>, Vec<Planned>, u64) = (Vec::new(), Vec::new(), 0);
+    for name in merged.names() {
+        let shape = merged.shape(&name)?;
+        let bytes = shape.iter().map(|&size| size as u64).product::<u64>() * dtype.size() as u64;
+        if !last.is_empty() && used + bytes > limit {
+            all.push(std::mem::take(&mut last));
+            used = 0;
+        }
+        used += bytes;
+        last.push((name, shape));
+    }
+    all.push(last);
+    Ok(all)
+}
+
+fn write_weights(dir: &Path, merged: &Merged<'_>, plan: &[Vec<Planned>], dtype: Dtype) -> Result<()> {
+    let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
+    let (mut map, mut total) = (Map::new(), 0u64);
+    for (i, tensors) in plan.iter().enumerate() {
+        let name = match plan {
+            [_] => MODEL_FILE.to_owned(),
+            _ => format!("model-{:05}-of-{:05}.safetensors", i + 1, plan.len()),
+        };
+        safetensors_stream::write(&dir.join(&name), tensors, dtype, &format, &mut |tensor| merged.read(tensor))?;
+        for (tensor, shape) in tensors {
+            total += (shape.iter().product::<usize>() * dtype.size()) as u64;
+            map.insert(tensor.clone(), json!(name));
+        }
+    }
+    if plan.len() > 1 {
+        write_json(&dir.join(INDEX_FILE), &json!({ "metadata": { "total_size": total }, "weight_map": map }))?;
+    }
+    Ok(())
+}
+
+/// All files of such a directory, sorted, without its certificate.
+pub(super) fn file_names(dir: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(dir).map_err(|err| Error::io("reading a directory", dir, err))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let ours = |name: &String| {
+        CARRIED.contains(&name.as_str())
+            || [CONFIG_FILE, INDEX_FILE].contains(&name.as_str())
+            || name.ends_with(".safetensors")
+    };
+    let mut names: Vec<String> = names.filter(ours).collect();
+    names.sort();
+    Ok(names)
+}

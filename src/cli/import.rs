@@ -1,0 +1,82 @@
+//! `adamix import`: adapters of other programs become a run.
+
+use super::{Done, args, out, usage};
+use crate::engine::imported;
+use crate::engine::machine;
+use crate::error::Result;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::json;
+use std::path::PathBuf;
+
+pub(super) fn command() -> Command {
+    let about = "Open published experts: a checkpoint of the AdaMix reference code, or PEFT LoRA directories, as a run";
+    let command = Command::new("import")
+        .about(about)
+        .long_about(format!(
+            "{about}.\n\nThe settings name the base model (--model) and the data (--task and its files) that the experts were \
+             trained for; the mixture is read off the files. Several PEFT directories become the experts of one mixture. \
+             Pickles are read without running them."
+        ))
+        .arg(
+            Arg::new("path")
+                .value_name("PATH")
+                .required(true)
+                .num_args(1..)
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(PathBuf))
+                .help("A file of torch.save, or PEFT directories"),
+        )
+        .arg(
+            Arg::new("look")
+                .long("look")
+                .action(ArgAction::SetTrue)
+                .help("Only say what is in the files; needs no model and no data"),
+        );
+    args::with_settings(command)
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Done {
+    let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("path").into_iter().flatten().cloned().collect();
+    let found = imported::look(&paths)?;
+    if matches.get_flag("look") {
+        return Ok(say(&found, None, matches.get_flag("json"))?);
+    }
+    let config = usage(args::settings(matches))?;
+    let dir = machine::pool(config.model.threads, 0)?.install(|| imported::open_as_run(&config, &found))?;
+    Ok(say(&found, Some(dir.path()), matches.get_flag("json"))?)
+}
+
+fn say(found: &imported::Imported, run: Option<&std::path::Path>, as_json: bool) -> Result<()> {
+    let values: usize = found.tensors.iter().map(|tensor| tensor.data.len()).sum();
+    if as_json {
+        return out::json(&json!({
+            "source": found.source,
+            "model_type": found.model_type,
+            "base_model": found.base_model,
+            "mixture": found.mixture,
+            "tensors": found.tensors.iter().map(|t| json!({ "name": t.name, "shape": t.shape })).collect::<Vec<_>>(),
+            "notes": found.notes,
+            "run": run,
+        }));
+    }
+    let mixture = &found.mixture;
+    let shared = match (mixture.sharing_down, mixture.sharing_up) {
+        (true, _) => ", one down-projection for all",
+        (_, true) => ", one up-projection for all",
+        _ => "",
+    };
+    let of = found.model_type.as_deref().or(found.base_model.as_deref()).unwrap_or("a model it does not name");
+    out::line(&format!(
+        "{}: {} experts of rank {}{shared}, {} tensors with {} values, for {of}",
+        found.source,
+        mixture.num_experts,
+        mixture.rank(),
+        found.tensors.len(),
+        out::count(values as u64),
+    ))?;
+    found.notes.iter().try_for_each(|note| out::line(&format!("    {note}")))?;
+    match run {
+        Some(run) => out::line(&run.display().to_string()),
+        None => Ok(()),
+    }
+}

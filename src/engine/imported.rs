@@ -1,0 +1,147 @@
+//! Adapters that other programs wrote, as a run: its checkpoint of step 0 holds the imported experts, so that everything
+//! that works on a run (comparing, merging, exporting, the window) works on them.
+
+use super::run::{self, Prepared};
+use crate::artifact::import::{self, Kind};
+use crate::artifact::{HostTensor, RunDir, checkpoint};
+use crate::config::{Method, MixtureConfig, MixtureKind, RunConfig};
+use crate::error::{Context as _, Error, Result};
+use crate::train::Subject;
+use crate::train::trainer::{Trainer, set_tensors};
+use std::path::PathBuf;
+
+/// What was found in the files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// What wrote them, in words.
+    pub source: &'static str,
+    /// `bert`, `roberta`, `gpt2`, where the files say it.
+    pub model_type: Option<String>,
+    /// The base model, where the files name it.
+    pub base_model: Option<String>,
+    /// Kind, experts, sizes and sharing; everything else is the default.
+    pub mixture: MixtureConfig,
+    /// Banks and head under our names.
+    pub tensors: Vec<HostTensor>,
+    /// What the user should know, in words.
+    pub notes: Vec<String>,
+}
+
+/// Reads one checkpoint of the reference code, or PEFT directories that are the experts of one mixture.
+pub fn look(paths: &[PathBuf]) -> Result<Imported> {
+    let first = paths.first().ok_or_else(|| Error::config("name a file or directory to import"))?;
+    match import::kind_of(first)? {
+        Kind::Reference if paths.len() > 1 => {
+            Err(Error::config("a checkpoint of the reference code holds all experts; import one file at a time"))
+        }
+        Kind::Reference => reference(first),
+        Kind::Peft => peft(paths),
+    }
+}
+
+fn reference(path: &std::path::Path) -> Result<Imported> {
+    let found = import::reference::read(path)?;
+    let mut notes = Vec::new();
+    if !found.ignored.is_empty() {
+        notes.push(format!("{} tensors of the trunk are left out; they come from the base model", found.ignored.len()));
+    }
+    if !found.weights.is_empty() {
+        notes.push(format!("{} sites have scores, so that their experts count differently there; here all count the same until you say otherwise", found.weights.len()));
+    }
+    if found.mixture.kind == MixtureKind::Lora {
+        notes.push(format!("the file does not say alpha; {} is the reference's", found.mixture.lora_alpha));
+    }
+    Ok(Imported {
+        source: "the AdaMix reference code",
+        model_type: Some(found.model_type),
+        base_model: None,
+        mixture: found.mixture,
+        tensors: found.tensors,
+        notes,
+    })
+}
+
+fn peft(paths: &[PathBuf]) -> Result<Imported> {
+    let all = paths.iter().map(|path| import::peft::read(path)).collect::<Result<Vec<_>>>()?;
+    let first = &all[0];
+    if let Some(module) = first.modules.iter().find(|m| m.rank != first.rank || m.scale != first.modules[0].scale) {
+        return Err(Error::config(format!(
+            "{} has another rank or scale than the rest, which one mixture cannot have",
+            module.name()
+        )));
+    }
+    let modules: Vec<_> = all.iter().map(|adapter| adapter.modules.clone()).collect();
+    let mut tensors = import::as_experts(&modules)?;
+    let mut targets: Vec<String> = Vec::new();
+    for module in &first.modules {
+        if !targets.contains(&module.path) {
+            targets.push(module.path.clone());
+        }
+    }
+    // A side is shared only if it is at every site.
+    let experts = all.len();
+    let shared = |end: &str| experts > 1 && tensors.iter().filter(|t| t.name.ends_with(end)).all(|t| t.shape[0] == 1);
+    let (sharing_down, sharing_up) = (shared(".lora_a.weight"), shared(".lora_b.weight"));
+    for (end, shared) in [(".lora_a.weight", sharing_down), (".lora_b.weight", sharing_up)] {
+        for tensor in tensors.iter_mut().filter(|t| t.name.ends_with(end) && !shared && t.shape[0] == 1) {
+            tensor.shape[0] = experts;
+            tensor.data = tensor.data.repeat(experts);
+        }
+    }
+    tensors.extend(first.head.iter().cloned());
+    let mut notes = Vec::new();
+    if all.iter().any(|adapter| adapter.head != first.head) {
+        notes.push("the adapters have different heads; the first one's is taken".to_owned());
+    }
+    Ok(Imported {
+        source: "PEFT",
+        model_type: None,
+        base_model: first.base_model.clone(),
+        mixture: MixtureConfig {
+            kind: MixtureKind::Lora,
+            num_experts: experts,
+            lora_rank: first.rank,
+            lora_alpha: first.alpha,
+            use_rslora: first.use_rslora,
+            lora_dropout: first.dropout,
+            lora_target: targets,
+            sharing_down,
+            sharing_up,
+            ..MixtureConfig::default()
+        },
+        tensors,
+        notes,
+    })
+}
+
+/// Makes a run whose checkpoint of step 0 holds what was found. The settings name the base model and the data; their mixture
+/// is replaced.
+pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
+    let mut config = settings.clone();
+    config.model.method = Method::Adamix;
+    let own = &settings.mixture;
+    config.mixture = MixtureConfig {
+        routing: own.routing,
+        consistency: own.consistency,
+        consistency_weight: own.consistency_weight,
+        ..found.mixture.clone()
+    };
+    let Prepared { config, subject, .. } = run::prepare(&config)?;
+    let family = match &subject {
+        Subject::Classifier(model, _) => model.encoder().spec().family.prefix(),
+        Subject::Lm(model, _) => model.spec().family.model_type(),
+    };
+    if let Some(kind) = found.model_type.as_ref().filter(|kind| *kind != family) {
+        return Err(Error::config(format!("these experts belong to a {kind} model, and the base model is a {family}")));
+    }
+    if let Some(tensor) = found.tensors.iter().find(|tensor| subject.model().params().find(&tensor.name).is_none()) {
+        return Err(Error::config(format!("tensor {} has no place in this base model", tensor.name)));
+    }
+    set_tensors(subject.model(), &found.tensors).context(
+        "the experts do not fit the base model and its labels (choose the model and the task they were trained for)",
+    )?;
+    let trainer = Trainer::new(config.clone(), subject)?;
+    let (dir, _lock) = RunDir::create(&config)?;
+    checkpoint::write(&dir, 0, &trainer.checkpoint_data()?)?;
+    Ok(dir)
+}

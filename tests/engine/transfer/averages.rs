@@ -1,0 +1,136 @@
+//! Three averages side by side, and what rounding costs.
+
+use super::{base, logits, random, settings};
+use adamix::analysis::averages::{apart, distance, ensemble, norm, probabilities, site, truncate};
+use adamix::analysis::rounding::budgets;
+use adamix::artifact::HostTensor;
+use adamix::artifact::gguf::Store;
+use adamix::config::MixtureConfig;
+use adamix::mixture::{Lora, Side};
+use adamix::model::Site;
+use candle_core::{Device, Tensor};
+
+fn delta(lora: &Lora) -> Vec<f64> {
+    lora.deltas().unwrap().iter().flat_map(|(_, d)| d.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect()
+}
+
+fn frobenius(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|x| x * x).sum::<f64>().sqrt()
+}
+
+fn near(what: &str, got: f64, want: f64) {
+    assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{what}: {got} instead of {want}");
+}
+
+#[test]
+fn averages_differ_where_nothing_is_shared_and_are_one_where_a_side_is() {
+    for family in ["gpt2-tiny", "llama-tiny"] {
+        let place = tempfile::tempdir().unwrap();
+        let dir = base(family, place.path());
+        for sharing_up in [false, true] {
+            let mixture = MixtureConfig { sharing_up, ..settings(&[]) };
+            let model = random(&dir, &mixture);
+            for found in model.sites() {
+                let Site::Lora(lora) = found else { panic!("an adapter") };
+                let weights = [0.5, 0.3, 0.2];
+                let all = site(lora, &weights).unwrap();
+                let (f, d, t) = (delta(&all.factors), delta(&all.deltas), delta(&all.truncated));
+                near("norm", all.factors_norm, frobenius(f.iter().copied()));
+                near("norm", all.deltas_norm, frobenius(d.iter().copied()));
+                near("distance", all.factors_off, frobenius(f.iter().zip(&d).map(|(a, b)| a - b)));
+                near("truncated", all.truncated_off, frobenius(t.iter().zip(&d).map(|(a, b)| a - b)));
+                assert_eq!(all.truncated.rank(), 2);
+                assert_eq!(all.deltas.rank(), if sharing_up { 2 } else { 6 });
+                if sharing_up {
+                    assert!(
+                        all.factors_off < 1e-5 && all.truncated_off < 1e-5,
+                        "{} {}",
+                        all.factors_off,
+                        all.truncated_off
+                    );
+                } else {
+                    assert!(all.factors_off > 0.1 && all.truncated_off > 0.01);
+                    // No matrix of rank 2 is nearer, this one included.
+                    assert!(all.truncated_off < all.factors_off);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_known_case() {
+    // Two experts of rank 1: B A = e1 e1ᵀ and e2 e2ᵀ. Mean of deltas: I / 2. Mean of factors: all ones / 4.
+    let tensor = |values: &[f32], shape: (usize, usize)| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+    let both: Vec<_> = std::iter::once(0..2).collect();
+    let deltas =
+        Lora::new(&tensor(&[1., 0., 0., 1.], (2, 2)), &tensor(&[0.5, 0., 0., 0.5], (2, 2)), both.clone(), 1.0).unwrap();
+    let factors = Lora::new(&tensor(&[0.5, 0.5], (1, 2)), &tensor(&[0.5, 0.5], (2, 1)), both.clone(), 1.0).unwrap();
+    near("factors", norm(&factors).unwrap(), 0.5);
+    near("deltas", norm(&deltas).unwrap(), 0.5f64.sqrt());
+    near("apart", distance(&factors, &deltas).unwrap(), 0.5);
+    let (nearest, lost) = truncate(&deltas, 1).unwrap();
+    near("lost", lost, 0.5);
+    near("kept", norm(&nearest).unwrap(), 0.5);
+    assert_eq!(nearest.side(Side::Down).unwrap().dims(), [1, 2]);
+}
+
+#[test]
+fn outputs_are_averaged_as_probabilities() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = base("gpt2-tiny", place.path());
+    let mixture = MixtureConfig { sharing_up: false, ..settings(&[]) };
+    let model = random(&dir, &mixture);
+    let experts: Vec<Vec<f32>> = (0..3).map(|e| logits(&model.with_loras(|_, lora| lora.expert(e)).unwrap())).collect();
+    let weights = [1.0 / 3.0; 3];
+    let mean = ensemble(&experts, &weights, 32).unwrap();
+    near("a row sums to one", mean[..32].iter().sum(), 1.0);
+    let factors = apart(&mean, &logits(&model.merged_uniform().unwrap()), 32);
+    let deltas = apart(&mean, &logits(&model.with_loras(|_, lora| lora.merge_deltas(&weights)).unwrap()), 32);
+    assert!(factors.kl > 0.0 && deltas.kl > 0.0 && factors != deltas, "{factors:?} {deltas:?}");
+    let itself = apart(&probabilities(&experts[0], 32), &experts[0], 32);
+    assert!(itself.largest == 0.0 && itself.kl.abs() < 1e-12 && itself.changed == 0);
+    assert!(ensemble(&experts, &weights[..2], 32).is_err());
+}
+
+#[test]
+fn a_rounding_budget_predicts_what_is_measured() {
+    let shapes: [(&str, &[usize]); 3] =
+        [("layers.0.x.weight", &[2, 32]), ("layers.1.x.weight", &[2, 32]), ("head.weight", &[3, 2])];
+    let tensors: Vec<HostTensor> = shapes
+        .iter()
+        .map(|(name, shape)| {
+            let n: usize = shape.iter().product();
+            HostTensor::new(
+                *name,
+                *shape,
+                (0..n).map(|i| ((i * 7919 + 13) % 101) as f32 / 50.0 - 1.0).collect::<Vec<f32>>(),
+            )
+            .unwrap()
+        })
+        .collect();
+    // Two rows of three outputs, linear in every tensor alone.
+    let mut run = |tensors: &[HostTensor]| {
+        let mut out = Vec::new();
+        for row in 0..2 {
+            let x: Vec<f32> = (0..32).map(|i| ((i + 5 * row) as f32 * 0.37).sin()).collect();
+            let dot = |w: &[f32]| w.iter().zip(&x).map(|(a, b)| a * b).sum::<f32>();
+            let h: Vec<f32> = (0..2)
+                .map(|k| dot(&tensors[0].data[32 * k..32 * k + 32]) + dot(&tensors[1].data[32 * k..32 * k + 32]))
+                .collect();
+            out.extend(tensors[2].data.chunks(2).map(|w| w[0] * h[0] + w[1] * h[1]));
+        }
+        Ok(out)
+    };
+    let base = run(&tensors).unwrap();
+    let found = budgets(&tensors, &[Store::F32, Store::F16, Store::Bf16, Store::Q8_0], (&base, 3), &mut run).unwrap();
+    assert_eq!((found[0].predicted, found[0].measured, found[0].causes.len()), (0.0, 0.0, 0));
+    for budget in &found[1..] {
+        assert!(budget.measured > 0.0 && budget.measured <= budget.predicted * 1.05, "{budget:?}");
+        assert_eq!(budget.causes.len(), 3);
+        assert!(budget.causes.windows(2).all(|pair| pair[0].1 >= pair[1].1));
+        let names: Vec<&str> = budget.causes.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(names.contains(&"layers.1") && names.contains(&"head"), "{names:?}");
+    }
+    assert!(found[1].predicted < found[2].predicted, "16-bit floats are finer than brain floats");
+}

@@ -1,0 +1,235 @@
+//! GGUF adapters and models.
+
+use super::{
+    FAMILIES, base, damage, json_of, logits, merged_with, meta, modules, random, same, settings, with_modules,
+    write_tokenizer,
+};
+use crate::golden::off;
+use adamix::artifact::certificate::Probe;
+use adamix::artifact::export::base::BaseKind;
+use adamix::artifact::export::gguf_adapter::{self, gguf_adapter};
+use adamix::artifact::export::gguf_model::{self, GgufModel};
+use adamix::artifact::export::hf::{self, BaseFiles};
+use adamix::artifact::export::{Target, proof, target_of};
+use adamix::artifact::gguf::read::{GgufTensors, raw_entries};
+use adamix::artifact::gguf::{self, Planned, Store, Value, text};
+use adamix::artifact::{Dtype, HostTensor};
+use adamix::config::MixtureConfig;
+use adamix::data::gguf::{GgufHeader, describe, tokenizer};
+use adamix::model::LmSource;
+use adamix::model::decoder::DecoderFamily;
+use serde_json::json;
+
+#[test]
+fn an_adapter_comes_back_with_the_same_logits() {
+    for family in FAMILIES {
+        let place = tempfile::tempdir().unwrap();
+        let dir = base(family, place.path());
+        for use_rslora in [false, true] {
+            let mixture = MixtureConfig { use_rslora, ..settings(&["all-linear"]) };
+            let merged = random(&dir, &mixture).merged_uniform().unwrap();
+            let (want, modules, spec) = (logits(&merged), modules(&merged), merged.spec());
+            let out = place.path().join(format!("{use_rslora}"));
+            gguf_adapter(&out, &modules, spec, &meta(&merged, &mixture, Dtype::F32)).unwrap();
+            assert_eq!(target_of(&out).unwrap(), Target::GgufAdapter);
+            let file = out.join(gguf_adapter::FILE);
+            let mut run = || Ok(with_modules(&dir, &gguf_adapter::read(&file, spec)?.0));
+            let probe = Probe { logits: &want, outputs: 32 };
+            let proof = proof::gguf_adapter(&out, &modules, spec, Dtype::F32, Some((probe, &mut run))).unwrap();
+            assert!(proof.passed, "{family}: {:?}", proof.problems);
+
+            let header = GgufHeader::open(&file).unwrap();
+            assert_eq!(header.text("general.type"), Some("adapter"));
+            assert_eq!(header.text("adapter.type"), Some("lora"));
+            let llama = matches!(spec.family, DecoderFamily::Llama | DecoderFamily::Mistral);
+            let architecture = if llama { "llama" } else { spec.family.model_type() };
+            assert_eq!(header.text("general.architecture"), Some(architecture));
+            let alpha = header.number("adapter.lora.alpha").unwrap();
+            assert!(alpha > 0.0 && (use_rslora || (alpha - 3.0).abs() < 1e-6), "alpha {alpha}");
+            if spec.family == DecoderFamily::Gpt2 {
+                // Outputs first, although the checkpoint has its matrices the other way round.
+                assert_eq!(header.tensors["blk.1.ffn_up.weight.lora_b"].shape, [64, 2]);
+                assert_eq!(header.tensors["blk.0.attn_qkv.weight.lora_a"].shape, [2, 16]);
+                continue;
+            }
+            // B of q: in the Llama architecture its rows stand in another order, elsewhere in their own.
+            let b = GgufTensors::open(&file).unwrap().read("blk.0.attn_q.weight.lora_b").unwrap();
+            let ours = modules.iter().find(|m| m.name() == "layers.0.self_attn.q_proj").unwrap();
+            assert_eq!(b.data != ours.b, llama, "{family}");
+            if llama {
+                let half = spec.head_dim / 2;
+                assert_eq!(b.data[2..4], ours.b[half * 2..half * 2 + 2], "row 1 is the first of the second half");
+                // Read as if nothing had changed places, the adapter says something else.
+                let mut wrong = gguf_adapter::read(&file, spec).unwrap().0;
+                let q = wrong.iter_mut().find(|m| m.name() == "layers.0.self_attn.q_proj").unwrap();
+                q.b = b.data;
+                assert!(off(&with_modules(&dir, &wrong), &want) > 1e-3);
+            }
+        }
+    }
+}
+
+#[test]
+fn different_scales_go_into_b() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = base("qwen2-tiny", place.path());
+    let mixture = settings(&[]);
+    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let mut modules = modules(&merged);
+    modules[1].scale = 0.25;
+    modules[2].scale = 0.0;
+    let want = with_modules(&dir, &modules);
+    let out = place.path().join("out");
+    gguf_adapter(&out, &modules, merged.spec(), &meta(&merged, &mixture, Dtype::F32)).unwrap();
+    let (back, _) = gguf_adapter::read(&out.join(gguf_adapter::FILE), merged.spec()).unwrap();
+    same("three scales", &with_modules(&dir, &back), &want, 5e-5);
+    assert!(back.iter().all(|module| module.scale == 1.5), "one alpha for the file");
+    let llama = tempfile::tempdir().unwrap();
+    let other = random(&base("llama-tiny", llama.path()), &mixture);
+    let err = gguf_adapter::read(&out.join(gguf_adapter::FILE), other.spec()).unwrap_err().to_string();
+    assert!(err.contains("not a LoRA for this model"), "{err}");
+}
+
+#[test]
+fn a_model_is_written_tensor_by_tensor_and_proven() {
+    for family in FAMILIES {
+        let place = tempfile::tempdir().unwrap();
+        let dir = base(family, place.path());
+        let mixture = settings(&["all-linear"]);
+        let merged = random(&dir, &mixture).merged_uniform().unwrap();
+        let modules = modules(&merged);
+        for store in [Store::F32, Store::F16, Store::Q8_0] {
+            let out = place.path().join(store.name());
+            merged_with(&dir, &modules, |all, source| {
+                let info = meta(&merged, &mixture, Dtype::F32);
+                let model = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
+                model.write(&out).unwrap();
+                let proof = proof::gguf(&out, &model, store, None).unwrap();
+                assert!(proof.passed, "{family} {store:?}: {:?}", proof.problems);
+                assert_eq!(proof.stored_as.as_deref(), (store == Store::Q8_0).then_some("Q8_0"));
+                let file = out.join(gguf_model::FILE);
+                let header = GgufHeader::open(&file).unwrap();
+                assert!(header.tensors.values().all(|tensor| tensor.offset % 32 == 0));
+                assert_eq!(header.tensors.contains_key("output.weight"), !source.spec.tied);
+                assert_eq!(header.tensors.contains_key("rope_freqs.weight"), family == "llama-tiny");
+                let norm = &header.tensors["blk.0.attn_norm.weight"];
+                assert_eq!(norm.dtype, 0, "vectors stay in 32 bits");
+                let read = tokenizer(&header).unwrap();
+                let ids = read.tokenizer.encode("abc b", false).unwrap();
+                assert_eq!(ids.get_ids(), [31, 29, 4], "the tokenizer came along");
+                assert_eq!(
+                    (read.bos, read.eos, read.chat_template.as_deref()),
+                    (Some(1), Some(2), Some("{{ messages }}"))
+                );
+                damage(&file);
+                let proof = proof::gguf(&out, &model, store, None).unwrap();
+                let named =
+                    proof.worst_tensor.clone().is_some_and(|name| proof.problems.iter().any(|p| p.starts_with(&name)));
+                // Padding at the end of the file belongs to no tensor, so that damage there is not found.
+                assert!(!proof.passed && named || proof.passed && proof.files.len() == 1, "{:?}", proof.problems);
+            });
+            if store == Store::F32 {
+                // Metadata carried over byte for byte, from this file as a base.
+                let entries = raw_entries(&out.join(gguf_model::FILE)).unwrap();
+                assert!(
+                    entries
+                        .iter()
+                        .any(|(key, value)| key == "tokenizer.ggml.merges" && matches!(value, Value::Raw(9, _)))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_eight_bits_round_as_they_should() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("a.gguf");
+    let data: Vec<f32> = (0..128).map(|i| ((i * 37) % 64) as f32 / 7.0 - 4.0).collect();
+    let tensor = HostTensor::new("x.weight", [2, 64], data.clone()).unwrap();
+    let plan = [Planned { name: "x.weight".to_owned(), shape: vec![2, 64], store: Store::Q8_0.of(&[2, 64]) }];
+    let entries = vec![("general.architecture".to_owned(), text("llama"))];
+    gguf::write(&file, &entries, &plan, &mut |_| Ok(tensor.clone())).unwrap();
+    let open = GgufTensors::open(&file).unwrap();
+    assert_eq!(open.header().tensors["x.weight"].dtype, 8);
+    let read = open.read("x.weight").unwrap();
+    assert_eq!(read.data, Store::Q8_0.rounded(&tensor).unwrap());
+    for (block, (got, want)) in read.data.chunks(32).zip(data.chunks(32)).enumerate() {
+        let step = want.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0;
+        assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() <= 0.51 * step), "block {block}");
+    }
+    assert_eq!(Store::Q8_0.of(&[4, 40]), Store::F16);
+    let huge = HostTensor::new("x.weight", [2, 64], vec![1e9; 128]).unwrap();
+    let err = gguf::write(&file, &entries, &plan, &mut |_| Ok(huge.clone())).unwrap_err().to_string();
+    assert!(err.contains("x.weight does not fit into Q8_0"), "{err}");
+    assert_eq!(GgufTensors::open(&file).unwrap().read("x.weight").unwrap().data, read.data, "the old file stays");
+}
+
+#[test]
+fn tokenizers_without_a_place_are_refused_in_words() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = base("llama-tiny", place.path());
+    let mixture = settings(&[]);
+    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let info = meta(&merged, &mixture, Dtype::F32);
+    let refusal = || {
+        merged_with(&dir, &modules(&merged), |all, source| {
+            GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, Store::F16).err().unwrap().to_string()
+        })
+    };
+    write_tokenizer(&dir, &json!({ "type": "Whitespace" }));
+    assert!(refusal().contains("way to cut words"));
+    let path = dir.join("tokenizer.json");
+    let mut json = json_of(&path);
+    json["model"]["byte_fallback"] = json!(true);
+    std::fs::write(&path, json.to_string()).unwrap();
+    assert!(refusal().contains("SentencePiece"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(refusal().contains("carries its tokenizer"));
+    std::fs::write(dir.join("tokenizer.model"), "x").unwrap();
+    assert!(refusal().contains("only tokenizer.model"));
+    std::fs::write(dir.join("vocab.json"), json!({ "a": 0, "b": 99 }).to_string()).unwrap();
+    std::fs::write(dir.join("merges.txt"), "#version: 0.2\n").unwrap();
+    assert!(refusal().contains("below the model's vocabulary of 32"));
+}
+
+#[test]
+fn a_gguf_base_gives_its_metadata_and_tokenizer_to_both_kinds_of_models() {
+    for family in FAMILIES {
+        let place = tempfile::tempdir().unwrap();
+        let dir = base(family, place.path());
+        let mixture = settings(&[]);
+        let merged = random(&dir, &mixture).merged_uniform().unwrap();
+        let (want, modules, info) = (logits(&merged), modules(&merged), meta(&merged, &mixture, Dtype::F32));
+        merged_with(&dir, &modules, |all, source| {
+            let (spec, kind) = (&source.spec, BaseKind::Decoder(&source.spec));
+            let first = place.path().join("first");
+            GgufModel::new(all, spec, BaseFiles::Dir(&dir), &info, Store::F16).unwrap().write(&first).unwrap();
+            let file = first.join(gguf_model::FILE);
+
+            let second = place.path().join("second");
+            let model = GgufModel::new(all, spec, BaseFiles::Gguf(&file), &info, Store::F32).unwrap();
+            model.write(&second).unwrap();
+            assert!(proof::gguf(&second, &model, Store::F32, None).unwrap().passed);
+            let carried = raw_entries(&second.join(gguf_model::FILE)).unwrap();
+            for (key, value) in raw_entries(&file).unwrap() {
+                let same = carried.iter().any(|(k, v)| *k == key && *v == value);
+                assert_eq!(same, key != "general.file_type", "{family}: {key}");
+            }
+
+            let third = place.path().join("third");
+            let written = hf::hf(&third, all, kind, BaseFiles::Gguf(&file), &info, hf::SHARD);
+            if family == "llama-tiny" {
+                let err = written.unwrap_err().to_string();
+                assert!(err.contains("rotary frequencies are of no known kind") && !third.exists(), "{err}");
+                return;
+            }
+            written.unwrap();
+            same(family, &with_modules(&third, &[]), &want, 5e-5);
+            let again = LmSource::open(&third).unwrap().spec;
+            assert_eq!((again.eos.clone(), again.bos, again.tied), (spec.eos.clone(), spec.bos, spec.tied));
+            let found = describe::describe(&third, 32).unwrap();
+            assert_eq!(found, describe::describe(&dir, 32).unwrap(), "{family}: the same tokenizer");
+        });
+    }
+}
