@@ -1,7 +1,7 @@
 //! The window over made-up numbers: to look at it, and to take pictures of it, without training anything.
 //!
 //! `cargo run --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
-//! [--frames N] [--start] [--pause] [--compare] [--merge] [--export] [--play] [--open-palette] [--steps N] [--set KEY=VALUE]
+//! [--frames N] [--download NAME] [--start] [--pause] [--compare] [--merge] [--export] [--play] [--open-palette] [--steps N] [--set KEY=VALUE]
 //! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` says how much work the frames of a picture were.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
@@ -50,6 +50,7 @@ fn main() {
                 let plan = ExportPlan { targets, dtype, merge, dir: None };
                 picture.actions.push(Action::Export(Subject::Live, plan));
             }
+            "--download" => picture.actions.push(Action::DownloadModel(value())),
             "--play" => {
                 let panes = vec![Pane::Merged, Pane::Base, Pane::Expert(2), Pane::Route(0)];
                 let plan = PlayPlan { prompt: "Where is Zizzi?".to_owned(), panes, ..PlayPlan::default() };

@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Device,
     /// The user asked to stop. Not an error to the user.
     Cancelled,
+    /// The network, or the server at its other end.
+    Network,
     /// A written export does not reproduce what was seen.
     Certificate,
     /// A bug of ours.

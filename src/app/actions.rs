@@ -7,7 +7,7 @@ use super::layout::View;
 use super::session::Session;
 use super::settings::Appearance;
 use crate::config::RunConfig;
-use crate::engine::protocol::{ExportPlan, MergePlan, PlayPlan, RunPhase, Side, Subject, Writer};
+use crate::engine::protocol::{ExportPlan, MergePlan, PlayPlan, RequestId, RunPhase, Side, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -59,6 +59,20 @@ pub enum Action {
     ToggleOverlay(PathBuf),
     /// Take over an opened run's settings into the form.
     UseSettingsOf(PathBuf),
+    /// Read the list of models on disk.
+    RefreshModels,
+    /// Fetch a model by its name.
+    DownloadModel(String),
+    /// Give up a download.
+    CancelDownload(RequestId),
+    /// Take the note about a download that failed off the list.
+    DismissDownload(RequestId),
+    /// Put a model's name into the form.
+    UseModel(String),
+    /// Ask before removing a model.
+    AskRemoveModel(String),
+    /// Remove a model for good.
+    RemoveModel(String),
     /// Merged against random routes, fixed experts and ensemble.
     Compare(Subject, usize),
     /// Score a merge with these weights.
@@ -127,6 +141,7 @@ impl Action {
             Self::Pick(Purpose::OpenSettings),
             Self::Pick(Purpose::SaveSettings),
             Self::RefreshRuns,
+            Self::RefreshModels,
             Self::ShowLive,
             Self::CancelJob,
             Self::SetAppearance(Appearance::Light),
@@ -176,6 +191,13 @@ impl Action {
             Self::DeleteRun(_) => "Delete",
             Self::ToggleOverlay(_) => "Overlay",
             Self::UseSettingsOf(_) => "Use its settings",
+            Self::RefreshModels => "Refresh models",
+            Self::DownloadModel(_) => "Download",
+            Self::CancelDownload(_) => "Cancel",
+            Self::DismissDownload(_) => "Dismiss",
+            Self::UseModel(_) => "Use in Setup",
+            Self::AskRemoveModel(_) => "Remove…",
+            Self::RemoveModel(_) => "Remove",
             Self::Compare(..) => "Compare",
             Self::Merge(..) => "Score this merge",
             Self::Play(..) => "Write",
@@ -230,6 +252,15 @@ impl Action {
             Self::DeleteRun(_) => "Deletes this run with its checkpoints and exports for good",
             Self::ToggleOverlay(_) => "Draws this run's curves beside the others",
             Self::UseSettingsOf(_) => "Copies this run's settings into Setup",
+            Self::RefreshModels => "Reads the list of models from disk again",
+            Self::DownloadModel(_) => {
+                "Fetches the model into the Hugging Face cache; what is there already is not fetched again"
+            }
+            Self::CancelDownload(_) => "Gives up this download; what was fetched is kept for the next time",
+            Self::DismissDownload(_) => "Takes this note off the list; what was fetched is kept",
+            Self::UseModel(_) => "Puts this model's name into Setup",
+            Self::AskRemoveModel(_) => "Removes this model from the cache, after a question",
+            Self::RemoveModel(_) => "Removes this model from the cache for good",
             Self::Compare(..) => "Measures merged, random routes, each fixed expert and the ensemble",
             Self::Play(..) => "Lets every chosen pane answer the prompt, with the same seed",
             Self::Merge(..) => "Scores the model merged with these weights",
@@ -312,6 +343,14 @@ impl Action {
             Self::Play(_, plan) if plan.panes.is_empty() => Err("no pane is chosen".to_owned()),
             Self::Merge(..) if session.merge.is_pending() => Err("a merge is being scored".to_owned()),
             Self::Export(..) if session.export.is_pending() => Err("an export is being written".to_owned()),
+            Self::DownloadModel(id) => session.download_problem(id).map_or(Ok(()), Err),
+            Self::UseModel(id) => match session.stored_model(id).and_then(|model| model.problem.clone()) {
+                Some(problem) => Err(problem),
+                None => Ok(()),
+            },
+            Self::AskRemoveModel(id) | Self::RemoveModel(id) if session.is_fetching(id) => {
+                Err("it is being fetched; cancel that first".to_owned())
+            }
             Self::CancelJob if !session.job_pending() => Err("nothing is being computed".to_owned()),
             Self::ShowLive if session.opened.is_none() => Err("no other run is opened".to_owned()),
             Self::UndoForm if !session.can_undo() => Err("nothing to undo".to_owned()),

@@ -30,6 +30,8 @@ pub enum Dialog {
     Close,
     /// Really delete this run?
     Delete(PathBuf),
+    /// Really remove this model?
+    RemoveModel(String),
     /// What is this directory?
     Dropped(PathBuf),
 }
@@ -56,6 +58,9 @@ impl WorkbenchApp {
             Dialog::Delete(dir) => {
                 dialog(ctx, "delete", "Delete this run?", 440.0, |ui| delete_ui(ui, session, actions, theme, dir))
             }
+            Dialog::RemoveModel(id) => dialog(ctx, "remove model", "Remove this model?", 440.0, |ui| {
+                remove_ui(ui, session, actions, theme, id);
+            }),
             Dialog::Dropped(path) => {
                 dialog(ctx, "dropped", "What is this directory?", 460.0, |ui| dropped_ui(ui, actions, path))
             }
@@ -196,6 +201,23 @@ fn delete_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Them
     ui.horizontal(|ui| {
         let words = RichText::new("Delete").color(theme.error);
         actions.button_as(ui, session, Action::DeleteRun(dir.to_owned()), Button::new(words));
+        focus_first(&actions.button_as(ui, session, Action::CloseDialog, Button::new("Keep it")));
+    });
+}
+
+fn remove_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Theme, id: &str) {
+    let bytes = session.stored_model(id).map_or(0, |model| model.bytes);
+    ui.label(format!(
+        "{} are removed from the cache that other programs use too. Runs that were trained from it stay, but need it \
+         again to go on or to be exported.",
+        super::format::bytes(bytes)
+    ));
+    ui.add_space(2.0);
+    ui.label(RichText::new(id).monospace());
+    ui.add_space(8.0);
+    ui.horizontal(|ui| {
+        let words = RichText::new("Remove").color(theme.error);
+        actions.button_as(ui, session, Action::RemoveModel(id.to_owned()), Button::new(words));
         focus_first(&actions.button_as(ui, session, Action::CloseDialog, Button::new("Keep it")));
     });
 }

@@ -25,11 +25,13 @@ pub enum View {
     Export,
     /// All runs on disk.
     Runs,
+    /// All models on disk, and fetching more.
+    Models,
 }
 
 impl View {
     /// All views in the order of their shortcuts.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Setup,
         Self::Train,
         Self::Routing,
@@ -38,6 +40,7 @@ impl View {
         Self::Playground,
         Self::Export,
         Self::Runs,
+        Self::Models,
     ];
 
     /// Its name on the tab.
@@ -51,6 +54,7 @@ impl View {
             Self::Playground => "Playground",
             Self::Export => "Export",
             Self::Runs => "Runs",
+            Self::Models => "Models",
         }
     }
 
@@ -65,6 +69,7 @@ impl View {
             Self::Playground => "One prompt, answered by the base model, the merged one, single experts and routes",
             Self::Export => "Files for other programs, each with a certificate",
             Self::Runs => "All runs on disk",
+            Self::Models => "All models on disk; fetching one by its name, removing one",
         }
     }
 
@@ -79,6 +84,7 @@ impl View {
             Self::Playground => Key::Num6,
             Self::Export => Key::Num7,
             Self::Runs => Key::Num8,
+            Self::Models => Key::Num9,
         }
     }
 
@@ -97,14 +103,14 @@ pub struct Layout {
 }
 
 impl Default for Layout {
-    /// Setup and runs on the left, everything about a run on the right.
+    /// Setup, runs and models on the left, everything about a run on the right.
     fn default() -> Self {
         let mut tiles = Tiles::default();
         let mut tabs = |views: &[View]| {
             let panes: Vec<TileId> = views.iter().map(|view| tiles.insert_pane(*view)).collect();
             tiles.insert_tab_tile(panes)
         };
-        let left = tabs(&[View::Setup, View::Runs]);
+        let left = tabs(&[View::Setup, View::Runs, View::Models]);
         let right = tabs(&[View::Train, View::Routing, View::Experts, View::Compare, View::Playground, View::Export]);
         let root = tiles.insert_horizontal_tile(vec![left, right]);
         if let Some(Tile::Container(egui_tiles::Container::Linear(linear))) = tiles.get_mut(root) {

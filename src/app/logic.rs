@@ -1,5 +1,6 @@
 //! What happens between two pictures: messages in, actions out. Nothing here waits.
 
+mod models;
 mod paths;
 mod upkeep;
 
@@ -28,6 +29,7 @@ impl WorkbenchApp {
         self.check_form(ctx, now);
         self.follow_opened(ctx, now);
         self.follow_runs(ctx, now);
+        self.follow_models(now);
         self.update_watch();
         self.close_requests(ctx);
     }
@@ -141,6 +143,13 @@ impl WorkbenchApp {
             Action::DeleteRun(dir) => self.delete_run(dir),
             Action::ToggleOverlay(dir) => self.toggle_overlay(dir),
             Action::UseSettingsOf(dir) => self.use_settings_of(&dir, now),
+            Action::RefreshModels => self.refresh_models(),
+            Action::DownloadModel(id) => self.download_model(&id),
+            Action::CancelDownload(req) => self.control(ControlRequest::CancelDownload(req)),
+            Action::DismissDownload(req) => self.session.downloads.retain(|download| download.req != req),
+            Action::UseModel(id) => self.use_model(id, now),
+            Action::AskRemoveModel(id) => self.dialog = Some(Dialog::RemoveModel(id)),
+            Action::RemoveModel(id) => self.remove_model(id),
             Action::Compare(subject, random_routes) => self.compare(subject, random_routes),
             Action::Merge(subject, plan) => self.merge(subject, plan),
             Action::Export(subject, plan) => self.export(subject, plan),

@@ -204,6 +204,7 @@ pub struct WorkbenchApp {
     followed_at: f64,
     listed_at: f64,
     runs_seen: bool,
+    models_seen: bool,
     /// The screen's size was looked at.
     sized: bool,
     quit_when_stopped: bool,
@@ -256,6 +257,7 @@ impl WorkbenchApp {
             followed_at: f64::NEG_INFINITY,
             listed_at: f64::NEG_INFINITY,
             runs_seen: false,
+            models_seen: false,
             sized: false,
             quit_when_stopped: false,
             may_close: false,

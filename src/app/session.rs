@@ -1,6 +1,9 @@
 //! The one model that all views read. Only `logic` changes it, and only here are messages of other runs dropped.
 
 mod apply;
+mod models;
+
+pub use models::Download;
 
 use super::query::{JobProgress, Query};
 use super::run_view::RunView;
@@ -93,6 +96,12 @@ pub struct Session {
     pub opening: Query<PathBuf>,
     /// Deleting a run.
     pub deleting: Query<PathBuf>,
+    /// The models on disk.
+    pub models: Query<Shelf>,
+    /// Downloads under way, waiting, or failed, oldest first.
+    pub downloads: Vec<Download>,
+    /// Removing a model.
+    pub removing: Query<String>,
     /// Site and side whose heat maps are shown.
     pub focus: (usize, Option<Side>),
     /// Whether a file dialog is open.
@@ -103,6 +112,10 @@ pub struct Session {
     pub notices: Vec<Notice>,
     /// The newest notice, for the status bar.
     pub last_notice: Option<Notice>,
+    /// Something on disk has changed since `models` was read; `logic` reads it again.
+    pub models_outdated: bool,
+    /// The form's model has come since the form was checked; `logic` checks it again.
+    pub form_model_came: bool,
     live_id: RunId,
     last_run: RunId,
     starting: Option<RequestId>,

@@ -20,6 +20,7 @@ use super::utc;
 use crate::config::{RunConfig, Task};
 use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};
+use crate::model::store;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -174,7 +175,7 @@ fn automatic_name(config: &RunConfig) -> String {
         Task::Custom | Task::Text => Some(tasks::name(&config.data)),
         task => serde_json::to_value(task).ok().and_then(|value| value.as_str().map(str::to_owned)),
     };
-    let model = Path::new(&config.model.path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let model = store::cache::title(&config.model.path);
     let mut parts: Vec<String> = [task, model].into_iter().flatten().collect();
     parts.dedup();
     parts.push(utc::compact(utc::now()));

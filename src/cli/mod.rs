@@ -15,6 +15,7 @@ mod generate;
 mod import;
 mod inspect;
 mod interrupt;
+mod models;
 mod out;
 mod progress;
 mod results;
@@ -114,6 +115,7 @@ fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done 
         "inspect" => inspect::run(matches),
         "compare" => compare::run(matches),
         "data" => data::run(matches),
+        "models" => models::run(matches),
         "score" => score::run(matches),
         "bench" => bench::run(matches),
         "doctor" => doctor::run(matches),
@@ -137,6 +139,7 @@ fn command() -> Command {
         inspect::command(),
         compare::command(),
         data::command(),
+        models::command(),
         generate::command(),
         score::command(),
         bench::command(),

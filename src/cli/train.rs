@@ -43,7 +43,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 /// Trains with these settings to the end and prints the result.
 pub(super) fn train(config: &RunConfig, json: bool, quiet: bool) -> Done {
     let started = Instant::now();
-    let control = interrupt::watched_control()?;
+    let control = interrupt::watched_control(interrupt::CHECKPOINT)?;
     machine::pool(config.model.threads, 0)?.install(|| {
         let run = Run::start(run::prepare(config)?)?;
         follow(run, &control, json, quiet, started)
@@ -56,7 +56,7 @@ pub(super) fn resume(matches: &ArgMatches) -> Done {
     if ended(dir.path(), matches.get_flag("json"))? {
         return Ok(());
     }
-    let control = interrupt::watched_control()?;
+    let control = interrupt::watched_control(interrupt::CHECKPOINT)?;
     machine::pool(dir.config().model.threads, 0)?.install(|| {
         let run = Run::resume(dir.path())?;
         follow(run, &control, matches.get_flag("json"), matches.get_count("quiet") > 0, started)

@@ -94,7 +94,8 @@ pub enum DtypeChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// A directory in Hugging Face layout, or `lab` for the bundled encoder.
+    /// A directory in Hugging Face layout, the name of a model in the Hugging Face cache (`org/name@commit` in a run's
+    /// own record), or `lab` for the bundled encoder.
     pub path: String,
     /// What is trained.
     pub method: Method,
@@ -124,7 +125,8 @@ impl Default for ModelConfig {
 impl ModelConfig {
     pub(super) fn problems(&self, found: &mut Vec<String>) {
         require(found, !self.path.trim().is_empty(), || {
-            "no model chosen; give a directory in Hugging Face layout, or \"lab\" for the bundled one".to_owned()
+            "no model chosen; give a directory in Hugging Face layout, a model's name, or \"lab\" for the bundled one"
+                .to_owned()
         });
         let narrow = matches!(self.dtype, DtypeChoice::Bf16 | DtypeChoice::F16);
         require(found, !narrow || self.method != Method::Full, || {

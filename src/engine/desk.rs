@@ -129,8 +129,8 @@ impl<'a> Desk<'a> {
                 let holder = self.holder(subject, live)?;
                 ask(holder, command, &link.progress((*req, number), what(command), training))
             }
-            Command::StartRun { .. } | Command::ResumeRun { .. } => {
-                Err(Error::internal("a start of training went to the wrong place"))
+            Command::StartRun { .. } | Command::ResumeRun { .. } | Command::Store { .. } => {
+                Err(Error::internal("a command went to the wrong place"))
             }
         }
     }

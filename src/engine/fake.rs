@@ -5,6 +5,7 @@
 //! making and "trains" a few steps with every drain. Both are deterministic: no clock, no threads, no chance.
 
 use super::fake_data as data;
+use super::fake_store as stored;
 use super::protocol::*;
 use crate::config::{RunConfig, Task};
 use parking_lot::Mutex;
@@ -29,6 +30,8 @@ struct State {
 struct Demo {
     steps_per_drain: u64,
     run: Option<DemoRun>,
+    /// Models that are being fetched, each with its share.
+    downloads: Vec<(RequestId, String, f64)>,
 }
 
 struct DemoRun {
@@ -71,7 +74,7 @@ impl FakeEngine {
         let (mut engine, handle) = Self::manual();
         engine.waker = waker;
         let mut state = handle.state.lock();
-        state.demo = Some(Demo { steps_per_drain, run: None });
+        state.demo = Some(Demo { steps_per_drain, ..Demo::default() });
         state.queue.push_back(Incoming::Event(Event::Ready { device: "CPU (demonstration)".to_owned(), threads: 1 }));
         drop(state);
         (engine, handle)
@@ -141,7 +144,9 @@ impl Engine for FakeEngine {
     fn drain(&mut self, sink: &mut dyn FnMut(Incoming) -> ControlFlow<()>) -> bool {
         let mut state = self.state.lock();
         state.train();
-        let running = state.demo.as_ref().is_some_and(|demo| demo.run.as_ref().is_some_and(|run| !run.paused));
+        state.fetch();
+        let at_work = |demo: &Demo| !demo.downloads.is_empty() || demo.run.as_ref().is_some_and(|run| !run.paused);
+        let running = state.demo.as_ref().is_some_and(at_work);
         drop(state);
         loop {
             let Some(message) = self.state.lock().queue.pop_front() else { break };
@@ -194,6 +199,16 @@ impl State {
             Command::Inspect { site, side, .. } => {
                 Outcome::Experts(Box::new(data::experts(&data::config().mixture, 240, (site, side))))
             }
+            Command::Store { ask: StoreAsk::Download(id), .. } => {
+                if let Some(demo) = &mut self.demo {
+                    demo.downloads.push((req, id, 0.0));
+                }
+                return;
+            }
+            Command::Store { ask: StoreAsk::List, .. } => Outcome::Store(Box::new(StoreAnswer::Shelf(stored::shelf()))),
+            Command::Store { ask: StoreAsk::Remove(id), .. } => {
+                Outcome::Store(Box::new(StoreAnswer::Removed { id, bytes: stored::TOTAL }))
+            }
         };
         self.say(Event::Done { req, outcome });
     }
@@ -221,6 +236,11 @@ impl State {
     }
 
     fn obey(&mut self, request: &ControlRequest) {
+        if let (ControlRequest::CancelDownload(req), Some(demo)) = (request, &mut self.demo) {
+            demo.downloads.retain(|(other, ..)| other != req);
+            let failure = Failure { kind: ErrorKind::Cancelled, message: "cancelled".to_owned() };
+            return self.say(Event::Failed { req: Some(*req), failure });
+        }
         let Some(active) = self.demo.as_mut().and_then(|demo| demo.run.as_mut()) else { return };
         let (run, step) = (active.run, active.step);
         match request {
@@ -234,7 +254,7 @@ impl State {
             }
             ControlRequest::Step => self.advance(1),
             ControlRequest::Stop(reason) => self.end(EndReason::Stopped(reason.clone()), step),
-            ControlRequest::CancelJob => {}
+            ControlRequest::CancelJob | ControlRequest::CancelDownload(_) => {}
         }
     }
 
@@ -244,6 +264,20 @@ impl State {
         if demo.run.as_ref().is_some_and(|run| !run.paused) {
             let steps = demo.steps_per_drain;
             self.advance(steps);
+        }
+    }
+
+    /// What a drain's worth of fetching reports.
+    fn fetch(&mut self) {
+        let Some(demo) = &mut self.demo else { return };
+        let Some((req, id, share)) = demo.downloads.first_mut() else { return };
+        *share += 0.01;
+        let (req, id, share) = (*req, id.clone(), *share);
+        self.say(Event::Downloading { req, progress: stored::progress(share) });
+        if share >= 1.0 {
+            self.demo.iter_mut().for_each(|demo| drop(demo.downloads.remove(0)));
+            let answer = StoreAnswer::Downloaded(stored::downloaded(&id));
+            self.say(Event::Done { req, outcome: Outcome::Store(Box::new(answer)) });
         }
     }
 

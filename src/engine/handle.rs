@@ -1,12 +1,15 @@
 //! The window's end of the engine: starts the training thread, hands over commands, collects what comes back.
 //!
+//! Questions about models on disk go to a second thread, `adamix-models`, so that they never wait for a training step.
 //! No method waits. Dropping the handle stops a run (it writes its checkpoint) and waits for a short while only; a
 //! thread that takes longer is left behind, and what it has on disk is whole at any moment.
 
 use super::link::{COMMANDS, EVENTS, Link, Message, RunFlags, Shared};
 use super::protocol::*;
+use super::storekeeper::Storekeeper;
 use super::worker::Worker;
 use crate::error::{Error, Result};
+use crate::model::store::Hub;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
@@ -21,8 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The engine as the window holds it.
 pub struct EngineHandle {
     commands: Option<Sender<Message>>,
+    /// To the thread that looks after models on disk.
+    store: Option<Sender<(RequestId, StoreAsk)>>,
     events: Receiver<Event>,
-    /// Closed when the training thread has ended.
+    /// Closed when both threads have ended.
     ended: Receiver<()>,
     shared: Arc<Shared>,
     /// Flags of the runs that may still be going on.
@@ -35,19 +40,33 @@ pub struct EngineHandle {
 impl EngineHandle {
     /// Starts the training thread, `adamix-train`. Its first event is [`Event::Ready`], or a failure without a number.
     pub fn spawn(waker: Waker) -> Result<Self> {
+        Self::spawn_with(waker, Hub::from_env())
+    }
+
+    /// The same with another cache or server than the environment says.
+    pub fn spawn_with(waker: Waker, hub: Result<Hub>) -> Result<Self> {
         let (commands, inbox) = bounded(COMMANDS);
         let (outbox, events) = bounded(EVENTS);
         let (alive, ended) = bounded(0);
         let shared = Arc::new(Shared::new(waker));
+        let (store, asks) = bounded(COMMANDS);
+        let (keeper, keeper_alive): (_, Sender<()>) = (Link::new(shared.clone(), outbox.clone()), alive.clone());
+        let keep = move || {
+            let _alive = keeper_alive;
+            Storekeeper::run(keeper, &asks, hub);
+        };
+        let spawned = thread::Builder::new().name("adamix-models".to_owned()).spawn(keep);
+        spawned.map_err(|err| Error::internal(format!("the thread for models cannot be started: {err}")))?;
         let link = Link::new(shared.clone(), outbox);
         let body = move || {
-            let _alive: Sender<()> = alive;
+            let _alive = alive;
             Worker::run(link, &inbox);
         };
         let spawned = thread::Builder::new().name("adamix-train".to_owned()).spawn(body);
         spawned.map_err(|err| Error::internal(format!("the training thread cannot be started: {err}")))?;
         Ok(Self {
             commands: Some(commands),
+            store: Some(store),
             events,
             ended,
             shared,
@@ -71,6 +90,10 @@ impl EngineHandle {
 
 impl Engine for EngineHandle {
     fn try_send(&self, command: Command) -> Result<(), Busy> {
+        if let Command::Store { req, ask } = command {
+            let Some(lane) = &self.store else { return Err(Busy::Gone) };
+            return lane.try_send((req, ask)).map_err(|err| if err.is_full() { Busy::Full } else { Busy::Gone });
+        }
         let Some(lane) = &self.commands else { return Err(Busy::Gone) };
         let flags = matches!(command, Command::StartRun { .. } | Command::ResumeRun { .. }).then(RunFlags::default);
         let mut runs = self.runs.lock();
@@ -93,6 +116,7 @@ impl Engine for EngineHandle {
             ControlRequest::Resume => self.each_run(|flags| flags.hold.resume()),
             ControlRequest::Step => self.each_run(|flags| flags.hold.step()),
             ControlRequest::Stop(reason) => self.each_run(|flags| flags.stop(&reason)),
+            ControlRequest::CancelDownload(req) => self.shared.cancelled_downloads.lock().push(req),
             ControlRequest::CancelJob => {
                 self.shared.cancelled.fetch_max(self.sent.load(Ordering::SeqCst), Ordering::SeqCst);
             }
@@ -149,8 +173,9 @@ impl Drop for EngineHandle {
         self.control(ControlRequest::CancelJob);
         self.each_run(|flags| flags.stop("the window was closed"));
         self.commands = None;
+        self.store = None;
         if self.ended.recv_timeout(PATIENCE).is_err_and(|err| err.is_timeout()) {
-            log::warn!("the training thread is still busy and is left behind; its run directory is whole");
+            log::warn!("the engine is still busy and is left behind; run directories and downloads can go on later");
         }
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) watch: Mutex<Watch>,
     /// Questions up to this number are given up.
     pub(super) cancelled: AtomicU64,
+    /// Downloads that were given up and have not ended.
+    pub(super) cancelled_downloads: Mutex<Vec<RequestId>>,
     /// The window has been woken and has not looked yet.
     pub(super) woken: AtomicBool,
     waker: Waker,
@@ -67,6 +69,7 @@ impl Shared {
             writing: Latest::default(),
             watch: Mutex::new(Watch::default()),
             cancelled: AtomicU64::new(0),
+            cancelled_downloads: Mutex::default(),
             woken: AtomicBool::new(false),
             waker,
         }

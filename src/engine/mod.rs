@@ -4,9 +4,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`protocol`], [`questions`], [`snapshots`], [`step_profile`] | the messages: plain data |
+//! | [`protocol`], [`questions`], [`snapshots`], [`step_profile`], [`store`] | the messages: plain data |
 //! | [`handle`] | the window's end: starts the thread, sends, drains |
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
+//! | `storekeeper`, [`transfer`] | the thread that looks after models on disk, and one download |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
 //! | [`mod@prepare`], [`run`], [`opened`], [`speaker`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
@@ -17,6 +18,7 @@ pub mod device;
 pub mod estimate;
 pub mod fake;
 pub mod fake_data;
+pub mod fake_store;
 pub mod handle;
 pub mod imported;
 mod link;
@@ -40,6 +42,9 @@ pub mod snapshot;
 pub mod snapshots;
 pub mod speaker;
 pub mod step_profile;
+pub mod store;
+mod storekeeper;
+pub mod transfer;
 mod worker;
 
 pub use handle::EngineHandle;

@@ -14,7 +14,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::eval::{EvalReport, compare};
 use crate::mixture::{MergeWeights, Route, SIDES};
 use crate::model::loras::Module;
-use crate::model::{Classifier, ModelSource, Network};
+use crate::model::{Classifier, ModelSource, Network, store};
 use crate::train::Subject;
 use crate::train::trainer::{host_tensors, set_tensors};
 use candle_core::{DType, Tensor};
@@ -236,7 +236,7 @@ fn meta(
         Recipe::weighted(mixture.num_experts, sites.collect::<Result<Vec<_>>>()?)
     };
     Ok(ExportMeta {
-        base_model: spec.name.clone().unwrap_or_else(|| config.model.path.clone()),
+        base_model: spec.name.clone().unwrap_or_else(|| store::base_name(&config.model.path)),
         model_type: spec.family.prefix().to_owned(),
         hidden_size: spec.hidden_size,
         mixture,

@@ -7,7 +7,7 @@ use crate::data::text::{self, Layout, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer, lab};
 use crate::error::{Context as _, Error, Result};
 use crate::model::dir::LAB;
-use crate::model::{CausalLm, Classifier, EncoderSpec, LmSetup, LmSource, ModelSource, Setup};
+use crate::model::{CausalLm, Classifier, EncoderSpec, LmSetup, LmSource, ModelSource, Setup, store};
 use crate::rng::SeedStream;
 use crate::train::Subject;
 use std::path::Path;
@@ -26,6 +26,7 @@ pub struct Prepared {
 /// Reads the model and the data these settings name.
 pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     config.validate()?;
+    let config = &pinned(config);
     if config.data.task == Task::Text {
         return prepare_texts(config);
     }
@@ -41,6 +42,13 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
         subject: Subject::Classifier(model, task),
         warnings: chosen.warning.into_iter().collect(),
     })
+}
+
+/// The same settings with the model by a name that means the same when the run goes on, whatever was fetched since.
+fn pinned(config: &RunConfig) -> RunConfig {
+    let mut config = config.clone();
+    config.model.path = store::pinned(&config.model.path);
+    config
 }
 
 fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
@@ -93,7 +101,7 @@ pub fn text_codec(path: &str) -> Result<TextCodec> {
     if path == LAB {
         return Err(Error::config("the lab's encoder does not write; choose a language model with --model"));
     }
-    TextCodec::open(Path::new(path))
+    TextCodec::open(&store::locate(path)?)
 }
 
 /// The tokenizer that belongs to a model.
@@ -117,7 +125,8 @@ pub(super) fn encoder(path: &str) -> Result<ModelSource> {
 
 /// Opens a model if it is a language model.
 pub(super) fn language_model_source(path: &str) -> Result<Option<LmSource>> {
-    let writes = Path::new(path).is_file() || LmSource::reads(&config_json(path));
+    let is_file = path != LAB && store::locate(path)?.is_file();
+    let writes = is_file || LmSource::reads(&config_json(path));
     writes.then(|| LmSource::open(Path::new(path))).transpose()
 }
 
@@ -137,7 +146,11 @@ pub(super) fn decoder(path: &str) -> Result<LmSource> {
 
 /// A directory's `config.json`; empty where there is none, which whoever opens the model says better.
 fn config_json(path: &str) -> String {
-    std::fs::read_to_string(Path::new(path).join("config.json")).unwrap_or_default()
+    let found = store::locate(path).and_then(|dir| {
+        let config = dir.join("config.json");
+        std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))
+    });
+    found.unwrap_or_default()
 }
 
 fn check_fit(config: &RunConfig, longest: usize, (highest, rows): (u32, usize)) -> Result<()> {

@@ -25,6 +25,7 @@ pub use super::playground::*;
 pub use super::questions::*;
 pub use super::snapshots::*;
 pub use super::step_profile::StepProfile;
+pub use super::store::*;
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
 pub use crate::eval::{Band, EvalReport, Scores};
@@ -82,6 +83,8 @@ pub enum ControlRequest {
     Stop(String),
     /// Give up the question in work (evaluation, export, preview); answered by a `Cancelled` failure.
     CancelJob,
+    /// Give up this download; answered by a `Cancelled` failure. What was fetched is kept for the next time.
+    CancelDownload(RequestId),
 }
 
 /// What is being looked at; replaces the previous one as a whole.
@@ -194,6 +197,13 @@ pub enum Command {
         /// Side whose heat maps are wanted.
         side: Side,
     },
+    /// Something about models on disk, answered by a thread that never waits for training: [`Outcome::Store`].
+    Store {
+        /// The question's number.
+        req: RequestId,
+        /// What.
+        ask: StoreAsk,
+    },
     /// Let several ways of running a model answer one prompt: [`Outcome::Played`], and [`Incoming::Writing`] meanwhile.
     Play {
         /// The question's number.
@@ -221,6 +231,7 @@ impl Command {
             | Self::Merge { req, .. }
             | Self::Export { req, .. }
             | Self::Inspect { req, .. }
+            | Self::Store { req, .. }
             | Self::Play { req, .. } => *req,
         }
     }
@@ -351,6 +362,13 @@ pub enum Event {
         /// Units in all; 0: unknown.
         total: u64,
     },
+    /// A download is under way.
+    Downloading {
+        /// Which question.
+        req: RequestId,
+        /// How far it is.
+        progress: DownloadProgress,
+    },
     /// A question is answered.
     Done {
         /// Which question.
@@ -416,6 +434,8 @@ pub enum Outcome {
     Exported(Vec<ExportReport>),
     /// To `Inspect`.
     Experts(Box<ExpertSnapshot>),
+    /// To `Store`.
+    Store(Box<StoreAnswer>),
     /// To `Play`.
     Played(Box<PlayReport>),
 }

@@ -26,7 +26,7 @@ impl Speaker {
     /// Opens a base model on the device that the settings ask for.
     pub fn open(path: &Path, config: &ModelConfig) -> Result<Self> {
         let source = LmSource::open(path)?;
-        let codec = TextCodec::open(path)?;
+        let codec = TextCodec::open(&source.dir)?;
         let place = device::choose(config);
         let setup = LmSetup { mixture: None, seed: SeedStream::new(0) };
         let model = CausalLm::load(source.spec, &source.weights, setup, place.dtype, &place.device)?;

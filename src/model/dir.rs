@@ -1,6 +1,7 @@
 //! Where a model comes from: a Hugging Face directory, or the bundled lab encoder.
 
 use super::spec::EncoderSpec;
+use super::store;
 use super::weights::Weights;
 use crate::error::{Context as _, Error, Result};
 use std::path::{Path, PathBuf};
@@ -19,15 +20,15 @@ pub struct ModelSource {
 }
 
 impl ModelSource {
-    /// Opens a directory, or the lab for the path `lab`.
+    /// Opens a directory, a model of the cache by its name, or the lab for the path `lab`.
     pub fn open(path: &str) -> Result<Self> {
-        if path == LAB { Self::lab() } else { Self::open_dir(Path::new(path)) }
+        if path == LAB { Self::lab() } else { Self::open_dir(&store::locate(path)?) }
     }
 
     fn open_dir(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::config(format!(
-                "no such directory; choose a directory in Hugging Face layout, or \"lab\": {}",
+                "not a directory; choose an encoder's directory in Hugging Face layout, or \"lab\": {}",
                 dir.display()
             )));
         }
@@ -53,7 +54,6 @@ impl ModelSource {
 
     /// A short name for run directories and tables.
     pub fn name(&self) -> String {
-        let dir = self.dir.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-        dir.unwrap_or_else(|| LAB.to_owned())
+        self.dir.as_deref().and_then(store::cache::short_name).unwrap_or_else(|| LAB.to_owned())
     }
 }

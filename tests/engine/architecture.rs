@@ -55,6 +55,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("ctrlc", &["cli/"]),
     ("env_logger", &["cli/", "main.rs"]),
     ("tokenizers", &["data/"]),
+    ("hf_hub", &["model/store/"]),
+    ("ureq", &["model/store/"]),
+    ("sha1", &["model/store/"]),
     ("minijinja", &["data/text/"]),
     ("minijinja_contrib", &["data/text/"]),
 ];
@@ -69,6 +72,9 @@ const NO_CANDLE: &[&str] = &[
     "engine/mailbox.rs",
     "engine/handle.rs",
     "engine/fake",
+    "engine/store",
+    "engine/transfer.rs",
+    "model/store/",
 ];
 
 #[test]

@@ -40,9 +40,9 @@ fn last_json(ran: &Ran) -> Value {
     serde_json::from_str(ran.out.lines().last().unwrap_or_else(|| panic!("no output; stderr: {}", ran.err))).unwrap()
 }
 
-const COMMANDS: [&str; 13] = [
-    "train", "resume", "eval", "merge", "export", "inspect", "compare", "data", "generate", "score", "bench", "doctor",
-    "window",
+const COMMANDS: [&str; 14] = [
+    "train", "resume", "eval", "merge", "export", "inspect", "compare", "data", "generate", "models", "score", "bench",
+    "doctor", "window",
 ];
 
 #[test]

@@ -1,6 +1,7 @@
 //! Engine and window never wait for each other, and nothing that matters is lost between them.
 
 mod control;
+mod downloads;
 mod failures;
 mod messages;
 mod playground;
@@ -36,8 +37,17 @@ impl Window {
         Self::open_with(|| {})
     }
 
+    /// A window whose models come from this hub.
+    fn open_hub(hub: &adamix::model::store::Hub) -> Self {
+        Self::open_over(|waker| EngineHandle::spawn_with(waker, Ok(hub.clone())).unwrap(), || {})
+    }
+
     /// `ring` is called on the engine's thread whenever it wakes the window.
     fn open_with(ring: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::open_over(|waker| EngineHandle::spawn(waker).unwrap(), ring)
+    }
+
+    fn open_over(engine: impl FnOnce(Waker) -> EngineHandle, ring: impl Fn() + Send + Sync + 'static) -> Self {
         let bell: Arc<(Mutex<usize>, Condvar)> = Arc::default();
         let rung = bell.clone();
         let waker: Waker = Arc::new(move || {
@@ -45,7 +55,7 @@ impl Window {
             rung.1.notify_all();
             ring();
         });
-        let engine = EngineHandle::spawn(waker).unwrap();
+        let engine = engine(waker);
         let (events, steps, routing, experts, profiles, writing) = Default::default();
         Self { engine, bell, events, steps, routing, experts, profiles, writing, next: 0 }
     }

@@ -22,6 +22,7 @@ mod metrics;
 mod profile;
 mod recompute;
 mod score;
+mod store;
 mod text_metrics;
 mod texts;
 mod trainer;

@@ -8,6 +8,7 @@ mod harness;
 mod panel_experts;
 mod panel_export;
 mod panel_merge;
+mod panel_models;
 mod panel_playground;
 mod panel_routing;
 mod panel_runs;

@@ -1,6 +1,7 @@
 //! Helpers shared by the test binaries.
 
 pub mod gguf;
+pub mod hub;
 pub mod place;
 pub mod texts;
 pub mod tiny;

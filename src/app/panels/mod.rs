@@ -5,6 +5,7 @@
 pub mod compare;
 pub mod experts;
 pub mod export;
+pub mod models;
 pub mod playground;
 pub mod routing;
 pub mod runs;
@@ -83,6 +84,8 @@ pub struct Panels {
     pub export: export::ExportPanel,
     /// All runs on disk.
     pub runs: runs::RunsPanel,
+    /// All models on disk.
+    pub models: models::ModelsPanel,
 }
 
 impl Panels {
@@ -97,6 +100,7 @@ impl Panels {
             View::Playground => self.playground.ui(ctx, ui),
             View::Export => self.export.ui(ctx, ui),
             View::Runs => self.runs.ui(ctx, ui),
+            View::Models => self.models.ui(ctx, ui),
         }
     }
 }

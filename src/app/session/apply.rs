@@ -80,6 +80,7 @@ impl Session {
             }
             Event::RunEnded { run, end } => self.apply_end(run, *end),
             Event::Progress { req, what, done, total } => self.apply_progress(req, JobProgress { what, done, total }),
+            Event::Downloading { req, progress } => self.apply_downloading(req, progress),
             Event::Done { req, outcome } => self.apply_done(req, outcome),
             Event::Failed { req, failure } => self.apply_failure(req, &failure),
             Event::Log(line) => self.log(line.level, line.text),
@@ -170,6 +171,7 @@ impl Session {
                 self.play.answer(req, *report);
             }
             Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
+            Outcome::Store(answer) => self.apply_store(req, *answer),
         }
     }
 
@@ -256,6 +258,9 @@ impl Session {
             || self.inspect.fail(req, message)
             || self.opening.fail(req, message)
             || self.deleting.fail(req, message)
+            || self.models.fail(req, message)
+            || self.removing.fail(req, message)
+            || self.fail_download(req, failure)
             || self.overlays.values_mut().any(|query| query.fail(req, message));
         if loud && failure.kind == ErrorKind::Cancelled {
             self.notify(LogLevel::Info, "cancelled");

@@ -4,6 +4,7 @@ use super::spec::DecoderSpec;
 use crate::data::gguf::is_gguf;
 use crate::error::{Context as _, Error, Result};
 use crate::model::gguf::GgufWeights;
+use crate::model::store;
 use crate::model::weights::Weights;
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,8 @@ pub struct LmSource {
 impl LmSource {
     /// Opens a directory or a GGUF file (told by its contents, not its name).
     pub fn open(path: &Path) -> Result<Self> {
-        if !path.exists() {
-            return Err(Error::config(format!(
-                "no such model; choose a language model's directory in Hugging Face layout or a GGUF file: {}",
-                path.display()
-            )));
-        }
+        let path = store::locate(&path.to_string_lossy())?;
+        let path = path.as_path();
         if !path.is_file() {
             return Self::open_dir(path);
         }

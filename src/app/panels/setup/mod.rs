@@ -94,7 +94,7 @@ fn preset_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
 
 fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     let model = &mut form.model;
-    let hint = "a directory in Hugging Face layout, a GGUF file, or lab";
+    let hint = "a directory, a GGUF file, a name (org/name), or lab";
     let (_, browse) = labeled::path(ui, "Model", &tip("model.path"), hint, &mut model.path, !ctx.session.dialog_open);
     if browse {
         ctx.push(Action::Pick(Purpose::Model));

@@ -1,0 +1,299 @@
+//! Models on disk: fetch one by its name, use it, remove it.
+
+use super::PanelCtx;
+use crate::app::actions::Action;
+use crate::app::format;
+use crate::app::session::Download;
+use crate::app::widgets::cards;
+use crate::engine::protocol::{DownloadProgress, ModelKind, Shelf, Stage, StoredModel};
+use egui::{Color32, Key, RichText, Ui};
+use egui_extras::{Column, TableBuilder};
+
+/// Below this width of the view the list leaves out parameters.
+const NARROW: f32 = 430.0;
+/// Room for the button beside the field.
+const BUTTON: f32 = 84.0;
+/// Files of a model that are named.
+const NAMED: usize = 8;
+
+/// What the view remembers on screen.
+#[derive(Default)]
+pub struct ModelsPanel {
+    /// What is typed into the field.
+    pub name: String,
+    selected: Option<String>,
+}
+
+impl ModelsPanel {
+    /// Draws the view.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        self.fetch_ui(ctx, ui);
+        for download in &ctx.session.downloads {
+            ui.add_space(4.0);
+            download_ui(ctx, download, ui);
+        }
+        ui.add_space(6.0);
+        ui.horizontal_wrapped(|ui| {
+            ctx.button(ui, Action::RefreshModels);
+            if ctx.session.models.is_pending() {
+                cards::loading(ui, "reading", None);
+            } else if let Some(shelf) = &ctx.session.models.value {
+                shelf_words(ctx, shelf, ui);
+            }
+        });
+        for error in [&ctx.session.models.error, &ctx.session.removing.error].into_iter().flatten() {
+            cards::error(ui, ctx.theme, error);
+        }
+        let shelf = match &ctx.session.models.value {
+            None if ctx.session.models.is_pending() => return,
+            None => {
+                return cards::empty(ui, ctx.theme, "Models are not read yet", "The engine is still starting.", |_| {});
+            }
+            Some(shelf) if shelf.models.is_empty() => {
+                let hint = format!("Fetch one by its name, or put one into {}.", shelf.cache.display());
+                return cards::empty(ui, ctx.theme, "No models on disk yet", &hint, |_| {});
+            }
+            Some(shelf) => shelf,
+        };
+        ui.add_space(4.0);
+        self.table_ui(ctx, shelf, ui);
+        ui.add_space(4.0);
+        match shelf.models.iter().find(|model| self.selected.as_ref() == Some(&model.id)) {
+            Some(model) => detail_ui(ctx, model, ui),
+            None => drop(ui.label(RichText::new("Select a model to use or remove it.").color(ctx.theme.muted))),
+        }
+    }
+
+    fn fetch_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+        cards::card(ui, ctx.theme, "Download by name", |ui| {
+            let mut entered = false;
+            ui.horizontal(|ui| {
+                let width = (ui.available_width() - BUTTON).clamp(80.0, 520.0);
+                let field = egui::TextEdit::singleline(&mut self.name).hint_text("org/name, as on its page");
+                let field = ui.add(field.desired_width(width)).accessible_name("Name of a model");
+                let tip = "org/name, org/name@revision, org/name:file.gguf, or the address of a model's page";
+                entered = field.on_hover_text(tip).lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+                let action = Action::DownloadModel(self.name.trim().to_owned());
+                if ctx.primary(ui, action, "Download").clicked() {
+                    self.name.clear();
+                }
+            });
+            let action = Action::DownloadModel(self.name.trim().to_owned());
+            if entered && action.enabled(ctx.session).is_ok() {
+                ctx.push(action);
+                self.name.clear();
+            }
+            match ctx.session.models.value.as_ref() {
+                Some(Shelf { offline: Some(variable), .. }) => {
+                    let words = format!("{variable} is set: nothing is downloaded, models on disk work as ever.");
+                    cards::note(ui, ctx.theme.warning, &words);
+                }
+                shelf => {
+                    let from = shelf.map_or("the hub", |shelf| shelf.endpoint.as_str());
+                    let words = format!("From {from}. Nothing is fetched unless it is asked for here.");
+                    ui.label(RichText::new(words).small().color(ctx.theme.muted));
+                }
+            }
+        });
+    }
+
+    fn table_ui(&mut self, ctx: &PanelCtx<'_>, shelf: &Shelf, ui: &mut Ui) {
+        let height = 22.0;
+        let titles = [
+            ("Model", "The name under which it can be used; a double click puts it into Setup"),
+            ("Family", "Its architecture"),
+            ("Use", "What it can be trained for here, or that it cannot"),
+            ("Size", "On disk"),
+            ("Params", "Parameters: numbers in its weights"),
+        ];
+        let shown = if ui.available_width() < NARROW { titles.len() - 1 } else { titles.len() };
+        let mut table = TableBuilder::new(ui)
+            .id_salt("models")
+            .striped(true)
+            .sense(egui::Sense::click())
+            .max_scroll_height(320.0)
+            .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
+            .column(Column::remainder().at_least(100.0).clip(true));
+        for width in [62.0, 70.0, 64.0, 58.0].iter().take(shown - 1) {
+            table = table.column(Column::exact(*width).clip(true));
+        }
+        table
+            .header(height, |mut row| {
+                for (title, tip) in titles.into_iter().take(shown) {
+                    row.col(|ui| {
+                        drop(ui.add(egui::Label::new(RichText::new(title).strong()).truncate()).on_hover_text(tip));
+                    });
+                }
+            })
+            .body(|body| {
+                body.rows(height, shelf.models.len(), |mut row| {
+                    self.row_ui(ctx, &shelf.models[row.index()], shown == titles.len(), &mut row);
+                });
+            });
+    }
+
+    fn row_ui(
+        &mut self,
+        ctx: &PanelCtx<'_>,
+        model: &StoredModel,
+        with_parameters: bool,
+        row: &mut egui_extras::TableRow<'_, '_>,
+    ) {
+        let selected = self.selected.as_ref() == Some(&model.id);
+        row.set_selected(selected);
+        row.col(|ui| {
+            let response = ui.add(egui::Button::selectable(selected, &model.id).frame(false).truncate());
+            self.take_clicks(ctx, model, &response.on_hover_text(format!("{}\n{}", model.id, model.path.display())));
+        });
+        let text = |ui: &mut Ui, words: RichText| ui.add(egui::Label::new(words).selectable(false).truncate());
+        let family = if model.family.is_empty() { "-" } else { &model.family };
+        row.col(|ui| drop(text(ui, RichText::new(family))));
+        let (words, color) = use_words(ctx, model);
+        row.col(|ui| {
+            let response = text(ui, RichText::new(words).color(color));
+            if let Some(problem) = &model.problem {
+                response.on_hover_text(problem);
+            }
+        });
+        row.col(|ui| drop(text(ui, RichText::new(format::bytes(model.bytes)).monospace())));
+        if with_parameters {
+            row.col(|ui| drop(text(ui, RichText::new(parameters(model)).monospace())));
+        }
+        self.take_clicks(ctx, model, &row.response());
+    }
+
+    fn take_clicks(&mut self, ctx: &PanelCtx<'_>, model: &StoredModel, response: &egui::Response) {
+        if response.clicked() {
+            self.selected = Some(model.id.clone());
+        }
+        if response.double_clicked() && model.problem.is_none() {
+            ctx.push(Action::UseModel(model.id.clone()));
+        }
+    }
+}
+
+fn parameters(model: &StoredModel) -> String {
+    if model.parameters == 0 { "-".to_owned() } else { format::short_count(model.parameters as f64) }
+}
+
+fn use_words(ctx: &PanelCtx<'_>, model: &StoredModel) -> (&'static str, Color32) {
+    match (model.incomplete, &model.problem, model.kind) {
+        (true, _, _) if ctx.session.is_fetching(&model.id) => ("fetching", ctx.theme.accent),
+        (true, _, _) => ("incomplete", ctx.theme.warning),
+        (_, Some(_), _) => ("not usable", ctx.theme.error),
+        (_, None, Some(ModelKind::Encoder)) => ("labels", ctx.theme.ok),
+        (_, None, _) => ("writing", ctx.theme.ok),
+    }
+}
+
+fn shelf_words(ctx: &PanelCtx<'_>, shelf: &Shelf, ui: &mut Ui) {
+    let total: u64 = shelf.models.iter().map(|model| model.bytes).sum();
+    let words = format!("{} in {}", format::bytes(total), shelf.cache.display());
+    let label = egui::Label::new(RichText::new(&words).small().color(ctx.theme.muted)).truncate();
+    ui.add(label)
+        .on_hover_text(format!("{words}\nThe cache that other programs use too; HF_HUB_CACHE names another one"));
+}
+
+/// One model's card with everything that can be done with it.
+fn detail_ui(ctx: &PanelCtx<'_>, model: &StoredModel, ui: &mut Ui) {
+    cards::card(ui, ctx.theme, &model.id, |ui| {
+        if let Some(problem) = &model.problem {
+            let color = if model.incomplete { ctx.theme.warning } else { ctx.theme.error };
+            cards::note(ui, color, problem);
+        }
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = 16.0;
+            let family = if model.family.is_empty() { "-" } else { &model.family };
+            cards::figure(ui, ctx.theme, "Family", family, "Its architecture");
+            let kind = match model.kind {
+                Some(ModelKind::Encoder) => "encoder",
+                Some(ModelKind::Decoder) => "language model",
+                None => "-",
+            };
+            cards::figure(
+                ui,
+                ctx.theme,
+                "Kind",
+                kind,
+                "Encoders are trained for labels and scores, language models to write",
+            );
+            cards::figure(ui, ctx.theme, "Parameters", &parameters(model), "Numbers in its weights");
+            cards::figure(ui, ctx.theme, "On disk", &format::bytes(model.bytes), "All of its files");
+            let commit = model.commit.get(..12).unwrap_or(&model.commit);
+            if !commit.is_empty() {
+                cards::figure(ui, ctx.theme, "Commit", commit, &format!("{}\nRuns remember it", model.commit));
+            }
+        });
+        let mut names: Vec<&str> = model.files.iter().take(NAMED).map(|file| file.name.as_str()).collect();
+        if model.files.len() > NAMED {
+            names.push("…");
+        }
+        let small = |text: String| RichText::new(text).small().color(ctx.theme.muted);
+        if !names.is_empty() {
+            ui.label(small(names.join(", ")));
+        }
+        ui.label(small(model.path.display().to_string()));
+        ui.add_space(4.0);
+        ui.horizontal_wrapped(|ui| {
+            ctx.button(ui, Action::UseModel(model.id.clone()));
+            if model.incomplete {
+                let words = egui::Button::new("Continue download");
+                ctx.button_as(ui, Action::DownloadModel(model.id.clone()), words);
+            }
+            ctx.button(ui, Action::AskRemoveModel(model.id.clone()));
+        });
+    });
+}
+
+/// One download's card.
+fn download_ui(ctx: &PanelCtx<'_>, download: &Download, ui: &mut Ui) {
+    let Download { req, id, progress, error } = download;
+    cards::card(ui, ctx.theme, id, |ui| {
+        if let Some(error) = error {
+            cards::error(ui, ctx.theme, error);
+            ui.horizontal_wrapped(|ui| {
+                ctx.button_as(ui, Action::DownloadModel(id.clone()), egui::Button::new("Try again"));
+                ctx.button(ui, Action::DismissDownload(*req));
+            });
+            return;
+        }
+        let Some(progress) = progress else {
+            ui.horizontal(|ui| {
+                cards::loading(ui, "waiting for its turn", None);
+                ctx.button(ui, Action::CancelDownload(*req));
+            });
+            return;
+        };
+        if let Stage::Waiting { reason, .. } = &progress.stage {
+            cards::note(ui, ctx.theme.warning, reason);
+        }
+        ui.horizontal(|ui| {
+            let width = (ui.available_width() - BUTTON).max(80.0);
+            let share = progress.share() as f32;
+            let amount = match progress.total {
+                0 => String::new(),
+                total => format!("{} of {}", format::bytes(progress.done), format::bytes(total)),
+            };
+            ui.add(egui::ProgressBar::new(share).desired_width(width).text(amount))
+                .accessible_name(format!("Progress of {id}"));
+            ctx.button(ui, Action::CancelDownload(*req));
+        });
+        ui.label(RichText::new(stage_words(progress)).small().color(ctx.theme.muted));
+    });
+}
+
+fn stage_words(progress: &DownloadProgress) -> String {
+    let DownloadProgress { stage, file, number, files, speed, .. } = progress;
+    let which = format!("{file} ({number} of {files})");
+    match stage {
+        Stage::Asking => "Asking for the list of files".to_owned(),
+        Stage::Verifying => format!("Checking {which}"),
+        Stage::Waiting { seconds: 0, .. } => "Connecting again".to_owned(),
+        Stage::Waiting { seconds, .. } => format!("Next try in {seconds} s"),
+        Stage::Fetching if *speed > 0.0 => {
+            let left = progress.seconds_left().map(|s| format!(", {} left", format::duration(s))).unwrap_or_default();
+            format!("{which}, {}/s{left}", format::bytes(*speed as u64))
+        }
+        Stage::Fetching => which,
+    }
+}
