@@ -4,9 +4,9 @@
 //! happens between two frames. [`FakeEngine::demo`] answers every question with plausible numbers of its own
 //! making and "trains" a few steps with every drain. Both are deterministic: no clock, no threads, no chance.
 
-use super::fake_data as data;
 use super::fake_store as stored;
 use super::protocol::*;
+use super::{fake_data as data, fake_texts};
 use crate::config::{RunConfig, Task};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -185,7 +185,7 @@ impl State {
             Command::ResumeRun { run, .. } => return self.start(req, run, data::config(), 120),
             Command::PreviewModel { model, .. } => Outcome::Model(Box::new(data::model_info(&model.path))),
             Command::PreviewData { config, .. } if config.data.task == Task::Text => {
-                Outcome::Texts(Box::new(data::text_preview(&config)))
+                Outcome::Texts(Box::new(fake_texts::text_preview(&config)))
             }
             Command::PreviewData { config, .. } => Outcome::Data(Box::new(data::data_preview(&config))),
             Command::Preflight { config, .. } => Outcome::Preflight(Box::new(data::preflight(&config))),
@@ -195,7 +195,7 @@ impl State {
             Command::Compare { random_routes, .. } => Outcome::Compared(Box::new(data::eval_report(random_routes))),
             Command::Merge { plan, .. } => Outcome::Merged(Box::new(data::merge_report(plan))),
             Command::Export { plan, .. } => Outcome::Exported(data::exports(&plan)),
-            Command::Play { plan, .. } => Outcome::Played(Box::new(data::answers(*plan))),
+            Command::Play { plan, .. } => Outcome::Played(Box::new(fake_texts::answers(*plan))),
             Command::Inspect { site, side, .. } => {
                 Outcome::Experts(Box::new(data::experts(&data::config().mixture, 240, (site, side))))
             }

@@ -1,7 +1,7 @@
 //! Made-up but plausible numbers for [`super::fake`]. Everything is a pure function of its arguments.
 
 use super::protocol::*;
-use crate::config::{MixtureConfig, RunConfig, Task, TextFormat};
+use crate::config::{MixtureConfig, RunConfig, Task};
 use std::path::{Path, PathBuf};
 
 /// Steps between two evaluations of a demonstration.
@@ -11,7 +11,7 @@ const SITES: usize = 4;
 const LABELS: [&str; 2] = ["negative", "positive"];
 
 /// A number in [0, 1) that looks random and is the same every time.
-fn noise(seed: u64) -> f32 {
+pub(super) fn noise(seed: u64) -> f32 {
     let mut x = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -259,66 +259,6 @@ pub fn model_info(path: &str) -> ModelInfo {
         lora_targets: ["attention.self.query", "attention.self.key", "attention.self.value"].map(str::to_owned).into(),
         notes: vec!["weights are stored in f16 and computed in f32".to_owned()],
     }
-}
-
-/// A preview of texts.
-pub fn text_preview(config: &RunConfig) -> TextPreview {
-    let asked = ["<s>", "name[", "Zizzi", "], ", "food[", "French", "]", "\n"];
-    let said = ["Zizzi", " serves", " French", " food", ".", "</s>"];
-    let token = |(id, text): (usize, &&str), learned| SampleToken {
-        id: id as u32,
-        text: (*text).to_owned(),
-        learned,
-        special: text.starts_with('<'),
-    };
-    let tokens = asked.iter().enumerate().map(|pair| token(pair, false));
-    let tokens = tokens.chain(said.iter().enumerate().map(|pair| token(pair, true))).collect();
-    let examples = 400;
-    let train = TextSplit {
-        file: config.data.train_file.clone(),
-        examples,
-        inputs: examples / 2,
-        measured: examples,
-        tokens: 14 * examples,
-        learned_tokens: 6 * examples,
-        sample: vec![SampleText { line: 1, tokens, cut: 0 }],
-        ..TextSplit::default()
-    };
-    TextPreview {
-        name: "restaurants".to_owned(),
-        format: TextFormat::E2e,
-        layout: "prompt, line end, completion".to_owned(),
-        max_length: config.data.max_length,
-        train,
-        ..TextPreview::default()
-    }
-}
-
-/// Answers to a prompt: the first two panes part at the fourth word.
-pub fn answers(plan: PlayPlan) -> PlayReport {
-    let texts = ["Zizzi is a cheap French place by the river.", "Zizzi is a French restaurant near the river bank."];
-    let answer = |(number, &pane): (usize, &Pane)| {
-        let text = texts[number.min(1)];
-        let words: Vec<&str> = text.split_inclusive(' ').collect();
-        let token = |(at, word): (usize, &&str)| PlayToken {
-            id: at as u32,
-            text: (*word).to_owned(),
-            log_prob: -0.1 - 0.3 * noise(at as u64),
-            divergence: if number == 0 { 0.0 } else { 2.0 * noise((at + 9 * number) as u64) },
-            likeliest: vec![((*word).to_owned(), 0.7), ("the ".to_owned(), 0.1)],
-        };
-        PaneAnswer {
-            pane,
-            fingerprint: format!("{:08x}", 0x51ab_0000 + number.min(2)),
-            text: text.to_owned(),
-            tokens: words.iter().enumerate().map(token).collect(),
-            diverges_at: (number > 0).then_some(3),
-            end: PlayEnd::Stop,
-            seconds: 0.25,
-        }
-    };
-    let answers = plan.panes.iter().enumerate().map(answer).collect();
-    PlayReport { prompt_tokens: 12, prompt: plan.prompt.clone(), answers, plan }
 }
 
 /// A data preview.

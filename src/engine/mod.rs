@@ -19,6 +19,7 @@ pub mod estimate;
 pub mod fake;
 pub mod fake_data;
 pub mod fake_store;
+pub mod fake_texts;
 pub mod handle;
 pub mod imported;
 mod link;

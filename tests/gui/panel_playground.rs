@@ -5,8 +5,8 @@ use crate::panel_support::done;
 use adamix::app::actions::Action;
 use adamix::app::layout::View;
 use adamix::app::session::Session;
-use adamix::engine::fake_data;
 use adamix::engine::protocol::*;
+use adamix::engine::{fake_data, fake_texts};
 use egui_kittest::kittest::Queryable as _;
 
 const PATH: &str = "/models/writer";
@@ -69,7 +69,7 @@ fn panes_show_where_they_part_and_which_are_the_same_model() {
     let mut session = writer_session();
     let req = session.next_request();
     session.play.begin(req);
-    let report = fake_data::answers(plan(&[Pane::Merged, Pane::Base, Pane::Expert(2), Pane::Route(7)]));
+    let report = fake_texts::answers(plan(&[Pane::Merged, Pane::Base, Pane::Expert(2), Pane::Route(7)]));
     session.apply(done(req, Outcome::Played(Box::new(report))));
     let harness = panel(View::Playground, session);
     for words in ["Merged", "Base model", "Expert 2", "Random route 7"] {
