@@ -47,14 +47,14 @@ impl Heads {
     /// Starting values: the bias at the logarithm of the words' frequencies, both dense layers near the identity.
     pub fn start_at(&self, frequencies: &[f64]) -> Result<()> {
         let total = frequencies.iter().sum::<f64>().max(1.0);
-        host::mutate(&self.bias.0, |bias| {
+        host::mutate(&self.bias.0, |bias: &mut [f32]| {
             for (b, f) in bias.iter_mut().zip(frequencies) {
                 *b = (((f + 0.1) / total).ln() + 9.0) as f32;
             }
         })?;
         for layer in [&self.dense, &self.pooler] {
             let (_, d) = layer.weight().dims2()?;
-            host::mutate(layer.weight().tensor()?, |w| (0..d).for_each(|i| w[i * d + i] += 1.0))?;
+            host::mutate(layer.weight().tensor()?, |w: &mut [f32]| (0..d).for_each(|i| w[i * d + i] += 1.0))?;
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Heads {
 /// `sum += other * factor` in place.
 pub fn add_to(sum: &Tensor, other: &Tensor, factor: f32) -> Result<()> {
     let other = HostRef::of(other)?;
-    host::mutate(sum, |sum| sum.iter_mut().zip(other.iter()).for_each(|(s, &o)| *s += o * factor))
+    host::mutate(sum, |sum: &mut [f32]| sum.iter_mut().zip(other.iter()).for_each(|(s, &o)| *s += o * factor))
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
         let heads = Heads::new(&word, id, 1e-5, SeedStream::new(4), &mut params).unwrap();
         for param in params.iter() {
             let values = stream.normal_vec(param.value.elem_count(), 0.4);
-            host::mutate(&param.value, |p| p.copy_from_slice(&values)).unwrap();
+            host::mutate(&param.value, |p: &mut [f32]| p.copy_from_slice(&values)).unwrap();
         }
         let targets = Targets(vec![(1, 4), (3, 17), (8, 0)]);
         (heads, params, x, targets)
@@ -119,7 +119,7 @@ mod tests {
         assert!(norm > 1e-4, "{name}: gradient is zero");
         let step = 2e-3;
         let shift = |by: f64| {
-            host::mutate(value, |v| {
+            host::mutate(value, |v: &mut [f32]| {
                 for (v, g) in v.iter_mut().zip(&grad) {
                     *v += (f64::from(*g) / norm * by) as f32;
                 }

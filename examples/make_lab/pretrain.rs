@@ -88,7 +88,7 @@ impl Pretraining {
         spectral::fill(table, data, self.seed)?;
         self.heads.start_at(&spectral::frequencies(data, table.dim(0)?))?;
         for param in self.params.iter().filter(|p| p.name.starts_with("encoder.") && p.decay) {
-            host::mutate(&param.value, |values| values.iter_mut().for_each(|v| *v *= TRUNK_SCALE))?;
+            host::mutate(&param.value, |values: &mut [f32]| values.iter_mut().for_each(|v| *v *= TRUNK_SCALE))?;
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Pretraining {
         let rate = self.rate();
         for (id, _, grad) in first.iter() {
             let (Some(param), Some((m, v))) = (self.params.get(id), self.moments.get(id.0)) else { continue };
-            host::mutate(grad, |grad| grad.iter_mut().for_each(|g| *g *= scale as f32))?;
+            host::mutate(grad, |grad: &mut [f32]| grad.iter_mut().for_each(|g| *g *= scale as f32))?;
             let update = adamw::Update {
                 lr: rate,
                 betas: (0.9, 0.98),

@@ -52,7 +52,7 @@ pub(super) fn command() -> Command {
                 .value_name("SHAPE")
                 .value_parser(shapes::names())
                 .default_value("roberta-base")
-                .help("The encoder's sizes"),
+                .help("The model's sizes"),
         )
         .arg(
             Arg::new("data")
@@ -63,10 +63,18 @@ pub(super) fn command() -> Command {
                 .help("Sequences of one length, or of the lengths of SST-2's sentences (built in)"),
         )
         .arg(file("sentences", "DIR", "Lengths of these sentences instead: SST-2 in GLUE layout"))
-        .arg(number("batch-size", "N", "16", "Sequences in a batch; each goes through twice"))
-        .arg(number("length", "TOKENS", "64", "Tokens of each dense sequence"))
+        .arg(number("batch-size", "N", "16", "Sequences in a batch (8 of a language model)"))
+        .arg(number("length", "TOKENS", "64", "Tokens of each dense sequence (256 of a language model)"))
         .arg(number("num-experts", "M", "4", "Experts per site"))
-        .arg(number("adapter-size", "R", "16", "Bottleneck"))
+        .arg(number("adapter-size", "R", "16", "Bottleneck; of a language model the rank of LoRA (4)"))
+        .arg(
+            Arg::new("passes")
+                .long("passes")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(1..=2))
+                .default_value("2")
+                .help("Times each batch goes through: 2 with the consistency term"),
+        )
         .arg(number("steps", "N", "6", "Steps to time, after two to warm up"))
         .arg(recompute())
         .arg(
@@ -121,19 +129,25 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
     let number = |name: &str| matches.get_one::<u32>(name).map_or(1, |&number| number as usize);
     let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
+    let shape = usage(Shape::by_name(text("shape")))?;
+    let fitting = |name: &str, of_decoder: usize| {
+        let given = matches.value_source(name) != Some(clap::parser::ValueSource::DefaultValue);
+        if given || !shape.is_decoder() { number(name) } else { of_decoder }
+    };
     let lengths = match (matches.get_one::<PathBuf>("sentences"), text("data")) {
         (Some(directory), _) => Lengths::Sentences(directory.clone()),
         (None, "real") => Lengths::Real,
-        _ => Lengths::Dense(number("length")),
+        _ => Lengths::Dense(fitting("length", 256)),
     };
     let mut config = RunConfig::default();
     usage(keys::set(&mut config, "model.dtype", text("dtype")))?;
     let plan = Plan {
-        shape: usage(Shape::by_name(text("shape")))?,
+        shape,
         lengths,
-        batch_size: number("batch-size"),
+        batch_size: fitting("batch-size", 8),
         num_experts: number("num-experts"),
-        adapter_size: number("adapter-size"),
+        adapter_size: fitting("adapter-size", 4),
+        passes: number("passes"),
         warm_up: WARM_UP,
         steps: number("steps"),
         recompute: matches.get_flag("recompute"),
@@ -160,8 +174,12 @@ fn print(measured: &Measured) -> Result<()> {
         (
             "batch",
             format!(
-                "{} sequences, {}; {:.0} tokens a step, both passes counted",
-                measured.batch_size, measured.data, measured.tokens_per_step
+                "{} sequences, {}; {:.0} tokens a step in {} pass{}",
+                measured.batch_size,
+                measured.data,
+                measured.tokens_per_step,
+                measured.passes,
+                if measured.passes == 1 { "" } else { "es" }
             ),
         ),
         ("mixture", format!("{} experts, bottleneck {}", measured.num_experts, measured.adapter_size)),

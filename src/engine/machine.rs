@@ -147,7 +147,9 @@ fn free_bytes(_path: &Path) -> Option<u64> {
 pub fn gemm_rate(dtype: DType, seconds: f64) -> Result<f64> {
     let (rows, inner, columns) = (1024, 768, 3072);
     let ones = |shape: (usize, usize), dtype| Tensor::ones(shape, dtype, &Device::Cpu);
-    let left = ones((rows, inner), DType::F32)?;
+    // The left operand as it flows through a trunk of this format.
+    let flow = if dtype == DType::BF16 && gemm::multiplies_bf16() { dtype } else { DType::F32 };
+    let left = ones((rows, inner), flow)?;
     let (weight, right) = (ones((columns, inner), dtype)?, ones((inner, columns), DType::F32)?);
     let work = 2.0 * (rows * inner * columns) as f64;
     let start = Instant::now();

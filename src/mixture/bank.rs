@@ -5,10 +5,12 @@ use super::routing::{Pick, Route, Side};
 use crate::error::{Error, Result};
 use crate::nn::kernels::device::plan::Segment;
 use crate::nn::kernels::device::{self, RoutedProduct};
-use crate::nn::kernels::gemm::{self, Mat, product_add, product_into};
-use crate::nn::kernels::{HostRef, host, is_fast, simd};
+use crate::nn::kernels::gemm::{self, Mat, Stored, product, product_add, product_into};
+use crate::nn::kernels::host::{self, HostRef, HostView, Number, StoredRef, Values};
+use crate::nn::kernels::{is_fast, is_fast16};
 use crate::nn::{Grads, ParamId, Params};
 use candle_core::{Device, Tensor};
+use half::bf16;
 use std::ops::Range;
 
 /// Which rows of a layer's input an expert gets.
@@ -188,27 +190,34 @@ impl Bank {
 
     /// `acc + dy W_e`, reusing `acc`'s memory where possible: nobody else may hold it. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(&self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
-        if !is_fast(dy) || !is_fast(&acc) {
-            return routed(self, Direction::Backward, dy, groups, Some(&acc));
+        if quick(dy) {
+            if is_fast(&acc) {
+                return self.fast_backward_add::<f32>(dy, groups, acc);
+            } else if is_fast16(&acc) {
+                return self.fast_backward_add::<bf16>(dy, groups, acc);
+            }
         }
+        routed(self, Direction::Backward, dy, groups, Some(&acc))
+    }
+
+    fn fast_backward_add<T: Number>(&self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
         let (_, d_out, d_in) = self.weight.dims3()?;
-        let (dys, ws) = (HostRef::of(dy)?, HostRef::of(&self.weight)?);
-        host::mutate(&acc, |acc| {
+        let (dys, ws) = (StoredRef::of(dy)?, HostRef::of(&self.weight)?);
+        host::mutate(&acc, |acc: &mut [T]| {
             for group in groups {
                 let weight = Mat::rows(&ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in], d_in);
                 let dims = [group.rows.len(), d_in, d_out];
                 match &group.rows {
                     RowSet::Range(rows) => {
-                        let dy = Mat::rows(&dys[rows.start * d_out..rows.end * d_out], d_out);
+                        let dy = Stored::rows(dys.values().from(rows.start * d_out), d_out);
                         product_add(dims, dy, weight.stored(), &mut acc[rows.start * d_in..rows.end * d_in]);
                     }
                     RowSet::List(list) => {
-                        let row = |r: u32| &dys[r as usize * d_out..(r as usize + 1) * d_out];
-                        let gathered: Vec<f32> = list.iter().flat_map(|&r| row(r)).copied().collect();
-                        let result = gemm::product(dims, Mat::rows(&gathered, d_out), weight.stored(), None);
+                        let gathered = gather(dys.values(), list, d_out, 0..d_out);
+                        let result: Vec<f32> = product(dims, Mat::rows(&gathered, d_out), weight.stored(), None);
                         for (&r, row) in list.iter().zip(result.chunks_exact(d_in)) {
                             let target = &mut acc[r as usize * d_in..(r as usize + 1) * d_in];
-                            target.iter_mut().zip(row).for_each(|(o, v)| *o += v);
+                            target.iter_mut().zip(row).for_each(|(o, v)| *o = T::narrow(o.wide() + v));
                         }
                     }
                 }
@@ -221,7 +230,7 @@ impl Bank {
     pub fn add_grads(&self, x: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
         let Some((weight, bias)) = self.trained else { return Ok(()) };
         for group in groups {
-            if !is_fast(x) || !is_fast(dy) {
+            if !quick(x) || !quick(dy) {
                 let (segments, list) = segments(std::slice::from_ref(group));
                 if let Some((dw, db)) = device::routed_grads(dy, x, segments[0], &list)? {
                     grads.add(weight, group.expert, dw)?;
@@ -267,45 +276,71 @@ pub(super) fn rows_of(x: &Tensor, rows: &RowSet) -> Result<Tensor> {
     })
 }
 
-fn routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
-    if !is_fast(x) || base.is_some_and(|base| !is_fast(base)) {
-        return routed_elsewhere(bank, dir, x, groups, base);
+/// Some rows' values of a block of columns in single precision, side by side.
+pub(super) fn gather(values: Values<'_>, rows: &[u32], width: usize, columns: Range<usize>) -> Vec<f32> {
+    let mut out = vec![0.0f32; rows.len() * columns.len()];
+    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(columns.len().max(1))) {
+        values.add_to(row as usize * width + columns.start, out);
     }
+    out
+}
+
+/// Whether the fast products take it.
+pub(super) fn quick(x: &Tensor) -> bool {
+    is_fast(x) || is_fast16(x)
+}
+
+/// The output has the format of `base`, or f32.
+fn routed(bank: &Bank, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
+    if quick(x) && is_fast(&bank.weight) {
+        match base {
+            Some(base) if is_fast16(base) => return fast_routed::<bf16>(bank, dir, x, groups, Some(base)),
+            Some(base) if !is_fast(base) => {}
+            base => return fast_routed::<f32>(bank, dir, x, groups, base),
+        }
+    }
+    routed_elsewhere(bank, dir, x, groups, base)
+}
+
+fn fast_routed<T: Number>(
+    bank: &Bank,
+    dir: Direction,
+    x: &Tensor,
+    groups: &[Group],
+    base: Option<&Tensor>,
+) -> Result<Tensor> {
     let (n, width) = x.dims2()?;
     let (_, d_out, d_in) = bank.weight.dims3()?;
     let out_width = if dir == Direction::Forward { d_out } else { d_in };
-    let (xs, ws) = (HostRef::of(x)?, HostRef::of(&bank.weight)?);
+    let (xs, ws) = (StoredRef::of(x)?, HostRef::of(&bank.weight)?);
     let biases = bank.bias.as_ref().filter(|_| dir == Direction::Forward).map(HostRef::of).transpose()?;
-    let base = base.map(HostRef::of).transpose()?;
+    let base = base.map(HostView::<T>::of).transpose()?;
     // Every row is in exactly one group, so every value of the output is written.
-    let out = host::overwritten(n * out_width, |out| {
+    let out = host::overwritten(n * out_width, |out: &mut [T]| {
         for group in groups {
             let weight = &ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in];
             let weight = if dir == Direction::Forward { Mat::cols(weight, d_in) } else { Mat::rows(weight, d_in) };
             let bias = biases.as_ref().map(|bias| &bias[group.expert * d_out..(group.expert + 1) * d_out]);
             let dims = [group.rows.len(), out_width, width];
             let finish = |row: usize, first: usize, piece: &mut [f32]| {
-                let at = row * out_width + first;
-                let base = base.as_ref().map(|base| &base[at..at + piece.len()]);
-                let bias = bias.map(|bias| &bias[first..first + piece.len()]);
-                simd::vectorized(|| {
-                    for added in base.into_iter().chain(bias) {
-                        piece.iter_mut().zip(added).for_each(|(o, v)| *o += v);
-                    }
-                });
+                if let Some(base) = &base {
+                    T::values(base).add_to(row * out_width + first, piece);
+                }
+                if let Some(bias) = bias {
+                    Values::F32(bias).add_to(first, piece);
+                }
             };
             match &group.rows {
                 RowSet::Range(range) => {
-                    let rows = Mat::rows(&xs[range.start * width..range.end * width], width);
+                    let rows = Stored::rows(xs.values().from(range.start * width), width);
                     let target = &mut out[range.start * out_width..range.end * out_width];
                     let after = |row: usize, first: usize, piece: &mut [f32]| finish(range.start + row, first, piece);
                     product_into(dims, rows, weight.stored(), target, Some(&after));
                 }
                 RowSet::List(list) => {
-                    let row = |r: u32| &xs[r as usize * width..(r as usize + 1) * width];
-                    let gathered: Vec<f32> = list.iter().flat_map(|&r| row(r)).copied().collect();
+                    let gathered = gather(xs.values(), list, width, 0..width);
                     let after = |row: usize, first: usize, piece: &mut [f32]| finish(list[row] as usize, first, piece);
-                    let result = gemm::product(dims, Mat::rows(&gathered, width), weight.stored(), Some(&after));
+                    let result: Vec<T> = product(dims, Mat::rows(&gathered, width), weight.stored(), Some(&after));
                     for (&r, row) in list.iter().zip(result.chunks_exact(out_width)) {
                         out[r as usize * out_width..(r as usize + 1) * out_width].copy_from_slice(row);
                     }

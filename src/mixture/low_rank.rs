@@ -3,12 +3,14 @@
 //! B's rows are those of all blocks, one after the other; block i reads the i-th group of `r` columns of z, which are
 //! the i-th group of `r` rows of A.
 
-use super::bank::{Bank, Group, RowSet, rows_of};
+use super::bank::{Bank, Group, RowSet, gather, quick, rows_of};
 use crate::error::Result;
 use crate::nn::Grads;
-use crate::nn::kernels::gemm::{self, Mat, product_block};
-use crate::nn::kernels::{HostRef, host, is_fast};
+use crate::nn::kernels::gemm::{self, Mat, Precision, Stored, product_block};
+use crate::nn::kernels::host::{self, HostRef, Number, StoredRef, Values};
+use crate::nn::kernels::{is_fast, is_fast16};
 use candle_core::{D, Tensor};
+use half::bf16;
 use std::ops::Range;
 
 /// The columns of a layer's output that B writes, in the order of B's rows.
@@ -47,13 +49,21 @@ impl Up<'_> {
 
     /// `y[block] += scale * z_i B_iᵀ` in place: nobody else may hold y. z `[n, blocks * r]`, y `[n, columns]`
     pub fn add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
-        if !is_fast(&y) {
-            return self.plain_add(z, groups, y);
+        if is_fast(z) {
+            if is_fast(&y) {
+                return self.fast_add::<f32>(z, groups, y);
+            } else if is_fast16(&y) {
+                return self.fast_add::<bf16>(z, groups, y);
+            }
         }
+        self.plain_add(z, groups, y)
+    }
+
+    fn fast_add<T: Number>(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
         let ((_, all), (_, z_width), rank) = (y.dims2()?, z.dims2()?, self.rank()?);
         let (zs, ws, parts) = (HostRef::of(z)?, HostRef::of(self.bank.weight())?, self.parts()?);
         let size = self.bank.weight().elem_count() / self.bank.experts();
-        host::mutate(&y, |y| {
+        host::mutate(&y, |y: &mut [T]| {
             for group in groups {
                 let b = &ws[group.expert * size..(group.expert + 1) * size];
                 for part in &parts {
@@ -64,15 +74,16 @@ impl Up<'_> {
                             let source = Mat::rows(&zs[rows.start * z_width + part.z..], z_width);
                             let start = rows.start * all + part.columns.start;
                             let block = gemm::Block { start, row: all, add: true };
-                            product_block(dims, source, factor, y, block, self.scale as f32);
+                            product_block(dims, source, factor, y, block, self.scale as f32, Precision::Single);
                         }
                         RowSet::List(list) => {
-                            let source = gather(&zs, list, z_width, part.z..part.z + rank);
-                            let result = gemm::product(dims, Mat::rows(&source, rank), factor.stored(), None);
+                            let source = gather(Values::F32(&zs), list, z_width, part.z..part.z + rank);
+                            let result: Vec<f32> = gemm::product(dims, Mat::rows(&source, rank), factor.stored(), None);
                             for (&row, values) in list.iter().zip(result.chunks_exact(part.columns.len())) {
                                 let start = row as usize * all + part.columns.start;
                                 let target = &mut y[start..start + values.len()];
-                                target.iter_mut().zip(values).for_each(|(o, v)| *o += self.scale as f32 * v);
+                                let scale = self.scale as f32;
+                                target.iter_mut().zip(values).for_each(|(o, v)| *o = T::narrow(o.wide() + scale * v));
                             }
                         }
                     }
@@ -84,11 +95,11 @@ impl Up<'_> {
 
     /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`
     pub fn backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
-        if !is_fast(dy) {
+        if !quick(dy) || !is_fast(self.bank.weight()) {
             return self.plain_backward(dy, groups);
         }
         let ((n, all), rank) = (dy.dims2()?, self.rank()?);
-        let (dys, ws, parts) = (HostRef::of(dy)?, HostRef::of(self.bank.weight())?, self.parts()?);
+        let (dys, ws, parts) = (StoredRef::of(dy)?, HostRef::of(self.bank.weight())?, self.parts()?);
         let size = self.bank.weight().elem_count() / self.bank.experts();
         let z_width = parts.len() * rank;
         let mut dz = vec![0.0f32; n * z_width];
@@ -97,19 +108,20 @@ impl Up<'_> {
             for part in &parts {
                 let width = part.columns.len();
                 let (dims, factor) = ([group.rows.len(), rank, width], Mat::rows(&b[part.row * rank..], rank));
+                let scale = self.scale as f32;
                 match &group.rows {
                     RowSet::Range(rows) => {
-                        let source = Mat::rows(&dys[rows.start * all + part.columns.start..], all);
+                        let source = Stored::rows(dys.values().from(rows.start * all + part.columns.start), all);
                         let block = gemm::Block { start: rows.start * z_width + part.z, row: z_width, add: false };
-                        product_block(dims, source, factor, &mut dz, block, self.scale as f32);
+                        product_block(dims, source, factor, &mut dz, block, scale, Precision::Single);
                     }
                     RowSet::List(list) => {
-                        let source = gather(&dys, list, all, part.columns.clone());
-                        let result = gemm::product(dims, Mat::rows(&source, width), factor.stored(), None);
+                        let source = gather(dys.values(), list, all, part.columns.clone());
+                        let result: Vec<f32> = gemm::product(dims, Mat::rows(&source, width), factor.stored(), None);
                         for (&row, values) in list.iter().zip(result.chunks_exact(rank)) {
                             let start = row as usize * z_width + part.z;
                             let target = &mut dz[start..start + rank];
-                            target.iter_mut().zip(values).for_each(|(o, v)| *o = self.scale as f32 * v);
+                            target.iter_mut().zip(values).for_each(|(o, v)| *o = scale * v);
                         }
                     }
                 }
@@ -136,7 +148,7 @@ impl Up<'_> {
                     let dims = [part.columns.len(), rank, group.rows.len()];
                     let (a, b) = (Mat::cols(&dys[part.columns.start..], all), Mat::rows(&zs[part.z..], z_width));
                     let block = gemm::Block { start: part.row * rank, row: rank, add: false };
-                    product_block(dims, a, b, &mut grad, block, self.scale as f32);
+                    product_block(dims, a, b, &mut grad, block, self.scale as f32, Precision::Single);
                 }
                 host::tensor(grad, (total, rank))?
             } else {
@@ -184,10 +196,4 @@ impl Up<'_> {
         }
         Ok(dz)
     }
-}
-
-/// Some rows' values of a block of columns, side by side.
-fn gather(values: &[f32], rows: &[u32], width: usize, columns: Range<usize>) -> Vec<f32> {
-    let row = |&r: &u32| &values[r as usize * width + columns.start..r as usize * width + columns.end];
-    rows.iter().flat_map(row).copied().collect()
 }

@@ -10,6 +10,7 @@ use crate::mixture::{Route, RowMap};
 use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::device::wide;
+use crate::nn::kernels::gemm;
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params, Weight};
 use crate::rng::{Purpose, SeedStream};
@@ -182,8 +183,7 @@ impl Encoder {
             reader.get("embeddings.token_type_embeddings.weight", &[spec.type_vocab_size, d])?,
             reader.norm("embeddings.LayerNorm", d, eps)?,
         );
-        // On the CPU 16-bit weights save memory and multiply faster; everything between the products is f32.
-        let embeddings = if device.is_cpu() { embeddings.flowing(wide(dtype)) } else { embeddings };
+        let embeddings = embeddings.flowing(flow(dtype, device));
         let layers = (0..spec.num_layers).map(|i| read_layer(&reader, &spec, i)).collect::<Result<_>>()?;
         Ok(Self { spec, embeddings, layers, trunk_trained: false })
     }
@@ -222,9 +222,7 @@ impl Encoder {
     /// is trained.
     pub fn stored(&self, dtype: DType) -> Result<Self> {
         let mut cast = self.cast(dtype)?;
-        if self.device().is_cpu() {
-            cast.embeddings = cast.embeddings.flowing(wide(dtype));
-        }
+        cast.embeddings = cast.embeddings.flowing(flow(dtype, self.device()));
         Ok(cast)
     }
 
@@ -406,6 +404,12 @@ pub fn lora_targets(spec: &EncoderSpec) -> Vec<Target> {
 
 /// The targets of an empty setting: the paper's queries and values.
 pub const DEFAULT_TARGETS: [&str; 2] = ["query", "value"];
+
+/// The format of what flows through a trunk whose matrices have format `dtype`: the same, where the device computes in it.
+/// Elsewhere on the CPU 16-bit weights only save memory, and everything between the products is f32.
+fn flow(dtype: DType, device: &Device) -> DType {
+    if device.is_cpu() && !(dtype == DType::BF16 && gemm::multiplies_bf16()) { wide(dtype) } else { dtype }
+}
 
 /// Offsets of `passes` copies of a batch, one after the other.
 pub(super) fn repeat_offsets(offsets: &[usize], passes: usize) -> Vec<usize> {

@@ -10,6 +10,7 @@ mod lora;
 mod mixed;
 mod mixture;
 mod model;
+mod narrow;
 
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};

@@ -5,12 +5,16 @@
     python tests/golden/bench_pytorch.py --shape minilm --data real --batch 32 --pad 128    # padded as the reference pads
     python tests/golden/bench_pytorch.py --shape roberta-base --bf16                 # under autocast
     python tests/golden/bench_pytorch.py --shape roberta-large --bf16 --device cuda  # on a GPU
+    python tests/golden/bench_pytorch.py --shape smollm2-135m                        # a language model with PEFT's LoRA, one pass
 
 The model has random weights: speed does not depend on them. Expert modules sit where the reference has them, one draw per
 batch, side and pass, up-projection shared; two separate passes, as the reference makes them; loss = cross-entropy of the first
 pass + symmetric KL with detached targets; dropout on; AdamW. Figures are medians over the steps. `tokens_per_s` counts the
 tokens of the sentences in both passes, without the padding (`padded_tokens_per_s` counts it too); `sequences_per_s` counts each
 sequence once; memory is in MB (10^6 bytes). `--markdown FILE` also appends the figures to a table.
+
+A language model is trained as PEFT trains it: LoRA on queries and values, every token learned, cross-entropy, one pass; 8 x 256
+tokens and rank 4 if nothing else is said.
 """
 import argparse
 import json
@@ -31,7 +35,9 @@ SHAPES = {  # family, layers, width, heads, feed-forward, vocabulary, positions
     "bert-base": ("bert", 12, 768, 12, 3072, 30522, 512),
     "minilm": ("bert", 6, 384, 12, 1536, 30522, 512),
     "lab": ("bert", 4, 128, 4, 512, 8192, 128),
+    "smollm2-135m": ("llama", 30, 576, 9, 1536, 49152, 8192),
 }
+KV_HEADS = {"smollm2-135m": 3}
 LENGTHS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src", "engine", "bench", "sst2_lengths.csv")
 
 
@@ -40,17 +46,22 @@ def arguments():
     parser.add_argument("--shape", choices=SHAPES, default="roberta-base")
     parser.add_argument("--data", choices=["dense", "real"], default="dense")
     parser.add_argument("--pad", type=int, default=0, help="pad every row to this length; 0: to the longest of its batch")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--length", type=int, default=64, help="of each dense sequence")
+    parser.add_argument("--batch", type=int, help="16; of a language model 8")
+    parser.add_argument("--length", type=int, help="of each dense sequence: 64; of a language model 256")
     parser.add_argument("--experts", type=int, default=4)
-    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--rank", type=int, help="16; of a language model 4")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--markdown", metavar="FILE", help="also append a row to this table")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.passes = 1 if SHAPES[args.shape][0] == "llama" else 2
+    for name, (encoder, decoder) in dict(batch=(16, 8), length=(64, 256), rank=(16, 4)).items():
+        if getattr(args, name) is None:
+            setattr(args, name, decoder if args.passes == 1 else encoder)
+    return args
 
 
 class Mixture(torch.nn.Module):
@@ -70,7 +81,21 @@ class Mixture(torch.nn.Module):
         return x + self.up(F.gelu(drawn(x)))
 
 
+def build_language_model(args):
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    _, layers, width, heads, inner, vocabulary, positions = SHAPES[args.shape]
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+                                         num_key_value_heads=KV_HEADS[args.shape], intermediate_size=inner, max_position_embeddings=positions,
+                                         rms_norm_eps=1e-5, rope_theta=100000.0, tie_word_embeddings=True, use_cache=False))
+    lora = LoraConfig(r=args.rank, lora_alpha=32, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    return get_peft_model(model, lora).train(), vocabulary
+
+
 def build(args):
+    if args.passes == 1:
+        return build_language_model(args)
     family, layers, width, heads, inner, vocabulary, positions = SHAPES[args.shape]
     config, model = {"roberta": (RobertaConfig, RobertaForSequenceClassification), "bert": (BertConfig, BertForSequenceClassification)}[family]
     model = model(config(vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner,
@@ -138,15 +163,19 @@ def measure(args):
         start = time.perf_counter()
         inputs, labels = {name: t.to(args.device) for name, t in inputs.items()}, labels.to(args.device)
         with torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.bf16):
-            a, b = model(**inputs).logits.float(), model(**inputs).logits.float()
-        loss = F.cross_entropy(a, labels) + symmetric_kl(a, b)
+            if args.passes == 1:
+                loss = model(**inputs, labels=inputs["input_ids"]).loss
+            else:
+                a, b = model(**inputs).logits.float(), model(**inputs).logits.float()
+        if args.passes == 2:
+            loss = F.cross_entropy(a, labels) + symmetric_kl(a, b)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         wait()
         if step >= args.warmup:
-            steps.append((time.perf_counter() - start, 2 * int(inputs["attention_mask"].sum()), 2 * inputs["input_ids"].numel()))
+            steps.append((time.perf_counter() - start, args.passes * int(inputs["attention_mask"].sum()), args.passes * inputs["input_ids"].numel()))
     seconds = [s for s, _, _ in steps]
     peak, weights = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, 4 * sum(p.numel() for p in model.parameters())
     mb = lambda size: round(size / 1e6, 1)
@@ -158,7 +187,7 @@ def measure(args):
         on_gpu = dict(device=torch.cuda.get_device_name(), device_memory_mb=mb(total - free), device_peak_mb=mb(torch.cuda.max_memory_allocated()))
     return dict(**on_gpu, tool="pytorch", version=torch.__version__, transformers=transformers.__version__, shape=args.shape, data=data,
                 pad=args.pad or "longest", dtype="bf16" if args.bf16 else "f32", threads=args.threads, batch_size=args.batch,
-                num_experts=args.experts, adapter_size=args.rank, steps=args.steps,
+                num_experts=args.experts if args.passes == 2 else 1, adapter_size=args.rank, passes=args.passes, steps=args.steps,
                 tokens_per_step=round(statistics.mean(tokens for _, tokens, _ in steps), 1),
                 step_seconds=round(statistics.median(seconds), 5), step_seconds_min=round(min(seconds), 5), step_seconds_max=round(max(seconds), 5),
                 tokens_per_s=rate(1), padded_tokens_per_s=rate(2), sequences_per_s=round(args.batch / statistics.median(seconds), 2),

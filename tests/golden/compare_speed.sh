@@ -8,7 +8,8 @@
 #   DATA=real      lengths of real sentences (SST-2's, built into both); PyTorch pads to the longest row of each batch
 #   PAD=128        PyTorch pads to this length instead, as the reference does
 #   DTYPE=bf16     bf16 on both sides (PyTorch: autocast); OURS_DTYPE, THEIRS_DTYPE set one side
-#   BATCH=32       sequences in a batch (default 16); LENGTH=64 tokens of each dense one
+#   BATCH=32       sequences in a batch (default 16, of a language model 8); LENGTH=64 tokens of each dense one (of a language model 256)
+#   PASSES=1       ours puts each batch through once, not twice (PyTorch: encoders twice, language models once)
 #   STEPS=6        timed steps of each round; THREADS=2
 #   MARKDOWN=FILE  also append the result to this table
 #   OURS=FILE, THEIRS=FILE  keep the single results (for `adamix bench --compare`)
@@ -17,9 +18,10 @@
 # machine that is slow or busy for a while slows both; the order within a pair alternates. Run it on an idle machine.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 2 ] || { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 python=$1 adamix=$2 rounds=${3:-5} shape=${4:-roberta-base} threads=${THREADS:-2} steps=${STEPS:-6}
-data=${DATA:-dense} batch=${BATCH:-16} length=${LENGTH:-64} pad=${PAD:-0}
+case $shape in smollm2*) usual=(8 256) ;; *) usual=(16 64) ;; esac
+data=${DATA:-dense} batch=${BATCH:-${usual[0]}} length=${LENGTH:-${usual[1]}} pad=${PAD:-0} passes=${PASSES:-2}
 ours_dtype=${OURS_DTYPE:-${DTYPE:-f32}} theirs_dtype=${THEIRS_DTYPE:-${DTYPE:-f32}}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -29,7 +31,7 @@ same=(--shape "$shape" --data "$data" --length "$length" --threads "$threads" --
 ours_format=(); [ "$ours_dtype" = f32 ] || ours_format=(--dtype "$ours_dtype")
 theirs_format=(); [ "$theirs_dtype" = f32 ] || theirs_format=(--"$theirs_dtype")
 
-ours() { "$adamix" bench "${same[@]}" --batch-size "$batch" "${ours_format[@]}" --json | tail -n 1 >>"$ours_file"; }
+ours() { "$adamix" bench "${same[@]}" --batch-size "$batch" --passes "$passes" "${ours_format[@]}" --json | tail -n 1 >>"$ours_file"; }
 theirs() { "$python" "$here/bench_pytorch.py" "${same[@]}" --batch "$batch" --pad "$pad" "${theirs_format[@]}" 2>/dev/null >>"$theirs_file"; }
 
 for round in $(seq "$rounds"); do
@@ -49,7 +51,7 @@ def pairs(key, digits=1):
 a, b = ours[0], theirs[0]
 out = {
     "shape": b["shape"], "data": b["data"], "pad": b["pad"], "dtypes": [a["dtype"], b["dtype"]], "batch_size": b["batch_size"],
-    "threads": b["threads"], "rounds": len(ours), "gemm_share": [round(r["gemm_share"], 3) for r in ours],
+    "passes": [a["passes"], b["passes"]], "threads": b["threads"], "rounds": len(ours), "gemm_share": [round(r["gemm_share"], 3) for r in ours],
     "ours and theirs": {key: pairs(key) for key in ("tokens_per_s", "sequences_per_s", "peak_rss_mb")},
     "median_tokens_ratio": ratio("tokens_per_s"), "median_sequences_ratio": ratio("sequences_per_s"),
     "median_memory_ratio": ratio("peak_rss_mb"), "median_gemm_share": middle(ours, "gemm_share", 3), "torch": b["version"]}

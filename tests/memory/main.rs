@@ -24,6 +24,7 @@ fn measure(shape: Shape, lengths: Lengths, batch_size: usize, recompute: bool) -
         batch_size,
         num_experts: 4,
         adapter_size: 16,
+        passes: 2,
         warm_up: 1,
         steps: 1,
         recompute,

@@ -1,18 +1,18 @@
 //! Makes training steps and times them, phase by phase.
 
-use super::{Lengths, Shape, work::Work};
-use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, ModelConfig, Recompute, RunConfig};
+use super::{Lengths, Shape, decoder, work::Work};
+use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, MixtureKind, ModelConfig, Recompute, RunConfig};
 use crate::data::{Batch, Labels};
 use crate::engine::device::{self, Chosen};
 use crate::engine::estimate::{Load, Mixtures, step_bytes};
 use crate::engine::{machine, memory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
+use crate::model::{Classifier, Counts, Encoder, Setup};
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
 use crate::train::optimizer::AdamW;
 use crate::train::step;
-use candle_core::DType;
+use candle_core::{DType, Device};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -23,12 +23,14 @@ pub struct Plan {
     pub shape: Shape,
     /// Lengths of the sequences.
     pub lengths: Lengths,
-    /// Sequences in a batch; each goes through twice.
+    /// Sequences in a batch.
     pub batch_size: usize,
     /// M.
     pub num_experts: usize,
     /// r.
     pub adapter_size: usize,
+    /// Times each batch goes through: 2 with the consistency term, 1 without.
+    pub passes: usize,
     /// Steps before the first timed one.
     pub warm_up: usize,
     /// Steps that are timed.
@@ -100,11 +102,13 @@ pub struct Measured {
     pub num_experts: usize,
     /// r.
     pub adapter_size: usize,
+    /// Times each batch went through.
+    pub passes: usize,
     /// Whether layers were run again in the backward pass.
     pub recompute: bool,
     /// Timed steps.
     pub steps: usize,
-    /// Mean tokens of a step, both passes counted.
+    /// Mean tokens of a step, all passes counted.
     pub tokens_per_step: f64,
     /// Parameters of the trunk.
     pub trunk_parameters: usize,
@@ -114,13 +118,13 @@ pub struct Measured {
     pub step_seconds_min: f64,
     /// Slowest step.
     pub step_seconds_max: f64,
-    /// Tokens a second through a whole training step, both passes counted: median over the steps.
+    /// Tokens a second through a whole training step, all passes counted: median over the steps.
     pub tokens_per_s: f64,
     /// Of the slowest step.
     pub tokens_per_s_min: f64,
     /// Of the fastest step.
     pub tokens_per_s_max: f64,
-    /// Sequences a second, each counted once although it goes through twice: median.
+    /// Sequences a second, each counted once however often it goes through: median.
     pub sequences_per_s: f64,
     /// GFLOP/s of the work a frozen trunk is said to need (4 for each weight and token).
     pub gflops: f64,
@@ -146,8 +150,8 @@ pub struct Measured {
     pub peak_above_weights_mb: f64,
     /// Most bytes a timed step had in use beyond those in use before it; where allocations are counted.
     pub step_mb: Option<f64>,
-    /// What [`crate::engine::estimate`] expects of the largest timed step.
-    pub step_estimate_mb: f64,
+    /// What [`crate::engine::estimate`] expects of the largest timed step of a classifier.
+    pub step_estimate_mb: Option<f64>,
     /// Allocations a step; where they are counted.
     pub allocations_per_step: Option<f64>,
     /// Bytes allocated a step, in MB; where they are counted.
@@ -159,11 +163,11 @@ pub struct Measured {
 impl Plan {
     /// Whether it can be measured.
     pub fn check(&self) -> Result<()> {
-        let spec = self.shape.spec()?;
+        let longest = self.shape.max_length()?;
         if let Lengths::Dense(length) = self.lengths
-            && (length < 2 || length > spec.max_length())
+            && (length < 2 || length > longest)
         {
-            return Err(Error::config(format!("length is {length}; choose 2 to {}", spec.max_length())));
+            return Err(Error::config(format!("length is {length}; choose 2 to {longest}")));
         }
         if self.steps == 0 {
             return Err(Error::config("no step would be timed; choose at least 1"));
@@ -176,6 +180,9 @@ impl Plan {
         let mixture = MixtureConfig {
             num_experts: self.num_experts,
             adapter_size: self.adapter_size,
+            lora_rank: self.adapter_size,
+            kind: if self.shape.is_decoder() { MixtureKind::Lora } else { MixtureKind::Adapter },
+            consistency: self.passes == 2,
             ..MixtureConfig::default()
         };
         let mut config = RunConfig { mixture, ..RunConfig::default() };
@@ -185,7 +192,8 @@ impl Plan {
     }
 
     /// All batches: warm-up first.
-    fn batches(&self, spec: &EncoderSpec) -> Result<Vec<Batch>> {
+    fn batches(&self) -> Result<Vec<Batch>> {
+        let longest = self.shape.max_length()?;
         let mut stream = SeedStream::new(0).stream(Purpose::Sampling, 0);
         let mut lengths = self.lengths.list()?.into_iter().cycle();
         let mut batch = || {
@@ -198,8 +206,8 @@ impl Plan {
             };
             let mut classes = Vec::new();
             for length in lengths.by_ref().take(self.batch_size) {
-                let length = length.min(spec.max_length());
-                batch.ids.extend((0..length).map(|_| stream.below(spec.vocab_size) as u32));
+                let length = length.min(longest);
+                batch.ids.extend((0..length).map(|_| stream.below(self.shape.vocabulary) as u32));
                 batch.offsets.push(batch.ids.len());
                 classes.push(stream.below(2) as u32);
             }
@@ -215,6 +223,8 @@ impl Plan {
 pub(super) struct Timed {
     pub(super) seconds: f64,
     pub(super) tokens: usize,
+    /// Tokens whose loss was looked at, of a language model.
+    targets: usize,
     profile: Profile,
     /// Allocations, bytes allocated, and most bytes in use beyond those before.
     counted: Option<[u64; 3]>,
@@ -243,14 +253,42 @@ fn place(plan: &Plan) -> Result<Chosen> {
 
 /// Makes the plan's steps.
 pub(super) fn series(plan: &Plan) -> Result<Series> {
-    let (spec, config) = (plan.shape.spec()?, plan.config());
-    let batches = plan.batches(&spec)?;
     let Chosen { device, dtype, .. } = place(plan)?;
-    let seed = SeedStream::new(0);
-    let encoder = Encoder::random(spec, seed, &device)?.stored(dtype)?;
+    if plan.shape.is_decoder() {
+        return decoder::series(plan, dtype, &device);
+    }
+    let (config, seed) = (plan.config(), SeedStream::new(0));
+    let encoder = Encoder::random(plan.shape.spec()?, seed, &device)?.stored(dtype)?;
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
     let model = Classifier::new(encoder, None, &setup, dtype)?;
     let mut optimizer = AdamW::new(model.params())?;
+    let parts = Parts { dtype, device: &device, counts: model.counts() };
+    timed_series(plan, parts, &mut |batch, at| {
+        let made = step::step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
+        Ok(Made { loss: made.loss.total, tokens: made.tokens, targets: 0 })
+    })
+}
+
+/// What a series runs on.
+pub(super) struct Parts<'a> {
+    pub(super) dtype: DType,
+    pub(super) device: &'a Device,
+    pub(super) counts: Counts,
+}
+
+/// What a step gave.
+pub(super) struct Made {
+    pub(super) loss: f64,
+    pub(super) tokens: usize,
+    pub(super) targets: usize,
+}
+
+/// Makes a step of a batch, given its number and how many there will be.
+type MakeStep<'a> = &'a mut dyn FnMut(&Batch, (u64, u64)) -> Result<Made>;
+
+/// Makes and times steps.
+pub(super) fn timed_series(plan: &Plan, parts: Parts<'_>, make: MakeStep<'_>) -> Result<Series> {
+    let batches = plan.batches()?;
     let recording = Recording::start();
     let (mut steps, mut steady, mut loss) = (Vec::new(), 0, 0.0);
     let total = batches.len() as u64;
@@ -261,21 +299,21 @@ pub(super) fn series(plan: &Plan) -> Result<Series> {
         memory::reset_peak();
         let (before, clock) = (memory::allocated(), Instant::now());
         recording.take();
-        let made = step::step(&config, &model, &mut optimizer, (index as u64, total), |_| Ok(batch.clone()))?;
-        device.synchronize()?;
+        let made = make(batch, (index as u64, total))?;
+        parts.device.synchronize()?;
         let profile = recording.take();
         let (seconds, after) = (clock.elapsed().as_secs_f64(), memory::allocated());
-        loss = made.loss.total;
+        loss = made.loss;
         if index >= plan.warm_up {
             let counted = before.zip(after).map(|(before, after)| {
                 let peak = after.peak.saturating_sub(before.live);
                 [after.allocations - before.allocations, after.bytes - before.bytes, peak]
             });
-            steps.push(Timed { seconds, tokens: made.tokens, profile, counted });
+            steps.push(Timed { seconds, tokens: made.tokens, targets: made.targets, profile, counted });
         }
     }
-    let counts = model.counts();
-    let (device_memory, device) = (device::memory_in_use(&device), device::name(&device));
+    let Parts { dtype, device, counts } = parts;
+    let (device_memory, device) = (device::memory_in_use(device), device::name(device));
     Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, dtype, device, device_memory, loss })
 }
 
@@ -298,8 +336,11 @@ fn phases(steps: &[Timed]) -> Vec<PhaseTime> {
     PHASES.into_iter().filter(|&phase| !sum.time(phase).is_zero()).map(time).collect()
 }
 
-/// Memory of the largest step as the estimate has it.
-fn estimate(plan: &Plan, spec: &EncoderSpec, steps: &[Timed]) -> f64 {
+/// Memory of the largest step as the estimate has it, of a classifier.
+fn estimate(plan: &Plan, steps: &[Timed]) -> Result<Option<f64>> {
+    if plan.shape.is_decoder() {
+        return Ok(None);
+    }
     let (config, threads) = (plan.config(), rayon::current_num_threads());
     let longest = plan.lengths.list().ok().and_then(|list| list.into_iter().max()).unwrap_or(1);
     let load = Load {
@@ -307,7 +348,19 @@ fn estimate(plan: &Plan, spec: &EncoderSpec, steps: &[Timed]) -> f64 {
         sequences: (plan.batch_size * step::passes(&config)) as f64,
         longest: longest as f64,
     };
-    step_bytes(spec, &config, Mixtures::new(&config, spec.hidden_size, None), (load, threads), plan.recompute)
+    let spec = plan.shape.spec()?;
+    let mixtures = Mixtures::new(&config, spec.hidden_size, None);
+    Ok(Some(step_bytes(&spec, &config, mixtures, (load, threads), plan.recompute)))
+}
+
+/// The products of all steps.
+fn work(plan: &Plan, steps: &[Timed]) -> Result<Work> {
+    let tokens = steps.iter().map(|step| step.tokens).sum();
+    if plan.shape.is_decoder() {
+        let targets = steps.iter().map(|step| step.targets).sum();
+        return Ok(Work::of_decoder(&plan.shape.decoder_spec()?, tokens, targets));
+    }
+    Ok(Work::of(&plan.shape.spec()?, tokens, plan.batch_size * plan.passes * steps.len()))
 }
 
 fn mb(bytes: f64) -> f64 {
@@ -329,14 +382,13 @@ pub struct StepMemory {
 pub fn step_memory(plan: &Plan) -> Result<StepMemory> {
     plan.check()?;
     let series = series(plan)?;
-    let expected = estimate(plan, &plan.shape.spec()?, &series.steps);
+    let expected = estimate(plan, &series.steps)?.unwrap_or(0.0);
     Ok(StepMemory { bytes: series.step_bytes(), expected, loss: series.loss })
 }
 
 /// Makes training steps on random weights and times them.
 pub fn bench(plan: &Plan) -> Result<Measured> {
     plan.check()?;
-    let spec = plan.shape.spec()?;
     let place = place(plan)?;
     let on_cpu = place.device.is_cpu();
     let before = if on_cpu { machine::single_precision_rate(0.5)? } else { device::gemm_rate(&place, 0.5)? };
@@ -349,15 +401,16 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         (false, _) => before.max(device::gemm_rate(&place, 0.5)?),
     } / 1e9;
     let steps = &series.steps;
-    let passes = step::passes(&plan.config());
     let (seconds, tokens): (f64, usize) =
         steps.iter().fold((0.0, 0), |(s, t), step| (s + step.seconds, t + step.tokens));
     let time = Spread::of(steps.iter().map(|step| step.seconds));
     let rate = Spread::of(steps.iter().map(|step| step.tokens as f64 / step.seconds));
-    let per_token = Work::of(&spec, tokens, plan.batch_size * passes * steps.len());
+    let per_token = work(plan, steps)?;
     let (nominal, made) = (per_token.nominal / tokens as f64, per_token.made / tokens as f64);
     let phases = phases(steps);
-    let in_products: f64 = phases.iter().filter(|p| p.phase.starts_with("trunk_")).map(|p| p.share).sum();
+    // A language model's head is one more matrix.
+    let product = |p: &&PhaseTime| p.phase.starts_with("trunk_") || (plan.shape.is_decoder() && p.phase == "head");
+    let in_products: f64 = phases.iter().filter(product).map(|p| p.share).sum();
     let weights = (series.dtype.size_in_bytes() * series.trunk + 4 * series.trained) as f64;
     let mean = |part: usize| -> Option<f64> {
         let sum: Option<u64> = steps.iter().map(|step| step.counted.map(|counted| counted[part])).sum();
@@ -375,6 +428,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         batch_size: plan.batch_size,
         num_experts: plan.num_experts,
         adapter_size: plan.adapter_size,
+        passes: plan.passes,
         recompute: plan.recompute,
         steps: steps.len(),
         tokens_per_step: tokens as f64 / steps.len() as f64,
@@ -398,7 +452,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         weights_mb: mb(weights),
         peak_above_weights_mb: mb(peak - weights),
         step_mb: series.step_bytes().map(|bytes| mb(bytes as f64)),
-        step_estimate_mb: mb(estimate(plan, &spec, steps)),
+        step_estimate_mb: estimate(plan, steps)?.map(mb),
         allocations_per_step: mean(0),
         allocated_mb_per_step: mean(1).map(mb),
         loss: series.loss,
@@ -430,6 +484,7 @@ mod tests {
             batch_size: 4,
             num_experts: 2,
             adapter_size: 4,
+            passes: 2,
             warm_up: 1,
             steps: 3,
             recompute: false,
@@ -454,6 +509,27 @@ mod tests {
                     let sum = 1.5 * measured.tokens_per_step;
                     assert!((sum - sum.round()).abs() < 1e-9 && sum > 36.0, "{sum}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn language_models_are_measured_in_one_pass_or_two() {
+        let small = Shape {
+            layers: 2,
+            hidden: 16,
+            heads: 2,
+            kv_heads: 1,
+            inner: 32,
+            vocabulary: 50,
+            ..Shape::by_name("smollm2-135m").unwrap()
+        };
+        for passes in [1, 2] {
+            for dtype in [DtypeChoice::F32, DtypeChoice::Bf16] {
+                let measured = bench(&Plan { shape: small, passes, dtype, ..plan(Lengths::Dense(6)) }).unwrap();
+                assert!(measured.loss.is_finite() && measured.loss > 1.0, "{}", measured.loss);
+                assert_eq!((measured.tokens_per_step, measured.passes), (24.0 * passes as f64, passes));
+                assert!(measured.gflops_made < measured.gflops && measured.step_estimate_mb.is_none());
             }
         }
     }

@@ -6,11 +6,12 @@
 //! | [`shapes`] | the models' sizes |
 //! | [`lengths`] | how long the sequences are |
 //! | [`work`] | the multiplications a step needs, and those it makes |
-//! | [`measure`] | makes steps and times them, by phase |
+//! | [`measure`], `decoder` | makes steps of a classifier or a language model and times them, by phase |
 //! | [`compare`] | two results side by side, ours or PyTorch's |
 //! | [`scale`], [`fit`], [`plot`] | cost as work grows, its exponents, its picture |
 
 pub mod compare;
+mod decoder;
 pub mod fit;
 pub mod lengths;
 pub mod measure;

@@ -194,6 +194,21 @@ impl Decoder {
         })
     }
 
+    /// The same trunk with its matrices stored in `dtype`, as [`Decoder::load`] would have them.
+    pub fn stored_as(&self, dtype: DType) -> Result<Self> {
+        let mut cast = self.clone();
+        cast.ends.tokens = cast.ends.tokens.cast(dtype)?;
+        cast.ends.positions = cast.ends.positions.map(|table| table.to_dtype(dtype)).transpose()?;
+        // A tied head stays the table itself.
+        cast.ends.head = if self.spec.tied { cast.ends.tokens.clone() } else { cast.ends.head.cast(dtype)? };
+        for layer in &mut cast.layers {
+            for linear in [&mut layer.qkv, &mut layer.out, &mut layer.inner, &mut layer.outer] {
+                *linear = linear.cast(dtype)?;
+            }
+        }
+        Ok(cast)
+    }
+
     /// Shape and constants.
     pub fn spec(&self) -> &DecoderSpec {
         &self.spec

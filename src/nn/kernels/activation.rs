@@ -1,7 +1,7 @@
 //! The nonlinearity of feed-forward blocks, adapters and heads, and its derivative.
 
-use super::host::{self, HostRef, for_rows};
-use super::{device, is_fast, simd};
+use super::host::{self, HostView, Number, for_rows};
+use super::{device, if_fast, simd};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -81,21 +81,21 @@ macro_rules! for_each_act {
     };
 }
 
-fn set(x: &[f32], out: &mut [f32], value: impl Fn(f32) -> f32, _: impl Fn(f32) -> f32) {
-    simd::vectorized(|| out.iter_mut().zip(x).for_each(|(o, &x)| *o = value(x)));
+fn set<T: Number, U: Number>(x: &[T], out: &mut [U], value: impl Fn(f32) -> f32, _: impl Fn(f32) -> f32) {
+    simd::vectors!(|| simd::update(out, x, |o, x| *o = U::narrow(value(x.wide()))));
 }
 
-fn multiply(x: &[f32], out: &mut [f32], _: impl Fn(f32) -> f32, slope: impl Fn(f32) -> f32) {
-    simd::vectorized(|| out.iter_mut().zip(x).for_each(|(o, &x)| *o *= slope(x)));
+fn multiply<T: Number, U: Number>(x: &[T], out: &mut [U], _: impl Fn(f32) -> f32, slope: impl Fn(f32) -> f32) {
+    simd::vectors!(|| simd::update(out, x, |o, x| *o = U::narrow(o.wide() * slope(x.wide()))));
 }
 
 /// `out = act(x)` on one thread.
-pub fn values(act: Act, x: &[f32], out: &mut [f32]) {
+pub fn values<T: Number, U: Number>(act: Act, x: &[T], out: &mut [U]) {
     for_each_act!(act, set(x, out));
 }
 
 /// `out *= act'(x)` on one thread.
-pub fn slopes(act: Act, x: &[f32], out: &mut [f32]) {
+pub fn slopes<T: Number, U: Number>(act: Act, x: &[T], out: &mut [U]) {
     for_each_act!(act, multiply(x, out));
 }
 
@@ -104,11 +104,13 @@ const BLOCK: usize = 1024;
 
 /// `act(x)`, any shape.
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
-    if !is_fast(x) {
-        return device::act_forward(act, x);
-    }
-    let xs = HostRef::of(x)?;
-    let out = host::overwritten(xs.len(), |out| {
+    if_fast!(x, fast_forward(act, x));
+    device::act_forward(act, x)
+}
+
+fn fast_forward<T: Number>(act: Act, x: &Tensor) -> Result<Tensor> {
+    let xs = HostView::<T>::of(x)?;
+    let out = host::overwritten(xs.len(), |out: &mut [T]| {
         for_rows(out, BLOCK, |row, block| values(act, &xs[row * BLOCK..row * BLOCK + block.len()], block));
     });
     host::tensor(out, x.shape())
@@ -116,11 +118,15 @@ pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
 
 /// `dy * act'(x)`, reusing `dy`'s memory where possible: nobody else may hold it.
 pub fn backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
-    if !is_fast(x) {
-        return device::act_backward(act, x, dy);
+    if x.dtype() == dy.dtype() {
+        if_fast!(x, fast_backward(act, x, dy));
     }
-    let xs = HostRef::of(x)?;
-    host::mutate(&dy, |dy| {
+    device::act_backward(act, x, dy)
+}
+
+fn fast_backward<T: Number>(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
+    let xs = HostView::<T>::of(x)?;
+    host::mutate(&dy, |dy: &mut [T]| {
         for_rows(dy, BLOCK, |row, block| slopes(act, &xs[row * BLOCK..row * BLOCK + block.len()], block));
     })?;
     Ok(dy)

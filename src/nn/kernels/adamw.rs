@@ -39,10 +39,10 @@ pub fn update(p: &Tensor, m: &Tensor, v: &Tensor, g: &Tensor, u: Update) -> Resu
     let (step, inv_c2, eps) = ((u.lr / c1) as f32, (1.0 / c2.sqrt()) as f32, u.eps as f32);
     let (b1, b2, n1, n2) = (b1 as f32, b2 as f32, (1.0 - b1) as f32, (1.0 - b2) as f32);
     let (mut inner, mut innermost) = (Ok(()), Ok(()));
-    host::mutate(p, |p| {
-        inner = host::mutate(m, |m| {
-            innermost = host::mutate(v, |v| {
-                simd::vectorized(|| {
+    host::mutate(p, |p: &mut [f32]| {
+        inner = host::mutate(m, |m: &mut [f32]| {
+            innermost = host::mutate(v, |v: &mut [f32]| {
+                simd::vectors!(|| {
                     for (((p, m), v), &g) in p.iter_mut().zip(m.iter_mut()).zip(v.iter_mut()).zip(g.iter()) {
                         *m = b1 * *m + n1 * g;
                         *v = b2 * *v + n2 * g * g;

@@ -1,12 +1,12 @@
 //! Attention over packed sequences: `softmax(q kᵀ / sqrt(d)) v` for each sequence and head, in both directions or
 //! causal, with a key and value head for each query head or for a group of them.
 //!
-//! Nothing of size S x S outlives a (sequence, head) pair: the backward pass recomputes the probabilities from
-//! q and k, and the dropout mask from its key.
+//! Scores are made for a block of queries at a time, over the keys these see (causal: those up to the last of them), and
+//! nothing of them is kept: the backward pass recomputes the probabilities from q and k, and the dropout mask from its key.
 
-use super::gemm::{Mat, Out, raw};
-use super::host::{self, HostRef};
-use super::{Dropout, device, is_fast, simd};
+use super::gemm::{Mat, Out, Precision, Stored, raw};
+use super::host::{self, HostView, Number, Place, Values};
+use super::{Dropout, device, if_fast, simd};
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
@@ -57,43 +57,71 @@ impl Qkv {
     }
 }
 
-/// A block of columns of a row-major matrix, seen from many threads; blocks of two tasks never overlap.
+/// Queries whose scores are held at a time: their probabilities stay in the second-level cache.
+const QUERIES: usize = 128;
+
+/// A row-major matrix, seen from many threads; blocks of two tasks never overlap.
 #[derive(Clone, Copy)]
-struct Shared {
-    start: *mut f32,
+struct Sink<T> {
+    start: *mut T,
     stride: usize,
 }
 #[expect(unsafe_code, reason = "tasks write disjoint (rows, columns) blocks")]
 // SAFETY: each task writes the rows of its sequence and the columns of its heads only.
-unsafe impl Send for Shared {}
+unsafe impl<T: Number> Send for Sink<T> {}
 #[expect(unsafe_code, reason = "tasks write disjoint (rows, columns) blocks")]
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Number> Sync for Sink<T> {}
 
-impl Shared {
+impl<T: Number> Sink<T> {
     #[expect(unsafe_code, reason = "pointer arithmetic within the checked matrix")]
-    fn at(self, row: usize, col: usize, add: bool) -> Out {
+    fn at(self, row: usize, col: usize) -> Out {
         // SAFETY: callers pass rows and columns inside the matrix.
-        Out { start: unsafe { self.start.add(row * self.stride + col) }, row: self.stride, add }
+        Out { start: T::place(unsafe { self.start.add(row * self.stride + col) }), row: self.stride, add: false }
+    }
+
+    /// Writes rows of `width` values, from a row and a column on.
+    #[expect(unsafe_code, reason = "writes inside the checked matrix")]
+    fn write(self, row: usize, col: usize, values: &[f32], width: usize) {
+        for (i, values) in values.chunks_exact(width.max(1)).enumerate() {
+            // SAFETY: callers pass rows and columns inside the matrix that no other task writes.
+            let out = unsafe { std::slice::from_raw_parts_mut(self.start.add((row + i) * self.stride + col), width) };
+            simd::vectors!(|| simd::update(out, values, |o, v| *o = T::narrow(v)));
+        }
     }
 }
 
 /// `a b * scale` written to `out`; one thread.
 #[expect(unsafe_code, reason = "outputs are exclusive slices or disjoint blocks of a checked matrix")]
-fn small(dims: [usize; 3], a: Mat<'_>, b: Mat<'_>, out: Out, scale: f32) {
-    // SAFETY: see `Shared`; local buffers are sized by the caller for the dims it passes.
-    unsafe { raw(dims, a, b, out, scale, false) }
+fn small(dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32) {
+    // SAFETY: see `Sink`; local buffers are sized by the caller for the dims it passes.
+    unsafe { raw(dims, a, b, out, scale, Precision::Stored) }
 }
 
-fn local(buffer: &mut [f32], width: usize) -> Out {
-    Out { start: buffer.as_mut_ptr(), row: width, add: false }
+/// As [`small`] in f32 whatever the operands' formats: for a left operand that is read down its columns.
+#[expect(unsafe_code, reason = "outputs are exclusive slices of a checked size")]
+fn small_single(dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32) {
+    // SAFETY: as for `small`.
+    unsafe { raw(dims, a, b, out, scale, Precision::Single) }
+}
+
+fn local(buffer: &mut [f32], width: usize, add: bool) -> Out {
+    Out { start: Place::F32(buffer.as_mut_ptr()), row: width, add }
+}
+
+/// `len` values of a buffer, to be overwritten.
+fn space(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
 }
 
 /// One (sequence, query head) pair with its views.
 struct Task<'a> {
-    q: Mat<'a>,
-    k: Mat<'a>,
-    v: Mat<'a>,
+    q: Stored<'a>,
+    k: Stored<'a>,
+    v: Stored<'a>,
     sq: usize,
     sk: usize,
     /// First column of the query head, and of its key head.
@@ -103,9 +131,19 @@ struct Task<'a> {
     drop: Dropout,
 }
 
-fn view<'a>(values: &'a [f32], stride: usize, row: usize, col: usize) -> Mat<'a> {
-    let start = row * stride + col;
-    Mat { values: values.get(start..).unwrap_or_default(), row: stride, col: 1 }
+/// Some queries of a task: their rows, and how many keys the last of them sees.
+struct Piece {
+    rows: Range<usize>,
+    seen: usize,
+}
+
+fn view(values: Values<'_>, stride: usize, row: usize, col: usize) -> Stored<'_> {
+    Stored { values: values.from(row * stride + col), row: stride, col: 1 }
+}
+
+/// The rows of a view from one on.
+fn below(view: Stored<'_>, row: usize) -> Stored<'_> {
+    Stored { values: view.values.from(row * view.row), ..view }
 }
 
 impl Layout {
@@ -135,7 +173,7 @@ impl Layout {
     }
 
     /// The pair number `index`, counting heads within sequences.
-    fn task<'a>(&self, parts: &[(&'a [f32], usize, usize); 3], index: usize) -> Task<'a> {
+    fn task<'a>(&self, parts: &[(Values<'a>, usize, usize); 3], index: usize) -> Task<'a> {
         let (seq, head) = (index / self.heads, index % self.heads);
         let (rq, rk) = (&self.queries[seq], &self.keys[seq]);
         let (col, kv_col) = (head * self.head_dim, head / self.group() * self.head_dim);
@@ -170,19 +208,44 @@ impl Layout {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    /// The softmax of one pair, into `p` `[sq, sk]`.
-    fn probabilities(&self, task: &Task<'_>, p: &mut Vec<f32>) {
-        p.clear();
-        p.resize(task.sq * task.sk, 0.0);
-        small([task.sq, task.sk, self.head_dim], task.q, task.k.transposed(), local(p, task.sk), self.scale());
-        let hidden = |row: usize| if self.causal { task.sq - 1 - row } else { 0 };
-        simd::vectorized(|| {
-            for (i, row) in p.chunks_exact_mut(task.sk.max(1)).enumerate() {
-                let (seen, later) = row.split_at_mut(task.sk - hidden(i));
-                softmax_row(seen);
+    /// A task's queries in pieces.
+    fn pieces(&self, task: &Task<'_>) -> impl Iterator<Item = Piece> + use<> {
+        let (sq, sk, causal) = (task.sq, task.sk, self.causal);
+        (0..sq).step_by(QUERIES).map(move |start| {
+            let end = (start + QUERIES).min(sq);
+            Piece { rows: start..end, seen: if causal { sk - (sq - end) } else { sk } }
+        })
+    }
+
+    /// The softmax of some queries over the keys they see, into `p` `[rows, seen]`.
+    fn probabilities(&self, task: &Task<'_>, piece: &Piece, p: &mut [f32]) {
+        let (rows, seen) = (piece.rows.len(), piece.seen);
+        let q = below(task.q, piece.rows.start);
+        small([rows, seen, self.head_dim], q, task.k.transposed(), local(p, seen, false), self.scale());
+        let hidden = |row: usize| if self.causal { rows - 1 - row } else { 0 };
+        simd::vectors!(|| {
+            for (i, row) in p.chunks_exact_mut(seen.max(1)).enumerate() {
+                let (visible, later) = row.split_at_mut(seen - hidden(i));
+                softmax_row(visible);
                 later.fill(0.0);
             }
         });
+    }
+
+    /// Whether every row up to the last is some sequence's, so that all of an output is written.
+    fn covers(spans: &[Range<usize>]) -> bool {
+        let mut next = 0;
+        spans.iter().all(|span| std::mem::replace(&mut next, span.end) == span.start)
+    }
+}
+
+/// Masks the probabilities, or their gradients, of some queries. values `[rows, seen]`
+#[inline(always)]
+fn mask(task: &Task<'_>, piece: &Piece, values: &mut [f32]) {
+    for (row, values) in piece.rows.clone().zip(values.chunks_exact_mut(piece.seen.max(1))) {
+        for (j, v) in values.iter_mut().enumerate() {
+            *v *= task.drop.factor((row * task.sk + j) as u32);
+        }
     }
 }
 
@@ -198,7 +261,10 @@ pub(super) fn softmax_row(row: &mut [f32]) {
     }
 }
 
-fn each_task(tasks: usize, work: impl Fn(usize, &mut [Vec<f32>; 3]) + Sync + Send) {
+/// Probabilities, their gradients, the masked ones, and sums of keys' and values' gradients.
+type Buffers = [Vec<f32>; 5];
+
+fn each_task(tasks: usize, work: impl Fn(usize, &mut Buffers) + Sync + Send) {
     if rayon::current_num_threads() == 1 {
         let mut buffers = Default::default();
         (0..tasks).for_each(|i| work(i, &mut buffers));
@@ -207,109 +273,134 @@ fn each_task(tasks: usize, work: impl Fn(usize, &mut [Vec<f32>; 3]) + Sync + Sen
     }
 }
 
+/// An output that tasks write, cleared first only where they leave rows out.
+fn output<T: Number>(spans: &[Range<usize>], len: usize, write: impl FnOnce(&mut [T])) -> Vec<T> {
+    host::overwritten(len, |out: &mut [T]| {
+        if !Layout::covers(spans) {
+            out.fill(T::narrow(0.0));
+        }
+        write(out);
+    })
+}
+
 /// Attention output. -> `[n_q, heads * head_dim]`
 pub fn forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
-    if !is_fast(qkv.tensor()) {
-        return device::attention_forward(qkv, layout);
-    }
+    if_fast!(qkv.tensor(), fast_forward(qkv, layout));
+    device::attention_forward(qkv, layout)
+}
+
+fn fast_forward<T: Number>(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     layout.check()?;
-    let width = layout.width();
-    let refs = refs(qkv, layout)?;
+    let (width, hd) = (layout.width(), layout.head_dim);
+    let refs = refs::<T>(qkv, layout)?;
     let parts = slices(&refs, qkv, layout);
     let n = layout.queries.last().map_or(0, |r| r.end);
-    let mut out = vec![0.0f32; n * width];
-    let shared = Shared { start: out.as_mut_ptr(), stride: width };
-    each_task(layout.queries.len() * layout.heads, |index, [p, _, _]| {
-        let task = layout.task(&parts, index);
-        layout.probabilities(&task, p);
-        if task.drop.active() {
-            simd::vectorized(|| {
-                for (i, v) in p.iter_mut().enumerate() {
-                    *v *= task.drop.factor(i as u32);
+    let out = output(&layout.queries, n * width, |out: &mut [T]| {
+        let sink = Sink { start: out.as_mut_ptr(), stride: width };
+        each_task(layout.queries.len() * layout.heads, |index, [p, ..]| {
+            let task = layout.task(&parts, index);
+            for piece in layout.pieces(&task) {
+                let (rows, seen) = (piece.rows.len(), piece.seen);
+                let p = space(p, rows * seen);
+                layout.probabilities(&task, &piece, p);
+                if task.drop.active() {
+                    simd::vectors!(|| mask(&task, &piece, p));
                 }
-            });
-        }
-        let target = shared;
-        small(
-            [task.sq, layout.head_dim, task.sk],
-            Mat::rows(p, task.sk),
-            task.v,
-            target.at(task.first.0, task.col, false),
-            1.0,
-        );
+                let to = { sink }.at(task.first.0 + piece.rows.start, task.col);
+                small([rows, hd, seen], Mat::rows(p, seen).stored(), task.v, to, 1.0);
+            }
+        });
     });
     host::tensor(out, (n, width))
 }
 
 /// Gradients of q, k and v in the shape they came in. dy `[n_q, width]`
 pub fn backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
-    if !is_fast(dy) {
-        return device::attention_backward(qkv, layout, dy);
+    if qkv.tensor().dtype() == dy.dtype() {
+        if_fast!(dy, fast_backward(qkv, layout, dy));
     }
+    device::attention_backward(qkv, layout, dy)
+}
+
+fn fast_backward<T: Number>(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
     layout.check()?;
     let (width, kv, hd) = (layout.width(), layout.kv_width(), layout.head_dim);
-    let refs = refs(qkv, layout)?;
+    let refs = refs::<T>(qkv, layout)?;
     let parts = slices(&refs, qkv, layout);
-    let dys = HostRef::of(dy)?;
+    let dys = HostView::<T>::of(dy)?;
     let n_q = layout.queries.last().map_or(0, |r| r.end);
     let n_k = layout.keys.last().map_or(0, |r| r.end);
     let joint = matches!(qkv, Qkv::Joint(_));
     let all = width + 2 * kv;
-    let mut first = vec![0.0f32; if joint { n_q * all } else { n_q * width }];
-    let mut second = vec![0.0f32; if joint { 0 } else { n_k * 2 * kv }];
-    let a = first.as_mut_ptr();
-    let b = second.as_mut_ptr();
-    let (dq, dkv, k_col) = if joint {
-        (Shared { start: a, stride: all }, Shared { start: a, stride: all }, width)
-    } else {
-        (Shared { start: a, stride: width }, Shared { start: b, stride: 2 * kv }, 0)
-    };
-    // One task for each key head, so that the query heads that share it add to its gradient one after the other.
-    each_task(layout.queries.len() * layout.kv_heads, |index, [p, dp, pd]| {
-        for member in 0..layout.group() {
-            let task = layout.task(&parts, index * layout.group() + member);
-            let (sq, sk, (q0, k0)) = (task.sq, task.sk, task.first);
-            layout.probabilities(&task, p);
-            let dout = view(&dys, width, q0, task.col);
-            dp.clear();
-            dp.resize(sq * sk, 0.0);
-            small([sq, sk, hd], dout, task.v.transposed(), local(dp, sk), 1.0);
-            pd.clear();
-            pd.extend_from_slice(p);
-            simd::vectorized(|| score_gradient(p, dp, pd, sk, task.drop));
-            let (dq, dkv, add) = (dq, dkv, member > 0);
-            // dv = (p * mask)ᵀ dy, dq = ds k / sqrt(d), dk = dsᵀ q / sqrt(d)
-            small([sk, hd, sq], Mat::cols(pd, sk), dout, dkv.at(k0, k_col + kv + task.kv_col, add), 1.0);
-            small([sq, hd, sk], Mat::rows(dp, sk), task.k, dq.at(q0, task.col, false), layout.scale());
-            small([sk, hd, sq], Mat::cols(dp, sk), task.q, dkv.at(k0, k_col + task.kv_col, add), layout.scale());
-        }
+    let mut second: Vec<T> = Vec::new();
+    let first = output(&layout.queries, n_q * if joint { all } else { width }, |first: &mut [T]| {
+        second = output(&layout.keys, if joint { 0 } else { n_k * 2 * kv }, |second: &mut [T]| {
+            let (a, b) = (first.as_mut_ptr(), second.as_mut_ptr());
+            let (dq, dkv, k_col) = if joint {
+                (Sink { start: a, stride: all }, Sink { start: a, stride: all }, width)
+            } else {
+                (Sink { start: a, stride: width }, Sink { start: b, stride: 2 * kv }, 0)
+            };
+            // One task for each key head: the query heads that share it add to its gradient one after the other.
+            each_task(layout.queries.len() * layout.kv_heads, |index, buffers| {
+                let (dq, dkv) = (dq, dkv);
+                let members = index * layout.group()..(index + 1) * layout.group();
+                let task = layout.task(&parts, members.start);
+                let [.., dk, dv] = buffers;
+                space(dk, task.sk * hd).fill(0.0);
+                space(dv, task.sk * hd).fill(0.0);
+                members.for_each(|member| {
+                    member_backward(layout, &layout.task(&parts, member), T::values(&dys), dq, buffers)
+                });
+                let [.., dk, dv] = buffers;
+                dkv.write(task.first.1, k_col + task.kv_col, space(dk, task.sk * hd), hd);
+                dkv.write(task.first.1, k_col + kv + task.kv_col, space(dv, task.sk * hd), hd);
+            });
+        });
     });
-    Ok(if joint {
-        Qkv::Joint(host::tensor(first, (n_q, all))?)
-    } else {
-        Qkv::Split(host::tensor(first, (n_q, width))?, host::tensor(second, (n_k, 2 * kv))?)
-    })
+    let first = host::tensor(first, (n_q, if joint { all } else { width }))?;
+    Ok(if joint { Qkv::Joint(first) } else { Qkv::Split(first, host::tensor(second, (n_k, 2 * kv))?) })
 }
 
-/// Turns `dp` (gradient of the dropped probabilities) into the gradient of the scores, and `pd` into the dropped probabilities.
-#[inline(always)]
-fn score_gradient(p: &[f32], dp: &mut [f32], pd: &mut [f32], sk: usize, drop: Dropout) {
-    if drop.active() {
-        for (i, (d, q)) in dp.iter_mut().zip(pd.iter_mut()).enumerate() {
-            let factor = drop.factor(i as u32);
-            *d *= factor;
-            *q *= factor;
-        }
-    }
-    for (d, p) in dp.chunks_exact_mut(sk.max(1)).zip(p.chunks_exact(sk.max(1))) {
-        let along = simd::sum_map2(d, p, |a, b| a * b);
-        for (d, &p) in d.iter_mut().zip(p) {
-            *d = p * (*d - along);
-        }
+/// One query head: writes the gradient of its queries, adds to those of its keys and values in the buffers.
+fn member_backward<T: Number>(layout: &Layout, task: &Task<'_>, dys: Values<'_>, dq: Sink<T>, buffers: &mut Buffers) {
+    let (hd, scale, (q0, _)) = (layout.head_dim, layout.scale(), task.first);
+    let [p, dp, pd, dk, dv] = buffers;
+    let (dk, dv) = (space(dk, task.sk * hd), space(dv, task.sk * hd));
+    for piece in layout.pieces(task) {
+        let (rows, seen, start) = (piece.rows.len(), piece.seen, piece.rows.start);
+        let (p, dp) = (space(p, rows * seen), space(dp, rows * seen));
+        layout.probabilities(task, &piece, p);
+        let (q, dout) = (below(task.q, start), view(dys, layout.width(), q0 + start, task.col));
+        small([rows, seen, hd], dout, task.v.transposed(), local(dp, seen, false), 1.0);
+        // The gradient of the scores, and the masked probabilities.
+        let dropped = if task.drop.active() {
+            let pd = space(pd, rows * seen);
+            pd.copy_from_slice(p);
+            simd::vectors!(|| {
+                mask(task, &piece, pd);
+                mask(task, &piece, dp);
+            });
+            &*pd
+        } else {
+            &*p
+        };
+        simd::vectors!(|| {
+            for (d, p) in dp.chunks_exact_mut(seen.max(1)).zip(p.chunks_exact(seen.max(1))) {
+                let along = simd::sum_map2(d, p, |a, b| a * b);
+                for (d, &p) in d.iter_mut().zip(p) {
+                    *d = p * (*d - along);
+                }
+            }
+        });
+        // dv = (p * mask)ᵀ dy, dq = ds k / sqrt(d), dk = dsᵀ q / sqrt(d)
+        small_single([seen, hd, rows], Mat::cols(dropped, seen).stored(), dout, local(dv, hd, true), 1.0);
+        small([rows, hd, seen], Mat::rows(dp, seen).stored(), task.k, dq.at(q0 + start, task.col), scale);
+        small_single([seen, hd, rows], Mat::cols(dp, seen).stored(), q, local(dk, hd, true), scale);
     }
 }
 
-fn refs<'a>(qkv: &'a Qkv, layout: &Layout) -> Result<[HostRef<'a>; 3]> {
+fn refs<'a, T: Number>(qkv: &'a Qkv, layout: &Layout) -> Result<[HostView<'a, T>; 3]> {
     let [q, k, v] = qkv.parts(layout.width(), layout.kv_width());
     for (tensor, _, columns) in [q, k, v] {
         if tensor.dim(D::Minus1)? != columns {
@@ -317,12 +408,17 @@ fn refs<'a>(qkv: &'a Qkv, layout: &Layout) -> Result<[HostRef<'a>; 3]> {
             return Err(Error::internal(format!("attention operand of shape {shape:?} should have {columns} columns")));
         }
     }
-    Ok([HostRef::of(q.0)?, HostRef::of(k.0)?, HostRef::of(v.0)?])
+    Ok([HostView::of(q.0)?, HostView::of(k.0)?, HostView::of(v.0)?])
 }
 
-fn slices<'a>(refs: &'a [HostRef<'_>; 3], qkv: &Qkv, layout: &Layout) -> [(&'a [f32], usize, usize); 3] {
+fn slices<'a, T: Number>(
+    refs: &'a [HostView<'_, T>; 3],
+    qkv: &Qkv,
+    layout: &Layout,
+) -> [(Values<'a>, usize, usize); 3] {
     let [q, k, v] = qkv.parts(layout.width(), layout.kv_width());
-    [(&refs[0][..], q.1, q.2), (&refs[1][..], k.1, k.2), (&refs[2][..], v.1, v.2)]
+    let part = |i: usize, (_, column, columns): (&Tensor, usize, usize)| (T::values(&refs[i]), column, columns);
+    [part(0, q), part(1, k), part(2, v)]
 }
 
 /// The `heads` heads of one sequence as `[heads, rows, d]`.

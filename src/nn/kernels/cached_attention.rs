@@ -62,7 +62,7 @@ pub fn attend(qkv: &[f32], queries: &[Query<'_>], pool: Pool<'_>, counts: HeadCo
         let q = &qkv[token * columns + head * hd..][..hd];
         let seen = &query.rows[..query.seen];
         scores.clear();
-        simd::vectorized(|| {
+        simd::vectors!(|| {
             scores.extend(seen.iter().map(|&row| dot(q, &pool.keys[row as usize * kv + at..][..hd]) * scale));
             softmax_row(scores);
             for (&p, &row) in scores.iter().zip(seen) {

@@ -3,8 +3,8 @@
 //! Whether element *i* is dropped is a hash of (key, *i*): the backward pass and a replay regenerate the mask
 //! from the key. The key comes from the run's seed, the step, the layer and the place in it.
 
-use super::host::{HostRef, for_rows};
-use super::{device, host, is_fast};
+use super::host::{HostView, Number, for_rows};
+use super::{device, host, if_fast, simd};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -55,18 +55,8 @@ impl Dropout {
         if !self.active() {
             return Ok(x.clone());
         }
-        if !is_fast(x) {
-            return device::dropout(x, *self);
-        }
-        let mut out = HostRef::of(x)?.to_vec();
-        for_rows(&mut out, 64, |row, block| {
-            super::simd::vectorized(|| {
-                for (i, v) in block.iter_mut().enumerate() {
-                    *v *= self.factor((row * 64 + i) as u32);
-                }
-            });
-        });
-        host::tensor(out, x.shape())
+        if_fast!(x, apply(x, *self));
+        device::dropout(x, *self)
     }
 
     /// The mask as a tensor like `like` (for the plain versions). Element order: row-major.
@@ -75,6 +65,22 @@ impl Dropout {
         let values: Vec<f32> = (0..n as u32).map(|i| self.factor(i)).collect();
         Ok(Tensor::from_vec(values, dims, like.device())?.to_dtype(like.dtype())?)
     }
+}
+
+fn apply<T: Number>(x: &Tensor, drop: Dropout) -> Result<Tensor> {
+    const BLOCK: usize = 64;
+    let xs = HostView::<T>::of(x)?;
+    let out = host::overwritten(xs.len(), |out: &mut [T]| {
+        for_rows(out, BLOCK, |row, block| {
+            let at = row * BLOCK;
+            simd::vectors!(|| {
+                for (i, (o, &v)) in block.iter_mut().zip(&xs[at..]).enumerate() {
+                    *o = T::narrow(v.wide() * drop.factor((at + i) as u32));
+                }
+            });
+        });
+    });
+    host::tensor(out, x.shape())
 }
 
 /// [`Dropout::apply`] from candle operations.

@@ -45,7 +45,7 @@ pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
 
 #[inline(always)]
 fn product(out: &mut [f32], gate: &[f32], up: &[f32], act: impl Fn(f32) -> f32) {
-    simd::vectorized(|| {
+    simd::vectors!(|| {
         for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
             *o = act(g) * u;
         }
@@ -59,7 +59,7 @@ pub fn backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
         return plain_backward(act, &x, dy);
     }
     let dys = HostRef::of(dy)?;
-    host::mutate(&x, |x| {
+    host::mutate(&x, |x: &mut [f32]| {
         let mut run = |gradient: &Backward| {
             for_rows(x, 2 * f, |first, block| {
                 for (i, row) in block.chunks_exact_mut(2 * f).enumerate() {
@@ -88,7 +88,7 @@ pub fn backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
 
 #[inline(always)]
 fn gradients(gate: &mut [f32], up: &mut [f32], dy: &[f32], act: impl Fn(f32) -> (f32, f32)) {
-    simd::vectorized(|| {
+    simd::vectors!(|| {
         for ((g, u), &d) in gate.iter_mut().zip(up.iter_mut()).zip(dy) {
             let (value, slope) = act(*g);
             (*g, *u) = (d * *u * slope, d * value);

@@ -42,7 +42,7 @@ pub fn forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     let eps = norm.eps as f32;
     let mut out = HostRef::of(x)?.to_vec();
     for_rows(&mut out, columns, |_, block| {
-        simd::vectorized(|| {
+        simd::vectors!(|| {
             for row in block.chunks_exact_mut(columns) {
                 for (i, head) in row[..width].chunks_exact_mut(hd).enumerate() {
                     let gamma = if i * hd < q_width { &gq } else { &gk };
@@ -67,9 +67,9 @@ pub fn backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     let (xs, gq, gk) = (HostRef::of(x)?, HostRef::of(norm.gamma[0])?, HostRef::of(norm.gamma[1])?);
     let (q_width, width) = (norm.heads[0] * hd, (norm.heads[0] + norm.heads[1]) * hd);
     let eps = norm.eps as f32;
-    host::mutate(&dy, |dy| {
+    host::mutate(&dy, |dy: &mut [f32]| {
         for_rows(dy, columns, |first, block| {
-            simd::vectorized(|| {
+            simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(columns).enumerate() {
                     let source = &xs[(first + i) * columns..(first + i) * columns + width];
                     let heads = row[..width].chunks_exact_mut(hd).zip(source.chunks_exact(hd));

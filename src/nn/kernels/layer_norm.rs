@@ -2,9 +2,9 @@
 //!
 //! `y = γ (s - mean) / sqrt(var + ε) + β` over the last dimension, with `s = dropout(x) + residual`.
 
-use super::host::{self, HostRef, Shared, for_rows, for_rows2};
+use super::host::{self, HostRef, HostView, Number, Shared, for_rows, for_rows2};
 use super::residual::{self, sum_row};
-use super::{Dropout, device, is_fast, simd};
+use super::{Dropout, device, if_fast, is_fast, simd};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 
@@ -39,35 +39,44 @@ pub struct Affine<'a> {
 }
 
 /// `LayerNorm(dropout(x) + residual)`. x, residual `[n, d]` -> y `[n, d]`
-#[expect(unsafe_code, reason = "a third output whose blocks of rows are as disjoint as those of the first")]
 pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Affine<'_>) -> Result<(Tensor, Saved)> {
-    if !is_fast(x) {
-        return device::layer_norm_forward(x, residual, drop, norm);
-    }
+    if_fast!(x, fast_forward(x, residual, drop, norm));
+    device::layer_norm_forward(x, residual, drop, norm)
+}
+
+#[expect(unsafe_code, reason = "a third output whose blocks of rows are as disjoint as those of the first")]
+fn fast_forward<T: Number>(
+    x: &Tensor,
+    residual: Option<&Tensor>,
+    drop: Dropout,
+    norm: Affine<'_>,
+) -> Result<(Tensor, Saved)> {
     let (n, d) = x.dims2()?;
-    let (xs, g, b) = (HostRef::of(x)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
-    let res = residual.map(HostRef::of).transpose()?;
+    let (xs, g, b) = (HostView::<T>::of(x)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
+    let res = residual.map(HostView::<T>::of).transpose()?;
     let mut rstd = vec![0.0f32; n];
-    let mut y = Vec::new();
+    let mut y: Vec<T> = Vec::new();
     let eps = norm.eps as f32;
-    let normalized = host::overwritten(n * d, |normalized| {
-        y = host::overwritten(n * d, |y| {
+    let normalized = host::overwritten(n * d, |normalized: &mut [T]| {
+        y = host::overwritten(n * d, |y: &mut [T]| {
             let y = Shared::new(y);
             for_rows2((normalized, d), (&mut rstd, 1), |first, block, rstd| {
                 // SAFETY: blocks of rows are disjoint and lie inside [n, d].
                 let out = unsafe { y.piece(first * d, block.len()) };
-                simd::vectorized(|| {
-                    for (i, ((row, out), rstd)) in
+                let mut row = vec![0.0f32; d];
+                simd::vectors!(|| {
+                    for (i, ((kept, out), rstd)) in
                         block.chunks_exact_mut(d).zip(out.chunks_exact_mut(d)).zip(rstd).enumerate()
                     {
                         let at = (first + i) * d;
-                        sum_row(row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-                        let mean = simd::sum_map(row, |v| v) / d as f32;
-                        let var = simd::sum_map(row, |v| (v - mean) * (v - mean)) / d as f32;
+                        sum_row(&mut row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                        let mean = simd::sum_map(&row, |v| v) / d as f32;
+                        let var = simd::sum_map(&row, |v| (v - mean) * (v - mean)) / d as f32;
                         *rstd = 1.0 / (var + eps).sqrt();
-                        for (((v, o), &g), &b) in row.iter_mut().zip(out).zip(&g[..]).zip(&b[..]) {
-                            *v = (*v - mean) * *rstd;
-                            *o = *v * g + b;
+                        for ((((&v, k), o), &g), &b) in row.iter().zip(kept).zip(out).zip(&g[..]).zip(&b[..]) {
+                            let v = (v - mean) * *rstd;
+                            *k = T::narrow(v);
+                            *o = T::narrow(v * g + b);
                         }
                     }
                 });
@@ -88,7 +97,7 @@ pub fn output(saved: &Saved, norm: Affine<'_>) -> Result<Tensor> {
     let d = g.len();
     let y = host::overwritten(xh.len(), |y| {
         for_rows(y, d, |first, block| {
-            simd::vectorized(|| {
+            simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(d).enumerate() {
                     let source = &xh[(first + i) * d..(first + i + 1) * d];
                     for (((o, &v), &g), &b) in row.iter_mut().zip(source).zip(&g[..]).zip(&b[..]) {
@@ -102,39 +111,54 @@ pub fn output(saved: &Saved, norm: Affine<'_>) -> Result<Tensor> {
 }
 
 /// Gradients of x and of the residual; `with_params` also asks for γ's and β's. dy `[n, d]`
-#[expect(unsafe_code, reason = "a second output whose blocks of rows are as disjoint as those of the first")]
 pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout, with_params: bool) -> Result<Grads> {
-    if !is_fast(dy) {
-        return device::layer_norm_backward(dy, saved, gamma, drop, with_params);
+    if saved.normalized.dtype() == dy.dtype() {
+        if_fast!(dy, fast_backward(dy, saved, gamma, drop, with_params));
     }
+    device::layer_norm_backward(dy, saved, gamma, drop, with_params)
+}
+
+#[expect(unsafe_code, reason = "a second output whose blocks of rows are as disjoint as those of the first")]
+fn fast_backward<T: Number>(
+    dy: &Tensor,
+    saved: &Saved,
+    gamma: &Tensor,
+    drop: Dropout,
+    with_params: bool,
+) -> Result<Grads> {
     let (n, d) = dy.dims2()?;
-    let (dys, xh, g) = (HostRef::of(dy)?, HostRef::of(&saved.normalized)?, HostRef::of(gamma)?);
+    let (dys, xh, g) = (HostView::<T>::of(dy)?, HostView::<T>::of(&saved.normalized)?, HostRef::of(gamma)?);
     let rstd = HostRef::of(&saved.rstd)?;
-    let mut sum = Vec::new();
-    let dx = host::overwritten(n * d, |dx| {
-        sum = host::overwritten(n * d, |sum| {
+    let mut sum: Vec<T> = Vec::new();
+    let dx = host::overwritten(n * d, |dx: &mut [T]| {
+        sum = host::overwritten(n * d, |sum: &mut [T]| {
             let sum = Shared::new(sum);
             for_rows(dx, d, |first, block| {
                 // SAFETY: blocks of rows are disjoint and lie inside [n, d].
                 let sums = unsafe { sum.piece(first * d, block.len()) };
-                simd::vectorized(|| {
+                let (mut scaled, mut kept) = (vec![0.0f32; d], vec![0.0f32; d]);
+                simd::vectors!(|| {
                     for (i, (row, sum)) in block.chunks_exact_mut(d).zip(sums.chunks_exact_mut(d)).enumerate() {
                         let at = (first + i) * d;
                         let (dy, xh) = (&dys[at..at + d], &xh[at..at + d]);
-                        for ((o, &dy), &g) in sum.iter_mut().zip(dy).zip(&g[..]) {
-                            *o = dy * g;
+                        for (((o, k), (&dy, &h)), &g) in
+                            scaled.iter_mut().zip(&mut kept).zip(dy.iter().zip(xh)).zip(&g[..])
+                        {
+                            *o = dy.wide() * g;
+                            *k = h.wide();
                         }
-                        let mean = simd::sum_map(sum, |v| v) / d as f32;
-                        let along = simd::sum_map2(sum, xh, |a, b| a * b) / d as f32;
+                        let mean = simd::sum_map(&scaled, |v| v) / d as f32;
+                        let along = simd::sum_map2(&scaled, &kept, |a, b| a * b) / d as f32;
                         let rstd = rstd[first + i];
+                        let values = scaled.iter().zip(&kept).map(|(&v, &h)| (v - mean - h * along) * rstd);
                         if drop.active() {
-                            for (j, ((x, o), &h)) in row.iter_mut().zip(sum).zip(xh).enumerate() {
-                                *o = (*o - mean - h * along) * rstd;
-                                *x = *o * drop.factor((at + j) as u32);
+                            for (j, ((x, o), v)) in row.iter_mut().zip(sum).zip(values).enumerate() {
+                                *o = T::narrow(v);
+                                *x = T::narrow(v * drop.factor((at + j) as u32));
                             }
                         } else {
-                            for ((x, o), &h) in row.iter_mut().zip(sum).zip(xh) {
-                                *o = (*o - mean - h * along) * rstd;
+                            for ((x, o), v) in row.iter_mut().zip(sum).zip(values) {
+                                *o = T::narrow(v);
                                 *x = *o;
                             }
                         }
@@ -145,9 +169,9 @@ pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout, with_
     });
     let (mut gamma_grad, mut beta_grad) = (None, None);
     if with_params {
-        let scaled: Vec<f32> = dys.iter().zip(xh.iter()).map(|(a, b)| a * b).collect();
+        let scaled: Vec<f32> = dys.iter().zip(xh.iter()).map(|(a, b)| a.wide() * b.wide()).collect();
         gamma_grad = Some(host::tensor(host::column_sums(&scaled, d), d)?);
-        beta_grad = Some(host::tensor(host::column_sums(&dys, d), d)?);
+        beta_grad = Some(host::tensor(host::column_sums(&dys[..], d), d)?);
     }
     let (sum, x) = (host::tensor(sum, (n, d))?, host::tensor(dx, (n, d))?);
     Ok(Grads { sum, x, gamma: gamma_grad, beta: beta_grad })

@@ -21,7 +21,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> 
     let mut grad = vec![0.0f32; n * classes];
     let mut loss = vec![0.0f32; n];
     for_rows2((&mut grad, classes), (&mut loss, 1), |first, block, loss| {
-        simd::vectorized(|| {
+        simd::vectors!(|| {
             for (i, (row, loss)) in block.chunks_exact_mut(classes).zip(loss).enumerate() {
                 let at = (first + i) * classes;
                 let target = targets[first + i] as usize;

@@ -1,7 +1,7 @@
 //! The residual add with the dropout in front of it: `dropout(x) + residual`.
 
-use super::host::{self, HostRef, for_rows};
-use super::{Dropout, is_fast, simd};
+use super::host::{self, HostView, Number, for_rows};
+use super::{Dropout, if_fast, simd};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -10,18 +10,22 @@ pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tenso
     if residual.is_none() && !drop.active() {
         return Ok(x.clone());
     }
-    if !is_fast(x) {
-        return plain_add(x, residual, drop);
-    }
+    if_fast!(x, fast_add(x, residual, drop));
+    plain_add(x, residual, drop)
+}
+
+fn fast_add<T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
     let (n, d) = x.dims2()?;
-    let xs = HostRef::of(x)?;
-    let res = residual.map(HostRef::of).transpose()?;
-    let sum = host::overwritten(n * d, |sum| {
-        for_rows(sum, d, |first, block| {
-            simd::vectorized(|| {
+    let xs = HostView::<T>::of(x)?;
+    let res = residual.map(HostView::<T>::of).transpose()?;
+    let sum = host::overwritten(n * d, |out: &mut [T]| {
+        for_rows(out, d, |first, block| {
+            let mut sum = vec![0.0f32; d];
+            simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(d).enumerate() {
                     let at = (first + i) * d;
-                    sum_row(row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                    sum_row(&mut sum, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                    simd::update(row, &sum, |o, v| *o = T::narrow(v));
                 }
             });
         });
@@ -31,33 +35,41 @@ pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tenso
 
 /// `acc + x`, reusing `acc`'s memory where possible: nobody else may hold it. Same shapes.
 pub fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
-    if !is_fast(x) {
-        return Ok((acc + x)?);
+    if x.dtype() == acc.dtype() {
+        if_fast!(x, fast_accumulate(acc, x));
     }
+    Ok((acc + x)?)
+}
+
+fn fast_accumulate<T: Number>(acc: Tensor, x: &Tensor) -> Result<Tensor> {
     const BLOCK: usize = 64;
-    let xs = HostRef::of(x)?;
-    host::mutate(&acc, |acc| {
+    let xs = HostView::<T>::of(x)?;
+    host::mutate(&acc, |acc: &mut [T]| {
         for_rows(acc, BLOCK, |row, block| {
             let source = &xs[row * BLOCK..row * BLOCK + block.len()];
-            simd::vectorized(|| block.iter_mut().zip(source).for_each(|(o, &v)| *o += v));
+            simd::vectors!(|| {
+                simd::update(block, source, |o, v| *o = T::narrow(o.wide() + v.wide()));
+            });
         });
     })?;
     Ok(acc)
 }
 
-/// One row of [`add`]; `at` is the index of its first element, for the mask.
+/// One row of [`add`], in f32; `at` is the index of its first element, for the mask.
 #[inline(always)]
-pub(super) fn sum_row(row: &mut [f32], x: &[f32], residual: Option<&[f32]>, drop: Dropout, at: usize) {
+pub(super) fn sum_row<T: Number>(row: &mut [f32], x: &[T], residual: Option<&[T]>, drop: Dropout, at: usize) {
     if drop.active() {
         for (i, (o, &v)) in row.iter_mut().zip(x).enumerate() {
-            *o = v * drop.factor((at + i) as u32);
+            *o = v.wide() * drop.factor((at + i) as u32);
         }
     } else {
-        row.copy_from_slice(x);
+        for (o, &v) in row.iter_mut().zip(x) {
+            *o = v.wide();
+        }
     }
     if let Some(residual) = residual {
         for (o, &r) in row.iter_mut().zip(residual) {
-            *o += r;
+            *o += r.wide();
         }
     }
 }

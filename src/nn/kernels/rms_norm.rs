@@ -37,7 +37,7 @@ pub fn forward(
     let y = host::overwritten(n * d, |y| {
         if !changed {
             return host::for_rows2((y, d), (&mut rstd, 1), |first, y, rstd| {
-                simd::vectorized(|| {
+                simd::vectors!(|| {
                     for (i, (y, rstd)) in y.chunks_exact_mut(d).zip(rstd).enumerate() {
                         *rstd = normalize(&xs[(first + i) * d..(first + i + 1) * d], &g, eps, y);
                     }
@@ -46,7 +46,7 @@ pub fn forward(
         }
         sum = host::overwritten(n * d, |sum| {
             for_rows3((sum, d), (y, d), (&mut rstd, 1), |first, sum, y, rstd| {
-                simd::vectorized(|| {
+                simd::vectors!(|| {
                     let rows = sum.chunks_exact_mut(d).zip(y.chunks_exact_mut(d)).zip(rstd);
                     for (i, ((sum, y), rstd)) in rows.enumerate() {
                         let at = (first + i) * d;
@@ -80,7 +80,7 @@ pub fn output(saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
     let (sum, rstd, g) = (HostRef::of(&saved.sum)?, HostRef::of(&saved.rstd)?, HostRef::of(gamma)?);
     let y = host::overwritten(n * d, |y| {
         for_rows(y, d, |first, block| {
-            simd::vectorized(|| {
+            simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(d).enumerate() {
                     let (source, rstd) = (&sum[(first + i) * d..(first + i + 1) * d], rstd[first + i]);
                     for ((o, &v), &g) in row.iter_mut().zip(source).zip(&g[..]) {
@@ -106,9 +106,9 @@ pub fn backward(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor
         Some(dsum) => dsum,
         None => host::tensor(vec![0.0f32; n * d], (n, d))?,
     };
-    host::mutate(&dsum, |out| {
+    host::mutate(&dsum, |out: &mut [f32]| {
         for_rows(out, d, |first, block| {
-            simd::vectorized(|| {
+            simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(d).enumerate() {
                     let (at, r) = ((first + i) * d, rstd[first + i]);
                     let (dy, s) = (&dys[at..at + d], &sum[at..at + d]);

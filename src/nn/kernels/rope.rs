@@ -70,9 +70,9 @@ pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn:
     }
     let (width, hd, half) = (heads.heads * heads.head_dim, heads.head_dim, angles.half);
     let sign = if turn == Turn::Forward { 1.0 } else { -1.0f32 };
-    host::mutate(&x, |x| {
+    host::mutate(&x, |x: &mut [f32]| {
         for_rows(x, columns, |first, block| {
-            simd::vectorized(|| {
+            simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(columns).enumerate() {
                     let at = positions[first + i] as usize * half;
                     let (cos, sin) = (&angles.cos[at..at + half], &angles.sin[at..at + half]);

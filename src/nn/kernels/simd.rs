@@ -1,10 +1,47 @@
 //! Elementary functions and sums in a form the compiler turns into vector instructions.
 //!
-//! Call them inside [`vectorized`], which compiles its closure for the instruction set found at run time.
+//! Call them inside [`vectors!`], which compiles its closure for the instruction set found at run time.
 //! Sums keep 16 partial sums in a fixed pattern: as exact as pairwise summation for our widths, and the same
 //! on every thread.
 
-/// Runs `work` compiled for the best vector instructions of this machine.
+use half::bf16;
+
+/// In single precision, exactly.
+#[inline(always)]
+pub fn widen(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+}
+
+/// Rounded to the nearest, ties to even; what is not a number stays so.
+#[inline(always)]
+pub fn narrow(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    bf16::from_bits(if x.is_nan() { 0x7fc0 } else { rounded as u16 })
+}
+
+/// Runs a closure compiled for the best vector instructions of this machine. It must be part of the function that is
+/// compiled for them, so it is always inlined: a closure that is called from there instead runs without them.
+macro_rules! vectors {
+    (|| $work:expr) => {
+        $crate::nn::kernels::simd::vectorized(
+            #[inline(always)]
+            || $work,
+        )
+    };
+}
+pub(crate) use vectors;
+
+/// `out = f(out, x)`, element by element.
+#[inline(always)]
+pub fn update<T, U: Copy>(out: &mut [T], x: &[U], f: impl Fn(&mut T, U)) {
+    // A loop, not `for_each`: what the latter calls is not always inlined, and then runs without vector instructions.
+    for (o, &x) in out.iter_mut().zip(x) {
+        f(o, x);
+    }
+}
+
+/// Runs `work` compiled for the best vector instructions of this machine, if the compiler inlines it: see [`vectors!`].
 #[inline(always)]
 pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
@@ -116,6 +153,16 @@ fn fold(mut lanes: [f32; LANES]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bf16_is_rounded_to_the_nearest() {
+        for i in 0..=u32::MAX / 65_537 {
+            let x = f32::from_bits(i * 65_537);
+            let (ours, theirs) = (narrow(x), bf16::from_f32(x));
+            assert!(ours == theirs || (x.is_nan() && ours.is_nan()), "{x}: {ours} {theirs}");
+            assert!(widen(ours) == ours.to_f32() || x.is_nan());
+        }
+    }
 
     #[test]
     fn elementary_functions_are_accurate() {

@@ -120,7 +120,7 @@ impl<'a> Head<'a> {
     }
     fn fast(self, hidden: &Tensor) -> bool {
         match self {
-            Self::Dense(dense) => gemm::fast(hidden, dense),
+            Self::Dense(dense) => is_fast(hidden) && gemm::fast(hidden, dense),
             Self::Quantised(_) => is_fast(hidden),
         }
     }
@@ -224,13 +224,13 @@ fn run_fast(
             host::for_rows3((a, vocab), (b, vocab), (parts, PARTS), |first, a, b, parts| {
                 let rows = a.chunks_exact_mut(vocab).zip(b.chunks_exact_mut(vocab)).zip(parts.chunks_exact_mut(PARTS));
                 for (i, ((a, b), parts)) in rows.enumerate() {
-                    simd::vectorized(|| pair(a, b, targets[first + i] as usize, weights, parts));
+                    simd::vectors!(|| pair(a, b, targets[first + i] as usize, weights, parts));
                 }
             });
         } else {
             host::for_rows2((a, vocab), (parts, PARTS), |first, a, parts| {
                 for (i, (a, parts)) in a.chunks_exact_mut(vocab).zip(parts.chunks_exact_mut(PARTS)).enumerate() {
-                    simd::vectorized(|| single(a, targets[first + i] as usize, weights, parts));
+                    simd::vectors!(|| single(a, targets[first + i] as usize, weights, parts));
                 }
             });
         }

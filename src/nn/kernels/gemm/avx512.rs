@@ -1,8 +1,8 @@
 //! The innermost loops of the matrix product for processors with AVX-512, and the packing that feeds them.
 //!
 //! A *tile* is up to [`ROWS`] rows by two vectors of columns of the output, held in registers while the inner dimension
-//! runs. The right operand comes as packed panels of [`WIDTH`] columns; of the left one single values are
-//! broadcast straight from its rows, so it is never copied in f32. With AVX512-BF16 the same loop multiplies pairs of
+//! runs. The right operand comes as packed panels of [`WIDTH`] columns; of the left one single values, or pairs, are
+//! broadcast straight from its rows. With AVX512-BF16 the same loop multiplies pairs of
 //! bf16 values and adds them up in f32.
 //!
 //! Each output element is summed along the inner dimension in one fixed order, whatever tile it falls into: results do
@@ -10,13 +10,14 @@
 #![expect(unsafe_code, reason = "vector instructions and raw panels; every bound is established by the driver")]
 #![expect(clippy::needless_range_loop, reason = "register blocks are indexed by constants")]
 
-use super::{Mat, Stored, Values};
+use super::{Stored, Values};
+use half::bf16;
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh,
     _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4,
-    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
-    _mm512_unpacklo_ps,
+    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 /// Rows of a tile: 14 rows of two vectors, two of the right operand and one broadcast fill the 32 registers.
@@ -27,7 +28,9 @@ const LANES: usize = 16;
 
 /// Whether this processor has what the tiles need.
 pub fn available() -> bool {
-    std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw")
+    std::is_x86_feature_detected!("avx512f")
+        && std::is_x86_feature_detected!("avx512bw")
+        && std::is_x86_feature_detected!("avx512vl")
 }
 
 /// Whether it multiplies bf16 as well.
@@ -58,6 +61,13 @@ pub struct Left {
     pub step: usize,
 }
 
+/// A packed panel of pairs of bf16 and how many rows of them it has.
+#[derive(Clone, Copy)]
+pub struct Right {
+    pub pairs: usize,
+    pub panel: *const u32,
+}
+
 #[inline(always)]
 unsafe fn finish<const R: usize, const V: usize>(acc: [[__m512; V]; R], to: Target) {
     // SAFETY: the caller vouches for `R` rows of `to.columns` values; masks keep away from what lies beyond.
@@ -80,7 +90,7 @@ unsafe fn finish<const R: usize, const V: usize>(acc: [[__m512; V]; R], to: Targ
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn tile_f32<const R: usize, const V: usize>(steps: usize, a: Left, panel: *const f32, to: Target) {
     // SAFETY: `a` holds R rows of `steps` values, the panel `steps` rows of WIDTH.
     unsafe {
@@ -110,30 +120,24 @@ fn as_bf16(bits: __m512i) -> __m512bh {
     unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn tile_bf16<const R: usize, const V: usize>(
-    pairs: usize,
-    a: *const u32,
-    row: usize,
-    panel: *const u32,
-    to: Target,
-) {
-    // SAFETY: `a` holds R rows of `pairs` pairs, the panel `pairs` rows of WIDTH.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn tile_bf16<const R: usize, const V: usize>(a: *const bf16, row: usize, right: Right, to: Target) {
+    // SAFETY: `a` holds R rows of pairs, the panel as many rows of WIDTH.
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); V]; R];
-        let (mut p, mut q) = (a, panel);
-        for _ in 0..pairs {
+        let (mut p, mut q) = (a, right.panel);
+        for _ in 0..right.pairs {
             let mut b = [as_bf16(_mm512_set1_epi32(0)); V];
             for v in 0..V {
                 b[v] = as_bf16(_mm512_loadu_si512(q.add(v * LANES).cast()));
             }
             for i in 0..R {
-                let x = as_bf16(_mm512_set1_epi32((*p.add(i * row)).cast_signed()));
+                let x = as_bf16(_mm512_set1_epi32(p.add(i * row).cast::<i32>().read_unaligned()));
                 for v in 0..V {
                     acc[i][v] = _mm512_dpbf16_ps(acc[i][v], x, b[v]);
                 }
             }
-            p = p.add(1);
+            p = p.add(2);
             q = q.add(WIDTH);
         }
         finish(acc, to);
@@ -177,23 +181,23 @@ pub unsafe fn tile(rows: usize, steps: usize, a: Left, panel: *const f32, to: Ta
     }
 }
 
-/// As [`tile`] for pairs of bf16: `a` has `rows` rows of `pairs` pairs at distance `row`.
+/// As [`tile`] for pairs of bf16: `a` has `rows` rows at distance `row` (in values), each with all pairs.
 ///
 /// # Safety
 /// As for [`tile`]; the processor has AVX512-BF16.
-pub unsafe fn tile_pairs(rows: usize, pairs: usize, a: *const u32, row: usize, panel: *const u32, to: Target) {
+pub unsafe fn tile_pairs(rows: usize, a: *const bf16, row: usize, right: Right, to: Target) {
     // SAFETY: passed on.
     unsafe {
         if to.columns > LANES {
-            by_rows!(rows, tile_bf16, 2, (pairs, a, row, panel, to));
+            by_rows!(rows, tile_bf16, 2, (a, row, right, to));
         } else {
-            by_rows!(rows, tile_bf16, 1, (pairs, a, row, panel, to));
+            by_rows!(rows, tile_bf16, 1, (a, row, right, to));
         }
     }
 }
 
 /// Transposes 16 rows of 16 values of 32 bits. `rows[i][j] -> rows[j][i]`
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn transpose16(rows: [__m512; LANES]) -> [__m512; LANES] {
     let pd = |x: __m512| std::arch::x86_64::_mm512_castps_pd(x);
     let ps = |x| std::arch::x86_64::_mm512_castpd_ps(x);
@@ -225,17 +229,16 @@ fn transpose16(rows: [__m512; LANES]) -> [__m512; LANES] {
 }
 
 /// 16 consecutive values as f32, those from `count` on as zero.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn load16(values: Values<'_>, at: usize, count: usize) -> __m512 {
-    use std::arch::x86_64::{_mm256_maskz_loadu_epi16, _mm512_cvtepu16_epi32, _mm512_slli_epi32};
-    let mask = if count >= LANES { u16::MAX } else { ((1u32 << count) - 1) as u16 };
+    let mask = first_lanes(count);
     // SAFETY: the caller vouches for `count` values from `at`; masked lanes are not read.
     unsafe {
         match values {
             Values::F32(v) => _mm512_maskz_loadu_ps(mask, v.as_ptr().wrapping_add(at)),
             Values::Bf16(v) => {
-                let half = _mm256_maskz_loadu_epi16(mask, v.as_ptr().wrapping_add(at).cast());
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+                let words = words16(v.as_ptr().wrapping_add(at).cast(), mask);
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
             }
         }
     }
@@ -245,7 +248,7 @@ unsafe fn load16(values: Values<'_>, at: usize, count: usize) -> __m512 {
 ///
 /// # Safety
 /// AVX-512 is there, the operand holds the block, the panel `steps * WIDTH` values.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub unsafe fn pack(b: Stored<'_>, (k0, steps): (usize, usize), (j0, columns): (usize, usize), panel: *mut f32) {
     // SAFETY: all reads stay inside the block, all writes inside the panel.
     unsafe {
@@ -281,11 +284,9 @@ pub unsafe fn pack(b: Stored<'_>, (k0, steps): (usize, usize), (j0, columns): (u
 }
 
 /// Two vectors of f32, interleaved and rounded to bf16: value i of `low` beside value i of `high`.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn interleave(low: __m512, high: __m512) -> __m512i {
-    use std::arch::x86_64::{
-        __m256bh, __m256i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_or_si512, _mm512_slli_epi32,
-    };
+    use std::arch::x86_64::{__m256bh, __m256i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh};
     // SAFETY: both are 256 bits without invalid patterns.
     let bits = |x: __m512| unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) };
     let (low, high) = (_mm512_cvtepu16_epi32(bits(low)), _mm512_cvtepu16_epi32(bits(high)));
@@ -293,7 +294,7 @@ fn interleave(low: __m512, high: __m512) -> __m512i {
 }
 
 /// 32 consecutive values of a row as 16 pairs of bf16.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn pairs16(values: Values<'_>, at: usize, count: usize) -> __m512i {
     use std::arch::x86_64::_mm512_maskz_loadu_epi16;
     // SAFETY: the caller vouches for `count` values from `at`; masked lanes are not read.
@@ -312,7 +313,7 @@ unsafe fn pairs16(values: Values<'_>, at: usize, count: usize) -> __m512i {
 ///
 /// # Safety
 /// As for [`pack`]; AVX512-BF16 is there; the panel holds `steps.div_ceil(2) * WIDTH` pairs.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub unsafe fn pack_pairs(b: Stored<'_>, (k0, steps): (usize, usize), (j0, columns): (usize, usize), panel: *mut u32) {
     // SAFETY: all reads stay inside the block, all writes inside the panel.
     unsafe {
@@ -333,55 +334,98 @@ pub unsafe fn pack_pairs(b: Stored<'_>, (k0, steps): (usize, usize), (j0, column
             }
             return;
         }
-        for k in (0..steps).step_by(2) {
+        if let Values::Bf16(values) = b.values
+            && b.col == 1
+        {
+            let values = values.as_ptr().cast::<u16>();
             for v in 0..2 {
-                let present = columns.saturating_sub(v * LANES);
-                let row = |k: usize| {
-                    if k >= steps {
-                        _mm512_setzero_ps()
-                    } else if b.col == 1 {
-                        load16(b.values, at(k, v * LANES), present)
-                    } else {
-                        let mut lane = [0.0f32; LANES];
-                        for (j, x) in lane.iter_mut().enumerate().take(present) {
-                            *x = b.values.at(at(k, v * LANES + j));
-                        }
-                        _mm512_loadu_ps(lane.as_ptr())
-                    }
-                };
+                let mask = first_lanes(columns.saturating_sub(v * LANES));
+                for k in (0..steps).step_by(2) {
+                    let low = words16(values.wrapping_add(at(k, v * LANES)), mask);
+                    let high = words16(values.wrapping_add(at(k + 1, v * LANES)), if k + 1 < steps { mask } else { 0 });
+                    let pair = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+                    _mm512_storeu_si512(panel.add(k / 2 * WIDTH + v * LANES).cast(), pair);
+                }
+            }
+            return;
+        }
+        for k in (0..steps).step_by(2) {
+            let mut rows = [[0.0f32; WIDTH]; 2];
+            for (k, row) in (k..steps).zip(&mut rows) {
+                (0..columns).for_each(|j| row[j] = b.values.at(at(k, j)));
+            }
+            for v in 0..2 {
+                let row = |i: usize| _mm512_loadu_ps(rows[i].as_ptr().add(v * LANES));
                 let to = panel.add(k / 2 * WIDTH + v * LANES);
-                _mm512_storeu_si512(to.cast(), interleave(row(k), row(k + 1)));
+                _mm512_storeu_si512(to.cast(), interleave(row(0), row(1)));
             }
         }
     }
 }
 
-/// Rounds `rows` rows of the left operand to pairs of bf16. out `[rows, steps.div_ceil(2)]`
+/// A mask of the first `count` lanes.
+#[inline(always)]
+fn first_lanes(count: usize) -> u16 {
+    if count >= LANES { u16::MAX } else { ((1u32 << count) - 1) as u16 }
+}
+
+/// 16 consecutive words, each in the lower half of a lane; masked ones are not read and zero.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn words16(at: *const u16, mask: u16) -> __m512i {
+    use std::arch::x86_64::{_mm256_maskz_loadu_epi16, _mm512_cvtepu16_epi32};
+    // SAFETY: the caller vouches for the lanes of the mask.
+    unsafe { _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at.cast())) }
+}
+
+/// Rounds `rows` rows of the left operand, from row `i0` on, to pairs of bf16, `width` words apart.
 ///
 /// # Safety
-/// AVX512-BF16 is there; `a` holds the rows and steps, `out` the pairs.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub unsafe fn left_pairs(rows: usize, steps: usize, a: Mat<'_>, (i0, k0): (usize, usize), out: *mut u32) {
-    let pairs = steps.div_ceil(2);
+/// AVX512-BF16 is there; `a` holds the rows and steps, `out` the rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub unsafe fn left_pairs(rows: usize, steps: usize, a: Stored<'_>, i0: usize, out: *mut u32, width: usize) {
     // SAFETY: all reads stay inside the operand, all writes inside `out`.
     unsafe {
         for i in 0..rows {
-            let row = out.add(i * pairs);
-            let at = |k: usize| (i0 + i) * a.row + (k0 + k) * a.col;
+            let row = out.add(i * width);
+            let at = |k: usize| (i0 + i) * a.row + k * a.col;
             for k in (0..steps).step_by(2 * LANES) {
                 let left = (steps - k).min(2 * LANES);
                 let packed = if a.col == 1 {
-                    pairs16(Values::F32(a.values), at(k), left)
+                    pairs16(a.values, at(k), left)
                 } else {
                     let mut lane = [0.0f32; 2 * LANES];
                     for (x, v) in lane.iter_mut().enumerate().take(left) {
-                        *v = *a.values.as_ptr().add(at(k + x));
+                        *v = a.values.at(at(k + x));
                     }
                     pairs16(Values::F32(&lane), 0, 2 * LANES)
                 };
                 let mask = ((1u32 << left.div_ceil(2)) - 1) as u16;
                 let to = row.add(k / 2);
                 std::arch::x86_64::_mm512_mask_storeu_epi32(to.cast(), mask, packed);
+            }
+        }
+    }
+}
+
+/// `rows` rows of the left operand, from row `i0` on, in f32, `width` values apart.
+///
+/// # Safety
+/// AVX-512 is there; `a` holds the rows and steps, `out` the rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub unsafe fn left_single(rows: usize, steps: usize, a: Stored<'_>, i0: usize, out: *mut f32, width: usize) {
+    // SAFETY: all reads stay inside the operand, all writes inside `out`.
+    unsafe {
+        for i in 0..rows {
+            let row = out.add(i * width);
+            let at = |k: usize| (i0 + i) * a.row + k * a.col;
+            for k in (0..steps).step_by(LANES) {
+                let left = (steps - k).min(LANES);
+                if a.col == 1 {
+                    let mask = ((1u32 << left) - 1) as u16;
+                    _mm512_mask_storeu_ps(row.add(k), mask, load16(a.values, at(k), left));
+                } else {
+                    (0..left).for_each(|x| *row.add(k + x) = a.values.at(at(k + x)));
+                }
             }
         }
     }

@@ -129,7 +129,7 @@ fn each<const BYTES: usize, const VALUES: usize>(
     out: &mut [f32],
     block: impl Fn(&[u8; BYTES], &mut [f32; VALUES]),
 ) {
-    simd::vectorized(|| {
+    simd::vectors!(|| {
         let (blocks, outs) = (bytes.as_chunks::<BYTES>().0, out.as_chunks_mut::<VALUES>().0);
         blocks.iter().zip(outs).for_each(
             #[inline(always)]

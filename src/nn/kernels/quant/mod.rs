@@ -91,7 +91,7 @@ impl Quantised {
         with_scratch(self.columns, |out| {
             self.widen_rows(row, out);
             // A sum of finite numbers can overflow, so each is looked at.
-            !simd::vectorized(|| out.iter().fold(true, |fine, v| fine & v.is_finite()))
+            !simd::vectors!(|| out.iter().fold(true, |fine, v| fine & v.is_finite()))
         })
     }
 

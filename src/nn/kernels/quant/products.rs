@@ -1,6 +1,6 @@
 //! Products with quantised matrices.
 
-use super::super::gemm::{self, Block, Mat};
+use super::super::gemm::{self, Block, Mat, Operand, Precision, Widen};
 use super::super::host::{self, HostRef};
 use super::super::{Act, activation, is_fast, simd};
 use super::{Quantised, SLICE, TASK, with_scratch};
@@ -25,11 +25,17 @@ impl Quantised {
         if n <= FEW {
             return self.few(x, n, out);
         }
+        if gemm::has_tiles() {
+            let block = Block { start: 0, row: rows, add: false };
+            let w = Operand::widened_transposed(self);
+            return gemm::product_block([n, rows, k], Mat::rows(x, k), w, out, block, 1.0, Precision::Single);
+        }
         for slice in self.slices() {
             with_scratch(slice.len() * k, |wide| {
                 self.widen(slice.start, wide);
                 let block = Block { start: slice.start, row: rows, add: false };
-                gemm::product_block([n, slice.len(), k], Mat::rows(x, k), Mat::cols(wide, k), out, block, 1.0);
+                let (x, w) = (Mat::rows(x, k), Mat::cols(wide, k));
+                gemm::product_block([n, slice.len(), k], x, w, out, block, 1.0, Precision::Single);
             });
         }
     }
@@ -43,7 +49,7 @@ impl Quantised {
             with_scratch(k, |wide| {
                 for (j, sums) in block.chunks_exact_mut(n).enumerate() {
                     self.widen_rows(i * task + j, wide);
-                    simd::vectorized(|| {
+                    simd::vectors!(|| {
                         for (sum, x) in sums.iter_mut().zip(x.chunks_exact(k)) {
                             *sum = dot(x, wide);
                         }
@@ -62,12 +68,17 @@ impl Quantised {
     /// `out += dy W`. dy `[n, rows]` -> `[n, columns]`
     pub fn product_back(&self, dy: &[f32], n: usize, out: &mut [f32]) {
         let (rows, k) = self.dims();
+        if gemm::has_tiles() {
+            let block = Block { start: 0, row: k, add: true };
+            let w = Operand::widened(self);
+            return gemm::product_block([n, k, rows], Mat::rows(dy, rows), w, out, block, 1.0, Precision::Single);
+        }
         for slice in self.slices() {
             with_scratch(slice.len() * k, |wide| {
                 self.widen(slice.start, wide);
                 let dy = Mat { values: &dy[slice.start..], row: rows, col: 1 };
                 let block = Block { start: 0, row: k, add: true };
-                gemm::product_block([n, k, slice.len()], dy, Mat::rows(wide, k), out, block, 1.0);
+                gemm::product_block([n, k, slice.len()], dy, Mat::rows(wide, k), out, block, 1.0, Precision::Single);
             });
         }
     }
@@ -79,11 +90,11 @@ impl Quantised {
         }
         let n = self.check(x, self.columns)?;
         let (xs, bias) = (HostRef::of(x)?, b.map(HostRef::of).transpose()?);
-        let out = host::overwritten(n * self.rows, |out| {
+        let out = host::overwritten(n * self.rows, |out: &mut [f32]| {
             self.product_into(&xs, n, out);
             if let Some(bias) = &bias {
                 host::for_rows(out, self.rows, |_, block| {
-                    simd::vectorized(|| {
+                    simd::vectors!(|| {
                         for row in block.chunks_exact_mut(self.rows) {
                             row.iter_mut().zip(&bias[..]).for_each(|(v, b)| *v += b);
                         }
@@ -119,7 +130,7 @@ impl Quantised {
         }
         let n = self.check(dy, self.rows)?;
         let g = HostRef::of(dy)?;
-        host::mutate(&acc, |out| self.product_back(&g, n, out))?;
+        host::mutate(&acc, |out: &mut [f32]| self.product_back(&g, n, out))?;
         Ok(acc)
     }
 
@@ -133,6 +144,24 @@ impl Quantised {
     /// All values in the place and precision of `x`.
     fn like(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.dense()?.to_device(x.device())?.to_dtype(x.dtype())?)
+    }
+}
+
+/// On the tiles it is widened block by block, as it is packed for them.
+impl Widen for Quantised {
+    fn dims(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+    fn granule(&self) -> usize {
+        // Blocks of one value, of 32 and of 256: the longest are whole numbers of the others.
+        self.parts.iter().map(|part| part.format.block().0).max().unwrap_or(1)
+    }
+    fn widen(&self, row: usize, column: usize, out: &mut [f32]) {
+        if let Some(part) = self.parts.iter().find(|part| (part.first..part.first + part.rows).contains(&row)) {
+            let (values, size) = part.format.block();
+            let start = part.start + (row - part.first) * self.row_bytes(part) + column / values * size;
+            part.format.widen(&part.bytes[start..start + out.len() / values * size], out);
+        }
     }
 }
 

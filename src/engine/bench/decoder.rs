@@ -1,0 +1,27 @@
+//! Steps of a language model: a mixture of LoRA on queries and values, every token learned.
+
+use super::Plan;
+use super::measure::{Made, Parts, Series, timed_series};
+use crate::error::Result;
+use crate::model::decoder::{Decoder, LmSetup};
+use crate::model::{CausalLm, Packed};
+use crate::rng::SeedStream;
+use crate::train::lm_step::{self, LmBatch};
+use crate::train::optimizer::AdamW;
+use candle_core::{DType, Device};
+
+/// Makes the plan's steps.
+pub(super) fn series(plan: &Plan, dtype: DType, device: &Device) -> Result<Series> {
+    let (config, seed) = (plan.config(), SeedStream::new(0));
+    let decoder = Decoder::random(plan.shape.decoder_spec()?, seed, device)?.stored_as(dtype)?;
+    let model = CausalLm::new(decoder, LmSetup { mixture: Some(&config.mixture), seed })?;
+    let mut optimizer = AdamW::new(model.params())?;
+    let parts = Parts { dtype, device, counts: model.counts() };
+    timed_series(plan, parts, &mut |batch, at| {
+        let wanted = vec![true; batch.ids.len()];
+        let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
+        let made =
+            lm_step::step(&config, &model, &mut optimizer, at, |_, run| run(LmBatch { packed, wanted: &wanted }))?;
+        Ok(Made { loss: made.loss.total, tokens: made.tokens, targets: plan.passes * made.targets })
+    })
+}

@@ -1,0 +1,60 @@
+//! Products with weights that are widened to f32 while they are packed: quantised ones. Nobody ever holds such a matrix
+//! whole in f32; what is multiplied is exactly what its format stands for (with activations in bf16, rounded to that).
+
+use super::{Operand, Orientation, Rows, check_widened, fast_backward, fast_backward_add, fast_linear};
+use crate::error::{Error, Result};
+use crate::nn::kernels::{if_fast, is_fast, is_fast16};
+use candle_core::Tensor;
+
+/// A matrix whose rows are widened where a product needs them.
+pub trait Widen: Sync {
+    /// Rows and columns.
+    fn dims(&self) -> (usize, usize);
+    /// How many neighbouring values of a row can only be widened together; divides the columns.
+    fn granule(&self) -> usize;
+    /// Values of a row from `column` on, as many as `out` holds. Both are multiples of the granule.
+    fn widen(&self, row: usize, column: usize, out: &mut [f32]);
+}
+
+impl<'a> Operand<'a> {
+    /// `[in, out]`: the transpose of a weight `[out, in]`.
+    pub fn widened_transposed(matrix: &'a dyn Widen) -> Self {
+        Self::Widened(matrix, Orientation::Transposed)
+    }
+    /// A weight `[out, in]` as it is.
+    pub fn widened(matrix: &'a dyn Widen) -> Self {
+        Self::Widened(matrix, Orientation::Rows)
+    }
+}
+
+/// Whether the products below take x: f32 on the CPU, or bf16 where the processor multiplies it.
+pub fn takes_widened(x: &Tensor) -> bool {
+    is_fast(x) || is_fast16(x)
+}
+
+fn refused<T>(x: &Tensor) -> Result<T> {
+    Err(Error::internal(format!("{:?} values on {:?} against quantised weights", x.dtype(), x.device().location())))
+}
+
+/// `x Wᵀ (+ b)`. x `[n, in]`, w `[out, in]`, b `[out]` -> `[n, out]`
+pub fn widened_linear(x: &Tensor, w: &dyn Widen, b: Option<&Tensor>) -> Result<Tensor> {
+    check_widened(x, w.dims().1)?;
+    if_fast!(x, fast_linear(x, Rows::Widened(w), b));
+    refused(x)
+}
+
+/// `dy W`. dy `[n, out]`, w `[out, in]` -> `[n, in]`
+pub fn widened_backward(dy: &Tensor, w: &dyn Widen) -> Result<Tensor> {
+    check_widened(dy, w.dims().0)?;
+    if_fast!(dy, fast_backward(dy, Rows::Widened(w), None));
+    refused(dy)
+}
+
+/// `acc + dy W`, reusing `acc`'s memory: nobody else may hold it. dy `[n, out]`, w `[out, in]`, acc `[n, in]`
+pub fn widened_backward_add(dy: &Tensor, w: &dyn Widen, acc: Tensor) -> Result<Tensor> {
+    check_widened(dy, w.dims().0)?;
+    if dy.dtype() == acc.dtype() {
+        if_fast!(dy, fast_backward_add(dy, Rows::Widened(w), acc));
+    }
+    refused(dy)
+}
