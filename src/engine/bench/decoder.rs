@@ -17,7 +17,7 @@ pub(super) fn series(plan: &Plan, dtype: DType, device: &Device) -> Result<Serie
     let model = CausalLm::new(decoder, LmSetup { mixture: Some(&config.mixture), seed })?;
     let mut optimizer = AdamW::new(model.params())?;
     let parts = Parts { dtype, device, counts: model.counts() };
-    timed_series(plan, parts, &mut |batch, at| {
+    timed_series(plan, &parts, &mut |batch, at| {
         let wanted = vec![true; batch.ids.len()];
         let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
         let made =

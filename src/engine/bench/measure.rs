@@ -263,7 +263,7 @@ pub(super) fn series(plan: &Plan) -> Result<Series> {
     let model = Classifier::new(encoder, None, &setup, dtype)?;
     let mut optimizer = AdamW::new(model.params())?;
     let parts = Parts { dtype, device: &device, counts: model.counts() };
-    timed_series(plan, parts, &mut |batch, at| {
+    timed_series(plan, &parts, &mut |batch, at| {
         let made = step::step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
         Ok(Made { loss: made.loss.total, tokens: made.tokens, targets: 0 })
     })
@@ -287,7 +287,7 @@ pub(super) struct Made {
 type MakeStep<'a> = &'a mut dyn FnMut(&Batch, (u64, u64)) -> Result<Made>;
 
 /// Makes and times steps.
-pub(super) fn timed_series(plan: &Plan, parts: Parts<'_>, make: MakeStep<'_>) -> Result<Series> {
+pub(super) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -> Result<Series> {
     let batches = plan.batches()?;
     let recording = Recording::start();
     let (mut steps, mut steady, mut loss) = (Vec::new(), 0, 0.0);
@@ -312,7 +312,7 @@ pub(super) fn timed_series(plan: &Plan, parts: Parts<'_>, make: MakeStep<'_>) ->
             steps.push(Timed { seconds, tokens: made.tokens, targets: made.targets, profile, counted });
         }
     }
-    let Parts { dtype, device, counts } = parts;
+    let Parts { dtype, device, counts } = *parts;
     let (device_memory, device) = (device::memory_in_use(device), device::name(device));
     Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, dtype, device, device_memory, loss })
 }

@@ -349,9 +349,9 @@ fn fast_backward<T: Number>(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Q
                 let [.., dk, dv] = buffers;
                 space(dk, task.sk * hd).fill(0.0);
                 space(dv, task.sk * hd).fill(0.0);
-                members.for_each(|member| {
-                    member_backward(layout, &layout.task(&parts, member), T::values(&dys), dq, buffers)
-                });
+                for member in members {
+                    member_backward(layout, &layout.task(&parts, member), T::values(&dys), dq, buffers);
+                }
                 let [.., dk, dv] = buffers;
                 dkv.write(task.first.1, k_col + task.kv_col, space(dk, task.sk * hd), hd);
                 dkv.write(task.first.1, k_col + kv + task.kv_col, space(dv, task.sk * hd), hd);

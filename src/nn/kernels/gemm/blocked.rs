@@ -176,6 +176,7 @@ pub unsafe fn run(job: &Job<'_>, after: Option<After<'_>>) {
 }
 
 /// The left operand in the tiles' format: as it lies where that is it, else converted once, into `buffer`.
+#[expect(clippy::uninit_vec, reason = "clearing what is overwritten at once would take as long as converting")]
 unsafe fn prepare(job: &Job<'_>, cut: &Cut, parallel: bool, buffer: &mut Vec<u32>) -> Prepared {
     let ([m, _, k], a, pairs) = (job.dims, job.a, cut.pairs);
     match a.values {
