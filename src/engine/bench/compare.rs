@@ -3,7 +3,7 @@
 //! A file holds one result, or several rounds of the same measurement, one JSON object a line: then the medians
 //! are compared.
 
-use super::measure::Spread;
+use super::figures::Spread;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;

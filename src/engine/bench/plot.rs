@@ -144,7 +144,7 @@ fn panel(out: &mut String, [left, top]: [f64; 2], curve: &Curve, unit: &str, tit
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::Spread;
+    use super::super::figures::Spread;
     use super::super::scale::{AXES, Point};
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Cost as work grows: one thing varied at a time, everything else as in the base.
 
+use super::figures::Spread;
 use super::fit::Fit;
-use super::measure::{self, Plan, Spread};
+use super::measure::{self, Plan};
 use super::{Lengths, Shape};
 use crate::config::{DeviceChoice, DtypeChoice};
 use crate::error::Result;

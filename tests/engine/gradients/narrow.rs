@@ -54,7 +54,8 @@ fn products_of_bf16_with_bf16() {
         close(&format!("{what} dx"), &gemm::linear_backward(&dy, &w).unwrap(), &dx, ROUNDED);
         let through = activation::plain_backward(Act::Gelu, &wide(&x), &dx).unwrap();
         let got = gemm::linear_backward_act(&dy, &w, Act::Gelu, &x).unwrap();
-        close(&format!("{what} through act"), &got, &through, ROUNDED);
+        // Elsewhere than on the tiles the product is rounded on the way.
+        close(&format!("{what} through act"), &got, &through, 2.0 * ROUNDED);
         let sum = (wide(&x) + &dx).unwrap();
         close(&format!("{what} added"), &gemm::linear_backward_add(&dy, &w, x.copy().unwrap()).unwrap(), &sum, ROUNDED);
         // Gradients of weights are f32, whichever operand is narrow.

@@ -1,7 +1,8 @@
 //! Products with weights that are widened to f32 while they are packed: quantised ones. Nobody ever holds such a matrix
 //! whole in f32; what is multiplied is exactly what its format stands for (with activations in bf16, rounded to that).
 
-use super::{Operand, Orientation, Rows, check_widened, fast_backward, fast_backward_add, fast_linear};
+use super::linear::{Rows, check_widened, fast_backward, fast_backward_add, fast_linear};
+use super::{Operand, Orientation};
 use crate::error::{Error, Result};
 use crate::nn::kernels::{if_fast, is_fast, is_fast16};
 use candle_core::Tensor;

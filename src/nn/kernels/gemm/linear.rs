@@ -1,0 +1,224 @@
+//! Products of linear layers on tensors: `x Wᵀ` forward, `dy W` backward, `dyᵀ x` for a weight's gradient.
+
+use super::{After, Block, Operand, Precision, Stored, Widen, product, product_add, product_block};
+use crate::error::{Error, Result};
+use crate::nn::kernels::activation::{self, Act};
+use crate::nn::kernels::host::{self, HostRef, HostView, Number, Shared, StoredRef, Values};
+use crate::nn::kernels::{device, if_fast, is_fast, is_fast16, simd};
+use candle_core::{DType, Tensor};
+
+fn dims2(what: &str, x: &Tensor) -> Result<(usize, usize)> {
+    x.dims2().map_err(|_| Error::internal(format!("{what} must be a matrix, got shape {:?}", x.dims())))
+}
+
+/// Rows, outputs and inputs of `x Wᵀ`.
+fn forward_dims(x: &Tensor, w: &Tensor) -> Result<(usize, usize, usize)> {
+    let ((n, d_in), (d_out, w_in)) = (dims2("linear input", x)?, dims2("linear weight", w)?);
+    if d_in != w_in {
+        return Err(Error::internal(format!("linear input has {d_in} columns, its weight {w_in}")));
+    }
+    Ok((n, d_out, d_in))
+}
+
+/// The weight in the precision of `x`, for candle's matmul.
+pub(in crate::nn::kernels) fn like(w: &Tensor, x: &Tensor) -> Result<Tensor> {
+    Ok(if w.dtype() == x.dtype() { w.clone() } else { w.to_dtype(x.dtype())? })
+}
+
+/// Whether the fast version multiplies these.
+pub(in crate::nn::kernels) fn fast(x: &Tensor, w: &Tensor) -> bool {
+    (is_fast(x) || is_fast16(x)) && matches!(w.dtype(), DType::F32 | DType::BF16)
+}
+
+/// Calls the fast version in x's format where there is one for x and w.
+macro_rules! if_fast_product {
+    ($x:expr, $w:expr, $f:ident($($arg:expr),*)) => {
+        if fast($x, $w) {
+            if_fast!($x, $f($($arg),*));
+        }
+    };
+}
+
+/// `values += bias[first..]`
+fn add_bias(values: &mut [f32], bias: &[f32], first: usize) {
+    let bias = &bias[first..first + values.len()];
+    simd::vectors!(|| simd::update(values, bias, |v, b| *v += b));
+}
+
+/// A weight `[out, in]` in either form.
+pub(super) enum Rows<'a> {
+    Stored(StoredRef<'a>, usize),
+    Widened(&'a dyn Widen),
+}
+
+impl<'a> Rows<'a> {
+    fn of(w: &'a Tensor) -> Result<Self> {
+        Ok(Self::Stored(StoredRef::of(w)?, w.dim(1)?))
+    }
+    /// Outputs and inputs.
+    fn dims(&self) -> (usize, usize) {
+        match self {
+            Self::Stored(w, d_in) => (w.values().len() / (*d_in).max(1), *d_in),
+            Self::Widened(w) => w.dims(),
+        }
+    }
+    /// `[in, out]`
+    fn transposed(&self) -> Operand<'_> {
+        match self {
+            Self::Stored(w, d_in) => Stored::cols(w.values(), *d_in).into(),
+            Self::Widened(w) => Operand::widened_transposed(*w),
+        }
+    }
+    /// `[out, in]`
+    fn whole(&self) -> Operand<'_> {
+        match self {
+            Self::Stored(w, d_in) => Stored::rows(w.values(), *d_in).into(),
+            Self::Widened(w) => Operand::widened(*w),
+        }
+    }
+}
+
+pub(super) fn check_widened(x: &Tensor, columns: usize) -> Result<()> {
+    match dims2("operand of quantised weights", x)? {
+        (_, found) if found == columns => Ok(()),
+        (_, found) => Err(Error::internal(format!("{found} columns against quantised weights for {columns}"))),
+    }
+}
+
+/// The rows of a matrix tensor as a product's operand.
+fn rows<T: Number>(values: &[T], width: usize) -> Stored<'_> {
+    Stored::rows(T::values(values), width)
+}
+
+/// `x Wᵀ (+ b)`. x `[n, in]`, w `[out, in]`, b `[out]` -> `[n, out]`
+pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    forward_dims(x, w)?;
+    if_fast_product!(x, w, fast_linear(x, Rows::of(w)?, b));
+    device::linear(x, w, b)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "borrows what it is, made for this call")]
+pub(super) fn fast_linear<T: Number>(x: &Tensor, w: Rows<'_>, b: Option<&Tensor>) -> Result<Tensor> {
+    let ((n, _), (d_out, d_in)) = (x.dims2()?, w.dims());
+    let (xs, bias) = (HostView::<T>::of(x)?, b.map(HostRef::of).transpose()?);
+    let add = |_: usize, first: usize, piece: &mut [f32]| {
+        if let Some(bias) = &bias {
+            add_bias(piece, bias, first);
+        }
+    };
+    let after: Option<After<'_>> = if bias.is_some() { Some(&add) } else { None };
+    let out: Vec<T> = product([n, d_out, d_in], rows(&xs, d_in), w.transposed(), after);
+    host::tensor(out, (n, d_out))
+}
+
+/// `z = x Wᵀ + b` and `act(z)`, in one pass. x `[n, in]`, w `[out, in]`, b `[out]` -> two of `[n, out]`
+pub fn linear_act(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
+    forward_dims(x, w)?;
+    if_fast_product!(x, w, fast_linear_act(x, w, b, act));
+    device::linear_act(x, w, b, act)
+}
+
+#[expect(unsafe_code, reason = "pieces of the second output are as disjoint as those of the first")]
+fn fast_linear_act<T: Number>(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
+    let (n, d_out, d_in) = forward_dims(x, w)?;
+    let (xs, ws, bias) = (HostView::<T>::of(x)?, StoredRef::of(w)?, b.map(HostRef::of).transpose()?);
+    let mut z: Vec<T> = Vec::new();
+    let a = host::overwritten(n * d_out, |a: &mut [T]| {
+        let a = Shared::new(a);
+        z = product(
+            [n, d_out, d_in],
+            rows(&xs, d_in),
+            Stored::cols(ws.values(), d_in),
+            Some(&|row, first, piece| {
+                if let Some(bias) = &bias {
+                    add_bias(piece, bias, first);
+                }
+                // SAFETY: the product's pieces are disjoint and lie inside [n, d_out].
+                activation::values(act, piece, unsafe { a.piece(row * d_out + first, piece.len()) });
+            }),
+        );
+    });
+    Ok((host::tensor(z, (n, d_out))?, host::tensor(a, (n, d_out))?))
+}
+
+/// `dy W`: the gradient of a linear layer's input. dy `[n, out]`, w `[out, in]` -> `[n, in]`
+pub fn linear_backward(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
+    if_fast_product!(dy, w, fast_backward(dy, Rows::of(w)?, None));
+    device::linear_backward(dy, w)
+}
+
+/// `(dy W) act'(z)`: back through a linear layer and the nonlinearity before it. dy `[n, out]`, w `[out, in]`, z `[n, in]` -> `[n, in]`
+pub fn linear_backward_act(dy: &Tensor, w: &Tensor, act: Act, z: &Tensor) -> Result<Tensor> {
+    if_fast_product!(dy, w, fast_backward(dy, Rows::of(w)?, Some((act, z))));
+    activation::backward(act, z, linear_backward(dy, w)?)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "borrows what it is, made for this call")]
+pub(super) fn fast_backward<T: Number>(dy: &Tensor, w: Rows<'_>, through: Option<(Act, &Tensor)>) -> Result<Tensor> {
+    let ((n, _), (d_out, d_in)) = (dims2("gradient", dy)?, w.dims());
+    let g = HostView::<T>::of(dy)?;
+    let (dims, g, w) = ([n, d_in, d_out], rows(&g, d_out), w.whole());
+    let Some((act, z)) = through else { return host::tensor(product::<T>(dims, g, w, None), (n, d_in)) };
+    let z = HostView::<T>::of(z)?;
+    let slopes = |row: usize, first: usize, piece: &mut [f32]| {
+        let at = row * d_in + first;
+        activation::slopes(act, &z[at..at + piece.len()], piece);
+    };
+    host::tensor(product::<T>(dims, g, w, Some(&slopes)), (n, d_in))
+}
+
+/// `acc + dy W`, reusing `acc`'s memory where possible: nobody else may hold it. dy `[n, out]`, w `[out, in]`, acc `[n, in]`
+pub fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tensor> {
+    if dy.dtype() == acc.dtype() {
+        if_fast_product!(dy, w, fast_backward_add(dy, Rows::of(w)?, acc));
+    }
+    device::linear_backward_add(dy, w, acc)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "borrows what it is, made for this call")]
+pub(super) fn fast_backward_add<T: Number>(dy: &Tensor, w: Rows<'_>, acc: Tensor) -> Result<Tensor> {
+    let ((n, _), (d_out, d_in)) = (dims2("gradient", dy)?, w.dims());
+    let g = HostView::<T>::of(dy)?;
+    host::mutate(&acc, |out: &mut [T]| product_add([n, d_in, d_out], rows(&g, d_out), w.whole(), out))?;
+    Ok(acc)
+}
+
+/// `dyᵀ x`: the gradient of a linear layer's weight, in f32. dy `[n, out]`, x `[n, in]` -> `[out, in]`
+pub fn weight_grad(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let ((n, d_out), (_, d_in)) = (dims2("gradient", dy)?, dims2("linear input", x)?);
+    if !(is_fast(dy) || is_fast16(dy)) || !(is_fast(x) || is_fast16(x)) {
+        return device::weight_grad(dy, x);
+    }
+    let (g, xs) = (StoredRef::of(dy)?, StoredRef::of(x)?);
+    let grad = |(a, a_width): (Values<'_>, usize), (b, b_width): (Values<'_>, usize)| -> Vec<f32> {
+        host::overwritten(a_width * b_width, |out: &mut [f32]| {
+            out.fill(0.0);
+            let block = Block { start: 0, row: b_width, add: false };
+            let (a, b) = (Stored::cols(a, a_width), Stored::rows(b, b_width));
+            product_block([a_width, b_width, n], a, b, out, block, 1.0, Precision::Single);
+        })
+    };
+    // The left operand is read value by value: better the one that is f32 already.
+    if is_fast16(dy) && is_fast(x) {
+        let transposed = grad((xs.values(), d_in), (g.values(), d_out));
+        let out = host::overwritten(d_out * d_in, |out: &mut [f32]| {
+            for (i, row) in out.chunks_exact_mut(d_in).enumerate() {
+                row.iter_mut().enumerate().for_each(|(j, o)| *o = transposed[j * d_out + i]);
+            }
+        });
+        return host::tensor(out, (d_out, d_in));
+    }
+    host::tensor(grad((g.values(), d_out), (xs.values(), d_in)), (d_out, d_in))
+}
+
+/// Column sums: the gradient of a bias, in f32. dy `[n, out]` -> `[out]`
+pub fn bias_grad(dy: &Tensor) -> Result<Tensor> {
+    dims2("gradient", dy)?;
+    if_fast!(dy, fast_bias_grad(dy));
+    device::bias_grad(dy)
+}
+
+fn fast_bias_grad<T: Number>(dy: &Tensor) -> Result<Tensor> {
+    let (_, d_out) = dims2("gradient", dy)?;
+    host::tensor(host::column_sums(&HostView::<T>::of(dy)?, d_out), d_out)
+}
