@@ -323,6 +323,11 @@ fn print_scale(scale: &Scale) -> Result<()> {
             fit.map_or_else(|| "-".to_owned(), |fit| format!("{:.2} (within {:.0} %)", fit.exponent, 100.0 * fit.worst))
         };
         out::line(&format!("exponent of time {}, of memory {}", words(sweep.time), words(sweep.memory)))?;
+        if let Some(line) = sweep.time_line.filter(|line| line.beats(sweep.time)) {
+            let (each, base, worst) = (1e3 * line.each, 1e3 * line.base, 100.0 * line.worst);
+            let one = sweep.axis.one();
+            out::line(&format!("rather: {each:.1} ms for each {one} and {base:.1} ms in all (within {worst:.0} %)"))?;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How cost grows: a straight line through logarithms.
+//! How cost grows: a power of the size, or a fixed part and so much for each.
 
 use serde::Serialize;
 
@@ -39,6 +39,49 @@ impl Fit {
     }
 }
 
+/// `cost = base + each * size`, by least squares on relative distances. The base may be negative: where the first and the
+/// last layer do only a part of a layer's work, many layers cost more than their share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Line {
+    /// Cost at size 0.
+    pub base: f64,
+    /// What one more costs.
+    pub each: f64,
+    /// Largest distance of a point from the line, as a share of the point's value.
+    pub worst: f64,
+}
+
+impl Line {
+    /// Through these points (size, cost), all costs above 0; nothing without three sizes: two always fit.
+    pub fn through(points: &[(f64, f64)]) -> Option<Self> {
+        if points.len() < 3 || points.iter().any(|(_, y)| *y <= 0.0) {
+            return None;
+        }
+        // Weights 1 / y²: a percent counts the same everywhere.
+        let sum = |f: &dyn Fn(f64, f64) -> f64| points.iter().map(|&(x, y)| f(x, y) / (y * y)).sum::<f64>();
+        let (w, wx, wxx, wy, wxy) =
+            (sum(&|_, _| 1.0), sum(&|x, _| x), sum(&|x, _| x * x), sum(&|_, y| y), sum(&|x, y| x * y));
+        let determinant = w * wxx - wx * wx;
+        if determinant.is_nan() || determinant <= 1e-12 * w * wxx {
+            return None;
+        }
+        let each = (w * wxy - wx * wy) / determinant;
+        let line = Self { base: (wy - each * wx) / w, each, worst: 0.0 };
+        let off = |&(x, y): &(f64, f64)| (line.at(x) / y - 1.0).abs();
+        Some(Self { worst: points.iter().map(off).fold(0.0, f64::max), ..line })
+    }
+
+    /// The line's value.
+    pub fn at(&self, size: f64) -> f64 {
+        self.base + self.each * size
+    }
+
+    /// Whether it says clearly more than a power does.
+    pub fn beats(&self, fit: Option<Fit>) -> bool {
+        fit.is_none_or(|fit| fit.worst > 0.1 && self.worst < 0.5 * fit.worst)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +97,19 @@ mod tests {
         let points: Vec<_> = (1..=100).map(|x| (f64::from(x), if x == 10 { 1.1 } else { 1.0 })).collect();
         let fit = Fit::through(&points).unwrap();
         assert!(fit.exponent.abs() < 0.01 && (fit.worst - 0.1).abs() < 0.01, "{fit:?}");
+    }
+
+    #[test]
+    fn what_each_costs_is_found_beside_a_fixed_part() {
+        let points = [2.0, 4.0, 8.0, 16.0].map(|x: f64| (x, 27.0 * x - 35.0));
+        let (line, fit) = (Line::through(&points).unwrap(), Fit::through(&points));
+        assert!((line.each - 27.0).abs() < 1e-9 && (line.base + 35.0).abs() < 1e-8 && line.worst < 1e-9, "{line:?}");
+        assert!(fit.unwrap().exponent > 1.3 && line.beats(fit));
+        // Where both say the same, the power is enough.
+        let points = [2.0, 4.0, 8.0].map(|x| (x, 3.0 * x));
+        assert!(!Line::through(&points).unwrap().beats(Fit::through(&points)));
+        assert_eq!(Line::through(&[(1.0, 1.0), (2.0, 2.0)]), None);
+        assert_eq!(Line::through(&[(2.0, 1.0), (2.0, 2.0), (2.0, 3.0)]), None);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The picture of a [`Scale`]: time above, memory below, one column for each axis, both scales logarithmic.
 
-use super::fit::Fit;
-use super::scale::{Scale, Sweep};
+use super::fit::{Fit, Line};
+use super::scale::{Axis as Grows, Scale, Sweep};
 use std::fmt::Write as _;
 
 const PANEL: [f64; 2] = [200.0, 150.0];
 /// Between panels: room for an axis's numbers and its title.
 const GAP: [f64; 2] = [58.0, 62.0];
 const LEFT: f64 = 66.0;
-const TOP: f64 = 66.0;
+const TOP: f64 = 76.0;
 const TIME: &str = "#0072B2";
 const MEMORY: &str = "#D55E00";
 
@@ -51,23 +51,47 @@ fn number(value: f64) -> String {
     }
 }
 
-/// One curve: its points (size, smallest, middle, largest) and the line through them.
+/// One curve: its points (size, smallest, middle, largest) and what goes through them.
 struct Curve {
     points: Vec<(f64, [f64; 3])>,
     fit: Option<Fit>,
+    /// Instead of the power, where it says clearly more.
+    line: Option<Line>,
     color: &'static str,
+    unit: &'static str,
+    axis: Grows,
+}
+
+impl Curve {
+    fn at(&self, size: f64) -> Option<f64> {
+        self.line.map(|line| line.at(size)).or(self.fit.map(|fit| fit.at(size)))
+    }
+
+    fn words(&self) -> Option<String> {
+        let each = |line: Line| format!("{} {} for each {}", number(line.each), self.unit, self.axis.one());
+        self.line.map(each).or(self.fit.map(|fit| format!("exponent {:.2}", fit.exponent)))
+    }
 }
 
 fn time(sweep: &Sweep) -> Curve {
     let ms = |s: f64| 1e3 * s;
     let point = |p: &super::scale::Point| (p.size as f64, [p.seconds.min, p.seconds.median, p.seconds.max].map(ms));
     let fit = sweep.time.map(|fit| Fit { factor: ms(fit.factor), ..fit });
-    Curve { points: sweep.points.iter().map(point).collect(), fit, color: TIME }
+    let line = sweep.time_line.filter(|line| line.beats(sweep.time));
+    let line = line.map(|line| Line { base: ms(line.base), each: ms(line.each), ..line });
+    Curve { points: sweep.points.iter().map(point).collect(), fit, line, color: TIME, unit: "ms", axis: sweep.axis }
 }
 
 fn memory(sweep: &Sweep) -> Curve {
     let point = |p: &super::scale::Point| p.step_mb.map(|mb| (p.size as f64, [mb; 3]));
-    Curve { points: sweep.points.iter().filter_map(point).collect(), fit: sweep.memory, color: MEMORY }
+    Curve {
+        points: sweep.points.iter().filter_map(point).collect(),
+        fit: sweep.memory,
+        line: sweep.memory_line.filter(|line| line.beats(sweep.memory)),
+        color: MEMORY,
+        unit: "MB",
+        axis: sweep.axis,
+    }
 }
 
 /// The whole picture as SVG.
@@ -83,14 +107,15 @@ pub fn svg(scale: &Scale) -> String {
 <title>Cost of a training step as work grows</title>
 <rect width="{width:.0}" height="{height:.0}" fill="#ffffff"/>
 <text x="{LEFT}" y="24" font-size="16" font-weight="bold">Cost of a training step as work grows</text>
-<text x="{LEFT}" y="42" fill="#555555">Base: {}; {} threads; {} timed steps a point: fastest (dot) to slowest (bar); dashed: the fit, cost = size^exponent</text>"##,
+<text x="{LEFT}" y="42" fill="#555555">Base: {}; {} threads; {} timed steps a point: fastest (dot) to slowest (bar); dashed: the fit, cost = size^exponent, or a fixed part and so much for each</text>"##,
         scale.base, scale.threads, scale.steps
     )
     .ok();
     for (column, sweep) in scale.sweeps.iter().enumerate() {
         let x = LEFT + column as f64 * (PANEL[0] + GAP[0]);
-        panel(&mut out, [x, TOP], &time(sweep), "milliseconds a step", sweep.axis.title());
-        panel(&mut out, [x, TOP + PANEL[1] + GAP[1]], &memory(sweep), "MB a step", sweep.axis.title());
+        let units = if column == 0 { ["milliseconds a step", "MB a step"] } else { [""; 2] };
+        panel(&mut out, [x, TOP], &time(sweep), units[0], sweep.axis.title());
+        panel(&mut out, [x, TOP + PANEL[1] + GAP[1]], &memory(sweep), units[1], sweep.axis.title());
     }
     out.push_str("</svg>\n");
     out
@@ -106,10 +131,7 @@ fn panel(out: &mut String, [left, top]: [f64; 2], curve: &Curve, unit: &str, tit
         PANEL[0], PANEL[1]
     ));
     line(format!(r#"<text x="{middle:.1}" y="{:.1}" text-anchor="middle">{title}</text>"#, bottom + 31.0));
-    let (ux, uy) = (left - 40.0, half);
-    line(format!(
-        r#"<text x="{ux:.1}" y="{uy:.1}" text-anchor="middle" transform="rotate(-90 {ux:.1} {uy:.1})">{unit}</text>"#
-    ));
+    line(format!(r#"<text x="{left:.1}" y="{:.1}" font-weight="bold">{unit}</text>"#, top - 7.0));
     if curve.points.is_empty() {
         return line(format!(
             r#"<text x="{middle:.1}" y="{half:.1}" text-anchor="middle" fill="{ink}">not counted</text>"#
@@ -129,11 +151,15 @@ fn panel(out: &mut String, [left, top]: [f64; 2], curve: &Curve, unit: &str, tit
         line(format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="end" fill="{ink}">{words}</text>"#));
     }
     let color = curve.color;
-    if let (Some(fit), [(first, _), .., (last, _)]) = (curve.fit, curve.points.as_slice()) {
-        let ends = [*first, *last].map(|size| format!("{:.1} {:.1}", xs.at(size), ys.at(fit.at(size))));
-        line(format!(r#"<path d="M{}L{}" stroke="{color}" stroke-dasharray="4 3"/>"#, ends[0], ends[1]));
-        let (x, y, exponent) = (left + 8.0, top + 16.0, fit.exponent);
-        line(format!(r#"<text x="{x:.1}" y="{y:.1}" fill="{color}" font-weight="bold">exponent {exponent:.2}</text>"#));
+    if let (Some(words), [(first, _), .., (last, _)]) = (curve.words(), curve.points.as_slice()) {
+        // Straight in logarithms for a power, bent for a fixed part.
+        const PIECES: u32 = 24;
+        let size = |i: u32| first * (last / first).powf(f64::from(i) / f64::from(PIECES));
+        let at = |size: f64| curve.at(size).map(|cost| format!("{:.1} {:.1}", xs.at(size), ys.at(cost.max(ys.low))));
+        let path: Vec<String> = (0..=PIECES).filter_map(|i| at(size(i))).collect();
+        line(format!(r#"<path d="M{}" fill="none" stroke="{color}" stroke-dasharray="4 3"/>"#, path.join("L")));
+        let (x, y) = (left + 8.0, top + 16.0);
+        line(format!(r#"<text x="{x:.1}" y="{y:.1}" fill="{color}" font-weight="bold">{words}</text>"#));
     }
     for (size, [low, _, high]) in &curve.points {
         let (x, low, high) = (xs.at(*size), ys.at(*low), ys.at(*high));
@@ -161,7 +187,8 @@ mod tests {
         };
         let time = fit(|p| p.seconds.min);
         let memory = step_mb.and_then(|_| fit(|p| p.step_mb.unwrap_or_default()));
-        let sweeps = AXES.map(|axis| Sweep { axis, points: points.clone(), time, memory }).into();
+        let sweep = |axis| Sweep { axis, points: points.clone(), time, time_line: None, memory, memory_line: None };
+        let sweeps = AXES.map(sweep).into();
         Scale { base: "a base".to_owned(), threads: 2, steps: 3, sweeps }
     }
 
@@ -172,7 +199,7 @@ mod tests {
         assert_eq!(text.matches("exponent 1.00").count(), 5, "linear time");
         assert_eq!(text.matches("exponent 0.00").count() + text.matches("exponent -0.00").count(), 5, "flat memory");
         for words in ["milliseconds a step", "MB a step"] {
-            assert_eq!(text.matches(words).count(), 5);
+            assert_eq!(text.matches(words).count(), 1);
         }
         for axis in AXES {
             assert_eq!(text.matches(&format!(">{}<", axis.title())).count(), 2);
@@ -183,6 +210,18 @@ mod tests {
         assert!(!text.contains("NaN") && !text.contains("inf"));
         let uncounted = svg(&scale(None));
         assert_eq!((uncounted.matches("<circle").count(), uncounted.matches("not counted").count()), (15, 5));
+    }
+
+    #[test]
+    fn a_fixed_part_is_said_where_a_power_would_mislead() {
+        let mut scale = scale(None);
+        let points = [1.0, 2.0, 4.0, 8.0].map(|x: f64| (x, 0.027 * x - 0.02));
+        let sweep = &mut scale.sweeps[Grows::Layers as usize];
+        (sweep.time, sweep.time_line) = (Fit::through(&points), Line::through(&points));
+        let text = svg(&scale);
+        assert_eq!(text.matches("27 ms for each layer").count(), 1);
+        assert_eq!(text.matches("exponent").count(), 4 + 1, "four axes and the legend");
+        assert!(!text.contains("NaN"));
     }
 
     #[test]

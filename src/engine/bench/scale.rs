@@ -1,7 +1,7 @@
 //! Cost as work grows: one thing varied at a time, everything else as in the base.
 
 use super::figures::Spread;
-use super::fit::Fit;
+use super::fit::{Fit, Line};
 use super::measure::{self, Plan};
 use super::{Lengths, Shape};
 use crate::config::{DeviceChoice, DtypeChoice};
@@ -28,6 +28,16 @@ pub enum Axis {
 pub const AXES: [Axis; 5] = [Axis::Tokens, Axis::Layers, Axis::Experts, Axis::Bottleneck, Axis::Length];
 
 impl Axis {
+    /// One of what grows.
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Tokens | Self::Length => "token",
+            Self::Layers => "layer",
+            Self::Experts => "expert",
+            Self::Bottleneck => "row of the bottleneck",
+        }
+    }
+
     /// What the axis is called.
     pub fn title(self) -> &'static str {
         match self {
@@ -137,8 +147,12 @@ pub struct Sweep {
     pub points: Vec<Point>,
     /// Through the fastest step of each size: the one least disturbed by other programs.
     pub time: Option<Fit>,
+    /// The same as a fixed part and so much for each.
+    pub time_line: Option<Line>,
     /// Through the memory of a step.
     pub memory: Option<Fit>,
+    /// The same as a fixed part and so much for each.
+    pub memory_line: Option<Line>,
 }
 
 /// Everything.
@@ -173,13 +187,17 @@ pub fn scale(settings: &Settings, said: &mut dyn FnMut(&str, usize, usize)) -> R
     let mut points = sizes.into_iter().zip(seconds).zip(bytes).map(|(((axis, size), seconds), bytes)| {
         (axis, Point { size, seconds: Spread::of(seconds), step_mb: bytes.map(|bytes| bytes as f64 / 1e6) })
     });
-    let mut sweeps: Vec<Sweep> = AXES.map(|axis| Sweep { axis, points: Vec::new(), time: None, memory: None }).into();
+    let mut sweeps: Vec<Sweep> = AXES
+        .map(|axis| Sweep { axis, points: Vec::new(), time: None, time_line: None, memory: None, memory_line: None })
+        .into();
     points.by_ref().for_each(|(axis, point)| sweeps[axis as usize].points.push(point));
     for sweep in &mut sweeps {
         let time: Vec<_> = sweep.points.iter().map(|p| (p.size as f64, p.seconds.min)).collect();
         let memory: Option<Vec<_>> = sweep.points.iter().map(|p| p.step_mb.map(|mb| (p.size as f64, mb))).collect();
         sweep.time = Fit::through(&time);
-        sweep.memory = memory.and_then(|memory| Fit::through(&memory));
+        sweep.time_line = Line::through(&time);
+        sweep.memory = memory.as_ref().and_then(|memory| Fit::through(memory));
+        sweep.memory_line = memory.as_ref().and_then(|memory| Line::through(memory));
     }
     let shape = &settings.shape;
     Ok(Scale {
