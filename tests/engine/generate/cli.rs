@@ -69,7 +69,7 @@ fn wrong_usage_is_explained() {
         assert!(err.contains(part) && !err.contains("panicked"), "{part:?} is not in: {err}");
     };
     refused(2, &["--model", "m.gguf"], "--prompt");
-    refused(1, &["--model", "absent", "--prompt", "a"], "no such model");
+    refused(1, &["--model", "absent", "--prompt", "a"], "no such directory or file");
     refused(1, &["--model", "empty.txt", "--prompt", "a"], "does not start with GGUF");
     refused(1, &["--model", "m.gguf", "--prompts", "empty.txt"], "is empty");
     refused(1, &["--model", "m.gguf", "--prompt", "a", "--top-p", "2"], "top_p is 2");

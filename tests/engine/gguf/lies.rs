@@ -119,7 +119,7 @@ fn metadata_that_cannot_be_are_refused() {
 fn other_files_and_no_file_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let err = LmSource::open(&dir.path().join("absent")).map(|_| ()).unwrap_err();
-    says(&err, "no such model");
+    says(&err, "no such directory or file");
     says(&LmSource::open(dir.path()).map(|_| ()).unwrap_err(), "no config.json");
     says(&refusal(b"PK\x03\x04"), "does not start with GGUF");
 }

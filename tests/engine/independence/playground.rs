@@ -82,7 +82,7 @@ fn a_base_model_answers_alone_and_nonsense_is_refused() {
         (writer.clone(), vec![Pane::Merged], "needs a mixture"),
         (writer.clone(), vec![], "no pane"),
         (Writer::Run(Subject::Live), vec![Pane::Base], "no model in memory"),
-        (Writer::Model("/nowhere".to_owned()), vec![Pane::Base], "no such model"),
+        (Writer::Model("/nowhere".to_owned()), vec![Pane::Base], "no such directory or file"),
     ] {
         let failure = play(&mut window, writer, &plan(&panes)).unwrap_err();
         assert!(failure.message.contains(words), "{words}: {}", failure.message);
