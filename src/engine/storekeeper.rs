@@ -56,7 +56,7 @@ impl Storekeeper<'_> {
                 // Dropping the transfer ends it; what it has fetched stays.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            keeper.hear_cancellations();
+            keeper.hear_cancellations(asks);
             keeper.look();
         }
     }
@@ -107,8 +107,12 @@ impl Storekeeper<'_> {
         }
     }
 
-    fn hear_cancellations(&mut self) {
+    fn hear_cancellations(&mut self, asks: &Receiver<(RequestId, StoreAsk)>) {
         let given_up = std::mem::take(&mut *self.link.shared.cancelled_downloads.lock());
+        // What is given up was asked for before: it may still lie in the lane.
+        while let Ok((req, ask)) = asks.try_recv() {
+            self.take(req, ask);
+        }
         for req in given_up {
             if let Some(active) = self.active.as_mut().filter(|active| active.req == req) {
                 active.transfer.stop();

@@ -25,7 +25,7 @@ pub enum Fault {
     Wrong,
     /// The whole file comes, whatever part was asked for.
     NoRange,
-    /// A kilobyte of the body at a time, with a pause in between.
+    /// Some bytes of the body at a time, with a pause in between: longer than any test waits.
     Slow,
     /// The etag is this.
     Etag(&'static str),
@@ -320,7 +320,7 @@ fn send(mut stream: &TcpStream, answer: &Answer, fault: Option<Fault>, over: &At
     if !write(head.as_bytes()) {
         return;
     }
-    let piece = if fault == Some(Fault::Slow) { 1024 } else { 1 << 16 };
+    let piece = if fault == Some(Fault::Slow) { 64 } else { 1 << 16 };
     for piece in body.chunks(piece) {
         if !write(piece) || over.load(Ordering::SeqCst) {
             return;
