@@ -1,15 +1,19 @@
 //! `adamix eval` and `adamix merge`: measure a trained run, as a whole or merged with given weights.
 
-use super::results::{EvalResult, comparison, fixed_width, metric, metric_names};
-use super::{Done, out, runs, usage};
+use super::results::{EvalResult, comparison, fixed_width, metric, metric_names, texts};
+use super::{Done, out, runs, score, usage};
 use crate::engine::machine;
 use crate::engine::opened::Opened;
 use crate::engine::protocol::MergePlan;
+use crate::engine::written::{WritePlan, write_and_score};
 use crate::error::{Error, Result};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// Answers shown side by side.
+const SAMPLES: usize = 3;
 
 pub(super) fn command() -> Command {
     Command::new("eval")
@@ -23,6 +27,35 @@ pub(super) fn command() -> Command {
                 .value_name("R")
                 .value_parser(value_parser!(u64).range(1..=1000))
                 .help("Whole random routes to measure [default: as the run says]"),
+        )
+        .arg(
+            Arg::new("generate")
+                .long("generate")
+                .value_name("N")
+                .num_args(0..=1)
+                .default_missing_value("0")
+                .value_parser(value_parser!(u64).range(0..=1 << 32))
+                .help(
+                    "Of a language model: also write answers for the first N inputs (all without N) as base, merged and \
+                     along a random route, and score them: BLEU, NIST, ROUGE-L, CIDEr, TER, chrF",
+                ),
+        )
+        .arg(
+            Arg::new("max-new-tokens")
+                .long("max-new-tokens")
+                .value_name("N")
+                .requires("generate")
+                .value_parser(value_parser!(u64).range(1..=1 << 20))
+                .default_value("128")
+                .help("Longest answer, in tokens"),
+        )
+        .arg(
+            Arg::new("meteor-data")
+                .long("meteor-data")
+                .value_name("DIR")
+                .requires("generate")
+                .value_parser(value_parser!(PathBuf))
+                .help("Directory with METEOR 1.5's word lists, for METEOR too"),
         )
         .args([dev_file(), threads()])
 }
@@ -96,15 +129,26 @@ pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Don
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
     let routes = matches.get_one::<u64>("random-routes").map(|&routes| routes as usize);
+    let lists = matches.get_one::<PathBuf>("meteor-data").map(|dir| score::word_lists(dir)).transpose()?;
+    let plan = matches.get_one::<u64>("generate").map(|&inputs| WritePlan {
+        inputs: inputs as usize,
+        max_new_tokens: matches.get_one::<u64>("max-new-tokens").map_or(128, |&tokens| tokens as usize),
+        samples: SAMPLES,
+        word_lists: lists,
+    });
     with_opened(matches, |opened| {
         let started = Instant::now();
         let report = opened.compare(routes.unwrap_or(opened.config.eval.random_routes))?;
+        let written = plan.map(|plan| write_and_score(&opened.subject, &opened.config, &plan, &|_| true));
+        let written = written.transpose()?;
         if matches.get_flag("json") {
             let seconds = started.elapsed().as_secs_f64();
-            out::json(&EvalResult::new(&report, opened.dir.path(), seconds))?;
+            let result = EvalResult::new(&report, opened.dir.path(), seconds).with_texts(written.as_ref());
+            out::json(&result)?;
         } else {
             out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))?;
             comparison(&report)?;
+            written.as_ref().map_or(Ok(()), texts)?;
         }
         Ok(())
     })

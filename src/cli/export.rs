@@ -1,8 +1,10 @@
 //! `adamix export`: write the trained modules for other programs, and prove the files.
 
 use super::{Done, Failure, eval, out, runs, usage};
+use crate::config::RunConfig;
 use crate::engine::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget};
 use crate::error::{Error, ErrorKind, Result};
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -18,20 +20,20 @@ pub(super) fn command() -> Command {
                 .long("target")
                 .value_name("TARGET")
                 .value_delimiter(',')
-                .value_parser(["merged", "experts", "adapterhub", "peft", "peft-experts", "hf", "all"])
+                .value_parser(PossibleValuesParser::new(ExportTarget::ALL.map(ExportTarget::word).into_iter().chain(["all"])))
                 .default_value("merged")
                 .help(
-                    "What to write: the merged adapter, all experts, a directory for AdapterHub's library, or all three; \
-                     of a LoRA also a PEFT directory, one for each expert, or the whole model for transformers",
+                    "What to write: the merged adapter, all experts, a directory for AdapterHub's library, or with all whatever fits the run \
+                     but whole models; of a LoRA also a PEFT directory, one for each expert, or the whole model for transformers; of \
+                     a language model also a GGUF adapter or the whole model in GGUF",
                 ),
         )
         .arg(
             Arg::new("dtype")
                 .long("dtype")
                 .value_name("DTYPE")
-                .value_parser(["f32", "f16", "bf16"])
-                .default_value("f32")
-                .help("Number format of the tensors; only f32 is exact"),
+                .value_parser(ExportDtype::ALL.map(ExportDtype::word))
+                .help("Number format of the tensors; only f32 is exact, q8_0 is for gguf [default: f32, for gguf alone f16]"),
         )
         .arg(eval::weights_argument())
         .arg(
@@ -45,33 +47,30 @@ pub(super) fn command() -> Command {
         .arg(eval::threads())
 }
 
-fn plan(matches: &ArgMatches) -> Result<ExportPlan> {
-    let mut targets = Vec::new();
-    for name in matches.get_many::<String>("target").into_iter().flatten() {
-        targets.extend(match name.as_str() {
-            "merged" => vec![ExportTarget::Merged],
-            "experts" => vec![ExportTarget::Experts],
-            "adapterhub" => vec![ExportTarget::AdapterHub],
-            "peft" => vec![ExportTarget::Peft],
-            "peft-experts" => vec![ExportTarget::PeftExperts],
-            "hf" => vec![ExportTarget::Hf],
-            _ => vec![ExportTarget::Merged, ExportTarget::Experts, ExportTarget::AdapterHub],
-        });
+/// What the flags ask of a run with these settings.
+fn plan(matches: &ArgMatches, config: &RunConfig) -> Result<ExportPlan> {
+    let named = |name: &String| ExportTarget::ALL.into_iter().find(|target| target.word() == name);
+    let mut targets: Vec<ExportTarget> =
+        matches.get_many::<String>("target").into_iter().flatten().filter_map(named).collect();
+    if matches.get_many::<String>("target").into_iter().flatten().any(|name| name == "all") {
+        let whole = [ExportTarget::Hf, ExportTarget::Gguf];
+        let fits = |target: &ExportTarget| target.refusal(config.data.task, config.mixture.kind).is_none();
+        targets.extend(ExportTarget::ALL.into_iter().filter(|target| fits(target) && !whole.contains(target)));
     }
     targets.sort_unstable();
     targets.dedup();
-    let dtype = match matches.get_one::<String>("dtype").map(String::as_str) {
-        Some("f16") => ExportDtype::F16,
-        Some("bf16") => ExportDtype::Bf16,
-        _ => ExportDtype::F32,
-    };
+    let typed = matches.get_one::<String>("dtype");
+    let typed = typed.and_then(|name| ExportDtype::ALL.into_iter().find(|dtype| dtype.word() == name));
+    let usual = if targets == [ExportTarget::Gguf] { ExportDtype::F16 } else { ExportDtype::F32 };
+    let dtype = typed.unwrap_or(usual);
     let dir = matches.get_one::<PathBuf>("output").cloned();
     Ok(ExportPlan { targets, dtype, merge: eval::merge_plan(matches)?, dir })
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
-    let plan = usage(plan(matches))?;
+    usage(eval::merge_plan(matches))?;
     eval::with_opened(matches, |opened| {
+        let plan = plan(matches, &opened.config)?;
         let reports = opened.export(&plan)?;
         if matches.get_flag("json") {
             out::json(&json!({ "exports": reports.iter().map(as_json).collect::<Vec<_>>() }))?;

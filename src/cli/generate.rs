@@ -1,13 +1,17 @@
 //! `adamix generate`: texts from a language model.
 
 use super::eval::threads;
-use super::{Done, out, usage};
+use super::{Done, out, runs, usage};
+use crate::artifact::RunDir;
 use crate::config::ModelConfig;
-use crate::engine::machine;
+use crate::data::text::TextEncoder;
+use crate::engine::opened::Opened;
+use crate::engine::protocol::Checkpoint;
 use crate::engine::speaker::Speaker;
+use crate::engine::{device, machine};
 use crate::error::{Error, Result};
 use crate::eval::generate::{
-    Beams, EarlyStop, Event, Generated, Hooks, Method, Options, Rules, Sampling, Scope, Search,
+    Beams, EarlyStop, Event, Generated, Hooks, Method, Options, Routes, Rules, Sampling, Scope, Search,
 };
 use crate::rng::SeedStream;
 use clap::builder::PossibleValuesParser;
@@ -19,12 +23,21 @@ use std::time::Instant;
 
 pub(super) fn command() -> Command {
     let after = "Without --temperature, --top-k or --top-p the likeliest token is taken.\n\
+                 A run is asked as its training data is laid out, unless --chat says otherwise.\n\
                  With --prompts every text becomes one line of the output, in order: a file for adamix score.";
     Command::new("generate")
-        .about("Write text with a language model: a Hugging Face directory or a GGUF file")
+        .about("Write text with a language model: a Hugging Face directory, a GGUF file, or a run")
         .after_help(after)
         .args([
-            file("model", "PATH").short('m').required(true).help("The model: a directory or a GGUF file"),
+            file("model", "PATH").short('m').help("The model: a directory or a GGUF file"),
+            file("run", "RUN").help("A run of a language model instead: its directory or its name"),
+            text("route", "ROUTE")
+                .requires("run")
+                .value_parser(|text: &str| Way::parse(text))
+                .default_value("merged")
+                .help(ROUTES),
+            runs::checkpoint_argument().requires("run"),
+            runs::root_argument().requires("run"),
             text("prompt", "TEXT")
                 .short('p')
                 .action(ArgAction::Append)
@@ -33,6 +46,7 @@ pub(super) fn command() -> Command {
             switch("chat").help("Put each prompt as a question, by the model's own chat template"),
             text("system", "TEXT").requires("chat").help("What the model is told before the question"),
         ])
+        .group(ArgGroup::new("writer").args(["model", "run"]).required(true))
         .group(ArgGroup::new("what").args(["prompt", "prompts"]).required(true).multiple(true))
         .args([
             whole("max-new-tokens", "N").default_value("128").help("Longest text, in tokens"),
@@ -57,6 +71,7 @@ pub(super) fn command() -> Command {
             whole("batch-size", "N").default_value("8").help("Texts written side by side"),
             text("device", "NAME")
                 .default_value("auto")
+                .conflicts_with("run")
                 .help("auto, cpu, cuda or metal, or a GPU by number as in cuda:1"),
         ])
         .arg(threads())
@@ -129,23 +144,90 @@ fn prompts(matches: &ArgMatches) -> Result<Vec<String>> {
     Ok(prompts)
 }
 
+/// Who writes.
+struct Writer {
+    speaker: Speaker,
+    /// How a run's model was trained to be asked.
+    layout: Option<TextEncoder>,
+    routes: Routes,
+}
+
+/// How a run's model is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Merged,
+    Base,
+    Along(Routes),
+}
+
+/// The ways by name.
+const ROUTES: &str = "How the run's model is run: merged, base (without its experts), expert:N, random (a whole random \
+                      route for each text), per-token (an expert for each token) or ensemble:R (the mean over R routes)";
+
+impl Way {
+    fn parse(text: &str) -> std::result::Result<Self, String> {
+        let number = |text: &str| text.parse::<usize>().ok();
+        Ok(match text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest))) {
+            ("merged", None) => Self::Merged,
+            ("base", None) => Self::Base,
+            ("random", None) => Self::Along(Routes::PerText),
+            ("per-token", None) => Self::Along(Routes::PerToken),
+            ("expert", Some(rest)) => {
+                Self::Along(Routes::Expert(number(rest).ok_or("expert:N needs a number from 0")?))
+            }
+            ("ensemble", Some(rest)) => {
+                let routes = number(rest).filter(|routes| (1..=1000).contains(routes));
+                Self::Along(Routes::Ensemble(routes.ok_or("ensemble:R needs a number from 1 to 1000")?))
+            }
+            _ => return Err("choose merged, base, expert:N, random, per-token or ensemble:R".to_owned()),
+        })
+    }
+}
+
+fn of_run(dir: &RunDir, checkpoint: Checkpoint, way: Way) -> Result<Writer> {
+    let opened = Opened::open(dir, checkpoint)?;
+    let Some((model, data)) = opened.subject.language_model() else {
+        return Err(Error::config(format!(
+            "this run's model gives classes and does not write; name a run of a language model: {}",
+            dir.path().display()
+        )));
+    };
+    let (model, routes) = match way {
+        Way::Merged => (model.merged_uniform()?, Routes::Plain),
+        Way::Base => (model.bare(), Routes::Plain),
+        Way::Along(routes) => (model.clone(), routes),
+    };
+    let device = device::name(model.decoder().device());
+    let speaker = Speaker::new(model, data.encoder.codec().clone(), device)?;
+    Ok(Writer { speaker, layout: Some(data.encoder.clone()), routes })
+}
+
 pub(super) fn run(matches: &ArgMatches) -> Done {
     let device = matches.get_one::<String>("device").map_or("auto", String::as_str);
     let device = usage(device.parse().map_err(Error::config))?;
     let prompts = prompts(matches)?;
-    let threads = matches.get_one::<u16>("threads").map_or(0, |&threads| usize::from(threads));
+    let named = matches.get_one::<PathBuf>("run");
+    let dir = named.map(|named| runs::open_named(named, matches)).transpose()?;
+    let checkpoint = usage(runs::checkpoint(matches))?;
+    let typed = matches.get_one::<u16>("threads").map(|&threads| usize::from(threads));
+    let threads = typed.or(dir.as_ref().map(|dir| dir.config().model.threads)).unwrap_or(0);
     let pool = machine::pool(threads, 0)?;
     pool.install(|| {
-        let path = matches.get_one::<PathBuf>("model").map_or(Path::new(""), PathBuf::as_path);
-        let speaker = Speaker::open(path, &ModelConfig { device, ..ModelConfig::default() })?;
+        let writer = match &dir {
+            Some(dir) => of_run(dir, checkpoint, matches.get_one("route").copied().unwrap_or(Way::Merged))?,
+            None => {
+                let path = matches.get_one::<PathBuf>("model").map_or(Path::new(""), PathBuf::as_path);
+                let speaker = Speaker::open(path, &ModelConfig { device, ..ModelConfig::default() })?;
+                Writer { speaker, layout: None, routes: Routes::Plain }
+            }
+        };
+        let Writer { speaker, layout, routes } = writer;
         speaker.warning.iter().for_each(|warning| out::note(&format!("warning: {warning}")));
         let system = matches.get_one::<String>("system").map(String::as_str);
-        let encode = |prompt: &String| match matches.get_flag("chat") {
-            true => speaker.chat_prompt(system, prompt),
-            false => speaker.text_prompt(prompt),
-        };
-        let tokens = prompts.iter().map(encode).collect::<Result<Vec<_>>>()?;
-        let options = Options { stop_ids: speaker.stops(), ..options(matches) };
+        let chat = (matches.get_flag("chat"), system);
+        let tokens = prompts.iter().map(|prompt| speaker.prompt(layout.as_ref(), chat, prompt));
+        let tokens = tokens.collect::<Result<Vec<_>>>()?;
+        let options = Options { stop_ids: speaker.stops(), routes, ..options(matches) };
         Ok(write(&speaker, &prompts, &tokens, &options, matches)?)
     })
 }

@@ -1,6 +1,7 @@
 //! What came out, for people and for programs.
 
 use super::out;
+use crate::engine::written::WriteReport;
 use crate::error::Result;
 use crate::eval::{Band, EvalReport, Scores};
 use crate::train::observer::{EndReason, EndRecord, StartRecord};
@@ -103,6 +104,9 @@ pub struct EvalResult<'a> {
     seconds: f64,
     run_dir: &'a Path,
     report: &'a EvalReport,
+    /// What was written, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<&'a WriteReport>,
 }
 
 impl<'a> EvalResult<'a> {
@@ -120,8 +124,41 @@ impl<'a> EvalResult<'a> {
             seconds,
             run_dir,
             report,
+            written: None,
         }
     }
+
+    /// With what was written.
+    pub fn with_texts(self, written: Option<&'a WriteReport>) -> Self {
+        Self { written, ..self }
+    }
+}
+
+/// Scores of what each way of running the model wrote, and some answers side by side.
+pub fn texts(report: &WriteReport) -> Result<()> {
+    let mut rows = vec![vec![format!("{} answers", out::count(report.inputs as u64))]];
+    for (number, by) in report.ways.iter().enumerate() {
+        let named = by.scores.named();
+        if number == 0 {
+            rows[0].extend(named.iter().map(|(name, _)| (*name).to_owned()));
+        }
+        rows.push(std::iter::once(by.way.to_owned()).chain(named.iter().map(|(_, v)| fixed_width(*v))).collect());
+    }
+    out::line("")?;
+    out::table(&rows)?;
+    for sample in &report.samples {
+        out::line(&format!("\n{}", one_line(&sample.prompt)))?;
+        let right = sample.references.first().map(|text| ("reference", text));
+        let written = report.ways.iter().map(|by| by.way).zip(&sample.texts);
+        for (who, text) in right.into_iter().chain(written) {
+            out::line(&format!("    {who:<10} {}", one_line(text)))?;
+        }
+    }
+    Ok(())
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Merged against unmerged as a table: one way of running the model in each row.

@@ -139,7 +139,7 @@ fn outputs_for(file: &Path, references: &References, paths: &[PathBuf]) -> Resul
 }
 
 /// Reads METEOR's word lists, side by side or in the directories of METEOR's own archive.
-fn word_lists(dir: &Path) -> Result<WordLists> {
+pub(super) fn word_lists(dir: &Path) -> Result<WordLists> {
     let read = |names: [&str; 2]| -> Result<(String, String)> {
         let Some(path) = names.iter().map(|name| dir.join(name)).find(|path| path.is_file()) else {
             return Err(Error::data(format!(

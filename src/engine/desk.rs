@@ -5,7 +5,7 @@ use super::opened::{self, Opened};
 use super::play::{self, Audience};
 use super::protocol::*;
 use super::snapshot::{self, Banks};
-use super::{plan, prepare, previews, runs};
+use super::{exports, plan, prepare, previews, runs};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
 use crate::error::{Error, ErrorKind, Result};
@@ -190,7 +190,7 @@ fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result
                     return Err(cancelled());
                 }
                 let one = ExportPlan { targets: vec![target], ..plan.clone() };
-                reports.extend(opened::export_subject(subject, config, dir, &one)?);
+                reports.extend(exports::export_subject(subject, config, dir, &one)?);
             }
             Ok(Outcome::Exported(reports))
         }

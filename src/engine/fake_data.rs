@@ -402,14 +402,7 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
     let export = |&target: &ExportTarget| ExportReport {
         target,
         dtype: plan.dtype,
-        dir: base.join(match target {
-            ExportTarget::Merged => "merged",
-            ExportTarget::Experts => "experts",
-            ExportTarget::AdapterHub => "adapterhub",
-            ExportTarget::Peft => "peft",
-            ExportTarget::PeftExperts => "peft-experts",
-            ExportTarget::Hf => "hf",
-        }),
+        dir: base.join(target.word()),
         files: vec![ExportedFile {
             name: "adapter.safetensors".to_owned(),
             bytes: 133_120,
@@ -434,6 +427,7 @@ fn rounding(dtype: ExportDtype) -> Vec<TensorRounding> {
         ExportDtype::F32 => 0.0,
         ExportDtype::F16 => f64::powi(2.0, -12),
         ExportDtype::Bf16 => f64::powi(2.0, -9),
+        ExportDtype::Q8_0 => f64::powi(2.0, -8),
     };
     let mut names = Vec::new();
     for site in site_names() {

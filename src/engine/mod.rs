@@ -10,12 +10,13 @@
 //! | `storekeeper`, [`transfer`] | the thread that looks after models on disk, and one download |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
-//! | [`mod@prepare`], [`run`], [`opened`], [`speaker`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
+//! | [`mod@prepare`], [`run`], [`opened`], [`exports`], [`written`], [`speaker`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
 
 pub mod bench;
 mod desk;
 pub mod device;
 pub mod estimate;
+pub mod exports;
 pub mod fake;
 pub mod fake_data;
 pub mod fake_store;
@@ -23,6 +24,7 @@ pub mod fake_texts;
 pub mod handle;
 pub mod imported;
 mod link;
+mod lm_exports;
 mod lora_exports;
 pub mod machine;
 pub mod mailbox;
@@ -47,5 +49,6 @@ pub mod store;
 mod storekeeper;
 pub mod transfer;
 mod worker;
+pub mod written;
 
 pub use handle::EngineHandle;

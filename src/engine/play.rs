@@ -5,7 +5,7 @@ use super::device;
 use super::playground::{Pane, PaneAnswer, PlayEnd, PlayPlan, PlayReport, PlayToken, Sampler};
 use super::speaker::Speaker;
 use crate::config::ModelConfig;
-use crate::data::text::{Example, Layout, Role, TextEncoder, Turn};
+use crate::data::text::TextEncoder;
 use crate::error::{Error, Result};
 use crate::eval::compare::random_route;
 use crate::eval::generate::routes::{Router, Routes};
@@ -112,14 +112,7 @@ fn parts_at(first: &[u32], other: &[u32]) -> Option<usize> {
 /// The prompt as the model reads it.
 fn prompt(speaker: &Speaker, layout: Option<&TextEncoder>, plan: &PlayPlan) -> Result<Vec<u32>> {
     let system = Some(plan.system.trim()).filter(|system| !system.is_empty());
-    match layout {
-        _ if plan.chat => speaker.chat_prompt(system, &plan.prompt),
-        Some(layout) if !matches!(layout.layout(), Layout::Text) => {
-            let turns = vec![Turn::new(Role::User, &plan.prompt), Turn::new(Role::Assistant, "")];
-            layout.prompt(&Example::new(turns, 1))
-        }
-        _ => speaker.text_prompt(&plan.prompt),
-    }
+    speaker.prompt(layout, (plan.chat, system), &plan.prompt)
 }
 
 fn options(speaker: &Speaker, sampler: &Sampler) -> Options {

@@ -1,5 +1,6 @@
 //! What a question is about, and what is asked for: whose weights, how merged, exported to where.
 
+use crate::config::{MixtureKind, Task};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -59,6 +60,63 @@ pub enum ExportTarget {
     PeftExperts,
     /// The whole model with the merged LoRA added to its weights, as a directory that transformers loads.
     Hf,
+    /// The merged LoRA of a language model as a GGUF adapter that llama.cpp loads beside its base model.
+    GgufAdapter,
+    /// The whole language model with the merged LoRA added to its weights, as a GGUF file.
+    Gguf,
+}
+
+impl ExportTarget {
+    /// All, in the order in which they are offered.
+    pub const ALL: [Self; 8] = [
+        Self::Merged,
+        Self::Experts,
+        Self::AdapterHub,
+        Self::Peft,
+        Self::PeftExperts,
+        Self::Hf,
+        Self::GgufAdapter,
+        Self::Gguf,
+    ];
+
+    /// As the command line calls it; its directory too.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Merged => "merged",
+            Self::Experts => "experts",
+            Self::AdapterHub => "adapterhub",
+            Self::Peft => "peft",
+            Self::PeftExperts => "peft-experts",
+            Self::Hf => "hf",
+            Self::GgufAdapter => "gguf-adapter",
+            Self::Gguf => "gguf",
+        }
+    }
+
+    /// Why a run of this task with experts of this kind cannot be exported so; nothing where it can.
+    pub fn refusal(self, task: Task, kind: MixtureKind) -> Option<&'static str> {
+        let (writes, lora) = (task == Task::Text, kind == MixtureKind::Lora);
+        match self {
+            Self::Merged | Self::Experts => None,
+            Self::AdapterHub if writes => Some(
+                "AdapterHub's directory is for classifiers; a language model's LoRA goes into peft or gguf-adapter",
+            ),
+            Self::AdapterHub if lora => Some("LoRA has no place in an AdapterHub directory; choose peft"),
+            Self::AdapterHub => None,
+            Self::GgufAdapter | Self::Gguf if !writes => {
+                Some("GGUF is for language models; a classifier's LoRA goes into peft or hf")
+            }
+            _ if !lora && writes => Some("other programs know LoRA, not these adapters; choose merged or experts"),
+            _ if !lora => Some("PEFT and merged models are made of LoRA; adapters go into target adapterhub or merged"),
+            _ => None,
+        }
+    }
+
+    /// Why it cannot be stored in this number format; nothing where it can.
+    pub fn refuses(self, dtype: ExportDtype) -> Option<&'static str> {
+        (dtype == ExportDtype::Q8_0 && self != Self::Gguf)
+            .then_some("q8_0 is for whole models in GGUF (target gguf); choose f32, f16 or bf16 here")
+    }
 }
 
 /// Number format of exported tensors.
@@ -72,6 +130,24 @@ pub enum ExportDtype {
     F16,
     /// bfloat16.
     Bf16,
+    /// Blocks of 32 values of 8 bits with a 16-bit scale; only for [`ExportTarget::Gguf`].
+    #[serde(rename = "q8_0")]
+    Q8_0,
+}
+
+impl ExportDtype {
+    /// All, the exact one first.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0];
+
+    /// As the command line calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
 }
 
 /// What to export, and where to.

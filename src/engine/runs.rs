@@ -209,9 +209,12 @@ pub fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
         Some(Target::Peft) => ExportTarget::Peft,
         Some(Target::PeftExperts) => ExportTarget::PeftExperts,
         Some(Target::Hf) => ExportTarget::Hf,
-        Some(Target::Adapter | Target::GgufAdapter | Target::Gguf) | None => ExportTarget::Merged,
+        Some(Target::GgufAdapter) => ExportTarget::GgufAdapter,
+        Some(Target::Gguf) => ExportTarget::Gguf,
+        Some(Target::Adapter) | None => ExportTarget::Merged,
     };
     let dtype = match certificate.dtype {
+        _ if certificate.stored_as.is_some() => ExportDtype::Q8_0,
         Dtype::F32 => ExportDtype::F32,
         Dtype::F16 => ExportDtype::F16,
         Dtype::Bf16 => ExportDtype::Bf16,

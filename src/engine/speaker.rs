@@ -2,7 +2,7 @@
 
 use super::device;
 use crate::config::{DataConfig, ModelConfig, TextConfig, TextFormat};
-use crate::data::text::{Example, Role, TextCodec, TextEncoder, Turn};
+use crate::data::text::{Example, Layout, Role, TextCodec, TextEncoder, Turn};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::generate::{Generated, Hooks, Options, generate};
 use crate::model::{CausalLm, LmSetup, LmSource};
@@ -64,6 +64,24 @@ impl Speaker {
         let turns = system.map(|system| Turn::new(Role::System, system)).into_iter();
         let turns = turns.chain([Turn::new(Role::User, question), Turn::new(Role::Assistant, "")]);
         encoder.prompt(&Example::new(turns.collect(), 1))
+    }
+
+    /// The tokens of a question: by the model's own chat template, or else as `layout` (how the model was trained to be
+    /// asked) puts it, or else as a text that is continued.
+    pub fn prompt(
+        &self,
+        layout: Option<&TextEncoder>,
+        (chat, system): (bool, Option<&str>),
+        question: &str,
+    ) -> Result<Vec<u32>> {
+        match layout {
+            _ if chat => self.chat_prompt(system, question),
+            Some(layout) if !matches!(layout.layout(), Layout::Text) => {
+                let turns = vec![Turn::new(Role::User, question), Turn::new(Role::Assistant, "")];
+                layout.prompt(&Example::new(turns, 1))
+            }
+            _ => self.text_prompt(question),
+        }
     }
 
     /// Tokens that end a text: the tokenizer's and the model's.

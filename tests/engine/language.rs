@@ -2,6 +2,7 @@
 //! command line, by the window's thread.
 
 mod commands;
+mod exports;
 mod refusals;
 mod runs;
 mod scores;

@@ -48,7 +48,7 @@ fn nothing_chosen_cannot_be_exported() {
     let mut h = show(finished());
     h.get_by_label("Merged adapter").click();
     h.run();
-    h.get_by_label("Choose at least one of the three above.");
+    h.get_by_label("Choose at least one of these.");
     h.get_by_label("Export").click();
     h.run();
     assert_eq!(h.state_mut().take(), []);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::process::Command as Process;
 
 /// Runs `adamix` in this place; what it printed as JSON, line by line.
-fn adamix(place: &TextPlace, arguments: &[&str]) -> Vec<Value> {
+pub fn adamix(place: &TextPlace, arguments: &[&str]) -> Vec<Value> {
     let output = Process::new(env!("CARGO_BIN_EXE_adamix"))
         .args(arguments)
         .args(["--json"])

@@ -1,6 +1,6 @@
 //! The proof of an export: what was written, and whether it does the same.
 
-use super::{dtype_words, target_name};
+use super::target_name;
 use crate::app::actions::Action;
 use crate::app::format;
 use crate::app::panels::PanelCtx;
@@ -13,7 +13,7 @@ use egui_extras::{Column, TableBuilder};
 
 /// Draws one export with its certificate.
 pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
-    let title = format!("{}, {}", target_name(report.target), dtype_words(report.dtype));
+    let title = format!("{}, {}", target_name(report.target), report.dtype.word());
     let dir = report.dir.display().to_string();
     ui.push_id(("export", &dir), |ui| {
         cards::card(ui, ctx.theme, &title, |ui| {
@@ -168,7 +168,7 @@ pub fn words(report: &ExportReport) -> String {
     let mut text = format!(
         "{} ({}): {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",
         target_name(report.target),
-        dtype_words(report.dtype),
+        report.dtype.word(),
         if certificate.passed { "PASSED" } else { "FAILED" },
         difference(certificate.max_abs_diff),
         format::scientific(certificate.tolerance),

@@ -15,7 +15,7 @@ use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
 
 /// All targets with their names and what they are.
-const TARGETS: [(ExportTarget, &str, &str); 6] = [
+const TARGETS: [(ExportTarget, &str, &str); 8] = [
     (ExportTarget::Merged, "Merged adapter", "One adapter and the head as safetensors: what you use"),
     (
         ExportTarget::Experts,
@@ -26,11 +26,17 @@ const TARGETS: [(ExportTarget, &str, &str); 6] = [
     (ExportTarget::Peft, "PEFT directory", "The merged LoRA and the head as Hugging Face's PEFT loads them"),
     (ExportTarget::PeftExperts, "PEFT, each expert", "Every expert, a LoRA, as a PEFT directory of its own"),
     (ExportTarget::Hf, "Whole model", "All weights with the merged LoRA added to them, as transformers loads a model"),
+    (
+        ExportTarget::GgufAdapter,
+        "GGUF adapter",
+        "The merged LoRA as a GGUF file that llama.cpp loads beside its base model",
+    ),
+    (ExportTarget::Gguf, "Whole model, GGUF", "All weights with the merged LoRA added to them, as one GGUF file"),
 ];
 
 /// What the view remembers on screen.
 pub struct ExportPanel {
-    targets: [bool; 6],
+    targets: [bool; 8],
     dtype: ExportDtype,
     dir: String,
     merge: MergePlan,
@@ -40,7 +46,7 @@ pub struct ExportPanel {
 impl Default for ExportPanel {
     fn default() -> Self {
         Self {
-            targets: [true, false, false, false, false, false],
+            targets: [true, false, false, false, false, false, false, false],
             dtype: ExportDtype::F32,
             dir: String::new(),
             merge: MergePlan::Uniform,
@@ -77,15 +83,11 @@ impl ExportPanel {
         self.earlier_ui(ctx, run, newest, ui);
     }
 
-    fn plan(&self) -> ExportPlan {
+    fn plan(&self, run: &RunView) -> ExportPlan {
         let dir = self.dir.trim();
+        let chosen = TARGETS.iter().zip(self.targets).filter(|(_, chosen)| *chosen).map(|(target, _)| target.0);
         ExportPlan {
-            targets: TARGETS
-                .iter()
-                .zip(self.targets)
-                .filter(|(_, chosen)| *chosen)
-                .map(|(target, _)| target.0)
-                .collect(),
+            targets: chosen.filter(|target| refusal(run, *target).is_none()).collect(),
             dtype: self.dtype,
             merge: self.merge.clone(),
             dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
@@ -95,10 +97,17 @@ impl ExportPanel {
     fn plan_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, ui: &mut Ui) {
         let mixture = run.config.model.method == Method::Adamix;
         cards::card(ui, ctx.theme, "What is written", |ui| {
-            for ((_, name, tip), chosen) in TARGETS.iter().zip(&mut self.targets) {
+            for ((target, name, tip), chosen) in TARGETS.iter().zip(&mut self.targets) {
+                let refusal = refusal(run, *target);
                 ui.horizontal_wrapped(|ui| {
-                    labeled::toggle(ui, name, tip, chosen);
-                    ui.label(RichText::new(*tip).small().color(ctx.theme.muted));
+                    let (mut off, refused) = (false, refusal.is_some());
+                    let value = if refused { &mut off } else { chosen };
+                    let toggle = |ui: &mut Ui| labeled::toggle(ui, name, tip, value);
+                    let response = ui.add_enabled_ui(!refused, toggle).inner;
+                    if let Some(why) = refusal {
+                        response.on_disabled_hover_text(format!("Not for this run: {why}"));
+                    }
+                    ui.label(RichText::new(refusal.unwrap_or(tip)).small().color(ctx.theme.muted));
                 });
             }
             ui.add_space(2.0);
@@ -107,6 +116,7 @@ impl ExportPanel {
                 (ExportDtype::F32, "f32: exact"),
                 (ExportDtype::F16, "f16: half the size"),
                 (ExportDtype::Bf16, "bf16: half, coarser"),
+                (ExportDtype::Q8_0, "q8_0: a quarter, GGUF only"),
             ];
             labeled::choice(ui, "Number format", tip, &mut self.dtype, &options);
             self.merge_ui(ctx, ui);
@@ -118,7 +128,7 @@ impl ExportPanel {
                 ctx.push(Action::Pick(Purpose::ExportDir));
             }
             ui.add_space(6.0);
-            let plan = self.plan();
+            let plan = self.plan(run);
             self.buttons_ui(ctx, subject, &plan, ui);
             if let Some(error) = &ctx.session.export.error {
                 ui.add_space(4.0);
@@ -152,10 +162,15 @@ impl ExportPanel {
 
     fn buttons_ui(&self, ctx: &PanelCtx<'_>, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
-            if plan.targets.is_empty() {
-                let reason = "Not now: nothing is chosen; switch on at least one of the three above";
+            let refused = plan.targets.iter().find_map(|target| Some((*target, target.refuses(plan.dtype)?)));
+            if let Some((target, why)) = refused {
+                let words = format!("{}: {why}.", target_name(target));
+                ui.add_enabled(false, egui::Button::new("Export")).on_disabled_hover_text(format!("Not now: {words}"));
+                ui.label(RichText::new(words).color(ctx.theme.warning));
+            } else if plan.targets.is_empty() {
+                let reason = "Not now: nothing is chosen; switch on at least one above";
                 ui.add_enabled(false, egui::Button::new("Export")).on_disabled_hover_text(reason);
-                ui.label(RichText::new("Choose at least one of the three above.").color(ctx.theme.warning));
+                ui.label(RichText::new("Choose at least one of these.").color(ctx.theme.warning));
             } else {
                 drop(ctx.primary(ui, Action::Export(subject.clone(), plan.clone()), "Export"));
             }
@@ -193,22 +208,7 @@ fn target_name(target: ExportTarget) -> &'static str {
     TARGETS.iter().find(|(known, ..)| *known == target).map_or("Export", |(_, name, _)| name)
 }
 
-/// The target and the number format as the command line calls them.
-fn flag_words(target: ExportTarget) -> &'static str {
-    match target {
-        ExportTarget::Merged => "merged",
-        ExportTarget::Experts => "experts",
-        ExportTarget::AdapterHub => "adapterhub",
-        ExportTarget::Peft => "peft",
-        ExportTarget::PeftExperts => "peft-experts",
-        ExportTarget::Hf => "hf",
-    }
-}
-
-fn dtype_words(dtype: ExportDtype) -> &'static str {
-    match dtype {
-        ExportDtype::F32 => "f32",
-        ExportDtype::F16 => "f16",
-        ExportDtype::Bf16 => "bf16",
-    }
+/// Why this run cannot be exported so; nothing where it can.
+fn refusal(run: &RunView, target: ExportTarget) -> Option<&'static str> {
+    target.refusal(run.config.data.task, run.config.mixture.kind)
 }

@@ -1,6 +1,5 @@
 //! What the export computes: in words, as TOML, and as a command.
 
-use super::{dtype_words, flag_words};
 use crate::app::actions::Action;
 use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
@@ -84,9 +83,9 @@ pub fn command(run: &RunView, plan: &ExportPlan) -> String {
         let text = path.display().to_string();
         if text.contains([' ', '\'', '"', '$', '(', '&']) { format!("'{}'", text.replace('\'', "'\\''")) } else { text }
     };
-    let targets: Vec<&str> = plan.targets.iter().map(|target| flag_words(*target)).collect();
+    let targets: Vec<&str> = plan.targets.iter().map(|target| target.word()).collect();
     let mut text = format!("adamix export {} --target {}", quote(&run.dir), targets.join(","));
-    text.push_str(&format!(" --dtype {}", dtype_words(plan.dtype)));
+    text.push_str(&format!(" --dtype {}", plan.dtype.word()));
     let list = |weights: &[f32]| weights.iter().map(|w| format!("{w}")).collect::<Vec<_>>().join(",");
     match &plan.merge {
         MergePlan::Uniform => {}

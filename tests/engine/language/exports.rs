@@ -1,0 +1,221 @@
+//! Trained language models as files for other programs, and back as runs.
+
+use super::commands::adamix;
+use crate::support::texts::TextPlace;
+use crate::transfer::{damage, write_tokenizer};
+use adamix::artifact::Dtype;
+use adamix::artifact::export::base::{BaseKind, Merged};
+use adamix::artifact::export::gguf_model::{self, GgufModel};
+use adamix::artifact::export::hf::BaseFiles;
+use adamix::artifact::export::modules::compose;
+use adamix::artifact::export::{ExportMeta, Recipe, proof};
+use adamix::artifact::gguf::Store;
+use adamix::config::{MixtureConfig, MixtureKind, RunConfig, Task};
+use adamix::engine::opened::Opened;
+use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
+use adamix::engine::run::{self, Run};
+use adamix::engine::{imported, runs};
+use adamix::model::LmSource;
+use adamix::model::decoder::targets::lora_targets;
+use adamix::train::{Control, NullObserver};
+use serde_json::json;
+use std::path::Path;
+
+/// All that is made of a language model's LoRA.
+const LORA: [ExportTarget; 7] = [
+    ExportTarget::Merged,
+    ExportTarget::Experts,
+    ExportTarget::Peft,
+    ExportTarget::PeftExperts,
+    ExportTarget::Hf,
+    ExportTarget::GgufAdapter,
+    ExportTarget::Gguf,
+];
+
+/// A place whose model has a tokenizer of the kind that GGUF files hold.
+fn letters(family: &str) -> TextPlace {
+    let place = TextPlace::new(family);
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    write_tokenizer(&place.path("model"), &byte_level);
+    place
+}
+
+fn trained(config: &RunConfig) -> Opened {
+    let mut run = Run::start(run::prepare(config).unwrap()).unwrap();
+    run.go(&mut NullObserver, &Control::default()).unwrap();
+    let dir = run.dir().clone();
+    drop(run);
+    Opened::open(&dir, Checkpoint::Last).unwrap()
+}
+
+fn plan(targets: &[ExportTarget], dtype: ExportDtype, merge: MergePlan) -> ExportPlan {
+    ExportPlan { targets: targets.to_vec(), dtype, merge, dir: None }
+}
+
+#[track_caller]
+fn proven(family: &str, reports: &[ExportReport], most: f64) {
+    for report in reports {
+        let proof = &report.certificate;
+        let words = format!("{family} {:?} {:?}: {:?}", report.target, report.dtype, proof.problems);
+        println!("{words} {} of {}", proof.max_abs_diff, proof.tolerance);
+        assert!(proof.passed && proof.rows > 4 && proof.max_abs_diff <= most, "{words}: {}", proof.max_abs_diff);
+    }
+}
+
+fn refused(opened: &Opened, target: ExportTarget, dtype: ExportDtype, part: &str) {
+    let err = opened.export(&plan(&[target], dtype, MergePlan::Uniform)).unwrap_err().to_string();
+    assert!(err.contains(part), "{target:?}: {err}");
+}
+
+#[test]
+fn every_target_is_proven_from_its_files() {
+    for family in ["gpt2-tiny", "llama-tiny"] {
+        let place = letters(family);
+        let mut config = place.config(8);
+        config.data.max_length = 32;
+        let opened = trained(&config);
+        let uniform = opened.export(&plan(&LORA, ExportDtype::F32, MergePlan::Uniform)).unwrap();
+        assert_eq!(uniform.iter().map(|report| report.target).collect::<Vec<_>>(), LORA);
+        proven(family, &uniform, 1e-4);
+        let weighted = MergePlan::Global(vec![0.7, 0.2, 0.1]);
+        let other = opened.export(&plan(&LORA, ExportDtype::F32, weighted)).unwrap();
+        proven(family, &other, 1e-4);
+        for (a, b) in uniform.iter().zip(&other) {
+            let experts = [ExportTarget::Experts, ExportTarget::PeftExperts].contains(&a.target);
+            let sums = |report: &ExportReport| report.files.iter().map(|file| file.sha256.clone()).collect::<Vec<_>>();
+            assert_eq!(sums(a) == sums(b), experts, "{family} {:?}: the weights of the merge", a.target);
+        }
+        for dtype in [ExportDtype::F16, ExportDtype::Bf16] {
+            proven(family, &opened.export(&plan(&LORA, dtype, MergePlan::Uniform)).unwrap(), 1.0);
+        }
+        let small = opened.export(&plan(&[ExportTarget::Gguf], ExportDtype::Q8_0, MergePlan::Uniform)).unwrap();
+        proven(family, &small, 1.0);
+        for (target, dtype, part) in [
+            (ExportTarget::AdapterHub, ExportDtype::F32, "is for classifiers"),
+            (ExportTarget::Hf, ExportDtype::Q8_0, "q8_0 is for whole models in GGUF"),
+            (ExportTarget::Peft, ExportDtype::Q8_0, "q8_0 is for whole models in GGUF"),
+        ] {
+            refused(&opened, target, dtype, part);
+        }
+        // The Runs view sees what they are.
+        let seen = runs::detail(opened.dir.path()).unwrap().exports;
+        for (target, dtype) in LORA.map(|target| (target, ExportDtype::F32)).into_iter().chain([
+            (ExportTarget::Gguf, ExportDtype::F16),
+            (ExportTarget::Gguf, ExportDtype::Q8_0),
+            (ExportTarget::GgufAdapter, ExportDtype::Bf16),
+        ]) {
+            assert!(seen.iter().any(|report| (report.target, report.dtype) == (target, dtype)), "{target:?} {dtype:?}");
+        }
+        one_wrong_value_is_named(&opened, &config, uniform.iter().find(|r| r.target == ExportTarget::Hf).unwrap());
+    }
+}
+
+/// The whole model is checked again after one byte of its file was changed.
+fn one_wrong_value_is_named(opened: &Opened, config: &RunConfig, whole: &ExportReport) {
+    let (model, _) = opened.subject.language_model().unwrap();
+    let merged = model.merged_uniform().unwrap();
+    let modules = compose(&merged.loras(), &lora_targets(merged.spec())).unwrap();
+    let source = LmSource::open(Path::new(&config.model.path)).unwrap();
+    let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
+    assert!(proof::hf(&whole.dir, &all, Dtype::F32, None).unwrap().passed);
+    damage(&whole.dir.join("model.safetensors"));
+    let proof = proof::hf(&whole.dir, &all, Dtype::F32, None).unwrap();
+    let name = all.names().pop().unwrap();
+    assert!(!proof.passed && proof.problems.iter().any(|problem| problem.starts_with(&name)), "{:?}", proof.problems);
+}
+
+#[test]
+fn adapters_stay_with_us() {
+    let place = TextPlace::new("qwen3-tiny");
+    let mut config = place.config(4);
+    (config.mixture.kind, config.mixture.adapter_size) = (MixtureKind::Adapter, 6);
+    let opened = trained(&config);
+    let ours = [ExportTarget::Merged, ExportTarget::Experts];
+    proven("qwen3-tiny", &opened.export(&plan(&ours, ExportDtype::F32, MergePlan::Uniform)).unwrap(), 0.0);
+    for target in [ExportTarget::Peft, ExportTarget::Hf, ExportTarget::GgufAdapter, ExportTarget::Gguf] {
+        refused(&opened, target, ExportDtype::F32, "choose merged or experts");
+    }
+    for target in [ExportTarget::Gguf, ExportTarget::GgufAdapter] {
+        assert!(target.refusal(Task::Lab, MixtureKind::Lora).unwrap().contains("language models"));
+    }
+}
+
+#[test]
+fn a_gguf_file_as_the_base() {
+    let place = letters("llama-tiny");
+    let mut config = place.config(8);
+    config.data.max_length = 32;
+    let source = LmSource::open(&place.path("model")).unwrap();
+    let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &[], &[]).unwrap();
+    let about = ExportMeta {
+        base_model: "tiny".to_owned(),
+        model_type: "llama".to_owned(),
+        hidden_size: source.spec.hidden_size,
+        mixture: MixtureConfig::default(),
+        labels: Vec::new(),
+        recipe: Recipe::uniform(1),
+        dtype: Dtype::F16,
+    };
+    let base = place.path("model");
+    let file = GgufModel::new(&all, &source.spec, BaseFiles::Dir(&base), &about, Store::F16).unwrap();
+    file.write(&place.path("base")).unwrap();
+    config.model.path = place.path("base").join(gguf_model::FILE).display().to_string();
+    let opened = trained(&config);
+    proven("GGUF", &opened.export(&plan(&LORA, ExportDtype::F32, MergePlan::Uniform)).unwrap(), 1e-4);
+}
+
+#[test]
+fn experts_come_back_as_a_run() {
+    for family in ["gpt2-tiny", "llama-tiny"] {
+        let place = letters(family);
+        let mut config = place.config(8);
+        config.data.max_length = 32;
+        let opened = trained(&config);
+        let reports = opened.export(&plan(&[ExportTarget::PeftExperts], ExportDtype::F32, MergePlan::Uniform)).unwrap();
+        let experts: Vec<_> = (0..3).map(|expert| reports[0].dir.join(format!("expert_{expert}"))).collect();
+        let found = imported::look(&experts).unwrap();
+        let mut settings = config.clone();
+        settings.name = "imported".to_owned();
+        let run = imported::open_as_run(&settings, &found).unwrap();
+        let again = Opened::open(&run, Checkpoint::Last).unwrap();
+        assert_eq!((again.step, again.config.mixture.num_experts), (0, 3));
+        let (old, new) = (opened.compare(2).unwrap(), again.compare(2).unwrap());
+        assert!((old.merged.loss - new.merged.loss).abs() < 1e-5, "{family}: {old:?} {new:?}");
+        assert!((old.fixed[2].loss - new.fixed[2].loss).abs() < 1e-5, "{family}");
+        let other = TextPlace::new(if family == "gpt2-tiny" { "llama-tiny" } else { "gpt2-tiny" });
+        assert!(imported::open_as_run(&other.config(4), &found).is_err(), "another family's matrices");
+    }
+}
+
+#[test]
+fn a_run_writes_and_is_scored() {
+    let place = TextPlace::new("llama-tiny");
+    let mut config = place.config(60);
+    config.runs_dir = place.path("runs").display().to_string();
+    let opened = trained(&config);
+    let ask = |route: &str| {
+        let more =
+            ["generate", "--run", "runs/test", "--route", route, "--prompt", "red there", "--max-new-tokens", "8"];
+        adamix(&place, &more)[0].clone()
+    };
+    let merged = ask("merged");
+    assert_eq!(merged["text"].as_str().unwrap().split_whitespace().collect::<Vec<_>>(), ["the", "cat", "is", "here"]);
+    let dev = opened.subject.language_model().unwrap().1;
+    let example = dev.dev.encoded.iter().find(|text| dev.encoder.codec().decode(&text.ids).unwrap().contains("red"));
+    let prompt = merged["prompt_ids"].as_array().unwrap();
+    let ids: Vec<u64> = prompt.iter().map(|id| id.as_u64().unwrap()).collect();
+    let trained: Vec<u64> = example.unwrap().ids[..ids.len()].iter().map(|&id| u64::from(id)).collect();
+    assert_eq!((ids.len(), ids[0]), (trained.len(), trained[0]), "laid out as in training");
+    assert_ne!(ask("base")["text"], merged["text"]);
+    for route in ["expert:2", "random", "per-token", "ensemble:2"] {
+        assert!(ask(route)["ids"].as_array().unwrap().len() > 1, "{route}");
+    }
+    let eval = adamix(&place, &["eval", "runs/test", "--generate", "4", "--max-new-tokens", "8"]).pop().unwrap();
+    let written = &eval["written"];
+    let bleu = |way: usize| written["ways"][way]["scores"]["bleu"].as_f64().unwrap();
+    assert_eq!((&written["inputs"], &written["ways"][1]["way"]), (&4.into(), &"merged".into()));
+    assert!(bleu(1) > bleu(0) && bleu(1) > 0.3, "{written}");
+    assert_eq!(written["ways"].as_array().unwrap().len(), 3);
+    assert_eq!(written["samples"][0]["texts"].as_array().unwrap().len(), 3);
+    assert!(eval["report"]["merged"]["perplexity"].as_f64().unwrap() > 1.0);
+}
