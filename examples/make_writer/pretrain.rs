@@ -4,14 +4,15 @@ use crate::windows::Windows;
 use adamix::config::RunConfig;
 use adamix::error::{Error, Result};
 use adamix::model::decoder::Decoder;
-use adamix::model::{CausalLm, DecoderSpec, LmSetup, Packed, Run};
+use adamix::model::{CausalLm, DecoderSpec, LmSetup, Packed, Run, Weights};
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::nn::{Grads, Params};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::train::AdamW;
 use adamix::train::lm_step::{self, LmBatch};
 use adamix::train::optimizer;
-use candle_core::Device;
+use candle_core::{DType, Device};
+use std::path::Path;
 use std::time::Instant;
 
 /// Settings of a run; with a plan in steps they fix, together with the corpora, every bit of the result on one kind of
@@ -74,12 +75,14 @@ struct Packing {
 
 impl Packing {
     fn new(data: &Windows, rows: &[usize]) -> Self {
-        let (mut ids, mut offsets) = (Vec::new(), vec![0]);
+        let (mut ids, mut offsets, mut wanted) = (Vec::new(), vec![0], Vec::new());
         for &row in rows {
-            ids.extend(data.get(row).iter().map(|&id| u32::from(id)));
+            let window = data.get(row);
+            ids.extend(window.iter().map(|&id| u32::from(id)));
+            wanted.extend((0..window.len()).map(|i| i >= data.first(row)));
             offsets.push(ids.len());
         }
-        Self { wanted: vec![true; ids.len()], ids, offsets }
+        Self { ids, offsets, wanted }
     }
 
     fn batch(&self) -> LmBatch<'_> {
@@ -88,13 +91,20 @@ impl Packing {
 }
 
 impl Pretraining {
-    /// Random weights, all trained.
-    pub fn new(spec: DecoderSpec, settings: Settings) -> Result<Self> {
+    /// Random weights, or those of a directory; all trained.
+    pub fn new(spec: DecoderSpec, settings: Settings, from: Option<&Path>) -> Result<Self> {
         let seed = SeedStream::new(settings.seed);
-        let decoder = Decoder::random(spec, seed, &Device::Cpu)?;
+        let decoder = match from {
+            Some(dir) => {
+                let weights = Weights::open(dir)?.with_prefix(spec.family.prefix());
+                Decoder::load(spec, &weights, DType::F32, &Device::Cpu)?
+            }
+            None => Decoder::random(spec, seed, &Device::Cpu)?,
+        };
         let mut model = CausalLm::new(decoder, LmSetup { mixture: None, seed })?;
         model.train_trunk()?;
-        for param in model.params().iter().filter(|param| param.decay && param.name != "embed_tokens.weight") {
+        let matrix = |name: &str| from.is_none() && name != "embed_tokens.weight";
+        for param in model.params().iter().filter(|param| param.decay && matrix(&param.name)) {
             param.value.slice_set(&(&param.value * SCALE)?, 0, 0)?;
         }
         let mut config = RunConfig::default();

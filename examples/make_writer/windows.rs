@@ -19,6 +19,8 @@ const END: u16 = 0;
 pub struct Windows {
     ids: Vec<u16>,
     ends: Vec<usize>,
+    /// The first token of each that is to be predicted.
+    first: Vec<u16>,
 }
 
 /// The given share of the documents.
@@ -42,11 +44,33 @@ impl Windows {
         &self.ids[start..self.ends[i]]
     }
 
+    /// The first token of window `i` that is to be predicted.
+    pub fn first(&self, i: usize) -> usize {
+        usize::from(self.first[i])
+    }
+
+    /// Adds a window of which the tokens from `first` on are to be predicted.
+    pub fn push(&mut self, ids: &[u16], first: usize) {
+        self.ids.extend_from_slice(ids);
+        self.ends.push(self.ids.len());
+        self.first.push(first as u16);
+    }
+
+    /// Keeps some, chosen by chance.
+    pub fn shorten(&mut self, most: usize, seed: SeedStream) {
+        let mut rows: Vec<usize> = (0..self.len()).collect();
+        seed.stream(Purpose::Sampling, 1 << 33).shuffle(&mut rows);
+        let mut kept = Self::default();
+        rows.iter().take(most).for_each(|&row| kept.push(self.get(row), self.first(row)));
+        *self = kept;
+    }
+
     /// Adds the windows of `other` at the end.
     pub fn append(&mut self, other: &Self) {
         let before = self.ids.len();
         self.ids.extend_from_slice(&other.ids);
         self.ends.extend(other.ends.iter().map(|end| before + end));
+        self.first.extend(&other.first);
     }
 
     /// Tokenizes documents, an end token before and after each, and cuts them up.
@@ -59,8 +83,7 @@ impl Windows {
                 let ids: Vec<u16> = std::iter::once(END).chain(ids).chain([END]).collect();
                 let mut windows = Self::default();
                 for window in ids.chunks(LONGEST).filter(|window| window.len() >= SHORTEST) {
-                    windows.ids.extend_from_slice(window);
-                    windows.ends.push(windows.ids.len());
+                    windows.push(window, 0);
                 }
                 Ok(windows)
             })

@@ -1,7 +1,7 @@
 //! Decoder families: GPT-2, and the Llama kind (Llama 2 and 3, SmolLM2, Mistral, Qwen2, Qwen3), over packed sequences.
 //!
-//! [`Decoder`] is the trunk (frozen, or trained itself: `train`) from token ids to final hidden states; [`CausalLm`] adds the mixture, the head and
-//! what is trained. Attention is causal inside each sequence, positions start again with each.
+//! [`Decoder`] is the trunk from token ids to final hidden states, frozen or trained itself ([`train`]); [`CausalLm`] adds
+//! the mixture, the head and what is trained. Attention is causal inside each sequence, positions start again with each.
 
 pub mod cache;
 pub mod dir;
