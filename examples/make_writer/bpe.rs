@@ -1,8 +1,8 @@
 //! The byte-level vocabulary, as GPT-2's is made: text is split into words, a word into bytes (each shown as a
 //! character), and the most frequent pair of neighbours becomes a piece, again and again.
 
-use crate::pairs::Pairs;
-use crate::text::Document;
+use super::pairs::Pairs;
+use super::text::Document;
 use adamix::error::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
@@ -49,7 +49,6 @@ pub fn learn(documents: &[&Document], size: usize) -> Result<Vocabulary> {
         pairs.merge(&mut words, (left, right), id);
         merges.push((head, tail));
     }
-    println!("{} pieces from {} different words", pieces.len(), counts.len());
     Ok(Vocabulary { pieces, merges })
 }
 
