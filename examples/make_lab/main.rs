@@ -11,6 +11,7 @@
 
 mod head;
 mod masking;
+mod pairs;
 mod pretrain;
 mod probe;
 mod save;

@@ -4,10 +4,11 @@
 //! piece, again and again. Ties go to the smaller ids, so the same text always gives the same vocabulary (the
 //! trainer of the `tokenizers` crate iterates hash maps and does not promise that).
 
+use crate::pairs::Pairs;
 use adamix::error::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{
@@ -101,78 +102,6 @@ fn alphabet(counts: &WordCounts) -> BTreeSet<char> {
     let mut by_count: Vec<(char, u64)> = chars.into_iter().collect();
     by_count.sort_by_key(|&(c, count)| (std::cmp::Reverse(count), c));
     by_count.into_iter().take(ALPHABET).map(|(c, _)| c).collect()
-}
-
-/// Counts of neighbouring pieces, kept up to date while pairs are merged.
-struct Pairs {
-    counts: HashMap<(u32, u32), i64>,
-    places: HashMap<(u32, u32), BTreeSet<u32>>,
-    /// Candidates with the count they had when pushed; stale ones are dropped when they come up.
-    queue: BinaryHeap<(i64, std::cmp::Reverse<(u32, u32)>)>,
-}
-
-impl Pairs {
-    fn new(words: &[(Vec<u32>, u64)]) -> Self {
-        let mut this = Self { counts: HashMap::new(), places: HashMap::new(), queue: BinaryHeap::new() };
-        for (i, (word, count)) in words.iter().enumerate() {
-            for pair in word.windows(2) {
-                let pair = (pair[0], pair[1]);
-                *this.counts.entry(pair).or_default() += *count as i64;
-                this.places.entry(pair).or_default().insert(i as u32);
-            }
-        }
-        this.queue = this.counts.iter().map(|(&pair, &count)| (count, std::cmp::Reverse(pair))).collect();
-        this
-    }
-
-    /// The most frequent pair; of equals the one with the smaller ids.
-    fn best(&mut self) -> Option<(u32, u32)> {
-        loop {
-            let (count, std::cmp::Reverse(pair)) = self.queue.pop()?;
-            let now = self.counts.get(&pair).copied().unwrap_or(0);
-            if now == count && count > 0 {
-                return Some(pair);
-            }
-            if now > 0 {
-                self.queue.push((now, std::cmp::Reverse(pair)));
-            }
-        }
-    }
-
-    /// Replaces `pair` by `id` in every word that has it.
-    fn merge(&mut self, words: &mut [(Vec<u32>, u64)], pair: (u32, u32), id: u32) {
-        let mut touched = BTreeSet::new();
-        for place in self.places.remove(&pair).unwrap_or_default() {
-            let (word, count) = &mut words[place as usize];
-            let mut next = Vec::with_capacity(word.len());
-            let mut i = 0;
-            while i < word.len() {
-                if i + 1 < word.len() && (word[i], word[i + 1]) == pair {
-                    next.push(id);
-                    i += 2;
-                } else {
-                    next.push(word[i]);
-                    i += 1;
-                }
-            }
-            for old in word.windows(2) {
-                *self.counts.entry((old[0], old[1])).or_default() -= *count as i64;
-            }
-            for new in next.windows(2) {
-                let new = (new[0], new[1]);
-                *self.counts.entry(new).or_default() += *count as i64;
-                self.places.entry(new).or_default().insert(place);
-                touched.insert(new);
-            }
-            *word = next;
-        }
-        self.counts.remove(&pair);
-        for new in touched {
-            if let Some(&count) = self.counts.get(&new) {
-                self.queue.push((count, std::cmp::Reverse(new)));
-            }
-        }
-    }
 }
 
 fn normalizer() -> BertNormalizer {

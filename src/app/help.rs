@@ -1,6 +1,6 @@
 //! Help texts and commands, from the one table of settings that the command line uses too.
 
-use crate::config::{RunConfig, Task, keys, presets};
+use crate::config::{RunConfig, Task, WRITER_LAB, keys, presets};
 
 /// Tooltip of a setting by its place in the run file, such as `train.learning_rate`.
 pub fn tip(path: &str) -> String {
@@ -11,10 +11,14 @@ pub fn tip(path: &str) -> String {
 pub fn command_line(form: &RunConfig) -> String {
     let mut command = "adamix train".to_owned();
     let mut base = RunConfig::default();
-    // The lab brings settings of its own.
+    // The labs bring settings of their own.
     if form.model.path == base.model.path && form.data.task == Task::Lab {
         presets::lab().apply(&mut base);
         command.push_str(" --lab");
+    }
+    if form.model.path == WRITER_LAB && form.data.path == WRITER_LAB {
+        presets::writer_lab().apply(&mut base);
+        command.push_str(" --preset writer-lab");
     }
     match keys::differences(form, &base) {
         Ok(differences) => {
@@ -48,6 +52,9 @@ mod tests {
         assert_eq!(command_line(&form), "adamix train --lab");
         form.train.learning_rate = RunConfig::default().train.learning_rate;
         assert_eq!(command_line(&form), "adamix train --lab --learning-rate 0.001");
+        let mut texts = RunConfig::default();
+        presets::writer_lab().apply(&mut texts);
+        assert_eq!(command_line(&texts), "adamix train --preset writer-lab");
         form.data.task = Task::Custom;
         form.train.seed = 7;
         form.data.train_file = "/my data/it's.tsv".to_owned();

@@ -95,7 +95,7 @@ pub enum DtypeChoice {
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// A directory in Hugging Face layout, the name of a model in the Hugging Face cache (`org/name@commit` in a run's
-    /// own record), or `lab` for the bundled encoder.
+    /// own record), `lab` for the bundled encoder, or `writer-lab` for the bundled language model.
     pub path: String,
     /// What is trained.
     pub method: Method,

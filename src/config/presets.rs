@@ -11,7 +11,7 @@
 
 use super::{
     EvalConfig, LoraInit, Method, Metric, MixtureConfig, MixtureKind, RunConfig, Task, TextConfig, TextFormat,
-    TrainConfig,
+    TrainConfig, WRITER_LAB,
 };
 
 /// The two models the paper fine-tunes on GLUE.
@@ -34,6 +34,8 @@ pub struct Preset {
     pub note: &'static str,
     /// The task it is for.
     pub task: Task,
+    /// The bundled model it is for, by its name as a path; its data comes with it.
+    pub bundled: Option<&'static str>,
     /// Largest length in tokens.
     pub max_length: usize,
     /// How the texts of a language model stand in their file.
@@ -49,7 +51,7 @@ pub struct Preset {
 }
 
 impl Preset {
-    /// Puts these settings into a run; model, files, device and names stay.
+    /// Puts these settings into a run; model, files, device and names stay, unless the preset is a lab's.
     pub fn apply(&self, run: &mut RunConfig) {
         run.data.task = self.task;
         run.data.max_length = self.max_length;
@@ -62,8 +64,16 @@ impl Preset {
         run.mixture = self.mixture.clone();
         run.train = self.train.clone();
         run.eval = self.eval.clone();
-        if self.task == Task::Lab {
-            run.model.path = "lab".to_owned();
+        if run.data.path == WRITER_LAB {
+            run.data.path.clear();
+        }
+        if let Some(name) = self.bundled {
+            run.model.path = name.to_owned();
+            if self.task == Task::Text {
+                run.data.path = name.to_owned();
+                run.data.train_file.clear();
+                run.data.dev_file.clear();
+            }
         }
     }
 }
@@ -113,6 +123,7 @@ pub fn paper(task: Task, family: Family) -> Option<Preset> {
         title: format!("{long}, {title} (paper)"),
         note,
         task,
+        bundled: None,
         max_length: 128,
         format: None,
         trunk_dropout: true,
@@ -137,12 +148,46 @@ pub fn lab() -> Preset {
         title: "Lab: bundled encoder, film reviews".to_owned(),
         note: LAB_NOTE,
         task: Task::Lab,
+        bundled: Some("lab"),
         max_length: 64,
         format: None,
         trunk_dropout: true,
         mixture: MixtureConfig { num_experts: 4, adapter_size: 32, ..MixtureConfig::default() },
         train: TrainConfig { max_steps: 800, batch_size: 32, learning_rate: 3e-3, ..TrainConfig::default() },
         eval: EvalConfig { eval_steps: 200, ..EvalConfig::default() },
+    }
+}
+
+const WRITER_NOTE: &str = "The bundled language model learns to write about restaurants: about a minute on two cores.";
+
+/// The settings that go with the bundled writing model and its restaurants.
+pub fn writer_lab() -> Preset {
+    Preset {
+        name: WRITER_LAB.to_owned(),
+        title: "Lab for writing: bundled language model, restaurants (E2E)".to_owned(),
+        note: WRITER_NOTE,
+        task: Task::Text,
+        bundled: Some(WRITER_LAB),
+        max_length: 160,
+        format: Some(TextFormat::E2e),
+        trunk_dropout: false,
+        mixture: MixtureConfig {
+            kind: MixtureKind::Lora,
+            num_experts: 4,
+            lora_rank: 16,
+            lora_alpha: 32.0,
+            lora_dropout: 0.0,
+            lora_target: vec!["all-linear".to_owned()],
+            ..MixtureConfig::default()
+        },
+        train: TrainConfig {
+            max_steps: 300,
+            batch_size: 16,
+            learning_rate: 5e-3,
+            weight_decay: 0.01,
+            ..TrainConfig::default()
+        },
+        eval: EvalConfig { eval_steps: 100, ..EvalConfig::default() },
     }
 }
 
@@ -199,6 +244,7 @@ fn nlg(run: &NlgRun) -> Preset {
         title: format!("{}, GPT-2 medium (paper)", run.title),
         note: NLG_NOTE,
         task: Task::Text,
+        bundled: None,
         max_length: 512,
         format: Some(run.format),
         // The reference's GPT-2 has none.
@@ -229,11 +275,11 @@ fn nlg(run: &NlgRun) -> Preset {
     }
 }
 
-/// All presets: the lab first, then the paper's runs.
+/// All presets: the labs first, then the paper's runs.
 pub fn all() -> Vec<Preset> {
     let families = [Family::BertBase, Family::RobertaLarge];
     let runs = families.into_iter().flat_map(|family| PAPER_RUNS.iter().filter_map(move |run| paper(run.0, family)));
-    std::iter::once(lab()).chain(runs).chain(NLG_RUNS.iter().map(nlg)).collect()
+    [lab(), writer_lab()].into_iter().chain(runs).chain(NLG_RUNS.iter().map(nlg)).collect()
 }
 
 /// The preset with this name.
@@ -266,7 +312,7 @@ mod tests {
     #[test]
     fn all_presets_are_valid_runs_with_distinct_names() {
         let presets = all();
-        assert_eq!(presets.len(), 20, "the lab, eight tasks for two models, three for GPT-2");
+        assert_eq!(presets.len(), 21, "the labs, eight tasks for two models, three for GPT-2");
         for preset in &presets {
             let mut run = RunConfig::default();
             run.data.path = "glue".to_owned();
@@ -340,6 +386,12 @@ mod tests {
         assert_eq!((run.data.task, run.train.num_train_epochs), (Task::Sst2, 40.0));
         by_name("lab").unwrap_or_else(lab).apply(&mut run);
         assert_eq!((run.model.path.as_str(), run.data.task), ("lab", Task::Lab));
+        run.data.train_file = "mine.csv".to_owned();
+        writer_lab().apply(&mut run);
+        let (model, data) = (run.model.path.as_str(), (run.data.path.as_str(), run.data.train_file.as_str()));
+        assert_eq!((model, data, run.data.task), (WRITER_LAB, (WRITER_LAB, ""), Task::Text));
+        by_name("sst2-bert-base").unwrap_or_else(lab).apply(&mut run);
+        assert_eq!(run.data.path, "", "the bundled texts are no directory in GLUE layout");
         assert!(by_name("sst3").is_none());
     }
 }

@@ -65,6 +65,10 @@ pub struct TextConfig {
     pub date: String,
 }
 
+/// Name of the bundled writing model and its texts: stands in [`ModelConfig::path`](super::ModelConfig::path) for the
+/// model, in [`DataConfig::path`](super::DataConfig::path) for the texts.
+pub const WRITER_LAB: &str = "writer-lab";
+
 /// Values of [`TextConfig::template`] that are not files.
 pub const TEMPLATE_WORDS: [&str; 3] = ["auto", "none", "model"];
 

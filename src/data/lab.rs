@@ -1,13 +1,22 @@
-//! The bundled data of the lab: film-review sentences and the tokenizer of the lab's encoder.
+//! The bundled data of the labs: film-review sentences and the tokenizer of the lab's encoder; restaurants and the
+//! tokenizer of the writing model.
 //!
-//! Provenance and licence of the sentences are in `assets/lab/DATA.md`.
+//! Provenance and licences are in `assets/lab/DATA.md` and `assets/writer/DATA.md`.
 
 use super::TextTokenizer;
-use crate::error::Result;
+use super::text::TextCodec;
+use super::text::codec::Specials;
+use crate::error::{Error, Result};
 
 const TRAIN: &[u8] = include_bytes!("../../assets/lab/train.tsv");
 const DEV: &[u8] = include_bytes!("../../assets/lab/dev.tsv");
 const TOKENIZER: &[u8] = include_bytes!("../../assets/lab/tokenizer.json");
+
+const WRITER_TRAIN: &[u8] = include_bytes!("../../assets/writer/train.csv");
+const WRITER_DEV: &[u8] = include_bytes!("../../assets/writer/dev.csv");
+const WRITER_TOKENIZER: &[u8] = include_bytes!("../../assets/writer/tokenizer.json");
+/// Stands between the writing model's texts.
+const WRITER_END: &str = "<|endoftext|>";
 
 /// Class names in order.
 pub const LABELS: [&str; 2] = ["negative", "positive"];
@@ -30,4 +39,23 @@ pub fn tokenizer_json() -> &'static [u8] {
 /// The tokenizer of the lab's encoder.
 pub fn tokenizer() -> Result<TextTokenizer> {
     TextTokenizer::from_bytes(TOKENIZER)
+}
+
+/// The training texts of the writing model: CSV with the columns `mr` and `ref`.
+pub fn writer_train_csv() -> &'static [u8] {
+    WRITER_TRAIN
+}
+
+/// Its evaluation texts, laid out as [`writer_train_csv`]: every input with all its references.
+pub fn writer_dev_csv() -> &'static [u8] {
+    WRITER_DEV
+}
+
+/// The writing model's tokenizer.
+pub fn writer_codec() -> Result<TextCodec> {
+    let tokenizer = TextTokenizer::from_bytes(WRITER_TOKENIZER)?;
+    let end = tokenizer.token_id(WRITER_END);
+    let end = end.ok_or_else(|| Error::internal(format!("the bundled tokenizer has no {WRITER_END}")))?;
+    let specials = Specials { bos: Some(end), eos: Some(end), ..Specials::default() };
+    Ok(TextCodec::new(&tokenizer, specials))
 }

@@ -1,7 +1,7 @@
 //! From settings to what a training starts from: the model and the rows or texts, read and checked.
 
 use super::device::{self, Chosen};
-use crate::config::{Method, Problem, RunConfig, Task, TextConfig};
+use crate::config::{Method, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
 use crate::data::preview::{self, Preview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer, lab};
@@ -99,7 +99,9 @@ pub fn text_preview(config: &RunConfig, examples: usize) -> Result<TextPreview> 
 /// The tokenizer of a model that writes: a directory in Hugging Face layout or a GGUF file.
 pub fn text_codec(path: &str) -> Result<TextCodec> {
     if path == LAB {
-        return Err(Error::config("the lab's encoder does not write; choose a language model with --model"));
+        return Err(Error::config(
+            "the lab's encoder does not write; choose a language model with --model, such as writer-lab, the bundled one",
+        ));
     }
     TextCodec::open(&store::locate(path)?)
 }
@@ -133,7 +135,9 @@ pub(super) fn language_model_source(path: &str) -> Result<Option<LmSource>> {
 /// Opens the model of a task of texts: a directory in Hugging Face layout or whatever else holds one.
 pub(super) fn decoder(path: &str) -> Result<LmSource> {
     if path == LAB {
-        return Err(Error::config("the lab's encoder does not write; choose a language model with --model"));
+        return Err(Error::config(
+            "the lab's encoder does not write; choose a language model with --model, such as writer-lab, the bundled one",
+        ));
     }
     if EncoderSpec::from_json(&config_json(path)).is_ok() {
         return Err(Error::config(format!(
@@ -146,6 +150,9 @@ pub(super) fn decoder(path: &str) -> Result<LmSource> {
 
 /// A directory's `config.json`; empty where there is none, which whoever opens the model says better.
 fn config_json(path: &str) -> String {
+    if path == WRITER_LAB {
+        return LmSource::bundled_config().to_owned();
+    }
     let found = store::locate(path).and_then(|dir| {
         let config = dir.join("config.json");
         std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))

@@ -3,10 +3,11 @@
 
 use super::kernels::layer_norm::{self, Affine};
 use super::kernels::{Dropout, residual, rms_norm};
+use super::params::{Grads, ParamId, Params};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
-/// A frozen normalisation of either kind. γ, β `[d]`
+/// A normalisation of either kind, frozen or trained. γ, β `[d]`
 #[derive(Clone, Debug)]
 pub enum PreNorm {
     /// LayerNorm.
@@ -17,6 +18,8 @@ pub enum PreNorm {
         beta: Tensor,
         /// Added to the variance.
         eps: f64,
+        /// Where the gradients of γ and β go, if they are trained.
+        trained: Option<[ParamId; 2]>,
     },
     /// Root-mean-square normalisation.
     Rms {
@@ -24,6 +27,8 @@ pub enum PreNorm {
         gamma: Tensor,
         /// Added to the mean square.
         eps: f64,
+        /// Where the gradient of γ goes, if it is trained.
+        trained: Option<ParamId>,
     },
 }
 
@@ -47,16 +52,27 @@ impl PreNorm {
         gamma
     }
 
+    /// Makes it trained; its tensors get the names `{name}.weight` and `{name}.bias`.
+    pub fn train(&mut self, name: &str, params: &mut Params) {
+        match self {
+            Self::Layer { gamma, beta, trained, .. } => {
+                let gamma = params.add(format!("{name}.weight"), gamma);
+                *trained = Some([gamma, params.add(format!("{name}.bias"), beta)]);
+            }
+            Self::Rms { gamma, trained, .. } => *trained = Some(params.add(format!("{name}.weight"), gamma)),
+        }
+    }
+
     /// `(norm(sum), sum)`
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, Tensor, Saved)> {
         match self {
-            Self::Layer { gamma, beta, eps } => {
+            Self::Layer { gamma, beta, eps, .. } => {
                 let sum = residual::add(x, residual, drop)?;
                 let affine = Affine { gamma, beta, eps: *eps };
                 let (y, saved) = layer_norm::forward(&sum, None, Dropout::none(), affine)?;
                 Ok((y, sum, Saved { kind: Kind::Layer(saved), drop }))
             }
-            Self::Rms { gamma, eps } => {
+            Self::Rms { gamma, eps, .. } => {
                 let (y, saved) = rms_norm::forward(x, residual, drop, gamma, *eps)?;
                 Ok((y, saved.sum.clone(), Saved { kind: Kind::Rms(saved), drop }))
             }
@@ -66,11 +82,26 @@ impl PreNorm {
     /// `norm(sum)` once more: cheaper than keeping it.
     pub fn output(&self, saved: &Saved) -> Result<Tensor> {
         match (self, &saved.kind) {
-            (Self::Layer { gamma, beta, eps }, Kind::Layer(saved)) => {
+            (Self::Layer { gamma, beta, eps, .. }, Kind::Layer(saved)) => {
                 layer_norm::output(saved, Affine { gamma, beta, eps: *eps })
             }
             (Self::Rms { gamma, .. }, Kind::Rms(saved)) => rms_norm::output(saved, gamma),
             _ => Err(Error::internal("a norm was given another one's saved values")),
+        }
+    }
+
+    /// Adds the gradients of γ and β, if they are trained. dy `[n, d]`
+    pub fn add_grads(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        match (self, &saved.kind) {
+            (Self::Layer { trained: Some([gamma, beta]), .. }, Kind::Layer(saved)) => {
+                let (dgamma, dbeta) = layer_norm::affine_grads(dy, saved)?;
+                grads.add(*gamma, 0, dgamma)?;
+                grads.add(*beta, 0, dbeta)
+            }
+            (Self::Rms { trained: Some(gamma), .. }, Kind::Rms(saved)) => {
+                grads.add(*gamma, 0, rms_norm::gamma_grad(dy, saved)?)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -101,7 +101,8 @@ pub fn micro_batch(
     let loss = model.loss(&hidden, &targets, objective(config))?;
     drop(hidden);
     let dhidden = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
-    let grads = model.backward(trace, &dhidden)?;
+    let mut grads = model.backward(trace, &dhidden)?;
+    model.add_head_grad(loss.head, &mut grads)?;
     let nll = loss.nll.iter().map(|&v| f64::from(v)).sum::<f64>() / targets.len() as f64;
     let parts = StepLoss { total: loss.total, task: loss.task, consistency: loss.consistency, nll };
     let tokens = batch.packed.ids.len() * passes(config);

@@ -1,9 +1,11 @@
-//! Against PyTorch and transformers: the files of `tests/golden`, written by the scripts `encoder.py` and `decoder.py` there.
+//! Against PyTorch and transformers: the files of `tests/golden`, written by the scripts `encoder.py`, `decoder.py` and
+//! `trunk.py` there.
 
 mod decoder;
 mod logits;
 mod optimizer;
 mod training;
+mod trunk;
 
 use adamix::config::{Method, MixtureConfig};
 use adamix::data::{Batch, Labels};

@@ -1,4 +1,4 @@
-//! The bundled encoder: its files, and the program that makes it.
+//! The bundled models: their files, and the programs that make them.
 
 use adamix::data::lab;
 use adamix::model::ModelSource;
@@ -11,6 +11,7 @@ mod head;
 #[path = "../../examples/make_lab/text.rs"]
 #[expect(dead_code, reason = "only the sentence splitter is tested here")]
 mod text;
+mod writer;
 
 fn asset(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/lab").join(name)).unwrap()

@@ -12,7 +12,7 @@ pub const KEYS: &[Key] = &[
         .allow("a directory; empty: runs in the user's data directory"),
     key("model.path", "model", "The pre-trained encoder")
         .alias(&["model-path", "model-name-or-path"])
-        .allow("a directory in Hugging Face layout, the name of a model on disk (org/name, see adamix models), or lab for the bundled encoder")
+        .allow("a directory in Hugging Face layout, the name of a model on disk (org/name, see adamix models), lab for the bundled encoder, or writer-lab for the bundled language model")
         .in_paper("BERT-base, RoBERTa-large"),
     key("model.method", "method", "What is trained").among(&["adamix", "head-only", "full"]).in_paper("adamix"),
     key(

@@ -1,8 +1,9 @@
 //! The tokenizer of a model that writes, with what its files say about texts: start and end tokens, chat template.
 
 use super::codec_files;
-use crate::data::TextTokenizer;
+use crate::config::WRITER_LAB;
 use crate::data::gguf::{self, GgufHeader};
+use crate::data::{TextTokenizer, lab};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -50,8 +51,12 @@ impl std::fmt::Debug for TextCodec {
 }
 
 impl TextCodec {
-    /// From a model directory in Hugging Face layout, or from a GGUF file (told by its contents, not its name).
+    /// From a model directory in Hugging Face layout, or from a GGUF file (told by its contents, not its name), or that of
+    /// the bundled writing model for the path [`WRITER_LAB`].
     pub fn open(path: &Path) -> Result<Self> {
+        if path == Path::new(WRITER_LAB) {
+            return lab::writer_codec();
+        }
         if path.is_file() && gguf::is_gguf(path)? {
             return Self::from_gguf(&GgufHeader::open(path)?);
         }

@@ -38,8 +38,8 @@ pub use template::ChatTemplate;
 
 pub use super::order::BatchRule;
 use super::rows::Refusals;
-use super::{SkippedRow, tasks};
-use crate::config::{BadRows, DataConfig, TextConfig, TextFormat};
+use super::{SkippedRow, lab, tasks};
+use crate::config::{BadRows, DataConfig, FileFormat, TextConfig, TextFormat, WRITER_LAB};
 use crate::error::{Context as _, Error, Result};
 use std::path::Path;
 
@@ -102,11 +102,10 @@ pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<T
 
 /// The examples of both splits, cut to the largest numbers asked for.
 pub(super) fn splits(data: &DataConfig, text: &TextConfig, refusals: &mut Refusals) -> Result<Splits> {
-    let (train_file, dev_file) = tasks::files(data)?;
-    let mut train = read::read_file(&train_file, data.format, text, refusals)?;
-    let held_out = dev_file.is_none();
-    let mut dev = match dev_file {
-        Some(file) => read::read_file(&file, data.format, text, refusals)?,
+    let (mut train, dev) = sources(data, text, refusals)?;
+    let held_out = dev.is_none();
+    let mut dev = match dev {
+        Some(dev) => dev,
         None => {
             let file = train.file.clone();
             let (kept, held) = split::hold_out(train.examples, data.dev_fraction).with_context(|| file.clone())?;
@@ -124,6 +123,20 @@ pub(super) fn splits(data: &DataConfig, text: &TextConfig, refusals: &mut Refusa
     limit(&mut train.examples, data.max_train_rows);
     limit(&mut dev.examples, data.max_eval_rows);
     Ok(Splits { train, dev, held_out })
+}
+
+/// The training texts, and the evaluation texts where they are given: from files, or the bundled ones.
+fn sources(data: &DataConfig, text: &TextConfig, refusals: &mut Refusals) -> Result<(Examples, Option<Examples>)> {
+    if data.path == WRITER_LAB && data.train_file.is_empty() && data.dev_file.is_empty() {
+        let mut read = |name: &str, bytes| {
+            let name = format!("{WRITER_LAB}/{name}");
+            read::from_bytes(&name, bytes, FileFormat::Csv, text, refusals)
+        };
+        return Ok((read("train.csv", lab::writer_train_csv())?, Some(read("dev.csv", lab::writer_dev_csv())?)));
+    }
+    let (train, dev) = tasks::files(data)?;
+    let mut read = |file: &Path| read::read_file(file, data.format, text, refusals);
+    Ok((read(&train)?, dev.map(|file| read(&file)).transpose()?))
 }
 
 /// Whether examples of this format are conversations, which a chat template is made for.

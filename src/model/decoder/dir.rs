@@ -1,6 +1,7 @@
-//! Where a language model comes from: a Hugging Face directory, or a GGUF file.
+//! Where a language model comes from: a Hugging Face directory, a GGUF file, or the bundled writing model.
 
 use super::spec::DecoderSpec;
+use crate::config::WRITER_LAB;
 use crate::data::gguf::is_gguf;
 use crate::error::{Context as _, Error, Result};
 use crate::model::gguf::GgufWeights;
@@ -8,19 +9,24 @@ use crate::model::store;
 use crate::model::weights::Weights;
 use std::path::{Path, PathBuf};
 
-/// A language model on disk, opened but not yet read.
+/// A language model on disk or inside the program, opened but not yet read.
 pub struct LmSource {
     /// Shape and constants.
     pub spec: DecoderSpec,
     /// The tensors.
     pub weights: Weights,
-    /// The directory, in which the tokenizer lies beside the weights, or the GGUF file, which has both.
+    /// The directory, in which the tokenizer lies beside the weights, or the GGUF file, which has both; of the bundled
+    /// model its name.
     pub dir: PathBuf,
 }
 
 impl LmSource {
-    /// Opens a directory or a GGUF file (told by its contents, not its name).
+    /// Opens a directory or a GGUF file (told by its contents, not its name), or the bundled model for the path
+    /// [`WRITER_LAB`].
     pub fn open(path: &Path) -> Result<Self> {
+        if path == Path::new(WRITER_LAB) {
+            return Self::bundled();
+        }
         let path = store::locate(&path.to_string_lossy())?;
         let path = path.as_path();
         if !path.is_file() {
@@ -35,6 +41,18 @@ impl LmSource {
         let (spec, file) = GgufWeights::open(path)?;
         let weights = Weights::from_gguf(file).with_prefix(spec.family.prefix());
         Ok(Self { spec, weights, dir: path.to_owned() })
+    }
+
+    /// The `config.json` of the bundled writing model.
+    pub fn bundled_config() -> &'static str {
+        include_str!("../../../assets/writer/config.json")
+    }
+
+    fn bundled() -> Result<Self> {
+        let spec = DecoderSpec::from_json(Self::bundled_config())?;
+        let weights = Weights::bundled(include_bytes!("../../../assets/writer/model.safetensors"))?;
+        let weights = weights.with_prefix(spec.family.prefix());
+        Ok(Self { spec, weights, dir: PathBuf::from(WRITER_LAB) })
     }
 
     fn open_dir(dir: &Path) -> Result<Self> {

@@ -21,7 +21,7 @@ use crate::nn::kernels::head_norm::{self, HeadNorm};
 use crate::nn::kernels::rope::{self, Angles, Heads, Turn};
 use crate::nn::kernels::{activation, gated};
 use crate::nn::profile::{Phase, scope, timed};
-use crate::nn::{Act, Dropout, Grads, Linear, PreNorm, pre_norm};
+use crate::nn::{Act, Dropout, Grads, Linear, ParamId, Params, PreNorm, pre_norm};
 use candle_core::Tensor;
 
 /// Scales of normalised queries and keys. `[head_dim]` each
@@ -31,9 +31,11 @@ pub struct QkNorm {
     pub gamma: [Tensor; 2],
     /// Added to the mean square.
     pub eps: f64,
+    /// Where the gradients of both γ go, if they are trained.
+    pub trained: Option<[ParamId; 2]>,
 }
 
-/// One decoder layer; its own weights are frozen.
+/// One decoder layer; its own weights are frozen or trained.
 #[derive(Clone, Debug)]
 pub struct DecoderLayer {
     /// Before attention.
@@ -103,12 +105,23 @@ pub struct Saved {
     attention_norm: pre_norm::Saved,
     /// As attention took them, or, where they are normalised, before that: the rest is computed again.
     qkv: Tensor,
-    /// Input of the output projection, where it has a LoRA.
+    /// Input of the output projection, where that or its LoRA is trained.
     attended: Option<Tensor>,
     ffn_norm: pre_norm::Saved,
     inner: Tensor,
     adapter: Option<adapter::Saved>,
     loras: [loras::Saved; 4],
+}
+
+/// What a family calls the parts of one layer; joint matrices have a name of their own.
+pub(super) struct LayerNames {
+    pub(super) attention_norm: String,
+    pub(super) qkv: String,
+    pub(super) qk_norm: [String; 2],
+    pub(super) out: String,
+    pub(super) ffn_norm: String,
+    pub(super) inner: String,
+    pub(super) outer: String,
 }
 
 /// Gradients of a [`Stream`]'s parts.
@@ -189,7 +202,7 @@ impl DecoderLayer {
         let Qkv::Joint(qkv) = qkv else { return Err(Error::internal("queries came apart from keys")) };
         let out = timed(Phase::TrunkForward, || self.out.forward(&attended))?;
         let out = lora(Slot::Out, &attended, out)?;
-        let attended = self.loras.at(Slot::Out).trained().then_some(attended);
+        let attended = self.needs_input(Slot::Out).then_some(attended);
         let (h2, sum, ffn_norm) = timed(Phase::Elementwise, || self.ffn_norm.forward(&out, Some(&sum), ctx.drops[1]))?;
         drop(out);
         let (inner, a) = if self.gated || !self.loras.at(Slot::Inner).is_empty() {
@@ -230,7 +243,35 @@ impl DecoderLayer {
 
     /// Whether anything here is trained.
     pub fn is_trained(&self) -> bool {
-        matches!(self.adapter, FfnAdapter::Mixture(_)) || self.loras.lowest().is_some()
+        matches!(self.adapter, FfnAdapter::Mixture(_)) || self.loras.lowest().is_some() || self.qkv.is_trained()
+    }
+
+    /// Makes all its own weights trained; `names` as the family calls its parts.
+    pub(super) fn train(&mut self, names: &LayerNames, params: &mut Params) {
+        self.attention_norm.train(&names.attention_norm, params);
+        self.qkv.train(&names.qkv, params);
+        if let Some(norm) = &mut self.qk_norm {
+            let [q, k] = names.qk_norm.each_ref().map(|name| format!("{name}.weight"));
+            norm.trained = Some([params.add(q, &norm.gamma[0]), params.add(k, &norm.gamma[1])]);
+        }
+        self.out.train(&names.out, params);
+        self.ffn_norm.train(&names.ffn_norm, params);
+        self.inner.train(&names.inner, params);
+        self.outer.train(&names.outer, params);
+    }
+
+    fn linear(&self, slot: Slot) -> &Linear {
+        match slot {
+            Slot::Qkv => &self.qkv,
+            Slot::Out => &self.out,
+            Slot::Inner => &self.inner,
+            Slot::Outer => &self.outer,
+        }
+    }
+
+    /// Whether a gradient is computed from the input of this linear layer.
+    fn needs_input(&self, slot: Slot) -> bool {
+        self.linear(slot).is_trained() || self.loras.at(slot).trained()
     }
 
     /// Consumes what was saved. Adds the gradients of what is trained here; with `below` also returns the gradients of
@@ -248,6 +289,7 @@ impl DecoderLayer {
         let stop = |slot: Slot| goal == slot as usize && !below;
         let kept = saved.loras;
         let lora = |slot: Slot, x: &Tensor, dy: &Tensor, dx: Option<Tensor>, grads: &mut Grads| {
+            self.linear(slot).add_grads(x, dy, grads)?;
             self.loras.at(slot).backward(&kept[slot as usize], x, (dy, 0), dx, grads)
         };
         let Back { sum: dsum, delta: mut dh } = dy;
@@ -262,7 +304,7 @@ impl DecoderLayer {
         }
         let _products = scope(Phase::TrunkBackward);
         let mut da = if stop(Slot::Outer) { None } else { Some(self.outer.backward(&dh)?) };
-        if self.loras.at(Slot::Outer).trained() {
+        if self.needs_input(Slot::Outer) {
             let a = timed(Phase::Elementwise, || self.activate(&saved.inner))?;
             da = lora(Slot::Outer, &a, &dh, da, grads)?;
         }
@@ -274,12 +316,13 @@ impl DecoderLayer {
             false => activation::backward(act, &inner, da),
         })?;
         let mut dh2 = if stop(Slot::Inner) { None } else { Some(self.inner.backward(&dinner)?) };
-        if self.loras.at(Slot::Inner).trained() {
+        if self.needs_input(Slot::Inner) {
             let h2 = timed(Phase::Elementwise, || self.ffn_norm.output(&saved.ffn_norm))?;
             dh2 = lora(Slot::Inner, &h2, &dinner, dh2, grads)?;
         }
         drop(dinner);
         let Some(dh2) = dh2 else { return Ok(None) };
+        self.ffn_norm.add_grads(&saved.ffn_norm, &dh2, grads)?;
         let dsum = timed(Phase::Elementwise, || self.ffn_norm.backward(&saved.ffn_norm, &dh2, Some(dsum)))?;
         let dout = saved.ffn_norm.through_dropout(&dsum)?;
         let mut dattended = if stop(Slot::Out) { None } else { Some(self.out.backward(&dout)?) };
@@ -288,14 +331,15 @@ impl DecoderLayer {
         }
         drop(dout);
         let Some(dattended) = dattended else { return Ok(None) };
-        let dqkv = self.attention_backward(saved.qkv, &saved.layout, &dattended, positions)?;
+        let dqkv = self.attention_backward(saved.qkv, &saved.layout, &dattended, positions, grads)?;
         let mut dh1 = if below { Some(self.qkv.backward(&dqkv)?) } else { None };
-        if self.loras.at(Slot::Qkv).trained() {
+        if self.needs_input(Slot::Qkv) {
             let h1 = timed(Phase::Elementwise, || self.attention_norm.output(&saved.attention_norm))?;
             dh1 = lora(Slot::Qkv, &h1, &dqkv, dh1, grads)?;
         }
         let Some(dh1) = dh1 else { return Ok(None) };
         let _norm = scope(Phase::Elementwise);
+        self.attention_norm.add_grads(&saved.attention_norm, &dh1, grads)?;
         let dsum = self.attention_norm.backward(&saved.attention_norm, &dh1, Some(dsum))?;
         Back::of(&saved.attention_norm, dsum).map(Some)
     }
@@ -307,6 +351,7 @@ impl DecoderLayer {
         layout: &Layout,
         dattended: &Tensor,
         positions: Option<Positions<'_>>,
+        grads: &mut Grads,
     ) -> Result<Tensor> {
         let norm = self.head_norm(layout);
         let raw = norm.is_some().then(|| qkv.clone());
@@ -320,7 +365,14 @@ impl DecoderLayer {
             None => dqkv,
         };
         match (norm, raw) {
-            (Some(norm), Some(raw)) => head_norm::backward(&raw, norm, dqkv),
+            (Some(norm), Some(raw)) => {
+                if let Some(ids) = self.qk_norm.as_ref().and_then(|norm| norm.trained) {
+                    for (id, grad) in ids.into_iter().zip(head_norm::gamma_grads(&raw, norm, &dqkv)?) {
+                        grads.add(id, 0, grad)?;
+                    }
+                }
+                head_norm::backward(&raw, norm, dqkv)
+            }
             _ => Ok(dqkv),
         }
     }

@@ -14,7 +14,7 @@ use crate::model::layer::FfnAdapter;
 use crate::model::loras::{LayerLoras, Placed};
 use crate::model::network::overwrite;
 use crate::model::weights::Weights;
-use crate::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, VocabLoss, vocab_loss};
+use crate::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, VocabLoss, vocab_loss, vocab_loss_and_head};
 use crate::nn::kernels::vocab_scores::{TokenScores, vocab_scores};
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Grads, Params, Weight};
@@ -67,6 +67,11 @@ impl CausalLm {
         Ok(Self { decoder, params, mixture: setup.mixture.cloned() })
     }
 
+    /// Makes the trunk's own weights trained, behind what is trained already; see [`Decoder::train_trunk`].
+    pub fn train_trunk(&mut self) -> Result<()> {
+        self.decoder.train_trunk(&mut self.params)
+    }
+
     /// The trunk with its layers.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
@@ -115,16 +120,29 @@ impl CausalLm {
         self.decoder.forward(batch, rows, run)
     }
 
-    /// Gradients of all trained tensors. dhidden as forward's output
+    /// Gradients of all trained tensors, but for what the loss gives the head itself ([`CausalLm::add_head_grad`]).
+    /// dhidden as forward's output
     pub fn backward(&self, trace: Trace, dhidden: &Tensor) -> Result<Grads> {
         let mut grads = Grads::new(&self.params);
         self.decoder.backward(trace, dhidden, &mut grads)?;
         Ok(grads)
     }
 
-    /// The loss of final hidden states against their targets; logits are never held whole. hidden `[passes * targets, d]`
+    /// The loss of final hidden states against their targets; logits are never held whole. Where the trunk is trained and
+    /// the gradient wanted, the head's is computed too. hidden `[passes * targets, d]`
     pub fn loss(&self, hidden: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
-        timed(Phase::Head, || vocab_loss(hidden, self.head(), targets, objective))
+        timed(Phase::Head, || {
+            if self.decoder.trunk_trained() && objective.gradient {
+                vocab_loss_and_head(hidden, self.head().tensor()?, targets, objective)
+            } else {
+                vocab_loss(hidden, self.head(), targets, objective)
+            }
+        })
+    }
+
+    /// Adds the head's own gradient, if the loss has one ([`VocabLoss::head`]).
+    pub fn add_head_grad(&self, head: Option<Tensor>, grads: &mut Grads) -> Result<()> {
+        head.map_or(Ok(()), |head| self.decoder.add_head_grad(head, grads))
     }
 
     /// How well final hidden states of several ways of running the model predict the same targets, and how well the mean

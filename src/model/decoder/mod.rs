@@ -1,7 +1,7 @@
 //! Decoder families: GPT-2, and the Llama kind (Llama 2 and 3, SmolLM2, Mistral, Qwen2, Qwen3), over packed sequences.
 //!
-//! [`Decoder`] is the frozen trunk from token ids to final hidden states; [`CausalLm`] adds the mixture, the head and
-//! what is trained. Attention is causal inside each sequence, positions start again with each.
+//! [`Decoder`] is the trunk from token ids to final hidden states, frozen or trained itself ([`train`]); [`CausalLm`] adds
+//! the mixture, the head and what is trained. Attention is causal inside each sequence, positions start again with each.
 
 pub mod cache;
 pub mod dir;
@@ -12,6 +12,7 @@ pub mod read;
 pub mod rope;
 pub mod spec;
 pub mod targets;
+pub mod train;
 
 pub use cache::{CachedId, KvCache};
 pub use dir::LmSource;
@@ -36,6 +37,7 @@ use layer::{Back, LayerContext, Positions, Stream};
 use read::{Ends, Reader, Source, Tensors};
 use std::cell::RefCell;
 use std::ops::Range;
+use train::Looked;
 
 /// Token sequences back to back: `ids[offsets[i]..offsets[i + 1]]` is sequence `i`.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,8 @@ pub struct Trace {
     course: Course,
     /// How to route a layer again, where only its input was kept.
     route: Option<Route>,
+    /// What was looked up in the tables, where they are trained.
+    looked: Option<Looked>,
     layers: Vec<Kept>,
     norm: pre_norm::Saved,
     rows: Option<Tensor>,
@@ -145,7 +149,7 @@ impl Course {
     }
 }
 
-/// Embeddings, layers, final norm and head, all frozen.
+/// Embeddings, layers, final norm and head; frozen until [`Decoder::train_trunk`].
 #[derive(Clone, Debug)]
 pub struct Decoder {
     spec: DecoderSpec,
@@ -294,18 +298,21 @@ impl Decoder {
             None => self.ends.norm.forward(&stream.sum, None, Dropout::none())?,
         };
         let route = run.route.filter(|_| run.recompute).cloned();
-        Ok((y, run.keep.then_some(Trace { course, route, layers, norm, rows })))
+        let embed_drop = course.drop(0, s.drop.embedding);
+        let looked = self.trunk_trained().then(|| Looked { tokens: batch.ids.repeat(run.passes), drop: embed_drop });
+        Ok((y, run.keep.then_some(Trace { course, route, looked, layers, norm, rows })))
     }
 
     /// The lowest layer that a gradient must reach.
     fn lowest_trained(&self) -> Option<usize> {
-        self.layers.iter().position(DecoderLayer::is_trained)
+        if self.trunk_trained() { Some(0) } else { self.layers.iter().position(DecoderLayer::is_trained) }
     }
 
     /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output
     pub fn backward(&self, trace: Trace, dy: &Tensor, grads: &mut Grads) -> Result<()> {
         let Some(lowest) = self.lowest_trained() else { return Ok(()) };
-        let Trace { course, route, layers, norm, rows } = trace;
+        let Trace { course, route, looked, layers, norm, rows } = trace;
+        self.ends.norm.add_grads(&norm, dy, grads)?;
         let mut back = timed(Phase::Elementwise, || self.norm_backward(&norm, rows.as_ref(), &course, dy))?;
         for (i, (layer, kept)) in self.layers.iter().zip(layers).enumerate().skip(lowest).rev() {
             let saved = match kept {
@@ -316,12 +323,18 @@ impl Decoder {
                 }
                 Kept::Nothing => return Err(Error::internal("nothing was kept of a layer that has a gradient")),
             };
-            match layer.backward(saved, back, course.rotation(&self.spec), i > lowest, grads)? {
+            let below = i > lowest || looked.is_some();
+            match layer.backward(saved, back, course.rotation(&self.spec), below, grads)? {
                 Some(next) => back = next,
                 None => return Ok(()),
             }
         }
-        Ok(())
+        match looked {
+            Some(looked) => {
+                timed(Phase::Elementwise, || self.embed_backward(&looked, &course.positions, &back.sum, grads))
+            }
+            None => Ok(()),
+        }
     }
 
     /// From the final hidden states back to the stream; rows that were not looked at have no gradient.

@@ -2,6 +2,7 @@
 
 use super::layer::{DecoderLayer, QkNorm};
 use super::spec::{DecoderFamily, DecoderSpec};
+use super::train::TrainedEnds;
 use crate::error::Result;
 use crate::model::layer::FfnAdapter;
 use crate::model::loras::LayerLoras;
@@ -19,6 +20,8 @@ pub struct Ends {
     pub norm: PreNorm,
     /// The language-model head; the token embeddings themselves where they are tied. `[vocab, d]`
     pub head: Weight,
+    /// Where their gradients go, if the trunk is trained.
+    pub trained: Option<TrainedEnds>,
 }
 
 /// Where a decoder's values come from. Names are those of Hugging Face checkpoints, without the trunk's prefix.
@@ -86,9 +89,9 @@ impl Reader<'_> {
         let (d, eps) = (self.spec.hidden_size, self.spec.norm_eps);
         let gamma = self.get(&format!("{name}.weight"), &[d])?;
         Ok(if self.spec.family == DecoderFamily::Gpt2 {
-            PreNorm::Layer { gamma, beta: self.get(&format!("{name}.bias"), &[d])?, eps }
+            PreNorm::Layer { gamma, beta: self.get(&format!("{name}.bias"), &[d])?, eps, trained: None }
         } else {
-            PreNorm::Rms { gamma, eps }
+            PreNorm::Rms { gamma, eps, trained: None }
         })
     }
 
@@ -101,7 +104,7 @@ impl Reader<'_> {
         let positions = if gpt2 { Some(self.get("wpe.weight", &[s.max_positions, d])?) } else { None };
         let norm = self.norm(if gpt2 { "ln_f" } else { "norm" })?;
         let head = if s.tied { tokens.clone() } else { self.source.table("lm_head.weight", s.vocab_size, d)? };
-        Ok(Ends { tokens, positions, norm, head })
+        Ok(Ends { tokens, positions, norm, head, trained: None })
     }
 
     /// Layer number `i`.
@@ -137,7 +140,7 @@ impl Reader<'_> {
         let gate_up = [part("mlp.gate_proj", f), part("mlp.up_proj", f)];
         let qk_norm = if s.qk_norm {
             let gamma = |which: &str| self.get(&format!("layers.{i}.self_attn.{which}.weight"), &[s.head_dim]);
-            Some(QkNorm { gamma: [gamma("q_norm")?, gamma("k_norm")?], eps: s.norm_eps })
+            Some(QkNorm { gamma: [gamma("q_norm")?, gamma("k_norm")?], eps: s.norm_eps, trained: None })
         } else {
             None
         };

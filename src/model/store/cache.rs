@@ -4,6 +4,7 @@ use super::about::{self, About, StoredFile, StoredModel};
 use super::fetch::size;
 use super::hub::Hub;
 use super::id::{ModelId, is_commit, is_gguf_name};
+use crate::config::WRITER_LAB;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -27,7 +28,8 @@ pub struct Shelf {
 /// Nothing is ever fetched here.
 pub fn locate(path: &str) -> Result<PathBuf> {
     let own = Path::new(path);
-    if own.exists() {
+    // The bundled language model has no other place than its name.
+    if own.exists() || path == WRITER_LAB {
         return Ok(own.to_owned());
     }
     let missing = |more: &str| {

@@ -112,6 +112,19 @@ fn plain_rstd(x: &Tensor, eps: f64) -> Result<Tensor> {
     Ok((x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?)
 }
 
+/// Gradients of both γ. x, dy `[n, columns]` -> `[head_dim]` each
+pub fn gamma_grads(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<[Tensor; 2]> {
+    let (mut at, (n, columns), mut grads) = (0, x.dims2()?, Vec::new());
+    let hd = norm.check(columns)?;
+    for heads in norm.heads {
+        let block = |t: &Tensor| t.narrow(1, at, heads * hd)?.reshape((n * heads, hd));
+        let (x, dy) = (block(x)?, block(dy)?);
+        grads.push((dy * x.broadcast_mul(&plain_rstd(&x, norm.eps)?)?)?.sum(0)?);
+        at += heads * hd;
+    }
+    grads.try_into().map_err(|_| Error::internal("queries and keys have one norm each"))
+}
+
 /// [`forward`] from candle operations.
 pub fn plain_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     each_block(x, norm, |x, _, _, gamma| Ok(x.broadcast_mul(&plain_rstd(x, norm.eps)?)?.broadcast_mul(gamma)?))

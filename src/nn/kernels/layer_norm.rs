@@ -177,6 +177,17 @@ fn fast_backward<T: Number>(
     Ok(Grads { sum, x, gamma: gamma_grad, beta: beta_grad })
 }
 
+/// Gradients of γ and β. dy `[n, d]` -> `[d]`, `[d]`
+pub fn affine_grads(dy: &Tensor, saved: &Saved) -> Result<(Tensor, Tensor)> {
+    if !is_fast(dy) {
+        return Ok(((dy * &saved.normalized)?.sum(0)?, dy.sum(0)?));
+    }
+    let (_, d) = dy.dims2()?;
+    let (dys, xh) = (HostRef::of(dy)?, HostRef::of(&saved.normalized)?);
+    let scaled: Vec<f32> = dys.iter().zip(xh.iter()).map(|(a, b)| a * b).collect();
+    Ok((host::tensor(host::column_sums(&scaled, d), d)?, host::tensor(host::column_sums(&dys, d), d)?))
+}
+
 /// [`forward`] from candle operations.
 pub fn plain_forward(
     x: &Tensor,
@@ -201,8 +212,8 @@ pub fn plain_backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout,
     let sum = inner.broadcast_mul(&saved.rstd.unsqueeze(D::Minus1)?)?;
     let (mut gamma_grad, mut beta_grad) = (None, None);
     if with_params {
-        gamma_grad = Some((dy * &saved.normalized)?.sum(0)?);
-        beta_grad = Some(dy.sum(0)?);
+        let (gamma, beta) = affine_grads(dy, saved)?;
+        (gamma_grad, beta_grad) = (Some(gamma), Some(beta));
     }
     let x = if drop.active() { (&sum * drop.mask(sum.dims(), &sum)?)? } else { sum.copy()? };
     Ok(Grads { sum, x, gamma: gamma_grad, beta: beta_grad })

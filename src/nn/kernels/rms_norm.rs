@@ -141,6 +141,13 @@ pub(super) fn sum_map3([x, y, z]: [&[f32]; 3], f: impl Fn(f32, f32, f32) -> f32)
 
 /// Gradient of γ. dy `[n, d]` -> `[d]`
 pub fn gamma_grad(dy: &Tensor, saved: &Saved) -> Result<Tensor> {
+    if is_fast(dy) {
+        let (_, d) = dy.dims2()?;
+        let (dys, sum, rstd) = (HostRef::of(dy)?, HostRef::of(&saved.sum)?, HostRef::of(&saved.rstd)?);
+        let rows = dys.chunks_exact(d).zip(sum.chunks_exact(d)).zip(rstd.iter());
+        let scaled: Vec<f32> = rows.flat_map(|((dy, s), &r)| dy.iter().zip(s).map(move |(dy, s)| dy * s * r)).collect();
+        return host::tensor(host::column_sums(&scaled, d), d);
+    }
     Ok((dy * saved.sum.broadcast_mul(&saved.rstd.unsqueeze(D::Minus1)?)?)?.sum(0)?)
 }
 

@@ -81,6 +81,8 @@ pub struct VocabLoss {
     pub nll: Vec<f32>,
     /// d total / d hidden, where it was asked for. `[passes * targets, d]`
     pub grad: Option<Tensor>,
+    /// d total / d head, from [`vocab_loss_and_head`]. `[vocab, d]`
+    pub head: Option<Tensor>,
 }
 
 /// Per-row results: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
@@ -170,7 +172,15 @@ pub fn vocab_loss<'a>(
     targets: &[u32],
     objective: Objective,
 ) -> Result<VocabLoss> {
-    let head = head.into();
+    run(hidden, head.into(), targets, objective, false)
+}
+
+/// As [`vocab_loss`] with the gradients of the hidden states and of the head itself, which grows chunk by chunk.
+pub fn vocab_loss_and_head(hidden: &Tensor, head: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
+    run(hidden, head.into(), targets, Objective { gradient: true, ..objective }, true)
+}
+
+fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, with_head: bool) -> Result<VocabLoss> {
     let ((rows, d), (vocab, head_d)) = (hidden.dims2()?, head.dims2()?);
     let (n, passes) = (targets.len(), objective.passes);
     if !(1..=2).contains(&passes) || n == 0 || rows != passes * n || d != head_d {
@@ -182,30 +192,34 @@ pub fn vocab_loss<'a>(
     let chunk = (objective.max_logits / (passes * vocab)).clamp(1, n);
     let chunks = (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n));
     let fast = head.fast(hidden);
-    let (parts, grad) = if fast {
-        run_fast(hidden, head, targets, objective, chunks)?
+    let (parts, grad, dhead) = if fast {
+        run_fast(hidden, head, targets, objective, (chunks, with_head))?
     } else {
-        run_plain(hidden, head, targets, objective, chunks)?
+        run_plain(hidden, head, targets, objective, (chunks, with_head))?
     };
     let mean = |part: usize| parts.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n as f64;
     let (task, consistency) = (mean(0), mean(1));
     let nll = parts.chunks_exact(PARTS).map(|row| row[2]).collect();
     let weight = if passes == 2 { objective.weight } else { 0.0 };
-    Ok(VocabLoss { total: task + weight * consistency, task, consistency, nll, grad })
+    Ok(VocabLoss { total: task + weight * consistency, task, consistency, nll, grad, head: dhead })
 }
+
+/// Per-row parts, the gradient of the hidden states and that of the head.
+type Parts = (Vec<f32>, Option<Tensor>, Option<Tensor>);
 
 fn run_fast(
     hidden: &Tensor,
     head: Head<'_>,
     targets: &[u32],
     objective: Objective,
-    chunks: impl Iterator<Item = Range<usize>>,
-) -> Result<(Vec<f32>, Option<Tensor>)> {
+    (chunks, with_head): (impl Iterator<Item = Range<usize>>, bool),
+) -> Result<Parts> {
     let ((rows, d), (vocab, _)) = (hidden.dims2()?, head.dims2()?);
     let (n, passes) = (targets.len(), objective.passes);
     let (hs, head) = (HostRef::of(hidden)?, head.borrow()?);
     let weights = objective.weights(n);
     let mut grad = vec![0.0f32; if objective.gradient { rows * d } else { 0 }];
+    let mut dhead = vec![0.0f32; if with_head { vocab * d } else { 0 }];
     let mut parts = vec![0.0f32; n * PARTS];
     let (mut logits, mut gathered) = (Vec::new(), Vec::new());
     for range in chunks {
@@ -234,6 +248,10 @@ fn run_fast(
                 }
             });
         }
+        if with_head {
+            let (dlogits, x) = (Mat::cols(&logits[..], vocab), Mat::rows(&gathered[..], d));
+            gemm::product_add([vocab, d, passes * c], dlogits, x.stored(), &mut dhead);
+        }
         if objective.gradient {
             let dh = head.back(dims, &logits);
             for (pass, dh) in dh.chunks_exact(c * d).enumerate() {
@@ -242,7 +260,8 @@ fn run_fast(
         }
     }
     let grad = if objective.gradient { Some(host::tensor(grad, (rows, d))?) } else { None };
-    Ok((parts, grad))
+    let dhead = if with_head { Some(host::tensor(dhead, (vocab, d))?) } else { None };
+    Ok((parts, grad, dhead))
 }
 
 #[inline(always)]
@@ -312,15 +331,15 @@ fn run_plain(
     head: Head<'_>,
     targets: &[u32],
     objective: Objective,
-    chunks: impl Iterator<Item = Range<usize>>,
-) -> Result<(Vec<f32>, Option<Tensor>)> {
+    (chunks, with_head): (impl Iterator<Item = Range<usize>>, bool),
+) -> Result<Parts> {
     let (n, passes) = (targets.len(), objective.passes);
     let (w, head) = (objective.weights(n), &head.like(hidden)?);
     let (mut parts, mut grads) = (Vec::new(), vec![Vec::new(); passes]);
+    let mut dhead = if with_head { Some(head.zeros_like()?) } else { None };
     for range in chunks {
-        let logits = |pass: usize| -> Result<Tensor> {
-            Ok(hidden.narrow(0, pass * n + range.start, range.len())?.matmul(&head.t()?)?)
-        };
+        let rows = |pass: usize| hidden.narrow(0, pass * n + range.start, range.len());
+        let logits = |pass: usize| -> Result<Tensor> { Ok(rows(pass)?.matmul(&head.t()?)?) };
         let targets = &targets[range.clone()];
         let a = Row::new(&logits(0)?, targets)?;
         let b = if passes == 2 { Some(Row::new(&logits(1)?, targets)?) } else { None };
@@ -335,14 +354,20 @@ fn run_plain(
             let db = b.task_gradient(w.task[1], w.smoothing)?;
             let db = (db + b.consistency_gradient(&a, &kl_ba, w)?)?;
             da = (da + a.consistency_gradient(b, &kl_ab, w)?)?;
+            if let Some(sum) = &mut dhead {
+                *sum = (&*sum + db.t()?.matmul(&rows(1)?)?)?;
+            }
             grads[1].push(db.matmul(head)?);
+        }
+        if let Some(sum) = &mut dhead {
+            *sum = (&*sum + da.t()?.matmul(&rows(0)?)?)?;
         }
         grads[0].push(da.matmul(head)?);
         let columns = Tensor::stack(&[task, term, a.entropy(0.0)?], 1)?;
         parts.extend(columns.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
     }
     let grad = if objective.gradient { Some(Tensor::cat(&grads.concat(), 0)?) } else { None };
-    Ok((parts, grad))
+    Ok((parts, grad, dhead))
 }
 
 /// Log probabilities of one pass, their exponentials, and the targets as ones among zeros. `[rows, vocab]` each

@@ -4,7 +4,7 @@ use super::{autograd, close, differences, dot, random, values, wide};
 use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::head_norm::{self, HeadNorm};
 use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Turn};
-use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, vocab_loss};
+use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, vocab_loss, vocab_loss_and_head};
 use adamix::nn::kernels::{Dropout, gated, residual, rms_norm};
 use candle_core::{D, DType, Device, Result, Tensor};
 
@@ -165,12 +165,12 @@ fn norms_of_single_heads() {
         let (gq64, gk64) = (wide(&gq), wide(&gk));
         let fast = HeadNorm { gamma: [&gq, &gk], heads, eps: 1e-3 };
         let plain = HeadNorm { gamma: [&gq64, &gk64], heads, eps: 1e-3 };
-        let twin = |x: &Tensor| {
+        let twin = |x: &Tensor, [gq, gk]: [&Tensor; 2]| {
             let mut parts = Vec::new();
             for head in 0..heads[0] + heads[1] {
                 let x = x.narrow(1, head * hd, hd)?;
                 let rms = (x.sqr()?.mean_keepdim(D::Minus1)? + 1e-3)?.sqrt()?;
-                let gamma = if head < heads[0] { &gq64 } else { &gk64 };
+                let gamma = if head < heads[0] { gq } else { gk };
                 parts.push(x.broadcast_div(&rms)?.broadcast_mul(gamma)?);
             }
             if rest > 0 {
@@ -178,10 +178,13 @@ fn norms_of_single_heads() {
             }
             Tensor::cat(&parts, 1)
         };
-        let want = twin(&wide(&x)).unwrap();
+        let want = twin(&wide(&x), [&gq64, &gk64]).unwrap();
         close(&what, &head_norm::forward(&x, fast).unwrap(), &want, 3e-6);
         close(&format!("{what} plain"), &head_norm::forward(&wide(&x), plain).unwrap(), &want, 1e-12);
-        let auto = autograd(&[&x], &dy, |v| twin(&v[0]));
+        let auto = autograd(&[&x, &gq, &gk], &dy, |v| twin(&v[0], [&v[1], &v[2]]));
+        for (side, gamma) in head_norm::gamma_grads(&x, fast, &dy).unwrap().iter().enumerate() {
+            close(&format!("{what} gamma {side}"), gamma, &auto[1 + side], 1e-5);
+        }
         close(&format!("{what} backward"), &head_norm::backward(&x, fast, dy.copy().unwrap()).unwrap(), &auto[0], 1e-5);
         let slow = head_norm::backward(&wide(&x), plain, wide(&dy)).unwrap();
         close(&format!("{what} backward plain"), &slow, &auto[0], 1e-10);
@@ -232,7 +235,14 @@ fn loss_over_the_vocabulary_in_chunks() {
                 let what = format!("passes {passes} smoothing {smoothing} detach {detach} both {both} {max_logits}");
                 let want = loss_twin(&wide(&hidden), &wide(&head), &targets, o).unwrap();
                 let one = Tensor::ones((), DType::F64, &Device::Cpu).unwrap();
-                let auto = autograd(&[&hidden], &one, |v| Ok(loss_twin(&v[0], &wide(&head), &targets, o)?[0].clone()));
+                let auto = autograd(&[&hidden, &head], &one, |v| Ok(loss_twin(&v[0], &v[1], &targets, o)?[0].clone()));
+                for (hidden, head, tolerance) in
+                    [(hidden.clone(), head.clone(), 1e-5), (wide(&hidden), wide(&head), 1e-6)]
+                {
+                    let got = vocab_loss_and_head(&hidden, &head, &targets, o).unwrap();
+                    close(&format!("{what} with head"), &got.grad.unwrap(), &auto[0], tolerance);
+                    close(&format!("{what} of head"), &got.head.unwrap(), &auto[1], tolerance);
+                }
                 for (kind, got, tolerance) in [
                     ("fast", vocab_loss(&hidden, &head, &targets, o).unwrap(), 1e-5),
                     ("plain", vocab_loss(&wide(&hidden), &wide(&head), &targets, o).unwrap(), 1e-6),
@@ -246,6 +256,7 @@ fn loss_over_the_vocabulary_in_chunks() {
                         assert!((got - want).abs() < 1e-5 * (1.0 + want), "{what} {kind} {name}: {got} for {want}");
                     }
                     close(&format!("{what} {kind}"), got.grad.as_ref().unwrap(), &auto[0], tolerance);
+                    assert!(got.head.is_none(), "a frozen head has no gradient");
                     let mean: f64 = got.nll.iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;
                     let plain = Objective { smoothing: 0.0, both: false, ..o };
                     let nll = loss_twin(&wide(&hidden), &wide(&head), &targets, plain).unwrap();

@@ -17,7 +17,7 @@ use crate::app::help::tip;
 use crate::app::session::Session;
 use crate::app::widgets::{cards, labeled};
 use crate::app::{format, theme::Theme};
-use crate::config::{DeviceChoice, DtypeChoice, Method, RunConfig, presets};
+use crate::config::{DeviceChoice, DtypeChoice, Method, RunConfig, Task, WRITER_LAB, presets};
 use crate::engine::protocol::ModelInfo;
 use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
@@ -94,7 +94,11 @@ fn preset_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
 
 fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     let model = &mut form.model;
-    let hint = "a directory, a GGUF file, a name (org/name), or lab";
+    let hint = "a directory, a GGUF file, a name (org/name), lab, or writer-lab";
+    let (bundled, words, about) = match form.data.task {
+        Task::Text => (WRITER_LAB, "the bundled language model", "A small one that learns to write in about a minute"),
+        _ => ("lab", "the bundled lab model", "A small encoder that trains in under a minute; works without internet"),
+    };
     let (_, browse) = labeled::path(ui, "Model", &tip("model.path"), hint, &mut model.path, !ctx.session.dialog_open);
     if browse {
         ctx.push(Action::Pick(Purpose::Model));
@@ -102,11 +106,8 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
         ui.label(RichText::new("Or take").small().color(ctx.theme.muted));
-        let lab = ui
-            .small_button("the bundled lab model")
-            .on_hover_text("A small encoder that trains in under a minute; works without internet");
-        if lab.clicked() {
-            model.path = "lab".to_owned();
+        if ui.small_button(words).on_hover_text(about).clicked() {
+            model.path = bundled.to_owned();
         }
         for recent in ctx.settings.recent_models.iter().take(3) {
             let name = recent.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
