@@ -80,7 +80,7 @@ fn learn_and_write(config: &RunConfig, routes: usize) -> Result<()> {
     let mut shown = Vec::new();
     let mut tell = |name: &str, scored: Scored| {
         let bleu = scored.scores.bleu;
-        say(&format!("BLEU {bleu:.2}: {name}"));
+        say(&format!("BLEU {:.1}: {name}", 100.0 * bleu));
         shown.push((name.to_owned(), scored.outputs));
         bleu
     };
@@ -90,10 +90,11 @@ fn learn_and_write(config: &RunConfig, routes: usize) -> Result<()> {
     for route in 0..routes {
         sum += tell(&format!("random route {route}"), written(model, data, Routes::Whole(route), config)?);
     }
-    say(&format!("BLEU {:.2}: mean of {routes} random routes", sum / routes as f64));
+    say(&format!("BLEU {:.1}: mean of {routes} random routes", 100.0 * sum / routes as f64));
     for (number, group) in data.inputs.iter().take(SHOWN).enumerate() {
-        let prompt = group.examples.first().map(|&example| data.dev.examples[example].prompt());
-        say(&format!("\n{:?}", prompt.unwrap_or_default()));
+        let example = group.examples.first().map(|&example| &data.dev.examples[example]);
+        let turns = example.map(adamix::data::text::Example::prompt).unwrap_or_default();
+        say(&format!("\n{}", turns.iter().map(|turn| turn.text.as_str()).collect::<Vec<_>>().join(" ")));
         for (name, outputs) in shown.iter().take(4) {
             say(&format!("  {name}: {}", outputs[number]));
         }

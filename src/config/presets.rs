@@ -183,7 +183,7 @@ pub fn writer_lab() -> Preset {
         train: TrainConfig {
             max_steps: 300,
             batch_size: 16,
-            learning_rate: 5e-3,
+            learning_rate: 1e-2,
             weight_decay: 0.01,
             ..TrainConfig::default()
         },
