@@ -423,12 +423,7 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
 
 /// What a number format does to the tensors of an export.
 fn rounding(dtype: ExportDtype) -> Vec<TensorRounding> {
-    let unit = match dtype {
-        ExportDtype::F32 => 0.0,
-        ExportDtype::F16 => f64::powi(2.0, -12),
-        ExportDtype::Bf16 => f64::powi(2.0, -9),
-        ExportDtype::Q8_0 => f64::powi(2.0, -8),
-    };
+    let unit = [0.0, f64::powi(2.0, -12), f64::powi(2.0, -9), f64::powi(2.0, -8)][dtype as usize];
     let mut names = Vec::new();
     for site in site_names() {
         for part in ["down.weight", "down.bias", "up.weight", "up.bias"] {

@@ -142,14 +142,20 @@ fn adapters_stay_with_us() {
 
 #[test]
 fn a_gguf_file_as_the_base() {
-    let place = letters("llama-tiny");
+    for family in ["llama-tiny", "qwen2-tiny"] {
+        on_gguf(family);
+    }
+}
+
+fn on_gguf(family: &str) {
+    let place = letters(family);
     let mut config = place.config(8);
     config.data.max_length = 32;
     let source = LmSource::open(&place.path("model")).unwrap();
     let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &[], &[]).unwrap();
     let about = ExportMeta {
         base_model: "tiny".to_owned(),
-        model_type: "llama".to_owned(),
+        model_type: family.replace("-tiny", ""),
         hidden_size: source.spec.hidden_size,
         mixture: MixtureConfig::default(),
         labels: Vec::new(),
@@ -161,7 +167,13 @@ fn a_gguf_file_as_the_base() {
     file.write(&place.path("base")).unwrap();
     config.model.path = place.path("base").join(gguf_model::FILE).display().to_string();
     let opened = trained(&config);
-    proven("GGUF", &opened.export(&plan(&LORA, ExportDtype::F32, MergePlan::Uniform)).unwrap(), 1e-4);
+    // The tiny Llama's rotary frequencies have constants of their own, which a GGUF file does not name.
+    let own = family == "llama-tiny";
+    let targets: Vec<_> = LORA.into_iter().filter(|target| !own || *target != ExportTarget::Hf).collect();
+    proven(family, &opened.export(&plan(&targets, ExportDtype::F32, MergePlan::Uniform)).unwrap(), 1e-4);
+    if own {
+        refused(&opened, ExportTarget::Hf, ExportDtype::F32, "export as GGUF instead");
+    }
 }
 
 #[test]
@@ -199,22 +211,24 @@ fn a_run_writes_and_is_scored() {
         adamix(&place, &more)[0].clone()
     };
     let merged = ask("merged");
-    assert_eq!(merged["text"].as_str().unwrap().split_whitespace().collect::<Vec<_>>(), ["the", "cat", "is", "here"]);
+    let text = merged["text"].as_str().unwrap();
+    assert!(text.trim_start().starts_with("the") && text.trim_end().ends_with("here"), "{text}");
     let dev = opened.subject.language_model().unwrap().1;
-    let example = dev.dev.encoded.iter().find(|text| dev.encoder.codec().decode(&text.ids).unwrap().contains("red"));
+    let example =
+        dev.dev.encoded.iter().find(|text| dev.encoder.codec().decode(&text.ids).unwrap().contains("red there"));
     let prompt = merged["prompt_ids"].as_array().unwrap();
     let ids: Vec<u64> = prompt.iter().map(|id| id.as_u64().unwrap()).collect();
     let trained: Vec<u64> = example.unwrap().ids[..ids.len()].iter().map(|&id| u64::from(id)).collect();
-    assert_eq!((ids.len(), ids[0]), (trained.len(), trained[0]), "laid out as in training");
+    assert_eq!(ids, trained, "laid out as in training");
     assert_ne!(ask("base")["text"], merged["text"]);
     for route in ["expert:2", "random", "per-token", "ensemble:2"] {
         assert!(ask(route)["ids"].as_array().unwrap().len() > 1, "{route}");
     }
     let eval = adamix(&place, &["eval", "runs/test", "--generate", "4", "--max-new-tokens", "8"]).pop().unwrap();
     let written = &eval["written"];
-    let bleu = |way: usize| written["ways"][way]["scores"]["bleu"].as_f64().unwrap();
+    let chrf = |way: usize| written["ways"][way]["scores"]["chrf"].as_f64().unwrap();
     assert_eq!((&written["inputs"], &written["ways"][1]["way"]), (&4.into(), &"merged".into()));
-    assert!(bleu(1) > bleu(0) && bleu(1) > 0.3, "{written}");
+    assert!(chrf(1) > chrf(0) && chrf(1) > 0.3, "{written}");
     assert_eq!(written["ways"].as_array().unwrap().len(), 3);
     assert_eq!(written["samples"][0]["texts"].as_array().unwrap().len(), 3);
     assert!(eval["report"]["merged"]["perplexity"].as_f64().unwrap() > 1.0);
