@@ -81,6 +81,8 @@ pub enum Action {
     Export(Subject, ExportPlan),
     /// Look into the experts of a saved run.
     Inspect(Subject, usize, Side),
+    /// Let the model write for so many evaluation inputs (0: all), and score it.
+    WriteAndScore(Subject, usize),
     /// Let several ways of running a model answer a prompt.
     Play(Writer, Box<PlayPlan>),
     /// Choose the site and side whose heat maps are shown.
@@ -200,6 +202,7 @@ impl Action {
             Self::RemoveModel(_) => "Remove",
             Self::Compare(..) => "Compare",
             Self::Merge(..) => "Score this merge",
+            Self::WriteAndScore(..) => "Write and score",
             Self::Play(..) => "Write",
             Self::Export(..) => "Export",
             Self::Inspect(..) => "Look inside",
@@ -262,6 +265,7 @@ impl Action {
             Self::AskRemoveModel(_) => "Removes this model from the cache, after a question",
             Self::RemoveModel(_) => "Removes this model from the cache for good",
             Self::Compare(..) => "Measures merged, random routes, each fixed expert and the ensemble",
+            Self::WriteAndScore(..) => "Lets base model, merged model and a random route answer the evaluation inputs",
             Self::Play(..) => "Lets every chosen pane answer the prompt, with the same seed",
             Self::Merge(..) => "Scores the model merged with these weights",
             Self::Export(..) => "Writes the files, loads them afresh and proves that they do the same",
@@ -339,6 +343,7 @@ impl Action {
                 Err("this run is in training; stop it first".to_owned())
             }
             Self::Compare(..) if session.compare.is_pending() => Err("a comparison is being computed".to_owned()),
+            Self::WriteAndScore(..) if session.written.is_pending() => Err("texts are being written".to_owned()),
             Self::Play(..) if session.play.is_pending() => Err("answers are being written".to_owned()),
             Self::Play(_, plan) if plan.panes.is_empty() => Err("no pane is chosen".to_owned()),
             Self::Merge(..) if session.merge.is_pending() => Err("a merge is being scored".to_owned()),

@@ -154,6 +154,7 @@ impl WorkbenchApp {
             Action::Merge(subject, plan) => self.merge(subject, plan),
             Action::Export(subject, plan) => self.export(subject, plan),
             Action::Inspect(subject, site, side) => self.inspect(subject, site, side),
+            Action::WriteAndScore(subject, inputs) => self.write_and_score(subject, inputs),
             Action::Play(writer, plan) => self.play(writer, plan),
             Action::FocusExperts(site, side) => self.session.focus = (site, Some(side)),
             Action::CancelJob => self.control(ControlRequest::CancelJob),
@@ -266,6 +267,13 @@ impl WorkbenchApp {
         let req = self.session.next_request();
         if self.send(Command::Export { req, subject, plan }) {
             self.session.export.begin(req);
+        }
+    }
+
+    fn write_and_score(&mut self, subject: Subject, inputs: usize) {
+        let req = self.session.next_request();
+        if self.send(Command::Write { req, subject, inputs }) {
+            self.session.written.begin(req);
         }
     }
 

@@ -88,6 +88,8 @@ pub struct Session {
     pub play: Query<PlayReport>,
     /// The answers as far as they are written, one for each pane.
     pub writing: Vec<String>,
+    /// Texts for the evaluation inputs, scored.
+    pub written: Query<WriteReport>,
     /// Written exports.
     pub export: Query<Vec<ExportReport>>,
     /// Experts of an opened run.
@@ -226,16 +228,18 @@ impl Session {
         self.compare.is_pending()
             || self.merge.is_pending()
             || self.play.is_pending()
+            || self.written.is_pending()
             || self.export.is_pending()
             || self.inspect.is_pending()
     }
 
     /// What is being computed and how far it is, for the status bar.
     pub fn job(&self) -> Option<(&'static str, Option<&JobProgress>)> {
-        let jobs: [(&'static str, bool, &Option<JobProgress>); 10] = [
+        let jobs: [(&'static str, bool, &Option<JobProgress>); 11] = [
             ("Exporting", self.export.is_pending(), &self.export.progress),
             ("Comparing", self.compare.is_pending(), &self.compare.progress),
             ("Scoring the merge", self.merge.is_pending(), &self.merge.progress),
+            ("Writing and scoring", self.written.is_pending(), &self.written.progress),
             ("Writing answers", self.play.is_pending(), &self.play.progress),
             ("Reading the experts", self.inspect.is_pending(), &self.inspect.progress),
             ("Opening the run", self.opening.is_pending(), &self.opening.progress),
@@ -270,6 +274,7 @@ impl Session {
         self.merge.clear();
         self.tried.clear();
         self.play.clear();
+        self.written.clear();
         self.writing.clear();
         self.export.clear();
         self.inspect.clear();

@@ -5,6 +5,7 @@ use super::opened::{self, Opened};
 use super::play::{self, Audience};
 use super::protocol::*;
 use super::snapshot::{self, Banks};
+use super::written::{self, WritePlan};
 use super::{exports, plan, prepare, previews, runs};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
@@ -15,6 +16,11 @@ use std::path::Path;
 
 /// Frozen parameters up to which the cost of a run is measured by making a few steps.
 const MEASURED: usize = 20_000_000;
+
+/// Longest text of a scored answer, in tokens.
+const WRITTEN_TOKENS: usize = 128;
+/// Inputs whose texts are shown side by side.
+const SAMPLES: usize = 3;
 
 /// A model in memory and what belongs to it.
 #[derive(Clone, Copy)]
@@ -124,6 +130,7 @@ impl<'a> Desk<'a> {
             Command::Compare { req, subject, .. }
             | Command::Merge { req, subject, .. }
             | Command::Export { req, subject, .. }
+            | Command::Write { req, subject, .. }
             | Command::Inspect { req, subject, .. } => {
                 let link = self.link;
                 let holder = self.holder(subject, live)?;
@@ -167,6 +174,7 @@ fn what(command: &Command) -> &'static str {
         Command::Compare { .. } => "merged, random routes, fixed experts",
         Command::Merge { .. } => "the merged model on the evaluation rows",
         Command::Export { .. } => "writing, reloading, proving",
+        Command::Write { .. } => "texts are being written",
         Command::Play { .. } => "answers are being written",
         _ => "reading",
     }
@@ -193,6 +201,11 @@ fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result
                 reports.extend(exports::export_subject(subject, config, dir, &one)?);
             }
             Ok(Outcome::Exported(reports))
+        }
+        Command::Write { inputs, .. } => {
+            let plan =
+                WritePlan { inputs: *inputs, max_new_tokens: WRITTEN_TOKENS, samples: SAMPLES, word_lists: None };
+            Ok(Outcome::Written(Box::new(written::write_and_score(subject, config, &plan, go_on)?)))
         }
         Command::Inspect { site, side, .. } => {
             let now = Banks::of(subject.model())?;

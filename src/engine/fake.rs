@@ -195,6 +195,7 @@ impl State {
             Command::Compare { random_routes, .. } => Outcome::Compared(Box::new(data::eval_report(random_routes))),
             Command::Merge { plan, .. } => Outcome::Merged(Box::new(data::merge_report(plan))),
             Command::Export { plan, .. } => Outcome::Exported(data::exports(&plan)),
+            Command::Write { inputs, .. } => Outcome::Written(Box::new(fake_texts::written(inputs))),
             Command::Play { plan, .. } => Outcome::Played(Box::new(fake_texts::answers(*plan))),
             Command::Inspect { site, side, .. } => {
                 Outcome::Experts(Box::new(data::experts(&data::config().mixture, 240, (site, side))))

@@ -3,6 +3,7 @@
 use super::fake_data::noise;
 use super::protocol::*;
 use crate::config::{RunConfig, TextFormat};
+use crate::eval::text::Protocol;
 
 /// A preview of texts.
 pub fn text_preview(config: &RunConfig) -> TextPreview {
@@ -62,4 +63,42 @@ pub fn answers(plan: PlayPlan) -> PlayReport {
     };
     let answers = plan.panes.iter().enumerate().map(answer).collect();
     PlayReport { prompt_tokens: 12, prompt: plan.prompt.clone(), answers, plan }
+}
+
+/// Scored texts of three ways of running a model.
+pub fn written(inputs: usize) -> WriteReport {
+    let scores = |bleu: f64| TextScores {
+        protocol: Protocol::E2e,
+        segments: inputs,
+        references: 2 * inputs,
+        empty_outputs: 0,
+        bleu,
+        nist: Some(10.0 * bleu),
+        meteor_exact_stem_synonym: None,
+        rouge_l: Some(bleu + 0.1),
+        cider: Some(3.0 * bleu),
+        ter: None,
+        chrf: bleu + 0.15,
+        chrf_plus_plus: bleu + 0.12,
+        bleu_precisions: [bleu; 4],
+        brevity_penalty: 1.0,
+        hypothesis_words: 12 * inputs,
+        reference_words: 12 * inputs,
+        ter_edits: None,
+        ter_reference_words: None,
+    };
+    let way = |(way, bleu): (&'static str, f64)| WrittenBy { way, scores: scores(bleu) };
+    let sample = WrittenSample {
+        prompt: "name[Zizzi], food[French], area[riverside]".to_owned(),
+        references: vec!["Zizzi serves French food by the river.".to_owned()],
+        texts: ["The name of the", "Zizzi serves French food in the riverside area.", "Zizzi is a French place."]
+            .map(str::to_owned)
+            .into(),
+    };
+    WriteReport {
+        inputs,
+        ways: [("base", 0.02), ("merged", 0.61), ("random", 0.58)].map(way).into(),
+        samples: vec![sample],
+        seconds: 12.5,
+    }
 }

@@ -26,8 +26,10 @@ pub use super::questions::*;
 pub use super::snapshots::*;
 pub use super::step_profile::StepProfile;
 pub use super::store::*;
+pub use super::written::{WriteReport, WrittenBy, WrittenSample};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
+pub use crate::eval::text::TextScores;
 pub use crate::eval::{Band, EvalReport, Scores};
 pub use crate::mixture::{SIDES, Side};
 pub use crate::nn::profile::{PHASES, Phase};
@@ -204,6 +206,15 @@ pub enum Command {
         /// What.
         ask: StoreAsk,
     },
+    /// Let a language model write for the evaluation inputs, and score it: [`Outcome::Written`].
+    Write {
+        /// The question's number.
+        req: RequestId,
+        /// Whose weights.
+        subject: Subject,
+        /// Inputs, from the first on; 0: all.
+        inputs: usize,
+    },
     /// Let several ways of running a model answer one prompt: [`Outcome::Played`], and [`Incoming::Writing`] meanwhile.
     Play {
         /// The question's number.
@@ -232,6 +243,7 @@ impl Command {
             | Self::Export { req, .. }
             | Self::Inspect { req, .. }
             | Self::Store { req, .. }
+            | Self::Write { req, .. }
             | Self::Play { req, .. } => *req,
         }
     }
@@ -436,6 +448,8 @@ pub enum Outcome {
     Experts(Box<ExpertSnapshot>),
     /// To `Store`.
     Store(Box<StoreAnswer>),
+    /// To `Write`.
+    Written(Box<WriteReport>),
     /// To `Play`.
     Played(Box<PlayReport>),
 }

@@ -4,8 +4,9 @@ use super::panel_support::{World, done, failed, finished, fresh, harness, opened
 use adamix::app::actions::Action;
 use adamix::app::panels::compare::ComparePanel;
 use adamix::app::session::Session;
-use adamix::engine::fake_data;
+use adamix::config::Task;
 use adamix::engine::protocol::{MergePlan, Outcome, Subject};
+use adamix::engine::{fake_data, fake_texts};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
@@ -135,4 +136,24 @@ fn each_layer_can_have_weights_of_its_own() {
     for (asked, wanted) in asked.iter().flatten().zip(lists.iter().flatten()) {
         assert!((asked - wanted).abs() < 1e-6, "{asked} is not {wanted}");
     }
+}
+
+#[test]
+fn a_run_of_a_language_model_writes_and_is_scored() {
+    assert!(show(opened(|_| {})).query_by_label("Write and score").is_none(), "classes are not written");
+    let mut h = show(opened(|detail| detail.config.data.task = Task::Text));
+    h.get_by_label("Write and score").click();
+    h.run();
+    let subject = h.state().session.subject().unwrap();
+    assert_eq!(h.state_mut().take(), [Action::WriteAndScore(subject, 20)]);
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.written.begin(req);
+    h.run();
+    h.get_by_label("writing");
+    h.state_mut().session.apply(done(req, Outcome::Written(Box::new(fake_texts::written(20)))));
+    h.run();
+    for words in ["BLEU", "61.0", "58.0", "Zizzi is a French place."] {
+        assert!(h.query_all_by_label(words).next().is_some(), "{words}");
+    }
+    assert!(h.query_by_label("TER").is_none(), "a score that this protocol does not have");
 }

@@ -140,6 +140,7 @@ impl Session {
             self.merge,
             self.export,
             self.play,
+            self.written,
             self.inspect,
             self.opening,
             self.data,
@@ -166,6 +167,7 @@ impl Session {
             Outcome::Compared(report) => drop(self.compare.answer(req, *report)),
             Outcome::Merged(report) => self.apply_merged(req, *report),
             Outcome::Exported(reports) => self.apply_exported(req, reports),
+            Outcome::Written(report) => drop(self.written.answer(req, *report)),
             Outcome::Played(report) => {
                 self.writing.clear();
                 self.play.answer(req, *report);
@@ -255,6 +257,7 @@ impl Session {
             || self.merge.fail(req, message)
             || self.export.fail(req, message)
             || self.play.fail(req, message)
+            || self.written.fail(req, message)
             || self.inspect.fail(req, message)
             || self.opening.fail(req, message)
             || self.deleting.fail(req, message)

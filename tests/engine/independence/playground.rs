@@ -57,6 +57,11 @@ fn panes_answer_side_by_side_and_are_compared_with_the_first() {
     }
     assert_eq!(again.fingerprint, merged.fingerprint);
     assert!(window.writing.iter().any(|(_, texts)| texts.len() == panes.len()), "nothing was shown meanwhile");
+    let write = window.send(|req| Command::Write { req, subject: Subject::Live, inputs: 4 });
+    let Ok(Outcome::Written(written)) = window.wait_for(write) else { panic!("nothing written") };
+    assert_eq!((written.inputs, written.ways.len(), written.samples.len()), (4, 3, 3));
+    assert_eq!(written.ways[1].way, "merged");
+    assert!(written.ways[1].scores.bleu > written.ways[0].scores.bleu, "{:?}", written.ways);
 }
 
 #[test]

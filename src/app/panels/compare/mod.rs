@@ -3,13 +3,14 @@
 mod plot;
 mod table;
 mod weights;
+mod written;
 
 use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
 use crate::app::{format, names};
-use crate::config::Method;
+use crate::config::{Method, Task};
 use crate::engine::protocol::{EvalReport, Subject};
 use egui::{RichText, Ui};
 
@@ -18,11 +19,17 @@ pub struct ComparePanel {
     routes: usize,
     zoomed: bool,
     weights: weights::WeightsForm,
+    written: written::WrittenForm,
 }
 
 impl Default for ComparePanel {
     fn default() -> Self {
-        Self { routes: 5, zoomed: false, weights: weights::WeightsForm::default() }
+        Self {
+            routes: 5,
+            zoomed: false,
+            weights: weights::WeightsForm::default(),
+            written: written::WrittenForm::default(),
+        }
     }
 }
 
@@ -58,6 +65,10 @@ impl ComparePanel {
             ui.add_space(4.0);
             let title = format!("{} of each, on one axis", names::metric(&report.metric));
             cards::card(ui, ctx.theme, &title, |ui| plot::ui(ctx.theme, report, &rows, &mut self.zoomed, ui));
+            ui.add_space(4.0);
+        }
+        if run.config.data.task == Task::Text {
+            self.written.ui(ctx, &subject, ui);
             ui.add_space(4.0);
         }
         if run.config.model.method == Method::Adamix && run.config.mixture.num_experts > 1 {
