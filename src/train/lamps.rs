@@ -2,7 +2,7 @@
 
 use super::observer::{Lamp, LampState};
 use super::optimizer::AdamW;
-use crate::config::{AdapterInit, MixtureConfig};
+use crate::config::{AdapterInit, MixtureConfig, MixtureKind};
 use crate::error::Result;
 use crate::nn::{Grads, ParamId, Params};
 use candle_core::{DType, Tensor};
@@ -55,7 +55,8 @@ impl Lamps {
         optimizer: &AdamW,
         mixture: Option<&MixtureConfig>,
     ) -> Result<Vec<Lamp>> {
-        let identity = mixture.is_some_and(|m| m.init == AdapterInit::Identity);
+        // LoRA's B starts at zero, as an adapter's up side does from an identity start.
+        let identity = mixture.is_some_and(|m| m.kind == MixtureKind::Lora || m.init == AdapterInit::Identity);
         let mut lamps = Vec::new();
         for (id, (param, steps)) in params.iter().zip(optimizer.steps()).enumerate() {
             let now = host(&param.value)?;

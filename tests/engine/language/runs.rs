@@ -8,7 +8,7 @@ use adamix::engine::opened::Opened;
 use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
 use adamix::engine::run::{self, Run};
 use adamix::engine::snapshot::Banks;
-use adamix::train::observer::{EndReason, EndRecord, StepRecord};
+use adamix::train::observer::{EndReason, EndRecord, Lamp, LampState, StepRecord};
 use adamix::train::{Control, NullObserver, Observer};
 
 fn train(config: &RunConfig) -> (Run, EndRecord) {
@@ -189,4 +189,30 @@ fn the_day_a_chat_template_sees_stays_that_of_the_start() {
     assert_eq!(run.dir().config().text.date, date);
     config.text.date = "2020-02-29".to_owned();
     assert_eq!(run::prepare(&config).unwrap().config.text.date, "2020-02-29", "as asked for");
+}
+
+/// Keeps the lamps.
+#[derive(Default)]
+struct Lamps(Vec<Lamp>);
+
+impl Observer for Lamps {
+    fn on_lamps(&mut self, lamps: &[Lamp]) {
+        self.0.extend_from_slice(lamps);
+    }
+}
+
+#[test]
+fn no_lamp_calls_a_lora_dead_that_learns() {
+    let place = TextPlace::new("llama-tiny");
+    let mut run = Run::start(run::prepare(&place.config(12)).unwrap()).unwrap();
+    let mut lamps = Lamps::default();
+    run.go(&mut lamps, &Control::default()).unwrap();
+    let at = |step: u64, side: &'static str| {
+        lamps.0.iter().filter(move |lamp| lamp.step == step && lamp.tensor.contains(side))
+    };
+    // B starts at zero, so that A gets no gradient in the first step; this is how LoRA begins, and not a fault.
+    assert!(at(1, "lora_a").count() > 0 && at(1, "lora_a").all(|lamp| lamp.state == LampState::NotDrawn));
+    assert!(at(1, "lora_b").all(|lamp| lamp.state == LampState::Learning));
+    assert!(at(10, "lora").all(|lamp| lamp.state != LampState::Dead), "{:?}", lamps.0);
+    assert!(at(10, "lora_a").any(|lamp| lamp.state == LampState::Learning));
 }
