@@ -1,6 +1,6 @@
 //! Elementary functions and sums in a form the compiler turns into vector instructions.
 //!
-//! Call them inside [`vectors!`], which compiles its closure for the instruction set found at run time.
+//! Call them inside `vectors!`, which compiles its closure for the instruction set found at run time.
 //! Sums keep 16 partial sums in a fixed pattern: as exact as pairwise summation for our widths, and the same
 //! on every thread.
 
@@ -41,7 +41,7 @@ pub fn update<T, U: Copy>(out: &mut [T], x: &[U], f: impl Fn(&mut T, U)) {
     }
 }
 
-/// Runs `work` compiled for the best vector instructions of this machine, if the compiler inlines it: see [`vectors!`].
+/// Runs `work` compiled for the best vector instructions of this machine, if the compiler inlines it: see `vectors!`.
 #[inline(always)]
 pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)

@@ -56,7 +56,7 @@ pub fn plain_softmax(x: &Tensor) -> Result<Tensor> {
     Ok(e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?)
 }
 
-/// [`forward`] from candle operations, sequence by sequence.
+/// [`forward`](super::forward) from candle operations, sequence by sequence.
 pub fn plain_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     layout.check()?;
     let [q, k, v] = qkv.parts(layout.width(), layout.kv_width());
@@ -73,7 +73,7 @@ pub fn plain_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     Ok(Tensor::cat(&out, 0)?)
 }
 
-/// [`backward`] from candle operations, sequence by sequence.
+/// [`backward`](super::backward) from candle operations, sequence by sequence.
 pub fn plain_backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
     layout.check()?;
     let [q, k, v] = qkv.parts(layout.width(), layout.kv_width());

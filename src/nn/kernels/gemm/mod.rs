@@ -3,7 +3,7 @@
 //! On a processor with AVX-512 they run on tiles of our own (`blocked`, `avx512`), which multiply operands as they are stored
 //! (f32 or bf16), copy the left operand only where its format must change, and apply what follows a product (bias,
 //! nonlinearity, residual, rounding) while the result is still in the cache. Elsewhere on the CPU they call the `gemm`
-//! crate, on other devices what [`device`] says.
+//! crate, on other devices what [`super::device`] says.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
