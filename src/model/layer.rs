@@ -31,6 +31,26 @@ pub enum FfnAdapter {
     Merged(Adapter),
 }
 
+impl FfnAdapter {
+    /// What goes on after the feed-forward block, and what backward needs. `route`: with the number of this site. h `[rows, d]`
+    pub fn forward(
+        &self,
+        h: Tensor,
+        route: Option<(&Route, usize)>,
+        rows: &RowMap,
+    ) -> Result<(Tensor, Option<adapter::Saved>)> {
+        match (self, route) {
+            (Self::None, _) => Ok((h, None)),
+            (Self::Merged(adapter), _) => Ok((adapter.forward(&h, rows)?, None)),
+            (Self::Mixture(mixture), Some((route, site))) => {
+                let (h, saved) = mixture.forward(&h, route, site, rows)?;
+                Ok((h, Some(saved)))
+            }
+            (Self::Mixture(_), None) => Err(Error::internal("a mixture was run without a route")),
+        }
+    }
+}
+
 /// One encoder layer.
 #[derive(Clone, Debug)]
 pub struct EncoderLayer {
@@ -140,15 +160,7 @@ impl EncoderLayer {
         let h = lora(Slot::Outer, &activated, h)?;
         drop(activated);
         let adapting = scope(Phase::Adapters);
-        let (h, adapter) = match (&self.adapter, ctx.route) {
-            (FfnAdapter::None, _) => (h, None),
-            (FfnAdapter::Merged(adapter), _) => (adapter.forward(&h, ctx.rows)?, None),
-            (FfnAdapter::Mixture(mixture), Some((route, site))) => {
-                let (h, saved) = mixture.forward(&h, route, site, ctx.rows)?;
-                (h, Some(saved))
-            }
-            (FfnAdapter::Mixture(_), None) => return Err(Error::internal("a mixture was run without a route")),
-        };
+        let (h, adapter) = self.adapter.forward(h, ctx.route, ctx.rows)?;
         drop(adapting);
         let (y, output_norm) = timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&x1), ctx.drops[1]))?;
         let trunk = self.qkv.is_trained();

@@ -218,15 +218,7 @@ impl DecoderLayer {
         let h = lora(Slot::Outer, &a, h)?;
         drop(a);
         let adapting = scope(Phase::Adapters);
-        let (h, adapter) = match (&self.adapter, ctx.route) {
-            (FfnAdapter::None, _) => (h, None),
-            (FfnAdapter::Merged(adapter), _) => (adapter.forward(&h, ctx.rows)?, None),
-            (FfnAdapter::Mixture(mixture), Some((route, site))) => {
-                let (h, saved) = mixture.forward(&h, route, site, ctx.rows)?;
-                (h, Some(saved))
-            }
-            (FfnAdapter::Mixture(_), None) => return Err(Error::internal("a mixture was run without a route")),
-        };
+        let (h, adapter) = self.adapter.forward(h, ctx.route, ctx.rows)?;
         drop(adapting);
         let saved = Saved {
             layout: ctx.layout,
