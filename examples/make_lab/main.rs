@@ -9,26 +9,31 @@
 //! reads), `spectral` (where the word vectors start), `masking`, `head` (what is predicted, with gradients), `pretrain` (the loop), `save`, `probe`.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
+#[path = "../pretraining/arguments.rs"]
+mod arguments;
 mod head;
 mod masking;
+#[path = "../pretraining/pairs.rs"]
 mod pairs;
 mod pretrain;
 mod probe;
 mod save;
 mod sequences;
 mod spectral;
+#[path = "../pretraining/text.rs"]
 mod text;
 mod wordpiece;
 
 use adamix::error::{Error, Result};
 use adamix::model::EncoderSpec;
 use adamix::rng::SeedStream;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use arguments::{Given, count, path, real};
+use clap::{Arg, ArgAction, ArgMatches};
 use pretrain::{Pretraining, Progress, Settings};
 use sequences::Sequences;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokenizers::Tokenizer;
 
@@ -36,84 +41,49 @@ use tokenizers::Tokenizer;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    adamix::engine::machine::keep_freed_memory();
-    match run(&arguments().get_matches()) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(err) => {
-            println!("make_lab: {err}");
-            std::process::ExitCode::FAILURE
-        }
-    }
-}
-
-fn arguments() -> Command {
-    let path = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("DIR").value_parser(value_parser!(PathBuf)).help(help)
-    };
-    let count = |name: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("N").default_value(default).value_parser(value_parser!(u64)).help(help)
-    };
-    let real = |name: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("X").default_value(default).value_parser(value_parser!(f64)).help(help)
-    };
-    Command::new("make_lab")
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let command = arguments::command("make_lab")
         .about("Pre-trains the bundled lab encoder from scratch")
-        .arg(path("corpora", "directory of the corpora (holds text/novels/train.txt.zst and so on)").required(true))
-        .arg(path("out", "where tokenizer.json, config.json and model.safetensors go").required(true))
         .arg(path("cache", "where the tokenized corpora are kept between starts [default: none]"))
         .arg(path("probe", "film-review sentences (train.tsv, test.tsv) for a logistic regression at each checkpoint"))
-        .arg(count("steps", "0", "optimizer steps; 0: decided by --minutes"))
-        .arg(count("decay-steps", "0", "the last steps, in which the rate falls to zero"))
         .arg(count("warmup-steps", "300", "the first steps, in which the rate climbs"))
         .arg(count("batch", "32", "sequences in a batch"))
-        .arg(count("seed", "0", "seed of everything random"))
         .arg(real("rate", "0.001", "highest learning rate"))
-        .arg(real("minutes", "60", "time to take when --steps is 0"))
         .arg(real("checkpoint-minutes", "5", "time between checkpoints"))
-        .arg(
-            Arg::new("probe-only")
-                .long("probe-only")
-                .action(ArgAction::SetTrue)
-                .help("probe the weights in --out and stop"),
-        )
-        .arg(
-            Arg::new("vocabulary-only")
-                .long("vocabulary-only")
-                .action(ArgAction::SetTrue)
-                .help("learn the vocabulary, write tokenizer.json and stop; otherwise the one in --out is used"),
-        )
+        .arg(flag("probe-only", "probe the weights in --out and stop"))
+        .arg(flag(
+            "vocabulary-only",
+            "learn the vocabulary, write tokenizer.json and stop; otherwise the one in --out is used",
+        ));
+    arguments::main(command, run)
 }
 
 fn run(args: &ArgMatches) -> Result<()> {
-    let path = |name: &str| args.get_one::<PathBuf>(name).cloned();
-    let (Some(corpora), Some(out)) = (path("corpora"), path("out")) else {
-        return Err(Error::config("--corpora and --out are needed"));
-    };
+    let given = Given(args);
+    let (corpora, out) = (given.needed("corpora")?, given.needed("out")?);
     std::fs::create_dir_all(&out).map_err(|err| Error::io("creating the output directory", &out, err))?;
     if args.get_flag("vocabulary-only") {
         return learn_vocabulary(&corpora, &out);
     }
-    let count = |name: &str| args.get_one::<u64>(name).copied().unwrap_or_default();
-    let real = |name: &str| args.get_one::<f64>(name).copied().unwrap_or_default();
     let settings = Settings {
-        seed: count("seed"),
-        batch: count("batch") as usize,
-        rate: real("rate"),
-        warmup: count("warmup-steps"),
-        plan: (count("steps") > 0).then(|| (count("steps"), count("decay-steps"))),
-        minutes: real("minutes"),
+        seed: given.count("seed"),
+        batch: given.count("batch") as usize,
+        rate: given.real("rate"),
+        warmup: given.count("warmup-steps"),
+        plan: given.plan(),
+        minutes: given.real("minutes"),
     };
     let json = out.join("tokenizer.json");
     let text = std::fs::read_to_string(&json).map_err(|err| Error::io("reading the tokenizer", &json, err))?;
     let tokenizer = Tokenizer::from_bytes(text.as_bytes()).map_err(wordpiece::tokenizer_error)?;
-    let probe = path("probe").map(|dir| probe::Probe::read(&dir, &tokenizer)).transpose()?;
+    let probe = given.path("probe").map(|dir| probe::Probe::read(&dir, &tokenizer)).transpose()?;
     if let (true, Some(probe)) = (args.get_flag("probe-only"), &probe) {
         let (encoder, pooler) = probe::saved(&out)?;
         println!("probe: {}", probe.run(&encoder, &pooler)?);
         return Ok(());
     }
-    let data = corpus(&corpora, path("cache").as_deref(), &tokenizer, &text, settings.seed)?;
-    let every = Duration::try_from_secs_f64(real("checkpoint-minutes") * 60.0).unwrap_or_default();
+    let data = corpus(&corpora, given.path("cache").as_deref(), &tokenizer, &text, settings.seed)?;
+    let every = Duration::try_from_secs_f64(given.real("checkpoint-minutes") * 60.0).unwrap_or_default();
     pretrain(settings, &data, probe.as_ref(), every, &out)
 }
 

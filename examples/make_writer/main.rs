@@ -12,13 +12,15 @@
 //! step reads), `pretrain` (the loop), `save`.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
+#[path = "../pretraining/arguments.rs"]
+mod arguments;
 mod bpe;
-#[path = "../make_lab/pairs.rs"]
+#[path = "../pretraining/pairs.rs"]
 mod pairs;
 mod pretrain;
 mod records;
 mod save;
-#[path = "../make_lab/text.rs"]
+#[path = "../pretraining/text.rs"]
 #[expect(dead_code, reason = "the lab encoder reads the corpora in other shares")]
 mod text;
 mod windows;
@@ -27,9 +29,10 @@ use adamix::artifact::atomic;
 use adamix::error::{Error, Result};
 use adamix::model::DecoderSpec;
 use adamix::rng::SeedStream;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use arguments::{Given, count, path, real};
+use clap::ArgMatches;
 use pretrain::{Plan, Pretraining, Settings};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use text::{Document, SOURCES};
 use tokenizers::Tokenizer;
 use windows::Windows;
@@ -41,71 +44,31 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SHARES: [f64; 4] = [0.2, 0.4, 0.5, 1.0];
 
 /// Windows of running text in the second start; there are twice as many sentences after their words, which are shorter.
-const TEXT_WINDOWS: usize = 20_000;
+const TEXT_WINDOWS: usize = 60_000;
 
 fn main() -> std::process::ExitCode {
-    adamix::engine::machine::keep_freed_memory();
-    match run(&arguments().get_matches()) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(err) => {
-            println!("make_writer: {err}");
-            std::process::ExitCode::FAILURE
-        }
-    }
-}
-
-fn arguments() -> Command {
-    let path = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("DIR").required(true).value_parser(value_parser!(PathBuf)).help(help)
-    };
-    let count = |name: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("N").default_value(default).value_parser(value_parser!(u64)).help(help)
-    };
-    let real = |name: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("X").default_value(default).value_parser(value_parser!(f64)).help(help)
-    };
-    Command::new("make_writer")
+    let command = arguments::command("make_writer")
         .about("Pre-trains the bundled writing model from scratch")
-        .arg(path("corpora", "directory of the corpora (holds text/novels/train.txt.zst and so on)"))
-        .arg(path("out", "where tokenizer.json, config.json and model.safetensors go"))
-        .arg(
-            Arg::new("from")
-                .long("from")
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
-                .help("go on with these weights and this tokenizer, on text and on sentences after their words"),
-        )
-        .arg(count("steps", "0", "optimizer steps; 0: decided by --minutes"))
-        .arg(count("decay-steps", "0", "the last steps, in which the rate falls to zero"))
+        .arg(path("from", "go on with these weights and this tokenizer, on text and on sentences after their words"))
         .arg(count("warmup-steps", "100", "the first steps, in which the rate climbs"))
         .arg(count("batch", "16", "windows of text in a batch"))
-        .arg(count("seed", "0", "seed of everything random"))
         .arg(real("rate", "0.003", "highest learning rate"))
-        .arg(real("minutes", "20", "time to take when --steps is 0"))
-        .arg(real("checkpoint-minutes", "3", "time between checkpoints"))
+        .arg(real("checkpoint-minutes", "3", "time between checkpoints"));
+    arguments::main(command, run)
 }
 
 fn run(args: &ArgMatches) -> Result<()> {
-    let path = |name: &str| args.get_one::<PathBuf>(name).cloned();
-    let (Some(corpora), Some(out)) = (path("corpora"), path("out")) else {
-        return Err(Error::config("--corpora and --out are needed"));
-    };
-    let count = |name: &str| args.get_one::<u64>(name).copied().unwrap_or_default();
-    let real = |name: &str| args.get_one::<f64>(name).copied().unwrap_or_default();
-    let plan = match (count("steps"), count("decay-steps")) {
-        (0, _) => Plan::Minutes(real("minutes")),
-        (steps, decay) => Plan::Steps { steps, decay },
-    };
+    let given = Given(args);
+    let (corpora, out, from) = (given.needed("corpora")?, given.needed("out")?, given.path("from"));
     let settings = Settings {
-        seed: count("seed"),
-        batch: count("batch") as usize,
-        rate: real("rate"),
-        warmup: count("warmup-steps"),
-        plan,
-        report_seconds: real("checkpoint-minutes") * 60.0,
+        seed: given.count("seed"),
+        batch: given.count("batch") as usize,
+        rate: given.real("rate"),
+        warmup: given.count("warmup-steps"),
+        plan: given.plan().map_or(Plan::Minutes(given.real("minutes")), |(steps, decay)| Plan::Steps { steps, decay }),
+        report_seconds: given.real("checkpoint-minutes") * 60.0,
     };
     std::fs::create_dir_all(&out).map_err(|err| Error::io("creating the output directory", &out, err))?;
-    let from = path("from");
     let (train, held_out) = corpus(&corpora, &out, from.as_deref(), SeedStream::new(settings.seed))?;
     let spec = DecoderSpec::from_json(save::CONFIG)?;
     let mut model = Pretraining::new(spec, settings, from.as_deref())?;

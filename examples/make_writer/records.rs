@@ -45,16 +45,22 @@ pub fn build(documents: &[&Document], tokenizer: &Tokenizer, most: usize, seed: 
     Ok(windows)
 }
 
-/// Three to six runs of one to three neighbouring words, in any order.
+/// Three to six runs of one to three neighbouring words, in any order; every other one begins at a name if there is any.
 fn keys(sentence: &str, stream: &mut Stream) -> String {
     let words: Vec<&str> = sentence.split(' ').collect();
+    let capital = |i: &usize| words[*i].starts_with(|c: char| c.is_uppercase());
+    let names: Vec<usize> = (1..words.len()).filter(capital).collect();
     let mut runs = Vec::new();
-    for _ in 0..3 + stream.below(4) {
-        let start = stream.below(words.len());
+    for i in 0..3 + stream.below(4) {
+        let start = match i % 2 == 0 && !names.is_empty() {
+            true => names[stream.below(names.len())],
+            false => stream.below(words.len()),
+        };
         let end = (start + 1 + stream.below(3)).min(words.len());
         runs.push(words[start..end].join(" ").trim_matches(|c: char| !c.is_alphanumeric()).to_owned());
     }
     runs.retain(|run| !run.is_empty());
+    stream.shuffle(&mut runs);
     runs.dedup();
     runs.join(" | ")
 }

@@ -102,7 +102,7 @@ pub fn run(options: Options, engine: EngineFactory) -> Result<()> {
     let native = eframe::NativeOptions {
         viewport,
         renderer: eframe::Renderer::Glow,
-        system_font_fallback: false,
+        system_font_fallback: true,
         // A picture for a test must not depend on what the user did last time.
         persist_window: options.picture.is_none(),
         ..eframe::NativeOptions::default()

@@ -8,7 +8,7 @@ use std::path::Path;
 #[path = "../../examples/make_lab/head.rs"]
 #[expect(dead_code, reason = "the loop that uses the rest is not part of this binary")]
 mod head;
-#[path = "../../examples/make_lab/text.rs"]
+#[path = "../../examples/pretraining/text.rs"]
 #[expect(dead_code, reason = "only the sentence splitter is tested here")]
 mod text;
 mod writer;

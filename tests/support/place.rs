@@ -60,16 +60,22 @@ impl Place {
 
     /// Settings of a run that takes a moment: so many steps, an evaluation every quarter.
     pub fn config(&self, steps: u64) -> RunConfig {
-        let text = |name: &str| self.path(name).display().to_string();
-        let mut config = RunConfig { runs_dir: text("runs"), name: "test".to_owned(), ..RunConfig::default() };
-        config.model.path = text("model");
-        config.model.device = DeviceChoice::Cpu;
-        config.data.task = Task::Custom;
-        (config.data.train_file, config.data.dev_file) = (text("train.csv"), text("dev.csv"));
-        config.data.max_length = 16;
+        let mut config = short_run(self.dir.path(), steps, Task::Custom, ["train.csv", "dev.csv"]);
         config.mixture.adapter_size = 4;
-        (config.train.max_steps, config.train.batch_size, config.train.learning_rate) = (steps, 8, 2e-2);
-        (config.eval.eval_steps, config.eval.random_routes, config.eval.eval_batch_size) = ((steps / 4).max(1), 3, 16);
         config
     }
+}
+
+/// Settings of a short run in a directory that holds `model` and two data files.
+pub fn short_run(dir: &Path, steps: u64, task: Task, [train, dev]: [&str; 2]) -> RunConfig {
+    let text = |name: &str| dir.join(name).display().to_string();
+    let mut config = RunConfig { runs_dir: text("runs"), name: "test".to_owned(), ..RunConfig::default() };
+    config.model.path = text("model");
+    config.model.device = DeviceChoice::Cpu;
+    config.data.task = task;
+    (config.data.train_file, config.data.dev_file) = (text(train), text(dev));
+    config.data.max_length = 16;
+    (config.train.max_steps, config.train.batch_size, config.train.learning_rate) = (steps, 8, 2e-2);
+    (config.eval.eval_steps, config.eval.random_routes, config.eval.eval_batch_size) = ((steps / 4).max(1), 3, 16);
+    config
 }

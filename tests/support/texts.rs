@@ -1,6 +1,7 @@
 //! A directory with a small language model, texts to learn and a place for runs.
 
-use adamix::config::{DeviceChoice, MixtureKind, RunConfig, Task};
+use super::place::short_run;
+use adamix::config::{MixtureKind, RunConfig, Task};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,18 +65,10 @@ impl TextPlace {
 
     /// Settings of a run that takes a moment: so many steps, an evaluation every quarter.
     pub fn config(&self, steps: u64) -> RunConfig {
-        let text = |name: &str| self.path(name).display().to_string();
-        let mut config = RunConfig { runs_dir: text("runs"), name: "test".to_owned(), ..RunConfig::default() };
-        config.model.path = text("model");
-        config.model.device = DeviceChoice::Cpu;
-        config.data.task = Task::Text;
-        (config.data.train_file, config.data.dev_file) = (text("train.jsonl"), text("dev.jsonl"));
-        config.data.max_length = 16;
+        let mut config = short_run(self.dir.path(), steps, Task::Text, ["train.jsonl", "dev.jsonl"]);
         config.mixture.kind = MixtureKind::Lora;
         (config.mixture.num_experts, config.mixture.lora_rank) = (3, 4);
         config.mixture.lora_target = vec!["all-linear".to_owned()];
-        (config.train.max_steps, config.train.batch_size, config.train.learning_rate) = (steps, 8, 2e-2);
-        (config.eval.eval_steps, config.eval.random_routes, config.eval.eval_batch_size) = ((steps / 4).max(1), 3, 16);
         config
     }
 }

@@ -5,9 +5,9 @@ use crate::app::actions::Action;
 use crate::app::format;
 use crate::app::session::Download;
 use crate::app::widgets::cards;
+use crate::app::widgets::listing::{self, Heading};
 use crate::engine::protocol::{DownloadProgress, ModelKind, Shelf, Stage, StoredModel};
 use egui::{Color32, Key, RichText, Ui};
-use egui_extras::{Column, TableBuilder};
 
 /// Below this width of the view the list leaves out parameters.
 const NARROW: f32 = 430.0;
@@ -98,38 +98,18 @@ impl ModelsPanel {
     }
 
     fn table_ui(&mut self, ctx: &PanelCtx<'_>, shelf: &Shelf, ui: &mut Ui) {
-        let height = 22.0;
-        let titles = [
-            ("Model", "The name under which it can be used; a double click puts it into Setup"),
-            ("Family", "Its architecture"),
-            ("Use", "What it can be trained for here, or that it cannot"),
-            ("Size", "On disk"),
-            ("Params", "Parameters: numbers in its weights"),
+        let headings = [
+            Heading::rest("Model", "The name under which it can be used; a double click puts it into Setup", 100.0),
+            Heading::exact("Family", "Its architecture", 62.0),
+            Heading::exact("Use", "What it can be trained for here, or that it cannot", 70.0),
+            Heading::exact("Size", "On disk", 64.0),
+            Heading::exact("Params", "Parameters: numbers in its weights", 58.0),
         ];
-        let shown = if ui.available_width() < NARROW { titles.len() - 1 } else { titles.len() };
-        let mut table = TableBuilder::new(ui)
-            .id_salt("models")
-            .striped(true)
-            .sense(egui::Sense::click())
-            .max_scroll_height(320.0)
-            .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
-            .column(Column::remainder().at_least(100.0).clip(true));
-        for width in [62.0, 70.0, 64.0, 58.0].iter().take(shown - 1) {
-            table = table.column(Column::exact(*width).clip(true));
-        }
-        table
-            .header(height, |mut row| {
-                for (title, tip) in titles.into_iter().take(shown) {
-                    row.col(|ui| {
-                        drop(ui.add(egui::Label::new(RichText::new(title).strong()).truncate()).on_hover_text(tip));
-                    });
-                }
-            })
-            .body(|body| {
-                body.rows(height, shelf.models.len(), |mut row| {
-                    self.row_ui(ctx, &shelf.models[row.index()], shown == titles.len(), &mut row);
-                });
-            });
+        let narrow = ui.available_width() < NARROW;
+        let shown = headings.len() - usize::from(narrow);
+        listing::show(ui, "models", &headings[..shown], shelf.models.len(), |mut row| {
+            self.row_ui(ctx, &shelf.models[row.index()], !narrow, &mut row);
+        });
     }
 
     fn row_ui(

@@ -4,12 +4,12 @@ use super::PanelCtx;
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::run_view::RunView;
+use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::metric_plot::{self, Curve, Options};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{curves, format, names};
 use crate::engine::protocol::{RunStatus, RunSummary};
 use egui::{Color32, RichText, Ui};
-use egui_extras::{Column, TableBuilder};
 use std::path::PathBuf;
 
 /// Below this width of the view the list leaves out when runs were started.
@@ -68,44 +68,23 @@ impl RunsPanel {
     }
 
     fn table_ui(&mut self, ctx: &PanelCtx<'_>, runs: &[RunSummary], ui: &mut Ui) {
-        let height = 22.0;
         let metric =
             if runs.iter().all(|run| run.metric == runs[0].metric) { runs[0].metric.as_str() } else { "metric" };
         let best = if metric.is_empty() { "Best" } else { names::metric(metric) };
-        let titles = [
-            ("", "Ticked runs are drawn below, one over the other"),
-            ("Run", "Its directory's name; a click chooses it, a double click opens it"),
-            ("Status", "What its directory says"),
-            (best, "Best value of the deciding metric, of the merged model on the evaluation rows"),
-            ("Steps", "Done and planned"),
-            ("Started", "Month, day and time, UTC"),
+        let headings = [
+            Heading::exact("", "Ticked runs are drawn below, one over the other", 24.0),
+            Heading::rest("Run", "Its directory's name; a click chooses it, a double click opens it", 80.0),
+            Heading::exact("Status", "What its directory says", 68.0),
+            Heading::exact(best, "Best value of the deciding metric, of the merged model on the evaluation rows", 62.0),
+            Heading::exact("Steps", "Done and planned", 64.0),
+            Heading::exact("Started", "Month, day and time, UTC", 76.0),
         ];
         // In a narrow view the name is worth more than the day.
-        let shown = if ui.available_width() < NARROW { titles.len() - 1 } else { titles.len() };
-        let mut table = TableBuilder::new(ui)
-            .id_salt("runs")
-            .striped(true)
-            .sense(egui::Sense::click())
-            .max_scroll_height(320.0)
-            .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
-            .column(Column::exact(24.0))
-            .column(Column::remainder().at_least(80.0).clip(true));
-        for width in [68.0, 62.0, 64.0, 76.0].iter().take(shown - 2) {
-            table = table.column(Column::exact(*width).clip(true));
-        }
-        table
-            .header(height, |mut row| {
-                for (title, tip) in titles.into_iter().take(shown) {
-                    row.col(|ui| {
-                        drop(ui.add(egui::Label::new(RichText::new(title).strong()).truncate()).on_hover_text(tip));
-                    });
-                }
-            })
-            .body(|body| {
-                body.rows(height, runs.len(), |mut row| {
-                    self.row_ui(ctx, &runs[row.index()], shown == titles.len(), &mut row);
-                });
-            });
+        let narrow = ui.available_width() < NARROW;
+        let shown = headings.len() - usize::from(narrow);
+        listing::show(ui, "runs", &headings[..shown], runs.len(), |mut row| {
+            self.row_ui(ctx, &runs[row.index()], !narrow, &mut row);
+        });
     }
 
     fn row_ui(

@@ -7,6 +7,7 @@ pub mod dot_plot;
 pub mod heatmap;
 pub mod labeled;
 pub mod legend;
+pub mod listing;
 pub mod metric_plot;
 pub mod stacked_bar;
 pub mod verdict;

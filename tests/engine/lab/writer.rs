@@ -12,7 +12,7 @@ use std::path::Path;
 
 #[path = "../../../examples/make_writer/bpe.rs"]
 mod bpe;
-#[path = "../../../examples/make_lab/pairs.rs"]
+#[path = "../../../examples/pretraining/pairs.rs"]
 mod pairs;
 
 use super::text;

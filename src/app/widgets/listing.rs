@@ -1,0 +1,62 @@
+//! A striped list of things that can be chosen: one row each, a header that says what its columns are.
+
+use egui::{RichText, Ui};
+use egui_extras::{Column, Table, TableBuilder};
+
+/// Height of a row, in points.
+const HEIGHT: f32 = 22.0;
+/// Height of the list before it scrolls, in points.
+const MOST: f32 = 320.0;
+
+/// A column: its title, what it means, and how wide it is.
+pub struct Heading<'a> {
+    /// Title; none for a column of boxes to tick.
+    pub title: &'a str,
+    /// What stands in it.
+    pub tip: &'a str,
+    /// Its width.
+    pub column: Column,
+}
+
+impl<'a> Heading<'a> {
+    /// A column of this many points.
+    pub fn exact(title: &'a str, tip: &'a str, width: f32) -> Self {
+        Self { title, tip, column: Column::exact(width).clip(true) }
+    }
+
+    /// The column that takes what is left, at least so many points.
+    pub fn rest(title: &'a str, tip: &'a str, least: f32) -> Self {
+        Self { title, tip, column: Column::remainder().at_least(least).clip(true) }
+    }
+}
+
+/// Draws the list; `row` draws the cells of row number `row.index()`.
+pub fn show(
+    ui: &mut Ui,
+    name: &str,
+    headings: &[Heading<'_>],
+    rows: usize,
+    row: impl FnMut(egui_extras::TableRow<'_, '_>),
+) {
+    let mut table = TableBuilder::new(ui)
+        .id_salt(name)
+        .striped(true)
+        .sense(egui::Sense::click())
+        .max_scroll_height(MOST)
+        .cell_layout(egui::Layout::left_to_right(egui::Align::Center));
+    for heading in headings {
+        table = table.column(heading.column);
+    }
+    header(table, headings).body(|body| body.rows(HEIGHT, rows, row));
+}
+
+fn header<'a>(table: TableBuilder<'a>, headings: &[Heading<'_>]) -> Table<'a> {
+    table.header(HEIGHT, |mut row| {
+        for heading in headings {
+            row.col(|ui| {
+                let title = egui::Label::new(RichText::new(heading.title).strong()).truncate();
+                drop(ui.add(title).on_hover_text(heading.tip));
+            });
+        }
+    })
+}
