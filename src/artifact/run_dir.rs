@@ -17,10 +17,10 @@
 use super::atomic::{self, clean_leftovers, write_file};
 use super::run_lock::{RunLock, is_locked};
 use super::utc;
-use crate::config::{RunConfig, Task};
+use crate::config::{RunConfig, Task, WRITER_LAB};
 use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};
-use crate::model::store;
+use crate::model::{dir::LAB, store};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -44,7 +44,8 @@ impl RunDir {
 
     /// Makes a new run directory under [`RunDir::root`] and takes its lock. The name is the one in the settings,
     /// or made from task, model and time; a number is appended when it is taken. The resolved name and root are
-    /// in [`RunDir::config`] and in `run.toml`.
+    /// in [`RunDir::config`] and in `run.toml`, and so are the full paths of model and data: a run is opened from
+    /// wherever one happens to be.
     pub fn create(config: &RunConfig) -> Result<(Self, RunLock)> {
         config.validate()?;
         let root = Self::root(config)?;
@@ -55,6 +56,7 @@ impl RunDir {
         let mut config = config.clone();
         config.name = name;
         config.runs_dir = root.display().to_string();
+        resolve_paths(&mut config)?;
         let lock = RunLock::acquire(&path)?;
         write_file(&path.join(RUN_FILE), config.to_toml()?.as_bytes())?;
         Ok((Self { path, config }, lock))
@@ -122,6 +124,21 @@ impl RunDir {
         let free = candidates.find(|name| !exports.join(name).exists());
         free.map(|name| exports.join(name)).ok_or_else(|| Error::internal("no free name for an export"))
     }
+}
+
+/// Writes the paths of model and data in full where they lead to something; what is bundled, and the hub's models, are
+/// named, not found on a path.
+fn resolve_paths(config: &mut RunConfig) -> Result<()> {
+    let data = &mut config.data;
+    for path in [&mut config.model.path, &mut data.path, &mut data.train_file, &mut data.dev_file] {
+        let named = path.is_empty() || [LAB, WRITER_LAB].contains(&path.as_str());
+        if !named && Path::new(path.as_str()).exists() {
+            let full = std::path::absolute(path.as_str())
+                .map_err(|err| Error::io("resolving", Path::new(path.as_str()), err))?;
+            *path = full.display().to_string();
+        }
+    }
+    Ok(())
 }
 
 /// Deletes the run `name` in `root` with all its files. Only a real directory directly in `root` that holds a
@@ -218,5 +235,21 @@ mod tests {
         let mac = root("macos", &[("HOME", "/h")]);
         assert_eq!(mac.as_deref(), Some("/h/Library/Application Support/adamix/runs"));
         assert_eq!(root("linux", &[]), None);
+    }
+
+    #[test]
+    fn files_are_found_from_everywhere_and_names_stay_names() -> Result<()> {
+        let mut config = RunConfig::default();
+        config.model.path = "src/lib.rs".to_owned();
+        config.data.train_file = "../no/such.csv".to_owned();
+        config.data.path = WRITER_LAB.to_owned();
+        resolve_paths(&mut config)?;
+        let here = std::env::current_dir().map_err(|err| Error::io("reading", Path::new("."), err))?;
+        assert_eq!(Path::new(&config.model.path), here.join("src/lib.rs"));
+        assert_eq!((config.data.train_file.as_str(), config.data.path.as_str()), ("../no/such.csv", WRITER_LAB));
+        config.model.path = "org/name".to_owned();
+        resolve_paths(&mut config)?;
+        assert_eq!(config.model.path, "org/name");
+        Ok(())
     }
 }
