@@ -174,6 +174,8 @@ fn start_log(matches: &ArgMatches) {
     };
     let mut builder = env_logger::Builder::new();
     builder.filter_level(log::LevelFilter::Warn);
+    // It warns of the locale "C", with which nothing is wrong.
+    builder.filter_module("egui_system_font_provider", log::LevelFilter::Error);
     match std::env::var("RUST_LOG") {
         Ok(filters) => builder.parse_filters(&filters),
         Err(_) => builder.filter_module("adamix", level),
