@@ -1,13 +1,15 @@
 //! Everything the views know about one run, live or opened from disk.
 
 use super::history::History;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Task};
 use crate::engine::protocol::*;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Most distance samples kept; beyond it every second one is dropped.
 const DISTANCES: usize = 512;
+/// Most steps whose written samples are kept; beyond it every second one is dropped.
+const SAMPLES: usize = 512;
 
 /// Everything the views know about one run.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct RunView {
     pub history: History,
     /// The evaluations.
     pub evals: Vec<EvalRecord>,
+    /// What a language model wrote on the way, by step.
+    pub samples: Vec<SampleRecord>,
     /// The newest lamps.
     pub lamps: Vec<Lamp>,
     /// Distances between the experts over time.
@@ -61,6 +65,7 @@ impl RunView {
             config: detail.config,
             start: detail.start,
             evals: detail.evals,
+            samples: detail.samples,
             lamps: detail.lamps,
             distances: detail.distances,
             routing: detail.routing.map(Arc::new),
@@ -110,6 +115,24 @@ impl RunView {
     /// The comparison made at the end.
     pub fn report(&self) -> Option<&EvalReport> {
         self.end.as_ref().and_then(|end| end.report.as_ref())
+    }
+
+    /// Whether its model writes.
+    pub fn writes(&self) -> bool {
+        self.config.data.task == Task::Text
+    }
+
+    /// Adds what was written at a step, once for each step; thins old ones when there are many. The first one stays.
+    pub fn push_samples(&mut self, record: SampleRecord) {
+        self.samples.retain(|old| old.step != record.step);
+        self.samples.push(record);
+        if self.samples.len() > SAMPLES {
+            let (mut index, last) = (0, self.samples.len());
+            self.samples.retain(|_| {
+                index += 1;
+                index % 2 == 1 || index == last
+            });
+        }
     }
 
     /// Adds a distance sample, thinning old ones when there are many.

@@ -6,6 +6,7 @@
 //!   lock               held by the process that writes
 //!   metrics.jsonl      one JSON object a line: start, step, eval, lamp, checkpoint, end
 //!   routes.bin         which expert ran where, every step
+//!   samples.jsonl      what a language model wrote on the way, one JSON object a line
 //!   events.log         for people, one line an event, UTC
 //!   events.out.tfevents.*   the same curves for TensorBoard
 //!   checkpoint-N/      everything needed to go on from step N
@@ -103,6 +104,10 @@ impl RunDir {
     /// Which expert ran where.
     pub fn routes(&self) -> PathBuf {
         self.path.join("routes.bin")
+    }
+    /// What a language model wrote while it learned, one JSON object a line.
+    pub fn samples(&self) -> PathBuf {
+        self.path.join("samples.jsonl")
     }
     /// The log for people.
     pub fn events(&self) -> PathBuf {

@@ -51,6 +51,21 @@ pub fn note(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }
 
+/// A text as one line of at most `most` characters: white space runs become one space, and control characters, which
+/// would act on the terminal, are spelled out.
+pub fn one_line(text: &str, most: usize) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let plain: String = words
+        .join(" ")
+        .chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() })
+        .collect();
+    match plain.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &plain[..end]),
+        None => plain,
+    }
+}
+
 /// Whether somebody watches stderr, so that a progress bar makes sense.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()
@@ -134,6 +149,14 @@ mod tests {
         assert_eq!(duration(185.0), "3 min 05 s");
         assert_eq!(duration(7800.0), "2 h 10 min");
         assert_eq!(duration(f64::NAN), "unknown");
+    }
+
+    #[test]
+    fn a_text_becomes_one_harmless_line() {
+        assert_eq!(one_line(" a\n\n b\tc ", 10), "a b c");
+        assert_eq!(one_line("\u{1b}[2Jäöü", 20), "\\u{1b}[2Jäöü");
+        assert_eq!(one_line("äöüß", 3), "äöü…");
+        assert_eq!(one_line("äöüß", 4), "äöüß");
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use super::out;
 use crate::artifact::checkpoint::CheckpointData;
-use crate::train::observer::{EvalRecord, Lamp, LampState, Observer, StartRecord, StepRecord};
+use crate::train::observer::{EvalRecord, Lamp, LampState, Observer, SampleRecord, StartRecord, StepRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::path::PathBuf;
+
+/// Most characters of a sample on the terminal.
+const SAMPLE: usize = 160;
 
 /// Where the news of a training goes.
 enum Sink {
@@ -114,6 +117,22 @@ impl Observer for Progress {
         let best = if record.best { ", the best so far" } else { "" };
         let (metric, value) = (&self.start.metric, record.merged.primary);
         self.say(&format!("step {}: merged {metric} {value:.4}, loss {:.4}{best}", record.step, record.merged.loss));
+    }
+
+    /// On the terminal the first input only; all of them are in the run directory.
+    fn on_samples(&mut self, record: &SampleRecord) {
+        self.event("samples", record);
+        let Some(sample) = record.samples.first() else { return };
+        let text = |text: &str| match out::one_line(text, SAMPLE) {
+            text if text.is_empty() => "(nothing)".to_owned(),
+            text => text,
+        };
+        self.say(&format!("step {}: asked {}", record.step, text(&sample.prompt)));
+        self.say(&format!("    merged     {}", text(&sample.merged)));
+        if let Some(random) = &sample.random {
+            self.say(&format!("    one route  {}", text(random)));
+        }
+        self.say(&format!("    reference  {}", text(&sample.reference)));
     }
 
     fn on_lamps(&mut self, lamps: &[Lamp]) {

@@ -18,7 +18,7 @@ pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
 pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy};
 pub use model::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 pub use text::{TextConfig, TextFormat, Truncate, WRITER_LAB};
-pub use train::{EvalConfig, Recompute, Schedule, TrainConfig};
+pub use train::{EvalConfig, LONGEST_SAMPLE, MOST_SAMPLES, Recompute, Schedule, TrainConfig};
 pub use window::WindowOptions;
 
 use crate::error::{Error, Result};

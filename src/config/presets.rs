@@ -187,7 +187,7 @@ pub fn writer_lab() -> Preset {
             weight_decay: 0.01,
             ..TrainConfig::default()
         },
-        eval: EvalConfig { eval_steps: 100, ..EvalConfig::default() },
+        eval: EvalConfig { eval_steps: 100, sample_steps: 25, ..EvalConfig::default() },
     }
 }
 

@@ -139,6 +139,11 @@ impl TrainConfig {
     }
 }
 
+/// Most evaluation inputs that are answered while training.
+pub const MOST_SAMPLES: usize = 16;
+/// Longest answer while training, in tokens.
+pub const LONGEST_SAMPLE: usize = 256;
+
 /// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -153,11 +158,27 @@ pub struct EvalConfig {
     pub random_routes: usize,
     /// Examples in an evaluation batch.
     pub eval_batch_size: usize,
+    /// Evaluation inputs that a language model answers now and then while it learns; 0: none.
+    pub samples: usize,
+    /// Optimizer steps between these answers; 0: with every evaluation. They are also written before the first step and
+    /// after the last one.
+    pub sample_steps: u64,
+    /// Longest answer in tokens.
+    pub sample_tokens: usize,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { eval_steps: 0, save_steps: 0, save_total_limit: 2, random_routes: 5, eval_batch_size: 64 }
+        Self {
+            eval_steps: 0,
+            save_steps: 0,
+            save_total_limit: 2,
+            random_routes: 5,
+            eval_batch_size: 64,
+            samples: 3,
+            sample_steps: 0,
+            sample_tokens: 48,
+        }
     }
 }
 
@@ -168,6 +189,13 @@ impl EvalConfig {
         });
         require(found, (1..=65_536).contains(&self.eval_batch_size), || {
             format!("eval_batch_size is {}; choose 1 to 65536", self.eval_batch_size)
+        });
+        // They are written while training waits: few, and short.
+        require(found, self.samples <= MOST_SAMPLES, || {
+            format!("samples is {}; choose 0 (none) to {MOST_SAMPLES}", self.samples)
+        });
+        require(found, (1..=LONGEST_SAMPLE).contains(&self.sample_tokens), || {
+            format!("sample_tokens is {}; choose 1 to {LONGEST_SAMPLE}", self.sample_tokens)
         });
     }
 }

@@ -231,6 +231,9 @@ impl State {
         self.say(Event::PhaseChanged { run, phase: RunPhase::Training });
         let sample = data::distances(first_step);
         self.say(Event::Distances { run, sample });
+        if config.data.task == Task::Text && config.eval.samples > 0 {
+            self.say(Event::Sampled { run, record: fake_texts::samples(first_step, total) });
+        }
         if let Some(demo) = &mut self.demo {
             demo.run = Some(DemoRun { req, run, config, step: first_step, total, paused: false });
         }
@@ -288,6 +291,7 @@ impl State {
         let last = (active.step + steps).min(total);
         active.step = last;
         let mixture = active.config.mixture.clone();
+        let writes = active.config.data.task == Task::Text && active.config.eval.samples > 0;
         let buckets = (first..=last).map(|step| StepBucket::of(data::step(step, total))).collect();
         self.queue.push_back(Incoming::Steps { run, buckets });
         if last >= first {
@@ -301,6 +305,9 @@ impl State {
             if step % data::EVAL_EVERY == 0 || step == total {
                 self.say(Event::PhaseChanged { run, phase: RunPhase::Evaluating });
                 self.say(Event::Evaluated { run, record: data::eval(step, total) });
+                if writes {
+                    self.say(Event::Sampled { run, record: fake_texts::samples(step, total) });
+                }
                 self.say(Event::CheckpointWritten { run, step, best: true });
                 self.say(Event::Distances { run, sample: data::distances(step) });
                 self.say(Event::PhaseChanged { run, phase: RunPhase::Training });

@@ -1,5 +1,6 @@
 //! Made-up but plausible numbers for [`super::fake`]. Everything is a pure function of its arguments.
 
+use super::fake_texts;
 use super::protocol::*;
 use crate::config::{MixtureConfig, RunConfig, Task};
 use std::path::{Path, PathBuf};
@@ -365,7 +366,7 @@ pub fn runs() -> Vec<RunSummary> {
     ]
 }
 
-/// Everything about one run.
+/// Everything about one run; one whose name begins with `writer` is of a language model.
 pub fn run_detail(dir: &Path) -> RunDetail {
     let summary = runs()
         .into_iter()
@@ -373,15 +374,24 @@ pub fn run_detail(dir: &Path) -> RunDetail {
         .unwrap_or_else(|| summary(dir.to_owned(), RunStatus::Finished, 240, 0.764));
     let (done, total) = (summary.step, summary.total_steps);
     let name_seed = summary.name.len() as u64;
+    let writes = summary.name.starts_with("writer");
+    let mut config = RunConfig { name: summary.name.clone(), ..config() };
+    if writes {
+        config.data.task = Task::Text;
+    }
     let shifted = |s: u64| StepSample { step: s, ..step(s + 7 * name_seed % 40, total) };
     RunDetail {
-        config: RunConfig { name: summary.name.clone(), ..config() },
-        start: start_record(&config(), 0),
+        start: start_record(&config, 0),
         history: (1..=done).map(|s| StepBucket::of(shifted(s))).collect(),
         evals: (1..=done / EVAL_EVERY).map(|i| eval(i * EVAL_EVERY, total)).collect(),
+        samples: (0..=done / EVAL_EVERY)
+            .filter(|_| writes)
+            .map(|i| fake_texts::samples(i * EVAL_EVERY, total))
+            .collect(),
         lamps: lamps(10),
         end: (summary.status == RunStatus::Finished).then(|| end_record(EndReason::Finished, done)),
-        routing: Some(routing(&config().mixture, done)),
+        routing: Some(routing(&config.mixture, done)),
+        config,
         distances: (0..=done / EVAL_EVERY).map(|i| distances(i * EVAL_EVERY)).collect(),
         checkpoints: vec![done / 2, done],
         log: vec![format!("{} steps of {total} done", done)],

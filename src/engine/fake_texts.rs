@@ -102,3 +102,32 @@ pub fn written(inputs: usize) -> WriteReport {
         seconds: 12.5,
     }
 }
+
+/// What a model writes for two inputs after so many steps: nonsense first, restaurants later.
+pub fn samples(step: u64, total: u64) -> SampleRecord {
+    let inputs = [
+        ("name : Zizzi | food : French | area : riverside", "Zizzi serves French food by the river."),
+        ("name : The Vaults | Type : pub | price : more than £30", "The Vaults is a pub with prices of more than £30."),
+    ];
+    let merged = [
+        ["The the and of the name, and the name", "There is a pub, a pub and a"],
+        ["Zizzi is a French in the city of the French", "The Vaults is a place that is a place"],
+        ["Zizzi is a French place by the river.", "The Vaults is a pub with a price of £30."],
+        ["Zizzi serves French food in the riverside area.", "The Vaults is a pub with prices over £30."],
+    ];
+    let random = [
+        ["The the and and the of", "There is the the the"],
+        ["Zizzi is a French French place", "The Vaults is a pub that is"],
+        ["Zizzi is a French place by the river.", "The Vaults is a pub, more than £30."],
+        ["Zizzi is a French restaurant by the riverside.", "The Vaults is a pub with prices over £30."],
+    ];
+    let stage = (4 * step / total.max(1)).min(3) as usize;
+    let sample = |(number, (prompt, reference)): (usize, &(&str, &str))| Sample {
+        prompt: (*prompt).to_owned(),
+        reference: (*reference).to_owned(),
+        merged: merged[stage][number].to_owned(),
+        random: Some(random[stage][number].to_owned()),
+    };
+    let samples = inputs.iter().enumerate().map(sample).collect();
+    SampleRecord { step, epoch: step as f64 / 80.0, samples, seconds: 0.2 }
+}

@@ -4,7 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`protocol`], [`questions`], [`snapshots`], [`step_profile`], [`store`] | the messages: plain data |
+//! | [`protocol`], [`questions`], [`news`], [`snapshots`], [`step_profile`], [`store`] | the messages: plain data |
 //! | [`handle`] | the window's end: starts the thread, sends, drains |
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | `storekeeper`, [`transfer`] | the thread that looks after models on disk, and one download |
@@ -29,6 +29,7 @@ mod lora_exports;
 pub mod machine;
 pub mod mailbox;
 pub mod memory;
+pub mod news;
 pub mod opened;
 pub mod plan;
 mod play;

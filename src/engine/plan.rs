@@ -97,11 +97,12 @@ fn warnings(prepared: &Prepared) -> Vec<String> {
     warnings
 }
 
-/// The same run without evaluations in between.
+/// The same run without evaluations and samples in between.
 fn quiet(config: &RunConfig) -> RunConfig {
     let mut config = config.clone();
     config.eval.eval_steps = u64::MAX >> 2;
     config.eval.save_steps = u64::MAX >> 2;
+    config.eval.samples = 0;
     config
 }
 

@@ -21,6 +21,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use super::news::*;
 pub use super::playground::*;
 pub use super::questions::*;
 pub use super::snapshots::*;
@@ -33,7 +34,9 @@ pub use crate::eval::text::TextScores;
 pub use crate::eval::{Band, EvalReport, Scores};
 pub use crate::mixture::{SIDES, Side};
 pub use crate::nn::profile::{PHASES, Phase};
-pub use crate::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StartRecord, StepRecord};
+pub use crate::train::observer::{
+    EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
+};
 
 use crate::config::{ModelConfig, RunConfig};
 
@@ -249,51 +252,6 @@ impl Command {
     }
 }
 
-/// What a run is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RunPhase {
-    /// No run.
-    #[default]
-    Idle,
-    /// Model and data are being loaded.
-    Preparing,
-    /// Steps are being made.
-    Training,
-    /// Held between two steps.
-    Paused,
-    /// The merged model is being measured.
-    Evaluating,
-    /// A stop was heard; a checkpoint is being written.
-    Stopping,
-    /// Ended as planned, or stopped.
-    Finished,
-    /// Ended by an error.
-    Failed,
-}
-
-impl RunPhase {
-    /// Whether the run still occupies the engine.
-    pub fn is_active(self) -> bool {
-        matches!(self, Self::Preparing | Self::Training | Self::Paused | Self::Evaluating | Self::Stopping)
-    }
-}
-
-/// What went wrong, as data: the kind to act on, the words to show.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// What sort of thing.
-    pub kind: ErrorKind,
-    /// What failed, with values, and what to do.
-    pub message: String,
-}
-
-impl From<&crate::error::Error> for Failure {
-    fn from(err: &crate::error::Error) -> Self {
-        Self { kind: err.kind(), message: err.to_string() }
-    }
-}
-
 /// What happened. Rare (a few a second at most), ordered, never lost.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -332,6 +290,13 @@ pub enum Event {
         run: RunId,
         /// What came out.
         record: EvalRecord,
+    },
+    /// A language model answered its fixed inputs. Of a resumed run the earlier answers come first, right after its start.
+    Sampled {
+        /// Which run.
+        run: RunId,
+        /// The answers.
+        record: SampleRecord,
     },
     /// Every trained tensor was checked (after steps 1, 3 and 10).
     Lamps {
@@ -397,26 +362,6 @@ pub enum Event {
     },
     /// A line for the log.
     Log(LogLine),
-}
-
-/// How serious a log line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Good to know.
-    Info,
-    /// Probably not what was wanted.
-    Warning,
-    /// Something failed.
-    Error,
-}
-
-/// A line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// How serious.
-    pub level: LogLevel,
-    /// The words, one line.
-    pub text: String,
 }
 
 /// The answer to a question.

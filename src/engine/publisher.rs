@@ -74,6 +74,8 @@ pub(super) struct Past {
     pub(super) history: Vec<StepBucket>,
     /// The evaluations.
     pub(super) evals: Vec<EvalRecord>,
+    /// What a language model wrote.
+    pub(super) samples: Vec<SampleRecord>,
     /// The newest check of every trained tensor.
     pub(super) lamps: Vec<Lamp>,
     /// How far the experts were apart at the checkpoints there are.
@@ -90,6 +92,8 @@ pub(super) struct Publisher<'a, 'd> {
     phase: RunPhase,
     /// Whether the merged model is measured after the next step.
     evaluates_next: bool,
+    /// Whether the step under way was asked for while the run was held.
+    stepped: bool,
     measured: Option<u64>,
     profile: Gather,
 }
@@ -97,8 +101,8 @@ pub(super) struct Publisher<'a, 'd> {
 impl<'a, 'd> Publisher<'a, 'd> {
     pub(super) fn new(desk: &'a mut Desk<'d>, flags: RunFlags, dir: RunDir, shown: Shown, past: Past) -> Self {
         let phase = RunPhase::Preparing;
-        let (evaluates_next, measured, profile) = (false, None, Gather::default());
-        Self { desk, flags, dir, shown, past, phase, evaluates_next, measured, profile }
+        let (evaluates_next, stepped, measured, profile) = (false, false, None, Gather::default());
+        Self { desk, flags, dir, shown, past, phase, evaluates_next, stepped, measured, profile }
     }
 
     fn say(&self, event: Event) {
@@ -155,11 +159,26 @@ impl<'a, 'd> Publisher<'a, 'd> {
         Ok(())
     }
 
+    /// Holds the writing of samples while the window wants the run held, unless they belong to a single step. A step that
+    /// is asked for meanwhile comes after them.
+    fn hold_writing(&mut self, trainer: &Trainer) {
+        let asked = |held: &Self| held.stepped || held.flags.hold.step_asked();
+        while self.flags.hold.paused() && !self.flags.run.stopped() && !asked(self) {
+            self.phase(RunPhase::Paused);
+            self.serve(trainer);
+            self.look(trainer, true);
+            self.flags.hold.wait(HOLD);
+        }
+        self.phase(if self.flags.run.stopped() { RunPhase::Stopping } else { RunPhase::Evaluating });
+    }
+
     /// Holds the run while the window wants it held.
     fn hold(&mut self, trainer: &Trainer) {
+        self.stepped = false;
         // After the last step there is nothing to hold.
         while self.flags.hold.paused() && !self.flags.run.stopped() && trainer.steps_done() < trainer.total_steps() {
             if self.flags.hold.take_step() {
+                self.stepped = true;
                 return;
             }
             self.phase(RunPhase::Paused);
@@ -175,7 +194,7 @@ impl<'a, 'd> Publisher<'a, 'd> {
 
 impl Observer for Publisher<'_, '_> {
     fn on_start(&mut self, start: &StartRecord) {
-        let Past { history, evals, lamps, distances } = std::mem::take(&mut self.past);
+        let Past { history, evals, samples, lamps, distances } = std::mem::take(&mut self.past);
         let run = self.shown.run;
         self.say(Event::RunStarted {
             run,
@@ -188,6 +207,7 @@ impl Observer for Publisher<'_, '_> {
         if !lamps.is_empty() {
             self.say(Event::Lamps { run, lamps });
         }
+        samples.into_iter().for_each(|record| self.say(Event::Sampled { run, record }));
         distances.into_iter().for_each(|sample| self.say(Event::Distances { run, sample }));
         self.phase(RunPhase::Training);
     }
@@ -215,6 +235,16 @@ impl Observer for Publisher<'_, '_> {
 
     fn on_eval(&mut self, record: &EvalRecord) {
         self.say(Event::Evaluated { run: self.shown.run, record: record.clone() });
+        self.phase(RunPhase::Training);
+    }
+
+    fn on_writing(&mut self, trainer: &Trainer) {
+        self.desk.link.flush();
+        self.hold_writing(trainer);
+    }
+
+    fn on_samples(&mut self, record: &SampleRecord) {
+        self.say(Event::Sampled { run: self.shown.run, record: record.clone() });
         self.phase(RunPhase::Training);
     }
 

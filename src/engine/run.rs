@@ -14,7 +14,7 @@ use crate::error::{Context as _, Result};
 use crate::nn::profile::Profile;
 use crate::train::Subject;
 use crate::train::control::Control;
-use crate::train::observer::{EndRecord, EvalRecord, Lamp, Observer, StartRecord, StepRecord};
+use crate::train::observer::{EndRecord, EvalRecord, Lamp, Observer, SampleRecord, StartRecord, StepRecord};
 use crate::train::trainer::Trainer;
 use std::path::Path;
 
@@ -181,6 +181,15 @@ impl Observer for Recording<'_> {
         self.extra.on_eval(record);
     }
 
+    fn on_writing(&mut self, trainer: &Trainer) {
+        self.extra.on_writing(trainer);
+    }
+
+    fn on_samples(&mut self, record: &SampleRecord) {
+        self.recorder.samples(record);
+        self.extra.on_samples(record);
+    }
+
     fn on_lamps(&mut self, lamps: &[Lamp]) {
         self.recorder.lamps(lamps);
         self.extra.on_lamps(lamps);
@@ -205,6 +214,12 @@ impl Observer for Recording<'_> {
 
     fn on_boundary(&mut self, trainer: &Trainer) {
         self.extra.on_boundary(trainer);
+    }
+
+    fn on_problem(&mut self, text: &str) {
+        self.recorder.note(text);
+        log::warn!("{text}");
+        self.extra.on_problem(text);
     }
 
     fn on_end(&mut self, record: &EndRecord) {

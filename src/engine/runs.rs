@@ -8,17 +8,19 @@ use super::snapshot::{self, Banks, Tally};
 use super::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunStatus, RunSummary, StepBucket, TensorRounding};
 use crate::artifact::certificate::{self, Certificate};
 use crate::artifact::export::Target;
-use crate::artifact::recorder::{Line, RouteFile, read_lines};
+use crate::artifact::recorder::{Line, RouteFile, read_lines, read_samples};
 use crate::artifact::{Dtype, RunDir, checkpoint, run_dir, run_list};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::train::observer::{EndRecord, EvalRecord, Lamp, StartRecord};
+use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Most buckets of a curve read from disk.
 const CURVE: usize = 4096;
+/// Most steps whose samples are read from disk.
+const SAMPLES: usize = 512;
 /// Last lines of the log that are shown.
 const LOG_LINES: usize = 400;
 
@@ -143,9 +145,15 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
         start: story.start,
         history: story.history,
         evals: story.evals,
+        samples: samples(&run)?,
         lamps: story.lamps,
         end: story.end,
     })
+}
+
+/// What a run's language model wrote on the way; thinned where it wrote very often.
+pub(super) fn samples(run: &RunDir) -> Result<Vec<SampleRecord>> {
+    read_samples(&run.samples(), SAMPLES)
 }
 
 /// All routes of the run's log; nothing without a mixture, or before the first step.

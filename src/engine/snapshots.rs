@@ -4,7 +4,7 @@ use super::protocol::{ExportDtype, ExportTarget, MergePlan};
 use crate::config::{RoutingPolicy, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
-use crate::train::observer::{EndRecord, EvalRecord, Lamp, StartRecord, StepRecord};
+use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -379,6 +379,8 @@ pub struct RunDetail {
     pub history: Vec<StepBucket>,
     /// The evaluations.
     pub evals: Vec<EvalRecord>,
+    /// What a language model wrote on the way.
+    pub samples: Vec<SampleRecord>,
     /// The newest lamps.
     pub lamps: Vec<Lamp>,
     /// How it ended.

@@ -237,9 +237,10 @@ fn train(desk: &mut Desk<'_>, id: RunId, begin: Begin, flags: &RunFlags) -> Resu
 /// What a run had done before it went on at step `first`.
 fn past(dir: &RunDir, first: u64) -> Result<Past> {
     let runs::Story { history, evals, lamps, .. } = runs::Story::read(dir)?;
+    let samples = runs::samples(dir)?;
     // The state at the first step is measured once more when the run goes on.
     let before: Vec<u64> = checkpoint::list(dir)?.into_iter().filter(|&step| step < first).collect();
-    Ok(Past { history, evals, lamps, distances: runs::distances(dir, &before) })
+    Ok(Past { history, evals, samples, lamps, distances: runs::distances(dir, &before) })
 }
 
 /// What a panic said.

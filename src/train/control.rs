@@ -60,6 +60,10 @@ impl Control {
     pub fn take_step(&self) -> bool {
         self.inner.steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
     }
+    /// Whether a single step was asked for and not taken yet.
+    pub fn step_asked(&self) -> bool {
+        self.inner.steps.load(Ordering::SeqCst) > 0
+    }
     /// Waits until a flag changes or `at_most` has passed.
     pub fn wait(&self, at_most: Duration) {
         let (lock, change) = &self.inner.change;

@@ -6,6 +6,7 @@ pub mod lm_step;
 pub mod loss;
 pub mod observer;
 pub mod optimizer;
+pub mod samples;
 pub mod schedule;
 pub mod step;
 pub mod subject;

@@ -85,6 +85,32 @@ pub struct EvalRecord {
     pub seconds: f64,
 }
 
+/// What a language model writes at one step for some fixed inputs of the evaluation texts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: f64,
+    /// One for each input, the same inputs in the same order at every step.
+    pub samples: Vec<Sample>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// One input, and the greedy answers to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What the model was given, as text; of a long one its end.
+    pub prompt: String,
+    /// What is right (one answer of perhaps several); of a long one its beginning.
+    pub reference: String,
+    /// What the merged model writes.
+    pub merged: String,
+    /// What the mixture writes along one random route; absent with a single expert.
+    pub random: Option<String>,
+}
+
 /// Whether a trained tensor learns (checked after steps 1, 3 and 10).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lamp {
@@ -166,6 +192,10 @@ pub trait Observer {
     fn on_profile(&mut self, _step: u64, _profile: &Profile) {}
     /// After each evaluation.
     fn on_eval(&mut self, _eval: &EvalRecord) {}
+    /// Before each token of the samples: the moment to hold the run without losing them.
+    fn on_writing(&mut self, _trainer: &Trainer) {}
+    /// After samples were written.
+    fn on_samples(&mut self, _samples: &SampleRecord) {}
     /// After steps 1, 3 and 10: one lamp for each trained tensor.
     fn on_lamps(&mut self, _lamps: &[Lamp]) {}
     /// A checkpoint to keep; whether it was written. Training goes on either way.

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::lamps::{self, Lamps};
 use super::observer::{EndReason, EndRecord, EvalRecord, Observer, StartRecord, StepRecord};
 use super::optimizer::{AdamW, MomentState};
+use super::samples;
 use super::step::Stepped;
 use super::subject::Subject;
 use crate::artifact::HostTensor;
@@ -22,7 +23,11 @@ use crate::nn::kernels::device;
 use crate::nn::profile::Recording;
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
+
+/// A held run looks around so often.
+const HOLD: Duration = Duration::from_millis(50);
 
 /// A training run in memory.
 pub struct Trainer {
@@ -47,6 +52,9 @@ struct Progress {
     step: u64,
     /// The step that was evaluated last.
     evaluated: Option<u64>,
+    /// The step whose samples were written last.
+    #[serde(default)]
+    sampled: Option<u64>,
     /// Step and deciding metric of the best evaluation.
     best: Option<(u64, f64)>,
     /// Evaluations since the best one.
@@ -123,6 +131,16 @@ impl Trainer {
         step > 0 && (regular || step == self.total_steps)
     }
 
+    /// Whether a language model answers its fixed inputs after `step` steps.
+    pub fn samples_due(&self, step: u64) -> bool {
+        let regular = match self.config.eval.sample_steps {
+            0 => self.evaluation_due(step),
+            n => step.is_multiple_of(n),
+        };
+        let wanted = self.config.eval.samples > 0 && self.subject.language_model().is_some();
+        wanted && (step == 0 || regular || step == self.total_steps)
+    }
+
     fn checkpoint_due(&self, step: u64) -> bool {
         let regular = match self.config.eval.save_steps {
             0 => self.evaluation_due(step),
@@ -162,6 +180,8 @@ impl Trainer {
         observer.on_start(&self.start_record());
         let started = Instant::now();
         let recording = observer.profiles().then(Recording::start);
+        // Whether the step before was asked for while the run was held: its samples belong to it.
+        let mut stepped = false;
         let reason = loop {
             let step = self.progress.step;
             if self.evaluation_due(step) && self.progress.evaluated != Some(step) {
@@ -169,6 +189,10 @@ impl Trainer {
                     Err(err) if err.kind() == ErrorKind::Cancelled => break EndReason::Stopped(control.reason()),
                     other => other?,
                 }
+            }
+            if self.samples_due(step) && self.progress.sampled != Some(step) && !self.sample(observer, control, stepped)
+            {
+                break EndReason::Stopped(control.reason());
             }
             // The best weights are kept on disk too: a resumed run must find them.
             let best = self.progress.best.is_some_and(|(best, _)| best == step);
@@ -183,9 +207,13 @@ impl Trainer {
             if patience > 0 && self.progress.without_better >= patience {
                 break EndReason::EarlyStopped;
             }
-            while control.paused() && !control.stopped() && !control.take_step() {
-                observer.on_boundary(self);
-                control.wait(Duration::from_millis(50));
+            stepped = false;
+            while control.paused() && !control.stopped() && !stepped {
+                stepped = control.take_step();
+                if !stepped {
+                    observer.on_boundary(self);
+                    control.wait(HOLD);
+                }
             }
             if control.stopped() {
                 break EndReason::Stopped(control.reason());
@@ -283,6 +311,34 @@ impl Trainer {
         let seconds = clock.elapsed().as_secs_f64();
         observer.on_eval(&EvalRecord { step: self.progress.step, epoch: self.epoch(), merged, best, seconds });
         Ok(())
+    }
+
+    /// Lets the model answer its fixed inputs; false where somebody said stop meanwhile. A pause holds it between two
+    /// tokens, unless it belongs to a single step (`stepped`). A model that cannot write is no reason to end a training.
+    fn sample(&mut self, observer: &mut dyn Observer, control: &Control, stepped: bool) -> bool {
+        let step = self.progress.step;
+        let watching = RefCell::new(&mut *observer);
+        let go_on = || {
+            watching.borrow_mut().on_writing(self);
+            // A single step that is asked for meanwhile comes after the samples.
+            while control.paused() && !control.stopped() && !stepped && !control.step_asked() {
+                control.wait(HOLD);
+                watching.borrow_mut().on_writing(self);
+            }
+            !control.stopped()
+        };
+        if !go_on() {
+            return false;
+        }
+        let written = samples::write(&self.subject, &self.config, (step, self.epoch()), &go_on);
+        match written {
+            Ok(Some(record)) => observer.on_samples(&record),
+            Ok(None) => {}
+            Err(err) if err.kind() == ErrorKind::Cancelled => return false,
+            Err(err) => observer.on_problem(&format!("step {step}: no samples: {err}; training goes on")),
+        }
+        self.progress.sampled = Some(step);
+        true
     }
 
     fn options<'a>(&self, go_on: &'a dyn Fn(f64) -> bool) -> compare::Options<'a> {

@@ -68,6 +68,7 @@ const NO_CANDLE: &[&str] = &[
     "cli/",
     "config/",
     "engine/protocol.rs",
+    "engine/news.rs",
     "engine/snapshots.rs",
     "engine/mailbox.rs",
     "engine/handle.rs",

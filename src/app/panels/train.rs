@@ -2,6 +2,7 @@
 
 mod outcome;
 mod plots;
+mod samples;
 
 use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::chrome::phase_words;
@@ -17,6 +18,7 @@ use egui_extras::{Column, TableBuilder};
 #[derive(Default)]
 pub struct TrainPanel {
     all_lamps: bool,
+    samples: samples::SamplesCard,
 }
 
 impl TrainPanel {
@@ -41,6 +43,7 @@ impl TrainPanel {
         }
         figures_ui(ctx, run, ui);
         outcome::ui(ctx, run, ui);
+        self.samples.ui(ctx, run, ui);
         ui.add_space(4.0);
         plots::ui(ctx, run, ui);
         ui.add_space(4.0);

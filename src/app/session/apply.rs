@@ -65,6 +65,11 @@ impl Session {
                     view.evals.push(record);
                 }
             }
+            Event::Sampled { run, record } => {
+                if let Some(view) = self.live_mut(run) {
+                    view.push_samples(record);
+                }
+            }
             Event::Lamps { run, lamps } => self.apply_lamps(run, lamps),
             Event::Distances { run, sample } => {
                 if let Some(view) = self.live_mut(run) {

@@ -177,6 +177,17 @@ pub(in crate::artifact) fn read_outline(path: &Path) -> Result<News> {
     Tail::new(path).poll_lines(outline).context("reading the metrics of a run")
 }
 
+/// The bytes of a file up to the end of its last complete line; none of a file that does not exist.
+pub(super) fn complete_lines(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(err) => return Err(Error::io("reading", path, err)),
+    };
+    bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1));
+    Ok(bytes)
+}
+
 #[cfg(unix)]
 fn identity(meta: &std::fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(meta)

@@ -1,11 +1,11 @@
 //! The record of a run: what training tells the world, on disk, as it happens.
 //!
-//! A [`Recorder`] appends to `metrics.jsonl` ([`lines`]), `routes.bin` ([`routes`]), `events.log` (for people: a
-//! UTC time and a sentence) and a TensorBoard event file ([`tensorboard`]). It never stops training: what cannot
+//! A [`Recorder`] appends to `metrics.jsonl` ([`lines`]), `routes.bin` ([`routes`]), `samples.jsonl` ([`samples`],
+//! language models only), `events.log` (for people: a UTC time and a sentence) and a TensorBoard event file ([`tensorboard`]). It never stops training: what cannot
 //! be written waits in memory and is tried again, and [`Recorder::take_problems`] says so once.
 //!
-//! To go on from a checkpoint at step N, [`Recorder::resume`] first cuts everything after N from `metrics.jsonl` and
-//! `routes.bin`, so that the finished files equal those of a run that was never interrupted, but for times and
+//! To go on from a checkpoint at step N, [`Recorder::resume`] first cuts everything after N from `metrics.jsonl`,
+//! `samples.jsonl` and `routes.bin`, so that the finished files equal those of a run that was never interrupted, but for times and
 //! durations. For that to hold at N itself, tell the recorder of a checkpoint *before* it is written: then a
 //! checkpoint that exists has its line.
 
@@ -13,17 +13,21 @@ mod crc32c;
 mod lenient;
 pub mod lines;
 pub mod routes;
+pub mod samples;
 mod sink;
 pub mod tensorboard;
 
 pub use crc32c::{crc32c, masked};
 pub use lines::{CheckpointLine, Line, News, Tail, read_lines};
 pub use routes::{RouteFile, RouteRecord};
+pub use samples::read_samples;
 
 use super::atomic::write_file_with;
 use super::{RunDir, utc};
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StartRecord, StepRecord};
+use crate::train::observer::{
+    EndReason, EndRecord, EvalRecord, Lamp, LampState, SampleRecord, StartRecord, StepRecord,
+};
 use sink::Sink;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -34,12 +38,15 @@ use tensorboard::Event;
 pub struct Recorder {
     metrics: Sink,
     routes: Sink,
+    samples: Sink,
     log: Sink,
     board: Sink,
     problems: Vec<String>,
     metric: String,
     /// The start line already in the file, when this is a resumed run.
     started: Option<StartRecord>,
+    /// The step of the last samples in the file.
+    sampled: Option<u64>,
 }
 
 impl Recorder {
@@ -60,11 +67,13 @@ impl Recorder {
         let mut recorder = Self {
             metrics: Sink::new(run.metrics()),
             routes: Sink::new(run.routes()),
+            samples: Sink::new(run.samples()),
             log: Sink::new(run.events()),
             board: Sink::new(new_board(run.path())),
             problems: Vec::new(),
             metric: String::new(),
             started,
+            sampled: read_samples(&run.samples(), usize::MAX)?.last().map(|record| record.step),
         };
         if !run.routes().is_file() {
             recorder.send_route(&routes::file_header());
@@ -135,6 +144,19 @@ impl Recorder {
         self.note(&format!("step {}: {name} {:.4}, loss {:.4}{best}", record.step, scores.primary, scores.loss));
     }
 
+    /// Samples were written. Those that the file has already (a resumed run writes them again) add nothing to it.
+    pub fn samples(&mut self, record: &SampleRecord) {
+        if self.sampled.is_some_and(|step| step >= record.step) {
+            return;
+        }
+        self.sampled = Some(record.step);
+        let problem = match samples::to_json(record) {
+            Ok(json) => self.samples.send(format!("{json}\n").as_bytes()),
+            Err(err) => Some(err.to_string()),
+        };
+        self.problems.extend(problem);
+    }
+
     /// Tensors were checked.
     pub fn lamps(&mut self, lamps: &[Lamp]) {
         for lamp in lamps {
@@ -179,7 +201,7 @@ impl Recorder {
 
     /// Brings everything to the disk itself, not only to the system.
     pub fn sync(&mut self) {
-        for sink in [&mut self.metrics, &mut self.routes, &mut self.log, &mut self.board] {
+        for sink in [&mut self.metrics, &mut self.routes, &mut self.samples, &mut self.log, &mut self.board] {
             self.problems.extend(sink.sync());
         }
     }
@@ -208,12 +230,25 @@ impl Recorder {
     }
 }
 
-/// Cuts from `metrics.jsonl` and `routes.bin` what came after `step` steps, an incomplete tail, and the end of an
-/// earlier attempt. Files that do not exist, or that are something else than files, are left alone.
+/// Cuts from `metrics.jsonl`, `samples.jsonl` and `routes.bin` what came after `step` steps, an incomplete tail, and the
+/// end of an earlier attempt. Files that do not exist, or that are something else than files, are left alone.
 pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
     let doing = || format!("cutting the record back to step {step}");
     if run.metrics().is_file() {
-        truncate_lines(&run.metrics(), step).with_context(doing)?;
+        let keep = |line: &[u8]| {
+            let line = std::str::from_utf8(line).ok().filter(|line| line.ends_with('\n'));
+            match line.map(Line::parse) {
+                Some(Ok(Some(Line::End(..)) | None)) => false,
+                Some(Ok(Some(Line::Start(..)))) => true,
+                Some(Ok(Some(line))) => line.step() <= step,
+                Some(Err(_)) | None => false,
+            }
+        };
+        truncate_lines(&run.metrics(), &keep).with_context(doing)?;
+    }
+    if run.samples().is_file() {
+        let keep = |line: &[u8]| samples::step_of(line).is_some_and(|of| of <= step);
+        truncate_lines(&run.samples(), &keep).with_context(doing)?;
     }
     if run.routes().is_file() {
         truncate_routes(&run.routes(), step).with_context(doing)?;
@@ -221,18 +256,9 @@ pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
     Ok(())
 }
 
-fn truncate_lines(path: &Path, step: u64) -> Result<()> {
+fn truncate_lines(path: &Path, keep: &dyn Fn(&[u8]) -> bool) -> Result<()> {
     let bytes = fs::read(path).map_err(|err| Error::io("reading", path, err))?;
-    let keep = |line: &&[u8]| {
-        let line = std::str::from_utf8(line).ok().filter(|line| line.ends_with('\n'));
-        match line.map(Line::parse) {
-            Some(Ok(Some(Line::End(..)) | None)) => false,
-            Some(Ok(Some(Line::Start(..)))) => true,
-            Some(Ok(Some(line))) => line.step() <= step,
-            Some(Err(_)) | None => false,
-        }
-    };
-    let kept: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').filter(keep).collect();
+    let kept: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| keep(line)).collect();
     if kept.iter().map(|line| line.len()).sum::<usize>() == bytes.len() {
         return Ok(());
     }

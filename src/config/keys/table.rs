@@ -242,6 +242,15 @@ pub const KEYS: &[Key] = &[
     key("eval.eval_batch_size", "eval-batch-size", "Examples in an evaluation batch")
         .alias(&["per-device-eval-batch-size"])
         .allow("1 to 65536"),
+    key(
+        "eval.samples",
+        "samples",
+        "Evaluation inputs that a language model answers while it learns, merged and along one random route",
+    )
+    .allow("0 (none) to 16"),
+    key("eval.sample_steps", "sample-steps", "Steps between these answers; the first come before the first step")
+        .allow("steps; 0: with every evaluation"),
+    key("eval.sample_tokens", "sample-tokens", "Longest of these answers").allow("1 to 256 tokens"),
 ];
 
 const fn key(path: &'static str, flag: &'static str, help: &'static str) -> Key {

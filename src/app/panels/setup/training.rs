@@ -4,7 +4,9 @@ use super::mixture::mixture_ui;
 use crate::app::help::tip;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::{cards, labeled};
-use crate::config::{Method, Recompute, RunConfig, Schedule, Task, TrainConfig};
+use crate::config::{
+    EvalConfig, LONGEST_SAMPLE, MOST_SAMPLES, Method, Recompute, RunConfig, Schedule, Task, TrainConfig,
+};
 use egui::Ui;
 
 /// The cards Mixture, Optimisation and Evaluation.
@@ -27,6 +29,9 @@ pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         let (label, key) = ("Patience (evaluations)", tip("train.early_stopping_patience"));
         let patience = &mut train.early_stopping_patience;
         labeled::number_or(ui, label, &key, "no early stopping", patience, 0..=10_000, 0.1);
+        if writes {
+            samples_ui(ui, eval);
+        }
         egui::CollapsingHeader::new("More about evaluation").id_salt("more evaluation").show(ui, |ui| {
             labeled::number(
                 ui,
@@ -60,6 +65,18 @@ pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         if browse {
             ctx.push(crate::app::actions::Action::Pick(crate::app::files::Purpose::RunsDir));
         }
+    });
+}
+
+/// What a language model writes on the way.
+fn samples_ui(ui: &mut Ui, eval: &mut EvalConfig) {
+    labeled::number_or(ui, "Samples", &tip("eval.samples"), "none", &mut eval.samples, 0..=MOST_SAMPLES, 0.05);
+    let (label, key) = ("Samples every (steps)", tip("eval.sample_steps"));
+    ui.add_enabled_ui(eval.samples > 0, |ui| {
+        let steps = &mut eval.sample_steps;
+        labeled::number_or(ui, label, &key, "with every evaluation", steps, 0..=100_000_000, 1.0);
+        let (label, key) = ("Longest sample (tokens)", tip("eval.sample_tokens"));
+        labeled::number(ui, label, &key, &mut eval.sample_tokens, 1..=LONGEST_SAMPLE, 0.2);
     });
 }
 

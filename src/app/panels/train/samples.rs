@@ -1,0 +1,175 @@
+//! What a language model writes while it learns, step by step.
+
+use crate::app::format;
+use crate::app::panels::PanelCtx;
+use crate::app::run_view::RunView;
+use crate::app::theme::Theme;
+use crate::app::widgets::cards;
+use crate::engine::protocol::{Sample, SampleRecord};
+use egui::text::{LayoutJob, TextFormat};
+use egui::{Button, Label, RichText, Ui};
+use std::collections::BTreeSet;
+
+/// Width of the column that says who wrote a line.
+const WHO: f32 = 76.0;
+/// Most characters of a prompt that are shown; the rest is in its tooltip.
+const PROMPT: usize = 220;
+
+/// What the card remembers on screen.
+#[derive(Default)]
+pub struct SamplesCard {
+    /// The step that is looked at; absent: the newest.
+    at: Option<u64>,
+    /// The input that is looked at.
+    input: usize,
+}
+
+impl SamplesCard {
+    /// Draws the card; nothing for a model that does not write.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+        if !run.writes() {
+            return;
+        }
+        ui.add_space(4.0);
+        cards::card(ui, ctx.theme, "What it writes", |ui| match run.samples.last() {
+            Some(newest) => {
+                let record = self.step_ui(ctx.theme, &run.samples, newest, ui);
+                self.input = self.input.min(record.samples.len().saturating_sub(1));
+                if let Some(sample) = record.samples.get(self.input) {
+                    sample_ui(ctx.theme, sample, ui);
+                }
+            }
+            None => {
+                ui.add(Label::new(RichText::new(empty_words(ctx, run)).color(ctx.theme.muted)).wrap());
+            }
+        });
+    }
+
+    /// Chooses step and input; what was written at the chosen step.
+    fn step_ui<'a>(
+        &mut self,
+        theme: &Theme,
+        all: &'a [SampleRecord],
+        newest: &'a SampleRecord,
+        ui: &mut Ui,
+    ) -> &'a SampleRecord {
+        let last = all.len() - 1;
+        let at = self.at.unwrap_or(u64::MAX);
+        let shown = all.partition_point(|record| record.step <= at).saturating_sub(1);
+        let mut index = shown;
+        ui.horizontal(|ui| {
+            let name = ui.label("Step");
+            if ui.add_enabled(shown > 0, Button::new("◀")).on_hover_text("Earlier").clicked() {
+                index = shown - 1;
+            }
+            // Room for what stands behind it.
+            ui.spacing_mut().slider_width = (ui.available_width() - 330.0).clamp(80.0, 420.0);
+            let slider = egui::Slider::new(&mut index, 0..=last).show_value(false);
+            ui.add_enabled(last > 0, slider).labelled_by(name.id).on_hover_text("From the first answers to the newest");
+            if ui.add_enabled(shown < last, Button::new("▶")).on_hover_text("Later").clicked() {
+                index = shown + 1;
+            }
+            let record = all.get(index).unwrap_or(newest);
+            let words = match index {
+                _ if record.step == 0 => "before the first step".to_owned(),
+                _ => format!("{} of {}", format::count(record.step), format::count(newest.step)),
+            };
+            ui.add_sized([130.0, ui.spacing().interact_size.y], Label::new(RichText::new(words).monospace()));
+            let inputs = record.samples.len();
+            if inputs > 1 {
+                ui.label(RichText::new("Input").color(theme.muted));
+                for number in 0..inputs {
+                    let tip = record.samples[number].prompt.as_str();
+                    ui.selectable_value(&mut self.input, number, (number + 1).to_string()).on_hover_text(tip);
+                }
+            }
+        });
+        if index != shown {
+            self.at = (index < last).then(|| all[index].step);
+        }
+        all.get(index).unwrap_or(newest)
+    }
+}
+
+fn empty_words(ctx: &PanelCtx<'_>, run: &RunView) -> &'static str {
+    let live = ctx.session.shows_live() && ctx.session.phase.is_active();
+    match run.config.eval.samples {
+        0 => "Samples are switched off in this run; Setup has them under Evaluation and checkpoints.",
+        _ if live => "The model answers some evaluation inputs before the first step, and again while it learns.",
+        _ => "Nothing was written in this run.",
+    }
+}
+
+/// One input, and everything that answers it.
+fn sample_ui(theme: &Theme, sample: &Sample, ui: &mut Ui) {
+    let known = words(&sample.reference);
+    ui.add_space(2.0);
+    let plain = |ui: &Ui, color| TextFormat::simple(egui::TextStyle::Body.resolve(ui.style()), color);
+    let prompt = format::ellipsis(&sample.prompt, PROMPT);
+    let job = LayoutJob::single_section(prompt, plain(ui, theme.muted));
+    line_ui(ui, "asked", "An input of the evaluation texts", job).on_hover_text(&sample.prompt);
+    let tip =
+        "Greedy: at every place the likeliest word. Words that stand in the reference too are strong, the others faint";
+    line_ui(ui, "merged", tip, compared(theme, ui, &sample.merged, &known));
+    if let Some(random) = &sample.random {
+        let tip = "The unmerged mixture along one random route, the same one at every step";
+        line_ui(ui, "one route", tip, compared(theme, ui, random, &known));
+    }
+    let strong = ui.visuals().text_color();
+    let job = LayoutJob::single_section(sample.reference.clone(), plain(ui, strong));
+    line_ui(ui, "reference", "What is right; there may be more than one right answer", job);
+}
+
+/// Who says it, and what.
+fn line_ui(ui: &mut Ui, who: &str, tip: &str, what: LayoutJob) -> egui::Response {
+    ui.horizontal_top(|ui| {
+        let name = Label::new(RichText::new(who).small().strong());
+        ui.allocate_ui_with_layout(
+            egui::vec2(WHO, ui.spacing().interact_size.y),
+            egui::Layout::left_to_right(egui::Align::Center),
+            |ui| {
+                ui.set_min_width(WHO);
+                ui.add(name).on_hover_text(tip);
+            },
+        );
+        ui.add(Label::new(what).wrap())
+    })
+    .inner
+}
+
+/// A text with the words strong that are among the known ones.
+fn compared(theme: &Theme, ui: &Ui, text: &str, known: &BTreeSet<String>) -> LayoutJob {
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    let mut job = LayoutJob::default();
+    if text.is_empty() {
+        job.append("(nothing: the first token ends the answer)", 0.0, TextFormat::simple(font, theme.muted));
+        return job;
+    }
+    for word in text.split_inclusive(char::is_whitespace) {
+        let color = if known.contains(&bare(word)) { ui.visuals().text_color() } else { theme.muted };
+        job.append(word, 0.0, TextFormat::simple(font.clone(), color));
+    }
+    job
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect()
+}
+
+/// A word without what stands around it, in small letters.
+fn bare(word: &str) -> String {
+    word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_compared_without_case_and_punctuation() {
+        let known = words("The Vaults, a pub (\"cheap\").");
+        assert!(["the", "vaults", "a", "pub", "cheap"].iter().all(|word| known.contains(*word)), "{known:?}");
+        assert_eq!(known.len(), 5);
+        assert!(known.contains(&bare("VAULTS! ")) && !known.contains(&bare("—")));
+    }
+}
