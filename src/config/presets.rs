@@ -6,12 +6,14 @@
 //! with warm-up 0.06, inputs cut at 128 tokens, four experts, up-projection shared, down-projection not. The
 //! batch of a preset is the paper's whole batch; where memory is short, divide `batch_size` and multiply
 //! `gradient_accumulation_steps` (then every micro-batch draws its own route). Those for language models are the
-//! released settings of GPT-2 medium: AdamW without clipping, linear decay from 2e-4, eight LoRA
-//! experts on queries and values with one A to start from, B shared.
+//! released settings of GPT-2 medium: AdamW without clipping, linear decay from 2e-4, eight experts with the up side
+//! shared: LoRA on queries and values with one A to start from, or adapters of width 8.
+
+mod nlg;
 
 use super::{
-    EvalConfig, LoraInit, Method, Metric, MixtureConfig, MixtureKind, RunConfig, Task, TextConfig, TextFormat,
-    TrainConfig, WRITER_LAB,
+    EvalConfig, Method, Metric, MixtureConfig, MixtureKind, RunConfig, Task, TextConfig, TextFormat, TrainConfig,
+    WRITER_LAB,
 };
 
 /// The two models the paper fine-tunes on GLUE.
@@ -31,7 +33,7 @@ pub struct Preset {
     /// What it is, in a few words.
     pub title: String,
     /// Where the numbers are from.
-    pub note: &'static str,
+    pub note: String,
     /// The task it is for.
     pub task: Task,
     /// The bundled model it is for, by its name as a path; its data comes with it.
@@ -121,7 +123,7 @@ pub fn paper(task: Task, family: Family) -> Option<Preset> {
     Some(Preset {
         name: format!("{short}-{model}"),
         title: format!("{long}, {title} (paper)"),
-        note,
+        note: note.to_owned(),
         task,
         bundled: None,
         max_length: 128,
@@ -146,7 +148,7 @@ pub fn lab() -> Preset {
     Preset {
         name: "lab".to_owned(),
         title: "Lab: bundled encoder, film reviews".to_owned(),
-        note: LAB_NOTE,
+        note: LAB_NOTE.to_owned(),
         task: Task::Lab,
         bundled: Some("lab"),
         max_length: 64,
@@ -165,7 +167,7 @@ pub fn writer_lab() -> Preset {
     Preset {
         name: WRITER_LAB.to_owned(),
         title: "Lab for writing: bundled language model, restaurants (E2E)".to_owned(),
-        note: WRITER_NOTE,
+        note: WRITER_NOTE.to_owned(),
         task: Task::Text,
         bundled: Some(WRITER_LAB),
         max_length: 160,
@@ -191,95 +193,11 @@ pub fn writer_lab() -> Preset {
     }
 }
 
-/// How a run of the paper with GPT-2 medium differs from the others.
-struct NlgRun {
-    name: &'static str,
-    title: &'static str,
-    format: TextFormat,
-    epochs: f64,
-    /// Warm-up steps, of all steps.
-    warmup: [f64; 2],
-    weight_decay: f64,
-    /// Of labels, and LoRA's dropout.
-    smoothing: f64,
-}
-
-/// Steps: 42,061, 18,025 and 62,659 texts in batches of 8.
-const NLG_RUNS: [NlgRun; 3] = [
-    NlgRun {
-        name: "e2e-gpt2-medium",
-        title: "E2E",
-        format: TextFormat::E2e,
-        epochs: 20.0,
-        warmup: [2000.0, 105_160.0],
-        weight_decay: 0.01,
-        smoothing: 0.1,
-    },
-    NlgRun {
-        name: "webnlg-gpt2-medium",
-        title: "WebNLG",
-        format: TextFormat::Webnlg,
-        epochs: 25.0,
-        warmup: [2500.0, 56_350.0],
-        weight_decay: 0.01,
-        smoothing: 0.1,
-    },
-    NlgRun {
-        name: "dart-gpt2-medium",
-        title: "DART",
-        format: TextFormat::Dart,
-        epochs: 20.0,
-        warmup: [2000.0, 156_660.0],
-        weight_decay: 0.0,
-        smoothing: 0.0,
-    },
-];
-
-const NLG_NOTE: &str = "The released settings for GPT-2 medium with LoRA on queries and values. Give train_file and dev_file, \
-                        or path, a directory with files called train and dev.";
-
-fn nlg(run: &NlgRun) -> Preset {
-    Preset {
-        name: run.name.to_owned(),
-        title: format!("{}, GPT-2 medium (paper)", run.title),
-        note: NLG_NOTE,
-        task: Task::Text,
-        bundled: None,
-        max_length: 512,
-        format: Some(run.format),
-        // The reference's GPT-2 has none.
-        trunk_dropout: false,
-        mixture: MixtureConfig {
-            kind: MixtureKind::Lora,
-            num_experts: 8,
-            lora_rank: 4,
-            lora_alpha: 32.0,
-            lora_dropout: run.smoothing,
-            lora_init: LoraInit::Copied,
-            consistency_weight: 100.0,
-            ..MixtureConfig::default()
-        },
-        train: TrainConfig {
-            seed: 110,
-            num_train_epochs: run.epochs,
-            batch_size: 8,
-            learning_rate: 2e-4,
-            warmup_ratio: run.warmup[0] / run.warmup[1],
-            weight_decay: run.weight_decay,
-            label_smoothing: run.smoothing,
-            adam_epsilon: 1e-6,
-            max_grad_norm: 0.0,
-            ..TrainConfig::default()
-        },
-        eval: EvalConfig { eval_steps: 5000, save_steps: 5000, eval_batch_size: 4, ..EvalConfig::default() },
-    }
-}
-
 /// All presets: the labs first, then the paper's runs.
 pub fn all() -> Vec<Preset> {
     let families = [Family::BertBase, Family::RobertaLarge];
     let runs = families.into_iter().flat_map(|family| PAPER_RUNS.iter().filter_map(move |run| paper(run.0, family)));
-    [lab(), writer_lab()].into_iter().chain(runs).chain(NLG_RUNS.iter().map(nlg)).collect()
+    [lab(), writer_lab()].into_iter().chain(runs).chain(nlg::all()).collect()
 }
 
 /// The preset with this name.
@@ -312,7 +230,11 @@ mod tests {
     #[test]
     fn all_presets_are_valid_runs_with_distinct_names() {
         let presets = all();
-        assert_eq!(presets.len(), 21, "the labs, eight tasks for two models, three for GPT-2");
+        assert_eq!(
+            presets.len(),
+            24,
+            "the labs, eight tasks for two models, three for GPT-2 with LoRA and with adapters"
+        );
         for preset in &presets {
             let mut run = RunConfig::default();
             run.data.path = "glue".to_owned();
@@ -344,36 +266,6 @@ mod tests {
         let stsb = get(Task::Stsb, Family::RobertaLarge);
         assert!(!stsb.mixture.consistency, "the released STS-B run had no consistency term");
         assert!(paper(Task::Lab, Family::BertBase).is_none() && paper(Task::Custom, Family::RobertaLarge).is_none());
-    }
-
-    #[test]
-    fn the_papers_numbers_for_gpt2() {
-        let mut run = RunConfig::default();
-        run.data.train_file = "train.txt".to_owned();
-        run.model.path = "gpt2-medium".to_owned();
-        run.text.learn_prompt = true;
-        for (name, epochs, decay, smoothing, format) in [
-            ("e2e-gpt2-medium", 20.0, 0.01, 0.1, TextFormat::E2e),
-            ("webnlg-gpt2-medium", 25.0, 0.01, 0.1, TextFormat::Webnlg),
-            ("dart-gpt2-medium", 20.0, 0.0, 0.0, TextFormat::Dart),
-        ] {
-            by_name(name).unwrap_or_else(lab).apply(&mut run);
-            assert_eq!(run.problems(), Vec::<String>::new(), "{name}");
-            assert_eq!((run.model.path.as_str(), run.data.train_file.as_str()), ("gpt2-medium", "train.txt"));
-            assert_eq!((run.data.task, run.data.max_length, run.text.format), (Task::Text, 512, format));
-            assert!(!run.text.learn_prompt && !run.model.trunk_dropout);
-            let (m, t) = (&run.mixture, &run.train);
-            assert_eq!((m.kind, m.num_experts, m.lora_rank, m.lora_alpha), (MixtureKind::Lora, 8, 4, 32.0));
-            assert!(m.sharing_up && !m.sharing_down && m.lora_target.is_empty() && !m.use_rslora);
-            assert_eq!((m.consistency_weight, m.lora_dropout, m.lora_init), (100.0, smoothing, LoraInit::Copied));
-            assert_eq!((t.num_train_epochs, t.batch_size, t.learning_rate, t.seed), (epochs, 8, 2e-4, 110));
-            assert_eq!((t.weight_decay, t.label_smoothing, t.max_grad_norm), (decay, smoothing, 0.0));
-            assert_eq!((t.adam_epsilon, t.lr_scheduler), (1e-6, Schedule::Linear));
-            // The warm-up of the reference, in steps of a whole run.
-            let texts = [42_061.0_f64, 18_025.0, 62_659.0][NLG_RUNS.iter().position(|r| r.name == name).unwrap_or(0)];
-            let warm = t.warmup_ratio * (texts / 8.0).ceil() * epochs;
-            assert!((warm - if epochs == 25.0 { 2500.0 } else { 2000.0 }).abs() < 1.0, "{name}: {warm}");
-        }
     }
 
     #[test]

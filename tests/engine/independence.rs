@@ -94,7 +94,7 @@ impl Window {
 
     /// Drains whenever the engine rings, until something has happened.
     #[track_caller]
-    fn wait(&mut self, what: &str, mut happened: impl FnMut(&mut Self) -> bool) {
+    pub(crate) fn wait(&mut self, what: &str, mut happened: impl FnMut(&mut Self) -> bool) {
         loop {
             let before = *self.bell.0.lock();
             self.drain();
@@ -126,12 +126,17 @@ impl Window {
         self.answer(req).unwrap().cloned().map_err(Clone::clone)
     }
 
-    fn phases(&self) -> Vec<RunPhase> {
+    /// Everything that has happened.
+    pub(crate) fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    pub(crate) fn phases(&self) -> Vec<RunPhase> {
         let phase = |event: &Event| if let Event::PhaseChanged { phase, .. } = event { Some(*phase) } else { None };
         self.events.iter().filter_map(phase).collect()
     }
 
-    fn phase(&self) -> RunPhase {
+    pub(crate) fn phase(&self) -> RunPhase {
         self.phases().last().copied().unwrap_or_default()
     }
 

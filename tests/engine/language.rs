@@ -5,4 +5,5 @@ mod commands;
 mod exports;
 mod refusals;
 mod runs;
+mod samples;
 mod scores;

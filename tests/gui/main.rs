@@ -12,6 +12,7 @@ mod panel_models;
 mod panel_playground;
 mod panel_routing;
 mod panel_runs;
+mod panel_samples;
 mod panel_setup;
 mod panel_support;
 mod panel_texts;

@@ -79,7 +79,7 @@ fn preset_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
             .show_ui(ui, |ui| {
                 for preset in &all {
                     let chosen = current.is_some_and(|current| current.name == preset.name);
-                    if ui.selectable_label(chosen, &preset.title).on_hover_text(preset.note).clicked() {
+                    if ui.selectable_label(chosen, &preset.title).on_hover_text(&preset.note).clicked() {
                         preset.apply(form);
                     }
                 }
