@@ -95,6 +95,8 @@ pub(super) struct Publisher<'a, 'd> {
     /// Whether the step under way was asked for while the run was held.
     stepped: bool,
     measured: Option<u64>,
+    /// The step of the last samples that were told.
+    sampled: Option<u64>,
     profile: Gather,
 }
 
@@ -102,7 +104,8 @@ impl<'a, 'd> Publisher<'a, 'd> {
     pub(super) fn new(desk: &'a mut Desk<'d>, flags: RunFlags, dir: RunDir, shown: Shown, past: Past) -> Self {
         let phase = RunPhase::Preparing;
         let (evaluates_next, stepped, measured, profile) = (false, false, None, Gather::default());
-        Self { desk, flags, dir, shown, past, phase, evaluates_next, stepped, measured, profile }
+        let sampled = past.samples.last().map(|record| record.step);
+        Self { desk, flags, dir, shown, past, phase, evaluates_next, stepped, measured, sampled, profile }
     }
 
     fn say(&self, event: Event) {
@@ -244,7 +247,11 @@ impl Observer for Publisher<'_, '_> {
     }
 
     fn on_samples(&mut self, record: &SampleRecord) {
-        self.say(Event::Sampled { run: self.shown.run, record: record.clone() });
+        // A run that goes on writes those of its first step again; they are among what was told at its start.
+        if self.sampled.is_none_or(|step| step < record.step) {
+            self.sampled = Some(record.step);
+            self.say(Event::Sampled { run: self.shown.run, record: record.clone() });
+        }
         self.phase(RunPhase::Training);
     }
 

@@ -42,6 +42,9 @@ pub struct Trainer {
     /// Optimizer steps in one pass over the rows.
     steps_per_epoch: f64,
     last_checkpoint: Option<u64>,
+    /// The step whose samples were written last. No part of a checkpoint, which is the same with samples and without: a run
+    /// that goes on writes those of its first step again.
+    sampled: Option<u64>,
     seconds: f64,
     tokens: u64,
 }
@@ -52,9 +55,6 @@ struct Progress {
     step: u64,
     /// The step that was evaluated last.
     evaluated: Option<u64>,
-    /// The step whose samples were written last.
-    #[serde(default)]
-    sampled: Option<u64>,
     /// Step and deciding metric of the best evaluation.
     best: Option<(u64, f64)>,
     /// Evaluations since the best one.
@@ -84,6 +84,7 @@ impl Trainer {
             total_steps,
             steps_per_epoch,
             last_checkpoint: None,
+            sampled: None,
             seconds: 0.0,
             tokens: 0,
             config,
@@ -190,8 +191,7 @@ impl Trainer {
                     other => other?,
                 }
             }
-            if self.samples_due(step) && self.progress.sampled != Some(step) && !self.sample(observer, control, stepped)
-            {
+            if self.samples_due(step) && self.sampled != Some(step) && !self.sample(observer, control, stepped) {
                 break EndReason::Stopped(control.reason());
             }
             // The best weights are kept on disk too: a resumed run must find them.
@@ -319,6 +319,9 @@ impl Trainer {
         let step = self.progress.step;
         let watching = RefCell::new(&mut *observer);
         let go_on = || {
+            if control.stopped() {
+                return false;
+            }
             watching.borrow_mut().on_writing(self);
             // A single step that is asked for meanwhile comes after the samples.
             while control.paused() && !control.stopped() && !stepped && !control.step_asked() {
@@ -337,7 +340,7 @@ impl Trainer {
             Err(err) if err.kind() == ErrorKind::Cancelled => return false,
             Err(err) => observer.on_problem(&format!("step {step}: no samples: {err}; training goes on")),
         }
-        self.progress.sampled = Some(step);
+        self.sampled = Some(step);
         true
     }
 

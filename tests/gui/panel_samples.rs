@@ -98,7 +98,7 @@ fn the_newest_answers_are_shown_and_earlier_ones_can_be_looked_at() {
     assert!(says(&harness, "before the first step") && says(&harness, "The the and of the name"));
     assert!(says(&harness, "The the and and the of"), "the random route beside it");
     // The slider, by keyboard, up to the newest; from there on the newest are followed again.
-    harness.get_by_label("Step").focus();
+    harness.get_by_label("At step").focus();
     harness.run();
     harness.key_press(Key::ArrowRight);
     harness.run();

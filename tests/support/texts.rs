@@ -69,6 +69,7 @@ impl TextPlace {
         config.mixture.kind = MixtureKind::Lora;
         (config.mixture.num_experts, config.mixture.lora_rank) = (3, 4);
         config.mixture.lora_target = vec!["all-linear".to_owned()];
+        config.eval.sample_tokens = 6;
         config
     }
 }

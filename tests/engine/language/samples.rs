@@ -94,17 +94,19 @@ fn how_often_how_many_and_when_not() {
 #[test]
 fn plain_texts_are_continued() {
     let place = TextPlace::new("llama-tiny");
-    std::fs::write(place.path("plain.txt"), "red cat is here and there\n\nblue dog is not there now\n".repeat(20))
-        .unwrap();
+    let lines = "{\"text\": \"red cat is here and there\"}\n{\"text\": \"blue dog is not there now\"}\n";
+    std::fs::write(place.path("plain.jsonl"), lines.repeat(20)).unwrap();
     let mut config = place.config(4);
-    config.data.train_file = place.path("plain.txt").display().to_string();
+    config.data.train_file = place.path("plain.jsonl").display().to_string();
     (config.data.dev_file, config.data.dev_fraction) = (String::new(), 0.5);
     config.text.format = TextFormat::Plain;
     let (dir, _) = train(&config);
     let found = samples(&dir);
     assert!(!found[0].samples.is_empty(), "{found:?}");
     for sample in &found[0].samples {
-        assert!(!sample.prompt.is_empty() && !sample.reference.is_empty(), "{sample:?}");
+        let whole = format!("{} {}", sample.prompt, sample.reference);
+        assert!(lines.contains(&format!("\"{whole}\"")), "a text, given in part: {sample:?}");
+        assert!(!sample.prompt.is_empty() && !sample.reference.is_empty());
     }
 }
 
@@ -122,8 +124,8 @@ fn a_run_makes_the_same_bits_with_samples_and_without() {
         assert_eq!(samples(&with).len(), 13);
         assert_eq!((&end_with.report, end_with.best), (&end_without.report, end_without.best), "{family}");
         for step in [3, 6, 9, 12] {
-            let (a, b) = (checkpoint::read(&with, step).unwrap(), checkpoint::read(&without, step).unwrap());
-            assert_eq!((a.tensors, a.optimizer), (b.tensors, b.optimizer), "{family} at {step}");
+            let read = |dir: &RunDir| checkpoint::read(dir, step).unwrap();
+            assert!(read(&with) == read(&without), "{family} at {step}: another checkpoint");
         }
         assert_eq!(std::fs::read(with.routes()).unwrap(), std::fs::read(without.routes()).unwrap(), "{family}");
         let told = |dir: &RunDir| -> Vec<String> {
@@ -197,7 +199,7 @@ fn a_stop_is_heard_between_two_tokens_and_an_interruption_leaves_no_trace() {
         assert_eq!((&resumed.report, resumed.best), (&end.report, end.best), "{step} {token:?}");
         assert_eq!(samples(&dir), samples(&whole), "{step} {token:?}");
         let last = |dir: &RunDir| checkpoint::read(dir, 12).unwrap();
-        assert_eq!(last(&dir), last(&whole), "{step} {token:?}: the last checkpoint");
+        assert!(last(&dir) == last(&whole), "{step} {token:?}: another last checkpoint");
     }
 }
 
@@ -218,8 +220,8 @@ fn samples_that_the_file_has_already_are_not_added_again() {
     drop(run);
     std::fs::remove_dir_all(dir.checkpoint(6)).unwrap();
     let whole_lines = std::fs::read_to_string(dir.samples()).unwrap();
-    assert_eq!(whole_lines.lines().count(), 6 + 1, "{whole_lines}");
-    std::fs::write(dir.samples(), format!("{whole_lines}{{\"step\": 7, \"epo")).unwrap();
+    assert_eq!(whole_lines.lines().count(), 6, "{whole_lines}");
+    std::fs::write(dir.samples(), format!("{whole_lines}{{\"step\": 6, \"epo")).unwrap();
     let mut run = Run::resume(dir.path()).unwrap();
     assert_eq!(steps_of(&samples(&dir)), [0, 1, 2, 3, 4], "cut back to the checkpoint");
     run.go(&mut NullObserver, &Control::default()).unwrap();

@@ -31,7 +31,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     options_ui(ctx, ui);
     let (theme, history, smooth) = (ctx.theme, &run.history, ctx.settings.smoothing);
     // Regression has no classes, and its losses are squared errors instead of cross-entropies.
-    let unit = if run.start.labels.is_empty() { "squared error" } else { "nats" };
+    let unit = if run.start.labels.is_empty() && !run.writes() { "squared error" } else { "nats" };
     let loss = [
         curves::curve(&history.loss, "loss", theme.series(0), smooth),
         curves::curve(&history.task_loss, "task loss", theme.series(1), smooth),

@@ -11,7 +11,7 @@ use egui::{Button, Label, RichText, Ui};
 use std::collections::BTreeSet;
 
 /// Width of the column that says who wrote a line.
-const WHO: f32 = 76.0;
+const WHO: f32 = 58.0;
 /// Most characters of a prompt that are shown; the rest is in its tooltip.
 const PROMPT: usize = 220;
 
@@ -58,7 +58,7 @@ impl SamplesCard {
         let shown = all.partition_point(|record| record.step <= at).saturating_sub(1);
         let mut index = shown;
         ui.horizontal(|ui| {
-            let name = ui.label("Step");
+            let name = ui.label("At step");
             if ui.add_enabled(shown > 0, Button::new("◀")).on_hover_text("Earlier").clicked() {
                 index = shown - 1;
             }
@@ -125,10 +125,11 @@ fn line_ui(ui: &mut Ui, who: &str, tip: &str, what: LayoutJob) -> egui::Response
     ui.horizontal_top(|ui| {
         let name = Label::new(RichText::new(who).small().strong());
         ui.allocate_ui_with_layout(
-            egui::vec2(WHO, ui.spacing().interact_size.y),
+            egui::vec2(WHO, ui.text_style_height(&egui::TextStyle::Body)),
             egui::Layout::left_to_right(egui::Align::Center),
             |ui| {
                 ui.set_min_width(WHO);
+                ui.spacing_mut().interact_size.y = 0.0;
                 ui.add(name).on_hover_text(tip);
             },
         );
