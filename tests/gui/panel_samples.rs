@@ -71,7 +71,7 @@ fn the_newest_answers_are_shown_and_earlier_ones_can_be_looked_at() {
     let (mut session, run) = started(writing());
     tell(&mut session, run, &[0, 60, 120]);
     let mut harness = panel(View::Train, session);
-    assert!(says(&harness, "120 of 120") && says(&harness, "Zizzi is a French place by the river."));
+    assert!(says(&harness, "120 of 240") && says(&harness, "Zizzi is a French place by the river."));
     assert!(says(&harness, "name : Zizzi") && says(&harness, "Zizzi serves French food by the river."));
     for who in ["asked", "merged", "one route", "reference"] {
         harness.get_by_label(who);
@@ -79,14 +79,14 @@ fn the_newest_answers_are_shown_and_earlier_ones_can_be_looked_at() {
     // A late message of another run changes nothing; the next answers are followed.
     tell(&mut harness.state_mut().session, RunId(run.0 + 1), &[180]);
     harness.run();
-    assert!(says(&harness, "120 of 120"));
+    assert!(says(&harness, "120 of 240"));
     tell(&mut harness.state_mut().session, run, &[180]);
     harness.run();
-    assert!(says(&harness, "180 of 180") && says(&harness, "riverside area"));
+    assert!(says(&harness, "180 of 240") && says(&harness, "riverside area"));
 
     harness.get_by_label("◀").click();
     harness.run();
-    assert!(says(&harness, "120 of 180") && !says(&harness, "riverside area"));
+    assert!(says(&harness, "120 of 240") && !says(&harness, "riverside area"));
     // Whoever looks at an earlier step stays there.
     tell(&mut harness.state_mut().session, run, &[240]);
     harness.run();
@@ -95,7 +95,7 @@ fn the_newest_answers_are_shown_and_earlier_ones_can_be_looked_at() {
         harness.get_by_label("◀").click();
         harness.run();
     }
-    assert!(says(&harness, "before the first step") && says(&harness, "The the and of the name"));
+    assert!(says(&harness, "before step 1") && says(&harness, "The the and of the name"));
     assert!(says(&harness, "The the and and the of"), "the random route beside it");
     // The slider, by keyboard, up to the newest; from there on the newest are followed again.
     harness.get_by_label("At step").focus();
@@ -137,6 +137,22 @@ fn an_empty_answer_and_one_without_a_route_are_said_so() {
 }
 
 #[test]
+fn many_inputs_stay_inside_the_pane() {
+    let (mut session, run) = started(writing());
+    let mut record = fake_texts::samples(60, 240);
+    let one = record.samples[0].clone();
+    record.samples = (0..16).map(|_| one.clone()).collect();
+    record.samples[15].merged = "the last one".to_owned();
+    session.apply(Incoming::Event(Event::Sampled { run, record }));
+    let mut harness = panel(View::Train, session);
+    let last = harness.get_by_label("16");
+    assert!(last.rect().right() < 760.0, "{:?}", last.rect());
+    last.click();
+    harness.run();
+    assert!(says(&harness, "the last one"));
+}
+
+#[test]
 fn a_run_from_disk_shows_what_it_wrote() {
     let detail = fake_data::run_detail(Path::new("runs/writer-demo"));
     assert_eq!(detail.samples.len(), 7);
@@ -156,6 +172,18 @@ fn the_demonstration_writes_while_it_trains_and_a_long_history_is_thinned() {
     let kept = at(session.live.as_ref().expect("a run"));
     assert!(kept.len() <= 512 && kept.first() == Some(&0) && kept.last() == Some(&1999), "{}", kept.len());
     assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "no step twice");
+}
+
+#[test]
+fn a_language_model_without_classes_is_no_regression() {
+    let without_classes = |task| {
+        opened(move |detail| {
+            detail.config.data.task = task;
+            detail.start.labels.clear();
+        })
+    };
+    assert!(says(&panel(View::Train, without_classes(Task::Text)), "Loss (nats)"));
+    assert!(says(&panel(View::Train, without_classes(Task::Custom)), "Loss (squared error)"));
 }
 
 #[test]

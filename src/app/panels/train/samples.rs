@@ -33,7 +33,7 @@ impl SamplesCard {
         ui.add_space(4.0);
         cards::card(ui, ctx.theme, "What it writes", |ui| match run.samples.last() {
             Some(newest) => {
-                let record = self.step_ui(ctx.theme, &run.samples, newest, ui);
+                let record = self.step_ui(ctx.theme, (&run.samples, newest), run.start.total_steps, ui);
                 self.input = self.input.min(record.samples.len().saturating_sub(1));
                 if let Some(sample) = record.samples.get(self.input) {
                     sample_ui(ctx.theme, sample, ui);
@@ -45,19 +45,20 @@ impl SamplesCard {
         });
     }
 
-    /// Chooses step and input; what was written at the chosen step.
+    /// Chooses step and input; what was written at the chosen step. `planned`: steps in all.
     fn step_ui<'a>(
         &mut self,
         theme: &Theme,
-        all: &'a [SampleRecord],
-        newest: &'a SampleRecord,
+        (all, newest): (&'a [SampleRecord], &'a SampleRecord),
+        planned: u64,
         ui: &mut Ui,
     ) -> &'a SampleRecord {
         let last = all.len() - 1;
         let at = self.at.unwrap_or(u64::MAX);
         let shown = all.partition_point(|record| record.step <= at).saturating_sub(1);
         let mut index = shown;
-        ui.horizontal(|ui| {
+        // In a narrow pane it takes two lines.
+        ui.horizontal_wrapped(|ui| {
             let name = ui.label("At step");
             if ui.add_enabled(shown > 0, Button::new("◀")).on_hover_text("Earlier").clicked() {
                 index = shown - 1;
@@ -71,16 +72,15 @@ impl SamplesCard {
             }
             let record = all.get(index).unwrap_or(newest);
             let words = match index {
-                _ if record.step == 0 => "before the first step".to_owned(),
-                _ => format!("{} of {}", format::count(record.step), format::count(newest.step)),
+                _ if record.step == 0 => "before step 1".to_owned(),
+                _ => format!("{} of {}", format::count(record.step), format::count(planned.max(newest.step))),
             };
             ui.add_sized([130.0, ui.spacing().interact_size.y], Label::new(RichText::new(words).monospace()));
-            let inputs = record.samples.len();
-            if inputs > 1 {
+            if record.samples.len() > 1 {
                 ui.label(RichText::new("Input").color(theme.muted));
-                for number in 0..inputs {
-                    let tip = record.samples[number].prompt.as_str();
-                    ui.selectable_value(&mut self.input, number, (number + 1).to_string()).on_hover_text(tip);
+                for (number, sample) in record.samples.iter().enumerate() {
+                    let choice = ui.selectable_value(&mut self.input, number, (number + 1).to_string());
+                    drop(choice.on_hover_text(&sample.prompt));
                 }
             }
         });
