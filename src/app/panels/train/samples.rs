@@ -12,6 +12,13 @@ use std::collections::BTreeSet;
 
 /// Width of the column that says who wrote a line.
 const WHO: f32 = 58.0;
+/// Width of the slider's line without the slider.
+const AROUND_SLIDER: f32 = 290.0;
+/// Least width of the slider.
+const LEAST_SLIDER: f32 = 100.0;
+/// Width of the word before the inputs, and of one of them.
+const INPUT_WORD: f32 = 46.0;
+const INPUT: f32 = 36.0;
 /// Most characters of a prompt that are shown; the rest is in its tooltip.
 const PROMPT: usize = 220;
 
@@ -57,37 +64,52 @@ impl SamplesCard {
         let at = self.at.unwrap_or(u64::MAX);
         let shown = all.partition_point(|record| record.step <= at).saturating_sub(1);
         let mut index = shown;
-        // In a narrow pane it takes two lines.
-        ui.horizontal_wrapped(|ui| {
+        let inputs = all.get(shown).map_or(0, |record| record.samples.len());
+        // The inputs stand beside the slider where there is room for both.
+        let room = ui.available_width() - AROUND_SLIDER;
+        let besides = if inputs > 1 { INPUT_WORD + INPUT * inputs as f32 } else { 0.0 };
+        let beside = room - besides >= LEAST_SLIDER;
+        ui.horizontal(|ui| {
             let name = ui.label("At step");
             if ui.add_enabled(shown > 0, Button::new("◀")).on_hover_text("Earlier").clicked() {
                 index = shown - 1;
             }
-            // Room for what stands behind it.
-            ui.spacing_mut().slider_width = (ui.available_width() - 330.0).clamp(80.0, 420.0);
+            ui.spacing_mut().slider_width =
+                (room - if beside { besides } else { 0.0 }).clamp(LEAST_SLIDER, 4.0 * LEAST_SLIDER);
             let slider = egui::Slider::new(&mut index, 0..=last).show_value(false);
             ui.add_enabled(last > 0, slider).labelled_by(name.id).on_hover_text("From the first answers to the newest");
             if ui.add_enabled(shown < last, Button::new("▶")).on_hover_text("Later").clicked() {
                 index = shown + 1;
             }
             let record = all.get(index).unwrap_or(newest);
-            let words = match index {
-                _ if record.step == 0 => "before step 1".to_owned(),
-                _ => format!("{} of {}", format::count(record.step), format::count(planned.max(newest.step))),
+            let words = match record.step {
+                0 => "before step 1".to_owned(),
+                step => format!("{} of {}", format::count(step), format::count(planned.max(newest.step))),
             };
             ui.add_sized([130.0, ui.spacing().interact_size.y], Label::new(RichText::new(words).monospace()));
-            if record.samples.len() > 1 {
-                ui.label(RichText::new("Input").color(theme.muted));
-                for (number, sample) in record.samples.iter().enumerate() {
-                    let choice = ui.selectable_value(&mut self.input, number, (number + 1).to_string());
-                    drop(choice.on_hover_text(&sample.prompt));
-                }
+            if beside {
+                self.inputs_ui(theme, record, ui);
             }
         });
+        if !beside {
+            ui.horizontal_wrapped(|ui| self.inputs_ui(theme, all.get(index).unwrap_or(newest), ui));
+        }
         if index != shown {
             self.at = (index < last).then(|| all[index].step);
         }
         all.get(index).unwrap_or(newest)
+    }
+
+    /// Chooses the input, where there are several.
+    fn inputs_ui(&mut self, theme: &Theme, record: &SampleRecord, ui: &mut Ui) {
+        if record.samples.len() < 2 {
+            return;
+        }
+        ui.label(RichText::new("Input").color(theme.muted));
+        for (number, sample) in record.samples.iter().enumerate() {
+            let choice = ui.selectable_value(&mut self.input, number, (number + 1).to_string());
+            drop(choice.on_hover_text(&sample.prompt));
+        }
     }
 }
 
