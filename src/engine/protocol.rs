@@ -26,6 +26,8 @@ pub use super::questions::*;
 pub use super::snapshots::*;
 pub use super::step_profile::StepProfile;
 pub use super::store::*;
+pub use super::studies::*;
+pub use super::words::*;
 pub use super::written::{WriteReport, WrittenBy, WrittenSample};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
@@ -224,6 +226,15 @@ pub enum Command {
         /// What is asked.
         plan: Box<PlayPlan>,
     },
+    /// Look into the experts by a longer computation: [`Outcome::Studied`].
+    Study {
+        /// The question's number.
+        req: RequestId,
+        /// Whose weights.
+        subject: Subject,
+        /// What is studied.
+        study: Study,
+    },
 }
 
 impl Command {
@@ -244,7 +255,8 @@ impl Command {
             | Self::Inspect { req, .. }
             | Self::Store { req, .. }
             | Self::Write { req, .. }
-            | Self::Play { req, .. } => *req,
+            | Self::Play { req, .. }
+            | Self::Study { req, .. } => *req,
         }
     }
 }
@@ -276,21 +288,6 @@ impl RunPhase {
     /// Whether the run still occupies the engine.
     pub fn is_active(self) -> bool {
         matches!(self, Self::Preparing | Self::Training | Self::Paused | Self::Evaluating | Self::Stopping)
-    }
-}
-
-/// What went wrong, as data: the kind to act on, the words to show.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// What sort of thing.
-    pub kind: ErrorKind,
-    /// What failed, with values, and what to do.
-    pub message: String,
-}
-
-impl From<&crate::error::Error> for Failure {
-    fn from(err: &crate::error::Error) -> Self {
-        Self { kind: err.kind(), message: err.to_string() }
     }
 }
 
@@ -399,26 +396,6 @@ pub enum Event {
     Log(LogLine),
 }
 
-/// How serious a log line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Good to know.
-    Info,
-    /// Probably not what was wanted.
-    Warning,
-    /// Something failed.
-    Error,
-}
-
-/// A line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// How serious.
-    pub level: LogLevel,
-    /// The words, one line.
-    pub text: String,
-}
-
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -452,6 +429,8 @@ pub enum Outcome {
     Written(Box<WriteReport>),
     /// To `Play`.
     Played(Box<PlayReport>),
+    /// To `Study`.
+    Studied(Box<StudyReport>),
 }
 
 /// Everything that comes out of [`Engine::drain`].

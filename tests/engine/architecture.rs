@@ -73,6 +73,8 @@ const NO_CANDLE: &[&str] = &[
     "engine/handle.rs",
     "engine/fake",
     "engine/store",
+    "engine/studies.rs",
+    "engine/words.rs",
     "engine/transfer.rs",
     "model/store/",
 ];
