@@ -1,7 +1,8 @@
 //! The window over made-up numbers: to look at it, and to take pictures of it, without training anything.
 //!
 //! `cargo run --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
-//! [--frames N] [--download NAME] [--start] [--pause] [--compare] [--merge] [--export] [--play] [--open-palette] [--steps N] [--set KEY=VALUE]
+//! [--frames N] [--download NAME] [--start] [--pause] [--compare] [--merge] [--export] [--averages] [--rounding]
+//! [--play] [--open-palette] [--steps N] [--set KEY=VALUE]
 //! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` says how much work the frames of a picture were.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
@@ -13,7 +14,8 @@ use adamix::config::keys;
 use adamix::engine::fake::FakeEngine;
 use adamix::engine::handle::EngineHandle;
 use adamix::engine::protocol::{
-    EngineFactory, ExportDtype, ExportPlan, ExportTarget, MergePlan, Pane, PlayPlan, Subject, Writer,
+    EngineFactory, ExportDtype, ExportPlan, ExportTarget, MergePlan, Pane, PlayPlan, RoundingPlan, Study, Subject,
+    Writer,
 };
 use std::path::PathBuf;
 
@@ -49,6 +51,12 @@ fn main() {
                 let (dtype, merge) = (ExportDtype::Bf16, MergePlan::Uniform);
                 let plan = ExportPlan { targets, dtype, merge, dir: None };
                 picture.actions.push(Action::Export(Subject::Live, plan));
+            }
+            "--averages" => picture.actions.push(Action::Study(Subject::Live, Study::Averages)),
+            "--rounding" => {
+                let targets = vec![ExportTarget::Merged, ExportTarget::Hf];
+                let plan = RoundingPlan { targets, merge: MergePlan::Uniform, causes: true };
+                picture.actions.push(Action::Study(Subject::Live, Study::Rounding(plan)));
             }
             "--download" => picture.actions.push(Action::DownloadModel(value())),
             "--play" => {

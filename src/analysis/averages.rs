@@ -31,16 +31,32 @@ pub struct SiteAverages {
     pub factors_off: f64,
     /// ‖truncated - deltas‖: what rank r cannot hold.
     pub truncated_off: f64,
+    /// Of the squared norms of two parts of *factors*, the pairs of one expert with itself (`Σ w_j² B_j A_j`) and all
+    /// pairs of two different ones, the share of the second. 0 where a side is shared.
+    pub crossed: f64,
+    /// Rank of *deltas*: directions that are not rounding errors; of several blocks the largest.
+    pub rank: usize,
 }
 
 /// The averages of one site. Weights `[M]`, summing to one
 pub fn site(mixture: &LoraMixture, weights: &[f64]) -> Result<SiteAverages> {
     let (factors, deltas) = (mixture.merge(weights)?, mixture.merge_deltas(weights)?);
     let (truncated, truncated_off) = truncate(&deltas, mixture.rank())?;
+    let shared = mixture.bank(Side::Down).experts() == 1 || mixture.bank(Side::Up).experts() == 1;
+    let crossed = if shared {
+        0.0
+    } else {
+        let own = mixture.merge_deltas(&weights.iter().map(|w| w * w).collect::<Vec<_>>())?;
+        let (own, crossed) = (norm(&own)?.powi(2), distance(&factors, &own)?.powi(2));
+        if own + crossed > 0.0 { crossed / (own + crossed) } else { 0.0 }
+    };
     Ok(SiteAverages {
+        crossed,
+        rank: rank(&deltas)?,
         factors_norm: norm(&factors)?,
         deltas_norm: norm(&deltas)?,
-        factors_off: distance(&factors, &deltas)?,
+        // One side shared: both are the same matrices.
+        factors_off: if shared { 0.0 } else { distance(&factors, &deltas)? },
         truncated_off,
         factors,
         deltas,
@@ -94,8 +110,30 @@ pub fn truncate(lora: &Lora, rank: usize) -> Result<(Lora, f64)> {
     let rank = rank.clamp(1, lora.rank());
     let (mut rows, mut columns, mut lost) = (Vec::new(), Vec::new(), 0.0);
     for (a, b) in blocks(lora)? {
-        // B A = (B S V)(Vᵀ S⁺ A) with S² = A Aᵀ and V the directions of S BᵀB S: its singular value decomposition.
-        let full = a.dims()[0];
+        let Spectrum { squares, v, s, inverse } = Spectrum::of(&a, &b)?;
+        lost += squares[rank.min(squares.len())..].iter().map(|value| value.max(0.0)).sum::<f64>();
+        let v = v.narrow(1, 0, rank)?.contiguous()?;
+        rows.push(v.t()?.matmul(&inverse)?.matmul(&a)?);
+        columns.push((b.matmul(&s)?.matmul(&v)? / lora.scale())?);
+    }
+    let like = lora.side(Side::Down)?;
+    let back =
+        |list: &[Tensor]| Ok::<_, Error>(Tensor::cat(list, 0)?.to_dtype(like.dtype())?.to_device(like.device())?);
+    Ok((Lora::new(&back(&rows)?, &back(&columns)?, lora.columns().to_vec(), lora.scale())?, lost.sqrt()))
+}
+
+/// The singular value decomposition of `B A` from its factors: `B A = (B S V)(Vᵀ S⁺ A)` with `S² = A Aᵀ` and V the directions
+/// of `S BᵀB S`.
+struct Spectrum {
+    /// Squares of the singular values, largest first.
+    squares: Vec<f64>,
+    v: Tensor,
+    s: Tensor,
+    inverse: Tensor,
+}
+
+impl Spectrum {
+    fn of(a: &Tensor, b: &Tensor) -> Result<Self> {
         let (values, directions) = eigen(&a.matmul(&a.t()?)?)?;
         let largest = values.iter().copied().fold(0.0, f64::max);
         let root = |power: f64| -> Result<Tensor> {
@@ -105,16 +143,20 @@ pub fn truncate(lora: &Lora, rank: usize) -> Result<(Lora, f64)> {
             Ok(scaled.matmul(&directions.t()?)?)
         };
         let (s, inverse) = (root(0.5)?, root(-0.5)?);
-        let (squares, v) = eigen(&s.matmul(&b.t()?.matmul(&b)?)?.matmul(&s)?)?;
-        lost += squares[rank.min(full)..].iter().map(|value| value.max(0.0)).sum::<f64>();
-        let v = v.narrow(1, 0, rank)?.contiguous()?;
-        rows.push(v.t()?.matmul(&inverse)?.matmul(&a)?);
-        columns.push((b.matmul(&s)?.matmul(&v)? / lora.scale())?);
+        let (squares, v) = eigen(&s.matmul(&b.t()?.matmul(b)?)?.matmul(&s)?)?;
+        Ok(Self { squares, v, s, inverse })
     }
-    let like = lora.side(Side::Down)?;
-    let back =
-        |list: &[Tensor]| Ok::<_, Error>(Tensor::cat(list, 0)?.to_dtype(like.dtype())?.to_device(like.device())?);
-    Ok((Lora::new(&back(&rows)?, &back(&columns)?, lora.columns().to_vec(), lora.scale())?, lost.sqrt()))
+}
+
+/// Directions of a module whose singular value is more than a millionth of the largest; of several blocks the most.
+pub fn rank(lora: &Lora) -> Result<usize> {
+    let mut most = 0;
+    for (a, b) in blocks(lora)? {
+        let squares = Spectrum::of(&a, &b)?.squares;
+        let largest = squares.first().copied().unwrap_or(0.0);
+        most = most.max(squares.iter().filter(|&&square| square > 1e-12 * largest).count());
+    }
+    Ok(most)
 }
 
 /// Eigenvalues, largest first, and eigenvectors as columns of a small symmetric matrix (Jacobi's rotations).
@@ -159,7 +201,7 @@ fn eigen(matrix: &Tensor) -> Result<(Vec<f64>, Tensor)> {
     Ok((order.iter().map(|&i| a[i][i]).collect(), Tensor::from_vec(vectors, (n, n), &Device::Cpu)?))
 }
 
-/// The mean of several models' probabilities: the ensemble. Logits `[rows, outputs]` each -> `[rows, outputs]`
+/// The mean of several models' probabilities, or of their values with one output: the ensemble. Logits `[rows, outputs]` each -> `[rows, outputs]`
 pub fn ensemble(logits: &[Vec<f32>], weights: &[f64], outputs: usize) -> Result<Vec<f64>> {
     let rows = logits.first().map_or(0, Vec::len);
     if outputs == 0 || logits.len() != weights.len() || logits.iter().any(|l| l.len() != rows || l.len() % outputs != 0)
@@ -168,7 +210,11 @@ pub fn ensemble(logits: &[Vec<f32>], weights: &[f64], outputs: usize) -> Result<
     }
     let mut sum = vec![0.0; rows];
     for (logits, weight) in logits.iter().zip(weights) {
-        sum.iter_mut().zip(probabilities(logits, outputs)).for_each(|(s, p)| *s += weight * p);
+        let values = match outputs {
+            1 => logits.iter().map(|&value| f64::from(value)).collect(),
+            _ => probabilities(logits, outputs),
+        };
+        sum.iter_mut().zip(values).for_each(|(s, p)| *s += weight * p);
     }
     Ok(sum)
 }
@@ -188,7 +234,7 @@ pub fn probabilities(logits: &[f32], outputs: usize) -> Vec<f64> {
 /// How far a model's answers are from others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Apart {
-    /// Largest difference of a probability.
+    /// Largest difference of a probability, or of a value.
     pub largest: f64,
     /// Mean over the rows of KL(reference ‖ model), in nats.
     pub kl: f64,
@@ -196,8 +242,12 @@ pub struct Apart {
     pub changed: usize,
 }
 
-/// Compares a model's logits with a reference's probabilities. `[rows, outputs]` both
+/// Compares a model's logits with a reference's probabilities; with one output, which is a value, with the reference's values. `[rows, outputs]` both
 pub fn apart(reference: &[f64], logits: &[f32], outputs: usize) -> Apart {
+    if outputs == 1 {
+        let off = |(a, b): (&f64, &f32)| (a - f64::from(*b)).abs();
+        return Apart { largest: reference.iter().zip(logits).map(off).fold(0.0, f64::max), kl: 0.0, changed: 0 };
+    }
     let own = probabilities(logits, outputs);
     let outputs = outputs.max(1);
     let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));

@@ -2,69 +2,185 @@
 //!
 //! The prediction is a bound in first order. Each part (a layer, say) is rounded alone and the change of the logits is
 //! measured; the changes are added as if none cancelled another. What is measured has everything rounded at once.
+//!
+//! What happens to the weights themselves is counted by [`Tally`], tensor by tensor, so that a model need not be in memory
+//! twice.
 
-use crate::artifact::HostTensor;
 use crate::artifact::gguf::Store;
+use crate::artifact::{Dtype, HostTensor};
 use crate::error::Result;
-use std::collections::BTreeMap;
 
 /// The cost of one number format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
-    /// The format.
-    pub store: Store,
-    /// Bound on the change of a logit, in first order.
-    pub predicted: f64,
-    /// Largest change of a logit.
-    pub measured: f64,
-    /// Rows whose largest logit is another.
-    pub changed: usize,
-    /// Largest change by each part alone, largest first.
+    /// What becomes of the weights.
+    pub weights: Change,
+    /// Bound on the change of a logit, in first order; nothing where no part was rounded alone.
+    pub predicted: Option<f64>,
+    /// What becomes of the answers.
+    pub moved: Moved,
+    /// Largest change by each part alone, largest first; parts that the format holds exactly are left out.
     pub causes: Vec<(String, f64)>,
 }
 
-/// Budgets of several formats. `base`: logits of the exact tensors, `[rows, outputs]`; `run` gives those of changed ones.
-pub fn budgets(
-    tensors: &[HostTensor],
-    stores: &[Store],
-    (base, outputs): (&[f32], usize),
-    run: &mut dyn FnMut(&[HostTensor]) -> Result<Vec<f32>>,
-) -> Result<Vec<Budget>> {
-    let mut found = Vec::new();
-    for &store in stores {
-        let mut rounded = tensors.to_vec();
-        for tensor in &mut rounded {
-            tensor.data = store.of(&tensor.shape).rounded(tensor)?;
-        }
-        let mut parts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (i, tensor) in tensors.iter().enumerate() {
-            parts.entry(part(&tensor.name)).or_default().push(i);
-        }
-        let (mut causes, mut predicted) = (Vec::new(), 0.0);
-        for (part, members) in parts {
-            if members.iter().all(|&i| rounded[i].data == tensors[i].data) {
-                continue;
-            }
-            let mut alone = tensors.to_vec();
-            for &i in &members {
-                alone[i].data.clone_from(&rounded[i].data);
-            }
-            let change = largest(base, &run(&alone)?);
-            predicted += change;
-            causes.push((part.to_owned(), change));
-        }
-        causes.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let all = run(&rounded)?;
+/// How the answers of the probe rows change.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Moved {
+    /// Largest change of a logit; infinite where it is no number.
+    pub largest: f64,
+    /// Rows whose largest logit is another; 0 for regression.
+    pub flipped: usize,
+}
+
+impl Moved {
+    /// From logits before and after. `[rows, outputs]` both
+    pub fn of((before, outputs): (&[f32], usize), after: &[f32]) -> Self {
         let top = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-        let rows = base.chunks(outputs.max(1)).zip(all.chunks(outputs.max(1)));
-        let changed = if outputs > 1 { rows.filter(|(a, b)| top(a) != top(b)).count() } else { 0 };
-        found.push(Budget { store, predicted, measured: largest(base, &all), changed, causes });
+        let rows = before.chunks(outputs.max(1)).zip(after.chunks(outputs.max(1)));
+        let flipped = if outputs > 1 { rows.filter(|(a, b)| top(a) != top(b)).count() } else { 0 };
+        Self { largest: largest(before, after), flipped }
     }
-    Ok(found)
+}
+
+/// What a number format does to weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    /// Values looked at.
+    pub values: usize,
+    /// Largest change of a value.
+    pub largest: f64,
+    /// The tensor with the largest change relative to its largest value; absent where nothing changed.
+    pub tensor: Option<String>,
+    /// That change, relative to that tensor's largest value.
+    pub relative: f64,
+    /// Largest change in units of the format's last place at the value that changed; of Q8_0 in steps of its block. Rounding
+    /// to the nearest stays within half a unit (a block's step is rounded too, so that Q8_0 goes a little beyond).
+    pub ulps: f64,
+    /// Norm of all changes over the norm of all values.
+    pub norm: f64,
+    /// Values other than zero that became zero.
+    pub zeroed: usize,
+}
+
+/// Counts up a [`Change`].
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    found: Change,
+    /// Sums of squares: of the changes, of the values.
+    sums: [f64; 2],
+}
+
+impl Tally {
+    /// Takes in a tensor, its values and what the format makes of them.
+    pub fn add(&mut self, exact: &HostTensor, stored: &[f32], store: Store) {
+        let (mut change, mut most) = (0.0f64, 0.0f64);
+        let block = if store == Store::Q8_0 { BLOCK } else { exact.data.len().max(1) };
+        for (exact, stored) in exact.data.chunks(block).zip(stored.chunks(block)) {
+            let step = (store == Store::Q8_0).then(|| {
+                let top = exact.iter().fold(0.0f32, |top, value| top.max(value.abs()));
+                f64::from(Dtype::F16.round(top / 127.0))
+            });
+            for (&value, &found) in exact.iter().zip(stored) {
+                let (value, found) = (f64::from(value), f64::from(found));
+                let off = (found - value).abs();
+                change = change.max(off);
+                most = most.max(value.abs());
+                self.sums[0] += off * off;
+                self.sums[1] += value * value;
+                self.found.zeroed += usize::from(found == 0.0 && value != 0.0);
+                let unit = step.unwrap_or_else(|| last_place(store, value));
+                if off > 0.0 && unit > 0.0 {
+                    self.found.ulps = self.found.ulps.max(off / unit);
+                }
+            }
+        }
+        self.found.values += exact.data.len();
+        self.found.largest = self.found.largest.max(change);
+        let relative = if change > 0.0 { change / most.max(f64::MIN_POSITIVE) } else { 0.0 };
+        if relative > self.found.relative {
+            (self.found.relative, self.found.tensor) = (relative, Some(exact.name.clone()));
+        }
+    }
+
+    /// Of all tensors together.
+    pub fn done(self) -> Change {
+        let [changes, values] = self.sums;
+        Change { norm: if values > 0.0 { (changes / values).sqrt() } else { 0.0 }, ..self.found }
+    }
+}
+
+/// Values in a block of Q8_0.
+const BLOCK: usize = 32;
+
+/// The distance between neighbours of this format around a value.
+fn last_place(store: Store, value: f64) -> f64 {
+    let (bits, lowest) = match store {
+        Store::F32 => (23, -126),
+        Store::F16 | Store::Q8_0 => (10, -14),
+        Store::Bf16 => (7, -126),
+    };
+    // Below the smallest normal number the distance stays what it is there.
+    let exponent = if value == 0.0 { lowest } else { (value.abs().log2().floor() as i32).max(lowest) };
+    2f64.powi(exponent - bits)
+}
+
+/// The budget of one format for tensors that are small enough to be copied: modules and heads. `base`: logits of the exact
+/// tensors, `[rows, outputs]`; `run` gives those of changed ones. With `causes` every part is also rounded alone.
+pub fn budget(
+    tensors: &[HostTensor],
+    store: Store,
+    causes: bool,
+    base: (&[f32], usize),
+    run: &mut dyn FnMut(&[HostTensor]) -> Result<Vec<f32>>,
+) -> Result<Budget> {
+    let (mut rounded, mut tally) = (tensors.to_vec(), Tally::default());
+    for (tensor, exact) in rounded.iter_mut().zip(tensors) {
+        tensor.data = store.rounded(exact)?;
+        tally.add(exact, &tensor.data, store);
+    }
+    let all = run(&rounded)?;
+    let mut parts: Vec<String> = Vec::new();
+    for (exact, rounded) in tensors.iter().zip(&rounded).filter(|_| causes) {
+        if exact.data != rounded.data && !parts.iter().any(|known| known == part(&exact.name)) {
+            parts.push(part(&exact.name).to_owned());
+        }
+    }
+    let causes = alone(&parts, base.0, &mut |wanted| {
+        let mut some = tensors.to_vec();
+        for (tensor, rounded) in some.iter_mut().zip(&rounded).filter(|(tensor, _)| part(&tensor.name) == wanted) {
+            tensor.data.clone_from(&rounded.data);
+        }
+        run(&some)
+    })?;
+    Ok(Budget::new(tally.done(), Moved::of(base, &all), causes))
+}
+
+/// The largest change of a logit by each part alone, largest first. `run` gives the logits with this part rounded.
+pub fn alone(
+    parts: &[String],
+    base: &[f32],
+    run: &mut dyn FnMut(&str) -> Result<Vec<f32>>,
+) -> Result<Vec<(String, f64)>> {
+    let mut causes = Vec::new();
+    for part in parts {
+        causes.push((part.clone(), largest(base, &run(part)?)));
+    }
+    causes.sort_by(|a, b| b.1.total_cmp(&a.1));
+    Ok(causes)
+}
+
+impl Budget {
+    /// From what was found; the prediction is the sum of the causes.
+    pub fn new(weights: Change, moved: Moved, causes: Vec<(String, f64)>) -> Self {
+        // A format that changes nothing has no causes, and that much is known without trying parts.
+        let predicted =
+            (!causes.is_empty() || weights.largest == 0.0).then(|| causes.iter().fold(0.0, |sum, (_, c)| sum + c));
+        Self { weights, predicted, moved, causes }
+    }
 }
 
 /// `layers.3` of `layers.3.ffn.down.weight`, or the whole name before its last part.
-fn part(name: &str) -> &str {
+pub fn part(name: &str) -> &str {
     if let Some(rest) = name.strip_prefix("layers.") {
         let layer = rest.find('.').unwrap_or(rest.len());
         return &name[.."layers.".len() + layer];

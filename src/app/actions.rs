@@ -7,7 +7,7 @@ use super::layout::View;
 use super::session::Session;
 use super::settings::Appearance;
 use crate::config::RunConfig;
-use crate::engine::protocol::{ExportPlan, MergePlan, PlayPlan, RequestId, RunPhase, Side, Subject, Writer};
+use crate::engine::protocol::{ExportPlan, MergePlan, PlayPlan, RequestId, RunPhase, Side, Study, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -83,6 +83,8 @@ pub enum Action {
     Inspect(Subject, usize, Side),
     /// Let the model write for so many evaluation inputs (0: all), and score it.
     WriteAndScore(Subject, usize),
+    /// Average the experts in three ways, or measure what number formats cost.
+    Study(Subject, Study),
     /// Let several ways of running a model answer a prompt.
     Play(Writer, Box<PlayPlan>),
     /// Choose the site and side whose heat maps are shown.
@@ -204,6 +206,8 @@ impl Action {
             Self::Merge(..) => "Score this merge",
             Self::WriteAndScore(..) => "Write and score",
             Self::Play(..) => "Write",
+            Self::Study(_, Study::Averages) => "Average three ways",
+            Self::Study(_, Study::Rounding(_)) => "Measure the rounding",
             Self::Export(..) => "Export",
             Self::Inspect(..) => "Look inside",
             Self::FocusExperts(..) => "Show this site",
@@ -267,6 +271,12 @@ impl Action {
             Self::Compare(..) => "Measures merged, random routes, each fixed expert and the ensemble",
             Self::WriteAndScore(..) => "Lets base model, merged model and a random route answer the evaluation inputs",
             Self::Play(..) => "Lets every chosen pane answer the prompt, with the same seed",
+            Self::Study(_, Study::Averages) => {
+                "Measures the averages of the experts' factors, of their products and of their answers"
+            }
+            Self::Study(_, Study::Rounding(_)) => {
+                "Rounds the weights in memory as the chosen exports would store them, and measures what that changes"
+            }
             Self::Merge(..) => "Scores the model merged with these weights",
             Self::Export(..) => "Writes the files, loads them afresh and proves that they do the same",
             Self::Inspect(..) => "Reads the experts' weights",
@@ -345,6 +355,13 @@ impl Action {
             Self::Compare(..) if session.compare.is_pending() => Err("a comparison is being computed".to_owned()),
             Self::WriteAndScore(..) if session.written.is_pending() => Err("texts are being written".to_owned()),
             Self::Play(..) if session.play.is_pending() => Err("answers are being written".to_owned()),
+            Self::Study(_, Study::Averages) if session.averages.is_pending() => {
+                Err("the averages are being measured".to_owned())
+            }
+            Self::Study(_, Study::Rounding(_)) if session.rounding.is_pending() => {
+                Err("the rounding is being measured".to_owned())
+            }
+            Self::Study(_, Study::Rounding(plan)) if plan.targets.is_empty() => Err("no export is chosen".to_owned()),
             Self::Play(_, plan) if plan.panes.is_empty() => Err("no pane is chosen".to_owned()),
             Self::Merge(..) if session.merge.is_pending() => Err("a merge is being scored".to_owned()),
             Self::Export(..) if session.export.is_pending() => Err("an export is being written".to_owned()),

@@ -155,6 +155,7 @@ impl WorkbenchApp {
             Action::Export(subject, plan) => self.export(subject, plan),
             Action::Inspect(subject, site, side) => self.inspect(subject, site, side),
             Action::WriteAndScore(subject, inputs) => self.write_and_score(subject, inputs),
+            Action::Study(subject, study) => self.study(subject, study),
             Action::Play(writer, plan) => self.play(writer, plan),
             Action::FocusExperts(site, side) => self.session.focus = (site, Some(side)),
             Action::CancelJob => self.control(ControlRequest::CancelJob),
@@ -274,6 +275,14 @@ impl WorkbenchApp {
         let req = self.session.next_request();
         if self.send(Command::Write { req, subject, inputs }) {
             self.session.written.begin(req);
+        }
+    }
+
+    fn study(&mut self, subject: Subject, study: Study) {
+        let req = self.session.next_request();
+        let averages = study == Study::Averages;
+        if self.send(Command::Study { req, subject, study }) {
+            if averages { self.session.averages.begin(req) } else { self.session.rounding.begin(req) }
         }
     }
 

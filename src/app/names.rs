@@ -13,6 +13,15 @@ pub fn site(name: &str) -> String {
     }
 }
 
+/// `layers.3.self_attn.q_proj` as `layer 3 self_attn.q_proj`: every part, where several sites of a layer stand together.
+pub fn whole_site(name: &str) -> String {
+    let rest = name.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
+    match rest {
+        Some((layer, part)) if layer.bytes().all(|b| b.is_ascii_digit()) => format!("layer {layer} {part}"),
+        _ => site(name),
+    }
+}
+
 /// The side in a word.
 pub fn side(side: Side) -> &'static str {
     match side {
@@ -104,6 +113,9 @@ mod tests {
         assert_eq!(site("layers.3.ffn"), "layer 3");
         assert_eq!(site("layers.11.attention"), "layer 11 attention");
         assert_eq!(site("encoder.x"), "encoder.x");
+        assert_eq!(whole_site("layers.3.self_attn.q_proj"), "layer 3 self_attn.q_proj");
+        assert_eq!(whole_site("layers.3"), "layer 3");
+        assert_eq!(whole_site("encoder.x"), "encoder.x");
     }
 
     #[test]

@@ -92,6 +92,10 @@ pub struct Session {
     pub written: Query<WriteReport>,
     /// Written exports.
     pub export: Query<Vec<ExportReport>>,
+    /// Three averages of the experts.
+    pub averages: Query<AveragesReport>,
+    /// What number formats cost.
+    pub rounding: Query<RoundingReport>,
     /// Experts of an opened run.
     pub inspect: Query<ExpertSnapshot>,
     /// Opening a run.
@@ -230,17 +234,21 @@ impl Session {
             || self.play.is_pending()
             || self.written.is_pending()
             || self.export.is_pending()
+            || self.averages.is_pending()
+            || self.rounding.is_pending()
             || self.inspect.is_pending()
     }
 
     /// What is being computed and how far it is, for the status bar.
     pub fn job(&self) -> Option<(&'static str, Option<&JobProgress>)> {
-        let jobs: [(&'static str, bool, &Option<JobProgress>); 11] = [
+        let jobs: [(&'static str, bool, &Option<JobProgress>); 13] = [
             ("Exporting", self.export.is_pending(), &self.export.progress),
             ("Comparing", self.compare.is_pending(), &self.compare.progress),
             ("Scoring the merge", self.merge.is_pending(), &self.merge.progress),
             ("Writing and scoring", self.written.is_pending(), &self.written.progress),
             ("Writing answers", self.play.is_pending(), &self.play.progress),
+            ("Averaging the experts", self.averages.is_pending(), &self.averages.progress),
+            ("Rounding weights", self.rounding.is_pending(), &self.rounding.progress),
             ("Reading the experts", self.inspect.is_pending(), &self.inspect.progress),
             ("Opening the run", self.opening.is_pending(), &self.opening.progress),
             ("Reading the data", self.data.is_pending(), &self.data.progress),
@@ -277,6 +285,8 @@ impl Session {
         self.written.clear();
         self.writing.clear();
         self.export.clear();
+        self.averages.clear();
+        self.rounding.clear();
         self.inspect.clear();
     }
 

@@ -94,7 +94,8 @@ pub(super) fn merge_plan(matches: &ArgMatches) -> Result<MergePlan> {
     Ok(if lists.len() == 1 { MergePlan::Global(lists.remove(0)) } else { MergePlan::PerSite(lists) })
 }
 
-fn dev_file() -> Arg {
+/// `--dev-file`, shared with `inspect`.
+pub(super) fn dev_file() -> Arg {
     Arg::new("dev-file")
         .long("dev-file")
         .value_name("FILE")

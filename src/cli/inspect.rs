@@ -1,8 +1,9 @@
 //! `adamix inspect`: parameters, routing counts against their expectation, and how far the experts are apart.
 //!
-//! Everything comes from the files of the run; the model is not loaded.
+//! Everything comes from the files of the run; the model is not loaded, unless `--averages` or `--rounding` ask for a study
+//! of the model at work.
 
-use super::{Done, out, runs};
+use super::{Done, out, runs, study};
 use crate::artifact::recorder::routes::RouteFile;
 use crate::artifact::{HostTensor, RunDir, checkpoint};
 use crate::config::RoutingPolicy;
@@ -58,13 +59,20 @@ struct Inspection {
 
 pub(super) fn command() -> Command {
     Command::new("inspect")
-        .about("Look into a run: parameters, routing counts with z-scores, norms and cosines of the experts")
+        .about(
+            "Look into a run: parameters, routing counts with z-scores, norms and cosines of the experts; three averages of \
+             the experts; what number formats cost",
+        )
         .arg(runs::argument())
         .arg(runs::root_argument())
         .arg(runs::checkpoint_argument())
+        .args(study::arguments())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
+    if study::wanted(matches) {
+        return study::run(matches);
+    }
     let dir = runs::open(matches)?;
     let inspection = inspect(&dir, super::usage(runs::checkpoint(matches))?)?;
     if matches.get_flag("json") {

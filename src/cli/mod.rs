@@ -21,6 +21,7 @@ mod progress;
 mod results;
 mod runs;
 mod score;
+mod study;
 mod texts;
 mod train;
 mod window;

@@ -6,7 +6,7 @@ use super::play::{self, Audience};
 use super::protocol::*;
 use super::snapshot::{self, Banks};
 use super::written::{self, WritePlan};
-use super::{exports, plan, prepare, previews, runs};
+use super::{averages, exports, plan, prepare, previews, rounding, runs};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
 use crate::error::{Error, ErrorKind, Result};
@@ -131,6 +131,7 @@ impl<'a> Desk<'a> {
             | Command::Merge { req, subject, .. }
             | Command::Export { req, subject, .. }
             | Command::Write { req, subject, .. }
+            | Command::Study { req, subject, .. }
             | Command::Inspect { req, subject, .. } => {
                 let link = self.link;
                 let holder = self.holder(subject, live)?;
@@ -175,6 +176,8 @@ fn what(command: &Command) -> &'static str {
         Command::Merge { .. } => "the merged model on the evaluation rows",
         Command::Export { .. } => "writing, reloading, proving",
         Command::Write { .. } => "texts are being written",
+        Command::Study { study: Study::Averages, .. } => "three averages",
+        Command::Study { .. } => "number formats",
         Command::Play { .. } => "answers are being written",
         _ => "reading",
     }
@@ -207,6 +210,10 @@ fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result
                 WritePlan { inputs: *inputs, max_new_tokens: WRITTEN_TOKENS, samples: SAMPLES, word_lists: None };
             Ok(Outcome::Written(Box::new(written::write_and_score(subject, config, &plan, go_on)?)))
         }
+        Command::Study { study, .. } => Ok(Outcome::Studied(Box::new(match study {
+            Study::Averages => StudyReport::Averages(averages::averages_subject(subject, config, go_on)?),
+            Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
+        }))),
         Command::Inspect { site, side, .. } => {
             let now = Banks::of(subject.model())?;
             let focus = checked_focus(&now, (*site, *side))?;

@@ -140,7 +140,7 @@ fn ours<K: Kind>(kind: &K, job: &Job<'_, K::Model>, place: &Path) -> Result<Cert
 }
 
 /// The trained tensors of a merged model under their stable names: one module a site, as banks of one, and the head.
-fn merged_tensors(mixture: &dyn Network, merged: &dyn Network) -> Result<Vec<HostTensor>> {
+pub(super) fn merged_tensors(mixture: &dyn Network, merged: &dyn Network) -> Result<Vec<HostTensor>> {
     let mut tensors = Vec::new();
     for (site, adapter) in mixture.site_names().iter().zip(merged.adapters()) {
         for (side, name) in SIDES.into_iter().zip(["down", "up"]) {
@@ -167,12 +167,19 @@ pub(super) fn host(name: String, tensor: &Tensor) -> Result<HostTensor> {
 
 /// A model made from nothing but the base model's files and the export's: what another program would compute.
 fn reloaded<K: Kind>(kind: &K, target: ExportTarget, config: &RunConfig, loaded: &[HostTensor]) -> Result<K::Model> {
-    let mut config = config.clone();
-    if target != ExportTarget::Experts {
-        // A merged adapter is a mixture of one.
-        config.mixture = MixtureConfig { num_experts: 1, sharing_down: false, sharing_up: false, ..config.mixture };
-    }
-    let fresh = kind.fresh(&config)?;
+    let fresh = if target == ExportTarget::Experts { kind.fresh(config)? } else { kind.fresh(&single(config))? };
+    fill(&fresh, loaded)?;
+    Ok(fresh)
+}
+
+/// The settings with a single expert: a merged adapter is a mixture of one.
+pub(super) fn single(config: &RunConfig) -> RunConfig {
+    let mixture = MixtureConfig { num_experts: 1, sharing_down: false, sharing_up: false, ..config.mixture.clone() };
+    RunConfig { mixture, ..config.clone() }
+}
+
+/// Puts an export's tensors into a model of the same settings.
+pub(super) fn fill(fresh: &dyn Network, loaded: &[HostTensor]) -> Result<()> {
     let find = |name: &str| {
         let param = fresh.params().find(name)?;
         let tensor = loaded.iter().find(|tensor| tensor.name == name)?;
@@ -180,12 +187,11 @@ fn reloaded<K: Kind>(kind: &K, target: ExportTarget, config: &RunConfig, loaded:
         let fits = tensor.data.len() == param.value.elem_count();
         Some((if fits { param.value.dims() } else { tensor.shape.as_slice() }, tensor.data.as_slice()))
     };
-    network::overwrite(fresh.params(), find)?;
-    Ok(fresh)
+    network::overwrite(fresh.params(), find)
 }
 
 /// Logits of the probe rows: of every expert where the model is a mixture, else of the model.
-fn probe<K: Kind>(kind: &K, model: &K::Model) -> Result<Vec<f32>> {
+pub(super) fn probe<K: Kind>(kind: &K, model: &K::Model) -> Result<Vec<f32>> {
     let Some(mixture) = model.mixture() else { return kind.logits(model, None) };
     let sites = model.sites().len();
     let mut all = Vec::new();
@@ -231,12 +237,12 @@ fn meta<K: Kind>(
 }
 
 /// Classifiers and regressors.
-struct Labelled<'a> {
-    task: &'a TaskData,
+pub(super) struct Labelled<'a> {
+    pub task: &'a TaskData,
 }
 
 impl Labelled<'_> {
-    fn rows(&self) -> Vec<usize> {
+    pub fn rows(&self) -> Vec<usize> {
         (0..self.task.dev.len().min(PROBE_ROWS)).collect()
     }
 }

@@ -6,7 +6,7 @@
 
 use super::fake_store as stored;
 use super::protocol::*;
-use super::{fake_data as data, fake_texts};
+use super::{fake_data as data, fake_studies, fake_texts};
 use crate::config::{RunConfig, Task};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -196,6 +196,14 @@ impl State {
             Command::Merge { plan, .. } => Outcome::Merged(Box::new(data::merge_report(plan))),
             Command::Export { plan, .. } => Outcome::Exported(data::exports(&plan)),
             Command::Write { inputs, .. } => Outcome::Written(Box::new(fake_texts::written(inputs))),
+            Command::Study { study, .. } => {
+                let started = |command: &Command| match command {
+                    Command::StartRun { config, .. } => Some(config.mixture.kind),
+                    _ => None,
+                };
+                let kind = self.commands.iter().rev().find_map(started).unwrap_or_default();
+                Outcome::Studied(Box::new(fake_studies::study(&study, kind)))
+            }
             Command::Play { plan, .. } => Outcome::Played(Box::new(fake_texts::answers(*plan))),
             Command::Inspect { site, side, .. } => {
                 Outcome::Experts(Box::new(data::experts(&data::config().mixture, 240, (site, side))))

@@ -19,7 +19,7 @@ pub(super) fn noise(seed: u64) -> f32 {
     ((x ^ (x >> 31)) >> 40) as f32 / (1u64 << 24) as f32
 }
 
-fn site_names() -> Vec<String> {
+pub(super) fn site_names() -> Vec<String> {
     (0..SITES).map(|site| format!("layers.{site}.ffn")).collect()
 }
 

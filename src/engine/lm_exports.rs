@@ -142,15 +142,7 @@ impl Written {
         let kind = BaseKind::Decoder(&source.spec);
         let merged = Merged::new(&source.weights, kind, modules, &[])?;
         let base = if source.dir.is_file() { BaseFiles::Gguf(&source.dir) } else { BaseFiles::Dir(&source.dir) };
-        // A trunk of 16 bits rounds the sum of weights and LoRA, which a trained model keeps apart: what the files hold is
-        // compared in 32 bits.
-        let mut config = job.config.clone();
-        config.model.dtype = DtypeChoice::F32;
-        let logits = if job.merged.dtype() == DType::F32 || job.config.model.dtype == DtypeChoice::F32 {
-            self.logits(job.merged, None)?
-        } else {
-            self.logits(&import::place_in_decoder(self.trunk(&config)?, modules)?, None)?
-        };
+        let (config, logits) = self.unrounded(job.merged, job.config, modules)?;
         let proof = self.proof(job.merged, &logits);
         let from = |file: &Path| {
             let mut config = config.clone();
@@ -167,6 +159,24 @@ impl Written {
         proof::gguf(place, &model, store, Some((proof, &mut || from(&place.join(gguf_model::FILE)))))
     }
 
+    /// What a whole model must compute, and settings that read it in 32 bits: a trunk of 16 bits rounds the sum of weights and
+    /// LoRA, which a trained model keeps apart.
+    pub fn unrounded(
+        &self,
+        merged: &CausalLm,
+        config: &RunConfig,
+        modules: &[ModuleLora],
+    ) -> Result<(RunConfig, Vec<f32>)> {
+        let mut wide = config.clone();
+        wide.model.dtype = DtypeChoice::F32;
+        let logits = if merged.dtype() == DType::F32 || config.model.dtype == DtypeChoice::F32 {
+            self.logits(merged, None)?
+        } else {
+            self.logits(&import::place_in_decoder(self.trunk(&wide)?, modules)?, None)?
+        };
+        Ok((wide, logits))
+    }
+
     /// The base model's layers, from its files.
     fn trunk(&self, config: &RunConfig) -> Result<Decoder> {
         Ok(self.fresh(&bare(config))?.decoder().clone())
@@ -174,7 +184,7 @@ impl Written {
 }
 
 /// The settings without the mixture.
-fn bare(config: &RunConfig) -> RunConfig {
+pub(super) fn bare(config: &RunConfig) -> RunConfig {
     let mut config = config.clone();
     config.model.method = Method::HeadOnly;
     config

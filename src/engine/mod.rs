@@ -4,14 +4,15 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`protocol`], [`questions`], [`news`], [`snapshots`], [`step_profile`], [`store`] | the messages: plain data |
+//! | [`protocol`], [`questions`], [`news`], [`snapshots`], [`step_profile`], [`store`], [`studies`] | the messages: plain data |
 //! | [`handle`] | the window's end: starts the thread, sends, drains |
 //! | `worker`, `desk`, `publisher`, `link` | the thread: questions, training, what it tells |
 //! | `storekeeper`, [`transfer`] | the thread that looks after models on disk, and one download |
 //! | [`mailbox`] | lanes that forget on purpose |
 //! | [`snapshot`], [`runs`] | weights, routes and run directories as numbers to look at |
-//! | [`mod@prepare`], [`run`], [`opened`], [`exports`], [`written`], [`speaker`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
+//! | [`mod@prepare`], [`run`], [`opened`], [`exports`], [`averages`], [`rounding`], [`written`], [`speaker`], [`plan`], [`estimate`], [`machine`], [`memory`], [`device`], [`selftest`], [`mod@bench`] | without threads: shared with the command line |
 
+pub mod averages;
 pub mod bench;
 mod desk;
 pub mod device;
@@ -20,6 +21,7 @@ pub mod exports;
 pub mod fake;
 pub mod fake_data;
 pub mod fake_store;
+pub mod fake_studies;
 pub mod fake_texts;
 pub mod handle;
 pub mod imported;
@@ -29,6 +31,7 @@ mod lora_exports;
 pub mod machine;
 pub mod mailbox;
 pub mod memory;
+mod meter;
 pub mod news;
 pub mod opened;
 pub mod plan;
@@ -39,6 +42,7 @@ mod previews;
 pub mod protocol;
 mod publisher;
 pub mod questions;
+pub mod rounding;
 pub mod run;
 pub mod runs;
 pub mod selftest;
@@ -48,7 +52,9 @@ pub mod speaker;
 pub mod step_profile;
 pub mod store;
 mod storekeeper;
+pub mod studies;
 pub mod transfer;
+mod whole;
 mod worker;
 pub mod written;
 

@@ -1,8 +1,11 @@
 //! From a run directory back to a model: measure it, merge it, export it with proof.
 
+use super::averages::averages_subject;
 use super::exports::export_subject;
 use super::protocol::{Checkpoint, ExportPlan, ExportReport, MergePlan, MergeReport};
+use super::rounding::rounding_subject;
 use super::run::{self, Prepared};
+use super::studies::{AveragesReport, RoundingPlan, RoundingReport};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
 use crate::data::{self, text};
@@ -92,6 +95,16 @@ impl Opened {
     /// The model merged with these weights, measured on the evaluation rows.
     pub fn merge(&self, plan: &MergePlan) -> Result<MergeReport> {
         merge_subject(&self.subject, &self.config, plan, &|_| true)
+    }
+
+    /// Three averages of the experts, on the evaluation rows.
+    pub fn averages(&self) -> Result<AveragesReport> {
+        averages_subject(&self.subject, &self.config, &|_| true)
+    }
+
+    /// What number formats of these exports cost.
+    pub fn rounding(&self, plan: &RoundingPlan) -> Result<RoundingReport> {
+        rounding_subject(&self.subject, &self.config, plan, &|_| true)
     }
 
     /// Writes the exports into the run directory, or where the plan says, and proves them.

@@ -27,6 +27,7 @@ pub use super::questions::*;
 pub use super::snapshots::*;
 pub use super::step_profile::StepProfile;
 pub use super::store::*;
+pub use super::studies::*;
 pub use super::written::{WriteReport, WrittenBy, WrittenSample};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
@@ -227,6 +228,15 @@ pub enum Command {
         /// What is asked.
         plan: Box<PlayPlan>,
     },
+    /// Look into the experts by a longer computation: [`Outcome::Studied`].
+    Study {
+        /// The question's number.
+        req: RequestId,
+        /// Whose weights.
+        subject: Subject,
+        /// What is studied.
+        study: Study,
+    },
 }
 
 impl Command {
@@ -247,7 +257,8 @@ impl Command {
             | Self::Inspect { req, .. }
             | Self::Store { req, .. }
             | Self::Write { req, .. }
-            | Self::Play { req, .. } => *req,
+            | Self::Play { req, .. }
+            | Self::Study { req, .. } => *req,
         }
     }
 }
@@ -397,6 +408,8 @@ pub enum Outcome {
     Written(Box<WriteReport>),
     /// To `Play`.
     Played(Box<PlayReport>),
+    /// To `Study`.
+    Studied(Box<StudyReport>),
 }
 
 /// Everything that comes out of [`Engine::drain`].

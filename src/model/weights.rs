@@ -1,5 +1,5 @@
 //! Tensors of a Hugging Face directory: one `model.safetensors`, or shards with an index, or bundled bytes; or those of a
-//! GGUF file under the names of such a directory.
+//! GGUF file under the names of such a directory; or tensors in memory.
 //!
 //! Only headers are read at first; each tensor is read, and turned into the working dtype, when it is asked for.
 
@@ -31,11 +31,23 @@ pub struct Weights {
     entries: BTreeMap<String, Entry>,
     prefix: String,
     gguf: Option<GgufWeights>,
+    /// Tensors that lie in memory.
+    held: BTreeMap<String, Tensor>,
 }
 
 impl Weights {
     fn empty() -> Self {
-        Self { sources: Vec::new(), entries: BTreeMap::new(), prefix: String::new(), gguf: None }
+        Self { sources: Vec::new(), entries: BTreeMap::new(), prefix: String::new(), gguf: None, held: BTreeMap::new() }
+    }
+
+    /// Tensors in memory, under the names that a checkpoint gives them.
+    pub fn of_tensors(held: BTreeMap<String, Tensor>) -> Self {
+        Self { held, ..Self::empty() }
+    }
+
+    /// A tensor in memory, with or without the prefix.
+    fn in_memory(&self, name: &str) -> Option<&Tensor> {
+        self.held.get(&format!("{}.{name}", self.prefix)).or_else(|| self.held.get(name))
     }
 
     /// Those of a GGUF file.
@@ -160,7 +172,8 @@ impl Weights {
 
     /// Whether there is such a tensor, with or without the prefix.
     pub fn has(&self, name: &str) -> bool {
-        self.gguf.as_ref().map_or_else(|| self.entry(name).is_some(), |file| file.has(self.bare(name)))
+        let stored = || self.entry(name).is_some() || self.in_memory(name).is_some();
+        self.gguf.as_ref().map_or_else(stored, |file| file.has(self.bare(name)))
     }
 
     /// The shape of a tensor.
@@ -168,19 +181,27 @@ impl Weights {
         if let Some(file) = &self.gguf {
             return file.shape(self.bare(name));
         }
-        self.entry(name).map(|(_, entry)| entry.shape.as_slice())
+        let stored = self.entry(name).map(|(_, entry)| entry.shape.as_slice());
+        stored.or_else(|| self.in_memory(name).map(Tensor::dims))
     }
 
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let in_gguf = self.gguf.iter().flat_map(GgufWeights::names);
-        self.entries.keys().map(String::as_str).chain(in_gguf)
+        self.entries.keys().chain(self.held.keys()).map(String::as_str).chain(in_gguf)
     }
 
     /// Reads one tensor of the expected shape.
     pub fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
         if let Some(file) = &self.gguf {
             return Ok(file.dense(self.bare(name), shape)?.to_dtype(dtype)?.to_device(device)?);
+        }
+        if let Some(tensor) = self.in_memory(name) {
+            if tensor.dims() != shape {
+                let text = format!("tensor {name:?} has shape {:?} instead of {shape:?}", tensor.dims());
+                return Err(Error::internal(text));
+            }
+            return Ok(tensor.to_dtype(dtype)?.to_device(device)?);
         }
         let Some((key, entry)) = self.entry(name) else {
             return Err(Error::format(format!("the weights hold no tensor {name:?}; they do not fit config.json")));

@@ -74,6 +74,7 @@ const NO_CANDLE: &[&str] = &[
     "engine/handle.rs",
     "engine/fake",
     "engine/store",
+    "engine/studies.rs",
     "engine/transfer.rs",
     "model/store/",
 ];

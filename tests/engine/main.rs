@@ -23,6 +23,7 @@ mod profile;
 mod recompute;
 mod score;
 mod store;
+mod studies;
 mod text_metrics;
 mod texts;
 mod trainer;

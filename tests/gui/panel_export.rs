@@ -6,8 +6,12 @@ use adamix::app::files::Purpose;
 use adamix::app::panels::export::{ExportPanel, recipe};
 use adamix::app::session::Session;
 use adamix::artifact::export::recipe::Recipe;
-use adamix::engine::fake_data;
-use adamix::engine::protocol::{ExportDtype, ExportPlan, ExportTarget, MergePlan, Outcome, Subject};
+use adamix::config::{Method, MixtureKind, Task};
+use adamix::engine::protocol::{
+    ExportDtype, ExportPlan, ExportTarget, MergePlan, Outcome, RoundingPlan, RoundingReport, Study, StudyReport,
+    Subject,
+};
+use adamix::engine::{fake_data, fake_studies};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
@@ -115,4 +119,93 @@ fn the_recipe_is_what_the_export_reads() {
             assert!((site.down.iter().sum::<f64>() - 1.0).abs() < 1e-5);
         }
     }
+}
+
+fn rounding(targets: &[ExportTarget], causes: bool) -> RoundingPlan {
+    RoundingPlan { targets: targets.to_vec(), merge: MergePlan::Uniform, causes }
+}
+
+fn answer(h: &mut Harness<'static, World<ExportPanel>>, report: RoundingReport) {
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.rounding.begin(req);
+    h.state_mut().session.apply(done(req, Outcome::Studied(Box::new(StudyReport::Rounding(report)))));
+    h.run();
+}
+
+#[test]
+fn the_rounding_budget_is_asked_for_what_is_chosen() {
+    let mut h = show(opened(|detail| {
+        (detail.config.data.task, detail.config.mixture.kind) = (Task::Text, MixtureKind::Lora);
+    }));
+    for target in ["PEFT directory", "Whole model, GGUF", "Which layers cause it"] {
+        h.get_by_label(target).click();
+        h.run();
+    }
+    h.get_by_label("Measure the rounding").click();
+    h.run();
+    let subject = h.state().session.subject().unwrap();
+    let study = Study::Rounding(rounding(&[ExportTarget::Merged, ExportTarget::Gguf], false));
+    assert_eq!(h.state_mut().take(), [Action::Study(subject, study)], "one question for files with the same numbers");
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.rounding.begin(req);
+    h.run();
+    h.get_by_label("rounding");
+    h.get_by_label("Cancel").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::CancelJob]);
+    h.state_mut().session.apply(failed(req, "the base model is gone; put it back"));
+    h.run();
+    h.get_by_label("the base model is gone; put it back");
+    for target in ["Merged adapter", "PEFT directory", "Whole model, GGUF"] {
+        h.get_by_label(target).click();
+        h.run();
+    }
+    h.get_by_label("Measure the rounding").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [], "without an export there is nothing to measure");
+    let h = show(opened(|detail| detail.config.model.method = Method::HeadOnly));
+    assert!(h.query_by_label("Measure the rounding").is_none());
+}
+
+#[test]
+fn the_rounding_budget_shows_formats_verdicts_and_causes() {
+    let mut h = show(finished());
+    answer(&mut h, fake_studies::rounding(&rounding(&[ExportTarget::Merged, ExportTarget::Gguf], true)));
+    h.get_by_label("Merged module and head (adapter, PEFT, AdapterHub, GGUF adapter)");
+    for (words, count) in [
+        ("f32, f16 would pass the certificate, bf16 would not.", 1),
+        ("f32, f16, q8_0 would pass the certificate, bf16 would not.", 1),
+        ("kept", 5),
+        ("lost", 2),
+        ("0.7600 (-0.0040)", 2),
+        ("3.1e-1", 2),
+        ("Change by each part alone", 2),
+        ("layer 3: 0.186", 2),
+        ("classifier.dense: 0.0372", 2),
+    ] {
+        assert_eq!(h.query_all_by_label(words).count(), count, "{words}");
+    }
+    assert_eq!(h.query_all_by_label_contains("all at once change a logit by 0.310").count(), 2);
+    h.get_all_by_label("f16").last().unwrap().click();
+    h.run();
+    assert!(h.query_all_by_label("layer 3: 0.000660").count() >= 1);
+    h.get_by_label("What rounding does").click();
+    h.run();
+    h.get_by_label_contains("2^-12 of itself in f16");
+}
+
+#[test]
+fn formats_that_cannot_hold_the_weights_say_so() {
+    let mut h = show(finished());
+    let mut report = fake_studies::rounding(&rounding(&[ExportTarget::Merged], false));
+    for format in &mut report.files[0].formats {
+        (format.kept, format.scores) = (false, None);
+        format.problem = Some("1e6 in tensor classifier.weight does not fit into F16".to_owned());
+    }
+    report.merge = MergePlan::Global(vec![1.0, 0.0, 0.0, 0.0]);
+    answer(&mut h, report);
+    h.get_by_label("None would pass the certificate: f32, f16, bf16.");
+    assert_eq!(h.query_all_by_label("cannot be stored").count(), 3);
+    h.get_by_label_contains("belong to another merge");
+    assert!(h.query_by_label("Change by each part alone").is_none());
 }

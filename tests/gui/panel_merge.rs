@@ -4,9 +4,9 @@ use super::panel_support::{World, done, failed, finished, fresh, harness, opened
 use adamix::app::actions::Action;
 use adamix::app::panels::compare::ComparePanel;
 use adamix::app::session::Session;
-use adamix::config::Task;
-use adamix::engine::protocol::{MergePlan, Outcome, Subject};
-use adamix::engine::{fake_data, fake_texts};
+use adamix::config::{Method, MixtureKind, Task};
+use adamix::engine::protocol::{Average, AveragesReport, MergePlan, Outcome, Study, StudyReport, Subject};
+use adamix::engine::{fake_data, fake_studies, fake_texts};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
@@ -156,4 +156,81 @@ fn a_run_of_a_language_model_writes_and_is_scored() {
         assert!(h.query_all_by_label(words).next().is_some(), "{words}");
     }
     assert!(h.query_by_label("TER").is_none(), "a score that this protocol does not have");
+}
+
+/// The view with an answer to the question about averages.
+fn averaged(change: impl FnOnce(&mut AveragesReport)) -> Harness<'static, World<ComparePanel>> {
+    let mut session = finished();
+    let req = session.next_request();
+    session.averages.begin(req);
+    let mut report = fake_studies::averages(MixtureKind::Lora);
+    change(&mut report);
+    session.apply(done(req, Outcome::Studied(Box::new(StudyReport::Averages(report)))));
+    show(session)
+}
+
+#[test]
+fn three_averages_are_asked_for_waited_for_and_given_up() {
+    let mut h = show(finished());
+    h.get_by_label_contains("AdaMix averages the experts' factors");
+    h.get_by_label("Average three ways").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::Study(Subject::Live, Study::Averages)]);
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.averages.begin(req);
+    h.run();
+    h.get_by_label("averaging");
+    h.get_by_label("Average three ways").click();
+    h.get_by_label("Cancel").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::CancelJob], "asking twice is not possible");
+    h.state_mut().session.apply(failed(req, "the model does not fit into memory; close other programs"));
+    h.run();
+    h.get_by_label("the model does not fit into memory; close other programs");
+    h.get_by_label("Why averaging factors is not averaging deltas").click();
+    h.run();
+    h.get_by_label_contains("the mean of B A_j is B mean(A) exactly");
+    let h = show(opened(|detail| detail.config.model.method = Method::HeadOnly));
+    assert!(h.query_by_label("Average three ways").is_none(), "a run without experts has nothing to average");
+}
+
+#[test]
+fn three_averages_stand_side_by_side_with_the_distance_at_each_site() {
+    let h = averaged(|_| {});
+    let report = fake_studies::averages(MixtureKind::Lora);
+    for average in [Average::Factors, Average::Deltas, Average::Truncated, Average::Outputs] {
+        h.get_by_label(average.words());
+        let scores = &report.way(average).unwrap().scores;
+        assert!(h.query_all_by_label(&format!("{:.4}", scores.primary)).count() >= 1);
+    }
+    h.get_by_label("+0.0030");
+    h.get_by_label("2 of 64");
+    let off = report.sites.iter().map(|site| site.off).sum::<f64>() / 4.0;
+    h.get_by_label_contains(&format!("Averaging factors misses the mean delta by {:.1} % of its norm", 100.0 * off));
+    h.get_by_label_contains("the mean delta itself is 0.0030 better in accuracy (may be chance)");
+    let h = averaged(|report| report.rows = 1_000_000);
+    h.get_by_label_contains("the mean delta itself is 0.0030 better in accuracy, the ensemble");
+    let mut h = averaged(|_| {});
+    h.get_by_label("Distance from the mean delta, site by site");
+    let first = 100.0 * report.sites[0].off;
+    h.get_by_label_contains(&format!("layer 0 attention.self.query: factors {first:.1} %"));
+    assert!(h.query_by_label("4 → 16").is_none());
+    h.get_by_label("Numbers of each site").click();
+    h.run();
+    assert_eq!(h.query_all_by_label("4 → 16").count(), 4);
+}
+
+#[test]
+fn a_shared_side_and_adapters_are_explained_instead() {
+    let h = averaged(|report| {
+        report.shared = true;
+        report.sites.iter_mut().for_each(|site| (site.off, site.truncated_off) = (0.0, 0.0));
+    });
+    h.get_by_label_contains("factors and deltas are exactly the same module");
+    assert!(h.query_by_label("Distance from the mean delta, site by site").is_none(), "a plot of zeros");
+    let h = averaged(|report| *report = fake_studies::averages(MixtureKind::Adapter));
+    h.get_by_label_contains("Adapters have factors and outputs only");
+    h.get_by_label_contains("An adapter has a nonlinearity between its two matrices");
+    assert!(h.query_by_label(Average::Deltas.words()).is_none());
+    assert!(h.query_by_label("Numbers of each site").is_none());
 }

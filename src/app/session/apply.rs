@@ -146,6 +146,8 @@ impl Session {
             self.export,
             self.play,
             self.written,
+            self.averages,
+            self.rounding,
             self.inspect,
             self.opening,
             self.data,
@@ -177,6 +179,10 @@ impl Session {
                 self.writing.clear();
                 self.play.answer(req, *report);
             }
+            Outcome::Studied(report) => match *report {
+                StudyReport::Averages(report) => drop(self.averages.answer(req, report)),
+                StudyReport::Rounding(report) => drop(self.rounding.answer(req, report)),
+            },
             Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
             Outcome::Store(answer) => self.apply_store(req, *answer),
         }
@@ -263,6 +269,8 @@ impl Session {
             || self.export.fail(req, message)
             || self.play.fail(req, message)
             || self.written.fail(req, message)
+            || self.averages.fail(req, message)
+            || self.rounding.fail(req, message)
             || self.inspect.fail(req, message)
             || self.opening.fail(req, message)
             || self.deleting.fail(req, message)

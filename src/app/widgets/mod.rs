@@ -2,6 +2,7 @@
 
 pub mod cards;
 pub mod cell_grid;
+pub mod column_plot;
 pub mod confirm;
 pub mod dot_plot;
 pub mod heatmap;

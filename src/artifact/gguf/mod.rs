@@ -75,7 +75,8 @@ impl Store {
         }
     }
 
-    fn bytes(self, elements: u64) -> u64 {
+    /// Bytes of so many values; of Q8_0 whole blocks.
+    pub fn bytes(self, elements: u64) -> u64 {
         match self {
             Self::F32 => elements * 4,
             Self::F16 | Self::Bf16 => elements * 2,

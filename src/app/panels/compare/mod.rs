@@ -1,5 +1,6 @@
 //! The merged model against random routes, single experts and the ensemble; weights of a merge.
 
+mod averages;
 mod plot;
 mod table;
 mod weights;
@@ -20,6 +21,7 @@ pub struct ComparePanel {
     zoomed: bool,
     weights: weights::WeightsForm,
     written: written::WrittenForm,
+    averages: averages::AveragesForm,
 }
 
 impl Default for ComparePanel {
@@ -29,6 +31,7 @@ impl Default for ComparePanel {
             zoomed: false,
             weights: weights::WeightsForm::default(),
             written: written::WrittenForm::default(),
+            averages: averages::AveragesForm::default(),
         }
     }
 }
@@ -72,6 +75,8 @@ impl ComparePanel {
             ui.add_space(4.0);
         }
         if run.config.model.method == Method::Adamix && run.config.mixture.num_experts > 1 {
+            self.averages.ui(ctx, &subject, ui);
+            ui.add_space(4.0);
             self.weights.ui(ctx, run, &subject, report, ui);
         } else {
             let words = "This run has a single module, so there is nothing to merge and no weights to choose.";

@@ -2,6 +2,7 @@
 
 mod certificate;
 pub mod recipe;
+mod rounding;
 
 use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
@@ -41,6 +42,7 @@ pub struct ExportPanel {
     dir: String,
     merge: MergePlan,
     all_tensors: bool,
+    rounding: rounding::RoundingForm,
 }
 
 impl Default for ExportPanel {
@@ -51,6 +53,7 @@ impl Default for ExportPanel {
             dir: String::new(),
             merge: MergePlan::Uniform,
             all_tensors: false,
+            rounding: rounding::RoundingForm::default(),
         }
     }
 }
@@ -75,6 +78,11 @@ impl ExportPanel {
         opened_note_ui(ctx, ui);
         self.plan_ui(ctx, run, &subject, ui);
         ui.add_space(4.0);
+        if run.config.model.method == Method::Adamix {
+            let plan = self.plan(run);
+            self.rounding.ui(ctx, &subject, &plan, ui);
+            ui.add_space(4.0);
+        }
         let newest: &[ExportReport] = ctx.session.export.value.as_deref().unwrap_or_default();
         for report in newest {
             certificate::ui(ctx, report, &mut self.all_tensors, ui);

@@ -1,0 +1,276 @@
+//! Three averages of the experts side by side.
+
+use crate::app::actions::Action;
+use crate::app::panels::PanelCtx;
+use crate::app::theme::Theme;
+use crate::app::widgets::column_plot::{self, Series};
+use crate::app::widgets::verdict::{self, Verdict};
+use crate::app::widgets::{cards, labeled};
+use crate::app::{format, names};
+use crate::config::MixtureKind;
+use crate::engine::protocol::{Average, AverageScore, AveragedSite, AveragesReport, Study, Subject};
+use egui::{RichText, Ui};
+use egui_extras::{Column, TableBuilder};
+
+/// What the card remembers on screen.
+#[derive(Default)]
+pub struct AveragesForm {
+    all_sites: bool,
+}
+
+impl AveragesForm {
+    /// Draws the card.
+    pub fn ui(&mut self, ctx: &PanelCtx<'_>, subject: &Subject, ui: &mut Ui) {
+        cards::card(ui, ctx.theme, "Three averages", |ui| {
+            let query = &ctx.session.averages;
+            let words = "AdaMix averages the experts' factors; here that stands beside the average of their products (deltas) \
+                         and of their answers (outputs), which are not the same.";
+            column_plot::caption(ui, ctx.theme, words);
+            ui.horizontal_wrapped(|ui| {
+                ctx.button(ui, Action::Study(subject.clone(), Study::Averages));
+                if query.is_pending() {
+                    let share = query.progress.as_ref().filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
+                    cards::loading(ui, "averaging", share);
+                    drop(ctx.button(ui, Action::CancelJob));
+                }
+            });
+            if let Some(error) = &query.error {
+                cards::error(ui, ctx.theme, error);
+            }
+            if let Some(report) = &query.value {
+                self.report_ui(ctx.theme, report, ui);
+            }
+            story_ui(ctx.theme, ui);
+        });
+    }
+
+    fn report_ui(&mut self, theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
+        let (verdict, words) = verdict_words(report);
+        verdict::line(ui, theme, verdict, &words);
+        ui.add_space(2.0);
+        ways_ui(theme, report, ui);
+        if let Some(words) = &report.without_deltas {
+            ui.add_space(2.0);
+            ui.add(egui::Label::new(RichText::new(words).color(theme.muted)).wrap());
+        }
+        if !report.sites.is_empty() && !report.shared {
+            ui.add_space(4.0);
+            plot_ui(theme, &report.sites, ui);
+        }
+        if !report.sites.is_empty() {
+            let tip = "Norms, difference and rank of each averaged module";
+            labeled::toggle(ui, "Numbers of each site", tip, &mut self.all_sites);
+            if self.all_sites {
+                sites_ui(&report.sites, ui);
+            }
+        }
+    }
+}
+
+/// Two standard errors of the merged model's score; known only for a share of right answers.
+fn noise(report: &AveragesReport) -> Option<f64> {
+    let p = report.way(Average::Factors)?.scores.primary;
+    let share = report.metric == "accuracy" && (0.0..=1.0).contains(&p) && report.rows > 0;
+    share.then(|| 2.0 * (p * (1.0 - p) / report.rows as f64).sqrt())
+}
+
+/// What was found, in a sentence.
+pub fn verdict_words(report: &AveragesReport) -> (Verdict, String) {
+    let sign = if report.higher_is_better { 1.0 } else { -1.0 };
+    let metric = names::metric(&report.metric).to_lowercase();
+    let against = |average| {
+        let (other, factors) = (report.way(average)?, report.way(Average::Factors)?);
+        Some(sign * (other.scores.primary - factors.scores.primary))
+    };
+    let chance = |difference: f64| noise(report).is_some_and(|noise| difference.abs() < noise);
+    let words = |difference: f64| match difference {
+        0.0 => format!("just as good in {metric}"),
+        d => {
+            let side = if d > 0.0 { "better" } else { "worse" };
+            let tail = if chance(d) { " (may be chance)" } else { "" };
+            format!("{} {side} in {metric}{tail}", format::metric(d.abs()))
+        }
+    };
+    let outputs = against(Average::Outputs).unwrap_or(0.0);
+    let ensemble = format!("the ensemble of {} passes is {}", report.experts, words(outputs));
+    if report.kind == MixtureKind::Adapter {
+        return (Verdict::Open, format!("Adapters have factors and outputs only; {ensemble}."));
+    }
+    if report.shared {
+        let words = format!("One side is shared, so that factors and deltas are exactly the same module; {ensemble}.");
+        return (Verdict::Passed, words);
+    }
+    let gain = against(Average::Deltas).unwrap_or(0.0);
+    let words = format!(
+        "Averaging factors misses the mean delta by {} of its norm (mean over the sites); the mean delta itself is {}, {ensemble}.",
+        format::percent(mean(&report.sites, |site| site.off)),
+        words(gain)
+    );
+    (if gain > 0.0 && !chance(gain) { Verdict::Unsure } else { Verdict::Passed }, words)
+}
+
+fn mean(sites: &[AveragedSite], value: impl Fn(&AveragedSite) -> f64) -> f64 {
+    sites.iter().map(value).sum::<f64>() / sites.len().max(1) as f64
+}
+
+fn way_tip(average: Average) -> &'static str {
+    match average {
+        Average::Factors => "The mean of A and the mean of B, one module of rank r: what AdaMix merges",
+        Average::Deltas => "The mean of the products B A, which keeps up to M times the rank",
+        Average::Truncated => "The nearest module of rank r to the mean of the products",
+        Average::Outputs => {
+            "The mean of the probabilities of M models, each with one expert at all sites: no single model"
+        }
+    }
+}
+
+/// One way in each row.
+fn ways_ui(theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
+    let factors = report.way(Average::Factors).map_or(f64::NAN, |way| way.scores.primary);
+    let loss_decides = report.metric == "loss";
+    let titles: [(&str, &str); 8] = [
+        ("Averaged", "What is averaged over the experts"),
+        (names::metric(&report.metric), "The deciding metric on all evaluation rows"),
+        ("vs factors", "Difference to AdaMix's merge in the deciding metric"),
+        ("Loss", "On all evaluation rows"),
+        ("Parameters", "Adapter parameters that have to be kept; of deltas at their rank"),
+        ("Passes", "How often the model runs for one answer"),
+        ("KL to ensemble", "Mean over the probe rows of KL(ensemble, this), in nats"),
+        ("Changed", "Probe rows whose likeliest answer is another one than the ensemble's"),
+    ];
+    egui::ScrollArea::horizontal().id_salt("averages").show(ui, |ui| {
+        egui::Grid::new("averages").striped(true).spacing([14.0, 4.0]).show(ui, |ui| {
+            for (i, (title, tip)) in titles.iter().enumerate() {
+                if i != 3 || !loss_decides {
+                    ui.strong(*title).on_hover_text(*tip);
+                }
+            }
+            ui.end_row();
+            for way in &report.ways {
+                ui.label(way.average.words()).on_hover_text(way_tip(way.average));
+                ui.monospace(format::metric(way.scores.primary));
+                if way.average == Average::Factors {
+                    ui.label("");
+                } else {
+                    ui.monospace(format!("{:+.4}", way.scores.primary - factors));
+                }
+                if !loss_decides {
+                    ui.monospace(format::metric(way.scores.loss));
+                }
+                ui.monospace(format::count(way.parameters as u64));
+                ui.monospace(way.forwards.to_string());
+                from_outputs_ui(report, way, ui);
+                ui.end_row();
+            }
+        });
+    });
+    let words = format!(
+        "{} evaluation rows, {} probe rows, {}.",
+        format::count(report.rows as u64),
+        format::count(report.probe_rows as u64),
+        format::duration(report.seconds)
+    );
+    column_plot::caption(ui, theme, &words);
+}
+
+fn from_outputs_ui(report: &AveragesReport, way: &AverageScore, ui: &mut Ui) {
+    let Some(from) = way.from_outputs else {
+        ui.label("");
+        ui.label("");
+        return;
+    };
+    let kl = from.kl.map_or_else(|| "-".to_owned(), |kl| format::significant(kl, 3));
+    let tip = match from.kl {
+        Some(_) => format!("Largest difference of a probability: {}", format::significant(from.largest, 3)),
+        None => format!("Largest difference of a value: {}", format::significant(from.largest, 3)),
+    };
+    ui.monospace(kl).on_hover_text(tip);
+    let changed = if from.kl.is_some() { format!("{} of {}", from.changed, report.probe_rows) } else { "-".to_owned() };
+    ui.monospace(changed);
+}
+
+/// How far factors, and rank r, are from the mean delta, site by site.
+fn plot_ui(theme: &Theme, sites: &[AveragedSite], ui: &mut Ui) {
+    ui.label(RichText::new("How far from the mean delta, site by site").strong());
+    let names: Vec<(String, String)> =
+        sites.iter().enumerate().map(|(i, site)| (i.to_string(), names::whole_site(&site.name))).collect();
+    let percent = |value: fn(&AveragedSite) -> f64| sites.iter().map(|site| 100.0 * value(site)).collect();
+    let series = [
+        Series { name: "factors".to_owned(), color: theme.series(0), values: percent(|site| site.off) },
+        Series {
+            name: "the best of rank r".to_owned(),
+            color: theme.series(1),
+            values: percent(|site| site.truncated_off),
+        },
+    ];
+    let value = |percent: f64| format!("{} %", format::significant(percent, 3));
+    column_plot::ui(ui, theme, "Distance from the mean delta, site by site", &names, &series, value);
+    let words = format!(
+        "Per cent of the mean delta's norm; sites in the order of the model. Of what averaging factors gives, {} comes from \
+         pairs of different experts, which never stand together in the mean delta.",
+        format::percent(mean(sites, |site| site.crossed))
+    );
+    column_plot::caption(ui, theme, &words);
+}
+
+fn sites_ui(sites: &[AveragedSite], ui: &mut Ui) {
+    let titles = ["Site", "|factors|", "|deltas|", "Off", "Crossed", "Rank", "Parameters"];
+    let height = 18.0;
+    ui.push_id("averaged sites", |ui| {
+        TableBuilder::new(ui)
+            .striped(true)
+            .max_scroll_height(220.0)
+            .column(Column::remainder().at_least(150.0).clip(true))
+            .columns(Column::exact(78.0), 4)
+            .column(Column::exact(64.0))
+            .column(Column::exact(128.0))
+            .header(height, |mut row| {
+                for title in titles {
+                    row.col(|ui| drop(ui.strong(title)));
+                }
+            })
+            .body(|body| {
+                body.rows(height, sites.len(), |mut row| {
+                    let site = &sites[row.index()];
+                    let cells = [
+                        format::significant(site.factors_norm, 3),
+                        format::significant(site.deltas_norm, 3),
+                        format::percent(site.off),
+                        format::percent(site.crossed),
+                        format!("{} → {}", site.rank, site.deltas_rank),
+                        format!(
+                            "{} → {}",
+                            format::short_count(site.parameters as f64),
+                            format::short_count(site.deltas_parameters as f64)
+                        ),
+                    ];
+                    row.col(|ui| drop(ui.label(names::whole_site(&site.name)).on_hover_text(&site.name)));
+                    for cell in cells {
+                        row.col(|ui| drop(ui.monospace(cell)));
+                    }
+                });
+            });
+    });
+}
+
+/// Why averaging factors is not averaging deltas.
+fn story_ui(theme: &Theme, ui: &mut Ui) {
+    egui::CollapsingHeader::new("Why averaging factors is not averaging deltas").id_salt("averages story").show(ui, |ui| {
+        for words in [
+            "What expert j adds to a weight is its product B_j A_j. Averaging factors multiplies two means: \
+             mean(B) mean(A) = (1/M²) times the sum of all M² products B_k A_j, also those of different experts. The mean \
+             delta holds only the M products of each expert with itself.",
+            "In training AdaMix draws A and B independently, so that crossed pairs were trained too: mean(B) mean(A) is \
+             exactly the mean over all pairs that can be drawn. That is why it works although it is not the mean delta.",
+            "Both coincide where one side is shared: with one B for all, the mean of B A_j is B mean(A) exactly, and the rank \
+             stays r. They also coincide where all experts are equal.",
+            "The mean delta has a rank up to M r: as a module it needs M times the parameters, added to the weights it costs \
+             nothing. Cut back to rank r it is the nearest module of AdaMix's size, not the one AdaMix makes.",
+            "Averaging outputs runs M models. A site without a nonlinearity would make it the mean delta; above the \
+             first site the models differ in all that follows, so that no single set of weights gives it.",
+        ] {
+            ui.add(egui::Label::new(RichText::new(words).color(theme.muted)).wrap());
+            ui.add_space(3.0);
+        }
+    });
+}

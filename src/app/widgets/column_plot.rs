@@ -1,0 +1,100 @@
+//! Values side by side as columns, one group for each name: where in a model something is large.
+
+use super::dot_plot::ticks;
+use crate::app::format;
+use crate::app::theme::Theme;
+use egui::{Align2, Color32, FontId, Rect, RichText, Sense, Stroke, Ui, pos2, vec2};
+
+/// One colour's values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Its name.
+    pub name: String,
+    /// Its colour.
+    pub color: Color32,
+    /// One for each group, not negative.
+    pub values: Vec<f64>,
+}
+
+/// Height of the columns' field.
+const FIELD: f32 = 104.0;
+/// Width of the numbers on the axis.
+const NUMBERS: f32 = 54.0;
+/// Room that the name of a group takes.
+const NAME: f32 = 58.0;
+
+/// Draws the columns. `names`: the groups, short and long; `value` makes words of a value, `name` is read by screen readers.
+pub fn ui(
+    ui: &mut Ui,
+    theme: &Theme,
+    name: &str,
+    names: &[(String, String)],
+    series: &[Series],
+    value: impl Fn(f64) -> String,
+) {
+    if series.len() > 1 {
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = 14.0;
+            for series in series {
+                let mut line = egui::text::LayoutJob::default();
+                let small = egui::TextStyle::Small.resolve(ui.style());
+                line.append("■ ", 0.0, egui::TextFormat::simple(small.clone(), series.color));
+                line.append(&series.name, 0.0, egui::TextFormat::simple(small, ui.visuals().text_color()));
+                ui.add(egui::Label::new(line).wrap_mode(egui::TextWrapMode::Extend));
+            }
+        });
+    }
+    let width = ui.available_width().max(NUMBERS + 120.0);
+    let (rect, response) = ui.allocate_exact_size(vec2(width, FIELD + 26.0), Sense::hover());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
+    let field = Rect::from_min_size(rect.min + vec2(NUMBERS, 6.0), vec2(rect.width() - NUMBERS, FIELD));
+    let top = series.iter().flat_map(|s| &s.values).copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let top = if top > 0.0 { 1.05 * top } else { 1.0 };
+    let y_of = |value: f64| field.bottom() - field.height() * (value / top).clamp(0.0, 1.0) as f32;
+    let (painter, small) = (ui.painter().clone(), FontId::proportional(11.0));
+    for tick in ticks(0.0, top, 4) {
+        let y = y_of(tick);
+        painter.hline(field.x_range(), y, Stroke::new(1.0, theme.card_border));
+        painter.text(pos2(field.left() - 5.0, y), Align2::RIGHT_CENTER, format::tick(tick), small.clone(), theme.muted);
+    }
+    let groups = names.len().max(1);
+    let pitch = field.width() / groups as f32;
+    // Names that would overlap are left out: the hover text has them all.
+    let every = (NAME / pitch).ceil().max(1.0) as usize;
+    for (i, (short, long)) in names.iter().enumerate() {
+        let left = field.left() + i as f32 * pitch;
+        let place = Rect::from_min_size(pos2(left, field.top()), vec2(pitch, field.height() + 20.0));
+        let words: Vec<String> = series
+            .iter()
+            .filter_map(|s| Some((s, *s.values.get(i)?)))
+            .map(|(s, found)| if series.len() > 1 { format!("{} {}", s.name, value(found)) } else { value(found) })
+            .collect();
+        let about = format!("{long}: {}", words.join(", "));
+        let group = ui.interact(place, response.id.with(("group", i)), Sense::hover());
+        group.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &about));
+        if group.hovered() {
+            painter.rect_filled(place, 2.0, theme.muted.gamma_multiply(0.15));
+        }
+        let column = (pitch * 0.8 / series.len().max(1) as f32).clamp(1.0, 26.0);
+        let start = left + 0.5 * (pitch - column * series.len() as f32);
+        for (k, series) in series.iter().enumerate() {
+            let Some(&found) = series.values.get(i).filter(|value| **value > 0.0) else { continue };
+            // What is no number fills the field.
+            let high = if found.is_finite() { y_of(found) } else { field.top() };
+            let x = start + k as f32 * column;
+            let bar = Rect::from_min_max(pos2(x, high.min(field.bottom() - 1.0)), pos2(x + column, field.bottom()));
+            painter.rect_filled(bar.shrink2(vec2((column * 0.06).min(1.0), 0.0)), 1.0, series.color);
+        }
+        if i.is_multiple_of(every) {
+            let at = pos2(place.center().x, field.bottom() + 4.0);
+            painter.text(at, Align2::CENTER_TOP, short, small.clone(), theme.muted);
+        }
+        group.on_hover_text(about);
+    }
+    painter.hline(field.x_range(), field.bottom(), Stroke::new(1.0, theme.muted));
+}
+
+/// A line below a plot.
+pub fn caption(ui: &mut Ui, theme: &Theme, words: &str) {
+    ui.add(egui::Label::new(RichText::new(words).small().color(theme.muted)).wrap());
+}

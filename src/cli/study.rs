@@ -1,0 +1,213 @@
+//! `adamix inspect --averages` and `--rounding`: three averages of the experts, and what number formats cost.
+
+use super::results::{fixed_width, metric, metric_names};
+use super::{Done, eval, out, usage};
+use crate::config::RunConfig;
+use crate::engine::opened::Opened;
+use crate::engine::protocol::{
+    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport, Scores,
+};
+use crate::error::Result;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// The flags, for `inspect`.
+pub fn arguments() -> Vec<Arg> {
+    let targets = ExportTarget::ALL.map(ExportTarget::word);
+    vec![
+        Arg::new("averages").long("averages").action(ArgAction::SetTrue).group("study").help(
+            "Average the experts' factors (AdaMix), their products and their answers, and measure each on the evaluation rows",
+        ),
+        Arg::new("rounding")
+            .long("rounding")
+            .group("study")
+            .value_name("TARGET")
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_delimiter(',')
+            .default_missing_value("merged")
+            .value_parser(PossibleValuesParser::new(targets.into_iter().chain(["all"])))
+            .help(
+                "Measure what each number format would do to these exports, before anything is written; hf and gguf are \
+                 whole models, all others hold the merged module [default: merged]",
+            ),
+        Arg::new("causes")
+            .long("causes")
+            .action(ArgAction::SetTrue)
+            .requires("rounding")
+            .help("Round each layer alone too, to see which causes the change"),
+        eval::weights_argument().requires("rounding"),
+        eval::dev_file().requires("study"),
+        eval::threads().requires("study"),
+    ]
+}
+
+/// Whether these flags ask for a study.
+pub fn wanted(matches: &ArgMatches) -> bool {
+    matches.get_flag("averages") || matches.contains_id("rounding")
+}
+
+pub fn run(matches: &ArgMatches) -> Done {
+    let merge = usage(eval::merge_plan(matches))?;
+    eval::with_opened(matches, |opened| {
+        let json = matches.get_flag("json");
+        if matches.get_flag("averages") {
+            let report = opened.averages()?;
+            if json { with_run(opened, &report)? } else { averages(opened, &report)? }
+        } else {
+            let report = opened.rounding(&plan(matches, &opened.config, merge))?;
+            if json { with_run(opened, &report)? } else { rounding(opened, &report)? }
+        }
+        Ok(())
+    })
+}
+
+fn plan(matches: &ArgMatches, config: &RunConfig, merge: MergePlan) -> RoundingPlan {
+    let names: Vec<&String> = matches.get_many::<String>("rounding").into_iter().flatten().collect();
+    let all = names.iter().any(|name| *name == "all");
+    let fits = |target: &ExportTarget| target.refusal(config.data.task, config.mixture.kind).is_none();
+    let named = |target: &ExportTarget| names.iter().any(|name| *name == target.word());
+    let targets = ExportTarget::ALL.into_iter().filter(|target| named(target) || all && fits(target)).collect();
+    RoundingPlan { targets, merge, causes: matches.get_flag("causes") }
+}
+
+/// The report's fields, and which checkpoint of which run it is about.
+fn with_run(opened: &Opened, report: &impl Serialize) -> Result<()> {
+    let mut all = Map::new();
+    all.insert("run_dir".to_owned(), json!(opened.dir.path()));
+    all.insert("step".to_owned(), json!(opened.step));
+    if let Value::Object(fields) = json!(report) {
+        all.extend(fields);
+    }
+    out::json(&all)
+}
+
+fn title(opened: &Opened) -> Result<()> {
+    out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))
+}
+
+/// A score in each of the columns that the first scores have; the deciding one is marked.
+fn columns(scores: &Scores, deciding: &str) -> (Vec<&'static str>, Vec<String>) {
+    let names = metric_names(scores);
+    let marked = names.iter().map(|name| if *name == deciding { format!("{name}*") } else { (*name).to_owned() });
+    let titles = marked.collect();
+    (names, titles)
+}
+
+fn cells(scores: &Scores, names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| metric(scores, name).map_or_else(|| "-".to_owned(), fixed_width)).collect()
+}
+
+fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
+    title(opened)?;
+    let Some(first) = report.ways.first() else { return Ok(()) };
+    let (names, titles) = columns(&first.scores, &report.metric);
+    let mut rows = vec![vec![format!("average of, {} rows", out::count(report.rows as u64))]];
+    rows[0].extend(titles);
+    rows[0].extend(["parameters", "passes", "KL to ensemble", "changed"].map(str::to_owned));
+    for way in &report.ways {
+        let mut row = vec![way.average.words().to_owned()];
+        row.extend(cells(&way.scores, &names));
+        row.extend([out::count(way.parameters as u64), way.forwards.to_string()]);
+        let from = way.from_outputs;
+        row.push(from.and_then(|from| from.kl).map_or_else(|| "-".to_owned(), |kl| format!("{kl:.2e}")));
+        let changed = from.filter(|from| from.kl.is_some());
+        row.push(changed.map_or_else(|| "-".to_owned(), |f| format!("{} of {}", f.changed, report.probe_rows)));
+        rows.push(row);
+    }
+    out::table(&rows)?;
+    if let Some(words) = &report.without_deltas {
+        return out::line(&format!("\n{words}"));
+    }
+    out::line(match report.shared {
+        true => "\none side is shared: the mean of the factors is exactly the mean of the products\n",
+        false => "\nhow far the mean of the factors is from the mean of the products (deltas), site by site\n",
+    })?;
+    let header = ["site", "|factors|", "|deltas|", "off", "crossed", "rank", "rank r loses", "parameters"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(report.sites.iter().map(|site| {
+        vec![
+            site.name.clone(),
+            format!("{:.4}", site.factors_norm),
+            format!("{:.4}", site.deltas_norm),
+            percent(site.off),
+            percent(site.crossed),
+            format!("{} -> {}", site.rank, site.deltas_rank),
+            percent(site.truncated_off),
+            format!("{} -> {}", out::count(site.parameters as u64), out::count(site.deltas_parameters as u64)),
+        ]
+    }));
+    out::table(&rows)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn rounding(opened: &Opened, report: &RoundingReport) -> Result<()> {
+    title(opened)?;
+    let (names, titles) = columns(&report.exact, &report.metric);
+    for files in &report.files {
+        let what = match files.target {
+            ExportTarget::Merged => "merged module and head",
+            ExportTarget::Hf => "whole model (hf)",
+            _ => "whole model (gguf)",
+        };
+        let mut rows = vec![vec![format!("{what}, {} rows", out::count(report.rows as u64))]];
+        rows[0].extend(titles.iter().cloned());
+        let more = ["size", "weights", "ulps", "logits", "allowed", "flips", "certificate"];
+        rows[0].extend(more.map(str::to_owned));
+        let mut row = vec!["in memory".to_owned()];
+        row.extend(cells(&report.exact, &names));
+        rows.push(row);
+        rows.extend(files.formats.iter().map(|budget| format_row(budget, &names, report.probe_rows)));
+        out::line("")?;
+        out::table(&rows)?;
+        causes(files)?;
+    }
+    Ok(())
+}
+
+fn format_row(budget: &FormatBudget, names: &[&str], probe_rows: usize) -> Vec<String> {
+    let mut row = vec![budget.dtype.word().to_owned()];
+    match &budget.scores {
+        Some(scores) => row.extend(cells(scores, names)),
+        None => row.extend(names.iter().map(|_| "-".to_owned())),
+    }
+    let small = |value: f64| if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") };
+    row.extend([
+        out::bytes(budget.bytes),
+        small(budget.weights.norm),
+        format!("{:.2}", budget.weights.ulps),
+        small(budget.measured),
+        small(budget.allowed),
+        format!("{} of {probe_rows}", budget.flipped),
+        match (&budget.problem, budget.kept) {
+            (Some(problem), _) => problem.clone(),
+            (None, true) => "kept".to_owned(),
+            (None, false) => "LOST".to_owned(),
+        },
+    ]);
+    row
+}
+
+/// Which parts cause the change, a column for each format.
+fn causes(files: &FilesBudget) -> Result<()> {
+    let found: Vec<&FormatBudget> = files.formats.iter().filter(|format| !format.causes.is_empty()).collect();
+    let Some(coarsest) = found.last() else { return Ok(()) };
+    let mut rows = vec![vec!["alone, changes a logit by".to_owned()]];
+    rows[0].extend(found.iter().map(|format| format.dtype.word().to_owned()));
+    for cause in &coarsest.causes {
+        let of = |format: &&FormatBudget| {
+            let same = format.causes.iter().find(|other| other.part == cause.part);
+            same.map_or_else(|| "-".to_owned(), |same| format!("{:.1e}", same.change))
+        };
+        rows.push(std::iter::once(cause.part.clone()).chain(found.iter().map(of)).collect());
+    }
+    let sums = found.iter().map(|format| format.predicted.map_or_else(|| "-".to_owned(), |sum| format!("{sum:.1e}")));
+    rows.push(std::iter::once("all, at most".to_owned()).chain(sums).collect());
+    out::line("")?;
+    out::table(&rows)
+}

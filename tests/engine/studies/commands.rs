@@ -1,0 +1,129 @@
+//! `adamix inspect --averages` and `--rounding`, and the same questions to the engine of a window.
+
+use super::lora;
+use crate::independence::Window;
+use crate::support::place::Place;
+use adamix::engine::protocol::*;
+use adamix::engine::run::{self, Run};
+use adamix::train::{Control, NullObserver};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command as Process;
+
+/// A small trained run with a mixture of LoRA.
+fn trained(place: &Place) -> std::path::PathBuf {
+    let mut config = place.config(8);
+    lora(false)(&mut config);
+    let mut run = Run::start(run::prepare(&config).unwrap()).unwrap();
+    run.go(&mut NullObserver, &Control::default()).unwrap();
+    run.dir().path().to_owned()
+}
+
+/// Exit code, standard output, standard error.
+fn adamix(place: &Place, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Process::new(env!("CARGO_BIN_EXE_adamix"));
+    command.args(arguments).current_dir(place.path("")).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn json(place: &Place, dir: &Path, arguments: &[&str]) -> Value {
+    let all = [&["inspect", dir.to_str().unwrap(), "--json"], arguments].concat();
+    let (code, out, err) = adamix(place, &all);
+    assert_eq!(code, Some(0), "{err}");
+    serde_json::from_str(out.lines().last().unwrap()).unwrap()
+}
+
+#[test]
+fn the_command_measures_both_and_says_what_is_wrong() {
+    let place = Place::new();
+    let dir = trained(&place);
+    let run = dir.to_str().unwrap();
+    let averages = json(&place, &dir, &["--averages"]);
+    assert_eq!((&averages["kind"], &averages["shared"]), (&"lora".into(), &false.into()));
+    assert!(averages["step"].as_u64().unwrap() > 0 && averages["run_dir"] == run);
+    let ways: Vec<&str> = averages["ways"].as_array().unwrap().iter().map(|w| w["average"].as_str().unwrap()).collect();
+    assert_eq!(ways, ["factors", "deltas", "truncated", "outputs"]);
+    assert!(averages["ways"][0]["scores"]["accuracy"].is_f64() && averages["sites"][0]["off"].as_f64().unwrap() > 0.0);
+    let evaluated = adamix(&place, &["eval", run, "--random-routes", "1", "--json"]).1;
+    let evaluated: Value = serde_json::from_str(evaluated.lines().last().unwrap()).unwrap();
+    assert_eq!(averages["ways"][0]["scores"]["primary"], evaluated["merged"], "factors are what eval calls merged");
+
+    let rounding = json(&place, &dir, &["--rounding", "--causes"]);
+    let formats = rounding["files"][0]["formats"].as_array().unwrap();
+    assert_eq!(formats.iter().map(|f| f["dtype"].as_str().unwrap()).collect::<Vec<_>>(), ["f32", "f16", "bf16"]);
+    assert_eq!(rounding["files"][0]["target"], "merged");
+    assert_eq!((&formats[0]["measured"], &formats[0]["kept"]), (&0.0.into(), &true.into()));
+    assert!(formats[2]["measured"].as_f64().unwrap() > 0.0 && !formats[2]["causes"].as_array().unwrap().is_empty());
+    let whole = json(&place, &dir, &["--rounding=hf,merged", "--weights", "1,1,0,0"]);
+    assert_eq!((&whole["files"][0]["target"], &whole["files"][1]["target"]), (&"merged".into(), &"hf".into()));
+    assert_ne!(whole["exact"], rounding["exact"], "other weights of the merge");
+
+    for (arguments, words) in [
+        (
+            &["--averages"][..],
+            &["factors (AdaMix)", "outputs (ensemble)", "layers.0.attention.self.query", "4 -> "][..],
+        ),
+        (
+            &["--rounding=all", "--causes"],
+            &["merged module and head", "whole model (hf)", "kept", "alone, changes", "all, at most"],
+        ),
+    ] {
+        let (code, out, err) = adamix(&place, &[&["inspect", run], arguments].concat());
+        assert_eq!(code, Some(0), "{err}");
+        for word in words {
+            assert!(out.contains(word), "{word} is missing in: {out}");
+        }
+    }
+    for (arguments, code, words) in [
+        (&["--rounding=gguf"][..], 1, "GGUF is for language models"),
+        (&["--averages", "--rounding"], 2, "cannot be used with"),
+        (&["--weights", "1,1,1,1"], 2, "--rounding"),
+        (&["--causes"], 2, "--rounding"),
+        (&["--threads", "1"], 2, "required"),
+        (&["--rounding=onnx"], 2, "possible values"),
+        (&["--rounding", "--weights", "1,1"], 1, "2 merge weights for 4 experts"),
+    ] {
+        let (found, _, err) = adamix(&place, &[&["inspect", run], arguments].concat());
+        assert_eq!(found, Some(code), "{arguments:?}: {err}");
+        assert!(err.contains(words), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
+    let (place, mut window) = (Place::new(), Window::open());
+    let mut config = place.config(8);
+    lora(false)(&mut config);
+    config.eval.eval_batch_size = 1;
+    let start = window.start(&config);
+    window.wait_for(start).unwrap();
+    let saved = || Subject::Saved { dir: place.path("runs").join("test"), checkpoint: Checkpoint::Best };
+    let rounding = || {
+        Study::Rounding(RoundingPlan {
+            targets: vec![ExportTarget::Hf, ExportTarget::Merged],
+            merge: MergePlan::Uniform,
+            causes: true,
+        })
+    };
+    for study in [Study::Averages, rounding()] {
+        let mut reports = Vec::new();
+        for subject in [Subject::Live, saved()] {
+            let asked = window.send(|req| Command::Study { req, subject, study: study.clone() });
+            let Ok(Outcome::Studied(report)) = window.wait_for(asked) else { panic!("no {study:?}") };
+            reports.push(match *report {
+                StudyReport::Averages(report) => StudyReport::Averages(AveragesReport { seconds: 0.0, ..report }),
+                StudyReport::Rounding(report) => StudyReport::Rounding(RoundingReport { seconds: 0.0, ..report }),
+            });
+        }
+        assert_eq!(reports[0], reports[1], "in memory and from disk");
+        let asked = window.send(|req| Command::Study { req, subject: Subject::Live, study: study.clone() });
+        window.engine.control(ControlRequest::CancelJob);
+        assert_eq!(window.wait_for(asked).unwrap_err().kind, ErrorKind::Cancelled);
+    }
+    let wrong =
+        Study::Rounding(RoundingPlan { targets: vec![ExportTarget::Gguf], merge: MergePlan::Uniform, causes: false });
+    let asked = window.send(|req| Command::Study { req, subject: Subject::Live, study: wrong });
+    assert!(window.wait_for(asked).unwrap_err().message.contains("GGUF is for language models"));
+}
