@@ -101,7 +101,7 @@ pub struct SampleRecord {
 /// One input, and the greedy answers to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// What the model was given, as text; of a long one its end.
+    /// What the model was asked, without the layout around it; of a long text its end.
     pub prompt: String,
     /// What is right (one answer of perhaps several); of a long one its beginning.
     pub reference: String,

@@ -7,7 +7,7 @@
 use super::observer::{Sample, SampleRecord};
 use super::subject::Subject;
 use crate::config::RunConfig;
-use crate::data::text::TextData;
+use crate::data::text::{Example, Role, TextData};
 use crate::error::{Error, Result};
 use crate::eval::generate::{Generated, Hooks, Options, Routes, generate};
 use crate::model::CausalLm;
@@ -87,11 +87,15 @@ fn questions(data: &TextData, (wanted, tokens): (usize, usize), room: usize) -> 
     let question = |number: usize| -> Result<Question> {
         let group = &data.inputs[number];
         let example = group.examples.first().and_then(|&example| data.dev.examples.get(example));
-        let mut ids = data.encoder.prompt(example.ok_or_else(|| Error::internal("an input without an example"))?)?;
+        let example = example.ok_or_else(|| Error::internal("an input without an example"))?;
+        let mut ids = data.encoder.prompt(example)?;
         // A prompt that is too long keeps its end, where the question is.
         ids.drain(..ids.len().saturating_sub(room));
         Ok(Question {
-            prompt: end(codec.decode_plain(&ids)?.trim()),
+            prompt: match asked(example) {
+                Some(words) => end(words.trim()),
+                None => end(codec.decode_plain(&ids)?.trim()),
+            },
             reference: group.references.first().map(|text| beginning(text.trim())).unwrap_or_default(),
             ids,
         })
@@ -105,6 +109,12 @@ fn end(text: &str) -> String {
         Some((at, _)) if at > 0 => format!("…{}", &text[at..]),
         _ => text.to_owned(),
     }
+}
+
+/// What the model is asked, as the file says it: the last words of the one who asks.
+fn asked(example: &Example) -> Option<&str> {
+    let last = example.turns.iter().rev().find(|turn| turn.role == Role::User);
+    last.map(|turn| turn.text.as_str()).filter(|words| !words.trim().is_empty())
 }
 
 /// The first characters of a long text.

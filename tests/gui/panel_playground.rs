@@ -1,13 +1,18 @@
 //! The Playground view: who answers, what is asked, and how answers are shown.
 
 use crate::harness::{panel, ready_session};
-use crate::panel_support::done;
+use crate::panel_support::{World, done, opened};
 use adamix::app::actions::Action;
 use adamix::app::layout::View;
+use adamix::app::panels::Panels;
 use adamix::app::session::Session;
+use adamix::config::Task;
 use adamix::engine::protocol::*;
 use adamix::engine::{fake_data, fake_texts};
+use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
+
+type Panel = Harness<'static, World<Panels>>;
 
 const PATH: &str = "/models/writer";
 
@@ -78,4 +83,31 @@ fn panes_show_where_they_part_and_which_are_the_same_model() {
     assert_eq!(harness.query_all_by_label_contains("differs from token 4").count(), 3);
     assert_eq!(harness.query_all_by_label_contains("same weights as Expert 2").count(), 1);
     assert!(harness.query_all_by_label_contains("river bank").next().is_some());
+}
+
+#[test]
+fn a_run_is_asked_what_it_learned_to_answer() {
+    let learned = fake_texts::samples(40, 240);
+    let first = learned.samples[0].prompt.clone();
+    let session = opened(|detail| {
+        detail.config.data.task = Task::Text;
+        detail.samples = vec![learned];
+    });
+    let mut harness = panel(View::Playground, session);
+    let asked = |harness: &mut Panel| {
+        harness.get_by_label("Write").click();
+        harness.run();
+        let Some(Action::Play(_, plan)) = harness.state_mut().take().pop() else { panic!("nothing was asked") };
+        (plan.prompt.clone(), plan.chat)
+    };
+    assert_eq!(asked(&mut harness), (first, false), "laid out as the run was trained");
+    // What was typed stays.
+    let prompt = harness.get_by_label("Prompt");
+    prompt.focus();
+    prompt.type_text("More");
+    harness.run();
+    let (typed, _) = asked(&mut harness);
+    assert!(typed.contains("More"));
+    harness.run();
+    assert_eq!(asked(&mut harness).0, typed);
 }

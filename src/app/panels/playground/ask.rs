@@ -32,8 +32,15 @@ pub fn prompt_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, plan: &mut PlayPlan) {
     }
 }
 
-/// Prompts of the first evaluation texts: what stands before the learned part.
-fn prompts(ctx: &PanelCtx<'_>) -> Vec<String> {
+/// Prompts of evaluation texts: those the shown run answered on its way, else what stands before the learned part of the
+/// form's first texts.
+pub fn prompts(ctx: &PanelCtx<'_>) -> Vec<String> {
+    let samples = ctx.session.shown().and_then(|run| run.samples.last());
+    let asked: Vec<String> = samples.iter().flat_map(|record| &record.samples).map(|one| one.prompt.clone()).collect();
+    if !asked.is_empty() {
+        // A long one is kept without its beginning.
+        return asked.into_iter().filter(|prompt| !prompt.starts_with('…')).take(3).collect();
+    }
     let Some(preview) = &ctx.session.texts.value else { return Vec::new() };
     let prompt = |sample: &crate::engine::protocol::SampleText| {
         let read = sample.tokens.iter().take_while(|token| !token.learned).filter(|token| !token.special);

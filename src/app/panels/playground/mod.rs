@@ -9,22 +9,43 @@ use crate::app::widgets::cards;
 use crate::config::{Method, MixtureConfig, Task};
 use crate::engine::protocol::{Pane, PlayPlan, Writer};
 use egui::{RichText, Ui};
+use std::path::PathBuf;
 
 /// What the view remembers on screen.
 pub struct PlaygroundPanel {
     plan: PlayPlan,
     panes: ask::PaneChoice,
+    /// The run whose first prompt was offered.
+    offered: Option<PathBuf>,
 }
+
+/// The first prompt of all.
+const QUESTION: &str = "Name three things to see in Paris.";
 
 impl Default for PlaygroundPanel {
     fn default() -> Self {
-        let plan =
-            PlayPlan { prompt: "Name three things to see in Paris.".to_owned(), chat: true, ..PlayPlan::default() };
-        Self { plan, panes: ask::PaneChoice::default() }
+        let plan = PlayPlan { prompt: QUESTION.to_owned(), chat: true, ..PlayPlan::default() };
+        Self { plan, panes: ask::PaneChoice::default(), offered: None }
     }
 }
 
 impl PlaygroundPanel {
+    /// A run that learned to answer one kind of input is asked such a one, unless something else was typed.
+    fn offer(&mut self, ctx: &PanelCtx<'_>) {
+        let Some(run) = ctx.session.shown() else { return };
+        let answered = run.samples.last().is_some_and(|record| !record.samples.is_empty());
+        if self.offered.as_ref() == Some(&run.dir) || !answered {
+            return;
+        }
+        self.offered = Some(run.dir.clone());
+        if self.plan.prompt == QUESTION
+            && let Some(prompt) = ask::prompts(ctx).into_iter().next()
+        {
+            self.plan.prompt = prompt;
+            self.plan.chat = false;
+        }
+    }
+
     /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let Some((writer, mixture)) = writer(ctx) else {
@@ -34,6 +55,7 @@ impl PlaygroundPanel {
                 drop(ctx.button(ui, Action::Show(crate::app::layout::View::Setup)));
             });
         };
+        self.offer(ctx);
         opened_note_ui(ctx, ui);
         cards::card(ui, ctx.theme, "Prompt", |ui| {
             let words = match &writer {
