@@ -78,22 +78,18 @@ impl Case {
 #[test]
 fn a_step_takes_what_the_estimate_expects_and_less_when_layers_run_again() {
     let lab = Case::new(shape("lab"), Lengths::Dense(32), 8);
-    let small = Case::new(writer(500), Lengths::Dense(48), 4);
-    let wide = Case::new(writer(6000), Lengths::Dense(48), 4);
+    let small = Case::new(writer(500), Lengths::Dense(32), 4);
+    let wide = Case::new(writer(3000), Lengths::Dense(32), 4);
     let cases = [
         lab.clone(),
         lab.narrow(),
         Case::new(shape("lab"), Lengths::Real, 16),
         Case::new(shape("lab"), Lengths::Dense(96), 2),
         Case::new(shape("minilm"), Lengths::Real, 6),
-        Case::new(shape("minilm"), Lengths::Real, 6).narrow(),
         small.clone(),
-        small.clone().narrow(),
-        small.clone().quantised(Format::Q4_0),
-        small.narrow().quantised(Format::Q8_0),
-        wide.clone(),
+        small.narrow(),
         wide.clone().narrow(),
-        wide.quantised(Format::Q4_1),
+        wide.narrow().quantised(Format::Q4_1),
     ];
     weights_take_what_they_say();
     for case in cases {
