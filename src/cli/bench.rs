@@ -8,6 +8,7 @@ use crate::engine::bench::scale::{self, Scale, Settings};
 use crate::engine::bench::{self, Lengths, Measured, Plan, Shape, plot, shapes};
 use crate::engine::machine;
 use crate::error::{Error, Result};
+use crate::nn::kernels::quant::Format;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -91,7 +92,20 @@ pub(super) fn command() -> Command {
                 .value_name("FORMAT")
                 .value_parser(keys::help("model.dtype").map_or(&[][..], |key| key.choices).to_vec())
                 .default_value("auto")
-                .help("Number format of the frozen encoder"),
+                .help("Number format of the frozen trunk"),
+        )
+        .arg(
+            Arg::new("weights")
+                .long("weights")
+                .value_name("FORMAT")
+                .value_parser(["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"])
+                .help("Quantise a language model's matrices, as a GGUF file has them"),
+        )
+        .arg(
+            Arg::new("no-phases")
+                .long("no-phases")
+                .action(ArgAction::SetTrue)
+                .help("Do not record phases: what recording costs is the difference"),
         )
         .arg(super::eval::threads())
         .arg(file("out", "FILE", "Write the result there too, as JSON"))
@@ -153,6 +167,8 @@ fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
         recompute: matches.get_flag("recompute"),
         device: matches.get_one::<DeviceChoice>("device").copied().unwrap_or(DeviceChoice::Cpu),
         dtype: config.model.dtype,
+        weights: Format::by_name(text("weights")),
+        phases: !matches.get_flag("no-phases"),
     };
     usage(plan.check())?;
     Ok(plan)
@@ -183,7 +199,20 @@ fn print(measured: &Measured) -> Result<()> {
             ),
         ),
         ("mixture", format!("{} experts, bottleneck {}", measured.num_experts, measured.adapter_size)),
-        ("computed on", format!("{}, {} threads, {}", measured.device, measured.threads, measured.dtype)),
+        (
+            "computed on",
+            format!(
+                "{}, {} threads, {}{}",
+                measured.device,
+                measured.threads,
+                measured.dtype,
+                if measured.weights == measured.dtype {
+                    String::new()
+                } else {
+                    format!(", weights in {}", measured.weights)
+                }
+            ),
+        ),
         (
             "GPU memory",
             measured

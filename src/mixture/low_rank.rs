@@ -135,12 +135,15 @@ impl Up<'_> {
         if !self.bank.is_trained() {
             return Ok(());
         }
-        let dy = &dy.to_dtype(self.bank.weight().dtype())?;
+        let wide = self.bank.weight().dtype();
+        let dy = &if is_fast16(dy) && is_fast(z) { dy.clone() } else { dy.to_dtype(wide)? };
         let ((_, all), rank) = (dy.dims2()?, self.rank()?);
         for group in groups {
             let (z, dy) = (rows_of(z, &group.rows)?, rows_of(dy, &group.rows)?);
             let total = self.columns.iter().map(Range::len).sum::<usize>();
-            let grad = if is_fast(&dy) {
+            let grad = if is_fast16(&dy) {
+                self.narrow_grad(&z, &dy, total)?
+            } else if is_fast(&dy) {
                 let (zs, dys) = (HostRef::of(&z)?, HostRef::of(&dy)?);
                 let z_width = self.columns.len() * rank;
                 let mut grad = vec![0.0f32; total * rank];
@@ -161,6 +164,25 @@ impl Up<'_> {
             self.bank.add_weight_grad(group.expert, grad, grads)?;
         }
         Ok(())
+    }
+
+    /// Of one expert, from a gradient in bf16, which is read row by row: the transpose is computed, from z's columns.
+    fn narrow_grad(&self, z: &Tensor, dy: &Tensor, total: usize) -> Result<Tensor> {
+        let ((n, all), rank) = (dy.dims2()?, self.rank()?);
+        let (zs, dys) = (HostRef::of(z)?, StoredRef::of(dy)?);
+        let z_width = self.columns.len() * rank;
+        let mut grad = vec![0.0f32; total * rank];
+        for part in self.parts()? {
+            let width = part.columns.len();
+            let (a, b) = (Mat::cols(&zs[part.z..], z_width), Stored::rows(dys.values().from(part.columns.start), all));
+            let mut transposed = vec![0.0f32; rank * width];
+            let block = gemm::Block { start: 0, row: width, add: false };
+            product_block([rank, width, n], a, b, &mut transposed, block, self.scale as f32, Precision::Single);
+            for (i, row) in grad[part.row * rank..(part.row + width) * rank].chunks_exact_mut(rank).enumerate() {
+                row.iter_mut().enumerate().for_each(|(j, v)| *v = transposed[j * width + i]);
+            }
+        }
+        host::tensor(grad, (total, rank))
     }
 
     fn factor(&self, group: &Group, part: &Part) -> Result<Tensor> {

@@ -407,7 +407,7 @@ pub const DEFAULT_TARGETS: [&str; 2] = ["query", "value"];
 
 /// The format of what flows through a trunk whose matrices have format `dtype`: the same, where the device computes in it.
 /// Elsewhere on the CPU 16-bit weights only save memory, and everything between the products is f32.
-fn flow(dtype: DType, device: &Device) -> DType {
+pub(super) fn flow(dtype: DType, device: &Device) -> DType {
     if device.is_cpu() && !(dtype == DType::BF16 && gemm::multiplies_bf16()) { wide(dtype) } else { dtype }
 }
 

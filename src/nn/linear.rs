@@ -4,6 +4,7 @@
 
 use super::kernels::activation::Act;
 use super::kernels::gemm;
+use super::kernels::quant::Format;
 use super::params::{Grads, ParamId, Params};
 use super::weight::Weight;
 use crate::error::Result;
@@ -63,6 +64,11 @@ impl Linear {
     /// The same layer with its matrix in another format (a quantised one keeps its own); the bias keeps the wide one.
     pub fn cast(&self, dtype: DType) -> Result<Self> {
         Ok(Self { weight: self.weight.cast(dtype)?, ..self.clone() })
+    }
+
+    /// The same layer with its matrix quantised, frozen; see [`Weight::quantised`].
+    pub fn quantised(&self, format: Format) -> Result<Self> {
+        Ok(Self::new(self.weight.quantised(format)?, self.bias.clone()))
     }
 
     /// `dy W`. dy `[n, out]` -> `[n, in]`

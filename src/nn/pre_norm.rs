@@ -1,11 +1,13 @@
 //! The normalisation in front of a block, with the residual add of the block before it:
 //! `sum = dropout(x) + residual`, `y = norm(sum)`. The sum goes on as the residual stream. All `[n, d]`.
+//!
+//! The stream has the norm's own format, also where y, which the block computes with, has 16 bits.
 
 use super::kernels::layer_norm::{self, Affine};
 use super::kernels::{Dropout, residual, rms_norm};
 use super::params::{Grads, ParamId, Params};
 use crate::error::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 /// A normalisation of either kind, frozen or trained. γ, β `[d]`
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub enum PreNorm {
 pub struct Saved {
     kind: Kind,
     drop: Dropout,
+    /// Format of x.
+    x: DType,
 }
 
 #[derive(Clone, Debug)]
@@ -63,20 +67,27 @@ impl PreNorm {
         }
     }
 
-    /// `(norm(sum), sum)`
-    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, Tensor, Saved)> {
-        match self {
+    /// `(norm(sum), sum)`, the first in the format `flow`
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        drop: Dropout,
+        flow: DType,
+    ) -> Result<(Tensor, Tensor, Saved)> {
+        let (y, sum, kind) = match self {
             Self::Layer { gamma, beta, eps, .. } => {
-                let sum = residual::add(x, residual, drop)?;
+                let sum = Dropout::none().apply_as(&residual::add(x, residual, drop)?, gamma.dtype())?;
                 let affine = Affine { gamma, beta, eps: *eps };
                 let (y, saved) = layer_norm::forward(&sum, None, Dropout::none(), affine)?;
-                Ok((y, sum, Saved { kind: Kind::Layer(saved), drop }))
+                (Dropout::none().apply_as(&y, flow)?, sum, Kind::Layer(saved.kept_as(flow)?))
             }
             Self::Rms { gamma, eps, .. } => {
-                let (y, saved) = rms_norm::forward(x, residual, drop, gamma, *eps)?;
-                Ok((y, saved.sum.clone(), Saved { kind: Kind::Rms(saved), drop }))
+                let (y, sum, saved) = rms_norm::flowing_forward(x, residual, drop, (gamma, *eps), flow)?;
+                (y, sum, Kind::Rms(saved))
             }
-        }
+        };
+        Ok((y, sum, Saved { kind, drop, x: x.dtype() }))
     }
 
     /// `norm(sum)` once more: cheaper than keeping it.
@@ -113,7 +124,7 @@ impl PreNorm {
                 let dx = layer_norm::backward(dy, saved, gamma, Dropout::none(), false)?.sum;
                 match dsum {
                     Some(dsum) => residual::accumulate(dsum, &dx),
-                    None => Ok(dx),
+                    None => Dropout::none().apply_as(&dx, gamma.dtype()),
                 }
             }
             Kind::Rms(saved) => rms_norm::backward(dy, dsum, saved, gamma),
@@ -122,8 +133,9 @@ impl PreNorm {
 }
 
 impl Saved {
-    /// The gradient of x, which was dropped before it was added, from that of the sum. Shares its memory without dropout.
+    /// The gradient of x, in its format, which was dropped before it was added, from that of the sum. Shares its memory
+    /// without dropout in the same format.
     pub fn through_dropout(&self, dsum: &Tensor) -> Result<Tensor> {
-        self.drop.apply(dsum)
+        self.drop.apply_as(dsum, self.x)
     }
 }

@@ -1,8 +1,8 @@
 //! A matrix of the trunk: values in a tensor, or quantised and widened where they are used.
 
 use super::kernels::activation::{self, Act};
-use super::kernels::gemm;
-use super::kernels::quant::Quantised;
+use super::kernels::gemm::{self, Precision};
+use super::kernels::quant::{Format, Quantised};
 use super::kernels::vocab_loss::Head;
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -26,7 +26,7 @@ impl<'a> From<&'a Weight> for Head<'a> {
     fn from(weight: &'a Weight) -> Self {
         match weight {
             Weight::Dense(dense) => Self::Dense(dense),
-            Weight::Quantised(quantised) => Self::Quantised(quantised),
+            Weight::Quantised(quantised) => Self::Quantised(quantised, Precision::Single),
         }
     }
 }
@@ -129,6 +129,14 @@ impl Weight {
     pub fn cast(&self, dtype: DType) -> Result<Self> {
         Ok(match self {
             Self::Dense(dense) => Self::Dense(dense.to_dtype(dtype)?),
+            Self::Quantised(_) => self.clone(),
+        })
+    }
+
+    /// Quantised in a format, or one that takes its place ([`Format::for_columns`]); quantised values stay as they are.
+    pub fn quantised(&self, format: Format) -> Result<Self> {
+        Ok(match self {
+            Self::Dense(dense) => Self::Quantised(Quantised::of(dense, format)?),
             Self::Quantised(_) => self.clone(),
         })
     }

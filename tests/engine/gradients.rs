@@ -11,6 +11,7 @@ mod mixed;
 mod mixture;
 mod model;
 mod narrow;
+mod narrow_decoder;
 
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};

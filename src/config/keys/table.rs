@@ -23,7 +23,7 @@ pub const KEYS: &[Key] = &[
     .in_paper("true for encoders; its GPT-2 has none"),
     key("model.device", "device", "Where the numbers are computed; without such a GPU, on the CPU with a warning")
         .allow("auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
-    key("model.dtype", "dtype", "Number format of the frozen encoder; experts, head and optimizer are always f32")
+    key("model.dtype", "dtype", "Number format of the frozen trunk and of what flows through it; experts, head and optimizer are always f32")
         .among(&["auto", "f32", "bf16", "f16"]),
     key("model.threads", "threads", "CPU threads of the engine").allow("0 (automatic) to 1024"),
     key(

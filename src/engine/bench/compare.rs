@@ -24,7 +24,8 @@ const FIGURES: [(&str, &str, &str, bool); 10] = [
 ];
 
 /// What should be the same in both for the figures to mean the same work.
-const WORK: [&str; 8] = ["shape", "data", "dtype", "device", "threads", "batch_size", "num_experts", "adapter_size"];
+const WORK: [&str; 9] =
+    ["shape", "data", "dtype", "weights", "device", "threads", "batch_size", "num_experts", "adapter_size"];
 
 /// One figure of both sides.
 #[derive(Clone, Debug, PartialEq, Serialize)]

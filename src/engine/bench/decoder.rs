@@ -2,6 +2,7 @@
 
 use super::Plan;
 use super::measure::{Made, Parts, Series, timed_series};
+use crate::engine::estimate::{Flow, Mixtures};
 use crate::error::Result;
 use crate::model::decoder::{Decoder, LmSetup};
 use crate::model::{CausalLm, Packed};
@@ -13,10 +14,23 @@ use candle_core::{DType, Device};
 /// Makes the plan's steps.
 pub(super) fn series(plan: &Plan, dtype: DType, device: &Device) -> Result<Series> {
     let (config, seed) = (plan.config(), SeedStream::new(0));
-    let decoder = Decoder::random(plan.shape.decoder_spec()?, seed, device)?.stored_as(dtype)?;
+    let random = Decoder::random(plan.shape.decoder_spec()?, seed, device)?;
+    let decoder = match plan.weights {
+        Some(format) => random.quantised(format)?.computing_in(dtype),
+        None => random.stored_as(dtype)?,
+    };
+    let weight_bytes = decoder.weight_bytes();
     let model = CausalLm::new(decoder, LmSetup { mixture: Some(&config.mixture), seed })?;
     let mut optimizer = AdamW::new(model.params())?;
-    let parts = Parts { dtype, device, counts: model.counts() };
+    let layer = model.decoder().layers().first();
+    let parts = Parts {
+        dtype,
+        device,
+        counts: model.counts(),
+        weight_bytes,
+        mixtures: Mixtures::new(&config, model.spec().hidden_size, layer.map(|layer| &layer.loras)),
+        flow: Flow::of_decoder(model.decoder()),
+    };
     timed_series(plan, &parts, &mut |batch, at| {
         let wanted = vec![true; batch.ids.len()];
         let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };

@@ -49,6 +49,8 @@ pub struct Measured {
     pub data: String,
     /// Number format of the trunk's products.
     pub dtype: &'static str,
+    /// Format the trunk's matrices are held in; GGML's name where they are quantised.
+    pub weights: &'static str,
     /// Where it ran.
     pub device: String,
     /// The device's own memory that was in use after the last step, by whomever; absent on the CPU.
@@ -109,8 +111,8 @@ pub struct Measured {
     pub peak_above_weights_mb: f64,
     /// Most bytes a timed step had in use beyond those in use before it; where allocations are counted.
     pub step_mb: Option<f64>,
-    /// What [`crate::engine::estimate`] expects of the largest timed step of a classifier.
-    pub step_estimate_mb: Option<f64>,
+    /// What [`crate::engine::estimate`] expects of the largest timed step.
+    pub step_estimate_mb: f64,
     /// Allocations a step; where they are counted.
     pub allocations_per_step: Option<f64>,
     /// Bytes allocated a step, in MB; where they are counted.

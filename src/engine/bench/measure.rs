@@ -5,10 +5,11 @@ use super::{Lengths, Shape, decoder, work::Work};
 use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, MixtureKind, ModelConfig, Recompute, RunConfig};
 use crate::data::{Batch, Labels};
 use crate::engine::device::{self, Chosen};
-use crate::engine::estimate::{Load, Mixtures, step_bytes};
+use crate::engine::estimate::{Flow, Load, Mixtures, decoder_step_bytes, step_bytes};
 use crate::engine::{machine, memory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Classifier, Counts, Encoder, Setup};
+use crate::nn::kernels::quant::Format;
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
 use crate::train::optimizer::AdamW;
@@ -41,6 +42,10 @@ pub struct Plan {
     pub device: DeviceChoice,
     /// Number format of the trunk.
     pub dtype: DtypeChoice,
+    /// Quantise a language model's matrices in this format, as a GGUF file has them; then `dtype` is what flows.
+    pub weights: Option<Format>,
+    /// Record the phases of a step.
+    pub phases: bool,
 }
 
 impl Plan {
@@ -54,6 +59,9 @@ impl Plan {
         }
         if self.steps == 0 {
             return Err(Error::config("no step would be timed; choose at least 1"));
+        }
+        if self.weights.is_some() && !self.shape.is_decoder() {
+            return Err(Error::config("only a language model's weights can be quantised; choose such a shape"));
         }
         self.config().validate()
     }
@@ -120,6 +128,9 @@ pub(super) struct Series {
     trained: usize,
     trunk: usize,
     dtype: DType,
+    weight_bytes: usize,
+    mixtures: Mixtures,
+    flow: Flow,
     device: String,
     device_memory: Option<u64>,
     loss: f64,
@@ -145,7 +156,14 @@ pub(super) fn series(plan: &Plan) -> Result<Series> {
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
     let model = Classifier::new(encoder, None, &setup, dtype)?;
     let mut optimizer = AdamW::new(model.params())?;
-    let parts = Parts { dtype, device: &device, counts: model.counts() };
+    let parts = Parts {
+        dtype,
+        device: &device,
+        counts: model.counts(),
+        weight_bytes: dtype.size_in_bytes() * model.counts().trunk,
+        mixtures: Mixtures::new(&config, model.encoder().spec().hidden_size, None),
+        flow: Flow::of_encoder(model.encoder()),
+    };
     timed_series(plan, &parts, &mut |batch, at| {
         let made = step::step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
         Ok(Made { loss: made.loss.total, tokens: made.tokens, targets: 0 })
@@ -157,6 +175,9 @@ pub(super) struct Parts<'a> {
     pub(super) dtype: DType,
     pub(super) device: &'a Device,
     pub(super) counts: Counts,
+    pub(super) weight_bytes: usize,
+    pub(super) mixtures: Mixtures,
+    pub(super) flow: Flow,
 }
 
 /// What a step gave.
@@ -172,7 +193,8 @@ type MakeStep<'a> = &'a mut dyn FnMut(&Batch, (u64, u64)) -> Result<Made>;
 /// Makes and times steps.
 pub(super) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -> Result<Series> {
     let batches = plan.batches()?;
-    let recording = Recording::start();
+    let recording = plan.phases.then(Recording::start);
+    let take = || recording.as_ref().map_or_else(Profile::default, Recording::take);
     let (mut steps, mut steady, mut loss) = (Vec::new(), 0, 0.0);
     let total = batches.len() as u64;
     for (index, batch) in batches.iter().enumerate() {
@@ -181,10 +203,10 @@ pub(super) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -
         }
         memory::reset_peak();
         let (before, clock) = (memory::allocated(), Instant::now());
-        recording.take();
+        take();
         let made = make(batch, (index as u64, total))?;
         parts.device.synchronize()?;
-        let profile = recording.take();
+        let profile = take();
         let (seconds, after) = (clock.elapsed().as_secs_f64(), memory::allocated());
         loss = made.loss;
         if index >= plan.warm_up {
@@ -195,9 +217,10 @@ pub(super) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -
             steps.push(Timed { seconds, tokens: made.tokens, targets: made.targets, profile, counted });
         }
     }
-    let Parts { dtype, device, counts } = *parts;
+    let Parts { dtype, device, counts, weight_bytes, mixtures, flow } = *parts;
     let (device_memory, device) = (device::memory_in_use(device), device::name(device));
-    Ok(Series { steps, steady, trained: counts.trained, trunk: counts.trunk, dtype, device, device_memory, loss })
+    let Counts { trained, trunk, .. } = counts;
+    Ok(Series { steps, steady, trained, trunk, dtype, weight_bytes, mixtures, flow, device, device_memory, loss })
 }
 
 impl Series {
@@ -219,11 +242,9 @@ fn phases(steps: &[Timed]) -> Vec<PhaseTime> {
     PHASES.into_iter().filter(|&phase| !sum.time(phase).is_zero()).map(time).collect()
 }
 
-/// Memory of the largest step as the estimate has it, of a classifier.
-fn estimate(plan: &Plan, steps: &[Timed]) -> Result<Option<f64>> {
-    if plan.shape.is_decoder() {
-        return Ok(None);
-    }
+/// Memory of the largest step as the estimate has it.
+fn estimate(plan: &Plan, series: &Series) -> Result<f64> {
+    let (steps, parts) = (&series.steps, (series.mixtures, series.flow));
     let (config, threads) = (plan.config(), rayon::current_num_threads());
     let longest = plan.lengths.list().ok().and_then(|list| list.into_iter().max()).unwrap_or(1);
     let load = Load {
@@ -231,9 +252,11 @@ fn estimate(plan: &Plan, steps: &[Timed]) -> Result<Option<f64>> {
         sequences: (plan.batch_size * step::passes(&config)) as f64,
         longest: longest as f64,
     };
-    let spec = plan.shape.spec()?;
-    let mixtures = Mixtures::new(&config, spec.hidden_size, None);
-    Ok(Some(step_bytes(&spec, &config, mixtures, (load, threads), plan.recompute)))
+    if plan.shape.is_decoder() {
+        let learned = steps.iter().map(|step| step.targets).max().unwrap_or(0) as f64;
+        return Ok(decoder_step_bytes(&plan.shape.decoder_spec()?, parts, (load, learned, threads), plan.recompute));
+    }
+    Ok(step_bytes(&plan.shape.spec()?, &config, parts, (load, threads), plan.recompute))
 }
 
 /// The products of all steps.
@@ -265,7 +288,7 @@ pub struct StepMemory {
 pub fn step_memory(plan: &Plan) -> Result<StepMemory> {
     plan.check()?;
     let series = series(plan)?;
-    let expected = estimate(plan, &series.steps)?.unwrap_or(0.0);
+    let expected = estimate(plan, &series)?;
     Ok(StepMemory { bytes: series.step_bytes(), expected, loss: series.loss })
 }
 
@@ -294,7 +317,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
     // A language model's head is one more matrix.
     let product = |p: &&PhaseTime| p.phase.starts_with("trunk_") || (plan.shape.is_decoder() && p.phase == "head");
     let in_products: f64 = phases.iter().filter(product).map(|p| p.share).sum();
-    let weights = (series.dtype.size_in_bytes() * series.trunk + 4 * series.trained) as f64;
+    let weights = (series.weight_bytes + 4 * series.trained) as f64;
     let mean = |part: usize| -> Option<f64> {
         let sum: Option<u64> = steps.iter().map(|step| step.counted.map(|counted| counted[part])).sum();
         sum.map(|sum| sum as f64 / steps.len() as f64)
@@ -305,6 +328,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         shape: plan.shape.name,
         data: plan.lengths.words(),
         dtype: series.dtype.as_str(),
+        weights: plan.weights.map_or(series.dtype.as_str(), Format::name),
         device: series.device.clone(),
         device_memory_mb: series.device_memory.map(|bytes| mb(bytes as f64)),
         threads: rayon::current_num_threads(),
@@ -325,7 +349,10 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         sequences_per_s: plan.batch_size as f64 / time.median,
         gflops: nominal * rate.median / 1e9,
         gflops_made: made * rate.median / 1e9,
-        gflops_in_products: made * tokens as f64 / (in_products * seconds).max(1e-12) / 1e9,
+        // Without phases nothing is known of the products alone.
+        gflops_in_products: made * tokens as f64
+            / if in_products > 0.0 { in_products * seconds } else { seconds }
+            / 1e9,
         gemm_gflops: gemm,
         gemm_share: nominal * rate.median / 1e9 / gemm,
         gemm_share_made: made * rate.median / 1e9 / gemm,
@@ -335,7 +362,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         weights_mb: mb(weights),
         peak_above_weights_mb: mb(peak - weights),
         step_mb: series.step_bytes().map(|bytes| mb(bytes as f64)),
-        step_estimate_mb: estimate(plan, steps)?.map(mb),
+        step_estimate_mb: mb(estimate(plan, &series)?),
         allocations_per_step: mean(0),
         allocated_mb_per_step: mean(1).map(mb),
         loss: series.loss,
@@ -373,6 +400,8 @@ mod tests {
             recompute: false,
             device: DeviceChoice::Cpu,
             dtype: DtypeChoice::F32,
+            weights: None,
+            phases: true,
         }
     }
 
@@ -412,9 +441,17 @@ mod tests {
                 let measured = bench(&Plan { shape: small, passes, dtype, ..plan(Lengths::Dense(6)) }).unwrap();
                 assert!(measured.loss.is_finite() && measured.loss > 1.0, "{}", measured.loss);
                 assert_eq!((measured.tokens_per_step, measured.passes), (24.0 * passes as f64, passes));
-                assert!(measured.gflops_made < measured.gflops && measured.step_estimate_mb.is_none());
+                assert!(measured.gflops_made < measured.gflops);
+                let estimate = step_memory(&Plan { shape: small, passes, dtype, ..plan(Lengths::Dense(6)) }).unwrap();
+                assert!(estimate.expected > 1e3, "{}", estimate.expected);
             }
         }
+        let quantised = Plan { shape: small, weights: Some(Format::Q4_0), phases: false, ..plan(Lengths::Dense(6)) };
+        let measured = bench(&quantised).unwrap();
+        assert_eq!((measured.weights, measured.phases.len()), ("Q4_0", 0));
+        let whole = bench(&Plan { weights: None, ..quantised.clone() }).unwrap();
+        assert!(measured.weights_mb < whole.weights_mb && measured.gflops_in_products == measured.gflops_made);
+        assert!(Plan { shape: Shape::by_name("lab").unwrap(), ..quantised }.check().is_err());
     }
 
     #[test]

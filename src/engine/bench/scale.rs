@@ -123,6 +123,8 @@ impl Settings {
             recompute: self.recompute,
             device: DeviceChoice::Cpu,
             dtype: DtypeChoice::F32,
+            weights: None,
+            phases: true,
         }
     }
 }

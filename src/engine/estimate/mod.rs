@@ -13,8 +13,13 @@ use crate::config::{Method, MixtureKind, Recompute, RunConfig};
 use crate::data::order::BatchRule;
 use crate::data::{Dataset, text::TextDataset};
 use crate::mixture::Side;
+use crate::model::Encoder;
+use crate::model::decoder::Decoder;
 use crate::model::loras::{LayerLoras, Module, Slot};
+use crate::nn::Weight;
+use crate::nn::kernels::gemm;
 use crate::train::{Subject, step};
+use candle_core::DType;
 
 /// The program, its libraries, threads and caches.
 const PROGRAM: f64 = 34e6;
@@ -60,11 +65,41 @@ impl Load {
     }
 }
 
+/// In what formats a trunk computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flow {
+    /// Bytes of a value that flows through its products.
+    pub bytes: f64,
+    /// Whether logits' gradients are rounded for the head's product.
+    pub narrow_head: bool,
+}
+
+impl Flow {
+    /// Everything in single precision.
+    pub const SINGLE: Self = Self { bytes: 4.0, narrow_head: false };
+
+    /// Of an encoder.
+    pub fn of_encoder(encoder: &Encoder) -> Self {
+        Self { bytes: encoder.flow().size_in_bytes() as f64, narrow_head: false }
+    }
+
+    /// Of a decoder.
+    pub fn of_decoder(decoder: &Decoder) -> Self {
+        let narrow_head = match &decoder.ends().head {
+            Weight::Dense(head) => head.dtype() == DType::BF16 && gemm::multiplies_bf16(),
+            Weight::Quantised(_) => decoder.flow() == DType::BF16,
+        };
+        Self { bytes: decoder.flow().size_in_bytes() as f64, narrow_head }
+    }
+}
+
 /// What the mixtures of one layer keep and need.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mixtures {
-    /// Values kept for each token, besides the inputs of linear layers.
-    pub kept: f64,
+    /// Values of the trunk's format kept for each token, besides the inputs of linear layers.
+    pub flowing: f64,
+    /// Values kept for each token in single precision.
+    pub single: f64,
     /// The linear layers with a LoRA, in the order of the slots.
     pub loras: [bool; 4],
     /// Values of the gradients of one draw.
@@ -80,16 +115,21 @@ impl Mixtures {
         }
         if config.mixture.kind == MixtureKind::Adapter {
             let (d, r) = (d as f64, config.mixture.adapter_size as f64);
-            return Self { kept: d + r, drawn: 2.0 * d * r, ..sum };
+            return Self { flowing: d, single: r, drawn: 2.0 * d * r, ..sum };
         }
         for (slot, placed) in loras.into_iter().flat_map(LayerLoras::iter) {
             let Module::Mixture(lora) = &placed.module else { continue };
             let values = |side: Side| lora.bank(side).weight().elem_count() as f64 / lora.bank(side).experts() as f64;
-            sum.kept += lora.bank(Side::Down).weight().dim(1).unwrap_or(0) as f64;
+            sum.single += lora.bank(Side::Down).weight().dim(1).unwrap_or(0) as f64;
             sum.loras[slot as usize] = true;
             sum.drawn += values(Side::Down) + values(Side::Up);
         }
         sum
+    }
+
+    /// Bytes kept for each token.
+    fn kept(&self, flow: Flow) -> f64 {
+        flow.bytes * self.flowing + 4.0 * self.single
     }
 
     /// 1 where this linear layer has a LoRA, else 0.
@@ -114,31 +154,35 @@ pub struct Need {
 impl Need {
     /// Of a run with these settings.
     pub fn of(config: &RunConfig, subject: &Subject, recompute: bool) -> Self {
-        let (counts, dtype) = (subject.model().counts(), subject.model().dtype());
+        let counts = subject.model().counts();
         let threads = rayon::current_num_threads();
-        let (step, vocabulary, data) = match subject {
+        let (weights, step, vocabulary, data) = match subject {
             Subject::Classifier(model, task) => {
                 let (spec, layer) = (model.encoder().spec(), model.encoder().layers().first());
                 let mixtures = Mixtures::new(config, spec.hidden_size, layer.map(|layer| &layer.loras));
                 let load = Load::of(config, &lengths(&task.train));
-                let step = step_bytes(spec, config, mixtures, (load, threads), recompute);
-                let step = step.max(encoder::evaluation_bytes(spec, config, &lengths(&task.dev)));
-                (step, spec.vocab_size, data_bytes(&task.train) + data_bytes(&task.dev))
+                let flow = Flow::of_encoder(model.encoder());
+                let step = step_bytes(spec, config, (mixtures, flow), (load, threads), recompute);
+                let step = step.max(encoder::evaluation_bytes(spec, config, flow, &lengths(&task.dev)));
+                // Biases and norms are wider than a narrow trunk's matrices, and few.
+                let weights = model.encoder().dtype().size_in_bytes() * counts.trunk;
+                (weights, step, spec.vocab_size, data_bytes(&task.train) + data_bytes(&task.dev))
             }
             Subject::Lm(model, texts) => {
                 let (spec, layer) = (model.spec(), model.decoder().layers().first());
                 let mixtures = Mixtures::new(config, spec.hidden_size, layer.map(|layer| &layer.loras));
                 let load = Load::of(config, &texts.train.lengths());
                 let learned = load.tokens * texts.train.learned() as f64 / texts.train.tokens().max(1) as f64;
-                let step = decoder_step_bytes(spec, mixtures, (load, learned, threads), recompute);
-                let step = step.max(decoder::evaluation_bytes(spec, config, &texts.dev));
-                (step, spec.vocab_size, text_bytes(&texts.train) + text_bytes(&texts.dev))
+                let flow = Flow::of_decoder(model.decoder());
+                let step = decoder_step_bytes(spec, (mixtures, flow), (load, learned, threads), recompute);
+                let step = step.max(decoder::evaluation_bytes(spec, config, flow, &texts.dev));
+                let weights = model.decoder().weight_bytes();
+                (weights, step, spec.vocab_size, text_bytes(&texts.train) + text_bytes(&texts.dev))
             }
         };
         Self {
             program: PROGRAM + TOKENIZER * vocabulary as f64 + data,
-            // Biases and norms are wider than a narrow trunk's matrices, and few.
-            weights: (dtype.size_in_bytes() * counts.trunk) as f64,
+            weights: weights as f64,
             trained: 4.0 * 4.0 * counts.trained as f64,
             step: step * (1.0 + SLACK),
         }
@@ -215,8 +259,8 @@ mod tests {
     use crate::engine::bench::Shape;
     use crate::model::EncoderSpec;
 
-    fn adapters(config: &RunConfig, spec: &EncoderSpec) -> Mixtures {
-        Mixtures::new(config, spec.hidden_size, None)
+    fn adapters(config: &RunConfig, spec: &EncoderSpec) -> (Mixtures, Flow) {
+        (Mixtures::new(config, spec.hidden_size, None), Flow::SINGLE)
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Decoder {
         let mut stream = Stream { sum, delta: None };
         let mut go = || -> Result<Tensor> {
             for (i, layer) in self.layers().iter().enumerate() {
-                let context: LayerContext<'_> = course.context(spec, i, route);
+                let context: LayerContext<'_> = course.context(spec, (i, self.flow()), route);
                 stream = layer.step(&stream, context, &mut |qkv, layout| cache.attend(i, step, qkv, layout))?;
             }
             if !all {
@@ -81,8 +81,8 @@ impl Decoder {
                 stream = Stream { sum: chosen(&stream.sum)?, delta: stream.delta.as_ref().map(chosen).transpose()? };
             }
             let (y, _, _) = match &stream.delta {
-                Some(delta) => self.ends().norm.forward(delta, Some(&stream.sum), Dropout::none())?,
-                None => self.ends().norm.forward(&stream.sum, None, Dropout::none())?,
+                Some(delta) => self.ends().norm.forward(delta, Some(&stream.sum), Dropout::none(), self.dtype())?,
+                None => self.ends().norm.forward(&stream.sum, None, Dropout::none(), self.dtype())?,
             };
             Ok(y)
         };

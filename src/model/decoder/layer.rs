@@ -22,7 +22,7 @@ use crate::nn::kernels::rope::{self, Angles, Heads, Turn};
 use crate::nn::kernels::{activation, gated};
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Act, Dropout, Grads, Linear, ParamId, Params, PreNorm, pre_norm};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 /// Scales of normalised queries and keys. `[head_dim]` each
 #[derive(Clone, Debug)]
@@ -65,9 +65,9 @@ pub struct DecoderLayer {
 /// The residual stream, and what the last block still has to add to it. `[tokens, d]` each
 #[derive(Clone, Debug)]
 pub struct Stream {
-    /// The sum so far.
+    /// The sum so far, in the wide format.
     pub sum: Tensor,
-    /// The last block's output; absent below the first layer.
+    /// The last block's output, in the format that flows through the products; absent below the first layer.
     pub delta: Option<Tensor>,
 }
 
@@ -96,6 +96,8 @@ pub struct LayerContext<'a> {
     pub lora: LoraRun<'a>,
     /// Dropout of what comes in to be added, and of attention's output.
     pub drops: [Dropout; 2],
+    /// Format of what flows through the products.
+    pub flow: DType,
 }
 
 /// What the backward pass of one layer needs.
@@ -190,8 +192,8 @@ impl DecoderLayer {
             Ok(y)
         };
         let (h1, sum, attention_norm) = timed(Phase::Elementwise, || match &x.delta {
-            Some(delta) => self.attention_norm.forward(delta, Some(&x.sum), ctx.drops[0]),
-            None => self.attention_norm.forward(&x.sum, None, Dropout::none()),
+            Some(delta) => self.attention_norm.forward(delta, Some(&x.sum), ctx.drops[0], ctx.flow),
+            None => self.attention_norm.forward(&x.sum, None, Dropout::none(), ctx.flow),
         })?;
         let raw = timed(Phase::TrunkForward, || self.qkv.forward(&h1))?;
         let raw = lora(Slot::Qkv, &h1, raw)?;
@@ -203,7 +205,8 @@ impl DecoderLayer {
         let out = timed(Phase::TrunkForward, || self.out.forward(&attended))?;
         let out = lora(Slot::Out, &attended, out)?;
         let attended = self.needs_input(Slot::Out).then_some(attended);
-        let (h2, sum, ffn_norm) = timed(Phase::Elementwise, || self.ffn_norm.forward(&out, Some(&sum), ctx.drops[1]))?;
+        let (h2, sum, ffn_norm) =
+            timed(Phase::Elementwise, || self.ffn_norm.forward(&out, Some(&sum), ctx.drops[1], ctx.flow))?;
         drop(out);
         let (inner, a) = if self.gated || !self.loras.at(Slot::Inner).is_empty() {
             let inner = timed(Phase::TrunkForward, || self.inner.forward(&h2))?;
@@ -315,8 +318,9 @@ impl DecoderLayer {
         drop(dinner);
         let Some(dh2) = dh2 else { return Ok(None) };
         self.ffn_norm.add_grads(&saved.ffn_norm, &dh2, grads)?;
-        let dsum = timed(Phase::Elementwise, || self.ffn_norm.backward(&saved.ffn_norm, &dh2, Some(dsum)))?;
-        let dout = saved.ffn_norm.through_dropout(&dsum)?;
+        let Back { sum: dsum, delta: dout } = timed(Phase::Elementwise, || {
+            Back::of(&saved.ffn_norm, self.ffn_norm.backward(&saved.ffn_norm, &dh2, Some(dsum))?)
+        })?;
         let mut dattended = if stop(Slot::Out) { None } else { Some(self.out.backward(&dout)?) };
         if let Some(attended) = &saved.attended {
             dattended = lora(Slot::Out, attended, &dout, dattended, grads)?;

@@ -14,7 +14,7 @@ use crate::model::layer::FfnAdapter;
 use crate::model::loras::{LayerLoras, Placed};
 use crate::model::network::overwrite;
 use crate::model::weights::Weights;
-use crate::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, VocabLoss, vocab_loss, vocab_loss_and_head};
+use crate::nn::kernels::vocab_loss::{Head, MAX_LOGITS, Objective, VocabLoss, vocab_loss, vocab_loss_and_head};
 use crate::nn::kernels::vocab_scores::{TokenScores, vocab_scores};
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Grads, Params, Weight};
@@ -135,7 +135,9 @@ impl CausalLm {
             if self.decoder.trunk_trained() && objective.gradient {
                 vocab_loss_and_head(hidden, self.head().tensor()?, targets, objective)
             } else {
-                vocab_loss(hidden, self.head(), targets, objective)
+                let head = Head::from(self.head());
+                let narrow = self.decoder.flow() == DType::BF16;
+                vocab_loss(hidden, if narrow { head.rounded() } else { head }, targets, objective)
             }
         })
     }

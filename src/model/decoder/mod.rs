@@ -2,10 +2,16 @@
 //!
 //! [`Decoder`] is the trunk from token ids to final hidden states, frozen or trained itself ([`train`]); [`CausalLm`] adds
 //! the mixture, the head and what is trained. Attention is causal inside each sequence, positions start again with each.
+//!
+//! With matrices in bf16 on a processor that multiplies it, what flows through the products is bf16 too ([`Decoder::flow`]).
+//! The residual stream, the final hidden states and the logits stay in f32: a pre-norm model adds to the stream twice a
+//! layer and never normalises it on the way, so that roundings of the sum would pile up with depth, and its largest
+//! values, hundreds of times the others, would leave only those few bits.
 
 pub mod cache;
 pub mod dir;
 mod extend;
+mod forms;
 pub mod layer;
 pub mod lm;
 pub mod read;
@@ -20,7 +26,7 @@ pub use layer::DecoderLayer;
 pub use lm::{CausalLm, LmSetup};
 pub use spec::{DecoderFamily, DecoderSpec};
 
-use super::encoder::{DropKeys, Run, repeat_offsets};
+use super::encoder::{DropKeys, Run, flow as flow_of, repeat_offsets};
 use super::loras::LoraRun;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -30,7 +36,7 @@ use crate::nn::kernels::device::wide;
 use crate::nn::kernels::residual;
 use crate::nn::kernels::rope::{Angles, Heads};
 use crate::nn::profile::{Phase, scope, timed};
-use crate::nn::{Dropout, Grads, PreNorm, pre_norm};
+use crate::nn::{Dropout, Grads, pre_norm};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
 use layer::{Back, LayerContext, Positions, Stream};
@@ -126,7 +132,12 @@ impl Course {
     }
 
     /// What layer `i` shares with the others.
-    fn context<'a>(&'a self, spec: &DecoderSpec, i: usize, route: Option<&'a Route>) -> LayerContext<'a> {
+    fn context<'a>(
+        &'a self,
+        spec: &DecoderSpec,
+        (i, flow): (usize, DType),
+        route: Option<&'a Route>,
+    ) -> LayerContext<'a> {
         let place = 1 + 3 * i as u64;
         let layout = Layout {
             queries: self.spans.clone(),
@@ -145,6 +156,7 @@ impl Course {
             lora: LoraRun { route, drop: self.lora_drop },
             // What comes in is the output of the layer below.
             drops: [self.drop(place - 1, spec.drop.residual), self.drop(place + 1, spec.drop.residual)],
+            flow,
         }
     }
 }
@@ -155,19 +167,38 @@ pub struct Decoder {
     spec: DecoderSpec,
     ends: Ends,
     layers: Vec<DecoderLayer>,
+    /// Format of what flows through the layers' products.
+    flow: DType,
 }
 
 impl Decoder {
-    /// Reads all tensors of a checkpoint. `dtype` is that of the matrices; with a 16-bit one everything else, and what is
-    /// computed, stays in f32: half the memory for the price of rounded weights (none, if that is how they are stored).
-    /// The matrices of a GGUF file stay as they are stored there; on a GPU they are widened to `dtype`.
+    /// Reads all tensors of a checkpoint. `dtype` is that of the matrices; vectors are f32, and so is what is computed, but
+    /// for bf16 where the processor multiplies it: half the memory for the price of rounded weights (none, if that is how
+    /// they are stored). The matrices of a GGUF file stay as they are stored there, and `dtype` is what flows through
+    /// them; on a GPU they are widened to `dtype`.
     pub fn load(spec: DecoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
-        if let Some(file) = weights.gguf().filter(|_| device.is_cpu()) {
-            return Self::from_source(spec, file);
-        }
-        Self::from_tensors(spec, &|name, shape| {
-            weights.get(name, shape, if shape.len() > 1 { dtype } else { wide(dtype) }, device)
-        })
+        let decoder = match weights.gguf().filter(|_| device.is_cpu()) {
+            Some(file) => Self::from_source(spec, file),
+            None => Self::from_tensors(spec, &|name, shape| {
+                weights.get(name, shape, if shape.len() > 1 { dtype } else { wide(dtype) }, device)
+            }),
+        };
+        Ok(decoder?.computing_in(dtype))
+    }
+
+    /// What flows is what a trunk read in `dtype` has: bf16 where the processor multiplies it, else f32.
+    #[must_use]
+    pub fn computing_in(self, dtype: DType) -> Self {
+        let flow = flow_of(dtype, self.device());
+        // On a GPU the vectors' format.
+        if self.device().is_cpu() { self.flowing(flow) } else { self }
+    }
+
+    /// What flows through the layers' products has this format, whatever that of the matrices is. The residual stream,
+    /// the final hidden states and the logits keep the vectors' format.
+    #[must_use]
+    pub fn flowing(self, flow: DType) -> Self {
+        Self { flow, ..self }
     }
 
     /// From a source that gives the tensor of a Hugging Face name (without the trunk's prefix) in the shape it has there.
@@ -181,7 +212,8 @@ impl Decoder {
         let reader = Reader { source, spec: &spec };
         let ends = reader.ends()?;
         let layers = (0..spec.num_layers).map(|i| reader.layer(i)).collect::<Result<_>>()?;
-        Ok(Self { spec, ends, layers })
+        let flow = ends.norm.gamma().dtype();
+        Ok(Self { spec, ends, layers, flow })
     }
 
     /// Random weights, N(0, 0.02), norms 1 and biases 0: for benchmarks.
@@ -196,21 +228,6 @@ impl Decoder {
             };
             Ok(Tensor::from_vec(values, shape, device)?)
         })
-    }
-
-    /// The same trunk with its matrices stored in `dtype`, as [`Decoder::load`] would have them.
-    pub fn stored_as(&self, dtype: DType) -> Result<Self> {
-        let mut cast = self.clone();
-        cast.ends.tokens = cast.ends.tokens.cast(dtype)?;
-        cast.ends.positions = cast.ends.positions.map(|table| table.to_dtype(dtype)).transpose()?;
-        // A tied head stays the table itself.
-        cast.ends.head = if self.spec.tied { cast.ends.tokens.clone() } else { cast.ends.head.cast(dtype)? };
-        for layer in &mut cast.layers {
-            for linear in [&mut layer.qkv, &mut layer.out, &mut layer.inner, &mut layer.outer] {
-                *linear = linear.cast(dtype)?;
-            }
-        }
-        Ok(cast)
     }
 
     /// Shape and constants.
@@ -233,34 +250,18 @@ impl Decoder {
     pub fn device(&self) -> &Device {
         self.ends.norm.gamma().device()
     }
-    /// The dtype of what is computed.
+    /// The format of the vectors, the residual stream and the final hidden states.
     pub fn dtype(&self) -> DType {
         self.ends.norm.gamma().dtype()
+    }
+    /// The format of what flows through the layers' products.
+    pub fn flow(&self) -> DType {
+        self.flow
     }
 
     /// The format of the matrices.
     pub fn stored(&self) -> DType {
         self.ends.tokens.dtype()
-    }
-
-    /// Values of the frozen trunk, head included where it is not the embedding table.
-    pub fn parameter_count(&self) -> usize {
-        let linear = |l: &crate::nn::Linear| l.weight().elem_count() + l.bias().map_or(0, Tensor::elem_count);
-        let norm = |norm: &PreNorm| match norm {
-            PreNorm::Layer { gamma, .. } => 2 * gamma.elem_count(),
-            PreNorm::Rms { gamma, .. } => gamma.elem_count(),
-        };
-        let layer = |l: &DecoderLayer| {
-            let matrices: usize = [&l.qkv, &l.out, &l.inner, &l.outer].into_iter().map(linear).sum();
-            matrices
-                + norm(&l.attention_norm)
-                + norm(&l.ffn_norm)
-                + l.qk_norm.as_ref().map_or(0, |_| 2 * self.spec.head_dim)
-        };
-        let e = &self.ends;
-        let head = if self.spec.tied { 0 } else { e.head.elem_count() };
-        let tables = e.tokens.elem_count() + e.positions.as_ref().map_or(0, Tensor::elem_count) + head;
-        tables + norm(&e.norm) + self.layers.iter().map(layer).sum::<usize>()
     }
 
     /// Runs a batch `run.passes` times as one. `rows` are the rows of one pass whose final hidden states are wanted
@@ -274,7 +275,7 @@ impl Decoder {
         let mut stream = Stream { sum, delta: None };
         let mut layers = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
-            let (next, saved) = layer.forward(&stream, course.context(s, i, run.route))?;
+            let (next, saved) = layer.forward(&stream, course.context(s, (i, self.flow), run.route))?;
             if run.keep {
                 layers.push(match lowest {
                     Some(lowest) if i < lowest => Kept::Nothing,
@@ -294,8 +295,8 @@ impl Decoder {
         }
         let drop = course.drop(3 * self.layers.len() as u64, s.drop.residual);
         let (y, _, norm) = match &stream.delta {
-            Some(delta) => self.ends.norm.forward(delta, Some(&stream.sum), drop)?,
-            None => self.ends.norm.forward(&stream.sum, None, Dropout::none())?,
+            Some(delta) => self.ends.norm.forward(delta, Some(&stream.sum), drop, self.dtype())?,
+            None => self.ends.norm.forward(&stream.sum, None, Dropout::none(), self.dtype())?,
         };
         let route = run.route.filter(|_| run.recompute).cloned();
         let embed_drop = course.drop(0, s.drop.embedding);
@@ -318,7 +319,7 @@ impl Decoder {
             let saved = match kept {
                 Kept::All(saved) => *saved,
                 Kept::Input(x) => {
-                    let context = course.context(&self.spec, i, route.as_ref());
+                    let context = course.context(&self.spec, (i, self.flow), route.as_ref());
                     timed(Phase::Recompute, || layer.forward(&x, context))?.1
                 }
                 Kept::Nothing => return Err(Error::internal("nothing was kept of a layer that has a gradient")),

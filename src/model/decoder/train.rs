@@ -40,8 +40,8 @@ impl Decoder {
     /// Makes every weight trained. Names are those of the Hugging Face layout without the trunk's prefix, but matrices that
     /// are joined here (q, k and v; gate and up) are one tensor, and all are `[out, in]`.
     pub fn train_trunk(&mut self, params: &mut Params) -> Result<()> {
-        let flow = self.dtype();
-        let dense = |weight: &Weight| matches!(weight, Weight::Dense(tensor) if tensor.dtype() == flow);
+        let (wide, flow) = (self.dtype(), self.flow());
+        let dense = |weight: &Weight| matches!(weight, Weight::Dense(t) if t.dtype() == wide && flow == wide);
         let linears = |layer: &super::DecoderLayer| {
             [&layer.qkv, &layer.out, &layer.inner, &layer.outer].map(Linear::weight).into_iter().all(dense)
         };

@@ -4,9 +4,10 @@
 //! from the key. The key comes from the run's seed, the step, the layer and the place in it.
 
 use super::host::{HostView, Number, for_rows};
-use super::{device, host, if_fast, simd};
+use super::{device, host, if_fast, is_fast, is_fast16, simd};
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use half::bf16;
 
 /// One dropout: which elements go, and what the others are multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,8 +56,18 @@ impl Dropout {
         if !self.active() {
             return Ok(x.clone());
         }
-        if_fast!(x, apply(x, *self));
+        if_fast!(x, apply_same(x, *self));
         device::dropout(x, *self)
+    }
+
+    /// `x` times the mask in another format; the input itself when nothing is dropped and it has that format.
+    pub fn apply_as(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        match dtype {
+            _ if x.dtype() == dtype => self.apply(x),
+            DType::BF16 if is_fast(x) && super::gemm::multiplies_bf16() => apply::<f32, bf16>(x, *self),
+            DType::F32 if is_fast16(x) => apply::<bf16, f32>(x, *self),
+            _ => Ok(self.apply(x)?.to_dtype(dtype)?),
+        }
     }
 
     /// The mask as a tensor like `like` (for the plain versions). Element order: row-major.
@@ -67,12 +78,20 @@ impl Dropout {
     }
 }
 
-fn apply<T: Number>(x: &Tensor, drop: Dropout) -> Result<Tensor> {
+fn apply_same<T: Number>(x: &Tensor, drop: Dropout) -> Result<Tensor> {
+    apply::<T, T>(x, drop)
+}
+
+fn apply<X: Number, T: Number>(x: &Tensor, drop: Dropout) -> Result<Tensor> {
     const BLOCK: usize = 64;
-    let xs = HostView::<T>::of(x)?;
+    let xs = HostView::<X>::of(x)?;
     let out = host::overwritten(xs.len(), |out: &mut [T]| {
         for_rows(out, BLOCK, |row, block| {
             let at = row * BLOCK;
+            if !drop.active() {
+                let source = &xs[at..at + block.len()];
+                return simd::vectors!(|| simd::update(block, source, |o, v| *o = T::narrow(v.wide())));
+            }
             simd::vectors!(|| {
                 for (i, (o, &v)) in block.iter_mut().zip(&xs[at..]).enumerate() {
                     *o = T::narrow(v.wide() * drop.factor((at + i) as u32));

@@ -1,15 +1,15 @@
 //! The gated nonlinearity of Llama's feed-forward block: `act(gate) * up`, gate and up side by side. SwiGLU with SiLU.
 
 use super::activation::{self, Act, slope, value};
-use super::host::{self, HostRef, for_rows};
-use super::{is_fast, simd};
+use super::host::{self, HostView, Number, for_rows};
+use super::{if_fast, simd};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
 /// Writes one row from gate and up.
-type Forward = dyn Fn(&mut [f32], &[f32], &[f32]) + Sync;
+type Forward<T> = dyn Fn(&mut [T], &[T], &[T]) + Sync;
 /// Turns one row's gate and up into their gradients.
-type Backward = dyn Fn(&mut [f32], &mut [f32], &[f32]) + Sync;
+type Backward<T> = dyn Fn(&mut [T], &mut [T], &[T]) + Sync;
 
 fn halves(x: &Tensor) -> Result<(usize, usize)> {
     let (n, both) = x.dims2()?;
@@ -18,13 +18,16 @@ fn halves(x: &Tensor) -> Result<(usize, usize)> {
 
 /// `act(gate) * up`. x `[n, 2 f]`, gate first -> `[n, f]`
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
+    halves(x)?;
+    if_fast!(x, fast_forward(act, x));
+    plain_forward(act, x)
+}
+
+fn fast_forward<T: Number>(act: Act, x: &Tensor) -> Result<Tensor> {
     let (n, f) = halves(x)?;
-    if !is_fast(x) {
-        return plain_forward(act, x);
-    }
-    let xs = HostRef::of(x)?;
-    let out = host::overwritten(n * f, |out| {
-        let mut run = |value: &Forward| {
+    let xs = HostView::<T>::of(x)?;
+    let out = host::overwritten(n * f, |out: &mut [T]| {
+        let mut run = |value: &Forward<T>| {
             for_rows(out, f, |first, block| {
                 for (i, row) in block.chunks_exact_mut(f).enumerate() {
                     let (gate, up) = xs[(first + i) * 2 * f..(first + i + 1) * 2 * f].split_at(f);
@@ -44,23 +47,28 @@ pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
 }
 
 #[inline(always)]
-fn product(out: &mut [f32], gate: &[f32], up: &[f32], act: impl Fn(f32) -> f32) {
+fn product<T: Number>(out: &mut [T], gate: &[T], up: &[T], act: impl Fn(f32) -> f32) {
     simd::vectors!(|| {
         for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-            *o = act(g) * u;
+            *o = T::narrow(act(g.wide()) * u.wide());
         }
     });
 }
 
 /// Gradients of gate and up, written over x, whose memory nobody else may hold. x `[n, 2 f]`, dy `[n, f]` -> `[n, 2 f]`
 pub fn backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
-    let (_, f) = halves(&x)?;
-    if !is_fast(dy) {
-        return plain_backward(act, &x, dy);
+    halves(&x)?;
+    if x.dtype() == dy.dtype() {
+        if_fast!(dy, fast_backward(act, x, dy));
     }
-    let dys = HostRef::of(dy)?;
-    host::mutate(&x, |x: &mut [f32]| {
-        let mut run = |gradient: &Backward| {
+    plain_backward(act, &x, dy)
+}
+
+fn fast_backward<T: Number>(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
+    let (_, f) = halves(&x)?;
+    let dys = HostView::<T>::of(dy)?;
+    host::mutate(&x, |x: &mut [T]| {
+        let mut run = |gradient: &Backward<T>| {
             for_rows(x, 2 * f, |first, block| {
                 for (i, row) in block.chunks_exact_mut(2 * f).enumerate() {
                     let (gate, up) = row.split_at_mut(f);
@@ -87,11 +95,11 @@ pub fn backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
 }
 
 #[inline(always)]
-fn gradients(gate: &mut [f32], up: &mut [f32], dy: &[f32], act: impl Fn(f32) -> (f32, f32)) {
+fn gradients<T: Number>(gate: &mut [T], up: &mut [T], dy: &[T], act: impl Fn(f32) -> (f32, f32)) {
     simd::vectors!(|| {
         for ((g, u), &d) in gate.iter_mut().zip(up.iter_mut()).zip(dy) {
-            let (value, slope) = act(*g);
-            (*g, *u) = (d * *u * slope, d * value);
+            let ((value, slope), d) = (act(g.wide()), d.wide());
+            (*g, *u) = (T::narrow(d * u.wide() * slope), T::narrow(d * value));
         }
     });
 }

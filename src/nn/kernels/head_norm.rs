@@ -3,9 +3,9 @@
 //! Queries, keys and values lie side by side; the first `heads` heads are normalised with the queries' γ, the next
 //! `kv_heads` with the keys', and what is behind them stays: `y = γ x / sqrt(mean(x²) + ε)` over a head's values.
 
-use super::host::{self, HostRef, for_rows};
+use super::host::{self, HostRef, HostView, Number, for_rows};
 use super::rms_norm::sum_map3;
-use super::{is_fast, simd};
+use super::{if_fast, simd};
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
 
@@ -32,23 +32,28 @@ impl HeadNorm<'_> {
 
 /// Normalised queries and keys, values untouched, in memory of their own. x `[n, columns]` -> `[n, columns]`
 pub fn forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
+    norm.check(x.dims2()?.1)?;
+    if_fast!(x, fast_forward(x, norm));
+    plain_forward(x, norm)
+}
+
+fn fast_forward<T: Number>(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     let (n, columns) = x.dims2()?;
     let hd = norm.check(columns)?;
-    if !is_fast(x) {
-        return plain_forward(x, norm);
-    }
     let (gq, gk) = (HostRef::of(norm.gamma[0])?, HostRef::of(norm.gamma[1])?);
     let (q_width, width) = (norm.heads[0] * hd, (norm.heads[0] + norm.heads[1]) * hd);
     let eps = norm.eps as f32;
-    let mut out = HostRef::of(x)?.to_vec();
+    let mut out = HostView::<T>::of(x)?.to_vec();
     for_rows(&mut out, columns, |_, block| {
+        let mut wide = vec![0.0f32; hd];
         simd::vectors!(|| {
             for row in block.chunks_exact_mut(columns) {
                 for (i, head) in row[..width].chunks_exact_mut(hd).enumerate() {
-                    let gamma = if i * hd < q_width { &gq } else { &gk };
-                    let r = 1.0 / (simd::sum_map(head, |v| v * v) / hd as f32 + eps).sqrt();
-                    for (v, &g) in head.iter_mut().zip(&gamma[..]) {
-                        *v *= r * g;
+                    let gamma: &[f32] = if i * hd < q_width { &gq } else { &gk };
+                    simd::update(&mut wide, head, |w, v| *w = v.wide());
+                    let r = 1.0 / (simd::sum_map(&wide, |v| v * v) / hd as f32 + eps).sqrt();
+                    for ((o, &v), &g) in head.iter_mut().zip(&wide).zip(gamma) {
+                        *o = T::narrow(v * (r * g));
                     }
                 }
             }
@@ -59,26 +64,34 @@ pub fn forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
 
 /// Turns the gradient of the result into that of x, in place: nobody else may hold `dy`. x, dy `[n, columns]`
 pub fn backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
+    norm.check(x.dims2()?.1)?;
+    if x.dtype() == dy.dtype() {
+        if_fast!(x, fast_backward(x, norm, dy));
+    }
+    plain_backward(x, norm, &dy)
+}
+
+fn fast_backward<T: Number>(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     let (_, columns) = x.dims2()?;
     let hd = norm.check(columns)?;
-    if !is_fast(x) {
-        return plain_backward(x, norm, &dy);
-    }
-    let (xs, gq, gk) = (HostRef::of(x)?, HostRef::of(norm.gamma[0])?, HostRef::of(norm.gamma[1])?);
+    let (xs, gq, gk) = (HostView::<T>::of(x)?, HostRef::of(norm.gamma[0])?, HostRef::of(norm.gamma[1])?);
     let (q_width, width) = (norm.heads[0] * hd, (norm.heads[0] + norm.heads[1]) * hd);
     let eps = norm.eps as f32;
-    host::mutate(&dy, |dy: &mut [f32]| {
+    host::mutate(&dy, |dy: &mut [T]| {
         for_rows(dy, columns, |first, block| {
+            let (mut wide, mut grad) = (vec![0.0f32; hd], vec![0.0f32; hd]);
             simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(columns).enumerate() {
                     let source = &xs[(first + i) * columns..(first + i) * columns + width];
                     let heads = row[..width].chunks_exact_mut(hd).zip(source.chunks_exact(hd));
                     for (j, (dy, x)) in heads.enumerate() {
                         let gamma: &[f32] = if j * hd < q_width { &gq } else { &gk };
-                        let r = 1.0 / (simd::sum_map(x, |v| v * v) / hd as f32 + eps).sqrt();
-                        let along = sum_map3([dy, x, gamma], |a, b, c| a * b * c) * r * r * r / hd as f32;
-                        for ((d, &x), &g) in dy.iter_mut().zip(x).zip(gamma) {
-                            *d = *d * g * r - x * along;
+                        simd::update(&mut wide, x, |w, v| *w = v.wide());
+                        simd::update(&mut grad, dy, |w, v| *w = v.wide());
+                        let r = 1.0 / (simd::sum_map(&wide, |v| v * v) / hd as f32 + eps).sqrt();
+                        let along = sum_map3([&grad, &wide, gamma], |a, b, c| a * b * c) * r * r * r / hd as f32;
+                        for (((o, &d), &x), &g) in dy.iter_mut().zip(&grad).zip(&wide).zip(gamma) {
+                            *o = T::narrow(d * g * r - x * along);
                         }
                     }
                 }
@@ -127,11 +140,19 @@ pub fn gamma_grads(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<[Tenso
 
 /// [`forward`] from candle operations.
 pub fn plain_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
+    let wide = norm.gamma[0].dtype();
+    if x.dtype() != wide {
+        return Ok(plain_forward(&x.to_dtype(wide)?, norm)?.to_dtype(x.dtype())?);
+    }
     each_block(x, norm, |x, _, _, gamma| Ok(x.broadcast_mul(&plain_rstd(x, norm.eps)?)?.broadcast_mul(gamma)?))
 }
 
 /// [`backward`] from candle operations.
 pub fn plain_backward(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<Tensor> {
+    let wide = norm.gamma[0].dtype();
+    if x.dtype() != wide {
+        return Ok(plain_backward(&x.to_dtype(wide)?, norm, &dy.to_dtype(wide)?)?.to_dtype(x.dtype())?);
+    }
     each_block(dy, norm, |dy, at, heads, gamma| {
         let hd = gamma.elem_count();
         let x = x.narrow(1, at, heads * hd)?.reshape(dy.shape())?;

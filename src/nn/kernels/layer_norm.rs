@@ -6,13 +6,20 @@ use super::host::{self, HostRef, HostView, Number, Shared, for_rows, for_rows2};
 use super::residual::{self, sum_row};
 use super::{Dropout, device, if_fast, is_fast, simd};
 use crate::error::Result;
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 /// What the backward pass needs: the normalised values `[n, d]` and 1/σ of each row `[n]`.
 #[derive(Clone, Debug)]
 pub struct Saved {
     pub(super) normalized: Tensor,
     pub(super) rstd: Tensor,
+}
+
+impl Saved {
+    /// The same with the normalised values in another format.
+    pub fn kept_as(self, dtype: DType) -> Result<Self> {
+        Ok(Self { normalized: Dropout::none().apply_as(&self.normalized, dtype)?, ..self })
+    }
 }
 
 /// Gradients of a layer normalisation's input, and of γ and β where they are trained.
@@ -90,18 +97,23 @@ fn fast_forward<T: Number>(
 /// y once more, for whoever needs it in the backward pass and did not keep it. -> `[n, d]`
 pub fn output(saved: &Saved, norm: Affine<'_>) -> Result<Tensor> {
     let normalized = &saved.normalized;
-    if !is_fast(normalized) {
-        return Ok(normalized.broadcast_mul(norm.gamma)?.broadcast_add(norm.beta)?);
+    if is_fast(norm.gamma) {
+        if_fast!(normalized, fast_output(normalized, norm));
     }
-    let (xh, g, b) = (HostRef::of(normalized)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
+    let wide = normalized.to_dtype(norm.gamma.dtype())?;
+    Ok(wide.broadcast_mul(norm.gamma)?.broadcast_add(norm.beta)?.to_dtype(normalized.dtype())?)
+}
+
+fn fast_output<T: Number>(normalized: &Tensor, norm: Affine<'_>) -> Result<Tensor> {
+    let (xh, g, b) = (HostView::<T>::of(normalized)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
     let d = g.len();
-    let y = host::overwritten(xh.len(), |y| {
+    let y = host::overwritten(xh.len(), |y: &mut [T]| {
         for_rows(y, d, |first, block| {
             simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(d).enumerate() {
                     let source = &xh[(first + i) * d..(first + i + 1) * d];
                     for (((o, &v), &g), &b) in row.iter_mut().zip(source).zip(&g[..]).zip(&b[..]) {
-                        *o = v * g + b;
+                        *o = T::narrow(v.wide() * g + b);
                     }
                 }
             });

@@ -1,22 +1,36 @@
 //! The residual add with the dropout in front of it: `dropout(x) + residual`.
+//!
+//! A residual stream may be wider than what is added to it: the sum has the stream's format.
 
 use super::host::{self, HostView, Number, for_rows};
-use super::{Dropout, if_fast, simd};
+use super::{Dropout, if_fast, is_fast, is_fast16, simd};
 use crate::error::Result;
 use candle_core::Tensor;
+use half::bf16;
 
-/// `dropout(x) + residual`; x itself when there is nothing to do. `[n, d]`
+/// `dropout(x) + residual`, in the residual's format; x itself when there is nothing to do. `[n, d]`
 pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
-    if residual.is_none() && !drop.active() {
-        return Ok(x.clone());
+    match residual {
+        None if !drop.active() => return Ok(x.clone()),
+        Some(wide) if wide.dtype() != x.dtype() => {
+            if is_fast16(x) && is_fast(wide) {
+                return fast_add::<bf16, f32>(x, residual, drop);
+            }
+            return add(&x.to_dtype(wide.dtype())?, residual, drop);
+        }
+        _ => {}
     }
-    if_fast!(x, fast_add(x, residual, drop));
+    if_fast!(x, same_add(x, residual, drop));
     plain_add(x, residual, drop)
 }
 
-fn fast_add<T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
+fn same_add<T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
+    fast_add::<T, T>(x, residual, drop)
+}
+
+fn fast_add<X: Number, T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
     let (n, d) = x.dims2()?;
-    let xs = HostView::<T>::of(x)?;
+    let xs = HostView::<X>::of(x)?;
     let res = residual.map(HostView::<T>::of).transpose()?;
     let sum = host::overwritten(n * d, |out: &mut [T]| {
         for_rows(out, d, |first, block| {
@@ -33,17 +47,30 @@ fn fast_add<T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> 
     host::tensor(sum, (n, d))
 }
 
-/// `acc + x`, reusing `acc`'s memory where possible: nobody else may hold it. Same shapes.
+/// `acc + x` in acc's format, reusing its memory where possible: nobody else may hold it. Same shapes.
 pub fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
-    if x.dtype() == acc.dtype() {
-        if_fast!(x, fast_accumulate(acc, x));
+    if x.dtype() != acc.dtype() {
+        if is_fast16(x) && is_fast(&acc) {
+            return fast_accumulate::<bf16, f32>(acc, x);
+        }
+        let x = x.to_dtype(acc.dtype())?;
+        return accumulate_same(acc, &x);
+    }
+    accumulate_same(acc, x)
+}
+
+fn accumulate_same(acc: Tensor, x: &Tensor) -> Result<Tensor> {
+    if is_fast(x) {
+        return fast_accumulate::<f32, f32>(acc, x);
+    } else if is_fast16(x) {
+        return fast_accumulate::<bf16, bf16>(acc, x);
     }
     Ok((acc + x)?)
 }
 
-fn fast_accumulate<T: Number>(acc: Tensor, x: &Tensor) -> Result<Tensor> {
+fn fast_accumulate<X: Number, T: Number>(acc: Tensor, x: &Tensor) -> Result<Tensor> {
     const BLOCK: usize = 64;
-    let xs = HostView::<T>::of(x)?;
+    let xs = HostView::<X>::of(x)?;
     host::mutate(&acc, |acc: &mut [T]| {
         for_rows(acc, BLOCK, |row, block| {
             let source = &xs[row * BLOCK..row * BLOCK + block.len()];
@@ -57,7 +84,13 @@ fn fast_accumulate<T: Number>(acc: Tensor, x: &Tensor) -> Result<Tensor> {
 
 /// One row of [`add`], in f32; `at` is the index of its first element, for the mask.
 #[inline(always)]
-pub(super) fn sum_row<T: Number>(row: &mut [f32], x: &[T], residual: Option<&[T]>, drop: Dropout, at: usize) {
+pub(super) fn sum_row<X: Number, T: Number>(
+    row: &mut [f32],
+    x: &[X],
+    residual: Option<&[T]>,
+    drop: Dropout,
+    at: usize,
+) {
     if drop.active() {
         for (i, (o, &v)) in row.iter_mut().zip(x).enumerate() {
             *o = v.wide() * drop.factor((at + i) as u32);

@@ -4,8 +4,8 @@
 //! is the gradient: a rotation's transpose is its inverse. Queries and keys lie side by side in one matrix, whose
 //! first `heads` heads are turned in place; the values behind them stay.
 
-use super::host::{self, for_rows};
-use super::{is_fast, simd};
+use super::host::{self, Number, for_rows};
+use super::{if_fast, simd};
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
 
@@ -63,14 +63,16 @@ pub enum Turn {
 
 /// Turns x in place, whose memory nobody else may hold. x `[n, columns >= heads * head_dim]`, positions `[n]`
 pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
-    let (n, columns) = x.dims2()?;
-    check(heads, angles, positions, (n, columns))?;
-    if !is_fast(&x) {
-        return plain_rotate(&x, heads, angles, positions, turn);
-    }
+    check(heads, angles, positions, x.dims2()?)?;
+    if_fast!(&x, fast_rotate(x, heads, angles, positions, turn));
+    plain_rotate(&x, heads, angles, positions, turn)
+}
+
+fn fast_rotate<T: Number>(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
+    let (_, columns) = x.dims2()?;
     let (width, hd, half) = (heads.heads * heads.head_dim, heads.head_dim, angles.half);
     let sign = if turn == Turn::Forward { 1.0 } else { -1.0f32 };
-    host::mutate(&x, |x: &mut [f32]| {
+    host::mutate(&x, |x: &mut [T]| {
         for_rows(x, columns, |first, block| {
             simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(columns).enumerate() {
@@ -90,20 +92,20 @@ pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn:
 }
 
 #[inline(always)]
-fn turn_halves(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+fn turn_halves<T: Number>(head: &mut [T], cos: &[f32], sin: &[f32], sign: f32) {
     let (low, high) = head.split_at_mut(cos.len());
     for (((a, b), &c), &s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
-        let (x, y, s) = (*a, *b, s * sign);
-        *a = x * c - y * s;
-        *b = y * c + x * s;
+        let (x, y, s) = (a.wide(), b.wide(), s * sign);
+        *a = T::narrow(x * c - y * s);
+        *b = T::narrow(y * c + x * s);
     }
 }
 
 #[inline(always)]
-fn turn_pairs(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+fn turn_pairs<T: Number>(head: &mut [T], cos: &[f32], sin: &[f32], sign: f32) {
     for ((pair, &c), &s) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
-        let ([x, y], s) = (*pair, s * sign);
-        *pair = [x * c - y * s, y * c + x * s];
+        let ([x, y], s) = (pair.map(T::wide), s * sign);
+        *pair = [T::narrow(x * c - y * s), T::narrow(y * c + x * s)];
     }
 }
 

@@ -6,6 +6,19 @@
 
 use half::bf16;
 
+/// Whether AVX-512 may be used where the processor has it. Tests turn it off with `ADAMIX_AVX512=off` in the environment,
+/// to run what other processors run; a program built without `testing` does not look.
+pub fn avx512_allowed() -> bool {
+    #[cfg(any(test, feature = "testing"))]
+    {
+        static ALLOWED: std::sync::LazyLock<bool> =
+            std::sync::LazyLock::new(|| std::env::var_os("ADAMIX_AVX512").is_none_or(|value| value != "off"));
+        *ALLOWED
+    }
+    #[cfg(not(any(test, feature = "testing")))]
+    true
+}
+
 /// In single precision, exactly.
 #[inline(always)]
 pub fn widen(x: bf16) -> f32 {
@@ -41,10 +54,19 @@ pub fn update<T, U: Copy>(out: &mut [T], x: &[U], f: impl Fn(&mut T, U)) {
     }
 }
 
+#[inline(always)]
+fn arch() -> pulp::Arch {
+    #[cfg(target_arch = "x86_64")]
+    if !avx512_allowed() {
+        return pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3);
+    }
+    pulp::Arch::new()
+}
+
 /// Runs `work` compiled for the best vector instructions of this machine, if the compiler inlines it: see `vectors!`.
 #[inline(always)]
 pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+    arch().dispatch(work)
 }
 
 /// e^x for x in about [-87, 88], clamped outside; relative error below 2e-7 (Cephes' polynomial).

@@ -10,7 +10,7 @@
 //! Memory: the logits of a chunk, whose gradient is written over them, are at most [`MAX_LOGITS`] values for all
 //! passes together (64 MiB in f32), or one target's rows where the vocabulary is larger than that.
 
-use super::gemm::{self, Mat, Stored};
+use super::gemm::{self, Mat, Precision, Stored};
 use super::host::{self, HostRef, StoredRef};
 use super::quant::Quantised;
 use super::{is_fast, simd};
@@ -97,8 +97,8 @@ const PARTS: usize = 3;
 pub enum Head<'a> {
     /// Values in a tensor.
     Dense(&'a Tensor),
-    /// Quantised values.
-    Quantised(&'a Quantised),
+    /// Quantised values, multiplied in this precision.
+    Quantised(&'a Quantised, Precision),
 }
 
 impl<'a> From<&'a Tensor> for Head<'a> {
@@ -110,32 +110,40 @@ impl<'a> From<&'a Tensor> for Head<'a> {
 /// A head's values, borrowed for the time of the loss.
 enum Borrowed<'a> {
     Dense(StoredRef<'a>),
-    Quantised(&'a Quantised),
+    Quantised(&'a Quantised, Precision),
 }
 
 impl<'a> Head<'a> {
     fn dims2(self) -> Result<(usize, usize)> {
         match self {
             Self::Dense(dense) => Ok(dense.dims2()?),
-            Self::Quantised(quantised) => Ok(quantised.dims()),
+            Self::Quantised(quantised, _) => Ok(quantised.dims()),
+        }
+    }
+    /// A quantised head's values rounded to bf16 as those of a head that is stored so, with what they are multiplied with.
+    #[must_use]
+    pub fn rounded(self) -> Self {
+        match self {
+            Self::Quantised(quantised, _) => Self::Quantised(quantised, Precision::Rounded),
+            Self::Dense(_) => self,
         }
     }
     fn fast(self, hidden: &Tensor) -> bool {
         match self {
             Self::Dense(dense) => is_fast(hidden) && gemm::fast(hidden, dense),
-            Self::Quantised(_) => is_fast(hidden),
+            Self::Quantised(..) => is_fast(hidden),
         }
     }
     fn borrow(self) -> Result<Borrowed<'a>> {
         Ok(match self {
             Self::Dense(dense) => Borrowed::Dense(StoredRef::of(dense)?),
-            Self::Quantised(quantised) => Borrowed::Quantised(quantised),
+            Self::Quantised(quantised, precision) => Borrowed::Quantised(quantised, precision),
         })
     }
     fn like(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Dense(dense) => gemm::like(dense, x),
-            Self::Quantised(quantised) => gemm::like(&quantised.dense()?.to_device(x.device())?, x),
+            Self::Quantised(quantised, _) => gemm::like(&quantised.dense()?.to_device(x.device())?, x),
         }
     }
 }
@@ -147,7 +155,7 @@ impl Borrowed<'_> {
             Self::Dense(w) => {
                 gemm::product_into([n, vocab, d], Mat::rows(x, d), Stored::cols(w.values(), d), out, None);
             }
-            Self::Quantised(w) => w.product_into(x, n, out),
+            Self::Quantised(w, precision) => w.product_into(x, n, out, *precision),
         }
     }
     /// The gradient of x. dlogits `[n, vocab]` -> `[n, d]`
@@ -156,9 +164,9 @@ impl Borrowed<'_> {
             Self::Dense(w) => {
                 gemm::product([n, d, vocab], Mat::rows(dlogits, vocab), Stored::rows(w.values(), d), None)
             }
-            Self::Quantised(w) => {
+            Self::Quantised(w, precision) => {
                 let mut dx = vec![0.0; n * d];
-                w.product_back(dlogits, n, &mut dx);
+                w.product_back(dlogits, n, &mut dx, *precision);
                 dx
             }
         }

@@ -54,8 +54,10 @@ fn products_of_bf16_with_bf16() {
         close(&format!("{what} dx"), &gemm::linear_backward(&dy, &w).unwrap(), &dx, ROUNDED);
         let through = activation::plain_backward(Act::Gelu, &wide(&x), &dx).unwrap();
         let got = gemm::linear_backward_act(&dy, &w, Act::Gelu, &x).unwrap();
-        // Elsewhere than on the tiles the product is rounded on the way.
-        close(&format!("{what} through act"), &got, &through, 2.0 * ROUNDED);
+        // Elsewhere than on the tiles the product is rounded before the slope is multiplied: 4.3e-3 is the most that was
+        // seen there (AVX-512 turned off), 3.2e-3 on the tiles.
+        let tolerance = if gemm::multiplies_bf16() { ROUNDED } else { 1.25 * ROUNDED };
+        close(&format!("{what} through act"), &got, &through, tolerance);
         let sum = (wide(&x) + &dx).unwrap();
         close(&format!("{what} added"), &gemm::linear_backward_add(&dy, &w, x.copy().unwrap()).unwrap(), &sum, ROUNDED);
         // Gradients of weights are f32, whichever operand is narrow.

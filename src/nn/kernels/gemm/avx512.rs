@@ -28,7 +28,8 @@ const LANES: usize = 16;
 
 /// Whether this processor has what the tiles need.
 pub fn available() -> bool {
-    std::is_x86_feature_detected!("avx512f")
+    crate::nn::kernels::simd::avx512_allowed()
+        && std::is_x86_feature_detected!("avx512f")
         && std::is_x86_feature_detected!("avx512bw")
         && std::is_x86_feature_detected!("avx512vl")
 }

@@ -24,9 +24,12 @@ const WHOLE_STEPS: usize = 8192;
 const LONG_STEPS: usize = 2048;
 /// Bytes of packed panels that leave room for the left operand in the second-level cache.
 const PACKED_BYTES: usize = 640 * 1024;
-/// The same for an operand that is widened: whole blocks of 256 values, the longest that are quantised together.
-const WIDENED_PANELS: usize = 8;
-const WIDENED_STEPS: usize = 512;
+/// Of an operand that is widened, the most panels and steps of a task: more than of others, for widening takes longer
+/// than packing.
+const WIDENED_PANELS: usize = 9;
+const WIDENED_STEPS: usize = 640;
+/// Values that are quantised together at most: blocks of the inner dimension are whole multiples.
+const GRANULE: usize = 256;
 /// Rows of the right operand that are packed into all panels before the next ones; even.
 const PACKED_ROWS: usize = 16;
 /// Below so many multiplications a second thread costs more than it saves.
@@ -75,23 +78,33 @@ impl Cut {
             Operand::Stored(b) => (matches!(b.values, Values::Bf16(_)), false),
             Operand::Widened(..) => (matches!(job.a.values, Values::Bf16(_)), true),
         };
-        let pairs = narrow && job.precision == Precision::Stored && avx512::has_bf16();
+        let wanted = match job.precision {
+            Precision::Stored => narrow,
+            Precision::Rounded => true,
+            Precision::Single => false,
+        };
+        let pairs = wanted && avx512::has_bf16();
         let depth = match (pairs, k) {
-            (false, _) if widened => WIDENED_STEPS.min(k.next_multiple_of(2)),
+            (false, _) if widened => even_part(k, WIDENED_STEPS).next_multiple_of(GRANULE).min(k.next_multiple_of(2)),
             (false, _) => STEPS.min(k.next_multiple_of(2)),
             (true, k) if k <= WHOLE_STEPS => k.next_multiple_of(2),
             (true, _) => LONG_STEPS,
         };
-        let panels = if widened {
-            WIDENED_PANELS
-        } else if pairs {
-            (PACKED_BYTES / (2 * depth * WIDTH)).clamp(1, PANELS)
-        } else {
-            PANELS
-        };
-        let columns = panels * WIDTH;
         let threads = rayon::current_num_threads();
         let one = !job.parallel || threads == 1 || m * n * k < PARALLEL_FROM;
+        let panels = match (pairs, widened) {
+            // Each block of columns is widened once: as many blocks as keep all threads busy with all the rows.
+            (pairs, true) => {
+                let most =
+                    if pairs { (PACKED_BYTES / (2 * depth * WIDTH)).clamp(1, WIDENED_PANELS) } else { WIDENED_PANELS };
+                let all = n.div_ceil(WIDTH);
+                let blocks = all.div_ceil(most);
+                all.div_ceil(if one || all < threads { blocks } else { blocks.next_multiple_of(threads) })
+            }
+            (true, false) => (PACKED_BYTES / (2 * depth * WIDTH)).clamp(1, PANELS),
+            (false, false) => PANELS,
+        };
+        let columns = panels * WIDTH;
         let column_blocks = n.div_ceil(columns);
         let row_blocks = if one {
             1
@@ -112,6 +125,11 @@ impl Cut {
         let end = |start: usize, len: usize, all: usize| (start.min(all), (start + len).min(all));
         Task { rows: end(row, self.rows, m), columns: end(column, self.columns, n) }
     }
+}
+
+/// The length of equal parts of at most `most`.
+fn even_part(whole: usize, most: usize) -> usize {
+    whole.div_ceil(whole.div_ceil(most).max(1))
 }
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -349,8 +367,8 @@ unsafe fn pack_widened_transposed(
     let granule = matrix.granule();
     for (panel, j0) in (first..last).step_by(WIDTH).enumerate() {
         let columns = WIDTH.min(last - j0);
-        for k in (0..steps).step_by(WIDENED_STEPS) {
-            let here = WIDENED_STEPS.min(steps - k);
+        for k in (0..steps).step_by(2 * GRANULE) {
+            let here = (2 * GRANULE).min(steps - k);
             let (start, end) = ((k0 + k) / granule * granule, (k0 + k + here).next_multiple_of(granule));
             let width = end - start;
             let wide = room(wide, columns * width);

@@ -148,6 +148,8 @@ pub fn multiplies_bf16() -> bool {
 pub enum Precision {
     /// bf16 where the right operand is stored so and the processor has it: the left one is rounded to it.
     Stored,
+    /// bf16 where the processor has it, both rounded to it, however they are stored.
+    Rounded,
     /// f32, however they are stored.
     Single,
 }

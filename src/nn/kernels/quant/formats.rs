@@ -4,6 +4,7 @@
 //! them. Every function here widens whole blocks, in safe code the compiler vectorises.
 
 use super::super::simd;
+use candle_core::quantized::GgmlDType;
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
@@ -89,6 +90,43 @@ impl Format {
         }
     }
 
+    /// By GGML's name, in upper or lower case.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// candle's name of the type.
+    pub fn candle(self) -> GgmlDType {
+        match self {
+            Self::F32 => GgmlDType::F32,
+            Self::F16 => GgmlDType::F16,
+            Self::Bf16 => GgmlDType::BF16,
+            Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q4_0 => GgmlDType::Q4_0,
+            Self::Q4_1 => GgmlDType::Q4_1,
+            Self::Q5_0 => GgmlDType::Q5_0,
+            Self::Q5_1 => GgmlDType::Q5_1,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q5K => GgmlDType::Q5K,
+            Self::Q6K => GgmlDType::Q6K,
+        }
+    }
+
+    /// This format where its blocks divide rows of so many values; else the one that converters to GGUF take in its
+    /// place, and half precision where no block fits.
+    #[must_use]
+    pub fn for_columns(self, columns: usize) -> Self {
+        if columns.is_multiple_of(self.block().0) {
+            return self;
+        }
+        match self {
+            Self::Q4K => Self::Q5_0.for_columns(columns),
+            Self::Q5K => Self::Q5_1.for_columns(columns),
+            Self::Q6K => Self::Q8_0.for_columns(columns),
+            _ => Self::F16,
+        }
+    }
+
     /// Values and bytes of a block.
     pub fn block(self) -> (usize, usize) {
         match self {
@@ -130,11 +168,10 @@ fn each<const BYTES: usize, const VALUES: usize>(
     block: impl Fn(&[u8; BYTES], &mut [f32; VALUES]),
 ) {
     simd::vectors!(|| {
-        let (blocks, outs) = (bytes.as_chunks::<BYTES>().0, out.as_chunks_mut::<VALUES>().0);
-        blocks.iter().zip(outs).for_each(
-            #[inline(always)]
-            |(bytes, out)| block(bytes, out),
-        );
+        // A loop, not `for_each`: what the latter calls is not always inlined, and then runs without vector instructions.
+        for (bytes, out) in bytes.as_chunks::<BYTES>().0.iter().zip(out.as_chunks_mut::<VALUES>().0) {
+            block(bytes, out);
+        }
     });
 }
 

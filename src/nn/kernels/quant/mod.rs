@@ -5,7 +5,8 @@
 //! again and again. So a 4-bit model trains in little more than the memory of its file. For a few rows of x (writing text, token by token) each row of W is widened into
 //! the first-level cache and multiplied at once.
 //!
-//! Values are exact: what is multiplied is what the format stands for, in f32.
+//! Values are exact: what is multiplied is what the format stands for, in f32; where activations flow in bf16, rounded to
+//! that as they are.
 
 mod formats;
 mod products;
@@ -15,6 +16,7 @@ pub use products::dot;
 
 use super::{host, simd};
 use crate::error::{Error, ErrorKind, Result};
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -114,6 +116,14 @@ impl Quantised {
         let (rows, columns) = dense.dims2()?;
         let values: Vec<f32> = dense.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         Self::new(Format::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
+    }
+
+    /// Rounds values to a format, or to the nearest one of as many bits whose blocks divide the columns.
+    pub fn of(dense: &Tensor, format: Format) -> Result<Self> {
+        let (rows, columns) = dense.dims2()?;
+        let format = format.for_columns(columns);
+        let values = dense.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        Self::new(format, QTensor::quantize(&values, format.candle())?.data()?.into_owned(), rows, columns)
     }
 
     /// The rows in another order: row i of the result is row `source(i)`.

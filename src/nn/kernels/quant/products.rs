@@ -2,10 +2,10 @@
 
 use super::super::gemm::{self, Block, Mat, Operand, Precision, Widen};
 use super::super::host::{self, HostRef};
-use super::super::{Act, activation, is_fast, simd};
+use super::super::{Act, activation, is_fast, is_fast16, simd};
 use super::{Quantised, SLICE, TASK, with_scratch};
 use crate::error::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -19,8 +19,8 @@ impl Quantised {
         (0..all).step_by(rows).map(move |start| start..(start + rows).min(all))
     }
 
-    /// `out = x Wᵀ`. x `[n, columns]` -> `[n, rows]`
-    pub fn product_into(&self, x: &[f32], n: usize, out: &mut [f32]) {
+    /// `out = x Wᵀ`, where the processor has tiles in this precision. x `[n, columns]` -> `[n, rows]`
+    pub fn product_into(&self, x: &[f32], n: usize, out: &mut [f32], precision: Precision) {
         let (rows, k) = self.dims();
         if n <= FEW {
             return self.few(x, n, out);
@@ -28,7 +28,7 @@ impl Quantised {
         if gemm::has_tiles() {
             let block = Block { start: 0, row: rows, add: false };
             let w = Operand::widened_transposed(self);
-            return gemm::product_block([n, rows, k], Mat::rows(x, k), w, out, block, 1.0, Precision::Single);
+            return gemm::product_block([n, rows, k], Mat::rows(x, k), w, out, block, 1.0, precision);
         }
         for slice in self.slices() {
             with_scratch(slice.len() * k, |wide| {
@@ -65,13 +65,13 @@ impl Quantised {
         }
     }
 
-    /// `out += dy W`. dy `[n, rows]` -> `[n, columns]`
-    pub fn product_back(&self, dy: &[f32], n: usize, out: &mut [f32]) {
+    /// `out += dy W`, as [`Quantised::product_into`]. dy `[n, rows]` -> `[n, columns]`
+    pub fn product_back(&self, dy: &[f32], n: usize, out: &mut [f32], precision: Precision) {
         let (rows, k) = self.dims();
         if gemm::has_tiles() {
             let block = Block { start: 0, row: k, add: true };
             let w = Operand::widened(self);
-            return gemm::product_block([n, k, rows], Mat::rows(dy, rows), w, out, block, 1.0, Precision::Single);
+            return gemm::product_block([n, k, rows], Mat::rows(dy, rows), w, out, block, 1.0, precision);
         }
         for slice in self.slices() {
             with_scratch(slice.len() * k, |wide| {
@@ -85,13 +85,22 @@ impl Quantised {
 
     /// `x Wᵀ (+ b)`. x `[n, columns]`, b `[rows]` -> `[n, rows]`
     pub fn linear(&self, x: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+        if is_fast16(x) {
+            if self.check(x, self.columns)? > FEW {
+                return gemm::widened_linear(x, self, b);
+            }
+            return Ok(self.linear(&x.to_dtype(DType::F32)?, b)?.to_dtype(DType::BF16)?);
+        }
         if !is_fast(x) {
             return gemm::linear(x, &self.like(x)?, b);
         }
         let n = self.check(x, self.columns)?;
+        if n > FEW && gemm::has_tiles() {
+            return gemm::widened_linear(x, self, b);
+        }
         let (xs, bias) = (HostRef::of(x)?, b.map(HostRef::of).transpose()?);
         let out = host::overwritten(n * self.rows, |out: &mut [f32]| {
-            self.product_into(&xs, n, out);
+            self.product_into(&xs, n, out, Precision::Single);
             if let Some(bias) = &bias {
                 host::for_rows(out, self.rows, |_, block| {
                     simd::vectors!(|| {
@@ -114,23 +123,29 @@ impl Quantised {
 
     /// `dy W`. dy `[n, rows]` -> `[n, columns]`
     pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
+        if is_fast16(dy) || (is_fast(dy) && gemm::has_tiles()) {
+            return gemm::widened_backward(dy, self);
+        }
         if !is_fast(dy) {
             return gemm::linear_backward(dy, &self.like(dy)?);
         }
         let n = self.check(dy, self.rows)?;
         let (g, mut out) = (HostRef::of(dy)?, vec![0.0; n * self.columns]);
-        self.product_back(&g, n, &mut out);
+        self.product_back(&g, n, &mut out, Precision::Single);
         host::tensor(out, (n, self.columns))
     }
 
     /// `acc + dy W`; nobody else may hold `acc`. dy `[n, rows]`, acc `[n, columns]`
     pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
+        if is_fast16(dy) || (is_fast(dy) && gemm::has_tiles()) {
+            return gemm::widened_backward_add(dy, self, acc);
+        }
         if !is_fast(dy) {
             return gemm::linear_backward_add(dy, &self.like(dy)?, acc);
         }
         let n = self.check(dy, self.rows)?;
         let g = HostRef::of(dy)?;
-        host::mutate(&acc, |out: &mut [f32]| self.product_back(&g, n, out))?;
+        host::mutate(&acc, |out: &mut [f32]| self.product_back(&g, n, out, Precision::Single))?;
         Ok(acc)
     }
 
