@@ -2,6 +2,7 @@
 //! same logits; and whatever lies, refused.
 
 mod averages;
+mod candle_llama;
 mod gguf;
 mod models;
 mod others;

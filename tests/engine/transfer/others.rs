@@ -44,7 +44,7 @@ fn sequences() -> Vec<&'static [u32]> {
 }
 
 /// A random Llama whose rows are whole blocks of 32.
-fn wide(place: &Path) -> PathBuf {
+pub fn wide(place: &Path) -> PathBuf {
     let dir = place.join("base");
     std::fs::create_dir(&dir).unwrap();
     let config = json!({
