@@ -9,7 +9,6 @@ use adamix::app::session::Session;
 use adamix::config::Task;
 use adamix::engine::protocol::*;
 use adamix::engine::{fake_data, fake_texts};
-use egui::accesskit::Role;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
@@ -103,9 +102,9 @@ fn a_run_is_asked_what_it_learned_to_answer() {
     };
     assert_eq!(asked(&mut harness), (first, false), "laid out as the run was trained");
     // What was typed stays.
-    harness.get_by_role_and_label(Role::MultilineTextInput, "Prompt").focus();
+    harness.get_by_label("The prompt").focus();
     harness.run();
-    harness.get_by_role_and_label(Role::MultilineTextInput, "Prompt").type_text("More");
+    harness.get_by_label("The prompt").type_text("More");
     harness.run();
     let (typed, _) = asked(&mut harness);
     assert!(typed.contains("More"));

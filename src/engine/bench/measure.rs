@@ -448,13 +448,14 @@ mod tests {
         }
         // Rows of whole blocks, and enough of them to be seen in megabytes.
         let small = Shape { hidden: 64, inner: 128, vocabulary: 4000, ..small };
-        let quantised = Plan { shape: small, weights: Some(Format::Q4_0), phases: false, ..plan(Lengths::Dense(6)) };
+        let one = Plan { steps: 1, phases: false, ..plan(Lengths::Dense(6)) };
+        let quantised = Plan { shape: small, weights: Some(Format::Q4_0), ..one };
         let measured = bench(&quantised).unwrap();
         assert_eq!((measured.weights, measured.phases.len()), ("Q4_0", 0));
         let whole = bench(&Plan { weights: None, ..quantised.clone() }).unwrap();
         assert!(measured.weights_mb < whole.weights_mb, "{} {}", measured.weights_mb, whole.weights_mb);
         let (in_products, made) = (measured.gflops_in_products, measured.gflops_made);
-        assert!(in_products == made, "{in_products} {made}: nothing is told apart without phases");
+        assert!((in_products / made - 1.0).abs() < 1e-6, "{in_products} {made}: nothing is told apart without phases");
         assert!(Plan { shape: Shape::by_name("lab").unwrap(), ..quantised }.check().is_err());
     }
 

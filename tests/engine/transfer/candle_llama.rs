@@ -47,7 +47,7 @@ fn candle_s_llama_gives_the_merged_model_s_logits() {
     let want = logits(&merged);
     let untrained = CausalLm::new(decoder(&dir), LmSetup { mixture: None, seed: SeedStream::new(0) }).unwrap();
     let untrained = logits(&untrained);
-    for (store, tolerance) in [(Store::F32, 1e-4), (Store::F16, 2e-2), (Store::Q8_0, 0.3)] {
+    for (store, tolerance) in [(Store::F32, 1e-4), (Store::F16, 2e-2), (Store::Q8_0, 0.5)] {
         let out = place.path().join(store.name());
         merged_with(&dir, &modules(&merged), |all, source| {
             let info = meta(&merged, &mixture, Dtype::F32);

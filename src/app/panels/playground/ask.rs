@@ -9,8 +9,7 @@ use egui::{RichText, Ui};
 /// The prompt and how it is laid out.
 pub fn prompt_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, plan: &mut PlayPlan) {
     let edit = egui::TextEdit::multiline(&mut plan.prompt).desired_rows(3).desired_width(f32::INFINITY);
-    let edit = ui.add(edit.hint_text("What the model is asked, or the beginning of a text"));
-    edit.widget_info(|| egui::WidgetInfo::text_edit(true, "", "", "Prompt"));
+    ui.add(edit.hint_text("What the model is asked, or the beginning of a text")).accessible_name("The prompt");
     let prompts = prompts(ctx);
     ui.horizontal_wrapped(|ui| {
         let tip = "Puts the prompt into the model's own chat template. Off: as the run was trained, or as it is typed";
