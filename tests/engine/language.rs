@@ -7,3 +7,4 @@ mod refusals;
 mod runs;
 mod samples;
 mod scores;
+mod shipping;

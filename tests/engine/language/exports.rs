@@ -33,7 +33,7 @@ const LORA: [ExportTarget; 7] = [
 ];
 
 /// A place whose model has a tokenizer of the kind that GGUF files hold.
-fn letters(family: &str) -> TextPlace {
+pub fn letters(family: &str) -> TextPlace {
     let place = TextPlace::new(family);
     let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
     write_tokenizer(&place.path("model"), &byte_level);
