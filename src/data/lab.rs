@@ -16,7 +16,7 @@ const WRITER_TRAIN: &[u8] = include_bytes!("../../assets/writer/train.csv");
 const WRITER_DEV: &[u8] = include_bytes!("../../assets/writer/dev.csv");
 const WRITER_TOKENIZER: &[u8] = include_bytes!("../../assets/writer/tokenizer.json");
 /// Stands between the writing model's texts.
-const WRITER_END: &str = "<|endoftext|>";
+pub const WRITER_END: &str = "<|endoftext|>";
 
 /// Class names in order.
 pub const LABELS: [&str; 2] = ["negative", "positive"];
@@ -49,6 +49,11 @@ pub fn writer_train_csv() -> &'static [u8] {
 /// Its evaluation texts, laid out as [`writer_train_csv`]: every input with all its references.
 pub fn writer_dev_csv() -> &'static [u8] {
     WRITER_DEV
+}
+
+/// The writing model's tokenizer, as the bytes of its `tokenizer.json`.
+pub fn writer_tokenizer_json() -> &'static [u8] {
+    WRITER_TOKENIZER
 }
 
 /// The writing model's tokenizer.

@@ -1,6 +1,7 @@
 //! Exports of a language model's LoRA for PEFT, transformers and llama.cpp, each proven by what another program would
 //! compute: from the base model's files and the export's alone.
 
+use super::bundled::BundledFiles;
 use super::exports::{Job, Kind, PROBE_ROWS};
 use super::protocol::{ExportDtype, ExportTarget};
 use super::run;
@@ -13,7 +14,7 @@ use crate::artifact::export::modules::{ModuleLora, compose, compose_expert};
 use crate::artifact::export::{peft, proof};
 use crate::artifact::gguf::Store;
 use crate::artifact::{Dtype, HostTensor, import};
-use crate::config::{DtypeChoice, Method, RunConfig};
+use crate::config::{DtypeChoice, Method, RunConfig, WRITER_LAB};
 use crate::data::text::{TextBatch, TextData};
 use crate::error::{Error, Result};
 use crate::mixture::{MergeWeights, Route};
@@ -141,7 +142,12 @@ impl Written {
         let source = LmSource::open(Path::new(&job.config.model.path))?;
         let kind = BaseKind::Decoder(&source.spec);
         let merged = Merged::new(&source.weights, kind, modules, &[])?;
-        let base = if source.dir.is_file() { BaseFiles::Gguf(&source.dir) } else { BaseFiles::Dir(&source.dir) };
+        let bundled = (source.dir == Path::new(WRITER_LAB)).then(BundledFiles::writer).transpose()?;
+        let base = match &bundled {
+            Some(files) => BaseFiles::Dir(files.path()),
+            None if source.dir.is_file() => BaseFiles::Gguf(&source.dir),
+            None => BaseFiles::Dir(&source.dir),
+        };
         let (config, logits) = self.unrounded(job.merged, job.config, modules)?;
         let proof = self.proof(job.merged, &logits);
         let from = |file: &Path| {

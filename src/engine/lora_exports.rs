@@ -1,6 +1,7 @@
 //! Exports of a classifier's LoRA for PEFT and transformers, each proven by what another program would compute: from the
 //! base model's files and the export's alone.
 
+use super::bundled::BundledFiles;
 use super::protocol::ExportTarget;
 use super::run;
 use crate::artifact::HostTensor;
@@ -78,9 +79,9 @@ impl Job<'_> {
         let source = ModelSource::open(&self.config.model.path)?;
         let kind = BaseKind::Encoder(&self.meta.model_type);
         let merged = Merged::new(&source.weights, kind, modules, head)?;
-        let base = source.dir.as_deref().ok_or_else(|| {
-            Error::config("the bundled model has no directory of its own; choose target peft or merged")
-        })?;
+        let bundled = source.dir.is_none().then(BundledFiles::lab).transpose()?;
+        let base = bundled.as_ref().map_or(source.dir.as_deref(), |files| Some(files.path()));
+        let base = base.ok_or_else(|| Error::internal("the model lies nowhere"))?;
         hf::hf(place, &merged, kind, BaseFiles::Dir(base), self.meta, hf::SHARD)?;
         let logits = self.logits(self.merged)?;
         let mut run = || {

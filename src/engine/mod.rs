@@ -14,6 +14,7 @@
 
 pub mod averages;
 pub mod bench;
+mod bundled;
 mod desk;
 pub mod device;
 pub mod estimate;

@@ -40,8 +40,13 @@ impl ModelSource {
         Ok(Self { spec, weights, dir: Some(dir.to_owned()) })
     }
 
+    /// The `config.json` of the lab's encoder.
+    pub fn bundled_config() -> &'static str {
+        include_str!("../../assets/lab/config.json")
+    }
+
     fn lab() -> Result<Self> {
-        let spec = EncoderSpec::from_json(include_str!("../../assets/lab/config.json"))?;
+        let spec = EncoderSpec::from_json(Self::bundled_config())?;
         let weights =
             Weights::bundled(include_bytes!("../../assets/lab/model.safetensors"))?.with_prefix(spec.family.prefix());
         Ok(Self { spec, weights, dir: None })

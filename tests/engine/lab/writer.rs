@@ -1,11 +1,16 @@
 //! The bundled writing model: its files, its preset, and that it learns.
 
+use adamix::artifact::export::gguf_model;
 use adamix::config::{RunConfig, Task, WRITER_LAB, presets};
 use adamix::data::lab;
-use adamix::engine::run::{self, Prepared};
+use adamix::engine::opened::Opened;
+use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
+use adamix::engine::run::{self, Prepared, Run};
+use adamix::engine::speaker::Speaker;
 use adamix::eval::compare;
+use adamix::eval::generate::{Hooks, Options};
 use adamix::model::LmSource;
-use adamix::train::{AdamW, Subject};
+use adamix::train::{AdamW, Control, NullObserver, Subject};
 use candle_core::{DType, Device};
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
@@ -105,4 +110,61 @@ fn all_its_inputs_have_their_references() {
     let (_, data) = subject.language_model().unwrap();
     assert_eq!((data.inputs.len(), data.dev.len()), (80, 698));
     assert_eq!(data.inputs.iter().map(|group| group.references.len()).sum::<usize>(), 698);
+}
+
+#[test]
+fn its_whole_models_are_opened_again_and_write_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let mut config = settings();
+    config.runs_dir = place.path().display().to_string();
+    (config.train.max_steps, config.train.batch_size, config.data.max_eval_rows) = (3, 2, 4);
+    (config.train.learning_rate, config.train.warmup_ratio) = (1e-2, 0.0);
+    (config.eval.samples, config.eval.random_routes) = (0, 1);
+    let mut run = Run::start(run::prepare(&config).unwrap()).unwrap();
+    run.go(&mut NullObserver, &Control::default()).unwrap();
+    let dir = run.dir().clone();
+    drop(run);
+    let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
+    let plan = |targets: &[ExportTarget], dtype| ExportPlan {
+        targets: targets.to_vec(),
+        dtype,
+        merge: MergePlan::Uniform,
+        dir: None,
+    };
+    let mut reports = opened.export(&plan(&[ExportTarget::Hf, ExportTarget::Gguf], ExportDtype::F32)).unwrap();
+    reports.extend(opened.export(&plan(&[ExportTarget::Gguf], ExportDtype::Q8_0)).unwrap());
+    assert!(reports.iter().all(|report| report.certificate.passed));
+
+    let (model, data) = opened.subject.language_model().unwrap();
+    let merged = Speaker::new(model.merged_uniform().unwrap(), data.encoder.codec().clone(), String::new()).unwrap();
+    let question = "name[The Mill], food[French], area[riverside]";
+    let prompt = merged.prompt(Some(&data.encoder), (false, None), question).unwrap();
+    let text = |speaker: &Speaker| {
+        let hooks = &mut Hooks { go_on: &|_| true, tell: &mut |_| {} };
+        let options = Options::greedy(12, &speaker.stops());
+        speaker.write(std::slice::from_ref(&prompt), &options, hooks).unwrap().remove(0).text
+    };
+    let want = text(&merged);
+    assert!(!want.trim().is_empty());
+    let base = Speaker::new(model.bare(), data.encoder.codec().clone(), String::new()).unwrap();
+    assert_ne!(text(&base), want, "three steps changed what it writes");
+    for report in &reports {
+        let path = match report.target {
+            ExportTarget::Gguf => report.dir.join(gguf_model::FILE),
+            _ => report.dir.clone(),
+        };
+        let other = Speaker::open(&path, &config.model).unwrap();
+        let sentence = "The Mill is a French restaurant at the riverside.";
+        assert_eq!(
+            other.codec.encode(sentence).unwrap(),
+            merged.codec.encode(sentence).unwrap(),
+            "{:?}",
+            report.target
+        );
+        if report.dtype == ExportDtype::F32 {
+            assert_eq!(text(&other), want, "{:?}", report.target);
+        } else {
+            assert!(!text(&other).trim().is_empty());
+        }
+    }
 }
