@@ -1,7 +1,7 @@
 //! Which device and which number format a run computes with, and what to tell the user when it is not the one asked for.
 
 use crate::config::{DeviceChoice, DtypeChoice, Method, ModelConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -174,6 +174,27 @@ pub fn look() -> Vec<Gpu> {
     ]
 }
 
+/// An error, before anything large is read, where a trunk of so many values surely does not fit into the memory of the
+/// device.
+pub fn check_room(chosen: &Chosen, values: usize) -> Result<()> {
+    let need = (values * chosen.dtype.size_in_bytes()) as u64;
+    match crate::nn::kernels::device::memory_free(&chosen.device) {
+        Some(free) if free < need => Err(no_room(&name(&chosen.device), chosen.dtype, need, free)),
+        _ => Ok(()),
+    }
+}
+
+fn no_room(device: &str, dtype: DType, need: u64, free: u64) -> Error {
+    let mb = |bytes: u64| bytes / 1_000_000;
+    let narrower = if dtype == DType::F32 { "dtype bf16, " } else { "" };
+    Error::config(format!(
+        "the model alone takes {} MB in {} and {device} has {} MB free; choose {narrower}a smaller model, or device cpu",
+        mb(need),
+        dtype.as_str(),
+        mb(free)
+    ))
+}
+
 /// The device in words.
 pub fn name(device: &Device) -> String {
     crate::nn::kernels::device::name(device)
@@ -235,6 +256,17 @@ mod tests {
             let built = (kind == "cuda" && cfg!(feature = "cuda")) || (kind == "metal" && cfg!(feature = "metal"));
             assert_eq!(warning.contains(&format!("--features {kind}")), !built, "{warning}");
         }
+    }
+
+    #[test]
+    fn a_model_larger_than_the_memory_is_refused_with_what_to_do() {
+        let text = no_room("GPU (cuda:0)", DType::F32, 28_000_000_000, 24_000_000_000).to_string();
+        assert!(
+            ["28000 MB in f32", "GPU (cuda:0) has 24000 MB", "bf16", "device cpu"].iter().all(|w| text.contains(w))
+        );
+        assert!(!no_room("GPU", DType::BF16, 2, 1).to_string().contains("dtype bf16"));
+        let cpu = Chosen { device: Device::Cpu, dtype: DType::F32, warning: None };
+        assert!(check_room(&cpu, usize::MAX / 8).is_ok(), "the CPU's memory is looked after elsewhere");
     }
 
     #[test]

@@ -64,8 +64,9 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
         config.text = dated;
     }
     let chosen = device::choose(&config.model);
+    let widened = widened(&source, &chosen);
     let model = lm_on(&config, source, &chosen)?;
-    let mut warnings: Vec<String> = chosen.warning.into_iter().collect();
+    let mut warnings: Vec<String> = chosen.warning.into_iter().chain(widened).collect();
     for split in [&data.train, &data.dev] {
         if split.unlearned > 0 {
             warnings.push(format!(
@@ -185,6 +186,8 @@ fn model_on(config: &RunConfig, source: ModelSource, task: &TaskData, chosen: &C
         Problem::Classification => task.labels.len(),
         Problem::Regression => 1,
     };
+    let spec = &source.spec;
+    device::check_room(chosen, spec.matmul_parameters() + spec.vocab_size * spec.hidden_size)?;
     let seed = SeedStream::new(config.train.seed);
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs, seed };
     let name = source.name();
@@ -197,7 +200,28 @@ pub fn language_model(config: &RunConfig, source: LmSource) -> Result<CausalLm> 
     lm_on(config, source, &device::choose(&config.model))
 }
 
+/// Values of a language model's matrices and tables.
+fn trunk_values(source: &LmSource) -> usize {
+    let spec = &source.spec;
+    let tables = if spec.tied { 1 } else { 2 };
+    spec.matmul_parameters() + tables * spec.vocab_size * spec.hidden_size
+}
+
+/// What the user should know where the matrices of a GGUF file do not stay as they are.
+fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
+    if chosen.device.is_cpu() || source.weights.gguf().is_none() {
+        return None;
+    }
+    let mb = trunk_values(source) * chosen.dtype.size_in_bytes() / 1_000_000;
+    Some(format!(
+        "on {} the file's quantised weights are widened to {}: they take about {mb} MB there",
+        device::name(&chosen.device),
+        chosen.dtype.as_str()
+    ))
+}
+
 fn lm_on(config: &RunConfig, source: LmSource, chosen: &Chosen) -> Result<CausalLm> {
+    device::check_room(chosen, trunk_values(&source))?;
     let mixture = (config.model.method == Method::Adamix).then_some(&config.mixture);
     let setup = LmSetup { mixture, seed: SeedStream::new(config.train.seed) };
     CausalLm::load(source.spec, &source.weights, setup, chosen.dtype, &chosen.device)

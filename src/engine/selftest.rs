@@ -1,6 +1,8 @@
 //! Does this device compute right? Every kernel on the device against plain operations in double precision on the CPU,
 //! from the same inputs, and a short training against the same training on the CPU.
 
+mod lm;
+
 use super::device;
 use crate::config::RunConfig;
 use crate::data::{Batch, Labels};
@@ -63,6 +65,7 @@ pub fn selftest(config: &RunConfig) -> Result<Report> {
     bench.mixtures()?;
     bench.updates()?;
     bench.training()?;
+    lm::checks(&mut bench)?;
     let failed = bench.checks.iter().filter(|check| !check.passed).count();
     Ok(Report { device: device::name(&chosen.device), warning: chosen.warning, checks: bench.checks, failed })
 }

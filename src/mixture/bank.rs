@@ -380,7 +380,7 @@ fn routed_elsewhere(
 }
 
 /// Groups as the devices' kernels take them: listed rows of all groups in one list.
-fn segments(groups: &[Group]) -> (Vec<Segment>, Vec<u32>) {
+pub(super) fn segments(groups: &[Group]) -> (Vec<Segment>, Vec<u32>) {
     let mut all = Vec::new();
     let segment = |group: &Group| {
         let expert = group.expert;

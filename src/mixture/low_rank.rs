@@ -3,9 +3,11 @@
 //! B's rows are those of all blocks, one after the other; block i reads the i-th group of `r` columns of z, which are
 //! the i-th group of `r` rows of A.
 
-use super::bank::{Bank, Group, RowSet, gather, quick, rows_of};
+use super::bank::{Bank, Group, RowSet, gather, quick, rows_of, segments};
 use crate::error::Result;
 use crate::nn::Grads;
+use crate::nn::kernels::device::lm::{BlockGrad, BlockProduct, block_grads, block_products};
+use crate::nn::kernels::device::{self, wide};
 use crate::nn::kernels::gemm::{self, Mat, Precision, Stored, product_block};
 use crate::nn::kernels::host::{self, HostRef, Number, StoredRef, Values};
 use crate::nn::kernels::{is_fast, is_fast16};
@@ -56,7 +58,24 @@ impl Up<'_> {
                 return self.fast_add::<bf16>(z, groups, y);
             }
         }
+        if device::has_kernels(z) && device::has_kernels(&y) {
+            let y = y.contiguous()?;
+            let products =
+                self.parts()?.into_iter().map(|part| self.block(z, &y, &part, false)).collect::<Result<Vec<_>>>()?;
+            let (segments, list) = segments(groups);
+            block_products(&products, &segments, &list)?;
+            return Ok(y);
+        }
         self.plain_add(z, groups, y)
+    }
+
+    /// One block's product on a device: `y[block] += scale z_i B_iᵀ`, or back.
+    fn block<'b>(&'b self, x: &'b Tensor, out: &'b Tensor, part: &Part, back: bool) -> Result<BlockProduct<'b>> {
+        let (inner, outer) = (part.z..part.z + self.rank()?, part.columns.clone());
+        let (x_columns, out_columns) = if back { (outer, inner) } else { (inner, outer) };
+        let rows = part.row..part.row + part.columns.len();
+        let (weight, scale) = (self.bank.weight(), self.scale);
+        Ok(BlockProduct { x, x_columns, weight, rows, out, out_columns, transposed: back, add: !back, scale })
     }
 
     fn fast_add<T: Number>(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
@@ -96,6 +115,14 @@ impl Up<'_> {
     /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`
     pub fn backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
         if !quick(dy) || !is_fast(self.bank.weight()) {
+            if device::has_kernels(dy) {
+                let ((n, _), parts) = (dy.dims2()?, self.parts()?);
+                let dz = Tensor::zeros((n, parts.len() * self.rank()?), wide(dy.dtype()), dy.device())?;
+                let products = parts.iter().map(|part| self.block(dy, &dz, part, true)).collect::<Result<Vec<_>>>()?;
+                let (segments, list) = segments(groups);
+                block_products(&products, &segments, &list)?;
+                return Ok(dz);
+            }
             return self.plain_backward(dy, groups);
         }
         let ((n, all), rank) = (dy.dims2()?, self.rank()?);
@@ -134,6 +161,9 @@ impl Up<'_> {
     pub fn add_grads(&self, z: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
         if !self.bank.is_trained() {
             return Ok(());
+        }
+        if device::has_kernels(dy) && device::has_kernels(z) {
+            return self.device_grads(z, dy, groups, grads);
         }
         let wide = self.bank.weight().dtype();
         let dy = &if is_fast16(dy) && is_fast(z) { dy.clone() } else { dy.to_dtype(wide)? };
@@ -183,6 +213,28 @@ impl Up<'_> {
             }
         }
         host::tensor(grad, (total, rank))
+    }
+
+    /// [`Up::add_grads`] by a device's kernels.
+    fn device_grads(&self, z: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
+        let (rank, total) = (self.rank()?, self.columns.iter().map(Range::len).sum::<usize>());
+        for group in groups {
+            let (segments, list) = segments(std::slice::from_ref(group));
+            let out = Tensor::zeros((total, rank), wide(dy.dtype()), dy.device())?;
+            let of = |part: Part| BlockGrad {
+                dy,
+                dy_columns: part.columns,
+                x: z,
+                x_columns: part.z..part.z + rank,
+                out: &out,
+                row: part.row,
+                scale: self.scale,
+            };
+            let blocks: Vec<BlockGrad<'_>> = self.parts()?.into_iter().map(of).collect();
+            block_grads(&blocks, segments[0], &list)?;
+            self.bank.add_weight_grad(group.expert, out, grads)?;
+        }
+        Ok(())
     }
 
     fn factor(&self, group: &Group, part: &Part) -> Result<Tensor> {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::mixture::{Route, RowMap};
 use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
-use crate::nn::kernels::device::wide;
+use crate::nn::kernels::device::{takes_model, wide};
 use crate::nn::kernels::gemm;
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params, Weight};
@@ -175,6 +175,7 @@ impl Reader<'_> {
 impl Encoder {
     /// Reads all tensors of the trunk.
     pub fn load(spec: EncoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+        takes_model(device, spec.hidden_size / spec.num_heads.max(1), spec.hidden_size)?;
         let reader = Reader { weights, dtype, device };
         let (d, eps) = (spec.hidden_size, spec.layer_norm_eps);
         let embeddings = Embeddings::new(

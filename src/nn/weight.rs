@@ -1,6 +1,7 @@
 //! A matrix of the trunk: values in a tensor, or quantised and widened where they are used.
 
 use super::kernels::activation::{self, Act};
+use super::kernels::device;
 use super::kernels::gemm::{self, Precision};
 use super::kernels::quant::{Format, Quantised};
 use super::kernels::vocab_loss::Head;
@@ -146,6 +147,14 @@ impl Weight {
         match self {
             Self::Dense(dense) => gemm::linear(x, dense, b),
             Self::Quantised(quantised) => quantised.linear(x, b),
+        }
+    }
+
+    /// `x Wᵀ` in f32 whatever the format of x: scores that are compared. x `[n, in]` -> `[n, out]`
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(dense) => device::lm::logits(x, dense),
+            Self::Quantised(quantised) => quantised.linear(&device::widen(x)?, None),
         }
     }
 

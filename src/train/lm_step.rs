@@ -103,6 +103,9 @@ pub fn micro_batch(
     let dhidden = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
     let mut grads = model.backward(trace, &dhidden)?;
     model.add_head_grad(loss.head, &mut grads)?;
+    if loss.scale != 1.0 {
+        grads.scale(1.0 / loss.scale)?;
+    }
     let nll = loss.nll.iter().map(|&v| f64::from(v)).sum::<f64>() / targets.len() as f64;
     let parts = StepLoss { total: loss.total, task: loss.task, consistency: loss.consistency, nll };
     let tokens = batch.packed.ids.len() * passes(config);

@@ -4,7 +4,9 @@
 mod attention;
 mod elementwise;
 mod host;
+mod lm;
 mod nvrtc;
+mod remembered;
 mod routed;
 mod update;
 

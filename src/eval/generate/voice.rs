@@ -43,7 +43,7 @@ pub struct Voice<'a> {
 impl<'a> Voice<'a> {
     /// With nothing read so far.
     pub fn new(model: &'a CausalLm, router: Router) -> Self {
-        Self { model, cache: KvCache::new(model.spec()), router }
+        Self { model, cache: KvCache::beside(model.decoder()), router }
     }
 
     /// Takes the memory of so many tokens of texts at once.

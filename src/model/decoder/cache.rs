@@ -4,20 +4,23 @@
 //! that goes on in two ways, a prompt asked along several routes) shares what it has read; rows nobody uses any more
 //! are used again. A step computes what its new tokens need and copies nothing of what was there.
 
-use super::DecoderSpec;
+use super::{Decoder, DecoderSpec};
 use crate::error::{Error, Result};
 use crate::nn::kernels::cached_attention::{HeadCounts, Pool};
 use crate::nn::kernels::rope::Angles;
+use candle_core::Tensor;
 
 /// A sequence in a [`KvCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CachedId(usize);
 
-/// Keys and values of one layer. `[rows, width]` each
+/// Keys and values of one layer, in f32 in the host's memory `[rows, width]` each, or side by side in a device's, in the
+/// format of what flows there `[rows, 2 width]`.
 #[derive(Debug, Default)]
 struct Layer {
     keys: Vec<f32>,
     values: Vec<f32>,
+    there: Option<Tensor>,
 }
 
 /// Keys and values of everything that sequences have read.
@@ -33,6 +36,10 @@ pub struct KvCache {
     /// The rows of each sequence, in order of position.
     sequences: Vec<Option<Vec<u32>>>,
     angles: Option<Angles>,
+    /// Whether keys and values stay in the memory of the model's device.
+    there: bool,
+    /// Rows to take memory for there at least.
+    reserved: usize,
 }
 
 /// New tokens of one sequence.
@@ -45,7 +52,13 @@ pub struct Extension<'a> {
 }
 
 impl KvCache {
-    /// For models of this shape.
+    /// For this model: where its device has kernels for it, keys and values stay in its memory.
+    pub fn beside(decoder: &Decoder) -> Self {
+        let there = decoder.device().is_cuda();
+        Self { there, ..Self::new(decoder.spec()) }
+    }
+
+    /// For models of this shape, in the host's memory.
     pub fn new(spec: &DecoderSpec) -> Self {
         Self {
             layers: (0..spec.num_layers).map(|_| Layer::default()).collect(),
@@ -54,12 +67,19 @@ impl KvCache {
             free: Vec::new(),
             sequences: Vec::new(),
             angles: None,
+            there: false,
+            reserved: 0,
         }
     }
 
     /// Takes the memory of so many further tokens at once.
     pub fn reserve(&mut self, tokens: usize) {
-        let more = tokens.saturating_sub(self.free.len()) * self.width;
+        let more = tokens.saturating_sub(self.free.len());
+        self.reserved = self.reserved.max(self.uses.len() + more);
+        if self.there {
+            return;
+        }
+        let more = more * self.width;
         for layer in &mut self.layers {
             layer.keys.reserve_exact(more);
             layer.values.reserve_exact(more);
@@ -97,7 +117,11 @@ impl KvCache {
 
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|layer| 4 * (layer.keys.capacity() + layer.values.capacity())).sum()
+        let there = |pool: &Tensor| pool.elem_count() * pool.dtype().size_in_bytes();
+        let of = |layer: &Layer| {
+            4 * (layer.keys.capacity() + layer.values.capacity()) + layer.there.as_ref().map_or(0, there)
+        };
+        self.layers.iter().map(of).sum()
     }
 
     fn place(&mut self, rows: Vec<u32>) -> CachedId {
@@ -139,7 +163,7 @@ impl KvCache {
                 rows.ok_or_else(|| Error::internal("a sequence that was forgotten"))?.push(row);
             }
         }
-        let len = self.uses.len() * self.width;
+        let len = if self.there { 0 } else { self.uses.len() * self.width };
         for layer in &mut self.layers {
             layer.keys.resize(len, 0.0);
             layer.values.resize(len, 0.0);
@@ -180,6 +204,28 @@ impl KvCache {
     /// Keys and values of one layer.
     pub(super) fn pool(&self, layer: usize) -> Pool<'_> {
         Pool { keys: &self.layers[layer].keys, values: &self.layers[layer].values }
+    }
+
+    /// Whether keys and values stay in the memory of the model's device.
+    pub(super) fn is_there(&self) -> bool {
+        self.there
+    }
+
+    /// Keys and values of one layer in the memory of the device of `like`, grown by half as much again where needed, so that
+    /// a step seldom copies any.
+    pub(super) fn pool_there(&mut self, layer: usize, like: &Tensor) -> Result<Tensor> {
+        let (rows, columns) = (self.uses.len(), 2 * self.width);
+        let place = &mut self.layers[layer].there;
+        if let Some(pool) = place.as_ref().filter(|pool| pool.dims()[0] >= rows) {
+            return Ok(pool.clone());
+        }
+        let capacity = self.reserved.max(rows + rows / 2).max(64);
+        let pool = Tensor::zeros((capacity, columns), like.dtype(), like.device())?;
+        if let Some(old) = place.take() {
+            pool.slice_set(&old, 0, 0)?;
+        }
+        *place = Some(pool.clone());
+        Ok(pool)
     }
 
     /// Whether it was made for models of this shape.

@@ -9,6 +9,7 @@ use crate::model::encoder::Run;
 use crate::nn::Dropout;
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::cached_attention::{self, HeadCounts, Query};
+use crate::nn::kernels::device::lm::NewTokens;
 use crate::nn::kernels::{HostRef, host, is_fast};
 use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
@@ -23,6 +24,8 @@ struct Step {
     seen: Vec<(CachedId, usize)>,
     /// Whether no sequence has read anything before.
     fresh: bool,
+    /// The same for a device's kernels; see [`NewTokens`].
+    words: Option<Tensor>,
 }
 
 impl Decoder {
@@ -43,7 +46,7 @@ impl Decoder {
         self.check_extension(cache, new, batch)?;
         cache.grow(new)?;
         let run = |cache: &mut KvCache| {
-            let step = Step::new(cache, new)?;
+            let step = Step::new(cache, new, self.device())?;
             self.run_step(cache, batch, &step, all, route)
         };
         let result = run(cache);
@@ -113,8 +116,9 @@ impl Decoder {
 }
 
 impl Step {
-    fn new(cache: &KvCache, new: &[Extension<'_>]) -> Result<Self> {
-        let mut step = Self { positions: Vec::new(), rows: Vec::new(), seen: Vec::new(), fresh: true };
+    fn new(cache: &KvCache, new: &[Extension<'_>], device: &Device) -> Result<Self> {
+        let mut step = Self { positions: Vec::new(), rows: Vec::new(), seen: Vec::new(), fresh: true, words: None };
+        let (mut tokens, mut list) = (Vec::new(), Vec::new());
         for extension in new {
             let rows = cache.rows(extension.sequence)?;
             let before: Range<usize> = 0..rows.len() - extension.ids.len();
@@ -123,7 +127,14 @@ impl Step {
                 step.positions.push(at as u32);
                 step.rows.push(row);
                 step.seen.push((extension.sequence, at + 1));
+                tokens.extend([list.len() as u32, at as u32 + 1, row]);
             }
+            list.extend_from_slice(rows);
+        }
+        if cache.is_there() {
+            tokens.extend(list);
+            let n = tokens.len();
+            step.words = Some(Tensor::from_vec(tokens, n, device)?);
         }
         Ok(step)
     }
@@ -134,6 +145,15 @@ impl KvCache {
     fn attend(&mut self, layer: usize, step: &Step, qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
         let Qkv::Joint(joint) = qkv else { return Err(Error::internal("queries came apart from keys")) };
         let counts = HeadCounts { heads: layout.heads, kv_heads: layout.kv_heads, head_dim: layout.head_dim };
+        if let Some(words) = &step.words {
+            let HeadCounts { heads, kv_heads, head_dim } = counts;
+            let pool = &self.pool_there(layer, joint)?;
+            let new = NewTokens { qkv: joint, pool, words, heads, kv_heads, head_dim };
+            return match new.remember(!step.fresh)? {
+                Some(out) => Ok(out),
+                None => attention::forward(qkv, layout),
+            };
+        }
         // Where the model runs elsewhere or in another precision, what is remembered is f32 in the host's memory.
         let host_qkv =
             if is_fast(joint) { joint.clone() } else { joint.to_device(&Device::Cpu)?.to_dtype(DType::F32)? };
@@ -154,6 +174,6 @@ impl CausalLm {
     /// Reads new tokens and returns the logits of what follows each sequence. `[sequences, vocab]`
     pub fn extend(&self, cache: &mut KvCache, new: &[Extension<'_>], route: Option<&Route>) -> Result<Tensor> {
         let hidden = self.decoder().extend(cache, new, false, route)?;
-        self.head().linear(&hidden, None)
+        self.head().logits(&hidden)
     }
 }

@@ -131,6 +131,9 @@ impl CausalLm {
     /// The loss of final hidden states against their targets; logits are never held whole. Where the trunk is trained and
     /// the gradient wanted, the head's is computed too. hidden `[passes * targets, d]`
     pub fn loss(&self, hidden: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
+        // What fits a processor's memory leaves a GPU without work.
+        let default = objective.max_logits == MAX_LOGITS && hidden.device().is_cuda();
+        let objective = Objective { max_logits: objective.max_logits * if default { 4 } else { 1 }, ..objective };
         timed(Phase::Head, || {
             if self.decoder.trunk_trained() && objective.gradient {
                 vocab_loss_and_head(hidden, self.head().tensor()?, targets, objective)
@@ -150,14 +153,14 @@ impl CausalLm {
     /// How well final hidden states of several ways of running the model predict the same targets, and how well the mean
     /// of their probabilities does; logits are never held whole. hidden: each `[targets, d]`
     pub fn token_scores(&self, hidden: &[Tensor], targets: &[u32]) -> Result<(Vec<TokenScores>, TokenScores)> {
-        let logits = |hidden: &Tensor| self.head().linear(hidden, None);
+        let logits = |hidden: &Tensor| self.head().logits(hidden);
         timed(Phase::Head, || vocab_scores(hidden, targets, self.spec().vocab_size, MAX_LOGITS, &logits))
     }
 
     /// Logits of some rows (all, if absent), without dropout. -> `[rows, vocab]`
     pub fn logits(&self, batch: Packed<'_>, rows: Option<&[u32]>, route: Option<&Route>) -> Result<Tensor> {
         let (hidden, _) = self.forward(batch, rows, Run { route, ..Run::eval() })?;
-        self.head().linear(&hidden, None)
+        self.head().logits(&hidden)
     }
 
     /// The same model with each site's experts replaced by their weighted mean, factor by factor. Without a mixture: a copy.

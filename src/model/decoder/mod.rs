@@ -32,7 +32,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::mixture::{Route, RowMap};
 use crate::nn::kernels::attention::Layout;
-use crate::nn::kernels::device::wide;
+use crate::nn::kernels::device::{takes_model, wide};
 use crate::nn::kernels::residual;
 use crate::nn::kernels::rope::{Angles, Heads};
 use crate::nn::profile::{Phase, scope, timed};
@@ -173,10 +173,12 @@ pub struct Decoder {
 
 impl Decoder {
     /// Reads all tensors of a checkpoint. `dtype` is that of the matrices; vectors are f32, and so is what is computed, but
-    /// for bf16 where the processor multiplies it: half the memory for the price of rounded weights (none, if that is how
-    /// they are stored). The matrices of a GGUF file stay as they are stored there, and `dtype` is what flows through
-    /// them; on a GPU they are widened to `dtype`.
+    /// for bf16 where the processor multiplies it, and for what flows through the layers' products on a GPU, which has the
+    /// matrices' format: half the memory for the price of rounded weights (none, if that is how they are stored).
+    /// The matrices of a GGUF file stay as they are stored there, and `dtype` is what flows through them; on a GPU they
+    /// are widened to `dtype`.
     pub fn load(spec: DecoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+        takes_model(device, spec.head_dim, spec.hidden_size)?;
         let decoder = match weights.gguf().filter(|_| device.is_cpu()) {
             Some(file) => Self::from_source(spec, file),
             None => Self::from_tensors(spec, &|name, shape| {
@@ -186,12 +188,11 @@ impl Decoder {
         Ok(decoder?.computing_in(dtype))
     }
 
-    /// What flows is what a trunk read in `dtype` has: bf16 where the processor multiplies it, else f32.
+    /// What flows is what a trunk read in `dtype` has: 16 bits where the device multiplies them, else f32.
     #[must_use]
     pub fn computing_in(self, dtype: DType) -> Self {
         let flow = flow_of(dtype, self.device());
-        // On a GPU the vectors' format.
-        if self.device().is_cpu() { self.flowing(flow) } else { self }
+        self.flowing(flow)
     }
 
     /// What flows through the layers' products has this format, whatever that of the matrices is. The residual stream,
@@ -361,9 +362,9 @@ impl Decoder {
             Tensor::from_vec(ids, n, self.device())
         };
         let drop = course.drop(0, self.spec.drop.embedding);
-        let x = self.ends.tokens.gather(&batch.ids.repeat(passes))?.to_dtype(self.dtype())?;
+        let x = self.ends.tokens.gather(&batch.ids.repeat(passes))?.to_dtype(self.flow)?;
         let Some(table) = &self.ends.positions else { return drop.apply(&x) };
-        let positions = table.index_select(&index(course.positions.clone())?, 0)?.to_dtype(self.dtype())?;
+        let positions = table.index_select(&index(course.positions.clone())?, 0)?.to_dtype(self.flow)?;
         drop.apply(&residual::add(&x, Some(&positions), Dropout::none())?)
     }
 

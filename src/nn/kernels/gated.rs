@@ -1,6 +1,7 @@
 //! The gated nonlinearity of Llama's feed-forward block: `act(gate) * up`, gate and up side by side. SwiGLU with SiLU.
 
 use super::activation::{self, Act, slope, value};
+use super::device::lm;
 use super::host::{self, HostView, Number, for_rows};
 use super::{if_fast, simd};
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ fn halves(x: &Tensor) -> Result<(usize, usize)> {
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
     halves(x)?;
     if_fast!(x, fast_forward(act, x));
-    plain_forward(act, x)
+    lm::gated_forward(act, x)
 }
 
 fn fast_forward<T: Number>(act: Act, x: &Tensor) -> Result<Tensor> {
@@ -61,7 +62,7 @@ pub fn backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
     if x.dtype() == dy.dtype() {
         if_fast!(dy, fast_backward(act, x, dy));
     }
-    plain_backward(act, &x, dy)
+    lm::gated_backward(act, x, dy)
 }
 
 fn fast_backward<T: Number>(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {

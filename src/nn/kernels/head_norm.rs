@@ -3,6 +3,7 @@
 //! Queries, keys and values lie side by side; the first `heads` heads are normalised with the queries' γ, the next
 //! `kv_heads` with the keys', and what is behind them stays: `y = γ x / sqrt(mean(x²) + ε)` over a head's values.
 
+use super::device::{lm, widen};
 use super::host::{self, HostRef, HostView, Number, for_rows};
 use super::rms_norm::sum_map3;
 use super::{if_fast, simd};
@@ -34,7 +35,7 @@ impl HeadNorm<'_> {
 pub fn forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     norm.check(x.dims2()?.1)?;
     if_fast!(x, fast_forward(x, norm));
-    plain_forward(x, norm)
+    lm::head_norm_forward(x, norm)
 }
 
 fn fast_forward<T: Number>(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
@@ -68,7 +69,7 @@ pub fn backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     if x.dtype() == dy.dtype() {
         if_fast!(x, fast_backward(x, norm, dy));
     }
-    plain_backward(x, norm, &dy)
+    lm::head_norm_backward(x, norm, dy)
 }
 
 fn fast_backward<T: Number>(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
@@ -131,7 +132,7 @@ pub fn gamma_grads(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<[Tenso
     let hd = norm.check(columns)?;
     for heads in norm.heads {
         let block = |t: &Tensor| t.narrow(1, at, heads * hd)?.reshape((n * heads, hd));
-        let (x, dy) = (block(x)?, block(dy)?);
+        let (x, dy) = (widen(&block(x)?)?, widen(&block(dy)?)?);
         grads.push((dy * x.broadcast_mul(&plain_rstd(&x, norm.eps)?)?)?.sum(0)?);
         at += heads * hd;
     }

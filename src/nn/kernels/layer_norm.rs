@@ -100,8 +100,7 @@ pub fn output(saved: &Saved, norm: Affine<'_>) -> Result<Tensor> {
     if is_fast(norm.gamma) {
         if_fast!(normalized, fast_output(normalized, norm));
     }
-    let wide = normalized.to_dtype(norm.gamma.dtype())?;
-    Ok(wide.broadcast_mul(norm.gamma)?.broadcast_add(norm.beta)?.to_dtype(normalized.dtype())?)
+    device::lm::layer_norm_output(saved, norm)
 }
 
 fn fast_output<T: Number>(normalized: &Tensor, norm: Affine<'_>) -> Result<Tensor> {
@@ -192,7 +191,8 @@ fn fast_backward<T: Number>(
 /// Gradients of γ and β. dy `[n, d]` -> `[d]`, `[d]`
 pub fn affine_grads(dy: &Tensor, saved: &Saved) -> Result<(Tensor, Tensor)> {
     if !is_fast(dy) {
-        return Ok(((dy * &saved.normalized)?.sum(0)?, dy.sum(0)?));
+        let dy = device::widen(dy)?;
+        return Ok(((&dy * device::widen(&saved.normalized)?)?.sum(0)?, dy.sum(0)?));
     }
     let (_, d) = dy.dims2()?;
     let (dys, xh) = (HostRef::of(dy)?, HostRef::of(&saved.normalized)?);

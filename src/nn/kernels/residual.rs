@@ -2,6 +2,7 @@
 //!
 //! A residual stream may be wider than what is added to it: the sum has the stream's format.
 
+use super::device::lm;
 use super::host::{self, HostView, Number, for_rows};
 use super::{Dropout, if_fast, is_fast, is_fast16, simd};
 use crate::error::Result;
@@ -21,7 +22,7 @@ pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tenso
         _ => {}
     }
     if_fast!(x, same_add(x, residual, drop));
-    plain_add(x, residual, drop)
+    lm::add(x, residual, drop)
 }
 
 fn same_add<T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
@@ -65,7 +66,7 @@ fn accumulate_same(acc: Tensor, x: &Tensor) -> Result<Tensor> {
     } else if is_fast16(x) {
         return fast_accumulate::<bf16, bf16>(acc, x);
     }
-    Ok((acc + x)?)
+    lm::accumulate(acc, x)
 }
 
 fn fast_accumulate<X: Number, T: Number>(acc: Tensor, x: &Tensor) -> Result<Tensor> {

@@ -6,6 +6,7 @@
 //! Where 16 bits flow through the products, the stream stays wide: every block adds to it, and what was added below
 //! would be rounded again at each add. x, y and what is kept for the backward pass have 16 bits.
 
+use super::device::{lm, widen};
 use super::host::{self, HostRef, HostView, Number, Shared, for_rows, for_rows2};
 use super::{Dropout, gemm, is_fast, residual, simd};
 use crate::error::Result;
@@ -17,7 +18,7 @@ use half::bf16;
 pub struct Saved {
     /// `dropout(x) + residual`. `[n, d]`
     pub sum: Tensor,
-    rstd: Tensor,
+    pub(super) rstd: Tensor,
 }
 
 /// `RMSNorm(dropout(x) + residual)`, all in one format. x, residual `[n, d]`, gamma `[d]` -> y `[n, d]`
@@ -41,7 +42,8 @@ pub fn flowing_forward(
     flow: DType,
 ) -> Result<(Tensor, Tensor, Saved)> {
     let wide = gamma.dtype();
-    if wide == DType::F32 && x.device().is_cpu() {
+    let streams = residual.is_none_or(|residual| residual.dtype() == wide);
+    if wide == DType::F32 && x.device().is_cpu() && streams {
         let narrow = gemm::multiplies_bf16();
         match (x.dtype(), flow) {
             (DType::F32, DType::F32) => return fast_forward::<f32, f32>(x, residual, drop, gamma, eps),
@@ -51,12 +53,12 @@ pub fn flowing_forward(
             _ => {}
         }
     }
-    if x.dtype() != wide || flow != wide {
-        let x = x.to_dtype(wide)?;
-        let (y, sum, saved) = flowing_forward(&x, residual, drop, (gamma, eps), wide)?;
+    if x.dtype() != wide || flow != wide || residual.is_some_and(|residual| residual.dtype() != wide) {
+        let (x, residual) = (x.to_dtype(wide)?, residual.map(|residual| residual.to_dtype(wide)).transpose()?);
+        let (y, sum, saved) = flowing_forward(&x, residual.as_ref(), drop, (gamma, eps), wide)?;
         return Ok((y.to_dtype(flow)?, sum, Saved { sum: saved.sum.to_dtype(flow)?, ..saved }));
     }
-    let (y, saved) = plain_forward(x, residual, drop, gamma, eps)?;
+    let (y, saved) = lm::rms_forward(x, residual, drop, gamma, eps)?;
     Ok((y, saved.sum.clone(), saved))
 }
 
@@ -131,9 +133,7 @@ pub fn output(saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
     if fast_kept(saved, gamma) {
         super::if_fast!(&saved.sum, fast_output(saved, gamma));
     }
-    let wide = saved.sum.to_dtype(gamma.dtype())?;
-    let y = wide.broadcast_mul(&saved.rstd.unsqueeze(D::Minus1)?)?.broadcast_mul(gamma)?;
-    Ok(y.to_dtype(saved.sum.dtype())?)
+    lm::rms_output(saved, gamma)
 }
 
 fn fast_output<T: Number>(saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
@@ -165,7 +165,7 @@ pub fn backward(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor
         let saved = Saved { sum: saved.sum.to_dtype(wide)?, rstd: saved.rstd.clone() };
         return backward(&dy.to_dtype(wide)?, dsum, &saved, gamma);
     }
-    plain_backward(dy, dsum.as_ref(), saved, gamma)
+    lm::rms_backward(dy, dsum.map(|dsum| dsum.to_dtype(wide)).transpose()?, saved, gamma)
 }
 
 fn fast_backward<T: Number>(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
@@ -220,7 +220,8 @@ pub fn gamma_grad(dy: &Tensor, saved: &Saved) -> Result<Tensor> {
         let scaled: Vec<f32> = rows.flat_map(|((dy, s), &r)| dy.iter().zip(s).map(move |(dy, s)| dy * s * r)).collect();
         return host::tensor(host::column_sums(&scaled, d), d);
     }
-    Ok((dy * saved.sum.broadcast_mul(&saved.rstd.unsqueeze(D::Minus1)?)?)?.sum(0)?)
+    let normalized = widen(&saved.sum)?.broadcast_mul(&saved.rstd.unsqueeze(D::Minus1)?)?;
+    Ok((widen(dy)? * normalized)?.sum(0)?)
 }
 
 /// [`forward`] from candle operations.

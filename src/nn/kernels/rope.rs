@@ -4,10 +4,13 @@
 //! is the gradient: a rotation's transpose is its inverse. Queries and keys lie side by side in one matrix, whose
 //! first `heads` heads are turned in place; the values behind them stay.
 
+use super::device::lm;
 use super::host::{self, Number, for_rows};
 use super::{if_fast, simd};
 use crate::error::{Error, Result};
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// Which two values of a head make a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct Angles {
     cos: Vec<f32>,
     sin: Vec<f32>,
     half: usize,
+    /// The same on another device, once it was asked for.
+    there: Arc<Mutex<Option<Tensor>>>,
 }
 
 impl Angles {
@@ -32,12 +37,24 @@ impl Angles {
     pub fn new(frequencies: &[f32], positions: usize, scale: f32) -> Self {
         let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f)));
         let (sin, cos) = angles.map(f64::sin_cos).map(|(s, c)| (s as f32 * scale, c as f32 * scale)).unzip();
-        Self { cos, sin, half: frequencies.len() }
+        Self { cos, sin, half: frequencies.len(), there: Arc::default() }
     }
 
     /// Positions there are angles for.
     pub fn positions(&self) -> usize {
         self.cos.len() / self.half.max(1)
+    }
+
+    /// Cosines and sines in a device's memory, copied there at the first call. f32 `[2, positions, head_dim / 2]`
+    pub fn on(&self, device: &Device) -> Result<Tensor> {
+        let mut there = self.there.lock();
+        if let Some(table) = there.as_ref().filter(|table| table.device().same_device(device)) {
+            return Ok(table.clone());
+        }
+        let both: Vec<f32> = self.cos.iter().chain(&self.sin).copied().collect();
+        let table = Tensor::from_vec(both, (2, self.positions(), self.half), device)?;
+        *there = Some(table.clone());
+        Ok(table)
     }
 }
 
@@ -65,7 +82,7 @@ pub enum Turn {
 pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
     check(heads, angles, positions, x.dims2()?)?;
     if_fast!(&x, fast_rotate(x, heads, angles, positions, turn));
-    plain_rotate(&x, heads, angles, positions, turn)
+    lm::rotate(x, heads, angles, positions, turn)
 }
 
 fn fast_rotate<T: Number>(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {

@@ -13,7 +13,7 @@
 use super::gemm::{self, Mat, Precision, Stored};
 use super::host::{self, HostRef, StoredRef};
 use super::quant::Quantised;
-use super::{is_fast, simd};
+use super::{device, is_fast, simd};
 use crate::error::{Error, Result};
 use candle_core::{D, DType, Tensor};
 use std::ops::Range;
@@ -61,11 +61,23 @@ impl Objective {
 
 /// What one row's parts of the gradient are multiplied with.
 #[derive(Clone, Copy)]
-struct Weights {
-    task: [f64; 2],
-    consistency: f64,
-    smoothing: f64,
-    detach: bool,
+pub(super) struct Weights {
+    pub(super) task: [f64; 2],
+    pub(super) consistency: f64,
+    pub(super) smoothing: f64,
+    pub(super) detach: bool,
+}
+
+impl Weights {
+    fn times(self, factor: f64) -> Self {
+        Self { task: self.task.map(|weight| factor * weight), consistency: factor * self.consistency, ..self }
+    }
+}
+
+/// What the gradient is multiplied with where it is computed in this format: f16 has nothing below 6e-8, and each of many
+/// targets has its share of the loss only. A power of two that depends on their number alone; 1 for the other formats.
+fn gradient_scale(format: DType, targets: usize) -> f64 {
+    if format == DType::F16 { (targets.max(1) as f64).log2().floor().exp2() } else { 1.0 }
 }
 
 /// The loss with its parts and its gradient.
@@ -79,10 +91,12 @@ pub struct VocabLoss {
     pub consistency: f64,
     /// -log p_A of each target, without smoothing. `[targets]`
     pub nll: Vec<f32>,
-    /// d total / d hidden, where it was asked for. `[passes * targets, d]`
+    /// d total / d hidden times [`VocabLoss::scale`], where it was asked for. `[passes * targets, d]`
     pub grad: Option<Tensor>,
-    /// d total / d head, from [`vocab_loss_and_head`]. `[vocab, d]`
+    /// d total / d head, times the same, from [`vocab_loss_and_head`]. `[vocab, d]`
     pub head: Option<Tensor>,
+    /// What both gradients are to be divided by: 1 but for f16, which needs larger ones.
+    pub scale: f64,
 }
 
 /// Per-row results: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
@@ -126,6 +140,12 @@ impl<'a> Head<'a> {
         match self {
             Self::Quantised(quantised, _) => Self::Quantised(quantised, Precision::Rounded),
             Self::Dense(_) => self,
+        }
+    }
+    fn tensor(self) -> Option<&'a Tensor> {
+        match self {
+            Self::Dense(dense) => Some(dense),
+            Self::Quantised(..) => None,
         }
     }
     fn fast(self, hidden: &Tensor) -> bool {
@@ -198,22 +218,32 @@ fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, w
         return Err(Error::internal(format!("target {target} of a vocabulary of {vocab}")));
     }
     let chunk = (objective.max_logits / (passes * vocab)).clamp(1, n);
-    let chunks = (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n));
+    let chunks = || (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n));
     let fast = head.fast(hidden);
+    // A device's kernels multiply in the head's format, a processor in the hidden states' or a wider one.
+    let there = head.tensor().filter(|head| !fast && device::has_kernels(head));
+    let scale = gradient_scale(there.map_or(hidden.dtype(), Tensor::dtype), n);
     let (parts, grad, dhead) = if fast {
-        run_fast(hidden, head, targets, objective, (chunks, with_head))?
+        run_fast(hidden, head, targets, objective, (chunks(), with_head))?
+    } else if let Some(head) = there {
+        let (chunks, weights) = (chunks().collect::<Vec<_>>(), objective.weights(n).times(scale));
+        device::lm::vocab_loss((hidden, head), targets, (objective, weights), (&chunks, with_head))?
+    } else if device::half(hidden) {
+        let wide = run(&device::widen(hidden)?, head, targets, objective, with_head)?;
+        let grad = wide.grad.map(|grad| (grad * scale)?.to_dtype(hidden.dtype())).transpose()?;
+        return Ok(VocabLoss { grad, head: wide.head.map(|head| head * scale).transpose()?, scale, ..wide });
     } else {
-        run_plain(hidden, head, targets, objective, (chunks, with_head))?
+        run_plain(hidden, head, targets, objective, (chunks(), with_head))?
     };
     let mean = |part: usize| parts.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n as f64;
     let (task, consistency) = (mean(0), mean(1));
     let nll = parts.chunks_exact(PARTS).map(|row| row[2]).collect();
     let weight = if passes == 2 { objective.weight } else { 0.0 };
-    Ok(VocabLoss { total: task + weight * consistency, task, consistency, nll, grad, head: dhead })
+    Ok(VocabLoss { total: task + weight * consistency, task, consistency, nll, grad, head: dhead, scale })
 }
 
 /// Per-row parts, the gradient of the hidden states and that of the head.
-type Parts = (Vec<f32>, Option<Tensor>, Option<Tensor>);
+pub(super) type Parts = (Vec<f32>, Option<Tensor>, Option<Tensor>);
 
 fn run_fast(
     hidden: &Tensor,

@@ -10,8 +10,8 @@
 //! together are at most `max_logits` values, or one target's rows where the vocabulary is larger than that.
 
 use super::host::{self, HostRef};
-use super::simd;
 use super::vocab_loss::log_sum_exp;
+use super::{device, simd};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -58,16 +58,29 @@ pub fn vocab_scores(
         let targets = &targets[start..(start + chunk).min(n)];
         let c = targets.len();
         mixed.clear();
-        mixed.resize(if several { c * vocab } else { 0 }, 0.0);
+        let mut there = None;
         let mut log_ps: Vec<Vec<f32>> = Vec::with_capacity(ways);
         for (hidden, sum) in hidden.iter().zip(&mut sums) {
-            let rows = logits(&hidden.narrow(0, start, c)?)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-            let parts = one_way(&HostRef::of(&rows.contiguous()?)?, targets, vocab, &mut mixed);
+            let rows = logits(&hidden.narrow(0, start, c)?)?.to_dtype(DType::F32)?;
+            let parts = if device::has_kernels(&rows) {
+                if several && there.is_none() {
+                    there = Some(rows.zeros_like()?);
+                }
+                device::lm::vocab_scores(&rows, Some(targets), there.as_ref())?
+            } else {
+                mixed.resize(if several { c * vocab } else { 0 }, 0.0);
+                let rows = rows.to_device(&Device::Cpu)?.contiguous()?;
+                one_way(&HostRef::of(&rows)?, targets, vocab, &mut mixed)
+            };
             sum.add(scores(&parts, targets));
             log_ps.push(parts.chunks_exact(PARTS).map(|row| row[0]).collect());
         }
         if several {
-            ensemble.add(of_mean(&log_ps, &likeliest(&mixed, vocab), targets));
+            let best = match &there {
+                Some(mixed) => places(&device::lm::vocab_scores(mixed, None, None)?),
+                None => likeliest(&mixed, vocab),
+            };
+            ensemble.add(of_mean(&log_ps, &best, targets));
         }
     }
     Ok(if several { (sums, ensemble) } else { (sums.clone(), sums[0]) })
@@ -111,6 +124,11 @@ fn argmax(z: &[f32]) -> usize {
 
 fn likeliest(mixed: &[f32], vocab: usize) -> Vec<u32> {
     mixed.chunks_exact(vocab).map(|row| argmax(row) as u32).collect()
+}
+
+/// The likeliest tokens of rows' parts.
+fn places(parts: &[f32]) -> Vec<u32> {
+    parts.chunks_exact(PARTS).map(|row| row[1] as u32).collect()
 }
 
 fn scores(parts: &[f32], targets: &[u32]) -> TokenScores {

@@ -72,6 +72,28 @@ fn dropout_masks_are_the_hosts() {
 }
 
 #[test]
+fn residual_adds() {
+    for (format, dtype, error) in FORMATS {
+        for n in SIZES {
+            let (x, residual) = (random(n, 3, dtype), random(n, 4, dtype));
+            for drop in [Dropout::none(), Dropout::new(78, 0.3)] {
+                let (mut mx, mut mr, mut my) = (Memory::of(&x), Memory::of(&residual), Memory::empty(n, dtype));
+                let shape = Elementwise { format, x: mx.address(), y: my.address(), n };
+                run(&shape.add(mr.address(), drop));
+                let x = drop.apply(&x.to_dtype(DType::F32).unwrap()).unwrap();
+                let want = (wide(&x) + wide(&residual)).unwrap();
+                close("sum", &my.tensor(n), &want, 1.1 * error, 1e-7);
+            }
+            // In place.
+            let (mut mx, mut mr) = (Memory::of(&x), Memory::of(&residual));
+            let here = mx.address();
+            run(&Elementwise { format, x: here, y: here, n }.add(mr.address(), Dropout::none()));
+            close("sum in place", &mx.tensor(n), &(wide(&x) + wide(&residual)).unwrap(), 1.1 * error, 1e-7);
+        }
+    }
+}
+
+#[test]
 fn layer_norms() {
     for (format, dtype, error) in FORMATS {
         for (n, d) in [(0, 8), (1, 1), (3, 20), (5, 33), (9, 64), (2, 1030), (3, 5000)] {

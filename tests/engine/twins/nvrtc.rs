@@ -93,7 +93,7 @@ fn variants(source: Source) -> Vec<Macros> {
             })
             .collect()
         }
-        Source::Attention => {
+        Source::Attention | Source::Remembered => {
             formats.flat_map(|x| [5, 32, 64, 128].map(|head| vec![("X", x), ("HEAD", head)])).collect()
         }
         _ => formats.map(|x| vec![("X", x)]).collect(),

@@ -2,7 +2,7 @@
 
 use super::host::{Memory, run};
 use super::{FORMATS, close, random, values, wide};
-use adamix::nn::kernels::device::plan::{Routed, SEGMENTS, Segment};
+use adamix::nn::kernels::device::plan::{Routed, SEGMENTS, Segment, Window};
 use candle_core::{DType, Device, Tensor};
 
 /// Rows of each segment, in order.
@@ -81,6 +81,7 @@ fn products() {
                             width,
                             out_width,
                             transposed,
+                            window: None,
                         };
                         for some in segments.chunks(SEGMENTS) {
                             run(&shape.product(some));
@@ -146,5 +147,112 @@ fn weight_gradients() {
                 }
             }
         }
+    }
+}
+
+/// LoRA's B inside a wider layer: columns of z times rows of B, added to columns of y, and both gradients.
+#[test]
+fn blocks_of_wider_matrices() {
+    const SCALE: f32 = 0.5;
+    for (format, dtype, error) in FORMATS {
+        for (n, rank, z_row, z_first, y_row, y_first, rows, row, width) in
+            [(40, 3, 6, 3, 50, 20, 30, 10, 17), (1, 1, 1, 0, 1, 0, 1, 0, 1), (300, 8, 16, 8, 90, 10, 70, 0, 70)]
+        {
+            let experts = 3;
+            let (z, y) = (random((n, z_row), 1, DType::F32), random((n, y_row), 2, dtype));
+            let b = random((experts, rows, rank), 3, DType::F32);
+            for (segments, list) in routes(n, experts) {
+                let [mut mz, mut my, mut mb] = [&z, &y, &b].map(Memory::of);
+                let mut mlist = Memory::of(&Tensor::from_slice(&list, list.len(), &Device::Cpu).unwrap());
+                let size = dtype.size_in_bytes() as u64;
+                let (z_at, y_at) = (mz.address() + 4 * z_first as u64, my.address() + size * y_first as u64);
+                let b_at = mb.address() + 4 * (row * rank) as u64;
+                let expert = rows * rank;
+                let forward = Routed {
+                    formats: [0, format],
+                    x: z_at,
+                    weight: b_at,
+                    base: y_at,
+                    out: y_at,
+                    list: mlist.address(),
+                    width: rank,
+                    out_width: width,
+                    window: Some(Window { x_row: z_row, out_row: y_row, expert, scale: SCALE }),
+                    ..Routed::default()
+                };
+                some_by_some(&forward, &segments);
+                // One expert's block of B as a matrix.
+                let part = |e: usize| wide(&b.get(e).unwrap().narrow(0, row, width).unwrap().contiguous().unwrap());
+                let (zs, mut want) = (wide(&z).narrow(1, z_first, rank).unwrap(), wide(&y));
+                let mut dz = vec![0.0; n * z_row];
+                let dy = wide(&y).narrow(1, y_first, width).unwrap();
+                for segment in &segments {
+                    for r in self::rows(segment, &list) {
+                        let line = |t: &Tensor| t.narrow(0, r, 1).unwrap().contiguous().unwrap();
+                        let one = line(&zs).matmul(&part(segment.expert).t().unwrap().contiguous().unwrap()).unwrap();
+                        let one = (one * f64::from(SCALE)).unwrap();
+                        let one = one.pad_with_zeros(1, y_first, y_row - y_first - width).unwrap();
+                        let one = one.pad_with_zeros(0, r, n - r - 1).unwrap();
+                        want = (want + one).unwrap();
+                        let back = (line(&dy).matmul(&part(segment.expert)).unwrap() * f64::from(SCALE)).unwrap();
+                        dz[r * z_row + z_first..][..rank].copy_from_slice(&values(&back));
+                    }
+                }
+                close("block", &my.tensor((n, y_row)), &want, 1.1 * error, 2e-6);
+
+                let (mut mdy, mut mdz) =
+                    (Memory::of(&y), Memory::of(&Tensor::zeros((n, z_row), DType::F32, &Device::Cpu).unwrap()));
+                let back = Routed {
+                    formats: [format, 0],
+                    x: mdy.address() + size * y_first as u64,
+                    base: 0,
+                    out: mdz.address() + 4 * z_first as u64,
+                    width,
+                    out_width: rank,
+                    transposed: true,
+                    window: Some(Window { x_row: y_row, out_row: z_row, expert, scale: SCALE }),
+                    ..forward
+                };
+                some_by_some(&back, &segments);
+                let want = Tensor::from_vec(dz, (n, z_row), &Device::Cpu).unwrap();
+                close("block back", &mdz.tensor((n, z_row)), &want, 1e-6, 2e-6);
+
+                for segment in &segments {
+                    let chunks = Routed::chunks(segment.len);
+                    let mut parts = Memory::empty(chunks * width * rank, DType::F32);
+                    let grad = Routed {
+                        formats: [0, format],
+                        x: mz.address() + 4 * z_first as u64,
+                        base: mdy.address() + size * y_first as u64,
+                        out: parts.address(),
+                        list: mlist.address(),
+                        width: rank,
+                        out_width: width,
+                        window: Some(Window { x_row: z_row, out_row: y_row, expert: 0, scale: SCALE }),
+                        ..Routed::default()
+                    };
+                    run(&grad.weight_grad(*segment));
+                    let mut sum = Memory::empty(width * rank, DType::F32);
+                    run(&grad.sum_parts(parts.address(), sum.address(), chunks, width * rank));
+                    let index: Vec<u32> = self::rows(segment, &list).iter().map(|&r| r as u32).collect();
+                    if index.is_empty() {
+                        continue;
+                    }
+                    let pick = |t: &Tensor| {
+                        let index = Tensor::from_slice(&index, index.len(), &Device::Cpu).unwrap();
+                        t.contiguous().unwrap().index_select(&index, 0).unwrap()
+                    };
+                    let want = pick(&dy).t().unwrap().contiguous().unwrap().matmul(&pick(&zs)).unwrap();
+                    let want = (want * f64::from(SCALE)).unwrap();
+                    close("block's gradient", &sum.tensor((width, rank)), &want, 1e-6, 2e-6);
+                }
+            }
+        }
+    }
+}
+
+fn some_by_some(shape: &Routed, segments: &[Segment]) {
+    for some in segments.chunks(SEGMENTS) {
+        run(&shape.product(some));
     }
 }

@@ -113,6 +113,18 @@ DEVICE float warp_max(float x) {
     return x;
 }
 
+// The same over a block of at most 256 threads.
+DEVICE float block_all(float x, int maximum) {
+    SHARED float parts[8];
+    SYNC(); // the previous result has been read
+    x = maximum ? warp_max(x) : warp_sum(x);
+    if (THREAD % 32 == 0) parts[THREAD / 32] = x;
+    SYNC();
+    x = parts[0];
+    for (u32 i = 1; i < THREADS / 32; i++) x = maximum ? fmaxf(x, parts[i]) : x + parts[i];
+    return x;
+}
+
 // Dropout masks are computed, not stored: the same hash as on the host.
 DEVICE u32 mix(u32 x) {
     x ^= x >> 16;
@@ -125,3 +137,33 @@ DEVICE float drop_factor(u32 key, u32 threshold, float scale, u32 i) {
     return mix(i ^ key) + key >= threshold ? scale : 0.0f;
 }
 DEVICE u32 drop_split(u32 key, u32 part) { return mix(key + part * 0x9e3779b9u); }
+
+// The nonlinearities, numbered as in the launching code.
+DEVICE float act_value(u32 act, float x) {
+    switch (act) {
+    case 0: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+    case 1: return 0.5f * x * (1.0f + tanhf(0.7978846f * (x + 0.044715f * x * x * x)));
+    case 2: return x < 0.0f ? 0.0f : x;
+    case 3: return x / (1.0f + expf(-x));
+    case 4: return tanhf(x);
+    default: return x;
+    }
+}
+
+DEVICE float act_slope(u32 act, float x) {
+    float t;
+    switch (act) {
+    case 0: return 0.5f * (1.0f + erff(x * 0.70710678f)) + x * 0.3989423f * expf(-0.5f * x * x);
+    case 1:
+        t = tanhf(0.7978846f * (x + 0.044715f * x * x * x));
+        return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.7978846f * (1.0f + 3.0f * 0.044715f * x * x);
+    case 2: return x > 0.0f ? 1.0f : 0.0f;
+    case 3:
+        t = 1.0f / (1.0f + expf(-x));
+        return t * (1.0f + x * (1.0f - t));
+    case 4:
+        t = tanhf(x);
+        return 1.0f - t * t;
+    default: return 1.0f;
+    }
+}

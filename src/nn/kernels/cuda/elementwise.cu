@@ -1,4 +1,5 @@
-// Activation and dropout, element by element. Format of all tensors: X. Each thread takes four neighbours.
+// Activation, dropout and the residual add, element by element. Format of all tensors: X. Each thread takes four
+// neighbours.
 
 struct elementwise_args {
     u64 x, y, bias, n;
@@ -6,36 +7,6 @@ struct elementwise_args {
     u32 key, threshold;
     float scale;
 };
-
-// The nonlinearities, numbered as in the launching code.
-DEVICE float act_value(u32 act, float x) {
-    switch (act) {
-    case 0: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
-    case 1: return 0.5f * x * (1.0f + tanhf(0.7978846f * (x + 0.044715f * x * x * x)));
-    case 2: return x < 0.0f ? 0.0f : x;
-    case 3: return x / (1.0f + expf(-x));
-    case 4: return tanhf(x);
-    default: return x;
-    }
-}
-
-DEVICE float act_slope(u32 act, float x) {
-    float t;
-    switch (act) {
-    case 0: return 0.5f * (1.0f + erff(x * 0.70710678f)) + x * 0.3989423f * expf(-0.5f * x * x);
-    case 1:
-        t = tanhf(0.7978846f * (x + 0.044715f * x * x * x));
-        return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.7978846f * (1.0f + 3.0f * 0.044715f * x * x);
-    case 2: return x > 0.0f ? 1.0f : 0.0f;
-    case 3:
-        t = 1.0f / (1.0f + expf(-x));
-        return t * (1.0f + x * (1.0f - t));
-    case 4:
-        t = tanhf(x);
-        return 1.0f - t * t;
-    default: return 1.0f;
-    }
-}
 
 // Runs BODY(v, i) on each value v of x at element i and writes v to `out`.
 #define EACH(out, BODY)                                                        \
@@ -82,6 +53,15 @@ KERNEL(act_backward, elementwise_args) {
 // y = x * mask
 KERNEL(dropout, elementwise_args) {
 #define BODY(v, i) v *= drop_factor(a.key, a.threshold, a.scale, (u32)(i))
+    EACH(a.y, BODY)
+#undef BODY
+}
+
+// y = x * mask + residual, which is at `bias` and has x's format (0: none)
+KERNEL(add, elementwise_args) {
+#define BODY(v, i)                                                             \
+    if (a.threshold) v *= drop_factor(a.key, a.threshold, a.scale, (u32)(i));  \
+    if (a.bias) v += GET(X, a.bias, i);
     EACH(a.y, BODY)
 #undef BODY
 }

@@ -7,17 +7,6 @@ struct loss_args {
     float factor;
 };
 
-DEVICE float block_all(float x, int maximum) {
-    SHARED float parts[8];
-    SYNC(); // the previous result has been read
-    x = maximum ? warp_max(x) : warp_sum(x);
-    if (THREAD % 32 == 0) parts[THREAD / 32] = x;
-    SYNC();
-    x = parts[0];
-    for (u32 i = 1; i < THREADS / 32; i++) x = maximum ? fmaxf(x, parts[i]) : x + parts[i];
-    return x;
-}
-
 // log of the sum of e^z over a row
 DEVICE float log_sum(u64 z, u64 at, u32 classes) {
     float most = -INFINITE, sum = 0.0f;

@@ -15,6 +15,8 @@ struct segment {
 struct routed_args {
     u64 x, weight, bias, base, out, list, out_bias;
     u32 width, out_width, row_stride, col_stride, expert_stride, segments, rows_per_chunk;
+    u32 x_row, out_row; // values from one row to the next, of x and of base and out
+    float scale;
     struct segment segment[SEGMENTS];
 };
 
@@ -22,7 +24,8 @@ DEVICE u32 row_of(u64 list, struct segment s, u32 i) {
     return s.listed ? AT(const u32, list)[s.start + i] : s.start + i;
 }
 
-// out[row, o] = base[row, o] + bias[e, o] + sum over k of x[row, k] weight[e][o * row_stride + k * col_stride]
+// out[row, o] = base[row, o] + bias[e, o] + scale * sum over k of x[row, k] weight[e][o * row_stride + k * col_stride]
+// base may be out itself.
 KERNEL(routed_product, routed_args) {
     SHARED float xs[DEPTH][ROWS + 1], ws[DEPTH][COLS + 1];
     u32 which = 0;
@@ -39,7 +42,7 @@ KERNEL(routed_product, routed_args) {
         for (u32 i = THREAD; i < ROWS * DEPTH; i += THREADS) {
             u32 r = i / DEPTH, k = i % DEPTH;
             int inside = first + r < s.len && k0 + k < a.width;
-            xs[k][r] = inside ? GET(X, a.x, (u64)row_of(a.list, s, first + r) * a.width + k0 + k) : 0.0f;
+            xs[k][r] = inside ? GET(X, a.x, (u64)row_of(a.list, s, first + r) * a.x_row + k0 + k) : 0.0f;
         }
         for (u32 i = THREAD; i < COLS * DEPTH; i += THREADS) {
             // Neighbouring threads read neighbouring weights, whichever way they lie.
@@ -61,11 +64,11 @@ KERNEL(routed_product, routed_args) {
     for (int i = 0; i < TM; i++) {
         u32 r = first + ty + i * TM_THREADS;
         if (r >= s.len) continue;
-        u64 at = (u64)row_of(a.list, s, r) * a.out_width;
+        u64 at = (u64)row_of(a.list, s, r) * a.out_row;
         for (int j = 0; j < TN; j++) {
             u32 o = col + tx + j * TN_THREADS;
             if (o >= a.out_width) continue;
-            float v = acc[i][j];
+            float v = a.scale * acc[i][j];
             if (a.bias) v += AT(const float, a.bias)[(u64)s.expert * a.out_width + o];
             if (a.base) v += GET(Y, a.base, at + o);
             PUT(Y, a.out, at + o, v);
@@ -73,8 +76,8 @@ KERNEL(routed_product, routed_args) {
     }
 }
 
-// One segment's share of dW = dyᵀ x and db = the column sums of dy, for the rows of chunk BLOCK_Z. dy (format Y, at
-// `base`) has out_width columns, x has width. Partial sums go to out[chunk][o][i] and out_bias[chunk][o].
+// One segment's share of dW = scale * dyᵀ x and db = the column sums of dy, for the rows of chunk BLOCK_Z. dy (format Y,
+// at `base`) has out_width columns, x has width. Partial sums go to out[chunk][o][i] and out_bias[chunk][o].
 KERNEL(routed_weight, routed_args) {
     SHARED float ds[DEPTH][ROWS + 1], xs[DEPTH][COLS + 1];
     struct segment s = a.segment[0];
@@ -91,12 +94,12 @@ KERNEL(routed_weight, routed_args) {
         for (u32 i = THREAD; i < ROWS * DEPTH; i += THREADS) {
             u32 r = i / ROWS, o = i % ROWS;
             int inside = r0 + r < end && row + o < a.out_width;
-            ds[r][o] = inside ? GET(Y, a.base, (u64)row_of(a.list, s, r0 + r) * a.out_width + row + o) : 0.0f;
+            ds[r][o] = inside ? GET(Y, a.base, (u64)row_of(a.list, s, r0 + r) * a.out_row + row + o) : 0.0f;
         }
         for (u32 i = THREAD; i < COLS * DEPTH; i += THREADS) {
             u32 r = i / COLS, c = i % COLS;
             int inside = r0 + r < end && col + c < a.width;
-            xs[r][c] = inside ? GET(X, a.x, (u64)row_of(a.list, s, r0 + r) * a.width + col + c) : 0.0f;
+            xs[r][c] = inside ? GET(X, a.x, (u64)row_of(a.list, s, r0 + r) * a.x_row + col + c) : 0.0f;
         }
         SYNC();
         UNROLL
@@ -116,7 +119,7 @@ KERNEL(routed_weight, routed_args) {
         if (a.out_bias && BLOCK_Y == 0 && tx == 0) AT(float, a.out_bias)[(u64)BLOCK_Z * a.out_width + o] = sum[i];
         for (int j = 0; j < TN; j++) {
             u32 c = col + tx + j * TN_THREADS;
-            if (c < a.width) AT(float, a.out)[((u64)BLOCK_Z * a.out_width + o) * a.width + c] = acc[i][j];
+            if (c < a.width) AT(float, a.out)[((u64)BLOCK_Z * a.out_width + o) * a.width + c] = a.scale * acc[i][j];
         }
     }
 }

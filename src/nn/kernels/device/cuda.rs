@@ -5,7 +5,7 @@
 use super::launch::{Args, Launch, Macros, Source, format_of};
 use crate::error::{Error, ErrorKind, Result};
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, cudarc};
-use candle_core::{Device, Storage, Tensor};
+use candle_core::{DType, Device, Storage, Tensor};
 use cudarc::cublas::{result as blas, sys as blas_sys};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, DevicePtr as _, DeviceRepr, LaunchConfig, PushKernelArg as _,
@@ -160,11 +160,7 @@ pub(super) fn aligned(x: &Tensor) -> Result<Tensor> {
 
 /// Memory for a tensor that a kernel will write whole.
 #[expect(unsafe_code, reason = "the caller's kernel writes every element before anything reads one")]
-pub(super) fn empty(
-    shape: impl Into<candle_core::Shape>,
-    dtype: candle_core::DType,
-    device: &Device,
-) -> Result<Tensor> {
+pub(super) fn empty(shape: impl Into<candle_core::Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     // SAFETY: device memory is never read by the host before the kernel that fills it, which is next on the stream.
     Ok(unsafe { Tensor::empty(shape, dtype, device)? })
 }
@@ -235,21 +231,26 @@ pub(super) enum Lies {
     Across,
 }
 
-/// `c = a b (+ c)` for row-major matrices of one format; sums in f32. a `[m, k]`, b `[k, n]` (or, across, `[n, k]`), c `[m, n]`
+fn number(x: &Tensor) -> Result<blas_sys::cudaDataType_t> {
+    match x.dtype() {
+        DType::F32 => Ok(blas_sys::cudaDataType_t::CUDA_R_32F),
+        DType::BF16 => Ok(blas_sys::cudaDataType_t::CUDA_R_16BF),
+        DType::F16 => Ok(blas_sys::cudaDataType_t::CUDA_R_16F),
+        other => Err(Error::internal(format!("no matrix product in {other:?} on the GPU"))),
+    }
+}
+
+/// `c = a b (+ c)` for row-major matrices of one format, c of that or in f32; sums in f32. a `[m, k]`, b `[k, n]` (or, across, `[n, k]`), c `[m, n]`
 #[expect(unsafe_code, reason = "hands the addresses of live tensors to cuBLAS")]
 pub(super) fn gemm([m, n, k]: [usize; 3], a: &Tensor, b: (&Tensor, Lies), c: &Tensor, add: bool) -> Result<()> {
     if m * n == 0 {
         return Ok(());
     }
     let gpu = gpu(c)?;
-    let kind = match a.dtype() {
-        candle_core::DType::F32 => blas_sys::cudaDataType_t::CUDA_R_32F,
-        candle_core::DType::BF16 => blas_sys::cudaDataType_t::CUDA_R_16BF,
-        candle_core::DType::F16 => blas_sys::cudaDataType_t::CUDA_R_16F,
-        other => return Err(Error::internal(format!("no matrix product in {other:?} on the GPU"))),
-    };
-    if b.0.dtype() != a.dtype() || c.dtype() != a.dtype() {
-        return Err(Error::internal(format!("matrix product of {:?} and {:?}", a.dtype(), b.0.dtype())));
+    let (kind, out_kind) = (number(a)?, number(c)?);
+    if b.0.dtype() != a.dtype() || !(c.dtype() == a.dtype() || c.dtype() == DType::F32) {
+        let formats = [a, b.0, c].map(Tensor::dtype);
+        return Err(Error::internal(format!("matrix product of {formats:?}")));
     }
     let fits = a.elem_count() >= m * k && b.0.elem_count() >= k * n && c.elem_count() >= m * n;
     if !fits {
@@ -279,7 +280,7 @@ pub(super) fn gemm([m, n, k]: [usize; 3], a: &Tensor, b: (&Tensor, Lies), c: &Te
             k as i32,
             (&raw const beta).cast(),
             pc as *mut _,
-            kind,
+            out_kind,
             n as i32,
             blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,

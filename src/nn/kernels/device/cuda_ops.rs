@@ -12,15 +12,15 @@ use crate::nn::kernels::{Act, Dropout};
 use candle_core::cuda_backend::cudarc::driver::DevicePtr as _;
 use candle_core::{DType, Tensor};
 
-fn format(x: &Tensor) -> Result<u32> {
+pub(super) fn format(x: &Tensor) -> Result<u32> {
     format_of(x.dtype()).ok_or_else(|| Error::internal(format!("no GPU kernel takes {:?}", x.dtype())))
 }
 
-fn dims2(x: &Tensor) -> Result<(usize, usize)> {
+pub(super) fn dims2(x: &Tensor) -> Result<(usize, usize)> {
     x.dims2().map_err(|_| Error::internal(format!("a matrix is needed, got shape {:?}", x.dims())))
 }
 
-fn like(x: &Tensor) -> Result<Tensor> {
+pub(super) fn like(x: &Tensor) -> Result<Tensor> {
     empty(x.shape(), x.dtype(), x.device())
 }
 
@@ -266,6 +266,7 @@ pub(super) fn routed_product(product: RoutedProduct<'_>, segments: &[Segment], l
         width,
         out_width,
         transposed: product.transposed,
+        window: None,
     };
     let gpu = gpu(&x)?;
     for some in segments.chunks(SEGMENTS) {

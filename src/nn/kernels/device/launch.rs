@@ -19,12 +19,30 @@ pub enum Source {
     Loss,
     /// Attention.
     Attention,
+    /// Root-mean-square normalisation of rows and of heads.
+    Norms,
+    /// Gated nonlinearities and rotary positions.
+    Gated,
+    /// Losses and scores over a vocabulary.
+    Vocab,
+    /// Attention to remembered keys and values.
+    Remembered,
 }
 
 impl Source {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Elementwise, Self::LayerNorm, Self::Update, Self::Routed, Self::Loss, Self::Attention];
+    pub const ALL: [Self; 10] = [
+        Self::Elementwise,
+        Self::LayerNorm,
+        Self::Update,
+        Self::Routed,
+        Self::Loss,
+        Self::Attention,
+        Self::Norms,
+        Self::Gated,
+        Self::Vocab,
+        Self::Remembered,
+    ];
 
     /// The name of the file, without its ending.
     pub fn name(self) -> &'static str {
@@ -35,6 +53,10 @@ impl Source {
             Self::Routed => "routed",
             Self::Loss => "loss",
             Self::Attention => "attention",
+            Self::Norms => "norms",
+            Self::Gated => "gated",
+            Self::Vocab => "vocab",
+            Self::Remembered => "remembered",
         }
     }
 
@@ -46,6 +68,10 @@ impl Source {
             Self::Routed => include_str!("../cuda/routed.cu"),
             Self::Loss => include_str!("../cuda/loss.cu"),
             Self::Attention => include_str!("../cuda/attention.cu"),
+            Self::Norms => include_str!("../cuda/norms.cu"),
+            Self::Gated => include_str!("../cuda/gated.cu"),
+            Self::Vocab => include_str!("../cuda/vocab.cu"),
+            Self::Remembered => include_str!("../cuda/remembered.cu"),
         }
     }
 
@@ -170,6 +196,6 @@ mod tests {
     fn every_source_names_its_kernels() {
         let count: usize = Source::ALL.iter().map(|source| source.kernels().len()).sum();
         assert_eq!(Source::Attention.kernels(), ["attention_forward", "attention_queries", "attention_keys"]);
-        assert_eq!(count, 18);
+        assert_eq!(count, 31);
     }
 }

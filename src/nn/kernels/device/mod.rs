@@ -9,17 +9,33 @@
 //! |---|---|
 //! | `cuda/*.cu` beside this directory | the kernels, in C |
 //! | [`launch`] | sources, macros, grids, arguments: a launch as a value |
-//! | [`plan`] | the launches of each kernel from shapes and addresses |
-//! | `cuda`, `cuda_ops` | with the feature: compiling, launching, tensors |
+//! | [`plan`], [`lm_plan`] | the launches of each kernel from shapes and addresses |
+//! | [`lm`] | what only language models need |
+//! | `cuda`, `cuda_ops`, `lm_ops` | with the feature: compiling, launching, tensors |
+
+/// Leaves the function with the GPU's version where it takes this tensor.
+macro_rules! on_cuda {
+    ($x:expr, $call:expr) => {
+        #[cfg(feature = "cuda")]
+        if cuda::takes($x) {
+            return $call;
+        }
+    };
+}
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(feature = "cuda")]
 mod cuda_ops;
 pub mod launch;
+pub mod lm;
+#[cfg(feature = "cuda")]
+mod lm_ops;
+pub mod lm_plan;
 pub mod plan;
 mod routed;
 
+pub use lm::{has_kernels, takes_model};
 pub use routed::{RoutedProduct, routed_grads, routed_product};
 
 use super::adamw::Update;
@@ -56,22 +72,22 @@ pub fn memory_in_use(device: &Device) -> Option<u64> {
     }
 }
 
+/// Bytes of the device's own memory that are free; nothing where it has none.
+pub fn memory_free(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => cuda::memory(gpu).map(|(free, _)| free as u64),
+        _ => None,
+    }
+}
+
 pub(super) fn half(x: &Tensor) -> bool {
     matches!(x.dtype(), DType::BF16 | DType::F16)
 }
 
-pub(super) fn widen(x: &Tensor) -> Result<Tensor> {
+/// The values in the [`wide`] format.
+pub fn widen(x: &Tensor) -> Result<Tensor> {
     Ok(x.to_dtype(wide(x.dtype()))?)
-}
-
-/// Leaves the function with the GPU's version where it takes this tensor.
-macro_rules! on_cuda {
-    ($x:expr, $call:expr) => {
-        #[cfg(feature = "cuda")]
-        if cuda::takes($x) {
-            return $call;
-        }
-    };
 }
 
 pub(super) fn act_forward(act: Act, x: &Tensor) -> Result<Tensor> {

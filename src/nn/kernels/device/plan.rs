@@ -7,16 +7,21 @@ use super::launch::{Args, Launch, Macros, Source};
 pub type Address = u64;
 
 /// Threads of a block where nothing else decides.
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 /// Shared memory a block may take without asking, in bytes.
 const SHARED: u32 = 48 * 1024;
 
-fn blocks(n: usize, per_block: usize) -> u32 {
+/// Whether four values can be read at once: of 4 bytes they need addresses divisible by 16.
+pub(super) fn at_once<const N: usize>(addresses: [Address; N]) -> bool {
+    addresses.iter().all(|address| address.is_multiple_of(16))
+}
+
+pub(super) fn blocks(n: usize, per_block: usize) -> u32 {
     n.div_ceil(per_block) as u32
 }
 
 /// The kernels' number of a nonlinearity; the last one is none at all.
-fn act_number(act: Option<Act>) -> u32 {
+pub(super) fn act_number(act: Option<Act>) -> u32 {
     match act {
         Some(Act::Gelu) => 0,
         Some(Act::GeluTanh) => 1,
@@ -42,8 +47,7 @@ pub struct Elementwise {
 
 impl Elementwise {
     fn launch(self, kernel: &'static str, bias: Address, width: usize, act: Option<Act>, drop: Dropout) -> Launch {
-        // Four values of 4 bytes at once need addresses divisible by 16.
-        let vector = u32::from((self.x | self.y).is_multiple_of(16));
+        let vector = u32::from(at_once([self.x, self.y]));
         let (key, threshold, scale) = drop.parts();
         Launch {
             source: Source::Elementwise,
@@ -74,6 +78,10 @@ impl Elementwise {
     /// `y = dropout(x)`
     pub fn dropout(self, drop: Dropout) -> Launch {
         self.launch("dropout", 0, 1, None, drop)
+    }
+    /// `y = dropout(x) + residual`; residual 0: none. y may be x.
+    pub fn add(self, residual: Address, drop: Dropout) -> Launch {
+        self.launch("add", residual, 1, None, drop)
     }
 }
 
@@ -155,6 +163,19 @@ pub const SEGMENTS: usize = 16;
 /// Rows whose products with a gradient go into one partial sum.
 const CHUNK: usize = 256;
 
+/// Where x and the output are columns of wider matrices, and the weight rows of a taller one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Values from one row of x to the next.
+    pub x_row: usize,
+    /// Values from one row of base and out (or of dy) to the next.
+    pub out_row: usize,
+    /// Values from one expert's weight to the next one's.
+    pub expert: usize,
+    /// What the product is multiplied with.
+    pub scale: f32,
+}
+
 /// Tensors of a routed product.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Routed {
@@ -180,6 +201,8 @@ pub struct Routed {
     pub out_width: usize,
     /// Whether the weights lie `[out_width, width]` (forward) or `[width, out_width]` (backward).
     pub transposed: bool,
+    /// Absent: everything is packed, and the factor is 1.
+    pub window: Option<Window>,
 }
 
 impl Routed {
@@ -198,10 +221,15 @@ impl Routed {
 
     fn args(&self, segments: &[Segment], rows_per_tile: usize) -> (Args, u32) {
         let stride = if self.transposed { [1, self.out_width] } else { [self.width, 1] };
+        let (x_row, out_row) = (self.width, self.out_width);
+        let packed = Window { x_row, out_row, expert: x_row * out_row, scale: 1.0 };
+        let window = self.window.unwrap_or(packed);
         let mut args = Args::default()
             .longs([self.x, self.weight, self.bias, self.base, self.out, self.list, self.out_bias])
             .ints([self.width as u32, self.out_width as u32, stride[0] as u32, stride[1] as u32])
-            .ints([(self.width * self.out_width) as u32, segments.len() as u32, CHUNK as u32]);
+            .ints([window.expert as u32, segments.len() as u32, CHUNK as u32])
+            .ints([window.x_row as u32, window.out_row as u32])
+            .floats([window.scale]);
         let mut tile = 0;
         for s in segments {
             args = args.ints([s.expert as u32, s.start as u32, s.len as u32, tile, u32::from(s.listed)]);

@@ -1,0 +1,373 @@
+//! The kernels of language models on tensors of a GPU: as `cuda_ops`.
+
+use super::cuda::{Lies, address, empty, gemm, gpu, launch, table};
+use super::cuda_ops::{dims2, dropout, format, like};
+use super::lm::{BlockGrad, BlockProduct, NewTokens};
+use super::lm_plan::{Gated, Remembered, RmsNorm, Rotate, VocabLoss, VocabScore};
+use super::plan::{Elementwise, Routed, SEGMENTS, Segment, Window};
+use super::{half, lm_plan};
+use crate::error::{Error, Result};
+use crate::nn::kernels::head_norm::HeadNorm;
+use crate::nn::kernels::rms_norm::Saved;
+use crate::nn::kernels::rope::{Angles, Heads, Pairing, Turn};
+use crate::nn::kernels::vocab_loss::{Objective, Parts, Weights};
+use crate::nn::kernels::{Act, Dropout};
+use candle_core::{DType, Tensor};
+use std::ops::Range;
+
+/// A vector in f32.
+fn vector(x: &Tensor) -> Result<Tensor> {
+    Ok(x.to_dtype(DType::F32)?.contiguous()?)
+}
+
+fn same(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.dtype() == b.dtype() && a.elem_count() == b.elem_count() {
+        return Ok(());
+    }
+    let (a, b) = ((a.dims(), a.dtype()), (b.dims(), b.dtype()));
+    Err(Error::internal(format!("{what} of shapes and formats that differ: {a:?}, {b:?}")))
+}
+
+pub(super) fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
+    let Some(residual) = residual else { return dropout(x, drop) };
+    same("a sum", x, residual)?;
+    let (x, residual) = (x.contiguous()?, residual.contiguous()?);
+    let y = like(&x)?;
+    let shape = Elementwise { format: format(&x)?, x: address(&x)?, y: address(&y)?, n: x.elem_count() };
+    launch(&gpu(&x)?, &shape.add(address(&residual)?, drop))?;
+    Ok(y)
+}
+
+pub(super) fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
+    let (acc, x) = (acc.contiguous()?, x.to_dtype(acc.dtype())?.contiguous()?);
+    same("a sum", &acc, &x)?;
+    let here = address(&acc)?;
+    let shape = Elementwise { format: format(&acc)?, x: here, y: here, n: acc.elem_count() };
+    launch(&gpu(&acc)?, &shape.add(address(&x)?, Dropout::none()))?;
+    Ok(acc)
+}
+
+pub(super) fn rms_forward(
+    x: &Tensor,
+    residual: Option<&Tensor>,
+    drop: Dropout,
+    gamma: &Tensor,
+    eps: f64,
+) -> Result<(Tensor, Saved)> {
+    let (n, d) = dims2(x)?;
+    if let Some(residual) = residual {
+        same("a residual add", x, residual)?;
+    }
+    let (x, gamma) = (x.contiguous()?, vector(gamma)?);
+    let residual = residual.map(|r| r.contiguous()).transpose()?;
+    let changed = residual.is_some() || drop.active();
+    let (y, rstd) = (like(&x)?, empty(n, DType::F32, x.device())?);
+    let sum = if changed { like(&x)? } else { x.clone() };
+    let shape = RmsNorm {
+        format: format(&x)?,
+        x: address(&x)?,
+        residual: residual.as_ref().map_or(Ok(0), address)?,
+        gamma: address(&gamma)?,
+        y: address(&y)?,
+        sum: if changed { address(&sum)? } else { 0 },
+        rstd: address(&rstd)?,
+        n,
+        d,
+        eps: eps as f32,
+        ..RmsNorm::default()
+    };
+    launch(&gpu(&x)?, &shape.forward(drop))?;
+    Ok((y, Saved { sum, rstd }))
+}
+
+pub(super) fn rms_backward(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
+    let (n, d) = dims2(dy)?;
+    same("a normalisation's gradient", dy, &saved.sum)?;
+    let (dy, gamma, sum) = (dy.contiguous()?, vector(gamma)?, saved.sum.contiguous()?);
+    let (out, add) = match dsum {
+        Some(dsum) => (dsum.to_dtype(dy.dtype())?.contiguous()?, true),
+        None => (like(&dy)?, false),
+    };
+    same("a normalisation's gradient", &dy, &out)?;
+    let shape = RmsNorm {
+        format: format(&dy)?,
+        gamma: address(&gamma)?,
+        y: address(&dy)?,
+        sum: address(&sum)?,
+        rstd: address(&saved.rstd)?,
+        dsum: address(&out)?,
+        n,
+        d,
+        ..RmsNorm::default()
+    };
+    launch(&gpu(&dy)?, &shape.backward(add))?;
+    Ok(out)
+}
+
+pub(super) fn norm_output(x: &Tensor, rstd: Option<&Tensor>, gamma: &Tensor, beta: Option<&Tensor>) -> Result<Tensor> {
+    let (n, d) = dims2(x)?;
+    let (x, gamma, beta) = (x.contiguous()?, vector(gamma)?, beta.map(vector).transpose()?);
+    let y = like(&x)?;
+    let shape = RmsNorm {
+        format: format(&x)?,
+        x: address(&x)?,
+        gamma: address(&gamma)?,
+        beta: beta.as_ref().map_or(Ok(0), address)?,
+        y: address(&y)?,
+        rstd: rstd.map_or(Ok(0), address)?,
+        n,
+        d,
+        ..RmsNorm::default()
+    };
+    launch(&gpu(&x)?, &shape.output())?;
+    Ok(y)
+}
+
+fn heads(x: &Tensor, y: &Tensor, norm: HeadNorm<'_>, gamma: &[Tensor; 2]) -> Result<lm_plan::HeadNorm> {
+    let (n, columns) = dims2(x)?;
+    Ok(lm_plan::HeadNorm {
+        format: format(x)?,
+        x: address(x)?,
+        gamma: [address(&gamma[0])?, address(&gamma[1])?],
+        y: address(y)?,
+        n,
+        columns,
+        head_dim: gamma[0].elem_count(),
+        heads: norm.heads,
+        eps: norm.eps as f32,
+    })
+}
+
+pub(super) fn head_norm_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
+    let (x, gamma) = (x.contiguous()?, [vector(norm.gamma[0])?, vector(norm.gamma[1])?]);
+    let y = like(&x)?;
+    launch(&gpu(&x)?, &heads(&x, &y, norm, &gamma)?.forward())?;
+    Ok(y)
+}
+
+pub(super) fn head_norm_backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
+    same("normalised heads", x, &dy)?;
+    let (x, dy, gamma) = (x.contiguous()?, dy.contiguous()?, [vector(norm.gamma[0])?, vector(norm.gamma[1])?]);
+    launch(&gpu(&x)?, &heads(&x, &dy, norm, &gamma)?.backward())?;
+    Ok(dy)
+}
+
+fn gated(x: &Tensor, y: &Tensor) -> Result<Gated> {
+    let (rows, width) = dims2(y)?;
+    if x.dims() != [rows, 2 * width] || x.dtype() != y.dtype() {
+        return Err(Error::internal(format!("gate and up of shape {:?} for {:?}", x.dims(), y.dims())));
+    }
+    Ok(Gated { format: format(x)?, x: address(x)?, y: address(y)?, rows, width })
+}
+
+pub(super) fn gated_forward(act: Act, x: &Tensor) -> Result<Tensor> {
+    let (x, (n, both)) = (x.contiguous()?, dims2(x)?);
+    let y = empty((n, both / 2), x.dtype(), x.device())?;
+    launch(&gpu(&x)?, &gated(&x, &y)?.forward(act))?;
+    Ok(y)
+}
+
+pub(super) fn gated_backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
+    let (x, dy) = (x.contiguous()?, dy.contiguous()?);
+    launch(&gpu(&x)?, &gated(&x, &dy)?.backward(act))?;
+    Ok(x)
+}
+
+pub(super) fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
+    let (n, columns) = dims2(&x)?;
+    let (x, positions, half) = (x.contiguous()?, table(x.device(), positions)?, heads.head_dim / 2);
+    let angles = angles.on(x.device())?;
+    let (cos, sin) = (address(&angles.get(0)?)?, address(&angles.get(1)?)?);
+    let shape = Rotate {
+        format: format(&x)?,
+        x: address(&x)?,
+        table: [cos, sin],
+        positions: address(&positions)?,
+        n,
+        columns,
+        heads: heads.heads,
+        half,
+        interleaved: heads.pairing == Pairing::Interleaved,
+    };
+    launch(&gpu(&x)?, &shape.turn(turn == Turn::Back))?;
+    Ok(x)
+}
+
+pub(super) fn vocab_loss(
+    (hidden, head): (&Tensor, &Tensor),
+    targets: &[u32],
+    (objective, weights): (Objective, Weights),
+    (chunks, with_head): (&[Range<usize>], bool),
+) -> Result<Parts> {
+    let ((_, d), (vocab, _)) = (dims2(hidden)?, dims2(head)?);
+    let (n, passes, place, dtype) = (targets.len(), objective.passes, hidden.device(), head.dtype());
+    let (given, hidden, head) = (hidden.dtype(), hidden.to_dtype(dtype)?.contiguous()?, head.contiguous()?);
+    let targets = Tensor::from_slice(targets, n, place)?;
+    let parts = empty((n, 3), DType::F32, place)?;
+    let grad = objective.gradient.then(|| like(&hidden)).transpose()?;
+    let mut dhead = if with_head { Some(Tensor::zeros((vocab, d), DType::F32, place)?) } else { None };
+    for chunk in chunks {
+        let (start, c) = (chunk.start, chunk.len());
+        let rows = |x: &Tensor, pass: usize| x.narrow(0, pass * n + start, c);
+        let logits = empty((passes * c, vocab), DType::F32, place)?;
+        let part = |x: &Tensor, pass: usize| x.narrow(0, pass * c, c);
+        for pass in 0..passes {
+            gemm([c, vocab, d], &rows(&hidden, pass)?, (&head, Lies::Across), &part(&logits, pass)?, false)?;
+        }
+        let wanted = objective.gradient || with_head;
+        // What is multiplied once more has the trunk's format.
+        let dlogits = if wanted && half(&hidden) { empty(logits.shape(), dtype, place)? } else { logits.clone() };
+        let both = |x: &Tensor| -> Result<[u64; 2]> {
+            Ok([address(x)?, if passes == 2 { address(&part(x, 1)?)? } else { 0 }])
+        };
+        let shape = VocabLoss {
+            format: format(&dlogits)?,
+            logits: both(&logits)?,
+            grads: if wanted { both(&dlogits)? } else { [0, 0] },
+            targets: address(&targets)? + 4 * start as u64,
+            parts: address(&parts)? + 12 * start as u64,
+            rows: c,
+            vocab,
+            weights: weights.task.map(|weight| weight as f32),
+            smoothing: weights.smoothing as f32,
+            consistency: weights.consistency as f32,
+            detach: weights.detach,
+        };
+        launch(&gpu(&hidden)?, &shape.launch())?;
+        for pass in 0..passes {
+            let dlogits = part(&dlogits, pass)?;
+            if let Some(grad) = &grad {
+                gemm([c, d, vocab], &dlogits, (&head, Lies::Straight), &rows(grad, pass)?, false)?;
+            }
+            if let Some(sum) = &mut dhead {
+                let share = dlogits.to_dtype(DType::F32)?.t()?.matmul(&rows(&hidden, pass)?.to_dtype(DType::F32)?)?;
+                *sum = (&*sum + share)?;
+            }
+        }
+    }
+    let grad = grad.map(|grad| grad.to_dtype(given)).transpose()?;
+    Ok((parts.flatten_all()?.to_vec1()?, grad, dhead))
+}
+
+pub(super) fn vocab_scores(z: &Tensor, targets: Option<&[u32]>, mixed: Option<&Tensor>) -> Result<Vec<f32>> {
+    let (rows, vocab) = dims2(z)?;
+    let z = z.to_dtype(DType::F32)?.contiguous()?;
+    let targets = targets.map(|targets| Tensor::from_slice(targets, targets.len(), z.device())).transpose()?;
+    let parts = empty((rows, 2), DType::F32, z.device())?;
+    let shape = VocabScore {
+        logits: address(&z)?,
+        targets: targets.as_ref().map_or(Ok(0), address)?,
+        parts: address(&parts)?,
+        mixed: mixed.map_or(Ok(0), address)?,
+        rows,
+        vocab,
+    };
+    launch(&gpu(&z)?, &shape.launch())?;
+    Ok(parts.flatten_all()?.to_vec1()?)
+}
+
+pub(super) fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let ((n, d), (vocab, d_in)) = (dims2(x)?, dims2(w)?);
+    if d != d_in {
+        return Err(Error::internal(format!("hidden states of {d} columns for a head of {d_in}")));
+    }
+    let (y, w) = (empty((n, vocab), DType::F32, x.device())?, w.contiguous()?);
+    gemm([n, vocab, d], &x.to_dtype(w.dtype())?.contiguous()?, (&w, Lies::Across), &y, false)?;
+    Ok(y)
+}
+
+/// The address of a column of a matrix's first row.
+fn column(x: &Tensor, column: usize) -> Result<u64> {
+    Ok(address(x)? + (column * x.dtype().size_in_bytes()) as u64)
+}
+
+fn list_of(list: &[u32], like: &Tensor) -> Result<Option<Tensor>> {
+    if list.is_empty() { Ok(None) } else { table(like.device(), list).map(Some) }
+}
+
+pub(super) fn block_product(product: &BlockProduct<'_>, segments: &[Segment], list: &[u32]) -> Result<()> {
+    let ((_, x_row), (_, out_row)) = (dims2(product.x)?, dims2(product.out)?);
+    let (_, rows, rank) = product.weight.dims3()?;
+    let (x, weight) = (product.x.contiguous()?, product.weight.contiguous()?);
+    let (width, out_width) = (product.x_columns.len(), product.out_columns.len());
+    let fits = if product.transposed { (product.rows.len(), rank) } else { (rank, product.rows.len()) };
+    if fits != (width, out_width) || product.rows.end > rows || product.x_columns.end > x_row {
+        return Err(Error::internal(format!("{product:?} does not fit")));
+    }
+    let list = list_of(list, &x)?;
+    let out = column(product.out, product.out_columns.start)?;
+    let shape = Routed {
+        formats: [format(&x)?, format(product.out)?],
+        x: column(&x, product.x_columns.start)?,
+        weight: address(&weight)? + 4 * (product.rows.start * rank) as u64,
+        base: if product.add { out } else { 0 },
+        out,
+        list: list.as_ref().map_or(Ok(0), address)?,
+        width,
+        out_width,
+        transposed: product.transposed,
+        window: Some(Window { x_row, out_row, expert: rows * rank, scale: product.scale as f32 }),
+        ..Routed::default()
+    };
+    let gpu = gpu(&x)?;
+    segments.chunks(SEGMENTS).try_for_each(|some| launch(&gpu, &shape.product(some)))
+}
+
+pub(super) fn block_grad(grad: &BlockGrad<'_>, segment: Segment, list: &[u32]) -> Result<()> {
+    let ((_, dy_row), (_, x_row), (rows, rank)) = (dims2(grad.dy)?, dims2(grad.x)?, dims2(grad.out)?);
+    let (dy, x) = (grad.dy.contiguous()?, grad.x.contiguous()?);
+    let (width, out_width) = (grad.x_columns.len(), grad.dy_columns.len());
+    if width != rank || grad.row + out_width > rows || grad.out.dtype() != DType::F32 {
+        return Err(Error::internal(format!("{grad:?} does not fit")));
+    }
+    let list = if segment.listed { list_of(list, &x)? } else { None };
+    let chunks = Routed::chunks(segment.len);
+    let out = address(grad.out)? + 4 * (grad.row * rank) as u64;
+    let parts = if chunks > 1 { Some(empty((chunks, out_width, width), DType::F32, x.device())?) } else { None };
+    let shape = Routed {
+        formats: [format(&x)?, format(&dy)?],
+        x: column(&x, grad.x_columns.start)?,
+        base: column(&dy, grad.dy_columns.start)?,
+        out: parts.as_ref().map_or(Ok(out), address)?,
+        list: list.as_ref().map_or(Ok(0), address)?,
+        width,
+        out_width,
+        window: Some(Window { x_row, out_row: dy_row, expert: 0, scale: grad.scale as f32 }),
+        ..Routed::default()
+    };
+    let gpu = gpu(&x)?;
+    launch(&gpu, &shape.weight_grad(segment))?;
+    match &parts {
+        Some(parts) => launch(&gpu, &shape.sum_parts(address(parts)?, out, chunks, out_width * width)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn remember(new: NewTokens<'_>, attend: bool) -> Result<Option<Tensor>> {
+    let NewTokens { qkv, pool, words, heads, kv_heads, head_dim } = new;
+    let (qkv, (n, columns)) = (qkv.contiguous()?, dims2(qkv)?);
+    let fits = columns == (heads + 2 * kv_heads) * head_dim && pool.dim(1)? == 2 * kv_heads * head_dim;
+    if !fits || pool.dtype() != qkv.dtype() || words.elem_count() < 3 * n {
+        return Err(Error::internal(format!("{new:?} do not fit together")));
+    }
+    let out = if attend { Some(empty((n, heads * head_dim), qkv.dtype(), qkv.device())?) } else { None };
+    let tokens = address(words)?;
+    let shape = Remembered {
+        format: format(&qkv)?,
+        qkv: address(&qkv)?,
+        pool: address(pool)?,
+        tokens,
+        rows: tokens + 12 * n as u64,
+        out: out.as_ref().map_or(Ok(0), address)?,
+        n,
+        heads,
+        kv_heads,
+        head_dim,
+    };
+    let gpu = gpu(&qkv)?;
+    launch(&gpu, &shape.remember())?;
+    if attend {
+        launch(&gpu, &shape.attend())?;
+    }
+    Ok(out)
+}
