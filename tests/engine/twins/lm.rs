@@ -154,9 +154,9 @@ fn gates() {
 #[test]
 fn rotations() {
     for (format, dtype, error) in FORMATS {
-        for (n, heads, hd, rest) in [(0, 1, 2, 0), (1, 1, 2, 3), (9, 4, 16, 32), (40, 3, 64, 0)] {
+        for (n, heads, hd, rest) in [(0, 1, 2usize, 0), (1, 1, 2, 3), (9, 4, 16, 32), (40, 3, 64, 0)] {
             let columns = heads * hd + rest;
-            let frequencies: Vec<f32> = (0..hd / 2).map(|i| 0.7f32.powi(i)).collect();
+            let frequencies: Vec<f32> = (0..hd / 2).map(|i| 0.7f32.powi(i as i32)).collect();
             let angles = Angles::new(&frequencies, 50, 1.0);
             let positions: Vec<u32> = (0..n as u32).map(|i| (i * 7) % 50).collect();
             let x = random((n, columns), 1, dtype);
