@@ -76,12 +76,12 @@ pub(super) fn weights_argument() -> Arg {
         .long("weights")
         .value_name("A,B,...")
         .allow_hyphen_values(true)
-        .help("One weight for each expert, or with / between them one list for each layer [default: all equal]")
+        .help("One weight for each expert, or with / between them one list for each layer [default: all equal, or the scores of imported experts]")
 }
 
-/// What `--weights` says.
-pub(super) fn merge_plan(matches: &ArgMatches) -> Result<MergePlan> {
-    let Some(text) = matches.get_one::<String>("weights") else { return Ok(MergePlan::Uniform) };
+/// What `--weights` says; none where it is absent.
+pub(super) fn merge_plan(matches: &ArgMatches) -> Result<Option<MergePlan>> {
+    let Some(text) = matches.get_one::<String>("weights") else { return Ok(None) };
     let list = |list: &str| {
         let number = |item: &str| {
             let wrong =
@@ -91,7 +91,7 @@ pub(super) fn merge_plan(matches: &ArgMatches) -> Result<MergePlan> {
         list.split(',').map(number).collect::<Result<Vec<f32>>>()
     };
     let mut lists = text.split('/').map(list).collect::<Result<Vec<_>>>()?;
-    Ok(if lists.len() == 1 { MergePlan::Global(lists.remove(0)) } else { MergePlan::PerSite(lists) })
+    Ok(Some(if lists.len() == 1 { MergePlan::Global(lists.remove(0)) } else { MergePlan::PerSite(lists) }))
 }
 
 /// `--dev-file`, shared with `inspect`.
@@ -158,6 +158,9 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 pub(super) fn merge(matches: &ArgMatches) -> Done {
     let plan = usage(merge_plan(matches))?;
     with_opened(matches, |opened| {
+        let own = MergePlan::own(&opened.config.mixture);
+        let scored = plan.is_none() && own != MergePlan::Uniform;
+        let plan = plan.unwrap_or(own);
         let uniform = opened.merge(&MergePlan::Uniform)?;
         let weighed = if plan == MergePlan::Uniform { uniform.clone() } else { opened.merge(&plan)? };
         if matches.get_flag("json") {
@@ -179,6 +182,7 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
         let mut rows = vec![vec![format!("{} rows", out::count(uniform.rows as u64))]];
         rows[0].extend(names.iter().map(|name| (*name).to_owned()));
         let typed = matches.get_one::<String>("weights").map(|weights| format!("weights {weights}"));
+        let typed = typed.or_else(|| scored.then(|| "the imported scores".to_owned()));
         for (label, report) in [(Some("uniform mean".to_owned()), &uniform), (typed, &weighed)] {
             let values = names.iter().map(|name| metric(&report.scores, name).map(fixed_width).unwrap_or_default());
             rows.extend(label.map(|label| std::iter::once(label).chain(values).collect()));

@@ -2,7 +2,7 @@
 
 use super::{Done, Failure, eval, out, runs, usage};
 use crate::config::RunConfig;
-use crate::engine::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget};
+use crate::engine::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
 use crate::error::{Error, ErrorKind, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -64,7 +64,8 @@ fn plan(matches: &ArgMatches, config: &RunConfig) -> Result<ExportPlan> {
     let usual = if targets == [ExportTarget::Gguf] { ExportDtype::F16 } else { ExportDtype::F32 };
     let dtype = typed.unwrap_or(usual);
     let dir = matches.get_one::<PathBuf>("output").cloned();
-    Ok(ExportPlan { targets, dtype, merge: eval::merge_plan(matches)?, dir })
+    let merge = eval::merge_plan(matches)?.unwrap_or_else(|| MergePlan::own(&config.mixture));
+    Ok(ExportPlan { targets, dtype, merge, dir })
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {

@@ -193,7 +193,7 @@ fn of_run(dir: &RunDir, checkpoint: Checkpoint, way: Way) -> Result<Writer> {
         )));
     };
     let (model, routes) = match way {
-        Way::Merged => (model.merged_uniform()?, Routes::Plain),
+        Way::Merged => (model.merged_own()?, Routes::Plain),
         Way::Base => (model.bare(), Routes::Plain),
         Way::Along(routes) => (model.clone(), routes),
     };

@@ -57,6 +57,7 @@ pub fn run(matches: &ArgMatches) -> Done {
             let report = opened.averages()?;
             if json { with_run(opened, &report)? } else { averages(opened, &report)? }
         } else {
+            let merge = merge.unwrap_or_else(|| MergePlan::own(&opened.config.mixture));
             let report = opened.rounding(&plan(matches, &opened.config, merge))?;
             if json { with_run(opened, &report)? } else { rounding(opened, &report)? }
         }

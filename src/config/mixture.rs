@@ -114,6 +114,10 @@ pub struct MixtureConfig {
     pub consistency_detach: bool,
     /// Cross-entropy on both passes (their mean) instead of on the first only.
     pub ce_both_passes: bool,
+    /// How much each expert counts when a checkpoint of the reference code with scores of its own is merged: one list for
+    /// each site; empty: all the same, the paper's mean. No setting of its own; an import writes it. `[sites][M]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub merge_weights: Vec<Vec<f64>>,
 }
 
 impl Default for MixtureConfig {
@@ -139,6 +143,7 @@ impl Default for MixtureConfig {
             consistency_weight: 1.0,
             consistency_detach: true,
             ce_both_passes: false,
+            merge_weights: Vec::new(),
         }
     }
 }
@@ -159,6 +164,11 @@ impl MixtureConfig {
             MixtureKind::Adapter => self.adapter_size,
             MixtureKind::Lora => self.lora_rank,
         }
+    }
+
+    /// Whether these are merge weights of one site.
+    fn usable(&self, list: &[f64]) -> bool {
+        list.len() == self.num_experts && list.iter().all(|w| w.is_finite()) && list.iter().sum::<f64>().abs() > 1e-9
     }
 
     pub(super) fn problems(&self, found: &mut Vec<String>) {
@@ -191,6 +201,12 @@ impl MixtureConfig {
         });
         require(found, !self.ce_both_passes || self.consistency, || {
             "ce_both_passes needs the second pass; switch consistency on".to_owned()
+        });
+        require(found, self.merge_weights.iter().all(|list| self.usable(list)), || {
+            format!(
+                "merge_weights must hold lists of {} finite numbers that do not cancel out; leave it out for the mean",
+                self.num_experts
+            )
         });
         require(found, !(self.sharing_down && self.sharing_up && self.num_experts > 1), || {
             "both projections are shared, so all experts are one; share at most one side, or set num_experts to 1"

@@ -174,7 +174,13 @@ fn reloaded<K: Kind>(kind: &K, target: ExportTarget, config: &RunConfig, loaded:
 
 /// The settings with a single expert: a merged adapter is a mixture of one.
 pub(super) fn single(config: &RunConfig) -> RunConfig {
-    let mixture = MixtureConfig { num_experts: 1, sharing_down: false, sharing_up: false, ..config.mixture.clone() };
+    let mixture = MixtureConfig {
+        num_experts: 1,
+        sharing_down: false,
+        sharing_up: false,
+        merge_weights: Vec::new(),
+        ..config.mixture.clone()
+    };
     RunConfig { mixture, ..config.clone() }
 }
 

@@ -21,6 +21,8 @@ pub struct Imported {
     pub base_model: Option<String>,
     /// Kind, experts, sizes and sharing; everything else is the default.
     pub mixture: MixtureConfig,
+    /// Sites whose experts do not count the same, with one merge weight for each expert.
+    pub weights: Vec<(String, Vec<f64>)>,
     /// Banks and head under our names.
     pub tensors: Vec<HostTensor>,
     /// What the user should know, in words.
@@ -46,7 +48,7 @@ fn reference(path: &std::path::Path) -> Result<Imported> {
         notes.push(format!("{} tensors of the trunk are left out; they come from the base model", found.ignored.len()));
     }
     if !found.weights.is_empty() {
-        notes.push(format!("{} sites have scores, so that their experts count differently there; here all count the same until you say otherwise", found.weights.len()));
+        notes.push(format!("{} sites have scores, so that their experts count differently there; the run is merged with their softmax as weights", found.weights.len()));
     }
     if found.mixture.kind == MixtureKind::Lora {
         notes.push(format!("the file does not say alpha; {} is the reference's", found.mixture.lora_alpha));
@@ -56,6 +58,7 @@ fn reference(path: &std::path::Path) -> Result<Imported> {
         model_type: Some(found.model_type),
         base_model: None,
         mixture: found.mixture,
+        weights: found.weights,
         tensors: found.tensors,
         notes,
     })
@@ -109,6 +112,7 @@ fn peft(paths: &[PathBuf]) -> Result<Imported> {
             sharing_up,
             ..MixtureConfig::default()
         },
+        weights: Vec::new(),
         tensors,
         notes,
     })
@@ -126,7 +130,8 @@ pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
         consistency_weight: own.consistency_weight,
         ..found.mixture.clone()
     };
-    let Prepared { config, subject, .. } = run::prepare(&config)?;
+    config.mixture.merge_weights.clear();
+    let Prepared { mut config, subject, .. } = run::prepare(&config)?;
     let family = match &subject {
         Subject::Classifier(model, _) => model.encoder().spec().family.prefix(),
         Subject::Lm(model, _) => model.spec().family.model_type(),
@@ -140,8 +145,27 @@ pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
     set_tensors(subject.model(), &found.tensors).context(
         "the experts do not fit the base model and its labels (choose the model and the task they were trained for)",
     )?;
+    config.mixture.merge_weights = merge_weights(&subject.model().site_names(), found)?;
     let trainer = Trainer::new(config.clone(), subject)?;
     let (dir, _lock) = RunDir::create(&config)?;
     checkpoint::write(&dir, 0, &trainer.checkpoint_data()?)?;
     Ok(dir)
+}
+
+/// One list for each site of the base model; none where all experts count the same everywhere.
+fn merge_weights(sites: &[String], found: &Imported) -> Result<Vec<Vec<f64>>> {
+    if found.weights.is_empty() {
+        return Ok(Vec::new());
+    }
+    if let Some((site, _)) = found.weights.iter().find(|(site, _)| !sites.contains(site)) {
+        return Err(Error::config(format!(
+            "the file has scores of experts at {site}, which this base model does not have"
+        )));
+    }
+    let experts = found.mixture.num_experts;
+    let uniform = || vec![1.0 / experts as f64; experts];
+    let of = |site: &String| {
+        found.weights.iter().find(|(name, _)| name == site).map_or_else(uniform, |(_, list)| list.clone())
+    };
+    Ok(sites.iter().map(of).collect())
 }

@@ -11,7 +11,7 @@ use crate::artifact::export::hf::{self, BaseFiles};
 use crate::artifact::export::modules::{ModuleLora, compose, compose_expert};
 use crate::artifact::export::{ExportMeta, peft, proof};
 use crate::artifact::import;
-use crate::config::{Method, RunConfig};
+use crate::config::{DeviceChoice, DtypeChoice, Method, RunConfig};
 use crate::data::TaskData;
 use crate::error::{Error, Result};
 use crate::model::encoder::lora_targets;
@@ -83,11 +83,21 @@ impl Job<'_> {
         let base = bundled.as_ref().map_or(source.dir.as_deref(), |files| Some(files.path()));
         let base = base.ok_or_else(|| Error::internal("the model lies nowhere"))?;
         hf::hf(place, &merged, kind, BaseFiles::Dir(base), self.meta, hf::SHARD)?;
-        let logits = self.logits(self.merged)?;
-        let mut run = || {
-            let config = self.bare();
-            self.logits(&run::model(&config, ModelSource::open(&place.display().to_string())?, self.task)?)
+        // A trunk of 16 bits rounds the sum of weights and LoRA, which a trained model keeps apart: what the files hold is
+        // compared in 32 bits, both sides from files on the processor.
+        let exact = self.merged.encoder().dtype() == DType::F32;
+        let mut config = self.bare();
+        if !exact {
+            (config.model.dtype, config.model.device) = (DtypeChoice::F32, DeviceChoice::Cpu);
+        }
+        let logits = if exact {
+            self.logits(self.merged)?
+        } else {
+            let bare = run::model(&config, ModelSource::open(&self.config.model.path)?, self.task)?;
+            self.logits(&import::with_modules(&bare, modules, head)?)?
         };
+        let mut run =
+            || self.logits(&run::model(&config, ModelSource::open(&place.display().to_string())?, self.task)?);
         proof::hf(place, &merged, self.meta.dtype, Some((self.probe(&logits), &mut run)))
     }
 

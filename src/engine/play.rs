@@ -143,7 +143,7 @@ impl<'a> Prepared<'a> {
         let mixed = model.mixture().is_some();
         let (model, routes) = match pane {
             Pane::Base => (Cow::Owned(model.bare()), Routes::Plain),
-            Pane::Merged if mixed => (Cow::Owned(model.merged_uniform()?), Routes::Plain),
+            Pane::Merged if mixed => (Cow::Owned(model.merged_own()?), Routes::Plain),
             Pane::Expert(expert) if mixed => (Cow::Borrowed(model), Routes::Expert(expert)),
             Pane::Route(number) if mixed => (Cow::Borrowed(model), Routes::Whole(number as usize)),
             Pane::Ensemble(routes) if mixed => (Cow::Borrowed(model), Routes::Ensemble(routes)),

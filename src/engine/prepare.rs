@@ -1,7 +1,7 @@
 //! From settings to what a training starts from: the model and the rows or texts, read and checked.
 
 use super::device::{self, Chosen};
-use crate::config::{Method, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
+use crate::config::{Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
 use crate::data::preview::{self, Preview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer, lab};
@@ -40,7 +40,18 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     Ok(Prepared {
         config: config.clone(),
         subject: Subject::Classifier(model, task),
-        warnings: chosen.warning.into_iter().collect(),
+        warnings: chosen.warning.into_iter().chain(scores(&config.mixture)).collect(),
+    })
+}
+
+/// What is to be known of experts that do not count the same.
+fn scores(mixture: &MixtureConfig) -> Option<String> {
+    let unlike = mixture.merge_weights.iter().filter(|list| list.windows(2).any(|pair| pair[0] != pair[1])).count();
+    (unlike > 0).then(|| {
+        format!(
+            "the imported experts have scores of their own at {unlike} of {} sites; merging weighs them so (give equal weights for the mean)",
+            mixture.merge_weights.len()
+        )
     })
 }
 
@@ -66,7 +77,8 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     let chosen = device::choose(&config.model);
     let widened = widened(&source, &chosen);
     let model = lm_on(&config, source, &chosen)?;
-    let mut warnings: Vec<String> = chosen.warning.into_iter().chain(widened).collect();
+    let warnings = chosen.warning.into_iter().chain(widened).chain(scores(&config.mixture));
+    let mut warnings: Vec<String> = warnings.collect();
     for split in [&data.train, &data.dev] {
         if split.unlearned > 0 {
             warnings.push(format!(

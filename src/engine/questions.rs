@@ -1,6 +1,6 @@
 //! What a question is about, and what is asked for: whose weights, how merged, exported to where.
 
-use crate::config::{MixtureKind, Task};
+use crate::config::{MixtureConfig, MixtureKind, Task};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -42,6 +42,16 @@ pub enum MergePlan {
     Global(Vec<f32>),
     /// One weight for each expert of each site. `[sites][experts]`
     PerSite(Vec<Vec<f32>>),
+}
+
+impl MergePlan {
+    /// What a mixture says itself where nothing else is asked for: the scores it was imported with, else the mean.
+    pub fn own(mixture: &MixtureConfig) -> Self {
+        match mixture.merge_weights.as_slice() {
+            [] => Self::Uniform,
+            lists => Self::PerSite(lists.iter().map(|list| list.iter().map(|&w| w as f32).collect()).collect()),
+        }
+    }
 }
 
 /// What is written by an export.

@@ -75,7 +75,7 @@ pub fn write_and_score(
         seed: SeedStream::new(config.train.seed),
         ..Options::greedy(plan.max_new_tokens, &stops)
     };
-    let mut ways = vec![("base", model.bare(), Routes::Plain), ("merged", model.merged_uniform()?, Routes::Plain)];
+    let mut ways = vec![("base", model.bare(), Routes::Plain), ("merged", model.merged_own()?, Routes::Plain)];
     if model.mixture().is_some() {
         ways.push(("random", model.clone(), Routes::Whole(0)));
     }

@@ -96,8 +96,8 @@ pub fn compare<M: Measured>(
         part.set(size as f64);
     };
 
-    let uniform = MergeWeights::uniform(experts.max(1));
-    let merged = model.with_weights(weights.unwrap_or(&uniform))?.measure(data, None, opts)?;
+    let own = MergeWeights::own(model.mixture())?;
+    let merged = model.with_weights(weights.unwrap_or(&own))?.measure(data, None, opts)?;
     next(1);
     let mut report = EvalReport {
         metric: metrics::metric_name(opts.metric).to_owned(),

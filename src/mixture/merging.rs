@@ -1,5 +1,6 @@
 //! Merging weights: the mean of the experts' parameters (paper section 3.3), uniform or weighted.
 
+use crate::config::MixtureConfig;
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,14 @@ impl MergeWeights {
     /// 1/M for each expert: the paper.
     pub fn uniform(experts: usize) -> Self {
         Self { lists: vec![vec![1.0 / experts.max(1) as f64; experts.max(1)]] }
+    }
+
+    /// What a mixture says itself: the scores it was imported with, else the mean. Without a mixture: one expert.
+    pub fn own(mixture: Option<&MixtureConfig>) -> Result<Self> {
+        match mixture {
+            Some(mixture) if !mixture.merge_weights.is_empty() => Self::per_site(&mixture.merge_weights),
+            mixture => Ok(Self::uniform(mixture.map_or(1, |mixture| mixture.num_experts))),
+        }
     }
 
     /// The same weights at every site; they are divided by their sum, and may be negative. `[M]`

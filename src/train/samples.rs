@@ -53,7 +53,7 @@ pub fn write(
         let texts = generate(model, &prompts, Some(codec), &options, hooks)?;
         Ok(texts.into_iter().map(|Generated { text, .. }| text.trim().to_owned()).collect())
     };
-    let merged = answer(&model.merged_uniform()?, Routes::Plain)?;
+    let merged = answer(&model.merged_own()?, Routes::Plain)?;
     // A single expert is what it is merged to.
     let random = match model.mixture() {
         Some(mixture) if mixture.num_experts > 1 => Some(answer(model, Routes::Whole(0))?),

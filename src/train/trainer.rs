@@ -295,8 +295,8 @@ impl Trainer {
     fn evaluate(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<()> {
         let clock = Instant::now();
         let go_on = |_: f64| !control.stopped();
-        let uniform = MergeWeights::uniform(self.model().mixture().map_or(1, |mixture| mixture.num_experts));
-        let merged = self.subject.evaluate(&uniform, &self.options(&go_on))?;
+        let own = MergeWeights::own(self.model().mixture())?;
+        let merged = self.subject.evaluate(&own, &self.options(&go_on))?;
         let higher = metrics::higher_is_better(self.subject.metric());
         let better = |new: f64, old: f64| if higher { new > old } else { new < old };
         let best = self.progress.best.is_none_or(|(_, value)| better(merged.primary, value));

@@ -3,6 +3,7 @@
 
 mod commands;
 mod exports;
+mod imports;
 mod refusals;
 mod runs;
 mod samples;

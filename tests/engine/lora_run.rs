@@ -2,13 +2,30 @@
 
 use crate::support::place::Place;
 use adamix::artifact::{RunDir, checkpoint};
-use adamix::config::{LoraInit, MixtureKind};
+use adamix::config::{DtypeChoice, LoraInit, MixtureKind};
 use adamix::engine::imported;
 use adamix::engine::opened::Opened;
 use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
 use adamix::engine::run::{self, Run};
 use adamix::engine::snapshot::Banks;
 use adamix::train::{Control, NullObserver};
+
+#[test]
+fn the_rounding_of_a_trunk_of_16_bits_is_not_blamed_on_the_whole_model() {
+    let place = Place::new();
+    let mut config = place.config(8);
+    config.model.dtype = DtypeChoice::Bf16;
+    (config.mixture.kind, config.mixture.lora_rank) = (MixtureKind::Lora, 2);
+    let mut run = Run::start(run::prepare(&config).unwrap()).unwrap();
+    run.go(&mut NullObserver, &Control::default()).unwrap();
+    drop(run);
+    let dir = RunDir::open(&place.path("runs").join("test")).unwrap();
+    let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
+    let plan =
+        ExportPlan { targets: vec![ExportTarget::Hf], dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
+    let proof = &opened.export(&plan).unwrap()[0].certificate;
+    assert!(proof.passed && proof.max_abs_diff < 1e-5, "{}: {:?}", proof.max_abs_diff, proof.problems);
+}
 
 #[test]
 fn a_mixture_of_lora_goes_through_a_whole_run() {

@@ -5,6 +5,7 @@
     roberta_soup.bin     two layers of d = 20, r = 5, four experts, the up-projection shared, a head of three labels
     gpt2_lora.pt         {"model_state_dict": ...}, DDP prefix, two layers of d = 16, r = 2, three A and one B, and parts of the trunk
     gpt2_adapter.pt      the same with bottleneck adapters
+    gpt2_scored.pt       gpt2_lora.pt's kind, other values, other scores of the experts in each layer
     odd.bin              views, transposed and half-precision tensors, whole numbers
     legacy.bin           the layout from before torch 1.6
     evil.bin             a pickle that wants to run a command
@@ -63,6 +64,14 @@ def gpt2_adapter():
     return state
 
 
+def gpt2_scored():
+    torch.manual_seed(11)
+    state = OrderedDict((name, value) for name, value in gpt2_lora().items() if "lora_" in name)
+    for i, scores in enumerate(([2.0, 0.0, -1.0], [-0.5, 0.25, 1.5])):
+        state[f"module.transformer.h.{i}.attn.c_attn.lora_expert_score_weight"] = torch.tensor(scores)
+    return state
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ("echo this must never run",)
@@ -79,6 +88,7 @@ def main():
     torch.save(odd, HERE / "odd.bin")
     torch.save(roberta(), HERE / "legacy.bin", _use_new_zipfile_serialization=False)
     torch.save({"weight": torch.zeros(2), "evil": Evil()}, HERE / "evil.bin")
+    torch.save({"model_state_dict": gpt2_scored()}, HERE / "gpt2_scored.pt")
     flat = {name: value.float().flatten().tolist() for name, value in odd.items() if name != "whole"}
     lora = torch.load(HERE / "gpt2_lora.pt")["model_state_dict"]
     first = torch.load(HERE / "roberta_soup.bin")

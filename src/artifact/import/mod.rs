@@ -112,8 +112,13 @@ pub fn place_in_encoder(encoder: &mut Encoder, modules: &[ModuleLora]) -> Result
 /// A classifier without experts with an adapter on its trunk and the adapter's head in place of its own: the tensors of
 /// `bare`'s head are overwritten, those that the adapter lacks stay as they are.
 pub fn on_classifier(bare: &Classifier, adapter: &peft::PeftAdapter) -> Result<Classifier> {
-    let model = bare.with_trunk(|encoder| place_in_encoder(encoder, &adapter.modules))?;
-    for tensor in &adapter.head {
+    with_modules(bare, &adapter.modules, &adapter.head)
+}
+
+/// [`on_classifier`] with modules and head by themselves.
+pub fn with_modules(bare: &Classifier, modules: &[ModuleLora], head: &[HostTensor]) -> Result<Classifier> {
+    let model = bare.with_trunk(|encoder| place_in_encoder(encoder, modules))?;
+    for tensor in head {
         if model.params().find(&tensor.name).is_none() {
             return Err(Error::format(format!("tensor {} has no place in this model's head", tensor.name)));
         }
@@ -121,7 +126,7 @@ pub fn on_classifier(bare: &Classifier, adapter: &peft::PeftAdapter) -> Result<C
     let values: Vec<HostTensor> = model
         .params()
         .iter()
-        .map(|param| match adapter.head.iter().find(|t| t.name == param.name) {
+        .map(|param| match head.iter().find(|t| t.name == param.name) {
             Some(tensor) => Ok(tensor.clone()),
             None => {
                 let values = param.value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;

@@ -151,19 +151,56 @@ fn collect(file: &mut TorchFile) -> Result<ReferenceExperts> {
     let outputs = head.iter().find(classes).and_then(|t| t.shape.first().copied());
     tensors.extend(head);
     let (mixture, layers, hidden_size) = shape.finish(model_type)?;
-    let weights = scores
-        .into_iter()
-        .filter_map(|(layer, site, _, scores)| Some((format!("layers.{layer}.{site}"), softmax(&scores)?)));
+    let weights = merge_weights(scores, &mixture)?;
     Ok(ReferenceExperts {
         model_type: (*model_type).to_owned(),
         mixture,
         outputs,
         layers,
         hidden_size,
-        weights: weights.collect(),
+        weights,
         tensors,
         ignored,
     })
+}
+
+/// The sites whose experts do not count the same. A site has one list of weights here: scores of both sides must agree
+/// where both have experts.
+fn merge_weights(
+    scores: Vec<(usize, &'static str, usize, Vec<f32>)>,
+    mixture: &MixtureConfig,
+) -> Result<Vec<(String, Vec<f64>)>> {
+    let mut sites: BTreeMap<String, Vec<(usize, Vec<f64>)>> = BTreeMap::new();
+    for (layer, site, side, scores) in scores {
+        let (name, lora) = (format!("layers.{layer}.{site}"), site == LORA);
+        let shared = !lora && [mixture.sharing_down, mixture.sharing_up][side.min(1)];
+        let experts = if shared { 1 } else { mixture.num_experts };
+        // A single expert has nothing to be weighed against, whatever its scores.
+        if mixture.num_experts == 1 {
+            continue;
+        }
+        if scores.len() != experts {
+            return Err(Error::format(format!("{name} has {} scores for {experts} experts", scores.len())));
+        }
+        if !shared {
+            let list = softmax(&scores).unwrap_or_else(|| vec![1.0 / experts as f64; experts]);
+            sites.entry(name).or_default().push((side, list));
+        }
+    }
+    let mut weights = Vec::new();
+    for (name, sides) in sites {
+        let Some((_, first)) = sides.first() else { continue };
+        if sides.iter().any(|(_, list)| list != first) {
+            return Err(Error::config(format!(
+                "the experts of {name} have other scores on the down-projection than on the up-projection; both sides of a site \
+                 are merged with the same weights here, so make the two expert_score_weight of the file equal"
+            )));
+        }
+        if first.windows(2).any(|pair| pair[0] != pair[1]) {
+            weights.push((name, first.clone()));
+        }
+    }
+    Ok(weights)
 }
 
 /// Nothing where all count the same.
@@ -294,5 +331,26 @@ mod tests {
         }
         assert_eq!(softmax(&[0.0, 0.0]), None);
         assert!((softmax(&[0.0, 1.0]).unwrap()[1] - 0.731_058_58).abs() < 1e-6);
+    }
+
+    #[test]
+    fn scores_become_weights_of_a_site() {
+        let mixture =
+            |experts, sharing_up| MixtureConfig { num_experts: experts, sharing_up, ..MixtureConfig::default() };
+        let of = |scores: &[(usize, &'static str, usize, &[f32])], mixture: &MixtureConfig| {
+            merge_weights(scores.iter().map(|(l, s, side, list)| (*l, *s, *side, list.to_vec())).collect(), mixture)
+        };
+        let e = std::f64::consts::E;
+        let found = of(&[(0, "ffn", 0, &[0.0, 1.0]), (0, "ffn", 1, &[0.0])], &mixture(2, true)).unwrap();
+        assert_eq!(found[0].0, "layers.0.ffn");
+        assert!((found[0].1[1] - e / (1.0 + e)).abs() < 1e-12);
+        // Equal scores are the mean, whatever their height, and a single expert has nothing to be weighed against.
+        assert_eq!(of(&[(0, "ffn", 0, &[3.0, 3.0]), (1, LORA, 0, &[0.0; 2])], &mixture(2, false)).unwrap(), []);
+        assert_eq!(of(&[(0, LORA, 0, &[0.0, 1.0])], &mixture(1, false)).unwrap(), []);
+        // Both sides of a site are merged with the same weights.
+        let both = |up: &[f32]| of(&[(0, "ffn", 0, &[0.0, 1.0]), (0, "ffn", 1, up)], &mixture(2, false));
+        assert_eq!(both(&[0.0, 1.0]).unwrap().len(), 1);
+        assert!(both(&[0.0, 0.0]).unwrap_err().to_string().contains("other scores on the down-projection"));
+        assert!(both(&[0.0, 1.0, 0.0]).unwrap_err().to_string().contains("3 scores for 2 experts"));
     }
 }

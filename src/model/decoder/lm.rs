@@ -178,6 +178,12 @@ impl CausalLm {
         self.merged(&MergeWeights::uniform(self.mixture.as_ref().map_or(1, |m| m.num_experts)))
     }
 
+    /// Merged as the mixture itself says: the paper's mean, or the scores that it was imported with.
+    #[must_use = "merging makes a new model and leaves the experts as they are"]
+    pub fn merged_own(&self) -> Result<Self> {
+        self.merged(&MergeWeights::own(self.mixture.as_ref())?)
+    }
+
     /// The same model with each LoRA site's experts replaced by what `merge` makes of them (site number, experts): another
     /// average than the paper's, or one expert. Adapters are merged uniformly.
     #[must_use = "merging makes a new model and leaves the experts as they are"]

@@ -14,13 +14,13 @@ const TRAIN: &str = "--kind lora --num-experts 3 --lora-rank 4 --lora-target all
                      --learning-rate 2e-2 --random-routes 2 --samples 0";
 
 /// `adamix COMMAND` with the settings and more.
-fn with_settings(place: &TextPlace, words: &[&str]) -> Value {
+pub fn with_settings(place: &TextPlace, words: &[&str]) -> Value {
     let settings: Vec<&str> = words.iter().copied().chain(SETTINGS.split_whitespace()).collect();
     adamix(place, &settings).pop().unwrap()
 }
 
 /// What it says when it refuses.
-fn refusal(place: &TextPlace, words: &[&str]) -> String {
+pub fn refusal(place: &TextPlace, words: &[&str]) -> String {
     let mut process = Process::new(env!("CARGO_BIN_EXE_adamix"));
     let output = process.args(words).args(SETTINGS.split_whitespace()).current_dir(place.path("")).output().unwrap();
     assert!(!output.status.success(), "{words:?} was accepted");
@@ -44,6 +44,8 @@ fn a_run_goes_out_by_command_and_comes_back() {
         ("peft,peft-experts,hf,gguf-adapter", "f32", 1e-4),
         ("gguf", "f32", 1e-4),
         ("gguf", "f16", 0.1),
+        ("gguf", "bf16", 1.0),
+        ("hf", "f16", 0.1),
         ("hf", "bf16", 1.0),
         ("gguf", "q8_0", 1.0),
     ] {
@@ -109,7 +111,13 @@ fn the_windows_thread_exports_a_language_model() {
     config.data.max_length = 32;
     let start = window.start(&config);
     assert!(matches!(window.wait_for(start), Ok(Outcome::RunEnded(_))));
-    let targets = [ExportTarget::Peft, ExportTarget::PeftExperts, ExportTarget::Hf, ExportTarget::Gguf];
+    let targets = [
+        ExportTarget::Peft,
+        ExportTarget::PeftExperts,
+        ExportTarget::Hf,
+        ExportTarget::GgufAdapter,
+        ExportTarget::Gguf,
+    ];
     let plan = ExportPlan { targets: targets.to_vec(), dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
     let saved = Subject::Saved { dir: window.dir(), checkpoint: Checkpoint::Last };
     let mut sums = Vec::new();

@@ -40,7 +40,8 @@ pub struct ExportPanel {
     targets: [bool; 8],
     dtype: ExportDtype,
     dir: String,
-    merge: MergePlan,
+    /// Chosen by hand; none: what the run itself says.
+    merge: Option<MergePlan>,
     all_tensors: bool,
     rounding: rounding::RoundingForm,
 }
@@ -51,7 +52,7 @@ impl Default for ExportPanel {
             targets: [true, false, false, false, false, false, false, false],
             dtype: ExportDtype::F32,
             dir: String::new(),
-            merge: MergePlan::Uniform,
+            merge: None,
             all_tensors: false,
             rounding: rounding::RoundingForm::default(),
         }
@@ -97,7 +98,7 @@ impl ExportPanel {
         ExportPlan {
             targets: chosen.filter(|target| refusal(run, *target).is_none()).collect(),
             dtype: self.dtype,
-            merge: self.merge.clone(),
+            merge: self.merge.clone().unwrap_or_else(|| MergePlan::own(&run.config.mixture)),
             dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
         }
     }
@@ -127,7 +128,7 @@ impl ExportPanel {
                 (ExportDtype::Q8_0, "q8_0: a quarter, GGUF only"),
             ];
             labeled::choice(ui, "Number format", tip, &mut self.dtype, &options);
-            self.merge_ui(ctx, ui);
+            self.merge_ui(ctx, run, ui);
             let default = run.dir.join("exports").display().to_string();
             let tip = "Empty: exports/ in the run directory. A path can be typed, chosen or pasted";
             let can_browse = !ctx.session.dialog_open;
@@ -148,9 +149,13 @@ impl ExportPanel {
         });
     }
 
-    /// Which merge: the paper's, or one that was scored in Merge & compare.
-    fn merge_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
-        let mut plans = vec![MergePlan::Uniform];
+    /// Which merge: the imported experts' own, the paper's, or one that was scored in Merge & compare.
+    fn merge_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+        let own = MergePlan::own(&run.config.mixture);
+        let mut plans = vec![own.clone()];
+        if own != MergePlan::Uniform {
+            plans.push(MergePlan::Uniform);
+        }
         for tried in &ctx.session.tried {
             if !plans.contains(&tried.plan) {
                 plans.push(tried.plan.clone());
@@ -158,14 +163,17 @@ impl ExportPanel {
         }
         let words = |plan: &MergePlan| match plan {
             MergePlan::Uniform => "uniform mean (the paper)".to_owned(),
+            plan if *plan == own => "scores of the imported experts".to_owned(),
             plan => names::merge_plan(plan),
         };
-        let mut chosen = plans.iter().position(|plan| *plan == self.merge).unwrap_or(0);
+        let before = plans.iter().position(|plan| Some(plan) == self.merge.as_ref());
+        let mut chosen = before.unwrap_or(0);
         let names: Vec<String> = plans.iter().map(words).collect();
         let options: Vec<(usize, &str)> = names.iter().enumerate().map(|(i, name)| (i, name.as_str())).collect();
         let tip = "Weights that were scored in Merge & compare can be chosen here";
         labeled::choice(ui, "Merge", tip, &mut chosen, &options);
-        self.merge = plans.swap_remove(chosen);
+        // A plan of another run is dropped; what the run itself says stays its own.
+        self.merge = (chosen > 0).then(|| plans.swap_remove(chosen));
     }
 
     fn buttons_ui(&self, ctx: &PanelCtx<'_>, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
