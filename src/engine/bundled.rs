@@ -5,30 +5,28 @@ use crate::data::lab;
 use crate::error::{Error, Result};
 use crate::model::{LmSource, ModelSource};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A directory with `config.json` and a tokenizer; gone when this is dropped.
+/// A directory with `config.json` and a tokenizer, beside the export; gone when this is dropped.
 pub(super) struct BundledFiles {
     dir: PathBuf,
 }
 
 impl BundledFiles {
-    /// Those of the lab's encoder.
-    pub fn lab() -> Result<Self> {
+    /// Those of the lab's encoder, for an export that goes to `place`.
+    pub fn lab(place: &Path) -> Result<Self> {
         let tokens = ["unk", "sep", "pad", "cls", "mask"].map(|name| (name, format!("[{}]", name.to_uppercase())));
-        Self::new(ModelSource::bundled_config(), lab::tokenizer_json(), &tokens)
+        Self::new(place, ModelSource::bundled_config(), lab::tokenizer_json(), &tokens)
     }
 
-    /// Those of the writing model.
-    pub fn writer() -> Result<Self> {
+    /// Those of the writing model, for an export that goes to `place`.
+    pub fn writer(place: &Path) -> Result<Self> {
         let tokens = ["bos", "eos"].map(|name| (name, lab::WRITER_END.to_owned()));
-        Self::new(LmSource::bundled_config(), lab::writer_tokenizer_json(), &tokens)
+        Self::new(place, LmSource::bundled_config(), lab::writer_tokenizer_json(), &tokens)
     }
 
-    fn new(config: &str, tokenizer: &[u8], tokens: &[(&str, String)]) -> Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("adamix-bundled-{}-{number}", std::process::id()));
+    fn new(place: &Path, config: &str, tokenizer: &[u8], tokens: &[(&str, String)]) -> Result<Self> {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let dir = place.with_file_name(format!("{}bundled-{name}", atomic::TEMPORARY));
         std::fs::create_dir_all(&dir).map_err(|err| Error::io("creating a directory", &dir, err))?;
         let files = Self { dir };
         let mut words = serde_json::Map::new();
@@ -53,6 +51,6 @@ impl BundledFiles {
 
 impl Drop for BundledFiles {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.dir).ok(); // a leftover in the system's temporary directory does no harm
+        std::fs::remove_dir_all(&self.dir).ok(); // what is left is tidied up as after a kill
     }
 }

@@ -142,7 +142,7 @@ impl Written {
         let source = LmSource::open(Path::new(&job.config.model.path))?;
         let kind = BaseKind::Decoder(&source.spec);
         let merged = Merged::new(&source.weights, kind, modules, &[])?;
-        let bundled = (source.dir == Path::new(WRITER_LAB)).then(BundledFiles::writer).transpose()?;
+        let bundled = (source.dir == Path::new(WRITER_LAB)).then(|| BundledFiles::writer(place)).transpose()?;
         let base = match &bundled {
             Some(files) => BaseFiles::Dir(files.path()),
             None if source.dir.is_file() => BaseFiles::Gguf(&source.dir),

@@ -79,7 +79,7 @@ impl Job<'_> {
         let source = ModelSource::open(&self.config.model.path)?;
         let kind = BaseKind::Encoder(&self.meta.model_type);
         let merged = Merged::new(&source.weights, kind, modules, head)?;
-        let bundled = source.dir.is_none().then(BundledFiles::lab).transpose()?;
+        let bundled = source.dir.is_none().then(|| BundledFiles::lab(place)).transpose()?;
         let base = bundled.as_ref().map_or(source.dir.as_deref(), |files| Some(files.path()));
         let base = base.ok_or_else(|| Error::internal("the model lies nowhere"))?;
         hf::hf(place, &merged, kind, BaseFiles::Dir(base), self.meta, hf::SHARD)?;

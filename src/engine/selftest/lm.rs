@@ -38,7 +38,7 @@ fn norms(bench: &mut Bench) -> Result<()> {
         bench.trunk(&[n, d])?,
         bench.wide(&[d])?,
         bench.trunk(&[n, d])?,
-        bench.trunk(&[n, d])?,
+        bench.wide(&[n, d])?, // the residual stream stays in f32
         bench.wide(&[d])?,
     ];
     bench.check("RMS norm", &inputs, |x| {
@@ -52,7 +52,7 @@ fn norms(bench: &mut Bench) -> Result<()> {
         let sum = residual::add(&x[0], Some(&x[1]), drop)?;
         let affine = Affine { gamma: &x[2], beta: &x[5], eps: 1e-5 };
         let (_, saved) = layer_norm::forward(&x[0], None, Dropout::none(), affine)?;
-        Ok(vec![sum, residual::accumulate(x[3].copy()?, &x[4])?, layer_norm::output(&saved, affine)?])
+        Ok(vec![sum, residual::accumulate(x[4].copy()?, &x[3])?, layer_norm::output(&saved, affine)?])
     })?;
     let (heads, kv_heads, hd) = (3, 1, 40);
     let columns = (heads + 2 * kv_heads) * hd;
