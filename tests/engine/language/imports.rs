@@ -108,7 +108,9 @@ fn scores_of_experts_weigh_the_merge() {
     let compared = adamix(&place, &["merge", "runs/scored"]).pop().unwrap();
     let number = |value: &Value| value.as_f64().unwrap();
     let merged_loss = number(&adamix(&place, &["eval", "runs/scored"]).pop().unwrap()["report"]["merged"]["loss"]);
-    assert!((number(&compared["scores"]["loss"]) - merged_loss).abs() < 1e-9, "{compared}");
+    // A plan holds its weights in 32 bits.
+    let off = (number(&compared["scores"]["loss"]) - merged_loss).abs();
+    assert!(off < 1e-5, "off by {off}: {compared}");
     assert!((number(&compared["uniform_scores"]["loss"]) - merged_loss).abs() > 1e-4, "{compared}");
     assert!(compared["weights"]["per-site"].is_array(), "{compared}");
     let plain = adamix(&place, &["merge", "runs/scored", "--weights", "1,1,1"]).pop().unwrap();
