@@ -41,6 +41,8 @@ pub(super) trait Kind {
     fn logits(&self, model: &Self::Model, route: Option<&Route>) -> Result<Vec<f32>>;
     /// Logits of a row.
     fn outputs(&self, model: &Self::Model) -> usize;
+    /// What stands in the way of an export that other programs load, as far as it shows before anything is written.
+    fn check(&self, job: &Job<'_, Self::Model>, place: &Path) -> Result<()>;
     /// Writes and proves what other programs load.
     fn for_others(&self, job: &Job<'_, Self::Model>, place: &Path) -> Result<Certificate>;
 }
@@ -96,29 +98,29 @@ fn export_all<K: Kind>(
     let weights = opened::weights(model, &plan.merge)?;
     let merged = kind.merged(model, &weights)?;
     let meta = meta(kind, model, config, &weights, plan.dtype)?;
-    plan.targets
-        .iter()
-        .map(|&target| {
-            let job = Job { mixture: model, merged: &merged, config, meta: &meta, target, dtype: plan.dtype };
-            export_one(kind, &job, dir, plan).with_context(|| format!("exporting {}", target.word()))
-        })
-        .collect()
+    let jobs = plan.targets.iter().map(|&target| {
+        let job = Job { mixture: model, merged: &merged, config, meta: &meta, target, dtype: plan.dtype };
+        let place = match &plan.dir {
+            None => dir.new_export(target.word())?,
+            Some(parent) => parent.join(target.word()),
+        };
+        Ok((job, place))
+    });
+    let jobs = jobs.collect::<Result<Vec<_>>>()?;
+    let about = |job: &Job<'_, K::Model>| format!("exporting {}", job.target.word());
+    // A plan is refused as a whole: its first exports are not left behind when its last cannot be.
+    for (job, place) in &jobs {
+        export::free(place).and_then(|()| kind.check(job, place)).with_context(|| about(job))?;
+    }
+    jobs.iter().map(|(job, place)| export_one(kind, job, place).with_context(|| about(job))).collect()
 }
 
-fn export_one<K: Kind>(kind: &K, job: &Job<'_, K::Model>, dir: &RunDir, plan: &ExportPlan) -> Result<ExportReport> {
-    let name = job.target.word();
-    let place = match &plan.dir {
-        None => dir.new_export(name)?,
-        Some(parent) => {
-            std::fs::create_dir_all(parent).map_err(|err| Error::io("creating a directory", parent, err))?;
-            parent.join(name)
-        }
-    };
+fn export_one<K: Kind>(kind: &K, job: &Job<'_, K::Model>, place: &Path) -> Result<ExportReport> {
     let certificate = match job.target {
-        ExportTarget::Merged | ExportTarget::Experts | ExportTarget::AdapterHub => ours(kind, job, &place)?,
-        _ => kind.for_others(job, &place)?,
+        ExportTarget::Merged | ExportTarget::Experts | ExportTarget::AdapterHub => ours(kind, job, place)?,
+        _ => kind.for_others(job, place)?,
     };
-    Ok(ExportReport { target: job.target, dtype: job.dtype, ..export_report(certificate, place) })
+    Ok(ExportReport { target: job.target, dtype: job.dtype, ..export_report(certificate, place.to_owned()) })
 }
 
 /// The trained tensors under our stable names, or as AdapterHub's library has them.
@@ -274,6 +276,9 @@ impl Kind for Labelled<'_> {
     }
     fn outputs(&self, model: &Classifier) -> usize {
         model.head().classes()
+    }
+    fn check(&self, _: &Job<'_, Classifier>, _: &Path) -> Result<()> {
+        Ok(()) // the target's own refusals are all there is
     }
     fn for_others(&self, job: &Job<'_, Classifier>, place: &Path) -> Result<Certificate> {
         let rows = self.rows();

@@ -79,6 +79,21 @@ impl Kind for Written {
     fn outputs(&self, model: &CausalLm) -> usize {
         model.spec().vocab_size
     }
+    fn check(&self, job: &Job<'_, CausalLm>, place: &Path) -> Result<()> {
+        if ![ExportTarget::Hf, ExportTarget::Gguf].contains(&job.target) {
+            return Ok(());
+        }
+        let source = LmSource::open(Path::new(&job.config.model.path))?;
+        let kind = BaseKind::Decoder(&source.spec);
+        let bundled = bundled(&source, place)?;
+        let base = base_files(&source, bundled.as_ref());
+        if job.target == ExportTarget::Hf {
+            return hf::config(base, kind).map(drop);
+        }
+        // The plan says whether the base's tokenizer and tensors have a place in the file.
+        let bare = Merged::new(&source.weights, kind, &[], &[])?;
+        GgufModel::new(&bare, &source.spec, base, job.meta, store(job.dtype, job.meta.dtype)).map(drop)
+    }
     fn for_others(&self, job: &Job<'_, CausalLm>, place: &Path) -> Result<Certificate> {
         let modules = compose(&job.merged.loras(), &lora_targets(job.merged.spec()))?;
         match job.target {
@@ -142,12 +157,8 @@ impl Written {
         let source = LmSource::open(Path::new(&job.config.model.path))?;
         let kind = BaseKind::Decoder(&source.spec);
         let merged = Merged::new(&source.weights, kind, modules, &[])?;
-        let bundled = (source.dir == Path::new(WRITER_LAB)).then(|| BundledFiles::writer(place)).transpose()?;
-        let base = match &bundled {
-            Some(files) => BaseFiles::Dir(files.path()),
-            None if source.dir.is_file() => BaseFiles::Gguf(&source.dir),
-            None => BaseFiles::Dir(&source.dir),
-        };
+        let bundled = bundled(&source, place)?;
+        let base = base_files(&source, bundled.as_ref());
         let (config, logits) = self.unrounded(job.merged, job.config, modules)?;
         let proof = self.proof(job.merged, &logits);
         let from = |file: &Path| {
@@ -187,6 +198,19 @@ impl Written {
     /// The base model's layers, from its files.
     fn trunk(&self, config: &RunConfig) -> Result<Decoder> {
         Ok(self.fresh(&bare(config))?.decoder().clone())
+    }
+}
+
+/// Files of the bundled model, where that is the base.
+fn bundled(source: &LmSource, place: &Path) -> Result<Option<BundledFiles>> {
+    (source.dir == Path::new(WRITER_LAB)).then(|| BundledFiles::writer(place)).transpose()
+}
+
+fn base_files<'a>(source: &'a LmSource, bundled: Option<&'a BundledFiles>) -> BaseFiles<'a> {
+    match bundled {
+        Some(files) => BaseFiles::Dir(files.path()),
+        None if source.dir.is_file() => BaseFiles::Gguf(&source.dir),
+        None => BaseFiles::Dir(&source.dir),
     }
 }
 

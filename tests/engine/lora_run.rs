@@ -1,13 +1,15 @@
 //! A whole run with a mixture of LoRA in an encoder: training, resuming, what is shown, merging, exports with proof.
 
+use crate::golden::off;
 use crate::support::place::Place;
 use adamix::artifact::{RunDir, checkpoint};
-use adamix::config::{DtypeChoice, LoraInit, MixtureKind};
+use adamix::config::{DtypeChoice, LoraInit, Method, MixtureKind, Task};
 use adamix::engine::imported;
 use adamix::engine::opened::Opened;
 use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
 use adamix::engine::run::{self, Run};
 use adamix::engine::snapshot::Banks;
+use adamix::model::ModelSource;
 use adamix::train::{Control, NullObserver};
 
 #[test]
@@ -25,6 +27,44 @@ fn the_rounding_of_a_trunk_of_16_bits_is_not_blamed_on_the_whole_model() {
         ExportPlan { targets: vec![ExportTarget::Hf], dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
     let proof = &opened.export(&plan).unwrap()[0].certificate;
     assert!(proof.passed && proof.max_abs_diff < 1e-5, "{}: {:?}", proof.max_abs_diff, proof.problems);
+}
+
+#[test]
+fn a_whole_model_of_the_bundled_encoder_is_opened_again_and_says_the_same() {
+    let place = Place::new();
+    let mut config = place.config(4);
+    (config.data.task, config.model.path) = (Task::Lab, "lab".to_owned());
+    (config.data.train_file, config.data.dev_file) = (String::new(), String::new());
+    (config.data.max_eval_rows, config.data.max_length) = (12, 32);
+    (config.mixture.kind, config.mixture.lora_rank) = (MixtureKind::Lora, 2);
+    config.mixture.lora_target = ["query", "value"].map(str::to_owned).to_vec();
+    let mut run = Run::start(run::prepare(&config).unwrap()).unwrap();
+    run.go(&mut NullObserver, &Control::default()).unwrap();
+    drop(run);
+    let dir = RunDir::open(&place.path("runs").join("test")).unwrap();
+    let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
+    let plan =
+        ExportPlan { targets: vec![ExportTarget::Hf], dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
+    let report = opened.export(&plan).unwrap().remove(0);
+    assert!(report.certificate.passed && report.certificate.rows == 12, "{:?}", report.certificate.problems);
+    assert_eq!(std::fs::read_dir(dir.exports()).unwrap().count(), 1, "the model's own files are tidied up");
+    // As a stranger opens it: by its path, with nothing of the bundled model at hand.
+    let (model, task) = opened.subject.classifier().unwrap();
+    let rows: Vec<usize> = (0..12).collect();
+    let batch = task.dev.batch(&rows);
+    let mut bare = config.clone();
+    (bare.model.path, bare.model.method) = (report.dir.display().to_string(), Method::HeadOnly);
+    let whole = run::model(&bare, ModelSource::open(&bare.model.path).unwrap(), task).unwrap();
+    let want = model.merged_uniform().unwrap().logits(&batch, None).unwrap();
+    let got = whole.logits(&batch, None).unwrap();
+    assert!(off(&got, &want) < 1e-5, "off by {}", off(&got, &want));
+    let untrained = run::model(&config, ModelSource::open("lab").unwrap(), task).unwrap().merged_uniform().unwrap();
+    assert!(off(&untrained.logits(&batch, None).unwrap(), &want) > 1e-3, "four steps changed what it says");
+    let words = |dir: &std::path::Path| tokenizers::Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
+    let text = "a charming comedy";
+    let ids = tokenizers::Tokenizer::from_bytes(adamix::data::lab::tokenizer_json()).unwrap();
+    let ids = ids.encode(text, true).unwrap().get_ids().to_vec();
+    assert_eq!(words(&report.dir).encode(text, true).unwrap().get_ids(), ids);
 }
 
 #[test]

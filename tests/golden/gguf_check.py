@@ -5,7 +5,7 @@
 DIR is the same as for peft_check.py. For each family:
 
     gguf_adapter/        names, shapes, metadata; A and B on the base give the logits (rows of q and k put back in order)
-    gguf_{F32,F16,Q8_0}/ names, shapes and types; values against the merged Hugging Face directory; and, where transformers
+    gguf_{F32,F16,BF16,Q8_0}/ names, shapes; values against the merged Hugging Face directory; and, where transformers
                          knows the architecture completely, the logits of the model that it loads from the file
 """
 import json
@@ -88,7 +88,7 @@ def model(family, place, kind, rows, want):
     reader = gguf.GGUFReader(path)
     merged = AutoModelForCausalLM.from_pretrained(place / "hf", dtype=torch.float32, attn_implementation="eager")
     state, gpt2 = merged.state_dict(), merged.config.model_type == "gpt2"
-    names, off = set(), 0.0
+    names, kinds, off = set(), set(), 0.0
     for tensor in reader.tensors:
         if tensor.name == "rope_freqs.weight":
             continue
@@ -96,10 +96,13 @@ def model(family, place, kind, rows, want):
         if gpt2 and data.ndim == 2 and "wte" not in name and "wpe" not in name and "lm_head" not in name:
             data = data.T
         assert list(data.shape) == list(state[name].shape), (name, data.shape, state[name].shape)
-        if kind == "F32":
-            assert tensor.tensor_type == gguf.GGMLQuantizationType.F32
+        # Vectors and position tables stay in 32 bits, rows of less than a block of 32 in 16.
+        known = {"F32", kind, "F16"} if kind == "Q8_0" else {"F32", kind}
+        assert tensor.tensor_type.name in known, (name, tensor.tensor_type)
+        kinds.add(tensor.tensor_type.name)
         off = max(off, float(np.abs(data - state[name].numpy()).max()))
         names.add(name)
+    assert kind in kinds or kind == "Q8_0" and family != "llama-wide", kinds
     lacking = set(state) - names - ({"lm_head.weight"} if merged.config.tie_word_embeddings else set())
     assert not lacking, lacking
     assert len(field(reader, "tokenizer.ggml.tokens")) == merged.config.vocab_size
@@ -128,9 +131,9 @@ def main():
             off, count = adapter(place.name, place, rows, want)
             failed |= off > 1e-3
             print(f"{place.name:14} adapter, {count} tensors         logits off by {off:.2e}")
-            for kind in ("F32", "F16", "Q8_0"):
+            for kind, most in (("F32", 1e-5), ("F16", 2e-3), ("BF16", 2e-2), ("Q8_0", 5e-2)):
                 off, apart = model(place.name, place, kind, rows, want)
-                failed |= kind == "F32" and (off > 1e-5 or (apart or 0) > 1e-3)
+                failed |= off > most or kind == "F32" and (apart or 0) > 1e-3
                 said = "logits not read there" if apart is None else f"logits off by {apart:.2e}"
                 print(f"{place.name:14} model in {kind:5} values off by {off:.2e}, {said}")
     sys.exit("wrong" if failed else 0)

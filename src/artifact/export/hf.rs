@@ -63,13 +63,7 @@ pub fn hf(
     meta: &ExportMeta,
     shard: u64,
 ) -> Result<()> {
-    let mut config = match (files, kind) {
-        (BaseFiles::Dir(base), _) => read_json(&base.join(CONFIG_FILE))?,
-        (BaseFiles::Gguf(file), BaseKind::Decoder(spec)) => hf_gguf::config(file, spec)?,
-        (BaseFiles::Gguf(_), BaseKind::Encoder(_)) => {
-            return Err(Error::config("an encoder from a GGUF file cannot be written as a Hugging Face directory"));
-        }
-    };
+    let mut config = config(files, kind)?;
     let object = config.as_object_mut().ok_or_else(|| Error::format("config.json is not an object"))?;
     adapt(object, kind, meta);
     let plan = shards(merged, meta.dtype, shard)?;
@@ -81,6 +75,17 @@ pub fn hf(
         }
         write_weights(dir, merged, &plan, meta.dtype)
     })
+}
+
+/// The base's `config.json`, or one made from a GGUF file's metadata; an error says why there can be none.
+pub fn config(files: BaseFiles<'_>, kind: BaseKind<'_>) -> Result<Value> {
+    match (files, kind) {
+        (BaseFiles::Dir(base), _) => read_json(&base.join(CONFIG_FILE)),
+        (BaseFiles::Gguf(file), BaseKind::Decoder(spec)) => hf_gguf::config(file, spec),
+        (BaseFiles::Gguf(_), BaseKind::Encoder(_)) => {
+            Err(Error::config("an encoder from a GGUF file cannot be written as a Hugging Face directory"))
+        }
+    }
 }
 
 fn carry(base: &Path, dir: &Path) -> Result<()> {

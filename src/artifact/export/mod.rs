@@ -230,8 +230,8 @@ pub fn file_names(dir: &Path) -> Result<Vec<String>> {
 /// Where a tensor file lies and how its names become ours.
 type Part = (PathBuf, Box<dyn Fn(&str) -> Result<String>>);
 
-/// Makes a directory that does not exist yet, or is empty.
-fn new_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Checks that there is no directory yet, or an empty one.
+pub fn free(dir: &Path) -> Result<()> {
     let taken = match std::fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_some(),
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => false,
@@ -240,6 +240,12 @@ fn new_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if taken {
         return Err(Error::config(format!("the directory is not empty; choose a new one: {}", dir.display())));
     }
+    Ok(())
+}
+
+/// Makes a directory that does not exist yet, or is empty.
+fn new_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    free(dir)?;
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).map_err(|err| Error::io("creating a directory", parent, err))?;
     }

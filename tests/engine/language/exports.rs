@@ -2,7 +2,7 @@
 
 use super::commands::adamix;
 use crate::support::texts::TextPlace;
-use crate::transfer::{damage, write_tokenizer};
+use crate::transfer::{damage, damage_at, write_tokenizer};
 use adamix::artifact::Dtype;
 use adamix::artifact::export::base::{BaseKind, Merged};
 use adamix::artifact::export::gguf_model::{self, GgufModel};
@@ -10,7 +10,8 @@ use adamix::artifact::export::hf::BaseFiles;
 use adamix::artifact::export::modules::compose;
 use adamix::artifact::export::{ExportMeta, Recipe, proof};
 use adamix::artifact::gguf::Store;
-use adamix::config::{MixtureConfig, MixtureKind, RunConfig, Task};
+use adamix::config::{DtypeChoice, MixtureConfig, MixtureKind, RunConfig, Task};
+use adamix::data::gguf::GgufHeader;
 use adamix::engine::opened::Opened;
 use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
 use adamix::engine::run::{self, Run};
@@ -147,25 +148,35 @@ fn a_gguf_file_as_the_base() {
     }
 }
 
-fn on_gguf(family: &str) {
-    let place = letters(family);
-    let mut config = place.config(8);
-    config.data.max_length = 32;
-    let source = LmSource::open(&place.path("model")).unwrap();
-    let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &[], &[]).unwrap();
-    let about = ExportMeta {
+fn about(source: &LmSource, dtype: Dtype) -> ExportMeta {
+    ExportMeta {
         base_model: "tiny".to_owned(),
-        model_type: family.replace("-tiny", ""),
+        model_type: source.spec.family.model_type().to_owned(),
         hidden_size: source.spec.hidden_size,
         mixture: MixtureConfig::default(),
         labels: Vec::new(),
         recipe: Recipe::uniform(1),
-        dtype: Dtype::F16,
-    };
+        dtype,
+    }
+}
+
+/// Settings of a run on the family's model in a GGUF file of 16 bits.
+fn on_file(place: &TextPlace) -> RunConfig {
+    let mut config = place.config(8);
+    config.data.max_length = 32;
+    let source = LmSource::open(&place.path("model")).unwrap();
+    let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &[], &[]).unwrap();
     let base = place.path("model");
-    let file = GgufModel::new(&all, &source.spec, BaseFiles::Dir(&base), &about, Store::F16).unwrap();
+    let file =
+        GgufModel::new(&all, &source.spec, BaseFiles::Dir(&base), &about(&source, Dtype::F16), Store::F16).unwrap();
     file.write(&place.path("base")).unwrap();
     config.model.path = place.path("base").join(gguf_model::FILE).display().to_string();
+    config
+}
+
+fn on_gguf(family: &str) {
+    let place = letters(family);
+    let mut config = on_file(&place);
     let opened = trained(&config);
     // The tiny Llama's rotary frequencies have constants of their own, which a GGUF file does not name.
     let own = family == "llama-tiny";
@@ -174,6 +185,62 @@ fn on_gguf(family: &str) {
     if own {
         refused(&opened, ExportTarget::Hf, ExportDtype::F32, "export as GGUF instead");
     }
+    // Trained in 16 bits, where the sum of weights and LoRA is never formed: the files are compared in 32.
+    (config.model.dtype, config.name) = (DtypeChoice::Bf16, "narrow".to_owned());
+    let opened = trained(&config);
+    let targets = [ExportTarget::Gguf, ExportTarget::GgufAdapter, ExportTarget::Peft];
+    let reports = opened.export(&plan(&targets, ExportDtype::F32, MergePlan::Uniform)).unwrap();
+    proven(family, &reports, 1e-4);
+    one_wrong_byte_is_found(&opened, &reports[0].dir.join(gguf_model::FILE));
+}
+
+/// A certificate of a file in which one byte is another than the one written.
+fn one_wrong_byte_is_found(opened: &Opened, file: &Path) {
+    let (model, _) = opened.subject.language_model().unwrap();
+    let modules = compose(&model.merged_uniform().unwrap().loras(), &lora_targets(model.spec())).unwrap();
+    let source = LmSource::open(Path::new(&opened.config.model.path)).unwrap();
+    let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
+    let about = about(&source, Dtype::F32);
+    let model = GgufModel::new(&all, &source.spec, BaseFiles::Gguf(&source.dir), &about, Store::F32).unwrap();
+    let dir = file.parent().unwrap();
+    assert!(proof::gguf(dir, &model, Store::F32, None).unwrap().passed);
+    let name = "blk.1.ffn_up.weight";
+    damage_at(file, GgufHeader::open(file).unwrap().tensors[name].offset as usize + 3);
+    let proof = proof::gguf(dir, &model, Store::F32, None).unwrap();
+    assert!(!proof.passed && proof.problems.iter().any(|problem| problem.starts_with(name)), "{:?}", proof.problems);
+}
+
+#[test]
+fn a_plan_with_one_target_that_cannot_be_leaves_nothing_behind() {
+    let nothing = |opened: &Opened| {
+        let left = std::fs::read_dir(opened.dir.exports()).into_iter().flatten().count();
+        assert_eq!(left, 0, "something was written: {}", opened.dir.exports().display());
+    };
+    // A tokenizer of words has no place in a GGUF file, rotary constants of one's own none in config.json.
+    let words = TextPlace::new("gpt2-tiny");
+    let opened = trained(&words.config(4));
+    let all = [ExportTarget::Merged, ExportTarget::Peft, ExportTarget::Gguf];
+    let err = opened.export(&plan(&all, ExportDtype::F32, MergePlan::Uniform)).unwrap_err().to_string();
+    assert!(err.contains("exporting gguf") && err.contains("cannot be put into a GGUF file"), "{err}");
+    nothing(&opened);
+    let file = letters("llama-tiny");
+    let own = trained(&on_file(&file));
+    let all = [ExportTarget::Peft, ExportTarget::Hf];
+    let err = own.export(&plan(&all, ExportDtype::F32, MergePlan::Uniform)).unwrap_err().to_string();
+    assert!(err.contains("exporting hf") && err.contains("export as GGUF instead"), "{err}");
+    nothing(&own);
+    // The second of two places is taken.
+    let parent = words.path("out");
+    std::fs::create_dir_all(parent.join("peft")).unwrap();
+    std::fs::write(parent.join("peft").join("mine"), "mine").unwrap();
+    let mut plan = plan(&[ExportTarget::Merged, ExportTarget::Peft], ExportDtype::F32, MergePlan::Uniform);
+    plan.dir = Some(parent.clone());
+    let err = opened.export(&plan).unwrap_err().to_string();
+    assert!(err.contains("exporting peft") && err.contains("not empty"), "{err}");
+    assert!(!parent.join("merged").exists());
+    plan.targets.pop();
+    opened.export(&plan).unwrap();
+    assert!(parent.join("merged").exists(), "nothing else was in the way");
 }
 
 #[test]

@@ -140,8 +140,11 @@ pub fn merged_with<T>(dir: &Path, modules: &[ModuleLora], then: impl FnOnce(&Mer
 
 /// Changes one byte at the end of a file.
 pub fn damage(file: &Path) {
+    damage_at(file, std::fs::metadata(file).unwrap().len() as usize - 3);
+}
+
+pub fn damage_at(file: &Path, at: usize) {
     let mut bytes = std::fs::read(file).unwrap();
-    let at = bytes.len() - 3;
     bytes[at] ^= 0x41;
     std::fs::write(file, bytes).unwrap();
 }

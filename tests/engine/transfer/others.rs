@@ -113,7 +113,7 @@ fn language_models_for_other_programs() {
             hf::hf(&place.join("hf_shards"), all, kind, BaseFiles::Dir(&dir), &info, 4000).unwrap();
             let half = ExportMeta { dtype: Dtype::Bf16, ..info.clone() };
             hf::hf(&place.join("hf_bf16"), all, kind, BaseFiles::Dir(&dir), &half, hf::SHARD).unwrap();
-            for store in [Store::F32, Store::F16, Store::Q8_0] {
+            for store in [Store::F32, Store::F16, Store::Bf16, Store::Q8_0] {
                 let file = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
                 let out = place.join(format!("gguf_{}", store.name()));
                 file.write(&out).unwrap();
