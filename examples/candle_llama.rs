@@ -14,6 +14,7 @@ use candle_core::quantized::gguf_file;
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 const TEXT: &str = "The Eagle is a cheap Italian restaurant near the riverside. It has a high customer rating.";
@@ -38,9 +39,13 @@ fn main() -> Result<()> {
         size = a.iter().map(|x| x.abs()).fold(size, f32::max);
         same += usize::from(largest(a) == largest(b));
     }
-    println!("{} tokens: logits of up to {size:.1} differ by at most {worst:.1e}", ids.len());
-    println!("after {same} of {} tokens both think the same token likeliest", ids.len());
+    say(&format!("{} tokens: logits of up to {size:.1} differ by at most {worst:.1e}", ids.len()));
+    say(&format!("after {same} of them both think the same token likeliest"));
     Ok(())
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").ok();
 }
 
 /// candle's logits after every token. `[tokens][vocabulary]`
