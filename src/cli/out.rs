@@ -4,19 +4,14 @@
 //! training goes on, for its record is the run directory and not the pipe.
 
 use crate::error::{Error, Result};
+pub use crate::model::store::choose::size as bytes;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 /// Writes one line to stdout.
 pub fn line(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()) {
-        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::io("writing the results", Path::new("standard output"), err))
-        }
-        _ => Ok(()),
-    }
+    piece(&format!("{text}\n"))
 }
 
 /// Writes a piece of a line to stdout at once.
@@ -119,17 +114,6 @@ pub fn count(number: impl TryInto<u64>) -> String {
         text.push(digit);
     }
     text
-}
-
-/// A size for people: `512 B`, `1.5 MB`, `3.1 GB` (powers of ten).
-pub fn bytes(bytes: u64) -> String {
-    let size = bytes as f64;
-    match size {
-        s if s < 1e3 => format!("{bytes} B"),
-        s if s < 1e6 => format!("{:.1} kB", s / 1e3),
-        s if s < 1e9 => format!("{:.1} MB", s / 1e6),
-        s => format!("{:.1} GB", s / 1e9),
-    }
 }
 
 #[cfg(test)]

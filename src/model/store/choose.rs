@@ -124,8 +124,8 @@ fn refuse_split(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A size for people, in powers of ten as the hub's pages give it.
-pub(super) fn size(bytes: u64) -> String {
+/// A size for people, in powers of ten as the hub's pages give it: `512 B`, `1.5 MB`, `3.10 GB`.
+pub fn size(bytes: u64) -> String {
     let value = bytes as f64;
     match value {
         v if v < 1e3 => format!("{bytes} B"),
