@@ -48,6 +48,25 @@ fn targets_and_destination_become_a_plan() {
 }
 
 #[test]
+fn scores_of_imported_experts_are_the_merge_unless_another_is_chosen() {
+    let lists = vec![vec![0.7, 0.1, 0.1, 0.1]; 4];
+    let mut h = show(opened(|detail| detail.config.mixture.merge_weights = lists.clone()));
+    let exported = |h: &mut Harness<'static, World<ExportPanel>>| {
+        h.get_by_label("Export").click();
+        h.run();
+        let Some(Action::Export(_, plan)) = h.state_mut().take().pop() else { panic!("nothing was asked for") };
+        plan.merge
+    };
+    let own = MergePlan::PerSite(lists.iter().map(|list| list.iter().map(|&w| w as f32).collect()).collect());
+    assert_eq!(exported(&mut h), own);
+    h.get_by_value("scores of the imported experts").click();
+    h.run();
+    h.get_by_label("uniform mean (the paper)").click();
+    h.run();
+    assert_eq!(exported(&mut h), MergePlan::Uniform);
+}
+
+#[test]
 fn nothing_chosen_cannot_be_exported() {
     let mut h = show(finished());
     h.get_by_label("Merged adapter").click();

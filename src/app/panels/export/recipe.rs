@@ -88,7 +88,11 @@ pub fn command(run: &RunView, plan: &ExportPlan) -> String {
     text.push_str(&format!(" --dtype {}", plan.dtype.word()));
     let list = |weights: &[f32]| weights.iter().map(|w| format!("{w}")).collect::<Vec<_>>().join(",");
     match &plan.merge {
-        MergePlan::Uniform => {}
+        // What the run says itself needs no words; the mean does where the run says something else.
+        own if *own == MergePlan::own(&run.config.mixture) => {}
+        MergePlan::Uniform => {
+            text.push_str(&format!(" --weights {}", list(&vec![1.0; run.config.mixture.num_experts])));
+        }
         MergePlan::Global(weights) => text.push_str(&format!(" --weights {}", list(weights))),
         MergePlan::PerSite(lists) => {
             let lists: Vec<String> = lists.iter().map(|weights| list(weights)).collect();
@@ -119,5 +123,12 @@ mod tests {
             command(&run, &plan),
             "adamix export 'runs/my run' --target merged,adapterhub --dtype bf16 --weights 0.5,0.5/1,0 --output /tmp/out"
         );
+        // Of an experts' own weights nothing is said, of the mean everything.
+        let mut scored = run;
+        (scored.config.mixture.num_experts, scored.config.mixture.merge_weights) =
+            (2, vec![vec![0.5, 0.5], vec![1.0, 0.0]]);
+        let ends = |merge: MergePlan| command(&scored, &ExportPlan { merge, ..plan.clone() });
+        assert!(ends(plan.merge.clone()).ends_with("--dtype bf16 --output /tmp/out"));
+        assert!(ends(MergePlan::Uniform).ends_with("--dtype bf16 --weights 1,1 --output /tmp/out"));
     }
 }
