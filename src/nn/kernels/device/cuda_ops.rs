@@ -24,6 +24,11 @@ pub(super) fn like(x: &Tensor) -> Result<Tensor> {
     empty(x.shape(), x.dtype(), x.device())
 }
 
+/// What a kernel changes in place: the tensor itself, laid out row after row.
+pub(super) fn own(x: Tensor) -> Result<Tensor> {
+    if x.is_contiguous() { Ok(x) } else { Ok(x.contiguous()?) }
+}
+
 fn elementwise(x: &Tensor, y: &Tensor) -> Result<Elementwise> {
     Ok(Elementwise { format: format(x)?, x: address(x)?, y: address(y)?, n: x.elem_count() })
 }
@@ -36,7 +41,7 @@ pub(super) fn act_forward(act: Act, x: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn act_backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
-    let (x, dy) = (x.contiguous()?, dy.contiguous()?);
+    let (x, dy) = (x.contiguous()?, own(dy)?);
     if x.dtype() != dy.dtype() || x.elem_count() != dy.elem_count() {
         return Err(Error::internal("an activation's input and gradient differ in shape or format"));
     }
@@ -96,7 +101,7 @@ pub(super) fn linear_act(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -
 
 pub(super) fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tensor> {
     let ((n, d_out), (_, d_in)) = (dims2(dy)?, dims2(w)?);
-    let acc = acc.contiguous()?;
+    let acc = own(acc)?;
     gemm([n, d_in, d_out], &dy.contiguous()?, (&like_format(w, dy)?, Lies::Straight), &acc, true)?;
     Ok(acc)
 }

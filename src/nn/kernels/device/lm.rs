@@ -98,7 +98,7 @@ pub(in crate::nn::kernels) fn head_norm_forward(x: &Tensor, norm: HeadNorm<'_>) 
     head_norm::plain_forward(x, norm)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a GPU changes it in place")]
+#[cfg_attr(not(feature = "cuda"), expect(clippy::needless_pass_by_value, reason = "a GPU changes it in place"))]
 pub(in crate::nn::kernels) fn head_norm_backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     on_cuda!(x, lm_ops::head_norm_backward(x, norm, dy));
     if half(x) {
@@ -115,7 +115,7 @@ pub(in crate::nn::kernels) fn gated_forward(act: Act, x: &Tensor) -> Result<Tens
     gated::plain_forward(act, x)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a GPU changes it in place")]
+#[cfg_attr(not(feature = "cuda"), expect(clippy::needless_pass_by_value, reason = "a GPU changes it in place"))]
 pub(in crate::nn::kernels) fn gated_backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
     on_cuda!(dy, lm_ops::gated_backward(act, x, dy));
     if half(dy) {
@@ -124,7 +124,7 @@ pub(in crate::nn::kernels) fn gated_backward(act: Act, x: Tensor, dy: &Tensor) -
     gated::plain_backward(act, &x, dy)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a GPU changes it in place")]
+#[cfg_attr(not(feature = "cuda"), expect(clippy::needless_pass_by_value, reason = "a GPU changes it in place"))]
 pub(in crate::nn::kernels) fn rotate(
     x: Tensor,
     heads: Heads,

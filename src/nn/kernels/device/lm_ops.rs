@@ -1,7 +1,7 @@
 //! The kernels of language models on tensors of a GPU: as `cuda_ops`.
 
 use super::cuda::{Lies, address, empty, gemm, gpu, launch, table};
-use super::cuda_ops::{dims2, dropout, format, like};
+use super::cuda_ops::{dims2, dropout, format, like, own};
 use super::lm::{BlockGrad, BlockProduct, NewTokens};
 use super::lm_plan::{Gated, Remembered, RmsNorm, Rotate, VocabLoss, VocabScore};
 use super::plan::{Elementwise, Routed, SEGMENTS, Segment, Window};
@@ -39,7 +39,8 @@ pub(super) fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Resul
 }
 
 pub(super) fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
-    let (acc, x) = (acc.contiguous()?, x.to_dtype(acc.dtype())?.contiguous()?);
+    let acc = own(acc)?;
+    let x = x.to_dtype(acc.dtype())?.contiguous()?;
     same("a sum", &acc, &x)?;
     let here = address(&acc)?;
     let shape = Elementwise { format: format(&acc)?, x: here, y: here, n: acc.elem_count() };
@@ -147,7 +148,7 @@ pub(super) fn head_norm_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor
 
 pub(super) fn head_norm_backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     same("normalised heads", x, &dy)?;
-    let (x, dy, gamma) = (x.contiguous()?, dy.contiguous()?, [vector(norm.gamma[0])?, vector(norm.gamma[1])?]);
+    let (x, dy, gamma) = (x.contiguous()?, own(dy)?, [vector(norm.gamma[0])?, vector(norm.gamma[1])?]);
     launch(&gpu(&x)?, &heads(&x, &dy, norm, &gamma)?.backward())?;
     Ok(dy)
 }
@@ -168,14 +169,15 @@ pub(super) fn gated_forward(act: Act, x: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn gated_backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
-    let (x, dy) = (x.contiguous()?, dy.contiguous()?);
+    let (x, dy) = (own(x)?, dy.contiguous()?);
     launch(&gpu(&x)?, &gated(&x, &dy)?.backward(act))?;
     Ok(x)
 }
 
 pub(super) fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
     let (n, columns) = dims2(&x)?;
-    let (x, positions, half) = (x.contiguous()?, table(x.device(), positions)?, heads.head_dim / 2);
+    let (positions, half) = (table(x.device(), positions)?, heads.head_dim / 2);
+    let x = own(x)?;
     let angles = angles.on(x.device())?;
     let (cos, sin) = (address(&angles.get(0)?)?, address(&angles.get(1)?)?);
     let shape = Rotate {
