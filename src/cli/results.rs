@@ -146,6 +146,13 @@ pub fn texts(report: &WriteReport) -> Result<()> {
     }
     out::line("")?;
     out::table(&rows)?;
+    let apart: Vec<_> = report.ways.iter().filter_map(|by| Some((by.way, by.bleu_minus_merged?))).collect();
+    for (way, apart) in &apart {
+        out::line(&format!("BLEU points of {way} less merged: {}", apart.words()))?;
+    }
+    if !apart.is_empty() {
+        out::line("in brackets: 95 % intervals, paired bootstrap over the inputs")?;
+    }
     for sample in &report.samples {
         out::line(&format!("\n{}", one_line(&sample.prompt)))?;
         let right = sample.references.first().map(|text| ("reference", text));

@@ -3,7 +3,7 @@
 use super::fake_data::noise;
 use super::protocol::*;
 use crate::config::{RunConfig, TextFormat};
-use crate::eval::text::Protocol;
+use crate::eval::text::{BleuDifference, Protocol};
 
 /// A preview of texts.
 pub fn text_preview(config: &RunConfig) -> TextPreview {
@@ -87,7 +87,15 @@ pub fn written(inputs: usize) -> WriteReport {
         ter_edits: None,
         ter_reference_words: None,
     };
-    let way = |(way, bleu): (&'static str, f64)| WrittenBy { way, scores: scores(bleu) };
+    let way = |(way, bleu): (&'static str, f64)| WrittenBy {
+        way,
+        scores: scores(bleu),
+        bleu_minus_merged: (way != "merged").then(|| BleuDifference {
+            difference: bleu - 0.61,
+            low: bleu - 0.69,
+            high: bleu - 0.53,
+        }),
+    };
     let sample = WrittenSample {
         prompt: "name[Zizzi], food[French], area[riverside]".to_owned(),
         references: vec!["Zizzi serves French food by the river.".to_owned()],

@@ -4,7 +4,7 @@
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::eval::generate::{Hooks, Options, Routes, ScoreOptions, score_inputs};
-use crate::eval::text::{TextScores, WordLists};
+use crate::eval::text::{BleuDifference, TextScores, WordLists};
 use crate::rng::SeedStream;
 use crate::train::Subject;
 use serde::Serialize;
@@ -30,6 +30,9 @@ pub struct WrittenBy {
     pub way: &'static str,
     /// Scores of all its texts together.
     pub scores: TextScores,
+    /// Its BLEU less the merged model's; absent for the merged model, and where one input was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bleu_minus_merged: Option<BleuDifference>,
 }
 
 /// A text of each way for one input.
@@ -79,29 +82,36 @@ pub fn write_and_score(
     if model.mixture().is_some() {
         ways.push(("random", model.clone(), Routes::Whole(0)));
     }
-    let (count, mut written, mut texts) = (ways.len() as f64, Vec::new(), Vec::new());
+    let (count, mut all) = (ways.len() as f64, Vec::new());
     for (number, (way, model, routes)) in ways.into_iter().enumerate() {
         let share = |share: f64| go_on((number as f64 + share) / count);
         let hooks = &mut Hooks { go_on: &share, tell: &mut |_| {} };
         let scoring = ScoreOptions { most_inputs: plan.inputs, protocol: None, word_lists: plan.word_lists.clone() };
         let scored = score_inputs(&model, data, &Options { routes, ..options.clone() }, scoring, hooks)?;
-        written.push(WrittenBy { way, scores: scored.scores });
-        texts.push(scored.outputs);
+        all.push((way, scored));
     }
-    let inputs = texts.first().map_or(0, Vec::len);
+    let merged = all.iter().find(|(way, _)| *way == "merged").map(|(_, scored)| &scored.segments);
+    let written = all.iter().map(|(way, scored)| WrittenBy {
+        way,
+        scores: scored.scores.clone(),
+        bleu_minus_merged: merged
+            .filter(|_| *way != "merged")
+            .and_then(|merged| BleuDifference::of(&scored.segments, merged, scored.scores.protocol)),
+    });
+    let inputs = all.first().map_or(0, |(_, scored)| scored.outputs.len());
     let sample = |(number, group): (usize, &crate::data::text::InputGroup)| -> Result<WrittenSample> {
         let example = group.examples.first().and_then(|&example| data.dev.examples.get(example));
         let example = example.ok_or_else(|| Error::internal("an input without an example"))?;
         Ok(WrittenSample {
             prompt: codec.decode_plain(&data.encoder.prompt(example)?)?.trim().to_owned(),
             references: group.references.clone(),
-            texts: texts.iter().filter_map(|way| way.get(number).cloned()).collect(),
+            texts: all.iter().filter_map(|(_, scored)| scored.outputs.get(number).cloned()).collect(),
         })
     };
     let samples = data.inputs.iter().take(plan.samples.min(inputs)).enumerate().map(sample);
     Ok(WriteReport {
         inputs,
-        ways: written,
+        ways: written.collect(),
         samples: samples.collect::<Result<_>>()?,
         seconds: started.elapsed().as_secs_f64(),
     })

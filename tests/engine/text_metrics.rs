@@ -1,6 +1,8 @@
 //! Scores of generated text against the official scorers, sacrebleu, NLTK and plain definitions
 //! (golden values written by `tests/golden/text_metrics/make.py`).
 
+mod bootstrap;
+
 use adamix::eval::text::meteor::{self, Named};
 use adamix::eval::text::{Protocol, Scorer, SegmentScores, TextScores, WordLists};
 use serde_json::Value;

@@ -4,7 +4,7 @@ use super::{Generated, Hooks, Options, generate};
 use crate::config::TextFormat;
 use crate::data::text::{InputGroup, TextData};
 use crate::error::{Context as _, Error, Result};
-use crate::eval::text::{Protocol, Scorer, TextScores, WordLists, prepare};
+use crate::eval::text::{Protocol, Scorer, SegmentScores, TextScores, WordLists, prepare};
 use crate::model::CausalLm;
 
 /// What is written and scored.
@@ -27,6 +27,8 @@ pub struct Scored {
     pub outputs: Vec<String>,
     /// Scores of all of them together.
     pub scores: TextScores,
+    /// Scores of each.
+    pub segments: SegmentScores,
 }
 
 /// Writes a text for each distinct input of the evaluation data and scores all of them against the references.
@@ -70,6 +72,6 @@ pub fn score_inputs(
         })
         .collect();
     let mut scorer = Scorer::new(&references, protocol, scoring.word_lists)?;
-    let scores = scorer.score(&outputs).context("scoring the texts")?;
-    Ok(Scored { texts, outputs, scores })
+    let (scores, segments) = scorer.score_segments(&outputs).context("scoring the texts")?;
+    Ok(Scored { texts, outputs, scores, segments })
 }

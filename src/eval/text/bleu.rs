@@ -13,6 +13,7 @@
 //! Case, tokens and the treatment of an order without any match come from the protocol (see [`super`]): the E2E
 //! scorer counts 1e-15 matches where there are none, so a hopeless output scores almost 0; `multi-bleu` gives 0.
 
+use super::Protocol;
 use super::ngrams::{Counts, matches};
 
 /// N-grams up to this length are counted.
@@ -42,6 +43,15 @@ pub(super) enum Unmatched {
     Zero,
 }
 
+impl Unmatched {
+    pub(super) fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::E2e => Self::Tiny,
+            Protocol::WebNlg => Self::Zero,
+        }
+    }
+}
+
 /// The references of one segment, as BLEU needs them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reference {
@@ -62,32 +72,63 @@ impl Reference {
     }
 }
 
-/// BLEU of the outputs' counts against their references.
-pub(super) fn corpus(outputs: &[Counts], references: &[Reference], unmatched: Unmatched) -> Bleu {
-    let (mut hits, mut totals) = ([0u64; ORDERS], [0usize; ORDERS]);
-    let (mut hypothesis_words, mut reference_words) = (0, 0);
-    for (output, reference) in outputs.iter().zip(references) {
-        hypothesis_words += output.length;
-        reference_words += reference.closest(output.length);
-        for (order, (own, most)) in output.orders.iter().zip(&reference.most.orders).enumerate().take(ORDERS) {
-            hits[order] += matches(own, most);
-        }
-        for (order, total) in totals.iter_mut().enumerate() {
-            *total += output.total(order);
+/// What BLEU adds up over a corpus, of one segment or many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BleuCounts {
+    /// Matched n-grams for n = 1 to 4.
+    hits: [u64; ORDERS],
+    /// N-grams of the output for n = 1 to 4.
+    totals: [usize; ORDERS],
+    hypothesis_words: usize,
+    reference_words: usize,
+}
+
+impl BleuCounts {
+    fn of(output: &Counts, reference: &Reference) -> Self {
+        let pairs = output.orders.iter().zip(&reference.most.orders);
+        let mut hits = [0; ORDERS];
+        hits.iter_mut().zip(pairs).for_each(|(hits, (own, most))| *hits = matches(own, most));
+        Self {
+            hits,
+            totals: std::array::from_fn(|order| output.total(order)),
+            hypothesis_words: output.length,
+            reference_words: reference.closest(output.length),
         }
     }
-    let precision = |order: usize| if totals[order] == 0 { 0.0 } else { hits[order] as f64 / totals[order] as f64 };
-    let precisions = std::array::from_fn(precision);
-    let brevity_penalty = match hypothesis_words {
-        0 => 0.0,
-        words if words <= reference_words => (1.0 - reference_words as f64 / words as f64).exp(),
-        _ => 1.0,
-    };
-    let any_order_empty = hits.contains(&0);
-    let logs = hits.iter().zip(totals).map(|(&hit, total)| ((hit as f64).max(1e-15) / (total as f64).max(1e-9)).ln());
-    let score = match unmatched {
-        Unmatched::Zero if any_order_empty => 0.0,
-        _ => brevity_penalty * (logs.sum::<f64>() / ORDERS as f64).exp(),
-    };
-    Bleu { score, precisions, brevity_penalty, hypothesis_words, reference_words }
+
+    pub(super) fn score(&self, unmatched: Unmatched) -> Bleu {
+        let Self { hits, totals, hypothesis_words, reference_words } = *self;
+        let precision = |order: usize| if totals[order] == 0 { 0.0 } else { hits[order] as f64 / totals[order] as f64 };
+        let precisions = std::array::from_fn(precision);
+        let brevity_penalty = match hypothesis_words {
+            0 => 0.0,
+            words if words <= reference_words => (1.0 - reference_words as f64 / words as f64).exp(),
+            _ => 1.0,
+        };
+        let any_order_empty = hits.contains(&0);
+        let logs =
+            hits.iter().zip(totals).map(|(&hit, total)| ((hit as f64).max(1e-15) / (total as f64).max(1e-9)).ln());
+        let score = match unmatched {
+            Unmatched::Zero if any_order_empty => 0.0,
+            _ => brevity_penalty * (logs.sum::<f64>() / ORDERS as f64).exp(),
+        };
+        Bleu { score, precisions, brevity_penalty, hypothesis_words, reference_words }
+    }
+}
+
+impl<'a> std::iter::Sum<&'a Self> for BleuCounts {
+    fn sum<I: Iterator<Item = &'a Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum.hits.iter_mut().zip(one.hits).for_each(|(sum, hits)| *sum += hits);
+            sum.totals.iter_mut().zip(one.totals).for_each(|(sum, total)| *sum += total);
+            sum.hypothesis_words += one.hypothesis_words;
+            sum.reference_words += one.reference_words;
+            sum
+        })
+    }
+}
+
+/// What BLEU counts in each segment.
+pub(super) fn segments(outputs: &[Counts], references: &[Reference]) -> Vec<BleuCounts> {
+    outputs.iter().zip(references).map(|(output, reference)| BleuCounts::of(output, reference)).collect()
 }

@@ -35,6 +35,7 @@
 //! without any reference text is refused. Nothing here returns NaN.
 
 pub mod bleu;
+pub mod bootstrap;
 pub mod chrf;
 pub mod cider;
 pub mod meteor;
@@ -47,7 +48,8 @@ mod scorer;
 pub mod ter;
 mod tokens;
 
-pub use bleu::Bleu;
+pub use bleu::{Bleu, BleuCounts};
+pub use bootstrap::BleuDifference;
 pub use meteor::WordLists;
 pub use scorer::Scorer;
 pub use ter::Ter;
@@ -132,6 +134,8 @@ impl TextScores {
 /// Scores of single segments, where the metric is one of segments.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SegmentScores {
+    /// What BLEU counts in each segment.
+    pub bleu: Vec<BleuCounts>,
     /// METEOR of each segment; empty without word lists.
     pub meteor: Vec<f64>,
     /// ROUGE-L of each segment; empty where the protocol does not have it.

@@ -1,6 +1,6 @@
 //! All metrics of a protocol on one set of references.
 
-use super::bleu::{self, Unmatched};
+use super::bleu::{self, BleuCounts, Unmatched};
 use super::meteor::{Meteor, WordLists};
 use super::ngrams::{Counts, Grams, Words};
 use super::{Protocol, SegmentScores, Ter, TextScores, chrf, cider, nist, ptb, rouge, ter, tokens};
@@ -112,11 +112,8 @@ impl Scorer {
             .iter()
             .map(|text| self.grams.count(&numbers_of(&mut self.numbers, &cut(text, self.protocol)), nist::ORDERS))
             .collect();
-        let unmatched = match self.protocol {
-            Protocol::E2e => Unmatched::Tiny,
-            Protocol::WebNlg => Unmatched::Zero,
-        };
-        let bleu = bleu::corpus(&counts, &self.bleu, unmatched);
+        segments.bleu = bleu::segments(&counts, &self.bleu);
+        let bleu = segments.bleu.iter().sum::<BleuCounts>().score(Unmatched::of(self.protocol));
         let nist = (self.protocol == Protocol::E2e).then(|| nist::corpus(&counts, &self.bleu, &self.information));
         let ter = self.edits.as_ref().map(|references| {
             let words: Vec<Vec<u32>> =

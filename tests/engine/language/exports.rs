@@ -297,6 +297,9 @@ fn a_run_writes_and_is_scored() {
     assert_eq!((&written["inputs"], &written["ways"][1]["way"]), (&4.into(), &"merged".into()));
     assert!(chrf(1) > chrf(0) && chrf(1) > 0.3, "{written}");
     assert_eq!(written["ways"].as_array().unwrap().len(), 3);
+    let apart = |way: usize| &written["ways"][way]["bleu_minus_merged"];
+    assert!(apart(0)["difference"].as_f64().unwrap() < 0.0 && apart(1).is_null(), "{written}");
+    assert!(apart(2)["low"].as_f64().unwrap() <= apart(2)["high"].as_f64().unwrap(), "{written}");
     assert_eq!(written["samples"][0]["texts"].as_array().unwrap().len(), 3);
     assert!(eval["report"]["merged"]["perplexity"].as_f64().unwrap() > 1.0);
 }

@@ -37,6 +37,10 @@ const COLUMNS: [Column; 7] = [
     ("chrF", "Matched runs of letters, 0 to 100; more is better", |s| Some(format!("{:.1}", 100.0 * s.chrf))),
 ];
 
+const BOOTSTRAP: &str = "In brackets, where the difference lies in 95 of 100 cases when as many inputs are drawn anew from \
+                         these, the same ones for both (paired bootstrap). Where that includes 0, more inputs are needed \
+                         to tell the two apart.";
+
 impl WrittenForm {
     /// Draws the card.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, subject: &Subject, ui: &mut Ui) {
@@ -87,6 +91,12 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &WriteReport) {
     let n = format::count(report.inputs as u64);
     let words = format!("{n} inputs, {} of writing", format::duration(report.seconds));
     ui.label(RichText::new(words).small().color(ctx.theme.muted));
+    for way in &report.ways {
+        let Some(apart) = &way.bleu_minus_merged else { continue };
+        let words = format!("BLEU of {} less that of merged: {}", way.way, apart.words());
+        let color = if apart.is_shown() { ctx.theme.muted } else { ctx.theme.warning };
+        ui.label(RichText::new(words).small().color(color)).on_hover_text(BOOTSTRAP);
+    }
     for (number, sample) in report.samples.iter().enumerate() {
         ui.add_space(4.0);
         let title = RichText::new(format::ellipsis(sample.prompt.trim(), 90)).small().color(ctx.theme.muted);
