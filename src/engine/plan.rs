@@ -8,15 +8,19 @@ use crate::artifact::RunDir;
 use crate::artifact::checkpoint::CheckpointData;
 use crate::config::{Recompute, RunConfig, Task};
 use crate::data::order::BatchRule;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::train::control::Control;
 use crate::train::observer::{Observer, StartRecord, StepRecord};
 use crate::train::step;
 use crate::train::trainer::Trainer;
 use std::path::PathBuf;
 
-/// Steps made to measure; the first one warms up and does not count.
+/// Steps made to measure, at least; the first one warms up and does not count.
 const DRY_STEPS: usize = 3;
+/// Steps made to measure, at most.
+const MOST_DRY_STEPS: usize = 25;
+/// Between the two, steps are made for so long.
+const DRY_SECONDS: f64 = 0.5;
 /// Forward only, against forward and backward of a frozen trunk.
 const EVALUATION_SHARE: f64 = 0.5;
 
@@ -119,18 +123,19 @@ fn fill(report: &mut PreflightReport, config: &RunConfig, start: &StartRecord, t
     report.device.clone_from(&start.device);
 }
 
-/// Seconds per token of a training step, from a few of them.
+/// Seconds per token of a training step: the middle one of a few, since something else may hold up any of them.
 fn dry_steps(trainer: &mut Trainer) -> Result<f64> {
     let control = Control::default();
     let mut clock = Clock { control: control.clone(), steps: Vec::new() };
     trainer.run(&mut clock, &control)?;
     let counted = if clock.steps.len() > 1 { &clock.steps[1..] } else { &clock.steps[..] };
-    let (tokens, seconds) =
-        counted.iter().fold((0.0, 0.0), |(n, s), (tokens, seconds)| (n + *tokens as f64, s + seconds));
-    Ok(seconds / f64::max(tokens, 1.0))
+    let mut per_token: Vec<f64> =
+        counted.iter().map(|(tokens, seconds)| seconds / f64::max(*tokens as f64, 1.0)).collect();
+    per_token.sort_by(f64::total_cmp);
+    per_token.get(per_token.len() / 2).copied().ok_or_else(|| Error::internal("no step was made"))
 }
 
-/// Stops after a few steps and remembers what they took.
+/// Stops after a few steps, more of them where they are short, and remembers what they took.
 struct Clock {
     control: Control,
     steps: Vec<(usize, f64)>,
@@ -139,7 +144,8 @@ struct Clock {
 impl Observer for Clock {
     fn on_step(&mut self, record: &StepRecord) {
         self.steps.push((record.tokens, record.seconds));
-        if self.steps.len() >= DRY_STEPS {
+        let spent: f64 = self.steps.iter().map(|(_, seconds)| seconds).sum();
+        if self.steps.len() >= DRY_STEPS && (spent > DRY_SECONDS || self.steps.len() >= MOST_DRY_STEPS) {
             self.control.stop("measured");
         }
     }
