@@ -49,8 +49,8 @@ impl PlaygroundPanel {
     /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let Some((writer, mixture)) = writer(ctx) else {
-            let hint = "Choose a language model in Setup (a directory or a GGUF file), or open a run of one. Models that only \
-                        give classes cannot answer.";
+            let hint = "Choose a language model in Setup (a directory or a GGUF file), or open a run of one: the preset Lab for \
+                        writing trains one in about a minute. Models that only give classes cannot answer.";
             return cards::empty(ui, ctx.theme, "Nothing here can write", hint, |ui| {
                 drop(ctx.button(ui, Action::Show(crate::app::layout::View::Setup)));
             });
