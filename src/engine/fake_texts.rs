@@ -90,7 +90,7 @@ pub fn written(inputs: usize) -> WriteReport {
     let way = |(way, bleu): (&'static str, f64)| WrittenBy {
         way,
         scores: scores(bleu),
-        bleu_minus_merged: (way != "merged").then(|| BleuDifference {
+        bleu_minus_merged: (way != "merged").then_some(BleuDifference {
             difference: bleu - 0.61,
             low: bleu - 0.69,
             high: bleu - 0.53,
