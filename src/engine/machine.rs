@@ -120,25 +120,7 @@ fn peak_memory_of_rusage() -> u64 {
 /// Free bytes for this user on the disk that holds `path` (or its nearest existing parent).
 pub fn disk_free(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|parent| parent.exists()).filter(|parent| !parent.as_os_str().is_empty());
-    free_bytes(existing.unwrap_or(Path::new(".")))
-}
-
-#[cfg(unix)]
-#[expect(unsafe_code, reason = "statvfs reads a NUL-terminated path and fills the zeroed struct it is given")]
-fn free_bytes(path: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let name = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: the name outlives the call; statvfs is plain old data, valid when all zero.
-    let (status, stat) = unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(name.as_ptr(), &raw mut stat), stat)
-    };
-    (status == 0).then(|| stat.f_bavail * stat.f_frsize)
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_path: &Path) -> Option<u64> {
-    None
+    fs4::available_space(existing.unwrap_or(Path::new("."))).ok()
 }
 
 /// Floating-point operations a second of matrix products in the shape of a RoBERTa-base feed-forward layer

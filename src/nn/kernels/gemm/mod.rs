@@ -161,6 +161,7 @@ struct Job<'a> {
     b: Operand<'a>,
     out: Out,
     scale: f32,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "elsewhere everything is multiplied in f32"))]
     precision: Precision,
     parallel: bool,
 }
