@@ -7,6 +7,7 @@
 //! 5. clip,
 //! 6. AdamW on what was drawn.
 
+use super::loss::Queued;
 use super::optimizer::AdamW;
 use super::step::{StepLoss, Stepped, passes};
 use crate::config::{Recompute, RunConfig};
@@ -82,6 +83,19 @@ pub fn micro_batch(
     index: u64,
     route: Option<Route>,
 ) -> Result<LmMicro> {
+    let (loss, grads, targets) = queue(config, model, batch, index, route.as_ref())?;
+    let tokens = batch.packed.ids.len() * passes(config);
+    Ok(LmMicro { loss: loss.read()?, grads, route, tokens, targets })
+}
+
+/// The same without waiting for a GPU: the loss to be read, the gradients, the target tokens of one pass.
+fn queue(
+    config: &RunConfig,
+    model: &CausalLm,
+    batch: LmBatch<'_>,
+    index: u64,
+    route: Option<&Route>,
+) -> Result<(Queued, Grads, usize)> {
     let (rows, targets) = batch.packed.targets(batch.wanted);
     if targets.is_empty() {
         return Err(Error::data("a batch without a single token to learn; check the template and max_length"));
@@ -89,7 +103,7 @@ pub fn micro_batch(
     let keys = DropKeys::new(SeedStream::new(config.train.seed), index);
     let run = Run {
         passes: passes(config),
-        route: route.as_ref(),
+        route,
         drop: config.model.trunk_dropout.then_some(keys),
         lora_drop: Some(keys),
         all_tokens: true,
@@ -98,7 +112,7 @@ pub fn micro_batch(
     };
     let (hidden, trace) = model.forward(batch.packed, Some(&rows), run)?;
     let trace = trace.ok_or_else(|| Error::internal("nothing was kept for the backward pass"))?;
-    let loss = model.loss(&hidden, &targets, objective(config))?;
+    let loss = model.queue_loss(&hidden, &targets, objective(config))?;
     drop(hidden);
     let dhidden = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
     let mut grads = model.backward(trace, &dhidden)?;
@@ -106,10 +120,7 @@ pub fn micro_batch(
     if loss.scale != 1.0 {
         grads.scale(1.0 / loss.scale)?;
     }
-    let nll = loss.nll.iter().map(|&v| f64::from(v)).sum::<f64>() / targets.len() as f64;
-    let parts = StepLoss { total: loss.total, task: loss.task, consistency: loss.consistency, nll };
-    let tokens = batch.packed.ids.len() * passes(config);
-    Ok(LmMicro { loss: parts, grads, route, tokens, targets: targets.len() })
+    Ok((Queued::There(loss.rows), grads, targets.len()))
 }
 
 /// Step number `step` (from 0) of `total`. `run` hands each micro-batch of the given index to its second argument.
@@ -128,9 +139,9 @@ pub fn step(
         let index = step * micros + micro;
         batch_of(index, &mut |batch| {
             let route = timed(Phase::Data, || route_of(config, model, batch, index));
-            let LmMicro { loss, mut grads, route, tokens, targets } = micro_batch(config, model, batch, index, route)?;
+            let (loss, mut grads, targets) = queue(config, model, batch, index, route.as_ref())?;
             sum.add(loss, targets as f64);
-            sum.tokens += tokens;
+            sum.tokens += batch.packed.ids.len() * passes(config);
             sum.targets += targets;
             sum.routes.extend(route);
             if micros > 1 {
@@ -140,7 +151,5 @@ pub fn step(
         })?;
     }
     let n = sum.targets.max(1) as f64;
-    let StepLoss { total, task, consistency, nll } = sum.loss;
-    sum.loss = StepLoss { total: total / n, task: task / n, consistency: consistency / n, nll: nll / n };
     sum.finish(config, model.params(), optimizer, if micros > 1 { n } else { 1.0 })
 }

@@ -1,4 +1,5 @@
-//! The loss of a step and its gradient on the logits, on the host: a classifier's logits are few numbers.
+//! The loss of a step and its gradient on the logits. On the host, in double precision: a classifier's logits are few
+//! numbers. A GPU computes it itself, so that nothing waits for it in the middle of a step.
 //!
 //! ```text
 //! loss = task(pass A) + λ consistency(pass A, pass B)
@@ -6,11 +7,15 @@
 //! with cross-entropy or squared error as the task loss, on pass A alone as in the reference, or as the mean
 //! of both passes.
 
+use super::step::StepLoss;
 use crate::config::MixtureConfig;
 use crate::data::Labels;
 use crate::error::{Error, Result};
 use crate::mixture::consistency::{self, log_softmax};
-use candle_core::DType;
+use crate::nn::kernels::device;
+use crate::nn::kernels::loss_rows::{LossParts, LossRows};
+use crate::nn::kernels::vocab_loss::{self, Objective};
+use candle_core::{DType, Tensor};
 
 /// A loss with its parts and its gradient.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +76,108 @@ pub fn gradient_scale(trunk: DType, grad: &[f32]) -> f32 {
     (16.0 / largest).log2().floor().clamp(0.0, 24.0).exp2()
 }
 
+/// The same where nobody waits to see the gradient: a row's share of a mean over `n` rows is at most of the order of 1 / n.
+fn blind_scale(trunk: DType, n: usize) -> f64 {
+    if trunk == DType::F16 { 16.0 * vocab_loss::gradient_scale(trunk, n) } else { 1.0 }
+}
+
+/// A loss that a GPU may not have computed yet.
+#[derive(Clone, Debug)]
+pub enum Queued {
+    /// The numbers.
+    Here(StepLoss),
+    /// The numbers row by row, on a device or not.
+    There(LossRows),
+}
+
+impl Queued {
+    /// The numbers; waits for the device that computes them.
+    pub fn read(self) -> Result<StepLoss> {
+        match self {
+            Self::Here(loss) => Ok(loss),
+            Self::There(rows) => {
+                let LossParts { total, task, consistency, nll } = rows.read()?;
+                let nll = nll.iter().map(|&v| f64::from(v)).sum::<f64>() / nll.len().max(1) as f64;
+                Ok(StepLoss { total, task, consistency, nll })
+            }
+        }
+    }
+}
+
+/// The loss of one micro-batch, its gradient on the logits times a factor, and the factor; a GPU is not waited for.
+/// logits `[passes * n, outputs]`
+pub fn queue(
+    logits: &Tensor,
+    labels: &Labels,
+    (outputs, passes): (usize, usize),
+    trunk: DType,
+    mixture: &MixtureConfig,
+) -> Result<(Queued, Tensor, f64)> {
+    match labels {
+        Labels::Classes(classes) if device::lm::has_kernels(logits) => {
+            let objective = Objective {
+                passes,
+                weight: mixture.consistency_weight,
+                detach: mixture.consistency_detach,
+                both: mixture.ce_both_passes,
+                ..Objective::eval()
+            };
+            let scale = blind_scale(trunk, classes.len());
+            let loss = vocab_loss::queue_logits_loss(logits, classes, objective, scale)?;
+            let grad = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
+            Ok((Queued::There(loss.rows), grad, scale))
+        }
+        Labels::Values(values) if logits.device().is_cuda() => {
+            let scale = blind_scale(trunk, values.len());
+            let (rows, grad) = squares(logits, values, passes, mixture)?;
+            Ok((Queued::There(rows), (grad * scale)?, scale))
+        }
+        _ => {
+            let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let Loss { total, task, consistency, grad } = loss(&values, labels, outputs, passes, mixture)?;
+            let scale = gradient_scale(trunk, &grad);
+            let scaled: Vec<f32> = grad.iter().map(|&g| g * scale).collect();
+            let grad = Tensor::from_slice(&scaled, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
+            Ok((Queued::Here(StepLoss { total, task, consistency, nll: task }), grad, f64::from(scale)))
+        }
+    }
+}
+
+/// Squared errors as tensors: on any device, without waiting for it. logits `[passes * n, 1]` -> gradient as they
+fn squares(logits: &Tensor, values: &[f32], passes: usize, mixture: &MixtureConfig) -> Result<(LossRows, Tensor)> {
+    let n = values.len();
+    if n == 0 || logits.elem_count() != passes * n {
+        return Err(Error::internal(format!("{n} labels for {} logits", logits.elem_count())));
+    }
+    let z = logits.to_dtype(DType::F32)?.flatten_all()?;
+    let pass = |i: usize| z.narrow(0, i * n, n);
+    let labels = Tensor::from_slice(values, n, logits.device())?;
+    let (a, share) = (pass(0)?, 2.0 / n as f64);
+    let off = (&a - &labels)?;
+    let (mut task, mut grads) = (off.sqr()?, vec![(off * share)?]);
+    let mut apart = task.zeros_like()?;
+    let mut weight = 0.0;
+    if passes == 2 {
+        let b = pass(1)?;
+        let mut grad_b = b.zeros_like()?;
+        if mixture.ce_both_passes {
+            let off = (&b - &labels)?;
+            task = ((task + off.sqr()?)? * 0.5)?;
+            grads[0] = (&grads[0] * 0.5)?;
+            grad_b = (off * (0.5 * share))?;
+        }
+        weight = mixture.consistency_weight;
+        let between = (a - b)?;
+        let pull = (&between * (weight * if mixture.consistency_detach { 0.5 * share } else { share }))?;
+        grads[0] = (&grads[0] + &pull)?;
+        grads.push((grad_b - pull)?);
+        apart = between.sqr()?;
+    }
+    let rows = Tensor::stack(&[&task, &apart, &task], 1)?;
+    let grad = Tensor::cat(&grads, 0)?.reshape(logits.shape())?.to_dtype(logits.dtype())?;
+    Ok((LossRows::there(rows, weight), grad))
+}
+
 /// The loss of one micro-batch. logits: pass A's rows, then pass B's if there are two passes.
 pub fn loss(logits: &[f32], labels: &Labels, outputs: usize, passes: usize, mixture: &MixtureConfig) -> Result<Loss> {
     let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
@@ -100,6 +207,74 @@ pub fn loss(logits: &[f32], labels: &Labels, outputs: usize, passes: usize, mixt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
+
+    /// Seven rows of logits of each pass.
+    fn logits(outputs: usize, passes: usize) -> Vec<f32> {
+        (0..7 * outputs * passes).map(|i| ((i * 37 + 11) % 29) as f32 / 7.0 - 2.0).collect()
+    }
+
+    /// Every way of combining the terms.
+    fn mixtures() -> impl Iterator<Item = (usize, MixtureConfig)> {
+        let ways = [(1, true, false), (2, true, false), (2, false, false), (2, true, true), (2, false, true)];
+        ways.into_iter().map(|(passes, consistency_detach, ce_both_passes)| {
+            let mixture =
+                MixtureConfig { consistency_weight: 2.5, consistency_detach, ce_both_passes, ..Default::default() };
+            (passes, mixture)
+        })
+    }
+
+    #[track_caller]
+    fn same(got: (StepLoss, Vec<f32>), want: &Loss) {
+        let (loss, grad) = got;
+        for (got, want) in [(loss.total, want.total), (loss.task, want.task), (loss.consistency, want.consistency)] {
+            assert!((got - want).abs() < 1e-5 * want.abs().max(1.0), "{got} {want}");
+        }
+        assert_eq!(grad.len(), want.grad.len());
+        assert!(grad.iter().zip(&want.grad).all(|(got, want)| (got - want).abs() < 1e-6), "{grad:?} {:?}", want.grad);
+    }
+
+    #[test]
+    fn the_loss_that_a_gpu_computes_is_the_same_one() {
+        for (passes, mixture) in mixtures() {
+            // Classes: what its kernel is compared with.
+            let (outputs, classes) = (3, vec![0u32, 1, 2, 2, 1, 0, 1]);
+            let values = logits(outputs, passes);
+            let want = loss(&values, &Labels::Classes(classes.clone()), outputs, passes, &mixture).unwrap();
+            let objective = Objective {
+                passes,
+                weight: mixture.consistency_weight,
+                detach: mixture.consistency_detach,
+                both: mixture.ce_both_passes,
+                gradient: true,
+                ..Objective::eval()
+            };
+            let z = Tensor::from_slice(&values, (7 * passes, outputs), &Device::Cpu).unwrap();
+            let head = Tensor::eye(outputs, DType::F32, &Device::Cpu).unwrap();
+            let queued = vocab_loss::queue_vocab_loss(&z, &head, &classes, objective).unwrap();
+            let grad = queued.grad.unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            same((Queued::There(queued.rows).read().unwrap(), grad), &want);
+            // Values: as tensors, here on the processor.
+            let values = logits(1, passes);
+            let labels = vec![0.5f32, -1.0, 2.0, 0.0, 3.5, 1.0, -0.25];
+            let want = loss(&values, &Labels::Values(labels.clone()), 1, passes, &mixture).unwrap();
+            let z = Tensor::from_slice(&values, (7 * passes, 1), &Device::Cpu).unwrap();
+            let (rows, grad) = squares(&z, &labels, passes, &mixture).unwrap();
+            assert_eq!(grad.dims(), z.dims());
+            let grad = grad.flatten_all().unwrap().to_vec1().unwrap();
+            same((Queued::There(rows).read().unwrap(), grad), &want);
+            assert!(squares(&z, &labels[1..], passes, &mixture).is_err());
+        }
+    }
+
+    #[test]
+    fn a_scale_chosen_blindly_keeps_a_row_s_share_in_the_range_of_f16() {
+        assert_eq!((blind_scale(DType::BF16, 32), blind_scale(DType::F32, 32)), (1.0, 1.0));
+        for n in [1usize, 7, 32, 1000] {
+            let largest = blind_scale(DType::F16, n) / n as f64;
+            assert!(largest > 8.0 && largest <= 16.0, "{largest}");
+        }
+    }
 
     #[test]
     fn gradients_are_scaled_by_powers_of_two_and_only_in_f16() {

@@ -7,8 +7,9 @@
 //! 5. clip,
 //! 6. AdamW on what was drawn.
 
+use super::loss::{self, Queued};
 use super::optimizer::{self, AdamW};
-use super::{loss, schedule};
+use super::schedule;
 use crate::config::{Method, Recompute, RunConfig};
 use crate::data::Batch;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +18,6 @@ use crate::model::{Classifier, DropKeys, Run};
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Grads, Params};
 use crate::rng::{Purpose, SeedStream};
-use candle_core::Tensor;
 
 /// Times each batch goes through the model: twice with the consistency term.
 pub fn passes(config: &RunConfig) -> usize {
@@ -27,7 +27,7 @@ pub fn passes(config: &RunConfig) -> usize {
 /// What one micro-batch gave.
 pub struct Micro {
     /// Its loss and the parts.
-    pub loss: loss::Loss,
+    pub loss: StepLoss,
     /// Gradients of what was drawn.
     pub grads: Grads,
     /// Its route, where there is a mixture.
@@ -56,36 +56,33 @@ pub fn micro_batch(
     index: u64,
     route: Option<Route>,
 ) -> Result<Micro> {
+    let (loss, grads) = queue(config, model, batch, index, route.as_ref())?;
+    Ok(Micro { loss: loss.read()?, grads, route, tokens: batch.tokens() * passes(config) })
+}
+
+/// The same without waiting for a GPU: the loss to be read, and the gradients.
+fn queue(
+    config: &RunConfig,
+    model: &Classifier,
+    batch: &Batch,
+    index: u64,
+    route: Option<&Route>,
+) -> Result<(Queued, Grads)> {
     let passes = passes(config);
     let keys = DropKeys::new(SeedStream::new(config.train.seed), index);
     let drop = config.model.trunk_dropout.then_some(keys);
     let recompute = config.train.recompute == Recompute::On;
-    let run =
-        Run { passes, route: route.as_ref(), drop, lora_drop: Some(keys), all_tokens: false, keep: true, recompute };
+    let run = Run { passes, route, drop, lora_drop: Some(keys), all_tokens: false, keep: true, recompute };
     let (logits, trace) = model.forward(batch, run)?;
     let trace = trace.ok_or_else(|| Error::internal("nothing was kept for the backward pass"))?;
-    let (loss, dlogits, scale) = timed(Phase::Head, || loss_of(config, model, batch, &logits))?;
+    let (classes, flow) = (model.head().classes(), model.encoder().flow());
+    let queued = timed(Phase::Head, || loss::queue(&logits, &batch.labels, (classes, passes), flow, &config.mixture))?;
+    let (loss, dlogits, scale) = queued;
     let mut grads = model.backward(trace, &dlogits)?;
     if scale != 1.0 {
-        grads.scale(f64::from(1.0 / scale))?;
+        grads.scale(1.0 / scale)?;
     }
-    Ok(Micro { loss, grads, route, tokens: batch.tokens() * passes })
-}
-
-/// The loss, its gradient on the logits, and the factor in it that a narrow trunk needs.
-fn loss_of(
-    config: &RunConfig,
-    model: &Classifier,
-    batch: &Batch,
-    logits: &Tensor,
-) -> Result<(loss::Loss, Tensor, f32)> {
-    // The one place where the host waits for the device: a few numbers per example.
-    let values: Vec<f32> = logits.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?;
-    let loss = loss::loss(&values, &batch.labels, model.head().classes(), passes(config), &config.mixture)?;
-    let scale = loss::gradient_scale(model.encoder().flow(), &loss.grad);
-    let scaled: Vec<f32> = loss.grad.iter().map(|&g| g * scale).collect();
-    let dlogits = Tensor::from_slice(&scaled, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
-    Ok((loss, dlogits, scale))
+    Ok((loss, grads))
 }
 
 /// The loss of a step and its parts, means over its micro-batches.
@@ -119,6 +116,8 @@ pub struct Stepped {
     pub grads: Grads,
     /// Steps done before.
     before: u64,
+    /// Losses of the micro-batches and what they count.
+    queued: Vec<(Queued, f64)>,
 }
 
 impl Stepped {
@@ -133,20 +132,34 @@ impl Stepped {
             routes: Vec::new(),
             grads: Grads::new(params),
             before: step,
+            queued: Vec::new(),
         }
     }
 
     /// Adds a micro-batch's loss, counted `weight` times.
-    pub(super) fn add(&mut self, loss: StepLoss, weight: f64) {
-        let sum = &mut self.loss;
-        for (sum, part) in [
-            (&mut sum.total, loss.total),
-            (&mut sum.task, loss.task),
-            (&mut sum.consistency, loss.consistency),
-            (&mut sum.nll, loss.nll),
-        ] {
-            *sum += part * weight;
+    pub(super) fn add(&mut self, loss: Queued, weight: f64) {
+        self.queued.push((loss, weight));
+    }
+
+    /// The mean of the micro-batches' losses; waits for a device that computes them.
+    fn read_loss(&mut self) -> Result<()> {
+        let all: f64 = self.queued.iter().map(|(_, weight)| weight).sum();
+        for (loss, weight) in self.queued.drain(..) {
+            let (sum, loss) = (&mut self.loss, loss.read()?);
+            for (sum, part) in [
+                (&mut sum.total, loss.total),
+                (&mut sum.task, loss.task),
+                (&mut sum.consistency, loss.consistency),
+                (&mut sum.nll, loss.nll),
+            ] {
+                *sum += part * weight;
+            }
         }
+        let sum = &mut self.loss;
+        for sum in [&mut sum.total, &mut sum.task, &mut sum.consistency, &mut sum.nll] {
+            *sum /= all.max(1.0);
+        }
+        Ok(())
     }
 
     /// The end of the step: the gradients, divided by `divisor`, are clipped and used. Nothing is changed when
@@ -162,7 +175,9 @@ impl Stepped {
         if divisor != 1.0 {
             self.grads.scale(1.0 / divisor)?;
         }
+        // Here the host waits for the device, once in a step: a step that went wrong must not change anything.
         self.grad_norm = optimizer::clip(&mut self.grads, config.train.max_grad_norm)?;
+        self.read_loss()?;
         if !self.loss.total.is_finite() || !self.grad_norm.is_finite() {
             let what =
                 format!("loss {} and gradient norm {} in step {}", self.loss.total, self.grad_norm, self.before + 1);
@@ -194,11 +209,9 @@ pub fn step(
             let route = route_of(config, model, &batch, index);
             Ok::<_, Error>((batch, route))
         })?;
-        let Micro { loss, grads, route, tokens } = micro_batch(config, model, &batch, index, route)?;
-        let loss::Loss { total, task, consistency, .. } = loss;
-        let [total, task, consistency] = [total, task, consistency].map(|part| part / micros as f64);
-        sum.add(StepLoss { total, task, consistency, nll: task }, 1.0);
-        sum.tokens += tokens;
+        let (loss, grads) = queue(config, model, &batch, index, route.as_ref())?;
+        sum.add(loss, 1.0);
+        sum.tokens += batch.tokens() * passes(config);
         sum.targets += batch.len();
         sum.routes.extend(route);
         sum.grads.merge(grads)?;

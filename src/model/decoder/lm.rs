@@ -14,7 +14,9 @@ use crate::model::layer::FfnAdapter;
 use crate::model::loras::{LayerLoras, Placed};
 use crate::model::network::overwrite;
 use crate::model::weights::Weights;
-use crate::nn::kernels::vocab_loss::{Head, MAX_LOGITS, Objective, VocabLoss, vocab_loss, vocab_loss_and_head};
+use crate::nn::kernels::vocab_loss::{
+    Head, MAX_LOGITS, Objective, QueuedLoss, VocabLoss, queue_vocab_loss, queue_vocab_loss_and_head,
+};
 use crate::nn::kernels::vocab_scores::{TokenScores, vocab_scores};
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Grads, Params, Weight};
@@ -131,16 +133,21 @@ impl CausalLm {
     /// The loss of final hidden states against their targets; logits are never held whole. Where the trunk is trained and
     /// the gradient wanted, the head's is computed too. hidden `[passes * targets, d]`
     pub fn loss(&self, hidden: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
+        self.queue_loss(hidden, targets, objective)?.read()
+    }
+
+    /// As [`CausalLm::loss`], without waiting for a GPU.
+    pub fn queue_loss(&self, hidden: &Tensor, targets: &[u32], objective: Objective) -> Result<QueuedLoss> {
         // What fits a processor's memory leaves a GPU without work.
         let default = objective.max_logits == MAX_LOGITS && hidden.device().is_cuda();
         let objective = Objective { max_logits: objective.max_logits * if default { 4 } else { 1 }, ..objective };
         timed(Phase::Head, || {
             if self.decoder.trunk_trained() && objective.gradient {
-                vocab_loss_and_head(hidden, self.head().tensor()?, targets, objective)
+                queue_vocab_loss_and_head(hidden, self.head().tensor()?, targets, objective)
             } else {
                 let head = Head::from(self.head());
                 let narrow = self.decoder.flow() == DType::BF16;
-                vocab_loss(hidden, if narrow { head.rounded() } else { head }, targets, objective)
+                queue_vocab_loss(hidden, if narrow { head.rounded() } else { head }, targets, objective)
             }
         })
     }

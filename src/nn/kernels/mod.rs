@@ -20,6 +20,7 @@ pub mod head_norm;
 pub mod host;
 pub mod layer_norm;
 pub mod loss;
+pub mod loss_rows;
 pub mod quant;
 pub mod residual;
 pub mod rms_norm;

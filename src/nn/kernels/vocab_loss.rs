@@ -12,6 +12,8 @@
 
 use super::gemm::{self, Mat, Precision, Stored};
 use super::host::{self, HostRef, StoredRef};
+use super::loss_rows::{LossRows, PARTS};
+pub use super::loss_rows::{QueuedLoss, VocabLoss};
 use super::quant::Quantised;
 use super::{device, is_fast, simd};
 use crate::error::{Error, Result};
@@ -47,12 +49,17 @@ impl Objective {
         Self { passes: 1, smoothing, weight, detach: true, both: false, gradient: false, max_logits: MAX_LOGITS }
     }
 
+    /// λ of what is computed: 0 with one pass.
+    fn counted(&self) -> f64 {
+        if self.passes == 2 { self.weight } else { 0.0 }
+    }
+
     fn weights(&self, n: usize) -> Weights {
         let task = 1.0 / n as f64;
         let both = self.both && self.passes == 2;
         Weights {
             task: [if both { 0.5 * task } else { task }, if both { 0.5 * task } else { 0.0 }],
-            consistency: if self.passes == 2 { self.weight / n as f64 } else { 0.0 },
+            consistency: self.counted() / n as f64,
             smoothing: self.smoothing,
             detach: self.detach,
         }
@@ -76,31 +83,9 @@ impl Weights {
 
 /// What the gradient is multiplied with where it is computed in this format: f16 has nothing below 6e-8, and each of many
 /// targets has its share of the loss only. A power of two that depends on their number alone; 1 for the other formats.
-fn gradient_scale(format: DType, targets: usize) -> f64 {
+pub fn gradient_scale(format: DType, targets: usize) -> f64 {
     if format == DType::F16 { (targets.max(1) as f64).log2().floor().exp2() } else { 1.0 }
 }
-
-/// The loss with its parts and its gradient.
-#[derive(Clone, Debug)]
-pub struct VocabLoss {
-    /// What is minimised.
-    pub total: f64,
-    /// Cross-entropy in nats, smoothed, mean over the targets.
-    pub task: f64,
-    /// Before λ; 0 with one pass.
-    pub consistency: f64,
-    /// -log p_A of each target, without smoothing. `[targets]`
-    pub nll: Vec<f32>,
-    /// d total / d hidden times [`VocabLoss::scale`], where it was asked for. `[passes * targets, d]`
-    pub grad: Option<Tensor>,
-    /// d total / d head, times the same, from [`vocab_loss_and_head`]. `[vocab, d]`
-    pub head: Option<Tensor>,
-    /// What both gradients are to be divided by: 1 but for f16, which needs larger ones.
-    pub scale: f64,
-}
-
-/// Per-row results: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
-const PARTS: usize = 3;
 
 /// The language-model head. `[vocab, d]`
 ///
@@ -200,22 +185,61 @@ pub fn vocab_loss<'a>(
     targets: &[u32],
     objective: Objective,
 ) -> Result<VocabLoss> {
+    queue_vocab_loss(hidden, head, targets, objective)?.read()
+}
+
+/// As [`vocab_loss`], without waiting for a GPU.
+pub fn queue_vocab_loss<'a>(
+    hidden: &Tensor,
+    head: impl Into<Head<'a>>,
+    targets: &[u32],
+    objective: Objective,
+) -> Result<QueuedLoss> {
     run(hidden, head.into(), targets, objective, false)
 }
 
 /// As [`vocab_loss`] with the gradients of the hidden states and of the head itself, which grows chunk by chunk.
 pub fn vocab_loss_and_head(hidden: &Tensor, head: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
+    queue_vocab_loss_and_head(hidden, head, targets, objective)?.read()
+}
+
+/// As [`vocab_loss_and_head`], without waiting for a GPU.
+pub fn queue_vocab_loss_and_head(
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &[u32],
+    objective: Objective,
+) -> Result<QueuedLoss> {
     run(hidden, head.into(), targets, Objective { gradient: true, ..objective }, true)
 }
 
-fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, with_head: bool) -> Result<VocabLoss> {
+/// The same loss of logits that are there whole, such as a classifier's, and its gradient on them; only where their device
+/// [has kernels](device::lm::has_kernels), and without waiting for it. logits `[passes * targets, classes]`
+pub fn queue_logits_loss(logits: &Tensor, targets: &[u32], objective: Objective, scale: f64) -> Result<QueuedLoss> {
+    let (rows, classes) = logits.dims2()?;
+    check([rows, classes], targets, objective.passes)?;
+    let weights = objective.weights(targets.len()).times(scale);
+    let (rows, grad) = device::lm::logits_loss(logits, targets, (objective.passes, weights))?;
+    Ok(QueuedLoss { rows: LossRows::there(rows, objective.counted()), grad: Some(grad), head: None, scale })
+}
+
+fn check([rows, vocab]: [usize; 2], targets: &[u32], passes: usize) -> Result<()> {
+    let n = targets.len();
+    if !(1..=2).contains(&passes) || n == 0 || rows != passes * n {
+        return Err(Error::internal(format!("{n} targets for {passes} passes of {rows} rows")));
+    }
+    match targets.iter().find(|&&target| target as usize >= vocab) {
+        Some(target) => Err(Error::internal(format!("target {target} of a vocabulary of {vocab}"))),
+        None => Ok(()),
+    }
+}
+
+fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, with_head: bool) -> Result<QueuedLoss> {
     let ((rows, d), (vocab, head_d)) = (hidden.dims2()?, head.dims2()?);
     let (n, passes) = (targets.len(), objective.passes);
-    if !(1..=2).contains(&passes) || n == 0 || rows != passes * n || d != head_d {
-        return Err(Error::internal(format!("{n} targets for {passes} passes of {rows} rows of {d}, head {head_d}")));
-    }
-    if let Some(target) = targets.iter().find(|&&t| t as usize >= vocab) {
-        return Err(Error::internal(format!("target {target} of a vocabulary of {vocab}")));
+    check([rows, vocab], targets, passes)?;
+    if d != head_d {
+        return Err(Error::internal(format!("hidden states of {d} columns for a head of {head_d}")));
     }
     let chunk = (objective.max_logits / (passes * vocab)).clamp(1, n);
     let chunks = || (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n));
@@ -223,27 +247,26 @@ fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, w
     // A device's kernels multiply in the head's format, a processor in the hidden states' or a wider one.
     let there = head.tensor().filter(|head| !fast && device::has_kernels(head));
     let scale = gradient_scale(there.map_or(hidden.dtype(), Tensor::dtype), n);
-    let (parts, grad, dhead) = if fast {
-        run_fast(hidden, head, targets, objective, (chunks(), with_head))?
+    let here = |(rows, grad, head): Parts| (LossRows::here(rows, objective.counted()), grad, head);
+    let (rows, grad, head) = if fast {
+        here(run_fast(hidden, head, targets, objective, (chunks(), with_head))?)
     } else if let Some(head) = there {
         let (chunks, weights) = (chunks().collect::<Vec<_>>(), objective.weights(n).times(scale));
-        device::lm::vocab_loss((hidden, head), targets, (objective, weights), (&chunks, with_head))?
+        let (rows, grad, head) =
+            device::lm::vocab_loss((hidden, head), targets, (objective, weights), (&chunks, with_head))?;
+        (LossRows::there(rows, objective.counted()), grad, head)
     } else if device::half(hidden) {
         let wide = run(&device::widen(hidden)?, head, targets, objective, with_head)?;
         let grad = wide.grad.map(|grad| (grad * scale)?.to_dtype(hidden.dtype())).transpose()?;
-        return Ok(VocabLoss { grad, head: wide.head.map(|head| head * scale).transpose()?, scale, ..wide });
+        return Ok(QueuedLoss { grad, head: wide.head.map(|head| head * scale).transpose()?, scale, ..wide });
     } else {
-        run_plain(hidden, head, targets, objective, (chunks(), with_head))?
+        here(run_plain(hidden, head, targets, objective, (chunks(), with_head))?)
     };
-    let mean = |part: usize| parts.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n as f64;
-    let (task, consistency) = (mean(0), mean(1));
-    let nll = parts.chunks_exact(PARTS).map(|row| row[2]).collect();
-    let weight = if passes == 2 { objective.weight } else { 0.0 };
-    Ok(VocabLoss { total: task + weight * consistency, task, consistency, nll, grad, head: dhead, scale })
+    Ok(QueuedLoss { rows, grad, head, scale })
 }
 
 /// Per-row parts, the gradient of the hidden states and that of the head.
-pub(super) type Parts = (Vec<f32>, Option<Tensor>, Option<Tensor>);
+type Parts = (Vec<f32>, Option<Tensor>, Option<Tensor>);
 
 fn run_fast(
     hidden: &Tensor,

@@ -1,6 +1,7 @@
 //! `adamix models`, and training from a model by its name without a network.
 
 use super::Shop;
+#[cfg(unix)]
 use crate::support::hub::Fault;
 use serde_json::Value;
 use std::fs;

@@ -7,7 +7,7 @@ use crate::nn::kernels::head_norm::{self, HeadNorm};
 use crate::nn::kernels::layer_norm::{self, Affine};
 use crate::nn::kernels::rms_norm::{self, Saved};
 use crate::nn::kernels::rope::{self, Angles, Heads, Turn};
-use crate::nn::kernels::vocab_loss::{Objective, Parts, Weights};
+use crate::nn::kernels::vocab_loss::{Objective, Weights};
 use crate::nn::kernels::{Act, Dropout, gated, gemm, residual};
 use candle_core::{Device, Tensor};
 use std::ops::Range;
@@ -150,16 +150,29 @@ fn without_kernels<T>(x: &Tensor) -> Result<T> {
 }
 
 /// The loss over a vocabulary in one launch for each chunk of rows, where the device [has kernels](has_kernels) for the
-/// head, in whose format it multiplies. The host waits once, at the end.
+/// head, in whose format it multiplies; the host does not wait for it. -> the rows `[targets, 3]`, the gradients of hidden
+/// states and head
 pub(in crate::nn::kernels) fn vocab_loss(
     (hidden, head): (&Tensor, &Tensor),
     targets: &[u32],
     (objective, weights): (Objective, Weights),
     (chunks, with_head): (&[Range<usize>], bool),
-) -> Result<Parts> {
+) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
     on_cuda!(head, lm_ops::vocab_loss((hidden, head), targets, (objective, weights), (chunks, with_head)));
     let _ = (head, targets, objective, weights, chunks, with_head);
     without_kernels(hidden)
+}
+
+/// The loss of logits that are there whole, and its gradient on them, in one launch, where the device
+/// [has kernels](has_kernels); the host does not wait for it. -> the rows `[targets, 3]`, the gradient as the logits
+pub(in crate::nn::kernels) fn logits_loss(
+    logits: &Tensor,
+    targets: &[u32],
+    (passes, weights): (usize, Weights),
+) -> Result<(Tensor, Tensor)> {
+    on_cuda!(logits, lm_ops::logits_loss(logits, targets, (passes, weights)));
+    let _ = (targets, passes, weights);
+    without_kernels(logits)
 }
 
 /// Of each row of logits the log probability of its target and the first of the likeliest tokens, as one list of pairs;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::nn::kernels::head_norm::HeadNorm;
 use crate::nn::kernels::rms_norm::Saved;
 use crate::nn::kernels::rope::{Angles, Heads, Pairing, Turn};
-use crate::nn::kernels::vocab_loss::{Objective, Parts, Weights};
+use crate::nn::kernels::vocab_loss::{Objective, Weights};
 use crate::nn::kernels::{Act, Dropout};
 use candle_core::{DType, Tensor};
 use std::ops::Range;
@@ -200,7 +200,7 @@ pub(super) fn vocab_loss(
     targets: &[u32],
     (objective, weights): (Objective, Weights),
     (chunks, with_head): (&[Range<usize>], bool),
-) -> Result<Parts> {
+) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
     let ((_, d), (vocab, _)) = (dims2(hidden)?, dims2(head)?);
     let (n, passes, place, dtype) = (targets.len(), objective.passes, hidden.device(), head.dtype());
     let (given, hidden, head) = (hidden.dtype(), hidden.to_dtype(dtype)?.contiguous()?, head.contiguous()?);
@@ -219,22 +219,8 @@ pub(super) fn vocab_loss(
         let wanted = objective.gradient || with_head;
         // What is multiplied once more has the trunk's format.
         let dlogits = if wanted && half(&hidden) { empty(logits.shape(), dtype, place)? } else { logits.clone() };
-        let both = |x: &Tensor| -> Result<[u64; 2]> {
-            Ok([address(x)?, if passes == 2 { address(&part(x, 1)?)? } else { 0 }])
-        };
-        let shape = VocabLoss {
-            format: format(&dlogits)?,
-            logits: both(&logits)?,
-            grads: if wanted { both(&dlogits)? } else { [0, 0] },
-            targets: address(&targets)? + 4 * start as u64,
-            parts: address(&parts)? + 12 * start as u64,
-            rows: c,
-            vocab,
-            weights: weights.task.map(|weight| weight as f32),
-            smoothing: weights.smoothing as f32,
-            consistency: weights.consistency as f32,
-            detach: weights.detach,
-        };
+        let (at, rows_of) = (address(&targets)? + 4 * start as u64, address(&parts)? + 12 * start as u64);
+        let shape = loss_of((&logits, wanted.then_some(&dlogits)), passes, [at, rows_of], weights)?;
         launch(&gpu(&hidden)?, &shape.launch())?;
         for pass in 0..passes {
             let dlogits = part(&dlogits, pass)?;
@@ -248,7 +234,48 @@ pub(super) fn vocab_loss(
         }
     }
     let grad = grad.map(|grad| grad.to_dtype(given)).transpose()?;
-    Ok((parts.flatten_all()?.to_vec1()?, grad, dhead))
+    Ok((parts, grad, dhead))
+}
+
+/// Logits of all passes and where their gradient goes, `[passes * rows, vocab]`; addresses of targets and of the rows' numbers.
+fn loss_of(
+    (logits, grads): (&Tensor, Option<&Tensor>),
+    passes: usize,
+    [targets, parts]: [u64; 2],
+    weights: Weights,
+) -> Result<VocabLoss> {
+    let (all, vocab) = dims2(logits)?;
+    let rows = all / passes;
+    let both = |x: &Tensor| -> Result<[u64; 2]> {
+        Ok([address(x)?, if passes == 2 { address(&x.narrow(0, rows, rows)?)? } else { 0 }])
+    };
+    Ok(VocabLoss {
+        format: format(grads.unwrap_or(logits))?,
+        logits: both(logits)?,
+        grads: grads.map_or(Ok([0, 0]), both)?,
+        targets,
+        parts,
+        rows,
+        vocab,
+        weights: weights.task.map(|weight| weight as f32),
+        smoothing: weights.smoothing as f32,
+        consistency: weights.consistency as f32,
+        detach: weights.detach,
+    })
+}
+
+pub(super) fn logits_loss(
+    logits: &Tensor,
+    targets: &[u32],
+    (passes, weights): (usize, Weights),
+) -> Result<(Tensor, Tensor)> {
+    let (n, place, format) = (targets.len(), logits.device(), logits.dtype());
+    let logits = logits.to_dtype(DType::F32)?.contiguous()?;
+    let targets = Tensor::from_slice(targets, n, place)?;
+    let (parts, grad) = (empty((n, 3), DType::F32, place)?, like(&logits)?);
+    let shape = loss_of((&logits, Some(&grad)), passes, [address(&targets)?, address(&parts)?], weights)?;
+    launch(&gpu(&logits)?, &shape.launch())?;
+    Ok((parts, grad.to_dtype(format)?))
 }
 
 pub(super) fn vocab_scores(z: &Tensor, targets: Option<&[u32]>, mixed: Option<&Tensor>) -> Result<Vec<f32>> {

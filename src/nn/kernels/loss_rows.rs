@@ -1,0 +1,102 @@
+//! What a loss gives: its numbers, row by row, in a processor's memory or still on their way through a GPU's queue, and its
+//! gradients.
+
+use crate::error::Result;
+use candle_core::{DType, Tensor};
+
+/// Of each row: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
+pub(super) const PARTS: usize = 3;
+
+/// Where the rows are.
+#[derive(Clone, Debug)]
+enum Rows {
+    Here(Vec<f32>),
+    /// `[rows, 3]`
+    There(Tensor),
+}
+
+/// The rows of a loss. Nothing waits for a GPU that computes them until they are read.
+#[derive(Clone, Debug)]
+pub struct LossRows {
+    rows: Rows,
+    /// λ: what the consistency term counts.
+    weight: f64,
+}
+
+/// A loss and its parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossParts {
+    /// task + λ consistency.
+    pub total: f64,
+    /// Mean over the rows.
+    pub task: f64,
+    /// Mean over the rows, before λ.
+    pub consistency: f64,
+    /// The third number of each row.
+    pub nll: Vec<f32>,
+}
+
+impl LossRows {
+    pub(super) fn here(rows: Vec<f32>, weight: f64) -> Self {
+        Self { rows: Rows::Here(rows), weight }
+    }
+
+    /// Rows on a device: task loss, consistency before λ (`weight`), plain loss of pass A. rows `[n, 3]`
+    pub fn there(rows: Tensor, weight: f64) -> Self {
+        Self { rows: Rows::There(rows), weight }
+    }
+
+    /// The means; waits for the device that computes them.
+    pub fn read(self) -> Result<LossParts> {
+        let rows = match self.rows {
+            Rows::Here(rows) => rows,
+            Rows::There(rows) => rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+        };
+        let n = (rows.len() / PARTS).max(1) as f64;
+        let mean = |part: usize| rows.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n;
+        let (task, consistency) = (mean(0), mean(1));
+        let nll = rows.chunks_exact(PARTS).map(|row| row[2]).collect();
+        Ok(LossParts { total: task + self.weight * consistency, task, consistency, nll })
+    }
+}
+
+/// The loss with its parts and its gradient.
+#[derive(Clone, Debug)]
+pub struct VocabLoss {
+    /// What is minimised.
+    pub total: f64,
+    /// Cross-entropy in nats, smoothed, mean over the targets.
+    pub task: f64,
+    /// Before λ; 0 with one pass.
+    pub consistency: f64,
+    /// -log p_A of each target, without smoothing. `[targets]`
+    pub nll: Vec<f32>,
+    /// d total / d hidden times [`VocabLoss::scale`], where it was asked for. `[passes * targets, d]`
+    pub grad: Option<Tensor>,
+    /// d total / d head, times the same, where it was asked for. `[vocab, d]`
+    pub head: Option<Tensor>,
+    /// What both gradients are to be divided by: 1 but for f16, which needs larger ones.
+    pub scale: f64,
+}
+
+/// As [`VocabLoss`], with numbers that a GPU may not have computed yet.
+#[derive(Clone, Debug)]
+pub struct QueuedLoss {
+    /// The loss and its parts.
+    pub rows: LossRows,
+    /// As [`VocabLoss::grad`]; of logits that were there whole, on them.
+    pub grad: Option<Tensor>,
+    /// As [`VocabLoss::head`].
+    pub head: Option<Tensor>,
+    /// As [`VocabLoss::scale`].
+    pub scale: f64,
+}
+
+impl QueuedLoss {
+    /// Waits for the numbers.
+    pub fn read(self) -> Result<VocabLoss> {
+        let LossParts { total, task, consistency, nll } = self.rows.read()?;
+        let Self { grad, head, scale, .. } = self;
+        Ok(VocabLoss { total, task, consistency, nll, grad, head, scale })
+    }
+}
