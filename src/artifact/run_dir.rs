@@ -121,10 +121,9 @@ impl RunDir {
     pub fn exports(&self) -> PathBuf {
         self.path.join("exports")
     }
-    /// A directory name under [`RunDir::exports`] that is not taken yet; the parent is made.
+    /// A directory name under [`RunDir::exports`] that is not taken yet; nothing is made.
     pub fn new_export(&self, base: &str) -> Result<PathBuf> {
         let exports = self.exports();
-        fs::create_dir_all(&exports).map_err(|err| Error::io("creating a directory", &exports, err))?;
         let mut candidates = (1..).map(|n| if n == 1 { base.to_owned() } else { format!("{base}-{n}") });
         let free = candidates.find(|name| !exports.join(name).exists());
         free.map(|name| exports.join(name)).ok_or_else(|| Error::internal("no free name for an export"))

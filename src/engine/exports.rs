@@ -42,7 +42,7 @@ pub(super) trait Kind {
     /// Logits of a row.
     fn outputs(&self, model: &Self::Model) -> usize;
     /// What stands in the way of an export that other programs load, as far as it shows before anything is written.
-    fn check(&self, job: &Job<'_, Self::Model>, place: &Path) -> Result<()>;
+    fn check(&self, job: &Job<'_, Self::Model>) -> Result<()>;
     /// Writes and proves what other programs load.
     fn for_others(&self, job: &Job<'_, Self::Model>, place: &Path) -> Result<Certificate>;
 }
@@ -98,7 +98,9 @@ fn export_all<K: Kind>(
     let weights = opened::weights(model, &plan.merge)?;
     let merged = kind.merged(model, &weights)?;
     let meta = meta(kind, model, config, &weights, plan.dtype)?;
-    let jobs = plan.targets.iter().map(|&target| {
+    // A target named twice is written once.
+    let once = plan.targets.iter().enumerate().filter(|(i, target)| !plan.targets[..*i].contains(target));
+    let jobs = once.map(|(_, &target)| {
         let job = Job { mixture: model, merged: &merged, config, meta: &meta, target, dtype: plan.dtype };
         let place = match &plan.dir {
             None => dir.new_export(target.word())?,
@@ -110,7 +112,7 @@ fn export_all<K: Kind>(
     let about = |job: &Job<'_, K::Model>| format!("exporting {}", job.target.word());
     // A plan is refused as a whole: its first exports are not left behind when its last cannot be.
     for (job, place) in &jobs {
-        export::free(place).and_then(|()| kind.check(job, place)).with_context(|| about(job))?;
+        export::free(place).and_then(|()| kind.check(job)).with_context(|| about(job))?;
     }
     jobs.iter().map(|(job, place)| export_one(kind, job, place).with_context(|| about(job))).collect()
 }
@@ -277,7 +279,7 @@ impl Kind for Labelled<'_> {
     fn outputs(&self, model: &Classifier) -> usize {
         model.head().classes()
     }
-    fn check(&self, _: &Job<'_, Classifier>, _: &Path) -> Result<()> {
+    fn check(&self, _: &Job<'_, Classifier>) -> Result<()> {
         Ok(()) // the target's own refusals are all there is
     }
     fn for_others(&self, job: &Job<'_, Classifier>, place: &Path) -> Result<Certificate> {

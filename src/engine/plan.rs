@@ -8,7 +8,7 @@ use crate::artifact::RunDir;
 use crate::artifact::checkpoint::CheckpointData;
 use crate::config::{Recompute, RunConfig, Task};
 use crate::data::order::BatchRule;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::train::control::Control;
 use crate::train::observer::{Observer, StartRecord, StepRecord};
 use crate::train::step;
@@ -16,11 +16,13 @@ use crate::train::trainer::Trainer;
 use std::path::PathBuf;
 
 /// Steps made to measure, at least; the first one warms up and does not count.
-const DRY_STEPS: usize = 3;
+const DRY_STEPS: usize = 4;
 /// Steps made to measure, at most.
 const MOST_DRY_STEPS: usize = 25;
 /// Between the two, steps are made for so long.
 const DRY_SECONDS: f64 = 0.5;
+const DIVERGED: &str = "the first training step gives a loss or a gradient that is not finite, so that its time was not \
+                        measured: check the model's weights and the data, or choose another number format";
 /// Forward only, against forward and backward of a frozen trunk.
 const EVALUATION_SHARE: f64 = 0.5;
 
@@ -56,8 +58,13 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
     fill(&mut report, &config, &start, &tokens);
     if measured {
         let counts = machine::reset_peak_memory();
-        let seconds_per_token = dry_steps(&mut trainer)?;
-        report.seconds = Some(total_seconds(&config, &start, &tokens, report.tokens_per_step, seconds_per_token));
+        match dry_steps(&mut trainer)? {
+            Some(per_token) => {
+                let per_step = report.tokens_per_step;
+                report.seconds = Some(total_seconds(&config, &start, &tokens, per_step, per_token));
+            }
+            None => report.warnings.push(DIVERGED.to_owned()),
+        }
         // What was really used is a better guess than the formula, once it has been used.
         if counts {
             report.memory_bytes = report.memory_bytes.max(machine::peak_memory());
@@ -123,16 +130,22 @@ fn fill(report: &mut PreflightReport, config: &RunConfig, start: &StartRecord, t
     report.device.clone_from(&start.device);
 }
 
-/// Seconds per token of a training step: the middle one of a few, since something else may hold up any of them.
-fn dry_steps(trainer: &mut Trainer) -> Result<f64> {
+/// Seconds per token of a training step; nothing where the first one already gave no finite numbers.
+fn dry_steps(trainer: &mut Trainer) -> Result<Option<f64>> {
     let control = Control::default();
     let mut clock = Clock { control: control.clone(), steps: Vec::new() };
     trainer.run(&mut clock, &control)?;
-    let counted = if clock.steps.len() > 1 { &clock.steps[1..] } else { &clock.steps[..] };
+    Ok(middle(&clock.steps))
+}
+
+/// The middle one of the times per token, since something else may hold up any step; of two the shorter. The first step
+/// warms up and does not count where there are others. steps: tokens and seconds of each
+fn middle(steps: &[(usize, f64)]) -> Option<f64> {
+    let counted = if steps.len() > 1 { &steps[1..] } else { steps };
     let mut per_token: Vec<f64> =
         counted.iter().map(|(tokens, seconds)| seconds / f64::max(*tokens as f64, 1.0)).collect();
     per_token.sort_by(f64::total_cmp);
-    per_token.get(per_token.len() / 2).copied().ok_or_else(|| Error::internal("no step was made"))
+    per_token.get(per_token.len().saturating_sub(1) / 2).copied()
 }
 
 /// Stops after a few steps, more of them where they are short, and remembers what they took.
@@ -167,4 +180,17 @@ fn total_seconds(config: &RunConfig, start: &StartRecord, tokens: &Tokens, per_s
     let base = usize::from(config.data.task == Task::Text);
     let evaluations = (steps / every).ceil() + (compared + base) as f64;
     per_token * (steps * per_step + evaluations * tokens.dev * EVALUATION_SHARE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_step_that_was_held_up_does_not_count() {
+        assert_eq!(middle(&[]), None);
+        assert_eq!(middle(&[(100, 3.0)]), Some(0.03));
+        assert_eq!(middle(&[(100, 3.0), (100, 1.0), (100, 10.0)]), Some(0.01));
+        assert_eq!(middle(&[(100, 30.0), (200, 2.0), (100, 10.0), (100, 2.0)]), Some(0.02));
+    }
 }

@@ -4,7 +4,7 @@
 mod lm;
 
 use super::device;
-use crate::config::RunConfig;
+use crate::config::{MixtureConfig, RunConfig};
 use crate::data::{Batch, Labels};
 use crate::error::Result;
 use crate::mixture::bank::{Bank, RowMap};
@@ -18,7 +18,7 @@ use crate::nn::kernels::{Act, Dropout, activation, gemm, loss};
 use crate::nn::{Grads, ParamId, Params};
 use crate::rng::{Purpose, SeedStream};
 use crate::train::optimizer::AdamW;
-use crate::train::step;
+use crate::train::step::{self, StepLoss};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
@@ -162,7 +162,28 @@ impl Bench {
         self.check("cross-entropy", &logits, |x| {
             let (value, grad) = loss::cross_entropy(&x[0], &targets)?;
             Ok(vec![Tensor::new(&[value], &Device::Cpu)?, grad])
-        })
+        })?;
+        self.losses()
+    }
+
+    /// A classifier's loss and a regressor's as a training step has them queued, both passes and both terms.
+    fn losses(&mut self) -> Result<()> {
+        let (n, classes) = (19, 3);
+        let mixture = MixtureConfig { consistency_weight: 2.5, consistency_detach: false, ..MixtureConfig::default() };
+        let labels = [
+            ("loss of classes", Labels::Classes((0..n).map(|i| i * 7 % classes).collect()), classes),
+            ("loss of values", Labels::Values((0..n).map(|i| i as f32 / 5.0 - 2.0).collect()), 1),
+        ];
+        for (kernel, labels, outputs) in labels {
+            let logits = [self.wide(&[2 * n as usize, outputs as usize])?];
+            self.check(kernel, &logits, |x| {
+                let shape = (outputs as usize, 2);
+                let (queued, grad, scale) = crate::train::loss::queue(&x[0], &labels, shape, DType::F32, &mixture)?;
+                let StepLoss { total, task, consistency, .. } = queued.read()?;
+                Ok(vec![Tensor::new(&[total, task, consistency], &Device::Cpu)?, (grad / scale)?])
+            })?;
+        }
+        Ok(())
     }
 
     fn products(&mut self) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The loss of a step and its gradient on the logits. On the host, in double precision: a classifier's logits are few
-//! numbers. A GPU computes it itself, so that nothing waits for it in the middle of a step.
+//! numbers. An NVIDIA GPU computes it itself, so that nothing waits for it in the
+//! middle of a step.
 //!
 //! ```text
 //! loss = task(pass A) + λ consistency(pass A, pass B)
@@ -76,11 +77,6 @@ pub fn gradient_scale(trunk: DType, grad: &[f32]) -> f32 {
     (16.0 / largest).log2().floor().clamp(0.0, 24.0).exp2()
 }
 
-/// The same where nobody waits to see the gradient: a row's share of a mean over `n` rows is at most of the order of 1 / n.
-fn blind_scale(trunk: DType, n: usize) -> f64 {
-    if trunk == DType::F16 { 16.0 * vocab_loss::gradient_scale(trunk, n) } else { 1.0 }
-}
-
 /// A loss that a GPU may not have computed yet.
 #[derive(Clone, Debug)]
 pub enum Queued {
@@ -104,8 +100,21 @@ impl Queued {
     }
 }
 
-/// The loss of one micro-batch, its gradient on the logits times a factor, and the factor; a GPU is not waited for.
-/// (With one exception: a regression in f16.) logits `[passes * n, outputs]`
+/// What a GPU minimises for a classifier: the terms of [`loss`].
+fn objective(passes: usize, mixture: &MixtureConfig) -> Objective {
+    Objective {
+        passes,
+        weight: mixture.consistency_weight,
+        detach: mixture.consistency_detach,
+        both: mixture.ce_both_passes,
+        gradient: true,
+        ..Objective::eval()
+    }
+}
+
+/// The loss of one micro-batch, its gradient on the logits times a factor, and the factor. An NVIDIA GPU computes it and is
+/// not waited for, but for a trunk in f16: there the gradient has to be seen before it can be scaled.
+/// logits `[passes * n, outputs]`
 pub fn queue(
     logits: &Tensor,
     labels: &Labels,
@@ -113,22 +122,14 @@ pub fn queue(
     trunk: DType,
     mixture: &MixtureConfig,
 ) -> Result<(Queued, Tensor, f64)> {
+    let there = trunk != DType::F16 && device::lm::has_kernels(logits);
     match labels {
-        Labels::Classes(classes) if device::lm::has_kernels(logits) => {
-            let objective = Objective {
-                passes,
-                weight: mixture.consistency_weight,
-                detach: mixture.consistency_detach,
-                both: mixture.ce_both_passes,
-                ..Objective::eval()
-            };
-            let scale = blind_scale(trunk, classes.len());
-            let loss = vocab_loss::queue_logits_loss(logits, classes, objective, scale)?;
+        Labels::Classes(classes) if there => {
+            let loss = vocab_loss::queue_logits_loss(logits, classes, objective(passes, mixture))?;
             let grad = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
-            Ok((Queued::There(loss.rows), grad, scale))
+            Ok((Queued::There(loss.rows), grad, 1.0))
         }
-        // An error can have any size: in f16 its gradient has to be seen before it is scaled.
-        Labels::Values(values) if logits.device().is_cuda() && trunk != DType::F16 => {
+        Labels::Values(values) if there => {
             let (rows, grad) = squares(logits, values, passes, mixture)?;
             Ok((Queued::There(rows), grad, 1.0))
         }
@@ -235,23 +236,15 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_that_a_gpu_computes_is_the_same_one() {
+    fn what_a_gpu_is_given_to_compute_is_the_same_loss() {
         for (passes, mixture) in mixtures() {
-            // Classes: what its kernel is compared with.
+            // Classes: here by the plain form that the kernel is compared with.
             let (outputs, classes) = (3, vec![0u32, 1, 2, 2, 1, 0, 1]);
             let values = logits(outputs, passes);
             let want = loss(&values, &Labels::Classes(classes.clone()), outputs, passes, &mixture).unwrap();
-            let objective = Objective {
-                passes,
-                weight: mixture.consistency_weight,
-                detach: mixture.consistency_detach,
-                both: mixture.ce_both_passes,
-                gradient: true,
-                ..Objective::eval()
-            };
             let z = Tensor::from_slice(&values, (7 * passes, outputs), &Device::Cpu).unwrap();
             let head = Tensor::eye(outputs, DType::F32, &Device::Cpu).unwrap();
-            let queued = vocab_loss::queue_vocab_loss(&z, &head, &classes, objective).unwrap();
+            let queued = vocab_loss::queue_vocab_loss(&z, &head, &classes, objective(passes, &mixture)).unwrap();
             let grad = queued.grad.unwrap().flatten_all().unwrap().to_vec1().unwrap();
             same((Queued::There(queued.rows).read().unwrap(), grad), &want);
             // Values: as tensors, here on the processor.
@@ -264,15 +257,6 @@ mod tests {
             let grad = grad.flatten_all().unwrap().to_vec1().unwrap();
             same((Queued::There(rows).read().unwrap(), grad), &want);
             assert!(squares(&z, &labels[1..], passes, &mixture).is_err());
-        }
-    }
-
-    #[test]
-    fn a_scale_chosen_blindly_keeps_a_row_s_share_in_the_range_of_f16() {
-        assert_eq!((blind_scale(DType::BF16, 32), blind_scale(DType::F32, 32)), (1.0, 1.0));
-        for n in [1usize, 7, 32, 1000] {
-            let largest = blind_scale(DType::F16, n) / n as f64;
-            assert!(largest > 8.0 && largest <= 16.0, "{largest}");
         }
     }
 

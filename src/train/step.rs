@@ -57,7 +57,8 @@ pub fn micro_batch(
     route: Option<Route>,
 ) -> Result<Micro> {
     let (loss, grads) = queue(config, model, batch, index, route.as_ref())?;
-    Ok(Micro { loss: loss.read()?, grads, route, tokens: batch.tokens() * passes(config) })
+    let loss = loss.read()?;
+    Ok(Micro { loss: StepLoss { nll: loss.task, ..loss }, grads, route, tokens: batch.tokens() * passes(config) })
 }
 
 /// The same without waiting for a GPU: the loss to be read, and the gradients.
@@ -175,7 +176,7 @@ impl Stepped {
         if divisor != 1.0 {
             self.grads.scale(1.0 / divisor)?;
         }
-        // Here the host waits for the device, once in a step: a step that went wrong must not change anything.
+        // Here, at the end of the step, the host waits for the device: a step that went wrong must not change anything.
         self.grad_norm = optimizer::clip(&mut self.grads, config.train.max_grad_norm)?;
         self.read_loss()?;
         if !self.loss.total.is_finite() || !self.grad_norm.is_finite() {
@@ -216,5 +217,7 @@ pub fn step(
         sum.routes.extend(route);
         sum.grads.merge(grads)?;
     }
-    sum.finish(config, model.params(), optimizer, micros as f64)
+    let mut done = sum.finish(config, model.params(), optimizer, micros as f64)?;
+    done.loss.nll = done.loss.task;
+    Ok(done)
 }

@@ -19,6 +19,7 @@ mod language;
 mod lora_run;
 mod merge;
 mod metrics;
+mod plan;
 mod profile;
 mod recompute;
 mod score;

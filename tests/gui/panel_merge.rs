@@ -152,8 +152,8 @@ fn a_run_of_a_language_model_writes_and_is_scored() {
     h.get_by_label("writing");
     h.state_mut().session.apply(done(req, Outcome::Written(Box::new(fake_texts::written(20)))));
     h.run();
-    h.get_by_label("BLEU of base less that of merged: -59.0 (-67.0 to -51.0)");
-    h.get_by_label("BLEU of random less that of merged: -3.0 (-11.0 to +5.0), no difference shown");
+    h.get_by_label("BLEU of base minus BLEU of merged: -59.0 (-67.0 to -51.0)");
+    h.get_by_label("BLEU of random minus BLEU of merged: -3.0 (-11.0 to +5.0), no difference shown");
     for words in ["BLEU", "61.0", "58.0", "Zizzi is a French place."] {
         assert!(h.query_all_by_label(words).next().is_some(), "{words}");
     }

@@ -83,7 +83,7 @@ impl Weights {
 
 /// What the gradient is multiplied with where it is computed in this format: f16 has nothing below 6e-8, and each of many
 /// targets has its share of the loss only. A power of two that depends on their number alone; 1 for the other formats.
-pub fn gradient_scale(format: DType, targets: usize) -> f64 {
+fn gradient_scale(format: DType, targets: usize) -> f64 {
     if format == DType::F16 { (targets.max(1) as f64).log2().floor().exp2() } else { 1.0 }
 }
 
@@ -215,12 +215,12 @@ pub fn queue_vocab_loss_and_head(
 
 /// The same loss of logits that are there whole, such as a classifier's, and its gradient on them; only where their device
 /// [has kernels](device::lm::has_kernels), and without waiting for it. logits `[passes * targets, classes]`
-pub fn queue_logits_loss(logits: &Tensor, targets: &[u32], objective: Objective, scale: f64) -> Result<QueuedLoss> {
+pub fn queue_logits_loss(logits: &Tensor, targets: &[u32], objective: Objective) -> Result<QueuedLoss> {
     let (rows, classes) = logits.dims2()?;
     check([rows, classes], targets, objective.passes)?;
-    let weights = objective.weights(targets.len()).times(scale);
+    let weights = objective.weights(targets.len());
     let (rows, grad) = device::lm::logits_loss(logits, targets, (objective.passes, weights))?;
-    Ok(QueuedLoss { rows: LossRows::there(rows, objective.counted()), grad: Some(grad), head: None, scale })
+    Ok(QueuedLoss { rows: LossRows::there(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
 }
 
 fn check([rows, vocab]: [usize; 2], targets: &[u32], passes: usize) -> Result<()> {

@@ -123,7 +123,7 @@ mod tests {
             command(&run, &plan),
             "adamix export 'runs/my run' --target merged,adapterhub --dtype bf16 --weights 0.5,0.5/1,0 --output /tmp/out"
         );
-        // Of an experts' own weights nothing is said, of the mean everything.
+        // The run's own weights are left out of the command; the mean is spelled out.
         let mut scored = run;
         (scored.config.mixture.num_experts, scored.config.mixture.merge_weights) =
             (2, vec![vec![0.5, 0.5], vec![1.0, 0.0]]);

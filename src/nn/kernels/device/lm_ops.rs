@@ -269,13 +269,13 @@ pub(super) fn logits_loss(
     targets: &[u32],
     (passes, weights): (usize, Weights),
 ) -> Result<(Tensor, Tensor)> {
-    let (n, place, format) = (targets.len(), logits.device(), logits.dtype());
+    let (n, place, given) = (targets.len(), logits.device(), logits.dtype());
     let logits = logits.to_dtype(DType::F32)?.contiguous()?;
     let targets = Tensor::from_slice(targets, n, place)?;
     let (parts, grad) = (empty((n, 3), DType::F32, place)?, like(&logits)?);
     let shape = loss_of((&logits, Some(&grad)), passes, [address(&targets)?, address(&parts)?], weights)?;
     launch(&gpu(&logits)?, &shape.launch())?;
-    Ok((parts, grad.to_dtype(format)?))
+    Ok((parts, grad.to_dtype(given)?))
 }
 
 pub(super) fn vocab_scores(z: &Tensor, targets: Option<&[u32]>, mixed: Option<&Tensor>) -> Result<Vec<f32>> {
