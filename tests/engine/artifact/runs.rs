@@ -212,6 +212,7 @@ fn exports_get_names_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let (run, _lock) = RunDir::create(&config(dir.path(), "a")).unwrap();
     let first = run.new_export("adapter").unwrap();
-    fs::create_dir(&first).unwrap();
+    assert!(!run.exports().exists(), "a name is no directory yet");
+    fs::create_dir_all(&first).unwrap();
     assert_eq!(run.new_export("adapter").unwrap(), run.exports().join("adapter-2"));
 }

@@ -106,6 +106,14 @@ fn ctrl_c_leaves_a_part_to_go_on_from() {
     let mut child = command(&shop, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let seen: Vec<String> = lines.by_ref().map_while(Result::ok).take_while(|line| !line.contains("3/3")).collect();
+    // Not before something of the file has come: without it there is nothing to go on from.
+    let blobs = shop.repo("tiny/bert").join("blobs");
+    let begun =
+        |name: &String| name.ends_with(".part") && fs::metadata(blobs.join(name)).is_ok_and(|part| part.len() > 0);
+    while !shop.names("tiny/bert", "blobs").iter().any(begun) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself: {seen:?}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     // SAFETY: a signal to a process that this test has started and not yet waited for.
     let sent = unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     assert_eq!(sent, 0, "{seen:?}");
