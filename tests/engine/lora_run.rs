@@ -3,14 +3,27 @@
 use crate::golden::off;
 use crate::support::place::Place;
 use adamix::artifact::{RunDir, checkpoint};
-use adamix::config::{DtypeChoice, LoraInit, Method, MixtureKind, Task};
+use adamix::config::{DtypeChoice, LoraInit, Method, MixtureKind, RunConfig, Task};
 use adamix::engine::imported;
 use adamix::engine::opened::Opened;
-use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
+use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
 use adamix::engine::run::{self, Run};
 use adamix::engine::snapshot::Banks;
 use adamix::model::ModelSource;
 use adamix::train::{Control, NullObserver};
+
+/// The run, trained, and its whole model as a Hugging Face directory.
+fn whole_model(config: &RunConfig) -> (Opened, ExportReport) {
+    let mut run = Run::start(run::prepare(config).unwrap()).unwrap();
+    run.go(&mut NullObserver, &Control::default()).unwrap();
+    let dir = run.dir().clone();
+    drop(run);
+    let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
+    let plan =
+        ExportPlan { targets: vec![ExportTarget::Hf], dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
+    let report = opened.export(&plan).unwrap().remove(0);
+    (opened, report)
+}
 
 #[test]
 fn the_rounding_of_a_trunk_of_16_bits_is_not_blamed_on_the_whole_model() {
@@ -18,14 +31,8 @@ fn the_rounding_of_a_trunk_of_16_bits_is_not_blamed_on_the_whole_model() {
     let mut config = place.config(8);
     config.model.dtype = DtypeChoice::Bf16;
     (config.mixture.kind, config.mixture.lora_rank) = (MixtureKind::Lora, 2);
-    let mut run = Run::start(run::prepare(&config).unwrap()).unwrap();
-    run.go(&mut NullObserver, &Control::default()).unwrap();
-    drop(run);
-    let dir = RunDir::open(&place.path("runs").join("test")).unwrap();
-    let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
-    let plan =
-        ExportPlan { targets: vec![ExportTarget::Hf], dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
-    let proof = &opened.export(&plan).unwrap()[0].certificate;
+    let (_, report) = whole_model(&config);
+    let proof = report.certificate;
     assert!(proof.passed && proof.max_abs_diff < 1e-5, "{}: {:?}", proof.max_abs_diff, proof.problems);
 }
 
@@ -38,16 +45,9 @@ fn a_whole_model_of_the_bundled_encoder_is_opened_again_and_says_the_same() {
     (config.data.max_eval_rows, config.data.max_length) = (12, 32);
     (config.mixture.kind, config.mixture.lora_rank) = (MixtureKind::Lora, 2);
     config.mixture.lora_target = ["query", "value"].map(str::to_owned).to_vec();
-    let mut run = Run::start(run::prepare(&config).unwrap()).unwrap();
-    run.go(&mut NullObserver, &Control::default()).unwrap();
-    drop(run);
-    let dir = RunDir::open(&place.path("runs").join("test")).unwrap();
-    let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
-    let plan =
-        ExportPlan { targets: vec![ExportTarget::Hf], dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
-    let report = opened.export(&plan).unwrap().remove(0);
+    let (opened, report) = whole_model(&config);
     assert!(report.certificate.passed && report.certificate.rows == 12, "{:?}", report.certificate.problems);
-    assert_eq!(std::fs::read_dir(dir.exports()).unwrap().count(), 1, "the model's own files are tidied up");
+    assert_eq!(std::fs::read_dir(opened.dir.exports()).unwrap().count(), 1, "the model's own files are tidied up");
     // As a stranger opens it: by its path, with nothing of the bundled model at hand.
     let (model, task) = opened.subject.classifier().unwrap();
     let rows: Vec<usize> = (0..12).collect();
