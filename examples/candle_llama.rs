@@ -7,9 +7,9 @@
 //! and fewer to 8 bits; here they stay in 32. So a file of 32 bits agrees up to the order of sums, a quantised one roughly.
 
 use adamix::config::{DeviceChoice, DtypeChoice, ModelConfig};
-use adamix::engine::speaker::Speaker;
 use adamix::error::{Error, Result};
 use adamix::model::Packed;
+use adamix::workflow::generate::Speaker;
 use candle_core::quantized::gguf_file;
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;

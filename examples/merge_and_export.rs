@@ -6,10 +6,10 @@
 //! ```
 
 use adamix::artifact::{RunDir, certificate};
-use adamix::engine::machine;
-use adamix::engine::opened::Opened;
-use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
 use adamix::error::{Error, Result};
+use adamix::machine::facts;
+use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
+use adamix::workflow::saved_run::Opened;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let run = std::env::args_os().nth(1).map(PathBuf::from);
     let run = run.ok_or_else(|| Error::config("give a run directory, such as one made by adamix train --lab"))?;
     let dir = RunDir::open(&run)?;
-    machine::pool(dir.config().model.threads, 0)?.install(|| merge_and_export(&dir))
+    facts::pool(dir.config().model.threads, 0)?.install(|| merge_and_export(&dir))
 }
 
 fn merge_and_export(dir: &RunDir) -> Result<()> {

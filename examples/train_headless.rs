@@ -7,12 +7,13 @@
 
 use adamix::config::{RunConfig, presets};
 use adamix::data::order::Order;
-use adamix::engine::machine;
-use adamix::engine::run::{self, Prepared};
 use adamix::error::{Error, Result};
 use adamix::eval::compare::{self, Options};
+use adamix::machine::facts;
 use adamix::rng::SeedStream;
 use adamix::train::{AdamW, Subject, step};
+use adamix::workflow::run;
+use adamix::workflow::run::Prepared;
 use std::io::Write as _;
 
 fn main() -> Result<()> {
@@ -20,7 +21,7 @@ fn main() -> Result<()> {
     let mut config = RunConfig::default();
     presets::lab().apply(&mut config);
 
-    machine::pool(config.model.threads, 0)?.install(|| train(&config))
+    facts::pool(config.model.threads, 0)?.install(|| train(&config))
 }
 
 fn train(config: &RunConfig) -> Result<()> {

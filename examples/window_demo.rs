@@ -11,12 +11,12 @@ use adamix::app::layout::View;
 use adamix::app::settings::Appearance;
 use adamix::app::{Options, Picture, first_form, run};
 use adamix::config::keys;
-use adamix::engine::fake::FakeEngine;
 use adamix::engine::handle::EngineHandle;
-use adamix::engine::protocol::{
+use adamix::protocol::{
     EngineFactory, ExportDtype, ExportPlan, ExportTarget, MergePlan, Pane, PlayPlan, RoundingPlan, Study, Subject,
     Writer,
 };
+use adamix::testing::fake_engine::FakeEngine;
 use std::path::PathBuf;
 
 fn main() {

@@ -9,14 +9,15 @@
 
 use adamix::config::{RunConfig, presets};
 use adamix::data::text::TextData;
-use adamix::engine::machine;
-use adamix::engine::run::{self, Prepared};
 use adamix::error::{Error, Result};
 use adamix::eval::compare::{self, Options};
 use adamix::eval::generate::{self, Hooks, Routes, ScoreOptions, Scored, score_inputs};
+use adamix::machine::facts;
 use adamix::model::CausalLm;
 use adamix::rng::SeedStream;
 use adamix::train::{AdamW, Subject};
+use adamix::workflow::run;
+use adamix::workflow::run::Prepared;
 use std::io::Write as _;
 use std::time::Instant;
 
@@ -27,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SHOWN: usize = 3;
 
 fn main() -> Result<()> {
-    machine::keep_freed_memory();
+    facts::keep_freed_memory();
     let mut config = RunConfig::default();
     presets::writer_lab().apply(&mut config);
     let mut routes = 4;
@@ -45,7 +46,7 @@ fn main() -> Result<()> {
         place.insert(name.to_owned(), parsed.unwrap_or_else(|| toml::Value::from(value)));
     }
     let config = RunConfig::from_toml(&toml::to_string(&table).map_err(unreadable)?)?;
-    machine::pool(config.model.threads, 0)?.install(|| learn_and_write(&config, routes))
+    facts::pool(config.model.threads, 0)?.install(|| learn_and_write(&config, routes))
 }
 
 fn unreadable(err: impl std::fmt::Display) -> Error {

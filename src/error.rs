@@ -51,6 +51,10 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), context: Vec::new(), source: None }
     }
+    /// The user asked to stop.
+    pub fn cancelled() -> Self {
+        Self::new(ErrorKind::Cancelled, "cancelled")
+    }
     /// A setting that cannot be used.
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)

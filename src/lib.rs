@@ -12,26 +12,32 @@
 //!
 //! # The map
 //!
-//! ```text
-//! app, cli  ->  engine  ->  train, eval, analysis, artifact  ->  model, data  ->  mixture, nn  ->  config, error, rng
-//! ```
+//! Each module may use the modules of its third column and no other; a test reads this table and the sources and
+//! compares them.
 //!
-//! Arrows point one way; a test reads the sources and holds everybody to it.
-//!
-//! | module | what lives there | what it must not know |
+//! | module | what lives there | what it may use |
 //! |---|---|---|
-//! | [`config`], [`error`], [`rng`] | settings, the error type, seeded streams | anything of ours |
-//! | [`nn`] | layers as pairs of `forward` and `backward`, fused kernels | models, mixtures |
-//! | [`mixture`] | the heart: banks of experts, routing, consistency, merging | families of models, files |
-//! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind) built from layers and mixtures, heads, reading weights (safetensors, GGUF) | training |
-//! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches | models |
-//! | [`train`] | the step, the optimizer, the loop | files, threads, screens |
-//! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; writing text | files, threads |
-//! | [`analysis`] | norms, cosines, distances, histograms, routing statistics | threads, screens |
-//! | [`artifact`] | run directory, checkpoints, exports, certificates | models, training |
-//! | [`engine`] | threads and messages, benchmarks, what window and command line share | egui |
-//! | [`cli`] | one file per command | egui |
-//! | `app` | the window; egui lives here and nowhere else | tensors, training, files |
+//! | [`error`], [`rng`] | the error type; seeded random streams | nothing of ours |
+//! | [`config`] | settings, their keys, presets | error |
+//! | [`tensor`] | tensors on the host, number formats, safetensors and GGUF as formats | error |
+//! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, rng, tensor |
+//! | [`mixture`] | banks of experts, routing, consistency, merging; knows no model and no file | config, error, nn, rng, tensor |
+//! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches; knows no model | config, error, rng, tensor |
+//! | [`model_store`] | models by name: Hugging Face cache and downloads | config, error |
+//! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind), heads, reading weights; knows no training | config, data, error, mixture, model_store, nn, rng, tensor |
+//! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, rng, tensor |
+//! | [`records`] | what a run records, as plain data: steps, evaluations, checkpoints | config, error, eval, tensor |
+//! | [`train`] | the step, the optimizer, the loop; knows no files | config, data, error, eval, mixture, model, nn, records, rng, tensor |
+//! | [`analysis`] | statistics of experts and routes on host data | config, error, records, rng, tensor |
+//! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | config, data, error, records, tensor |
+//! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, mixture, model_store, nn, records |
+//! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | config, data, error, eval, mixture, model, nn, rng, tensor, train |
+//! | [`bench`] | speed and memory of the training step on random weights | config, data, error, machine, model, nn, rng, tensor, train |
+//! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, config, data, error, eval, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
+//! | [`engine`] | threads and channels, nothing else | artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
+//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, machine, mixture, model_store, nn, protocol, records, rng, train, workflow |
+//! | `app` | the window; egui lives here and nowhere else | analysis, config, error, protocol |
+//! | `testing` | test doubles, behind the feature `testing` | analysis, config, error, eval, protocol, records |
 //!
 //! # Invariants
 //!
@@ -54,7 +60,7 @@
 //!    [`model::gguf`] and [`nn::kernels::quant`] for weights that stay quantised, [`eval::generate`] for writing.
 //! 5. [`nn::kernels`]: what makes it fast; [`nn::profile`]: where the time goes.
 //! 6. [`train::trainer`], [`eval::compare`], [`artifact`]: the loop, the comparison, the files.
-//! 7. [`engine::protocol`]: how the window talks to all of it.
+//! 7. [`protocol`]: how the window talks to all of it.
 
 pub mod error;
 pub mod rng;
@@ -66,11 +72,18 @@ pub mod nn;
 
 pub mod data;
 pub mod model;
+pub mod model_store;
 
 pub mod analysis;
 pub mod artifact;
 pub mod eval;
 pub mod train;
+
+pub mod bench;
+pub mod machine;
+pub mod workflow;
+
+pub mod protocol;
 
 pub mod engine;
 
@@ -78,3 +91,6 @@ pub mod cli;
 
 #[cfg(feature = "gui")]
 pub mod app;
+
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,6 +1,6 @@
 //! The `adamix` program: opens the window, or runs a command.
 
-use adamix::engine::memory::Counted;
+use adamix::machine::memory::Counted;
 use std::process::ExitCode;
 
 /// Activations of every step go back to the allocator and come out again; the system's one would fault them in afresh.
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
-    adamix::engine::machine::keep_freed_memory();
+    adamix::machine::facts::keep_freed_memory();
     adamix::cli::main(std::env::args_os(), window())
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 /// Runs a program, says what went wrong, if anything.
 pub fn main(command: Command, run: impl FnOnce(&ArgMatches) -> Result<()>) -> ExitCode {
-    adamix::engine::machine::keep_freed_memory();
+    adamix::machine::facts::keep_freed_memory();
     let name = command.get_name().to_owned();
     match run(&command.get_matches()) {
         Ok(()) => ExitCode::SUCCESS,

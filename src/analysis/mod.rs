@@ -2,3 +2,4 @@
 
 pub mod averages;
 pub mod rounding;
+pub mod routing_stats;

@@ -7,7 +7,7 @@ use super::layout::View;
 use super::session::Session;
 use super::settings::Appearance;
 use crate::config::RunConfig;
-use crate::engine::protocol::{ExportPlan, MergePlan, PlayPlan, RequestId, RunPhase, Side, Study, Subject, Writer};
+use crate::protocol::{ExportPlan, MergePlan, PlayPlan, RequestId, RunPhase, Side, Study, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use super::format;
 use super::session::{EngineState, Session};
 use super::theme::Theme;
 use super::widgets::cards;
-use crate::engine::protocol::{LogLevel, RunPhase};
+use crate::protocol::{LogLevel, RunPhase};
 use egui::{Button, Color32, RichText, Ui};
 
 /// What a phase is called, and its colour.

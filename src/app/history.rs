@@ -5,7 +5,7 @@
 //! so a spike of a single step stays visible for ever. Smoothing runs over the whole series, never over the
 //! visible part: the smoothed value at a step is the same at every zoom.
 
-use crate::engine::protocol::{StepBucket, StepSample};
+use crate::protocol::{StepBucket, StepSample};
 
 /// Most buckets of a series.
 pub const CAPACITY: usize = 2048;

@@ -9,7 +9,7 @@ use super::actions::Action;
 use super::dialogs::Dialog;
 use super::layout::{Layout, View};
 use super::settings::Appearance;
-use crate::engine::protocol::*;
+use crate::protocol::*;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -5,7 +5,6 @@
 //! talks to the engine. Nothing in here waits for anything.
 
 pub mod actions;
-pub mod chance;
 pub mod curves;
 pub mod files;
 pub mod format;
@@ -29,8 +28,8 @@ mod logic;
 mod screenshot;
 
 use crate::config::RunConfig;
-use crate::engine::protocol::{Engine, EngineFactory, LogLevel, Watch};
 use crate::error::{Error, Result};
+use crate::protocol::{Engine, EngineFactory, LogLevel, Watch};
 use actions::{Action, ActionQueue};
 use dialogs::Dialog;
 use files::{FilePicker, RfdPicker};

@@ -1,7 +1,7 @@
 //! Names of sites, sides and laws as people read them.
 
 use crate::config::RoutingPolicy;
-use crate::engine::protocol::{MergePlan, Side};
+use crate::protocol::{MergePlan, Side};
 
 /// `layers.3.ffn` as `layer 3`, `layers.3.attention` as `layer 3 attention`; anything else as it is.
 pub fn site(name: &str) -> String {

@@ -3,7 +3,7 @@
 use super::format;
 use super::theme::Theme;
 use super::widgets::stacked_bar::Part;
-use crate::engine::protocol::{PHASES, Phase, StepProfile};
+use crate::protocol::{PHASES, Phase, StepProfile};
 use egui::Color32;
 
 /// Name, and what happens in it.

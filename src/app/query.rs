@@ -1,6 +1,6 @@
 //! A question to the engine and its answer: empty, loading, error or data.
 
-use crate::engine::protocol::RequestId;
+use crate::protocol::RequestId;
 
 /// How far a long question is.
 #[derive(Clone, Debug, PartialEq)]

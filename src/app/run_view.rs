@@ -2,7 +2,7 @@
 
 use super::history::History;
 use crate::config::{RunConfig, Task};
-use crate::engine::protocol::*;
+use crate::protocol::*;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ pub use models::Download;
 use super::query::{JobProgress, Query};
 use super::run_view::RunView;
 use crate::config::RunConfig;
-use crate::engine::protocol::*;
+use crate::protocol::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 

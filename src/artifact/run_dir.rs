@@ -21,7 +21,8 @@ use super::utc;
 use crate::config::{RunConfig, Task, WRITER_LAB};
 use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};
-use crate::model::{dir::LAB, store};
+use crate::model::dir::LAB;
+use crate::model_store;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -196,7 +197,7 @@ fn automatic_name(config: &RunConfig) -> String {
         Task::Custom | Task::Text => Some(tasks::name(&config.data)),
         task => serde_json::to_value(task).ok().and_then(|value| value.as_str().map(str::to_owned)),
     };
-    let model = store::cache::title(&config.model.path);
+    let model = model_store::cache::title(&config.model.path);
     let mut parts: Vec<String> = [task, model].into_iter().flatten().collect();
     parts.dedup();
     parts.push(utc::compact(utc::now()));

@@ -8,7 +8,7 @@ use super::recorder::lines::read_outline;
 use super::run_dir::{RUN_FILE, RunDir};
 use super::run_lock::is_locked;
 use crate::error::{Error, Result};
-use crate::model::store;
+use crate::model_store;
 use crate::train::observer::EndReason;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -109,7 +109,7 @@ pub fn summary(path: &Path) -> RunSummary {
 
 fn fill(summary: &mut RunSummary, path: &Path) -> Result<()> {
     let run = RunDir::open(path)?;
-    summary.model = store::base_name(&run.config().model.path);
+    summary.model = model_store::base_name(&run.config().model.path);
     if let Ok(serde_json::Value::String(task)) = serde_json::to_value(run.config().data.task) {
         summary.task = task;
     }

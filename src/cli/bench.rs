@@ -2,12 +2,15 @@
 //! `adamix bench scale`: how they grow with the work. `adamix bench --compare`: two results side by side.
 
 use super::{Done, Failure, out, usage};
+use crate::bench;
+use crate::bench::compare;
+use crate::bench::compare::Comparison;
+use crate::bench::scale;
+use crate::bench::scale::{Scale, Settings};
+use crate::bench::{Lengths, Measured, Plan, Shape, plot, shapes};
 use crate::config::{DeviceChoice, RunConfig, keys};
-use crate::engine::bench::compare::{self, Comparison};
-use crate::engine::bench::scale::{self, Scale, Settings};
-use crate::engine::bench::{self, Lengths, Measured, Plan, Shape, plot, shapes};
-use crate::engine::machine;
 use crate::error::{Error, Result};
+use crate::machine::facts;
 use crate::nn::kernels::quant::Format;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
@@ -175,7 +178,7 @@ fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
 }
 
 fn pool(matches: &ArgMatches) -> Result<rayon::ThreadPool> {
-    machine::pool(matches.get_one::<u16>("threads").map_or(0, |&threads| usize::from(threads)), 0)
+    facts::pool(matches.get_one::<u16>("threads").map_or(0, |&threads| usize::from(threads)), 0)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -4,8 +4,8 @@ use super::{Done, args, out, texts, usage};
 use crate::config::Task;
 use crate::data::SkippedRow;
 use crate::data::preview::{Lengths, Preview, Split};
-use crate::engine::run;
 use crate::error::Result;
+use crate::workflow::run;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::path::Path;
 

@@ -2,10 +2,13 @@
 
 use super::{Done, Failure, out, runs};
 use crate::config::{DeviceChoice, RunConfig};
-use crate::engine::device::{self, Gpu};
-use crate::engine::machine::{self, Machine};
-use crate::engine::selftest::{self, Report};
 use crate::error::{Error, ErrorKind, Result};
+use crate::machine::device;
+use crate::machine::device::Gpu;
+use crate::machine::facts;
+use crate::machine::facts::Machine;
+use crate::machine::selftest;
+use crate::machine::selftest::Report;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -62,13 +65,13 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 }
 
 fn examine(runs_dir: &Path) -> Result<Findings> {
-    let machine = machine::machine();
-    let gemm = machine::pool(0, 0)?.install(|| machine::single_precision_rate(0.5))?;
+    let machine = facts::machine();
+    let gemm = facts::pool(0, 0)?.install(|| facts::single_precision_rate(0.5))?;
     let display = ["WAYLAND_DISPLAY", "DISPLAY"].into_iter().find_map(|name| {
         std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| format!("{name}={value}"))
     });
     let writable = is_writable(runs_dir);
-    let disk_free = machine::disk_free(runs_dir);
+    let disk_free = facts::disk_free(runs_dir);
     let gpus = device::look();
     let mut problems = Vec::new();
     for gpu in gpus.iter().filter(|gpu| gpu.built) {
@@ -153,7 +156,7 @@ fn gpus_in_words(gpus: &[Gpu]) -> String {
 fn test(matches: &ArgMatches) -> Done {
     let mut config = RunConfig::default();
     config.model.device = matches.get_one::<DeviceChoice>("device").copied().unwrap_or_default();
-    let report = machine::pool(0, 0)?.install(|| selftest::selftest(&config))?;
+    let report = facts::pool(0, 0)?.install(|| selftest::selftest(&config))?;
     if matches.get_flag("json") {
         out::json(&report)?;
     } else {

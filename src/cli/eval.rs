@@ -2,11 +2,11 @@
 
 use super::results::{EvalResult, comparison, fixed_width, metric, metric_names, texts};
 use super::{Done, out, runs, score, usage};
-use crate::engine::machine;
-use crate::engine::opened::Opened;
-use crate::engine::protocol::MergePlan;
-use crate::engine::written::{WritePlan, write_and_score};
 use crate::error::{Error, Result};
+use crate::machine::facts;
+use crate::protocol::MergePlan;
+use crate::workflow::saved_run::Opened;
+use crate::workflow::written_texts::{WritePlan, write_and_score};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
@@ -118,7 +118,7 @@ pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Don
     let which = usage(runs::checkpoint(matches))?;
     let typed = matches.get_one::<u16>("threads").map(|&threads| usize::from(threads));
     let dev_file = matches.try_get_one::<PathBuf>("dev-file").ok().flatten().cloned();
-    let pool = machine::pool(typed.unwrap_or(dir.config().model.threads), 0)?;
+    let pool = facts::pool(typed.unwrap_or(dir.config().model.threads), 0)?;
     pool.install(|| {
         let mut opened = Opened::open(&dir, which)?;
         if let Some(file) = dev_file {

@@ -2,8 +2,8 @@
 
 use super::{Done, Failure, eval, out, runs, usage};
 use crate::config::RunConfig;
-use crate::engine::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};

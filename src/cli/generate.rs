@@ -5,15 +5,15 @@ use super::{Done, out, runs, usage};
 use crate::artifact::RunDir;
 use crate::config::ModelConfig;
 use crate::data::text::TextEncoder;
-use crate::engine::opened::Opened;
-use crate::engine::protocol::Checkpoint;
-use crate::engine::speaker::Speaker;
-use crate::engine::{device, machine};
 use crate::error::{Error, Result};
 use crate::eval::generate::{
     Beams, EarlyStop, Event, Generated, Hooks, Method, Options, Routes, Rules, Sampling, Scope, Search,
 };
+use crate::machine::{device, facts};
+use crate::protocol::Checkpoint;
 use crate::rng::SeedStream;
+use crate::workflow::generate::Speaker;
+use crate::workflow::saved_run::Opened;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use serde_json::json;
@@ -211,7 +211,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     let checkpoint = usage(runs::checkpoint(matches))?;
     let typed = matches.get_one::<u16>("threads").map(|&threads| usize::from(threads));
     let threads = typed.or(dir.as_ref().map(|dir| dir.config().model.threads)).unwrap_or(0);
-    let pool = machine::pool(threads, 0)?;
+    let pool = facts::pool(threads, 0)?;
     pool.install(|| {
         let writer = match &dir {
             Some(dir) => of_run(dir, checkpoint, matches.get_one("route").copied().unwrap_or(Way::Merged))?,
@@ -268,7 +268,7 @@ fn write(
     let read: usize = tokens.iter().map(Vec::len).sum();
     let rate = written as f64 / seconds.max(1e-9);
     if json {
-        let peak = machine::peak_memory();
+        let peak = facts::peak_memory();
         return out::event(
             "done",
             &json!({ "read_tokens": read, "written_tokens": written, "seconds": seconds, "tokens_per_second": rate,

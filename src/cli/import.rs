@@ -1,9 +1,9 @@
 //! `adamix import`: adapters of other programs become a run.
 
 use super::{Done, args, out, usage};
-use crate::engine::imported;
-use crate::engine::machine;
 use crate::error::Result;
+use crate::machine::facts;
+use crate::workflow::import;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
@@ -37,16 +37,16 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
     let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("path").into_iter().flatten().cloned().collect();
-    let found = imported::look(&paths)?;
+    let found = import::look(&paths)?;
     if matches.get_flag("look") {
         return Ok(say(&found, None, matches.get_flag("json"))?);
     }
     let config = usage(args::settings(matches))?;
-    let dir = machine::pool(config.model.threads, 0)?.install(|| imported::open_as_run(&config, &found))?;
+    let dir = facts::pool(config.model.threads, 0)?.install(|| import::open_as_run(&config, &found))?;
     Ok(say(&found, Some(dir.path()), matches.get_flag("json"))?)
 }
 
-fn say(found: &imported::Imported, run: Option<&std::path::Path>, as_json: bool) -> Result<()> {
+fn say(found: &import::Imported, run: Option<&std::path::Path>, as_json: bool) -> Result<()> {
     let values: usize = found.tensors.iter().map(|tensor| tensor.data.len()).sum();
     if as_json {
         return out::json(&json!({

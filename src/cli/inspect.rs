@@ -7,10 +7,10 @@ use super::{Done, out, runs, study};
 use crate::artifact::recorder::routes::RouteFile;
 use crate::artifact::{HostTensor, RunDir, checkpoint};
 use crate::config::RoutingPolicy;
-use crate::engine::protocol::Checkpoint;
-use crate::engine::snapshot::Banks;
 use crate::error::Result;
 use crate::mixture::{Pick, SIDES, Side};
+use crate::protocol::Checkpoint;
+use crate::workflow::snapshot::Banks;
 use clap::{ArgMatches, Command};
 use serde::Serialize;
 
@@ -83,7 +83,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 }
 
 fn inspect(dir: &RunDir, which: Checkpoint) -> Result<Inspection> {
-    let step = crate::engine::opened::checkpoint_step(dir, which)?;
+    let step = crate::workflow::saved_run::checkpoint_step(dir, which)?;
     let data = checkpoint::read(dir, step)?;
     let parameters = data.tensors.iter().map(|tensor| Parameter {
         name: tensor.name.clone(),

@@ -3,7 +3,7 @@
 use super::{Done, Failure, interrupt, out, usage};
 use crate::engine::transfer::{News, Transfer};
 use crate::error::{Error, ErrorKind};
-use crate::model::store::{DownloadProgress, Downloaded, Hub, ModelId, ModelKind, Stage, StoredModel};
+use crate::model_store::{DownloadProgress, Downloaded, Hub, ModelId, ModelKind, Stage, StoredModel};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal as _, Write as _};

@@ -4,7 +4,7 @@
 //! training goes on, for its record is the run directory and not the pipe.
 
 use crate::error::{Error, Result};
-pub use crate::model::store::choose::size as bytes;
+pub use crate::model_store::choose::size as bytes;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;

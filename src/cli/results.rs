@@ -1,10 +1,10 @@
 //! What came out, for people and for programs.
 
 use super::out;
-use crate::engine::written::WriteReport;
 use crate::error::Result;
 use crate::eval::{Band, EvalReport, Scores};
 use crate::train::observer::{EndReason, EndRecord, StartRecord};
+use crate::workflow::written_texts::WriteReport;
 use serde::Serialize;
 use std::path::Path;
 
@@ -59,7 +59,7 @@ impl<'a> TrainResult<'a> {
             seconds,
             training_seconds: end.seconds,
             tokens_per_s: end.tokens_per_s,
-            peak_rss_mb: (crate::engine::machine::peak_memory() as f64 / 1e5).round() / 10.0,
+            peak_rss_mb: (crate::machine::facts::peak_memory() as f64 / 1e5).round() / 10.0,
             trained_parameters: start.trained_parameters,
             head_parameters: start.head_parameters,
             merged_parameters: start.merged_parameters,

@@ -2,8 +2,8 @@
 
 use crate::artifact::RunDir;
 use crate::config::RunConfig;
-use crate::engine::protocol::Checkpoint;
 use crate::error::{Error, Result};
+use crate::protocol::Checkpoint;
 use clap::{Arg, ArgMatches, value_parser};
 use std::path::{Path, PathBuf};
 

@@ -3,8 +3,9 @@
 use super::{Done, Failure, out};
 use crate::data::references::{Layout, References, read_outputs, read_references, read_text};
 use crate::error::{Context as _, Error, Result};
-use crate::eval::text::meteor::{self, Named};
-use crate::eval::text::{Protocol, Scorer, TextScores, WordLists, prepare};
+use crate::eval::text_metrics::meteor;
+use crate::eval::text_metrics::meteor::Named;
+use crate::eval::text_metrics::{Protocol, Scorer, TextScores, WordLists, prepare};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;

@@ -3,11 +3,11 @@
 use super::results::{fixed_width, metric, metric_names};
 use super::{Done, eval, out, usage};
 use crate::config::RunConfig;
-use crate::engine::opened::Opened;
-use crate::engine::protocol::{
+use crate::error::Result;
+use crate::protocol::{
     AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport, Scores,
 };
-use crate::error::Result;
+use crate::workflow::saved_run::Opened;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches};
 use serde::Serialize;

@@ -7,8 +7,8 @@ use super::data::{listed, print_lengths, print_skipped};
 use super::{Done, out};
 use crate::config::{RunConfig, TextFormat, Truncate};
 use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
-use crate::engine::run;
 use crate::error::Result;
+use crate::workflow::run;
 use std::io::IsTerminal as _;
 
 /// How what is learned is told from the rest.

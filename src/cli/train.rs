@@ -4,12 +4,14 @@ use super::progress::Progress;
 use super::results::TrainResult;
 use super::{Done, Failure, args, interrupt, out, runs, usage};
 use crate::config::RunConfig;
-use crate::engine::protocol::{PreflightReport, RunStatus};
-use crate::engine::run::{self, Run};
-use crate::engine::{machine, plan, runs as engine_runs};
 use crate::error::{Error, ErrorKind, Result};
+use crate::machine::facts;
+use crate::protocol::{PreflightReport, RunStatus};
 use crate::train::control::Control;
 use crate::train::observer::EndReason;
+use crate::workflow::run;
+use crate::workflow::run::Run;
+use crate::workflow::{preflight, runs as engine_runs};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::path::Path;
 use std::time::Instant;
@@ -44,7 +46,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 pub(super) fn train(config: &RunConfig, json: bool, quiet: bool) -> Done {
     let started = Instant::now();
     let control = interrupt::watched_control(interrupt::CHECKPOINT)?;
-    machine::pool(config.model.threads, 0)?.install(|| {
+    facts::pool(config.model.threads, 0)?.install(|| {
         let run = Run::start(run::prepare(config)?)?;
         follow(run, &control, json, quiet, started)
     })
@@ -57,7 +59,7 @@ pub(super) fn resume(matches: &ArgMatches) -> Done {
         return Ok(());
     }
     let control = interrupt::watched_control(interrupt::CHECKPOINT)?;
-    machine::pool(dir.config().model.threads, 0)?.install(|| {
+    facts::pool(dir.config().model.threads, 0)?.install(|| {
         let run = Run::resume(dir.path())?;
         follow(run, &control, matches.get_flag("json"), matches.get_count("quiet") > 0, started)
     })
@@ -117,7 +119,7 @@ fn diverged(step: u64, last_checkpoint: Option<&str>, dir: &Path) -> Error {
 }
 
 fn dry_run(config: &RunConfig, json: bool) -> Done {
-    let plan = machine::pool(config.model.threads, 0)?.install(|| plan::preflight(config, true))?;
+    let plan = facts::pool(config.model.threads, 0)?.install(|| preflight::preflight(config, true))?;
     if json {
         out::event("plan", &plan_json(&plan, config)?)?;
     } else {

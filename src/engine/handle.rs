@@ -4,12 +4,12 @@
 //! No method waits. Dropping the handle stops a run (it writes its checkpoint) and waits for a short while only; a
 //! thread that takes longer is left behind, and what it has on disk is whole at any moment.
 
-use super::link::{COMMANDS, EVENTS, Link, Message, RunFlags, Shared};
-use super::protocol::*;
-use super::storekeeper::Storekeeper;
 use super::worker::Worker;
+use crate::engine::model_store_thread::Storekeeper;
+use crate::engine::outbox::{COMMANDS, EVENTS, Link, Message, RunFlags, Shared};
 use crate::error::{Error, Result};
-use crate::model::store::Hub;
+use crate::model_store::Hub;
+use crate::protocol::*;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use std::ops::ControlFlow;

@@ -4,8 +4,8 @@
 //! extremes survive and only resolution is lost. [`Latest`] keeps the newest of something. Both hold their lock for a
 //! moment only: pushing is a few instructions, taking is a swap.
 
-use super::protocol::RunId;
-use super::snapshots::{StepBucket, StepSample};
+use crate::protocol::RunId;
+use crate::protocol::snapshots::{StepBucket, StepSample};
 use parking_lot::Mutex;
 
 /// Most buckets that wait.

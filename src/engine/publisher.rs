@@ -1,16 +1,17 @@
 //! Tells the window about a run in training and serves its questions between two steps.
 
-use super::desk::{Desk, Holder};
-use super::link::{Link, Message, RunFlags};
-use super::protocol::*;
-use super::snapshot::{self, Banks, Tally};
-use super::step_profile::Gather;
 use crate::artifact::RunDir;
 use crate::artifact::checkpoint::CheckpointData;
+use crate::engine::outbox::{Link, Message, RunFlags};
+use crate::engine::query_service::{Desk, Holder};
 use crate::error::{Error, Result};
 use crate::model::Network;
 use crate::nn::profile::Profile;
+use crate::protocol::step_profile::Gather;
+use crate::protocol::*;
 use crate::train::{Observer, Trainer};
+use crate::workflow::snapshot;
+use crate::workflow::snapshot::{Banks, Tally};
 use crossbeam_channel::TryRecvError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

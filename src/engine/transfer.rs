@@ -4,9 +4,9 @@
 //! been silent for too long it is left behind (it writes nothing more: the first byte that still reaches it ends it),
 //! and another one goes on where it was.
 
-use crate::engine::machine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::store::{DownloadProgress, Downloaded, Hub, ModelId, Stage, Watcher, download};
+use crate::machine::facts;
+use crate::model_store::{DownloadProgress, Downloaded, Hub, ModelId, Stage, Watcher, download};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -222,7 +222,7 @@ impl Watcher for Reporter {
     }
 
     fn free_space(&self, path: &Path) -> Option<u64> {
-        machine::disk_free(path)
+        facts::disk_free(path)
     }
 
     fn locked(&mut self, lock: &Path) {

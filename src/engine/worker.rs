@@ -4,17 +4,19 @@
 //! anywhere below is a bug, but no catastrophe: the question it happened in is answered with a failure, and what is
 //! on disk stays whole.
 
-use super::desk::{Desk, Holder, same};
-use super::link::{Link, Message, RunFlags, cancelled};
-use super::protocol::*;
 use super::publisher::{Past, Publisher, Shown};
-use super::run::{self, Run};
-use super::snapshot::Banks;
-use super::{device, machine, runs};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{ModelConfig, RunConfig};
+use crate::engine::outbox::{Link, Message, RunFlags};
+use crate::engine::query_service::{Desk, Holder, same};
 use crate::error::{Error, Result};
+use crate::machine::{device, facts};
+use crate::protocol::*;
 use crate::train::Trainer;
+use crate::workflow::run;
+use crate::workflow::run::Run;
+use crate::workflow::runs;
+use crate::workflow::snapshot::Banks;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rayon::ThreadPool;
 use std::any::Any;
@@ -79,7 +81,7 @@ impl Worker<'_> {
     }
 
     fn start<'a>(link: &'a Link, inbox: &'a Receiver<Message>) -> Result<Worker<'a>> {
-        let pool = machine::pool(0, SPARE_CORES)?;
+        let pool = facts::pool(0, SPARE_CORES)?;
         let chosen = device::choose(&ModelConfig::default());
         if let Some(warning) = &chosen.warning {
             log::warn!("{warning}");
@@ -130,7 +132,7 @@ impl Worker<'_> {
             }
             Message::Command { command, .. } if self.is_outdated(&command) => {
                 self.desk.link.open(command.req());
-                self.desk.link.answer(command.req(), Err(cancelled()));
+                self.desk.link.answer(command.req(), Err(Error::cancelled()));
             }
             Message::Command { number, command, .. } => {
                 let Self { desk, pool, live, .. } = self;
@@ -190,7 +192,7 @@ impl Worker<'_> {
             Begin::New(config) => config.model.threads,
             Begin::Again(dir) => RunDir::open(dir)?.config().model.threads,
         };
-        let own = if threads > 0 { Some(machine::pool(threads, SPARE_CORES)?) } else { None };
+        let own = if threads > 0 { Some(facts::pool(threads, SPARE_CORES)?) } else { None };
         let Self { desk, pool, .. } = self;
         own.as_ref().unwrap_or(pool).install(|| train(desk, run, begin, flags))
     }

@@ -1,5 +1,5 @@
 //! Metrics and evaluation modes (merged, random routes, fixed experts, ensemble); writing text ([`mod@generate`]) and its
-//! scores ([`text`]).
+//! scores ([`text_metrics`]).
 //!
 //! [`compare`] is the comparison, for everything that is [`Measured`]: classifiers (`classes`) by the metrics of their
 //! task ([`metrics`]), language models (`language`) by what they expect of the next token.
@@ -10,7 +10,7 @@ pub mod generate;
 mod language;
 pub mod metrics;
 pub mod report;
-pub mod text;
+pub mod text_metrics;
 
 pub use compare::Measured;
 pub use language::largest_batch;

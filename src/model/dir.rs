@@ -1,9 +1,9 @@
 //! Where a model comes from: a Hugging Face directory, or the bundled lab encoder.
 
 use super::spec::EncoderSpec;
-use super::store;
 use super::weights::Weights;
 use crate::error::{Context as _, Error, Result};
+use crate::model_store;
 use std::path::{Path, PathBuf};
 
 /// The bundled encoder's name as a path.
@@ -22,7 +22,7 @@ pub struct ModelSource {
 impl ModelSource {
     /// Opens a directory, a model of the cache by its name, or the lab for the path `lab`.
     pub fn open(path: &str) -> Result<Self> {
-        if path == LAB { Self::lab() } else { Self::open_dir(&store::locate(path)?) }
+        if path == LAB { Self::lab() } else { Self::open_dir(&model_store::locate(path)?) }
     }
 
     fn open_dir(dir: &Path) -> Result<Self> {
@@ -59,6 +59,6 @@ impl ModelSource {
 
     /// A short name for run directories and tables.
     pub fn name(&self) -> String {
-        self.dir.as_deref().and_then(store::cache::short_name).unwrap_or_else(|| LAB.to_owned())
+        self.dir.as_deref().and_then(model_store::cache::short_name).unwrap_or_else(|| LAB.to_owned())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`ModelSource`] opens a Hugging Face directory (or the bundled lab encoder); [`Classifier`] is encoder,
 //! mixture and head together. BERT and RoBERTa are one implementation, told apart by [`spec::Family`].
-//! [`store`] finds models by name in the Hugging Face cache and fetches them there.
+//! [`crate::model_store`] finds models by name in the Hugging Face cache and fetches them there.
 //! [`LmSource`] and [`CausalLm`] are the same for language models ([`decoder`]: GPT-2 and the Llama kind), which are read from
 //! GGUF files too ([`gguf`]).
 
@@ -16,7 +16,6 @@ pub mod layer;
 pub mod loras;
 pub mod network;
 pub mod spec;
-pub mod store;
 pub mod weights;
 
 pub use classifier::{Classifier, Counts, Setup, Site};

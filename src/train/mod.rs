@@ -1,7 +1,7 @@
 //! The training loop: step, loss, optimizer, schedule, trainer. Read [`step`] first: the whole algorithm is there.
 
 pub mod control;
-pub mod lamps;
+pub mod gradient_health;
 pub mod lm_step;
 pub mod loss;
 pub mod observer;

@@ -5,7 +5,6 @@
 //! and a resumed run makes the same bits as one that was never interrupted.
 
 use super::control::Control;
-use super::lamps::{self, Lamps};
 use super::observer::{EndReason, EndRecord, EvalRecord, Observer, StartRecord, StepRecord};
 use super::optimizer::{AdamW, MomentState};
 use super::samples;
@@ -21,6 +20,8 @@ use crate::mixture::MergeWeights;
 use crate::model::{Network, network};
 use crate::nn::kernels::device;
 use crate::nn::profile::Recording;
+use crate::train::gradient_health;
+use crate::train::gradient_health::Lamps;
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -280,7 +281,7 @@ impl Trainer {
         let step = self.progress.step;
         if Lamps::watching(step) {
             self.lamps.see(&stepped.grads)?;
-            if lamps::CHECKS.contains(&step) {
+            if gradient_health::CHECKS.contains(&step) {
                 let model = self.subject.model();
                 observer.on_lamps(&self.lamps.read(step, model.params(), &self.optimizer, model.mixture())?);
             }

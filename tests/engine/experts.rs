@@ -2,12 +2,12 @@
 
 use crate::support::tiny;
 use adamix::config::{AdapterInit, Method, MixtureConfig, RoutingPolicy, RunConfig};
-use adamix::engine::snapshot::{Banks, HostBank, Tally, distances, expectation, experts, heat_map, z_scores};
-use adamix::engine::snapshots::DistanceSample;
 use adamix::mixture::{Pick, Route, RouteShape, Side};
 use adamix::model::{Classifier, Family};
+use adamix::protocol::snapshots::DistanceSample;
 use adamix::rng::{Purpose, SeedStream};
 use adamix::train::trainer::host_tensors;
+use adamix::workflow::snapshot::{Banks, HostBank, Tally, distances, expectation, experts, heat_map, z_scores};
 
 fn bank(experts: usize, rows: usize, cols: usize, weight: Vec<f32>) -> HostBank {
     HostBank { experts, rows, cols, weight, bias: vec![0.0; experts * rows] }

@@ -9,7 +9,7 @@ mod questions;
 
 use adamix::config::RunConfig;
 use adamix::engine::EngineHandle;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use parking_lot::{Condvar, Mutex};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ impl Window {
     }
 
     /// A window whose models come from this hub.
-    fn open_hub(hub: &adamix::model::store::Hub) -> Self {
+    fn open_hub(hub: &adamix::model_store::Hub) -> Self {
         Self::open_over(|waker| EngineHandle::spawn_with(waker, Ok(hub.clone())).unwrap(), || {})
     }
 

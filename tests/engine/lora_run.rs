@@ -4,13 +4,14 @@ use crate::golden::off;
 use crate::support::place::Place;
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{DtypeChoice, LoraInit, Method, MixtureKind, RunConfig, Task};
-use adamix::engine::imported;
-use adamix::engine::opened::Opened;
-use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
-use adamix::engine::run::{self, Run};
-use adamix::engine::snapshot::Banks;
 use adamix::model::ModelSource;
+use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
 use adamix::train::{Control, NullObserver};
+use adamix::workflow::import;
+use adamix::workflow::run;
+use adamix::workflow::run::Run;
+use adamix::workflow::saved_run::Opened;
+use adamix::workflow::snapshot::Banks;
 
 /// The run, trained, and its whole model as a Hugging Face directory.
 fn whole_model(config: &RunConfig) -> (Opened, ExportReport) {
@@ -124,15 +125,15 @@ fn a_mixture_of_lora_goes_through_a_whole_run() {
     let experts: Vec<_> = (0..4).map(|e| dir.exports().join(format!("peft-experts/expert_{e}"))).collect();
     let mut settings = config.clone();
     settings.name = "imported".to_owned();
-    let found = imported::look(&experts).unwrap();
-    let run = imported::open_as_run(&settings, &found).unwrap();
+    let found = import::look(&experts).unwrap();
+    let run = import::open_as_run(&settings, &found).unwrap();
     let again = Opened::open(&run, Checkpoint::Last).unwrap();
     assert_eq!((again.step, again.config.mixture.num_experts, again.config.mixture.sharing_up), (0, 4, true));
     let (old, new) = (opened.compare(1).unwrap(), again.compare(1).unwrap());
     assert!((old.merged.loss - new.merged.loss).abs() < 1e-6, "{old:?} {new:?}");
     settings.name.clear();
     settings.mixture.kind = MixtureKind::Adapter;
-    let soup = imported::look(&[crate::golden::golden_dir("torch/roberta_soup.bin")]).unwrap();
-    let err = imported::open_as_run(&settings, &soup).unwrap_err().to_string();
+    let soup = import::look(&[crate::golden::golden_dir("torch/roberta_soup.bin")]).unwrap();
+    let err = import::open_as_run(&settings, &soup).unwrap_err().to_string();
     assert!(err.contains("roberta"), "{err}");
 }

@@ -2,15 +2,15 @@
 
 use crate::support::place::Place;
 use adamix::artifact::{Dtype, safetensors_io};
-use adamix::engine::plan;
+use adamix::workflow::preflight;
 
 #[test]
 fn time_is_measured_and_a_model_that_gives_no_numbers_is_a_warning_not_a_failure() {
     let place = Place::new();
     let config = place.config(8);
-    let report = plan::preflight(&config, true).unwrap();
+    let report = preflight::preflight(&config, true).unwrap();
     assert!(report.seconds.is_some_and(|seconds| seconds > 0.0), "{report:?}");
-    let finite = |report: &adamix::engine::protocol::PreflightReport| {
+    let finite = |report: &adamix::protocol::PreflightReport| {
         !report.warnings.iter().any(|warning| warning.contains("not finite"))
     };
     assert!(finite(&report));
@@ -20,7 +20,7 @@ fn time_is_measured_and_a_model_that_gives_no_numbers_is_a_warning_not_a_failure
     let broken = tensors.iter_mut().find(|tensor| tensor.name.ends_with("0.intermediate.dense.weight")).unwrap();
     broken.data.iter_mut().enumerate().for_each(|(i, value)| *value = if i % 2 == 0 { 3e38 } else { -3e38 });
     safetensors_io::write(&file, &tensors, Dtype::F32, &metadata).unwrap();
-    let report = plan::preflight(&config, true).unwrap();
+    let report = preflight::preflight(&config, true).unwrap();
     assert!(report.seconds.is_none() && !finite(&report), "{report:?}");
     assert!(report.memory_bytes > 0 && report.train_rows > 0, "the rest of the report is there");
 }

@@ -4,8 +4,7 @@ use crate::support::place::Place;
 use crate::support::tiny;
 use adamix::artifact::HostTensor;
 use adamix::config::{Method, Problem, Recompute, RoutingPolicy, RunConfig};
-use adamix::engine::run::{self, Run as TrainingRun};
-use adamix::engine::{estimate, plan};
+use adamix::machine::estimate;
 use adamix::model::{Classifier, Family, Run};
 use adamix::nn::profile::{Phase, Recording};
 use adamix::nn::{Grads, ParamId};
@@ -14,6 +13,9 @@ use adamix::train::observer::NullObserver;
 use adamix::train::optimizer::AdamW;
 use adamix::train::trainer::host_tensors;
 use adamix::train::{Control, Trainer, step};
+use adamix::workflow::preflight;
+use adamix::workflow::run;
+use adamix::workflow::run::Run as TrainingRun;
 use candle_core::Tensor;
 
 fn bits(model: &Classifier, grads: &Grads) -> Vec<(String, usize, Vec<u32>)> {
@@ -123,10 +125,10 @@ fn a_run_keeps_what_was_asked_for_and_says_what_it_costs() {
     let mut config = place.config(4);
     // Four layers: with two there is nothing to gain.
     config.model.path = "lab".to_owned();
-    let free = plan::preflight(&config, false).unwrap();
+    let free = preflight::preflight(&config, false).unwrap();
     assert!(!free.recompute, "there is memory for a model of this size");
     config.train.recompute = Recompute::On;
-    let asked = plan::preflight(&config, false).unwrap();
+    let asked = preflight::preflight(&config, false).unwrap();
     assert!(asked.recompute && asked.memory_bytes < free.memory_bytes && asked.memory_bytes > 0);
     let run = TrainingRun::start(run::prepare(&config).unwrap()).unwrap();
     assert!(run.warnings().is_empty(), "{:?}", run.warnings());

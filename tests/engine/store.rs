@@ -7,7 +7,7 @@ mod faults;
 use crate::support::hub::HubServer;
 use crate::support::place::Place;
 use adamix::error::{ErrorKind, Result};
-use adamix::model::store::{DownloadProgress, Downloaded, Hub, ModelId, Stage, Watcher, download};
+use adamix::model_store::{DownloadProgress, Downloaded, Hub, ModelId, Stage, Watcher, download};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

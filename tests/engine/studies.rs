@@ -8,10 +8,10 @@ use crate::support::place::Place;
 use crate::support::texts::TextPlace;
 use crate::transfer::randomize;
 use adamix::config::{MixtureKind, RunConfig};
-use adamix::engine::run;
 use adamix::mixture::{LoraMixture, Side};
 use adamix::model::Site;
 use adamix::train::Subject;
+use adamix::workflow::run;
 
 /// A classifier whose experts and head are random; nothing is trained.
 pub fn classifier(change: impl FnOnce(&mut RunConfig)) -> (Place, RunConfig, Subject) {

@@ -3,8 +3,9 @@
 
 mod bootstrap;
 
-use adamix::eval::text::meteor::{self, Named};
-use adamix::eval::text::{Protocol, Scorer, SegmentScores, TextScores, WordLists};
+use adamix::eval::text_metrics::meteor;
+use adamix::eval::text_metrics::meteor::Named;
+use adamix::eval::text_metrics::{Protocol, Scorer, SegmentScores, TextScores, WordLists};
 use serde_json::Value;
 
 macro_rules! golden {

@@ -9,9 +9,10 @@ use adamix::data::{Target, order};
 use adamix::model::{Family, Network};
 use adamix::nn::Grads;
 use adamix::rng::SeedStream;
+use adamix::train::gradient_health::Lamps;
 use adamix::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StepRecord};
 use adamix::train::trainer::host_tensors;
-use adamix::train::{Control, Observer, Trainer, lamps::Lamps, step};
+use adamix::train::{Control, Observer, Trainer, step};
 use std::collections::BTreeMap;
 
 /// What a test does at a boundary.

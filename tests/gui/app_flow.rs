@@ -9,9 +9,9 @@ use adamix::app::layout::View;
 use adamix::app::settings::Settings;
 use adamix::app::{Options, first_form};
 use adamix::config::Task;
-use adamix::engine::fake::{FakeEngine, FakeHandle};
-use adamix::engine::fake_data;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
+use adamix::testing::data;
+use adamix::testing::fake_engine::{FakeEngine, FakeHandle};
 use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
@@ -321,7 +321,7 @@ fn a_whole_run_of_the_demonstration_in_every_view() {
         window.state().request(Action::Show(view));
         window.run_steps(3);
     }
-    assert_eq!(window.state().session.live.as_ref().unwrap().metric(), fake_data::eval_report(1).metric);
+    assert_eq!(window.state().session.live.as_ref().unwrap().metric(), data::eval_report(1).metric);
 }
 
 #[test]
@@ -335,13 +335,13 @@ fn the_list_of_runs_is_read_again_when_it_is_seen_and_while_another_process_trai
             commands.iter().rev().find(|c| matches!(c, Command::ListRuns { .. })).expect("a list was asked for");
         engine.event(Event::Done { req: asked.req(), outcome: Outcome::Runs(runs) });
     };
-    answer(&engine, fake_data::runs());
+    answer(&engine, data::runs());
     window.run_steps(3);
     assert_eq!(lists(&engine), 1);
     window.state().request(Action::Show(View::Runs));
     window.run_steps(3);
     assert_eq!(lists(&engine), 2, "it came into sight");
-    let mut runs = fake_data::runs();
+    let mut runs = data::runs();
     runs[0].status = RunStatus::Finished;
     answer(&engine, runs.clone());
     window.run_steps(200);

@@ -9,7 +9,7 @@ use adamix::app::settings::Settings;
 use adamix::app::{Options, WorkbenchApp};
 use adamix::config::RunConfig;
 use adamix::engine::EngineHandle;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use parking_lot::{Condvar, Mutex};

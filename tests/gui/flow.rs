@@ -8,7 +8,7 @@ use adamix::app::session::Session;
 use adamix::app::settings::Settings;
 use adamix::app::{Options, WorkbenchApp, first_form};
 use adamix::engine::handle::EngineHandle;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::sync::Arc;

@@ -7,9 +7,9 @@ use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
 use adamix::app::{Options, WorkbenchApp, first_form};
-use adamix::engine::fake::{FakeEngine, FakeHandle};
-use adamix::engine::fake_data;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
+use adamix::testing::data;
+use adamix::testing::fake_engine::{FakeEngine, FakeHandle};
 use egui_kittest::Harness;
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ pub fn run_started(run: RunId, total: u64) -> Event {
     Event::RunStarted {
         run,
         dir: PathBuf::from("runs/test-run"),
-        start: Box::new(fake_data::start_record(&config, 0)),
+        start: Box::new(data::start_record(&config, 0)),
         config: Box::new(config),
         history: Vec::new(),
         evals: Vec::new(),
@@ -52,7 +52,7 @@ pub fn run_started(run: RunId, total: u64) -> Event {
 
 /// Steps `first..=last` of a run.
 pub fn steps(run: RunId, first: u64, last: u64) -> Incoming {
-    let buckets = (first..=last).map(|step| StepBucket::of(fake_data::step(step, 240))).collect();
+    let buckets = (first..=last).map(|step| StepBucket::of(data::step(step, 240))).collect();
     Incoming::Steps { run, buckets }
 }
 
@@ -64,8 +64,8 @@ pub fn training_session() -> (Session, RunId) {
     session.apply(Incoming::Event(run_started(run, 240)));
     session.apply(Incoming::Event(Event::PhaseChanged { run, phase: RunPhase::Training }));
     session.apply(steps(run, 1, 100));
-    session.apply(Incoming::Event(Event::Evaluated { run, record: fake_data::eval(40, 240) }));
-    session.apply(Incoming::Event(Event::Evaluated { run, record: fake_data::eval(80, 240) }));
-    session.apply(Incoming::Event(Event::Lamps { run, lamps: fake_data::lamps(10) }));
+    session.apply(Incoming::Event(Event::Evaluated { run, record: data::eval(40, 240) }));
+    session.apply(Incoming::Event(Event::Evaluated { run, record: data::eval(80, 240) }));
+    session.apply(Incoming::Event(Event::Lamps { run, lamps: data::lamps(10) }));
     (session, run)
 }

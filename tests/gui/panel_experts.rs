@@ -4,8 +4,8 @@ use super::panel_support::{World, done, failed, finished, fresh, harness, lab, o
 use adamix::app::actions::Action;
 use adamix::app::panels::experts::ExpertsPanel;
 use adamix::app::session::Session;
-use adamix::engine::fake_data;
-use adamix::engine::protocol::{Checkpoint, Outcome, Side, Subject};
+use adamix::protocol::{Checkpoint, Outcome, Side, Subject};
+use adamix::testing::data;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ fn a_run_from_disk_is_read_when_asked() {
     assert_eq!(h.state_mut().take(), [Action::Inspect(saved(), 0, Side::Down)]);
     let req = h.state_mut().session.next_request();
     h.state_mut().session.inspect.begin(req);
-    let snapshot = fake_data::experts(&lab().mixture, 240, (0, Side::Down));
+    let snapshot = data::experts(&lab().mixture, 240, (0, Side::Down));
     h.state_mut().session.apply(done(req, Outcome::Experts(Box::new(snapshot))));
     h.run();
     h.get_by_label("Weights W^D of layer 0: 16 x 128 (outputs x inputs)");

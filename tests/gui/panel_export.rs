@@ -7,11 +7,11 @@ use adamix::app::panels::export::{ExportPanel, recipe};
 use adamix::app::session::Session;
 use adamix::artifact::export::recipe::Recipe;
 use adamix::config::{Method, MixtureKind, Task};
-use adamix::engine::protocol::{
+use adamix::protocol::{
     ExportDtype, ExportPlan, ExportTarget, MergePlan, Outcome, RoundingPlan, RoundingReport, Study, StudyReport,
     Subject,
 };
-use adamix::engine::{fake_data, fake_studies};
+use adamix::testing::{data, studies};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ fn a_passed_certificate_is_shown_and_copied() {
     h.state_mut().session.export.begin(req);
     h.run();
     h.get_by_label("writing, loading afresh, proving");
-    let reports = fake_data::exports(&plan(&[ExportTarget::Merged], ExportDtype::Bf16));
+    let reports = data::exports(&plan(&[ExportTarget::Merged], ExportDtype::Bf16));
     h.state_mut().session.apply(done(req, Outcome::Exported(reports.clone())));
     h.run();
     h.get_by_label_contains("Passed: the files, loaded afresh");
@@ -100,7 +100,7 @@ fn a_passed_certificate_is_shown_and_copied() {
 
 #[test]
 fn a_failed_certificate_names_the_tensor() {
-    let mut reports = fake_data::exports(&plan(&[ExportTarget::Merged], ExportDtype::F32));
+    let mut reports = data::exports(&plan(&[ExportTarget::Merged], ExportDtype::F32));
     reports[0].certificate.passed = false;
     reports[0].certificate.flipped = 3;
     reports[0].certificate.problems = vec!["layers.2.ffn.down.weight differs in 1 of 2048 values".to_owned()];
@@ -189,7 +189,7 @@ fn the_rounding_budget_is_asked_for_what_is_chosen() {
 #[test]
 fn the_rounding_budget_shows_formats_verdicts_and_causes() {
     let mut h = show(finished());
-    answer(&mut h, fake_studies::rounding(&rounding(&[ExportTarget::Merged, ExportTarget::Gguf], true)));
+    answer(&mut h, studies::rounding(&rounding(&[ExportTarget::Merged, ExportTarget::Gguf], true)));
     h.get_by_label("Merged module and head (adapter, PEFT, AdapterHub, GGUF adapter)");
     for (words, count) in [
         ("f32, f16 would pass the certificate, bf16 would not.", 1),
@@ -216,7 +216,7 @@ fn the_rounding_budget_shows_formats_verdicts_and_causes() {
 #[test]
 fn formats_that_cannot_hold_the_weights_say_so() {
     let mut h = show(finished());
-    let mut report = fake_studies::rounding(&rounding(&[ExportTarget::Merged], false));
+    let mut report = studies::rounding(&rounding(&[ExportTarget::Merged], false));
     for format in &mut report.files[0].formats {
         (format.kept, format.scores) = (false, None);
         format.problem = Some("1e6 in tensor classifier.weight does not fit into F16".to_owned());

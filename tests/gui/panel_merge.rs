@@ -5,8 +5,8 @@ use adamix::app::actions::Action;
 use adamix::app::panels::compare::ComparePanel;
 use adamix::app::session::Session;
 use adamix::config::{Method, MixtureKind, Task};
-use adamix::engine::protocol::{Average, AveragesReport, MergePlan, Outcome, Study, StudyReport, Subject};
-use adamix::engine::{fake_data, fake_studies, fake_texts};
+use adamix::protocol::{Average, AveragesReport, MergePlan, Outcome, Study, StudyReport, Subject};
+use adamix::testing::{data, studies, texts};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
@@ -87,7 +87,7 @@ fn weights_are_tried_kept_and_taken_back() {
     assert_eq!(h.state_mut().take(), [Action::Merge(Subject::Live, plan.clone())]);
     let req = h.state_mut().session.next_request();
     h.state_mut().session.merge.begin(req);
-    h.state_mut().session.apply(done(req, Outcome::Merged(Box::new(fake_data::merge_report(plan)))));
+    h.state_mut().session.apply(done(req, Outcome::Merged(Box::new(data::merge_report(plan)))));
     h.run();
     h.get_by_label("Uniform").click();
     h.run();
@@ -150,7 +150,7 @@ fn a_run_of_a_language_model_writes_and_is_scored() {
     h.state_mut().session.written.begin(req);
     h.run();
     h.get_by_label("writing");
-    h.state_mut().session.apply(done(req, Outcome::Written(Box::new(fake_texts::written(20)))));
+    h.state_mut().session.apply(done(req, Outcome::Written(Box::new(texts::written(20)))));
     h.run();
     h.get_by_label("BLEU of base minus BLEU of merged: -59.0 (-67.0 to -51.0)");
     h.get_by_label("BLEU of random minus BLEU of merged: -3.0 (-11.0 to +5.0), no difference shown");
@@ -165,7 +165,7 @@ fn averaged(change: impl FnOnce(&mut AveragesReport)) -> Harness<'static, World<
     let mut session = finished();
     let req = session.next_request();
     session.averages.begin(req);
-    let mut report = fake_studies::averages(MixtureKind::Lora);
+    let mut report = studies::averages(MixtureKind::Lora);
     change(&mut report);
     session.apply(done(req, Outcome::Studied(Box::new(StudyReport::Averages(report)))));
     show(session)
@@ -199,7 +199,7 @@ fn three_averages_are_asked_for_waited_for_and_given_up() {
 #[test]
 fn three_averages_stand_side_by_side_with_the_distance_at_each_site() {
     let h = averaged(|_| {});
-    let report = fake_studies::averages(MixtureKind::Lora);
+    let report = studies::averages(MixtureKind::Lora);
     for average in [Average::Factors, Average::Deltas, Average::Truncated, Average::Outputs] {
         h.get_by_label(average.words());
         let scores = &report.way(average).unwrap().scores;
@@ -230,7 +230,7 @@ fn a_shared_side_and_adapters_are_explained_instead() {
     });
     h.get_by_label_contains("factors and deltas are exactly the same module");
     assert!(h.query_by_label("Distance from the mean delta, site by site").is_none(), "a plot of zeros");
-    let h = averaged(|report| *report = fake_studies::averages(MixtureKind::Adapter));
+    let h = averaged(|report| *report = studies::averages(MixtureKind::Adapter));
     h.get_by_label_contains("Adapters have factors and outputs only");
     h.get_by_label_contains("An adapter has a nonlinearity between its two matrices");
     assert!(h.query_by_label(Average::Deltas.words()).is_none());

@@ -8,8 +8,8 @@ use adamix::app::layout::View;
 use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
-use adamix::engine::fake_store;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
+use adamix::testing::model_store;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
@@ -39,7 +39,7 @@ fn click(harness: &mut Harness<'_, World<Panels>>, label: &str) {
 
 #[test]
 fn nothing_yet_says_how_to_begin() {
-    let mut harness = open(with_shelf(Shelf { models: Vec::new(), ..fake_store::shelf() }));
+    let mut harness = open(with_shelf(Shelf { models: Vec::new(), ..model_store::shelf() }));
     harness.run();
     harness.get_by_label("No models on disk yet");
     click(&mut harness, "Download");
@@ -48,7 +48,7 @@ fn nothing_yet_says_how_to_begin() {
 
 #[test]
 fn a_typed_name_is_fetched_by_button_and_by_enter() {
-    let mut harness = open(with_shelf(fake_store::shelf()));
+    let mut harness = open(with_shelf(model_store::shelf()));
     type_name(&mut harness, " org/name ");
     click(&mut harness, "Download");
     assert_eq!(harness.state_mut().take(), [Action::DownloadModel("org/name".to_owned())]);
@@ -61,7 +61,7 @@ fn a_typed_name_is_fetched_by_button_and_by_enter() {
 
 #[test]
 fn offline_is_said_and_nothing_can_be_fetched() {
-    let mut harness = open(with_shelf(Shelf { offline: Some("HF_HUB_OFFLINE".to_owned()), ..fake_store::shelf() }));
+    let mut harness = open(with_shelf(Shelf { offline: Some("HF_HUB_OFFLINE".to_owned()), ..model_store::shelf() }));
     harness.run();
     assert!(harness.query_all_by_label_contains("HF_HUB_OFFLINE is set").next().is_some());
     type_name(&mut harness, "org/name");
@@ -74,7 +74,7 @@ fn offline_is_said_and_nothing_can_be_fetched() {
 
 #[test]
 fn a_model_can_be_used_and_removed_and_one_of_no_use_says_why() {
-    let mut harness = open(with_shelf(fake_store::shelf()));
+    let mut harness = open(with_shelf(model_store::shelf()));
     click(&mut harness, "FacebookAI/roberta-base");
     click(&mut harness, "Use in Setup");
     click(&mut harness, "Remove…");
@@ -91,11 +91,11 @@ fn a_model_can_be_used_and_removed_and_one_of_no_use_says_why() {
 
 #[test]
 fn a_download_shows_how_far_it_is_and_can_be_given_up() {
-    let mut session = with_shelf(fake_store::shelf());
+    let mut session = with_shelf(model_store::shelf());
     let (first, second) = (session.next_request(), session.next_request());
     session.begin_download(first, "Qwen/Qwen3-0.6B".to_owned());
     session.begin_download(second, "org/next".to_owned());
-    let progress = DownloadProgress { done: 271 << 19, total: 271 << 20, ..fake_store::progress(0.5) };
+    let progress = DownloadProgress { done: 271 << 19, total: 271 << 20, ..model_store::progress(0.5) };
     session.apply(Incoming::Event(Event::Downloading { req: first, progress }));
     let again = Action::DownloadModel("Qwen/Qwen3-0.6B".to_owned());
     assert!(again.enabled(&session).unwrap_err().contains("already"));
@@ -113,7 +113,7 @@ fn a_download_shows_how_far_it_is_and_can_be_given_up() {
 
 #[test]
 fn a_download_that_failed_keeps_its_reason_until_it_is_tried_again_or_dismissed() {
-    let mut session = with_shelf(fake_store::shelf());
+    let mut session = with_shelf(model_store::shelf());
     let req = session.next_request();
     session.begin_download(req, "org/name".to_owned());
     session.apply(failed(req, "the disk is full: /cache"));
@@ -126,7 +126,7 @@ fn a_download_that_failed_keeps_its_reason_until_it_is_tried_again_or_dismissed(
     let wishes = [Action::DownloadModel("org/name".to_owned()), Action::DismissDownload(req)];
     assert_eq!(harness.state_mut().take(), wishes);
 
-    let mut session = with_shelf(fake_store::shelf());
+    let mut session = with_shelf(model_store::shelf());
     let req = session.next_request();
     session.begin_download(req, "org/name".to_owned());
     let failure = Failure { kind: ErrorKind::Cancelled, message: "cancelled".to_owned() };
@@ -141,7 +141,7 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     harness.run_steps(2);
     harness.state().request(Action::Show(View::Models));
     harness.run_steps(3);
-    let asked = |fake: &adamix::engine::fake::FakeHandle| {
+    let asked = |fake: &adamix::testing::fake_engine::FakeHandle| {
         let asks = fake.commands().into_iter().filter_map(|command| match command {
             Command::Store { req, ask } => Some((req, ask)),
             _ => None,
@@ -150,9 +150,9 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     };
     let (req, ask) = asked(&fake).pop().unwrap();
     assert_eq!(ask, StoreAsk::List);
-    fake.push(done(req, Outcome::Store(Box::new(StoreAnswer::Shelf(fake_store::shelf())))));
+    fake.push(done(req, Outcome::Store(Box::new(StoreAnswer::Shelf(model_store::shelf())))));
     harness.run_steps(2);
-    assert_eq!(harness.state().session.models.value, Some(fake_store::shelf()));
+    assert_eq!(harness.state().session.models.value, Some(model_store::shelf()));
 
     harness.state().request(Action::DownloadModel(" org/name".to_owned()));
     harness.run_steps(2);
@@ -162,7 +162,7 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     harness.run_steps(2);
     assert_eq!(fake.controls().last(), Some(&ControlRequest::CancelDownload(req)));
     let lists = asked(&fake).len();
-    fake.push(done(req, Outcome::Store(Box::new(StoreAnswer::Downloaded(fake_store::downloaded("org/name"))))));
+    fake.push(done(req, Outcome::Store(Box::new(StoreAnswer::Downloaded(model_store::downloaded("org/name"))))));
     harness.run_steps(3);
     assert!(harness.state().session.downloads.is_empty());
     assert_eq!(asked(&fake).len(), lists + 1, "the list is read again");
@@ -178,11 +178,11 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     harness.state().request(Action::UseModel("FacebookAI/roberta-base".to_owned()));
     harness.run_steps(3);
     assert_eq!(harness.state().session.form.model.path, "FacebookAI/roberta-base");
-    let previews = |fake: &adamix::engine::fake::FakeHandle| {
+    let previews = |fake: &adamix::testing::fake_engine::FakeHandle| {
         fake.commands().iter().filter(|command| matches!(command, Command::PreviewModel { .. })).count()
     };
     harness.state_mut().session.begin_download(RequestId(9001), "FacebookAI/roberta-base".to_owned());
-    let came = fake_store::downloaded("FacebookAI/roberta-base");
+    let came = model_store::downloaded("FacebookAI/roberta-base");
     fake.push(done(RequestId(9001), Outcome::Store(Box::new(StoreAnswer::Downloaded(came)))));
     let before = previews(&fake);
     harness.run_steps(4);
@@ -193,7 +193,7 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
 #[test]
 fn the_demonstration_fetches_and_cancels() {
     let (mut harness, _fake) = {
-        let (engine, fake) = adamix::engine::fake::FakeEngine::demo(1, None);
+        let (engine, fake) = adamix::testing::fake_engine::FakeEngine::demo(1, None);
         (crate::harness::window_over(engine, Settings::default(), ScriptedPicker::default()), fake)
     };
     harness.run_steps(3);

@@ -7,8 +7,8 @@ use adamix::app::layout::View;
 use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::config::Task;
-use adamix::engine::protocol::*;
-use adamix::engine::{fake_data, fake_texts};
+use adamix::protocol::*;
+use adamix::testing::{data, texts};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
@@ -24,7 +24,7 @@ fn writer_session() -> Session {
     session.edit_form(form, 1.0);
     let req = session.next_request();
     session.model.begin(req);
-    let info = ModelInfo { writes: true, ..fake_data::model_info(PATH) };
+    let info = ModelInfo { writes: true, ..data::model_info(PATH) };
     session.apply(done(req, Outcome::Model(Box::new(info))));
     session
 }
@@ -74,7 +74,7 @@ fn panes_show_where_they_part_and_which_are_the_same_model() {
     let mut session = writer_session();
     let req = session.next_request();
     session.play.begin(req);
-    let report = fake_texts::answers(plan(&[Pane::Merged, Pane::Base, Pane::Expert(2), Pane::Route(7)]));
+    let report = texts::answers(plan(&[Pane::Merged, Pane::Base, Pane::Expert(2), Pane::Route(7)]));
     session.apply(done(req, Outcome::Played(Box::new(report))));
     let harness = panel(View::Playground, session);
     for words in ["Merged", "Base model", "Expert 2", "Random route 7"] {
@@ -87,7 +87,7 @@ fn panes_show_where_they_part_and_which_are_the_same_model() {
 
 #[test]
 fn a_run_is_asked_what_it_learned_to_answer() {
-    let learned = fake_texts::samples(40, 240);
+    let learned = texts::samples(40, 240);
     let first = learned.samples[0].prompt.clone();
     let session = opened(|detail| {
         detail.config.data.task = Task::Text;

@@ -5,8 +5,8 @@ use adamix::app::actions::Action;
 use adamix::app::panels::routing::RoutingPanel;
 use adamix::app::session::Session;
 use adamix::config::RoutingPolicy;
-use adamix::engine::fake_data;
-use adamix::engine::protocol::{Incoming, RunId, Side};
+use adamix::protocol::{Incoming, RunId, Side};
+use adamix::testing::data;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ fn counts_stand_against_the_exact_expectation() {
 #[test]
 fn a_loaded_law_raises_the_alarm_and_names_the_place() {
     let (mut session, ..) = trained(lab(), 2, (0, Side::Down));
-    let mut routing = fake_data::routing(&lab().mixture, 120);
+    let mut routing = data::routing(&lab().mixture, 120);
     routing.counts[6] = vec![120, 60, 30, 30];
     session.apply(Incoming::Routing { run: RunId(1), snapshot: Arc::new(routing) });
     let h = show(session);
@@ -101,7 +101,7 @@ fn draws_for_each_token_are_shown_as_shares() {
     let mut config = lab();
     config.mixture.routing = RoutingPolicy::PerToken;
     let (mut session, ..) = trained(config.clone(), 2, (0, Side::Down));
-    let mut routing = fake_data::routing(&config.mixture, 60);
+    let mut routing = data::routing(&config.mixture, 60);
     routing.current[0] = vec![0.25, 0.5, 0.0, 0.25];
     routing.current[8] = vec![0.1, 0.2, 0.3, 0.4];
     session.apply(Incoming::Routing { run: RunId(1), snapshot: Arc::new(routing) });

@@ -5,8 +5,8 @@ use adamix::app::actions::Action;
 use adamix::app::layout::View;
 use adamix::app::run_view::RunView;
 use adamix::app::session::Session;
-use adamix::engine::fake_data;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
+use adamix::testing::data;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ fn a_list_that_cannot_be_read_says_why() {
 
 #[test]
 fn a_stopped_run_can_be_opened_resumed_and_deleted() {
-    let mut harness = panel(View::Runs, with_runs(fake_data::runs()));
+    let mut harness = panel(View::Runs, with_runs(data::runs()));
     harness.run();
     let dir = PathBuf::from("runs/lab-round-robin");
     harness.get_by_label("lab-round-robin").click();
@@ -54,7 +54,7 @@ fn a_stopped_run_can_be_opened_resumed_and_deleted() {
 
 #[test]
 fn a_finished_run_cannot_be_resumed() {
-    let mut harness = panel(View::Runs, with_runs(fake_data::runs()));
+    let mut harness = panel(View::Runs, with_runs(data::runs()));
     harness.run();
     harness.get_by_label("lab-demo").click();
     harness.run();
@@ -65,11 +65,11 @@ fn a_finished_run_cannot_be_resumed() {
 
 #[test]
 fn overlaid_runs_share_a_plot() {
-    let mut session = with_runs(fake_data::runs());
-    for run in fake_data::runs() {
+    let mut session = with_runs(data::runs());
+    for run in data::runs() {
         let req = session.next_request();
         session.overlays.entry(run.dir.clone()).or_default().begin(req);
-        let detail = Box::new(fake_data::run_detail(&run.dir));
+        let detail = Box::new(data::run_detail(&run.dir));
         session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Opened(detail) }));
     }
     assert!(session.opened.is_none(), "overlaying does not open");
@@ -84,7 +84,7 @@ fn overlaid_runs_share_a_plot() {
 
 #[test]
 fn a_broken_run_directory_is_listed_with_its_problem() {
-    let mut runs = fake_data::runs();
+    let mut runs = data::runs();
     runs[1].problem = Some("run.toml cannot be read: missing field".to_owned());
     let mut harness = panel(View::Runs, with_runs(runs));
     harness.run();
@@ -95,7 +95,7 @@ fn a_broken_run_directory_is_listed_with_its_problem() {
 
 #[test]
 fn a_run_from_disk_becomes_a_view() {
-    let view = RunView::opened(fake_data::run_detail(std::path::Path::new("runs/lab-round-robin")));
+    let view = RunView::opened(data::run_detail(std::path::Path::new("runs/lab-round-robin")));
     assert_eq!(view.name(), "lab-round-robin");
     assert_eq!(view.step(), 120);
     assert_eq!(view.best_eval().map(|eval| eval.step), Some(120));
@@ -103,7 +103,7 @@ fn a_run_from_disk_becomes_a_view() {
 
 #[test]
 fn a_row_can_be_chosen_anywhere_and_a_double_click_opens_it() {
-    let mut harness = panel(View::Runs, with_runs(fake_data::runs()));
+    let mut harness = panel(View::Runs, with_runs(data::runs()));
     let name = harness.get_by_label("lab-round-robin").rect();
     let at = egui::pos2(name.right() + 90.0, name.center().y);
     let click = |harness: &mut egui_kittest::Harness<'_, _>| {
@@ -124,7 +124,7 @@ fn a_row_can_be_chosen_anywhere_and_a_double_click_opens_it() {
 fn the_run_in_training_is_listed_as_it_is_now() {
     let (live, _) = training_session();
     let dir = live.live.as_ref().expect("a run is in training").dir.clone();
-    let mut old = fake_data::runs().remove(1);
+    let mut old = data::runs().remove(1);
     (old.dir, old.name, old.step, old.status) = (dir, "test-run".to_owned(), 3, RunStatus::Interrupted);
     old.resumable = true;
     let mut session = live;

@@ -7,8 +7,8 @@ use adamix::app::layout::View;
 use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::config::{RunConfig, Task};
-use adamix::engine::protocol::*;
-use adamix::engine::{fake_data, fake_texts};
+use adamix::protocol::*;
+use adamix::testing::{data, texts};
 use egui::Key;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
@@ -17,7 +17,7 @@ use std::path::Path;
 type Panel = Harness<'static, World<Panels>>;
 
 fn writing() -> RunConfig {
-    let mut config = fake_data::config();
+    let mut config = data::config();
     config.data.task = Task::Text;
     config
 }
@@ -42,13 +42,13 @@ fn says(harness: &Panel, words: &str) -> bool {
 /// What was written at these steps, as the demonstration engine writes it.
 fn tell(session: &mut Session, run: RunId, steps: &[u64]) {
     for &step in steps {
-        session.apply(Incoming::Event(Event::Sampled { run, record: fake_texts::samples(step, 240) }));
+        session.apply(Incoming::Event(Event::Sampled { run, record: texts::samples(step, 240) }));
     }
 }
 
 #[test]
 fn a_model_that_does_not_write_has_no_card() {
-    let (session, run) = started(fake_data::config());
+    let (session, run) = started(data::config());
     let mut harness = panel(View::Train, session);
     tell(&mut harness.state_mut().session, run, &[0]);
     harness.run();
@@ -121,7 +121,7 @@ fn the_newest_answers_are_shown_and_earlier_ones_can_be_looked_at() {
 #[test]
 fn an_empty_answer_and_one_without_a_route_are_said_so() {
     let (mut session, run) = started(writing());
-    let mut record = fake_texts::samples(240, 240);
+    let mut record = texts::samples(240, 240);
     record.samples.truncate(1);
     record.samples[0].merged = String::new();
     record.samples[0].random = None;
@@ -139,7 +139,7 @@ fn an_empty_answer_and_one_without_a_route_are_said_so() {
 #[test]
 fn many_inputs_stay_inside_the_pane() {
     let (mut session, run) = started(writing());
-    let mut record = fake_texts::samples(60, 240);
+    let mut record = texts::samples(60, 240);
     let one = record.samples[0].clone();
     record.samples = (0..16).map(|_| one.clone()).collect();
     record.samples[15].merged = "the last one".to_owned();
@@ -154,7 +154,7 @@ fn many_inputs_stay_inside_the_pane() {
 
 #[test]
 fn a_run_from_disk_shows_what_it_wrote() {
-    let detail = fake_data::run_detail(Path::new("runs/writer-demo"));
+    let detail = data::run_detail(Path::new("runs/writer-demo"));
     assert_eq!(detail.samples.len(), 7);
     let harness = panel(View::Train, opened(|shown| *shown = detail));
     assert!(says(&harness, "240 of 240") && says(&harness, "Zizzi serves French food in the riverside area."));

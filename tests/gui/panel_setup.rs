@@ -7,8 +7,8 @@ use adamix::app::files::Purpose;
 use adamix::app::layout::View;
 use adamix::app::session::Session;
 use adamix::config::{BadRows, RunConfig, Task};
-use adamix::engine::fake_data;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
+use adamix::testing::data;
 use egui::accesskit::Role;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
@@ -56,7 +56,7 @@ fn the_engine_s_own_objections_block_too_until_the_form_changes() {
     let req = session.next_request();
     session.preflight.begin(req);
     session.preflight_version = session.form_version;
-    let mut report = fake_data::preflight(&session.form);
+    let mut report = data::preflight(&session.form);
     report.problems = vec!["not enough memory: 40 GiB needed, 8 GiB free; choose a smaller batch".to_owned()];
     session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Preflight(Box::new(report)) }));
     assert!(session.start_problems()[0].contains("not enough memory"));
@@ -112,7 +112,7 @@ fn data_are_shown_in_all_four_states() {
     let session = &mut harness.state_mut().session;
     let req = session.next_request();
     session.data.begin(req);
-    let preview = Box::new(fake_data::data_preview(&session.form));
+    let preview = Box::new(data::data_preview(&session.form));
     session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Data(preview) }));
     harness.run();
     assert!(harness.query_all_by_label_contains("2,560").next().is_some(), "data");
@@ -139,7 +139,7 @@ fn the_command_says_the_same_as_the_form() {
 }
 
 fn preview(session: &mut Session, change: impl FnOnce(&mut DataPreview)) {
-    let mut preview = fake_data::data_preview(&session.form);
+    let mut preview = data::data_preview(&session.form);
     change(&mut preview);
     let req = session.next_request();
     session.data.begin(req);

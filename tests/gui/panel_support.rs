@@ -6,8 +6,8 @@ use adamix::app::session::Session;
 use adamix::app::settings::Settings;
 use adamix::app::theme::{Theme, install};
 use adamix::config::RunConfig;
-use adamix::engine::fake::{FakeEngine, FakeHandle};
-use adamix::engine::protocol::{Command, Engine as _, Event, Incoming, Outcome, RequestId, Side, Watch};
+use adamix::protocol::{Command, Engine as _, Event, Incoming, Outcome, RequestId, Side, Watch};
+use adamix::testing::fake_engine::{FakeEngine, FakeHandle};
 use egui_kittest::Harness;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -103,13 +103,13 @@ pub fn finished() -> Session {
 
 /// Settings of the demonstration.
 pub fn lab() -> RunConfig {
-    adamix::engine::fake_data::config()
+    adamix::testing::data::config()
 }
 
 /// A session that shows a run from disk.
-pub fn opened(change: impl FnOnce(&mut adamix::engine::protocol::RunDetail)) -> Session {
+pub fn opened(change: impl FnOnce(&mut adamix::protocol::RunDetail)) -> Session {
     let mut session = fresh();
-    let mut detail = adamix::engine::fake_data::run_detail(Path::new("runs/lab-demo"));
+    let mut detail = adamix::testing::data::run_detail(Path::new("runs/lab-demo"));
     change(&mut detail);
     let req = session.next_request();
     session.opening.begin(req);
@@ -124,6 +124,6 @@ pub fn done(req: RequestId, outcome: Outcome) -> Incoming {
 
 /// A refusal.
 pub fn failed(req: RequestId, message: &str) -> Incoming {
-    let failure = adamix::engine::protocol::Failure { kind: adamix::error::ErrorKind::Io, message: message.to_owned() };
+    let failure = adamix::protocol::Failure { kind: adamix::error::ErrorKind::Io, message: message.to_owned() };
     Incoming::Event(Event::Failed { req: Some(req), failure })
 }

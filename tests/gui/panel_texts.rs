@@ -6,8 +6,8 @@ use adamix::app::actions::Action;
 use adamix::app::layout::View;
 use adamix::app::session::Session;
 use adamix::config::{MixtureKind, Task};
-use adamix::engine::protocol::*;
-use adamix::engine::{fake_data, fake_texts};
+use adamix::protocol::*;
+use adamix::testing::{data, texts};
 use egui_kittest::kittest::Queryable as _;
 
 fn text_session() -> Session {
@@ -39,7 +39,7 @@ fn texts_are_shown_in_all_four_states_token_by_token() {
     let session = &mut harness.state_mut().session;
     let req = session.next_request();
     session.texts.begin(req);
-    let mut preview = fake_texts::text_preview(&session.form);
+    let mut preview = texts::text_preview(&session.form);
     preview.leaks = 2;
     preview.leak_examples = vec!["name[Zizzi] | Zizzi is cheap.".to_owned()];
     session.apply(done(req, Outcome::Texts(Box::new(preview))));
@@ -54,7 +54,7 @@ fn layers_with_lora_are_switched_by_their_name() {
     let mut session = text_session();
     let req = session.next_request();
     session.model.begin(req);
-    let info = fake_data::model_info("/models/tiny");
+    let info = data::model_info("/models/tiny");
     let first = info.lora_targets[0].clone();
     session.apply(done(req, Outcome::Model(Box::new(info))));
     let mut harness = panel(View::Setup, session);

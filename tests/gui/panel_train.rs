@@ -3,8 +3,8 @@
 use crate::harness::{panel, ready_session, training_session};
 use adamix::app::actions::Action;
 use adamix::app::layout::View;
-use adamix::engine::fake_data;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
+use adamix::testing::data;
 use egui_kittest::kittest::Queryable as _;
 
 #[test]
@@ -42,7 +42,7 @@ fn figures_plots_and_lamps_of_a_run() {
     }
     assert!(harness.query_all_by_label_contains("learning").next().is_some());
     // A dead tensor is listed without being asked for.
-    let mut lamps = fake_data::lamps(10);
+    let mut lamps = data::lamps(10);
     lamps[2].state = LampState::Dead;
     let name = lamps[2].tensor.clone();
     assert!(harness.query_by_label(&name).is_none(), "healthy tensors are not listed");
@@ -54,7 +54,7 @@ fn figures_plots_and_lamps_of_a_run() {
 #[test]
 fn a_hole_in_the_loss_does_not_break_the_plot() {
     let (mut session, run) = training_session();
-    let mut sample = fake_data::step(101, 240);
+    let mut sample = data::step(101, 240);
     sample.loss = f32::NAN;
     session.apply(Incoming::Steps { run, buckets: vec![StepBucket::of(sample)] });
     let mut harness = panel(View::Train, session);
@@ -70,7 +70,7 @@ fn the_time_of_a_step_is_shown_by_phase() {
     let mut harness = panel(View::Train, session);
     harness.run();
     assert!(harness.query_by_label("step profile").is_none(), "nothing was measured yet");
-    let mut profile = fake_data::profile(100, 12);
+    let mut profile = data::profile(100, 12);
     profile.seconds = PHASES.map(|_| 0.0);
     profile.seconds[Phase::TrunkForward as usize] = 0.030;
     profile.seconds[Phase::Adapters as usize] = 0.010;
@@ -90,7 +90,7 @@ fn the_time_of_a_step_is_shown_by_phase() {
     // Both appearances, and the demonstration's own numbers.
     for dark in [true, false] {
         harness.ctx.set_theme(if dark { egui::Theme::Dark } else { egui::Theme::Light });
-        harness.state_mut().session.apply(Incoming::Profile { run, profile: fake_data::profile(101, 1) });
+        harness.state_mut().session.apply(Incoming::Profile { run, profile: data::profile(101, 1) });
         harness.run();
         harness.get_by_label_contains("attention backward: ");
         harness.get_by_label_contains("Step 101; every moment");
@@ -102,7 +102,7 @@ fn the_end_says_what_came_out_and_where_to_go() {
     let (mut session, run) = training_session();
     let harness = panel(View::Train, training_session().0);
     assert!(harness.query_by_label("Export with proof").is_none(), "a run in training has no outcome");
-    let end = fake_data::end_record(EndReason::Finished, 240);
+    let end = data::end_record(EndReason::Finished, 240);
     let merged = end.report.as_ref().map(|report| format!("Merged {} {:.4}", report.metric, report.merged.primary));
     let merged = merged.expect("a finished run is compared");
     session.apply(Incoming::Event(Event::RunEnded { run, end: Box::new(end) }));

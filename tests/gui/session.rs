@@ -4,8 +4,8 @@ use crate::harness::{ready_session, run_started, steps, training_session};
 use adamix::app::history::CAPACITY;
 use adamix::app::session::Session;
 use adamix::config::RunConfig;
-use adamix::engine::fake_data;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
+use adamix::testing::data;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,14 +22,14 @@ fn late_messages_of_an_older_run_are_dropped() {
     session.apply(steps(old, 101, 140));
     event(&mut session, run_started(old, 999));
     event(&mut session, Event::PhaseChanged { run: old, phase: RunPhase::Finished });
-    event(&mut session, Event::Evaluated { run: old, record: fake_data::eval(120, 240) });
-    let end = Box::new(fake_data::end_record(EndReason::Finished, 240));
+    event(&mut session, Event::Evaluated { run: old, record: data::eval(120, 240) });
+    let end = Box::new(data::end_record(EndReason::Finished, 240));
     event(&mut session, Event::RunEnded { run: old, end });
     assert!(session.live.is_none(), "nothing of the old run may revive it");
     assert_eq!(session.phase, RunPhase::Preparing);
     event(&mut session, run_started(new, 240));
     session.apply(steps(old, 141, 150));
-    let snapshot = Arc::new(fake_data::routing(&RunConfig::default().mixture, 5));
+    let snapshot = Arc::new(data::routing(&RunConfig::default().mixture, 5));
     session.apply(Incoming::Routing { run: old, snapshot: snapshot.clone() });
     let live = session.live.as_ref().unwrap();
     assert_eq!(live.step(), 0);
@@ -48,7 +48,7 @@ fn an_answer_to_a_forgotten_question_is_dropped() {
     let (first, second) = (session.next_request(), session.next_request());
     session.data.begin(first);
     session.data.begin(second);
-    let mut preview = fake_data::data_preview(&RunConfig::default());
+    let mut preview = data::data_preview(&RunConfig::default());
     preview.name = "late".to_owned();
     event(&mut session, Event::Done { req: first, outcome: Outcome::Data(Box::new(preview.clone())) });
     assert!(session.data.value.is_none());
@@ -60,7 +60,7 @@ fn an_answer_to_a_forgotten_question_is_dropped() {
 #[test]
 fn a_hundred_thousand_samples_stay_bounded_and_none_is_lost() {
     let (mut session, run) = training_session();
-    let mut spike = fake_data::step(50_000, 240);
+    let mut spike = data::step(50_000, 240);
     spike.loss = 77.0;
     for first in (101..=100_100u64).step_by(4096) {
         let last = (first + 4095).min(100_100);
@@ -92,7 +92,7 @@ fn a_failed_start_says_why_and_allows_another() {
 #[test]
 fn a_tensor_that_does_not_learn_is_named() {
     let (mut session, run) = training_session();
-    let mut lamps = fake_data::lamps(10);
+    let mut lamps = data::lamps(10);
     let noticed = session.notices.len();
     event(&mut session, Event::Lamps { run, lamps: lamps.clone() });
     assert_eq!(session.notices.len(), noticed, "a healthy run makes no noise");
@@ -106,7 +106,7 @@ fn a_tensor_that_does_not_learn_is_named() {
 fn a_diverged_run_names_step_and_checkpoint() {
     let (mut session, run) = training_session();
     let reason = EndReason::Diverged { step: 123, last_checkpoint: Some("checkpoint-80".to_owned()) };
-    let end = Box::new(fake_data::end_record(reason, 123));
+    let end = Box::new(data::end_record(reason, 123));
     event(&mut session, Event::RunEnded { run, end });
     let failure = session.live.as_ref().unwrap().failure.clone().unwrap();
     assert!(failure.contains("123") && failure.contains("checkpoint-80"), "{failure}");
@@ -118,7 +118,7 @@ fn opening_and_deleting_runs() {
     let dir = PathBuf::from("runs/lab-round-robin");
     let req = session.next_request();
     session.opening.begin(req);
-    let detail = Box::new(fake_data::run_detail(&dir));
+    let detail = Box::new(data::run_detail(&dir));
     event(&mut session, Event::Done { req, outcome: Outcome::Opened(detail) });
     assert_eq!(session.shown().unwrap().dir, dir);
     assert!(!session.shows_live());

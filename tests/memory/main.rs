@@ -2,10 +2,10 @@
 //! held to what the step really takes, and running layers again really takes less.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+use adamix::bench::{Lengths, Plan, Shape, StepMemory, step_memory};
 use adamix::config::{DeviceChoice, DtypeChoice};
-use adamix::engine::bench::{Lengths, Plan, Shape, StepMemory, step_memory};
-use adamix::engine::machine;
-use adamix::engine::memory::{Counted, allocated};
+use adamix::machine::facts;
+use adamix::machine::memory::{Counted, allocated};
 use adamix::model::decoder::Decoder;
 use adamix::nn::kernels::quant::Format;
 use adamix::rng::SeedStream;
@@ -64,7 +64,7 @@ impl Case {
             weights: self.weights,
             phases: true,
         };
-        machine::pool(2, 0).unwrap().install(|| step_memory(&plan)).unwrap()
+        facts::pool(2, 0).unwrap().install(|| step_memory(&plan)).unwrap()
     }
 
     fn words(&self) -> String {

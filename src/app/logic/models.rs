@@ -2,7 +2,7 @@
 
 use crate::app::WorkbenchApp;
 use crate::app::layout::View;
-use crate::engine::protocol::*;
+use crate::protocol::*;
 
 impl WorkbenchApp {
     pub(super) fn refresh_models(&mut self) {

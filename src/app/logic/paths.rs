@@ -7,7 +7,7 @@ use crate::app::files::{FileAnswer, Purpose};
 use crate::app::layout::View;
 use crate::app::panels::setup::files::{DropKind, kind_of, use_path};
 use crate::config::RunConfig;
-use crate::engine::protocol::LogLevel;
+use crate::protocol::LogLevel;
 use std::path::PathBuf;
 
 impl WorkbenchApp {

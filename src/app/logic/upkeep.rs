@@ -4,7 +4,7 @@ use crate::app::WorkbenchApp;
 use crate::app::layout::View;
 use crate::app::run_view::RunView;
 use crate::config::{RunConfig, Task};
-use crate::engine::protocol::*;
+use crate::protocol::*;
 use std::path::PathBuf;
 use std::time::Duration;
 

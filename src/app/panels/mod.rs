@@ -17,7 +17,7 @@ use super::layout::View;
 use super::session::Session;
 use super::settings::Settings;
 use super::theme::Theme;
-use crate::engine::protocol::RunPhase;
+use crate::protocol::RunPhase;
 use egui::{Button, Response, RichText, Ui};
 
 /// What a view can see: the world, read-only, and a queue for wishes.

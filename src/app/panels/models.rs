@@ -6,7 +6,7 @@ use crate::app::format;
 use crate::app::session::Download;
 use crate::app::widgets::cards;
 use crate::app::widgets::listing::{self, Heading};
-use crate::engine::protocol::{DownloadProgress, ModelKind, Shelf, Stage, StoredModel};
+use crate::protocol::{DownloadProgress, ModelKind, Shelf, Stage, StoredModel};
 use egui::{Color32, Key, RichText, Ui};
 
 /// Below this width of the view the list leaves out parameters.

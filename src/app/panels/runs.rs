@@ -8,7 +8,7 @@ use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::metric_plot::{self, Curve, Options};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{curves, format, names};
-use crate::engine::protocol::{RunStatus, RunSummary};
+use crate::protocol::{RunStatus, RunSummary};
 use egui::{Color32, RichText, Ui};
 use std::path::PathBuf;
 

@@ -10,7 +10,7 @@ use crate::app::format;
 use crate::app::phases;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled, stacked_bar};
-use crate::engine::protocol::{Lamp, LampState, LogLevel};
+use crate::protocol::{Lamp, LampState, LogLevel};
 use egui::{Color32, RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 

@@ -3,7 +3,7 @@
 use super::{EngineState, Session};
 use crate::app::query::JobProgress;
 use crate::app::run_view::RunView;
-use crate::engine::protocol::*;
+use crate::protocol::*;
 use std::path::Path;
 
 impl Session {

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::app::format;
-use crate::engine::protocol::*;
+use crate::protocol::*;
 
 /// A model that was asked for.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,12 +7,12 @@
 //! search goes to the last step, and what still runs then is a candidate too. Rules come before the probabilities there,
 //! after them in transformers.
 
-use super::hunt::{Hunt, Rule};
 use super::routes::Router;
-use super::voice::{Thread, Voice};
 use super::{Event, Generated, Hooks, Options};
 use crate::data::text::TextCodec;
 use crate::error::{Error, Result};
+use crate::eval::generate::beam_state::{Hunt, Rule};
+use crate::eval::generate::cached_decoder::{Thread, Voice};
 use crate::model::CausalLm;
 
 /// When transformers' search ends before the longest text.

@@ -3,30 +3,30 @@
 //! | file | idea |
 //! |---|---|
 //! | [`routes`] | which experts run while a text is written |
-//! | [`voice`] | the model with its memory: scores of the next token, one route or the mean over several |
-//! | [`rules`] | what is forbidden or made less likely: repetitions |
+//! | [`cached_decoder`] | the model with its memory: scores of the next token, one route or the mean over several |
+//! | [`logits_processors`] | what is forbidden or made less likely: repetitions |
 //! | [`sample`] | one token out of scores: the best, or drawn |
-//! | `plain` | many texts side by side, a token at a time |
-//! | [`beam`], `hunt` | the best of several continuations, as transformers or as the paper's decoder searches |
+//! | `batch` | many texts side by side, a token at a time |
+//! | [`beam`], `beam_state` | the best of several continuations, as transformers or as the paper's decoder searches |
 //! | [`stops`] | where a text ends; its pieces as they become readable |
 //! | [`score`] | texts for the inputs of a data set, and their scores against the references |
 //!
 //! Prompts are token ids (a [`TextEncoder`](crate::data::text::TextEncoder) makes them). Nothing is padded: texts are added to
 //! the batch as others end. What is drawn for a text depends on the seed and its number alone, not on its neighbours.
 
+mod batch;
 pub mod beam;
-mod hunt;
-mod plain;
+mod beam_state;
+pub mod cached_decoder;
+pub mod logits_processors;
 pub mod routes;
-pub mod rules;
 pub mod sample;
 pub mod score;
 pub mod stops;
-pub mod voice;
 
 pub use beam::{Beams, EarlyStop, Search};
+pub use logits_processors::{Rules, Scope};
 pub use routes::Routes;
-pub use rules::{Rules, Scope};
 pub use sample::Sampling;
 pub use score::{ScoreOptions, Scored, score_inputs};
 
@@ -217,7 +217,7 @@ pub fn generate(
     }
     match options.method {
         Method::Beam(beams) => beam::write(model, prompts, codec, options, beams, hooks),
-        Method::Greedy | Method::Sample(_) => plain::write(model, prompts, codec, options, hooks),
+        Method::Greedy | Method::Sample(_) => batch::write(model, prompts, codec, options, hooks),
     }
 }
 

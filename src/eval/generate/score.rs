@@ -4,7 +4,7 @@ use super::{Generated, Hooks, Options, generate};
 use crate::config::TextFormat;
 use crate::data::text::{InputGroup, TextData};
 use crate::error::{Context as _, Error, Result};
-use crate::eval::text::{Protocol, Scorer, SegmentScores, TextScores, WordLists, prepare};
+use crate::eval::text_metrics::{Protocol, Scorer, SegmentScores, TextScores, WordLists, prepare};
 use crate::model::CausalLm;
 
 /// What is written and scored.

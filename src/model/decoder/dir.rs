@@ -5,8 +5,8 @@ use crate::config::WRITER_LAB;
 use crate::data::gguf::is_gguf;
 use crate::error::{Context as _, Error, Result};
 use crate::model::gguf::GgufWeights;
-use crate::model::store;
 use crate::model::weights::Weights;
+use crate::model_store;
 use std::path::{Path, PathBuf};
 
 /// A language model on disk or inside the program, opened but not yet read.
@@ -27,7 +27,7 @@ impl LmSource {
         if path == Path::new(WRITER_LAB) {
             return Self::bundled();
         }
-        let path = store::locate(&path.to_string_lossy())?;
+        let path = model_store::locate(&path.to_string_lossy())?;
         let path = path.as_path();
         if !path.is_file() {
             return Self::open_dir(path);

@@ -7,7 +7,7 @@ use adamix::config::{DataConfig, MixtureKind, Task, TextConfig};
 use adamix::data::text::{self, TextCodec};
 use adamix::error::ErrorKind;
 use adamix::eval::compare::random_route;
-use adamix::eval::generate::voice::log_softmax;
+use adamix::eval::generate::cached_decoder::log_softmax;
 use adamix::eval::generate::{
     Beams, Event, Hooks, Method, Options, Routes, Rules, Sampling, ScoreOptions, Search, generate, score_inputs,
 };

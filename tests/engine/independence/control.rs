@@ -2,7 +2,7 @@
 
 use super::{FOREVER, Window};
 use crate::support::place::Place;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use std::path::PathBuf;
 
 #[test]
@@ -22,7 +22,7 @@ fn stop_is_heard_during_an_evaluation() {
     assert_eq!(window.wait_for(start), Ok(Outcome::RunEnded(RunId(start.0))));
     let end = window.end().unwrap();
     assert_eq!(end.report, None, "1000 routes were measured to the end although somebody said stop");
-    let summary = adamix::engine::runs::summary(&window.dir());
+    let summary = adamix::workflow::runs::summary(&window.dir());
     assert_eq!(summary.step, 4);
 }
 
@@ -55,7 +55,7 @@ fn pause_step_resume_and_stop_do_what_they_say() {
     let end = window.end().unwrap();
     assert_eq!(end.reason, EndReason::Stopped("seen enough".to_owned()));
     assert!(window.phases().ends_with(&[RunPhase::Stopping, RunPhase::Finished]));
-    let summary = adamix::engine::runs::summary(&window.dir());
+    let summary = adamix::workflow::runs::summary(&window.dir());
     assert_eq!((summary.status, summary.step, summary.resumable), (RunStatus::Stopped, end.step, true));
     // The levels are forgotten: another run neither stops nor pauses.
     let again = window.start(&place.config(8));
@@ -133,7 +133,7 @@ fn closing_the_window_in_training_leaves_a_run_that_can_go_on() {
         assert!(patience.elapsed() < FOREVER, "the run goes on although the window is gone");
         std::thread::yield_now();
     }
-    let summary = adamix::engine::runs::summary(&dir);
+    let summary = adamix::workflow::runs::summary(&dir);
     assert_eq!((summary.status, summary.resumable), (RunStatus::Stopped, true), "run {start:?}: {summary:?}");
     assert!(dir.join(format!("checkpoint-{}", summary.step)).is_dir());
 }

@@ -3,8 +3,8 @@
 use super::Window;
 use crate::support::hub::{Fault, HubServer};
 use crate::support::place::Place;
-use adamix::engine::protocol::*;
-use adamix::model::store::Hub;
+use adamix::model_store::Hub;
+use adamix::protocol::*;
 
 struct Shop {
     place: Place,

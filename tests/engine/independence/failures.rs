@@ -2,7 +2,7 @@
 
 use super::{FOREVER, Window};
 use crate::support::place::Place;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

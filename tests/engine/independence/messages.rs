@@ -3,7 +3,7 @@
 use super::{FOREVER, Window};
 use crate::support::place::Place;
 use adamix::config::Method;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -57,7 +57,7 @@ fn a_window_that_never_looks_costs_nothing_and_gets_everything_later() {
         assert!(patience.elapsed() < FOREVER, "training waits for the window");
         std::thread::yield_now();
     }
-    assert_eq!(adamix::engine::runs::summary(&dir).status, RunStatus::Finished);
+    assert_eq!(adamix::workflow::runs::summary(&dir).status, RunStatus::Finished);
     assert_eq!(*window.bell.0.lock(), 1, "a window that does not look is woken once");
     assert_eq!(window.wait_for(start), Ok(Outcome::RunEnded(RunId(start.0))));
     let evals: Vec<u64> = window

@@ -2,7 +2,7 @@
 
 use super::Window;
 use crate::support::texts::TextPlace;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 
 fn plan(panes: &[Pane]) -> Box<PlayPlan> {
     let sampler = Sampler { max_new_tokens: 6, ..Sampler::default() };

@@ -2,7 +2,7 @@
 
 use super::Window;
 use crate::support::place::Place;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use std::path::PathBuf;
 
 fn saved(dir: PathBuf) -> Subject {

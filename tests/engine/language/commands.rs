@@ -2,7 +2,7 @@
 
 use crate::independence::Window;
 use crate::support::texts::TextPlace;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use serde_json::Value;
 use std::process::Command as Process;
 

@@ -12,13 +12,14 @@ use adamix::artifact::export::{ExportMeta, Recipe, proof};
 use adamix::artifact::gguf::Store;
 use adamix::config::{DtypeChoice, MixtureConfig, MixtureKind, RunConfig, Task};
 use adamix::data::gguf::GgufHeader;
-use adamix::engine::opened::Opened;
-use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
-use adamix::engine::run::{self, Run};
-use adamix::engine::{imported, runs};
 use adamix::model::LmSource;
 use adamix::model::decoder::targets::lora_targets;
+use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
 use adamix::train::{Control, NullObserver};
+use adamix::workflow::run;
+use adamix::workflow::run::Run;
+use adamix::workflow::saved_run::Opened;
+use adamix::workflow::{import, runs};
 use serde_json::json;
 use std::path::Path;
 
@@ -251,17 +252,17 @@ fn experts_come_back_as_a_run() {
         let opened = trained(&config);
         let reports = opened.export(&plan(&[ExportTarget::PeftExperts], ExportDtype::F32, MergePlan::Uniform)).unwrap();
         let experts: Vec<_> = (0..3).map(|expert| reports[0].dir.join(format!("expert_{expert}"))).collect();
-        let found = imported::look(&experts).unwrap();
+        let found = import::look(&experts).unwrap();
         let mut settings = config.clone();
         settings.name = "imported".to_owned();
-        let run = imported::open_as_run(&settings, &found).unwrap();
+        let run = import::open_as_run(&settings, &found).unwrap();
         let again = Opened::open(&run, Checkpoint::Last).unwrap();
         assert_eq!((again.step, again.config.mixture.num_experts), (0, 3));
         let (old, new) = (opened.compare(2).unwrap(), again.compare(2).unwrap());
         assert!((old.merged.loss - new.merged.loss).abs() < 1e-5, "{family}: {old:?} {new:?}");
         assert!((old.fixed[2].loss - new.fixed[2].loss).abs() < 1e-5, "{family}");
         let other = TextPlace::new(if family == "gpt2-tiny" { "llama-tiny" } else { "gpt2-tiny" });
-        assert!(imported::open_as_run(&other.config(4), &found).is_err(), "another family's matrices");
+        assert!(import::open_as_run(&other.config(4), &found).is_err(), "another family's matrices");
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::support::place::Place;
 use crate::support::texts::TextPlace;
 use adamix::config::{Method, Metric, RunConfig};
-use adamix::engine::{plan, run};
+use adamix::workflow::{preflight, run};
 use serde_json::{Map, Value};
 
 #[track_caller]
@@ -13,7 +13,7 @@ fn refused(config: &RunConfig, needles: &[&str]) {
         assert!(text.contains(needle), "{needle:?} is not in: {text}");
     }
     // A dry run says the same and fails no other way.
-    let report = plan::preflight(config, false).unwrap();
+    let report = preflight::preflight(config, false).unwrap();
     assert!(report.problems.iter().any(|problem| problem.contains(needles[0])), "{:?}", report.problems);
 }
 

@@ -4,12 +4,13 @@ use crate::support::texts::TextPlace;
 use adamix::artifact::recorder::{Line, RouteFile, read_lines};
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{LoraInit, MixtureKind, RoutingPolicy, RunConfig, Task};
-use adamix::engine::opened::Opened;
-use adamix::engine::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
-use adamix::engine::run::{self, Run};
-use adamix::engine::snapshot::Banks;
+use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
 use adamix::train::observer::{EndReason, EndRecord, Lamp, LampState, StepRecord};
 use adamix::train::{Control, NullObserver, Observer};
+use adamix::workflow::run;
+use adamix::workflow::run::Run;
+use adamix::workflow::saved_run::Opened;
+use adamix::workflow::snapshot::Banks;
 
 fn train(config: &RunConfig) -> (Run, EndRecord) {
     let mut run = Run::start(run::prepare(config).unwrap()).unwrap();

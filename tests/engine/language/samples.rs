@@ -8,10 +8,11 @@ use crate::support::texts::TextPlace;
 use adamix::artifact::recorder::{Line, read_lines, read_samples};
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{RunConfig, TextFormat, presets};
-use adamix::engine::protocol::*;
-use adamix::engine::run::{self, Run};
+use adamix::protocol::*;
 use adamix::train::observer::{EndReason, EndRecord, SampleRecord, StepRecord};
 use adamix::train::{Control, NullObserver, Observer, Trainer};
+use adamix::workflow::run;
+use adamix::workflow::run::Run;
 use std::process::Command as Process;
 
 fn train(config: &RunConfig) -> (RunDir, EndRecord) {
@@ -56,7 +57,7 @@ fn the_answers_begin_as_the_base_model_s_and_become_the_references() {
     assert_ne!(found[0].samples, found[1].samples);
     // Written again from the checkpoint's weights: the merged model of that step, and the comparison's first route.
     let step = checkpoint::list(&dir).unwrap().pop().unwrap();
-    let opened = adamix::engine::opened::Opened::open(&dir, Checkpoint::Step(step)).unwrap();
+    let opened = adamix::workflow::saved_run::Opened::open(&dir, Checkpoint::Step(step)).unwrap();
     let again = adamix::train::samples::write(&opened.subject, &opened.config, (step, 0.0), &|| true).unwrap().unwrap();
     assert_eq!(again.samples, *last);
 }

@@ -3,7 +3,6 @@
 use crate::support::texts::TextPlace;
 use adamix::config::RunConfig;
 use adamix::data::text::{TextData, TextDataset};
-use adamix::engine::run;
 use adamix::error::ErrorKind;
 use adamix::eval::Scores;
 use adamix::eval::compare::{self, Options, random_route};
@@ -11,6 +10,7 @@ use adamix::mixture::Route;
 use adamix::model::{CausalLm, Packed};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::train::Subject;
+use adamix::workflow::run;
 use candle_core::Tensor;
 use std::cell::Cell;
 

@@ -4,7 +4,7 @@ use super::commands::adamix;
 use super::exports::letters;
 use crate::independence::Window;
 use crate::support::texts::TextPlace;
-use adamix::engine::protocol::*;
+use adamix::protocol::*;
 use serde_json::Value;
 use std::process::Command as Process;
 

@@ -2,7 +2,7 @@
 
 use super::{Shop, User};
 use adamix::model::ModelSource;
-use adamix::model::store::{Hub, ModelId};
+use adamix::model_store::{Hub, ModelId};
 use std::fs;
 use std::path::Path;
 

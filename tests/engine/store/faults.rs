@@ -4,7 +4,7 @@ use super::{Shop, User};
 use crate::support::hub::{Fault, git_sha, sha256};
 use adamix::engine::transfer::{News, Transfer};
 use adamix::error::ErrorKind;
-use adamix::model::store::{ModelId, Stage};
+use adamix::model_store::{ModelId, Stage};
 use std::fs;
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ fn nobody_there_is_said_after_some_tries() {
     hub.endpoint = "http://127.0.0.1:1".to_owned();
     let mut user = User::default();
     let id = ModelId::parse("tiny/bert").unwrap();
-    let err = adamix::model::store::download(&hub, &id, &mut user).unwrap_err();
+    let err = adamix::model_store::download(&hub, &id, &mut user).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Network);
     assert!(err.to_string().contains("HF_ENDPOINT"), "{err}");
     assert_eq!(user.waits.len(), 4);

@@ -3,11 +3,11 @@
 use super::{add, classifier, lora, mixtures, near, norm, product, writer};
 use adamix::config::{Method, MixtureKind, RunConfig};
 use adamix::data::Labels;
-use adamix::engine::averages::averages_subject;
-use adamix::engine::studies::{Average, AveragesReport};
 use adamix::error::ErrorKind;
 use adamix::eval::compare;
+use adamix::protocol::studies::{Average, AveragesReport};
 use adamix::train::Subject;
+use adamix::workflow::studies::averages::averages_subject;
 
 fn measure(subject: &Subject, config: &RunConfig) -> AveragesReport {
     averages_subject(subject, config, &|_| true).unwrap()

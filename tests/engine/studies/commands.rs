@@ -3,9 +3,10 @@
 use super::lora;
 use crate::independence::Window;
 use crate::support::place::Place;
-use adamix::engine::protocol::*;
-use adamix::engine::run::{self, Run};
+use adamix::protocol::*;
 use adamix::train::{Control, NullObserver};
+use adamix::workflow::run;
+use adamix::workflow::run::Run;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command as Process;

@@ -1,7 +1,7 @@
 //! Intervals of a difference of BLEU.
 
 use super::texts;
-use adamix::eval::text::{BleuDifference, Protocol, Scorer, SegmentScores};
+use adamix::eval::text_metrics::{BleuDifference, Protocol, Scorer, SegmentScores};
 use adamix::rng::{Purpose, SeedStream, Stream};
 
 const WORDS: [&str; 12] =

@@ -8,7 +8,7 @@ use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{format, names};
 use crate::config::MixtureKind;
-use crate::engine::protocol::{Average, AverageScore, AveragedSite, AveragesReport, Study, Subject};
+use crate::protocol::{Average, AverageScore, AveragedSite, AveragesReport, Study, Subject};
 use egui::{RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 

@@ -12,7 +12,7 @@ use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
 use crate::app::{format, names};
 use crate::config::{Method, Task};
-use crate::engine::protocol::{EvalReport, Subject};
+use crate::protocol::{EvalReport, Subject};
 use egui::{RichText, Ui};
 
 /// What the view remembers on screen.

@@ -5,7 +5,7 @@ use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::{self, Axis, Entry};
 use crate::app::widgets::labeled;
 use crate::app::{format, names};
-use crate::engine::protocol::EvalReport;
+use crate::protocol::EvalReport;
 use egui::{RichText, Ui};
 
 /// Draws the plot with its switch between the full range and the range of the values.

@@ -4,7 +4,7 @@ use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::Mark;
 use crate::app::widgets::verdict::Verdict;
 use crate::app::{format, names};
-use crate::engine::protocol::{EvalReport, MergeReport, Scores};
+use crate::protocol::{EvalReport, MergeReport, Scores};
 use egui::{Color32, RichText, Ui};
 
 /// Most scored merges shown beside the others; the history lists all.

@@ -7,7 +7,7 @@ use crate::app::widgets::cell_grid::{self, GridCell, Spec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::{cards, verdict};
 use crate::app::{format, names};
-use crate::engine::protocol::{EvalReport, MergePlan, Subject};
+use crate::protocol::{EvalReport, MergePlan, Subject};
 use egui::{RichText, Ui, vec2};
 use std::path::PathBuf;
 

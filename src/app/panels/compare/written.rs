@@ -4,7 +4,7 @@ use crate::app::actions::Action;
 use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::{cards, labeled};
-use crate::engine::protocol::{Subject, TextScores, WriteReport};
+use crate::protocol::{Subject, TextScores, WriteReport};
 use egui::{RichText, Ui};
 
 /// What the card remembers on screen.

@@ -7,7 +7,7 @@ use crate::app::widgets::dot_plot::ticks;
 use crate::app::widgets::heatmap::{HeatMapView, Matrix, Scale};
 use crate::app::widgets::{cards, labeled, legend, verdict};
 use crate::app::{format, names};
-use crate::engine::protocol::{HISTOGRAM_BINS, HeatMap};
+use crate::protocol::{HISTOGRAM_BINS, HeatMap};
 use egui::{RichText, Sense, Stroke, Ui, vec2};
 use egui_plot::{GridMark, HoverPosition, Legend, Line, Plot, PlotPoints};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

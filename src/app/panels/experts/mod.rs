@@ -10,7 +10,7 @@ use crate::app::names;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
 use crate::config::Method;
-use crate::engine::protocol::{ExpertSnapshot, SIDES, Side, SideSnapshot};
+use crate::protocol::{ExpertSnapshot, SIDES, Side, SideSnapshot};
 use egui::{Key, Modifiers, RichText, Ui};
 
 /// Most experts with a button each; more are chosen from a list.

@@ -6,7 +6,7 @@ use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
 use crate::app::widgets::metric_plot::{self, Curve, Options};
-use crate::engine::protocol::DistanceSample;
+use crate::protocol::DistanceSample;
 use egui::{RichText, Ui};
 
 /// Draws the distance of the experts from each other and from the start, for all layers of the chosen side.

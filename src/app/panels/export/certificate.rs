@@ -7,7 +7,7 @@ use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::engine::protocol::{CertificateSummary, ExportDtype, ExportReport};
+use crate::protocol::{CertificateSummary, ExportDtype, ExportReport};
 use egui::{RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 

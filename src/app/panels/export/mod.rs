@@ -11,7 +11,7 @@ use crate::app::names;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled};
 use crate::config::Method;
-use crate::engine::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan, Subject};
+use crate::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan, Subject};
 use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 use crate::app::actions::Action;
 use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
-use crate::engine::protocol::{ExportPlan, MergePlan};
+use crate::protocol::{ExportPlan, MergePlan};
 use egui::{RichText, Ui};
 
 /// Draws the recipe with its copy buttons.
@@ -108,7 +108,7 @@ pub fn command(run: &RunView, plan: &ExportPlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::protocol::{ExportDtype, ExportTarget};
+    use crate::protocol::{ExportDtype, ExportTarget};
 
     #[test]
     fn the_command_names_everything() {

@@ -8,7 +8,7 @@ use crate::app::widgets::column_plot::{self, Series};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{format, names};
-use crate::engine::protocol::{
+use crate::protocol::{
     ExportDtype, ExportPlan, ExportTarget, FilesBudget, FormatBudget, RoundingPlan, RoundingReport, Study, Subject,
 };
 use egui::{RichText, Ui};

@@ -5,7 +5,7 @@ use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
-use crate::engine::protocol::{Pane, PaneAnswer, PlayEnd, PlayReport, PlayToken};
+use crate::protocol::{Pane, PaneAnswer, PlayEnd, PlayReport, PlayToken};
 use egui::text::{LayoutJob, TextFormat};
 use egui::{RichText, Ui};
 

@@ -3,7 +3,7 @@
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::labeled;
 use crate::config::MixtureConfig;
-use crate::engine::protocol::{ANSWER_TOKENS, Pane, PlayPlan, Sampler};
+use crate::protocol::{ANSWER_TOKENS, Pane, PlayPlan, Sampler};
 use egui::{RichText, Ui};
 
 /// The prompt and how it is laid out.
@@ -41,7 +41,7 @@ pub fn prompts(ctx: &PanelCtx<'_>) -> Vec<String> {
         return asked.into_iter().filter(|prompt| !prompt.starts_with('…')).take(3).collect();
     }
     let Some(preview) = &ctx.session.texts.value else { return Vec::new() };
-    let prompt = |sample: &crate::engine::protocol::SampleText| {
+    let prompt = |sample: &crate::protocol::SampleText| {
         let read = sample.tokens.iter().take_while(|token| !token.learned).filter(|token| !token.special);
         read.map(|token| token.text.as_str()).collect::<String>().trim().to_owned()
     };

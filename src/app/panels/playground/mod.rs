@@ -7,7 +7,7 @@ use super::{PanelCtx, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::widgets::cards;
 use crate::config::{Method, MixtureConfig, Task};
-use crate::engine::protocol::{Pane, PlayPlan, Writer};
+use crate::protocol::{Pane, PlayPlan, Writer};
 use egui::{RichText, Ui};
 use std::path::PathBuf;
 

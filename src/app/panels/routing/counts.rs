@@ -1,13 +1,14 @@
 //! How often each expert was drawn, against the exact expectation.
 
-use crate::app::chance::{self, Balance, FEWEST_EXPECTED, Judgement};
+use crate::analysis::routing_stats;
+use crate::analysis::routing_stats::{Balance, FEWEST_EXPECTED, Judgement};
 use crate::app::theme::Theme;
 use crate::app::widgets::cell_grid::{self, GridCell, Spec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{labeled, legend};
 use crate::app::{format, names};
-use crate::engine::protocol::{RoutingSnapshot, SIDES};
+use crate::protocol::{RoutingSnapshot, SIDES};
 use egui::{RichText, Ui, vec2};
 
 /// z-scores beyond this are drawn in the strongest colour.
@@ -32,7 +33,7 @@ pub enum Shown {
 
 /// Draws verdict, table and legend.
 pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: &mut Shown, ui: &mut Ui) {
-    let balance = chance::judge(&routing.counts, routing.policy, fixed_expert);
+    let balance = routing_stats::judge(&routing.counts, routing.policy, fixed_expert);
     let (verdict, words) = verdict_words(routing, &balance);
     verdict::line(ui, theme, verdict, &words).on_hover_text(
         "z is the distance from the expectation n / M in standard deviations, sqrt(n (1/M) (1 - 1/M)), for n \
@@ -119,7 +120,7 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: Shown, ui: &mut Ui)
         let Some(&count) = routing.counts.get(site * 2 + side).and_then(|counts| counts.get(column)) else {
             return GridCell::default();
         };
-        let z = chance::z_score(count, draws, experts);
+        let z = routing_stats::z_score(count, draws, experts);
         let share = if draws > 0 { count as f32 / draws as f32 } else { 0.0 };
         let text = match shown {
             Shown::CountAndZ => format!("{count} {z:+.1}"),

@@ -4,7 +4,7 @@ use crate::app::names;
 use crate::app::theme::Theme;
 use crate::app::widgets::labeled;
 use crate::config::RoutingPolicy;
-use crate::engine::protocol::{RoutingSnapshot, SIDES, Side};
+use crate::protocol::{RoutingSnapshot, SIDES, Side};
 use egui::{Align2, Color32, FontId, Pos2, Rect, RichText, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// Width of the names left of the boxes.

@@ -9,7 +9,7 @@ use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
 use crate::app::{format, names};
 use crate::config::Method;
-use crate::engine::protocol::RoutingSnapshot;
+use crate::protocol::RoutingSnapshot;
 use counts::Shown;
 use egui::{RichText, Ui};
 

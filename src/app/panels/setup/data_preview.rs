@@ -5,7 +5,7 @@ use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::cards;
 use crate::config::BadRows;
-use crate::engine::protocol::{DataPreview, SplitPreview};
+use crate::protocol::{DataPreview, SplitPreview};
 use egui::{RichText, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
 use egui_plot::{Bar, BarChart, Plot, VLine};

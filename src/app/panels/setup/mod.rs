@@ -18,7 +18,7 @@ use crate::app::session::Session;
 use crate::app::widgets::{cards, labeled};
 use crate::app::{format, theme::Theme};
 use crate::config::{DeviceChoice, DtypeChoice, Method, RunConfig, Task, WRITER_LAB, presets};
-use crate::engine::protocol::ModelInfo;
+use crate::protocol::ModelInfo;
 use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
 

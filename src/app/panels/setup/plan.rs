@@ -6,7 +6,7 @@ use crate::app::panels::PanelCtx;
 use crate::app::widgets::cards;
 use crate::app::{format, help};
 use crate::config::RunConfig;
-use crate::engine::protocol::PreflightReport;
+use crate::protocol::PreflightReport;
 use egui::{RichText, Ui};
 
 /// The pre-flight: reasons that block the start, warnings, and the costs.

@@ -4,7 +4,7 @@ use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
-use crate::engine::protocol::{SampleText, TextPreview};
+use crate::protocol::{SampleText, TextPreview};
 use egui::text::{LayoutJob, TextFormat};
 use egui::{RichText, Ui};
 

@@ -7,7 +7,7 @@ use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::engine::protocol::{EndReason, EvalReport};
+use crate::protocol::{EndReason, EvalReport};
 use egui::Ui;
 
 /// Draws the outcome of a run that has ended; nothing before.

@@ -6,7 +6,7 @@ use crate::app::run_view::RunView;
 use crate::app::widgets::metric_plot::{self, Curve, Mark, Options};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{curves, names};
-use crate::engine::protocol::RunPhase;
+use crate::protocol::RunPhase;
 use egui::{RichText, Ui};
 
 /// Height of the plot of the losses; on large windows a share of the view.

@@ -5,7 +5,7 @@ use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
-use crate::engine::protocol::{Sample, SampleRecord};
+use crate::protocol::{Sample, SampleRecord};
 use egui::text::{LayoutJob, TextFormat};
 use egui::{Button, Label, RichText, Ui};
 use std::collections::BTreeSet;

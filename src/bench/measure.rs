@@ -1,0 +1,470 @@
+//! Makes training steps and times them, phase by phase.
+
+use crate::bench::figures::{Measured, PhaseTime, Spread};
+use crate::bench::work::Work;
+use crate::bench::{Lengths, Shape, decoder};
+use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, MixtureKind, ModelConfig, Recompute, RunConfig};
+use crate::data::{Batch, Labels};
+use crate::error::{Error, ErrorKind, Result};
+use crate::machine::device;
+use crate::machine::device::Chosen;
+use crate::machine::estimate::{Flow, Load, Mixtures, decoder_step_bytes, step_bytes};
+use crate::machine::{facts, memory};
+use crate::model::{Classifier, Counts, Encoder, Setup};
+use crate::nn::kernels::quant::Format;
+use crate::nn::profile::{PHASES, Phase, Profile, Recording};
+use crate::rng::{Purpose, SeedStream};
+use crate::train::optimizer::AdamW;
+use crate::train::step;
+use candle_core::{DType, Device};
+use std::time::Instant;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The model's sizes.
+    pub shape: Shape,
+    /// Lengths of the sequences.
+    pub lengths: Lengths,
+    /// Sequences in a batch.
+    pub batch_size: usize,
+    /// M.
+    pub num_experts: usize,
+    /// r.
+    pub adapter_size: usize,
+    /// Times each batch goes through: 2 with the consistency term, 1 without.
+    pub passes: usize,
+    /// Steps before the first timed one.
+    pub warm_up: usize,
+    /// Steps that are timed.
+    pub steps: usize,
+    /// Run layers again in the backward pass instead of keeping their activations.
+    pub recompute: bool,
+    /// Where it runs; an error where that cannot be used.
+    pub device: DeviceChoice,
+    /// Number format of the trunk.
+    pub dtype: DtypeChoice,
+    /// Quantise a language model's matrices in this format, as a GGUF file has them; then `dtype` is what flows.
+    pub weights: Option<Format>,
+    /// Record the phases of a step.
+    pub phases: bool,
+}
+
+impl Plan {
+    /// Whether it can be measured.
+    pub fn check(&self) -> Result<()> {
+        let longest = self.shape.max_length()?;
+        if let Lengths::Dense(length) = self.lengths
+            && (length < 2 || length > longest)
+        {
+            return Err(Error::config(format!("length is {length}; choose 2 to {longest}")));
+        }
+        if self.steps == 0 {
+            return Err(Error::config("no step would be timed; choose at least 1"));
+        }
+        if self.weights.is_some() && !self.shape.is_decoder() {
+            return Err(Error::config("only a language model's weights can be quantised; choose such a shape"));
+        }
+        self.config().validate()
+    }
+
+    /// The settings of a run like this.
+    pub fn config(&self) -> RunConfig {
+        let mixture = MixtureConfig {
+            num_experts: self.num_experts,
+            adapter_size: self.adapter_size,
+            lora_rank: self.adapter_size,
+            kind: if self.shape.is_decoder() { MixtureKind::Lora } else { MixtureKind::Adapter },
+            consistency: self.passes == 2,
+            ..MixtureConfig::default()
+        };
+        let mut config = RunConfig { mixture, ..RunConfig::default() };
+        config.train.batch_size = self.batch_size;
+        config.train.recompute = if self.recompute { Recompute::On } else { Recompute::Off };
+        config
+    }
+
+    /// All batches: warm-up first.
+    fn batches(&self) -> Result<Vec<Batch>> {
+        let longest = self.shape.max_length()?;
+        let mut stream = SeedStream::new(0).stream(Purpose::Sampling, 0);
+        let mut lengths = self.lengths.list()?.into_iter().cycle();
+        let mut batch = || {
+            let mut batch = Batch {
+                ids: Vec::new(),
+                type_ids: Vec::new(),
+                offsets: vec![0],
+                labels: Labels::Classes(Vec::new()),
+                rows: (0..self.batch_size).collect(),
+            };
+            let mut classes = Vec::new();
+            for length in lengths.by_ref().take(self.batch_size) {
+                let length = length.min(longest);
+                batch.ids.extend((0..length).map(|_| stream.below(self.shape.vocabulary) as u32));
+                batch.offsets.push(batch.ids.len());
+                classes.push(stream.below(2) as u32);
+            }
+            batch.type_ids = vec![0; batch.ids.len()];
+            batch.labels = Labels::Classes(classes);
+            batch
+        };
+        Ok((0..self.warm_up + self.steps).map(|_| batch()).collect())
+    }
+}
+
+/// One timed step.
+pub(crate) struct Timed {
+    pub(crate) seconds: f64,
+    pub(crate) tokens: usize,
+    /// Tokens whose loss was looked at, of a language model.
+    targets: usize,
+    profile: Profile,
+    /// Allocations, bytes allocated, and most bytes in use beyond those before.
+    counted: Option<[u64; 3]>,
+}
+
+/// Everything a series of steps gave.
+pub(crate) struct Series {
+    pub(crate) steps: Vec<Timed>,
+    steady: u64,
+    trained: usize,
+    trunk: usize,
+    dtype: DType,
+    weight_bytes: usize,
+    mixtures: Mixtures,
+    flow: Flow,
+    device: String,
+    device_memory: Option<u64>,
+    loss: f64,
+}
+
+/// Device and format; an error where they are not those asked for, for a figure of another device helps nobody.
+fn place(plan: &Plan) -> Result<Chosen> {
+    let chosen = device::choose(&ModelConfig { device: plan.device, dtype: plan.dtype, ..ModelConfig::default() });
+    match chosen.warning {
+        Some(warning) => Err(Error::new(ErrorKind::Device, warning)),
+        None => Ok(chosen),
+    }
+}
+
+/// Makes the plan's steps.
+pub(crate) fn series(plan: &Plan) -> Result<Series> {
+    let Chosen { device, dtype, .. } = place(plan)?;
+    if plan.shape.is_decoder() {
+        return decoder::series(plan, dtype, &device);
+    }
+    let (config, seed) = (plan.config(), SeedStream::new(0));
+    let encoder = Encoder::random(plan.shape.spec()?, seed, &device)?.stored(dtype)?;
+    let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
+    let model = Classifier::new(encoder, None, &setup, dtype)?;
+    let mut optimizer = AdamW::new(model.params())?;
+    let parts = Parts {
+        dtype,
+        device: &device,
+        counts: model.counts(),
+        weight_bytes: dtype.size_in_bytes() * model.counts().trunk,
+        mixtures: Mixtures::new(&config, model.encoder().spec().hidden_size, None),
+        flow: Flow::of_encoder(model.encoder()),
+    };
+    timed_series(plan, &parts, &mut |batch, at| {
+        let made = step::step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
+        Ok(Made { loss: made.loss.total, tokens: made.tokens, targets: 0 })
+    })
+}
+
+/// What a series runs on.
+pub(crate) struct Parts<'a> {
+    pub(crate) dtype: DType,
+    pub(crate) device: &'a Device,
+    pub(crate) counts: Counts,
+    pub(crate) weight_bytes: usize,
+    pub(crate) mixtures: Mixtures,
+    pub(crate) flow: Flow,
+}
+
+/// What a step gave.
+pub(crate) struct Made {
+    pub(crate) loss: f64,
+    pub(crate) tokens: usize,
+    pub(crate) targets: usize,
+}
+
+/// Makes a step of a batch, given its number and how many there will be.
+type MakeStep<'a> = &'a mut dyn FnMut(&Batch, (u64, u64)) -> Result<Made>;
+
+/// Makes and times steps.
+pub(crate) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -> Result<Series> {
+    let batches = plan.batches()?;
+    let recording = plan.phases.then(Recording::start);
+    let take = || recording.as_ref().map_or_else(Profile::default, Recording::take);
+    let (mut steps, mut steady, mut loss) = (Vec::new(), 0, 0.0);
+    let total = batches.len() as u64;
+    for (index, batch) in batches.iter().enumerate() {
+        if index == plan.warm_up {
+            steady = facts::resident_memory();
+        }
+        memory::reset_peak();
+        let (before, clock) = (memory::allocated(), Instant::now());
+        take();
+        let made = make(batch, (index as u64, total))?;
+        parts.device.synchronize()?;
+        let profile = take();
+        let (seconds, after) = (clock.elapsed().as_secs_f64(), memory::allocated());
+        loss = made.loss;
+        if index >= plan.warm_up {
+            let counted = before.zip(after).map(|(before, after)| {
+                let peak = after.peak.saturating_sub(before.live);
+                [after.allocations - before.allocations, after.bytes - before.bytes, peak]
+            });
+            steps.push(Timed { seconds, tokens: made.tokens, targets: made.targets, profile, counted });
+        }
+    }
+    let Parts { dtype, device, counts, weight_bytes, mixtures, flow } = *parts;
+    let (device_memory, device) = (device::memory_in_use(device), device::name(device));
+    let Counts { trained, trunk, .. } = counts;
+    Ok(Series { steps, steady, trained, trunk, dtype, weight_bytes, mixtures, flow, device, device_memory, loss })
+}
+
+impl Series {
+    /// Most bytes a step had in use beyond those in use before it.
+    pub(crate) fn step_bytes(&self) -> Option<u64> {
+        self.steps.iter().map(|step| step.counted.map(|[_, _, peak]| peak)).max().flatten()
+    }
+}
+
+fn phases(steps: &[Timed]) -> Vec<PhaseTime> {
+    let mut sum = Profile::default();
+    steps.iter().for_each(|step| sum.add(&step.profile));
+    let all = sum.total().as_secs_f64().max(1e-12);
+    let time = |phase: Phase| PhaseTime {
+        phase: phase.name(),
+        ms: Spread::of(steps.iter().map(|step| 1e3 * step.profile.time(phase).as_secs_f64())),
+        share: sum.time(phase).as_secs_f64() / all,
+    };
+    PHASES.into_iter().filter(|&phase| !sum.time(phase).is_zero()).map(time).collect()
+}
+
+/// Memory of the largest step as the estimate has it.
+fn estimate(plan: &Plan, series: &Series) -> Result<f64> {
+    let (steps, parts) = (&series.steps, (series.mixtures, series.flow));
+    let (config, threads) = (plan.config(), rayon::current_num_threads());
+    let longest = plan.lengths.list().ok().and_then(|list| list.into_iter().max()).unwrap_or(1);
+    let load = Load {
+        tokens: steps.iter().map(|step| step.tokens).max().unwrap_or(0) as f64,
+        sequences: (plan.batch_size * step::passes(&config)) as f64,
+        longest: longest as f64,
+    };
+    if plan.shape.is_decoder() {
+        let learned = steps.iter().map(|step| step.targets).max().unwrap_or(0) as f64;
+        return Ok(decoder_step_bytes(&plan.shape.decoder_spec()?, parts, (load, learned, threads), plan.recompute));
+    }
+    Ok(step_bytes(&plan.shape.spec()?, &config, parts, (load, threads), plan.recompute))
+}
+
+/// The products of all steps.
+fn work(plan: &Plan, steps: &[Timed]) -> Result<Work> {
+    let tokens = steps.iter().map(|step| step.tokens).sum();
+    if plan.shape.is_decoder() {
+        let targets = steps.iter().map(|step| step.targets).sum();
+        return Ok(Work::of_decoder(&plan.shape.decoder_spec()?, tokens, targets));
+    }
+    Ok(Work::of(&plan.shape.spec()?, tokens, plan.batch_size * plan.passes * steps.len()))
+}
+
+fn mb(bytes: f64) -> f64 {
+    (bytes / 1e5).round() / 10.0
+}
+
+/// Memory of the largest timed step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepMemory {
+    /// Bytes in use beyond those in use before it; where allocations are counted.
+    pub bytes: Option<u64>,
+    /// What the estimate expects.
+    pub expected: f64,
+    /// The last loss.
+    pub loss: f64,
+}
+
+/// Makes training steps on random weights and counts their memory.
+pub fn step_memory(plan: &Plan) -> Result<StepMemory> {
+    plan.check()?;
+    let series = series(plan)?;
+    let expected = estimate(plan, &series)?;
+    Ok(StepMemory { bytes: series.step_bytes(), expected, loss: series.loss })
+}
+
+/// Makes training steps on random weights and times them.
+pub fn bench(plan: &Plan) -> Result<Measured> {
+    plan.check()?;
+    let place = place(plan)?;
+    let on_cpu = place.device.is_cpu();
+    let before = if on_cpu { facts::single_precision_rate(0.5)? } else { device::gemm_rate(&place, 0.5)? };
+    let series = series(plan)?;
+    let peak = facts::peak_memory() as f64;
+    // Before and after: other programs come and go, and the share is meant for a machine of one's own.
+    let gemm = match (on_cpu, series.dtype) {
+        (true, DType::F32) => before.max(facts::gemm_rate(series.dtype, 0.5)?),
+        (true, narrow) => facts::gemm_rate(narrow, 0.5)?,
+        (false, _) => before.max(device::gemm_rate(&place, 0.5)?),
+    } / 1e9;
+    let steps = &series.steps;
+    let (seconds, tokens): (f64, usize) =
+        steps.iter().fold((0.0, 0), |(s, t), step| (s + step.seconds, t + step.tokens));
+    let time = Spread::of(steps.iter().map(|step| step.seconds));
+    let rate = Spread::of(steps.iter().map(|step| step.tokens as f64 / step.seconds));
+    let per_token = work(plan, steps)?;
+    let (nominal, made) = (per_token.nominal / tokens as f64, per_token.made / tokens as f64);
+    let phases = phases(steps);
+    // A language model's head is one more matrix.
+    let product = |p: &&PhaseTime| p.phase.starts_with("trunk_") || (plan.shape.is_decoder() && p.phase == "head");
+    let in_products: f64 = phases.iter().filter(product).map(|p| p.share).sum();
+    let weights = (series.weight_bytes + 4 * series.trained) as f64;
+    let mean = |part: usize| -> Option<f64> {
+        let sum: Option<u64> = steps.iter().map(|step| step.counted.map(|counted| counted[part])).sum();
+        sum.map(|sum| sum as f64 / steps.len() as f64)
+    };
+    Ok(Measured {
+        tool: "adamix",
+        version: env!("CARGO_PKG_VERSION"),
+        shape: plan.shape.name,
+        data: plan.lengths.words(),
+        dtype: series.dtype.as_str(),
+        weights: plan.weights.map_or(series.dtype.as_str(), Format::name),
+        device: series.device.clone(),
+        device_memory_mb: series.device_memory.map(|bytes| mb(bytes as f64)),
+        threads: rayon::current_num_threads(),
+        batch_size: plan.batch_size,
+        num_experts: plan.num_experts,
+        adapter_size: plan.adapter_size,
+        passes: plan.passes,
+        recompute: plan.recompute,
+        steps: steps.len(),
+        tokens_per_step: tokens as f64 / steps.len() as f64,
+        trunk_parameters: series.trunk,
+        step_seconds: time.median,
+        step_seconds_min: time.min,
+        step_seconds_max: time.max,
+        tokens_per_s: rate.median,
+        tokens_per_s_min: rate.min,
+        tokens_per_s_max: rate.max,
+        sequences_per_s: plan.batch_size as f64 / time.median,
+        gflops: nominal * rate.median / 1e9,
+        gflops_made: made * rate.median / 1e9,
+        // Without phases nothing is known of the products alone.
+        gflops_in_products: made * tokens as f64
+            / if in_products > 0.0 { in_products * seconds } else { seconds }
+            / 1e9,
+        gemm_gflops: gemm,
+        gemm_share: nominal * rate.median / 1e9 / gemm,
+        gemm_share_made: made * rate.median / 1e9 / gemm,
+        phases,
+        peak_rss_mb: mb(peak),
+        steady_rss_mb: mb(series.steady as f64),
+        weights_mb: mb(weights),
+        peak_above_weights_mb: mb(peak - weights),
+        step_mb: series.step_bytes().map(|bytes| mb(bytes as f64)),
+        step_estimate_mb: mb(estimate(plan, &series)?),
+        allocations_per_step: mean(0),
+        allocated_mb_per_step: mean(1).map(mb),
+        loss: series.loss,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_the_middle_and_both_ends() {
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]).median, 2.5);
+        assert_eq!(Spread::of([]), Spread::default());
+    }
+
+    fn plan(lengths: Lengths) -> Plan {
+        Plan {
+            shape: Shape {
+                layers: 2,
+                hidden: 16,
+                heads: 2,
+                inner: 32,
+                vocabulary: 50,
+                ..Shape::by_name("lab").unwrap()
+            },
+            lengths,
+            batch_size: 4,
+            num_experts: 2,
+            adapter_size: 4,
+            passes: 2,
+            warm_up: 1,
+            steps: 3,
+            recompute: false,
+            device: DeviceChoice::Cpu,
+            dtype: DtypeChoice::F32,
+            weights: None,
+            phases: true,
+        }
+    }
+
+    #[test]
+    fn phases_are_the_whole_step_and_rates_fit_together() {
+        for lengths in [Lengths::Dense(6), Lengths::Real] {
+            let measured = bench(&plan(lengths.clone())).unwrap();
+            assert!(measured.loss.is_finite());
+            let shares: f64 = measured.phases.iter().map(|phase| phase.share).sum();
+            assert!((shares - 1.0).abs() < 1e-9, "{shares}");
+            assert!(measured.step_seconds_min <= measured.step_seconds && measured.gemm_share > 0.0);
+            assert!(measured.gflops_in_products >= measured.gflops_made && measured.gflops_made < measured.gflops);
+            match lengths {
+                Lengths::Dense(_) => assert_eq!(measured.tokens_per_step, 48.0),
+                // 2 passes of sequences 4 to 15 of the list.
+                _ => {
+                    let sum = 1.5 * measured.tokens_per_step;
+                    assert!((sum - sum.round()).abs() < 1e-9 && sum > 36.0, "{sum}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn language_models_are_measured_in_one_pass_or_two() {
+        let small = Shape {
+            layers: 2,
+            hidden: 16,
+            heads: 2,
+            kv_heads: 1,
+            inner: 32,
+            vocabulary: 50,
+            ..Shape::by_name("smollm2-135m").unwrap()
+        };
+        for passes in [1, 2] {
+            for dtype in [DtypeChoice::F32, DtypeChoice::Bf16] {
+                let measured = bench(&Plan { shape: small, passes, dtype, ..plan(Lengths::Dense(6)) }).unwrap();
+                assert!(measured.loss.is_finite() && measured.loss > 1.0, "{}", measured.loss);
+                assert_eq!((measured.tokens_per_step, measured.passes), (24.0 * passes as f64, passes));
+                assert!(measured.gflops_made < measured.gflops);
+                let estimate = step_memory(&Plan { shape: small, passes, dtype, ..plan(Lengths::Dense(6)) }).unwrap();
+                assert!(estimate.expected > 1e3, "{}", estimate.expected);
+            }
+        }
+        // Rows of whole blocks, and enough of them to be seen in megabytes.
+        let small = Shape { hidden: 64, inner: 128, vocabulary: 4000, ..small };
+        let one = Plan { steps: 1, phases: false, ..plan(Lengths::Dense(6)) };
+        let quantised = Plan { shape: small, weights: Some(Format::Q4_0), ..one };
+        let measured = bench(&quantised).unwrap();
+        assert_eq!((measured.weights, measured.phases.len()), ("Q4_0", 0));
+        let whole = bench(&Plan { weights: None, ..quantised.clone() }).unwrap();
+        assert!(measured.weights_mb < whole.weights_mb, "{} {}", measured.weights_mb, whole.weights_mb);
+        let (in_products, made) = (measured.gflops_in_products, measured.gflops_made);
+        assert!((in_products / made - 1.0).abs() < 1e-6, "{in_products} {made}: nothing is told apart without phases");
+        assert!(Plan { shape: Shape::by_name("lab").unwrap(), ..quantised }.check().is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused() {
+        assert!(plan(Lengths::Dense(600)).check().unwrap_err().to_string().contains("length"));
+        assert!(Plan { steps: 0, ..plan(Lengths::Real) }.check().is_err());
+        assert!(Plan { batch_size: 0, ..plan(Lengths::Real) }.check().is_err());
+    }
+}

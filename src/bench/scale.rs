@@ -1,0 +1,262 @@
+//! Cost as work grows: one thing varied at a time, everything else as in the base.
+
+use crate::bench::figures::Spread;
+use crate::bench::fit::{Fit, Line};
+use crate::bench::measure;
+use crate::bench::measure::Plan;
+use crate::bench::{Lengths, Shape};
+use crate::config::{DeviceChoice, DtypeChoice};
+use crate::error::Result;
+use serde::Serialize;
+
+/// What grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// Tokens of a batch (one pass), by more sequences of the same length.
+    Tokens,
+    /// L.
+    Layers,
+    /// M.
+    Experts,
+    /// r.
+    Bottleneck,
+    /// Tokens of a sequence, with the same tokens in all.
+    Length,
+}
+
+/// All axes in the order they are shown.
+pub const AXES: [Axis; 5] = [Axis::Tokens, Axis::Layers, Axis::Experts, Axis::Bottleneck, Axis::Length];
+
+impl Axis {
+    /// One of what grows.
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Tokens | Self::Length => "token",
+            Self::Layers => "layer",
+            Self::Experts => "expert",
+            Self::Bottleneck => "row of the bottleneck",
+        }
+    }
+
+    /// What the axis is called.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens in a batch",
+            Self::Layers => "layers",
+            Self::Experts => "experts M",
+            Self::Bottleneck => "bottleneck r",
+            Self::Length => "tokens in a sequence",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The model's sizes.
+    pub shape: Shape,
+    /// Sequences in the base's batch.
+    pub batch_size: usize,
+    /// Tokens of the base's sequences.
+    pub length: usize,
+    /// Sizes along each axis, the base's among them or not.
+    pub sizes: [Vec<usize>; AXES.len()],
+    /// Run layers again in the backward pass.
+    pub recompute: bool,
+    /// All sizes are measured so many times, one after the other, so that a busy moment hits not only one.
+    pub rounds: usize,
+    /// Timed steps of a size in a round.
+    pub steps: usize,
+}
+
+/// A small model: the fixed costs show, and no size takes long.
+const BASE: Shape = Shape {
+    name: "scale",
+    family: "bert",
+    layers: 4,
+    hidden: 256,
+    heads: 4,
+    kv_heads: 4,
+    inner: 1024,
+    vocabulary: 8_192,
+    positions: 512,
+};
+
+impl Settings {
+    /// A few minutes on a laptop; `quick`: a good half minute.
+    pub fn standard(quick: bool, recompute: bool) -> Self {
+        let sizes: [&[usize]; AXES.len()] = if quick {
+            [&[512, 1024, 2048], &[2, 4, 8], &[2, 8, 32], &[4, 16, 64], &[32, 128, 512]]
+        } else {
+            [
+                &[256, 512, 1024, 2048, 4096],
+                &[2, 4, 8, 16],
+                &[2, 4, 8, 16, 32, 64],
+                &[4, 8, 16, 32, 64, 128],
+                &[32, 64, 128, 256, 512],
+            ]
+        };
+        let (rounds, steps) = if quick { (2, 2) } else { (4, 3) };
+        Self { shape: BASE, batch_size: 16, length: 64, sizes: sizes.map(<[usize]>::to_vec), recompute, rounds, steps }
+    }
+
+    /// The base with one size changed.
+    fn plan(&self, axis: Axis, size: usize) -> Plan {
+        let (mut shape, mut batch_size, mut length) = (self.shape, self.batch_size, self.length);
+        let (mut num_experts, mut adapter_size) = (4, 16);
+        match axis {
+            Axis::Tokens => batch_size = (size / length).max(1),
+            Axis::Layers => shape.layers = size,
+            Axis::Experts => num_experts = size,
+            Axis::Bottleneck => adapter_size = size,
+            Axis::Length => (batch_size, length) = ((batch_size * length / size).max(1), size),
+        }
+        Plan {
+            shape,
+            lengths: Lengths::Dense(length),
+            batch_size,
+            num_experts,
+            adapter_size,
+            passes: 2,
+            warm_up: 1,
+            steps: self.steps,
+            recompute: self.recompute,
+            device: DeviceChoice::Cpu,
+            dtype: DtypeChoice::F32,
+            weights: None,
+            phases: true,
+        }
+    }
+}
+
+/// One size.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point {
+    /// Along the axis.
+    pub size: usize,
+    /// Seconds of a step.
+    pub seconds: Spread,
+    /// What a step has in use beyond what is there before it, in MB; where allocations are counted.
+    pub step_mb: Option<f64>,
+}
+
+/// One axis.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sweep {
+    /// What grows.
+    pub axis: Axis,
+    /// Smallest first.
+    pub points: Vec<Point>,
+    /// Through the fastest step of each size: the one least disturbed by other programs.
+    pub time: Option<Fit>,
+    /// The same as a fixed part and so much for each.
+    pub time_line: Option<Line>,
+    /// Through the memory of a step.
+    pub memory: Option<Fit>,
+    /// The same as a fixed part and so much for each.
+    pub memory_line: Option<Line>,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scale {
+    /// The base in words.
+    pub base: String,
+    /// CPU threads.
+    pub threads: usize,
+    /// Timed steps of each size.
+    pub steps: usize,
+    /// One for each axis.
+    pub sweeps: Vec<Sweep>,
+}
+
+/// Measures all sizes; `said` hears what comes next, with its number and how many there are.
+pub fn scale(settings: &Settings, said: &mut dyn FnMut(&str, usize, usize)) -> Result<Scale> {
+    let sizes: Vec<(Axis, usize)> =
+        AXES.into_iter().zip(&settings.sizes).flat_map(|(axis, sizes)| sizes.iter().map(move |&s| (axis, s))).collect();
+    let mut seconds = vec![Vec::new(); sizes.len()];
+    let mut bytes = vec![None; sizes.len()];
+    for round in 0..settings.rounds {
+        for (index, &(axis, size)) in sizes.iter().enumerate() {
+            said(&format!("{size} {}", axis.title()), round * sizes.len() + index, settings.rounds * sizes.len());
+            let plan = settings.plan(axis, size);
+            plan.check()?;
+            let series = measure::series(&plan)?;
+            seconds[index].extend(series.steps.iter().map(|step| step.seconds));
+            bytes[index] = bytes[index].max(series.step_bytes());
+        }
+    }
+    let mut points = sizes.into_iter().zip(seconds).zip(bytes).map(|(((axis, size), seconds), bytes)| {
+        (axis, Point { size, seconds: Spread::of(seconds), step_mb: bytes.map(|bytes| bytes as f64 / 1e6) })
+    });
+    let mut sweeps: Vec<Sweep> = AXES
+        .map(|axis| Sweep { axis, points: Vec::new(), time: None, time_line: None, memory: None, memory_line: None })
+        .into();
+    points.by_ref().for_each(|(axis, point)| sweeps[axis as usize].points.push(point));
+    for sweep in &mut sweeps {
+        let time: Vec<_> = sweep.points.iter().map(|p| (p.size as f64, p.seconds.min)).collect();
+        let memory: Option<Vec<_>> = sweep.points.iter().map(|p| p.step_mb.map(|mb| (p.size as f64, mb))).collect();
+        sweep.time = Fit::through(&time);
+        sweep.time_line = Line::through(&time);
+        sweep.memory = memory.as_ref().and_then(|memory| Fit::through(memory));
+        sweep.memory_line = memory.as_ref().and_then(|memory| Line::through(memory));
+    }
+    let shape = &settings.shape;
+    Ok(Scale {
+        base: format!(
+            "{} layers, width {}, {} x {} tokens twice a step, M = 4, r = 16",
+            shape.layers, shape.hidden, settings.batch_size, settings.length
+        ),
+        threads: rayon::current_num_threads(),
+        steps: settings.rounds * settings.steps,
+        sweeps,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_grows_at_a_time() {
+        let settings = Settings::standard(false, false);
+        let base = settings.plan(Axis::Layers, 4);
+        let tokens = |plan: &Plan| match plan.lengths {
+            Lengths::Dense(length) => plan.batch_size * length,
+            _ => 0,
+        };
+        for (axis, sizes) in AXES.into_iter().zip(&settings.sizes) {
+            for &size in sizes {
+                let plan = settings.plan(axis, size);
+                plan.check().unwrap();
+                assert_eq!(tokens(&plan), if axis == Axis::Tokens { size } else { 1024 }, "{axis:?} {size}");
+                let changed = [
+                    tokens(&plan) != 1024,
+                    plan.shape != base.shape,
+                    plan.num_experts != 4,
+                    plan.adapter_size != 16,
+                    plan.lengths != base.lengths,
+                ];
+                assert!(changed.iter().enumerate().all(|(i, changed)| !changed || i == axis as usize));
+            }
+        }
+    }
+
+    #[test]
+    fn every_size_is_measured_in_every_round() {
+        let shape = Shape { layers: 2, hidden: 16, heads: 2, inner: 32, vocabulary: 50, ..BASE };
+        let sizes = [vec![8, 16], vec![1, 2], vec![2, 3], vec![1, 2], vec![4, 8]];
+        let settings = Settings { shape, batch_size: 2, length: 8, sizes, recompute: false, rounds: 2, steps: 2 };
+        let mut heard = Vec::new();
+        let scale = scale(&settings, &mut |what, at, of| heard.push((what.to_owned(), at, of))).unwrap();
+        assert_eq!((heard.len(), heard[10].1, heard[10].2), (20, 10, 20));
+        assert_eq!(heard[0].0, "8 tokens in a batch");
+        assert_eq!((scale.sweeps.len(), scale.steps), (5, 4));
+        for sweep in &scale.sweeps {
+            assert_eq!(sweep.points.len(), 2);
+            let time = sweep.time.unwrap();
+            assert!(sweep.points.iter().all(|p| (time.at(p.size as f64) / p.seconds.min - 1.0).abs() < 1e-6));
+        }
+    }
+}

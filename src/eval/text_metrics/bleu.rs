@@ -1,0 +1,134 @@
+//! BLEU: how many n-grams of the output occur in a reference (Papineni et al. 2002). Range 0 to 1, more is better.
+//!
+//! ```text
+//! BLEU = BP * (p1 p2 p3 p4)^(1/4)
+//! pn   = matched n-grams of all outputs / n-grams of all outputs
+//! BP   = 1 if c > r, else exp(1 - r / c)
+//! ```
+//!
+//! An n-gram matches at most as often as it occurs in that reference of its segment that has most of it. c is the
+//! number of words of all outputs; r adds up, segment by segment, the length of the reference that is closest to
+//! the output's length (the shorter one of two that are equally close). All sums run over the whole corpus.
+//!
+//! Case, tokens and the treatment of an order without any match come from the protocol (see [`super`]): the E2E
+//! scorer counts 1e-15 matches where there are none, so a hopeless output scores almost 0; `multi-bleu` gives 0.
+
+use crate::eval::text_metrics::Protocol;
+use crate::eval::text_metrics::ngrams::{Counts, matches};
+
+/// N-grams up to this length are counted.
+pub(crate) const ORDERS: usize = 4;
+
+/// BLEU of a corpus with what it was computed from.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bleu {
+    /// The score, 0 to 1.
+    pub score: f64,
+    /// Share of matched n-grams for n = 1 to 4, 0 to 1.
+    pub precisions: [f64; ORDERS],
+    /// The penalty for outputs that are shorter than the references, 0 to 1.
+    pub brevity_penalty: f64,
+    /// Words of all outputs.
+    pub hypothesis_words: usize,
+    /// Words of the references that are closest in length.
+    pub reference_words: usize,
+}
+
+/// What an order without any match counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmatched {
+    /// 1e-15 matches: the score is tiny, but not 0.
+    Tiny,
+    /// The score is 0.
+    Zero,
+}
+
+impl Unmatched {
+    pub(crate) fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::E2e => Self::Tiny,
+            Protocol::WebNlg => Self::Zero,
+        }
+    }
+}
+
+/// The references of one segment, as BLEU needs them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reference {
+    /// The largest count of each n-gram in any reference.
+    pub(crate) most: Counts,
+    /// Words of each reference.
+    pub(crate) lengths: Vec<usize>,
+}
+
+impl Reference {
+    pub(crate) fn of(references: &[Counts]) -> Self {
+        let most = references.iter().fold(Counts::default(), |most, counts| most.larger(counts));
+        Self { most, lengths: references.iter().map(|counts| counts.length).collect() }
+    }
+
+    fn closest(&self, length: usize) -> usize {
+        self.lengths.iter().copied().min_by_key(|&own| (own.abs_diff(length), own)).unwrap_or(0)
+    }
+}
+
+/// What BLEU adds up over a corpus, of one segment or many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BleuCounts {
+    /// Matched n-grams for n = 1 to 4.
+    hits: [u64; ORDERS],
+    /// N-grams of the output for n = 1 to 4.
+    totals: [usize; ORDERS],
+    hypothesis_words: usize,
+    reference_words: usize,
+}
+
+impl BleuCounts {
+    fn of(output: &Counts, reference: &Reference) -> Self {
+        let pairs = output.orders.iter().zip(&reference.most.orders);
+        let mut hits = [0; ORDERS];
+        hits.iter_mut().zip(pairs).for_each(|(hits, (own, most))| *hits = matches(own, most));
+        Self {
+            hits,
+            totals: std::array::from_fn(|order| output.total(order)),
+            hypothesis_words: output.length,
+            reference_words: reference.closest(output.length),
+        }
+    }
+
+    pub(crate) fn score(&self, unmatched: Unmatched) -> Bleu {
+        let Self { hits, totals, hypothesis_words, reference_words } = *self;
+        let precision = |order: usize| if totals[order] == 0 { 0.0 } else { hits[order] as f64 / totals[order] as f64 };
+        let precisions = std::array::from_fn(precision);
+        let brevity_penalty = match hypothesis_words {
+            0 => 0.0,
+            words if words <= reference_words => (1.0 - reference_words as f64 / words as f64).exp(),
+            _ => 1.0,
+        };
+        let any_order_empty = hits.contains(&0);
+        let logs =
+            hits.iter().zip(totals).map(|(&hit, total)| ((hit as f64).max(1e-15) / (total as f64).max(1e-9)).ln());
+        let score = match unmatched {
+            Unmatched::Zero if any_order_empty => 0.0,
+            _ => brevity_penalty * (logs.sum::<f64>() / ORDERS as f64).exp(),
+        };
+        Bleu { score, precisions, brevity_penalty, hypothesis_words, reference_words }
+    }
+}
+
+impl<'a> std::iter::Sum<&'a Self> for BleuCounts {
+    fn sum<I: Iterator<Item = &'a Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum.hits.iter_mut().zip(one.hits).for_each(|(sum, hits)| *sum += hits);
+            sum.totals.iter_mut().zip(one.totals).for_each(|(sum, total)| *sum += total);
+            sum.hypothesis_words += one.hypothesis_words;
+            sum.reference_words += one.reference_words;
+            sum
+        })
+    }
+}
+
+/// What BLEU counts in each segment.
+pub(crate) fn segments(outputs: &[Counts], references: &[Reference]) -> Vec<BleuCounts> {
+    outputs.iter().zip(references).map(|(output, reference)| BleuCounts::of(output, reference)).collect()
+}

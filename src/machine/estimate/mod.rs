@@ -1,0 +1,317 @@
+//! How much memory a run will need at its peak, from shapes alone; and whether activations can be kept.
+//!
+//! The largest part of a step is what the forward pass leaves for the backward pass. The counts of `encoder` and
+//! `decoder` follow `model::layer` and `model::decoder` tensor by tensor; a test holds them to what an allocator counts.
+
+mod decoder;
+mod encoder;
+
+pub use decoder::decoder_step_bytes;
+pub use encoder::step_bytes;
+
+use crate::config::{Method, MixtureKind, Recompute, RunConfig};
+use crate::data::order::BatchRule;
+use crate::data::{Dataset, text::TextDataset};
+use crate::mixture::Side;
+use crate::model::Encoder;
+use crate::model::decoder::Decoder;
+use crate::model::loras::{LayerLoras, Module, Slot};
+use crate::nn::Weight;
+use crate::nn::kernels::gemm;
+use crate::train::{Subject, step};
+use candle_core::DType;
+
+/// The program, its libraries, threads and caches.
+const PROGRAM: f64 = 34e6;
+/// A tokenizer's tables, for each token it knows.
+const TOKENIZER: f64 = 700.0;
+/// Freed blocks that the allocator has not found a use for yet, as a share of a step's memory.
+const SLACK: f64 = 0.15;
+/// Of the free memory, what a run may take without asking for trouble.
+const USABLE: f64 = 0.9;
+
+/// The largest batch that is likely to come. All passes counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    /// Tokens.
+    pub tokens: f64,
+    /// Sequences.
+    pub sequences: f64,
+    /// Tokens of the longest sequence.
+    pub longest: f64,
+}
+
+impl Load {
+    /// Of one micro-batch of rows of these lengths: the mean length and three standard deviations of the sum above it,
+    /// or what a batch may hold where it is filled by tokens.
+    pub fn of(config: &RunConfig, all: &[usize]) -> Self {
+        let n = all.len().max(1) as f64;
+        let lengths = || all.iter().map(|&length| length as f64);
+        let mean = lengths().sum::<f64>() / n;
+        let variance = lengths().map(|length| (length - mean).powi(2)).sum::<f64>() / n;
+        let longest = lengths().fold(1.0, f64::max);
+        let passes = step::passes(config) as f64;
+        let (rows, tokens) = match BatchRule::of(config) {
+            BatchRule::Examples(rows) => {
+                let rows = rows.min(all.len()) as f64;
+                (rows, (rows * mean + 3.0 * (rows * variance).sqrt()).min(rows * longest))
+            }
+            BatchRule::Tokens(most) => {
+                let tokens = (most as f64).max(longest).min(n * mean);
+                ((tokens / mean.max(1.0)).ceil(), tokens)
+            }
+        };
+        Self { tokens: tokens * passes, sequences: rows * passes, longest }
+    }
+}
+
+/// In what formats a trunk computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flow {
+    /// Bytes of a value that flows through its products.
+    pub bytes: f64,
+    /// Whether logits' gradients are rounded for the head's product.
+    pub narrow_head: bool,
+}
+
+impl Flow {
+    /// Everything in single precision.
+    pub const SINGLE: Self = Self { bytes: 4.0, narrow_head: false };
+
+    /// Of an encoder.
+    pub fn of_encoder(encoder: &Encoder) -> Self {
+        Self { bytes: encoder.flow().size_in_bytes() as f64, narrow_head: false }
+    }
+
+    /// Of a decoder.
+    pub fn of_decoder(decoder: &Decoder) -> Self {
+        let narrow_head = match &decoder.ends().head {
+            Weight::Dense(head) => head.dtype() == DType::BF16 && gemm::multiplies_bf16(),
+            Weight::Quantised(_) => decoder.flow() == DType::BF16,
+        };
+        Self { bytes: decoder.flow().size_in_bytes() as f64, narrow_head }
+    }
+}
+
+/// What the mixtures of one layer keep and need.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mixtures {
+    /// Values of the trunk's format kept for each token, besides the inputs of linear layers.
+    pub flowing: f64,
+    /// Values kept for each token in single precision.
+    pub single: f64,
+    /// The linear layers with a LoRA, in the order of the slots.
+    pub loras: [bool; 4],
+    /// Values of the gradients of one draw.
+    pub drawn: f64,
+}
+
+impl Mixtures {
+    /// In a layer of width `d` with these LoRA modules, if it has any.
+    pub fn new(config: &RunConfig, d: usize, loras: Option<&LayerLoras>) -> Self {
+        let mut sum = Self::default();
+        if config.model.method != Method::Adamix {
+            return sum;
+        }
+        if config.mixture.kind == MixtureKind::Adapter {
+            let (d, r) = (d as f64, config.mixture.adapter_size as f64);
+            return Self { flowing: d, single: r, drawn: 2.0 * d * r, ..sum };
+        }
+        for (slot, placed) in loras.into_iter().flat_map(LayerLoras::iter) {
+            let Module::Mixture(lora) = &placed.module else { continue };
+            let values = |side: Side| lora.bank(side).weight().elem_count() as f64 / lora.bank(side).experts() as f64;
+            sum.single += lora.bank(Side::Down).weight().dim(1).unwrap_or(0) as f64;
+            sum.loras[slot as usize] = true;
+            sum.drawn += values(Side::Down) + values(Side::Up);
+        }
+        sum
+    }
+
+    /// Bytes kept for each token.
+    fn kept(&self, flow: Flow) -> f64 {
+        flow.bytes * self.flowing + 4.0 * self.single
+    }
+
+    /// 1 where this linear layer has a LoRA, else 0.
+    fn at(&self, slot: Slot) -> f64 {
+        f64::from(u8::from(self.loras[slot as usize]))
+    }
+}
+
+/// Where the memory goes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Need {
+    /// The program itself, its tokenizer, and the rows.
+    pub program: f64,
+    /// The frozen trunk.
+    pub weights: f64,
+    /// Trained tensors, their moments and the best checkpoint's copy.
+    pub trained: f64,
+    /// Of a training step or an evaluation, whichever is larger.
+    pub step: f64,
+}
+
+impl Need {
+    /// Of a run with these settings.
+    pub fn of(config: &RunConfig, subject: &Subject, recompute: bool) -> Self {
+        let counts = subject.model().counts();
+        let threads = rayon::current_num_threads();
+        let (weights, step, vocabulary, data) = match subject {
+            Subject::Classifier(model, task) => {
+                let (spec, layer) = (model.encoder().spec(), model.encoder().layers().first());
+                let mixtures = Mixtures::new(config, spec.hidden_size, layer.map(|layer| &layer.loras));
+                let load = Load::of(config, &lengths(&task.train));
+                let flow = Flow::of_encoder(model.encoder());
+                let step = step_bytes(spec, config, (mixtures, flow), (load, threads), recompute);
+                let step = step.max(encoder::evaluation_bytes(spec, config, flow, &lengths(&task.dev)));
+                // Biases and norms are wider than a narrow trunk's matrices, and few.
+                let weights = model.encoder().dtype().size_in_bytes() * counts.trunk;
+                (weights, step, spec.vocab_size, data_bytes(&task.train) + data_bytes(&task.dev))
+            }
+            Subject::Lm(model, texts) => {
+                let (spec, layer) = (model.spec(), model.decoder().layers().first());
+                let mixtures = Mixtures::new(config, spec.hidden_size, layer.map(|layer| &layer.loras));
+                let load = Load::of(config, &texts.train.lengths());
+                let learned = load.tokens * texts.train.learned() as f64 / texts.train.tokens().max(1) as f64;
+                let flow = Flow::of_decoder(model.decoder());
+                let step = decoder_step_bytes(spec, (mixtures, flow), (load, learned, threads), recompute);
+                let step = step.max(decoder::evaluation_bytes(spec, config, flow, &texts.dev));
+                let weights = model.decoder().weight_bytes();
+                (weights, step, spec.vocab_size, text_bytes(&texts.train) + text_bytes(&texts.dev))
+            }
+        };
+        Self {
+            program: PROGRAM + TOKENIZER * vocabulary as f64 + data,
+            weights: weights as f64,
+            trained: 4.0 * 4.0 * counts.trained as f64,
+            step: step * (1.0 + SLACK),
+        }
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        (self.program + self.weights + self.trained + self.step) as u64
+    }
+
+    /// What is still to come once the model is loaded.
+    pub fn to_come(&self) -> u64 {
+        (0.75 * self.trained + self.step) as u64
+    }
+}
+
+fn lengths(data: &Dataset) -> Vec<usize> {
+    data.encoded.iter().map(crate::data::Encoded::len).collect()
+}
+
+/// Texts and token ids with their bookkeeping.
+fn data_bytes(data: &Dataset) -> f64 {
+    let text = |row: &crate::data::Row| row.text.len() + row.pair.as_ref().map_or(0, String::len);
+    let texts: usize = data.rows.iter().map(text).sum();
+    (texts + 8 * data.tokens() + 176 * data.len()) as f64
+}
+
+/// The same of texts.
+fn text_bytes(data: &TextDataset) -> f64 {
+    let turns = || data.examples.iter().flat_map(|example| &example.turns);
+    let texts: usize = turns().map(|turn| turn.text.len()).sum();
+    (texts + 80 * turns().count() + 5 * data.tokens() + 176 * data.len()) as f64
+}
+
+/// Whether this run computes activations again, and what its user should know about that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// [`Recompute::On`] or [`Recompute::Off`].
+    pub recompute: Recompute,
+    /// In words, where it was decided by the estimate and is not what one expects.
+    pub note: Option<String>,
+}
+
+/// Decides [`Recompute::Auto`]: by what is free now, with the model loaded. `free`: bytes, where known.
+pub fn settle(config: &RunConfig, subject: &Subject, free: Option<u64>) -> Settled {
+    let kept = || Need::of(config, subject, false).to_come();
+    let again = || Need::of(config, subject, true).to_come();
+    match (config.train.recompute, free) {
+        (Recompute::Auto, Some(free)) if subject.model().device().is_cpu() => decide(kept(), again(), free),
+        (Recompute::On, _) => Settled { recompute: Recompute::On, note: None },
+        _ => Settled { recompute: Recompute::Off, note: None },
+    }
+}
+
+fn decide(kept: u64, again: u64, free: u64) -> Settled {
+    let mb = |bytes: u64| bytes / 1_000_000;
+    if kept as f64 <= USABLE * free as f64 || again >= kept {
+        return Settled { recompute: Recompute::Off, note: None };
+    }
+    let note = format!(
+        "memory is short: activations are computed again in the backward pass, which takes about {} MB instead of {} MB \
+         of the {} MB that are free, a third more time, and gives the same result (train.recompute = auto)",
+        mb(again),
+        mb(kept),
+        mb(free)
+    );
+    Settled { recompute: Recompute::On, note: Some(note) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Shape;
+    use crate::config::{MixtureConfig, Task};
+    use crate::model::EncoderSpec;
+
+    fn adapters(config: &RunConfig, spec: &EncoderSpec) -> (Mixtures, Flow) {
+        (Mixtures::new(config, spec.hidden_size, None), Flow::SINGLE)
+    }
+
+    #[test]
+    fn auto_looks_at_what_is_free() {
+        let (kept, again) = (1_000_000_000, 300_000_000);
+        assert_eq!(decide(kept, again, 2_000_000_000), Settled { recompute: Recompute::Off, note: None });
+        let short = decide(kept, again, 1_050_000_000);
+        assert_eq!(short.recompute, Recompute::On);
+        let note = short.note.unwrap();
+        assert!(["300 MB", "1000 MB", "1050 MB"].iter().all(|words| note.contains(words)), "{note}");
+        // Where it would not help it is not done.
+        assert_eq!(decide(kept, kept, 1).recompute, Recompute::Off);
+    }
+
+    #[test]
+    fn recomputing_needs_less_and_more_so_with_more_layers() {
+        let config = RunConfig::default();
+        let load = Load { tokens: 2048.0, sequences: 32.0, longest: 64.0 };
+        let share = |name: &str| {
+            let spec = Shape::by_name(name).unwrap().spec().unwrap();
+            let bytes = |recompute| step_bytes(&spec, &config, adapters(&config, &spec), (load, 2), recompute);
+            bytes(true) / bytes(false)
+        };
+        let (lab, base, large) = (share("lab"), share("roberta-base"), share("roberta-large"));
+        assert!(lab < 0.85 && base < 0.4 && large < 0.25 && large < base, "{lab} {base} {large}");
+        let head = RunConfig { mixture: MixtureConfig::default(), ..RunConfig::default() };
+        let head_only = |recompute| {
+            let mut config = head.clone();
+            config.model.method = Method::HeadOnly;
+            let spec = Shape::by_name("minilm").unwrap().spec().unwrap();
+            step_bytes(&spec, &config, adapters(&config, &spec), (load, 2), recompute)
+        };
+        assert_eq!(head_only(true), head_only(false), "nothing is kept, so nothing is saved");
+    }
+
+    #[test]
+    fn the_load_is_a_large_batch_but_a_possible_one() {
+        let mut config = RunConfig::default();
+        config.train.batch_size = 4;
+        let even = Load::of(&config, &[10; 50]);
+        assert_eq!((even.tokens, even.sequences, even.longest), (80.0, 8.0, 10.0));
+        let mixed = Load::of(&config, &[5, 15].repeat(25));
+        assert!(mixed.tokens > 80.0 && mixed.tokens <= 120.0, "{mixed:?}");
+        config.train.batch_size = 500;
+        assert_eq!(Load::of(&config, &[10; 50]).sequences, 100.0);
+        // Filled by tokens: as many as are allowed, or as there are.
+        config.text.max_tokens_per_batch = 200;
+        assert_eq!(Load::of(&config, &[10; 50]).sequences, 100.0, "only texts are");
+        config.data.task = Task::Text;
+        let filled = Load::of(&config, &[10; 50]);
+        assert_eq!((filled.tokens, filled.sequences), (400.0, 40.0));
+        assert_eq!(Load::of(&config, &[10; 5]).tokens, 100.0);
+    }
+}

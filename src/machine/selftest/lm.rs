@@ -1,0 +1,239 @@
+//! The kernels of language models.
+
+use crate::config::{MixtureKind, RunConfig};
+use crate::error::Result;
+use crate::machine::selftest::{Bench, TRAINING, host, largest_difference};
+use crate::mixture::bank::{Bank, RowMap};
+use crate::mixture::{LoraMixture, Pick, Route};
+use crate::model::decoder::cache::Extension;
+use crate::model::decoder::{Decoder, DecoderSpec};
+use crate::model::{CausalLm, KvCache, LmSetup, Packed};
+use crate::nn::kernels::attention::{self, Layout, Qkv};
+use crate::nn::kernels::head_norm::{self, HeadNorm};
+use crate::nn::kernels::layer_norm::{self, Affine};
+use crate::nn::kernels::rope::{self, Angles, Heads, Pairing, Turn};
+use crate::nn::kernels::vocab_loss::{Objective, vocab_loss};
+use crate::nn::kernels::vocab_scores::vocab_scores;
+use crate::nn::kernels::{Act, Dropout, gated, residual, rms_norm};
+use crate::nn::{Grads, ParamId, Params};
+use crate::rng::{Purpose, SeedStream};
+use crate::train::lm_step::{self, LmBatch};
+use crate::train::optimizer::AdamW;
+use candle_core::{DType, Device, Tensor};
+
+pub(crate) fn checks(bench: &mut Bench) -> Result<()> {
+    norms(bench)?;
+    positions(bench)?;
+    causal(bench)?;
+    lora(bench)?;
+    vocabulary(bench)?;
+    training(bench)?;
+    writing(bench)
+}
+
+fn norms(bench: &mut Bench) -> Result<()> {
+    let (n, d, drop) = (37, 130, Dropout::new(5, 0.2));
+    let inputs = [
+        bench.trunk(&[n, d])?,
+        bench.trunk(&[n, d])?,
+        bench.wide(&[d])?,
+        bench.trunk(&[n, d])?,
+        bench.wide(&[n, d])?, // the residual stream stays in f32
+        bench.wide(&[d])?,
+    ];
+    bench.check("RMS norm", &inputs, |x| {
+        let (y, saved) = rms_norm::forward(&x[0], Some(&x[1]), drop, &x[2], 1e-5)?;
+        let again = rms_norm::output(&saved, &x[2])?;
+        let alone = rms_norm::backward(&x[3], None, &saved, &x[2])?;
+        let dsum = rms_norm::backward(&x[3], Some(x[4].copy()?), &saved, &x[2])?;
+        Ok(vec![y, saved.sum, again, alone, dsum])
+    })?;
+    bench.check("residual add, layer norm again", &inputs, |x| {
+        let sum = residual::add(&x[0], Some(&x[1]), drop)?;
+        let affine = Affine { gamma: &x[2], beta: &x[5], eps: 1e-5 };
+        let (_, saved) = layer_norm::forward(&x[0], None, Dropout::none(), affine)?;
+        Ok(vec![sum, residual::accumulate(x[4].copy()?, &x[3])?, layer_norm::output(&saved, affine)?])
+    })?;
+    let (heads, kv_heads, hd) = (3, 1, 40);
+    let columns = (heads + 2 * kv_heads) * hd;
+    let inputs = [bench.trunk(&[n, columns])?, bench.wide(&[hd])?, bench.wide(&[hd])?, bench.trunk(&[n, columns])?];
+    bench.check("norm of queries and keys", &inputs, |x| {
+        let norm = HeadNorm { gamma: [&x[1], &x[2]], heads: [heads, kv_heads], eps: 1e-6 };
+        Ok(vec![head_norm::forward(&x[0], norm)?, head_norm::backward(&x[0], norm, x[3].copy()?)?])
+    })
+}
+
+fn positions(bench: &mut Bench) -> Result<()> {
+    let (n, f) = (33, 96);
+    let inputs = [bench.trunk(&[n, 2 * f])?, bench.trunk(&[n, f])?];
+    for (kernel, act) in [("SwiGLU", Act::Swish), ("gated gelu (tanh)", Act::GeluTanh)] {
+        bench.check(kernel, &inputs, |x| {
+            Ok(vec![gated::forward(act, &x[0])?, gated::backward(act, x[0].copy()?, &x[1])?])
+        })?;
+    }
+    let (heads, hd) = (5, 16);
+    let frequencies: Vec<f32> = (0..hd / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / hd as f32)).collect();
+    let (angles, of) = (Angles::new(&frequencies, n, 1.0), (0..n as u32).rev().collect::<Vec<_>>());
+    let inputs = [bench.trunk(&[n, heads * hd + 24])?];
+    for (kernel, pairing) in
+        [("rotary positions", Pairing::Halves), ("rotary positions, interleaved", Pairing::Interleaved)]
+    {
+        let heads = Heads { heads, head_dim: hd, pairing };
+        bench.check(kernel, &inputs, |x| {
+            let turned = rope::rotate(x[0].copy()?, heads, &angles, &of, Turn::Forward)?;
+            Ok(vec![turned, rope::rotate(x[0].copy()?, heads, &angles, &of, Turn::Back)?])
+        })?;
+    }
+    Ok(())
+}
+
+fn causal(bench: &mut Bench) -> Result<()> {
+    for (kernel, heads, kv_heads, head_dim) in
+        [("causal attention, 9 heads on 3", 9, 3, 64), ("causal attention, heads of 128", 2, 2, 128)]
+    {
+        let spans = vec![0..1, 1..130, 130..147, 147..211];
+        let (n, columns) = (211, (heads + 2 * kv_heads) * head_dim);
+        let both = Layout::bidirectional(spans, heads, head_dim, Dropout::none());
+        let layout = Layout { kv_heads, causal: true, ..both };
+        let inputs = [bench.trunk(&[n, columns])?, bench.trunk(&[n, heads * head_dim])?];
+        bench.check(kernel, &inputs, |x| {
+            let qkv = Qkv::Joint(x[0].clone());
+            let (Qkv::Joint(grad) | Qkv::Split(grad, _)) = attention::backward(&qkv, &layout, &x[1])?;
+            Ok(vec![attention::forward(&qkv, &layout)?, grad])
+        })?;
+    }
+    Ok(())
+}
+
+fn lora(bench: &mut Bench) -> Result<()> {
+    let (experts, d, r, all) = (3, 96, 4, 160);
+    // One draw for two blocks of the layer's outputs.
+    let columns = vec![0..64, 120..160];
+    let width: usize = columns.iter().map(ExactSizeIterator::len).sum();
+    let rows = RowMap::tokens(&[0, 5, 45, 300], 2);
+    let n = rows.rows();
+    let inputs = [
+        bench.trunk(&[n, d])?,
+        bench.trunk(&[n, all])?,
+        bench.wide(&[experts, 2 * r, d])?,
+        bench.wide(&[experts, width, r])?,
+        bench.trunk(&[n, all])?,
+        bench.trunk(&[n, d])?,
+    ];
+    let one = |down, up| [Pick::One(down), Pick::One(up)];
+    let each = |shift: u8| Pick::PerToken((0..300).map(|t| ((t * 7) as u8).wrapping_add(shift) % 3).collect());
+    for (kernel, picks, drop) in [
+        ("LoRA, one expert a pass", [one(0, 2), one(1, 2)].concat(), Dropout::new(8, 0.1)),
+        ("LoRA, one expert a token", vec![each(0), each(1), each(2), each(0)], Dropout::none()),
+    ] {
+        let route = Route { passes: 2, sites: 1, picks };
+        bench.check(kernel, &inputs, |x| {
+            let bank = |weight: &Tensor| Bank::without_bias(weight.clone());
+            let mut mixture = LoraMixture::new(bank(&x[2])?, bank(&x[3])?, columns.clone(), 2.0, 0.1)?;
+            let mut params = Params::default();
+            mixture.train("lora", &mut params)?;
+            let (y, saved) = mixture.forward(&x[0], x[1].copy()?, (&route, 0), &rows, drop)?;
+            let mut grads = Grads::new(&params);
+            let dx = mixture.backward(&saved, &x[0], &x[4], Some(x[5].copy()?), &mut grads)?;
+            let ids = (0..params.len()).flat_map(|id| (0..experts).map(move |expert| (ParamId(id), expert)));
+            let trained = ids.filter_map(|(id, expert)| grads.get(id, expert).cloned());
+            Ok(std::iter::once(y).chain(dx).chain(trained).collect())
+        })?;
+    }
+    Ok(())
+}
+
+fn vocabulary(bench: &mut Bench) -> Result<()> {
+    let (n, d, vocab) = (21, 48, 700);
+    let targets: Vec<u32> = (0..n as u32).map(|i| i * 31 % vocab as u32).collect();
+    let inputs = [bench.trunk(&[2 * n, d])?, bench.trunk(&[vocab, d])?];
+    for (kernel, detach, both) in
+        [("loss over a vocabulary", true, false), ("loss over a vocabulary, not detached", false, true)]
+    {
+        let (smoothing, weight, max_logits) = (0.1, 3.0, 2 * vocab * 8);
+        let objective = Objective { passes: 2, smoothing, weight, detach, both, gradient: true, max_logits };
+        bench.check(kernel, &inputs, |x| {
+            let loss = vocab_loss(&x[0], &x[1], &targets, objective)?;
+            let nll = Tensor::new(loss.nll.as_slice(), &Device::Cpu)?;
+            let parts = Tensor::new(&[loss.total, loss.task, loss.consistency], &Device::Cpu)?;
+            let grad = loss.grad.map(|grad| grad.to_dtype(DType::F32)? / loss.scale).transpose()?;
+            Ok([Some(parts), Some(nll), grad].into_iter().flatten().collect())
+        })?;
+    }
+    bench.check("scores over a vocabulary", &inputs, |x| {
+        let hidden = [x[0].narrow(0, 0, n)?, x[0].narrow(0, n, n)?];
+        // In double precision there is no kernel that takes the logits: f32 says the same.
+        let logits = |hidden: &Tensor| crate::nn::kernels::device::lm::logits(hidden, &x[1]);
+        let (each, mean) = vocab_scores(&hidden, &targets, vocab, 8 * vocab, &logits)?;
+        let nll: Vec<f64> = each.iter().chain([&mean]).map(|scores| scores.nll).collect();
+        Ok(vec![Tensor::new(nll, &Device::Cpu)?])
+    })
+}
+
+fn model(device: &Device, dtype: DType) -> Result<(RunConfig, CausalLm)> {
+    let json = serde_json::json!({
+        "model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
+        "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 120, "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
+    });
+    let mut config = RunConfig::default();
+    config.train.learning_rate = 5e-3;
+    config.mixture.kind = MixtureKind::Lora;
+    let seed = SeedStream::new(1);
+    let decoder = Decoder::random(DecoderSpec::from_json(&json.to_string())?, seed, device)?.stored_as(dtype)?;
+    let model = CausalLm::new(decoder, LmSetup { mixture: Some(&config.mixture), seed })?;
+    Ok((config, model))
+}
+
+/// Losses of a few steps of the same small training, here and on the CPU.
+fn training(bench: &mut Bench) -> Result<()> {
+    let losses = |device: &Device, dtype: DType| -> Result<Vec<f64>> {
+        let (config, model) = model(device, dtype)?;
+        let mut optimizer = AdamW::new(model.params())?;
+        let mut stream = SeedStream::new(1).stream(Purpose::Sampling, 0);
+        let (offsets, mut losses) = ([0, 3, 23, 63], Vec::new());
+        for index in 0..6 {
+            let ids: Vec<u32> = (0..63).map(|_| stream.below(120) as u32).collect();
+            let batch = LmBatch { packed: Packed { ids: &ids, offsets: &offsets }, wanted: &[true; 63] };
+            let made = lm_step::step(&config, &model, &mut optimizer, (index, 6), |_, run| run(batch))?;
+            losses.push(made.loss.total);
+        }
+        Ok(losses)
+    };
+    let wanted = losses(&Device::Cpu, DType::F32)?;
+    for (dtype, allowed) in TRAINING {
+        let difference = largest_difference(&losses(&bench.device, dtype)?, &wanted);
+        bench.push("language model, losses of 6 steps", dtype, difference, allowed);
+    }
+    Ok(())
+}
+
+/// Scores of what may follow, token by token with remembered keys and values, here and on the CPU.
+fn writing(bench: &mut Bench) -> Result<()> {
+    let scores = |device: &Device, dtype: DType| -> Result<Vec<f64>> {
+        let (_, model) = model(device, dtype)?;
+        let (model, mut cache) = (model.bare(), KvCache::beside(model.decoder()));
+        let (first, mut all) = (cache.start(), Vec::new());
+        let ids: Vec<u32> = (0..90).map(|i| i * 37 % 120).collect();
+        // A text, a second one that goes on from it, and both token by token: the pool grows on the way.
+        let mut read = |cache: &mut KvCache, new: &[Extension<'_>]| -> Result<()> {
+            all.extend(host(&model.extend(cache, new, None)?)?);
+            Ok(())
+        };
+        read(&mut cache, &[Extension { sequence: first, ids: &ids[..9] }])?;
+        let second = cache.fork(first)?;
+        read(&mut cache, &[Extension { sequence: second, ids: &ids[9..12] }])?;
+        for at in 12..90 {
+            let one = Extension { sequence: first, ids: &ids[at..=at] };
+            let other = Extension { sequence: second, ids: &ids[89 - at..90 - at] };
+            read(&mut cache, &[one, other])?;
+        }
+        Ok(all)
+    };
+    let wanted = scores(&Device::Cpu, DType::F32)?;
+    for (dtype, allowed) in TRAINING {
+        let difference = largest_difference(&scores(&bench.device, dtype)?, &wanted);
+        bench.push("writing, scores of 80 steps", dtype, difference, allowed);
+    }
+    Ok(())
+}

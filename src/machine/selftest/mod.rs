@@ -1,0 +1,393 @@
+//! Does this device compute right? Every kernel on the device against plain operations in double precision on the CPU,
+//! from the same inputs, and a short training against the same training on the CPU.
+
+mod lm;
+
+use crate::config::{MixtureConfig, RunConfig};
+use crate::data::{Batch, Labels};
+use crate::error::Result;
+use crate::machine::device;
+use crate::mixture::bank::{Bank, RowMap};
+use crate::mixture::{AdapterMixture, Pick, Route};
+use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
+use crate::nn::kernels::adamw::{self, Item, Update};
+use crate::nn::kernels::attention::{self, Layout, Qkv};
+use crate::nn::kernels::device::{scale_all, sum_of_squares, wide};
+use crate::nn::kernels::layer_norm::{self, Affine};
+use crate::nn::kernels::{Act, Dropout, activation, gemm, loss};
+use crate::nn::{Grads, ParamId, Params};
+use crate::rng::{Purpose, SeedStream};
+use crate::train::optimizer::AdamW;
+use crate::train::step::{self, StepLoss};
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+
+/// One comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What was computed.
+    pub kernel: &'static str,
+    /// Number format of the trunk's tensors.
+    pub format: &'static str,
+    /// Largest difference, as a share of the largest value wanted.
+    pub difference: f64,
+    /// What rounding explains.
+    pub allowed: f64,
+    /// Whether it is explained.
+    pub passed: bool,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The device in words.
+    pub device: String,
+    /// Why it is not the device that was asked for.
+    pub warning: Option<String>,
+    /// All comparisons.
+    pub checks: Vec<Check>,
+    /// How many differ by more than rounding.
+    pub failed: usize,
+}
+
+/// The formats, and what rounding explains in each.
+const FORMATS: [(DType, f64); 3] = [(DType::F32, 2e-5), (DType::BF16, 3e-2), (DType::F16, 4e-3)];
+/// The same for a few steps of training.
+const TRAINING: [(DType, f64); 3] = [(DType::F32, 1e-3), (DType::BF16, 5e-2), (DType::F16, 2e-2)];
+
+/// Checks the device these settings choose.
+pub fn selftest(config: &RunConfig) -> Result<Report> {
+    let chosen = device::choose(&config.model);
+    let mut bench = Bench { device: chosen.device.clone(), checks: Vec::new(), drawn: 0 };
+    bench.elementwise()?;
+    bench.products()?;
+    bench.attention()?;
+    bench.mixtures()?;
+    bench.updates()?;
+    bench.training()?;
+    lm::checks(&mut bench)?;
+    let failed = bench.checks.iter().filter(|check| !check.passed).count();
+    Ok(Report { device: device::name(&chosen.device), warning: chosen.warning, checks: bench.checks, failed })
+}
+
+struct Bench {
+    device: Device,
+    checks: Vec<Check>,
+    drawn: u64,
+}
+
+/// An input: of the trunk's format, or never narrower than f32.
+enum Input {
+    Trunk(Tensor),
+    Wide(Tensor),
+}
+
+impl Bench {
+    fn random(&mut self, shape: &[usize]) -> Result<Tensor> {
+        self.drawn += 1;
+        let mut stream = SeedStream::new(11).stream(Purpose::Sampling, self.drawn);
+        Ok(Tensor::from_vec(stream.normal_vec(shape.iter().product(), 1.0), shape, &Device::Cpu)?)
+    }
+
+    fn trunk(&mut self, shape: &[usize]) -> Result<Input> {
+        self.random(shape).map(Input::Trunk)
+    }
+
+    fn wide(&mut self, shape: &[usize]) -> Result<Input> {
+        self.random(shape).map(Input::Wide)
+    }
+
+    /// Runs `work` on the device in every format and in double precision on the CPU. The first tensor stands for none:
+    /// `work` gets exactly the inputs, in order.
+    fn check(
+        &mut self,
+        kernel: &'static str,
+        inputs: &[Input],
+        work: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>,
+    ) -> Result<()> {
+        for (dtype, allowed) in FORMATS {
+            let (mut here, mut reference) = (Vec::new(), Vec::new());
+            for input in inputs {
+                let (tensor, dtype) = match input {
+                    Input::Trunk(tensor) => (tensor, dtype),
+                    Input::Wide(tensor) => (tensor, wide(dtype)),
+                };
+                let rounded = tensor.to_dtype(dtype)?;
+                reference.push(rounded.to_dtype(DType::F64)?);
+                here.push(rounded.to_device(&self.device)?);
+            }
+            let (got, want) = (work(&here)?, work(&reference)?);
+            let mut difference = 0.0f64;
+            for (got, want) in got.iter().zip(&want) {
+                difference = difference.max(largest_difference(&host(got)?, &host(want)?));
+            }
+            self.push(kernel, dtype, difference, allowed);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, kernel: &'static str, dtype: DType, difference: f64, allowed: f64) {
+        // Not a number is no pass.
+        let passed = difference <= allowed;
+        self.checks.push(Check { kernel, format: dtype.as_str(), difference, allowed, passed });
+    }
+
+    fn elementwise(&mut self) -> Result<()> {
+        let (n, d) = (37, 130);
+        let inputs = [self.trunk(&[n, d])?, self.trunk(&[n, d])?];
+        for (kernel, act) in [
+            ("gelu", Act::Gelu),
+            ("gelu (tanh)", Act::GeluTanh),
+            ("relu", Act::Relu),
+            ("swish", Act::Swish),
+            ("tanh", Act::Tanh),
+        ] {
+            self.check(kernel, &inputs, |x| {
+                Ok(vec![activation::forward(act, &x[0])?, activation::backward(act, &x[0], x[1].copy()?)?])
+            })?;
+        }
+        let drop = Dropout::new(5, 0.2);
+        self.check("dropout", &inputs[..1], |x| Ok(vec![drop.apply(&x[0])?]))?;
+        let inputs =
+            [self.trunk(&[n, d])?, self.trunk(&[n, d])?, self.wide(&[d])?, self.wide(&[d])?, self.trunk(&[n, d])?];
+        self.check("layer norm", &inputs, |x| {
+            let affine = Affine { gamma: &x[2], beta: &x[3], eps: 1e-5 };
+            let (y, saved) = layer_norm::forward(&x[0], Some(&x[1]), drop, affine)?;
+            let grads = layer_norm::backward(&x[4], &saved, &x[2], drop, true)?;
+            Ok([Some(y), Some(grads.sum), Some(grads.x), grads.gamma, grads.beta].into_iter().flatten().collect())
+        })?;
+        let (rows, classes) = (9, 1000);
+        let targets: Vec<u32> = (0..rows).map(|r| r * 101).collect();
+        let logits = [self.trunk(&[rows as usize, classes])?];
+        self.check("cross-entropy", &logits, |x| {
+            let (value, grad) = loss::cross_entropy(&x[0], &targets)?;
+            Ok(vec![Tensor::new(&[value], &Device::Cpu)?, grad])
+        })?;
+        self.losses()
+    }
+
+    /// A classifier's loss and a regressor's as a training step has them queued, both passes and both terms.
+    fn losses(&mut self) -> Result<()> {
+        let (n, classes) = (19, 3);
+        let mixture = MixtureConfig { consistency_weight: 2.5, consistency_detach: false, ..MixtureConfig::default() };
+        let labels = [
+            ("loss of classes", Labels::Classes((0..n).map(|i| i * 7 % classes).collect()), classes),
+            ("loss of values", Labels::Values((0..n).map(|i| i as f32 / 5.0 - 2.0).collect()), 1),
+        ];
+        for (kernel, labels, outputs) in labels {
+            let logits = [self.wide(&[2 * n as usize, outputs as usize])?];
+            self.check(kernel, &logits, |x| {
+                let shape = (outputs as usize, 2);
+                let (queued, grad, scale) = crate::train::loss::queue(&x[0], &labels, shape, DType::F32, &mixture)?;
+                let StepLoss { total, task, consistency, .. } = queued.read()?;
+                Ok(vec![Tensor::new(&[total, task, consistency], &Device::Cpu)?, (grad / scale)?])
+            })?;
+        }
+        Ok(())
+    }
+
+    fn products(&mut self) -> Result<()> {
+        let (n, d_in, d_out) = (70, 96, 200);
+        let inputs = [
+            self.trunk(&[n, d_in])?,
+            self.trunk(&[d_out, d_in])?,
+            self.wide(&[d_out])?,
+            self.trunk(&[n, d_out])?,
+            self.trunk(&[n, d_in])?,
+        ];
+        self.check("linear", &inputs, |x| {
+            let y = gemm::linear(&x[0], &x[1], Some(&x[2]))?;
+            Ok(vec![
+                y,
+                gemm::linear_backward(&x[3], &x[1])?,
+                gemm::linear_backward_add(&x[3], &x[1], x[4].copy()?)?,
+                gemm::weight_grad(&x[3], &x[0])?,
+                gemm::bias_grad(&x[3])?,
+            ])
+        })?;
+        self.check("linear with gelu", &inputs, |x| {
+            let (z, y) = gemm::linear_act(&x[0], &x[1], Some(&x[2]), Act::Gelu)?;
+            Ok(vec![z, y, gemm::linear_backward_act(&x[3], &x[1], Act::Gelu, &x[0])?])
+        })
+    }
+
+    fn attention(&mut self) -> Result<()> {
+        for (kernel, heads, head_dim, drop) in [
+            ("attention, heads of 64", 2, 64, Dropout::none()),
+            ("attention, heads of 32 with dropout", 3, 32, Dropout::new(3, 0.1)),
+            ("attention, heads of 20", 2, 20, Dropout::none()),
+        ] {
+            let spans = vec![0..1, 1..130, 130..147, 147..211];
+            let (n, width) = (211, heads * head_dim);
+            let layout = Layout::bidirectional(spans.clone(), heads, head_dim, drop);
+            let inputs = [self.trunk(&[n, 3 * width])?, self.trunk(&[n, width])?];
+            self.check(kernel, &inputs, |x| {
+                let qkv = Qkv::Joint(x[0].clone());
+                let (Qkv::Joint(grad) | Qkv::Split(grad, _)) = attention::backward(&qkv, &layout, &x[1])?;
+                Ok(vec![attention::forward(&qkv, &layout)?, grad])
+            })?;
+        }
+        let (heads, head_dim) = (2, 32);
+        let width = heads * head_dim;
+        let keys = vec![0..7, 7..80, 80..81];
+        let layout =
+            Layout { queries: vec![0..1, 1..2, 2..3], ..Layout::bidirectional(keys, heads, head_dim, Dropout::none()) };
+        let inputs = [self.trunk(&[3, width])?, self.trunk(&[81, 2 * width])?, self.trunk(&[3, width])?];
+        self.check("attention of first tokens", &inputs, |x| {
+            let qkv = Qkv::Split(x[0].clone(), x[1].clone());
+            let out = attention::forward(&qkv, &layout)?;
+            Ok(match attention::backward(&qkv, &layout, &x[2])? {
+                Qkv::Joint(grad) => vec![out, grad],
+                Qkv::Split(dq, dkv) => vec![out, dq, dkv],
+            })
+        })
+    }
+
+    fn mixtures(&mut self) -> Result<()> {
+        let (experts, d, r) = (3, 96, 16);
+        let rows = RowMap::tokens(&[0, 5, 45, 300], 2);
+        let n = rows.rows();
+        let inputs = [
+            self.trunk(&[n, d])?,
+            self.trunk(&[n, d])?,
+            self.wide(&[experts, r, d])?,
+            self.wide(&[experts, r])?,
+            self.wide(&[experts, d, r])?,
+            self.wide(&[experts, d])?,
+        ];
+        let one = |down, up| [Pick::One(down), Pick::One(up)];
+        let each = |shift: u8| Pick::PerToken((0..300).map(|t| ((t * 7) as u8).wrapping_add(shift) % 3).collect());
+        for (kernel, picks) in [
+            ("mixture, one expert a pass", [one(0, 2), one(1, 2)].concat()),
+            ("mixture, one expert a token", vec![each(0), each(1), each(2), each(0)]),
+        ] {
+            let route = Route { passes: 2, sites: 1, picks };
+            self.check(kernel, &inputs, |x| {
+                let (mut params, banks) = (Params::default(), [(2, 3), (4, 5)]);
+                let [down, up] = banks.map(|(w, b)| Bank::new(x[w].clone(), x[b].clone()));
+                let mut mixture = AdapterMixture::new(down?, up?, Act::Gelu);
+                mixture.train("mixture", &mut params)?;
+                let (out, saved) = mixture.forward(&x[0], &route, 0, &rows)?;
+                let mut grads = Grads::new(&params);
+                let dh = mixture.backward(&saved, &x[1], true, &mut grads)?;
+                let all = (0..params.len()).flat_map(|id| (0..experts).map(move |expert| (ParamId(id), expert)));
+                let trained = all.filter_map(|(id, expert)| grads.get(id, expert).cloned());
+                Ok(std::iter::once(out).chain(dh).chain(trained).collect())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn updates(&mut self) -> Result<()> {
+        let sizes = [5usize, 40_000, 1];
+        let mut inputs = Vec::new();
+        for _ in 0..4 {
+            for n in sizes {
+                inputs.push(self.wide(&[n])?);
+            }
+        }
+        self.check("AdamW, gradient norm", &inputs, |x| {
+            let copies = x.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
+            let (p, m, v, g) = (&copies[..3], &copies[3..6], &copies[6..9], &copies[9..]);
+            let v = v.iter().map(Tensor::abs).collect::<candle_core::Result<Vec<_>>>()?;
+            let norm = sum_of_squares(&g.iter().collect::<Vec<_>>())?;
+            let mut scaled = g.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
+            scale_all(&mut scaled.iter_mut().collect::<Vec<_>>(), 0.5)?;
+            let update = Update { lr: 1e-2, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, t: 3 };
+            let item = |i: usize| Item { p: &p[i], m: &m[i], v: &v[i], g: Some(&scaled[i]), update };
+            adamw::update_all(&[item(0), item(1), item(2)])?;
+            let mut out = vec![Tensor::new(&[norm.sqrt()], &Device::Cpu)?];
+            out.extend(p.iter().chain(m).cloned().chain(v));
+            Ok(out)
+        })
+    }
+
+    /// Losses of a few steps of the same small training, here and on the CPU.
+    fn training(&mut self) -> Result<()> {
+        let wanted = losses(&Device::Cpu, DType::F32)?;
+        for (dtype, allowed) in TRAINING {
+            let difference = largest_difference(&losses(&self.device, dtype)?, &wanted);
+            self.push("training, losses of 6 steps", dtype, difference, allowed);
+        }
+        Ok(())
+    }
+}
+
+fn losses(device: &Device, dtype: DType) -> Result<Vec<f64>> {
+    let json = serde_json::json!({
+        "model_type": "roberta", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 128, "vocab_size": 100, "max_position_embeddings": 66, "layer_norm_eps": 1e-5,
+    });
+    let mut config = RunConfig::default();
+    config.train.learning_rate = 1e-3;
+    let seed = SeedStream::new(1);
+    let encoder = Encoder::random(EncoderSpec::from_json(&json.to_string())?, seed, device)?.cast(dtype)?;
+    let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
+    let model = Classifier::new(encoder, None, &setup, dtype)?;
+    let mut optimizer = AdamW::new(model.params())?;
+    let mut stream = seed.stream(Purpose::Sampling, 0);
+    let lengths = [3, 20, 1, 40];
+    let mut losses = Vec::new();
+    for index in 0..6 {
+        let mut offsets = vec![0];
+        for length in lengths {
+            offsets.push(offsets[offsets.len() - 1] + length);
+        }
+        let tokens = lengths.iter().sum::<usize>();
+        let batch = Batch {
+            ids: (0..tokens).map(|_| stream.below(100) as u32).collect(),
+            type_ids: vec![0; tokens],
+            offsets,
+            labels: Labels::Classes(vec![0, 1, 1, 0]),
+            rows: (0..lengths.len()).collect(),
+        };
+        let made = step::step(&config, &model, &mut optimizer, (index, 6), |_| Ok(batch.clone()))?;
+        losses.push(made.loss.total);
+    }
+    Ok(losses)
+}
+
+fn host(x: &Tensor) -> Result<Vec<f64>> {
+    Ok(x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+/// Largest difference as a share of the largest value wanted; not a number where one of them is none.
+fn largest_difference(got: &[f64], want: &[f64]) -> f64 {
+    if got.len() != want.len() {
+        return f64::INFINITY;
+    }
+    let scale = want.iter().fold(0.1f64, |m, w| m.max(w.abs()));
+    let worse = |m: f64, (g, w): (&f64, &f64)| {
+        let off = (g - w).abs() / scale;
+        if off.is_nan() || off > m { off } else { m }
+    };
+    got.iter().zip(want).fold(0.0, |m, pair| if m.is_nan() { m } else { worse(m, pair) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DeviceChoice;
+
+    #[test]
+    fn the_cpu_computes_right_in_every_format() {
+        let mut config = RunConfig::default();
+        config.model.device = DeviceChoice::Cpu;
+        let report = selftest(&config).unwrap();
+        assert_eq!(report.failed, 0, "{:#?}", report.checks.iter().filter(|c| !c.passed).collect::<Vec<_>>());
+        assert!(report.checks.len() > 40 && report.device == "CPU");
+        // Every format really is another one, and f32 is nearer than the narrow ones.
+        let of = |format: &str| {
+            let all = report.checks.iter().filter(|c| c.format == format && c.kernel == "linear");
+            all.map(|c| c.difference).fold(0.0, f64::max)
+        };
+        assert!(of("f32") < of("f16") && of("f16") < of("bf16"));
+    }
+
+    #[test]
+    fn differences_are_shares_of_the_largest_value_and_nan_is_none() {
+        assert_eq!(largest_difference(&[1.0, 4.5], &[1.0, 5.0]), 0.1);
+        assert!(largest_difference(&[f64::NAN, 1.0], &[0.0, 1.0]).is_nan());
+        assert_eq!(largest_difference(&[1.0], &[1.0, 2.0]), f64::INFINITY);
+    }
+}

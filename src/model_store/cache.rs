@@ -1,0 +1,397 @@
+//! From a name to a directory, what is in the cache, and removing from it. No network.
+
+use crate::config::WRITER_LAB;
+use crate::error::{Error, Result};
+use crate::model_store::fetch::size;
+use crate::model_store::hub::Hub;
+use crate::model_store::id::{ModelId, is_commit, is_gguf_name};
+use crate::model_store::model_card;
+use crate::model_store::model_card::{About, StoredFile, StoredModel};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Everything in the cache.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Shelf {
+    /// The directory.
+    pub cache: PathBuf,
+    /// Where downloads come from.
+    pub endpoint: String,
+    /// The variable that forbids downloads, if any.
+    pub offline: Option<String>,
+    /// The models, by name.
+    pub models: Vec<StoredModel>,
+}
+
+/// Where a model is: the path itself when there is something of that name, else the cached model of that name.
+/// Nothing is ever fetched here.
+pub fn locate(path: &str) -> Result<PathBuf> {
+    let own = Path::new(path);
+    // The bundled language model has no other place than its name.
+    if own.exists() || path == WRITER_LAB {
+        return Ok(own.to_owned());
+    }
+    let missing = |more: &str| {
+        Error::config(format!(
+            "no such directory or file; choose a directory in Hugging Face layout, a GGUF file, a model by its name{more}, or \"lab\": {path}"
+        ))
+    };
+    match ModelId::parse(path) {
+        Ok(id) if !own.is_absolute() => Hub::from_env()?.find(&id).map_err(|err| match err {
+            Missing::Nothing(cache) => missing(&format!(
+                " (none of this name is in {}; adamix models download {id} fetches it)",
+                cache.display()
+            )),
+            Missing::Because(err) => err,
+        }),
+        _ => Err(missing("")),
+    }
+}
+
+/// The same model by a name that will mean the same tomorrow: with its commit. Paths and names that are not in the
+/// cache stay as they are.
+pub fn pinned(path: &str) -> String {
+    let pinned = || {
+        let id = ModelId::parse(path).ok().filter(|_| !Path::new(path).exists())?;
+        let found = Hub::from_env().ok()?.snapshot(&id)?;
+        let commit = found.file_name()?.to_str().filter(|commit| is_commit(commit))?.to_owned();
+        Some(ModelId { revision: Some(commit), ..id }.to_string())
+    };
+    pinned().unwrap_or_else(|| path.to_owned())
+}
+
+/// What other programs call the model: `org/name` for one of the hub, else the path.
+pub fn base_name(path: &str) -> String {
+    match ModelId::parse(path) {
+        Ok(id) if (id.revision.is_some() || id.file.is_some()) && !Path::new(path).exists() => id.repo,
+        _ => path.to_owned(),
+    }
+}
+
+/// `name` for a snapshot directory in a cache (`models--org--name/snapshots/<commit>`), the directory's name for others.
+pub fn short_name(path: &Path) -> Option<String> {
+    let of_cache = || {
+        let snapshots = path.parent()?;
+        let folder = snapshots.parent().filter(|_| snapshots.file_name().is_some_and(|name| name == "snapshots"))?;
+        let id = ModelId::of_folder(folder.file_name()?.to_str()?)?;
+        Some(id.repo.rsplit('/').next()?.to_owned())
+    };
+    of_cache().or_else(|| Some(path.file_name()?.to_string_lossy().into_owned()))
+}
+
+/// What to call the model of a run in a word: `name` of `org/name@revision`, else the last part of the path.
+pub fn title(path: &str) -> Option<String> {
+    match ModelId::parse(path) {
+        Ok(id) if !Path::new(path).exists() => Some(id.repo.rsplit('/').next()?.to_owned()),
+        _ => Some(Path::new(path).file_name()?.to_string_lossy().into_owned()),
+    }
+}
+
+/// Why a model was not found.
+enum Missing {
+    /// Nothing of it is in this cache.
+    Nothing(PathBuf),
+    /// Something is, but not this.
+    Because(Error),
+}
+
+impl Hub {
+    /// The directory or GGUF file of a model in the cache.
+    pub fn locate(&self, id: &ModelId) -> Result<PathBuf> {
+        self.find(id).map_err(|err| match err {
+            Missing::Because(err) => err,
+            Missing::Nothing(cache) => Error::config(format!(
+                "{id} is not on disk; adamix models download {id} fetches it (looked in {})",
+                cache.display()
+            )),
+        })
+    }
+
+    fn find(&self, id: &ModelId) -> Result<PathBuf, Missing> {
+        let because = |text: String| Missing::Because(Error::config(text));
+        let snapshot = match self.snapshot(id) {
+            Some(snapshot) => snapshot,
+            None if self.cache.join(id.folder()).is_dir() => {
+                let whole = ModelId { file: None, ..id.clone() };
+                return Err(because(format!(
+                    "{whole} is not, or not wholly, on disk; adamix models download {id} fetches it, or goes on where it stopped"
+                )));
+            }
+            None => return Err(Missing::Nothing(self.cache.clone())),
+        };
+        if let Some(file) = &id.file {
+            let path = snapshot.join(file);
+            return if path.is_file() {
+                Ok(path)
+            } else {
+                Err(because(format!("{id} is not on disk; adamix models download {id} fetches it")))
+            };
+        }
+        if snapshot.join("config.json").is_file() {
+            return match incomplete(&snapshot) {
+                None => Ok(snapshot),
+                Some(why) => Err(because(format!(
+                    "{id} is not wholly on disk ({why}); adamix models download {id} goes on where it stopped"
+                ))),
+            };
+        }
+        let ggufs = ggufs(&snapshot);
+        match ggufs.as_slice() {
+            [only] => Ok(snapshot.join(only)),
+            [] => Err(because(format!(
+                "{id} is on disk without config.json or a GGUF file; adamix models download {id} fetches what is missing"
+            ))),
+            several => {
+                let names: Vec<String> =
+                    several.iter().map(|file| ModelId { file: Some(file.clone()), ..id.clone() }.to_string()).collect();
+                Err(because(format!("several GGUF files of {id} are on disk; choose one: {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// The snapshot that a revision means: by its name, by its commit or the beginning of one; the only one there is,
+    /// when none was named.
+    fn snapshot(&self, id: &ModelId) -> Option<PathBuf> {
+        let dir = self.cache.join(id.folder());
+        let snapshots = dir.join("snapshots");
+        let existing = |commit: &str| Some(snapshots.join(commit.trim())).filter(|path| path.is_dir());
+        let named = fs::read_to_string(dir.join("refs").join(id.revision())).ok();
+        if let Some(found) = named.and_then(|commit| existing(&commit)) {
+            return Some(found);
+        }
+        let all = commits(&dir);
+        match (&id.revision, all.as_slice()) {
+            (None, [only]) => existing(only),
+            (None, _) => None,
+            (Some(begin), _) if begin.len() >= 7 => {
+                let mut fitting = all.iter().filter(|commit| commit.starts_with(begin.as_str()));
+                fitting.next().filter(|_| fitting.next().is_none()).and_then(|commit| existing(commit))
+            }
+            _ => None,
+        }
+    }
+
+    /// Everything in the cache. Directories that are no models are passed over; no cache, no models.
+    pub fn shelf(&self) -> Shelf {
+        let mut models = Vec::new();
+        let mut folders = names(&self.cache);
+        folders.sort_unstable();
+        for folder in folders {
+            if let Some(id) = ModelId::of_folder(&folder) {
+                self.list_repo(&id, &mut models);
+            }
+        }
+        Shelf {
+            cache: self.cache.clone(),
+            endpoint: self.endpoint.clone(),
+            offline: self.offline.map(str::to_owned),
+            models,
+        }
+    }
+
+    fn list_repo(&self, id: &ModelId, models: &mut Vec<StoredModel>) {
+        let dir = self.cache.join(id.folder());
+        let parts: u64 = names(&dir.join("blobs"))
+            .iter()
+            .filter(|name| name.ends_with(".part") || name.ends_with(".incomplete"))
+            .filter_map(|name| size(&dir.join("blobs").join(name)))
+            .sum();
+        let before = models.len();
+        let main = fs::read_to_string(dir.join("refs/main")).map(|commit| commit.trim().to_owned());
+        let all = commits(&dir);
+        for commit in &all {
+            let is_main = main.as_ref().map_or(all.len() == 1, |main| main == commit);
+            let revision = (!is_main).then(|| commit.get(..12).unwrap_or(commit).to_owned());
+            let id = ModelId { revision, ..id.clone() };
+            list_snapshot(&id, &dir.join("snapshots").join(commit), commit, models);
+        }
+        // What is there of files that are not whole counts for the first model of the repository.
+        match models.get_mut(before) {
+            Some(first) => first.bytes += parts,
+            None if parts > 0 => models.push(StoredModel {
+                id: id.to_string(),
+                path: dir,
+                bytes: parts,
+                incomplete: true,
+                problem: Some(unfinished(id)),
+                ..StoredModel::default()
+            }),
+            None => {}
+        }
+    }
+
+    /// Removes a model from the cache: the whole repository for `org/name`, else one revision or one file of it.
+    /// Returns the bytes that are free now.
+    pub fn remove(&self, id: &ModelId) -> Result<u64> {
+        let dir = self.cache.join(id.folder());
+        let outside =
+            || Error::config(format!("it is a link, so nothing was removed; remove it by hand: {}", dir.display()));
+        match fs::symlink_metadata(&dir) {
+            Err(_) => {
+                return Err(Error::config(format!("{id} is not on disk, so nothing was removed: {}", dir.display())));
+            }
+            Ok(meta) if !meta.is_dir() => return Err(outside()),
+            Ok(_) => {}
+        }
+        let before = occupied(&dir);
+        if id.revision.is_some() || id.file.is_some() {
+            let snapshot = self
+                .snapshot(id)
+                .ok_or_else(|| Error::config(format!("{id} is not on disk, so nothing was removed")))?;
+            match &id.file {
+                None => remove_tree(&snapshot)?,
+                Some(file) if snapshot.join(file).symlink_metadata().is_ok() => remove_file(&snapshot.join(file))?,
+                Some(_) => return Err(Error::config(format!("{id} is not on disk, so nothing was removed"))),
+            }
+            if names(&snapshot).is_empty() && snapshot.is_dir() {
+                remove_tree(&snapshot)?;
+            }
+            sweep(&dir)?;
+        }
+        if id.revision.is_none() && id.file.is_none() || commits(&dir).is_empty() {
+            remove_tree(&dir)?;
+            remove_tree(&self.cache.join(".locks").join(id.folder()))?;
+        }
+        Ok(before - occupied(&dir).min(before))
+    }
+}
+
+/// Why a snapshot with a `config.json` is not whole.
+fn incomplete(snapshot: &Path) -> Option<String> {
+    let file = |name: &str| snapshot.join(name).is_file();
+    // Pickles alone are whole, if of no use: what opens them says so.
+    if !file("model.safetensors") && !file(crate::model_store::choose::INDEX) && !file("pytorch_model.bin") {
+        return Some("model.safetensors is missing".to_owned());
+    }
+    model_card::check_shards(snapshot).err().map(|err| err.to_string())
+}
+
+fn unfinished(id: &ModelId) -> String {
+    format!("it is not wholly there; adamix models download {id} goes on where it stopped")
+}
+
+/// One entry for a directory in Hugging Face layout, and one for each GGUF file.
+fn list_snapshot(id: &ModelId, snapshot: &Path, commit: &str, models: &mut Vec<StoredModel>) {
+    let mut files = files(snapshot);
+    let mut add = |id: ModelId, path: PathBuf, files: Vec<StoredFile>, about: About, incomplete: bool| {
+        let About { kind, family, parameters, problem } = about;
+        models.push(StoredModel {
+            id: id.to_string(),
+            commit: commit.to_owned(),
+            path,
+            bytes: files.iter().map(|file| file.bytes).sum(),
+            files,
+            kind,
+            family,
+            parameters,
+            incomplete,
+            problem,
+        });
+    };
+    let ggufs: Vec<StoredFile> = files.extract_if(.., |file| is_gguf_name(&file.name)).collect();
+    if files.iter().any(|file| file.name == "config.json") && (ggufs.is_empty() || incomplete(snapshot).is_none()) {
+        let mut about = model_card::of_dir(snapshot);
+        let is_incomplete = incomplete(snapshot).is_some();
+        if is_incomplete {
+            about.problem = Some(unfinished(id));
+        }
+        add(id.clone(), snapshot.to_owned(), files, about, is_incomplete);
+    } else if ggufs.is_empty() && !files.is_empty() {
+        // Such as a data set's card, or a model of a kind that has no config.json.
+        let problem = Some("it has neither config.json nor a GGUF file".to_owned());
+        add(id.clone(), snapshot.to_owned(), files, About { problem, ..About::default() }, false);
+    }
+    for file in ggufs {
+        let path = snapshot.join(&file.name);
+        let id = ModelId { file: Some(file.name.clone()), ..id.clone() };
+        let about = model_card::of_gguf(&path);
+        add(id, path, vec![file], about, false);
+    }
+}
+
+fn ggufs(snapshot: &Path) -> Vec<String> {
+    files(snapshot).into_iter().map(|file| file.name).filter(|name| is_gguf_name(name)).collect()
+}
+
+/// All files below a directory that are there, by name.
+fn files(dir: &Path) -> Vec<StoredFile> {
+    let mut found = Vec::new();
+    let mut waiting = vec![String::new()];
+    while let Some(below) = waiting.pop() {
+        for name in names(&dir.join(&below)) {
+            let name = if below.is_empty() { name } else { format!("{below}/{name}") };
+            let path = dir.join(&name);
+            match size(&path) {
+                Some(bytes) => found.push(StoredFile { name, bytes }),
+                // A link to a directory would lead out of the snapshot.
+                None if path.is_dir() && !path.is_symlink() => waiting.push(name),
+                None => {}
+            }
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+fn commits(dir: &Path) -> Vec<String> {
+    let mut commits = names(&dir.join("snapshots"));
+    commits.retain(|name| dir.join("snapshots").join(name).is_dir());
+    commits.sort_unstable();
+    commits
+}
+
+/// Names in a directory; a directory that cannot be read is empty.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Bytes below a directory, links not followed.
+fn occupied(dir: &Path) -> u64 {
+    let one = |name: &String| {
+        let path = dir.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => occupied(&path),
+            Ok(meta) if meta.is_file() => meta.len(),
+            _ => 0,
+        }
+    };
+    names(dir).iter().map(one).sum()
+}
+
+fn remove_tree(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", dir, err)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(|err| Error::io("removing", path, err))
+}
+
+/// Removes names of snapshots that are gone, and blobs that no snapshot points to.
+fn sweep(dir: &Path) -> Result<()> {
+    let left = commits(dir);
+    for file in files(&dir.join("refs")) {
+        let path = dir.join("refs").join(&file.name);
+        let commit = fs::read_to_string(&path).unwrap_or_default();
+        if !left.iter().any(|other| other == commit.trim()) {
+            remove_file(&path)?;
+        }
+    }
+    let mut used = BTreeSet::new();
+    for commit in &left {
+        let snapshot = dir.join("snapshots").join(commit);
+        let target =
+            |file: &StoredFile| Some(fs::canonicalize(snapshot.join(&file.name)).ok()?.file_name()?.to_owned());
+        used.extend(files(&snapshot).iter().filter_map(target));
+    }
+    let blobs = dir.join("blobs");
+    for name in names(&blobs).into_iter().filter(|name| !used.contains(std::ffi::OsStr::new(name))) {
+        remove_file(&blobs.join(name))?;
+    }
+    Ok(())
+}

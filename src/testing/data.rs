@@ -1,0 +1,446 @@
+//! Made-up but plausible numbers for [`crate::testing::fake_engine`]. Everything is a pure function of its arguments.
+
+use crate::config::{MixtureConfig, RunConfig, Task};
+use crate::protocol::*;
+use crate::testing::texts;
+use std::path::{Path, PathBuf};
+
+/// Steps between two evaluations of a demonstration.
+pub const EVAL_EVERY: u64 = 40;
+
+const SITES: usize = 4;
+const LABELS: [&str; 2] = ["negative", "positive"];
+
+/// A number in [0, 1) that looks random and is the same every time.
+pub(crate) fn noise(seed: u64) -> f32 {
+    let mut x = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((x ^ (x >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+}
+
+pub(crate) fn site_names() -> Vec<String> {
+    (0..SITES).map(|site| format!("layers.{site}.ffn")).collect()
+}
+
+/// Settings of the demonstration: the lab.
+pub fn config() -> RunConfig {
+    RunConfig { name: "lab-demo".to_owned(), ..RunConfig::default() }
+}
+
+/// What is known at the start.
+pub fn start_record(config: &RunConfig, first_step: u64) -> StartRecord {
+    StartRecord {
+        total_steps: if config.train.max_steps > 0 { config.train.max_steps } else { 240 },
+        first_step,
+        steps_per_epoch: 80.0,
+        train_rows: 2560,
+        eval_rows: 640,
+        labels: LABELS.map(str::to_owned).to_vec(),
+        trained_parameters: 71_682,
+        head_parameters: 16_770,
+        merged_parameters: 16_640,
+        trunk_parameters: 1_310_720,
+        sites: site_names(),
+        experts: [config.mixture.down_experts(), config.mixture.up_experts()],
+        metric: "accuracy".to_owned(),
+        higher_is_better: true,
+        device: "CPU (demonstration)".to_owned(),
+        threads: 1,
+    }
+}
+
+/// One step's numbers.
+pub fn step(step: u64, total: u64) -> StepSample {
+    let progress = step as f32 / total.max(1) as f32;
+    let task_loss = 0.25 + 0.45 * (-4.0 * progress).exp() + 0.12 * (noise(step) - 0.5);
+    let consistency_loss = 0.04 * (-2.0 * progress).exp() * (0.5 + noise(step ^ 0xC0));
+    StepSample {
+        step,
+        epoch: step as f32 / 80.0,
+        loss: task_loss + consistency_loss,
+        task_loss,
+        consistency_loss,
+        learning_rate: 1e-3 * (progress / 0.06).min(1.0) * ((1.0 - progress) / 0.94).min(1.0),
+        grad_norm: 0.6 + 0.8 * noise(step ^ 0xFF),
+        tokens: 1400 + (400.0 * noise(step ^ 0x70)) as u32,
+        seconds: 0.08 + 0.02 * noise(step ^ 0x5E),
+    }
+}
+
+/// Where the time of the last `steps` steps went.
+pub fn profile(step: u64, steps: u32) -> StepProfile {
+    // Forward, backward, attention both ways, elementwise, adapters, head, optimizer, data, recomputation, other.
+    let ms = [24.0, 21.0, 5.0, 7.5, 8.0, 4.0, 1.2, 1.8, 0.3, 0.0, 1.5];
+    let mut profile = StepProfile { step, steps, ..StepProfile::default() };
+    for (i, (seconds, ms)) in profile.seconds.iter_mut().zip(ms).enumerate() {
+        *seconds = 1e-3 * ms * (0.95 + 0.1 * noise(step ^ (i as u64) << 8));
+    }
+    profile
+}
+
+fn scores(accuracy: f64) -> Scores {
+    Scores {
+        loss: 1.1 - accuracy,
+        accuracy: Some(accuracy),
+        f1: Some(accuracy - 0.011),
+        matthews: Some(2.0 * accuracy - 1.02),
+        primary: accuracy,
+        ..Scores::default()
+    }
+}
+
+/// One evaluation.
+pub fn eval(step: u64, total: u64) -> EvalRecord {
+    let progress = step as f64 / total.max(1) as f64;
+    EvalRecord {
+        step,
+        epoch: step as f64 / 80.0,
+        merged: scores(0.5 + 0.27 * (1.0 - (-3.0 * progress).exp())),
+        best: true,
+        seconds: 0.4,
+    }
+}
+
+/// Merged against unmerged.
+pub fn eval_report(random_routes: usize) -> EvalReport {
+    EvalReport {
+        metric: "accuracy".to_owned(),
+        higher_is_better: true,
+        rows: 640,
+        merged: scores(0.764),
+        random: (0..random_routes as u64).map(|i| scores(0.738 + 0.02 * f64::from(noise(i)))).collect(),
+        fixed: (0..4).map(|i| scores(0.735 + 0.02 * f64::from(noise(77 + i)))).collect(),
+        ensemble: scores(0.761),
+        majority: 0.5,
+        base: None,
+    }
+}
+
+/// A merge with weights, measured.
+pub fn merge_report(plan: MergePlan) -> MergeReport {
+    MergeReport { plan, metric: "accuracy".to_owned(), scores: scores(0.761), rows: 640, seconds: 0.3 }
+}
+
+/// The verdict on every trained tensor.
+pub fn lamps(step: u64) -> Vec<Lamp> {
+    let mut lamps = Vec::new();
+    let mut add = |tensor: String, expert: Option<usize>| {
+        let n = lamps.len() as u64;
+        let undrawn = step < 10 && expert.is_some_and(|e| noise(n ^ (e as u64) ^ step) > 0.7);
+        let x = if undrawn { 0.0 } else { f64::from(noise(n)) };
+        lamps.push(Lamp {
+            tensor,
+            expert,
+            step,
+            max_abs_grad: 0.02 * x,
+            update_ratio: 0.004 * x * step as f64,
+            state: if undrawn { LampState::NotDrawn } else { LampState::Learning },
+        });
+    };
+    for site in site_names() {
+        (0..4).for_each(|expert| add(format!("{site}.down.weight"), Some(expert)));
+        add(format!("{site}.up.weight"), None);
+    }
+    add("classifier.dense.weight".to_owned(), None);
+    add("classifier.out_proj.weight".to_owned(), None);
+    lamps
+}
+
+/// How far apart the experts are.
+pub fn distances(step: u64) -> DistanceSample {
+    let grow = (step as f32 / 60.0).sqrt();
+    let value = |i: usize, base: f32| base * grow * (0.7 + 0.6 * noise(i as u64));
+    DistanceSample {
+        step,
+        pairwise: (0..SITES * 2).map(|i| if i % 2 == 1 { 0.0 } else { 2.0 + value(i, 0.4) }).collect(),
+        from_start: (0..SITES * 2).map(|i| value(i, 0.5)).collect(),
+    }
+}
+
+/// Routes and counts after so many steps.
+pub fn routing(mixture: &MixtureConfig, step: u64) -> RoutingSnapshot {
+    let experts = [mixture.down_experts(), mixture.up_experts()];
+    let passes = if mixture.consistency { 2 } else { 1 };
+    let pick = |step: u64, cell: usize| {
+        let n = experts[cell % 2];
+        ((noise(step * 131 + cell as u64) * n as f32) as usize).min(n - 1) as u8
+    };
+    let cells = passes * SITES * 2;
+    let recent: Vec<StepRoute> = (step.saturating_sub(63).max(1)..=step)
+        .map(|step| StepRoute { step, experts: (0..cells).map(|cell| pick(step, cell)).collect() })
+        .collect();
+    let mut counts: Vec<Vec<u64>> = (0..SITES * 2).map(|cell| vec![0; experts[cell % 2]]).collect();
+    for past in 1..=step {
+        for cell in 0..cells {
+            counts[cell % (SITES * 2)][usize::from(pick(past, cell))] += 1;
+        }
+    }
+    let current = (0..cells)
+        .map(|cell| (0..experts[cell % 2]).map(|e| f32::from(u8::from(usize::from(pick(step, cell)) == e))).collect())
+        .collect();
+    let draws = counts.iter().map(|counts| counts.iter().sum()).collect();
+    RoutingSnapshot {
+        step,
+        policy: mixture.routing,
+        passes,
+        sites: site_names(),
+        experts,
+        current,
+        recent,
+        counts,
+        draws,
+    }
+}
+
+/// The experts after so many steps.
+pub fn experts(mixture: &MixtureConfig, step: u64, focus: (usize, Side)) -> ExpertSnapshot {
+    let grow = (step as f32 / 60.0).sqrt();
+    let side_snapshot = |cell: usize| {
+        let n = if cell.is_multiple_of(2) { mixture.down_experts() } else { mixture.up_experts() };
+        let (rows, cols) = if cell.is_multiple_of(2) { (16, 128) } else { (128, 16) };
+        let stats = |e: usize| ExpertStats {
+            norm: 0.9 + 0.2 * grow * noise((cell * 8 + e) as u64),
+            bias_norm: 0.05 * grow,
+            mean: 0.001 * (noise(e as u64) - 0.5),
+            std: 0.02 + 0.002 * grow,
+            max_abs: 0.09,
+            from_start: 0.5 * grow * (0.7 + 0.6 * noise((cell * 8 + e) as u64)),
+            histogram: (0..HISTOGRAM_BINS)
+                .map(|bin| {
+                    let x = (bin as f32 - 31.5 + noise(e as u64)) / 12.0;
+                    (160.0 * (-0.5 * x * x).exp()) as u32
+                })
+                .collect(),
+        };
+        let pair = |f: &dyn Fn(u64) -> f32, same: f32| {
+            (0..n * n)
+                .map(|k| {
+                    let (i, j) = (k / n, k % n);
+                    if i == j { same } else { f((cell * 64 + i.min(j) * 8 + i.max(j)) as u64) }
+                })
+                .collect()
+        };
+        SideSnapshot {
+            rows,
+            cols,
+            range: [-0.09, 0.09],
+            experts: (0..n).map(stats).collect(),
+            cosine: pair(&|seed| 0.2 + 0.5 * noise(seed), 1.0),
+            distance: pair(&|seed| 1.0 + noise(seed), 0.0),
+        }
+    };
+    let sides: Vec<SideSnapshot> = (0..SITES * 2).map(side_snapshot).collect();
+    let (site, side) = (focus.0.min(SITES - 1), focus.1);
+    let shown = &sides[site * 2 + side as usize];
+    let heat_map = |e: usize| HeatMap {
+        rows: shown.rows,
+        cols: shown.cols,
+        values: (0..shown.rows * shown.cols)
+            .map(|i| 0.18 * (noise((i * 4 + e) as u64) + noise((i * 31 + e * 7) as u64) - 1.0))
+            .collect(),
+    };
+    let heat_maps = (0..shown.experts.len()).map(heat_map).collect();
+    ExpertSnapshot { step, sites: site_names(), sides, focus: (site, Some(side)), heat_maps }
+}
+
+/// A model's card.
+pub fn model_info(path: &str) -> ModelInfo {
+    ModelInfo {
+        path: path.to_owned(),
+        family: "BERT".to_owned(),
+        layers: SITES,
+        hidden_size: 128,
+        heads: 4,
+        vocab_size: 4096,
+        max_length: 128,
+        parameters: 1_310_720,
+        file_bytes: 2_621_440,
+        writes: path != "lab",
+        lora_targets: ["attention.self.query", "attention.self.key", "attention.self.value"].map(str::to_owned).into(),
+        notes: vec!["weights are stored in f16 and computed in f32".to_owned()],
+    }
+}
+
+/// A data preview.
+pub fn data_preview(config: &RunConfig) -> DataPreview {
+    let texts = [
+        ("a gorgeous, witty and deeply felt film", 1, 11),
+        ("the plot wears thin long before the end", 0, 10),
+        ("an unexpectedly moving portrait of two brothers", 1, 9),
+        ("loud, long and almost proudly empty", 0, 9),
+        ("it never finds the joke it keeps setting up", 0, 11),
+    ];
+    let row = |&(text, label, tokens): &(&str, usize, usize)| PreviewRow {
+        text: text.to_owned(),
+        pair: None,
+        label: LABELS[label].to_owned(),
+        tokens,
+    };
+    let split = |rows: usize| SplitPreview {
+        rows,
+        sample: texts.iter().map(row).collect(),
+        labels: vec![(LABELS[0].to_owned(), rows / 2 - 7), (LABELS[1].to_owned(), rows - rows / 2 + 7)],
+        values: None,
+        token_histogram: (0..16)
+            .map(|bin| (rows as f32 / 6.0 * (-0.09 * (bin as f32 - 5.0).powi(2)).exp()) as usize)
+            .collect(),
+        token_bin: 4,
+        mean_tokens: 23.4,
+        max_tokens: 71,
+        truncated_rows: rows / 200,
+        truncated_tokens: 0.002,
+        duplicates: 3,
+    };
+    DataPreview {
+        name: if config.data.task == Task::Lab {
+            "lab: film-review sentences".to_owned()
+        } else {
+            "own data".to_owned()
+        },
+        columns: if config.data.task == Task::Custom {
+            ["sentence", "label", "source"].map(str::to_owned).to_vec()
+        } else {
+            Vec::new()
+        },
+        labels: LABELS.map(str::to_owned).to_vec(),
+        train: split(2560),
+        dev: split(640),
+        leaks: 2,
+        leak_examples: vec!["a fascinating curiosity piece".to_owned()],
+        skipped: Vec::new(),
+        skipped_rows: 0,
+    }
+}
+
+/// A plan with its costs.
+pub fn preflight(config: &RunConfig) -> PreflightReport {
+    let start = start_record(config, 0);
+    PreflightReport {
+        problems: config.problems(),
+        warnings: vec!["2 evaluation rows are also training rows".to_owned()],
+        trunk_parameters: start.trunk_parameters,
+        trained_parameters: start.trained_parameters,
+        head_parameters: start.head_parameters,
+        merged_parameters: start.merged_parameters,
+        train_rows: start.train_rows,
+        eval_rows: start.eval_rows,
+        total_steps: start.total_steps,
+        tokens_per_step: 1600.0,
+        memory_bytes: 190 << 20,
+        recompute: false,
+        memory_available: 16 << 30,
+        seconds: Some(24.0),
+        device: start.device,
+        run_dir: PathBuf::from("runs/lab-demo"),
+    }
+}
+
+fn summary(dir: PathBuf, status: RunStatus, step: u64, best: f64) -> RunSummary {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    RunSummary {
+        dir,
+        name,
+        status,
+        model: "lab".to_owned(),
+        task: "lab".to_owned(),
+        method: "adamix".to_owned(),
+        created: 1_790_000_000 + step * 60,
+        step,
+        total_steps: 240,
+        metric: "accuracy".to_owned(),
+        best: Some(best),
+        seconds: 0.1 * step as f64,
+        bytes: 3_400_000,
+        resumable: !matches!(status, RunStatus::Finished | RunStatus::Running),
+        problem: None,
+    }
+}
+
+/// The list of runs.
+pub fn runs() -> Vec<RunSummary> {
+    vec![
+        summary(PathBuf::from("runs/lab-demo"), RunStatus::Finished, 240, 0.764),
+        summary(PathBuf::from("runs/lab-round-robin"), RunStatus::Stopped, 120, 0.731),
+        summary(PathBuf::from("runs/lab-lr5e-3"), RunStatus::Interrupted, 80, 0.702),
+    ]
+}
+
+/// Everything about one run; one whose name begins with `writer` is of a language model.
+pub fn run_detail(dir: &Path) -> RunDetail {
+    let summary = runs()
+        .into_iter()
+        .find(|run| run.dir == dir)
+        .unwrap_or_else(|| summary(dir.to_owned(), RunStatus::Finished, 240, 0.764));
+    let (done, total) = (summary.step, summary.total_steps);
+    let name_seed = summary.name.len() as u64;
+    let writes = summary.name.starts_with("writer");
+    let mut config = RunConfig { name: summary.name.clone(), ..config() };
+    if writes {
+        config.data.task = Task::Text;
+    }
+    let shifted = |s: u64| StepSample { step: s, ..step(s + 7 * name_seed % 40, total) };
+    RunDetail {
+        start: start_record(&config, 0),
+        history: (1..=done).map(|s| StepBucket::of(shifted(s))).collect(),
+        evals: (1..=done / EVAL_EVERY).map(|i| eval(i * EVAL_EVERY, total)).collect(),
+        samples: (0..=done / EVAL_EVERY).filter(|_| writes).map(|i| texts::samples(i * EVAL_EVERY, total)).collect(),
+        lamps: lamps(10),
+        end: (summary.status == RunStatus::Finished).then(|| end_record(EndReason::Finished, done)),
+        routing: Some(routing(&config.mixture, done)),
+        config,
+        distances: (0..=done / EVAL_EVERY).map(|i| distances(i * EVAL_EVERY)).collect(),
+        checkpoints: vec![done / 2, done],
+        log: vec![format!("{} steps of {total} done", done)],
+        exports: Vec::new(),
+        summary,
+    }
+}
+
+/// The end of a run.
+pub fn end_record(reason: EndReason, step: u64) -> EndRecord {
+    let report = (reason == EndReason::Finished).then(|| eval_report(5));
+    EndRecord { reason, step, seconds: 0.1 * step as f64, tokens_per_s: 16_000.0, report, best: Some((step, 0.764)) }
+}
+
+/// Written exports.
+pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
+    let base = plan.dir.clone().unwrap_or_else(|| Path::new("runs/lab-demo").join("exports"));
+    let export = |&target: &ExportTarget| ExportReport {
+        target,
+        dtype: plan.dtype,
+        dir: base.join(target.word()),
+        files: vec![ExportedFile {
+            name: "adapter.safetensors".to_owned(),
+            bytes: 133_120,
+            sha256: "9f2c51d06a7e4bb8".repeat(4),
+        }],
+        certificate: CertificateSummary {
+            passed: true,
+            max_abs_diff: if plan.dtype == ExportDtype::F32 { 0.0 } else { 2.1e-3 },
+            tolerance: if plan.dtype == ExportDtype::F32 { 1e-5 } else { 2e-2 },
+            flipped: 0,
+            rows: 64,
+            problems: Vec::new(),
+            rounding: rounding(plan.dtype),
+        },
+    };
+    plan.targets.iter().map(export).collect()
+}
+
+/// What a number format does to the tensors of an export.
+fn rounding(dtype: ExportDtype) -> Vec<TensorRounding> {
+    let unit = [0.0, f64::powi(2.0, -12), f64::powi(2.0, -9), f64::powi(2.0, -8)][dtype as usize];
+    let mut names = Vec::new();
+    for site in site_names() {
+        for part in ["down.weight", "down.bias", "up.weight", "up.bias"] {
+            names.push(format!("{site}.{part}"));
+        }
+    }
+    names.push("classifier.out_proj.weight".to_owned());
+    let of = |(i, name): (usize, String)| {
+        let max_rel = unit * (0.6 + 0.4 * f64::from(noise(i as u64)));
+        TensorRounding { name, max_abs: 0.09 * max_rel, max_rel }
+    };
+    names.into_iter().enumerate().map(of).collect()
+}

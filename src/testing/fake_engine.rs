@@ -1,0 +1,346 @@
+//! An engine without a model: for the window's tests and for looking at the window.
+//!
+//! [`FakeEngine::manual`] records what it is asked and says only what it is told to, so a test decides what
+//! happens between two frames. [`FakeEngine::demo`] answers every question with plausible numbers of its own
+//! making and "trains" a few steps with every drain. Both are deterministic: no clock, no threads, no chance.
+
+use crate::config::{RunConfig, Task};
+use crate::protocol::*;
+use crate::testing::model_store as stored;
+use crate::testing::{data, studies, texts};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a fake was asked and what it still has to say.
+#[derive(Default)]
+struct State {
+    commands: Vec<Command>,
+    controls: Vec<ControlRequest>,
+    watch: Watch,
+    queue: VecDeque<Incoming>,
+    busy: Option<Busy>,
+    demo: Option<Demo>,
+}
+
+/// The training a demo pretends to do.
+#[derive(Default)]
+struct Demo {
+    steps_per_drain: u64,
+    run: Option<DemoRun>,
+    /// Models that are being fetched, each with its share.
+    downloads: Vec<(RequestId, String, f64)>,
+}
+
+struct DemoRun {
+    req: RequestId,
+    run: RunId,
+    config: RunConfig,
+    step: u64,
+    total: u64,
+    paused: bool,
+}
+
+/// An engine without a model.
+pub struct FakeEngine {
+    state: Arc<Mutex<State>>,
+    waker: Option<Waker>,
+}
+
+/// The test's end of a [`FakeEngine`]; stays valid when the window owns the engine.
+#[derive(Clone)]
+pub struct FakeHandle {
+    state: Arc<Mutex<State>>,
+}
+
+impl FakeEngine {
+    /// Says nothing by itself.
+    pub fn manual() -> (Self, FakeHandle) {
+        let state = Arc::new(Mutex::new(State::default()));
+        (Self { state: state.clone(), waker: None }, FakeHandle { state })
+    }
+
+    /// Starts with these messages waiting, then is manual.
+    pub fn script(messages: impl IntoIterator<Item = Incoming>) -> (Self, FakeHandle) {
+        let (engine, handle) = Self::manual();
+        handle.push_all(messages);
+        (engine, handle)
+    }
+
+    /// Answers everything, and makes so many steps with every drain while a run is on.
+    pub fn demo(steps_per_drain: u64, waker: Option<Waker>) -> (Self, FakeHandle) {
+        let (mut engine, handle) = Self::manual();
+        engine.waker = waker;
+        let mut state = handle.state.lock();
+        state.demo = Some(Demo { steps_per_drain, ..Demo::default() });
+        state.queue.push_back(Incoming::Event(Event::Ready { device: "CPU (demonstration)".to_owned(), threads: 1 }));
+        drop(state);
+        (engine, handle)
+    }
+}
+
+impl FakeHandle {
+    /// Adds a message to what the next drain hands over.
+    pub fn push(&self, message: Incoming) {
+        self.state.lock().queue.push_back(message);
+    }
+    /// Adds several messages.
+    pub fn push_all(&self, messages: impl IntoIterator<Item = Incoming>) {
+        self.state.lock().queue.extend(messages);
+    }
+    /// Adds an event.
+    pub fn event(&self, event: Event) {
+        self.push(Incoming::Event(event));
+    }
+    /// All commands taken so far.
+    pub fn commands(&self) -> Vec<Command> {
+        self.state.lock().commands.clone()
+    }
+    /// All control requests so far.
+    pub fn controls(&self) -> Vec<ControlRequest> {
+        self.state.lock().controls.clone()
+    }
+    /// What is being watched.
+    pub fn watch(&self) -> Watch {
+        self.state.lock().watch
+    }
+    /// From now on refuses commands with this answer, or takes them again.
+    pub fn set_busy(&self, busy: Option<Busy>) {
+        self.state.lock().busy = busy;
+    }
+    /// Messages not yet handed over.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().queue.len()
+    }
+}
+
+impl Engine for FakeEngine {
+    fn try_send(&self, command: Command) -> Result<(), Busy> {
+        let mut state = self.state.lock();
+        if let Some(busy) = state.busy {
+            return Err(busy);
+        }
+        state.commands.push(command.clone());
+        state.answer(command);
+        drop(state);
+        self.wake();
+        Ok(())
+    }
+
+    fn control(&self, request: ControlRequest) {
+        let mut state = self.state.lock();
+        state.controls.push(request.clone());
+        state.obey(&request);
+        drop(state);
+        self.wake();
+    }
+
+    fn watch(&self, watch: Watch) {
+        self.state.lock().watch = watch;
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(Incoming) -> ControlFlow<()>) -> bool {
+        let mut state = self.state.lock();
+        state.train();
+        state.fetch();
+        let at_work = |demo: &Demo| !demo.downloads.is_empty() || demo.run.as_ref().is_some_and(|run| !run.paused);
+        let running = state.demo.as_ref().is_some_and(at_work);
+        drop(state);
+        loop {
+            let Some(message) = self.state.lock().queue.pop_front() else { break };
+            if sink(message).is_break() {
+                break;
+            }
+        }
+        if running {
+            self.wake();
+        }
+        !self.state.lock().queue.is_empty()
+    }
+}
+
+impl FakeEngine {
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker();
+        }
+    }
+}
+
+impl State {
+    fn say(&mut self, event: Event) {
+        self.queue.push_back(Incoming::Event(event));
+    }
+
+    /// A demo's answers; a manual fake is silent.
+    fn answer(&mut self, command: Command) {
+        if self.demo.is_none() {
+            return;
+        }
+        let req = command.req();
+        let outcome = match command {
+            Command::StartRun { run, config, .. } => return self.start(req, run, *config, 0),
+            Command::ResumeRun { run, .. } => return self.start(req, run, data::config(), 120),
+            Command::PreviewModel { model, .. } => Outcome::Model(Box::new(data::model_info(&model.path))),
+            Command::PreviewData { config, .. } if config.data.task == Task::Text => {
+                Outcome::Texts(Box::new(texts::text_preview(&config)))
+            }
+            Command::PreviewData { config, .. } => Outcome::Data(Box::new(data::data_preview(&config))),
+            Command::Preflight { config, .. } => Outcome::Preflight(Box::new(data::preflight(&config))),
+            Command::OpenRun { dir, .. } => Outcome::Opened(Box::new(data::run_detail(&dir))),
+            Command::ListRuns { .. } => Outcome::Runs(data::runs()),
+            Command::DeleteRun { dir, .. } => Outcome::Deleted(dir),
+            Command::Compare { random_routes, .. } => Outcome::Compared(Box::new(data::eval_report(random_routes))),
+            Command::Merge { plan, .. } => Outcome::Merged(Box::new(data::merge_report(plan))),
+            Command::Export { plan, .. } => Outcome::Exported(data::exports(&plan)),
+            Command::Write { inputs, .. } => Outcome::Written(Box::new(texts::written(inputs))),
+            Command::Study { study, .. } => {
+                let started = |command: &Command| match command {
+                    Command::StartRun { config, .. } => Some(config.mixture.kind),
+                    _ => None,
+                };
+                let kind = self.commands.iter().rev().find_map(started).unwrap_or_default();
+                Outcome::Studied(Box::new(studies::study(&study, kind)))
+            }
+            Command::Play { plan, .. } => Outcome::Played(Box::new(texts::answers(*plan))),
+            Command::Inspect { site, side, .. } => {
+                Outcome::Experts(Box::new(data::experts(&data::config().mixture, 240, (site, side))))
+            }
+            Command::Store { ask: StoreAsk::Download(id), .. } => {
+                if let Some(demo) = &mut self.demo {
+                    demo.downloads.push((req, id, 0.0));
+                }
+                return;
+            }
+            Command::Store { ask: StoreAsk::List, .. } => Outcome::Store(Box::new(StoreAnswer::Shelf(stored::shelf()))),
+            Command::Store { ask: StoreAsk::Remove(id), .. } => {
+                Outcome::Store(Box::new(StoreAnswer::Removed { id, bytes: stored::TOTAL }))
+            }
+        };
+        self.say(Event::Done { req, outcome });
+    }
+
+    fn start(&mut self, req: RequestId, run: RunId, config: RunConfig, first_step: u64) {
+        let start = data::start_record(&config, first_step);
+        let total = start.total_steps;
+        let history: Vec<StepBucket> = (1..=first_step).map(|step| StepBucket::of(data::step(step, total))).collect();
+        let evals = (1..=first_step / data::EVAL_EVERY).map(|i| data::eval(i * data::EVAL_EVERY, total)).collect();
+        self.say(Event::PhaseChanged { run, phase: RunPhase::Preparing });
+        self.say(Event::RunStarted {
+            run,
+            dir: PathBuf::from("runs/lab-demo"),
+            config: Box::new(config.clone()),
+            start: Box::new(start),
+            history,
+            evals,
+        });
+        self.say(Event::PhaseChanged { run, phase: RunPhase::Training });
+        let sample = data::distances(first_step);
+        self.say(Event::Distances { run, sample });
+        if config.data.task == Task::Text && config.eval.samples > 0 {
+            self.say(Event::Sampled { run, record: texts::samples(first_step, total) });
+        }
+        if let Some(demo) = &mut self.demo {
+            demo.run = Some(DemoRun { req, run, config, step: first_step, total, paused: false });
+        }
+    }
+
+    fn obey(&mut self, request: &ControlRequest) {
+        if let (ControlRequest::CancelDownload(req), Some(demo)) = (request, &mut self.demo) {
+            demo.downloads.retain(|(other, ..)| other != req);
+            let failure = Failure { kind: ErrorKind::Cancelled, message: "cancelled".to_owned() };
+            return self.say(Event::Failed { req: Some(*req), failure });
+        }
+        let Some(active) = self.demo.as_mut().and_then(|demo| demo.run.as_mut()) else { return };
+        let (run, step) = (active.run, active.step);
+        match request {
+            ControlRequest::Pause => {
+                active.paused = true;
+                self.say(Event::PhaseChanged { run, phase: RunPhase::Paused });
+            }
+            ControlRequest::Resume => {
+                active.paused = false;
+                self.say(Event::PhaseChanged { run, phase: RunPhase::Training });
+            }
+            ControlRequest::Step => self.advance(1),
+            ControlRequest::Stop(reason) => self.end(EndReason::Stopped(reason.clone()), step),
+            ControlRequest::CancelJob | ControlRequest::CancelDownload(_) => {}
+        }
+    }
+
+    /// What a drain's worth of training reports.
+    fn train(&mut self) {
+        let Some(demo) = &self.demo else { return };
+        if demo.run.as_ref().is_some_and(|run| !run.paused) {
+            let steps = demo.steps_per_drain;
+            self.advance(steps);
+        }
+    }
+
+    /// What a drain's worth of fetching reports.
+    fn fetch(&mut self) {
+        let Some(demo) = &mut self.demo else { return };
+        let Some((req, id, share)) = demo.downloads.first_mut() else { return };
+        *share += 0.01;
+        let (req, id, share) = (*req, id.clone(), *share);
+        self.say(Event::Downloading { req, progress: stored::progress(share) });
+        if share >= 1.0 {
+            self.demo.iter_mut().for_each(|demo| drop(demo.downloads.remove(0)));
+            let answer = StoreAnswer::Downloaded(stored::downloaded(&id));
+            self.say(Event::Done { req, outcome: Outcome::Store(Box::new(answer)) });
+        }
+    }
+
+    fn advance(&mut self, steps: u64) {
+        let Some(active) = self.demo.as_mut().and_then(|demo| demo.run.as_mut()) else { return };
+        let (run, first, total) = (active.run, active.step + 1, active.total);
+        let last = (active.step + steps).min(total);
+        active.step = last;
+        let mixture = active.config.mixture.clone();
+        let writes = active.config.data.task == Task::Text && active.config.eval.samples > 0;
+        let buckets = (first..=last).map(|step| StepBucket::of(data::step(step, total))).collect();
+        self.queue.push_back(Incoming::Steps { run, buckets });
+        if last >= first {
+            let profile = data::profile(last, (last + 1 - first) as u32);
+            self.queue.push_back(Incoming::Profile { run, profile });
+        }
+        for step in first..=last {
+            if [1, 3, 10].contains(&step) {
+                self.say(Event::Lamps { run, lamps: data::lamps(step) });
+            }
+            if step % data::EVAL_EVERY == 0 || step == total {
+                self.say(Event::PhaseChanged { run, phase: RunPhase::Evaluating });
+                self.say(Event::Evaluated { run, record: data::eval(step, total) });
+                if writes {
+                    self.say(Event::Sampled { run, record: texts::samples(step, total) });
+                }
+                self.say(Event::CheckpointWritten { run, step, best: true });
+                self.say(Event::Distances { run, sample: data::distances(step) });
+                self.say(Event::PhaseChanged { run, phase: RunPhase::Training });
+            }
+        }
+        if self.watch.routing {
+            let snapshot = Arc::new(data::routing(&mixture, last));
+            self.queue.push_back(Incoming::Routing { run, snapshot });
+        }
+        if let Some((site, side)) = self.watch.experts {
+            let snapshot = Arc::new(data::experts(&mixture, last, (site, side)));
+            self.queue.push_back(Incoming::Experts { run, snapshot });
+        }
+        if last >= total {
+            self.end(EndReason::Finished, last);
+        }
+    }
+
+    fn end(&mut self, reason: EndReason, step: u64) {
+        let Some(active) = self.demo.as_mut().and_then(|demo| demo.run.take()) else { return };
+        let run = active.run;
+        let end = Box::new(data::end_record(reason, step));
+        self.say(Event::PhaseChanged { run, phase: RunPhase::Stopping });
+        self.say(Event::RunEnded { run, end });
+        self.say(Event::PhaseChanged { run, phase: RunPhase::Finished });
+        self.say(Event::Done { req: active.req, outcome: Outcome::RunEnded(run) });
+    }
+}

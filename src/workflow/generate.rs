@@ -1,0 +1,98 @@
+//! A language model opened for writing: from a Hugging Face directory or a GGUF file.
+
+use crate::config::{DataConfig, ModelConfig, TextConfig, TextFormat};
+use crate::data::text::{Example, Layout, Role, TextCodec, TextEncoder, Turn};
+use crate::error::{Context as _, Error, Result};
+use crate::eval::generate::{Generated, Hooks, Options, generate};
+use crate::machine::device;
+use crate::model::{CausalLm, LmSetup, LmSource};
+use crate::rng::SeedStream;
+use std::path::Path;
+
+/// A model that writes, with its tokenizer.
+#[derive(Debug)]
+pub struct Speaker {
+    /// The model.
+    pub model: CausalLm,
+    /// Text to tokens and back.
+    pub codec: TextCodec,
+    /// Where it runs, in words.
+    pub device: String,
+    /// Why it is not the device that was asked for, and what to do.
+    pub warning: Option<String>,
+}
+
+impl Speaker {
+    /// Opens a base model on the device that the settings ask for.
+    pub fn open(path: &Path, config: &ModelConfig) -> Result<Self> {
+        let source = LmSource::open(path)?;
+        let codec = TextCodec::open(&source.dir)?;
+        let place = device::choose(config);
+        let setup = LmSetup { mixture: None, seed: SeedStream::new(0) };
+        let model = CausalLm::load(source.spec, &source.weights, setup, place.dtype, &place.device)?;
+        let speaker =
+            Self::new(model, codec, device::name(&place.device)).with_context(|| path.display().to_string())?;
+        Ok(Self { warning: place.warning, ..speaker })
+    }
+
+    /// A model with its tokenizer; an error where they do not fit together.
+    pub fn new(model: CausalLm, codec: TextCodec, device: String) -> Result<Self> {
+        let (largest, known) = (codec.max_id() as usize, model.spec().vocab_size);
+        if largest >= known {
+            return Err(Error::format(format!(
+                "the tokenizer has a token {largest}, but the model knows {known}; they belong to different models"
+            )));
+        }
+        Ok(Self { model, codec, device, warning: None })
+    }
+
+    /// The tokens of a text that is to be continued.
+    pub fn text_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids: Vec<u32> = self.codec.bos().filter(|_| self.codec.add_bos()).into_iter().collect();
+        ids.extend(self.codec.encode(text)?);
+        if ids.is_empty() {
+            // An empty text is continued from the token that starts (or ends) texts.
+            ids.extend(self.codec.bos().or(self.codec.eos()));
+        }
+        Ok(ids)
+    }
+
+    /// The tokens of a question, put by the model's own chat template.
+    pub fn chat_prompt(&self, system: Option<&str>, question: &str) -> Result<Vec<u32>> {
+        let text = TextConfig { template: "model".to_owned(), ..TextConfig::default() };
+        let encoder = TextEncoder::new(&self.codec, TextFormat::Messages, &DataConfig::default(), &text)?;
+        let turns = system.map(|system| Turn::new(Role::System, system)).into_iter();
+        let turns = turns.chain([Turn::new(Role::User, question), Turn::new(Role::Assistant, "")]);
+        encoder.prompt(&Example::new(turns.collect(), 1))
+    }
+
+    /// The tokens of a question: by the model's own chat template, or else as `layout` (how the model was trained to be
+    /// asked) puts it, or else as a text that is continued.
+    pub fn prompt(
+        &self,
+        layout: Option<&TextEncoder>,
+        (chat, system): (bool, Option<&str>),
+        question: &str,
+    ) -> Result<Vec<u32>> {
+        match layout {
+            _ if chat => self.chat_prompt(system, question),
+            Some(layout) if !matches!(layout.layout(), Layout::Text) => {
+                let turns = vec![Turn::new(Role::User, question), Turn::new(Role::Assistant, "")];
+                layout.prompt(&Example::new(turns, 1))
+            }
+            _ => self.text_prompt(question),
+        }
+    }
+
+    /// Tokens that end a text: the tokenizer's and the model's.
+    pub fn stops(&self) -> Vec<u32> {
+        let mut stops = self.codec.stops().to_vec();
+        stops.extend(self.model.spec().eos.iter().filter(|id| !self.codec.stops().contains(id)));
+        stops
+    }
+
+    /// Continues every prompt.
+    pub fn write(&self, prompts: &[Vec<u32>], options: &Options, hooks: &mut Hooks<'_>) -> Result<Vec<Generated>> {
+        generate(&self.model, prompts, Some(&self.codec), options, hooks)
+    }
+}

@@ -1,0 +1,172 @@
+//! Adapters that other programs wrote, as a run: its checkpoint of step 0 holds the imported experts, so that everything
+//! that works on a run (comparing, merging, exporting, the window) works on them.
+
+use crate::artifact::import::{self, Kind};
+use crate::artifact::{HostTensor, RunDir, checkpoint};
+use crate::config::{Method, MixtureConfig, MixtureKind, RunConfig};
+use crate::error::{Context as _, Error, Result};
+use crate::train::Subject;
+use crate::train::trainer::{Trainer, set_tensors};
+use crate::workflow::run;
+use crate::workflow::run::Prepared;
+use std::path::PathBuf;
+
+/// What was found in the files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// What wrote them, in words.
+    pub source: &'static str,
+    /// `bert`, `roberta`, `gpt2`, where the files say it.
+    pub model_type: Option<String>,
+    /// The base model, where the files name it.
+    pub base_model: Option<String>,
+    /// Kind, experts, sizes and sharing; everything else is the default.
+    pub mixture: MixtureConfig,
+    /// Sites whose experts do not count the same, with one merge weight for each expert.
+    pub weights: Vec<(String, Vec<f64>)>,
+    /// Banks and head under our names.
+    pub tensors: Vec<HostTensor>,
+    /// What the user should know, in words.
+    pub notes: Vec<String>,
+}
+
+/// Reads one checkpoint of the reference code, or PEFT directories that are the experts of one mixture.
+pub fn look(paths: &[PathBuf]) -> Result<Imported> {
+    let first = paths.first().ok_or_else(|| Error::config("name a file or directory to import"))?;
+    match import::kind_of(first)? {
+        Kind::Reference if paths.len() > 1 => {
+            Err(Error::config("a checkpoint of the reference code holds all experts; import one file at a time"))
+        }
+        Kind::Reference => reference(first),
+        Kind::Peft => peft(paths),
+    }
+}
+
+fn reference(path: &std::path::Path) -> Result<Imported> {
+    let found = import::reference::read(path)?;
+    let mut notes = Vec::new();
+    if !found.ignored.is_empty() {
+        notes.push(format!("{} tensors of the trunk are left out; they come from the base model", found.ignored.len()));
+    }
+    if !found.weights.is_empty() {
+        notes.push(format!("{} sites have scores, so that their experts count differently there; the run is merged with their softmax as weights", found.weights.len()));
+    }
+    if found.mixture.kind == MixtureKind::Lora {
+        notes.push(format!("the file does not say alpha; {} is the reference's", found.mixture.lora_alpha));
+    }
+    Ok(Imported {
+        source: "the AdaMix reference code",
+        model_type: Some(found.model_type),
+        base_model: None,
+        mixture: found.mixture,
+        weights: found.weights,
+        tensors: found.tensors,
+        notes,
+    })
+}
+
+fn peft(paths: &[PathBuf]) -> Result<Imported> {
+    let all = paths.iter().map(|path| import::peft::read(path)).collect::<Result<Vec<_>>>()?;
+    let first = &all[0];
+    if let Some(module) = first.modules.iter().find(|m| m.rank != first.rank || m.scale != first.modules[0].scale) {
+        return Err(Error::config(format!(
+            "{} has another rank or scale than the rest, which one mixture cannot have",
+            module.name()
+        )));
+    }
+    let modules: Vec<_> = all.iter().map(|adapter| adapter.modules.clone()).collect();
+    let mut tensors = import::as_experts(&modules)?;
+    let mut targets: Vec<String> = Vec::new();
+    for module in &first.modules {
+        if !targets.contains(&module.path) {
+            targets.push(module.path.clone());
+        }
+    }
+    // A side is shared only if it is at every site.
+    let experts = all.len();
+    let shared = |end: &str| experts > 1 && tensors.iter().filter(|t| t.name.ends_with(end)).all(|t| t.shape[0] == 1);
+    let (sharing_down, sharing_up) = (shared(".lora_a.weight"), shared(".lora_b.weight"));
+    for (end, shared) in [(".lora_a.weight", sharing_down), (".lora_b.weight", sharing_up)] {
+        for tensor in tensors.iter_mut().filter(|t| t.name.ends_with(end) && !shared && t.shape[0] == 1) {
+            tensor.shape[0] = experts;
+            tensor.data = tensor.data.repeat(experts);
+        }
+    }
+    tensors.extend(first.head.iter().cloned());
+    let mut notes = Vec::new();
+    if all.iter().any(|adapter| adapter.head != first.head) {
+        notes.push("the adapters have different heads; the first one's is taken".to_owned());
+    }
+    Ok(Imported {
+        source: "PEFT",
+        model_type: None,
+        base_model: first.base_model.clone(),
+        mixture: MixtureConfig {
+            kind: MixtureKind::Lora,
+            num_experts: experts,
+            lora_rank: first.rank,
+            lora_alpha: first.alpha,
+            use_rslora: first.use_rslora,
+            lora_dropout: first.dropout,
+            lora_target: targets,
+            sharing_down,
+            sharing_up,
+            ..MixtureConfig::default()
+        },
+        weights: Vec::new(),
+        tensors,
+        notes,
+    })
+}
+
+/// Makes a run whose checkpoint of step 0 holds what was found. The settings name the base model and the data; their mixture
+/// is replaced.
+pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
+    let mut config = settings.clone();
+    config.model.method = Method::Adamix;
+    let own = &settings.mixture;
+    config.mixture = MixtureConfig {
+        routing: own.routing,
+        consistency: own.consistency,
+        consistency_weight: own.consistency_weight,
+        ..found.mixture.clone()
+    };
+    config.mixture.merge_weights.clear();
+    let Prepared { mut config, subject, .. } = run::prepare(&config)?;
+    let family = match &subject {
+        Subject::Classifier(model, _) => model.encoder().spec().family.prefix(),
+        Subject::Lm(model, _) => model.spec().family.model_type(),
+    };
+    if let Some(kind) = found.model_type.as_ref().filter(|kind| *kind != family) {
+        return Err(Error::config(format!("these experts belong to a {kind} model, and the base model is a {family}")));
+    }
+    if let Some(tensor) = found.tensors.iter().find(|tensor| subject.model().params().find(&tensor.name).is_none()) {
+        return Err(Error::config(format!("tensor {} has no place in this base model", tensor.name)));
+    }
+    set_tensors(subject.model(), &found.tensors).context(
+        "the experts do not fit the base model and its labels (choose the model and the task they were trained for)",
+    )?;
+    config.mixture.merge_weights = merge_weights(&subject.model().site_names(), found)?;
+    let trainer = Trainer::new(config.clone(), subject)?;
+    let (dir, _lock) = RunDir::create(&config)?;
+    checkpoint::write(&dir, 0, &trainer.checkpoint_data()?)?;
+    Ok(dir)
+}
+
+/// One list for each site of the base model; none where all experts count the same everywhere.
+fn merge_weights(sites: &[String], found: &Imported) -> Result<Vec<Vec<f64>>> {
+    if found.weights.is_empty() {
+        return Ok(Vec::new());
+    }
+    if let Some((site, _)) = found.weights.iter().find(|(site, _)| !sites.contains(site)) {
+        return Err(Error::config(format!(
+            "the file has scores of experts at {site}, which this base model does not have"
+        )));
+    }
+    let experts = found.mixture.num_experts;
+    let uniform = || vec![1.0 / experts as f64; experts];
+    let of = |site: &String| {
+        found.weights.iter().find(|(name, _)| name == site).map_or_else(uniform, |(_, list)| list.clone())
+    };
+    Ok(sites.iter().map(of).collect())
+}

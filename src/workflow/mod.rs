@@ -1,0 +1,17 @@
+//! Use cases without threads, shared by the window's engine and the command line: prepare, train, open a saved run,
+//! import, export with proof, study, generate.
+
+pub mod export;
+pub mod generate;
+pub mod import;
+pub mod playground;
+pub mod preflight;
+pub mod prepare;
+pub mod previews;
+pub mod progress;
+pub mod run;
+pub mod runs;
+pub mod saved_run;
+pub mod snapshot;
+pub mod studies;
+pub mod written_texts;

@@ -1,0 +1,243 @@
+//! From settings to what a training starts from: the model and the rows or texts, read and checked.
+
+use crate::config::{Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
+use crate::data::preview::{self, Preview};
+use crate::data::text::{self, Layout, TextCodec, TextPreview};
+use crate::data::{self, TaskData, TextTokenizer, lab};
+use crate::error::{Context as _, Error, Result};
+use crate::machine::device;
+use crate::machine::device::Chosen;
+use crate::model::dir::LAB;
+use crate::model::{CausalLm, Classifier, EncoderSpec, LmSetup, LmSource, ModelSource, Setup};
+use crate::model_store;
+use crate::rng::SeedStream;
+use crate::train::Subject;
+use std::path::Path;
+
+/// Everything a training starts from, read and checked.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The settings; what depends on the day is settled.
+    pub config: RunConfig,
+    /// Trunk and mixture at step 0, and the rows or texts, encoded.
+    pub subject: Subject,
+    /// What the user should know before it starts, in words.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the model and the data these settings name.
+pub fn prepare(config: &RunConfig) -> Result<Prepared> {
+    config.validate()?;
+    let config = &pinned(config);
+    if config.data.task == Task::Text {
+        return prepare_texts(config);
+    }
+    let source = encoder(&config.model.path)?;
+    let tokenizer = tokenizer(&source)?;
+    let spec = &source.spec;
+    check_fit(config, spec.max_length(), (tokenizer.max_id(), spec.vocab_size))?;
+    let task = data::load(&config.data, &tokenizer)?;
+    let chosen = device::choose(&config.model);
+    let model = model_on(config, source, &task, &chosen)?;
+    Ok(Prepared {
+        config: config.clone(),
+        subject: Subject::Classifier(model, task),
+        warnings: chosen.warning.into_iter().chain(scores(&config.mixture)).collect(),
+    })
+}
+
+/// What is to be known of experts that do not count the same.
+fn scores(mixture: &MixtureConfig) -> Option<String> {
+    let unlike = mixture.merge_weights.iter().filter(|list| list.windows(2).any(|pair| pair[0] != pair[1])).count();
+    (unlike > 0).then(|| {
+        format!(
+            "the imported experts have scores of their own at {unlike} of {} sites; merging weighs them so (give equal weights for the mean)",
+            mixture.merge_weights.len()
+        )
+    })
+}
+
+/// The same settings with the model by a name that means the same when the run goes on, whatever was fetched since.
+fn pinned(config: &RunConfig) -> RunConfig {
+    let mut config = config.clone();
+    config.model.path = model_store::pinned(&config.model.path);
+    config
+}
+
+fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
+    let source = decoder(&config.model.path)?;
+    let codec = text_codec(&config.model.path)?;
+    check_fit(config, source.spec.max_length(), (codec.max_id(), source.spec.vocab_size))?;
+    // Today is another day when the run goes on.
+    let date = if config.text.date.trim().is_empty() { text::today() } else { config.text.date.clone() };
+    let dated = TextConfig { date, ..config.text.clone() };
+    let data = text::load(&config.data, &dated, &codec)?;
+    let mut config = config.clone();
+    if matches!(data.encoder.layout(), Layout::Chat(_)) {
+        config.text = dated;
+    }
+    let chosen = device::choose(&config.model);
+    let widened = widened(&source, &chosen);
+    let model = lm_on(&config, source, &chosen)?;
+    let warnings = chosen.warning.into_iter().chain(widened).chain(scores(&config.mixture));
+    let mut warnings: Vec<String> = warnings.collect();
+    for split in [&data.train, &data.dev] {
+        if split.unlearned > 0 {
+            warnings.push(format!(
+                "{} texts have nothing left to learn within max_length = {} and are left out: {}",
+                split.unlearned, config.data.max_length, split.file
+            ));
+        }
+    }
+    Ok(Prepared { config, subject: Subject::Lm(model, data), warnings })
+}
+
+/// Parameters of the trunk that each token passes through, before anything large is read.
+pub(crate) fn matmul_parameters(config: &RunConfig) -> Result<usize> {
+    Ok(match config.data.task {
+        Task::Text => decoder(&config.model.path)?.spec.matmul_parameters(),
+        _ => encoder(&config.model.path)?.spec.matmul_parameters(),
+    })
+}
+
+/// What is in the data these settings name, counted with the tokenizer of their model.
+pub fn preview(config: &RunConfig) -> Result<Preview> {
+    let tokenizer = tokenizer(&encoder(&config.model.path)?)?;
+    preview::preview(&config.data, Some(&tokenizer))
+}
+
+/// What is in the texts these settings name, token by token for some `examples` of each split.
+pub fn text_preview(config: &RunConfig, examples: usize) -> Result<TextPreview> {
+    text::preview(&config.data, &config.text, &text_codec(&config.model.path)?, examples)
+}
+
+/// The tokenizer of a model that writes: a directory in Hugging Face layout or a GGUF file.
+pub fn text_codec(path: &str) -> Result<TextCodec> {
+    if path == LAB {
+        return Err(Error::config(
+            "the lab's encoder does not write; choose a language model with --model, such as writer-lab, the bundled one",
+        ));
+    }
+    TextCodec::open(&model_store::locate(path)?)
+}
+
+/// The tokenizer that belongs to a model.
+pub fn tokenizer(source: &ModelSource) -> Result<TextTokenizer> {
+    match source.tokenizer_dir() {
+        Some(dir) => TextTokenizer::from_file(dir),
+        None => lab::tokenizer(),
+    }
+}
+
+/// Opens the model of a task with labels.
+pub(crate) fn encoder(path: &str) -> Result<ModelSource> {
+    if LmSource::reads(&config_json(path)) {
+        return Err(Error::config(format!(
+            "this is a language model, and a task with labels needs an encoder such as BERT or RoBERTa; for texts to \
+             learn from choose task text: {path}"
+        )));
+    }
+    ModelSource::open(path)
+}
+
+/// Opens a model if it is a language model.
+pub(crate) fn language_model_source(path: &str) -> Result<Option<LmSource>> {
+    let is_file = path != LAB && model_store::locate(path)?.is_file();
+    let writes = is_file || LmSource::reads(&config_json(path));
+    writes.then(|| LmSource::open(Path::new(path))).transpose()
+}
+
+/// Opens the model of a task of texts: a directory in Hugging Face layout or whatever else holds one.
+pub(crate) fn decoder(path: &str) -> Result<LmSource> {
+    if path == LAB {
+        return Err(Error::config(
+            "the lab's encoder does not write; choose a language model with --model, such as writer-lab, the bundled one",
+        ));
+    }
+    if EncoderSpec::from_json(&config_json(path)).is_ok() {
+        return Err(Error::config(format!(
+            "this model is an encoder, which does not write; for task text choose a GPT-2, Llama, Mistral or Qwen \
+             model, or for this model a task with labels: {path}"
+        )));
+    }
+    LmSource::open(Path::new(path))
+}
+
+/// A directory's `config.json`; empty where there is none, which whoever opens the model says better.
+fn config_json(path: &str) -> String {
+    if path == WRITER_LAB {
+        return LmSource::bundled_config().to_owned();
+    }
+    let found = model_store::locate(path).and_then(|dir| {
+        let config = dir.join("config.json");
+        std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))
+    });
+    found.unwrap_or_default()
+}
+
+fn check_fit(config: &RunConfig, longest: usize, (highest, rows): (u32, usize)) -> Result<()> {
+    let length = config.data.max_length;
+    if length > longest {
+        return Err(Error::config(format!(
+            "max_length is {length}, but this model reads at most {longest} tokens; choose {longest} or less"
+        )));
+    }
+    if highest as usize >= rows {
+        return Err(Error::format(format!(
+            "the tokenizer makes token {highest}, but the model knows only {rows}; they do not belong together"
+        )));
+    }
+    Ok(())
+}
+
+/// Trunk, mixture and head for a task, at step 0.
+pub fn model(config: &RunConfig, source: ModelSource, task: &TaskData) -> Result<Classifier> {
+    model_on(config, source, task, &device::choose(&config.model))
+}
+
+fn model_on(config: &RunConfig, source: ModelSource, task: &TaskData, chosen: &Chosen) -> Result<Classifier> {
+    let outputs = match task.problem {
+        Problem::Classification => task.labels.len(),
+        Problem::Regression => 1,
+    };
+    let spec = &source.spec;
+    device::check_room(chosen, spec.matmul_parameters() + spec.vocab_size * spec.hidden_size)?;
+    let seed = SeedStream::new(config.train.seed);
+    let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs, seed };
+    let name = source.name();
+    Classifier::load(source.spec, &source.weights, &setup, chosen.dtype, &chosen.device)
+        .with_context(|| format!("loading the model {name}"))
+}
+
+/// Trunk and mixture of a language model, at step 0.
+pub fn language_model(config: &RunConfig, source: LmSource) -> Result<CausalLm> {
+    lm_on(config, source, &device::choose(&config.model))
+}
+
+/// Values of a language model's matrices and tables.
+fn trunk_values(source: &LmSource) -> usize {
+    let spec = &source.spec;
+    let tables = if spec.tied { 1 } else { 2 };
+    spec.matmul_parameters() + tables * spec.vocab_size * spec.hidden_size
+}
+
+/// What the user should know where the matrices of a GGUF file do not stay as they are.
+fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
+    if chosen.device.is_cpu() || source.weights.gguf().is_none() {
+        return None;
+    }
+    let mb = trunk_values(source) * chosen.dtype.size_in_bytes() / 1_000_000;
+    Some(format!(
+        "on {} the file's quantised weights are widened to {}: they take about {mb} MB there",
+        device::name(&chosen.device),
+        chosen.dtype.as_str()
+    ))
+}
+
+fn lm_on(config: &RunConfig, source: LmSource, chosen: &Chosen) -> Result<CausalLm> {
+    device::check_room(chosen, trunk_values(&source))?;
+    let mixture = (config.model.method == Method::Adamix).then_some(&config.mixture);
+    let setup = LmSetup { mixture, seed: SeedStream::new(config.train.seed) };
+    CausalLm::load(source.spec, &source.weights, setup, chosen.dtype, &chosen.device)
+        .with_context(|| format!("loading the model {}", config.model.path))
+}

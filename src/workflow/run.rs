@@ -1,0 +1,232 @@
+//! From settings to a finished run: what the window's training thread and the command line share.
+//!
+//! [`prepare`] reads model and data, [`Run::start`] or [`Run::resume`] opens the run directory, [`Run::go`]
+//! trains to the end and writes everything down. No threads here: the caller decides where this runs.
+
+use crate::artifact::checkpoint::{self, CheckpointData};
+use crate::artifact::recorder::Recorder;
+use crate::artifact::run_lock::RunLock;
+use crate::artifact::{HostTensor, RunDir};
+use crate::config::RunConfig;
+use crate::error::{Context as _, Result};
+use crate::machine::estimate;
+use crate::machine::estimate::Settled;
+use crate::machine::facts;
+use crate::nn::profile::Profile;
+use crate::train::Subject;
+use crate::train::control::Control;
+use crate::train::observer::{EndRecord, EvalRecord, Lamp, Observer, SampleRecord, StartRecord, StepRecord};
+use crate::train::trainer::Trainer;
+use std::path::Path;
+
+pub use crate::workflow::prepare::{
+    Prepared, language_model, model, prepare, preview, text_codec, text_preview, tokenizer,
+};
+
+/// A training run with its directory, ready to go.
+pub struct Run {
+    dir: RunDir,
+    /// Held as long as this process writes.
+    _lock: RunLock,
+    trainer: Trainer,
+    recorder: Recorder,
+    best: Option<u64>,
+    warnings: Vec<String>,
+}
+
+impl Run {
+    /// A new run in a new directory.
+    pub fn start(prepared: Prepared) -> Result<Self> {
+        let Prepared { config, subject, mut warnings } = prepared;
+        let (own, note) = settled(&config, &subject);
+        let n = subject.skipped().len();
+        if n > 0 {
+            warnings.push(format!("{n} rows cannot be used and are left out; adamix data lists them"));
+        }
+        warnings.extend(note);
+        // Anything wrong with the settings shows before there is a directory.
+        let trainer = Trainer::new(own, subject)?;
+        let (dir, lock) = RunDir::create(&config)?;
+        let mut recorder = Recorder::create(&dir)?;
+        for warning in &warnings {
+            recorder.note(warning);
+        }
+        Ok(Self { dir, _lock: lock, trainer, recorder, best: None, warnings })
+    }
+
+    /// Goes on with a run from its last whole checkpoint; from the start where there is none yet.
+    pub fn resume(path: &Path) -> Result<Self> {
+        let dir = RunDir::open(path)?;
+        let (lock, mut warnings) = dir.lock()?;
+        let Prepared { config, subject, warnings: more } = prepare(dir.config())?;
+        let (own, note) = settled(&config, &subject);
+        warnings.extend(more.into_iter().chain(note));
+        let mut trainer = Trainer::new(own, subject)?;
+        let (mut step, mut best) = (0, None);
+        if let Some(found) = checkpoint::latest_valid(&dir)? {
+            warnings.extend(found.warnings);
+            step = found.step;
+            best = best_step(&found.data);
+            let tensors = best_tensors(&dir, step, best, &mut warnings);
+            trainer.restore(&found.data, tensors).with_context(|| format!("going on from checkpoint-{step}"))?;
+        }
+        let mut recorder = Recorder::resume(&dir, step)?;
+        for warning in &warnings {
+            recorder.note(warning);
+        }
+        Ok(Self { dir, _lock: lock, trainer, recorder, best, warnings })
+    }
+
+    /// The run directory.
+    pub fn dir(&self) -> &RunDir {
+        &self.dir
+    }
+    /// The training in memory.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+    /// What the user should know before it starts, in words.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Trains to the end, or until `control` says stop. Everything is written to the run directory first and told to `extra` then.
+    pub fn go(&mut self, extra: &mut dyn Observer, control: &Control) -> Result<EndRecord> {
+        let Self { dir, trainer, recorder, best, .. } = self;
+        let mut recording = Recording { dir, recorder, best, extra: &mut *extra };
+        let ended = trainer.run(&mut recording, control);
+        if let Err(err) = &ended {
+            recorder.note(&format!("failed: {err}"));
+        }
+        recorder.sync();
+        tell(recorder, extra);
+        ended
+    }
+
+    /// The training, after it ended: its model holds the best weights when the run came to its end.
+    pub fn into_trainer(self) -> Trainer {
+        self.trainer
+    }
+}
+
+/// The settings with what `auto` means on this machine, now; and what the user should know about it. The run
+/// directory keeps what was asked for.
+fn settled(config: &RunConfig, subject: &Subject) -> (RunConfig, Option<String>) {
+    let Settled { recompute, note } = estimate::settle(config, subject, facts::machine().memory_free);
+    let mut config = config.clone();
+    config.train.recompute = recompute;
+    (config, note)
+}
+
+/// The step with the best metric so far, as a checkpoint's state has it.
+pub(crate) fn best_step(data: &CheckpointData) -> Option<u64> {
+    data.state.get("best")?.get(0)?.as_u64()
+}
+
+/// The tensors of the best checkpoint when that is not the newest.
+fn best_tensors(dir: &RunDir, step: u64, best: Option<u64>, warnings: &mut Vec<String>) -> Option<Vec<HostTensor>> {
+    let best = best.filter(|&best| best != step)?;
+    match checkpoint::read(dir, best) {
+        Ok(data) => Some(data.tensors),
+        Err(err) => {
+            warnings.push(format!("the best weights so far are lost: {err}"));
+            None
+        }
+    }
+}
+
+/// Problems with writing the record go to the log and to whoever watches; training goes on.
+fn tell(recorder: &mut Recorder, extra: &mut dyn Observer) {
+    for problem in recorder.take_problems() {
+        log::warn!("{problem}");
+        extra.on_problem(&problem);
+    }
+}
+
+/// Writes everything to the run directory, then tells somebody else.
+struct Recording<'a> {
+    dir: &'a RunDir,
+    recorder: &'a mut Recorder,
+    best: &'a mut Option<u64>,
+    extra: &'a mut dyn Observer,
+}
+
+impl Recording<'_> {
+    fn problem(&mut self, step: u64, text: &str) {
+        self.recorder.note(&format!("step {step}: {text}"));
+        log::error!("{text}");
+        self.extra.on_problem(text);
+    }
+}
+
+impl Observer for Recording<'_> {
+    fn on_start(&mut self, record: &StartRecord) {
+        self.recorder.start(record);
+        self.extra.on_start(record);
+    }
+
+    fn on_step(&mut self, record: &StepRecord) {
+        self.recorder.step(record);
+        tell(self.recorder, self.extra);
+        self.extra.on_step(record);
+    }
+
+    fn profiles(&self) -> bool {
+        self.extra.profiles()
+    }
+
+    fn on_profile(&mut self, step: u64, profile: &Profile) {
+        self.extra.on_profile(step, profile);
+    }
+
+    fn on_eval(&mut self, record: &EvalRecord) {
+        self.recorder.eval(record);
+        self.extra.on_eval(record);
+    }
+
+    fn on_writing(&mut self, trainer: &Trainer) {
+        self.extra.on_writing(trainer);
+    }
+
+    fn on_samples(&mut self, record: &SampleRecord) {
+        self.recorder.samples(record);
+        self.extra.on_samples(record);
+    }
+
+    fn on_lamps(&mut self, lamps: &[Lamp]) {
+        self.recorder.lamps(lamps);
+        self.extra.on_lamps(lamps);
+    }
+
+    fn on_checkpoint(&mut self, data: &CheckpointData, step: u64, best: bool) -> bool {
+        // The record is on disk before the checkpoint is: going on from it never finds lines missing.
+        self.recorder.checkpoint(step, best);
+        if best {
+            *self.best = Some(step);
+        }
+        if let Err(err) = checkpoint::write(self.dir, step, data) {
+            self.problem(step, &format!("{err}; training goes on, but cannot be resumed from here"));
+            return false;
+        }
+        let keep = self.dir.config().eval.save_total_limit + 1;
+        if let Err(err) = checkpoint::prune(self.dir, keep, *self.best) {
+            self.problem(step, &format!("an old checkpoint stays: {err}"));
+        }
+        self.extra.on_checkpoint(data, step, best)
+    }
+
+    fn on_boundary(&mut self, trainer: &Trainer) {
+        self.extra.on_boundary(trainer);
+    }
+
+    fn on_problem(&mut self, text: &str) {
+        self.recorder.note(text);
+        log::warn!("{text}");
+        self.extra.on_problem(text);
+    }
+
+    fn on_end(&mut self, record: &EndRecord) {
+        self.recorder.end(record);
+        self.extra.on_end(record);
+    }
+}

@@ -1,0 +1,156 @@
+//! From a run directory back to a model: measure it, merge it, export it with proof.
+
+use crate::artifact::{RunDir, checkpoint};
+use crate::config::{RunConfig, Task};
+use crate::data::{self, text};
+use crate::error::{Context as _, Error, Result};
+use crate::eval::{EvalReport, compare};
+use crate::mixture::MergeWeights;
+use crate::model::{ModelSource, Network};
+use crate::protocol::studies::{AveragesReport, RoundingPlan, RoundingReport};
+use crate::protocol::{Checkpoint, ExportPlan, ExportReport, MergePlan, MergeReport};
+use crate::train::Subject;
+use crate::train::trainer::set_tensors;
+use crate::workflow::export::export_subject;
+use crate::workflow::run;
+use crate::workflow::run::Prepared;
+use crate::workflow::studies::averages::averages_subject;
+use crate::workflow::studies::rounding::rounding_subject;
+use std::path::Path;
+use std::time::Instant;
+
+/// A trained model with its rows.
+pub struct Opened {
+    /// The run directory.
+    pub dir: RunDir,
+    /// Steps done at the checkpoint.
+    pub step: u64,
+    /// The settings.
+    pub config: RunConfig,
+    /// The model with the checkpoint's weights, and the rows or texts, encoded.
+    pub subject: Subject,
+}
+
+/// The step of a checkpoint of a run.
+pub fn checkpoint_step(dir: &RunDir, which: Checkpoint) -> Result<u64> {
+    let steps = checkpoint::list(dir)?;
+    let none = || Error::config(format!("the run has no checkpoint yet: {}", dir.path().display()));
+    let last = steps.last().copied().ok_or_else(none)?;
+    match which {
+        Checkpoint::Last => Ok(last),
+        Checkpoint::Best => {
+            let data = checkpoint::latest_valid(dir)?.ok_or_else(none)?;
+            let best = run::best_step(&data.data).filter(|best| steps.contains(best));
+            Ok(best.unwrap_or(data.step))
+        }
+        Checkpoint::Step(step) if steps.contains(&step) => Ok(step),
+        Checkpoint::Step(step) => {
+            let have: Vec<String> = steps.iter().map(u64::to_string).collect();
+            Err(Error::config(format!("there is no checkpoint of step {step}; there are {}", have.join(", "))))
+        }
+    }
+}
+
+impl Opened {
+    /// Reads model, data and the checkpoint's weights.
+    pub fn open(dir: &RunDir, which: Checkpoint) -> Result<Self> {
+        let step = checkpoint_step(dir, which)?;
+        let Prepared { config, subject, warnings } = run::prepare(dir.config())?;
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        let data = checkpoint::read(dir, step)?;
+        set_tensors(subject.model(), &data.tensors).with_context(|| format!("reading checkpoint-{step}"))?;
+        Ok(Self { dir: dir.clone(), step, config, subject })
+    }
+
+    /// Measures on the rows of another file from now on, laid out as the run's data.
+    pub fn measure_on(&mut self, file: &Path) -> Result<()> {
+        if self.config.data.task == Task::Lab {
+            return Err(Error::config("the lab brings its own rows; other rows need a run of task custom"));
+        }
+        let mut config = self.config.data.clone();
+        config.dev_file = file.display().to_string();
+        match &mut self.subject {
+            Subject::Classifier(_, task) => {
+                // The classes and their order are those the head was trained for.
+                if config.task == Task::Custom {
+                    config.labels.clone_from(&task.labels);
+                }
+                let tokenizer = run::tokenizer(&ModelSource::open(&self.config.model.path)?)?;
+                task.dev = data::load(&config, &tokenizer)?.dev;
+            }
+            Subject::Lm(_, texts) => {
+                let loaded = text::load(&config, &self.config.text, texts.encoder.codec())?;
+                (texts.dev, texts.inputs) = (loaded.dev, loaded.inputs);
+            }
+        }
+        Ok(())
+    }
+
+    /// Merged against `random_routes` random routes, fixed experts and their ensemble, on the evaluation rows.
+    pub fn compare(&self, random_routes: usize) -> Result<EvalReport> {
+        compare_subject(&self.subject, &self.config, random_routes, &|_| true)
+    }
+
+    /// The model merged with these weights, measured on the evaluation rows.
+    pub fn merge(&self, plan: &MergePlan) -> Result<MergeReport> {
+        merge_subject(&self.subject, &self.config, plan, &|_| true)
+    }
+
+    /// Three averages of the experts, on the evaluation rows.
+    pub fn averages(&self) -> Result<AveragesReport> {
+        averages_subject(&self.subject, &self.config, &|_| true)
+    }
+
+    /// What number formats of these exports cost.
+    pub fn rounding(&self, plan: &RoundingPlan) -> Result<RoundingReport> {
+        rounding_subject(&self.subject, &self.config, plan, &|_| true)
+    }
+
+    /// Writes the exports into the run directory, or where the plan says, and proves them.
+    pub fn export(&self, plan: &ExportPlan) -> Result<Vec<ExportReport>> {
+        export_subject(&self.subject, &self.config, &self.dir, plan)
+    }
+}
+
+/// Merged against unmerged on the evaluation rows. `go_on` hears the share done, 0 to 1; false cancels.
+pub fn compare_subject(
+    subject: &Subject,
+    config: &RunConfig,
+    random_routes: usize,
+    go_on: &dyn Fn(f64) -> bool,
+) -> Result<EvalReport> {
+    subject.compare(&compare::Options { random_routes, ..subject.options(config, go_on) })
+}
+
+/// Measures the model merged with these weights on the evaluation rows.
+pub fn merge_subject(
+    subject: &Subject,
+    config: &RunConfig,
+    plan: &MergePlan,
+    go_on: &dyn Fn(f64) -> bool,
+) -> Result<MergeReport> {
+    let clock = Instant::now();
+    Ok(MergeReport {
+        plan: plan.clone(),
+        metric: crate::eval::metrics::metric_name(subject.metric()).to_owned(),
+        scores: subject.evaluate(&weights(subject.model(), plan)?, &subject.options(config, go_on))?,
+        rows: subject.dev().rows,
+        seconds: clock.elapsed().as_secs_f64(),
+    })
+}
+
+/// The plan's weights in the form the merge takes.
+pub fn weights(model: &dyn Network, plan: &MergePlan) -> Result<MergeWeights> {
+    let wide = |list: &[f32]| list.iter().map(|&weight| f64::from(weight)).collect::<Vec<f64>>();
+    let weights = match plan {
+        MergePlan::Uniform => MergeWeights::uniform(model.mixture().map_or(1, |mixture| mixture.num_experts)),
+        MergePlan::Global(list) => MergeWeights::global(&wide(list))?,
+        MergePlan::PerSite(lists) => MergeWeights::per_site(&lists.iter().map(|list| wide(list)).collect::<Vec<_>>())?,
+    };
+    if let Some(mixture) = model.mixture() {
+        weights.check(model.sites().len(), mixture.num_experts)?;
+    }
+    Ok(weights)
+}

@@ -1,0 +1,193 @@
+//! Three averages of a trained mixture's experts: of their factors, of their products, of their answers.
+//!
+//! *Factors* and *deltas* are models with one module at each site. *Outputs* is the ensemble of M models, model j with expert
+//! j on both sides of every site: the mean of their probabilities (of their values, for regression). All experts count
+//! the same.
+
+use crate::analysis::averages::{self, SiteAverages};
+use crate::config::{MixtureConfig, MixtureKind, RunConfig};
+use crate::error::{Error, Result};
+use crate::eval::compare::{self, Options};
+use crate::eval::{Measured, metrics};
+use crate::mixture::{Lora, LoraMixture, MergeWeights, Route, Side};
+use crate::model::{Network as _, Site};
+use crate::protocol::studies::{Average, AverageScore, AveragedSite, AveragesReport, FromOutputs};
+use crate::train::Subject;
+use crate::workflow::export::decoder::Written;
+use crate::workflow::export::{Kind, Labelled};
+use crate::workflow::progress::Meter;
+use std::time::Instant;
+
+/// Why adapters have no deltas.
+const NO_DELTAS: &str = "An adapter has a nonlinearity between its two matrices, so there is no product B A that could be \
+                         averaged: factors and outputs are all there is. The mean of the experts' answers at a site would \
+                         need an adapter M times as wide.";
+
+/// Makes a model whose sites hold what a function makes of their experts (site number, experts).
+type WithLoras<'a, M> = &'a dyn Fn(&mut dyn FnMut(usize, &LoraMixture) -> Result<Lora>) -> Result<M>;
+
+/// Three averages of the experts, measured on the evaluation rows. `go_on` hears the share done, 0 to 1; false cancels.
+pub fn averages_subject(subject: &Subject, config: &RunConfig, go_on: &dyn Fn(f64) -> bool) -> Result<AveragesReport> {
+    let Some(mixture) = subject.model().mixture().cloned() else {
+        return Err(Error::config("this run has no experts to average; only method adamix has"));
+    };
+    let opts = subject.options(config, go_on);
+    match subject {
+        Subject::Classifier(model, task) => {
+            let job = Job { kind: &Labelled { task }, model, rows: &task.dev, mixture: &mixture, opts: &opts };
+            job.report(&|merge| model.with_loras(merge))
+        }
+        Subject::Lm(model, data) => {
+            // One more for the averages themselves, which are compared with the experts' mean one after the other.
+            let kind = Written::new(model, data, mixture.num_experts + 1);
+            let job = Job { kind: &kind, model, rows: &data.dev, mixture: &mixture, opts: &opts };
+            job.report(&|merge| model.with_loras(merge))
+        }
+    }
+}
+
+struct Job<'a, K: Kind>
+where
+    K::Model: Measured,
+{
+    kind: &'a K,
+    model: &'a K::Model,
+    rows: &'a <K::Model as Measured>::Rows,
+    mixture: &'a MixtureConfig,
+    opts: &'a Options<'a>,
+}
+
+impl<K: Kind> Job<'_, K>
+where
+    K::Model: Measured,
+{
+    fn report(&self, with_loras: WithLoras<'_, K::Model>) -> Result<AveragesReport> {
+        let clock = Instant::now();
+        let (mixture, experts) = (self.mixture, self.mixture.num_experts);
+        let lora = mixture.kind == MixtureKind::Lora;
+        let shared = mixture.down_experts() == 1 || mixture.up_experts() == 1;
+        // Sites are quick beside passes over all rows: all of them count as a tenth of one.
+        let singles = if lora && !shared { 3.0 } else { 1.0 };
+        let meter = Meter::new(0.1 + singles + experts as f64 + 0.1, self.opts.go_on);
+        let sites = if lora { self.sites(&meter)? } else { Vec::new() };
+        let mean = MergeWeights::uniform(experts);
+        let with = |pick: fn(&SiteAverages) -> &Lora| {
+            with_loras(&mut |site, _| {
+                let found = sites.get(site).map(|(_, found)| pick(found).clone());
+                found.ok_or_else(|| Error::internal(format!("there is no site {site}")))
+            })
+        };
+        let mut models = vec![(Average::Factors, self.kind.merged(self.model, &mean)?)];
+        if lora {
+            models.push((Average::Deltas, with(|found| &found.deltas)?));
+            if !shared {
+                models.push((Average::Truncated, with(|found| &found.truncated)?));
+            }
+        }
+        let (outputs, ensemble) = (self.kind.outputs(self.model), self.ensemble()?);
+        meter.step(0.1)?;
+        let mut ways: Vec<AverageScore> = Vec::new();
+        for (average, model) in &models {
+            let apart = averages::apart(&ensemble, &self.kind.logits(model, None)?, outputs);
+            let scores = match ways.first() {
+                // The very same numbers: nothing new would come out.
+                Some(first) if shared => first.scores.clone(),
+                _ => self.measured(&meter, 1.0, |opts| compare::evaluate(model, self.rows, None, opts))?,
+            };
+            ways.push(AverageScore {
+                average: *average,
+                scores,
+                parameters: self.parameters(*average, &sites),
+                forwards: 1,
+                from_outputs: Some(FromOutputs {
+                    largest: apart.largest,
+                    kl: (outputs > 1).then_some(apart.kl),
+                    changed: apart.changed,
+                }),
+            });
+        }
+        let routes: Vec<Route> =
+            (0..experts).map(|expert| Route::fixed(mixture, self.model.sites().len(), expert)).collect();
+        let all = self.measured(&meter, experts as f64, |opts| self.model.measure_all(self.rows, &routes, opts))?;
+        ways.push(AverageScore {
+            average: Average::Outputs,
+            scores: all.1,
+            parameters: self.parameters(Average::Outputs, &sites),
+            forwards: experts,
+            from_outputs: None,
+        });
+        Ok(AveragesReport {
+            kind: mixture.kind,
+            experts,
+            shared,
+            metric: metrics::metric_name(self.opts.metric).to_owned(),
+            higher_is_better: metrics::higher_is_better(self.opts.metric),
+            rows: K::Model::rows(self.rows),
+            probe_rows: ensemble.len() / outputs.max(1),
+            sites: sites.into_iter().map(|(site, _)| site).collect(),
+            ways,
+            without_deltas: (!lora).then(|| NO_DELTAS.to_owned()),
+            seconds: clock.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// A part of the job that tells its own shares.
+    fn measured<T>(&self, meter: &Meter<'_>, units: f64, run: impl FnOnce(&Options<'_>) -> Result<T>) -> Result<T> {
+        let within = meter.within(units);
+        let found = run(&Options { go_on: &within, ..*self.opts })?;
+        meter.step(units)?;
+        Ok(found)
+    }
+
+    fn sites(&self, meter: &Meter<'_>) -> Result<Vec<(AveragedSite, SiteAverages)>> {
+        let (names, sites) = (self.model.site_names(), self.model.sites());
+        let weights = vec![1.0 / self.mixture.num_experts as f64; self.mixture.num_experts];
+        let (share, mut all) = (0.1 / sites.len().max(1) as f64, Vec::new());
+        for (name, site) in names.into_iter().zip(sites) {
+            let Site::Lora(lora) = site else {
+                return Err(Error::internal(format!("{name} is no LoRA")));
+            };
+            let found = averages::site(lora, &weights)?;
+            all.push((averaged(name, lora, &found)?, found));
+            meter.step(share)?;
+        }
+        Ok(all)
+    }
+
+    /// The mean of all experts' probabilities (or values) of the probe rows. `[rows, outputs]`
+    fn ensemble(&self) -> Result<Vec<f64>> {
+        let (sites, experts) = (self.model.sites().len(), self.mixture.num_experts);
+        let one = |expert| self.kind.logits(self.model, Some(&Route::fixed(self.mixture, sites, expert)));
+        let logits = (0..experts).map(one).collect::<Result<Vec<_>>>()?;
+        averages::ensemble(&logits, &vec![1.0 / experts as f64; experts], self.kind.outputs(self.model))
+    }
+
+    fn parameters(&self, average: Average, sites: &[(AveragedSite, SiteAverages)]) -> usize {
+        let counts = self.model.counts();
+        match average {
+            Average::Factors | Average::Truncated => counts.merged,
+            Average::Deltas => sites.iter().map(|(site, _)| site.deltas_parameters).sum(),
+            Average::Outputs => counts.trained - counts.head,
+        }
+    }
+}
+
+fn averaged(name: String, lora: &LoraMixture, found: &SiteAverages) -> Result<AveragedSite> {
+    // Parameters of one rank: a row of A for each block, a column of B.
+    let (_, rows, d_in) = lora.bank(Side::Down).weight().dims3()?;
+    let width: usize = lora.columns().iter().map(|columns| columns.len()).sum();
+    let each = rows / lora.rank().max(1) * d_in + width;
+    let of_deltas = |norm: f64| if norm > 0.0 { norm / found.deltas_norm } else { 0.0 };
+    Ok(AveragedSite {
+        name,
+        factors_norm: found.factors_norm,
+        deltas_norm: found.deltas_norm,
+        off: of_deltas(found.factors_off),
+        crossed: found.crossed,
+        rank: lora.rank(),
+        deltas_rank: found.rank,
+        truncated_off: of_deltas(found.truncated_off),
+        parameters: lora.rank() * each,
+        deltas_parameters: found.rank * each,
+    })
+}

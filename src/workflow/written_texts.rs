@@ -1,0 +1,118 @@
+//! What a run's language model writes for the inputs of its evaluation texts, scored against the references: the base
+//! model, the merged one, and one random route.
+
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::eval::generate::{Hooks, Options, Routes, ScoreOptions, score_inputs};
+use crate::eval::text_metrics::{BleuDifference, TextScores, WordLists};
+use crate::rng::SeedStream;
+use crate::train::Subject;
+use serde::Serialize;
+use std::time::Instant;
+
+/// What is written.
+#[derive(Clone, Debug)]
+pub struct WritePlan {
+    /// Inputs, from the first on; 0: all.
+    pub inputs: usize,
+    /// Longest text in tokens.
+    pub max_new_tokens: usize,
+    /// Texts shown side by side.
+    pub samples: usize,
+    /// METEOR's word lists, if it is wanted.
+    pub word_lists: Option<WordLists>,
+}
+
+/// One way of running the model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WrittenBy {
+    /// `base`, `merged` or `random`.
+    pub way: &'static str,
+    /// Scores of all its texts together.
+    pub scores: TextScores,
+    /// Its BLEU less the merged model's; absent for the merged model, and where one input was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bleu_minus_merged: Option<BleuDifference>,
+}
+
+/// A text of each way for one input.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WrittenSample {
+    /// The end of what the model was given, as text.
+    pub prompt: String,
+    /// What is right.
+    pub references: Vec<String>,
+    /// One for each way, in their order.
+    pub texts: Vec<String>,
+}
+
+/// Texts and scores.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WriteReport {
+    /// Inputs answered.
+    pub inputs: usize,
+    /// The ways.
+    pub ways: Vec<WrittenBy>,
+    /// The first inputs.
+    pub samples: Vec<WrittenSample>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Writes and scores. `go_on` hears the share done, 0 to 1; false cancels.
+pub fn write_and_score(
+    subject: &Subject,
+    config: &RunConfig,
+    plan: &WritePlan,
+    go_on: &dyn Fn(f64) -> bool,
+) -> Result<WriteReport> {
+    let started = Instant::now();
+    let Some((model, data)) = subject.language_model() else {
+        return Err(Error::config("this run's model gives classes and does not write; open a run of a language model"));
+    };
+    let codec = data.encoder.codec();
+    let mut stops = codec.stops().to_vec();
+    stops.extend(model.spec().eos.iter().filter(|id| !codec.stops().contains(id)));
+    let options = Options {
+        batch_size: config.eval.eval_batch_size,
+        seed: SeedStream::new(config.train.seed),
+        ..Options::greedy(plan.max_new_tokens, &stops)
+    };
+    let mut ways = vec![("base", model.bare(), Routes::Plain), ("merged", model.merged_own()?, Routes::Plain)];
+    if model.mixture().is_some() {
+        ways.push(("random", model.clone(), Routes::Whole(0)));
+    }
+    let (count, mut all) = (ways.len() as f64, Vec::new());
+    for (number, (way, model, routes)) in ways.into_iter().enumerate() {
+        let share = |share: f64| go_on((number as f64 + share) / count);
+        let hooks = &mut Hooks { go_on: &share, tell: &mut |_| {} };
+        let scoring = ScoreOptions { most_inputs: plan.inputs, protocol: None, word_lists: plan.word_lists.clone() };
+        let scored = score_inputs(&model, data, &Options { routes, ..options.clone() }, scoring, hooks)?;
+        all.push((way, scored));
+    }
+    let merged = all.iter().find(|(way, _)| *way == "merged").map(|(_, scored)| &scored.segments);
+    let written = all.iter().map(|(way, scored)| WrittenBy {
+        way,
+        scores: scored.scores.clone(),
+        bleu_minus_merged: merged
+            .filter(|_| *way != "merged")
+            .and_then(|merged| BleuDifference::of(&scored.segments, merged, scored.scores.protocol)),
+    });
+    let inputs = all.first().map_or(0, |(_, scored)| scored.outputs.len());
+    let sample = |(number, group): (usize, &crate::data::text::InputGroup)| -> Result<WrittenSample> {
+        let example = group.examples.first().and_then(|&example| data.dev.examples.get(example));
+        let example = example.ok_or_else(|| Error::internal("an input without an example"))?;
+        Ok(WrittenSample {
+            prompt: codec.decode_plain(&data.encoder.prompt(example)?)?.trim().to_owned(),
+            references: group.references.clone(),
+            texts: all.iter().filter_map(|(_, scored)| scored.outputs.get(number).cloned()).collect(),
+        })
+    };
+    let samples = data.inputs.iter().take(plan.samples.min(inputs)).enumerate().map(sample);
+    Ok(WriteReport {
+        inputs,
+        ways: written.collect(),
+        samples: samples.collect::<Result<_>>()?,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
