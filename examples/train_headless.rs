@@ -11,7 +11,8 @@ use adamix::error::{Error, Result};
 use adamix::eval::compare::{self, Options};
 use adamix::machine::facts;
 use adamix::rng::SeedStream;
-use adamix::train::{AdamW, Subject, step};
+use adamix::train::step::{self, StepIndex};
+use adamix::train::{AdamW, Subject};
 use adamix::workflow::run;
 use adamix::workflow::run::Prepared;
 use std::io::Write as _;
@@ -39,7 +40,7 @@ fn train(config: &RunConfig) -> Result<()> {
     let mut order = Order::new(seed, task.train.len(), config.train.batch_size);
     let mut optimizer = AdamW::new(model.params())?;
     for number in 0..config.train.max_steps {
-        let at = (number, config.train.max_steps);
+        let at = StepIndex { step: number, total: config.train.max_steps };
         let batch_of = |index| Ok(task.train.batch(order.rows(index)));
         let made = step::step(config, &model, &mut optimizer, at, batch_of)?;
         if (number + 1) % 50 == 0 {

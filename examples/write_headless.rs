@@ -15,6 +15,7 @@ use adamix::eval::generate::{self, Hooks, Routes, ScoreOptions, Scored, score_in
 use adamix::machine::facts;
 use adamix::model::CausalLm;
 use adamix::rng::SeedStream;
+use adamix::train::step::StepIndex;
 use adamix::train::{AdamW, Subject};
 use adamix::workflow::run;
 use adamix::workflow::run::Prepared;
@@ -60,7 +61,7 @@ fn learn_and_write(config: &RunConfig, routes: usize) -> Result<()> {
     let total = config.train.max_steps;
     let start = Instant::now();
     for step in 0..total {
-        let made = subject.step(config, &mut optimizer, (step, total), &mut order)?;
+        let made = subject.step(config, &mut optimizer, StepIndex { step, total }, &mut order)?;
         if (step + 1) % 50 == 0 {
             let seconds = start.elapsed().as_secs_f64();
             let (task, consistency) = (made.loss.task, made.loss.consistency);

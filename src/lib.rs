@@ -26,7 +26,7 @@
 //! | [`model_store`] | models by name: Hugging Face cache and downloads | config, error |
 //! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind), heads, reading weights; knows no training | config, data, error, mixture, model_store, nn, rng, tensor |
 //! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, rng, tensor |
-//! | [`records`] | what a run records, as plain data: steps, evaluations, checkpoints | config, error, eval, tensor |
+//! | [`records`] | what a run records, as plain data: steps, evaluations, checkpoints | config, error, eval, mixture, tensor |
 //! | [`train`] | the step, the optimizer, the loop; knows no files | config, data, error, eval, mixture, model, nn, records, rng, tensor |
 //! | [`analysis`] | statistics of experts and routes on host data | config, error, records, rng, tensor |
 //! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | config, data, error, records, tensor |
@@ -52,11 +52,11 @@
 //!
 //! # Read in this order
 //!
-//! 1. [`train::step`]: the whole training step on one screen.
+//! 1. [`train::step`]: the whole training step on one screen, and [`train::trainable`]: what it needs of a model.
 //! 2. [`mixture::routing`], [`mixture::adapter`] and [`mixture::lora`]: what is drawn, and what a site computes.
 //! 3. [`mixture::consistency`] and [`mixture::merging`]: the term between the passes, the mean at the end.
 //! 4. [`model::layer`] and [`model::encoder`]: where the mixture sits; [`model::decoder`] for language models,
-//!    with [`train::lm_step`] and [`nn::kernels::vocab_loss`].
+//!    with [`nn::kernels::vocab_loss`].
 //!    [`model::gguf`] and [`nn::kernels::quant`] for weights that stay quantised, [`eval::generate`] for writing.
 //! 5. [`nn::kernels`]: what makes it fast; [`nn::profile`]: where the time goes.
 //! 6. [`train::trainer`], [`eval::compare`], [`artifact`]: the loop, the comparison, the files.
@@ -73,6 +73,8 @@ pub mod nn;
 pub mod data;
 pub mod model;
 pub mod model_store;
+
+pub mod records;
 
 pub mod analysis;
 pub mod artifact;

@@ -6,7 +6,7 @@ use crate::sequences::{self, Sequences};
 use crate::spectral;
 use adamix::data::Batch;
 use adamix::error::{Error, Result};
-use adamix::model::{Encoder, EncoderSpec, Run};
+use adamix::model::{Encoder, EncoderSpec, ForwardOptions};
 use adamix::nn::kernels::{HostRef, adamw, host};
 use adamix::nn::{Grads, Params};
 use adamix::rng::SeedStream;
@@ -182,7 +182,7 @@ impl Pretraining {
         for (i, rows) in (0u64..).zip(batches) {
             let vocabulary = self.encoder.spec().vocab_size;
             let (batch, targets) = masked_batch(data, rows, vocabulary, self.seed, HELD_OUT + i);
-            let (x, _) = self.encoder.forward(&batch, Run { all_tokens: true, ..Run::eval() })?;
+            let (x, _) = self.encoder.forward(&batch, ForwardOptions { all_tokens: true, ..ForwardOptions::eval() })?;
             sum += self.heads.run(&x, &targets, None)?.0 / count;
         }
         Ok(sum)
@@ -242,7 +242,7 @@ fn gradients(
     batch: &Batch,
     targets: &Targets,
 ) -> Result<(f64, Grads)> {
-    let run = Run { all_tokens: true, keep: true, ..Run::eval() };
+    let run = ForwardOptions { all_tokens: true, keep: true, ..ForwardOptions::eval() };
     let (x, trace) = encoder.forward(batch, run)?;
     let mut grads = Grads::new(params);
     let (loss, dx) = heads.run(&x, targets, Some(&mut grads))?;

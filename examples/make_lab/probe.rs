@@ -3,7 +3,7 @@
 use crate::save;
 use adamix::data::{Batch, Labels};
 use adamix::error::{Error, Result};
-use adamix::model::{Encoder, EncoderSpec, Run, Weights};
+use adamix::model::{Encoder, EncoderSpec, ForwardOptions, Weights};
 use adamix::nn::Linear;
 use adamix::nn::kernels::activation::{self, Act};
 use candle_core::{DType, Device};
@@ -104,7 +104,7 @@ fn features(encoder: &Encoder, pooler: &Linear, rows: &[(Vec<u32>, f64)]) -> Res
             labels: Labels::Classes(vec![0; n]),
             rows: (0..n).collect(),
         };
-        let (x, _) = encoder.forward(&batch, Run { all_tokens: true, ..Run::eval() })?;
+        let (x, _) = encoder.forward(&batch, ForwardOptions { all_tokens: true, ..ForwardOptions::eval() })?;
         let first = x.index_select(&candle_core::Tensor::from_vec(starts, n, encoder.device())?, 0)?;
         let pooled = activation::forward(Act::Tanh, &pooler.forward(&first)?)?.to_vec2::<f32>()?;
         let x = x.to_vec2::<f32>()?;

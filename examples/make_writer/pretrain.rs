@@ -2,15 +2,18 @@
 
 use crate::windows::Windows;
 use adamix::config::RunConfig;
+use adamix::data::text::TextBatch;
 use adamix::error::{Error, Result};
 use adamix::model::decoder::Decoder;
-use adamix::model::{CausalLm, DecoderSpec, LmSetup, Packed, Run, Weights};
+use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Packed, Weights};
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::nn::{Grads, Params};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::train::AdamW;
-use adamix::train::lm_step::{self, LmBatch};
+use adamix::train::loss::PendingLoss;
 use adamix::train::optimizer;
+use adamix::train::step::forward_backward;
+use adamix::train::trainable::Trainable;
 use candle_core::{DType, Device};
 use std::path::Path;
 use std::time::Instant;
@@ -66,28 +69,16 @@ pub struct Pretraining {
     tokens: u64,
 }
 
-/// Windows as a packed batch.
-struct Packing {
-    ids: Vec<u32>,
-    offsets: Vec<usize>,
-    wanted: Vec<bool>,
-}
-
-impl Packing {
-    fn new(data: &Windows, rows: &[usize]) -> Self {
-        let (mut ids, mut offsets, mut wanted) = (Vec::new(), vec![0], Vec::new());
-        for &row in rows {
-            let window = data.get(row);
-            ids.extend(window.iter().map(|&id| u32::from(id)));
-            wanted.extend((0..window.len()).map(|i| i >= data.first(row)));
-            offsets.push(ids.len());
-        }
-        Self { ids, offsets, wanted }
+/// Some windows as one batch.
+fn pack(data: &Windows, rows: &[usize]) -> TextBatch {
+    let mut batch = TextBatch { offsets: vec![0], rows: rows.to_vec(), ..TextBatch::default() };
+    for &row in rows {
+        let window = data.get(row);
+        batch.ids.extend(window.iter().map(|&id| u32::from(id)));
+        batch.learn.extend((0..window.len()).map(|i| i >= data.first(row)));
+        batch.offsets.push(batch.ids.len());
     }
-
-    fn batch(&self) -> LmBatch<'_> {
-        LmBatch { packed: Packed { ids: &self.ids, offsets: &self.offsets }, wanted: &self.wanted }
-    }
+    batch
 }
 
 impl Pretraining {
@@ -135,11 +126,10 @@ impl Pretraining {
 
     /// One step on some windows. -> nats a token
     fn train(&mut self, data: &Windows, rows: &[usize]) -> Result<f64> {
-        let shards: Vec<Packing> =
-            rows.chunks(rows.len().div_ceil(SHARDS)).map(|rows| Packing::new(data, rows)).collect();
+        let shards: Vec<TextBatch> = rows.chunks(rows.len().div_ceil(SHARDS)).map(|rows| pack(data, rows)).collect();
         let (model, config, step) = (&self.model, &self.config, self.step);
-        let work = |shard: &Packing| lm_step::micro_batch(config, model, shard.batch(), step, None);
-        let results: Vec<Result<lm_step::LmMicro>> = std::thread::scope(|scope| {
+        let work = |shard: &TextBatch| forward_backward(config, model, shard, None, step);
+        let results: Vec<Result<(PendingLoss, Grads)>> = std::thread::scope(|scope| {
             let running: Vec<_> = shards
                 .iter()
                 .zip(&self.pools)
@@ -149,14 +139,14 @@ impl Pretraining {
             running.into_iter().map(|thread| thread.join().unwrap_or_else(lost)).collect()
         });
         let (mut sum, mut targets, mut grads) = (0.0, 0.0, Grads::new(self.model.params()));
-        for result in results {
-            let mut part = result?;
-            let n = part.targets as f64;
-            part.grads.scale(n)?;
-            grads.merge(part.grads)?;
-            sum += part.loss.task * n;
-            targets += n;
-            self.tokens += part.tokens as u64;
+        for (result, shard) in results.into_iter().zip(&shards) {
+            let (loss, mut part) = result?;
+            let size = self.model.size(shard);
+            part.scale(size.weight)?;
+            grads.merge(part)?;
+            sum += loss.read()?.task * size.weight;
+            targets += size.weight;
+            self.tokens += size.tokens as u64;
         }
         grads.scale(1.0 / targets)?;
         optimizer::clip(&mut grads, 1.0)?;
@@ -176,9 +166,10 @@ impl Pretraining {
         rows.truncate(HELD_OUT);
         let (mut sum, mut count) = (0.0, 0.0);
         for rows in rows.chunks(50) {
-            let packing = Packing::new(data, rows);
-            let (at, targets) = packing.batch().packed.targets(&packing.wanted);
-            let (hidden, _) = self.model.forward(packing.batch().packed, Some(&at), Run::eval())?;
+            let batch = pack(data, rows);
+            let packed = Packed::from(&batch);
+            let (at, targets) = packed.targets(&batch.learn);
+            let (hidden, _) = self.model.forward(packed, Some(&at), ForwardOptions::eval())?;
             sum += self.model.loss(&hidden, &targets, Objective::eval())?.task * targets.len() as f64;
             count += targets.len() as f64;
         }

@@ -12,8 +12,9 @@
 use super::atomic::{remove, write_dir, write_file};
 use super::hash::FileHash;
 use super::safetensors_io::{self, Metadata};
-use super::{Dtype, HostTensor, RunDir, TOOL, utc};
+use super::{Dtype, RunDir, TOOL, utc};
 use crate::error::{Context as _, Error, Result};
+use crate::records::CheckpointData;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -24,17 +25,6 @@ const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 const FORMAT: &str = "adamix-checkpoint";
 const PREFIX: &str = "checkpoint-";
-
-/// The contents of a checkpoint.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CheckpointData {
-    /// Every trained tensor under its stable name: banks and head.
-    pub tensors: Vec<HostTensor>,
-    /// The optimizer's tensors.
-    pub optimizer: Vec<HostTensor>,
-    /// Everything else the trainer needs: numbers and words.
-    pub state: serde_json::Value,
-}
 
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::run_dir::{RUN_FILE, RunDir};
 use super::run_lock::is_locked;
 use crate::error::{Error, Result};
 use crate::model_store;
-use crate::train::observer::EndReason;
+use crate::records::EndReason;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;

@@ -2,13 +2,14 @@
 
 use crate::bench::Plan;
 use crate::bench::measure::{Made, Parts, Series, timed_series};
+use crate::data::text::TextBatch;
 use crate::error::Result;
 use crate::machine::estimate::{Flow, Mixtures};
+use crate::model::CausalLm;
 use crate::model::decoder::{Decoder, LmSetup};
-use crate::model::{CausalLm, Packed};
 use crate::rng::SeedStream;
-use crate::train::lm_step::{self, LmBatch};
 use crate::train::optimizer::AdamW;
+use crate::train::step::step;
 use candle_core::{DType, Device};
 
 /// Makes the plan's steps.
@@ -32,10 +33,9 @@ pub(crate) fn series(plan: &Plan, dtype: DType, device: &Device) -> Result<Serie
         flow: Flow::of_decoder(model.decoder()),
     };
     timed_series(plan, &parts, &mut |batch, at| {
-        let wanted = vec![true; batch.ids.len()];
-        let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
-        let made =
-            lm_step::step(&config, &model, &mut optimizer, at, |_, run| run(LmBatch { packed, wanted: &wanted }))?;
+        let (ids, offsets, rows) = (batch.ids.clone(), batch.offsets.clone(), batch.rows.clone());
+        let texts = TextBatch { learn: vec![true; ids.len()], ids, offsets, rows };
+        let made = step(&config, &model, &mut optimizer, at, |_| Ok(texts.clone()))?;
         Ok(Made { loss: made.loss.total, tokens: made.tokens, targets: plan.passes * made.targets })
     })
 }

@@ -15,7 +15,7 @@ use crate::nn::kernels::quant::Format;
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
 use crate::train::optimizer::AdamW;
-use crate::train::step;
+use crate::train::step::{StepIndex, passes, step};
 use candle_core::{DType, Device};
 use std::time::Instant;
 
@@ -167,7 +167,7 @@ pub(crate) fn series(plan: &Plan) -> Result<Series> {
         flow: Flow::of_encoder(model.encoder()),
     };
     timed_series(plan, &parts, &mut |batch, at| {
-        let made = step::step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
+        let made = step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
         Ok(Made { loss: made.loss.total, tokens: made.tokens, targets: 0 })
     })
 }
@@ -190,7 +190,7 @@ pub(crate) struct Made {
 }
 
 /// Makes a step of a batch, given its number and how many there will be.
-type MakeStep<'a> = &'a mut dyn FnMut(&Batch, (u64, u64)) -> Result<Made>;
+type MakeStep<'a> = &'a mut dyn FnMut(&Batch, StepIndex) -> Result<Made>;
 
 /// Makes and times steps.
 pub(crate) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -> Result<Series> {
@@ -206,7 +206,7 @@ pub(crate) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -
         memory::reset_peak();
         let (before, clock) = (memory::allocated(), Instant::now());
         take();
-        let made = make(batch, (index as u64, total))?;
+        let made = make(batch, StepIndex { step: index as u64, total })?;
         parts.device.synchronize()?;
         let profile = take();
         let (seconds, after) = (clock.elapsed().as_secs_f64(), memory::allocated());
@@ -251,7 +251,7 @@ fn estimate(plan: &Plan, series: &Series) -> Result<f64> {
     let longest = plan.lengths.list().ok().and_then(|list| list.into_iter().max()).unwrap_or(1);
     let load = Load {
         tokens: steps.iter().map(|step| step.tokens).max().unwrap_or(0) as f64,
-        sequences: (plan.batch_size * step::passes(&config)) as f64,
+        sequences: (plan.batch_size * passes(&config)) as f64,
         longest: longest as f64,
     };
     if plan.shape.is_decoder() {

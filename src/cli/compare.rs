@@ -7,7 +7,7 @@ use crate::artifact::recorder::{Line, read_lines};
 use crate::config::keys;
 use crate::error::{Error, Result};
 use crate::eval::EvalReport;
-use crate::train::observer::{EndRecord, StartRecord};
+use crate::records::{EndRecord, StartRecord};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -1,8 +1,9 @@
 //! How a training is followed: a bar on a terminal, plain lines in a pipe, events with `--json`.
 
 use super::out;
-use crate::artifact::checkpoint::CheckpointData;
-use crate::train::observer::{EvalRecord, Lamp, LampState, Observer, SampleRecord, StartRecord, StepRecord};
+use crate::records::CheckpointData;
+use crate::records::{EvalRecord, Lamp, LampState, SampleRecord, StartRecord, StepRecord};
+use crate::train::observer::Observer;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::path::PathBuf;

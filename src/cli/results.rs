@@ -3,7 +3,7 @@
 use super::out;
 use crate::error::Result;
 use crate::eval::{Band, EvalReport, Scores};
-use crate::train::observer::{EndReason, EndRecord, StartRecord};
+use crate::records::{EndReason, EndRecord, StartRecord};
 use crate::workflow::written_texts::WriteReport;
 use serde::Serialize;
 use std::path::Path;

@@ -112,10 +112,10 @@ impl Engine for EngineHandle {
 
     fn control(&self, request: ControlRequest) {
         match request {
-            ControlRequest::Pause => self.each_run(|flags| flags.hold.pause()),
-            ControlRequest::Resume => self.each_run(|flags| flags.hold.resume()),
-            ControlRequest::Step => self.each_run(|flags| flags.hold.step()),
-            ControlRequest::Stop(reason) => self.each_run(|flags| flags.stop(&reason)),
+            ControlRequest::Pause => self.each_run(|flags| flags.control.pause()),
+            ControlRequest::Resume => self.each_run(|flags| flags.control.resume()),
+            ControlRequest::Step => self.each_run(|flags| flags.control.step()),
+            ControlRequest::Stop(reason) => self.each_run(|flags| flags.control.stop(&reason)),
             ControlRequest::CancelDownload(req) => self.shared.cancelled_downloads.lock().push(req),
             ControlRequest::CancelJob => {
                 self.shared.cancelled.fetch_max(self.sent.load(Ordering::SeqCst), Ordering::SeqCst);
@@ -171,7 +171,7 @@ impl Engine for EngineHandle {
 impl Drop for EngineHandle {
     fn drop(&mut self) {
         self.control(ControlRequest::CancelJob);
-        self.each_run(|flags| flags.stop("the window was closed"));
+        self.each_run(|flags| flags.control.stop("the window was closed"));
         self.commands = None;
         self.store = None;
         if self.ended.recv_timeout(PATIENCE).is_err_and(|err| err.is_timeout()) {

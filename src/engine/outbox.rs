@@ -15,23 +15,13 @@ pub(crate) const COMMANDS: usize = 64;
 /// Events that may wait in the lane; more wait on the training thread.
 pub(crate) const EVENTS: usize = 1024;
 
-/// The flags of one run: the training loop looks at `run`, the publisher holds it between steps by `hold`.
+/// The flags of one run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunFlags {
-    /// Stop, with its reason.
-    pub(crate) run: Control,
-    /// Pause, resume, single step.
-    pub(crate) hold: Control,
+    /// Stop, pause, resume and single step.
+    pub(crate) control: Control,
     /// The run has ended; nobody listens any more.
     pub(crate) over: Arc<AtomicBool>,
-}
-
-impl RunFlags {
-    /// Asks the run to stop, wherever it is.
-    pub(crate) fn stop(&self, reason: &str) {
-        self.run.stop(reason);
-        self.hold.wake();
-    }
 }
 
 /// What goes down the command lane.

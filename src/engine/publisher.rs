@@ -1,7 +1,6 @@
 //! Tells the window about a run in training and serves its questions between two steps.
 
 use crate::artifact::RunDir;
-use crate::artifact::checkpoint::CheckpointData;
 use crate::engine::outbox::{Link, Message, RunFlags};
 use crate::engine::query_service::{Desk, Holder};
 use crate::error::{Error, Result};
@@ -9,6 +8,7 @@ use crate::model::Network;
 use crate::nn::profile::Profile;
 use crate::protocol::step_profile::Gather;
 use crate::protocol::*;
+use crate::records::CheckpointData;
 use crate::train::{Observer, Trainer};
 use crate::workflow::snapshot;
 use crate::workflow::snapshot::{Banks, Tally};
@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Snapshots come at most so often while training.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A held run looks around so often.
-const HOLD: Duration = Duration::from_millis(50);
 /// Most distance samples of a run.
 const DISTANCES: u64 = 400;
 
@@ -93,8 +91,6 @@ pub(super) struct Publisher<'a, 'd> {
     phase: RunPhase,
     /// Whether the merged model is measured after the next step.
     evaluates_next: bool,
-    /// Whether the step under way was asked for while the run was held.
-    stepped: bool,
     measured: Option<u64>,
     /// The step of the last samples that were told.
     sampled: Option<u64>,
@@ -104,9 +100,9 @@ pub(super) struct Publisher<'a, 'd> {
 impl<'a, 'd> Publisher<'a, 'd> {
     pub(super) fn new(desk: &'a mut Desk<'d>, flags: RunFlags, dir: RunDir, shown: Shown, past: Past) -> Self {
         let phase = RunPhase::Preparing;
-        let (evaluates_next, stepped, measured, profile) = (false, false, None, Gather::default());
+        let (evaluates_next, measured, profile) = (false, None, Gather::default());
         let sampled = past.samples.last().map(|record| record.step);
-        Self { desk, flags, dir, shown, past, phase, evaluates_next, stepped, measured, sampled, profile }
+        Self { desk, flags, dir, shown, past, phase, evaluates_next, measured, sampled, profile }
     }
 
     fn say(&self, event: Event) {
@@ -134,10 +130,10 @@ impl<'a, 'd> Publisher<'a, 'd> {
                 }
                 Ok(Message::Command { number, command, flags: None }) => {
                     let live = Holder::of(trainer, &self.dir, trainer.steps_done());
-                    self.desk.serve(number, &command, Some(live), Some(&self.flags.run));
+                    self.desk.serve(number, &command, Some(live), Some(&self.flags.control));
                 }
                 Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => return self.flags.stop("the window was closed"),
+                Err(TryRecvError::Disconnected) => return self.flags.control.stop("the window was closed"),
             }
         }
     }
@@ -161,38 +157,6 @@ impl<'a, 'd> Publisher<'a, 'd> {
         let sample = snapshot::distances(&Banks::of(trainer.model())?, &self.shown.start, step);
         self.say(Event::Distances { run: self.shown.run, sample });
         Ok(())
-    }
-
-    /// Holds the writing of samples while the window wants the run held, unless they belong to a single step. A step that
-    /// is asked for meanwhile comes after them.
-    fn hold_writing(&mut self, trainer: &Trainer) {
-        let asked = |held: &Self| held.stepped || held.flags.hold.step_asked();
-        while self.flags.hold.paused() && !self.flags.run.stopped() && !asked(self) {
-            self.phase(RunPhase::Paused);
-            self.serve(trainer);
-            self.look(trainer, true);
-            self.flags.hold.wait(HOLD);
-        }
-        self.phase(if self.flags.run.stopped() { RunPhase::Stopping } else { RunPhase::Evaluating });
-    }
-
-    /// Holds the run while the window wants it held.
-    fn hold(&mut self, trainer: &Trainer) {
-        self.stepped = false;
-        // After the last step there is nothing to hold.
-        while self.flags.hold.paused() && !self.flags.run.stopped() && trainer.steps_done() < trainer.total_steps() {
-            if self.flags.hold.take_step() {
-                self.stepped = true;
-                return;
-            }
-            self.phase(RunPhase::Paused);
-            self.serve(trainer);
-            self.look(trainer, true);
-            self.flags.hold.wait(HOLD);
-        }
-        if self.phase == RunPhase::Paused {
-            self.phase(if self.flags.run.stopped() { RunPhase::Stopping } else { RunPhase::Training });
-        }
     }
 }
 
@@ -242,9 +206,15 @@ impl Observer for Publisher<'_, '_> {
         self.phase(RunPhase::Training);
     }
 
-    fn on_writing(&mut self, trainer: &Trainer) {
+    fn on_writing(&mut self, trainer: &Trainer, paused: bool) {
         self.desk.link.flush();
-        self.hold_writing(trainer);
+        if paused {
+            self.phase(RunPhase::Paused);
+            self.serve(trainer);
+            self.look(trainer, true);
+        } else {
+            self.phase(if self.flags.control.stopped() { RunPhase::Stopping } else { RunPhase::Evaluating });
+        }
     }
 
     fn on_samples(&mut self, record: &SampleRecord) {
@@ -261,24 +231,28 @@ impl Observer for Publisher<'_, '_> {
     }
 
     fn on_checkpoint(&mut self, _data: &CheckpointData, step: u64, best: bool) -> bool {
-        if self.flags.run.stopped() {
+        if self.flags.control.stopped() {
             self.phase(RunPhase::Stopping);
         }
         self.say(Event::CheckpointWritten { run: self.shown.run, step, best });
         true
     }
 
-    fn on_boundary(&mut self, trainer: &Trainer) {
+    fn on_boundary(&mut self, trainer: &Trainer, paused: bool) {
         let step = trainer.steps_done();
         self.evaluates_next = trainer.evaluation_due(step + 1);
+        if paused {
+            self.phase(RunPhase::Paused);
+        }
         self.serve(trainer);
-        self.look(trainer, self.flags.hold.paused());
-        self.hold(trainer);
-        if self.flags.run.stopped() {
+        self.look(trainer, paused);
+        if self.flags.control.stopped() {
             self.phase(RunPhase::Stopping);
         } else if step >= trainer.total_steps() {
             // What is left is the comparison at the end.
             self.phase(RunPhase::Evaluating);
+        } else if !paused && self.phase == RunPhase::Paused {
+            self.phase(RunPhase::Training);
         }
     }
 

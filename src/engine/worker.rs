@@ -224,7 +224,7 @@ fn train(desk: &mut Desk<'_>, id: RunId, begin: Begin, flags: &RunFlags) -> Resu
     let tally = runs::tally(&dir, model.site_names(), first)?;
     let past = if first > 0 { past(&dir, first)? } else { Past::default() };
     let mut publisher = Publisher::new(desk, flags.clone(), dir.clone(), Shown::new(id, tally, start), past);
-    let ended = run.go(&mut publisher, &flags.run);
+    let ended = run.go(&mut publisher, &flags.control);
     let mut shown = publisher.shown;
     let end = ended?;
     // The weights may be others than at the last look: the best ones.

@@ -13,7 +13,7 @@ use super::report::Scores;
 use crate::data::text::TextDataset;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{MergeWeights, Route};
-use crate::model::{CausalLm, Packed, Run};
+use crate::model::{CausalLm, ForwardOptions, Packed};
 use crate::nn::kernels::vocab_scores::TokenScores;
 
 /// Tokens of a batch, where the sequences are not longer by themselves.
@@ -58,7 +58,9 @@ fn sweep(
         if !targets.is_empty() {
             let mut hidden = Vec::with_capacity(routes.len());
             for route in routes {
-                hidden.push(model.forward(packed, Some(&before), Run { route: *route, ..Run::eval() })?.0);
+                hidden.push(
+                    model.forward(packed, Some(&before), ForwardOptions { route: *route, ..ForwardOptions::eval() })?.0,
+                );
                 opts.check(
                     (done as f64 + hidden.len() as f64 / routes.len() as f64 * rows.len() as f64) / data.len() as f64,
                 )?;

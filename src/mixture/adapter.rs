@@ -4,11 +4,12 @@
 //! [`Adapter`] is what remains after merging: one module, the same formula. They are different types on
 //! purpose: a merged adapter cannot be routed, and there is no flag to forget.
 
-use super::bank::{Bank, Group, RowMap};
+use super::bank::Bank;
 use super::merging::MergeWeights;
-use super::routing::{Route, Side};
+use super::routing::{Route, RowMap, Side};
 use crate::error::{Error, Result};
 use crate::nn::kernels::activation::{self, Act};
+use crate::nn::kernels::routed::Group;
 use crate::nn::{Grads, Params};
 use candle_core::Tensor;
 

@@ -1,10 +1,35 @@
-//! The consistency term between the two passes, with its gradients (paper section 3.2).
+//! The consistency term between the two passes, with its gradients (paper section 3.2). The definition:
 //!
-//! Classification: `½ [KL(sg p_B ‖ p_A) + KL(sg p_A ‖ p_B)]`, mean over the batch, where sg is a constant; the
-//! gradient on pass A's logits is then simply `½ (p_A - p_B) / n`. Regression has one logit, for which a
-//! softmax says nothing (the reference's term is identically zero), so the squared difference
-//! `½ [(z_A - sg z_B)² + (z_B - sg z_A)²]` takes its place. Without detaching, gradients also flow through
-//! the targets.
+//! ```text
+//! classification:  ½ [KL(sg p_B ‖ p_A) + KL(sg p_A ‖ p_B)]        mean over the batch; sg: a constant
+//! regression:      ½ [(z_A - sg z_B)² + (z_B - sg z_A)²]          mean over the batch
+//! ```
+//!
+//! The gradient on pass A's logits is then simply `½ (p_A - p_B) / n`. Regression has one logit, for which a softmax says
+//! nothing (the reference's term is identically zero), so the squared difference takes its place. Without detaching,
+//! gradients also flow through the targets.
+//!
+//! Over a vocabulary the first of them is computed inside the kernels that make the logits
+//! ([`vocab_loss`](crate::nn::kernels::vocab_loss) and its CUDA form), in chunks and in the logits' precision. They are
+//! given the weights that [`objective`] makes of the settings; tests compare them with this file.
+
+use crate::config::MixtureConfig;
+use crate::error::Result;
+use crate::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
+use candle_core::Tensor;
+
+/// What is minimised under these settings, as the kernels over a vocabulary take it.
+pub fn objective(mixture: &MixtureConfig, passes: usize, smoothing: f64) -> Objective {
+    Objective {
+        passes,
+        smoothing,
+        weight: mixture.consistency_weight,
+        detach: mixture.consistency_detach,
+        both: mixture.ce_both_passes,
+        gradient: true,
+        max_logits: MAX_LOGITS,
+    }
+}
 
 /// The term and its gradients on the logits of both passes.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +83,14 @@ pub fn squared_difference(za: &[f64], zb: &[f64], detach: bool) -> Consistency {
         grad_a: diff().map(|d| factor * d / n).collect(),
         grad_b: diff().map(|d| -factor * d / n).collect(),
     }
+}
+
+/// The squared difference as tensors, before λ, and λ times its gradient on pass A, which is that on pass B with the
+/// other sign. za, zb `[n]` -> `[n]` both
+pub fn squared_difference_rows(za: &Tensor, zb: &Tensor, lambda: f64, detach: bool) -> Result<(Tensor, Tensor)> {
+    let (difference, share) = ((za - zb)?, 2.0 / za.elem_count() as f64);
+    let gradient = (&difference * (lambda * if detach { 0.5 * share } else { share }))?;
+    Ok((difference.sqr()?, gradient))
 }
 
 #[cfg(test)]

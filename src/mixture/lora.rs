@@ -10,16 +10,17 @@
 //! mean over all M² pairs. *Mean of deltas* `Σ w_j B_j A_j` pairs expert j with expert j and has rank M r. They are equal,
 //! and the rank stays r, where one side is shared.
 
-use super::bank::{Bank, Group, RowMap};
-use super::low_rank::Up;
-use super::routing::{Route, Side};
+use super::bank::Bank;
+use super::routing::{Route, RowMap, Side};
 use crate::error::{Error, Result};
+use crate::nn::kernels::low_rank::LowRankUp;
 use crate::nn::kernels::residual;
+use crate::nn::kernels::routed::Group;
 use crate::nn::{Dropout, Grads, Params};
 use candle_core::{DType, Tensor};
 use std::ops::Range;
 
-pub use super::low_rank::Columns;
+pub use crate::nn::kernels::low_rank::Columns;
 
 /// M LoRA modules on one linear layer, sharing one side or none.
 #[derive(Clone, Debug)]
@@ -104,8 +105,8 @@ impl LoraMixture {
         Self { columns, ..self.clone() }
     }
 
-    fn up(&self) -> Up<'_> {
-        Up { bank: &self.b, columns: &self.columns, scale: self.scale }
+    fn up(&self) -> LowRankUp<'_> {
+        LowRankUp { weight: self.b.weight(), columns: &self.columns, scale: self.scale }
     }
 
     /// Adds to y, the layer's output (nobody else may hold it), what each row's experts say. x `[n, in]`, y `[n, out]`
@@ -138,7 +139,11 @@ impl LoraMixture {
         dx: Option<Tensor>,
         grads: &mut Grads,
     ) -> Result<Option<Tensor>> {
-        self.up().add_grads(&saved.z, dy, &saved.b, grads)?;
+        if self.b.is_trained() {
+            for group in &saved.b {
+                self.b.add_weight_grad(group.expert, self.up().grad(&saved.z, dy, group)?, grads)?;
+            }
+        }
         let dz = self.up().backward(dy, &saved.b)?;
         self.a.add_grads(&saved.drop.apply(x)?, &dz, &saved.a, grads)?;
         let Some(dx) = dx else { return Ok(None) };

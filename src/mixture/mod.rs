@@ -16,12 +16,11 @@ pub mod bank;
 pub mod consistency;
 pub mod init;
 pub mod lora;
-mod low_rank;
 pub mod merging;
 pub mod routing;
 
 pub use adapter::{Adapter, AdapterMixture};
-pub use bank::{Bank, RowMap};
+pub use bank::Bank;
 pub use lora::{Lora, LoraMixture};
 pub use merging::MergeWeights;
-pub use routing::{Pick, Route, RouteShape, SIDES, Side};
+pub use routing::{Pick, Route, RouteShape, RowMap, SIDES, Side};

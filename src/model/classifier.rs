@@ -1,11 +1,12 @@
 //! Encoder, mixture and head together: what is trained, evaluated, merged and exported.
 
-use super::encoder::{self, DropKeys, Encoder, Run, Trace};
+use super::encoder::{self, Encoder, EncoderActivations};
 use super::head::{self, Head};
 use super::layer::FfnAdapter;
 use super::loras::{self, LayerLoras, Module, Placed, Target};
 use super::network::overwrite;
 use super::spec::EncoderSpec;
+use super::stack::ForwardOptions;
 use super::weights::Weights;
 use crate::config::{self, Method, MixtureConfig, MixtureKind};
 use crate::data::Batch;
@@ -41,8 +42,8 @@ pub struct Setup<'a> {
 
 /// What the backward pass needs.
 #[derive(Debug)]
-pub struct ClassifierTrace {
-    encoder: Trace,
+pub struct ClassifierActivations {
+    encoder: EncoderActivations,
     head: head::Saved,
 }
 
@@ -217,24 +218,28 @@ impl Classifier {
             .collect()
     }
 
-    /// Logits of a batch run `run.passes` times as one. -> `[passes * sequences, outputs]`, and what backward needs
-    pub fn forward(&self, batch: &Batch, run: Run<'_>) -> Result<(Tensor, Option<ClassifierTrace>)> {
-        let (x, trace) = self.encoder.forward(batch, Run { all_tokens: false, ..run })?;
-        let (logits, head) = timed(Phase::Head, || self.head.forward(&x, run.drop))?;
-        Ok((logits, trace.map(|encoder| ClassifierTrace { encoder, head })))
+    /// Logits of a batch run `options.passes` times as one. -> `[passes * sequences, outputs]`, and what backward needs
+    pub fn forward(
+        &self,
+        batch: &Batch,
+        options: ForwardOptions<'_>,
+    ) -> Result<(Tensor, Option<ClassifierActivations>)> {
+        let (x, encoder) = self.encoder.forward(batch, ForwardOptions { all_tokens: false, ..options })?;
+        let (logits, head) = timed(Phase::Head, || self.head.forward(&x, options.drop))?;
+        Ok((logits, encoder.map(|encoder| ClassifierActivations { encoder, head })))
     }
 
     /// Gradients of all trained tensors. dlogits as forward's output
-    pub fn backward(&self, trace: ClassifierTrace, dlogits: &Tensor) -> Result<Grads> {
+    pub fn backward(&self, activations: ClassifierActivations, dlogits: &Tensor) -> Result<Grads> {
         let mut grads = Grads::new(&self.params);
-        let dx = timed(Phase::Head, || self.head.backward(&trace.head, dlogits, &mut grads))?;
-        self.encoder.backward(trace.encoder, dx, &mut grads)?;
+        let dx = timed(Phase::Head, || self.head.backward(&activations.head, dlogits, &mut grads))?;
+        self.encoder.backward(activations.encoder, dx, &mut grads)?;
         Ok(grads)
     }
 
     /// Logits as host values, without dropout. Row-major `[sequences * outputs]`
     pub fn logits(&self, batch: &Batch, route: Option<&Route>) -> Result<Vec<f32>> {
-        let (logits, _) = self.forward(batch, Run { route, ..Run::eval() })?;
+        let (logits, _) = self.forward(batch, ForwardOptions { route, ..ForwardOptions::eval() })?;
         Ok(logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
@@ -317,11 +322,6 @@ impl Classifier {
     /// Overwrites trained tensors with host values by name, such as a checkpoint's. Every trained tensor must be there.
     pub fn set_params<'a>(&self, values: impl Fn(&str) -> Option<(&'a [usize], &'a [f32])>) -> Result<()> {
         overwrite(&self.params, values)
-    }
-
-    /// Keys for the dropout of training micro-batch number `index`.
-    pub fn drop_keys(seed: SeedStream, index: u64) -> DropKeys {
-        DropKeys::new(seed, index)
     }
 }
 

@@ -1,140 +1,70 @@
 //! The encoder: embeddings and a list of layers, over packed sequences.
 
 use super::layer::{self, EncoderLayer, FfnAdapter, LayerContext};
-use super::loras::{LayerLoras, LoraRun, Slot, Target};
+use super::loras::{LayerLoras, Slot, Target};
 use super::spec::{EncoderSpec, Family};
+use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack};
 use super::weights::Weights;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::mixture::{Route, RowMap};
+use crate::mixture::RowMap;
 use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::device::{takes_model, wide};
 use crate::nn::kernels::gemm;
 use crate::nn::profile::{Phase, timed};
-use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params, Weight};
+use crate::nn::{Embeddings, Grads, LayerNorm, Linear, Params, Weight};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
 
-/// Where dropout masks of one forward come from. The same value gives the same masks.
-#[derive(Clone, Copy, Debug)]
-pub struct DropKeys {
-    base: u64,
-}
-
-impl DropKeys {
-    /// Of training micro-batch number `index`.
-    pub fn new(seed: SeedStream, index: u64) -> Self {
-        Self { base: seed.stream(Purpose::Dropout, index).next_u64() }
-    }
-    /// The dropout at one place of the network.
-    pub fn at(self, place: u64, p: f64) -> Dropout {
-        if p > 0.0 {
-            Dropout::new(self.base.wrapping_add((place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), p)
-        } else {
-            Dropout::none()
-        }
-    }
-}
-
-/// How to run a batch.
-#[derive(Clone, Copy)]
-pub struct Run<'a> {
-    /// Times the batch goes through, packed as one: 2 for the consistency term.
-    pub passes: usize,
-    /// Which experts run; needed where there is a mixture.
-    pub route: Option<&'a Route>,
-    /// The trunk's and the head's dropout; absent: none, as in evaluation.
-    pub drop: Option<DropKeys>,
-    /// Dropout of LoRA's inputs; absent: none, as in evaluation.
-    pub lora_drop: Option<DropKeys>,
-    /// Return every token's vector instead of the first token's of each sequence.
-    pub all_tokens: bool,
-    /// Keep what the backward pass needs.
-    pub keep: bool,
-    /// Of most layers keep the input only and run them again in the backward pass: less memory, more work, same bits.
-    pub recompute: bool,
-}
-
-impl Run<'_> {
-    /// Evaluation of a model without a mixture (or merged).
-    pub fn eval() -> Self {
-        Self { passes: 1, route: None, drop: None, lora_drop: None, all_tokens: false, keep: false, recompute: false }
-    }
-}
-
 /// What the backward pass needs.
 #[derive(Debug)]
-pub struct Trace {
+pub struct EncoderActivations {
     embeddings: embedding::Saved,
-    layers: Vec<Kept>,
-    /// How to run a layer again, where only its input was kept.
-    again: Option<(Course, Option<Route>)>,
-}
-
-/// What was kept of a layer.
-#[derive(Debug)]
-enum Kept {
-    /// Nothing: no gradient comes down to it.
-    Nothing,
-    /// Its input; the rest is computed again.
-    Input(Tensor),
-    /// All its backward needs.
-    All(Box<layer::Saved>),
+    layers: Vec<SavedActivations<Tensor, layer::Saved>>,
+    pass: EncoderPass,
 }
 
 /// How one batch goes through the layers.
 #[derive(Debug)]
-struct Course {
-    /// Bounds of the sequences, all passes.
-    offsets: Vec<usize>,
-    /// Rows of the first tokens.
-    first: Tensor,
-    token_rows: RowMap,
-    first_rows: RowMap,
-    drop: Option<DropKeys>,
-    lora_drop: Option<DropKeys>,
-    all_tokens: bool,
+pub(super) struct EncoderPass {
+    mode: PassMode,
+    /// Rows of the first tokens, which alone go on after attention in the last layer; absent: all tokens do.
+    pooled: Option<(Tensor, RowMap)>,
 }
 
-impl Course {
-    fn new(batch: &Batch, run: &Run<'_>, device: &Device) -> Result<Self> {
-        let offsets = repeat_offsets(&batch.offsets, run.passes);
-        let first: Vec<u32> = offsets[..offsets.len() - 1].iter().map(|&o| o as u32).collect();
-        Ok(Self {
-            first: Tensor::from_vec(first, offsets.len() - 1, device)?,
-            offsets,
-            token_rows: RowMap::tokens(&batch.offsets, run.passes),
-            first_rows: RowMap::first_tokens(&batch.offsets, run.passes),
-            drop: run.drop,
-            lora_drop: run.lora_drop,
-            all_tokens: run.all_tokens,
-        })
-    }
-
-    fn drop(&self, place: u64, p: f64) -> Dropout {
-        self.drop.map_or_else(Dropout::none, |keys| keys.at(place, p))
+impl EncoderPass {
+    fn new(batch: &Batch, options: &ForwardOptions<'_>, device: &Device) -> Result<Self> {
+        let mode = PassMode::new(&batch.offsets, options);
+        let first: Vec<u32> = mode.spans.iter().map(|span| span.start as u32).collect();
+        let pooled = if options.all_tokens {
+            None
+        } else {
+            let n = first.len();
+            Some((Tensor::from_vec(first, n, device)?, RowMap::first_tokens(&batch.offsets, options.passes)))
+        };
+        Ok(Self { mode, pooled })
     }
 
     /// What layer `i` shares with the others.
-    fn context<'a>(&'a self, spec: &EncoderSpec, i: usize, route: Option<&'a Route>) -> LayerContext<'a> {
-        let pooled = i + 1 == spec.num_layers && !self.all_tokens;
-        let spans = || self.offsets.windows(2).map(|w| w[0]..w[1]).collect::<Vec<_>>();
+    fn context<'a>(&'a self, spec: &EncoderSpec, i: usize) -> LayerContext<'a> {
+        let mode = &self.mode;
+        let pooled = self.pooled.as_ref().filter(|_| i + 1 == spec.num_layers);
         let place = 1 + 3 * i as u64;
         let head_dim = spec.hidden_size / spec.num_heads;
-        let drop = self.drop(place, spec.attention_dropout);
-        let mut layout = Layout::bidirectional(spans(), spec.num_heads, head_dim, drop);
-        if pooled {
-            layout.queries = (0..self.offsets.len() - 1).map(|q| q..q + 1).collect();
+        let drop = mode.dropout(place, spec.attention_dropout);
+        let mut layout = Layout::bidirectional(mode.spans.clone(), spec.num_heads, head_dim, drop);
+        if pooled.is_some() {
+            layout.queries = (0..mode.spans.len()).map(|q| q..q + 1).collect();
         }
         LayerContext {
             layout,
-            tokens: &self.token_rows,
-            rows: if pooled { &self.first_rows } else { &self.token_rows },
-            first_tokens: pooled.then_some(&self.first),
-            route: route.map(|route| (route, i)),
-            lora: LoraRun { route, drop: self.lora_drop },
-            drops: [self.drop(place + 1, spec.hidden_dropout), self.drop(place + 2, spec.hidden_dropout)],
+            tokens: &mode.tokens,
+            rows: pooled.map_or(&mode.tokens, |(_, rows)| rows),
+            first_tokens: pooled.map(|(first, _)| first),
+            route: mode.route(i),
+            lora: mode.lora(),
+            drops: [mode.dropout(place + 1, spec.hidden_dropout), mode.dropout(place + 2, spec.hidden_dropout)],
         }
     }
 }
@@ -184,7 +114,7 @@ impl Encoder {
             reader.get("embeddings.token_type_embeddings.weight", &[spec.type_vocab_size, d])?,
             reader.norm("embeddings.LayerNorm", d, eps)?,
         );
-        let embeddings = embeddings.flowing(flow(dtype, device));
+        let embeddings = embeddings.flowing(activation_dtype(dtype, device));
         let layers = (0..spec.num_layers).map(|i| read_layer(&reader, &spec, i)).collect::<Result<_>>()?;
         Ok(Self { spec, embeddings, layers, trunk_trained: false })
     }
@@ -223,7 +153,7 @@ impl Encoder {
     /// is trained.
     pub fn stored(&self, dtype: DType) -> Result<Self> {
         let mut cast = self.cast(dtype)?;
-        cast.embeddings = cast.embeddings.flowing(flow(dtype, self.device()));
+        cast.embeddings = cast.embeddings.flowing(activation_dtype(dtype, self.device()));
         Ok(cast)
     }
 
@@ -263,8 +193,8 @@ impl Encoder {
     pub fn dtype(&self) -> DType {
         self.embeddings.word().dtype()
     }
-    /// The format of what flows through the trunk.
-    pub fn flow(&self) -> DType {
+    /// The format of the activations.
+    pub fn activation_dtype(&self) -> DType {
         self.embeddings.flow()
     }
 
@@ -287,60 +217,23 @@ impl Encoder {
     }
 
     /// Runs a batch `passes` times as one. -> `[passes * sequences, d]` or `[passes * tokens, d]`, and what backward needs
-    pub fn forward(&self, batch: &Batch, run: Run<'_>) -> Result<(Tensor, Option<Trace>)> {
+    pub fn forward(&self, batch: &Batch, options: ForwardOptions<'_>) -> Result<(Tensor, Option<EncoderActivations>)> {
         self.check(batch)?;
-        let course = Course::new(batch, &run, self.device())?;
-        let ids = self.ids(batch, run.passes)?;
-        let last = self.layers.len().saturating_sub(1);
-        let lowest = if run.keep { self.lowest_trained() } else { None };
-        let drop = course.drop(0, self.spec.hidden_dropout);
-        let (mut x, embeddings) = timed(Phase::Elementwise, || self.embeddings.forward(&ids, drop))?;
-        let mut layers = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
-            let (y, saved) = layer.forward(&x, course.context(&self.spec, i, run.route))?;
-            if run.keep {
-                layers.push(match lowest {
-                    Some(lowest) if i < lowest => Kept::Nothing,
-                    // The last layer's turn comes at once: keeping it costs nothing at the peak.
-                    Some(_) if run.recompute && i != last => Kept::Input(x),
-                    Some(_) => Kept::All(Box::new(saved)),
-                    None => Kept::Nothing,
-                });
-            }
-            x = y;
-        }
-        let again = (run.keep && run.recompute).then(|| (course, run.route.cloned()));
-        Ok((x, run.keep.then_some(Trace { embeddings, layers, again })))
-    }
-
-    /// The lowest layer that a gradient must reach.
-    fn lowest_trained(&self) -> Option<usize> {
-        let has_mixture =
-            |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_)) || layer.loras.lowest().is_some();
-        if self.trunk_trained { Some(0) } else { self.layers.iter().position(has_mixture) }
+        let pass = EncoderPass::new(batch, &options, self.device())?;
+        let ids = self.ids(batch, options.passes)?;
+        let drop = pass.mode.dropout(0, self.spec.hidden_dropout);
+        let (x, embeddings) = timed(Phase::Elementwise, || self.embeddings.forward(&ids, drop))?;
+        let (x, layers) = self.forward_layers(x, &pass, &options)?;
+        Ok((x, options.keep.then_some(EncoderActivations { embeddings, layers, pass })))
     }
 
     /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output
-    pub fn backward(&self, trace: Trace, dy: Tensor, grads: &mut Grads) -> Result<()> {
-        let Some(lowest) = self.lowest_trained() else { return Ok(()) };
-        let Trace { embeddings, layers, again } = trace;
-        let mut dy = dy;
-        for (i, (layer, kept)) in self.layers.iter().zip(layers).enumerate().skip(lowest).rev() {
-            let below = i > lowest || self.trunk_trained;
-            let saved = match (kept, &again) {
-                (Kept::All(saved), _) => *saved,
-                (Kept::Input(x), Some((course, route))) => {
-                    let context = course.context(&self.spec, i, route.as_ref());
-                    timed(Phase::Recompute, || layer.forward(&x, context))?.1
-                }
-                _ => return Err(Error::internal("nothing was kept of a layer that has a gradient")),
-            };
-            match layer.backward(saved, &dy, below, grads)? {
-                Some(dx) => dy = dx,
-                None => return Ok(()),
-            }
+    pub fn backward(&self, activations: EncoderActivations, dy: Tensor, grads: &mut Grads) -> Result<()> {
+        let EncoderActivations { embeddings, layers, pass } = activations;
+        match self.backward_layers(layers, dy, &pass, grads)? {
+            Some(dx) => timed(Phase::Elementwise, || self.embeddings.backward(&embeddings, &dx, grads)),
+            None => Ok(()),
         }
-        timed(Phase::Elementwise, || self.embeddings.backward(&embeddings, &dy, grads))
     }
 
     fn ids(&self, batch: &Batch, passes: usize) -> Result<Ids> {
@@ -383,6 +276,41 @@ impl Encoder {
     }
 }
 
+impl Stack for Encoder {
+    type Hidden = Tensor;
+    type Gradient = Tensor;
+    type Saved = layer::Saved;
+    type Pass = EncoderPass;
+
+    fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn lowest_trained(&self) -> Option<usize> {
+        let has_mixture =
+            |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_)) || layer.loras.lowest().is_some();
+        if self.trunk_trained { Some(0) } else { self.layers.iter().position(has_mixture) }
+    }
+
+    fn embeddings_trained(&self) -> bool {
+        self.trunk_trained
+    }
+
+    fn layer_forward(&self, i: usize, x: &Tensor, pass: &EncoderPass) -> Result<(Tensor, layer::Saved)> {
+        self.layers[i].forward(x, pass.context(&self.spec, i))
+    }
+
+    fn layer_backward(
+        &self,
+        at: At<'_, EncoderPass>,
+        saved: layer::Saved,
+        dy: Tensor,
+        grads: &mut Grads,
+    ) -> Result<Option<Tensor>> {
+        self.layers[at.layer].backward(saved, &dy, at.below, grads)
+    }
+}
+
 /// The matrices of a layer that can have a LoRA, under their Hugging Face names.
 pub fn lora_targets(spec: &EncoderSpec) -> Vec<Target> {
     let (d, f) = (spec.hidden_size, spec.intermediate_size);
@@ -406,20 +334,10 @@ pub fn lora_targets(spec: &EncoderSpec) -> Vec<Target> {
 /// The targets of an empty setting: the paper's queries and values.
 pub const DEFAULT_TARGETS: [&str; 2] = ["query", "value"];
 
-/// The format of what flows through a trunk whose matrices have format `dtype`: the same, where the device computes in it.
-/// Elsewhere on the CPU 16-bit weights only save memory, and everything between the products is f32.
-pub(super) fn flow(dtype: DType, device: &Device) -> DType {
+/// The format of the activations of a base model whose matrices have format `dtype`: the same, where the device computes
+/// in it. Elsewhere on the CPU 16-bit weights only save memory, and everything between the products is f32.
+pub(super) fn activation_dtype(dtype: DType, device: &Device) -> DType {
     if device.is_cpu() && !(dtype == DType::BF16 && gemm::multiplies_bf16()) { wide(dtype) } else { dtype }
-}
-
-/// Offsets of `passes` copies of a batch, one after the other.
-pub(super) fn repeat_offsets(offsets: &[usize], passes: usize) -> Vec<usize> {
-    let total = offsets.last().copied().unwrap_or(0);
-    let mut all = vec![0];
-    for pass in 0..passes {
-        all.extend(offsets.iter().skip(1).map(|o| o + pass * total));
-    }
-    all
 }
 
 fn read_layer(reader: &Reader<'_>, spec: &EncoderSpec, i: usize) -> Result<EncoderLayer> {

@@ -6,8 +6,8 @@
 //!
 //! Regression is the same with one output.
 
-use super::encoder::DropKeys;
 use super::spec::{EncoderSpec, Family};
+use super::stack::DropKeys;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::nn::kernels::activation::{self, Act};

@@ -4,7 +4,7 @@
 //! last of the feed-forward block. A target is one of the model's own matrices, which may be a block of rows of one of
 //! these. Its path is the Hugging Face name inside the layer, such as `self_attn.q_proj`.
 
-use super::encoder::DropKeys;
+use super::stack::DropKeys;
 use crate::config::MixtureConfig;
 use crate::error::{Error, Result};
 use crate::mixture::lora::{self, Columns};

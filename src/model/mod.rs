@@ -16,12 +16,14 @@ pub mod layer;
 pub mod loras;
 pub mod network;
 pub mod spec;
+pub mod stack;
 pub mod weights;
 
 pub use classifier::{Classifier, Counts, Setup, Site};
 pub use decoder::{CachedId, CausalLm, DecoderSpec, KvCache, LmSetup, LmSource, Packed};
 pub use dir::ModelSource;
-pub use encoder::{DropKeys, Encoder, Run};
+pub use encoder::Encoder;
 pub use network::Network;
 pub use spec::{EncoderSpec, Family};
+pub use stack::{DropKeys, ForwardOptions};
 pub use weights::Weights;

@@ -42,7 +42,7 @@ pub use crate::protocol::questions::*;
 pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
-pub use crate::train::observer::{
+pub use crate::records::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
 };
 pub use crate::workflow::written_texts::{WriteReport, WrittenBy, WrittenSample};

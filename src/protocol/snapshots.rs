@@ -4,7 +4,7 @@ use crate::config::{RoutingPolicy, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
 use crate::protocol::{ExportDtype, ExportTarget, MergePlan};
-use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
+use crate::records::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Stop, pause and single-step: flags that anybody may set and the loop obeys between micro-batches.
+//! Stop, pause and single step: flags that any thread may set and the training loop obeys between steps.
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -38,11 +38,11 @@ impl Control {
     pub fn reason(&self) -> String {
         self.inner.reason.lock().clone()
     }
-    /// Holds the run before its next step.
+    /// Pauses the run before its next step.
     pub fn pause(&self) {
         self.inner.pause.store(true, Ordering::SeqCst);
     }
-    /// Lets it go on.
+    /// Ends the pause.
     pub fn resume(&self) {
         self.inner.pause.store(false, Ordering::SeqCst);
         self.wake();
@@ -52,7 +52,7 @@ impl Control {
         self.inner.steps.fetch_add(1, Ordering::SeqCst);
         self.wake();
     }
-    /// Whether the run is held.
+    /// Whether a pause is asked for.
     pub fn paused(&self) -> bool {
         self.inner.pause.load(Ordering::SeqCst)
     }
@@ -69,15 +69,7 @@ impl Control {
         let (lock, change) = &self.inner.change;
         change.wait_for(&mut lock.lock(), at_most);
     }
-    /// Wakes a waiting run, so that it looks around.
-    pub fn wake(&self) {
+    fn wake(&self) {
         self.inner.change.1.notify_all();
-    }
-    /// Clears all flags, for the next run.
-    pub fn reset(&self) {
-        self.inner.stop.store(false, Ordering::SeqCst);
-        self.inner.pause.store(false, Ordering::SeqCst);
-        self.inner.steps.store(0, Ordering::SeqCst);
-        self.inner.reason.lock().clear();
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::{AdapterInit, MixtureConfig, MixtureKind};
 use crate::error::Result;
 use crate::nn::{Grads, ParamId, Params};
-use crate::train::observer::{Lamp, LampState};
+use crate::records::{Lamp, LampState};
 use crate::train::optimizer::AdamW;
 use candle_core::{DType, Tensor};
 
@@ -69,23 +69,19 @@ impl Lamps {
                 // Biases start at zero: measure them against a start of the usual size.
                 let scale = norm(&mut start.iter().map(|&v| f64::from(v))).max(0.02 * (size as f64).sqrt());
                 let (max_abs_grad, update_ratio) = (self.max_abs_grad[id][expert], change / scale);
-                let state = match () {
-                    () if updates == 0 => LampState::NotDrawn,
-                    // From an identity start the down side gets no gradient before the up side has moved.
-                    () if max_abs_grad == 0.0 && identity && updates == 1 => LampState::NotDrawn,
-                    () if max_abs_grad == 0.0 || change == 0.0 => LampState::Dead,
-                    () if update_ratio > EXPLODING || !update_ratio.is_finite() => LampState::Exploding,
-                    () => LampState::Learning,
+                // From an identity start the down side gets no gradient before the up side has moved.
+                let waiting = max_abs_grad == 0.0 && identity && updates == 1;
+                let state = if updates == 0 || waiting {
+                    LampState::NotDrawn
+                } else if max_abs_grad == 0.0 || change == 0.0 {
+                    LampState::Dead
+                } else if update_ratio > EXPLODING || !update_ratio.is_finite() {
+                    LampState::Exploding
+                } else {
+                    LampState::Learning
                 };
-                let tensor = param.name.clone();
-                lamps.push(Lamp {
-                    tensor,
-                    expert: param.bank.then_some(expert),
-                    step,
-                    max_abs_grad,
-                    update_ratio,
-                    state,
-                });
+                let (tensor, expert) = (param.name.clone(), param.bank.then_some(expert));
+                lamps.push(Lamp { tensor, expert, step, max_abs_grad, update_ratio, state });
             }
         }
         Ok(lamps)

@@ -1,34 +1,197 @@
-//! The loss of a step and its gradient on the logits. On the host, in double precision: a classifier's logits are few
-//! numbers. An NVIDIA GPU computes it itself, so that nothing waits for it in the
-//! middle of a step.
+//! The loss of a step: task loss on pass A plus λ times the consistency of the passes, with its gradient on the outputs.
 //!
-//! ```text
-//! loss = task(pass A) + λ consistency(pass A, pass B)
-//! ```
-//! with cross-entropy or squared error as the task loss, on pass A alone as in the reference, or as the mean
-//! of both passes.
+//! A classifier's few logits are read back and computed on the host in double precision; an NVIDIA GPU computes them
+//! itself, so that the host does not wait for it in the middle of a step. Language models compute theirs over the
+//! vocabulary in chunks ([`vocab_loss`]).
 
-use super::step::StepLoss;
 use crate::config::MixtureConfig;
 use crate::data::Labels;
 use crate::error::{Error, Result};
 use crate::mixture::consistency::{self, log_softmax};
 use crate::nn::kernels::device;
-use crate::nn::kernels::loss_rows::{LossParts, LossRows};
-use crate::nn::kernels::vocab_loss::{self, Objective};
+use crate::nn::kernels::loss_rows::LossRows;
+use crate::nn::kernels::vocab_loss;
 use candle_core::{DType, Tensor};
 
-/// A loss with its parts and its gradient.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Loss {
-    /// What is minimised.
+/// The loss and its parts: means over the rows of a micro-batch, or over the micro-batches of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossValues {
+    /// What is minimised: task + λ consistency.
     pub total: f64,
-    /// Cross-entropy or mean squared error.
+    /// Cross-entropy in nats, smoothed as the settings say, or squared error.
     pub task: f64,
     /// Before λ; 0 with one pass.
     pub consistency: f64,
+}
+
+/// A loss that a GPU may still be computing.
+#[derive(Clone, Debug)]
+pub enum PendingLoss {
+    /// Values on the host.
+    Host(LossValues),
+    /// Row by row, where the outputs are.
+    Device(LossRows),
+}
+
+impl PendingLoss {
+    /// The values; waits for the device that computes them.
+    pub fn read(self) -> Result<LossValues> {
+        match self {
+            Self::Host(values) => Ok(values),
+            Self::Device(rows) => {
+                let parts = rows.read()?;
+                Ok(LossValues { total: parts.total, task: parts.task, consistency: parts.consistency })
+            }
+        }
+    }
+
+    /// The weighted mean of several micro-batches' losses.
+    pub fn mean(losses: Vec<(Self, f64)>) -> Result<LossValues> {
+        let all = losses.iter().map(|(_, weight)| weight).sum::<f64>().max(1.0);
+        let mut sum = LossValues::default();
+        for (loss, weight) in losses {
+            let loss = loss.read()?;
+            sum.total += loss.total * weight;
+            sum.task += loss.task * weight;
+            sum.consistency += loss.consistency * weight;
+        }
+        Ok(LossValues { total: sum.total / all, task: sum.task / all, consistency: sum.consistency / all })
+    }
+}
+
+/// Where the backward pass starts.
+#[derive(Clone, Debug)]
+pub struct OutputGradient {
+    /// On the model's outputs, times [`Loss::scale`].
+    pub outputs: Tensor,
+    /// On a trained language-model head, times the same. `[vocab, d]`
+    pub head: Option<Tensor>,
+}
+
+/// A loss with its gradient.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The loss.
+    pub value: PendingLoss,
+    /// Its gradient.
+    pub gradient: OutputGradient,
+    /// What the gradient was multiplied with: 1 but for f16, which has no small numbers.
+    pub scale: f64,
+}
+
+/// The loss of one micro-batch of a classifier or regressor. An NVIDIA GPU computes it and is not waited for, but where
+/// gradients flow in f16 (`format`): there the gradient has to be seen before it can be scaled.
+/// logits `[passes * n, outputs]`
+pub fn classifier_loss(
+    logits: &Tensor,
+    labels: &Labels,
+    format: DType,
+    passes: usize,
+    mixture: &MixtureConfig,
+) -> Result<Loss> {
+    let on_device = format != DType::F16 && device::lm::has_kernels(logits);
+    let (value, outputs, scale) = match labels {
+        Labels::Classes(classes) if on_device => {
+            let loss = vocab_loss::queue_logits_loss(logits, classes, consistency::objective(mixture, passes, 0.0))?;
+            let gradient = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
+            (PendingLoss::Device(loss.rows), gradient, 1.0)
+        }
+        Labels::Values(values) if on_device => {
+            let (rows, gradient) = squared_error_rows(logits, values, passes, mixture)?;
+            (PendingLoss::Device(rows), gradient, 1.0)
+        }
+        _ => {
+            let (_, outputs) = logits.dims2()?;
+            let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let HostLoss { values, gradient } = host_loss(&values, labels, outputs, passes, mixture)?;
+            let scale = gradient_scale(format, &gradient);
+            let scaled: Vec<f32> = gradient.iter().map(|&g| g * scale).collect();
+            let gradient = Tensor::from_slice(&scaled, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
+            (PendingLoss::Host(values), gradient, f64::from(scale))
+        }
+    };
+    Ok(Loss { value, gradient: OutputGradient { outputs, head: None }, scale })
+}
+
+/// Squared errors as tensors: on any device, without waiting for it. logits `[passes * n, 1]` -> gradient as they
+fn squared_error_rows(
+    logits: &Tensor,
+    values: &[f32],
+    passes: usize,
+    mixture: &MixtureConfig,
+) -> Result<(LossRows, Tensor)> {
+    let n = values.len();
+    if n == 0 || logits.elem_count() != passes * n {
+        return Err(Error::internal(format!("{n} labels for {} logits", logits.elem_count())));
+    }
+    let z = logits.to_dtype(DType::F32)?.flatten_all()?;
+    let pass = |i: usize| z.narrow(0, i * n, n);
+    let labels = Tensor::from_slice(values, n, logits.device())?;
+    let (a, share) = (pass(0)?, 2.0 / n as f64);
+    let error = (&a - &labels)?;
+    let (mut task, mut gradients) = (error.sqr()?, vec![(error * share)?]);
+    let mut term = task.zeros_like()?;
+    let mut lambda = 0.0;
+    if passes == 2 {
+        let b = pass(1)?;
+        let mut gradient_b = b.zeros_like()?;
+        if mixture.ce_both_passes {
+            let error = (&b - &labels)?;
+            task = ((task + error.sqr()?)? * 0.5)?;
+            gradients[0] = (&gradients[0] * 0.5)?;
+            gradient_b = (error * (0.5 * share))?;
+        }
+        lambda = mixture.consistency_weight;
+        let (rows, gradient) = consistency::squared_difference_rows(&a, &b, lambda, mixture.consistency_detach)?;
+        gradients[0] = (&gradients[0] + &gradient)?;
+        gradients.push((gradient_b - gradient)?);
+        term = rows;
+    }
+    let rows = Tensor::stack(&[&task, &term, &task], 1)?;
+    let gradient = Tensor::cat(&gradients, 0)?.reshape(logits.shape())?.to_dtype(logits.dtype())?;
+    Ok((LossRows::on_device(rows, lambda), gradient))
+}
+
+/// The loss of one micro-batch on the host. logits: pass A's rows, then pass B's if there are two passes.
+pub fn host_loss(
+    logits: &[f32],
+    labels: &Labels,
+    outputs: usize,
+    passes: usize,
+    mixture: &MixtureConfig,
+) -> Result<HostLoss> {
+    let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+    let (a, b) = logits.split_at(logits.len() / passes.max(1));
+    let (mut task, mut grad_a) = task_loss(a, labels, outputs)?;
+    if passes < 2 {
+        let values = LossValues { total: task, task, consistency: 0.0 };
+        return Ok(HostLoss { values, gradient: grad_a.iter().map(|&g| g as f32).collect() });
+    }
+    let mut grad_b = vec![0.0; b.len()];
+    if mixture.ce_both_passes {
+        let (task_b, grad) = task_loss(b, labels, outputs)?;
+        task = 0.5 * (task + task_b);
+        grad_a.iter_mut().for_each(|g| *g *= 0.5);
+        grad_b = grad.iter().map(|g| 0.5 * g).collect();
+    }
+    let term = match labels {
+        Labels::Classes(_) => consistency::symmetric_kl(a, b, outputs, mixture.consistency_detach),
+        Labels::Values(_) => consistency::squared_difference(a, b, mixture.consistency_detach),
+    };
+    let lambda = mixture.consistency_weight;
+    let add = |grad: Vec<f64>, term: Vec<f64>| grad.into_iter().zip(term).map(move |(g, t)| (g + lambda * t) as f32);
+    let gradient = add(grad_a, term.grad_a).chain(add(grad_b, term.grad_b)).collect();
+    let values = LossValues { total: task + lambda * term.value, task, consistency: term.value };
+    Ok(HostLoss { values, gradient })
+}
+
+/// The loss on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostLoss {
+    /// The loss and its parts.
+    pub values: LossValues,
     /// d total / d logits, as laid out. `[passes * n * outputs]`
-    pub grad: Vec<f32>,
+    pub gradient: Vec<f32>,
 }
 
 /// Mean cross-entropy in nats, or mean squared error, with its gradient. logits `[n * outputs]`
@@ -66,143 +229,15 @@ pub fn task_loss(logits: &[f64], labels: &Labels, outputs: usize) -> Result<(f64
     }
 }
 
-/// What the gradient is multiplied with on its way through a trunk of this format, and divided by afterwards: f16 has
+/// What the gradient is multiplied with on its way through a base model of this format, and divided by afterwards: f16 has
 /// nothing below 6e-8, so its gradients start near 16. A power of two that depends on this gradient alone, so a replay
 /// makes the same bits; 1 for the other formats.
-pub fn gradient_scale(trunk: DType, grad: &[f32]) -> f32 {
+pub fn gradient_scale(format: DType, grad: &[f32]) -> f32 {
     let largest = grad.iter().fold(0.0f32, |m, g| m.max(g.abs()));
-    if trunk != DType::F16 || largest == 0.0 || !largest.is_finite() {
+    if format != DType::F16 || largest == 0.0 || !largest.is_finite() {
         return 1.0;
     }
     (16.0 / largest).log2().floor().clamp(0.0, 24.0).exp2()
-}
-
-/// A loss that a GPU may not have computed yet.
-#[derive(Clone, Debug)]
-pub enum Queued {
-    /// The numbers.
-    Here(StepLoss),
-    /// The numbers row by row, on a device or not.
-    There(LossRows),
-}
-
-impl Queued {
-    /// The numbers; waits for the device that computes them.
-    pub fn read(self) -> Result<StepLoss> {
-        match self {
-            Self::Here(loss) => Ok(loss),
-            Self::There(rows) => {
-                let LossParts { total, task, consistency, nll } = rows.read()?;
-                let nll = nll.iter().map(|&v| f64::from(v)).sum::<f64>() / nll.len().max(1) as f64;
-                Ok(StepLoss { total, task, consistency, nll })
-            }
-        }
-    }
-}
-
-/// What a GPU minimises for a classifier: the terms of [`loss`].
-fn objective(passes: usize, mixture: &MixtureConfig) -> Objective {
-    Objective {
-        passes,
-        weight: mixture.consistency_weight,
-        detach: mixture.consistency_detach,
-        both: mixture.ce_both_passes,
-        gradient: true,
-        ..Objective::eval()
-    }
-}
-
-/// The loss of one micro-batch, its gradient on the logits times a factor, and the factor. An NVIDIA GPU computes it and is
-/// not waited for, but for a trunk in f16: there the gradient has to be seen before it can be scaled.
-/// logits `[passes * n, outputs]`
-pub fn queue(
-    logits: &Tensor,
-    labels: &Labels,
-    (outputs, passes): (usize, usize),
-    trunk: DType,
-    mixture: &MixtureConfig,
-) -> Result<(Queued, Tensor, f64)> {
-    let there = trunk != DType::F16 && device::lm::has_kernels(logits);
-    match labels {
-        Labels::Classes(classes) if there => {
-            let loss = vocab_loss::queue_logits_loss(logits, classes, objective(passes, mixture))?;
-            let grad = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
-            Ok((Queued::There(loss.rows), grad, 1.0))
-        }
-        Labels::Values(values) if there => {
-            let (rows, grad) = squares(logits, values, passes, mixture)?;
-            Ok((Queued::There(rows), grad, 1.0))
-        }
-        _ => {
-            let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-            let Loss { total, task, consistency, grad } = loss(&values, labels, outputs, passes, mixture)?;
-            let scale = gradient_scale(trunk, &grad);
-            let scaled: Vec<f32> = grad.iter().map(|&g| g * scale).collect();
-            let grad = Tensor::from_slice(&scaled, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
-            Ok((Queued::Here(StepLoss { total, task, consistency, nll: task }), grad, f64::from(scale)))
-        }
-    }
-}
-
-/// Squared errors as tensors: on any device, without waiting for it. logits `[passes * n, 1]` -> gradient as they
-fn squares(logits: &Tensor, values: &[f32], passes: usize, mixture: &MixtureConfig) -> Result<(LossRows, Tensor)> {
-    let n = values.len();
-    if n == 0 || logits.elem_count() != passes * n {
-        return Err(Error::internal(format!("{n} labels for {} logits", logits.elem_count())));
-    }
-    let z = logits.to_dtype(DType::F32)?.flatten_all()?;
-    let pass = |i: usize| z.narrow(0, i * n, n);
-    let labels = Tensor::from_slice(values, n, logits.device())?;
-    let (a, share) = (pass(0)?, 2.0 / n as f64);
-    let off = (&a - &labels)?;
-    let (mut task, mut grads) = (off.sqr()?, vec![(off * share)?]);
-    let mut apart = task.zeros_like()?;
-    let mut weight = 0.0;
-    if passes == 2 {
-        let b = pass(1)?;
-        let mut grad_b = b.zeros_like()?;
-        if mixture.ce_both_passes {
-            let off = (&b - &labels)?;
-            task = ((task + off.sqr()?)? * 0.5)?;
-            grads[0] = (&grads[0] * 0.5)?;
-            grad_b = (off * (0.5 * share))?;
-        }
-        weight = mixture.consistency_weight;
-        let between = (a - b)?;
-        let pull = (&between * (weight * if mixture.consistency_detach { 0.5 * share } else { share }))?;
-        grads[0] = (&grads[0] + &pull)?;
-        grads.push((grad_b - pull)?);
-        apart = between.sqr()?;
-    }
-    let rows = Tensor::stack(&[&task, &apart, &task], 1)?;
-    let grad = Tensor::cat(&grads, 0)?.reshape(logits.shape())?.to_dtype(logits.dtype())?;
-    Ok((LossRows::there(rows, weight), grad))
-}
-
-/// The loss of one micro-batch. logits: pass A's rows, then pass B's if there are two passes.
-pub fn loss(logits: &[f32], labels: &Labels, outputs: usize, passes: usize, mixture: &MixtureConfig) -> Result<Loss> {
-    let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
-    let (a, b) = logits.split_at(logits.len() / passes.max(1));
-    let (mut task, mut grad_a) = task_loss(a, labels, outputs)?;
-    if passes < 2 {
-        return Ok(Loss { total: task, task, consistency: 0.0, grad: grad_a.iter().map(|&g| g as f32).collect() });
-    }
-    let mut grad_b = vec![0.0; b.len()];
-    if mixture.ce_both_passes {
-        let (task_b, grad) = task_loss(b, labels, outputs)?;
-        task = 0.5 * (task + task_b);
-        grad_a.iter_mut().for_each(|g| *g *= 0.5);
-        grad_b = grad.iter().map(|g| 0.5 * g).collect();
-    }
-    let term = match labels {
-        Labels::Classes(_) => consistency::symmetric_kl(a, b, outputs, mixture.consistency_detach),
-        Labels::Values(_) => consistency::squared_difference(a, b, mixture.consistency_detach),
-    };
-    let lambda = mixture.consistency_weight;
-    let add =
-        |grad: Vec<f64>, term: &[f64]| grad.into_iter().zip(term.to_vec()).map(move |(g, t)| (g + lambda * t) as f32);
-    let grad = add(grad_a, &term.grad_a).chain(add(grad_b, &term.grad_b)).collect();
-    Ok(Loss { total: task + lambda * term.value, task, consistency: term.value, grad })
 }
 
 #[cfg(test)]
@@ -226,13 +261,17 @@ mod tests {
     }
 
     #[track_caller]
-    fn same(got: (StepLoss, Vec<f32>), want: &Loss) {
-        let (loss, grad) = got;
-        for (got, want) in [(loss.total, want.total), (loss.task, want.task), (loss.consistency, want.consistency)] {
+    fn same(rows: LossRows, gradient: &Tensor, want: &HostLoss) {
+        let (loss, wanted) = (PendingLoss::Device(rows).read().unwrap(), want.values);
+        for (got, want) in
+            [(loss.total, wanted.total), (loss.task, wanted.task), (loss.consistency, wanted.consistency)]
+        {
             assert!((got - want).abs() < 1e-5 * want.abs().max(1.0), "{got} {want}");
         }
-        assert_eq!(grad.len(), want.grad.len());
-        assert!(grad.iter().zip(&want.grad).all(|(got, want)| (got - want).abs() < 1e-6), "{grad:?} {:?}", want.grad);
+        let got: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(got.len(), want.gradient.len());
+        let close = got.iter().zip(&want.gradient).all(|(got, want)| (got - want).abs() < 1e-6);
+        assert!(close, "{got:?} {:?}", want.gradient);
     }
 
     #[test]
@@ -241,22 +280,21 @@ mod tests {
             // Classes: here by the plain form that the kernel is compared with.
             let (outputs, classes) = (3, vec![0u32, 1, 2, 2, 1, 0, 1]);
             let values = logits(outputs, passes);
-            let want = loss(&values, &Labels::Classes(classes.clone()), outputs, passes, &mixture).unwrap();
+            let want = host_loss(&values, &Labels::Classes(classes.clone()), outputs, passes, &mixture).unwrap();
             let z = Tensor::from_slice(&values, (7 * passes, outputs), &Device::Cpu).unwrap();
             let head = Tensor::eye(outputs, DType::F32, &Device::Cpu).unwrap();
-            let queued = vocab_loss::queue_vocab_loss(&z, &head, &classes, objective(passes, &mixture)).unwrap();
-            let grad = queued.grad.unwrap().flatten_all().unwrap().to_vec1().unwrap();
-            same((Queued::There(queued.rows).read().unwrap(), grad), &want);
+            let objective = consistency::objective(&mixture, passes, 0.0);
+            let queued = vocab_loss::queue_vocab_loss(&z, &head, &classes, objective).unwrap();
+            same(queued.rows, &queued.grad.unwrap(), &want);
             // Values: as tensors, here on the processor.
             let values = logits(1, passes);
             let labels = vec![0.5f32, -1.0, 2.0, 0.0, 3.5, 1.0, -0.25];
-            let want = loss(&values, &Labels::Values(labels.clone()), 1, passes, &mixture).unwrap();
+            let want = host_loss(&values, &Labels::Values(labels.clone()), 1, passes, &mixture).unwrap();
             let z = Tensor::from_slice(&values, (7 * passes, 1), &Device::Cpu).unwrap();
-            let (rows, grad) = squares(&z, &labels, passes, &mixture).unwrap();
-            assert_eq!(grad.dims(), z.dims());
-            let grad = grad.flatten_all().unwrap().to_vec1().unwrap();
-            same((Queued::There(rows).read().unwrap(), grad), &want);
-            assert!(squares(&z, &labels[1..], passes, &mixture).is_err());
+            let (rows, gradient) = squared_error_rows(&z, &labels, passes, &mixture).unwrap();
+            assert_eq!(gradient.dims(), z.dims());
+            same(rows, &gradient, &want);
+            assert!(squared_error_rows(&z, &labels[1..], passes, &mixture).is_err());
         }
     }
 

@@ -2,7 +2,6 @@
 
 pub mod control;
 pub mod gradient_health;
-pub mod lm_step;
 pub mod loss;
 pub mod observer;
 pub mod optimizer;
@@ -10,10 +9,12 @@ pub mod samples;
 pub mod schedule;
 pub mod step;
 pub mod subject;
+pub mod trainable;
 pub mod trainer;
 
 pub use control::Control;
 pub use observer::{NullObserver, Observer};
 pub use optimizer::AdamW;
 pub use subject::Subject;
+pub use trainable::Trainable;
 pub use trainer::Trainer;

@@ -1,182 +1,8 @@
-//! What the training loop tells the world. The loop knows no screen, no file and no channel.
+//! What the training loop reports while it runs. The loop knows no screen, no file and no channel.
 
 use super::trainer::Trainer;
-use crate::artifact::checkpoint::CheckpointData;
-use crate::eval::{EvalReport, Scores};
-use crate::mixture::Route;
 use crate::nn::profile::Profile;
-use serde::{Deserialize, Serialize};
-
-/// What is known when training starts.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StartRecord {
-    /// Steps this run will make in all.
-    pub total_steps: u64,
-    /// The step it starts from: 0, or the checkpoint's when resumed.
-    pub first_step: u64,
-    /// Optimizer steps in an epoch.
-    pub steps_per_epoch: f64,
-    /// Rows for training and for evaluation.
-    pub train_rows: usize,
-    /// Rows for evaluation.
-    pub eval_rows: usize,
-    /// Class names in order; empty for regression.
-    pub labels: Vec<String>,
-    /// Parameters that are trained (all experts and the head).
-    pub trained_parameters: usize,
-    /// Of these, the head's.
-    pub head_parameters: usize,
-    /// Adapter parameters that remain after merging (without the head).
-    pub merged_parameters: usize,
-    /// All parameters of the frozen model.
-    pub trunk_parameters: usize,
-    /// Names of the sites in order, such as `layers.3.ffn`.
-    pub sites: Vec<String>,
-    /// Experts of the down side and of the up side.
-    pub experts: [usize; 2],
-    /// Name of the deciding metric.
-    pub metric: String,
-    /// Whether more of it is better.
-    pub higher_is_better: bool,
-    /// Device in words.
-    pub device: String,
-    /// CPU threads of the engine.
-    pub threads: usize,
-}
-
-/// One optimizer step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepRecord {
-    /// Steps done, from 1.
-    pub step: u64,
-    /// Passes over the data done so far.
-    pub epoch: f64,
-    /// What was minimised: task loss + λ x consistency, mean over the micro-batches.
-    pub loss: f64,
-    /// Cross-entropy or squared error.
-    pub task_loss: f64,
-    /// Symmetric KL (or squared difference), before λ; 0 without a second pass.
-    pub consistency_loss: f64,
-    /// Learning rate used.
-    pub learning_rate: f64,
-    /// Global gradient norm before clipping.
-    pub grad_norm: f64,
-    /// Tokens through the model, both passes counted.
-    pub tokens: usize,
-    /// Wall-clock seconds of the step.
-    pub seconds: f64,
-    /// The routes of its micro-batches, in order.
-    #[serde(skip)]
-    pub routes: Vec<Route>,
-}
-
-/// One evaluation of the merged model during training.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EvalRecord {
-    /// Steps done.
-    pub step: u64,
-    /// Epochs done.
-    pub epoch: f64,
-    /// The merged model on the evaluation rows.
-    pub merged: Scores,
-    /// Whether this is the best so far.
-    pub best: bool,
-    /// Wall-clock seconds.
-    pub seconds: f64,
-}
-
-/// What a language model writes at one step for some fixed inputs of the evaluation texts.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SampleRecord {
-    /// Steps done.
-    pub step: u64,
-    /// Epochs done.
-    pub epoch: f64,
-    /// One for each input, the same inputs in the same order at every step.
-    pub samples: Vec<Sample>,
-    /// Wall-clock seconds.
-    pub seconds: f64,
-}
-
-/// One input, and the greedy answers to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
-    /// What the model was asked, without the layout around it; of a long text its end.
-    pub prompt: String,
-    /// What is right (one answer of perhaps several); of a long one its beginning.
-    pub reference: String,
-    /// What the merged model writes.
-    pub merged: String,
-    /// What the mixture writes along one random route; absent with a single expert.
-    pub random: Option<String>,
-}
-
-/// Whether a trained tensor learns (checked after steps 1, 3 and 10).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Lamp {
-    /// Name of the tensor, such as `layers.3.ffn.down.weight`.
-    pub tensor: String,
-    /// Expert, where the tensor is a bank.
-    pub expert: Option<usize>,
-    /// Steps done when it was checked.
-    pub step: u64,
-    /// Largest absolute gradient seen.
-    pub max_abs_grad: f64,
-    /// Norm of the change since the start over the norm of the tensor.
-    pub update_ratio: f64,
-    /// The verdict.
-    pub state: LampState,
-}
-
-/// The verdict of a [`Lamp`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LampState {
-    /// Gradient and change are where they should be.
-    Learning,
-    /// Never drawn so far, so nothing could change.
-    NotDrawn,
-    /// No gradient, or no change although there is a gradient.
-    Dead,
-    /// The change is out of range (more than the tensor itself in ten steps).
-    Exploding,
-}
-
-/// Why a run ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EndReason {
-    /// All steps done.
-    Finished,
-    /// No better metric for `early_stopping_patience` evaluations.
-    EarlyStopped,
-    /// Somebody asked; the reason in words.
-    Stopped(String),
-    /// The loss became NaN or infinite at this step.
-    Diverged {
-        /// The step that was not finite.
-        step: u64,
-        /// The last finite checkpoint, by directory name; none was written yet otherwise.
-        last_checkpoint: Option<String>,
-    },
-}
-
-/// The end of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EndRecord {
-    /// Why.
-    pub reason: EndReason,
-    /// Steps done.
-    pub step: u64,
-    /// Wall-clock seconds of training (this process).
-    pub seconds: f64,
-    /// Tokens a second over the training steps, both passes counted.
-    pub tokens_per_s: f64,
-    /// The full comparison at the end, of the best checkpoint's weights; absent when the run was cut short.
-    pub report: Option<EvalReport>,
-    /// The best checkpoint's step and metric.
-    pub best: Option<(u64, f64)>,
-}
+use crate::records::{CheckpointData, EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
 
 /// Whoever watches a run: the run directory's recorder, a progress bar, the window.
 pub trait Observer {
@@ -192,8 +18,8 @@ pub trait Observer {
     fn on_profile(&mut self, _step: u64, _profile: &Profile) {}
     /// After each evaluation.
     fn on_eval(&mut self, _eval: &EvalRecord) {}
-    /// Before each token of the samples: the moment to hold the run without losing them.
-    fn on_writing(&mut self, _trainer: &Trainer) {}
+    /// Before each token of the samples; again and again while the run is `paused` there.
+    fn on_writing(&mut self, _trainer: &Trainer, _paused: bool) {}
     /// After samples were written.
     fn on_samples(&mut self, _samples: &SampleRecord) {}
     /// After steps 1, 3 and 10: one lamp for each trained tensor.
@@ -202,8 +28,8 @@ pub trait Observer {
     fn on_checkpoint(&mut self, _data: &CheckpointData, _step: u64, _best: bool) -> bool {
         true
     }
-    /// Between steps, and again and again while paused: the moment to look at the model.
-    fn on_boundary(&mut self, _trainer: &Trainer) {}
+    /// Between steps, and again and again while the run is `paused` there: the moment to look at the model.
+    fn on_boundary(&mut self, _trainer: &Trainer, _paused: bool) {}
     /// Something about the run cannot be written down, or can again; training goes on.
     fn on_problem(&mut self, _text: &str) {}
     /// After the last step.

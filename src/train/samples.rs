@@ -4,13 +4,13 @@
 //! every step, so that both can be watched side by side. Writing changes no weight and draws from no stream that training
 //! draws from; a run makes the same bits with samples as without.
 
-use super::observer::{Sample, SampleRecord};
 use super::subject::Subject;
 use crate::config::RunConfig;
 use crate::data::text::{Example, Role, TextData};
 use crate::error::{Error, Result};
 use crate::eval::generate::{Generated, Hooks, Options, Routes, generate};
 use crate::model::CausalLm;
+use crate::records::{Sample, SampleRecord};
 use crate::rng::SeedStream;
 use std::time::Instant;
 

@@ -1,223 +1,151 @@
-//! One training step, whole (paper section 3):
-//!
-//! 1. draw a route for each pass,
-//! 2. run both passes as one batch,
-//! 3. task loss on pass A plus λ times the disagreement of A and B,
-//! 4. gradients down to the lowest mixture,
-//! 5. clip,
-//! 6. AdamW on what was drawn.
+//! One optimizer step of AdaMix, whole: for classifiers and language models alike (paper, section 3).
 
-use super::loss::{self, Queued};
+use super::loss::{LossValues, PendingLoss};
 use super::optimizer::{self, AdamW};
-use super::schedule;
+use super::schedule::learning_rate;
+use super::trainable::Trainable;
 use crate::config::{Method, Recompute, RunConfig};
-use crate::data::Batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{Route, RouteShape};
-use crate::model::{Classifier, DropKeys, Run};
+use crate::model::{DropKeys, ForwardOptions};
+use crate::nn::Grads;
 use crate::nn::profile::{Phase, scope, timed};
-use crate::nn::{Grads, Params};
 use crate::rng::{Purpose, SeedStream};
 
-/// Times each batch goes through the model: twice with the consistency term.
+/// Step number `at.step` on the micro-batches that `batch_of` gives by their index. Nothing is changed when the loss or
+/// the gradient is not finite: that is an error of kind [`ErrorKind::Numerics`].
+pub fn step<M: Trainable>(
+    config: &RunConfig,
+    model: &M,
+    optimizer: &mut AdamW,
+    at: StepIndex,
+    mut batch_of: impl FnMut(u64) -> Result<M::Batch>,
+) -> Result<StepResult> {
+    let micro_batches = config.train.gradient_accumulation_steps as u64;
+    let mut result = StepResult::new(Grads::new(model.params()), learning_rate(&config.train, at.step, at.total));
+    let mut losses = Vec::new();
+    for index in at.step * micro_batches..(at.step + 1) * micro_batches {
+        let batch = timed(Phase::Data, || batch_of(index))?;
+        // Of every adapted module one expert for each side, drawn anew for pass A and for pass B.
+        let route = timed(Phase::Data, || draw_route(config, model, &batch, index));
+        let (loss, mut grads) = forward_backward(config, model, &batch, route.as_ref(), index)?;
+        let size = model.size(&batch);
+        if micro_batches > 1 && size.weight != 1.0 {
+            grads.scale(size.weight)?;
+        }
+        result.grads.merge(grads)?;
+        result.tokens += size.tokens * passes(config);
+        result.targets += size.targets;
+        result.routes.extend(route);
+        losses.push((loss, size.weight));
+    }
+    let _optimizer = scope(Phase::Optimizer);
+    if micro_batches > 1 {
+        result.grads.scale(1.0 / losses.iter().map(|(_, weight)| weight).sum::<f64>())?;
+    }
+    // Here the host waits for a GPU, before anything is changed.
+    result.grad_norm = optimizer::clip(&mut result.grads, config.train.max_grad_norm)?;
+    result.loss = PendingLoss::mean(losses)?;
+    result.check_finite(at)?;
+    // AdamW changes the experts that were drawn; the others have no gradient.
+    optimizer.step(model.params(), &result.grads, result.learning_rate, &config.train)?;
+    Ok(result)
+}
+
+/// Forward, loss and backward of micro-batch number `index` under a given route: the loss, which a GPU may still be
+/// computing, and the gradients of everything trained.
+pub fn forward_backward<M: Trainable>(
+    config: &RunConfig,
+    model: &M,
+    batch: &M::Batch,
+    route: Option<&Route>,
+    index: u64,
+) -> Result<(PendingLoss, Grads)> {
+    // Both passes run as one batch: pass A's rows, then pass B's.
+    let (outputs, activations) = model.forward(batch, training_options(config, route, index))?;
+    // loss = task(A) + λ ½ [KL(p_B ‖ p_A) + KL(p_A ‖ p_B)]
+    let loss = model.loss(outputs, batch, config)?;
+    let mut grads = model.backward(activations, loss.gradient)?;
+    // In f16 the gradient was scaled up on its way back.
+    if loss.scale != 1.0 {
+        grads.scale(1.0 / loss.scale)?;
+    }
+    Ok((loss.value, grads))
+}
+
+/// Passes of each batch through the model: A and B with the consistency term, else A alone.
 pub fn passes(config: &RunConfig) -> usize {
     if config.model.method == Method::Adamix && config.mixture.consistency { 2 } else { 1 }
 }
 
-/// What one micro-batch gave.
-pub struct Micro {
-    /// Its loss and the parts.
-    pub loss: StepLoss,
-    /// Gradients of what was drawn.
-    pub grads: Grads,
-    /// Its route, where there is a mixture.
-    pub route: Option<Route>,
-    /// Tokens, all passes counted.
-    pub tokens: usize,
+/// Which optimizer step this is.
+#[derive(Clone, Copy, Debug)]
+pub struct StepIndex {
+    /// Steps done before.
+    pub step: u64,
+    /// Steps of the whole run: the learning rate depends on it.
+    pub total: u64,
 }
 
-/// The route of micro-batch number `index`: a pure function, so that any step can be replayed.
-pub fn route_of(config: &RunConfig, model: &Classifier, batch: &Batch, index: u64) -> Option<Route> {
+/// What one optimizer step gave.
+pub struct StepResult {
+    /// Mean over the micro-batches (of language models: over all their target tokens).
+    pub loss: LossValues,
+    /// Learning rate used.
+    pub learning_rate: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Tokens through the model, all passes counted.
+    pub tokens: usize,
+    /// Examples, or target tokens of language models, of one pass.
+    pub targets: usize,
+    /// One for each micro-batch; empty without a mixture.
+    pub routes: Vec<Route>,
+    /// After clipping: what the optimizer used.
+    pub grads: Grads,
+}
+
+impl StepResult {
+    fn new(grads: Grads, learning_rate: f64) -> Self {
+        let loss = LossValues::default();
+        Self { loss, learning_rate, grad_norm: 0.0, tokens: 0, targets: 0, routes: Vec::new(), grads }
+    }
+
+    fn check_finite(&self, at: StepIndex) -> Result<()> {
+        if self.loss.total.is_finite() && self.grad_norm.is_finite() {
+            return Ok(());
+        }
+        let (loss, norm, step) = (self.loss.total, self.grad_norm, at.step + 1);
+        let message = format!(
+            "loss {loss} and gradient norm {norm} in step {step} are not finite; lower the learning rate or check the data"
+        );
+        Err(Error::new(ErrorKind::Numerics, message))
+    }
+}
+
+/// The route of micro-batch number `index`; none without a mixture. A pure function, so that any step can be replayed.
+pub fn draw_route<M: Trainable>(config: &RunConfig, model: &M, batch: &M::Batch, index: u64) -> Option<Route> {
+    let size = model.size(batch);
     let shape = RouteShape {
         passes: passes(config),
         sites: model.sites().len(),
-        sequences: batch.len(),
-        tokens: batch.tokens(),
+        sequences: size.sequences,
+        tokens: size.tokens,
     };
     let seed = SeedStream::new(config.train.seed);
     model.mixture().map(|mixture| Route::draw(mixture, seed, Purpose::Routing, index, shape))
 }
 
-/// Forward, loss and backward of micro-batch number `index` under a given route.
-pub fn micro_batch(
-    config: &RunConfig,
-    model: &Classifier,
-    batch: &Batch,
-    index: u64,
-    route: Option<Route>,
-) -> Result<Micro> {
-    let (loss, grads) = queue(config, model, batch, index, route.as_ref())?;
-    let loss = loss.read()?;
-    Ok(Micro { loss: StepLoss { nll: loss.task, ..loss }, grads, route, tokens: batch.tokens() * passes(config) })
-}
-
-/// The same without waiting for a GPU: the loss to be read, and the gradients.
-fn queue(
-    config: &RunConfig,
-    model: &Classifier,
-    batch: &Batch,
-    index: u64,
-    route: Option<&Route>,
-) -> Result<(Queued, Grads)> {
-    let passes = passes(config);
+/// How micro-batch number `index` runs: dropout masks are a function of the seed and the index.
+fn training_options<'a>(config: &RunConfig, route: Option<&'a Route>, index: u64) -> ForwardOptions<'a> {
     let keys = DropKeys::new(SeedStream::new(config.train.seed), index);
-    let drop = config.model.trunk_dropout.then_some(keys);
-    let recompute = config.train.recompute == Recompute::On;
-    let run = Run { passes, route, drop, lora_drop: Some(keys), all_tokens: false, keep: true, recompute };
-    let (logits, trace) = model.forward(batch, run)?;
-    let trace = trace.ok_or_else(|| Error::internal("nothing was kept for the backward pass"))?;
-    let (classes, flow) = (model.head().classes(), model.encoder().flow());
-    let queued = timed(Phase::Head, || loss::queue(&logits, &batch.labels, (classes, passes), flow, &config.mixture))?;
-    let (loss, dlogits, scale) = queued;
-    let mut grads = model.backward(trace, &dlogits)?;
-    if scale != 1.0 {
-        grads.scale(1.0 / scale)?;
+    ForwardOptions {
+        passes: passes(config),
+        route,
+        drop: config.model.trunk_dropout.then_some(keys),
+        lora_drop: Some(keys),
+        all_tokens: false,
+        keep: true,
+        recompute: config.train.recompute == Recompute::On,
     }
-    Ok((loss, grads))
-}
-
-/// The loss of a step and its parts, means over its micro-batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct StepLoss {
-    /// What is minimised.
-    pub total: f64,
-    /// Cross-entropy in nats, smoothed as the settings say, or squared error.
-    pub task: f64,
-    /// Before λ; 0 with one pass.
-    pub consistency: f64,
-    /// Of language models: -log p of the targets in pass A, without smoothing. Otherwise the task loss.
-    pub nll: f64,
-}
-
-/// What one optimizer step gave.
-pub struct Stepped {
-    /// Mean over the micro-batches (of language models: over all their target tokens).
-    pub loss: StepLoss,
-    /// Rate used.
-    pub learning_rate: f64,
-    /// Before clipping.
-    pub grad_norm: f64,
-    /// All passes counted.
-    pub tokens: usize,
-    /// Examples, or target tokens of language models, of one pass.
-    pub targets: usize,
-    /// One for each micro-batch.
-    pub routes: Vec<Route>,
-    /// After clipping: what the optimizer used.
-    pub grads: Grads,
-    /// Steps done before.
-    before: u64,
-    /// Losses of the micro-batches and what they count.
-    queued: Vec<(Queued, f64)>,
-}
-
-impl Stepped {
-    /// Before the first micro-batch of step number `step` of `total`.
-    pub(super) fn new(config: &RunConfig, params: &Params, (step, total): (u64, u64)) -> Self {
-        Self {
-            loss: StepLoss::default(),
-            learning_rate: schedule::learning_rate(&config.train, step, total),
-            grad_norm: 0.0,
-            tokens: 0,
-            targets: 0,
-            routes: Vec::new(),
-            grads: Grads::new(params),
-            before: step,
-            queued: Vec::new(),
-        }
-    }
-
-    /// Adds a micro-batch's loss, counted `weight` times.
-    pub(super) fn add(&mut self, loss: Queued, weight: f64) {
-        self.queued.push((loss, weight));
-    }
-
-    /// The mean of the micro-batches' losses; waits for a device that computes them.
-    fn read_loss(&mut self) -> Result<()> {
-        let all: f64 = self.queued.iter().map(|(_, weight)| weight).sum();
-        for (loss, weight) in self.queued.drain(..) {
-            let (sum, loss) = (&mut self.loss, loss.read()?);
-            for (sum, part) in [
-                (&mut sum.total, loss.total),
-                (&mut sum.task, loss.task),
-                (&mut sum.consistency, loss.consistency),
-                (&mut sum.nll, loss.nll),
-            ] {
-                *sum += part * weight;
-            }
-        }
-        let sum = &mut self.loss;
-        for sum in [&mut sum.total, &mut sum.task, &mut sum.consistency, &mut sum.nll] {
-            *sum /= all.max(1.0);
-        }
-        Ok(())
-    }
-
-    /// The end of the step: the gradients, divided by `divisor`, are clipped and used. Nothing is changed when
-    /// the loss or the gradient is not finite: that is an error of kind [`ErrorKind::Numerics`].
-    pub(super) fn finish(
-        mut self,
-        config: &RunConfig,
-        params: &Params,
-        optimizer: &mut AdamW,
-        divisor: f64,
-    ) -> Result<Self> {
-        let _optimizing = scope(Phase::Optimizer);
-        if divisor != 1.0 {
-            self.grads.scale(1.0 / divisor)?;
-        }
-        // Here, at the end of the step, the host waits for the device: a step that went wrong must not change anything.
-        self.grad_norm = optimizer::clip(&mut self.grads, config.train.max_grad_norm)?;
-        self.read_loss()?;
-        if !self.loss.total.is_finite() || !self.grad_norm.is_finite() {
-            let what =
-                format!("loss {} and gradient norm {} in step {}", self.loss.total, self.grad_norm, self.before + 1);
-            return Err(Error::new(
-                ErrorKind::Numerics,
-                format!("{what} are not finite; lower the learning rate or check the data"),
-            ));
-        }
-        optimizer.step(params, &self.grads, self.learning_rate, &config.train)?;
-        Ok(self)
-    }
-}
-
-/// Step number `step` (from 0) of `total`. Nothing is changed when the loss or the gradient is not finite: that is an
-/// error of kind [`ErrorKind::Numerics`].
-pub fn step(
-    config: &RunConfig,
-    model: &Classifier,
-    optimizer: &mut AdamW,
-    (step, total): (u64, u64),
-    mut batch_of: impl FnMut(u64) -> Result<Batch>,
-) -> Result<Stepped> {
-    let micros = config.train.gradient_accumulation_steps as u64;
-    let mut sum = Stepped::new(config, model.params(), (step, total));
-    for micro in 0..micros {
-        let index = step * micros + micro;
-        let (batch, route) = timed(Phase::Data, || {
-            let batch = batch_of(index)?;
-            let route = route_of(config, model, &batch, index);
-            Ok::<_, Error>((batch, route))
-        })?;
-        let (loss, grads) = queue(config, model, &batch, index, route.as_ref())?;
-        sum.add(loss, 1.0);
-        sum.tokens += batch.tokens() * passes(config);
-        sum.targets += batch.len();
-        sum.routes.extend(route);
-        sum.grads.merge(grads)?;
-    }
-    let mut done = sum.finish(config, model.params(), optimizer, micros as f64)?;
-    done.loss.nll = done.loss.task;
-    Ok(done)
 }

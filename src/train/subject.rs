@@ -2,19 +2,17 @@
 //!
 //! The loop, checkpoints, observers and the engine see only this; where the kinds differ, they differ here.
 
-use super::lm_step;
 use super::optimizer::AdamW;
-use super::step::{self, Stepped};
+use super::step::{StepIndex, StepResult, step};
 use crate::config::{Metric, RunConfig};
 use crate::data::order::{BatchRule, Order};
-use crate::data::text::TextData;
+use crate::data::text::{TextData, TextDataset};
 use crate::data::{Encoded, SkippedRow, TaskData};
 use crate::error::Result;
 use crate::eval::compare::{self, Options};
 use crate::eval::{EvalReport, Scores};
 use crate::mixture::MergeWeights;
 use crate::model::{CausalLm, Classifier, Network};
-use crate::nn::profile::{Phase, timed};
 use crate::rng::SeedStream;
 
 /// A model and what it learns from.
@@ -72,11 +70,7 @@ impl Subject {
     pub fn train(&self) -> Extent {
         match self {
             Self::Classifier(_, data) => rows(&data.train.encoded),
-            Self::Lm(_, data) => Extent {
-                rows: data.train.len(),
-                tokens: data.train.tokens(),
-                truncated: data.train.encoded.iter().filter(|text| text.cut > 0).count(),
-            },
+            Self::Lm(_, data) => texts(&data.train),
         }
     }
 
@@ -84,11 +78,7 @@ impl Subject {
     pub fn dev(&self) -> Extent {
         match self {
             Self::Classifier(_, data) => rows(&data.dev.encoded),
-            Self::Lm(_, data) => Extent {
-                rows: data.dev.len(),
-                tokens: data.dev.tokens(),
-                truncated: data.dev.encoded.iter().filter(|text| text.cut > 0).count(),
-            },
+            Self::Lm(_, data) => texts(&data.dev),
         }
     }
 
@@ -125,22 +115,21 @@ impl Subject {
         }
     }
 
-    /// Step number `step` (from 0) of `total`, on the micro-batches that are next.
+    /// One optimizer step on the micro-batches that are next.
     pub fn step(
         &self,
         config: &RunConfig,
         optimizer: &mut AdamW,
-        at: (u64, u64),
+        at: StepIndex,
         order: &mut Order,
-    ) -> Result<Stepped> {
+    ) -> Result<StepResult> {
         match self {
             Self::Classifier(model, data) => {
-                step::step(config, model, optimizer, at, |index| Ok(data.train.batch(order.rows(index))))
+                step(config, model, optimizer, at, |index| Ok(data.train.batch(order.rows(index))))
             }
-            Self::Lm(model, data) => lm_step::step(config, model, optimizer, at, |index, run| {
-                let batch = timed(Phase::Data, || data.train.batch(order.rows(index)));
-                run((&batch).into())
-            }),
+            Self::Lm(model, data) => {
+                step(config, model, optimizer, at, |index| Ok(data.train.batch(order.rows(index))))
+            }
         }
     }
 
@@ -178,4 +167,9 @@ fn rows(encoded: &[Encoded]) -> Extent {
         tokens: encoded.iter().map(Encoded::len).sum(),
         truncated: encoded.iter().filter(|row| row.truncated).count(),
     }
+}
+
+fn texts(data: &TextDataset) -> Extent {
+    let truncated = data.encoded.iter().filter(|text| text.cut > 0).count();
+    Extent { rows: data.len(), tokens: data.tokens(), truncated }
 }

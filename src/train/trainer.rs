@@ -5,13 +5,12 @@
 //! and a resumed run makes the same bits as one that was never interrupted.
 
 use super::control::Control;
-use super::observer::{EndReason, EndRecord, EvalRecord, Observer, StartRecord, StepRecord};
+use super::observer::Observer;
 use super::optimizer::{AdamW, MomentState};
 use super::samples;
-use super::step::Stepped;
+use super::step::{StepIndex, StepResult};
 use super::subject::Subject;
 use crate::artifact::HostTensor;
-use crate::artifact::checkpoint::CheckpointData;
 use crate::config::RunConfig;
 use crate::data::order::{BatchRule, Order};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +19,7 @@ use crate::mixture::MergeWeights;
 use crate::model::{Network, network};
 use crate::nn::kernels::device;
 use crate::nn::profile::Recording;
+use crate::records::{CheckpointData, EndReason, EndRecord, EvalRecord, StartRecord, StepRecord};
 use crate::train::gradient_health;
 use crate::train::gradient_health::Lamps;
 use candle_core::DType;
@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// A held run looks around so often.
-const HOLD: Duration = Duration::from_millis(50);
+/// Longest time a paused run waits before it tells its observer again.
+const PAUSE_POLL: Duration = Duration::from_millis(50);
 
 /// A training run in memory.
 pub struct Trainer {
@@ -177,63 +177,31 @@ impl Trainer {
         }
     }
 
-    /// Trains to the end, or until `control` says stop. Ends with a checkpoint in any case but a non-finite loss.
+    /// Trains to the end, or until `control` says stop. Ends with a checkpoint unless the loss, an evaluation or the
+    /// weights are not finite.
     pub fn run(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<EndRecord> {
         observer.on_start(&self.start_record());
         let started = Instant::now();
         let recording = observer.profiles().then(Recording::start);
-        // Whether the step before was asked for while the run was held: its samples belong to it.
-        let mut stepped = false;
-        let reason = loop {
-            let step = self.progress.step;
-            if self.evaluation_due(step) && self.progress.evaluated != Some(step) {
-                match self.evaluate(observer, control) {
-                    Err(err) if err.kind() == ErrorKind::Cancelled => break EndReason::Stopped(control.reason()),
-                    other => other?,
-                }
-            }
-            if self.samples_due(step) && self.sampled != Some(step) && !self.sample(observer, control, stepped) {
-                break EndReason::Stopped(control.reason());
-            }
-            // The best weights are kept on disk too: a resumed run must find them.
-            let best = self.progress.best.is_some_and(|(best, _)| best == step);
-            if (best || self.checkpoint_due(step)) && self.last_checkpoint != Some(step) {
-                self.checkpoint(observer)?;
-            }
-            observer.on_boundary(self);
-            if step >= self.total_steps {
-                break EndReason::Finished;
-            }
-            let patience = self.config.train.early_stopping_patience;
-            if patience > 0 && self.progress.without_better >= patience {
-                break EndReason::EarlyStopped;
-            }
-            stepped = false;
-            while control.paused() && !control.stopped() && !stepped {
-                stepped = control.take_step();
-                if !stepped {
-                    observer.on_boundary(self);
-                    control.wait(HOLD);
-                }
-            }
-            if control.stopped() {
-                break EndReason::Stopped(control.reason());
-            }
-            match self.one_step(observer, recording.as_ref()) {
-                Err(err) if err.kind() == ErrorKind::Numerics => break self.diverged(),
-                other => other?,
-            }
-        };
-        if !matches!(reason, EndReason::Diverged { .. }) && self.last_checkpoint != Some(self.progress.step) {
-            self.checkpoint(observer)?;
+        let mut reason = self.train(observer, control, recording.as_ref())?;
+        let step = self.progress.step;
+        if !matches!(reason, EndReason::Diverged { .. })
+            && self.last_checkpoint != Some(step)
+            && let Err(err) = self.checkpoint(observer)
+        {
+            reason = self.end_of(err, step, control)?;
         }
-        let report = match reason {
-            EndReason::Finished | EndReason::EarlyStopped => self.final_report(observer, control)?,
-            _ => None,
-        };
+        let mut report = None;
+        if matches!(reason, EndReason::Finished | EndReason::EarlyStopped) {
+            match self.final_report(observer, control) {
+                Ok(found) => report = Some(found),
+                Err(err) if err.kind() == ErrorKind::Cancelled => {}
+                Err(err) => reason = self.end_of(err, step, control)?,
+            }
+        }
         let end = EndRecord {
             reason,
-            step: self.progress.step,
+            step,
             seconds: started.elapsed().as_secs_f64(),
             tokens_per_s: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
             report,
@@ -243,33 +211,106 @@ impl Trainer {
         Ok(end)
     }
 
-    fn diverged(&self) -> EndReason {
-        let last_checkpoint = self.last_checkpoint.map(|step| format!("checkpoint-{step}"));
-        EndReason::Diverged { step: self.progress.step + 1, last_checkpoint }
+    /// The loop: evaluation, samples and checkpoint where they are due, then the next step.
+    fn train(
+        &mut self,
+        observer: &mut dyn Observer,
+        control: &Control,
+        recording: Option<&Recording>,
+    ) -> Result<EndReason> {
+        // Whether the step before was asked for while the run was paused: its samples belong to it.
+        let mut single_step = false;
+        loop {
+            let step = self.progress.step;
+            if self.evaluation_due(step)
+                && self.progress.evaluated != Some(step)
+                && let Err(err) = self.evaluate(observer, control)
+            {
+                return self.end_of(err, step, control);
+            }
+            if self.samples_due(step)
+                && self.sampled != Some(step)
+                && let Err(err) = self.sample(observer, control, single_step)
+            {
+                return self.end_of(err, step, control);
+            }
+            // The best weights are kept on disk too: a resumed run must find them.
+            let best = self.progress.best.is_some_and(|(best, _)| best == step);
+            if (best || self.checkpoint_due(step))
+                && self.last_checkpoint != Some(step)
+                && let Err(err) = self.checkpoint(observer)
+            {
+                return self.end_of(err, step, control);
+            }
+            let patience = self.config.train.early_stopping_patience;
+            let end = if step >= self.total_steps {
+                Some(EndReason::Finished)
+            } else if patience > 0 && self.progress.without_better >= patience {
+                Some(EndReason::EarlyStopped)
+            } else {
+                None
+            };
+            single_step = self.boundary(observer, control, end.is_some());
+            if let Some(reason) = end {
+                return Ok(reason);
+            }
+            if control.stopped() {
+                return Ok(EndReason::Stopped(control.reason()));
+            }
+            if let Err(err) = self.one_step(observer, recording) {
+                return self.end_of(err, step + 1, control);
+            }
+        }
+    }
+
+    /// Between two steps: tells the observer, again and again while the run is paused. Returns whether the next step was
+    /// asked for during a pause.
+    fn boundary(&self, observer: &mut dyn Observer, control: &Control, last: bool) -> bool {
+        loop {
+            let paused = control.paused() && !control.stopped() && !last;
+            let single_step = paused && control.take_step();
+            observer.on_boundary(self, paused && !single_step);
+            if !paused || single_step {
+                return single_step;
+            }
+            control.wait(PAUSE_POLL);
+        }
+    }
+
+    /// How a run ends by an error at `step`: a stop, or values that are not finite. Other errors fail it.
+    fn end_of(&self, err: Error, step: u64, control: &Control) -> Result<EndReason> {
+        match err.kind() {
+            ErrorKind::Cancelled => Ok(EndReason::Stopped(control.reason())),
+            ErrorKind::Numerics => {
+                let last_checkpoint = self.last_checkpoint.map(|step| format!("checkpoint-{step}"));
+                Ok(EndReason::Diverged { step, last_checkpoint })
+            }
+            _ => Err(err),
+        }
     }
 
     fn one_step(&mut self, observer: &mut dyn Observer, recording: Option<&Recording>) -> Result<()> {
         let clock = Instant::now();
         // What passed since the last step belongs to none.
         recording.map(Recording::take);
-        let at = (self.progress.step, self.total_steps);
-        let stepped = self.subject.step(&self.config, &mut self.optimizer, at, &mut self.order)?;
+        let at = StepIndex { step: self.progress.step, total: self.total_steps };
+        let result = self.subject.step(&self.config, &mut self.optimizer, at, &mut self.order)?;
         self.progress.step += 1;
         let (profile, seconds) = (recording.map(Recording::take), clock.elapsed().as_secs_f64());
         self.seconds += seconds;
-        self.tokens += stepped.tokens as u64;
-        self.watch(&stepped, observer)?;
+        self.tokens += result.tokens as u64;
+        self.watch(&result, observer)?;
         observer.on_step(&StepRecord {
             step: self.progress.step,
             epoch: self.epoch(),
-            loss: stepped.loss.total,
-            task_loss: stepped.loss.task,
-            consistency_loss: stepped.loss.consistency,
-            learning_rate: stepped.learning_rate,
-            grad_norm: stepped.grad_norm,
-            tokens: stepped.tokens,
+            loss: result.loss.total,
+            task_loss: result.loss.task,
+            consistency_loss: result.loss.consistency,
+            learning_rate: result.learning_rate,
+            grad_norm: result.grad_norm,
+            tokens: result.tokens,
             seconds,
-            routes: stepped.routes,
+            routes: result.routes,
         });
         if let Some(profile) = profile {
             observer.on_profile(self.progress.step, &profile);
@@ -277,10 +318,10 @@ impl Trainer {
         Ok(())
     }
 
-    fn watch(&mut self, stepped: &Stepped, observer: &mut dyn Observer) -> Result<()> {
+    fn watch(&mut self, result: &StepResult, observer: &mut dyn Observer) -> Result<()> {
         let step = self.progress.step;
         if Lamps::watching(step) {
-            self.lamps.see(&stepped.grads)?;
+            self.lamps.see(&result.grads)?;
             if gradient_health::CHECKS.contains(&step) {
                 let model = self.subject.model();
                 observer.on_lamps(&self.lamps.read(step, model.params(), &self.optimizer, model.mixture())?);
@@ -314,60 +355,58 @@ impl Trainer {
         Ok(())
     }
 
-    /// Lets the model answer its fixed inputs; false where somebody said stop meanwhile. A pause holds it between two
-    /// tokens, unless it belongs to a single step (`stepped`). A model that cannot write is no reason to end a training.
-    fn sample(&mut self, observer: &mut dyn Observer, control: &Control, stepped: bool) -> bool {
+    /// Lets the model answer its fixed inputs. A pause holds it between two tokens, unless it belongs to a single step.
+    /// Samples that cannot be written are a problem to report, but do not end the training; a stop does.
+    fn sample(&mut self, observer: &mut dyn Observer, control: &Control, single_step: bool) -> Result<()> {
         let step = self.progress.step;
         let watching = RefCell::new(&mut *observer);
-        let go_on = || {
-            if control.stopped() {
-                return false;
-            }
-            watching.borrow_mut().on_writing(self);
+        let go_on = || loop {
             // A single step that is asked for meanwhile comes after the samples.
-            while control.paused() && !control.stopped() && !stepped && !control.step_asked() {
-                control.wait(HOLD);
-                watching.borrow_mut().on_writing(self);
+            let paused = control.paused() && !control.stopped() && !single_step && !control.step_asked();
+            watching.borrow_mut().on_writing(self, paused);
+            if !paused || control.stopped() {
+                return !control.stopped();
             }
-            !control.stopped()
+            control.wait(PAUSE_POLL);
         };
         if !go_on() {
-            return false;
+            return Err(Error::new(ErrorKind::Cancelled, "stopped before the samples"));
         }
-        let written = samples::write(&self.subject, &self.config, (step, self.epoch()), &go_on);
-        match written {
+        match samples::write(&self.subject, &self.config, (step, self.epoch()), &go_on) {
             Ok(Some(record)) => observer.on_samples(&record),
             Ok(None) => {}
-            Err(err) if err.kind() == ErrorKind::Cancelled => return false,
+            Err(err) if err.kind() == ErrorKind::Cancelled => return Err(err),
             Err(err) => observer.on_problem(&format!("step {step}: no samples: {err}; training goes on")),
         }
         self.sampled = Some(step);
-        true
+        Ok(())
     }
 
     fn options<'a>(&self, go_on: &'a dyn Fn(f64) -> bool) -> compare::Options<'a> {
         self.subject.options(&self.config, go_on)
     }
 
-    /// The comparison of the best checkpoint's weights, which the model holds afterwards. Absent when stopped meanwhile.
-    fn final_report(&self, observer: &mut dyn Observer, control: &Control) -> Result<Option<EvalReport>> {
+    /// The comparison of the best checkpoint's weights, which the model holds afterwards.
+    fn final_report(&self, observer: &mut dyn Observer, control: &Control) -> Result<EvalReport> {
         if let Some(best) = &self.best_tensors {
             set_tensors(self.model(), best)?;
         }
-        observer.on_boundary(self);
+        observer.on_boundary(self, false);
         let go_on = |_: f64| !control.stopped();
-        match self.subject.compare(&self.options(&go_on)) {
-            Err(err) if err.kind() == ErrorKind::Cancelled => Ok(None),
-            other => other.map(Some),
-        }
+        self.subject.compare(&self.options(&go_on))
     }
 
     fn tensors(&self) -> Result<Vec<HostTensor>> {
         host_tensors(self.model())
     }
 
+    /// Never of weights that are not finite: the newest checkpoint is what a diverged run can go back to.
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let data = self.checkpoint_data()?;
+        if let Some(tensor) = data.tensors.iter().find(|tensor| tensor.data.iter().any(|v| !v.is_finite())) {
+            let message = format!("{} holds values that are not finite; lower the learning rate", tensor.name);
+            return Err(Error::new(ErrorKind::Numerics, message));
+        }
         let best = self.progress.best.is_some_and(|(step, _)| step == self.progress.step);
         if observer.on_checkpoint(&data, self.progress.step, best) {
             self.last_checkpoint = Some(self.progress.step);

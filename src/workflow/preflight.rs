@@ -1,7 +1,6 @@
 //! Before the first step: whether a run can start, and what it will cost.
 
 use crate::artifact::RunDir;
-use crate::artifact::checkpoint::CheckpointData;
 use crate::config::{Recompute, RunConfig, Task};
 use crate::data::order::BatchRule;
 use crate::error::Result;
@@ -9,8 +8,10 @@ use crate::machine::estimate;
 use crate::machine::estimate::Need;
 use crate::machine::facts;
 use crate::protocol::PreflightReport;
+use crate::records::CheckpointData;
+use crate::records::{StartRecord, StepRecord};
 use crate::train::control::Control;
-use crate::train::observer::{Observer, StartRecord, StepRecord};
+use crate::train::observer::Observer;
 use crate::train::step;
 use crate::train::trainer::Trainer;
 use crate::workflow::run;

@@ -3,7 +3,7 @@
 //! [`prepare`] reads model and data, [`Run::start`] or [`Run::resume`] opens the run directory, [`Run::go`]
 //! trains to the end and writes everything down. No threads here: the caller decides where this runs.
 
-use crate::artifact::checkpoint::{self, CheckpointData};
+use crate::artifact::checkpoint;
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;
 use crate::artifact::{HostTensor, RunDir};
@@ -13,9 +13,11 @@ use crate::machine::estimate;
 use crate::machine::estimate::Settled;
 use crate::machine::facts;
 use crate::nn::profile::Profile;
+use crate::records::CheckpointData;
+use crate::records::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
 use crate::train::Subject;
 use crate::train::control::Control;
-use crate::train::observer::{EndRecord, EvalRecord, Lamp, Observer, SampleRecord, StartRecord, StepRecord};
+use crate::train::observer::Observer;
 use crate::train::trainer::Trainer;
 use std::path::Path;
 
@@ -184,8 +186,8 @@ impl Observer for Recording<'_> {
         self.extra.on_eval(record);
     }
 
-    fn on_writing(&mut self, trainer: &Trainer) {
-        self.extra.on_writing(trainer);
+    fn on_writing(&mut self, trainer: &Trainer, paused: bool) {
+        self.extra.on_writing(trainer, paused);
     }
 
     fn on_samples(&mut self, record: &SampleRecord) {
@@ -215,8 +217,8 @@ impl Observer for Recording<'_> {
         self.extra.on_checkpoint(data, step, best)
     }
 
-    fn on_boundary(&mut self, trainer: &Trainer) {
-        self.extra.on_boundary(trainer);
+    fn on_boundary(&mut self, trainer: &Trainer, paused: bool) {
+        self.extra.on_boundary(trainer, paused);
     }
 
     fn on_problem(&mut self, text: &str) {

@@ -13,7 +13,7 @@ use crate::protocol::snapshots::{
     DistanceSample, RoutingSnapshot, RunDetail, RunStatus, RunSummary, StepBucket, TensorRounding,
 };
 use crate::protocol::{CertificateSummary, ExportDtype, ExportReport, ExportTarget, ExportedFile};
-use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
+use crate::records::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
 use crate::workflow::snapshot;
 use crate::workflow::snapshot::{Banks, Tally};
 use serde::Serialize;

@@ -3,13 +3,14 @@
 use crate::golden::{Tensors, golden_dir, off, read_tensors, variant};
 use crate::support::{assert_close, tiny};
 use adamix::config::{LoraInit, MixtureConfig, MixtureKind, Problem, Recompute, RoutingPolicy, RunConfig};
+use adamix::data::text::TextBatch;
 use adamix::mixture::{MergeWeights, Route, Side};
 use adamix::model::loras::Module;
-use adamix::model::{CausalLm, Classifier, DecoderSpec, Family, LmSetup, Packed, Run, Weights};
+use adamix::model::{CausalLm, DecoderSpec, DropKeys, Family, ForwardOptions, LmSetup, Packed, Weights};
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::rng::{Purpose, SeedStream};
 use adamix::train::AdamW;
-use adamix::train::lm_step::{self, LmBatch};
+use adamix::train::step::{self, StepIndex};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -312,6 +313,11 @@ fn run_config(mixture: MixtureConfig) -> RunConfig {
 }
 
 /// Sequences in which every token follows from the one before.
+fn lesson_batch() -> TextBatch {
+    let (ids, offsets, learn) = lessons();
+    TextBatch { ids, rows: (1..offsets.len()).collect(), offsets, learn }
+}
+
 fn lessons() -> (Vec<u32>, Vec<usize>, Vec<bool>) {
     let offsets = vec![0, 6, 14, 19];
     let ids = offsets.windows(2).flat_map(|w| (0..(w[1] - w[0]) as u32).map(move |i| 4 + (w[0] as u32 + i) % 9));
@@ -329,19 +335,19 @@ fn a_language_model_learns_and_its_merge_keeps_it() {
         let mut config = run_config(mixture);
         config.model.trunk_dropout = false;
         let model = load(family, Some(&config.mixture));
-        let (ids, offsets, wanted) = lessons();
-        let batch = LmBatch { packed: Packed { ids: &ids, offsets: &offsets }, wanted: &wanted };
+        let batch = lesson_batch();
         let mut optimizer = AdamW::new(model.params()).unwrap();
         let mut losses = Vec::new();
         for step in 0..30 {
-            let done = lm_step::step(&config, &model, &mut optimizer, (step, 30), |_, run| run(batch)).unwrap();
+            let at = StepIndex { step, total: 30 };
+            let done = step::step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone())).unwrap();
             assert_eq!((done.targets, done.tokens, done.routes.len()), (16, 38, 1));
-            losses.push(done.loss.nll);
+            losses.push(done.loss.task);
         }
         let merged = model.merged_uniform().unwrap();
-        let (rows, targets) = batch.packed.targets(&wanted);
+        let (rows, targets) = Packed::from(&batch).targets(&batch.learn);
         let nll = |model: &CausalLm| {
-            let (hidden, _) = model.forward(batch.packed, Some(&rows), Run::eval()).unwrap();
+            let (hidden, _) = model.forward(Packed::from(&batch), Some(&rows), ForwardOptions::eval()).unwrap();
             model.loss(&hidden, &targets, Objective::eval()).unwrap().total
         };
         let (before, after) = (nll(&load(family, None)), nll(&merged));
@@ -357,42 +363,44 @@ fn steps_are_replayed_bit_for_bit_and_accumulation_is_one_large_batch() {
     let config = run_config(mixture);
     let model = load("gpt2-tiny", Some(&config.mixture));
     randomize(model.params().iter());
-    let (ids, offsets, wanted) = lessons();
-    let batch = LmBatch { packed: Packed { ids: &ids, offsets: &offsets }, wanted: &wanted };
+    let batch = lesson_batch();
     let run = |config: &RunConfig, index: u64| {
-        let route = lm_step::route_of(config, &model, batch, index);
-        lm_step::micro_batch(config, &model, batch, index, route).unwrap()
+        let route = step::draw_route(config, &model, &batch, index);
+        let (loss, grads) = step::forward_backward(config, &model, &batch, route.as_ref(), index).unwrap();
+        let grads: Vec<f32> = grads.iter().flat_map(|(_, _, g)| values(g)).collect();
+        (loss.read().unwrap(), grads)
     };
     let (a, b, other) = (run(&config, 7), run(&config, 7), run(&config, 8));
-    let all = |micro: &lm_step::LmMicro| -> Vec<f32> { micro.grads.iter().flat_map(|(_, _, g)| values(g)).collect() };
-    assert_eq!((a.loss, all(&a)), (b.loss, all(&b)));
-    assert_ne!(a.loss.total, other.loss.total, "another step drops other inputs");
+    assert_eq!(a, b);
+    assert_ne!(a.0.total, other.0.total, "another step drops other inputs");
 
     // Without chance in routes and masks, two micro-batches are one batch.
     let mut config = config;
     (config.mixture.routing, config.mixture.lora_dropout) = (RoutingPolicy::Fixed, 0.0);
     config.model.trunk_dropout = false;
-    let step = |config: &RunConfig, parts: &[[usize; 2]]| {
+    let made = |config: &RunConfig, parts: &[[usize; 2]]| {
         let mut config = config.clone();
         config.train.gradient_accumulation_steps = parts.len();
         config.train.max_grad_norm = 0.0;
         let model = load("gpt2-tiny", Some(&config.mixture));
         randomize(model.params().iter());
         let mut optimizer = AdamW::new(model.params()).unwrap();
-        let batch_of = |index: u64, run: &mut dyn FnMut(LmBatch<'_>) -> adamix::error::Result<()>| {
+        let batch_of = |index: u64| {
             let [first, last] = parts[index as usize];
-            let (start, end) = (offsets[first], offsets[last]);
-            let own: Vec<usize> = offsets[first..=last].iter().map(|o| o - start).collect();
-            run(LmBatch { packed: Packed { ids: &ids[start..end], offsets: &own }, wanted: &wanted[start..end] })
+            let (start, end) = (batch.offsets[first], batch.offsets[last]);
+            let offsets: Vec<usize> = batch.offsets[first..=last].iter().map(|o| o - start).collect();
+            let (ids, learn) = (batch.ids[start..end].to_vec(), batch.learn[start..end].to_vec());
+            Ok(TextBatch { ids, offsets, learn, rows: (first..last).collect() })
         };
-        let done = lm_step::step(&config, &model, &mut optimizer, (0, 30), batch_of).unwrap();
+        let at = StepIndex { step: 0, total: 30 };
+        let done = step::step(&config, &model, &mut optimizer, at, batch_of).unwrap();
         (done.loss.total, done.grads.iter().flat_map(|(_, _, g)| values(g)).collect::<Vec<f32>>())
     };
-    let (one, two) = (step(&config, &[[0, 3]]), step(&config, &[[0, 1], [1, 3]]));
+    let (one, two) = (made(&config, &[[0, 3]]), made(&config, &[[0, 1], [1, 3]]));
     assert!((one.0 - two.0).abs() < 1e-5, "{} {}", one.0, two.0);
     assert_close("accumulated", &two.1, &one.1, 1e-4, 1e-5);
-    let nothing = LmBatch { wanted: &[], ..batch };
-    assert!(lm_step::micro_batch(&config, &model, nothing, 0, None).is_err(), "nothing to learn");
+    let nothing = TextBatch { learn: vec![false; batch.ids.len()], ..batch };
+    assert!(step::forward_backward(&config, &model, &nothing, None, 0).is_err(), "nothing to learn");
 }
 
 #[test]
@@ -413,9 +421,15 @@ fn double_precision_takes_the_plain_path_to_the_same_gradients() {
                 let shape =
                     adamix::mixture::RouteShape { passes: 2, sites: model.sites().len(), sequences: 3, tokens: 19 };
                 let route = Route::draw(&mixture, SeedStream::new(2), Purpose::Routing, 5, shape);
-                let keys = Some(Classifier::drop_keys(SeedStream::new(4), 3));
-                let run =
-                    Run { passes: 2, route: Some(&route), drop: keys, lora_drop: keys, keep: true, ..Run::eval() };
+                let keys = Some(DropKeys::new(SeedStream::new(4), 3));
+                let run = ForwardOptions {
+                    passes: 2,
+                    route: Some(&route),
+                    drop: keys,
+                    lora_drop: keys,
+                    keep: true,
+                    ..ForwardOptions::eval()
+                };
                 let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
                 let o = Objective { passes: 2, weight: 2.0, gradient: true, ..Objective::eval() };
                 let loss = model.loss(&hidden, &targets, o).unwrap();
@@ -443,13 +457,12 @@ fn layers_run_again_give_the_same_bits() {
             run_config(MixtureConfig { kind, adapter_size: 3, lora_dropout: 0.2, ..lora(&["all-linear"]) });
         let model = load(family, Some(&config.mixture));
         randomize(model.params().iter());
-        let (ids, offsets, wanted) = lessons();
-        let batch = LmBatch { packed: Packed { ids: &ids, offsets: &offsets }, wanted: &wanted };
+        let batch = lesson_batch();
         let mut run = |recompute: Recompute| {
             config.train.recompute = recompute;
-            let route = lm_step::route_of(&config, &model, batch, 4);
-            let micro = lm_step::micro_batch(&config, &model, batch, 4, route).unwrap();
-            (micro.loss, micro.grads.iter().map(|(_, _, g)| values(g)).collect::<Vec<_>>())
+            let route = step::draw_route(&config, &model, &batch, 4);
+            let (loss, grads) = step::forward_backward(&config, &model, &batch, route.as_ref(), 4).unwrap();
+            (loss.read().unwrap(), grads.iter().map(|(_, _, g)| values(g)).collect::<Vec<_>>())
         };
         assert_eq!(run(Recompute::On), run(Recompute::Off), "{family}");
     }
@@ -467,7 +480,7 @@ fn matrices_in_bf16_are_rounded_and_trained_through() {
             assert!(model.params().iter().all(|p| p.value.dtype() == DType::F32));
             randomize(model.params().iter());
             let route = Route { passes: 1, ..Route::fixed(&mixture, model.sites().len(), 1) };
-            let run = Run { route: Some(&route), keep: true, ..Run::eval() };
+            let run = ForwardOptions { route: Some(&route), keep: true, ..ForwardOptions::eval() };
             let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
             let loss = model.loss(&hidden, &targets, Objective { gradient: true, ..Objective::eval() }).unwrap();
             let grads = model.backward(trace.unwrap(), loss.grad.as_ref().unwrap()).unwrap();

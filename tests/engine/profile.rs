@@ -6,14 +6,15 @@ use adamix::data::Batch;
 use adamix::model::{Classifier, Family};
 use adamix::nn::profile::{PHASES, Phase, Profile, Recording};
 use adamix::train::optimizer::AdamW;
-use adamix::train::step;
+use adamix::train::step::{self, StepIndex};
 use std::time::{Duration, Instant};
 
 fn steps(config: &RunConfig, model: &Classifier, batch: &Batch) -> Vec<u64> {
     let mut optimizer = AdamW::new(model.params()).unwrap();
     let mut losses = Vec::new();
     for at in 0..3 {
-        let made = step::step(config, model, &mut optimizer, (at, 3), |_| Ok(batch.clone())).unwrap();
+        let made =
+            step::step(config, model, &mut optimizer, StepIndex { step: at, total: 3 }, |_| Ok(batch.clone())).unwrap();
         losses.push(made.loss.total.to_bits());
     }
     losses

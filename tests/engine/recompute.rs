@@ -5,14 +5,15 @@ use crate::support::tiny;
 use adamix::artifact::HostTensor;
 use adamix::config::{Method, Problem, Recompute, RoutingPolicy, RunConfig};
 use adamix::machine::estimate;
-use adamix::model::{Classifier, Family, Run};
+use adamix::model::{Classifier, DropKeys, Family, ForwardOptions};
 use adamix::nn::profile::{Phase, Recording};
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
 use adamix::train::observer::NullObserver;
 use adamix::train::optimizer::AdamW;
+use adamix::train::step::{self, StepIndex};
 use adamix::train::trainer::host_tensors;
-use adamix::train::{Control, Trainer, step};
+use adamix::train::{Control, Trainer};
 use adamix::workflow::preflight;
 use adamix::workflow::run;
 use adamix::workflow::run::Run as TrainingRun;
@@ -37,9 +38,9 @@ fn gradients(config: &RunConfig, family: Family, recompute: Recompute) -> (u64, 
     config.train.recompute = recompute;
     let model = tiny::classifier(&config, family, 2);
     let batch = tiny::task(7, Problem::Classification).train.batch(&[0, 1, 2, 3, 4, 5, 6]);
-    let route = step::route_of(&config, &model, &batch, 5);
-    let micro = step::micro_batch(&config, &model, &batch, 5, route).unwrap();
-    (micro.loss.total.to_bits(), bits(&model, &micro.grads))
+    let route = step::draw_route(&config, &model, &batch, 5);
+    let (loss, grads) = step::forward_backward(&config, &model, &batch, route.as_ref(), 5).unwrap();
+    (loss.read().unwrap().total.to_bits(), bits(&model, &grads))
 }
 
 #[test]
@@ -72,11 +73,18 @@ fn every_token_of_the_last_layer_goes_the_same_way() {
     let config = tiny::config(3);
     let model = tiny::classifier(&config, Family::Roberta, 2);
     let batch = tiny::task(5, Problem::Classification).train.batch(&[0, 1, 2, 3, 4]);
-    let route = step::route_of(&config, &model, &batch, 0);
+    let route = step::draw_route(&config, &model, &batch, 0);
     let grads = |recompute: bool| {
-        let drop = Some(Classifier::drop_keys(SeedStream::new(1), 2));
-        let run =
-            Run { passes: 2, route: route.as_ref(), drop, lora_drop: drop, all_tokens: true, keep: true, recompute };
+        let drop = Some(DropKeys::new(SeedStream::new(1), 2));
+        let run = ForwardOptions {
+            passes: 2,
+            route: route.as_ref(),
+            drop,
+            lora_drop: drop,
+            all_tokens: true,
+            keep: true,
+            recompute,
+        };
         let (y, trace) = model.encoder().forward(&batch, run).unwrap();
         let dy = Tensor::ones_like(&y).unwrap();
         let mut grads = Grads::new(model.params());
@@ -95,12 +103,12 @@ fn layers_run_again_only_when_asked() {
         let batch = tiny::task(4, Problem::Classification).train.batch(&[0, 1, 2, 3]);
         let mut optimizer = AdamW::new(model.params()).unwrap();
         let recording = Recording::start();
-        step::step(&config, &model, &mut optimizer, (0, 1), |_| Ok(batch.clone())).unwrap();
+        step::step(&config, &model, &mut optimizer, StepIndex { step: 0, total: 1 }, |_| Ok(batch.clone())).unwrap();
         recording.take().time(Phase::Recompute)
     };
     assert!(!spent(Recompute::On, Method::Adamix).is_zero());
     assert!(spent(Recompute::Off, Method::Adamix).is_zero());
-    // An unresolved wish keeps everything; and where nothing below the head is trained, nothing is run again.
+    // What is not settled keeps everything; and where nothing below the head is trained, nothing is run again.
     assert!(spent(Recompute::Auto, Method::Adamix).is_zero());
     assert!(spent(Recompute::On, Method::HeadOnly).is_zero());
 }

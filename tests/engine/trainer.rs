@@ -3,14 +3,14 @@
 
 use crate::support::tiny;
 use adamix::artifact::HostTensor;
-use adamix::artifact::checkpoint::CheckpointData;
 use adamix::config::{Method, Problem, RoutingPolicy, RunConfig};
 use adamix::data::{Target, order};
 use adamix::model::{Family, Network};
 use adamix::nn::Grads;
+use adamix::records::CheckpointData;
+use adamix::records::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StepRecord};
 use adamix::rng::SeedStream;
 use adamix::train::gradient_health::Lamps;
-use adamix::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StepRecord};
 use adamix::train::trainer::host_tensors;
 use adamix::train::{Control, Observer, Trainer, step};
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Observer for Witness {
         self.best = if best { Some(step) } else { self.best };
         true
     }
-    fn on_boundary(&mut self, trainer: &Trainer) {
+    fn on_boundary(&mut self, trainer: &Trainer, _paused: bool) {
         *self.boundaries.entry(trainer.steps_done()).or_default() += 1;
         if let Some(look) = &mut self.at_boundary {
             look(trainer);
@@ -271,6 +271,87 @@ fn a_loss_that_is_not_finite_ends_the_run_and_changes_nothing() {
     assert_eq!(wrong.len(), 1, "the poison has spread into the weights");
 }
 
+/// What a trainer's observer reports, with one trained value made NaN after a step: what an update that overflows does.
+struct Overflow {
+    witness: Witness,
+    after: u64,
+    target: candle_core::Tensor,
+    ends: Vec<EndRecord>,
+}
+
+impl Observer for Overflow {
+    fn on_step(&mut self, step: &StepRecord) {
+        self.witness.on_step(step);
+        if step.step == self.after {
+            let poison = self.target.affine(0.0, f64::NAN).unwrap();
+            self.target.slice_set(&poison, 0, 0).unwrap();
+        }
+    }
+    fn on_eval(&mut self, eval: &EvalRecord) {
+        self.witness.on_eval(eval);
+    }
+    fn on_checkpoint(&mut self, data: &CheckpointData, step: u64, best: bool) -> bool {
+        self.witness.on_checkpoint(data, step, best)
+    }
+    fn on_end(&mut self, end: &EndRecord) {
+        self.ends.push(end.clone());
+    }
+}
+
+/// A run whose weights are NaN after this step.
+fn overflowed(config: &RunConfig, after: u64) -> (Overflow, EndRecord) {
+    let mut trainer = trainer(config, Problem::Classification);
+    let target = trainer.model().params().find("layers.1.ffn.up.bias").unwrap().value.clone();
+    let mut overflow = Overflow { witness: Witness::default(), after, target, ends: Vec::new() };
+    let end = trainer.run(&mut overflow, &Control::default()).unwrap();
+    (overflow, end)
+}
+
+#[test]
+fn an_evaluation_that_is_not_finite_ends_the_run_as_diverged() {
+    let mut config = tiny::config(5);
+    config.eval.eval_steps = 4;
+    for after in [4, 8] {
+        let (overflow, end) = overflowed(&config, after);
+        let last = (after > 4).then(|| "checkpoint-4".to_owned());
+        let reason = EndReason::Diverged { step: after, last_checkpoint: last };
+        assert_eq!((&end.reason, end.step, &end.report), (&reason, after, &None));
+        assert_eq!(overflow.ends, [end], "its end is reported once");
+        assert!(!overflow.witness.checkpoints.contains_key(&after), "a checkpoint of values that are not finite");
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_make_no_checkpoint() {
+    let mut config = tiny::config(5);
+    (config.eval.eval_steps, config.eval.save_steps) = (100, 2);
+    let (overflow, end) = overflowed(&config, 6);
+    let reason = EndReason::Diverged { step: 6, last_checkpoint: Some("checkpoint-4".to_owned()) };
+    assert_eq!((end.reason, end.step), (reason, 6));
+    assert_eq!(overflow.witness.checkpoints.keys().copied().collect::<Vec<_>>(), [2, 4]);
+}
+
+#[test]
+fn a_final_comparison_that_is_not_finite_ends_the_run_as_diverged() {
+    let config = tiny::config(5);
+    let mut seen = 0;
+    let mut trainer = trainer(&config, Problem::Classification);
+    let total = trainer.total_steps();
+    let mut witness = Witness {
+        at_boundary: Some(Box::new(move |t| {
+            // The second time at the last step, the best weights are in place and are about to be compared.
+            seen += u64::from(t.steps_done() == t.total_steps());
+            if seen == 2 {
+                plant(t.model(), "layers.1.ffn.up.bias", f32::NAN);
+            }
+        })),
+        ..Witness::default()
+    };
+    let end = trainer.run(&mut witness, &Control::default()).unwrap();
+    let reason = EndReason::Diverged { step: total, last_checkpoint: Some(format!("checkpoint-{total}")) };
+    assert_eq!((end.reason, end.step, end.report), (reason, total, None));
+}
+
 #[test]
 fn a_huge_learning_rate_leaves_finite_weights_behind() {
     let mut config = tiny::config(5);
@@ -398,7 +479,7 @@ fn replaying_a_logged_route_gives_the_logged_loss_bit_for_bit() {
             let (model, task) = trainer.subject().classifier().unwrap();
             let data = &task.train;
             let rows = order::rows(SeedStream::new(config.train.seed), data.len(), config.train.batch_size, index);
-            step::micro_batch(&config, model, &data.batch(&rows), index, Some(route)).unwrap().loss
+            step::forward_backward(&config, model, &data.batch(&rows), Some(&route), index).unwrap().0.read().unwrap()
         };
         let (a, b) = (micro(0, record.routes[0].clone()), micro(1, record.routes[1].clone()));
         assert_eq!((a.total / 2.0 + b.total / 2.0).to_bits(), record.loss.to_bits(), "{routing:?}");

@@ -6,7 +6,7 @@
 
 use super::lenient;
 use crate::error::{Context as _, Error, Result};
-use crate::train::observer::{EndRecord, EvalRecord, Lamp, StartRecord, StepRecord};
+use crate::records::{EndRecord, EvalRecord, Lamp, StartRecord, StepRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fs::File;

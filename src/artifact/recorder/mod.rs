@@ -25,9 +25,7 @@ pub use samples::read_samples;
 use super::atomic::write_file_with;
 use super::{RunDir, utc};
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::train::observer::{
-    EndReason, EndRecord, EvalRecord, Lamp, LampState, SampleRecord, StartRecord, StepRecord,
-};
+use crate::records::{EndReason, EndRecord, EvalRecord, Lamp, LampState, SampleRecord, StartRecord, StepRecord};
 use sink::Sink;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

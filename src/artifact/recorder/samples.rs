@@ -3,7 +3,7 @@
 
 use super::lines::complete_lines;
 use crate::error::{Context as _, Error, Result};
-use crate::train::observer::SampleRecord;
+use crate::records::SampleRecord;
 use std::path::Path;
 
 /// The object of one line, without the line's end.

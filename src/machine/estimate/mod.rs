@@ -80,16 +80,16 @@ impl Flow {
 
     /// Of an encoder.
     pub fn of_encoder(encoder: &Encoder) -> Self {
-        Self { bytes: encoder.flow().size_in_bytes() as f64, narrow_head: false }
+        Self { bytes: encoder.activation_dtype().size_in_bytes() as f64, narrow_head: false }
     }
 
     /// Of a decoder.
     pub fn of_decoder(decoder: &Decoder) -> Self {
-        let narrow_head = match &decoder.ends().head {
+        let narrow_head = match &decoder.segments().head {
             Weight::Dense(head) => head.dtype() == DType::BF16 && gemm::multiplies_bf16(),
-            Weight::Quantised(_) => decoder.flow() == DType::BF16,
+            Weight::Quantised(_) => decoder.activation_dtype() == DType::BF16,
         };
-        Self { bytes: decoder.flow().size_in_bytes() as f64, narrow_head }
+        Self { bytes: decoder.activation_dtype().size_in_bytes() as f64, narrow_head }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The kernels of language models.
 
 use crate::config::{MixtureKind, RunConfig};
+use crate::data::text::TextBatch;
 use crate::error::Result;
 use crate::machine::selftest::{Bench, TRAINING, host, largest_difference};
-use crate::mixture::bank::{Bank, RowMap};
+use crate::mixture::{Bank, RowMap};
 use crate::mixture::{LoraMixture, Pick, Route};
 use crate::model::decoder::cache::Extension;
 use crate::model::decoder::{Decoder, DecoderSpec};
-use crate::model::{CausalLm, KvCache, LmSetup, Packed};
+use crate::model::{CausalLm, KvCache, LmSetup};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::head_norm::{self, HeadNorm};
 use crate::nn::kernels::layer_norm::{self, Affine};
@@ -17,8 +18,8 @@ use crate::nn::kernels::vocab_scores::vocab_scores;
 use crate::nn::kernels::{Act, Dropout, gated, residual, rms_norm};
 use crate::nn::{Grads, ParamId, Params};
 use crate::rng::{Purpose, SeedStream};
-use crate::train::lm_step::{self, LmBatch};
 use crate::train::optimizer::AdamW;
+use crate::train::step::{StepIndex, step};
 use candle_core::{DType, Device, Tensor};
 
 pub(crate) fn checks(bench: &mut Bench) -> Result<()> {
@@ -194,8 +195,9 @@ fn training(bench: &mut Bench) -> Result<()> {
         let (offsets, mut losses) = ([0, 3, 23, 63], Vec::new());
         for index in 0..6 {
             let ids: Vec<u32> = (0..63).map(|_| stream.below(120) as u32).collect();
-            let batch = LmBatch { packed: Packed { ids: &ids, offsets: &offsets }, wanted: &[true; 63] };
-            let made = lm_step::step(&config, &model, &mut optimizer, (index, 6), |_, run| run(batch))?;
+            let batch = TextBatch { ids, offsets: offsets.to_vec(), learn: vec![true; 63], rows: vec![0, 1, 2] };
+            let at = StepIndex { step: index, total: 6 };
+            let made = step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
             losses.push(made.loss.total);
         }
         Ok(losses)

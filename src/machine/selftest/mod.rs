@@ -7,8 +7,8 @@ use crate::config::{MixtureConfig, RunConfig};
 use crate::data::{Batch, Labels};
 use crate::error::Result;
 use crate::machine::device;
-use crate::mixture::bank::{Bank, RowMap};
 use crate::mixture::{AdapterMixture, Pick, Route};
+use crate::mixture::{Bank, RowMap};
 use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
 use crate::nn::kernels::adamw::{self, Item, Update};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
@@ -17,8 +17,9 @@ use crate::nn::kernels::layer_norm::{self, Affine};
 use crate::nn::kernels::{Act, Dropout, activation, gemm, loss};
 use crate::nn::{Grads, ParamId, Params};
 use crate::rng::{Purpose, SeedStream};
+use crate::train::loss::{LossValues, classifier_loss};
 use crate::train::optimizer::AdamW;
-use crate::train::step::{self, StepLoss};
+use crate::train::step::{StepIndex, step};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
@@ -177,10 +178,10 @@ impl Bench {
         for (kernel, labels, outputs) in labels {
             let logits = [self.wide(&[2 * n as usize, outputs as usize])?];
             self.check(kernel, &logits, |x| {
-                let shape = (outputs as usize, 2);
-                let (queued, grad, scale) = crate::train::loss::queue(&x[0], &labels, shape, DType::F32, &mixture)?;
-                let StepLoss { total, task, consistency, .. } = queued.read()?;
-                Ok(vec![Tensor::new(&[total, task, consistency], &Device::Cpu)?, (grad / scale)?])
+                let loss = classifier_loss(&x[0], &labels, DType::F32, 2, &mixture)?;
+                let LossValues { total, task, consistency } = loss.value.read()?;
+                let values = Tensor::new(&[total, task, consistency], &Device::Cpu)?;
+                Ok(vec![values, (loss.gradient.outputs / loss.scale)?])
             })?;
         }
         Ok(())
@@ -341,7 +342,7 @@ fn losses(device: &Device, dtype: DType) -> Result<Vec<f64>> {
             labels: Labels::Classes(vec![0, 1, 1, 0]),
             rows: (0..lengths.len()).collect(),
         };
-        let made = step::step(&config, &model, &mut optimizer, (index, 6), |_| Ok(batch.clone()))?;
+        let made = step(&config, &model, &mut optimizer, StepIndex { step: index, total: 6 }, |_| Ok(batch.clone()))?;
         losses.push(made.loss.total);
     }
     Ok(losses)

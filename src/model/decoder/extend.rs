@@ -1,11 +1,11 @@
 //! One step of reading with a [`KvCache`]: new tokens run through the layers and attend to what was read before.
 
 use super::cache::{CachedId, Extension, KvCache};
-use super::layer::{LayerContext, Stream};
-use super::{CausalLm, Course, Decoder, Packed};
+use super::layer::Stream;
+use super::{CausalLm, Decoder, DecoderPass, Packed};
 use crate::error::{Error, Result};
 use crate::mixture::Route;
-use crate::model::encoder::Run;
+use crate::model::stack::ForwardOptions;
 use crate::nn::Dropout;
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::cached_attention::{self, HeadCounts, Query};
@@ -67,31 +67,31 @@ impl Decoder {
         let spec = self.spec();
         let furthest = step.positions.iter().max().map_or(0, |&position| position as usize + 1);
         cache.angles_for(spec, furthest);
-        let mut course = Course::new(spec, batch, &Run::eval());
-        course.positions.clone_from(&step.positions);
-        course.angles = cache.take_angles();
-        let sum = self.embed(batch, &course, 1)?;
-        let mut stream = Stream { sum, delta: None };
-        let mut go = || -> Result<Tensor> {
-            for (i, layer) in self.layers().iter().enumerate() {
-                let context: LayerContext<'_> = course.context(spec, (i, self.flow()), route);
-                stream = layer.step(&stream, context, &mut |qkv, layout| cache.attend(i, step, qkv, layout))?;
-            }
-            if !all {
-                let last: Vec<u32> = batch.offsets.iter().skip(1).map(|&end| end as u32 - 1).collect();
-                let last = Tensor::new(last, self.device())?;
-                let chosen = |x: &Tensor| x.index_select(&last, 0);
-                stream = Stream { sum: chosen(&stream.sum)?, delta: stream.delta.as_ref().map(chosen).transpose()? };
-            }
-            let (y, _, _) = match &stream.delta {
-                Some(delta) => self.ends().norm.forward(delta, Some(&stream.sum), Dropout::none(), self.dtype())?,
-                None => self.ends().norm.forward(&stream.sum, None, Dropout::none(), self.dtype())?,
-            };
-            Ok(y)
-        };
-        let result = go();
-        cache.put_angles(course.angles);
+        let options = ForwardOptions { route, ..ForwardOptions::eval() };
+        let mut pass = DecoderPass::new(spec, batch, &options);
+        pass.positions.clone_from(&step.positions);
+        pass.angles = cache.take_angles();
+        let result = self.run_layers(cache, batch, step, all, &pass);
+        cache.put_angles(pass.angles);
         result
+    }
+
+    fn run_layers(
+        &self,
+        cache: &mut KvCache,
+        batch: Packed<'_>,
+        step: &Step,
+        all: bool,
+        pass: &DecoderPass,
+    ) -> Result<Tensor> {
+        let mut stream = Stream { sum: self.embed(batch, pass, 1)?, delta: None };
+        for (i, layer) in self.layers().iter().enumerate() {
+            let context = pass.context(self.spec(), i, self.activation_dtype());
+            stream = layer.step(&stream, context, &mut |qkv, layout| cache.attend(i, step, qkv, layout))?;
+        }
+        let last: Vec<u32> = batch.offsets.iter().skip(1).map(|&end| end as u32 - 1).collect();
+        let rows = if all { None } else { Some(Tensor::new(last, self.device())?) };
+        Ok(self.final_norm(stream, rows.as_ref(), Dropout::none())?.0)
     }
 
     fn check_extension(&self, cache: &KvCache, new: &[Extension<'_>], batch: Packed<'_>) -> Result<()> {

@@ -10,10 +10,11 @@ impl Decoder {
     /// The same trunk with its matrices stored in `dtype`, as [`Decoder::load`] would have them.
     pub fn stored_as(&self, dtype: DType) -> Result<Self> {
         let mut cast = self.clone().computing_in(dtype);
-        cast.ends.tokens = cast.ends.tokens.cast(dtype)?;
-        cast.ends.positions = cast.ends.positions.map(|table| table.to_dtype(dtype)).transpose()?;
+        cast.segments.tokens = cast.segments.tokens.cast(dtype)?;
+        cast.segments.positions = cast.segments.positions.map(|table| table.to_dtype(dtype)).transpose()?;
         // A tied head stays the table itself.
-        cast.ends.head = if self.spec.tied { cast.ends.tokens.clone() } else { cast.ends.head.cast(dtype)? };
+        cast.segments.head =
+            if self.spec.tied { cast.segments.tokens.clone() } else { cast.segments.head.cast(dtype)? };
         for layer in &mut cast.layers {
             for linear in [&mut layer.qkv, &mut layer.out, &mut layer.inner, &mut layer.outer] {
                 *linear = linear.cast(dtype)?;
@@ -25,8 +26,9 @@ impl Decoder {
     /// The same trunk with its matrices quantised, as a GGUF file would have them; what flows stays as it is.
     pub fn quantised(&self, format: Format) -> Result<Self> {
         let mut cast = self.clone();
-        cast.ends.tokens = cast.ends.tokens.quantised(format)?;
-        cast.ends.head = if self.spec.tied { cast.ends.tokens.clone() } else { cast.ends.head.quantised(format)? };
+        cast.segments.tokens = cast.segments.tokens.quantised(format)?;
+        cast.segments.head =
+            if self.spec.tied { cast.segments.tokens.clone() } else { cast.segments.head.quantised(format)? };
         for layer in &mut cast.layers {
             for linear in [&mut layer.qkv, &mut layer.out, &mut layer.inner, &mut layer.outer] {
                 *linear = linear.quantised(format)?;
@@ -48,7 +50,7 @@ impl Decoder {
             let heads = l.qk_norm.as_ref().map_or(0, |norm| norm.gamma.iter().map(tensor).sum());
             matrices + norm(&l.attention_norm) + norm(&l.ffn_norm) + heads
         };
-        let e = &self.ends;
+        let e = &self.segments;
         let head = if self.spec.tied { 0 } else { e.head.bytes() };
         let tables = e.tokens.bytes() + e.positions.as_ref().map_or(0, tensor) + head;
         tables + norm(&e.norm) + self.layers.iter().map(layer).sum::<usize>()
@@ -68,7 +70,7 @@ impl Decoder {
                 + norm(&l.ffn_norm)
                 + l.qk_norm.as_ref().map_or(0, |_| 2 * self.spec.head_dim)
         };
-        let e = &self.ends;
+        let e = &self.segments;
         let head = if self.spec.tied { 0 } else { e.head.elem_count() };
         let tables = e.tokens.elem_count() + e.positions.as_ref().map_or(0, Tensor::elem_count) + head;
         tables + norm(&e.norm) + self.layers.iter().map(layer).sum::<usize>()

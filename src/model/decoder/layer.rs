@@ -67,7 +67,7 @@ pub struct DecoderLayer {
 pub struct Stream {
     /// The sum so far, in the wide format.
     pub sum: Tensor,
-    /// The last block's output, in the format that flows through the products; absent below the first layer.
+    /// The last block's output, in the activations' format; absent below the first layer.
     pub delta: Option<Tensor>,
 }
 
@@ -96,8 +96,8 @@ pub struct LayerContext<'a> {
     pub lora: LoraRun<'a>,
     /// Dropout of what comes in to be added, and of attention's output.
     pub drops: [Dropout; 2],
-    /// Format of what flows through the products.
-    pub flow: DType,
+    /// Format of the activations between the products.
+    pub activation_dtype: DType,
 }
 
 /// What the backward pass of one layer needs.
@@ -192,8 +192,8 @@ impl DecoderLayer {
             Ok(y)
         };
         let (h1, sum, attention_norm) = timed(Phase::Elementwise, || match &x.delta {
-            Some(delta) => self.attention_norm.forward(delta, Some(&x.sum), ctx.drops[0], ctx.flow),
-            None => self.attention_norm.forward(&x.sum, None, Dropout::none(), ctx.flow),
+            Some(delta) => self.attention_norm.forward(delta, Some(&x.sum), ctx.drops[0], ctx.activation_dtype),
+            None => self.attention_norm.forward(&x.sum, None, Dropout::none(), ctx.activation_dtype),
         })?;
         let raw = timed(Phase::TrunkForward, || self.qkv.forward(&h1))?;
         let raw = lora(Slot::Qkv, &h1, raw)?;
@@ -206,7 +206,7 @@ impl DecoderLayer {
         let out = lora(Slot::Out, &attended, out)?;
         let attended = self.needs_input(Slot::Out).then_some(attended);
         let (h2, sum, ffn_norm) =
-            timed(Phase::Elementwise, || self.ffn_norm.forward(&out, Some(&sum), ctx.drops[1], ctx.flow))?;
+            timed(Phase::Elementwise, || self.ffn_norm.forward(&out, Some(&sum), ctx.drops[1], ctx.activation_dtype))?;
         drop(out);
         let (inner, a) = if self.gated || !self.loras.at(Slot::Inner).is_empty() {
             let inner = timed(Phase::TrunkForward, || self.inner.forward(&h2))?;

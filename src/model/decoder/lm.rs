@@ -4,15 +4,15 @@
 use super::layer::DecoderLayer;
 use super::spec::DecoderSpec;
 use super::targets::{default_targets, lora_targets};
-use super::{Decoder, Packed, Trace};
+use super::{Decoder, DecoderActivations, Packed};
 use crate::config::MixtureConfig;
 use crate::error::{Error, Result};
 use crate::mixture::{Adapter, Lora, LoraMixture, MergeWeights, Route};
 use crate::model::classifier::{Builder, Counts, Site, layer_site_names, layer_sites, lora_name};
-use crate::model::encoder::Run;
 use crate::model::layer::FfnAdapter;
 use crate::model::loras::{LayerLoras, Placed};
 use crate::model::network::overwrite;
+use crate::model::stack::ForwardOptions;
 use crate::model::weights::Weights;
 use crate::nn::kernels::vocab_loss::{
     Head, MAX_LOGITS, Objective, QueuedLoss, VocabLoss, queue_vocab_loss, queue_vocab_loss_and_head,
@@ -84,7 +84,7 @@ impl CausalLm {
     }
     /// The language-model head. `[vocab, d]`
     pub fn head(&self) -> &Weight {
-        &self.decoder.ends().head
+        &self.decoder.segments().head
     }
     /// All trained tensors, in a fixed order. Empty for a merged model.
     pub fn params(&self) -> &Params {
@@ -117,16 +117,21 @@ impl CausalLm {
             .collect()
     }
 
-    /// Final hidden states of some rows of a batch run `run.passes` times as one; see [`Decoder::forward`].
-    pub fn forward(&self, batch: Packed<'_>, rows: Option<&[u32]>, run: Run<'_>) -> Result<(Tensor, Option<Trace>)> {
-        self.decoder.forward(batch, rows, run)
+    /// Final hidden states of some rows of a batch run `options.passes` times as one; see [`Decoder::forward`].
+    pub fn forward(
+        &self,
+        batch: Packed<'_>,
+        rows: Option<&[u32]>,
+        options: ForwardOptions<'_>,
+    ) -> Result<(Tensor, Option<DecoderActivations>)> {
+        self.decoder.forward(batch, rows, options)
     }
 
     /// Gradients of all trained tensors, but for what the loss gives the head itself ([`CausalLm::add_head_grad`]).
     /// dhidden as forward's output
-    pub fn backward(&self, trace: Trace, dhidden: &Tensor) -> Result<Grads> {
+    pub fn backward(&self, activations: DecoderActivations, dhidden: &Tensor) -> Result<Grads> {
         let mut grads = Grads::new(&self.params);
-        self.decoder.backward(trace, dhidden, &mut grads)?;
+        self.decoder.backward(activations, dhidden, &mut grads)?;
         Ok(grads)
     }
 
@@ -146,7 +151,7 @@ impl CausalLm {
                 queue_vocab_loss_and_head(hidden, self.head().tensor()?, targets, objective)
             } else {
                 let head = Head::from(self.head());
-                let narrow = self.decoder.flow() == DType::BF16;
+                let narrow = self.decoder.activation_dtype() == DType::BF16;
                 queue_vocab_loss(hidden, if narrow { head.rounded() } else { head }, targets, objective)
             }
         })
@@ -166,7 +171,7 @@ impl CausalLm {
 
     /// Logits of some rows (all, if absent), without dropout. -> `[rows, vocab]`
     pub fn logits(&self, batch: Packed<'_>, rows: Option<&[u32]>, route: Option<&Route>) -> Result<Tensor> {
-        let (hidden, _) = self.forward(batch, rows, Run { route, ..Run::eval() })?;
+        let (hidden, _) = self.forward(batch, rows, ForwardOptions { route, ..ForwardOptions::eval() })?;
         self.head().logits(&hidden)
     }
 

@@ -3,7 +3,7 @@
 //! [`Decoder`] is the trunk from token ids to final hidden states, frozen or trained itself ([`train`]); [`CausalLm`] adds
 //! the mixture, the head and what is trained. Attention is causal inside each sequence, positions start again with each.
 //!
-//! With matrices in bf16 on a processor that multiplies it, what flows through the products is bf16 too ([`Decoder::flow`]).
+//! With matrices in bf16 on a processor that multiplies it, what flows through the products is bf16 too ([`Decoder::activation_dtype`]).
 //! The residual stream, the final hidden states and the logits stay in f32: a pre-norm model adds to the stream twice a
 //! layer and never normalises it on the way, so that roundings of the sum would pile up with depth, and its largest
 //! values, hundreds of times the others, would leave only those few bits.
@@ -26,11 +26,11 @@ pub use layer::DecoderLayer;
 pub use lm::{CausalLm, LmSetup};
 pub use spec::{DecoderFamily, DecoderSpec};
 
-use super::encoder::{DropKeys, Run, flow as flow_of, repeat_offsets};
-use super::loras::LoraRun;
+use super::encoder::activation_dtype;
+use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack};
 use super::weights::Weights;
+use crate::data::text::TextBatch;
 use crate::error::{Error, Result};
-use crate::mixture::{Route, RowMap};
 use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::device::{takes_model, wide};
 use crate::nn::kernels::residual;
@@ -40,10 +40,9 @@ use crate::nn::{Dropout, Grads, pre_norm};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
 use layer::{Back, LayerContext, Positions, Stream};
-use read::{Ends, Reader, Source, Tensors};
+use read::{Reader, Segments, Source, Tensors};
 use std::cell::RefCell;
-use std::ops::Range;
-use train::Looked;
+use train::EmbeddingSaved;
 
 /// Token sequences back to back: `ids[offsets[i]..offsets[i + 1]]` is sequence `i`.
 #[derive(Clone, Copy, Debug)]
@@ -69,60 +68,41 @@ impl Packed<'_> {
     }
 }
 
+impl<'a> From<&'a TextBatch> for Packed<'a> {
+    fn from(batch: &'a TextBatch) -> Self {
+        Self { ids: &batch.ids, offsets: &batch.offsets }
+    }
+}
+
 /// What the backward pass needs.
 #[derive(Debug)]
-pub struct Trace {
-    course: Course,
-    /// How to route a layer again, where only its input was kept.
-    route: Option<Route>,
+pub struct DecoderActivations {
+    pass: DecoderPass,
     /// What was looked up in the tables, where they are trained.
-    looked: Option<Looked>,
-    layers: Vec<Kept>,
+    embeddings: Option<EmbeddingSaved>,
+    layers: Vec<SavedActivations<Stream, layer::Saved>>,
     norm: pre_norm::Saved,
     rows: Option<Tensor>,
 }
 
-/// What was kept of a layer.
-#[derive(Debug)]
-enum Kept {
-    /// Nothing: no gradient comes down to it.
-    Nothing,
-    /// Its input; the rest is computed again.
-    Input(Stream),
-    /// All its backward needs.
-    All(Box<layer::Saved>),
-}
-
 /// How one batch goes through the layers.
 #[derive(Debug)]
-struct Course {
-    /// Rows of the sequences, all passes.
-    spans: Vec<Range<usize>>,
-    rows: RowMap,
+pub(super) struct DecoderPass {
+    mode: PassMode,
     /// Position of each token in its sequence, all passes.
     positions: Vec<u32>,
     angles: Option<Angles>,
-    drop: Option<DropKeys>,
-    lora_drop: Option<DropKeys>,
 }
 
-impl Course {
-    fn new(spec: &DecoderSpec, batch: Packed<'_>, run: &Run<'_>) -> Self {
-        let offsets = repeat_offsets(batch.offsets, run.passes);
+impl DecoderPass {
+    fn new(spec: &DecoderSpec, batch: Packed<'_>, options: &ForwardOptions<'_>) -> Self {
         let one_pass: Vec<u32> = batch.offsets.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
         let longest = batch.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
         Self {
-            spans: offsets.windows(2).map(|w| w[0]..w[1]).collect(),
-            rows: RowMap::tokens(batch.offsets, run.passes),
-            positions: one_pass.repeat(run.passes),
+            mode: PassMode::new(batch.offsets, options),
+            positions: one_pass.repeat(options.passes),
             angles: spec.rope.as_ref().map(|rope| rope.angles(longest)),
-            drop: run.drop,
-            lora_drop: run.lora_drop,
         }
-    }
-
-    fn drop(&self, place: u64, p: f64) -> Dropout {
-        self.drop.map_or_else(Dropout::none, |keys| keys.at(place, p))
     }
 
     fn rotation(&self, spec: &DecoderSpec) -> Option<Positions<'_>> {
@@ -132,31 +112,26 @@ impl Course {
     }
 
     /// What layer `i` shares with the others.
-    fn context<'a>(
-        &'a self,
-        spec: &DecoderSpec,
-        (i, flow): (usize, DType),
-        route: Option<&'a Route>,
-    ) -> LayerContext<'a> {
-        let place = 1 + 3 * i as u64;
+    fn context<'a>(&'a self, spec: &DecoderSpec, i: usize, activation_dtype: DType) -> LayerContext<'a> {
+        let (mode, place) = (&self.mode, 1 + 3 * i as u64);
         let layout = Layout {
-            queries: self.spans.clone(),
-            keys: self.spans.clone(),
+            queries: mode.spans.clone(),
+            keys: mode.spans.clone(),
             heads: spec.num_heads,
             kv_heads: spec.num_kv_heads,
             head_dim: spec.head_dim,
             causal: true,
-            drop: self.drop(place, spec.drop.attention),
+            drop: mode.dropout(place, spec.drop.attention),
         };
         LayerContext {
             layout,
             positions: self.rotation(spec),
-            rows: &self.rows,
-            route: route.map(|route| (route, i)),
-            lora: LoraRun { route, drop: self.lora_drop },
+            rows: &mode.tokens,
+            route: mode.route(i),
+            lora: mode.lora(),
             // What comes in is the output of the layer below.
-            drops: [self.drop(place - 1, spec.drop.residual), self.drop(place + 1, spec.drop.residual)],
-            flow,
+            drops: [mode.dropout(place - 1, spec.drop.residual), mode.dropout(place + 1, spec.drop.residual)],
+            activation_dtype,
         }
     }
 }
@@ -165,10 +140,10 @@ impl Course {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     spec: DecoderSpec,
-    ends: Ends,
+    segments: Segments,
     layers: Vec<DecoderLayer>,
-    /// Format of what flows through the layers' products.
-    flow: DType,
+    /// Format of the activations between the layers' products.
+    activation_dtype: DType,
 }
 
 impl Decoder {
@@ -191,15 +166,15 @@ impl Decoder {
     /// What flows is what a trunk read in `dtype` has: 16 bits where the device multiplies them, else f32.
     #[must_use]
     pub fn computing_in(self, dtype: DType) -> Self {
-        let flow = flow_of(dtype, self.device());
-        self.flowing(flow)
+        let dtype = activation_dtype(dtype, self.device());
+        self.with_activation_dtype(dtype)
     }
 
     /// What flows through the layers' products has this format, whatever that of the matrices is. The residual stream,
     /// the final hidden states and the logits keep the vectors' format.
     #[must_use]
-    pub fn flowing(self, flow: DType) -> Self {
-        Self { flow, ..self }
+    pub fn with_activation_dtype(self, dtype: DType) -> Self {
+        Self { activation_dtype: dtype, ..self }
     }
 
     /// From a source that gives the tensor of a Hugging Face name (without the trunk's prefix) in the shape it has there.
@@ -211,10 +186,10 @@ impl Decoder {
     /// From any source of values.
     pub fn from_source(spec: DecoderSpec, source: &dyn Source) -> Result<Self> {
         let reader = Reader { source, spec: &spec };
-        let ends = reader.ends()?;
+        let segments = reader.segments()?;
         let layers = (0..spec.num_layers).map(|i| reader.layer(i)).collect::<Result<_>>()?;
-        let flow = ends.norm.gamma().dtype();
-        Ok(Self { spec, ends, layers, flow })
+        let activation_dtype = segments.norm.gamma().dtype();
+        Ok(Self { spec, segments, layers, activation_dtype })
     }
 
     /// Random weights, N(0, 0.02), norms 1 and biases 0: for benchmarks.
@@ -244,98 +219,74 @@ impl Decoder {
         &mut self.layers
     }
     /// Tables, final norm and head.
-    pub fn ends(&self) -> &Ends {
-        &self.ends
+    pub fn segments(&self) -> &Segments {
+        &self.segments
     }
     /// The device the weights are on.
     pub fn device(&self) -> &Device {
-        self.ends.norm.gamma().device()
+        self.segments.norm.gamma().device()
     }
     /// The format of the vectors, the residual stream and the final hidden states.
     pub fn dtype(&self) -> DType {
-        self.ends.norm.gamma().dtype()
+        self.segments.norm.gamma().dtype()
     }
     /// The format of what flows through the layers' products.
-    pub fn flow(&self) -> DType {
-        self.flow
+    pub fn activation_dtype(&self) -> DType {
+        self.activation_dtype
     }
 
     /// The format of the matrices.
     pub fn stored(&self) -> DType {
-        self.ends.tokens.dtype()
+        self.segments.tokens.dtype()
     }
 
-    /// Runs a batch `run.passes` times as one. `rows` are the rows of one pass whose final hidden states are wanted
+    /// Runs a batch `options.passes` times as one. `rows` are the rows of one pass whose final hidden states are wanted
     /// (ascending, each once); absent: all. -> `[passes * rows, d]`, and what backward needs
-    pub fn forward(&self, batch: Packed<'_>, rows: Option<&[u32]>, run: Run<'_>) -> Result<(Tensor, Option<Trace>)> {
+    pub fn forward(
+        &self,
+        batch: Packed<'_>,
+        rows: Option<&[u32]>,
+        options: ForwardOptions<'_>,
+    ) -> Result<(Tensor, Option<DecoderActivations>)> {
         self.check(batch, rows)?;
-        let (s, course) = (&self.spec, Course::new(&self.spec, batch, &run));
-        let last = self.layers.len().saturating_sub(1);
-        let lowest = if run.keep { self.lowest_trained() } else { None };
-        let sum = timed(Phase::Elementwise, || self.embed(batch, &course, run.passes))?;
-        let mut stream = Stream { sum, delta: None };
-        let mut layers = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
-            let (next, saved) = layer.forward(&stream, course.context(s, (i, self.flow), run.route))?;
-            if run.keep {
-                layers.push(match lowest {
-                    Some(lowest) if i < lowest => Kept::Nothing,
-                    // The last layer's turn comes at once: keeping it costs nothing at the peak.
-                    Some(_) if run.recompute && i != last => Kept::Input(stream),
-                    Some(_) => Kept::All(Box::new(saved)),
-                    None => Kept::Nothing,
-                });
-            }
-            stream = next;
-        }
+        let (s, pass) = (&self.spec, DecoderPass::new(&self.spec, batch, &options));
+        let sum = timed(Phase::Elementwise, || self.embed(batch, &pass, options.passes))?;
+        let (stream, layers) = self.forward_layers(Stream { sum, delta: None }, &pass, &options)?;
         let _norm = scope(Phase::Elementwise);
-        let rows = rows.map(|rows| self.repeat_rows(rows, batch.ids.len(), run.passes)).transpose()?;
-        if let Some(rows) = &rows {
-            let chosen = |x: &Tensor| x.index_select(rows, 0);
-            stream = Stream { sum: chosen(&stream.sum)?, delta: stream.delta.as_ref().map(chosen).transpose()? };
-        }
-        let drop = course.drop(3 * self.layers.len() as u64, s.drop.residual);
-        let (y, _, norm) = match &stream.delta {
-            Some(delta) => self.ends.norm.forward(delta, Some(&stream.sum), drop, self.dtype())?,
-            None => self.ends.norm.forward(&stream.sum, None, Dropout::none(), self.dtype())?,
-        };
-        let route = run.route.filter(|_| run.recompute).cloned();
-        let embed_drop = course.drop(0, s.drop.embedding);
-        let looked = self.trunk_trained().then(|| Looked { tokens: batch.ids.repeat(run.passes), drop: embed_drop });
-        Ok((y, run.keep.then_some(Trace { course, route, looked, layers, norm, rows })))
+        let rows = rows.map(|rows| self.repeat_rows(rows, batch.ids.len(), options.passes)).transpose()?;
+        let drop = pass.mode.dropout(3 * self.layers.len() as u64, s.drop.residual);
+        let (y, norm) = self.final_norm(stream, rows.as_ref(), drop)?;
+        let drop = pass.mode.dropout(0, s.drop.embedding);
+        let embeddings =
+            self.trunk_trained().then(|| EmbeddingSaved { tokens: batch.ids.repeat(options.passes), drop });
+        Ok((y, options.keep.then_some(DecoderActivations { pass, embeddings, layers, norm, rows })))
     }
 
-    /// The lowest layer that a gradient must reach.
-    fn lowest_trained(&self) -> Option<usize> {
-        if self.trunk_trained() { Some(0) } else { self.layers.iter().position(DecoderLayer::is_trained) }
+    /// Final hidden states of some rows of the stream (all, if absent), and what the norm's backward needs.
+    fn final_norm(&self, stream: Stream, rows: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, pre_norm::Saved)> {
+        let chosen = |x: Tensor| rows.map_or(Ok(x.clone()), |rows| x.index_select(rows, 0));
+        let (sum, norm) = (chosen(stream.sum)?, &self.segments.norm);
+        let (y, _, saved) = match stream.delta.map(chosen).transpose()? {
+            Some(delta) => norm.forward(&delta, Some(&sum), drop, self.dtype())?,
+            None => norm.forward(&sum, None, Dropout::none(), self.dtype())?,
+        };
+        Ok((y, saved))
     }
 
     /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output
-    pub fn backward(&self, trace: Trace, dy: &Tensor, grads: &mut Grads) -> Result<()> {
-        let Some(lowest) = self.lowest_trained() else { return Ok(()) };
-        let Trace { course, route, looked, layers, norm, rows } = trace;
-        self.ends.norm.add_grads(&norm, dy, grads)?;
-        let mut back = timed(Phase::Elementwise, || self.norm_backward(&norm, rows.as_ref(), &course, dy))?;
-        for (i, (layer, kept)) in self.layers.iter().zip(layers).enumerate().skip(lowest).rev() {
-            let saved = match kept {
-                Kept::All(saved) => *saved,
-                Kept::Input(x) => {
-                    let context = course.context(&self.spec, (i, self.flow), route.as_ref());
-                    timed(Phase::Recompute, || layer.forward(&x, context))?.1
-                }
-                Kept::Nothing => return Err(Error::internal("nothing was kept of a layer that has a gradient")),
-            };
-            let below = i > lowest || looked.is_some();
-            match layer.backward(saved, back, course.rotation(&self.spec), below, grads)? {
-                Some(next) => back = next,
-                None => return Ok(()),
-            }
+    pub fn backward(&self, activations: DecoderActivations, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        if self.lowest_trained().is_none() {
+            return Ok(());
         }
-        match looked {
-            Some(looked) => {
-                timed(Phase::Elementwise, || self.embed_backward(&looked, &course.positions, &back.sum, grads))
+        let DecoderActivations { pass, embeddings, layers, norm, rows } = activations;
+        self.segments.norm.add_grads(&norm, dy, grads)?;
+        let back = timed(Phase::Elementwise, || self.norm_backward(&norm, rows.as_ref(), &pass, dy))?;
+        let back = self.backward_layers(layers, back, &pass, grads)?;
+        match (back, embeddings) {
+            (Some(back), Some(saved)) => {
+                timed(Phase::Elementwise, || self.embed_backward(&saved, &pass.positions, &back.sum, grads))
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -344,27 +295,27 @@ impl Decoder {
         &self,
         norm: &pre_norm::Saved,
         rows: Option<&Tensor>,
-        course: &Course,
+        pass: &DecoderPass,
         dy: &Tensor,
     ) -> Result<Back> {
-        let back = Back::of(norm, self.ends.norm.backward(norm, dy, None)?)?;
+        let back = Back::of(norm, self.segments.norm.backward(norm, dy, None)?)?;
         let Some(rows) = rows else { return Ok(back) };
         let whole = |part: &Tensor| -> Result<Tensor> {
-            let zeros = Tensor::zeros((course.rows.rows(), self.spec.hidden_size), part.dtype(), part.device())?;
+            let zeros = Tensor::zeros((pass.mode.tokens.rows(), self.spec.hidden_size), part.dtype(), part.device())?;
             Ok(zeros.index_add(rows, part, 0)?)
         };
         Ok(Back { sum: whole(&back.sum)?, delta: whole(&back.delta)? })
     }
 
-    fn embed(&self, batch: Packed<'_>, course: &Course, passes: usize) -> Result<Tensor> {
+    fn embed(&self, batch: Packed<'_>, pass: &DecoderPass, passes: usize) -> Result<Tensor> {
         let index = |ids: Vec<u32>| {
             let n = ids.len();
             Tensor::from_vec(ids, n, self.device())
         };
-        let drop = course.drop(0, self.spec.drop.embedding);
-        let x = self.ends.tokens.gather(&batch.ids.repeat(passes))?.to_dtype(self.flow)?;
-        let Some(table) = &self.ends.positions else { return drop.apply(&x) };
-        let positions = table.index_select(&index(course.positions.clone())?, 0)?.to_dtype(self.flow)?;
+        let drop = pass.mode.dropout(0, self.spec.drop.embedding);
+        let x = self.segments.tokens.gather(&batch.ids.repeat(passes))?.to_dtype(self.activation_dtype)?;
+        let Some(table) = &self.segments.positions else { return drop.apply(&x) };
+        let positions = table.index_select(&index(pass.positions.clone())?, 0)?.to_dtype(self.activation_dtype)?;
         drop.apply(&residual::add(&x, Some(&positions), Dropout::none())?)
     }
 
@@ -409,5 +360,38 @@ impl Decoder {
             ))),
             None => Ok(()),
         }
+    }
+}
+
+impl Stack for Decoder {
+    type Hidden = Stream;
+    type Gradient = Back;
+    type Saved = layer::Saved;
+    type Pass = DecoderPass;
+
+    fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn lowest_trained(&self) -> Option<usize> {
+        if self.trunk_trained() { Some(0) } else { self.layers.iter().position(DecoderLayer::is_trained) }
+    }
+
+    fn embeddings_trained(&self) -> bool {
+        self.trunk_trained()
+    }
+
+    fn layer_forward(&self, i: usize, x: &Stream, pass: &DecoderPass) -> Result<(Stream, layer::Saved)> {
+        self.layers[i].forward(x, pass.context(&self.spec, i, self.activation_dtype))
+    }
+
+    fn layer_backward(
+        &self,
+        at: At<'_, DecoderPass>,
+        saved: layer::Saved,
+        dy: Back,
+        grads: &mut Grads,
+    ) -> Result<Option<Back>> {
+        self.layers[at.layer].backward(saved, dy, at.pass.rotation(&self.spec), at.below, grads)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::layer::{DecoderLayer, QkNorm};
 use super::spec::{DecoderFamily, DecoderSpec};
-use super::train::TrainedEnds;
+use super::train::TrainedSegments;
 use crate::error::Result;
 use crate::model::layer::FfnAdapter;
 use crate::model::loras::LayerLoras;
@@ -11,7 +11,7 @@ use candle_core::Tensor;
 
 /// What is not a layer: tables, final norm, head.
 #[derive(Clone, Debug)]
-pub struct Ends {
+pub struct Segments {
     /// Token embeddings. `[vocab, d]`
     pub tokens: Weight,
     /// Learned positions. `[max_positions, d]`
@@ -21,7 +21,7 @@ pub struct Ends {
     /// The language-model head; the token embeddings themselves where they are tied. `[vocab, d]`
     pub head: Weight,
     /// Where their gradients go, if the trunk is trained.
-    pub trained: Option<TrainedEnds>,
+    pub trained: Option<TrainedSegments>,
 }
 
 /// Where a decoder's values come from. Names are those of Hugging Face checkpoints, without the trunk's prefix.
@@ -96,7 +96,7 @@ impl Reader<'_> {
     }
 
     /// Everything that is not a layer.
-    pub fn ends(&self) -> Result<Ends> {
+    pub fn segments(&self) -> Result<Segments> {
         let (s, d) = (self.spec, self.spec.hidden_size);
         let gpt2 = s.family == DecoderFamily::Gpt2;
         let name = if gpt2 { "wte.weight" } else { "embed_tokens.weight" };
@@ -104,7 +104,7 @@ impl Reader<'_> {
         let positions = if gpt2 { Some(self.get("wpe.weight", &[s.max_positions, d])?) } else { None };
         let norm = self.norm(if gpt2 { "ln_f" } else { "norm" })?;
         let head = if s.tied { tokens.clone() } else { self.source.table("lm_head.weight", s.vocab_size, d)? };
-        Ok(Ends { tokens, positions, norm, head, trained: None })
+        Ok(Segments { tokens, positions, norm, head, trained: None })
     }
 
     /// Layer number `i`.

@@ -1,7 +1,7 @@
 //! Training of the trunk itself: what its tensors are called, and how the gradients of its ends come together.
 
 use super::layer::LayerNames;
-use super::read::Ends;
+use super::read::Segments;
 use super::{Decoder, DecoderFamily};
 use crate::error::{Error, Result};
 use crate::nn::{Dropout, Grads, Linear, ParamId, Params, Weight};
@@ -9,16 +9,16 @@ use candle_core::Tensor;
 
 /// Where the gradients of the tables and of the head go.
 #[derive(Clone, Copy, Debug)]
-pub struct TrainedEnds {
+pub struct TrainedSegments {
     tokens: ParamId,
     positions: Option<ParamId>,
     /// That of `tokens` where they are tied: both contributions are added up.
     head: ParamId,
 }
 
-/// The tokens and positions of a batch, all passes: what the gradients of the tables need.
+/// What the gradients of the embedding tables need: the tokens of all passes.
 #[derive(Debug)]
-pub(super) struct Looked {
+pub(super) struct EmbeddingSaved {
     pub(super) tokens: Vec<u32>,
     pub(super) drop: Dropout,
 }
@@ -40,18 +40,18 @@ impl Decoder {
     /// Makes every weight trained. Names are those of the Hugging Face layout without the trunk's prefix, but matrices that
     /// are joined here (q, k and v; gate and up) are one tensor, and all are `[out, in]`.
     pub fn train_trunk(&mut self, params: &mut Params) -> Result<()> {
-        let (wide, flow) = (self.dtype(), self.flow());
+        let (wide, flow) = (self.dtype(), self.activation_dtype());
         let dense = |weight: &Weight| matches!(weight, Weight::Dense(t) if t.dtype() == wide && flow == wide);
         let linears = |layer: &super::DecoderLayer| {
             [&layer.qkv, &layer.out, &layer.inner, &layer.outer].map(Linear::weight).into_iter().all(dense)
         };
-        if !dense(&self.ends.tokens) || !dense(&self.ends.head) || !self.layers.iter().all(linears) {
+        if !dense(&self.segments.tokens) || !dense(&self.segments.head) || !self.layers.iter().all(linears) {
             return Err(Error::config(
                 "only weights in single precision are trained themselves; read the model in f32 from a directory in \
                  Hugging Face layout, or train a mixture around it",
             ));
         }
-        let Ends { tokens, positions, norm, head, trained } = &mut self.ends;
+        let Segments { tokens, positions, norm, head, trained } = &mut self.segments;
         let gpt2 = self.spec.family == DecoderFamily::Gpt2;
         let table = params.add(if gpt2 { "wte.weight" } else { "embed_tokens.weight" }, tokens.tensor()?);
         let positions = positions.as_ref().map(|positions| params.add("wpe.weight", positions));
@@ -60,18 +60,18 @@ impl Decoder {
         }
         norm.train(if gpt2 { "ln_f" } else { "norm" }, params);
         let head = if self.spec.tied { table } else { params.add("lm_head.weight", head.tensor()?) };
-        *trained = Some(TrainedEnds { tokens: table, positions, head });
+        *trained = Some(TrainedSegments { tokens: table, positions, head });
         Ok(())
     }
 
     /// Whether the trunk itself is trained.
     pub fn trunk_trained(&self) -> bool {
-        self.ends.trained.is_some()
+        self.segments.trained.is_some()
     }
 
     /// Adds the head's gradient. `[vocab, d]`
     pub fn add_head_grad(&self, grad: Tensor, grads: &mut Grads) -> Result<()> {
-        match self.ends.trained {
+        match self.segments.trained {
             Some(trained) => grads.add(trained.head, 0, grad),
             None => Err(Error::internal("the gradient of a head that is not trained")),
         }
@@ -80,18 +80,18 @@ impl Decoder {
     /// Adds the gradients of the tables. dx: of the stream that went into the first layer `[tokens, d]`
     pub(super) fn embed_backward(
         &self,
-        looked: &Looked,
+        saved: &EmbeddingSaved,
         positions: &[u32],
         dx: &Tensor,
         grads: &mut Grads,
     ) -> Result<()> {
-        let Some(trained) = self.ends.trained else { return Ok(()) };
-        let dx = looked.drop.apply(dx)?;
+        let Some(trained) = self.segments.trained else { return Ok(()) };
+        let dx = saved.drop.apply(dx)?;
         let sums = |table: &Tensor, rows: &[u32]| -> Result<Tensor> {
             Ok(table.zeros_like()?.index_add(&Tensor::new(rows, dx.device())?, &dx, 0)?)
         };
-        grads.add(trained.tokens, 0, sums(self.ends.tokens.tensor()?, &looked.tokens)?)?;
-        if let (Some(id), Some(table)) = (trained.positions, &self.ends.positions) {
+        grads.add(trained.tokens, 0, sums(self.segments.tokens.tensor()?, &saved.tokens)?)?;
+        if let (Some(id), Some(table)) = (trained.positions, &self.segments.positions) {
             grads.add(id, 0, sums(table, positions)?)?;
         }
         Ok(())

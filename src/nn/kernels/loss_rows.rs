@@ -10,9 +10,9 @@ pub(super) const PARTS: usize = 3;
 /// Where the rows are.
 #[derive(Clone, Debug)]
 enum Rows {
-    Here(Vec<f32>),
+    Host(Vec<f32>),
     /// `[rows, 3]`
-    There(Tensor),
+    Device(Tensor),
 }
 
 /// The rows of a loss. Nothing waits for a GPU that computes them until they are read.
@@ -37,20 +37,20 @@ pub struct LossParts {
 }
 
 impl LossRows {
-    pub(super) fn here(rows: Vec<f32>, weight: f64) -> Self {
-        Self { rows: Rows::Here(rows), weight }
+    pub(super) fn on_host(rows: Vec<f32>, weight: f64) -> Self {
+        Self { rows: Rows::Host(rows), weight }
     }
 
     /// Rows on a device: task loss, consistency before λ (`weight`), plain loss of pass A. rows `[n, 3]`
-    pub fn there(rows: Tensor, weight: f64) -> Self {
-        Self { rows: Rows::There(rows), weight }
+    pub fn on_device(rows: Tensor, weight: f64) -> Self {
+        Self { rows: Rows::Device(rows), weight }
     }
 
     /// The means; waits for the device that computes them.
     pub fn read(self) -> Result<LossParts> {
         let rows = match self.rows {
-            Rows::Here(rows) => rows,
-            Rows::There(rows) => rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+            Rows::Host(rows) => rows,
+            Rows::Device(rows) => rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
         };
         let n = (rows.len() / PARTS).max(1) as f64;
         let mean = |part: usize| rows.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n;

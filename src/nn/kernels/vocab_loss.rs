@@ -220,7 +220,7 @@ pub fn queue_logits_loss(logits: &Tensor, targets: &[u32], objective: Objective)
     check([rows, classes], targets, objective.passes)?;
     let weights = objective.weights(targets.len());
     let (rows, grad) = device::lm::logits_loss(logits, targets, (objective.passes, weights))?;
-    Ok(QueuedLoss { rows: LossRows::there(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
+    Ok(QueuedLoss { rows: LossRows::on_device(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
 }
 
 fn check([rows, vocab]: [usize; 2], targets: &[u32], passes: usize) -> Result<()> {
@@ -247,14 +247,14 @@ fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, w
     // A device's kernels multiply in the head's format, a processor in the hidden states' or a wider one.
     let there = head.tensor().filter(|head| !fast && device::has_kernels(head));
     let scale = gradient_scale(there.map_or(hidden.dtype(), Tensor::dtype), n);
-    let here = |(rows, grad, head): Parts| (LossRows::here(rows, objective.counted()), grad, head);
+    let here = |(rows, grad, head): Parts| (LossRows::on_host(rows, objective.counted()), grad, head);
     let (rows, grad, head) = if fast {
         here(run_fast(hidden, head, targets, objective, (chunks(), with_head))?)
     } else if let Some(head) = there {
         let (chunks, weights) = (chunks().collect::<Vec<_>>(), objective.weights(n).times(scale));
         let (rows, grad, head) =
             device::lm::vocab_loss((hidden, head), targets, (objective, weights), (&chunks, with_head))?;
-        (LossRows::there(rows, objective.counted()), grad, head)
+        (LossRows::on_device(rows, objective.counted()), grad, head)
     } else if device::half(hidden) {
         let wide = run(&device::widen(hidden)?, head, targets, objective, with_head)?;
         let grad = wide.grad.map(|grad| (grad * scale)?.to_dtype(hidden.dtype())).transpose()?;

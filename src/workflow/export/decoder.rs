@@ -188,7 +188,7 @@ impl Written {
     ) -> Result<(RunConfig, Vec<f32>)> {
         let mut wide = config.clone();
         wide.model.dtype = DtypeChoice::F32;
-        let single = merged.dtype() == DType::F32 && merged.decoder().flow() == DType::F32;
+        let single = merged.dtype() == DType::F32 && merged.decoder().activation_dtype() == DType::F32;
         let logits = if single || config.model.dtype == DtypeChoice::F32 {
             self.logits(merged, None)?
         } else {

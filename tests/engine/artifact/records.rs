@@ -8,8 +8,8 @@ use adamix::artifact::recorder::{
 use adamix::config::{MixtureConfig, RoutingPolicy};
 use adamix::eval::Scores;
 use adamix::mixture::{Pick, Route, RouteShape};
+use adamix::records::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StartRecord, StepRecord};
 use adamix::rng::{Purpose, SeedStream};
-use adamix::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StartRecord, StepRecord};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -43,7 +43,7 @@ fn check(what: &str, model: &CausalLm, routes: Routes) {
     }
     for (i, ids) in texts.iter().enumerate() {
         let route: Option<Route> = router.route(&[Strand { text: i, lane: 0, first: 0, new: ids.len() }]);
-        let run = adamix::model::Run { route: route.as_ref(), ..adamix::model::Run::eval() };
+        let run = adamix::model::ForwardOptions { route: route.as_ref(), ..adamix::model::ForwardOptions::eval() };
         let (want, _) = model.forward(Packed { ids, offsets: &[0, ids.len()] }, None, run).unwrap();
         assert_close(what, &found[i], &values(&want), 1e-5, 1e-5);
     }

@@ -3,7 +3,7 @@
 use super::{Tensors, golden_dir, off, read_json, read_tensors, under, variant};
 use adamix::config::{Activation, MixtureConfig, MixtureKind};
 use adamix::mixture::{MergeWeights, Pick, Route};
-use adamix::model::{CausalLm, DecoderSpec, LmSetup, Packed, Run, Weights};
+use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Packed, Weights};
 use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
@@ -175,7 +175,7 @@ fn step_as(
     let sites = model.sites().len();
     let picks = case.route.iter().map(|&e| Pick::One(e)).collect();
     let route = Route { passes: 2, sites, picks };
-    let run = Run { passes: 2, route: Some(&route), keep: true, ..Run::eval() };
+    let run = ForwardOptions { passes: 2, route: Some(&route), keep: true, ..ForwardOptions::eval() };
     let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
     let mut objective = case.objective();
     change(&mut objective);

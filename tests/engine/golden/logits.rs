@@ -3,7 +3,7 @@
 use super::{FAMILIES, Input, golden_dir, load, off, pack, read_json, read_tensors, under, variant};
 use adamix::config::{Method, MixtureConfig};
 use adamix::data::Labels;
-use adamix::model::{Classifier, Run};
+use adamix::model::{Classifier, ForwardOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -103,7 +103,8 @@ fn first_token_vectors_with_and_without_the_shortcut() {
         let want = golden.cases[0].first_token.as_ref().unwrap().concat();
         let batch = pack(&golden.inputs, Labels::Classes(vec![0; golden.inputs.len()]));
         let vectors = |all_tokens| {
-            let (x, _) = model.encoder().forward(&batch, Run { all_tokens, ..Run::eval() }).unwrap();
+            let (x, _) =
+                model.encoder().forward(&batch, ForwardOptions { all_tokens, ..ForwardOptions::eval() }).unwrap();
             x.to_vec2::<f32>().unwrap()
         };
         let pooled = vectors(false).concat();

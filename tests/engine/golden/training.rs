@@ -4,9 +4,9 @@ use super::{FAMILIES, Input, Tensors, golden_dir, load, off, pack, read_json, re
 use adamix::config::{Activation, Method, MixtureConfig, Problem, RoutingPolicy};
 use adamix::data::Labels;
 use adamix::mixture::{Pick, Route};
-use adamix::model::{Classifier, Run};
+use adamix::model::{Classifier, ForwardOptions};
 use adamix::nn::{Grads, ParamId};
-use adamix::train::loss::{Loss, loss};
+use adamix::train::loss::{HostLoss, host_loss};
 use adamix::train::optimizer::global_norm;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ impl Case {
 struct Step {
     model: Classifier,
     logits: Vec<f32>,
-    loss: Loss,
+    loss: HostLoss,
     grads: Grads,
 }
 
@@ -107,12 +107,12 @@ fn step(dir: &Path, golden: &Golden, case: &Case, tensors: &Tensors, change: imp
     model.set_params(|name| current.get(name).map(|(shape, values)| (shape.as_slice(), values.as_slice()))).unwrap();
     let batch = pack(&golden.inputs, case.labels());
     let route = case.route(model.encoder().layers().len());
-    let run = Run { passes: case.passes, route: route.as_ref(), keep: true, ..Run::eval() };
+    let run = ForwardOptions { passes: case.passes, route: route.as_ref(), keep: true, ..ForwardOptions::eval() };
     let (logits, trace) = model.forward(&batch, run).unwrap();
     let shape = logits.shape().clone();
     let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let loss = loss(&logits, &batch.labels, outputs, case.passes, &mixture).unwrap();
-    let dlogits = candle_core::Tensor::from_slice(&loss.grad, shape, &candle_core::Device::Cpu).unwrap();
+    let loss = host_loss(&logits, &batch.labels, outputs, case.passes, &mixture).unwrap();
+    let dlogits = candle_core::Tensor::from_slice(&loss.gradient, shape, &candle_core::Device::Cpu).unwrap();
     let grads = model.backward(trace.unwrap(), &dlogits).unwrap();
     Step { model, logits, loss, grads }
 }
@@ -150,7 +150,7 @@ fn compare(what: &str, step: &Step, golden: &Tensors, drawn: &BTreeMap<String, V
             let apart = got.iter().zip(want).map(|(&g, &w)| square(g - w)).sum::<f64>().sqrt();
             let largest = want.iter().fold(0.0f64, |m, &v| m.max(f64::from(v).abs()));
             // A key's bias does not change a softmax: its gradient is rounding noise around zero on both sides.
-            let floor = 1e-3 * step.loss.grad.iter().fold(0.0f64, |m, &v| m.max(f64::from(v).abs()));
+            let floor = 1e-3 * step.loss.gradient.iter().fold(0.0f64, |m, &v| m.max(f64::from(v).abs()));
             let (by_norm, by_element) = (apart / norm.max(floor), off(&got, want) / largest.max(floor));
             if by_norm > 1e-4 || by_element > 1e-4 {
                 println!(
@@ -188,9 +188,9 @@ fn losses_logits_and_every_gradient_equal_pytorch() {
         };
         let logits = off(&step.logits, &case.logits.concat().concat());
         assert!(logits <= 3e-5, "{what}: logits off by {logits:.1e}");
-        near("task loss", step.loss.task, case.task);
-        near("consistency", step.loss.consistency, case.consistency);
-        near("total", step.loss.total, case.total);
+        near("task loss", step.loss.values.task, case.task);
+        near("consistency", step.loss.values.consistency, case.consistency);
+        near("total", step.loss.values.total, case.total);
         let worst = compare(what, &step, &under(tensors, &format!("grads/{}/", case.name)), &case.drawn);
         if worst.0 > 1e-4 || worst.1 > 1e-4 {
             failures.push(what.to_owned());

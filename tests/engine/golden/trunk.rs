@@ -3,7 +3,7 @@
 use super::{Tensors, golden_dir, off, read_json, read_tensors};
 use adamix::config::{MixtureConfig, MixtureKind};
 use adamix::mixture::Route;
-use adamix::model::{CausalLm, DecoderSpec, LmSetup, Packed, Run, Weights};
+use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Packed, Weights};
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
@@ -31,7 +31,7 @@ fn gradients(model: &CausalLm, family: &str, route: Option<&Route>, recompute: b
     let ids = texts.sequences.concat();
     let batch = Packed { ids: &ids, offsets: &offsets };
     let (rows, targets) = batch.targets(&texts.wanted);
-    let run = Run { route, keep: true, recompute, ..Run::eval() };
+    let run = ForwardOptions { route, keep: true, recompute, ..ForwardOptions::eval() };
     let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
     let max_logits = 2 * model.spec().vocab_size;
     let loss = model.loss(&hidden, &targets, Objective { gradient: true, max_logits, ..Objective::eval() }).unwrap();

@@ -2,7 +2,7 @@
 
 use super::mixture::expert_of_rows;
 use super::{autograd, close, random, values, wide};
-use adamix::mixture::bank::{Bank, RowMap};
+use adamix::mixture::{Bank, RowMap};
 use adamix::mixture::{Lora, LoraMixture, Pick, Route, Side};
 use adamix::nn::{Dropout, Grads, Params};
 use candle_core::{D, Device, Result, Tensor};

@@ -5,7 +5,7 @@ use crate::golden::golden_dir;
 use adamix::config::{Method, MixtureConfig, RoutingPolicy};
 use adamix::data::{Batch, Labels};
 use adamix::mixture::{Route, RouteShape};
-use adamix::model::{Classifier, Encoder, ModelSource, Run, Setup};
+use adamix::model::{Classifier, DropKeys, Encoder, ForwardOptions, ModelSource, Setup};
 use adamix::nn::Grads;
 use adamix::nn::kernels::gemm;
 use adamix::rng::{Purpose, SeedStream};
@@ -48,8 +48,8 @@ fn model(family: &str, mixture: &MixtureConfig, flow: DType) -> Classifier {
 
 /// Logits of both passes and gradients of all trained tensors, for a gradient of `scale` times the logits' own sign.
 fn run(model: &Classifier, route: &Route, scale: f64) -> (Tensor, Grads) {
-    let drop = Some(Classifier::drop_keys(SeedStream::new(4), 3));
-    let run = Run { passes: 2, route: Some(route), drop, keep: true, ..Run::eval() };
+    let drop = Some(DropKeys::new(SeedStream::new(4), 3));
+    let run = ForwardOptions { passes: 2, route: Some(route), drop, keep: true, ..ForwardOptions::eval() };
     let (logits, trace) = model.forward(&batch(), run).unwrap();
     let direction: Vec<f32> = (0..18).map(|i| (f64::from(i % 5 - 2) * scale) as f32).collect();
     let dlogits = Tensor::from_vec(direction, (6, 3), &Device::Cpu).unwrap();
@@ -71,7 +71,7 @@ fn a_narrow_trunk_gives_the_same_logits_and_gradients_up_to_rounding() {
             let (want, want_grads) = run(&model(family, &mixture, DType::F32), &route, 1.0);
             for (dtype, tolerance) in FORMATS {
                 let narrow = model(family, &mixture, dtype);
-                assert_eq!((narrow.encoder().dtype(), narrow.encoder().flow()), (dtype, dtype));
+                assert_eq!((narrow.encoder().dtype(), narrow.encoder().activation_dtype()), (dtype, dtype));
                 assert!(narrow.params().iter().all(|param| param.value.dtype() == DType::F32));
                 let (got, got_grads) = run(&narrow, &route, 1.0);
                 assert_eq!(got.dtype(), DType::F32, "the head is f32");
@@ -136,7 +136,7 @@ fn on_the_cpu_a_narrow_model_computes_in_bf16_where_the_processor_does_else_in_f
     for (dtype, tolerance) in FORMATS {
         let narrow = Classifier::load(source.spec.clone(), &source.weights, &setup, dtype, &Device::Cpu).unwrap();
         let flow = if dtype == DType::BF16 && gemm::multiplies_bf16() { DType::BF16 } else { DType::F32 };
-        assert_eq!((narrow.encoder().dtype(), narrow.encoder().flow()), (dtype, flow));
+        assert_eq!((narrow.encoder().dtype(), narrow.encoder().activation_dtype()), (dtype, flow));
         let (got, _) = run(&narrow, &route, 1.0);
         let off = values(&got).iter().zip(values(&want)).fold(0.0f64, |m, (g, w)| m.max((g - w).abs()));
         assert!(off > 0.0 && off < tolerance, "{dtype:?}: off by {off}");

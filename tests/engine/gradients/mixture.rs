@@ -2,8 +2,8 @@
 
 use super::{autograd, close, random, wide};
 use adamix::mixture::adapter::AdapterMixture;
-use adamix::mixture::bank::{Bank, RowMap};
 use adamix::mixture::consistency::{squared_difference, symmetric_kl};
+use adamix::mixture::{Bank, RowMap};
 use adamix::mixture::{Pick, Route, Side};
 use adamix::nn::kernels::activation::Act;
 use adamix::nn::{Grads, Params};

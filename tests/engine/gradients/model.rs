@@ -5,7 +5,7 @@ use crate::golden::golden_dir;
 use adamix::config::{Method, MixtureConfig, MixtureKind, RoutingPolicy};
 use adamix::data::{Batch, Labels};
 use adamix::mixture::{Route, RouteShape};
-use adamix::model::{Classifier, ModelSource, Run, Setup};
+use adamix::model::{Classifier, DropKeys, ForwardOptions, ModelSource, Setup};
 use adamix::nn::ParamId;
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
@@ -22,9 +22,9 @@ fn batch() -> Batch {
 }
 
 /// One forward of both passes; the same `index` drops the same elements.
-fn run<'a>(route: Option<&'a Route>, index: u64, keep: bool) -> Run<'a> {
-    let drop = Some(Classifier::drop_keys(SeedStream::new(4), index));
-    Run { passes: 2, route, drop, lora_drop: drop, keep, ..Run::eval() }
+fn run<'a>(route: Option<&'a Route>, index: u64, keep: bool) -> ForwardOptions<'a> {
+    let drop = Some(DropKeys::new(SeedStream::new(4), index));
+    ForwardOptions { passes: 2, route, drop, lora_drop: drop, keep, ..ForwardOptions::eval() }
 }
 
 fn check(family: &str, method: Method, routing: RoutingPolicy) {

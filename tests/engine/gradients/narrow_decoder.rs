@@ -4,10 +4,11 @@
 use super::{close, random, values, wide};
 use crate::golden::golden_dir;
 use adamix::config::{MixtureConfig, MixtureKind, Recompute, RoutingPolicy, RunConfig};
+use adamix::data::text::TextBatch;
 use adamix::mixture::{Route, RouteShape};
 use adamix::model::decoder::Decoder;
 use adamix::model::decoder::cache::Extension;
-use adamix::model::{CausalLm, DecoderSpec, DropKeys, KvCache, LmSetup, Packed, Run, Weights};
+use adamix::model::{CausalLm, DecoderSpec, DropKeys, ForwardOptions, KvCache, LmSetup, Packed, Weights};
 use adamix::nn::kernels::activation::Act;
 use adamix::nn::kernels::gemm;
 use adamix::nn::kernels::head_norm::{self, HeadNorm};
@@ -18,7 +19,7 @@ use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::nn::kernels::{Dropout, gated, residual, rms_norm};
 use adamix::nn::{Grads, PreNorm};
 use adamix::rng::{Purpose, SeedStream};
-use adamix::train::lm_step::{self, LmBatch};
+use adamix::train::step;
 use candle_core::{DType, Device, Tensor};
 
 /// Half a unit in the last place of bf16, and a little for the sums.
@@ -197,7 +198,8 @@ fn run(model: &CausalLm, mixture: &MixtureConfig) -> (f64, Grads) {
     let shape = RouteShape { passes: 2, sites: model.sites().len(), sequences: 3, tokens: 23 };
     let route = Route::draw(mixture, SeedStream::new(2), Purpose::Routing, 7, shape);
     let drop = Some(DropKeys::new(SeedStream::new(4), 3));
-    let run = Run { passes: 2, route: Some(&route), drop, lora_drop: drop, keep: true, ..Run::eval() };
+    let run =
+        ForwardOptions { passes: 2, route: Some(&route), drop, lora_drop: drop, keep: true, ..ForwardOptions::eval() };
     let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
     assert_eq!(hidden.dtype(), DType::F32, "final hidden states are wide");
     let objective = Objective { passes: 2, weight: 1.0, gradient: true, ..Objective::eval() };
@@ -238,8 +240,8 @@ fn a_narrow_decoder_gives_the_same_gradients_up_to_rounding() {
             let mixture = mixture(kind, routing);
             let (want, want_grads) = run(&model(decoder(family, DType::F32), Some(&mixture)), &mixture);
             for (flow, tolerance) in FLOWS {
-                let narrow = model(decoder(family, DType::F32).flowing(flow), Some(&mixture));
-                assert_eq!((narrow.decoder().flow(), narrow.decoder().dtype()), (flow, DType::F32));
+                let narrow = model(decoder(family, DType::F32).with_activation_dtype(flow), Some(&mixture));
+                assert_eq!((narrow.decoder().activation_dtype(), narrow.decoder().dtype()), (flow, DType::F32));
                 assert!(narrow.params().iter().all(|param| param.value.dtype() == DType::F32));
                 let (got, got_grads) = run(&narrow, &mixture);
                 let (worst, all, count) = apart(&got_grads, &want_grads);
@@ -258,11 +260,19 @@ fn a_decoder_flows_in_bf16_where_the_processor_multiplies_it() {
     let flow = if gemm::multiplies_bf16() { DType::BF16 } else { DType::F32 };
     for family in FAMILIES {
         let (half, whole) = (decoder(family, DType::BF16), decoder(family, DType::F32));
-        assert_eq!((half.flow(), half.dtype(), half.stored()), (flow, DType::F32, DType::BF16), "{family}");
-        assert_eq!((whole.flow(), whole.dtype(), whole.stored()), (DType::F32, DType::F32, DType::F32), "{family}");
-        assert_eq!(whole.stored_as(DType::BF16).unwrap().flow(), flow);
-        assert_eq!(decoder(family, DType::F16).flow(), DType::F32, "{family}: f16 is stored, not computed with");
-        let mut model = model(whole.flowing(DType::BF16), None);
+        assert_eq!((half.activation_dtype(), half.dtype(), half.stored()), (flow, DType::F32, DType::BF16), "{family}");
+        assert_eq!(
+            (whole.activation_dtype(), whole.dtype(), whole.stored()),
+            (DType::F32, DType::F32, DType::F32),
+            "{family}"
+        );
+        assert_eq!(whole.stored_as(DType::BF16).unwrap().activation_dtype(), flow);
+        assert_eq!(
+            decoder(family, DType::F16).activation_dtype(),
+            DType::F32,
+            "{family}: f16 is stored, not computed with"
+        );
+        let mut model = model(whole.with_activation_dtype(DType::BF16), None);
         assert!(model.train_trunk().unwrap_err().to_string().contains("single precision"));
     }
 }
@@ -276,12 +286,12 @@ fn layers_run_again_give_the_same_bits_in_bf16() {
         let mut config = RunConfig { mixture, ..RunConfig::default() };
         let model = model(decoder(family, DType::BF16), Some(&config.mixture));
         let (ids, offsets, wanted) = lessons();
-        let batch = LmBatch { packed: Packed { ids: &ids, offsets: &offsets }, wanted: &wanted };
+        let batch = TextBatch { ids, rows: (1..offsets.len()).collect(), offsets, learn: wanted };
         let mut run = |recompute: Recompute| {
             config.train.recompute = recompute;
-            let route = lm_step::route_of(&config, &model, batch, 4);
-            let micro = lm_step::micro_batch(&config, &model, batch, 4, route).unwrap();
-            (micro.loss, micro.grads.iter().map(|(_, _, g)| values(g)).collect::<Vec<_>>())
+            let route = step::draw_route(&config, &model, &batch, 4);
+            let (loss, grads) = step::forward_backward(&config, &model, &batch, route.as_ref(), 4).unwrap();
+            (loss.read().unwrap(), grads.iter().map(|(_, _, g)| values(g)).collect::<Vec<_>>())
         };
         assert_eq!(run(Recompute::On), run(Recompute::Off), "{family}");
     }
@@ -294,7 +304,7 @@ fn quantised_matrices_take_what_flows_in_bf16() {
         let quantised = decoder(family, DType::F32).quantised(Format::Q8_0).unwrap();
         let (want, want_grads) = run(&model(quantised.clone(), Some(&mixture)), &mixture);
         let narrow = quantised.computing_in(DType::BF16);
-        let flow = narrow.flow();
+        let flow = narrow.activation_dtype();
         let (got, got_grads) = run(&model(narrow, Some(&mixture)), &mixture);
         let (worst, all, _) = apart(&got_grads, &want_grads);
         println!("{family}: loss {got:.4} for {want:.4}, gradients {all:.4}, worst {worst:.4}");
@@ -309,7 +319,7 @@ fn quantised_matrices_take_what_flows_in_bf16() {
 #[test]
 fn text_is_read_token_by_token_in_bf16_as_at_once() {
     for family in FAMILIES {
-        for trunk in [decoder(family, DType::BF16), decoder(family, DType::F32).flowing(DType::BF16)] {
+        for trunk in [decoder(family, DType::BF16), decoder(family, DType::F32).with_activation_dtype(DType::BF16)] {
             let model = model(trunk, None);
             let ids = lessons().0[..16].to_vec();
             let whole = model.logits(Packed { ids: &ids, offsets: &[0, ids.len()] }, None, None).unwrap();

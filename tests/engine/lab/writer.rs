@@ -7,6 +7,7 @@ use adamix::eval::compare;
 use adamix::eval::generate::{Hooks, Options};
 use adamix::model::LmSource;
 use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
+use adamix::train::step::StepIndex;
 use adamix::train::{AdamW, Control, NullObserver, Subject};
 use adamix::workflow::generate::Speaker;
 use adamix::workflow::run;
@@ -99,7 +100,7 @@ fn its_preset_learns_to_write_about_restaurants() {
     let mut optimizer = AdamW::new(model.params()).unwrap();
     let mut order = subject.order(&config);
     for step in 0..config.train.max_steps {
-        subject.step(&config, &mut optimizer, (step, config.train.max_steps), &mut order).unwrap();
+        subject.step(&config, &mut optimizer, StepIndex { step, total: config.train.max_steps }, &mut order).unwrap();
     }
     let after = compare::evaluate(&model.merged_uniform().unwrap(), &data.dev, None, &options).unwrap().loss;
     assert!(after < before - 0.1, "the dev loss went from {before} to {after}");

@@ -5,7 +5,7 @@ use adamix::artifact::recorder::{Line, RouteFile, read_lines};
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{LoraInit, MixtureKind, RoutingPolicy, RunConfig, Task};
 use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
-use adamix::train::observer::{EndReason, EndRecord, Lamp, LampState, StepRecord};
+use adamix::records::{EndReason, EndRecord, Lamp, LampState, StepRecord};
 use adamix::train::{Control, NullObserver, Observer};
 use adamix::workflow::run;
 use adamix::workflow::run::Run;

@@ -9,7 +9,7 @@ use adamix::artifact::recorder::{Line, read_lines, read_samples};
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{RunConfig, TextFormat, presets};
 use adamix::protocol::*;
-use adamix::train::observer::{EndReason, EndRecord, SampleRecord, StepRecord};
+use adamix::records::{EndReason, EndRecord, SampleRecord, StepRecord};
 use adamix::train::{Control, NullObserver, Observer, Trainer};
 use adamix::workflow::run;
 use adamix::workflow::run::Run;
@@ -163,7 +163,7 @@ impl Observer for StopAt {
             self.control.stop("enough");
         }
     }
-    fn on_writing(&mut self, trainer: &Trainer) {
+    fn on_writing(&mut self, trainer: &Trainer, _paused: bool) {
         if trainer.steps_done() == self.step {
             self.written += 1;
             if Some(self.written) == self.token {
@@ -250,7 +250,7 @@ impl Poison {
 }
 
 impl Observer for Poison {
-    fn on_writing(&mut self, trainer: &Trainer) {
+    fn on_writing(&mut self, trainer: &Trainer, _paused: bool) {
         if trainer.steps_done() == 0 && self.kept.is_none() {
             let param = trainer.model().params().find("layers.0.self_attn.q_proj.lora_b.weight").unwrap();
             let values: Vec<f32> = param.value.flatten_all().unwrap().to_vec1().unwrap();
@@ -258,7 +258,7 @@ impl Observer for Poison {
             self.kept = Some(values);
         }
     }
-    fn on_boundary(&mut self, trainer: &Trainer) {
+    fn on_boundary(&mut self, trainer: &Trainer, _paused: bool) {
         if let Some(values) = self.kept.as_ref().filter(|_| trainer.steps_done() == 0) {
             Self::set(trainer, values);
         }

@@ -3,14 +3,13 @@
 //! B's rows are those of all blocks, one after the other; block i reads the i-th group of `r` columns of z, which are
 //! the i-th group of `r` rows of A.
 
-use super::bank::{Bank, Group, RowSet, gather, quick, rows_of, segments};
+use super::device::lm::{BlockGrad, BlockProduct, block_grads, block_products};
+use super::device::{self, wide};
+use super::gemm::{self, Mat, Precision, Stored, product_block};
+use super::host::{self, HostRef, Number, StoredRef, Values};
+use super::routed::{Group, RowSet, gather, quick, rows_of, segments};
+use super::{is_fast, is_fast16};
 use crate::error::Result;
-use crate::nn::Grads;
-use crate::nn::kernels::device::lm::{BlockGrad, BlockProduct, block_grads, block_products};
-use crate::nn::kernels::device::{self, wide};
-use crate::nn::kernels::gemm::{self, Mat, Precision, Stored, product_block};
-use crate::nn::kernels::host::{self, HostRef, Number, StoredRef, Values};
-use crate::nn::kernels::{is_fast, is_fast16};
 use candle_core::{D, Tensor};
 use half::bf16;
 use std::ops::Range;
@@ -18,10 +17,10 @@ use std::ops::Range;
 /// The columns of a layer's output that B writes, in the order of B's rows.
 pub type Columns = Vec<Range<usize>>;
 
-/// B as it is used: its bank, where its blocks lie in the layer's output, and the factor of the product.
-pub struct Up<'a> {
+/// B of all experts, where its blocks lie in the layer's output, and the factor of the product.
+pub struct LowRankUp<'a> {
     /// B of all experts. `[experts, sum of widths, r]`
-    pub bank: &'a Bank,
+    pub weight: &'a Tensor,
     /// Blocks of the layer's outputs.
     pub columns: &'a [Range<usize>],
     /// alpha / r.
@@ -35,9 +34,9 @@ struct Part {
     z: usize,
 }
 
-impl Up<'_> {
+impl LowRankUp<'_> {
     fn rank(&self) -> Result<usize> {
-        Ok(self.bank.weight().dim(2)?)
+        Ok(self.weight.dim(2)?)
     }
 
     fn parts(&self) -> Result<Vec<Part>> {
@@ -74,14 +73,14 @@ impl Up<'_> {
         let (inner, outer) = (part.z..part.z + self.rank()?, part.columns.clone());
         let (x_columns, out_columns) = if back { (outer, inner) } else { (inner, outer) };
         let rows = part.row..part.row + part.columns.len();
-        let (weight, scale) = (self.bank.weight(), self.scale);
+        let (weight, scale) = (self.weight, self.scale);
         Ok(BlockProduct { x, x_columns, weight, rows, out, out_columns, transposed: back, add: !back, scale })
     }
 
     fn fast_add<T: Number>(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
         let ((_, all), (_, z_width), rank) = (y.dims2()?, z.dims2()?, self.rank()?);
-        let (zs, ws, parts) = (HostRef::of(z)?, HostRef::of(self.bank.weight())?, self.parts()?);
-        let size = self.bank.weight().elem_count() / self.bank.experts();
+        let (zs, ws, parts) = (HostRef::of(z)?, HostRef::of(self.weight)?, self.parts()?);
+        let size = self.weight.elem_count() / self.weight.dim(0)?;
         host::mutate(&y, |y: &mut [T]| {
             for group in groups {
                 let b = &ws[group.expert * size..(group.expert + 1) * size];
@@ -114,7 +113,7 @@ impl Up<'_> {
 
     /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`
     pub fn backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
-        if !quick(dy) || !is_fast(self.bank.weight()) {
+        if !quick(dy) || !is_fast(self.weight) {
             if device::has_kernels(dy) {
                 let ((n, _), parts) = (dy.dims2()?, self.parts()?);
                 let dz = Tensor::zeros((n, parts.len() * self.rank()?), wide(dy.dtype()), dy.device())?;
@@ -126,8 +125,8 @@ impl Up<'_> {
             return self.plain_backward(dy, groups);
         }
         let ((n, all), rank) = (dy.dims2()?, self.rank()?);
-        let (dys, ws, parts) = (StoredRef::of(dy)?, HostRef::of(self.bank.weight())?, self.parts()?);
-        let size = self.bank.weight().elem_count() / self.bank.experts();
+        let (dys, ws, parts) = (StoredRef::of(dy)?, HostRef::of(self.weight)?, self.parts()?);
+        let size = self.weight.elem_count() / self.weight.dim(0)?;
         let z_width = parts.len() * rank;
         let mut dz = vec![0.0f32; n * z_width];
         for group in groups {
@@ -157,43 +156,36 @@ impl Up<'_> {
         host::tensor(dz, (n, z_width))
     }
 
-    /// Adds the gradients of the experts that ran: `dB_i = scale * dy[block]ᵀ z_i`. z `[n, blocks * r]`, dy `[n, columns]`
-    pub fn add_grads(&self, z: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
-        if !self.bank.is_trained() {
-            return Ok(());
-        }
+    /// The gradient of one expert's B: `dB_i = scale * dy[block]ᵀ z_i`. z `[n, blocks * r]`, dy `[n, columns]` ->
+    /// `[sum of widths, r]`
+    pub fn grad(&self, z: &Tensor, dy: &Tensor, group: &Group) -> Result<Tensor> {
         if device::has_kernels(dy) && device::has_kernels(z) {
-            return self.device_grads(z, dy, groups, grads);
+            return self.device_grad(z, dy, group);
         }
-        let wide = self.bank.weight().dtype();
-        let dy = &if is_fast16(dy) && is_fast(z) { dy.clone() } else { dy.to_dtype(wide)? };
         let ((_, all), rank) = (dy.dims2()?, self.rank()?);
-        for group in groups {
-            let (z, dy) = (rows_of(z, &group.rows)?, rows_of(dy, &group.rows)?);
-            let total = self.columns.iter().map(Range::len).sum::<usize>();
-            let grad = if is_fast16(&dy) {
-                self.narrow_grad(&z, &dy, total)?
-            } else if is_fast(&dy) {
-                let (zs, dys) = (HostRef::of(&z)?, HostRef::of(&dy)?);
-                let z_width = self.columns.len() * rank;
-                let mut grad = vec![0.0f32; total * rank];
-                for part in self.parts()? {
-                    let dims = [part.columns.len(), rank, group.rows.len()];
-                    let (a, b) = (Mat::cols(&dys[part.columns.start..], all), Mat::rows(&zs[part.z..], z_width));
-                    let block = gemm::Block { start: part.row * rank, row: rank, add: false };
-                    product_block(dims, a, b, &mut grad, block, self.scale as f32, Precision::Single);
-                }
-                host::tensor(grad, (total, rank))?
-            } else {
-                let part = |part: Part| -> Result<Tensor> {
-                    let dy = dy.narrow(1, part.columns.start, part.columns.len())?;
-                    Ok((dy.t()?.contiguous()?.matmul(&z.narrow(1, part.z, rank)?.contiguous()?)? * self.scale)?)
-                };
-                Tensor::cat(&self.parts()?.into_iter().map(part).collect::<Result<Vec<_>>>()?, 0)?
-            };
-            self.bank.add_weight_grad(group.expert, grad, grads)?;
+        let total = self.columns.iter().map(Range::len).sum::<usize>();
+        let (z, dy) = (rows_of(z, &group.rows)?, rows_of(dy, &group.rows)?);
+        if is_fast16(&dy) && is_fast(&z) {
+            return self.narrow_grad(&z, &dy, total);
         }
-        Ok(())
+        let dy = dy.to_dtype(self.weight.dtype())?;
+        if is_fast(&dy) {
+            let (zs, dys) = (HostRef::of(&z)?, HostRef::of(&dy)?);
+            let z_width = self.columns.len() * rank;
+            let mut grad = vec![0.0f32; total * rank];
+            for part in self.parts()? {
+                let dims = [part.columns.len(), rank, group.rows.len()];
+                let (a, b) = (Mat::cols(&dys[part.columns.start..], all), Mat::rows(&zs[part.z..], z_width));
+                let block = gemm::Block { start: part.row * rank, row: rank, add: false };
+                product_block(dims, a, b, &mut grad, block, self.scale as f32, Precision::Single);
+            }
+            return host::tensor(grad, (total, rank));
+        }
+        let part = |part: Part| -> Result<Tensor> {
+            let dy = dy.narrow(1, part.columns.start, part.columns.len())?;
+            Ok((dy.t()?.contiguous()?.matmul(&z.narrow(1, part.z, rank)?.contiguous()?)? * self.scale)?)
+        };
+        Ok(Tensor::cat(&self.parts()?.into_iter().map(part).collect::<Result<Vec<_>>>()?, 0)?)
     }
 
     /// Of one expert, from a gradient in bf16, which is read row by row: the transpose is computed, from z's columns.
@@ -215,30 +207,27 @@ impl Up<'_> {
         host::tensor(grad, (total, rank))
     }
 
-    /// [`Up::add_grads`] by a device's kernels.
-    fn device_grads(&self, z: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
+    /// [`LowRankUp::grad`] by a device's kernels.
+    fn device_grad(&self, z: &Tensor, dy: &Tensor, group: &Group) -> Result<Tensor> {
         let (rank, total) = (self.rank()?, self.columns.iter().map(Range::len).sum::<usize>());
-        for group in groups {
-            let (segments, list) = segments(std::slice::from_ref(group));
-            let out = Tensor::zeros((total, rank), wide(dy.dtype()), dy.device())?;
-            let of = |part: Part| BlockGrad {
-                dy,
-                dy_columns: part.columns,
-                x: z,
-                x_columns: part.z..part.z + rank,
-                out: &out,
-                row: part.row,
-                scale: self.scale,
-            };
-            let blocks: Vec<BlockGrad<'_>> = self.parts()?.into_iter().map(of).collect();
-            block_grads(&blocks, segments[0], &list)?;
-            self.bank.add_weight_grad(group.expert, out, grads)?;
-        }
-        Ok(())
+        let (segments, list) = segments(std::slice::from_ref(group));
+        let out = Tensor::zeros((total, rank), wide(dy.dtype()), dy.device())?;
+        let of = |part: Part| BlockGrad {
+            dy,
+            dy_columns: part.columns,
+            x: z,
+            x_columns: part.z..part.z + rank,
+            out: &out,
+            row: part.row,
+            scale: self.scale,
+        };
+        let blocks: Vec<BlockGrad<'_>> = self.parts()?.into_iter().map(of).collect();
+        block_grads(&blocks, segments[0], &list)?;
+        Ok(out)
     }
 
     fn factor(&self, group: &Group, part: &Part) -> Result<Tensor> {
-        let b = self.bank.weight().narrow(0, group.expert, 1)?.squeeze(0)?;
+        let b = self.weight.narrow(0, group.expert, 1)?.squeeze(0)?;
         Ok(b.narrow(0, part.row, part.columns.len())?)
     }
 
@@ -256,7 +245,7 @@ impl Up<'_> {
     }
 
     fn plain_backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
-        let dy = &dy.to_dtype(self.bank.weight().dtype())?;
+        let dy = &dy.to_dtype(self.weight.dtype())?;
         let ((n, _), rank, parts) = (dy.dims2()?, self.rank()?, self.parts()?);
         let mut dz = Tensor::zeros((n, parts.len() * rank), dy.dtype(), dy.device())?;
         for group in groups {

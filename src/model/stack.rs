@@ -1,0 +1,205 @@
+//! Running a stack of layers up, and its gradients down: the same for encoders and decoders.
+//!
+//! Of each layer from the lowest trained one on, the activations are saved, or, to save memory, its input alone: then the
+//! layer runs once more in the backward pass. Dropout masks and routes are functions of the pass, so the bits are the same.
+
+use super::loras::LoraRun;
+use crate::error::{Error, Result};
+use crate::mixture::{Route, RowMap};
+use crate::nn::profile::{Phase, timed};
+use crate::nn::{Dropout, Grads};
+use crate::rng::{Purpose, SeedStream};
+use std::ops::Range;
+
+/// Where dropout masks of one forward come from. The same value gives the same masks.
+#[derive(Clone, Copy, Debug)]
+pub struct DropKeys {
+    base: u64,
+}
+
+impl DropKeys {
+    /// Of training micro-batch number `index`.
+    pub fn new(seed: SeedStream, index: u64) -> Self {
+        Self { base: seed.stream(Purpose::Dropout, index).next_u64() }
+    }
+    /// The dropout at one place of the network.
+    pub fn at(self, place: u64, p: f64) -> Dropout {
+        if p > 0.0 {
+            Dropout::new(self.base.wrapping_add((place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), p)
+        } else {
+            Dropout::none()
+        }
+    }
+}
+
+/// How to run a batch.
+#[derive(Clone, Copy)]
+pub struct ForwardOptions<'a> {
+    /// Times the batch goes through, packed as one: 2 for the consistency term.
+    pub passes: usize,
+    /// Which experts run; needed where there is a mixture.
+    pub route: Option<&'a Route>,
+    /// Dropout of the base model and the classification head; absent: none, as in evaluation.
+    pub drop: Option<DropKeys>,
+    /// Dropout of LoRA's inputs; absent: none, as in evaluation.
+    pub lora_drop: Option<DropKeys>,
+    /// Of an encoder: return every token's vector instead of the first token's of each sequence.
+    pub all_tokens: bool,
+    /// Save what the backward pass needs.
+    pub keep: bool,
+    /// Of most layers save the input only and run them again in the backward pass: less memory, more work, same bits.
+    pub recompute: bool,
+}
+
+impl ForwardOptions<'_> {
+    /// Evaluation of a model without a mixture (or merged).
+    pub fn eval() -> Self {
+        Self { passes: 1, route: None, drop: None, lora_drop: None, all_tokens: false, keep: false, recompute: false }
+    }
+}
+
+/// What all layers of one forward have in common: the packed sequences of all passes, the route, the dropout.
+#[derive(Debug)]
+pub(super) struct PassMode {
+    /// Rows of the sequences, all passes.
+    pub spans: Vec<Range<usize>>,
+    /// Every token is a row.
+    pub tokens: RowMap,
+    pub route: Option<Route>,
+    drop: Option<DropKeys>,
+    lora_drop: Option<DropKeys>,
+}
+
+impl PassMode {
+    /// Of a batch with these bounds of its sequences. `[sequences + 1]`
+    pub fn new(offsets: &[usize], options: &ForwardOptions<'_>) -> Self {
+        let total = offsets.last().copied().unwrap_or(0);
+        let spans = (0..options.passes)
+            .flat_map(|pass| offsets.windows(2).map(move |w| w[0] + pass * total..w[1] + pass * total));
+        Self {
+            spans: spans.collect(),
+            tokens: RowMap::tokens(offsets, options.passes),
+            route: options.route.cloned(),
+            drop: options.drop,
+            lora_drop: options.lora_drop,
+        }
+    }
+
+    /// The dropout at one place of the base model.
+    pub fn dropout(&self, place: u64, p: f64) -> Dropout {
+        self.drop.map_or_else(Dropout::none, |keys| keys.at(place, p))
+    }
+
+    /// The route, and the number of layer `i`'s adapter in it.
+    pub fn route(&self, i: usize) -> Option<(&Route, usize)> {
+        self.route.as_ref().map(|route| (route, i))
+    }
+
+    /// How LoRA modules run.
+    pub fn lora(&self) -> LoraRun<'_> {
+        LoraRun { route: self.route.as_ref(), drop: self.lora_drop }
+    }
+}
+
+/// What is saved of one layer.
+#[derive(Debug)]
+pub(super) enum SavedActivations<X, S> {
+    /// Nothing: no gradient comes down to it.
+    Nothing,
+    /// Its input; the rest is computed again.
+    Input(X),
+    /// All that its backward needs.
+    All(Box<S>),
+}
+
+/// A layer on the way back.
+pub(super) struct At<'a, P> {
+    /// Its number, from 0 at the bottom.
+    pub layer: usize,
+    /// What all layers have in common.
+    pub pass: &'a P,
+    /// Whether the gradient of its input is needed.
+    pub below: bool,
+}
+
+/// Layers one above the other.
+pub(super) trait Stack {
+    /// What goes from one layer to the next.
+    type Hidden;
+    /// Its gradient.
+    type Gradient;
+    /// What one layer's backward needs.
+    type Saved;
+    /// What all layers of one forward have in common.
+    type Pass;
+
+    /// Number of layers.
+    fn depth(&self) -> usize;
+    /// The lowest layer that a gradient must reach: 0 where the base model itself is trained.
+    fn lowest_trained(&self) -> Option<usize>;
+    /// Whether the gradient of the first layer's input is needed.
+    fn embeddings_trained(&self) -> bool;
+    /// Layer `i`.
+    fn layer_forward(&self, i: usize, x: &Self::Hidden, pass: &Self::Pass) -> Result<(Self::Hidden, Self::Saved)>;
+    /// Back through one layer: adds the gradients of what is trained there, and gives that of its input if it is needed.
+    fn layer_backward(
+        &self,
+        at: At<'_, Self::Pass>,
+        saved: Self::Saved,
+        dy: Self::Gradient,
+        grads: &mut Grads,
+    ) -> Result<Option<Self::Gradient>>;
+
+    /// All layers, bottom first.
+    fn forward_layers(
+        &self,
+        x: Self::Hidden,
+        pass: &Self::Pass,
+        options: &ForwardOptions<'_>,
+    ) -> Result<(Self::Hidden, Vec<SavedActivations<Self::Hidden, Self::Saved>>)> {
+        let lowest = self.lowest_trained().unwrap_or(usize::MAX);
+        let (mut x, mut saved) = (x, Vec::new());
+        for i in 0..self.depth() {
+            let (y, all) = self.layer_forward(i, &x, pass)?;
+            if options.keep {
+                saved.push(if i < lowest {
+                    SavedActivations::Nothing
+                } else if options.recompute && i + 1 < self.depth() {
+                    SavedActivations::Input(x)
+                } else {
+                    // The last layer's backward comes at once: saving all of it costs nothing at the peak.
+                    SavedActivations::All(Box::new(all))
+                });
+            }
+            x = y;
+        }
+        Ok((x, saved))
+    }
+
+    /// Down to the lowest trained layer; gives the gradient of the first layer's input where that is needed.
+    fn backward_layers(
+        &self,
+        saved: Vec<SavedActivations<Self::Hidden, Self::Saved>>,
+        dy: Self::Gradient,
+        pass: &Self::Pass,
+        grads: &mut Grads,
+    ) -> Result<Option<Self::Gradient>> {
+        let Some(lowest) = self.lowest_trained() else { return Ok(None) };
+        let mut dy = dy;
+        for (i, saved) in saved.into_iter().enumerate().skip(lowest).rev() {
+            let saved = match saved {
+                SavedActivations::All(saved) => *saved,
+                SavedActivations::Input(x) => timed(Phase::Recompute, || self.layer_forward(i, &x, pass))?.1,
+                SavedActivations::Nothing => {
+                    return Err(Error::internal("nothing was saved of a layer that has a gradient"));
+                }
+            };
+            let at = At { layer: i, pass, below: i > lowest || self.embeddings_trained() };
+            match self.layer_backward(at, saved, dy, grads)? {
+                Some(dx) => dy = dx,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(dy))
+    }
+}
