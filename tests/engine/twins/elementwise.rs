@@ -2,10 +2,10 @@
 
 use super::host::{Memory, run};
 use super::{FORMATS, close, random, values, wide};
+use adamix::nn::kernels::Dropout;
 use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::cuda::plan::{Elementwise, LayerNorm};
 use adamix::nn::kernels::layer_norm::{self, Affine};
-use adamix::nn::kernels::Dropout;
 use candle_core::DType;
 
 const ACTS: [Act; 5] = [Act::Gelu, Act::GeluTanh, Act::Relu, Act::Swish, Act::Tanh];
