@@ -71,7 +71,7 @@ impl Bank {
         self.stack().backward(dy, groups, base)
     }
 
-    /// `acc + dy W_e`, reusing `acc`'s memory where possible: nobody else may hold it. dy `[n, out]`, acc `[n, in]`
+    /// `acc + dy W_e`, reusing `acc`'s memory where possible. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(&self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
         self.stack().backward_add(dy, groups, acc)
     }

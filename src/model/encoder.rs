@@ -114,7 +114,7 @@ impl Encoder {
             reader.get("embeddings.token_type_embeddings.weight", &[spec.type_vocab_size, d])?,
             reader.norm("embeddings.LayerNorm", d, eps)?,
         );
-        let embeddings = embeddings.flowing(activation_dtype(dtype, device));
+        let embeddings = embeddings.with_activation_dtype(activation_dtype(dtype, device));
         let layers = (0..spec.num_layers).map(|i| read_layer(&reader, &spec, i)).collect::<Result<_>>()?;
         Ok(Self { spec, embeddings, layers, trunk_trained: false })
     }
@@ -153,7 +153,7 @@ impl Encoder {
     /// is trained.
     pub fn stored(&self, dtype: DType) -> Result<Self> {
         let mut cast = self.cast(dtype)?;
-        cast.embeddings = cast.embeddings.flowing(activation_dtype(dtype, self.device()));
+        cast.embeddings = cast.embeddings.with_activation_dtype(activation_dtype(dtype, self.device()));
         Ok(cast)
     }
 
@@ -195,7 +195,7 @@ impl Encoder {
     }
     /// The format of the activations.
     pub fn activation_dtype(&self) -> DType {
-        self.embeddings.flow()
+        self.embeddings.activation_dtype()
     }
 
     /// Makes every weight trained, under the names of the Hugging Face layout.

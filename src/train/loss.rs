@@ -89,7 +89,7 @@ pub fn classifier_loss(
     passes: usize,
     mixture: &MixtureConfig,
 ) -> Result<Loss> {
-    let on_device = format != DType::F16 && device::lm::has_kernels(logits);
+    let on_device = format != DType::F16 && device::has_kernels(logits);
     let (value, outputs, scale) = match labels {
         Labels::Classes(classes) if on_device => {
             let loss = vocab_loss::queue_logits_loss(logits, classes, consistency::objective(mixture, passes, 0.0))?;

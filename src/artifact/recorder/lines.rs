@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one JSON object a line, in the order in which things happened.
 //!
 //! The field `event` says what a line is: `start`, `step`, `eval`, `lamp`, `checkpoint` or `end`; the other
-//! fields are those of the records in [`crate::train::observer`]. `start` and `end` carry the `time` (UTC).
+//! fields are those of the records in [`crate::records`]. `start` and `end` carry the `time` (UTC).
 //! Numbers that are not finite are `null`. Unknown fields and events are for later versions: readers skip them.
 
 use super::lenient;

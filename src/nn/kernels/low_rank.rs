@@ -3,12 +3,10 @@
 //! B's rows are those of all blocks, one after the other; block i reads the i-th group of `r` columns of z, which are
 //! the i-th group of `r` rows of A.
 
-use super::device::lm::{BlockGrad, BlockProduct, block_grads, block_products};
-use super::device::{self, wide};
+use super::device::{self, BlockGrad, BlockProduct, block_grads, block_products, is_fast, is_fast16, wide};
 use super::gemm::{self, Mat, Precision, Stored, product_block};
 use super::host::{self, HostRef, Number, StoredRef, Values};
 use super::routed::{Group, RowSet, gather, quick, rows_of, segments};
-use super::{is_fast, is_fast16};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use half::bf16;
@@ -48,7 +46,7 @@ impl LowRankUp<'_> {
         Ok(self.columns.iter().enumerate().map(part).collect())
     }
 
-    /// `y[block] += scale * z_i B_iᵀ` in place: nobody else may hold y. z `[n, blocks * r]`, y `[n, columns]`
+    /// `y[block] += scale * z_i B_iᵀ` in place where possible. z `[n, blocks * r]`, y `[n, columns]`
     pub fn add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
         if is_fast(z) {
             if is_fast(&y) {
@@ -81,7 +79,7 @@ impl LowRankUp<'_> {
         let ((_, all), (_, z_width), rank) = (y.dims2()?, z.dims2()?, self.rank()?);
         let (zs, ws, parts) = (HostRef::of(z)?, HostRef::of(self.weight)?, self.parts()?);
         let size = self.weight.elem_count() / self.weight.dim(0)?;
-        host::mutate(&y, |y: &mut [T]| {
+        host::in_place(y, |y: &mut [T]| {
             for group in groups {
                 let b = &ws[group.expert * size..(group.expert + 1) * size];
                 for part in &parts {
@@ -107,8 +105,7 @@ impl LowRankUp<'_> {
                     }
                 }
             }
-        })?;
-        Ok(y)
+        })
     }
 
     /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`
