@@ -17,6 +17,7 @@ pub use super::loss_rows::{QueuedLoss, VocabLoss};
 use super::quant::Quantised;
 use super::{device, is_fast, simd};
 use crate::error::{Error, Result};
+use crate::tensor::to_f32;
 use candle_core::{D, DType, Tensor};
 use std::ops::Range;
 
@@ -425,7 +426,7 @@ fn run_plain(
         }
         grads[0].push(da.matmul(head)?);
         let columns = Tensor::stack(&[task, term, a.entropy(0.0)?], 1)?;
-        parts.extend(columns.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+        parts.extend(to_f32(&columns)?);
     }
     let grad = if objective.gradient { Some(Tensor::cat(&grads.concat(), 0)?) } else { None };
     Ok((parts, grad, dhead))

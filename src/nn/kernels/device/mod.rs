@@ -43,6 +43,7 @@ use super::attention::{Layout, Qkv};
 use super::layer_norm::{Affine, Grads, Saved};
 use super::{Act, Dropout, activation, adamw, attention, dropout, gemm, layer_norm, loss};
 use crate::error::Result;
+use crate::tensor::to_f32;
 use candle_core::{DType, Device, Tensor};
 
 /// The format of sums, vectors and experts beside a trunk of format `dtype`: f32 for the 16-bit ones.
@@ -258,7 +259,7 @@ pub fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
     }
     let mut sum = 0.0;
     for tensor in tensors {
-        let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let values: Vec<f32> = to_f32(tensor)?;
         sum += values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
     }
     Ok(sum)

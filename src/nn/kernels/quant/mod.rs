@@ -11,11 +11,11 @@
 mod formats;
 mod products;
 
-pub use formats::Format;
 pub use products::dot;
 
 use super::{host, simd};
 use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::{NumberFormat, to_f32};
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -38,7 +38,7 @@ pub struct Quantised {
 /// Rows of one format.
 #[derive(Clone)]
 struct Part {
-    format: Format,
+    format: NumberFormat,
     bytes: Arc<Vec<u8>>,
     /// Its first row in the matrix.
     first: usize,
@@ -71,7 +71,7 @@ fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
 
 impl Quantised {
     /// From the bytes of a matrix. Every value must be finite.
-    pub fn new(format: Format, bytes: Vec<u8>, rows: usize, columns: usize) -> Result<Self> {
+    pub fn new(format: NumberFormat, bytes: Vec<u8>, rows: usize, columns: usize) -> Result<Self> {
         let (values, size) = format.block();
         let wanted = (columns / values).checked_mul(size).and_then(|row| row.checked_mul(rows));
         if rows == 0 || columns == 0 || !columns.is_multiple_of(values) || wanted != Some(bytes.len()) {
@@ -114,12 +114,12 @@ impl Quantised {
     /// From f32 values.
     pub fn from_dense(dense: &Tensor) -> Result<Self> {
         let (rows, columns) = dense.dims2()?;
-        let values: Vec<f32> = dense.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        Self::new(Format::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
+        let values: Vec<f32> = to_f32(dense)?;
+        Self::new(NumberFormat::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
     }
 
     /// Rounds values to a format, or to the nearest one of as many bits whose blocks divide the columns.
-    pub fn of(dense: &Tensor, format: Format) -> Result<Self> {
+    pub fn of(dense: &Tensor, format: NumberFormat) -> Result<Self> {
         let (rows, columns) = dense.dims2()?;
         let format = format.for_columns(columns);
         let values = dense.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
@@ -169,7 +169,7 @@ impl Quantised {
     }
 
     /// The formats of its rows.
-    pub fn formats(&self) -> impl Iterator<Item = Format> {
+    pub fn formats(&self) -> impl Iterator<Item = NumberFormat> {
         self.parts.iter().map(|part| part.format)
     }
 
