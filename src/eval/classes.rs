@@ -2,11 +2,11 @@
 
 use super::compare::{Baseline, Measured, Options};
 use super::metrics;
-use super::report::Scores;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::mixture::{MergeWeights, Route};
 use crate::model::Classifier;
+use crate::records::Scores;
 
 /// Logits of all rows, in order. Row-major `[rows * outputs]`
 fn logits(model: &Classifier, data: &Dataset, route: Option<&Route>, opts: &Options<'_>) -> Result<Vec<f32>> {

@@ -5,11 +5,11 @@
 //! set: one of the M^L networks that live in the mixture.
 
 use super::metrics;
-use super::report::{EvalReport, Scores};
 use crate::config::{Metric, MixtureConfig, RoutingPolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{MergeWeights, Route, RouteShape};
 use crate::model::Network;
+use crate::records::{EvalReport, Scores};
 use crate::rng::{Purpose, SeedStream};
 use std::cell::Cell;
 

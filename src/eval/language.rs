@@ -9,12 +9,12 @@
 //! the vocabulary in slices of tokens ([`vocab_scores`](crate::nn::kernels::vocab_scores)).
 
 use super::compare::{Baseline, Measured, Options};
-use super::report::Scores;
 use crate::data::text::TextDataset;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{MergeWeights, Route};
 use crate::model::{CausalLm, ForwardOptions, Packed};
 use crate::nn::kernels::vocab_scores::TokenScores;
+use crate::records::Scores;
 
 /// Tokens of a batch, where the sequences are not longer by themselves.
 const BATCH_TOKENS: usize = 4096;

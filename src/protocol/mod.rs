@@ -45,6 +45,7 @@ pub use crate::protocol::studies::*;
 pub use crate::records::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
 };
+pub use crate::tensor::NumberFormat;
 pub use crate::workflow::written_texts::{WriteReport, WrittenBy, WrittenSample};
 
 use crate::config::{ModelConfig, RunConfig};

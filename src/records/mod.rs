@@ -1,8 +1,8 @@
 //! Plain data of a training run: what the loop reports, a recorder writes and the window shows.
 
-use crate::artifact::HostTensor;
 use crate::eval::{EvalReport, Scores};
 use crate::mixture::Route;
+use crate::tensor::HostTensor;
 use serde::{Deserialize, Serialize};
 
 /// What is known when training starts.

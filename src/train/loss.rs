@@ -11,6 +11,7 @@ use crate::mixture::consistency::{self, log_softmax};
 use crate::nn::kernels::device;
 use crate::nn::kernels::loss_rows::LossRows;
 use crate::nn::kernels::vocab_loss;
+use crate::tensor::to_f32;
 use candle_core::{DType, Tensor};
 
 /// The loss and its parts: means over the rows of a micro-batch, or over the micro-batches of a step.
@@ -102,7 +103,7 @@ pub fn classifier_loss(
         }
         _ => {
             let (_, outputs) = logits.dims2()?;
-            let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let values = to_f32(logits)?;
             let HostLoss { values, gradient } = host_loss(&values, labels, outputs, passes, mixture)?;
             let scale = gradient_scale(format, &gradient);
             let scaled: Vec<f32> = gradient.iter().map(|&g| g * scale).collect();

@@ -2,7 +2,6 @@
 //! every reason, and every step can be replayed from its log.
 
 use crate::support::tiny;
-use adamix::artifact::HostTensor;
 use adamix::config::{Method, Problem, RoutingPolicy, RunConfig};
 use adamix::data::{Target, order};
 use adamix::model::{Family, Network};
@@ -10,6 +9,7 @@ use adamix::nn::Grads;
 use adamix::records::CheckpointData;
 use adamix::records::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StepRecord};
 use adamix::rng::SeedStream;
+use adamix::tensor::HostTensor;
 use adamix::train::gradient_health::Lamps;
 use adamix::train::trainer::host_tensors;
 use adamix::train::{Control, Observer, Trainer, step};

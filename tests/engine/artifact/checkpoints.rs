@@ -2,10 +2,11 @@
 
 use super::runs::config;
 use super::tensor;
+use adamix::artifact::RunDir;
 use adamix::artifact::checkpoint;
 use adamix::artifact::run_lock::RunLock;
-use adamix::artifact::{HostTensor, RunDir};
 use adamix::records::CheckpointData;
+use adamix::tensor::HostTensor;
 use serde_json::json;
 use std::fs;
 

@@ -1,12 +1,11 @@
 //! Quantised matrices in memory.
 
-use super::formats::Format;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::kernels::{host, simd};
+use crate::tensor::{NumberFormat, to_f32};
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
-use std::cell::Cell;
 use std::sync::Arc;
 
 /// Values that are widened at one time: 16 MiB.
@@ -25,7 +24,7 @@ pub struct Quantised {
 /// Rows of one format.
 #[derive(Clone)]
 pub(super) struct Part {
-    pub format: Format,
+    pub format: NumberFormat,
     pub bytes: Arc<Vec<u8>>,
     /// Its first row in the matrix.
     pub first: usize,
@@ -41,24 +40,9 @@ impl std::fmt::Debug for Quantised {
     }
 }
 
-thread_local! {
-    /// Taken out while it is used, so that a task that is run meanwhile on this thread gets another one.
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-pub(super) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut buffer = SCRATCH.take();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    let result = work(&mut buffer[..len]);
-    SCRATCH.set(buffer);
-    result
-}
-
 impl Quantised {
     /// From the bytes of a matrix. Every value must be finite.
-    pub fn new(format: Format, bytes: Vec<u8>, rows: usize, columns: usize) -> Result<Self> {
+    pub fn new(format: NumberFormat, bytes: Vec<u8>, rows: usize, columns: usize) -> Result<Self> {
         let (values, size) = format.block();
         let wanted = (columns / values).checked_mul(size).and_then(|row| row.checked_mul(rows));
         if rows == 0 || columns == 0 || !columns.is_multiple_of(values) || wanted != Some(bytes.len()) {
@@ -77,7 +61,7 @@ impl Quantised {
     }
 
     fn has_broken(&self, row: usize) -> bool {
-        with_scratch(self.columns, |out| {
+        host::scratch(self.columns, |out| {
             self.widen_rows(row, out);
             // A sum of finite numbers can overflow, so each is looked at.
             !simd::vectors!(|| out.iter().fold(true, |fine, v| fine & v.is_finite()))
@@ -101,12 +85,12 @@ impl Quantised {
     /// From f32 values.
     pub fn from_dense(dense: &Tensor) -> Result<Self> {
         let (rows, columns) = dense.dims2()?;
-        let values: Vec<f32> = dense.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        Self::new(Format::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
+        let values: Vec<f32> = to_f32(dense)?;
+        Self::new(NumberFormat::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
     }
 
     /// Rounds values to a format, or to the nearest one of as many bits whose blocks divide the columns.
-    pub fn of(dense: &Tensor, format: Format) -> Result<Self> {
+    pub fn of(dense: &Tensor, format: NumberFormat) -> Result<Self> {
         let (rows, columns) = dense.dims2()?;
         let format = format.for_columns(columns);
         let values = dense.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
@@ -156,7 +140,7 @@ impl Quantised {
     }
 
     /// The formats of its rows.
-    pub fn formats(&self) -> impl Iterator<Item = Format> {
+    pub fn formats(&self) -> impl Iterator<Item = NumberFormat> {
         self.parts.iter().map(|part| part.format)
     }
 
