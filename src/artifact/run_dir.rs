@@ -31,6 +31,9 @@ use std::path::{Component, Path, PathBuf};
 /// Name of the settings file.
 pub const RUN_FILE: &str = "run.toml";
 
+/// Name of the record of a run.
+pub(super) const METRICS_FILE: &str = "metrics.jsonl";
+
 /// A run on disk, with its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunDir {
@@ -100,7 +103,7 @@ impl RunDir {
     }
     /// One JSON object a line.
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.path.join(METRICS_FILE)
     }
     /// Which expert ran where.
     pub fn routes(&self) -> PathBuf {

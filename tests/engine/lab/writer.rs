@@ -57,7 +57,7 @@ fn the_model_loads_and_is_as_small_as_stated() {
 
 #[test]
 fn its_tokenizer_spells_everything() {
-    let codec = lab::writer_codec().unwrap();
+    let codec = adamix::data::text::TextCodec::writer_lab().unwrap();
     assert_eq!((codec.bos(), codec.eos(), codec.max_id()), (Some(0), Some(0), 4095));
     for text in ["The Vaults is a £20-25 pub near Café Adriatic.", "\u{1f600}  tabs\tand\nlines"] {
         let ids = codec.encode(text).unwrap();
