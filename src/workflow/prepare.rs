@@ -36,7 +36,7 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     let source = encoder(&config.model.path)?;
     let tokenizer = tokenizer(&source)?;
     let spec = &source.spec;
-    check_fit(config, spec.max_length(), Vocabulary { largest_id: tokenizer.max_id(), rows: spec.vocab_size })?;
+    check_fit(config, spec.max_length(), &Vocabulary { largest_id: tokenizer.max_id(), rows: spec.vocab_size })?;
     let task = data::load(&config.data, &tokenizer)?;
     let chosen = device::choose(&config.model);
     let model = model_on(config, source, &task, &chosen)?;
@@ -69,7 +69,7 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     let source = decoder(&config.model.path)?;
     let codec = text_codec(&config.model.path)?;
     let vocabulary = Vocabulary { largest_id: codec.max_id(), rows: source.spec.vocab_size };
-    check_fit(config, source.spec.max_length(), vocabulary)?;
+    check_fit(config, source.spec.max_length(), &vocabulary)?;
     // Today is another day when the run goes on.
     let date = if config.text.date.trim().is_empty() { text::today() } else { config.text.date.clone() };
     let dated = TextConfig { date, ..config.text.clone() };
@@ -185,14 +185,14 @@ struct Vocabulary {
     rows: usize,
 }
 
-fn check_fit(config: &RunConfig, longest: usize, vocabulary: Vocabulary) -> Result<()> {
+fn check_fit(config: &RunConfig, longest: usize, vocabulary: &Vocabulary) -> Result<()> {
     let length = config.data.max_length;
     if length > longest {
         return Err(Error::config(format!(
             "max_length is {length}, but this model reads at most {longest} tokens; choose {longest} or less"
         )));
     }
-    let Vocabulary { largest_id, rows } = vocabulary;
+    let &Vocabulary { largest_id, rows } = vocabulary;
     if largest_id as usize >= rows {
         return Err(Error::format(format!(
             "the tokenizer makes token {largest_id}, but the model knows only {rows}; they do not belong together"
