@@ -18,7 +18,7 @@
 use super::atomic::{self, clean_leftovers, write_file};
 use super::run_lock::{RunLock, is_locked};
 use super::utc;
-use crate::config::{RunConfig, Task, WRITER_LAB};
+use crate::config::{RunConfig, Task, WRITER_LAB, choice_name};
 use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};
 use crate::model::dir::LAB;
@@ -197,11 +197,11 @@ fn root_from(system: &str, variable: impl Fn(&str) -> Option<OsString>) -> Optio
 /// Such as `sst2-roberta-base-20260301-070409`.
 fn automatic_name(config: &RunConfig) -> String {
     let task = match config.data.task {
-        Task::Custom | Task::Text => Some(tasks::name(&config.data)),
-        task => serde_json::to_value(task).ok().and_then(|value| value.as_str().map(str::to_owned)),
+        Task::Custom | Task::Text => tasks::name(&config.data),
+        task => choice_name(task),
     };
     let model = model_store::cache::title(&config.model.path);
-    let mut parts: Vec<String> = [task, model].into_iter().flatten().collect();
+    let mut parts: Vec<String> = std::iter::once(task).chain(model).collect();
     parts.dedup();
     parts.push(utc::compact(utc::now()));
     let plain = |c: char| if c.is_alphanumeric() || c == '.' || c == '_' { c } else { '-' };

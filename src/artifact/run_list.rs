@@ -9,6 +9,7 @@ use super::recorder::{Line, Tail};
 use super::run_dir::{METRICS_FILE, RUN_FILE, RunDir};
 use super::run_lock::is_locked;
 use super::utc;
+use crate::config::choice_name;
 use crate::error::{Error, Result};
 use crate::model_store;
 use crate::train::observer::EndReason;
@@ -83,8 +84,8 @@ impl RunSummary {
         Self {
             status,
             model: model_store::base_name(&config.model.path),
-            task: setting(config.data.task),
-            method: setting(config.model.method),
+            task: choice_name(config.data.task),
+            method: choice_name(config.model.method),
             created,
             step,
             total_steps,
@@ -101,11 +102,6 @@ impl RunSummary {
         let name = dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Self { dir: dir.to_owned(), name, bytes: size(dir), ..Self::default() }
     }
-}
-
-/// A choice as settings files spell it.
-fn setting(choice: impl serde::Serialize) -> String {
-    serde_json::to_value(choice).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// How far a run came, taken from its record line by line.

@@ -54,12 +54,12 @@ fn list(json: bool) -> Done {
     if shelf.models.is_empty() {
         return Ok(out::line(&format!("no models in {cache}; adamix models download org/name fetches one"))?);
     }
-    let words = |text: &[&str]| text.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
-    let mut rows = vec![words(&["model", "family", "parameters", "size", "for"])];
+    let cells = |text: &[&str]| text.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
+    let mut rows = vec![cells(&["model", "family", "parameters", "size", "for"])];
     rows.extend(shelf.models.iter().map(|model| {
         let family = if model.family.is_empty() { "?" } else { &model.family };
         let parameters = if model.parameters > 0 { format::count(model.parameters) } else { "?".to_owned() };
-        words(&[&model.id, family, &parameters, &format::bytes(model.bytes), purpose(model)])
+        cells(&[&model.id, family, &parameters, &format::bytes(model.bytes), purpose(model)])
     }));
     out::table(&rows)?;
     for model in &shelf.models {
@@ -185,7 +185,7 @@ impl Teller {
             }
             return;
         }
-        let text = words(progress);
+        let text = describe(progress);
         match &self.bar {
             Some(bar) => {
                 bar.set_length(progress.total);
@@ -216,7 +216,7 @@ impl Teller {
     }
 }
 
-fn words(progress: &DownloadProgress) -> String {
+fn describe(progress: &DownloadProgress) -> String {
     let DownloadProgress { stage, file, number, files, done, total, speed, .. } = progress;
     let amount = format!("{} of {}", format::bytes(*done), format::bytes(*total));
     let left =

@@ -5,7 +5,7 @@
 
 use super::preview_lines::{listed, print_lengths, print_skipped};
 use super::{Done, out};
-use crate::config::{RunConfig, TextFormat, Truncate};
+use crate::config::{RunConfig, TextFormat, Truncate, choice_name};
 use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 use crate::error::Result;
 use crate::format;
@@ -32,8 +32,8 @@ pub(super) fn run(config: &RunConfig, rows: usize, json: bool) -> Done {
 }
 
 fn print(preview: &TextPreview, marks: &Marks) -> Result<()> {
-    let format = serde_json::to_value(preview.format).unwrap_or_default();
-    out::line(&format!("{}: {} texts as {}", preview.name, format.as_str().unwrap_or_default(), preview.layout))?;
+    let format = choice_name(preview.format);
+    out::line(&format!("{}: {format} texts as {}", preview.name, preview.layout))?;
     let named = |token: &Option<String>| token.clone().unwrap_or_else(|| "none".to_owned());
     out::line(&format!("start token {}, end token {}", named(&preview.bos), named(&preview.eos)))?;
     let learned = if preview.learn_prompt { "prompts and answers are learned" } else { "only answers are learned" };
