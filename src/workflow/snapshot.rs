@@ -4,14 +4,13 @@
 //! [`DistanceSample`]. The statistics themselves are in [`crate::analysis::expert_stats`].
 
 use crate::analysis::expert_stats::HostBank;
-use crate::artifact::HostTensor;
 use crate::config::{MixtureKind, RunConfig};
 use crate::error::{Error, Result};
 use crate::mixture::{SIDES, Side, init};
 use crate::model::Network;
 use crate::protocol::snapshots::{DistanceSample, ExpertSnapshot};
 use crate::rng::SeedStream;
-use candle_core::{DType, Tensor};
+use crate::tensor::{HostTensor, to_f32};
 
 /// All banks of a model, on the host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,10 +21,6 @@ pub struct Banks {
     pub sides: Vec<HostBank>,
 }
 
-fn host(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
 impl Banks {
     /// Copies the banks of a model; empty without a mixture.
     pub fn of(model: &dyn Network) -> Result<Self> {
@@ -34,8 +29,8 @@ impl Banks {
             for side in SIDES {
                 let bank = site.bank(side);
                 let (experts, rows, cols) = bank.weight().dims3()?;
-                let bias = bank.bias().map(host).transpose()?.unwrap_or_default();
-                sides.push(HostBank { experts, rows, cols, weight: host(bank.weight())?, bias });
+                let bias = bank.bias().map(to_f32).transpose()?.unwrap_or_default();
+                sides.push(HostBank { experts, rows, cols, weight: to_f32(bank.weight())?, bias });
             }
         }
         Ok(Self { sites: model.site_names(), sides })
