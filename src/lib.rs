@@ -35,7 +35,7 @@
 //! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | config, data, error, eval, mixture, model, nn, rng, tensor, train |
 //! | [`bench`] | speed and memory of the training step on random weights | config, data, error, machine, model, nn, rng, tensor, train |
 //! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, atomic, config, data, error, eval, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
-//! | [`engine`] | threads and channels, nothing else | artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
+//! | [`engine`] | threads and channels, nothing else | analysis, artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
 //! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, machine, mixture, model_store, nn, protocol, records, rng, tensor, train, workflow |
 //! | `app` | the window; egui lives here and nowhere else | analysis, config, error, format, protocol |
 //! | `testing` | test doubles, behind the feature `testing` | analysis, config, error, eval, protocol, records |

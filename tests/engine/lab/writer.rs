@@ -2,7 +2,6 @@
 
 use adamix::artifact::export::gguf_model;
 use adamix::config::{RunConfig, Task, WRITER_LAB, presets};
-use adamix::data::lab;
 use adamix::eval::compare;
 use adamix::eval::generate::{Hooks, Options};
 use adamix::model::LmSource;
