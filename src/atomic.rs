@@ -87,11 +87,6 @@ pub fn clean_leftovers(dir: &Path) -> Result<Vec<String>> {
     Ok(done)
 }
 
-/// Whether a directory entry of this name is one of ours that is not finished.
-pub fn is_leftover(name: &str) -> bool {
-    name.starts_with(TEMPORARY) || name.starts_with(OLD)
-}
-
 /// Flushes the names in a directory to the disk, where the system can do that.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     if cfg!(unix) {

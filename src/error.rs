@@ -31,9 +31,9 @@ pub enum ErrorKind {
     Cancelled,
     /// The network, or the server at its other end.
     Network,
-    /// A written export does not reproduce what was seen.
+    /// A written export does not reproduce the measured outputs.
     Certificate,
-    /// A bug of ours.
+    /// A bug in this program.
     Internal,
 }
 
@@ -67,7 +67,7 @@ impl Error {
     pub fn format(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Format, message)
     }
-    /// A bug of ours.
+    /// A bug in this program.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
     }
@@ -89,7 +89,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
-    /// Adds what was being done when the error came by.
+    /// Adds what was being done when the error occurred.
     #[must_use]
     pub fn context(mut self, context: impl Into<String>) -> Self {
         self.context.push(context.into());
@@ -113,19 +113,60 @@ impl std::error::Error for Error {
 }
 
 impl From<candle_core::Error> for Error {
-    /// The first line of candle's message; its backtrace is for debuggers, not for users.
+    /// The kind follows candle's own variant, below whatever contexts and backtraces it is wrapped in. The message is its
+    /// first line; the whole error stays the source.
     fn from(err: candle_core::Error) -> Self {
-        let text = err.to_string();
-        let lower = text.to_lowercase();
-        let kind = if lower.contains("out of memory") || lower.contains("cuda") {
-            ErrorKind::Device
-        } else if lower.contains("shape") || lower.contains("dim") {
-            ErrorKind::Shape
-        } else {
-            ErrorKind::Internal
-        };
-        let message = text.lines().next().unwrap_or_default().to_owned();
-        Self { kind, message, context: Vec::new(), source: None }
+        let (mut inner, mut context) = (&err, Vec::new());
+        loop {
+            match inner {
+                candle_core::Error::WithBacktrace { inner: next, .. } => inner = next,
+                candle_core::Error::WithPath { inner: next, path } => {
+                    context.push(path.display().to_string());
+                    inner = next;
+                }
+                candle_core::Error::Context { inner: next, context: text } => {
+                    context.push(text.to_string());
+                    inner = next;
+                }
+                _ => break,
+            }
+        }
+        // Contexts are kept innermost first.
+        context.reverse();
+        let (kind, message) = (candle_kind(inner), inner.to_string());
+        let message = message.lines().next().unwrap_or_default().to_owned();
+        Self { kind, message, context, source: Some(Box::new(err)) }
+    }
+}
+
+fn candle_kind(err: &candle_core::Error) -> ErrorKind {
+    use candle_core::Error as E;
+    match err {
+        E::DimOutOfRange { .. }
+        | E::DuplicateDimIndex { .. }
+        | E::UnexpectedNumberOfDims { .. }
+        | E::UnexpectedShape { .. }
+        | E::ShapeMismatch { .. }
+        | E::ShapeMismatchBinaryOp { .. }
+        | E::ShapeMismatchCat { .. }
+        | E::ShapeMismatchSplit { .. }
+        | E::OnlySingleDimension { .. }
+        | E::EmptyTensor { .. }
+        | E::NarrowInvalidArgs { .. }
+        | E::Conv1dInvalidArgs { .. }
+        | E::InvalidIndex { .. }
+        | E::BroadcastIncompatibleShapes { .. }
+        | E::MatMulUnexpectedStriding(_) => ErrorKind::Shape,
+        E::NotCompiledWithCudaSupport | E::NotCompiledWithMetalSupport | E::Cuda(_) | E::Metal(_) => ErrorKind::Device,
+        E::Io(_) => ErrorKind::Io,
+        E::CannotFindTensor { .. }
+        | E::Npy(_)
+        | E::Zip(_)
+        | E::SafeTensor(_)
+        | E::UnsupportedSafeTensorDtype(_)
+        | E::ParseInt(_)
+        | E::FromUtf8(_) => ErrorKind::Format,
+        _ => ErrorKind::Internal,
     }
 }
 
@@ -143,5 +184,30 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
     fn with_context(self, context: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|err| err.into().context(context()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn candle_errors_are_sorted_by_their_variant_and_kept_as_the_source() {
+        use candle_core::Error as Candle;
+        let io = || Candle::Io(std::io::Error::other("cannot open /data/cuda/dim/shape.bin"));
+        let err = Error::from(io().with_path("/data/cuda/dim.bin").context("reading"));
+        assert_eq!(err.kind(), ErrorKind::Io, "{err}");
+        let text = "reading: /data/cuda/dim.bin: cannot open /data/cuda/dim/shape.bin";
+        assert_eq!(err.to_string(), text);
+        assert!(err.source().is_some_and(|source| source.is::<Candle>()));
+        let kind = |err: Candle| Error::from(err).kind();
+        assert_eq!(kind(Candle::Msg("a cuda kernel, dim 3".to_owned())), ErrorKind::Internal);
+        assert_eq!(kind(Candle::Cuda("out of memory".into())), ErrorKind::Device);
+        assert_eq!(kind(Candle::EmptyTensor { op: "cat" }.context("joining")), ErrorKind::Shape);
+        assert_eq!(kind(Candle::CannotFindTensor { path: "dim".to_owned() }), ErrorKind::Format);
+        let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
+        let err = Error::from(Candle::WithBacktrace { inner: Box::new(io()), backtrace });
+        assert_eq!((err.kind(), err.to_string().lines().count()), (ErrorKind::Io, 1));
     }
 }

@@ -1,5 +1,6 @@
-//! Numbers for the inspector: similarity, distances, averages, what rounding costs.
+//! Statistics on host data: experts and their similarity, routes, averages, what rounding costs.
 
 pub mod averages;
+pub mod expert_stats;
 pub mod rounding;
 pub mod routing_stats;

@@ -1,10 +1,134 @@
-//! Is a count of draws what chance would give? Exact expectations, z-scores, and a limit for many looks at once.
+//! Which expert ran how often, and whether the counts are what chance gives: expectations, z-scores, and a limit for many
+//! counts looked at together.
 //!
 //! With a uniform law, `n` independent draws among `M` experts give each of them `n / M` on average with the
 //! standard deviation `sqrt(n (1/M) (1 - 1/M))`. Among many counts the largest deviation is large by chance alone;
 //! the limit is therefore Bonferroni's: a fair law stays inside it in 95 of 100 cases, whatever the number of counts.
 
-use crate::config::RoutingPolicy;
+use crate::config::{MixtureConfig, RoutingPolicy};
+use crate::mixture::{Pick, Route, SIDES};
+use std::collections::VecDeque;
+
+/// Steps of routes that are kept one by one.
+const RECENT: usize = 64;
+
+/// Shares of the experts in one pick: a single 1 for a whole-batch draw, a distribution for draws by example or token.
+pub type Shares = Vec<f32>;
+
+/// One step's draws, reduced.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepRoute {
+    /// Steps done when it was drawn.
+    pub step: u64,
+    /// Expert of `(pass * sites + site) * 2 + side`; where several ran, the one that ran most.
+    pub experts: Vec<u8>,
+}
+
+/// Which expert runs where, now and so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoutingSnapshot {
+    /// Steps done.
+    pub step: u64,
+    /// The law of the draws.
+    pub policy: RoutingPolicy,
+    /// Passes of a step: 2 with consistency.
+    pub passes: usize,
+    /// Names of the adapted modules in order, such as `layers.3.ffn`.
+    pub sites: Vec<String>,
+    /// Experts of the down side and of the up side; 1: shared, nothing is drawn.
+    pub experts: [usize; 2],
+    /// The newest step's picks: shares of the experts at `(pass * sites + site) * 2 + side`.
+    pub current: Vec<Shares>,
+    /// The newest steps' picks, oldest first, at most 64.
+    pub recent: Vec<StepRoute>,
+    /// How often each expert was drawn, at `site * 2 + side`; both passes counted, per example or token where so drawn. `[sites * 2][experts]`
+    pub counts: Vec<Vec<u64>>,
+    /// Independent draws at `site * 2 + side`: the sum of its counts. `[sites * 2]`
+    pub draws: Vec<u64>,
+}
+
+impl RoutingSnapshot {
+    /// The z-scores of the counts; nothing where nothing is left to chance: a shared side, a fixed expert, round-robin, or no
+    /// draws yet. `[sites * 2][experts]`
+    pub fn z_scores(&self) -> Vec<Option<Vec<f64>>> {
+        let by_chance = !matches!(self.policy, RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
+        let cells = self.counts.iter().zip(&self.draws);
+        cells
+            .map(|(counts, &draws)| {
+                let experts = counts.len();
+                (by_chance && experts > 1 && draws > 0)
+                    .then(|| counts.iter().map(|&count| z_score(count, draws, experts)).collect())
+            })
+            .collect()
+    }
+}
+
+/// Counts routes as they are drawn.
+#[derive(Clone, Debug, Default)]
+pub struct RouteCounts {
+    snapshot: RoutingSnapshot,
+    recent: VecDeque<StepRoute>,
+}
+
+impl RouteCounts {
+    /// Nothing counted yet.
+    pub fn new(mixture: &MixtureConfig, sites: Vec<String>) -> Self {
+        let experts = [mixture.down_experts(), mixture.up_experts()];
+        let counts = (0..sites.len() * SIDES.len()).map(|cell| vec![0; experts[cell % SIDES.len()]]).collect();
+        let passes = if mixture.consistency { 2 } else { 1 };
+        let snapshot =
+            RoutingSnapshot { policy: mixture.routing, passes, sites, experts, counts, ..RoutingSnapshot::default() };
+        Self { snapshot, recent: VecDeque::new() }
+    }
+
+    /// Counts the route of one micro-batch of a step. A route of another model counts nothing.
+    pub fn add(&mut self, step: u64, route: &Route) {
+        let cells = self.snapshot.counts.len();
+        if route.sites * SIDES.len() != cells || route.picks.len() != route.passes * cells || cells == 0 {
+            return;
+        }
+        let mut current = Vec::with_capacity(route.picks.len());
+        for (index, pick) in route.picks.iter().enumerate() {
+            let counts = &mut self.snapshot.counts[index % cells];
+            let mut drawn = vec![0u64; counts.len()];
+            let many = match pick {
+                Pick::One(expert) => std::slice::from_ref(expert),
+                Pick::PerExample(many) | Pick::PerToken(many) => many.as_slice(),
+            };
+            for &expert in many {
+                if let Some(count) = drawn.get_mut(usize::from(expert)) {
+                    *count += 1;
+                }
+            }
+            let all = drawn.iter().sum::<u64>().max(1) as f32;
+            current.push(drawn.iter().map(|&count| count as f32 / all).collect::<Shares>());
+            counts.iter_mut().zip(drawn).for_each(|(sum, count)| *sum += count);
+        }
+        let most = |shares: &Shares| {
+            let best = (1..shares.len()).fold(0, |best, e| if shares[e] > shares[best] { e } else { best });
+            best as u8
+        };
+        let experts = current.iter().map(most).collect();
+        // Of several micro-batches of a step the last one is shown; all are counted.
+        if self.recent.back().is_some_and(|last| last.step == step) {
+            self.recent.pop_back();
+        }
+        self.recent.push_back(StepRoute { step, experts });
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+        (self.snapshot.step, self.snapshot.passes, self.snapshot.current) = (step, route.passes, current);
+    }
+
+    /// As it stands.
+    pub fn snapshot(&self) -> RoutingSnapshot {
+        RoutingSnapshot {
+            recent: self.recent.iter().cloned().collect(),
+            draws: self.snapshot.counts.iter().map(|counts| counts.iter().sum()).collect(),
+            ..self.snapshot.clone()
+        }
+    }
+}
 
 /// Counts of expected size below this are not judged: the normal distribution does not describe them yet.
 pub const FEWEST_EXPECTED: f64 = 5.0;
@@ -40,7 +164,8 @@ pub fn upper_quantile(p: f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// Standard deviations between a count and its expectation; 0 where nothing is left to chance.
+/// Standard deviations between a count and its expectation, (count - n/M) / sqrt(n/M (1 - 1/M)): a count of uniform draws is
+/// binomial. 0 where nothing is left to chance.
 pub fn z_score(count: u64, draws: u64, experts: usize) -> f64 {
     let share = 1.0 / experts.max(1) as f64;
     let deviation = (draws as f64 * share * (1.0 - share)).sqrt();
@@ -126,14 +251,18 @@ pub fn judge(counts: &[Vec<u64>], policy: RoutingPolicy, fixed: usize) -> Balanc
     let looks = cells.max(1) as f64;
     let limit = upper_quantile(0.05 / (2.0 * looks));
     let by_plan = matches!(policy, RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
-    let judgement = match () {
-        () if cells == 0 => Judgement::NothingDrawn,
-        () if by_plan && planned => Judgement::AsPlanned,
-        () if by_plan => Judgement::NotAsPlanned,
-        () if expected < FEWEST_EXPECTED => Judgement::TooEarly,
-        () if largest.abs() <= limit => Judgement::WithinChance,
-        () if largest.abs() <= upper_quantile(0.001 / (2.0 * looks)) => Judgement::Unusual,
-        () => Judgement::NotChance,
+    let judgement = if cells == 0 {
+        Judgement::NothingDrawn
+    } else if by_plan {
+        if planned { Judgement::AsPlanned } else { Judgement::NotAsPlanned }
+    } else if expected < FEWEST_EXPECTED {
+        Judgement::TooEarly
+    } else if largest.abs() <= limit {
+        Judgement::WithinChance
+    } else if largest.abs() <= upper_quantile(0.001 / (2.0 * looks)) {
+        Judgement::Unusual
+    } else {
+        Judgement::NotChance
     };
     Balance {
         cells,

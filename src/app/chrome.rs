@@ -2,10 +2,10 @@
 
 use super::WorkbenchApp;
 use super::actions::{Action, ActionQueue};
-use super::format;
 use super::session::{EngineState, Session};
 use super::theme::Theme;
 use super::widgets::cards;
+use crate::format;
 use crate::protocol::{LogLevel, RunPhase};
 use egui::{Button, Color32, RichText, Ui};
 

@@ -210,7 +210,7 @@ fn remove_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Them
     ui.label(format!(
         "{} are removed from the cache that other programs use too. Runs that were trained from it stay, but need it \
          again to go on or to be exported.",
-        super::format::bytes(bytes)
+        crate::format::bytes(bytes)
     ));
     ui.add_space(2.0);
     ui.label(RichText::new(id).monospace());

@@ -7,7 +7,6 @@
 pub mod actions;
 pub mod curves;
 pub mod files;
-pub mod format;
 pub mod history;
 pub mod layout;
 pub mod names;

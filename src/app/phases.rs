@@ -1,8 +1,8 @@
 //! The phases of a training step in words and colours.
 
-use super::format;
 use super::theme::Theme;
 use super::widgets::stacked_bar::Part;
+use crate::format;
 use crate::protocol::{PHASES, Phase, StepProfile};
 use egui::Color32;
 

@@ -18,7 +18,7 @@
 use super::run_lock::{RunLock, is_locked};
 use super::utc;
 use crate::atomic::{self, clean_leftovers, write_file};
-use crate::config::{RunConfig, Task, WRITER_LAB};
+use crate::config::{RunConfig, Task, WRITER_LAB, choice_name};
 use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};
 use crate::model::dir::LAB;
@@ -30,6 +30,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// Name of the settings file.
 pub const RUN_FILE: &str = "run.toml";
+
+/// Name of the record of a run.
+pub(super) const METRICS_FILE: &str = "metrics.jsonl";
 
 /// A run on disk, with its settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +103,7 @@ impl RunDir {
     }
     /// One JSON object a line.
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.path.join(METRICS_FILE)
     }
     /// Which expert ran where.
     pub fn routes(&self) -> PathBuf {
@@ -194,11 +197,11 @@ fn root_from(system: &str, variable: impl Fn(&str) -> Option<OsString>) -> Optio
 /// Such as `sst2-roberta-base-20260301-070409`.
 fn automatic_name(config: &RunConfig) -> String {
     let task = match config.data.task {
-        Task::Custom | Task::Text => Some(tasks::name(&config.data)),
-        task => serde_json::to_value(task).ok().and_then(|value| value.as_str().map(str::to_owned)),
+        Task::Custom | Task::Text => tasks::name(&config.data),
+        task => choice_name(task),
     };
     let model = model_store::cache::title(&config.model.path);
-    let mut parts: Vec<String> = [task, model].into_iter().flatten().collect();
+    let mut parts: Vec<String> = std::iter::once(task).chain(model).collect();
     parts.dedup();
     parts.push(utc::compact(utc::now()));
     let plain = |c: char| if c.is_alphanumeric() || c == '.' || c == '_' { c } else { '-' };

@@ -1,7 +1,7 @@
 //! How long the sequences of a benchmark are: all the same, or as real sentences are.
 
 use crate::config::{DataConfig, Task};
-use crate::data::{self, Encoded, lab};
+use crate::data::{self, Encoded, TextTokenizer};
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ impl Lengths {
                     max_train_rows: 4096,
                     ..DataConfig::default()
                 };
-                let task = data::load(&config, &lab::tokenizer()?)?;
+                let task = data::load(&config, &TextTokenizer::lab()?)?;
                 Ok(task.train.encoded.iter().map(Encoded::len).collect())
             }
         }

@@ -11,6 +11,7 @@ use crate::bench::scale::{Scale, Settings};
 use crate::bench::{Lengths, Measured, Plan, Shape, plot, shapes};
 use crate::config::{DeviceChoice, RunConfig, keys};
 use crate::error::{Error, Result};
+use crate::format;
 use crate::machine::facts;
 use crate::tensor::NumberFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -234,9 +235,9 @@ fn print(measured: &Measured) -> Result<()> {
             "speed",
             format!(
                 "{} tokens/s ({} to {}), {:.1} sequences/s",
-                out::count(measured.tokens_per_s as u64),
-                out::count(measured.tokens_per_s_min as u64),
-                out::count(measured.tokens_per_s_max as u64),
+                format::count(measured.tokens_per_s as u64),
+                format::count(measured.tokens_per_s_min as u64),
+                format::count(measured.tokens_per_s_max as u64),
                 measured.sequences_per_s
             ),
         ),
@@ -315,7 +316,7 @@ fn show_comparison(comparison: &Comparison, json: bool) -> Done {
     let mut rows = vec![head.to_vec()];
     for figure in &comparison.figures {
         let value = |v: f64| match v {
-            v if v.abs() >= 1000.0 => out::count(v.round() as u64),
+            v if v.abs() >= 1000.0 => format::count(v.round() as u64),
             v if v.abs() >= 10.0 => format!("{v:.1}"),
             v => format!("{v:.3}"),
         };

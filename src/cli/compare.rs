@@ -7,6 +7,7 @@ use crate::artifact::recorder::{Line, read_lines};
 use crate::config::keys;
 use crate::error::{Error, Result};
 use crate::eval::EvalReport;
+use crate::format;
 use crate::records::{EndRecord, StartRecord};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde::Serialize;
@@ -141,7 +142,7 @@ fn print(entries: &[Entry]) -> Result<()> {
         entries.iter().map(cell).collect::<Vec<_>>()
     };
     let count = |pick: &dyn Fn(&Entry) -> Option<u64>| {
-        entries.iter().map(|entry| pick(entry).map_or_else(|| "-".to_owned(), out::count)).collect::<Vec<_>>()
+        entries.iter().map(|entry| pick(entry).map_or_else(|| "-".to_owned(), format::count)).collect::<Vec<_>>()
     };
     let band = |report: &EvalReport| (!report.random.is_empty()).then(|| report.random_band());
     let mut rows = vec![

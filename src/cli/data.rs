@@ -1,10 +1,11 @@
 //! `adamix data`: what is in the data, before anybody trains on it.
 
+use super::preview_lines::{listed, print_lengths, print_skipped};
 use super::{Done, args, out, texts, usage};
 use crate::config::Task;
-use crate::data::SkippedRow;
-use crate::data::preview::{Lengths, Preview, Split};
+use crate::data::preview::{Preview, Split};
 use crate::error::Result;
+use crate::format;
 use crate::workflow::run;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::path::Path;
@@ -67,31 +68,11 @@ fn print(preview: &Preview, rows: usize) -> Result<()> {
     print_skipped(&preview.skipped, preview.refused)
 }
 
-/// Rows that cannot be used, and whether training stops at them.
-pub(super) fn print_skipped(rows: &[SkippedRow], refused: bool) -> Result<()> {
-    let first: Vec<String> =
-        rows.iter().take(10).map(|row| format!("{}:{}: {}", row.file, row.line, row.reason)).collect();
-    let what = if refused {
-        "rows cannot be used, and training stops at the first; mend them, or allow it with --bad-rows skip"
-    } else {
-        "rows cannot be used and are left out"
-    };
-    listed(what, rows.len(), &first)
-}
-
-pub(super) fn listed(what: &str, count: usize, examples: &[String]) -> Result<()> {
-    if count == 0 {
-        return Ok(());
-    }
-    out::line(&format!("{} {what}", out::count(count as u64)))?;
-    examples.iter().try_for_each(|example| out::line(&format!("    {}", shortened(example, 100))))
-}
-
 fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, rows: usize) -> Result<()> {
-    out::line(&format!("\n{} {name} rows from {}", out::count(split.rows as u64), split.file))?;
+    out::line(&format!("\n{} {name} rows from {}", format::count(split.rows), split.file))?;
     for (label, count) in labels.iter().zip(&split.balance) {
         let share = *count as f64 / split.rows.max(1) as f64;
-        out::line(&format!("    {label:<20} {:>9}  {:5.1} %", out::count(*count as u64), 100.0 * share))?;
+        out::line(&format!("    {label:<20} {:>9}  {:5.1} %", format::count(*count), 100.0 * share))?;
     }
     if let Some([low, mean, high]) = split.targets {
         out::line(&format!("    targets from {low} to {high}, mean {mean:.3}"))?;
@@ -101,34 +82,7 @@ fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, 
     }
     for row in split.sample.iter().take(rows) {
         let pair = row.pair.as_ref().map(|pair| format!(" | {pair}")).unwrap_or_default();
-        out::line(&format!("    [{}] {}", row.label, shortened(&format!("{}{pair}", row.text), 100)))?;
+        out::line(&format!("    [{}] {}", row.label, out::one_line(&format!("{}{pair}", row.text), 100)))?;
     }
     Ok(())
-}
-
-pub(super) fn print_lengths(lengths: &Lengths, max_length: Option<usize>) -> Result<()> {
-    let Lengths { min, mean, median, p95, max, truncated_share, .. } = lengths;
-    let cut = 100.0 * truncated_share;
-    out::line(&format!("    tokens: {min} to {max}, mean {mean:.1}, median {median}, 95 % up to {p95}"))?;
-    if let Some(max_length) = max_length {
-        out::line(&format!("    {cut:.1} % of the rows are longer than {max_length} tokens and are cut"))?;
-    }
-    let highest = lengths.histogram.iter().copied().max().unwrap_or(0).max(1);
-    for (bin, &count) in lengths.histogram.iter().enumerate() {
-        let bar = "#".repeat((40 * count).div_ceil(highest));
-        let from = bin * lengths.bin_width;
-        let to = from + lengths.bin_width - 1;
-        let line = format!("    {from:>5} to {to:>5} {:>9} {bar}", out::count(count as u64));
-        out::line(line.trim_end())?;
-    }
-    Ok(())
-}
-
-/// The text on one line, cut with dots when it is long.
-fn shortened(text: &str, most: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(most) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
 }

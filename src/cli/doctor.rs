@@ -3,6 +3,7 @@
 use super::{Done, Failure, out, runs};
 use crate::config::{DeviceChoice, RunConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format;
 use crate::machine::device;
 use crate::machine::device::Gpu;
 use crate::machine::facts;
@@ -121,7 +122,7 @@ fn is_writable(runs_dir: &Path) -> std::io::Result<()> {
 
 fn print(findings: &Findings) -> Result<()> {
     let machine = &findings.machine;
-    let known = |size: Option<u64>| size.map_or_else(|| "unknown".to_owned(), out::bytes);
+    let known = |size: Option<u64>| size.map_or_else(|| "unknown".to_owned(), format::bytes);
     let listed = |names: &[&str], none: &str| if names.is_empty() { none.to_owned() } else { names.join(" ") };
     let writable = if findings.runs_dir_writable { "writable" } else { "NOT writable" };
     let rows = [

@@ -3,6 +3,7 @@
 use super::results::{EvalResult, comparison, fixed_width, metric, metric_names, texts};
 use super::{Done, out, runs, score, usage};
 use crate::error::{Error, Result};
+use crate::format;
 use crate::machine::facts;
 use crate::protocol::MergePlan;
 use crate::workflow::saved_run::Opened;
@@ -179,7 +180,7 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
             return Ok(out::json(&result)?);
         }
         let names = metric_names(&uniform.scores);
-        let mut rows = vec![vec![format!("{} rows", out::count(uniform.rows as u64))]];
+        let mut rows = vec![vec![format!("{} rows", format::count(uniform.rows))]];
         rows[0].extend(names.iter().map(|name| (*name).to_owned()));
         let typed = matches.get_one::<String>("weights").map(|weights| format!("weights {weights}"));
         let typed = typed.or_else(|| scored.then(|| "the imported scores".to_owned()));

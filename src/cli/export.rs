@@ -3,6 +3,7 @@
 use super::{Done, Failure, eval, out, runs, usage};
 use crate::config::RunConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format;
 use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -116,7 +117,7 @@ fn print(report: &ExportReport) -> Result<()> {
     let certificate = &report.certificate;
     out::line(&report.dir.display().to_string())?;
     for file in &report.files {
-        out::line(&format!("    {:<32} {:>10}  sha256 {}", file.name, out::bytes(file.bytes), file.sha256))?;
+        out::line(&format!("    {:<32} {:>10}  sha256 {}", file.name, format::bytes(file.bytes), file.sha256))?;
     }
     let verdict = if certificate.passed { "proven" } else { "NOT PROVEN" };
     out::line(&format!(

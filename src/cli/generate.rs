@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::eval::generate::{
     Beams, EarlyStop, Event, Generated, Hooks, Method, Options, Routes, Rules, Sampling, Scope, Search,
 };
+use crate::format;
 use crate::machine::{device, facts};
 use crate::protocol::Checkpoint;
 use crate::rng::SeedStream;
@@ -275,7 +276,7 @@ fn write(
                 "peak_memory": peak, "device": speaker.device }),
         );
     }
-    log::info!("{read} tokens read, {written} written in {}: {rate:.1} tokens/s", out::duration(seconds));
+    log::info!("{read} tokens read, {written} written in {}: {rate:.1} tokens/s", format::duration(seconds));
     Ok(())
 }
 

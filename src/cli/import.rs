@@ -2,6 +2,7 @@
 
 use super::{Done, args, out, usage};
 use crate::error::Result;
+use crate::format;
 use crate::machine::facts;
 use crate::workflow::import;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -72,7 +73,7 @@ fn say(found: &import::Imported, run: Option<&std::path::Path>, as_json: bool) -
         mixture.num_experts,
         mixture.rank(),
         found.tensors.len(),
-        out::count(values as u64),
+        format::count(values),
     ))?;
     found.notes.iter().try_for_each(|note| out::line(&format!("    {note}")))?;
     match run {

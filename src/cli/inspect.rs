@@ -4,14 +4,16 @@
 //! of the model at work.
 
 use super::{Done, out, runs, study};
-use crate::artifact::recorder::routes::RouteFile;
+use crate::analysis::expert_stats::{CosineOf, norm};
+use crate::analysis::routing_stats::RoutingSnapshot;
 use crate::artifact::{RunDir, checkpoint};
-use crate::config::RoutingPolicy;
+use crate::config::MixtureKind;
 use crate::error::Result;
-use crate::mixture::{Pick, SIDES, Side};
+use crate::format;
+use crate::mixture::{SIDES, Side};
 use crate::protocol::Checkpoint;
-use crate::tensor::HostTensor;
 use crate::workflow::snapshot::Banks;
+use crate::workflow::{runs as run_files, saved_run};
 use clap::{ArgMatches, Command};
 use serde::Serialize;
 
@@ -39,12 +41,14 @@ struct RoutingRow {
     z: Option<Vec<f64>>,
 }
 
-/// How the experts of one tensor compare.
+/// How the experts of one bank compare.
 #[derive(Debug, Serialize)]
 struct ExpertRow {
     tensor: String,
-    /// Norm of each expert.
+    /// Norm of each expert's weight.
     norms: Vec<f64>,
+    /// What the cosines compare: the change since the start, as in the window.
+    cosine_of: CosineOf,
     /// Cosine between every two experts, row by row.
     cosine: Vec<Vec<f64>>,
 }
@@ -61,7 +65,7 @@ struct Inspection {
 pub(super) fn command() -> Command {
     Command::new("inspect")
         .about(
-            "Look into a run: parameters, routing counts with z-scores, norms and cosines of the experts; three averages of \
+            "Look into a run: parameters, routing counts with z-scores, norms of the experts and cosines of their changes; three averages of \
              the experts; what number formats cost",
         )
         .arg(runs::argument())
@@ -84,92 +88,48 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 }
 
 fn inspect(dir: &RunDir, which: Checkpoint) -> Result<Inspection> {
-    let step = crate::workflow::saved_run::checkpoint_step(dir, which)?;
+    let step = saved_run::checkpoint_step(dir, which)?;
     let data = checkpoint::read(dir, step)?;
     let parameters = data.tensors.iter().map(|tensor| Parameter {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
         values: tensor.data.len(),
-        norm: norm(&tensor.data),
+        norm: norm(tensor.data.iter().map(|&value| f64::from(value))),
     });
+    let banks = Banks::of_tensors(&data.tensors)?;
     Ok(Inspection {
         run_dir: dir.path().to_owned(),
         step,
         parameters: parameters.collect(),
-        routing: routing(dir, step, &Banks::of_tensors(&data.tensors)?.sites)?,
-        experts: data.tensors.iter().filter_map(experts).collect(),
+        routing: routing_rows(&run_files::route_counts(dir, banks.sites.clone(), step)?.snapshot()),
+        experts: expert_rows(dir.config().mixture.kind, &banks, &banks.at_start(dir.config())),
     })
 }
 
-/// Counts of all draws up to `step`, site by site.
-fn routing(dir: &RunDir, step: u64, names: &[String]) -> Result<Vec<RoutingRow>> {
-    let mixture = &dir.config().mixture;
-    let experts = [mixture.down_experts(), mixture.up_experts()];
-    let mut counts: Vec<[Vec<u64>; 2]> = Vec::new();
-    if !dir.routes().is_file() {
-        return Ok(Vec::new());
-    }
-    for record in RouteFile::open(&dir.routes())? {
-        let record = record?;
-        if record.step > step {
-            break;
-        }
-        counts.resize_with(record.route.sites.max(counts.len()), || experts.map(|experts| vec![0; experts]));
-        for pass in 0..record.route.passes {
-            for (site, sides) in counts.iter_mut().enumerate().take(record.route.sites) {
-                for side in SIDES {
-                    let mut count = |expert: u8| {
-                        if let Some(slot) = sides[side as usize].get_mut(expert as usize) {
-                            *slot += 1;
-                        }
-                    };
-                    match record.route.pick(pass, site, side) {
-                        Pick::One(expert) => count(*expert),
-                        Pick::PerExample(many) | Pick::PerToken(many) => many.iter().copied().for_each(&mut count),
-                    }
-                }
-            }
-        }
-    }
-    let by_chance = !matches!(mixture.routing, RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
-    let rows = counts.into_iter().enumerate().flat_map(|(site, sides)| {
-        let name = names.get(site).cloned().unwrap_or_else(|| format!("site {site}"));
-        let row = move |(side, counts)| routing_row((site, name.clone()), side, counts, by_chance);
-        SIDES.into_iter().zip(sides).map(row)
+/// The counts of all draws, module by module; nothing before the first draw.
+fn routing_rows(routing: &RoutingSnapshot) -> Vec<RoutingRow> {
+    let cells = routing.counts.iter().zip(routing.z_scores()).enumerate();
+    let rows = cells.filter(|(_, (counts, _))| routing.step > 0 && counts.len() > 1).map(|(cell, (counts, z))| {
+        let (site, side) = (cell / SIDES.len(), SIDES[cell % SIDES.len()]);
+        let expected = routing.draws[cell] as f64 / counts.len() as f64;
+        RoutingRow { site, name: routing.sites[site].clone(), side, counts: counts.clone(), expected, z }
     });
-    Ok(rows.filter(|row| row.counts.len() > 1).collect())
+    rows.collect()
 }
 
-/// Each draw is uniform over M experts, so a count is binomial with mean n/M and variance n/M (1 - 1/M).
-fn routing_row((site, name): (usize, String), side: Side, counts: Vec<u64>, by_chance: bool) -> RoutingRow {
-    let draws = counts.iter().sum::<u64>() as f64;
-    let share = 1.0 / counts.len() as f64;
-    let expected = draws * share;
-    let deviation = (draws * share * (1.0 - share)).sqrt();
-    let z = (by_chance && deviation > 0.0)
-        .then(|| counts.iter().map(|&count| (count as f64 - expected) / deviation).collect());
-    RoutingRow { site, name, side, counts, expected, z }
-}
-
-/// Norms and cosines of a bank; nothing for a tensor of one expert, or of the head.
-fn experts(tensor: &HostTensor) -> Option<ExpertRow> {
-    let [count, rows, columns] = tensor.shape[..] else { return None };
-    if count < 2 || !tensor.name.ends_with("weight") {
-        return None;
-    }
-    let parts: Vec<&[f32]> = tensor.data.chunks_exact(rows * columns).collect();
-    let norms: Vec<f64> = parts.iter().map(|part| norm(part)).collect();
-    let cosine = |a: usize, b: usize| dot(parts[a], parts[b]) / (norms[a] * norms[b]);
-    let row = |a| (0..count).map(|b| cosine(a, b)).collect();
-    Some(ExpertRow { tensor: tensor.name.clone(), cosine: (0..count).map(row).collect(), norms })
-}
-
-fn norm(values: &[f32]) -> f64 {
-    dot(values, values).sqrt()
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+/// Norms and cosines of every bank of more than one expert.
+fn expert_rows(kind: MixtureKind, now: &Banks, start: &Banks) -> Vec<ExpertRow> {
+    let banks = now.sides.iter().zip(&start.sides).enumerate();
+    let rows = banks.filter(|(_, (bank, _))| bank.experts > 1).map(|(index, (bank, start))| {
+        let cosines = bank.cosines(start);
+        ExpertRow {
+            tensor: now.weight_name(kind, index),
+            norms: bank.norms(),
+            cosine_of: cosines.of,
+            cosine: cosines.values.chunks(bank.experts).map(<[f64]>::to_vec).collect(),
+        }
+    });
+    rows.collect()
 }
 
 fn print(inspection: &Inspection) -> Result<()> {
@@ -177,12 +137,12 @@ fn print(inspection: &Inspection) -> Result<()> {
     let header = ["trained tensor", "shape", "values", "norm"].map(str::to_owned).to_vec();
     let rows = inspection.parameters.iter().map(|parameter| {
         let shape = parameter.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-        let values = out::count(parameter.values as u64);
+        let values = format::count(parameter.values);
         vec![parameter.name.clone(), shape, values, format!("{:.3}", parameter.norm)]
     });
     out::table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())?;
     let total: usize = inspection.parameters.iter().map(|parameter| parameter.values).sum();
-    out::line(&format!("{} values in all\n", out::count(total as u64)))?;
+    out::line(&format!("{} values in all\n", format::count(total)))?;
     print_routing(&inspection.routing)?;
     print_experts(&inspection.experts)
 }
@@ -200,7 +160,7 @@ fn print_routing(rows: &[RoutingRow]) -> Result<()> {
     for row in rows {
         let mut cells = vec![format!("{}.{}", row.name, side_name(row.side))];
         cells.extend(
-            (0..most).map(|expert| row.counts.get(expert).map_or_else(String::new, |&count| out::count(count))),
+            (0..most).map(|expert| row.counts.get(expert).map_or_else(String::new, |&count| format::count(count))),
         );
         cells.push(format!("{:.1}", row.expected));
         let largest = row.z.as_ref().map(|z| z.iter().fold(0.0, |most: f64, z| most.max(z.abs())));
@@ -223,6 +183,7 @@ fn print_experts(rows: &[ExpertRow]) -> Result<()> {
     for row in rows {
         let norms: Vec<String> = row.norms.iter().map(|norm| format!("{norm:.3}")).collect();
         out::line(&format!("{}: norms {}", row.tensor, norms.join(" ")))?;
+        out::line(&format!("    cosine of {}", row.cosine_of.describe()))?;
         for line in &row.cosine {
             let cells: Vec<String> = line.iter().map(|cosine| format!("{cosine:7.3}")).collect();
             out::line(&format!("    {}", cells.join(" ")))?;
@@ -234,26 +195,46 @@ fn print_experts(rows: &[ExpertRow]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::expert_stats::HostBank;
+    use crate::config::RoutingPolicy;
 
     #[test]
-    fn counts_are_held_against_a_fair_draw() {
-        let row = routing_row((0, String::new()), Side::Down, vec![30, 20, 25, 25], true);
-        assert_eq!(row.expected, 25.0);
-        let z = row.z.unwrap();
+    fn counts_are_compared_with_uniform_draws() {
+        let routing = RoutingSnapshot {
+            step: 1,
+            sites: vec!["layers.0.ffn".to_owned()],
+            counts: vec![vec![30, 20, 25, 25], vec![100]],
+            draws: vec![100, 100],
+            ..RoutingSnapshot::default()
+        };
+        let rows = routing_rows(&routing);
+        assert_eq!((rows.len(), rows[0].expected), (1, 25.0), "a shared side is not drawn");
+        let z = rows[0].z.as_ref().unwrap();
         // 5 / sqrt(100 * 1/4 * 3/4)
         assert!((z[0] - 1.154_700_5).abs() < 1e-6 && (z[1] + z[0]).abs() < 1e-12 && z[2] == 0.0, "{z:?}");
-        assert!(routing_row((0, String::new()), Side::Down, vec![30, 20], false).z.is_none());
-        assert!(routing_row((0, String::new()), Side::Up, vec![0, 0], true).z.is_none());
+        assert!(routing_rows(&RoutingSnapshot { step: 0, ..routing.clone() }).is_empty());
+        let fixed = RoutingSnapshot { policy: RoutingPolicy::Fixed, ..routing };
+        assert!(routing_rows(&fixed)[0].z.is_none(), "nothing is left to chance");
     }
 
     #[test]
-    fn norms_and_cosines_of_a_bank() {
-        let tensor = |name: &str, shape: Vec<usize>, data: Vec<f32>| HostTensor { name: name.to_owned(), shape, data };
-        let bank = tensor("layers.0.ffn.down.weight", vec![3, 1, 2], vec![3.0, 4.0, 4.0, -3.0, -6.0, -8.0]);
-        let row = experts(&bank).unwrap();
-        assert_eq!(row.norms, [5.0, 5.0, 10.0]);
-        assert_eq!(row.cosine[0], [1.0, 0.0, -1.0]);
-        assert!(experts(&tensor("layers.0.ffn.up.weight", vec![1, 1, 2], vec![3.0, 4.0])).is_none());
-        assert!(experts(&tensor("classifier.weight", vec![2, 2], vec![0.0; 4])).is_none());
+    fn cosines_are_those_of_the_window() {
+        let bank =
+            |weight: &[f32]| HostBank { experts: 2, rows: 1, cols: 2, weight: weight.to_vec(), bias: Vec::new() };
+        let banks = |weight: &[f32]| Banks {
+            sites: vec!["layers.0.ffn".to_owned()],
+            sides: vec![bank(weight), bank(&[1.0; 4])],
+        };
+        // The weights [3, 4] and [0, 2] are not orthogonal, their changes from [0, 4] and [0, 0] are.
+        let (now, start) = (banks(&[3.0, 4.0, 0.0, 2.0]), banks(&[0.0, 4.0, 0.0, 0.0]));
+        let rows = expert_rows(MixtureKind::Adapter, &now, &start);
+        assert_eq!((rows[0].tensor.as_str(), &rows[0].norms[..]), ("layers.0.ffn.down.weight", &[5.0, 2.0][..]));
+        assert_eq!((rows[0].cosine_of, &rows[0].cosine[..]), (CosineOf::Change, &[vec![1.0, 0.0], vec![0.0, 1.0]][..]));
+        let window = crate::workflow::snapshot::experts(&now, &start, 1, (0, None));
+        for (row, side) in rows.iter().zip(&window.sides) {
+            let cells: Vec<f32> = row.cosine.iter().flatten().map(|&cosine| cosine as f32).collect();
+            assert_eq!((row.cosine_of, &cells), (side.cosine_of, &side.cosine));
+        }
+        assert_eq!(rows[1].cosine_of, CosineOf::Weights, "an unchanged bank has no changes to compare");
     }
 }

@@ -17,6 +17,7 @@ mod inspect;
 mod interrupt;
 mod models;
 mod out;
+mod preview_lines;
 mod progress;
 mod results;
 mod runs;

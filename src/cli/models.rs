@@ -3,6 +3,7 @@
 use super::{Done, Failure, interrupt, out, usage};
 use crate::engine::transfer::{News, Transfer};
 use crate::error::{Error, ErrorKind};
+use crate::format;
 use crate::model_store::{DownloadProgress, Downloaded, Hub, ModelId, ModelKind, Stage, StoredModel};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -53,12 +54,12 @@ fn list(json: bool) -> Done {
     if shelf.models.is_empty() {
         return Ok(out::line(&format!("no models in {cache}; adamix models download org/name fetches one"))?);
     }
-    let words = |text: &[&str]| text.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
-    let mut rows = vec![words(&["model", "family", "parameters", "size", "for"])];
+    let cells = |text: &[&str]| text.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
+    let mut rows = vec![cells(&["model", "family", "parameters", "size", "for"])];
     rows.extend(shelf.models.iter().map(|model| {
         let family = if model.family.is_empty() { "?" } else { &model.family };
-        let parameters = if model.parameters > 0 { out::count(model.parameters) } else { "?".to_owned() };
-        words(&[&model.id, family, &parameters, &out::bytes(model.bytes), purpose(model)])
+        let parameters = if model.parameters > 0 { format::count(model.parameters) } else { "?".to_owned() };
+        cells(&[&model.id, family, &parameters, &format::bytes(model.bytes), purpose(model)])
     }));
     out::table(&rows)?;
     for model in &shelf.models {
@@ -67,7 +68,7 @@ fn list(json: bool) -> Done {
         }
     }
     let total = shelf.models.iter().map(|model| model.bytes).sum();
-    out::line(&format!("{} in {cache}", out::bytes(total)))?;
+    out::line(&format!("{} in {cache}", format::bytes(total)))?;
     if let Some(variable) = &shelf.offline {
         out::line(&format!("{variable} is set: nothing is downloaded"))?;
     }
@@ -113,7 +114,7 @@ fn remove(id: &ModelId, yes: bool, json: bool) -> Done {
     if json {
         return Ok(out::event("removed", &serde_json::json!({ "id": id.to_string(), "bytes": bytes }))?);
     }
-    Ok(out::line(&format!("removed {id}, {} are free now", out::bytes(bytes)))?)
+    Ok(out::line(&format!("removed {id}, {} are free now", format::bytes(bytes)))?)
 }
 
 fn download(id: &ModelId, json: bool) -> Done {
@@ -146,7 +147,7 @@ fn report(done: &Downloaded, json: bool) -> crate::error::Result<()> {
     if json {
         return out::event("downloaded", done);
     }
-    out::line(&format!("{}, {}: {}", done.id, out::bytes(done.bytes), done.path.display()))?;
+    out::line(&format!("{}, {}: {}", done.id, format::bytes(done.bytes), done.path.display()))?;
     out::line(&format!("use it by its name: --model {}", done.id))
 }
 
@@ -184,7 +185,7 @@ impl Teller {
             }
             return;
         }
-        let text = words(progress);
+        let text = describe(progress);
         match &self.bar {
             Some(bar) => {
                 bar.set_length(progress.total);
@@ -215,14 +216,15 @@ impl Teller {
     }
 }
 
-fn words(progress: &DownloadProgress) -> String {
+fn describe(progress: &DownloadProgress) -> String {
     let DownloadProgress { stage, file, number, files, done, total, speed, .. } = progress;
-    let amount = format!("{} of {}", out::bytes(*done), out::bytes(*total));
-    let left = progress.seconds_left().map(|seconds| format!("  {} left", out::duration(seconds))).unwrap_or_default();
+    let amount = format!("{} of {}", format::bytes(*done), format::bytes(*total));
+    let left =
+        progress.seconds_left().map(|seconds| format!("  {} left", format::duration(seconds))).unwrap_or_default();
     match stage {
         Stage::Asking => "asking for the list of files".to_owned(),
         Stage::Verifying => format!("{amount}  checking {file} ({number}/{files})"),
-        _ if *speed > 0.0 => format!("{amount}  {}/s{left}  {file} ({number}/{files})", out::bytes(*speed as u64)),
+        _ if *speed > 0.0 => format!("{amount}  {}/s{left}  {file} ({number}/{files})", format::bytes(*speed as u64)),
         _ => format!("{amount}  {file} ({number}/{files})"),
     }
 }

@@ -4,7 +4,6 @@
 //! training goes on, for its record is the run directory and not the pipe.
 
 use crate::error::{Error, Result};
-pub use crate::model_store::choose::size as bytes;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -85,55 +84,9 @@ fn aligned(row: &[String], widths: &[usize]) -> String {
     cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }
 
-/// A duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`.
-pub fn duration(seconds: f64) -> String {
-    match seconds {
-        s if !s.is_finite() => "unknown".to_owned(),
-        s if s < 9.95 => format!("{s:.1} s"),
-        s if s < 59.5 => format!("{s:.0} s"),
-        s if s < 3599.5 => {
-            let whole = s.round() as u64;
-            format!("{} min {:02} s", whole / 60, whole % 60)
-        }
-        s => {
-            let minutes = (s / 60.0).round() as u64;
-            format!("{} h {:02} min", minutes / 60, minutes % 60)
-        }
-    }
-}
-
-/// A whole number with separators: `1,234,567`.
-pub fn count(number: impl TryInto<u64>) -> String {
-    let Ok(number) = number.try_into() else { return "?".to_owned() };
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!(count(0u64), "0");
-        assert_eq!(count(999u64), "999");
-        assert_eq!(count(1_234_567u64), "1,234,567");
-        assert_eq!(count(-1i64), "?");
-        assert_eq!(bytes(12), "12 B");
-        assert_eq!(bytes(1_500_000), "1.5 MB");
-        assert_eq!(duration(0.42), "0.4 s");
-        assert_eq!(duration(59.9), "1 min 00 s");
-        assert_eq!(duration(185.0), "3 min 05 s");
-        assert_eq!(duration(7800.0), "2 h 10 min");
-        assert_eq!(duration(f64::NAN), "unknown");
-    }
 
     #[test]
     fn a_text_becomes_one_harmless_line() {

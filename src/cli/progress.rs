@@ -1,6 +1,7 @@
 //! How a training is followed: a bar on a terminal, plain lines in a pipe, events with `--json`.
 
 use super::out;
+use crate::format;
 use crate::records::CheckpointData;
 use crate::records::{EvalRecord, Lamp, LampState, SampleRecord, StartRecord, StepRecord};
 use crate::train::observer::Observer;
@@ -83,9 +84,9 @@ impl Observer for Progress {
             bar.set_length(record.total_steps);
             bar.set_position(record.first_step);
         }
-        let (trained, threads) = (out::count(record.trained_parameters as u64), record.threads);
-        let rows = out::count(record.train_rows as u64);
-        let steps = out::count(record.total_steps - record.first_step);
+        let (trained, threads) = (format::count(record.trained_parameters), record.threads);
+        let rows = format::count(record.train_rows);
+        let steps = format::count(record.total_steps - record.first_step);
         self.say(&format!(
             "{steps} steps on {rows} rows, {trained} parameters, {} with {threads} threads",
             record.device
@@ -97,8 +98,8 @@ impl Observer for Progress {
         self.seconds += record.seconds;
         self.done += 1;
         let left = self.start.total_steps.saturating_sub(record.step);
-        let eta = out::duration(self.seconds / self.done as f64 * left as f64);
-        let speed = out::count((record.tokens as f64 / record.seconds.max(1e-9)) as u64);
+        let eta = format::duration(self.seconds / self.done as f64 * left as f64);
+        let speed = format::count((record.tokens as f64 / record.seconds.max(1e-9)) as u64);
         match &self.sink {
             Sink::Bar(bar) => {
                 bar.set_position(record.step);

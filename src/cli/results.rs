@@ -3,6 +3,7 @@
 use super::out;
 use crate::error::Result;
 use crate::eval::{Band, EvalReport, Scores};
+use crate::format;
 use crate::records::{EndReason, EndRecord, StartRecord};
 use crate::workflow::written_texts::WriteReport;
 use serde::Serialize;
@@ -78,12 +79,12 @@ impl<'a> TrainResult<'a> {
         out::line(&format!(
             "{} after {} steps in {}: {} tokens/s, peak memory {:.0} MB, {} parameters trained, {} stay after merging",
             self.reason,
-            out::count(self.steps),
-            out::duration(self.seconds),
-            out::count(self.tokens_per_s as u64),
+            format::count(self.steps),
+            format::duration(self.seconds),
+            format::count(self.tokens_per_s as u64),
             self.peak_rss_mb,
-            out::count(self.trained_parameters as u64),
-            out::count(self.merged_parameters as u64),
+            format::count(self.trained_parameters),
+            format::count(self.merged_parameters),
         ))?;
         out::line(&format!("run: {}", self.run_dir.display()))
     }
@@ -136,7 +137,7 @@ impl<'a> EvalResult<'a> {
 
 /// Scores of what each way of running the model wrote, and some answers side by side.
 pub fn texts(report: &WriteReport) -> Result<()> {
-    let mut rows = vec![vec![format!("{} answers", out::count(report.inputs as u64))]];
+    let mut rows = vec![vec![format!("{} answers", format::count(report.inputs))]];
     for (number, by) in report.ways.iter().enumerate() {
         let named = by.scores.named();
         if number == 0 {
@@ -171,7 +172,7 @@ fn one_line(text: &str) -> String {
 /// Merged against unmerged as a table: one way of running the model in each row.
 pub fn comparison(report: &EvalReport) -> Result<()> {
     let names = metric_names(&report.merged);
-    let mut header = vec![format!("{} rows", out::count(report.rows as u64))];
+    let mut header = vec![format!("{} rows", format::count(report.rows))];
     header
         .extend(names.iter().map(|name| if *name == report.metric { format!("{name}*") } else { (*name).to_owned() }));
     let row = |label: String, scores: &Scores| {

@@ -6,6 +6,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::eval::text_metrics::meteor;
 use crate::eval::text_metrics::meteor::Named;
 use crate::eval::text_metrics::{Protocol, Scorer, TextScores, WordLists, prepare};
+use crate::format;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
@@ -167,7 +168,7 @@ fn print(entries: &[Entry]) -> Result<()> {
         Protocol::E2e => "the E2E challenge's scorer",
         Protocol::WebNlg => "the scorers of WebNLG 2017 and DART",
     };
-    let (segments, references) = (out::count(first.scores.segments as u64), out::count(first.scores.references as u64));
+    let (segments, references) = (format::count(first.scores.segments), format::count(first.scores.references));
     out::line(&format!("{segments} segments, {references} references, by the rules of {rules}"))?;
     let name = |entry: &Entry| entry.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut rows = vec![std::iter::once(String::new()).chain(entries.iter().map(name)).collect::<Vec<_>>()];
@@ -179,7 +180,7 @@ fn print(entries: &[Entry]) -> Result<()> {
     }
     out::table(&rows)?;
     for entry in entries.iter().filter(|entry| entry.scores.empty_outputs > 0) {
-        let count = out::count(entry.scores.empty_outputs as u64);
+        let count = format::count(entry.scores.empty_outputs);
         out::line(&format!("{count} of the generated texts are empty: {}", entry.file.display()))?;
     }
     if first.scores.meteor_exact_stem_synonym.is_none() {

@@ -4,6 +4,7 @@ use super::results::{fixed_width, metric, metric_names};
 use super::{Done, eval, out, usage};
 use crate::config::RunConfig;
 use crate::error::Result;
+use crate::format;
 use crate::protocol::{
     AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport, Scores,
 };
@@ -105,13 +106,13 @@ fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
     title(opened)?;
     let Some(first) = report.ways.first() else { return Ok(()) };
     let (names, titles) = columns(&first.scores, &report.metric);
-    let mut rows = vec![vec![format!("average of, {} rows", out::count(report.rows as u64))]];
+    let mut rows = vec![vec![format!("average of, {} rows", format::count(report.rows))]];
     rows[0].extend(titles);
     rows[0].extend(["parameters", "passes", "KL to ensemble", "changed"].map(str::to_owned));
     for way in &report.ways {
         let mut row = vec![way.average.words().to_owned()];
         row.extend(cells(&way.scores, &names));
-        row.extend([out::count(way.parameters as u64), way.forwards.to_string()]);
+        row.extend([format::count(way.parameters), way.forwards.to_string()]);
         let from = way.from_outputs;
         row.push(from.and_then(|from| from.kl).map_or_else(|| "-".to_owned(), |kl| format!("{kl:.2e}")));
         let changed = from.filter(|from| from.kl.is_some());
@@ -137,7 +138,7 @@ fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
             percent(site.crossed),
             format!("{} -> {}", site.rank, site.deltas_rank),
             percent(site.truncated_off),
-            format!("{} -> {}", out::count(site.parameters as u64), out::count(site.deltas_parameters as u64)),
+            format!("{} -> {}", format::count(site.parameters), format::count(site.deltas_parameters)),
         ]
     }));
     out::table(&rows)
@@ -156,7 +157,7 @@ fn rounding(opened: &Opened, report: &RoundingReport) -> Result<()> {
             ExportTarget::Hf => "whole model (hf)",
             _ => "whole model (gguf)",
         };
-        let mut rows = vec![vec![format!("{what}, {} rows", out::count(report.rows as u64))]];
+        let mut rows = vec![vec![format!("{what}, {} rows", format::count(report.rows))]];
         rows[0].extend(titles.iter().cloned());
         let more = ["size", "weights", "ulps", "logits", "allowed", "flips", "certificate"];
         rows[0].extend(more.map(str::to_owned));
@@ -179,7 +180,7 @@ fn format_row(budget: &FormatBudget, names: &[&str], probe_rows: usize) -> Vec<S
     }
     let small = |value: f64| if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") };
     row.extend([
-        out::bytes(budget.bytes),
+        format::bytes(budget.bytes),
         small(budget.weights.norm),
         format!("{:.2}", budget.weights.ulps),
         small(budget.measured),

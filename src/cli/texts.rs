@@ -3,11 +3,12 @@
 //! On a terminal what is learned is green and special tokens are dim; in a pipe what is learned stands between
 //! `[[` and `]]`.
 
-use super::data::{listed, print_lengths, print_skipped};
+use super::preview_lines::{listed, print_lengths, print_skipped};
 use super::{Done, out};
-use crate::config::{RunConfig, TextFormat, Truncate};
+use crate::config::{RunConfig, TextFormat, Truncate, choice_name};
 use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 use crate::error::Result;
+use crate::format;
 use crate::workflow::run;
 use std::io::IsTerminal as _;
 
@@ -31,8 +32,8 @@ pub(super) fn run(config: &RunConfig, rows: usize, json: bool) -> Done {
 }
 
 fn print(preview: &TextPreview, marks: &Marks) -> Result<()> {
-    let format = serde_json::to_value(preview.format).unwrap_or_default();
-    out::line(&format!("{}: {} texts as {}", preview.name, format.as_str().unwrap_or_default(), preview.layout))?;
+    let format = choice_name(preview.format);
+    out::line(&format!("{}: {format} texts as {}", preview.name, preview.layout))?;
     let named = |token: &Option<String>| token.clone().unwrap_or_else(|| "none".to_owned());
     out::line(&format!("start token {}, end token {}", named(&preview.bos), named(&preview.eos)))?;
     let learned = if preview.learn_prompt { "prompts and answers are learned" } else { "only answers are learned" };
@@ -60,20 +61,20 @@ fn legend(marks: &Marks) -> String {
 fn print_split(name: &str, split: &TextSplit, preview: &TextPreview, marks: &Marks) -> Result<()> {
     let inputs = match split.inputs {
         0 => String::new(),
-        inputs => format!(" with {} different inputs", out::count(inputs)),
+        inputs => format!(" with {} different inputs", format::count(inputs)),
     };
-    out::line(&format!("\n{} {name} examples{inputs} from {}", out::count(split.examples), split.file))?;
+    out::line(&format!("\n{} {name} examples{inputs} from {}", format::count(split.examples), split.file))?;
     if split.measured < split.examples {
-        out::line(&format!("    counted on {} of them, evenly spread", out::count(split.measured)))?;
+        out::line(&format!("    counted on {} of them, evenly spread", format::count(split.measured)))?;
     }
     out::line(&format!(
         "    {} tokens, {} learned; {} cut off at the {} ({:.1} %) in {} examples",
-        out::count(split.tokens),
-        out::count(split.learned_tokens),
-        out::count(split.cut_tokens),
+        format::count(split.tokens),
+        format::count(split.learned_tokens),
+        format::count(split.cut_tokens),
         if preview.truncate == Truncate::End { "end" } else { "start" },
         100.0 * split.cut_share,
-        out::count(split.truncated),
+        format::count(split.truncated),
     ))?;
     listed("examples have nothing left to learn and are left out", split.unlearned, &[])?;
     if preview.format == TextFormat::Plain {

@@ -5,6 +5,7 @@ use super::results::TrainResult;
 use super::{Done, Failure, args, interrupt, out, runs, usage};
 use crate::config::RunConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format;
 use crate::machine::facts;
 use crate::protocol::{PreflightReport, RunStatus};
 use crate::records::EndReason;
@@ -72,7 +73,7 @@ fn ended(dir: &Path, json: bool) -> Result<bool> {
     }
     let detail = engine_runs::detail(dir)?;
     let Some(end) = &detail.end else { return Ok(false) };
-    out::note(&format!("this run came to its end after {} steps; nothing is left to train", out::count(end.step)));
+    out::note(&format!("this run came to its end after {} steps; nothing is left to train", format::count(end.step)));
     let result = TrainResult::new(&detail.start, end, dir, detail.summary.seconds);
     if json {
         out::event("result", &result)?;
@@ -155,10 +156,10 @@ fn plan_json(plan: &PreflightReport, config: &RunConfig) -> Result<serde_json::V
 }
 
 fn print_plan(plan: &PreflightReport) -> Result<()> {
-    let count = |number: usize| out::count(number as u64);
+    let count = |number: usize| format::count(number);
     let available = match plan.memory_available {
         0 => String::new(),
-        bytes => format!(" of {}", out::bytes(bytes)),
+        bytes => format!(" of {}", format::bytes(bytes)),
     };
     let rows = [
         ("device", plan.device.clone()),
@@ -169,14 +170,14 @@ fn print_plan(plan: &PreflightReport) -> Result<()> {
         ),
         ("adapter after merging", format!("{} parameters", count(plan.merged_parameters))),
         ("rows", format!("{} to train on, {} to measure on", count(plan.train_rows), count(plan.eval_rows))),
-        ("steps", out::count(plan.total_steps)),
+        ("steps", format::count(plan.total_steps)),
         ("tokens a step", format!("{:.0}, all passes counted", plan.tokens_per_step)),
-        ("memory", format!("about {}{available}", out::bytes(plan.memory_bytes))),
+        ("memory", format!("about {}{available}", format::bytes(plan.memory_bytes))),
         ("activations", if plan.recompute { "computed again in the backward pass" } else { "kept" }.to_owned()),
         (
             "time",
             plan.seconds
-                .map_or_else(|| "not measured".to_owned(), |seconds| format!("about {}", out::duration(seconds))),
+                .map_or_else(|| "not measured".to_owned(), |seconds| format!("about {}", format::duration(seconds))),
         ),
         ("run directory", plan.run_dir.display().to_string()),
     ];

@@ -24,6 +24,11 @@ pub use window::WindowOptions;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// A choice as settings files spell it, such as `per-batch`; empty for a value that is not one of a list of choices.
+pub fn choice_name(choice: impl Serialize) -> String {
+    serde_json::to_value(choice).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 /// Everything a training run depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

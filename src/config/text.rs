@@ -4,6 +4,7 @@
 //! only texts have: their format, the chat template, what is learned, how batches are filled.
 
 use super::{Task, require};
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 /// How the examples stand in a text file.
@@ -69,9 +70,6 @@ pub struct TextConfig {
 /// model, in [`DataConfig::path`](super::DataConfig::path) for the texts.
 pub const WRITER_LAB: &str = "writer-lab";
 
-/// Values of [`TextConfig::template`] that are not files.
-pub const TEMPLATE_WORDS: [&str; 3] = ["auto", "none", "model"];
-
 impl Default for TextConfig {
     fn default() -> Self {
         Self {
@@ -89,18 +87,10 @@ impl Default for TextConfig {
 
 impl TextConfig {
     /// Year, month and day of [`TextConfig::date`]; nothing for an empty one.
-    pub fn parsed_date(&self) -> Option<(i64, u32, u32)> {
-        let mut parts = self.date.trim().split('-');
-        let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-        let sizes = year.len() == 4 && month.len() == 2 && day.len() == 2 && parts.next().is_none();
-        let (year, month, day): (i64, u32, u32) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let days = match month {
-            2 => 28 + u32::from(leap),
-            4 | 6 | 9 | 11 => 30,
-            _ => 31,
-        };
-        (sizes && (1..=12).contains(&month) && (1..=days).contains(&day)).then_some((year, month, day))
+    pub fn parsed_date(&self) -> Option<Date> {
+        let text = self.date.trim();
+        // Other spellings of ISO 8601 are refused: the text goes into settings files as it is.
+        text.parse::<Date>().ok().filter(|date| date.to_string() == text)
     }
 
     pub(super) fn problems(&self, task: Task, max_length: usize, found: &mut Vec<String>) {
@@ -138,8 +128,8 @@ mod tests {
     #[test]
     fn dates_are_read_and_checked() {
         let parsed = |date: &str| TextConfig { date: date.to_owned(), ..TextConfig::default() }.parsed_date();
-        assert_eq!(parsed("2024-02-29"), Some((2024, 2, 29)));
-        assert_eq!(parsed("1999-12-31"), Some((1999, 12, 31)));
+        assert_eq!(parsed("2024-02-29"), Some(jiff::civil::date(2024, 2, 29)));
+        assert_eq!(parsed("1999-12-31"), Some(jiff::civil::date(1999, 12, 31)));
         for wrong in ["", "2023-02-29", "2026-13-01", "2026-1-1", "26-01-01", "2026-01-01-01", "today"] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }

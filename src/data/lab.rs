@@ -1,12 +1,7 @@
-//! The bundled data of the labs: film-review sentences and the tokenizer of the lab's encoder; restaurants and the
-//! tokenizer of the writing model.
+//! The bundled files of the labs as bytes: film-review sentences and the tokenizer of the lab's encoder; restaurant
+//! descriptions and the tokenizer of the bundled language model.
 //!
 //! Provenance and licences are in `assets/lab/DATA.md` and `assets/writer/DATA.md`.
-
-use super::TextTokenizer;
-use super::text::TextCodec;
-use super::text::codec::Specials;
-use crate::error::{Error, Result};
 
 const TRAIN: &[u8] = include_bytes!("../../assets/lab/train.tsv");
 const DEV: &[u8] = include_bytes!("../../assets/lab/dev.tsv");
@@ -15,7 +10,7 @@ const TOKENIZER: &[u8] = include_bytes!("../../assets/lab/tokenizer.json");
 const WRITER_TRAIN: &[u8] = include_bytes!("../../assets/writer/train.csv");
 const WRITER_DEV: &[u8] = include_bytes!("../../assets/writer/dev.csv");
 const WRITER_TOKENIZER: &[u8] = include_bytes!("../../assets/writer/tokenizer.json");
-/// Stands between the writing model's texts.
+/// The token between the texts of the bundled language model: its start and its end token.
 pub const WRITER_END: &str = "<|endoftext|>";
 
 /// Class names in order.
@@ -36,12 +31,7 @@ pub fn tokenizer_json() -> &'static [u8] {
     TOKENIZER
 }
 
-/// The tokenizer of the lab's encoder.
-pub fn tokenizer() -> Result<TextTokenizer> {
-    TextTokenizer::from_bytes(TOKENIZER)
-}
-
-/// The training texts of the writing model: CSV with the columns `mr` and `ref`.
+/// The training texts of the bundled language model: CSV with the columns `mr` and `ref`.
 pub fn writer_train_csv() -> &'static [u8] {
     WRITER_TRAIN
 }
@@ -51,16 +41,7 @@ pub fn writer_dev_csv() -> &'static [u8] {
     WRITER_DEV
 }
 
-/// The writing model's tokenizer, as the bytes of its `tokenizer.json`.
+/// The tokenizer of the bundled language model, as the bytes of its `tokenizer.json`.
 pub fn writer_tokenizer_json() -> &'static [u8] {
     WRITER_TOKENIZER
-}
-
-/// The writing model's tokenizer.
-pub fn writer_codec() -> Result<TextCodec> {
-    let tokenizer = TextTokenizer::from_bytes(WRITER_TOKENIZER)?;
-    let end = tokenizer.token_id(WRITER_END);
-    let end = end.ok_or_else(|| Error::internal(format!("the bundled tokenizer has no {WRITER_END}")))?;
-    let specials = Specials { bos: Some(end), eos: Some(end), ..Specials::default() };
-    Ok(TextCodec::new(&tokenizer, specials))
 }

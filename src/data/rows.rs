@@ -90,12 +90,8 @@ pub(super) fn raw(table: &Table, plan: &ColumnPlan, refusals: &mut Refusals) -> 
 /// Why the cells text, label and perhaps second text cannot be a row.
 fn usable(cells: &[impl AsRef<str>]) -> Option<&'static str> {
     let empty = |index: usize| cells.get(index).is_some_and(|cell| cell.as_ref().trim().is_empty());
-    match () {
-        () if empty(0) => Some("the text is empty"),
-        () if empty(2) => Some("the second text is empty"),
-        () if empty(1) => Some("the label is empty"),
-        () => None,
-    }
+    let problems = [(0, "the text is empty"), (2, "the second text is empty"), (1, "the label is empty")];
+    problems.into_iter().find(|(index, _)| empty(*index)).map(|(_, problem)| problem)
 }
 
 /// Class names in order: whole numbers by value, else by name.

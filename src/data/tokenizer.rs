@@ -5,6 +5,7 @@
 //! never padded here, and they are truncated to the run's own `max_length`, special tokens counted, the
 //! longer text of a pair first.
 
+use super::lab;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use rayon::prelude::*;
 use std::path::Path;
@@ -53,6 +54,11 @@ impl TextTokenizer {
     /// In a directory `tokenizer.json` is preferred; `tokenizer_config.json` beside any of them is honoured.
     pub fn from_file(path: &Path) -> Result<Self> {
         super::tokenizer_files::read(path).with_context(|| "the tokenizer cannot be loaded".to_owned())
+    }
+
+    /// The tokenizer of the bundled lab's encoder.
+    pub fn lab() -> Result<Self> {
+        Self::from_bytes(lab::tokenizer_json())
     }
 
     /// From the contents of a `tokenizer.json`.

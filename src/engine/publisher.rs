@@ -1,5 +1,6 @@
 //! Tells the window about a run in training and serves its questions between two steps.
 
+use crate::analysis::routing_stats::RouteCounts;
 use crate::artifact::RunDir;
 use crate::engine::outbox::{Link, Message, RunFlags};
 use crate::engine::query_service::{Desk, Holder};
@@ -11,7 +12,7 @@ use crate::protocol::*;
 use crate::records::CheckpointData;
 use crate::train::{Observer, Trainer};
 use crate::workflow::snapshot;
-use crate::workflow::snapshot::{Banks, Tally};
+use crate::workflow::snapshot::Banks;
 use crossbeam_channel::TryRecvError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ const DISTANCES: u64 = 400;
 /// What is known of the shown run besides its model.
 pub(super) struct Shown {
     pub(super) run: RunId,
-    pub(super) tally: Tally,
+    pub(super) counts: RouteCounts,
     /// The experts before the first step.
     pub(super) start: Banks,
     seen: Option<(Watch, u64)>,
@@ -33,8 +34,8 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn new(run: RunId, tally: Tally, start: Banks) -> Self {
-        Self { run, tally, start, seen: None, at: Instant::now() }
+    pub(super) fn new(run: RunId, counts: RouteCounts, start: Banks) -> Self {
+        Self { run, counts, start, seen: None, at: Instant::now() }
     }
 
     /// The next look is due at once.
@@ -55,7 +56,7 @@ impl Shown {
         }
         (self.seen, self.at) = (Some((watch, step)), Instant::now());
         if watch.routing {
-            link.shared.routing.put((self.run, Arc::new(self.tally.snapshot())));
+            link.shared.routing.put((self.run, Arc::new(self.counts.snapshot())));
         }
         if let Some((site, side)) = watch.experts {
             let snapshot = snapshot::experts(&Banks::of(model)?, &self.start, step, (site, Some(side)));
@@ -183,7 +184,7 @@ impl Observer for Publisher<'_, '_> {
     fn on_step(&mut self, record: &StepRecord) {
         self.desk.link.shared.steps.push(self.shown.run, record.into());
         for route in &record.routes {
-            self.shown.tally.add(record.step, route);
+            self.shown.counts.add(record.step, route);
         }
         self.desk.link.flush();
         self.desk.link.shared.wake();

@@ -1,5 +1,6 @@
 //! Answers questions: previews, lists, and everything that is asked of weights, live or saved.
 
+use crate::artifact::run_list::RunList;
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
 use crate::engine::outbox::{Link, Message};
@@ -50,11 +51,12 @@ pub(crate) struct Desk<'a> {
     pub(crate) inbox: &'a Receiver<Message>,
     /// The saved model asked about last: sliders ask about it again and again.
     opened: Option<Opened>,
+    run_list: RunList,
 }
 
 impl<'a> Desk<'a> {
     pub(crate) fn new(link: &'a Link, inbox: &'a Receiver<Message>) -> Self {
-        Self { link, inbox, opened: None }
+        Self { link, inbox, opened: None, run_list: RunList::default() }
     }
 
     /// Forgets what is kept in memory.
@@ -109,7 +111,7 @@ impl<'a> Desk<'a> {
             }
             Command::Preflight { config, .. } => preflight(config),
             Command::OpenRun { dir, .. } => Ok(Outcome::Opened(Box::new(runs::detail(dir)?))),
-            Command::ListRuns { runs_dir, .. } => Ok(Outcome::Runs(runs::list(runs_dir)?)),
+            Command::ListRuns { runs_dir, .. } => Ok(Outcome::Runs(runs::list(&mut self.run_list, runs_dir)?)),
             Command::DeleteRun { dir, .. } => {
                 if training.is_some() && live.is_some_and(|live| same(live.dir.path(), dir)) {
                     return Err(Error::config("this run is in training; stop it first"));

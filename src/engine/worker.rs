@@ -221,9 +221,9 @@ fn train(desk: &mut Desk<'_>, id: RunId, begin: Begin, flags: &RunFlags) -> Resu
     let (dir, first) = (run.dir().clone(), run.trainer().steps_done());
     let model = run.trainer().model();
     let start = Banks::of(model)?.at_start(run.trainer().config());
-    let tally = runs::tally(&dir, model.site_names(), first)?;
+    let counts = runs::route_counts(&dir, model.site_names(), first)?;
     let past = if first > 0 { past(&dir, first)? } else { Past::default() };
-    let mut publisher = Publisher::new(desk, flags.clone(), dir.clone(), Shown::new(id, tally, start), past);
+    let mut publisher = Publisher::new(desk, flags.clone(), dir.clone(), Shown::new(id, counts, start), past);
     let ended = run.go(&mut publisher, &flags.control);
     let mut shown = publisher.shown;
     let end = ended?;

@@ -9,9 +9,8 @@ pub mod compare;
 pub mod generate;
 mod language;
 pub mod metrics;
-pub mod report;
 pub mod text_metrics;
 
+pub use crate::records::{Band, EvalReport, Scores};
 pub use compare::Measured;
 pub use language::largest_batch;
-pub use report::{Band, EvalReport, Scores};

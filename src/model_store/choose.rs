@@ -1,6 +1,7 @@
 //! Which files of a repository a model needs: its configuration, its tokenizer, one set of weights.
 
 use crate::error::{Error, Result};
+use crate::format;
 use crate::model_store::id::{ModelId, is_gguf_name};
 use crate::model_store::listing::RemoteFile;
 
@@ -72,7 +73,7 @@ fn offer(id: &ModelId, ggufs: &[&RemoteFile]) -> String {
     let mut files: Vec<&&RemoteFile> = ggufs.iter().filter(|file| !is_split(&file.name)).collect();
     files.sort_by_key(|file| file.bytes);
     let one = |file: &&&RemoteFile| match file.bytes {
-        Some(bytes) => format!("{} ({})", file.name, size(bytes)),
+        Some(bytes) => format!("{} ({})", file.name, format::bytes(bytes)),
         None => file.name.clone(),
     };
     let names: Vec<String> = files.iter().take(LISTED).map(one).collect();
@@ -122,17 +123,6 @@ fn refuse_split(name: &str) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// A size for people, in powers of ten as the hub's pages give it: `512 B`, `1.5 MB`, `3.10 GB`.
-pub fn size(bytes: u64) -> String {
-    let value = bytes as f64;
-    match value {
-        v if v < 1e3 => format!("{bytes} B"),
-        v if v < 1e6 => format!("{:.1} kB", v / 1e3),
-        v if v < 1e9 => format!("{:.1} MB", v / 1e6),
-        v => format!("{:.2} GB", v / 1e9),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A whole model: the list of its files, room for them, one after the other, and at the end the name that points to it.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format;
 use crate::model_store::choose;
 use crate::model_store::choose::Choice;
 use crate::model_store::fetch::{Job, patiently};
@@ -153,8 +154,8 @@ fn check_space(job: &Job<'_>, choice: &Choice, watcher: &dyn Watcher) -> Result<
                 "{} needs {} and the disk of the cache has {} left; free some space (adamix models remove NAME), or set \
                  HF_HUB_CACHE to a directory on a larger disk: {}",
                 job.id.repo,
-                choose::size(needed),
-                choose::size(free),
+                format::bytes(needed),
+                format::bytes(free),
                 job.hub.cache.display()
             ),
         )),

@@ -1,6 +1,9 @@
 //! What the engine reports, as plain host data: steps, routes, experts, previews, reports.
 
-use crate::config::{RoutingPolicy, RunConfig};
+pub use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, HeatMap, SideSnapshot};
+pub use crate::analysis::routing_stats::{RoutingSnapshot, Shares, StepRoute};
+pub use crate::artifact::run_list::{RunStatus, RunSummary};
+use crate::config::RunConfig;
 use crate::eval::Scores;
 use crate::mixture::Side;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
@@ -109,91 +112,6 @@ impl StepBucket {
         self.max = fold(&self.max, &later.max, last, self.max.tokens.max(later.max.tokens), high);
         self.n += later.n;
     }
-}
-
-/// Shares of the experts in one pick: a single 1 for a whole-batch draw, a distribution for draws by example or token.
-pub type Shares = Vec<f32>;
-
-/// One step's draws, reduced.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StepRoute {
-    /// Steps done when it was drawn.
-    pub step: u64,
-    /// Expert of `(pass * sites + site) * 2 + side`; where several ran, the one that ran most.
-    pub experts: Vec<u8>,
-}
-
-/// Which expert runs where, now and so far.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RoutingSnapshot {
-    /// Steps done.
-    pub step: u64,
-    /// The law of the draws.
-    pub policy: RoutingPolicy,
-    /// Passes of a step: 2 with consistency.
-    pub passes: usize,
-    /// Names of the sites in order, such as `layers.3.ffn`.
-    pub sites: Vec<String>,
-    /// Experts of the down side and of the up side; 1: shared, nothing is drawn.
-    pub experts: [usize; 2],
-    /// The newest step's picks: shares of the experts at `(pass * sites + site) * 2 + side`.
-    pub current: Vec<Shares>,
-    /// The newest steps' picks, oldest first, at most 64.
-    pub recent: Vec<StepRoute>,
-    /// How often each expert was drawn, at `site * 2 + side`; both passes counted, per example or token where so drawn. `[sites * 2][experts]`
-    pub counts: Vec<Vec<u64>>,
-    /// Independent draws at `site * 2 + side`: the sum of its counts. `[sites * 2]`
-    pub draws: Vec<u64>,
-}
-
-/// Bins of every histogram of weights.
-pub const HISTOGRAM_BINS: usize = 64;
-
-/// One expert's numbers on one side of one site.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ExpertStats {
-    /// Frobenius norm of the weight.
-    pub norm: f32,
-    /// Euclidean norm of the bias.
-    pub bias_norm: f32,
-    /// Mean of the weights.
-    pub mean: f32,
-    /// Standard deviation of the weights.
-    pub std: f32,
-    /// Largest absolute weight.
-    pub max_abs: f32,
-    /// Norm of (weight now - weight at the start).
-    pub from_start: f32,
-    /// Counts in [`HISTOGRAM_BINS`] equal bins over the range of [`SideSnapshot::range`].
-    pub histogram: Vec<u32>,
-}
-
-/// All experts on one side of one site.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SideSnapshot {
-    /// Rows of each expert's weight matrix (outputs).
-    pub rows: usize,
-    /// Columns of each expert's weight matrix (inputs).
-    pub cols: usize,
-    /// Smallest and largest weight over all experts: the range of the histograms.
-    pub range: [f32; 2],
-    /// One entry for each expert (one where the side is shared).
-    pub experts: Vec<ExpertStats>,
-    /// Cosine between the changes since the start of experts i and j (of the weights themselves at step 0). `[experts * experts]`
-    pub cosine: Vec<f32>,
-    /// Norm of the difference of experts i and j. `[experts * experts]`
-    pub distance: Vec<f32>,
-}
-
-/// A weight matrix, reduced to at most 128 x 128 cells.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HeatMap {
-    /// Rows of the reduced picture.
-    pub rows: usize,
-    /// Columns of the reduced picture.
-    pub cols: usize,
-    /// Of each cell, the weight with the largest absolute value. `[rows * cols]`
-    pub values: Vec<f32>,
 }
 
 /// The experts as they are at one step.
@@ -312,58 +230,6 @@ pub struct DataPreview {
     pub skipped: Vec<String>,
     /// How many rows were left out.
     pub skipped_rows: usize,
-}
-
-/// What became of a run, as its directory says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RunStatus {
-    /// A process is writing it.
-    Running,
-    /// Ended as planned (early stopping included).
-    Finished,
-    /// Somebody stopped it; it can go on.
-    Stopped,
-    /// Its process ended without a word; it can go on from its last checkpoint.
-    #[default]
-    Interrupted,
-    /// An error or a loss that was not finite.
-    Failed,
-}
-
-/// One line of the list of runs.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RunSummary {
-    /// The run directory.
-    pub dir: PathBuf,
-    /// Its name.
-    pub name: String,
-    /// What became of it.
-    pub status: RunStatus,
-    /// Model path, or `lab`.
-    pub model: String,
-    /// Task in words.
-    pub task: String,
-    /// Method in words.
-    pub method: String,
-    /// When it was started, seconds since 1970.
-    pub created: u64,
-    /// Steps done.
-    pub step: u64,
-    /// Steps planned.
-    pub total_steps: u64,
-    /// Name of the deciding metric.
-    pub metric: String,
-    /// Best value of the deciding metric.
-    pub best: Option<f64>,
-    /// Seconds of training.
-    pub seconds: f64,
-    /// Size on disk.
-    pub bytes: u64,
-    /// Whether it has a checkpoint to go on from and steps left.
-    pub resumable: bool,
-    /// Why the directory cannot be read fully.
-    pub problem: Option<String>,
 }
 
 /// Everything a run directory tells.

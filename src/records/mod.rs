@@ -1,6 +1,9 @@
 //! Plain data of a training run: what the loop reports, a recorder writes and the window shows.
 
-use crate::eval::{EvalReport, Scores};
+mod evaluation;
+
+pub use evaluation::{Band, EvalReport, Scores};
+
 use crate::mixture::Route;
 use crate::tensor::HostTensor;
 use serde::{Deserialize, Serialize};

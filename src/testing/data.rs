@@ -226,6 +226,7 @@ pub fn experts(mixture: &MixtureConfig, step: u64, focus: (usize, Side)) -> Expe
             cols,
             range: [-0.09, 0.09],
             experts: (0..n).map(stats).collect(),
+            cosine_of: CosineOf::Change,
             cosine: pair(&|seed| 0.2 + 0.5 * noise(seed), 1.0),
             distance: pair(&|seed| 1.0 + noise(seed), 0.0),
         }

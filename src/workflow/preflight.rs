@@ -4,6 +4,7 @@ use crate::artifact::RunDir;
 use crate::config::{Recompute, RunConfig, Task};
 use crate::data::order::BatchRule;
 use crate::error::Result;
+use crate::format;
 use crate::machine::estimate;
 use crate::machine::estimate::Need;
 use crate::machine::facts;
@@ -74,9 +75,9 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
         }
     }
     if report.memory_available > 0 && report.memory_bytes > report.memory_available {
-        let (needed, free) = (report.memory_bytes / 1_000_000, report.memory_available / 1_000_000);
+        let (needed, free) = (format::bytes(report.memory_bytes), format::bytes(report.memory_available));
         report.warnings.push(format!(
-            "about {needed} MB of memory are needed and {free} MB are free; use a smaller batch_size with more gradient_accumulation_steps"
+            "about {needed} of memory are needed and {free} are free; use a smaller batch_size with more gradient_accumulation_steps"
         ));
     }
     Ok(report)

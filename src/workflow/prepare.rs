@@ -3,8 +3,9 @@
 use crate::config::{Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
 use crate::data::preview::{self, Preview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
-use crate::data::{self, TaskData, TextTokenizer, lab};
+use crate::data::{self, TaskData, TextTokenizer};
 use crate::error::{Context as _, Error, Result};
+use crate::format;
 use crate::machine::device;
 use crate::machine::device::Chosen;
 use crate::model::dir::LAB;
@@ -35,7 +36,7 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     let source = encoder(&config.model.path)?;
     let tokenizer = tokenizer(&source)?;
     let spec = &source.spec;
-    check_fit(config, spec.max_length(), (tokenizer.max_id(), spec.vocab_size))?;
+    check_fit(config, spec.max_length(), &Vocabulary { largest_id: tokenizer.max_id(), rows: spec.vocab_size })?;
     let task = data::load(&config.data, &tokenizer)?;
     let chosen = device::choose(&config.model);
     let model = model_on(config, source, &task, &chosen)?;
@@ -67,7 +68,8 @@ fn pinned(config: &RunConfig) -> RunConfig {
 fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     let source = decoder(&config.model.path)?;
     let codec = text_codec(&config.model.path)?;
-    check_fit(config, source.spec.max_length(), (codec.max_id(), source.spec.vocab_size))?;
+    let vocabulary = Vocabulary { largest_id: codec.max_id(), rows: source.spec.vocab_size };
+    check_fit(config, source.spec.max_length(), &vocabulary)?;
     // Today is another day when the run goes on.
     let date = if config.text.date.trim().is_empty() { text::today() } else { config.text.date.clone() };
     let dated = TextConfig { date, ..config.text.clone() };
@@ -125,7 +127,7 @@ pub fn text_codec(path: &str) -> Result<TextCodec> {
 pub fn tokenizer(source: &ModelSource) -> Result<TextTokenizer> {
     match source.tokenizer_dir() {
         Some(dir) => TextTokenizer::from_file(dir),
-        None => lab::tokenizer(),
+        None => TextTokenizer::lab(),
     }
 }
 
@@ -175,16 +177,25 @@ fn config_json(path: &str) -> String {
     found.unwrap_or_default()
 }
 
-fn check_fit(config: &RunConfig, longest: usize, (highest, rows): (u32, usize)) -> Result<()> {
+/// What the tokenizer can give and the model can take.
+struct Vocabulary {
+    /// Largest id of the tokenizer.
+    largest_id: u32,
+    /// Rows of the model's table of word embeddings.
+    rows: usize,
+}
+
+fn check_fit(config: &RunConfig, longest: usize, vocabulary: &Vocabulary) -> Result<()> {
     let length = config.data.max_length;
     if length > longest {
         return Err(Error::config(format!(
             "max_length is {length}, but this model reads at most {longest} tokens; choose {longest} or less"
         )));
     }
-    if highest as usize >= rows {
+    let &Vocabulary { largest_id, rows } = vocabulary;
+    if largest_id as usize >= rows {
         return Err(Error::format(format!(
-            "the tokenizer makes token {highest}, but the model knows only {rows}; they do not belong together"
+            "the tokenizer makes token {largest_id}, but the model knows only {rows}; they do not belong together"
         )));
     }
     Ok(())
@@ -226,9 +237,9 @@ fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
     if chosen.device.is_cpu() || source.weights.gguf().is_none() {
         return None;
     }
-    let mb = trunk_values(source) * chosen.dtype.size_in_bytes() / 1_000_000;
+    let size = format::bytes((trunk_values(source) * chosen.dtype.size_in_bytes()) as u64);
     Some(format!(
-        "on {} the file's quantised weights are widened to {}: they take about {mb} MB there",
+        "on {} the file's quantised weights are widened to {}: they take about {size} there",
         device::name(&chosen.device),
         chosen.dtype.as_str()
     ))

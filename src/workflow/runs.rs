@@ -1,23 +1,24 @@
 //! Runs on disk as the window shows them: the list, everything about one, and deleting.
 //!
-//! A run that another process is writing is read up to its last whole line. Nothing here changes a run but [`delete`].
+//! A run that another process is writing is read up to its last complete line. Nothing here changes a run but [`delete`].
 
+use crate::analysis::routing_stats::RouteCounts;
 use crate::artifact::certificate::{self, Certificate};
 use crate::artifact::export::Target;
 use crate::artifact::recorder::{Line, RouteFile, read_lines, read_samples};
-use crate::artifact::{RunDir, checkpoint, run_dir, run_list};
+pub use crate::artifact::run_list::summary;
+use crate::artifact::run_list::{RunList, RunProgress};
+use crate::artifact::run_lock::is_locked;
+use crate::artifact::{RunDir, checkpoint, run_dir};
 use crate::config::RunConfig;
 use crate::engine::mailbox::Buckets;
 use crate::error::{Error, Result};
-use crate::protocol::snapshots::{
-    DistanceSample, RoutingSnapshot, RunDetail, RunStatus, RunSummary, StepBucket, TensorRounding,
-};
+use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary, StepBucket, TensorRounding};
 use crate::protocol::{CertificateSummary, ExportReport, ExportTarget, ExportedFile};
 use crate::records::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
 use crate::tensor::NumberFormat;
 use crate::workflow::snapshot;
-use crate::workflow::snapshot::{Banks, Tally};
-use serde::Serialize;
+use crate::workflow::snapshot::Banks;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,7 @@ const LOG_LINES: usize = 400;
 /// What `metrics.jsonl` tells.
 #[derive(Default)]
 pub(crate) struct Story {
+    progress: RunProgress,
     start: StartRecord,
     /// The curves.
     pub(crate) history: Vec<StepBucket>,
@@ -46,7 +48,10 @@ impl Story {
     pub(crate) fn read(run: &RunDir) -> Result<Self> {
         let mut story = Self::default();
         let mut curve = Buckets::new(CURVE);
-        for line in read_lines(&run.metrics())?.lines {
+        let record = read_lines(&run.metrics())?;
+        story.progress.add_damaged(record.damaged);
+        for line in record.lines {
+            story.progress.add(&line);
             match line {
                 Line::Start(_, record) => {
                     story.start = record;
@@ -70,68 +75,16 @@ impl Story {
 }
 
 /// All runs in a directory, the newest first; an empty name means the default directory. No directory, no runs.
-pub fn list(runs_dir: &str) -> Result<Vec<RunSummary>> {
-    let root = RunDir::root(&RunConfig { runs_dir: runs_dir.to_owned(), ..RunConfig::default() })?;
-    Ok(run_list::list(&root)?.into_iter().map(from_list).collect())
-}
-
-/// One run as the list shows it. A run that cannot be read says why.
-pub fn summary(dir: &Path) -> RunSummary {
-    from_list(run_list::summary(dir))
-}
-
-fn from_list(run: run_list::RunSummary) -> RunSummary {
-    let status = match run.status {
-        run_list::RunStatus::Running => RunStatus::Running,
-        run_list::RunStatus::Finished => RunStatus::Finished,
-        run_list::RunStatus::Stopped => RunStatus::Stopped,
-        run_list::RunStatus::Crashed => RunStatus::Interrupted,
-        run_list::RunStatus::Diverged | run_list::RunStatus::Damaged => RunStatus::Failed,
-    };
-    let opened = RunDir::open(&run.path).ok();
-    let method = opened.as_ref().and_then(|dir| word(dir.config().model.method));
-    let checkpoints = opened.as_ref().and_then(|dir| checkpoint::list(dir).ok()).unwrap_or_default();
-    let unfinished = matches!(status, RunStatus::Interrupted | RunStatus::Stopped);
-    RunSummary {
-        name: run.name,
-        status,
-        model: run.model,
-        task: run.task,
-        method: method.unwrap_or_default(),
-        created: seconds_since_1970(&run.started).unwrap_or(0),
-        step: run.steps,
-        total_steps: run.total_steps,
-        metric: run.metric,
-        best: run.best,
-        seconds: opened.map_or(0.0, |dir| training_seconds(&dir.metrics())),
-        bytes: run.bytes,
-        resumable: unfinished && !checkpoints.is_empty() && run.steps < run.total_steps,
-        problem: run.problem,
-        dir: run.path,
-    }
-}
-
-/// A choice as settings files spell it.
-fn word(choice: impl Serialize) -> Option<String> {
-    serde_json::to_value(choice).ok()?.as_str().map(str::to_owned)
-}
-
-/// Seconds of all steps and evaluations, picked out of the lines without reading them whole: lists must be quick.
-fn training_seconds(metrics: &Path) -> f64 {
-    let text = fs::read_to_string(metrics).unwrap_or_default();
-    let counted = |line: &&str| line.starts_with("{\"event\":\"step\"") || line.starts_with("{\"event\":\"eval\"");
-    let seconds = |line: &str| {
-        let (_, rest) = line.rsplit_once("\"seconds\":")?;
-        rest.split([',', '}']).next()?.parse::<f64>().ok()
-    };
-    text.lines().filter(counted).filter_map(seconds).sum()
+pub fn list(known: &mut RunList, runs_dir: &str) -> Result<Vec<RunSummary>> {
+    known.list(&RunDir::root(&RunConfig { runs_dir: runs_dir.to_owned(), ..RunConfig::default() })?)
 }
 
 /// Everything a run directory tells.
 pub fn detail(dir: &Path) -> Result<RunDetail> {
-    let mut summary = summary(dir);
+    let running = is_locked(dir);
     let run = RunDir::open(dir)?;
     let story = Story::read(&run)?;
+    let mut summary = RunSummary::new(&run, &story.progress, running);
     let sites = story.start.sites.clone();
     let routing = routing(&run, sites).unwrap_or_else(|err| {
         summary.problem.get_or_insert_with(|| err.to_string());
@@ -161,22 +114,22 @@ pub(crate) fn samples(run: &RunDir) -> Result<Vec<SampleRecord>> {
 }
 
 /// All routes of the run's log; nothing without a mixture, or before the first step.
-pub(crate) fn tally(run: &RunDir, sites: Vec<String>, until: u64) -> Result<Tally> {
-    let mut tally = Tally::new(&run.config().mixture, sites);
+pub(crate) fn route_counts(run: &RunDir, sites: Vec<String>, until: u64) -> Result<RouteCounts> {
+    let mut counts = RouteCounts::new(&run.config().mixture, sites);
     if run.routes().is_file() {
         for record in RouteFile::open(&run.routes())? {
             let record = record?;
             if record.step > until {
                 break;
             }
-            tally.add(record.step, &record.route);
+            counts.add(record.step, &record.route);
         }
     }
-    Ok(tally)
+    Ok(counts)
 }
 
 fn routing(run: &RunDir, sites: Vec<String>) -> Result<Option<RoutingSnapshot>> {
-    let routing = tally(run, sites, u64::MAX)?.snapshot();
+    let routing = route_counts(run, sites, u64::MAX)?.snapshot();
     Ok((routing.step > 0).then_some(routing))
 }
 
@@ -257,35 +210,4 @@ pub fn delete(dir: &Path) -> Result<()> {
         return Err(Error::config(format!("not a run directory, so nothing was deleted: {}", dir.display())));
     };
     run_dir::delete(root, &name.to_string_lossy())
-}
-
-/// Reads a time such as `2026-03-01T07:04:09Z`.
-fn seconds_since_1970(stamp: &str) -> Option<u64> {
-    let mut numbers = stamp.strip_suffix('Z')?.split(['-', 'T', ':']).map(|part| part.parse::<u64>().ok());
-    let mut next = || numbers.next().flatten();
-    let (year, month, day) = (next()?, next()?, next()?);
-    let (hour, minute, second) = (next()?, next()?, next()?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Years counted from March, so that the leap day is a year's last.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
-    Some((days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::artifact::utc;
-
-    #[test]
-    fn times_are_read_as_they_are_written() {
-        for seconds in [0u64, 951_782_399, 951_782_400, 1_709_164_800, 1_772_348_649, 4_107_542_399] {
-            assert_eq!(seconds_since_1970(&utc::stamp(seconds as f64)), Some(seconds));
-        }
-        for wrong in ["", "2026-03-01", "2026-13-01T00:00:00Z", "1960-01-01T00:00:00Z", "x"] {
-            assert_eq!(seconds_since_1970(wrong), None, "{wrong:?}");
-        }
-    }
 }

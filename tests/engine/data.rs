@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use tempfile::TempDir;
 
 fn tokenizer() -> TextTokenizer {
-    data::lab::tokenizer().unwrap()
+    data::TextTokenizer::lab().unwrap()
 }
 
 /// A directory with these files.

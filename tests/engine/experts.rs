@@ -1,13 +1,15 @@
 //! What is shown of experts and routes: against numbers worked out by hand and against a real model's start.
 
 use crate::support::tiny;
+use adamix::analysis::expert_stats::{CosineOf, HostBank, heat_map};
+use adamix::analysis::routing_stats::RouteCounts;
 use adamix::config::{AdapterInit, Method, MixtureConfig, RoutingPolicy, RunConfig};
 use adamix::mixture::{Pick, Route, RouteShape, Side};
 use adamix::model::{Classifier, Family};
 use adamix::protocol::snapshots::DistanceSample;
 use adamix::rng::{Purpose, SeedStream};
 use adamix::train::trainer::host_tensors;
-use adamix::workflow::snapshot::{Banks, HostBank, Tally, distances, expectation, experts, heat_map, z_scores};
+use adamix::workflow::snapshot::{Banks, distances, experts};
 
 fn bank(experts: usize, rows: usize, cols: usize, weight: Vec<f32>) -> HostBank {
     HostBank { experts, rows, cols, weight, bias: vec![0.0; experts * rows] }
@@ -34,7 +36,7 @@ fn numbers_of_experts_by_hand() {
     assert_eq!(first.histogram.iter().sum::<u32>(), 2);
     assert_eq!((first.histogram[48], first.histogram[63]), (1, 1), "3 of 0 to 4 is bin 48, the largest the last");
     // Changes [3, 0] and [0, 2] are orthogonal, though the weights themselves are not.
-    assert_eq!(side.cosine, [1.0, 0.0, 0.0, 1.0]);
+    assert_eq!((side.cosine_of, &side.cosine[..]), (CosineOf::Change, &[1.0, 0.0, 0.0, 1.0][..]));
     assert_eq!(side.distance, [0.0, 13f32.sqrt(), 13f32.sqrt(), 0.0]);
     assert_eq!(snapshot.heat_maps[1].values, [0.0, 2.0]);
     let sample = distances(&now, &start, 7);
@@ -45,6 +47,7 @@ fn numbers_of_experts_by_hand() {
 fn at_the_start_cosines_are_those_of_the_weights() {
     let start = one_site(bank(2, 1, 2, vec![1.0, 0.0, 1.0, 1.0]), bank(1, 2, 1, vec![1.0, 1.0]));
     let snapshot = experts(&start, &start, 0, (0, None));
+    assert_eq!(snapshot.sides[0].cosine_of, CosineOf::Weights);
     assert!((snapshot.sides[0].cosine[1] - 0.5f32.sqrt()).abs() < 1e-6);
     assert!(snapshot.heat_maps.is_empty(), "nobody asked for a heat map");
 }
@@ -108,7 +111,7 @@ fn names(n: usize) -> Vec<String> {
 #[test]
 fn routes_are_counted_over_passes_and_micro_batches() {
     let mixture = MixtureConfig { num_experts: 3, ..MixtureConfig::default() };
-    let mut tally = Tally::new(&mixture, names(1));
+    let mut tally = RouteCounts::new(&mixture, names(1));
     let route = |a: u8, b: u8| Route {
         passes: 2,
         sites: 1,
@@ -123,8 +126,7 @@ fn routes_are_counted_over_passes_and_micro_batches() {
     assert_eq!(snapshot.current, [vec![0.0, 0.0, 1.0], vec![1.0], vec![0.0, 0.0, 1.0], vec![1.0]]);
     let recent: Vec<_> = snapshot.recent.iter().map(|r| (r.step, r.experts.clone())).collect();
     assert_eq!(recent, [(1, vec![2, 0, 1, 0]), (2, vec![2, 0, 2, 0])]);
-    assert_eq!(expectation(&snapshot), [2.0, 6.0]);
-    let z = z_scores(&snapshot);
+    let z = snapshot.z_scores();
     let deviation = (6.0f64 / 3.0 * (2.0 / 3.0)).sqrt();
     let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
     assert!(z[0].as_ref().is_some_and(|z| close(z[2], 2.0 / deviation) && close(z[0], -1.0 / deviation)));
@@ -136,7 +138,7 @@ fn routes_are_counted_over_passes_and_micro_batches() {
 #[test]
 fn draws_by_example_and_token_give_shares() {
     let mixture = MixtureConfig { num_experts: 2, sharing_up: false, consistency: false, ..MixtureConfig::default() };
-    let mut tally = Tally::new(&mixture, names(1));
+    let mut tally = RouteCounts::new(&mixture, names(1));
     let picks = vec![Pick::PerExample(vec![0, 1, 1, 1]), Pick::PerToken(vec![0; 5])];
     tally.add(9, &Route { passes: 1, sites: 1, picks });
     let snapshot = tally.snapshot();
@@ -148,7 +150,7 @@ fn draws_by_example_and_token_give_shares() {
 #[test]
 fn real_draws_are_where_chance_puts_them_and_a_biased_draw_is_not() {
     let mixture = MixtureConfig::default();
-    let (mut fair, mut biased) = (Tally::new(&mixture, names(3)), Tally::new(&mixture, names(3)));
+    let (mut fair, mut biased) = (RouteCounts::new(&mixture, names(3)), RouteCounts::new(&mixture, names(3)));
     let shape = RouteShape { passes: 2, sites: 3, sequences: 8, tokens: 50 };
     for index in 0..500 {
         let mut route = Route::draw(&mixture, SeedStream::new(4), Purpose::Routing, index, shape);
@@ -158,15 +160,15 @@ fn real_draws_are_where_chance_puts_them_and_a_biased_draw_is_not() {
         }
         biased.add(index + 1, &route);
     }
-    let largest = |tally: &Tally, cell: usize| {
-        z_scores(&tally.snapshot())[cell].iter().flatten().fold(0.0f64, |most, z| most.max(z.abs()))
+    let largest = |tally: &RouteCounts, cell: usize| {
+        tally.snapshot().z_scores()[cell].iter().flatten().fold(0.0f64, |most, z| most.max(z.abs()))
     };
     assert!([0, 2, 4].iter().all(|&cell| largest(&fair, cell) < 3.9));
     assert!(largest(&biased, 2) > 3.9, "{}", largest(&biased, 2));
     assert_eq!(fair.snapshot().recent.len(), 64);
     assert_eq!(fair.snapshot().recent[0].step, 500 - 64 + 1);
     let fixed = MixtureConfig { routing: RoutingPolicy::Fixed, ..mixture };
-    let mut tally = Tally::new(&fixed, names(3));
+    let mut tally = RouteCounts::new(&fixed, names(3));
     tally.add(1, &Route::draw(&fixed, SeedStream::new(4), Purpose::Routing, 0, shape));
-    assert!(z_scores(&tally.snapshot()).iter().all(Option::is_none), "nothing is left to chance");
+    assert!(tally.snapshot().z_scores().iter().all(Option::is_none), "nothing is left to chance");
 }

@@ -2,10 +2,10 @@
 
 use super::PanelCtx;
 use crate::app::actions::Action;
-use crate::app::format;
 use crate::app::session::Download;
 use crate::app::widgets::cards;
 use crate::app::widgets::listing::{self, Heading};
+use crate::format;
 use crate::protocol::{DownloadProgress, ModelKind, Shelf, Stage, StoredModel};
 use egui::{Color32, Key, RichText, Ui};
 

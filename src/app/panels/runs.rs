@@ -7,7 +7,8 @@ use crate::app::run_view::RunView;
 use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::metric_plot::{self, Curve, Options};
 use crate::app::widgets::{cards, labeled};
-use crate::app::{curves, format, names};
+use crate::app::{curves, names};
+use crate::format;
 use crate::protocol::{RunStatus, RunSummary};
 use egui::{Color32, RichText, Ui};
 use std::path::PathBuf;
@@ -77,7 +78,7 @@ impl RunsPanel {
             Heading::exact("Status", "What its directory says", 68.0),
             Heading::exact(best, "Best value of the deciding metric, of the merged model on the evaluation rows", 62.0),
             Heading::exact("Steps", "Done and planned", 64.0),
-            Heading::exact("Started", "Month, day and time, UTC", 76.0),
+            Heading::exact("Started", "Month, day and local time", 76.0),
         ];
         // In a narrow view the name is worth more than the day.
         let narrow = ui.available_width() < NARROW;
@@ -109,7 +110,7 @@ impl RunsPanel {
             self.take_clicks(
                 ctx,
                 run,
-                &response.on_hover_text(format!("{}\nStarted {started} UTC. Double-click to open", run.dir.display())),
+                &response.on_hover_text(format!("{}\nStarted {started}. Double-click to open", run.dir.display())),
             );
         });
         let now = newest(ctx, run);
@@ -121,7 +122,7 @@ impl RunsPanel {
         row.col(|ui| text(ui, RichText::new(format!("{}/{}", now.step, run.total_steps)).monospace()));
         // The year goes into the tooltip: it is the same for nearly all.
         if with_start {
-            row.col(|ui| text(ui, RichText::new(started.get(5..).unwrap_or(&started))));
+            row.col(|ui| text(ui, RichText::new(started.get(5..16).unwrap_or(&started))));
         }
         // Anywhere in its row, not only on its name.
         self.take_clicks(ctx, run, &row.response());
@@ -201,7 +202,8 @@ fn status_words(ctx: &PanelCtx<'_>, status: RunStatus) -> (&'static str, Color32
         RunStatus::Finished => ("finished", ctx.theme.ok),
         RunStatus::Stopped => ("stopped", ctx.theme.warning),
         RunStatus::Interrupted => ("interrupted", ctx.theme.warning),
-        RunStatus::Failed => ("failed", ctx.theme.error),
+        RunStatus::Diverged => ("diverged", ctx.theme.error),
+        RunStatus::Damaged => ("damaged", ctx.theme.error),
     }
 }
 

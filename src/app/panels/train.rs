@@ -6,10 +6,10 @@ mod samples;
 
 use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::chrome::phase_words;
-use crate::app::format;
 use crate::app::phases;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled, stacked_bar};
+use crate::format;
 use crate::protocol::{Lamp, LampState, LogLevel};
 use egui::{Color32, RichText, Ui};
 use egui_extras::{Column, TableBuilder};

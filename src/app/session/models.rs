@@ -1,7 +1,7 @@
 //! Models on disk and on their way there.
 
 use super::Session;
-use crate::app::format;
+use crate::format;
 use crate::protocol::*;
 
 /// A model that was asked for.

@@ -1,8 +1,8 @@
 //! Values side by side as columns, one group for each name: where in a model something is large.
 
 use super::dot_plot::ticks;
-use crate::app::format;
 use crate::app::theme::Theme;
+use crate::format;
 use egui::{Align2, Color32, FontId, Rect, RichText, Sense, Stroke, Ui, pos2, vec2};
 
 /// One colour's values.

@@ -1,7 +1,7 @@
 //! Scores side by side on one axis: points of different shapes, ranges, and how large chance is.
 
-use crate::app::format;
 use crate::app::theme::Theme;
+use crate::format;
 use egui::{Align2, Color32, FontId, Pos2, Rect, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// Shape of a point: never colour alone.

@@ -111,7 +111,7 @@ pub fn small_number(ui: &mut Ui, label: &str, tooltip: &str, value: &mut f64, ra
     let speed = (*value * 0.01).max(1e-12);
     row(ui, label, tooltip, |ui| {
         let drag = drag(value, range, speed).custom_parser(|text| text.trim().parse().ok());
-        ui.add(drag.custom_formatter(|x, _| crate::app::format::scientific(x)))
+        ui.add(drag.custom_formatter(|x, _| crate::format::scientific(x)))
     })
 }
 

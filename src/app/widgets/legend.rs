@@ -1,8 +1,8 @@
 //! Which colour stands for which number.
 
 use super::heatmap::{Scale, color};
-use crate::app::format;
 use crate::app::theme::Theme;
+use crate::format;
 use egui::{Align2, FontId, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// Strips of a colour bar.

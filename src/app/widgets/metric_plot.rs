@@ -1,8 +1,8 @@
 //! A plot that cannot lie: the raw range is always drawn under the smoothed line, and what was not finite is marked.
 
 use super::dot_plot::ticks;
-use crate::app::format;
 use crate::app::theme::Theme;
+use crate::format;
 use egui::{Color32, RichText, Stroke, Ui};
 use egui_plot::{
     ColorConflictHandling, FilledArea, GridMark, HPlacement, HoverPosition, Legend, Line, LineStyle, Plot, PlotPoint,

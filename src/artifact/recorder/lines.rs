@@ -76,8 +76,12 @@ impl Line {
 
     /// Reads one line; nothing for an event this version does not know.
     pub fn parse(line: &str) -> Result<Option<Self>> {
+        Self::parse_bytes(line.as_bytes())
+    }
+
+    pub(in crate::artifact) fn parse_bytes(line: &[u8]) -> Result<Option<Self>> {
         let bad = |err: serde_json::Error| Error::format(format!("not a line of metrics: {err}"));
-        let value: Value = serde_json::from_str(line).map_err(bad)?;
+        let value: Value = serde_json::from_slice(line).map_err(bad)?;
         let time = || value["time"].as_str().unwrap_or_default().to_owned();
         Ok(Some(match value["event"].as_str() {
             Some("start") => Self::Start(time(), lenient::from_value(&value).map_err(bad)?),
@@ -92,14 +96,35 @@ impl Line {
     }
 }
 
-/// What a look at a growing `metrics.jsonl` brought.
+/// What was appended to a growing file: complete lines only.
+#[derive(Clone, Debug, Default)]
+pub(in crate::artifact) struct Appended {
+    /// The file was cut or replaced (a resumed run): forget all earlier lines.
+    pub restarted: bool,
+    /// Everything read, an incomplete last line included; that one is read again next time.
+    pub bytes: Vec<u8>,
+}
+
+impl Appended {
+    /// The complete lines that are not empty, without their ends.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes[..complete(&self.bytes)].split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
+    }
+}
+
+/// Length up to the end of the last complete line.
+fn complete(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
+}
+
+/// The records appended to a growing `metrics.jsonl`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct News {
     /// The file was cut or replaced (a resumed run): forget all earlier lines.
     pub restarted: bool,
     /// The new complete lines.
     pub lines: Vec<Line>,
-    /// Complete lines that could not be understood.
+    /// Complete lines that cannot be read.
     pub damaged: usize,
 }
 
@@ -117,64 +142,49 @@ impl Tail {
         Self { path: path.into(), offset: 0, identity: None }
     }
 
-    /// What was written since the last call.
+    /// The records written since the last call.
     pub fn poll(&mut self) -> Result<News> {
-        self.poll_lines(|_| {})
+        let new = self.appended()?;
+        let mut news = News { restarted: new.restarted, ..News::default() };
+        for line in new.lines() {
+            match Line::parse_bytes(line) {
+                Ok(line) => news.lines.extend(line),
+                Err(_) => news.damaged += 1,
+            }
+        }
+        Ok(news)
     }
 
-    /// As [`Tail::poll`], but only of the new lines that `choose` leaves.
-    fn poll_lines(&mut self, choose: impl FnOnce(&mut Vec<&[u8]>)) -> Result<News> {
+    /// The lines written since the last call.
+    pub(in crate::artifact) fn appended(&mut self) -> Result<Appended> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(News::default()),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Appended::default()),
             Err(err) => return Err(Error::io("opening", &self.path, err)),
         };
         let failed = |err| Error::io("reading", &self.path, err);
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
-            return Ok(News::default());
+            return Ok(Appended::default());
         }
         let identity = Some(identity(&meta));
-        let mut news = News::default();
+        let mut new = Appended::default();
         if meta.len() < self.offset || (self.identity.is_some() && self.identity != identity) {
-            news.restarted = true;
+            new.restarted = true;
             self.offset = 0;
         }
         self.identity = identity;
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(self.offset)).and_then(|_| file.read_to_end(&mut bytes)).map_err(failed)?;
-        let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        self.offset += complete as u64;
-        let mut lines = bytes[..complete].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
-        choose(&mut lines);
-        for line in lines {
-            match std::str::from_utf8(line).map_err(|_| ()).and_then(|line| Line::parse(line).map_err(|_| ())) {
-                Ok(Some(line)) => news.lines.push(line),
-                Ok(None) => {}
-                Err(()) => news.damaged += 1,
-            }
+        if meta.len() > self.offset {
+            file.seek(SeekFrom::Start(self.offset)).and_then(|_| file.read_to_end(&mut new.bytes)).map_err(failed)?;
         }
-        Ok(news)
+        self.offset += complete(&new.bytes) as u64;
+        Ok(new)
     }
 }
 
 /// All complete lines of a file.
 pub fn read_lines(path: &Path) -> Result<News> {
     Tail::new(path).poll().context("reading the metrics of a run")
-}
-
-/// As [`read_lines`], but of all steps only the last: what a list of runs needs, without reading every number.
-pub(in crate::artifact) fn read_outline(path: &Path) -> Result<News> {
-    let outline = |lines: &mut Vec<&[u8]>| {
-        let is_step = |line: &[u8]| line.starts_with(b"{\"event\":\"step\",");
-        let last = lines.iter().rposition(|line| is_step(line));
-        let mut index = 0;
-        lines.retain(|line| {
-            index += 1;
-            !is_step(line) || Some(index - 1) == last
-        });
-    };
-    Tail::new(path).poll_lines(outline).context("reading the metrics of a run")
 }
 
 /// The bytes of a file up to the end of its last complete line; none of a file that does not exist.
@@ -184,7 +194,7 @@ pub(super) fn complete_lines(path: &Path) -> Result<Vec<u8>> {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(err) => return Err(Error::io("reading", path, err)),
     };
-    bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1));
+    bytes.truncate(complete(&bytes));
     Ok(bytes)
 }
 

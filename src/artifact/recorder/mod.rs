@@ -57,7 +57,7 @@ impl Recorder {
     pub fn resume(run: &RunDir, step: u64) -> Result<Self> {
         truncate_after(run, step)?;
         let mut started = None;
-        for line in lines::read_outline(&run.metrics())?.lines {
+        for line in read_lines(&run.metrics())?.lines {
             if let Line::Start(_, record) = line {
                 started = Some(record);
             }
@@ -233,14 +233,10 @@ impl Recorder {
 pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
     let doing = || format!("cutting the record back to step {step}");
     if run.metrics().is_file() {
-        let keep = |line: &[u8]| {
-            let line = std::str::from_utf8(line).ok().filter(|line| line.ends_with('\n'));
-            match line.map(Line::parse) {
-                Some(Ok(Some(Line::End(..)) | None)) => false,
-                Some(Ok(Some(Line::Start(..)))) => true,
-                Some(Ok(Some(line))) => line.step() <= step,
-                Some(Err(_)) | None => false,
-            }
+        let keep = |line: &[u8]| match Line::parse_bytes(line) {
+            Ok(Some(Line::Start(..))) => line.ends_with(b"\n"),
+            Ok(Some(Line::End(..)) | None) | Err(_) => false,
+            Ok(Some(record)) => line.ends_with(b"\n") && record.step() <= step,
         };
         truncate_lines(&run.metrics(), &keep).with_context(doing)?;
     }

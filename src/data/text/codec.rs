@@ -1,5 +1,7 @@
 //! The tokenizer of a model that writes, with what its files say about texts: start and end tokens, chat template.
 
+pub use super::codec_files::Specials;
+
 use super::codec_files;
 use crate::config::WRITER_LAB;
 use crate::data::gguf;
@@ -10,21 +12,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tokenizers::{DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
-
-/// What a model's files say besides the tokenizer itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Specials {
-    /// The token that starts a text.
-    pub bos: Option<u32>,
-    /// The token that ends a text.
-    pub eos: Option<u32>,
-    /// Tokens at which generation stops; `eos` is always one of them.
-    pub stops: Vec<u32>,
-    /// Whether the start token goes before every text.
-    pub add_bos: bool,
-    /// The chat template, in Jinja.
-    pub chat_template: Option<String>,
-}
 
 /// Text to tokens and back for a causal language model. Cheap to clone.
 ///
@@ -53,10 +40,10 @@ impl std::fmt::Debug for TextCodec {
 
 impl TextCodec {
     /// From a model directory in Hugging Face layout, or from a GGUF file (told by its contents, not its name), or that of
-    /// the bundled writing model for the path [`WRITER_LAB`].
+    /// the bundled language model for the path [`WRITER_LAB`].
     pub fn open(path: &Path) -> Result<Self> {
         if path == Path::new(WRITER_LAB) {
-            return lab::writer_codec();
+            return Self::writer_lab();
         }
         if path.is_file() && is_gguf(path)? {
             return Self::from_gguf(&GgufFile::open(path)?);
@@ -67,7 +54,16 @@ impl TextCodec {
                 path.display()
             )));
         }
-        codec_files::read(path)
+        let (tokenizer, specials) = codec_files::read(path)?;
+        Ok(Self::new(&tokenizer, specials))
+    }
+
+    /// That of the bundled language model.
+    pub fn writer_lab() -> Result<Self> {
+        let tokenizer = TextTokenizer::from_bytes(lab::writer_tokenizer_json())?;
+        let end = tokenizer.token_id(lab::WRITER_END);
+        let end = end.ok_or_else(|| Error::internal(format!("the bundled tokenizer has no {}", lab::WRITER_END)))?;
+        Ok(Self::new(&tokenizer, Specials { bos: Some(end), eos: Some(end), ..Specials::default() }))
     }
 
     /// From the header of a GGUF file.

@@ -1,17 +1,30 @@
-//! A [`TextCodec`] from the files of a Hugging Face directory.
+//! The tokenizer of a Hugging Face directory, with what the files beside it say about special tokens.
 //!
 //! Start and end tokens are looked for where transformers puts them: `tokenizer_config.json`, then
 //! `special_tokens_map.json`, then the ids in `config.json`. The chat template is `chat_template.jinja`, or else the
 //! entry of `tokenizer_config.json`.
 
-use super::TextCodec;
-use super::codec::Specials;
 use crate::data::TextTokenizer;
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
 
-pub(super) fn read(path: &Path) -> Result<TextCodec> {
+/// What a model's files say besides the tokenizer itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Specials {
+    /// The token that starts a text.
+    pub bos: Option<u32>,
+    /// The token that ends a text.
+    pub eos: Option<u32>,
+    /// Tokens at which generation stops; `eos` is always one of them.
+    pub stops: Vec<u32>,
+    /// Whether the start token goes before every text.
+    pub add_bos: bool,
+    /// The chat template, in Jinja.
+    pub chat_template: Option<String>,
+}
+
+pub(super) fn read(path: &Path) -> Result<(TextTokenizer, Specials)> {
     let tokenizer = TextTokenizer::from_file(path)?;
     let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let config = json(&dir.join("tokenizer_config.json"))?;
@@ -38,7 +51,7 @@ pub(super) fn read(path: &Path) -> Result<TextCodec> {
     let begins = tokenizer.encode("", None, usize::MAX)?.ids.first().copied();
     let add_bos = config.get("add_bos_token").and_then(Value::as_bool).unwrap_or(bos.is_some() && begins == bos);
     let chat_template = template(dir, &config)?;
-    Ok(TextCodec::new(&tokenizer, Specials { bos, eos, stops, add_bos, chat_template }))
+    Ok((tokenizer, Specials { bos, eos, stops, add_bos, chat_template }))
 }
 
 /// The text of a special token: a string, or an object with `content`.

@@ -39,7 +39,7 @@ pub use template::ChatTemplate;
 pub use super::order::BatchRule;
 use super::rows::Refusals;
 use super::{SkippedRow, lab, tasks};
-use crate::config::{BadRows, DataConfig, FileFormat, TextConfig, TextFormat, WRITER_LAB};
+use crate::config::{DataConfig, FileFormat, TextConfig, TextFormat, WRITER_LAB};
 use crate::error::{Context as _, Error, Result};
 use std::path::Path;
 
@@ -62,8 +62,7 @@ pub struct TextData {
 
 /// Today (UTC) as [`TextConfig::date`] has it: what chat templates see where no date is given.
 pub fn today() -> String {
-    let python::Moment { year, month, day, .. } = python::Moment::now();
-    format!("{year:04}-{month:02}-{day:02}")
+    python::now().date().to_string()
 }
 
 /// Both splits before they are encoded.
@@ -147,9 +146,4 @@ pub(super) fn conversation(format: TextFormat) -> bool {
 /// Whether examples of this format have no prompt.
 pub(super) fn plain(format: TextFormat) -> bool {
     format == TextFormat::Plain
-}
-
-/// The examples of one file, however it is laid out; rows that cannot be used are an error.
-pub fn read_examples(path: &Path, text: &TextConfig) -> Result<Examples> {
-    read(path, text, BadRows::Refuse).map(|(examples, _)| examples)
 }

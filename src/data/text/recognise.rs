@@ -5,7 +5,7 @@
 
 use super::delimited;
 use super::split_json::{self, Element};
-use crate::config::{FileFormat, TextConfig, TextFormat};
+use crate::config::{FileFormat, TextConfig, TextFormat, choice_name};
 use crate::data::table::{lines, list};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
@@ -61,15 +61,10 @@ pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, text: &TextC
     if !fits {
         return Err(Error::data(format!(
             "text_format is {}, but the file is plain text; choose another file, or leave text_format at auto: {name}",
-            word(format)
+            choice_name(format)
         )));
     }
     Ok(Recognised { layout, format })
-}
-
-/// The word for a format in settings and messages.
-pub(super) fn word(format: TextFormat) -> String {
-    serde_json::to_value(format).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<Layout> {
@@ -178,25 +173,33 @@ pub(super) fn shape(object: &Map<String, Value>, text: &TextConfig) -> Option<Te
         let first = object.get(key).and_then(|list| list.as_array()?.first()?.as_object());
         first.is_some_and(|item| item.contains_key(inner))
     };
-    Some(match () {
-        () if has("chosen") && has("rejected") => return None,
-        () if is_list("conversations") && item_has("conversations", "from") => TextFormat::Sharegpt,
-        () if is_list("conversation") && item_has("conversation", "from") => TextFormat::Sharegpt,
-        () if is_list("messages") || is_list("conversations") || is_list("conversation") => TextFormat::Messages,
-        () if is_list("prompt") && is_list("completion") => TextFormat::Messages,
-        () if has("tripleset") && has("annotations") => TextFormat::Dart,
-        () if has("modifiedtripleset") => TextFormat::Webnlg,
-        () if object.values().all(|value| value.get("modifiedtripleset").is_some()) && !object.is_empty() => {
-            TextFormat::Webnlg
-        }
-        () if has("mr") && (has("ref") || has("human_reference")) => TextFormat::E2e,
-        () if has("context") && has("completion") => TextFormat::E2e,
-        () if has("instruction") && ["output", "response"].iter().any(|key| has(key)) => TextFormat::Alpaca,
-        () if has("prompt") && ["completion", "response"].iter().any(|key| has(key)) => TextFormat::Completion,
-        () if has("question") && has("answer") => TextFormat::Completion,
-        () if has("text") => TextFormat::Plain,
-        () => return None,
-    })
+    let has_any = |keys: [&str; 2]| keys.into_iter().any(has);
+    let wraps_triples = |value: &Value| value.get("modifiedtripleset").is_some();
+    if has("chosen") && has("rejected") {
+        None
+    } else if ["conversations", "conversation"].into_iter().any(|key| is_list(key) && item_has(key, "from")) {
+        Some(TextFormat::Sharegpt)
+    } else if is_list("messages")
+        || is_list("conversations")
+        || is_list("conversation")
+        || (is_list("prompt") && is_list("completion"))
+    {
+        Some(TextFormat::Messages)
+    } else if has("tripleset") && has("annotations") {
+        Some(TextFormat::Dart)
+    } else if has("modifiedtripleset") || (!object.is_empty() && object.values().all(wraps_triples)) {
+        Some(TextFormat::Webnlg)
+    } else if (has("mr") && has_any(["ref", "human_reference"])) || (has("context") && has("completion")) {
+        Some(TextFormat::E2e)
+    } else if has("instruction") && has_any(["output", "response"]) {
+        Some(TextFormat::Alpaca)
+    } else if (has("prompt") && has_any(["completion", "response"])) || (has("question") && has("answer")) {
+        Some(TextFormat::Completion)
+    } else if has("text") {
+        Some(TextFormat::Plain)
+    } else {
+        None
+    }
 }
 
 fn unknown(name: &str, object: &Map<String, Value>) -> Error {

@@ -13,9 +13,10 @@
 //! that is an error and never a wrong mask.
 
 use super::example::{Example, Role, Turn};
-use super::python::{self, Moment};
+use super::python;
 use super::template_source;
 use crate::error::{Error, Result};
+use jiff::civil::{Date, DateTime};
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, ErrorKind, State, Value, context};
 use serde_json::{Map, Value as Json};
@@ -67,8 +68,8 @@ pub struct Rendered {
 }
 
 impl ChatTemplate {
-    /// Compiles a template. `date` is what templates see as today (year, month, day), the real day when absent.
-    pub fn new(source: &str, mut tokens: TemplateTokens, date: Option<(i64, u32, u32)>) -> Result<Self> {
+    /// Compiles a template. `date` is what templates see as today; the current time (UTC) when absent.
+    pub fn new(source: &str, mut tokens: TemplateTokens, date: Option<Date>) -> Result<Self> {
         let mut env = Environment::new();
         let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.map_err(|err| failed(&err))?);
@@ -79,12 +80,10 @@ impl ChatTemplate {
             minijinja::value::ValueKind::None => Ok(out.write_str("None")?),
             _ => minijinja::escape_formatter(out, state, value),
         });
-        let moment = match date {
-            Some((year, month, day)) => Moment { year, month, day, seconds: 0 },
-            None => Moment::now(),
-        };
+        let moment = date.map_or_else(python::now, DateTime::from);
         env.add_function("strftime_now", move |format: String| {
-            moment.strftime(&format).map_err(|err| minijinja::Error::new(ErrorKind::InvalidOperation, err.to_string()))
+            python::strftime(moment, &format)
+                .map_err(|err| minijinja::Error::new(ErrorKind::InvalidOperation, err.to_string()))
         });
         env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))

@@ -2,7 +2,7 @@
 
 use adamix::artifact::RunDir;
 use adamix::artifact::run_dir::delete;
-use adamix::artifact::run_list::{RunStatus, list};
+use adamix::artifact::run_list::{RunList, RunStatus, RunSummary, list};
 use adamix::artifact::run_lock::{RunLock, is_locked};
 use adamix::config::RunConfig;
 use std::fs;
@@ -120,7 +120,7 @@ fn a_killed_process_lets_go() {
     assert!(text.contains("being written"), "{text}");
     other.kill().unwrap();
     other.wait().unwrap();
-    assert_eq!(list(dir.path()).unwrap()[0].status, RunStatus::Crashed);
+    assert_eq!(list(dir.path()).unwrap()[0].status, RunStatus::Interrupted);
     assert!(run.lock().is_ok());
 }
 
@@ -150,20 +150,20 @@ fn the_list_tells_how_each_run_stands() {
     let run = |name: &str| runs.iter().find(|run| run.name == name).unwrap();
     let finished = run("finished");
     assert_eq!(finished.status, RunStatus::Finished);
-    assert_eq!((finished.steps, finished.total_steps, finished.best), (7, 10, Some(0.75)));
-    assert_eq!((finished.metric.as_str(), finished.started.as_str()), ("accuracy", "2026-01-02T03:04:05Z"));
+    assert_eq!((finished.step, finished.total_steps, finished.best), (7, 10, Some(0.75)));
+    assert_eq!((finished.metric.as_str(), finished.created), ("accuracy", 1_767_323_045));
     assert_eq!((finished.model.as_str(), finished.task.as_str()), ("lab", "lab"));
     assert!(finished.bytes > 500);
     assert_eq!(finished.problem, None);
     assert_eq!(run("stopped").status, RunStatus::Stopped);
     assert_eq!(run("diverged").status, RunStatus::Diverged);
-    assert_eq!(run("crashed").status, RunStatus::Crashed);
-    assert_eq!(run("resumed").status, RunStatus::Crashed, "what ended before is not the end of what went on");
-    assert_eq!((run("partial").status, run("partial").steps), (RunStatus::Crashed, 3));
+    assert_eq!(run("crashed").status, RunStatus::Interrupted);
+    assert_eq!(run("resumed").status, RunStatus::Interrupted, "what ended before is not the end of what went on");
+    assert_eq!((run("partial").status, run("partial").step), (RunStatus::Interrupted, 3));
     assert_eq!(run("partial").problem, None, "an incomplete last line is being written");
-    assert_eq!(run("noise").steps, 2);
+    assert_eq!(run("noise").step, 2);
     assert!(run("noise").problem.as_ref().unwrap().contains("1 lines"), "{:?}", run("noise").problem);
-    assert_eq!(run("empty").status, RunStatus::Crashed);
+    assert_eq!(run("empty").status, RunStatus::Interrupted);
     assert_eq!(run("broken").status, RunStatus::Damaged);
     assert!(run("broken").problem.is_some());
     assert!(list(&dir.path().join("nothing here")).unwrap().is_empty());
@@ -175,9 +175,9 @@ fn a_run_being_written_is_listed_as_running() {
     let (run, lock) = RunDir::create(&config(dir.path(), "a")).unwrap();
     fs::write(run.metrics(), format!("{START}\n{}\n{}", step(1), &step(2)[..10])).unwrap();
     let status = |name: &str| list(dir.path()).unwrap().into_iter().find(|run| run.name == name).unwrap();
-    assert_eq!((status("a").status, status("a").steps), (RunStatus::Running, 1));
+    assert_eq!((status("a").status, status("a").step), (RunStatus::Running, 1));
     drop(lock);
-    assert_eq!(status("a").status, RunStatus::Crashed);
+    assert_eq!(status("a").status, RunStatus::Interrupted);
 }
 
 #[test]
@@ -215,4 +215,49 @@ fn exports_get_names_of_their_own() {
     assert!(!run.exports().exists(), "a name is no directory yet");
     fs::create_dir_all(&first).unwrap();
     assert_eq!(run.new_export("adapter").unwrap(), run.exports().join("adapter-2"));
+}
+
+#[test]
+fn the_order_of_the_fields_of_a_line_does_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let reversed = |line: &str| {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        serde_json::Value::Object(object.into_iter().rev().collect()).to_string()
+    };
+    let lines = [START.to_owned(), step(5), EVAL.to_owned(), step(7), end(r#""finished""#)];
+    run_with(dir.path(), "a", &(lines.join("\n") + "\n"));
+    run_with(dir.path(), "b", &(lines.map(|line| reversed(&line)).join("\n") + "\n"));
+    let runs = list(dir.path()).unwrap();
+    assert!((runs[0].seconds - 0.12).abs() < 1e-12, "{}", runs[0].seconds);
+    let known = |run: &RunSummary| (run.status, run.step, run.best, run.seconds, run.created, run.problem.clone());
+    assert_eq!(known(&runs[0]), known(&runs[1]));
+    assert_eq!((runs[0].status, runs[0].step), (RunStatus::Finished, 7));
+}
+
+#[test]
+fn a_second_listing_reads_only_what_was_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = format!("{START}\n{}\n", step(1));
+    let run = run_with(dir.path(), "a", &first);
+    run_with(dir.path(), "b", &first);
+    let mut runs = RunList::default();
+    let find = |runs: &mut RunList, name: &str| {
+        runs.list(dir.path()).unwrap().into_iter().find(|run| run.name == name).unwrap()
+    };
+    assert_eq!(find(&mut runs, "a").step, 1);
+    assert_eq!(runs.bytes_read(), 2 * first.len() as u64);
+    assert_eq!(find(&mut runs, "a").step, 1);
+    assert_eq!(runs.bytes_read(), 2 * first.len() as u64, "nothing was appended");
+    let more = format!("{EVAL}\n{}\n", step(2));
+    fs::write(run.metrics(), format!("{first}{more}")).unwrap();
+    let seen = find(&mut runs, "a");
+    assert_eq!((seen.step, seen.best, seen.total_steps), (2, Some(0.75), 10));
+    assert_eq!(runs.bytes_read(), (2 * first.len() + more.len()) as u64);
+    // A resumed run begins its record again.
+    fs::write(run.metrics(), format!("{START}\n")).unwrap();
+    assert_eq!((find(&mut runs, "a").step, find(&mut runs, "a").best), (0, None));
+    fs::write(run.path().join("run.toml"), "= nonsense").unwrap();
+    assert_eq!(find(&mut runs, "a").status, RunStatus::Damaged);
+    adamix::artifact::run_dir::delete(dir.path(), "a").unwrap();
+    assert_eq!(runs.list(dir.path()).unwrap().len(), 1);
 }

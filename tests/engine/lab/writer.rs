@@ -2,7 +2,6 @@
 
 use adamix::artifact::export::gguf_model;
 use adamix::config::{RunConfig, Task, WRITER_LAB, presets};
-use adamix::data::lab;
 use adamix::eval::compare;
 use adamix::eval::generate::{Hooks, Options};
 use adamix::model::LmSource;
@@ -58,7 +57,7 @@ fn the_model_loads_and_is_as_small_as_stated() {
 
 #[test]
 fn its_tokenizer_spells_everything() {
-    let codec = lab::writer_codec().unwrap();
+    let codec = adamix::data::text::TextCodec::writer_lab().unwrap();
     assert_eq!((codec.bos(), codec.eos(), codec.max_id()), (Some(0), Some(0), 4095));
     for text in ["The Vaults is a £20-25 pub near Café Adriatic.", "\u{1f600}  tabs\tand\nlines"] {
         let ids = codec.encode(text).unwrap();

@@ -185,7 +185,7 @@ fn the_day_a_chat_template_sees_stays_that_of_the_start() {
     config.text.template = "model".to_owned();
     let prepared = run::prepare(&config).unwrap();
     let date = prepared.config.text.date.clone();
-    assert_eq!(prepared.config.text.parsed_date().map(|(year, ..)| year > 2000), Some(true), "{date}");
+    assert_eq!(prepared.config.text.parsed_date().map(|date| date.year() > 2000), Some(true), "{date}");
     let run = Run::start(prepared).unwrap();
     assert_eq!(run.dir().config().text.date, date);
     config.text.date = "2020-02-29".to_owned();

@@ -15,7 +15,7 @@ fn tokens() -> TemplateTokens {
 }
 
 fn template(source: &str) -> Result<ChatTemplate> {
-    ChatTemplate::new(source, tokens(), Some((2024, 7, 4)))
+    ChatTemplate::new(source, tokens(), Some(jiff::civil::date(2024, 7, 4)))
 }
 
 fn conversation(messages: &Value, tools: Option<&Value>) -> Example {

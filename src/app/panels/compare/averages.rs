@@ -1,13 +1,14 @@
 //! Three averages of the experts side by side.
 
 use crate::app::actions::Action;
+use crate::app::names;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::column_plot::{self, Series};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
-use crate::app::{format, names};
 use crate::config::MixtureKind;
+use crate::format;
 use crate::protocol::{Average, AverageScore, AveragedSite, AveragesReport, Study, Subject};
 use egui::{RichText, Ui};
 use egui_extras::{Column, TableBuilder};

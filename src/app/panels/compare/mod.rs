@@ -8,10 +8,11 @@ mod written;
 
 use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
+use crate::app::names;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
-use crate::app::{format, names};
 use crate::config::{Method, Task};
+use crate::format;
 use crate::protocol::{EvalReport, Subject};
 use egui::{RichText, Ui};
 

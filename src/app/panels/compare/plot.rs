@@ -1,10 +1,11 @@
 //! The table as a picture: points, the band of the random routes, one standard error.
 
 use super::table::{self, Kind, Row};
+use crate::app::names;
 use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::{self, Axis, Entry};
 use crate::app::widgets::labeled;
-use crate::app::{format, names};
+use crate::format;
 use crate::protocol::EvalReport;
 use egui::{RichText, Ui};
 

@@ -1,9 +1,10 @@
 //! All ways of using the experts, one row each.
 
+use crate::app::names;
 use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::Mark;
 use crate::app::widgets::verdict::Verdict;
-use crate::app::{format, names};
+use crate::format;
 use crate::protocol::{EvalReport, MergeReport, Scores};
 use egui::{Color32, RichText, Ui};
 

@@ -1,12 +1,13 @@
 //! Weights of one's own for a merge, tried out one after the other.
 
 use crate::app::actions::Action;
+use crate::app::names;
 use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cell_grid::{self, GridCell, Spec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::{cards, verdict};
-use crate::app::{format, names};
+use crate::format;
 use crate::protocol::{EvalReport, MergePlan, Subject};
 use egui::{RichText, Ui, vec2};
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! What a language model writes for the evaluation inputs, scored against their references.
 
 use crate::app::actions::Action;
-use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::{cards, labeled};
+use crate::format;
 use crate::protocol::{Subject, TextScores, WriteReport};
 use egui::{RichText, Ui};
 

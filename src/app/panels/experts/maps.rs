@@ -1,12 +1,13 @@
 //! The weights as pictures, and how their sizes are distributed.
 
 use super::{Focus, side_symbol};
+use crate::app::names;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::ticks;
 use crate::app::widgets::heatmap::{HeatMapView, Matrix, Scale};
 use crate::app::widgets::{cards, labeled, legend, verdict};
-use crate::app::{format, names};
+use crate::format;
 use crate::protocol::{HISTOGRAM_BINS, HeatMap};
 use egui::{RichText, Sense, Stroke, Ui, vec2};
 use egui_plot::{GridMark, HoverPosition, Legend, Line, Plot, PlotPoints};

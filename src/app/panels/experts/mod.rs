@@ -115,7 +115,7 @@ impl ExpertsPanel {
                     _ => self.expert,
                 };
             });
-            let as_of = format!("Weights after step {}", crate::app::format::count(snapshot.step));
+            let as_of = format!("Weights after step {}", crate::format::count(snapshot.step));
             ui.horizontal_wrapped(|ui| {
                 ui.label(RichText::new(as_of).small().color(ctx.theme.muted));
                 if ctx.session.inspect.is_pending() {

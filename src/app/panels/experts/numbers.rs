@@ -1,11 +1,11 @@
 //! Norms of all experts, and how alike they are.
 
 use super::Focus;
-use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::cell_grid::{self, GridCell, Spec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::{cards, legend, verdict};
+use crate::format;
 use egui::{RichText, Ui, vec2};
 
 /// Draws the table of norms and the matrix of cosines or distances.

@@ -2,11 +2,11 @@
 
 use super::target_name;
 use crate::app::actions::Action;
-use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
+use crate::format;
 use crate::protocol::{CertificateSummary, ExportReport, NumberFormat};
 use egui::{RichText, Ui};
 use egui_extras::{Column, TableBuilder};

@@ -2,12 +2,13 @@
 
 use super::target_name;
 use crate::app::actions::Action;
+use crate::app::names;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::column_plot::{self, Series};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
-use crate::app::{format, names};
+use crate::format;
 use crate::protocol::{
     ExportPlan, ExportTarget, FilesBudget, FormatBudget, NumberFormat, RoundingPlan, RoundingReport, Study, Subject,
 };

@@ -1,10 +1,10 @@
 //! The answers: one card for each pane, every token coloured by how far its author's opinion is from the first pane's.
 
 use crate::app::actions::Action;
-use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
+use crate::format;
 use crate::protocol::{Pane, PaneAnswer, PlayEnd, PlayReport, PlayToken};
 use egui::text::{LayoutJob, TextFormat};
 use egui::{RichText, Ui};

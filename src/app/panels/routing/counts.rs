@@ -2,12 +2,13 @@
 
 use crate::analysis::routing_stats;
 use crate::analysis::routing_stats::{Balance, FEWEST_EXPECTED, Judgement};
+use crate::app::names;
 use crate::app::theme::Theme;
 use crate::app::widgets::cell_grid::{self, GridCell, Spec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{labeled, legend};
-use crate::app::{format, names};
+use crate::format;
 use crate::protocol::{RoutingSnapshot, SIDES};
 use egui::{RichText, Ui, vec2};
 

@@ -230,7 +230,7 @@ fn side_ui(
         response.on_hover_ui(|ui| {
             ui.label(&about);
             if let (Some(count), true) = (counts, experts > 1) {
-                ui.label(format!("drawn {} times so far", crate::app::format::count(count)));
+                ui.label(format!("drawn {} times so far", crate::format::count(count)));
             }
         });
     }

@@ -5,10 +5,11 @@ mod diagram;
 
 use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
+use crate::app::names;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
-use crate::app::{format, names};
 use crate::config::Method;
+use crate::format;
 use crate::protocol::RoutingSnapshot;
 use counts::Shown;
 use egui::{RichText, Ui};

@@ -1,10 +1,10 @@
 //! What the data look like: rows, tokens, labels, leaks.
 
 use crate::app::actions::Action;
-use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::cards;
 use crate::config::BadRows;
+use crate::format;
 use crate::protocol::{DataPreview, SplitPreview};
 use egui::{RichText, Sense, Ui};
 use egui_extras::{Column, TableBuilder};

@@ -2,10 +2,11 @@
 
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
+use crate::app::help;
 use crate::app::panels::PanelCtx;
 use crate::app::widgets::cards;
-use crate::app::{format, help};
 use crate::config::RunConfig;
+use crate::format;
 use crate::protocol::PreflightReport;
 use egui::{RichText, Ui};
 

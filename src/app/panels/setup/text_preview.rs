@@ -1,9 +1,9 @@
 //! Exactly what the model will see of the texts, token by token, with what it learns in colour.
 
-use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
+use crate::format;
 use crate::protocol::{SampleText, TextPreview};
 use egui::text::{LayoutJob, TextFormat};
 use egui::{RichText, Ui};

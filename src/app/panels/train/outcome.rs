@@ -1,12 +1,12 @@
 //! What came out of a run, and where to go from there.
 
 use crate::app::actions::Action;
-use crate::app::format;
 use crate::app::layout::View;
 use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
+use crate::format;
 use crate::protocol::{EndReason, EvalReport};
 use egui::Ui;
 

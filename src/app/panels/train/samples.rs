@@ -1,10 +1,10 @@
 //! What a language model writes while it learns, step by step.
 
-use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
+use crate::format;
 use crate::protocol::{Sample, SampleRecord};
 use egui::text::{LayoutJob, TextFormat};
 use egui::{Button, Label, RichText, Ui};

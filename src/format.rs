@@ -1,8 +1,12 @@
-//! Numbers as people read them: fixed width where they change live, units always.
+//! Numbers as people read them, in the window and on the command line: units always, sizes in powers of ten.
 
-/// 71682 as `71,682`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// 71682 as `71,682`; `?` for a negative number.
+pub fn count(number: impl TryInto<u64>) -> String {
+    let Ok(number) = number.try_into() else { return "?".to_owned() };
+    let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
@@ -24,34 +28,31 @@ pub fn short_count(n: f64) -> String {
     }
 }
 
-/// A size in binary units.
+/// A size in powers of ten, as disks, the Hugging Face hub and the `_mb` fields of results count it: `512 B`,
+/// `1.5 MB`, `3.10 GB`.
 pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if n < 1024 {
-        return format!("{n} B");
+    match n as f64 {
+        v if v < 1e3 => format!("{n} B"),
+        v if v < 999_950.0 => format!("{:.1} kB", v / 1e3),
+        v if v < 999_950_000.0 => format!("{:.1} MB", v / 1e6),
+        v => format!("{:.2} GB", v / 1e9),
     }
-    let mut value = n as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{} {}", significant(value, 3), UNITS[unit])
 }
 
-/// Seconds as `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
+/// Seconds as `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`; `-` where they are not known.
 pub fn duration(seconds: f64) -> String {
-    if !seconds.is_finite() || seconds < 0.0 {
-        return "-".to_owned();
-    }
-    if seconds < 9.95 {
-        return format!("{seconds:.1} s");
-    }
-    let whole = seconds.round() as u64;
-    match whole {
-        0..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    match seconds {
+        s if !s.is_finite() || s < 0.0 => "-".to_owned(),
+        s if s < 9.95 => format!("{s:.1} s"),
+        s if s < 59.5 => format!("{s:.0} s"),
+        s if s < 3599.5 => {
+            let whole = s.round() as u64;
+            format!("{} min {:02} s", whole / 60, whole % 60)
+        }
+        s => {
+            let minutes = (s / 60.0).round() as u64;
+            format!("{} h {:02} min", minutes / 60, minutes % 60)
+        }
     }
 }
 
@@ -115,20 +116,14 @@ fn short_tick(value: f64) -> String {
     format!("{} {unit}", (scaled * 1e3).round() / 1e3)
 }
 
-/// Seconds since 1970 as `2026-09-21 14:13` (UTC).
+/// Seconds since 1970 as local time with its zone: `2026-09-21 16:13 CEST`.
 pub fn date_time(unix: u64) -> String {
-    let (days, rest) = (unix / 86_400, unix % 86_400);
-    // Civil date from a day count, after Howard Hinnant's public description of the calendar's 400-year cycle.
-    let shifted = days as i64 + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest % 3600 / 60)
+    date_time_in(unix, TimeZone::system())
+}
+
+fn date_time_in(unix: u64, zone: TimeZone) -> String {
+    let time = i64::try_from(unix).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| "-".to_owned(), |time| time.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M %Z").to_string())
 }
 
 /// The first `max` characters, with an ellipsis if something was cut off.
@@ -148,16 +143,19 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!(count(0), "0");
-        assert_eq!(count(71_682), "71,682");
-        assert_eq!(count(1_310_720), "1,310,720");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(71_682usize), "71,682");
+        assert_eq!(count(1_310_720u64), "1,310,720");
+        assert_eq!(count(-1), "?");
         assert_eq!(short_count(1_310_720.0), "1.31 M");
         assert_eq!(short_count(950.0), "950");
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(190 << 20), "190 MiB");
+        assert_eq!([12, 999, 1000, 999_960].map(bytes), ["12 B", "999 B", "1.0 kB", "1.0 MB"]);
+        assert_eq!([1_500_000, 190 << 20, 3_100_000_000].map(bytes), ["1.5 MB", "199.2 MB", "3.10 GB"]);
         assert_eq!(duration(0.44), "0.4 s");
+        assert_eq!(duration(59.9), "1 min 00 s");
         assert_eq!(duration(185.0), "3 min 05 s");
         assert_eq!(duration(7620.0), "2 h 07 min");
-        assert_eq!(duration(f64::NAN), "-");
+        assert_eq!([f64::NAN, -1.0].map(duration), ["-", "-"]);
         assert_eq!(percent(0.764), "76.4 %");
         assert_eq!(significant(0.012_345, 3), "0.0123");
         assert_eq!(significant(1e-9, 3), "1.00e-9");
@@ -169,9 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn dates_follow_the_calendar() {
-        assert_eq!(date_time(0), "1970-01-01 00:00");
-        assert_eq!(date_time(951_782_400), "2000-02-29 00:00");
-        assert_eq!(date_time(1_790_000_000), "2026-09-21 14:13");
+    fn times_carry_their_zone() {
+        let utc = |unix| date_time_in(unix, TimeZone::UTC);
+        assert_eq!(utc(0), "1970-01-01 00:00 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00 UTC");
+        assert_eq!(utc(1_790_000_000), "2026-09-21 14:13 UTC");
+        let east = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(date_time_in(1_790_000_000, east), "2026-09-21 16:13 +02");
+        assert_eq!(utc(u64::MAX), "-");
     }
 }
