@@ -67,7 +67,7 @@ pub fn choose(id: &ModelId, files: &[RemoteFile]) -> Result<Choice> {
     }
 }
 
-/// Whether the hub has to be told which file is meant.
+/// The GGUF files to choose from, smallest first, in words.
 fn offer(id: &ModelId, ggufs: &[&RemoteFile]) -> String {
     let mut files: Vec<&&RemoteFile> = ggufs.iter().filter(|file| !is_split(&file.name)).collect();
     files.sort_by_key(|file| file.bytes);
@@ -124,7 +124,7 @@ fn refuse_split(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A size for people, in powers of ten as the hub's pages give it: `512 B`, `1.5 MB`, `3.10 GB`.
+/// A size in powers of ten, as the hub's pages give it: `512 B`, `1.5 MB`, `3.10 GB`.
 pub fn size(bytes: u64) -> String {
     let value = bytes as f64;
     match value {
