@@ -1,6 +1,7 @@
 //! The playground's answers: each pane writes in turn, and while it does, the first pane reads along and says what it
 //! would have thought.
 
+use crate::artifact::hash::hex;
 use crate::config::ModelConfig;
 use crate::data::text::TextEncoder;
 use crate::error::{Error, Result};
@@ -176,8 +177,7 @@ fn fingerprint(model: &CausalLm, routes: Routes, seed: SeedStream) -> Result<Str
         }
         _ => hash_merged(model, &mut hash)?,
     }
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(hex.chars().take(FINGERPRINT).collect())
+    Ok(hex(&hash.finalize()).chars().take(FINGERPRINT).collect())
 }
 
 fn hash_merged(model: &CausalLm, hash: &mut Sha256) -> Result<()> {
