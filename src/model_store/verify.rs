@@ -1,6 +1,7 @@
 //! Checksums of files, as the hub gives them.
 
 use crate::error::{Error, Result};
+use crate::tensor::hash::hex;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -53,22 +54,17 @@ impl Checksum {
             Self::Sha256(_) => {
                 let mut hash = Sha256::new();
                 read_all(&mut |piece| hash.update(piece))?;
-                to_hex(&hash.finalize())
+                hex(&hash.finalize())
             }
             Self::Git(_) => {
                 let mut hash = Sha1::new();
                 hash.update(format!("blob {size}\0").as_bytes());
                 read_all(&mut |piece| hash.update(piece))?;
-                to_hex(&hash.finalize())
+                hex(&hash.finalize())
             }
         };
         Ok(found == self.hex())
     }
-}
-
-/// Bytes in lower-case hexadecimal.
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

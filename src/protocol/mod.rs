@@ -42,6 +42,7 @@ pub use crate::protocol::questions::*;
 pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
+pub use crate::tensor::NumberFormat;
 pub use crate::train::observer::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
 };

@@ -3,7 +3,7 @@
 use crate::config::{RoutingPolicy, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
-use crate::protocol::{ExportDtype, ExportTarget, MergePlan};
+use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -459,7 +459,7 @@ pub struct ExportReport {
     /// What it is.
     pub target: ExportTarget,
     /// Number format.
-    pub dtype: ExportDtype,
+    pub dtype: NumberFormat,
     /// Where it is.
     pub dir: PathBuf,
     /// Its files.

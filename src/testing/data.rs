@@ -417,8 +417,8 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
         }],
         certificate: CertificateSummary {
             passed: true,
-            max_abs_diff: if plan.dtype == ExportDtype::F32 { 0.0 } else { 2.1e-3 },
-            tolerance: if plan.dtype == ExportDtype::F32 { 1e-5 } else { 2e-2 },
+            max_abs_diff: if plan.dtype == NumberFormat::F32 { 0.0 } else { 2.1e-3 },
+            tolerance: if plan.dtype == NumberFormat::F32 { 1e-5 } else { 2e-2 },
             flipped: 0,
             rows: 64,
             problems: Vec::new(),
@@ -429,7 +429,7 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
 }
 
 /// What a number format does to the tensors of an export.
-fn rounding(dtype: ExportDtype) -> Vec<TensorRounding> {
+fn rounding(dtype: NumberFormat) -> Vec<TensorRounding> {
     let unit = [0.0, f64::powi(2.0, -12), f64::powi(2.0, -9), f64::powi(2.0, -8)][dtype as usize];
     let mut names = Vec::new();
     for site in site_names() {

@@ -7,13 +7,13 @@ use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::protocol::{CertificateSummary, ExportDtype, ExportReport};
+use crate::protocol::{CertificateSummary, ExportReport, NumberFormat};
 use egui::{RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 
 /// Draws one export with its certificate.
 pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
-    let title = format!("{}, {}", target_name(report.target), report.dtype.word());
+    let title = format!("{}, {}", target_name(report.target), report.dtype.as_str());
     let dir = report.dir.display().to_string();
     ui.push_id(("export", &dir), |ui| {
         cards::card(ui, ctx.theme, &title, |ui| {
@@ -41,7 +41,7 @@ fn verdict_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     let certificate = &report.certificate;
     let (verdict, words) = if certificate.passed {
         let words = match report.dtype {
-            ExportDtype::F32 => "Passed: the files, loaded afresh, do exactly what was seen on screen.",
+            NumberFormat::F32 => "Passed: the files, loaded afresh, do exactly what was seen on screen.",
             _ => "Passed: the files, loaded afresh, do what was seen on screen, up to the rounding of the format.",
         };
         (Verdict::Passed, words)
@@ -168,7 +168,7 @@ pub fn words(report: &ExportReport) -> String {
     let mut text = format!(
         "{} ({}): {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",
         target_name(report.target),
-        report.dtype.word(),
+        report.dtype.as_str(),
         if certificate.passed { "PASSED" } else { "FAILED" },
         difference(certificate.max_abs_diff),
         format::scientific(certificate.tolerance),
