@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 /// What a step spends its time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Matrix products of the trunk, forward, with what is done to their results while they are in the cache.
+    /// Matrix products of the base model, forward, with what is fused into them.
     TrunkForward,
-    /// Matrix products of the trunk, backward (of a trained trunk its gradients too).
+    /// The same, backward (with the weights' gradients where the base is trained).
     TrunkBackward,
     /// Scores, softmax and weighted values of all heads, forward.
     AttentionForward,
@@ -104,8 +104,8 @@ struct Clock {
 }
 
 impl Clock {
-    /// Books the time up to now and goes over to `phase`.
-    fn turn(&mut self, phase: Phase) {
+    /// Counts the time up to now to the current phase and switches to `phase`.
+    fn switch(&mut self, phase: Phase) {
         let now = Instant::now();
         self.profile.nanos[self.phase as usize] += now.duration_since(self.since).as_nanos() as u64;
         (self.since, self.phase) = (now, phase);
@@ -116,12 +116,12 @@ thread_local! {
     static CLOCK: RefCell<Option<Clock>> = const { RefCell::new(None) };
 }
 
-/// Turns this thread's clock, if it runs; returns the phase before.
-fn turn(phase: impl FnOnce(Phase) -> Phase) -> Option<Phase> {
+/// Switches this thread's clock, if it runs; returns the phase before.
+fn switch(phase: impl FnOnce(Phase) -> Phase) -> Option<Phase> {
     CLOCK.with_borrow_mut(|clock| {
         let clock = clock.as_mut()?;
         let before = clock.phase;
-        clock.turn(phase(before));
+        clock.switch(phase(before));
         Some(before)
     })
 }
@@ -159,7 +159,7 @@ impl Recording {
         }
         CLOCK.with_borrow_mut(|clock| {
             clock.as_mut().map_or_else(Profile::default, |clock| {
-                clock.turn(clock.phase);
+                clock.switch(clock.phase);
                 std::mem::take(&mut clock.profile)
             })
         })
@@ -188,13 +188,13 @@ pub fn scope(phase: Phase) -> Scope {
     if RECORDINGS.load(Ordering::Relaxed) == 0 {
         return Scope { before: None };
     }
-    Scope { before: turn(|before| if before == Phase::Recompute { before } else { phase }) }
+    Scope { before: switch(|before| if before == Phase::Recompute { before } else { phase }) }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
         if let Some(before) = self.before {
-            turn(|_| before);
+            switch(|_| before);
         }
     }
 }

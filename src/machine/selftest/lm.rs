@@ -34,10 +34,10 @@ pub(crate) fn checks(bench: &mut Bench) -> Result<()> {
 fn norms(bench: &mut Bench) -> Result<()> {
     let (n, d, drop) = (37, 130, Dropout::new(5, 0.2));
     let inputs = [
-        bench.trunk(&[n, d])?,
-        bench.trunk(&[n, d])?,
+        bench.base(&[n, d])?,
+        bench.base(&[n, d])?,
         bench.wide(&[d])?,
-        bench.trunk(&[n, d])?,
+        bench.base(&[n, d])?,
         bench.wide(&[n, d])?, // the residual stream stays in f32
         bench.wide(&[d])?,
     ];
@@ -56,7 +56,7 @@ fn norms(bench: &mut Bench) -> Result<()> {
     })?;
     let (heads, kv_heads, hd) = (3, 1, 40);
     let columns = (heads + 2 * kv_heads) * hd;
-    let inputs = [bench.trunk(&[n, columns])?, bench.wide(&[hd])?, bench.wide(&[hd])?, bench.trunk(&[n, columns])?];
+    let inputs = [bench.base(&[n, columns])?, bench.wide(&[hd])?, bench.wide(&[hd])?, bench.base(&[n, columns])?];
     bench.check("norm of queries and keys", &inputs, |x| {
         let norm = HeadNorm { gamma: [&x[1], &x[2]], heads: [heads, kv_heads], eps: 1e-6 };
         Ok(vec![head_norm::forward(&x[0], norm)?, head_norm::backward(&x[0], norm, x[3].copy()?)?])
@@ -65,7 +65,7 @@ fn norms(bench: &mut Bench) -> Result<()> {
 
 fn positions(bench: &mut Bench) -> Result<()> {
     let (n, f) = (33, 96);
-    let inputs = [bench.trunk(&[n, 2 * f])?, bench.trunk(&[n, f])?];
+    let inputs = [bench.base(&[n, 2 * f])?, bench.base(&[n, f])?];
     for (kernel, act) in [("SwiGLU", Act::Swish), ("gated gelu (tanh)", Act::GeluTanh)] {
         bench.check(kernel, &inputs, |x| {
             Ok(vec![gated::forward(act, &x[0])?, gated::backward(act, x[0].copy()?, &x[1])?])
@@ -74,7 +74,7 @@ fn positions(bench: &mut Bench) -> Result<()> {
     let (heads, hd) = (5, 16);
     let frequencies: Vec<f32> = (0..hd / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / hd as f32)).collect();
     let (angles, of) = (Angles::new(&frequencies, n, 1.0), (0..n as u32).rev().collect::<Vec<_>>());
-    let inputs = [bench.trunk(&[n, heads * hd + 24])?];
+    let inputs = [bench.base(&[n, heads * hd + 24])?];
     for (kernel, pairing) in
         [("rotary positions", Pairing::Halves), ("rotary positions, interleaved", Pairing::Interleaved)]
     {
@@ -95,7 +95,7 @@ fn causal(bench: &mut Bench) -> Result<()> {
         let (n, columns) = (211, (heads + 2 * kv_heads) * head_dim);
         let both = Layout::bidirectional(spans, heads, head_dim, Dropout::none());
         let layout = Layout { kv_heads, causal: true, ..both };
-        let inputs = [bench.trunk(&[n, columns])?, bench.trunk(&[n, heads * head_dim])?];
+        let inputs = [bench.base(&[n, columns])?, bench.base(&[n, heads * head_dim])?];
         bench.check(kernel, &inputs, |x| {
             let qkv = Qkv::Joint(x[0].clone());
             let (Qkv::Joint(grad) | Qkv::Split(grad, _)) = attention::backward(&qkv, &layout, &x[1])?;
@@ -113,12 +113,12 @@ fn lora(bench: &mut Bench) -> Result<()> {
     let rows = RowMap::tokens(&[0, 5, 45, 300], 2);
     let n = rows.rows();
     let inputs = [
-        bench.trunk(&[n, d])?,
-        bench.trunk(&[n, all])?,
+        bench.base(&[n, d])?,
+        bench.base(&[n, all])?,
         bench.wide(&[experts, 2 * r, d])?,
         bench.wide(&[experts, width, r])?,
-        bench.trunk(&[n, all])?,
-        bench.trunk(&[n, d])?,
+        bench.base(&[n, all])?,
+        bench.base(&[n, d])?,
     ];
     let one = |down, up| [Pick::One(down), Pick::One(up)];
     let each = |shift: u8| Pick::PerToken((0..300).map(|t| ((t * 7) as u8).wrapping_add(shift) % 3).collect());
@@ -146,7 +146,7 @@ fn lora(bench: &mut Bench) -> Result<()> {
 fn vocabulary(bench: &mut Bench) -> Result<()> {
     let (n, d, vocab) = (21, 48, 700);
     let targets: Vec<u32> = (0..n as u32).map(|i| i * 31 % vocab as u32).collect();
-    let inputs = [bench.trunk(&[2 * n, d])?, bench.trunk(&[vocab, d])?];
+    let inputs = [bench.base(&[2 * n, d])?, bench.base(&[vocab, d])?];
     for (kernel, detach, both) in
         [("loss over a vocabulary", true, false), ("loss over a vocabulary, not detached", false, true)]
     {
@@ -208,7 +208,7 @@ fn training(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Scores of what may follow, token by token with remembered keys and values, here and on the CPU.
+/// Scores of what may follow, token by token with cached keys and values, here and on the CPU.
 fn writing(bench: &mut Bench) -> Result<()> {
     let scores = |device: &Device, dtype: DType| -> Result<Vec<f64>> {
         let (_, model) = model(device, dtype)?;

@@ -27,7 +27,7 @@ use serde::Serialize;
 pub struct Check {
     /// What was computed.
     pub kernel: &'static str,
-    /// Number format of the trunk's tensors.
+    /// Number format of the base model's tensors.
     pub format: &'static str,
     /// Largest difference, as a share of the largest value wanted.
     pub difference: f64,
@@ -76,9 +76,9 @@ struct Bench {
     drawn: u64,
 }
 
-/// An input: of the trunk's format, or never narrower than f32.
+/// An input: in the base model's format, or never narrower than f32.
 enum Input {
-    Trunk(Tensor),
+    Base(Tensor),
     Wide(Tensor),
 }
 
@@ -89,8 +89,8 @@ impl Bench {
         Ok(Tensor::from_vec(stream.normal_vec(shape.iter().product(), 1.0), shape, &Device::Cpu)?)
     }
 
-    fn trunk(&mut self, shape: &[usize]) -> Result<Input> {
-        self.random(shape).map(Input::Trunk)
+    fn base(&mut self, shape: &[usize]) -> Result<Input> {
+        self.random(shape).map(Input::Base)
     }
 
     fn wide(&mut self, shape: &[usize]) -> Result<Input> {
@@ -109,7 +109,7 @@ impl Bench {
             let (mut here, mut reference) = (Vec::new(), Vec::new());
             for input in inputs {
                 let (tensor, dtype) = match input {
-                    Input::Trunk(tensor) => (tensor, dtype),
+                    Input::Base(tensor) => (tensor, dtype),
                     Input::Wide(tensor) => (tensor, wide(dtype)),
                 };
                 let rounded = tensor.to_dtype(dtype)?;
@@ -134,7 +134,7 @@ impl Bench {
 
     fn elementwise(&mut self) -> Result<()> {
         let (n, d) = (37, 130);
-        let inputs = [self.trunk(&[n, d])?, self.trunk(&[n, d])?];
+        let inputs = [self.base(&[n, d])?, self.base(&[n, d])?];
         for (kernel, act) in [
             ("gelu", Act::Gelu),
             ("gelu (tanh)", Act::GeluTanh),
@@ -149,7 +149,7 @@ impl Bench {
         let drop = Dropout::new(5, 0.2);
         self.check("dropout", &inputs[..1], |x| Ok(vec![drop.apply(&x[0])?]))?;
         let inputs =
-            [self.trunk(&[n, d])?, self.trunk(&[n, d])?, self.wide(&[d])?, self.wide(&[d])?, self.trunk(&[n, d])?];
+            [self.base(&[n, d])?, self.base(&[n, d])?, self.wide(&[d])?, self.wide(&[d])?, self.base(&[n, d])?];
         self.check("layer norm", &inputs, |x| {
             let affine = Affine { gamma: &x[2], beta: &x[3], eps: 1e-5 };
             let (y, saved) = layer_norm::forward(&x[0], Some(&x[1]), drop, affine)?;
@@ -182,11 +182,11 @@ impl Bench {
     fn products(&mut self) -> Result<()> {
         let (n, d_in, d_out) = (70, 96, 200);
         let inputs = [
-            self.trunk(&[n, d_in])?,
-            self.trunk(&[d_out, d_in])?,
+            self.base(&[n, d_in])?,
+            self.base(&[d_out, d_in])?,
             self.wide(&[d_out])?,
-            self.trunk(&[n, d_out])?,
-            self.trunk(&[n, d_in])?,
+            self.base(&[n, d_out])?,
+            self.base(&[n, d_in])?,
         ];
         self.check("linear", &inputs, |x| {
             let y = gemm::linear(&x[0], &x[1], Some(&x[2]))?;
@@ -213,7 +213,7 @@ impl Bench {
             let spans = vec![0..1, 1..130, 130..147, 147..211];
             let (n, width) = (211, heads * head_dim);
             let layout = Layout::bidirectional(spans.clone(), heads, head_dim, drop);
-            let inputs = [self.trunk(&[n, 3 * width])?, self.trunk(&[n, width])?];
+            let inputs = [self.base(&[n, 3 * width])?, self.base(&[n, width])?];
             self.check(kernel, &inputs, |x| {
                 let qkv = Qkv::Joint(x[0].clone());
                 let (Qkv::Joint(grad) | Qkv::Split(grad, _)) = attention::backward(&qkv, &layout, &x[1])?;
@@ -225,7 +225,7 @@ impl Bench {
         let keys = vec![0..7, 7..80, 80..81];
         let layout =
             Layout { queries: vec![0..1, 1..2, 2..3], ..Layout::bidirectional(keys, heads, head_dim, Dropout::none()) };
-        let inputs = [self.trunk(&[3, width])?, self.trunk(&[81, 2 * width])?, self.trunk(&[3, width])?];
+        let inputs = [self.base(&[3, width])?, self.base(&[81, 2 * width])?, self.base(&[3, width])?];
         self.check("attention of first tokens", &inputs, |x| {
             let qkv = Qkv::Split(x[0].clone(), x[1].clone());
             let out = attention::forward(&qkv, &layout)?;
@@ -241,8 +241,8 @@ impl Bench {
         let rows = RowMap::tokens(&[0, 5, 45, 300], 2);
         let n = rows.rows();
         let inputs = [
-            self.trunk(&[n, d])?,
-            self.trunk(&[n, d])?,
+            self.base(&[n, d])?,
+            self.base(&[n, d])?,
             self.wide(&[experts, r, d])?,
             self.wide(&[experts, r])?,
             self.wide(&[experts, d, r])?,

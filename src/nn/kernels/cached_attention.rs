@@ -1,7 +1,7 @@
-//! Attention of new tokens to everything before them, whose keys and values are remembered.
+//! Attention of new tokens to a cache of keys and values.
 //!
-//! Keys and values of all sequences lie in one pool of rows; a sequence is a list of rows. So two sequences that begin
-//! alike share rows, and continuing a sequence in two ways copies nothing.
+//! Keys and values of all sequences are rows of one pool; a sequence is a list of rows. Two sequences with a common
+//! beginning share rows, and a fork copies nothing.
 
 use super::attention::softmax_row;
 use super::simd;
@@ -14,7 +14,7 @@ const TASK: usize = 1 << 15;
 /// Keys and values of one layer. Row-major `[rows, width]` each, width = kv_heads * head_dim
 #[derive(Clone, Copy)]
 pub struct Pool<'a> {
-    /// Keys, turned by their positions.
+    /// Keys, with their rotary positions.
     pub keys: &'a [f32],
     /// Values.
     pub values: &'a [f32],

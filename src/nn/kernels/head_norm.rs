@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation of each query and key head on its own (Qwen3's QK-norm).
 //!
-//! Queries, keys and values lie side by side; the first `heads` heads are normalised with the queries' γ, the next
-//! `kv_heads` with the keys', and what is behind them stays: `y = γ x / sqrt(mean(x²) + ε)` over a head's values.
+//! Queries, keys and values are side by side; the first `heads` heads are normalised with the queries' γ, the next
+//! `kv_heads` with the keys', the rest stays: `y = γ x / sqrt(mean(x²) + ε)` over a head's values.
 
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, widen};
@@ -40,18 +40,19 @@ fn fast_forward<T: Number>(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     let eps = norm.eps as f32;
     let mut out = HostView::<T>::of(x)?.to_vec();
     for_rows(&mut out, columns, |_, block| {
-        let mut wide = vec![0.0f32; hd];
-        simd::vectors!(|| {
-            for row in block.chunks_exact_mut(columns) {
-                for (i, head) in row[..width].chunks_exact_mut(hd).enumerate() {
-                    let gamma: &[f32] = if i * hd < q_width { &gq } else { &gk };
-                    simd::update(&mut wide, head, |w, v| *w = v.wide());
-                    let r = 1.0 / (simd::sum_map(&wide, |v| v * v) / hd as f32 + eps).sqrt();
-                    for ((o, &v), &g) in head.iter_mut().zip(&wide).zip(gamma) {
-                        *o = T::narrow(v * (r * g));
+        host::scratch(hd, |wide| {
+            simd::vectors!(|| {
+                for row in block.chunks_exact_mut(columns) {
+                    for (i, head) in row[..width].chunks_exact_mut(hd).enumerate() {
+                        let gamma: &[f32] = if i * hd < q_width { &gq } else { &gk };
+                        simd::update(wide, head, |w, v| *w = v.wide());
+                        let r = 1.0 / (simd::sum_map(wide, |v| v * v) / hd as f32 + eps).sqrt();
+                        for ((o, v), &g) in head.iter_mut().zip(&*wide).zip(gamma) {
+                            *o = T::narrow(v * (r * g));
+                        }
                     }
                 }
-            }
+            });
         });
     });
     host::tensor(out, (n, columns))
@@ -78,22 +79,25 @@ fn fast_backward<T: Number>(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Resul
     let eps = norm.eps as f32;
     host::in_place(dy, |dy: &mut [T]| {
         for_rows(dy, columns, |first, block| {
-            let (mut wide, mut grad) = (vec![0.0f32; hd], vec![0.0f32; hd]);
-            simd::vectors!(|| {
-                for (i, row) in block.chunks_exact_mut(columns).enumerate() {
-                    let source = &xs[(first + i) * columns..(first + i) * columns + width];
-                    let heads = row[..width].chunks_exact_mut(hd).zip(source.chunks_exact(hd));
-                    for (j, (dy, x)) in heads.enumerate() {
-                        let gamma: &[f32] = if j * hd < q_width { &gq } else { &gk };
-                        simd::update(&mut wide, x, |w, v| *w = v.wide());
-                        simd::update(&mut grad, dy, |w, v| *w = v.wide());
-                        let r = 1.0 / (simd::sum_map(&wide, |v| v * v) / hd as f32 + eps).sqrt();
-                        let along = simd::sum_map3([&grad, &wide, gamma], |a, b, c| a * b * c) * r * r * r / hd as f32;
-                        for (((o, &d), &x), &g) in dy.iter_mut().zip(&grad).zip(&wide).zip(gamma) {
-                            *o = T::narrow(d * g * r - x * along);
+            host::scratch(2 * hd, |buffer| {
+                let (wide, grad) = buffer.split_at_mut(hd);
+                simd::vectors!(|| {
+                    for (i, row) in block.chunks_exact_mut(columns).enumerate() {
+                        let source = &xs[(first + i) * columns..(first + i) * columns + width];
+                        let heads = row[..width].chunks_exact_mut(hd).zip(source.chunks_exact(hd));
+                        for (j, (dy, x)) in heads.enumerate() {
+                            let gamma: &[f32] = if j * hd < q_width { &gq } else { &gk };
+                            simd::update(wide, x, |w, v| *w = v.wide());
+                            simd::update(grad, dy, |w, v| *w = v.wide());
+                            let r = 1.0 / (simd::sum_map(wide, |v| v * v) / hd as f32 + eps).sqrt();
+                            let along =
+                                simd::sum_map3([grad, wide, gamma], |a, b, c| a * b * c) * r * r * r / hd as f32;
+                            for (((o, d), x), &g) in dy.iter_mut().zip(&*grad).zip(&*wide).zip(gamma) {
+                                *o = T::narrow(d * g * r - x * along);
+                            }
                         }
                     }
-                }
+                });
             });
         });
     })

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Shape, Storage, StorageRef, Te
 use half::bf16;
 use parking_lot::Mutex;
 use rayon::prelude::*;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -359,6 +360,22 @@ pub fn tensor<T: Number>(values: Vec<T>, shape: impl Into<Shape>) -> Result<Tens
     Ok(Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?)
 }
 
+thread_local! {
+    /// Taken out while it is used, so that a task that is run meanwhile on this thread gets another one.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `work` with `len` values of a buffer of this thread, to be overwritten.
+pub fn scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut buffer = SCRATCH.take();
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    let result = work(&mut buffer[..len]);
+    SCRATCH.set(buffer);
+    result
+}
+
 fn rows_per_task(width: usize) -> usize {
     (TASK_ELEMENTS / width.max(1)).max(1)
 }
@@ -434,4 +451,40 @@ pub fn column_sums<T: Number>(values: &[T], width: usize) -> Vec<f32> {
         }
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_several_outputs_are_written_by_several_tasks() {
+        let ([twice], [index]) = new_rows(9, [4000], [1], |rows, [twice], [index]| {
+            for row in rows {
+                index.push(std::iter::once(row as f32));
+                let written = twice.push((0..4000).map(|i| bf16::narrow((row * i % 128) as f32)));
+                assert_eq!(written[3], bf16::narrow((3 * row) as f32));
+            }
+        });
+        assert_eq!(index, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        assert!(twice.iter().enumerate().all(|(i, v)| v.wide() == (i / 4000 * (i % 4000) % 128) as f32));
+        assert_eq!(map::<f32, f32>(&[1.0, -2.0], |v| 2.0 * v), [2.0, -4.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "left 3 values of its output unwritten")]
+    fn a_row_that_is_left_out_is_noticed() {
+        new_matrix::<f32>(2, 3, |rows, out| {
+            out.push(rows.skip(1).flat_map(|_| [1.0; 3]));
+        });
+    }
+
+    #[test]
+    fn views_refuse_what_is_strided_or_of_another_format() {
+        let x = Tensor::new(&[[1.0f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu).unwrap();
+        assert_eq!(*HostRef::of(&x.narrow(0, 1, 1).unwrap()).unwrap(), [3.0, 4.0]);
+        assert!(StoredRef::of(&x.t().unwrap()).is_err() && HostView::<bf16>::of(&x).is_err());
+        let changed = in_place(x, |values: &mut [f32]| values[0] = 9.0).unwrap();
+        assert_eq!(StoredRef::of(&changed).unwrap().values().at(0), 9.0);
+    }
 }

@@ -65,25 +65,26 @@ fn fast_forward<T: Number>(
     let res = residual.map(HostView::<T>::of).transpose()?;
     let eps = norm.eps as f32;
     let ([normalized, y], [rstd]) = host::new_rows(n, [d, d], [1], |rows, [normalized, y], [rstd]| {
-        let mut row = vec![0.0f32; d];
-        simd::vectors!(|| {
-            for at in rows.map(|row| row * d) {
-                sum_row(&mut row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-                let mean = simd::sum_map(&row, |v| v) / d as f32;
-                let var = simd::sum_map(&row, |v| (v - mean) * (v - mean)) / d as f32;
-                let r = 1.0 / (var + eps).sqrt();
-                rstd.push(std::iter::once(r));
-                simd::apply(&mut row, |v| *v = (*v - mean) * r);
-                normalized.push(row.iter().map(|&v| T::narrow(v)));
-                y.push(row.iter().zip(&g[..]).zip(&b[..]).map(|((&v, &g), &b)| T::narrow(v * g + b)));
-            }
+        host::scratch(d, |row| {
+            simd::vectors!(|| {
+                for at in rows.map(|row| row * d) {
+                    sum_row(row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                    let mean = simd::sum_map(row, |v| v) / d as f32;
+                    let var = simd::sum_map(row, |v| (v - mean) * (v - mean)) / d as f32;
+                    let r = 1.0 / (var + eps).sqrt();
+                    rstd.push(std::iter::once(r));
+                    simd::apply(row, |v| *v = (*v - mean) * r);
+                    normalized.push(row.iter().map(|&v| T::narrow(v)));
+                    y.push(row.iter().zip(&g[..]).zip(&b[..]).map(|((&v, &g), &b)| T::narrow(v * g + b)));
+                }
+            });
         });
     });
     let saved = Saved { normalized: host::tensor(normalized, (n, d))?, rstd: host::tensor(rstd, n)? };
     Ok((host::tensor(y, (n, d))?, saved))
 }
 
-/// y once more, for whoever needs it in the backward pass and did not keep it. -> `[n, d]`
+/// y recomputed for the backward pass. -> `[n, d]`
 pub fn output(saved: &Saved, norm: Affine<'_>) -> Result<Tensor> {
     let normalized = &saved.normalized;
     if is_fast(norm.gamma) {
@@ -139,28 +140,28 @@ fn fast_backward<T: Number>(
     let (dys, xh, g) = (HostView::<T>::of(dy)?, HostView::<T>::of(&saved.normalized)?, HostRef::of(gamma)?);
     let rstd = HostRef::of(&saved.rstd)?;
     let ([sum, dx], []) = host::new_rows(n, [d, d], [], |rows, [sum, dx], []| {
-        let (mut scaled, mut kept) = (vec![0.0f32; d], vec![0.0f32; d]);
-        simd::vectors!(|| {
-            for row in rows {
-                let (at, rstd) = (row * d, rstd[row]);
-                let (dy, xh) = (&dys[at..at + d], &xh[at..at + d]);
-                for (((o, k), (&dy, &h)), &g) in scaled.iter_mut().zip(&mut kept).zip(dy.iter().zip(xh)).zip(&g[..]) {
-                    *o = dy.wide() * g;
-                    *k = h.wide();
+        host::scratch(2 * d, |buffer| {
+            let (scaled, kept) = buffer.split_at_mut(d);
+            simd::vectors!(|| {
+                for row in rows {
+                    let (at, rstd) = (row * d, rstd[row]);
+                    let (dy, xh) = (&dys[at..at + d], &xh[at..at + d]);
+                    simd::update(kept, xh, |k, h| *k = h.wide());
+                    for ((o, dy), &g) in scaled.iter_mut().zip(dy).zip(&g[..]) {
+                        *o = dy.wide() * g;
+                    }
+                    let mean = simd::sum_map(scaled, |v| v) / d as f32;
+                    let along = simd::sum_map2(scaled, kept, |a, b| a * b) / d as f32;
+                    simd::update(scaled, kept, |v, h| *v = (*v - mean - h * along) * rstd);
+                    let sum = sum.push(scaled.iter().map(|&v| T::narrow(v)));
+                    if drop.active() {
+                        let masked = scaled.iter().enumerate().map(|(j, v)| v * drop.factor((at + j) as u32));
+                        dx.push(masked.map(T::narrow));
+                    } else {
+                        dx.push(sum.iter().copied());
+                    }
                 }
-                let mean = simd::sum_map(&scaled, |v| v) / d as f32;
-                let along = simd::sum_map2(&scaled, &kept, |a, b| a * b) / d as f32;
-                for (v, &h) in scaled.iter_mut().zip(&kept) {
-                    *v = (*v - mean - h * along) * rstd;
-                }
-                let sum = sum.push(scaled.iter().map(|&v| T::narrow(v)));
-                if drop.active() {
-                    let masked = scaled.iter().enumerate().map(|(j, v)| v * drop.factor((at + j) as u32));
-                    dx.push(masked.map(T::narrow));
-                } else {
-                    dx.push(sum.iter().copied());
-                }
-            }
+            });
         });
     });
     let (mut gamma_grad, mut beta_grad) = (None, None);

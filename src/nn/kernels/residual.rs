@@ -41,12 +41,13 @@ fn fast_add<X: Number, T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: D
     let xs = HostView::<X>::of(x)?;
     let res = residual.map(HostView::<T>::of).transpose()?;
     let sum = host::new_matrix(n, d, |rows, out| {
-        let mut sum = vec![0.0f32; d];
-        simd::vectors!(|| {
-            for at in rows.map(|row| row * d) {
-                sum_row(&mut sum, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-                out.push(sum.iter().map(|&v| T::narrow(v)));
-            }
+        host::scratch(d, |sum| {
+            simd::vectors!(|| {
+                for at in rows.map(|row| row * d) {
+                    sum_row(sum, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                    out.push(sum.iter().map(|&v| T::narrow(v)));
+                }
+            });
         });
     });
     host::tensor(sum, (n, d))

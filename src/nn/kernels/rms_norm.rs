@@ -106,21 +106,22 @@ fn fast_forward<X: Number, Y: Number>(
     let (added, copied) = (if same.is_none() { d } else { 0 }, if Y::DTYPE == DType::F32 { 0 } else { d });
     let eps = eps as f32;
     let ([y, kept], [sum, rstd]) = host::new_rows(n, [d, copied], [added, 1], |rows, [y, kept], [sum, rstd]| {
-        let mut row = vec![0.0f32; added];
-        simd::vectors!(|| {
-            for at in rows.map(|row| row * d) {
-                let source: &[f32] = match &same {
-                    Some(x) => &x[at..at + d],
-                    None => {
-                        residual::sum_row(&mut row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-                        sum.push(row.iter().copied())
-                    }
-                };
-                let r = 1.0 / (simd::sum_map(source, |v| v * v) / d as f32 + eps).sqrt();
-                rstd.push(std::iter::once(r));
-                y.push(source.iter().zip(&g[..]).map(|(&v, &g)| Y::narrow(v * r * g)));
-                kept.push(source[..copied].iter().map(|&v| Y::narrow(v)));
-            }
+        host::scratch(added, |row| {
+            simd::vectors!(|| {
+                for at in rows.map(|row| row * d) {
+                    let source: &[f32] = match &same {
+                        Some(x) => &x[at..at + d],
+                        None => {
+                            residual::sum_row(row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                            sum.push(row.iter().copied())
+                        }
+                    };
+                    let r = 1.0 / (simd::sum_map(source, |v| v * v) / d as f32 + eps).sqrt();
+                    rstd.push(std::iter::once(r));
+                    y.push(source.iter().zip(&g[..]).map(|(&v, &g)| Y::narrow(v * r * g)));
+                    kept.push(source[..copied].iter().map(|&v| Y::narrow(v)));
+                }
+            });
         });
     });
     let sum = if same.is_some() { x.clone() } else { host::tensor(sum, (n, d))? };
@@ -133,7 +134,7 @@ fn fast_kept(saved: &Saved, gamma: &Tensor) -> bool {
     (is_fast(&saved.sum) || is_fast16(&saved.sum)) && is_fast(gamma)
 }
 
-/// y once more, for whoever needs it in the backward pass and did not keep it. -> `[n, d]`
+/// y recomputed for the backward pass. -> `[n, d]`
 pub fn output(saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
     if fast_kept(saved, gamma) {
         if_fast!(&saved.sum, fast_output(saved, gamma));
@@ -183,17 +184,19 @@ fn fast_backward<T: Number>(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, ga
     };
     host::in_place(dsum, |out: &mut [f32]| {
         for_rows(out, d, |first, block| {
-            let (mut grad, mut wide) = (vec![0.0f32; d], vec![0.0f32; d]);
-            simd::vectors!(|| {
-                for (i, row) in block.chunks_exact_mut(d).enumerate() {
-                    let (at, r) = ((first + i) * d, rstd[first + i]);
-                    simd::update(&mut grad, &dys[at..at + d], |o, v| *o = v.wide());
-                    simd::update(&mut wide, &sum[at..at + d], |o, v| *o = v.wide());
-                    let along = simd::sum_map3([&grad, &wide, &g], |a, b, c| a * b * c) * r * r * r / d as f32;
-                    for (((o, &dy), &s), &g) in row.iter_mut().zip(&grad).zip(&wide).zip(&g[..]) {
-                        *o += dy * g * r - s * along;
+            host::scratch(2 * d, |buffer| {
+                let (grad, wide) = buffer.split_at_mut(d);
+                simd::vectors!(|| {
+                    for (i, row) in block.chunks_exact_mut(d).enumerate() {
+                        let (at, r) = ((first + i) * d, rstd[first + i]);
+                        simd::update(grad, &dys[at..at + d], |o, v| *o = v.wide());
+                        simd::update(wide, &sum[at..at + d], |o, v| *o = v.wide());
+                        let along = simd::sum_map3([grad, wide, &g], |a, b, c| a * b * c) * r * r * r / d as f32;
+                        for (((o, dy), s), &g) in row.iter_mut().zip(&*grad).zip(&*wide).zip(&g[..]) {
+                            *o += dy * g * r - s * along;
+                        }
                     }
-                }
+                });
             });
         });
     })

@@ -119,7 +119,7 @@ pub fn takes(x: &Tensor) -> bool {
     x.device().is_cuda() && format_of(x.dtype()).is_some()
 }
 
-/// The GPU a tensor lies on.
+/// The GPU of a tensor.
 pub fn gpu(x: &Tensor) -> Result<CudaDevice> {
     match x.device() {
         Device::Cuda(gpu) => Ok(gpu.clone()),

@@ -23,7 +23,7 @@ pub enum Source {
     Gated,
     /// Losses and scores over a vocabulary.
     Vocab,
-    /// Attention to remembered keys and values.
+    /// Attention to cached keys and values.
     Remembered,
 }
 

@@ -247,7 +247,7 @@ impl VocabScore {
     }
 }
 
-/// Attention of `n` new tokens to remembered rows.
+/// Attention of `n` new tokens to cached rows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Remembered {
     /// Format of all tensors.

@@ -3,7 +3,7 @@
 use super::launch::{Args, Launch, Macros, Source};
 use crate::nn::kernels::types::{Act, Dropout};
 
-/// Where a tensor's first element lies in the memory of the device; 0: no tensor.
+/// Address of a tensor's first element in the memory of the device; 0: no tensor.
 pub type Address = u64;
 
 /// Threads of a block where nothing else decides.
@@ -199,7 +199,7 @@ pub struct Routed {
     pub width: usize,
     /// Columns of the output.
     pub out_width: usize,
-    /// Whether the weights lie `[out_width, width]` (forward) or `[width, out_width]` (backward).
+    /// Whether the weights are `[out_width, width]` (forward) or `[width, out_width]` (backward).
     pub transposed: bool,
     /// Absent: everything is packed, and the factor is 1.
     pub window: Option<Window>,

@@ -194,7 +194,7 @@ pub unsafe fn run(job: &Product<'_>, after: Option<After<'_>>) {
     }
 }
 
-/// The left operand in the tiles' format: as it lies where that is it, else converted once, into `buffer`.
+/// The left operand in the tiles' format: in place where it has it, else converted once, into `buffer`.
 unsafe fn prepare(job: &Product<'_>, cut: &Cut, parallel: bool, buffer: &mut Vec<u32>) -> Prepared {
     let ([m, _, k], a, pairs) = (job.dims, job.a, cut.pairs);
     match a.values {
@@ -309,7 +309,7 @@ unsafe fn pack(
     (first, last): (usize, usize),
     (right, words): (*mut f32, usize),
 ) {
-    // Of a matrix that lies row by row some rows at a time: their neighbours in memory are the next panel's.
+    // Of a row-major matrix some rows at a time: their neighbours in memory are the next panel's.
     let chunk = if b.col == 1 { PACKED_ROWS } else { steps };
     for k in (0..steps).step_by(chunk) {
         let rows = (k0 + k, chunk.min(steps - k));

@@ -91,7 +91,7 @@ impl Operand<'_> {
     }
 }
 
-/// The output: where it lies, row distance (columns are adjacent), and whether to add to what is there.
+/// The output: where it starts, row distance (columns are adjacent), and whether to add to what is there.
 #[derive(Clone, Copy)]
 pub struct Out {
     /// First element.
@@ -160,7 +160,7 @@ pub type After<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 ///
 /// # Safety
 /// As for [`raw`]: `start` is the job's output.
-#[expect(unsafe_code, reason = "the caller vouches for the output")]
+#[expect(unsafe_code, reason = "the output is the caller's promise")]
 pub(super) unsafe fn by_way_of_f32(
     job: &Product<'_>,
     start: *mut bf16,

@@ -12,7 +12,7 @@ use crate::nn::kernels::simd;
 /// # Safety
 /// `out.start` must be valid for writing `m` rows of `n` values at distance `out.row`, not aliased, and
 /// initialised when `out.add` is set.
-#[expect(unsafe_code, reason = "the caller vouches for the output")]
+#[expect(unsafe_code, reason = "the output is the caller's promise")]
 pub unsafe fn raw(dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32, precision: Precision) {
     // SAFETY: passed on.
     unsafe { run(&Product { dims, a, b: b.into(), out, scale, precision, parallel: false }, None) }

@@ -92,7 +92,7 @@ fn q4_1(bytes: &[u8; 20], out: &mut [f32; 32]) {
     nibbles(&bytes[4..], out, |q| d * q as f32 + m);
 }
 
-/// 32 values of 5 bits: the fifth bits lie together.
+/// 32 values of 5 bits: the fifth bits are stored together.
 #[inline(always)]
 fn fives(high: &[u8], bytes: &[u8], out: &mut [f32; 32], f: impl Fn(i32) -> f32) {
     let high = u32::from_le_bytes([high[0], high[1], high[2], high[3]]);

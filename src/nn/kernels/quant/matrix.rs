@@ -6,7 +6,6 @@ use crate::tensor::{NumberFormat, to_f32};
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
-use std::cell::Cell;
 use std::sync::Arc;
 
 /// Values that are widened at one time: 16 MiB.
@@ -41,21 +40,6 @@ impl std::fmt::Debug for Quantised {
     }
 }
 
-thread_local! {
-    /// Taken out while it is used, so that a task that is run meanwhile on this thread gets another one.
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-pub(super) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut buffer = SCRATCH.take();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    let result = work(&mut buffer[..len]);
-    SCRATCH.set(buffer);
-    result
-}
-
 impl Quantised {
     /// From the bytes of a matrix. Every value must be finite.
     pub fn new(format: NumberFormat, bytes: Vec<u8>, rows: usize, columns: usize) -> Result<Self> {
@@ -77,7 +61,7 @@ impl Quantised {
     }
 
     fn has_broken(&self, row: usize) -> bool {
-        with_scratch(self.columns, |out| {
+        host::scratch(self.columns, |out| {
             self.widen_rows(row, out);
             // A sum of finite numbers can overflow, so each is looked at.
             !simd::vectors!(|| out.iter().fold(true, |fine, v| fine & v.is_finite()))

@@ -5,8 +5,7 @@
 //! again and again. So a 4-bit model trains in little more than the memory of its file. For a few rows of x (writing text, token by token) each row of W is widened into
 //! the first-level cache and multiplied at once.
 //!
-//! Values are exact: what is multiplied is what the format stands for, in f32; where activations flow in bf16, rounded to
-//! that as they are.
+//! Values are exact: what is multiplied is what the format stands for, in f32; with bf16 activations, rounded to bf16.
 
 mod formats;
 mod matrix;

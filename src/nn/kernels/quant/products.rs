@@ -1,6 +1,6 @@
 //! Products with quantised matrices.
 
-use super::matrix::{Quantised, SLICE, TASK, with_scratch};
+use super::matrix::{Quantised, SLICE, TASK};
 use crate::error::{Error, Result};
 use crate::nn::kernels::device::{is_fast, is_fast16};
 use crate::nn::kernels::gemm::{self, Block, Mat, Operand, Precision, Widen};
@@ -33,7 +33,7 @@ impl Quantised {
             return gemm::product_block([n, rows, k], Mat::rows(x, k), w, out, block, 1.0, precision);
         }
         for slice in self.slices() {
-            with_scratch(slice.len() * k, |wide| {
+            host::scratch(slice.len() * k, |wide| {
                 self.widen(slice.start, wide);
                 let block = Block { start: slice.start, row: rows, add: false };
                 let (x, w) = (Mat::rows(x, k), Mat::cols(wide, k));
@@ -46,9 +46,9 @@ impl Quantised {
     fn few(&self, x: &[f32], n: usize, out: &mut [f32]) {
         let (rows, k) = self.dims();
         let task = (TASK / k).max(1);
-        let mut turned = vec![0.0f32; rows * n];
-        turned.par_chunks_mut(task * n).enumerate().for_each(|(i, block)| {
-            with_scratch(k, |wide| {
+        let mut transposed = vec![0.0f32; rows * n];
+        transposed.par_chunks_mut(task * n).enumerate().for_each(|(i, block)| {
+            host::scratch(k, |wide| {
                 for (j, sums) in block.chunks_exact_mut(n).enumerate() {
                     self.widen_rows(i * task + j, wide);
                     simd::vectors!(|| {
@@ -60,10 +60,10 @@ impl Quantised {
             });
         });
         if n == 1 {
-            return out[..rows].copy_from_slice(&turned);
+            return out[..rows].copy_from_slice(&transposed);
         }
         for (i, out) in out.chunks_exact_mut(rows).enumerate() {
-            out.iter_mut().zip(turned.iter().skip(i).step_by(n)).for_each(|(v, t)| *v = *t);
+            out.iter_mut().zip(transposed.iter().skip(i).step_by(n)).for_each(|(v, t)| *v = *t);
         }
     }
 
@@ -76,7 +76,7 @@ impl Quantised {
             return gemm::product_block([n, k, rows], Mat::rows(dy, rows), w, out, block, 1.0, precision);
         }
         for slice in self.slices() {
-            with_scratch(slice.len() * k, |wide| {
+            host::scratch(slice.len() * k, |wide| {
                 self.widen(slice.start, wide);
                 let dy = Mat { values: &dy[slice.start..], row: rows, col: 1 };
                 let block = Block { start: 0, row: k, add: true };
