@@ -24,7 +24,7 @@
 //! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, rng, tensor |
 //! | [`mixture`] | banks of experts, routing, consistency, merging; knows no model and no file | config, error, nn, rng, tensor |
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches; knows no model | config, error, rng, tensor |
-//! | [`model_store`] | models by name: Hugging Face cache and downloads | config, error, format |
+//! | [`model_store`] | models by name: Hugging Face cache and downloads | config, error, format, tensor |
 //! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind), heads, reading weights; knows no training | config, data, error, mixture, model_store, nn, rng, tensor |
 //! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, rng, tensor |
 //! | [`records`] | what a run records, as plain data: steps, evaluations, checkpoints | eval, mixture, tensor |

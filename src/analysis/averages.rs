@@ -11,6 +11,7 @@
 //! of the factors, so that no matrix of the layer's size is made.
 
 use crate::error::{Error, Result};
+use crate::mixture::consistency::log_softmax;
 use crate::mixture::{Lora, LoraMixture, Side};
 use candle_core::{DType, Device, Tensor};
 
@@ -221,14 +222,8 @@ pub fn ensemble(logits: &[Vec<f32>], weights: &[f64], outputs: usize) -> Result<
 
 /// Softmax, row by row.
 pub fn probabilities(logits: &[f32], outputs: usize) -> Vec<f64> {
-    let mut all = Vec::with_capacity(logits.len());
-    for row in logits.chunks(outputs.max(1)) {
-        let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let powers: Vec<f64> = row.iter().map(|&x| f64::from(x - top).exp()).collect();
-        let sum: f64 = powers.iter().sum();
-        all.extend(powers.into_iter().map(|p| p / sum));
-    }
-    all
+    let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+    logits.chunks(outputs.max(1)).flat_map(log_softmax).map(f64::exp).collect()
 }
 
 /// How far a model's answers are from others.

@@ -103,7 +103,7 @@ pub struct Session {
     /// Deleting a run.
     pub deleting: Query<PathBuf>,
     /// The models on disk.
-    pub models: Query<Shelf>,
+    pub models: Query<CacheInfo>,
     /// Downloads under way, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,
     /// Removing a model.

@@ -1,7 +1,7 @@
 //! `adamix models`: what is on disk, fetching by name, removing.
 
 use super::{Done, Failure, interrupt, out, usage};
-use crate::engine::transfer::{News, Transfer};
+use crate::engine::transfer::{Transfer, TransferEvent};
 use crate::error::{Error, ErrorKind};
 use crate::format;
 use crate::model_store::{DownloadProgress, Downloaded, Hub, ModelId, ModelKind, Stage, StoredModel};
@@ -46,30 +46,30 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 }
 
 fn list(json: bool) -> Done {
-    let shelf = Hub::from_env()?.shelf();
+    let cached = Hub::from_env()?.scan();
     if json {
-        return Ok(out::json(&shelf)?);
+        return Ok(out::json(&cached)?);
     }
-    let cache = shelf.cache.display();
-    if shelf.models.is_empty() {
+    let cache = cached.cache.display();
+    if cached.models.is_empty() {
         return Ok(out::line(&format!("no models in {cache}; adamix models download org/name fetches one"))?);
     }
     let cells = |text: &[&str]| text.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
     let mut rows = vec![cells(&["model", "family", "parameters", "size", "for"])];
-    rows.extend(shelf.models.iter().map(|model| {
+    rows.extend(cached.models.iter().map(|model| {
         let family = if model.family.is_empty() { "?" } else { &model.family };
         let parameters = if model.parameters > 0 { format::count(model.parameters) } else { "?".to_owned() };
         cells(&[&model.id, family, &parameters, &format::bytes(model.bytes), purpose(model)])
     }));
     out::table(&rows)?;
-    for model in &shelf.models {
+    for model in &cached.models {
         if let Some(problem) = &model.problem {
             out::line(&format!("{}: {problem}", model.id))?;
         }
     }
-    let total = shelf.models.iter().map(|model| model.bytes).sum();
+    let total = cached.models.iter().map(|model| model.bytes).sum();
     out::line(&format!("{} in {cache}", format::bytes(total)))?;
-    if let Some(variable) = &shelf.offline {
+    if let Some(variable) = &cached.offline {
         out::line(&format!("{variable} is set: nothing is downloaded"))?;
     }
     Ok(())
@@ -120,15 +120,15 @@ fn remove(id: &ModelId, yes: bool, json: bool) -> Done {
 fn download(id: &ModelId, json: bool) -> Done {
     let words = "interrupted: what was fetched is kept (once more to end at once)";
     let control = interrupt::watched_control(words)?;
-    let mut transfer = Transfer::start(Hub::from_env()?, id.clone())?;
+    let mut transfer = Transfer::start(&Hub::from_env()?, id.clone())?;
     let mut teller = Teller::new(json);
     let ended = loop {
         if control.stopped() {
             transfer.stop();
         }
         match transfer.next(LOOK) {
-            Some(News::Progress(progress)) => teller.tell(&progress),
-            Some(News::Ended(ended)) => break ended,
+            Some(TransferEvent::Progress(progress)) => teller.tell(&progress),
+            Some(TransferEvent::Ended(ended)) => break ended,
             None => {}
         }
     };

@@ -149,7 +149,7 @@ pub fn texts(report: &WriteReport) -> Result<()> {
     out::table(&rows)?;
     let apart: Vec<_> = report.ways.iter().filter_map(|by| Some((by.way, by.bleu_minus_merged?))).collect();
     for (way, apart) in &apart {
-        out::line(&format!("BLEU of {way} minus BLEU of merged: {}", apart.words()))?;
+        out::line(&format!("BLEU of {way} minus BLEU of merged: {}", apart.describe()))?;
     }
     if !apart.is_empty() {
         out::line("in brackets: 95 % intervals, paired bootstrap over the inputs")?;

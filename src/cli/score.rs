@@ -4,7 +4,7 @@ use super::{Done, Failure, out};
 use crate::data::references::{Layout, References, read_outputs, read_references, read_text};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::text_metrics::meteor;
-use crate::eval::text_metrics::meteor::Named;
+use crate::eval::text_metrics::meteor::NamedText;
 use crate::eval::text_metrics::{Protocol, Scorer, TextScores, WordLists, prepare};
 use crate::format;
 use clap::builder::PossibleValuesParser;
@@ -158,7 +158,7 @@ pub(super) fn word_lists(dir: &Path) -> Result<WordLists> {
     let exceptions = read(["english.exceptions", "synonym/english.exceptions"])?;
     let function_words = read(["function.english.words", "function/english.words"])?;
     let [synsets, exceptions, function_words] =
-        [&synsets, &exceptions, &function_words].map(|(name, text)| Named { name, text });
+        [&synsets, &exceptions, &function_words].map(|(name, text)| NamedText { name, text });
     WordLists::parse(synsets, exceptions, function_words)
 }
 

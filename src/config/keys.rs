@@ -7,6 +7,7 @@
 use super::RunConfig;
 use crate::error::{Error, Result};
 use std::sync::OnceLock;
+use strsim::levenshtein;
 use toml::{Table, Value};
 
 mod table;
@@ -108,25 +109,9 @@ pub fn nearest(name: &str) -> Option<&'static Key> {
     let last = name.rsplit('.').next().unwrap_or_default();
     let distance = |key: &&'static Key| {
         let own = key.path.rsplit('.').next().unwrap_or_default();
-        edits(&name, key.path).min(edits(last, own)).min(edits(last, &key.flag.replace('-', "_")))
+        levenshtein(&name, key.path).min(levenshtein(last, own)).min(levenshtein(last, &key.flag.replace('-', "_")))
     };
     KEYS.iter().min_by_key(distance).filter(|key| distance(key) <= 1 + last.len() / 4)
-}
-
-/// Levenshtein distance: insertions, deletions and replacements from `a` to `b`.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Sets one setting from its path and a text, as typed on a command line or in a field.
@@ -368,7 +353,7 @@ mod tests {
         assert_eq!(nearest("train.learning_rat").map(|key| key.path), Some("train.learning_rate"));
         assert_eq!(nearest("--num-expert").map(|key| key.path), Some("mixture.num_experts"));
         assert!(nearest("colour").is_none());
-        assert_eq!((edits("", "abc"), edits("kitten", "sitting"), edits("same", "same")), (3, 3, 0));
+        assert_eq!((levenshtein("", "abc"), levenshtein("kitten", "sitting"), levenshtein("same", "same")), (3, 3, 0));
     }
 
     #[test]

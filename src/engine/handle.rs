@@ -5,7 +5,7 @@
 //! thread that takes longer is left behind, and what it has on disk is whole at any moment.
 
 use super::worker::Worker;
-use crate::engine::model_store_thread::Storekeeper;
+use crate::engine::model_store_thread::ModelStoreThread;
 use crate::engine::outbox::{COMMANDS, EVENTS, Link, Message, RunFlags, Shared};
 use crate::error::{Error, Result};
 use crate::model_store::Hub;
@@ -53,7 +53,7 @@ impl EngineHandle {
         let (keeper, keeper_alive): (_, Sender<()>) = (Link::new(shared.clone(), outbox.clone()), alive.clone());
         let keep = move || {
             let _alive = keeper_alive;
-            Storekeeper::run(keeper, &asks, hub);
+            ModelStoreThread::run(keeper, &asks, hub);
         };
         let spawned = thread::Builder::new().name("adamix-models".to_owned()).spawn(keep);
         spawned.map_err(|err| Error::internal(format!("the thread for models cannot be started: {err}")))?;

@@ -1,9 +1,9 @@
-//! The thread that looks after models on disk: lists them, removes them, and watches one download at a time.
+//! The thread of the model store: lists and removes cached models, and runs one download at a time.
 //!
-//! It never computes and never waits for the training thread, so that training goes on while something is fetched.
+//! It never waits for the training thread, so training continues during a download.
 
 use crate::engine::outbox::Link;
-use crate::engine::transfer::{News, Transfer};
+use crate::engine::transfer::{Transfer, TransferEvent};
 use crate::error::{Error, Result};
 use crate::model_store::{Hub, ModelId};
 use crate::protocol::*;
@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// How often it looks whether a download was given up, or an event found no room.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval at which cancellations and waiting events are checked.
+const POLL: Duration = Duration::from_millis(100);
 
 /// A download in work.
 struct Active {
@@ -23,15 +23,15 @@ struct Active {
 }
 
 /// Everything the thread owns.
-pub(crate) struct Storekeeper<'a> {
+pub(crate) struct ModelStoreThread<'a> {
     link: &'a Link,
     hub: Hub,
     active: Option<Active>,
     waiting: VecDeque<(RequestId, ModelId)>,
 }
 
-impl Storekeeper<'_> {
-    /// The thread's body: until nobody can ask any more.
+impl ModelStoreThread<'_> {
+    /// The thread's body: until the senders are gone.
     #[expect(clippy::needless_pass_by_value, reason = "the thread owns its link")]
     pub(crate) fn run(link: Link, asks: &Receiver<(RequestId, StoreAsk)>, hub: Result<Hub>) {
         let hub = match hub {
@@ -45,19 +45,19 @@ impl Storekeeper<'_> {
                 return;
             }
         };
-        let mut keeper = Storekeeper { link: &link, hub, active: None, waiting: VecDeque::new() };
+        let mut store = ModelStoreThread { link: &link, hub, active: None, waiting: VecDeque::new() };
         loop {
-            let busy = keeper.active.is_some() || !link.flush();
+            let busy = store.active.is_some() || !link.flush();
             let received =
-                if busy { asks.recv_timeout(LOOK) } else { asks.recv().map_err(|_| RecvTimeoutError::Disconnected) };
+                if busy { asks.recv_timeout(POLL) } else { asks.recv().map_err(|_| RecvTimeoutError::Disconnected) };
             match received {
-                Ok((req, ask)) => keeper.take(req, ask),
+                Ok((req, ask)) => store.take(req, ask),
                 Err(RecvTimeoutError::Timeout) => {}
-                // Dropping the transfer ends it; what it has fetched stays.
+                // Dropping the transfer cancels it; what was fetched is kept.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            keeper.hear_cancellations(asks);
-            keeper.look();
+            store.take_cancellations(asks);
+            store.forward_events();
         }
     }
 
@@ -68,14 +68,14 @@ impl Storekeeper<'_> {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(answer))) => self.link.answer(req, Ok(Outcome::Store(Box::new(answer)))),
             Ok(Err(err)) => self.link.answer(req, Err(err)),
-            Err(_) => self.link.answer(req, Err(Error::internal("looking after models has failed; this is a bug"))),
+            Err(_) => self.link.answer(req, Err(Error::internal("the model store has panicked; this is a bug"))),
         }
     }
 
-    /// The answer, where there is one at once.
+    /// The answer; nothing where it comes later.
     fn answer(&mut self, req: RequestId, ask: StoreAsk) -> Result<Option<StoreAnswer>> {
         match ask {
-            StoreAsk::List => Ok(Some(StoreAnswer::Shelf(self.hub.shelf()))),
+            StoreAsk::List => Ok(Some(StoreAnswer::Cached(self.hub.scan()))),
             StoreAsk::Download(name) => {
                 let id = ModelId::parse(&name)?;
                 let known = self.active.iter().map(|active| &active.id).chain(self.waiting.iter().map(|(_, id)| id));
@@ -100,20 +100,20 @@ impl Storekeeper<'_> {
     fn start_next(&mut self) {
         while self.active.is_none() {
             let Some((req, id)) = self.waiting.pop_front() else { return };
-            match Transfer::start(self.hub.clone(), id.clone()) {
+            match Transfer::start(&self.hub, id.clone()) {
                 Ok(transfer) => self.active = Some(Active { req, id, transfer }),
                 Err(err) => self.link.answer(req, Err(err)),
             }
         }
     }
 
-    fn hear_cancellations(&mut self, asks: &Receiver<(RequestId, StoreAsk)>) {
-        let given_up = std::mem::take(&mut *self.link.shared.cancelled_downloads.lock());
-        // What is given up was asked for before: it may still lie in the lane.
+    fn take_cancellations(&mut self, asks: &Receiver<(RequestId, StoreAsk)>) {
+        let cancelled_requests = std::mem::take(&mut *self.link.shared.cancelled_downloads.lock());
+        // A cancelled download may still be waiting in the channel.
         while let Ok((req, ask)) = asks.try_recv() {
             self.take(req, ask);
         }
-        for req in given_up {
+        for req in cancelled_requests {
             if let Some(active) = self.active.as_mut().filter(|active| active.req == req) {
                 active.transfer.stop();
             }
@@ -124,13 +124,15 @@ impl Storekeeper<'_> {
         }
     }
 
-    /// Passes on what the download has to say.
-    fn look(&mut self) {
+    /// Passes on the events of the download.
+    fn forward_events(&mut self) {
         while let Some(active) = &mut self.active {
             match active.transfer.next(Duration::ZERO) {
                 None => return,
-                Some(News::Progress(progress)) => self.link.say(Event::Downloading { req: active.req, progress }),
-                Some(News::Ended(result)) => {
+                Some(TransferEvent::Progress(progress)) => {
+                    self.link.say(Event::Downloading { req: active.req, progress })
+                }
+                Some(TransferEvent::Ended(result)) => {
                     let outcome = result.map(|done| Outcome::Store(Box::new(StoreAnswer::Downloaded(done))));
                     self.link.answer(active.req, outcome);
                     self.active = None;

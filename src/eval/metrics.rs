@@ -7,6 +7,7 @@ use super::Scores;
 use crate::config::Metric;
 use crate::data::Labels;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mixture::consistency;
 
 /// Share of right predictions, 0 to 1; 0 for no rows.
 pub fn accuracy(truth: &[u32], predicted: &[u32]) -> f64 {
@@ -227,14 +228,8 @@ fn check(logits: &[f32], labels: &Labels, classes: usize) -> Result<()> {
 
 /// Logarithms of the probabilities. `[rows, classes]`
 fn log_softmax(logits: &[f32], classes: usize) -> Vec<f64> {
-    let mut out = Vec::with_capacity(logits.len());
-    for row in logits.chunks_exact(classes.max(1)) {
-        let most = row.iter().fold(f32::NEG_INFINITY, |most, &z| most.max(z));
-        let shifted = row.iter().map(|&z| f64::from(z) - f64::from(most));
-        let log_sum = shifted.clone().map(f64::exp).sum::<f64>().ln();
-        out.extend(shifted.map(|z| z - log_sum));
-    }
-    out
+    let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+    logits.chunks_exact(classes.max(1)).flat_map(consistency::log_softmax).collect()
 }
 
 fn class_scores(log_probs: &[f64], truth: &[u32], classes: usize, metric: Metric) -> Scores {

@@ -1,4 +1,4 @@
-//! What this computer has to offer: cores, instructions, memory, disk, and how fast it multiplies.
+//! This computer: cores, instructions, memory, free disk space, and its rate of matrix products.
 
 use crate::error::Result;
 use crate::nn::kernels::gemm;
@@ -7,6 +7,7 @@ use mimalloc as _; // linked for `keep_freed_memory` also where a program keeps 
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// What is known without measuring.
 #[derive(Clone, Debug, Serialize)]
@@ -29,19 +30,21 @@ pub struct Machine {
 
 /// Looks at this computer.
 pub fn machine() -> Machine {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let limit = container_limit();
-    let smaller = |own: Option<u64>| match (own, limit) {
-        (Some(own), Some(limit)) => Some(own.min(limit)),
-        (own, limit) => own.or(limit),
-    };
+    let (memory, processor) = (MemoryRefreshKind::nothing().with_ram(), CpuRefreshKind::nothing());
+    let known = System::new_with_specifics(RefreshKind::nothing().with_memory(memory).with_cpu(processor)).ok();
+    // Memory that the control group still has free counts the page cache as taken, so only its limit is used.
+    let limit = known.as_ref().and_then(System::cgroup_limits).map_or(u64::MAX, |limits| limits.total_memory);
+    let bytes = |of: fn(&System) -> u64| known.as_ref().map(of).filter(|&bytes| bytes > 0).map(|own| own.min(limit));
     Machine {
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        processor: processor(),
+        processor: known
+            .as_ref()
+            .and_then(|known| known.cpus().first())
+            .map_or_else(String::new, |cpu| cpu.brand().trim().to_owned()),
         cores: cores(),
         instructions: instructions(),
-        memory: smaller(kilobytes(&meminfo, "MemTotal:")),
-        memory_free: smaller(kilobytes(&meminfo, "MemAvailable:")),
+        memory: bytes(System::total_memory),
+        memory_free: bytes(System::available_memory),
         gpu_features: [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))]
             .into_iter()
             .filter_map(|(name, built)| built.then_some(name))
@@ -161,18 +164,6 @@ pub fn single_precision_rate(seconds: f64) -> Result<f64> {
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
-}
-
-/// The memory limit of the control group this process runs in, where there is one.
-fn container_limit() -> Option<u64> {
-    let text = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?;
-    text.trim().parse().ok()
-}
-
-fn processor() -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-    name.and_then(|line| line.split_once(':')).map_or_else(String::new, |(_, name)| name.trim().to_owned())
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! From a name to a directory, what is in the cache, and removing from it. No network.
+//! The cache: from a model's name to its directory, the list of models, removing them. No network.
 
 use crate::config::WRITER_LAB;
 use crate::error::{Error, Result};
@@ -6,15 +6,15 @@ use crate::model_store::fetch::size;
 use crate::model_store::hub::Hub;
 use crate::model_store::id::{ModelId, is_commit, is_gguf_name};
 use crate::model_store::model_card;
-use crate::model_store::model_card::{About, StoredFile, StoredModel};
+use crate::model_store::model_card::{ModelCard, StoredFile, StoredModel};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Everything in the cache.
+/// The models in the cache.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Shelf {
+pub struct CacheInfo {
     /// The directory.
     pub cache: PathBuf,
     /// Where downloads come from.
@@ -29,7 +29,7 @@ pub struct Shelf {
 /// Nothing is ever fetched here.
 pub fn locate(path: &str) -> Result<PathBuf> {
     let own = Path::new(path);
-    // The bundled language model has no other place than its name.
+    // The bundled language model has a name and no path.
     if own.exists() || path == WRITER_LAB {
         return Ok(own.to_owned());
     }
@@ -50,7 +50,7 @@ pub fn locate(path: &str) -> Result<PathBuf> {
     }
 }
 
-/// The same model by a name that will mean the same tomorrow: with its commit. Paths and names that are not in the
+/// The same model by a name that never changes its meaning: with its commit. Paths and names that are not in the
 /// cache stay as they are.
 pub fn pinned(path: &str) -> String {
     let pinned = || {
@@ -62,7 +62,7 @@ pub fn pinned(path: &str) -> String {
     pinned().unwrap_or_else(|| path.to_owned())
 }
 
-/// What other programs call the model: `org/name` for one of the hub, else the path.
+/// The name of the model for other programs: `org/name` for one of the hub, else the path.
 pub fn base_name(path: &str) -> String {
     match ModelId::parse(path) {
         Ok(id) if (id.revision.is_some() || id.file.is_some()) && !Path::new(path).exists() => id.repo,
@@ -81,7 +81,7 @@ pub fn short_name(path: &Path) -> Option<String> {
     of_cache().or_else(|| Some(path.file_name()?.to_string_lossy().into_owned()))
 }
 
-/// What to call the model of a run in a word: `name` of `org/name@revision`, else the last part of the path.
+/// A short name for the model of a run: `name` of `org/name@revision`, else the last part of the path.
 pub fn title(path: &str) -> Option<String> {
     match ModelId::parse(path) {
         Ok(id) if !Path::new(path).exists() => Some(id.repo.rsplit('/').next()?.to_owned()),
@@ -116,7 +116,7 @@ impl Hub {
             None if self.cache.join(id.folder()).is_dir() => {
                 let whole = ModelId { file: None, ..id.clone() };
                 return Err(because(format!(
-                    "{whole} is not, or not wholly, on disk; adamix models download {id} fetches it, or goes on where it stopped"
+                    "{whole} is not on disk, or not completely; adamix models download {id} fetches it, or goes on where it stopped"
                 )));
             }
             None => return Err(Missing::Nothing(self.cache.clone())),
@@ -133,7 +133,7 @@ impl Hub {
             return match incomplete(&snapshot) {
                 None => Ok(snapshot),
                 Some(why) => Err(because(format!(
-                    "{id} is not wholly on disk ({why}); adamix models download {id} goes on where it stopped"
+                    "{id} is not completely on disk ({why}); adamix models download {id} goes on where it stopped"
                 ))),
             };
         }
@@ -156,25 +156,21 @@ impl Hub {
     fn snapshot(&self, id: &ModelId) -> Option<PathBuf> {
         let dir = self.cache.join(id.folder());
         let snapshots = dir.join("snapshots");
-        let existing = |commit: &str| Some(snapshots.join(commit.trim())).filter(|path| path.is_dir());
-        let named = fs::read_to_string(dir.join("refs").join(id.revision())).ok();
-        if let Some(found) = named.and_then(|commit| existing(&commit)) {
-            return Some(found);
-        }
         let all = commits(&dir);
-        match (&id.revision, all.as_slice()) {
-            (None, [only]) => existing(only),
-            (None, _) => None,
-            (Some(begin), _) if begin.len() >= 7 => {
-                let mut fitting = all.iter().filter(|commit| commit.starts_with(begin.as_str()));
-                fitting.next().filter(|_| fitting.next().is_none()).and_then(|commit| existing(commit))
-            }
-            _ => None,
-        }
+        let named = fs::read_to_string(dir.join("refs").join(id.revision())).unwrap_or_default();
+        let only = |fits: &dyn Fn(&str) -> bool| {
+            let mut fitting = all.iter().filter(|commit| fits(commit));
+            fitting.next().filter(|_| fitting.next().is_none())
+        };
+        let found = only(&|commit| commit == named.trim()).or_else(|| match &id.revision {
+            None => only(&|_| true),
+            Some(begin) => only(&|commit| begin.len() >= 7 && commit.starts_with(begin.as_str())),
+        });
+        found.map(|commit| snapshots.join(commit))
     }
 
-    /// Everything in the cache. Directories that are no models are passed over; no cache, no models.
-    pub fn shelf(&self) -> Shelf {
+    /// The models in the cache. Directories that are no models are left out; a cache that does not exist is empty.
+    pub fn scan(&self) -> CacheInfo {
         let mut models = Vec::new();
         let mut folders = names(&self.cache);
         folders.sort_unstable();
@@ -183,7 +179,7 @@ impl Hub {
                 self.list_repo(&id, &mut models);
             }
         }
-        Shelf {
+        CacheInfo {
             cache: self.cache.clone(),
             endpoint: self.endpoint.clone(),
             offline: self.offline.map(str::to_owned),
@@ -207,7 +203,7 @@ impl Hub {
             let id = ModelId { revision, ..id.clone() };
             list_snapshot(&id, &dir.join("snapshots").join(commit), commit, models);
         }
-        // What is there of files that are not whole counts for the first model of the repository.
+        // Parts of files count for the first model of the repository.
         match models.get_mut(before) {
             Some(first) => first.bytes += parts,
             None if parts > 0 => models.push(StoredModel {
@@ -261,7 +257,7 @@ impl Hub {
 /// Why a snapshot with a `config.json` is not whole.
 fn incomplete(snapshot: &Path) -> Option<String> {
     let file = |name: &str| snapshot.join(name).is_file();
-    // Pickles alone are whole, if of no use: what opens them says so.
+    // With pickles alone it is complete; opening it says that they cannot be used.
     if !file("model.safetensors") && !file(crate::model_store::choose::INDEX) && !file("pytorch_model.bin") {
         return Some("model.safetensors is missing".to_owned());
     }
@@ -269,14 +265,14 @@ fn incomplete(snapshot: &Path) -> Option<String> {
 }
 
 fn unfinished(id: &ModelId) -> String {
-    format!("it is not wholly there; adamix models download {id} goes on where it stopped")
+    format!("it is incomplete; adamix models download {id} goes on where it stopped")
 }
 
 /// One entry for a directory in Hugging Face layout, and one for each GGUF file.
 fn list_snapshot(id: &ModelId, snapshot: &Path, commit: &str, models: &mut Vec<StoredModel>) {
     let mut files = files(snapshot);
-    let mut add = |id: ModelId, path: PathBuf, files: Vec<StoredFile>, about: About, incomplete: bool| {
-        let About { kind, family, parameters, problem } = about;
+    let mut add = |id: ModelId, path: PathBuf, files: Vec<StoredFile>, card: ModelCard, incomplete: bool| {
+        let ModelCard { kind, family, parameters, problem } = card;
         models.push(StoredModel {
             id: id.to_string(),
             commit: commit.to_owned(),
@@ -292,22 +288,22 @@ fn list_snapshot(id: &ModelId, snapshot: &Path, commit: &str, models: &mut Vec<S
     };
     let ggufs: Vec<StoredFile> = files.extract_if(.., |file| is_gguf_name(&file.name)).collect();
     if files.iter().any(|file| file.name == "config.json") && (ggufs.is_empty() || incomplete(snapshot).is_none()) {
-        let mut about = model_card::of_dir(snapshot);
+        let mut card = model_card::of_dir(snapshot);
         let is_incomplete = incomplete(snapshot).is_some();
         if is_incomplete {
-            about.problem = Some(unfinished(id));
+            card.problem = Some(unfinished(id));
         }
-        add(id.clone(), snapshot.to_owned(), files, about, is_incomplete);
+        add(id.clone(), snapshot.to_owned(), files, card, is_incomplete);
     } else if ggufs.is_empty() && !files.is_empty() {
-        // Such as a data set's card, or a model of a kind that has no config.json.
+        // A README alone, or a kind of model that has no config.json.
         let problem = Some("it has neither config.json nor a GGUF file".to_owned());
-        add(id.clone(), snapshot.to_owned(), files, About { problem, ..About::default() }, false);
+        add(id.clone(), snapshot.to_owned(), files, ModelCard { problem, ..ModelCard::default() }, false);
     }
     for file in ggufs {
         let path = snapshot.join(&file.name);
         let id = ModelId { file: Some(file.name.clone()), ..id.clone() };
-        let about = model_card::of_gguf(&path);
-        add(id, path, vec![file], about, false);
+        let card = model_card::of_gguf(&path);
+        add(id, path, vec![file], card, false);
     }
 }
 

@@ -68,7 +68,7 @@ pub fn choose(id: &ModelId, files: &[RemoteFile]) -> Result<Choice> {
     }
 }
 
-/// Whether the hub has to be told which file is meant.
+/// The GGUF files to choose from, smallest first, in words.
 fn offer(id: &ModelId, ggufs: &[&RemoteFile]) -> String {
     let mut files: Vec<&&RemoteFile> = ggufs.iter().filter(|file| !is_split(&file.name)).collect();
     files.sort_by_key(|file| file.bytes);

@@ -1,115 +1,81 @@
-//! One file: resumed where it broke off, given up when asked, verified before it gets its name.
+//! One file: resumed where the last transfer ended, cancelled between two reads, verified before it gets its name.
 //!
-//! The crate that transfers writes to `blobs/<etag>.part` and renames at the end; it cannot be told to stop, and it
-//! believes what arrives. Both are mended through the one thing it calls while it works, its progress: unwinding out
-//! of that leaves the `.part` for the next time, after a piece as well as after the last one.
+//! The bytes go to `blobs/<etag>.part`. The etag names the contents, so what is there of a file is only ever continued
+//! with bytes of the same file; the whole file is compared with its checksum before it is renamed to `blobs/<etag>`.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format;
+use crate::model_store::client::{Client, FileMetadata};
 use crate::model_store::download::{DownloadProgress, Stage, Watcher};
-use crate::model_store::error;
-use crate::model_store::error::Trouble;
-use crate::model_store::hub::Hub;
+use crate::model_store::error::{FetchError, RequestContext};
 use crate::model_store::id::ModelId;
 use crate::model_store::listing::RemoteFile;
 use crate::model_store::verify::Checksum;
-use hf_hub::api::sync::{Api, ApiError, ApiRepo};
-use std::any::Any;
-use std::fs;
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use ureq::Body;
+use ureq::http::{Response, header};
 
-/// Failures in a row, without a byte in between, after which it is given up.
-const TRIES: u32 = 5;
+/// Failures in a row, without progress in between, after which a download ends.
+const MAX_FAILURES: u32 = 5;
+/// Seconds to wait for another program that fetches the same file.
+const LOCK_SECONDS: u32 = 5;
+/// Bytes of one read.
+const CHUNK: usize = 128 << 10;
+/// Disk space that a download leaves free, in bytes.
+const SPARE_BYTES: u64 = 64 << 20;
 
 /// A repository at a commit, and where its files go.
-pub(crate) struct Job<'a> {
-    pub(crate) hub: &'a Hub,
+pub(crate) struct RepoDownload<'a> {
+    pub(crate) client: &'a Client,
     pub(crate) id: &'a ModelId,
-    pub(crate) api: &'a Api,
-    /// At the commit, so that all files belong together.
-    pub(crate) repo: ApiRepo,
     /// `models--org--name` in the cache.
     pub(crate) dir: PathBuf,
     pub(crate) commit: String,
 }
 
-/// Why a transfer was left in its middle.
-enum Left {
-    /// The user gave it up.
-    Cancelled,
-    /// What arrived is not what was announced.
-    Damaged,
-    /// It could not be checked.
-    Failed(Error),
+/// Where a download stands, and who follows it.
+pub(crate) struct Tracker<'a> {
+    pub(crate) progress: DownloadProgress,
+    pub(crate) watcher: &'a mut dyn Watcher,
 }
 
-/// The crate's progress, handed on; the way out of a transfer.
-struct Tap<'a> {
-    watcher: &'a mut dyn Watcher,
-    progress: &'a mut DownloadProgress,
-    /// Bytes of all files before this one.
-    before: u64,
-    part: &'a Path,
-    checksum: Option<&'a Checksum>,
-    bytes: u64,
-    /// The crate's next number is where it goes on, not what has come.
-    begins: bool,
-}
+impl Tracker<'_> {
+    /// Reports the progress; an error when the download was cancelled.
+    pub(crate) fn report(&mut self) -> Result<()> {
+        if self.watcher.report(&self.progress) { Ok(()) } else { Err(cancelled()) }
+    }
 
-impl Tap<'_> {
-    fn tell(&mut self) {
-        if !self.watcher.told(self.progress) {
-            resume_unwind(Box::new(Left::Cancelled));
+    /// Tries `work` until it succeeds, fails for good, or fails [`MAX_FAILURES`] times without getting further.
+    pub(crate) fn retry<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T, FetchError>) -> Result<T> {
+        let (mut failures, mut furthest) = (0, self.progress.done);
+        loop {
+            let stage = self.progress.stage.clone();
+            let failed = match work(self) {
+                Ok(done) => return Ok(done),
+                Err(failed) => failed,
+            };
+            failures = if self.progress.done > furthest { 1 } else { failures + 1 };
+            furthest = furthest.max(self.progress.done);
+            if !failed.retryable || failures >= MAX_FAILURES {
+                return Err(failed.error);
+            }
+            let seconds = 1 << (failures - 1);
+            self.progress.stage = Stage::Waiting { seconds, reason: failed.error.to_string() };
+            self.report()?;
+            if !self.watcher.wait(Duration::from_secs(seconds)) {
+                return Err(cancelled());
+            }
+            self.progress.stage = stage;
         }
     }
 }
 
-impl hf_hub::api::Progress for Tap<'_> {
-    fn init(&mut self, _size: usize, _file: &str) {
-        self.progress.done = self.before;
-        self.begins = true;
-        self.tell();
-    }
-
-    fn update(&mut self, bytes: usize) {
-        self.progress.done += bytes as u64;
-        if !std::mem::take(&mut self.begins) {
-            self.progress.fetched += bytes as u64;
-        }
-        self.tell();
-    }
-
-    /// Everything has arrived and still has its provisional name.
-    fn finish(&mut self) {
-        match verified(self.part, self.bytes, self.checksum, self.progress, self.watcher) {
-            Ok(true) => {}
-            Ok(false) => resume_unwind(Box::new(Left::Damaged)),
-            Err(err) if err.kind() == ErrorKind::Cancelled => resume_unwind(Box::new(Left::Cancelled)),
-            Err(err) => resume_unwind(Box::new(Left::Failed(err))),
-        }
-    }
-}
-
-fn cancelled() -> Error {
+/// The error of a cancelled download.
+pub(crate) fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "cancelled; what was fetched is kept, the same download goes on from there")
-}
-
-/// Whether a whole file is as announced.
-fn verified(
-    path: &Path,
-    bytes: u64,
-    checksum: Option<&Checksum>,
-    progress: &mut DownloadProgress,
-    watcher: &mut dyn Watcher,
-) -> Result<bool> {
-    if size(path) != Some(bytes) {
-        return Ok(false);
-    }
-    let Some(checksum) = checksum else { return Ok(true) };
-    progress.stage = Stage::Verifying;
-    checksum.fits(path, |_| watcher.told(progress))
 }
 
 /// The size of a file; nothing where there is none.
@@ -117,33 +83,7 @@ pub(crate) fn size(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
 }
 
-/// Tries until it works, the user gives up, or it does not pass. `work` says what went wrong and whether bytes arrived.
-pub(crate) fn patiently<T>(
-    progress: &mut DownloadProgress,
-    watcher: &mut dyn Watcher,
-    mut work: impl FnMut(&mut DownloadProgress, &mut dyn Watcher) -> Result<T, (Trouble, bool)>,
-) -> Result<T> {
-    let mut failures = 0;
-    loop {
-        let stage = progress.stage.clone();
-        let (trouble, moved) = match work(progress, watcher) {
-            Ok(done) => return Ok(done),
-            Err(failed) => failed,
-        };
-        failures = if moved { 1 } else { failures + 1 };
-        if !trouble.passing || failures >= TRIES {
-            return Err(trouble.error);
-        }
-        let seconds = 1 << (failures - 1);
-        progress.stage = Stage::Waiting { seconds, reason: trouble.error.to_string() };
-        if !watcher.told(progress) || !watcher.wait(Duration::from_secs(seconds)) {
-            return Err(cancelled());
-        }
-        progress.stage = stage;
-    }
-}
-
-impl Job<'_> {
+impl RepoDownload<'_> {
     /// The directory of this commit's files.
     pub(crate) fn snapshot(&self) -> PathBuf {
         self.dir.join("snapshots").join(&self.commit)
@@ -154,158 +94,259 @@ impl Job<'_> {
         self.snapshot().join(name)
     }
 
-    /// Whether the file is there already; one that is there was verified when it came.
-    pub(crate) fn is_there(&self, file: &RemoteFile) -> Option<u64> {
+    fn blob(&self, etag: &str) -> PathBuf {
+        self.dir.join("blobs").join(etag)
+    }
+
+    /// The size of the file if it is there already; one that is there was verified when it came.
+    fn present(&self, file: &RemoteFile) -> Option<u64> {
         size(&self.pointer(&file.name)).filter(|&bytes| file.bytes.is_none_or(|expected| expected == bytes))
     }
 
-    /// Bytes of the file that a broken-off transfer left.
-    pub(crate) fn part_bytes(&self, file: &RemoteFile) -> u64 {
-        let Some(Checksum::Sha256(etag) | Checksum::Git(etag)) = &file.checksum else { return 0 };
-        size(&self.dir.join("blobs").join(etag).with_extension("part")).unwrap_or(0)
+    /// Bytes of the file that are still to be fetched, as far as the list tells.
+    pub(crate) fn missing(&self, file: &RemoteFile) -> u64 {
+        if self.present(file).is_some() {
+            return 0;
+        }
+        let part = file.checksum.as_ref().and_then(|checksum| size(&self.blob(checksum.hex()).with_extension("part")));
+        file.bytes.unwrap_or(0).saturating_sub(part.unwrap_or(0))
+    }
+
+    /// Refuses to fetch more than the disk has room for.
+    pub(crate) fn check_space(&self, needed: u64, watcher: &dyn Watcher) -> Result<()> {
+        match watcher.free_space(&self.dir) {
+            Some(free) if needed > 0 && free < needed.saturating_add(SPARE_BYTES) => Err(Error::new(
+                ErrorKind::Io,
+                format!(
+                    "{} needs {} and the disk of the cache has {} left; free some space (adamix models remove NAME), or \
+                     set HF_HUB_CACHE to a directory on a larger disk: {}",
+                    self.id.repo,
+                    format::bytes(needed),
+                    format::bytes(free),
+                    self.client.hub.cache.display()
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Fetches one file, unless it is there.
-    pub(crate) fn fetch(
-        &self,
-        file: &RemoteFile,
-        progress: &mut DownloadProgress,
-        watcher: &mut dyn Watcher,
-    ) -> Result<()> {
-        let before = progress.done;
-        progress.file.clone_from(&file.name);
-        if let Some(bytes) = self.is_there(file) {
-            progress.done += bytes;
+    pub(crate) fn fetch(&self, file: &RemoteFile, tracker: &mut Tracker<'_>) -> Result<()> {
+        let before = tracker.progress.done;
+        tracker.progress.file.clone_from(&file.name);
+        if let Some(bytes) = self.present(file) {
+            tracker.progress.done += bytes;
             return Ok(());
         }
-        let name = &file.name;
-        let mut started_over = false;
-        let bytes = patiently(progress, watcher, |progress, watcher| {
-            progress.stage = Stage::Fetching;
-            let done = self.once(file, before, progress, watcher);
-            done.map_err(|(trouble, moved)| {
-                // Once is enough: a server that is wrong twice stays wrong.
-                let hopeless = trouble.start_over && std::mem::replace(&mut started_over, trouble.start_over);
-                (Trouble { passing: trouble.passing && !hopeless, ..trouble }, moved)
+        let transfer = FileTransfer {
+            repo: self,
+            file,
+            context: RequestContext { hub: &self.client.hub, id: self.id, file: Some(&file.name) },
+            before,
+        };
+        let mut restarted = false;
+        let bytes = tracker.retry(|tracker| {
+            tracker.progress.stage = Stage::Fetching;
+            transfer.run(tracker).map_err(|failed| {
+                // A server whose bytes do not fit a second time will not send better ones.
+                let again = failed.restart && std::mem::replace(&mut restarted, failed.restart);
+                FetchError { retryable: failed.retryable && !again, ..failed }
             })
         });
-        let bytes = bytes.map_err(|err| err.context(format!("fetching {name} of {}", self.id.repo)))?;
-        progress.done = before + bytes;
+        let bytes = bytes.map_err(|err| err.context(format!("fetching {} of {}", file.name, self.id.repo)))?;
+        tracker.progress.done = before + bytes;
         Ok(())
     }
+}
 
-    fn once(
-        &self,
-        file: &RemoteFile,
-        before: u64,
-        progress: &mut DownloadProgress,
-        watcher: &mut dyn Watcher,
-    ) -> Result<u64, (Trouble, bool)> {
-        let still = |trouble: Trouble| (trouble, false);
-        let name = file.name.as_str();
-        let of_api = |err: &ApiError| error::of_api(self.hub, self.id, name, err);
-        let url = self.repo.url(name);
-        let meta = catch_unwind(AssertUnwindSafe(|| self.api.metadata(&url)));
-        let meta = meta.map_err(|panic| still(self.of_panic(&*panic)))?.map_err(|err| still(of_api(&err)))?;
-        let (etag, bytes) = (meta.etag().to_owned(), meta.size() as u64);
-        self.check_meta(file, &etag, bytes).map_err(still)?;
-        let checksum = file.checksum.clone().or_else(|| Checksum::of_etag(&etag));
-        let blob = self.dir.join("blobs").join(&etag);
-        let (part, lock) = (blob.with_extension("part"), blob.with_extension("lock"));
+/// The transfer of one file.
+struct FileTransfer<'a> {
+    repo: &'a RepoDownload<'a>,
+    file: &'a RemoteFile,
+    context: RequestContext<'a>,
+    /// Bytes of the files before this one.
+    before: u64,
+}
 
-        // Something whole may be there: of another revision, or of a run that ended between the last byte and the name.
+impl FileTransfer<'_> {
+    /// One attempt; returns the size of the file.
+    fn run(&self, tracker: &mut Tracker<'_>) -> Result<u64, FetchError> {
+        let (repo, name) = (self.repo, self.file.name.as_str());
+        let metadata = repo.client.file_metadata(repo.id, &repo.commit, name)?;
+        let bytes = self.check_metadata(&metadata)?;
+        let checksum = self.file.checksum.clone().or_else(|| Checksum::of_etag(&metadata.etag));
+        let blob = repo.blob(&metadata.etag);
+        let part = blob.with_extension("part");
+        let _lock = self.lock(&blob.with_extension("lock"), tracker)?;
+
+        // The whole file may be there: of another revision, or of a run that ended before the file got its name.
         for there in [&blob, &part] {
             match size(there) {
                 Some(old) if old == bytes => {
-                    let fine = verified(there, bytes, checksum.as_ref(), progress, watcher);
-                    if fine.map_err(|err| still(Trouble::lasting(err)))? {
-                        return self.adopt(there, &blob, name, bytes).map_err(still);
+                    if verified(there, checksum.as_ref(), tracker).map_err(FetchError::lasting)? {
+                        return self.place(there, &blob).map(|()| bytes);
                     }
-                    remove(there).map_err(still)?;
+                    self.remove(there)?;
                 }
-                // The name of a blob promises that it is whole.
-                Some(old) if old > bytes || there == &blob => remove(there).map_err(still)?,
+                // Under the name of a blob there are whole files only.
+                Some(old) if old > bytes || there == &blob => self.remove(there)?,
                 _ => {}
             }
         }
-        progress.stage = Stage::Fetching;
-        let resumed = size(&part).unwrap_or(0);
-        watcher.locked(&lock);
-        // A name whose blob is gone would be in the way.
-        remove(&self.pointer(name)).map_err(still)?;
-        let tap = Tap { watcher, progress, before, part: &part, checksum: checksum.as_ref(), bytes, begins: false };
-        let done = catch_unwind(AssertUnwindSafe(|| self.repo.download_with_progress(name, tap)));
-        let arrived = size(&part).unwrap_or(0);
-        let trouble = match done {
-            Ok(Ok(_)) => return Ok(bytes),
-            Ok(Err(err)) => of_api(&err),
-            Err(panic) => match panic.downcast::<Left>() {
-                Ok(left) => self.of_left(*left, name, resumed > 0),
-                Err(other) => self.of_panic(&*other),
-            },
-        };
-        if trouble.start_over {
-            remove(&part).map_err(still)?;
+        let start = size(&part).unwrap_or(0);
+        repo.check_space(bytes - start, &*tracker.watcher).map_err(FetchError::lasting)?;
+        tracker.progress.stage = Stage::Fetching;
+        let fetched = self.receive(&metadata.url, &part, start, bytes, tracker).and_then(|resumed| {
+            let intact = verified(&part, checksum.as_ref(), tracker).map_err(FetchError::lasting)?;
+            if intact { Ok(()) } else { Err(self.damaged(resumed)) }
+        });
+        if let Err(failed) = fetched {
+            if failed.restart {
+                self.remove(&part)?;
+            }
+            return Err(failed);
         }
-        Err((trouble, arrived > resumed))
+        self.place(&part, &blob).map(|()| bytes)
     }
 
-    /// An etag becomes the name of a file, and a size the end of one.
-    fn check_meta(&self, file: &RemoteFile, etag: &str, bytes: u64) -> Result<(), Trouble> {
+    /// An etag becomes the name of a file, and a size the end of one. Returns the size.
+    fn check_metadata(&self, metadata: &FileMetadata) -> Result<u64, FetchError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        let wrong = if etag.is_empty() || etag.len() > 200 || !etag.bytes().all(plain) {
-            format!("its etag is {etag:?}")
-        } else if file.bytes.is_some_and(|listed| listed != bytes) {
-            format!("it lists {} bytes and sends {bytes}", file.bytes.unwrap_or(0))
-        } else {
-            return Ok(());
-        };
-        let (host, name) = (self.hub.host(), &file.name);
-        let message = format!("{host} does not answer as a hub does for {name}: {wrong}; check HF_ENDPOINT");
-        Err(Trouble::lasting(Error::new(ErrorKind::Network, message)))
-    }
-
-    fn of_left(&self, left: Left, name: &str, resumed: bool) -> Trouble {
-        match left {
-            Left::Cancelled => Trouble::lasting(cancelled()),
-            Left::Failed(err) => Trouble::lasting(err),
-            // What was there before may have been the damage, and so may the server's way of going on.
-            Left::Damaged => Trouble {
-                passing: resumed,
-                start_over: true,
-                error: Error::format(format!(
-                    "{name} has arrived damaged from {}: its checksum is another one than announced, so it was deleted; try \
-                     again, and if it happens again, tell the owner of {}",
-                    self.hub.host(),
-                    self.id.repo
-                )),
-            },
+        let FileMetadata { etag, bytes, commit, .. } = metadata;
+        let wrong = |why: &str| Err(self.context.not_a_hub(why));
+        if etag.is_empty() || etag.len() > 200 || !etag.bytes().all(plain) {
+            return wrong(&format!("its etag is {etag:?}"));
+        }
+        if commit.as_ref().is_some_and(|commit| *commit != self.repo.commit) {
+            return wrong(&format!("it is asked for commit {} and sends another one", self.repo.commit));
+        }
+        match (self.file.bytes, *bytes) {
+            (Some(listed), Some(sent)) if listed != sent => wrong(&format!("it lists {listed} bytes and sends {sent}")),
+            (None, None) => wrong("it does not tell the size"),
+            (listed, sent) => Ok(sent.or(listed).unwrap_or(0)),
         }
     }
 
-    fn of_panic(&self, panic: &(dyn Any + Send)) -> Trouble {
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        let (host, endpoint) = (self.hub.host(), &self.hub.endpoint);
-        let why = text.unwrap_or("no reason was given");
-        let message = format!("the answer of {host} cannot be understood: {why}; check HF_ENDPOINT ({endpoint})");
-        Trouble::lasting(Error::new(ErrorKind::Network, message))
+    /// Keeps other programs from writing the same file until the lock is dropped.
+    fn lock(&self, path: &Path, tracker: &mut Tracker<'_>) -> Result<File, FetchError> {
+        let write = |err| self.context.write(path, err);
+        fs::create_dir_all(path.parent().unwrap_or(&self.repo.dir)).map_err(write)?;
+        let file = File::create(path).map_err(write)?;
+        for second in 0..=LOCK_SECONDS {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                // Some network file systems have no locks.
+                Err(TryLockError::Error(err)) if err.kind() == io::ErrorKind::Unsupported => return Ok(file),
+                Err(TryLockError::Error(err)) => return Err(write(err)),
+                Err(TryLockError::WouldBlock) if second < LOCK_SECONDS => {
+                    if !tracker.watcher.wait(Duration::from_secs(1)) {
+                        return Err(FetchError::lasting(cancelled()));
+                    }
+                }
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
+        Err(FetchError::lasting(Error::config(format!(
+            "another program is fetching {} right now; wait until it is done, or end it: {}",
+            self.file.name,
+            path.display()
+        ))))
+    }
+
+    /// Appends the rest of the file from byte `start` to the part on disk. Returns whether old bytes were kept.
+    fn receive(
+        &self,
+        url: &str,
+        part: &Path,
+        start: u64,
+        bytes: u64,
+        tracker: &mut Tracker<'_>,
+    ) -> Result<bool, FetchError> {
+        let write = |err| self.context.write(part, err);
+        let mut response = self.repo.client.contents(url, start, &self.context)?;
+        let resumed = start > 0 && self.is_rest(&response, start, bytes)?;
+        let file = if resumed { OpenOptions::new().append(true).open(part) } else { File::create(part) };
+        let mut file = file.map_err(write)?;
+        let mut received = if resumed { start } else { 0 };
+        let mut reader = response.body_mut().as_reader();
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            tracker.progress.done = self.before + received;
+            tracker.report().map_err(FetchError::lasting)?;
+            let n = reader.read(&mut buffer).map_err(|err| self.context.transport(&err.into()))?;
+            if n == 0 {
+                break;
+            }
+            received += n as u64;
+            if received > bytes {
+                let failed = self.context.not_a_hub(&format!("it announces {bytes} bytes and sends more"));
+                return Err(FetchError { restart: true, ..failed });
+            }
+            file.write_all(&buffer[..n]).map_err(write)?;
+            tracker.progress.fetched += n as u64;
+        }
+        if received < bytes {
+            return Err(self.context.transport(&io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+        }
+        file.sync_all().map_err(write)?;
+        Ok(resumed)
+    }
+
+    /// Whether the server sends the file from byte `start` on, and not all of it.
+    fn is_rest(&self, response: &Response<Body>, start: u64, bytes: u64) -> Result<bool, FetchError> {
+        if response.status() != 206 {
+            return Ok(false);
+        }
+        let range = response.headers().get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+        let range = range.unwrap_or_default();
+        if range == format!("bytes {start}-{}/{bytes}", bytes - 1) {
+            return Ok(true);
+        }
+        let (host, name) = (self.context.hub.host(), &self.file.name);
+        let message = format!(
+            "{host} was asked for bytes {start} to {bytes} of {name} and sends another part ({range:?}); it is fetched \
+             from the beginning"
+        );
+        Err(FetchError::restart(Error::new(ErrorKind::Network, message)))
+    }
+
+    /// Bytes that were there before may be the damaged ones: then it is fetched once more from the beginning.
+    fn damaged(&self, resumed: bool) -> FetchError {
+        let (host, name, repo) = (self.context.hub.host(), &self.file.name, &self.repo.id.repo);
+        let error = Error::format(format!(
+            "{name} has arrived damaged from {host}: its checksum is another one than announced, so it was deleted; try \
+             again, and if it happens again, tell the owner of {repo}"
+        ));
+        FetchError { retryable: resumed, ..FetchError::restart(error) }
     }
 
     /// Gives a whole file its name and its place in the snapshot.
-    fn adopt(&self, there: &Path, blob: &Path, name: &str, bytes: u64) -> Result<u64, Trouble> {
-        let io = |path: &Path, err| Trouble::lasting(Error::io("writing into the cache", path, err));
+    fn place(&self, there: &Path, blob: &Path) -> Result<(), FetchError> {
         if there != blob {
-            fs::rename(there, blob).map_err(|err| io(blob, err))?;
+            fs::rename(there, blob).map_err(|err| self.context.write(blob, err))?;
         }
-        let pointer = self.pointer(name);
-        let parent = pointer.parent().unwrap_or(&self.dir);
-        fs::create_dir_all(parent).map_err(|err| io(parent, err))?;
-        remove(&pointer)?;
-        let up = "../".repeat(2 + Path::new(name).components().count() - 1);
+        let pointer = self.repo.pointer(&self.file.name);
+        let parent = pointer.parent().unwrap_or(&self.repo.dir);
+        fs::create_dir_all(parent).map_err(|err| self.context.write(parent, err))?;
+        self.remove(&pointer)?;
+        let up = "../".repeat(1 + Path::new(&self.file.name).components().count());
         let relative = Path::new(&up).join("blobs").join(blob.file_name().unwrap_or_default());
-        link(&relative, blob, &pointer).map_err(|err| io(&pointer, err))?;
-        Ok(bytes)
+        link(&relative, blob, &pointer).map_err(|err| self.context.write(&pointer, err))
     }
+
+    fn remove(&self, path: &Path) -> Result<(), FetchError> {
+        match fs::remove_file(path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(self.context.write(path, err)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a file has its checksum; true where none is known.
+fn verified(path: &Path, checksum: Option<&Checksum>, tracker: &mut Tracker<'_>) -> Result<bool> {
+    let Some(checksum) = checksum else { return Ok(true) };
+    tracker.progress.stage = Stage::Verifying;
+    checksum.matches(path, |_| tracker.report())
 }
 
 #[cfg(unix)]
@@ -313,17 +354,8 @@ fn link(relative: &Path, _blob: &Path, pointer: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(relative, pointer)
 }
 
-/// Links need a right there that few users have.
+/// Symbolic links need a right there that few users have.
 #[cfg(not(unix))]
 fn link(_relative: &Path, blob: &Path, pointer: &Path) -> io::Result<()> {
     fs::hard_link(blob, pointer).or_else(|_| fs::copy(blob, pointer).map(drop))
-}
-
-fn remove(path: &Path) -> Result<(), Trouble> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => {
-            Err(Trouble::lasting(Error::io("removing a damaged file", path, err)))
-        }
-        _ => Ok(()),
-    }
 }

@@ -4,8 +4,12 @@ use crate::error::{Error, Result};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// The hub that everybody uses.
+/// Silence after which a connection is closed.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The public hub.
 pub const ENDPOINT: &str = "https://huggingface.co";
 
 /// Where models come from and where they are kept.
@@ -15,13 +19,15 @@ pub struct Hub {
     pub cache: PathBuf,
     /// The server's address without a slash at its end.
     pub endpoint: String,
-    /// Why nothing may be fetched: the variable that says so; absent: it may.
+    /// The variable that forbids downloads; nothing where they are allowed.
     pub offline: Option<&'static str>,
+    /// How long a connection may be silent before it is closed.
+    pub read_timeout: Duration,
     pub(crate) token: Option<String>,
 }
 
 impl fmt::Debug for Hub {
-    /// Without the token: this may end up in a log.
+    /// Without the token, which must not end up in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
             .field("cache", &self.cache)
@@ -60,13 +66,19 @@ impl Hub {
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let on = |name: &str| text(name).is_some_and(|value| is_on(&value));
         let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| on(name));
-        Ok(Self { cache, endpoint: endpoint.trim_end_matches('/').to_owned(), offline, token })
+        Ok(Self {
+            cache,
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            offline,
+            read_timeout: READ_TIMEOUT,
+            token,
+        })
     }
 
-    /// A cache and a server of one's own, without a token.
+    /// This cache and this server, without a token.
     pub fn at(cache: &Path, endpoint: &str) -> Self {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        Self { cache: cache.to_owned(), endpoint, offline: None, token: None }
+        Self { cache: cache.to_owned(), endpoint, offline: None, read_timeout: READ_TIMEOUT, token: None }
     }
 
     /// The same with this token.

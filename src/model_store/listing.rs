@@ -1,19 +1,10 @@
-//! What the hub says a repository holds.
+//! The files of a repository at a revision, as the hub lists them.
 
-use crate::error::{Error, ErrorKind};
-use crate::model_store::error;
-use crate::model_store::error::Trouble;
-use crate::model_store::hub::Hub;
+use crate::model_store::client::Client;
+use crate::model_store::error::{FetchError, RequestContext};
 use crate::model_store::id::{ModelId, is_commit, is_file};
 use crate::model_store::verify::Checksum;
-use hf_hub::api::sync::ApiRepo;
 use serde::Deserialize;
-use std::time::Duration;
-
-/// Longest answer that is read: tens of thousands of files.
-const LONGEST_ANSWER: u64 = 64 << 20;
-/// Patience with an answer that is small.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +22,7 @@ pub struct RemoteFile {
 pub struct Listing {
     /// The commit.
     pub commit: String,
-    /// All files whose names stay where they belong.
+    /// All files whose names stay inside their directory on every system.
     pub files: Vec<RemoteFile>,
 }
 
@@ -58,27 +49,9 @@ struct Lfs {
 }
 
 /// Asks the hub for the files of a revision, with sizes and checksums.
-pub fn list(hub: &Hub, repo: &ApiRepo, id: &ModelId) -> Result<Listing, Trouble> {
-    let request = repo.info_request().query("blobs", "true");
-    let request = request.config().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
-    let mut answer = request.call().map_err(|err| error::of_transport(hub, id, None, &err))?;
-    let status = answer.status().as_u16();
-    if status != 200 {
-        let said = answer.headers().get("x-error-message").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let mut trouble = error::of_status(hub, id, None, status);
-        if let Some(said) = said.filter(|said| !said.trim().is_empty()) {
-            trouble.error = trouble.error.context(format!("the server says {:?}", said.trim()));
-        }
-        return Err(trouble);
-    }
-    let body = answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string();
-    let body = body.map_err(|err| error::of_transport(hub, id, None, &err))?;
-    parse(&body).map_err(|why| {
-        Trouble::lasting(Error::new(
-            ErrorKind::Network,
-            format!("{} does not answer as a hub does: {why}; check HF_ENDPOINT ({})", hub.host(), hub.endpoint),
-        ))
-    })
+pub(crate) fn list(client: &Client, id: &ModelId) -> Result<Listing, FetchError> {
+    let body = client.model_info(id)?;
+    parse(&body).map_err(|why| RequestContext { hub: &client.hub, id, file: None }.not_a_hub(&why))
 }
 
 fn parse(body: &str) -> Result<Listing, String> {
@@ -86,7 +59,7 @@ fn parse(body: &str) -> Result<Listing, String> {
     if !is_commit(&sha) {
         return Err(format!("its commit is {sha:?}"));
     }
-    // A name that leaves its directory is nobody's model file.
+    // No file of a model has a name that leaves its directory, so such names are left out.
     let kept = siblings.into_iter().filter(|file| is_file(&file.rfilename));
     let files = kept.map(|file| {
         let lfs = file.lfs.as_ref();

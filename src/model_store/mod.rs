@@ -1,37 +1,40 @@
-//! Models by name: what lies in the Hugging Face cache, and fetching what does not.
+//! Models by name: listing and removing what is in the Hugging Face cache, and downloading into it.
 //!
-//! `org/name` stands for a repository of the hub. Its files lie where every other program of this world looks for
-//! them: `models--org--name/{blobs,refs,snapshots/<commit>}` in the cache ([`Hub`] says where that is). Opening a
-//! model ([`locate()`]) only ever reads this cache; the network is used by [`download()`] alone, when it is asked for.
+//! `org/name` is a repository of the hub. Its files are where all Hugging Face tools keep them:
+//! `models--org--name/{blobs,refs,snapshots/<commit>}` in the cache directory ([`Hub`] says which). Opening a model
+//! ([`locate()`]) only reads this cache; the network is used by [`download()`] alone.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`hub`] | where the cache is, which server, with which token: the environment variables of the hub's own tools |
-//! | [`id`] | `org/name@revision:file.gguf` |
-//! | [`cache`] | from a name to a directory; what is there; removing it |
+//! | [`hub`] | cache directory, server and token, from the environment variables of Hugging Face's own tools |
+//! | [`id`] | model names: `org/name@revision:file.gguf` |
+//! | [`cache`] | from a name to a directory; the models in the cache; removing them |
 //! | [`model_card`] | what a snapshot holds, and whether it can be trained here |
 //! | [`choose`] | which files of a repository are needed |
-//! | [`download`](mod@download), [`fetch`] | the whole model; one file, resumed and verified |
+//! | [`client`] | HTTP: time limits, redirects, where the token may go |
+//! | [`download`](mod@download), `fetch` | a whole model; one file, resumed and verified |
 //! | [`verify`] | SHA-256 of large files, Git's SHA-1 of small ones |
-//! | [`error`] | what went wrong on the way, in words that say what to do |
+//! | [`error`] | failures, and what the user can do about them |
 //!
-//! The transfer itself is the `hf-hub` crate's. Around it lie what it leaves to its user: the variables it does not
-//! read, choosing files, disk space, cancelling within a file, patience with a bad connection, and the check of what
-//! arrived *before* it gets its final name.
+//! Nothing that a server sends is used unchecked: names of files must stay inside their directory, a file must have
+//! the announced size and checksum before it gets its name, lists and redirects are bounded.
 
 pub mod cache;
 pub mod choose;
+pub mod client;
 pub mod download;
 pub mod error;
-pub mod fetch;
+mod fetch;
 pub mod hub;
 pub mod id;
 mod listing;
 pub mod model_card;
 pub mod verify;
 
-pub use cache::{Shelf, base_name, locate, pinned};
-pub use download::{DownloadProgress, Downloaded, Stage, Watcher, download};
+pub use cache::{CacheInfo, base_name, locate, pinned};
+pub use client::Client;
+pub use download::{DownloadProgress, Downloaded, Stage, Watcher, download, download_with};
+pub(crate) use fetch::cancelled;
 pub use hub::Hub;
 pub use id::ModelId;
 pub use model_card::{ModelKind, StoredModel};

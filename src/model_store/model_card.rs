@@ -5,6 +5,7 @@ use crate::model::decoder::DecoderFamily;
 use crate::model::weights::Weights;
 use crate::model::{DecoderSpec, EncoderSpec, Family, LmSource};
 use crate::model_store::choose::INDEX;
+use crate::model_store::id::is_file;
 use crate::tensor::gguf::GgufFile;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,7 @@ pub struct StoredModel {
 
 /// What is known of a model from its headers.
 #[derive(Default)]
-pub(crate) struct About {
+pub(crate) struct ModelCard {
     pub(crate) kind: Option<ModelKind>,
     pub(crate) family: String,
     pub(crate) parameters: u64,
@@ -63,17 +64,17 @@ pub(crate) struct About {
 }
 
 /// Reads what `config.json` and the headers of the weights say.
-pub(crate) fn of_dir(dir: &Path) -> About {
-    let mut about = About::default();
-    about.problem = read_dir(dir, &mut about).err().map(|err| err.to_string());
-    about
+pub(crate) fn of_dir(dir: &Path) -> ModelCard {
+    let mut card = ModelCard::default();
+    card.problem = read_dir(dir, &mut card).err().map(|err| err.to_string());
+    card
 }
 
-fn read_dir(dir: &Path, about: &mut About) -> Result<()> {
-    (about.family, about.kind) = described(dir)?;
+fn read_dir(dir: &Path, card: &mut ModelCard) -> Result<()> {
+    (card.family, card.kind) = described(dir)?;
     let weights = Weights::open(dir)?;
     let size = |name: &str| weights.shape(name).map_or(0, |shape| shape.iter().map(|&n| n as u64).product());
-    about.parameters = weights.names().map(size).sum();
+    card.parameters = weights.names().map(size).sum();
     let file = |name: &str| dir.join(name).is_file();
     let readable = file("tokenizer.json") || file("vocab.txt") || file("vocab.json") && file("merges.txt");
     if !readable {
@@ -123,28 +124,28 @@ pub(crate) fn check_shards(dir: &Path) -> Result<()> {
     let json: serde_json::Value = serde_json::from_str(&text)
         .map_err(|err| Error::format(format!("not valid JSON: {err}: {}", index.display())))?;
     let names = json.get("weight_map").and_then(|map| map.as_object()).into_iter().flat_map(|map| map.values());
-    match names.filter_map(|name| name.as_str()).find(|name| !dir.join(name).is_file()) {
+    match names.filter_map(|name| name.as_str()).find(|name| !is_file(name) || !dir.join(name).is_file()) {
         None => Ok(()),
         Some(name) => Err(Error::format(format!("{name} is missing, which its index names"))),
     }
 }
 
 /// Reads what the header of a GGUF file says.
-pub(crate) fn of_gguf(path: &Path) -> About {
-    let mut about = About { kind: Some(ModelKind::Decoder), ..About::default() };
-    about.problem = read_gguf(path, &mut about).err().map(|err| err.to_string());
-    about
+pub(crate) fn of_gguf(path: &Path) -> ModelCard {
+    let mut card = ModelCard { kind: Some(ModelKind::Decoder), ..ModelCard::default() };
+    card.problem = read_gguf(path, &mut card).err().map(|err| err.to_string());
+    card
 }
 
-fn read_gguf(path: &Path, about: &mut About) -> Result<()> {
+fn read_gguf(path: &Path, card: &mut ModelCard) -> Result<()> {
     let header = GgufFile::open(path)?;
-    about.parameters = header.tensors.values().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
+    card.parameters = header.tensors.values().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
     let kind =
         header.str("general.architecture").ok_or_else(|| Error::format("its header has no general.architecture"))?;
     match DecoderFamily::of(kind) {
-        Some(family) => about.family = writer_family(family),
+        Some(family) => card.family = writer_family(family),
         None => {
-            kind.clone_into(&mut about.family);
+            kind.clone_into(&mut card.family);
             return Err(Error::config(format!(
                 "architecture {kind:?} is not supported; choose a GPT-2, Llama, Mistral, Qwen2 or Qwen3 model"
             )));

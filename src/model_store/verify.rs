@@ -1,9 +1,9 @@
-//! Whether a file is what the hub says it is.
+//! Checksums of files, as the hub gives them.
 
 use crate::error::{Error, Result};
+use crate::tensor::hash::hex;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -29,45 +29,42 @@ impl Checksum {
         }
     }
 
-    /// Whether the file has it. `go_on` is asked after every piece; false ends with a cancelled error.
-    pub fn fits(&self, path: &Path, mut go_on: impl FnMut(u64) -> bool) -> Result<bool> {
+    /// Its hexadecimal digits.
+    pub fn hex(&self) -> &str {
+        let (Self::Sha256(hex) | Self::Git(hex)) = self;
+        hex
+    }
+
+    /// Whether the file has it. `on_chunk` is called with the size of every piece that was read; its error ends this.
+    pub fn matches(&self, path: &Path, mut on_chunk: impl FnMut(u64) -> Result<()>) -> Result<bool> {
         let mut file = File::open(path).map_err(|err| Error::io("opening what was downloaded", path, err))?;
         let size = file.metadata().map_err(|err| Error::io("reading what was downloaded", path, err))?.len();
-        let mut pieces = |take: &mut dyn FnMut(&[u8])| -> Result<()> {
+        let mut read_all = |update: &mut dyn FnMut(&[u8])| -> Result<()> {
             let mut buffer = vec![0; 1 << 20];
             loop {
                 let n = file.read(&mut buffer).map_err(|err| Error::io("reading what was downloaded", path, err))?;
                 if n == 0 {
                     return Ok(());
                 }
-                take(&buffer[..n]);
-                if !go_on(n as u64) {
-                    return Err(Error::new(crate::error::ErrorKind::Cancelled, "cancelled"));
-                }
+                update(&buffer[..n]);
+                on_chunk(n as u64)?;
             }
         };
-        Ok(match self {
-            Self::Sha256(expected) => {
+        let found = match self {
+            Self::Sha256(_) => {
                 let mut hash = Sha256::new();
-                pieces(&mut |piece| hash.update(piece))?;
-                hex(&hash.finalize()) == *expected
+                read_all(&mut |piece| hash.update(piece))?;
+                hex(&hash.finalize())
             }
-            Self::Git(expected) => {
+            Self::Git(_) => {
                 let mut hash = Sha1::new();
                 hash.update(format!("blob {size}\0").as_bytes());
-                pieces(&mut |piece| hash.update(piece))?;
-                hex(&hash.finalize()) == *expected
+                read_all(&mut |piece| hash.update(piece))?;
+                hex(&hash.finalize())
             }
-        })
+        };
+        Ok(found == self.hex())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        write!(text, "{byte:02x}").ok(); // a String takes everything
-    }
-    text
 }
 
 #[cfg(test)]
@@ -82,10 +79,10 @@ mod tests {
         let git = Checksum::of_etag("ce013625030ba8dba906f756967f9e9ca394464a").unwrap();
         let sha = Checksum::of_etag("5891B5B522D5DF086D0FF0B110FBD9D21BB4FC7163AF34D08286A2E846F6BE03").unwrap();
         assert!(matches!((&git, &sha), (Checksum::Git(_), Checksum::Sha256(_))));
-        assert!(git.fits(&path, |_| true).unwrap() && sha.fits(&path, |_| true).unwrap());
-        assert!(sha.fits(&path, |_| false).is_err(), "cancelled");
+        assert!(git.matches(&path, |_| Ok(())).unwrap() && sha.matches(&path, |_| Ok(())).unwrap());
+        assert!(sha.matches(&path, |_| Err(Error::internal("stop"))).is_err(), "cancelled");
         std::fs::write(&path, "hello").unwrap();
-        assert!(!git.fits(&path, |_| true).unwrap() && !sha.fits(&path, |_| true).unwrap());
+        assert!(!git.matches(&path, |_| Ok(())).unwrap() && !sha.matches(&path, |_| Ok(())).unwrap());
         assert_eq!(Checksum::of_etag("W/abc"), None);
         assert_eq!(Checksum::of_etag("abc"), None);
     }

@@ -214,7 +214,9 @@ impl State {
                 }
                 return;
             }
-            Command::Store { ask: StoreAsk::List, .. } => Outcome::Store(Box::new(StoreAnswer::Shelf(stored::shelf()))),
+            Command::Store { ask: StoreAsk::List, .. } => {
+                Outcome::Store(Box::new(StoreAnswer::Cached(stored::cached())))
+            }
             Command::Store { ask: StoreAsk::Remove(id), .. } => {
                 Outcome::Store(Box::new(StoreAnswer::Removed { id, bytes: stored::TOTAL }))
             }

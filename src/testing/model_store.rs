@@ -1,6 +1,8 @@
 //! Models that a demonstration pretends to have on disk, and downloads that it pretends to make.
 
-use crate::protocol::model_store::{DownloadProgress, Downloaded, ModelKind, Shelf, Stage, StoredFile, StoredModel};
+use crate::protocol::model_store::{
+    CacheInfo, DownloadProgress, Downloaded, ModelKind, Stage, StoredFile, StoredModel,
+};
 use std::path::{Path, PathBuf};
 
 /// Bytes of a pretended download.
@@ -33,10 +35,10 @@ fn model(id: &str, family: &str, kind: Option<ModelKind>, parameters: u64, bytes
 }
 
 /// What is on disk.
-pub fn shelf() -> Shelf {
+pub fn cached() -> CacheInfo {
     let refused = "model type \"t5\" is not supported; choose a BERT or RoBERTa encoder";
     let half = "it is not wholly there; adamix models download Qwen/Qwen3-0.6B goes on where it stopped";
-    Shelf {
+    CacheInfo {
         cache: PathBuf::from("/home/user/.cache/huggingface/hub"),
         endpoint: "https://huggingface.co".to_owned(),
         offline: None,

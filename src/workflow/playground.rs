@@ -13,6 +13,7 @@ use crate::mixture::{Pick, Route, SIDES};
 use crate::model::decoder::CausalLm;
 use crate::protocol::playground::{Pane, PaneAnswer, PlayEnd, PlayPlan, PlayReport, PlayToken, Sampler};
 use crate::rng::SeedStream;
+use crate::tensor::hash::hex;
 use crate::tensor::to_f32;
 use crate::train::Subject;
 use crate::workflow::generate::Speaker;
@@ -177,8 +178,7 @@ fn fingerprint(model: &CausalLm, routes: Routes, seed: SeedStream) -> Result<Str
         }
         _ => hash_merged(model, &mut hash)?,
     }
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(hex.chars().take(FINGERPRINT).collect())
+    Ok(hex(&hash.finalize()).chars().take(FINGERPRINT).collect())
 }
 
 fn hash_merged(model: &CausalLm, hash: &mut Sha256) -> Result<()> {

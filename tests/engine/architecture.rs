@@ -49,7 +49,6 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("ctrlc", &["cli/"]),
     ("env_logger", &["cli/", "main.rs"]),
     ("tokenizers", &["data/"]),
-    ("hf_hub", &["model_store/"]),
     ("ureq", &["model_store/"]),
     ("sha1", &["model_store/"]),
     ("minijinja", &["data/text/"]),

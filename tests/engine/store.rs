@@ -3,6 +3,7 @@
 mod cache;
 mod cli;
 mod faults;
+mod hostile;
 
 use crate::support::hub::HubServer;
 use crate::support::place::Place;
@@ -65,7 +66,7 @@ struct User {
 }
 
 impl Watcher for User {
-    fn told(&mut self, progress: &DownloadProgress) -> bool {
+    fn report(&mut self, progress: &DownloadProgress) -> bool {
         self.told.push(progress.clone());
         self.patience.is_none_or(|bytes| progress.fetched < bytes)
     }
@@ -75,9 +76,6 @@ impl Watcher for User {
     }
     fn free_space(&self, _path: &Path) -> Option<u64> {
         self.free
-    }
-    fn locked(&mut self, lock: &Path) {
-        assert!(lock.extension().is_some_and(|ending| ending == "lock"));
     }
 }
 
@@ -110,9 +108,9 @@ fn a_model_comes_whole_with_what_belongs_to_it_and_is_found_without_the_network(
     let asked = shop.server.requests().len();
     let found = shop.hub().locate(&ModelId::parse("tiny/bert").unwrap()).unwrap();
     assert_eq!(found, done.path);
-    let shelf = shop.hub().shelf();
-    assert_eq!(shelf.models.len(), 1);
-    let model = &shelf.models[0];
+    let cached = shop.hub().scan();
+    assert_eq!(cached.models.len(), 1);
+    let model = &cached.models[0];
     assert_eq!((model.id.as_str(), model.family.as_str(), model.problem.as_deref()), ("tiny/bert", "BERT", None));
     assert_eq!((model.bytes, model.incomplete, model.parameters > 1000), (done.bytes, false, true));
     assert_eq!(shop.server.requests().len(), asked, "looking at the cache needs no network");
@@ -136,7 +134,7 @@ fn a_newer_commit_takes_over_what_has_not_changed() {
     assert_eq!(fetched, [("vocab.txt".to_owned(), 0)]);
     assert!(newer.path.join("model.safetensors").is_file());
     assert_eq!(fs::read_to_string(shop.repo("tiny/bert").join("refs/main")).unwrap(), "b".repeat(40));
-    let ids: Vec<String> = shop.hub().shelf().models.into_iter().map(|model| model.id).collect();
+    let ids: Vec<String> = shop.hub().scan().models.into_iter().map(|model| model.id).collect();
     assert_eq!(ids, ["tiny/bert@aaaaaaaaaaaa", "tiny/bert"]);
     let old = shop.hub().locate(&ModelId::parse("tiny/bert@aaaaaaaaaaaa").unwrap()).unwrap();
     assert!(old.ends_with("a".repeat(40)));
@@ -175,7 +173,7 @@ fn sharded_weights_come_with_their_index_and_gguf_files_alone() {
     assert!(offer.contains("tiny/q:a-q4.gguf") && offer.contains("a-q8.gguf ("), "{offer}");
     let done = shop.get("tiny/q:a-q8.gguf", &mut User::default()).unwrap();
     assert_eq!((done.id.as_str(), fs::read(&done.path).unwrap()), ("tiny/q:a-q8.gguf", gguf));
-    let models = shop.hub().shelf().models;
+    let models = shop.hub().scan().models;
     let model = models.iter().find(|model| model.id == "tiny/q:a-q8.gguf").unwrap();
     assert_eq!((model.family.as_str(), &model.problem), ("Llama", &None));
 }

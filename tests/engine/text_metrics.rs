@@ -4,7 +4,7 @@
 mod bootstrap;
 
 use adamix::eval::text_metrics::meteor;
-use adamix::eval::text_metrics::meteor::Named;
+use adamix::eval::text_metrics::meteor::NamedText;
 use adamix::eval::text_metrics::{Protocol, Scorer, SegmentScores, TextScores, WordLists};
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 fn word_lists() -> WordLists {
-    let named = |name, text| Named { name, text };
+    let named = |name, text| NamedText { name, text };
     WordLists::parse(
         named("english.synsets", golden!("meteor/english.synsets")),
         named("english.exceptions", golden!("meteor/english.exceptions")),

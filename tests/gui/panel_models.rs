@@ -13,11 +13,11 @@ use adamix::testing::model_store;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
-fn with_shelf(shelf: Shelf) -> Session {
+fn with_cached(cached: CacheInfo) -> Session {
     let mut session = ready_session();
     let req = session.next_request();
     session.models.begin(req);
-    session.apply(done(req, Outcome::Store(Box::new(StoreAnswer::Shelf(shelf)))));
+    session.apply(done(req, Outcome::Store(Box::new(StoreAnswer::Cached(cached)))));
     session
 }
 
@@ -39,7 +39,7 @@ fn click(harness: &mut Harness<'_, World<Panels>>, label: &str) {
 
 #[test]
 fn nothing_yet_says_how_to_begin() {
-    let mut harness = open(with_shelf(Shelf { models: Vec::new(), ..model_store::shelf() }));
+    let mut harness = open(with_cached(CacheInfo { models: Vec::new(), ..model_store::cached() }));
     harness.run();
     harness.get_by_label("No models on disk yet");
     click(&mut harness, "Download");
@@ -48,7 +48,7 @@ fn nothing_yet_says_how_to_begin() {
 
 #[test]
 fn a_typed_name_is_fetched_by_button_and_by_enter() {
-    let mut harness = open(with_shelf(model_store::shelf()));
+    let mut harness = open(with_cached(model_store::cached()));
     type_name(&mut harness, " org/name ");
     click(&mut harness, "Download");
     assert_eq!(harness.state_mut().take(), [Action::DownloadModel("org/name".to_owned())]);
@@ -61,7 +61,8 @@ fn a_typed_name_is_fetched_by_button_and_by_enter() {
 
 #[test]
 fn offline_is_said_and_nothing_can_be_fetched() {
-    let mut harness = open(with_shelf(Shelf { offline: Some("HF_HUB_OFFLINE".to_owned()), ..model_store::shelf() }));
+    let mut harness =
+        open(with_cached(CacheInfo { offline: Some("HF_HUB_OFFLINE".to_owned()), ..model_store::cached() }));
     harness.run();
     assert!(harness.query_all_by_label_contains("HF_HUB_OFFLINE is set").next().is_some());
     type_name(&mut harness, "org/name");
@@ -74,7 +75,7 @@ fn offline_is_said_and_nothing_can_be_fetched() {
 
 #[test]
 fn a_model_can_be_used_and_removed_and_one_of_no_use_says_why() {
-    let mut harness = open(with_shelf(model_store::shelf()));
+    let mut harness = open(with_cached(model_store::cached()));
     click(&mut harness, "FacebookAI/roberta-base");
     click(&mut harness, "Use in Setup");
     click(&mut harness, "Remove…");
@@ -91,7 +92,7 @@ fn a_model_can_be_used_and_removed_and_one_of_no_use_says_why() {
 
 #[test]
 fn a_download_shows_how_far_it_is_and_can_be_given_up() {
-    let mut session = with_shelf(model_store::shelf());
+    let mut session = with_cached(model_store::cached());
     let (first, second) = (session.next_request(), session.next_request());
     session.begin_download(first, "Qwen/Qwen3-0.6B".to_owned());
     session.begin_download(second, "org/next".to_owned());
@@ -113,7 +114,7 @@ fn a_download_shows_how_far_it_is_and_can_be_given_up() {
 
 #[test]
 fn a_download_that_failed_keeps_its_reason_until_it_is_tried_again_or_dismissed() {
-    let mut session = with_shelf(model_store::shelf());
+    let mut session = with_cached(model_store::cached());
     let req = session.next_request();
     session.begin_download(req, "org/name".to_owned());
     session.apply(failed(req, "the disk is full: /cache"));
@@ -126,7 +127,7 @@ fn a_download_that_failed_keeps_its_reason_until_it_is_tried_again_or_dismissed(
     let wishes = [Action::DownloadModel("org/name".to_owned()), Action::DismissDownload(req)];
     assert_eq!(harness.state_mut().take(), wishes);
 
-    let mut session = with_shelf(model_store::shelf());
+    let mut session = with_cached(model_store::cached());
     let req = session.next_request();
     session.begin_download(req, "org/name".to_owned());
     let failure = Failure { kind: ErrorKind::Cancelled, message: "cancelled".to_owned() };
@@ -150,9 +151,9 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     };
     let (req, ask) = asked(&fake).pop().unwrap();
     assert_eq!(ask, StoreAsk::List);
-    fake.push(done(req, Outcome::Store(Box::new(StoreAnswer::Shelf(model_store::shelf())))));
+    fake.push(done(req, Outcome::Store(Box::new(StoreAnswer::Cached(model_store::cached())))));
     harness.run_steps(2);
-    assert_eq!(harness.state().session.models.value, Some(model_store::shelf()));
+    assert_eq!(harness.state().session.models.value, Some(model_store::cached()));
 
     harness.state().request(Action::DownloadModel(" org/name".to_owned()));
     harness.run_steps(2);

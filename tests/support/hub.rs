@@ -25,15 +25,23 @@ pub enum Fault {
     Wrong,
     /// The whole file comes, whatever part was asked for.
     NoRange,
+    /// As [`Fault::NoRange`] and [`Fault::Break`].
+    BreakWhole(usize),
     /// Some bytes of the body at a time, with a pause in between: longer than any test waits.
     Slow,
     /// The etag is this.
     Etag(&'static str),
+    /// So many bytes more than announced come.
+    Surplus(usize),
+    /// It is redirected to itself.
+    Loop,
+    /// The answer is a text of so many bytes.
+    Long(usize),
 }
 
 /// Whether only requests for contents are meant, and not those for size and etag.
 fn of_bodies(fault: Fault) -> bool {
-    !matches!(fault, Fault::Status(_) | Fault::Etag(_))
+    !matches!(fault, Fault::Status(_) | Fault::Etag(_) | Fault::Loop | Fault::Long(_))
 }
 
 #[derive(Default)]
@@ -55,6 +63,8 @@ struct Repo {
 /// A request as it came.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
+    /// Only the headers are asked for.
+    pub head: bool,
     pub path: String,
     pub range: Option<(u64, Option<u64>)>,
     pub token: Option<String>,
@@ -63,7 +73,7 @@ pub struct Request {
 impl Request {
     /// Whether contents were asked for, and not only size and etag.
     pub fn is_body(&self) -> bool {
-        (self.path.contains("/resolve") || self.path.starts_with("/cdn/")) && self.range != Some((0, Some(0)))
+        (self.path.contains("/resolve") || self.path.starts_with("/cdn/")) && !self.head
     }
 }
 
@@ -179,7 +189,8 @@ fn is_large(name: &str) -> bool {
 fn serve(stream: &TcpStream, state: &Mutex<State>, over: &AtomicBool) {
     let mut lines = BufReader::new(stream).lines();
     let Some(Ok(first)) = lines.next() else { return };
-    let mut request = Request { path: first.split(' ').nth(1).unwrap_or_default().to_owned(), ..Request::default() };
+    let path = first.split(' ').nth(1).unwrap_or_default().replace("%20", " ");
+    let mut request = Request { head: first.starts_with("HEAD "), path, ..Request::default() };
     for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(':').unwrap_or_default();
         match name.to_ascii_lowercase().as_str() {
@@ -204,7 +215,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, over: &AtomicBool) {
         });
         (fault, answer(&state, &request, fault))
     };
-    send(stream, &answer, fault, over);
+    send(stream, &answer, request.head, fault, over);
     stream.shutdown(Shutdown::Both).ok();
 }
 
@@ -220,8 +231,13 @@ fn status(status: u16, words: &str) -> Answer {
 }
 
 fn answer(state: &State, request: &Request, fault: Option<Fault>) -> Answer {
-    if let Some(Fault::Status(code)) = fault {
-        return status(code, "as the test wants it");
+    match fault {
+        Some(Fault::Status(code)) => return status(code, "as the test wants it"),
+        Some(Fault::Loop) => {
+            return Answer { status: 302, headers: vec![("location", request.path.clone())], body: Vec::new() };
+        }
+        Some(Fault::Long(bytes)) => return Answer { status: 200, headers: Vec::new(), body: vec![b' '; bytes] },
+        _ => {}
     }
     let path = request.path.split('?').next().unwrap();
     let is_cdn = path.starts_with("/cdn/");
@@ -270,20 +286,24 @@ fn answer(state: &State, request: &Request, fault: Option<Fault>) -> Answer {
 
 fn ranged(bytes: &[u8], request: &Request, fault: Option<Fault>, mut headers: Vec<(&'static str, String)>) -> Answer {
     let size = bytes.len() as u64;
-    let (from, to) = match request.range {
-        Some(_) if fault == Some(Fault::NoRange) => return Answer { status: 200, headers, body: bytes.to_vec() },
-        None => return Answer { status: 200, headers, body: bytes.to_vec() },
-        Some((from, to)) => (from, to.unwrap_or(u64::MAX).min(size.saturating_sub(1))),
-    };
-    if from >= size {
+    let range = request.range.filter(|_| !matches!(fault, Some(Fault::NoRange | Fault::BreakWhole(_))));
+    let (from, to) = range.map_or((0, size), |(from, to)| (from, to.map_or(size, |to| to + 1).min(size)));
+    if range.is_some() && from >= size {
         return status(416, "Range not satisfiable");
     }
-    headers.push(("content-range", format!("bytes {from}-{to}/{size}")));
-    let mut body = bytes[from as usize..=to as usize].to_vec();
-    if fault == Some(Fault::Wrong) {
-        let middle = body.len() / 2;
-        body[middle] ^= 1;
+    let mut body = bytes[from as usize..to as usize].to_vec();
+    match fault {
+        Some(Fault::Wrong) => {
+            let middle = body.len() / 2;
+            body[middle] ^= 1;
+        }
+        Some(Fault::Surplus(more)) => body.resize(body.len() + more, 0),
+        _ => {}
     }
+    if range.is_none() {
+        return Answer { status: 200, headers, body };
+    }
+    headers.push(("content-range", format!("bytes {from}-{}/{size}", to - 1)));
     Answer { status: 206, headers, body }
 }
 
@@ -301,23 +321,24 @@ fn info(repo: &Repo) -> Answer {
     Answer { status: 200, headers, body: json.to_string().into_bytes() }
 }
 
-fn send(mut stream: &TcpStream, answer: &Answer, fault: Option<Fault>, over: &AtomicBool) {
+fn send(mut stream: &TcpStream, answer: &Answer, head: bool, fault: Option<Fault>, over: &AtomicBool) {
     let own = stream.local_addr().unwrap();
-    let mut head = format!("HTTP/1.1 {} Status\r\nconnection: close\r\n", answer.status);
+    let mut top = format!("HTTP/1.1 {} Status\r\nconnection: close\r\n", answer.status);
     for (name, value) in &answer.headers {
         // A location that starts with @ is on another server as far as clients can see.
         let value =
             value.strip_prefix('@').map_or(value.clone(), |path| format!("http://localhost:{}{path}", own.port()));
-        head.push_str(&format!("{name}: {value}\r\n"));
+        let value = if *name == "location" { value.replace(' ', "%20") } else { value };
+        top.push_str(&format!("{name}: {value}\r\n"));
     }
-    head.push_str(&format!("content-length: {}\r\n\r\n", answer.body.len()));
-    let mut body = answer.body.as_slice();
-    if let Some(Fault::Break(bytes) | Fault::Silence(bytes)) = fault {
+    top.push_str(&format!("content-length: {}\r\n\r\n", answer.body.len()));
+    let mut body = if head { Default::default() } else { answer.body.as_slice() };
+    if let Some(Fault::Break(bytes) | Fault::BreakWhole(bytes) | Fault::Silence(bytes)) = fault {
         body = &body[..bytes.min(body.len())];
     }
     // A client that has gone away is what some tests are about.
     let mut write = |bytes: &[u8]| stream.write_all(bytes).and_then(|()| stream.flush()).is_ok();
-    if !write(head.as_bytes()) {
+    if !write(top.as_bytes()) {
         return;
     }
     let piece = if fault == Some(Fault::Slow) { 64 } else { 1 << 16 };

@@ -6,7 +6,7 @@ use crate::app::session::Download;
 use crate::app::widgets::cards;
 use crate::app::widgets::listing::{self, Heading};
 use crate::format;
-use crate::protocol::{DownloadProgress, ModelKind, Shelf, Stage, StoredModel};
+use crate::protocol::{CacheInfo, DownloadProgress, ModelKind, Stage, StoredModel};
 use egui::{Color32, Key, RichText, Ui};
 
 /// Below this width of the view the list leaves out parameters.
@@ -37,28 +37,28 @@ impl ModelsPanel {
             ctx.button(ui, Action::RefreshModels);
             if ctx.session.models.is_pending() {
                 cards::loading(ui, "reading", None);
-            } else if let Some(shelf) = &ctx.session.models.value {
-                shelf_words(ctx, shelf, ui);
+            } else if let Some(cached) = &ctx.session.models.value {
+                cache_summary(ctx, cached, ui);
             }
         });
         for error in [&ctx.session.models.error, &ctx.session.removing.error].into_iter().flatten() {
             cards::error(ui, ctx.theme, error);
         }
-        let shelf = match &ctx.session.models.value {
+        let cached = match &ctx.session.models.value {
             None if ctx.session.models.is_pending() => return,
             None => {
                 return cards::empty(ui, ctx.theme, "Models are not read yet", "The engine is still starting.", |_| {});
             }
-            Some(shelf) if shelf.models.is_empty() => {
-                let hint = format!("Fetch one by its name, or put one into {}.", shelf.cache.display());
+            Some(cached) if cached.models.is_empty() => {
+                let hint = format!("Fetch one by its name, or put one into {}.", cached.cache.display());
                 return cards::empty(ui, ctx.theme, "No models on disk yet", &hint, |_| {});
             }
-            Some(shelf) => shelf,
+            Some(cached) => cached,
         };
         ui.add_space(4.0);
-        self.table_ui(ctx, shelf, ui);
+        self.table_ui(ctx, cached, ui);
         ui.add_space(4.0);
-        match shelf.models.iter().find(|model| self.selected.as_ref() == Some(&model.id)) {
+        match cached.models.iter().find(|model| self.selected.as_ref() == Some(&model.id)) {
             Some(model) => detail_ui(ctx, model, ui),
             None => drop(ui.label(RichText::new("Select a model to use or remove it.").color(ctx.theme.muted))),
         }
@@ -84,12 +84,12 @@ impl ModelsPanel {
                 self.name.clear();
             }
             match ctx.session.models.value.as_ref() {
-                Some(Shelf { offline: Some(variable), .. }) => {
+                Some(CacheInfo { offline: Some(variable), .. }) => {
                     let words = format!("{variable} is set: nothing is downloaded, models on disk work as ever.");
                     cards::note(ui, ctx.theme.warning, &words);
                 }
-                shelf => {
-                    let from = shelf.map_or("the hub", |shelf| shelf.endpoint.as_str());
+                cached => {
+                    let from = cached.map_or("the hub", |cached| cached.endpoint.as_str());
                     let words = format!("From {from}. Nothing is fetched unless it is asked for here.");
                     ui.label(RichText::new(words).small().color(ctx.theme.muted));
                 }
@@ -97,7 +97,7 @@ impl ModelsPanel {
         });
     }
 
-    fn table_ui(&mut self, ctx: &PanelCtx<'_>, shelf: &Shelf, ui: &mut Ui) {
+    fn table_ui(&mut self, ctx: &PanelCtx<'_>, cached: &CacheInfo, ui: &mut Ui) {
         let headings = [
             Heading::rest("Model", "The name under which it can be used; a double click puts it into Setup", 100.0),
             Heading::exact("Family", "Its architecture", 62.0),
@@ -107,8 +107,8 @@ impl ModelsPanel {
         ];
         let narrow = ui.available_width() < NARROW;
         let shown = headings.len() - usize::from(narrow);
-        listing::show(ui, "models", &headings[..shown], shelf.models.len(), |mut row| {
-            self.row_ui(ctx, &shelf.models[row.index()], !narrow, &mut row);
+        listing::show(ui, "models", &headings[..shown], cached.models.len(), |mut row| {
+            self.row_ui(ctx, &cached.models[row.index()], !narrow, &mut row);
         });
     }
 
@@ -166,9 +166,9 @@ fn use_words(ctx: &PanelCtx<'_>, model: &StoredModel) -> (&'static str, Color32)
     }
 }
 
-fn shelf_words(ctx: &PanelCtx<'_>, shelf: &Shelf, ui: &mut Ui) {
-    let total: u64 = shelf.models.iter().map(|model| model.bytes).sum();
-    let words = format!("{} in {}", format::bytes(total), shelf.cache.display());
+fn cache_summary(ctx: &PanelCtx<'_>, cached: &CacheInfo, ui: &mut Ui) {
+    let total: u64 = cached.models.iter().map(|model| model.bytes).sum();
+    let words = format!("{} in {}", format::bytes(total), cached.cache.display());
     let label = egui::Label::new(RichText::new(&words).small().color(ctx.theme.muted)).truncate();
     ui.add(label)
         .on_hover_text(format!("{words}\nThe cache that other programs use too; HF_HUB_CACHE names another one"));

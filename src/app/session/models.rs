@@ -40,7 +40,7 @@ impl Session {
         if let Some(problem) = self.engine_problem() {
             return Some(problem);
         }
-        if let Some(variable) = self.models.value.as_ref().and_then(|shelf| shelf.offline.as_ref()) {
+        if let Some(variable) = self.models.value.as_ref().and_then(|cached| cached.offline.as_ref()) {
             return Some(format!("{variable} is set, so nothing is fetched; unset it and start the window again"));
         }
         if id.trim().is_empty() {
@@ -58,7 +58,7 @@ impl Session {
 
     pub(super) fn apply_store(&mut self, req: RequestId, answer: StoreAnswer) {
         match answer {
-            StoreAnswer::Shelf(shelf) => drop(self.models.answer(req, shelf)),
+            StoreAnswer::Cached(cached) => drop(self.models.answer(req, cached)),
             StoreAnswer::Downloaded(done) => {
                 self.downloads.retain(|download| download.req != req);
                 // The list on screen is older than what has come; logic reads it again.

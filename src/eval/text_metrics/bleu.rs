@@ -11,7 +11,7 @@
 //! the output's length (the shorter one of two that are equally close). All sums run over the whole corpus.
 //!
 //! Case, tokens and the treatment of an order without any match come from the protocol (see [`super`]): the E2E
-//! scorer counts 1e-15 matches where there are none, so a hopeless output scores almost 0; `multi-bleu` gives 0.
+//! scorer counts 1e-15 matches where there are none, so an output without matches scores almost 0; `multi-bleu` gives 0.
 
 use crate::eval::text_metrics::Protocol;
 use crate::eval::text_metrics::ngrams::{Counts, matches};
@@ -34,7 +34,7 @@ pub struct Bleu {
     pub reference_words: usize,
 }
 
-/// What an order without any match counts as.
+/// How an order without any match counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unmatched {
     /// 1e-15 matches: the score is tiny, but not 0.

@@ -2,7 +2,7 @@
 //! (Koehn 2004).
 //!
 //! Segments are drawn with replacement, as many as there are, the same ones for both systems; the interval holds the
-//! middle 95 % of the differences. It says nothing about other seeds of the training.
+//! middle 95 % of the differences. The variation between training seeds is not part of it.
 
 use crate::eval::text_metrics::bleu::{BleuCounts, Unmatched};
 use crate::eval::text_metrics::{Protocol, SegmentScores};
@@ -54,7 +54,7 @@ impl BleuDifference {
     }
 
     /// In BLEU's usual points: `-7.8 (-15.3 to -0.4)`, or `+2.1 (-3.0 to +7.2), no difference shown`.
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         let [difference, low, high] = [self.difference, self.low, self.high].map(|value| 100.0 * value);
         let verdict = if self.is_shown() { "" } else { ", no difference shown" };
         format!("{difference:+.1} ({low:+.1} to {high:+.1}){verdict}")

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! This is the variant with clipped weights and a penalty for length that scorers for captions and for E2E use.
-//! Rarity comes from the references of this very corpus: a score says something only beside scores on the same
-//! references, and a corpus of one segment scores 0, as nothing is rare in it.
+//! Rarity comes from the references of the same corpus, so scores are only comparable on the same references; a
+//! corpus of one segment scores 0.
 
 use crate::eval::text_metrics::ngrams::{Counts, shared};
 

@@ -1,9 +1,9 @@
-//! Counting n-grams: every n-gram gets a number, so that counts are sorted lists instead of maps of strings.
+//! Counting n-grams: every n-gram gets a number, and the counts of a text are a list sorted by it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map with pairs of numbers for keys. Its hash is cheap: the keys are ours, nobody can choose colliding ones.
+/// A map from pairs of numbers. Its hash is cheap and not safe against chosen keys, which there are none of here.
 pub(crate) type PairMap<V> = HashMap<(u32, u32), V, BuildHasherDefault<PairHasher>>;
 
 /// Multiplies by an odd constant and folds the high bits down.
@@ -24,7 +24,7 @@ impl Hasher for PairHasher {
     }
 }
 
-/// The n-gram of no words, under which all others hang.
+/// The empty n-gram, the root of the tree.
 const ROOT: u32 = 0;
 
 /// Numbers for words.
@@ -51,7 +51,7 @@ impl Words {
     }
 }
 
-/// A tree of all n-grams seen so far: an n-gram hangs below its first n - 1 symbols.
+/// A tree of all n-grams seen so far: the parent of an n-gram is its first n - 1 symbols.
 ///
 /// Symbols are words (by their number) or characters (by their code).
 #[derive(Clone, Debug)]
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_n_gram_knows_what_it_begins_with() {
+    fn the_parent_of_an_n_gram_is_its_beginning() {
         let mut grams = Grams::default();
         let counts = grams.count(&[7, 8], 2);
         let (seven, both) = (counts.orders[0][0].0, counts.orders[1][0].0);

@@ -1,4 +1,4 @@
-//! NIST: matched n-grams weighted by how much they tell (Doddington 2002). Range 0 to about 15, more is better.
+//! NIST: matched n-grams weighted by their information (Doddington 2002). Range 0 to about 15, more is better.
 //!
 //! ```text
 //! info(w1..wn) = log2(count(w1..wn-1) / count(w1..wn))      counts over all references of the corpus;
@@ -18,7 +18,7 @@ use crate::eval::text_metrics::ngrams::{Counts, Grams, shared};
 /// N-grams up to this length are counted.
 pub(crate) const ORDERS: usize = 5;
 
-/// What each n-gram of the references tells, in bits, by its number.
+/// Information of each n-gram of the references, in bits, by its number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Information {
     bits: Vec<f64>,

@@ -94,7 +94,7 @@ impl Scorer {
         self.segments
     }
 
-    /// Scores one output for each segment. (The scorer only remembers the words it meets; scores do not depend on it.)
+    /// Scores one output for each segment. It is `&mut` because new words get numbers; the scores do not depend on earlier calls.
     pub fn score(&mut self, outputs: &[String]) -> Result<TextScores> {
         self.score_segments(outputs).map(|(scores, _)| scores)
     }

@@ -8,8 +8,8 @@
 //! Finding the fewest edits is too hard, so moves are chosen greedily, as the TERCOM program does: the run must also
 //! occur in the reference, it and its place there must not be right yet, and of all such moves the one that lowers
 //! the edit distance most is made, longer runs and earlier ones first; this goes on while a move saves as much as it
-//! costs. Words are compared without regard to case. The edit distance is searched with TERCOM's beam: ways that are
-//! more than 20 edits behind the best one are given up. Outputs that repeat themselves endlessly have more moves than
+//! costs. Words are compared without regard to case. The edit distance is searched with TERCOM's beam: paths that are
+//! more than 20 edits behind the best one are dropped. Outputs that repeat themselves endlessly have more moves than
 //! can be tried: after MOST_TRIES of them a pair of texts is left as it is then.
 //!
 //! The value can be above 1. With references but no output it is the mean of shortest over mean length, about 1.
@@ -18,11 +18,11 @@
 const LONGEST_MOVE: usize = 10;
 /// Farthest that a run is moved, in words.
 const FARTHEST_MOVE: isize = 50;
-/// Edits that a way may be behind the best one.
+/// Edits that a path may be behind the best one.
 const BEAM: usize = 20;
 /// Moves that are tried for one pair of texts; ordinary sentences need some hundreds, long ones up to 3,000.
 const MOST_TRIES: usize = 10_000;
-/// The distance of what cannot be reached.
+/// The distance of a cell that cannot be reached.
 const NEVER: usize = usize::MAX / 2;
 
 /// TER of a corpus with what it was computed from.
@@ -122,7 +122,7 @@ impl Alignment {
     }
 }
 
-/// The distances of one more output word; ways that are too far behind are given up, but not at the last word.
+/// The distances of one more output word; paths that are too far behind are dropped, but not at the last word.
 fn next_row(above: &[usize], row: &mut [usize], word: u32, reference: &[u32], last: bool) {
     let replaced = |i: usize| above[i] + usize::from(word != reference[i]);
     let best = (0..reference.len()).map(replaced).min().unwrap_or(NEVER);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_repetition_is_no_trouble() {
+    fn endless_repetition_is_bounded() {
         let output: Vec<u32> = (0..300).map(|place| place % 5).collect();
         let reference: Vec<u32> = (0..40).map(|place| place * place * 3 % 7).collect();
         let edits = edits(&output, &reference);

@@ -25,11 +25,11 @@ fn ask(window: &mut Window, ask: StoreAsk) -> RequestId {
     window.send(|req| Command::Store { req, ask })
 }
 
-fn shelf(window: &mut Window) -> Shelf {
+fn cached(window: &mut Window) -> CacheInfo {
     let req = ask(window, StoreAsk::List);
     let Ok(Outcome::Store(answer)) = window.wait_for(req) else { panic!("no list") };
-    let StoreAnswer::Shelf(shelf) = *answer else { panic!("another answer") };
-    shelf
+    let StoreAnswer::Cached(cached) = *answer else { panic!("another answer") };
+    cached
 }
 
 fn told(window: &Window, req: RequestId) -> Vec<DownloadProgress> {
@@ -59,14 +59,14 @@ fn training_goes_on_while_a_model_is_fetched_cancelled_and_fetched_again() {
     assert_eq!(window.wait_for(second).unwrap_err().kind, ErrorKind::Cancelled, "it was still waiting");
     window.engine.control(ControlRequest::CancelDownload(download));
     assert_eq!(window.wait_for(download).unwrap_err().kind, ErrorKind::Cancelled);
-    let half = shelf(&mut window);
+    let half = cached(&mut window);
     assert!(half.models.len() == 1 && half.models[0].incomplete, "{half:?}");
 
     let again = ask(&mut window, StoreAsk::Download("tiny/bert".to_owned()));
     let Ok(Outcome::Store(answer)) = window.wait_for(again) else { panic!("no answer") };
     assert!(matches!(&*answer, StoreAnswer::Downloaded(done) if done.id == "tiny/bert" && done.path.is_dir()));
     assert!(shop.server.bodies().last().unwrap().1 > 0, "it began anew");
-    assert_eq!(shelf(&mut window).models[0].problem, None);
+    assert_eq!(cached(&mut window).models[0].problem, None);
 
     let steps = window.steps.len();
     window.wait("more steps", |w| w.steps.len() > steps);
@@ -77,7 +77,7 @@ fn training_goes_on_while_a_model_is_fetched_cancelled_and_fetched_again() {
     let removed = ask(&mut window, StoreAsk::Remove("tiny/bert".to_owned()));
     let Ok(Outcome::Store(answer)) = window.wait_for(removed) else { panic!("not removed") };
     assert!(matches!(*answer, StoreAnswer::Removed { bytes, .. } if bytes > 40_000));
-    assert!(shelf(&mut window).models.is_empty());
+    assert!(cached(&mut window).models.is_empty());
 }
 
 #[test]
@@ -93,6 +93,6 @@ fn refusals_are_answers_and_closing_leaves_a_part() {
     let download = ask(&mut window, StoreAsk::Download("tiny/bert".to_owned()));
     window.wait("bytes", |w| told(w, download).iter().any(|told| told.number == 3 && told.done > 0));
     drop(window);
-    let shelf = shop.hub.shelf();
-    assert!(shelf.models[0].incomplete, "{shelf:?}");
+    let cached = shop.hub.scan();
+    assert!(cached.models[0].incomplete, "{cached:?}");
 }

@@ -62,8 +62,8 @@ fn everything_is_listed_with_the_reason_why_it_cannot_be_used() {
     fs::create_dir_all(cache.join("models--h--begun/blobs")).unwrap();
     fs::write(cache.join("models--h--begun/blobs/abc.part"), [0; 500]).unwrap();
 
-    let shelf = shop.hub().shelf();
-    let said: Vec<(&str, &str, bool)> = shelf
+    let cached = shop.hub().scan();
+    let said: Vec<(&str, &str, bool)> = cached
         .models
         .iter()
         .map(|model| (model.id.as_str(), model.problem.as_deref().unwrap_or("fine"), model.incomplete))
@@ -82,9 +82,9 @@ fn everything_is_listed_with_the_reason_why_it_cannot_be_used() {
     for ((id, problem, incomplete), (want, words, want_incomplete)) in said.into_iter().zip(expected) {
         assert!(id == want && problem.contains(words) && incomplete == want_incomplete, "{id}: {problem}");
     }
-    let bytes = |id: &str| shelf.models.iter().find(|model| model.id == id).unwrap().bytes;
+    let bytes = |id: &str| cached.models.iter().find(|model| model.id == id).unwrap().bytes;
     assert_eq!((bytes("f/half"), bytes("h/begun")), (config.len() as u64 + 1000, 500));
-    assert!(Hub::at(Path::new("/no/such/cache"), "http://x").shelf().models.is_empty());
+    assert!(Hub::at(Path::new("/no/such/cache"), "http://x").scan().models.is_empty());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn removing_takes_what_was_named_and_nothing_that_others_need() {
     let cache = shop.dir.path().join("hub");
     snapshot(&cache, "a/q", "12", &[("x.gguf", b"GGUF"), ("y.gguf", b"GGUF2")]);
     assert_eq!(hub.remove(&id("a/q:x.gguf")).unwrap(), 4);
-    assert_eq!(hub.shelf().models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["a/q:y.gguf"]);
+    assert_eq!(hub.scan().models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["a/q:y.gguf"]);
     hub.remove(&id("a/q:y.gguf")).unwrap();
     assert!(!cache.join("models--a--q").exists(), "nothing is left of it");
     #[cfg(unix)]

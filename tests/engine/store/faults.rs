@@ -2,7 +2,7 @@
 
 use super::{Shop, User};
 use crate::support::hub::{Fault, git_sha, sha256};
-use adamix::engine::transfer::{News, Transfer};
+use adamix::engine::transfer::{Transfer, TransferEvent};
 use adamix::error::ErrorKind;
 use adamix::model_store::{ModelId, Stage};
 use std::fs;
@@ -59,8 +59,11 @@ fn a_dead_connection_is_given_up_after_some_tries_and_the_next_download_goes_on(
     assert_eq!(user.waits.iter().map(Duration::as_secs).collect::<Vec<_>>(), [1, 2, 4, 8]);
     let there = fs::metadata(part(&shop, &weights)).unwrap().len();
     assert!(there > 100_000 && there <= 900_000, "{there}");
-    let shelf = shop.hub().shelf();
-    assert!(shelf.models[0].incomplete && shelf.models[0].problem.as_ref().unwrap().contains("goes on"), "{shelf:?}");
+    let cached = shop.hub().scan();
+    assert!(
+        cached.models[0].incomplete && cached.models[0].problem.as_ref().unwrap().contains("goes on"),
+        "{cached:?}"
+    );
     let missing = shop.hub().locate(&ModelId::parse("tiny/large").unwrap()).unwrap_err().to_string();
     assert!(missing.contains("adamix models download tiny/large"), "{missing}");
     shop.server.heal();
@@ -223,17 +226,19 @@ fn two_programs_do_not_write_the_same_file() {
 }
 
 #[test]
-fn a_connection_that_falls_silent_is_left_behind_and_another_one_goes_on() {
+fn a_silent_connection_is_closed_and_the_next_one_resumes() {
     let shop = Shop::open();
     let weights = large(&shop);
     shop.server.fail(WEIGHTS, Fault::Silence(800_000), 2);
     let id = ModelId::parse("tiny/large").unwrap();
-    let mut transfer = Transfer::start_with(shop.hub(), id.clone(), Duration::from_millis(1500)).unwrap();
+    let mut hub = shop.hub();
+    hub.read_timeout = Duration::from_millis(1500);
+    let mut transfer = Transfer::start(&hub, id.clone()).unwrap();
     let mut reasons = Vec::new();
     let done = loop {
         match transfer.next(Duration::from_millis(50)) {
-            Some(News::Ended(done)) => break done.unwrap(),
-            Some(News::Progress(progress)) => {
+            Some(TransferEvent::Ended(done)) => break done.unwrap(),
+            Some(TransferEvent::Progress(progress)) => {
                 if let Stage::Waiting { reason, .. } = progress.stage {
                     reasons.push(reason);
                 }
@@ -249,12 +254,12 @@ fn a_connection_that_falls_silent_is_left_behind_and_another_one_goes_on() {
     // The user is never made to wait for it either.
     shop.hub().remove(&id).unwrap();
     shop.server.fail(WEIGHTS, Fault::Silence(800_000), 1);
-    let mut transfer = Transfer::start(shop.hub(), id).unwrap();
+    let mut transfer = Transfer::start(&shop.hub(), id).unwrap();
     let mut stopped = false;
     let err = loop {
         match transfer.next(Duration::from_millis(50)) {
-            Some(News::Ended(done)) => break done.unwrap_err(),
-            Some(News::Progress(progress)) if progress.fetched > 0 && !stopped => {
+            Some(TransferEvent::Ended(done)) => break done.unwrap_err(),
+            Some(TransferEvent::Progress(progress)) if progress.fetched > 0 && !stopped => {
                 stopped = true;
                 transfer.stop();
             }

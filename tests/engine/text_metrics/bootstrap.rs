@@ -50,10 +50,10 @@ fn the_same_texts_differ_by_nothing_and_two_sets_not_at_all() {
     let (_, own) = scorer.score_segments(&outputs).unwrap();
     let none = BleuDifference::of(&own, &own, Protocol::WebNlg).unwrap();
     assert_eq!(none, BleuDifference { difference: 0.0, low: 0.0, high: 0.0 });
-    assert_eq!(none.words(), "+0.0 (+0.0 to +0.0), no difference shown");
+    assert_eq!(none.describe(), "+0.0 (+0.0 to +0.0), no difference shown");
     assert_eq!(BleuDifference::of(&own, &SegmentScores::default(), Protocol::WebNlg), None);
     let one = Scorer::new(&[texts(&["a b"])], Protocol::E2e, None).unwrap().score_segments(&texts(&["a b"])).unwrap().1;
     assert_eq!(BleuDifference::of(&one, &one, Protocol::E2e), None, "of a single input nothing is said");
     let apart = BleuDifference { difference: -0.078, low: -0.153, high: -0.004 };
-    assert_eq!((apart.words().as_str(), apart.is_shown()), ("-7.8 (-15.3 to -0.4)", true));
+    assert_eq!((apart.describe().as_str(), apart.is_shown()), ("-7.8 (-15.3 to -0.4)", true));
 }

@@ -93,7 +93,7 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &WriteReport) {
     ui.label(RichText::new(words).small().color(ctx.theme.muted));
     for way in &report.ways {
         let Some(apart) = &way.bleu_minus_merged else { continue };
-        let words = format!("BLEU of {} minus BLEU of merged: {}", way.way, apart.words());
+        let words = format!("BLEU of {} minus BLEU of merged: {}", way.way, apart.describe());
         let color = if apart.is_shown() { ctx.theme.muted } else { ctx.theme.warning };
         ui.label(RichText::new(words).small().color(color)).on_hover_text(BOOTSTRAP);
     }

@@ -7,7 +7,7 @@
 //! distances between the matched positions. Ties keep the order in which the alternatives came up: exact matches,
 //! stems, synonyms, each from left to right in the output, and no match last.
 //!
-//! Two habits of METEOR 1.5 are kept because its scores depend on them. Half matches are counted in whole numbers, so
+//! Two properties of METEOR 1.5 are kept because its scores depend on them. Half matches are counted in whole numbers, so
 //! they add nothing to the first criterion. And the distance of an alternative is added not to itself but to the
 //! alternatives that come after it at the same word.
 
@@ -31,7 +31,7 @@ pub(crate) struct Match {
     pub(crate) module: Module,
 }
 
-/// A partial alignment: where it stands, and the node of its last decision.
+/// A partial alignment: its measures so far, and its last decision.
 #[derive(Clone, Copy, Debug)]
 struct Path {
     exact: u32,

@@ -19,12 +19,12 @@
 
 mod align;
 mod normalize;
-mod stem;
 mod words;
 
-pub use words::{Named, WordLists};
+pub use words::{NamedText, WordLists};
 
 use align::{Match, Module};
+use rust_stemmers::{Algorithm, Stemmer};
 use words::Lexicon;
 
 /// The name of this score wherever it is shown.
@@ -37,9 +37,9 @@ const DELTA: f64 = 0.75;
 /// Weights of exact, stem and synonym matches.
 const MODULES: [f64; 3] = [1.0, 0.6, 0.8];
 
-/// The stem of an English word in lower case, as METEOR matches words by (Snowball's "Porter2").
+/// The stem of an English word in lower case, by which METEOR matches words: Snowball's English stemmer ("Porter2").
 pub fn stem(word: &str) -> String {
-    stem::stem(word)
+    Stemmer::create(Algorithm::English).stem(word).into_owned()
 }
 
 /// The references of a corpus, ready for METEOR.

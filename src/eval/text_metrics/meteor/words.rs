@@ -1,7 +1,7 @@
 //! METEOR's word lists, and what they say about each word.
 
 use crate::error::{Error, Result};
-use crate::eval::text_metrics::meteor::stem::stem;
+use crate::eval::text_metrics::meteor::stem;
 use crate::eval::text_metrics::ngrams::PairMap;
 use std::collections::{HashMap, HashSet};
 
@@ -42,7 +42,7 @@ pub struct WordLists {
 
 /// A text with the name of the file it came from, for messages.
 #[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
+pub struct NamedText<'a> {
     /// Where the text came from.
     pub name: &'a str,
     /// The text.
@@ -54,7 +54,7 @@ impl WordLists {
     ///
     /// `synsets` and `exceptions` are pairs of lines: a word and the numbers of its sets of synonyms; a base form and
     /// its irregular forms. `function_words` has one word a line.
-    pub fn parse(synsets: Named<'_>, exceptions: Named<'_>, function_words: Named<'_>) -> Result<Self> {
+    pub fn parse(synsets: NamedText<'_>, exceptions: NamedText<'_>, function_words: NamedText<'_>) -> Result<Self> {
         let mut lists = Self::default();
         for (line, word, numbers) in line_pairs(synsets)? {
             let parsed: std::result::Result<Vec<u32>, _> = numbers.split_whitespace().map(str::parse).collect();
@@ -112,7 +112,7 @@ impl WordLists {
 }
 
 /// Non-overlapping pairs of lines with the number of the second line.
-fn line_pairs<'a>(list: Named<'a>) -> Result<Vec<(usize, &'a str, &'a str)>> {
+fn line_pairs<'a>(list: NamedText<'a>) -> Result<Vec<(usize, &'a str, &'a str)>> {
     let mut lines = list.text.lines();
     let mut pairs = Vec::new();
     while let Some(first) = lines.next() {
@@ -134,7 +134,7 @@ pub(crate) struct Relation {
 
 /// What is known of a word.
 #[derive(Clone, Debug)]
-struct Entry {
+struct WordEntry {
     stem: String,
     synonym_sets: Vec<u32>,
     function: bool,
@@ -145,7 +145,7 @@ struct Entry {
 pub(crate) struct Lexicon {
     lists: WordLists,
     numbers: HashMap<String, u32>,
-    entries: Vec<Entry>,
+    entries: Vec<WordEntry>,
     relations: PairMap<Relation>,
 }
 
@@ -159,7 +159,7 @@ impl Lexicon {
             return number;
         }
         let number = self.entries.len() as u32;
-        self.entries.push(Entry {
+        self.entries.push(WordEntry {
             stem: stem(word),
             synonym_sets: self.lists.synonym_sets(word),
             function: self.lists.function_words.contains(word),
@@ -193,8 +193,8 @@ fn share_any(left: &[u32], right: &[u32]) -> bool {
 mod tests {
     use super::*;
 
-    fn named(text: &str) -> Named<'_> {
-        Named { name: "list", text }
+    fn named(text: &str) -> NamedText<'_> {
+        NamedText { name: "list", text }
     }
 
     fn lists() -> WordLists {
