@@ -16,6 +16,7 @@
 //! Both ids are chosen by the window, counting up from 1. The window shows the [`RunPhase`] the engine
 //! *reported*, never the one it asked for. The record that loses nothing is the run directory.
 
+pub mod decimation;
 pub mod events;
 pub mod model_store;
 pub mod playground;
@@ -23,12 +24,18 @@ pub mod questions;
 pub mod snapshots;
 pub mod step_profile;
 pub mod studies;
+pub mod written_texts;
 
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use crate::artifact::Dtype as StoredDtype;
+pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
+pub use crate::artifact::hash::FileHash;
+pub use crate::data::SkippedRow;
+pub use crate::data::preview::{Columns, Lengths, Preview as DataPreview, SampleRow, Split as SplitPreview};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
 pub use crate::eval::text_metrics::TextScores;
@@ -42,10 +49,10 @@ pub use crate::protocol::questions::*;
 pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
+pub use crate::protocol::written_texts::*;
 pub use crate::train::observer::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
 };
-pub use crate::workflow::written_texts::{WriteReport, WrittenBy, WrittenSample};
 
 use crate::config::{ModelConfig, RunConfig};
 

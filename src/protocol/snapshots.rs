@@ -1,5 +1,6 @@
 //! What the engine reports, as plain host data: steps, routes, experts, previews, reports.
 
+use crate::artifact::certificate::Certificate;
 use crate::config::{RoutingPolicy, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
@@ -251,69 +252,6 @@ pub struct ModelInfo {
     pub notes: Vec<String>,
 }
 
-/// One row of a data preview.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PreviewRow {
-    /// The (first) text.
-    pub text: String,
-    /// The second text of a pair.
-    pub pair: Option<String>,
-    /// The label or value in words.
-    pub label: String,
-    /// Tokens, special ones included, before truncation.
-    pub tokens: usize,
-}
-
-/// One part (train or dev) of the data.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SplitPreview {
-    /// Usable rows.
-    pub rows: usize,
-    /// The first rows.
-    pub sample: Vec<PreviewRow>,
-    /// Rows for each label in class order; empty for regression.
-    pub labels: Vec<(String, usize)>,
-    /// Smallest, mean and largest target value; regression only.
-    pub values: Option<[f64; 3]>,
-    /// Rows by token count: count of rows in each bin of `token_bin` tokens.
-    pub token_histogram: Vec<usize>,
-    /// Width of a bin of `token_histogram` in tokens.
-    pub token_bin: usize,
-    /// Mean tokens a row before truncation.
-    pub mean_tokens: f64,
-    /// Tokens of the longest row before truncation.
-    pub max_tokens: usize,
-    /// Rows longer than the longest input allowed.
-    pub truncated_rows: usize,
-    /// Share of all tokens that truncation cuts off, 0 to 1.
-    pub truncated_tokens: f64,
-    /// Rows whose text occurs earlier in the same part.
-    pub duplicates: usize,
-}
-
-/// The data as it would be trained on.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DataPreview {
-    /// The task in words.
-    pub name: String,
-    /// Columns found in the training file, for the choice of columns; empty for a known task.
-    pub columns: Vec<String>,
-    /// Class names in order; empty for regression.
-    pub labels: Vec<String>,
-    /// Training rows.
-    pub train: SplitPreview,
-    /// Evaluation rows.
-    pub dev: SplitPreview,
-    /// Evaluation rows whose text is in the training rows too.
-    pub leaks: usize,
-    /// Some of the leaked texts.
-    pub leak_examples: Vec<String>,
-    /// Rows left out, as `file:line: reason`; at most a few hundred.
-    pub skipped: Vec<String>,
-    /// How many rows were left out.
-    pub skipped_rows: usize,
-}
-
 /// What became of a run, as its directory says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -412,48 +350,7 @@ pub struct MergeReport {
     pub seconds: f64,
 }
 
-/// The proof of an export, summed up.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CertificateSummary {
-    /// Whether the reloaded files do what was seen on screen.
-    pub passed: bool,
-    /// Largest absolute difference of a logit.
-    pub max_abs_diff: f64,
-    /// The largest difference allowed.
-    pub tolerance: f64,
-    /// Probe rows with another prediction.
-    pub flipped: usize,
-    /// Probe rows.
-    pub rows: usize,
-    /// The tensors that are wrong, and how.
-    pub problems: Vec<String>,
-    /// What the number format did to each tensor.
-    pub rounding: Vec<TensorRounding>,
-}
-
-/// What storing did to one tensor.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TensorRounding {
-    /// Its name.
-    pub name: String,
-    /// Largest |stored - original|; NaN when they cannot be compared.
-    pub max_abs: f64,
-    /// The same over the largest |original|; NaN when they cannot be compared.
-    pub max_rel: f64,
-}
-
-/// One written file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExportedFile {
-    /// Name inside the export's directory.
-    pub name: String,
-    /// Size.
-    pub bytes: u64,
-    /// SHA-256 in hexadecimal.
-    pub sha256: String,
-}
-
-/// One written and proven export.
+/// One written and verified export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportReport {
     /// What it is.
@@ -462,8 +359,6 @@ pub struct ExportReport {
     pub dtype: ExportDtype,
     /// Where it is.
     pub dir: PathBuf,
-    /// Its files.
-    pub files: Vec<ExportedFile>,
-    /// Its proof.
-    pub certificate: CertificateSummary,
+    /// Its files and how far they were verified.
+    pub certificate: Certificate,
 }

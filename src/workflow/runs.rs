@@ -7,12 +7,10 @@ use crate::artifact::export::Target;
 use crate::artifact::recorder::{Line, RouteFile, read_lines, read_samples};
 use crate::artifact::{Dtype, RunDir, checkpoint, run_dir, run_list};
 use crate::config::RunConfig;
-use crate::engine::mailbox::Buckets;
 use crate::error::{Error, Result};
-use crate::protocol::snapshots::{
-    DistanceSample, RoutingSnapshot, RunDetail, RunStatus, RunSummary, StepBucket, TensorRounding,
-};
-use crate::protocol::{CertificateSummary, ExportDtype, ExportReport, ExportTarget, ExportedFile};
+use crate::protocol::decimation::Decimated;
+use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunStatus, RunSummary, StepBucket};
+use crate::protocol::{ExportDtype, ExportReport, ExportTarget};
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
 use crate::workflow::snapshot;
 use crate::workflow::snapshot::{Banks, Tally};
@@ -44,7 +42,7 @@ impl Story {
     /// Reads the record of a run; an absent file is an empty story.
     pub(crate) fn read(run: &RunDir) -> Result<Self> {
         let mut story = Self::default();
-        let mut curve = Buckets::new(CURVE);
+        let mut curve = Decimated::new(CURVE);
         for line in read_lines(&run.metrics())?.lines {
             match line {
                 Line::Start(_, record) => {
@@ -52,7 +50,7 @@ impl Story {
                     // A resumed run has not ended yet.
                     story.end = None;
                 }
-                Line::Step(record) => curve.push((&record).into()),
+                Line::Step(record) => curve.push(StepBucket::of((&record).into())),
                 Line::Eval(record) => story.evals.push(record),
                 Line::Lamp(lamp) => {
                     // Each check replaces the one before.
@@ -230,28 +228,7 @@ pub fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
         Dtype::F16 => ExportDtype::F16,
         Dtype::Bf16 => ExportDtype::Bf16,
     };
-    let probe = certificate.probe;
-    let files = certificate.files.into_iter();
-    let rounding = certificate.tensors.into_iter().map(|tensor| TensorRounding {
-        name: tensor.name,
-        max_abs: tensor.max_abs_error.unwrap_or(f64::NAN),
-        max_rel: tensor.max_rel_error.unwrap_or(f64::NAN),
-    });
-    ExportReport {
-        target,
-        dtype,
-        dir,
-        files: files.map(|f| ExportedFile { name: f.name, bytes: f.bytes, sha256: f.sha256 }).collect(),
-        certificate: CertificateSummary {
-            passed: certificate.passed,
-            max_abs_diff: probe.max_abs_delta.unwrap_or(f64::NAN),
-            tolerance: probe.tolerance,
-            flipped: probe.flipped,
-            rows: probe.rows,
-            problems: certificate.problems,
-            rounding: rounding.collect(),
-        },
-    }
+    ExportReport { target, dtype, dir, certificate }
 }
 
 /// Deletes a run with all its files, for good.

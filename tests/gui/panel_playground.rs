@@ -3,9 +3,9 @@
 use crate::harness::{panel, ready_session};
 use crate::panel_support::{World, done, opened};
 use adamix::app::actions::Action;
-use adamix::app::layout::View;
 use adamix::app::panels::Panels;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::config::Task;
 use adamix::protocol::*;
 use adamix::testing::{data, texts};
