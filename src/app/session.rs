@@ -136,11 +136,11 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueryClass {
     /// A preview of the form: its panel shows a failure.
-    OfForm,
+    Form,
     /// A computation on the shown run: it can be cancelled, and its answer is dropped when another run is shown.
-    OfRun,
+    Run,
     /// Runs and models on disk.
-    OfDisk,
+    Disk,
 }
 
 /// A query of the session.
@@ -163,23 +163,23 @@ const fn row(
 
 /// Every query of the session but the overlaid runs; the status bar shows the first one that is pending.
 static QUERIES: [QueryRow; 17] = [
-    row("Exporting", QueryClass::OfRun, |s| &s.export, |s| &mut s.export),
-    row("Comparing", QueryClass::OfRun, |s| &s.compare, |s| &mut s.compare),
-    row("Scoring the merge", QueryClass::OfRun, |s| &s.merge, |s| &mut s.merge),
-    row("Writing and scoring", QueryClass::OfRun, |s| &s.written, |s| &mut s.written),
-    row("Writing answers", QueryClass::OfRun, |s| &s.play, |s| &mut s.play),
-    row("Averaging the experts", QueryClass::OfRun, |s| &s.averages, |s| &mut s.averages),
-    row("Rounding weights", QueryClass::OfRun, |s| &s.rounding, |s| &mut s.rounding),
-    row("Reading the experts", QueryClass::OfRun, |s| &s.inspect, |s| &mut s.inspect),
-    row("Opening the run", QueryClass::OfDisk, |s| &s.opening, |s| &mut s.opening),
-    row("Reading the data", QueryClass::OfForm, |s| &s.data, |s| &mut s.data),
-    row("Reading the texts", QueryClass::OfForm, |s| &s.texts, |s| &mut s.texts),
-    row("Reading the model", QueryClass::OfForm, |s| &s.model, |s| &mut s.model),
-    row("Checking the plan", QueryClass::OfForm, |s| &s.preflight, |s| &mut s.preflight),
-    row("", QueryClass::OfDisk, |s| &s.runs, |s| &mut s.runs),
-    row("", QueryClass::OfDisk, |s| &s.deleting, |s| &mut s.deleting),
-    row("", QueryClass::OfDisk, |s| &s.models, |s| &mut s.models),
-    row("", QueryClass::OfDisk, |s| &s.removing, |s| &mut s.removing),
+    row("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
+    row("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
+    row("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
+    row("Writing and scoring", QueryClass::Run, |s| &s.written, |s| &mut s.written),
+    row("Writing answers", QueryClass::Run, |s| &s.play, |s| &mut s.play),
+    row("Averaging the experts", QueryClass::Run, |s| &s.averages, |s| &mut s.averages),
+    row("Rounding weights", QueryClass::Run, |s| &s.rounding, |s| &mut s.rounding),
+    row("Reading the experts", QueryClass::Run, |s| &s.inspect, |s| &mut s.inspect),
+    row("Opening the run", QueryClass::Disk, |s| &s.opening, |s| &mut s.opening),
+    row("Reading the data", QueryClass::Form, |s| &s.data, |s| &mut s.data),
+    row("Reading the texts", QueryClass::Form, |s| &s.texts, |s| &mut s.texts),
+    row("Reading the model", QueryClass::Form, |s| &s.model, |s| &mut s.model),
+    row("Checking the plan", QueryClass::Form, |s| &s.preflight, |s| &mut s.preflight),
+    row("", QueryClass::Disk, |s| &s.runs, |s| &mut s.runs),
+    row("", QueryClass::Disk, |s| &s.deleting, |s| &mut s.deleting),
+    row("", QueryClass::Disk, |s| &s.models, |s| &mut s.models),
+    row("", QueryClass::Disk, |s| &s.removing, |s| &mut s.removing),
 ];
 
 impl Session {
@@ -279,7 +279,7 @@ impl Session {
 
     /// Whether something that can be cancelled is being computed.
     pub fn job_pending(&self) -> bool {
-        QUERIES.iter().any(|row| row.class == QueryClass::OfRun && (row.get)(self).pending().is_some())
+        QUERIES.iter().any(|row| row.class == QueryClass::Run && (row.get)(self).pending().is_some())
     }
 
     /// What is being computed and how far it is, for the status bar.
@@ -307,7 +307,7 @@ impl Session {
     }
 
     fn forget_answers(&mut self) {
-        for row in QUERIES.iter().filter(|row| row.class == QueryClass::OfRun) {
+        for row in QUERIES.iter().filter(|row| row.class == QueryClass::Run) {
             (row.get_mut)(self).clear();
         }
         self.tried.clear();

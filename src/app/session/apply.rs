@@ -249,7 +249,7 @@ impl Session {
         let known = failed.is_some()
             || self.fail_download(req, failure)
             || self.overlays.values_mut().any(|query| query.fail(req, message));
-        if failed.is_some_and(|row| row.class == QueryClass::OfForm) {
+        if failed.is_some_and(|row| row.class == QueryClass::Form) {
             // The panel of the form shows it.
         } else if known && failure.kind == ErrorKind::Cancelled {
             self.notify(LogLevel::Info, "cancelled");
