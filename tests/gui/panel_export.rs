@@ -87,7 +87,7 @@ fn a_passed_certificate_is_shown_and_copied() {
     let reports = data::exports(&plan(&[ExportTarget::Merged], ExportDtype::Bf16));
     h.state_mut().session.apply(done(req, Outcome::Exported(reports.clone())));
     h.run();
-    h.get_by_label_contains("Passed: the files, loaded afresh");
+    h.get_by_label_contains("Passed: the model read back from the files");
     h.get_by_label("Predictions that changed\n0 of 64");
     h.get_by_label("Copy the hash of adapter.safetensors").click();
     h.run();
@@ -106,7 +106,7 @@ fn a_failed_certificate_names_the_tensor() {
     reports[0].certificate.problems = vec!["layers.2.ffn.down.weight differs in 1 of 2048 values".to_owned()];
     let h = show(opened(|detail| detail.exports = reports));
     h.get_by_label("Earlier exports of this run (1)");
-    h.get_by_label_contains("Failed: these files do not do what was seen on screen");
+    h.get_by_label_contains("Failed: the model read back from the files gives other outputs");
     h.get_by_label("layers.2.ffn.down.weight differs in 1 of 2048 values");
     h.get_by_label("Predictions that changed\n3 of 64");
 }

@@ -104,7 +104,7 @@ fn a_download_shows_how_far_it_is_and_can_be_given_up() {
     let mut harness = open(session);
     harness.run();
     assert!(harness.query_all_by_label_contains("model.safetensors (5 of 5), 17.5 MiB/s").next().is_some());
-    harness.get_by_label("waiting for its turn");
+    harness.get_by_label("waiting");
     harness.get_by_label("fetching");
     harness.get_all_by_label("Cancel").next().unwrap().click();
     harness.run();

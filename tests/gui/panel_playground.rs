@@ -32,7 +32,7 @@ fn writer_session() -> Session {
 #[test]
 fn without_a_language_model_it_says_what_to_do() {
     let mut harness = panel(View::Playground, ready_session());
-    assert!(harness.query_all_by_label_contains("Nothing here can write").next().is_some());
+    assert!(harness.query_all_by_label_contains("No language model").next().is_some());
     harness.get_by_label("Show Setup").click();
     harness.run();
     assert_eq!(harness.state().actions, [Action::Show(View::Setup)]);
