@@ -4,11 +4,14 @@
 //! masked positions only. No label, and nothing about whole sequences, is predicted: what the first token says to a
 //! classifier is left to fine-tuning. The pooler is shipped as it starts, close to the identity.
 
+use adamix::config::MixtureConfig;
+use adamix::data::Labels;
 use adamix::error::Result;
 use adamix::nn::kernels::activation::{self, Act};
-use adamix::nn::kernels::{HostRef, gemm, host, loss};
+use adamix::nn::kernels::{HostRef, gemm, host};
 use adamix::nn::{Dropout, Grads, LayerNorm, Linear, ParamId, Params};
 use adamix::rng::{Purpose, SeedStream};
+use adamix::train::loss::loss;
 use candle_core::{DType, Device, Tensor};
 
 /// The layers above the encoder that only pre-training uses, and the pooler.
@@ -47,14 +50,14 @@ impl Heads {
     /// Starting values: the bias at the logarithm of the words' frequencies, both dense layers near the identity.
     pub fn start_at(&self, frequencies: &[f64]) -> Result<()> {
         let total = frequencies.iter().sum::<f64>().max(1.0);
-        host::mutate(&self.bias.0, |bias: &mut [f32]| {
+        host::change_shared(&self.bias.0, |bias: &mut [f32]| {
             for (b, f) in bias.iter_mut().zip(frequencies) {
                 *b = (((f + 0.1) / total).ln() + 9.0) as f32;
             }
         })?;
         for layer in [&self.dense, &self.pooler] {
             let (_, d) = layer.weight().dims2()?;
-            host::mutate(layer.weight().tensor()?, |w: &mut [f32]| (0..d).for_each(|i| w[i * d + i] += 1.0))?;
+            host::change_shared(layer.weight().tensor()?, |w: &mut [f32]| (0..d).for_each(|i| w[i * d + i] += 1.0))?;
         }
         Ok(())
     }
@@ -68,24 +71,26 @@ impl Heads {
         let z = self.dense.forward(&picked)?;
         let (h, saved) = self.norm.forward(&activation::forward(Act::Gelu, &z)?, None, Dropout::none())?;
         let logits = gemm::linear(&h, &self.word.0, Some(&self.bias.0))?;
-        let (loss, dlogits) = loss::cross_entropy(&logits, &words)?;
-        let Some(grads) = grads else { return Ok((loss, None)) };
+        let (values, labels) = (logits.flatten_all()?.to_vec1::<f32>()?, Labels::Classes(words));
+        let loss = loss(&values, &labels, logits.dim(1)?, 1, &MixtureConfig::default())?;
+        let Some(grads) = grads else { return Ok((loss.total, None)) };
+        let dlogits = Tensor::from_vec(loss.grad, logits.shape(), &Device::Cpu)?;
 
         grads.add(self.bias.1, 0, gemm::bias_grad(&dlogits)?)?;
         grads.add(self.word.1, 0, gemm::weight_grad(&dlogits, &h)?)?;
         let dh = gemm::linear_backward(&dlogits, &self.word.0)?;
-        let dact = self.norm.backward_single(&saved, &dh, grads)?;
+        let dact = self.norm.backward(&saved, &dh, grads)?.0;
         let dz = activation::backward(Act::Gelu, &z, dact)?;
         self.dense.add_grads(&picked, &dz, grads)?;
         let dpicked = self.dense.backward(&dz)?;
-        Ok((loss, Some(x.zeros_like()?.index_add(&positions, &dpicked, 0)?)))
+        Ok((loss.total, Some(x.zeros_like()?.index_add(&positions, &dpicked, 0)?)))
     }
 }
 
 /// `sum += other * factor` in place.
 pub fn add_to(sum: &Tensor, other: &Tensor, factor: f32) -> Result<()> {
     let other = HostRef::of(other)?;
-    host::mutate(sum, |sum: &mut [f32]| sum.iter_mut().zip(other.iter()).for_each(|(s, &o)| *s += o * factor))
+    host::change_shared(sum, |sum: &mut [f32]| sum.iter_mut().zip(other.iter()).for_each(|(s, &o)| *s += o * factor))
 }
 
 #[cfg(test)]
@@ -102,7 +107,7 @@ mod tests {
         let heads = Heads::new(&word, id, 1e-5, SeedStream::new(4), &mut params).unwrap();
         for param in params.iter() {
             let values = stream.normal_vec(param.value.elem_count(), 0.4);
-            host::mutate(&param.value, |p: &mut [f32]| p.copy_from_slice(&values)).unwrap();
+            host::change_shared(&param.value, |p: &mut [f32]| p.copy_from_slice(&values)).unwrap();
         }
         let targets = Targets(vec![(1, 4), (3, 17), (8, 0)]);
         (heads, params, x, targets)
@@ -119,7 +124,7 @@ mod tests {
         assert!(norm > 1e-4, "{name}: gradient is zero");
         let step = 2e-3;
         let shift = |by: f64| {
-            host::mutate(value, |v: &mut [f32]| {
+            host::change_shared(value, |v: &mut [f32]| {
                 for (v, g) in v.iter_mut().zip(&grad) {
                     *v += (f64::from(*g) / norm * by) as f32;
                 }

@@ -8,7 +8,7 @@ use adamix::data::Batch;
 use adamix::error::{Error, Result};
 use adamix::model::{Encoder, EncoderSpec, Run};
 use adamix::nn::kernels::{HostRef, adamw, host};
-use adamix::nn::{Grads, Params};
+use adamix::nn::{Grads, ParamId, Params};
 use adamix::rng::SeedStream;
 use candle_core::{Device, Tensor};
 use std::time::{Duration, Instant};
@@ -70,7 +70,8 @@ impl Pretraining {
         let mut encoder = Encoder::random(spec, seed, &Device::Cpu)?;
         let mut params = Params::default();
         encoder.train_trunk(&mut params);
-        let id = encoder.embeddings().word_param().ok_or_else(|| Error::internal("the word table is not trained"))?;
+        let word = params.iter().position(|param| param.name.ends_with("word_embeddings.weight")).map(ParamId);
+        let id = word.ok_or_else(|| Error::internal("the word table is not trained"))?;
         let heads = Heads::new(encoder.embeddings().word(), id, eps, seed, &mut params)?;
         let moments =
             params.iter().map(|p| Ok((p.value.zeros_like()?, p.value.zeros_like()?))).collect::<Result<_>>()?;
@@ -88,7 +89,7 @@ impl Pretraining {
         spectral::fill(table, data, self.seed)?;
         self.heads.start_at(&spectral::frequencies(data, table.dim(0)?))?;
         for param in self.params.iter().filter(|p| p.name.starts_with("encoder.") && p.decay) {
-            host::mutate(&param.value, |values: &mut [f32]| values.iter_mut().for_each(|v| *v *= TRUNK_SCALE))?;
+            host::change_shared(&param.value, |values: &mut [f32]| values.iter_mut().for_each(|v| *v *= TRUNK_SCALE))?;
         }
         Ok(())
     }
@@ -156,7 +157,7 @@ impl Pretraining {
         let rate = self.rate();
         for (id, _, grad) in first.iter() {
             let (Some(param), Some((m, v))) = (self.params.get(id), self.moments.get(id.0)) else { continue };
-            host::mutate(grad, |grad: &mut [f32]| grad.iter_mut().for_each(|g| *g *= scale as f32))?;
+            host::change_shared(grad, |grad: &mut [f32]| grad.iter_mut().for_each(|g| *g *= scale as f32))?;
             let update = adamw::Update {
                 lr: rate,
                 betas: (0.9, 0.98),

@@ -43,7 +43,7 @@ pub fn fill(table: &Tensor, sequences: &Sequences, seed: SeedStream) -> Result<(
     let (n, d) = table.dims2()?;
     let matrix = information(&counts(sequences, n), n);
     let vectors = leading(&matrix, n, d, seed);
-    host::mutate(table, |table: &mut [f32]| {
+    host::change_shared(table, |table: &mut [f32]| {
         for (row, vector) in table.chunks_exact_mut(d).zip(vectors.chunks_exact(d)) {
             if vector.iter().any(|&v| v != 0.0) {
                 row.copy_from_slice(vector);

@@ -36,6 +36,21 @@ pub struct PhaseTime {
     pub share: f64,
 }
 
+/// `x Wᵀ` of one shape, in GFLOP/s. x `[rows, inner]`, W `[columns, inner]`
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ProductRate {
+    /// Rows of x.
+    pub rows: usize,
+    /// Columns of x and W.
+    pub inner: usize,
+    /// Rows of W.
+    pub columns: usize,
+    /// Of the `gemm` crate: median of the rounds.
+    pub gemm_crate: f64,
+    /// Of the tiles; where the processor has none, of the crate again.
+    pub ours: f64,
+}
+
 /// What came out. Memory is in MB (10^6 bytes).
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
@@ -99,6 +114,8 @@ pub struct Measured {
     pub gemm_share: f64,
     /// `gflops_made` over `gemm_gflops`.
     pub gemm_share_made: f64,
+    /// f32 products of the shape's matrices on the CPU; empty on another device.
+    pub f32_products: Vec<ProductRate>,
     /// Where the time went.
     pub phases: Vec<PhaseTime>,
     /// Largest memory of this process.

@@ -1,6 +1,7 @@
 //! Makes training steps and times them, phase by phase.
 
 use crate::bench::figures::{Measured, PhaseTime, Spread};
+use crate::bench::products::product_rates;
 use crate::bench::work::Work;
 use crate::bench::{Lengths, Shape, decoder};
 use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, MixtureKind, ModelConfig, Recompute, RunConfig};
@@ -358,6 +359,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         gemm_gflops: gemm,
         gemm_share: nominal * rate.median / 1e9 / gemm,
         gemm_share_made: made * rate.median / 1e9 / gemm,
+        f32_products: if on_cpu { product_rates(&plan.shape)? } else { Vec::new() },
         phases,
         peak_rss_mb: mb(peak),
         steady_rss_mb: mb(series.steady as f64),

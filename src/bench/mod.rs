@@ -7,6 +7,7 @@
 //! | [`lengths`] | how long the sequences are |
 //! | [`work`] | the multiplications a step needs, and those it makes |
 //! | [`measure`], `decoder` | makes steps of a classifier or a language model and times them, by phase |
+//! | [`products`] | f32 products: the `gemm` crate beside our tiles |
 //! | [`figures`] | what comes out |
 //! | [`compare`] | two results side by side, ours or PyTorch's |
 //! | [`scale`], [`fit`], [`plot`] | cost as work grows, its exponents, its picture |
@@ -18,6 +19,7 @@ pub mod fit;
 pub mod lengths;
 pub mod measure;
 pub mod plot;
+pub mod products;
 pub mod scale;
 pub mod shapes;
 pub mod work;

@@ -5,6 +5,7 @@ use super::{Done, Failure, out, usage};
 use crate::bench;
 use crate::bench::compare;
 use crate::bench::compare::Comparison;
+use crate::bench::figures::ProductRate;
 use crate::bench::scale;
 use crate::bench::scale::{Scale, Settings};
 use crate::bench::{Lengths, Measured, Plan, Shape, plot, shapes};
@@ -271,6 +272,14 @@ fn print(measured: &Measured) -> Result<()> {
     ];
     for (what, value) in rows {
         out::line(&format!("{what:<12} {value}"))?;
+    }
+    for (i, product) in measured.f32_products.iter().enumerate() {
+        let ProductRate { rows, inner, columns, gemm_crate, ours } = product;
+        let what = if i == 0 { "f32" } else { "" };
+        let ratio = ours / gemm_crate;
+        out::line(&format!(
+            "{what:<12} {rows} x {inner} x {columns}: gemm crate {gemm_crate:.0} | ours {ours:.0} GFLOP/s ({ratio:.2}x)"
+        ))?;
     }
     if let (Some(allocations), Some(mb)) = (measured.allocations_per_step, measured.allocated_mb_per_step) {
         out::line(&format!("{:<12} {allocations:.0} a step, {mb:.0} MB in all", "allocations"))?;

@@ -99,8 +99,8 @@ fn open_new(asked: DeviceChoice) -> Result<Device, Unusable> {
 
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<Device, Unusable> {
-    use crate::nn::kernels::device::cuda::{self, Problem};
-    cuda::open(index).map_err(|problem| {
+    use crate::nn::kernels::cuda::driver::{self, Problem};
+    driver::open(index).map_err(|problem| {
         let (absent, why, remedy) = match problem {
             Problem::NoDriver(why) => (true, why, "install NVIDIA's driver"),
             Problem::NoDevice(why) => (true, why, "check with nvidia-smi which GPUs the driver sees"),
@@ -226,7 +226,7 @@ pub fn gemm_rate(place: &Chosen, seconds: f64) -> Result<f64> {
 fn count(kind: &str) -> usize {
     #[cfg(feature = "cuda")]
     if kind == "cuda" {
-        return crate::nn::kernels::device::cuda::count();
+        return crate::nn::kernels::cuda::driver::count();
     }
     usize::from(!kind.is_empty())
 }

@@ -3,9 +3,9 @@
 use super::merging;
 use super::routing::{Pick, Route, Side};
 use crate::error::{Error, Result};
-use crate::nn::kernels::device::plan::Segment;
+use crate::nn::kernels::cuda::plan::Segment;
 use crate::nn::kernels::device::{self, RoutedProduct};
-use crate::nn::kernels::gemm::{self, Mat, Stored, product, product_add, product_into};
+use crate::nn::kernels::gemm::{self, Mat, Stored, product, product_add, product_append, product_into};
 use crate::nn::kernels::host::{self, HostRef, HostView, Number, StoredRef, Values};
 use crate::nn::kernels::{is_fast, is_fast16};
 use crate::nn::{Grads, ParamId, Params};
@@ -188,7 +188,7 @@ impl Bank {
         routed(self, Direction::Backward, dy, groups, base)
     }
 
-    /// `acc + dy W_e`, reusing `acc`'s memory where possible: nobody else may hold it. dy `[n, out]`, acc `[n, in]`
+    /// `acc + dy W_e`, reusing `acc`'s memory where possible. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(&self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
         if quick(dy) {
             if is_fast(&acc) {
@@ -203,7 +203,7 @@ impl Bank {
     fn fast_backward_add<T: Number>(&self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
         let (_, d_out, d_in) = self.weight.dims3()?;
         let (dys, ws) = (StoredRef::of(dy)?, HostRef::of(&self.weight)?);
-        host::mutate(&acc, |acc: &mut [T]| {
+        host::in_place(acc, |acc: &mut [T]| {
             for group in groups {
                 let weight = Mat::rows(&ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in], d_in);
                 let dims = [group.rows.len(), d_in, d_out];
@@ -222,8 +222,7 @@ impl Bank {
                     }
                 }
             }
-        })?;
-        Ok(acc)
+        })
     }
 
     /// Adds the gradients of the experts that ran. x `[n, in]`, dy `[n, out]`
@@ -315,39 +314,44 @@ fn fast_routed<T: Number>(
     let (xs, ws) = (StoredRef::of(x)?, HostRef::of(&bank.weight)?);
     let biases = bank.bias.as_ref().filter(|_| dir == Direction::Forward).map(HostRef::of).transpose()?;
     let base = base.map(HostView::<T>::of).transpose()?;
-    // Every row is in exactly one group, so every value of the output is written.
-    let out = host::overwritten(n * out_width, |out: &mut [T]| {
-        for group in groups {
-            let weight = &ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in];
-            let weight = if dir == Direction::Forward { Mat::cols(weight, d_in) } else { Mat::rows(weight, d_in) };
-            let bias = biases.as_ref().map(|bias| &bias[group.expert * d_out..(group.expert + 1) * d_out]);
-            let dims = [group.rows.len(), out_width, width];
-            let finish = |row: usize, first: usize, piece: &mut [f32]| {
-                if let Some(base) = &base {
-                    T::values(base).add_to(row * out_width + first, piece);
+    let mut out: Vec<T> = Vec::with_capacity(n * out_width);
+    for group in groups {
+        let weight = &ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in];
+        let weight = if dir == Direction::Forward { Mat::cols(weight, d_in) } else { Mat::rows(weight, d_in) };
+        let bias = biases.as_ref().map(|bias| &bias[group.expert * d_out..(group.expert + 1) * d_out]);
+        let dims = [group.rows.len(), out_width, width];
+        let finish = |row: usize, first: usize, piece: &mut [f32]| {
+            if let Some(base) = &base {
+                T::values(base).add_to(row * out_width + first, piece);
+            }
+            if let Some(bias) = bias {
+                Values::F32(bias).add_to(first, piece);
+            }
+        };
+        match &group.rows {
+            RowSet::Range(range) => {
+                let rows = Stored::rows(xs.values().from(range.start * width), width);
+                let (start, end) = (range.start * out_width, range.end * out_width);
+                let after = |row: usize, first: usize, piece: &mut [f32]| finish(range.start + row, first, piece);
+                if out.len() == start {
+                    product_append(dims, rows, weight.stored(), &mut out, Some(&after));
+                } else {
+                    out.resize(out.len().max(end), T::narrow(0.0));
+                    product_into(dims, rows, weight.stored(), &mut out[start..end], Some(&after));
                 }
-                if let Some(bias) = bias {
-                    Values::F32(bias).add_to(first, piece);
-                }
-            };
-            match &group.rows {
-                RowSet::Range(range) => {
-                    let rows = Stored::rows(xs.values().from(range.start * width), width);
-                    let target = &mut out[range.start * out_width..range.end * out_width];
-                    let after = |row: usize, first: usize, piece: &mut [f32]| finish(range.start + row, first, piece);
-                    product_into(dims, rows, weight.stored(), target, Some(&after));
-                }
-                RowSet::List(list) => {
-                    let gathered = gather(xs.values(), list, width, 0..width);
-                    let after = |row: usize, first: usize, piece: &mut [f32]| finish(list[row] as usize, first, piece);
-                    let result: Vec<T> = product(dims, Mat::rows(&gathered, width), weight.stored(), Some(&after));
-                    for (&r, row) in list.iter().zip(result.chunks_exact(out_width)) {
-                        out[r as usize * out_width..(r as usize + 1) * out_width].copy_from_slice(row);
-                    }
+            }
+            RowSet::List(list) => {
+                out.resize(n * out_width, T::narrow(0.0));
+                let gathered = gather(xs.values(), list, width, 0..width);
+                let after = |row: usize, first: usize, piece: &mut [f32]| finish(list[row] as usize, first, piece);
+                let result: Vec<T> = product(dims, Mat::rows(&gathered, width), weight.stored(), Some(&after));
+                for (&r, row) in list.iter().zip(result.chunks_exact(out_width)) {
+                    out[r as usize * out_width..(r as usize + 1) * out_width].copy_from_slice(row);
                 }
             }
         }
-    });
+    }
+    out.resize(n * out_width, T::narrow(0.0));
     host::tensor(out, (n, out_width))
 }
 

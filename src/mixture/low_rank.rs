@@ -6,8 +6,8 @@
 use super::bank::{Bank, Group, RowSet, gather, quick, rows_of, segments};
 use crate::error::Result;
 use crate::nn::Grads;
-use crate::nn::kernels::device::lm::{BlockGrad, BlockProduct, block_grads, block_products};
 use crate::nn::kernels::device::{self, wide};
+use crate::nn::kernels::device::{BlockGrad, BlockProduct, block_grads, block_products};
 use crate::nn::kernels::gemm::{self, Mat, Precision, Stored, product_block};
 use crate::nn::kernels::host::{self, HostRef, Number, StoredRef, Values};
 use crate::nn::kernels::{is_fast, is_fast16};
@@ -49,7 +49,7 @@ impl Up<'_> {
         Ok(self.columns.iter().enumerate().map(part).collect())
     }
 
-    /// `y[block] += scale * z_i B_iᵀ` in place: nobody else may hold y. z `[n, blocks * r]`, y `[n, columns]`
+    /// `y[block] += scale * z_i B_iᵀ` in place where possible. z `[n, blocks * r]`, y `[n, columns]`
     pub fn add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
         if is_fast(z) {
             if is_fast(&y) {
@@ -82,7 +82,7 @@ impl Up<'_> {
         let ((_, all), (_, z_width), rank) = (y.dims2()?, z.dims2()?, self.rank()?);
         let (zs, ws, parts) = (HostRef::of(z)?, HostRef::of(self.bank.weight())?, self.parts()?);
         let size = self.bank.weight().elem_count() / self.bank.experts();
-        host::mutate(&y, |y: &mut [T]| {
+        host::in_place(y, |y: &mut [T]| {
             for group in groups {
                 let b = &ws[group.expert * size..(group.expert + 1) * size];
                 for part in &parts {
@@ -108,8 +108,7 @@ impl Up<'_> {
                     }
                 }
             }
-        })?;
-        Ok(y)
+        })
     }
 
     /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`

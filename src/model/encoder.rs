@@ -184,7 +184,7 @@ impl Encoder {
             reader.get("embeddings.token_type_embeddings.weight", &[spec.type_vocab_size, d])?,
             reader.norm("embeddings.LayerNorm", d, eps)?,
         );
-        let embeddings = embeddings.flowing(flow(dtype, device));
+        let embeddings = embeddings.with_activation_dtype(flow(dtype, device));
         let layers = (0..spec.num_layers).map(|i| read_layer(&reader, &spec, i)).collect::<Result<_>>()?;
         Ok(Self { spec, embeddings, layers, trunk_trained: false })
     }
@@ -223,7 +223,7 @@ impl Encoder {
     /// is trained.
     pub fn stored(&self, dtype: DType) -> Result<Self> {
         let mut cast = self.cast(dtype)?;
-        cast.embeddings = cast.embeddings.flowing(flow(dtype, self.device()));
+        cast.embeddings = cast.embeddings.with_activation_dtype(flow(dtype, self.device()));
         Ok(cast)
     }
 
@@ -265,7 +265,7 @@ impl Encoder {
     }
     /// The format of what flows through the trunk.
     pub fn flow(&self) -> DType {
-        self.embeddings.flow()
+        self.embeddings.activation_dtype()
     }
 
     /// Makes every weight trained, under the names of the Hugging Face layout.

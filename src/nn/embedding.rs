@@ -15,8 +15,8 @@ pub struct Embeddings {
     segment: Tensor,
     norm: LayerNorm,
     trained: Option<[ParamId; 3]>,
-    /// Format of what comes out.
-    flow: DType,
+    /// Format of the output.
+    activation_dtype: DType,
 }
 
 /// Which rows of the three tables each token takes. All `[tokens]`
@@ -52,24 +52,24 @@ pub struct Saved {
 impl Embeddings {
     /// Frozen tables. word `[vocab, d]`, position `[max_positions, d]`, segment `[types, d]`
     pub fn new(word: Tensor, position: Tensor, segment: Tensor, norm: LayerNorm) -> Self {
-        let flow = word.dtype();
-        Self { word, position, segment, norm, trained: None, flow }
+        let activation_dtype = word.dtype();
+        Self { word, position, segment, norm, trained: None, activation_dtype }
     }
 
-    /// What comes out has this format, whatever that of the tables is.
+    /// The output gets this format, whatever that of the tables is.
     #[must_use]
-    pub fn flowing(self, flow: DType) -> Self {
-        Self { flow, ..self }
+    pub fn with_activation_dtype(self, activation_dtype: DType) -> Self {
+        Self { activation_dtype, ..self }
     }
-    /// The format of what comes out.
-    pub fn flow(&self) -> DType {
-        self.flow
+    /// Format of the output.
+    pub fn activation_dtype(&self) -> DType {
+        self.activation_dtype
     }
 
-    /// The same tables, and what comes out of them, in another format; the norm keeps the wide one.
+    /// The same tables and output in another format; the norm keeps the wide one.
     pub fn cast(&self, dtype: DType) -> Result<Self> {
         let [word, position, segment] = [&self.word, &self.position, &self.segment].map(|table| table.to_dtype(dtype));
-        Ok(Self { word: word?, position: position?, segment: segment?, flow: dtype, ..self.clone() })
+        Ok(Self { word: word?, position: position?, segment: segment?, activation_dtype: dtype, ..self.clone() })
     }
 
     /// Makes them trained, under the names of the Hugging Face layout.
@@ -86,14 +86,10 @@ impl Embeddings {
     pub fn word(&self) -> &Tensor {
         &self.word
     }
-    /// Its id when it is trained.
-    pub fn word_param(&self) -> Option<ParamId> {
-        self.trained.map(|ids| ids[0])
-    }
 
     /// `dropout(LayerNorm(word + position + segment))`
     pub fn forward(&self, ids: &Ids, drop: Dropout) -> Result<(Tensor, Saved)> {
-        let rows = |table: &Tensor, ids: &Tensor| table.index_select(ids, 0)?.to_dtype(self.flow);
+        let rows = |table: &Tensor, ids: &Tensor| table.index_select(ids, 0)?.to_dtype(self.activation_dtype);
         let word = rows(&self.word, &ids.word)?;
         let rest = (rows(&self.position, &ids.position)? + rows(&self.segment, &ids.segment)?)?;
         let (y, norm) = self.norm.forward(&word, Some(&rest), Dropout::none())?;

@@ -81,7 +81,7 @@ impl Linear {
         self.weight.backward_act(dy, act, z)
     }
 
-    /// `acc + dy W`; nobody else may hold `acc`. dy `[n, out]`, acc `[n, in]`
+    /// `acc + dy W`, in `acc`'s memory where possible. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
         self.weight.backward_add(dy, acc)
     }

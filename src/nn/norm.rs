@@ -52,9 +52,4 @@ impl LayerNorm {
         }
         Ok((back.x, back.sum))
     }
-
-    /// Gradient of x alone, when there is no residual.
-    pub fn backward_single(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<Tensor> {
-        Ok(self.backward(saved, dy, grads)?.0)
-    }
 }

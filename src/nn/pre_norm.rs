@@ -4,7 +4,8 @@
 //! The stream has the norm's own format, also where y, which the block computes with, has 16 bits.
 
 use super::kernels::layer_norm::{self, Affine};
-use super::kernels::{Dropout, residual, rms_norm};
+use super::kernels::rms_norm::{self, Scale};
+use super::kernels::{Dropout, residual};
 use super::params::{Grads, ParamId, Params};
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -67,23 +68,24 @@ impl PreNorm {
         }
     }
 
-    /// `(norm(sum), sum)`, the first in the format `flow`
+    /// `(norm(sum), sum)`, the first in the format `activation_dtype`
     pub fn forward(
         &self,
         x: &Tensor,
         residual: Option<&Tensor>,
         drop: Dropout,
-        flow: DType,
+        activation_dtype: DType,
     ) -> Result<(Tensor, Tensor, Saved)> {
         let (y, sum, kind) = match self {
             Self::Layer { gamma, beta, eps, .. } => {
                 let sum = Dropout::none().apply_as(&residual::add(x, residual, drop)?, gamma.dtype())?;
                 let affine = Affine { gamma, beta, eps: *eps };
                 let (y, saved) = layer_norm::forward(&sum, None, Dropout::none(), affine)?;
-                (Dropout::none().apply_as(&y, flow)?, sum, Kind::Layer(saved.kept_as(flow)?))
+                (Dropout::none().apply_as(&y, activation_dtype)?, sum, Kind::Layer(saved.kept_as(activation_dtype)?))
             }
             Self::Rms { gamma, eps, .. } => {
-                let (y, sum, saved) = rms_norm::flowing_forward(x, residual, drop, (gamma, *eps), flow)?;
+                let norm = Scale { gamma, eps: *eps };
+                let (y, sum, saved) = rms_norm::forward_as(x, residual, drop, norm, activation_dtype)?;
                 (y, sum, Kind::Rms(saved))
             }
         };
@@ -116,7 +118,7 @@ impl PreNorm {
         }
     }
 
-    /// The gradient of the sum, from those of both outputs; `dsum`'s memory is reused, nobody else may hold it.
+    /// The gradient of the sum, from those of both outputs; `dsum`'s memory is reused.
     pub fn backward(&self, saved: &Saved, dy: &Tensor, dsum: Option<Tensor>) -> Result<Tensor> {
         let gamma = self.gamma();
         match &saved.kind {

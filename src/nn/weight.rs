@@ -1,4 +1,4 @@
-//! A matrix of the trunk: values in a tensor, or quantised and widened where they are used.
+//! A matrix of the base model: values in a tensor, or quantised and widened where they are used.
 
 use super::kernels::activation::{self, Act};
 use super::kernels::device;
@@ -153,7 +153,7 @@ impl Weight {
     /// `x Wᵀ` in f32 whatever the format of x: scores that are compared. x `[n, in]` -> `[n, out]`
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Dense(dense) => device::lm::logits(x, dense),
+            Self::Dense(dense) => gemm::logits(x, dense),
             Self::Quantised(quantised) => quantised.linear(&device::widen(x)?, None),
         }
     }
@@ -182,7 +182,7 @@ impl Weight {
         }
     }
 
-    /// `acc + dy W`; nobody else may hold `acc`. dy `[n, out]`, acc `[n, in]`
+    /// `acc + dy W`, in `acc`'s memory where possible. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
         match self {
             Self::Dense(dense) => gemm::linear_backward_add(dy, dense, acc),

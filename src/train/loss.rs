@@ -122,7 +122,7 @@ pub fn queue(
     trunk: DType,
     mixture: &MixtureConfig,
 ) -> Result<(Queued, Tensor, f64)> {
-    let there = trunk != DType::F16 && device::lm::has_kernels(logits);
+    let there = trunk != DType::F16 && device::has_kernels(logits);
     match labels {
         Labels::Classes(classes) if there => {
             let loss = vocab_loss::queue_logits_loss(logits, classes, objective(passes, mixture))?;

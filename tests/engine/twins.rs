@@ -10,7 +10,7 @@ mod remembered;
 mod routed;
 mod update;
 
-use adamix::nn::kernels::device::launch::{Args, Launch, Source};
+use adamix::nn::kernels::cuda::launch::{Args, Launch, Source};
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Shape, Tensor};
 

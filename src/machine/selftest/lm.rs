@@ -11,10 +11,10 @@ use crate::model::{CausalLm, KvCache, LmSetup, Packed};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::head_norm::{self, HeadNorm};
 use crate::nn::kernels::layer_norm::{self, Affine};
-use crate::nn::kernels::rope::{self, Angles, Heads, Pairing, Turn};
+use crate::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use crate::nn::kernels::vocab_loss::{Objective, vocab_loss};
 use crate::nn::kernels::vocab_scores::vocab_scores;
-use crate::nn::kernels::{Act, Dropout, gated, residual, rms_norm};
+use crate::nn::kernels::{Act, Dropout, gated, gemm, residual, rms_norm};
 use crate::nn::{Grads, ParamId, Params};
 use crate::rng::{Purpose, SeedStream};
 use crate::train::lm_step::{self, LmBatch};
@@ -80,8 +80,8 @@ fn positions(bench: &mut Bench) -> Result<()> {
     {
         let heads = Heads { heads, head_dim: hd, pairing };
         bench.check(kernel, &inputs, |x| {
-            let turned = rope::rotate(x[0].copy()?, heads, &angles, &of, Turn::Forward)?;
-            Ok(vec![turned, rope::rotate(x[0].copy()?, heads, &angles, &of, Turn::Back)?])
+            let rotated = rope::rotate(x[0].copy()?, heads, &angles, &of, Rope::Forward)?;
+            Ok(vec![rotated, rope::rotate(x[0].copy()?, heads, &angles, &of, Rope::Backward)?])
         })?;
     }
     Ok(())
@@ -163,7 +163,7 @@ fn vocabulary(bench: &mut Bench) -> Result<()> {
     bench.check("scores over a vocabulary", &inputs, |x| {
         let hidden = [x[0].narrow(0, 0, n)?, x[0].narrow(0, n, n)?];
         // In double precision there is no kernel that takes the logits: f32 says the same.
-        let logits = |hidden: &Tensor| crate::nn::kernels::device::lm::logits(hidden, &x[1]);
+        let logits = |hidden: &Tensor| gemm::logits(hidden, &x[1]);
         let (each, mean) = vocab_scores(&hidden, &targets, vocab, 8 * vocab, &logits)?;
         let nll: Vec<f64> = each.iter().chain([&mean]).map(|scores| scores.nll).collect();
         Ok(vec![Tensor::new(nll, &Device::Cpu)?])

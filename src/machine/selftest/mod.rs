@@ -14,7 +14,7 @@ use crate::nn::kernels::adamw::{self, Item, Update};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::device::{scale_all, sum_of_squares, wide};
 use crate::nn::kernels::layer_norm::{self, Affine};
-use crate::nn::kernels::{Act, Dropout, activation, gemm, loss};
+use crate::nn::kernels::{Act, Dropout, activation, gemm};
 use crate::nn::{Grads, ParamId, Params};
 use crate::rng::{Purpose, SeedStream};
 use crate::train::optimizer::AdamW;
@@ -155,13 +155,6 @@ impl Bench {
             let (y, saved) = layer_norm::forward(&x[0], Some(&x[1]), drop, affine)?;
             let grads = layer_norm::backward(&x[4], &saved, &x[2], drop, true)?;
             Ok([Some(y), Some(grads.sum), Some(grads.x), grads.gamma, grads.beta].into_iter().flatten().collect())
-        })?;
-        let (rows, classes) = (9, 1000);
-        let targets: Vec<u32> = (0..rows).map(|r| r * 101).collect();
-        let logits = [self.trunk(&[rows as usize, classes])?];
-        self.check("cross-entropy", &logits, |x| {
-            let (value, grad) = loss::cross_entropy(&x[0], &targets)?;
-            Ok(vec![Tensor::new(&[value], &Device::Cpu)?, grad])
         })?;
         self.losses()
     }

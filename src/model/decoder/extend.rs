@@ -9,7 +9,7 @@ use crate::model::encoder::Run;
 use crate::nn::Dropout;
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::cached_attention::{self, HeadCounts, Query};
-use crate::nn::kernels::device::lm::NewTokens;
+use crate::nn::kernels::device::NewTokens;
 use crate::nn::kernels::{HostRef, host, is_fast};
 use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
@@ -149,7 +149,7 @@ impl KvCache {
             let HeadCounts { heads, kv_heads, head_dim } = counts;
             let pool = &self.pool_there(layer, joint)?;
             let new = NewTokens { qkv: joint, pool, words, heads, kv_heads, head_dim };
-            return match new.remember(!step.fresh)? {
+            return match new.cache(!step.fresh)? {
                 Some(out) => Ok(out),
                 None => attention::forward(qkv, layout),
             };

@@ -18,7 +18,7 @@ use crate::model::layer::FfnAdapter;
 use crate::model::loras::{self, LayerLoras, LoraRun, Slot};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::head_norm::{self, HeadNorm};
-use crate::nn::kernels::rope::{self, Angles, Heads, Turn};
+use crate::nn::kernels::rope::{self, Angles, Heads, Rope};
 use crate::nn::kernels::{activation, gated};
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Act, Dropout, Grads, Linear, ParamId, Params, PreNorm, pre_norm};
@@ -158,7 +158,7 @@ impl DecoderLayer {
             None => qkv,
         };
         match positions {
-            Some(p) => rope::rotate(qkv, p.heads, p.angles, p.of, Turn::Forward),
+            Some(p) => rope::rotate(qkv, p.heads, p.angles, p.of, Rope::Forward),
             None => Ok(qkv),
         }
     }
@@ -357,7 +357,7 @@ impl DecoderLayer {
         let Qkv::Joint(dqkv) = back else { return Err(Error::internal("queries came apart from keys")) };
         let _rest = scope(Phase::Elementwise);
         let dqkv = match positions {
-            Some(p) => rope::rotate(dqkv, p.heads, p.angles, p.of, Turn::Back)?,
+            Some(p) => rope::rotate(dqkv, p.heads, p.angles, p.of, Rope::Backward)?,
             None => dqkv,
         };
         match (norm, raw) {

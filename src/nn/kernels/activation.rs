@@ -1,24 +1,12 @@
 //! The nonlinearity of feed-forward blocks, adapters and heads, and its derivative.
 
-use super::host::{self, HostView, Number, for_rows};
-use super::{device, if_fast, simd};
+use super::cuda::on_cuda;
+use super::device::{half, if_fast, widen};
+use super::host::{self, HostView, Number, Unwritten, for_rows};
+use super::simd;
+pub use super::types::Act;
 use crate::error::Result;
 use candle_core::Tensor;
-
-/// Which nonlinearity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// x Φ(x), exact.
-    Gelu,
-    /// The tanh approximation of GELU.
-    GeluTanh,
-    /// max(0, x).
-    Relu,
-    /// x σ(x).
-    Swish,
-    /// tanh x.
-    Tanh,
-}
 
 const INV_SQRT_2: f32 = std::f32::consts::FRAC_1_SQRT_2;
 const INV_SQRT_TAU: f32 = 0.398_942_3;
@@ -81,16 +69,22 @@ macro_rules! for_each_act {
     };
 }
 
-fn set<T: Number, U: Number>(x: &[T], out: &mut [U], value: impl Fn(f32) -> f32, _: impl Fn(f32) -> f32) {
-    simd::vectors!(|| simd::update(out, x, |o, x| *o = U::narrow(value(x.wide()))));
+fn map<T: Number>(x: &[T], value: impl Fn(f32) -> f32 + Sync, _: impl Fn(f32) -> f32) -> Vec<T> {
+    host::map(x, value)
+}
+
+fn set<T: Number>(x: &[f32], out: &mut Unwritten<'_, T>, value: impl Fn(f32) -> f32, _: impl Fn(f32) -> f32) {
+    simd::vectors!(|| {
+        out.push(x.iter().map(|&x| T::narrow(value(x))));
+    });
 }
 
 fn multiply<T: Number, U: Number>(x: &[T], out: &mut [U], _: impl Fn(f32) -> f32, slope: impl Fn(f32) -> f32) {
     simd::vectors!(|| simd::update(out, x, |o, x| *o = U::narrow(o.wide() * slope(x.wide()))));
 }
 
-/// `out = act(x)` on one thread.
-pub fn values<T: Number, U: Number>(act: Act, x: &[T], out: &mut [U]) {
+/// `act(x)`, written to `out` on one thread.
+pub fn values<T: Number>(act: Act, x: &[f32], out: &mut Unwritten<'_, T>) {
     for_each_act!(act, set(x, out));
 }
 
@@ -99,37 +93,39 @@ pub fn slopes<T: Number, U: Number>(act: Act, x: &[T], out: &mut [U]) {
     for_each_act!(act, multiply(x, out));
 }
 
-/// Values that one call of [`values`] or [`slopes`] gets at a time.
-const BLOCK: usize = 1024;
-
 /// `act(x)`, any shape.
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
     if_fast!(x, fast_forward(act, x));
-    device::act_forward(act, x)
+    on_cuda!(x, ops::act_forward(act, x));
+    if half(x) {
+        return Ok(forward(act, &widen(x)?)?.to_dtype(x.dtype())?);
+    }
+    plain_forward(act, x)
 }
 
 fn fast_forward<T: Number>(act: Act, x: &Tensor) -> Result<Tensor> {
     let xs = HostView::<T>::of(x)?;
-    let out = host::overwritten(xs.len(), |out: &mut [T]| {
-        for_rows(out, BLOCK, |row, block| values(act, &xs[row * BLOCK..row * BLOCK + block.len()], block));
-    });
-    host::tensor(out, x.shape())
+    host::tensor(for_each_act!(act, map(&xs)), x.shape())
 }
 
-/// `dy * act'(x)`, reusing `dy`'s memory where possible: nobody else may hold it.
+/// `dy * act'(x)`, reusing `dy`'s memory where possible.
 pub fn backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
     if x.dtype() == dy.dtype() {
         if_fast!(x, fast_backward(act, x, dy));
     }
-    device::act_backward(act, x, dy)
+    on_cuda!(x, ops::act_backward(act, x, dy));
+    if half(x) {
+        return Ok(backward(act, &widen(x)?, widen(&dy)?)?.to_dtype(dy.dtype())?);
+    }
+    plain_backward(act, x, &dy)
 }
 
 fn fast_backward<T: Number>(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
+    const BLOCK: usize = 1024;
     let xs = HostView::<T>::of(x)?;
-    host::mutate(&dy, |dy: &mut [T]| {
+    host::in_place(dy, |dy: &mut [T]| {
         for_rows(dy, BLOCK, |row, block| slopes(act, &xs[row * BLOCK..row * BLOCK + block.len()], block));
-    })?;
-    Ok(dy)
+    })
 }
 
 /// [`forward`] from candle operations.

@@ -8,89 +8,43 @@ mod plain;
 
 pub use plain::{plain_backward, plain_forward, plain_softmax};
 
+use super::device::{half, if_fast, widen};
 use super::gemm::{Mat, Out, Precision, Stored, raw};
-use super::host::{self, HostView, Number, Place, Values};
-use super::{Dropout, device, if_fast, simd};
+use super::host::{self, HostView, Number, Place, Shared, Unwritten, Values};
+use super::simd;
+use super::types::{Dropout, QkvPart};
+pub use super::types::{Layout, Qkv};
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 use std::ops::Range;
-
-/// Where the queries and keys of each sequence lie, and how heads divide the width.
-#[derive(Clone, Debug)]
-pub struct Layout {
-    /// Rows of the queries of each sequence.
-    pub queries: Vec<Range<usize>>,
-    /// Rows of the keys and values of each sequence.
-    pub keys: Vec<Range<usize>>,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads, a divisor of `heads`: query head h reads key head `h / (heads / kv_heads)`.
-    pub kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-    /// Whether a query sees only its own and earlier keys. The last query of a sequence sits at its last key, so
-    /// there are at least as many keys as queries.
-    pub causal: bool,
-    /// Dropout of the probabilities.
-    pub drop: Dropout,
-}
-
-/// Queries, and keys next to values: `width` is `heads * head_dim`, `kv` is `kv_heads * head_dim`.
-#[derive(Clone, Debug)]
-pub enum Qkv {
-    /// One tensor, q, k and v side by side. `[n, width + 2 kv]`
-    Joint(Tensor),
-    /// Queries for some rows only. q `[n_q, width]`, k and v `[n, 2 kv]`
-    Split(Tensor, Tensor),
-}
-
-impl Qkv {
-    /// (tensor, first column, total columns) of q, k and v.
-    pub(super) fn parts(&self, width: usize, kv: usize) -> [(&Tensor, usize, usize); 3] {
-        let all = width + 2 * kv;
-        match self {
-            Self::Joint(t) => [(t, 0, all), (t, width, all), (t, width + kv, all)],
-            Self::Split(q, t) => [(q, 0, width), (t, 0, 2 * kv), (t, kv, 2 * kv)],
-        }
-    }
-    fn tensor(&self) -> &Tensor {
-        match self {
-            Self::Joint(t) | Self::Split(t, _) => t,
-        }
-    }
-}
 
 /// Queries whose scores are held at a time: their probabilities stay in the second-level cache.
 const QUERIES: usize = 128;
 
-/// A row-major matrix, seen from many threads; blocks of two tasks never overlap.
-#[derive(Clone, Copy)]
-struct Sink<T> {
-    start: *mut T,
+/// A row-major output that tasks write, each the rows of its sequence and the columns of its heads.
+struct Sink<'a, T> {
+    values: Shared<'a, MaybeUninit<T>>,
     stride: usize,
 }
-#[expect(unsafe_code, reason = "tasks write disjoint (rows, columns) blocks")]
-// SAFETY: each task writes the rows of its sequence and the columns of its heads only.
-unsafe impl<T: Number> Send for Sink<T> {}
-#[expect(unsafe_code, reason = "tasks write disjoint (rows, columns) blocks")]
-// SAFETY: as above.
-unsafe impl<T: Number> Sync for Sink<T> {}
 
-impl<T: Number> Sink<T> {
-    #[expect(unsafe_code, reason = "pointer arithmetic within the checked matrix")]
-    fn at(self, row: usize, col: usize) -> Out {
-        // SAFETY: callers pass rows and columns inside the matrix.
-        Out { start: T::place(unsafe { self.start.add(row * self.stride + col) }), row: self.stride, add: false }
+impl<T: Number> Sink<'_, T> {
+    /// Where a product writes.
+    fn at(&self, row: usize, col: usize) -> Out {
+        let start = T::place(self.values.at(row * self.stride + col).cast());
+        Out { start, row: self.stride, add: false }
     }
 
     /// Writes rows of `width` values, from a row and a column on.
-    #[expect(unsafe_code, reason = "writes inside the checked matrix")]
-    fn write(self, row: usize, col: usize, values: &[f32], width: usize) {
+    #[expect(unsafe_code, reason = "parts of an output that tasks share")]
+    fn write(&self, row: usize, col: usize, values: &[f32], width: usize) {
         for (i, values) in values.chunks_exact(width.max(1)).enumerate() {
-            // SAFETY: callers pass rows and columns inside the matrix that no other task writes.
-            let out = unsafe { std::slice::from_raw_parts_mut(self.start.add((row + i) * self.stride + col), width) };
-            simd::vectors!(|| simd::update(out, values, |o, v| *o = T::narrow(v)));
+            // SAFETY: rows and columns that no other task writes.
+            let mut out = Unwritten::new(unsafe { self.values.part((row + i) * self.stride + col, width) });
+            simd::vectors!(|| {
+                out.push(values.iter().map(|&v| T::narrow(v)));
+            });
         }
     }
 }
@@ -119,6 +73,14 @@ fn space(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
         buffer.resize(len, 0.0);
     }
     &mut buffer[..len]
+}
+
+/// The columns of q, of k or of v.
+struct Columns<'a> {
+    values: Values<'a>,
+    first: usize,
+    /// All columns of their matrix.
+    stride: usize,
 }
 
 /// One (sequence, query head) pair with its views.
@@ -151,37 +113,14 @@ fn below(view: Stored<'_>, row: usize) -> Stored<'_> {
 }
 
 impl Layout {
-    /// Bidirectional attention of every sequence to itself, `spans` being its rows.
-    pub fn bidirectional(spans: Vec<Range<usize>>, heads: usize, head_dim: usize, drop: Dropout) -> Self {
-        Self { queries: spans.clone(), keys: spans, heads, kv_heads: heads, head_dim, causal: false, drop }
-    }
-
-    /// Refuses head counts and rows that make no attention.
-    fn check(&self) -> Result<()> {
-        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(Error::internal(format!("{} query heads for {} key heads", self.heads, self.kv_heads)));
-        }
-        if self.queries.len() != self.keys.len() {
-            return Err(Error::internal(format!(
-                "queries of {} sequences, keys of {}",
-                self.queries.len(),
-                self.keys.len()
-            )));
-        }
-        match self.queries.iter().zip(&self.keys).find(|(q, k)| self.causal && q.len() > k.len()) {
-            Some((q, k)) => {
-                Err(Error::internal(format!("causal attention of {} queries to {} keys", q.len(), k.len())))
-            }
-            None => Ok(()),
-        }
-    }
-
     /// The pair number `index`, counting heads within sequences.
-    fn task<'a>(&self, parts: &[(Values<'a>, usize, usize); 3], index: usize) -> Task<'a> {
+    fn task<'a>(&self, parts: &[Columns<'a>; 3], index: usize) -> Task<'a> {
         let (seq, head) = (index / self.heads, index % self.heads);
         let (rq, rk) = (&self.queries[seq], &self.keys[seq]);
         let (col, kv_col) = (head * self.head_dim, head / self.group() * self.head_dim);
-        let at = |part: usize, row: usize, col: usize| view(parts[part].0, parts[part].2, row, parts[part].1 + col);
+        let at = |part: usize, row: usize, col: usize| {
+            view(parts[part].values, parts[part].stride, row, parts[part].first + col)
+        };
         Task {
             q: at(0, rq.start, col),
             k: at(1, rk.start, kv_col),
@@ -193,19 +132,6 @@ impl Layout {
             first: (rq.start, rk.start),
             drop: self.drop.split(index as u32),
         }
-    }
-
-    /// Query heads that share a key head.
-    fn group(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-
-    pub(super) fn width(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    pub(super) fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
     }
 
     fn scale(&self) -> f32 {
@@ -277,30 +203,44 @@ fn each_task(tasks: usize, work: impl Fn(usize, &mut Buffers) + Sync + Send) {
     }
 }
 
-/// An output that tasks write, cleared first only where they leave rows out.
-fn output<T: Number>(spans: &[Range<usize>], len: usize, write: impl FnOnce(&mut [T])) -> Vec<T> {
-    host::overwritten(len, |out: &mut [T]| {
-        if !Layout::covers(spans) {
-            out.fill(T::narrow(0.0));
-        }
-        write(out);
-    })
+/// An output of `spans`' rows that tasks write; rows of no sequence are zero.
+///
+/// # Safety
+/// `write` sets every value of the rows in `spans`.
+#[expect(unsafe_code, reason = "clearing memory that is overwritten at once costs as much as using it")]
+unsafe fn output<T: Number>(spans: &[Range<usize>], stride: usize, write: impl FnOnce(Sink<'_, T>)) -> Vec<T> {
+    let n = spans.last().map_or(0, |span| span.end);
+    // SAFETY: rows of a sequence are written by the caller's promise, others are cleared.
+    unsafe {
+        host::new_values(n * stride, |out: &mut [MaybeUninit<T>]| {
+            if !Layout::covers(spans) {
+                out.fill(MaybeUninit::new(T::narrow(0.0)));
+            }
+            write(Sink { values: Shared::new(out), stride });
+        })
+    }
 }
 
 /// Attention output. -> `[n_q, heads * head_dim]`
 pub fn forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     if_fast!(qkv.tensor(), fast_forward(qkv, layout));
-    device::attention_forward(qkv, layout)
+    #[cfg(feature = "cuda")]
+    if super::cuda::takes_heads(qkv.tensor(), layout.head_dim) {
+        return super::cuda::ops::attention_forward(qkv, layout);
+    }
+    if half(qkv.tensor()) {
+        return Ok(forward(&qkv.map(widen)?, layout)?.to_dtype(qkv.tensor().dtype())?);
+    }
+    plain_forward(qkv, layout)
 }
 
+#[expect(unsafe_code, reason = "tasks write disjoint blocks of one output")]
 fn fast_forward<T: Number>(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     layout.check()?;
     let (width, hd) = (layout.width(), layout.head_dim);
     let refs = refs::<T>(qkv, layout)?;
-    let parts = slices(&refs, qkv, layout);
-    let n = layout.queries.last().map_or(0, |r| r.end);
-    let out = output(&layout.queries, n * width, |out: &mut [T]| {
-        let sink = Sink { start: out.as_mut_ptr(), stride: width };
+    let parts = columns(&refs, qkv, layout);
+    let write = |sink: Sink<'_, T>| {
         each_task(layout.queries.len() * layout.heads, |index, [p, ..]| {
             let task = layout.task(&parts, index);
             for piece in layout.pieces(&task) {
@@ -310,12 +250,14 @@ fn fast_forward<T: Number>(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
                 if task.drop.active() {
                     simd::vectors!(|| mask(&task, &piece, p));
                 }
-                let to = { sink }.at(task.first.0 + piece.rows.start, task.col);
+                let to = sink.at(task.first.0 + piece.rows.start, task.col);
                 small([rows, hd, seen], Mat::rows(p, seen).stored(), task.v, to, 1.0);
             }
         });
-    });
-    host::tensor(out, (n, width))
+    };
+    // SAFETY: each (sequence, head) pair writes its rows and columns.
+    let out = unsafe { output(&layout.queries, width, write) };
+    host::tensor(out, (layout.queries.last().map_or(0, |r| r.end), width))
 }
 
 /// Gradients of q, k and v in the shape they came in. dy `[n_q, width]`
@@ -323,51 +265,67 @@ pub fn backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
     if qkv.tensor().dtype() == dy.dtype() {
         if_fast!(dy, fast_backward(qkv, layout, dy));
     }
-    device::attention_backward(qkv, layout, dy)
+    #[cfg(feature = "cuda")]
+    if super::cuda::takes_heads(dy, layout.head_dim) {
+        return super::cuda::ops::attention_backward(qkv, layout, dy);
+    }
+    if half(dy) {
+        return backward(&qkv.map(widen)?, layout, &widen(dy)?)?.map(|t| Ok(t.to_dtype(dy.dtype())?));
+    }
+    plain_backward(qkv, layout, dy)
 }
 
+#[expect(unsafe_code, reason = "tasks write disjoint blocks of one output")]
 fn fast_backward<T: Number>(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
     layout.check()?;
     let (width, kv, hd) = (layout.width(), layout.kv_width(), layout.head_dim);
     let refs = refs::<T>(qkv, layout)?;
-    let parts = slices(&refs, qkv, layout);
+    let parts = columns(&refs, qkv, layout);
     let dys = HostView::<T>::of(dy)?;
-    let n_q = layout.queries.last().map_or(0, |r| r.end);
-    let n_k = layout.keys.last().map_or(0, |r| r.end);
-    let joint = matches!(qkv, Qkv::Joint(_));
-    let all = width + 2 * kv;
-    let mut second: Vec<T> = Vec::new();
-    let first = output(&layout.queries, n_q * if joint { all } else { width }, |first: &mut [T]| {
-        second = output(&layout.keys, if joint { 0 } else { n_k * 2 * kv }, |second: &mut [T]| {
-            let (a, b) = (first.as_mut_ptr(), second.as_mut_ptr());
-            let (dq, dkv, k_col) = if joint {
-                (Sink { start: a, stride: all }, Sink { start: a, stride: all }, width)
-            } else {
-                (Sink { start: a, stride: width }, Sink { start: b, stride: 2 * kv }, 0)
-            };
-            // One task for each key head: the query heads that share it add to its gradient one after the other.
-            each_task(layout.queries.len() * layout.kv_heads, |index, buffers| {
-                let (dq, dkv) = (dq, dkv);
-                let members = index * layout.group()..(index + 1) * layout.group();
-                let task = layout.task(&parts, members.start);
-                let [.., dk, dv] = buffers;
-                space(dk, task.sk * hd).fill(0.0);
-                space(dv, task.sk * hd).fill(0.0);
-                for member in members {
-                    member_backward(layout, &layout.task(&parts, member), T::values(&dys), dq, buffers);
-                }
-                let [.., dk, dv] = buffers;
-                dkv.write(task.first.1, k_col + task.kv_col, space(dk, task.sk * hd), hd);
-                dkv.write(task.first.1, k_col + kv + task.kv_col, space(dv, task.sk * hd), hd);
-            });
+    let rows = |spans: &[Range<usize>]| spans.last().map_or(0, |r| r.end);
+    // One task for each key head: the query heads that share it add to its gradient one after the other.
+    let write = |dq: &Sink<'_, T>, dkv: &Sink<'_, T>, k_col: usize| {
+        each_task(layout.queries.len() * layout.kv_heads, |index, buffers| {
+            let members = index * layout.group()..(index + 1) * layout.group();
+            let task = layout.task(&parts, members.start);
+            let [.., dk, dv] = buffers;
+            space(dk, task.sk * hd).fill(0.0);
+            space(dv, task.sk * hd).fill(0.0);
+            for member in members {
+                member_backward(layout, &layout.task(&parts, member), T::values(&dys), dq, buffers);
+            }
+            let [.., dk, dv] = buffers;
+            dkv.write(task.first.1, k_col + task.kv_col, space(dk, task.sk * hd), hd);
+            dkv.write(task.first.1, k_col + kv + task.kv_col, space(dv, task.sk * hd), hd);
         });
-    });
-    let first = host::tensor(first, (n_q, if joint { all } else { width }))?;
-    Ok(if joint { Qkv::Joint(first) } else { Qkv::Split(first, host::tensor(second, (n_k, 2 * kv))?) })
+    };
+    let (n_q, n_k, all) = (rows(&layout.queries), rows(&layout.keys), width + 2 * kv);
+    // SAFETY: each task writes the rows and columns of its sequence and heads.
+    unsafe {
+        match qkv {
+            Qkv::Joint(_) => {
+                let joint = output(&layout.queries, all, |sink| write(&sink, &sink, width));
+                Ok(Qkv::Joint(host::tensor(joint, (n_q, all))?))
+            }
+            Qkv::Split(..) => {
+                let mut keys = Vec::new();
+                let queries = output(&layout.queries, width, |dq| {
+                    keys = output(&layout.keys, 2 * kv, |dkv| write(&dq, &dkv, 0));
+                });
+                Ok(Qkv::Split(host::tensor(queries, (n_q, width))?, host::tensor(keys, (n_k, 2 * kv))?))
+            }
+        }
+    }
 }
 
 /// One query head: writes the gradient of its queries, adds to those of its keys and values in the buffers.
-fn member_backward<T: Number>(layout: &Layout, task: &Task<'_>, dys: Values<'_>, dq: Sink<T>, buffers: &mut Buffers) {
+fn member_backward<T: Number>(
+    layout: &Layout,
+    task: &Task<'_>,
+    dys: Values<'_>,
+    dq: &Sink<'_, T>,
+    buffers: &mut Buffers,
+) {
     let (hd, scale, (q0, _)) = (layout.head_dim, layout.scale(), task.first);
     let [p, dp, pd, dk, dv] = buffers;
     let (dk, dv) = (space(dk, task.sk * hd), space(dv, task.sk * hd));
@@ -405,22 +363,18 @@ fn member_backward<T: Number>(layout: &Layout, task: &Task<'_>, dys: Values<'_>,
 }
 
 fn refs<'a, T: Number>(qkv: &'a Qkv, layout: &Layout) -> Result<[HostView<'a, T>; 3]> {
-    let [q, k, v] = qkv.parts(layout.width(), layout.kv_width());
-    for (tensor, _, columns) in [q, k, v] {
+    let parts = qkv.parts(layout);
+    for QkvPart { tensor, columns, .. } in parts {
         if tensor.dim(D::Minus1)? != columns {
             let shape = tensor.dims();
             return Err(Error::internal(format!("attention operand of shape {shape:?} should have {columns} columns")));
         }
     }
-    Ok([HostView::of(q.0)?, HostView::of(k.0)?, HostView::of(v.0)?])
+    let [q, k, v] = parts.map(|part| HostView::of(part.tensor));
+    Ok([q?, k?, v?])
 }
 
-fn slices<'a, T: Number>(
-    refs: &'a [HostView<'_, T>; 3],
-    qkv: &Qkv,
-    layout: &Layout,
-) -> [(Values<'a>, usize, usize); 3] {
-    let [q, k, v] = qkv.parts(layout.width(), layout.kv_width());
-    let part = |i: usize, (_, column, columns): (&Tensor, usize, usize)| (T::values(&refs[i]), column, columns);
-    [part(0, q), part(1, k), part(2, v)]
+fn columns<'a, T: Number>(refs: &'a [HostView<'_, T>; 3], qkv: &Qkv, layout: &Layout) -> [Columns<'a>; 3] {
+    let parts = qkv.parts(layout);
+    std::array::from_fn(|i| Columns { values: T::values(&refs[i]), first: parts[i].column, stride: parts[i].columns })
 }

@@ -4,7 +4,6 @@
 //! alike share rows, and continuing a sequence in two ways copies nothing.
 
 use super::attention::softmax_row;
-use super::quant::dot;
 use super::simd;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -63,7 +62,7 @@ pub fn attend(qkv: &[f32], queries: &[Query<'_>], pool: Pool<'_>, counts: HeadCo
         let seen = &query.rows[..query.seen];
         scores.clear();
         simd::vectors!(|| {
-            scores.extend(seen.iter().map(|&row| dot(q, &pool.keys[row as usize * kv + at..][..hd]) * scale));
+            scores.extend(seen.iter().map(|&row| simd::dot(q, &pool.keys[row as usize * kv + at..][..hd]) * scale));
             softmax_row(scores);
             for (&p, &row) in scores.iter().zip(seen) {
                 let value = &pool.values[row as usize * kv + at..][..hd];

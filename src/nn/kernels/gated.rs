@@ -1,14 +1,15 @@
 //! The gated nonlinearity of Llama's feed-forward block: `act(gate) * up`, gate and up side by side. SwiGLU with SiLU.
 
 use super::activation::{self, Act, slope, value};
-use super::device::lm;
-use super::host::{self, HostView, Number, for_rows};
-use super::{if_fast, simd};
+use super::cuda::on_cuda;
+use super::device::{half, if_fast, widen};
+use super::host::{self, HostView, Number, Unwritten, for_rows};
+use super::simd;
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
 /// Writes one row from gate and up.
-type Forward<T> = dyn Fn(&mut [T], &[T], &[T]) + Sync;
+type Forward<T> = dyn Fn(&mut Unwritten<'_, T>, &[T], &[T]) + Sync;
 /// Turns one row's gate and up into their gradients.
 type Backward<T> = dyn Fn(&mut [T], &mut [T], &[T]) + Sync;
 
@@ -21,54 +22,58 @@ fn halves(x: &Tensor) -> Result<(usize, usize)> {
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
     halves(x)?;
     if_fast!(x, fast_forward(act, x));
-    lm::gated_forward(act, x)
+    on_cuda!(x, lm_ops::gated_forward(act, x));
+    if half(x) {
+        return Ok(forward(act, &widen(x)?)?.to_dtype(x.dtype())?);
+    }
+    plain_forward(act, x)
 }
 
 fn fast_forward<T: Number>(act: Act, x: &Tensor) -> Result<Tensor> {
     let (n, f) = halves(x)?;
     let xs = HostView::<T>::of(x)?;
-    let out = host::overwritten(n * f, |out: &mut [T]| {
-        let mut run = |value: &Forward<T>| {
-            for_rows(out, f, |first, block| {
-                for (i, row) in block.chunks_exact_mut(f).enumerate() {
-                    let (gate, up) = xs[(first + i) * 2 * f..(first + i + 1) * 2 * f].split_at(f);
-                    value(row, gate, up);
-                }
-            });
-        };
-        match act {
-            Act::Gelu => run(&|o, g, u| product(o, g, u, |x| value(Act::Gelu, x))),
-            Act::GeluTanh => run(&|o, g, u| product(o, g, u, |x| value(Act::GeluTanh, x))),
-            Act::Relu => run(&|o, g, u| product(o, g, u, |x| value(Act::Relu, x))),
-            Act::Swish => run(&|o, g, u| product(o, g, u, |x| value(Act::Swish, x))),
-            Act::Tanh => run(&|o, g, u| product(o, g, u, |x| value(Act::Tanh, x))),
-        }
-    });
+    let run = |value: &Forward<T>| {
+        host::new_matrix(n, f, |rows, out| {
+            for row in rows {
+                let (gate, up) = xs[row * 2 * f..(row + 1) * 2 * f].split_at(f);
+                value(out, gate, up);
+            }
+        })
+    };
+    let out = match act {
+        Act::Gelu => run(&|o, g, u| product(o, g, u, |x| value(Act::Gelu, x))),
+        Act::GeluTanh => run(&|o, g, u| product(o, g, u, |x| value(Act::GeluTanh, x))),
+        Act::Relu => run(&|o, g, u| product(o, g, u, |x| value(Act::Relu, x))),
+        Act::Swish => run(&|o, g, u| product(o, g, u, |x| value(Act::Swish, x))),
+        Act::Tanh => run(&|o, g, u| product(o, g, u, |x| value(Act::Tanh, x))),
+    };
     host::tensor(out, (n, f))
 }
 
 #[inline(always)]
-fn product<T: Number>(out: &mut [T], gate: &[T], up: &[T], act: impl Fn(f32) -> f32) {
+fn product<T: Number>(out: &mut Unwritten<'_, T>, gate: &[T], up: &[T], act: impl Fn(f32) -> f32) {
     simd::vectors!(|| {
-        for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-            *o = T::narrow(act(g.wide()) * u.wide());
-        }
+        out.push(gate.iter().zip(up).map(|(g, u)| T::narrow(act(g.wide()) * u.wide())));
     });
 }
 
-/// Gradients of gate and up, written over x, whose memory nobody else may hold. x `[n, 2 f]`, dy `[n, f]` -> `[n, 2 f]`
+/// Gradients of gate and up, written over x where possible. x `[n, 2 f]`, dy `[n, f]` -> `[n, 2 f]`
 pub fn backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
     halves(&x)?;
     if x.dtype() == dy.dtype() {
         if_fast!(dy, fast_backward(act, x, dy));
     }
-    lm::gated_backward(act, x, dy)
+    on_cuda!(dy, lm_ops::gated_backward(act, x, dy));
+    if half(dy) {
+        return Ok(backward(act, widen(&x)?, &widen(dy)?)?.to_dtype(x.dtype())?);
+    }
+    plain_backward(act, &x, dy)
 }
 
 fn fast_backward<T: Number>(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
     let (_, f) = halves(&x)?;
     let dys = HostView::<T>::of(dy)?;
-    host::mutate(&x, |x: &mut [T]| {
+    host::in_place(x, |x: &mut [T]| {
         let mut run = |gradient: &Backward<T>| {
             for_rows(x, 2 * f, |first, block| {
                 for (i, row) in block.chunks_exact_mut(2 * f).enumerate() {
@@ -91,8 +96,7 @@ fn fast_backward<T: Number>(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> 
             }),
             Act::Tanh => run(&|g, u, d| gradients(g, u, d, |x| (value(Act::Tanh, x), slope(Act::Tanh, x)))),
         }
-    })?;
-    Ok(x)
+    })
 }
 
 #[inline(always)]

@@ -3,23 +3,13 @@
 //! Queries, keys and values lie side by side; the first `heads` heads are normalised with the queries' γ, the next
 //! `kv_heads` with the keys', and what is behind them stays: `y = γ x / sqrt(mean(x²) + ε)` over a head's values.
 
-use super::device::{lm, widen};
+use super::cuda::on_cuda;
+use super::device::{half, if_fast, widen};
 use super::host::{self, HostRef, HostView, Number, for_rows};
-use super::rms_norm::sum_map3;
-use super::{if_fast, simd};
+use super::simd;
+pub use super::types::HeadNorm;
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
-
-/// The scales of queries and keys, how many heads each has, and ε.
-#[derive(Clone, Copy)]
-pub struct HeadNorm<'a> {
-    /// γ of the queries and of the keys. `[head_dim]` each
-    pub gamma: [&'a Tensor; 2],
-    /// Query heads and key heads.
-    pub heads: [usize; 2],
-    /// Added to the mean square.
-    pub eps: f64,
-}
 
 impl HeadNorm<'_> {
     fn check(&self, columns: usize) -> Result<usize> {
@@ -35,7 +25,11 @@ impl HeadNorm<'_> {
 pub fn forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     norm.check(x.dims2()?.1)?;
     if_fast!(x, fast_forward(x, norm));
-    lm::head_norm_forward(x, norm)
+    on_cuda!(x, lm_ops::head_norm_forward(x, norm));
+    if half(x) {
+        return Ok(forward(&widen(x)?, norm)?.to_dtype(x.dtype())?);
+    }
+    plain_forward(x, norm)
 }
 
 fn fast_forward<T: Number>(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
@@ -63,13 +57,17 @@ fn fast_forward<T: Number>(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     host::tensor(out, (n, columns))
 }
 
-/// Turns the gradient of the result into that of x, in place: nobody else may hold `dy`. x, dy `[n, columns]`
+/// Turns the gradient of the result into that of x, in place where possible. x, dy `[n, columns]`
 pub fn backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     norm.check(x.dims2()?.1)?;
     if x.dtype() == dy.dtype() {
         if_fast!(x, fast_backward(x, norm, dy));
     }
-    lm::head_norm_backward(x, norm, dy)
+    on_cuda!(x, lm_ops::head_norm_backward(x, norm, dy));
+    if half(x) {
+        return Ok(backward(&widen(x)?, norm, widen(&dy)?)?.to_dtype(dy.dtype())?);
+    }
+    plain_backward(x, norm, &dy)
 }
 
 fn fast_backward<T: Number>(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
@@ -78,7 +76,7 @@ fn fast_backward<T: Number>(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Resul
     let (xs, gq, gk) = (HostView::<T>::of(x)?, HostRef::of(norm.gamma[0])?, HostRef::of(norm.gamma[1])?);
     let (q_width, width) = (norm.heads[0] * hd, (norm.heads[0] + norm.heads[1]) * hd);
     let eps = norm.eps as f32;
-    host::mutate(&dy, |dy: &mut [T]| {
+    host::in_place(dy, |dy: &mut [T]| {
         for_rows(dy, columns, |first, block| {
             let (mut wide, mut grad) = (vec![0.0f32; hd], vec![0.0f32; hd]);
             simd::vectors!(|| {
@@ -90,7 +88,7 @@ fn fast_backward<T: Number>(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Resul
                         simd::update(&mut wide, x, |w, v| *w = v.wide());
                         simd::update(&mut grad, dy, |w, v| *w = v.wide());
                         let r = 1.0 / (simd::sum_map(&wide, |v| v * v) / hd as f32 + eps).sqrt();
-                        let along = sum_map3([&grad, &wide, gamma], |a, b, c| a * b * c) * r * r * r / hd as f32;
+                        let along = simd::sum_map3([&grad, &wide, gamma], |a, b, c| a * b * c) * r * r * r / hd as f32;
                         for (((o, &d), &x), &g) in dy.iter_mut().zip(&grad).zip(&wide).zip(gamma) {
                             *o = T::narrow(d * g * r - x * along);
                         }
@@ -98,8 +96,7 @@ fn fast_backward<T: Number>(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Resul
                 }
             });
         });
-    })?;
-    Ok(dy)
+    })
 }
 
 /// What is done to one block of heads, the plain way. `[n, heads, head_dim]`

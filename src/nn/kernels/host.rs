@@ -1,4 +1,4 @@
-//! Tensors seen as slices on the CPU, and row-parallel loops.
+//! CPU tensors seen as slices, new memory for outputs, and row-parallel loops.
 
 use super::simd;
 use crate::error::{Error, Result};
@@ -6,43 +6,12 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Shape, Storage, StorageRef, Te
 use half::bf16;
 use parking_lot::Mutex;
 use rayon::prelude::*;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// Elements a parallel task should at least have: below that, handing it out costs more than it saves.
 const TASK_ELEMENTS: usize = 8 * 1024;
-
-/// A borrowed view of a contiguous f32 CPU tensor's values.
-pub struct HostRef<'a> {
-    storage: StorageRef<'a>,
-    start: usize,
-    end: usize,
-}
-
-impl<'a> HostRef<'a> {
-    /// Borrows the values; an error for other devices, dtypes or strided layouts.
-    pub fn of(tensor: &'a Tensor) -> Result<Self> {
-        let (guard, layout) = tensor.storage_and_layout();
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(Error::internal(format!(
-                "kernel needs a contiguous tensor, got strides {:?}",
-                layout.stride()
-            )));
-        };
-        match &*guard {
-            Storage::Cpu(CpuStorage::F32(_)) => Ok(Self { storage: guard, start, end }),
-            _ => Err(Error::internal("kernel needs f32 values on the CPU")),
-        }
-    }
-}
-
-impl std::ops::Deref for HostRef<'_> {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
-        match &*self.storage {
-            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.end],
-            _ => &[], // `of` refused every other storage
-        }
-    }
-}
 
 /// A number format that kernels read and write on the CPU; they compute in f32.
 pub trait Number: WithDType {
@@ -52,11 +21,11 @@ pub trait Number: WithDType {
     fn narrow(value: f32) -> Self;
     /// These values, as an operand of a product.
     fn values(values: &[Self]) -> Values<'_>;
+    /// The slice, if it has this format.
+    fn of(values: Values<'_>) -> Option<&[Self]>;
     /// Where a product's output starts.
     fn place(start: *mut Self) -> Place;
-    /// A storage's values, if they have this format.
-    fn of(storage: &CpuStorage) -> Option<&[Self]>;
-    /// As [`Number::of`], for writing.
+    /// A storage's values for writing, if they have this format.
     fn of_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
@@ -83,11 +52,11 @@ macro_rules! number {
             fn values(values: &[Self]) -> Values<'_> {
                 Values::$variant(values)
             }
+            fn of(values: Values<'_>) -> Option<&[Self]> {
+                if let Values::$variant(values) = values { Some(values) } else { None }
+            }
             fn place(start: *mut Self) -> Place {
                 Place::$variant(start)
-            }
-            fn of(storage: &CpuStorage) -> Option<&[Self]> {
-                if let CpuStorage::$storage(values) = storage { Some(values) } else { None }
             }
             fn of_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
                 if let CpuStorage::$storage(values) = storage { Some(values) } else { None }
@@ -97,40 +66,6 @@ macro_rules! number {
 }
 number!(f32, F32, F32, |x| x, |x| x);
 number!(bf16, Bf16, BF16, simd::widen, simd::narrow);
-
-/// A borrowed view of a contiguous CPU tensor's values in one format.
-pub struct HostView<'a, T> {
-    storage: StorageRef<'a>,
-    start: usize,
-    end: usize,
-    format: std::marker::PhantomData<T>,
-}
-
-impl<'a, T: Number> HostView<'a, T> {
-    /// Borrows the values; an error for other devices, formats or strided layouts.
-    pub fn of(tensor: &'a Tensor) -> Result<Self> {
-        let (storage, layout) = tensor.storage_and_layout();
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(Error::internal("kernel needs a contiguous tensor"));
-        };
-        match &*storage {
-            Storage::Cpu(values) if T::of(values).is_some() => {
-                Ok(Self { storage, start, end, format: std::marker::PhantomData })
-            }
-            _ => Err(Error::internal(format!("kernel needs {:?} values on the CPU", T::DTYPE))),
-        }
-    }
-}
-
-impl<T: Number> std::ops::Deref for HostView<'_, T> {
-    type Target = [T];
-    fn deref(&self) -> &[T] {
-        match &*self.storage {
-            Storage::Cpu(values) => T::of(values).map_or(&[], |values| &values[self.start..self.end]),
-            _ => &[], // `of` refused every other storage
-        }
-    }
-}
 
 /// Values as they are stored.
 #[derive(Clone, Copy)]
@@ -180,7 +115,7 @@ impl Values<'_> {
     }
 }
 
-/// A borrowed view of a contiguous CPU tensor's values in the precision they are stored in: f32 or bf16.
+/// A borrowed view of a contiguous CPU tensor's values in the format they are stored in: f32 or bf16.
 pub struct StoredRef<'a> {
     storage: StorageRef<'a>,
     start: usize,
@@ -188,14 +123,15 @@ pub struct StoredRef<'a> {
 }
 
 impl<'a> StoredRef<'a> {
-    /// Borrows the values; an error for other devices, dtypes or strided layouts.
+    /// Borrows the values; an error for other devices, formats or strided layouts.
     pub fn of(tensor: &'a Tensor) -> Result<Self> {
-        let (guard, layout) = tensor.storage_and_layout();
+        let (storage, layout) = tensor.storage_and_layout();
         let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(Error::internal("kernel needs a contiguous weight"));
+            let strides = layout.stride();
+            return Err(Error::internal(format!("kernel needs a contiguous tensor, got strides {strides:?}")));
         };
-        match &*guard {
-            Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_)) => Ok(Self { storage: guard, start, end }),
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_)) => Ok(Self { storage, start, end }),
             _ => Err(Error::internal("kernel needs f32 or bf16 values on the CPU")),
         }
     }
@@ -210,42 +146,152 @@ impl<'a> StoredRef<'a> {
     }
 }
 
-/// `len` values that `write` sets, every one of them: memory is not cleared first. Debug builds fill it with NaN, so that
-/// a value that was left out shows.
-#[expect(
-    clippy::uninit_vec,
-    unsafe_code,
-    reason = "clearing memory that is overwritten at once costs as much as using it"
-)]
-pub fn overwritten<T: Number>(len: usize, write: impl FnOnce(&mut [T])) -> Vec<T> {
-    let mut out: Vec<T> = Vec::with_capacity(len);
-    // SAFETY: the capacity is there and any bits are a valid number; callers write every value before one is read.
-    unsafe { out.set_len(len) };
-    if cfg!(debug_assertions) {
-        out.fill(T::narrow(f32::NAN));
+/// As [`StoredRef`], in one format; a slice of its values.
+pub struct HostView<'a, T> {
+    stored: StoredRef<'a>,
+    format: PhantomData<T>,
+}
+
+/// A view of f32 values.
+pub type HostRef<'a> = HostView<'a, f32>;
+
+impl<'a, T: Number> HostView<'a, T> {
+    /// Borrows the values; an error for other devices, formats or strided layouts.
+    pub fn of(tensor: &'a Tensor) -> Result<Self> {
+        let stored = StoredRef::of(tensor)?;
+        match T::of(stored.values()) {
+            Some(_) => Ok(Self { stored, format: PhantomData }),
+            None => Err(Error::internal(format!("kernel needs {:?} values on the CPU", T::DTYPE))),
+        }
     }
-    write(&mut out);
+}
+
+impl<T: Number> std::ops::Deref for HostView<'_, T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        T::of(self.stored.values()).unwrap_or_default()
+    }
+}
+
+/// What is still to be written of a block of new memory, front to back.
+pub struct Unwritten<'a, T>(&'a mut [MaybeUninit<T>]);
+
+impl<'a, T: Copy> Unwritten<'a, T> {
+    /// A block of new memory.
+    pub fn new(block: &'a mut [MaybeUninit<T>]) -> Self {
+        Self(block)
+    }
+
+    /// Writes the next values, as many as there are (or fit), and returns them.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the values were written just before")]
+    pub fn push(&mut self, values: impl Iterator<Item = T>) -> &'a mut [T] {
+        let mut count = 0;
+        for (out, value) in self.0.iter_mut().zip(values) {
+            out.write(value);
+            count += 1;
+        }
+        let (done, rest) = std::mem::take(&mut self.0).split_at_mut(count);
+        self.0 = rest;
+        // SAFETY: the loop above has written every value of `done`.
+        unsafe { &mut *(std::ptr::from_mut(done) as *mut [T]) }
+    }
+}
+
+/// `len` new values that `write` sets; memory is not cleared first.
+///
+/// # Safety
+/// `write` sets every value.
+#[expect(unsafe_code, reason = "clearing memory that is overwritten at once costs as much as using it")]
+pub unsafe fn new_values<T: Copy>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut out: Vec<T> = Vec::with_capacity(len);
+    write(&mut out.spare_capacity_mut()[..len]);
+    // SAFETY: the capacity is there; every value was set by the caller's promise.
+    unsafe { out.set_len(len) };
     out
 }
 
+/// New matrices of `n` rows: N of `T` and M of f32 with the given widths. `work(rows, narrow, wide)` writes the given rows
+/// of each, in parallel.
+#[expect(unsafe_code, reason = "blocks of rows of several outputs at once")]
+pub fn new_rows<T: Number, const N: usize, const M: usize>(
+    n: usize,
+    narrow: [usize; N],
+    wide: [usize; M],
+    work: impl Fn(Range<usize>, &mut [Unwritten<'_, T>; N], &mut [Unwritten<'_, f32>; M]) + Sync,
+) -> ([Vec<T>; N], [Vec<f32>; M]) {
+    let mut narrow_out = narrow.map(|width| Vec::<T>::with_capacity(n * width));
+    let mut wide_out = wide.map(|width| Vec::<f32>::with_capacity(n * width));
+    let per_task = rows_per_task(narrow.into_iter().chain(wide).max().unwrap_or(0));
+    {
+        let narrow_parts = narrow_out.each_mut().map(|out| Shared::new(out.spare_capacity_mut()));
+        let wide_parts = wide_out.each_mut().map(|out| Shared::new(out.spare_capacity_mut()));
+        let block = |index: usize| {
+            let rows = index * per_task..((index + 1) * per_task).min(n);
+            // SAFETY: blocks of rows are disjoint and lie inside the matrices.
+            let (mut narrow, mut wide) = unsafe {
+                (
+                    std::array::from_fn(|i| Unwritten(narrow_parts[i].rows(&rows, narrow[i]))),
+                    std::array::from_fn(|i| Unwritten(wide_parts[i].rows(&rows, wide[i]))),
+                )
+            };
+            work(rows, &mut narrow, &mut wide);
+            let left = narrow.iter().map(|out| out.0.len()).chain(wide.iter().map(|out| out.0.len())).sum::<usize>();
+            assert!(left == 0, "a kernel left {left} values of its output unwritten");
+        };
+        let blocks = n.div_ceil(per_task);
+        if blocks <= 1 || rayon::current_num_threads() == 1 {
+            (0..blocks).for_each(block);
+        } else {
+            (0..blocks).into_par_iter().for_each(block);
+        }
+    }
+    // SAFETY: the capacities are there, and every block was written to its end.
+    unsafe {
+        narrow_out.iter_mut().zip(narrow).for_each(|(out, width)| out.set_len(n * width));
+        wide_out.iter_mut().zip(wide).for_each(|(out, width)| out.set_len(n * width));
+    }
+    (narrow_out, wide_out)
+}
+
+/// As [`new_rows`] with one output. -> `[n, width]`
+pub fn new_matrix<T: Number>(
+    n: usize,
+    width: usize,
+    work: impl Fn(Range<usize>, &mut Unwritten<'_, T>) + Sync,
+) -> Vec<T> {
+    let ([out], []) = new_rows(n, [width], [], |rows, [out], []| work(rows, out));
+    out
+}
+
+/// New values, `f(x)` each, in parallel.
+pub fn map<X: Number, T: Number>(x: &[X], f: impl Fn(f32) -> f32 + Sync) -> Vec<T> {
+    new_matrix(x.len(), 1, |some, out| {
+        let source = &x[some];
+        simd::vectors!(|| {
+            out.push(source.iter().map(|v| T::narrow(f(v.wide()))));
+        });
+    })
+}
+
 /// A slice that several tasks write, each its own part.
-#[derive(Clone, Copy)]
-pub struct Shared<T = f32> {
+pub struct Shared<'a, T> {
     start: *mut T,
     len: usize,
+    slice: PhantomData<&'a mut [T]>,
 }
 
 #[expect(unsafe_code, reason = "parts are promised to be disjoint where they are taken")]
-// SAFETY: see `Shared::piece`.
-unsafe impl<T: Number> Send for Shared<T> {}
+// SAFETY: see `Shared::part`.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
 #[expect(unsafe_code, reason = "parts are promised to be disjoint where they are taken")]
-// SAFETY: see `Shared::piece`.
-unsafe impl<T: Number> Sync for Shared<T> {}
+// SAFETY: see `Shared::part`.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-impl<T: Number> Shared<T> {
-    /// Of a slice that outlives all uses.
-    pub fn new(values: &mut [T]) -> Self {
-        Self { start: values.as_mut_ptr(), len: values.len() }
+impl<'a, T> Shared<'a, T> {
+    /// Of a slice.
+    pub fn new(values: &'a mut [T]) -> Self {
+        Self { start: values.as_mut_ptr(), len: values.len(), slice: PhantomData }
     }
     /// Address of one value, inside the slice.
     #[expect(unsafe_code, reason = "pointer arithmetic within the checked slice")]
@@ -257,20 +303,29 @@ impl<T: Number> Shared<T> {
     /// `len` values from `index` on.
     ///
     /// # Safety
-    /// The slice is alive, and no two parts in use at the same time overlap.
-    #[expect(unsafe_code, clippy::mut_from_ref, reason = "the point of this type: parts for tasks that do not overlap")]
-    pub unsafe fn piece(&self, index: usize, len: usize) -> &mut [T] {
+    /// No two parts in use at the same time overlap.
+    #[expect(unsafe_code, reason = "the point of this type: parts for tasks that do not overlap")]
+    pub unsafe fn part(&self, index: usize, len: usize) -> &'a mut [T] {
         assert!(index + len <= self.len, "part outside of the shared slice");
         // SAFETY: inside the slice; disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(index), len) }
     }
+    /// Some rows of a matrix of this width.
+    ///
+    /// # Safety
+    /// As for [`Shared::part`].
+    #[expect(unsafe_code, reason = "as above")]
+    unsafe fn rows(&self, rows: &Range<usize>, width: usize) -> &'a mut [T] {
+        // SAFETY: passed on.
+        unsafe { self.part(rows.start * width, rows.len() * width) }
+    }
 }
 
-struct Mutate<F, T>(Mutex<Option<F>>, std::marker::PhantomData<fn(T)>);
+struct InPlace<F, T>(Mutex<Option<F>>, PhantomData<fn(T)>);
 
-impl<F: FnOnce(&mut [T]), T: Number> InplaceOp1 for Mutate<F, T> {
+impl<F: FnOnce(&mut [T]), T: Number> InplaceOp1 for InPlace<F, T> {
     fn name(&self) -> &'static str {
-        "mutate"
+        "in place"
     }
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
         let Some((start, end)) = layout.contiguous_offsets() else {
@@ -286,10 +341,17 @@ impl<F: FnOnce(&mut [T]), T: Number> InplaceOp1 for Mutate<F, T> {
     }
 }
 
-/// Changes the values of a contiguous CPU tensor in place. Every clone of the tensor sees the change:
-/// only for parameters (on purpose) and for buffers nobody else holds.
-pub fn mutate<T: Number>(tensor: &Tensor, change: impl FnOnce(&mut [T])) -> Result<()> {
-    Ok(tensor.inplace_op1(&Mutate(Mutex::new(Some(change)), std::marker::PhantomData))?)
+/// Changes the values of a contiguous CPU tensor that several handles share on purpose: a trained one, which its layer and
+/// the optimizer hold.
+pub fn change_shared<T: Number>(tensor: &Tensor, change: impl FnOnce(&mut [T])) -> Result<()> {
+    Ok(tensor.inplace_op1(&InPlace(Mutex::new(Some(change)), PhantomData))?)
+}
+
+/// Changes the values of a contiguous CPU tensor in place. It is taken by value: a caller hands over its only handle, or a
+/// copy.
+pub fn in_place<T: Number>(tensor: Tensor, change: impl FnOnce(&mut [T])) -> Result<Tensor> {
+    change_shared(&tensor, change)?;
+    Ok(tensor)
 }
 
 /// A tensor from host values, moved, not copied.

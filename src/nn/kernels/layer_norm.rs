@@ -2,17 +2,21 @@
 //!
 //! `y = γ (s - mean) / sqrt(var + ε) + β` over the last dimension, with `s = dropout(x) + residual`.
 
-use super::host::{self, HostRef, HostView, Number, Shared, for_rows, for_rows2};
+use super::cuda::on_cuda;
+use super::device::{half, if_fast, is_fast, widen};
+use super::host::{self, HostRef, HostView, Number};
 use super::residual::{self, sum_row};
-use super::{Dropout, device, if_fast, is_fast, simd};
+use super::simd;
+pub use super::types::Affine;
+use super::types::Dropout;
 use crate::error::Result;
 use candle_core::{D, DType, Tensor};
 
 /// What the backward pass needs: the normalised values `[n, d]` and 1/σ of each row `[n]`.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    pub(super) normalized: Tensor,
-    pub(super) rstd: Tensor,
+    normalized: Tensor,
+    rstd: Tensor,
 }
 
 impl Saved {
@@ -34,24 +38,22 @@ pub struct Grads {
     pub beta: Option<Tensor>,
 }
 
-/// The scale, the shift and ε.
-#[derive(Clone, Copy)]
-pub struct Affine<'a> {
-    /// γ. `[d]`
-    pub gamma: &'a Tensor,
-    /// β. `[d]`
-    pub beta: &'a Tensor,
-    /// Added to the variance.
-    pub eps: f64,
-}
-
 /// `LayerNorm(dropout(x) + residual)`. x, residual `[n, d]` -> y `[n, d]`
 pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Affine<'_>) -> Result<(Tensor, Saved)> {
     if_fast!(x, fast_forward(x, residual, drop, norm));
-    device::layer_norm_forward(x, residual, drop, norm)
+    #[cfg(feature = "cuda")]
+    if super::cuda::takes_rows(x) {
+        let (y, normalized, rstd) = super::cuda::ops::layer_norm_forward(x, residual, drop, norm)?;
+        return Ok((y, Saved { normalized, rstd }));
+    }
+    if half(x) {
+        let residual = residual.map(widen).transpose()?;
+        let (y, saved) = forward(&widen(x)?, residual.as_ref(), drop, norm)?;
+        return Ok((y.to_dtype(x.dtype())?, Saved { normalized: saved.normalized.to_dtype(x.dtype())?, ..saved }));
+    }
+    plain_forward(x, residual, drop, norm)
 }
 
-#[expect(unsafe_code, reason = "a third output whose blocks of rows are as disjoint as those of the first")]
 fn fast_forward<T: Number>(
     x: &Tensor,
     residual: Option<&Tensor>,
@@ -61,33 +63,20 @@ fn fast_forward<T: Number>(
     let (n, d) = x.dims2()?;
     let (xs, g, b) = (HostView::<T>::of(x)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
     let res = residual.map(HostView::<T>::of).transpose()?;
-    let mut rstd = vec![0.0f32; n];
-    let mut y: Vec<T> = Vec::new();
     let eps = norm.eps as f32;
-    let normalized = host::overwritten(n * d, |normalized: &mut [T]| {
-        y = host::overwritten(n * d, |y: &mut [T]| {
-            let y = Shared::new(y);
-            for_rows2((normalized, d), (&mut rstd, 1), |first, block, rstd| {
-                // SAFETY: blocks of rows are disjoint and lie inside [n, d].
-                let out = unsafe { y.piece(first * d, block.len()) };
-                let mut row = vec![0.0f32; d];
-                simd::vectors!(|| {
-                    for (i, ((kept, out), rstd)) in
-                        block.chunks_exact_mut(d).zip(out.chunks_exact_mut(d)).zip(rstd).enumerate()
-                    {
-                        let at = (first + i) * d;
-                        sum_row(&mut row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-                        let mean = simd::sum_map(&row, |v| v) / d as f32;
-                        let var = simd::sum_map(&row, |v| (v - mean) * (v - mean)) / d as f32;
-                        *rstd = 1.0 / (var + eps).sqrt();
-                        for ((((&v, k), o), &g), &b) in row.iter().zip(kept).zip(out).zip(&g[..]).zip(&b[..]) {
-                            let v = (v - mean) * *rstd;
-                            *k = T::narrow(v);
-                            *o = T::narrow(v * g + b);
-                        }
-                    }
-                });
-            });
+    let ([normalized, y], [rstd]) = host::new_rows(n, [d, d], [1], |rows, [normalized, y], [rstd]| {
+        let mut row = vec![0.0f32; d];
+        simd::vectors!(|| {
+            for at in rows.map(|row| row * d) {
+                sum_row(&mut row, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                let mean = simd::sum_map(&row, |v| v) / d as f32;
+                let var = simd::sum_map(&row, |v| (v - mean) * (v - mean)) / d as f32;
+                let r = 1.0 / (var + eps).sqrt();
+                rstd.push(std::iter::once(r));
+                simd::apply(&mut row, |v| *v = (*v - mean) * r);
+                normalized.push(row.iter().map(|&v| T::narrow(v)));
+                y.push(row.iter().zip(&g[..]).zip(&b[..]).map(|((&v, &g), &b)| T::narrow(v * g + b)));
+            }
         });
     });
     let saved = Saved { normalized: host::tensor(normalized, (n, d))?, rstd: host::tensor(rstd, n)? };
@@ -100,22 +89,19 @@ pub fn output(saved: &Saved, norm: Affine<'_>) -> Result<Tensor> {
     if is_fast(norm.gamma) {
         if_fast!(normalized, fast_output(normalized, norm));
     }
-    device::lm::layer_norm_output(saved, norm)
+    on_cuda!(normalized, lm_ops::norm_output(normalized, None, norm.gamma, Some(norm.beta)));
+    Ok(widen(normalized)?.broadcast_mul(norm.gamma)?.broadcast_add(norm.beta)?.to_dtype(normalized.dtype())?)
 }
 
 fn fast_output<T: Number>(normalized: &Tensor, norm: Affine<'_>) -> Result<Tensor> {
     let (xh, g, b) = (HostView::<T>::of(normalized)?, HostRef::of(norm.gamma)?, HostRef::of(norm.beta)?);
     let d = g.len();
-    let y = host::overwritten(xh.len(), |y: &mut [T]| {
-        for_rows(y, d, |first, block| {
-            simd::vectors!(|| {
-                for (i, row) in block.chunks_exact_mut(d).enumerate() {
-                    let source = &xh[(first + i) * d..(first + i + 1) * d];
-                    for (((o, &v), &g), &b) in row.iter_mut().zip(source).zip(&g[..]).zip(&b[..]) {
-                        *o = T::narrow(v.wide() * g + b);
-                    }
-                }
-            });
+    let y = host::new_matrix(xh.len() / d.max(1), d, |rows, y| {
+        simd::vectors!(|| {
+            for row in rows {
+                let values = xh[row * d..(row + 1) * d].iter().zip(&g[..]).zip(&b[..]);
+                y.push(values.map(|((&v, &g), &b)| T::narrow(v.wide() * g + b)));
+            }
         });
     });
     host::tensor(y, normalized.shape())
@@ -126,10 +112,22 @@ pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout, with_
     if saved.normalized.dtype() == dy.dtype() {
         if_fast!(dy, fast_backward(dy, saved, gamma, drop, with_params));
     }
-    device::layer_norm_backward(dy, saved, gamma, drop, with_params)
+    #[cfg(feature = "cuda")]
+    if super::cuda::takes_rows(dy) {
+        let (sum, x) = super::cuda::ops::layer_norm_backward(dy, [&saved.normalized, &saved.rstd], gamma, drop)?;
+        let (gamma, beta) =
+            if with_params { affine_grads(dy, saved).map(|(g, b)| (Some(g), Some(b)))? } else { (None, None) };
+        return Ok(Grads { sum, x, gamma, beta });
+    }
+    if half(dy) {
+        let saved = Saved { normalized: widen(&saved.normalized)?, rstd: saved.rstd.clone() };
+        let grads = backward(&widen(dy)?, &saved, gamma, drop, with_params)?;
+        let (sum, x) = (grads.sum.to_dtype(dy.dtype())?, grads.x.to_dtype(dy.dtype())?);
+        return Ok(Grads { sum, x, ..grads });
+    }
+    plain_backward(dy, saved, gamma, drop, with_params)
 }
 
-#[expect(unsafe_code, reason = "a second output whose blocks of rows are as disjoint as those of the first")]
 fn fast_backward<T: Number>(
     dy: &Tensor,
     saved: &Saved,
@@ -140,42 +138,29 @@ fn fast_backward<T: Number>(
     let (n, d) = dy.dims2()?;
     let (dys, xh, g) = (HostView::<T>::of(dy)?, HostView::<T>::of(&saved.normalized)?, HostRef::of(gamma)?);
     let rstd = HostRef::of(&saved.rstd)?;
-    let mut sum: Vec<T> = Vec::new();
-    let dx = host::overwritten(n * d, |dx: &mut [T]| {
-        sum = host::overwritten(n * d, |sum: &mut [T]| {
-            let sum = Shared::new(sum);
-            for_rows(dx, d, |first, block| {
-                // SAFETY: blocks of rows are disjoint and lie inside [n, d].
-                let sums = unsafe { sum.piece(first * d, block.len()) };
-                let (mut scaled, mut kept) = (vec![0.0f32; d], vec![0.0f32; d]);
-                simd::vectors!(|| {
-                    for (i, (row, sum)) in block.chunks_exact_mut(d).zip(sums.chunks_exact_mut(d)).enumerate() {
-                        let at = (first + i) * d;
-                        let (dy, xh) = (&dys[at..at + d], &xh[at..at + d]);
-                        for (((o, k), (&dy, &h)), &g) in
-                            scaled.iter_mut().zip(&mut kept).zip(dy.iter().zip(xh)).zip(&g[..])
-                        {
-                            *o = dy.wide() * g;
-                            *k = h.wide();
-                        }
-                        let mean = simd::sum_map(&scaled, |v| v) / d as f32;
-                        let along = simd::sum_map2(&scaled, &kept, |a, b| a * b) / d as f32;
-                        let rstd = rstd[first + i];
-                        let values = scaled.iter().zip(&kept).map(|(&v, &h)| (v - mean - h * along) * rstd);
-                        if drop.active() {
-                            for (j, ((x, o), v)) in row.iter_mut().zip(sum).zip(values).enumerate() {
-                                *o = T::narrow(v);
-                                *x = T::narrow(v * drop.factor((at + j) as u32));
-                            }
-                        } else {
-                            for ((x, o), v) in row.iter_mut().zip(sum).zip(values) {
-                                *o = T::narrow(v);
-                                *x = *o;
-                            }
-                        }
-                    }
-                });
-            });
+    let ([sum, dx], []) = host::new_rows(n, [d, d], [], |rows, [sum, dx], []| {
+        let (mut scaled, mut kept) = (vec![0.0f32; d], vec![0.0f32; d]);
+        simd::vectors!(|| {
+            for row in rows {
+                let (at, rstd) = (row * d, rstd[row]);
+                let (dy, xh) = (&dys[at..at + d], &xh[at..at + d]);
+                for (((o, k), (&dy, &h)), &g) in scaled.iter_mut().zip(&mut kept).zip(dy.iter().zip(xh)).zip(&g[..]) {
+                    *o = dy.wide() * g;
+                    *k = h.wide();
+                }
+                let mean = simd::sum_map(&scaled, |v| v) / d as f32;
+                let along = simd::sum_map2(&scaled, &kept, |a, b| a * b) / d as f32;
+                for (v, &h) in scaled.iter_mut().zip(&kept) {
+                    *v = (*v - mean - h * along) * rstd;
+                }
+                let sum = sum.push(scaled.iter().map(|&v| T::narrow(v)));
+                if drop.active() {
+                    let masked = scaled.iter().enumerate().map(|(j, v)| v * drop.factor((at + j) as u32));
+                    dx.push(masked.map(T::narrow));
+                } else {
+                    dx.push(sum.iter().copied());
+                }
+            }
         });
     });
     let (mut gamma_grad, mut beta_grad) = (None, None);
@@ -191,8 +176,8 @@ fn fast_backward<T: Number>(
 /// Gradients of γ and β. dy `[n, d]` -> `[d]`, `[d]`
 pub fn affine_grads(dy: &Tensor, saved: &Saved) -> Result<(Tensor, Tensor)> {
     if !is_fast(dy) {
-        let dy = device::widen(dy)?;
-        return Ok(((&dy * device::widen(&saved.normalized)?)?.sum(0)?, dy.sum(0)?));
+        let dy = widen(dy)?;
+        return Ok(((&dy * widen(&saved.normalized)?)?.sum(0)?, dy.sum(0)?));
     }
     let (_, d) = dy.dims2()?;
     let (dys, xh) = (HostRef::of(dy)?, HostRef::of(&saved.normalized)?);

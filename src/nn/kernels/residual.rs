@@ -2,9 +2,11 @@
 //!
 //! A residual stream may be wider than what is added to it: the sum has the stream's format.
 
-use super::device::lm;
+use super::cuda::on_cuda;
+use super::device::{half, if_fast, is_fast, is_fast16, widen};
 use super::host::{self, HostView, Number, for_rows};
-use super::{Dropout, if_fast, is_fast, is_fast16, simd};
+use super::simd;
+use super::types::Dropout;
 use crate::error::Result;
 use candle_core::Tensor;
 use half::bf16;
@@ -22,7 +24,12 @@ pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tenso
         _ => {}
     }
     if_fast!(x, same_add(x, residual, drop));
-    lm::add(x, residual, drop)
+    on_cuda!(x, lm_ops::add(x, residual, drop));
+    if half(x) {
+        let residual = residual.map(widen).transpose()?;
+        return Ok(add(&widen(x)?, residual.as_ref(), drop)?.to_dtype(x.dtype())?);
+    }
+    plain_add(x, residual, drop)
 }
 
 fn same_add<T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
@@ -33,22 +40,19 @@ fn fast_add<X: Number, T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: D
     let (n, d) = x.dims2()?;
     let xs = HostView::<X>::of(x)?;
     let res = residual.map(HostView::<T>::of).transpose()?;
-    let sum = host::overwritten(n * d, |out: &mut [T]| {
-        for_rows(out, d, |first, block| {
-            let mut sum = vec![0.0f32; d];
-            simd::vectors!(|| {
-                for (i, row) in block.chunks_exact_mut(d).enumerate() {
-                    let at = (first + i) * d;
-                    sum_row(&mut sum, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
-                    simd::update(row, &sum, |o, v| *o = T::narrow(v));
-                }
-            });
+    let sum = host::new_matrix(n, d, |rows, out| {
+        let mut sum = vec![0.0f32; d];
+        simd::vectors!(|| {
+            for at in rows.map(|row| row * d) {
+                sum_row(&mut sum, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                out.push(sum.iter().map(|&v| T::narrow(v)));
+            }
         });
     });
     host::tensor(sum, (n, d))
 }
 
-/// `acc + x` in acc's format, reusing its memory where possible: nobody else may hold it. Same shapes.
+/// `acc + x` in acc's format, reusing its memory where possible. Same shapes.
 pub fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
     if x.dtype() != acc.dtype() {
         if is_fast16(x) && is_fast(&acc) {
@@ -66,21 +70,21 @@ fn accumulate_same(acc: Tensor, x: &Tensor) -> Result<Tensor> {
     } else if is_fast16(x) {
         return fast_accumulate::<bf16, bf16>(acc, x);
     }
-    lm::accumulate(acc, x)
+    on_cuda!(&acc, lm_ops::accumulate(acc, x));
+    Ok((acc + x)?)
 }
 
 fn fast_accumulate<X: Number, T: Number>(acc: Tensor, x: &Tensor) -> Result<Tensor> {
     const BLOCK: usize = 64;
     let xs = HostView::<X>::of(x)?;
-    host::mutate(&acc, |acc: &mut [T]| {
+    host::in_place(acc, |acc: &mut [T]| {
         for_rows(acc, BLOCK, |row, block| {
             let source = &xs[row * BLOCK..row * BLOCK + block.len()];
             simd::vectors!(|| {
                 simd::update(block, source, |o, v| *o = T::narrow(o.wide() + v.wide()));
             });
         });
-    })?;
-    Ok(acc)
+    })
 }
 
 /// One row of [`add`], in f32; `at` is the index of its first element, for the mask.

@@ -1,25 +1,17 @@
-//! Rotary position embedding: pairs of a head's values are turned by an angle that grows with the position.
+//! Rotary position embedding: pairs of a head's values are rotated by an angle that grows with the position.
 //!
-//! For the pair (a, b) with angle θ: `(a cos θ - b sin θ, b cos θ + a sin θ)`. Turning back is the same with -θ, and
-//! is the gradient: a rotation's transpose is its inverse. Queries and keys lie side by side in one matrix, whose
-//! first `heads` heads are turned in place; the values behind them stay.
+//! For the pair (a, b) with angle θ: `(a cos θ - b sin θ, b cos θ + a sin θ)`. The gradient is the same with -θ: a
+//! rotation's transpose is its inverse. Queries and keys are side by side in one matrix, whose first `heads` heads are
+//! rotated in place; the values behind them stay.
 
-use super::device::lm;
+use super::device::{half, if_fast, widen};
 use super::host::{self, Number, for_rows};
-use super::{if_fast, simd};
+use super::simd;
+pub use super::types::{Heads, Pairing, Rope};
 use crate::error::{Error, Result};
 use candle_core::{D, Device, Tensor};
 use parking_lot::Mutex;
 use std::sync::Arc;
-
-/// Which two values of a head make a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairing {
-    /// i and i + half: the layout of Hugging Face checkpoints.
-    Halves,
-    /// 2i and 2i + 1: the layout of the original Llama weights and of GGUF.
-    Interleaved,
-}
 
 /// Cosine and sine of every angle up to a length. `[positions, head_dim / 2]` each
 #[derive(Clone, Debug)]
@@ -58,38 +50,32 @@ impl Angles {
     }
 }
 
-/// What is turned: the first `heads` heads of each row.
-#[derive(Clone, Copy, Debug)]
-pub struct Heads {
-    /// Heads from the first column on (queries, then keys).
-    pub heads: usize,
-    /// Width of a head, even.
-    pub head_dim: usize,
-    /// Which values make a pair.
-    pub pairing: Pairing,
-}
-
-/// Turns forwards, or back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// By the angle.
-    Forward,
-    /// By minus the angle: the gradient of turning forwards.
-    Back,
-}
-
-/// Turns x in place, whose memory nobody else may hold. x `[n, columns >= heads * head_dim]`, positions `[n]`
-pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
+/// Rotates x in place where possible. x `[n, columns >= heads * head_dim]`, positions `[n]`
+pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], direction: Rope) -> Result<Tensor> {
     check(heads, angles, positions, x.dims2()?)?;
-    if_fast!(&x, fast_rotate(x, heads, angles, positions, turn));
-    lm::rotate(x, heads, angles, positions, turn)
+    if_fast!(&x, fast_rotate(x, heads, angles, positions, direction));
+    #[cfg(feature = "cuda")]
+    if super::cuda::has_kernels(&x) {
+        let table = angles.on(x.device())?;
+        return super::cuda::lm_ops::rotate(x, heads, &table, positions, direction);
+    }
+    if half(&x) {
+        return Ok(rotate(widen(&x)?, heads, angles, positions, direction)?.to_dtype(x.dtype())?);
+    }
+    plain_rotate(&x, heads, angles, positions, direction)
 }
 
-fn fast_rotate<T: Number>(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
+fn fast_rotate<T: Number>(
+    x: Tensor,
+    heads: Heads,
+    angles: &Angles,
+    positions: &[u32],
+    direction: Rope,
+) -> Result<Tensor> {
     let (_, columns) = x.dims2()?;
     let (width, hd, half) = (heads.heads * heads.head_dim, heads.head_dim, angles.half);
-    let sign = if turn == Turn::Forward { 1.0 } else { -1.0f32 };
-    host::mutate(&x, |x: &mut [T]| {
+    let sign = if direction == Rope::Forward { 1.0 } else { -1.0f32 };
+    host::in_place(x, |x: &mut [T]| {
         for_rows(x, columns, |first, block| {
             simd::vectors!(|| {
                 for (i, row) in block.chunks_exact_mut(columns).enumerate() {
@@ -97,19 +83,18 @@ fn fast_rotate<T: Number>(x: Tensor, heads: Heads, angles: &Angles, positions: &
                     let (cos, sin) = (&angles.cos[at..at + half], &angles.sin[at..at + half]);
                     for head in row[..width].chunks_exact_mut(hd) {
                         match heads.pairing {
-                            Pairing::Halves => turn_halves(head, cos, sin, sign),
-                            Pairing::Interleaved => turn_pairs(head, cos, sin, sign),
+                            Pairing::Halves => rotate_halves(head, cos, sin, sign),
+                            Pairing::Interleaved => rotate_pairs(head, cos, sin, sign),
                         }
                     }
                 }
             });
         });
-    })?;
-    Ok(x)
+    })
 }
 
 #[inline(always)]
-fn turn_halves<T: Number>(head: &mut [T], cos: &[f32], sin: &[f32], sign: f32) {
+fn rotate_halves<T: Number>(head: &mut [T], cos: &[f32], sin: &[f32], sign: f32) {
     let (low, high) = head.split_at_mut(cos.len());
     for (((a, b), &c), &s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
         let (x, y, s) = (a.wide(), b.wide(), s * sign);
@@ -119,7 +104,7 @@ fn turn_halves<T: Number>(head: &mut [T], cos: &[f32], sin: &[f32], sign: f32) {
 }
 
 #[inline(always)]
-fn turn_pairs<T: Number>(head: &mut [T], cos: &[f32], sin: &[f32], sign: f32) {
+fn rotate_pairs<T: Number>(head: &mut [T], cos: &[f32], sin: &[f32], sign: f32) {
     for ((pair, &c), &s) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
         let ([x, y], s) = (pair.map(T::wide), s * sign);
         *pair = [T::narrow(x * c - y * s), T::narrow(y * c + x * s)];
@@ -144,7 +129,7 @@ fn check(heads: Heads, angles: &Angles, positions: &[u32], (n, columns): (usize,
 }
 
 /// [`rotate`] from candle operations.
-pub fn plain_rotate(x: &Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
+pub fn plain_rotate(x: &Tensor, heads: Heads, angles: &Angles, positions: &[u32], direction: Rope) -> Result<Tensor> {
     let (n, columns) = x.dims2()?;
     let (width, half) = (heads.heads * heads.head_dim, angles.half);
     let table = |values: &[f32]| -> Result<Tensor> {
@@ -153,25 +138,25 @@ pub fn plain_rotate(x: &Tensor, heads: Heads, angles: &Angles, positions: &[u32]
         Ok(rows.to_dtype(x.dtype())?)
     };
     let (cos, sin) = (table(&angles.cos)?, table(&angles.sin)?);
-    let sin = if turn == Turn::Forward { sin } else { sin.neg()? };
-    let turned = x.narrow(1, 0, width)?;
-    let turned = match heads.pairing {
+    let sin = if direction == Rope::Forward { sin } else { sin.neg()? };
+    let rotated = x.narrow(1, 0, width)?;
+    let rotated = match heads.pairing {
         Pairing::Halves => {
-            let parts = turned.reshape((n, heads.heads, heads.head_dim))?;
+            let parts = rotated.reshape((n, heads.heads, heads.head_dim))?;
             let (a, b) = (parts.narrow(2, 0, half)?, parts.narrow(2, half, half)?);
-            Tensor::cat(&turned_pair(&a, &b, &cos, &sin)?, D::Minus1)?
+            Tensor::cat(&rotated_pair(&a, &b, &cos, &sin)?, D::Minus1)?
         }
         Pairing::Interleaved => {
-            let parts = turned.reshape((n, heads.heads, half, 2))?;
+            let parts = rotated.reshape((n, heads.heads, half, 2))?;
             let (a, b) = (parts.narrow(3, 0, 1)?.squeeze(3)?, parts.narrow(3, 1, 1)?.squeeze(3)?);
-            Tensor::stack(&turned_pair(&a, &b, &cos, &sin)?, D::Minus1)?
+            Tensor::stack(&rotated_pair(&a, &b, &cos, &sin)?, D::Minus1)?
         }
     };
-    let turned = turned.reshape((n, width))?;
-    Ok(if columns == width { turned } else { Tensor::cat(&[&turned, &x.narrow(1, width, columns - width)?], 1)? })
+    let rotated = rotated.reshape((n, width))?;
+    Ok(if columns == width { rotated } else { Tensor::cat(&[&rotated, &x.narrow(1, width, columns - width)?], 1)? })
 }
 
-fn turned_pair(a: &Tensor, b: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<[Tensor; 2]> {
+fn rotated_pair(a: &Tensor, b: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<[Tensor; 2]> {
     let first = (a.broadcast_mul(cos)? - b.broadcast_mul(sin)?)?;
     Ok([first, (b.broadcast_mul(cos)? + a.broadcast_mul(sin)?)?])
 }

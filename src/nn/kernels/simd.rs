@@ -19,6 +19,25 @@ pub fn avx512_allowed() -> bool {
     true
 }
 
+/// Whether the processor has the AVX-512 instructions that the matrix product's tiles need.
+pub fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return avx512_allowed()
+        && std::is_x86_feature_detected!("avx512f")
+        && std::is_x86_feature_detected!("avx512bw")
+        && std::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Whether weights stored in bf16 are multiplied as such, the left operand rounded to bf16, sums in f32.
+pub fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return has_avx512() && std::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// In single precision, exactly.
 #[inline(always)]
 pub fn widen(x: bf16) -> f32 {
@@ -51,6 +70,14 @@ pub fn update<T, U: Copy>(out: &mut [T], x: &[U], f: impl Fn(&mut T, U)) {
     // A loop, not `for_each`: what the latter calls is not always inlined, and then runs without vector instructions.
     for (o, &x) in out.iter_mut().zip(x) {
         f(o, x);
+    }
+}
+
+/// `f` on every value.
+#[inline(always)]
+pub fn apply<T>(values: &mut [T], f: impl Fn(&mut T)) {
+    for value in values {
+        f(value);
     }
 }
 
@@ -144,6 +171,35 @@ pub fn sum_map2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     }
     let rest: f32 = xt.iter().zip(yt).map(|(&v, &w)| f(v, w)).sum();
     fold(lanes) + rest
+}
+
+/// Σ f(x_i, y_i, z_i) in a fixed order.
+#[inline(always)]
+pub fn sum_map3([x, y, z]: [&[f32]; 3], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (xs, ys, zs) = (x.chunks_exact(LANES), y.chunks_exact(LANES), z.chunks_exact(LANES));
+    let tails = (xs.remainder(), ys.remainder(), zs.remainder());
+    for ((a, b), c) in xs.zip(ys).zip(zs) {
+        for (((lane, &a), &b), &c) in lanes.iter_mut().zip(a).zip(b).zip(c) {
+            *lane += f(a, b, c);
+        }
+    }
+    let rest: f32 = tails.0.iter().zip(tails.1).zip(tails.2).map(|((&a, &b), &c)| f(a, b, c)).sum();
+    sum_map(&lanes, |v| v) + rest
+}
+
+/// Σ x y, in four times as many partial sums as [`sum_map2`], so that additions overlap.
+#[inline(always)]
+pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+    const WIDE: usize = 64;
+    let mut lanes = [0.0f32; WIDE];
+    let ((xs, xt), (ys, yt)) = (x.as_chunks::<WIDE>(), y.as_chunks::<WIDE>());
+    for (a, b) in xs.iter().zip(ys) {
+        for ((lane, v), w) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += v * w;
+        }
+    }
+    sum_map(&lanes, |v| v) + sum_map2(xt, yt, |v, w| v * w)
 }
 
 /// Largest value; -inf for none.

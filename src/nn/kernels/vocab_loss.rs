@@ -10,12 +10,14 @@
 //! Memory: the logits of a chunk, whose gradient is written over them, are at most [`MAX_LOGITS`] values for all
 //! passes together (64 MiB in f32), or one target's rows where the vocabulary is larger than that.
 
+use super::device::{self, VocabLossRequest, VocabLossTensors, is_fast};
 use super::gemm::{self, Mat, Precision, Stored};
 use super::host::{self, HostRef, StoredRef};
 use super::loss_rows::{LossRows, PARTS};
 pub use super::loss_rows::{QueuedLoss, VocabLoss};
 use super::quant::Quantised;
-use super::{device, is_fast, simd};
+use super::simd;
+use super::types::LossWeights;
 use crate::error::{Error, Result};
 use candle_core::{D, DType, Tensor};
 use std::ops::Range;
@@ -54,30 +56,15 @@ impl Objective {
         if self.passes == 2 { self.weight } else { 0.0 }
     }
 
-    fn weights(&self, n: usize) -> Weights {
+    fn weights(&self, n: usize) -> LossWeights {
         let task = 1.0 / n as f64;
         let both = self.both && self.passes == 2;
-        Weights {
+        LossWeights {
             task: [if both { 0.5 * task } else { task }, if both { 0.5 * task } else { 0.0 }],
             consistency: self.counted() / n as f64,
             smoothing: self.smoothing,
             detach: self.detach,
         }
-    }
-}
-
-/// What one row's parts of the gradient are multiplied with.
-#[derive(Clone, Copy)]
-pub(super) struct Weights {
-    pub(super) task: [f64; 2],
-    pub(super) consistency: f64,
-    pub(super) smoothing: f64,
-    pub(super) detach: bool,
-}
-
-impl Weights {
-    fn times(self, factor: f64) -> Self {
-        Self { task: self.task.map(|weight| factor * weight), consistency: factor * self.consistency, ..self }
     }
 }
 
@@ -214,12 +201,12 @@ pub fn queue_vocab_loss_and_head(
 }
 
 /// The same loss of logits that are there whole, such as a classifier's, and its gradient on them; only where their device
-/// [has kernels](device::lm::has_kernels), and without waiting for it. logits `[passes * targets, classes]`
+/// [has kernels](device::has_kernels), and without waiting for it. logits `[passes * targets, classes]`
 pub fn queue_logits_loss(logits: &Tensor, targets: &[u32], objective: Objective) -> Result<QueuedLoss> {
     let (rows, classes) = logits.dims2()?;
     check([rows, classes], targets, objective.passes)?;
     let weights = objective.weights(targets.len());
-    let (rows, grad) = device::lm::logits_loss(logits, targets, (objective.passes, weights))?;
+    let (rows, grad) = device::logits_loss(logits, targets, objective.passes, weights)?;
     Ok(QueuedLoss { rows: LossRows::there(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
 }
 
@@ -252,9 +239,11 @@ fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, w
         here(run_fast(hidden, head, targets, objective, (chunks(), with_head))?)
     } else if let Some(head) = there {
         let (chunks, weights) = (chunks().collect::<Vec<_>>(), objective.weights(n).times(scale));
-        let (rows, grad, head) =
-            device::lm::vocab_loss((hidden, head), targets, (objective, weights), (&chunks, with_head))?;
-        (LossRows::there(rows, objective.counted()), grad, head)
+        let (gradient, head_gradient) = (objective.gradient, with_head);
+        let request =
+            VocabLossRequest { hidden, head, targets, passes, weights, chunks: &chunks, gradient, head_gradient };
+        let VocabLossTensors { rows, hidden, head } = device::vocab_loss(request)?;
+        (LossRows::there(rows, objective.counted()), hidden, head)
     } else if device::half(hidden) {
         let wide = run(&device::widen(hidden)?, head, targets, objective, with_head)?;
         let grad = wide.grad.map(|grad| (grad * scale)?.to_dtype(hidden.dtype())).transpose()?;
@@ -344,7 +333,7 @@ fn entropy(z: &[f32], lse: f32, target: usize, smoothing: f64) -> (f32, f32) {
 
 /// One pass: logits become their gradient.
 #[inline(always)]
-fn single(z: &mut [f32], target: usize, w: Weights, parts: &mut [f32]) {
+fn single(z: &mut [f32], target: usize, w: LossWeights, parts: &mut [f32]) {
     let lse = log_sum_exp(z);
     let (smooth, nll) = entropy(z, lse, target, w.smoothing);
     parts.copy_from_slice(&[smooth, 0.0, nll]);
@@ -357,7 +346,7 @@ fn single(z: &mut [f32], target: usize, w: Weights, parts: &mut [f32]) {
 
 /// Both passes: logits become their gradients.
 #[inline(always)]
-fn pair(a: &mut [f32], b: &mut [f32], target: usize, w: Weights, parts: &mut [f32]) {
+fn pair(a: &mut [f32], b: &mut [f32], target: usize, w: LossWeights, parts: &mut [f32]) {
     let (la, lb) = (log_sum_exp(a), log_sum_exp(b));
     let (smooth_a, nll) = entropy(a, la, target, w.smoothing);
     let (smooth_b, _) = entropy(b, lb, target, w.smoothing);
@@ -469,7 +458,7 @@ impl Row {
         Ok((&self.p * (&self.log - &other.log)?)?.sum(D::Minus1)?)
     }
 
-    fn consistency_gradient(&self, other: &Self, kl: &Tensor, w: Weights) -> Result<Tensor> {
+    fn consistency_gradient(&self, other: &Self, kl: &Tensor, w: LossWeights) -> Result<Tensor> {
         let mut grad = (&self.p - &other.p)?;
         if !w.detach {
             let apart = (&self.log - &other.log)?.broadcast_sub(&kl.unsqueeze(1)?)?;

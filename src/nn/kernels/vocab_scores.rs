@@ -66,7 +66,7 @@ pub fn vocab_scores(
                 if several && there.is_none() {
                     there = Some(rows.zeros_like()?);
                 }
-                device::lm::vocab_scores(&rows, Some(targets), there.as_ref())?
+                device::vocab_scores(&rows, Some(targets), there.as_ref())?
             } else {
                 mixed.resize(if several { c * vocab } else { 0 }, 0.0);
                 let rows = rows.to_device(&Device::Cpu)?.contiguous()?;
@@ -77,7 +77,7 @@ pub fn vocab_scores(
         }
         if several {
             let best = match &there {
-                Some(mixed) => places(&device::lm::vocab_scores(mixed, None, None)?),
+                Some(mixed) => places(&device::vocab_scores(mixed, None, None)?),
                 None => likeliest(&mixed, vocab),
             };
             ensemble.add(of_mean(&log_ps, &best, targets));

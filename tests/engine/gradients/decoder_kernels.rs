@@ -3,7 +3,7 @@
 use super::{autograd, close, differences, dot, random, values, wide};
 use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::head_norm::{self, HeadNorm};
-use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Turn};
+use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, vocab_loss, vocab_loss_and_head};
 use adamix::nn::kernels::{Dropout, gated, residual, rms_norm};
 use candle_core::{D, DType, Device, Result, Tensor};
@@ -93,8 +93,8 @@ fn rotation_turns_pairs_and_back() {
         let positions: Vec<u32> = (0..n as u32).map(|i| i * 7 % 40).collect();
         let angles = Angles::new(&frequencies(hd / 2), 40, 1.0);
         let x = random((n, heads.heads * hd + rest), 3);
-        let fast = rope::rotate(x.copy().unwrap(), heads, &angles, &positions, Turn::Forward).unwrap();
-        let plain = rope::rotate(wide(&x), heads, &angles, &positions, Turn::Forward).unwrap();
+        let fast = rope::rotate(x.copy().unwrap(), heads, &angles, &positions, Rope::Forward).unwrap();
+        let plain = rope::rotate(wide(&x), heads, &angles, &positions, Rope::Forward).unwrap();
         close(&what, &fast, &plain, 1e-6);
         let (before, after) = (values(&x), values(&fast));
         let columns = heads.heads * hd + rest;
@@ -115,15 +115,15 @@ fn rotation_turns_pairs_and_back() {
             let tail = row * columns + heads.heads * hd..(row + 1) * columns;
             assert_eq!(before[tail.clone()], after[tail], "{what}: values behind the heads stay");
         }
-        let back = rope::rotate(fast, heads, &angles, &positions, Turn::Back).unwrap();
+        let back = rope::rotate(fast, heads, &angles, &positions, Rope::Backward).unwrap();
         close(&format!("{what} back"), &back, &x, 1e-6);
         let dy = random(x.shape(), 4);
         let auto =
-            autograd(&[&x], &dy, |v| Ok(rope::plain_rotate(&v[0], heads, &angles, &positions, Turn::Forward).unwrap()));
-        let got = rope::rotate(dy.copy().unwrap(), heads, &angles, &positions, Turn::Back).unwrap();
+            autograd(&[&x], &dy, |v| Ok(rope::plain_rotate(&v[0], heads, &angles, &positions, Rope::Forward).unwrap()));
+        let got = rope::rotate(dy.copy().unwrap(), heads, &angles, &positions, Rope::Backward).unwrap();
         close(&format!("{what} gradient"), &got, &auto[0], 1e-5);
         let far = vec![40; n];
-        assert!(rope::rotate(x.clone(), heads, &angles, &far, Turn::Forward).is_err(), "no angle for that position");
+        assert!(rope::rotate(x.clone(), heads, &angles, &far, Rope::Forward).is_err(), "no angle for that position");
     }
 }
 

@@ -3,7 +3,8 @@
 use super::{autograd, close, differences, dot, random, values, wide};
 use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::layer_norm::{self, Affine};
-use adamix::nn::kernels::{Dropout, adamw, gemm, loss};
+use adamix::nn::kernels::vocab_loss::{Objective, vocab_loss};
+use adamix::nn::kernels::{Dropout, adamw, gemm};
 use candle_core::{D, DType, Device, IndexOp as _, Result, Tensor};
 
 /// Nothing, one value, odd widths, several vector lengths, several parallel tasks.
@@ -158,33 +159,16 @@ fn shapes_that_do_not_fit_are_refused() {
     let (x, w) = (random((2, 3), 1), random((4, 5), 2));
     assert!(gemm::linear(&x, &w, None).is_err());
     assert!(gemm::linear(&random(3, 1), &w, None).is_err());
-    assert!(loss::cross_entropy(&x, &[0]).is_err(), "one target for two rows");
-    assert!(loss::cross_entropy(&x, &[0, 3]).is_err(), "class 3 of 3");
+    let head = random((3, 3), 3);
+    assert!(vocab_loss(&x, &head, &[0], Objective::eval()).is_err(), "one target for two rows");
+    assert!(vocab_loss(&x, &head, &[0, 3], Objective::eval()).is_err(), "class 3 of 3");
+    assert!(vocab_loss(&x, &w, &[0, 0], Objective::eval()).is_err(), "a head of another width");
 }
 
 #[test]
-fn cross_entropy() {
-    for (i, (n, classes)) in [(1, 1), (1, 2), (5, 3), (37, 70), (9, 1000)].into_iter().enumerate() {
-        let what = format!("cross-entropy ({n}, {classes})");
-        let logits = (random((n, classes), i as u64) * 4.0).unwrap();
-        let targets: Vec<u32> = (0..n).map(|row| ((row * 7 + 1) % classes) as u32).collect();
-        let (fast, grad) = loss::cross_entropy(&logits, &targets).unwrap();
-        let (plain, plain_grad) = loss::cross_entropy(&wide(&logits), &targets).unwrap();
-        assert!((fast - plain).abs() < 1e-5 * (1.0 + plain.abs()), "{what}: {fast} should be {plain}");
-        close(&format!("{what} gradient"), &grad, &plain_grad, 2e-6);
-        let index = Tensor::new(targets.as_slice(), &Device::Cpu).unwrap().unsqueeze(1).unwrap();
-        let auto = autograd(&[&logits], &Tensor::ones((), DType::F64, &Device::Cpu).unwrap(), |v| {
-            let log_sum = (v[0].exp()?.sum_keepdim(1)?).log()?;
-            (log_sum - v[0].gather(&index, 1)?)?.mean_all()
-        });
-        close(&format!("{what} autograd"), &plain_grad, &auto[0], 1e-9);
-        if n * classes < 100 {
-            let numeric = differences(&wide(&logits), |z| loss::cross_entropy(z, &targets).unwrap().0);
-            close(&format!("{what} differences"), &plain_grad, &numeric, 1e-7);
-        }
-    }
-    let nan = Tensor::new(&[[f32::NAN, 1.0]], &Device::Cpu).unwrap();
-    assert!(loss::cross_entropy(&nan, &[1]).unwrap().0.is_nan(), "NaN must not become a number");
+fn a_loss_of_what_is_no_number_is_none() {
+    let (nan, head) = (Tensor::new(&[[f32::NAN, 1.0]], &Device::Cpu).unwrap(), random((3, 2), 1));
+    assert!(vocab_loss(&nan, &head, &[1], Objective::eval()).unwrap().total.is_nan());
 }
 
 #[test]
@@ -282,7 +266,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let product = gemm::linear(&x, &w, None).unwrap();
         let act = activation::backward(Act::Gelu, &x, dy.copy().unwrap()).unwrap();
         let targets = vec![3u32; 513];
-        let (_, dz) = loss::cross_entropy(&x, &targets).unwrap();
+        let objective = Objective { gradient: true, ..Objective::eval() };
+        let dz = vocab_loss(&x, &w, &targets, objective).unwrap().grad.unwrap();
         [y, grads.sum, grads.x, grads.gamma.unwrap(), grads.beta.unwrap(), act, dz, product].map(|t| values(&t))
     };
     let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(all);

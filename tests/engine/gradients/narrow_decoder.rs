@@ -13,7 +13,7 @@ use adamix::nn::kernels::gemm;
 use adamix::nn::kernels::head_norm::{self, HeadNorm};
 use adamix::nn::kernels::layer_norm::{self, Affine};
 use adamix::nn::kernels::quant::Format;
-use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Turn};
+use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::nn::kernels::{Dropout, gated, residual, rms_norm};
 use adamix::nn::{Grads, PreNorm};
@@ -118,7 +118,7 @@ fn rotation_heads_and_gates_in_bf16() {
         let angles = Angles::new(&(0..17).map(|i| 0.5f32.powi(i)).collect::<Vec<_>>(), 40, 1.0);
         let positions: Vec<u32> = (0..300).map(|i| i * 7 % 40).collect();
         let x = narrow(&random((300, 107), 3));
-        for turn in [Turn::Forward, Turn::Back] {
+        for turn in [Rope::Forward, Rope::Backward] {
             let want = rope::rotate(wide(&x), heads, &angles, &positions, turn).unwrap();
             let got = rope::rotate(x.copy().unwrap(), heads, &angles, &positions, turn).unwrap();
             assert_eq!(got.dtype(), DType::BF16);

@@ -1,6 +1,6 @@
 //! Compiling a source with the C compiler, calling it, and memory that notices writes beyond its ends.
 
-use adamix::nn::kernels::device::launch::{Launch, Macros, Source};
+use adamix::nn::kernels::cuda::launch::{Launch, Macros, Source};
 use candle_core::{DType, Device, Shape, Tensor};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

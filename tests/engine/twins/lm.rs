@@ -2,10 +2,10 @@
 
 use super::host::{Memory, run};
 use super::{FORMATS, close, random, values, wide};
-use adamix::nn::kernels::device::lm_plan::{Gated, HeadNorm, RmsNorm, Rotate, VocabLoss, VocabScore};
+use adamix::nn::kernels::cuda::lm_plan::{Gated, HeadNorm, RmsNorm, Rotate, VocabLoss, VocabScore};
 use adamix::nn::kernels::head_norm;
 use adamix::nn::kernels::layer_norm::{self, Affine};
-use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Turn};
+use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::{self as loss, Objective};
 use adamix::nn::kernels::{Act, Dropout, gated, rms_norm};
 use candle_core::{DType, Device, Tensor};
@@ -166,7 +166,7 @@ fn rotations() {
             let positions: Vec<u32> = (0..n as u32).map(|i| (i * 7) % 50).collect();
             let x = random((n, columns), 1, dtype);
             for pairing in [Pairing::Halves, Pairing::Interleaved] {
-                for turn in [Turn::Forward, Turn::Back] {
+                for direction in [Rope::Forward, Rope::Backward] {
                     let table = angles.on(CPU).unwrap();
                     let [mut cos, mut sin] = [0, 1].map(|i| Memory::of(&table.get(i).unwrap()));
                     let mut of = Memory::of(&Tensor::from_slice(&positions, n, CPU).unwrap());
@@ -182,9 +182,9 @@ fn rotations() {
                         half: hd / 2,
                         interleaved: pairing == Pairing::Interleaved,
                     };
-                    run(&shape.turn(turn == Turn::Back));
+                    run(&shape.launch(direction));
                     let heads = Heads { heads, head_dim: hd, pairing };
-                    let want = rope::plain_rotate(&wide(&x), heads, &angles, &positions, turn).unwrap();
+                    let want = rope::plain_rotate(&wide(&x), heads, &angles, &positions, direction).unwrap();
                     close("rotated", &mx.tensor((n, columns)), &want, 1.1 * error, 1e-6);
                 }
             }

@@ -1,6 +1,6 @@
 //! The kernels through NVIDIA's run-time compiler, where its library is on this machine: no GPU and no driver needed.
 
-use adamix::nn::kernels::device::launch::{Macros, Source};
+use adamix::nn::kernels::cuda::launch::{Macros, Source};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 type Create =

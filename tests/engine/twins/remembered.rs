@@ -3,7 +3,7 @@
 use super::host::{Memory, run};
 use super::{FORMATS, close, random, values};
 use adamix::nn::kernels::cached_attention::{HeadCounts, Pool, Query, attend};
-use adamix::nn::kernels::device::lm_plan::Remembered;
+use adamix::nn::kernels::cuda::lm_plan::Remembered;
 use candle_core::{DType, Device, Tensor};
 
 #[test]

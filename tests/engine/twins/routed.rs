@@ -2,7 +2,7 @@
 
 use super::host::{Memory, run};
 use super::{FORMATS, close, random, values, wide};
-use adamix::nn::kernels::device::plan::{Routed, SEGMENTS, Segment, Window};
+use adamix::nn::kernels::cuda::plan::{Routed, SEGMENTS, Segment, Window};
 use candle_core::{DType, Device, Tensor};
 
 /// Rows of each segment, in order.

@@ -1,18 +1,18 @@
 //! Attention from candle operations, for every device and precision.
 
-use super::{Layout, Qkv};
 use crate::error::Result;
+use crate::nn::kernels::types::{Layout, Qkv, QkvPart};
 use candle_core::{D, Tensor};
 use std::ops::Range;
 
 /// The `heads` heads of one sequence as `[heads, rows, d]`.
-fn heads_of(part: (&Tensor, usize, usize), heads: usize, rows: &Range<usize>, layout: &Layout) -> Result<Tensor> {
-    let block = part.0.narrow(0, rows.start, rows.len())?.narrow(1, part.1, heads * layout.head_dim)?;
+fn heads_of(part: QkvPart<'_>, heads: usize, rows: &Range<usize>, layout: &Layout) -> Result<Tensor> {
+    let block = part.tensor.narrow(0, rows.start, rows.len())?.narrow(1, part.column, heads * layout.head_dim)?;
     Ok(block.reshape((rows.len(), heads, layout.head_dim))?.transpose(0, 1)?.contiguous()?)
 }
 
 /// As [`heads_of`] for keys or values, each head repeated for the query heads that read it. `[heads, rows, d]`
-fn kv_heads_of(part: (&Tensor, usize, usize), rows: &Range<usize>, layout: &Layout) -> Result<Tensor> {
+fn kv_heads_of(part: QkvPart<'_>, rows: &Range<usize>, layout: &Layout) -> Result<Tensor> {
     let own = heads_of(part, layout.kv_heads, rows, layout)?;
     let shape = (layout.kv_heads, layout.group(), rows.len(), layout.head_dim);
     Ok(own.unsqueeze(1)?.expand(shape)?.reshape((layout.heads, rows.len(), layout.head_dim))?)
@@ -59,7 +59,7 @@ pub fn plain_softmax(x: &Tensor) -> Result<Tensor> {
 /// [`forward`](super::forward) from candle operations, sequence by sequence.
 pub fn plain_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     layout.check()?;
-    let [q, k, v] = qkv.parts(layout.width(), layout.kv_width());
+    let [q, k, v] = qkv.parts(layout);
     let mut out = Vec::new();
     for (seq, (rq, rk)) in layout.queries.iter().zip(&layout.keys).enumerate() {
         let q = heads_of(q, layout.heads, rq, layout)?;
@@ -76,13 +76,14 @@ pub fn plain_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
 /// [`backward`](super::backward) from candle operations, sequence by sequence.
 pub fn plain_backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
     layout.check()?;
-    let [q, k, v] = qkv.parts(layout.width(), layout.kv_width());
+    let [q, k, v] = qkv.parts(layout);
     let scale = 1.0 / (layout.head_dim as f64).sqrt();
+    let dout = QkvPart { tensor: dy, column: 0, columns: layout.width() };
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for (seq, (rq, rk)) in layout.queries.iter().zip(&layout.keys).enumerate() {
         let q = heads_of(q, layout.heads, rq, layout)?;
         let (k, v) = (kv_heads_of(k, rk, layout)?, kv_heads_of(v, rk, layout)?);
-        let dout = heads_of((dy, 0, layout.width()), layout.heads, rq, layout)?;
+        let dout = heads_of(dout, layout.heads, rq, layout)?;
         let p = plain_probabilities(layout, &q, &k)?;
         let mut dp = dout.matmul(&v.transpose(1, 2)?)?;
         let mut pd = p.clone();

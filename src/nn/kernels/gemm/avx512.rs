@@ -10,7 +10,8 @@
 #![expect(unsafe_code, reason = "vector instructions and raw panels; every bound is established by the driver")]
 #![expect(clippy::needless_range_loop, reason = "register blocks are indexed by constants")]
 
-use super::{Stored, Values};
+use super::operands::Stored;
+use crate::nn::kernels::host::Values;
 use half::bf16;
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh,
@@ -25,19 +26,6 @@ pub const ROWS: usize = 14;
 /// Columns of a panel.
 pub const WIDTH: usize = 32;
 const LANES: usize = 16;
-
-/// Whether this processor has what the tiles need.
-pub fn available() -> bool {
-    crate::nn::kernels::simd::avx512_allowed()
-        && std::is_x86_feature_detected!("avx512f")
-        && std::is_x86_feature_detected!("avx512bw")
-        && std::is_x86_feature_detected!("avx512vl")
-}
-
-/// Whether it multiplies bf16 as well.
-pub fn has_bf16() -> bool {
-    available() && std::is_x86_feature_detected!("avx512bf16")
-}
 
 /// Where a tile's result goes.
 #[derive(Clone, Copy)]

@@ -8,12 +8,13 @@
 #![expect(unsafe_code, reason = "tasks write disjoint blocks of one checked output through raw pointers")]
 
 use super::avx512::{self, Left, ROWS, Right, Target, WIDTH};
-use super::{
-    After, Job, Operand, Orientation, Out, Place, Precision, Stored, Values, Widen, by_way_of_f32, finish_row,
-};
+use super::operands::{After, Operand, Orientation, Out, Precision, Product, Stored, Widen, by_way_of_f32, finish_row};
+use crate::nn::kernels::host::{Place, Values};
+use crate::nn::kernels::simd;
 use half::bf16;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
 /// Columns of the output that one task computes in f32, in panels; the most it computes in bf16.
 const PANELS: usize = 6;
@@ -72,7 +73,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(job: &Job<'_>) -> Self {
+    fn of(job: &Product<'_>) -> Self {
         let [m, n, k] = job.dims;
         let (narrow, widened) = match job.b {
             Operand::Stored(b) => (matches!(b.values, Values::Bf16(_)), false),
@@ -83,7 +84,7 @@ impl Cut {
             Precision::Rounded => true,
             Precision::Single => false,
         };
-        let pairs = wanted && avx512::has_bf16();
+        let pairs = wanted && simd::multiplies_bf16();
         let depth = match (pairs, k) {
             (false, _) if widened => even_part(k, WIDENED_STEPS).next_multiple_of(GRANULE).min(k.next_multiple_of(2)),
             (false, _) => STEPS.min(k.next_multiple_of(2)),
@@ -158,7 +159,7 @@ unsafe impl Sync for Prepared {}
 ///
 /// # Safety
 /// The processor has AVX-512; the operands were checked against the dims; the output is writable and not aliased.
-pub unsafe fn run(job: &Job<'_>, after: Option<After<'_>>) {
+pub unsafe fn run(job: &Product<'_>, after: Option<After<'_>>) {
     let [_, n, k] = job.dims;
     let cut = Cut::of(job);
     if let Place::Bf16(start) = job.out.start
@@ -168,7 +169,7 @@ pub unsafe fn run(job: &Job<'_>, after: Option<After<'_>>) {
         let product = |start: *mut f32| {
             let out = Out { start: Place::F32(start), row: n, add: false };
             // SAFETY: `start` is an output of its own.
-            unsafe { run(&Job { out, ..*job }, None) }
+            unsafe { run(&Product { out, ..*job }, None) }
         };
         // SAFETY: passed on.
         unsafe { by_way_of_f32(job, start, after, &product) };
@@ -194,8 +195,7 @@ pub unsafe fn run(job: &Job<'_>, after: Option<After<'_>>) {
 }
 
 /// The left operand in the tiles' format: as it lies where that is it, else converted once, into `buffer`.
-#[expect(clippy::uninit_vec, reason = "clearing what is overwritten at once would take as long as converting")]
-unsafe fn prepare(job: &Job<'_>, cut: &Cut, parallel: bool, buffer: &mut Vec<u32>) -> Prepared {
+unsafe fn prepare(job: &Product<'_>, cut: &Cut, parallel: bool, buffer: &mut Vec<u32>) -> Prepared {
     let ([m, _, k], a, pairs) = (job.dims, job.a, cut.pairs);
     match a.values {
         Values::F32(values) if !pairs => {
@@ -211,24 +211,21 @@ unsafe fn prepare(job: &Job<'_>, cut: &Cut, parallel: bool, buffer: &mut Vec<u32
     // Words of a converted row, which does not start in the same cache set as the one before.
     let words = if pairs { k.div_ceil(2) } else { k };
     let width = if (4 * words).is_multiple_of(SAME_SETS) { words + 16 } else { words };
-    if buffer.len() < m * width {
-        buffer.clear();
-        buffer.reserve(m * width);
-        // SAFETY: any bits are a number; every word that is read is written below.
-        unsafe { buffer.set_len(m * width) };
-    }
-    let convert = |(block, out): (usize, &mut [u32])| {
+    // Only written and read through pointers: every word that is read is written below.
+    buffer.clear();
+    buffer.reserve(m * width);
+    let out = &mut buffer.spare_capacity_mut()[..m * width];
+    let convert = |(block, out): (usize, &mut [MaybeUninit<u32>])| {
         let rows = out.len() / width;
         // SAFETY: rows lie inside the operand and the block.
         unsafe {
             if pairs {
-                avx512::left_pairs(rows, k, a, block * ROWS, out.as_mut_ptr(), width);
+                avx512::left_pairs(rows, k, a, block * ROWS, out.as_mut_ptr().cast(), width);
             } else {
                 avx512::left_single(rows, k, a, block * ROWS, out.as_mut_ptr().cast(), width);
             }
         }
     };
-    let out = &mut buffer[..m * width];
     if parallel {
         out.par_chunks_mut(ROWS * width).enumerate().for_each(convert);
     } else {
@@ -249,7 +246,7 @@ fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     &mut buffer[..len]
 }
 
-unsafe fn compute(job: &Job<'_>, cut: &Cut, left: Prepared, task: &Task, after: Option<After<'_>>) {
+unsafe fn compute(job: &Product<'_>, cut: &Cut, left: Prepared, task: &Task, after: Option<After<'_>>) {
     let [_, _, k] = job.dims;
     let (first, last) = task.columns;
     let panels = (last - first).div_ceil(WIDTH);
@@ -423,7 +420,7 @@ unsafe fn strip_of(
 
 /// Hands the row segments of a finished strip on, and rounds them where the output has 16 bits.
 unsafe fn finish(
-    job: &Job<'_>,
+    job: &Product<'_>,
     (row, rows): (usize, usize),
     (first, last): (usize, usize),
     (sums, width): (&mut [f32], usize),

@@ -1,11 +1,16 @@
 //! Products of linear layers on tensors: `x Wᵀ` forward, `dy W` backward, `dyᵀ x` for a weight's gradient.
 
-use super::{After, Block, Operand, Precision, Stored, Widen, product, product_add, product_block};
+use super::operands::{After, Operand, Precision, Stored, Widen};
+use super::product::{Block, product, product_add, product_block};
 use crate::error::{Error, Result};
-use crate::nn::kernels::activation::{self, Act};
-use crate::nn::kernels::host::{self, HostRef, HostView, Number, Shared, StoredRef, Values};
-use crate::nn::kernels::{device, if_fast, is_fast, is_fast16, simd};
+use crate::nn::kernels::activation;
+use crate::nn::kernels::cuda::on_cuda;
+use crate::nn::kernels::device::{half, if_fast, is_fast, is_fast16, widen};
+use crate::nn::kernels::host::{self, HostRef, HostView, Number, Shared, StoredRef, Unwritten, Values};
+use crate::nn::kernels::simd;
+use crate::nn::kernels::types::Act;
 use candle_core::{DType, Tensor};
+use std::mem::MaybeUninit;
 
 fn dims2(what: &str, x: &Tensor) -> Result<(usize, usize)> {
     x.dims2().map_err(|_| Error::internal(format!("{what} must be a matrix, got shape {:?}", x.dims())))
@@ -94,7 +99,16 @@ fn rows<T: Number>(values: &[T], width: usize) -> Stored<'_> {
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     forward_dims(x, w)?;
     if_fast_product!(x, w, fast_linear(x, Rows::of(w)?, b));
-    device::linear(x, w, b)
+    on_cuda!(x, ops::linear(x, w, b));
+    if half(x) {
+        // Weights stay as they are stored: the CPU's products read bf16.
+        return Ok(linear(&widen(x)?, w, b)?.to_dtype(x.dtype())?);
+    }
+    let y = x.matmul(&like(w, x)?.t()?)?;
+    Ok(match b {
+        Some(b) => y.broadcast_add(&like(b, x)?)?,
+        None => y,
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "borrows what it is, made for this call")]
@@ -111,11 +125,20 @@ pub(super) fn fast_linear<T: Number>(x: &Tensor, w: Rows<'_>, b: Option<&Tensor>
     host::tensor(out, (n, d_out))
 }
 
+/// `x Wᵀ` in f32. On a GPU x takes the format of W's values first. x `[n, in]`, w `[out, in]` -> `[n, out]`
+pub fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    on_cuda!(w, lm_ops::logits(x, w));
+    linear(&widen(x)?, w, None)
+}
+
 /// `z = x Wᵀ + b` and `act(z)`, in one pass. x `[n, in]`, w `[out, in]`, b `[out]` -> two of `[n, out]`
 pub fn linear_act(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
     forward_dims(x, w)?;
     if_fast_product!(x, w, fast_linear_act(x, w, b, act));
-    device::linear_act(x, w, b, act)
+    on_cuda!(x, ops::linear_act(x, w, b, act));
+    let z = linear(x, w, b)?;
+    let y = activation::forward(act, &z)?;
+    Ok((z, y))
 }
 
 #[expect(unsafe_code, reason = "pieces of the second output are as disjoint as those of the first")]
@@ -123,28 +146,30 @@ fn fast_linear_act<T: Number>(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: A
     let (n, d_out, d_in) = forward_dims(x, w)?;
     let (xs, ws, bias) = (HostView::<T>::of(x)?, StoredRef::of(w)?, b.map(HostRef::of).transpose()?);
     let mut z: Vec<T> = Vec::new();
-    let a = host::overwritten(n * d_out, |a: &mut [T]| {
+    let write = |a: &mut [MaybeUninit<T>]| {
         let a = Shared::new(a);
-        z = product(
-            [n, d_out, d_in],
-            rows(&xs, d_in),
-            Stored::cols(ws.values(), d_in),
-            Some(&|row, first, piece| {
-                if let Some(bias) = &bias {
-                    add_bias(piece, bias, first);
-                }
-                // SAFETY: the product's pieces are disjoint and lie inside [n, d_out].
-                activation::values(act, piece, unsafe { a.piece(row * d_out + first, piece.len()) });
-            }),
-        );
-    });
+        let after = |row: usize, first: usize, piece: &mut [f32]| {
+            if let Some(bias) = &bias {
+                add_bias(piece, bias, first);
+            }
+            // SAFETY: the product's pieces are disjoint and lie inside [n, d_out].
+            let mut out = Unwritten::new(unsafe { a.part(row * d_out + first, piece.len()) });
+            activation::values(act, piece, &mut out);
+        };
+        z = product([n, d_out, d_in], rows(&xs, d_in), Stored::cols(ws.values(), d_in), Some(&after));
+    };
+    // SAFETY: the product's pieces cover [n, d_out].
+    let a = unsafe { host::new_values(n * d_out, write) };
     Ok((host::tensor(z, (n, d_out))?, host::tensor(a, (n, d_out))?))
 }
 
 /// `dy W`: the gradient of a linear layer's input. dy `[n, out]`, w `[out, in]` -> `[n, in]`
 pub fn linear_backward(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     if_fast_product!(dy, w, fast_backward(dy, Rows::of(w)?, None));
-    device::linear_backward(dy, w)
+    if half(dy) && !dy.device().is_cuda() {
+        return Ok(linear_backward(&widen(dy)?, w)?.to_dtype(dy.dtype())?);
+    }
+    Ok(dy.matmul(&like(w, dy)?)?)
 }
 
 /// `(dy W) act'(z)`: back through a linear layer and the nonlinearity before it. dy `[n, out]`, w `[out, in]`, z `[n, in]` -> `[n, in]`
@@ -167,55 +192,63 @@ pub(super) fn fast_backward<T: Number>(dy: &Tensor, w: Rows<'_>, through: Option
     host::tensor(product::<T>(dims, g, w, Some(&slopes)), (n, d_in))
 }
 
-/// `acc + dy W`, reusing `acc`'s memory where possible: nobody else may hold it. dy `[n, out]`, w `[out, in]`, acc `[n, in]`
+/// `acc + dy W`, reusing `acc`'s memory where possible. dy `[n, out]`, w `[out, in]`, acc `[n, in]`
 pub fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tensor> {
     if dy.dtype() == acc.dtype() {
         if_fast_product!(dy, w, fast_backward_add(dy, Rows::of(w)?, acc));
     }
-    device::linear_backward_add(dy, w, acc)
+    on_cuda!(dy, ops::linear_backward_add(dy, w, acc));
+    if half(dy) {
+        return Ok(linear_backward_add(&widen(dy)?, w, widen(&acc)?)?.to_dtype(acc.dtype())?);
+    }
+    Ok((acc + dy.matmul(&like(w, dy)?)?)?)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "borrows what it is, made for this call")]
 pub(super) fn fast_backward_add<T: Number>(dy: &Tensor, w: Rows<'_>, acc: Tensor) -> Result<Tensor> {
     let ((n, _), (d_out, d_in)) = (dims2("gradient", dy)?, w.dims());
     let g = HostView::<T>::of(dy)?;
-    host::mutate(&acc, |out: &mut [T]| product_add([n, d_in, d_out], rows(&g, d_out), w.whole(), out))?;
-    Ok(acc)
+    host::in_place(acc, |out: &mut [T]| product_add([n, d_in, d_out], rows(&g, d_out), w.whole(), out))
 }
 
 /// `dyᵀ x`: the gradient of a linear layer's weight, in f32. dy `[n, out]`, x `[n, in]` -> `[out, in]`
 pub fn weight_grad(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ((n, d_out), (_, d_in)) = (dims2("gradient", dy)?, dims2("linear input", x)?);
     if !(is_fast(dy) || is_fast16(dy)) || !(is_fast(x) || is_fast16(x)) {
-        return device::weight_grad(dy, x);
+        let (wide_dy, wide_x) = (widen(dy)?, widen(x)?);
+        if half(dy) || half(x) {
+            return weight_grad(&wide_dy, &wide_x);
+        }
+        return Ok(dy.t()?.matmul(x)?);
     }
     let (g, xs) = (StoredRef::of(dy)?, StoredRef::of(x)?);
-    let grad = |(a, a_width): (Values<'_>, usize), (b, b_width): (Values<'_>, usize)| -> Vec<f32> {
-        host::overwritten(a_width * b_width, |out: &mut [f32]| {
-            out.fill(0.0);
-            let block = Block { start: 0, row: b_width, add: false };
-            let (a, b) = (Stored::cols(a, a_width), Stored::rows(b, b_width));
-            product_block([a_width, b_width, n], a, b, out, block, 1.0, Precision::Single);
-        })
+    let grad = |a: Values<'_>, a_width: usize, b: Values<'_>, b_width: usize| -> Vec<f32> {
+        let mut out = vec![0.0f32; a_width * b_width];
+        let block = Block { start: 0, row: b_width, add: false };
+        let (a, b) = (Stored::cols(a, a_width), Stored::rows(b, b_width));
+        product_block([a_width, b_width, n], a, b, &mut out, block, 1.0, Precision::Single);
+        out
     };
     // The left operand is read value by value: better the one that is f32 already.
-    if is_fast16(dy) && is_fast(x) {
-        let transposed = grad((xs.values(), d_in), (g.values(), d_out));
-        let out = host::overwritten(d_out * d_in, |out: &mut [f32]| {
-            for (i, row) in out.chunks_exact_mut(d_in).enumerate() {
-                row.iter_mut().enumerate().for_each(|(j, o)| *o = transposed[j * d_out + i]);
-            }
-        });
-        return host::tensor(out, (d_out, d_in));
-    }
-    host::tensor(grad((g.values(), d_out), (xs.values(), d_in)), (d_out, d_in))
+    let out = if is_fast16(dy) && is_fast(x) {
+        let transposed = grad(xs.values(), d_in, g.values(), d_out);
+        let mut out = Vec::with_capacity(d_out * d_in);
+        (0..d_out).for_each(|i| out.extend(transposed[i..].iter().step_by(d_out)));
+        out
+    } else {
+        grad(g.values(), d_out, xs.values(), d_in)
+    };
+    host::tensor(out, (d_out, d_in))
 }
 
 /// Column sums: the gradient of a bias, in f32. dy `[n, out]` -> `[out]`
 pub fn bias_grad(dy: &Tensor) -> Result<Tensor> {
     dims2("gradient", dy)?;
     if_fast!(dy, fast_bias_grad(dy));
-    device::bias_grad(dy)
+    if half(dy) {
+        return bias_grad(&widen(dy)?);
+    }
+    Ok(dy.sum(0)?)
 }
 
 fn fast_bias_grad<T: Number>(dy: &Tensor) -> Result<Tensor> {

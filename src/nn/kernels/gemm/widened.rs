@@ -2,31 +2,10 @@
 //! whole in f32; what is multiplied is exactly what its format stands for (with activations in bf16, rounded to that).
 
 use super::linear::{Rows, check_widened, fast_backward, fast_backward_add, fast_linear};
-use super::{Operand, Orientation};
+use super::operands::Widen;
 use crate::error::{Error, Result};
-use crate::nn::kernels::{if_fast, is_fast, is_fast16};
+use crate::nn::kernels::device::{if_fast, is_fast, is_fast16};
 use candle_core::Tensor;
-
-/// A matrix whose rows are widened where a product needs them.
-pub trait Widen: Sync {
-    /// Rows and columns.
-    fn dims(&self) -> (usize, usize);
-    /// How many neighbouring values of a row can only be widened together; divides the columns.
-    fn granule(&self) -> usize;
-    /// Values of a row from `column` on, as many as `out` holds. Both are multiples of the granule.
-    fn widen(&self, row: usize, column: usize, out: &mut [f32]);
-}
-
-impl<'a> Operand<'a> {
-    /// `[in, out]`: the transpose of a weight `[out, in]`.
-    pub fn widened_transposed(matrix: &'a dyn Widen) -> Self {
-        Self::Widened(matrix, Orientation::Transposed)
-    }
-    /// A weight `[out, in]` as it is.
-    pub fn widened(matrix: &'a dyn Widen) -> Self {
-        Self::Widened(matrix, Orientation::Rows)
-    }
-}
 
 /// Whether the products below take x: f32 on the CPU, or bf16 where the processor multiplies it.
 pub fn takes_widened(x: &Tensor) -> bool {
@@ -51,7 +30,7 @@ pub fn widened_backward(dy: &Tensor, w: &dyn Widen) -> Result<Tensor> {
     refused(dy)
 }
 
-/// `acc + dy W`, reusing `acc`'s memory: nobody else may hold it. dy `[n, out]`, w `[out, in]`, acc `[n, in]`
+/// `acc + dy W`, reusing `acc`'s memory. dy `[n, out]`, w `[out, in]`, acc `[n, in]`
 pub fn widened_backward_add(dy: &Tensor, w: &dyn Widen, acc: Tensor) -> Result<Tensor> {
     check_widened(dy, w.dims().0)?;
     if dy.dtype() == acc.dtype() {

@@ -1,10 +1,12 @@
 //! Products with quantised matrices.
 
-use super::super::gemm::{self, Block, Mat, Operand, Precision, Widen};
-use super::super::host::{self, HostRef};
-use super::super::{Act, activation, is_fast, is_fast16, simd};
-use super::{Quantised, SLICE, TASK, with_scratch};
+use super::matrix::{Quantised, SLICE, TASK, with_scratch};
 use crate::error::{Error, Result};
+use crate::nn::kernels::device::{is_fast, is_fast16};
+use crate::nn::kernels::gemm::{self, Block, Mat, Operand, Precision, Widen};
+use crate::nn::kernels::host::{self, HostRef};
+use crate::nn::kernels::types::Act;
+use crate::nn::kernels::{activation, simd};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -51,7 +53,7 @@ impl Quantised {
                     self.widen_rows(i * task + j, wide);
                     simd::vectors!(|| {
                         for (sum, x) in sums.iter_mut().zip(x.chunks_exact(k)) {
-                            *sum = dot(x, wide);
+                            *sum = simd::dot(x, wide);
                         }
                     });
                 }
@@ -99,18 +101,17 @@ impl Quantised {
             return gemm::widened_linear(x, self, b);
         }
         let (xs, bias) = (HostRef::of(x)?, b.map(HostRef::of).transpose()?);
-        let out = host::overwritten(n * self.rows, |out: &mut [f32]| {
-            self.product_into(&xs, n, out, Precision::Single);
-            if let Some(bias) = &bias {
-                host::for_rows(out, self.rows, |_, block| {
-                    simd::vectors!(|| {
-                        for row in block.chunks_exact_mut(self.rows) {
-                            row.iter_mut().zip(&bias[..]).for_each(|(v, b)| *v += b);
-                        }
-                    });
+        let mut out = vec![0.0f32; n * self.rows];
+        self.product_into(&xs, n, &mut out, Precision::Single);
+        if let Some(bias) = &bias {
+            host::for_rows(&mut out, self.rows, |_, block| {
+                simd::vectors!(|| {
+                    for row in block.chunks_exact_mut(self.rows) {
+                        row.iter_mut().zip(&bias[..]).for_each(|(v, b)| *v += b);
+                    }
                 });
-            }
-        });
+            });
+        }
         host::tensor(out, (n, self.rows))
     }
 
@@ -135,7 +136,7 @@ impl Quantised {
         host::tensor(out, (n, self.columns))
     }
 
-    /// `acc + dy W`; nobody else may hold `acc`. dy `[n, rows]`, acc `[n, columns]`
+    /// `acc + dy W`, in `acc`'s memory. dy `[n, rows]`, acc `[n, columns]`
     pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
         if is_fast16(dy) || (is_fast(dy) && gemm::has_tiles()) {
             return gemm::widened_backward_add(dy, self, acc);
@@ -145,8 +146,7 @@ impl Quantised {
         }
         let n = self.check(dy, self.rows)?;
         let g = HostRef::of(dy)?;
-        host::mutate(&acc, |out: &mut [f32]| self.product_back(&g, n, out, Precision::Single))?;
-        Ok(acc)
+        host::in_place(acc, |out: &mut [f32]| self.product_back(&g, n, out, Precision::Single))
     }
 
     fn check(&self, x: &Tensor, columns: usize) -> Result<usize> {
@@ -178,18 +178,4 @@ impl Widen for Quantised {
             part.format.widen(&part.bytes[start..start + out.len() / values * size], out);
         }
     }
-}
-
-/// Σ x y, in four times as many partial sums as [`simd::sum_map2`], so that additions overlap.
-#[inline(always)]
-pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    const WIDE: usize = 64;
-    let mut lanes = [0.0f32; WIDE];
-    let ((xs, xt), (ys, yt)) = (x.as_chunks::<WIDE>(), y.as_chunks::<WIDE>());
-    for (a, b) in xs.iter().zip(ys) {
-        for ((lane, v), w) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += v * w;
-        }
-    }
-    simd::sum_map(&lanes, |v| v) + simd::sum_map2(xt, yt, |v, w| v * w)
 }

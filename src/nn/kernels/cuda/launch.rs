@@ -15,8 +15,6 @@ pub enum Source {
     Update,
     /// Products by expert.
     Routed,
-    /// Losses over many classes.
-    Loss,
     /// Attention.
     Attention,
     /// Root-mean-square normalisation of rows and of heads.
@@ -31,12 +29,11 @@ pub enum Source {
 
 impl Source {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::Elementwise,
         Self::LayerNorm,
         Self::Update,
         Self::Routed,
-        Self::Loss,
         Self::Attention,
         Self::Norms,
         Self::Gated,
@@ -51,7 +48,6 @@ impl Source {
             Self::LayerNorm => "layer_norm",
             Self::Update => "update",
             Self::Routed => "routed",
-            Self::Loss => "loss",
             Self::Attention => "attention",
             Self::Norms => "norms",
             Self::Gated => "gated",
@@ -62,22 +58,21 @@ impl Source {
 
     fn own_text(self) -> &'static str {
         match self {
-            Self::Elementwise => include_str!("../cuda/elementwise.cu"),
-            Self::LayerNorm => include_str!("../cuda/layer_norm.cu"),
-            Self::Update => include_str!("../cuda/update.cu"),
-            Self::Routed => include_str!("../cuda/routed.cu"),
-            Self::Loss => include_str!("../cuda/loss.cu"),
-            Self::Attention => include_str!("../cuda/attention.cu"),
-            Self::Norms => include_str!("../cuda/norms.cu"),
-            Self::Gated => include_str!("../cuda/gated.cu"),
-            Self::Vocab => include_str!("../cuda/vocab.cu"),
-            Self::Remembered => include_str!("../cuda/remembered.cu"),
+            Self::Elementwise => include_str!("elementwise.cu"),
+            Self::LayerNorm => include_str!("layer_norm.cu"),
+            Self::Update => include_str!("update.cu"),
+            Self::Routed => include_str!("routed.cu"),
+            Self::Attention => include_str!("attention.cu"),
+            Self::Norms => include_str!("norms.cu"),
+            Self::Gated => include_str!("gated.cu"),
+            Self::Vocab => include_str!("vocab.cu"),
+            Self::Remembered => include_str!("remembered.cu"),
         }
     }
 
     /// What a compiler is given: the shared part and the file itself.
     pub fn text(self) -> String {
-        format!("{}\n#line 1 \"{}.cu\"\n{}", include_str!("../cuda/common.h"), self.name(), self.own_text())
+        format!("{}\n#line 1 \"{}.cu\"\n{}", include_str!("common.h"), self.name(), self.own_text())
     }
 
     /// The kernels in it.
@@ -196,6 +191,6 @@ mod tests {
     fn every_source_names_its_kernels() {
         let count: usize = Source::ALL.iter().map(|source| source.kernels().len()).sum();
         assert_eq!(Source::Attention.kernels(), ["attention_forward", "attention_queries", "attention_keys"]);
-        assert_eq!(count, 31);
+        assert_eq!(count, 29);
     }
 }

@@ -224,11 +224,25 @@ pub(super) fn launch(gpu: &CudaDevice, launch: &Launch) -> Result<()> {
     Ok(())
 }
 
-/// Whether a matrix is used as it lies or transposed.
+/// Whether a product's right operand is transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lies {
-    Straight,
-    Across,
+pub(super) enum Transpose {
+    No,
+    Yes,
+}
+
+/// A matrix product of row-major matrices: a `[m, k]`, b `[k, n]` (or, transposed, `[n, k]`), c `[m, n]`.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub a: &'a Tensor,
+    pub b: &'a Tensor,
+    pub transpose: Transpose,
+    pub c: &'a Tensor,
+    /// Add to c instead of overwriting it.
+    pub add: bool,
 }
 
 fn number(x: &Tensor) -> Result<blas_sys::cudaDataType_t> {
@@ -240,27 +254,28 @@ fn number(x: &Tensor) -> Result<blas_sys::cudaDataType_t> {
     }
 }
 
-/// `c = a b (+ c)` for row-major matrices of one format, c of that or in f32; sums in f32. a `[m, k]`, b `[k, n]` (or, across, `[n, k]`), c `[m, n]`
+/// `c = a b (+ c)`: a and b of one format, c of that or in f32; sums in f32.
 #[expect(unsafe_code, reason = "hands the addresses of live tensors to cuBLAS")]
-pub(super) fn gemm([m, n, k]: [usize; 3], a: &Tensor, b: (&Tensor, Lies), c: &Tensor, add: bool) -> Result<()> {
+pub(super) fn gemm(product: Product<'_>) -> Result<()> {
+    let Product { m, n, k, a, b, transpose, c, add } = product;
     if m * n == 0 {
         return Ok(());
     }
     let gpu = gpu(c)?;
     let (kind, out_kind) = (number(a)?, number(c)?);
-    if b.0.dtype() != a.dtype() || !(c.dtype() == a.dtype() || c.dtype() == DType::F32) {
-        let formats = [a, b.0, c].map(Tensor::dtype);
+    if b.dtype() != a.dtype() || !(c.dtype() == a.dtype() || c.dtype() == DType::F32) {
+        let formats = [a, b, c].map(Tensor::dtype);
         return Err(Error::internal(format!("matrix product of {formats:?}")));
     }
-    let fits = a.elem_count() >= m * k && b.0.elem_count() >= k * n && c.elem_count() >= m * n;
+    let fits = a.elem_count() >= m * k && b.elem_count() >= k * n && c.elem_count() >= m * n;
     if !fits {
         return Err(Error::internal(format!("matrix operand too small for {m} x {n} x {k}")));
     }
-    let (straight, across) = (blas_sys::cublasOperation_t::CUBLAS_OP_N, blas_sys::cublasOperation_t::CUBLAS_OP_T);
+    let (straight, transposed) = (blas_sys::cublasOperation_t::CUBLAS_OP_N, blas_sys::cublasOperation_t::CUBLAS_OP_T);
     // cuBLAS counts columns first: it sees the transposes of row-major matrices, and makes cᵀ = bᵀ aᵀ.
-    let (op, ld) = if b.1 == Lies::Across { (across, k) } else { (straight, n) };
+    let (op, ld) = if transpose == Transpose::Yes { (transposed, k) } else { (straight, n) };
     let (alpha, beta) = (1.0f32, if add { 1.0f32 } else { 0.0 });
-    let (pa, pb, pc) = (address(a)?, address(b.0)?, address(c)?);
+    let (pa, pb, pc) = (address(a)?, address(b)?, address(c)?);
     gpu.cuda_stream().context().bind_to_thread().map_err(|err| failed("matrix product", &err))?;
     // SAFETY: the operands were checked to hold their elements, are contiguous and live until after this call.
     unsafe {

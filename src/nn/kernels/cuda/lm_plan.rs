@@ -1,8 +1,8 @@
 //! The launches of the kernels that language models need: as [`super::plan`].
 
-use super::super::{Act, Dropout};
 use super::launch::{Args, Launch, Macros, Source};
 use super::plan::{Address, THREADS, act_number, at_once, blocks};
+use crate::nn::kernels::types::{Act, Dropout, Rope};
 
 /// Threads of a block that has one row.
 const ROW_THREADS: u32 = 128;
@@ -150,7 +150,7 @@ impl Gated {
 pub struct Rotate {
     /// Format of x.
     pub format: u32,
-    /// What is turned.
+    /// What is rotated.
     pub x: Address,
     /// Cosines and sines of each position, f32. `[positions, half]` each
     pub table: [Address; 2],
@@ -169,13 +169,13 @@ pub struct Rotate {
 }
 
 impl Rotate {
-    /// Forwards, or back.
-    pub fn turn(self, back: bool) -> Launch {
+    /// The rotation, in place.
+    pub fn launch(self, direction: Rope) -> Launch {
         let n = self.n * self.half;
         let args = Args::default()
             .longs([self.x, self.table[0], self.table[1], self.positions, n as u64])
             .ints([self.columns as u32, self.heads as u32, self.half as u32, u32::from(self.interleaved)])
-            .floats([if back { -1.0 } else { 1.0 }]);
+            .floats([if direction == Rope::Backward { -1.0 } else { 1.0 }]);
         let grid = [blocks(n, THREADS as usize), 1, 1];
         Launch { grid, ..rows(Source::Gated, self.format, "rotate", 0, THREADS, args) }
     }

@@ -1,31 +1,28 @@
 //! The kernels on tensors of a GPU: shapes checked, memory made, launches given.
 
-use super::cuda::{Lies, address, aligned, empty, failed, gemm, gpu, launch, table};
+use super::driver::{Product, Transpose, address, aligned, empty, failed, gemm, gpu, launch, table};
 use super::launch::{Launch, format_of};
-use super::plan::{self, Elementwise, LayerNorm, Loss, Piece, Routed, SEGMENTS, Segment};
-use super::{RoutedProduct, half, wide, widen};
+use super::plan::{self, Elementwise, LayerNorm, Piece, Routed, SEGMENTS, Segment};
+use super::requests::RoutedProduct;
 use crate::error::{Error, Result};
-use crate::nn::kernels::adamw::Item;
-use crate::nn::kernels::attention::{Layout, Qkv};
-use crate::nn::kernels::layer_norm::{self, Affine, Grads, Saved};
-use crate::nn::kernels::{Act, Dropout};
+use crate::nn::kernels::types::{Act, Affine, Dropout, Item, Layout, Qkv};
 use candle_core::cuda_backend::cudarc::driver::DevicePtr as _;
 use candle_core::{DType, Tensor};
 
-pub(super) fn format(x: &Tensor) -> Result<u32> {
+pub(in crate::nn::kernels) fn format(x: &Tensor) -> Result<u32> {
     format_of(x.dtype()).ok_or_else(|| Error::internal(format!("no GPU kernel takes {:?}", x.dtype())))
 }
 
-pub(super) fn dims2(x: &Tensor) -> Result<(usize, usize)> {
+pub(in crate::nn::kernels) fn dims2(x: &Tensor) -> Result<(usize, usize)> {
     x.dims2().map_err(|_| Error::internal(format!("a matrix is needed, got shape {:?}", x.dims())))
 }
 
-pub(super) fn like(x: &Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn like(x: &Tensor) -> Result<Tensor> {
     empty(x.shape(), x.dtype(), x.device())
 }
 
 /// What a kernel changes in place: the tensor itself, laid out row after row.
-pub(super) fn own(x: Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn own(x: Tensor) -> Result<Tensor> {
     if x.is_contiguous() { Ok(x) } else { Ok(x.contiguous()?) }
 }
 
@@ -33,14 +30,14 @@ fn elementwise(x: &Tensor, y: &Tensor) -> Result<Elementwise> {
     Ok(Elementwise { format: format(x)?, x: address(x)?, y: address(y)?, n: x.elem_count() })
 }
 
-pub(super) fn act_forward(act: Act, x: &Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn act_forward(act: Act, x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let y = like(&x)?;
     launch(&gpu(&x)?, &elementwise(&x, &y)?.act_forward(act))?;
     Ok(y)
 }
 
-pub(super) fn act_backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn act_backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
     let (x, dy) = (x.contiguous()?, own(dy)?);
     if x.dtype() != dy.dtype() || x.elem_count() != dy.elem_count() {
         return Err(Error::internal("an activation's input and gradient differ in shape or format"));
@@ -49,7 +46,7 @@ pub(super) fn act_backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
     Ok(dy)
 }
 
-pub(super) fn dropout(x: &Tensor, drop: Dropout) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn dropout(x: &Tensor, drop: Dropout) -> Result<Tensor> {
     let x = x.contiguous()?;
     let y = like(&x)?;
     launch(&gpu(&x)?, &elementwise(&x, &y)?.dropout(drop))?;
@@ -67,7 +64,8 @@ fn product(x: &Tensor, w: &Tensor) -> Result<Tensor> {
         return Err(Error::internal(format!("linear input has {d_in} columns, its weight {w_in}")));
     }
     let (y, w) = (empty((n, d_out), x.dtype(), x.device())?, like_format(w, x)?);
-    gemm([n, d_out, d_in], &x.contiguous()?, (&w, Lies::Across), &y, false)?;
+    let (a, transpose) = (&x.contiguous()?, Transpose::Yes);
+    gemm(Product { m: n, n: d_out, k: d_in, a, b: &w, transpose, c: &y, add: false })?;
     Ok(y)
 }
 
@@ -81,7 +79,7 @@ fn bias_act(z: &Tensor, b: &Tensor, act: Option<Act>) -> Result<Option<Tensor>> 
     Ok(y)
 }
 
-pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let z = product(x, w)?;
     if let Some(b) = b {
         bias_act(&z, b, None)?;
@@ -89,7 +87,12 @@ pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tenso
     Ok(z)
 }
 
-pub(super) fn linear_act(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
+pub(in crate::nn::kernels) fn linear_act(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    act: Act,
+) -> Result<(Tensor, Tensor)> {
     let z = product(x, w)?;
     let y = match b {
         Some(b) => bias_act(&z, b, Some(act))?,
@@ -99,23 +102,22 @@ pub(super) fn linear_act(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -
     Ok((z, y))
 }
 
-pub(super) fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tensor> {
     let ((n, d_out), (_, d_in)) = (dims2(dy)?, dims2(w)?);
     let acc = own(acc)?;
-    gemm([n, d_in, d_out], &dy.contiguous()?, (&like_format(w, dy)?, Lies::Straight), &acc, true)?;
+    let (a, b, transpose) = (&dy.contiguous()?, &like_format(w, dy)?, Transpose::No);
+    gemm(Product { m: n, n: d_in, k: d_out, a, b, transpose, c: &acc, add: true })?;
     Ok(acc)
 }
 
-pub(super) fn layer_norm_forward(
+/// -> output, normalised values, 1/σ of each row
+pub(in crate::nn::kernels) fn layer_norm_forward(
     x: &Tensor,
     residual: Option<&Tensor>,
     drop: Dropout,
     norm: Affine<'_>,
-) -> Result<(Tensor, Saved)> {
+) -> Result<(Tensor, Tensor, Tensor)> {
     let (n, d) = dims2(x)?;
-    if !LayerNorm::fits(d) {
-        return layer_norm::plain_forward(x, residual, drop, norm);
-    }
     let x = x.contiguous()?;
     let residual = residual.map(|r| r.contiguous()).transpose()?;
     let (gamma, beta) = (norm.gamma.to_dtype(DType::F32)?, norm.beta.to_dtype(DType::F32)?);
@@ -134,20 +136,17 @@ pub(super) fn layer_norm_forward(
         eps: norm.eps as f32,
     };
     launch(&gpu(&x)?, &shape.forward(drop))?;
-    Ok((y, Saved { normalized, rstd }))
+    Ok((y, normalized, rstd))
 }
 
-pub(super) fn layer_norm_backward(
+/// -> gradient of the sum that was normalised, and of x before its dropout
+pub(in crate::nn::kernels) fn layer_norm_backward(
     dy: &Tensor,
-    saved: &Saved,
+    [normalized, rstd]: [&Tensor; 2],
     gamma: &Tensor,
     drop: Dropout,
-    with_params: bool,
-) -> Result<Grads> {
+) -> Result<(Tensor, Tensor)> {
     let (n, d) = dims2(dy)?;
-    if !LayerNorm::fits(d) {
-        return layer_norm::plain_backward(dy, saved, gamma, drop, with_params);
-    }
     let (dy, wide_gamma) = (dy.contiguous()?, gamma.to_dtype(DType::F32)?);
     let (sum, x) = (like(&dy)?, like(&dy)?);
     let shape = LayerNorm {
@@ -156,33 +155,26 @@ pub(super) fn layer_norm_backward(
         residual: address(&x)?,
         gamma: address(&wide_gamma)?,
         y: address(&sum)?,
-        normalized: address(&saved.normalized)?,
-        rstd: address(&saved.rstd)?,
+        normalized: address(normalized)?,
+        rstd: address(rstd)?,
         n,
         d,
         ..LayerNorm::default()
     };
     launch(&gpu(&dy)?, &shape.backward(drop))?;
-    let (mut gamma_grad, mut beta_grad) = (None, None);
-    if with_params {
-        let dy = widen(&dy)?;
-        gamma_grad = Some((&dy * widen(&saved.normalized)?)?.sum(0)?);
-        beta_grad = Some(dy.sum(0)?);
-    }
-    Ok(Grads { sum, x, gamma: gamma_grad, beta: beta_grad })
+    Ok((sum, x))
 }
 
 /// Addresses, strides and sequences of an attention, without its outputs.
 fn attention(qkv: &Qkv, layout: &Layout, parts: &[Tensor], spans: &Tensor) -> Result<plan::Attention> {
-    let width = layout.width();
-    let [q, k, v] = qkv.parts(width, layout.kv_width());
-    let size = q.0.dtype().size_in_bytes();
+    let [q, k, v] = qkv.parts(layout);
+    let size = q.tensor.dtype().size_in_bytes();
     let (first, last) = (address(&parts[0])?, address(parts.last().unwrap_or(&parts[0]))?);
     let at = |base: u64, column: usize| base + (column * size) as u64;
     Ok(plan::Attention {
-        format: format(q.0)?,
-        qkv: [at(first, q.1), at(last, k.1), at(last, v.1)],
-        strides: [q.2, k.2],
+        format: format(q.tensor)?,
+        qkv: [at(first, q.column), at(last, k.column), at(last, v.column)],
+        strides: [q.columns, k.columns],
         spans: address(spans)?,
         sequences: layout.queries.len(),
         queries: layout.queries.last().map_or(0, |r| r.end),
@@ -208,10 +200,7 @@ fn spans(layout: &Layout, like: &Tensor) -> Result<Tensor> {
     table(like.device(), &words)
 }
 
-pub(super) fn attention_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
-    if !plan::Attention::fits(layout.head_dim) {
-        return crate::nn::kernels::attention::plain_forward(qkv, layout);
-    }
+pub(in crate::nn::kernels) fn attention_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     let parts = parts_of(qkv)?;
     let spans = spans(layout, &parts[0])?;
     let shape = attention(qkv, layout, &parts, &spans)?;
@@ -220,10 +209,7 @@ pub(super) fn attention_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     Ok(out)
 }
 
-pub(super) fn attention_backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
-    if !plan::Attention::fits(layout.head_dim) {
-        return crate::nn::kernels::attention::plain_backward(qkv, layout, dy);
-    }
+pub(in crate::nn::kernels) fn attention_backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
     let (parts, dy) = (parts_of(qkv)?, aligned(dy)?);
     let spans = spans(layout, &dy)?;
     let shape = attention(qkv, layout, &parts, &spans)?;
@@ -249,14 +235,18 @@ pub(super) fn attention_backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Res
     }
 }
 
-pub(super) fn routed_product(product: RoutedProduct<'_>, segments: &[Segment], list: &[u32]) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn routed_product(
+    product: RoutedProduct<'_>,
+    segments: &[Segment],
+    list: &[u32],
+) -> Result<Tensor> {
     let (n, width) = dims2(product.x)?;
     let (_, d_out, d_in) = product.weight.dims3()?;
     let out_width = if product.transposed { d_in } else { d_out };
     let (x, weight) = (product.x.contiguous()?, product.weight.contiguous()?);
     let base = product.base.map(|base| base.contiguous()).transpose()?;
     let bias = product.bias.map(|bias| bias.contiguous()).transpose()?;
-    let dtype = base.as_ref().map_or(wide(product.weight.dtype()), Tensor::dtype);
+    let dtype = base.as_ref().map_or(DType::F32, Tensor::dtype);
     let out = empty((n, out_width), dtype, x.device())?;
     let list = if list.is_empty() { None } else { Some(table(x.device(), list)?) };
     let shape = Routed {
@@ -280,7 +270,12 @@ pub(super) fn routed_product(product: RoutedProduct<'_>, segments: &[Segment], l
     Ok(out)
 }
 
-pub(super) fn routed_grads(dy: &Tensor, x: &Tensor, segment: Segment, list: &[u32]) -> Result<(Tensor, Tensor)> {
+pub(in crate::nn::kernels) fn routed_grads(
+    dy: &Tensor,
+    x: &Tensor,
+    segment: Segment,
+    list: &[u32],
+) -> Result<(Tensor, Tensor)> {
     let ((_, out_width), (_, width)) = (dims2(dy)?, dims2(x)?);
     let (dy, x) = (dy.contiguous()?, x.contiguous()?);
     let chunks = Routed::chunks(segment.len);
@@ -340,7 +335,7 @@ fn gradient_piece(g: &Tensor) -> Result<Piece> {
     Ok(Piece { tensors: [0, 0, 0, address(g)?], len: g.elem_count(), ..Piece::default() })
 }
 
-pub(super) fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
+pub(in crate::nn::kernels) fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
     let all = tensors.iter().map(|t| t.contiguous()).collect::<candle_core::Result<Vec<_>>>()?;
     let pieces = all.iter().map(gradient_piece).collect::<Result<Vec<_>>>()?;
     match all.first() {
@@ -349,7 +344,7 @@ pub(super) fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
     }
 }
 
-pub(super) fn scale_all(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
+pub(in crate::nn::kernels) fn scale_all(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
     for tensor in tensors.iter_mut() {
         **tensor = tensor.contiguous()?;
     }
@@ -358,7 +353,7 @@ pub(super) fn scale_all(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> 
     over_pieces(first, &pieces, |update| vec![update.scale(factor as f32)]).map(|_| ())
 }
 
-pub(super) fn adamw(items: &[Item<'_>]) -> Result<()> {
+pub(in crate::nn::kernels) fn adamw(items: &[Item<'_>]) -> Result<()> {
     let Some(first) = items.first() else { return Ok(()) };
     let (betas, eps) = (first.update.betas, first.update.eps);
     let mut grads = Vec::new();
@@ -367,7 +362,7 @@ pub(super) fn adamw(items: &[Item<'_>]) -> Result<()> {
     }
     let mut pieces = Vec::new();
     for (item, g) in items.iter().zip(&grads) {
-        if half(item.p) || item.p.dtype() != DType::F32 {
+        if item.p.dtype() != DType::F32 {
             return Err(Error::internal(format!("a trained tensor in {:?}; they are f32", item.p.dtype())));
         }
         let u = item.update;
@@ -381,23 +376,4 @@ pub(super) fn adamw(items: &[Item<'_>]) -> Result<()> {
         });
     }
     over_pieces(first.p, &pieces, |update| vec![update.adamw(betas, eps)]).map(|_| ())
-}
-
-pub(super) fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<(f64, Tensor)> {
-    let (rows, classes) = dims2(logits)?;
-    let logits = logits.contiguous()?;
-    let (grad, loss) = (like(&logits)?, empty(rows, DType::F32, logits.device())?);
-    let targets = Tensor::from_slice(targets, rows, logits.device())?;
-    let shape = Loss {
-        format: format(&logits)?,
-        logits: address(&logits)?,
-        grad: address(&grad)?,
-        loss: address(&loss)?,
-        rows,
-        classes,
-        factor: 1.0 / rows as f32,
-    };
-    launch(&gpu(&logits)?, &shape.cross_entropy(address(&targets)?))?;
-    let values: Vec<f32> = loss.to_vec1()?;
-    Ok((values.iter().map(|&v| f64::from(v)).sum::<f64>() / rows as f64, grad))
 }

@@ -1,19 +1,13 @@
 //! The kernels of language models on tensors of a GPU: as `cuda_ops`.
 
-use super::cuda::{Lies, address, empty, gemm, gpu, launch, table};
-use super::cuda_ops::{dims2, dropout, format, like, own};
-use super::lm::{BlockGrad, BlockProduct, NewTokens};
-use super::lm_plan::{Gated, Remembered, RmsNorm, Rotate, VocabLoss, VocabScore};
+use super::driver::{Product, Transpose, address, empty, gemm, gpu, launch, table};
+use super::lm_plan::{self, Gated, Remembered, RmsNorm, Rotate, VocabLoss, VocabScore};
+use super::ops::{dims2, dropout, format, like, own};
 use super::plan::{Elementwise, Routed, SEGMENTS, Segment, Window};
-use super::{half, lm_plan};
+use super::requests::{BlockGrad, BlockProduct, NewTokens, VocabLossRequest, VocabLossTensors};
 use crate::error::{Error, Result};
-use crate::nn::kernels::head_norm::HeadNorm;
-use crate::nn::kernels::rms_norm::Saved;
-use crate::nn::kernels::rope::{Angles, Heads, Pairing, Turn};
-use crate::nn::kernels::vocab_loss::{Objective, Weights};
-use crate::nn::kernels::{Act, Dropout};
+use crate::nn::kernels::types::{Act, Dropout, HeadNorm, Heads, LossWeights, Pairing, Rope};
 use candle_core::{DType, Tensor};
-use std::ops::Range;
 
 /// A vector in f32.
 fn vector(x: &Tensor) -> Result<Tensor> {
@@ -28,7 +22,7 @@ fn same(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     Err(Error::internal(format!("{what} of shapes and formats that differ: {a:?}, {b:?}")))
 }
 
-pub(super) fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
     let Some(residual) = residual else { return dropout(x, drop) };
     same("a sum", x, residual)?;
     let (x, residual) = (x.contiguous()?, residual.contiguous()?);
@@ -38,7 +32,7 @@ pub(super) fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Resul
     Ok(y)
 }
 
-pub(super) fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
     let acc = own(acc)?;
     let x = x.to_dtype(acc.dtype())?.contiguous()?;
     same("a sum", &acc, &x)?;
@@ -48,13 +42,14 @@ pub(super) fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
     Ok(acc)
 }
 
-pub(super) fn rms_forward(
+/// -> output, the sum that was normalised, 1/rms of each row
+pub(in crate::nn::kernels) fn rms_forward(
     x: &Tensor,
     residual: Option<&Tensor>,
     drop: Dropout,
     gamma: &Tensor,
     eps: f64,
-) -> Result<(Tensor, Saved)> {
+) -> Result<(Tensor, Tensor, Tensor)> {
     let (n, d) = dims2(x)?;
     if let Some(residual) = residual {
         same("a residual add", x, residual)?;
@@ -78,13 +73,18 @@ pub(super) fn rms_forward(
         ..RmsNorm::default()
     };
     launch(&gpu(&x)?, &shape.forward(drop))?;
-    Ok((y, Saved { sum, rstd }))
+    Ok((y, sum, rstd))
 }
 
-pub(super) fn rms_backward(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn rms_backward(
+    dy: &Tensor,
+    dsum: Option<Tensor>,
+    [sum, rstd]: [&Tensor; 2],
+    gamma: &Tensor,
+) -> Result<Tensor> {
     let (n, d) = dims2(dy)?;
-    same("a normalisation's gradient", dy, &saved.sum)?;
-    let (dy, gamma, sum) = (dy.contiguous()?, vector(gamma)?, saved.sum.contiguous()?);
+    same("a normalisation's gradient", dy, sum)?;
+    let (dy, gamma, sum) = (dy.contiguous()?, vector(gamma)?, sum.contiguous()?);
     let (out, add) = match dsum {
         Some(dsum) => (dsum.to_dtype(dy.dtype())?.contiguous()?, true),
         None => (like(&dy)?, false),
@@ -95,7 +95,7 @@ pub(super) fn rms_backward(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gam
         gamma: address(&gamma)?,
         y: address(&dy)?,
         sum: address(&sum)?,
-        rstd: address(&saved.rstd)?,
+        rstd: address(rstd)?,
         dsum: address(&out)?,
         n,
         d,
@@ -105,7 +105,12 @@ pub(super) fn rms_backward(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gam
     Ok(out)
 }
 
-pub(super) fn norm_output(x: &Tensor, rstd: Option<&Tensor>, gamma: &Tensor, beta: Option<&Tensor>) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn norm_output(
+    x: &Tensor,
+    rstd: Option<&Tensor>,
+    gamma: &Tensor,
+    beta: Option<&Tensor>,
+) -> Result<Tensor> {
     let (n, d) = dims2(x)?;
     let (x, gamma, beta) = (x.contiguous()?, vector(gamma)?, beta.map(vector).transpose()?);
     let y = like(&x)?;
@@ -139,14 +144,14 @@ fn heads(x: &Tensor, y: &Tensor, norm: HeadNorm<'_>, gamma: &[Tensor; 2]) -> Res
     })
 }
 
-pub(super) fn head_norm_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn head_norm_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     let (x, gamma) = (x.contiguous()?, [vector(norm.gamma[0])?, vector(norm.gamma[1])?]);
     let y = like(&x)?;
     launch(&gpu(&x)?, &heads(&x, &y, norm, &gamma)?.forward())?;
     Ok(y)
 }
 
-pub(super) fn head_norm_backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn head_norm_backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     same("normalised heads", x, &dy)?;
     let (x, dy, gamma) = (x.contiguous()?, own(dy)?, [vector(norm.gamma[0])?, vector(norm.gamma[1])?]);
     launch(&gpu(&x)?, &heads(&x, &dy, norm, &gamma)?.backward())?;
@@ -161,24 +166,30 @@ fn gated(x: &Tensor, y: &Tensor) -> Result<Gated> {
     Ok(Gated { format: format(x)?, x: address(x)?, y: address(y)?, rows, width })
 }
 
-pub(super) fn gated_forward(act: Act, x: &Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn gated_forward(act: Act, x: &Tensor) -> Result<Tensor> {
     let (x, (n, both)) = (x.contiguous()?, dims2(x)?);
     let y = empty((n, both / 2), x.dtype(), x.device())?;
     launch(&gpu(&x)?, &gated(&x, &y)?.forward(act))?;
     Ok(y)
 }
 
-pub(super) fn gated_backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn gated_backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
     let (x, dy) = (own(x)?, dy.contiguous()?);
     launch(&gpu(&x)?, &gated(&x, &dy)?.backward(act))?;
     Ok(x)
 }
 
-pub(super) fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], turn: Turn) -> Result<Tensor> {
+/// angles: cosines and sines, f32 `[2, positions, head_dim / 2]`
+pub(in crate::nn::kernels) fn rotate(
+    x: Tensor,
+    heads: Heads,
+    angles: &Tensor,
+    positions: &[u32],
+    direction: Rope,
+) -> Result<Tensor> {
     let (n, columns) = dims2(&x)?;
     let (positions, half) = (table(x.device(), positions)?, heads.head_dim / 2);
     let x = own(x)?;
-    let angles = angles.on(x.device())?;
     let (cos, sin) = (address(&angles.get(0)?)?, address(&angles.get(1)?)?);
     let shape = Rotate {
         format: format(&x)?,
@@ -191,41 +202,40 @@ pub(super) fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32]
         half,
         interleaved: heads.pairing == Pairing::Interleaved,
     };
-    launch(&gpu(&x)?, &shape.turn(turn == Turn::Back))?;
+    launch(&gpu(&x)?, &shape.launch(direction))?;
     Ok(x)
 }
 
-pub(super) fn vocab_loss(
-    (hidden, head): (&Tensor, &Tensor),
-    targets: &[u32],
-    (objective, weights): (Objective, Weights),
-    (chunks, with_head): (&[Range<usize>], bool),
-) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+pub(in crate::nn::kernels) fn vocab_loss(request: VocabLossRequest<'_>) -> Result<VocabLossTensors> {
+    let VocabLossRequest { hidden, head, targets, passes, weights, chunks, gradient, head_gradient } = request;
     let ((_, d), (vocab, _)) = (dims2(hidden)?, dims2(head)?);
-    let (n, passes, place, dtype) = (targets.len(), objective.passes, hidden.device(), head.dtype());
+    let (n, place, dtype) = (targets.len(), hidden.device(), head.dtype());
     let (given, hidden, head) = (hidden.dtype(), hidden.to_dtype(dtype)?.contiguous()?, head.contiguous()?);
     let targets = Tensor::from_slice(targets, n, place)?;
     let parts = empty((n, 3), DType::F32, place)?;
-    let grad = objective.gradient.then(|| like(&hidden)).transpose()?;
-    let mut dhead = if with_head { Some(Tensor::zeros((vocab, d), DType::F32, place)?) } else { None };
+    let grad = gradient.then(|| like(&hidden)).transpose()?;
+    let mut dhead = if head_gradient { Some(Tensor::zeros((vocab, d), DType::F32, place)?) } else { None };
     for chunk in chunks {
         let (start, c) = (chunk.start, chunk.len());
         let rows = |x: &Tensor, pass: usize| x.narrow(0, pass * n + start, c);
         let logits = empty((passes * c, vocab), DType::F32, place)?;
         let part = |x: &Tensor, pass: usize| x.narrow(0, pass * c, c);
         for pass in 0..passes {
-            gemm([c, vocab, d], &rows(&hidden, pass)?, (&head, Lies::Across), &part(&logits, pass)?, false)?;
+            let (a, out, transpose) = (&rows(&hidden, pass)?, &part(&logits, pass)?, Transpose::Yes);
+            gemm(Product { m: c, n: vocab, k: d, a, b: &head, transpose, c: out, add: false })?;
         }
-        let wanted = objective.gradient || with_head;
-        // What is multiplied once more has the trunk's format.
-        let dlogits = if wanted && half(&hidden) { empty(logits.shape(), dtype, place)? } else { logits.clone() };
+        let wanted = gradient || head_gradient;
+        // What is multiplied once more has the head's format.
+        let narrow = wanted && dtype != DType::F32;
+        let dlogits = if narrow { empty(logits.shape(), dtype, place)? } else { logits.clone() };
         let (at, rows_of) = (address(&targets)? + 4 * start as u64, address(&parts)? + 12 * start as u64);
-        let shape = loss_of((&logits, wanted.then_some(&dlogits)), passes, [at, rows_of], weights)?;
+        let shape = loss_of(&logits, wanted.then_some(&dlogits), passes, [at, rows_of], weights)?;
         launch(&gpu(&hidden)?, &shape.launch())?;
         for pass in 0..passes {
             let dlogits = part(&dlogits, pass)?;
             if let Some(grad) = &grad {
-                gemm([c, d, vocab], &dlogits, (&head, Lies::Straight), &rows(grad, pass)?, false)?;
+                let (out, transpose) = (&rows(grad, pass)?, Transpose::No);
+                gemm(Product { m: c, n: d, k: vocab, a: &dlogits, b: &head, transpose, c: out, add: false })?;
             }
             if let Some(sum) = &mut dhead {
                 let share = dlogits.to_dtype(DType::F32)?.t()?.matmul(&rows(&hidden, pass)?.to_dtype(DType::F32)?)?;
@@ -233,16 +243,16 @@ pub(super) fn vocab_loss(
             }
         }
     }
-    let grad = grad.map(|grad| grad.to_dtype(given)).transpose()?;
-    Ok((parts, grad, dhead))
+    Ok(VocabLossTensors { rows: parts, hidden: grad.map(|grad| grad.to_dtype(given)).transpose()?, head: dhead })
 }
 
 /// Logits of all passes and where their gradient goes, `[passes * rows, vocab]`; addresses of targets and of the rows' numbers.
 fn loss_of(
-    (logits, grads): (&Tensor, Option<&Tensor>),
+    logits: &Tensor,
+    grads: Option<&Tensor>,
     passes: usize,
     [targets, parts]: [u64; 2],
-    weights: Weights,
+    weights: LossWeights,
 ) -> Result<VocabLoss> {
     let (all, vocab) = dims2(logits)?;
     let rows = all / passes;
@@ -264,21 +274,26 @@ fn loss_of(
     })
 }
 
-pub(super) fn logits_loss(
+pub(in crate::nn::kernels) fn logits_loss(
     logits: &Tensor,
     targets: &[u32],
-    (passes, weights): (usize, Weights),
+    passes: usize,
+    weights: LossWeights,
 ) -> Result<(Tensor, Tensor)> {
     let (n, place, given) = (targets.len(), logits.device(), logits.dtype());
     let logits = logits.to_dtype(DType::F32)?.contiguous()?;
     let targets = Tensor::from_slice(targets, n, place)?;
     let (parts, grad) = (empty((n, 3), DType::F32, place)?, like(&logits)?);
-    let shape = loss_of((&logits, Some(&grad)), passes, [address(&targets)?, address(&parts)?], weights)?;
+    let shape = loss_of(&logits, Some(&grad), passes, [address(&targets)?, address(&parts)?], weights)?;
     launch(&gpu(&logits)?, &shape.launch())?;
     Ok((parts, grad.to_dtype(given)?))
 }
 
-pub(super) fn vocab_scores(z: &Tensor, targets: Option<&[u32]>, mixed: Option<&Tensor>) -> Result<Vec<f32>> {
+pub(in crate::nn::kernels) fn vocab_scores(
+    z: &Tensor,
+    targets: Option<&[u32]>,
+    mixed: Option<&Tensor>,
+) -> Result<Vec<f32>> {
     let (rows, vocab) = dims2(z)?;
     let z = z.to_dtype(DType::F32)?.contiguous()?;
     let targets = targets.map(|targets| Tensor::from_slice(targets, targets.len(), z.device())).transpose()?;
@@ -295,13 +310,14 @@ pub(super) fn vocab_scores(z: &Tensor, targets: Option<&[u32]>, mixed: Option<&T
     Ok(parts.flatten_all()?.to_vec1()?)
 }
 
-pub(super) fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+pub(in crate::nn::kernels) fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let ((n, d), (vocab, d_in)) = (dims2(x)?, dims2(w)?);
     if d != d_in {
         return Err(Error::internal(format!("hidden states of {d} columns for a head of {d_in}")));
     }
     let (y, w) = (empty((n, vocab), DType::F32, x.device())?, w.contiguous()?);
-    gemm([n, vocab, d], &x.to_dtype(w.dtype())?.contiguous()?, (&w, Lies::Across), &y, false)?;
+    let (a, transpose) = (&x.to_dtype(w.dtype())?.contiguous()?, Transpose::Yes);
+    gemm(Product { m: n, n: vocab, k: d, a, b: &w, transpose, c: &y, add: false })?;
     Ok(y)
 }
 
@@ -314,7 +330,11 @@ fn list_of(list: &[u32], like: &Tensor) -> Result<Option<Tensor>> {
     if list.is_empty() { Ok(None) } else { table(like.device(), list).map(Some) }
 }
 
-pub(super) fn block_product(product: &BlockProduct<'_>, segments: &[Segment], list: &[u32]) -> Result<()> {
+pub(in crate::nn::kernels) fn block_product(
+    product: &BlockProduct<'_>,
+    segments: &[Segment],
+    list: &[u32],
+) -> Result<()> {
     let ((_, x_row), (_, out_row)) = (dims2(product.x)?, dims2(product.out)?);
     let (_, rows, rank) = product.weight.dims3()?;
     let (x, weight) = (product.x.contiguous()?, product.weight.contiguous()?);
@@ -342,7 +362,7 @@ pub(super) fn block_product(product: &BlockProduct<'_>, segments: &[Segment], li
     segments.chunks(SEGMENTS).try_for_each(|some| launch(&gpu, &shape.product(some)))
 }
 
-pub(super) fn block_grad(grad: &BlockGrad<'_>, segment: Segment, list: &[u32]) -> Result<()> {
+pub(in crate::nn::kernels) fn block_grad(grad: &BlockGrad<'_>, segment: Segment, list: &[u32]) -> Result<()> {
     let ((_, dy_row), (_, x_row), (rows, rank)) = (dims2(grad.dy)?, dims2(grad.x)?, dims2(grad.out)?);
     let (dy, x) = (grad.dy.contiguous()?, grad.x.contiguous()?);
     let (width, out_width) = (grad.x_columns.len(), grad.dy_columns.len());
@@ -372,7 +392,7 @@ pub(super) fn block_grad(grad: &BlockGrad<'_>, segment: Segment, list: &[u32]) -
     }
 }
 
-pub(super) fn remember(new: NewTokens<'_>, attend: bool) -> Result<Option<Tensor>> {
+pub(in crate::nn::kernels) fn remember(new: NewTokens<'_>, attend: bool) -> Result<Option<Tensor>> {
     let NewTokens { qkv, pool, words, heads, kv_heads, head_dim } = new;
     let (qkv, (n, columns)) = (qkv.contiguous()?, dims2(qkv)?);
     let fits = columns == (heads + 2 * kv_heads) * head_dim && pool.dim(1)? == 2 * kv_heads * head_dim;

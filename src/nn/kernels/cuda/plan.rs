@@ -1,7 +1,7 @@
 //! The launches of each kernel: grids, macros and arguments, from shapes and addresses.
 
-use super::super::{Act, Dropout};
 use super::launch::{Args, Launch, Macros, Source};
+use crate::nn::kernels::types::{Act, Dropout};
 
 /// Where a tensor's first element lies in the memory of the device; 0: no tensor.
 pub type Address = u64;
@@ -368,51 +368,6 @@ impl Update {
     pub fn adamw(self, (b1, b2): (f64, f64), eps: f64) -> Launch {
         let floats = [b1, b2, 1.0 - b1, 1.0 - b2, eps, 0.0].map(|v| v as f32);
         self.launch("adamw", self.count as u32, floats)
-    }
-}
-
-/// A loss over `rows` rows of `classes` logits.
-#[derive(Clone, Copy, Debug)]
-pub struct Loss {
-    /// Format of logits and gradients.
-    pub format: u32,
-    /// Logits. `[rows, classes]`
-    pub logits: Address,
-    /// Their gradient.
-    pub grad: Address,
-    /// The loss of each row, f32. `[rows]`
-    pub loss: Address,
-    /// Rows.
-    pub rows: usize,
-    /// Classes.
-    pub classes: usize,
-    /// What gradients are multiplied with, such as `1 / rows`.
-    pub factor: f32,
-}
-
-impl Loss {
-    fn launch(self, kernel: &'static str, [other, targets, other_grad]: [Address; 3], detach: bool) -> Launch {
-        Launch {
-            source: Source::Loss,
-            macros: vec![("X", self.format)],
-            kernel,
-            grid: [self.rows as u32, 1, 1],
-            threads: THREADS,
-            shared: 0,
-            args: Args::default()
-                .longs([self.logits, other, targets, self.grad, other_grad, self.loss])
-                .ints([self.classes as u32, u32::from(detach)])
-                .floats([self.factor]),
-        }
-    }
-
-    /// Cross-entropy against u32 targets `[rows]`; the gradient is overwritten.
-    pub fn cross_entropy(self, targets: Address) -> Launch {
-        self.launch("cross_entropy", [0, targets, 0], false)
-    }
-    /// Symmetric KL against other logits; both gradients are added to.
-    pub fn symmetric_kl(self, other: Address, other_grad: Address, detach: bool) -> Launch {
-        self.launch("symmetric_kl", [other, 0, other_grad], detach)
     }
 }
 
