@@ -1,4 +1,4 @@
-//! What the engine reports, as plain host data: steps, routes, experts, previews, reports.
+//! Reports of the engine as plain host data: steps, routes, experts, runs, exports.
 
 use crate::artifact::certificate::Certificate;
 use crate::config::{RoutingPolicy, RunConfig};
@@ -14,9 +14,9 @@ use std::path::PathBuf;
 pub struct StepSample {
     /// Steps done, from 1.
     pub step: u64,
-    /// Passes over the data done.
+    /// Epochs done.
     pub epoch: f32,
-    /// What was minimised.
+    /// Total loss.
     pub loss: f32,
     /// Cross-entropy or squared error.
     pub task_loss: f32,
@@ -48,7 +48,7 @@ impl From<&StepRecord> for StepSample {
     }
 }
 
-/// One or more neighbouring steps in one: extremes are kept, so nothing that happened is hidden.
+/// One or more consecutive steps with minimum, maximum and mean of every value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepBucket {
     /// Steps in this bucket.
@@ -91,7 +91,7 @@ impl StepBucket {
         Self { n: 1, min: sample, max: sample, mean: sample }
     }
 
-    /// Takes in the steps of a later bucket.
+    /// Adds the steps of the next bucket.
     pub fn merge(&mut self, later: &Self) {
         if self.n == 0 {
             *self = *later;
@@ -112,45 +112,45 @@ impl StepBucket {
     }
 }
 
-/// Shares of the experts in one pick: a single 1 for a whole-batch draw, a distribution for draws by example or token.
+/// Shares of the experts in one draw: a single 1 for draws per batch, a distribution for draws per example or token.
 pub type Shares = Vec<f32>;
 
-/// One step's draws, reduced.
+/// The route of one step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepRoute {
     /// Steps done when it was drawn.
     pub step: u64,
-    /// Expert of `(pass * sites + site) * 2 + side`; where several ran, the one that ran most.
+    /// Expert at `(pass * modules + module) * 2 + side`; where several ran, the one with the largest share.
     pub experts: Vec<u8>,
 }
 
-/// Which expert runs where, now and so far.
+/// Routes of the newest steps and counts of all draws.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoutingSnapshot {
     /// Steps done.
     pub step: u64,
-    /// The law of the draws.
+    /// The routing policy.
     pub policy: RoutingPolicy,
     /// Passes of a step: 2 with consistency.
     pub passes: usize,
-    /// Names of the sites in order, such as `layers.3.ffn`.
+    /// Names of the adapted modules in order, such as `layers.3.ffn`.
     pub sites: Vec<String>,
     /// Experts of the down side and of the up side; 1: shared, nothing is drawn.
     pub experts: [usize; 2],
-    /// The newest step's picks: shares of the experts at `(pass * sites + site) * 2 + side`.
+    /// Routes of the newest step: shares of the experts at `(pass * modules + module) * 2 + side`.
     pub current: Vec<Shares>,
-    /// The newest steps' picks, oldest first, at most 64.
+    /// Routes of the newest steps, oldest first, at most 64.
     pub recent: Vec<StepRoute>,
-    /// How often each expert was drawn, at `site * 2 + side`; both passes counted, per example or token where so drawn. `[sites * 2][experts]`
+    /// Draws of each expert at `module * 2 + side`, both passes counted, per example or token where drawn so. `[modules * 2][experts]`
     pub counts: Vec<Vec<u64>>,
-    /// Independent draws at `site * 2 + side`: the sum of its counts. `[sites * 2]`
+    /// Independent draws at `module * 2 + side`: the sum of its counts. `[modules * 2]`
     pub draws: Vec<u64>,
 }
 
 /// Bins of every histogram of weights.
 pub const HISTOGRAM_BINS: usize = 64;
 
-/// One expert's numbers on one side of one site.
+/// Statistics of one expert on one side of one module.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpertStats {
     /// Frobenius norm of the weight.
@@ -169,7 +169,7 @@ pub struct ExpertStats {
     pub histogram: Vec<u32>,
 }
 
-/// All experts on one side of one site.
+/// All experts on one side of one module.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SideSnapshot {
     /// Rows of each expert's weight matrix (outputs).
@@ -193,42 +193,42 @@ pub struct HeatMap {
     pub rows: usize,
     /// Columns of the reduced picture.
     pub cols: usize,
-    /// Of each cell, the weight with the largest absolute value. `[rows * cols]`
+    /// The weight with the largest absolute value in each cell. `[rows * cols]`
     pub values: Vec<f32>,
 }
 
-/// The experts as they are at one step.
+/// The experts at one step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpertSnapshot {
     /// Steps done.
     pub step: u64,
-    /// Names of the sites in order.
+    /// Names of the adapted modules in order.
     pub sites: Vec<String>,
-    /// Numbers of all sites and sides, at `site * 2 + side`.
+    /// Statistics of all modules and sides, at `module * 2 + side`.
     pub sides: Vec<SideSnapshot>,
-    /// The site and side that the heat maps belong to.
+    /// Module (by index) and side of the heat maps.
     pub focus: (usize, Option<Side>),
-    /// Heat maps of the focus, one for each expert.
+    /// Heat maps of the focus, one per expert.
     pub heat_maps: Vec<HeatMap>,
 }
 
-/// How far apart the experts of all sites are, at one step.
+/// Distances between the experts of all modules at one step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DistanceSample {
     /// Steps done.
     pub step: u64,
-    /// Mean distance between two experts, at `site * 2 + side`; 0 for a shared side. `[sites * 2]`
+    /// Mean distance between two experts at `module * 2 + side`; 0 for a shared side. `[modules * 2]`
     pub pairwise: Vec<f32>,
-    /// Mean distance from the start, at `site * 2 + side`. `[sites * 2]`
+    /// Mean distance from the start at `module * 2 + side`. `[modules * 2]`
     pub from_start: Vec<f32>,
 }
 
-/// A model as its directory describes it.
+/// A model as described by its files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelInfo {
     /// Directory, or `lab`.
     pub path: String,
-    /// Family in words, such as `RoBERTa`.
+    /// Family, such as `RoBERTa`.
     pub family: String,
     /// Layers.
     pub layers: usize,
@@ -244,15 +244,15 @@ pub struct ModelInfo {
     pub parameters: usize,
     /// Bytes of the weight files.
     pub file_bytes: u64,
-    /// Whether it is a language model: it writes, and has no classes.
+    /// Whether it is a language model.
     pub writes: bool,
     /// The matrices of a layer that can have a LoRA, by name.
     pub lora_targets: Vec<String>,
-    /// What is unusual about it.
+    /// Remarks.
     pub notes: Vec<String>,
 }
 
-/// What became of a run, as its directory says.
+/// Status of a run according to its directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunStatus {
@@ -260,9 +260,9 @@ pub enum RunStatus {
     Running,
     /// Ended as planned (early stopping included).
     Finished,
-    /// Somebody stopped it; it can go on.
+    /// Stopped by the user; it can be resumed.
     Stopped,
-    /// Its process ended without a word; it can go on from its last checkpoint.
+    /// Its process ended without an end record; it can be resumed from its last checkpoint.
     #[default]
     Interrupted,
     /// An error or a loss that was not finite.
@@ -276,13 +276,13 @@ pub struct RunSummary {
     pub dir: PathBuf,
     /// Its name.
     pub name: String,
-    /// What became of it.
+    /// Its status.
     pub status: RunStatus,
     /// Model path, or `lab`.
     pub model: String,
-    /// Task in words.
+    /// Task.
     pub task: String,
-    /// Method in words.
+    /// Method.
     pub method: String,
     /// When it was started, seconds since 1970.
     pub created: u64,
@@ -298,28 +298,28 @@ pub struct RunSummary {
     pub seconds: f64,
     /// Size on disk.
     pub bytes: u64,
-    /// Whether it has a checkpoint to go on from and steps left.
+    /// Whether it has a checkpoint and remaining steps.
     pub resumable: bool,
-    /// Why the directory cannot be read fully.
+    /// Why the directory cannot be read completely.
     pub problem: Option<String>,
 }
 
-/// Everything a run directory tells.
+/// The contents of a run directory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunDetail {
     /// Its line in the list.
     pub summary: RunSummary,
     /// All settings, resolved.
     pub config: RunConfig,
-    /// What was known at the start.
+    /// Known at the start.
     pub start: StartRecord,
-    /// The curves, at most some thousand buckets.
+    /// The curves, at most a few thousand buckets.
     pub history: Vec<StepBucket>,
     /// The evaluations.
     pub evals: Vec<EvalRecord>,
-    /// What a language model wrote on the way.
+    /// Texts that a language model generated during training.
     pub samples: Vec<SampleRecord>,
-    /// The newest lamps.
+    /// The newest gradient-health check.
     pub lamps: Vec<Lamp>,
     /// How it ended.
     pub end: Option<EndRecord>,
@@ -327,7 +327,7 @@ pub struct RunDetail {
     pub routing: Option<RoutingSnapshot>,
     /// Distances between the experts over time.
     pub distances: Vec<DistanceSample>,
-    /// Steps of the checkpoints there are.
+    /// Steps of the existing checkpoints.
     pub checkpoints: Vec<u64>,
     /// The last lines of the log.
     pub log: Vec<String>,
@@ -335,14 +335,14 @@ pub struct RunDetail {
     pub exports: Vec<ExportReport>,
 }
 
-/// The model merged with given weights, measured.
+/// Scores of the model merged with given weights.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MergeReport {
     /// The weights.
     pub plan: MergePlan,
     /// The deciding metric.
     pub metric: String,
-    /// What it scores.
+    /// The scores.
     pub scores: Scores,
     /// Rows evaluated.
     pub rows: usize,
@@ -353,11 +353,11 @@ pub struct MergeReport {
 /// One written and verified export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportReport {
-    /// What it is.
+    /// The target.
     pub target: ExportTarget,
     /// Number format.
     pub dtype: ExportDtype,
-    /// Where it is.
+    /// Its directory.
     pub dir: PathBuf,
     /// Its files and how far they were verified.
     pub certificate: Certificate,

@@ -1,4 +1,4 @@
-//! Made-up but plausible numbers for [`crate::testing::fake_engine`]. Everything is a pure function of its arguments.
+//! Invented plausible numbers for [`crate::testing::fake_engine`]. Everything is a pure function of its arguments.
 
 use crate::config::{MixtureConfig, RunConfig, Task};
 use crate::protocol::*;
@@ -28,7 +28,7 @@ pub fn config() -> RunConfig {
     RunConfig { name: "lab-demo".to_owned(), ..RunConfig::default() }
 }
 
-/// What is known at the start.
+/// The record at the start.
 pub fn start_record(config: &RunConfig, first_step: u64) -> StartRecord {
     StartRecord {
         total_steps: if config.train.max_steps > 0 { config.train.max_steps } else { 240 },

@@ -186,7 +186,7 @@ fn from_outputs_ui(report: &AveragesReport, way: &AverageScore, ui: &mut Ui) {
 
 /// Distance of factors, and of rank r, from the mean delta, module by module.
 fn plot_ui(theme: &Theme, sites: &[AveragedSite], ui: &mut Ui) {
-    ui.label(RichText::new("Distance from the mean delta, module by module").strong());
+    ui.label(RichText::new("How far each module is from the mean delta").strong());
     let names: Vec<(String, String)> =
         sites.iter().enumerate().map(|(i, site)| (i.to_string(), names::whole_site(&site.name))).collect();
     let percent = |value: fn(&AveragedSite) -> f64| sites.iter().map(|site| 100.0 * value(site)).collect();
