@@ -8,7 +8,7 @@
 use adamix::artifact::{RunDir, certificate};
 use adamix::error::{Error, Result};
 use adamix::machine::facts;
-use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
+use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
 use adamix::workflow::saved_run::Opened;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ fn merge_and_export(dir: &RunDir) -> Result<()> {
     // The files are written, loaded afresh and run; the certificate says what came out.
     let plan = ExportPlan {
         targets: vec![ExportTarget::Merged, ExportTarget::Experts],
-        dtype: ExportDtype::F32,
+        dtype: NumberFormat::F32,
         merge: MergePlan::Uniform,
         dir: None,
     };

@@ -13,7 +13,7 @@ use adamix::app::{Screenshot, WindowOptions, first_form, run};
 use adamix::config::keys;
 use adamix::engine::handle::EngineHandle;
 use adamix::protocol::{
-    EngineFactory, ExportDtype, ExportPlan, ExportTarget, MergePlan, Pane, PlayPlan, RoundingPlan, Study, Subject,
+    EngineFactory, ExportPlan, ExportTarget, MergePlan, NumberFormat, Pane, PlayPlan, RoundingPlan, Study, Subject,
     Writer,
 };
 use adamix::testing::fake_engine::FakeEngine;
@@ -48,7 +48,7 @@ fn main() {
             }
             "--export" => {
                 let targets = vec![ExportTarget::Merged, ExportTarget::AdapterHub];
-                let (dtype, merge) = (ExportDtype::Bf16, MergePlan::Uniform);
+                let (dtype, merge) = (NumberFormat::Bf16, MergePlan::Uniform);
                 let plan = ExportPlan { targets, dtype, merge, dir: None };
                 screenshot.actions.push(Action::Export(Subject::Live, plan));
             }

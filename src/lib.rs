@@ -18,8 +18,9 @@
 //! | module | what lives there | what it may use |
 //! |---|---|---|
 //! | [`error`], [`rng`] | the error type; seeded random streams | nothing of ours |
+//! | [`atomic`] | files and directories that appear whole or not at all | error |
 //! | [`config`] | settings, their keys, presets | error |
-//! | [`tensor`] | tensors on the host, number formats, safetensors and GGUF as formats | error |
+//! | [`tensor`] | tensors on the host, number formats, safetensors and GGUF as formats | atomic, error |
 //! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, rng, tensor |
 //! | [`mixture`] | banks of experts, routing, consistency, merging; knows no model and no file | config, error, nn, rng, tensor |
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches; knows no model | config, error, rng, tensor |
@@ -29,13 +30,13 @@
 //! | [`records`] | what a run records, as plain data: steps, evaluations, checkpoints | config, error, eval, tensor |
 //! | [`train`] | the step, the optimizer, the loop; knows no files | config, data, error, eval, mixture, model, nn, records, rng, tensor |
 //! | [`analysis`] | statistics of experts and routes on host data | config, error, records, rng, tensor |
-//! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | config, data, error, records, tensor |
-//! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, mixture, model_store, nn, records |
+//! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | atomic, config, data, error, records, tensor |
+//! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, mixture, model_store, nn, records, tensor |
 //! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | config, data, error, eval, mixture, model, nn, rng, tensor, train |
 //! | [`bench`] | speed and memory of the training step on random weights | config, data, error, machine, model, nn, rng, tensor, train |
-//! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, config, data, error, eval, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
+//! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, atomic, config, data, error, eval, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
 //! | [`engine`] | threads and channels, nothing else | artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
-//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, machine, mixture, model_store, nn, protocol, records, rng, train, workflow |
+//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, machine, mixture, model_store, nn, protocol, records, rng, tensor, train, workflow |
 //! | `app` | the window; egui lives here and nowhere else | analysis, config, error, protocol |
 //! | `testing` | test doubles, behind the feature `testing` | analysis, config, error, eval, protocol, records |
 //!
@@ -62,10 +63,13 @@
 //! 6. [`train::trainer`], [`eval::compare`], [`artifact`]: the loop, the comparison, the files.
 //! 7. [`protocol`]: how the window talks to all of it.
 
+pub mod atomic;
 pub mod error;
 pub mod rng;
 
 pub mod config;
+
+pub mod tensor;
 
 pub mod mixture;
 pub mod nn;

@@ -25,7 +25,7 @@ mod save;
 mod text;
 mod windows;
 
-use adamix::artifact::atomic;
+use adamix::atomic;
 use adamix::error::{Error, Result};
 use adamix::model::DecoderSpec;
 use adamix::rng::SeedStream;

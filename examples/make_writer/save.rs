@@ -1,8 +1,9 @@
 //! The model as files in Hugging Face layout.
 
-use adamix::artifact::{Dtype, HostTensor, atomic, safetensors_io};
+use adamix::atomic;
 use adamix::error::Result;
 use adamix::nn::Params;
+use adamix::tensor::{HostTensor, NumberFormat, safetensors};
 use candle_core::{DType, Tensor};
 use std::path::Path;
 
@@ -61,5 +62,5 @@ fn tensors(params: &Params) -> Result<Vec<HostTensor>> {
 pub fn write(params: &Params, out: &Path) -> Result<()> {
     atomic::write_file(&out.join("config.json"), CONFIG.as_bytes())?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
-    safetensors_io::write(&out.join("model.safetensors"), &tensors(params)?, Dtype::F16, &metadata)
+    safetensors::write(&out.join("model.safetensors"), &tensors(params)?, NumberFormat::F16, &metadata)
 }

@@ -6,9 +6,8 @@
 //! What happens to the weights themselves is counted by [`Tally`], tensor by tensor, so that a model need not be in memory
 //! twice.
 
-use crate::artifact::gguf::Store;
-use crate::artifact::{Dtype, HostTensor};
 use crate::error::Result;
+use crate::tensor::{HostTensor, NumberFormat};
 
 /// The cost of one number format.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,13 +71,13 @@ pub struct Tally {
 
 impl Tally {
     /// Takes in a tensor, its values and what the format makes of them.
-    pub fn add(&mut self, exact: &HostTensor, stored: &[f32], store: Store) {
+    pub fn add(&mut self, exact: &HostTensor, stored: &[f32], format: NumberFormat) {
         let (mut change, mut most) = (0.0f64, 0.0f64);
-        let block = if store == Store::Q8_0 { BLOCK } else { exact.data.len().max(1) };
+        let block = if format == NumberFormat::Q8_0 { format.block().0 } else { exact.data.len().max(1) };
         for (exact, stored) in exact.data.chunks(block).zip(stored.chunks(block)) {
-            let step = (store == Store::Q8_0).then(|| {
+            let step = (format == NumberFormat::Q8_0).then(|| {
                 let top = exact.iter().fold(0.0f32, |top, value| top.max(value.abs()));
-                f64::from(Dtype::F16.round(top / 127.0))
+                f64::from(NumberFormat::F16.round(top / 127.0))
             });
             for (&value, &found) in exact.iter().zip(stored) {
                 let (value, found) = (f64::from(value), f64::from(found));
@@ -88,7 +87,7 @@ impl Tally {
                 self.sums[0] += off * off;
                 self.sums[1] += value * value;
                 self.found.zeroed += usize::from(found == 0.0 && value != 0.0);
-                let unit = step.unwrap_or_else(|| last_place(store, value));
+                let unit = step.unwrap_or_else(|| last_place(format, value));
                 if off > 0.0 && unit > 0.0 {
                     self.found.ulps = self.found.ulps.max(off / unit);
                 }
@@ -109,15 +108,12 @@ impl Tally {
     }
 }
 
-/// Values in a block of Q8_0.
-const BLOCK: usize = 32;
-
 /// The distance between neighbours of this format around a value.
-fn last_place(store: Store, value: f64) -> f64 {
-    let (bits, lowest) = match store {
-        Store::F32 => (23, -126),
-        Store::F16 | Store::Q8_0 => (10, -14),
-        Store::Bf16 => (7, -126),
+fn last_place(format: NumberFormat, value: f64) -> f64 {
+    let (bits, lowest) = match format {
+        NumberFormat::F32 => (23, -126),
+        NumberFormat::Bf16 => (7, -126),
+        _ => (10, -14),
     };
     // Below the smallest normal number the distance stays what it is there.
     let exponent = if value == 0.0 { lowest } else { (value.abs().log2().floor() as i32).max(lowest) };
@@ -128,15 +124,15 @@ fn last_place(store: Store, value: f64) -> f64 {
 /// tensors, `[rows, outputs]`; `run` gives those of changed ones. With `causes` every part is also rounded alone.
 pub fn budget(
     tensors: &[HostTensor],
-    store: Store,
+    format: NumberFormat,
     causes: bool,
     base: (&[f32], usize),
     run: &mut dyn FnMut(&[HostTensor]) -> Result<Vec<f32>>,
 ) -> Result<Budget> {
     let (mut rounded, mut tally) = (tensors.to_vec(), Tally::default());
     for (tensor, exact) in rounded.iter_mut().zip(tensors) {
-        tensor.data = store.rounded(exact)?;
-        tally.add(exact, &tensor.data, store);
+        tensor.data = exact.rounded(format)?;
+        tally.add(exact, &tensor.data, format);
     }
     let all = run(&rounded)?;
     let mut parts: Vec<String> = Vec::new();

@@ -17,9 +17,10 @@
 
 use super::checkpoint::write_json;
 use super::export::{self, Loaded, Target};
-use super::hash::FileHash;
-use super::{Dtype, HostTensor, TOOL, utc};
+use super::{TOOL, utc};
 use crate::error::{Context as _, Error, Result};
+use crate::tensor::hash::FileHash;
+use crate::tensor::{HostTensor, NumberFormat};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -30,12 +31,13 @@ const VERSION: u32 = 1;
 
 /// How far a logit may move, relative to the largest absolute logit (at least 1). `f32` is stored exactly, so only
 /// the order of additions may differ. Half precision moves each weight by up to 2^-12 (`f16`) or 2^-9 (`bf16`) of
-/// itself; the tolerances leave a factor of about 40 for what the layers above make of that.
-pub fn tolerance(dtype: Dtype) -> f64 {
+/// itself, a block format by up to 2^-8 of the block's largest; the tolerances leave a factor of about 40 for what the layers above make of that.
+pub fn tolerance(dtype: NumberFormat) -> f64 {
     match dtype {
-        Dtype::F32 => 1e-5,
-        Dtype::F16 => 1e-2,
-        Dtype::Bf16 => 8e-2,
+        NumberFormat::F32 => 1e-5,
+        NumberFormat::F16 => 1e-2,
+        NumberFormat::Bf16 => 8e-2,
+        _ => 16e-2,
     }
 }
 
@@ -92,7 +94,7 @@ pub struct Certificate {
     /// What was exported; absent when the files could not be read.
     pub target: Option<Target>,
     /// How the tensors are stored.
-    pub dtype: Dtype,
+    pub dtype: NumberFormat,
     /// The name of that format where it is a quantised one, which `dtype` cannot say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_as: Option<String>,
@@ -117,7 +119,7 @@ pub struct Certificate {
 pub fn certify(
     dir: &Path,
     originals: &[HostTensor],
-    dtype: Dtype,
+    dtype: NumberFormat,
     probe: Probe<'_>,
     run: impl FnOnce(&[HostTensor]) -> Result<Vec<f32>>,
 ) -> Result<Certificate> {
@@ -144,7 +146,7 @@ pub struct Streamed<'a> {
     /// What was exported.
     pub target: Target,
     /// The least exact number format among the files' tensors, and its name where it is none of these.
-    pub dtype: (Dtype, Option<String>),
+    pub dtype: (NumberFormat, Option<String>),
     /// Largest difference of a logit, relative to the largest logit.
     pub tolerance: f64,
     /// Names of what was exported.
@@ -191,7 +193,7 @@ pub fn certify_streamed(dir: &Path, subject: Streamed<'_>, probe: Option<Rerun<'
 }
 
 impl Certificate {
-    fn begin(dir: &Path, dtype: Dtype) -> Self {
+    fn begin(dir: &Path, dtype: NumberFormat) -> Self {
         let mut certificate = Self {
             format: FORMAT.to_owned(),
             version: VERSION,

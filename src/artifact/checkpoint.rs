@@ -9,11 +9,12 @@
 //!
 //! The directory appears only when all of it is on disk. Randomness needs no state: streams are indexed by step.
 
-use super::atomic::{remove, write_dir, write_file};
-use super::hash::FileHash;
-use super::safetensors_io::{self, Metadata};
-use super::{Dtype, HostTensor, RunDir, TOOL, utc};
+use super::{RunDir, TOOL, utc};
+use crate::atomic::{remove, write_dir, write_file};
 use crate::error::{Context as _, Error, Result};
+use crate::tensor::hash::FileHash;
+use crate::tensor::safetensors::{self, Metadata};
+use crate::tensor::{HostTensor, NumberFormat};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -65,9 +66,9 @@ pub fn write(run: &RunDir, step: u64, data: &CheckpointData) -> Result<()> {
             Metadata::from([("format".to_owned(), what.to_owned()), ("step".to_owned(), step.to_string())])
         };
         let experts = metadata("adamix-checkpoint-experts");
-        safetensors_io::write(&dir.join(EXPERTS), &data.tensors, Dtype::F32, &experts)?;
+        safetensors::write(&dir.join(EXPERTS), &data.tensors, NumberFormat::F32, &experts)?;
         let optimizer = metadata("adamix-checkpoint-optimizer");
-        safetensors_io::write(&dir.join(OPTIMIZER), &data.optimizer, Dtype::F32, &optimizer)?;
+        safetensors::write(&dir.join(OPTIMIZER), &data.optimizer, NumberFormat::F32, &optimizer)?;
         write_json(&dir.join(STATE), &data.state)?;
         let files = [EXPERTS, OPTIMIZER, STATE].iter().map(|name| FileHash::of(dir, name)).collect::<Result<_>>()?;
         let manifest = Manifest {
@@ -91,8 +92,8 @@ pub fn read(run: &RunDir, step: u64) -> Result<CheckpointData> {
         let state = fs::read(dir.join(STATE)).map_err(|err| Error::io("reading", &dir.join(STATE), err))?;
         let state = serde_json::from_slice(&state)
             .map_err(|err| Error::format(format!("{STATE} is not valid JSON: {err}: {}", dir.display())))?;
-        let (tensors, _) = safetensors_io::read(&dir.join(EXPERTS))?;
-        let (optimizer, _) = safetensors_io::read(&dir.join(OPTIMIZER))?;
+        let (tensors, _) = safetensors::read(&dir.join(EXPERTS))?;
+        let (optimizer, _) = safetensors::read(&dir.join(OPTIMIZER))?;
         Ok(CheckpointData { tensors, optimizer, state })
     };
     load().with_context(|| format!("checkpoint-{step} cannot be used"))

@@ -1,7 +1,7 @@
-//! The run directory, safetensors files, exports and certificates: everything that outlives the process.
+//! The run directory, checkpoints, exports and certificates: everything that outlives the process.
 //!
 //! This layer writes and reads plain host data. It knows no trainer, no model and no thread; who calls it
-//! supplies tensors as [`HostTensor`]s and gets them back as such.
+//! supplies tensors as [`HostTensor`](crate::tensor::HostTensor)s and gets them back as such.
 //!
 //! | module | file format |
 //! |---|---|
@@ -10,36 +10,26 @@
 //! | [`checkpoint`] | `checkpoint-N/` |
 //! | [`export`] | `adapter.safetensors`, `experts.safetensors`; AdapterHub, PEFT and Hugging Face directories, GGUF |
 //! | [`import`] | PEFT directories, checkpoints of the reference code |
-//! | [`gguf`] | GGUF, written tensor by tensor and read back |
-//! | [`torch_file`] | `torch.save`, by a reader that runs nothing ([`pickle`], [`zip`]) |
+//! | [`torch_file`] | `torch.save`, by a reader that executes nothing ([`pickle`]) |
 //! | [`certificate`] | `certificate.json` |
-//! | [`safetensors_io`] | safetensors |
 //!
 //! Two rules hold for every file here. A file that is written whole appears under its name only when it is
-//! complete and on disk ([`atomic`]). A file that grows is append-only, its readers ignore an incomplete tail,
+//! complete and on disk ([`atomic`](crate::atomic)). A file that grows is append-only, its readers ignore an incomplete tail,
 //! and it is cut back to a checkpoint's step before a resumed run goes on.
 
-pub mod atomic;
 pub mod certificate;
 pub mod checkpoint;
 pub mod export;
-pub mod gguf;
-pub mod hash;
 pub mod import;
 pub mod pickle;
 pub mod recorder;
 pub mod run_dir;
 pub mod run_list;
 pub mod run_lock;
-pub mod safetensors_io;
-pub mod safetensors_stream;
-pub mod tensor;
 pub mod torch_file;
 pub mod utc;
-pub mod zip;
 
 pub use run_dir::RunDir;
-pub use tensor::{Dtype, HostTensor};
 
 /// Name and version of this program as written into files.
 pub const TOOL: &str = concat!("adamix ", env!("CARGO_PKG_VERSION"));

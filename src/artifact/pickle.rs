@@ -1,18 +1,18 @@
 //! Pickles of tensors, and of nothing else.
 //!
-//! A pickle is a program. This reader knows the few instructions that `torch.save` needs for dictionaries of tensors, and
-//! the few names they may call: `collections.OrderedDict`, `torch._utils._rebuild_tensor_v2` and torch's storages. Nothing
-//! is ever imported or run; every other instruction and name is refused with its place. Contents are held once and
-//! referred to by number, so that nothing grows by being repeated, and all counts have limits.
+//! A pickle is a program for a stack machine. This reader knows the opcodes that `torch.save` uses for dictionaries of
+//! tensors, and the names they may call: `collections.OrderedDict`, `torch._utils._rebuild_tensor_v2` and torch's storage
+//! classes. Nothing is imported or executed; every other opcode and name is an error that says where it is. Values are held
+//! once and referred to by number, so that nothing grows by being repeated, and all counts have limits.
 
 use crate::error::{Error, Result};
 
-/// Longer programs are taken for a forgery.
-pub const LARGEST: usize = 64 << 20;
-/// Most values, of which each takes some tens of bytes.
-const MOST_NODES: usize = 4 << 20;
-/// Deepest stack of open lists.
-const MOST_MARKS: usize = 64;
+/// The longest program that is read.
+pub const MAX_BYTES: usize = 64 << 20;
+/// Most values, each of which takes some tens of bytes.
+const MAX_NODES: usize = 4 << 20;
+/// Most lists open inside each other.
+const MAX_MARKS: usize = 64;
 
 /// Number of a value.
 pub type Id = u32;
@@ -72,8 +72,8 @@ pub struct Pickle {
 impl Pickle {
     /// Runs a program.
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        if bytes.len() > LARGEST {
-            return Err(Error::format(format!("the pickle of {} bytes is longer than {LARGEST}", bytes.len())));
+        if bytes.len() > MAX_BYTES {
+            return Err(Error::format(format!("the pickle of {} bytes is longer than {MAX_BYTES}", bytes.len())));
         }
         let mut machine =
             Machine { bytes, at: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
@@ -105,7 +105,9 @@ struct Machine<'a> {
     at: usize,
     nodes: Vec<Node>,
     stack: Vec<Id>,
+    /// Heights of the stack where lists began.
     marks: Vec<usize>,
+    /// Remembered values, sorted by key.
     memo: Vec<(u32, Id)>,
 }
 
@@ -122,10 +124,9 @@ impl Machine<'_> {
         Ok(part)
     }
 
-    fn number<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut number = [0; N];
-        number.copy_from_slice(self.take(N)?);
-        Ok(number)
+    /// An unsigned little-endian integer of `n` bytes, at most 8.
+    fn uint(&mut self, n: usize) -> Result<u64> {
+        Ok(self.take(n)?.iter().rev().fold(0, |number, &byte| (number << 8) | u64::from(byte)))
     }
 
     fn text(&mut self, n: usize) -> Result<String> {
@@ -142,15 +143,15 @@ impl Machine<'_> {
     }
 
     fn push(&mut self, node: Node) -> Result<()> {
-        if self.nodes.len() >= MOST_NODES {
-            return Err(self.bad(format!("makes more than {MOST_NODES} values")));
+        if self.nodes.len() >= MAX_NODES {
+            return Err(self.bad(format!("makes more than {MAX_NODES} values")));
         }
         self.nodes.push(node);
         self.push_id((self.nodes.len() - 1) as Id)
     }
 
     fn push_id(&mut self, id: Id) -> Result<()> {
-        if self.stack.len() >= MOST_NODES {
+        if self.stack.len() >= MAX_NODES {
             return Err(self.bad("fills its stack"));
         }
         self.stack.push(id);
@@ -159,10 +160,8 @@ impl Machine<'_> {
 
     fn pop(&mut self) -> Result<Id> {
         let floor = self.marks.last().copied().unwrap_or(0);
-        if self.stack.len() <= floor {
-            return Err(self.bad("takes from an empty stack"));
-        }
-        self.stack.pop().ok_or_else(|| self.bad("takes from an empty stack"))
+        let top = if self.stack.len() > floor { self.stack.pop() } else { None };
+        top.ok_or_else(|| self.bad("takes from an empty stack"))
     }
 
     fn top(&self) -> Result<Id> {
@@ -180,14 +179,12 @@ impl Machine<'_> {
 
     fn remember(&mut self, key: u32) -> Result<()> {
         let id = self.top()?;
-        // Keys come in order, so that the last place is nearly always the right one.
-        match self.memo.last() {
-            Some((last, _)) if *last >= key => match self.memo.binary_search_by_key(&key, |(k, _)| *k) {
-                Ok(at) => self.memo[at].1 = id,
-                Err(at) if self.memo.len() < MOST_NODES && self.memo.len() - at < 64 => self.memo.insert(at, (key, id)),
-                Err(_) => return Err(self.bad("numbers its memory without order")),
-            },
-            _ => self.memo.push((key, id)),
+        // Keys nearly always come in order.
+        match self.memo.binary_search_by_key(&key, |(k, _)| *k) {
+            Ok(at) => self.memo[at].1 = id,
+            // Inserting far from the end would make the work quadratic.
+            Err(at) if self.memo.len() < MAX_NODES && self.memo.len() - at < 64 => self.memo.insert(at, (key, id)),
+            Err(_) => return Err(self.bad("numbers its memory without order")),
         }
         Ok(())
     }
@@ -201,83 +198,63 @@ impl Machine<'_> {
 
     fn run(&mut self) -> Result<Id> {
         loop {
-            let code = self.number::<1>()?[0];
+            let code = self.uint(1)? as u8;
             match code {
                 b'.' => return self.pop(),
                 0x80 => {
-                    let protocol = self.number::<1>()?[0];
+                    let protocol = self.uint(1)?;
                     if !(2..=4).contains(&protocol) {
                         return Err(self.bad(format!("has protocol {protocol}, and 2 to 4 are known")));
                     }
                 }
-                0x95 => drop(self.number::<8>()?), // the length of a frame
-                b'(' if self.marks.len() >= MOST_MARKS => {
+                0x95 => self.take(8).map(|_| ())?, // the length of a frame
+                b'(' if self.marks.len() >= MAX_MARKS => {
                     return Err(self.bad("opens too many lists inside each other"));
                 }
                 b'(' => self.marks.push(self.stack.len()),
                 b'N' => self.push(Node::None)?,
-                0x88 => self.push(Node::Bool(true))?,
-                0x89 => self.push(Node::Bool(false))?,
-                b'K' => {
-                    let value = self.number::<1>()?[0];
-                    self.push(Node::Int(i64::from(value)))?;
-                }
-                b'M' => {
-                    let value = u16::from_le_bytes(self.number()?);
-                    self.push(Node::Int(i64::from(value)))?;
+                0x88 | 0x89 => self.push(Node::Bool(code == 0x88))?,
+                b'K' | b'M' => {
+                    let value = self.uint(if code == b'K' { 1 } else { 2 })?;
+                    self.push(Node::Int(value as i64))?;
                 }
                 b'J' => {
-                    let value = i32::from_le_bytes(self.number()?);
+                    let value = self.uint(4)? as u32 as i32;
                     self.push(Node::Int(i64::from(value)))?;
                 }
                 0x8a => {
-                    let n = usize::from(self.number::<1>()?[0]);
+                    let n = self.uint(1)? as usize;
                     if n > 8 {
                         return Err(self.bad("has a whole number of more than 8 bytes"));
                     }
-                    let bytes = self.take(n)?;
-                    let mut wide = [if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 }; 8];
-                    wide[..n].copy_from_slice(bytes);
-                    self.push(Node::Int(i64::from_le_bytes(wide)))?;
+                    // Two's complement of n bytes, sign-extended.
+                    let unused = 64 - 8 * n as u32;
+                    let value = self.uint(n)?.checked_shl(unused).unwrap_or(0) as i64;
+                    self.push(Node::Int(value.checked_shr(unused).unwrap_or(0)))?;
                 }
                 b'G' => {
-                    let value = f64::from_be_bytes(self.number()?);
+                    let value = f64::from_bits(self.uint(8)?.swap_bytes());
                     self.push(Node::Float(value))?;
                 }
-                b'X' => {
-                    let n = u32::from_le_bytes(self.number()?) as usize;
-                    let text = self.text(n)?;
+                b'X' | 0x8c => {
+                    let n = self.uint(if code == b'X' { 4 } else { 1 })?;
+                    let text = self.text(n as usize)?;
                     self.push(Node::Text(text))?;
                 }
-                0x8c => {
-                    let n = usize::from(self.number::<1>()?[0]);
-                    let text = self.text(n)?;
-                    self.push(Node::Text(text))?;
-                }
-                b'q' => {
-                    let key = u32::from(self.number::<1>()?[0]);
-                    self.remember(key)?;
-                }
-                b'r' => {
-                    let key = u32::from_le_bytes(self.number()?);
-                    self.remember(key)?;
+                b'q' | b'r' => {
+                    let key = self.uint(if code == b'q' { 1 } else { 4 })?;
+                    self.remember(key as u32)?;
                 }
                 0x94 => self.remember(self.memo.last().map_or(0, |(key, _)| key.saturating_add(1)))?,
-                b'h' => {
-                    let key = u32::from(self.number::<1>()?[0]);
-                    self.recall(key)?;
-                }
-                b'j' => {
-                    let key = u32::from_le_bytes(self.number()?);
-                    self.recall(key)?;
+                b'h' | b'j' => {
+                    let key = self.uint(if code == b'h' { 1 } else { 4 })?;
+                    self.recall(key as u32)?;
                 }
                 b'}' => self.push(Node::Dict(Vec::new()))?,
                 b']' | b')' => self.push(Node::List(Vec::new()))?,
                 0x85..=0x87 => {
-                    let mut items = Vec::new();
-                    for _ in 0x84..code {
-                        items.insert(0, self.pop()?);
-                    }
+                    let mut items = (0x84..code).map(|_| self.pop()).collect::<Result<Vec<Id>>>()?;
+                    items.reverse();
                     self.push(Node::List(items))?;
                 }
                 b't' => {
@@ -326,7 +303,7 @@ impl Machine<'_> {
     fn append(&mut self, items: Vec<Id>) -> Result<()> {
         let top = self.top()?;
         match self.nodes.get_mut(top as usize) {
-            Some(Node::List(list)) if list.len() + items.len() <= MOST_NODES => {
+            Some(Node::List(list)) if list.len() + items.len() <= MAX_NODES => {
                 list.extend(items);
                 Ok(())
             }
@@ -337,7 +314,7 @@ impl Machine<'_> {
     fn set(&mut self, items: &[Id]) -> Result<()> {
         let top = self.top()?;
         match self.nodes.get_mut(top as usize) {
-            Some(Node::Dict(pairs)) if items.len().is_multiple_of(2) && pairs.len() <= MOST_NODES => {
+            Some(Node::Dict(pairs)) if items.len().is_multiple_of(2) && pairs.len() <= MAX_NODES => {
                 pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())
             }

@@ -15,9 +15,9 @@
 //!
 //! A directory is a run when it holds a `run.toml`. It can be moved and renamed freely.
 
-use super::atomic::{self, clean_leftovers, write_file};
 use super::run_lock::{RunLock, is_locked};
 use super::utc;
+use crate::atomic::{self, clean_leftovers, write_file};
 use crate::config::{RunConfig, Task, WRITER_LAB};
 use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};

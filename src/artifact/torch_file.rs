@@ -1,34 +1,39 @@
-//! Files of `torch.save`: an archive with one pickle that names tensors, and one entry for each storage.
+//! Files of `torch.save`: a ZIP archive with one pickle that names tensors, and one entry for each storage.
 //!
 //! Read are dictionaries of tensors, also one inside another (`{"model_state_dict": {...}}`: its names are used alone).
-//! The pickle is never run ([`pickle`](super::pickle)). Tensors are read one at a time.
+//! The pickle is not executed ([`pickle`](super::pickle)). Tensors are read one at a time.
+//!
+//! `torch.save` stores its entries without compression, so no entry can be larger than the file; an archive with
+//! compressed entries is refused.
 
-use super::pickle::{LARGEST, Node, Pickle};
-use super::zip::Archive;
-use super::{Dtype, HostTensor};
+use super::pickle::{MAX_BYTES, Node, Pickle};
 use crate::error::{Context as _, Error, Result};
+use crate::tensor::{HostTensor, NumberFormat};
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use zip::read::{ArchiveOffset, Config};
+use zip::{CompressionMethod, ZipArchive};
 
 /// Where the tensors of a dictionary are looked for, besides itself.
 const INNER: [&str; 3] = ["model_state_dict", "state_dict", "model"];
 
-/// How values lie in a storage.
+/// How values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Element {
-    Float(Dtype),
+    Float(NumberFormat),
     Double,
-    /// Whole numbers or switches of this many bytes: never weights.
+    /// Integers or booleans of this many bytes: never weights.
     Other(u64),
 }
 
 impl Element {
-    fn of(class: &str) -> Option<Self> {
+    fn of_storage(class: &str) -> Option<Self> {
         Some(match class {
-            "FloatStorage" => Self::Float(Dtype::F32),
-            "HalfStorage" => Self::Float(Dtype::F16),
-            "BFloat16Storage" => Self::Float(Dtype::Bf16),
+            "FloatStorage" => Self::Float(NumberFormat::F32),
+            "HalfStorage" => Self::Float(NumberFormat::F16),
+            "BFloat16Storage" => Self::Float(NumberFormat::Bf16),
             "DoubleStorage" => Self::Double,
             "LongStorage" => Self::Other(8),
             "IntStorage" => Self::Other(4),
@@ -37,9 +42,10 @@ impl Element {
             _ => return None,
         })
     }
+
     fn size(self) -> u64 {
         match self {
-            Self::Float(dtype) => dtype.size() as u64,
+            Self::Float(format) => format.block().1 as u64,
             Self::Double => 8,
             Self::Other(size) => size,
         }
@@ -47,7 +53,7 @@ impl Element {
 }
 
 #[derive(Clone, Debug)]
-struct Tensor {
+struct StridedTensor {
     entry: String,
     element: Element,
     offset: u64,
@@ -59,7 +65,7 @@ struct Tensor {
 #[derive(Debug)]
 pub struct TorchFile {
     archive: Archive,
-    tensors: BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, StridedTensor>,
     path: PathBuf,
 }
 
@@ -70,56 +76,41 @@ impl TorchFile {
     }
 
     fn read_names(path: &Path) -> Result<Self> {
-        let mut start = [0; 4];
-        let mut file = std::fs::File::open(path).map_err(|err| Error::io("opening", path, err))?;
-        if file.read_exact(&mut start).is_err() || &start != b"PK\x03\x04" {
-            let old = start[0] == 0x80;
-            return Err(Error::format(if old {
-                "it has the layout from before torch 1.6; load it in Python and write it again with torch.save"
-            } else {
-                "it does not start like an archive; choose a file written by torch.save"
-            }));
-        }
-        drop(file);
         let mut archive = Archive::open(path)?;
-        let pickle = archive.entries().keys().find(|name| name.ends_with("/data.pkl")).cloned();
+        let pickle = archive.sizes.keys().find(|name| name.ends_with("/data.pkl")).cloned();
         let pickle = pickle.ok_or_else(|| Error::format("the archive has no data.pkl"))?;
         let root = pickle.trim_end_matches("data.pkl").to_owned();
-        if archive.entries().get(&format!("{root}byteorder")).is_some()
-            && archive.read(&format!("{root}byteorder"))? != b"little"
-        {
+        let byte_order = format!("{root}byteorder");
+        if archive.sizes.contains_key(&byte_order) && archive.read(&byte_order)? != b"little" {
             return Err(Error::format("its numbers are big-endian, which cannot be read"));
         }
-        if archive.entries().get(&pickle).is_some_and(|entry| entry.size > LARGEST as u64) {
-            return Err(Error::format(format!("its pickle is longer than {LARGEST} bytes")));
+        if archive.sizes[&pickle] > MAX_BYTES as u64 {
+            return Err(Error::format(format!("its pickle is longer than {MAX_BYTES} bytes")));
         }
-        let bytes = archive.read(&pickle)?;
-        let pickle = Pickle::read(&bytes)?;
-        let mut dict = pickle.root();
-        if let Some(inner) = INNER.iter().find_map(|key| pickle.entry(dict, key)).filter(|n| matches!(n, Node::Dict(_)))
-        {
-            dict = inner;
-        }
+        let pickle = Pickle::read(&archive.read(&pickle)?)?;
+        let inner = INNER.iter().find_map(|key| pickle.entry(pickle.root(), key));
+        let dict = inner.filter(|node| matches!(node, Node::Dict(_))).unwrap_or(pickle.root());
         let Node::Dict(pairs) = dict else { return Err(Error::format("it holds no dictionary of tensors")) };
         let mut tensors = BTreeMap::new();
         for (key, value) in pairs {
-            // Numbers beside the tensors (a step, a loss) mean nothing here.
+            // Numbers beside the tensors (a step, a loss) are not needed.
             let (Node::Text(name), Node::Tensor { storage, offset, shape, strides }) =
                 (pickle.get(*key), pickle.get(*value))
             else {
                 continue;
             };
             let Node::Storage { class, key, elements } = pickle.get(*storage) else { continue };
-            let element = Element::of(class)
+            let element = Element::of_storage(class)
                 .ok_or_else(|| Error::format(format!("tensor {name} lies in a {class}, which cannot be read")))?;
             let entry = format!("{root}data/{key}");
-            let size = archive.entries().get(&entry).map(|entry| entry.size);
+            let size = archive.sizes.get(&entry).copied();
             if size.is_none() || size != elements.checked_mul(element.size()) {
                 return Err(Error::format(format!(
                     "tensor {name} needs a storage of {elements} elements, but the archive has {size:?} bytes for it"
                 )));
             }
-            let tensor = Tensor { entry, element, offset: *offset, shape: shape.clone(), strides: strides.clone() };
+            let (shape, strides) = (shape.clone(), strides.clone());
+            let tensor = StridedTensor { entry, element, offset: *offset, shape, strides };
             tensor.check(name, *elements)?;
             if tensors.insert(name.clone(), tensor).is_some() {
                 return Err(Error::format(format!("tensor {name} is there twice")));
@@ -141,29 +132,93 @@ impl TorchFile {
         self.tensors.get(name).map(|tensor| tensor.shape.iter().map(|&size| size as usize).collect())
     }
 
-    /// Reads one tensor, widened to `f32`, with the format it was stored in (`f64` counts as `f32`).
-    pub fn read(&mut self, name: &str) -> Result<(HostTensor, Dtype)> {
-        let place = || format!("reading {}", self.path.display());
-        let Some(tensor) = self.tensors.get(name) else {
-            return Err(Error::format(format!("there is no tensor {name}"))).with_context(place);
-        };
-        let tensor = tensor.clone();
+    /// Reads one tensor, converted to `f32`, with the format it was stored in (`f64` counts as `f32`).
+    pub fn read(&mut self, name: &str) -> Result<(HostTensor, NumberFormat)> {
+        let tensor = self.tensors.get(name).ok_or_else(|| Error::format(format!("there is no tensor {name}")));
+        let tensor = tensor.with_context(|| format!("reading {}", self.path.display()))?;
         let bytes = self.archive.read(&tensor.entry)?;
-        let (values, dtype) = match tensor.element {
-            Element::Float(dtype) => (dtype.decode(&bytes), dtype),
+        let (values, format) = match tensor.element {
+            Element::Float(format) => (format.decode(&bytes)?, format),
             Element::Double => {
-                (bytes.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(), Dtype::F32)
+                let values = bytes.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32);
+                (values.collect(), NumberFormat::F32)
             }
             Element::Other(_) => {
                 return Err(Error::format(format!("tensor {name} holds whole numbers, not weights")));
             }
         };
         let shape: Vec<usize> = tensor.shape.iter().map(|&size| size as usize).collect();
-        Ok((HostTensor::new(name, shape, tensor.gather(&values))?, dtype))
+        Ok((HostTensor::new(name, shape, tensor.gather(&values))?, format))
     }
 }
 
-impl Tensor {
+/// A ZIP archive of stored entries, each of which is known to fit into the file.
+#[derive(Debug)]
+struct Archive {
+    zip: ZipArchive<BufReader<File>>,
+    /// Bytes of each entry by name.
+    sizes: BTreeMap<String, u64>,
+}
+
+impl Archive {
+    fn open(path: &Path) -> Result<Self> {
+        let failed = |err| Error::io("opening", path, err);
+        let mut file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let mut start = [0; 4];
+        if file.read_exact(&mut start).is_err() || &start != b"PK\x03\x04" {
+            return Err(Error::format(if start[0] == 0x80 {
+                "it has the layout from before torch 1.6; load it in Python and write it again with torch.save"
+            } else {
+                "it does not start like an archive; choose a file written by torch.save"
+            }));
+        }
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let zip = ZipArchive::with_config(config, BufReader::new(file)).map_err(|err| damaged(&err))?;
+        if zip.has_duplicate_names() {
+            return Err(Error::format("two entries of the archive have the same name"));
+        }
+        let mut sizes = BTreeMap::new();
+        for i in 0..zip.len() {
+            let entry = zip.by_index_data(i).map_err(|err| damaged(&err))?;
+            let name = entry.name().map_err(|err| damaged(&err))?.into_owned();
+            let (size, start) = (entry.size(), entry.header_start());
+            if entry.compression() != CompressionMethod::Stored || entry.compressed_size() != size || entry.encrypted()
+            {
+                return Err(Error::format(format!(
+                    "entry {name:?} of the archive is compressed or encrypted; torch.save stores entries as they are"
+                )));
+            }
+            if start.checked_add(size).is_none_or(|end| end > length) {
+                return Err(Error::format(format!(
+                    "entry {name:?} of {size} bytes at {start} lies outside the file of {length} bytes; it is cut off or forged"
+                )));
+            }
+            sizes.insert(name, size);
+        }
+        Ok(Self { zip, sizes })
+    }
+
+    /// The bytes of an entry, checked against its checksum.
+    fn read(&mut self, name: &str) -> Result<Vec<u8>> {
+        let size = self.sizes.get(name).copied().unwrap_or(0);
+        let mut entry = self.zip.by_name(name).map_err(|err| damaged(&err))?;
+        let mut bytes = Vec::with_capacity(size as usize);
+        match entry.read_to_end(&mut bytes) {
+            Ok(read) if read as u64 == size => Ok(bytes),
+            Ok(_) => Err(Error::format(format!("entry {name:?} of the archive is cut off: fetch the file again"))),
+            Err(err) => Err(Error::format(format!(
+                "entry {name:?} of the archive does not fit its checksum ({err}); it is damaged: fetch it again"
+            ))),
+        }
+    }
+}
+
+fn damaged(err: &zip::result::ZipError) -> Error {
+    Error::format(format!("the archive cannot be read ({err}); it is cut off or damaged: fetch it again"))
+}
+
+impl StridedTensor {
     fn elements(&self) -> Option<u64> {
         self.shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size))
     }

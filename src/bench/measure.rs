@@ -12,9 +12,9 @@ use crate::machine::device::Chosen;
 use crate::machine::estimate::{Flow, Load, Mixtures, decoder_step_bytes, step_bytes};
 use crate::machine::{facts, memory};
 use crate::model::{Classifier, Counts, Encoder, Setup};
-use crate::nn::kernels::quant::Format;
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
+use crate::tensor::NumberFormat;
 use crate::train::optimizer::AdamW;
 use crate::train::step;
 use candle_core::{DType, Device};
@@ -46,7 +46,7 @@ pub struct Plan {
     /// Number format of the trunk.
     pub dtype: DtypeChoice,
     /// Quantise a language model's matrices in this format, as a GGUF file has them; then `dtype` is what flows.
-    pub weights: Option<Format>,
+    pub weights: Option<NumberFormat>,
     /// Record the phases of a step.
     pub phases: bool,
 }
@@ -331,7 +331,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         shape: plan.shape.name,
         data: plan.lengths.words(),
         dtype: series.dtype.as_str(),
-        weights: plan.weights.map_or(series.dtype.as_str(), Format::name),
+        weights: plan.weights.map_or(series.dtype.as_str(), NumberFormat::name),
         device: series.device.clone(),
         device_memory_mb: series.device_memory.map(|bytes| mb(bytes as f64)),
         threads: rayon::current_num_threads(),
@@ -453,7 +453,7 @@ mod tests {
         // Rows of whole blocks, and enough of them to be seen in megabytes.
         let small = Shape { hidden: 64, inner: 128, vocabulary: 4000, ..small };
         let one = Plan { steps: 1, phases: false, ..plan(Lengths::Dense(6)) };
-        let quantised = Plan { shape: small, weights: Some(Format::Q4_0), ..one };
+        let quantised = Plan { shape: small, weights: Some(NumberFormat::Q4_0), ..one };
         let measured = bench(&quantised).unwrap();
         assert_eq!((measured.weights, measured.phases.len()), ("Q4_0", 0));
         let whole = bench(&Plan { weights: None, ..quantised.clone() }).unwrap();

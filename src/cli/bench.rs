@@ -12,7 +12,7 @@ use crate::bench::{Lengths, Measured, Plan, Shape, plot, shapes};
 use crate::config::{DeviceChoice, RunConfig, keys};
 use crate::error::{Error, Result};
 use crate::machine::facts;
-use crate::nn::kernels::quant::Format;
+use crate::tensor::NumberFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -171,7 +171,7 @@ fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
         recompute: matches.get_flag("recompute"),
         device: matches.get_one::<DeviceChoice>("device").copied().unwrap_or(DeviceChoice::Cpu),
         dtype: config.model.dtype,
-        weights: Format::by_name(text("weights")),
+        weights: NumberFormat::by_name(text("weights")),
         phases: !matches.get_flag("no-phases"),
     };
     usage(plan.check())?;

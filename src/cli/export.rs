@@ -3,7 +3,7 @@
 use super::{Done, Failure, eval, out, runs, usage};
 use crate::config::RunConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
+use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ pub(super) fn command() -> Command {
             Arg::new("dtype")
                 .long("dtype")
                 .value_name("DTYPE")
-                .value_parser(ExportDtype::ALL.map(ExportDtype::word))
+                .value_parser(NumberFormat::EXPORTS.map(NumberFormat::as_str))
                 .help("Number format of the tensors; only f32 is exact, q8_0 is for gguf [default: f32, for gguf alone f16]"),
         )
         .arg(eval::weights_argument())
@@ -60,8 +60,8 @@ fn plan(matches: &ArgMatches, config: &RunConfig) -> Result<ExportPlan> {
     targets.sort_unstable();
     targets.dedup();
     let typed = matches.get_one::<String>("dtype");
-    let typed = typed.and_then(|name| ExportDtype::ALL.into_iter().find(|dtype| dtype.word() == name));
-    let usual = if targets == [ExportTarget::Gguf] { ExportDtype::F16 } else { ExportDtype::F32 };
+    let typed = typed.and_then(|name| NumberFormat::EXPORTS.into_iter().find(|dtype| dtype.as_str() == name));
+    let usual = if targets == [ExportTarget::Gguf] { NumberFormat::F16 } else { NumberFormat::F32 };
     let dtype = typed.unwrap_or(usual);
     let dir = matches.get_one::<PathBuf>("output").cloned();
     let merge = eval::merge_plan(matches)?.unwrap_or_else(|| MergePlan::own(&config.mixture));

@@ -5,11 +5,12 @@
 
 use super::{Done, out, runs, study};
 use crate::artifact::recorder::routes::RouteFile;
-use crate::artifact::{HostTensor, RunDir, checkpoint};
+use crate::artifact::{RunDir, checkpoint};
 use crate::config::RoutingPolicy;
 use crate::error::Result;
 use crate::mixture::{Pick, SIDES, Side};
 use crate::protocol::Checkpoint;
+use crate::tensor::HostTensor;
 use crate::workflow::snapshot::Banks;
 use clap::{ArgMatches, Command};
 use serde::Serialize;

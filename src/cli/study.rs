@@ -172,7 +172,7 @@ fn rounding(opened: &Opened, report: &RoundingReport) -> Result<()> {
 }
 
 fn format_row(budget: &FormatBudget, names: &[&str], probe_rows: usize) -> Vec<String> {
-    let mut row = vec![budget.dtype.word().to_owned()];
+    let mut row = vec![budget.dtype.as_str().to_owned()];
     match &budget.scores {
         Some(scores) => row.extend(cells(scores, names)),
         None => row.extend(names.iter().map(|_| "-".to_owned())),
@@ -199,7 +199,7 @@ fn causes(files: &FilesBudget) -> Result<()> {
     let found: Vec<&FormatBudget> = files.formats.iter().filter(|format| !format.causes.is_empty()).collect();
     let Some(coarsest) = found.last() else { return Ok(()) };
     let mut rows = vec![vec!["alone, changes a logit by".to_owned()]];
-    rows[0].extend(found.iter().map(|format| format.dtype.word().to_owned()));
+    rows[0].extend(found.iter().map(|format| format.dtype.as_str().to_owned()));
     for cause in &coarsest.causes {
         let of = |format: &&FormatBudget| {
             let same = format.causes.iter().find(|other| other.part == cause.part);

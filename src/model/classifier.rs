@@ -15,6 +15,7 @@ use crate::nn::kernels::device::wide;
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Act, Grads, Params};
 use crate::rng::{Purpose, SeedStream};
+use crate::tensor::to_f32;
 use candle_core::{DType, Device, Tensor};
 
 /// A classifier or regressor. Cloning shares all tensors.
@@ -235,7 +236,7 @@ impl Classifier {
     /// Logits as host values, without dropout. Row-major `[sequences * outputs]`
     pub fn logits(&self, batch: &Batch, route: Option<&Route>) -> Result<Vec<f32>> {
         let (logits, _) = self.forward(batch, Run { route, ..Run::eval() })?;
-        Ok(logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+        to_f32(&logits)
     }
 
     /// The same model with each site's experts replaced by their weighted mean. Without a mixture: a copy.

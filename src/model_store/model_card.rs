@@ -1,11 +1,11 @@
 //! What a snapshot holds, read from its headers only, and whether it can be trained here.
 
-use crate::data::gguf::GgufHeader;
 use crate::error::{Error, Result};
 use crate::model::decoder::DecoderFamily;
 use crate::model::weights::Weights;
 use crate::model::{DecoderSpec, EncoderSpec, Family, LmSource};
 use crate::model_store::choose::INDEX;
+use crate::tensor::gguf::GgufFile;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -137,10 +137,10 @@ pub(crate) fn of_gguf(path: &Path) -> About {
 }
 
 fn read_gguf(path: &Path, about: &mut About) -> Result<()> {
-    let header = GgufHeader::open(path)?;
+    let header = GgufFile::open(path)?;
     about.parameters = header.tensors.values().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
     let kind =
-        header.text("general.architecture").ok_or_else(|| Error::format("its header has no general.architecture"))?;
+        header.str("general.architecture").ok_or_else(|| Error::format("its header has no general.architecture"))?;
     match DecoderFamily::of(kind) {
         Some(family) => about.family = writer_family(family),
         None => {

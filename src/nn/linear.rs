@@ -4,10 +4,10 @@
 
 use super::kernels::activation::Act;
 use super::kernels::gemm;
-use super::kernels::quant::Format;
 use super::params::{Grads, ParamId, Params};
 use super::weight::Weight;
 use crate::error::Result;
+use crate::tensor::NumberFormat;
 use candle_core::{DType, Tensor};
 
 /// A linear layer, frozen or trained.
@@ -67,7 +67,7 @@ impl Linear {
     }
 
     /// The same layer with its matrix quantised, frozen; see [`Weight::quantised`].
-    pub fn quantised(&self, format: Format) -> Result<Self> {
+    pub fn quantised(&self, format: NumberFormat) -> Result<Self> {
         Ok(Self::new(self.weight.quantised(format)?, self.bias.clone()))
     }
 

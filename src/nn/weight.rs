@@ -3,9 +3,10 @@
 use super::kernels::activation::{self, Act};
 use super::kernels::device;
 use super::kernels::gemm::{self, Precision};
-use super::kernels::quant::{Format, Quantised};
+use super::kernels::quant::Quantised;
 use super::kernels::vocab_loss::Head;
 use crate::error::{Error, Result};
+use crate::tensor::NumberFormat;
 use candle_core::{DType, Device, Tensor};
 
 /// W `[out, in]`. Cloning shares the values.
@@ -134,8 +135,8 @@ impl Weight {
         })
     }
 
-    /// Quantised in a format, or one that takes its place ([`Format::for_columns`]); quantised values stay as they are.
-    pub fn quantised(&self, format: Format) -> Result<Self> {
+    /// Quantised in a format, or one that takes its place ([`NumberFormat::for_columns`]); quantised values stay as they are.
+    pub fn quantised(&self, format: NumberFormat) -> Result<Self> {
         Ok(match self {
             Self::Dense(dense) => Self::Quantised(Quantised::of(dense, format)?),
             Self::Quantised(_) => self.clone(),

@@ -31,7 +31,6 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use crate::artifact::Dtype as StoredDtype;
 pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
 pub use crate::artifact::hash::FileHash;
 pub use crate::data::SkippedRow;
@@ -50,6 +49,7 @@ pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
 pub use crate::protocol::written_texts::*;
+pub use crate::tensor::NumberFormat;
 pub use crate::train::observer::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
 };

@@ -1,6 +1,7 @@
 //! Parameters of queries: whose weights, how they are merged, where they are exported.
 
 use crate::config::{MixtureConfig, MixtureKind, Task};
+use crate::tensor::NumberFormat;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -123,40 +124,9 @@ impl ExportTarget {
     }
 
     /// Why this target cannot be stored in this number format; `None` where it can.
-    pub fn refuses(self, dtype: ExportDtype) -> Option<&'static str> {
-        (dtype == ExportDtype::Q8_0 && self != Self::Gguf)
+    pub fn refuses(self, dtype: NumberFormat) -> Option<&'static str> {
+        (dtype == NumberFormat::Q8_0 && self != Self::Gguf)
             .then_some("q8_0 is for whole models in GGUF (target gguf); choose f32, f16 or bf16 here")
-    }
-}
-
-/// Number format of exported tensors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExportDtype {
-    /// 32 bits: exact.
-    #[default]
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// Blocks of 32 values of 8 bits with a 16-bit scale; only for [`ExportTarget::Gguf`].
-    #[serde(rename = "q8_0")]
-    Q8_0,
-}
-
-impl ExportDtype {
-    /// All, the exact one first.
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0];
-
-    /// Its name on the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::Q8_0 => "q8_0",
-        }
     }
 }
 
@@ -166,7 +136,7 @@ pub struct ExportPlan {
     /// What is written.
     pub targets: Vec<ExportTarget>,
     /// Number format of the tensors.
-    pub dtype: ExportDtype,
+    pub dtype: NumberFormat,
     /// How the experts are merged (ignored by [`ExportTarget::Experts`]).
     pub merge: MergePlan,
     /// Directory to write into; absent: `exports/` of the run directory.

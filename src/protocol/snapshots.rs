@@ -4,7 +4,7 @@ use crate::artifact::certificate::Certificate;
 use crate::config::{RoutingPolicy, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
-use crate::protocol::{ExportDtype, ExportTarget, MergePlan};
+use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -356,7 +356,7 @@ pub struct ExportReport {
     /// The target.
     pub target: ExportTarget,
     /// Number format.
-    pub dtype: ExportDtype,
+    pub dtype: NumberFormat,
     /// Its directory.
     pub dir: PathBuf,
     /// Its files and how far they were verified.

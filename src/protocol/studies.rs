@@ -3,7 +3,7 @@
 
 use crate::config::MixtureKind;
 use crate::eval::Scores;
-use crate::protocol::{ExportDtype, ExportTarget, MergePlan};
+use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
 use serde::{Deserialize, Serialize};
 
 /// The study.
@@ -158,8 +158,8 @@ impl ExportTarget {
     }
 
     /// The number formats it can be stored in.
-    pub fn dtypes(self) -> Vec<ExportDtype> {
-        ExportDtype::ALL.into_iter().filter(|dtype| self.refuses(*dtype).is_none()).collect()
+    pub fn dtypes(self) -> Vec<NumberFormat> {
+        NumberFormat::EXPORTS.into_iter().filter(|dtype| self.refuses(*dtype).is_none()).collect()
     }
 }
 
@@ -195,7 +195,7 @@ pub struct RoundingCause {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FormatBudget {
     /// The format.
-    pub dtype: ExportDtype,
+    pub dtype: NumberFormat,
     /// Bytes of all values.
     pub bytes: u64,
     /// Changes of the weights.

@@ -411,7 +411,7 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
     plan.targets.iter().map(export).collect()
 }
 
-fn certificate(dtype: ExportDtype) -> Certificate {
+fn certificate(dtype: NumberFormat) -> Certificate {
     let unit = [0.0, f64::powi(2.0, -12), f64::powi(2.0, -9), f64::powi(2.0, -8)][dtype as usize];
     let names = site_names()
         .into_iter()
@@ -420,14 +420,14 @@ fn certificate(dtype: ExportDtype) -> Certificate {
         let relative = unit * (0.6 + 0.4 * f64::from(noise(i as u64)));
         TensorCheck { name, max_abs_error: Some(0.09 * relative), max_rel_error: Some(relative), problem: None }
     };
-    let exact = dtype == ExportDtype::F32;
+    let exact = dtype == NumberFormat::F32;
     Certificate {
         format: "adamix-certificate".to_owned(),
         version: 1,
         created: "2026-09-21T14:13:20Z".to_owned(),
         tool: "adamix".to_owned(),
         target: None,
-        dtype: StoredDtype::F32,
+        dtype: NumberFormat::F32,
         stored_as: None,
         passed: true,
         problems: Vec::new(),

@@ -88,13 +88,13 @@ pub fn rounding(plan: &RoundingPlan) -> RoundingReport {
     }
 }
 
-fn format(dtype: ExportDtype, causes: bool) -> FormatBudget {
+fn format(dtype: NumberFormat, causes: bool) -> FormatBudget {
     // Change of a logit, of the weights, allowed change, flips, bytes.
     let (measured, norm, allowed, flipped, bytes) = match dtype {
-        ExportDtype::F32 => (0.0, 0.0, 3.2e-5, 0, 133_120),
-        ExportDtype::F16 => (1.1e-3, 1.7e-4, 3.2e-2, 0, 66_560),
-        ExportDtype::Bf16 => (0.31, 1.4e-3, 0.256, 2, 66_560),
-        ExportDtype::Q8_0 => (0.12, 4.4e-3, 0.512, 1, 35_360),
+        NumberFormat::F32 => (0.0, 0.0, 3.2e-5, 0, 133_120),
+        NumberFormat::F16 => (1.1e-3, 1.7e-4, 3.2e-2, 0, 66_560),
+        NumberFormat::Bf16 => (0.31, 1.4e-3, 0.256, 2, 66_560),
+        _ => (0.12, 4.4e-3, 0.512, 1, 35_360),
     };
     let part = |(i, part): (usize, String)| RoundingCause { part, change: measured * 0.6 / (i + 1) as f64 };
     let names = (0..site_names().len()).rev().map(|layer| format!("layers.{layer}"));

@@ -3,9 +3,9 @@
 use crate::config::{AdapterInit, MixtureConfig, MixtureKind};
 use crate::error::Result;
 use crate::nn::{Grads, ParamId, Params};
+use crate::tensor::to_f32;
 use crate::train::observer::{Lamp, LampState};
 use crate::train::optimizer::AdamW;
-use candle_core::{DType, Tensor};
 
 /// Steps after which the lamps are read.
 pub const CHECKS: [u64; 3] = [1, 3, 10];
@@ -21,14 +21,10 @@ pub struct Lamps {
     pub max_abs_grad: Vec<Vec<f64>>,
 }
 
-fn host(t: &Tensor) -> Result<Vec<f32>> {
-    Ok(t.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
 impl Lamps {
     /// At the start of training.
     pub fn new(params: &Params) -> Result<Self> {
-        let start = params.iter().map(|p| host(&p.value)).collect::<Result<_>>()?;
+        let start = params.iter().map(|p| to_f32(&p.value)).collect::<Result<_>>()?;
         Ok(Self { start, max_abs_grad: params.iter().map(|p| vec![0.0; p.experts]).collect() })
     }
 
@@ -40,7 +36,7 @@ impl Lamps {
     /// Remembers the gradients of a step.
     pub fn see(&mut self, grads: &Grads) -> Result<()> {
         for (ParamId(id), expert, grad) in grads.iter() {
-            let largest = host(grad)?.iter().fold(0.0f64, |m, &g| m.max(f64::from(g).abs()));
+            let largest = to_f32(grad)?.iter().fold(0.0f64, |m, &g| m.max(f64::from(g).abs()));
             let seen = &mut self.max_abs_grad[id][expert];
             *seen = seen.max(largest);
         }
@@ -59,7 +55,7 @@ impl Lamps {
         let identity = mixture.is_some_and(|m| m.kind == MixtureKind::Lora || m.init == AdapterInit::Identity);
         let mut lamps = Vec::new();
         for (id, (param, steps)) in params.iter().zip(optimizer.steps()).enumerate() {
-            let now = host(&param.value)?;
+            let now = to_f32(&param.value)?;
             let size = now.len() / param.experts;
             for (expert, &updates) in steps.iter().enumerate() {
                 let part = expert * size..(expert + 1) * size;

@@ -16,6 +16,7 @@ use crate::mixture::consistency::{self, log_softmax};
 use crate::nn::kernels::device;
 use crate::nn::kernels::loss_rows::{LossParts, LossRows};
 use crate::nn::kernels::vocab_loss::{self, Objective};
+use crate::tensor::to_f32;
 use candle_core::{DType, Tensor};
 
 /// A loss with its parts and its gradient.
@@ -134,7 +135,7 @@ pub fn queue(
             Ok((Queued::There(rows), grad, 1.0))
         }
         _ => {
-            let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let values: Vec<f32> = to_f32(logits)?;
             let Loss { total, task, consistency, grad } = loss(&values, labels, outputs, passes, mixture)?;
             let scale = gradient_scale(trunk, &grad);
             let scaled: Vec<f32> = grad.iter().map(|&g| g * scale).collect();

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::nn::kernels::adamw::{self, Item, Update};
 use crate::nn::kernels::device;
 use crate::nn::{Grads, ParamId, Params};
-use candle_core::{DType, Tensor};
+use crate::tensor::to_f32;
+use candle_core::Tensor;
 
 /// First and second moments and step counts of all trained tensors.
 #[derive(Debug)]
@@ -33,10 +34,6 @@ pub struct MomentState {
     pub v: Vec<f32>,
     /// Updates of each expert so far (one entry for an ordinary tensor).
     pub steps: Vec<u64>,
-}
-
-fn host(t: &Tensor) -> Result<Vec<f32>> {
-    Ok(t.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
 impl AdamW {
@@ -88,7 +85,7 @@ impl AdamW {
     pub fn state(&self) -> Result<Vec<MomentState>> {
         self.moments
             .iter()
-            .map(|m| Ok(MomentState { m: host(&m.m)?, v: host(&m.v)?, steps: m.steps.clone() }))
+            .map(|m| Ok(MomentState { m: to_f32(&m.m)?, v: to_f32(&m.v)?, steps: m.steps.clone() }))
             .collect()
     }
 

@@ -10,7 +10,6 @@ use super::optimizer::{AdamW, MomentState};
 use super::samples;
 use super::step::Stepped;
 use super::subject::Subject;
-use crate::artifact::HostTensor;
 use crate::artifact::checkpoint::CheckpointData;
 use crate::config::RunConfig;
 use crate::data::order::{BatchRule, Order};
@@ -20,6 +19,7 @@ use crate::mixture::MergeWeights;
 use crate::model::{Network, network};
 use crate::nn::kernels::device;
 use crate::nn::profile::Recording;
+use crate::tensor::{HostTensor, to_f32};
 use crate::train::gradient_health;
 use crate::train::gradient_health::Lamps;
 use candle_core::DType;
@@ -445,9 +445,7 @@ fn extent(config: &RunConfig, order: &Order) -> (f64, u64) {
 
 /// Host copies of all trained tensors, in order.
 pub fn host_tensors(model: &dyn Network) -> Result<Vec<HostTensor>> {
-    let copy = |p: &crate::nn::Param| {
-        HostTensor::new(&p.name, p.value.dims(), p.value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-    };
+    let copy = |p: &crate::nn::Param| HostTensor::new(&p.name, p.value.dims(), to_f32(&p.value)?);
     model.params().iter().map(copy).collect()
 }
 

@@ -2,9 +2,10 @@
 //! that works on a run (comparing, merging, exporting, the window) works on them.
 
 use crate::artifact::import::{self, Kind};
-use crate::artifact::{HostTensor, RunDir, checkpoint};
+use crate::artifact::{RunDir, checkpoint};
 use crate::config::{Method, MixtureConfig, MixtureKind, RunConfig};
 use crate::error::{Context as _, Error, Result};
+use crate::tensor::HostTensor;
 use crate::train::Subject;
 use crate::train::trainer::{Trainer, set_tensors};
 use crate::workflow::run;

@@ -13,9 +13,10 @@ use crate::mixture::{Pick, Route, SIDES};
 use crate::model::decoder::CausalLm;
 use crate::protocol::playground::{Pane, PaneAnswer, PlayEnd, PlayPlan, PlayReport, PlayToken, Sampler};
 use crate::rng::SeedStream;
+use crate::tensor::to_f32;
 use crate::train::Subject;
 use crate::workflow::generate::Speaker;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::path::Path;
@@ -219,8 +220,7 @@ fn hash_route(model: &CausalLm, route: &Route, hash: &mut Sha256) -> Result<()> 
 
 /// Adds a module's values, unless its last matrix is zero: then it adds nothing to the base model.
 fn add(hash: &mut Sha256, site: usize, parts: &[Tensor]) -> Result<()> {
-    let host = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?) };
-    let values = parts.iter().map(host).collect::<Result<Vec<_>>>()?;
+    let values = parts.iter().map(to_f32).collect::<Result<Vec<_>>>()?;
     // Down and up, each perhaps with a bias: the second half is what comes out.
     let out = &values[values.len() / 2..];
     if out.iter().flatten().all(|&value| value == 0.0) {

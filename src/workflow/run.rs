@@ -3,16 +3,17 @@
 //! [`prepare`] reads model and data, [`Run::start`] or [`Run::resume`] opens the run directory, [`Run::go`]
 //! trains to the end and writes everything down. No threads here: the caller decides where this runs.
 
+use crate::artifact::RunDir;
 use crate::artifact::checkpoint::{self, CheckpointData};
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;
-use crate::artifact::{HostTensor, RunDir};
 use crate::config::RunConfig;
 use crate::error::{Context as _, Result};
 use crate::machine::estimate;
 use crate::machine::estimate::Settled;
 use crate::machine::facts;
 use crate::nn::profile::Profile;
+use crate::tensor::HostTensor;
 use crate::train::Subject;
 use crate::train::control::Control;
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, Observer, SampleRecord, StartRecord, StepRecord};

@@ -5,12 +5,13 @@
 use crate::artifact::certificate::{self, Certificate};
 use crate::artifact::export::Target;
 use crate::artifact::recorder::{Line, RouteFile, read_lines, read_samples};
-use crate::artifact::{Dtype, RunDir, checkpoint, run_dir, run_list};
+use crate::artifact::{RunDir, checkpoint, run_dir, run_list};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::protocol::decimation::Decimated;
 use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunStatus, RunSummary, StepBucket};
-use crate::protocol::{ExportDtype, ExportReport, ExportTarget};
+use crate::protocol::{ExportReport, ExportTarget};
+use crate::tensor::NumberFormat;
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
 use crate::workflow::snapshot;
 use crate::workflow::snapshot::{Banks, Tally};
@@ -222,12 +223,8 @@ pub fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
         Some(Target::Gguf) => ExportTarget::Gguf,
         Some(Target::Adapter) | None => ExportTarget::Merged,
     };
-    let dtype = match certificate.dtype {
-        _ if certificate.stored_as.is_some() => ExportDtype::Q8_0,
-        Dtype::F32 => ExportDtype::F32,
-        Dtype::F16 => ExportDtype::F16,
-        Dtype::Bf16 => ExportDtype::Bf16,
-    };
+    let stored_as = certificate.stored_as.as_deref().and_then(NumberFormat::by_name);
+    let dtype = stored_as.unwrap_or(certificate.dtype);
     ExportReport { target, dtype, dir, certificate }
 }
 

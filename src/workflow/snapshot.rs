@@ -4,14 +4,13 @@
 //! start of the run they give an [`ExpertSnapshot`] and a [`DistanceSample`]. Routes: a [`Tally`] counts them and
 //! gives a [`RoutingSnapshot`]; [`expectation`] and [`z_scores`] say what chance alone would give.
 
-use crate::artifact::HostTensor;
 use crate::config::{MixtureConfig, RoutingPolicy, RunConfig};
 use crate::error::{Error, Result};
 use crate::mixture::{Pick, Route, SIDES, Side, init};
 use crate::model::Network;
 use crate::protocol::snapshots::*;
 use crate::rng::SeedStream;
-use candle_core::{DType, Tensor};
+use crate::tensor::{HostTensor, to_f32};
 use std::collections::VecDeque;
 
 /// Steps of routes that are kept one by one.
@@ -43,10 +42,6 @@ pub struct Banks {
     pub sides: Vec<HostBank>,
 }
 
-fn host(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
 impl Banks {
     /// Copies the banks of a model; empty without a mixture.
     pub fn of(model: &dyn Network) -> Result<Self> {
@@ -55,8 +50,8 @@ impl Banks {
             for side in SIDES {
                 let bank = site.bank(side);
                 let (experts, rows, cols) = bank.weight().dims3()?;
-                let bias = bank.bias().map(host).transpose()?.unwrap_or_default();
-                sides.push(HostBank { experts, rows, cols, weight: host(bank.weight())?, bias });
+                let bias = bank.bias().map(to_f32).transpose()?.unwrap_or_default();
+                sides.push(HostBank { experts, rows, cols, weight: to_f32(bank.weight())?, bias });
             }
         }
         Ok(Self { sites: model.site_names(), sides })

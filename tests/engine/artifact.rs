@@ -6,8 +6,8 @@ mod files;
 mod records;
 mod runs;
 
-use adamix::artifact::HostTensor;
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::HostTensor;
 
 /// A tensor of reproducible normal numbers.
 pub(crate) fn tensor(name: &str, shape: &[usize]) -> HostTensor {

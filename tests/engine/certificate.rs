@@ -3,10 +3,10 @@
 use crate::artifact::merged;
 use adamix::artifact::certificate::{Certificate, Probe, certify, read, tolerance, verify};
 use adamix::artifact::export::{self, ExportMeta, Recipe, Target};
-use adamix::artifact::safetensors_io::{self, Metadata};
-use adamix::artifact::{Dtype, HostTensor};
 use adamix::config::MixtureConfig;
 use adamix::error::{Error, Result};
+use adamix::tensor::safetensors::{self, Metadata};
+use adamix::tensor::{HostTensor, NumberFormat};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ fn logits(tensors: &[HostTensor]) -> Result<Vec<f32>> {
     Ok(all)
 }
 
-fn meta(dtype: Dtype) -> ExportMeta {
+fn meta(dtype: NumberFormat) -> ExportMeta {
     ExportMeta {
         base_model: "tiny".to_owned(),
         model_type: "bert".to_owned(),
@@ -57,14 +57,14 @@ fn originals() -> Vec<HostTensor> {
 }
 
 /// A good export of [`originals`] in a directory of its own.
-fn exported(dtype: Dtype) -> (tempfile::TempDir, PathBuf) {
+fn exported(dtype: NumberFormat) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("adapter");
     export::merged_adapter(&out, &originals(), &meta(dtype)).unwrap();
     (dir, out)
 }
 
-fn certified(out: &Path, dtype: Dtype) -> Certificate {
+fn certified(out: &Path, dtype: NumberFormat) -> Certificate {
     let originals = originals();
     let expected = logits(&originals).unwrap();
     let certificate = certify(out, &originals, dtype, Probe { logits: &expected, outputs: LABELS }, logits).unwrap();
@@ -74,12 +74,12 @@ fn certified(out: &Path, dtype: Dtype) -> Certificate {
 
 /// Rewrites the tensor file of an export after `change`.
 fn tampered(change: impl FnOnce(&mut Vec<HostTensor>)) -> Certificate {
-    let (_dir, out) = exported(Dtype::F32);
+    let (_dir, out) = exported(NumberFormat::F32);
     let file = out.join("adapter.safetensors");
-    let (mut tensors, metadata) = safetensors_io::read(&file).unwrap();
+    let (mut tensors, metadata) = safetensors::read(&file).unwrap();
     change(&mut tensors);
-    safetensors_io::write(&file, &tensors, Dtype::F32, &metadata).unwrap();
-    certified(&out, Dtype::F32)
+    safetensors::write(&file, &tensors, NumberFormat::F32, &metadata).unwrap();
+    certified(&out, NumberFormat::F32)
 }
 
 fn find<'a>(tensors: &'a mut [HostTensor], name: &str) -> &'a mut HostTensor {
@@ -95,7 +95,7 @@ fn fails_naming(certificate: &Certificate, name: &str) {
 
 #[test]
 fn a_good_export_passes_in_every_precision() {
-    for dtype in Dtype::ALL {
+    for dtype in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16] {
         let (_dir, out) = exported(dtype);
         let certificate = certified(&out, dtype);
         assert!(certificate.passed, "{dtype:?}: {:?}", certificate.problems);
@@ -103,12 +103,12 @@ fn a_good_export_passes_in_every_precision() {
         assert_eq!((certificate.probe.rows, certificate.probe.outputs), (ROWS, LABELS));
         assert_eq!(certificate.tensors.len(), originals().len());
         let moved = certificate.probe.max_abs_delta.unwrap();
-        if dtype == Dtype::F32 {
+        if dtype == NumberFormat::F32 {
             assert_eq!((moved, certificate.probe.flipped), (0.0, 0));
             assert_eq!(certificate.worst_tensor, None, "nothing is rounded");
         } else {
             assert!(moved > 0.0 && moved <= certificate.probe.tolerance);
-            let unit = if dtype == Dtype::F16 { 2f64.powi(-11) } else { 2f64.powi(-8) };
+            let unit = if dtype == NumberFormat::F16 { 2f64.powi(-11) } else { 2f64.powi(-8) };
             for check in &certificate.tensors {
                 let error = check.max_rel_error.unwrap();
                 assert!(error > 0.0 && error <= unit, "{dtype:?} {}: {error}", check.name);
@@ -123,12 +123,12 @@ fn a_good_export_passes_in_every_precision() {
 fn every_target_can_be_certified() {
     let dir = tempfile::tempdir().unwrap();
     let (hub, experts) = (dir.path().join("hub"), dir.path().join("experts"));
-    export::adapterhub(&hub, &originals(), &meta(Dtype::F32), "reviews").unwrap();
-    let certificate = certified(&hub, Dtype::F32);
+    export::adapterhub(&hub, &originals(), &meta(NumberFormat::F32), "reviews").unwrap();
+    let certificate = certified(&hub, NumberFormat::F32);
     assert!(certificate.passed, "{:?}", certificate.problems);
     assert_eq!((certificate.target, certificate.files.len()), (Some(Target::Adapterhub), 4));
-    export::experts(&experts, &originals(), &meta(Dtype::F32)).unwrap();
-    let certificate = certified(&experts, Dtype::F32);
+    export::experts(&experts, &originals(), &meta(NumberFormat::F32)).unwrap();
+    let certificate = certified(&experts, NumberFormat::F32);
     assert!(certificate.passed, "{:?}", certificate.problems);
 }
 
@@ -176,10 +176,10 @@ fn nan_is_found() {
     find(&mut originals, "classifier.bias").data[1] = f32::NAN;
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("a");
-    export::merged_adapter(&out, &originals, &meta(Dtype::F32)).unwrap();
+    export::merged_adapter(&out, &originals, &meta(NumberFormat::F32)).unwrap();
     let expected = logits(&originals).unwrap();
     let certificate =
-        certify(&out, &originals, Dtype::F32, Probe { logits: &expected, outputs: LABELS }, logits).unwrap();
+        certify(&out, &originals, NumberFormat::F32, Probe { logits: &expected, outputs: LABELS }, logits).unwrap();
     fails_naming(&certificate, "classifier.bias");
 }
 
@@ -194,8 +194,8 @@ fn missing_and_foreign_tensors_are_found() {
 
 #[test]
 fn another_precision_than_asked_for_is_found() {
-    let (_dir, out) = exported(Dtype::Bf16);
-    let certificate = certified(&out, Dtype::F32);
+    let (_dir, out) = exported(NumberFormat::Bf16);
+    let certificate = certified(&out, NumberFormat::F32);
     assert!(!certificate.passed);
     assert!(certificate.problems[0].contains("BF16"), "{:?}", certificate.problems);
     assert!(certificate.worst_tensor.is_some());
@@ -203,48 +203,48 @@ fn another_precision_than_asked_for_is_found() {
 
 #[test]
 fn a_model_that_answers_differently_fails_though_its_tensors_are_right() {
-    let (_dir, out) = exported(Dtype::F32);
+    let (_dir, out) = exported(NumberFormat::F32);
     let originals = originals();
     let expected = logits(&originals).unwrap();
     let probe = Probe { logits: &expected, outputs: LABELS };
     let shifted = |tensors: &[HostTensor]| Ok(logits(tensors)?.iter().map(|x| -x).collect());
-    let certificate = certify(&out, &originals, Dtype::F32, probe, shifted).unwrap();
+    let certificate = certify(&out, &originals, NumberFormat::F32, probe, shifted).unwrap();
     assert!(!certificate.passed && certificate.probe.flipped > 0);
     assert_eq!(certificate.worst_tensor, None);
     let fewer = |tensors: &[HostTensor]| Ok(logits(tensors)?[1..].to_vec());
-    assert!(!certify(&out, &originals, Dtype::F32, probe, fewer).unwrap().passed);
+    assert!(!certify(&out, &originals, NumberFormat::F32, probe, fewer).unwrap().passed);
     let broken = |_: &[HostTensor]| Err(Error::internal("no such layer"));
-    let certificate = certify(&out, &originals, Dtype::F32, probe, broken).unwrap();
+    let certificate = certify(&out, &originals, NumberFormat::F32, probe, broken).unwrap();
     assert!(certificate.problems[0].contains("no such layer"));
     let nothing = Probe { logits: &[], outputs: LABELS };
-    let certificate = certify(&out, &originals, Dtype::F32, nothing, |_| Ok(Vec::new())).unwrap();
+    let certificate = certify(&out, &originals, NumberFormat::F32, nothing, |_| Ok(Vec::new())).unwrap();
     assert!(!certificate.passed, "no probe proves nothing");
 }
 
 #[test]
 fn files_that_cannot_be_read_fail_by_name() {
-    let (_dir, out) = exported(Dtype::F32);
+    let (_dir, out) = exported(NumberFormat::F32);
     let file = out.join("adapter.safetensors");
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() - 4]).unwrap();
-    let certificate = certified(&out, Dtype::F32);
+    let certificate = certified(&out, NumberFormat::F32);
     assert!(!certificate.passed);
     assert!(certificate.problems[0].contains("classifier.bias"), "the truncated one: {:?}", certificate.problems);
 
     // The converse: a file of the AdapterHub directory is gone.
     let dir = tempfile::tempdir().unwrap();
     let hub = dir.path().join("hub");
-    export::adapterhub(&hub, &originals(), &meta(Dtype::F32), "reviews").unwrap();
+    export::adapterhub(&hub, &originals(), &meta(NumberFormat::F32), "reviews").unwrap();
     fs::remove_file(hub.join("model_head.safetensors")).unwrap();
-    let certificate = certified(&hub, Dtype::F32);
+    let certificate = certified(&hub, NumberFormat::F32);
     assert!(!certificate.passed);
     assert!(certificate.problems[0].contains("model_head.safetensors"), "{:?}", certificate.problems);
 }
 
 #[test]
 fn later_changes_to_the_files_are_found() {
-    let (_dir, out) = exported(Dtype::F32);
-    let certificate = certified(&out, Dtype::F32);
+    let (_dir, out) = exported(NumberFormat::F32);
+    let certificate = certified(&out, NumberFormat::F32);
     assert_eq!(verify(&out).unwrap(), (certificate, Vec::new()));
     let file = out.join("adapter.safetensors");
     let mut bytes = fs::read(&file).unwrap();
@@ -257,8 +257,8 @@ fn later_changes_to_the_files_are_found() {
     fs::write(out.join("certificate.json"), "{}").unwrap();
     assert!(verify(&out).is_err());
     // A list that points out of its directory is not followed.
-    let (_dir, out) = exported(Dtype::F32);
-    let mut certificate = certified(&out, Dtype::F32);
+    let (_dir, out) = exported(NumberFormat::F32);
+    let mut certificate = certified(&out, NumberFormat::F32);
     certificate.files[0].name = "../adapter/adapter.safetensors".to_owned();
     fs::write(out.join("certificate.json"), serde_json::to_vec(&certificate).unwrap()).unwrap();
     assert_eq!(verify(&out).unwrap().1.len(), 1);
@@ -266,11 +266,11 @@ fn later_changes_to_the_files_are_found() {
 
 #[test]
 fn metadata_is_not_part_of_the_proof_but_its_file_is() {
-    let (_dir, out) = exported(Dtype::F32);
-    let before = certified(&out, Dtype::F32);
+    let (_dir, out) = exported(NumberFormat::F32);
+    let before = certified(&out, NumberFormat::F32);
     let file = out.join("adapter.safetensors");
-    let (tensors, _) = safetensors_io::read(&file).unwrap();
-    safetensors_io::write(&file, &tensors, Dtype::F32, &Metadata::new()).unwrap();
-    assert!(certified(&out, Dtype::F32).passed);
-    assert_ne!(certified(&out, Dtype::F32).files, before.files);
+    let (tensors, _) = safetensors::read(&file).unwrap();
+    safetensors::write(&file, &tensors, NumberFormat::F32, &Metadata::new()).unwrap();
+    assert!(certified(&out, NumberFormat::F32).passed);
+    assert_ne!(certified(&out, NumberFormat::F32).files, before.files);
 }

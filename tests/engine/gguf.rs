@@ -5,8 +5,8 @@ mod lies;
 mod models;
 
 use crate::support::gguf::{Entries, Stored, Value, number, text};
-use adamix::nn::kernels::quant::Format;
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::NumberFormat;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
@@ -20,32 +20,40 @@ fn values(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn ggml(format: Format) -> GgmlDType {
+fn ggml(format: NumberFormat) -> GgmlDType {
     match format {
-        Format::F32 => GgmlDType::F32,
-        Format::F16 => GgmlDType::F16,
-        Format::Bf16 => GgmlDType::BF16,
-        Format::Q8_0 => GgmlDType::Q8_0,
-        Format::Q4_0 => GgmlDType::Q4_0,
-        Format::Q4_1 => GgmlDType::Q4_1,
-        Format::Q5_0 => GgmlDType::Q5_0,
-        Format::Q5_1 => GgmlDType::Q5_1,
-        Format::Q4K => GgmlDType::Q4K,
-        Format::Q5K => GgmlDType::Q5K,
-        Format::Q6K => GgmlDType::Q6K,
+        NumberFormat::F32 => GgmlDType::F32,
+        NumberFormat::F16 => GgmlDType::F16,
+        NumberFormat::Bf16 => GgmlDType::BF16,
+        NumberFormat::Q8_0 => GgmlDType::Q8_0,
+        NumberFormat::Q4_0 => GgmlDType::Q4_0,
+        NumberFormat::Q4_1 => GgmlDType::Q4_1,
+        NumberFormat::Q5_0 => GgmlDType::Q5_0,
+        NumberFormat::Q5_1 => GgmlDType::Q5_1,
+        NumberFormat::Q4K => GgmlDType::Q4K,
+        NumberFormat::Q5K => GgmlDType::Q5K,
+        NumberFormat::Q6K => GgmlDType::Q6K,
     }
 }
 
 /// A tensor in this format, by candle: bytes, and the values they stand for.
-pub fn quantised(dense: &Tensor, format: Format) -> (Vec<u8>, Tensor) {
+pub fn quantised(dense: &Tensor, format: NumberFormat) -> (Vec<u8>, Tensor) {
     let q = QTensor::quantize(dense, ggml(format)).unwrap();
     (q.data().unwrap().to_vec(), q.dequantize(&Device::Cpu).unwrap())
 }
 
 /// Formats of q, k, v, o, gate, up and down.
-type Formats = [Format; 7];
+type Formats = [NumberFormat; 7];
 
-const K_QUANTS: Formats = [Format::Q4K, Format::Q5K, Format::Q6K, Format::Q8_0, Format::Q4K, Format::Q6K, Format::Q5_1];
+const K_QUANTS: Formats = [
+    NumberFormat::Q4K,
+    NumberFormat::Q5K,
+    NumberFormat::Q6K,
+    NumberFormat::Q8_0,
+    NumberFormat::Q4K,
+    NumberFormat::Q6K,
+    NumberFormat::Q5_1,
+];
 
 const D: usize = 256;
 
@@ -75,7 +83,7 @@ fn metadata() -> Entries {
 /// Its tensors in these formats; an untied head in Q6_K.
 fn tensors(formats: Formats) -> Vec<Stored> {
     let mut stored = Vec::new();
-    let mut add = |name: &str, shape: &[usize], std: f64, format: Format| {
+    let mut add = |name: &str, shape: &[usize], std: f64, format: NumberFormat| {
         let mut dense = noise(shape, std, stored.len() as u64);
         if name.contains("norm") {
             dense = (dense + 1.0).unwrap();
@@ -84,11 +92,11 @@ fn tensors(formats: Formats) -> Vec<Stored> {
         let shape = shape.iter().map(|&size| size as u64).collect();
         stored.push(Stored { name: name.to_owned(), shape, dtype: format.ggml(), bytes });
     };
-    add("token_embd.weight", &[24, D], 0.6, Format::Q6K);
-    add("output_norm.weight", &[D], 0.2, Format::F32);
-    add("output.weight", &[24, D], 0.2, Format::Q6K);
-    add("blk.0.attn_norm.weight", &[D], 0.2, Format::F32);
-    add("blk.0.ffn_norm.weight", &[D], 0.2, Format::F32);
+    add("token_embd.weight", &[24, D], 0.6, NumberFormat::Q6K);
+    add("output_norm.weight", &[D], 0.2, NumberFormat::F32);
+    add("output.weight", &[24, D], 0.2, NumberFormat::Q6K);
+    add("blk.0.attn_norm.weight", &[D], 0.2, NumberFormat::F32);
+    add("blk.0.ffn_norm.weight", &[D], 0.2, NumberFormat::F32);
     let parts: [(&str, [usize; 2]); 7] = [
         ("attn_q", [64, D]),
         ("attn_k", [32, D]),

@@ -5,7 +5,7 @@ use crate::support::place::Place;
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{DtypeChoice, LoraInit, Method, MixtureKind, RunConfig, Task};
 use adamix::model::ModelSource;
-use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
+use adamix::protocol::{Checkpoint, ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::import;
 use adamix::workflow::run;
@@ -21,7 +21,7 @@ fn whole_model(config: &RunConfig) -> (Opened, ExportReport) {
     drop(run);
     let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
     let plan =
-        ExportPlan { targets: vec![ExportTarget::Hf], dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
+        ExportPlan { targets: vec![ExportTarget::Hf], dtype: NumberFormat::F32, merge: MergePlan::Uniform, dir: None };
     let report = opened.export(&plan).unwrap().remove(0);
     (opened, report)
 }
@@ -102,7 +102,7 @@ fn a_mixture_of_lora_goes_through_a_whole_run() {
     println!("{report:?}");
     let plan = |targets: &[ExportTarget], merge: MergePlan| ExportPlan {
         targets: targets.to_vec(),
-        dtype: ExportDtype::F32,
+        dtype: NumberFormat::F32,
         merge,
         dir: None,
     };

@@ -1,7 +1,7 @@
 //! What a run will cost, before it starts.
 
 use crate::support::place::Place;
-use adamix::artifact::{Dtype, safetensors_io};
+use adamix::tensor::{NumberFormat, safetensors};
 use adamix::workflow::preflight;
 
 #[test]
@@ -15,11 +15,11 @@ fn time_is_measured_and_a_model_that_gives_no_numbers_is_a_warning_not_a_failure
     };
     assert!(finite(&report));
     let file = place.path("model").join("model.safetensors");
-    let (mut tensors, metadata) = safetensors_io::read(&file).unwrap();
+    let (mut tensors, metadata) = safetensors::read(&file).unwrap();
     // Finite, but no product of it is.
     let broken = tensors.iter_mut().find(|tensor| tensor.name.ends_with("0.intermediate.dense.weight")).unwrap();
     broken.data.iter_mut().enumerate().for_each(|(i, value)| *value = if i % 2 == 0 { 3e38 } else { -3e38 });
-    safetensors_io::write(&file, &tensors, Dtype::F32, &metadata).unwrap();
+    safetensors::write(&file, &tensors, NumberFormat::F32, &metadata).unwrap();
     let report = preflight::preflight(&config, true).unwrap();
     assert!(report.seconds.is_none() && !finite(&report), "{report:?}");
     assert!(report.memory_bytes > 0 && report.train_rows > 0, "the rest of the report is there");

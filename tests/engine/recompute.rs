@@ -2,13 +2,13 @@
 
 use crate::support::place::Place;
 use crate::support::tiny;
-use adamix::artifact::HostTensor;
 use adamix::config::{Method, Problem, Recompute, RoutingPolicy, RunConfig};
 use adamix::machine::estimate;
 use adamix::model::{Classifier, Family, Run};
 use adamix::nn::profile::{Phase, Recording};
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
+use adamix::tensor::HostTensor;
 use adamix::train::observer::NullObserver;
 use adamix::train::optimizer::AdamW;
 use adamix::train::trainer::host_tensors;

@@ -2,13 +2,13 @@
 //! every reason, and every step can be replayed from its log.
 
 use crate::support::tiny;
-use adamix::artifact::HostTensor;
 use adamix::artifact::checkpoint::CheckpointData;
 use adamix::config::{Method, Problem, RoutingPolicy, RunConfig};
 use adamix::data::{Target, order};
 use adamix::model::{Family, Network};
 use adamix::nn::Grads;
 use adamix::rng::SeedStream;
+use adamix::tensor::HostTensor;
 use adamix::train::gradient_health::Lamps;
 use adamix::train::observer::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StepRecord};
 use adamix::train::trainer::host_tensors;

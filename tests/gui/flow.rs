@@ -68,7 +68,7 @@ fn setup_train_look_export_delete() {
 
     let plan = ExportPlan {
         targets: vec![ExportTarget::Merged],
-        dtype: ExportDtype::F32,
+        dtype: NumberFormat::F32,
         merge: MergePlan::Uniform,
         dir: None,
     };

@@ -8,7 +8,7 @@ use adamix::app::session::Session;
 use adamix::artifact::export::recipe::Recipe;
 use adamix::config::{Method, MixtureKind, Task};
 use adamix::protocol::{
-    ExportDtype, ExportPlan, ExportTarget, MergePlan, Outcome, RoundingPlan, RoundingReport, Study, StudyReport,
+    ExportPlan, ExportTarget, MergePlan, NumberFormat, Outcome, RoundingPlan, RoundingReport, Study, StudyReport,
     Subject,
 };
 use adamix::testing::{data, studies};
@@ -20,7 +20,7 @@ fn show(session: Session) -> Harness<'static, World<ExportPanel>> {
     harness(session, ExportPanel::ui)
 }
 
-fn plan(targets: &[ExportTarget], dtype: ExportDtype) -> ExportPlan {
+fn plan(targets: &[ExportTarget], dtype: NumberFormat) -> ExportPlan {
     ExportPlan { targets: targets.to_vec(), dtype, merge: MergePlan::Uniform, dir: None }
 }
 
@@ -42,7 +42,7 @@ fn targets_and_destination_become_a_plan() {
     h.run();
     h.get_by_label("Export").click();
     h.run();
-    let mut wanted = plan(&[ExportTarget::Merged, ExportTarget::AdapterHub], ExportDtype::F32);
+    let mut wanted = plan(&[ExportTarget::Merged, ExportTarget::AdapterHub], NumberFormat::F32);
     wanted.dir = Some(PathBuf::from("/tmp/elsewhere"));
     assert_eq!(h.state_mut().take(), [Action::Export(Subject::Live, wanted)]);
 }
@@ -84,7 +84,7 @@ fn a_passed_certificate_is_shown_and_copied() {
     h.state_mut().session.export.begin(req);
     h.run();
     h.get_by_label("writing, reading back, verifying");
-    let reports = data::exports(&plan(&[ExportTarget::Merged], ExportDtype::Bf16));
+    let reports = data::exports(&plan(&[ExportTarget::Merged], NumberFormat::Bf16));
     h.state_mut().session.apply(done(req, Outcome::Exported(reports.clone())));
     h.run();
     h.get_by_label_contains("Passed: the model read back from the files");
@@ -100,7 +100,7 @@ fn a_passed_certificate_is_shown_and_copied() {
 
 #[test]
 fn a_failed_certificate_names_the_tensor() {
-    let mut reports = data::exports(&plan(&[ExportTarget::Merged], ExportDtype::F32));
+    let mut reports = data::exports(&plan(&[ExportTarget::Merged], NumberFormat::F32));
     reports[0].certificate.passed = false;
     reports[0].certificate.probe.flipped = 3;
     reports[0].certificate.problems = vec!["layers.2.ffn.down.weight differs in 1 of 2048 values".to_owned()];
@@ -121,7 +121,7 @@ fn an_error_is_shown_and_the_button_stays() {
     h.get_by_label("no space left on the disk; free 2 MiB");
     h.get_by_label("Export").click();
     h.run();
-    assert_eq!(h.state_mut().take(), [Action::Export(Subject::Live, plan(&[ExportTarget::Merged], ExportDtype::F32))]);
+    assert_eq!(h.state_mut().take(), [Action::Export(Subject::Live, plan(&[ExportTarget::Merged], NumberFormat::F32))]);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use adamix::config::{DeviceChoice, DtypeChoice};
 use adamix::machine::facts;
 use adamix::machine::memory::{Counted, allocated};
 use adamix::model::decoder::Decoder;
-use adamix::nn::kernels::quant::Format;
 use adamix::rng::SeedStream;
+use adamix::tensor::NumberFormat;
 use candle_core::{DType, Device};
 use std::alloc::System;
 
@@ -34,7 +34,7 @@ struct Case {
     lengths: Lengths,
     batch_size: usize,
     dtype: DtypeChoice,
-    weights: Option<Format>,
+    weights: Option<NumberFormat>,
 }
 
 impl Case {
@@ -44,7 +44,7 @@ impl Case {
     fn narrow(self) -> Self {
         Self { dtype: DtypeChoice::Bf16, ..self }
     }
-    fn quantised(self, format: Format) -> Self {
+    fn quantised(self, format: NumberFormat) -> Self {
         Self { weights: Some(format), ..self }
     }
 
@@ -68,7 +68,7 @@ impl Case {
     }
 
     fn words(&self) -> String {
-        let weights = self.weights.map_or("", Format::name);
+        let weights = self.weights.map_or("", NumberFormat::name);
         let (name, lengths, n) = (self.shape.name, &self.lengths, self.batch_size);
         format!("{name} of {} words, {lengths:?} x {n}, {:?} {weights}", self.shape.vocabulary, self.dtype)
     }
@@ -89,7 +89,7 @@ fn a_step_takes_what_the_estimate_expects_and_less_when_layers_run_again() {
         small.clone(),
         small.narrow(),
         wide.clone().narrow(),
-        wide.narrow().quantised(Format::Q4_1),
+        wide.narrow().quantised(NumberFormat::Q4_1),
     ];
     weights_take_what_they_say();
     for case in cases {
@@ -114,9 +114,9 @@ fn weights_take_what_they_say() {
     let random = Decoder::random(spec, SeedStream::new(1), &Device::Cpu).unwrap();
     let forms: [(&str, &dyn Fn() -> Decoder); 4] = [
         ("bf16", &|| random.stored_as(DType::BF16).unwrap()),
-        ("Q4_0", &|| random.quantised(Format::Q4_0).unwrap()),
-        ("Q8_0", &|| random.quantised(Format::Q8_0).unwrap()),
-        ("Q6_K", &|| random.quantised(Format::Q6K).unwrap()),
+        ("Q4_0", &|| random.quantised(NumberFormat::Q4_0).unwrap()),
+        ("Q8_0", &|| random.quantised(NumberFormat::Q8_0).unwrap()),
+        ("Q6_K", &|| random.quantised(NumberFormat::Q6K).unwrap()),
     ];
     for (what, make) in forms {
         let before = live();

@@ -13,11 +13,11 @@
 
 use super::hub_head::{self, Head};
 use super::{ADAPTER_FILE, EXPERTS_FILE, ExportMeta, Part, Target, new_dir, plain};
-use crate::artifact::HostTensor;
 use crate::artifact::checkpoint::write_json;
-use crate::artifact::safetensors_io::{self, Metadata};
 use crate::config::Activation;
 use crate::error::{Error, Result};
+use crate::tensor::HostTensor;
+use crate::tensor::safetensors::{self, Metadata};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -62,9 +62,9 @@ pub fn adapterhub(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta, name: &
     let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
     new_dir(dir, |dir| {
         write_json(&dir.join(CONFIG_FILE), &adapter_config(meta, kind.model_class(), name))?;
-        safetensors_io::write(&dir.join(ADAPTER_FILE), &adapter, meta.dtype, &format)?;
+        safetensors::write(&dir.join(ADAPTER_FILE), &adapter, meta.dtype, &format)?;
         write_json(&dir.join(HEAD_CONFIG_FILE), &kind.config(meta, name, VERSION))?;
-        safetensors_io::write(&dir.join(HEAD_FILE), &head, meta.dtype, &format)
+        safetensors::write(&dir.join(HEAD_FILE), &head, meta.dtype, &format)
     })
 }
 

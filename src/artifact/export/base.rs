@@ -4,11 +4,10 @@
 //! gives the whole model (`model.layers.0...`, `lm_head.weight`), whatever the file left out.
 
 use super::modules::ModuleLora;
-use crate::artifact::HostTensor;
-use crate::artifact::gguf::names::input_major;
 use crate::error::{Error, Result};
 use crate::model::decoder::{DecoderFamily, DecoderSpec};
 use crate::model::weights::Weights;
+use crate::tensor::{HostTensor, to_f32};
 use candle_core::{DType, Device};
 use std::collections::BTreeMap;
 
@@ -118,7 +117,7 @@ impl<'a> Merged<'a> {
     }
 
     fn input_major(&self, name: &str) -> bool {
-        matches!(self.kind, BaseKind::Decoder(spec) if input_major(spec.family, name))
+        matches!(self.kind, BaseKind::Decoder(spec) if spec.family.naming().input_major(name))
     }
 
     /// All names, sorted.
@@ -146,7 +145,7 @@ impl<'a> Merged<'a> {
         let shape = self.shape(name)?;
         let stored = self.names.get(name).map_or(name, String::as_str);
         let base = self.weights.get(stored, &shape, DType::F32, &Device::Cpu)?;
-        let mut data: Vec<f32> = base.flatten_all()?.to_vec1()?;
+        let mut data = to_f32(&base)?;
         if let Some(module) = self.modules.get(name) {
             let delta = module.delta()?;
             let (rows, columns) = (module.d_out(), module.d_in());

@@ -7,11 +7,11 @@
 
 use super::modules::ModuleLora;
 use super::{ExportMeta, new_dir};
-use crate::artifact::gguf::read::GgufTensors;
-use crate::artifact::gguf::{self, Entries, Planned, Store, Value, names, text};
-use crate::artifact::{Dtype, HostTensor};
 use crate::error::{Error, Result};
 use crate::model::decoder::DecoderSpec;
+use crate::tensor::gguf::{self, GgufFile, GgufValue, Metadata, layout};
+use crate::tensor::{HostTensor, TensorPlan};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Name of the file in its directory.
@@ -24,12 +24,15 @@ pub fn tensors(modules: &[ModuleLora], spec: &DecoderSpec) -> Result<(Vec<HostTe
     let alpha = if usual.is_finite() && usual != 0.0 { usual } else { 1.0 };
     let mut all = Vec::new();
     for module in modules {
-        let part = names::part(spec.family, &module.path)
+        let part = spec
+            .family
+            .naming()
+            .module_to_gguf(&module.path)
             .ok_or_else(|| Error::config(format!("{} has no place in a GGUF adapter", module.name())))?;
         let name = format!("blk.{}.{part}.weight", module.layer);
         let mut b = module.b.clone();
-        if let Some(heads) = names::turned_heads(spec, &module.path) {
-            b = names::turn(&b, heads, module.rank);
+        if let Some(heads) = spec.permuted_heads(&module.path) {
+            b = layout::rope_to_gguf(&b, heads, module.rank);
         }
         // What llama.cpp will multiply with, as it computes it.
         let theirs = f64::from(alpha / module.rank as f32);
@@ -43,58 +46,49 @@ pub fn tensors(modules: &[ModuleLora], spec: &DecoderSpec) -> Result<(Vec<HostTe
     Ok((all, alpha))
 }
 
-/// GGUF's name for one of our formats.
-pub(super) fn store(dtype: Dtype) -> Store {
-    match dtype {
-        Dtype::F32 => Store::F32,
-        Dtype::F16 => Store::F16,
-        Dtype::Bf16 => Store::Bf16,
-    }
-}
-
 /// Writes `adapter.gguf` into a new directory.
 pub fn gguf_adapter(dir: &Path, modules: &[ModuleLora], spec: &DecoderSpec, meta: &ExportMeta) -> Result<()> {
     let (tensors, alpha) = tensors(modules, spec)?;
-    let entries: Entries = [
-        ("general.type", text("adapter")),
-        ("general.architecture", text(names::architecture(spec.family))),
-        ("general.name", text(format!("{} merged LoRA", base_name(&meta.base_model)))),
-        ("general.base_model.count", Value::U32(1)),
-        ("general.base_model.0.name", text(base_name(&meta.base_model))),
-        ("general.file_type", Value::U32(store(meta.dtype).file_type())),
-        ("adapter.type", text("lora")),
-        ("adapter.lora.alpha", Value::F32(alpha)),
+    let entries: Metadata = [
+        ("general.type", "adapter".into()),
+        ("general.architecture", spec.family.gguf_architecture().into()),
+        ("general.name", format!("{} merged LoRA", base_name(&meta.base_model)).into()),
+        ("general.base_model.count", GgufValue::Int(1)),
+        ("general.base_model.0.name", base_name(&meta.base_model).into()),
+        ("general.file_type", GgufValue::Int(gguf::file_type(meta.dtype).into())),
+        ("adapter.type", "lora".into()),
+        ("adapter.lora.alpha", GgufValue::Float(alpha.into())),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    let plan: Vec<Planned> = tensors
+    let plan: Vec<TensorPlan> = tensors
         .iter()
-        .map(|t| Planned { name: t.name.clone(), shape: t.shape.clone(), store: store(meta.dtype) })
+        .map(|t| TensorPlan { name: t.name.clone(), shape: t.shape.clone(), format: meta.dtype })
         .collect();
-    new_dir(dir, |dir| gguf::write(&dir.join(FILE), &entries, &plan, &mut |i| Ok(tensors[i].clone())))
+    new_dir(dir, |dir| gguf::write(&dir.join(FILE), &entries, &plan, &mut |i| Ok(Cow::Borrowed(&tensors[i]))))
 }
 
 /// The modules of an adapter file, for the model of this shape, and all tensors as they are stored.
 pub fn read(file: &Path, spec: &DecoderSpec) -> Result<(Vec<ModuleLora>, Vec<HostTensor>)> {
-    let open = GgufTensors::open(file)?;
-    let header = open.header();
+    let open = GgufFile::open(file)?;
     let bad = |what: String| Error::format(format!("{what}: {}", file.display()));
-    let (kind, architecture) = (header.text("adapter.type"), header.text("general.architecture"));
-    if kind != Some("lora") || architecture != Some(names::architecture(spec.family)) {
+    let (kind, architecture) = (open.str("adapter.type"), open.str("general.architecture"));
+    if kind != Some("lora") || architecture != Some(spec.family.gguf_architecture()) {
         return Err(bad(format!("not a LoRA for this model: its type is {kind:?}, its architecture {architecture:?}")));
     }
-    let alpha = header.number("adapter.lora.alpha").ok_or_else(|| bad("it has no adapter.lora.alpha".to_owned()))?;
+    let alpha = open.float("adapter.lora.alpha").ok_or_else(|| bad("it has no adapter.lora.alpha".to_owned()))?;
     let (mut modules, mut tensors) = (Vec::new(), Vec::new());
-    for name in header.tensors.keys() {
+    for name in open.tensors.keys() {
         let Some(base) = name.strip_suffix(".lora_a") else {
-            if name.strip_suffix(".lora_b").is_none_or(|base| !header.tensors.contains_key(&format!("{base}.lora_a"))) {
+            if name.strip_suffix(".lora_b").is_none_or(|base| !open.tensors.contains_key(&format!("{base}.lora_a"))) {
                 return Err(bad(format!("tensor {name} belongs to no LoRA")));
             }
             continue;
         };
         let (a, b) = (open.read(name)?, open.read(&format!("{base}.lora_b"))?);
         let place = base.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".weight")?.split_once('.'));
-        let place = place.and_then(|(layer, part)| Some((layer.parse().ok()?, names::path(spec.family, part)?)));
+        let place =
+            place.and_then(|(layer, part)| Some((layer.parse().ok()?, spec.family.naming().module_from_gguf(part)?)));
         let (Some((layer, path)), &[rank, _], &[_, rank_b]) = (place, a.shape.as_slice(), b.shape.as_slice()) else {
             return Err(bad(format!("tensor {name} of shape {:?} is on no matrix of this model", a.shape)));
         };
@@ -104,14 +98,14 @@ pub fn read(file: &Path, spec: &DecoderSpec) -> Result<(Vec<ModuleLora>, Vec<Hos
         // llama.cpp takes an alpha of 0 for "no scale".
         let scale = if alpha == 0.0 { 1.0 } else { alpha / rank as f64 };
         let mut values = b.data.clone();
-        if let Some(heads) = names::turned_heads(spec, path) {
+        if let Some(heads) = spec.permuted_heads(path) {
             if !b.shape[0].is_multiple_of(2 * heads) {
                 return Err(bad(format!(
                     "{base}.lora_b has {} rows, which are not those of {heads} heads",
                     b.shape[0]
                 )));
             }
-            values = names::turn_back(&values, heads, rank);
+            values = layout::rope_from_gguf(&values, heads, rank);
         }
         modules.push(ModuleLora { layer, path: path.to_owned(), rank, a: a.data.clone(), b: values, scale });
         tensors.extend([a, b]);

@@ -11,14 +11,14 @@
 use super::base::{BaseKind, Merged};
 use super::hf_gguf;
 use super::{ExportMeta, new_dir};
-use crate::artifact::Dtype;
 use crate::artifact::checkpoint::write_json;
 use crate::artifact::import::peft::read_json;
-use crate::artifact::safetensors_io::Metadata;
-use crate::artifact::safetensors_stream::{self, Planned};
 use crate::error::{Error, Result};
 use crate::model::decoder::{DecoderFamily, DecoderSpec};
+use crate::tensor::safetensors::Metadata;
+use crate::tensor::{NumberFormat, TensorPlan, safetensors};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Largest file with weights.
@@ -65,7 +65,7 @@ pub fn hf(
 ) -> Result<()> {
     let mut config = config(files, kind)?;
     let object = config.as_object_mut().ok_or_else(|| Error::format("config.json is not an object"))?;
-    adapt(object, kind, meta);
+    adapt(object, kind, meta)?;
     let plan = shards(merged, meta.dtype, shard)?;
     new_dir(dir, |dir| {
         write_json(&dir.join(CONFIG_FILE), &config)?;
@@ -73,7 +73,7 @@ pub fn hf(
             BaseFiles::Dir(base) => carry(base, dir)?,
             BaseFiles::Gguf(file) => hf_gguf::tokenizer(file, dir)?,
         }
-        write_weights(dir, merged, &plan, meta.dtype)
+        write_weights(dir, merged, &plan)
     })
 }
 
@@ -99,11 +99,12 @@ fn carry(base: &Path, dir: &Path) -> Result<()> {
 }
 
 /// What differs from the base.
-fn adapt(config: &mut Map<String, Value>, kind: BaseKind<'_>, meta: &ExportMeta) {
+fn adapt(config: &mut Map<String, Value>, kind: BaseKind<'_>, meta: &ExportMeta) -> Result<()> {
     let dtype = match meta.dtype {
-        Dtype::F32 => "float32",
-        Dtype::F16 => "float16",
-        Dtype::Bf16 => "bfloat16",
+        NumberFormat::F32 => "float32",
+        NumberFormat::F16 => "float16",
+        NumberFormat::Bf16 => "bfloat16",
+        other => return Err(Error::internal(format!("transformers has no {}", other.name()))),
     };
     // Older versions of transformers read `torch_dtype` only, newer ones prefer `dtype`.
     config.remove("dtype");
@@ -127,6 +128,7 @@ fn adapt(config: &mut Map<String, Value>, kind: BaseKind<'_>, meta: &ExportMeta)
             config.insert("problem_type".to_owned(), json!(problem));
         }
     }
+    Ok(())
 }
 
 /// The class that transformers loads.
@@ -141,23 +143,24 @@ pub(super) fn architecture(spec: &DecoderSpec) -> &'static str {
 }
 
 /// All tensors in files of at most `limit` bytes; a tensor larger than that has a file of its own.
-fn shards(merged: &Merged<'_>, dtype: Dtype, limit: u64) -> Result<Vec<Vec<Planned>>> {
-    let (mut all, mut last, mut used): (Vec<Vec<Planned>>, Vec<Planned>, u64) = (Vec::new(), Vec::new(), 0);
+fn shards(merged: &Merged<'_>, format: NumberFormat, limit: u64) -> Result<Vec<Vec<TensorPlan>>> {
+    let (mut all, mut last, mut used): (Vec<Vec<TensorPlan>>, Vec<TensorPlan>, u64) = (Vec::new(), Vec::new(), 0);
     for name in merged.names() {
         let shape = merged.shape(&name)?;
-        let bytes = shape.iter().map(|&size| size as u64).product::<u64>() * dtype.size() as u64;
+        let planned = TensorPlan { name, shape, format };
+        let bytes = planned.bytes();
         if !last.is_empty() && used + bytes > limit {
             all.push(std::mem::take(&mut last));
             used = 0;
         }
         used += bytes;
-        last.push((name, shape));
+        last.push(planned);
     }
     all.push(last);
     Ok(all)
 }
 
-fn write_weights(dir: &Path, merged: &Merged<'_>, plan: &[Vec<Planned>], dtype: Dtype) -> Result<()> {
+fn write_weights(dir: &Path, merged: &Merged<'_>, plan: &[Vec<TensorPlan>]) -> Result<()> {
     let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
     let (mut map, mut total) = (Map::new(), 0u64);
     for (i, tensors) in plan.iter().enumerate() {
@@ -165,10 +168,11 @@ fn write_weights(dir: &Path, merged: &Merged<'_>, plan: &[Vec<Planned>], dtype: 
             [_] => MODEL_FILE.to_owned(),
             _ => format!("model-{:05}-of-{:05}.safetensors", i + 1, plan.len()),
         };
-        safetensors_stream::write(&dir.join(&name), tensors, dtype, &format, &mut |tensor| merged.read(tensor))?;
-        for (tensor, shape) in tensors {
-            total += (shape.iter().product::<usize>() * dtype.size()) as u64;
-            map.insert(tensor.clone(), json!(name));
+        let mut read = |i: usize| merged.read(&tensors[i].name).map(Cow::Owned);
+        safetensors::write_streamed(&dir.join(&name), tensors, &format, &mut read)?;
+        for tensor in tensors {
+            total += tensor.bytes();
+            map.insert(tensor.name.clone(), json!(name));
         }
     }
     if plan.len() > 1 {

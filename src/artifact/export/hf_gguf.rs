@@ -1,16 +1,17 @@
 //! What a GGUF base lacks for a Hugging Face directory: `config.json` and the tokenizer's files, made from its metadata.
 
 use crate::artifact::checkpoint::write_json;
-use crate::data::gguf::{self, GgufHeader};
+use crate::data::gguf;
 use crate::error::{Error, Result};
 use crate::model::decoder::rope::{RopeSpec, Scaling};
 use crate::model::decoder::{DecoderFamily, DecoderSpec};
+use crate::tensor::gguf::GgufFile;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// `config.json` of the model in a GGUF file.
 pub(super) fn config(file: &Path, spec: &DecoderSpec) -> Result<Value> {
-    let header = GgufHeader::open(file)?;
+    let header = GgufFile::open(file)?;
     let eos = if let [one] = spec.eos.as_slice() { json!(one) } else { json!(spec.eos) };
     let mut config = match &spec.rope {
         None => json!({
@@ -36,9 +37,9 @@ pub(super) fn config(file: &Path, spec: &DecoderSpec) -> Result<Value> {
     Ok(config)
 }
 
-fn llama(header: &GgufHeader, spec: &DecoderSpec, rope: &RopeSpec) -> Result<Value> {
-    let architecture = header.text("general.architecture").unwrap_or("llama");
-    let theta = header.number(&format!("{architecture}.rope.freq_base")).unwrap_or(10_000.0);
+fn llama(header: &GgufFile, spec: &DecoderSpec, rope: &RopeSpec) -> Result<Value> {
+    let architecture = header.str("general.architecture").unwrap_or("llama");
+    let theta = header.float(&format!("{architecture}.rope.freq_base")).unwrap_or(10_000.0);
     let mut config = json!({
         "hidden_act": "silu",
         "hidden_size": spec.hidden_size,
@@ -97,7 +98,7 @@ fn scaling(theta: f64, head_dim: usize, rope: &RopeSpec) -> Result<Value> {
 
 /// `tokenizer.json` and `tokenizer_config.json`.
 pub(super) fn tokenizer(file: &Path, dir: &Path) -> Result<()> {
-    let header = GgufHeader::open(file)?;
+    let header = GgufFile::open(file)?;
     let found = gguf::tokenizer(&header)?;
     let text = found.tokenizer.to_string(false);
     let text = text.map_err(|err| Error::internal(format!("the tokenizer cannot be written: {err}")))?;
@@ -110,7 +111,7 @@ pub(super) fn tokenizer(file: &Path, dir: &Path) -> Result<()> {
     }
     write_json(&dir.join("tokenizer.json"), &json)?;
     let named =
-        |key: &str| header.whole(&format!("tokenizer.ggml.{key}_token_id")).and_then(|id| u32::try_from(id).ok());
+        |key: &str| header.uint(&format!("tokenizer.ggml.{key}_token_id")).and_then(|id| u32::try_from(id).ok());
     let mut config = Map::new();
     config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
     config.insert("add_bos_token".to_owned(), json!(found.add_bos));

@@ -6,8 +6,8 @@
 //! flexible head of two layers with tanh, and load into `BertAdapterModel` (`AutoAdapterModel`) only.
 
 use super::ExportMeta;
-use crate::artifact::HostTensor;
 use crate::error::{Error, Result};
+use crate::tensor::HostTensor;
 use serde_json::{Map, Value, json};
 
 /// Which of the library's heads ours becomes.

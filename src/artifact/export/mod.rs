@@ -34,11 +34,12 @@ pub mod recipe;
 pub use adapterhub::adapterhub;
 pub use recipe::{Recipe, SiteWeights};
 
-use super::atomic::write_dir;
-use super::safetensors_io::{self, Metadata};
-use super::{Dtype, HostTensor, TOOL};
+use super::TOOL;
+use crate::atomic::write_dir;
 use crate::config::{Activation, MixtureConfig, MixtureKind};
 use crate::error::{Context as _, Error, Result};
+use crate::tensor::safetensors::{self, Metadata};
+use crate::tensor::{HostTensor, NumberFormat};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -85,7 +86,7 @@ pub struct ExportMeta {
     /// How the experts became one; ignored where all are exported.
     pub recipe: Recipe,
     /// How the tensors are stored.
-    pub dtype: Dtype,
+    pub dtype: NumberFormat,
 }
 
 impl ExportMeta {
@@ -124,13 +125,13 @@ impl ExportMeta {
 pub fn merged_adapter(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta) -> Result<()> {
     let merged = tensors.iter().map(plain).collect::<Result<Vec<_>>>()?;
     let metadata = meta.metadata(ADAPTER_FORMAT)?;
-    new_dir(dir, |dir| safetensors_io::write(&dir.join(ADAPTER_FILE), &merged, meta.dtype, &metadata))
+    new_dir(dir, |dir| safetensors::write(&dir.join(ADAPTER_FILE), &merged, meta.dtype, &metadata))
 }
 
 /// Writes `experts.safetensors`: the banks of all experts, `[experts, ..]` each, and the head.
 pub fn experts(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta) -> Result<()> {
     let metadata = meta.metadata(EXPERTS_FORMAT)?;
-    new_dir(dir, |dir| safetensors_io::write(&dir.join(EXPERTS_FILE), tensors, meta.dtype, &metadata))
+    new_dir(dir, |dir| safetensors::write(&dir.join(EXPERTS_FILE), tensors, meta.dtype, &metadata))
 }
 
 /// An export read back from its files.
@@ -139,7 +140,7 @@ pub struct Loaded {
     /// What it is.
     pub target: Target,
     /// How its tensors are stored; the least exact where they differ.
-    pub dtype: Dtype,
+    pub dtype: NumberFormat,
     /// The tensors under our names.
     pub tensors: Vec<HostTensor>,
     /// The metadata of the tensor file.
@@ -152,12 +153,12 @@ pub fn read(dir: &Path) -> Result<Loaded> {
     if matches!(target, Target::Peft | Target::PeftExperts) {
         return read_peft(dir, target);
     }
-    let mut loaded = Loaded { target, dtype: Dtype::F32, tensors: Vec::new(), metadata: Metadata::new() };
+    let mut loaded = Loaded { target, dtype: NumberFormat::F32, tensors: Vec::new(), metadata: Metadata::new() };
     for (file, rename) in adapterhub::files(dir, target)? {
-        let mut tensors = safetensors_io::TensorFile::open(&file)?;
-        for entry in tensors.entries().to_vec() {
-            loaded.dtype = loaded.dtype.max(entry.dtype);
-            let mut tensor = tensors.read(&entry.name)?;
+        let tensors = safetensors::SafetensorsFile::open(&file)?;
+        for entry in tensors.entries() {
+            loaded.dtype = loaded.dtype.max(entry.format());
+            let mut tensor = tensors.read_entry(entry)?;
             tensor.name = rename(&tensor.name).with_context(|| format!("reading {}", file.display()))?;
             loaded.tensors.push(tensor);
         }
@@ -174,7 +175,7 @@ fn expert_dirs(dir: &Path) -> Vec<PathBuf> {
 
 /// Tensors of an expert's own directory have its number before their names: `expert_0/layers...`.
 fn read_peft(dir: &Path, target: Target) -> Result<Loaded> {
-    let mut loaded = Loaded { target, dtype: Dtype::F32, tensors: Vec::new(), metadata: Metadata::new() };
+    let mut loaded = Loaded { target, dtype: NumberFormat::F32, tensors: Vec::new(), metadata: Metadata::new() };
     let one = target == Target::Peft;
     let dirs = if one { vec![dir.to_owned()] } else { expert_dirs(dir) };
     for (expert, dir) in dirs.iter().enumerate() {

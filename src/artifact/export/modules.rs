@@ -5,10 +5,10 @@
 //! one below the other, and a B whose rows are zero outside the block that an A belongs to. Nothing is lost; the rank is
 //! the sum of the blocks' ranks.
 
-use crate::artifact::HostTensor;
 use crate::error::{Error, Result};
 use crate::mixture::{Lora, Side};
 use crate::model::loras::{Module, Placed, Target};
+use crate::tensor::{HostTensor, to_f32};
 use candle_core::{DType, Device, Tensor};
 
 /// One LoRA on one matrix of the checkpoint: `W + scale B A`.
@@ -117,7 +117,7 @@ fn compose_with(
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    to_f32(tensor)
 }
 
 /// All LoRAs on one matrix as one.

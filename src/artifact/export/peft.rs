@@ -11,10 +11,10 @@
 
 use super::modules::ModuleLora;
 use super::{ExportMeta, new_dir};
-use crate::artifact::HostTensor;
 use crate::artifact::checkpoint::write_json;
-use crate::artifact::safetensors_io::{self, Metadata};
 use crate::error::{Error, Result};
+use crate::tensor::HostTensor;
+use crate::tensor::safetensors::{self, Metadata};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -63,7 +63,7 @@ pub fn peft_experts(dir: &Path, experts: &[Vec<ModuleLora>], head: &[HostTensor]
 fn write(dir: &Path, config: &Value, tensors: &[HostTensor], meta: &ExportMeta) -> Result<()> {
     let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
     write_json(&dir.join(CONFIG_FILE), config)?;
-    safetensors_io::write(&dir.join(MODEL_FILE), tensors, meta.dtype, &format)
+    safetensors::write(&dir.join(MODEL_FILE), tensors, meta.dtype, &format)
 }
 
 fn parts(modules: &[ModuleLora], head: &[HostTensor], meta: &ExportMeta) -> Result<(Value, Vec<HostTensor>)> {

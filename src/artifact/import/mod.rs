@@ -11,7 +11,6 @@
 pub mod peft;
 pub mod reference;
 
-use super::HostTensor;
 use super::export::modules::ModuleLora;
 use crate::error::{Error, Result};
 use crate::model::Classifier;
@@ -20,6 +19,7 @@ use crate::model::decoder::{CausalLm, Decoder, LmSetup};
 use crate::model::encoder::{self, Encoder};
 use crate::model::loras::{LayerLoras, Module, Placed, Target};
 use crate::rng::SeedStream;
+use crate::tensor::{HostTensor, to_f32};
 use candle_core::{DType, Device};
 use std::path::Path;
 
@@ -129,7 +129,7 @@ pub fn with_modules(bare: &Classifier, modules: &[ModuleLora], head: &[HostTenso
         .map(|param| match head.iter().find(|t| t.name == param.name) {
             Some(tensor) => Ok(tensor.clone()),
             None => {
-                let values = param.value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+                let values = to_f32(&param.value)?;
                 HostTensor::new(param.name.clone(), param.value.dims(), values)
             }
         })

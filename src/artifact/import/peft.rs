@@ -5,11 +5,11 @@
 
 use crate::artifact::export::modules::ModuleLora;
 use crate::artifact::export::peft::{CONFIG_FILE, MODEL_FILE, PREFIX};
-use crate::artifact::safetensors_io::TensorFile;
 use crate::artifact::torch_file::TorchFile;
-use crate::artifact::{Dtype, HostTensor};
 use crate::error::{Context as _, Error, Result};
 use crate::mixture::lora::scaling;
+use crate::tensor::safetensors::SafetensorsFile;
+use crate::tensor::{HostTensor, NumberFormat};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,7 +38,7 @@ pub struct PeftAdapter {
     /// The trained head under our names; empty for a language model.
     pub head: Vec<HostTensor>,
     /// The least exact number format of the tensors.
-    pub dtype: Dtype,
+    pub dtype: NumberFormat,
 }
 
 impl PeftAdapter {
@@ -72,7 +72,7 @@ fn read_dir(dir: &Path) -> Result<PeftAdapter> {
     let json = read_json(&dir.join(CONFIG_FILE))?;
     let config = Config::from_json(&json)?;
     let mut pairs: BTreeMap<(usize, String), [Option<HostTensor>; 2]> = BTreeMap::new();
-    let (mut head, mut dtype) = (Vec::new(), Dtype::F32);
+    let (mut head, mut dtype) = (Vec::new(), NumberFormat::F32);
     read_tensors(dir, &mut |tensor, stored| {
         dtype = dtype.max(stored);
         let name = tensor.name.strip_prefix(PREFIX).unwrap_or(&tensor.name).to_owned();
@@ -111,12 +111,12 @@ fn read_dir(dir: &Path) -> Result<PeftAdapter> {
     })
 }
 
-fn read_tensors(dir: &Path, take: &mut dyn FnMut(HostTensor, Dtype) -> Result<()>) -> Result<()> {
+fn read_tensors(dir: &Path, take: &mut dyn FnMut(HostTensor, NumberFormat) -> Result<()>) -> Result<()> {
     let path = dir.join(MODEL_FILE);
     if path.is_file() || !dir.join(OLD_FILE).is_file() {
-        let mut file = TensorFile::open(&path)?;
-        for entry in file.entries().to_vec() {
-            take(file.read(&entry.name)?, entry.dtype)?;
+        let file = SafetensorsFile::open(&path)?;
+        for entry in file.entries() {
+            take(file.read_entry(entry)?, entry.format())?;
         }
         return Ok(());
     }

@@ -12,10 +12,10 @@
 //! The files say nothing of their settings: number of experts, sizes and sharing are read off the tensors. Scores of
 //! experts (`expert_score_weight`) are zero in all published files, which is the uniform mean; others become merge weights.
 
-use crate::artifact::HostTensor;
 use crate::artifact::torch_file::TorchFile;
 use crate::config::{Activation, MixtureConfig, MixtureKind};
 use crate::error::{Context as _, Error, Result};
+use crate::tensor::HostTensor;
 use std::collections::BTreeMap;
 use std::path::Path;
 

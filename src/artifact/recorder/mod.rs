@@ -22,8 +22,8 @@ pub use lines::{CheckpointLine, Line, News, Tail, read_lines};
 pub use routes::{RouteFile, RouteRecord};
 pub use samples::read_samples;
 
-use super::atomic::write_file_with;
 use super::{RunDir, utc};
+use crate::atomic::write_file_with;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::train::observer::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, SampleRecord, StartRecord, StepRecord,

@@ -1,7 +1,7 @@
 //! The vocabulary inside a GGUF file: tokens, their types, their scores or merges.
 
-use super::GgufHeader;
 use crate::error::{Error, Result};
+use crate::tensor::gguf::GgufFile;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ mod token_type {
     pub const BYTE: i64 = 6;
 }
 
-/// Longer tokens are taken for a forgery: putting one together is tried at every character.
-const LONGEST_TOKEN: usize = 4096;
+/// The longest token in bytes: every way to split a token in two is tried.
+const MAX_TOKEN: usize = 4096;
 
 /// Tokens and their types.
 pub(super) struct Vocabulary<'a> {
@@ -27,23 +27,23 @@ pub(super) struct Vocabulary<'a> {
 }
 
 impl<'a> Vocabulary<'a> {
-    pub fn of(header: &'a GgufHeader) -> Result<Self> {
-        let tokens = header
-            .texts("tokenizer.ggml.tokens")
+    pub fn of(file: &'a GgufFile) -> Result<Self> {
+        let tokens = file
+            .strings("tokenizer.ggml.tokens")
             .filter(|tokens| !tokens.is_empty())
             .ok_or_else(|| Error::format("it has no tokens; choose a model that brings its tokenizer"))?;
-        if let Some(id) = tokens.iter().position(|token| token.len() > LONGEST_TOKEN) {
+        if let Some(id) = tokens.iter().position(|token| token.len() > MAX_TOKEN) {
             let bytes = tokens[id].len();
-            return Err(Error::format(format!("token {id} has {bytes} bytes, and {LONGEST_TOKEN} are possible")));
+            return Err(Error::format(format!("token {id} has {bytes} bytes, and {MAX_TOKEN} are possible")));
         }
-        let types = header.wholes("tokenizer.ggml.token_type");
+        let types = file.ints("tokenizer.ggml.token_type");
         if let Some(types) = types.filter(|types| types.len() != tokens.len()) {
             return Err(Error::format(format!("it has {} tokens but {} token types", tokens.len(), types.len())));
         }
         let mut named = Vec::new();
         for purpose in ["bos", "eos", "eot", "eom", "unknown", "padding", "seperator", "separator", "mask"] {
             let key = format!("tokenizer.ggml.{purpose}_token_id");
-            let Some(id) = header.whole(&key) else { continue };
+            let Some(id) = file.uint(&key) else { continue };
             match usize::try_from(id).ok().filter(|&id| id < tokens.len()) {
                 Some(id) => named.push(id),
                 // Some converters write the largest number for "none".
@@ -85,8 +85,8 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// The unknown token, if there is one.
-    pub fn unknown(&self, header: &GgufHeader) -> Option<&'a str> {
-        let named = header.whole("tokenizer.ggml.unknown_token_id").and_then(|id| self.tokens.get(id as usize));
+    pub fn unknown(&self, file: &GgufFile) -> Option<&'a str> {
+        let named = file.uint("tokenizer.ggml.unknown_token_id").and_then(|id| self.tokens.get(id as usize));
         let typed = || (0..self.tokens.len()).find(|&id| self.kind(id) == token_type::UNKNOWN);
         named.or_else(|| typed().map(|id| &self.tokens[id])).map(String::as_str)
     }
@@ -101,9 +101,9 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// The merges of byte-level BPE, each as a pair of tokens.
-    pub fn merges(&self, header: &'a GgufHeader) -> Result<Vec<[&'a str; 2]>> {
-        let lines = header
-            .texts("tokenizer.ggml.merges")
+    pub fn merges(&self, file: &'a GgufFile) -> Result<Vec<[&'a str; 2]>> {
+        let lines = file
+            .strings("tokenizer.ggml.merges")
             .ok_or_else(|| Error::format("it has no merges; choose a model that brings its whole tokenizer"))?;
         let pair = |line: &'a String| {
             // The first character may itself be a space.
@@ -123,9 +123,9 @@ impl<'a> Vocabulary<'a> {
     ///
     /// SentencePiece joins, again and again, the two neighbours whose union has the highest score. Ranking every way to
     /// put a token together by the score of that token makes BPE do the same.
-    pub fn merges_from_scores(&self, header: &GgufHeader) -> Result<Vec<[&'a str; 2]>> {
-        let scores = header
-            .numbers("tokenizer.ggml.scores")
+    pub fn merges_from_scores(&self, file: &GgufFile) -> Result<Vec<[&'a str; 2]>> {
+        let scores = file
+            .floats("tokenizer.ggml.scores")
             .filter(|scores| scores.len() == self.tokens.len())
             .ok_or_else(|| Error::format("it has no score for each token; choose a model that brings its tokenizer"))?;
         let ids = self.ids();

@@ -2,9 +2,10 @@
 
 use super::codec_files;
 use crate::config::WRITER_LAB;
-use crate::data::gguf::{self, GgufHeader};
+use crate::data::gguf;
 use crate::data::{TextTokenizer, lab};
 use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::gguf::{GgufFile, is_gguf};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,8 +58,8 @@ impl TextCodec {
         if path == Path::new(WRITER_LAB) {
             return lab::writer_codec();
         }
-        if path.is_file() && gguf::is_gguf(path)? {
-            return Self::from_gguf(&GgufHeader::open(path)?);
+        if path.is_file() && is_gguf(path)? {
+            return Self::from_gguf(&GgufFile::open(path)?);
         }
         if !path.exists() {
             return Err(Error::config(format!(
@@ -70,7 +71,7 @@ impl TextCodec {
     }
 
     /// From the header of a GGUF file.
-    pub fn from_gguf(header: &GgufHeader) -> Result<Self> {
+    pub fn from_gguf(header: &GgufFile) -> Result<Self> {
         let found = gguf::tokenizer(header)?;
         let specials = Specials {
             bos: found.bos,

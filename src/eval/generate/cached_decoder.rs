@@ -5,6 +5,7 @@ use crate::eval::generate::routes::{Router, Strand};
 use crate::model::decoder::cache::Extension;
 use crate::model::{CachedId, CausalLm, KvCache};
 use crate::nn::kernels::simd;
+use crate::tensor::to_f32;
 use rayon::prelude::*;
 
 /// One text as far as it was read, along each of its routes.
@@ -85,7 +86,7 @@ impl<'a> Voice<'a> {
         let route = self.router.route(&strands);
         let logits = self.model.extend(&mut self.cache, &extensions, route.as_ref())?;
         let (_, vocab) = logits.dims2()?;
-        let logits = logits.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let logits = to_f32(&logits)?;
         let lanes = self.router.lanes();
         let values = if lanes == 1 { logits } else { averaged(&logits, lanes, vocab) };
         Ok(Scores { values, vocab })

@@ -2,11 +2,11 @@
 
 use super::spec::DecoderSpec;
 use crate::config::WRITER_LAB;
-use crate::data::gguf::is_gguf;
 use crate::error::{Context as _, Error, Result};
 use crate::model::gguf::GgufWeights;
 use crate::model::weights::Weights;
 use crate::model_store;
+use crate::tensor::gguf::is_gguf;
 use std::path::{Path, PathBuf};
 
 /// A language model on disk or inside the program, opened but not yet read.

@@ -3,7 +3,7 @@
 use super::{Decoder, DecoderLayer};
 use crate::error::Result;
 use crate::nn::PreNorm;
-use crate::nn::kernels::quant::Format;
+use crate::tensor::NumberFormat;
 use candle_core::{DType, Tensor};
 
 impl Decoder {
@@ -23,7 +23,7 @@ impl Decoder {
     }
 
     /// The same trunk with its matrices quantised, as a GGUF file would have them; what flows stays as it is.
-    pub fn quantised(&self, format: Format) -> Result<Self> {
+    pub fn quantised(&self, format: NumberFormat) -> Result<Self> {
         let mut cast = self.clone();
         cast.ends.tokens = cast.ends.tokens.quantised(format)?;
         cast.ends.head = if self.spec.tied { cast.ends.tokens.clone() } else { cast.ends.head.quantised(format)? };

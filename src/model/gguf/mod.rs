@@ -1,76 +1,119 @@
-//! Weights out of GGUF files, as they are stored.
+//! Decoders in GGUF files: their shape, and their weights as they are stored.
 //!
-//! The file is seen under the names and in the layout of Hugging Face checkpoints: rows of q and k that llama.cpp's
-//! converter reordered for interleaved rotary positions are put back (whole rows change places, so quantised values
-//! stay as they are), and everything that works on a directory's model works on this one: LoRA, merging, exports.
+//! The tensors appear under the names and in the layout of Hugging Face checkpoints: rows of q and k that llama.cpp's
+//! converter permuted ([`layout`]) are put back (whole rows move, so quantised values stay as they are), and everything
+//! that works on a directory's model works on this one: LoRA, merging, exports.
 //!
-//! The header is checked before anything is read (see [`crate::data::gguf`]); a tensor that no model of the family has is
-//! refused by name, for leaving it out would change the result.
+//! A tensor that no model of the family has is an error, for leaving it out would change the result.
 
-mod names;
 mod spec;
 
 use super::decoder::read::Source;
 use super::decoder::{DecoderFamily, DecoderSpec};
-use crate::data::gguf::{GgufHeader, GgufTensor};
 use crate::error::{Context as _, Error, Result};
 use crate::nn::Weight;
-use crate::nn::kernels::quant::{Format, Quantised};
+use crate::nn::kernels::quant::Quantised;
+use crate::tensor::NumberFormat;
+use crate::tensor::gguf::names::CheckpointTensor;
+use crate::tensor::gguf::{GgufFile, GgufTensor, NamingScheme, layout};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The factors that stretch rotary frequencies one by one (Llama 3).
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
+impl DecoderFamily {
+    /// `general.architecture` of its GGUF files.
+    pub fn gguf_architecture(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Llama | Self::Mistral => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// How its checkpoints name tensors.
+    pub fn naming(self) -> NamingScheme {
+        if self == Self::Gpt2 { NamingScheme::Gpt2 } else { NamingScheme::Llama }
+    }
+}
+
+impl DecoderSpec {
+    /// Heads whose rows llama.cpp's converter permutes in a tensor of this name (of a checkpoint: weight, bias or a
+    /// LoRA's B).
+    pub fn permuted_heads(&self, name: &str) -> Option<usize> {
+        let permuted = self.family.gguf_architecture() == "llama";
+        if permuted && name.contains("self_attn.q_proj") {
+            return Some(self.num_heads);
+        }
+        (permuted && name.contains("self_attn.k_proj")).then_some(self.num_kv_heads)
+    }
+
+    /// Whether a model of this shape has a tensor.
+    fn has(&self, tensor: &CheckpointTensor<'_>) -> bool {
+        let inside = tensor.layer.is_none_or(|layer| layer < self.num_layers);
+        inside
+            && match (tensor.module, tensor.bias) {
+                ("attn_q_norm" | "attn_k_norm", bias) => self.qk_norm && !bias,
+                ("output", bias) => !bias && !self.tied,
+                (_, false) => true,
+                ("attn_norm" | "ffn_norm" | "output_norm", true) => self.family == DecoderFamily::Gpt2,
+                ("attn_qkv" | "attn_q" | "attn_k" | "attn_v", true) => self.biases.qkv,
+                ("attn_output", true) => self.biases.out,
+                ("ffn_gate" | "ffn_up" | "ffn_down", true) => self.biases.ffn,
+                (_, true) => false,
+            }
+    }
+}
+
 /// A tensor of the file.
 #[derive(Clone, Debug)]
-struct Entry {
-    format: Format,
+struct StoredTensor {
+    format: NumberFormat,
     /// As in Hugging Face checkpoints.
     shape: Vec<usize>,
     /// As in the file: matrices are `[out, in]` always.
     stored: Vec<usize>,
-    offset: u64,
-    bytes: usize,
-    /// Whether the checkpoint has this matrix input-major.
-    turned: bool,
+    /// Its place in the file.
+    place: GgufTensor,
+    /// Whether the checkpoint has this matrix `[in, out]`.
+    input_major: bool,
     /// Width of the heads whose rows are put back in order.
-    heads: Option<usize>,
+    head_dim: Option<usize>,
 }
 
 /// The tensors of a GGUF file, by their Hugging Face names.
 #[derive(Clone, Debug)]
 pub struct GgufWeights {
-    path: PathBuf,
-    entries: BTreeMap<String, Entry>,
+    file: GgufFile,
+    entries: BTreeMap<String, StoredTensor>,
 }
 
 impl GgufWeights {
     /// Reads the header and what it says of the model; no tensor but the rotary factors.
     pub fn open(path: &Path) -> Result<(DecoderSpec, Self)> {
-        let header = GgufHeader::open(path)?;
-        Self::read(&header, path).with_context(|| format!("the GGUF file cannot be used: {}", path.display()))
+        let file = GgufFile::open(path)?;
+        Self::read(file).with_context(|| format!("the GGUF file cannot be used: {}", path.display()))
     }
 
-    fn read(header: &GgufHeader, path: &Path) -> Result<(DecoderSpec, Self)> {
-        let mut spec = spec::read(header)?;
-        let mut weights = Self { path: path.to_owned(), entries: BTreeMap::new() };
-        for (name, tensor) in header.tensors.iter().filter(|(name, _)| *name != ROPE_FACTORS) {
-            let Some(found) = names::hugging_face(name, &spec) else {
+    fn read(file: GgufFile) -> Result<(DecoderSpec, Self)> {
+        let mut spec = spec::read(&file)?;
+        let mut weights = Self { file, entries: BTreeMap::new() };
+        for (name, tensor) in weights.file.tensors.iter().filter(|(name, _)| *name != ROPE_FACTORS) {
+            let Some(found) = spec.family.naming().from_gguf(name).filter(|found| spec.has(found)) else {
                 return Err(Error::config(format!(
                     "it has a tensor {name:?}, which a {} model of {} layers does not have; choose a plain model of its family",
                     spec.family.model_type(),
                     spec.num_layers
                 )));
             };
-            let entry = Entry::new(tensor, &found, &spec).with_context(|| format!("tensor {name:?}"))?;
-            weights.entries.insert(found, entry);
+            let entry = StoredTensor::new(tensor, &found.name, &spec).with_context(|| format!("tensor {name:?}"))?;
+            weights.entries.insert(found.name, entry);
         }
-        if let Some(tensor) = header.tensors.get(ROPE_FACTORS) {
-            let factors = Entry::new(tensor, ROPE_FACTORS, &spec).and_then(|entry| weights.values(&entry));
+        if let Some(tensor) = weights.file.tensors.get(ROPE_FACTORS) {
+            let factors = StoredTensor::new(tensor, ROPE_FACTORS, &spec).and_then(|entry| weights.vector(&entry));
             let factors: Vec<f32> = factors.with_context(|| format!("tensor {ROPE_FACTORS:?}"))?.to_vec1()?;
             let frequencies = spec.rope.as_mut().map_or(&mut [][..], |rope| &mut rope.frequencies);
             if factors.len() != frequencies.len() || factors.iter().any(|&f| f <= 0.0) {
@@ -91,7 +134,7 @@ impl GgufWeights {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// Names of all tensors, sorted, without the trunk's prefix.
+    /// Names of all tensors, sorted, without the prefix of the base model.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -101,21 +144,21 @@ impl GgufWeights {
         let entry = self.entry(name)?;
         self.must_be(name, &entry.shape, shape)?;
         if entry.stored.len() == 1 {
-            return self.values(entry).with_context(|| self.place(name));
+            return self.vector(entry).with_context(|| self.place(name));
         }
         let values = self.quantised(name, entry)?.dense()?;
-        Ok(if entry.turned { values.t()?.contiguous()? } else { values })
+        Ok(if entry.input_major { values.t()?.contiguous()? } else { values })
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry> {
+    fn entry(&self, name: &str) -> Result<&StoredTensor> {
         self.entries.get(name).ok_or_else(|| {
-            let path = self.path.display();
+            let path = self.file.path.display();
             Error::format(format!("the GGUF file has no tensor for {name:?}; it does not fit its metadata: {path}"))
         })
     }
 
     fn place(&self, name: &str) -> String {
-        format!("tensor {name:?} of {}", self.path.display())
+        format!("tensor {name:?} of {}", self.file.path.display())
     }
 
     fn must_be(&self, name: &str, found: &[usize], wanted: &[usize]) -> Result<()> {
@@ -126,30 +169,23 @@ impl GgufWeights {
         Err(Error::format(format!("{place} has shape {found:?} but the file's metadata ask for {wanted:?}")))
     }
 
-    fn bytes(&self, entry: &Entry) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; entry.bytes];
-        let read = |mut file: File| file.seek(SeekFrom::Start(entry.offset)).and_then(|_| file.read_exact(&mut bytes));
-        File::open(&self.path).and_then(read).map_err(|err| Error::io("reading the weights", &self.path, err))?;
-        Ok(bytes)
-    }
-
-    /// A vector.
-    fn values(&self, entry: &Entry) -> Result<Tensor> {
+    fn vector(&self, entry: &StoredTensor) -> Result<Tensor> {
         let n = entry.stored.iter().product();
-        let values = Quantised::new(entry.format, self.bytes(entry)?, 1, n)?.dense()?.flatten_all()?;
-        let Some(width) = entry.heads else { return Ok(values) };
-        let order: Vec<u32> = (0..n).map(|i| interleaved(i, width) as u32).collect();
+        let bytes = self.file.bytes(&entry.place)?;
+        let values = Quantised::new(entry.format, bytes, 1, n)?.dense()?.flatten_all()?;
+        let Some(head_dim) = entry.head_dim else { return Ok(values) };
+        let order: Vec<u32> = (0..n).map(|i| layout::interleaved_row(i, head_dim) as u32).collect();
         Ok(values.index_select(&Tensor::new(order, values.device())?, 0)?)
     }
 
-    fn quantised(&self, name: &str, entry: &Entry) -> Result<Quantised> {
+    fn quantised(&self, name: &str, entry: &StoredTensor) -> Result<Quantised> {
         let [rows, columns] = entry.stored[..] else {
             return Err(Error::format(format!("{} is no matrix: {:?}", self.place(name), entry.stored)));
         };
         let read = || {
-            let matrix = Quantised::new(entry.format, self.bytes(entry)?, rows, columns)?;
-            match entry.heads {
-                Some(width) => matrix.reordered(|row| interleaved(row, width)),
+            let matrix = Quantised::new(entry.format, self.file.bytes(&entry.place)?, rows, columns)?;
+            match entry.head_dim {
+                Some(head_dim) => matrix.reordered(|row| layout::interleaved_row(row, head_dim)),
                 None => Ok(matrix),
             }
         };
@@ -160,39 +196,30 @@ impl GgufWeights {
         let entry = self.entry(name)?;
         self.must_be(name, &entry.stored, &[rows, columns])?;
         let matrix = self.quantised(name, entry)?;
-        Ok(if entry.format == Format::F32 { Weight::Dense(matrix.dense()?) } else { Weight::Quantised(matrix) })
+        Ok(if entry.format == NumberFormat::F32 { Weight::Dense(matrix.dense()?) } else { Weight::Quantised(matrix) })
     }
 }
 
-/// Where row `row` of a checkpoint lies among the rows of heads that were reordered for interleaved pairs.
-fn interleaved(row: usize, width: usize) -> usize {
-    let (head, at, half) = (row / width, row % width, width / 2);
-    head * width + 2 * (at % half) + at / half
-}
-
-impl Entry {
+impl StoredTensor {
     fn new(tensor: &GgufTensor, name: &str, spec: &DecoderSpec) -> Result<Self> {
-        let Some(format) = Format::of_ggml(tensor.dtype) else {
-            let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+        let Some(format) = NumberFormat::of_ggml(tensor.dtype) else {
             return Err(Error::config(format!(
                 "its type has the number {} and cannot be read; choose a file in {}",
                 tensor.dtype,
-                known.join(", ")
+                NumberFormat::ALL.map(NumberFormat::name).join(", ")
             )));
         };
         let size = |size: &u64| usize::try_from(*size).ok().filter(|&size| size > 0);
         let stored: Option<Vec<usize>> = tensor.shape.iter().map(size).collect();
-        let (Some(stored), Ok(bytes)) = (stored, usize::try_from(tensor.bytes)) else {
+        let Some(stored) = stored else {
             return Err(Error::format(format!("its sizes {:?} are impossible", tensor.shape)));
         };
-        let turned = spec.family == DecoderFamily::Gpt2 && name.contains(".c_") && stored.len() == 2;
-        let shape = if turned { vec![stored[1], stored[0]] } else { stored.clone() };
-        let part = name.rsplit('.').nth(1).unwrap_or_default();
-        let reordered = spec.family == DecoderFamily::Llama && ["q_proj", "k_proj"].contains(&part);
-        let heads = reordered.then_some(spec.head_dim);
+        let input_major = spec.family.naming().input_major(name) && stored.len() == 2;
+        let shape = if input_major { vec![stored[1], stored[0]] } else { stored.clone() };
         // Rows move in whole heads; a shape that is not made of them is refused where it is asked for.
-        let heads = heads.filter(|width| stored[0].is_multiple_of(*width));
-        Ok(Self { format, shape, stored, offset: tensor.offset, bytes, turned, heads })
+        let head_dim = spec.permuted_heads(name).map(|_| spec.head_dim);
+        let head_dim = head_dim.filter(|head_dim| stored[0].is_multiple_of(*head_dim));
+        Ok(Self { format, shape, stored, place: tensor.clone(), input_major, head_dim })
     }
 }
 

@@ -1,11 +1,11 @@
 //! A decoder's shape from the metadata of a GGUF file: every key of the architecture is honoured or refused by name.
 
-use crate::data::gguf::{GgufHeader, GgufValue};
 use crate::error::{Context as _, Error, Result};
 use crate::model::decoder::rope::{RopeSpec, Scaling};
 use crate::model::decoder::spec::{Biases, DropRates};
 use crate::model::decoder::{DecoderFamily, DecoderSpec};
 use crate::nn::Act;
+use crate::tensor::gguf::{GgufFile, GgufValue};
 
 /// No size of a model is larger.
 const LARGEST: u64 = 1 << 24;
@@ -39,27 +39,27 @@ const KNOWN: [&str; 25] = [
 ];
 
 /// The metadata of one architecture.
-struct Keys<'a> {
-    header: &'a GgufHeader,
+struct ArchitectureKeys<'a> {
+    file: &'a GgufFile,
     architecture: &'a str,
 }
 
-impl Keys<'_> {
+impl ArchitectureKeys<'_> {
     fn name(&self, key: &str) -> String {
         format!("{}.{key}", self.architecture)
     }
 
     fn size(&self, key: &str) -> Result<Option<usize>> {
         let name = self.name(key);
-        let number = match self.header.metadata.get(&name) {
+        let number = match self.file.metadata.get(&name) {
             None => return Ok(None),
-            Some(GgufValue::Whole(number)) => *number,
+            Some(GgufValue::Int(number)) => *number,
             // One number for each layer, where some converters have one for all.
-            Some(GgufValue::Wholes(list)) if list.windows(2).all(|w| w[0] == w[1]) && !list.is_empty() => {
+            Some(GgufValue::Ints(list)) if list.windows(2).all(|w| w[0] == w[1]) && !list.is_empty() => {
                 i128::from(list[0])
             }
-            Some(GgufValue::Wholes(_)) => return Err(refused(&format!("{name} that differs from layer to layer"))),
-            Some(_) => return Err(Error::format(format!("{name} is no whole number"))),
+            Some(GgufValue::Ints(_)) => return Err(refused(&format!("{name} that differs from layer to layer"))),
+            Some(_) => return Err(Error::format(format!("{name} is not an integer"))),
         };
         match usize::try_from(number) {
             Ok(size) if (1..=LARGEST).contains(&(size as u64)) => Ok(Some(size)),
@@ -72,7 +72,7 @@ impl Keys<'_> {
     }
 
     fn number(&self, key: &str) -> Option<f64> {
-        self.header.number(&self.name(key))
+        self.file.float(&self.name(key))
     }
 }
 
@@ -81,8 +81,8 @@ fn refused(what: &str) -> Error {
 }
 
 /// Reads the metadata.
-pub fn read(header: &GgufHeader) -> Result<DecoderSpec> {
-    let architecture = header.text("general.architecture").unwrap_or_default();
+pub fn read(file: &GgufFile) -> Result<DecoderSpec> {
+    let architecture = file.str("general.architecture").unwrap_or_default();
     let family = match architecture {
         "gpt2" => DecoderFamily::Gpt2,
         // Mistral's models say llama too.
@@ -95,7 +95,7 @@ pub fn read(header: &GgufHeader) -> Result<DecoderSpec> {
             )));
         }
     };
-    let keys = Keys { header, architecture };
+    let keys = ArchitectureKeys { file, architecture };
     refuse_unknown(&keys)?;
     let (hidden_size, num_heads) = (keys.need("embedding_length")?, keys.need("attention.head_count")?);
     let rope_width = keys.size("rope.dimension_count")?;
@@ -116,8 +116,8 @@ pub fn read(header: &GgufHeader) -> Result<DecoderSpec> {
     }
     let epsilon = if gpt2 { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
     let norm_eps = keys.number(epsilon).ok_or_else(|| Error::format(format!("it lacks {}", keys.name(epsilon))))?;
-    let has = |name: &str| header.tensors.contains_key(name);
-    let table = header.tensors.get("token_embd.weight").map(|tensor| tensor.shape.as_slice());
+    let has = |name: &str| file.tensors.contains_key(name);
+    let table = file.tensors.get("token_embd.weight").map(|tensor| tensor.shape.as_slice());
     let vocab_size = match table {
         Some([rows, _]) if (1..=LARGEST).contains(rows) => *rows as usize,
         _ => return Err(Error::format("it has no table token_embd.weight of two dimensions")),
@@ -130,7 +130,7 @@ pub fn read(header: &GgufHeader) -> Result<DecoderSpec> {
     };
     let dropout = if gpt2 { 0.1 } else { 0.0 };
     let token = |purpose: &str| {
-        let id = header.whole(&format!("tokenizer.ggml.{purpose}_token_id"));
+        let id = file.uint(&format!("tokenizer.ggml.{purpose}_token_id"));
         id.and_then(|id| u32::try_from(id).ok()).filter(|&id| (id as usize) < vocab_size)
     };
     let mut eos: Vec<u32> = ["eos", "eot", "eom"].into_iter().filter_map(token).collect();
@@ -155,36 +155,36 @@ pub fn read(header: &GgufHeader) -> Result<DecoderSpec> {
         drop: DropRates { embedding: dropout, attention: dropout, residual: dropout },
         eos,
         bos: token("bos"),
-        name: header.text("general.name").filter(|name| !name.is_empty()).map(str::to_owned),
+        name: file.str("general.name").filter(|name| !name.is_empty()).map(str::to_owned),
     };
     spec.check().context("its metadata")?;
     Ok(spec)
 }
 
-fn window(keys: &Keys<'_>) -> Result<Option<usize>> {
-    match keys.header.whole(&keys.name("attention.sliding_window")) {
+fn window(keys: &ArchitectureKeys<'_>) -> Result<Option<usize>> {
+    match keys.file.uint(&keys.name("attention.sliding_window")) {
         Some(0) => Ok(None),
         _ => keys.size("attention.sliding_window"),
     }
 }
 
-fn refuse_unknown(keys: &Keys<'_>) -> Result<()> {
+fn refuse_unknown(keys: &ArchitectureKeys<'_>) -> Result<()> {
     let prefix = format!("{}.", keys.architecture);
-    let own = keys.header.metadata.keys().filter_map(|key| key.strip_prefix(&prefix));
+    let own = keys.file.metadata.keys().filter_map(|key| key.strip_prefix(&prefix));
     for key in own {
         if !KNOWN.contains(&key) {
             return Err(refused(&format!("the setting {prefix}{key}")));
         }
     }
-    let whole = |key: &str| keys.header.whole(&keys.name(key));
-    let switch = |key: &str| keys.header.switch(&keys.name(key));
-    if whole("expert_count").is_some_and(|count| count > 0) {
+    let uint = |key: &str| keys.file.uint(&keys.name(key));
+    let bool = |key: &str| keys.file.bool(&keys.name(key));
+    if uint("expert_count").is_some_and(|count| count > 0) {
         return Err(refused("a mixture of feed-forward experts (expert_count)"));
     }
-    if switch("attention.causal") == Some(false) {
+    if bool("attention.causal") == Some(false) {
         return Err(refused("attention in both directions (attention.causal = false)"));
     }
-    if switch("use_parallel_residual") == Some(true) {
+    if bool("use_parallel_residual") == Some(true) {
         return Err(refused("use_parallel_residual = true"));
     }
     if keys.number("rope.scaling.attn_factor").is_some_and(|factor| factor != 1.0) {
@@ -194,10 +194,10 @@ fn refuse_unknown(keys: &Keys<'_>) -> Result<()> {
 }
 
 /// Without the factors of `rope_freqs.weight`, which are a tensor.
-fn rope(keys: &Keys<'_>, head_dim: usize) -> Result<RopeSpec> {
+fn rope(keys: &ArchitectureKeys<'_>, head_dim: usize) -> Result<RopeSpec> {
     let theta = keys.number("rope.freq_base").unwrap_or(10_000.0);
     let factor = keys.number("rope.scaling.factor").or_else(|| keys.number("rope.scale_linear"));
-    let kind = keys.header.text(&keys.name("rope.scaling.type"));
+    let kind = keys.file.str(&keys.name("rope.scaling.type"));
     let scaling = match (kind, factor) {
         (None | Some("none"), None) | (Some("none"), _) => Scaling::None,
         (None | Some("linear"), Some(factor)) if factor.is_finite() && factor > 0.0 => Scaling::Linear(factor),

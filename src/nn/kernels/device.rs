@@ -13,6 +13,7 @@ pub use super::cuda::{
 };
 use super::simd;
 use crate::error::Result;
+use crate::tensor::to_f32;
 use candle_core::{DType, Tensor};
 
 /// Calls `$f::<format>($args)` where a fast version takes `$x`'s format.
@@ -62,7 +63,7 @@ pub fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
     }
     let mut sum = 0.0;
     for tensor in tensors {
-        let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let values: Vec<f32> = to_f32(tensor)?;
         sum += values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
     }
     Ok(sum)

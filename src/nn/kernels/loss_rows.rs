@@ -2,7 +2,8 @@
 //! gradients.
 
 use crate::error::Result;
-use candle_core::{DType, Tensor};
+use crate::tensor::to_f32;
+use candle_core::Tensor;
 
 /// Of each row: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
 pub(super) const PARTS: usize = 3;
@@ -50,7 +51,7 @@ impl LossRows {
     pub fn read(self) -> Result<LossParts> {
         let rows = match self.rows {
             Rows::Here(rows) => rows,
-            Rows::There(rows) => rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+            Rows::There(rows) => to_f32(&rows)?,
         };
         let n = (rows.len() / PARTS).max(1) as f64;
         let mean = |part: usize| rows.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n;

@@ -19,6 +19,7 @@ use super::quant::Quantised;
 use super::simd;
 use super::types::LossWeights;
 use crate::error::{Error, Result};
+use crate::tensor::to_f32;
 use candle_core::{D, DType, Tensor};
 use std::ops::Range;
 
@@ -414,7 +415,7 @@ fn run_plain(
         }
         grads[0].push(da.matmul(head)?);
         let columns = Tensor::stack(&[task, term, a.entropy(0.0)?], 1)?;
-        parts.extend(columns.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+        parts.extend(to_f32(&columns)?);
     }
     let grad = if objective.gradient { Some(Tensor::cat(&grads.concat(), 0)?) } else { None };
     Ok((parts, grad, dhead))

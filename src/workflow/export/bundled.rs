@@ -1,6 +1,6 @@
 //! What a bundled model would have beside its weights, as files: whole-model exports carry them along.
 
-use crate::artifact::atomic;
+use crate::atomic;
 use crate::data::lab;
 use crate::error::{Error, Result};
 use crate::model::{LmSource, ModelSource};

@@ -8,8 +8,7 @@ use crate::artifact::export::gguf_model::{self, GgufModel};
 use crate::artifact::export::hf::{self, BaseFiles};
 use crate::artifact::export::modules::{ModuleLora, compose, compose_expert};
 use crate::artifact::export::{peft, proof};
-use crate::artifact::gguf::Store;
-use crate::artifact::{Dtype, HostTensor, import};
+use crate::artifact::import;
 use crate::config::{DtypeChoice, Method, RunConfig, WRITER_LAB};
 use crate::data::text::{TextBatch, TextData};
 use crate::error::{Error, Result};
@@ -17,7 +16,8 @@ use crate::mixture::{MergeWeights, Route};
 use crate::model::decoder::targets::lora_targets;
 use crate::model::decoder::{Decoder, LmSource, Packed};
 use crate::model::{CausalLm, Network as _};
-use crate::protocol::{ExportDtype, ExportTarget};
+use crate::protocol::ExportTarget;
+use crate::tensor::{HostTensor, to_f32};
 use crate::workflow::export::bundled::BundledFiles;
 use crate::workflow::export::{Job, Kind, PROBE_ROWS};
 use crate::workflow::run;
@@ -74,7 +74,7 @@ impl Kind for Written {
     fn logits(&self, model: &CausalLm, route: Option<&Route>) -> Result<Vec<f32>> {
         let batch = Packed { ids: &self.batch.ids, offsets: &self.batch.offsets };
         let logits = model.logits(batch, Some(&self.rows), route)?;
-        Ok(logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+        to_f32(&logits)
     }
     fn outputs(&self, model: &CausalLm) -> usize {
         model.spec().vocab_size
@@ -94,7 +94,7 @@ impl Kind for Written {
         }
         // The plan says whether the base's tokenizer and tensors have a place in the file.
         let bare = Merged::new(&source.weights, kind, &[], &[])?;
-        GgufModel::new(&bare, &source.spec, base, job.meta, store(job.dtype, job.meta.dtype)).map(drop)
+        GgufModel::new(&bare, &source.spec, base, job.meta, job.dtype).map(drop)
     }
     fn for_others(&self, job: &Job<'_, CausalLm>, place: &Path) -> Result<Certificate> {
         let modules = compose(&job.merged.loras(), &lora_targets(job.merged.spec()))?;
@@ -172,10 +172,9 @@ impl Written {
             hf::hf(place, &merged, kind, base, job.meta, hf::SHARD)?;
             return proof::hf(place, &merged, job.meta.dtype, Some((proof, &mut || from(place))));
         }
-        let store = store(job.dtype, job.meta.dtype);
-        let model = GgufModel::new(&merged, &source.spec, base, job.meta, store)?;
+        let model = GgufModel::new(&merged, &source.spec, base, job.meta, job.dtype)?;
         model.write(place)?;
-        proof::gguf(place, &model, store, Some((proof, &mut || from(&place.join(gguf_model::FILE)))))
+        proof::gguf(place, &model, job.dtype, Some((proof, &mut || from(&place.join(gguf_model::FILE)))))
     }
 
     /// What a whole model must compute, and settings that read it in 32 bits: a trunk of 16 bits rounds the sum of weights and
@@ -221,15 +220,6 @@ pub(crate) fn bare(config: &RunConfig) -> RunConfig {
     let mut config = config.clone();
     config.model.method = Method::HeadOnly;
     config
-}
-
-fn store(asked: ExportDtype, dtype: Dtype) -> Store {
-    match (asked, dtype) {
-        (ExportDtype::Q8_0, _) => Store::Q8_0,
-        (_, Dtype::F32) => Store::F32,
-        (_, Dtype::F16) => Store::F16,
-        (_, Dtype::Bf16) => Store::Bf16,
-    }
 }
 
 fn tensors(modules: &[ModuleLora]) -> Result<Vec<HostTensor>> {

@@ -1,7 +1,6 @@
 //! Exports of a classifier's LoRA for PEFT and transformers, each proven by what another program would compute: from the
 //! base model's files and the export's alone.
 
-use crate::artifact::HostTensor;
 use crate::artifact::certificate::{self, Certificate, Probe};
 use crate::artifact::export::base::{BaseKind, Merged};
 use crate::artifact::export::hf::{self, BaseFiles};
@@ -14,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::encoder::lora_targets;
 use crate::model::{Classifier, ModelSource};
 use crate::protocol::ExportTarget;
+use crate::tensor::{HostTensor, to_f32};
 use crate::workflow::export::bundled::BundledFiles;
 use crate::workflow::run;
 use candle_core::DType;
@@ -104,7 +104,7 @@ impl Job<'_> {
     /// The trained head under our names.
     fn head(&self) -> Result<Vec<HostTensor>> {
         let host = |param: &crate::nn::Param| {
-            let values = param.value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let values = to_f32(&param.value)?;
             HostTensor::new(param.name.clone(), param.value.dims(), values)
         };
         self.model.params().iter().filter(|param| !param.bank).map(host).collect()

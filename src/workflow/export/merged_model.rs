@@ -1,6 +1,5 @@
 //! Whole merged models in memory, made of the tensors that an export would write.
 
-use crate::artifact::HostTensor;
 use crate::artifact::export::base::{BaseKind, Merged};
 use crate::artifact::export::modules::compose;
 use crate::config::RunConfig;
@@ -9,10 +8,11 @@ use crate::model::decoder::targets::lora_targets;
 use crate::model::{CausalLm, Classifier, DecoderSpec, LmSetup, LmSource, ModelSource, Weights, encoder};
 use crate::nn::Param;
 use crate::rng::SeedStream;
+use crate::tensor::{HostTensor, to_f32};
 use crate::workflow::export::decoder::{Written, bare};
 use crate::workflow::export::{Kind, Labelled};
 use crate::workflow::run;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -59,7 +59,7 @@ impl Whole for Labelled<'_> {
         let source = ModelSource::open(&config.model.path)?;
         let modules = compose(&merged.loras(), &encoder::lora_targets(&source.spec))?;
         let host = |param: &Param| {
-            let values = param.value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let values = to_f32(&param.value)?;
             HostTensor::new(param.name.clone(), param.value.dims(), values)
         };
         let head: Vec<HostTensor> =

@@ -8,10 +8,10 @@ pub(crate) mod decoder;
 pub(crate) mod encoder;
 pub(crate) mod merged_model;
 
+use crate::artifact::RunDir;
 use crate::artifact::certificate::{self, Certificate, Probe};
 use crate::artifact::export::recipe::{Recipe, SiteWeights};
 use crate::artifact::export::{self, ExportMeta};
-use crate::artifact::{Dtype, HostTensor, RunDir};
 use crate::config::{MixtureConfig, RunConfig};
 use crate::data::TaskData;
 use crate::error::{Context as _, Error, Result};
@@ -19,13 +19,14 @@ use crate::mixture::{MergeWeights, Route, SIDES};
 use crate::model::loras::Module;
 use crate::model::{Classifier, ModelSource, Network, network};
 use crate::model_store;
-use crate::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget};
+use crate::protocol::{ExportPlan, ExportReport, ExportTarget};
+use crate::tensor::{HostTensor, NumberFormat, to_f32};
 use crate::train::Subject;
 use crate::train::trainer::host_tensors;
 use crate::workflow::run;
 use crate::workflow::runs::export_report;
 use crate::workflow::saved_run;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use std::path::Path;
 
 /// Rows on which an export is proven.
@@ -63,7 +64,7 @@ pub(crate) struct Job<'a, M> {
     pub meta: &'a ExportMeta,
     pub target: ExportTarget,
     /// How numbers are stored.
-    pub dtype: ExportDtype,
+    pub dtype: NumberFormat,
 }
 
 /// Writes the exports of a plan and proves each from its files.
@@ -172,7 +173,7 @@ pub(crate) fn merged_tensors(mixture: &dyn Network, merged: &dyn Network) -> Res
 }
 
 pub(crate) fn host(name: String, tensor: &Tensor) -> Result<HostTensor> {
-    HostTensor::new(name, tensor.dims(), tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    HostTensor::new(name, tensor.dims(), to_f32(tensor)?)
 }
 
 /// A model made from nothing but the base model's files and the export's: what another program would compute.
@@ -222,7 +223,7 @@ fn meta<K: Kind>(
     model: &K::Model,
     config: &RunConfig,
     weights: &MergeWeights,
-    format: ExportDtype,
+    format: NumberFormat,
 ) -> Result<ExportMeta> {
     let mixture = model.mixture().cloned().unwrap_or_default();
     let recipe = if weights.is_uniform() {
@@ -243,12 +244,8 @@ fn meta<K: Kind>(
         mixture,
         labels: kind.labels(),
         recipe,
-        dtype: match format {
-            ExportDtype::F32 => Dtype::F32,
-            ExportDtype::Bf16 => Dtype::Bf16,
-            // Blocks of 8 bits have scales of 16.
-            ExportDtype::F16 | ExportDtype::Q8_0 => Dtype::F16,
-        },
+        // The scales of a block of 8 bits have 16.
+        dtype: if format == NumberFormat::Q8_0 { NumberFormat::F16 } else { format },
     })
 }
 

@@ -6,9 +6,8 @@
 //! tensor, GGUF's keeps vectors in 32 bits.
 
 use crate::analysis::rounding::{self, Budget, Change, Moved, Tally};
-use crate::artifact::HostTensor;
-use crate::artifact::export::proof::tolerance;
-use crate::artifact::gguf::{Store, names};
+use crate::artifact::certificate::tolerance;
+use crate::artifact::export::gguf_model::{gguf_name, stored_as};
 use crate::config::RunConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::compare::{self, Options};
@@ -17,7 +16,9 @@ use crate::mixture::Route;
 use crate::model::Network as _;
 use crate::model::decoder::DecoderSpec;
 use crate::protocol::studies::{FilesBudget, FormatBudget, RoundingCause, RoundingPlan, RoundingReport, WeightChange};
-use crate::protocol::{ExportDtype, ExportTarget};
+use crate::protocol::{ExportTarget, NumberFormat};
+use crate::tensor::HostTensor;
+use crate::tensor::gguf::layout;
 use crate::train::Subject;
 use crate::workflow::export::decoder::Written;
 use crate::workflow::export::merged_model::{Parts, Whole};
@@ -137,16 +138,15 @@ where
         let route = fresh.mixture().map(|mixture| Route::fixed(mixture, fresh.sites().len(), 0));
         let mut formats = Vec::new();
         for dtype in ExportTarget::Merged.dtypes() {
-            let store = store(dtype);
             let mut run = |tensors: &[HostTensor]| {
                 fill(&fresh, tensors)?;
                 meter.step(1.0)?;
                 probe(self.kind, &fresh)
             };
-            let budget = rounding::budget(&tensors, store, self.plan.causes, (&logits, outputs), &mut run);
-            let bytes = tensors.iter().map(|tensor| store.bytes(tensor.data.len() as u64)).sum();
+            let budget = rounding::budget(&tensors, dtype, self.plan.causes, (&logits, outputs), &mut run);
+            let bytes = tensors.iter().map(|tensor| dtype.bytes(tensor.data.len() as u64)).sum();
             formats.push(self.format(dtype, bytes, &logits, budget, || {
-                let rounded = |tensor: &HostTensor| Ok(HostTensor { data: store.rounded(tensor)?, ..tensor.clone() });
+                let rounded = |tensor: &HostTensor| Ok(HostTensor { data: tensor.rounded(dtype)?, ..tensor.clone() });
                 fill(&fresh, &tensors.iter().map(rounded).collect::<Result<Vec<_>>>()?)?;
                 self.scores(meter, &fresh, route.as_ref())
             })?);
@@ -168,7 +168,7 @@ where
         };
         let mut formats = Vec::new();
         for dtype in target.dtypes() {
-            let rounding = Rounding { store: store(dtype), gguf: parts.spec.filter(|_| target == ExportTarget::Gguf) };
+            let rounding = Rounding { format: dtype, gguf: parts.spec.filter(|_| target == ExportTarget::Gguf) };
             let mut model = None;
             let mut bytes = 0;
             let budget = Rounded::all(parts, Some(rounding)).and_then(|rounded| {
@@ -206,14 +206,14 @@ where
     /// The verdict on one format. A value that does not fit into it is no failure of the study.
     fn format(
         &self,
-        dtype: ExportDtype,
+        dtype: NumberFormat,
         bytes: u64,
         logits: &[f32],
         budget: Result<Budget>,
         scores: impl FnOnce() -> Result<Scores>,
     ) -> Result<FormatBudget> {
         let largest = logits.iter().fold(1.0f64, |largest, logit| largest.max(f64::from(*logit).abs()));
-        let allowed = tolerance(store(dtype)) * largest;
+        let allowed = tolerance(dtype) * largest;
         let found = budget.and_then(|budget| Ok((budget, scores()?)));
         match found {
             Ok((Budget { weights, predicted, moved, causes }, scores)) => Ok(FormatBudget {
@@ -247,15 +247,6 @@ where
     }
 }
 
-fn store(dtype: ExportDtype) -> Store {
-    match dtype {
-        ExportDtype::F32 => Store::F32,
-        ExportDtype::F16 => Store::F16,
-        ExportDtype::Bf16 => Store::Bf16,
-        ExportDtype::Q8_0 => Store::Q8_0,
-    }
-}
-
 fn plain(change: Change) -> WeightChange {
     let Change { values, largest, tensor, relative, ulps, norm, zeroed } = change;
     WeightChange { values, largest, tensor, relative, ulps, norm, zeroed }
@@ -264,7 +255,7 @@ fn plain(change: Change) -> WeightChange {
 /// How the tensors of a whole model are rounded.
 #[derive(Clone, Copy)]
 struct Rounding<'a> {
-    store: Store,
+    format: NumberFormat,
     /// In GGUF's layout, of this shape.
     gguf: Option<&'a DecoderSpec>,
 }
@@ -284,17 +275,17 @@ impl Rounded {
             let exact = parts.merged.read(&name)?;
             let values = match rounding {
                 None => exact.data,
-                Some(Rounding { store, gguf }) => {
-                    let turned = gguf.is_some_and(|spec| names::input_major(spec.family, &name));
-                    let exact = if turned { transposed(&exact) } else { exact };
-                    let store = match gguf {
-                        Some(spec) => planned(store, spec, &name, &exact.shape)?,
-                        None => store,
+                Some(Rounding { format, gguf }) => {
+                    let transpose = gguf.is_some_and(|spec| spec.family.naming().input_major(&name));
+                    let exact = if transpose { transposed(&exact) } else { exact };
+                    let format = match gguf {
+                        Some(spec) => stored_as(format, &gguf_name(spec, &name)?, &exact.shape),
+                        None => format,
                     };
-                    let rounded = HostTensor { data: store.rounded(&exact)?, ..exact.clone() };
-                    tally.add(&exact, &rounded.data, store);
-                    bytes += store.bytes(rounded.data.len() as u64);
-                    if turned { transposed(&rounded).data } else { rounded.data }
+                    let rounded = HostTensor { data: exact.rounded(format)?, ..exact.clone() };
+                    tally.add(&exact, &rounded.data, format);
+                    bytes += format.bytes(rounded.data.len() as u64);
+                    if transpose { transposed(&rounded).data } else { rounded.data }
                 }
             };
             let shape = parts.merged.shape(&name)?;
@@ -304,15 +295,9 @@ impl Rounded {
     }
 }
 
-/// How GGUF stores a tensor in a file of this format: position tables stay in 32 bits too.
-fn planned(store: Store, spec: &DecoderSpec, name: &str, shape: &[usize]) -> Result<Store> {
-    let position = names::gguf(spec.family, name)?.starts_with("position_embd");
-    Ok(if position { Store::F32 } else { store.of(shape) })
-}
-
 /// A matrix with rows and columns exchanged.
 fn transposed(tensor: &HostTensor) -> HostTensor {
     let [rows, columns] = tensor.shape[..] else { return tensor.clone() };
-    let data = names::transposed(&tensor.data, rows, columns);
+    let data = layout::transposed(&tensor.data, rows, columns);
     HostTensor { name: tensor.name.clone(), shape: vec![columns, rows], data }
 }

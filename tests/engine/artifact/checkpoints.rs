@@ -2,9 +2,10 @@
 
 use super::runs::config;
 use super::tensor;
+use adamix::artifact::RunDir;
 use adamix::artifact::checkpoint::{self, CheckpointData};
 use adamix::artifact::run_lock::RunLock;
-use adamix::artifact::{HostTensor, RunDir};
+use adamix::tensor::HostTensor;
 use serde_json::json;
 use std::fs;
 

@@ -2,9 +2,8 @@
 
 use super::{merged, tensor};
 use adamix::artifact::export::{self, ExportMeta, Recipe, Target};
-use adamix::artifact::safetensors_io;
-use adamix::artifact::{Dtype, HostTensor};
 use adamix::config::{Activation, MixtureConfig};
+use adamix::tensor::{HostTensor, NumberFormat, safetensors};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -17,7 +16,7 @@ pub(crate) fn meta(model_type: &str, hidden_size: usize, adapter_size: usize) ->
         mixture: MixtureConfig { adapter_size, ..MixtureConfig::default() },
         labels: vec!["negative".to_owned(), "positive".to_owned()],
         recipe: Recipe::uniform(4),
-        dtype: Dtype::F32,
+        dtype: NumberFormat::F32,
     }
 }
 
@@ -39,7 +38,7 @@ fn a_merged_adapter_tells_its_story() {
     let tensors = merged("roberta", 2, 8, 3, 2);
     export::merged_adapter(&out, &tensors, &meta("roberta", 8, 3)).unwrap();
     let loaded = export::read(&out).unwrap();
-    assert_eq!((loaded.target, loaded.dtype), (Target::Adapter, Dtype::F32));
+    assert_eq!((loaded.target, loaded.dtype), (Target::Adapter, NumberFormat::F32));
     assert_eq!(squeezed(&loaded.tensors), squeezed(&tensors));
     let down = loaded.tensors.iter().find(|t| t.name == "layers.1.ffn.down.weight").unwrap();
     assert_eq!(down.shape, [3, 8], "one adapter, not a bank of one");
@@ -81,7 +80,7 @@ fn experts_keep_their_banks_and_half_precision_rounds() {
         tensor("layers.0.ffn.up.weight", &[1, 8, 3]),
         tensor("classifier.weight", &[2, 8]),
     ];
-    for dtype in Dtype::ALL {
+    for dtype in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16] {
         let out = dir.path().join(dtype.name());
         export::experts(&out, &banks, &ExportMeta { dtype, ..meta("bert", 8, 3) }).unwrap();
         let loaded = export::read(&out).unwrap();
@@ -143,12 +142,12 @@ fn an_adapterhub_directory_has_the_library_s_names() {
         assert_eq!(head_config["label2id"], serde_json::json!({ "negative": 0, "positive": 1 }));
         assert_eq!(head_config["num_labels"], 2);
 
-        let (adapter, _) = safetensors_io::read(&out.join("adapter.safetensors")).unwrap();
+        let (adapter, _) = safetensors::read(&out.join("adapter.safetensors")).unwrap();
         let name = format!("{model_type}.encoder.layer.1.output.adapters.reviews.adapter_down.0.weight");
         let down = adapter.iter().find(|tensor| tensor.name == name).unwrap();
         assert_eq!(down.shape, [3, 8]);
         assert_eq!(adapter.len(), 8);
-        let (heads, _) = safetensors_io::read(&out.join("model_head.safetensors")).unwrap();
+        let (heads, _) = safetensors::read(&out.join("model_head.safetensors")).unwrap();
         assert!(heads.iter().any(|tensor| tensor.name == head));
 
         let loaded = export::read(&out).unwrap();
@@ -168,7 +167,7 @@ fn a_trained_pooler_becomes_a_flexible_head() {
     let config = json(&out.join("head_config.json"));
     assert_eq!((&config["model_class"], &config["name"]), (&"BertAdapterModel".into(), &"a".into()));
     let names: Vec<String> =
-        safetensors_io::read(&out.join("model_head.safetensors")).unwrap().0.into_iter().map(|t| t.name).collect();
+        safetensors::read(&out.join("model_head.safetensors")).unwrap().0.into_iter().map(|t| t.name).collect();
     for name in ["heads.a.1.weight", "heads.a.1.bias", "heads.a.4.weight", "heads.a.4.bias"] {
         assert!(names.iter().any(|found| found == name), "{name} is not in {names:?}");
     }
@@ -224,7 +223,7 @@ fn an_adapterhub_directory_equals_the_library_s_own() {
         for (file, prefix, rest) in
             [("adamix.safetensors", "experts/single/", "layers."), ("model.safetensors", "", "classifier.")]
         {
-            for mut tensor in safetensors_io::read(&model.join(file)).unwrap().0 {
+            for mut tensor in safetensors::read(&model.join(file)).unwrap().0 {
                 if let Some(name) = tensor.name.strip_prefix(prefix).filter(|name| name.starts_with(rest)) {
                     tensor.name = name.to_owned();
                     tensors.push(tensor);
@@ -250,7 +249,7 @@ fn an_adapterhub_directory_equals_the_library_s_own() {
         }
         for file in ["adapter.safetensors", "model_head.safetensors"] {
             let read = |dir: &Path| {
-                let mut tensors = safetensors_io::read(&dir.join(file)).unwrap().0;
+                let mut tensors = safetensors::read(&dir.join(file)).unwrap().0;
                 tensors.sort_by(|a, b| a.name.cmp(&b.name));
                 tensors
             };

@@ -1,10 +1,10 @@
 //! Atomic writes and the safetensors format.
 
 use super::tensor;
-use adamix::artifact::atomic::{clean_leftovers, write_dir, write_file, write_file_with};
-use adamix::artifact::safetensors_io::{Metadata, TensorFile, read, write};
-use adamix::artifact::{Dtype, HostTensor};
+use adamix::atomic::{clean_leftovers, write_dir, write_file, write_file_with};
 use adamix::error::{Error, ErrorKind};
+use adamix::tensor::safetensors::{Metadata, SafetensorsFile, read, write};
+use adamix::tensor::{HostTensor, NumberFormat};
 use safetensors::SafeTensors;
 use std::fs;
 use std::path::Path;
@@ -91,7 +91,7 @@ fn f32_survives_bit_by_bit_and_other_programs_read_it() {
         HostTensor::new("number", [], vec![42.0]).unwrap(),
     ];
     let metadata = Metadata::from([("b".to_owned(), "ä \"quoted\"".to_owned()), ("a".to_owned(), "1".to_owned())]);
-    write(&path, &tensors, Dtype::F32, &metadata).unwrap();
+    write(&path, &tensors, NumberFormat::F32, &metadata).unwrap();
     let (back, found) = read(&path).unwrap();
     assert_eq!(found, metadata);
     assert_eq!(back.len(), tensors.len());
@@ -107,7 +107,7 @@ fn f32_survives_bit_by_bit_and_other_programs_read_it() {
     assert_eq!(view.shape(), [2, 3]);
     assert_eq!(view.data(), odd.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>());
     // Equal contents give equal bytes.
-    write(&dir.path().join("again"), &tensors, Dtype::F32, &metadata).unwrap();
+    write(&dir.path().join("again"), &tensors, NumberFormat::F32, &metadata).unwrap();
     assert_eq!(fs::read(dir.path().join("again")).unwrap(), bytes);
 }
 
@@ -117,10 +117,10 @@ fn half_precision_is_rounded_and_overflow_refused() {
     let path = dir.path().join("t.safetensors");
     let values = vec![1.0 + 2f32.powi(-11), 0.1, -3.7e-6, f32::NAN];
     let tensors = [HostTensor::new("a", [4], values.clone()).unwrap()];
-    for dtype in [Dtype::F16, Dtype::Bf16] {
+    for dtype in [NumberFormat::F16, NumberFormat::Bf16] {
         write(&path, &tensors, dtype, &Metadata::new()).unwrap();
-        let mut file = TensorFile::open(&path).unwrap();
-        assert_eq!(file.entries()[0].dtype, dtype);
+        let file = SafetensorsFile::open(&path).unwrap();
+        assert_eq!(file.entries()[0].format(), dtype);
         let back = file.read("a").unwrap();
         for (value, back) in values.iter().zip(&back.data).take(3) {
             assert_eq!(dtype.round(*value), *back);
@@ -128,19 +128,19 @@ fn half_precision_is_rounded_and_overflow_refused() {
         assert!(back.data[3].is_nan());
     }
     let large = [HostTensor::new("too.large", [1], vec![70_000.0]).unwrap()];
-    let err = write(&path, &large, Dtype::F16, &Metadata::new()).unwrap_err();
+    let err = write(&path, &large, NumberFormat::F16, &Metadata::new()).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Numerics);
     assert!(err.to_string().contains("too.large"), "{err}");
-    write(&path, &large, Dtype::Bf16, &Metadata::new()).unwrap();
+    write(&path, &large, NumberFormat::Bf16, &Metadata::new()).unwrap();
 }
 
 #[test]
 fn two_tensors_of_one_name_are_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let twice = [tensor("a", &[2]), tensor("a", &[2])];
-    assert!(write(&dir.path().join("t"), &twice, Dtype::F32, &Metadata::new()).is_err());
+    assert!(write(&dir.path().join("t"), &twice, NumberFormat::F32, &Metadata::new()).is_err());
     let reserved = [tensor("__metadata__", &[2])];
-    assert!(write(&dir.path().join("t"), &reserved, Dtype::F32, &Metadata::new()).is_err());
+    assert!(write(&dir.path().join("t"), &reserved, NumberFormat::F32, &Metadata::new()).is_err());
 }
 
 /// A file with this header and so many bytes of values.
@@ -157,7 +157,7 @@ fn file(dir: &Path, header: &str, values: usize) -> std::path::PathBuf {
 fn every_lie_in_a_header_is_found_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let one = r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
-    assert!(TensorFile::open(&file(dir.path(), one, 8)).is_ok(), "the control is sound");
+    assert!(SafetensorsFile::open(&file(dir.path(), one, 8)).is_ok(), "the control is sound");
     let cases = [
         ("the values end early", one, 7, "truncated: tensor w"),
         ("bytes after the end", one, 9, "1 bytes after the last tensor"),
@@ -218,7 +218,7 @@ fn every_lie_in_a_header_is_found_and_named() {
     ];
     for (what, header, values, message) in cases {
         let path = file(dir.path(), header, values);
-        let err = TensorFile::open(&path).map(|_| ()).expect_err(what);
+        let err = SafetensorsFile::open(&path).map(|_| ()).expect_err(what);
         assert_eq!(err.kind(), ErrorKind::Format, "{what}: {err}");
         let text = err.to_string();
         assert!(text.contains(message) && text.contains("bad.safetensors"), "{what}: {text}");
@@ -236,10 +236,10 @@ fn a_lying_header_length_takes_no_memory() {
         (1000u64.to_le_bytes().to_vec(), "truncated"),
     ] {
         fs::write(&path, bytes).unwrap();
-        let text = TensorFile::open(&path).unwrap_err().to_string();
+        let text = SafetensorsFile::open(&path).unwrap_err().to_string();
         assert!(text.contains(message), "{text}");
     }
-    let text = TensorFile::open(&dir.path().join("absent")).unwrap_err().to_string();
+    let text = SafetensorsFile::open(&dir.path().join("absent")).unwrap_err().to_string();
     assert!(text.contains("absent"), "{text}");
 }
 
@@ -247,7 +247,19 @@ fn a_lying_header_length_takes_no_memory() {
 fn a_tensor_that_is_not_there_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t");
-    write(&path, &[tensor("a", &[2])], Dtype::F32, &Metadata::new()).unwrap();
-    let text = TensorFile::open(&path).unwrap().read("b").unwrap_err().to_string();
+    write(&path, &[tensor("a", &[2])], NumberFormat::F32, &Metadata::new()).unwrap();
+    let text = SafetensorsFile::open(&path).unwrap().read("b").unwrap_err().to_string();
     assert!(text.contains("no tensor b"), "{text}");
+}
+
+#[test]
+fn tensors_that_are_no_weights_may_lie_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = r#"{"ids":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},"w":{"dtype":"F64","shape":[1],"data_offsets":[8,16]}}"#;
+    let path = file(dir.path(), header, 16);
+    assert!(SafetensorsFile::open(&path).is_err(), "our own files hold F32, F16 and BF16 only");
+    let open = SafetensorsFile::open_any(&path).unwrap();
+    assert_eq!(open.read("w").unwrap().data, [0.0]);
+    let text = open.read("ids").unwrap_err().to_string();
+    assert!(text.contains("tensor ids is stored as I64"), "{text}");
 }

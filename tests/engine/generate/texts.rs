@@ -13,8 +13,8 @@ use adamix::eval::generate::{
 };
 use adamix::model::decoder::Decoder;
 use adamix::model::{CausalLm, DecoderSpec, LmSetup, Packed};
-use adamix::nn::kernels::quant::Format;
 use adamix::rng::SeedStream;
+use adamix::tensor::NumberFormat;
 use candle_core::Device;
 use std::cell::RefCell;
 use std::path::Path;
@@ -216,15 +216,15 @@ pub fn speaker_file() -> Vec<u8> {
     );
     entries.push(("llama.attention.layer_norm_rms_epsilon".to_owned(), files::number(1e-5)));
     let mut stored: Vec<files::Stored> = Vec::new();
-    let mut add = |name: &str, shape: &[usize], format: Format| {
+    let mut add = |name: &str, shape: &[usize], format: NumberFormat| {
         let dense = super::super::gguf::noise(shape, 1.0, stored.len() as u64);
         let bytes = super::super::gguf::quantised(&dense, format).0;
         let shape = shape.iter().map(|&size| size as u64).collect();
         stored.push(files::Stored { name: format!("{name}.weight"), shape, dtype: format.ggml(), bytes });
     };
-    add("token_embd", &[tokens.unwrap(), 32], Format::Q8_0);
+    add("token_embd", &[tokens.unwrap(), 32], NumberFormat::Q8_0);
     for norm in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"] {
-        add(norm, &[32], Format::F32);
+        add(norm, &[32], NumberFormat::F32);
     }
     for (part, rows) in [
         ("attn_q", 32),
@@ -235,7 +235,7 @@ pub fn speaker_file() -> Vec<u8> {
         ("ffn_up", 32),
         ("ffn_down", 32),
     ] {
-        add(&format!("blk.0.{part}"), &[rows, 32], Format::Q8_0);
+        add(&format!("blk.0.{part}"), &[rows, 32], NumberFormat::Q8_0);
     }
     files::file_of(&entries, &stored)
 }

@@ -2,16 +2,17 @@
 
 use super::{noise, quantised, values};
 use crate::support::assert_close;
-use adamix::nn::kernels::quant::{Format, Quantised};
+use adamix::nn::kernels::quant::Quantised;
 use adamix::nn::kernels::vocab_loss::{Objective, vocab_loss};
 use adamix::nn::{Act, Linear, Weight};
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::NumberFormat;
 use candle_core::{DType, Tensor};
 
 /// A matrix of 256 columns in several formats, and its values.
 fn mixed() -> (Quantised, Tensor) {
     let (mut parts, mut dense) = (Vec::new(), Vec::new());
-    for (i, format) in Format::ALL.into_iter().enumerate() {
+    for (i, format) in NumberFormat::ALL.into_iter().enumerate() {
         let rows = 3 + i % 4;
         let (bytes, wide) = quantised(&noise(&[rows, 256], 0.3, i as u64), format);
         parts.push(Quantised::new(format, bytes, rows, 256).unwrap());
@@ -22,7 +23,7 @@ fn mixed() -> (Quantised, Tensor) {
 
 #[test]
 fn formats_are_widened_as_candle_does() {
-    for (i, format) in Format::ALL.into_iter().enumerate() {
+    for (i, format) in NumberFormat::ALL.into_iter().enumerate() {
         // Values of very different sizes, so that every scale counts; one row of zeros.
         let dense = noise(&[7, 512], 1.0, i as u64);
         let scale = Tensor::new(&[1e-3f32, 0.1, 1.0, 0.0, 30.0, 2.0, 7.0], dense.device()).unwrap();
@@ -31,7 +32,7 @@ fn formats_are_widened_as_candle_does() {
         let found = Quantised::new(format, bytes.clone(), 7, 512).unwrap();
         assert_eq!(found.bytes(), bytes.len());
         assert_close(format.name(), &values(&found.dense().unwrap()), &values(&want), 1e-6, 0.0);
-        assert_eq!(Format::of_ggml(format.ggml()), Some(format));
+        assert_eq!(NumberFormat::of_ggml(format.ggml()), Some(format));
         // It is near what was quantised, so that both cannot be wrong in the same way.
         let off = (want - dense).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(off < 12.0, "{}: {off}", format.name());
@@ -53,8 +54,8 @@ fn rows_are_gathered_cut_and_moved() {
         assert_eq!(values(&more.dense().unwrap()), values(&dense.narrow(0, start + len / 2, len - len / 2).unwrap()));
     }
     assert!(q.narrow(rows - 1, 2).is_err());
-    let (bytes, wide) = quantised(&noise(&[6, 32], 1.0, 3), Format::Q4_0);
-    let one = Quantised::new(Format::Q4_0, bytes, 6, 32).unwrap();
+    let (bytes, wide) = quantised(&noise(&[6, 32], 1.0, 3), NumberFormat::Q4_0);
+    let one = Quantised::new(NumberFormat::Q4_0, bytes, 6, 32).unwrap();
     let order = [4, 2, 0, 1, 5, 3u32];
     let turned = one.reordered(|row| order[row] as usize).unwrap();
     let want = wide.index_select(&Tensor::new(&order, wide.device()).unwrap(), 0).unwrap();
@@ -118,13 +119,13 @@ fn the_loss_over_a_quantised_vocabulary_equals_the_dense_one() {
 
 #[test]
 fn bytes_that_are_no_matrix_are_refused() {
-    let (bytes, _) = quantised(&noise(&[2, 64], 1.0, 3), Format::Q8_0);
+    let (bytes, _) = quantised(&noise(&[2, 64], 1.0, 3), NumberFormat::Q8_0);
     for (rows, columns) in [(2, 32), (3, 64), (0, 64), (2, 0), (2, 65), (usize::MAX, usize::MAX - 63)] {
-        let err = Quantised::new(Format::Q8_0, bytes.clone(), rows, columns).unwrap_err();
+        let err = Quantised::new(NumberFormat::Q8_0, bytes.clone(), rows, columns).unwrap_err();
         assert!(err.to_string().contains("are no matrix of"), "{err}");
     }
     let mut broken = bytes;
     broken[68..70].copy_from_slice(&half::f16::NAN.to_le_bytes());
-    let err = Quantised::new(Format::Q8_0, broken, 2, 64).unwrap_err();
+    let err = Quantised::new(NumberFormat::Q8_0, broken, 2, 64).unwrap_err();
     assert!(err.to_string().contains("row 1 holds values that are not finite"), "{err}");
 }

@@ -10,8 +10,8 @@ use adamix::model::decoder::Decoder;
 use adamix::model::decoder::read::Source;
 use adamix::model::{CausalLm, DecoderSpec, LmSetup, LmSource, Packed};
 use adamix::nn::Weight;
-use adamix::nn::kernels::quant::Format;
 use adamix::rng::SeedStream;
+use adamix::tensor::NumberFormat;
 use adamix::train::lm_step::{self, LmBatch};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -109,9 +109,9 @@ fn a_file_of_many_formats_gives_transformers_logits() {
     let want: Vec<f32> = golden.logits.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
     assert_close("mixed", &logits(&model, &golden), &want, 1e-4, 1e-4);
     let Weight::Quantised(table) = &model.decoder().ends().tokens else { panic!("the table was widened") };
-    assert_eq!(table.formats().collect::<Vec<_>>(), [Format::Q8_0]);
+    assert_eq!(table.formats().collect::<Vec<_>>(), [NumberFormat::Q8_0]);
     let Weight::Quantised(qkv) = model.decoder().layers()[0].qkv.weight() else { panic!("q, k, v were widened") };
-    assert_eq!(qkv.formats().collect::<Vec<_>>(), [Format::F16, Format::Bf16, Format::Q8_0]);
+    assert_eq!(qkv.formats().collect::<Vec<_>>(), [NumberFormat::F16, NumberFormat::Bf16, NumberFormat::Q8_0]);
 }
 
 #[test]

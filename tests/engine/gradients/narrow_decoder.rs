@@ -12,12 +12,12 @@ use adamix::nn::kernels::activation::Act;
 use adamix::nn::kernels::gemm;
 use adamix::nn::kernels::head_norm::{self, HeadNorm};
 use adamix::nn::kernels::layer_norm::{self, Affine};
-use adamix::nn::kernels::quant::Format;
 use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::nn::kernels::{Dropout, gated, residual, rms_norm};
 use adamix::nn::{Grads, PreNorm};
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::NumberFormat;
 use adamix::train::lm_step::{self, LmBatch};
 use candle_core::{DType, Device, Tensor};
 
@@ -291,7 +291,7 @@ fn layers_run_again_give_the_same_bits_in_bf16() {
 fn quantised_matrices_take_what_flows_in_bf16() {
     let mixture = mixture(MixtureKind::Lora, RoutingPolicy::PerBatch);
     for family in ["llama-tiny", "gpt2-tiny"] {
-        let quantised = decoder(family, DType::F32).quantised(Format::Q8_0).unwrap();
+        let quantised = decoder(family, DType::F32).quantised(NumberFormat::Q8_0).unwrap();
         let (want, want_grads) = run(&model(quantised.clone(), Some(&mixture)), &mixture);
         let narrow = quantised.computing_in(DType::BF16);
         let flow = narrow.flow();

@@ -68,7 +68,7 @@ fn saved_runs_are_compared_merged_inspected_exported_and_deleted() {
     assert!(window.wait_for(wrong).unwrap_err().message.contains("no adapted module 9"));
     let plan = ExportPlan {
         targets: vec![ExportTarget::Merged, ExportTarget::Experts],
-        dtype: ExportDtype::F32,
+        dtype: NumberFormat::F32,
         merge: MergePlan::Uniform,
         dir: None,
     };

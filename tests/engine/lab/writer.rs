@@ -6,7 +6,7 @@ use adamix::data::lab;
 use adamix::eval::compare;
 use adamix::eval::generate::{Hooks, Options};
 use adamix::model::LmSource;
-use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
+use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
 use adamix::train::{AdamW, Control, NullObserver, Subject};
 use adamix::workflow::generate::Speaker;
 use adamix::workflow::run;
@@ -132,8 +132,8 @@ fn its_whole_models_are_opened_again_and_write_the_same() {
         merge: MergePlan::Uniform,
         dir: None,
     };
-    let mut reports = opened.export(&plan(&[ExportTarget::Hf, ExportTarget::Gguf], ExportDtype::F32)).unwrap();
-    reports.extend(opened.export(&plan(&[ExportTarget::Gguf], ExportDtype::Q8_0)).unwrap());
+    let mut reports = opened.export(&plan(&[ExportTarget::Hf, ExportTarget::Gguf], NumberFormat::F32)).unwrap();
+    reports.extend(opened.export(&plan(&[ExportTarget::Gguf], NumberFormat::Q8_0)).unwrap());
     assert!(reports.iter().all(|report| report.certificate.passed));
 
     let (model, data) = opened.subject.language_model().unwrap();
@@ -162,7 +162,7 @@ fn its_whole_models_are_opened_again_and_write_the_same() {
             "{:?}",
             report.target
         );
-        if report.dtype == ExportDtype::F32 {
+        if report.dtype == NumberFormat::F32 {
             assert_eq!(text(&other), want, "{:?}", report.target);
         } else {
             assert!(!text(&other).trim().is_empty());

@@ -3,18 +3,17 @@
 use super::commands::adamix;
 use crate::support::texts::TextPlace;
 use crate::transfer::{damage, damage_at, write_tokenizer};
-use adamix::artifact::Dtype;
 use adamix::artifact::export::base::{BaseKind, Merged};
 use adamix::artifact::export::gguf_model::{self, GgufModel};
 use adamix::artifact::export::hf::BaseFiles;
 use adamix::artifact::export::modules::compose;
 use adamix::artifact::export::{ExportMeta, Recipe, proof};
-use adamix::artifact::gguf::Store;
 use adamix::config::{DtypeChoice, MixtureConfig, MixtureKind, RunConfig, Task};
-use adamix::data::gguf::GgufHeader;
 use adamix::model::LmSource;
 use adamix::model::decoder::targets::lora_targets;
-use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
+use adamix::protocol::{Checkpoint, ExportPlan, ExportReport, ExportTarget, MergePlan};
+use adamix::tensor::NumberFormat;
+use adamix::tensor::gguf::GgufFile;
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::run;
 use adamix::workflow::run::Run;
@@ -50,7 +49,7 @@ fn trained(config: &RunConfig) -> Opened {
     Opened::open(&dir, Checkpoint::Last).unwrap()
 }
 
-fn plan(targets: &[ExportTarget], dtype: ExportDtype, merge: MergePlan) -> ExportPlan {
+fn plan(targets: &[ExportTarget], dtype: NumberFormat, merge: MergePlan) -> ExportPlan {
     ExportPlan { targets: targets.to_vec(), dtype, merge, dir: None }
 }
 
@@ -68,7 +67,7 @@ fn proven(family: &str, reports: &[ExportReport], most: f64) {
     }
 }
 
-fn refused(opened: &Opened, target: ExportTarget, dtype: ExportDtype, part: &str) {
+fn refused(opened: &Opened, target: ExportTarget, dtype: NumberFormat, part: &str) {
     let err = opened.export(&plan(&[target], dtype, MergePlan::Uniform)).unwrap_err().to_string();
     assert!(err.contains(part), "{target:?}: {err}");
 }
@@ -80,11 +79,11 @@ fn every_target_is_proven_from_its_files() {
         let mut config = place.config(8);
         config.data.max_length = 32;
         let opened = trained(&config);
-        let uniform = opened.export(&plan(&LORA, ExportDtype::F32, MergePlan::Uniform)).unwrap();
+        let uniform = opened.export(&plan(&LORA, NumberFormat::F32, MergePlan::Uniform)).unwrap();
         assert_eq!(uniform.iter().map(|report| report.target).collect::<Vec<_>>(), LORA);
         proven(family, &uniform, 1e-4);
         let weighted = MergePlan::Global(vec![0.7, 0.2, 0.1]);
-        let other = opened.export(&plan(&LORA, ExportDtype::F32, weighted)).unwrap();
+        let other = opened.export(&plan(&LORA, NumberFormat::F32, weighted)).unwrap();
         proven(family, &other, 1e-4);
         for (a, b) in uniform.iter().zip(&other) {
             let experts = [ExportTarget::Experts, ExportTarget::PeftExperts].contains(&a.target);
@@ -93,24 +92,24 @@ fn every_target_is_proven_from_its_files() {
             };
             assert_eq!(sums(a) == sums(b), experts, "{family} {:?}: the weights of the merge", a.target);
         }
-        for dtype in [ExportDtype::F16, ExportDtype::Bf16] {
+        for dtype in [NumberFormat::F16, NumberFormat::Bf16] {
             proven(family, &opened.export(&plan(&LORA, dtype, MergePlan::Uniform)).unwrap(), 1.0);
         }
-        let small = opened.export(&plan(&[ExportTarget::Gguf], ExportDtype::Q8_0, MergePlan::Uniform)).unwrap();
+        let small = opened.export(&plan(&[ExportTarget::Gguf], NumberFormat::Q8_0, MergePlan::Uniform)).unwrap();
         proven(family, &small, 1.0);
         for (target, dtype, part) in [
-            (ExportTarget::AdapterHub, ExportDtype::F32, "is for classifiers"),
-            (ExportTarget::Hf, ExportDtype::Q8_0, "q8_0 is for whole models in GGUF"),
-            (ExportTarget::Peft, ExportDtype::Q8_0, "q8_0 is for whole models in GGUF"),
+            (ExportTarget::AdapterHub, NumberFormat::F32, "is for classifiers"),
+            (ExportTarget::Hf, NumberFormat::Q8_0, "q8_0 is for whole models in GGUF"),
+            (ExportTarget::Peft, NumberFormat::Q8_0, "q8_0 is for whole models in GGUF"),
         ] {
             refused(&opened, target, dtype, part);
         }
         // The Runs view sees what they are.
         let seen = runs::detail(opened.dir.path()).unwrap().exports;
-        for (target, dtype) in LORA.map(|target| (target, ExportDtype::F32)).into_iter().chain([
-            (ExportTarget::Gguf, ExportDtype::F16),
-            (ExportTarget::Gguf, ExportDtype::Q8_0),
-            (ExportTarget::GgufAdapter, ExportDtype::Bf16),
+        for (target, dtype) in LORA.map(|target| (target, NumberFormat::F32)).into_iter().chain([
+            (ExportTarget::Gguf, NumberFormat::F16),
+            (ExportTarget::Gguf, NumberFormat::Q8_0),
+            (ExportTarget::GgufAdapter, NumberFormat::Bf16),
         ]) {
             assert!(seen.iter().any(|report| (report.target, report.dtype) == (target, dtype)), "{target:?} {dtype:?}");
         }
@@ -125,9 +124,9 @@ fn one_wrong_value_is_named(opened: &Opened, config: &RunConfig, whole: &ExportR
     let modules = compose(&merged.loras(), &lora_targets(merged.spec())).unwrap();
     let source = LmSource::open(Path::new(&config.model.path)).unwrap();
     let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
-    assert!(proof::hf(&whole.dir, &all, Dtype::F32, None).unwrap().passed);
+    assert!(proof::hf(&whole.dir, &all, NumberFormat::F32, None).unwrap().passed);
     damage(&whole.dir.join("model.safetensors"));
-    let proof = proof::hf(&whole.dir, &all, Dtype::F32, None).unwrap();
+    let proof = proof::hf(&whole.dir, &all, NumberFormat::F32, None).unwrap();
     let name = all.names().pop().unwrap();
     assert!(!proof.passed && proof.problems.iter().any(|problem| problem.starts_with(&name)), "{:?}", proof.problems);
 }
@@ -139,9 +138,9 @@ fn adapters_stay_with_us() {
     (config.mixture.kind, config.mixture.adapter_size) = (MixtureKind::Adapter, 6);
     let opened = trained(&config);
     let ours = [ExportTarget::Merged, ExportTarget::Experts];
-    proven("qwen3-tiny", &opened.export(&plan(&ours, ExportDtype::F32, MergePlan::Uniform)).unwrap(), 0.0);
+    proven("qwen3-tiny", &opened.export(&plan(&ours, NumberFormat::F32, MergePlan::Uniform)).unwrap(), 0.0);
     for target in [ExportTarget::Peft, ExportTarget::Hf, ExportTarget::GgufAdapter, ExportTarget::Gguf] {
-        refused(&opened, target, ExportDtype::F32, "choose merged or experts");
+        refused(&opened, target, NumberFormat::F32, "choose merged or experts");
     }
     for target in [ExportTarget::Gguf, ExportTarget::GgufAdapter] {
         assert!(target.refusal(Task::Lab, MixtureKind::Lora).unwrap().contains("language models"));
@@ -155,7 +154,7 @@ fn a_gguf_file_as_the_base() {
     }
 }
 
-fn about(source: &LmSource, dtype: Dtype) -> ExportMeta {
+fn about(source: &LmSource, dtype: NumberFormat) -> ExportMeta {
     ExportMeta {
         base_model: "tiny".to_owned(),
         model_type: source.spec.family.model_type().to_owned(),
@@ -174,8 +173,14 @@ fn on_file(place: &TextPlace) -> RunConfig {
     let source = LmSource::open(&place.path("model")).unwrap();
     let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &[], &[]).unwrap();
     let base = place.path("model");
-    let file =
-        GgufModel::new(&all, &source.spec, BaseFiles::Dir(&base), &about(&source, Dtype::F16), Store::F16).unwrap();
+    let file = GgufModel::new(
+        &all,
+        &source.spec,
+        BaseFiles::Dir(&base),
+        &about(&source, NumberFormat::F16),
+        NumberFormat::F16,
+    )
+    .unwrap();
     file.write(&place.path("base")).unwrap();
     config.model.path = place.path("base").join(gguf_model::FILE).display().to_string();
     config
@@ -188,15 +193,15 @@ fn on_gguf(family: &str) {
     // The tiny Llama's rotary frequencies have constants of their own, which a GGUF file does not name.
     let own = family == "llama-tiny";
     let targets: Vec<_> = LORA.into_iter().filter(|target| !own || *target != ExportTarget::Hf).collect();
-    proven(family, &opened.export(&plan(&targets, ExportDtype::F32, MergePlan::Uniform)).unwrap(), 1e-4);
+    proven(family, &opened.export(&plan(&targets, NumberFormat::F32, MergePlan::Uniform)).unwrap(), 1e-4);
     if own {
-        refused(&opened, ExportTarget::Hf, ExportDtype::F32, "export as GGUF instead");
+        refused(&opened, ExportTarget::Hf, NumberFormat::F32, "export as GGUF instead");
     }
     // Trained in 16 bits, where the sum of weights and LoRA is never formed: the files are compared in 32.
     (config.model.dtype, config.name) = (DtypeChoice::Bf16, "narrow".to_owned());
     let opened = trained(&config);
     let targets = [ExportTarget::Gguf, ExportTarget::GgufAdapter, ExportTarget::Peft];
-    let reports = opened.export(&plan(&targets, ExportDtype::F32, MergePlan::Uniform)).unwrap();
+    let reports = opened.export(&plan(&targets, NumberFormat::F32, MergePlan::Uniform)).unwrap();
     proven(family, &reports, 1e-4);
     one_wrong_byte_is_found(&opened, &reports[0].dir.join(gguf_model::FILE));
 }
@@ -207,13 +212,13 @@ fn one_wrong_byte_is_found(opened: &Opened, file: &Path) {
     let modules = compose(&model.merged_uniform().unwrap().loras(), &lora_targets(model.spec())).unwrap();
     let source = LmSource::open(Path::new(&opened.config.model.path)).unwrap();
     let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
-    let about = about(&source, Dtype::F32);
-    let model = GgufModel::new(&all, &source.spec, BaseFiles::Gguf(&source.dir), &about, Store::F32).unwrap();
+    let about = about(&source, NumberFormat::F32);
+    let model = GgufModel::new(&all, &source.spec, BaseFiles::Gguf(&source.dir), &about, NumberFormat::F32).unwrap();
     let dir = file.parent().unwrap();
-    assert!(proof::gguf(dir, &model, Store::F32, None).unwrap().passed);
+    assert!(proof::gguf(dir, &model, NumberFormat::F32, None).unwrap().passed);
     let name = "blk.1.ffn_up.weight";
-    damage_at(file, GgufHeader::open(file).unwrap().tensors[name].offset as usize + 3);
-    let proof = proof::gguf(dir, &model, Store::F32, None).unwrap();
+    damage_at(file, GgufFile::open(file).unwrap().tensors[name].offset as usize + 3);
+    let proof = proof::gguf(dir, &model, NumberFormat::F32, None).unwrap();
     assert!(!proof.passed && proof.problems.iter().any(|problem| problem.starts_with(name)), "{:?}", proof.problems);
 }
 
@@ -226,20 +231,20 @@ fn a_plan_with_one_target_that_cannot_be_leaves_nothing_behind() {
     let words = TextPlace::new("gpt2-tiny");
     let opened = trained(&words.config(4));
     let all = [ExportTarget::Merged, ExportTarget::Peft, ExportTarget::Gguf];
-    let err = opened.export(&plan(&all, ExportDtype::F32, MergePlan::Uniform)).unwrap_err().to_string();
+    let err = opened.export(&plan(&all, NumberFormat::F32, MergePlan::Uniform)).unwrap_err().to_string();
     assert!(err.contains("exporting gguf") && err.contains("cannot be put into a GGUF file"), "{err}");
     nothing(&opened);
     let file = letters("llama-tiny");
     let own = trained(&on_file(&file));
     let all = [ExportTarget::Peft, ExportTarget::Hf];
-    let err = own.export(&plan(&all, ExportDtype::F32, MergePlan::Uniform)).unwrap_err().to_string();
+    let err = own.export(&plan(&all, NumberFormat::F32, MergePlan::Uniform)).unwrap_err().to_string();
     assert!(err.contains("exporting hf") && err.contains("export as GGUF instead"), "{err}");
     nothing(&own);
     // The second of two places is taken.
     let parent = words.path("out");
     std::fs::create_dir_all(parent.join("peft")).unwrap();
     std::fs::write(parent.join("peft").join("mine"), "mine").unwrap();
-    let mut plan = plan(&[ExportTarget::Merged, ExportTarget::Peft], ExportDtype::F32, MergePlan::Uniform);
+    let mut plan = plan(&[ExportTarget::Merged, ExportTarget::Peft], NumberFormat::F32, MergePlan::Uniform);
     plan.dir = Some(parent.clone());
     let err = opened.export(&plan).unwrap_err().to_string();
     assert!(err.contains("exporting peft") && err.contains("not empty"), "{err}");
@@ -256,7 +261,8 @@ fn experts_come_back_as_a_run() {
         let mut config = place.config(8);
         config.data.max_length = 32;
         let opened = trained(&config);
-        let reports = opened.export(&plan(&[ExportTarget::PeftExperts], ExportDtype::F32, MergePlan::Uniform)).unwrap();
+        let reports =
+            opened.export(&plan(&[ExportTarget::PeftExperts], NumberFormat::F32, MergePlan::Uniform)).unwrap();
         let experts: Vec<_> = (0..3).map(|expert| reports[0].dir.join(format!("expert_{expert}"))).collect();
         let found = import::look(&experts).unwrap();
         let mut settings = config.clone();

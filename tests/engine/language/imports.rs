@@ -5,11 +5,10 @@ use super::exports::letters;
 use super::shipping::{refusal, with_settings};
 use crate::golden::golden_dir;
 use crate::support::texts::TextPlace;
-use adamix::artifact::Dtype;
-use adamix::artifact::HostTensor;
 use adamix::artifact::export::peft::MODEL_FILE;
 use adamix::artifact::import::reference;
-use adamix::artifact::safetensors_io::{self, TensorFile};
+use adamix::tensor::safetensors::{self, SafetensorsFile};
+use adamix::tensor::{HostTensor, NumberFormat};
 use serde_json::Value;
 use std::path::Path;
 
@@ -21,8 +20,8 @@ fn file(name: &str) -> String {
 }
 
 fn tensors(file: &Path) -> Vec<HostTensor> {
-    let mut open = TensorFile::open(file).unwrap();
-    open.entries().to_vec().iter().map(|entry| open.read(&entry.name).unwrap()).collect()
+    let open = SafetensorsFile::open(file).unwrap();
+    open.entries().iter().map(|entry| open.read_entry(entry).unwrap()).collect()
 }
 
 /// Writes the merged modules of a run; its tensors.
@@ -138,7 +137,7 @@ fn what_cannot_be_imported_is_refused_by_name() {
     let weights = dir.join(MODEL_FILE);
     let whole = tensors(&weights);
     let say = |list: &[HostTensor]| {
-        safetensors_io::write(&weights, list, Dtype::F32, &Default::default()).unwrap();
+        safetensors::write(&weights, list, NumberFormat::F32, &Default::default()).unwrap();
         refusal(&place, &["import", "--name", "no", &path])
     };
     let without = |part: &str| whole.iter().filter(|tensor| !tensor.name.contains(part)).cloned().collect::<Vec<_>>();

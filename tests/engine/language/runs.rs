@@ -4,7 +4,7 @@ use crate::support::texts::TextPlace;
 use adamix::artifact::recorder::{Line, RouteFile, read_lines};
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{LoraInit, MixtureKind, RoutingPolicy, RunConfig, Task};
-use adamix::protocol::{Checkpoint, ExportDtype, ExportPlan, ExportTarget, MergePlan};
+use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
 use adamix::train::observer::{EndReason, EndRecord, Lamp, LampState, StepRecord};
 use adamix::train::{Control, NullObserver, Observer};
 use adamix::workflow::run;
@@ -107,7 +107,7 @@ fn merging_measuring_and_other_texts() {
     assert!(wrong.contains("2 merge weights for 3 experts"), "{wrong}");
     let plan = ExportPlan {
         targets: vec![ExportTarget::AdapterHub],
-        dtype: ExportDtype::F32,
+        dtype: NumberFormat::F32,
         merge: MergePlan::Uniform,
         dir: None,
     };

@@ -118,7 +118,7 @@ fn the_windows_thread_exports_a_language_model() {
         ExportTarget::GgufAdapter,
         ExportTarget::Gguf,
     ];
-    let plan = ExportPlan { targets: targets.to_vec(), dtype: ExportDtype::F32, merge: MergePlan::Uniform, dir: None };
+    let plan = ExportPlan { targets: targets.to_vec(), dtype: NumberFormat::F32, merge: MergePlan::Uniform, dir: None };
     let saved = Subject::Saved { dir: window.dir(), checkpoint: Checkpoint::Last };
     let mut sums = Vec::new();
     for subject in [Subject::Live, saved] {

@@ -9,7 +9,7 @@ use adamix::error::ErrorKind;
 use adamix::eval::compare;
 use adamix::mixture::{Lora, Side};
 use adamix::protocol::studies::{FormatBudget, RoundingPlan, RoundingReport};
-use adamix::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan};
+use adamix::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
 use adamix::train::Subject;
 use adamix::workflow::export::export_subject;
 use adamix::workflow::run;
@@ -27,9 +27,9 @@ fn measure(subject: &Subject, config: &RunConfig, plan: &RoundingPlan) -> Roundi
 }
 
 /// The export itself, written and proven.
-fn written(subject: &Subject, config: &RunConfig, target: ExportTarget, dtype: ExportDtype) -> ExportReport {
+fn written(subject: &Subject, config: &RunConfig, target: ExportTarget, dtype: NumberFormat) -> ExportReport {
     let mut config = config.clone();
-    config.name = format!("{}-{}", target.word(), dtype.word());
+    config.name = format!("{}-{}", target.word(), dtype.as_str());
     let (dir, _lock) = RunDir::create(&config).unwrap();
     let plan = ExportPlan { targets: vec![target], dtype, merge: MergePlan::Uniform, dir: None };
     export_subject(subject, &config, &dir, &plan).unwrap().remove(0)
@@ -70,7 +70,7 @@ fn modules_agree(subject: &Subject, config: &RunConfig) {
     assert_eq!(files.formats.iter().map(|f| f.dtype).collect::<Vec<_>>(), ExportTarget::Merged.dtypes());
     for budget in &files.formats {
         agree(budget, &written(subject, config, ExportTarget::Merged, budget.dtype), 0.0);
-        let exact = budget.dtype == ExportDtype::F32;
+        let exact = budget.dtype == NumberFormat::F32;
         assert_eq!(exact, budget.measured == 0.0 && budget.causes.is_empty() && budget.weights.largest == 0.0);
         assert_eq!(exact, *budget.scores.as_ref().unwrap() == report.exact, "scores of rounded weights are others");
         if !exact {
@@ -84,16 +84,16 @@ fn modules_agree(subject: &Subject, config: &RunConfig) {
 }
 
 /// `[rows, columns]` of a matrix, each value rounded by hand.
-fn by_hand(tensor: &Tensor, dtype: ExportDtype) -> Tensor {
+fn by_hand(tensor: &Tensor, dtype: NumberFormat) -> Tensor {
     let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
     Tensor::from_vec(values.into_iter().map(|v| round(v, dtype)).collect::<Vec<_>>(), tensor.dims(), &Device::Cpu)
         .unwrap()
 }
 
-fn round(value: f32, dtype: ExportDtype) -> f32 {
+fn round(value: f32, dtype: NumberFormat) -> f32 {
     match dtype {
-        ExportDtype::F16 => f16::from_f32(value).to_f32(),
-        ExportDtype::Bf16 => bf16::from_f32(value).to_f32(),
+        NumberFormat::F16 => f16::from_f32(value).to_f32(),
+        NumberFormat::Bf16 => bf16::from_f32(value).to_f32(),
         _ => value,
     }
 }
@@ -108,7 +108,7 @@ fn weights_and_scores_are_those_of_rounding_by_hand() {
     let weights = [1.0 / 3.0; 3];
     let exact = compare::evaluate(&model.merged_uniform().unwrap(), &data.dev, None, &opts).unwrap();
     assert_eq!(report.exact, exact);
-    for dtype in [ExportDtype::F16, ExportDtype::Bf16] {
+    for dtype in [NumberFormat::F16, NumberFormat::Bf16] {
         let budget = report.files[0].formats.iter().find(|budget| budget.dtype == dtype).unwrap();
         assert!(budget.predicted.is_none() && budget.causes.is_empty(), "not asked for");
         let (mut most, mut sums, mut values, mut ulps) = (0.0f64, [0.0; 2], 0, 0.0f64);
@@ -121,7 +121,7 @@ fn weights_and_scores_are_those_of_rounding_by_hand() {
                         let off = f64::from(round(value, dtype)) - f64::from(value);
                         // The neighbour above, from the bits of the format.
                         let unit = match dtype {
-                            ExportDtype::F16 => {
+                            NumberFormat::F16 => {
                                 let low = f16::from_bits((value.abs().to_bits() >> 13).wrapping_sub(0x1C000) as u16);
                                 f64::from(f16::from_bits(low.to_bits() + 1).to_f32()) - f64::from(low.to_f32())
                             }
@@ -168,13 +168,13 @@ fn a_whole_models_budget_is_what_its_certificate_will_say() {
                 // A GGUF file is multiplied in its own format, in another order of additions.
                 let slack = if files.target == ExportTarget::Gguf { 1e-3 } else { 0.0 };
                 agree(budget, &written(&subject, &config, files.target, budget.dtype), slack);
-                if budget.dtype == ExportDtype::F32 {
+                if budget.dtype == NumberFormat::F32 {
                     assert!(budget.measured < 1e-4 && budget.causes.is_empty());
                     continue;
                 }
                 assert_eq!(budget.causes.len(), subject.language_model().unwrap().0.decoder().layers().len() + 1);
                 assert!(budget.measured <= 1.3 * budget.predicted.unwrap() + 1e-4, "{budget:?}");
-                let most = if budget.dtype == ExportDtype::Q8_0 { 0.57 } else { 0.5 };
+                let most = if budget.dtype == NumberFormat::Q8_0 { 0.57 } else { 0.5 };
                 assert!(budget.weights.ulps > 0.4 && budget.weights.ulps <= most, "{:?}", budget.weights);
             }
             let norms: Vec<f64> = files.formats.iter().take(3).map(|budget| budget.weights.norm).collect();
@@ -196,7 +196,7 @@ fn a_base_in_a_gguf_file_has_a_budget_too() {
     config.data.max_length = 32;
     lora(false)(&mut config);
     let subject = run::prepare(&config).unwrap().subject;
-    let base = written(&subject, &config, ExportTarget::Gguf, ExportDtype::Bf16);
+    let base = written(&subject, &config, ExportTarget::Gguf, NumberFormat::Bf16);
     config.model.path = base.dir.join(&base.certificate.files[0].name).display().to_string();
     config.runs_dir = place.path("others").display().to_string();
     let subject = run::prepare(&config).unwrap().subject;

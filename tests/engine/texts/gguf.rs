@@ -2,8 +2,8 @@
 
 use super::{codec_of, files, says};
 use crate::support::gguf::{Entries, Tensor, Value, text};
-use adamix::data::gguf::{GgufHeader, GgufValue, is_gguf};
 use adamix::error::Error;
+use adamix::tensor::gguf::{GgufFile, GgufValue, is_gguf};
 use candle_core::quantized::gguf_file::Content;
 use serde_json::Value as Json;
 use std::path::PathBuf;
@@ -112,7 +112,7 @@ fn written(bytes: &[u8]) -> (TempDir, PathBuf) {
 
 fn refusal(bytes: &[u8]) -> Error {
     let (_dir, path) = written(bytes);
-    let err = GgufHeader::open(&path).unwrap_err();
+    let err = GgufFile::open(&path).unwrap_err();
     says(&err, &["the GGUF file cannot be used", "m.gguf"]);
     err
 }
@@ -127,16 +127,16 @@ fn the_header_is_what_candle_reads() {
     let bytes = files::file(&entries, &tensors, 66);
     let (_dir, path) = written(&bytes);
     assert!(is_gguf(&path).unwrap());
-    let header = GgufHeader::open(&path).unwrap();
+    let header = GgufFile::open(&path).unwrap();
     let content = Content::read(&mut std::io::Cursor::new(&bytes)).unwrap();
     assert_eq!(header.metadata.len(), content.metadata.len());
-    assert_eq!(header.text("general.architecture"), Some("llama"));
-    let tokens = header.texts("tokenizer.ggml.tokens").unwrap();
+    assert_eq!(header.str("general.architecture"), Some("llama"));
+    let tokens = header.strings("tokenizer.ggml.tokens").unwrap();
     let theirs = content.metadata["tokenizer.ggml.tokens"].to_vec().unwrap();
     assert!(tokens.iter().zip(theirs).all(|(ours, theirs)| ours == theirs.to_string().unwrap()));
     assert_eq!(tokens.len(), theirs.len());
     let eos = u64::from(content.metadata["tokenizer.ggml.eos_token_id"].to_u32().unwrap());
-    assert_eq!(header.whole("tokenizer.ggml.eos_token_id"), Some(eos));
+    assert_eq!(header.uint("tokenizer.ggml.eos_token_id"), Some(eos));
     for (name, bytes) in [("a", 32), ("b", 34)] {
         let (ours, theirs) = (&header.tensors[name], &content.tensor_infos[name]);
         assert_eq!(ours.shape.iter().map(|&size| size as usize).collect::<Vec<_>>(), theirs.shape.dims());
@@ -151,7 +151,7 @@ fn a_file_cut_off_anywhere_is_an_error() {
         vec![("k".to_owned(), text("v")), ("l".to_owned(), Value::Texts(vec!["x".to_owned(), "y".to_owned()]))];
     let bytes = files::file(&entries, &tensors, 32);
     let (_dir, path) = written(&bytes);
-    GgufHeader::open(&path).unwrap();
+    GgufFile::open(&path).unwrap();
     for length in 0..bytes.len() {
         refusal(&bytes[..length]);
     }
@@ -212,8 +212,8 @@ fn other_files_are_told_apart() {
     let (_dir, path) = written(b"GG");
     assert!(!is_gguf(&path).unwrap());
     let (_dir, path) = written(&files::file(&vec![("k".to_owned(), Value::U64(u64::MAX))], &[], 0));
-    let header = GgufHeader::open(&path).unwrap();
-    assert_eq!(header.metadata["k"], GgufValue::Whole(i128::from(u64::MAX)));
+    let header = GgufFile::open(&path).unwrap();
+    assert_eq!(header.metadata["k"], GgufValue::Int(i128::from(u64::MAX)));
 }
 
 #[test]

@@ -3,11 +3,10 @@
 use super::{base, logits, random, settings};
 use adamix::analysis::averages::{apart, distance, ensemble, norm, probabilities, site, truncate};
 use adamix::analysis::rounding::{Tally, budget};
-use adamix::artifact::HostTensor;
-use adamix::artifact::gguf::Store;
 use adamix::config::MixtureConfig;
 use adamix::mixture::{Lora, Side};
 use adamix::model::Site;
+use adamix::tensor::{HostTensor, NumberFormat};
 use candle_core::{Device, Tensor};
 
 fn delta(lora: &Lora) -> Vec<f64> {
@@ -125,7 +124,7 @@ fn a_rounding_budget_predicts_what_is_measured() {
     };
     let base = run(&tensors).unwrap();
     let mut of = |store| budget(&tensors, store, true, (&base, 3), &mut run).unwrap();
-    let found = [Store::F32, Store::F16, Store::Bf16, Store::Q8_0].map(&mut of);
+    let found = [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16, NumberFormat::Q8_0].map(&mut of);
     assert_eq!((found[0].predicted, found[0].moved.largest, found[0].causes.len()), (Some(0.0), 0.0, 0));
     for budget in &found[1..] {
         let predicted = budget.predicted.unwrap();
@@ -136,35 +135,35 @@ fn a_rounding_budget_predicts_what_is_measured() {
         assert!(names.contains(&"layers.1") && names.contains(&"head"), "{names:?}");
     }
     assert!(found[1].predicted < found[2].predicted, "16-bit floats are finer than brain floats");
-    let unasked = budget(&tensors, Store::F16, false, (&base, 3), &mut run).unwrap();
+    let unasked = budget(&tensors, NumberFormat::F16, false, (&base, 3), &mut run).unwrap();
     assert_eq!((unasked.predicted, &unasked.moved), (None, &found[1].moved));
 }
 
 #[test]
 fn changes_of_weights_are_counted_in_units_of_the_last_place() {
-    let change = |store: Store, values: Vec<f32>| {
+    let change = |format: NumberFormat, values: Vec<f32>| {
         let exact = HostTensor::new("w", [1, values.len()], values).unwrap();
         let mut tally = Tally::default();
-        tally.add(&exact, &store.rounded(&exact).unwrap(), store);
+        tally.add(&exact, &exact.rounded(format).unwrap(), format);
         tally.done()
     };
     // f16 has 10 bits behind the point: 1 + 2^-11 lies half-way, and is moved down to 1.
-    let half = change(Store::F16, vec![1.0 + 2f32.powi(-11), 4.0]);
+    let half = change(NumberFormat::F16, vec![1.0 + 2f32.powi(-11), 4.0]);
     assert_eq!((half.ulps, half.largest, half.zeroed), (0.5, 2f64.powi(-11), 0));
     assert_eq!((half.relative, half.tensor.as_deref()), (2f64.powi(-13), Some("w")));
     near("norm", half.norm, 2f64.powi(-11) / (17.0 + 2f64.powi(-10)).sqrt());
     // The same distance is an eighth of a unit in bf16's larger steps, and above 1024 f16's step is 1.
-    assert_eq!(change(Store::Bf16, vec![1.0 + 2f32.powi(-10)]).ulps, 0.125);
-    assert_eq!(change(Store::F16, vec![1024.25]).ulps, 0.25);
+    assert_eq!(change(NumberFormat::Bf16, vec![1.0 + 2f32.powi(-10)]).ulps, 0.125);
+    assert_eq!(change(NumberFormat::F16, vec![1024.25]).ulps, 0.25);
     // Below its smallest normal number f16 has steps of 2^-24, and half of one is nothing.
-    let lost = change(Store::F16, vec![2f32.powi(-25), 1.0]);
+    let lost = change(NumberFormat::F16, vec![2f32.powi(-25), 1.0]);
     assert_eq!((lost.ulps, lost.zeroed, lost.largest), (0.5, 1, 2f64.powi(-25)));
-    assert_eq!(change(Store::F16, vec![2f32.powi(-24), 0.0]).zeroed, 0);
+    assert_eq!(change(NumberFormat::F16, vec![2f32.powi(-24), 0.0]).zeroed, 0);
     // A block of Q8_0 has steps of its largest value over 127.
     let mut block = vec![0.0; 32];
     (block[0], block[1]) = (127.0, 3.25);
-    let coarse = change(Store::Q8_0, block);
+    let coarse = change(NumberFormat::Q8_0, block);
     assert_eq!((coarse.ulps, coarse.largest), (0.25, 0.25));
-    let exact = change(Store::F32, vec![0.1, -7e-30]);
+    let exact = change(NumberFormat::F32, vec![0.1, -7e-30]);
     assert_eq!((exact.ulps, exact.norm, exact.tensor, exact.values), (0.0, 0.0, None, 2));
 }

@@ -6,12 +6,11 @@
 use super::others::wide;
 use super::{IDS, OFFSETS, base, decoder, logits, merged_with, meta, modules, random, settings};
 use crate::golden::off;
-use adamix::artifact::Dtype;
 use adamix::artifact::export::gguf_model::{self, GgufModel};
 use adamix::artifact::export::hf::BaseFiles;
-use adamix::artifact::gguf::Store;
 use adamix::model::{CausalLm, LmSetup};
 use adamix::rng::SeedStream;
+use adamix::tensor::NumberFormat;
 use candle_core::quantized::gguf_file;
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
@@ -47,10 +46,10 @@ fn candle_s_llama_gives_the_merged_model_s_logits() {
     let want = logits(&merged);
     let untrained = CausalLm::new(decoder(&dir), LmSetup { mixture: None, seed: SeedStream::new(0) }).unwrap();
     let untrained = logits(&untrained);
-    for (store, tolerance) in [(Store::F32, 1e-4), (Store::F16, 2e-2), (Store::Q8_0, 0.5)] {
+    for (store, tolerance) in [(NumberFormat::F32, 1e-4), (NumberFormat::F16, 2e-2), (NumberFormat::Q8_0, 0.5)] {
         let out = place.path().join(store.name());
         merged_with(&dir, &modules(&merged), |all, source| {
-            let info = meta(&merged, &mixture, Dtype::F32);
+            let info = meta(&merged, &mixture, NumberFormat::F32);
             GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap().write(&out).unwrap();
         });
         let got = candle(&out.join(gguf_model::FILE));
@@ -69,8 +68,8 @@ fn a_family_candle_s_llama_does_not_know_says_its_name() {
     let merged = random(&dir, &mixture).merged_uniform().unwrap();
     let out = place.path().join("out");
     merged_with(&dir, &modules(&merged), |all, source| {
-        let info = meta(&merged, &mixture, Dtype::F32);
-        GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, Store::F32).unwrap().write(&out).unwrap();
+        let info = meta(&merged, &mixture, NumberFormat::F32);
+        GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, NumberFormat::F32).unwrap().write(&out).unwrap();
     });
     let mut reader = File::open(out.join(gguf_model::FILE)).unwrap();
     let content = gguf_file::Content::read(&mut reader).unwrap();

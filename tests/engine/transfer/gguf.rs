@@ -11,14 +11,14 @@ use adamix::artifact::export::gguf_adapter::{self, gguf_adapter};
 use adamix::artifact::export::gguf_model::{self, GgufModel};
 use adamix::artifact::export::hf::{self, BaseFiles};
 use adamix::artifact::export::{Target, proof, target_of};
-use adamix::artifact::gguf::read::{GgufTensors, raw_entries};
-use adamix::artifact::gguf::{self, Planned, Store, Value, text};
-use adamix::artifact::{Dtype, HostTensor};
 use adamix::config::MixtureConfig;
-use adamix::data::gguf::{GgufHeader, describe, tokenizer};
+use adamix::data::gguf::{describe, tokenizer};
 use adamix::model::LmSource;
 use adamix::model::decoder::DecoderFamily;
+use adamix::tensor::gguf::{self, GgufFile, GgufValue};
+use adamix::tensor::{HostTensor, NumberFormat, TensorPlan};
 use serde_json::json;
+use std::borrow::Cow;
 
 #[test]
 fn an_adapter_comes_back_with_the_same_logits() {
@@ -30,21 +30,21 @@ fn an_adapter_comes_back_with_the_same_logits() {
             let merged = random(&dir, &mixture).merged_uniform().unwrap();
             let (want, modules, spec) = (logits(&merged), modules(&merged), merged.spec());
             let out = place.path().join(format!("{use_rslora}"));
-            gguf_adapter(&out, &modules, spec, &meta(&merged, &mixture, Dtype::F32)).unwrap();
+            gguf_adapter(&out, &modules, spec, &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
             assert_eq!(target_of(&out).unwrap(), Target::GgufAdapter);
             let file = out.join(gguf_adapter::FILE);
             let mut run = || Ok(with_modules(&dir, &gguf_adapter::read(&file, spec)?.0));
             let probe = Probe { logits: &want, outputs: 32 };
-            let proof = proof::gguf_adapter(&out, &modules, spec, Dtype::F32, Some((probe, &mut run))).unwrap();
+            let proof = proof::gguf_adapter(&out, &modules, spec, NumberFormat::F32, Some((probe, &mut run))).unwrap();
             assert!(proof.passed, "{family}: {:?}", proof.problems);
 
-            let header = GgufHeader::open(&file).unwrap();
-            assert_eq!(header.text("general.type"), Some("adapter"));
-            assert_eq!(header.text("adapter.type"), Some("lora"));
+            let header = GgufFile::open(&file).unwrap();
+            assert_eq!(header.str("general.type"), Some("adapter"));
+            assert_eq!(header.str("adapter.type"), Some("lora"));
             let llama = matches!(spec.family, DecoderFamily::Llama | DecoderFamily::Mistral);
             let architecture = if llama { "llama" } else { spec.family.model_type() };
-            assert_eq!(header.text("general.architecture"), Some(architecture));
-            let alpha = header.number("adapter.lora.alpha").unwrap();
+            assert_eq!(header.str("general.architecture"), Some(architecture));
+            let alpha = header.float("adapter.lora.alpha").unwrap();
             assert!(alpha > 0.0 && (use_rslora || (alpha - 3.0).abs() < 1e-6), "alpha {alpha}");
             if spec.family == DecoderFamily::Gpt2 {
                 // Outputs first, although the checkpoint has its matrices the other way round.
@@ -53,7 +53,7 @@ fn an_adapter_comes_back_with_the_same_logits() {
                 continue;
             }
             // B of q: in the Llama architecture its rows stand in another order, elsewhere in their own.
-            let b = GgufTensors::open(&file).unwrap().read("blk.0.attn_q.weight.lora_b").unwrap();
+            let b = GgufFile::open(&file).unwrap().read("blk.0.attn_q.weight.lora_b").unwrap();
             let ours = modules.iter().find(|m| m.name() == "layers.0.self_attn.q_proj").unwrap();
             assert_eq!(b.data != ours.b, llama, "{family}");
             if llama {
@@ -80,7 +80,7 @@ fn different_scales_go_into_b() {
     modules[2].scale = 0.0;
     let want = with_modules(&dir, &modules);
     let out = place.path().join("out");
-    gguf_adapter(&out, &modules, merged.spec(), &meta(&merged, &mixture, Dtype::F32)).unwrap();
+    gguf_adapter(&out, &modules, merged.spec(), &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
     let (back, _) = gguf_adapter::read(&out.join(gguf_adapter::FILE), merged.spec()).unwrap();
     same("three scales", &with_modules(&dir, &back), &want, 5e-5);
     assert!(back.iter().all(|module| module.scale == 1.5), "one alpha for the file");
@@ -98,17 +98,17 @@ fn a_model_is_written_tensor_by_tensor_and_proven() {
         let mixture = settings(&["all-linear"]);
         let merged = random(&dir, &mixture).merged_uniform().unwrap();
         let modules = modules(&merged);
-        for store in [Store::F32, Store::F16, Store::Q8_0] {
+        for store in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Q8_0] {
             let out = place.path().join(store.name());
             merged_with(&dir, &modules, |all, source| {
-                let info = meta(&merged, &mixture, Dtype::F32);
+                let info = meta(&merged, &mixture, NumberFormat::F32);
                 let model = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
                 model.write(&out).unwrap();
                 let proof = proof::gguf(&out, &model, store, None).unwrap();
                 assert!(proof.passed, "{family} {store:?}: {:?}", proof.problems);
-                assert_eq!(proof.stored_as.as_deref(), (store == Store::Q8_0).then_some("Q8_0"));
+                assert_eq!(proof.stored_as.as_deref(), (store == NumberFormat::Q8_0).then_some("Q8_0"));
                 let file = out.join(gguf_model::FILE);
-                let header = GgufHeader::open(&file).unwrap();
+                let header = GgufFile::open(&file).unwrap();
                 assert!(header.tensors.values().all(|tensor| tensor.offset % 32 == 0));
                 assert_eq!(header.tensors.contains_key("output.weight"), !source.spec.tied);
                 assert_eq!(header.tensors.contains_key("rope_freqs.weight"), family == "llama-tiny");
@@ -130,13 +130,12 @@ fn a_model_is_written_tensor_by_tensor_and_proven() {
                     std::fs::write(&file, whole).unwrap();
                 }
             });
-            if store == Store::F32 {
+            if store == NumberFormat::F32 {
                 // Metadata carried over byte for byte, from this file as a base.
-                let entries = raw_entries(&out.join(gguf_model::FILE)).unwrap();
+                let entries = GgufFile::open(&out.join(gguf_model::FILE)).unwrap().raw_metadata().unwrap();
                 assert!(
-                    entries
-                        .iter()
-                        .any(|(key, value)| key == "tokenizer.ggml.merges" && matches!(value, Value::Raw(9, _)))
+                    entries.iter().any(|(key, value)| key == "tokenizer.ggml.merges"
+                        && matches!(value, GgufValue::Raw { kind: 9, .. }))
                 );
             }
         }
@@ -149,22 +148,26 @@ fn blocks_of_eight_bits_round_as_they_should() {
     let file = place.path().join("a.gguf");
     let data: Vec<f32> = (0..128).map(|i| ((i * 37) % 64) as f32 / 7.0 - 4.0).collect();
     let tensor = HostTensor::new("x.weight", [2, 64], data.clone()).unwrap();
-    let plan = [Planned { name: "x.weight".to_owned(), shape: vec![2, 64], store: Store::Q8_0.of(&[2, 64]) }];
-    let entries = vec![("general.architecture".to_owned(), text("llama"))];
-    gguf::write(&file, &entries, &plan, &mut |_| Ok(tensor.clone())).unwrap();
-    let open = GgufTensors::open(&file).unwrap();
-    assert_eq!(open.header().tensors["x.weight"].dtype, 8);
+    let plan = [TensorPlan {
+        name: "x.weight".to_owned(),
+        shape: vec![2, 64],
+        format: NumberFormat::Q8_0.for_shape(&[2, 64]),
+    }];
+    let entries = vec![("general.architecture".to_owned(), "llama".into())];
+    gguf::write(&file, &entries, &plan, &mut |_| Ok(Cow::Borrowed(&tensor))).unwrap();
+    let open = GgufFile::open(&file).unwrap();
+    assert_eq!(open.tensors["x.weight"].dtype, 8);
     let read = open.read("x.weight").unwrap();
-    assert_eq!(read.data, Store::Q8_0.rounded(&tensor).unwrap());
+    assert_eq!(read.data, tensor.rounded(NumberFormat::Q8_0).unwrap());
     for (block, (got, want)) in read.data.chunks(32).zip(data.chunks(32)).enumerate() {
         let step = want.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0;
         assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() <= 0.51 * step), "block {block}");
     }
-    assert_eq!(Store::Q8_0.of(&[4, 40]), Store::F16);
+    assert_eq!(NumberFormat::Q8_0.for_shape(&[4, 40]), NumberFormat::F16);
     let huge = HostTensor::new("x.weight", [2, 64], vec![1e9; 128]).unwrap();
-    let err = gguf::write(&file, &entries, &plan, &mut |_| Ok(huge.clone())).unwrap_err().to_string();
+    let err = gguf::write(&file, &entries, &plan, &mut |_| Ok(Cow::Borrowed(&huge))).unwrap_err().to_string();
     assert!(err.contains("x.weight does not fit into Q8_0"), "{err}");
-    assert_eq!(GgufTensors::open(&file).unwrap().read("x.weight").unwrap().data, read.data, "the old file stays");
+    assert_eq!(GgufFile::open(&file).unwrap().read("x.weight").unwrap().data, read.data, "the old file stays");
 }
 
 #[test]
@@ -173,10 +176,10 @@ fn tokenizers_without_a_place_are_refused_in_words() {
     let dir = base("llama-tiny", place.path());
     let mixture = settings(&[]);
     let merged = random(&dir, &mixture).merged_uniform().unwrap();
-    let info = meta(&merged, &mixture, Dtype::F32);
+    let info = meta(&merged, &mixture, NumberFormat::F32);
     let refusal = || {
         merged_with(&dir, &modules(&merged), |all, source| {
-            GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, Store::F16).err().unwrap().to_string()
+            GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, NumberFormat::F16).err().unwrap().to_string()
         })
     };
     write_tokenizer(&dir, &json!({ "type": "Whitespace" }));
@@ -202,19 +205,19 @@ fn a_gguf_base_gives_its_metadata_and_tokenizer_to_both_kinds_of_models() {
         let dir = base(family, place.path());
         let mixture = settings(&[]);
         let merged = random(&dir, &mixture).merged_uniform().unwrap();
-        let (want, modules, info) = (logits(&merged), modules(&merged), meta(&merged, &mixture, Dtype::F32));
+        let (want, modules, info) = (logits(&merged), modules(&merged), meta(&merged, &mixture, NumberFormat::F32));
         merged_with(&dir, &modules, |all, source| {
             let (spec, kind) = (&source.spec, BaseKind::Decoder(&source.spec));
             let first = place.path().join("first");
-            GgufModel::new(all, spec, BaseFiles::Dir(&dir), &info, Store::F16).unwrap().write(&first).unwrap();
+            GgufModel::new(all, spec, BaseFiles::Dir(&dir), &info, NumberFormat::F16).unwrap().write(&first).unwrap();
             let file = first.join(gguf_model::FILE);
 
             let second = place.path().join("second");
-            let model = GgufModel::new(all, spec, BaseFiles::Gguf(&file), &info, Store::F32).unwrap();
+            let model = GgufModel::new(all, spec, BaseFiles::Gguf(&file), &info, NumberFormat::F32).unwrap();
             model.write(&second).unwrap();
-            assert!(proof::gguf(&second, &model, Store::F32, None).unwrap().passed);
-            let carried = raw_entries(&second.join(gguf_model::FILE)).unwrap();
-            for (key, value) in raw_entries(&file).unwrap() {
+            assert!(proof::gguf(&second, &model, NumberFormat::F32, None).unwrap().passed);
+            let carried = GgufFile::open(&second.join(gguf_model::FILE)).unwrap().raw_metadata().unwrap();
+            for (key, value) in GgufFile::open(&file).unwrap().raw_metadata().unwrap() {
                 let same = carried.iter().any(|(k, v)| *k == key && *v == value);
                 assert_eq!(same, key != "general.file_type", "{family}: {key}");
             }

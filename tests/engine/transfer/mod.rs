@@ -10,7 +10,6 @@ mod peft;
 mod reference;
 
 use crate::golden::{golden_dir, off};
-use adamix::artifact::Dtype;
 use adamix::artifact::export::base::{BaseKind, Merged};
 use adamix::artifact::export::modules::{ModuleLora, compose};
 use adamix::artifact::export::{ExportMeta, Recipe};
@@ -20,6 +19,7 @@ use adamix::model::decoder::targets::lora_targets;
 use adamix::model::decoder::{Decoder, LmSource};
 use adamix::model::{CausalLm, LmSetup, Packed};
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::NumberFormat;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -114,7 +114,7 @@ pub fn modules(model: &CausalLm) -> Vec<ModuleLora> {
     compose(&model.loras(), &lora_targets(model.spec())).unwrap()
 }
 
-pub fn meta(model: &CausalLm, mixture: &MixtureConfig, dtype: Dtype) -> ExportMeta {
+pub fn meta(model: &CausalLm, mixture: &MixtureConfig, dtype: NumberFormat) -> ExportMeta {
     ExportMeta {
         base_model: "models/tiny".to_owned(),
         model_type: model.spec().family.model_type().to_owned(),

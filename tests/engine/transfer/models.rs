@@ -2,7 +2,6 @@
 
 use super::{FAMILIES, base, damage, decoder, json_of, logits, merged_with, meta, modules, random, same, settings};
 use crate::golden::off;
-use adamix::artifact::Dtype;
 use adamix::artifact::certificate::Probe;
 use adamix::artifact::export::base::BaseKind;
 use adamix::artifact::export::hf::{self, BaseFiles};
@@ -10,6 +9,7 @@ use adamix::artifact::export::proof;
 use adamix::artifact::import;
 use adamix::model::{CausalLm, LmSetup};
 use adamix::rng::SeedStream;
+use adamix::tensor::NumberFormat;
 use std::path::Path;
 
 fn reload(dir: &Path) -> CausalLm {
@@ -28,10 +28,10 @@ fn a_merged_directory_needs_nothing_of_ours() {
         assert!(off(&want, &plain) > 0.05);
         let modules = modules(&merged);
         for (dtype, limit, tolerance) in [
-            (Dtype::F32, hf::SHARD, 5e-5),
-            (Dtype::F32, 4000, 5e-5),
-            (Dtype::F16, hf::SHARD, 0.5),
-            (Dtype::Bf16, hf::SHARD, 4.0),
+            (NumberFormat::F32, hf::SHARD, 5e-5),
+            (NumberFormat::F32, 4000, 5e-5),
+            (NumberFormat::F16, hf::SHARD, 0.5),
+            (NumberFormat::Bf16, hf::SHARD, 4.0),
         ] {
             let out = place.path().join(format!("{}-{limit}", dtype.name()));
             merged_with(&dir, &modules, |all, source| {
@@ -41,14 +41,14 @@ fn a_merged_directory_needs_nothing_of_ours() {
                 let probe = Probe { logits: &want, outputs: 32 };
                 let proof = proof::hf(&out, all, dtype, Some((probe, &mut run))).unwrap();
                 let only_rounding = proof.problems.iter().all(|problem| problem.starts_with("a logit moved"));
-                assert!(proof.passed || dtype != Dtype::F32 && only_rounding, "{family}: {:?}", proof.problems);
+                assert!(proof.passed || dtype != NumberFormat::F32 && only_rounding, "{family}: {:?}", proof.problems);
                 let files = proof.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>();
                 assert_eq!(files.contains(&"model.safetensors.index.json"), limit == 4000, "{files:?}");
                 assert!(files.contains(&"tokenizer.json") && files.contains(&"tokenizer_config.json"), "{files:?}");
             });
             let got = logits(&reload(&out));
             same(&format!("{family} {dtype:?}"), &got, &want, tolerance);
-            assert!(dtype == Dtype::F32 || off(&got, &want) > 0.0);
+            assert!(dtype == NumberFormat::F32 || off(&got, &want) > 0.0);
             let config = json_of(&out.join("config.json"));
             let names = ["float32", "float16", "bfloat16"];
             assert_eq!(config["torch_dtype"], names[dtype as usize]);
@@ -59,8 +59,8 @@ fn a_merged_directory_needs_nothing_of_ours() {
         damage(&out.join("model.safetensors"));
         merged_with(&dir, &modules, |all, _| {
             let mut run = || Ok(logits(&reload(&out)));
-            let proof =
-                proof::hf(&out, all, Dtype::F32, Some((Probe { logits: &want, outputs: 32 }, &mut run))).unwrap();
+            let proof = proof::hf(&out, all, NumberFormat::F32, Some((Probe { logits: &want, outputs: 32 }, &mut run)))
+                .unwrap();
             assert!(!proof.passed && proof.worst_tensor == all.names().pop(), "{family}: {:?}", proof.problems);
         });
     }

@@ -12,15 +12,14 @@ use adamix::artifact::export::gguf_model::GgufModel;
 use adamix::artifact::export::hf::{self, BaseFiles};
 use adamix::artifact::export::modules::{compose, compose_expert};
 use adamix::artifact::export::{ExportMeta, Recipe, peft, proof};
-use adamix::artifact::gguf::Store;
 use adamix::artifact::import;
-use adamix::artifact::{Dtype, HostTensor, safetensors_io};
 use adamix::config::{Method, MixtureConfig};
 use adamix::data::{Batch, Labels};
 use adamix::mixture::Route;
 use adamix::model::decoder::targets::lora_targets;
 use adamix::model::{Classifier, ModelSource, Packed, encoder};
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::{HostTensor, NumberFormat, safetensors};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -85,7 +84,7 @@ pub fn wide(place: &Path) -> PathBuf {
         ];
         all.extend(parts.map(|(part, shape)| tensor(format!("model.layers.{layer}.{part}.weight"), shape)));
     }
-    safetensors_io::write(&dir.join("model.safetensors"), &all, Dtype::F32, &Default::default()).unwrap();
+    safetensors::write(&dir.join("model.safetensors"), &all, NumberFormat::F32, &Default::default()).unwrap();
     dir
 }
 
@@ -102,7 +101,7 @@ fn language_models_for_other_programs() {
         let model = random(&dir, &mixture);
         let merged = model.merged_uniform().unwrap();
         let (targets, modules) = (lora_targets(model.spec()), modules(&merged));
-        let info = ExportMeta { base_model: dir.display().to_string(), ..meta(&merged, &mixture, Dtype::F32) };
+        let info = ExportMeta { base_model: dir.display().to_string(), ..meta(&merged, &mixture, NumberFormat::F32) };
         peft::peft(&place.join("peft"), &modules, &[], &info).unwrap();
         let experts: Vec<_> = (0..3).map(|e| compose_expert(&model.loras(), &targets, e).unwrap()).collect();
         peft::peft_experts(&place.join("peft_experts"), &experts, &[], &info).unwrap();
@@ -111,9 +110,9 @@ fn language_models_for_other_programs() {
             let kind = BaseKind::Decoder(&source.spec);
             hf::hf(&place.join("hf"), all, kind, BaseFiles::Dir(&dir), &info, hf::SHARD).unwrap();
             hf::hf(&place.join("hf_shards"), all, kind, BaseFiles::Dir(&dir), &info, 4000).unwrap();
-            let half = ExportMeta { dtype: Dtype::Bf16, ..info.clone() };
+            let half = ExportMeta { dtype: NumberFormat::Bf16, ..info.clone() };
             hf::hf(&place.join("hf_bf16"), all, kind, BaseFiles::Dir(&dir), &half, hf::SHARD).unwrap();
-            for store in [Store::F32, Store::F16, Store::Bf16, Store::Q8_0] {
+            for store in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16, NumberFormat::Q8_0] {
                 let file = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
                 let out = place.join(format!("gguf_{}", store.name()));
                 file.write(&out).unwrap();
@@ -121,7 +120,7 @@ fn language_models_for_other_programs() {
                 assert!(proof.passed, "{family}: {:?}", proof.problems);
                 if family == "llama-wide" {
                     let planned = file.plan().iter().filter(|planned| planned.shape.len() == 2);
-                    assert!(planned.into_iter().all(|planned| planned.store == store), "all rows are whole blocks");
+                    assert!(planned.into_iter().all(|planned| planned.format == store), "all rows are whole blocks");
                 }
             }
         });
@@ -177,7 +176,7 @@ fn classifiers_with_heads_for_other_programs() {
             mixture: mixture.clone(),
             labels: ["no", "maybe", "yes"].map(str::to_owned).to_vec(),
             recipe: Recipe::uniform(3),
-            dtype: Dtype::F32,
+            dtype: NumberFormat::F32,
         };
         let out = place.join("peft");
         peft::peft(&out, &modules, &head, &info).unwrap();
@@ -187,7 +186,7 @@ fn classifiers_with_heads_for_other_programs() {
         originals.extend(head.iter().cloned());
         let run =
             |_: &[HostTensor]| import::on_classifier(&bare(&dir), &import::peft::read(&out)?)?.logits(&batch(), None);
-        let proof = certify(&out, &originals, Dtype::F32, Probe { logits: &want, outputs: 3 }, run).unwrap();
+        let proof = certify(&out, &originals, NumberFormat::F32, Probe { logits: &want, outputs: 3 }, run).unwrap();
         assert!(proof.passed, "{family}: {:?}", proof.problems);
         // Without the head it is another model.
         let headless = import::peft::PeftAdapter { head: Vec::new(), ..adapter };
@@ -203,8 +202,8 @@ fn classifiers_with_heads_for_other_programs() {
         let all = Merged::new(&source.weights, kind, &modules, &head).unwrap();
         hf::hf(&whole, &all, kind, BaseFiles::Dir(&dir), &info, hf::SHARD).unwrap();
         let mut rerun = || bare(&whole).logits(&batch(), None);
-        let proof =
-            proof::hf(&whole, &all, Dtype::F32, Some((Probe { logits: &want, outputs: 3 }, &mut rerun))).unwrap();
+        let proof = proof::hf(&whole, &all, NumberFormat::F32, Some((Probe { logits: &want, outputs: 3 }, &mut rerun)))
+            .unwrap();
         assert!(proof.passed, "{family}: {:?}", proof.problems);
         same(family, &bare(&whole).logits(&batch(), None).unwrap(), &want, 5e-5);
         let config = super::json_of(&whole.join("config.json"));

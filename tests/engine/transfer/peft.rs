@@ -6,11 +6,11 @@ use adamix::artifact::certificate::{Probe, certify};
 use adamix::artifact::export::modules::compose_expert;
 use adamix::artifact::export::{self, Target, peft};
 use adamix::artifact::import::{self, Kind};
-use adamix::artifact::{Dtype, safetensors_io};
 use adamix::config::MixtureConfig;
 use adamix::mixture::Route;
 use adamix::model::Packed;
 use adamix::model::decoder::targets::lora_targets;
+use adamix::tensor::{NumberFormat, safetensors};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn a_directory_gives_the_same_logits_in_every_family_and_layout() {
                 let want = logits(&merged);
                 assert!(off(&want, &plain) > 0.05, "{family} {target:?}: the LoRA says something");
                 let out = place.path().join(format!("{number}-{use_rslora}"));
-                peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, Dtype::F32)).unwrap();
+                peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
                 assert_eq!(export::target_of(&out).unwrap(), Target::Peft);
                 assert_eq!(import::kind_of(&out).unwrap(), Kind::Peft);
                 let adapter = import::peft::read(&out).unwrap();
@@ -52,7 +52,7 @@ fn the_configuration_is_peft_s() {
     let mixture = settings(&["c_attn.qv", "mlp.c_fc", "mlp.c_proj"]);
     let merged = random(&dir, &mixture).merged_uniform().unwrap();
     let out = place.path().join("out");
-    peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, Dtype::Bf16)).unwrap();
+    peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::Bf16)).unwrap();
     let config = json_of(&out.join("adapter_config.json"));
     for (key, value) in [
         ("peft_type", json!("LORA")),
@@ -71,10 +71,10 @@ fn the_configuration_is_peft_s() {
     ] {
         assert_eq!(config[key], value, "{key}");
     }
-    let mut file = safetensors_io::TensorFile::open(&out.join("adapter_model.safetensors")).unwrap();
+    let file = safetensors::SafetensorsFile::open(&out.join("adapter_model.safetensors")).unwrap();
     assert_eq!(file.metadata()["format"], "pt");
     let b = file.read("base_model.model.transformer.h.1.attn.c_attn.lora_B.weight").unwrap();
-    assert_eq!((b.shape.as_slice(), file.entries()[0].dtype), ([48, 4].as_slice(), Dtype::Bf16));
+    assert_eq!((b.shape.as_slice(), file.entries()[0].format()), ([48, 4].as_slice(), NumberFormat::Bf16));
     assert!(b.data[16 * 4..32 * 4].iter().all(|value| *value == 0.0), "the rows of k are zero");
     assert!(
         b.data[..2].iter().any(|value| *value != 0.0) && b.data[2..4] == [0.0, 0.0],
@@ -91,7 +91,7 @@ fn every_expert_is_an_adapter_and_all_are_a_mixture_again() {
     let targets = lora_targets(model.spec());
     let all: Vec<_> = (0..3).map(|expert| compose_expert(&model.loras(), &targets, expert).unwrap()).collect();
     let out = place.path().join("experts");
-    peft::peft_experts(&out, &all, &[], &meta(&model, &mixture, Dtype::F32)).unwrap();
+    peft::peft_experts(&out, &all, &[], &meta(&model, &mixture, NumberFormat::F32)).unwrap();
     assert_eq!(export::target_of(&out).unwrap(), Target::PeftExperts);
     let mut read = Vec::new();
     for expert in 0..3 {
@@ -119,7 +119,7 @@ fn an_export_is_proven_and_damage_is_named() {
     let mixture = settings(&[]);
     let merged = random(&dir, &mixture).merged_uniform().unwrap();
     let seen = logits(&merged);
-    for dtype in Dtype::ALL {
+    for dtype in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16] {
         let out = place.path().join(dtype.name());
         let modules = modules(&merged);
         peft::peft(&out, &modules, &[], &meta(&merged, &mixture, dtype)).unwrap();
@@ -145,7 +145,7 @@ fn lie(place: &Path, changes: &[(&str, Value)]) -> String {
         let dir = base("llama-tiny", place);
         let mixture = settings(&[]);
         let merged = random(&dir, &mixture).merged_uniform().unwrap();
-        peft::peft(&good, &modules(&merged), &[], &meta(&merged, &mixture, Dtype::F32)).unwrap();
+        peft::peft(&good, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
         import::peft::read(&good).unwrap();
     }
     let path = good.join("adapter_config.json");
@@ -189,7 +189,7 @@ fn broken_weights_are_refused() {
     let mixture = settings(&[]);
     let merged = random(&dir, &mixture).merged_uniform().unwrap();
     let out = place.path().join("out");
-    peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, Dtype::F32)).unwrap();
+    peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
     let file = out.join("adapter_model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
     for (cut, word) in [(bytes.len() - 5, "truncated"), (100, "truncated"), (3, "too few")] {
@@ -199,15 +199,15 @@ fn broken_weights_are_refused() {
     }
     let (mut tensors, metadata) = {
         std::fs::write(&file, &bytes).unwrap();
-        safetensors_io::read(&file).unwrap()
+        safetensors::read(&file).unwrap()
     };
-    let rewrite = |tensors: &[adamix::artifact::HostTensor]| {
-        safetensors_io::write(&file, tensors, Dtype::F32, &metadata).unwrap();
+    let rewrite = |tensors: &[adamix::tensor::HostTensor]| {
+        safetensors::write(&file, tensors, NumberFormat::F32, &metadata).unwrap();
         import::peft::read(&out).map(|_| ()).unwrap_err().to_string()
     };
     let last = tensors.pop().unwrap();
     assert!(rewrite(&tensors).contains("only one of lora_A and lora_B"));
-    tensors.push(adamix::artifact::HostTensor { name: "base_model.model.lm_head.weight".to_owned(), ..last.clone() });
+    tensors.push(adamix::tensor::HostTensor { name: "base_model.model.lm_head.weight".to_owned(), ..last.clone() });
     assert!(rewrite(&tensors).contains("table of tokens"));
     tensors.pop();
     tensors.push(last);

@@ -233,11 +233,11 @@ fn broken_archives_are_refused() {
         let err = open(place.path(), &good[..cut]);
         assert!(err.contains("not a usable file"), "{cut}: {err}");
     }
-    // The last value of the storage, found by its sum.
+    // The last value of the storage, found by its checksum.
     let at = good.windows(8).position(|w| w == b"a/data/0").unwrap() + 8;
     let mut damaged = good.clone();
     damaged[at] = 1;
-    assert!(open(place.path(), &damaged).contains("does not fit its sum"));
+    assert!(open(place.path(), &damaged).contains("does not fit its checksum"));
     // The size of the storage in the directory.
     let at = good.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
     let mut forged = good.clone();
@@ -246,4 +246,56 @@ fn broken_archives_are_refused() {
     let mut packed = good;
     packed[at + 10] = 8;
     assert!(open(place.path(), &packed).contains("compressed"));
+}
+
+/// As [`zip`], with the sizes, places and counts of ZIP64, which archives beyond 4 GB have.
+fn zip64(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in entries {
+        let (at, size) = (out.len() as u64, data.len() as u64);
+        let common = |extra: u16| {
+            let mut common = vec![45, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            common.extend(crc(data).to_le_bytes());
+            common.extend([0xff; 8]);
+            common.extend((name.len() as u16).to_le_bytes());
+            common.extend(extra.to_le_bytes());
+            common
+        };
+        let sizes = [&1u16.to_le_bytes()[..], &16u16.to_le_bytes(), &size.to_le_bytes(), &size.to_le_bytes()].concat();
+        out.extend([b"PK\x03\x04", common(20).as_slice(), name.as_bytes(), &sizes, data].concat());
+        directory.extend([b"PK\x01\x02\x2d\0", common(28).as_slice(), &[0; 10], &[0xff; 4], name.as_bytes()].concat());
+        directory.extend([&1u16.to_le_bytes()[..], &24u16.to_le_bytes(), &sizes[4..], &at.to_le_bytes()].concat());
+    }
+    let (start, size, count) = (out.len() as u64, directory.len() as u64, entries.len() as u64);
+    out.extend(&directory);
+    let end = out.len() as u64;
+    out.extend([b"PK\x06\x06", &44u64.to_le_bytes()[..], &[45, 0, 45, 0], &[0; 8]].concat());
+    out.extend([count, count, size, start].map(u64::to_le_bytes).concat());
+    out.extend([b"PK\x06\x07", &[0; 4][..], &end.to_le_bytes(), &1u32.to_le_bytes()].concat());
+    out.extend([b"PK\x05\x06", &[0; 4][..], &[0xff; 12], &[0; 2]].concat());
+    out
+}
+
+#[test]
+fn archives_with_64_bit_sizes_are_read_and_checked() {
+    let place = tempfile::tempdir().unwrap();
+    let pickle = one_tensor(2, 0, &[2], &[1]);
+    let good = zip64(&[("a/data.pkl", &pickle), ("a/data/0", &[0, 0, 128, 63, 0, 0, 0, 64])]);
+    assert_eq!(open(place.path(), &good), "good");
+    let mut file = TorchFile::open(&place.path().join("x.bin")).unwrap();
+    assert_eq!(file.read("w").unwrap().0.data, [1.0, 2.0]);
+    // An entry of 5 GB in a file of some hundred bytes.
+    let at = good.windows(8).rposition(|w| w == 8u64.to_le_bytes()).unwrap();
+    let mut forged = good.clone();
+    for at in [at - 8, at] {
+        forged[at..at + 8].copy_from_slice(&(5u64 << 30).to_le_bytes());
+    }
+    let err = open(place.path(), &forged);
+    assert!(err.contains("lies outside the file"), "{err}");
+    for cut in [good.len() / 2, good.len() - 1, good.len() - 30] {
+        let err = open(place.path(), &good[..cut]);
+        assert!(err.contains("not a usable file"), "{cut}: {err}");
+    }
+    let err = open(place.path(), &zip64(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 8]), ("a/data/0", &[1; 8])]));
+    assert!(err.contains("same name"), "{err}");
 }

@@ -7,13 +7,13 @@ use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::protocol::{Certificate, ExportDtype, ExportReport};
+use crate::protocol::{Certificate, ExportReport, NumberFormat};
 use egui::{RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 
 /// Draws one export with its certificate.
 pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
-    let title = format!("{}, {}", target_name(report.target), report.dtype.word());
+    let title = format!("{}, {}", target_name(report.target), report.dtype.as_str());
     let dir = report.dir.display().to_string();
     ui.push_id(("export", &dir), |ui| {
         cards::card(ui, ctx.theme, &title, |ui| {
@@ -41,7 +41,7 @@ fn verdict_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     let certificate = &report.certificate;
     let (verdict, words) = if certificate.passed {
         let words = match report.dtype {
-            ExportDtype::F32 => {
+            NumberFormat::F32 => {
                 "Passed: the model read back from the files gives exactly the outputs of the model in memory."
             }
             _ => {
@@ -175,7 +175,7 @@ pub fn words(report: &ExportReport) -> String {
     let mut text = format!(
         "{} ({}): {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",
         target_name(report.target),
-        report.dtype.word(),
+        report.dtype.as_str(),
         if certificate.passed { "PASSED" } else { "FAILED" },
         difference(certificate.probe.max_abs_delta),
         format::scientific(certificate.probe.tolerance),

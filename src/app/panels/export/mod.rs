@@ -11,7 +11,7 @@ use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled};
 use crate::config::Method;
-use crate::protocol::{ExportDtype, ExportPlan, ExportReport, ExportTarget, MergePlan, Subject};
+use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat, Subject};
 use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ const TARGETS: [(ExportTarget, &str, &str); 8] = [
 /// What the view remembers on screen.
 pub struct ExportPanel {
     targets: [bool; 8],
-    dtype: ExportDtype,
+    dtype: NumberFormat,
     dir: String,
     /// The chosen merge; absent: the run's own.
     merge: Option<MergePlan>,
@@ -50,7 +50,7 @@ impl Default for ExportPanel {
     fn default() -> Self {
         Self {
             targets: [true, false, false, false, false, false, false, false],
-            dtype: ExportDtype::F32,
+            dtype: NumberFormat::F32,
             dir: String::new(),
             merge: None,
             all_tensors: false,
@@ -122,10 +122,10 @@ impl ExportPanel {
             ui.add_space(2.0);
             let tip = "Only f32 is exact; the certificate lists what the others change";
             let options = [
-                (ExportDtype::F32, "f32: exact"),
-                (ExportDtype::F16, "f16: half the size"),
-                (ExportDtype::Bf16, "bf16: half, coarser"),
-                (ExportDtype::Q8_0, "q8_0: a quarter, GGUF only"),
+                (NumberFormat::F32, "f32: exact"),
+                (NumberFormat::F16, "f16: half the size"),
+                (NumberFormat::Bf16, "bf16: half, coarser"),
+                (NumberFormat::Q8_0, "q8_0: a quarter, GGUF only"),
             ];
             labeled::choice(ui, "Number format", tip, &mut self.dtype, &options);
             self.merge_ui(ctx, run, ui);

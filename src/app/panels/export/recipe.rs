@@ -85,7 +85,7 @@ pub fn command(run: &RunView, plan: &ExportPlan) -> String {
     };
     let targets: Vec<&str> = plan.targets.iter().map(|target| target.word()).collect();
     let mut text = format!("adamix export {} --target {}", quote(&run.dir), targets.join(","));
-    text.push_str(&format!(" --dtype {}", plan.dtype.word()));
+    text.push_str(&format!(" --dtype {}", plan.dtype.as_str()));
     let list = |weights: &[f32]| weights.iter().map(|w| format!("{w}")).collect::<Vec<_>>().join(",");
     match &plan.merge {
         // The run's own merge is the default of the command; the uniform mean is written out where it is not.
@@ -108,14 +108,14 @@ pub fn command(run: &RunView, plan: &ExportPlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{ExportDtype, ExportTarget};
+    use crate::protocol::{ExportTarget, NumberFormat};
 
     #[test]
     fn the_command_names_everything() {
         let run = RunView { dir: "runs/my run".into(), ..RunView::default() };
         let plan = ExportPlan {
             targets: vec![ExportTarget::Merged, ExportTarget::AdapterHub],
-            dtype: ExportDtype::Bf16,
+            dtype: NumberFormat::Bf16,
             merge: MergePlan::PerSite(vec![vec![0.5, 0.5], vec![1.0, 0.0]]),
             dir: Some("/tmp/out".into()),
         };

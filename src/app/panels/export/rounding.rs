@@ -9,7 +9,7 @@ use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{format, names};
 use crate::protocol::{
-    ExportDtype, ExportPlan, ExportTarget, FilesBudget, FormatBudget, RoundingPlan, RoundingReport, Study, Subject,
+    ExportPlan, ExportTarget, FilesBudget, FormatBudget, NumberFormat, RoundingPlan, RoundingReport, Study, Subject,
 };
 use egui::{RichText, Ui};
 
@@ -17,12 +17,12 @@ use egui::{RichText, Ui};
 pub struct RoundingForm {
     causes: bool,
     /// The format whose causes are drawn.
-    shown: ExportDtype,
+    shown: NumberFormat,
 }
 
 impl Default for RoundingForm {
     fn default() -> Self {
-        Self { causes: true, shown: ExportDtype::Bf16 }
+        Self { causes: true, shown: NumberFormat::Bf16 }
     }
 }
 
@@ -71,7 +71,7 @@ impl RoundingForm {
         theme: &Theme,
         report: &RoundingReport,
         files: &FilesBudget,
-        chosen: ExportDtype,
+        chosen: NumberFormat,
         ui: &mut Ui,
     ) {
         ui.add_space(4.0);
@@ -94,7 +94,7 @@ impl RoundingForm {
         ui.horizontal_wrapped(|ui| {
             ui.label(RichText::new("Largest change of a logit by each part alone").strong());
             for format in &found {
-                ui.selectable_value(&mut self.shown, format.dtype, format.dtype.word());
+                ui.selectable_value(&mut self.shown, format.dtype, format.dtype.as_str());
             }
         });
         let format = found.iter().find(|format| format.dtype == self.shown).unwrap_or(first);
@@ -110,7 +110,7 @@ impl RoundingForm {
         };
         let groups: Vec<(String, String)> = causes.iter().map(|(part, _)| name(part)).collect();
         let series = ColumnSeries {
-            name: format.dtype.word().to_owned(),
+            name: format.dtype.as_str().to_owned(),
             color: theme.series(0),
             values: causes.iter().map(|(_, change)| *change).collect(),
         };
@@ -130,7 +130,7 @@ impl RoundingForm {
 pub fn verdict_words(files: &FilesBudget) -> (Verdict, String) {
     let list = |kept: bool| {
         let words: Vec<&str> =
-            files.formats.iter().filter(|format| format.kept == kept).map(|format| format.dtype.word()).collect();
+            files.formats.iter().filter(|format| format.kept == kept).map(|format| format.dtype.as_str()).collect();
         words.join(", ")
     };
     let smallest = files.formats.iter().filter(|format| format.kept).min_by_key(|format| format.bytes);
@@ -144,7 +144,7 @@ pub fn verdict_words(files: &FilesBudget) -> (Verdict, String) {
     }
 }
 
-fn table_ui(theme: &Theme, report: &RoundingReport, files: &FilesBudget, chosen: ExportDtype, ui: &mut Ui) {
+fn table_ui(theme: &Theme, report: &RoundingReport, files: &FilesBudget, chosen: NumberFormat, ui: &mut Ui) {
     let metric = names::metric(&report.metric);
     let mut titles: Vec<(&str, &str)> = vec![
         ("Format", "How numbers are stored"),
@@ -188,11 +188,11 @@ fn row_ui(
     theme: &Theme,
     report: &RoundingReport,
     budget: &FormatBudget,
-    chosen: ExportDtype,
+    chosen: NumberFormat,
     loss_decides: bool,
     ui: &mut Ui,
 ) {
-    let name = RichText::new(budget.dtype.word());
+    let name = RichText::new(budget.dtype.as_str());
     let label = ui.label(if budget.dtype == chosen { name.strong() } else { name });
     if budget.dtype == chosen {
         label.on_hover_text("The format chosen above");
@@ -245,7 +245,7 @@ fn weights_words(budget: &FormatBudget) -> String {
     if weights.largest == 0.0 {
         return format!("All {} values are stored exactly", format::count(weights.values as u64));
     }
-    let unit = if budget.dtype == ExportDtype::Q8_0 { "steps of a block" } else { "units in the last place" };
+    let unit = if budget.dtype == NumberFormat::Q8_0 { "steps of a block" } else { "units in the last place" };
     let mut words = format!(
         "Largest change of a value: {} ({} {unit})",
         format::scientific(weights.largest),

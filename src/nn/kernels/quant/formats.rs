@@ -1,150 +1,16 @@
-//! The formats of GGML and how each is widened to f32.
+//! How each number format is widened to f32.
 //!
 //! A row of a matrix is a whole number of blocks; a block holds 32 or 256 small integers and the numbers that scale
 //! them. Every function here widens whole blocks, in safe code the compiler vectorises.
 
 use super::super::simd;
-use candle_core::quantized::GgmlDType;
+use crate::tensor::NumberFormat;
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
-/// How values are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Single precision.
-    F32,
-    /// Half precision.
-    F16,
-    /// The upper half of single precision.
-    Bf16,
-    /// `d q`, q of 8 bits.
-    Q8_0,
-    /// `d (q - 8)`, q of 4 bits.
-    Q4_0,
-    /// `d q + m`, q of 4 bits.
-    Q4_1,
-    /// `d (q - 16)`, q of 5 bits.
-    Q5_0,
-    /// `d q + m`, q of 5 bits.
-    Q5_1,
-    /// `d s q - e m` with s and m for each 32 of 256, q of 4 bits.
-    Q4K,
-    /// The same, q of 5 bits.
-    Q5K,
-    /// `d s (q - 32)` with s for each 16 of 256, q of 6 bits.
-    Q6K,
-}
-
-impl Format {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::F32,
-        Self::F16,
-        Self::Bf16,
-        Self::Q8_0,
-        Self::Q4_0,
-        Self::Q4_1,
-        Self::Q5_0,
-        Self::Q5_1,
-        Self::Q4K,
-        Self::Q5K,
-        Self::Q6K,
-    ];
-
-    /// By GGML's number of the type.
-    pub fn of_ggml(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.ggml() == number)
-    }
-
-    /// GGML's number of the type.
-    pub fn ggml(self) -> u32 {
-        match self {
-            Self::F32 => 0,
-            Self::F16 => 1,
-            Self::Q4_0 => 2,
-            Self::Q4_1 => 3,
-            Self::Q5_0 => 6,
-            Self::Q5_1 => 7,
-            Self::Q8_0 => 8,
-            Self::Q4K => 12,
-            Self::Q5K => 13,
-            Self::Q6K => 14,
-            Self::Bf16 => 30,
-        }
-    }
-
-    /// GGML's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::Bf16 => "BF16",
-            Self::Q8_0 => "Q8_0",
-            Self::Q4_0 => "Q4_0",
-            Self::Q4_1 => "Q4_1",
-            Self::Q5_0 => "Q5_0",
-            Self::Q5_1 => "Q5_1",
-            Self::Q4K => "Q4_K",
-            Self::Q5K => "Q5_K",
-            Self::Q6K => "Q6_K",
-        }
-    }
-
-    /// By GGML's name, in upper or lower case.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
-    }
-
-    /// candle's name of the type.
-    pub fn candle(self) -> GgmlDType {
-        match self {
-            Self::F32 => GgmlDType::F32,
-            Self::F16 => GgmlDType::F16,
-            Self::Bf16 => GgmlDType::BF16,
-            Self::Q8_0 => GgmlDType::Q8_0,
-            Self::Q4_0 => GgmlDType::Q4_0,
-            Self::Q4_1 => GgmlDType::Q4_1,
-            Self::Q5_0 => GgmlDType::Q5_0,
-            Self::Q5_1 => GgmlDType::Q5_1,
-            Self::Q4K => GgmlDType::Q4K,
-            Self::Q5K => GgmlDType::Q5K,
-            Self::Q6K => GgmlDType::Q6K,
-        }
-    }
-
-    /// This format where its blocks divide rows of so many values; else the one that converters to GGUF take in its
-    /// place, and half precision where no block fits.
-    #[must_use]
-    pub fn for_columns(self, columns: usize) -> Self {
-        if columns.is_multiple_of(self.block().0) {
-            return self;
-        }
-        match self {
-            Self::Q4K => Self::Q5_0.for_columns(columns),
-            Self::Q5K => Self::Q5_1.for_columns(columns),
-            Self::Q6K => Self::Q8_0.for_columns(columns),
-            _ => Self::F16,
-        }
-    }
-
-    /// Values and bytes of a block.
-    pub fn block(self) -> (usize, usize) {
-        match self {
-            Self::F32 => (1, 4),
-            Self::F16 | Self::Bf16 => (1, 2),
-            Self::Q8_0 => (32, 34),
-            Self::Q4_0 => (32, 18),
-            Self::Q4_1 => (32, 20),
-            Self::Q5_0 => (32, 22),
-            Self::Q5_1 => (32, 24),
-            Self::Q4K => (256, 144),
-            Self::Q5K => (256, 176),
-            Self::Q6K => (256, 210),
-        }
-    }
-
+impl NumberFormat {
     /// Widens whole blocks: as many as fit into both.
-    pub fn widen(self, bytes: &[u8], out: &mut [f32]) {
+    pub(crate) fn widen(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Self::F32 => out.iter_mut().zip(bytes.as_chunks::<4>().0).for_each(|(v, b)| *v = f32::from_le_bytes(*b)),
             Self::F16 => halves(bytes, out, f16::from_le_bytes, |part, out| part.convert_to_f32_slice(out)),

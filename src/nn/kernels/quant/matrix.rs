@@ -1,8 +1,8 @@
 //! Quantised matrices in memory.
 
-use super::formats::Format;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::kernels::{host, simd};
+use crate::tensor::{NumberFormat, to_f32};
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ pub struct Quantised {
 /// Rows of one format.
 #[derive(Clone)]
 pub(super) struct Part {
-    pub format: Format,
+    pub format: NumberFormat,
     pub bytes: Arc<Vec<u8>>,
     /// Its first row in the matrix.
     pub first: usize,
@@ -58,7 +58,7 @@ pub(super) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) ->
 
 impl Quantised {
     /// From the bytes of a matrix. Every value must be finite.
-    pub fn new(format: Format, bytes: Vec<u8>, rows: usize, columns: usize) -> Result<Self> {
+    pub fn new(format: NumberFormat, bytes: Vec<u8>, rows: usize, columns: usize) -> Result<Self> {
         let (values, size) = format.block();
         let wanted = (columns / values).checked_mul(size).and_then(|row| row.checked_mul(rows));
         if rows == 0 || columns == 0 || !columns.is_multiple_of(values) || wanted != Some(bytes.len()) {
@@ -101,12 +101,12 @@ impl Quantised {
     /// From f32 values.
     pub fn from_dense(dense: &Tensor) -> Result<Self> {
         let (rows, columns) = dense.dims2()?;
-        let values: Vec<f32> = dense.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        Self::new(Format::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
+        let values: Vec<f32> = to_f32(dense)?;
+        Self::new(NumberFormat::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
     }
 
     /// Rounds values to a format, or to the nearest one of as many bits whose blocks divide the columns.
-    pub fn of(dense: &Tensor, format: Format) -> Result<Self> {
+    pub fn of(dense: &Tensor, format: NumberFormat) -> Result<Self> {
         let (rows, columns) = dense.dims2()?;
         let format = format.for_columns(columns);
         let values = dense.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
@@ -156,7 +156,7 @@ impl Quantised {
     }
 
     /// The formats of its rows.
-    pub fn formats(&self) -> impl Iterator<Item = Format> {
+    pub fn formats(&self) -> impl Iterator<Item = NumberFormat> {
         self.parts.iter().map(|part| part.format)
     }
 

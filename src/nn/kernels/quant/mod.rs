@@ -12,5 +12,4 @@ mod formats;
 mod matrix;
 mod products;
 
-pub use formats::Format;
 pub use matrix::{Quantised, SLICE};

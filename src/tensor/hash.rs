@@ -41,7 +41,7 @@ impl FileHash {
         Ok(Self { name: name.to_owned(), bytes, sha256: hex(&hash.finalize()) })
     }
 
-    /// What is wrong with the file in `dir`, in words; nothing when it is as listed.
+    /// What is wrong with the file in `dir`; nothing when it is as listed.
     pub fn problem(&self, dir: &Path) -> Option<String> {
         let Self { name, bytes, sha256 } = self;
         // A file inside a directory of it may be listed; nothing outside may.
@@ -64,7 +64,8 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         write!(text, "{byte:02x}").ok(); // writing to a string cannot fail
         text

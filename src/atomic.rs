@@ -21,19 +21,25 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Writes the file at `path` with what `fill` writes, replacing an older one. The file keeps its old contents
 /// when anything fails.
 pub fn write_file_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    try_write_file_with(path, |out| fill(out).map_err(|err| Error::io("writing", path, err)))
+}
+
+/// As [`write_file_with`], for contents that can fail to be made.
+pub fn try_write_file_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let failed = |err| Error::io("writing", path, err);
     let temporary = sibling(path, TEMPORARY)?;
     let written = (|| {
-        let mut out = BufWriter::with_capacity(1 << 16, File::create(&temporary)?);
+        let mut out = BufWriter::with_capacity(1 << 16, File::create(&temporary).map_err(failed)?);
         fill(&mut out)?;
-        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
+        let file = out.into_inner().map_err(|err| failed(err.into_error()))?;
+        file.sync_all().map_err(failed)?;
         drop(file);
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path).map_err(failed)
     })();
-    if let Err(err) = written {
+    if written.is_err() {
         fs::remove_file(&temporary).ok(); // the write's own error is the one to report
-        return Err(Error::io("writing", path, err));
     }
+    written?;
     sync_dir(parent(path))
 }
 
@@ -111,7 +117,7 @@ fn sibling(path: &Path, prefix: &str) -> Result<PathBuf> {
 }
 
 /// Removes a file or a whole directory; a symbolic link itself, never what it points to.
-pub(super) fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

@@ -1,0 +1,28 @@
+//! Tensors on the host, number formats, and the file formats of tensors: safetensors and GGUF.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`host_tensor`] | a named tensor of `f32` values, and the plan of one that is written to a file |
+//! | [`number_format`] | how values are stored: floats and GGML's block formats |
+//! | [`safetensors`] | one reader, one writer |
+//! | [`gguf`] | one reader, one writer, tensor names, the order of query and key rows |
+//! | [`hash`] | SHA-256 of files |
+//!
+//! Nothing here knows a model or a run.
+
+pub mod gguf;
+pub mod hash;
+pub mod host_tensor;
+pub mod number_format;
+pub mod safetensors;
+
+pub use host_tensor::{HostTensor, TensorPlan};
+pub use number_format::NumberFormat;
+
+use crate::error::Result;
+use candle_core::{DType, Tensor};
+
+/// All values of a tensor in row-major order, converted to `f32` and copied to the host.
+pub fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
