@@ -32,7 +32,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
-pub use crate::artifact::hash::FileHash;
 pub use crate::data::SkippedRow;
 pub use crate::data::preview::{Columns, Lengths, Preview as DataPreview, SampleRow, Split as SplitPreview};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
@@ -50,6 +49,7 @@ pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
 pub use crate::protocol::written_texts::*;
 pub use crate::tensor::NumberFormat;
+pub use crate::tensor::hash::FileHash;
 pub use crate::train::observer::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
 };
