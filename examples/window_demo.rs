@@ -1,15 +1,15 @@
-//! The window over made-up numbers: to look at it, and to take pictures of it, without training anything.
+//! The window over invented numbers: to look at it and to take screenshots without training.
 //!
-//! `cargo run --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
+//! `cargo run --features testing --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
 //! [--frames N] [--download NAME] [--start] [--pause] [--compare] [--merge] [--export] [--averages] [--rounding]
 //! [--play] [--open-palette] [--steps N] [--set KEY=VALUE]
-//! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` says how much work the frames of a picture were.
+//! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` logs the frame times.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
 use adamix::app::actions::Action;
-use adamix::app::layout::View;
 use adamix::app::settings::Appearance;
-use adamix::app::{Options, Picture, first_form, run};
+use adamix::app::view::View;
+use adamix::app::{Screenshot, WindowOptions, first_form, run};
 use adamix::config::keys;
 use adamix::engine::handle::EngineHandle;
 use adamix::protocol::{
@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 fn main() {
     env_logger::init();
-    let mut picture = Picture::default();
+    let mut screenshot = Screenshot::default();
     let (mut steps, mut take, mut real) = (2, false, false);
     let mut form = first_form();
     let mut args = std::env::args().skip(1);
@@ -29,40 +29,40 @@ fn main() {
         let mut value = || args.next().unwrap_or_default();
         match arg.as_str() {
             "--picture" => {
-                picture.file = Some(PathBuf::from(value()));
+                screenshot.file = Some(PathBuf::from(value()));
                 take = true;
             }
-            "--view" => picture.view = View::by_name(&value()),
-            "--dark" => picture.appearance = Some(Appearance::Dark),
-            "--light" => picture.appearance = Some(Appearance::Light),
-            "--frames" => picture.frames = value().parse().unwrap_or(40),
+            "--view" => screenshot.view = View::by_name(&value()),
+            "--dark" => screenshot.appearance = Some(Appearance::Dark),
+            "--light" => screenshot.appearance = Some(Appearance::Light),
+            "--frames" => screenshot.frames = value().parse().unwrap_or(40),
             "--steps" => steps = value().parse().unwrap_or(2),
-            "--start" => picture.actions.push(Action::StartRun),
-            "--pause" => picture.actions.push(Action::Pause),
-            "--open" => picture.actions.push(Action::OpenRun(PathBuf::from(value()))),
-            "--overlay" => picture.actions.push(Action::ToggleOverlay(PathBuf::from(value()))),
-            "--compare" => picture.actions.push(Action::Compare(Subject::Live, 8)),
+            "--start" => screenshot.actions.push(Action::StartRun),
+            "--pause" => screenshot.actions.push(Action::Pause),
+            "--open" => screenshot.actions.push(Action::OpenRun(PathBuf::from(value()))),
+            "--overlay" => screenshot.actions.push(Action::ToggleOverlay(PathBuf::from(value()))),
+            "--compare" => screenshot.actions.push(Action::Compare(Subject::Live, 8)),
             "--merge" => {
                 let weights = MergePlan::Global(vec![0.5, 0.5, 0.0, 0.0]);
-                picture.actions.push(Action::Merge(Subject::Live, weights));
+                screenshot.actions.push(Action::Merge(Subject::Live, weights));
             }
             "--export" => {
                 let targets = vec![ExportTarget::Merged, ExportTarget::AdapterHub];
                 let (dtype, merge) = (NumberFormat::Bf16, MergePlan::Uniform);
                 let plan = ExportPlan { targets, dtype, merge, dir: None };
-                picture.actions.push(Action::Export(Subject::Live, plan));
+                screenshot.actions.push(Action::Export(Subject::Live, plan));
             }
-            "--averages" => picture.actions.push(Action::Study(Subject::Live, Study::Averages)),
+            "--averages" => screenshot.actions.push(Action::Study(Subject::Live, Study::Averages)),
             "--rounding" => {
                 let targets = vec![ExportTarget::Merged, ExportTarget::Hf];
                 let plan = RoundingPlan { targets, merge: MergePlan::Uniform, causes: true };
-                picture.actions.push(Action::Study(Subject::Live, Study::Rounding(plan)));
+                screenshot.actions.push(Action::Study(Subject::Live, Study::Rounding(plan)));
             }
-            "--download" => picture.actions.push(Action::DownloadModel(value())),
+            "--download" => screenshot.actions.push(Action::DownloadModel(value())),
             "--play" => {
                 let panes = vec![Pane::Merged, Pane::Base, Pane::Expert(2), Pane::Route(0)];
                 let plan = PlayPlan { prompt: "Where is Zizzi?".to_owned(), panes, ..PlayPlan::default() };
-                picture.actions.push(Action::Play(Writer::Model(form.model.path.clone()), Box::new(plan)));
+                screenshot.actions.push(Action::Play(Writer::Model(form.model.path.clone()), Box::new(plan)));
             }
             "--real" => real = true,
             "--set" => {
@@ -72,20 +72,21 @@ fn main() {
                     eprintln!("{err}");
                 }
             }
-            "--open-palette" => picture.actions.push(Action::TogglePalette),
-            "--open-settings" => picture.actions.push(Action::ToggleSettings),
-            "--open-shortcuts" => picture.actions.push(Action::ToggleShortcuts),
+            "--open-palette" => screenshot.actions.push(Action::TogglePalette),
+            "--open-settings" => screenshot.actions.push(Action::ToggleSettings),
+            "--open-shortcuts" => screenshot.actions.push(Action::ToggleShortcuts),
             "--size" => {
                 let text = value();
                 let mut parts = text.split('x').filter_map(|part| part.parse().ok());
                 if let (Some(width), Some(height)) = (parts.next(), parts.next()) {
-                    picture.size = [width, height];
+                    screenshot.size = [width, height];
                 }
             }
             other => eprintln!("unknown argument {other}"),
         }
     }
-    let options = Options { picture: take.then_some(picture), form: Some(form), ..Options::default() };
+    let options =
+        WindowOptions { screenshot: take.then_some(screenshot), form: Some(form), ..WindowOptions::default() };
     let demo: EngineFactory = Box::new(move |waker| Ok(Box::new(FakeEngine::demo(steps, Some(waker)).0)));
     let engine = if real { EngineHandle::factory() } else { demo };
     if let Err(err) = run(options, engine) {

@@ -19,18 +19,12 @@ fn window() -> Option<adamix::cli::OpenWindow> {
 
 #[cfg(feature = "gui")]
 fn window() -> Option<adamix::cli::OpenWindow> {
-    use adamix::app::{self, Options, Picture};
+    use adamix::app::{self, Screenshot, WindowOptions};
     use adamix::engine::handle::EngineHandle;
 
     Some(|options| {
-        let picture = options.frames.map(|frames| Picture {
-            file: options.screenshot,
-            frames,
-            appearance: None,
-            view: None,
-            actions: Vec::new(),
-            size: [1280.0, 800.0],
-        });
-        app::run(Options { form: None, open: options.run, picture }, EngineHandle::factory())
+        let file = options.screenshot;
+        let screenshot = options.frames.map(|frames| Screenshot { file, frames, ..Screenshot::default() });
+        app::run(WindowOptions { form: None, open: options.run, screenshot }, EngineHandle::factory())
     })
 }

@@ -1,18 +1,18 @@
-//! What the user can ask for. Buttons, menus, shortcuts and the command palette all come from here.
+//! The user's commands. Buttons, menus, shortcuts and the command palette all come from here.
 //!
-//! A panel pushes an [`Action`] into the [`ActionQueue`]; after drawing, `logic` carries all of them out in order.
+//! A panel pushes an [`Action`] into the [`ActionQueue`]; after drawing, `logic` executes them in order.
 
 use super::files::Purpose;
-use super::layout::View;
 use super::session::Session;
 use super::settings::Appearance;
+use super::view::View;
 use crate::config::RunConfig;
 use crate::protocol::{ExportPlan, MergePlan, PlayPlan, RequestId, RunPhase, Side, Study, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-/// One wish of the user.
+/// A command of the user.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Bring a view to the front.
@@ -21,23 +21,23 @@ pub enum Action {
     ResetLayout,
     /// Train with the settings of the form.
     StartRun,
-    /// Hold before the next step.
+    /// Pause before the next step.
     Pause,
-    /// Go on after a pause.
+    /// Continue after a pause.
     Resume,
-    /// Make one step, then hold again.
+    /// Make one step, then pause again.
     Step,
     /// Write a checkpoint and end the run.
     Stop,
     /// Replace the settings of the form.
     EditForm(Box<RunConfig>),
-    /// Take back the last change of the form.
+    /// Revert the last change of the form.
     UndoForm,
-    /// Do the last undone change of the form again.
+    /// Make the last undone change of the form again.
     RedoForm,
-    /// Read model and data afresh and check the plan.
+    /// Read model and data again and check the plan.
     CheckPlan,
-    /// Ask for a path.
+    /// Open a file dialog.
     Pick(Purpose),
     /// A path was chosen, typed or dropped.
     UsePath(Purpose, PathBuf),
@@ -47,57 +47,57 @@ pub enum Action {
     RefreshRuns,
     /// Show a run from its directory.
     OpenRun(PathBuf),
-    /// Go back from an opened run to the one in the engine.
+    /// Return from an opened run to the one in the engine.
     ShowLive,
-    /// Go on with a stopped run.
+    /// Continue a stopped run.
     ResumeRun(PathBuf),
-    /// Ask before deleting a run.
+    /// Confirm the deletion of a run.
     AskDeleteRun(PathBuf),
-    /// Delete a run for good.
+    /// Delete a run permanently.
     DeleteRun(PathBuf),
     /// Show or hide a run's curves beside the others.
     ToggleOverlay(PathBuf),
-    /// Take over an opened run's settings into the form.
+    /// Copy an opened run's settings into the form.
     UseSettingsOf(PathBuf),
     /// Read the list of models on disk.
     RefreshModels,
-    /// Fetch a model by its name.
+    /// Download a model by its name.
     DownloadModel(String),
-    /// Give up a download.
+    /// Cancel a download.
     CancelDownload(RequestId),
-    /// Take the note about a download that failed off the list.
+    /// Remove a failed download from the list.
     DismissDownload(RequestId),
     /// Put a model's name into the form.
     UseModel(String),
-    /// Ask before removing a model.
+    /// Confirm the removal of a model.
     AskRemoveModel(String),
-    /// Remove a model for good.
+    /// Remove a model permanently.
     RemoveModel(String),
     /// Merged against random routes, fixed experts and ensemble.
     Compare(Subject, usize),
     /// Score a merge with these weights.
     Merge(Subject, MergePlan),
-    /// Write, reload and prove.
+    /// Write an export, read it back and verify it.
     Export(Subject, ExportPlan),
-    /// Look into the experts of a saved run.
+    /// Read the experts' weights.
     Inspect(Subject, usize, Side),
-    /// Let the model write for so many evaluation inputs (0: all), and score it.
+    /// Generate texts for this number of evaluation inputs (0: all) and score them.
     WriteAndScore(Subject, usize),
     /// Average the experts in three ways, or measure what number formats cost.
     Study(Subject, Study),
-    /// Let several ways of running a model answer a prompt.
+    /// Answer a prompt with several variants of a model.
     Play(Writer, Box<PlayPlan>),
-    /// Choose the site and side whose heat maps are shown.
+    /// Choose the adapted module (by index) and side whose heat maps are shown.
     FocusExperts(usize, Side),
-    /// Give up the question in work.
+    /// Cancel the query in progress.
     CancelJob,
-    /// Put text on the clipboard.
+    /// Copy text to the clipboard.
     Copy(String),
     /// Smoothing of the curves: half-life in steps.
     SetSmoothing(f64),
     /// Logarithmic loss axis.
     SetLogLoss(bool),
-    /// Light, dark, or as the system says.
+    /// Light, dark, or as the desktop is set.
     SetAppearance(Appearance),
     /// Open or close the command palette.
     TogglePalette,
@@ -105,15 +105,15 @@ pub enum Action {
     ToggleSettings,
     /// Open or close the list of shortcuts.
     ToggleShortcuts,
-    /// Open or close the window about this program.
+    /// Open or close the dialog about this program.
     ToggleAbout,
-    /// Fill the screen, or not.
+    /// Switch full screen on or off.
     ToggleFullScreen,
     /// Close the window; asks while training.
     Quit,
     /// Write a checkpoint, then close.
     CheckpointAndQuit,
-    /// Close at once; what was trained since the last checkpoint is lost.
+    /// Close at once; steps since the last checkpoint are lost.
     QuitNow,
     /// Close the open dialog.
     CloseDialog,
@@ -125,7 +125,7 @@ const fn key(modifiers: Modifiers, key: Key) -> Option<KeyboardShortcut> {
 }
 
 impl Action {
-    /// Every action that needs nothing but a click: the command palette and the shortcuts.
+    /// Every action without arguments: the entries of the command palette and the shortcuts.
     pub fn palette() -> Vec<Self> {
         let views = View::ALL.into_iter().map(Self::Show);
         let rest = [
@@ -162,143 +162,119 @@ impl Action {
         views.chain(rest).collect()
     }
 
-    /// Words of the button.
+    /// Text of the button.
     pub fn text(&self) -> String {
-        let text = match self {
-            Self::Show(view) => return format!("Show {}", view.title()),
-            Self::ResetLayout => "Reset the arrangement",
-            Self::StartRun => "Start",
-            Self::Pause => "Pause",
-            Self::Resume => "Continue",
-            Self::Step => "Step",
-            Self::Stop => "Stop",
-            Self::EditForm(_) => "Change settings",
-            Self::UndoForm => "Undo",
-            Self::RedoForm => "Redo",
-            Self::CheckPlan => "Check again",
-            Self::Pick(Purpose::Model) => "Model directory…",
-            Self::Pick(Purpose::DataDir) => "Data directory…",
-            Self::Pick(Purpose::TrainFile) => "Training file…",
-            Self::Pick(Purpose::DevFile) => "Evaluation file…",
-            Self::Pick(Purpose::Run) => "Open run…",
-            Self::Pick(Purpose::RunsDir) => "Directory of runs…",
-            Self::Pick(Purpose::ExportDir) => "Export directory…",
-            Self::Pick(Purpose::OpenSettings) => "Open run file…",
-            Self::Pick(Purpose::SaveSettings) => "Save run file…",
-            Self::UsePath(..) => "Use this path",
-            Self::Dropped(_) => "Use what was dropped",
-            Self::RefreshRuns => "Refresh runs",
-            Self::OpenRun(_) => "Open",
-            Self::ShowLive => "Back to the live run",
-            Self::ResumeRun(_) => "Resume",
-            Self::AskDeleteRun(_) => "Delete…",
-            Self::DeleteRun(_) => "Delete",
-            Self::ToggleOverlay(_) => "Overlay",
-            Self::UseSettingsOf(_) => "Use its settings",
-            Self::RefreshModels => "Refresh models",
-            Self::DownloadModel(_) => "Download",
-            Self::CancelDownload(_) => "Cancel",
-            Self::DismissDownload(_) => "Dismiss",
-            Self::UseModel(_) => "Use in Setup",
-            Self::AskRemoveModel(_) => "Remove…",
-            Self::RemoveModel(_) => "Remove",
-            Self::Compare(..) => "Compare",
-            Self::Merge(..) => "Score this merge",
-            Self::WriteAndScore(..) => "Write and score",
-            Self::Play(..) => "Write",
-            Self::Study(_, Study::Averages) => "Average three ways",
-            Self::Study(_, Study::Rounding(_)) => "Measure the rounding",
-            Self::Export(..) => "Export",
-            Self::Inspect(..) => "Look inside",
-            Self::FocusExperts(..) => "Show this site",
-            Self::CancelJob => "Cancel",
-            Self::Copy(_) => "Copy",
-            Self::SetSmoothing(_) => "Smoothing",
-            Self::SetLogLoss(_) => "Logarithmic loss",
-            Self::SetAppearance(Appearance::Light) => "Light colours",
-            Self::SetAppearance(Appearance::Dark) => "Dark colours",
-            Self::SetAppearance(Appearance::System) => "Colours as the system",
-            Self::TogglePalette => "Command palette",
-            Self::ToggleSettings => "Window settings",
-            Self::ToggleShortcuts => "Keyboard shortcuts",
-            Self::ToggleAbout => "About AdaMix workbench",
-            Self::ToggleFullScreen => "Full screen",
-            Self::Quit => "Quit",
-            Self::CheckpointAndQuit => "Checkpoint and quit",
-            Self::QuitNow => "Quit without checkpoint",
-            Self::CloseDialog => "Close",
-        };
-        text.to_owned()
-    }
-
-    /// What it does, in a sentence.
-    pub fn tooltip(&self) -> &'static str {
         match self {
-            Self::Show(_) => "Brings this view to the front",
-            Self::ResetLayout => "Arranges the views as at the first start",
-            Self::StartRun => "Trains with the settings of the Setup view and writes a new run directory",
-            Self::Pause => "Holds before the next step; nothing is lost",
-            Self::Resume => "Goes on with the next step",
-            Self::Step => "Makes one step and holds again, to watch what one step does",
-            Self::Stop => "Writes a checkpoint and ends the run; it can be resumed later",
-            Self::EditForm(_) => "Changes the settings of the next run",
-            Self::UndoForm => "Takes back the last change of the settings",
-            Self::RedoForm => "Does the last undone change again",
-            Self::CheckPlan => "Reads model and data afresh and checks whether this run can start",
-            Self::Pick(Purpose::OpenSettings) => "Fills the settings from a run.toml",
-            Self::Pick(Purpose::SaveSettings) => "Writes the settings to a file that the command line reads",
-            Self::Pick(Purpose::Model) => "Chooses a directory with config.json, model.safetensors and tokenizer.json",
-            Self::Pick(_) | Self::UsePath(..) | Self::Dropped(_) => {
-                "Chooses a path; it can also be typed or dropped here"
-            }
-            Self::RefreshRuns => "Reads the list of runs from disk again",
-            Self::OpenRun(_) => "Shows this run in all views without changing it",
-            Self::ShowLive => "Shows the run in the engine again",
-            Self::ResumeRun(_) => "Goes on from the last checkpoint, exactly as if it had never been interrupted",
-            Self::AskDeleteRun(_) => "Deletes this run with its checkpoints and exports, after a question",
-            Self::DeleteRun(_) => "Deletes this run with its checkpoints and exports for good",
-            Self::ToggleOverlay(_) => "Draws this run's curves beside the others",
-            Self::UseSettingsOf(_) => "Copies this run's settings into Setup",
-            Self::RefreshModels => "Reads the list of models from disk again",
-            Self::DownloadModel(_) => {
-                "Fetches the model into the Hugging Face cache; what is there already is not fetched again"
-            }
-            Self::CancelDownload(_) => "Gives up this download; what was fetched is kept for the next time",
-            Self::DismissDownload(_) => "Takes this note off the list; what was fetched is kept",
-            Self::UseModel(_) => "Puts this model's name into Setup",
-            Self::AskRemoveModel(_) => "Removes this model from the cache, after a question",
-            Self::RemoveModel(_) => "Removes this model from the cache for good",
-            Self::Compare(..) => "Measures merged, random routes, each fixed expert and the ensemble",
-            Self::WriteAndScore(..) => "Lets base model, merged model and a random route answer the evaluation inputs",
-            Self::Play(..) => "Lets every chosen pane answer the prompt, with the same seed",
-            Self::Study(_, Study::Averages) => {
-                "Measures the averages of the experts' factors, of their products and of their answers"
-            }
-            Self::Study(_, Study::Rounding(_)) => {
-                "Rounds the weights in memory as the chosen exports would store them, and measures what that changes"
-            }
-            Self::Merge(..) => "Scores the model merged with these weights",
-            Self::Export(..) => "Writes the files, loads them afresh and proves that they do the same",
-            Self::Inspect(..) => "Reads the experts' weights",
-            Self::FocusExperts(..) => "Shows the weights of this site",
-            Self::CancelJob => "Gives up what is being computed",
-            Self::Copy(_) => "Puts this text on the clipboard",
-            Self::SetSmoothing(_) => "How many steps it takes until half of a step's weight is forgotten",
-            Self::SetLogLoss(_) => "Logarithmic value axis",
-            Self::SetAppearance(_) => "Changes the window's colours",
-            Self::TogglePalette => "Finds any action by typing a part of its name",
-            Self::ToggleSettings => "Colours, size, smoothing",
-            Self::ToggleShortcuts => "Lists all keyboard shortcuts",
-            Self::ToggleAbout => "Version and licences",
-            Self::ToggleFullScreen => "Fills the screen, or goes back to a window",
-            Self::Quit => "Closes the window",
-            Self::CheckpointAndQuit => "Stops at the next step, writes a checkpoint, then closes the window",
-            Self::QuitNow => "Closes at once; steps since the last checkpoint are lost",
-            Self::CloseDialog => "Closes this dialog",
+            Self::Show(view) => format!("Show {}", view.title()),
+            action => action.describe().0.to_owned(),
         }
     }
 
-    /// The keys that do it.
+    /// What the action does, in a sentence.
+    pub fn tooltip(&self) -> &'static str {
+        self.describe().1
+    }
+
+    /// Text of the button and its tooltip.
+    fn describe(&self) -> (&'static str, &'static str) {
+        const PATH: &str = "Chooses a path; it can also be typed or dropped here";
+        match self {
+            Self::Show(_) => ("Show", "Brings this view to the front"),
+            Self::ResetLayout => ("Reset the arrangement", "Arranges the views as at the first start"),
+            Self::StartRun => ("Start", "Trains with the settings of the Setup view and writes a new run directory"),
+            Self::Pause => ("Pause", "Pauses before the next step; nothing is lost"),
+            Self::Resume => ("Continue", "Continues with the next step"),
+            Self::Step => ("Step", "Makes one step and pauses again, to watch what one step does"),
+            Self::Stop => ("Stop", "Writes a checkpoint and ends the run; it can be resumed later"),
+            Self::EditForm(_) => ("Change settings", "Changes the settings of the next run"),
+            Self::UndoForm => ("Undo", "Reverts the last change of the settings"),
+            Self::RedoForm => ("Redo", "Makes the last undone change again"),
+            Self::CheckPlan => ("Check again", "Reads model and data again and checks whether this run can start"),
+            Self::Pick(Purpose::Model) => {
+                ("Model directory…", "Chooses a directory with config.json, model.safetensors and tokenizer.json")
+            }
+            Self::Pick(Purpose::DataDir) => ("Data directory…", PATH),
+            Self::Pick(Purpose::TrainFile) => ("Training file…", PATH),
+            Self::Pick(Purpose::DevFile) => ("Evaluation file…", PATH),
+            Self::Pick(Purpose::Run) => ("Open run…", PATH),
+            Self::Pick(Purpose::RunsDir) => ("Directory of runs…", PATH),
+            Self::Pick(Purpose::ExportDir) => ("Export directory…", PATH),
+            Self::Pick(Purpose::OpenSettings) => ("Open run file…", "Fills the settings from a run.toml"),
+            Self::Pick(Purpose::SaveSettings) => {
+                ("Save run file…", "Writes the settings to a file that the command line reads")
+            }
+            Self::UsePath(..) => ("Use this path", PATH),
+            Self::Dropped(_) => ("Use what was dropped", PATH),
+            Self::RefreshRuns => ("Refresh runs", "Reads the list of runs from disk again"),
+            Self::OpenRun(_) => ("Open", "Shows this run in all views without changing it"),
+            Self::ShowLive => ("Back to the live run", "Shows the run in the engine again"),
+            Self::ResumeRun(_) => {
+                ("Resume", "Continues from the last checkpoint, exactly as if the run had never been interrupted")
+            }
+            Self::AskDeleteRun(_) => {
+                ("Delete…", "Deletes this run with its checkpoints and exports, after a confirmation")
+            }
+            Self::DeleteRun(_) => ("Delete", "Permanently deletes this run with its checkpoints and exports"),
+            Self::ToggleOverlay(_) => ("Overlay", "Draws this run's curves beside the others"),
+            Self::UseSettingsOf(_) => ("Use its settings", "Copies this run's settings into Setup"),
+            Self::RefreshModels => ("Refresh models", "Reads the list of models from disk again"),
+            Self::DownloadModel(_) => {
+                ("Download", "Downloads the model into the Hugging Face cache; files that are there already are kept")
+            }
+            Self::CancelDownload(_) => {
+                ("Cancel", "Cancels this download; what was downloaded is kept for the next time")
+            }
+            Self::DismissDownload(_) => ("Dismiss", "Removes this message from the list; what was downloaded is kept"),
+            Self::UseModel(_) => ("Use in Setup", "Puts this model's name into Setup"),
+            Self::AskRemoveModel(_) => ("Remove…", "Removes this model from the cache, after a confirmation"),
+            Self::RemoveModel(_) => ("Remove", "Permanently removes this model from the cache"),
+            Self::Compare(..) => ("Compare", "Measures merged, random routes, each single expert and the ensemble"),
+            Self::Merge(..) => ("Score this merge", "Scores the model merged with these weights"),
+            Self::WriteAndScore(..) => (
+                "Write and score",
+                "Generates answers of base model, merged model and a random route to the evaluation inputs",
+            ),
+            Self::Play(..) => ("Write", "Generates an answer to the prompt in every chosen pane, with the same seed"),
+            Self::Study(_, Study::Averages) => (
+                "Average three ways",
+                "Measures the averages of the experts' factors, of their products and of their outputs",
+            ),
+            Self::Study(_, Study::Rounding(_)) => (
+                "Measure the rounding",
+                "Rounds the weights in memory as the chosen exports would store them, and measures what that changes",
+            ),
+            Self::Export(..) => {
+                ("Export", "Writes the files, reads them back and checks that they give the same outputs")
+            }
+            Self::Inspect(..) => ("Look inside", "Reads the experts' weights"),
+            Self::FocusExperts(..) => ("Show this module", "Shows the weights of this adapted module"),
+            Self::CancelJob => ("Cancel", "Cancels what is being computed"),
+            Self::Copy(_) => ("Copy", "Copies this text to the clipboard"),
+            Self::SetSmoothing(_) => ("Smoothing", "Half-life of the smoothing, in steps"),
+            Self::SetLogLoss(_) => ("Logarithmic loss", "Logarithmic value axis"),
+            Self::SetAppearance(appearance) => {
+                let text = match appearance {
+                    Appearance::Light => "Light colours",
+                    Appearance::Dark => "Dark colours",
+                    Appearance::System => "Colours as the system",
+                };
+                (text, "Changes the window's colours")
+            }
+            Self::TogglePalette => ("Command palette", "Finds any action by a part of its name"),
+            Self::ToggleSettings => ("Window settings", "Colours, size, smoothing"),
+            Self::ToggleShortcuts => ("Keyboard shortcuts", "Lists all keyboard shortcuts"),
+            Self::ToggleAbout => ("About AdaMix workbench", "Version and licences"),
+            Self::ToggleFullScreen => ("Full screen", "Switches between full screen and a window"),
+            Self::Quit => ("Quit", "Closes the window"),
+            Self::CheckpointAndQuit => {
+                ("Checkpoint and quit", "Stops at the next step, writes a checkpoint, then closes the window")
+            }
+            Self::QuitNow => ("Quit without checkpoint", "Closes at once; steps since the last checkpoint are lost"),
+            Self::CloseDialog => ("Close", "Closes this dialog"),
+        }
+    }
+
+    /// The keyboard shortcut.
     pub fn shortcut(&self) -> Option<KeyboardShortcut> {
         match self {
             Self::Show(view) => key(CTRL, view.digit()),
@@ -320,7 +296,7 @@ impl Action {
         }
     }
 
-    /// Whether it can be done now; otherwise the reason, in words.
+    /// Whether the action is possible now; otherwise the reason.
     pub fn enabled(&self, session: &Session) -> Result<(), String> {
         let phase = session.phase;
         let no_run = || Err("no run is in training".to_owned());
@@ -371,7 +347,7 @@ impl Action {
                 None => Ok(()),
             },
             Self::AskRemoveModel(id) | Self::RemoveModel(id) if session.is_fetching(id) => {
-                Err("it is being fetched; cancel that first".to_owned())
+                Err("it is being downloaded; cancel that first".to_owned())
             }
             Self::CancelJob if !session.job_pending() => Err("nothing is being computed".to_owned()),
             Self::ShowLive if session.opened.is_none() => Err("no other run is opened".to_owned()),
@@ -383,29 +359,29 @@ impl Action {
     }
 }
 
-/// Wishes of this frame, in order; none is ever overwritten.
+/// Actions of this frame, in order.
 #[derive(Default)]
 pub struct ActionQueue {
     queue: RefCell<Vec<Action>>,
 }
 
 impl ActionQueue {
-    /// Adds a wish.
+    /// Adds an action.
     pub fn push(&self, action: Action) {
         self.queue.borrow_mut().push(action);
     }
-    /// Takes all wishes.
+    /// Takes all actions.
     pub fn take(&self) -> Vec<Action> {
         std::mem::take(&mut self.queue.borrow_mut())
     }
 
-    /// A button for an action: its words, tooltip, shortcut, and the reason when it is disabled.
+    /// A button for an action with its text, tooltip and shortcut; where it is disabled, the tooltip gives the reason.
     pub fn button(&self, ui: &mut egui::Ui, session: &Session, action: Action) -> egui::Response {
         let text = action.text();
         self.button_as(ui, session, action, egui::Button::new(text))
     }
 
-    /// As [`ActionQueue::button`] with a button of one's own.
+    /// As [`ActionQueue::button`] with another button.
     pub fn button_as(
         &self,
         ui: &mut egui::Ui,

@@ -1,4 +1,4 @@
-//! The bars above and below the views, keyboard, dropped files, toasts.
+//! The bars above and below the views, keyboard shortcuts, dropped files, toasts.
 
 use super::WorkbenchApp;
 use super::actions::{Action, ActionQueue};
@@ -9,17 +9,27 @@ use crate::format;
 use crate::protocol::{LogLevel, RunPhase};
 use egui::{Button, Color32, RichText, Ui};
 
-/// What a phase is called, and its colour.
-pub fn phase_words(phase: RunPhase, theme: &Theme) -> (&'static str, Color32) {
+/// Name of a phase.
+pub fn phase_text(phase: RunPhase) -> &'static str {
     match phase {
-        RunPhase::Idle => ("Ready", theme.muted),
-        RunPhase::Preparing => ("Preparing", theme.accent),
-        RunPhase::Training => ("Training", theme.accent),
-        RunPhase::Paused => ("Paused", theme.warning),
-        RunPhase::Evaluating => ("Evaluating", theme.accent),
-        RunPhase::Stopping => ("Stopping", theme.warning),
-        RunPhase::Finished => ("Finished", theme.ok),
-        RunPhase::Failed => ("Failed", theme.error),
+        RunPhase::Idle => "Ready",
+        RunPhase::Preparing => "Preparing",
+        RunPhase::Training => "Training",
+        RunPhase::Paused => "Paused",
+        RunPhase::Evaluating => "Evaluating",
+        RunPhase::Stopping => "Stopping",
+        RunPhase::Finished => "Finished",
+        RunPhase::Failed => "Failed",
+    }
+}
+
+fn phase_color(phase: RunPhase, theme: &Theme) -> Color32 {
+    match phase {
+        RunPhase::Idle => theme.muted,
+        RunPhase::Preparing | RunPhase::Training | RunPhase::Evaluating => theme.accent,
+        RunPhase::Paused | RunPhase::Stopping => theme.warning,
+        RunPhase::Finished => theme.ok,
+        RunPhase::Failed => theme.error,
     }
 }
 
@@ -50,8 +60,7 @@ pub fn top_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &The
 }
 
 fn phase_ui(ui: &mut Ui, session: &Session, theme: &Theme) {
-    let (words, color) = phase_words(session.phase, theme);
-    cards::badge(ui, words, color);
+    cards::badge(ui, phase_text(session.phase), phase_color(session.phase, theme));
     match (&session.live, session.phase) {
         (Some(run), _) => {
             ui.add(egui::Label::new(RichText::new(run.name()).strong()).truncate())
@@ -148,7 +157,7 @@ fn notice_color(level: LogLevel, theme: &Theme) -> Color32 {
     }
 }
 
-/// What a file held over the window would do.
+/// The hint while a file is dragged over the window.
 pub fn drop_hint_ui(ctx: &egui::Context, theme: &Theme) {
     if ctx.input(|input| input.raw.hovered_files.is_empty()) {
         return;
@@ -180,7 +189,7 @@ fn wrapped(text: &str, width: usize) -> String {
 }
 
 impl WorkbenchApp {
-    /// Turns key presses into actions. Typing into a field is never a shortcut, unless a modifier is held.
+    /// Turns key presses into actions. Keys without a modifier are ignored while a text field has the focus.
     pub(super) fn shortcuts(&self, ctx: &egui::Context) {
         let typing = ctx.egui_wants_keyboard_input();
         let palette = Action::palette();
@@ -195,7 +204,7 @@ impl WorkbenchApp {
             if typing && (plain || text_edits) || self.dialog.is_some() && plain {
                 continue;
             }
-            // Pause and continue share a key: the one that is possible wins.
+            // Pause and continue share a key: the enabled one is used.
             if plain && action.enabled(&self.session).is_err() {
                 continue;
             }

@@ -1,13 +1,13 @@
-//! From histories to curves.
+//! Curves of a run's histories.
 
-use super::history::Series;
+use super::history::ValueHistory;
 use super::run_view::RunView;
 use super::theme::Theme;
-use super::widgets::metric_plot::{Curve, Envelope, Mark};
+use super::widgets::metric_plot::{Curve, Envelope, EventLine};
 use egui::Color32;
 
 /// A series as a smoothed line over its raw range.
-pub fn curve(series: &Series, name: &str, color: Color32, half_life: f64) -> Curve {
+pub fn curve(series: &ValueHistory, name: &str, color: Color32, half_life: f64) -> Curve {
     let finite = || series.buckets().iter().filter(|bucket| bucket.n > 0);
     let envelope = Envelope {
         xs: finite().map(|bucket| bucket.x()).collect(),
@@ -15,7 +15,7 @@ pub fn curve(series: &Series, name: &str, color: Color32, half_life: f64) -> Cur
         max: finite().map(|bucket| f64::from(bucket.max)).collect(),
     };
     let line = Curve::line(name, color, series.smoothed(half_life));
-    // Where every bucket is a single step the range has no height: the raw line says the same.
+    // Where every bucket is a single step, the range is a line.
     if envelope.min == envelope.max {
         let raw = if half_life > 0.0 {
             envelope.xs.iter().zip(&envelope.min).map(|(&x, &y)| [x, y]).collect()
@@ -41,16 +41,16 @@ pub fn eval_loss(run: &RunView, name: &str, color: Color32) -> Curve {
 }
 
 /// What happened when: the best checkpoint, values that were not finite.
-pub fn marks(run: &RunView, theme: &Theme) -> Vec<Mark> {
+pub fn marks(run: &RunView, theme: &Theme) -> Vec<EventLine> {
     let mut marks = Vec::new();
     if let Some(best) = run.best_eval() {
-        marks.push(Mark { x: best.step as f64, name: "best evaluation".to_owned(), color: theme.series(6) });
+        marks.push(EventLine { x: best.step as f64, name: "best evaluation".to_owned(), color: theme.series(6) });
     }
     if run.start.first_step > 0 {
-        marks.push(Mark { x: run.start.first_step as f64, name: "resumed here".to_owned(), color: theme.muted });
+        marks.push(EventLine { x: run.start.first_step as f64, name: "resumed here".to_owned(), color: theme.muted });
     }
     for x in run.history.loss.bad_steps() {
-        marks.push(Mark { x, name: "not a finite number".to_owned(), color: theme.error });
+        marks.push(EventLine { x, name: "not a finite number".to_owned(), color: theme.error });
     }
     marks
 }

@@ -1,4 +1,4 @@
-//! Everything that stands in front of the views: palette, settings, shortcuts, questions.
+//! Dialogs in front of the views: command palette, settings, shortcuts, confirmations.
 
 use super::WorkbenchApp;
 use super::actions::{Action, ActionQueue};
@@ -6,7 +6,7 @@ use super::files::Purpose;
 use super::session::Session;
 use super::settings::{Appearance, Settings};
 use super::theme::Theme;
-use super::widgets::confirm::{Answer, dialog};
+use super::widgets::confirm::{DialogState, dialog};
 use super::widgets::labeled;
 use egui::{Button, Key, Modifiers, RichText, Ui};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 pub enum Dialog {
     /// Finds any action by a part of its name.
     Palette {
-        /// What was typed.
+        /// The search text.
         text: String,
-        /// Which of the hits is chosen.
+        /// Index of the selected hit.
         selected: usize,
     },
     /// Colours, size, smoothing.
@@ -26,20 +26,20 @@ pub enum Dialog {
     Shortcuts,
     /// Version and licences.
     About,
-    /// The window shall close while a run is in training.
+    /// Confirmation of closing the window during training.
     Close,
-    /// Really delete this run?
+    /// Confirmation of deleting this run.
     Delete(PathBuf),
-    /// Really remove this model?
+    /// Confirmation of removing this model.
     RemoveModel(String),
-    /// What is this directory?
+    /// What a dropped directory is.
     Dropped(PathBuf),
 }
 
 impl WorkbenchApp {
     /// Draws the open dialog, if any.
     pub(super) fn dialog_ui(&mut self, ctx: &egui::Context, theme: &Theme) {
-        let Self { dialog: open, session, settings, actions, work, .. } = self;
+        let Self { dialog: open, session, settings, actions, frame_times, .. } = self;
         let Some(open) = open else { return };
         let answer = match open {
             Dialog::Palette { text, selected } => {
@@ -51,7 +51,9 @@ impl WorkbenchApp {
             Dialog::Shortcuts => {
                 dialog(ctx, "shortcuts", "Keyboard shortcuts", 420.0, |ui| shortcuts_ui(ui, actions, theme))
             }
-            Dialog::About => dialog(ctx, "about", "AdaMix workbench", 420.0, |ui| about_ui(ui, actions, work.words())),
+            Dialog::About => {
+                dialog(ctx, "about", "AdaMix workbench", 420.0, |ui| about_ui(ui, actions, frame_times.summary()))
+            }
             Dialog::Close => {
                 dialog(ctx, "close", "Training is still running", 440.0, |ui| close_ui(ui, session, actions))
             }
@@ -65,7 +67,7 @@ impl WorkbenchApp {
                 dialog(ctx, "dropped", "What is this directory?", 460.0, |ui| dropped_ui(ui, actions, path))
             }
         };
-        if answer == Answer::Dismissed {
+        if answer == DialogState::Dismissed {
             actions.push(Action::CloseDialog);
         }
     }
@@ -84,7 +86,7 @@ fn palette_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, text: &mut 
         let name = action.text().to_lowercase();
         *action != Action::TogglePalette && words.iter().all(|word| name.contains(word))
     };
-    // What can be done now comes first.
+    // Enabled actions come first.
     let mut hits: Vec<Action> = Action::palette().into_iter().filter(fits).collect();
     hits.sort_by_key(|action| action.enabled(session).is_err());
     let moved = ui.input_mut(|input| {
@@ -110,9 +112,9 @@ fn palette_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, text: &mut 
             }
             if chosen || response.clicked() {
                 // The action may open another dialog: close this one first.
-                let wished = actions.take();
+                let queued = actions.take();
                 actions.push(Action::CloseDialog);
-                wished.into_iter().for_each(|action| actions.push(action));
+                queued.into_iter().for_each(|action| actions.push(action));
             }
             if i == *selected && moved != (0, 0) {
                 response.scroll_to_me(None);
@@ -137,8 +139,7 @@ fn settings_ui(ui: &mut Ui, settings: &Settings, actions: &ActionQueue) {
         ui.ctx().set_zoom_factor(zoom);
     }
     let mut smoothing = settings.smoothing;
-    let tip =
-        "Steps until half of a step's weight is forgotten; 0 draws the raw means. The raw range is always drawn too";
+    let tip = "Half-life of the smoothing in steps; 0 draws the means. The range of the values is always drawn too";
     if labeled::number(ui, "Smoothing (steps)", tip, &mut smoothing, 0.0..=1000.0, 0.5).changed() {
         actions.push(Action::SetSmoothing(smoothing));
     }
@@ -183,7 +184,7 @@ fn about_ui(ui: &mut Ui, actions: &ActionQueue, work: Option<String>) {
 }
 
 fn close_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue) {
-    ui.label("A checkpoint can be written first; the run goes on exactly where it was when it is resumed from Runs.");
+    ui.label("A checkpoint can be written first; the run can then be resumed from Runs exactly where it was.");
     ui.add_space(8.0);
     ui.horizontal_wrapped(|ui| {
         focus_first(&actions.button(ui, session, Action::CheckpointAndQuit));
@@ -208,8 +209,8 @@ fn delete_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Them
 fn remove_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Theme, id: &str) {
     let bytes = session.stored_model(id).map_or(0, |model| model.bytes);
     ui.label(format!(
-        "{} are removed from the cache that other programs use too. Runs that were trained from it stay, but need it \
-         again to go on or to be exported.",
+        "{} are removed from the cache that other programs use too. Runs that were trained from it are kept, but need \
+         the model again to be resumed or exported.",
         crate::format::bytes(bytes)
     ));
     ui.add_space(2.0);
@@ -243,7 +244,7 @@ fn dropped_ui(ui: &mut Ui, actions: &ActionQueue, path: &Path) {
     });
 }
 
-/// Enter answers with this button, unless the keyboard went elsewhere.
+/// Enter presses this button, unless something else has the keyboard focus.
 fn focus_first(response: &egui::Response) {
     if response.ctx.memory(|memory| memory.focused().is_none()) {
         response.request_focus();

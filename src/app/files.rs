@@ -1,7 +1,7 @@
-//! File dialogs and small text files, off the window's thread.
+//! File dialogs and small text files, on threads of their own.
 //!
 //! Where neither the desktop portal nor `zenity` is there, a dialog cannot open and answers at once as if it were
-//! cancelled; nobody is that quick, so it is told apart. Every path can also be typed or dropped onto the window.
+//! cancelled; such an answer is recognised by its time. Every path can also be typed or dropped onto the window.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// Bytes read for the column names of a table.
 const HEAD_BYTES: usize = 64 * 1024;
 
-/// An answer quicker than this was not given by a person.
-const QUICKER_THAN_ANYBODY: Duration = Duration::from_millis(200);
+/// Answers faster than this were not given by a user.
+const FASTEST_ANSWER: Duration = Duration::from_millis(200);
 
 /// What a path is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Purpose {
     }
 }
 
-/// What came of a question to a [`FilePicker`].
+/// An answer of a [`FilePicker`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileAnswer {
     /// This path was chosen.
@@ -90,7 +90,7 @@ pub trait FilePicker {
 /// Calls the window when an answer is there.
 type Wake = std::sync::Arc<dyn Fn() + Send + Sync>;
 
-/// The desktop's own dialogs, each on a thread of its own.
+/// The desktop's file dialogs, each on its own thread.
 pub struct RfdPicker {
     sender: Sender<FileAnswer>,
     receiver: Receiver<FileAnswer>,
@@ -109,7 +109,7 @@ impl RfdPicker {
     fn spawn(&self, name: &str, job: impl FnOnce() -> FileAnswer + Send + 'static) -> bool {
         let (sender, wake) = (self.sender.clone(), self.wake.clone());
         let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // The window may be gone by now; then nobody needs the answer.
+            // The window may be closed; then the answer is dropped.
             sender.try_send(job()).ok();
             wake();
         });
@@ -156,7 +156,7 @@ impl FilePicker for RfdPicker {
             let asked = Instant::now();
             match ask(purpose, start) {
                 Some(path) => FileAnswer::Picked(purpose, path),
-                None if asked.elapsed() < QUICKER_THAN_ANYBODY => FileAnswer::NoDialog(purpose),
+                None if asked.elapsed() < FASTEST_ANSWER => FileAnswer::NoDialog(purpose),
                 None => FileAnswer::Cancelled(purpose),
             }
         });
@@ -197,7 +197,7 @@ impl FilePicker for RfdPicker {
     }
 }
 
-/// Answers prepared by a test.
+/// A picker with prepared answers, for tests.
 #[derive(Default)]
 pub struct ScriptedPicker {
     /// What the next dialogs answer; none: cancelled.

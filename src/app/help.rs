@@ -1,4 +1,4 @@
-//! Help texts and commands, from the one table of settings that the command line uses too.
+//! Tooltips and commands from the table of settings, which the command line uses too.
 
 use crate::config::{RunConfig, Task, WRITER_LAB, keys, presets};
 
@@ -11,7 +11,7 @@ pub fn tip(path: &str) -> String {
 pub fn command_line(form: &RunConfig) -> String {
     let mut command = "adamix train".to_owned();
     let mut base = RunConfig::default();
-    // The labs bring settings of their own.
+    // The labs have their own settings.
     if form.model.path == base.model.path && form.data.task == Task::Lab {
         presets::lab().apply(&mut base);
         command.push_str(" --lab");
@@ -31,7 +31,7 @@ pub fn command_line(form: &RunConfig) -> String {
     }
 }
 
-/// A word as a shell takes it.
+/// A word quoted for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,+=@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,18 +1,18 @@
-//! Curves of any length in bounded memory, without hiding anything.
+//! The curves of a run in bounded memory.
 //!
-//! A [`Series`] keeps at most [`CAPACITY`] buckets of neighbouring steps. When it is full, neighbours are
-//! merged and the stride doubles. Each bucket knows the smallest, the largest and the mean value of its steps,
-//! so a spike of a single step stays visible for ever. Smoothing runs over the whole series, never over the
-//! visible part: the smoothed value at a step is the same at every zoom.
+//! A [`ValueHistory`] keeps at most [`CAPACITY`] buckets of neighbouring steps, each with the smallest, the largest and
+//! the mean value of its steps, so that the value of a single step stays visible. Smoothing runs over the whole curve,
+//! never over the visible part: the smoothed value at a step is the same at every zoom.
 
+use crate::protocol::decimation::{Bucket, Decimated};
 use crate::protocol::{StepBucket, StepSample};
 
-/// Most buckets of a series.
+/// Capacity of a curve, in buckets.
 pub const CAPACITY: usize = 2048;
 
-/// Neighbouring steps in one.
+/// A value over neighbouring steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bucket {
+pub struct ValueBucket {
     /// First step.
     pub first: u64,
     /// Last step.
@@ -29,7 +29,18 @@ pub struct Bucket {
     pub mean: f32,
 }
 
-impl Bucket {
+impl ValueBucket {
+    /// Position on the x-axis: the middle of its steps.
+    pub fn x(&self) -> f64 {
+        0.5 * (self.first as f64 + self.last as f64)
+    }
+}
+
+impl Bucket for ValueBucket {
+    fn steps(&self) -> u32 {
+        self.n + self.bad
+    }
+
     fn merge(&mut self, later: &Self) {
         self.last = later.last;
         self.bad += later.bad;
@@ -45,70 +56,43 @@ impl Bucket {
             self.n += later.n;
         }
     }
-
-    fn steps(&self) -> u32 {
-        self.n + self.bad
-    }
-
-    /// Where it stands on the x-axis: the middle of its steps.
-    pub fn x(&self) -> f64 {
-        0.5 * (self.first as f64 + self.last as f64)
-    }
 }
 
 /// One curve.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Series {
-    buckets: Vec<Bucket>,
-    stride: u32,
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueHistory {
+    decimated: Decimated<ValueBucket>,
 }
 
-impl Series {
-    /// Adds one step's value.
-    pub fn push(&mut self, step: u64, value: f32) {
-        let (n, bad) = if value.is_finite() { (1, 0) } else { (0, 1) };
-        self.push_bucket(Bucket { first: step, last: step, n, bad, min: value, max: value, mean: value });
+impl Default for ValueHistory {
+    fn default() -> Self {
+        Self { decimated: Decimated::new(CAPACITY) }
     }
+}
 
-    /// Adds several steps at once.
-    pub fn push_bucket(&mut self, bucket: Bucket) {
-        self.stride = self.stride.max(1);
-        match self.buckets.last_mut() {
-            Some(last) if last.steps() + bucket.steps() <= self.stride => last.merge(&bucket),
-            _ => self.buckets.push(bucket),
-        }
-        if self.buckets.len() > CAPACITY {
-            self.stride *= 2;
-            let stride = self.stride;
-            let mut merged: Vec<Bucket> = Vec::with_capacity(CAPACITY);
-            for bucket in self.buckets.drain(..) {
-                match merged.last_mut() {
-                    Some(last) if last.steps() + bucket.steps() <= stride => last.merge(&bucket),
-                    _ => merged.push(bucket),
-                }
-            }
-            self.buckets = merged;
-        }
+impl ValueHistory {
+    /// Adds the next steps.
+    pub fn push(&mut self, bucket: ValueBucket) {
+        self.decimated.push(bucket);
     }
 
     /// All buckets, oldest first.
-    pub fn buckets(&self) -> &[Bucket] {
-        &self.buckets
+    pub fn buckets(&self) -> &[ValueBucket] {
+        self.decimated.buckets()
     }
 
-    /// Whether nothing was pushed yet.
+    /// Whether there are no steps yet.
     pub fn is_empty(&self) -> bool {
-        self.buckets.is_empty()
+        self.decimated.is_empty()
     }
 
-    /// Mean of the newest bucket that has a finite value.
-    pub fn latest(&self) -> Option<f32> {
-        self.buckets.iter().rev().find(|bucket| bucket.n > 0).map(|bucket| bucket.mean)
+    fn finite(&self) -> impl Iterator<Item = &ValueBucket> {
+        self.buckets().iter().filter(|bucket| bucket.n > 0)
     }
 
     /// Smallest and largest finite value.
     pub fn range(&self) -> Option<(f32, f32)> {
-        self.buckets.iter().filter(|bucket| bucket.n > 0).fold(None, |range, bucket| match range {
+        self.finite().fold(None, |range, bucket| match range {
             None => Some((bucket.min, bucket.max)),
             Some((low, high)) => Some((low.min(bucket.min), high.max(bucket.max))),
         })
@@ -117,8 +101,7 @@ impl Series {
     /// Exponentially smoothed curve, `[step, value]`: a step's weight halves every `half_life` steps; 0: the means as they are.
     pub fn smoothed(&self, half_life: f64) -> Vec<[f64; 2]> {
         let (mut sum, mut weight) = (0.0f64, 0.0f64);
-        let finite = self.buckets.iter().filter(|bucket| bucket.n > 0);
-        finite
+        self.finite()
             .map(|bucket| {
                 let steps = f64::from(bucket.n);
                 let keep = if half_life > 0.0 { (-steps / half_life).exp2() } else { 0.0 };
@@ -131,25 +114,25 @@ impl Series {
 
     /// Steps (bucket middles) at which a value was NaN or infinite.
     pub fn bad_steps(&self) -> Vec<f64> {
-        self.buckets.iter().filter(|bucket| bucket.bad > 0).map(Bucket::x).collect()
+        self.buckets().iter().filter(|bucket| bucket.bad > 0).map(ValueBucket::x).collect()
     }
 }
 
 /// The curves of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// What is minimised.
-    pub loss: Series,
+    /// Total loss.
+    pub loss: ValueHistory,
     /// Cross-entropy or squared error.
-    pub task_loss: Series,
+    pub task_loss: ValueHistory,
     /// Symmetric KL or squared difference, before λ.
-    pub consistency: Series,
+    pub consistency: ValueHistory,
     /// Learning rate.
-    pub learning_rate: Series,
+    pub learning_rate: ValueHistory,
     /// Gradient norm before clipping.
-    pub grad_norm: Series,
+    pub grad_norm: ValueHistory,
     /// Tokens a second, both passes counted.
-    pub tokens_per_s: Series,
+    pub tokens_per_s: ValueHistory,
     /// The newest step.
     pub last: Option<StepSample>,
     /// Wall-clock seconds of all steps.
@@ -162,7 +145,7 @@ pub struct History {
 }
 
 impl History {
-    /// Takes in one bucket of steps.
+    /// Adds one bucket of steps.
     pub fn push(&mut self, bucket: &StepBucket) {
         if bucket.n == 0 {
             return;
@@ -171,17 +154,17 @@ impl History {
             let (min, max, mean) = (f(&bucket.min), f(&bucket.max), f(&bucket.mean));
             let finite = min.is_finite() && max.is_finite() && mean.is_finite();
             let (n, bad) = if finite { (bucket.n, 0) } else { (0, bucket.n) };
-            Bucket { first: bucket.min.step, last: bucket.max.step, n, bad, min, max, mean }
+            ValueBucket { first: bucket.min.step, last: bucket.max.step, n, bad, min, max, mean }
         };
-        self.loss.push_bucket(part(|s| s.loss));
-        self.task_loss.push_bucket(part(|s| s.task_loss));
-        self.consistency.push_bucket(part(|s| s.consistency_loss));
-        self.learning_rate.push_bucket(part(|s| s.learning_rate));
-        self.grad_norm.push_bucket(part(|s| s.grad_norm));
+        self.loss.push(part(|s| s.loss));
+        self.task_loss.push(part(|s| s.task_loss));
+        self.consistency.push(part(|s| s.consistency_loss));
+        self.learning_rate.push(part(|s| s.learning_rate));
+        self.grad_norm.push(part(|s| s.grad_norm));
         let seconds = f64::from(bucket.mean.seconds);
         if seconds > 0.0 {
             let rate = (f64::from(bucket.mean.tokens) / seconds) as f32;
-            self.tokens_per_s.push_bucket(Bucket { min: rate, max: rate, mean: rate, ..part(|s| s.seconds) });
+            self.tokens_per_s.push(ValueBucket { min: rate, max: rate, mean: rate, ..part(|s| s.seconds) });
             self.seconds += seconds;
             let keep = (-f64::from(bucket.n) / 20.0).exp2();
             self.recent_seconds = self.recent_seconds * keep + seconds;
@@ -192,12 +175,12 @@ impl History {
         self.last = Some(bucket.mean);
     }
 
-    /// Tokens a second lately, both passes counted; absent before the first step.
+    /// Tokens per second over about the last 20 steps, both passes counted; absent before the first step.
     pub fn speed(&self) -> Option<f64> {
         (self.recent_seconds > 0.0).then(|| self.recent_tokens / self.recent_seconds)
     }
 
-    /// Seconds a step lately took; absent before the first step.
+    /// Seconds per step over about the last 20 steps; absent before the first step.
     pub fn seconds_per_step(&self) -> Option<f64> {
         (self.recent_steps > 0.0).then(|| self.recent_seconds / self.recent_steps)
     }
@@ -207,11 +190,16 @@ impl History {
 mod tests {
     use super::*;
 
+    fn push(history: &mut ValueHistory, step: u64, value: f32) {
+        let (n, bad) = if value.is_finite() { (1, 0) } else { (0, 1) };
+        history.push(ValueBucket { first: step, last: step, n, bad, min: value, max: value, mean: value });
+    }
+
     #[test]
     fn a_single_spike_in_a_million_steps_stays() {
-        let mut series = Series::default();
+        let mut series = ValueHistory::default();
         for step in 1..=1_000_000u64 {
-            series.push(step, if step == 654_321 { 99.0 } else { 1.0 });
+            push(&mut series, step, if step == 654_321 { 99.0 } else { 1.0 });
         }
         assert!(series.buckets().len() <= CAPACITY);
         let hit = series.buckets().iter().find(|b| b.max == 99.0).expect("the spike is kept");
@@ -225,8 +213,8 @@ mod tests {
 
     #[test]
     fn smoothing_forgets_by_steps_not_by_points() {
-        let mut series = Series::default();
-        (1..=100).for_each(|step| series.push(step, if step <= 50 { 0.0 } else { 1.0 }));
+        let mut series = ValueHistory::default();
+        (1..=100).for_each(|step| push(&mut series, step, if step <= 50 { 0.0 } else { 1.0 }));
         let smooth = series.smoothed(10.0);
         assert_eq!(smooth.len(), 100);
         assert_eq!(smooth[49][1], 0.0);
@@ -237,14 +225,13 @@ mod tests {
 
     #[test]
     fn not_a_number_is_marked_and_poisons_nothing() {
-        let mut series = Series::default();
-        series.push(1, 1.0);
-        series.push(2, f32::NAN);
-        series.push(3, 3.0);
+        let mut series = ValueHistory::default();
+        push(&mut series, 1, 1.0);
+        push(&mut series, 2, f32::NAN);
+        push(&mut series, 3, 3.0);
         assert_eq!(series.bad_steps(), [2.0]);
         assert_eq!(series.range(), Some((1.0, 3.0)));
         assert!(series.smoothed(5.0).iter().all(|p| p[1].is_finite()));
-        assert_eq!(series.latest(), Some(3.0));
     }
 
     #[test]
@@ -257,7 +244,7 @@ mod tests {
         assert_eq!(history.tokens, 4000);
         assert!((history.seconds - 20.0).abs() < 1e-6);
         assert!((history.seconds_per_step().expect("steps were made") - 0.5).abs() < 1e-6);
-        assert_eq!(history.tokens_per_s.latest(), Some(200.0));
+        assert_eq!(history.tokens_per_s.buckets().last().map(|bucket| bucket.mean), Some(200.0));
         assert!((history.speed().expect("steps were made") - 200.0).abs() < 1e-6);
     }
 }

@@ -1,4 +1,4 @@
-//! What happens between two pictures: messages in, actions out. Nothing here waits.
+//! What happens between two frames: messages are applied, actions executed. Nothing here blocks.
 
 mod models;
 mod paths;
@@ -7,19 +7,22 @@ mod upkeep;
 use super::WorkbenchApp;
 use super::actions::Action;
 use super::dialogs::Dialog;
-use super::layout::{Layout, View};
+use super::layout::ViewLayout;
+use super::query::AnyQuery;
+use super::session::Session;
 use super::settings::Appearance;
+use super::view::View;
 use crate::protocol::*;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Time for taking in messages before each picture.
+/// Time for applying messages before each frame.
 const DRAIN_BUDGET: Duration = Duration::from_millis(4);
 
 impl WorkbenchApp {
-    /// Takes in what the engine and the file dialogs have to say, and does what is due. `now` in seconds.
-    pub(super) fn before_picture(&mut self, ctx: &egui::Context, now: f64) {
+    /// Applies the messages of engine and file dialogs, and does what is due. `now` in seconds.
+    pub(super) fn before_frame(&mut self, ctx: &egui::Context, now: f64) {
         self.drain(ctx);
         while let Some(answer) = self.picker.poll() {
             self.take_file_answer(answer);
@@ -59,7 +62,7 @@ impl WorkbenchApp {
         }
     }
 
-    /// Sends a question; a refusal becomes a notice. Returns whether it was taken.
+    /// Sends a command; a refusal becomes a notice. Returns whether the engine took it.
     fn send(&mut self, command: Command) -> bool {
         let sent = self.engine.as_ref().map_or(Err(Busy::Gone), |engine| engine.try_send(command));
         match sent {
@@ -69,10 +72,25 @@ impl WorkbenchApp {
                 false
             }
             Err(Busy::Gone) => {
-                self.session.notify(LogLevel::Error, "the engine is gone; restart the window (runs on disk are safe)");
+                self.session
+                    .notify(LogLevel::Error, "the engine has ended; restart the window (runs on disk are safe)");
                 false
             }
         }
+    }
+
+    /// Sends a query and notes in the session that it is pending. Returns whether the engine took it.
+    fn ask(
+        &mut self,
+        query: fn(&mut Session) -> &mut dyn AnyQuery,
+        command: impl FnOnce(RequestId) -> Command,
+    ) -> bool {
+        let req = self.session.next_request();
+        let sent = self.send(command(req));
+        if sent {
+            query(&mut self.session).begin(req);
+        }
+        sent
     }
 
     fn control(&self, request: ControlRequest) {
@@ -82,13 +100,11 @@ impl WorkbenchApp {
     }
 
     fn refresh_runs(&mut self) {
-        let req = self.session.next_request();
-        if self.send(Command::ListRuns { req, runs_dir: self.session.form.runs_dir.clone() }) {
-            self.session.runs.begin(req);
-        }
+        let runs_dir = self.session.form.runs_dir.clone();
+        self.ask(|session| &mut session.runs, |req| Command::ListRuns { req, runs_dir });
     }
 
-    /// The window's close button: asks while training.
+    /// The window's close button: asks for confirmation during training.
     fn close_requests(&mut self, ctx: &egui::Context) {
         if !ctx.input(|input| input.viewport().close_requested()) || self.may_close {
             return;
@@ -99,7 +115,7 @@ impl WorkbenchApp {
         }
     }
 
-    /// Carries out everything that was wished for in this picture, in order.
+    /// Executes the actions of this frame, in order.
     pub(super) fn execute(&mut self, ctx: &egui::Context, now: f64) {
         let actions = self.actions.take();
         if !actions.is_empty() {
@@ -116,8 +132,11 @@ impl WorkbenchApp {
     fn perform(&mut self, action: Action, ctx: &egui::Context, now: f64) {
         match action {
             Action::Show(view) => self.layout.show(view),
-            Action::ResetLayout => self.layout = Layout::default(),
-            Action::StartRun => self.start_run(),
+            Action::ResetLayout => self.layout = ViewLayout::default(),
+            Action::StartRun => {
+                let config = Box::new(self.session.form.clone());
+                self.train(|req, run| Command::StartRun { req, run, config });
+            }
             Action::Pause => self.hold(ControlRequest::Pause),
             Action::Resume => self.hold(ControlRequest::Resume),
             Action::Step => self.control(ControlRequest::Step),
@@ -138,9 +157,12 @@ impl WorkbenchApp {
                 self.open_run(dir);
             }
             Action::ShowLive => self.session.show_opened(None),
-            Action::ResumeRun(dir) => self.resume_run(dir),
+            Action::ResumeRun(dir) => self.train(|req, run| Command::ResumeRun { req, run, dir }),
             Action::AskDeleteRun(dir) => self.dialog = Some(Dialog::Delete(dir)),
-            Action::DeleteRun(dir) => self.delete_run(dir),
+            Action::DeleteRun(dir) => {
+                self.dialog = None;
+                self.ask(|session| &mut session.deleting, |req| Command::DeleteRun { req, dir });
+            }
             Action::ToggleOverlay(dir) => self.toggle_overlay(dir),
             Action::UseSettingsOf(dir) => self.use_settings_of(&dir, now),
             Action::RefreshModels => self.refresh_models(),
@@ -149,14 +171,38 @@ impl WorkbenchApp {
             Action::DismissDownload(req) => self.session.downloads.retain(|download| download.req != req),
             Action::UseModel(id) => self.use_model(id, now),
             Action::AskRemoveModel(id) => self.dialog = Some(Dialog::RemoveModel(id)),
-            Action::RemoveModel(id) => self.remove_model(id),
-            Action::Compare(subject, random_routes) => self.compare(subject, random_routes),
-            Action::Merge(subject, plan) => self.merge(subject, plan),
-            Action::Export(subject, plan) => self.export(subject, plan),
-            Action::Inspect(subject, site, side) => self.inspect(subject, site, side),
-            Action::WriteAndScore(subject, inputs) => self.write_and_score(subject, inputs),
-            Action::Study(subject, study) => self.study(subject, study),
-            Action::Play(writer, plan) => self.play(writer, plan),
+            Action::RemoveModel(id) => {
+                self.dialog = None;
+                let ask = StoreAsk::Remove(id);
+                self.ask(|session| &mut session.removing, |req| Command::Store { req, ask });
+            }
+            Action::Compare(subject, random_routes) => {
+                self.ask(|session| &mut session.compare, |req| Command::Compare { req, subject, random_routes });
+            }
+            Action::Merge(subject, plan) => {
+                self.ask(|session| &mut session.merge, |req| Command::Merge { req, subject, plan });
+            }
+            Action::Export(subject, plan) => {
+                self.ask(|session| &mut session.export, |req| Command::Export { req, subject, plan });
+            }
+            Action::Inspect(subject, site, side) => {
+                self.session.focus = (site, Some(side));
+                self.ask(|session| &mut session.inspect, |req| Command::Inspect { req, subject, site, side });
+            }
+            Action::WriteAndScore(subject, inputs) => {
+                self.ask(|session| &mut session.written, |req| Command::Write { req, subject, inputs });
+            }
+            Action::Study(subject, study @ Study::Averages) => {
+                self.ask(|session| &mut session.averages, |req| Command::Study { req, subject, study });
+            }
+            Action::Study(subject, study @ Study::Rounding(_)) => {
+                self.ask(|session| &mut session.rounding, |req| Command::Study { req, subject, study });
+            }
+            Action::Play(writer, plan) => {
+                if self.ask(|session| &mut session.play, |req| Command::Play { req, writer, plan }) {
+                    self.session.writing.clear();
+                }
+            }
             Action::FocusExperts(site, side) => self.session.focus = (site, Some(side)),
             Action::CancelJob => self.control(ControlRequest::CancelJob),
             Action::Copy(text) => {
@@ -193,18 +239,10 @@ impl WorkbenchApp {
         self.control(request);
     }
 
-    fn start_run(&mut self) {
-        let config = Box::new(self.session.form.clone());
+    /// Starts or resumes a run and shows it.
+    fn train(&mut self, command: impl FnOnce(RequestId, RunId) -> Command) {
         let (req, run) = (self.session.next_request(), self.session.next_run());
-        if self.send(Command::StartRun { req, run, config }) {
-            self.session.begin_run(req, run);
-            self.layout.show(View::Train);
-        }
-    }
-
-    fn resume_run(&mut self, dir: PathBuf) {
-        let (req, run) = (self.session.next_request(), self.session.next_run());
-        if self.send(Command::ResumeRun { req, run, dir }) {
+        if self.send(command(req, run)) {
             self.session.begin_run(req, run);
             self.layout.show(View::Train);
         }
@@ -212,19 +250,9 @@ impl WorkbenchApp {
 
     fn open_run(&mut self, dir: PathBuf) {
         if self.session.is_live(&dir) {
-            return self.session.show_opened(None);
-        }
-        let req = self.session.next_request();
-        if self.send(Command::OpenRun { req, dir }) {
-            self.session.opening.begin(req);
-        }
-    }
-
-    fn delete_run(&mut self, dir: PathBuf) {
-        self.dialog = None;
-        let req = self.session.next_request();
-        if self.send(Command::DeleteRun { req, dir }) {
-            self.session.deleting.begin(req);
+            self.session.show_opened(None);
+        } else {
+            self.ask(|session| &mut session.opening, |req| Command::OpenRun { req, dir });
         }
     }
 
@@ -248,58 +276,6 @@ impl WorkbenchApp {
         config.name.clear();
         self.session.edit_form(config, now);
         self.layout.show(View::Setup);
-    }
-
-    fn compare(&mut self, subject: Subject, random_routes: usize) {
-        let req = self.session.next_request();
-        if self.send(Command::Compare { req, subject, random_routes }) {
-            self.session.compare.begin(req);
-        }
-    }
-
-    fn merge(&mut self, subject: Subject, plan: MergePlan) {
-        let req = self.session.next_request();
-        if self.send(Command::Merge { req, subject, plan }) {
-            self.session.merge.begin(req);
-        }
-    }
-
-    fn export(&mut self, subject: Subject, plan: ExportPlan) {
-        let req = self.session.next_request();
-        if self.send(Command::Export { req, subject, plan }) {
-            self.session.export.begin(req);
-        }
-    }
-
-    fn write_and_score(&mut self, subject: Subject, inputs: usize) {
-        let req = self.session.next_request();
-        if self.send(Command::Write { req, subject, inputs }) {
-            self.session.written.begin(req);
-        }
-    }
-
-    fn study(&mut self, subject: Subject, study: Study) {
-        let req = self.session.next_request();
-        let averages = study == Study::Averages;
-        if self.send(Command::Study { req, subject, study }) {
-            if averages { self.session.averages.begin(req) } else { self.session.rounding.begin(req) }
-        }
-    }
-
-    fn play(&mut self, writer: Writer, plan: Box<PlayPlan>) {
-        let req = self.session.next_request();
-        if self.send(Command::Play { req, writer, plan }) {
-            self.session.play.begin(req);
-            self.session.writing.clear();
-        }
-    }
-
-    fn inspect(&mut self, subject: Subject, site: usize, side: Side) {
-        self.session.focus = (site, Some(side));
-        let req = self.session.next_request();
-        if self.send(Command::Inspect { req, subject, site, side }) {
-            self.session.inspect.begin(req);
-        }
     }
 
     fn set_appearance(&mut self, ctx: &egui::Context, appearance: Appearance) {

@@ -1,8 +1,8 @@
-//! The window. egui lives here and nowhere else.
+//! The window; the only module that uses egui.
 //!
-//! [`WorkbenchApp`] is thin: `logic` takes in messages and carries out actions, `session` is the model that all
-//! views read, `panels` draw it. A panel reads a [`panels::PanelCtx`] and pushes [`actions::Action`]s; it never
-//! talks to the engine. Nothing in here waits for anything.
+//! `logic` applies messages of the engine and executes actions, `session` is the state that all views read, `panels`
+//! draw it. A panel reads a [`panel_ctx::PanelCtx`] and pushes [`actions::Action`]s; it never calls the engine. Nothing
+//! here blocks.
 
 pub mod actions;
 pub mod curves;
@@ -10,6 +10,7 @@ pub mod files;
 pub mod history;
 pub mod layout;
 pub mod names;
+pub mod panel_ctx;
 pub mod panels;
 pub mod phases;
 pub mod query;
@@ -17,11 +18,12 @@ pub mod run_view;
 pub mod session;
 pub mod settings;
 pub mod theme;
+pub mod view;
 pub mod widgets;
 
 mod chrome;
 mod dialogs;
-mod frame_work;
+mod frame_times;
 mod help;
 mod logic;
 mod screenshot;
@@ -32,64 +34,41 @@ use crate::protocol::{Engine, EngineFactory, LogLevel, Watch};
 use actions::{Action, ActionQueue};
 use dialogs::Dialog;
 use files::{FilePicker, RfdPicker};
-use frame_work::FrameWork;
-use layout::{Layout, View};
-use panels::{PanelCtx, Panels};
-use screenshot::Shooting;
+use frame_times::FrameTimes;
+use layout::ViewLayout;
+use panel_ctx::PanelCtx;
+use panels::Panels;
+pub use screenshot::Screenshot;
+use screenshot::{ScreenshotTaker, WINDOW_SIZE};
 use session::{EngineState, Session};
 use settings::{Appearance, Settings};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use theme::Theme;
+use view::View;
 
 /// The window's title.
 pub const TITLE: &str = "AdaMix workbench";
-/// Name under which the window's settings are stored.
+/// Key of the window's settings in eframe's storage.
 const STORAGE_KEY: &str = "workbench";
-/// The engine wakes the window at most so often.
+/// Delay between a wake-up by the engine and the next frame.
 const WAKE_AFTER: Duration = Duration::from_millis(33);
-
-/// The window's size in points at the very first start.
-const WINDOW_SIZE: [f32; 2] = [1280.0, 800.0];
 
 /// How the window is opened.
 #[derive(Default)]
-pub struct Options {
-    /// Settings to put into the form instead of those of last time.
+pub struct WindowOptions {
+    /// Settings of the form instead of those of the last session.
     pub form: Option<RunConfig>,
-    /// A run directory to show at once.
+    /// A run directory to open.
     pub open: Option<PathBuf>,
-    /// Take a picture after some frames, then close: for tests of the real window.
-    pub picture: Option<Picture>,
-}
-
-/// A picture of the window, taken by the window itself.
-#[derive(Clone, Debug)]
-pub struct Picture {
-    /// PNG file to write; absent: only the frames are drawn.
-    pub file: Option<PathBuf>,
-    /// Frames to draw before.
-    pub frames: u32,
-    /// Light or dark; absent: as the settings say.
-    pub appearance: Option<Appearance>,
-    /// View to bring to the front.
-    pub view: Option<View>,
-    /// Carried out after the first frames.
-    pub actions: Vec<Action>,
-    /// Window size in points.
-    pub size: [f32; 2],
-}
-
-impl Default for Picture {
-    fn default() -> Self {
-        Self { file: None, frames: 40, appearance: None, view: None, actions: Vec::new(), size: WINDOW_SIZE }
-    }
+    /// Take a screenshot after some frames, then close: for tests of the real window.
+    pub screenshot: Option<Screenshot>,
 }
 
 /// Opens the window and returns when it is closed.
-pub fn run(options: Options, engine: EngineFactory) -> Result<()> {
-    let size = options.picture.as_ref().map_or(WINDOW_SIZE, |picture| picture.size);
+pub fn run(options: WindowOptions, engine: EngineFactory) -> Result<()> {
+    let size = options.screenshot.as_ref().map_or(WINDOW_SIZE, |screenshot| screenshot.size);
     let viewport = egui::ViewportBuilder::default()
         .with_title(TITLE)
         .with_app_id("adamix-workbench")
@@ -101,21 +80,21 @@ pub fn run(options: Options, engine: EngineFactory) -> Result<()> {
         viewport,
         renderer: eframe::Renderer::Glow,
         system_font_fallback: true,
-        // A picture for a test must not depend on what the user did last time.
-        persist_window: options.picture.is_none(),
+        // A screenshot for a test must not depend on the last session.
+        persist_window: options.screenshot.is_none(),
         ..eframe::NativeOptions::default()
     };
     let shot = Arc::new(parking_lot::Mutex::new(None));
     let result = shot.clone();
     let create: eframe::AppCreator<'_> = Box::new(move |cc| {
         let wake = wake_of(&cc.egui_ctx);
-        let settings = match (&options.picture, cc.storage.and_then(|storage| storage.get_string(STORAGE_KEY))) {
+        let settings = match (&options.screenshot, cc.storage.and_then(|storage| storage.get_string(STORAGE_KEY))) {
             (None, Some(text)) => Settings::from_json(&text),
             _ => Settings::default(),
         };
         let picker = Box::new(RfdPicker::new(wake.clone()));
         let mut app = WorkbenchApp::new(&cc.egui_ctx, engine(wake), picker, settings, options);
-        app.shooting.result = result;
+        app.screenshot.result = result;
         Ok(Box::new(app))
     });
     let opened = eframe::run_native(TITLE, native, create);
@@ -128,14 +107,14 @@ pub fn run(options: Options, engine: EngineFactory) -> Result<()> {
     }
 }
 
-/// What the form shows at the very first start: the lab, ready to train.
+/// The form at the first start: the bundled lab model and data.
 pub fn first_form() -> RunConfig {
     let mut form = RunConfig::default();
     crate::config::presets::lab().apply(&mut form);
     form
 }
 
-/// Wakes the window soon; safe to call from any thread, as often as one likes.
+/// A callback that wakes the window; it can be called from any thread.
 fn wake_of(ctx: &egui::Context) -> Arc<dyn Fn() + Send + Sync> {
     let ctx = ctx.clone();
     Arc::new(move || ctx.request_repaint_after(WAKE_AFTER))
@@ -149,7 +128,7 @@ fn apply_appearance(ctx: &egui::Context, appearance: Appearance) {
     });
 }
 
-/// The window's icon: four experts that become one.
+/// The window's icon: four experts that are merged into one.
 fn icon(size: u32) -> egui::IconData {
     let theme = Theme::new(false);
     let dots = [(0.24, 0.16), (0.24, 0.39), (0.24, 0.62), (0.24, 0.85)];
@@ -178,23 +157,23 @@ fn icon(size: u32) -> egui::IconData {
     egui::IconData { rgba, width: size, height: size }
 }
 
-/// The window: everything it shows and everything it owns.
+/// State of the window.
 pub struct WorkbenchApp {
     engine: Option<Box<dyn Engine>>,
     picker: Box<dyn FilePicker>,
-    /// The model that all views read.
+    /// The state that all views read.
     pub session: Session,
-    /// What is remembered between two starts.
+    /// Settings that are stored between two sessions.
     pub settings: Settings,
     panels: Panels,
-    layout: Layout,
+    layout: ViewLayout,
     actions: ActionQueue,
     dialog: Option<Dialog>,
     toasts: egui_notify::Toasts,
     watch: Watch,
     open_at_start: Option<PathBuf>,
-    shooting: Shooting,
-    work: FrameWork,
+    screenshot: ScreenshotTaker,
+    frame_times: FrameTimes,
     asked_first: bool,
     seen_version: u64,
     check_due: Option<f64>,
@@ -203,26 +182,26 @@ pub struct WorkbenchApp {
     listed_at: f64,
     runs_seen: bool,
     models_seen: bool,
-    /// The screen's size was looked at.
+    /// The size of the screen was checked.
     sized: bool,
     quit_when_stopped: bool,
     may_close: bool,
 }
 
 impl WorkbenchApp {
-    /// A window over this engine. An engine that could not start leaves a window that says so.
+    /// A window over this engine; where the engine could not start, the window shows the error.
     pub fn new(
         ctx: &egui::Context,
         engine: Result<Box<dyn Engine>>,
         picker: Box<dyn FilePicker>,
         settings: Settings,
-        options: Options,
+        options: WindowOptions,
     ) -> Self {
         theme::install(ctx);
         apply_appearance(ctx, settings.appearance);
         ctx.set_zoom_factor(settings.zoom);
         let form = options.form.or_else(|| settings.form.clone()).unwrap_or_else(first_form);
-        let layout = settings.layout.as_deref().and_then(Layout::from_json).unwrap_or_default();
+        let layout = settings.layout.as_deref().and_then(ViewLayout::from_json).unwrap_or_default();
         let mut session = Session::new(form);
         let engine = match engine {
             Ok(engine) => Some(engine),
@@ -246,8 +225,8 @@ impl WorkbenchApp {
                 .with_margin(egui::vec2(12.0, 36.0)),
             watch: Watch::default(),
             open_at_start: options.open,
-            shooting: Shooting::new(options.picture),
-            work: FrameWork::default(),
+            screenshot: ScreenshotTaker::new(options.screenshot),
+            frame_times: FrameTimes::default(),
             asked_first: false,
             seen_version: 0,
             check_due: None,
@@ -262,7 +241,7 @@ impl WorkbenchApp {
         }
     }
 
-    /// Wishes from outside, carried out with the next picture.
+    /// Queues an action for the next frame.
     pub fn request(&self, action: Action) {
         self.actions.push(action);
     }
@@ -277,19 +256,19 @@ impl WorkbenchApp {
         self.dialog.is_some()
     }
 
-    /// At the very first start on a small screen: the window fills it, instead of hanging over its edge.
+    /// Maximises the window at the first start on a small screen.
     fn fit_screen(&mut self, ctx: &egui::Context) {
         let Some(screen) = ctx.input(|input| input.viewport().monitor_size) else { return };
-        if std::mem::replace(&mut self.sized, true) || self.settings.layout.is_some() || self.shooting.is_active() {
+        if std::mem::replace(&mut self.sized, true) || self.settings.layout.is_some() || self.screenshot.is_active() {
             return;
         }
-        // Room for the title bar and the desktop's own bars.
+        // Room for the title bar and the bars of the desktop.
         if screen.x < WINDOW_SIZE[0] + 40.0 || screen.y < WINDOW_SIZE[1] + 100.0 {
             ctx.send_viewport_cmd(egui::ViewportCommand::Maximized(true));
         }
     }
 
-    /// Takes what changes outside of the settings into them.
+    /// Copies form and arrangement into the settings.
     fn take_settings(&mut self) {
         self.settings.form = Some(self.session.form.clone());
         self.settings.layout = self.layout.to_json();
@@ -298,11 +277,11 @@ impl WorkbenchApp {
 
 impl eframe::App for WorkbenchApp {
     fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
-        self.work.begin();
+        self.frame_times.begin();
         let now = ctx.input(|input| input.time);
         self.settings.zoom = ctx.zoom_factor();
         self.fit_screen(ctx);
-        self.before_picture(ctx, now);
+        self.before_frame(ctx, now);
         self.shortcuts(ctx);
         self.take_drops(ctx);
     }
@@ -320,19 +299,19 @@ impl eframe::App for WorkbenchApp {
         self.dialog_ui(&ctx, &theme);
         chrome::drop_hint_ui(&ctx, &theme);
         self.toasts_ui(&ctx, &theme);
-        self.shooting.after_picture(&ctx, &self.actions);
+        self.screenshot.after_frame(&ctx, &self.actions);
         self.execute(&ctx, now);
-        self.work.laid_out(frame.info().cpu_usage);
+        self.frame_times.laid_out(frame.info().cpu_usage);
     }
 
     fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
-        if let Some(words) = self.work.words() {
-            log::info!("{words}");
+        if let Some(summary) = self.frame_times.summary() {
+            log::info!("{summary}");
         }
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
-        if self.shooting.is_active() {
+        if self.screenshot.is_active() {
             return;
         }
         self.take_settings();

@@ -1,4 +1,4 @@
-//! Names of sites, sides and laws as people read them.
+//! Display names of adapted modules, sides and routing policies.
 
 use crate::config::RoutingPolicy;
 use crate::protocol::{MergePlan, Side};
@@ -13,7 +13,7 @@ pub fn site(name: &str) -> String {
     }
 }
 
-/// `layers.3.self_attn.q_proj` as `layer 3 self_attn.q_proj`: every part, where several sites of a layer stand together.
+/// `layers.3.self_attn.q_proj` as `layer 3 self_attn.q_proj`: every part, where a layer has several modules.
 pub fn whole_site(name: &str) -> String {
     let rest = name.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
     match rest {
@@ -45,7 +45,7 @@ pub fn metric(metric: &str) -> &str {
     }
 }
 
-/// The law of the draws in a few words.
+/// Short name of a routing policy.
 pub fn policy(policy: RoutingPolicy) -> &'static str {
     match policy {
         RoutingPolicy::PerBatch => "one uniform draw for the whole batch",
@@ -56,7 +56,7 @@ pub fn policy(policy: RoutingPolicy) -> &'static str {
     }
 }
 
-/// The law of the draws in a few sentences.
+/// Explanation of a routing policy.
 pub fn policy_story(policy: RoutingPolicy) -> &'static str {
     match policy {
         RoutingPolicy::PerBatch => {

@@ -1,7 +1,7 @@
-//! The phases of a training step in words and colours.
+//! Names and colours of the phases of a training step.
 
 use super::theme::Theme;
-use super::widgets::stacked_bar::Part;
+use super::widgets::stacked_bar::BarPart;
 use crate::format;
 use crate::protocol::{PHASES, Phase, StepProfile};
 use egui::Color32;
@@ -9,28 +9,25 @@ use egui::Color32;
 /// Name, and what happens in it.
 fn words(phase: Phase) -> (&'static str, &'static str) {
     match phase {
-        Phase::TrunkForward => (
-            "trunk forward",
-            "Matrix products of the frozen model, forward, nonlinearities included where they are fused",
-        ),
-        Phase::TrunkBackward => {
-            ("trunk backward", "Matrix products of the frozen model, backward: the gradient on its way down")
+        Phase::TrunkForward => {
+            ("base forward", "Matrix products of the frozen base model, forward, with fused nonlinearities")
         }
+        Phase::TrunkBackward => ("base backward", "Matrix products of the frozen base model, backward"),
         Phase::AttentionForward => ("attention forward", "Scores, softmax and weighted values of all heads, forward"),
-        Phase::AttentionBackward => ("attention backward", "The same on the way back, probabilities computed anew"),
+        Phase::AttentionBackward => ("attention backward", "Attention backward, with recomputed probabilities"),
         Phase::Elementwise => {
             ("norms and activations", "Embeddings, layer norms with residuals and dropout, nonlinearities; both ways")
         }
         Phase::Adapters => ("adapters", "The mixture: the experts that were drawn, forward and backward"),
-        Phase::Head => ("head and loss", "Prediction head, task loss, consistency term and their gradients"),
-        Phase::Optimizer => ("optimizer", "Clipping and AdamW on what was drawn"),
+        Phase::Head => ("head and loss", "Classification or LM head, task loss, consistency term and their gradients"),
+        Phase::Optimizer => ("optimizer", "Clipping and AdamW on the drawn experts"),
         Phase::Data => ("data", "Drawing rows and routes, packing the batch"),
         Phase::Recompute => ("recomputation", "Layers run again because their activations were not kept"),
         Phase::Other => ("other", "Everything else: memory, bookkeeping"),
     }
 }
 
-/// Neighbours in the bar never look alike, to no eye: hues of the series, and for the small phases their quieter tints.
+/// Neighbours in the bar are distinguishable with any colour vision: series colours, and paler tints for the small phases.
 fn color(phase: Phase, theme: &Theme) -> Color32 {
     let quiet = |i: usize| theme.card.lerp_to_gamma(theme.series(i), 0.55);
     match phase {
@@ -49,14 +46,14 @@ fn color(phase: Phase, theme: &Theme) -> Color32 {
 }
 
 /// The parts of a step's bar; phases that took no time are left out.
-pub fn parts(profile: &StepProfile, theme: &Theme) -> Vec<Part> {
+pub fn parts(profile: &StepProfile, theme: &Theme) -> Vec<BarPart> {
     let total = profile.total().max(f32::MIN_POSITIVE);
     let part = |phase: Phase| {
         let seconds = profile.of(phase);
         let (name, what) = words(phase);
         let text = format!("{} ms", format::significant(1e3 * f64::from(seconds), 3));
         let about = format!("{name}: {text} a step, {:.1} % of it. {what}", 100.0 * seconds / total);
-        Part { name: name.to_owned(), value: seconds, text, about, color: color(phase, theme) }
+        BarPart { name: name.to_owned(), value: seconds, text, about, color: color(phase, theme) }
     };
     PHASES.into_iter().filter(|&phase| profile.of(phase) > 0.0).map(part).collect()
 }
@@ -78,11 +75,11 @@ mod tests {
         let parts = parts(&profile, &Theme::new(false));
         assert_eq!(parts.len(), PHASES.len() - 1);
         assert!(parts.iter().all(|part| part.name != "recomputation"));
-        assert_eq!((parts[0].text.as_str(), parts[1].name.as_str()), ("1.00 ms", "trunk backward"));
+        assert_eq!((parts[0].text.as_str(), parts[1].name.as_str()), ("1.00 ms", "base backward"));
         assert!(parts[0].about.contains("1.00 ms a step, 1.8 % of it"), "{}", parts[0].about);
     }
 
-    /// Distance of two colours as somebody sees them who lacks one kind of cone (Viénot's matrices, linear light).
+    /// Distance of two colours for dichromats (Viénot's matrices, linear light).
     #[test]
     fn neighbours_differ_for_all_eyes() {
         let eyes: [[[f32; 3]; 3]; 3] = [

@@ -1,26 +1,33 @@
-//! A question to the engine and its answer: empty, loading, error or data.
+//! A query to the engine and its answer: empty, pending, error or value.
 
 use crate::protocol::RequestId;
 
-/// How far a long question is.
+/// Progress of a long query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobProgress {
     /// What is being done.
     pub what: String,
     /// Units done.
     pub done: u64,
-    /// Units in all; 0: unknown.
+    /// Units in total; 0: unknown.
     pub total: u64,
 }
 
-/// A question to the engine and its newest answer. The old answer stays while a new one is on its way.
+impl JobProgress {
+    /// Share done, 0 to 1; absent where the total is unknown.
+    pub fn share(&self) -> Option<f32> {
+        (self.total > 0).then(|| self.done as f32 / self.total as f32)
+    }
+}
+
+/// A query to the engine and its newest answer. The old answer stays until the new one arrives.
 #[derive(Clone, Debug)]
 pub struct Query<T> {
     /// The newest answer.
     pub value: Option<T>,
-    /// Why the newest question has no answer.
+    /// Why the newest query has no answer.
     pub error: Option<String>,
-    /// How far it is.
+    /// Progress of the pending query.
     pub progress: Option<JobProgress>,
     pending: Option<RequestId>,
 }
@@ -32,7 +39,7 @@ impl<T> Default for Query<T> {
 }
 
 impl<T> Query<T> {
-    /// A question was sent. An older one still on its way is forgotten: its answer will be dropped.
+    /// A query was sent. The answer to an older pending one will be dropped.
     pub fn begin(&mut self, req: RequestId) {
         self.pending = Some(req);
         self.progress = None;
@@ -41,11 +48,11 @@ impl<T> Query<T> {
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
-    /// Whether `req` is the question whose answer is awaited.
+    /// Whether `req` is the pending query.
     pub fn owns(&self, req: RequestId) -> bool {
         self.pending == Some(req)
     }
-    /// Takes the answer if it belongs to the newest question; says whether it did.
+    /// Takes the answer if it belongs to the pending query; returns whether it did.
     pub fn answer(&mut self, req: RequestId, value: T) -> bool {
         let mine = self.owns(req);
         if mine {
@@ -53,7 +60,7 @@ impl<T> Query<T> {
         }
         mine
     }
-    /// Takes the failure if it belongs to the newest question; says whether it did.
+    /// Takes the failure if it belongs to the pending query; returns whether it did.
     pub fn fail(&mut self, req: RequestId, message: &str) -> bool {
         let mine = self.owns(req);
         if mine {
@@ -63,9 +70,45 @@ impl<T> Query<T> {
         }
         mine
     }
-    /// Forgets everything.
+    /// Removes answer and error, and drops the answer to a pending query.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// A [`Query`] whatever its answer is.
+pub trait AnyQuery {
+    /// [`Query::begin`].
+    fn begin(&mut self, req: RequestId);
+    /// [`Query::fail`].
+    fn fail(&mut self, req: RequestId, message: &str) -> bool;
+    /// [`Query::clear`].
+    fn clear(&mut self);
+    /// Takes the progress if it belongs to the pending query; returns whether it did.
+    fn advance(&mut self, req: RequestId, progress: &JobProgress) -> bool;
+    /// The progress of the pending query, which may be unknown; `None`: nothing is pending.
+    fn pending(&self) -> Option<Option<&JobProgress>>;
+}
+
+impl<T> AnyQuery for Query<T> {
+    fn begin(&mut self, req: RequestId) {
+        self.begin(req);
+    }
+    fn fail(&mut self, req: RequestId, message: &str) -> bool {
+        self.fail(req, message)
+    }
+    fn clear(&mut self) {
+        self.clear();
+    }
+    fn advance(&mut self, req: RequestId, progress: &JobProgress) -> bool {
+        let mine = self.owns(req);
+        if mine {
+            self.progress = Some(progress.clone());
+        }
+        mine
+    }
+    fn pending(&self) -> Option<Option<&JobProgress>> {
+        self.is_pending().then_some(self.progress.as_ref())
     }
 }
 

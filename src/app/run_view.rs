@@ -1,4 +1,4 @@
-//! Everything the views know about one run, live or opened from disk.
+//! The data of one run, live or opened from disk.
 
 use super::history::History;
 use crate::config::{RunConfig, Task};
@@ -6,12 +6,12 @@ use crate::protocol::*;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Most distance samples kept; beyond it every second one is dropped.
+/// Distance samples kept; beyond it every second one is dropped.
 const DISTANCES: usize = 512;
-/// Most steps whose written samples are kept; beyond it every second one is dropped.
+/// Steps whose samples are kept; beyond it every second one is dropped.
 const SAMPLES: usize = 512;
 
-/// Everything the views know about one run.
+/// The data of one run.
 #[derive(Clone, Debug, Default)]
 pub struct RunView {
     /// Its number in the engine; absent for a run opened from disk.
@@ -26,9 +26,9 @@ pub struct RunView {
     pub history: History,
     /// The evaluations.
     pub evals: Vec<EvalRecord>,
-    /// What a language model wrote on the way, by step.
+    /// Texts that a language model generated during training, by step.
     pub samples: Vec<SampleRecord>,
-    /// The newest lamps.
+    /// The newest gradient-health check.
     pub lamps: Vec<Lamp>,
     /// Distances between the experts over time.
     pub distances: Vec<DistanceSample>,
@@ -48,12 +48,12 @@ pub struct RunView {
     pub exports: Vec<ExportReport>,
     /// Lines of its log (opened runs).
     pub log: Vec<String>,
-    /// What its directory said it was doing (opened runs).
+    /// Status of its directory (opened runs).
     pub status: Option<RunStatus>,
 }
 
 impl RunView {
-    /// A run that is about to make its first step.
+    /// A run before its first step.
     pub fn started(id: RunId, dir: PathBuf, config: RunConfig, start: StartRecord) -> Self {
         Self { id: Some(id), dir, config, start, ..Self::default() }
     }
@@ -95,7 +95,7 @@ impl RunView {
         if self.start.total_steps == 0 { 0.0 } else { self.step() as f32 / self.start.total_steps as f32 }
     }
 
-    /// Seconds of training still to come at the present pace.
+    /// Expected remaining seconds of training at the current speed.
     pub fn seconds_left(&self) -> Option<f64> {
         let left = self.start.total_steps.saturating_sub(self.step());
         self.history.seconds_per_step().map(|seconds| seconds * left as f64)
@@ -117,12 +117,12 @@ impl RunView {
         self.end.as_ref().and_then(|end| end.report.as_ref())
     }
 
-    /// Whether its model writes.
+    /// Whether its model is a language model.
     pub fn writes(&self) -> bool {
         self.config.data.task == Task::Text
     }
 
-    /// Adds what was written at a step, once for each step; thins old ones when there are many. The first one stays.
+    /// Adds the samples of a step, replacing older ones of the same step. Beyond the limit every second one is dropped; the first is kept.
     pub fn push_samples(&mut self, record: SampleRecord) {
         self.samples.retain(|old| old.step != record.step);
         self.samples.push(record);
@@ -135,7 +135,7 @@ impl RunView {
         }
     }
 
-    /// Adds a distance sample, thinning old ones when there are many.
+    /// Adds a distance sample. Beyond the limit every second one is dropped.
     pub fn push_distance(&mut self, sample: DistanceSample) {
         self.distances.push(sample);
         if self.distances.len() > DISTANCES {

@@ -1,55 +1,82 @@
-//! Pictures of the real window, taken by itself: for documentation and for a test that it opens at all.
+//! Screenshots that the window takes of itself: for documentation, and for a test that it opens.
 
-use super::Picture;
 use super::actions::{Action, ActionQueue};
+use super::settings::Appearance;
+use super::view::View;
 use crate::error::Error;
 use eframe::icon_data::IconDataExt as _;
 use egui::ColorImage;
 use parking_lot::Mutex;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Counts frames, then takes the picture and closes the window.
+/// Size of the window in points at the first start.
+pub const WINDOW_SIZE: [f32; 2] = [1280.0, 800.0];
+
+/// A screenshot that the window takes of itself.
+#[derive(Clone, Debug)]
+pub struct Screenshot {
+    /// PNG file to write; absent: no file is written.
+    pub file: Option<PathBuf>,
+    /// Frames to draw before it is taken.
+    pub frames: u32,
+    /// Light or dark; absent: as the settings say.
+    pub appearance: Option<Appearance>,
+    /// View that is brought to the front.
+    pub view: Option<View>,
+    /// Actions executed after the first frames.
+    pub actions: Vec<Action>,
+    /// Window size in points.
+    pub size: [f32; 2],
+}
+
+impl Default for Screenshot {
+    fn default() -> Self {
+        Self { file: None, frames: 40, appearance: None, view: None, actions: Vec::new(), size: WINDOW_SIZE }
+    }
+}
+
+/// Counts frames, takes the screenshot and closes the window.
 #[derive(Default)]
-pub struct Shooting {
-    picture: Option<Picture>,
+pub struct ScreenshotTaker {
+    screenshot: Option<Screenshot>,
     frame: u32,
     asked: bool,
     done: Arc<AtomicBool>,
-    /// Why the picture could not be written.
+    /// Why the file could not be written.
     pub result: Arc<Mutex<Option<Error>>>,
 }
 
-impl Shooting {
-    /// Will take this picture, if any.
-    pub fn new(picture: Option<Picture>) -> Self {
-        Self { picture, ..Self::default() }
+impl ScreenshotTaker {
+    /// Takes this screenshot, if any.
+    pub fn new(screenshot: Option<Screenshot>) -> Self {
+        Self { screenshot, ..Self::default() }
     }
 
-    /// Whether a picture is to be taken.
+    /// Whether a screenshot is to be taken.
     pub fn is_active(&self) -> bool {
-        self.picture.is_some()
+        self.screenshot.is_some()
     }
 
     /// Called after each drawn frame.
-    pub fn after_picture(&mut self, ctx: &egui::Context, actions: &ActionQueue) {
-        let Some(picture) = &self.picture else { return };
+    pub fn after_frame(&mut self, ctx: &egui::Context, actions: &ActionQueue) {
+        let Some(screenshot) = &self.screenshot else { return };
         self.frame += 1;
         if self.frame == 1
-            && let Some(appearance) = picture.appearance
+            && let Some(appearance) = screenshot.appearance
         {
             actions.push(Action::SetAppearance(appearance));
         }
         if self.frame == 4 {
-            picture.actions.iter().for_each(|action| actions.push(action.clone()));
-            if let Some(view) = picture.view {
+            screenshot.actions.iter().for_each(|action| actions.push(action.clone()));
+            if let Some(view) = screenshot.view {
                 actions.push(Action::Show(view));
             }
         }
-        if self.frame >= picture.frames.max(6) && !self.asked {
+        if self.frame >= screenshot.frames.max(6) && !self.asked {
             self.asked = true;
-            match picture.file.clone() {
+            match screenshot.file.clone() {
                 None => self.done.store(true, Ordering::Release),
                 Some(file) => {
                     let (done, result, ctx_of_window) = (self.done.clone(), self.result.clone(), ctx.clone());
@@ -71,7 +98,8 @@ impl Shooting {
 fn save(image: &ColorImage, file: &Path) -> Result<(), Error> {
     let [width, height] = image.size;
     let rgba = image.pixels.iter().flat_map(|pixel| pixel.to_array()).collect();
-    let picture = egui::IconData { rgba, width: width as u32, height: height as u32 };
-    let png = picture.to_png_bytes().map_err(|err| Error::internal(format!("the picture cannot be encoded: {err}")))?;
-    std::fs::write(file, png).map_err(|err| Error::io("writing the picture", file, err))
+    let screenshot = egui::IconData { rgba, width: width as u32, height: height as u32 };
+    let png =
+        screenshot.to_png_bytes().map_err(|err| Error::internal(format!("the screenshot cannot be encoded: {err}")))?;
+    std::fs::write(file, png).map_err(|err| Error::io("writing the screenshot", file, err))
 }

@@ -1,62 +1,62 @@
-//! The one model that all views read. Only `logic` changes it, and only here are messages of other runs dropped.
+//! The state that all views read. Only `logic` changes it. Messages of other runs are dropped here.
 
 mod apply;
 mod models;
 
 pub use models::Download;
 
-use super::query::{JobProgress, Query};
+use super::query::{AnyQuery, JobProgress, Query};
 use super::run_view::RunView;
 use crate::config::RunConfig;
 use crate::protocol::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-/// Most log lines kept.
+/// Log lines kept.
 const LOG_LINES: usize = 2000;
-/// Most scored merges kept.
+/// Scored merges kept.
 const TRIED: usize = 100;
-/// Most settings kept for undo.
+/// Settings kept for undo.
 const UNDO: usize = 100;
 /// Changes closer together than this, in seconds, are undone together.
 const UNDO_PAUSE: f64 = 0.8;
 
-/// Whether the engine can be asked.
+/// Whether the engine answers queries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum EngineState {
-    /// Not heard of yet.
+    /// It has not reported yet.
     #[default]
     Starting,
-    /// It can.
+    /// It does.
     Ready {
-        /// Compute device in words.
+        /// Name of the compute device.
         device: String,
         /// CPU threads used for training.
         threads: usize,
     },
-    /// It never will; the reason.
+    /// It cannot; the reason.
     Failed(String),
 }
 
-/// Something the user should notice.
+/// A message to the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// How serious.
+    /// Severity.
     pub level: LogLevel,
-    /// The words.
+    /// Text.
     pub text: String,
 }
 
-/// The one model that all views read.
+/// The state that all views read.
 #[derive(Default)]
 pub struct Session {
-    /// Whether the engine can be asked.
+    /// Whether the engine answers queries.
     pub engine: EngineState,
     /// Settings of the next run.
     pub form: RunConfig,
-    /// Grows with every change of `form`.
+    /// Incremented with every change of `form`.
     pub form_version: u64,
-    /// What the engine reported the current run is doing.
+    /// Phase of the current run as the engine reported it.
     pub phase: RunPhase,
     /// The run in the engine, or the last one.
     pub live: Option<RunView>,
@@ -78,23 +78,23 @@ pub struct Session {
     pub preflight: Query<PreflightReport>,
     /// Version of the form that `preflight` was asked about.
     pub preflight_version: u64,
-    /// Merged against unmerged.
+    /// Merged model against random routes, single experts and ensemble.
     pub compare: Query<EvalReport>,
-    /// A merge with weights.
+    /// A merge with given weights.
     pub merge: Query<MergeReport>,
     /// Every merge scored for the shown run, oldest first.
     pub tried: Vec<MergeReport>,
     /// Answers to a prompt.
     pub play: Query<PlayReport>,
-    /// The answers as far as they are written, one for each pane.
+    /// The answers as far as they are generated, one per pane.
     pub writing: Vec<String>,
-    /// Texts for the evaluation inputs, scored.
+    /// Texts generated for the evaluation inputs, scored.
     pub written: Query<WriteReport>,
     /// Written exports.
     pub export: Query<Vec<ExportReport>>,
     /// Three averages of the experts.
     pub averages: Query<AveragesReport>,
-    /// What number formats cost.
+    /// Rounding of the number formats.
     pub rounding: Query<RoundingReport>,
     /// Experts of an opened run.
     pub inspect: Query<ExpertSnapshot>,
@@ -104,11 +104,11 @@ pub struct Session {
     pub deleting: Query<PathBuf>,
     /// The models on disk.
     pub models: Query<CacheInfo>,
-    /// Downloads under way, waiting, or failed, oldest first.
+    /// Downloads in progress, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,
     /// Removing a model.
     pub removing: Query<String>,
-    /// Site and side whose heat maps are shown.
+    /// Adapted module (by index) and side whose heat maps are shown.
     pub focus: (usize, Option<Side>),
     /// Whether a file dialog is open.
     pub dialog_open: bool,
@@ -120,7 +120,7 @@ pub struct Session {
     pub last_notice: Option<Notice>,
     /// Something on disk has changed since `models` was read; `logic` reads it again.
     pub models_outdated: bool,
-    /// The form's model has come since the form was checked; `logic` checks it again.
+    /// The form's model was downloaded since the form was checked; `logic` checks it again.
     pub form_model_came: bool,
     live_id: RunId,
     last_run: RunId,
@@ -132,13 +132,63 @@ pub struct Session {
     last_edit: f64,
 }
 
+/// What a failure of a query, and another run, mean for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum QueryClass {
+    /// A preview of the form: its panel shows a failure.
+    Form,
+    /// A computation on the shown run: it can be cancelled, and its answer is dropped when another run is shown.
+    Run,
+    /// Runs and models on disk.
+    Disk,
+}
+
+/// A query of the session.
+struct QueryRow {
+    /// What the status bar shows while it is pending; empty: nothing.
+    title: &'static str,
+    class: QueryClass,
+    get: fn(&Session) -> &dyn AnyQuery,
+    get_mut: fn(&mut Session) -> &mut dyn AnyQuery,
+}
+
+const fn row(
+    title: &'static str,
+    class: QueryClass,
+    get: fn(&Session) -> &dyn AnyQuery,
+    get_mut: fn(&mut Session) -> &mut dyn AnyQuery,
+) -> QueryRow {
+    QueryRow { title, class, get, get_mut }
+}
+
+/// Every query of the session but the overlaid runs; the status bar shows the first one that is pending.
+static QUERIES: [QueryRow; 17] = [
+    row("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
+    row("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
+    row("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
+    row("Writing and scoring", QueryClass::Run, |s| &s.written, |s| &mut s.written),
+    row("Writing answers", QueryClass::Run, |s| &s.play, |s| &mut s.play),
+    row("Averaging the experts", QueryClass::Run, |s| &s.averages, |s| &mut s.averages),
+    row("Rounding weights", QueryClass::Run, |s| &s.rounding, |s| &mut s.rounding),
+    row("Reading the experts", QueryClass::Run, |s| &s.inspect, |s| &mut s.inspect),
+    row("Opening the run", QueryClass::Disk, |s| &s.opening, |s| &mut s.opening),
+    row("Reading the data", QueryClass::Form, |s| &s.data, |s| &mut s.data),
+    row("Reading the texts", QueryClass::Form, |s| &s.texts, |s| &mut s.texts),
+    row("Reading the model", QueryClass::Form, |s| &s.model, |s| &mut s.model),
+    row("Checking the plan", QueryClass::Form, |s| &s.preflight, |s| &mut s.preflight),
+    row("", QueryClass::Disk, |s| &s.runs, |s| &mut s.runs),
+    row("", QueryClass::Disk, |s| &s.deleting, |s| &mut s.deleting),
+    row("", QueryClass::Disk, |s| &s.models, |s| &mut s.models),
+    row("", QueryClass::Disk, |s| &s.removing, |s| &mut s.removing),
+];
+
 impl Session {
     /// A session with these settings in its form.
     pub fn new(form: RunConfig) -> Self {
         Self { form, form_version: 1, last_edit: f64::NEG_INFINITY, ..Self::default() }
     }
 
-    /// A number no question had before.
+    /// A new request number.
     pub fn next_request(&mut self) -> RequestId {
         self.next_id += 1;
         RequestId(self.next_id)
@@ -154,7 +204,7 @@ impl Session {
         self.opened.is_none() && self.live.is_some()
     }
 
-    /// Whose weights a question from the views is about; absent: there is no run.
+    /// Whose weights the views' queries are about; absent: there is no run.
     pub fn subject(&self) -> Option<Subject> {
         match (&self.opened, &self.live) {
             (Some(run), _) => Some(Subject::Saved { dir: run.dir.clone(), checkpoint: Checkpoint::Best }),
@@ -168,8 +218,8 @@ impl Session {
         self.live.as_ref().is_some_and(|run| run.dir == dir)
     }
 
-    /// The latest experts of the shown run: those sent while it trains, or the answer to a look inside, whichever is
-    /// newer; of two as old, the one that shows the chosen site and side.
+    /// The latest experts of the shown run: those sent during training or those of [`Session::inspect`], whichever is
+    /// newer; of two of the same step, the one of the chosen module and side.
     pub fn experts(&self) -> Option<&ExpertSnapshot> {
         let asked = self.inspect.value.as_ref();
         let sent = match &self.opened {
@@ -184,7 +234,7 @@ impl Session {
         }
     }
 
-    /// Why the engine cannot be asked.
+    /// Why the engine does not answer queries.
     pub fn engine_problem(&self) -> Option<String> {
         match &self.engine {
             EngineState::Ready { .. } => None,
@@ -213,7 +263,7 @@ impl Session {
         found
     }
 
-    /// Whether a pause, resume or step was asked for and not yet answered.
+    /// An error while a pause, resume or step was requested and the phase has not changed yet.
     pub fn not_waiting(&self) -> Result<(), String> {
         if self.waiting_since == Some(self.phase) {
             Err("waiting for the current step to end".to_owned())
@@ -222,50 +272,29 @@ impl Session {
         }
     }
 
-    /// A pause, resume or step was asked for: wait for another phase.
+    /// A pause, resume or step was requested: wait for another phase.
     pub fn wait_for_phase(&mut self) {
         self.waiting_since = Some(self.phase);
     }
 
     /// Whether something that can be cancelled is being computed.
     pub fn job_pending(&self) -> bool {
-        self.compare.is_pending()
-            || self.merge.is_pending()
-            || self.play.is_pending()
-            || self.written.is_pending()
-            || self.export.is_pending()
-            || self.averages.is_pending()
-            || self.rounding.is_pending()
-            || self.inspect.is_pending()
+        QUERIES.iter().any(|row| row.class == QueryClass::Run && (row.get)(self).pending().is_some())
     }
 
     /// What is being computed and how far it is, for the status bar.
     pub fn job(&self) -> Option<(&'static str, Option<&JobProgress>)> {
-        let jobs: [(&'static str, bool, &Option<JobProgress>); 13] = [
-            ("Exporting", self.export.is_pending(), &self.export.progress),
-            ("Comparing", self.compare.is_pending(), &self.compare.progress),
-            ("Scoring the merge", self.merge.is_pending(), &self.merge.progress),
-            ("Writing and scoring", self.written.is_pending(), &self.written.progress),
-            ("Writing answers", self.play.is_pending(), &self.play.progress),
-            ("Averaging the experts", self.averages.is_pending(), &self.averages.progress),
-            ("Rounding weights", self.rounding.is_pending(), &self.rounding.progress),
-            ("Reading the experts", self.inspect.is_pending(), &self.inspect.progress),
-            ("Opening the run", self.opening.is_pending(), &self.opening.progress),
-            ("Reading the data", self.data.is_pending(), &self.data.progress),
-            ("Reading the texts", self.texts.is_pending(), &self.texts.progress),
-            ("Reading the model", self.model.is_pending(), &self.model.progress),
-            ("Checking the plan", self.preflight.is_pending(), &self.preflight.progress),
-        ];
-        jobs.into_iter().find(|job| job.1).map(|(what, _, progress)| (what, progress.as_ref()))
+        let mut shown = QUERIES.iter().filter(|row| !row.title.is_empty());
+        shown.find_map(|row| Some((row.title, (row.get)(self).pending()?)))
     }
 
-    /// A number no run of this window had before.
+    /// A new run number.
     pub fn next_run(&mut self) -> RunId {
         self.last_run.0 += 1;
         self.last_run
     }
 
-    /// A run was asked for: from now on only messages of this run count.
+    /// A run was started: from now on only messages of this run are taken.
     pub fn begin_run(&mut self, req: RequestId, run: RunId) {
         self.live_id = run;
         self.starting = Some(req);
@@ -278,16 +307,11 @@ impl Session {
     }
 
     fn forget_answers(&mut self) {
-        self.compare.clear();
-        self.merge.clear();
+        for row in QUERIES.iter().filter(|row| row.class == QueryClass::Run) {
+            (row.get_mut)(self).clear();
+        }
         self.tried.clear();
-        self.play.clear();
-        self.written.clear();
         self.writing.clear();
-        self.export.clear();
-        self.averages.clear();
-        self.rounding.clear();
-        self.inspect.clear();
     }
 
     /// Shows a run from disk, or the live one again.
@@ -316,7 +340,7 @@ impl Session {
         self.form_version += 1;
     }
 
-    /// Takes back the last change of the form.
+    /// Reverts the last change of the form.
     pub fn undo_form(&mut self) {
         if let Some(form) = self.undo.pop() {
             self.redo.push(std::mem::replace(&mut self.form, form));
@@ -325,7 +349,7 @@ impl Session {
         }
     }
 
-    /// Does the last undone change again.
+    /// Makes the last undone change again.
     pub fn redo_form(&mut self) {
         if let Some(form) = self.redo.pop() {
             self.undo.push(std::mem::replace(&mut self.form, form));
@@ -334,17 +358,17 @@ impl Session {
         }
     }
 
-    /// Whether there is a change to take back.
+    /// Whether there is a change to undo.
     pub fn can_undo(&self) -> bool {
         !self.undo.is_empty()
     }
 
-    /// Whether there is a change to do again.
+    /// Whether there is a change to redo.
     pub fn can_redo(&self) -> bool {
         !self.redo.is_empty()
     }
 
-    /// Adds a line to the log; warnings and errors are noticed too.
+    /// Adds a line to the log; warnings and errors are also notices.
     pub fn log(&mut self, level: LogLevel, text: impl Into<String>) {
         let text = text.into();
         if level >= LogLevel::Warning {

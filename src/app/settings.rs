@@ -1,14 +1,14 @@
-//! What the window remembers between two starts.
+//! Settings that the window stores between two sessions.
 
 use crate::config::RunConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Light, dark, or as the system says.
+/// Light, dark, or as the desktop is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Appearance {
-    /// As the system says.
+    /// As the desktop is set.
     #[default]
     System,
     /// Light background.
@@ -17,16 +17,16 @@ pub enum Appearance {
     Dark,
 }
 
-/// Most recent paths kept for each purpose.
+/// Recent paths kept for each purpose.
 const RECENT: usize = 8;
 
-/// What the window remembers between two starts. Unknown or missing parts fall back to their defaults.
+/// Settings that the window stores between two sessions. Unknown or missing parts take their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// Format version of this record.
     pub version: u32,
-    /// Light, dark, or as the system says.
+    /// Light, dark, or as the desktop is set.
     pub appearance: Appearance,
     /// Size of everything; 1 is normal.
     pub zoom: f32,
@@ -38,7 +38,7 @@ pub struct Settings {
     pub recent_models: Vec<PathBuf>,
     /// Data files and directories, newest first.
     pub recent_data: Vec<PathBuf>,
-    /// The form as it was left.
+    /// The form at the end of the last session.
     pub form: Option<RunConfig>,
     /// The arrangement of the views, as JSON.
     pub layout: Option<String>,
@@ -71,7 +71,7 @@ impl Settings {
                 settings
             }
             Err(err) => {
-                log::warn!("the window's settings cannot be read and start afresh: {err}");
+                log::warn!("the window's settings cannot be read and are reset: {err}");
                 Self::default()
             }
         }

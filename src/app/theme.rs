@@ -1,4 +1,4 @@
-//! Every colour of the window, light and dark. The series colours are Okabe and Ito's, told apart by all eyes.
+//! Colours of the window, light and dark. The series colours are those of Okabe and Ito, safe for colour blindness.
 
 use egui::Color32;
 
@@ -7,17 +7,17 @@ use egui::Color32;
 pub struct Theme {
     /// Whether the background is dark.
     pub dark: bool,
-    /// The one button that matters, selections.
+    /// The main button, selections.
     pub accent: Color32,
     /// Text on `accent`.
     pub on_accent: Color32,
     /// Good.
     pub ok: Color32,
-    /// Look here.
+    /// Warnings.
     pub warning: Color32,
     /// Wrong.
     pub error: Color32,
-    /// Said quietly.
+    /// Secondary text.
     pub muted: Color32,
     /// A card on a panel.
     pub card: Color32,

@@ -94,7 +94,7 @@ fn uncertified(report: &ExportReport) -> Error {
 
 fn as_json(report: &ExportReport) -> Value {
     let certificate = &report.certificate;
-    let files: Vec<Value> = report
+    let files: Vec<Value> = certificate
         .files
         .iter()
         .map(|file| json!({ "name": file.name, "bytes": file.bytes, "sha256": file.sha256 }))
@@ -104,10 +104,10 @@ fn as_json(report: &ExportReport) -> Value {
         "dtype": report.dtype,
         "dir": report.dir,
         "passed": certificate.passed,
-        "max_abs_diff": certificate.max_abs_diff,
-        "tolerance": certificate.tolerance,
-        "flipped": certificate.flipped,
-        "rows": certificate.rows,
+        "max_abs_diff": certificate.probe.max_abs_delta,
+        "tolerance": certificate.probe.tolerance,
+        "flipped": certificate.probe.flipped,
+        "rows": certificate.probe.rows,
         "problems": certificate.problems,
         "files": files,
     })
@@ -116,13 +116,15 @@ fn as_json(report: &ExportReport) -> Value {
 fn print(report: &ExportReport) -> Result<()> {
     let certificate = &report.certificate;
     out::line(&report.dir.display().to_string())?;
-    for file in &report.files {
+    for file in &certificate.files {
         out::line(&format!("    {:<32} {:>10}  sha256 {}", file.name, format::bytes(file.bytes), file.sha256))?;
     }
+    let probe = &certificate.probe;
+    let largest = probe.max_abs_delta.unwrap_or(f64::NAN);
     let verdict = if certificate.passed { "proven" } else { "NOT PROVEN" };
     out::line(&format!(
-        "    {verdict}: loaded afresh, {} rows, largest difference of a logit {:.1e} (allowed {:.1e}), {} predictions flipped",
-        certificate.rows, certificate.max_abs_diff, certificate.tolerance, certificate.flipped
+        "    {verdict}: loaded afresh, {} rows, largest difference of a logit {largest:.1e} (allowed {:.1e}), {} predictions flipped",
+        probe.rows, probe.tolerance, probe.flipped
     ))?;
     certificate.problems.iter().try_for_each(|problem| out::line(&format!("    {problem}")))
 }

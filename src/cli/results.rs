@@ -4,8 +4,8 @@ use super::out;
 use crate::error::Result;
 use crate::eval::{Band, EvalReport, Scores};
 use crate::format;
+use crate::protocol::WriteReport;
 use crate::records::{EndReason, EndRecord, StartRecord};
-use crate::workflow::written_texts::WriteReport;
 use serde::Serialize;
 use std::path::Path;
 

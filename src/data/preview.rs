@@ -112,6 +112,20 @@ pub struct Lengths {
     pub bin_width: usize,
 }
 
+impl Lengths {
+    /// Share of the tokens beyond `max_length`, 0 to 1; each row counts as the middle of its bar.
+    pub fn cut_share(&self, max_length: usize) -> f64 {
+        if self.truncated_share == 0.0 {
+            return 0.0;
+        }
+        let sum = |tokens: &dyn Fn(f64) -> f64| -> f64 {
+            let bars = self.histogram.iter().enumerate();
+            bars.map(|(bar, &rows)| rows as f64 * tokens((bar as f64 + 0.5) * self.bin_width as f64)).sum()
+        };
+        sum(&|length| (length - max_length as f64).max(0.0)) / sum(&|length| length).max(1.0)
+    }
+}
+
 /// The columns of a file and what they seem to be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Columns {

@@ -1,12 +1,12 @@
-//! The window's end of the engine: starts the training thread, hands over commands, collects what comes back.
+//! The window's end of the engine: starts the threads, sends commands, receives events.
 //!
-//! Questions about models on disk go to a second thread, `adamix-models`, so that they never wait for a training step.
-//! No method waits. Dropping the handle stops a run (it writes its checkpoint) and waits for a short while only; a
-//! thread that takes longer is left behind, and what it has on disk is whole at any moment.
+//! Queries about models on disk go to a second thread, `adamix-models`, so that they never wait for a training step.
+//! No method blocks. Dropping the handle stops a run (it writes a checkpoint) and waits at most [`DROP_TIMEOUT`]; a
+//! thread that takes longer continues on its own, and its files are valid at any moment.
 
 use super::worker::Worker;
 use crate::engine::model_store_thread::ModelStoreThread;
-use crate::engine::outbox::{COMMANDS, EVENTS, Link, Message, RunFlags, Shared};
+use crate::engine::outbox::{COMMANDS, EVENTS, EngineMessage, Outbox, RunFlags, Shared};
 use crate::error::{Error, Result};
 use crate::model_store::Hub;
 use crate::protocol::*;
@@ -18,22 +18,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// How long dropping waits for the training thread.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long dropping waits for the threads.
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The engine as the window holds it.
 pub struct EngineHandle {
-    commands: Option<Sender<Message>>,
-    /// To the thread that looks after models on disk.
+    commands: Option<Sender<EngineMessage>>,
+    /// To the model-store thread.
     store: Option<Sender<(RequestId, StoreAsk)>>,
     events: Receiver<Event>,
     /// Closed when both threads have ended.
     ended: Receiver<()>,
     shared: Arc<Shared>,
-    /// Flags of the runs that may still be going on.
+    /// Flags of the runs that may not have ended.
     runs: Mutex<Vec<RunFlags>>,
     sent: AtomicU64,
-    /// The run whose start was handed over: steps and snapshots of a run never overtake its start.
+    /// The run whose start was handed to the window: steps and snapshots of a run are held back until then.
     announced: RunId,
 }
 
@@ -43,27 +43,23 @@ impl EngineHandle {
         Self::spawn_with(waker, Hub::from_env())
     }
 
-    /// The same with another cache or server than the environment says.
+    /// As [`EngineHandle::spawn`], with this model cache and server instead of those of the environment.
     pub fn spawn_with(waker: Waker, hub: Result<Hub>) -> Result<Self> {
         let (commands, inbox) = bounded(COMMANDS);
         let (outbox, events) = bounded(EVENTS);
         let (alive, ended) = bounded(0);
         let shared = Arc::new(Shared::new(waker));
         let (store, asks) = bounded(COMMANDS);
-        let (keeper, keeper_alive): (_, Sender<()>) = (Link::new(shared.clone(), outbox.clone()), alive.clone());
-        let keep = move || {
-            let _alive = keeper_alive;
-            ModelStoreThread::run(keeper, &asks, hub);
-        };
-        let spawned = thread::Builder::new().name("adamix-models".to_owned()).spawn(keep);
-        spawned.map_err(|err| Error::internal(format!("the thread for models cannot be started: {err}")))?;
-        let link = Link::new(shared.clone(), outbox);
-        let body = move || {
+        let (store_outbox, store_alive): (_, Sender<()>) = (Outbox::new(shared.clone(), outbox.clone()), alive.clone());
+        spawn("adamix-models", move || {
+            let _alive = store_alive;
+            ModelStoreThread::run(store_outbox, &asks, hub);
+        })?;
+        let outbox = Outbox::new(shared.clone(), outbox);
+        spawn("adamix-train", move || {
             let _alive = alive;
-            Worker::run(link, &inbox);
-        };
-        let spawned = thread::Builder::new().name("adamix-train".to_owned()).spawn(body);
-        spawned.map_err(|err| Error::internal(format!("the training thread cannot be started: {err}")))?;
+            Worker::run(outbox, &inbox);
+        })?;
         Ok(Self {
             commands: Some(commands),
             store: Some(store),
@@ -76,16 +72,21 @@ impl EngineHandle {
         })
     }
 
-    /// As an [`EngineFactory`] wants it.
+    /// A factory that calls [`EngineHandle::spawn`].
     pub fn factory() -> EngineFactory {
         Box::new(|waker| Ok(Box::new(Self::spawn(waker)?) as Box<dyn Engine>))
     }
 
     fn each_run(&self, act: impl Fn(&RunFlags)) {
         let mut runs = self.runs.lock();
-        runs.retain(|flags| !flags.over.load(Ordering::SeqCst));
+        runs.retain(|flags| !flags.ended.load(Ordering::SeqCst));
         runs.iter().for_each(act);
     }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
+    spawned.map(drop).map_err(|err| Error::internal(format!("the thread {name} cannot be started: {err}")))
 }
 
 impl Engine for EngineHandle {
@@ -98,10 +99,10 @@ impl Engine for EngineHandle {
         let flags = matches!(command, Command::StartRun { .. } | Command::ResumeRun { .. }).then(RunFlags::default);
         let mut runs = self.runs.lock();
         let number = self.sent.load(Ordering::SeqCst) + 1;
-        match lane.try_send(Message::Command { number, command, flags: flags.clone() }) {
+        match lane.try_send(EngineMessage::Command { number, command, flags: flags.clone() }) {
             Ok(()) => {
                 self.sent.store(number, Ordering::SeqCst);
-                runs.retain(|flags| !flags.over.load(Ordering::SeqCst));
+                runs.retain(|flags| !flags.ended.load(Ordering::SeqCst));
                 runs.extend(flags);
                 Ok(())
             }
@@ -126,13 +127,13 @@ impl Engine for EngineHandle {
     fn watch(&self, watch: Watch) {
         *self.shared.watch.lock() = watch;
         if let Some(lane) = &self.commands {
-            // A full lane has the thread looking soon anyway.
-            lane.try_send(Message::Look).ok();
+            // The thread reads the new value anyway when the lane is full.
+            lane.try_send(EngineMessage::WatchChanged).ok();
         }
     }
 
     fn drain(&mut self, sink: &mut dyn FnMut(Incoming) -> ControlFlow<()>) -> bool {
-        // Cleared first: what arrives from now on wakes the window again.
+        // Cleared first, so that what arrives from now on wakes the window again.
         self.shared.woken.store(false, Ordering::SeqCst);
         while let Ok(event) = self.events.try_recv() {
             if let Event::RunStarted { run, .. } = &event {
@@ -142,27 +143,18 @@ impl Engine for EngineHandle {
                 return true;
             }
         }
-        let run = self.announced;
-        let steps = self.shared.steps.take(run).map(|buckets| Incoming::Steps { run, buckets });
-        if steps.is_some_and(|steps| sink(steps).is_break()) {
-            return true;
-        }
-        let experts = self.shared.experts.take().filter(|(of, _)| *of == run);
-        if experts.is_some_and(|(run, snapshot)| sink(Incoming::Experts { run, snapshot }).is_break()) {
-            return true;
-        }
-        let routing = self.shared.routing.take().filter(|(of, _)| *of == run);
-        if routing.is_some_and(|(run, snapshot)| sink(Incoming::Routing { run, snapshot }).is_break()) {
-            return true;
-        }
-        let profile = self.shared.profile.take().filter(|(of, _)| *of == run);
-        if profile.is_some_and(|(run, profile)| sink(Incoming::Profile { run, profile }).is_break()) {
-            return true;
-        }
-        if let Some((req, texts)) = self.shared.writing.take()
-            && sink(Incoming::Writing { req, texts }).is_break()
-        {
-            return true;
+        let (shared, run) = (&self.shared, self.announced);
+        let lanes: [&dyn Fn() -> Option<Incoming>; 5] = [
+            &|| Some(Incoming::Steps { run, buckets: shared.steps.take(run)? }),
+            &|| Some(Incoming::Experts { run, snapshot: shared.experts.take().filter(|(of, _)| *of == run)?.1 }),
+            &|| Some(Incoming::Routing { run, snapshot: shared.routing.take().filter(|(of, _)| *of == run)?.1 }),
+            &|| Some(Incoming::Profile { run, profile: shared.profile.take().filter(|(of, _)| *of == run)?.1 }),
+            &|| shared.writing.take().map(|(req, texts)| Incoming::Writing { req, texts }),
+        ];
+        for lane in lanes {
+            if lane().is_some_and(|incoming| sink(incoming).is_break()) {
+                return true;
+            }
         }
         !self.events.is_empty()
     }
@@ -174,8 +166,8 @@ impl Drop for EngineHandle {
         self.each_run(|flags| flags.control.stop("the window was closed"));
         self.commands = None;
         self.store = None;
-        if self.ended.recv_timeout(PATIENCE).is_err_and(|err| err.is_timeout()) {
-            log::warn!("the engine is still busy and is left behind; run directories and downloads can go on later");
+        if self.ended.recv_timeout(DROP_TIMEOUT).is_err_and(|err| err.is_timeout()) {
+            log::warn!("the engine is still busy and was not waited for; runs and downloads can be resumed later");
         }
     }
 }

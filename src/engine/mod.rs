@@ -13,6 +13,7 @@ pub mod handle;
 pub mod mailbox;
 mod model_store_thread;
 mod outbox;
+mod profile_collector;
 mod publisher;
 mod query_service;
 pub mod transfer;

@@ -1,8 +1,8 @@
-//! The thread of the model store: lists and removes cached models, and runs one download at a time.
+//! The model-store thread: lists models on disk, removes them, and runs one download at a time.
 //!
-//! It never waits for the training thread, so training continues during a download.
+//! It never computes and never waits for the training thread.
 
-use crate::engine::outbox::Link;
+use crate::engine::outbox::Outbox;
 use crate::engine::transfer::{Transfer, TransferEvent};
 use crate::error::{Error, Result};
 use crate::model_store::{Hub, ModelId};
@@ -12,67 +12,67 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// Interval at which cancellations and waiting events are checked.
+/// Interval at which cancellations and events without room are checked.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A download in work.
-struct Active {
+/// A download in progress.
+struct ActiveDownload {
     req: RequestId,
     id: ModelId,
     transfer: Transfer,
 }
 
-/// Everything the thread owns.
+/// State of the thread.
 pub(crate) struct ModelStoreThread<'a> {
-    link: &'a Link,
+    outbox: &'a Outbox,
     hub: Hub,
-    active: Option<Active>,
+    active: Option<ActiveDownload>,
     waiting: VecDeque<(RequestId, ModelId)>,
 }
 
 impl ModelStoreThread<'_> {
-    /// The thread's body: until the senders are gone.
-    #[expect(clippy::needless_pass_by_value, reason = "the thread owns its link")]
-    pub(crate) fn run(link: Link, asks: &Receiver<(RequestId, StoreAsk)>, hub: Result<Hub>) {
+    /// The thread's body; ends when all senders are dropped.
+    #[expect(clippy::needless_pass_by_value, reason = "the thread owns its outbox")]
+    pub(crate) fn run(outbox: Outbox, asks: &Receiver<(RequestId, StoreAsk)>, hub: Result<Hub>) {
         let hub = match hub {
             Ok(hub) => hub,
             Err(err) => {
                 let why = err.to_string();
                 for (req, _) in asks {
-                    link.open(req);
-                    link.answer(req, Err(Error::config(why.clone())));
+                    outbox.accept(req);
+                    outbox.answer(req, Err(Error::config(why.clone())));
                 }
                 return;
             }
         };
-        let mut store = ModelStoreThread { link: &link, hub, active: None, waiting: VecDeque::new() };
+        let mut thread = ModelStoreThread { outbox: &outbox, hub, active: None, waiting: VecDeque::new() };
         loop {
-            let busy = store.active.is_some() || !link.flush();
+            let busy = thread.active.is_some() || !outbox.flush();
             let received =
                 if busy { asks.recv_timeout(POLL) } else { asks.recv().map_err(|_| RecvTimeoutError::Disconnected) };
             match received {
-                Ok((req, ask)) => store.take(req, ask),
+                Ok((req, ask)) => thread.take(req, ask),
                 Err(RecvTimeoutError::Timeout) => {}
-                // Dropping the transfer cancels it; what was fetched is kept.
+                // Dropping the transfer ends it; what it has downloaded is kept.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            store.take_cancellations(asks);
-            store.forward_events();
+            thread.cancel_downloads(asks);
+            thread.forward_progress();
         }
     }
 
     fn take(&mut self, req: RequestId, ask: StoreAsk) {
-        self.link.open(req);
+        self.outbox.accept(req);
         let done = catch_unwind(AssertUnwindSafe(|| self.answer(req, ask)));
         match done {
             Ok(Ok(None)) => {}
-            Ok(Ok(Some(answer))) => self.link.answer(req, Ok(Outcome::Store(Box::new(answer)))),
-            Ok(Err(err)) => self.link.answer(req, Err(err)),
-            Err(_) => self.link.answer(req, Err(Error::internal("the model store has panicked; this is a bug"))),
+            Ok(Ok(Some(answer))) => self.outbox.answer(req, Ok(Outcome::Store(Box::new(answer)))),
+            Ok(Err(err)) => self.outbox.answer(req, Err(err)),
+            Err(_) => self.outbox.answer(req, Err(Error::internal("the model store has failed; this is a bug"))),
         }
     }
 
-    /// The answer; nothing where it comes later.
+    /// The answer; `None` for a download, which is answered when it ends.
     fn answer(&mut self, req: RequestId, ask: StoreAsk) -> Result<Option<StoreAnswer>> {
         match ask {
             StoreAsk::List => Ok(Some(StoreAnswer::Cached(self.hub.scan()))),
@@ -80,7 +80,7 @@ impl ModelStoreThread<'_> {
                 let id = ModelId::parse(&name)?;
                 let known = self.active.iter().map(|active| &active.id).chain(self.waiting.iter().map(|(_, id)| id));
                 if known.into_iter().any(|other| *other == id) {
-                    return Err(Error::config(format!("{id} is being fetched already")));
+                    return Err(Error::config(format!("{id} is being downloaded already")));
                 }
                 self.waiting.push_back((req, id));
                 self.start_next();
@@ -89,7 +89,7 @@ impl ModelStoreThread<'_> {
             StoreAsk::Remove(name) => {
                 let id = ModelId::parse(&name)?;
                 if self.active.as_ref().is_some_and(|active| active.id.repo == id.repo) {
-                    return Err(Error::config(format!("{} is being fetched; cancel that first", id.repo)));
+                    return Err(Error::config(format!("{} is being downloaded; cancel that first", id.repo)));
                 }
                 let bytes = self.hub.remove(&id)?;
                 Ok(Some(StoreAnswer::Removed { id: id.to_string(), bytes }))
@@ -101,15 +101,15 @@ impl ModelStoreThread<'_> {
         while self.active.is_none() {
             let Some((req, id)) = self.waiting.pop_front() else { return };
             match Transfer::start(&self.hub, id.clone()) {
-                Ok(transfer) => self.active = Some(Active { req, id, transfer }),
-                Err(err) => self.link.answer(req, Err(err)),
+                Ok(transfer) => self.active = Some(ActiveDownload { req, id, transfer }),
+                Err(err) => self.outbox.answer(req, Err(err)),
             }
         }
     }
 
-    fn take_cancellations(&mut self, asks: &Receiver<(RequestId, StoreAsk)>) {
-        let cancelled_requests = std::mem::take(&mut *self.link.shared.cancelled_downloads.lock());
-        // A cancelled download may still be waiting in the channel.
+    fn cancel_downloads(&mut self, asks: &Receiver<(RequestId, StoreAsk)>) {
+        let cancelled_requests = std::mem::take(&mut *self.outbox.shared.cancelled_downloads.lock());
+        // A cancelled download may still wait in the lane.
         while let Ok((req, ask)) = asks.try_recv() {
             self.take(req, ask);
         }
@@ -119,22 +119,22 @@ impl ModelStoreThread<'_> {
             }
             if let Some(at) = self.waiting.iter().position(|(other, _)| *other == req) {
                 self.waiting.remove(at);
-                self.link.answer(req, Err(Error::cancelled()));
+                self.outbox.answer(req, Err(Error::cancelled()));
             }
         }
     }
 
-    /// Passes on the events of the download.
-    fn forward_events(&mut self) {
+    /// Forwards the progress and the end of the download.
+    fn forward_progress(&mut self) {
         while let Some(active) = &mut self.active {
             match active.transfer.next(Duration::ZERO) {
                 None => return,
                 Some(TransferEvent::Progress(progress)) => {
-                    self.link.say(Event::Downloading { req: active.req, progress })
+                    self.outbox.send(Event::Downloading { req: active.req, progress })
                 }
                 Some(TransferEvent::Ended(result)) => {
                     let outcome = result.map(|done| Outcome::Store(Box::new(StoreAnswer::Downloaded(done))));
-                    self.link.answer(active.req, outcome);
+                    self.outbox.answer(active.req, outcome);
                     self.active = None;
                     self.start_next();
                 }

@@ -1,9 +1,9 @@
-//! Answers questions: previews, lists, and everything that is asked of weights, live or saved.
+//! Answers queries: previews, lists, and computations on live or saved weights.
 
 use crate::artifact::run_list::RunList;
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
-use crate::engine::outbox::{Link, Message};
+use crate::engine::outbox::{EngineMessage, Outbox};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::*;
 use crate::train::{self, Control, Trainer};
@@ -20,60 +20,60 @@ use crate::workflow::{export, preflight, prepare, previews, runs};
 use crossbeam_channel::Receiver;
 use std::path::Path;
 
-/// Frozen parameters up to which the cost of a run is measured by making a few steps.
-const MEASURED: usize = 20_000_000;
+/// Largest number of frozen parameters at which the cost of a run is measured by making a few steps.
+const MEASURED_PARAMETERS: usize = 20_000_000;
 
-/// Longest text of a scored answer, in tokens.
+/// Longest generated text that is scored, in tokens.
 const WRITTEN_TOKENS: usize = 128;
-/// Inputs whose texts are shown side by side.
+/// Inputs whose texts are part of the report.
 const SAMPLES: usize = 3;
 
-/// A model in memory and what belongs to it.
+/// A model in memory with its settings and run directory.
 #[derive(Clone, Copy)]
-pub(crate) struct Holder<'a> {
+pub(crate) struct LoadedModel<'a> {
     pub(crate) subject: &'a train::Subject,
     pub(crate) config: &'a RunConfig,
     pub(crate) dir: &'a RunDir,
-    /// Steps the weights have seen.
+    /// Training steps of the weights.
     pub(crate) step: u64,
 }
 
-impl<'a> Holder<'a> {
+impl<'a> LoadedModel<'a> {
     /// The model in training.
     pub(crate) fn of(trainer: &'a Trainer, dir: &'a RunDir, step: u64) -> Self {
         Self { subject: trainer.subject(), config: trainer.config(), dir, step }
     }
 }
 
-/// Takes questions and answers them.
-pub(crate) struct Desk<'a> {
-    pub(crate) link: &'a Link,
-    pub(crate) inbox: &'a Receiver<Message>,
-    /// The saved model asked about last: sliders ask about it again and again.
+/// Answers queries on the training thread.
+pub(crate) struct QueryService<'a> {
+    pub(crate) outbox: &'a Outbox,
+    pub(crate) inbox: &'a Receiver<EngineMessage>,
+    /// The saved run of the last query: successive queries are mostly about the same one.
     opened: Option<Opened>,
     run_list: RunList,
 }
 
-impl<'a> Desk<'a> {
-    pub(crate) fn new(link: &'a Link, inbox: &'a Receiver<Message>) -> Self {
-        Self { link, inbox, opened: None, run_list: RunList::default() }
+impl<'a> QueryService<'a> {
+    pub(crate) fn new(outbox: &'a Outbox, inbox: &'a Receiver<EngineMessage>) -> Self {
+        Self { outbox, inbox, opened: None, run_list: RunList::default() }
     }
 
-    /// Forgets what is kept in memory.
+    /// Frees the saved run.
     pub(crate) fn forget(&mut self) {
         self.opened = None;
     }
 
-    /// Answers anything but the start of a run. `training`: the flags of the run that waits meanwhile.
+    /// Answers any command but the start of a run. `training`: the control of the run that waits meanwhile.
     pub(crate) fn serve(
         &mut self,
         number: u64,
         command: &Command,
-        live: Option<Holder<'_>>,
+        live: Option<LoadedModel<'_>>,
         training: Option<&Control>,
     ) {
         let req = command.req();
-        self.link.open(req);
+        self.outbox.accept(req);
         let long = !matches!(
             command,
             Command::ListRuns { .. }
@@ -81,31 +81,29 @@ impl<'a> Desk<'a> {
                 | Command::OpenRun { .. }
                 | Command::PreviewModel { .. }
         );
-        let result = if long && self.link.is_cancelled(number) {
+        let result = if long && self.outbox.is_cancelled(number) {
             Err(Error::cancelled())
         } else {
             self.outcome(number, command, live, training)
         };
-        self.link.answer(req, result);
+        self.outbox.answer(req, result);
     }
 
     fn outcome(
         &mut self,
         number: u64,
         command: &Command,
-        live: Option<Holder<'_>>,
+        live: Option<LoadedModel<'_>>,
         training: Option<&Control>,
     ) -> Result<Outcome> {
-        let busy = || Error::config("a run is in training; ask again when it has ended, or stop it first");
+        let busy = || Error::config("a run is in training; try again when it has ended, or stop it first");
         match command {
             Command::PreviewModel { model, .. } => Ok(Outcome::Model(Box::new(previews::model(&model.path)?))),
             Command::PreviewData { config, .. } if config.data.task == Task::Text => {
                 Ok(Outcome::Texts(Box::new(prepare::text_preview(config, previews::TEXTS)?)))
             }
-            Command::PreviewData { config, .. } => {
-                Ok(Outcome::Data(Box::new(previews::data(prepare::preview(config)?))))
-            }
-            // It makes steps of its own, which would need the memory and the cores a second time.
+            Command::PreviewData { config, .. } => Ok(Outcome::Data(Box::new(prepare::preview(config)?))),
+            // A preflight makes training steps, which would need memory and cores a second time.
             Command::Preflight { .. } | Command::StartRun { .. } | Command::ResumeRun { .. } if training.is_some() => {
                 Err(busy())
             }
@@ -124,13 +122,13 @@ impl<'a> Desk<'a> {
                 inspect_saved(dir, *checkpoint, (*site, *side))
             }
             Command::Play { req, writer, plan } => {
-                let link = self.link;
-                let go_on = link.progress((*req, number), what(command), training);
-                let show = |texts| link.show_writing(*req, texts);
+                let outbox = self.outbox;
+                let go_on = outbox.progress(*req, number, progress_text(command), training);
+                let show = |texts| outbox.show_writing(*req, texts);
                 let audience = Audience { go_on: &go_on, show: &show };
                 let report = match writer {
                     Writer::Model(path) => playground::of_model(path, plan, &audience)?,
-                    Writer::Run(subject) => playground::of_run(self.holder(subject, live)?.subject, plan, &audience)?,
+                    Writer::Run(subject) => playground::of_run(self.loaded(subject, live)?.subject, plan, &audience)?,
                 };
                 Ok(Outcome::Played(Box::new(report)))
             }
@@ -140,25 +138,25 @@ impl<'a> Desk<'a> {
             | Command::Write { req, subject, .. }
             | Command::Study { req, subject, .. }
             | Command::Inspect { req, subject, .. } => {
-                let link = self.link;
-                let holder = self.holder(subject, live)?;
-                ask(holder, command, &link.progress((*req, number), what(command), training))
+                let outbox = self.outbox;
+                let loaded = self.loaded(subject, live)?;
+                compute(loaded, command, &outbox.progress(*req, number, progress_text(command), training))
             }
             Command::StartRun { .. } | Command::ResumeRun { .. } | Command::Store { .. } => {
-                Err(Error::internal("a command went to the wrong place"))
+                Err(Error::internal("this command is not a query of the training thread"))
             }
         }
     }
 
-    /// The model that a question is about.
-    fn holder<'b>(&'b mut self, subject: &Subject, live: Option<Holder<'b>>) -> Result<Holder<'b>> {
+    /// The model that a query is about.
+    fn loaded<'b>(&'b mut self, subject: &Subject, live: Option<LoadedModel<'b>>) -> Result<LoadedModel<'b>> {
         match subject {
             Subject::Live => live.ok_or_else(|| Error::config("there is no model in memory; train or open a run")),
             Subject::Saved { dir, checkpoint } => self.saved(dir, *checkpoint),
         }
     }
 
-    fn saved(&mut self, dir: &Path, which: Checkpoint) -> Result<Holder<'_>> {
+    fn saved(&mut self, dir: &Path, which: Checkpoint) -> Result<LoadedModel<'_>> {
         let run = RunDir::open(dir)?;
         let step = saved_run::checkpoint_step(&run, which)?;
         let known = self.opened.take().filter(|opened| opened.step == step && opened.dir == run);
@@ -167,7 +165,7 @@ impl<'a> Desk<'a> {
             None => Opened::open(&run, Checkpoint::Step(step))?,
         };
         let Opened { dir, step, config, subject } = self.opened.insert(opened);
-        Ok(Holder { subject, config, dir, step: *step })
+        Ok(LoadedModel { subject, config, dir, step: *step })
     }
 }
 
@@ -177,21 +175,21 @@ pub(crate) fn same(a: &Path, b: &Path) -> bool {
     full(a) == full(b)
 }
 
-fn what(command: &Command) -> &'static str {
+fn progress_text(command: &Command) -> &'static str {
     match command {
-        Command::Compare { .. } => "merged, random routes, fixed experts",
+        Command::Compare { .. } => "merged, random routes, single experts",
         Command::Merge { .. } => "the merged model on the evaluation rows",
-        Command::Export { .. } => "writing, reloading, proving",
-        Command::Write { .. } => "texts are being written",
+        Command::Export { .. } => "writing, reading back, verifying",
+        Command::Write { .. } => "generating texts",
         Command::Study { study: Study::Averages, .. } => "three averages",
         Command::Study { .. } => "number formats",
-        Command::Play { .. } => "answers are being written",
+        Command::Play { .. } => "generating answers",
         _ => "reading",
     }
 }
 
-fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result<Outcome> {
-    let Holder { subject, config, dir, step } = on;
+fn compute(loaded: LoadedModel<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result<Outcome> {
+    let LoadedModel { subject, config, dir, step } = loaded;
     match command {
         Command::Compare { random_routes, .. } => {
             let report = saved_run::compare_subject(subject, config, (*random_routes).clamp(1, 1000), go_on)?;
@@ -202,7 +200,7 @@ fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result
         }
         Command::Export { plan, .. } => {
             let mut reports = Vec::new();
-            // One by one, so that giving up leaves whole exports only.
+            // One by one, so that a cancellation leaves complete exports only.
             for (done, &target) in plan.targets.iter().enumerate() {
                 if !go_on(done as f64 / plan.targets.len() as f64) {
                     return Err(Error::cancelled());
@@ -226,7 +224,7 @@ fn ask(on: Holder<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result
             let focus = checked_focus(&now, (*site, *side))?;
             Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start(config), step, focus))))
         }
-        _ => Err(Error::internal("a question went to the wrong place")),
+        _ => Err(Error::internal("this command is not a query about a model")),
     }
 }
 
@@ -245,17 +243,17 @@ fn checked_focus(banks: &Banks, (site, side): (usize, Side)) -> Result<(usize, O
         return Err(Error::config("this run has no experts; only method adamix has"));
     }
     if site >= sites {
-        return Err(Error::config(format!("there is no site {site}; choose 0 to {}", sites - 1)));
+        return Err(Error::config(format!("there is no adapted module {site}; choose 0 to {}", sites - 1)));
     }
     Ok((site, Some(side)))
 }
 
 fn preflight(config: &RunConfig) -> Result<Outcome> {
-    // Some steps are made to measure the time where that takes a moment only.
+    // The time per step is measured where a step takes a moment only.
     let size = prepare::matmul_parameters(config).unwrap_or(usize::MAX);
-    let measured = size.saturating_mul(config.train.gradient_accumulation_steps) <= MEASURED;
+    let measured = size.saturating_mul(config.train.gradient_accumulation_steps) <= MEASURED_PARAMETERS;
     match preflight::preflight(config, measured) {
-        // A report with the problem in it is more use than a failure.
+        // The report carries the problem, beside whatever else is known.
         Err(err) if err.kind() != ErrorKind::Internal => {
             let problems = vec![err.to_string()];
             Ok(Outcome::Preflight(Box::new(PreflightReport { problems, ..PreflightReport::default() })))

@@ -1,9 +1,9 @@
-//! The small parts of events: phases of a run, failures, lines for the log.
+//! Parts of events: phases of a run, failures, log lines.
 
 use crate::error::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-/// What a run is doing.
+/// Phase of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunPhase {
@@ -14,11 +14,11 @@ pub enum RunPhase {
     Preparing,
     /// Steps are being made.
     Training,
-    /// Held between two steps.
+    /// Paused between two steps.
     Paused,
-    /// The merged model is being measured, or answers its fixed inputs.
+    /// The merged model is being evaluated, or answers its fixed inputs.
     Evaluating,
-    /// A stop was heard; a checkpoint is being written.
+    /// A stop was requested; a checkpoint is being written.
     Stopping,
     /// Ended as planned, or stopped.
     Finished,
@@ -27,18 +27,18 @@ pub enum RunPhase {
 }
 
 impl RunPhase {
-    /// Whether the run still occupies the engine.
+    /// Whether the run has not ended.
     pub fn is_active(self) -> bool {
         matches!(self, Self::Preparing | Self::Training | Self::Paused | Self::Evaluating | Self::Stopping)
     }
 }
 
-/// What went wrong, as data: the kind to act on, the words to show.
+/// An error as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What sort of thing.
+    /// Kind of error.
     pub kind: ErrorKind,
-    /// What failed, with values, and what to do.
+    /// What failed, with values, and a remedy.
     pub message: String,
 }
 
@@ -48,22 +48,22 @@ impl From<&Error> for Failure {
     }
 }
 
-/// How serious a log line is.
+/// Severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// Good to know.
+    /// Information.
     Info,
-    /// Probably not what was wanted.
+    /// Possibly unintended.
     Warning,
     /// Something failed.
     Error,
 }
 
-/// A line for the log.
+/// A log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
     /// How serious.
     pub level: LogLevel,
-    /// The words, one line.
+    /// Text, one line.
     pub text: String,
 }

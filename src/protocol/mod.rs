@@ -1,21 +1,22 @@
-//! What the window and the engine say to each other: plain host data, no tensors, no threads, no window.
+//! The messages between window and engine: plain host data without tensors, threads or egui.
 //!
-//! Seven lanes, each with its own loss rule:
+//! There are seven lanes:
 //!
 //! | lane | direction | when it is full |
 //! |---|---|---|
-//! | [`Command`] | window to engine, [`Engine::try_send`] | refused with [`Busy`]; the window says so |
-//! | [`ControlRequest`], [`Watch`] | window to engine, levels | cannot be full |
-//! | [`Event`] | engine to window, ordered | never lost: it waits in the engine |
-//! | [`StepBucket`] | engine to window, every step | neighbours are merged; minima and maxima survive |
+//! | [`Command`] | window to engine, [`Engine::try_send`] | refused with [`Busy`]; the window shows it |
+//! | [`ControlRequest`], [`Watch`] | window to engine, current values | cannot be full |
+//! | [`Event`] | engine to window, ordered | never lost: they wait in the engine |
+//! | [`StepBucket`] | engine to window, every step | neighbours are merged; minima and maxima are kept |
 //! | snapshots | engine to window, while watched | overwritten by newer ones |
 //! | [`StepProfile`] | engine to window, a few times a second | overwritten by newer ones |
-//! | [`Incoming::Writing`] | engine to window, while texts are written | overwritten by newer ones |
+//! | [`Incoming::Writing`] | engine to window, while texts are generated | overwritten by newer ones |
 //!
-//! Every message carries the [`RunId`] or [`RequestId`] it belongs to, so that late ones can be told apart.
+//! Every message carries the [`RunId`] or [`RequestId`] it belongs to, so that late ones are recognised.
 //! Both ids are chosen by the window, counting up from 1. The window shows the [`RunPhase`] the engine
-//! *reported*, never the one it asked for. The record that loses nothing is the run directory.
+//! *reported*, never the one it asked for. The complete record is the run directory.
 
+pub mod decimation;
 pub mod events;
 pub mod model_store;
 pub mod playground;
@@ -23,12 +24,16 @@ pub mod questions;
 pub mod snapshots;
 pub mod step_profile;
 pub mod studies;
+pub mod written_texts;
 
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
+pub use crate::data::SkippedRow;
+pub use crate::data::preview::{Columns, Lengths, Preview as DataPreview, SampleRow, Split as SplitPreview};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
 pub use crate::eval::text_metrics::TextScores;
@@ -42,37 +47,38 @@ pub use crate::protocol::questions::*;
 pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
+pub use crate::protocol::written_texts::*;
 pub use crate::records::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
 };
 pub use crate::tensor::NumberFormat;
-pub use crate::workflow::written_texts::{WriteReport, WrittenBy, WrittenSample};
+pub use crate::tensor::hash::FileHash;
 
 use crate::config::{ModelConfig, RunConfig};
 
-/// Names one question of the window; its answer carries the same number.
+/// Number of a command; its answer carries the same number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
-/// Names one training run of this process; later runs have larger numbers.
+/// Number of a training run of this process; later runs have larger numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RunId(pub u64);
 
-/// Called by the engine when a lane goes from empty to filled; wakes the window (or counts, in tests).
+/// Called by the engine when a lane is filled; wakes the window.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
-/// Makes the engine once the window can be woken.
+/// Creates the engine with the waker of the window.
 pub type EngineFactory = Box<dyn FnOnce(Waker) -> crate::error::Result<Box<dyn Engine>> + Send>;
 
-/// What the window needs of an engine.
+/// The engine as the window uses it.
 pub trait Engine {
-    /// Hands over a command; never waits.
+    /// Sends a command; never blocks.
     fn try_send(&self, command: Command) -> Result<(), Busy>;
-    /// Sets a level that the training thread looks at between micro-batches; works during long evaluations too.
+    /// Sets a flag that the training thread reads between micro-batches and during long evaluations.
     fn control(&self, request: ControlRequest);
-    /// Says which snapshots somebody is looking at; the others are not made.
+    /// Sets which snapshots are visible; the others are not made.
     fn watch(&self, watch: Watch);
-    /// Hands everything waiting to `sink` in the order events, steps, snapshots, until `sink` breaks. Returns whether something is left.
+    /// Passes all waiting messages to `sink` in the order events, steps, snapshots, until `sink` breaks. Returns whether some are left.
     fn drain(&mut self, sink: &mut dyn FnMut(Incoming) -> ControlFlow<()>) -> bool;
 }
 
@@ -85,68 +91,68 @@ pub enum Busy {
     Gone,
 }
 
-/// Levels of the running training. They apply to the current run and are forgotten when it ends.
+/// Requests to the run in training. They apply to the current run and are discarded when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
-    /// Hold before the next optimizer step; answered by [`RunPhase::Paused`].
+    /// Pause before the next optimizer step; answered by [`RunPhase::Paused`].
     Pause,
-    /// Go on after a pause; answered by [`RunPhase::Training`].
+    /// Continue after a pause; answered by [`RunPhase::Training`].
     Resume,
-    /// While paused: make one optimizer step, then hold again.
+    /// While paused: make one optimizer step, then pause again.
     Step,
     /// Write a checkpoint and end the run with this reason.
     Stop(String),
-    /// Give up the question in work (evaluation, export, preview); answered by a `Cancelled` failure.
+    /// Cancel the query in progress (evaluation, export, preview); answered by a `Cancelled` failure.
     CancelJob,
-    /// Give up this download; answered by a `Cancelled` failure. What was fetched is kept for the next time.
+    /// Cancel this download; answered by a `Cancelled` failure. What was downloaded is kept for the next time.
     CancelDownload(RequestId),
 }
 
-/// What is being looked at; replaces the previous one as a whole.
+/// The visible snapshots; replaces the previous value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
     /// Send [`RoutingSnapshot`]s.
     pub routing: bool,
-    /// Send [`ExpertSnapshot`]s with heat maps of this side of this site.
+    /// Send [`ExpertSnapshot`]s with heat maps of this side of this adapted module (by index).
     pub experts: Option<(usize, Side)>,
 }
 
-/// What the window asks for. Each is answered by one [`Event::Done`] or [`Event::Failed`] with its `req`.
+/// A command of the window, answered by one [`Event::Done`] or [`Event::Failed`] with its `req`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Read a model's configuration: [`Outcome::Model`].
     PreviewModel {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Which model.
         model: ModelConfig,
     },
     /// Read and tokenize the data: [`Outcome::Data`], or [`Outcome::Texts`] where the task is text.
     PreviewData {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Data and model settings.
         config: Box<RunConfig>,
     },
-    /// Check whether a run can start, and what it will cost: [`Outcome::Preflight`].
+    /// Check whether a run can start, with its time and memory: [`Outcome::Preflight`].
     Preflight {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// All settings.
         config: Box<RunConfig>,
     },
     /// Train. Reports [`Event::RunStarted`] and [`Event::PhaseChanged`]; done with [`Outcome::RunEnded`].
     StartRun {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// The run's number in all its messages.
         run: RunId,
         /// All settings.
         config: Box<RunConfig>,
     },
-    /// Go on with an interrupted or stopped run from its last checkpoint; otherwise as `StartRun`.
+    /// Resume an interrupted or stopped run from its last checkpoint; otherwise as `StartRun`.
     ResumeRun {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// The run's number in all its messages.
         run: RunId,
@@ -155,101 +161,101 @@ pub enum Command {
     },
     /// Read a run directory, which another process may be writing: [`Outcome::Opened`].
     OpenRun {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// The run directory.
         dir: PathBuf,
     },
     /// List the runs: [`Outcome::Runs`].
     ListRuns {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Directory that holds the runs; empty: the default one.
         runs_dir: String,
     },
-    /// Remove a run directory for good: [`Outcome::Deleted`].
+    /// Permanently remove a run directory: [`Outcome::Deleted`].
     DeleteRun {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// The run directory.
         dir: PathBuf,
     },
-    /// Merged against random routes, fixed experts and ensemble: [`Outcome::Compared`].
+    /// Merged model against random routes, single experts and ensemble: [`Outcome::Compared`].
     Compare {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Whose weights.
         subject: Subject,
-        /// Whole random routes measured.
+        /// Number of random routes.
         random_routes: usize,
     },
     /// Score the model merged with these weights: [`Outcome::Merged`].
     Merge {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Whose weights.
         subject: Subject,
-        /// How the experts are weighed.
+        /// Weights of the experts.
         plan: MergePlan,
     },
-    /// Write files, load them afresh and prove them: [`Outcome::Exported`].
+    /// Write files, read them back and verify them: [`Outcome::Exported`].
     Export {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Whose weights.
         subject: Subject,
         /// What and where.
         plan: ExportPlan,
     },
-    /// Look into the experts once: [`Outcome::Experts`].
+    /// One snapshot of the experts: [`Outcome::Experts`].
     Inspect {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Whose weights.
         subject: Subject,
-        /// Site whose heat maps are wanted.
+        /// Index of the adapted module whose heat maps are made.
         site: usize,
-        /// Side whose heat maps are wanted.
+        /// Side whose heat maps are made.
         side: Side,
     },
-    /// Something about models on disk, answered by a thread that never waits for training: [`Outcome::Store`].
+    /// A query about models on disk, answered by the model-store thread: [`Outcome::Store`].
     Store {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// What.
         ask: StoreAsk,
     },
-    /// Let a language model write for the evaluation inputs, and score it: [`Outcome::Written`].
+    /// Generate texts for the evaluation inputs and score them: [`Outcome::Written`].
     Write {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Whose weights.
         subject: Subject,
         /// Inputs, from the first on; 0: all.
         inputs: usize,
     },
-    /// Let several ways of running a model answer one prompt: [`Outcome::Played`], and [`Incoming::Writing`] meanwhile.
+    /// Answer one prompt with several variants of a model: [`Outcome::Played`], and [`Incoming::Writing`] meanwhile.
     Play {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
-        /// Whose model.
+        /// The model.
         writer: Writer,
-        /// What is asked.
+        /// A prompt with its settings.
         plan: Box<PlayPlan>,
     },
-    /// Look into the experts by a longer computation: [`Outcome::Studied`].
+    /// A study of the experts: [`Outcome::Studied`].
     Study {
-        /// The question's number.
+        /// Number of the command.
         req: RequestId,
         /// Whose weights.
         subject: Subject,
-        /// What is studied.
+        /// The study.
         study: Study,
     },
 }
 
 impl Command {
-    /// The question's number.
+    /// Number of the command.
     pub fn req(&self) -> RequestId {
         match self {
             Self::PreviewModel { req, .. }
@@ -272,24 +278,24 @@ impl Command {
     }
 }
 
-/// What happened. Rare (a few a second at most), ordered, never lost.
+/// An event: at most a few per second, ordered, never lost.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The engine is up; sent once, first.
+    /// The engine has started; sent once, first.
     Ready {
-        /// Compute device in words.
+        /// Name of the compute device.
         device: String,
         /// CPU threads used for training.
         threads: usize,
     },
-    /// A run is doing something else now.
+    /// The phase of a run has changed.
     PhaseChanged {
         /// Which run.
         run: RunId,
-        /// What it is doing.
+        /// Its phase.
         phase: RunPhase,
     },
-    /// Model and data are loaded, the run directory exists, the first step is next.
+    /// Model and data are loaded, the run directory exists, the first step follows.
     RunStarted {
         /// Which run.
         run: RunId,
@@ -297,21 +303,21 @@ pub enum Event {
         dir: PathBuf,
         /// All settings, resolved.
         config: Box<RunConfig>,
-        /// What is known at the start.
+        /// The record at the start.
         start: Box<StartRecord>,
         /// The curves so far when the run was resumed; empty otherwise.
         history: Vec<StepBucket>,
         /// The evaluations so far when the run was resumed; empty otherwise.
         evals: Vec<EvalRecord>,
     },
-    /// The merged model was measured.
+    /// The merged model was evaluated.
     Evaluated {
         /// Which run.
         run: RunId,
-        /// What came out.
+        /// The result.
         record: EvalRecord,
     },
-    /// A language model answered its fixed inputs. Of a resumed run the earlier answers come first, right after its start.
+    /// A language model answered its fixed inputs. A resumed run sends the earlier answers right after its start.
     Sampled {
         /// Which run.
         run: RunId,
@@ -325,14 +331,14 @@ pub enum Event {
         /// One verdict for each tensor and expert.
         lamps: Vec<Lamp>,
     },
-    /// How far the experts are apart, taken every few dozen steps and at step 0.
+    /// Distances between the experts, at step 0 and every few dozen steps.
     Distances {
         /// Which run.
         run: RunId,
         /// The sample.
         sample: DistanceSample,
     },
-    /// A checkpoint is safely on disk.
+    /// A checkpoint was written.
     CheckpointWritten {
         /// Which run.
         run: RunId,
@@ -341,50 +347,50 @@ pub enum Event {
         /// Whether it is the best so far.
         best: bool,
     },
-    /// The run is over.
+    /// The run has ended.
     RunEnded {
         /// Which run.
         run: RunId,
-        /// Why, and what it achieved.
+        /// Reason and results.
         end: Box<EndRecord>,
     },
-    /// A long question is under way.
+    /// Progress of a long query.
     Progress {
-        /// Which question.
+        /// Number of the command.
         req: RequestId,
-        /// What is being done, in words.
+        /// What is being done.
         what: String,
         /// Units done.
         done: u64,
         /// Units in all; 0: unknown.
         total: u64,
     },
-    /// A download is under way.
+    /// Progress of a download.
     Downloading {
-        /// Which question.
+        /// Number of the command.
         req: RequestId,
-        /// How far it is.
+        /// The progress.
         progress: DownloadProgress,
     },
-    /// A question is answered.
+    /// A command is answered.
     Done {
-        /// Which question.
+        /// Number of the command.
         req: RequestId,
         /// The answer.
         outcome: Outcome,
     },
-    /// A question could not be answered, or (without a number) the engine itself failed.
+    /// A command failed, or (without a number) the engine itself.
     Failed {
-        /// Which question.
+        /// Number of the command.
         req: Option<RequestId>,
         /// What went wrong.
         failure: Failure,
     },
-    /// A line for the log.
+    /// A log line.
     Log(LogLine),
 }
 
-/// The answer to a question.
+/// The answer to a command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// To `PreviewModel`.
@@ -401,7 +407,7 @@ pub enum Outcome {
     Opened(Box<RunDetail>),
     /// To `ListRuns`, newest first.
     Runs(Vec<RunSummary>),
-    /// To `DeleteRun`: the directory that is gone.
+    /// To `DeleteRun`: the removed directory.
     Deleted(PathBuf),
     /// To `Compare`.
     Compared(Box<EvalReport>),
@@ -421,40 +427,40 @@ pub enum Outcome {
     Studied(Box<StudyReport>),
 }
 
-/// Everything that comes out of [`Engine::drain`].
+/// A message of [`Engine::drain`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
-    /// From the lane that loses nothing.
+    /// From the event lane.
     Event(Event),
     /// Training steps, oldest first.
     Steps {
         /// Which run.
         run: RunId,
-        /// One bucket a step, or several steps in one when the window fell behind.
+        /// One bucket per step, or several steps in one when the window is slower than the training.
         buckets: Vec<StepBucket>,
     },
-    /// The experts as they are now.
+    /// The current experts.
     Experts {
         /// Which run.
         run: RunId,
         /// Shared, never changed.
         snapshot: Arc<ExpertSnapshot>,
     },
-    /// The routes as they are now.
+    /// The current routes.
     Routing {
         /// Which run.
         run: RunId,
         /// Shared, never changed.
         snapshot: Arc<RoutingSnapshot>,
     },
-    /// Answers as far as they are written.
+    /// Answers as far as they are generated.
     Writing {
-        /// Which question.
+        /// Number of the command.
         req: RequestId,
-        /// One text for each pane.
+        /// One text per pane.
         texts: Vec<String>,
     },
-    /// Where the time of the last steps went.
+    /// Time of the last steps by phase.
     Profile {
         /// Which run.
         run: RunId,

@@ -1,17 +1,17 @@
-//! Models on disk, in the window's terms: what is asked of the thread that looks after them, and what it answers.
+//! Queries about models on disk and their answers.
 
 pub use crate::model_store::model_card::StoredFile;
 pub use crate::model_store::{CacheInfo, DownloadProgress, Downloaded, ModelKind, Stage, StoredModel};
 
-/// A question about models on disk.
+/// A query about models on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreAsk {
-    /// What is there: [`StoreAnswer::Cached`].
+    /// List the models: [`StoreAnswer::Cached`].
     List,
-    /// Fetch a model by its name; reports [`Event::Downloading`](crate::protocol::Event::Downloading) and ends with
+    /// Download a model by its name; reports [`Event::Downloading`](crate::protocol::Event::Downloading) and ends with
     /// [`StoreAnswer::Downloaded`]. One download runs at a time, the next ones wait.
     Download(String),
-    /// Remove a model by its name, for good: [`StoreAnswer::Removed`].
+    /// Permanently remove a model by its name: [`StoreAnswer::Removed`].
     Remove(String),
 }
 
@@ -26,7 +26,7 @@ pub enum StoreAnswer {
     Removed {
         /// The model's name.
         id: String,
-        /// Bytes that are free now.
+        /// Freed bytes.
         bytes: u64,
     },
 }

@@ -1,19 +1,19 @@
-//! What the playground asks and gets: the same prompt, written by several ways of running one model, side by side.
+//! The playground: one prompt, answered by several variants of one model.
 
 use crate::protocol::questions::Subject;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// Whose model writes.
+/// The model that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Writer {
-    /// A run: its mixture, and the base model below it.
+    /// A run: its mixture and its base model.
     Run(Subject),
     /// A language model without a mixture: a directory, a GGUF file.
     Model(String),
 }
 
-/// One way of running the model.
+/// A variant of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pane {
@@ -21,16 +21,16 @@ pub enum Pane {
     Base,
     /// The experts merged uniformly.
     Merged,
-    /// Every site on this expert.
+    /// This expert in every adapted module.
     Expert(usize),
-    /// One whole random route; the number chooses which.
+    /// One random route for all modules; the number is its seed.
     Route(u64),
-    /// The mean of the probabilities of so many random routes.
+    /// The mean of the probabilities of this number of random routes.
     Ensemble(usize),
 }
 
 impl Pane {
-    /// Its name on screen and in the terminal.
+    /// Display name.
     pub fn title(self) -> String {
         match self {
             Self::Base => "Base model".to_owned(),
@@ -42,24 +42,24 @@ impl Pane {
     }
 }
 
-/// How the next token is chosen; the same for every pane.
+/// Sampling of the next token; the same for every pane.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampler {
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
-    /// 0: the likeliest token; else logits are divided by it before drawing.
+    /// 0: the most likely token; otherwise the logits are divided by it before sampling.
     pub temperature: f32,
-    /// Draw among so many likeliest tokens; 0: all.
+    /// Sample among this number of most likely tokens; 0: all.
     pub top_k: usize,
-    /// Draw among the likeliest tokens that together have this probability; 1: all.
+    /// Sample among the most likely tokens whose probabilities add up to this; 1: all.
     pub top_p: f32,
-    /// Tokens said before are made less likely by this factor; 1: nothing is done.
+    /// Factor by which earlier tokens are made less likely; 1: off.
     pub repetition_penalty: f32,
     /// Seed of the draws: the same for every pane.
     pub seed: u64,
 }
 
-/// Longest answers that can be asked for, in tokens.
+/// Range of the longest answer, in tokens.
 pub const ANSWER_TOKENS: RangeInclusive<usize> = 1..=4096;
 
 impl Default for Sampler {
@@ -68,16 +68,16 @@ impl Default for Sampler {
     }
 }
 
-/// What is asked.
+/// A prompt with its settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlayPlan {
     /// The prompt as typed.
     pub prompt: String,
-    /// What the model is told about itself; used with a chat template only.
+    /// System message; used with a chat template only.
     pub system: String,
-    /// Put the prompt into the model's chat template; otherwise into the layout the run was trained with, or as it is.
+    /// Apply the model's chat template to the prompt; otherwise the layout the run was trained with, or none.
     pub chat: bool,
-    /// Who writes. The others are compared with the first one.
+    /// The variants; the others are compared with the first one.
     pub panes: Vec<Pane>,
     /// How.
     pub sampler: Sampler,
@@ -92,28 +92,28 @@ pub struct PlayToken {
     pub text: String,
     /// ln p of this token, by the model itself without sampler.
     pub log_prob: f32,
-    /// KL(this pane ‖ first pane) in nats of what may stand here, both after the same tokens; 0 for the first pane.
+    /// KL(this pane ‖ first pane) in nats of the next-token distributions after the same tokens; 0 for the first pane.
     pub divergence: f32,
-    /// The likeliest tokens here with their probabilities.
+    /// The most likely tokens here with their probabilities.
     pub likeliest: Vec<(String, f32)>,
 }
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlayEnd {
-    /// The model said so.
+    /// The model ended the answer.
     #[default]
     Stop,
-    /// As long as asked for, or as the model allows.
+    /// The longest answer, or the longest input of the model.
     Length,
 }
 
 /// One pane's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PaneAnswer {
-    /// Who wrote it.
+    /// The variant.
     pub pane: Pane,
-    /// Hash of the weights that wrote it: panes with the same one are the same model.
+    /// Hash of the weights: panes with the same one are the same model.
     pub fingerprint: String,
     /// The answer.
     pub text: String,
@@ -123,18 +123,18 @@ pub struct PaneAnswer {
     pub diverges_at: Option<usize>,
     /// Why it ended.
     pub end: PlayEnd,
-    /// Seconds it took to write.
+    /// Seconds of generation.
     pub seconds: f64,
 }
 
 /// All answers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlayReport {
-    /// What was asked.
+    /// The prompt with its settings.
     pub plan: PlayPlan,
     /// Tokens of the prompt, template included.
     pub prompt_tokens: usize,
-    /// What the model read, template included.
+    /// The prompt with the template.
     pub prompt: String,
     /// One for each pane, in order.
     pub answers: Vec<PaneAnswer>,

@@ -1,4 +1,4 @@
-//! What a question is about, and what is asked for: whose weights, how merged, exported to where.
+//! Parameters of queries: whose weights, how they are merged, where they are exported.
 
 use crate::config::{MixtureConfig, MixtureKind, Task};
 use crate::tensor::NumberFormat;
@@ -18,10 +18,10 @@ pub enum Checkpoint {
     Step(u64),
 }
 
-/// Whose weights a question is about.
+/// Whose weights a query is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The model in the engine's memory: in training (served at the next step boundary) or just trained.
+    /// The model in the engine's memory: in training (answered between two steps) or just trained.
     Live,
     /// A checkpoint in a run directory.
     Saved {
@@ -32,21 +32,21 @@ pub enum Subject {
     },
 }
 
-/// How the experts are weighed when they become one. Weights need not sum to 1; the engine normalises them.
+/// Weights of the experts in a merge. They need not sum to 1; the engine normalises them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MergePlan {
     /// The mean: the paper.
     #[default]
     Uniform,
-    /// One weight for each expert, for all sites. `[experts]`
+    /// One weight per expert, the same in all modules. `[experts]`
     Global(Vec<f32>),
-    /// One weight for each expert of each site. `[sites][experts]`
+    /// One weight per expert in each module. `[modules][experts]`
     PerSite(Vec<Vec<f32>>),
 }
 
 impl MergePlan {
-    /// What a mixture says itself where nothing else is asked for: the scores it was imported with, else the mean.
+    /// The default merge of a mixture: the scores it was imported with, else the mean.
     pub fn own(mixture: &MixtureConfig) -> Self {
         match mixture.merge_weights.as_slice() {
             [] => Self::Uniform,
@@ -90,7 +90,7 @@ impl ExportTarget {
         Self::Gguf,
     ];
 
-    /// As the command line calls it; its directory too.
+    /// Its name on the command line, and of its directory.
     pub fn word(self) -> &'static str {
         match self {
             Self::Merged => "merged",
@@ -104,7 +104,7 @@ impl ExportTarget {
         }
     }
 
-    /// Why a run of this task with experts of this kind cannot be exported so; nothing where it can.
+    /// Why a run of this task with experts of this kind cannot be exported to this target; `None` where it can.
     pub fn refusal(self, task: Task, kind: MixtureKind) -> Option<&'static str> {
         let (writes, lora) = (task == Task::Text, kind == MixtureKind::Lora);
         match self {
@@ -123,14 +123,14 @@ impl ExportTarget {
         }
     }
 
-    /// Why it cannot be stored in this number format; nothing where it can.
+    /// Why this target cannot be stored in this number format; `None` where it can.
     pub fn refuses(self, dtype: NumberFormat) -> Option<&'static str> {
         (dtype == NumberFormat::Q8_0 && self != Self::Gguf)
             .then_some("q8_0 is for whole models in GGUF (target gguf); choose f32, f16 or bf16 here")
     }
 }
 
-/// What to export, and where to.
+/// An export.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExportPlan {
     /// What is written.
@@ -143,18 +143,18 @@ pub struct ExportPlan {
     pub dir: Option<PathBuf>,
 }
 
-/// Whether a run can start, and what it will cost.
+/// Result of the pre-flight check.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreflightReport {
-    /// Reasons why it cannot start; empty: it can.
+    /// Why the run cannot start; empty: it can.
     pub problems: Vec<String>,
-    /// What may not be as wanted, but does not stop a start.
+    /// Warnings, which do not prevent a start.
     pub warnings: Vec<String>,
-    /// All parameters of the frozen model.
+    /// Parameters of the frozen base model.
     pub trunk_parameters: usize,
     /// Parameters that are trained.
     pub trained_parameters: usize,
-    /// Of these, the head's.
+    /// Of these, in the classification head.
     pub head_parameters: usize,
     /// Adapter parameters that remain after merging.
     pub merged_parameters: usize,
@@ -162,20 +162,20 @@ pub struct PreflightReport {
     pub train_rows: usize,
     /// Evaluation rows.
     pub eval_rows: usize,
-    /// Optimizer steps in all.
+    /// Optimizer steps in total.
     pub total_steps: u64,
-    /// Expected tokens a step, both passes counted.
+    /// Expected tokens per step, both passes counted.
     pub tokens_per_step: f64,
     /// Expected peak memory in bytes.
     pub memory_bytes: u64,
     /// Memory of this machine (or device) in bytes; 0: unknown.
     pub memory_available: u64,
-    /// Activations are computed again in the backward pass.
+    /// Whether activations are recomputed in the backward pass.
     pub recompute: bool,
-    /// Expected seconds in all; absent: not measured.
+    /// Expected seconds in total; absent: not measured.
     pub seconds: Option<f64>,
-    /// Device in words.
+    /// Name of the device.
     pub device: String,
-    /// The run directory it would write.
+    /// The run directory that would be written.
     pub run_dir: PathBuf,
 }

@@ -1,7 +1,8 @@
-//! What the engine reports, as plain host data: steps, routes, experts, previews, reports.
+//! Reports of the engine as plain host data: steps, routes, experts, runs, exports.
 
 pub use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, HeatMap, SideSnapshot};
 pub use crate::analysis::routing_stats::{RoutingSnapshot, Shares, StepRoute};
+use crate::artifact::certificate::Certificate;
 pub use crate::artifact::run_list::{RunStatus, RunSummary};
 use crate::config::RunConfig;
 use crate::eval::Scores;
@@ -16,9 +17,9 @@ use std::path::PathBuf;
 pub struct StepSample {
     /// Steps done, from 1.
     pub step: u64,
-    /// Passes over the data done.
+    /// Epochs done.
     pub epoch: f32,
-    /// What was minimised.
+    /// Total loss.
     pub loss: f32,
     /// Cross-entropy or squared error.
     pub task_loss: f32,
@@ -50,7 +51,7 @@ impl From<&StepRecord> for StepSample {
     }
 }
 
-/// One or more neighbouring steps in one: extremes are kept, so nothing that happened is hidden.
+/// One or more consecutive steps with minimum, maximum and mean of every value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepBucket {
     /// Steps in this bucket.
@@ -93,7 +94,7 @@ impl StepBucket {
         Self { n: 1, min: sample, max: sample, mean: sample }
     }
 
-    /// Takes in the steps of a later bucket.
+    /// Adds the steps of the next bucket.
     pub fn merge(&mut self, later: &Self) {
         if self.n == 0 {
             *self = *later;
@@ -114,38 +115,38 @@ impl StepBucket {
     }
 }
 
-/// The experts as they are at one step.
+/// The experts at one step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpertSnapshot {
     /// Steps done.
     pub step: u64,
-    /// Names of the sites in order.
+    /// Names of the adapted modules in order.
     pub sites: Vec<String>,
-    /// Numbers of all sites and sides, at `site * 2 + side`.
+    /// Statistics of all modules and sides, at `module * 2 + side`.
     pub sides: Vec<SideSnapshot>,
-    /// The site and side that the heat maps belong to.
+    /// Module (by index) and side of the heat maps.
     pub focus: (usize, Option<Side>),
-    /// Heat maps of the focus, one for each expert.
+    /// Heat maps of the focus, one per expert.
     pub heat_maps: Vec<HeatMap>,
 }
 
-/// How far apart the experts of all sites are, at one step.
+/// Distances between the experts of all modules at one step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DistanceSample {
     /// Steps done.
     pub step: u64,
-    /// Mean distance between two experts, at `site * 2 + side`; 0 for a shared side. `[sites * 2]`
+    /// Mean distance between two experts at `module * 2 + side`; 0 for a shared side. `[modules * 2]`
     pub pairwise: Vec<f32>,
-    /// Mean distance from the start, at `site * 2 + side`. `[sites * 2]`
+    /// Mean distance from the start at `module * 2 + side`. `[modules * 2]`
     pub from_start: Vec<f32>,
 }
 
-/// A model as its directory describes it.
+/// A model as described by its files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelInfo {
     /// Directory, or `lab`.
     pub path: String,
-    /// Family in words, such as `RoBERTa`.
+    /// Family, such as `RoBERTa`.
     pub family: String,
     /// Layers.
     pub layers: usize,
@@ -161,93 +162,30 @@ pub struct ModelInfo {
     pub parameters: usize,
     /// Bytes of the weight files.
     pub file_bytes: u64,
-    /// Whether it is a language model: it writes, and has no classes.
+    /// Whether it is a language model.
     pub writes: bool,
     /// The matrices of a layer that can have a LoRA, by name.
     pub lora_targets: Vec<String>,
-    /// What is unusual about it.
+    /// Remarks.
     pub notes: Vec<String>,
 }
 
-/// One row of a data preview.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PreviewRow {
-    /// The (first) text.
-    pub text: String,
-    /// The second text of a pair.
-    pub pair: Option<String>,
-    /// The label or value in words.
-    pub label: String,
-    /// Tokens, special ones included, before truncation.
-    pub tokens: usize,
-}
-
-/// One part (train or dev) of the data.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SplitPreview {
-    /// Usable rows.
-    pub rows: usize,
-    /// The first rows.
-    pub sample: Vec<PreviewRow>,
-    /// Rows for each label in class order; empty for regression.
-    pub labels: Vec<(String, usize)>,
-    /// Smallest, mean and largest target value; regression only.
-    pub values: Option<[f64; 3]>,
-    /// Rows by token count: count of rows in each bin of `token_bin` tokens.
-    pub token_histogram: Vec<usize>,
-    /// Width of a bin of `token_histogram` in tokens.
-    pub token_bin: usize,
-    /// Mean tokens a row before truncation.
-    pub mean_tokens: f64,
-    /// Tokens of the longest row before truncation.
-    pub max_tokens: usize,
-    /// Rows longer than the longest input allowed.
-    pub truncated_rows: usize,
-    /// Share of all tokens that truncation cuts off, 0 to 1.
-    pub truncated_tokens: f64,
-    /// Rows whose text occurs earlier in the same part.
-    pub duplicates: usize,
-}
-
-/// The data as it would be trained on.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DataPreview {
-    /// The task in words.
-    pub name: String,
-    /// Columns found in the training file, for the choice of columns; empty for a known task.
-    pub columns: Vec<String>,
-    /// Class names in order; empty for regression.
-    pub labels: Vec<String>,
-    /// Training rows.
-    pub train: SplitPreview,
-    /// Evaluation rows.
-    pub dev: SplitPreview,
-    /// Evaluation rows whose text is in the training rows too.
-    pub leaks: usize,
-    /// Some of the leaked texts.
-    pub leak_examples: Vec<String>,
-    /// Rows left out, as `file:line: reason`; at most a few hundred.
-    pub skipped: Vec<String>,
-    /// How many rows were left out.
-    pub skipped_rows: usize,
-}
-
-/// Everything a run directory tells.
+/// The contents of a run directory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunDetail {
     /// Its line in the list.
     pub summary: RunSummary,
     /// All settings, resolved.
     pub config: RunConfig,
-    /// What was known at the start.
+    /// Known at the start.
     pub start: StartRecord,
-    /// The curves, at most some thousand buckets.
+    /// The curves, at most a few thousand buckets.
     pub history: Vec<StepBucket>,
     /// The evaluations.
     pub evals: Vec<EvalRecord>,
-    /// What a language model wrote on the way.
+    /// Texts that a language model generated during training.
     pub samples: Vec<SampleRecord>,
-    /// The newest lamps.
+    /// The newest gradient-health check.
     pub lamps: Vec<Lamp>,
     /// How it ended.
     pub end: Option<EndRecord>,
@@ -255,7 +193,7 @@ pub struct RunDetail {
     pub routing: Option<RoutingSnapshot>,
     /// Distances between the experts over time.
     pub distances: Vec<DistanceSample>,
-    /// Steps of the checkpoints there are.
+    /// Steps of the existing checkpoints.
     pub checkpoints: Vec<u64>,
     /// The last lines of the log.
     pub log: Vec<String>,
@@ -263,14 +201,14 @@ pub struct RunDetail {
     pub exports: Vec<ExportReport>,
 }
 
-/// The model merged with given weights, measured.
+/// Scores of the model merged with given weights.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MergeReport {
     /// The weights.
     pub plan: MergePlan,
     /// The deciding metric.
     pub metric: String,
-    /// What it scores.
+    /// The scores.
     pub scores: Scores,
     /// Rows evaluated.
     pub rows: usize,
@@ -278,58 +216,15 @@ pub struct MergeReport {
     pub seconds: f64,
 }
 
-/// The proof of an export, summed up.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CertificateSummary {
-    /// Whether the reloaded files do what was seen on screen.
-    pub passed: bool,
-    /// Largest absolute difference of a logit.
-    pub max_abs_diff: f64,
-    /// The largest difference allowed.
-    pub tolerance: f64,
-    /// Probe rows with another prediction.
-    pub flipped: usize,
-    /// Probe rows.
-    pub rows: usize,
-    /// The tensors that are wrong, and how.
-    pub problems: Vec<String>,
-    /// What the number format did to each tensor.
-    pub rounding: Vec<TensorRounding>,
-}
-
-/// What storing did to one tensor.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TensorRounding {
-    /// Its name.
-    pub name: String,
-    /// Largest |stored - original|; NaN when they cannot be compared.
-    pub max_abs: f64,
-    /// The same over the largest |original|; NaN when they cannot be compared.
-    pub max_rel: f64,
-}
-
-/// One written file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExportedFile {
-    /// Name inside the export's directory.
-    pub name: String,
-    /// Size.
-    pub bytes: u64,
-    /// SHA-256 in hexadecimal.
-    pub sha256: String,
-}
-
-/// One written and proven export.
+/// One written and verified export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportReport {
-    /// What it is.
+    /// The target.
     pub target: ExportTarget,
     /// Number format.
     pub dtype: NumberFormat,
-    /// Where it is.
+    /// Its directory.
     pub dir: PathBuf,
-    /// Its files.
-    pub files: Vec<ExportedFile>,
-    /// Its proof.
-    pub certificate: CertificateSummary,
+    /// Its files and how far they were verified.
+    pub certificate: Certificate,
 }

@@ -1,22 +1,22 @@
-//! Two studies of a trained mixture, as questions and plain answers: three averages of its experts, and what each number
-//! format of an export costs.
+//! Two studies of a trained mixture: averages of its experts, and the rounding of each number
+//! format of an export.
 
 use crate::config::MixtureKind;
 use crate::eval::Scores;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
 use serde::{Deserialize, Serialize};
 
-/// What is studied.
+/// The study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Study {
-    /// Three averages side by side.
+    /// Averages of the experts.
     Averages,
-    /// What number formats cost.
+    /// Rounding of number formats.
     Rounding(RoundingPlan),
 }
 
-/// What comes out.
+/// Report of a [`Study`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StudyReport {
@@ -34,14 +34,14 @@ pub enum Average {
     Factors,
     /// Of their products B A.
     Deltas,
-    /// The same, cut back to rank r.
+    /// The same, truncated to rank r.
     Truncated,
-    /// Of their answers.
+    /// Of their outputs.
     Outputs,
 }
 
 impl Average {
-    /// In a few words.
+    /// Display name.
     pub fn words(self) -> &'static str {
         match self {
             Self::Factors => "factors (AdaMix)",
@@ -52,36 +52,36 @@ impl Average {
     }
 }
 
-/// How one way of averaging does.
+/// Scores of one average.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AverageScore {
-    /// Which way.
+    /// The average.
     pub average: Average,
     /// On all evaluation rows.
     pub scores: Scores,
-    /// Adapter parameters that have to be kept.
+    /// Adapter parameters of the result.
     pub parameters: usize,
-    /// Times the model is run for an answer.
+    /// Forward passes per answer.
     pub forwards: usize,
-    /// How far its answers to the probe rows are from the ensemble's; absent for the ensemble itself.
+    /// Distance of its outputs on the probe rows from the ensemble's; absent for the ensemble itself.
     pub from_outputs: Option<FromOutputs>,
 }
 
-/// Distance of answers from the ensemble's.
+/// Distance of outputs from the ensemble's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct FromOutputs {
     /// Largest difference of a probability; of a value, for regression.
     pub largest: f64,
     /// Mean KL(ensemble ‖ this) in nats; absent for regression.
     pub kl: Option<f64>,
-    /// Rows whose likeliest answer is another; 0 for regression.
+    /// Rows with another most likely output; 0 for regression.
     pub changed: usize,
 }
 
-/// The averages of one LoRA site. Norms are Frobenius norms of the change of the layer's weight.
+/// The averages of one module with LoRA. Norms are Frobenius norms of the change of the layer's weight.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct AveragedSite {
-    /// Name of the site, such as `layers.3.self_attn.q_proj`.
+    /// Name of the module, such as `layers.3.self_attn.q_proj`.
     pub name: String,
     /// ‖factors‖
     pub factors_norm: f64,
@@ -95,7 +95,7 @@ pub struct AveragedSite {
     pub rank: usize,
     /// Rank of *deltas*, at most M r.
     pub deltas_rank: usize,
-    /// What rank r loses of *deltas*: ‖truncated - deltas‖ / ‖deltas‖; 0 where that is zero.
+    /// Truncation error of rank r: ‖truncated - deltas‖ / ‖deltas‖; 0 where that is zero.
     pub truncated_off: f64,
     /// Parameters of *factors*.
     pub parameters: usize,
@@ -103,14 +103,14 @@ pub struct AveragedSite {
     pub deltas_parameters: usize,
 }
 
-/// Three averages side by side.
+/// Averages of the experts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AveragesReport {
-    /// What the experts are.
+    /// Kind of the experts.
     pub kind: MixtureKind,
     /// M.
     pub experts: usize,
-    /// Whether one side is shared, so that factors and deltas are one.
+    /// Whether one side is shared, so that factors and deltas are the same.
     pub shared: bool,
     /// Name of the deciding metric.
     pub metric: String,
@@ -120,31 +120,31 @@ pub struct AveragesReport {
     pub rows: usize,
     /// Probe rows of the distances.
     pub probe_rows: usize,
-    /// Site by site; empty for adapters.
+    /// Module by module; empty for adapters.
     pub sites: Vec<AveragedSite>,
-    /// The ways there are, factors first.
+    /// The averages, factors first.
     pub ways: Vec<AverageScore>,
-    /// Why there are no deltas, in words; nothing where there are.
+    /// Why there are no deltas; absent where there are.
     pub without_deltas: Option<String>,
     /// Wall-clock seconds.
     pub seconds: f64,
 }
 
 impl AveragesReport {
-    /// The scores of one way, where it exists.
+    /// The scores of one average, where it exists.
     pub fn way(&self, average: Average) -> Option<&AverageScore> {
         self.ways.iter().find(|way| way.average == average)
     }
 }
 
-/// Which files' rounding is measured.
+/// Parameters of the rounding study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundingPlan {
     /// Exports; those that hold the same numbers are measured once (see [`ExportTarget::rounds_as`]).
     pub targets: Vec<ExportTarget>,
-    /// How the experts are merged.
+    /// Weights of the merge.
     pub merge: MergePlan,
-    /// Whether each layer is also rounded alone: one more pass over the probe rows for each layer and format.
+    /// Whether each layer is also rounded alone: one more pass over the probe rows per layer and format.
     pub causes: bool,
 }
 
@@ -182,10 +182,10 @@ pub struct WeightChange {
     pub zeroed: usize,
 }
 
-/// A part of the model and what rounding it alone does.
+/// The effect of rounding one part of the model alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RoundingCause {
-    /// `layers.3`, or the name of what is no layer.
+    /// `layers.3`, or the name of a part that is not a layer.
     pub part: String,
     /// Largest change of a logit.
     pub change: f64,
@@ -198,23 +198,23 @@ pub struct FormatBudget {
     pub dtype: NumberFormat,
     /// Bytes of all values.
     pub bytes: u64,
-    /// What becomes of the weights.
+    /// Changes of the weights.
     pub weights: WeightChange,
-    /// Bound on the change of a logit: the sum of what each part does alone. Absent where that was not asked for.
+    /// Bound on the change of a logit: the sum of the changes by each part alone. Absent where not requested.
     pub predicted: Option<f64>,
-    /// Largest change of a logit on the probe rows; infinite where it is no number.
+    /// Largest change of a logit on the probe rows; infinite where it is not finite.
     pub measured: f64,
-    /// The change that the certificate allows.
+    /// The change allowed by the certificate.
     pub allowed: f64,
-    /// Probe rows whose likeliest answer is another.
+    /// Probe rows with another most likely output.
     pub flipped: usize,
     /// Whether an export in this format would pass its certificate.
     pub kept: bool,
-    /// Why it cannot be stored so, in words.
+    /// Why it cannot be stored in this format.
     pub problem: Option<String>,
-    /// On all evaluation rows; absent where it cannot be stored so.
+    /// On all evaluation rows; absent where it cannot be stored.
     pub scores: Option<Scores>,
-    /// Parts by what they do alone, largest first.
+    /// Parts by their effect alone, largest first.
     pub causes: Vec<RoundingCause>,
 }
 
@@ -227,10 +227,10 @@ pub struct FilesBudget {
     pub formats: Vec<FormatBudget>,
 }
 
-/// What number formats cost.
+/// Rounding of number formats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RoundingReport {
-    /// How the experts were merged.
+    /// Weights of the merge.
     pub merge: MergePlan,
     /// Name of the deciding metric.
     pub metric: String,
@@ -242,7 +242,7 @@ pub struct RoundingReport {
     pub probe_rows: usize,
     /// The merged model in memory.
     pub exact: Scores,
-    /// Export by export.
+    /// One entry per export.
     pub files: Vec<FilesBudget>,
     /// Wall-clock seconds.
     pub seconds: f64,

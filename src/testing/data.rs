@@ -1,4 +1,4 @@
-//! Made-up but plausible numbers for [`crate::testing::fake_engine`]. Everything is a pure function of its arguments.
+//! Invented plausible numbers for [`crate::testing::fake_engine`]. Everything is a pure function of its arguments.
 
 use crate::config::{MixtureConfig, RunConfig, Task};
 use crate::protocol::*;
@@ -28,7 +28,7 @@ pub fn config() -> RunConfig {
     RunConfig { name: "lab-demo".to_owned(), ..RunConfig::default() }
 }
 
-/// What is known at the start.
+/// The record at the start.
 pub fn start_record(config: &RunConfig, first_step: u64) -> StartRecord {
     StartRecord {
         total_steps: if config.train.max_steps > 0 { config.train.max_steps } else { 240 },
@@ -272,45 +272,41 @@ pub fn data_preview(config: &RunConfig) -> DataPreview {
         ("loud, long and almost proudly empty", 0, 9),
         ("it never finds the joke it keeps setting up", 0, 11),
     ];
-    let row = |&(text, label, tokens): &(&str, usize, usize)| PreviewRow {
+    let row = |&(text, label, tokens): &(&str, usize, usize)| SampleRow {
         text: text.to_owned(),
-        pair: None,
         label: LABELS[label].to_owned(),
-        tokens,
+        tokens: vec![String::new(); tokens],
+        ..SampleRow::default()
     };
+    let bar = |bin: usize, rows: usize| (rows as f32 / 6.0 * (-0.09 * (bin as f32 - 5.0).powi(2)).exp()) as usize;
     let split = |rows: usize| SplitPreview {
         rows,
         sample: texts.iter().map(row).collect(),
-        labels: vec![(LABELS[0].to_owned(), rows / 2 - 7), (LABELS[1].to_owned(), rows - rows / 2 + 7)],
-        values: None,
-        token_histogram: (0..16)
-            .map(|bin| (rows as f32 / 6.0 * (-0.09 * (bin as f32 - 5.0).powi(2)).exp()) as usize)
-            .collect(),
-        token_bin: 4,
-        mean_tokens: 23.4,
-        max_tokens: 71,
-        truncated_rows: rows / 200,
-        truncated_tokens: 0.002,
-        duplicates: 3,
+        balance: vec![rows / 2 - 7, rows - rows / 2 + 7],
+        lengths: Some(Lengths {
+            measured: rows,
+            mean: 23.4,
+            max: 71,
+            truncated_share: 0.005,
+            histogram: (0..16).map(|bin| bar(bin, rows)).collect(),
+            bin_width: 4,
+            ..Lengths::default()
+        }),
+        ..SplitPreview::default()
     };
+    let custom = config.data.task == Task::Custom;
+    let columns: &[&str] = if custom { &["sentence", "label", "source"] } else { &[] };
     DataPreview {
-        name: if config.data.task == Task::Lab {
-            "lab: film-review sentences".to_owned()
-        } else {
-            "own data".to_owned()
-        },
-        columns: if config.data.task == Task::Custom {
-            ["sentence", "label", "source"].map(str::to_owned).to_vec()
-        } else {
-            Vec::new()
-        },
+        name: if config.data.task == Task::Lab { "lab: film-review sentences" } else { "own data" }.to_owned(),
+        columns: Columns { names: columns.iter().map(|name| (*name).to_owned()).collect(), ..Columns::default() },
         labels: LABELS.map(str::to_owned).to_vec(),
         train: split(2560),
         dev: split(640),
+        max_length: config.data.max_length,
+        duplicates_in_train: 3,
         leaks: 2,
         leak_examples: vec!["a fascinating curiosity piece".to_owned()],
-        skipped: Vec::new(),
-        skipped_rows: 0,
+        ..DataPreview::default()
     }
 }
 
@@ -411,37 +407,45 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
         target,
         dtype: plan.dtype,
         dir: base.join(target.word()),
-        files: vec![ExportedFile {
-            name: "adapter.safetensors".to_owned(),
-            bytes: 133_120,
-            sha256: "9f2c51d06a7e4bb8".repeat(4),
-        }],
-        certificate: CertificateSummary {
-            passed: true,
-            max_abs_diff: if plan.dtype == NumberFormat::F32 { 0.0 } else { 2.1e-3 },
-            tolerance: if plan.dtype == NumberFormat::F32 { 1e-5 } else { 2e-2 },
-            flipped: 0,
-            rows: 64,
-            problems: Vec::new(),
-            rounding: rounding(plan.dtype),
-        },
+        certificate: certificate(plan.dtype),
     };
     plan.targets.iter().map(export).collect()
 }
 
-/// What a number format does to the tensors of an export.
-fn rounding(dtype: NumberFormat) -> Vec<TensorRounding> {
+fn certificate(dtype: NumberFormat) -> Certificate {
     let unit = [0.0, f64::powi(2.0, -12), f64::powi(2.0, -9), f64::powi(2.0, -8)][dtype as usize];
-    let mut names = Vec::new();
-    for site in site_names() {
-        for part in ["down.weight", "down.bias", "up.weight", "up.bias"] {
-            names.push(format!("{site}.{part}"));
-        }
-    }
-    names.push("classifier.out_proj.weight".to_owned());
-    let of = |(i, name): (usize, String)| {
-        let max_rel = unit * (0.6 + 0.4 * f64::from(noise(i as u64)));
-        TensorRounding { name, max_abs: 0.09 * max_rel, max_rel }
+    let names = site_names()
+        .into_iter()
+        .flat_map(|site| ["down.weight", "down.bias", "up.weight", "up.bias"].map(|part| format!("{site}.{part}")));
+    let tensor = |(i, name): (usize, String)| {
+        let relative = unit * (0.6 + 0.4 * f64::from(noise(i as u64)));
+        TensorCheck { name, max_abs_error: Some(0.09 * relative), max_rel_error: Some(relative), problem: None }
     };
-    names.into_iter().enumerate().map(of).collect()
+    let exact = dtype == NumberFormat::F32;
+    Certificate {
+        format: "adamix-certificate".to_owned(),
+        version: 1,
+        created: "2026-09-21T14:13:20Z".to_owned(),
+        tool: "adamix".to_owned(),
+        target: None,
+        dtype: NumberFormat::F32,
+        stored_as: None,
+        passed: true,
+        problems: Vec::new(),
+        worst_tensor: None,
+        probe: ProbeResult {
+            rows: 64,
+            outputs: 2,
+            max_abs_delta: Some(if exact { 0.0 } else { 2.1e-3 }),
+            mean_abs_delta: Some(0.0),
+            flipped: 0,
+            tolerance: if exact { 1e-5 } else { 2e-2 },
+        },
+        tensors: names.chain(["classifier.out_proj.weight".to_owned()]).enumerate().map(tensor).collect(),
+        files: vec![FileHash {
+            name: "adapter.safetensors".to_owned(),
+            bytes: 133_120,
+            sha256: "9f2c51d06a7e4bb8".repeat(4),
+        }],
+    }
 }

@@ -1,8 +1,8 @@
-//! An engine without a model: for the window's tests and for looking at the window.
+//! An engine without a model, for the window's tests and its demonstration.
 //!
-//! [`FakeEngine::manual`] records what it is asked and says only what it is told to, so a test decides what
-//! happens between two frames. [`FakeEngine::demo`] answers every question with plausible numbers of its own
-//! making and "trains" a few steps with every drain. Both are deterministic: no clock, no threads, no chance.
+//! [`FakeEngine::manual`] records the commands and sends only the messages of the test, so that a test decides what
+//! happens between two frames. [`FakeEngine::demo`] answers every command with invented plausible
+//! numbers and "trains" a few steps with every drain. Both are deterministic: no clock, no threads, no random numbers.
 
 use crate::config::{RunConfig, Task};
 use crate::protocol::*;
@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a fake was asked and what it still has to say.
+/// Received commands and waiting messages.
 #[derive(Default)]
 struct State {
     commands: Vec<Command>,
@@ -25,12 +25,12 @@ struct State {
     demo: Option<Demo>,
 }
 
-/// The training a demo pretends to do.
+/// State of a demonstration.
 #[derive(Default)]
 struct Demo {
     steps_per_drain: u64,
     run: Option<DemoRun>,
-    /// Models that are being fetched, each with its share.
+    /// Downloads in progress with their share, 0 to 1.
     downloads: Vec<(RequestId, String, f64)>,
 }
 
@@ -56,7 +56,7 @@ pub struct FakeHandle {
 }
 
 impl FakeEngine {
-    /// Says nothing by itself.
+    /// An engine that sends only the messages of its handle.
     pub fn manual() -> (Self, FakeHandle) {
         let state = Arc::new(Mutex::new(State::default()));
         (Self { state: state.clone(), waker: None }, FakeHandle { state })
@@ -69,7 +69,7 @@ impl FakeEngine {
         (engine, handle)
     }
 
-    /// Answers everything, and makes so many steps with every drain while a run is on.
+    /// An engine that answers every command, and makes `steps_per_drain` steps with every drain during a run.
     pub fn demo(steps_per_drain: u64, waker: Option<Waker>) -> (Self, FakeHandle) {
         let (mut engine, handle) = Self::manual();
         engine.waker = waker;
@@ -174,7 +174,7 @@ impl State {
         self.queue.push_back(Incoming::Event(event));
     }
 
-    /// A demo's answers; a manual fake is silent.
+    /// Answers a command of a demonstration.
     fn answer(&mut self, command: Command) {
         if self.demo.is_none() {
             return;
@@ -272,7 +272,7 @@ impl State {
         }
     }
 
-    /// What a drain's worth of training reports.
+    /// The training of one drain.
     fn train(&mut self) {
         let Some(demo) = &self.demo else { return };
         if demo.run.as_ref().is_some_and(|run| !run.paused) {
@@ -281,7 +281,7 @@ impl State {
         }
     }
 
-    /// What a drain's worth of fetching reports.
+    /// The download of one drain.
     fn fetch(&mut self) {
         let Some(demo) = &mut self.demo else { return };
         let Some((req, id, share)) = demo.downloads.first_mut() else { return };

@@ -1,13 +1,13 @@
-//! Models that a demonstration pretends to have on disk, and downloads that it pretends to make.
+//! Models and downloads of the fake engine.
 
 use crate::protocol::model_store::{
     CacheInfo, DownloadProgress, Downloaded, ModelKind, Stage, StoredFile, StoredModel,
 };
 use std::path::{Path, PathBuf};
 
-/// Bytes of a pretended download.
+/// Bytes of a download.
 pub const TOTAL: u64 = 271_000_000;
-/// Bytes a second of one.
+/// Bytes per second of a download.
 pub const SPEED: f64 = 18_400_000.0;
 
 fn model(id: &str, family: &str, kind: Option<ModelKind>, parameters: u64, bytes: u64) -> StoredModel {

@@ -1,4 +1,4 @@
-//! Made-up but plausible studies of a mixture for [`crate::testing::fake_engine`].
+//! Invented plausible studies of a mixture for [`crate::testing::fake_engine`].
 
 use crate::config::MixtureKind;
 use crate::protocol::*;

@@ -1,4 +1,4 @@
-//! Made-up texts and answers for an engine without a model.
+//! Invented texts and answers for the fake engine.
 
 use crate::config::{RunConfig, TextFormat};
 use crate::eval::text_metrics::{BleuDifference, Protocol};

@@ -1,19 +1,14 @@
-//! Models and data before training, in the window's terms.
+//! Models before training, as the window shows them.
 
-use crate::config::Problem;
-use crate::data::preview::{Lengths, Preview, SampleRow, Split};
 use crate::error::Result;
 use crate::model::decoder::targets::lora_targets;
 use crate::model::decoder::{DecoderFamily, LmSource};
 use crate::model::loras::Target;
 use crate::model::weights::Weights;
 use crate::model::{Family, ModelSource, encoder};
-use crate::protocol::snapshots::{DataPreview, ModelInfo, PreviewRow, SplitPreview};
+use crate::protocol::ModelInfo;
 use crate::workflow::prepare;
 use std::path::Path;
-
-/// Rows of a list of rows that were left out.
-const SKIPPED: usize = 300;
 
 /// Texts of each split that are shown token by token.
 pub(crate) const TEXTS: usize = 3;
@@ -108,69 +103,4 @@ fn weight_bytes(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let weights = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "safetensors"));
     weights.filter_map(|entry| std::fs::metadata(entry.path()).ok()).map(|meta| meta.len()).sum()
-}
-
-fn place(row: &crate::data::SkippedRow) -> String {
-    format!("{}:{}: {}", row.file, row.line, row.reason)
-}
-
-/// A data preview as it is drawn.
-pub(crate) fn data(preview: Preview) -> DataPreview {
-    let Preview { labels, problem, max_length, .. } = &preview;
-    let part = |split: &Split, duplicates: usize| split_preview(split, labels, *problem, *max_length, duplicates);
-    DataPreview {
-        columns: preview.columns.names.clone(),
-        train: part(&preview.train, preview.duplicates_in_train),
-        dev: part(&preview.dev, 0),
-        leaks: preview.leaks,
-        skipped: preview.skipped.iter().take(SKIPPED).map(place).collect(),
-        skipped_rows: preview.skipped.len(),
-        labels: preview.labels.clone(),
-        leak_examples: preview.leak_examples,
-        name: preview.name,
-    }
-}
-
-fn split_preview(
-    split: &Split,
-    labels: &[String],
-    problem: Problem,
-    max_length: usize,
-    duplicates: usize,
-) -> SplitPreview {
-    let row = |row: &SampleRow| PreviewRow {
-        text: row.text.clone(),
-        pair: row.pair.clone(),
-        label: row.label.clone(),
-        tokens: row.tokens.len(),
-    };
-    let none = Lengths::default();
-    let lengths = split.lengths.as_ref().unwrap_or(&none);
-    let balance = labels.iter().cloned().zip(split.balance.iter().copied());
-    SplitPreview {
-        rows: split.rows,
-        sample: split.sample.iter().map(row).collect(),
-        labels: if problem == Problem::Classification { balance.collect() } else { Vec::new() },
-        values: split.targets,
-        token_histogram: lengths.histogram.clone(),
-        token_bin: lengths.bin_width,
-        mean_tokens: lengths.mean,
-        max_tokens: lengths.max,
-        truncated_rows: (lengths.truncated_share * split.rows as f64).round() as usize,
-        truncated_tokens: cut_share(lengths, max_length),
-        duplicates,
-    }
-}
-
-/// Share of the tokens beyond the largest length, from the histogram: each row counts as the middle of its bar.
-fn cut_share(lengths: &Lengths, max_length: usize) -> f64 {
-    if lengths.truncated_share == 0.0 {
-        return 0.0;
-    }
-    let middle = |bar: usize| (bar as f64 + 0.5) * lengths.bin_width as f64;
-    let sum = |share: &dyn Fn(f64) -> f64| {
-        let bars = lengths.histogram.iter().enumerate();
-        bars.map(|(bar, &rows)| rows as f64 * share(middle(bar))).sum::<f64>()
-    };
-    sum(&|length| (length - max_length as f64).max(0.0)) / sum(&|length| length).max(1.0)
 }

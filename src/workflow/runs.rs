@@ -11,10 +11,10 @@ use crate::artifact::run_list::{RunList, RunProgress};
 use crate::artifact::run_lock::is_locked;
 use crate::artifact::{RunDir, checkpoint, run_dir};
 use crate::config::RunConfig;
-use crate::engine::mailbox::Buckets;
 use crate::error::{Error, Result};
-use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary, StepBucket, TensorRounding};
-use crate::protocol::{CertificateSummary, ExportReport, ExportTarget, ExportedFile};
+use crate::protocol::decimation::Decimated;
+use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary, StepBucket};
+use crate::protocol::{ExportReport, ExportTarget};
 use crate::records::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
 use crate::tensor::NumberFormat;
 use crate::workflow::snapshot;
@@ -47,7 +47,7 @@ impl Story {
     /// Reads the record of a run; an absent file is an empty story.
     pub(crate) fn read(run: &RunDir) -> Result<Self> {
         let mut story = Self::default();
-        let mut curve = Buckets::new(CURVE);
+        let mut curve = Decimated::new(CURVE);
         let record = read_lines(&run.metrics())?;
         story.progress.add_damaged(record.damaged);
         for line in record.lines {
@@ -58,7 +58,7 @@ impl Story {
                     // A resumed run has not ended yet.
                     story.end = None;
                 }
-                Line::Step(record) => curve.push((&record).into()),
+                Line::Step(record) => curve.push(StepBucket::of((&record).into())),
                 Line::Eval(record) => story.evals.push(record),
                 Line::Lamp(lamp) => {
                     // Each check replaces the one before.
@@ -180,28 +180,7 @@ pub fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
     };
     let stored_as = certificate.stored_as.as_deref().and_then(NumberFormat::by_name);
     let dtype = stored_as.unwrap_or(certificate.dtype);
-    let probe = certificate.probe;
-    let files = certificate.files.into_iter();
-    let rounding = certificate.tensors.into_iter().map(|tensor| TensorRounding {
-        name: tensor.name,
-        max_abs: tensor.max_abs_error.unwrap_or(f64::NAN),
-        max_rel: tensor.max_rel_error.unwrap_or(f64::NAN),
-    });
-    ExportReport {
-        target,
-        dtype,
-        dir,
-        files: files.map(|f| ExportedFile { name: f.name, bytes: f.bytes, sha256: f.sha256 }).collect(),
-        certificate: CertificateSummary {
-            passed: certificate.passed,
-            max_abs_diff: probe.max_abs_delta.unwrap_or(f64::NAN),
-            tolerance: probe.tolerance,
-            flipped: probe.flipped,
-            rows: probe.rows,
-            problems: certificate.problems,
-            rounding: rounding.collect(),
-        },
-    }
+    ExportReport { target, dtype, dir, certificate }
 }
 
 /// Deletes a run with all its files, for good.

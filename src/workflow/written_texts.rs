@@ -4,10 +4,10 @@
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::eval::generate::{Hooks, Options, Routes, ScoreOptions, score_inputs};
-use crate::eval::text_metrics::{BleuDifference, TextScores, WordLists};
+use crate::eval::text_metrics::{BleuDifference, WordLists};
+use crate::protocol::{WriteReport, WrittenBy, WrittenSample};
 use crate::rng::SeedStream;
 use crate::train::Subject;
-use serde::Serialize;
 use std::time::Instant;
 
 /// What is written.
@@ -21,42 +21,6 @@ pub struct WritePlan {
     pub samples: usize,
     /// METEOR's word lists, if it is wanted.
     pub word_lists: Option<WordLists>,
-}
-
-/// One way of running the model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct WrittenBy {
-    /// `base`, `merged` or `random`.
-    pub way: &'static str,
-    /// Scores of all its texts together.
-    pub scores: TextScores,
-    /// Its BLEU less the merged model's; absent for the merged model, and where one input was answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bleu_minus_merged: Option<BleuDifference>,
-}
-
-/// A text of each way for one input.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct WrittenSample {
-    /// The end of what the model was given, as text.
-    pub prompt: String,
-    /// What is right.
-    pub references: Vec<String>,
-    /// One for each way, in their order.
-    pub texts: Vec<String>,
-}
-
-/// Texts and scores.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct WriteReport {
-    /// Inputs answered.
-    pub inputs: usize,
-    /// The ways.
-    pub ways: Vec<WrittenBy>,
-    /// The first inputs.
-    pub samples: Vec<WrittenSample>,
-    /// Wall-clock seconds.
-    pub seconds: f64,
 }
 
 /// Writes and scores. `go_on` hears the share done, 0 to 1; false cancels.

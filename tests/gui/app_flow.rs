@@ -5,9 +5,9 @@ use crate::panel_support::ready;
 use adamix::app::WorkbenchApp;
 use adamix::app::actions::Action;
 use adamix::app::files::{Purpose, ScriptedPicker};
-use adamix::app::layout::View;
 use adamix::app::settings::Settings;
-use adamix::app::{Options, first_form};
+use adamix::app::view::View;
+use adamix::app::{WindowOptions, first_form};
 use adamix::config::Task;
 use adamix::protocol::*;
 use adamix::testing::data;
@@ -220,7 +220,7 @@ fn an_engine_that_cannot_start_leaves_a_window_that_says_so() {
     let error = adamix::error::Error::internal("no processor found");
     let mut window: Window = Harness::builder().with_size([1280.0, 800.0]).build_eframe(move |cc| {
         let (engine, picker) = (Err(error), Box::new(ScriptedPicker::default()));
-        WorkbenchApp::new(&cc.egui_ctx, engine, picker, Settings::default(), Options::default())
+        WorkbenchApp::new(&cc.egui_ctx, engine, picker, Settings::default(), WindowOptions::default())
     });
     window.run_steps(3);
     window.get_by_label("Engine failed");

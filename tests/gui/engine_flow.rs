@@ -3,10 +3,10 @@
 use crate::place::Place;
 use adamix::app::actions::Action;
 use adamix::app::files::ScriptedPicker;
-use adamix::app::layout::View;
 use adamix::app::session::EngineState;
 use adamix::app::settings::Settings;
-use adamix::app::{Options, WorkbenchApp};
+use adamix::app::view::View;
+use adamix::app::{WindowOptions, WorkbenchApp};
 use adamix::config::RunConfig;
 use adamix::engine::EngineHandle;
 use adamix::protocol::*;
@@ -37,7 +37,7 @@ impl Window {
             });
             let engine = EngineHandle::spawn(waker).map(|engine| Box::new(engine) as Box<dyn Engine>);
             let picker = Box::new(ScriptedPicker::default());
-            let options = Options { form: Some(form), ..Options::default() };
+            let options = WindowOptions { form: Some(form), ..WindowOptions::default() };
             WorkbenchApp::new(&cc.egui_ctx, engine, picker, Settings::default(), options)
         });
         Self { harness, bell }
@@ -142,7 +142,7 @@ fn from_the_first_click_to_a_passed_certificate() {
     assert!(!reports.is_empty() && reports.iter().all(|report| report.certificate.passed), "{reports:?}");
     for report in &reports {
         assert!(report.dir.starts_with(&run.dir));
-        assert!(report.files.iter().all(|file| report.dir.join(&file.name).is_file()));
+        assert!(report.certificate.files.iter().all(|file| report.dir.join(&file.name).is_file()));
         assert!(report.dir.join("certificate.json").is_file());
     }
 

@@ -3,10 +3,10 @@
 use crate::harness::ready_session;
 use adamix::app::actions::Action;
 use adamix::app::files::ScriptedPicker;
-use adamix::app::layout::View;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
-use adamix::app::{Options, WorkbenchApp, first_form};
+use adamix::app::view::View;
+use adamix::app::{WindowOptions, WorkbenchApp, first_form};
 use adamix::engine::handle::EngineHandle;
 use adamix::protocol::*;
 use egui_kittest::Harness;
@@ -44,7 +44,7 @@ fn setup_train_look_export_delete() {
     let engine = EngineHandle::spawn(Arc::new(|| {})).unwrap();
     let mut window = Harness::builder().with_size([1280.0, 800.0]).build_eframe(move |cc| {
         let (engine, picker) = (Ok(Box::new(engine) as _), Box::new(ScriptedPicker::default()));
-        WorkbenchApp::new(&cc.egui_ctx, engine, picker, settings, Options::default())
+        WorkbenchApp::new(&cc.egui_ctx, engine, picker, settings, WindowOptions::default())
     });
     step_until("a checked plan", &mut window, |s| s.preflight.value.is_some() && s.data.value.is_some());
     let session = &window.state().session;
@@ -79,7 +79,7 @@ fn setup_train_look_export_delete() {
     let session = &window.state().session;
     let reports = session.export.value.as_ref().unwrap_or_else(|| panic!("{:?}", session.export.error));
     assert!(reports[0].certificate.passed, "{:?}", reports[0].certificate);
-    assert!(reports[0].files.iter().all(|file| reports[0].dir.join(&file.name).is_file()));
+    assert!(reports[0].certificate.files.iter().all(|file| reports[0].dir.join(&file.name).is_file()));
 
     step_until("the list of runs", &mut window, |s| s.runs.value.as_ref().is_some_and(|runs| runs.len() == 1));
     window.state().request(Action::AskDeleteRun(run_dir.clone()));
@@ -98,7 +98,7 @@ fn a_model_that_is_not_there_is_said_and_blocks_nothing_else() {
     let engine = EngineHandle::spawn(Arc::new(|| {})).unwrap();
     let mut window = Harness::builder().with_size([1280.0, 800.0]).build_eframe(move |cc| {
         let (engine, picker) = (Ok(Box::new(engine) as _), Box::new(ScriptedPicker::default()));
-        WorkbenchApp::new(&cc.egui_ctx, engine, picker, settings, Options::default())
+        WorkbenchApp::new(&cc.egui_ctx, engine, picker, settings, WindowOptions::default())
     });
     step_until("an error", &mut window, |s| s.model.error.is_some());
     let error = window.state().session.model.error.clone().unwrap();

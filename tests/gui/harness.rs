@@ -2,11 +2,11 @@
 
 use crate::panel_support::{self as support, World};
 use adamix::app::files::ScriptedPicker;
-use adamix::app::layout::View;
 use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
-use adamix::app::{Options, WorkbenchApp, first_form};
+use adamix::app::view::View;
+use adamix::app::{WindowOptions, WorkbenchApp, first_form};
 use adamix::protocol::*;
 use adamix::testing::data;
 use adamix::testing::fake_engine::{FakeEngine, FakeHandle};
@@ -27,7 +27,7 @@ pub fn window(settings: Settings, picker: ScriptedPicker) -> (Harness<'static, W
 /// A whole window over this engine.
 pub fn window_over(engine: FakeEngine, settings: Settings, picker: ScriptedPicker) -> Harness<'static, WorkbenchApp> {
     Harness::builder().with_size([1280.0, 800.0]).build_eframe(move |cc| {
-        WorkbenchApp::new(&cc.egui_ctx, Ok(Box::new(engine)), Box::new(picker), settings, Options::default())
+        WorkbenchApp::new(&cc.egui_ctx, Ok(Box::new(engine)), Box::new(picker), settings, WindowOptions::default())
     })
 }
 

@@ -102,12 +102,12 @@ fn a_shared_side_is_explained() {
     session.focus = (0, Some(Side::Up));
     let h = show(session);
     h.get_by_label_contains("The up-projection of this layer is shared");
-    assert!(h.query_by_label("How alike are they?").is_none());
+    assert!(h.query_by_label("Similarity").is_none());
 }
 
 #[test]
 fn pictures_of_another_side_are_awaited() {
     let (mut session, ..) = trained(lab(), 2, (0, Side::Down));
     session.focus = (3, Some(Side::Down));
-    show(session).get_by_label("Waiting for the pictures of this side");
+    show(session).get_by_label("Waiting for the heat maps of this side");
 }

@@ -213,11 +213,11 @@ fn three_averages_stand_side_by_side_with_the_distance_at_each_site() {
     let h = averaged(|report| report.rows = 1_000_000);
     h.get_by_label_contains("the mean delta itself is 0.0030 better in accuracy, the ensemble");
     let mut h = averaged(|_| {});
-    h.get_by_label("Distance from the mean delta, site by site");
+    h.get_by_label("Distance from the mean delta, module by module");
     let first = 100.0 * report.sites[0].off;
     h.get_by_label_contains(&format!("layer 0 attention.self.query: factors {first:.1} %"));
     assert!(h.query_by_label("4 → 16").is_none());
-    h.get_by_label("Numbers of each site").click();
+    h.get_by_label("Numbers of each module").click();
     h.run();
     assert_eq!(h.query_all_by_label("4 → 16").count(), 4);
 }
@@ -229,10 +229,10 @@ fn a_shared_side_and_adapters_are_explained_instead() {
         report.sites.iter_mut().for_each(|site| (site.off, site.truncated_off) = (0.0, 0.0));
     });
     h.get_by_label_contains("factors and deltas are exactly the same module");
-    assert!(h.query_by_label("Distance from the mean delta, site by site").is_none(), "a plot of zeros");
+    assert!(h.query_by_label("Distance from the mean delta, module by module").is_none(), "a plot of zeros");
     let h = averaged(|report| *report = studies::averages(MixtureKind::Adapter));
     h.get_by_label_contains("Adapters have factors and outputs only");
     h.get_by_label_contains("An adapter has a nonlinearity between its two matrices");
     assert!(h.query_by_label(Average::Deltas.words()).is_none());
-    assert!(h.query_by_label("Numbers of each site").is_none());
+    assert!(h.query_by_label("Numbers of each module").is_none());
 }

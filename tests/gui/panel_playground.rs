@@ -3,9 +3,9 @@
 use crate::harness::{panel, ready_session};
 use crate::panel_support::{World, done, opened};
 use adamix::app::actions::Action;
-use adamix::app::layout::View;
 use adamix::app::panels::Panels;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::config::Task;
 use adamix::protocol::*;
 use adamix::testing::{data, texts};
@@ -32,7 +32,7 @@ fn writer_session() -> Session {
 #[test]
 fn without_a_language_model_it_says_what_to_do() {
     let mut harness = panel(View::Playground, ready_session());
-    assert!(harness.query_all_by_label_contains("Nothing here can write").next().is_some());
+    assert!(harness.query_all_by_label_contains("No language model").next().is_some());
     harness.get_by_label("Show Setup").click();
     harness.run();
     assert_eq!(harness.state().actions, [Action::Show(View::Setup)]);

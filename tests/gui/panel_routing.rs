@@ -70,7 +70,7 @@ fn the_diagram_shows_the_picks_of_both_passes() {
         h.get_by_label(&format!("layer {site} up: one matrix shared by all experts; nothing is drawn"));
     }
     assert!(h.query_by_label_contains("4^4 = 256").is_some(), "the number of paths is shown");
-    h.get_by_label_contains("Law: one uniform draw for the whole batch");
+    h.get_by_label_contains("Routing policy: one uniform draw for the whole batch");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn counts_stand_against_the_exact_expectation() {
     let (mean, deviation) = (draws as f64 / 4.0, (draws as f64 * 0.25 * 0.75).sqrt());
     let z = (count as f64 - mean) / deviation;
     h.get_by_label(&format!("layer 2 down, expert 1: {count} of {draws} draws, expected {mean:.1}, z {z:+.2}"));
-    h.get_by_label_contains("Within chance: the largest |z| of 16 counts");
+    h.get_by_label_contains("Consistent with chance: the largest |z| of 16 counts");
     assert!(h.query_by_label_contains("layer 2 up, expert").is_none(), "a shared side has no counts");
 }
 
@@ -108,5 +108,5 @@ fn draws_for_each_token_are_shown_as_shares() {
     let h = show(session);
     h.get_by_label("layer 0 down, expert 1: serves 50 % in pass A, 20 % in pass B");
     h.get_by_label_contains("There is no single path.");
-    h.get_by_label_contains("Law: one uniform draw for each token");
+    h.get_by_label_contains("Routing policy: one uniform draw for each token");
 }

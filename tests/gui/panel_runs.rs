@@ -2,9 +2,9 @@
 
 use crate::harness::{panel, ready_session, training_session};
 use adamix::app::actions::Action;
-use adamix::app::layout::View;
 use adamix::app::run_view::RunView;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::protocol::*;
 use adamix::testing::data;
 use egui_kittest::kittest::Queryable as _;

@@ -3,9 +3,9 @@
 use crate::harness::{panel, ready_session, run_started, steps};
 use crate::panel_support::{World, opened, trained};
 use adamix::app::actions::Action;
-use adamix::app::layout::View;
 use adamix::app::panels::Panels;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::config::{RunConfig, Task};
 use adamix::protocol::*;
 use adamix::testing::{data, texts};

@@ -4,8 +4,8 @@ use crate::harness::{panel, ready_session};
 use crate::panel_support::done;
 use adamix::app::actions::Action;
 use adamix::app::files::Purpose;
-use adamix::app::layout::View;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::config::{BadRows, RunConfig, Task};
 use adamix::protocol::*;
 use adamix::testing::data;
@@ -150,8 +150,8 @@ fn preview(session: &mut Session, change: impl FnOnce(&mut DataPreview)) {
 fn rows_that_cannot_be_used_can_be_left_out_by_a_click() {
     let mut session = ready_session();
     preview(&mut session, |preview| {
-        preview.skipped = vec!["mine.tsv:301: 1 column where 2 were expected".to_owned()];
-        preview.skipped_rows = 1;
+        let reason = "1 column where 2 were expected".to_owned();
+        preview.skipped = vec![SkippedRow { file: "mine.tsv".to_owned(), line: 301, reason }];
     });
     let mut harness = panel(View::Setup, session);
     assert!(harness.query_all_by_label_contains("1 row cannot be used").next().is_some());

@@ -1,7 +1,7 @@
 //! One panel over a session made of a fake engine's messages; what it wishes for is collected.
 
 use adamix::app::actions::{Action, ActionQueue};
-use adamix::app::panels::PanelCtx;
+use adamix::app::panel_ctx::PanelCtx;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
 use adamix::app::theme::{Theme, install};

@@ -3,8 +3,8 @@
 use crate::harness::{panel, ready_session};
 use crate::panel_support::done;
 use adamix::app::actions::Action;
-use adamix::app::layout::View;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::config::{MixtureKind, Task};
 use adamix::protocol::*;
 use adamix::testing::{data, texts};

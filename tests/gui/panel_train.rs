@@ -2,7 +2,7 @@
 
 use crate::harness::{panel, ready_session, training_session};
 use adamix::app::actions::Action;
-use adamix::app::layout::View;
+use adamix::app::view::View;
 use adamix::protocol::*;
 use adamix::testing::data;
 use egui_kittest::kittest::Queryable as _;
@@ -78,7 +78,7 @@ fn the_time_of_a_step_is_shown_by_phase() {
     harness.run();
     harness.get_by_label("step profile");
     harness.get_by_label("Where the time of a step goes: 40.0 ms");
-    harness.get_by_label_contains("trunk forward: 30.0 ms a step, 75.0 % of it");
+    harness.get_by_label_contains("base forward: 30.0 ms a step, 75.0 % of it");
     harness.get_by_label_contains("adapters: 10.00 ms a step, 25.0 % of it");
     harness.get_by_label_contains("Mean of 12 steps up to step 100");
     assert!(harness.query_by_label_contains("optimizer:").is_none(), "a phase without time is not shown");

@@ -1,19 +1,16 @@
-//! What the user asks of the models on disk.
+//! Actions on the models on disk.
 
 use crate::app::WorkbenchApp;
-use crate::app::layout::View;
+use crate::app::view::View;
 use crate::protocol::*;
 
 impl WorkbenchApp {
     pub(super) fn refresh_models(&mut self) {
-        let req = self.session.next_request();
-        if self.send(Command::Store { req, ask: StoreAsk::List }) {
-            self.session.models.begin(req);
-        }
+        self.ask(|session| &mut session.models, |req| Command::Store { req, ask: StoreAsk::List });
     }
 
-    /// Reads the list when it comes into sight, and again when a download or a removal has changed it; checks a form
-    /// whose model has just come.
+    /// Reads the list when it becomes visible, and again when a download or a removal has changed it; checks a form
+    /// whose model has just been downloaded.
     pub(super) fn follow_models(&mut self, now: f64) {
         if std::mem::take(&mut self.session.form_model_came) {
             self.checked = None;
@@ -35,14 +32,6 @@ impl WorkbenchApp {
         if self.send(Command::Store { req, ask: StoreAsk::Download(id.clone()) }) {
             self.session.begin_download(req, id);
             self.layout.show(View::Models);
-        }
-    }
-
-    pub(super) fn remove_model(&mut self, id: String) {
-        self.dialog = None;
-        let req = self.session.next_request();
-        if self.send(Command::Store { req, ask: StoreAsk::Remove(id) }) {
-            self.session.removing.begin(req);
         }
     }
 

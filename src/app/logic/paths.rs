@@ -1,11 +1,11 @@
-//! Paths that were chosen, typed or dropped, and what file dialogs answer.
+//! Paths that were chosen, typed or dropped, and answers of file dialogs.
 
 use crate::app::WorkbenchApp;
 use crate::app::actions::Action;
 use crate::app::dialogs::Dialog;
 use crate::app::files::{FileAnswer, Purpose};
-use crate::app::layout::View;
 use crate::app::panels::setup::files::{DropKind, kind_of, use_path};
+use crate::app::view::View;
 use crate::config::RunConfig;
 use crate::protocol::LogLevel;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ impl WorkbenchApp {
                 self.session.log(LogLevel::Error, format!("reading failed: {err}: {}", path.display()));
             }
             FileAnswer::Head(path, Ok(text)) => self.panels.setup.take_head(&path, &text, &self.session, &self.actions),
-            FileAnswer::Head(..) => {} // the engine's own preview will say what is wrong with the file
+            FileAnswer::Head(..) => {} // the preview of the engine reports what is wrong with the file
             FileAnswer::Written(path, Ok(())) => {
                 self.session.log(LogLevel::Info, format!("settings written: {}", path.display()));
                 self.session.notify(LogLevel::Info, format!("saved {}", path.display()));
@@ -55,7 +55,7 @@ impl WorkbenchApp {
             Purpose::RunsDir | Purpose::Run if !form.runs_dir.is_empty() => Some(PathBuf::from(&form.runs_dir)),
             _ => None,
         };
-        // Without a closer idea the dialog starts where the desktop likes.
+        // Without a recent path the desktop chooses the directory.
         let start =
             recent.as_deref().map(|path| if path.extension().is_some() { path.parent().unwrap_or(path) } else { path });
         if self.picker.pick(purpose, start) {

@@ -1,8 +1,8 @@
-//! What is asked without being wished for: the form's model, data and plan, and runs that other processes write.
+//! Queries that no action asks for: the form's model, data and plan, and runs that other processes write.
 
 use crate::app::WorkbenchApp;
-use crate::app::layout::View;
 use crate::app::run_view::RunView;
+use crate::app::view::View;
 use crate::config::{RunConfig, Task};
 use crate::protocol::*;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 /// Seconds after the last change of the form until it is checked.
 const CHECK_DELAY: f64 = 0.4;
-/// Seconds between two looks at a run that another process is writing.
+/// Seconds between two reads of a run that another process is writing.
 const FOLLOW_EVERY: f64 = 3.0;
-/// Seconds between two looks at the list of runs while another process is writing one of them.
+/// Seconds between two reads of the list of runs while another process is writing one of them.
 const LIST_EVERY: f64 = 5.0;
 
 impl WorkbenchApp {
-    /// Asks once what a fresh window wants to know.
+    /// The queries of a window that has just opened.
     pub(super) fn first_questions(&mut self) {
         if self.asked_first || self.session.engine_problem().is_some() {
             return;
@@ -39,7 +39,7 @@ impl WorkbenchApp {
         if now < due {
             return ctx.request_repaint_after(Duration::try_from_secs_f64(due - now).unwrap_or_default());
         }
-        // While training, the engine has better things to do; the form is checked afterwards.
+        // The form is checked after training: a check would slow the training down.
         if self.session.engine_problem().is_none() && !self.session.phase.is_active() {
             self.check_due = None;
             self.ask_about_form();
@@ -56,27 +56,24 @@ impl WorkbenchApp {
         if !has_model {
             self.session.model.clear();
         } else if model_changed {
-            let req = self.session.next_request();
-            if self.send(Command::PreviewModel { req, model: form.model.clone() }) {
-                self.session.model.begin(req);
-            }
+            let model = form.model.clone();
+            self.ask(|session| &mut session.model, |req| Command::PreviewModel { req, model });
         }
         if !has_model || !data_chosen(&form) {
             self.session.data.clear();
             self.session.texts.clear();
         } else if data_changed {
-            let req = self.session.next_request();
-            if self.send(Command::PreviewData { req, config: Box::new(form.clone()) }) {
-                match form.data.task {
-                    Task::Text => self.session.texts.begin(req),
-                    _ => self.session.data.begin(req),
-                }
+            let (config, writes) = (Box::new(form.clone()), form.data.task == Task::Text);
+            let command = |req| Command::PreviewData { req, config };
+            if writes {
+                self.ask(|session| &mut session.texts, command);
+            } else {
+                self.ask(|session| &mut session.data, command);
             }
         }
         if form.problems().is_empty() {
-            let req = self.session.next_request();
-            if self.send(Command::Preflight { req, config: Box::new(form) }) {
-                self.session.preflight.begin(req);
+            let config = Box::new(form);
+            if self.ask(|session| &mut session.preflight, |req| Command::Preflight { req, config }) {
                 self.session.preflight_version = self.session.form_version;
             }
         } else {
@@ -98,7 +95,7 @@ impl WorkbenchApp {
         self.open_run(dir);
     }
 
-    /// Reads the list of runs again when it comes into sight, and now and then while another process writes into it.
+    /// Reads the list of runs again when it becomes visible, and repeatedly while another process writes one of them.
     pub(super) fn follow_runs(&mut self, ctx: &egui::Context, now: f64) {
         let seen = self.layout.is_visible(View::Runs);
         let came = seen && !std::mem::replace(&mut self.runs_seen, seen);
@@ -107,7 +104,7 @@ impl WorkbenchApp {
         }
         let running = |run: &RunSummary| run.status == RunStatus::Running && !self.session.is_live(&run.dir);
         let others = self.session.runs.value.iter().flatten().any(running);
-        // A run in this engine needs the time more.
+        // Reading would slow down a run in this engine.
         if !came && (!others || self.session.phase.is_active()) {
             return;
         }
@@ -123,7 +120,7 @@ impl WorkbenchApp {
         again.into_iter().for_each(|dir| self.read_overlay(dir));
     }
 
-    /// Tells the engine what can be seen, when that changes.
+    /// Tells the engine which snapshots are visible, when that changes.
     pub(super) fn update_watch(&mut self) {
         let live = self.session.shows_live();
         let (site, side) = (self.session.focus.0, self.session.focus.1.unwrap_or(Side::Down));
@@ -140,7 +137,7 @@ impl WorkbenchApp {
     }
 }
 
-/// Whether the form says where the rows are.
+/// Whether the form names its data.
 fn data_chosen(form: &RunConfig) -> bool {
     let data = &form.data;
     match data.task {

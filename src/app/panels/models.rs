@@ -1,7 +1,7 @@
-//! Models on disk: fetch one by its name, use it, remove it.
+//! The list of models on disk: download, use, remove.
 
-use super::PanelCtx;
 use crate::app::actions::Action;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::session::Download;
 use crate::app::widgets::cards;
 use crate::app::widgets::listing::{self, Heading};
@@ -9,7 +9,7 @@ use crate::format;
 use crate::protocol::{CacheInfo, DownloadProgress, ModelKind, Stage, StoredModel};
 use egui::{Color32, Key, RichText, Ui};
 
-/// Below this width of the view the list leaves out parameters.
+/// Below this width of the view the list omits parameters.
 const NARROW: f32 = 430.0;
 /// Room for the button beside the field.
 const BUTTON: f32 = 84.0;
@@ -85,12 +85,12 @@ impl ModelsPanel {
             }
             match ctx.session.models.value.as_ref() {
                 Some(CacheInfo { offline: Some(variable), .. }) => {
-                    let words = format!("{variable} is set: nothing is downloaded, models on disk work as ever.");
+                    let words = format!("{variable} is set: nothing is downloaded; models on disk can be used.");
                     cards::note(ui, ctx.theme.warning, &words);
                 }
-                cached => {
-                    let from = cached.map_or("the hub", |cached| cached.endpoint.as_str());
-                    let words = format!("From {from}. Nothing is fetched unless it is asked for here.");
+                shelf => {
+                    let from = shelf.map_or("the hub", |shelf| shelf.endpoint.as_str());
+                    let words = format!("From {from}. Models are downloaded only by this button.");
                     ui.label(RichText::new(words).small().color(ctx.theme.muted));
                 }
             }
@@ -174,36 +174,31 @@ fn cache_summary(ctx: &PanelCtx<'_>, cached: &CacheInfo, ui: &mut Ui) {
         .on_hover_text(format!("{words}\nThe cache that other programs use too; HF_HUB_CACHE names another one"));
 }
 
-/// One model's card with everything that can be done with it.
+/// The selected model with its actions.
 fn detail_ui(ctx: &PanelCtx<'_>, model: &StoredModel, ui: &mut Ui) {
     cards::card(ui, ctx.theme, &model.id, |ui| {
         if let Some(problem) = &model.problem {
             let color = if model.incomplete { ctx.theme.warning } else { ctx.theme.error };
             cards::note(ui, color, problem);
         }
-        ui.horizontal_wrapped(|ui| {
-            ui.spacing_mut().item_spacing.x = 16.0;
-            let family = if model.family.is_empty() { "-" } else { &model.family };
-            cards::figure(ui, ctx.theme, "Family", family, "Its architecture");
-            let kind = match model.kind {
-                Some(ModelKind::Encoder) => "encoder",
-                Some(ModelKind::Decoder) => "language model",
-                None => "-",
-            };
-            cards::figure(
-                ui,
-                ctx.theme,
-                "Kind",
-                kind,
-                "Encoders are trained for labels and scores, language models to write",
-            );
-            cards::figure(ui, ctx.theme, "Parameters", &parameters(model), "Numbers in its weights");
-            cards::figure(ui, ctx.theme, "On disk", &format::bytes(model.bytes), "All of its files");
-            let commit = model.commit.get(..12).unwrap_or(&model.commit);
-            if !commit.is_empty() {
-                cards::figure(ui, ctx.theme, "Commit", commit, &format!("{}\nRuns remember it", model.commit));
-            }
-        });
+        let kind = match model.kind {
+            Some(ModelKind::Encoder) => "encoder",
+            Some(ModelKind::Decoder) => "language model",
+            None => "-",
+        };
+        let family = if model.family.is_empty() { "-" } else { &model.family };
+        let commit = model.commit.get(..12).unwrap_or(&model.commit);
+        let commit_tip = format!("{}\nRuns record it", model.commit);
+        let mut figures = vec![
+            ("Family", family.to_owned(), "Its architecture"),
+            ("Kind", kind.to_owned(), "Encoders are trained for labels and scores, language models to generate text"),
+            ("Parameters", parameters(model), "Number of weights"),
+            ("On disk", format::bytes(model.bytes), "All of its files"),
+        ];
+        if !commit.is_empty() {
+            figures.push(("Commit", commit.to_owned(), &commit_tip));
+        }
+        cards::figures(ui, ctx.theme, &figures);
         let mut names: Vec<&str> = model.files.iter().take(NAMED).map(|file| file.name.as_str()).collect();
         if model.files.len() > NAMED {
             names.push("…");
@@ -239,7 +234,7 @@ fn download_ui(ctx: &PanelCtx<'_>, download: &Download, ui: &mut Ui) {
         }
         let Some(progress) = progress else {
             ui.horizontal(|ui| {
-                cards::loading(ui, "waiting for its turn", None);
+                cards::loading(ui, "waiting", None);
                 ctx.button(ui, Action::CancelDownload(*req));
             });
             return;
@@ -266,7 +261,7 @@ fn stage_words(progress: &DownloadProgress) -> String {
     let DownloadProgress { stage, file, number, files, speed, .. } = progress;
     let which = format!("{file} ({number} of {files})");
     match stage {
-        Stage::Asking => "Asking for the list of files".to_owned(),
+        Stage::Asking => "Requesting the list of files".to_owned(),
         Stage::Verifying => format!("Checking {which}"),
         Stage::Waiting { seconds: 0, .. } => "Connecting again".to_owned(),
         Stage::Waiting { seconds, .. } => format!("Next try in {seconds} s"),

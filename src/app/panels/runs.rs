@@ -1,11 +1,11 @@
-//! All runs on disk: open, overlay, resume, delete.
+//! The list of runs on disk: open, overlay, resume, delete.
 
-use super::PanelCtx;
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::listing::{self, Heading};
-use crate::app::widgets::metric_plot::{self, Curve, Options};
+use crate::app::widgets::metric_plot::{self, Curve, PlotOptions};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{curves, names};
 use crate::format;
@@ -13,7 +13,7 @@ use crate::protocol::{RunStatus, RunSummary};
 use egui::{Color32, RichText, Ui};
 use std::path::PathBuf;
 
-/// Below this width of the view the list leaves out when runs were started.
+/// Below this width of the view the list omits when runs were started.
 const NARROW: f32 = 430.0;
 
 /// What is drawn of the overlaid runs.
@@ -80,7 +80,7 @@ impl RunsPanel {
             Heading::exact("Steps", "Done and planned", 64.0),
             Heading::exact("Started", "Month, day and local time", 76.0),
         ];
-        // In a narrow view the name is worth more than the day.
+        // In a narrow view the name is more important than the day.
         let narrow = ui.available_width() < NARROW;
         let shown = headings.len() - usize::from(narrow);
         listing::show(ui, "runs", &headings[..shown], runs.len(), |mut row| {
@@ -120,11 +120,11 @@ impl RunsPanel {
         let best = now.best.map_or_else(|| "-".to_owned(), format::metric);
         row.col(|ui| text(ui, RichText::new(best).monospace()));
         row.col(|ui| text(ui, RichText::new(format!("{}/{}", now.step, run.total_steps)).monospace()));
-        // The year goes into the tooltip: it is the same for nearly all.
+        // The year is in the tooltip: it is the same for nearly all.
         if with_start {
             row.col(|ui| text(ui, RichText::new(started.get(5..16).unwrap_or(&started))));
         }
-        // Anywhere in its row, not only on its name.
+        // Clicks anywhere in the row count.
         self.take_clicks(ctx, run, &row.response());
     }
 
@@ -161,7 +161,7 @@ impl RunsPanel {
                     (None, None) => cards::loading(ui, &format!("reading {}", dir.display()), None),
                 }
             }
-            let options = Options { height: 240.0, legend: true, ..Options::default() };
+            let options = PlotOptions { height: 240.0, legend: true, ..PlotOptions::default() };
             metric_plot::ui(ui, ctx.theme, "overlay plot", &drawn, &[], &options);
         });
     }
@@ -177,14 +177,14 @@ impl RunsPanel {
     }
 }
 
-/// What changes while a run is in training.
+/// The columns that change during training.
 struct Newest {
     status: RunStatus,
     best: Option<f64>,
     step: u64,
 }
 
-/// The list is as old as its last reading; of the run in the engine more is known.
+/// The values of the list, or the newer ones of the run in the engine.
 fn newest(ctx: &PanelCtx<'_>, run: &RunSummary) -> Newest {
     match &ctx.session.live {
         Some(live) if live.dir == run.dir && ctx.session.phase.is_active() => Newest {
@@ -207,23 +207,22 @@ fn status_words(ctx: &PanelCtx<'_>, status: RunStatus) -> (&'static str, Color32
     }
 }
 
-/// One run's card with everything that can be done with it.
+/// The selected run with its actions.
 fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
     cards::card(ui, ctx.theme, &run.name, |ui| {
         if let Some(problem) = &run.problem {
             cards::error(ui, ctx.theme, problem);
         }
-        ui.horizontal_wrapped(|ui| {
-            ui.spacing_mut().item_spacing.x = 16.0;
-            let status = newest(ctx, run).status;
-            let (words, _) = status_words(ctx, status);
-            cards::figure(ui, ctx.theme, "Status", words, "What its directory says");
-            cards::figure(ui, ctx.theme, "Model", &format::ellipsis(&run.model, 28), &run.model);
-            cards::figure(ui, ctx.theme, "Task", &run.task, "");
-            cards::figure(ui, ctx.theme, "Method", &run.method, "What was trained");
-            cards::figure(ui, ctx.theme, "Time", &format::duration(run.seconds), "Training time");
-            cards::figure(ui, ctx.theme, "On disk", &format::bytes(run.bytes), "Checkpoints and exports included");
-        });
+        let (status, _) = status_words(ctx, newest(ctx, run).status);
+        let figures = [
+            ("Status", status.to_owned(), "What its directory says"),
+            ("Model", format::ellipsis(&run.model, 28), run.model.as_str()),
+            ("Task", run.task.clone(), ""),
+            ("Method", run.method.clone(), "What was trained"),
+            ("Time", format::duration(run.seconds), "Training time"),
+            ("On disk", format::bytes(run.bytes), "Checkpoints and exports included"),
+        ];
+        cards::figures(ui, ctx.theme, &figures);
         ui.label(RichText::new(run.dir.display().to_string()).small().color(ctx.theme.muted));
         ui.add_space(4.0);
         ui.horizontal_wrapped(|ui| {
@@ -235,8 +234,8 @@ fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
             } else {
                 let reason = match status {
                     RunStatus::Running => "it is in training",
-                    RunStatus::Finished => "it has come to its end",
-                    _ => "it has no checkpoint to go on from",
+                    RunStatus::Finished => "it has finished",
+                    _ => "it has no checkpoint",
                 };
                 ui.add_enabled(false, egui::Button::new(resume.text()))
                     .on_disabled_hover_text(format!("Not possible: {reason}"));

@@ -1,11 +1,11 @@
-//! Loss, learning rate and speed while it trains.
+//! Loss, learning rate and speed during training.
 
 mod outcome;
 mod plots;
 mod samples;
 
-use super::{PanelCtx, no_run_ui, opened_note_ui};
-use crate::app::chrome::phase_words;
+use crate::app::chrome::phase_text;
+use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::phases;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled, stacked_bar};
@@ -55,13 +55,14 @@ impl TrainPanel {
 
     fn lamps_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         let title = match run.lamps.first() {
-            Some(lamp) => format!("Is it learning? Checked after step {}", lamp.step),
-            None => "Is it learning?".to_owned(),
+            Some(lamp) => format!("Gradient health, checked after step {}", lamp.step),
+            None => "Gradient health".to_owned(),
         };
         cards::card(ui, ctx.theme, &title, |ui| {
             if run.lamps.is_empty() {
                 ui.label(
-                    RichText::new("Every trained tensor is checked after steps 1, 3 and 10.").color(ctx.theme.muted),
+                    RichText::new("Gradient and change of every trained tensor are checked after steps 1, 3 and 10.")
+                        .color(ctx.theme.muted),
                 );
                 return;
             }
@@ -127,82 +128,46 @@ fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&Lamp], ui: &mut Ui) {
 }
 
 fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
-    let theme = ctx.theme;
     let live = ctx.session.shows_live();
-    cards::card(ui, theme, "", |ui| {
-        ui.horizontal_wrapped(|ui| {
-            ui.spacing_mut().item_spacing.x = 18.0;
-            let number = |value: Option<f32>, digits| {
-                value.map_or_else(|| "-".to_owned(), |v| format::significant(f64::from(v), digits))
-            };
-            let last = run.history.last;
-            if !live && let Some(status) = run.status {
-                cards::figure(
-                    ui,
-                    theme,
-                    "Status",
-                    &format!("{status:?}").to_lowercase(),
-                    "What the run directory says",
-                );
-            } else {
-                let (words, _) = phase_words(ctx.session.phase, theme);
-                cards::figure(ui, theme, "Phase", &words.to_lowercase(), "What the engine reported");
-            }
-            let steps = format!("{} / {}", format::count(run.step()), format::count(run.start.total_steps));
-            cards::figure(ui, theme, "Step", &steps, "Optimizer steps done of those planned");
-            cards::figure(
-                ui,
-                theme,
-                "Epoch",
-                &last.map_or_else(|| "-".to_owned(), |s| format!("{:.2}", s.epoch)),
-                "Passes over the training rows",
-            );
-            cards::figure(
-                ui,
-                theme,
-                "Loss",
-                &number(last.map(|s| s.loss), 4),
-                "Task loss plus λ times the consistency term, last step",
-            );
-            cards::figure(
-                ui,
-                theme,
-                "Consistency",
-                &number(last.map(|s| s.consistency_loss), 3),
-                "Symmetric KL between the two passes, before λ",
-            );
-            let rate = last.map_or_else(|| "-".to_owned(), |s| format::scientific(f64::from(s.learning_rate)));
-            cards::figure(ui, theme, "Learning rate", &rate, "Of the last step");
-            cards::figure(ui, theme, "Gradient norm", &number(last.map(|s| s.grad_norm), 3), "Before clipping");
-            if let Some(best) = run.best_eval() {
-                let text = format!("{} at {}", format::metric(best.merged.primary), format::count(best.step));
-                cards::figure(
-                    ui,
-                    theme,
-                    &format!("Best {}", run.metric()),
-                    &text,
-                    "Of the merged model on the evaluation rows",
-                );
-            }
-            let speed = run.history.speed().map_or_else(|| "-".to_owned(), format::short_count);
-            cards::figure(ui, theme, "Tokens/s", &speed, "Over the last steps, both passes counted");
-            cards::figure(
-                ui,
-                theme,
-                "Time",
-                &format::duration(run.history.seconds),
-                "Training time, evaluations not counted",
-            );
-            if live && ctx.session.phase.is_active() {
-                let left =
-                    run.seconds_left().filter(|left| *left > 0.0).map_or_else(|| "-".to_owned(), format::duration);
-                cards::figure(ui, theme, "Left", &left, "At the pace of the last steps, evaluations not counted");
-            }
-        });
-    });
+    let number = |value: Option<f32>, digits| {
+        value.map_or_else(|| "-".to_owned(), |value| format::significant(f64::from(value), digits))
+    };
+    let last = run.history.last;
+    let epoch = last.map_or_else(|| "-".to_owned(), |step| format!("{:.2}", step.epoch));
+    let rate = last.map_or_else(|| "-".to_owned(), |step| format::scientific(f64::from(step.learning_rate)));
+    let speed = run.history.speed().map_or_else(|| "-".to_owned(), format::short_count);
+    let steps = format!("{} / {}", format::count(run.step()), format::count(run.start.total_steps));
+    let mut figures = vec![
+        match run.status.filter(|_| !live) {
+            Some(status) => ("Status", format!("{status:?}").to_lowercase(), "What the run directory says"),
+            None => ("Phase", phase_text(ctx.session.phase).to_lowercase(), "What the engine reported"),
+        },
+        ("Step", steps, "Optimizer steps done of those planned"),
+        ("Epoch", epoch, "Passes over the training rows"),
+        ("Loss", number(last.map(|step| step.loss), 4), "Task loss plus λ times the consistency term, last step"),
+        (
+            "Consistency",
+            number(last.map(|step| step.consistency_loss), 3),
+            "Symmetric KL divergence between the two passes, before λ",
+        ),
+        ("Learning rate", rate, "Of the last step"),
+        ("Gradient norm", number(last.map(|step| step.grad_norm), 3), "Before clipping"),
+    ];
+    let best_name = format!("Best {}", run.metric());
+    if let Some(best) = run.best_eval() {
+        let text = format!("{} at {}", format::metric(best.merged.primary), format::count(best.step));
+        figures.push((&best_name, text, "Of the merged model on the evaluation rows"));
+    }
+    figures.push(("Tokens/s", speed, "Over the last steps, both passes counted"));
+    figures.push(("Time", format::duration(run.history.seconds), "Training time, evaluations not counted"));
+    if live && ctx.session.phase.is_active() {
+        let left = run.seconds_left().filter(|left| *left > 0.0).map_or_else(|| "-".to_owned(), format::duration);
+        figures.push(("Left", left, "At the speed of the last steps, evaluations not counted"));
+    }
+    cards::card(ui, ctx.theme, "", |ui| cards::figures(ui, ctx.theme, &figures));
 }
 
-/// Where the time of a step goes; nothing for a run that was read from disk.
+/// Time of a step by phase; absent for a run read from disk.
 fn profile_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let Some(profile) = &run.profile else { return };
     let ms = format::significant(1e3 * f64::from(profile.total()), 3);

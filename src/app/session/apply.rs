@@ -1,13 +1,13 @@
-//! How messages of the engine change the session. The one place where late messages are dropped.
+//! How messages of the engine change the session. Late messages are dropped here.
 
-use super::{EngineState, Session};
+use super::{EngineState, QUERIES, QueryClass, Session};
 use crate::app::query::JobProgress;
 use crate::app::run_view::RunView;
 use crate::protocol::*;
 use std::path::Path;
 
 impl Session {
-    /// Takes in one message of the engine. Messages of other runs and answers to forgotten questions are dropped.
+    /// Applies one message of the engine. Messages of other runs and answers to superseded queries are dropped.
     pub fn apply(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Event(event) => self.apply_event(event),
@@ -84,7 +84,10 @@ impl Session {
                 }
             }
             Event::RunEnded { run, end } => self.apply_end(run, *end),
-            Event::Progress { req, what, done, total } => self.apply_progress(req, JobProgress { what, done, total }),
+            Event::Progress { req, what, done, total } => {
+                let progress = JobProgress { what, done, total };
+                QUERIES.iter().any(|row| (row.get_mut)(self).advance(req, &progress));
+            }
             Event::Downloading { req, progress } => self.apply_downloading(req, progress),
             Event::Done { req, outcome } => self.apply_done(req, outcome),
             Event::Failed { req, failure } => self.apply_failure(req, &failure),
@@ -106,7 +109,10 @@ impl Session {
         view.lamps = lamps;
         if let Some(first) = bad.first() {
             let more = if bad.len() > 1 { format!(" and {} more", bad.len() - 1) } else { String::new() };
-            self.log(LogLevel::Warning, format!("{first}{more} does not learn as it should; see the lamps"));
+            self.log(
+                LogLevel::Warning,
+                format!("{first}{more} does not learn as expected; see gradient health in Train"),
+            );
         }
     }
 
@@ -134,27 +140,6 @@ impl Session {
             self.notify(level, text.clone());
         }
         self.log(level, text);
-    }
-
-    fn apply_progress(&mut self, req: RequestId, progress: JobProgress) {
-        macro_rules! offer {
-            ($($query:expr),*) => { $( if $query.owns(req) { $query.progress = Some(progress); return; } )* };
-        }
-        offer!(
-            self.compare,
-            self.merge,
-            self.export,
-            self.play,
-            self.written,
-            self.averages,
-            self.rounding,
-            self.inspect,
-            self.opening,
-            self.data,
-            self.texts,
-            self.model,
-            self.preflight
-        );
     }
 
     fn apply_done(&mut self, req: RequestId, outcome: Outcome) {
@@ -224,13 +209,15 @@ impl Session {
     fn apply_exported(&mut self, req: RequestId, reports: Vec<ExportReport>) {
         for report in &reports {
             let (level, verdict) = match report.certificate.passed {
-                true => (LogLevel::Info, "proven".to_owned()),
-                false => (LogLevel::Error, format!("failed its proof: {}", report.certificate.problems.join("; "))),
+                true => (LogLevel::Info, "verified".to_owned()),
+                false => {
+                    (LogLevel::Error, format!("failed its verification: {}", report.certificate.problems.join("; ")))
+                }
             };
             self.log(level, format!("export {verdict}: {}", report.dir.display()));
         }
         if self.export.answer(req, reports.clone()) {
-            // The shown run remembers them too, so that a later export does not hide an earlier one.
+            // The shown run lists them too, so that a later export does not hide an earlier one.
             if let Some(run) = self.opened.as_mut().or(self.live.as_mut()) {
                 run.exports.retain(|old| reports.iter().all(|new| (new.target, &new.dir) != (old.target, &old.dir)));
                 run.exports.extend(reports);
@@ -258,29 +245,15 @@ impl Session {
             }
             return self.log(LogLevel::Error, format!("the run failed: {message}"));
         }
-        // Previews show their error in place; what the user asked for by a click is noticed too.
-        let quiet = self.model.fail(req, message)
-            || self.data.fail(req, message)
-            || self.texts.fail(req, message)
-            || self.preflight.fail(req, message);
-        let loud = self.runs.fail(req, message)
-            || self.compare.fail(req, message)
-            || self.merge.fail(req, message)
-            || self.export.fail(req, message)
-            || self.play.fail(req, message)
-            || self.written.fail(req, message)
-            || self.averages.fail(req, message)
-            || self.rounding.fail(req, message)
-            || self.inspect.fail(req, message)
-            || self.opening.fail(req, message)
-            || self.deleting.fail(req, message)
-            || self.models.fail(req, message)
-            || self.removing.fail(req, message)
+        let failed = QUERIES.iter().find(|row| (row.get_mut)(self).fail(req, message));
+        let known = failed.is_some()
             || self.fail_download(req, failure)
             || self.overlays.values_mut().any(|query| query.fail(req, message));
-        if loud && failure.kind == ErrorKind::Cancelled {
+        if failed.is_some_and(|row| row.class == QueryClass::Form) {
+            // The panel of the form shows it.
+        } else if known && failure.kind == ErrorKind::Cancelled {
             self.notify(LogLevel::Info, "cancelled");
-        } else if loud || !quiet {
+        } else {
             self.log(LogLevel::Error, message);
         }
     }

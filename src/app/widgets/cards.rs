@@ -1,4 +1,4 @@
-//! Cards, figures, badges, and what a view shows when it has nothing to show.
+//! Cards, figures, badges, and the states of a view: empty, loading, error.
 
 use crate::app::theme::Theme;
 use egui::{Color32, CornerRadius, Margin, RichText, Ui};
@@ -21,7 +21,7 @@ pub fn card<R>(ui: &mut Ui, theme: &Theme, title: &str, contents: impl FnOnce(&m
         .inner
 }
 
-/// A number with its name above it; in a wrapping row it goes to the next line as a whole.
+/// A value with its name above it; in a wrapping row it wraps as a whole.
 pub fn figure(ui: &mut Ui, theme: &Theme, name: &str, value: &str, tooltip: &str) {
     let style = ui.style();
     let format = |text_style: egui::TextStyle, color| egui::TextFormat::simple(text_style.resolve(style), color);
@@ -34,7 +34,7 @@ pub fn figure(ui: &mut Ui, theme: &Theme, name: &str, value: &str, tooltip: &str
     }
 }
 
-/// A word on a tinted ground.
+/// A short text on a tinted background.
 pub fn badge(ui: &mut Ui, text: &str, color: Color32) -> egui::Response {
     egui::Frame::new()
         .fill(color.gamma_multiply(0.16))
@@ -44,7 +44,7 @@ pub fn badge(ui: &mut Ui, text: &str, color: Color32) -> egui::Response {
         .inner
 }
 
-/// What a view shows before there is anything: what it is for, and what to do next.
+/// The empty state of a view: its purpose and the next action.
 pub fn empty(ui: &mut Ui, theme: &Theme, title: &str, hint: &str, next: impl FnOnce(&mut Ui)) {
     ui.add_space((ui.available_height() * 0.25).min(120.0));
     ui.vertical_centered(|ui| {
@@ -57,10 +57,10 @@ pub fn empty(ui: &mut Ui, theme: &Theme, title: &str, hint: &str, next: impl FnO
     });
 }
 
-/// What a view shows while its answer is on the way; `share` from 0 to 1 where it is known.
+/// The loading state; `share` from 0 to 1 where it is known.
 pub fn loading(ui: &mut Ui, what: &str, share: Option<f32>) {
     ui.horizontal(|ui| match share {
-        // No spinner: it would repaint without end, and the processor belongs to the training.
+        // No spinner: it would repaint continuously and slow down the training.
         None => {
             ui.label(RichText::new("…").strong());
             ui.label(what);
@@ -71,12 +71,37 @@ pub fn loading(ui: &mut Ui, what: &str, share: Option<f32>) {
     });
 }
 
-/// An error with what to do about it.
+/// An error message.
 pub fn error(ui: &mut Ui, theme: &Theme, text: &str) {
     note(ui, theme.error, text);
 }
 
-/// A sentence on a tinted ground.
+/// A short paragraph in small muted letters.
+pub fn caption(ui: &mut Ui, theme: &Theme, text: &str) {
+    ui.add(egui::Label::new(RichText::new(text).small().color(theme.muted)).wrap());
+}
+
+/// Paragraphs that explain something, folded; `id`: unique on screen.
+pub fn explanation(ui: &mut Ui, theme: &Theme, id: &str, title: &str, paragraphs: &[&str]) {
+    egui::CollapsingHeader::new(title).id_salt(id).show(ui, |ui| {
+        for text in paragraphs {
+            ui.add(egui::Label::new(RichText::new(*text).color(theme.muted)).wrap());
+            ui.add_space(3.0);
+        }
+    });
+}
+
+/// A row of [`figure`]s: name, value, tooltip. It wraps.
+pub fn figures(ui: &mut Ui, theme: &Theme, figures: &[(&str, String, &str)]) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 16.0;
+        for (name, value, tooltip) in figures {
+            figure(ui, theme, name, value, tooltip);
+        }
+    });
+}
+
+/// A message on a tinted background.
 pub fn note(ui: &mut Ui, color: Color32, text: &str) {
     egui::Frame::new()
         .fill(color.gamma_multiply(0.12))

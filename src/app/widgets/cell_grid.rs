@@ -1,4 +1,4 @@
-//! A table of small coloured cells with numbers: counts, cosines, weights. Only what is visible is drawn.
+//! A table of small coloured cells with numbers. Only visible cells are drawn.
 
 use crate::app::theme::Theme;
 use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, StrokeKind, Ui, Vec2, pos2, vec2};
@@ -6,19 +6,19 @@ use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, StrokeKind, Ui, Vec2, p
 /// One cell.
 #[derive(Clone, Debug, Default)]
 pub struct GridCell {
-    /// What stands in it, where there is room.
+    /// Text, drawn where there is room.
     pub text: String,
-    /// Its ground; absent: none.
+    /// Background colour.
     pub fill: Option<Color32>,
-    /// The whole story: shown when hovered, read by screen readers.
+    /// Description: tooltip and text for screen readers.
     pub about: String,
-    /// Framed, because it is the chosen one.
+    /// Whether it is framed as the selected cell.
     pub chosen: bool,
 }
 
 /// What the table looks like.
 #[derive(Clone, Debug)]
-pub struct Spec<'a> {
+pub struct GridSpec<'a> {
     /// Its name; unique on screen.
     pub name: &'a str,
     /// Names of the columns.
@@ -38,11 +38,11 @@ const HEADER: f32 = 18.0;
 /// Space between two cells.
 const GAP: f32 = 2.0;
 
-/// Draws the table; says which cell was clicked (row, column).
+/// Draws the table; returns the clicked cell (row, column).
 pub fn ui(
     ui: &mut Ui,
     theme: &Theme,
-    spec: &Spec<'_>,
+    spec: &GridSpec<'_>,
     row_name: impl Fn(usize) -> String,
     cell: impl Fn(usize, usize) -> GridCell,
 ) -> Option<(usize, usize)> {
@@ -82,7 +82,7 @@ pub fn ui(
             }
             let ink = fill.map_or(text_color, Theme::text_on);
             let font = FontId::monospace(if spec.cell.x < 44.0 { 10.0 } else { 11.5 });
-            // A number that does not fit is left to the hover text.
+            // A number that does not fit is in the tooltip only.
             let galley = painter.layout_no_wrap(text, font, ink);
             if galley.size().x <= spec.cell.x - 2.0 {
                 painter.galley(place.center() - 0.5 * galley.size(), galley, ink);

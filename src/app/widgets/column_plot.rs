@@ -1,13 +1,13 @@
-//! Values side by side as columns, one group for each name: where in a model something is large.
+//! Grouped columns.
 
 use super::dot_plot::ticks;
 use crate::app::theme::Theme;
 use crate::format;
-use egui::{Align2, Color32, FontId, Rect, RichText, Sense, Stroke, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, Ui, pos2, vec2};
 
 /// One colour's values.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub struct ColumnSeries {
     /// Its name.
     pub name: String,
     /// Its colour.
@@ -16,7 +16,7 @@ pub struct Series {
     pub values: Vec<f64>,
 }
 
-/// Height of the columns' field.
+/// Height of the plot area.
 const FIELD: f32 = 104.0;
 /// Width of the numbers on the axis.
 const NUMBERS: f32 = 54.0;
@@ -29,7 +29,7 @@ pub fn ui(
     theme: &Theme,
     name: &str,
     names: &[(String, String)],
-    series: &[Series],
+    series: &[ColumnSeries],
     value: impl Fn(f64) -> String,
 ) {
     if series.len() > 1 {
@@ -59,7 +59,7 @@ pub fn ui(
     }
     let groups = names.len().max(1);
     let pitch = field.width() / groups as f32;
-    // Names that would overlap are left out: the hover text has them all.
+    // Names that would overlap are omitted; the tooltips have them all.
     let every = (NAME / pitch).ceil().max(1.0) as usize;
     for (i, (short, long)) in names.iter().enumerate() {
         let left = field.left() + i as f32 * pitch;
@@ -79,7 +79,7 @@ pub fn ui(
         let start = left + 0.5 * (pitch - column * series.len() as f32);
         for (k, series) in series.iter().enumerate() {
             let Some(&found) = series.values.get(i).filter(|value| **value > 0.0) else { continue };
-            // What is no number fills the field.
+            // A value that is not finite fills the height.
             let high = if found.is_finite() { y_of(found) } else { field.top() };
             let x = start + k as f32 * column;
             let bar = Rect::from_min_max(pos2(x, high.min(field.bottom() - 1.0)), pos2(x + column, field.bottom()));
@@ -92,9 +92,4 @@ pub fn ui(
         group.on_hover_text(about);
     }
     painter.hline(field.x_range(), field.bottom(), Stroke::new(1.0, theme.muted));
-}
-
-/// A line below a plot.
-pub fn caption(ui: &mut Ui, theme: &Theme, words: &str) {
-    ui.add(egui::Label::new(RichText::new(words).small().color(theme.muted)).wrap());
 }

@@ -1,18 +1,18 @@
-//! A question in front of everything else.
+//! A modal dialog.
 
 use egui::{Context, Id, RichText, Ui};
 
-/// How a dialog was left.
+/// State of a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Not yet.
+pub enum DialogState {
+    /// It is open.
     Open,
-    /// Escape, or a click beside it.
+    /// Escape was pressed, or a click was outside.
     Dismissed,
 }
 
 /// A modal dialog with a title; its contents bring their own buttons.
-pub fn dialog(ctx: &Context, name: &str, title: &str, width: f32, contents: impl FnOnce(&mut Ui)) -> Answer {
+pub fn dialog(ctx: &Context, name: &str, title: &str, width: f32, contents: impl FnOnce(&mut Ui)) -> DialogState {
     let frame = egui::Frame::popup(&ctx.global_style()).inner_margin(egui::Margin::same(16));
     let response = egui::Modal::new(Id::unique(("dialog", name))).frame(frame).show(ctx, |ui| {
         ui.set_width(width);
@@ -20,5 +20,5 @@ pub fn dialog(ctx: &Context, name: &str, title: &str, width: f32, contents: impl
         ui.add_space(6.0);
         contents(ui);
     });
-    if response.should_close() { Answer::Dismissed } else { Answer::Open }
+    if response.should_close() { DialogState::Dismissed } else { DialogState::Open }
 }

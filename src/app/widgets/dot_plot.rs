@@ -1,12 +1,12 @@
-//! Scores side by side on one axis: points of different shapes, ranges, and how large chance is.
+//! Scores on one axis: points of different shapes, ranges, standard errors.
 
 use crate::app::theme::Theme;
 use crate::format;
 use egui::{Align2, Color32, FontId, Pos2, Rect, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
 
-/// Shape of a point: never colour alone.
+/// Shape of a point, in addition to its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum MarkShape {
     /// Filled disc.
     Disc,
     /// Filled square.
@@ -21,7 +21,7 @@ pub enum Mark {
 
 /// One line of the plot.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct ScoreEntry {
     /// Its name, left of the axis.
     pub name: String,
     /// Where the point stands.
@@ -33,14 +33,14 @@ pub struct Entry {
     /// Half the length of the whisker: one standard error.
     pub error: Option<f64>,
     /// Shape of the point.
-    pub mark: Mark,
+    pub mark: MarkShape,
     /// Colour of the point.
     pub color: Color32,
 }
 
 /// The axis.
 #[derive(Clone, Debug)]
-pub struct Axis {
+pub struct ScoreAxis {
     /// What is measured.
     pub name: String,
     /// Its ends.
@@ -68,7 +68,7 @@ pub fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
 }
 
 /// Draws all entries on one axis.
-pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[Entry], axis: &Axis) {
+pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: &ScoreAxis) {
     let width = ui.available_width().max(NAMES + VALUES + 120.0);
     let height = 20.0 + entries.len() as f32 * ROW + 34.0;
     let (rect, response) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
@@ -114,7 +114,7 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[Entry], axis: &Axis
     }
 }
 
-fn entry_words(entry: &Entry) -> String {
+fn entry_words(entry: &ScoreEntry) -> String {
     let mut words = format!("{}: {}", entry.name, format::metric(entry.value));
     if let Some([from, to]) = entry.band {
         words.push_str(&format!(", from {} to {}", format::metric(from), format::metric(to)));
@@ -125,7 +125,7 @@ fn entry_words(entry: &Entry) -> String {
     words
 }
 
-fn axis_ui(ui: &Ui, theme: &Theme, field: Rect, axis: &Axis, x_of: impl Fn(f64) -> f32) {
+fn axis_ui(ui: &Ui, theme: &Theme, field: Rect, axis: &ScoreAxis, x_of: impl Fn(f64) -> f32) {
     let painter = ui.painter();
     let grid = Stroke::new(1.0, theme.card_border);
     let small = FontId::proportional(11.0);
@@ -149,25 +149,25 @@ fn axis_ui(ui: &Ui, theme: &Theme, field: Rect, axis: &Axis, x_of: impl Fn(f64) 
     }
 }
 
-fn mark_at(painter: &egui::Painter, at: Pos2, mark: Mark, color: Color32) {
+fn mark_at(painter: &egui::Painter, at: Pos2, mark: MarkShape, color: Color32) {
     let r = 5.0;
     match mark {
-        Mark::Disc => {
+        MarkShape::Disc => {
             painter.circle_filled(at, r, color);
         }
-        Mark::Square => {
+        MarkShape::Square => {
             painter.rect_filled(Rect::from_center_size(at, vec2(9.0, 9.0)), 1.0, color);
         }
-        Mark::Triangle => {
+        MarkShape::Triangle => {
             let corners = vec![at + vec2(0.0, -r), at + vec2(r, r * 0.8), at + vec2(-r, r * 0.8)];
             painter.add(Shape::convex_polygon(corners, color, Stroke::NONE));
         }
-        Mark::Diamond => {
+        MarkShape::Diamond => {
             let r = r + 1.0;
             let corners = vec![at + vec2(0.0, -r), at + vec2(r, 0.0), at + vec2(0.0, r), at + vec2(-r, 0.0)];
             painter.add(Shape::convex_polygon(corners, color, Stroke::NONE));
         }
-        Mark::Tick => {
+        MarkShape::Tick => {
             painter.vline(at.x, at.y - 8.0..=at.y + 8.0, Stroke::new(3.0, color));
         }
     }

@@ -1,9 +1,9 @@
-//! A matrix as a picture: one texture, drawn once, whatever its size.
+//! A matrix as one texture.
 
 use crate::app::theme::Theme;
 use egui::{Color32, ColorImage, Rect, Response, Sense, TextureHandle, TextureOptions, Ui, Vec2};
 
-/// Which colours stand for the numbers.
+/// The colour scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
     /// Signed: `-limit..=limit`.

@@ -22,7 +22,7 @@ fn row(ui: &mut Ui, label: &str, tooltip: &str, add: impl FnOnce(&mut Ui) -> Res
                 ui.add(egui::Label::new(label).truncate().show_tooltip_when_elided(false))
             })
             .inner;
-        // Numbers stand in a column, whatever their digits.
+        // Numbers are aligned in a column.
         ui.spacing_mut().interact_size.x = NUMBER_WIDTH;
         let response = add(ui).labelled_by(name.id);
         if tooltip.is_empty() {
@@ -42,7 +42,7 @@ pub fn text(ui: &mut Ui, label: &str, tooltip: &str, hint: &str, value: &mut Str
     })
 }
 
-/// A path with a button that opens a dialog; says whether the button was clicked.
+/// A path with a button that opens a dialog; returns whether the button was clicked.
 pub fn path(
     ui: &mut Ui,
     label: &str,
@@ -77,7 +77,7 @@ pub fn number<N: Numeric>(
     row(ui, label, tooltip, |ui| ui.add(drag(value, range, speed).max_decimals(if N::INTEGRAL { 0 } else { 6 })))
 }
 
-/// A number to drag; values from files that are out of range stay as they are, and the pre-flight says so.
+/// A number to drag; values from files that are out of range are kept, and the pre-flight check reports them.
 fn drag<N: Numeric>(value: &mut N, range: RangeInclusive<N>, speed: f64) -> egui::DragValue<'_> {
     egui::DragValue::new(value).range(range).clamp_existing_to_range(false).speed(speed)
 }

@@ -1,4 +1,4 @@
-//! Which colour stands for which number.
+//! The legend of a colour scale.
 
 use super::heatmap::{Scale, color};
 use crate::app::theme::Theme;
@@ -8,7 +8,7 @@ use egui::{Align2, FontId, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 /// Strips of a colour bar.
 const STRIPS: usize = 48;
 
-/// A colour bar with its ends, its middle and its unit in words.
+/// A colour bar with its ends, its middle and its unit.
 pub fn bar(ui: &mut Ui, theme: &Theme, scale: Scale, unit: &str, width: f32) {
     let (low, high) = match scale {
         Scale::Diverging(limit) => (-limit, limit),

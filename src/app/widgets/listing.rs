@@ -1,4 +1,4 @@
-//! A striped list of things that can be chosen: one row each, a header that says what its columns are.
+//! A striped, selectable list with a header.
 
 use egui::{RichText, Ui};
 use egui_extras::{Column, Table, TableBuilder};
@@ -12,7 +12,7 @@ const MOST: f32 = 320.0;
 pub struct Heading<'a> {
     /// Title; none for a column of boxes to tick.
     pub title: &'a str,
-    /// What stands in it.
+    /// Its tooltip.
     pub tip: &'a str,
     /// Its width.
     pub column: Column,

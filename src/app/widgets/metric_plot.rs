@@ -1,4 +1,4 @@
-//! A plot that cannot lie: the raw range is always drawn under the smoothed line, and what was not finite is marked.
+//! A line plot that always draws the raw range under the smoothed line, and marks values that are not finite.
 
 use super::dot_plot::ticks;
 use crate::app::theme::Theme;
@@ -46,9 +46,9 @@ impl Curve {
     }
 }
 
-/// A vertical line that says what happened.
+/// A vertical line at an event.
 #[derive(Clone, Debug)]
-pub struct Mark {
+pub struct EventLine {
     /// Where.
     pub x: f64,
     /// What happened.
@@ -59,7 +59,7 @@ pub struct Mark {
 
 /// How a plot is drawn.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct PlotOptions {
     /// Height in points.
     pub height: f32,
     /// Logarithmic value axis; values at or below 0 are left out.
@@ -76,7 +76,14 @@ pub struct Options {
 const MARKS: usize = 50;
 
 /// Draws curves and marks.
-pub fn ui(ui: &mut Ui, theme: &Theme, name: &'static str, curves: &[Curve], marks: &[Mark], options: &Options) {
+pub fn ui(
+    ui: &mut Ui,
+    theme: &Theme,
+    name: &'static str,
+    curves: &[Curve],
+    marks: &[EventLine],
+    options: &PlotOptions,
+) {
     let log = options.log;
     let x_name = if options.x_name.is_empty() { "step" } else { options.x_name };
     let value = move |y: f64| if log { 10f64.powf(y) } else { y };

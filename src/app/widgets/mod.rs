@@ -1,4 +1,4 @@
-//! Pieces that know nothing of this program but its colours.
+//! Widgets that depend on the theme only.
 
 pub mod cards;
 pub mod cell_grid;

@@ -5,14 +5,14 @@ use egui::{Align2, Color32, FontId, Rect, RichText, Sense, Stroke, StrokeKind, U
 
 /// One part.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
+pub struct BarPart {
     /// Its name.
     pub name: String,
     /// Its size, in any unit.
     pub value: f32,
-    /// Its size in words, such as `12.3 ms`.
+    /// Its size as text, such as `12.3 ms`.
     pub text: String,
-    /// The whole story: shown when hovered, read by screen readers.
+    /// Description: tooltip and text for screen readers.
     pub about: String,
     /// Its colour.
     pub color: Color32,
@@ -21,7 +21,7 @@ pub struct Part {
 const HEIGHT: f32 = 26.0;
 
 /// Draws the bar over the whole width and the legend below it. `name` is read by screen readers.
-pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, parts: &[Part]) {
+pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, parts: &[BarPart]) {
     let total: f32 = parts.iter().map(|part| part.value.max(0.0)).sum();
     let (rect, bar) = ui.allocate_exact_size(vec2(ui.available_width(), HEIGHT), Sense::hover());
     bar.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, name));
@@ -35,7 +35,7 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, parts: &[Part]) {
         let right = left + rect.width() * share;
         let place = Rect::from_min_max(pos2(left, rect.top()), pos2(right, rect.bottom()));
         left = right;
-        // A line of the ground between two parts: colours alone need not tell them apart.
+        // A gap between two parts, so that they are not told apart by colour alone.
         let seen = place.shrink2(vec2(f32::min(0.5, place.width() / 4.0), 0.0));
         ui.painter().rect_filled(seen, 2.0, part.color);
         let words = format!("{:.0} %", 100.0 * share);

@@ -1,18 +1,18 @@
-//! Passed, failed, look here: by word, by shape and by colour.
+//! Verdicts by word, shape and colour.
 
 use crate::app::theme::Theme;
 use egui::{Color32, Rect, Response, RichText, Sense, Shape, Stroke, Ui, pos2, vec2};
 
-/// What was found.
+/// A verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should be: a disc with a tick.
+    /// Correct: a disc with a tick.
     Passed,
-    /// Look at it: a triangle with a bar.
+    /// To be checked: a triangle with a bar.
     Unsure,
     /// Wrong: a square on its corner with a cross.
     Failed,
-    /// Nothing to say yet: a ring.
+    /// No verdict yet: a ring.
     Open,
 }
 

@@ -15,7 +15,7 @@ use crate::protocol::studies::{Average, AverageScore, AveragedSite, AveragesRepo
 use crate::train::Subject;
 use crate::workflow::export::decoder::Written;
 use crate::workflow::export::{Kind, Labelled};
-use crate::workflow::progress::Meter;
+use crate::workflow::progress::Progress;
 use std::time::Instant;
 
 /// Why adapters have no deltas.
@@ -68,7 +68,7 @@ where
         let shared = mixture.down_experts() == 1 || mixture.up_experts() == 1;
         // Sites are quick beside passes over all rows: all of them count as a tenth of one.
         let singles = if lora && !shared { 3.0 } else { 1.0 };
-        let meter = Meter::new(0.1 + singles + experts as f64 + 0.1, self.opts.go_on);
+        let meter = Progress::new(0.1 + singles + experts as f64 + 0.1, self.opts.go_on);
         let sites = if lora { self.sites(&meter)? } else { Vec::new() };
         let mean = MergeWeights::uniform(experts);
         let with = |pick: fn(&SiteAverages) -> &Lora| {
@@ -132,14 +132,14 @@ where
     }
 
     /// A part of the job that tells its own shares.
-    fn measured<T>(&self, meter: &Meter<'_>, units: f64, run: impl FnOnce(&Options<'_>) -> Result<T>) -> Result<T> {
+    fn measured<T>(&self, meter: &Progress<'_>, units: f64, run: impl FnOnce(&Options<'_>) -> Result<T>) -> Result<T> {
         let within = meter.within(units);
         let found = run(&Options { go_on: &within, ..*self.opts })?;
         meter.step(units)?;
         Ok(found)
     }
 
-    fn sites(&self, meter: &Meter<'_>) -> Result<Vec<(AveragedSite, SiteAverages)>> {
+    fn sites(&self, meter: &Progress<'_>) -> Result<Vec<(AveragedSite, SiteAverages)>> {
         let (names, sites) = (self.model.site_names(), self.model.sites());
         let weights = vec![1.0 / self.mixture.num_experts as f64; self.mixture.num_experts];
         let (share, mut all) = (0.1 / sites.len().max(1) as f64, Vec::new());

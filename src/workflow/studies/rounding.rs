@@ -23,7 +23,7 @@ use crate::train::Subject;
 use crate::workflow::export::decoder::Written;
 use crate::workflow::export::merged_model::{Parts, Whole};
 use crate::workflow::export::{Kind, Labelled, fill, merged_tensors, probe, single};
-use crate::workflow::progress::Meter;
+use crate::workflow::progress::Progress;
 use crate::workflow::saved_run;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ where
             let parts = if self.plan.causes { self.layers() + 1 } else { 0 };
             target.dtypes().len() as f64 * (1.0 + PASS + parts as f64)
         };
-        let meter = Meter::new(PASS + targets.iter().map(each).sum::<f64>(), self.opts.go_on);
+        let meter = Progress::new(PASS + targets.iter().map(each).sum::<f64>(), self.opts.go_on);
         let merged = self.kind.merged(self.model, &saved_run::weights(self.model, &self.plan.merge)?)?;
         let exact = self.scores(&meter, &merged, None)?;
         let mut files = Vec::new();
@@ -123,7 +123,7 @@ where
     }
 
     /// On all evaluation rows.
-    fn scores(&self, meter: &Meter<'_>, model: &K::Model, route: Option<&Route>) -> Result<Scores> {
+    fn scores(&self, meter: &Progress<'_>, model: &K::Model, route: Option<&Route>) -> Result<Scores> {
         let within = meter.within(PASS);
         let scores = compare::evaluate(model, self.rows, route, &Options { go_on: &within, ..*self.opts })?;
         meter.step(PASS)?;
@@ -131,7 +131,7 @@ where
     }
 
     /// Files that hold the merged module and the head.
-    fn module(&self, meter: &Meter<'_>, merged: &K::Model) -> Result<Vec<FormatBudget>> {
+    fn module(&self, meter: &Progress<'_>, merged: &K::Model) -> Result<Vec<FormatBudget>> {
         let tensors = merged_tensors(self.model, merged)?;
         let (logits, outputs) = (self.kind.logits(merged, None)?, self.kind.outputs(self.model));
         let fresh = self.kind.fresh(&single(self.config))?;
@@ -155,7 +155,12 @@ where
     }
 
     /// Files that hold the whole model.
-    fn whole(&self, meter: &Meter<'_>, target: ExportTarget, parts: &Parts<'_, K::Model>) -> Result<Vec<FormatBudget>> {
+    fn whole(
+        &self,
+        meter: &Progress<'_>,
+        target: ExportTarget,
+        parts: &Parts<'_, K::Model>,
+    ) -> Result<Vec<FormatBudget>> {
         let outputs = self.kind.outputs(self.model);
         let exact = match self.plan.causes {
             true => Some((parts.build)(Rounded::all(parts, None)?.tensors)?),
@@ -187,7 +192,7 @@ where
     }
 
     /// What each layer alone does, against the model that is not rounded.
-    fn causes(&self, meter: &Meter<'_>, exact: &K::Model, rounded: &K::Model) -> Result<Vec<(String, f64)>> {
+    fn causes(&self, meter: &Progress<'_>, exact: &K::Model, rounded: &K::Model) -> Result<Vec<(String, f64)>> {
         let layers = self.layers();
         let names: Vec<String> = (0..layers).map(|layer| format!("layers.{layer}")).chain([REST.to_owned()]).collect();
         let base = self.kind.logits(exact, None)?;

@@ -37,7 +37,7 @@ fn questions_during_training_are_answered_and_starts_are_refused() {
     let data = window.send(|req| Command::PreviewData { req, config: Box::new(place.config(4)) });
     let Ok(Outcome::Data(preview)) = window.wait_for(data) else { panic!("no preview") };
     assert_eq!((preview.train.rows, preview.dev.rows, preview.labels.len()), (96, 48, 2));
-    assert_eq!(preview.train.labels.iter().map(|(_, rows)| rows).sum::<usize>(), 96);
+    assert_eq!(preview.train.balance.iter().sum::<usize>(), 96);
     let open = window.send(|req| Command::OpenRun { req, dir });
     let Ok(Outcome::Opened(detail)) = window.wait_for(open) else { panic!("the run in training cannot be opened") };
     assert_eq!(detail.summary.status, RunStatus::Running);
@@ -65,7 +65,7 @@ fn saved_runs_are_compared_merged_inspected_exported_and_deleted() {
     let disk = window.send(inspect(saved(dir.clone())));
     assert_eq!(window.wait_for(live).unwrap(), window.wait_for(disk).unwrap());
     let wrong = window.send(|req| Command::Inspect { req, subject: Subject::Live, site: 9, side: Side::Up });
-    assert!(window.wait_for(wrong).unwrap_err().message.contains("no site 9"));
+    assert!(window.wait_for(wrong).unwrap_err().message.contains("no adapted module 9"));
     let plan = ExportPlan {
         targets: vec![ExportTarget::Merged, ExportTarget::Experts],
         dtype: NumberFormat::F32,

@@ -1,10 +1,10 @@
-//! Three averages of the experts side by side.
+//! Comparison of three averages of the experts.
 
 use crate::app::actions::Action;
 use crate::app::names;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
-use crate::app::widgets::column_plot::{self, Series};
+use crate::app::widgets::column_plot::{self, ColumnSeries};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
 use crate::config::MixtureKind;
@@ -24,24 +24,19 @@ impl AveragesForm {
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, subject: &Subject, ui: &mut Ui) {
         cards::card(ui, ctx.theme, "Three averages", |ui| {
             let query = &ctx.session.averages;
-            let words = "AdaMix averages the experts' factors; here that stands beside the average of their products (deltas) \
+            let words = "AdaMix averages the experts' factors; here beside the average of their products (deltas) \
                          and of their answers (outputs), which are not the same.";
-            column_plot::caption(ui, ctx.theme, words);
+            cards::caption(ui, ctx.theme, words);
             ui.horizontal_wrapped(|ui| {
                 ctx.button(ui, Action::Study(subject.clone(), Study::Averages));
-                if query.is_pending() {
-                    let share = query.progress.as_ref().filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
-                    cards::loading(ui, "averaging", share);
-                    drop(ctx.button(ui, Action::CancelJob));
-                }
+                ctx.pending_ui(ui, query, "averaging");
             });
-            if let Some(error) = &query.error {
-                cards::error(ui, ctx.theme, error);
-            }
+            ctx.error_ui(ui, query);
             if let Some(report) = &query.value {
                 self.report_ui(ctx.theme, report, ui);
             }
-            story_ui(ctx.theme, ui);
+            let title = "Why averaging factors is not averaging deltas";
+            cards::explanation(ui, ctx.theme, "averages explanation", title, &EXPLANATION);
         });
     }
 
@@ -60,7 +55,7 @@ impl AveragesForm {
         }
         if !report.sites.is_empty() {
             let tip = "Norms, difference and rank of each averaged module";
-            labeled::toggle(ui, "Numbers of each site", tip, &mut self.all_sites);
+            labeled::toggle(ui, "Numbers of each module", tip, &mut self.all_sites);
             if self.all_sites {
                 sites_ui(&report.sites, ui);
             }
@@ -75,7 +70,7 @@ fn noise(report: &AveragesReport) -> Option<f64> {
     share.then(|| 2.0 * (p * (1.0 - p) / report.rows as f64).sqrt())
 }
 
-/// What was found, in a sentence.
+/// The finding as a sentence.
 pub fn verdict_words(report: &AveragesReport) -> (Verdict, String) {
     let sign = if report.higher_is_better { 1.0 } else { -1.0 };
     let metric = names::metric(&report.metric).to_lowercase();
@@ -103,7 +98,7 @@ pub fn verdict_words(report: &AveragesReport) -> (Verdict, String) {
     }
     let gain = against(Average::Deltas).unwrap_or(0.0);
     let words = format!(
-        "Averaging factors misses the mean delta by {} of its norm (mean over the sites); the mean delta itself is {}, {ensemble}.",
+        "Averaging factors misses the mean delta by {} of its norm (mean over the modules); the mean delta itself is {}, {ensemble}.",
         format::percent(mean(&report.sites, |site| site.off)),
         words(gain)
     );
@@ -120,7 +115,7 @@ fn way_tip(average: Average) -> &'static str {
         Average::Deltas => "The mean of the products B A, which keeps up to M times the rank",
         Average::Truncated => "The nearest module of rank r to the mean of the products",
         Average::Outputs => {
-            "The mean of the probabilities of M models, each with one expert at all sites: no single model"
+            "The mean of the probabilities of M models, each with one expert in all modules: no single model"
         }
     }
 }
@@ -171,7 +166,7 @@ fn ways_ui(theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
         format::count(report.probe_rows as u64),
         format::duration(report.seconds)
     );
-    column_plot::caption(ui, theme, &words);
+    cards::caption(ui, theme, &words);
 }
 
 fn from_outputs_ui(report: &AveragesReport, way: &AverageScore, ui: &mut Ui) {
@@ -190,32 +185,32 @@ fn from_outputs_ui(report: &AveragesReport, way: &AverageScore, ui: &mut Ui) {
     ui.monospace(changed);
 }
 
-/// How far factors, and rank r, are from the mean delta, site by site.
+/// Distance of factors, and of rank r, from the mean delta, module by module.
 fn plot_ui(theme: &Theme, sites: &[AveragedSite], ui: &mut Ui) {
-    ui.label(RichText::new("How far from the mean delta, site by site").strong());
+    ui.label(RichText::new("How far each module is from the mean delta").strong());
     let names: Vec<(String, String)> =
         sites.iter().enumerate().map(|(i, site)| (i.to_string(), names::whole_site(&site.name))).collect();
     let percent = |value: fn(&AveragedSite) -> f64| sites.iter().map(|site| 100.0 * value(site)).collect();
     let series = [
-        Series { name: "factors".to_owned(), color: theme.series(0), values: percent(|site| site.off) },
-        Series {
+        ColumnSeries { name: "factors".to_owned(), color: theme.series(0), values: percent(|site| site.off) },
+        ColumnSeries {
             name: "the best of rank r".to_owned(),
             color: theme.series(1),
             values: percent(|site| site.truncated_off),
         },
     ];
     let value = |percent: f64| format!("{} %", format::significant(percent, 3));
-    column_plot::ui(ui, theme, "Distance from the mean delta, site by site", &names, &series, value);
+    column_plot::ui(ui, theme, "Distance from the mean delta, module by module", &names, &series, value);
     let words = format!(
-        "Per cent of the mean delta's norm; sites in the order of the model. Of what averaging factors gives, {} comes from \
-         pairs of different experts, which never stand together in the mean delta.",
+        "Per cent of the mean delta's norm; modules in the order of the model. Of the average of the factors, {} is due to \
+         pairs of different experts, which do not occur in the mean delta.",
         format::percent(mean(sites, |site| site.crossed))
     );
-    column_plot::caption(ui, theme, &words);
+    cards::caption(ui, theme, &words);
 }
 
 fn sites_ui(sites: &[AveragedSite], ui: &mut Ui) {
-    let titles = ["Site", "|factors|", "|deltas|", "Off", "Crossed", "Rank", "Parameters"];
+    let titles = ["Module", "|factors|", "|deltas|", "Off", "Crossed", "Rank", "Parameters"];
     let height = 18.0;
     ui.push_id("averaged sites", |ui| {
         TableBuilder::new(ui)
@@ -255,23 +250,16 @@ fn sites_ui(sites: &[AveragedSite], ui: &mut Ui) {
 }
 
 /// Why averaging factors is not averaging deltas.
-fn story_ui(theme: &Theme, ui: &mut Ui) {
-    egui::CollapsingHeader::new("Why averaging factors is not averaging deltas").id_salt("averages story").show(ui, |ui| {
-        for words in [
-            "What expert j adds to a weight is its product B_j A_j. Averaging factors multiplies two means: \
-             mean(B) mean(A) = (1/M²) times the sum of all M² products B_k A_j, also those of different experts. The mean \
-             delta holds only the M products of each expert with itself.",
-            "In training AdaMix draws A and B independently, so that crossed pairs were trained too: mean(B) mean(A) is \
-             exactly the mean over all pairs that can be drawn. That is why it works although it is not the mean delta.",
-            "Both coincide where one side is shared: with one B for all, the mean of B A_j is B mean(A) exactly, and the rank \
-             stays r. They also coincide where all experts are equal.",
-            "The mean delta has a rank up to M r: as a module it needs M times the parameters, added to the weights it costs \
-             nothing. Cut back to rank r it is the nearest module of AdaMix's size, not the one AdaMix makes.",
-            "Averaging outputs runs M models. A site without a nonlinearity would make it the mean delta; above the \
-             first site the models differ in all that follows, so that no single set of weights gives it.",
-        ] {
-            ui.add(egui::Label::new(RichText::new(words).color(theme.muted)).wrap());
-            ui.add_space(3.0);
-        }
-    });
-}
+const EXPLANATION: [&str; 5] = [
+    "What expert j adds to a weight is its product B_j A_j. Averaging factors multiplies two means: mean(B) mean(A) = \
+     (1/M²) times the sum of all M² products B_k A_j, also those of different experts. The mean delta contains only the M \
+     products of each expert with itself.",
+    "In training AdaMix draws A and B independently, so that pairs of different experts are trained too: mean(B) mean(A) \
+     is exactly the mean over all pairs that can be drawn. This is why it works although it is not the mean delta.",
+    "Both are the same where one side is shared: with one B for all, the mean of B A_j is B mean(A) exactly, and the rank \
+     stays r. They are also the same where all experts are equal.",
+    "The mean delta has a rank up to M r: as a module it needs M times the parameters; added to the weights it costs \
+     nothing. Truncated to rank r it is the nearest module of AdaMix's size, but not the one AdaMix makes.",
+    "Averaging outputs runs M models. For a module without a nonlinearity it would be the mean delta; above the first \
+     module the models differ in everything that follows, so that no single set of weights gives it.",
+];

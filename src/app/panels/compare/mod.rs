@@ -1,4 +1,4 @@
-//! The merged model against random routes, single experts and the ensemble; weights of a merge.
+//! The merged model against random routes, single experts and the ensemble; merges with chosen weights.
 
 mod averages;
 mod plot;
@@ -6,9 +6,9 @@ mod table;
 mod weights;
 mod written;
 
-use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::names;
+use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
 use crate::config::{Method, Task};
@@ -53,14 +53,11 @@ impl ComparePanel {
         let measured = ctx.session.compare.value.as_ref();
         let report = measured.or(run.report());
         cards::card(ui, ctx.theme, "", |ui| self.ask_ui(ctx, run, &subject, report, measured.is_some(), ui));
-        if let Some(error) = &ctx.session.compare.error {
-            ui.add_space(4.0);
-            cards::error(ui, ctx.theme, error);
-        }
+        ctx.error_ui(ui, &ctx.session.compare);
         ui.add_space(4.0);
         if let Some(report) = report {
             let rows = table::rows(ctx.theme, report, &ctx.session.tried);
-            cards::card(ui, ctx.theme, "Which way of using the experts is best?", |ui| {
+            cards::card(ui, ctx.theme, "Which variant is best?", |ui| {
                 let (verdict, words) = table::verdict_words(report, &rows);
                 verdict::line(ui, ctx.theme, verdict, &words);
                 ui.add_space(4.0);
@@ -84,7 +81,8 @@ impl ComparePanel {
             ui.label(RichText::new(words).color(ctx.theme.muted));
         }
         ui.add_space(4.0);
-        story_ui(ctx, ui);
+        let title = "What is averaged here, and what is not";
+        cards::explanation(ui, ctx.theme, "merge explanation", title, &EXPLANATION);
     }
 
     /// The button, how many routes, and what is shown.
@@ -110,12 +108,7 @@ impl ComparePanel {
             let name = ui.label("Random routes").on_hover_text(tip);
             let value = egui::DragValue::new(&mut self.routes).range(1..=50).speed(0.1);
             drop(ui.add(value).labelled_by(name.id).on_hover_text(tip));
-            if ctx.session.compare.is_pending() {
-                let progress = ctx.session.compare.progress.as_ref();
-                let share = progress.filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
-                cards::loading(ui, progress.map_or("measuring", |p| p.what.as_str()), share);
-                drop(ctx.button(ui, Action::CancelJob));
-            }
+            ctx.pending_ui(ui, &ctx.session.compare, "measuring");
         });
         let words = match (report, measured) {
             (None, _) if ctx.session.compare.is_pending() => return,
@@ -133,24 +126,16 @@ impl ComparePanel {
     }
 }
 
-/// What averaging factors means.
-fn story_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
-    egui::CollapsingHeader::new("What is averaged here, and what is not").id_salt("merge story").show(ui, |ui| {
-        for words in [
-            "Merged: in each layer, the mean of the experts' down-projections and the mean of their up-projections, \
-             weights and biases (AdaMix, section 3.3). One adapter remains, with the cost of one.",
-            "That is an average of factors. The average of the products W^U W^D would be something else whenever both \
-             sides differ between experts, and so would the average of the outputs: between the two projections stands \
-             a nonlinearity.",
-            "Ensemble: the mean of the probabilities of several random routes. It is what the theory approximates, and \
-             costs as many forwards as routes.",
-            "Random routes: one draw for each layer, kept for all rows. The band between worst and best is the lottery \
-             of routing; a gain smaller than the band or than the standard error is no gain.",
-            "Fixed: expert j in all layers. Consistency training pulls the experts' answers together, so that all of \
-             these come close to each other, and the merged model stays in the same valley.",
-        ] {
-            ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.muted)).wrap());
-            ui.add_space(3.0);
-        }
-    });
-}
+/// Explains the rows of the comparison.
+const EXPLANATION: [&str; 5] = [
+    "Merged: in each layer, the mean of the experts' down-projections and the mean of their up-projections, weights and \
+     biases (AdaMix, section 3.3). One adapter remains, with the cost of one.",
+    "This averages the factors. The average of the products W^U W^D differs from it whenever both sides differ between \
+     experts, and so does the average of the outputs: between the two projections there is a nonlinearity.",
+    "Ensemble: the mean of the probabilities of several random routes. Merging approximates it; it costs as many forward \
+     passes as routes.",
+    "Random routes: one draw for each layer, kept for all rows. The band reaches from the worst to the best route; a gain \
+     smaller than the band or than the standard error means nothing.",
+    "Fixed: expert j in all layers. Consistency training makes the experts' outputs similar, so that all of these scores \
+     come close to each other.",
+];

@@ -1,16 +1,16 @@
-//! The table as a picture: points, the band of the random routes, one standard error.
+//! The scores as a plot: points, the band of the random routes, one standard error.
 
-use super::table::{self, Kind, Row};
+use super::table::{self, ComparisonKind, ComparisonRow};
 use crate::app::names;
 use crate::app::theme::Theme;
-use crate::app::widgets::dot_plot::{self, Axis, Entry};
-use crate::app::widgets::labeled;
+use crate::app::widgets::dot_plot::{self, ScoreAxis, ScoreEntry};
+use crate::app::widgets::{cards, labeled};
 use crate::format;
 use crate::protocol::EvalReport;
-use egui::{RichText, Ui};
+use egui::Ui;
 
 /// Draws the plot with its switch between the full range and the range of the values.
-pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], zoomed: &mut bool, ui: &mut Ui) {
+pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow], zoomed: &mut bool, ui: &mut Ui) {
     let error = table::standard_error(report);
     let entries = entries(report, rows, error);
     let range = if *zoomed { near_range(&entries, error) } else { full_range(report, &entries) };
@@ -20,7 +20,7 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], zoomed: &mut bool, u
     let name = names::metric(&report.metric);
     let better = if report.higher_is_better { "more is better" } else { "less is better" };
     let cut = if *zoomed { "axis cut to the values" } else { "full range" };
-    let axis = Axis {
+    let axis = ScoreAxis {
         name: format!("{name}, {better} ({cut}; n = {} rows)", format::count(report.rows as u64)),
         range,
         reference: report.majority.is_finite().then(|| (report.majority, "learned nothing".to_owned())),
@@ -33,21 +33,21 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], zoomed: &mut bool, u
     if let Some(error) = error {
         words.push_str(&format!(" Whisker: one standard error, {error:.4}."));
     }
-    ui.add(egui::Label::new(RichText::new(words).small().color(theme.muted)).wrap());
+    cards::caption(ui, theme, &words);
 }
 
-fn entries(report: &EvalReport, rows: &[Row], error: Option<f64>) -> Vec<Entry> {
-    let shown = rows.iter().filter(|row| !matches!(row.kind, Kind::RandomEnd | Kind::Majority));
+fn entries(report: &EvalReport, rows: &[ComparisonRow], error: Option<f64>) -> Vec<ScoreEntry> {
+    let shown = rows.iter().filter(|row| !matches!(row.kind, ComparisonKind::RandomEnd | ComparisonKind::Majority));
     shown
         .map(|row| {
-            let random = row.kind == Kind::RandomMean;
+            let random = row.kind == ComparisonKind::RandomMean;
             let band = report.random_band();
-            Entry {
+            ScoreEntry {
                 name: if random { "Random routes".to_owned() } else { row.name.clone() },
                 value: row.value,
                 band: random.then_some([band.min, band.max]),
                 singles: if random { report.random.iter().map(|s| s.primary).collect() } else { Vec::new() },
-                error: error.filter(|_| row.kind == Kind::Merged),
+                error: error.filter(|_| row.kind == ComparisonKind::Merged),
                 mark: row.mark,
                 color: row.color,
             }
@@ -56,7 +56,7 @@ fn entries(report: &EvalReport, rows: &[Row], error: Option<f64>) -> Vec<Entry> 
 }
 
 /// The whole range that the metric can have; losses start at 0.
-fn full_range(report: &EvalReport, entries: &[Entry]) -> [f64; 2] {
+fn full_range(report: &EvalReport, entries: &[ScoreEntry]) -> [f64; 2] {
     match report.metric.as_str() {
         "accuracy" | "f1" => [0.0, 1.0],
         "matthews" | "pearson" | "spearman" => [-1.0, 1.0],
@@ -69,7 +69,7 @@ fn full_range(report: &EvalReport, entries: &[Entry]) -> [f64; 2] {
 }
 
 /// The range of the values with a margin.
-fn near_range(entries: &[Entry], error: Option<f64>) -> [f64; 2] {
+fn near_range(entries: &[ScoreEntry], error: Option<f64>) -> [f64; 2] {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for entry in entries {
         let spread = entry.error.or(error).unwrap_or(0.0);

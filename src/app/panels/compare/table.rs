@@ -1,19 +1,20 @@
-//! All ways of using the experts, one row each.
+//! The table of scores: one row for each variant of the model.
 
 use crate::app::names;
 use crate::app::theme::Theme;
-use crate::app::widgets::dot_plot::Mark;
+use crate::app::widgets::cards;
+use crate::app::widgets::dot_plot::MarkShape;
 use crate::app::widgets::verdict::Verdict;
 use crate::format;
 use crate::protocol::{EvalReport, MergeReport, Scores};
 use egui::{Color32, RichText, Ui};
 
-/// Most scored merges shown beside the others; the history lists all.
+/// Scored merges in the table; the history lists all.
 const TRIED_SHOWN: usize = 4;
 
-/// What a row is about; the plot draws random routes as one band.
+/// The variant of a row; the plot draws random routes as one band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ComparisonKind {
     /// The uniform mean.
     Merged,
     /// Mean of the random routes.
@@ -26,15 +27,15 @@ pub enum Kind {
     Ensemble,
     /// Always the most frequent answer.
     Majority,
-    /// A merge with weights of one's own.
+    /// A merge with chosen weights.
     Tried,
 }
 
 /// One row.
 #[derive(Clone, Debug)]
-pub struct Row {
-    /// What it is about.
-    pub kind: Kind,
+pub struct ComparisonRow {
+    /// The variant.
+    pub kind: ComparisonKind,
     /// Its name.
     pub name: String,
     /// What it means.
@@ -44,7 +45,7 @@ pub struct Row {
     /// All scores; absent for the constant answer.
     pub scores: Option<Scores>,
     /// Its mark in the plot.
-    pub mark: Mark,
+    pub mark: MarkShape,
     /// Its colour in the plot.
     pub color: Color32,
     /// Whether no other row is better.
@@ -79,34 +80,43 @@ fn mean(all: &[Scores]) -> Option<Scores> {
 }
 
 /// All rows of a report, the scored merges last; the best ones are marked.
-pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
+pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<ComparisonRow> {
+    let mut rows: Vec<ComparisonRow> = Vec::new();
     let mut add = |kind, name: String, tip: &str, scores: Option<&Scores>, value: f64, mark, color| {
-        rows.push(Row { kind, name, tip: tip.to_owned(), value, scores: scores.cloned(), mark, color, best: false });
+        rows.push(ComparisonRow {
+            kind,
+            name,
+            tip: tip.to_owned(),
+            value,
+            scores: scores.cloned(),
+            mark,
+            color,
+            best: false,
+        });
     };
     let of = |scores: &Scores| scores.primary;
     let text = if theme.dark { Color32::from_gray(230) } else { Color32::from_gray(30) };
     let merged = &report.merged;
     let name = if report.fixed.is_empty() { "This model" } else { "Merged, uniform" };
     add(
-        Kind::Merged,
+        ComparisonKind::Merged,
         name.to_owned(),
         "The mean of the experts' factors: the paper",
         Some(merged),
         of(merged),
-        Mark::Disc,
+        MarkShape::Disc,
         text,
     );
     let n = report.random.len();
     if let Some(mean) = mean(&report.random) {
         let name = format!("Random routes, mean of {n}");
         add(
-            Kind::RandomMean,
+            ComparisonKind::RandomMean,
             name,
             "One draw for each layer, kept for all rows",
             Some(&mean),
             of(&mean),
-            Mark::Tick,
+            MarkShape::Tick,
             theme.muted,
         );
         if n > 1 {
@@ -116,32 +126,56 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Ro
                 sorted.reverse();
             }
             for (name, scores) in [("  worst of them", sorted[0]), ("  best of them", sorted[n - 1])] {
-                let tip = "An end of the band: what bad or good luck with the route does";
-                add(Kind::RandomEnd, name.to_owned(), tip, Some(scores), of(scores), Mark::Tick, theme.muted);
+                let tip = "An end of the band of random routes";
+                add(
+                    ComparisonKind::RandomEnd,
+                    name.to_owned(),
+                    tip,
+                    Some(scores),
+                    of(scores),
+                    MarkShape::Tick,
+                    theme.muted,
+                );
             }
         }
     }
     for (i, scores) in report.fixed.iter().enumerate() {
         let color = theme.expert(i);
         add(
-            Kind::Fixed(i),
+            ComparisonKind::Fixed(i),
             format!("Expert {i} only"),
             "This expert in all layers",
             Some(scores),
             of(scores),
-            Mark::Square,
+            MarkShape::Square,
             color,
         );
     }
     if n > 0 {
         let name = format!("Ensemble of {n} routes");
         let tip = "Mean of the probabilities of the random routes: as many forwards as routes";
-        add(Kind::Ensemble, name, tip, Some(&report.ensemble), of(&report.ensemble), Mark::Triangle, text);
+        add(
+            ComparisonKind::Ensemble,
+            name,
+            tip,
+            Some(&report.ensemble),
+            of(&report.ensemble),
+            MarkShape::Triangle,
+            text,
+        );
     }
     let skipped = tried.len().saturating_sub(TRIED_SHOWN);
     for (i, merge) in tried.iter().enumerate().skip(skipped) {
         let (name, tip) = (format!("Weights {}", i + 1), names::merge_plan(&merge.plan));
-        add(Kind::Tried, name, &tip, Some(&merge.scores), of(&merge.scores), Mark::Diamond, theme.accent);
+        add(
+            ComparisonKind::Tried,
+            name,
+            &tip,
+            Some(&merge.scores),
+            of(&merge.scores),
+            MarkShape::Diamond,
+            theme.accent,
+        );
     }
     let constant = if report.base.is_some() {
         "Base model, untrained"
@@ -151,15 +185,23 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Ro
         "Always the same answer"
     };
     let tip = match report.base {
-        Some(_) => "The model as it came, without a mixture: what it reaches before it has learned anything here",
+        Some(_) => "The base model without a mixture: its score before training",
         None => {
             "The most frequent class of these rows (or their mean value): what a model reaches that has learned nothing"
         }
     };
-    add(Kind::Majority, constant.to_owned(), tip, report.base.as_deref(), report.majority, Mark::Tick, theme.muted);
+    add(
+        ComparisonKind::Majority,
+        constant.to_owned(),
+        tip,
+        report.base.as_deref(),
+        report.majority,
+        MarkShape::Tick,
+        theme.muted,
+    );
     let sign = if report.higher_is_better { 1.0 } else { -1.0 };
-    // A mean of routes is no model that one could use.
-    let usable = |row: &Row| row.kind != Kind::RandomMean && row.value.is_finite();
+    // A mean of routes is not a usable model.
+    let usable = |row: &ComparisonRow| row.kind != ComparisonKind::RandomMean && row.value.is_finite();
     let best = rows.iter().filter(|row| usable(row)).map(|row| sign * row.value).fold(f64::NEG_INFINITY, f64::max);
     for row in &mut rows {
         row.best = usable(row) && sign * row.value >= best;
@@ -168,11 +210,11 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Ro
 }
 
 /// A score that some tasks have.
-type Part = fn(&Scores) -> Option<f64>;
+type ScoreField = fn(&Scores) -> Option<f64>;
 
 /// Draws the table.
-pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], ui: &mut Ui) {
-    let columns: [(&str, &str, Part); 8] = [
+pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow], ui: &mut Ui) {
+    let columns: [(&str, &str, ScoreField); 8] = [
         ("Accuracy", "accuracy", |s| s.accuracy),
         ("F1", "f1", |s| s.f1),
         ("Matthews", "matthews", |s| s.matthews),
@@ -182,7 +224,7 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], ui: &mut Ui) {
         ("Perplexity", "perplexity", |s| s.perplexity),
         ("Next token", "token_accuracy", |s| s.token_accuracy),
     ];
-    // The deciding metric stands first; what does not apply to the task has no column.
+    // The deciding metric is first; metrics that do not apply to the task have no column.
     let mut columns: Vec<_> = columns.into_iter().filter(|(_, _, part)| part(&report.merged).is_some()).collect();
     columns.sort_by_key(|(_, key, _)| *key != report.metric);
     let error = standard_error(report);
@@ -190,7 +232,7 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], ui: &mut Ui) {
         egui::Grid::new("comparison").striped(true).num_columns(columns.len() + 3).spacing([14.0, 4.0]).show(
             ui,
             |ui| {
-                ui.strong("Way");
+                ui.strong("Variant");
                 for (i, (title, _, _)) in columns.iter().enumerate() {
                     let response = ui.strong(*title);
                     if i == 0 {
@@ -207,10 +249,17 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[Row], ui: &mut Ui) {
         );
     });
     ui.add_space(2.0);
-    ui.add(egui::Label::new(RichText::new(noise_words(report)).small().color(theme.muted)).wrap());
+    cards::caption(ui, theme, &noise_words(report));
 }
 
-fn row_ui(theme: &Theme, report: &EvalReport, row: &Row, parts: &[Part], error: Option<f64>, ui: &mut Ui) {
+fn row_ui(
+    theme: &Theme,
+    report: &EvalReport,
+    row: &ComparisonRow,
+    parts: &[ScoreField],
+    error: Option<f64>,
+    ui: &mut Ui,
+) {
     ui.label(&row.name).on_hover_text(&row.tip);
     for (i, part) in parts.iter().enumerate() {
         let value = match (&row.scores, i) {
@@ -228,7 +277,7 @@ fn row_ui(theme: &Theme, report: &EvalReport, row: &Row, parts: &[Part], error: 
                 }
             });
             let difference = row.value - report.merged.primary;
-            if row.kind == Kind::Merged {
+            if row.kind == ComparisonKind::Merged {
                 ui.label("");
             } else {
                 let noise = error.is_some_and(|error| difference.abs() < 2.0 * error);
@@ -250,8 +299,8 @@ fn row_ui(theme: &Theme, report: &EvalReport, row: &Row, parts: &[Part], error: 
     }
 }
 
-/// Who wins, and whether that means anything.
-pub fn verdict_words(report: &EvalReport, rows: &[Row]) -> (Verdict, String) {
+/// The best variant, and whether the difference is significant.
+pub fn verdict_words(report: &EvalReport, rows: &[ComparisonRow]) -> (Verdict, String) {
     let sign = if report.higher_is_better { 1.0 } else { -1.0 };
     let lead = |value: f64| sign * (report.merged.primary - value);
     let error = standard_error(report);
@@ -262,18 +311,20 @@ pub fn verdict_words(report: &EvalReport, rows: &[Row]) -> (Verdict, String) {
     let small = |difference: f64| error.is_some_and(|error| difference.abs() < 2.0 * error);
     let learned = lead(report.majority);
     if report.majority.is_finite() && (learned <= 0.0 || small(learned)) {
-        let words = "The model answers hardly better than always giving the same answer; train longer or with other \
+        let words = "The model is hardly better than a constant answer; train longer or with other \
                      settings before comparing.";
         return (Verdict::Unsure, words.to_owned());
     }
-    // A lucky route, a constant answer and weights chosen on these rows are no rivals.
-    let rivals = rows.iter().filter(|row| matches!(row.kind, Kind::RandomMean | Kind::Fixed(_) | Kind::Ensemble));
-    let Some(rival) = rivals.min_by(|a, b| lead(a.value).total_cmp(&lead(b.value))) else {
+    // Single routes, a constant answer and weights chosen on these rows are not compared.
+    let others = rows.iter().filter(|row| {
+        matches!(row.kind, ComparisonKind::RandomMean | ComparisonKind::Fixed(_) | ComparisonKind::Ensemble)
+    });
+    let Some(best_other) = others.min_by(|a, b| lead(a.value).total_cmp(&lead(b.value))) else {
         return (Verdict::Open, "There is nothing to compare this model with.".to_owned());
     };
-    let difference = lead(rival.value);
+    let difference = lead(best_other.value);
     let (by, errors) = (format::metric(difference.abs()), errors(difference));
-    let name = &rival.name;
+    let name = &best_other.name;
     if difference >= 0.0 {
         let tail = if small(difference) { "; that may be chance, but nothing is lost by merging" } else { "" };
         return (Verdict::Passed, format!("Merged is best; next comes {name}, {by} behind{errors}{tail}."));
@@ -282,23 +333,23 @@ pub fn verdict_words(report: &EvalReport, rows: &[Row]) -> (Verdict, String) {
         let words = format!("Merged is as good as any: {name} is {by} ahead{errors}, which may be chance.");
         return (Verdict::Passed, words);
     }
-    (Verdict::Unsure, format!("{name} is better than merged by {by}{errors}. Merging costs something here."))
+    (Verdict::Unsure, format!("{name} is better than merged by {by}{errors}. Merging loses accuracy here."))
 }
 
-/// How much of a difference is noise.
+/// The statistical error of a difference.
 pub fn noise_words(report: &EvalReport) -> String {
     let rows = format::count(report.rows as u64);
     match standard_error(report) {
         Some(error) => format!(
             "{rows} rows: one standard error of an accuracy of {} is sqrt(p (1 - p) / n) = {error:.4}. Differences below \
-             two of them ({:.4}, grey) may be chance; all ways see the same rows, which makes differences somewhat \
-             surer than that.",
+             two of them ({:.4}, grey) may be chance; all ways see the same rows, which makes differences \
+             more reliable than that.",
             format::metric(report.merged.primary),
             2.0 * error
         ),
         None => format!(
             "{rows} rows. For {} there is no simple standard error; compare with the band of the random routes before \
-             believing a small difference.",
+             relying on a small difference.",
             names::metric(&report.metric).to_lowercase()
         ),
     }

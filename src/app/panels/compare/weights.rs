@@ -1,10 +1,10 @@
-//! Weights of one's own for a merge, tried out one after the other.
+//! Merges with weights chosen by sliders.
 
 use crate::app::actions::Action;
 use crate::app::names;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
-use crate::app::widgets::cell_grid::{self, GridCell, Spec};
+use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::{cards, verdict};
 use crate::format;
@@ -19,7 +19,7 @@ const COLUMNS: usize = 12;
 
 /// The sliders' positions; shares are these divided by their sum.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Weights {
+struct SliderWeights {
     per_site: bool,
     /// One list for all layers.
     global: Vec<f32>,
@@ -27,7 +27,7 @@ struct Weights {
     sites: Vec<Vec<f32>>,
 }
 
-impl Weights {
+impl SliderWeights {
     fn uniform(experts: usize, sites: usize) -> Self {
         // In the middle of the sliders, so that each can be raised and lowered.
         let list = vec![0.5; experts];
@@ -81,14 +81,14 @@ fn normalised(list: &[f32]) -> Vec<f32> {
     if sum.abs() < 1e-9 { list.to_vec() } else { list.iter().map(|w| w / sum).collect() }
 }
 
-/// The sliders and what was tried.
+/// The sliders and the scored merges.
 #[derive(Default)]
 pub struct WeightsForm {
-    weights: Weights,
+    weights: SliderWeights,
     site: usize,
-    undo: Vec<Weights>,
+    undo: Vec<SliderWeights>,
     /// The sliders before the drag under way.
-    before_drag: Option<Weights>,
+    before_drag: Option<SliderWeights>,
     run: PathBuf,
 }
 
@@ -104,9 +104,9 @@ impl WeightsForm {
     ) {
         let (experts, sites) = (run.config.mixture.num_experts, run.start.sites.len());
         if self.run != run.dir || !self.weights.fits(experts, sites) {
-            *self = Self { weights: Weights::uniform(experts, sites), run: run.dir.clone(), ..Self::default() };
+            *self = Self { weights: SliderWeights::uniform(experts, sites), run: run.dir.clone(), ..Self::default() };
         }
-        cards::card(ui, ctx.theme, "Weights of your own", |ui| {
+        cards::card(ui, ctx.theme, "SliderWeights of your own", |ui| {
             self.scope_ui(run, ui);
             self.sliders_ui(ctx, ui);
             if self.weights.per_site && experts <= COLUMNS {
@@ -114,18 +114,15 @@ impl WeightsForm {
             }
             ui.add_space(4.0);
             self.buttons_ui(ctx, subject, ui);
-            if let Some(error) = &ctx.session.merge.error {
-                ui.add_space(4.0);
-                cards::error(ui, ctx.theme, error);
-            }
+            ctx.error_ui(ui, &ctx.session.merge);
         });
         if !ctx.session.tried.is_empty() {
             ui.add_space(4.0);
-            cards::card(ui, ctx.theme, "What was tried", |ui| self.history_ui(ctx, report, ui));
+            cards::card(ui, ctx.theme, "Scored merges", |ui| self.history_ui(ctx, report, ui));
         }
     }
 
-    fn remember(&mut self, old: Weights) {
+    fn remember(&mut self, old: SliderWeights) {
         if old != self.weights {
             self.undo.push(old);
             if self.undo.len() > UNDO {
@@ -134,7 +131,7 @@ impl WeightsForm {
         }
     }
 
-    fn change(&mut self, new: Weights) {
+    fn change(&mut self, new: SliderWeights) {
         let old = std::mem::replace(&mut self.weights, new);
         self.remember(old);
     }
@@ -210,7 +207,7 @@ impl WeightsForm {
         let columns: Vec<String> = (0..experts).map(|i| i.to_string()).collect();
         let rows = self.weights.sites.len();
         let (cell, name) = (vec2(52.0, 18.0), "Shares in all layers");
-        let spec = Spec { name, columns: &columns, rows, row_width: 84.0, cell, clickable: true };
+        let spec = GridSpec { name, columns: &columns, rows, row_width: 84.0, cell, clickable: true };
         let sites = &self.weights.sites;
         let chosen = self.site;
         let site_name = |row: usize| run.start.sites.get(row).map_or_else(String::new, |site| names::site(site));
@@ -245,7 +242,7 @@ impl WeightsForm {
             }
             let (experts, sites) = (self.weights.global.len(), self.weights.sites.len());
             if ui.button("Uniform").on_hover_text("The same weight for all experts: the paper").clicked() {
-                let new = Weights { per_site: self.weights.per_site, ..Weights::uniform(experts, sites) };
+                let new = SliderWeights { per_site: self.weights.per_site, ..SliderWeights::uniform(experts, sites) };
                 self.change(new);
             }
             let undo = ui.add_enabled(!self.undo.is_empty(), egui::Button::new("Undo weights"));
@@ -255,12 +252,7 @@ impl WeightsForm {
             {
                 self.weights = old;
             }
-            if ctx.session.merge.is_pending() {
-                let progress = ctx.session.merge.progress.as_ref();
-                let share = progress.filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
-                cards::loading(ui, "scoring the merge", share);
-                drop(ctx.button(ui, Action::CancelJob));
-            }
+            ctx.pending_ui(ui, &ctx.session.merge, "scoring the merge");
         });
     }
 
@@ -300,10 +292,9 @@ impl WeightsForm {
         });
         if let Some(plan) = use_again {
             let (experts, sites) = (self.weights.global.len(), self.weights.sites.len());
-            self.change(Weights::from_plan(&plan, experts, sites));
+            self.change(SliderWeights::from_plan(&plan, experts, sites));
         }
-        let words = "Weights chosen by looking at these rows fit them a little too well; prove a choice on rows that were \
-                     not looked at.";
+        let words = "SliderWeights chosen by their scores on these rows are slightly overfitted to them; confirm a choice on other rows.";
         ui.label(RichText::new(words).small().color(ctx.theme.muted));
     }
 }
@@ -322,7 +313,7 @@ mod tests {
 
     #[test]
     fn sliders_become_plans() {
-        let mut weights = Weights::uniform(4, 2);
+        let mut weights = SliderWeights::uniform(4, 2);
         assert_eq!(weights.plan(), Ok(MergePlan::Uniform));
         weights.global = vec![1.0, 0.0, 0.0, 1.0];
         assert_eq!(weights.plan(), Ok(MergePlan::Global(vec![0.5, 0.0, 0.0, 0.5])));
@@ -333,8 +324,8 @@ mod tests {
         weights.sites[1] = vec![3.0, 1.0, 0.0, 0.0];
         let plan = weights.plan().unwrap_or_default();
         assert_eq!(plan, MergePlan::PerSite(vec![vec![0.25; 4], vec![0.75, 0.25, 0.0, 0.0]]));
-        assert_eq!(Weights::from_plan(&plan, 4, 2).plan(), Ok(plan));
-        assert_eq!(Weights::from_plan(&MergePlan::Global(vec![1.0]), 4, 2), Weights::uniform(4, 2));
+        assert_eq!(SliderWeights::from_plan(&plan, 4, 2).plan(), Ok(plan));
+        assert_eq!(SliderWeights::from_plan(&MergePlan::Global(vec![1.0]), 4, 2), SliderWeights::uniform(4, 2));
     }
 
     #[test]

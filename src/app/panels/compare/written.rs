@@ -1,7 +1,7 @@
-//! What a language model writes for the evaluation inputs, scored against their references.
+//! Texts that a language model generates for the evaluation inputs, scored against their references.
 
 use crate::app::actions::Action;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::{cards, labeled};
 use crate::format;
 use crate::protocol::{Subject, TextScores, WriteReport};
@@ -37,34 +37,28 @@ const COLUMNS: [Column; 7] = [
     ("chrF", "Matched runs of letters, 0 to 100; more is better", |s| Some(format!("{:.1}", 100.0 * s.chrf))),
 ];
 
-const BOOTSTRAP: &str = "In brackets, where the difference lies in 95 of 100 cases when as many inputs are drawn anew from \
+const BOOTSTRAP: &str = "In brackets, the range of the difference in 95 of 100 cases when as many inputs are resampled from \
                          these, the same ones for both (paired bootstrap). Where that includes 0, more inputs are needed \
                          to tell the two apart.";
 
 impl WrittenForm {
     /// Draws the card.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, subject: &Subject, ui: &mut Ui) {
-        cards::card(ui, ctx.theme, "What it writes", |ui| {
+        cards::card(ui, ctx.theme, "Generated texts", |ui| {
             let query = &ctx.session.written;
             let tip = "Different inputs of the evaluation texts, from the first on";
             labeled::number_or(ui, "Inputs", tip, "all", &mut self.inputs, 0..=1_000_000, 0.2);
             ui.horizontal_wrapped(|ui| {
                 ctx.button(ui, Action::WriteAndScore(subject.clone(), self.inputs));
-                if query.is_pending() {
-                    let share = query.progress.as_ref().filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
-                    cards::loading(ui, "writing", share);
-                    drop(ctx.button(ui, Action::CancelJob));
-                }
+                ctx.pending_ui(ui, query, "writing");
             });
-            if let Some(error) = &query.error {
-                cards::error(ui, ctx.theme, error);
-            }
+            ctx.error_ui(ui, query);
             match &query.value {
                 Some(report) => report_ui(ctx, ui, report),
                 None => {
                     let words = "The base model, the merged one and a random route answer the same inputs, word by word the \
                                  likeliest; their texts are scored against the references.";
-                    ui.add(egui::Label::new(RichText::new(words).small().color(ctx.theme.muted)).wrap());
+                    ctx.caption(ui, words);
                 }
             }
         });

@@ -1,8 +1,8 @@
-//! The weights as pictures, and how their sizes are distributed.
+//! Heat maps and histograms of the weights.
 
 use super::{Focus, side_symbol};
 use crate::app::names;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::ticks;
 use crate::app::widgets::heatmap::{HeatMapView, Matrix, Scale};
@@ -13,21 +13,21 @@ use egui::{RichText, Sense, Stroke, Ui, vec2};
 use egui_plot::{GridMark, HoverPosition, Legend, Line, Plot, PlotPoints};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// Most pictures below each other.
+/// Largest number of heat maps below each other.
 const STACK: usize = 8;
 
-/// The pictures, kept between frames.
+/// The heat maps, kept between frames.
 #[derive(Default)]
-pub struct Maps {
+pub struct HeatMaps {
     own_scale: bool,
     only_chosen: bool,
     key: u64,
-    pictures: Vec<Picture>,
+    pictures: Vec<ExpertMap>,
 }
 
-/// One expert's matrix, turned so that the hidden size runs to the right.
+/// One expert's matrix, transposed where needed so that columns are the hidden size.
 #[derive(Default)]
-struct Picture {
+struct ExpertMap {
     rows: usize,
     cols: usize,
     values: Vec<f32>,
@@ -35,7 +35,7 @@ struct Picture {
     view: HeatMapView,
 }
 
-impl Picture {
+impl ExpertMap {
     fn fill(&mut self, map: &HeatMap) {
         let turned = map.rows > map.cols;
         (self.rows, self.cols) = if turned { (map.cols, map.rows) } else { (map.rows, map.cols) };
@@ -52,7 +52,7 @@ impl Picture {
     }
 }
 
-impl Maps {
+impl HeatMaps {
     /// Draws heat maps and histogram; a click on a heat map chooses its expert.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
         let fits = focus.snapshot.focus == (focus.site, Some(focus.side)) && !focus.snapshot.heat_maps.is_empty();
@@ -68,11 +68,11 @@ impl Maps {
                 self.refresh(ctx, focus);
                 self.heat_maps_ui(ctx.theme, focus, expert, ui);
             } else {
-                cards::loading(ui, "Waiting for the pictures of this side", None);
+                cards::loading(ui, "Waiting for the heat maps of this side", None);
             }
         });
         ui.add_space(4.0);
-        cards::card(ui, ctx.theme, "How large the weights are", |ui| histogram_ui(ctx.theme, focus, *expert, ui));
+        cards::card(ui, ctx.theme, "Distribution of the weights", |ui| histogram_ui(ctx.theme, focus, *expert, ui));
     }
 
     /// Copies the matrices when they have changed.
@@ -83,7 +83,7 @@ impl Maps {
         let key = hasher.finish();
         if self.key != key || self.pictures.len() != focus.snapshot.heat_maps.len() {
             self.key = key;
-            self.pictures.resize_with(focus.snapshot.heat_maps.len(), Picture::default);
+            self.pictures.resize_with(focus.snapshot.heat_maps.len(), ExpertMap::default);
             for (picture, map) in self.pictures.iter_mut().zip(&focus.snapshot.heat_maps) {
                 picture.fill(map);
             }
@@ -95,7 +95,7 @@ impl Maps {
         let experts = pictures.len();
         if experts > 1 {
             ui.horizontal_wrapped(|ui| {
-                labeled::toggle(ui, "Only the chosen expert", "Draws one picture, larger", only_chosen);
+                labeled::toggle(ui, "Only the chosen expert", "Draws one heat map, larger", only_chosen);
                 let tip = "Off: one scale for all experts, so that colours can be compared between them";
                 labeled::toggle(ui, "Own colour scale for each", tip, own_scale);
             });
@@ -144,7 +144,7 @@ impl Maps {
 }
 
 /// Which way is which, and what was left out to fit.
-fn reduced_words(focus: &Focus<'_>, pictures: &[Picture]) -> String {
+fn reduced_words(focus: &Focus<'_>, pictures: &[ExpertMap]) -> String {
     let (long, short) = (focus.data.rows.max(focus.data.cols), focus.data.rows.min(focus.data.cols));
     let mut words = "Hidden size to the right, bottleneck downwards.".to_owned();
     if let Some(picture) = pictures.first()
@@ -191,7 +191,7 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
             )),
             HoverPosition::Elsewhere { .. } => None,
         });
-    // A longer legend would cover the curves; colours and numbers are those of the pictures above.
+    // A longer legend would cover the curves; colours and numbers are those of the heat maps above.
     if focus.data.experts.len() <= 5 {
         plot = plot.legend(Legend::default().follow_insertion_order(true).background_alpha(0.6));
     }

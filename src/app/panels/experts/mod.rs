@@ -1,12 +1,12 @@
-//! What the experts have learned, and how far they are apart.
+//! Weights of the experts and distances between them.
 
 mod maps;
 mod numbers;
 mod time;
 
-use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::names;
+use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
 use crate::config::Method;
@@ -21,10 +21,10 @@ const BUTTONS: usize = 16;
 pub struct ExpertsPanel {
     expert: usize,
     distance: bool,
-    maps: maps::Maps,
+    maps: maps::HeatMaps,
 }
 
-/// One side of one site of a snapshot.
+/// One side of one adapted module of a snapshot.
 struct Focus<'a> {
     snapshot: &'a ExpertSnapshot,
     site: usize,
@@ -126,7 +126,7 @@ impl ExpertsPanel {
             });
         });
         if (site, side) != before {
-            // While it trains the engine sends what is looked at; otherwise it has to be asked.
+            // During training the engine sends the watched snapshots; otherwise a query is needed.
             ctx.push(Action::FocusExperts(site, side));
             if !receives(ctx)
                 && let Some(subject) = ctx.session.subject()
@@ -167,7 +167,7 @@ impl ExpertsPanel {
     }
 }
 
-/// The chosen site and side.
+/// The chosen module and side.
 fn wanted(ctx: &PanelCtx<'_>) -> (usize, Side) {
     (ctx.session.focus.0, ctx.session.focus.1.unwrap_or(Side::Down))
 }
@@ -184,7 +184,7 @@ fn ask_button(ctx: &PanelCtx<'_>, words: &str, ui: &mut Ui) {
     drop(ctx.button_as(ui, Action::Inspect(subject, site, side), egui::Button::new(words)));
 }
 
-/// No weights: still to come, to be asked for, or refused.
+/// There are no weights: not yet, not requested, or refused.
 fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     if let Some(error) = &ctx.session.inspect.error {
         cards::error(ui, ctx.theme, error);
@@ -192,13 +192,13 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         return ask_button(ctx, "Try again", ui);
     }
     if ctx.session.inspect.is_pending() || receives(ctx) {
-        return cards::loading(ui, ctx.waiting_words("Waiting for the weights"), None);
+        return cards::loading(ui, ctx.waiting_text("Waiting for the weights"), None);
     }
     let hint = format!("Reads the weights of all experts of {}: heat maps, norms, distances.", run.name());
-    cards::empty(ui, ctx.theme, "Look inside the experts", &hint, |ui| ask_button(ctx, "Look inside", ui));
+    cards::empty(ui, ctx.theme, "Weights of the experts", &hint, |ui| ask_button(ctx, "Look inside", ui));
 }
 
-/// What it means that a side has one matrix.
+/// Explains a shared side.
 fn shared_ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
     let shared = focus.data.experts.len() == 1 && run.config.mixture.num_experts > 1;
     if !shared {

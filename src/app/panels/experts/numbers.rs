@@ -1,8 +1,8 @@
-//! Norms of all experts, and how alike they are.
+//! Norms of all experts, cosines and distances between them.
 
 use super::Focus;
-use crate::app::panels::PanelCtx;
-use crate::app::widgets::cell_grid::{self, GridCell, Spec};
+use crate::app::panel_ctx::PanelCtx;
+use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::{cards, legend, verdict};
 use crate::format;
@@ -13,7 +13,7 @@ pub fn ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance: &
     cards::card(ui, ctx.theme, "Sizes", |ui| norms_ui(ctx, focus, expert, ui));
     if focus.data.experts.len() > 1 {
         ui.add_space(4.0);
-        cards::card(ui, ctx.theme, "How alike are they?", |ui| pairs_ui(ctx, focus, expert, distance, ui));
+        cards::card(ui, ctx.theme, "Similarity", |ui| pairs_ui(ctx, focus, expert, distance, ui));
     }
 }
 
@@ -76,7 +76,7 @@ fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance:
     let columns: Vec<String> = (0..experts).map(|i| i.to_string()).collect();
     let name = if *distance { "Distances of the experts" } else { "Cosines of the experts" };
     let cell = if experts <= 10 { vec2(58.0, 26.0) } else { vec2(26.0, 20.0) };
-    let spec = Spec { name, columns: &columns, rows: experts, row_width: 74.0, cell, clickable: true };
+    let spec = GridSpec { name, columns: &columns, rows: experts, row_width: 74.0, cell, clickable: true };
     let clicked = cell_grid::ui(
         ui,
         theme,
@@ -99,7 +99,7 @@ fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance:
     ui.label(RichText::new(pairs_words(data.cosine.as_slice(), experts)).small().color(theme.muted));
 }
 
-/// Mean off-diagonal cosine, in words.
+/// Mean off-diagonal cosine with an interpretation.
 pub fn pairs_words(cosine: &[f32], experts: usize) -> String {
     let pairs: Vec<f32> = (0..experts)
         .flat_map(|i| (0..i).map(move |j| (i, j)))

@@ -1,17 +1,17 @@
-//! How far the experts have come and grown apart, over time.
+//! Distances of the experts over time.
 
 use super::Focus;
 use crate::app::names;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
-use crate::app::widgets::metric_plot::{self, Curve, Options};
+use crate::app::widgets::metric_plot::{self, Curve, PlotOptions};
 use crate::protocol::DistanceSample;
 use egui::{RichText, Ui};
 
 /// Draws the distance of the experts from each other and from the start, for all layers of the chosen side.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
-    let title = format!("Growing apart: {}-projections of all layers", names::side(focus.side));
+    let title = format!("Distances over time: {}-projections of all layers", names::side(focus.side));
     cards::card(ui, ctx.theme, &title, |ui| {
         if run.distances.len() < 2 {
             let words = "Distances are taken at step 0 and every few dozen steps; two are needed for a curve.";
@@ -36,7 +36,14 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
                     continue;
                 }
                 let curves = curves(ctx, run, focus, part);
-                metric_plot::ui(ui, ctx.theme, id, &curves, &[], &Options { height: 170.0, ..Options::default() });
+                metric_plot::ui(
+                    ui,
+                    ctx.theme,
+                    id,
+                    &curves,
+                    &[],
+                    &PlotOptions { height: 170.0, ..PlotOptions::default() },
+                );
             }
         });
         let name = focus.snapshot.sites.get(focus.site).map_or_else(String::new, |name| names::site(name));

@@ -1,13 +1,13 @@
-//! The proof of an export: what was written, and whether it does the same.
+//! The certificate of an export.
 
 use super::target_name;
 use crate::app::actions::Action;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::format;
-use crate::protocol::{CertificateSummary, ExportReport, NumberFormat};
+use crate::protocol::{Certificate, ExportReport, NumberFormat};
 use egui::{RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 
@@ -41,12 +41,19 @@ fn verdict_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     let certificate = &report.certificate;
     let (verdict, words) = if certificate.passed {
         let words = match report.dtype {
-            NumberFormat::F32 => "Passed: the files, loaded afresh, do exactly what was seen on screen.",
-            _ => "Passed: the files, loaded afresh, do what was seen on screen, up to the rounding of the format.",
+            NumberFormat::F32 => {
+                "Passed: the model read back from the files gives exactly the outputs of the model in memory."
+            }
+            _ => {
+                "Passed: the model read back from the files gives the outputs of the model in memory, up to the rounding of the format."
+            }
         };
         (Verdict::Passed, words)
     } else {
-        (Verdict::Failed, "Failed: these files do not do what was seen on screen. Do not use them; export again.")
+        (
+            Verdict::Failed,
+            "Failed: the model read back from the files gives other outputs. Do not use these files; export again.",
+        )
     };
     ui.horizontal_top(|ui| {
         verdict::icon(ui, theme, verdict, 22.0);
@@ -61,38 +68,39 @@ fn verdict_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
 
 fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     let certificate = &report.certificate;
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 20.0;
-        let figure = |ui: &mut Ui, name: &str, value: &str, tip: &str| cards::figure(ui, theme, name, value, tip);
-        let tip = "Largest absolute difference of a logit between the model on screen and the one made from the files";
-        figure(ui, "Largest difference of a logit", &difference(certificate.max_abs_diff), tip);
-        figure(
-            ui,
-            "Allowed",
-            &format::scientific(certificate.tolerance),
-            "The largest difference that this number format may cause",
-        );
-        let flipped = format!("{} of {}", certificate.flipped, format::count(certificate.rows as u64));
-        figure(ui, "Predictions that changed", &flipped, "Probe rows whose most likely class is another one now");
-        if let Some(worst) = worst_rounding(certificate) {
-            figure(ui, "Largest rounding of a weight", &worst, "Over all tensors: largest |stored - trained|");
-        }
-        let bytes: u64 = report.files.iter().map(|file| file.bytes).sum();
-        figure(ui, "Size", &format::bytes(bytes), "All files together");
-    });
+    let probe = &certificate.probe;
+    let bytes: u64 = certificate.files.iter().map(|file| file.bytes).sum();
+    let mut figures = vec![
+        (
+            "Largest difference of a logit",
+            difference(probe.max_abs_delta),
+            "Largest absolute difference of a logit between the model in memory and the one loaded from the files",
+        ),
+        ("Allowed", format::scientific(probe.tolerance), "The largest difference that this number format may cause"),
+        (
+            "Predictions that changed",
+            format!("{} of {}", probe.flipped, format::count(probe.rows as u64)),
+            "Probe rows whose most likely class is another one now",
+        ),
+    ];
+    if let Some(worst) = worst_rounding(certificate) {
+        figures.push(("Largest rounding of a weight", worst, "Over all tensors: largest |stored - trained|"));
+    }
+    figures.push(("Size", format::bytes(bytes), "All files together"));
+    cards::figures(ui, theme, &figures);
 }
 
-fn difference(value: f64) -> String {
+fn difference(value: Option<f64>) -> String {
     match value {
-        v if v.is_nan() => "not measured".to_owned(),
-        0.0 => "0 (identical)".to_owned(),
-        v => format::scientific(v),
+        None => "not measured".to_owned(),
+        Some(0.0) => "0 (identical)".to_owned(),
+        Some(value) => format::scientific(value),
     }
 }
 
-fn worst_rounding(certificate: &CertificateSummary) -> Option<String> {
-    let worst = certificate.rounding.iter().map(|tensor| tensor.max_abs).filter(|v| v.is_finite()).reduce(f64::max)?;
-    Some(difference(worst))
+fn worst_rounding(certificate: &Certificate) -> Option<String> {
+    let worst = certificate.tensors.iter().filter_map(|tensor| tensor.max_abs_error).reduce(f64::max)?;
+    Some(difference(Some(worst)))
 }
 
 fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
@@ -102,7 +110,7 @@ fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
             ui.strong(title);
         }
         ui.end_row();
-        for file in &report.files {
+        for file in &report.certificate.files {
             ui.label(&file.name);
             ui.monospace(format::bytes(file.bytes));
             let short: String = file.sha256.chars().take(16).collect();
@@ -117,8 +125,8 @@ fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
 
 /// What the number format did to each tensor.
 fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
-    let rounding = &report.certificate.rounding;
-    if rounding.is_empty() {
+    let tensors = &report.certificate.tensors;
+    if tensors.is_empty() {
         return;
     }
     ui.add_space(2.0);
@@ -127,7 +135,6 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
     if !*all_tensors {
         return;
     }
-    let names = |name: &str| report.certificate.problems.iter().any(|problem| problem.contains(name));
     let height = 18.0;
     ui.push_id("rounding", |ui| {
         TableBuilder::new(ui)
@@ -143,13 +150,13 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
                 }
             })
             .body(|body| {
-                body.rows(height, rounding.len(), |mut row| {
-                    let tensor = &rounding[row.index()];
-                    let wrong = names(&tensor.name);
+                body.rows(height, tensors.len(), |mut row| {
+                    let tensor = &tensors[row.index()];
+                    let wrong = tensor.problem.is_some();
                     let color = if wrong { ctx.theme.error } else { ctx.theme.muted };
                     row.col(|ui| drop(ui.label(&tensor.name)));
-                    row.col(|ui| drop(ui.monospace(difference(tensor.max_abs))));
-                    row.col(|ui| drop(ui.monospace(relative(tensor.max_rel))));
+                    row.col(|ui| drop(ui.monospace(difference(tensor.max_abs_error))));
+                    row.col(|ui| drop(ui.monospace(relative(tensor.max_rel_error))));
                     row.col(|ui| {
                         drop(ui.label(RichText::new(if wrong { "wrong" } else { "as rounded" }).color(color)));
                     });
@@ -158,11 +165,11 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
     });
 }
 
-fn relative(share: f64) -> String {
-    if share.is_finite() { format!("{} %", format::significant(100.0 * share, 2)) } else { "-".to_owned() }
+fn relative(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{} %", format::significant(100.0 * share, 2)))
 }
 
-/// The certificate as text, for a note or a mail.
+/// The certificate as text.
 pub fn words(report: &ExportReport) -> String {
     let certificate = &report.certificate;
     let mut text = format!(
@@ -170,13 +177,13 @@ pub fn words(report: &ExportReport) -> String {
         target_name(report.target),
         report.dtype.as_str(),
         if certificate.passed { "PASSED" } else { "FAILED" },
-        difference(certificate.max_abs_diff),
-        format::scientific(certificate.tolerance),
-        certificate.flipped,
-        certificate.rows,
+        difference(certificate.probe.max_abs_delta),
+        format::scientific(certificate.probe.tolerance),
+        certificate.probe.flipped,
+        certificate.probe.rows,
     );
     certificate.problems.iter().for_each(|problem| text.push_str(&format!("problem: {problem}\n")));
-    for file in &report.files {
+    for file in &report.certificate.files {
         text.push_str(&format!("{}  {}\n", file.sha256, file.name));
     }
     text

@@ -1,13 +1,13 @@
-//! Files for other programs, each with a certificate.
+//! Exports: files for other programs, each with a certificate.
 
 mod certificate;
 pub mod recipe;
 mod rounding;
 
-use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::names;
+use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled};
 use crate::config::Method;
@@ -17,15 +17,15 @@ use std::path::{Path, PathBuf};
 
 /// All targets with their names and what they are.
 const TARGETS: [(ExportTarget, &str, &str); 8] = [
-    (ExportTarget::Merged, "Merged adapter", "One adapter and the head as safetensors: what you use"),
+    (ExportTarget::Merged, "Merged adapter", "One adapter and the classification head as safetensors"),
     (
         ExportTarget::Experts,
         "All experts",
-        "Every expert and the head as safetensors: to merge differently, or to study",
+        "Every expert and the classification head as safetensors, to merge or to analyse them elsewhere",
     ),
     (ExportTarget::AdapterHub, "AdapterHub directory", "The merged adapter as a directory for AdapterHub's library"),
-    (ExportTarget::Peft, "PEFT directory", "The merged LoRA and the head as Hugging Face's PEFT loads them"),
-    (ExportTarget::PeftExperts, "PEFT, each expert", "Every expert, a LoRA, as a PEFT directory of its own"),
+    (ExportTarget::Peft, "PEFT directory", "The merged LoRA and the classification head for Hugging Face's PEFT"),
+    (ExportTarget::PeftExperts, "PEFT, each expert", "Every expert, a LoRA, as its own PEFT directory"),
     (ExportTarget::Hf, "Whole model", "All weights with the merged LoRA added to them, as transformers loads a model"),
     (
         ExportTarget::GgufAdapter,
@@ -40,7 +40,7 @@ pub struct ExportPanel {
     targets: [bool; 8],
     dtype: NumberFormat,
     dir: String,
-    /// Chosen by hand; none: what the run itself says.
+    /// The chosen merge; absent: the run's own.
     merge: Option<MergePlan>,
     all_tensors: bool,
     rounding: rounding::RoundingForm,
@@ -72,7 +72,7 @@ impl ExportPanel {
                 ctx,
                 ui,
                 "Nothing to export yet",
-                "The merged adapter is written to files, loaded afresh and proven. Press Start to train one, or open a run in \
+                "The merged adapter is written to files, read back and verified. Press Start to train one, or open a run in \
                  Runs.",
             );
         };
@@ -105,7 +105,7 @@ impl ExportPanel {
 
     fn plan_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, ui: &mut Ui) {
         let mixture = run.config.model.method == Method::Adamix;
-        cards::card(ui, ctx.theme, "What is written", |ui| {
+        cards::card(ui, ctx.theme, "Targets", |ui| {
             for ((target, name, tip), chosen) in TARGETS.iter().zip(&mut self.targets) {
                 let refusal = refusal(run, *target);
                 ui.horizontal_wrapped(|ui| {
@@ -120,7 +120,7 @@ impl ExportPanel {
                 });
             }
             ui.add_space(2.0);
-            let tip = "Only f32 is exact; the certificate says what the others change";
+            let tip = "Only f32 is exact; the certificate lists what the others change";
             let options = [
                 (NumberFormat::F32, "f32: exact"),
                 (NumberFormat::F16, "f16: half the size"),
@@ -139,10 +139,7 @@ impl ExportPanel {
             ui.add_space(6.0);
             let plan = self.plan(run);
             self.buttons_ui(ctx, subject, &plan, ui);
-            if let Some(error) = &ctx.session.export.error {
-                ui.add_space(4.0);
-                cards::error(ui, ctx.theme, error);
-            }
+            ctx.error_ui(ui, &ctx.session.export);
             if mixture && !plan.targets.is_empty() {
                 recipe::ui(ctx, run, &plan, ui);
             }
@@ -172,7 +169,7 @@ impl ExportPanel {
         let options: Vec<(usize, &str)> = names.iter().enumerate().map(|(i, name)| (i, name.as_str())).collect();
         let tip = "Weights that were scored in Merge & compare can be chosen here";
         labeled::choice(ui, "Merge", tip, &mut chosen, &options);
-        // A plan of another run is dropped; what the run itself says stays its own.
+        // A plan of another run is dropped; the run's own merge is stored as absent.
         self.merge = (chosen > 0).then(|| plans.swap_remove(chosen));
     }
 
@@ -190,12 +187,7 @@ impl ExportPanel {
             } else {
                 drop(ctx.primary(ui, Action::Export(subject.clone(), plan.clone()), "Export"));
             }
-            if ctx.session.export.is_pending() {
-                let progress = ctx.session.export.progress.as_ref();
-                let share = progress.filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
-                cards::loading(ui, progress.map_or("writing, loading afresh, proving", |p| p.what.as_str()), share);
-                drop(ctx.button(ui, Action::CancelJob));
-            }
+            ctx.pending_ui(ui, &ctx.session.export, "writing, reading back, verifying");
         });
     }
 
@@ -204,7 +196,7 @@ impl ExportPanel {
         let earlier: Vec<&ExportReport> = run.exports.iter().rev().filter(|old| !newest.contains(old)).collect();
         if earlier.is_empty() {
             if newest.is_empty() && !ctx.session.export.is_pending() {
-                let words = "Nothing of this run was exported yet. Export writes the files, loads them afresh, runs the \
+                let words = "Nothing of this run was exported yet. Export writes the files, reads them back, runs the \
                              probe rows and shows the certificate here.";
                 ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.muted)).wrap());
             }

@@ -1,7 +1,7 @@
-//! What the export computes: in words, as TOML, and as a command.
+//! What the export computes: as text, as TOML, and as a command.
 
 use crate::app::actions::Action;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::protocol::{ExportPlan, MergePlan};
 use egui::{RichText, Ui};
@@ -9,7 +9,7 @@ use egui::{RichText, Ui};
 /// Draws the recipe with its copy buttons.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, plan: &ExportPlan, ui: &mut Ui) {
     ui.add_space(4.0);
-    egui::CollapsingHeader::new("The recipe, in words and as TOML").id_salt("recipe").show(ui, |ui| {
+    egui::CollapsingHeader::new("The recipe as text and as TOML").id_salt("recipe").show(ui, |ui| {
         let experts = run.config.mixture.num_experts;
         ui.add(egui::Label::new(words(&plan.merge, experts)).wrap());
         let texts = [
@@ -46,12 +46,12 @@ pub fn words(plan: &MergePlan, experts: usize) -> String {
             format!("{base} The weights are {} in all layers.", crate::app::names::shares(weights))
         }
         MergePlan::PerSite(lists) => {
-            format!("{base} Each of the {} layers has weights of its own (see the TOML).", lists.len())
+            format!("{base} Each of the {} layers has its own weights (see the TOML).", lists.len())
         }
     }
 }
 
-/// The computation as TOML, in the form that stands in the metadata of the file.
+/// The computation as TOML, as in the metadata of the file.
 pub fn toml(plan: &MergePlan, experts: usize, sites: &[String], sides: [usize; 2]) -> String {
     let mut text = format!("method = \"average-of-factors\"\nnum_experts = {experts}\n");
     let list = |weights: &[f32], side: usize| {
@@ -88,7 +88,7 @@ pub fn command(run: &RunView, plan: &ExportPlan) -> String {
     text.push_str(&format!(" --dtype {}", plan.dtype.as_str()));
     let list = |weights: &[f32]| weights.iter().map(|w| format!("{w}")).collect::<Vec<_>>().join(",");
     match &plan.merge {
-        // What the run says itself needs no words; the mean does where the run says something else.
+        // The run's own merge is the default of the command; the uniform mean is written out where it is not.
         own if *own == MergePlan::own(&run.config.mixture) => {}
         MergePlan::Uniform => {
             text.push_str(&format!(" --weights {}", list(&vec![1.0; run.config.mixture.num_experts])));

@@ -1,11 +1,11 @@
-//! What number formats cost, before anything is written.
+//! Rounding of the number formats, before anything is written.
 
 use super::target_name;
 use crate::app::actions::Action;
 use crate::app::names;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
-use crate::app::widgets::column_plot::{self, Series};
+use crate::app::widgets::column_plot::{self, ColumnSeries};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
 use crate::format;
@@ -34,7 +34,7 @@ impl RoundingForm {
             let query = &ctx.session.rounding;
             let words = "What each number format would do to the exports chosen above: to the weights, to the answers, and to \
                          the certificate, before anything is written.";
-            column_plot::caption(ui, ctx.theme, words);
+            cards::caption(ui, ctx.theme, words);
             let mut targets: Vec<ExportTarget> = Vec::new();
             for target in plan.targets.iter().map(|target| target.rounds_as()) {
                 if !targets.contains(&target) {
@@ -47,15 +47,9 @@ impl RoundingForm {
                 let tip = "Rounds each layer alone too: one more pass over the probe rows for each layer and format, which \
                            takes a while on large models";
                 labeled::toggle(ui, "Which layers cause it", tip, &mut self.causes);
-                if query.is_pending() {
-                    let share = query.progress.as_ref().filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
-                    cards::loading(ui, "rounding", share);
-                    drop(ctx.button(ui, Action::CancelJob));
-                }
+                ctx.pending_ui(ui, query, "rounding");
             });
-            if let Some(error) = &query.error {
-                cards::error(ui, ctx.theme, error);
-            }
+            ctx.error_ui(ui, query);
             if let Some(report) = &query.value {
                 if report.merge != plan.merge {
                     let words = "These numbers belong to another merge than the one chosen above; measure again.";
@@ -69,7 +63,7 @@ impl RoundingForm {
                     ui.push_id(files.target.word(), |ui| self.files_ui(ctx.theme, report, files, plan.dtype, ui));
                 }
             }
-            story_ui(ctx.theme, ui);
+            cards::explanation(ui, ctx.theme, "rounding explanation", "What rounding does", &EXPLANATION);
         });
     }
 
@@ -93,7 +87,7 @@ impl RoundingForm {
         self.causes_ui(theme, files, ui);
     }
 
-    /// Which layers cause the change, for one format.
+    /// Change of a logit by each layer alone, for one format.
     fn causes_ui(&mut self, theme: &Theme, files: &FilesBudget, ui: &mut Ui) {
         let found: Vec<&FormatBudget> = files.formats.iter().filter(|format| !format.causes.is_empty()).collect();
         let Some(first) = found.first() else { return };
@@ -107,7 +101,7 @@ impl RoundingForm {
         let format = found.iter().find(|format| format.dtype == self.shown).unwrap_or(first);
         let mut causes: Vec<(&str, f64)> =
             format.causes.iter().map(|cause| (cause.part.as_str(), cause.change)).collect();
-        // In the order of the model; what is no layer comes last.
+        // In the order of the model; parts that are not layers last.
         let layer = |part: &str| part.strip_prefix("layers.").and_then(|n| n.parse::<usize>().ok());
         causes.sort_by_key(|(part, _)| (layer(part).is_none(), layer(part)));
         let name = |part: &str| match layer(part) {
@@ -116,7 +110,7 @@ impl RoundingForm {
             None => (part.rsplit('.').next().unwrap_or(part).to_owned(), part.to_owned()),
         };
         let groups: Vec<(String, String)> = causes.iter().map(|(part, _)| name(part)).collect();
-        let series = Series {
+        let series = ColumnSeries {
             name: format.dtype.as_str().to_owned(),
             color: theme.series(0),
             values: causes.iter().map(|(_, change)| *change).collect(),
@@ -129,11 +123,11 @@ impl RoundingForm {
             format.predicted.map_or_else(|| "-".to_owned(), |sum| format::significant(sum, 3)),
             format::significant(format.measured, 3)
         );
-        column_plot::caption(ui, theme, &words);
+        cards::caption(ui, theme, &words);
     }
 }
 
-/// Which formats keep the certificate, in a sentence.
+/// Which formats keep the certificate.
 pub fn verdict_words(files: &FilesBudget) -> (Verdict, String) {
     let list = |kept: bool| {
         let words: Vec<&str> =
@@ -159,7 +153,7 @@ fn table_ui(theme: &Theme, report: &RoundingReport, files: &FilesBudget, chosen:
         ("Weights", "Norm of all changes of the weights, over the norm of the weights"),
         ("Logits", "Largest change of a logit on the probe rows"),
         ("Allowed", "The change that the certificate allows in this format"),
-        ("Flips", "Probe rows whose likeliest answer is another one"),
+        ("Flips", "Probe rows whose most likely output has changed"),
         (metric, "On all evaluation rows, with the change against the model in memory"),
         ("Loss", "On all evaluation rows"),
         ("Certificate", "Whether an export in this format would pass"),
@@ -188,7 +182,7 @@ fn table_ui(theme: &Theme, report: &RoundingReport, files: &FilesBudget, chosen:
         format::count(report.probe_rows as u64),
         format::duration(report.seconds)
     );
-    column_plot::caption(ui, theme, &words);
+    cards::caption(ui, theme, &words);
 }
 
 fn row_ui(
@@ -246,7 +240,7 @@ fn signed(value: f64) -> String {
     if value.abs() < 5e-5 { format!("{value:+.0e}") } else { format!("{value:+.4}") }
 }
 
-/// What becomes of the weights, in words.
+/// Summary of the changes of the weights.
 fn weights_words(budget: &FormatBudget) -> String {
     let weights = &budget.weights;
     if weights.largest == 0.0 {
@@ -272,20 +266,13 @@ fn weights_words(budget: &FormatBudget) -> String {
     words
 }
 
-fn story_ui(theme: &Theme, ui: &mut Ui) {
-    egui::CollapsingHeader::new("What rounding does").id_salt("rounding story").show(ui, |ui| {
-        for words in [
-            "A weight is stored with so many significant bits: 24 in f32, 11 in f16, 8 in bf16. Each is moved by at most half \
-             a unit in its last place: 2^-12 of itself in f16, 2^-9 in bf16. f16 has a small range as well: below 6e-5 its \
-             digits run out, above 65504 there is nothing. q8_0 gives 32 neighbours one scale and 8 bits each.",
-            "The changes of many weights partly cancel, so that the answers change less than the sum of all parts says. A \
-             prediction flips where two answers were nearly equal before.",
-            "The certificate of an export allows a change that fits the format; what is larger would mean that something \
-             else is wrong, or that these weights do not stand the format. f32 is exact for a module; in a whole model the \
-             LoRA is added to the weights, which rounds once.",
-        ] {
-            ui.add(egui::Label::new(RichText::new(words).color(theme.muted)).wrap());
-            ui.add_space(3.0);
-        }
-    });
-}
+const EXPLANATION: [&str; 3] = [
+    "A weight is stored with so many significant bits: 24 in f32, 11 in f16, 8 in bf16. Each is changed by at most half a \
+     unit in its last place: 2^-12 of itself in f16, 2^-9 in bf16. f16 has a small range as well: below 6e-5 it loses \
+     digits, and its largest value is 65504. q8_0 gives 32 neighbours one scale and 8 bits each.",
+    "The changes of many weights partly cancel, so that the outputs change less than the sum of all parts says. A \
+     prediction flips where two outputs were nearly equal before.",
+    "The certificate of an export allows a change that fits the format; a larger one means that something else is wrong, \
+     or that these weights cannot be stored in this format. f32 is exact for a module; in a whole model the LoRA is added \
+     to the weights, which rounds once.",
+];

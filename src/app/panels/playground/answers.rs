@@ -1,7 +1,7 @@
-//! The answers: one card for each pane, every token coloured by how far its author's opinion is from the first pane's.
+//! The answers: one card for each pane, every token coloured by the divergence from the first pane's distribution.
 
 use crate::app::actions::Action;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::format;
@@ -11,10 +11,10 @@ use egui::{RichText, Ui};
 
 /// A divergence in nats that gets the full colour.
 const FULL: f32 = 2.0;
-/// Narrower than this, panes stand one below the other.
+/// Smallest width of a pane beside another one.
 const NARROWEST: f32 = 260.0;
 
-/// What is written so far.
+/// The answers as far as they are generated.
 pub fn drafts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, panes: &[Pane]) {
     let drafts = &ctx.session.writing;
     let progress = ctx.session.play.progress.as_ref();
@@ -24,14 +24,14 @@ pub fn drafts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, panes: &[Pane]) {
     columns(ui, panes.len(), |ui, number| {
         cards::card(ui, ctx.theme, &panes[number].title(), |ui| {
             let text = drafts.get(number).map_or("", String::as_str);
-            let words = if text.is_empty() { "waiting for its turn" } else { text };
+            let words = if text.is_empty() { "waiting" } else { text };
             let colour = if text.is_empty() { ctx.theme.muted } else { ui.visuals().text_color() };
             ui.add(egui::Label::new(RichText::new(words).color(colour)).wrap());
         });
     });
 }
 
-/// All answers, and what the colours say.
+/// All answers, with a legend of the colours.
 pub fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PlayReport) {
     let several = report.answers.len() > 1;
     if let (true, Some(first)) = (several, report.answers.first()) {
@@ -66,7 +66,7 @@ fn legend_ui(theme: &Theme, ui: &mut Ui, first: Pane) {
         for (words, divergence) in [(" agrees ", 0.0), (" differs ", 0.5 * FULL), (" strongly ", FULL)] {
             job.append(words, 0.0, token_format(ui, theme, divergence, false));
         }
-        let tip = "Kullback-Leibler divergence of this pane's opinion of the next token from the first pane's, after the same \
+        let tip = "Kullback-Leibler divergence of this pane's next-token distribution from the first pane's, after the same \
                    words, in nats: 0 is agreement. Hover a word for the numbers";
         ui.label(job).on_hover_text(tip);
         let words = format!("with {} about this word; underlined: the first word that differs", first.title());
@@ -121,7 +121,7 @@ fn summary(answer: &PaneAnswer, first: bool) -> String {
 /// The text, token by token; each can be hovered.
 fn tokens_ui(theme: &Theme, ui: &mut Ui, answer: &PaneAnswer) {
     if answer.tokens.is_empty() {
-        ui.label(RichText::new("It has nothing to say: the first token ends the answer").color(theme.muted));
+        ui.label(RichText::new("Empty answer: the first token ends it").color(theme.muted));
         return;
     }
     let mut job = LayoutJob::default();
@@ -166,7 +166,7 @@ fn token_tip(theme: &Theme, ui: &mut Ui, token: &PlayToken) {
 fn token_format(ui: &Ui, theme: &Theme, divergence: f32, differs: bool) -> TextFormat {
     let font = egui::TextStyle::Body.resolve(ui.style());
     let share = (divergence / FULL).clamp(0.0, 1.0);
-    // Barely visible differences would make every word look stained.
+    // Very small differences are not coloured.
     let background =
         if share < 0.02 { egui::Color32::TRANSPARENT } else { theme.warning.gamma_multiply(0.08 + 0.4 * share) };
     let underline = if differs { egui::Stroke::new(2.0, theme.error) } else { egui::Stroke::NONE };

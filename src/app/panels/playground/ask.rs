@@ -1,6 +1,6 @@
-//! The question: prompt, sampler, and who answers.
+//! The prompt, the sampler, and the choice of panes.
 
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::labeled;
 use crate::config::MixtureConfig;
 use crate::protocol::{ANSWER_TOKENS, Pane, PlayPlan, Sampler};
@@ -26,12 +26,12 @@ pub fn prompt_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, plan: &mut PlayPlan) {
         }
     });
     if plan.chat {
-        let tip = "What the model is told about itself before the prompt, where its template has a place for that";
+        let tip = "System message before the prompt, where the template supports one";
         labeled::text(ui, "System prompt", tip, "empty: the template's own", &mut plan.system);
     }
 }
 
-/// Prompts of evaluation texts: those the shown run answered on its way, else what stands before the learned part of the
+/// Prompts of evaluation texts: those of the shown run's samples, else the part before the learned tokens of the
 /// form's first texts.
 pub fn prompts(ctx: &PanelCtx<'_>) -> Vec<String> {
     let samples = ctx.session.shown().and_then(|run| run.samples.last());
@@ -52,21 +52,21 @@ pub fn prompts(ctx: &PanelCtx<'_>) -> Vec<String> {
 pub fn sampler_ui(ui: &mut Ui, sampler: &mut Sampler) {
     let tip = "Most tokens of an answer";
     labeled::number(ui, "Longest answer (tokens)", tip, &mut sampler.max_new_tokens, ANSWER_TOKENS, 1.0);
-    let tip = "0: always the likeliest token. Higher: more chance";
+    let tip = "0: always the most likely token. Higher: more random";
     labeled::number_or(ui, "Temperature", tip, "greedy", &mut sampler.temperature, 0.0..=5.0, 0.01);
     let drawn = sampler.temperature > 0.0;
     egui::CollapsingHeader::new("More about choosing tokens").id_salt("sampler").show(ui, |ui| {
         ui.add_enabled_ui(drawn, |ui| {
             let reason = "Not now: with temperature 0 nothing is drawn";
-            let tip = "Draw among so many likeliest tokens only";
+            let tip = "Sample among this number of most likely tokens";
             labeled::number_or(ui, "Top-k", tip, "all", &mut sampler.top_k, 0..=100_000, 0.5)
                 .on_disabled_hover_text(reason);
-            let tip = "Draw among the likeliest tokens that together have this probability";
+            let tip = "Sample among the most likely tokens whose probabilities add up to this";
             labeled::number(ui, "Top-p", tip, &mut sampler.top_p, 0.01..=1.0, 0.005).on_disabled_hover_text(reason);
-            let tip = "The same seed for every pane: what differs is the model, not the dice";
+            let tip = "The same seed for every pane";
             labeled::number(ui, "Seed", tip, &mut sampler.seed, 0..=u64::MAX, 0.1).on_disabled_hover_text(reason);
         });
-        let tip = "Makes tokens that were said before less likely; 1: nothing is done";
+        let tip = "Makes earlier tokens less likely; 1: off";
         labeled::number(ui, "Repetition penalty", tip, &mut sampler.repetition_penalty, 1.0..=5.0, 0.005);
     });
 }
@@ -95,7 +95,7 @@ impl PaneChoice {
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui, mixture: &MixtureConfig) -> Vec<Pane> {
         ui.horizontal_wrapped(|ui| {
             ui.label("Panes").on_hover_text("Who answers. The others are compared with the first");
-            labeled::toggle(ui, "Merged", "The experts averaged into one: what is exported", &mut self.merged);
+            labeled::toggle(ui, "Merged", "The experts averaged into one, as exported", &mut self.merged);
             labeled::toggle(ui, "Base", "The model as it was before training", &mut self.base);
             labeled::toggle(ui, "Random route", "One expert drawn for each layer and side", &mut self.route);
             if self.route {

@@ -1,10 +1,11 @@
-//! One prompt, answered by several ways of running one model, side by side: what merging changed, word by word.
+//! One prompt, answered by several variants of one model, side by side.
 
 mod answers;
 mod ask;
 
-use super::{PanelCtx, opened_note_ui};
 use crate::app::actions::Action;
+use crate::app::panel_ctx::{PanelCtx, opened_note_ui};
+use crate::app::view::View;
 use crate::app::widgets::cards;
 use crate::config::{Method, MixtureConfig, Task};
 use crate::protocol::{Pane, PlayPlan, Writer};
@@ -19,7 +20,7 @@ pub struct PlaygroundPanel {
     offered: Option<PathBuf>,
 }
 
-/// The first prompt of all.
+/// The default prompt.
 const QUESTION: &str = "Name three things to see in Paris.";
 
 impl Default for PlaygroundPanel {
@@ -30,7 +31,7 @@ impl Default for PlaygroundPanel {
 }
 
 impl PlaygroundPanel {
-    /// A run that learned to answer one kind of input is asked such a one, unless something else was typed.
+    /// Offers an evaluation prompt of the shown run as the prompt, unless another one was typed.
     fn offer(&mut self, ctx: &PanelCtx<'_>) {
         let Some(run) = ctx.session.shown() else { return };
         let answered = run.samples.last().is_some_and(|record| !record.samples.is_empty());
@@ -50,9 +51,9 @@ impl PlaygroundPanel {
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let Some((writer, mixture)) = writer(ctx) else {
             let hint = "Choose a language model in Setup (a directory or a GGUF file), or open a run of one: the preset Lab for \
-                        writing trains one in about a minute. Models that only give classes cannot answer.";
-            return cards::empty(ui, ctx.theme, "Nothing here can write", hint, |ui| {
-                drop(ctx.button(ui, Action::Show(crate::app::layout::View::Setup)));
+                        writing trains one in about a minute. Classifiers cannot answer.";
+            return cards::empty(ui, ctx.theme, "No language model", hint, |ui| {
+                drop(ctx.button(ui, Action::Show(View::Setup)));
             });
         };
         self.offer(ctx);
@@ -91,14 +92,14 @@ impl PlaygroundPanel {
         } else if let Some(report) = &ctx.session.play.value {
             answers::report_ui(ctx, ui, report);
         } else {
-            let words = "Write lets every chosen pane answer with the same seed. Colours then show where their opinions \
-                         differ from the first pane's, and from which word on the texts do.";
+            let words = "Write lets every chosen pane answer with the same seed. Colours then show how far \
+                         their distributions differ from the first pane's, and from which word on the texts differ.";
             ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.muted)).wrap());
         }
     }
 }
 
-/// Who can be asked: the shown run if it writes, else the form's model if it does. With the run's mixture.
+/// Whose model answers: the shown run if it is a language model, else the form's model if it is one; with the run's mixture.
 fn writer<'a>(ctx: &PanelCtx<'a>) -> Option<(Writer, Option<&'a MixtureConfig>)> {
     let session = ctx.session;
     if let (Some(run), Some(subject)) = (session.shown(), session.subject())

@@ -1,10 +1,10 @@
-//! How often each expert was drawn, against the exact expectation.
+//! Draws of each expert against their expectation.
 
 use crate::analysis::routing_stats;
 use crate::analysis::routing_stats::{Balance, FEWEST_EXPECTED, Judgement};
 use crate::app::names;
 use crate::app::theme::Theme;
-use crate::app::widgets::cell_grid::{self, GridCell, Spec};
+use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{labeled, legend};
@@ -18,9 +18,9 @@ const STRONGEST: f32 = 4.0;
 /// Width of the names of the rows.
 const ROW_NAMES: f32 = 96.0;
 
-/// What stands in the cells.
+/// Content of the cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shown {
+pub enum CellContent {
     /// The count and its z-score.
     #[default]
     CountAndZ,
@@ -33,7 +33,7 @@ pub enum Shown {
 }
 
 /// Draws verdict, table and legend.
-pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: &mut Shown, ui: &mut Ui) {
+pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: &mut CellContent, ui: &mut Ui) {
     let balance = routing_stats::judge(&routing.counts, routing.policy, fixed_expert);
     let (verdict, words) = verdict_words(routing, &balance);
     verdict::line(ui, theme, verdict, &words).on_hover_text(
@@ -46,7 +46,7 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: 
     }
     if matches!(balance.judgement, Judgement::WithinChance | Judgement::Unusual | Judgement::NotChance) {
         let words = format!(
-            "All counts together: chi-squared {} with {} degrees of freedom; a fair law gives at least that much with \
+            "All counts together: chi-squared {} with {} degrees of freedom; uniform draws give at least that much with \
              probability {}.",
             format::significant(balance.chi_squared, 4),
             balance.freedom,
@@ -56,12 +56,12 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: 
     }
     ui.add_space(4.0);
     let options = [
-        (Shown::CountAndZ, "Count and z"),
-        (Shown::Count, "Count"),
-        (Shown::Z, "z-score"),
-        (Shown::Share, "Share of draws"),
+        (CellContent::CountAndZ, "Count and z"),
+        (CellContent::Count, "Count"),
+        (CellContent::Z, "z-score"),
+        (CellContent::Share, "Share of draws"),
     ];
-    labeled::choice(ui, "Numbers in the table", "What stands in the cells", shown, &options);
+    labeled::choice(ui, "Numbers in the table", "Content of the cells", shown, &options);
     ui.add_space(2.0);
     egui::ScrollArea::horizontal().id_salt("routing counts").show(ui, |ui| table_ui(theme, routing, *shown, ui));
     ui.add_space(2.0);
@@ -69,7 +69,7 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: 
     legend::bar(ui, theme, Scale::Diverging(STRONGEST), unit, 220.0);
 }
 
-fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: Shown, ui: &mut Ui) {
+fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: CellContent, ui: &mut Ui) {
     // Top layer first, as in the diagram; a shared side has no row.
     let rows: Vec<(usize, usize)> = (0..routing.sites.len())
         .rev()
@@ -88,7 +88,7 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: Shown, ui: &mut Ui)
     let room = (ui.available_width() - ROW_NAMES) / (columns.len() as f32) - 3.0;
     let needed = (7.0 * (digits + 5) as f32 + 6.0).max(50.0);
     let cell = vec2(if wide { room.clamp(needed, 78.0f32.max(needed)) } else { 30.0 }, 19.0);
-    let spec = Spec {
+    let spec = GridSpec {
         name: "Draws of each expert",
         columns: &columns,
         rows: rows.len(),
@@ -124,10 +124,10 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: Shown, ui: &mut Ui)
         let z = routing_stats::z_score(count, draws, experts);
         let share = if draws > 0 { count as f32 / draws as f32 } else { 0.0 };
         let text = match shown {
-            Shown::CountAndZ => format!("{count} {z:+.1}"),
-            Shown::Count => format::count(count),
-            Shown::Z => format!("{z:+.2}"),
-            Shown::Share => names::share(share),
+            CellContent::CountAndZ => format!("{count} {z:+.1}"),
+            CellContent::Count => format::count(count),
+            CellContent::Z => format!("{z:+.2}"),
+            CellContent::Share => names::share(share),
         };
         let about = format!(
             "{place}, expert {column}: {} of {} draws, expected {expected:.1}, z {z:+.2}",
@@ -139,7 +139,7 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: Shown, ui: &mut Ui)
     });
 }
 
-/// The verdict in a sentence or two.
+/// The verdict as text.
 pub fn verdict_words(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, String) {
     let place = || {
         let (cell, expert) = balance.place;
@@ -163,7 +163,7 @@ pub fn verdict_words(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, 
         Judgement::WithinChance => (
             Verdict::Passed,
             format!(
-                "Within chance: the largest |z| of {cells} counts is {:.1} ({}). Under a fair law the largest of so \
+                "Consistent with chance: the largest |z| of {cells} counts is {:.1} ({}). With uniform draws the largest of so \
                  many is about {typical:.1}, and above {limit:.1} in 1 of 20 runs.",
                 z.abs(),
                 place()
@@ -172,23 +172,24 @@ pub fn verdict_words(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, 
         Judgement::Unusual => (
             Verdict::Unsure,
             format!(
-                "Unusual, but possible: {} has z {z:+.1}. Under a fair law the largest |z| of {cells} counts is about \
-                 {typical:.1}, and above {limit:.1} in 1 of 20 runs. Watch whether it goes back.",
+                "Unusual, but possible: {} has z {z:+.1}. With uniform draws the largest |z| of {cells} counts is about \
+                 {typical:.1}, and above {limit:.1} in 1 of 20 runs. Watch whether it decreases.",
                 place()
             ),
         ),
         Judgement::NotChance => (
             Verdict::Failed,
             format!(
-                "Not chance: {} has z {z:+.1}, and a fair law gives so much in fewer than 1 of 1000 runs (limit \
+                "Not chance: {} has z {z:+.1}, and uniform draws give so much in fewer than 1 of 1000 runs (limit \
                  {limit:.1} for {cells} counts). The draws are not uniform.",
                 place()
             ),
         ),
-        Judgement::AsPlanned => (Verdict::Passed, "Exactly as the law says: it leaves nothing to chance.".to_owned()),
-        Judgement::NotAsPlanned => (
-            Verdict::Failed,
-            "Not as the law says: it leaves nothing to chance, but the counts differ from it.".to_owned(),
-        ),
+        Judgement::AsPlanned => {
+            (Verdict::Passed, "Exactly as this policy prescribes; it has no random draws.".to_owned())
+        }
+        Judgement::NotAsPlanned => {
+            (Verdict::Failed, "The counts differ from what this policy prescribes; it has no random draws.".to_owned())
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The paths of the newest step through the layers, bottom to top, and the picks of the steps before.
+//! The paths of the newest step through the layers, bottom to top, and the routes of the steps before.
 
 use crate::app::names;
 use crate::app::theme::Theme;
@@ -11,12 +11,12 @@ use egui::{Align2, Color32, FontId, Pos2, Rect, RichText, Sense, Shape, Stroke, 
 const NAMES: f32 = 96.0;
 /// Widest box, in a narrow and in a wide view.
 const BOX: [f32; 2] = [72.0, 112.0];
-/// Widest history, likewise.
+/// Widest history, in a narrow and in a wide view.
 const HISTORY: [f32; 2] = [340.0, 640.0];
-/// Space around the history of picks.
+/// Space around the history.
 const GUTTER: f32 = 18.0;
 
-/// Where everything stands.
+/// Layout of the diagram.
 struct Geometry {
     rect: Rect,
     row: f32,
@@ -32,7 +32,7 @@ impl Geometry {
         2.0 * self.row + self.inner_gap + self.outer_gap
     }
 
-    /// The strip of one side: site 0 at the bottom, its down side below its up side.
+    /// The strip of one side: module 0 at the bottom, its down side below its up side.
     fn strip(&self, site: usize, side: Side) -> Rect {
         let from_top = (self.sites - 1 - site) as f32 * self.layer_height() + 0.5 * self.outer_gap;
         let down = if side == Side::Down { self.row + self.inner_gap } else { 0.0 };
@@ -107,13 +107,13 @@ fn legend_ui(theme: &Theme, routing: &RoutingSnapshot, single: bool, second_pass
             ui.label(RichText::new(words).small().color(theme.muted));
         }
         if routing.passes > 1 && !routing.recent.is_empty() {
-            let tip = "The history at the right shows one pass; it is drawn for the other one when this is on";
+            let tip = "On: the history at the right shows pass B instead of pass A";
             labeled::toggle(ui, "History of pass B", tip, second_pass);
         }
     });
 }
 
-/// Ground and name of each layer, names of the sides, input and output.
+/// Background and name of each layer, names of the sides, input and output.
 fn frames_ui(theme: &Theme, routing: &RoutingSnapshot, geometry: &Geometry, ui: &Ui) {
     let painter = ui.painter();
     let small = FontId::proportional(11.0);
@@ -131,8 +131,8 @@ fn frames_ui(theme: &Theme, routing: &RoutingSnapshot, geometry: &Geometry, ui: 
     }
     let middle = geometry.rect.left() + NAMES + 0.5 * geometry.boxes;
     let (top, bottom) = (geometry.rect.top(), geometry.rect.bottom());
-    painter.text(pos2(middle, top), Align2::CENTER_TOP, "▲ to the head", small.clone(), theme.muted);
-    painter.text(pos2(middle, bottom), Align2::CENTER_BOTTOM, "▲ from the words", small.clone(), theme.muted);
+    painter.text(pos2(middle, top), Align2::CENTER_TOP, "▲ to the prediction head", small.clone(), theme.muted);
+    painter.text(pos2(middle, bottom), Align2::CENTER_BOTTOM, "▲ from the embeddings", small.clone(), theme.muted);
     if let Some(history) = geometry.history {
         let n = routing.recent.len();
         let words = format!("last {n} steps; height: expert");
@@ -274,7 +274,7 @@ fn box_ui(theme: &Theme, boxed: Rect, color: Color32, used: [f32; 2], passes: us
     };
     let text = expert.map_or_else(|| "shared by all experts".to_owned(), |expert| expert.to_string());
     let galley = painter.layout_no_wrap(text, FontId::monospace(12.0), ink);
-    // In narrow boxes all numbers are left to the hover text, not only those with two digits.
+    // In narrow boxes all numbers are in the tooltips, not only those with two digits.
     if galley.size().x <= boxed.width() - 2.0 && (boxed.width() > 16.0 || expert.is_none()) {
         painter.galley(boxed.center() - 0.5 * galley.size(), galley, ink);
     }
@@ -289,7 +289,7 @@ fn box_ui(theme: &Theme, boxed: Rect, color: Color32, used: [f32; 2], passes: us
     }
 }
 
-/// The picks of the last steps as a roll: time to the right, the expert by height and by colour.
+/// Routes of the last steps: time to the right, the expert by height and by colour.
 fn history_ui(
     theme: &Theme,
     routing: &RoutingSnapshot,

@@ -1,23 +1,23 @@
-//! Which expert each layer uses now, in both passes, and how often so far.
+//! Which expert each layer uses, in both passes, and how often.
 
 mod counts;
 mod diagram;
 
-use super::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::actions::Action;
 use crate::app::names;
+use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
 use crate::config::Method;
 use crate::format;
 use crate::protocol::RoutingSnapshot;
-use counts::Shown;
+use counts::CellContent;
 use egui::{RichText, Ui};
 
 /// What the view remembers on screen.
 #[derive(Default)]
 pub struct RoutingPanel {
-    shown: Shown,
+    shown: CellContent,
     second_pass: bool,
 }
 
@@ -42,17 +42,17 @@ impl RoutingPanel {
         let Some(routing) = &run.routing else { return missing_ui(ctx, run, ui) };
         figures_ui(ctx, routing, ui);
         ui.add_space(4.0);
-        cards::card(ui, ctx.theme, "The paths of the newest step", |ui| {
+        cards::card(ui, ctx.theme, "Paths of the newest step", |ui| {
             diagram::ui(ctx.theme, routing, second_pass, ui);
         });
         ui.add_space(4.0);
-        cards::card(ui, ctx.theme, "Are the draws fair?", |ui| {
+        cards::card(ui, ctx.theme, "Are the draws uniform?", |ui| {
             counts::ui(ctx.theme, routing, run.config.mixture.fixed_expert, shown, ui);
         });
     }
 }
 
-/// No routes: still to come, or lost.
+/// There are no routes: not yet, or the log cannot be read.
 fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     if ctx.session.shows_live() {
         if let Some(failure) = &run.failure {
@@ -60,7 +60,7 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
             ui.label(RichText::new("The run ended before a route could be shown.").color(ctx.theme.muted));
             drop(ctx.button(ui, Action::StartRun));
         } else {
-            cards::loading(ui, ctx.waiting_words("Waiting for the first routes"), None);
+            cards::loading(ui, ctx.waiting_text("Waiting for the first routes"), None);
         }
         return;
     }
@@ -73,24 +73,27 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
 fn figures_ui(ctx: &PanelCtx<'_>, routing: &RoutingSnapshot, ui: &mut Ui) {
     let theme = ctx.theme;
     cards::card(ui, theme, "", |ui| {
-        ui.horizontal_wrapped(|ui| {
-            ui.spacing_mut().item_spacing.x = 20.0;
-            let figure = |ui: &mut Ui, name: &str, value: &str, tip: &str| cards::figure(ui, theme, name, value, tip);
-            figure(ui, "Step", &format::count(routing.step), "Steps done when these routes were drawn");
-            let passes = if routing.passes == 2 { "2 (A and B)" } else { "1" };
-            let tip = "With the consistency term every step runs the same batch twice, each time with its own route \
-                       (AdaMix, section 3.2)";
-            figure(ui, "Passes a step", passes, tip);
-            let [down, up] = routing.experts;
-            let experts = if down == up { format!("{down} down, {up} up") } else { sides_words(down, up) };
-            figure(ui, "Experts a layer", &experts, "A shared side has one matrix for all experts (section 3.4)");
-            let draws: u64 = drawn(routing).sum();
-            figure(ui, "Draws so far", &format::count(draws), "Over all layers, sides and passes of this run");
-            let (paths, story) = paths_words(routing);
-            figure(ui, "Possible paths", &paths, &story);
-        });
+        let [down, up] = routing.experts;
+        let (paths, paths_tip) = paths_words(routing);
+        let figures = [
+            ("Step", format::count(routing.step), "Steps done when these routes were drawn"),
+            (
+                "Passes per step",
+                if routing.passes == 2 { "2 (A and B)" } else { "1" }.to_owned(),
+                "With the consistency term every step runs the same batch twice, each time with its own route (AdaMix, \
+                 section 3.2)",
+            ),
+            ("Experts per layer", sides_words(down, up), "A shared side has one matrix for all experts (section 3.4)"),
+            (
+                "Draws so far",
+                format::count(drawn(routing).sum::<u64>()),
+                "Over all layers, sides and passes of this run",
+            ),
+            ("Possible paths", paths, &paths_tip),
+        ];
+        cards::figures(ui, theme, &figures);
         ui.add_space(2.0);
-        let words = format!("Law: {}.", names::policy(routing.policy));
+        let words = format!("Routing policy: {}.", names::policy(routing.policy));
         ui.label(words).on_hover_text(names::policy_story(routing.policy));
         ui.label(RichText::new(names::policy_story(routing.policy)).small().color(theme.muted));
     });
@@ -106,7 +109,7 @@ fn drawn(routing: &RoutingSnapshot) -> impl Iterator<Item = u64> + '_ {
     routing.draws.iter().enumerate().filter(|(cell, _)| routing.experts[cell % 2] > 1).map(|(_, draws)| *draws)
 }
 
-/// M to the power of the layers, and what that means.
+/// Number of possible paths, M to the power of the layers, with an explanation.
 fn paths_words(routing: &RoutingSnapshot) -> (String, String) {
     let [down, up] = routing.experts;
     let (choices, layers) = (down * up, routing.sites.len());
@@ -119,7 +122,7 @@ fn paths_words(routing: &RoutingSnapshot) -> (String, String) {
     let tried = routing.step * routing.passes as u64;
     let story = format!(
         "{choices} choices in each of {layers} layers: {choices}^{layers} paths through the network. With one draw a \
-         batch, this run has tried at most {} of them; merging stands for all.",
+         batch, this run has tried at most {} of them; the merged model approximates their mean.",
         format::count(tried)
     );
     (format!("{choices}^{layers} = {value}"), story)

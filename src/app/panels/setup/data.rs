@@ -1,11 +1,11 @@
-//! Which rows, which columns.
+//! The data card: files and columns.
 
 use super::data_preview::preview_ui;
 use super::{text_preview, texts};
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::help::tip;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::labeled;
 use crate::config::{BadRows, DataConfig, FileFormat, Metric, MixtureKind, Problem, RunConfig, Task};
 use egui::Ui;
@@ -84,7 +84,7 @@ fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, columns: Op
         labeled::number(ui, "Share held out", &tip("data.dev_fraction"), &mut data.dev_fraction, 0.01..=0.9, 0.005);
     }
     let known = columns.filter(|(path, _)| Path::new(&data.train_file) == path).map(|(_, names)| names.as_slice());
-    let from_preview = ctx.session.data.value.as_ref().map(|preview| preview.columns.as_slice());
+    let from_preview = ctx.session.data.value.as_ref().map(|preview| preview.columns.names.as_slice());
     let names = known.or(from_preview).unwrap_or_default();
     column_ui(ui, "Text column", "data.text_column", &mut data.text_column, names, false);
     column_ui(ui, "Second text column", "data.text_pair_column", &mut data.text_pair_column, names, true);

@@ -1,14 +1,20 @@
-//! What the data look like: rows, tokens, labels, leaks.
+//! Preview of labelled data: rows, tokens, labels, leaks.
 
 use crate::app::actions::Action;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
+use crate::app::query::JobProgress;
 use crate::app::widgets::cards;
 use crate::config::BadRows;
 use crate::format;
-use crate::protocol::{DataPreview, SplitPreview};
+use crate::protocol::{DataPreview, Lengths, SplitPreview};
 use egui::{RichText, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
 use egui_plot::{Bar, BarChart, Plot, VLine};
+
+/// Skipped rows that are listed.
+const SKIPPED: usize = 300;
+/// Labels whose counts are drawn.
+const LABELS: usize = 12;
 
 /// The preview in its four states.
 pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize) {
@@ -18,7 +24,7 @@ pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize) {
     }
     let Some(preview) = &query.value else {
         if query.is_pending() {
-            let share = query.progress.as_ref().filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
+            let share = query.progress.as_ref().and_then(JobProgress::share);
             cards::loading(ui, "Reading and tokenizing the data", share);
         } else {
             ui.label(RichText::new("Choose model and data to see a preview.").color(ctx.theme.muted));
@@ -32,33 +38,33 @@ pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize) {
         ui.add_space(4.0);
         labels_ui(ctx, ui, preview);
         ui.add_space(4.0);
-        lengths_ui(ctx, ui, &preview.train, max_length);
+        if let Some(lengths) = &preview.train.lengths {
+            lengths_ui(ctx, ui, lengths, max_length);
+        }
     });
 }
 
 fn figures_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
     let (theme, train, dev) = (ctx.theme, &preview.train, &preview.dev);
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 16.0;
-        cards::figure(ui, theme, "Training rows", &format::count(train.rows as u64), "Usable rows");
-        cards::figure(ui, theme, "Evaluation rows", &format::count(dev.rows as u64), "Usable rows");
-        let tokens = format!("{:.0} / {}", train.mean_tokens, train.max_tokens);
-        cards::figure(
-            ui,
-            theme,
-            "Tokens a row",
-            &tokens,
+    let lengths = train.lengths.clone().unwrap_or_default();
+    let truncated_tip = format!(
+        "Training rows longer than the longest input; {} of all tokens are cut off",
+        format::percent(lengths.cut_share(preview.max_length))
+    );
+    let classes = if preview.labels.is_empty() { "a number".to_owned() } else { preview.labels.len().to_string() };
+    let class_names = preview.labels.join(", ");
+    let figures = [
+        ("Training rows", format::count(train.rows as u64), "Usable rows"),
+        ("Evaluation rows", format::count(dev.rows as u64), "Usable rows"),
+        (
+            "Tokens per row",
+            format!("{:.0} / {}", lengths.mean, lengths.max),
             "Mean and longest, special tokens included, before truncation",
-        );
-        let share = train.truncated_rows as f64 / train.rows.max(1) as f64;
-        let tooltip = format!(
-            "Training rows longer than the longest input; {} of all tokens are cut off",
-            format::percent(train.truncated_tokens)
-        );
-        cards::figure(ui, theme, "Truncated rows", &format::percent(share), &tooltip);
-        let kinds = if preview.labels.is_empty() { "a number".to_owned() } else { preview.labels.len().to_string() };
-        cards::figure(ui, theme, "Classes", &kinds, &preview.labels.join(", "));
-    });
+        ),
+        ("Truncated rows", format::percent(lengths.truncated_share), &truncated_tip),
+        ("Classes", classes, &class_names),
+    ];
+    cards::figures(ui, theme, &figures);
 }
 
 fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
@@ -70,19 +76,20 @@ fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
         );
         cards::note(ui, ctx.theme.warning, &text);
     }
-    if preview.train.duplicates > 0 {
-        let n = preview.train.duplicates;
+    if preview.duplicates_in_train > 0 {
+        let n = preview.duplicates_in_train;
         let words = if n == 1 { "training row repeats" } else { "training rows repeat" };
         let text = format!("{} {words} an earlier one", format::count(n as u64));
         ui.label(RichText::new(text).small().color(ctx.theme.muted));
     }
-    if preview.skipped_rows > 0 {
+    if !preview.skipped.is_empty() {
         let refused = ctx.session.form.data.bad_rows == BadRows::Refuse;
-        let title = left_out_words(preview.skipped_rows, refused);
+        let title = left_out_words(preview.skipped.len(), refused);
         egui::CollapsingHeader::new(RichText::new(title).color(ctx.theme.warning)).id_salt("skipped").show(ui, |ui| {
             egui::ScrollArea::vertical().id_salt("skipped rows").max_height(110.0).show(ui, |ui| {
-                for row in &preview.skipped {
-                    ui.label(RichText::new(row).small().monospace());
+                for row in preview.skipped.iter().take(SKIPPED) {
+                    let text = format!("{}:{}: {}", row.file, row.line, row.reason);
+                    ui.label(RichText::new(text).small().monospace());
                 }
             });
         });
@@ -94,8 +101,8 @@ fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
             ctx.push(Action::EditForm(Box::new(form)));
         }
     }
-    for (label, n) in &preview.train.labels {
-        if *n == 0 {
+    for (label, &n) in preview.labels.iter().zip(&preview.train.balance) {
+        if n == 0 {
             cards::note(ui, ctx.theme.warning, &format!("no training row has the label {label:?}"));
         }
     }
@@ -138,7 +145,7 @@ fn sample_table(ui: &mut Ui, split: &SplitPreview) {
                         row.col(|ui| drop(ui.add(egui::Label::new(shown.pair.as_deref().unwrap_or("")).truncate())));
                     }
                     row.col(|ui| drop(ui.add(egui::Label::new(&shown.label).truncate())));
-                    row.col(|ui| drop(ui.monospace(shown.tokens.to_string())));
+                    row.col(|ui| drop(ui.monospace(shown.tokens.len().to_string())));
                 });
             });
     });
@@ -147,13 +154,13 @@ fn sample_table(ui: &mut Ui, split: &SplitPreview) {
 /// Label balance of both parts as bars, or the range of the values.
 fn labels_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
     for (name, split) in [("Training", &preview.train), ("Evaluation", &preview.dev)] {
-        if let Some([min, mean, max]) = split.values {
+        if let Some([min, mean, max]) = split.targets {
             ui.label(format!("{name}: values {min:.2} to {max:.2}, mean {mean:.2}"));
             continue;
         }
         ui.label(RichText::new(format!("{name} labels")).small().color(ctx.theme.muted));
-        let most = split.labels.iter().map(|label| label.1).max().unwrap_or(1).max(1);
-        for (i, (label, n)) in split.labels.iter().take(12).enumerate() {
+        let most = split.balance.iter().copied().max().unwrap_or(1).max(1);
+        for (i, (label, n)) in preview.labels.iter().zip(&split.balance).take(LABELS).enumerate() {
             ui.horizontal(|ui| {
                 ui.allocate_ui(egui::vec2(90.0, 16.0), |ui| {
                     ui.set_min_width(90.0);
@@ -168,20 +175,20 @@ fn labels_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
                 ui.label(RichText::new(format!("{} ({})", format::count(*n as u64), format::percent(share))).small());
             });
         }
-        if split.labels.len() > 12 {
-            ui.label(RichText::new(format!("and {} more", split.labels.len() - 12)).small());
+        if preview.labels.len() > LABELS {
+            ui.label(RichText::new(format!("and {} more", preview.labels.len() - LABELS)).small());
         }
     }
 }
 
 /// How long the training rows are, and where truncation cuts.
-fn lengths_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, split: &SplitPreview, max_length: usize) {
-    if split.token_histogram.is_empty() {
+fn lengths_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, lengths: &Lengths, max_length: usize) {
+    if lengths.histogram.is_empty() {
         return;
     }
     ui.label(RichText::new("Training rows by tokens; the line is the longest input").small().color(ctx.theme.muted));
-    let bin = split.token_bin.max(1) as f64;
-    let bars = split.token_histogram.iter().enumerate();
+    let bin = lengths.bin_width.max(1) as f64;
+    let bars = lengths.histogram.iter().enumerate();
     let bars: Vec<Bar> = bars.map(|(i, &n)| Bar::new((i as f64 + 0.5) * bin, n as f64).width(bin * 0.92)).collect();
     let response = Plot::new("token histogram")
         .height(100.0)
@@ -192,7 +199,7 @@ fn lengths_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, split: &SplitPreview, max_length:
         .show_background(false)
         .show(ui, |plot| {
             plot.bar_chart(BarChart::new("rows", bars).color(ctx.theme.series(0)));
-            if (max_length as f64) < bin * split.token_histogram.len() as f64 * 1.5 {
+            if (max_length as f64) < bin * lengths.histogram.len() as f64 * 1.5 {
                 plot.vline(VLine::new("longest input", max_length as f64).color(ctx.theme.warning));
             }
         });

@@ -1,21 +1,21 @@
-//! What a chosen or dropped path means for the form. No file is opened here.
+//! How a chosen or dropped path changes the form. No file is opened here.
 
 use crate::app::files::Purpose;
 use crate::config::{FileFormat, RunConfig, Task};
 use std::path::Path;
 
-/// What a dropped path seems to be, by its name alone.
+/// Kind of a dropped path, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropKind {
     /// A run file.
     Settings,
     /// A table of rows.
     Table,
-    /// A directory: the user says what it is.
+    /// A directory: the user chooses what it is.
     Unknown,
 }
 
-/// Judges a dropped path by its ending.
+/// Classifies a dropped path by its extension.
 pub fn kind_of(path: &Path) -> DropKind {
     match path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase).as_deref() {
         Some("toml") => DropKind::Settings,

@@ -1,12 +1,12 @@
-//! The mixture: what an expert is, how many there are, how they are drawn and kept together.
+//! The mixture card: kind and number of experts, routing, sharing, consistency.
 
 use crate::app::help::tip;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::labeled;
 use crate::config::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy};
 use egui::{RichText, Ui};
 
-/// The card's contents.
+/// Draws the card.
 pub fn mixture_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, mixture: &mut MixtureConfig) {
     let kinds = [(MixtureKind::Adapter, "Bottleneck adapters"), (MixtureKind::Lora, "LoRA")];
     labeled::choice(ui, "Each expert is", &tip("mixture.kind"), &mut mixture.kind, &kinds);

@@ -1,4 +1,4 @@
-//! Model, data and settings of the next run, and whether it can start.
+//! Model, data and settings of the next run, with the pre-flight check.
 
 pub mod files;
 
@@ -10,10 +10,10 @@ mod text_preview;
 mod texts;
 mod training;
 
-use super::PanelCtx;
 use crate::app::actions::{Action, ActionQueue};
 use crate::app::files::Purpose;
 use crate::app::help::tip;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::session::Session;
 use crate::app::theme::Theme;
 use crate::app::widgets::{cards, labeled};
@@ -31,7 +31,7 @@ pub struct SetupPanel {
 }
 
 impl SetupPanel {
-    /// The beginning of a table was read: offers its columns, and guesses which is which.
+    /// Takes the first bytes of a table: offers its columns and guesses their roles.
     pub fn take_head(&mut self, path: &Path, head: &str, session: &Session, actions: &ActionQueue) {
         let names = files::columns(path, session.form.data.format, head);
         let mut form = session.form.clone();
@@ -42,7 +42,7 @@ impl SetupPanel {
         self.columns = Some((path.to_owned(), names));
     }
 
-    /// Draws the view. Changes are made in a copy of the form, which becomes a wish when it differs.
+    /// Draws the view. Changes are made in a copy of the form, which is queued as an action when it differs.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let mut form = ctx.session.form.clone();
         preset_ui(ctx, ui, &mut form);
@@ -97,7 +97,9 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     let model = &mut form.model;
     let hint = "a directory, a GGUF file, a name (org/name), lab, or writer-lab";
     let (bundled, words, about) = match form.data.task {
-        Task::Text => (WRITER_LAB, "the bundled language model", "A small one that learns to write in about a minute"),
+        Task::Text => {
+            (WRITER_LAB, "the bundled language model", "A small language model that trains in about a minute")
+        }
         _ => ("lab", "the bundled lab model", "A small encoder that trains in under a minute; works without internet"),
     };
     let (_, browse) = labeled::path(ui, "Model", &tip("model.path"), hint, &mut model.path, !ctx.session.dialog_open);
@@ -127,7 +129,7 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     }
     let methods = [
         (Method::Adamix, "A mixture of experts (AdaMix)"),
-        (Method::HeadOnly, "Head only"),
+        (Method::HeadOnly, "Classification head only"),
         (Method::Full, "All weights"),
     ];
     labeled::choice(ui, "What is trained", &tip("model.method"), &mut model.method, &methods);
@@ -147,30 +149,24 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         ];
         labeled::choice(ui, "Number format", &tip("model.dtype"), &mut model.dtype, &formats);
         labeled::number_or(ui, "CPU threads", &tip("model.threads"), "automatic", &mut model.threads, 0..=1024, 0.1);
-        labeled::toggle(ui, "Dropout in the frozen model", &tip("model.trunk_dropout"), &mut model.trunk_dropout);
+        labeled::toggle(ui, "Dropout in the frozen base model", &tip("model.trunk_dropout"), &mut model.trunk_dropout);
     });
 }
 
 fn model_info_ui(ui: &mut Ui, theme: &Theme, info: &ModelInfo) {
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 16.0;
-        let parameters = format::short_count(info.parameters as f64);
-        cards::figure(ui, theme, "Family", &info.family, "Architecture");
-        cards::figure(ui, theme, "Layers", &info.layers.to_string(), "Transformer layers");
-        cards::figure(ui, theme, "Hidden size", &info.hidden_size.to_string(), "d in the paper");
-        cards::figure(ui, theme, "Heads", &info.heads.to_string(), "Attention heads");
-        cards::figure(
-            ui,
-            theme,
-            "Parameters",
-            &parameters,
-            "All of the model; they stay frozen unless all weights are trained",
-        );
-        cards::figure(ui, theme, "Longest input", &info.max_length.to_string(), "In tokens");
-        if info.file_bytes > 0 {
-            cards::figure(ui, theme, "On disk", &format::bytes(info.file_bytes), "Weight files");
-        }
-    });
+    let parameters = format::short_count(info.parameters as f64);
+    let mut figures = vec![
+        ("Family", info.family.clone(), "Architecture"),
+        ("Layers", info.layers.to_string(), "Transformer layers"),
+        ("Hidden size", info.hidden_size.to_string(), "d in the paper"),
+        ("Heads", info.heads.to_string(), "Attention heads"),
+        ("Parameters", parameters, "All of the model; they stay frozen unless all weights are trained"),
+        ("Longest input", info.max_length.to_string(), "In tokens"),
+    ];
+    if info.file_bytes > 0 {
+        figures.push(("On disk", format::bytes(info.file_bytes), "Weight files"));
+    }
+    cards::figures(ui, theme, &figures);
     for note in &info.notes {
         ui.label(RichText::new(note).small().color(theme.muted));
     }

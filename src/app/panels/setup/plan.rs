@@ -1,9 +1,9 @@
-//! Whether the run can start, what it will cost, and the same run as a command.
+//! The pre-flight check, and the same run as a command.
 
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::help;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::cards;
 use crate::config::RunConfig;
 use crate::format;
@@ -50,41 +50,36 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
 
 fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: bool) {
     let theme = ctx.theme;
-    ui.horizontal_wrapped(|ui| {
-        if !fresh {
-            ui.disable();
-        }
-        ui.spacing_mut().item_spacing.x = 16.0;
-        let all = report.trunk_parameters + report.trained_parameters;
-        let share = format::percent(report.trained_parameters as f64 / all.max(1) as f64);
-        let trained = format!("{} ({share})", format::short_count(report.trained_parameters as f64));
-        let tooltip = format!(
-            "All experts and the head; the head alone has {}, the frozen model {}",
-            format::count(report.head_parameters as u64),
-            format::count(report.trunk_parameters as u64)
-        );
-        cards::figure(ui, theme, "Trained", &trained, &tooltip);
-        let merged = format::short_count(report.merged_parameters as f64);
-        cards::figure(
-            ui,
-            theme,
+    let all = report.trunk_parameters + report.trained_parameters;
+    let share = format::percent(report.trained_parameters as f64 / all.max(1) as f64);
+    let trained = format!("{} ({share})", format::short_count(report.trained_parameters as f64));
+    let tooltip = format!(
+        "All experts and the classification head; the head has {}, the frozen base model {}",
+        format::count(report.head_parameters as u64),
+        format::count(report.trunk_parameters as u64)
+    );
+    let mut memory = format::bytes(report.memory_bytes);
+    if report.memory_available > 0 {
+        memory.push_str(&format!(" of {}", format::bytes(report.memory_available)));
+    }
+    let seconds = report.seconds.map(|seconds| format!("about {}", format::duration(seconds)));
+    let figures = [
+        ("Trained", trained, tooltip.as_str()),
+        (
             "After merging",
-            &merged,
-            "Adapter parameters that remain when the experts have become one",
-        );
-        cards::figure(ui, theme, "Steps", &format::count(report.total_steps), "Optimizer steps in all");
-        let memory = if report.memory_available > 0 {
-            format!("{} of {}", format::bytes(report.memory_bytes), format::bytes(report.memory_available))
-        } else {
-            format::bytes(report.memory_bytes)
-        };
-        cards::figure(ui, theme, "Memory", &memory, "Expected at the peak, and what there is");
-        let seconds = report
-            .seconds
-            .map_or_else(|| "not known yet".to_owned(), |seconds| format!("about {}", format::duration(seconds)));
-        cards::figure(ui, theme, "Time", &seconds, "Expected on this machine, evaluations not counted");
-        cards::figure(ui, theme, "Device", &report.device, "Where the numbers are computed");
-    });
+            format::short_count(report.merged_parameters as f64),
+            "Adapter parameters that remain when the experts are merged into one",
+        ),
+        ("Steps", format::count(report.total_steps), "Optimizer steps in total"),
+        ("Memory", memory, "Expected peak, and what is available"),
+        (
+            "Time",
+            seconds.unwrap_or_else(|| "not known yet".to_owned()),
+            "Expected on this machine, evaluations not counted",
+        ),
+        ("Device", report.device.clone(), "Device of the computation"),
+    ];
+    ui.add_enabled_ui(fresh, |ui| cards::figures(ui, theme, &figures));
     for warning in &report.warnings {
         cards::note(ui, theme.warning, warning);
     }

@@ -1,6 +1,6 @@
-//! Exactly what the model will see of the texts, token by token, with what it learns in colour.
+//! Preview of texts, token by token, with the learned tokens in colour.
 
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::format;
@@ -8,7 +8,7 @@ use crate::protocol::{SampleText, TextPreview};
 use egui::text::{LayoutJob, TextFormat};
 use egui::{RichText, Ui};
 
-/// Tokens drawn of one example: more would make a wall.
+/// Tokens drawn of one example.
 const SHOWN: usize = 400;
 
 /// The preview in its four states.
@@ -28,7 +28,7 @@ pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
     };
     figures_ui(ctx.theme, ui, preview);
     notes_ui(ctx.theme, ui, preview);
-    egui::CollapsingHeader::new("What the model sees").id_salt("text preview").default_open(true).show(ui, |ui| {
+    egui::CollapsingHeader::new("Tokens").id_salt("text preview").default_open(true).show(ui, |ui| {
         legend_ui(ctx.theme, ui);
         for (name, split) in [("Training", &preview.train), ("Evaluation", &preview.dev)] {
             for sample in split.sample.iter().take(3) {
@@ -40,19 +40,21 @@ pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
 
 fn figures_ui(theme: &Theme, ui: &mut Ui, preview: &TextPreview) {
     let (train, dev) = (&preview.train, &preview.dev);
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 16.0;
-        let mut figure = |name: &str, value: &str, tooltip: &str| cards::figure(ui, theme, name, value, tooltip);
-        figure("Format", &format!("{:?}", preview.format).to_lowercase(), &preview.layout);
-        figure("Training texts", &format::count(train.examples as u64), &train.file);
-        let inputs = format!("{} different inputs: {}", format::count(dev.inputs as u64), dev.file);
-        figure("Evaluation texts", &format::count(dev.examples as u64), &inputs);
-        let tokens = format!("{:.0} / {}", train.lengths.mean, train.lengths.max);
-        figure("Tokens a text", &tokens, "Mean and longest, before anything is cut");
-        let share = train.learned_tokens as f64 / train.tokens.max(1) as f64;
-        figure("Learned", &format::percent(share), "Share of the tokens that the loss counts; the rest is only read");
-        figure("Cut off", &format::percent(train.cut_share), "Share of the tokens beyond the longest input");
-    });
+    let inputs = format!("{} different inputs: {}", format::count(dev.inputs as u64), dev.file);
+    let learned = train.learned_tokens as f64 / train.tokens.max(1) as f64;
+    let figures = [
+        ("Format", format!("{:?}", preview.format).to_lowercase(), preview.layout.as_str()),
+        ("Training texts", format::count(train.examples as u64), &train.file),
+        ("Evaluation texts", format::count(dev.examples as u64), &inputs),
+        (
+            "Tokens per text",
+            format!("{:.0} / {}", train.lengths.mean, train.lengths.max),
+            "Mean and longest, before truncation",
+        ),
+        ("Learned", format::percent(learned), "Share of the tokens that the loss counts; the others are only read"),
+        ("Cut off", format::percent(train.cut_share), "Share of the tokens beyond the longest input"),
+    ];
+    cards::figures(ui, theme, &figures);
 }
 
 fn notes_ui(theme: &Theme, ui: &mut Ui, preview: &TextPreview) {
@@ -90,30 +92,32 @@ fn notes_ui(theme: &Theme, ui: &mut Ui, preview: &TextPreview) {
 fn legend_ui(theme: &Theme, ui: &mut Ui) {
     let mut job = LayoutJob::default();
     let style = |kind| token_format(ui, theme, kind);
-    for (words, kind) in [("learned", Kind::Learned), ("only read", Kind::Read), ("special", Kind::Special)] {
+    for (words, kind) in
+        [("learned", TokenKind::Learned), ("only read", TokenKind::Read), ("special", TokenKind::Special)]
+    {
         job.append(words, 0.0, style(kind));
-        job.append("   ", 0.0, style(Kind::Read));
+        job.append("   ", 0.0, style(TokenKind::Read));
     }
     ui.label(job);
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum TokenKind {
     Learned,
     Read,
     Special,
 }
 
-fn token_format(ui: &Ui, theme: &Theme, kind: Kind) -> TextFormat {
+fn token_format(ui: &Ui, theme: &Theme, kind: TokenKind) -> TextFormat {
     let font = egui::TextStyle::Monospace.resolve(ui.style());
     let plain = TextFormat::simple(font, ui.visuals().text_color());
     match kind {
-        // Colour and ground: whoever cannot tell colours sees the ground.
-        Kind::Learned => {
+        // Colour and background, for readers who cannot distinguish the colours.
+        TokenKind::Learned => {
             TextFormat { color: theme.ok, background: theme.ok.gamma_multiply(0.14), expand_bg: 0.0, ..plain }
         }
-        Kind::Read => plain,
-        Kind::Special => TextFormat { color: theme.muted, italics: true, ..plain },
+        TokenKind::Read => plain,
+        TokenKind::Special => TextFormat { color: theme.muted, italics: true, ..plain },
     }
 }
 
@@ -126,9 +130,9 @@ fn sample_ui(theme: &Theme, ui: &mut Ui, split: &str, sample: &SampleText) {
     let mut job = LayoutJob::default();
     for token in sample.tokens.iter().take(SHOWN) {
         let kind = match (token.learned, token.special) {
-            (true, _) => Kind::Learned,
-            (false, true) => Kind::Special,
-            (false, false) => Kind::Read,
+            (true, _) => TokenKind::Learned,
+            (false, true) => TokenKind::Special,
+            (false, false) => TokenKind::Read,
         };
         job.append(&visible(&token.text), 0.0, token_format(ui, theme, kind));
     }
@@ -136,14 +140,14 @@ fn sample_ui(theme: &Theme, ui: &mut Ui, split: &str, sample: &SampleText) {
         job.append(
             &format!(" … {} more tokens", sample.tokens.len() - SHOWN),
             0.0,
-            token_format(ui, theme, Kind::Special),
+            token_format(ui, theme, TokenKind::Special),
         );
     }
     job.wrap.max_width = ui.available_width();
     ui.add(egui::Label::new(job).wrap());
 }
 
-/// Line ends are shown and kept; what cannot be seen is written out.
+/// Line ends are shown and kept; control characters are escaped.
 fn visible(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' => "¶\n".to_owned(),

@@ -1,15 +1,15 @@
-//! What a language model learns from: files, format, template, and what exactly it will see.
+//! The data card of a language model: files, format, template.
 
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::help::tip;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::labeled;
 use crate::config::{RunConfig, TextFormat, Truncate};
 use egui::Ui;
 
 const FORMATS: [(TextFormat, &str); 9] = [
-    (TextFormat::Auto, "Found out by looking"),
+    (TextFormat::Auto, "Detected"),
     (TextFormat::Messages, "Chat messages"),
     (TextFormat::Sharegpt, "ShareGPT conversations"),
     (TextFormat::Alpaca, "Alpaca instructions"),

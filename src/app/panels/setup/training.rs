@@ -2,7 +2,7 @@
 
 use super::mixture::mixture_ui;
 use crate::app::help::tip;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::{cards, labeled};
 use crate::config::{
     EvalConfig, LONGEST_SAMPLE, MOST_SAMPLES, Method, Recompute, RunConfig, Schedule, Task, TrainConfig,
@@ -68,7 +68,7 @@ pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     });
 }
 
-/// What a language model writes on the way.
+/// Settings of the samples of a language model.
 fn samples_ui(ui: &mut Ui, eval: &mut EvalConfig) {
     labeled::number_or(ui, "Samples", &tip("eval.samples"), "none", &mut eval.samples, 0..=MOST_SAMPLES, 0.05);
     let (label, key) = ("Samples every (steps)", tip("eval.sample_steps"));
@@ -89,7 +89,7 @@ fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig, writes: bool) {
     ui.add_enabled_ui(train.max_steps == 0, |ui| {
         let (label, key) = ("Epochs", tip("train.num_train_epochs"));
         labeled::number(ui, label, &key, &mut train.num_train_epochs, 0.0..=1e6, 0.05)
-            .on_disabled_hover_text("Not now: Steps goes before; set Steps to 0 to train by epochs");
+            .on_disabled_hover_text("Not now: Steps has precedence; set Steps to 0 to train by epochs");
     });
     labeled::number(ui, "Seed", &tip("train.seed"), &mut train.seed, 0..=u64::MAX, 0.1);
     egui::CollapsingHeader::new("More about optimisation").id_salt("more optimisation").show(ui, |ui| {

@@ -1,9 +1,9 @@
-//! What came out of a run, and where to go from there.
+//! Result of a run, with links to the next views.
 
 use crate::app::actions::Action;
-use crate::app::layout::View;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
+use crate::app::view::View;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::format;
@@ -16,7 +16,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let (verdict, how) = match &end.reason {
         EndReason::Finished => (Verdict::Passed, "Finished".to_owned()),
         EndReason::EarlyStopped => (Verdict::Passed, "Stopped early, because the metric got no better".to_owned()),
-        EndReason::Stopped(_) => (Verdict::Open, "Stopped; Resume in Runs goes on from here".to_owned()),
+        EndReason::Stopped(_) => (Verdict::Open, "Stopped; Resume in Runs continues from here".to_owned()),
         // Its failure is shown already.
         EndReason::Diverged { .. } => return,
     };

@@ -1,9 +1,9 @@
 //! The curves of a run: losses large, everything else small below them.
 
 use crate::app::actions::Action;
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
-use crate::app::widgets::metric_plot::{self, Curve, Mark, Options};
+use crate::app::widgets::metric_plot::{self, Curve, EventLine, PlotOptions};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{curves, names};
 use crate::protocol::RunPhase;
@@ -13,7 +13,7 @@ use egui::{RichText, Ui};
 const LOSS_HEIGHT: f32 = 210.0;
 /// Height of the others.
 const SMALL_HEIGHT: f32 = 136.0;
-/// From this width on three small plots stand side by side.
+/// From this width on there are three small plots in a row.
 const THREE_ABREAST: f32 = 980.0;
 
 /// A small plot: its title, its name, its curve.
@@ -38,7 +38,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         curves::eval_loss(run, "evaluation loss, merged", theme.series(2)),
     ];
     let height = (0.3 * ui.clip_rect().height()).clamp(LOSS_HEIGHT, 2.0 * LOSS_HEIGHT);
-    let options = Options { height, log: ctx.settings.log_loss, legend: true, ..Options::default() };
+    let options = PlotOptions { height, log: ctx.settings.log_loss, legend: true, ..PlotOptions::default() };
     let marks = curves::marks(run, theme);
     card(ctx, &format!("Loss ({unit})"), "loss plot", &loss, &marks, options, ui);
     let small = small_plots(ctx, run, unit);
@@ -46,7 +46,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     for row in small.chunks(abreast) {
         ui.columns(abreast, |columns| {
             for (ui, (title, name, curve)) in columns.iter_mut().zip(row) {
-                let options = Options { height: SMALL_HEIGHT, ..Options::default() };
+                let options = PlotOptions { height: SMALL_HEIGHT, ..PlotOptions::default() };
                 card(ctx, title, name, std::slice::from_ref(curve), &marks, options, ui);
             }
         });
@@ -96,8 +96,8 @@ fn card(
     title: &str,
     name: &'static str,
     curves: &[Curve],
-    marks: &[Mark],
-    options: Options,
+    marks: &[EventLine],
+    options: PlotOptions,
     ui: &mut Ui,
 ) {
     cards::card(ui, ctx.theme, title, |ui| {
@@ -106,6 +106,6 @@ fn card(
             ui.label(RichText::new("Nothing measured yet").color(ctx.theme.muted));
             return;
         }
-        metric_plot::ui(ui, ctx.theme, name, curves, marks, &Options { link: Some("train"), ..options });
+        metric_plot::ui(ui, ctx.theme, name, curves, marks, &PlotOptions { link: Some("train"), ..options });
     });
 }

@@ -1,6 +1,6 @@
-//! What a language model writes while it learns, step by step.
+//! Texts that a language model generated during training.
 
-use crate::app::panels::PanelCtx;
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
@@ -10,7 +10,7 @@ use egui::text::{LayoutJob, TextFormat};
 use egui::{Button, Label, RichText, Ui};
 use std::collections::BTreeSet;
 
-/// Width of the column that says who wrote a line.
+/// Width of the column with the source of a text.
 const WHO: f32 = 58.0;
 /// Width of the slider's line without the slider.
 const AROUND_SLIDER: f32 = 290.0;
@@ -25,9 +25,9 @@ const PROMPT: usize = 220;
 /// What the card remembers on screen.
 #[derive(Default)]
 pub struct SamplesCard {
-    /// The step that is looked at; absent: the newest.
+    /// The shown step; absent: the newest.
     at: Option<u64>,
-    /// The input that is looked at.
+    /// The shown input.
     input: usize,
 }
 
@@ -38,7 +38,7 @@ impl SamplesCard {
             return;
         }
         ui.add_space(4.0);
-        cards::card(ui, ctx.theme, "What it writes", |ui| match run.samples.last() {
+        cards::card(ui, ctx.theme, "Generated texts", |ui| match run.samples.last() {
             Some(newest) => {
                 let record = self.step_ui(ctx.theme, (&run.samples, newest), run.start.total_steps, ui);
                 self.input = self.input.min(record.samples.len().saturating_sub(1));
@@ -65,7 +65,7 @@ impl SamplesCard {
         let shown = all.partition_point(|record| record.step <= at).saturating_sub(1);
         let mut index = shown;
         let inputs = all.get(shown).map_or(0, |record| record.samples.len());
-        // The inputs stand beside the slider where there is room for both.
+        // The inputs are beside the slider where there is room for both.
         let room = ui.available_width() - AROUND_SLIDER;
         let besides = if inputs > 1 { INPUT_WORD + INPUT * inputs as f32 } else { 0.0 };
         let beside = room - besides >= LEAST_SLIDER;
@@ -130,8 +130,7 @@ fn sample_ui(theme: &Theme, sample: &Sample, ui: &mut Ui) {
     let prompt = format::ellipsis(&sample.prompt, PROMPT);
     let job = LayoutJob::single_section(prompt, plain(ui, theme.muted));
     line_ui(ui, "asked", "An input of the evaluation texts", job).on_hover_text(&sample.prompt);
-    let tip =
-        "Greedy: at every place the likeliest word. Words that stand in the reference too are strong, the others faint";
+    let tip = "Greedy decoding. Words that occur in the reference are strong, the others faint";
     line_ui(ui, "merged", tip, compared(theme, ui, &sample.merged, &known));
     if let Some(random) = &sample.random {
         let tip = "The unmerged mixture along one random route, the same one at every step";
@@ -142,7 +141,7 @@ fn sample_ui(theme: &Theme, sample: &Sample, ui: &mut Ui) {
     line_ui(ui, "reference", "What is right; there may be more than one right answer", job);
 }
 
-/// Who says it, and what.
+/// A text with its source.
 fn line_ui(ui: &mut Ui, who: &str, tip: &str, what: LayoutJob) -> egui::Response {
     ui.horizontal_top(|ui| {
         let name = Label::new(RichText::new(who).small().strong());
@@ -179,7 +178,7 @@ fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect()
 }
 
-/// A word without what stands around it, in small letters.
+/// A word in lower case without the punctuation around it.
 fn bare(word: &str) -> String {
     word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase()
 }

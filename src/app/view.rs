@@ -1,0 +1,101 @@
+//! The views of the window: their names, tooltips and shortcuts.
+
+use egui::Key;
+use serde::{Deserialize, Serialize};
+
+/// The views of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum View {
+    /// Model, data, settings, pre-flight.
+    Setup,
+    /// Live curves.
+    Train,
+    /// Which expert runs where.
+    Routing,
+    /// Weights of the experts.
+    Experts,
+    /// Merged against unmerged; weights of a merge.
+    Compare,
+    /// Answers of several models to one prompt.
+    Playground,
+    /// Files and certificates.
+    Export,
+    /// All runs on disk.
+    Runs,
+    /// All models on disk, and fetching more.
+    Models,
+}
+
+impl View {
+    /// All views in the order of their shortcuts.
+    pub const ALL: [Self; 9] = [
+        Self::Setup,
+        Self::Train,
+        Self::Routing,
+        Self::Experts,
+        Self::Compare,
+        Self::Playground,
+        Self::Export,
+        Self::Runs,
+        Self::Models,
+    ];
+
+    /// Title of the tab, tooltip, and the key that shows the view together with Ctrl.
+    fn describe(self) -> (&'static str, &'static str, Key) {
+        match self {
+            Self::Setup => ("Setup", "Model, data and settings of the next run", Key::Num1),
+            Self::Train => ("Train", "Loss, learning rate and speed during training", Key::Num2),
+            Self::Routing => ("Routing", "Which expert each layer uses, and how often", Key::Num3),
+            Self::Experts => ("Experts", "Weights of the experts and distances between them", Key::Num4),
+            Self::Compare => (
+                "Merge & compare",
+                "The merged model against random routes, single experts and the ensemble",
+                Key::Num5,
+            ),
+            Self::Playground => (
+                "Playground",
+                "One prompt, answered by the base model, the merged model, single experts and random routes",
+                Key::Num6,
+            ),
+            Self::Export => ("Export", "Files for other programs, each with a certificate", Key::Num7),
+            Self::Runs => ("Runs", "All runs on disk", Key::Num8),
+            Self::Models => ("Models", "All models on disk; downloads and removes models", Key::Num9),
+        }
+    }
+
+    /// Title of the tab.
+    pub fn title(self) -> &'static str {
+        self.describe().0
+    }
+
+    /// Tooltip of the tab.
+    pub fn tooltip(self) -> &'static str {
+        self.describe().1
+    }
+
+    /// The key that shows the view, together with Ctrl.
+    pub fn digit(self) -> Key {
+        self.describe().2
+    }
+
+    /// A view by its name, as typed: `setup`, `merge & compare` or `compare`.
+    pub fn by_name(name: &str) -> Option<Self> {
+        let name = name.trim().to_lowercase();
+        Self::ALL
+            .into_iter()
+            .find(|view| view.title().to_lowercase() == name || format!("{view:?}").to_lowercase() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_have_names() {
+        assert_eq!(View::by_name("compare"), Some(View::Compare));
+        assert_eq!(View::by_name("Merge & compare"), Some(View::Compare));
+        assert_eq!(View::by_name("nothing"), None);
+    }
+}
