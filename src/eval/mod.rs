@@ -14,4 +14,4 @@ pub mod text_metrics;
 
 pub use compare::Measured;
 pub use language::largest_batch;
-pub use report::{Band, EvalReport, Scores};
+pub use report::{Band, EvalReport, MergedWith, Scores};

@@ -29,10 +29,12 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
+pub use crate::artifact::export::ExportTarget;
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
 pub use crate::eval::text_metrics::TextScores;
-pub use crate::eval::{Band, EvalReport, Scores};
+pub use crate::eval::{Band, EvalReport, MergedWith, Scores};
 pub use crate::mixture::{SIDES, Side};
 pub use crate::nn::profile::{PHASES, Phase};
 pub use crate::protocol::events::*;
@@ -43,6 +45,7 @@ pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
 pub use crate::tensor::NumberFormat;
+pub use crate::tensor::hash::FileHash;
 pub use crate::train::observer::{
     EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
 };

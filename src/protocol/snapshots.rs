@@ -3,7 +3,7 @@
 use crate::config::{RoutingPolicy, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
-use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
+use crate::protocol::{Certificate, ExportTarget, MergePlan, NumberFormat};
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -412,47 +412,6 @@ pub struct MergeReport {
     pub seconds: f64,
 }
 
-/// The proof of an export, summed up.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CertificateSummary {
-    /// Whether the reloaded files do what was seen on screen.
-    pub passed: bool,
-    /// Largest absolute difference of a logit.
-    pub max_abs_diff: f64,
-    /// The largest difference allowed.
-    pub tolerance: f64,
-    /// Probe rows with another prediction.
-    pub flipped: usize,
-    /// Probe rows.
-    pub rows: usize,
-    /// The tensors that are wrong, and how.
-    pub problems: Vec<String>,
-    /// What the number format did to each tensor.
-    pub rounding: Vec<TensorRounding>,
-}
-
-/// What storing did to one tensor.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TensorRounding {
-    /// Its name.
-    pub name: String,
-    /// Largest |stored - original|; NaN when they cannot be compared.
-    pub max_abs: f64,
-    /// The same over the largest |original|; NaN when they cannot be compared.
-    pub max_rel: f64,
-}
-
-/// One written file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExportedFile {
-    /// Name inside the export's directory.
-    pub name: String,
-    /// Size.
-    pub bytes: u64,
-    /// SHA-256 in hexadecimal.
-    pub sha256: String,
-}
-
 /// One written and proven export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportReport {
@@ -462,8 +421,6 @@ pub struct ExportReport {
     pub dtype: NumberFormat,
     /// Where it is.
     pub dir: PathBuf,
-    /// Its files.
-    pub files: Vec<ExportedFile>,
-    /// Its proof.
-    pub certificate: CertificateSummary,
+    /// Its files and their proof.
+    pub certificate: Certificate,
 }

@@ -109,6 +109,7 @@ pub fn eval_report(random_routes: usize) -> EvalReport {
         higher_is_better: true,
         rows: 640,
         merged: scores(0.764),
+        merged_with: Some(MergedWith::UniformWeights),
         random: (0..random_routes as u64).map(|i| scores(0.738 + 0.02 * f64::from(noise(i)))).collect(),
         fixed: (0..4).map(|i| scores(0.735 + 0.02 * f64::from(noise(77 + i)))).collect(),
         ensemble: scores(0.761),
@@ -409,27 +410,31 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
     let export = |&target: &ExportTarget| ExportReport {
         target,
         dtype: plan.dtype,
-        dir: base.join(target.word()),
-        files: vec![ExportedFile {
-            name: "adapter.safetensors".to_owned(),
-            bytes: 133_120,
-            sha256: "9f2c51d06a7e4bb8".repeat(4),
-        }],
-        certificate: CertificateSummary {
+        dir: base.join(target.as_str()),
+        certificate: Certificate {
+            target: Some(target),
             passed: true,
-            max_abs_diff: if plan.dtype == NumberFormat::F32 { 0.0 } else { 2.1e-3 },
-            tolerance: if plan.dtype == NumberFormat::F32 { 1e-5 } else { 2e-2 },
-            flipped: 0,
-            rows: 64,
-            problems: Vec::new(),
-            rounding: rounding(plan.dtype),
+            probe: ProbeResult {
+                rows: 64,
+                outputs: 2,
+                max_abs_delta: Some(if plan.dtype == NumberFormat::F32 { 0.0 } else { 2.1e-3 }),
+                tolerance: if plan.dtype == NumberFormat::F32 { 1e-5 } else { 2e-2 },
+                ..ProbeResult::default()
+            },
+            tensors: rounding(plan.dtype),
+            files: vec![FileHash {
+                name: "adapter.safetensors".to_owned(),
+                bytes: 133_120,
+                sha256: "9f2c51d06a7e4bb8".repeat(4),
+            }],
+            ..Certificate::default()
         },
     };
     plan.targets.iter().map(export).collect()
 }
 
 /// What a number format does to the tensors of an export.
-fn rounding(dtype: NumberFormat) -> Vec<TensorRounding> {
+fn rounding(dtype: NumberFormat) -> Vec<TensorCheck> {
     let unit = [0.0, f64::powi(2.0, -12), f64::powi(2.0, -9), f64::powi(2.0, -8)][dtype as usize];
     let mut names = Vec::new();
     for site in site_names() {
@@ -440,7 +445,7 @@ fn rounding(dtype: NumberFormat) -> Vec<TensorRounding> {
     names.push("classifier.out_proj.weight".to_owned());
     let of = |(i, name): (usize, String)| {
         let max_rel = unit * (0.6 + 0.4 * f64::from(noise(i as u64)));
-        TensorRounding { name, max_abs: 0.09 * max_rel, max_rel }
+        TensorCheck { name, max_abs_error: Some(0.09 * max_rel), max_rel_error: Some(max_rel), problem: None }
     };
     names.into_iter().enumerate().map(of).collect()
 }

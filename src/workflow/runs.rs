@@ -3,16 +3,13 @@
 //! A run that another process is writing is read up to its last whole line. Nothing here changes a run but [`delete`].
 
 use crate::artifact::certificate::{self, Certificate};
-use crate::artifact::export::Target;
 use crate::artifact::recorder::{Line, RouteFile, read_lines, read_samples};
 use crate::artifact::{RunDir, checkpoint, run_dir, run_list};
 use crate::config::RunConfig;
 use crate::engine::mailbox::Buckets;
 use crate::error::{Error, Result};
-use crate::protocol::snapshots::{
-    DistanceSample, RoutingSnapshot, RunDetail, RunStatus, RunSummary, StepBucket, TensorRounding,
-};
-use crate::protocol::{CertificateSummary, ExportReport, ExportTarget, ExportedFile};
+use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunStatus, RunSummary, StepBucket};
+use crate::protocol::{ExportReport, ExportTarget};
 use crate::tensor::NumberFormat;
 use crate::train::observer::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
 use crate::workflow::snapshot;
@@ -214,41 +211,10 @@ fn exports(run: &RunDir) -> Vec<ExportReport> {
 }
 
 /// An export as its certificate in `dir` tells it.
-pub fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
-    let target = match certificate.target {
-        Some(Target::Experts) => ExportTarget::Experts,
-        Some(Target::Adapterhub) => ExportTarget::AdapterHub,
-        Some(Target::Peft) => ExportTarget::Peft,
-        Some(Target::PeftExperts) => ExportTarget::PeftExperts,
-        Some(Target::Hf) => ExportTarget::Hf,
-        Some(Target::GgufAdapter) => ExportTarget::GgufAdapter,
-        Some(Target::Gguf) => ExportTarget::Gguf,
-        Some(Target::Adapter) | None => ExportTarget::Merged,
-    };
+fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
     let stored_as = certificate.stored_as.as_deref().and_then(NumberFormat::by_name);
     let dtype = stored_as.unwrap_or(certificate.dtype);
-    let probe = certificate.probe;
-    let files = certificate.files.into_iter();
-    let rounding = certificate.tensors.into_iter().map(|tensor| TensorRounding {
-        name: tensor.name,
-        max_abs: tensor.max_abs_error.unwrap_or(f64::NAN),
-        max_rel: tensor.max_rel_error.unwrap_or(f64::NAN),
-    });
-    ExportReport {
-        target,
-        dtype,
-        dir,
-        files: files.map(|f| ExportedFile { name: f.name, bytes: f.bytes, sha256: f.sha256 }).collect(),
-        certificate: CertificateSummary {
-            passed: certificate.passed,
-            max_abs_diff: probe.max_abs_delta.unwrap_or(f64::NAN),
-            tolerance: probe.tolerance,
-            flipped: probe.flipped,
-            rows: probe.rows,
-            problems: certificate.problems,
-            rounding: rounding.collect(),
-        },
-    }
+    ExportReport { target: certificate.target.unwrap_or(ExportTarget::Merged), dtype, dir, certificate }
 }
 
 /// Deletes a run with all its files, for good.

@@ -34,7 +34,12 @@ fn the_rounding_of_a_trunk_of_16_bits_is_not_blamed_on_the_whole_model() {
     (config.mixture.kind, config.mixture.lora_rank) = (MixtureKind::Lora, 2);
     let (_, report) = whole_model(&config);
     let proof = report.certificate;
-    assert!(proof.passed && proof.max_abs_diff < 1e-5, "{}: {:?}", proof.max_abs_diff, proof.problems);
+    assert!(
+        proof.passed && proof.probe.max_abs_delta.unwrap() < 1e-5,
+        "{}: {:?}",
+        proof.probe.max_abs_delta.unwrap(),
+        proof.problems
+    );
 }
 
 #[test]
@@ -47,7 +52,7 @@ fn a_whole_model_of_the_bundled_encoder_is_opened_again_and_says_the_same() {
     (config.mixture.kind, config.mixture.lora_rank) = (MixtureKind::Lora, 2);
     config.mixture.lora_target = ["query", "value"].map(str::to_owned).to_vec();
     let (opened, report) = whole_model(&config);
-    assert!(report.certificate.passed && report.certificate.rows == 12, "{:?}", report.certificate.problems);
+    assert!(report.certificate.passed && report.certificate.probe.rows == 12, "{:?}", report.certificate.problems);
     assert_eq!(std::fs::read_dir(opened.dir.exports()).unwrap().count(), 1, "the model's own files are tidied up");
     // As a stranger opens it: by its path, with nothing of the bundled model at hand.
     let (model, task) = opened.subject.classifier().unwrap();
@@ -106,17 +111,22 @@ fn a_mixture_of_lora_goes_through_a_whole_run() {
         let reports = opened.export(&plan(&[ExportTarget::Merged, ExportTarget::Experts], merge)).unwrap();
         for report in reports {
             let proof = &report.certificate;
-            assert!(proof.passed && proof.max_abs_diff == 0.0, "{:?}: {:?}", report.target, proof.problems);
-            assert!(proof.rounding.iter().any(|tensor| tensor.name.ends_with("query.lora_a.weight")));
+            assert!(
+                proof.passed && proof.probe.max_abs_delta.unwrap() == 0.0,
+                "{:?}: {:?}",
+                report.target,
+                proof.problems
+            );
+            assert!(proof.tensors.iter().any(|tensor| tensor.name.ends_with("query.lora_a.weight")));
         }
     }
     let targets = [ExportTarget::Peft, ExportTarget::PeftExperts, ExportTarget::Hf];
     for report in opened.export(&plan(&targets, MergePlan::Uniform)).unwrap() {
         let proof = &report.certificate;
-        assert!(proof.passed && proof.max_abs_diff < 1e-5, "{:?}: {:?}", report.target, proof.problems);
+        assert!(proof.passed && proof.probe.max_abs_delta.unwrap() < 1e-5, "{:?}: {:?}", report.target, proof.problems);
         let end = if report.target == ExportTarget::Hf { "query.weight" } else { "query.lora_a.weight" };
-        assert!(proof.rounding.iter().any(|tensor| tensor.name.ends_with(end)));
-        assert!(proof.rounding.iter().any(|tensor| tensor.name.contains("classifier.")), "the head too");
+        assert!(proof.tensors.iter().any(|tensor| tensor.name.ends_with(end)));
+        assert!(proof.tensors.iter().any(|tensor| tensor.name.contains("classifier.")), "the head too");
     }
     let err = opened.export(&plan(&[ExportTarget::AdapterHub], MergePlan::Uniform)).unwrap_err().to_string();
     assert!(err.contains("has no place in an AdapterHub directory"), "{err}");

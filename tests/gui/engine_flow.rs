@@ -142,7 +142,7 @@ fn from_the_first_click_to_a_passed_certificate() {
     assert!(!reports.is_empty() && reports.iter().all(|report| report.certificate.passed), "{reports:?}");
     for report in &reports {
         assert!(report.dir.starts_with(&run.dir));
-        assert!(report.files.iter().all(|file| report.dir.join(&file.name).is_file()));
+        assert!(report.certificate.files.iter().all(|file| report.dir.join(&file.name).is_file()));
         assert!(report.dir.join("certificate.json").is_file());
     }
 

@@ -79,7 +79,7 @@ fn setup_train_look_export_delete() {
     let session = &window.state().session;
     let reports = session.export.value.as_ref().unwrap_or_else(|| panic!("{:?}", session.export.error));
     assert!(reports[0].certificate.passed, "{:?}", reports[0].certificate);
-    assert!(reports[0].files.iter().all(|file| reports[0].dir.join(&file.name).is_file()));
+    assert!(reports[0].certificate.files.iter().all(|file| reports[0].dir.join(&file.name).is_file()));
 
     step_until("the list of runs", &mut window, |s| s.runs.value.as_ref().is_some_and(|runs| runs.len() == 1));
     window.state().request(Action::AskDeleteRun(run_dir.clone()));

@@ -91,7 +91,7 @@ fn a_passed_certificate_is_shown_and_copied() {
     h.get_by_label("Predictions that changed\n0 of 64");
     h.get_by_label("Copy the hash of adapter.safetensors").click();
     h.run();
-    assert_eq!(h.state_mut().take(), [Action::Copy(reports[0].files[0].sha256.clone())]);
+    assert_eq!(h.state_mut().take(), [Action::Copy(reports[0].certificate.files[0].sha256.clone())]);
     h.get_by_label("Rounding of each tensor").click();
     h.run();
     h.get_by_label("layers.0.ffn.down.weight");
@@ -102,7 +102,7 @@ fn a_passed_certificate_is_shown_and_copied() {
 fn a_failed_certificate_names_the_tensor() {
     let mut reports = data::exports(&plan(&[ExportTarget::Merged], NumberFormat::F32));
     reports[0].certificate.passed = false;
-    reports[0].certificate.flipped = 3;
+    reports[0].certificate.probe.flipped = 3;
     reports[0].certificate.problems = vec!["layers.2.ffn.down.weight differs in 1 of 2048 values".to_owned()];
     let h = show(opened(|detail| detail.exports = reports));
     h.get_by_label("Earlier exports of this run (1)");

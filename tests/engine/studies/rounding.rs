@@ -29,7 +29,7 @@ fn measure(subject: &Subject, config: &RunConfig, plan: &RoundingPlan) -> Roundi
 /// The export itself, written and proven.
 fn written(subject: &Subject, config: &RunConfig, target: ExportTarget, dtype: NumberFormat) -> ExportReport {
     let mut config = config.clone();
-    config.name = format!("{}-{}", target.word(), dtype.as_str());
+    config.name = format!("{}-{}", target.as_str(), dtype.as_str());
     let (dir, _lock) = RunDir::create(&config).unwrap();
     let plan = ExportPlan { targets: vec![target], dtype, merge: MergePlan::Uniform, dir: None };
     export_subject(subject, &config, &dir, &plan).unwrap().remove(0)
@@ -41,15 +41,21 @@ fn agree(budget: &FormatBudget, report: &ExportReport, slack: f64) {
     let proof = &report.certificate;
     println!(
         "{:?} {:?}: {:e} of {:e}, written {:e}; predicted {:?}",
-        report.target, budget.dtype, budget.measured, budget.allowed, proof.max_abs_diff, budget.predicted
+        report.target,
+        budget.dtype,
+        budget.measured,
+        budget.allowed,
+        proof.probe.max_abs_delta.unwrap(),
+        budget.predicted
     );
     assert!(
-        (budget.measured - proof.max_abs_diff).abs() <= slack * (1e-3 + proof.max_abs_diff),
+        (budget.measured - proof.probe.max_abs_delta.unwrap()).abs()
+            <= slack * (1e-3 + proof.probe.max_abs_delta.unwrap()),
         "{budget:?}\n{proof:?}"
     );
-    near("allowed", budget.allowed, proof.tolerance, 1e-6);
-    assert_eq!((budget.flipped, budget.kept), (proof.flipped, proof.passed), "{proof:?}");
-    let bytes: u64 = report.files.iter().map(|file| file.bytes).max().unwrap();
+    near("allowed", budget.allowed, proof.probe.tolerance, 1e-6);
+    assert_eq!((budget.flipped, budget.kept), (proof.probe.flipped, proof.passed), "{proof:?}");
+    let bytes: u64 = report.certificate.files.iter().map(|file| file.bytes).max().unwrap();
     assert!(budget.bytes <= bytes && budget.bytes > 0, "{} of {bytes}", budget.bytes);
 }
 
@@ -199,7 +205,7 @@ fn a_base_in_a_gguf_file_has_a_budget_too() {
     lora(false)(&mut config);
     let subject = run::prepare(&config).unwrap().subject;
     let base = written(&subject, &config, ExportTarget::Gguf, NumberFormat::Bf16);
-    config.model.path = base.dir.join(&base.files[0].name).display().to_string();
+    config.model.path = base.dir.join(&base.certificate.files[0].name).display().to_string();
     config.runs_dir = place.path("others").display().to_string();
     let subject = run::prepare(&config).unwrap().subject;
     randomize(subject.model().params().iter());

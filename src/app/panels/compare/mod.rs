@@ -137,7 +137,8 @@ fn story_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
     egui::CollapsingHeader::new("What is averaged here, and what is not").id_salt("merge story").show(ui, |ui| {
         for words in [
             "Merged: in each layer, the mean of the experts' down-projections and the mean of their up-projections, \
-             weights and biases (AdaMix, section 3.3). One adapter remains, with the cost of one.",
+             weights and biases (AdaMix, section 3.3; experts imported with scores are weighed by these). One adapter \
+             remains, with the cost of one.",
             "That is an average of factors. The average of the products W^U W^D would be something else whenever both \
              sides differ between experts, and so would the average of the outputs: between the two projections stands \
              a nonlinearity.",

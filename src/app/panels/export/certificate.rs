@@ -1,19 +1,18 @@
 //! The proof of an export: what was written, and whether it does the same.
 
-use super::target_name;
 use crate::app::actions::Action;
 use crate::app::format;
 use crate::app::panels::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::protocol::{CertificateSummary, ExportReport, NumberFormat};
+use crate::protocol::{Certificate, ExportReport, NumberFormat};
 use egui::{RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 
 /// Draws one export with its certificate.
 pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
-    let title = format!("{}, {}", target_name(report.target), report.dtype.as_str());
+    let title = format!("{}, {}", report.target.info().title, report.dtype.as_str());
     let dir = report.dir.display().to_string();
     ui.push_id(("export", &dir), |ui| {
         cards::card(ui, ctx.theme, &title, |ui| {
@@ -65,34 +64,34 @@ fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
         ui.spacing_mut().item_spacing.x = 20.0;
         let figure = |ui: &mut Ui, name: &str, value: &str, tip: &str| cards::figure(ui, theme, name, value, tip);
         let tip = "Largest absolute difference of a logit between the model on screen and the one made from the files";
-        figure(ui, "Largest difference of a logit", &difference(certificate.max_abs_diff), tip);
+        figure(ui, "Largest difference of a logit", &difference(certificate.probe.max_abs_delta), tip);
         figure(
             ui,
             "Allowed",
-            &format::scientific(certificate.tolerance),
+            &format::scientific(certificate.probe.tolerance),
             "The largest difference that this number format may cause",
         );
-        let flipped = format!("{} of {}", certificate.flipped, format::count(certificate.rows as u64));
+        let flipped = format!("{} of {}", certificate.probe.flipped, format::count(certificate.probe.rows as u64));
         figure(ui, "Predictions that changed", &flipped, "Probe rows whose most likely class is another one now");
         if let Some(worst) = worst_rounding(certificate) {
             figure(ui, "Largest rounding of a weight", &worst, "Over all tensors: largest |stored - trained|");
         }
-        let bytes: u64 = report.files.iter().map(|file| file.bytes).sum();
+        let bytes: u64 = report.certificate.files.iter().map(|file| file.bytes).sum();
         figure(ui, "Size", &format::bytes(bytes), "All files together");
     });
 }
 
-fn difference(value: f64) -> String {
+fn difference(value: Option<f64>) -> String {
     match value {
-        v if v.is_nan() => "not measured".to_owned(),
-        0.0 => "0 (identical)".to_owned(),
-        v => format::scientific(v),
+        None => "not measured".to_owned(),
+        Some(0.0) => "0 (identical)".to_owned(),
+        Some(value) => format::scientific(value),
     }
 }
 
-fn worst_rounding(certificate: &CertificateSummary) -> Option<String> {
-    let worst = certificate.rounding.iter().map(|tensor| tensor.max_abs).filter(|v| v.is_finite()).reduce(f64::max)?;
-    Some(difference(worst))
+fn worst_rounding(certificate: &Certificate) -> Option<String> {
+    let worst = certificate.tensors.iter().filter_map(|tensor| tensor.max_abs_error).reduce(f64::max)?;
+    Some(difference(Some(worst)))
 }
 
 fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
@@ -102,7 +101,7 @@ fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
             ui.strong(title);
         }
         ui.end_row();
-        for file in &report.files {
+        for file in &report.certificate.files {
             ui.label(&file.name);
             ui.monospace(format::bytes(file.bytes));
             let short: String = file.sha256.chars().take(16).collect();
@@ -117,7 +116,7 @@ fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
 
 /// What the number format did to each tensor.
 fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
-    let rounding = &report.certificate.rounding;
+    let rounding = &report.certificate.tensors;
     if rounding.is_empty() {
         return;
     }
@@ -148,8 +147,8 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
                     let wrong = names(&tensor.name);
                     let color = if wrong { ctx.theme.error } else { ctx.theme.muted };
                     row.col(|ui| drop(ui.label(&tensor.name)));
-                    row.col(|ui| drop(ui.monospace(difference(tensor.max_abs))));
-                    row.col(|ui| drop(ui.monospace(relative(tensor.max_rel))));
+                    row.col(|ui| drop(ui.monospace(difference(tensor.max_abs_error))));
+                    row.col(|ui| drop(ui.monospace(relative(tensor.max_rel_error))));
                     row.col(|ui| {
                         drop(ui.label(RichText::new(if wrong { "wrong" } else { "as rounded" }).color(color)));
                     });
@@ -158,8 +157,8 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
     });
 }
 
-fn relative(share: f64) -> String {
-    if share.is_finite() { format!("{} %", format::significant(100.0 * share, 2)) } else { "-".to_owned() }
+fn relative(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{} %", format::significant(100.0 * share, 2)))
 }
 
 /// The certificate as text, for a note or a mail.
@@ -167,16 +166,16 @@ pub fn words(report: &ExportReport) -> String {
     let certificate = &report.certificate;
     let mut text = format!(
         "{} ({}): {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",
-        target_name(report.target),
+        report.target.info().title,
         report.dtype.as_str(),
         if certificate.passed { "PASSED" } else { "FAILED" },
-        difference(certificate.max_abs_diff),
-        format::scientific(certificate.tolerance),
-        certificate.flipped,
-        certificate.rows,
+        difference(certificate.probe.max_abs_delta),
+        format::scientific(certificate.probe.tolerance),
+        certificate.probe.flipped,
+        certificate.probe.rows,
     );
     certificate.problems.iter().for_each(|problem| text.push_str(&format!("problem: {problem}\n")));
-    for file in &report.files {
+    for file in &report.certificate.files {
         text.push_str(&format!("{}  {}\n", file.sha256, file.name));
     }
     text
