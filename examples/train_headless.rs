@@ -57,7 +57,7 @@ fn train(config: &RunConfig) -> Result<()> {
         seed,
         go_on: &|_| true,
     };
-    let report = compare::compare(&model, &task.dev, None, &options)?;
+    let report = compare::compare(&model, &task.dev, &options)?;
     let band = report.random_band();
     say(&format!("{} of the merged model      {:.4}", report.metric, report.merged.primary));
     say(&format!("{} of random routes        {:.4} ({:.4} to {:.4})", report.metric, band.mean, band.min, band.max));

@@ -73,7 +73,7 @@ fn learn_and_write(config: &RunConfig, routes: usize) -> Result<()> {
         return Err(Error::config("this example trains a language model; choose task text"));
     };
     let options = Options { random_routes: routes, ..subject.options(config, &|_| true) };
-    let report = compare::compare(model, &data.dev, None, &options)?;
+    let report = compare::compare(model, &data.dev, &options)?;
     let band = report.random_band();
     let base = report.base.as_ref().map_or(f64::NAN, |base| base.loss);
     say(&format!("dev loss: base {base:.3}, merged {:.3}, random routes {:.3}", report.merged.primary, band.mean));

@@ -45,16 +45,27 @@ pub fn try_write_file_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Res
 
 /// Makes the directory at `path` with the files that `fill` puts into the temporary directory it is given,
 /// replacing an older one. The older one stays when anything fails.
-pub fn write_dir(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn write_dir<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let temporary = sibling(path, TEMPORARY)?;
     remove(&temporary)?;
     fs::create_dir(&temporary).map_err(|err| Error::io("creating a directory", &temporary, err))?;
-    let written = fill(&temporary).and_then(|()| sync_tree(&temporary)).and_then(|()| replace_dir(&temporary, path));
+    let written = fill(&temporary).and_then(|value| {
+        sync_tree(&temporary)?;
+        replace_dir(&temporary, path)?;
+        Ok(value)
+    });
     if written.is_err() {
         fs::remove_dir_all(&temporary).ok(); // the write's own error is the one to report
     }
-    written?;
-    sync_dir(parent(path))
+    let value = written?;
+    sync_dir(parent(path))?;
+    Ok(value)
+}
+
+/// The final place of a temporary directory that [`write_dir`] has filled; any other directory itself.
+pub(super) fn destination(dir: &Path) -> PathBuf {
+    let name = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(TEMPORARY));
+    name.map_or_else(|| dir.to_owned(), |name| dir.with_file_name(name))
 }
 
 /// Removes what an earlier process left unfinished in `dir`, and brings back a directory whose replacement

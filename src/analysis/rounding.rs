@@ -8,18 +8,28 @@
 
 use crate::error::Result;
 use crate::tensor::{HostTensor, NumberFormat};
+use serde::Serialize;
 
 /// The cost of one number format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
     /// What becomes of the weights.
-    pub weights: Change,
+    pub weights: WeightChange,
     /// Bound on the change of a logit, in first order; nothing where no part was rounded alone.
     pub predicted: Option<f64>,
     /// What becomes of the answers.
     pub moved: Moved,
     /// Largest change by each part alone, largest first; parts that the format holds exactly are left out.
-    pub causes: Vec<(String, f64)>,
+    pub causes: Vec<RoundingCause>,
+}
+
+/// A part of the model and what rounding it alone does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoundingCause {
+    /// `layers.3`, or the name of what is no layer.
+    pub part: String,
+    /// Largest change of a logit.
+    pub change: f64,
 }
 
 /// How the answers of the probe rows change.
@@ -42,8 +52,8 @@ impl Moved {
 }
 
 /// What a number format does to weights.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WeightChange {
     /// Values looked at.
     pub values: usize,
     /// Largest change of a value.
@@ -61,10 +71,10 @@ pub struct Change {
     pub zeroed: usize,
 }
 
-/// Counts up a [`Change`].
+/// Counts up a [`WeightChange`].
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    found: Change,
+    found: WeightChange,
     /// Sums of squares: of the changes, of the values.
     sums: [f64; 2],
 }
@@ -102,9 +112,9 @@ impl Tally {
     }
 
     /// Of all tensors together.
-    pub fn done(self) -> Change {
+    pub fn done(self) -> WeightChange {
         let [changes, values] = self.sums;
-        Change { norm: if values > 0.0 { (changes / values).sqrt() } else { 0.0 }, ..self.found }
+        WeightChange { norm: if values > 0.0 { (changes / values).sqrt() } else { 0.0 }, ..self.found }
     }
 }
 
@@ -156,21 +166,21 @@ pub fn alone(
     parts: &[String],
     base: &[f32],
     run: &mut dyn FnMut(&str) -> Result<Vec<f32>>,
-) -> Result<Vec<(String, f64)>> {
+) -> Result<Vec<RoundingCause>> {
     let mut causes = Vec::new();
     for part in parts {
-        causes.push((part.clone(), largest(base, &run(part)?)));
+        causes.push(RoundingCause { part: part.clone(), change: largest(base, &run(part)?) });
     }
-    causes.sort_by(|a, b| b.1.total_cmp(&a.1));
+    causes.sort_by(|a, b| b.change.total_cmp(&a.change));
     Ok(causes)
 }
 
 impl Budget {
     /// From what was found; the prediction is the sum of the causes.
-    pub fn new(weights: Change, moved: Moved, causes: Vec<(String, f64)>) -> Self {
+    pub fn new(weights: WeightChange, moved: Moved, causes: Vec<RoundingCause>) -> Self {
         // A format that changes nothing has no causes, and that much is known without trying parts.
-        let predicted =
-            (!causes.is_empty() || weights.largest == 0.0).then(|| causes.iter().fold(0.0, |sum, (_, c)| sum + c));
+        let predicted = (!causes.is_empty() || weights.largest == 0.0)
+            .then(|| causes.iter().map(|cause| cause.change).fold(0.0, std::ops::Add::add));
         Self { weights, predicted, moved, causes }
     }
 }

@@ -15,9 +15,11 @@
 //! }
 //! ```
 
-use super::checkpoint::write_json;
-use super::export::{self, Loaded, Target};
+use super::export::target::certificate_name;
+use super::export::{self, ExportTarget};
+use super::json::write_json;
 use super::{TOOL, utc};
+use crate::atomic;
 use crate::error::{Context as _, Error, Result};
 use crate::tensor::hash::FileHash;
 use crate::tensor::{HostTensor, NumberFormat};
@@ -31,7 +33,8 @@ const VERSION: u32 = 1;
 
 /// How far a logit may move, relative to the largest absolute logit (at least 1). `f32` is stored exactly, so only
 /// the order of additions may differ. Half precision moves each weight by up to 2^-12 (`f16`) or 2^-9 (`bf16`) of
-/// itself, a block format by up to 2^-8 of the block's largest; the tolerances leave a factor of about 40 for what the layers above make of that.
+/// itself, a block format by up to 2^-8 of the block's largest; the tolerances leave a factor of about 40 for what the
+/// layers above make of that.
 pub fn tolerance(dtype: NumberFormat) -> f64 {
     match dtype {
         NumberFormat::F32 => 1e-5,
@@ -81,7 +84,7 @@ pub struct TensorCheck {
 }
 
 /// The proof.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
     /// Always `adamix-certificate`.
     pub format: String,
@@ -92,7 +95,8 @@ pub struct Certificate {
     /// By which program.
     pub tool: String,
     /// What was exported; absent when the files could not be read.
-    pub target: Option<Target>,
+    #[serde(default, with = "certificate_name")]
+    pub target: Option<ExportTarget>,
     /// How the tensors are stored.
     pub dtype: NumberFormat,
     /// The name of that format where it is a quantised one, which `dtype` cannot say.
@@ -123,85 +127,91 @@ pub fn certify(
     probe: Probe<'_>,
     run: impl FnOnce(&[HostTensor]) -> Result<Vec<f32>>,
 ) -> Result<Certificate> {
-    let mut certificate = Certificate::begin(dir, dtype);
-    match export::read(dir) {
-        Ok(loaded) => {
-            certificate.target = Some(loaded.target);
-            certificate.check_tensors(&loaded, originals);
-            certificate.check_probe(probe, tolerance(dtype), run(&loaded.tensors));
-        }
-        Err(err) => certificate.problems.push(err.to_string()),
-    }
-    certificate.finish(dir)
+    // Hashed before anything is loaded.
+    let certificate = Certificate::begin(dir, dtype, None);
+    let loaded = export::read(dir);
+    let names: Vec<String> = originals.iter().map(|tensor| tensor.name.clone()).collect();
+    let find = |list: &[HostTensor], name: &str| list.iter().find(|tensor| tensor.name == name).cloned();
+    let missing = |name: &str| Error::internal(format!("there is no tensor {name}"));
+    let comparison = Comparison {
+        dtype,
+        stored_as: None,
+        tolerance: tolerance(dtype),
+        names: &names,
+        original: &|name| find(originals, name).ok_or_else(|| missing(name)),
+        rounded: &|tensor| Ok(tensor.data.iter().map(|value| dtype.round(*value)).collect()),
+        found: match &loaded {
+            Ok(loaded) => Ok(loaded.tensors.iter().map(|tensor| tensor.name.clone()).collect()),
+            Err(err) => Err(err.to_string()),
+        },
+        found_dtype: loaded.as_ref().map_or(dtype, |loaded| loaded.dtype),
+        stored: &|name| {
+            loaded.as_ref().ok().and_then(|loaded| find(&loaded.tensors, name)).ok_or_else(|| missing(name))
+        },
+    };
+    let run = || loaded.as_ref().map_or_else(|_| Ok(Vec::new()), |loaded| run(&loaded.tensors));
+    certificate.complete(dir, &comparison, Some((probe, run)))
 }
 
-/// Gives the exported tensor of a name, in `f32`, and its values as the format rounds them.
-pub type Original<'a> = &'a dyn Fn(&str) -> Result<(HostTensor, Vec<f32>)>;
-
-/// The logits seen before, and how the reloaded files are made to give theirs.
-pub type Rerun<'a> = (Probe<'a>, &'a mut dyn FnMut() -> Result<Vec<f32>>);
-
-/// Tensors that need not be in memory together: what was exported, and what the files hold.
-pub struct Streamed<'a> {
-    /// What was exported.
-    pub target: Target,
-    /// The least exact number format among the files' tensors, and its name where it is none of these.
-    pub dtype: (NumberFormat, Option<String>),
-    /// Largest difference of a logit, relative to the largest logit.
+/// What was exported and what the files hold, one tensor at a time: they need not be in memory together.
+pub struct Comparison<'a> {
+    /// The least exact number format that was asked for.
+    pub dtype: NumberFormat,
+    /// The name of the format where it is a quantised one, which `dtype` cannot say.
+    pub stored_as: Option<String>,
+    /// Largest difference of a logit, relative to the largest absolute logit.
     pub tolerance: f64,
     /// Names of what was exported.
     pub names: &'a [String],
-    /// Names in the files.
-    pub found: Result<Vec<String>>,
-    /// The tensors that were exported.
-    pub original: Original<'a>,
+    /// The `f32` tensor that was exported.
+    pub original: &'a dyn Fn(&str) -> Result<HostTensor>,
+    /// Its values as the format rounds them.
+    pub rounded: &'a dyn Fn(&HostTensor) -> Result<Vec<f32>>,
+    /// Names in the files, or why these cannot be read.
+    pub found: std::result::Result<Vec<String>, String>,
+    /// The least exact number format in the files.
+    pub found_dtype: NumberFormat,
     /// The tensor as the files hold it, widened.
     pub stored: &'a dyn Fn(&str) -> Result<HostTensor>,
 }
 
-/// As [`certify`], one tensor at a time. `probe`: the logits seen before and those of the reloaded files; without it only
-/// the tensors are proven.
-pub fn certify_streamed(dir: &Path, subject: Streamed<'_>, probe: Option<Rerun<'_>>) -> Result<Certificate> {
-    let mut certificate = Certificate::begin(dir, subject.dtype.0);
-    (certificate.target, certificate.stored_as) = (Some(subject.target), subject.dtype.1);
-    match &subject.found {
-        Err(err) => certificate.problems.push(err.to_string()),
-        Ok(found) => {
-            for name in subject.names {
-                let (original, wanted) = (subject.original)(name)?;
-                let check = match found.iter().filter(|other| *other == name).count() {
-                    0 => failed(&original, "is missing from the files".to_owned()),
-                    1 => match (subject.stored)(name) {
-                        Ok(stored) => compare(&original, &stored, &wanted),
-                        Err(err) => failed(&original, format!("cannot be read: {err}")),
-                    },
-                    _ => failed(&original, "is stored twice".to_owned()),
-                };
-                certificate.tensors.push(check);
+impl Comparison<'_> {
+    fn check(&self, name: &str, found: &[String]) -> TensorCheck {
+        match found.iter().filter(|other| *other == name).count() {
+            0 => return failed(name, "is missing from the files".to_owned()),
+            1 => {}
+            _ => return failed(name, "is stored twice".to_owned()),
+        }
+        let original = (self.original)(name).and_then(|original| Ok(((self.rounded)(&original)?, original)));
+        match (original, (self.stored)(name)) {
+            (Ok((wanted, original)), Ok(stored)) => compare(&original, &stored, &wanted),
+            (Err(err), _) => {
+                failed(name, format!("cannot be compared, for what was exported cannot be read again: {err}"))
             }
-            for name in found.iter().filter(|name| !subject.names.contains(name)) {
-                let stranger = HostTensor { name: name.clone(), shape: Vec::new(), data: Vec::new() };
-                certificate.tensors.push(failed(&stranger, "is in the files but was not exported".to_owned()));
-            }
-            certificate.weigh_tensors();
-            if let Some((probe, run)) = probe {
-                certificate.check_probe(probe, subject.tolerance, run());
-            }
+            (_, Err(err)) => failed(name, format!("cannot be read: {err}")),
         }
     }
-    certificate.finish(dir)
+}
+
+/// The logits seen before, and what gives those of the reloaded files.
+pub type Rerun<'a> = (Probe<'a>, &'a mut dyn FnMut() -> Result<Vec<f32>>);
+
+/// As [`certify`], one tensor at a time; without `rerun` only the tensors are proven.
+pub fn certify_streamed(dir: &Path, comparison: &Comparison<'_>, rerun: Option<Rerun<'_>>) -> Result<Certificate> {
+    Certificate::begin(dir, comparison.dtype, comparison.stored_as.clone()).complete(dir, comparison, rerun)
 }
 
 impl Certificate {
-    fn begin(dir: &Path, dtype: NumberFormat) -> Self {
+    fn begin(dir: &Path, dtype: NumberFormat, stored_as: Option<String>) -> Self {
+        let target = ExportTarget::of(dir);
         let mut certificate = Self {
             format: FORMAT.to_owned(),
             version: VERSION,
             created: utc::stamp(utc::now()),
             tool: TOOL.to_owned(),
-            target: None,
+            target: target.as_ref().ok().copied(),
             dtype,
-            stored_as: None,
+            stored_as,
             passed: false,
             problems: Vec::new(),
             worst_tensor: None,
@@ -210,7 +220,8 @@ impl Certificate {
             files: Vec::new(),
         };
         // Hashed first: what is loaded afterwards is what the hashes speak of, or the re-check at the end says otherwise.
-        certificate.files = export::file_names(dir)
+        certificate.files = target
+            .and_then(|target| target.file_names(dir))
             .and_then(|names| names.iter().map(|name| FileHash::of(dir, name)).collect())
             .unwrap_or_else(|err: Error| {
                 certificate.problems.push(err.to_string());
@@ -219,36 +230,39 @@ impl Certificate {
         certificate
     }
 
-    fn finish(mut self, dir: &Path) -> Result<Self> {
-        self.problems.extend(self.files.iter().filter_map(|file| file.problem(dir)));
-        self.passed = self.problems.is_empty();
-        write_json(&dir.join(CERTIFICATE_FILE), &self).context("writing the certificate")?;
-        Ok(self)
-    }
-
-    fn check_tensors(&mut self, loaded: &Loaded, originals: &[HostTensor]) {
-        if loaded.dtype != self.dtype {
-            let (found, wanted) = (loaded.dtype.name(), self.dtype.name());
-            self.problems.push(format!("the files hold {found}, but {wanted} was asked for"));
-        }
-        for original in originals {
-            let mut stored = loaded.tensors.iter().filter(|tensor| tensor.name == original.name);
-            let check = match (stored.next(), stored.next()) {
-                (Some(stored), None) => {
-                    let wanted: Vec<f32> = original.data.iter().map(|value| self.dtype.round(*value)).collect();
-                    compare(original, stored, &wanted)
+    /// Compares tensors and logits, and writes the certificate.
+    fn complete(
+        mut self,
+        dir: &Path,
+        comparison: &Comparison<'_>,
+        rerun: Option<(Probe<'_>, impl FnOnce() -> Result<Vec<f32>>)>,
+    ) -> Result<Self> {
+        match &comparison.found {
+            Err(err) => self.problems.push(err.clone()),
+            Ok(found) => {
+                let (stored, wanted) = (comparison.found_dtype, comparison.dtype);
+                if stored != wanted {
+                    let problem = format!("the files hold {}, but {} was asked for", stored.name(), wanted.name());
+                    self.problems.push(problem);
                 }
-                (Some(_), Some(_)) => failed(original, "is stored twice".to_owned()),
-                (None, _) => failed(original, "is missing from the files".to_owned()),
-            };
-            self.tensors.push(check);
-        }
-        for tensor in &loaded.tensors {
-            if !originals.iter().any(|original| original.name == tensor.name) {
-                self.tensors.push(failed(tensor, "is in the files but was not exported".to_owned()));
+                let exported = comparison.names.iter().map(|name| comparison.check(name, found));
+                let foreign = found.iter().filter(|name| !comparison.names.contains(name));
+                let foreign = foreign.map(|name| failed(name, "is in the files but was not exported".to_owned()));
+                self.tensors = exported.chain(foreign).collect();
+                self.weigh_tensors();
+                if let Some((probe, run)) = rerun {
+                    self.check_probe(probe, comparison.tolerance, run());
+                }
             }
         }
-        self.weigh_tensors();
+        self.problems.extend(self.files.iter().filter_map(|file| file.problem(dir)));
+        self.passed = self.problems.is_empty();
+        // An export is certified in a temporary directory; what is said of its files holds for its final place.
+        let (temporary, place) = (dir.display().to_string(), atomic::destination(dir).display().to_string());
+        self.problems.iter_mut().for_each(|problem| *problem = problem.replace(&temporary, &place));
+        self.tensors.iter_mut().filter_map(|t| t.problem.as_mut()).for_each(|p| *p = p.replace(&temporary, &place));
+        write_json(&dir.join(CERTIFICATE_FILE), &self).context("writing the certificate")?;
+        Ok(self)
     }
 
     /// Names the worst tensor and lists what is wrong.
@@ -304,12 +318,12 @@ impl Certificate {
 fn compare(original: &HostTensor, stored: &HostTensor, wanted: &[f32]) -> TensorCheck {
     if original.squeezed_shape() != stored.squeezed_shape() {
         let (found, wanted) = (&stored.shape, &original.shape);
-        return failed(original, format!("has shape {found:?} in the files instead of {wanted:?}"));
+        return failed(&original.name, format!("has shape {found:?} in the files instead of {wanted:?}"));
     }
     if let Some(at) = original.data.iter().position(|value| !value.is_finite()) {
-        return failed(original, format!("is {} at element {at}", original.data[at]));
+        return failed(&original.name, format!("is {} at element {at}", original.data[at]));
     }
-    let mut check = failed(original, String::new());
+    let mut check = failed(&original.name, String::new());
     check.problem = None;
     let mut wrong = 0;
     let (mut error, mut largest) = (0.0f64, 0.0f64);
@@ -333,8 +347,8 @@ fn compare(original: &HostTensor, stored: &HostTensor, wanted: &[f32]) -> Tensor
     check
 }
 
-fn failed(tensor: &HostTensor, problem: String) -> TensorCheck {
-    TensorCheck { name: tensor.name.clone(), max_abs_error: None, max_rel_error: None, problem: Some(problem) }
+fn failed(name: &str, problem: String) -> TensorCheck {
+    TensorCheck { name: name.to_owned(), max_abs_error: None, max_rel_error: None, problem: Some(problem) }
 }
 
 fn largest_at(row: &[f32]) -> Option<usize> {

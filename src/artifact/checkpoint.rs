@@ -9,8 +9,9 @@
 //!
 //! The directory appears only when all of it is on disk. Randomness needs no state: streams are indexed by step.
 
+use super::json::write_json;
 use super::{RunDir, TOOL, utc};
-use crate::atomic::{remove, write_dir, write_file};
+use crate::atomic::{remove, write_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::records::CheckpointData;
 use crate::tensor::NumberFormat;
@@ -159,12 +160,4 @@ fn verify(dir: &Path, step: u64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Writes indented JSON. Atomic.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|err| Error::internal(format!("{} cannot be written: {err}", path.display())))?;
-    text.push(b'\n');
-    write_file(path, &text)
 }

@@ -21,6 +21,7 @@ pub mod certificate;
 pub mod checkpoint;
 pub mod export;
 pub mod import;
+pub mod json;
 pub mod pickle;
 pub mod recorder;
 pub mod run_dir;

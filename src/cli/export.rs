@@ -4,7 +4,7 @@ use super::{Done, Failure, eval, out, runs, usage};
 use crate::config::RunConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
-use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
+use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat, ProbeResult};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub(super) fn command() -> Command {
                 .long("target")
                 .value_name("TARGET")
                 .value_delimiter(',')
-                .value_parser(PossibleValuesParser::new(ExportTarget::ALL.map(ExportTarget::word).into_iter().chain(["all"])))
+                .value_parser(PossibleValuesParser::new(ExportTarget::all().map(ExportTarget::as_str).chain(["all"])))
                 .default_value("merged")
                 .help(
                     "What to write: the merged adapter, all experts, a directory for AdapterHub's library, or with all whatever fits the run \
@@ -50,13 +50,12 @@ pub(super) fn command() -> Command {
 
 /// What the flags ask of a run with these settings.
 fn plan(matches: &ArgMatches, config: &RunConfig) -> Result<ExportPlan> {
-    let named = |name: &String| ExportTarget::ALL.into_iter().find(|target| target.word() == name);
+    let named = |name: &String| ExportTarget::all().find(|target| target.as_str() == name);
     let mut targets: Vec<ExportTarget> =
         matches.get_many::<String>("target").into_iter().flatten().filter_map(named).collect();
     if matches.get_many::<String>("target").into_iter().flatten().any(|name| name == "all") {
-        let whole = [ExportTarget::Hf, ExportTarget::Gguf];
         let fits = |target: &ExportTarget| target.refusal(config.data.task, config.mixture.kind).is_none();
-        targets.extend(ExportTarget::ALL.into_iter().filter(|target| fits(target) && !whole.contains(target)));
+        targets.extend(ExportTarget::all().filter(|target| fits(target) && !target.is_whole()));
     }
     targets.sort_unstable();
     targets.dedup();
@@ -119,12 +118,11 @@ fn print(report: &ExportReport) -> Result<()> {
     for file in &certificate.files {
         out::line(&format!("    {:<32} {:>10}  sha256 {}", file.name, format::bytes(file.bytes), file.sha256))?;
     }
-    let probe = &certificate.probe;
-    let largest = probe.max_abs_delta.unwrap_or(f64::NAN);
     let verdict = if certificate.passed { "proven" } else { "NOT PROVEN" };
+    let ProbeResult { rows, max_abs_delta, tolerance, flipped, .. } = certificate.probe;
+    let difference = max_abs_delta.unwrap_or(f64::NAN);
     out::line(&format!(
-        "    {verdict}: loaded afresh, {} rows, largest difference of a logit {largest:.1e} (allowed {:.1e}), {} predictions flipped",
-        probe.rows, probe.tolerance, probe.flipped
+        "    {verdict}: loaded afresh, {rows} rows, largest difference of a logit {difference:.1e} (allowed {tolerance:.1e}), {flipped} predictions flipped"
     ))?;
     certificate.problems.iter().try_for_each(|problem| out::line(&format!("    {problem}")))
 }

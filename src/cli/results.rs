@@ -179,7 +179,7 @@ pub fn comparison(report: &EvalReport) -> Result<()> {
         let values = names.iter().map(|name| metric(scores, name).map_or_else(|| "-".to_owned(), fixed_width));
         std::iter::once(label).chain(values).collect::<Vec<_>>()
     };
-    let mut rows = vec![header, row("merged".to_owned(), &report.merged)];
+    let mut rows = vec![header, row(report.merged_name().to_lowercase(), &report.merged)];
     if !report.random.is_empty() {
         for (label, pick) in [("mean", Pick::Mean), ("lowest", Pick::Min), ("highest", Pick::Max)] {
             let count = report.random.len();

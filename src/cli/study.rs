@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 /// The flags, for `inspect`.
 pub fn arguments() -> Vec<Arg> {
-    let targets = ExportTarget::ALL.map(ExportTarget::word);
+    let targets = ExportTarget::all().map(ExportTarget::as_str);
     vec![
         Arg::new("averages").long("averages").action(ArgAction::SetTrue).group("study").help(
             "Average the experts' factors (AdaMix), their products and their answers, and measure each on the evaluation rows",
@@ -70,8 +70,8 @@ fn plan(matches: &ArgMatches, config: &RunConfig, merge: MergePlan) -> RoundingP
     let names: Vec<&String> = matches.get_many::<String>("rounding").into_iter().flatten().collect();
     let all = names.iter().any(|name| *name == "all");
     let fits = |target: &ExportTarget| target.refusal(config.data.task, config.mixture.kind).is_none();
-    let named = |target: &ExportTarget| names.iter().any(|name| *name == target.word());
-    let targets = ExportTarget::ALL.into_iter().filter(|target| named(target) || all && fits(target)).collect();
+    let named = |target: &ExportTarget| names.iter().any(|name| *name == target.as_str());
+    let targets = ExportTarget::all().filter(|target| named(target) || all && fits(target)).collect();
     RoundingPlan { targets, merge, causes: matches.get_flag("causes") }
 }
 

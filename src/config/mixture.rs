@@ -214,3 +214,9 @@ impl MixtureConfig {
         });
     }
 }
+
+/// What the product B A of a LoRA is multiplied with: alpha / r, or alpha / √r.
+pub fn lora_scaling(alpha: f64, rank: usize, use_rslora: bool) -> f64 {
+    let rank = rank.max(1) as f64;
+    if use_rslora { alpha / rank.sqrt() } else { alpha / rank }
+}

@@ -15,7 +15,7 @@ pub mod train;
 pub mod window;
 
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
-pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy};
+pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy, lora_scaling};
 pub use model::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 pub use text::{TextConfig, TextFormat, Truncate, WRITER_LAB};
 pub use train::{EvalConfig, LONGEST_SAMPLE, MOST_SAMPLES, Recompute, Schedule, TrainConfig};

@@ -16,7 +16,7 @@ use crate::workflow::snapshot::Banks;
 use crate::workflow::studies::{averages, rounding};
 use crate::workflow::written_texts;
 use crate::workflow::written_texts::WritePlan;
-use crate::workflow::{export, preflight, prepare, previews, runs};
+use crate::workflow::{export, merging, preflight, prepare, previews, runs};
 use crossbeam_channel::Receiver;
 use std::path::Path;
 
@@ -192,11 +192,11 @@ fn compute(loaded: LoadedModel<'_>, command: &Command, go_on: &dyn Fn(f64) -> bo
     let LoadedModel { subject, config, dir, step } = loaded;
     match command {
         Command::Compare { random_routes, .. } => {
-            let report = saved_run::compare_subject(subject, config, (*random_routes).clamp(1, 1000), go_on)?;
+            let report = merging::compare_subject(subject, config, (*random_routes).clamp(1, 1000), go_on)?;
             Ok(Outcome::Compared(Box::new(report)))
         }
         Command::Merge { plan, .. } => {
-            Ok(Outcome::Merged(Box::new(saved_run::merge_subject(subject, config, plan, go_on)?)))
+            Ok(Outcome::Merged(Box::new(merging::merge_subject(subject, config, plan, go_on)?)))
         }
         Command::Export { plan, .. } => {
             let mut reports = Vec::new();

@@ -9,7 +9,7 @@ use crate::config::{Metric, MixtureConfig, RoutingPolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{MergeWeights, Route, RouteShape};
 use crate::model::Network;
-use crate::records::{EvalReport, Scores};
+use crate::records::{EvalReport, MergedWith, Scores};
 use crate::rng::{Purpose, SeedStream};
 use std::cell::Cell;
 
@@ -76,13 +76,8 @@ pub fn random_route(mixture: &MixtureConfig, sites: usize, seed: SeedStream, ind
     Route::draw(&law, seed, Purpose::Sampling, index as u64, shape)
 }
 
-/// The whole comparison. `weights` absent: the uniform merge.
-pub fn compare<M: Measured>(
-    model: &M,
-    data: &M::Rows,
-    weights: Option<&MergeWeights>,
-    opts: &Options<'_>,
-) -> Result<EvalReport> {
+/// The whole comparison. The experts are merged with the scores that they were imported with, else uniformly.
+pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &Options<'_>) -> Result<EvalReport> {
     let sites = model.sites().len();
     let experts = model.mixture().map_or(0, |m| m.num_experts);
     let routes = if model.mixture().is_some() { opts.random_routes } else { 0 };
@@ -97,12 +92,16 @@ pub fn compare<M: Measured>(
     };
 
     let own = MergeWeights::own(model.mixture())?;
-    let merged = model.with_weights(weights.unwrap_or(&own))?.measure(data, None, opts)?;
+    let merged = model.with_weights(&own)?.measure(data, None, opts)?;
     next(1);
     let mut report = EvalReport {
         metric: metrics::metric_name(opts.metric).to_owned(),
         higher_is_better: metrics::higher_is_better(opts.metric),
         rows: M::rows(data),
+        merged_with: model.mixture().map(|_| match own.is_uniform() {
+            true => MergedWith::UniformWeights,
+            false => MergedWith::ImportedScores,
+        }),
         ..EvalReport::default()
     };
     match model.baseline(data, opts)? {

@@ -11,6 +11,6 @@ mod language;
 pub mod metrics;
 pub mod text_metrics;
 
-pub use crate::records::{Band, EvalReport, Scores};
+pub use crate::records::{Band, EvalReport, MergedWith, Scores};
 pub use compare::Measured;
 pub use language::largest_batch;

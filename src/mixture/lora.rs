@@ -47,12 +47,6 @@ pub struct Saved {
     drop: Dropout,
 }
 
-/// alpha / r, or alpha / √r.
-pub fn scaling(alpha: f64, rank: usize, use_rslora: bool) -> f64 {
-    let rank = rank.max(1) as f64;
-    if use_rslora { alpha / rank.sqrt() } else { alpha / rank }
-}
-
 impl LoraMixture {
     /// From its two banks. a `[M or 1, blocks * r, in]`, b `[M or 1, sum of the blocks' widths, r]`, neither with a bias
     pub fn new(a: Bank, b: Bank, columns: Columns, scale: f64, dropout: f64) -> Result<Self> {

@@ -5,7 +5,7 @@
 //! these. Its path is the Hugging Face name inside the layer, such as `self_attn.q_proj`.
 
 use super::stack::DropKeys;
-use crate::config::MixtureConfig;
+use crate::config::{MixtureConfig, lora_scaling};
 use crate::error::{Error, Result};
 use crate::mixture::lora::{self, Columns};
 use crate::mixture::{Lora, LoraMixture, MergeWeights, Route, RowMap};
@@ -257,6 +257,6 @@ pub fn mixture_of(
     let a = [config.down_experts(), target.columns.len() * r, target.d_in];
     let b = [config.up_experts(), width, r];
     let [a_values, b_values] = start([a, b]);
-    let scale = lora::scaling(config.lora_alpha, r, config.use_rslora);
+    let scale = lora_scaling(config.lora_alpha, r, config.use_rslora);
     LoraMixture::new(bank(a_values, a)?, bank(b_values, b)?, target.columns.clone(), scale, config.lora_dropout)
 }

@@ -32,12 +32,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
+pub use crate::artifact::export::ExportTarget;
 pub use crate::data::SkippedRow;
 pub use crate::data::preview::{Columns, Lengths, Preview as DataPreview, SampleRow, Split as SplitPreview};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
 pub use crate::eval::text_metrics::TextScores;
-pub use crate::eval::{Band, EvalReport, Scores};
+pub use crate::eval::{Band, EvalReport, MergedWith, Scores};
 pub use crate::mixture::{SIDES, Side};
 pub use crate::nn::profile::{PHASES, Phase};
 pub use crate::protocol::events::*;

@@ -19,7 +19,7 @@ pub enum Writer {
 pub enum Pane {
     /// The model without the mixture.
     Base,
-    /// The experts merged uniformly.
+    /// The experts merged into one: by the scores they were imported with, else uniformly.
     Merged,
     /// This expert in every adapted module.
     Expert(usize),

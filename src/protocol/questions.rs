@@ -1,7 +1,7 @@
 //! Parameters of queries: whose weights, how they are merged, where they are exported.
 
-use crate::config::{MixtureConfig, MixtureKind, Task};
-use crate::tensor::NumberFormat;
+use crate::config::MixtureConfig;
+use crate::protocol::{ExportTarget, NumberFormat};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -55,74 +55,7 @@ impl MergePlan {
     }
 }
 
-/// What is written by an export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExportTarget {
-    /// Merged adapter and head as safetensors with metadata.
-    Merged,
-    /// All experts and the head as safetensors with metadata.
-    Experts,
-    /// The merged adapter as a directory that the AdapterHub library loads.
-    AdapterHub,
-    /// The merged LoRA and the head as a directory that PEFT loads.
-    Peft,
-    /// Each expert, a LoRA, as a directory that PEFT loads.
-    PeftExperts,
-    /// The whole model with the merged LoRA added to its weights, as a directory that transformers loads.
-    Hf,
-    /// The merged LoRA of a language model as a GGUF adapter that llama.cpp loads beside its base model.
-    GgufAdapter,
-    /// The whole language model with the merged LoRA added to its weights, as a GGUF file.
-    Gguf,
-}
-
 impl ExportTarget {
-    /// All, in the order in which they are offered.
-    pub const ALL: [Self; 8] = [
-        Self::Merged,
-        Self::Experts,
-        Self::AdapterHub,
-        Self::Peft,
-        Self::PeftExperts,
-        Self::Hf,
-        Self::GgufAdapter,
-        Self::Gguf,
-    ];
-
-    /// Its name on the command line, and of its directory.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Merged => "merged",
-            Self::Experts => "experts",
-            Self::AdapterHub => "adapterhub",
-            Self::Peft => "peft",
-            Self::PeftExperts => "peft-experts",
-            Self::Hf => "hf",
-            Self::GgufAdapter => "gguf-adapter",
-            Self::Gguf => "gguf",
-        }
-    }
-
-    /// Why a run of this task with experts of this kind cannot be exported to this target; `None` where it can.
-    pub fn refusal(self, task: Task, kind: MixtureKind) -> Option<&'static str> {
-        let (writes, lora) = (task == Task::Text, kind == MixtureKind::Lora);
-        match self {
-            Self::Merged | Self::Experts => None,
-            Self::AdapterHub if writes => Some(
-                "AdapterHub's directory is for classifiers; a language model's LoRA goes into peft or gguf-adapter",
-            ),
-            Self::AdapterHub if lora => Some("LoRA has no place in an AdapterHub directory; choose peft"),
-            Self::AdapterHub => None,
-            Self::GgufAdapter | Self::Gguf if !writes => {
-                Some("GGUF is for language models; a classifier's LoRA goes into peft or hf")
-            }
-            _ if !lora && writes => Some("other programs know LoRA, not these adapters; choose merged or experts"),
-            _ if !lora => Some("PEFT and merged models are made of LoRA; adapters go into target adapterhub or merged"),
-            _ => None,
-        }
-    }
-
     /// Why this target cannot be stored in this number format; `None` where it can.
     pub fn refuses(self, dtype: NumberFormat) -> Option<&'static str> {
         (dtype == NumberFormat::Q8_0 && self != Self::Gguf)

@@ -1,6 +1,7 @@
 //! Two studies of a trained mixture: averages of its experts, and the rounding of each number
 //! format of an export.
 
+pub use crate::analysis::rounding::{RoundingCause, WeightChange};
 use crate::config::MixtureKind;
 use crate::eval::Scores;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
@@ -149,46 +150,10 @@ pub struct RoundingPlan {
 }
 
 impl ExportTarget {
-    /// The target whose files are rounded in the same way: a whole model in either layout, or else the merged module.
-    pub fn rounds_as(self) -> Self {
-        match self {
-            Self::Hf | Self::Gguf => self,
-            _ => Self::Merged,
-        }
-    }
-
     /// The number formats it can be stored in.
     pub fn dtypes(self) -> Vec<NumberFormat> {
         NumberFormat::EXPORTS.into_iter().filter(|dtype| self.refuses(*dtype).is_none()).collect()
     }
-}
-
-/// What storing weights in a format does to them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct WeightChange {
-    /// Values.
-    pub values: usize,
-    /// Largest change of a value.
-    pub largest: f64,
-    /// The tensor with the largest change relative to its largest value.
-    pub tensor: Option<String>,
-    /// That change, relative to that tensor's largest value.
-    pub relative: f64,
-    /// Largest change in units of the format's last place (of q8_0: in steps of its block).
-    pub ulps: f64,
-    /// Norm of all changes over the norm of all values.
-    pub norm: f64,
-    /// Values other than zero that became zero.
-    pub zeroed: usize,
-}
-
-/// The effect of rounding one part of the model alone.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RoundingCause {
-    /// `layers.3`, or the name of a part that is not a layer.
-    pub part: String,
-    /// Largest change of a logit.
-    pub change: f64,
 }
 
 /// One number format of one export.

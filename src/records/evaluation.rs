@@ -32,6 +32,16 @@ pub struct Scores {
     pub primary: f64,
 }
 
+/// How the experts of a merged model were weighed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MergedWith {
+    /// All the same: the paper.
+    UniformWeights,
+    /// By the scores that the experts were imported with.
+    ImportedScores,
+}
+
 /// Merged against unmerged: the table of *Merge & compare*.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvalReport {
@@ -41,8 +51,11 @@ pub struct EvalReport {
     pub higher_is_better: bool,
     /// Rows (of texts: sequences) evaluated.
     pub rows: usize,
-    /// The uniform mean of the experts (or the weights asked for).
+    /// The experts merged into one, as [`EvalReport::merged_with`] says.
     pub merged: Scores,
+    /// How the experts were weighed; absent without a mixture, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_with: Option<MergedWith>,
     /// Each of R whole random routes.
     pub random: Vec<Scores>,
     /// Every side of every layer on expert j, for each j. Empty without a mixture.
@@ -82,6 +95,15 @@ impl Band {
 }
 
 impl EvalReport {
+    /// Name of the merged model in tables.
+    pub fn merged_name(&self) -> &'static str {
+        match self.merged_with {
+            Some(MergedWith::UniformWeights) => "Merged, uniform",
+            Some(MergedWith::ImportedScores) => "Merged, imported scores",
+            None => "Merged",
+        }
+    }
+
     /// The band of the random routes in the deciding metric.
     pub fn random_band(&self) -> Band {
         Band::of(self.random.iter().map(|scores| scores.primary))

@@ -2,7 +2,7 @@
 
 mod evaluation;
 
-pub use evaluation::{Band, EvalReport, Scores};
+pub use evaluation::{Band, EvalReport, MergedWith, Scores};
 
 use crate::mixture::Route;
 use crate::tensor::HostTensor;

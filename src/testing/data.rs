@@ -109,6 +109,7 @@ pub fn eval_report(random_routes: usize) -> EvalReport {
         higher_is_better: true,
         rows: 640,
         merged: scores(0.764),
+        merged_with: Some(MergedWith::UniformWeights),
         random: (0..random_routes as u64).map(|i| scores(0.738 + 0.02 * f64::from(noise(i)))).collect(),
         fixed: (0..4).map(|i| scores(0.735 + 0.02 * f64::from(noise(77 + i)))).collect(),
         ensemble: scores(0.761),
@@ -406,7 +407,7 @@ pub fn exports(plan: &ExportPlan) -> Vec<ExportReport> {
     let export = |&target: &ExportTarget| ExportReport {
         target,
         dtype: plan.dtype,
-        dir: base.join(target.word()),
+        dir: base.join(target.as_str()),
         certificate: certificate(plan.dtype),
     };
     plan.targets.iter().map(export).collect()

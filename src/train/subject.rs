@@ -155,8 +155,8 @@ impl Subject {
     /// Merged against unmerged on the evaluation rows.
     pub fn compare(&self, opts: &Options<'_>) -> Result<EvalReport> {
         match self {
-            Self::Classifier(model, data) => compare::compare(model, &data.dev, None, opts),
-            Self::Lm(model, data) => compare::compare(model, &data.dev, None, opts),
+            Self::Classifier(model, data) => compare::compare(model, &data.dev, opts),
+            Self::Lm(model, data) => compare::compare(model, &data.dev, opts),
         }
     }
 }

@@ -69,16 +69,18 @@ fn reference(path: &std::path::Path) -> Result<Imported> {
 fn peft(paths: &[PathBuf]) -> Result<Imported> {
     let all = paths.iter().map(|path| import::peft::read(path)).collect::<Result<Vec<_>>>()?;
     let first = &all[0];
-    if let Some(module) = first.modules.iter().find(|m| m.rank != first.rank || m.scale != first.modules[0].scale) {
+    if let Some(module) =
+        first.lora.modules.iter().find(|m| m.rank != first.rank || m.scale != first.lora.modules[0].scale)
+    {
         return Err(Error::config(format!(
             "{} has another rank or scale than the rest, which one mixture cannot have",
             module.name()
         )));
     }
-    let modules: Vec<_> = all.iter().map(|adapter| adapter.modules.clone()).collect();
+    let modules: Vec<_> = all.iter().map(|adapter| adapter.lora.modules.clone()).collect();
     let mut tensors = import::as_experts(&modules)?;
     let mut targets: Vec<String> = Vec::new();
-    for module in &first.modules {
+    for module in &first.lora.modules {
         if !targets.contains(&module.path) {
             targets.push(module.path.clone());
         }
@@ -93,9 +95,9 @@ fn peft(paths: &[PathBuf]) -> Result<Imported> {
             tensor.data = tensor.data.repeat(experts);
         }
     }
-    tensors.extend(first.head.iter().cloned());
+    tensors.extend(first.lora.head.iter().cloned());
     let mut notes = Vec::new();
-    if all.iter().any(|adapter| adapter.head != first.head) {
+    if all.iter().any(|adapter| adapter.lora.head != first.lora.head) {
         notes.push("the adapters have different heads; the first one's is taken".to_owned());
     }
     Ok(Imported {

@@ -4,6 +4,7 @@
 pub mod export;
 pub mod generate;
 pub mod import;
+pub mod merging;
 pub mod playground;
 pub mod preflight;
 pub mod prepare;

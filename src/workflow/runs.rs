@@ -4,7 +4,6 @@
 
 use crate::analysis::routing_stats::RouteCounts;
 use crate::artifact::certificate::{self, Certificate};
-use crate::artifact::export::Target;
 use crate::artifact::recorder::{Line, RouteFile, read_lines, read_samples};
 pub use crate::artifact::run_list::summary;
 use crate::artifact::run_list::{RunList, RunProgress};
@@ -167,20 +166,10 @@ fn exports(run: &RunDir) -> Vec<ExportReport> {
 }
 
 /// An export as its certificate in `dir` tells it.
-pub fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
-    let target = match certificate.target {
-        Some(Target::Experts) => ExportTarget::Experts,
-        Some(Target::Adapterhub) => ExportTarget::AdapterHub,
-        Some(Target::Peft) => ExportTarget::Peft,
-        Some(Target::PeftExperts) => ExportTarget::PeftExperts,
-        Some(Target::Hf) => ExportTarget::Hf,
-        Some(Target::GgufAdapter) => ExportTarget::GgufAdapter,
-        Some(Target::Gguf) => ExportTarget::Gguf,
-        Some(Target::Adapter) | None => ExportTarget::Merged,
-    };
+fn export_report(certificate: Certificate, dir: PathBuf) -> ExportReport {
     let stored_as = certificate.stored_as.as_deref().and_then(NumberFormat::by_name);
     let dtype = stored_as.unwrap_or(certificate.dtype);
-    ExportReport { target, dtype, dir, certificate }
+    ExportReport { target: certificate.target.unwrap_or(ExportTarget::Merged), dtype, dir, certificate }
 }
 
 /// Deletes a run with all its files, for good.

@@ -4,20 +4,19 @@ use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
 use crate::data::{self, text};
 use crate::error::{Context as _, Error, Result};
-use crate::eval::{EvalReport, compare};
-use crate::mixture::MergeWeights;
-use crate::model::{ModelSource, Network};
+use crate::eval::EvalReport;
+use crate::model::ModelSource;
 use crate::protocol::studies::{AveragesReport, RoundingPlan, RoundingReport};
 use crate::protocol::{Checkpoint, ExportPlan, ExportReport, MergePlan, MergeReport};
 use crate::train::Subject;
 use crate::train::trainer::set_tensors;
 use crate::workflow::export::export_subject;
+use crate::workflow::merging::{compare_subject, merge_subject};
 use crate::workflow::run;
 use crate::workflow::run::Prepared;
 use crate::workflow::studies::averages::averages_subject;
 use crate::workflow::studies::rounding::rounding_subject;
 use std::path::Path;
-use std::time::Instant;
 
 /// A trained model with its rows.
 pub struct Opened {
@@ -112,45 +111,4 @@ impl Opened {
     pub fn export(&self, plan: &ExportPlan) -> Result<Vec<ExportReport>> {
         export_subject(&self.subject, &self.config, &self.dir, plan)
     }
-}
-
-/// Merged against unmerged on the evaluation rows. `go_on` hears the share done, 0 to 1; false cancels.
-pub fn compare_subject(
-    subject: &Subject,
-    config: &RunConfig,
-    random_routes: usize,
-    go_on: &dyn Fn(f64) -> bool,
-) -> Result<EvalReport> {
-    subject.compare(&compare::Options { random_routes, ..subject.options(config, go_on) })
-}
-
-/// Measures the model merged with these weights on the evaluation rows.
-pub fn merge_subject(
-    subject: &Subject,
-    config: &RunConfig,
-    plan: &MergePlan,
-    go_on: &dyn Fn(f64) -> bool,
-) -> Result<MergeReport> {
-    let clock = Instant::now();
-    Ok(MergeReport {
-        plan: plan.clone(),
-        metric: crate::eval::metrics::metric_name(subject.metric()).to_owned(),
-        scores: subject.evaluate(&weights(subject.model(), plan)?, &subject.options(config, go_on))?,
-        rows: subject.dev().rows,
-        seconds: clock.elapsed().as_secs_f64(),
-    })
-}
-
-/// The plan's weights in the form the merge takes.
-pub fn weights(model: &dyn Network, plan: &MergePlan) -> Result<MergeWeights> {
-    let wide = |list: &[f32]| list.iter().map(|&weight| f64::from(weight)).collect::<Vec<f64>>();
-    let weights = match plan {
-        MergePlan::Uniform => MergeWeights::uniform(model.mixture().map_or(1, |mixture| mixture.num_experts)),
-        MergePlan::Global(list) => MergeWeights::global(&wide(list))?,
-        MergePlan::PerSite(lists) => MergeWeights::per_site(&lists.iter().map(|list| wide(list)).collect::<Vec<_>>())?,
-    };
-    if let Some(mixture) = model.mixture() {
-        weights.check(model.sites().len(), mixture.num_experts)?;
-    }
-    Ok(weights)
 }

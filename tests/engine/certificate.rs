@@ -1,8 +1,11 @@
 //! Certificates: a good export passes, and nothing else does.
 
 use crate::artifact::merged;
+use crate::support::exported;
 use adamix::artifact::certificate::{Certificate, Probe, certify, read, tolerance, verify};
-use adamix::artifact::export::{self, ExportMeta, Recipe, Target};
+use adamix::artifact::export::base::BaseKind;
+use adamix::artifact::export::modules::LoraAdapter;
+use adamix::artifact::export::{Expected, ExportMeta, ExportSource, ExportTarget, LoadedModel, Recipe, WholeModel};
 use adamix::config::MixtureConfig;
 use adamix::error::{Error, Result};
 use adamix::tensor::safetensors::{self, Metadata};
@@ -60,7 +63,7 @@ fn originals() -> Vec<HostTensor> {
 fn exported(dtype: NumberFormat) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("adapter");
-    export::merged_adapter(&out, &originals(), &meta(dtype)).unwrap();
+    exported::merged_adapter(&out, &originals(), &meta(dtype)).unwrap();
     (dir, out)
 }
 
@@ -99,7 +102,7 @@ fn a_good_export_passes_in_every_precision() {
         let (_dir, out) = exported(dtype);
         let certificate = certified(&out, dtype);
         assert!(certificate.passed, "{dtype:?}: {:?}", certificate.problems);
-        assert_eq!((certificate.target, certificate.dtype), (Some(Target::Adapter), dtype));
+        assert_eq!((certificate.target, certificate.dtype), (Some(ExportTarget::Merged), dtype));
         assert_eq!((certificate.probe.rows, certificate.probe.outputs), (ROWS, LABELS));
         assert_eq!(certificate.tensors.len(), originals().len());
         let moved = certificate.probe.max_abs_delta.unwrap();
@@ -123,11 +126,11 @@ fn a_good_export_passes_in_every_precision() {
 fn every_target_can_be_certified() {
     let dir = tempfile::tempdir().unwrap();
     let (hub, experts) = (dir.path().join("hub"), dir.path().join("experts"));
-    export::adapterhub(&hub, &originals(), &meta(NumberFormat::F32), "reviews").unwrap();
+    exported::adapterhub(&hub, &originals(), &meta(NumberFormat::F32), "reviews").unwrap();
     let certificate = certified(&hub, NumberFormat::F32);
     assert!(certificate.passed, "{:?}", certificate.problems);
-    assert_eq!((certificate.target, certificate.files.len()), (Some(Target::Adapterhub), 4));
-    export::experts(&experts, &originals(), &meta(NumberFormat::F32)).unwrap();
+    assert_eq!((certificate.target, certificate.files.len()), (Some(ExportTarget::AdapterHub), 4));
+    exported::experts(&experts, &originals(), &meta(NumberFormat::F32)).unwrap();
     let certificate = certified(&experts, NumberFormat::F32);
     assert!(certificate.passed, "{:?}", certificate.problems);
 }
@@ -176,7 +179,7 @@ fn nan_is_found() {
     find(&mut originals, "classifier.bias").data[1] = f32::NAN;
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("a");
-    export::merged_adapter(&out, &originals, &meta(NumberFormat::F32)).unwrap();
+    exported::merged_adapter(&out, &originals, &meta(NumberFormat::F32)).unwrap();
     let expected = logits(&originals).unwrap();
     let certificate =
         certify(&out, &originals, NumberFormat::F32, Probe { logits: &expected, outputs: LABELS }, logits).unwrap();
@@ -234,7 +237,7 @@ fn files_that_cannot_be_read_fail_by_name() {
     // The converse: a file of the AdapterHub directory is gone.
     let dir = tempfile::tempdir().unwrap();
     let hub = dir.path().join("hub");
-    export::adapterhub(&hub, &originals(), &meta(NumberFormat::F32), "reviews").unwrap();
+    exported::adapterhub(&hub, &originals(), &meta(NumberFormat::F32), "reviews").unwrap();
     fs::remove_file(hub.join("model_head.safetensors")).unwrap();
     let certificate = certified(&hub, NumberFormat::F32);
     assert!(!certificate.passed);
@@ -273,4 +276,64 @@ fn metadata_is_not_part_of_the_proof_but_its_file_is() {
     safetensors::write(&file, &tensors, NumberFormat::F32, &Metadata::new()).unwrap();
     assert!(certified(&out, NumberFormat::F32).passed);
     assert_ne!(certified(&out, NumberFormat::F32).files, before.files);
+}
+
+/// A source whose model in memory cannot be run, or whose answers are given.
+struct Source {
+    meta: ExportMeta,
+    expected: Option<Vec<f32>>,
+    shift: f32,
+}
+
+impl ExportSource for Source {
+    fn meta(&self) -> &ExportMeta {
+        &self.meta
+    }
+    fn store(&self) -> NumberFormat {
+        NumberFormat::F32
+    }
+    fn kind(&self) -> BaseKind<'_> {
+        BaseKind::Encoder("bert")
+    }
+    fn tensors(&self, _: bool) -> Result<Vec<HostTensor>> {
+        Ok(originals())
+    }
+    fn lora(&self, _: Option<usize>) -> Result<LoraAdapter> {
+        Ok(LoraAdapter::default())
+    }
+    fn whole(&self) -> Result<WholeModel<'_>> {
+        Err(Error::internal("there is no base model"))
+    }
+    fn outputs(&self) -> usize {
+        LABELS
+    }
+    fn expected(&self, _: Expected) -> Result<Vec<f32>> {
+        self.expected.clone().ok_or_else(|| Error::internal("the probe cannot be read"))
+    }
+    fn logits(&self, loaded: LoadedModel<'_>) -> Result<Vec<f32>> {
+        let LoadedModel::Merged(tensors) = loaded else { return Err(Error::internal("not a merged adapter")) };
+        Ok(logits(tensors)?.iter().map(|logit| logit + self.shift).collect())
+    }
+}
+
+#[test]
+fn a_directory_appears_with_its_certificate_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("exports/merged");
+    let mut source = Source { meta: meta(NumberFormat::F32), expected: None, shift: 0.0 };
+    let err = ExportTarget::Merged.export(&out, &source).unwrap_err().to_string();
+    assert!(err.contains("the probe cannot be read"), "{err}");
+    assert_eq!(fs::read_dir(dir.path().join("exports")).unwrap().count(), 0, "no directory without a certificate");
+
+    source.expected = Some(logits(&originals()).unwrap());
+    let passed = ExportTarget::Merged.export(&out, &source).unwrap();
+    assert!(passed.passed && read(&out).unwrap() == passed, "{:?}", passed.problems);
+    assert_eq!(fs::read_dir(dir.path().join("exports")).unwrap().count(), 1);
+
+    // One that fails is kept, and says so.
+    source.shift = 1.0;
+    let out = dir.path().join("exports/wrong");
+    let failed = ExportTarget::Merged.export(&out, &source).unwrap();
+    assert!(!failed.passed && failed.problems[0].contains("a logit moved"), "{:?}", failed.problems);
+    assert_eq!(read(&out).unwrap(), failed);
 }

@@ -1,5 +1,6 @@
 //! Helpers shared by the test binaries.
 
+pub mod exported;
 pub mod gguf;
 pub mod hub;
 pub mod place;

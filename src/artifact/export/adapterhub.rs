@@ -12,20 +12,23 @@
 //! `model.load_adapter(dir, use_safetensors=True)`.
 
 use super::hub_head::{self, Head};
-use super::{ADAPTER_FILE, EXPERTS_FILE, ExportMeta, Part, Target, new_dir, plain};
-use crate::artifact::checkpoint::write_json;
+use super::native::{ADAPTER_FILE, plain};
+use super::source::{Expected, ExportSource, LoadedModel, probe};
+use super::target::{Contents, ExportFormat, TargetInfo};
+use super::{ExportMeta, Loaded, read_files};
+use crate::artifact::certificate::{self, Certificate};
+use crate::artifact::json::{read_json, write_json};
 use crate::config::Activation;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
 use crate::tensor::safetensors::{self, Metadata};
 use serde_json::{Value, json};
-use std::fs;
 use std::path::Path;
 
 pub(super) const CONFIG_FILE: &str = "adapter_config.json";
 const HEAD_CONFIG_FILE: &str = "head_config.json";
 const HEAD_FILE: &str = "model_head.safetensors";
-pub(super) const FILES: [&str; 4] = [CONFIG_FILE, ADAPTER_FILE, HEAD_CONFIG_FILE, HEAD_FILE];
+const FILES: [&str; 4] = [CONFIG_FILE, ADAPTER_FILE, HEAD_CONFIG_FILE, HEAD_FILE];
 /// The version of the library whose schema is written. Later ones read it.
 const VERSION: &str = "adapters.1.2.0";
 
@@ -37,7 +40,46 @@ const PARTS: [(&str, &str); 4] = [
     ("up.bias", "adapter_up.bias"),
 ];
 
-/// Writes the directory. `name` is the adapter's name in the library; letters, digits, `_` and `-`.
+/// The target.
+pub(super) struct AdapterHub;
+
+impl ExportFormat for AdapterHub {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            name: "adapterhub",
+            certificate: "adapterhub",
+            title: "AdapterHub directory",
+            description: "The merged adapter as a directory for AdapterHub's library",
+            contents: Contents::ClassifierAdapters,
+        }
+    }
+    fn is_in(&self, dir: &Path) -> bool {
+        dir.join(CONFIG_FILE).is_file() && !super::peft::is_in(dir)
+    }
+    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
+        Ok(FILES.map(str::to_owned).to_vec())
+    }
+    fn read(&self, dir: &Path) -> Result<Loaded> {
+        let path = dir.join(CONFIG_FILE);
+        let config = read_json(&path)?;
+        let name = config["name"].as_str();
+        let unnamed = || Error::format(format!("the configuration names no adapter: {}", path.display()));
+        let name = name.ok_or_else(unnamed)?;
+        read_files(&[
+            (dir.join(ADAPTER_FILE), &|theirs| our_name(theirs, name)),
+            (dir.join(HEAD_FILE), &|theirs| hub_head::our_name(theirs, name)),
+        ])
+    }
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        let tensors = source.tensors(false)?;
+        adapterhub(dir, &tensors, source.meta(), "adamix")?;
+        let logits = source.expected(Expected::Merged)?;
+        let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Merged(loaded));
+        certificate::certify(dir, &tensors, source.meta().dtype, probe(source, &logits), run)
+    }
+}
+
+/// Writes the files into `dir`. `name` is the adapter's name in the library; letters, digits, `_` and `-`.
 /// Tensors are the merged ones: `layers.I.ffn...`, and the head's `classifier...` and, where it was trained, `pooler.dense...`.
 pub fn adapterhub(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta, name: &str) -> Result<()> {
     let kind = Head::of(&meta.model_type, tensors)?;
@@ -60,12 +102,10 @@ pub fn adapterhub(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta, name: &
         return Err(Error::config("there are no adapters in this model, so there is nothing for AdapterHub to load"));
     }
     let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
-    new_dir(dir, |dir| {
-        write_json(&dir.join(CONFIG_FILE), &adapter_config(meta, kind.model_class(), name))?;
-        safetensors::write(&dir.join(ADAPTER_FILE), &adapter, meta.dtype, &format)?;
-        write_json(&dir.join(HEAD_CONFIG_FILE), &kind.config(meta, name, VERSION))?;
-        safetensors::write(&dir.join(HEAD_FILE), &head, meta.dtype, &format)
-    })
+    write_json(&dir.join(CONFIG_FILE), &adapter_config(meta, kind.model_class(), name))?;
+    safetensors::write(&dir.join(ADAPTER_FILE), &adapter, meta.dtype, &format)?;
+    write_json(&dir.join(HEAD_CONFIG_FILE), &kind.config(meta, name, VERSION))?;
+    safetensors::write(&dir.join(HEAD_FILE), &head, meta.dtype, &format)
 }
 
 fn their_name(ours: &str, model_type: &str, adapter: &str) -> Result<String> {
@@ -89,31 +129,6 @@ fn our_name(theirs: &str, adapter: &str) -> Result<String> {
         Some((layer, end)) => Ok(format!("layers.{layer}.ffn.{end}")),
         None => Err(Error::format(format!("tensor {theirs} is not part of an output adapter {adapter:?}"))),
     }
-}
-
-/// The tensor files of an export with what turns their names into ours.
-pub(super) fn files(dir: &Path, target: Target) -> Result<Vec<Part>> {
-    let same = || Box::new(|name: &str| Ok(name.to_owned()));
-    Ok(match target {
-        Target::Adapter => vec![(dir.join(ADAPTER_FILE), same())],
-        Target::Experts => vec![(dir.join(EXPERTS_FILE), same())],
-        Target::Adapterhub => {
-            let path = dir.join(CONFIG_FILE);
-            let text = fs::read(&path).map_err(|err| Error::io("reading", &path, err))?;
-            let config: Value = serde_json::from_slice(&text)
-                .map_err(|err| Error::format(format!("not valid JSON: {err}: {}", path.display())))?;
-            let Some(name) = config["name"].as_str().map(str::to_owned) else {
-                return Err(Error::format(format!("the configuration names no adapter: {}", path.display())));
-            };
-            let head = name.clone();
-            vec![
-                (dir.join(ADAPTER_FILE), Box::new(move |theirs: &str| our_name(theirs, &name))),
-                (dir.join(HEAD_FILE), Box::new(move |theirs: &str| hub_head::our_name(theirs, &head))),
-            ]
-        }
-        // The others are not read through a change of names.
-        other => return Err(Error::internal(format!("{other:?} is not read file by file"))),
-    })
 }
 
 /// Keys in the library's order, which is the alphabet's.

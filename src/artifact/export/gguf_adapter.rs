@@ -5,10 +5,13 @@
 //! first already. There is one alpha for the file, from which llama.cpp makes `alpha / r` for each module; whatever else a
 //! module's scale is goes into its B, and an alpha of 0, which means 1 there, is never written.
 
-use super::modules::ModuleLora;
-use super::{ExportMeta, new_dir};
+use super::base::DecoderArchitecture;
+use super::modules::{LoraAdapter, ModuleLora};
+use super::source::{Expected, ExportSource, LoadedModel, probe};
+use super::target::{Contents, ExportFormat, TargetInfo};
+use super::{ExportMeta, proof};
+use crate::artifact::certificate::Certificate;
 use crate::error::{Error, Result};
-use crate::model::decoder::DecoderSpec;
 use crate::tensor::gguf::{self, GgufFile, GgufValue, Metadata, layout};
 use crate::tensor::{HostTensor, TensorPlan};
 use std::borrow::Cow;
@@ -17,15 +20,46 @@ use std::path::Path;
 /// Name of the file in its directory.
 pub const FILE: &str = "adapter.gguf";
 
+/// The target.
+pub(super) struct GgufAdapter;
+
+impl ExportFormat for GgufAdapter {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            name: "gguf-adapter",
+            certificate: "gguf-adapter",
+            title: "GGUF adapter",
+            description: "The merged LoRA as a GGUF file that llama.cpp loads beside its base model",
+            contents: Contents::LanguageModelLora,
+        }
+    }
+    fn is_in(&self, dir: &Path) -> bool {
+        dir.join(FILE).is_file()
+    }
+    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
+        Ok(vec![FILE.to_owned()])
+    }
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        let (modules, kind, meta) = (source.lora(None)?.modules, source.kind(), source.meta());
+        let spec = kind.decoder()?;
+        gguf_adapter(dir, &modules, spec, meta)?;
+        let logits = source.expected(Expected::Merged)?;
+        let mut run = || {
+            let (modules, _) = read(&dir.join(FILE), spec)?;
+            source.logits(LoadedModel::Loras(&[LoraAdapter { modules, head: Vec::new() }]))
+        };
+        proof::gguf_adapter(dir, &modules, spec, meta.dtype, Some((probe(source, &logits), &mut run)))
+    }
+}
+
 /// The tensors of the file, in their order there, and the file's alpha.
-pub fn tensors(modules: &[ModuleLora], spec: &DecoderSpec) -> Result<(Vec<HostTensor>, f32)> {
+pub fn tensors(modules: &[ModuleLora], spec: &dyn DecoderArchitecture) -> Result<(Vec<HostTensor>, f32)> {
     let first = modules.first().ok_or_else(|| Error::config("there is no LoRA in this model to write"))?;
     let usual = (first.scale * first.rank as f64) as f32;
     let alpha = if usual.is_finite() && usual != 0.0 { usual } else { 1.0 };
     let mut all = Vec::new();
     for module in modules {
         let part = spec
-            .family
             .naming()
             .module_to_gguf(&module.path)
             .ok_or_else(|| Error::config(format!("{} has no place in a GGUF adapter", module.name())))?;
@@ -46,12 +80,17 @@ pub fn tensors(modules: &[ModuleLora], spec: &DecoderSpec) -> Result<(Vec<HostTe
     Ok((all, alpha))
 }
 
-/// Writes `adapter.gguf` into a new directory.
-pub fn gguf_adapter(dir: &Path, modules: &[ModuleLora], spec: &DecoderSpec, meta: &ExportMeta) -> Result<()> {
+/// Writes `adapter.gguf` into `dir`.
+pub fn gguf_adapter(
+    dir: &Path,
+    modules: &[ModuleLora],
+    spec: &dyn DecoderArchitecture,
+    meta: &ExportMeta,
+) -> Result<()> {
     let (tensors, alpha) = tensors(modules, spec)?;
     let entries: Metadata = [
         ("general.type", "adapter".into()),
-        ("general.architecture", spec.family.gguf_architecture().into()),
+        ("general.architecture", spec.gguf_architecture().into()),
         ("general.name", format!("{} merged LoRA", base_name(&meta.base_model)).into()),
         ("general.base_model.count", GgufValue::Int(1)),
         ("general.base_model.0.name", base_name(&meta.base_model).into()),
@@ -65,15 +104,15 @@ pub fn gguf_adapter(dir: &Path, modules: &[ModuleLora], spec: &DecoderSpec, meta
         .iter()
         .map(|t| TensorPlan { name: t.name.clone(), shape: t.shape.clone(), format: meta.dtype })
         .collect();
-    new_dir(dir, |dir| gguf::write(&dir.join(FILE), &entries, &plan, &mut |i| Ok(Cow::Borrowed(&tensors[i]))))
+    gguf::write(&dir.join(FILE), &entries, &plan, &mut |i| Ok(Cow::Borrowed(&tensors[i])))
 }
 
 /// The modules of an adapter file, for the model of this shape, and all tensors as they are stored.
-pub fn read(file: &Path, spec: &DecoderSpec) -> Result<(Vec<ModuleLora>, Vec<HostTensor>)> {
+pub fn read(file: &Path, spec: &dyn DecoderArchitecture) -> Result<(Vec<ModuleLora>, Vec<HostTensor>)> {
     let open = GgufFile::open(file)?;
     let bad = |what: String| Error::format(format!("{what}: {}", file.display()));
     let (kind, architecture) = (open.str("adapter.type"), open.str("general.architecture"));
-    if kind != Some("lora") || architecture != Some(spec.family.gguf_architecture()) {
+    if kind != Some("lora") || architecture != Some(spec.gguf_architecture()) {
         return Err(bad(format!("not a LoRA for this model: its type is {kind:?}, its architecture {architecture:?}")));
     }
     let alpha = open.float("adapter.lora.alpha").ok_or_else(|| bad("it has no adapter.lora.alpha".to_owned()))?;
@@ -87,8 +126,7 @@ pub fn read(file: &Path, spec: &DecoderSpec) -> Result<(Vec<ModuleLora>, Vec<Hos
         };
         let (a, b) = (open.read(name)?, open.read(&format!("{base}.lora_b"))?);
         let place = base.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".weight")?.split_once('.'));
-        let place =
-            place.and_then(|(layer, part)| Some((layer.parse().ok()?, spec.family.naming().module_from_gguf(part)?)));
+        let place = place.and_then(|(layer, part)| Some((layer.parse().ok()?, spec.naming().module_from_gguf(part)?)));
         let (Some((layer, path)), &[rank, _], &[_, rank_b]) = (place, a.shape.as_slice(), b.shape.as_slice()) else {
             return Err(bad(format!("tensor {name} of shape {:?} is on no matrix of this model", a.shape)));
         };

@@ -4,15 +4,14 @@
 //! of the architecture and of a byte-level tokenizer are written as llama.cpp's converter does. Weights go through memory
 //! one at a time; matrices are stored in the format asked for, vectors and position tables in 32 bits.
 
-use super::base::Merged;
+use super::base::{BaseFiles, DecoderArchitecture, MergedWeights};
 use super::gguf_adapter::base_name;
-use super::hf::BaseFiles;
-use super::{ExportMeta, new_dir};
-use crate::artifact::import::peft::read_json;
+use super::source::{Expected, ExportSource, LoadedModel, probe};
+use super::target::{Contents, ExportFormat, TargetInfo};
+use super::{ExportMeta, proof};
+use crate::artifact::certificate::Certificate;
 use crate::data::gguf::describe::{self, Description};
 use crate::error::{Error, Result};
-use crate::model::decoder::DecoderSpec;
-use crate::model::decoder::rope::{RopeSpec, Scaling};
 use crate::tensor::gguf::{self, GgufFile, GgufValue, Metadata, layout};
 use crate::tensor::{HostTensor, NumberFormat, TensorPlan};
 use std::borrow::Cow;
@@ -23,10 +22,44 @@ pub const FILE: &str = "model.gguf";
 /// One factor for each rotary frequency (Llama 3).
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
+/// The target.
+pub(super) struct Gguf;
+
+impl ExportFormat for Gguf {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            name: "gguf",
+            certificate: "gguf",
+            title: "Whole model, GGUF",
+            description: "All weights with the merged LoRA added to them, as one GGUF file",
+            contents: Contents::WholeLanguageModel,
+        }
+    }
+    fn is_in(&self, dir: &Path) -> bool {
+        dir.join(FILE).is_file()
+    }
+    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
+        Ok(vec![FILE.to_owned()])
+    }
+    fn check(&self, source: &dyn ExportSource) -> Result<()> {
+        // The plan says whether the base's tokenizer and tensors have a place in the file.
+        let (whole, kind) = (source.whole()?, source.kind());
+        GgufModel::new(&whole.weights, kind.decoder()?, whole.files, source.meta(), source.store()).map(drop)
+    }
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        let (whole, kind, store) = (source.whole()?, source.kind(), source.store());
+        let model = GgufModel::new(&whole.weights, kind.decoder()?, whole.files, source.meta(), store)?;
+        model.write(dir)?;
+        let logits = source.expected(Expected::Whole)?;
+        let mut run = || source.logits(LoadedModel::Whole(&dir.join(FILE)));
+        proof::gguf(dir, &model, store, Some((probe(source, &logits), &mut run)))
+    }
+}
+
 /// The tensors of the file: their plan, and how each is made.
 pub struct GgufModel<'a> {
-    merged: &'a Merged<'a>,
-    spec: &'a DecoderSpec,
+    merged: &'a MergedWeights<'a>,
+    spec: &'a dyn DecoderArchitecture,
     /// Name in the checkpoint of each tensor; absent for the rotary factors.
     sources: Vec<Option<String>>,
     plan: Vec<TensorPlan>,
@@ -37,8 +70,8 @@ pub struct GgufModel<'a> {
 impl<'a> GgufModel<'a> {
     /// Plans the file.
     pub fn new(
-        merged: &'a Merged<'a>,
-        spec: &'a DecoderSpec,
+        merged: &'a MergedWeights<'a>,
+        spec: &'a dyn DecoderArchitecture,
         files: BaseFiles<'_>,
         meta: &ExportMeta,
         store: NumberFormat,
@@ -50,7 +83,7 @@ impl<'a> GgufModel<'a> {
         let mut model = Self { merged, spec, sources: Vec::new(), plan: Vec::new(), factors, entries };
         for name in merged.names() {
             let mut shape = merged.shape(&name)?;
-            if spec.family.naming().input_major(&name) {
+            if spec.naming().input_major(&name) {
                 shape.reverse();
             }
             let there = gguf_name(spec, &name)?;
@@ -81,7 +114,7 @@ impl<'a> GgufModel<'a> {
             return self.factors.clone().ok_or_else(|| Error::internal("there are no rotary factors"));
         };
         let HostTensor { shape, mut data, .. } = self.merged.read(source)?;
-        if self.spec.family.naming().input_major(source) {
+        if self.spec.naming().input_major(source) {
             data = layout::transposed(&data, shape[0], shape[1]);
         }
         if let Some(heads) = self.spec.permuted_heads(source) {
@@ -90,18 +123,16 @@ impl<'a> GgufModel<'a> {
         HostTensor::new(planned.name.clone(), planned.shape.clone(), data)
     }
 
-    /// Writes `model.gguf` into a new directory.
+    /// Writes `model.gguf` into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        new_dir(dir, |dir| {
-            gguf::write(&dir.join(FILE), &self.entries, &self.plan, &mut |i| self.tensor(i).map(Cow::Owned))
-        })
+        gguf::write(&dir.join(FILE), &self.entries, &self.plan, &mut |i| self.tensor(i).map(Cow::Owned))
     }
 }
 
 /// GGUF's name of a tensor of the checkpoint.
-pub fn gguf_name(spec: &DecoderSpec, name: &str) -> Result<String> {
+pub fn gguf_name(spec: &dyn DecoderArchitecture, name: &str) -> Result<String> {
     let unknown = || Error::config(format!("tensor {name} has no place in a GGUF file of this family"));
-    spec.family.naming().to_gguf(name).ok_or_else(unknown)
+    spec.naming().to_gguf(name).ok_or_else(unknown)
 }
 
 /// How a tensor of this GGUF name is stored in a file of this format: position tables stay in 32 bits too.
@@ -131,56 +162,20 @@ fn format(store: NumberFormat) -> Metadata {
 
 fn from_dir(
     dir: &Path,
-    spec: &DecoderSpec,
+    spec: &dyn DecoderArchitecture,
     meta: &ExportMeta,
     store: NumberFormat,
 ) -> Result<(Metadata, Option<HostTensor>)> {
-    let config = read_json(&dir.join("config.json"))?;
-    let architecture = spec.family.gguf_architecture();
+    let (architecture, factors) = spec.gguf_metadata(dir)?;
     let mut entries: Metadata = vec![
-        ("general.architecture".to_owned(), architecture.into()),
+        ("general.architecture".to_owned(), spec.gguf_architecture().into()),
         ("general.type".to_owned(), "model".into()),
         ("general.name".to_owned(), base_name(&meta.base_model).into()),
     ];
-    let mut put = |key: &str, value: GgufValue| entries.push((format!("{architecture}.{key}"), value));
-    put("block_count", GgufValue::from(spec.num_layers));
-    put("context_length", GgufValue::from(spec.max_positions));
-    put("embedding_length", GgufValue::from(spec.hidden_size));
-    put("feed_forward_length", GgufValue::from(spec.intermediate_size));
-    put("attention.head_count", GgufValue::from(spec.num_heads));
-    let mut factors = None;
-    if let Some(rope) = &spec.rope {
-        put("attention.head_count_kv", GgufValue::from(spec.num_kv_heads));
-        put("attention.layer_norm_rms_epsilon", GgufValue::Float(spec.norm_eps));
-        put("attention.key_length", GgufValue::from(spec.head_dim));
-        put("attention.value_length", GgufValue::from(spec.head_dim));
-        put("rope.dimension_count", GgufValue::from(spec.head_dim));
-        put("vocab_size", GgufValue::from(spec.vocab_size));
-        if let Some(window) = spec.sliding_window {
-            put("attention.sliding_window", GgufValue::from(window));
-        }
-        let inside =
-            if config["rope_parameters"].is_object() { &config["rope_parameters"] } else { &config["rope_scaling"] };
-        let theta = inside["rope_theta"].as_f64().or_else(|| config["rope_theta"].as_f64()).unwrap_or(10_000.0);
-        put("rope.freq_base", GgufValue::Float(theta));
-        match inside["rope_type"].as_str().or_else(|| inside["type"].as_str()) {
-            Some("linear") => {
-                put("rope.scaling.type", "linear".into());
-                put("rope.scaling.factor", GgufValue::Float(inside["factor"].as_f64().unwrap_or(1.0)));
-            }
-            Some("llama3") => {
-                let plain = RopeSpec::new(theta, spec.head_dim, Scaling::None).frequencies;
-                let stretch =
-                    plain.iter().zip(&rope.frequencies).map(|(plain, ours)| plain / ours).collect::<Vec<f32>>();
-                factors = Some(HostTensor::new(ROPE_FACTORS, [stretch.len()], stretch)?);
-            }
-            _ => {}
-        }
-    } else {
-        put("attention.layer_norm_epsilon", GgufValue::Float(spec.norm_eps));
-    }
+    entries.extend(architecture);
     entries.extend(format(store));
-    entries.extend(tokenizer(describe::describe(dir, spec.vocab_size)?));
+    entries.extend(tokenizer(describe::describe(dir, spec.vocab_size())?));
+    let factors = factors.map(|factors| HostTensor::new(ROPE_FACTORS, [factors.len()], factors)).transpose()?;
     Ok((entries, factors))
 }
 

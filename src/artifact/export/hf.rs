@@ -8,13 +8,13 @@
 //!
 //! Weights go through memory one at a time.
 
-use super::base::{BaseKind, Merged};
-use super::hf_gguf;
-use super::{ExportMeta, new_dir};
-use crate::artifact::checkpoint::write_json;
-use crate::artifact::import::peft::read_json;
+use super::base::{BaseFiles, BaseKind, MergedWeights};
+use super::source::{Expected, ExportSource, LoadedModel, probe};
+use super::target::{Contents, ExportFormat, TargetInfo};
+use super::{ExportMeta, hf_gguf, proof};
+use crate::artifact::certificate::Certificate;
+use crate::artifact::json::{read_json, write_json};
 use crate::error::{Error, Result};
-use crate::model::decoder::{DecoderFamily, DecoderSpec};
 use crate::tensor::safetensors::Metadata;
 use crate::tensor::{NumberFormat, TensorPlan, safetensors};
 use serde_json::{Map, Value, json};
@@ -45,19 +45,41 @@ const CARRIED: [&str; 11] = [
     "chat_template.json",
 ];
 
-/// Where the base model lies.
-#[derive(Clone, Copy, Debug)]
-pub enum BaseFiles<'a> {
-    /// A Hugging Face directory.
-    Dir(&'a Path),
-    /// A GGUF file.
-    Gguf(&'a Path),
+/// The target.
+pub(super) struct Hf;
+
+impl ExportFormat for Hf {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            name: "hf",
+            certificate: "hf",
+            title: "Whole model",
+            description: "All weights with the merged LoRA added to them, as transformers loads a model",
+            contents: Contents::WholeModel,
+        }
+    }
+    fn is_in(&self, dir: &Path) -> bool {
+        dir.join(CONFIG_FILE).is_file()
+    }
+    fn file_names(&self, dir: &Path) -> Result<Vec<String>> {
+        file_names(dir)
+    }
+    fn check(&self, source: &dyn ExportSource) -> Result<()> {
+        config(source.whole()?.files, source.kind()).map(drop)
+    }
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        let (whole, meta) = (source.whole()?, source.meta());
+        hf(dir, &whole.weights, source.kind(), whole.files, meta, SHARD)?;
+        let logits = source.expected(Expected::Whole)?;
+        let mut run = || source.logits(LoadedModel::Whole(dir));
+        proof::hf(dir, &whole.weights, meta.dtype, Some((probe(source, &logits), &mut run)))
+    }
 }
 
-/// Writes the directory, in files of at most `shard` bytes (see [`SHARD`]).
+/// Writes the model into `dir`, in files of at most `shard` bytes (see [`SHARD`]).
 pub fn hf(
     dir: &Path,
-    merged: &Merged<'_>,
+    merged: &MergedWeights<'_>,
     kind: BaseKind<'_>,
     files: BaseFiles<'_>,
     meta: &ExportMeta,
@@ -67,21 +89,19 @@ pub fn hf(
     let object = config.as_object_mut().ok_or_else(|| Error::format("config.json is not an object"))?;
     adapt(object, kind, meta)?;
     let plan = shards(merged, meta.dtype, shard)?;
-    new_dir(dir, |dir| {
-        write_json(&dir.join(CONFIG_FILE), &config)?;
-        match files {
-            BaseFiles::Dir(base) => carry(base, dir)?,
-            BaseFiles::Gguf(file) => hf_gguf::tokenizer(file, dir)?,
-        }
-        write_weights(dir, merged, &plan)
-    })
+    write_json(&dir.join(CONFIG_FILE), &config)?;
+    match files {
+        BaseFiles::Dir(base) => carry(base, dir)?,
+        BaseFiles::Gguf(file) => hf_gguf::tokenizer(file, dir)?,
+    }
+    write_weights(dir, merged, &plan)
 }
 
 /// The base's `config.json`, or one made from a GGUF file's metadata; an error says why there can be none.
 pub fn config(files: BaseFiles<'_>, kind: BaseKind<'_>) -> Result<Value> {
     match (files, kind) {
         (BaseFiles::Dir(base), _) => read_json(&base.join(CONFIG_FILE)),
-        (BaseFiles::Gguf(file), BaseKind::Decoder(spec)) => hf_gguf::config(file, spec),
+        (BaseFiles::Gguf(file), BaseKind::Decoder(spec)) => spec.config_json(file),
         (BaseFiles::Gguf(_), BaseKind::Encoder(_)) => {
             Err(Error::config("an encoder from a GGUF file cannot be written as a Hugging Face directory"))
         }
@@ -111,8 +131,8 @@ fn adapt(config: &mut Map<String, Value>, kind: BaseKind<'_>, meta: &ExportMeta)
     config.insert("torch_dtype".to_owned(), json!(dtype));
     match kind {
         BaseKind::Decoder(spec) => {
-            config.insert("architectures".to_owned(), json!([architecture(spec)]));
-            config.insert("tie_word_embeddings".to_owned(), json!(spec.tied));
+            config.insert("architectures".to_owned(), json!([spec.transformers_class()]));
+            config.insert("tie_word_embeddings".to_owned(), json!(spec.tied()));
         }
         BaseKind::Encoder(kind) => {
             let class =
@@ -131,19 +151,8 @@ fn adapt(config: &mut Map<String, Value>, kind: BaseKind<'_>, meta: &ExportMeta)
     Ok(())
 }
 
-/// The class that transformers loads.
-pub(super) fn architecture(spec: &DecoderSpec) -> &'static str {
-    match spec.family {
-        DecoderFamily::Gpt2 => "GPT2LMHeadModel",
-        DecoderFamily::Llama => "LlamaForCausalLM",
-        DecoderFamily::Mistral => "MistralForCausalLM",
-        DecoderFamily::Qwen2 => "Qwen2ForCausalLM",
-        DecoderFamily::Qwen3 => "Qwen3ForCausalLM",
-    }
-}
-
 /// All tensors in files of at most `limit` bytes; a tensor larger than that has a file of its own.
-fn shards(merged: &Merged<'_>, format: NumberFormat, limit: u64) -> Result<Vec<Vec<TensorPlan>>> {
+fn shards(merged: &MergedWeights<'_>, format: NumberFormat, limit: u64) -> Result<Vec<Vec<TensorPlan>>> {
     let (mut all, mut last, mut used): (Vec<Vec<TensorPlan>>, Vec<TensorPlan>, u64) = (Vec::new(), Vec::new(), 0);
     for name in merged.names() {
         let shape = merged.shape(&name)?;
@@ -160,7 +169,7 @@ fn shards(merged: &Merged<'_>, format: NumberFormat, limit: u64) -> Result<Vec<V
     Ok(all)
 }
 
-fn write_weights(dir: &Path, merged: &Merged<'_>, plan: &[Vec<TensorPlan>]) -> Result<()> {
+fn write_weights(dir: &Path, merged: &MergedWeights<'_>, plan: &[Vec<TensorPlan>]) -> Result<()> {
     let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
     let (mut map, mut total) = (Map::new(), 0u64);
     for (i, tensors) in plan.iter().enumerate() {
@@ -182,7 +191,7 @@ fn write_weights(dir: &Path, merged: &Merged<'_>, plan: &[Vec<TensorPlan>]) -> R
 }
 
 /// All files of such a directory, sorted, without its certificate.
-pub(super) fn file_names(dir: &Path) -> Result<Vec<String>> {
+fn file_names(dir: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(dir).map_err(|err| Error::io("reading a directory", dir, err))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let ours = |name: &String| {

@@ -9,15 +9,19 @@
 //! `alpha_pattern`. The head of a classifier goes through `modules_to_save`. Load it with
 //! `PeftModel.from_pretrained(base, dir)`. [`peft_experts`] writes one such directory for every expert.
 
-use super::modules::ModuleLora;
-use super::{ExportMeta, new_dir};
-use crate::artifact::checkpoint::write_json;
+use super::modules::{LoraAdapter, ModuleLora};
+use super::source::{Expected, ExportSource, LoadedModel, probe};
+use super::target::{Contents, ExportFormat, TargetInfo};
+use super::{ExportMeta, Loaded};
+use crate::artifact::certificate::{self, Certificate};
+use crate::artifact::import::peft::read as read_adapter;
+use crate::artifact::json::{read_json, write_json};
 use crate::error::{Error, Result};
-use crate::tensor::HostTensor;
 use crate::tensor::safetensors::{self, Metadata};
+use crate::tensor::{HostTensor, NumberFormat};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the configuration, the same as AdapterHub's.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -41,23 +45,114 @@ fn is_classifier(model_type: &str) -> bool {
     matches!(model_type, "bert" | "roberta")
 }
 
-/// Writes the directory. `head`: the trained head under our names (`classifier...`, `pooler.dense...`); empty for a
-/// language model.
-pub fn peft(dir: &Path, modules: &[ModuleLora], head: &[HostTensor], meta: &ExportMeta) -> Result<()> {
-    let (config, tensors) = parts(modules, head, meta)?;
-    new_dir(dir, |dir| write(dir, &config, &tensors, meta))
+/// The merged LoRA and the head.
+pub(super) struct Peft;
+/// Each expert.
+pub(super) struct PeftExperts;
+
+impl ExportFormat for Peft {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            name: "peft",
+            certificate: "peft",
+            title: "PEFT directory",
+            description: "The merged LoRA and the head as Hugging Face's PEFT loads them",
+            contents: Contents::Lora,
+        }
+    }
+    fn is_in(&self, dir: &Path) -> bool {
+        is_in(dir)
+    }
+    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
+        Ok([CONFIG_FILE, MODEL_FILE].map(str::to_owned).to_vec())
+    }
+    fn read(&self, dir: &Path) -> Result<Loaded> {
+        let adapter = read_adapter(dir)?;
+        Ok(Loaded { dtype: adapter.dtype, tensors: adapter.lora.tensors()?, metadata: Metadata::new() })
+    }
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        let adapter = source.lora(None)?;
+        peft(dir, &adapter, source.meta())?;
+        let logits = source.expected(Expected::Merged)?;
+        let run = |_: &[HostTensor]| source.logits(LoadedModel::Loras(&[read_adapter(dir)?.lora]));
+        certificate::certify(dir, &adapter.tensors()?, source.meta().dtype, probe(source, &logits), run)
+    }
 }
 
-/// Writes `expert_0/`, `expert_1/`, ...: every expert as its own adapter, shared sides and the head repeated in each.
-pub fn peft_experts(dir: &Path, experts: &[Vec<ModuleLora>], head: &[HostTensor], meta: &ExportMeta) -> Result<()> {
-    let all = experts.iter().map(|modules| parts(modules, head, meta)).collect::<Result<Vec<_>>>()?;
-    new_dir(dir, |dir| {
-        all.iter().enumerate().try_for_each(|(expert, (config, tensors))| {
-            let dir = dir.join(format!("expert_{expert}"));
-            std::fs::create_dir(&dir).map_err(|err| Error::io("creating a directory", &dir, err))?;
-            write(&dir, config, tensors, meta)
-        })
-    })
+impl ExportFormat for PeftExperts {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            name: "peft-experts",
+            certificate: "peft-experts",
+            title: "PEFT, each expert",
+            description: "Every expert, a LoRA, as a PEFT directory of its own",
+            contents: Contents::Lora,
+        }
+    }
+    fn is_in(&self, dir: &Path) -> bool {
+        !expert_dirs(dir).is_empty()
+    }
+    fn file_names(&self, dir: &Path) -> Result<Vec<String>> {
+        let files = |expert| [CONFIG_FILE, MODEL_FILE].map(|file| format!("expert_{expert}/{file}"));
+        Ok((0..expert_dirs(dir).len()).flat_map(files).collect())
+    }
+    fn read(&self, dir: &Path) -> Result<Loaded> {
+        let mut loaded = Loaded { dtype: NumberFormat::F32, tensors: Vec::new(), metadata: Metadata::new() };
+        for (expert, dir) in expert_dirs(dir).iter().enumerate() {
+            let adapter = read_adapter(dir)?;
+            loaded.dtype = loaded.dtype.max(adapter.dtype);
+            loaded.tensors.extend(tensors_of_expert(expert, &adapter.lora)?);
+        }
+        Ok(loaded)
+    }
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        let experts = 0..source.meta().mixture.num_experts;
+        let adapters = experts.map(|expert| source.lora(Some(expert))).collect::<Result<Vec<_>>>()?;
+        peft_experts(dir, &adapters, source.meta())?;
+        let logits = source.expected(Expected::ExpertLoras)?;
+        let originals = adapters.iter().enumerate().map(|(expert, adapter)| tensors_of_expert(expert, adapter));
+        let originals = originals.collect::<Result<Vec<_>>>()?.concat();
+        let run = |_: &[HostTensor]| {
+            let read = expert_dirs(dir).iter().map(|dir| Ok(read_adapter(dir)?.lora)).collect::<Result<Vec<_>>>()?;
+            source.logits(LoadedModel::Loras(&read))
+        };
+        certificate::certify(dir, &originals, source.meta().dtype, probe(source, &logits), run)
+    }
+}
+
+/// Whether a directory holds one adapter of PEFT.
+pub(super) fn is_in(dir: &Path) -> bool {
+    let config = dir.join(CONFIG_FILE);
+    config.is_file() && read_json(&config).is_ok_and(|json| json.get("peft_type").is_some())
+}
+
+/// The adapters in a directory of experts, in their order: `expert_0`, `expert_1`, ...
+fn expert_dirs(dir: &Path) -> Vec<PathBuf> {
+    let name = |expert: usize| dir.join(format!("expert_{expert}"));
+    (0..).map(name).take_while(|dir| dir.join(CONFIG_FILE).is_file()).collect()
+}
+
+/// An expert's tensors have its number before their names: `expert_0/layers...`.
+fn tensors_of_expert(expert: usize, adapter: &LoraAdapter) -> Result<Vec<HostTensor>> {
+    let tensors = adapter.tensors()?.into_iter();
+    Ok(tensors.map(|t| HostTensor { name: format!("expert_{expert}/{}", t.name), ..t }).collect())
+}
+
+/// Writes the files into `dir`. The head has our names (`classifier...`, `pooler.dense...`).
+pub fn peft(dir: &Path, adapter: &LoraAdapter, meta: &ExportMeta) -> Result<()> {
+    let (config, tensors) = parts(adapter, meta)?;
+    write(dir, &config, &tensors, meta)
+}
+
+/// Writes `expert_0/`, `expert_1/`, ... into `dir`: every expert as its own adapter, shared sides and the head repeated in
+/// each.
+pub fn peft_experts(dir: &Path, experts: &[LoraAdapter], meta: &ExportMeta) -> Result<()> {
+    for (expert, adapter) in experts.iter().enumerate() {
+        let dir = dir.join(format!("expert_{expert}"));
+        std::fs::create_dir(&dir).map_err(|err| Error::io("creating a directory", &dir, err))?;
+        peft(&dir, adapter, meta)?;
+    }
+    Ok(())
 }
 
 fn write(dir: &Path, config: &Value, tensors: &[HostTensor], meta: &ExportMeta) -> Result<()> {
@@ -66,7 +161,7 @@ fn write(dir: &Path, config: &Value, tensors: &[HostTensor], meta: &ExportMeta) 
     safetensors::write(&dir.join(MODEL_FILE), tensors, meta.dtype, &format)
 }
 
-fn parts(modules: &[ModuleLora], head: &[HostTensor], meta: &ExportMeta) -> Result<(Value, Vec<HostTensor>)> {
+fn parts(LoraAdapter { modules, head }: &LoraAdapter, meta: &ExportMeta) -> Result<(Value, Vec<HostTensor>)> {
     if modules.is_empty() {
         return Err(Error::config("there is no LoRA in this model, so there is nothing for PEFT to load"));
     }

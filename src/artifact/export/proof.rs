@@ -1,18 +1,18 @@
 //! Certificates of whole merged models and of GGUF adapters: the files are read afresh, tensor by tensor, and compared
 //! with what was exported as the format rounds it.
 
-use super::Target;
-use super::base::Merged;
+use super::base::{DecoderArchitecture, MergedWeights};
 use super::gguf_adapter;
 use super::gguf_model::{self, GgufModel};
+use super::hf;
 use super::modules::ModuleLora;
-use crate::artifact::certificate::{self, Certificate, Original, Rerun, Streamed};
+use crate::artifact::certificate::{self, Certificate, Comparison, Rerun};
+use crate::artifact::json::read_json;
 use crate::error::{Error, Result};
-use crate::model::decoder::DecoderSpec;
-use crate::model::weights::Weights;
 use crate::tensor::gguf::GgufFile;
-use crate::tensor::{HostTensor, NumberFormat, to_f32};
-use candle_core::{DType, Device};
+use crate::tensor::safetensors::SafetensorsFile;
+use crate::tensor::{HostTensor, NumberFormat};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A certificate names a block format beside the float format of its scales.
@@ -20,56 +20,70 @@ fn dtype(format: NumberFormat) -> (NumberFormat, Option<String>) {
     if format == NumberFormat::Q8_0 { (NumberFormat::F16, Some(format.name().to_owned())) } else { (format, None) }
 }
 
+/// The files with the weights of a Hugging Face directory.
+fn open_weights(dir: &Path) -> Result<Vec<SafetensorsFile>> {
+    let index = dir.join(hf::INDEX_FILE);
+    let mut names = BTreeSet::from([hf::MODEL_FILE.to_owned()]);
+    if index.is_file() {
+        let json = read_json(&index)?;
+        let map = json["weight_map"].as_object().into_iter().flat_map(|map| map.values());
+        names = map.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    }
+    names.iter().map(|name| SafetensorsFile::open(&dir.join(name))).collect()
+}
+
 /// Proves a Hugging Face directory.
-pub fn hf(dir: &Path, merged: &Merged<'_>, dtype: NumberFormat, rerun: Option<Rerun<'_>>) -> Result<Certificate> {
-    let names = merged.names();
-    let opened = Weights::open(dir);
-    let found = match &opened {
-        Ok(weights) => Ok(weights.names().map(str::to_owned).collect()),
-        Err(err) => Err(Error::format(err.to_string())),
+pub fn hf(
+    dir: &Path,
+    merged: &MergedWeights<'_>,
+    dtype: NumberFormat,
+    rerun: Option<Rerun<'_>>,
+) -> Result<Certificate> {
+    let opened = open_weights(dir).map_err(|err| err.to_string());
+    let entries = |files: &[SafetensorsFile]| {
+        files.iter().flat_map(SafetensorsFile::entries).map(|entry| entry.name.clone()).collect()
     };
     let stored = |name: &str| -> Result<HostTensor> {
-        let weights = opened.as_ref().map_err(|err| Error::format(err.to_string()))?;
-        let shape = weights.shape(name).unwrap_or_default().to_vec();
-        let values = to_f32(&weights.get(name, &shape, DType::F32, &Device::Cpu)?)?;
-        HostTensor::new(name, shape, values)
+        let files = opened.as_ref().map_err(Error::format)?;
+        let file = files.iter().find(|file| file.entries().iter().any(|entry| entry.name == name));
+        file.ok_or_else(|| Error::internal(format!("there is no tensor {name}")))?.read(name)
     };
-    let original = |name: &str| {
-        let tensor = merged.read(name)?;
-        let rounded = tensor.data.iter().map(|value| dtype.round(*value)).collect();
-        Ok((tensor, rounded))
-    };
-    let subject = Streamed {
-        target: Target::Hf,
-        dtype: (dtype, None),
+    let comparison = Comparison {
+        dtype,
+        stored_as: None,
         tolerance: certificate::tolerance(dtype),
-        names: &names,
-        found,
-        original: &original,
+        names: &merged.names(),
+        original: &|name| merged.read(name),
+        rounded: &|tensor| Ok(tensor.data.iter().map(|value| dtype.round(*value)).collect()),
+        found: opened.as_ref().map(|files| entries(files)).map_err(String::clone),
+        found_dtype: dtype,
         stored: &stored,
     };
-    certificate::certify_streamed(dir, subject, rerun)
+    certificate::certify_streamed(dir, &comparison, rerun)
 }
 
 /// Proves a whole GGUF model.
 pub fn gguf(dir: &Path, model: &GgufModel<'_>, store: NumberFormat, rerun: Option<Rerun<'_>>) -> Result<Certificate> {
     let names: Vec<String> = model.plan().iter().map(|planned| planned.name.clone()).collect();
-    let original = |name: &str| {
-        let i = names.iter().position(|known| known == name);
-        let i = i.ok_or_else(|| Error::internal(format!("there is no tensor {name}")))?;
-        let tensor = model.tensor(i)?;
-        let rounded = tensor.rounded(model.plan()[i].format)?;
-        Ok((tensor, rounded))
+    let at = |name: &str| {
+        let found = names.iter().position(|known| known == name);
+        found.ok_or_else(|| Error::internal(format!("there is no tensor {name}")))
     };
-    let file = dir.join(gguf_model::FILE);
-    with_gguf(dir, &file, (Target::Gguf, store), (&names, &original), rerun)
+    let original = |name: &str| model.tensor(at(name)?);
+    let rounded = |tensor: &HostTensor| tensor.rounded(model.plan()[at(&tensor.name)?].format);
+    with_gguf(
+        &dir.join(gguf_model::FILE),
+        store,
+        Originals { names: &names, original: &original, rounded: &rounded },
+        rerun,
+    )
 }
 
 /// Proves a GGUF adapter.
 pub fn gguf_adapter(
     dir: &Path,
     modules: &[ModuleLora],
-    spec: &DecoderSpec,
+    spec: &dyn DecoderArchitecture,
     dtype: NumberFormat,
     rerun: Option<Rerun<'_>>,
 ) -> Result<Certificate> {
@@ -77,38 +91,42 @@ pub fn gguf_adapter(
     let names: Vec<String> = tensors.iter().map(|tensor| tensor.name.clone()).collect();
     let original = |name: &str| {
         let tensor = tensors.iter().find(|tensor| tensor.name == name).cloned();
-        let tensor = tensor.ok_or_else(|| Error::internal(format!("there is no tensor {name}")))?;
-        let rounded = tensor.data.iter().map(|value| dtype.round(*value)).collect();
-        Ok((tensor, rounded))
+        tensor.ok_or_else(|| Error::internal(format!("there is no tensor {name}")))
     };
-    let file = dir.join(gguf_adapter::FILE);
-    with_gguf(dir, &file, (Target::GgufAdapter, dtype), (&names, &original), rerun)
+    let rounded = |tensor: &HostTensor| Ok(tensor.data.iter().map(|value| dtype.round(*value)).collect());
+    with_gguf(
+        &dir.join(gguf_adapter::FILE),
+        dtype,
+        Originals { names: &names, original: &original, rounded: &rounded },
+        rerun,
+    )
 }
 
-/// Names, and what gives the tensor of a name with its rounded values.
-type Originals<'a> = (&'a [String], Original<'a>);
+/// What was exported, by name.
+struct Originals<'a> {
+    names: &'a [String],
+    original: &'a dyn Fn(&str) -> Result<HostTensor>,
+    rounded: &'a dyn Fn(&HostTensor) -> Result<Vec<f32>>,
+}
 
 fn with_gguf(
-    dir: &Path,
     file: &Path,
-    (target, store): (Target, NumberFormat),
-    (names, original): Originals<'_>,
+    store: NumberFormat,
+    exported: Originals<'_>,
     rerun: Option<Rerun<'_>>,
 ) -> Result<Certificate> {
-    let opened = GgufFile::open(file);
-    let found = match &opened {
-        Ok(open) => Ok(open.tensors.keys().cloned().collect()),
-        Err(err) => Err(Error::format(err.to_string())),
-    };
-    let stored = |name: &str| opened.as_ref().map_err(|err| Error::format(err.to_string()))?.read(name);
-    let subject = Streamed {
-        target,
-        dtype: dtype(store),
+    let opened = GgufFile::open(file).map_err(|err| err.to_string());
+    let (dtype, stored_as) = dtype(store);
+    let comparison = Comparison {
+        dtype,
+        stored_as,
         tolerance: certificate::tolerance(store),
-        names,
-        found,
-        original,
-        stored: &stored,
+        names: exported.names,
+        original: exported.original,
+        rounded: exported.rounded,
+        found: opened.as_ref().map(|open| open.tensors.keys().cloned().collect()).map_err(String::clone),
+        found_dtype: dtype,
+        stored: &|name| opened.as_ref().map_err(Error::format)?.read(name),
     };
-    certificate::certify_streamed(dir, subject, rerun)
+    certificate::certify_streamed(file.parent().unwrap_or(Path::new(".")), &comparison, rerun)
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// The method of the paper, the only one here: each projection is the weighted mean of its experts' projections.
 const METHOD: &str = "average-of-factors";
 
-/// The weights of one site's experts.
+/// The weights of one module's experts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiteWeights {
@@ -34,7 +34,7 @@ pub struct Recipe {
     method: String,
     /// M.
     pub num_experts: usize,
-    /// Sites whose weights are not uniform, by name.
+    /// Modules whose weights are not uniform, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sites: BTreeMap<String, SiteWeights>,
 }
@@ -45,19 +45,19 @@ impl Recipe {
         Self { method: METHOD.to_owned(), num_experts, sites: BTreeMap::new() }
     }
 
-    /// Given weights for the named sites, the uniform mean for all others.
+    /// Given weights for the named modules, the uniform mean for all others.
     pub fn weighted(num_experts: usize, sites: impl IntoIterator<Item = (String, SiteWeights)>) -> Self {
         Self { sites: sites.into_iter().collect(), ..Self::uniform(num_experts) }
     }
 
     /// The computation as a paragraph.
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         let m = self.num_experts;
         let mut text = if m == 1 {
             "There is one expert, so nothing was merged.".to_owned()
         } else {
             format!(
-                "Average of factors: at each site, the merged down-projection (weight and bias) is the mean of its {m} \
+                "Average of factors: at each adapted module, the merged down-projection (weight and bias) is the mean of its {m} \
                  experts' down-projections with weights 1/{m}, and likewise the up-projection; a projection that all \
                  experts share is taken as it is."
             )
@@ -96,6 +96,6 @@ mod tests {
             assert_eq!(Recipe::from_toml(&recipe.to_toml().unwrap()).unwrap(), recipe);
         }
         assert!(Recipe::from_toml("method = \"ties\"\nnum_experts = 2").is_err());
-        assert!(Recipe::uniform(4).words().contains("1/4"));
+        assert!(Recipe::uniform(4).describe().contains("1/4"));
     }
 }

@@ -5,22 +5,15 @@
 //! | PEFT LoRA directory | [`peft::read`] |
 //! | checkpoint of the AdaMix reference code | [`reference::read`] |
 //!
-//! [`kind_of`] tells them apart by looking. [`place_in_decoder`] and [`place_in_encoder`] put modules on a trunk: what a
-//! reader of an export computes with.
+//! [`kind_of`] tells them apart by looking.
 
 pub mod peft;
 pub mod reference;
 
 use super::export::modules::ModuleLora;
+use crate::artifact::json::read_json;
 use crate::error::{Error, Result};
-use crate::model::Classifier;
-use crate::model::decoder::targets::lora_targets;
-use crate::model::decoder::{CausalLm, Decoder, LmSetup};
-use crate::model::encoder::{self, Encoder};
-use crate::model::loras::{LayerLoras, Module, Placed, Target};
-use crate::rng::SeedStream;
-use crate::tensor::{HostTensor, to_f32};
-use candle_core::{DType, Device};
+use crate::tensor::HostTensor;
 use std::path::Path;
 
 /// What a path holds.
@@ -44,7 +37,7 @@ pub fn kind_of(path: &Path) -> Result<Kind> {
             path.display()
         )));
     }
-    let json = peft::read_json(&config)?;
+    let json = read_json(&config)?;
     if json.get("peft_type").is_some() {
         return Ok(Kind::Peft);
     }
@@ -90,75 +83,4 @@ pub fn as_experts(adapters: &[Vec<ModuleLora>]) -> Result<Vec<HostTensor>> {
         }
     }
     Ok(banks)
-}
-
-/// Puts modules on a decoder: a language model without a mixture. Nothing may be on it yet.
-pub fn place_in_decoder(mut decoder: Decoder, modules: &[ModuleLora]) -> Result<CausalLm> {
-    let targets = lora_targets(decoder.spec());
-    let (device, dtype) = (decoder.device().clone(), crate::nn::kernels::device::wide(decoder.dtype()));
-    let layers = decoder.layers_mut().iter_mut().map(|layer| &mut layer.loras).collect();
-    place(modules, &targets, layers, &device, dtype)?;
-    CausalLm::new(decoder, LmSetup { mixture: None, seed: SeedStream::new(0) })
-}
-
-/// Puts modules on an encoder's layers.
-pub fn place_in_encoder(encoder: &mut Encoder, modules: &[ModuleLora]) -> Result<()> {
-    let targets = encoder::lora_targets(encoder.spec());
-    let (device, dtype) = (encoder.device().clone(), crate::nn::kernels::device::wide(encoder.dtype()));
-    let layers = encoder.layers_mut().iter_mut().map(|layer| &mut layer.loras).collect();
-    place(modules, &targets, layers, &device, dtype)
-}
-
-/// A classifier without experts with an adapter on its trunk and the adapter's head in place of its own: the tensors of
-/// `bare`'s head are overwritten, those that the adapter lacks stay as they are.
-pub fn on_classifier(bare: &Classifier, adapter: &peft::PeftAdapter) -> Result<Classifier> {
-    with_modules(bare, &adapter.modules, &adapter.head)
-}
-
-/// [`on_classifier`] with modules and head by themselves.
-pub fn with_modules(bare: &Classifier, modules: &[ModuleLora], head: &[HostTensor]) -> Result<Classifier> {
-    let model = bare.with_trunk(|encoder| place_in_encoder(encoder, modules))?;
-    for tensor in head {
-        if model.params().find(&tensor.name).is_none() {
-            return Err(Error::format(format!("tensor {} has no place in this model's head", tensor.name)));
-        }
-    }
-    let values: Vec<HostTensor> = model
-        .params()
-        .iter()
-        .map(|param| match head.iter().find(|t| t.name == param.name) {
-            Some(tensor) => Ok(tensor.clone()),
-            None => {
-                let values = to_f32(&param.value)?;
-                HostTensor::new(param.name.clone(), param.value.dims(), values)
-            }
-        })
-        .collect::<Result<_>>()?;
-    model.set_params(|name| values.iter().find(|t| t.name == name).map(|t| (t.shape.as_slice(), t.data.as_slice())))?;
-    Ok(model)
-}
-
-fn place(
-    modules: &[ModuleLora],
-    targets: &[Target],
-    mut layers: Vec<&mut LayerLoras>,
-    device: &Device,
-    dtype: DType,
-) -> Result<()> {
-    let per_layer = targets.iter().filter(|t| t.whole).count();
-    for module in modules {
-        let position = targets.iter().filter(|t| t.whole).position(|t| t.path == module.path);
-        let target = targets.iter().find(|t| t.whole && t.path == module.path);
-        let count = layers.len();
-        let (Some(position), Some(target), Some(loras)) = (position, target, layers.get_mut(module.layer)) else {
-            return Err(Error::format(format!(
-                "LoRA on {}, but this model of {count} layers has no such matrix; the adapter belongs to another model",
-                module.name()
-            )));
-        };
-        let lora = Module::Merged(module.lora(target, device, dtype)?);
-        let site = module.layer * per_layer + position;
-        loras.push(target.slot, Placed { site, path: module.path.clone(), module: lora });
-    }
-    Ok(())
 }

@@ -3,19 +3,18 @@
 //! What would change the result and is not understood is refused by its name in the configuration. The rank the
 //! configuration states must be that of the tensors.
 
-use crate::artifact::export::modules::ModuleLora;
+use crate::artifact::export::modules::{LoraAdapter, ModuleLora};
 use crate::artifact::export::peft::{CONFIG_FILE, MODEL_FILE, PREFIX};
+use crate::artifact::json::read_json;
 use crate::artifact::torch_file::TorchFile;
+use crate::config::lora_scaling;
 use crate::error::{Context as _, Error, Result};
-use crate::mixture::lora::scaling;
 use crate::tensor::safetensors::SafetensorsFile;
 use crate::tensor::{HostTensor, NumberFormat};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Larger configurations are taken for something else.
-const LARGEST_CONFIG: u64 = 4 << 20;
 const OLD_FILE: &str = "adapter_model.bin";
 
 /// An adapter as its directory tells it.
@@ -33,39 +32,15 @@ pub struct PeftAdapter {
     pub use_rslora: bool,
     /// Dropout it was trained with.
     pub dropout: f64,
-    /// The modules, by layer and name.
-    pub modules: Vec<ModuleLora>,
-    /// The trained head under our names; empty for a language model.
-    pub head: Vec<HostTensor>,
+    /// The LoRA and the trained head.
+    pub lora: LoraAdapter,
     /// The least exact number format of the tensors.
     pub dtype: NumberFormat,
-}
-
-impl PeftAdapter {
-    /// All tensors under our names.
-    pub fn tensors(&self) -> Result<Vec<HostTensor>> {
-        let mut all = Vec::new();
-        for module in &self.modules {
-            all.extend(module.tensors()?);
-        }
-        all.extend(self.head.iter().cloned());
-        Ok(all)
-    }
 }
 
 /// Reads a directory.
 pub fn read(dir: &Path) -> Result<PeftAdapter> {
     read_dir(dir).with_context(|| format!("the PEFT adapter cannot be used: {}", dir.display()))
-}
-
-/// A small JSON file.
-pub(in crate::artifact) fn read_json(path: &Path) -> Result<Value> {
-    let size = std::fs::metadata(path).map_err(|err| Error::io("reading", path, err))?.len();
-    if size > LARGEST_CONFIG {
-        return Err(Error::format(format!("{size} bytes are too many for a configuration: {}", path.display())));
-    }
-    let text = std::fs::read(path).map_err(|err| Error::io("reading", path, err))?;
-    serde_json::from_slice(&text).map_err(|err| Error::format(format!("not valid JSON: {err}: {}", path.display())))
 }
 
 fn read_dir(dir: &Path) -> Result<PeftAdapter> {
@@ -105,8 +80,7 @@ fn read_dir(dir: &Path) -> Result<PeftAdapter> {
         alpha: config.alpha,
         use_rslora: config.rslora,
         dropout: json.get("lora_dropout").and_then(Value::as_f64).unwrap_or(0.0),
-        modules,
-        head,
+        lora: LoraAdapter { modules, head },
         dtype,
     })
 }
@@ -231,7 +205,7 @@ impl<'a> Config<'a> {
         if let Some(tensor) = [&a, &b].into_iter().find(|tensor| tensor.data.iter().any(|value| !value.is_finite())) {
             return Err(Error::format(format!("tensor {} holds a number that is not finite", tensor.name)));
         }
-        let scale = scaling(alpha, rank, self.rslora);
+        let scale = lora_scaling(alpha, rank, self.rslora);
         Ok(ModuleLora { layer, path, rank, a: a.data, b: b.data, scale })
     }
 }

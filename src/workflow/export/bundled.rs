@@ -6,29 +6,27 @@ use crate::error::{Error, Result};
 use crate::model::{LmSource, ModelSource};
 use std::path::{Path, PathBuf};
 
-/// A directory with `config.json` and a tokenizer, beside the export; gone when this is dropped.
+/// A directory with `config.json` and a tokenizer; removed when this is dropped.
 pub(crate) struct BundledFiles {
     dir: PathBuf,
 }
 
 impl BundledFiles {
-    /// Those of the lab's encoder, for an export that goes to `place`.
-    pub fn lab(place: &Path) -> Result<Self> {
+    /// Those of the lab's encoder, in a new directory.
+    pub fn lab(dir: &Path) -> Result<Self> {
         let tokens = ["unk", "sep", "pad", "cls", "mask"].map(|name| (name, format!("[{}]", name.to_uppercase())));
-        Self::new(place, ModelSource::bundled_config(), lab::tokenizer_json(), &tokens)
+        Self::new(dir, ModelSource::bundled_config(), lab::tokenizer_json(), &tokens)
     }
 
-    /// Those of the writing model, for an export that goes to `place`.
-    pub fn writer(place: &Path) -> Result<Self> {
+    /// Those of the bundled language model, in a new directory.
+    pub fn writer(dir: &Path) -> Result<Self> {
         let tokens = ["bos", "eos"].map(|name| (name, lab::WRITER_END.to_owned()));
-        Self::new(place, LmSource::bundled_config(), lab::writer_tokenizer_json(), &tokens)
+        Self::new(dir, LmSource::bundled_config(), lab::writer_tokenizer_json(), &tokens)
     }
 
-    fn new(place: &Path, config: &str, tokenizer: &[u8], tokens: &[(&str, String)]) -> Result<Self> {
-        let name = place.file_name().unwrap_or_default().to_string_lossy();
-        let dir = place.with_file_name(format!("{}bundled-{name}", atomic::TEMPORARY));
-        std::fs::create_dir_all(&dir).map_err(|err| Error::io("creating a directory", &dir, err))?;
-        let files = Self { dir };
+    fn new(dir: &Path, config: &str, tokenizer: &[u8], tokens: &[(&str, String)]) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(|err| Error::io("creating a directory", dir, err))?;
+        let files = Self { dir: dir.to_owned() };
         let mut words = serde_json::Map::new();
         words.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
         words.extend(tokens.iter().map(|(name, token)| (format!("{name}_token"), token.as_str().into())));

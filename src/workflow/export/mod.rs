@@ -1,70 +1,108 @@
-//! Exports of a run: files are written, loaded afresh, and proven on the first evaluation rows.
+//! Exports of a run: one path for classifiers and language models.
 //!
-//! The merged modules and all experts under our own names are here, for every kind of model; what other programs load
-//! is in `lora_exports` (classifiers) and `lm_exports` (language models).
+//! [`export_subject`] checks the whole plan, then lets [`ExportTarget::export`] write and certify one target after the
+//! other. [`RunSource`] gives it tensors and logits; what differs between the kinds of models is in [`ModelProbe`].
 
-pub(crate) mod bundled;
-pub(crate) mod decoder;
-pub(crate) mod encoder;
-pub(crate) mod merged_model;
+mod base_model;
+mod bundled;
+mod decoder;
+mod encoder;
+pub mod modules;
+pub(crate) mod source;
+
+pub(crate) use decoder::LmProbe;
+pub(crate) use encoder::ClassifierProbe;
+pub(crate) use source::RunSource;
 
 use crate::artifact::RunDir;
-use crate::artifact::certificate::{self, Certificate, Probe};
-use crate::artifact::export::recipe::{Recipe, SiteWeights};
-use crate::artifact::export::{self, ExportMeta};
-use crate::config::{MixtureConfig, RunConfig};
-use crate::data::TaskData;
+use crate::artifact::export::base::BaseKind;
+use crate::artifact::export::modules::LoraAdapter;
+use crate::artifact::export::{ExportTarget, check_free};
+use crate::config::RunConfig;
 use crate::error::{Context as _, Error, Result};
-use crate::mixture::{MergeWeights, Route, SIDES};
-use crate::model::loras::Module;
-use crate::model::{Classifier, ModelSource, Network, network};
-use crate::model_store;
-use crate::protocol::{ExportPlan, ExportReport, ExportTarget};
-use crate::tensor::{HostTensor, NumberFormat, to_f32};
+use crate::eval::Measured;
+use crate::mixture::{Lora, LoraMixture, Route};
+use crate::model::loras::Target;
+use crate::model::{Network as _, Weights};
+use crate::protocol::{ExportPlan, ExportReport};
 use crate::train::Subject;
-use crate::train::trainer::host_tensors;
-use crate::workflow::run;
-use crate::workflow::runs::export_report;
-use crate::workflow::saved_run;
-use candle_core::Tensor;
-use std::path::Path;
+use bundled::BundledFiles;
+use std::path::{Path, PathBuf};
 
 /// Rows on which an export is proven.
 pub(crate) const PROBE_ROWS: usize = 64;
 
-/// What differs between the kinds of models.
-pub(crate) trait Kind {
-    /// The model.
-    type Model: Network;
-    /// Its type as `config.json` calls it, its width, and the base model's name where the files give one.
-    fn about(&self, model: &Self::Model) -> (String, usize, Option<String>);
+/// What a reader of an export must know of the model.
+pub(crate) struct ModelDescription {
+    /// As `config.json` calls it.
+    pub model_type: String,
+    /// d.
+    pub hidden_size: usize,
+    /// The base model's name, where its files give one.
+    pub base_name: Option<String>,
     /// Class names in order; none for regression and language models.
-    fn labels(&self) -> Vec<String>;
-    /// The experts merged with these weights.
-    fn merged(&self, model: &Self::Model, weights: &MergeWeights) -> Result<Self::Model>;
-    /// A model at step 0 of these settings, from the base model's files.
-    fn fresh(&self, config: &RunConfig) -> Result<Self::Model>;
+    pub labels: Vec<String>,
+}
+
+/// A kind of model together with the rows on which exports are proven.
+pub(crate) trait ModelProbe {
+    /// The model.
+    type Model: Measured;
+    /// A base model whose files were opened.
+    type Base;
+
+    /// What a reader of an export must know.
+    fn describe(&self, model: &Self::Model) -> ModelDescription;
+    /// The evaluation rows.
+    fn rows(&self) -> &<Self::Model as Measured>::Rows;
     /// Logits of the probe rows. `[rows, outputs]`
     fn logits(&self, model: &Self::Model, route: Option<&Route>) -> Result<Vec<f32>>;
     /// Logits of a row.
     fn outputs(&self, model: &Self::Model) -> usize;
-    /// What stands in the way of an export that other programs load, as far as it shows before anything is written.
-    fn check(&self, job: &Job<'_, Self::Model>) -> Result<()>;
-    /// Writes and proves what other programs load.
-    fn for_others(&self, job: &Job<'_, Self::Model>, place: &Path) -> Result<Certificate>;
-}
 
-/// One export of a plan.
-pub(crate) struct Job<'a, M> {
-    /// The mixture.
-    pub mixture: &'a M,
-    /// The same, merged.
-    pub merged: &'a M,
-    pub config: &'a RunConfig,
-    pub meta: &'a ExportMeta,
-    pub target: ExportTarget,
-    /// How numbers are stored.
-    pub dtype: NumberFormat,
+    /// Opens a base model.
+    fn open(&self, path: &str) -> Result<Self::Base>;
+    /// A model at step 0 of these settings.
+    fn build(&self, config: &RunConfig, base: Self::Base) -> Result<Self::Model>;
+    /// A model without a mixture, with a LoRA on it and the LoRA's head in place of its own.
+    fn with_adapter(&self, bare: &Self::Model, adapter: &LoraAdapter) -> Result<Self::Model>;
+    /// The model with the experts of each module replaced by what `merge` makes of them (number of the module, experts).
+    fn with_loras(
+        model: &Self::Model,
+        merge: &mut dyn FnMut(usize, &LoraMixture) -> Result<Lora>,
+    ) -> Result<Self::Model>;
+    /// The matrices that can have a LoRA.
+    fn lora_targets(model: &Self::Model) -> Vec<Target>;
+    /// Whether it stores and computes in 32 bits.
+    fn is_exact(model: &Self::Model) -> bool;
+    /// Number of layers.
+    fn layers(model: &Self::Model) -> usize;
+    /// `exact` with one layer of `rounded`; without a number, with all that is no layer. Both are whole models.
+    fn mixed(exact: &Self::Model, rounded: &Self::Model, layer: Option<usize>) -> Result<Self::Model>;
+
+    /// Family and sizes of the model.
+    fn kind(model: &Self::Model) -> BaseKind<'_>;
+    /// The base model's tensors.
+    fn weights(base: &Self::Base) -> &Weights;
+    /// The same base model with other tensors.
+    fn with_weights(base: &Self::Base, weights: Weights) -> Self::Base;
+    /// Directory or GGUF file of the base model; nothing for the bundled one.
+    fn base_path(base: &Self::Base) -> Option<&Path>;
+    /// The files of the bundled model, written to a new directory `dir`.
+    fn bundled(dir: &Path) -> Result<BundledFiles>;
+
+    /// A model at step 0 of these settings, from the base model's files.
+    fn fresh(&self, config: &RunConfig) -> Result<Self::Model> {
+        self.build(config, self.open(&config.model.path)?)
+    }
+
+    /// Logits of the probe rows: of every expert where the model is a mixture, else of the model.
+    fn all_logits(&self, model: &Self::Model) -> Result<Vec<f32>> {
+        let Some(mixture) = model.mixture() else { return self.logits(model, None) };
+        let sites = model.sites().len();
+        let one = |expert| self.logits(model, Some(&Route::fixed(mixture, sites, expert)));
+        (0..mixture.num_experts).map(one).collect::<Result<Vec<_>>>().map(|all| all.concat())
+    }
 }
 
 /// Writes the exports of a plan and proves each from its files.
@@ -75,17 +113,14 @@ pub fn export_subject(
     plan: &ExportPlan,
 ) -> Result<Vec<ExportReport>> {
     match subject {
-        Subject::Classifier(model, task) => export_all(&Labelled { task }, model, config, dir, plan),
-        Subject::Lm(model, data) => {
-            let experts = model.mixture().map_or(1, |mixture| mixture.num_experts);
-            export_all(&decoder::Written::new(model, data, experts), model, config, dir, plan)
-        }
+        Subject::Classifier(model, task) => export_all(&ClassifierProbe { task }, model, config, dir, plan),
+        Subject::Lm(model, data) => export_all(&LmProbe::new(model, data, 0), model, config, dir, plan),
     }
 }
 
-fn export_all<K: Kind>(
-    kind: &K,
-    model: &K::Model,
+fn export_all<P: ModelProbe>(
+    probe: &P,
+    model: &P::Model,
     config: &RunConfig,
     dir: &RunDir,
     plan: &ExportPlan,
@@ -96,198 +131,28 @@ fn export_all<K: Kind>(
             crate::config::keys::get(config, "model.method")?
         )));
     };
+    let about = |target: ExportTarget| format!("exporting {}", target.as_str());
     for target in &plan.targets {
         let refusal = target.refusal(config.data.task, mixture.kind).or_else(|| target.refuses(plan.dtype));
         if let Some(why) = refusal {
-            return Err(Error::config(format!("exporting {}: {why}", target.word())));
+            return Err(Error::config(format!("{}: {why}", about(*target))));
         }
     }
-    let weights = saved_run::weights(model, &plan.merge)?;
-    let merged = kind.merged(model, &weights)?;
-    let meta = meta(kind, model, config, &weights, plan.dtype)?;
+    let source = RunSource::new(probe, model, config, &plan.merge, plan.dtype, dir.path())?;
     // A target named twice is written once.
     let once = plan.targets.iter().enumerate().filter(|(i, target)| !plan.targets[..*i].contains(target));
-    let jobs = once.map(|(_, &target)| {
-        let job = Job { mixture: model, merged: &merged, config, meta: &meta, target, dtype: plan.dtype };
-        let place = match &plan.dir {
-            None => dir.new_export(target.word())?,
-            Some(parent) => parent.join(target.word()),
-        };
-        Ok((job, place))
+    let places = once.map(|(_, &target)| match &plan.dir {
+        None => Ok((target, dir.new_export(target.as_str())?)),
+        Some(parent) => Ok((target, parent.join(target.as_str()))),
     });
-    let jobs = jobs.collect::<Result<Vec<_>>>()?;
-    let about = |job: &Job<'_, K::Model>| format!("exporting {}", job.target.word());
-    // A plan is refused as a whole: its first exports are not left behind when its last cannot be.
-    for (job, place) in &jobs {
-        export::free(place).and_then(|()| kind.check(job)).with_context(|| about(job))?;
+    let places = places.collect::<Result<Vec<(ExportTarget, PathBuf)>>>()?;
+    // A plan is refused as a whole: its first exports are not left behind when its last cannot be made.
+    for (target, place) in &places {
+        check_free(place).and_then(|()| target.check(&source)).with_context(|| about(*target))?;
     }
-    jobs.iter().map(|(job, place)| export_one(kind, job, place).with_context(|| about(job))).collect()
-}
-
-fn export_one<K: Kind>(kind: &K, job: &Job<'_, K::Model>, place: &Path) -> Result<ExportReport> {
-    let certificate = match job.target {
-        ExportTarget::Merged | ExportTarget::Experts | ExportTarget::AdapterHub => ours(kind, job, place)?,
-        _ => kind.for_others(job, place)?,
+    let export = |(target, dir): (ExportTarget, PathBuf)| {
+        let certificate = target.export(&dir, &source).with_context(|| about(target))?;
+        Ok(ExportReport { target, dtype: plan.dtype, dir, certificate })
     };
-    Ok(ExportReport { target: job.target, dtype: job.dtype, ..export_report(certificate, place.to_owned()) })
-}
-
-/// The trained tensors under our stable names, or as AdapterHub's library has them.
-fn ours<K: Kind>(kind: &K, job: &Job<'_, K::Model>, place: &Path) -> Result<Certificate> {
-    let Job { mixture, merged, config, meta, target, .. } = *job;
-    let (subject, tensors) = match target {
-        ExportTarget::Experts => (mixture, host_tensors(mixture)?),
-        _ => (merged, merged_tensors(mixture, merged)?),
-    };
-    match target {
-        ExportTarget::Experts => export::experts(place, &tensors, meta)?,
-        ExportTarget::AdapterHub => export::adapterhub::adapterhub(place, &tensors, meta, "adamix")?,
-        _ => export::merged_adapter(place, &tensors, meta)?,
-    }
-    let logits = probe(kind, subject)?;
-    let reload = |loaded: &[HostTensor]| probe(kind, &reloaded(kind, target, config, loaded)?);
-    let outputs = kind.outputs(mixture);
-    certificate::certify(place, &tensors, meta.dtype, Probe { logits: &logits, outputs }, reload)
-}
-
-/// The trained tensors of a merged model under their stable names: one module a site, as banks of one, and the head.
-pub(crate) fn merged_tensors(mixture: &dyn Network, merged: &dyn Network) -> Result<Vec<HostTensor>> {
-    let mut tensors = Vec::new();
-    for (site, adapter) in mixture.site_names().iter().zip(merged.adapters()) {
-        for (side, name) in SIDES.into_iter().zip(["down", "up"]) {
-            let (weight, bias) = adapter.side(side)?;
-            tensors.push(host(format!("{site}.{name}.weight"), &weight.unsqueeze(0)?)?);
-            tensors.push(host(format!("{site}.{name}.bias"), &bias.unsqueeze(0)?)?);
-        }
-    }
-    for (site, placed) in merged.loras() {
-        let Module::Merged(lora) = &placed.module else { continue };
-        for (side, name) in SIDES.into_iter().zip(["lora_a", "lora_b"]) {
-            tensors.push(host(format!("{site}.{name}.weight"), &lora.side(side)?.unsqueeze(0)?)?);
-        }
-    }
-    for param in mixture.params().iter().filter(|param| !param.bank) {
-        tensors.push(host(param.name.clone(), &param.value)?);
-    }
-    Ok(tensors)
-}
-
-pub(crate) fn host(name: String, tensor: &Tensor) -> Result<HostTensor> {
-    HostTensor::new(name, tensor.dims(), to_f32(tensor)?)
-}
-
-/// A model made from nothing but the base model's files and the export's: what another program would compute.
-fn reloaded<K: Kind>(kind: &K, target: ExportTarget, config: &RunConfig, loaded: &[HostTensor]) -> Result<K::Model> {
-    let fresh = if target == ExportTarget::Experts { kind.fresh(config)? } else { kind.fresh(&single(config))? };
-    fill(&fresh, loaded)?;
-    Ok(fresh)
-}
-
-/// The settings with a single expert: a merged adapter is a mixture of one.
-pub(crate) fn single(config: &RunConfig) -> RunConfig {
-    let mixture = MixtureConfig {
-        num_experts: 1,
-        sharing_down: false,
-        sharing_up: false,
-        merge_weights: Vec::new(),
-        ..config.mixture.clone()
-    };
-    RunConfig { mixture, ..config.clone() }
-}
-
-/// Puts an export's tensors into a model of the same settings.
-pub(crate) fn fill(fresh: &dyn Network, loaded: &[HostTensor]) -> Result<()> {
-    let find = |name: &str| {
-        let param = fresh.params().find(name)?;
-        let tensor = loaded.iter().find(|tensor| tensor.name == name)?;
-        // Files leave out the dimension of a bank of one.
-        let fits = tensor.data.len() == param.value.elem_count();
-        Some((if fits { param.value.dims() } else { tensor.shape.as_slice() }, tensor.data.as_slice()))
-    };
-    network::overwrite(fresh.params(), find)
-}
-
-/// Logits of the probe rows: of every expert where the model is a mixture, else of the model.
-pub(crate) fn probe<K: Kind>(kind: &K, model: &K::Model) -> Result<Vec<f32>> {
-    let Some(mixture) = model.mixture() else { return kind.logits(model, None) };
-    let sites = model.sites().len();
-    let mut all = Vec::new();
-    for expert in 0..mixture.num_experts {
-        all.extend(kind.logits(model, Some(&Route::fixed(mixture, sites, expert)))?);
-    }
-    Ok(all)
-}
-
-fn meta<K: Kind>(
-    kind: &K,
-    model: &K::Model,
-    config: &RunConfig,
-    weights: &MergeWeights,
-    format: NumberFormat,
-) -> Result<ExportMeta> {
-    let mixture = model.mixture().cloned().unwrap_or_default();
-    let recipe = if weights.is_uniform() {
-        Recipe::uniform(mixture.num_experts)
-    } else {
-        let of = |list: &[f64], shared: bool| if shared { vec![1.0] } else { list.to_vec() };
-        let sites = model.site_names().into_iter().enumerate().map(|(site, name)| {
-            let list = weights.site(site)?;
-            Ok((name, SiteWeights { down: of(list, mixture.sharing_down), up: of(list, mixture.sharing_up) }))
-        });
-        Recipe::weighted(mixture.num_experts, sites.collect::<Result<Vec<_>>>()?)
-    };
-    let (model_type, hidden_size, name) = kind.about(model);
-    Ok(ExportMeta {
-        base_model: name.unwrap_or_else(|| model_store::base_name(&config.model.path)),
-        model_type,
-        hidden_size,
-        mixture,
-        labels: kind.labels(),
-        recipe,
-        // The scales of a block of 8 bits have 16.
-        dtype: if format == NumberFormat::Q8_0 { NumberFormat::F16 } else { format },
-    })
-}
-
-/// Classifiers and regressors.
-pub(crate) struct Labelled<'a> {
-    pub task: &'a TaskData,
-}
-
-impl Labelled<'_> {
-    pub fn rows(&self) -> Vec<usize> {
-        (0..self.task.dev.len().min(PROBE_ROWS)).collect()
-    }
-}
-
-impl Kind for Labelled<'_> {
-    type Model = Classifier;
-
-    fn about(&self, model: &Classifier) -> (String, usize, Option<String>) {
-        let spec = model.encoder().spec();
-        (spec.family.prefix().to_owned(), spec.hidden_size, spec.name.clone())
-    }
-    fn labels(&self) -> Vec<String> {
-        self.task.labels.clone()
-    }
-    fn merged(&self, model: &Classifier, weights: &MergeWeights) -> Result<Classifier> {
-        model.merged(weights)
-    }
-    fn fresh(&self, config: &RunConfig) -> Result<Classifier> {
-        run::model(config, ModelSource::open(&config.model.path)?, self.task)
-    }
-    fn logits(&self, model: &Classifier, route: Option<&Route>) -> Result<Vec<f32>> {
-        model.logits(&self.task.dev.batch(&self.rows()), route)
-    }
-    fn outputs(&self, model: &Classifier) -> usize {
-        model.head().classes()
-    }
-    fn check(&self, _: &Job<'_, Classifier>) -> Result<()> {
-        Ok(()) // the target's own refusals are all there is
-    }
-    fn for_others(&self, job: &Job<'_, Classifier>, place: &Path) -> Result<Certificate> {
-        let rows = self.rows();
-        let Job { mixture: model, merged, config, meta, target, .. } = *job;
-        encoder::Job { model, merged, task: self.task, config, meta, rows: &rows }.export(target, place)
-    }
+    places.into_iter().map(export).collect()
 }

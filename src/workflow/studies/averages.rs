@@ -4,17 +4,17 @@
 //! j on both sides of every site: the mean of their probabilities (of their values, for regression). All experts count
 //! the same.
 
-use crate::analysis::averages::{self, SiteAverages};
+use super::lora_averages::{self, SiteAverages};
+use crate::analysis::averages;
 use crate::config::{MixtureConfig, MixtureKind, RunConfig};
 use crate::error::{Error, Result};
 use crate::eval::compare::{self, Options};
-use crate::eval::{Measured, metrics};
+use crate::eval::{Measured as _, metrics};
 use crate::mixture::{Lora, LoraMixture, MergeWeights, Route, Side};
 use crate::model::{Network as _, Site};
 use crate::protocol::studies::{Average, AverageScore, AveragedSite, AveragesReport, FromOutputs};
 use crate::train::Subject;
-use crate::workflow::export::decoder::Written;
-use crate::workflow::export::{Kind, Labelled};
+use crate::workflow::export::{ClassifierProbe, LmProbe, ModelProbe};
 use crate::workflow::progress::Progress;
 use std::time::Instant;
 
@@ -23,45 +23,32 @@ const NO_DELTAS: &str = "An adapter has a nonlinearity between its two matrices,
                          averaged: factors and outputs are all there is. The mean of the experts' answers at a site would \
                          need an adapter M times as wide.";
 
-/// Makes a model whose sites hold what a function makes of their experts (site number, experts).
-type WithLoras<'a, M> = &'a dyn Fn(&mut dyn FnMut(usize, &LoraMixture) -> Result<Lora>) -> Result<M>;
-
 /// Three averages of the experts, measured on the evaluation rows. `go_on` hears the share done, 0 to 1; false cancels.
 pub fn averages_subject(subject: &Subject, config: &RunConfig, go_on: &dyn Fn(f64) -> bool) -> Result<AveragesReport> {
     let Some(mixture) = subject.model().mixture().cloned() else {
         return Err(Error::config("this run has no experts to average; only method adamix has"));
     };
-    let opts = subject.options(config, go_on);
+    let (mixture, opts) = (&mixture, &subject.options(config, go_on));
     match subject {
         Subject::Classifier(model, task) => {
-            let job = Job { kind: &Labelled { task }, model, rows: &task.dev, mixture: &mixture, opts: &opts };
-            job.report(&|merge| model.with_loras(merge))
+            AveragesStudy { probe: &ClassifierProbe { task }, model, mixture, opts }.report()
         }
         Subject::Lm(model, data) => {
             // One more for the averages themselves, which are compared with the experts' mean one after the other.
-            let kind = Written::new(model, data, mixture.num_experts + 1);
-            let job = Job { kind: &kind, model, rows: &data.dev, mixture: &mixture, opts: &opts };
-            job.report(&|merge| model.with_loras(merge))
+            AveragesStudy { probe: &LmProbe::new(model, data, 1), model, mixture, opts }.report()
         }
     }
 }
 
-struct Job<'a, K: Kind>
-where
-    K::Model: Measured,
-{
-    kind: &'a K,
-    model: &'a K::Model,
-    rows: &'a <K::Model as Measured>::Rows,
+struct AveragesStudy<'a, P: ModelProbe> {
+    probe: &'a P,
+    model: &'a P::Model,
     mixture: &'a MixtureConfig,
     opts: &'a Options<'a>,
 }
 
-impl<K: Kind> Job<'_, K>
-where
-    K::Model: Measured,
-{
-    fn report(&self, with_loras: WithLoras<'_, K::Model>) -> Result<AveragesReport> {
+impl<P: ModelProbe> AveragesStudy<'_, P> {
+    fn report(&self) -> Result<AveragesReport> {
         let clock = Instant::now();
         let (mixture, experts) = (self.mixture, self.mixture.num_experts);
         let lora = mixture.kind == MixtureKind::Lora;
@@ -72,27 +59,27 @@ where
         let sites = if lora { self.sites(&meter)? } else { Vec::new() };
         let mean = MergeWeights::uniform(experts);
         let with = |pick: fn(&SiteAverages) -> &Lora| {
-            with_loras(&mut |site, _| {
+            P::with_loras(self.model, &mut |site, _| {
                 let found = sites.get(site).map(|(_, found)| pick(found).clone());
                 found.ok_or_else(|| Error::internal(format!("there is no site {site}")))
             })
         };
-        let mut models = vec![(Average::Factors, self.kind.merged(self.model, &mean)?)];
+        let mut models = vec![(Average::Factors, self.model.with_weights(&mean)?)];
         if lora {
             models.push((Average::Deltas, with(|found| &found.deltas)?));
             if !shared {
                 models.push((Average::Truncated, with(|found| &found.truncated)?));
             }
         }
-        let (outputs, ensemble) = (self.kind.outputs(self.model), self.ensemble()?);
+        let (outputs, ensemble) = (self.probe.outputs(self.model), self.ensemble()?);
         meter.step(0.1)?;
         let mut ways: Vec<AverageScore> = Vec::new();
         for (average, model) in &models {
-            let apart = averages::apart(&ensemble, &self.kind.logits(model, None)?, outputs);
+            let apart = averages::apart(&ensemble, &self.probe.logits(model, None)?, outputs);
             let scores = match ways.first() {
                 // The very same numbers: nothing new would come out.
                 Some(first) if shared => first.scores.clone(),
-                _ => self.measured(&meter, 1.0, |opts| compare::evaluate(model, self.rows, None, opts))?,
+                _ => self.measured(&meter, 1.0, |opts| compare::evaluate(model, self.probe.rows(), None, opts))?,
             };
             ways.push(AverageScore {
                 average: *average,
@@ -108,7 +95,8 @@ where
         }
         let routes: Vec<Route> =
             (0..experts).map(|expert| Route::fixed(mixture, self.model.sites().len(), expert)).collect();
-        let all = self.measured(&meter, experts as f64, |opts| self.model.measure_all(self.rows, &routes, opts))?;
+        let all =
+            self.measured(&meter, experts as f64, |opts| self.model.measure_all(self.probe.rows(), &routes, opts))?;
         ways.push(AverageScore {
             average: Average::Outputs,
             scores: all.1,
@@ -122,7 +110,7 @@ where
             shared,
             metric: metrics::metric_name(self.opts.metric).to_owned(),
             higher_is_better: metrics::higher_is_better(self.opts.metric),
-            rows: K::Model::rows(self.rows),
+            rows: P::Model::rows(self.probe.rows()),
             probe_rows: ensemble.len() / outputs.max(1),
             sites: sites.into_iter().map(|(site, _)| site).collect(),
             ways,
@@ -147,7 +135,7 @@ where
             let Site::Lora(lora) = site else {
                 return Err(Error::internal(format!("{name} is no LoRA")));
             };
-            let found = averages::site(lora, &weights)?;
+            let found = lora_averages::site(lora, &weights)?;
             all.push((averaged(name, lora, &found)?, found));
             meter.step(share)?;
         }
@@ -157,9 +145,9 @@ where
     /// The mean of all experts' probabilities (or values) of the probe rows. `[rows, outputs]`
     fn ensemble(&self) -> Result<Vec<f64>> {
         let (sites, experts) = (self.model.sites().len(), self.mixture.num_experts);
-        let one = |expert| self.kind.logits(self.model, Some(&Route::fixed(self.mixture, sites, expert)));
+        let one = |expert| self.probe.logits(self.model, Some(&Route::fixed(self.mixture, sites, expert)));
         let logits = (0..experts).map(one).collect::<Result<Vec<_>>>()?;
-        averages::ensemble(&logits, &vec![1.0 / experts as f64; experts], self.kind.outputs(self.model))
+        averages::ensemble(&logits, &vec![1.0 / experts as f64; experts], self.probe.outputs(self.model))
     }
 
     fn parameters(&self, average: Average, sites: &[(AveragedSite, SiteAverages)]) -> usize {

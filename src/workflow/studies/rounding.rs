@@ -5,28 +5,28 @@
 //! with the head (adapter, AdapterHub, PEFT, GGUF adapter), and the whole model in either layout: transformers' rounds every
 //! tensor, GGUF's keeps vectors in 32 bits.
 
-use crate::analysis::rounding::{self, Budget, Change, Moved, Tally};
+use crate::analysis::rounding::{self, Budget, Moved, Tally};
 use crate::artifact::certificate::tolerance;
+use crate::artifact::export::base::{DecoderArchitecture, MergedWeights};
 use crate::artifact::export::gguf_model::{gguf_name, stored_as};
+use crate::artifact::export::{Expected, ExportSource as _};
 use crate::config::RunConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::compare::{self, Options};
-use crate::eval::{Measured, Scores, metrics};
+use crate::eval::{Measured as _, Scores, metrics};
 use crate::mixture::Route;
 use crate::model::Network as _;
-use crate::model::decoder::DecoderSpec;
 use crate::protocol::studies::{FilesBudget, FormatBudget, RoundingCause, RoundingPlan, RoundingReport, WeightChange};
 use crate::protocol::{ExportTarget, NumberFormat};
 use crate::tensor::HostTensor;
 use crate::tensor::gguf::layout;
 use crate::train::Subject;
-use crate::workflow::export::decoder::Written;
-use crate::workflow::export::merged_model::{Parts, Whole};
-use crate::workflow::export::{Kind, Labelled, fill, merged_tensors, probe, single};
+use crate::workflow::export::source::{fill, single};
+use crate::workflow::export::{ClassifierProbe, LmProbe, ModelProbe, RunSource};
 use crate::workflow::progress::Progress;
-use crate::workflow::saved_run;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 /// Work of one pass over the evaluation rows, in passes over the probe rows.
@@ -43,148 +43,128 @@ pub fn rounding_subject(
 ) -> Result<RoundingReport> {
     let opts = subject.options(config, go_on);
     match subject {
-        Subject::Classifier(model, task) => {
-            Job { kind: &Labelled { task }, model, rows: &task.dev, config, plan, opts: &opts }.report()
-        }
-        Subject::Lm(model, data) => {
-            let experts = model.mixture().map_or(1, |mixture| mixture.num_experts);
-            let kind = Written::new(model, data, experts);
-            Job { kind: &kind, model, rows: &data.dev, config, plan, opts: &opts }.report()
-        }
+        Subject::Classifier(model, task) => report(&ClassifierProbe { task }, model, config, plan, &opts),
+        Subject::Lm(model, data) => report(&LmProbe::new(model, data, 0), model, config, plan, &opts),
     }
 }
 
-struct Job<'a, K: Kind>
-where
-    K::Model: Measured,
-{
-    kind: &'a K,
-    model: &'a K::Model,
-    rows: &'a <K::Model as Measured>::Rows,
-    config: &'a RunConfig,
-    plan: &'a RoundingPlan,
+fn report<P: ModelProbe>(
+    probe: &P,
+    model: &P::Model,
+    config: &RunConfig,
+    plan: &RoundingPlan,
+    opts: &Options<'_>,
+) -> Result<RoundingReport> {
+    let clock = Instant::now();
+    let Some(mixture) = model.mixture() else {
+        return Err(Error::config("this run has no experts to merge and export; only method adamix has"));
+    };
+    let mut targets: Vec<ExportTarget> = Vec::new();
+    for target in &plan.targets {
+        if let Some(why) = target.refusal(config.data.task, mixture.kind) {
+            return Err(Error::config(format!("rounding for {}: {why}", target.as_str())));
+        }
+        if !targets.contains(&target.rounds_as()) {
+            targets.push(target.rounds_as());
+        }
+    }
+    if targets.is_empty() {
+        return Err(Error::config("choose at least one export whose rounding is measured"));
+    }
+    targets.sort_unstable();
+    let parts = if plan.causes { P::layers(model) + 1 } else { 0 };
+    let each = |target: &ExportTarget| target.dtypes().len() as f64 * (1.0 + PASS + parts as f64);
+    let meter = Progress::new(PASS + targets.iter().map(each).sum::<f64>(), opts.go_on);
+    // Nothing is written, so that no place for files is needed.
+    let source = RunSource::new(probe, model, config, &plan.merge, NumberFormat::F32, Path::new(""))?;
+    let study = RoundingStudy { probe, source, causes: plan.causes, opts, meter: &meter };
+    let exact = study.scores(&study.source.merged, None)?;
+    let mut files = Vec::new();
+    for target in targets {
+        let formats = if target.is_whole() { study.whole(target)? } else { study.modules()? };
+        files.push(FilesBudget { target, formats });
+    }
+    Ok(RoundingReport {
+        merge: plan.merge.clone(),
+        metric: metrics::metric_name(opts.metric).to_owned(),
+        higher_is_better: metrics::higher_is_better(opts.metric),
+        rows: P::Model::rows(probe.rows()),
+        probe_rows: study.source.expected(Expected::Merged)?.len() / probe.outputs(model).max(1),
+        exact,
+        files,
+        seconds: clock.elapsed().as_secs_f64(),
+    })
+}
+
+struct RoundingStudy<'a, P: ModelProbe> {
+    probe: &'a P,
+    source: RunSource<'a, P>,
+    /// Whether each layer is rounded alone too.
+    causes: bool,
     opts: &'a Options<'a>,
+    meter: &'a Progress<'a>,
 }
 
-impl<K: Whole> Job<'_, K>
-where
-    K::Model: Measured,
-{
-    fn report(&self) -> Result<RoundingReport> {
-        let clock = Instant::now();
-        let Some(mixture) = self.model.mixture() else {
-            return Err(Error::config("this run has no experts to merge and export; only method adamix has"));
-        };
-        let mut targets: Vec<ExportTarget> = Vec::new();
-        for target in &self.plan.targets {
-            if let Some(why) = target.refusal(self.config.data.task, mixture.kind) {
-                return Err(Error::config(format!("rounding for {}: {why}", target.word())));
-            }
-            if !targets.contains(&target.rounds_as()) {
-                targets.push(target.rounds_as());
-            }
-        }
-        if targets.is_empty() {
-            return Err(Error::config("choose at least one export whose rounding is measured"));
-        }
-        targets.sort_unstable();
-        let each = |target: &ExportTarget| {
-            let parts = if self.plan.causes { self.layers() + 1 } else { 0 };
-            target.dtypes().len() as f64 * (1.0 + PASS + parts as f64)
-        };
-        let meter = Progress::new(PASS + targets.iter().map(each).sum::<f64>(), self.opts.go_on);
-        let merged = self.kind.merged(self.model, &saved_run::weights(self.model, &self.plan.merge)?)?;
-        let exact = self.scores(&meter, &merged, None)?;
-        let mut files = Vec::new();
-        for target in targets {
-            let formats = match target {
-                ExportTarget::Hf | ExportTarget::Gguf => {
-                    let then = |parts: &Parts<'_, K::Model>| self.whole(&meter, target, parts);
-                    self.kind.whole(self.model, &merged, self.config, then)?
-                }
-                _ => self.module(&meter, &merged)?,
-            };
-            files.push(FilesBudget { target, formats });
-        }
-        Ok(RoundingReport {
-            merge: self.plan.merge.clone(),
-            metric: metrics::metric_name(self.opts.metric).to_owned(),
-            higher_is_better: metrics::higher_is_better(self.opts.metric),
-            rows: K::Model::rows(self.rows),
-            probe_rows: self.kind.logits(&merged, None)?.len() / self.kind.outputs(self.model).max(1),
-            exact,
-            files,
-            seconds: clock.elapsed().as_secs_f64(),
-        })
-    }
-
-    fn layers(&self) -> usize {
-        K::layers(self.model)
-    }
-
+impl<P: ModelProbe> RoundingStudy<'_, P> {
     /// On all evaluation rows.
-    fn scores(&self, meter: &Progress<'_>, model: &K::Model, route: Option<&Route>) -> Result<Scores> {
-        let within = meter.within(PASS);
-        let scores = compare::evaluate(model, self.rows, route, &Options { go_on: &within, ..*self.opts })?;
-        meter.step(PASS)?;
+    fn scores(&self, model: &P::Model, route: Option<&Route>) -> Result<Scores> {
+        let within = self.meter.within(PASS);
+        let scores = compare::evaluate(model, self.probe.rows(), route, &Options { go_on: &within, ..*self.opts })?;
+        self.meter.step(PASS)?;
         Ok(scores)
     }
 
-    /// Files that hold the merged module and the head.
-    fn module(&self, meter: &Progress<'_>, merged: &K::Model) -> Result<Vec<FormatBudget>> {
-        let tensors = merged_tensors(self.model, merged)?;
-        let (logits, outputs) = (self.kind.logits(merged, None)?, self.kind.outputs(self.model));
-        let fresh = self.kind.fresh(&single(self.config))?;
+    /// Files that hold the merged modules and the head.
+    fn modules(&self) -> Result<Vec<FormatBudget>> {
+        let tensors = self.source.tensors(false)?;
+        let (logits, outputs) = (self.source.expected(Expected::Merged)?, self.source.outputs());
+        let fresh = self.probe.fresh(&single(self.source.config))?;
         let route = fresh.mixture().map(|mixture| Route::fixed(mixture, fresh.sites().len(), 0));
         let mut formats = Vec::new();
         for dtype in ExportTarget::Merged.dtypes() {
             let mut run = |tensors: &[HostTensor]| {
                 fill(&fresh, tensors)?;
-                meter.step(1.0)?;
-                probe(self.kind, &fresh)
+                self.meter.step(1.0)?;
+                self.probe.all_logits(&fresh)
             };
-            let budget = rounding::budget(&tensors, dtype, self.plan.causes, (&logits, outputs), &mut run);
+            let budget = rounding::budget(&tensors, dtype, self.causes, (&logits, outputs), &mut run);
             let bytes = tensors.iter().map(|tensor| dtype.bytes(tensor.data.len() as u64)).sum();
-            formats.push(self.format(dtype, bytes, &logits, budget, || {
+            formats.push(format_budget(dtype, bytes, &logits, budget, || {
                 let rounded = |tensor: &HostTensor| Ok(HostTensor { data: tensor.rounded(dtype)?, ..tensor.clone() });
                 fill(&fresh, &tensors.iter().map(rounded).collect::<Result<Vec<_>>>()?)?;
-                self.scores(meter, &fresh, route.as_ref())
+                self.scores(&fresh, route.as_ref())
             })?);
         }
         Ok(formats)
     }
 
     /// Files that hold the whole model.
-    fn whole(
-        &self,
-        meter: &Progress<'_>,
-        target: ExportTarget,
-        parts: &Parts<'_, K::Model>,
-    ) -> Result<Vec<FormatBudget>> {
-        let outputs = self.kind.outputs(self.model);
-        let exact = match self.plan.causes {
-            true => Some((parts.build)(Rounded::all(parts, None)?.tensors)?),
+    fn whole(&self, target: ExportTarget) -> Result<Vec<FormatBudget>> {
+        let (weights, logits) = (self.source.merged_weights()?, self.source.expected(Expected::Whole)?);
+        let gguf = if target == ExportTarget::Gguf { Some(self.source.kind().decoder()?) } else { None };
+        let exact = match self.causes {
+            true => Some(self.source.build(Rounded::all(&weights, None)?.tensors)?),
             false => None,
         };
         let mut formats = Vec::new();
         for dtype in target.dtypes() {
-            let rounding = Rounding { format: dtype, gguf: parts.spec.filter(|_| target == ExportTarget::Gguf) };
+            let rounding = Rounding { format: dtype, gguf };
             let mut model = None;
             let mut bytes = 0;
-            let budget = Rounded::all(parts, Some(rounding)).and_then(|rounded| {
+            let budget = Rounded::all(&weights, Some(rounding)).and_then(|rounded| {
                 bytes = rounded.bytes;
-                let made = (parts.build)(rounded.tensors)?;
-                let moved = Moved::of((&parts.logits, outputs), &self.kind.logits(&made, None)?);
-                meter.step(1.0)?;
+                let made = self.source.build(rounded.tensors)?;
+                let moved = Moved::of((&logits, self.source.outputs()), &self.probe.logits(&made, None)?);
+                self.meter.step(1.0)?;
                 let causes = match &exact {
-                    Some(exact) if rounded.change.largest > 0.0 => self.causes(meter, exact, &made)?,
+                    Some(exact) if rounded.change.largest > 0.0 => self.causes(exact, &made)?,
                     _ => Vec::new(),
                 };
                 model = Some(made);
                 Ok(Budget::new(rounded.change, moved, causes))
             });
-            formats.push(self.format(dtype, bytes, &parts.logits, budget, || match &model {
-                Some(model) => self.scores(meter, model, None),
+            formats.push(format_budget(dtype, bytes, &logits, budget, || match &model {
+                Some(model) => self.scores(model, None),
                 None => Err(Error::internal("a rounded model was lost")),
             })?);
         }
@@ -192,64 +172,51 @@ where
     }
 
     /// What each layer alone does, against the model that is not rounded.
-    fn causes(&self, meter: &Progress<'_>, exact: &K::Model, rounded: &K::Model) -> Result<Vec<(String, f64)>> {
-        let layers = self.layers();
+    fn causes(&self, exact: &P::Model, rounded: &P::Model) -> Result<Vec<RoundingCause>> {
+        let layers = P::layers(exact);
         let names: Vec<String> = (0..layers).map(|layer| format!("layers.{layer}")).chain([REST.to_owned()]).collect();
-        let base = self.kind.logits(exact, None)?;
+        let base = self.probe.logits(exact, None)?;
         let mut numbers = (0..layers).map(Some).chain([None]);
         rounding::alone(&names, &base, &mut |_| {
-            meter.step(1.0)?;
-            self.kind.logits(&K::mixed(exact, rounded, numbers.next().flatten())?, None)
+            self.meter.step(1.0)?;
+            self.probe.logits(&P::mixed(exact, rounded, numbers.next().flatten())?, None)
         })
-    }
-
-    /// The verdict on one format. A value that does not fit into it is no failure of the study.
-    fn format(
-        &self,
-        dtype: NumberFormat,
-        bytes: u64,
-        logits: &[f32],
-        budget: Result<Budget>,
-        scores: impl FnOnce() -> Result<Scores>,
-    ) -> Result<FormatBudget> {
-        let largest = logits.iter().fold(1.0f64, |largest, logit| largest.max(f64::from(*logit).abs()));
-        let allowed = tolerance(dtype) * largest;
-        let found = budget.and_then(|budget| Ok((budget, scores()?)));
-        match found {
-            Ok((Budget { weights, predicted, moved, causes }, scores)) => Ok(FormatBudget {
-                dtype,
-                bytes,
-                weights: plain(weights),
-                predicted,
-                measured: moved.largest,
-                allowed,
-                flipped: moved.flipped,
-                kept: moved.largest <= allowed,
-                problem: None,
-                scores: Some(scores),
-                causes: causes.into_iter().map(|(part, change)| RoundingCause { part, change }).collect(),
-            }),
-            Err(err) if err.kind() == ErrorKind::Numerics => Ok(FormatBudget {
-                dtype,
-                bytes,
-                weights: WeightChange::default(),
-                predicted: None,
-                measured: f64::INFINITY,
-                allowed,
-                flipped: 0,
-                kept: false,
-                problem: Some(err.to_string()),
-                scores: None,
-                causes: Vec::new(),
-            }),
-            Err(err) => Err(err),
-        }
     }
 }
 
-fn plain(change: Change) -> WeightChange {
-    let Change { values, largest, tensor, relative, ulps, norm, zeroed } = change;
-    WeightChange { values, largest, tensor, relative, ulps, norm, zeroed }
+/// The verdict on one format. A value that does not fit into it is no failure of the study.
+fn format_budget(
+    dtype: NumberFormat,
+    bytes: u64,
+    logits: &[f32],
+    budget: Result<Budget>,
+    scores: impl FnOnce() -> Result<Scores>,
+) -> Result<FormatBudget> {
+    let largest = logits.iter().fold(1.0f64, |largest, logit| largest.max(f64::from(*logit).abs()));
+    let allowed = tolerance(dtype) * largest;
+    let (budget, scores, problem) = match budget.and_then(|budget| Ok((budget, scores()?))) {
+        Ok((budget, scores)) => (budget, Some(scores), None),
+        Err(err) if err.kind() == ErrorKind::Numerics => {
+            let moved = Moved { largest: f64::INFINITY, flipped: 0 };
+            let nothing = Budget { weights: WeightChange::default(), predicted: None, moved, causes: Vec::new() };
+            (nothing, None, Some(err.to_string()))
+        }
+        Err(err) => return Err(err),
+    };
+    let Budget { weights, predicted, moved, causes } = budget;
+    Ok(FormatBudget {
+        dtype,
+        bytes,
+        weights,
+        predicted,
+        measured: moved.largest,
+        allowed,
+        flipped: moved.flipped,
+        kept: problem.is_none() && moved.largest <= allowed,
+        problem,
+        scores,
+        causes,
+    })
 }
 
 /// How the tensors of a whole model are rounded.
@@ -257,26 +224,26 @@ fn plain(change: Change) -> WeightChange {
 struct Rounding<'a> {
     format: NumberFormat,
     /// In GGUF's layout, of this shape.
-    gguf: Option<&'a DecoderSpec>,
+    gguf: Option<&'a dyn DecoderArchitecture>,
 }
 
 /// All tensors of a whole model.
 struct Rounded {
     tensors: BTreeMap<String, Tensor>,
-    change: Change,
+    change: WeightChange,
     bytes: u64,
 }
 
 impl Rounded {
     /// As the files would hold them; without a rounding as they are.
-    fn all<M>(parts: &Parts<'_, M>, rounding: Option<Rounding<'_>>) -> Result<Self> {
+    fn all(weights: &MergedWeights<'_>, rounding: Option<Rounding<'_>>) -> Result<Self> {
         let (mut tensors, mut tally, mut bytes) = (BTreeMap::new(), Tally::default(), 0);
-        for name in parts.merged.names() {
-            let exact = parts.merged.read(&name)?;
+        for name in weights.names() {
+            let exact = weights.read(&name)?;
             let values = match rounding {
                 None => exact.data,
                 Some(Rounding { format, gguf }) => {
-                    let transpose = gguf.is_some_and(|spec| spec.family.naming().input_major(&name));
+                    let transpose = gguf.is_some_and(|spec| spec.naming().input_major(&name));
                     let exact = if transpose { transposed(&exact) } else { exact };
                     let format = match gguf {
                         Some(spec) => stored_as(format, &gguf_name(spec, &name)?, &exact.shape),
@@ -288,7 +255,7 @@ impl Rounded {
                     if transpose { transposed(&rounded).data } else { rounded.data }
                 }
             };
-            let shape = parts.merged.shape(&name)?;
+            let shape = weights.shape(&name)?;
             tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
         }
         Ok(Self { tensors, change: tally.done(), bytes })

@@ -1,7 +1,8 @@
 //! Exports and their readers.
 
 use super::{merged, tensor};
-use adamix::artifact::export::{self, ExportMeta, Recipe, Target};
+use crate::support::exported;
+use adamix::artifact::export::{self, ExportMeta, ExportTarget, Recipe};
 use adamix::config::{Activation, MixtureConfig};
 use adamix::tensor::{HostTensor, NumberFormat, safetensors};
 use serde_json::Value;
@@ -36,9 +37,9 @@ fn a_merged_adapter_tells_its_story() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("exports/adapter");
     let tensors = merged("roberta", 2, 8, 3, 2);
-    export::merged_adapter(&out, &tensors, &meta("roberta", 8, 3)).unwrap();
+    exported::merged_adapter(&out, &tensors, &meta("roberta", 8, 3)).unwrap();
     let loaded = export::read(&out).unwrap();
-    assert_eq!((loaded.target, loaded.dtype), (Target::Adapter, NumberFormat::F32));
+    assert_eq!((ExportTarget::of(&out).unwrap(), loaded.dtype), (ExportTarget::Merged, NumberFormat::F32));
     assert_eq!(squeezed(&loaded.tensors), squeezed(&tensors));
     let down = loaded.tensors.iter().find(|t| t.name == "layers.1.ffn.down.weight").unwrap();
     assert_eq!(down.shape, [3, 8], "one adapter, not a bank of one");
@@ -58,7 +59,7 @@ fn a_merged_adapter_tells_its_story() {
     assert_eq!(Recipe::from_toml(&loaded.metadata["recipe_toml"]).unwrap(), Recipe::uniform(4));
     // The same export again: the same bytes.
     let again = dir.path().join("again");
-    export::merged_adapter(&again, &tensors, &meta("roberta", 8, 3)).unwrap();
+    exported::merged_adapter(&again, &tensors, &meta("roberta", 8, 3)).unwrap();
     let bytes = |dir: &Path| fs::read(dir.join("adapter.safetensors")).unwrap();
     assert_eq!(bytes(&out), bytes(&again));
 }
@@ -67,7 +68,7 @@ fn a_merged_adapter_tells_its_story() {
 fn what_is_not_merged_is_not_exported_as_merged() {
     let dir = tempfile::tempdir().unwrap();
     let banks = [tensor("layers.0.ffn.down.weight", &[4, 3, 8])];
-    let text = export::merged_adapter(&dir.path().join("a"), &banks, &meta("bert", 8, 3)).unwrap_err().to_string();
+    let text = exported::merged_adapter(&dir.path().join("a"), &banks, &meta("bert", 8, 3)).unwrap_err().to_string();
     assert!(text.contains("layers.0.ffn.down.weight") && text.contains("not merged"), "{text}");
     assert!(!dir.path().join("a").exists());
 }
@@ -82,9 +83,9 @@ fn experts_keep_their_banks_and_half_precision_rounds() {
     ];
     for dtype in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16] {
         let out = dir.path().join(dtype.name());
-        export::experts(&out, &banks, &ExportMeta { dtype, ..meta("bert", 8, 3) }).unwrap();
+        exported::experts(&out, &banks, &ExportMeta { dtype, ..meta("bert", 8, 3) }).unwrap();
         let loaded = export::read(&out).unwrap();
-        assert_eq!((loaded.target, loaded.dtype), (Target::Experts, dtype));
+        assert_eq!((ExportTarget::of(&out).unwrap(), loaded.dtype), (ExportTarget::Experts, dtype));
         for (stored, original) in loaded.tensors.iter().zip(&banks) {
             assert_eq!(stored.shape, original.shape);
             let rounded: Vec<f32> = original.data.iter().map(|value| dtype.round(*value)).collect();
@@ -99,12 +100,12 @@ fn a_directory_with_contents_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("thesis.tex"), "precious").unwrap();
     let tensors = merged("bert", 1, 4, 2, 2);
-    let err = export::merged_adapter(dir.path(), &tensors, &meta("bert", 4, 2)).unwrap_err();
+    let err = exported::merged_adapter(dir.path(), &tensors, &meta("bert", 4, 2)).unwrap_err();
     assert!(err.to_string().contains("not empty"), "{err}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     let empty = dir.path().join("empty");
     fs::create_dir(&empty).unwrap();
-    export::merged_adapter(&empty, &tensors, &meta("bert", 4, 2)).unwrap();
+    exported::merged_adapter(&empty, &tensors, &meta("bert", 4, 2)).unwrap();
     assert!(export::read(dir.path()).unwrap_err().to_string().contains("no export"));
 }
 
@@ -117,7 +118,7 @@ fn an_adapterhub_directory_has_the_library_s_names() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("hub");
         let tensors = merged(model_type, 2, 8, 3, 2);
-        export::adapterhub(&out, &tensors, &meta(model_type, 8, 3), "reviews").unwrap();
+        exported::adapterhub(&out, &tensors, &meta(model_type, 8, 3), "reviews").unwrap();
 
         let config = json(&out.join("adapter_config.json"));
         assert_eq!(config["version"], "adapters.1.2.0");
@@ -151,7 +152,7 @@ fn an_adapterhub_directory_has_the_library_s_names() {
         assert!(heads.iter().any(|tensor| tensor.name == head));
 
         let loaded = export::read(&out).unwrap();
-        assert_eq!(loaded.target, Target::Adapterhub);
+        assert_eq!(ExportTarget::of(&out).unwrap(), ExportTarget::AdapterHub);
         assert_eq!(squeezed(&loaded.tensors), squeezed(&tensors));
     }
 }
@@ -163,7 +164,7 @@ fn a_trained_pooler_becomes_a_flexible_head() {
     let mut tensors = merged("bert", 2, 8, 2, 2);
     tensors.push(tensor("pooler.dense.weight", &[8, 8]));
     tensors.push(tensor("pooler.dense.bias", &[8]));
-    export::adapterhub(&out, &tensors, &meta("bert", 8, 2), "a").unwrap();
+    exported::adapterhub(&out, &tensors, &meta("bert", 8, 2), "a").unwrap();
     let config = json(&out.join("head_config.json"));
     assert_eq!((&config["model_class"], &config["name"]), (&"BertAdapterModel".into(), &"a".into()));
     let names: Vec<String> =
@@ -172,7 +173,7 @@ fn a_trained_pooler_becomes_a_flexible_head() {
         assert!(names.iter().any(|found| found == name), "{name} is not in {names:?}");
     }
     assert_eq!(squeezed(&export::read(&out).unwrap().tensors), squeezed(&tensors));
-    assert!(export::adapterhub(&dir.path().join("r"), &tensors, &meta("roberta", 8, 2), "a").is_err());
+    assert!(exported::adapterhub(&dir.path().join("r"), &tensors, &meta("roberta", 8, 2), "a").is_err());
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn activations_are_called_what_the_library_calls_them() {
         let mut meta = meta("bert", 8, 2);
         meta.mixture.activation = activation;
         meta.labels.clear();
-        export::adapterhub(&out, &merged("bert", 1, 8, 2, 1), &meta, "a").unwrap();
+        exported::adapterhub(&out, &merged("bert", 1, 8, 2, 1), &meta, "a").unwrap();
         let config = json(&out.join("adapter_config.json"));
         assert_eq!(config["config"]["non_linearity"], name);
         assert_eq!(config["config"]["reduction_factor"], 4, "a whole number stays one");
@@ -201,14 +202,14 @@ fn what_adapterhub_cannot_express_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("hub");
     let tensors = merged("bert", 1, 8, 2, 2);
-    assert!(export::adapterhub(&out, &tensors, &meta("deberta", 8, 2), "a").is_err());
-    assert!(export::adapterhub(&out, &tensors, &meta("bert", 8, 2), "a.b").is_err());
+    assert!(exported::adapterhub(&out, &tensors, &meta("deberta", 8, 2), "a").is_err());
+    assert!(exported::adapterhub(&out, &tensors, &meta("bert", 8, 2), "a.b").is_err());
     let mut more = tensors;
     more.push(tensor("bert.embeddings.word_embeddings.weight", &[8, 8]));
-    let text = export::adapterhub(&out, &more, &meta("bert", 8, 2), "a").unwrap_err().to_string();
+    let text = exported::adapterhub(&out, &more, &meta("bert", 8, 2), "a").unwrap_err().to_string();
     assert!(text.contains("bert.embeddings.word_embeddings.weight"), "{text}");
     let head_only = [tensor("classifier.weight", &[2, 8])];
-    let text = export::adapterhub(&out, &head_only, &meta("bert", 8, 2), "a").unwrap_err().to_string();
+    let text = exported::adapterhub(&out, &head_only, &meta("bert", 8, 2), "a").unwrap_err().to_string();
     assert!(text.contains("no adapters"), "{text}");
     assert!(!out.exists());
 }
@@ -237,7 +238,7 @@ fn an_adapterhub_directory_equals_the_library_s_own() {
             labels: (0..3).map(|n| format!("LABEL_{n}")).collect(),
             ..meta(family, 20, 5)
         };
-        export::adapterhub(&out, &tensors, &meta, "adamix").unwrap();
+        exported::adapterhub(&out, &tensors, &meta, "adamix").unwrap();
 
         let theirs = golden.join("adapterhub").join(family);
         for file in ["adapter_config.json", "head_config.json"] {

@@ -41,7 +41,7 @@ fn a_directory_appears_whole_or_not_at_all() {
     let fill = |text: &'static str| move |dir: &Path| write_file(&dir.join("a"), text.as_bytes());
     let broken = |dir: &Path| {
         write_file(&dir.join("a"), b"half")?;
-        Err(Error::internal("interrupted"))
+        Err::<(), _>(Error::internal("interrupted"))
     };
     assert!(write_dir(&path, broken).is_err());
     assert_eq!(names(dir.path()), [""; 0]);

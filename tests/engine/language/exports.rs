@@ -1,12 +1,11 @@
 //! Trained language models as files for other programs, and back as runs.
 
 use super::commands::adamix;
+use crate::support::exported;
 use crate::support::texts::TextPlace;
 use crate::transfer::{damage, damage_at, write_tokenizer};
-use adamix::artifact::export::base::{BaseKind, Merged};
+use adamix::artifact::export::base::{BaseFiles, BaseKind};
 use adamix::artifact::export::gguf_model::{self, GgufModel};
-use adamix::artifact::export::hf::BaseFiles;
-use adamix::artifact::export::modules::compose;
 use adamix::artifact::export::{ExportMeta, Recipe, proof};
 use adamix::config::{DtypeChoice, MixtureConfig, MixtureKind, RunConfig, Task};
 use adamix::model::LmSource;
@@ -15,6 +14,7 @@ use adamix::protocol::{Checkpoint, ExportPlan, ExportReport, ExportTarget, Merge
 use adamix::tensor::NumberFormat;
 use adamix::tensor::gguf::GgufFile;
 use adamix::train::{Control, NullObserver};
+use adamix::workflow::export::modules::compose;
 use adamix::workflow::run;
 use adamix::workflow::run::Run;
 use adamix::workflow::saved_run::Opened;
@@ -123,7 +123,7 @@ fn one_wrong_value_is_named(opened: &Opened, config: &RunConfig, whole: &ExportR
     let merged = model.merged_uniform().unwrap();
     let modules = compose(&merged.loras(), &lora_targets(merged.spec())).unwrap();
     let source = LmSource::open(Path::new(&config.model.path)).unwrap();
-    let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
+    let all = exported::merged(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
     assert!(proof::hf(&whole.dir, &all, NumberFormat::F32, None).unwrap().passed);
     damage(&whole.dir.join("model.safetensors"));
     let proof = proof::hf(&whole.dir, &all, NumberFormat::F32, None).unwrap();
@@ -171,7 +171,7 @@ fn on_file(place: &TextPlace) -> RunConfig {
     let mut config = place.config(8);
     config.data.max_length = 32;
     let source = LmSource::open(&place.path("model")).unwrap();
-    let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &[], &[]).unwrap();
+    let all = exported::merged(&source.weights, BaseKind::Decoder(&source.spec), &[], &[]).unwrap();
     let base = place.path("model");
     let file = GgufModel::new(
         &all,
@@ -181,7 +181,7 @@ fn on_file(place: &TextPlace) -> RunConfig {
         NumberFormat::F16,
     )
     .unwrap();
-    file.write(&place.path("base")).unwrap();
+    exported::gguf(&place.path("base"), &file).unwrap();
     config.model.path = place.path("base").join(gguf_model::FILE).display().to_string();
     config
 }
@@ -211,7 +211,7 @@ fn one_wrong_byte_is_found(opened: &Opened, file: &Path) {
     let (model, _) = opened.subject.language_model().unwrap();
     let modules = compose(&model.merged_uniform().unwrap().loras(), &lora_targets(model.spec())).unwrap();
     let source = LmSource::open(Path::new(&opened.config.model.path)).unwrap();
-    let all = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
+    let all = exported::merged(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
     let about = about(&source, NumberFormat::F32);
     let model = GgufModel::new(&all, &source.spec, BaseFiles::Gguf(&source.dir), &about, NumberFormat::F32).unwrap();
     let dir = file.parent().unwrap();

@@ -121,6 +121,21 @@ fn scores_of_experts_weigh_the_merge() {
     with_settings(&place, &["import", "--name", "plain", &file("gpt2_lora.pt")]);
     let settings = |run: &str| std::fs::read_to_string(place.path(run).join("run.toml")).unwrap();
     assert!(settings("runs/scored").contains("merge_weights") && !settings("runs/plain").contains("merge_weights"));
+
+    // Only a uniform merge is called uniform.
+    for (run, with, name) in [
+        ("runs/scored", "imported-scores", "merged, imported scores"),
+        ("runs/plain", "uniform-weights", "merged, uniform"),
+    ] {
+        assert_eq!(adamix(&place, &["eval", run]).pop().unwrap()["report"]["merged_with"], with);
+        let table = std::process::Command::new(env!("CARGO_BIN_EXE_adamix"))
+            .args(["eval", run])
+            .current_dir(place.path(""))
+            .output()
+            .unwrap();
+        let table = String::from_utf8(table.stdout).unwrap();
+        assert!(table.contains(name) && table.contains("uniform") == (run == "runs/plain"), "{table}");
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn losses_perplexities_and_the_ensemble_are_what_one_computes_by_hand() {
             seed,
             go_on,
         };
-        let report = compare::compare(&model, dev, None, &options(7, &|_| true)).unwrap();
+        let report = compare::compare(&model, dev, &options(7, &|_| true)).unwrap();
         near("merged", &report.merged, by_hand(&probabilities(&model.merged_uniform().unwrap(), dev, None)));
         near("base", report.base.as_ref().unwrap(), by_hand(&probabilities(&model.bare(), dev, None)));
         for (expert, scores) in report.fixed.iter().enumerate() {
@@ -94,7 +94,7 @@ fn losses_perplexities_and_the_ensemble_are_what_one_computes_by_hand() {
         });
         near("ensemble", &report.ensemble, by_hand(&mean.collect::<Vec<_>>()));
         assert_ne!(report.random[0], report.random[1]);
-        let one_by_one = compare::compare(&model, dev, None, &options(1, &|_| true)).unwrap();
+        let one_by_one = compare::compare(&model, dev, &options(1, &|_| true)).unwrap();
         assert!((one_by_one.ensemble.loss - report.ensemble.loss).abs() < 1e-5, "batches change nothing");
     }
 }
@@ -117,11 +117,11 @@ fn measuring_says_how_far_it_is_and_can_be_cancelled() {
         seed: SeedStream::new(1),
         go_on,
     };
-    compare::compare(&model, &texts.dev, None, &options(&heard)).unwrap();
+    compare::compare(&model, &texts.dev, &options(&heard)).unwrap();
     let heard = shares.take();
     assert!(heard.windows(2).all(|w| w[0] <= w[1]) && heard[0] > 0.0, "{heard:?}");
     assert!((heard[heard.len() - 1] - 1.0).abs() < 1e-9, "{heard:?}");
-    let err = compare::compare(&model, &texts.dev, None, &options(&|share| share < 0.5)).unwrap_err();
+    let err = compare::compare(&model, &texts.dev, &options(&|share| share < 0.5)).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Cancelled);
 }
 

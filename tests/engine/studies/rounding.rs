@@ -29,7 +29,7 @@ fn measure(subject: &Subject, config: &RunConfig, plan: &RoundingPlan) -> Roundi
 /// The export itself, written and proven.
 fn written(subject: &Subject, config: &RunConfig, target: ExportTarget, dtype: NumberFormat) -> ExportReport {
     let mut config = config.clone();
-    config.name = format!("{}-{}", target.word(), dtype.as_str());
+    config.name = format!("{}-{}", target.as_str(), dtype.as_str());
     let (dir, _lock) = RunDir::create(&config).unwrap();
     let plan = ExportPlan { targets: vec![target], dtype, merge: MergePlan::Uniform, dir: None };
     export_subject(subject, &config, &dir, &plan).unwrap().remove(0)

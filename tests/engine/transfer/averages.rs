@@ -1,12 +1,13 @@
 //! Three averages side by side, and what rounding costs.
 
 use super::{base, logits, random, settings};
-use adamix::analysis::averages::{apart, distance, ensemble, norm, probabilities, site, truncate};
+use adamix::analysis::averages::{apart, ensemble, probabilities};
 use adamix::analysis::rounding::{Tally, budget};
 use adamix::config::MixtureConfig;
 use adamix::mixture::{Lora, Side};
 use adamix::model::Site;
 use adamix::tensor::{HostTensor, NumberFormat};
+use adamix::workflow::studies::lora_averages::{distance, norm, site, truncate};
 use candle_core::{Device, Tensor};
 
 fn delta(lora: &Lora) -> Vec<f64> {
@@ -130,8 +131,8 @@ fn a_rounding_budget_predicts_what_is_measured() {
         let predicted = budget.predicted.unwrap();
         assert!(budget.moved.largest > 0.0 && budget.moved.largest <= predicted * 1.05, "{budget:?}");
         assert_eq!(budget.causes.len(), 3);
-        assert!(budget.causes.windows(2).all(|pair| pair[0].1 >= pair[1].1));
-        let names: Vec<&str> = budget.causes.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(budget.causes.windows(2).all(|pair| pair[0].change >= pair[1].change));
+        let names: Vec<&str> = budget.causes.iter().map(|cause| cause.part.as_str()).collect();
         assert!(names.contains(&"layers.1") && names.contains(&"head"), "{names:?}");
     }
     assert!(found[1].predicted < found[2].predicted, "16-bit floats are finer than brain floats");

@@ -6,8 +6,9 @@
 use super::others::wide;
 use super::{IDS, OFFSETS, base, decoder, logits, merged_with, meta, modules, random, settings};
 use crate::golden::off;
+use crate::support::exported;
+use adamix::artifact::export::base::BaseFiles;
 use adamix::artifact::export::gguf_model::{self, GgufModel};
-use adamix::artifact::export::hf::BaseFiles;
 use adamix::model::{CausalLm, LmSetup};
 use adamix::rng::SeedStream;
 use adamix::tensor::NumberFormat;
@@ -50,7 +51,8 @@ fn candle_s_llama_gives_the_merged_model_s_logits() {
         let out = place.path().join(store.name());
         merged_with(&dir, &modules(&merged), |all, source| {
             let info = meta(&merged, &mixture, NumberFormat::F32);
-            GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap().write(&out).unwrap();
+            exported::gguf(&out, &GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap())
+                .unwrap();
         });
         let got = candle(&out.join(gguf_model::FILE));
         let apart = off(&got, &want);
@@ -69,7 +71,11 @@ fn a_family_candle_s_llama_does_not_know_says_its_name() {
     let out = place.path().join("out");
     merged_with(&dir, &modules(&merged), |all, source| {
         let info = meta(&merged, &mixture, NumberFormat::F32);
-        GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, NumberFormat::F32).unwrap().write(&out).unwrap();
+        exported::gguf(
+            &out,
+            &GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, NumberFormat::F32).unwrap(),
+        )
+        .unwrap();
     });
     let mut reader = File::open(out.join(gguf_model::FILE)).unwrap();
     let content = gguf_file::Content::read(&mut reader).unwrap();

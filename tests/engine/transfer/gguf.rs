@@ -5,12 +5,13 @@ use super::{
     write_tokenizer,
 };
 use crate::golden::off;
+use crate::support::exported;
 use adamix::artifact::certificate::Probe;
-use adamix::artifact::export::base::BaseKind;
-use adamix::artifact::export::gguf_adapter::{self, gguf_adapter};
+use adamix::artifact::export::base::{BaseFiles, BaseKind};
+use adamix::artifact::export::gguf_adapter;
 use adamix::artifact::export::gguf_model::{self, GgufModel};
-use adamix::artifact::export::hf::{self, BaseFiles};
-use adamix::artifact::export::{Target, proof, target_of};
+use adamix::artifact::export::hf;
+use adamix::artifact::export::{ExportTarget, proof};
 use adamix::config::MixtureConfig;
 use adamix::data::gguf::{describe, tokenizer};
 use adamix::model::LmSource;
@@ -30,8 +31,8 @@ fn an_adapter_comes_back_with_the_same_logits() {
             let merged = random(&dir, &mixture).merged_uniform().unwrap();
             let (want, modules, spec) = (logits(&merged), modules(&merged), merged.spec());
             let out = place.path().join(format!("{use_rslora}"));
-            gguf_adapter(&out, &modules, spec, &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
-            assert_eq!(target_of(&out).unwrap(), Target::GgufAdapter);
+            exported::gguf_adapter(&out, &modules, spec, &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
+            assert_eq!(ExportTarget::of(&out).unwrap(), ExportTarget::GgufAdapter);
             let file = out.join(gguf_adapter::FILE);
             let mut run = || Ok(with_modules(&dir, &gguf_adapter::read(&file, spec)?.0));
             let probe = Probe { logits: &want, outputs: 32 };
@@ -80,7 +81,7 @@ fn different_scales_go_into_b() {
     modules[2].scale = 0.0;
     let want = with_modules(&dir, &modules);
     let out = place.path().join("out");
-    gguf_adapter(&out, &modules, merged.spec(), &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
+    exported::gguf_adapter(&out, &modules, merged.spec(), &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
     let (back, _) = gguf_adapter::read(&out.join(gguf_adapter::FILE), merged.spec()).unwrap();
     same("three scales", &with_modules(&dir, &back), &want, 5e-5);
     assert!(back.iter().all(|module| module.scale == 1.5), "one alpha for the file");
@@ -103,7 +104,7 @@ fn a_model_is_written_tensor_by_tensor_and_proven() {
             merged_with(&dir, &modules, |all, source| {
                 let info = meta(&merged, &mixture, NumberFormat::F32);
                 let model = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
-                model.write(&out).unwrap();
+                exported::gguf(&out, &model).unwrap();
                 let proof = proof::gguf(&out, &model, store, None).unwrap();
                 assert!(proof.passed, "{family} {store:?}: {:?}", proof.problems);
                 assert_eq!(proof.stored_as.as_deref(), (store == NumberFormat::Q8_0).then_some("Q8_0"));
@@ -209,12 +210,13 @@ fn a_gguf_base_gives_its_metadata_and_tokenizer_to_both_kinds_of_models() {
         merged_with(&dir, &modules, |all, source| {
             let (spec, kind) = (&source.spec, BaseKind::Decoder(&source.spec));
             let first = place.path().join("first");
-            GgufModel::new(all, spec, BaseFiles::Dir(&dir), &info, NumberFormat::F16).unwrap().write(&first).unwrap();
+            exported::gguf(&first, &GgufModel::new(all, spec, BaseFiles::Dir(&dir), &info, NumberFormat::F16).unwrap())
+                .unwrap();
             let file = first.join(gguf_model::FILE);
 
             let second = place.path().join("second");
             let model = GgufModel::new(all, spec, BaseFiles::Gguf(&file), &info, NumberFormat::F32).unwrap();
-            model.write(&second).unwrap();
+            exported::gguf(&second, &model).unwrap();
             assert!(proof::gguf(&second, &model, NumberFormat::F32, None).unwrap().passed);
             let carried = GgufFile::open(&second.join(gguf_model::FILE)).unwrap().raw_metadata().unwrap();
             for (key, value) in GgufFile::open(&file).unwrap().raw_metadata().unwrap() {
@@ -223,7 +225,7 @@ fn a_gguf_base_gives_its_metadata_and_tokenizer_to_both_kinds_of_models() {
             }
 
             let third = place.path().join("third");
-            let written = hf::hf(&third, all, kind, BaseFiles::Gguf(&file), &info, hf::SHARD);
+            let written = exported::hf(&third, all, kind, BaseFiles::Gguf(&file), &info, hf::SHARD);
             if family == "llama-tiny" {
                 let err = written.unwrap_err().to_string();
                 assert!(err.contains("rotary frequencies are of no known kind") && !third.exists(), "{err}");

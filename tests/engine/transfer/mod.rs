@@ -10,16 +10,16 @@ mod peft;
 mod reference;
 
 use crate::golden::{golden_dir, off};
-use adamix::artifact::export::base::{BaseKind, Merged};
-use adamix::artifact::export::modules::{ModuleLora, compose};
+use adamix::artifact::export::base::{BaseKind, MergedWeights};
+use adamix::artifact::export::modules::ModuleLora;
 use adamix::artifact::export::{ExportMeta, Recipe};
-use adamix::artifact::import;
 use adamix::config::{MixtureConfig, MixtureKind};
 use adamix::model::decoder::targets::lora_targets;
 use adamix::model::decoder::{Decoder, LmSource};
 use adamix::model::{CausalLm, LmSetup, Packed};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::tensor::NumberFormat;
+use adamix::workflow::export::modules::{compose, place_in_decoder};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -128,13 +128,14 @@ pub fn meta(model: &CausalLm, mixture: &MixtureConfig, dtype: NumberFormat) -> E
 
 /// The logits of a base with modules on it.
 pub fn with_modules(dir: &Path, modules: &[ModuleLora]) -> Vec<f32> {
-    logits(&import::place_in_decoder(decoder(dir), modules).unwrap())
+    logits(&place_in_decoder(decoder(dir), modules).unwrap())
 }
 
 /// The base's tensors with these modules added.
-pub fn merged_with<T>(dir: &Path, modules: &[ModuleLora], then: impl FnOnce(&Merged<'_>, &LmSource) -> T) -> T {
+pub fn merged_with<T>(dir: &Path, modules: &[ModuleLora], then: impl FnOnce(&MergedWeights<'_>, &LmSource) -> T) -> T {
     let source = LmSource::open(dir).unwrap();
-    let merged = Merged::new(&source.weights, BaseKind::Decoder(&source.spec), modules, &[]).unwrap();
+    let merged =
+        crate::support::exported::merged(&source.weights, BaseKind::Decoder(&source.spec), modules, &[]).unwrap();
     then(&merged, &source)
 }
 

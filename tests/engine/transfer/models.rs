@@ -2,14 +2,15 @@
 
 use super::{FAMILIES, base, damage, decoder, json_of, logits, merged_with, meta, modules, random, same, settings};
 use crate::golden::off;
+use crate::support::exported;
 use adamix::artifact::certificate::Probe;
-use adamix::artifact::export::base::BaseKind;
-use adamix::artifact::export::hf::{self, BaseFiles};
+use adamix::artifact::export::base::{BaseFiles, BaseKind};
+use adamix::artifact::export::hf;
 use adamix::artifact::export::proof;
-use adamix::artifact::import;
 use adamix::model::{CausalLm, LmSetup};
 use adamix::rng::SeedStream;
 use adamix::tensor::NumberFormat;
+use adamix::workflow::export::modules::place_in_decoder;
 use std::path::Path;
 
 fn reload(dir: &Path) -> CausalLm {
@@ -36,7 +37,7 @@ fn a_merged_directory_needs_nothing_of_ours() {
             let out = place.path().join(format!("{}-{limit}", dtype.name()));
             merged_with(&dir, &modules, |all, source| {
                 let kind = BaseKind::Decoder(&source.spec);
-                hf::hf(&out, all, kind, BaseFiles::Dir(&dir), &meta(&merged, &mixture, dtype), limit).unwrap();
+                exported::hf(&out, all, kind, BaseFiles::Dir(&dir), &meta(&merged, &mixture, dtype), limit).unwrap();
                 let mut run = || Ok(logits(&reload(&out)));
                 let probe = Probe { logits: &want, outputs: 32 };
                 let proof = proof::hf(&out, all, dtype, Some((probe, &mut run))).unwrap();
@@ -80,13 +81,32 @@ fn a_module_without_its_matrix_is_refused() {
     modules[0].layer = 9;
     let source = adamix::model::LmSource::open(&dir).unwrap();
     let kind = BaseKind::Decoder(&source.spec);
-    let err =
-        adamix::artifact::export::base::Merged::new(&source.weights, kind, &modules, &[]).err().unwrap().to_string();
+    let err = exported::merged(&source.weights, kind, &modules, &[]).err().unwrap().to_string();
     assert!(err.contains("layers.9.self_attn.q_proj"), "{err}");
     modules[0].layer = 0;
     modules[0].b.truncate(8);
-    let err =
-        adamix::artifact::export::base::Merged::new(&source.weights, kind, &modules, &[]).err().unwrap().to_string();
+    let err = exported::merged(&source.weights, kind, &modules, &[]).err().unwrap().to_string();
     assert!(err.contains("is for a matrix"), "{err}");
-    assert!(import::place_in_decoder(decoder(&dir), &modules).is_err());
+    assert!(place_in_decoder(decoder(&dir), &modules).is_err());
+}
+
+#[test]
+fn a_base_model_that_is_damaged_meanwhile_fails_the_certificate_by_name() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = base("llama-tiny", place.path());
+    let mixture = settings(&[]);
+    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let out = place.path().join("out");
+    merged_with(&dir, &modules(&merged), |all, source| {
+        let kind = BaseKind::Decoder(&source.spec);
+        exported::hf(&out, all, kind, BaseFiles::Dir(&dir), &meta(&merged, &mixture, NumberFormat::F32), hf::SHARD)
+            .unwrap();
+        let file = dir.join("model.safetensors");
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() - 64]).unwrap();
+        let proof = proof::hf(&out, all, NumberFormat::F32, None).unwrap();
+        let unreadable = proof.problems.iter().any(|problem| problem.contains("cannot be read again"));
+        assert!(!proof.passed && unreadable && proof.worst_tensor.is_some(), "{:?}", proof.problems);
+        assert!(out.join("certificate.json").is_file());
+    });
 }

@@ -5,13 +5,12 @@
 
 use super::{FAMILIES, IDS, OFFSETS, base, logits, merged_with, meta, modules, random, randomize, same, settings};
 use crate::golden::{golden_dir, load, off};
+use crate::support::exported;
 use adamix::artifact::certificate::{Probe, certify};
-use adamix::artifact::export::base::{BaseKind, Merged};
-use adamix::artifact::export::gguf_adapter::gguf_adapter;
+use adamix::artifact::export::base::{BaseFiles, BaseKind};
 use adamix::artifact::export::gguf_model::GgufModel;
-use adamix::artifact::export::hf::{self, BaseFiles};
-use adamix::artifact::export::modules::{compose, compose_expert};
-use adamix::artifact::export::{ExportMeta, Recipe, peft, proof};
+use adamix::artifact::export::hf;
+use adamix::artifact::export::{ExportMeta, Recipe, proof};
 use adamix::artifact::import;
 use adamix::config::{Method, MixtureConfig};
 use adamix::data::{Batch, Labels};
@@ -20,6 +19,7 @@ use adamix::model::decoder::targets::lora_targets;
 use adamix::model::{Classifier, ModelSource, Packed, encoder};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::tensor::{HostTensor, NumberFormat, safetensors};
+use adamix::workflow::export::modules::{compose, compose_expert, with_adapter};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -102,20 +102,20 @@ fn language_models_for_other_programs() {
         let merged = model.merged_uniform().unwrap();
         let (targets, modules) = (lora_targets(model.spec()), modules(&merged));
         let info = ExportMeta { base_model: dir.display().to_string(), ..meta(&merged, &mixture, NumberFormat::F32) };
-        peft::peft(&place.join("peft"), &modules, &[], &info).unwrap();
+        exported::peft(&place.join("peft"), &modules, &[], &info).unwrap();
         let experts: Vec<_> = (0..3).map(|e| compose_expert(&model.loras(), &targets, e).unwrap()).collect();
-        peft::peft_experts(&place.join("peft_experts"), &experts, &[], &info).unwrap();
-        gguf_adapter(&place.join("gguf_adapter"), &modules, model.spec(), &info).unwrap();
+        exported::peft_experts(&place.join("peft_experts"), &experts, &[], &info).unwrap();
+        exported::gguf_adapter(&place.join("gguf_adapter"), &modules, model.spec(), &info).unwrap();
         merged_with(&dir, &modules, |all, source| {
             let kind = BaseKind::Decoder(&source.spec);
-            hf::hf(&place.join("hf"), all, kind, BaseFiles::Dir(&dir), &info, hf::SHARD).unwrap();
-            hf::hf(&place.join("hf_shards"), all, kind, BaseFiles::Dir(&dir), &info, 4000).unwrap();
+            exported::hf(&place.join("hf"), all, kind, BaseFiles::Dir(&dir), &info, hf::SHARD).unwrap();
+            exported::hf(&place.join("hf_shards"), all, kind, BaseFiles::Dir(&dir), &info, 4000).unwrap();
             let half = ExportMeta { dtype: NumberFormat::Bf16, ..info.clone() };
-            hf::hf(&place.join("hf_bf16"), all, kind, BaseFiles::Dir(&dir), &half, hf::SHARD).unwrap();
+            exported::hf(&place.join("hf_bf16"), all, kind, BaseFiles::Dir(&dir), &half, hf::SHARD).unwrap();
             for store in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16, NumberFormat::Q8_0] {
                 let file = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
                 let out = place.join(format!("gguf_{}", store.name()));
-                file.write(&out).unwrap();
+                exported::gguf(&out, &file).unwrap();
                 let proof = proof::gguf(&out, &file, store, None).unwrap();
                 assert!(proof.passed, "{family}: {:?}", proof.problems);
                 if family == "llama-wide" {
@@ -179,28 +179,25 @@ fn classifiers_with_heads_for_other_programs() {
             dtype: NumberFormat::F32,
         };
         let out = place.join("peft");
-        peft::peft(&out, &modules, &head, &info).unwrap();
+        exported::peft(&out, &modules, &head, &info).unwrap();
         let adapter = import::peft::read(&out).unwrap();
-        assert_eq!(adapter.head.len(), head.len(), "{family}");
+        assert_eq!(adapter.lora.head.len(), head.len(), "{family}");
         let mut originals: Vec<HostTensor> = modules.iter().flat_map(|m| m.tensors().unwrap()).collect();
         originals.extend(head.iter().cloned());
-        let run =
-            |_: &[HostTensor]| import::on_classifier(&bare(&dir), &import::peft::read(&out)?)?.logits(&batch(), None);
+        let run = |_: &[HostTensor]| with_adapter(&bare(&dir), &import::peft::read(&out)?.lora)?.logits(&batch(), None);
         let proof = certify(&out, &originals, NumberFormat::F32, Probe { logits: &want, outputs: 3 }, run).unwrap();
         assert!(proof.passed, "{family}: {:?}", proof.problems);
         // Without the head it is another model.
-        let headless = import::peft::PeftAdapter { head: Vec::new(), ..adapter };
-        assert!(
-            off(&import::on_classifier(&bare(&dir), &headless).unwrap().logits(&batch(), None).unwrap(), &want) > 1e-2
-        );
+        let headless = exported::adapter(&adapter.lora.modules, &[]);
+        assert!(off(&with_adapter(&bare(&dir), &headless).unwrap().logits(&batch(), None).unwrap(), &want) > 1e-2);
 
         let experts: Vec<_> = (0..3).map(|e| compose_expert(&model.loras(), &targets, e).unwrap()).collect();
-        peft::peft_experts(&place.join("peft_experts"), &experts, &head, &info).unwrap();
+        exported::peft_experts(&place.join("peft_experts"), &experts, &head, &info).unwrap();
         let whole = place.join("hf");
         let source = ModelSource::open(dir.to_str().unwrap()).unwrap();
         let kind = BaseKind::Encoder(&info.model_type);
-        let all = Merged::new(&source.weights, kind, &modules, &head).unwrap();
-        hf::hf(&whole, &all, kind, BaseFiles::Dir(&dir), &info, hf::SHARD).unwrap();
+        let all = exported::merged(&source.weights, kind, &modules, &head).unwrap();
+        exported::hf(&whole, &all, kind, BaseFiles::Dir(&dir), &info, hf::SHARD).unwrap();
         let mut rerun = || bare(&whole).logits(&batch(), None);
         let proof = proof::hf(&whole, &all, NumberFormat::F32, Some((Probe { logits: &want, outputs: 3 }, &mut rerun)))
             .unwrap();

@@ -2,15 +2,16 @@
 
 use super::{FAMILIES, base, decoder, json_of, logits, meta, modules, random, same, settings, with_modules};
 use crate::golden::off;
+use crate::support::exported;
 use adamix::artifact::certificate::{Probe, certify};
-use adamix::artifact::export::modules::compose_expert;
-use adamix::artifact::export::{self, Target, peft};
+use adamix::artifact::export::ExportTarget;
 use adamix::artifact::import::{self, Kind};
 use adamix::config::MixtureConfig;
 use adamix::mixture::Route;
 use adamix::model::Packed;
 use adamix::model::decoder::targets::lora_targets;
 use adamix::tensor::{NumberFormat, safetensors};
+use adamix::workflow::export::modules::{compose_expert, place_in_decoder};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -21,7 +22,7 @@ fn a_directory_gives_the_same_logits_in_every_family_and_layout() {
     for family in FAMILIES {
         let place = tempfile::tempdir().unwrap();
         let dir = base(family, place.path());
-        let plain = logits(&import::place_in_decoder(decoder(&dir), &[]).unwrap());
+        let plain = logits(&place_in_decoder(decoder(&dir), &[]).unwrap());
         let layouts: &[&[&str]] = if family.starts_with("gpt2") { &gpt2 } else { &llama };
         for (number, target) in layouts.iter().enumerate() {
             for use_rslora in [false, true] {
@@ -30,14 +31,14 @@ fn a_directory_gives_the_same_logits_in_every_family_and_layout() {
                 let want = logits(&merged);
                 assert!(off(&want, &plain) > 0.05, "{family} {target:?}: the LoRA says something");
                 let out = place.path().join(format!("{number}-{use_rslora}"));
-                peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
-                assert_eq!(export::target_of(&out).unwrap(), Target::Peft);
+                exported::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
+                assert_eq!(ExportTarget::of(&out).unwrap(), ExportTarget::Peft);
                 assert_eq!(import::kind_of(&out).unwrap(), Kind::Peft);
                 let adapter = import::peft::read(&out).unwrap();
                 assert_eq!(adapter.use_rslora, use_rslora);
-                same(&format!("{family} {target:?}"), &with_modules(&dir, &adapter.modules), &want, 5e-5);
+                same(&format!("{family} {target:?}"), &with_modules(&dir, &adapter.lora.modules), &want, 5e-5);
                 // What a wrong scale would do is far above that.
-                let mut wrong = adapter.modules.clone();
+                let mut wrong = adapter.lora.modules.clone();
                 wrong.iter_mut().for_each(|module| module.scale *= 1.1);
                 assert!(off(&with_modules(&dir, &wrong), &want) > 1e-3);
             }
@@ -52,7 +53,7 @@ fn the_configuration_is_peft_s() {
     let mixture = settings(&["c_attn.qv", "mlp.c_fc", "mlp.c_proj"]);
     let merged = random(&dir, &mixture).merged_uniform().unwrap();
     let out = place.path().join("out");
-    peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::Bf16)).unwrap();
+    exported::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::Bf16)).unwrap();
     let config = json_of(&out.join("adapter_config.json"));
     for (key, value) in [
         ("peft_type", json!("LORA")),
@@ -91,16 +92,16 @@ fn every_expert_is_an_adapter_and_all_are_a_mixture_again() {
     let targets = lora_targets(model.spec());
     let all: Vec<_> = (0..3).map(|expert| compose_expert(&model.loras(), &targets, expert).unwrap()).collect();
     let out = place.path().join("experts");
-    peft::peft_experts(&out, &all, &[], &meta(&model, &mixture, NumberFormat::F32)).unwrap();
-    assert_eq!(export::target_of(&out).unwrap(), Target::PeftExperts);
+    exported::peft_experts(&out, &all, &[], &meta(&model, &mixture, NumberFormat::F32)).unwrap();
+    assert_eq!(ExportTarget::of(&out).unwrap(), ExportTarget::PeftExperts);
     let mut read = Vec::new();
     for expert in 0..3 {
         let adapter = import::peft::read(&out.join(format!("expert_{expert}"))).unwrap();
         let route = Route::fixed(&mixture, model.sites().len(), expert);
         let batch = Packed { ids: &super::IDS, offsets: &super::OFFSETS };
         let want = model.logits(batch, None, Some(&route)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        same(&format!("expert {expert}"), &with_modules(&dir, &adapter.modules), &want, 5e-5);
-        read.push(adapter.modules);
+        same(&format!("expert {expert}"), &with_modules(&dir, &adapter.lora.modules), &want, 5e-5);
+        read.push(adapter.lora.modules);
     }
     let banks = import::as_experts(&read).unwrap();
     for param in model.params().iter() {
@@ -122,15 +123,15 @@ fn an_export_is_proven_and_damage_is_named() {
     for dtype in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16] {
         let out = place.path().join(dtype.name());
         let modules = modules(&merged);
-        peft::peft(&out, &modules, &[], &meta(&merged, &mixture, dtype)).unwrap();
+        exported::peft(&out, &modules, &[], &meta(&merged, &mixture, dtype)).unwrap();
         let originals: Vec<_> = modules.iter().flat_map(|m| m.tensors().unwrap()).collect();
         let prove = || {
-            let run = |_: &[_]| Ok(with_modules(&dir, &import::peft::read(&out)?.modules));
+            let run = |_: &[_]| Ok(with_modules(&dir, &import::peft::read(&out)?.lora.modules));
             certify(&out, &originals, dtype, Probe { logits: &seen, outputs: 32 }, run).unwrap()
         };
         let proof = prove();
         assert!(proof.passed, "{dtype:?}: {:?}", proof.problems);
-        assert_eq!(proof.target, Some(Target::Peft));
+        assert_eq!(proof.target, Some(ExportTarget::Peft));
         super::damage(&out.join("adapter_model.safetensors"));
         let proof = prove();
         assert!(!proof.passed);
@@ -145,7 +146,7 @@ fn lie(place: &Path, changes: &[(&str, Value)]) -> String {
         let dir = base("llama-tiny", place);
         let mixture = settings(&[]);
         let merged = random(&dir, &mixture).merged_uniform().unwrap();
-        peft::peft(&good, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
+        exported::peft(&good, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
         import::peft::read(&good).unwrap();
     }
     let path = good.join("adapter_config.json");
@@ -189,7 +190,7 @@ fn broken_weights_are_refused() {
     let mixture = settings(&[]);
     let merged = random(&dir, &mixture).merged_uniform().unwrap();
     let out = place.path().join("out");
-    peft::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
+    exported::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
     let file = out.join("adapter_model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
     for (cut, word) in [(bytes.len() - 5, "truncated"), (100, "truncated"), (3, "too few")] {
@@ -218,10 +219,10 @@ fn broken_weights_are_refused() {
     let adapter = import::peft::read(&out).unwrap();
     let other = tempfile::tempdir().unwrap();
     let gpt2 = base("gpt2-tiny", other.path());
-    let err = import::place_in_decoder(decoder(&gpt2), &adapter.modules).unwrap_err().to_string();
+    let err = place_in_decoder(decoder(&gpt2), &adapter.lora.modules).unwrap_err().to_string();
     assert!(err.contains("no such matrix"), "{err}");
-    let mut wide = adapter.modules;
+    let mut wide = adapter.lora.modules;
     wide[0].b.extend([0.0, 0.0]);
-    let err = import::place_in_decoder(decoder(&dir), &wide).unwrap_err().to_string();
+    let err = place_in_decoder(decoder(&dir), &wide).unwrap_err().to_string();
     assert!(err.contains("belongs to another model"), "{err}");
 }

@@ -129,7 +129,7 @@ impl ComparePanel {
 /// Explains the rows of the comparison.
 const EXPLANATION: [&str; 5] = [
     "Merged: in each layer, the mean of the experts' down-projections and the mean of their up-projections, weights and \
-     biases (AdaMix, section 3.3). One adapter remains, with the cost of one.",
+     biases (AdaMix, section 3.3); experts imported with scores are weighted by them. One adapter remains, with the cost of one.",
     "This averages the factors. The average of the products W^U W^D differs from it whenever both sides differ between \
      experts, and so does the average of the outputs: between the two projections there is a nonlinearity.",
     "Ensemble: the mean of the probabilities of several random routes. Merging approximates it; it costs as many forward \

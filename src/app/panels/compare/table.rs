@@ -6,7 +6,7 @@ use crate::app::widgets::cards;
 use crate::app::widgets::dot_plot::MarkShape;
 use crate::app::widgets::verdict::Verdict;
 use crate::format;
-use crate::protocol::{EvalReport, MergeReport, Scores};
+use crate::protocol::{EvalReport, MergeReport, MergedWith, Scores};
 use egui::{Color32, RichText, Ui};
 
 /// Scored merges in the table; the history lists all.
@@ -15,7 +15,7 @@ const TRIED_SHOWN: usize = 4;
 /// The variant of a row; the plot draws random routes as one band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ComparisonKind {
-    /// The uniform mean.
+    /// The experts merged into one.
     Merged,
     /// Mean of the random routes.
     RandomMean,
@@ -97,16 +97,15 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Co
     let of = |scores: &Scores| scores.primary;
     let text = if theme.dark { Color32::from_gray(230) } else { Color32::from_gray(30) };
     let merged = &report.merged;
-    let name = if report.fixed.is_empty() { "This model" } else { "Merged, uniform" };
-    add(
-        ComparisonKind::Merged,
-        name.to_owned(),
-        "The mean of the experts' factors: the paper",
-        Some(merged),
-        of(merged),
-        MarkShape::Disc,
-        text,
-    );
+    let name = if report.fixed.is_empty() { "This model" } else { report.merged_name() };
+    let tip = match report.merged_with {
+        Some(MergedWith::UniformWeights) => "The mean of the experts' factors: the paper",
+        Some(MergedWith::ImportedScores) => {
+            "The mean of the experts' factors, weighted by the scores they were imported with"
+        }
+        None => "The experts merged into one",
+    };
+    add(ComparisonKind::Merged, name.to_owned(), tip, Some(merged), of(merged), MarkShape::Disc, text);
     let n = report.random.len();
     if let Some(mean) = mean(&report.random) {
         let name = format!("Random routes, mean of {n}");
@@ -237,7 +236,7 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow], ui: &mut U
                     let response = ui.strong(*title);
                     if i == 0 {
                         response.on_hover_text("The deciding metric of this run");
-                        ui.strong("vs merged").on_hover_text("Difference to the uniform merge in the deciding metric");
+                        ui.strong("vs merged").on_hover_text("Difference to the merged model in the deciding metric");
                     }
                 }
                 ui.end_row();
@@ -366,6 +365,7 @@ mod tests {
             higher_is_better: true,
             rows: 1000,
             merged: scores(merged),
+            merged_with: Some(MergedWith::UniformWeights),
             random: [0.75, 0.76, 0.74].map(scores).to_vec(),
             fixed: [0.75, 0.755].map(scores).to_vec(),
             ensemble: scores(ensemble),
@@ -403,6 +403,21 @@ mod tests {
         let worst = rows.iter().find(|row| row.name == "  worst of them").map(|row| row.value);
         assert_eq!(worst, Some(0.74));
         assert_eq!(rows.len(), 1 + 3 + 2 + 1 + 1);
+    }
+
+    #[test]
+    fn only_a_uniform_merge_is_called_uniform() {
+        let mut report = report(0.76, 0.77);
+        let name = |report: &EvalReport| {
+            let row = rows(&Theme::new(true), report, &[]).remove(0);
+            (row.name, row.tip)
+        };
+        assert!(name(&report).0.contains("uniform") && name(&report).1.contains("the paper"));
+        for with in [Some(MergedWith::ImportedScores), None] {
+            report.merged_with = with;
+            let (name, tip) = name(&report);
+            assert!(!name.contains("uniform") && !tip.contains("the paper"), "{name}: {tip}");
+        }
     }
 
     #[test]

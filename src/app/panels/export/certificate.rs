@@ -1,6 +1,5 @@
 //! The certificate of an export.
 
-use super::target_name;
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
@@ -13,7 +12,7 @@ use egui_extras::{Column, TableBuilder};
 
 /// Draws one export with its certificate.
 pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
-    let title = format!("{}, {}", target_name(report.target), report.dtype.as_str());
+    let title = format!("{}, {}", report.target.info().title, report.dtype.as_str());
     let dir = report.dir.display().to_string();
     ui.push_id(("export", &dir), |ui| {
         cards::card(ui, ctx.theme, &title, |ui| {
@@ -174,7 +173,7 @@ pub fn words(report: &ExportReport) -> String {
     let certificate = &report.certificate;
     let mut text = format!(
         "{} ({}): {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",
-        target_name(report.target),
+        report.target.info().title,
         report.dtype.as_str(),
         if certificate.passed { "PASSED" } else { "FAILED" },
         difference(certificate.probe.max_abs_delta),

@@ -15,29 +15,9 @@ use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberF
 use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
 
-/// All targets with their names and what they are.
-const TARGETS: [(ExportTarget, &str, &str); 8] = [
-    (ExportTarget::Merged, "Merged adapter", "One adapter and the classification head as safetensors"),
-    (
-        ExportTarget::Experts,
-        "All experts",
-        "Every expert and the classification head as safetensors, to merge or to analyse them elsewhere",
-    ),
-    (ExportTarget::AdapterHub, "AdapterHub directory", "The merged adapter as a directory for AdapterHub's library"),
-    (ExportTarget::Peft, "PEFT directory", "The merged LoRA and the classification head for Hugging Face's PEFT"),
-    (ExportTarget::PeftExperts, "PEFT, each expert", "Every expert, a LoRA, as its own PEFT directory"),
-    (ExportTarget::Hf, "Whole model", "All weights with the merged LoRA added to them, as transformers loads a model"),
-    (
-        ExportTarget::GgufAdapter,
-        "GGUF adapter",
-        "The merged LoRA as a GGUF file that llama.cpp loads beside its base model",
-    ),
-    (ExportTarget::Gguf, "Whole model, GGUF", "All weights with the merged LoRA added to them, as one GGUF file"),
-];
-
 /// What the view remembers on screen.
 pub struct ExportPanel {
-    targets: [bool; 8],
+    targets: Vec<ExportTarget>,
     dtype: NumberFormat,
     dir: String,
     /// The chosen merge; absent: the run's own.
@@ -49,7 +29,7 @@ pub struct ExportPanel {
 impl Default for ExportPanel {
     fn default() -> Self {
         Self {
-            targets: [true, false, false, false, false, false, false, false],
+            targets: vec![ExportTarget::Merged],
             dtype: NumberFormat::F32,
             dir: String::new(),
             merge: None,
@@ -94,9 +74,9 @@ impl ExportPanel {
 
     fn plan(&self, run: &RunView) -> ExportPlan {
         let dir = self.dir.trim();
-        let chosen = TARGETS.iter().zip(self.targets).filter(|(_, chosen)| *chosen).map(|(target, _)| target.0);
+        let chosen = |target: &ExportTarget| self.targets.contains(target) && refusal(run, *target).is_none();
         ExportPlan {
-            targets: chosen.filter(|target| refusal(run, *target).is_none()).collect(),
+            targets: ExportTarget::all().filter(chosen).collect(),
             dtype: self.dtype,
             merge: self.merge.clone().unwrap_or_else(|| MergePlan::own(&run.config.mixture)),
             dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
@@ -106,13 +86,17 @@ impl ExportPanel {
     fn plan_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, ui: &mut Ui) {
         let mixture = run.config.model.method == Method::Adamix;
         cards::card(ui, ctx.theme, "Targets", |ui| {
-            for ((target, name, tip), chosen) in TARGETS.iter().zip(&mut self.targets) {
-                let refusal = refusal(run, *target);
+            for target in ExportTarget::all() {
+                let (refusal, info) = (refusal(run, target), target.info());
+                let tip = info.description;
                 ui.horizontal_wrapped(|ui| {
-                    let (mut off, refused) = (false, refusal.is_some());
-                    let value = if refused { &mut off } else { chosen };
-                    let toggle = |ui: &mut Ui| labeled::toggle(ui, name, tip, value);
-                    let response = ui.add_enabled_ui(!refused, toggle).inner;
+                    let mut on = refusal.is_none() && self.targets.contains(&target);
+                    let toggle = |ui: &mut Ui| labeled::toggle(ui, info.title, tip, &mut on);
+                    let response = ui.add_enabled_ui(refusal.is_none(), toggle).inner;
+                    if response.changed() {
+                        self.targets.retain(|other| *other != target);
+                        self.targets.extend(on.then_some(target));
+                    }
                     if let Some(why) = refusal {
                         response.on_disabled_hover_text(format!("Not for this run: {why}"));
                     }
@@ -177,7 +161,7 @@ impl ExportPanel {
         ui.horizontal_wrapped(|ui| {
             let refused = plan.targets.iter().find_map(|target| Some((*target, target.refuses(plan.dtype)?)));
             if let Some((target, why)) = refused {
-                let words = format!("{}: {why}.", target_name(target));
+                let words = format!("{}: {why}.", target.info().title);
                 ui.add_enabled(false, egui::Button::new("Export")).on_disabled_hover_text(format!("Not now: {words}"));
                 ui.label(RichText::new(words).color(ctx.theme.warning));
             } else if plan.targets.is_empty() {
@@ -209,11 +193,6 @@ impl ExportPanel {
             ui.add_space(4.0);
         }
     }
-}
-
-/// The target's name.
-fn target_name(target: ExportTarget) -> &'static str {
-    TARGETS.iter().find(|(known, ..)| *known == target).map_or("Export", |(_, name, _)| name)
 }
 
 /// Why this run cannot be exported so; nothing where it can.

@@ -83,7 +83,7 @@ pub fn command(run: &RunView, plan: &ExportPlan) -> String {
         let text = path.display().to_string();
         if text.contains([' ', '\'', '"', '$', '(', '&']) { format!("'{}'", text.replace('\'', "'\\''")) } else { text }
     };
-    let targets: Vec<&str> = plan.targets.iter().map(|target| target.word()).collect();
+    let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();
     let mut text = format!("adamix export {} --target {}", quote(&run.dir), targets.join(","));
     text.push_str(&format!(" --dtype {}", plan.dtype.as_str()));
     let list = |weights: &[f32]| weights.iter().map(|w| format!("{w}")).collect::<Vec<_>>().join(",");

@@ -1,6 +1,5 @@
 //! Rounding of the number formats, before anything is written.
 
-use super::target_name;
 use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
@@ -60,7 +59,7 @@ impl RoundingForm {
                         ui.add_space(6.0);
                         ui.separator();
                     }
-                    ui.push_id(files.target.word(), |ui| self.files_ui(ctx.theme, report, files, plan.dtype, ui));
+                    ui.push_id(files.target.as_str(), |ui| self.files_ui(ctx.theme, report, files, plan.dtype, ui));
                 }
             }
             cards::explanation(ui, ctx.theme, "rounding explanation", "What rounding does", &EXPLANATION);
@@ -78,7 +77,7 @@ impl RoundingForm {
         ui.add_space(4.0);
         let title = match files.target {
             ExportTarget::Merged => "Merged module and head (adapter, PEFT, AdapterHub, GGUF adapter)",
-            target => target_name(target),
+            target => target.info().title,
         };
         ui.label(RichText::new(title).strong());
         let (verdict, words) = verdict_words(files);

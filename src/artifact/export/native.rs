@@ -1,0 +1,149 @@
+//! Our own files: the merged modules, or all experts, with the head, under stable names.
+//!
+//! They carry their settings as safetensors metadata, all strings: `format` (`adamix-adapter` or `adamix-experts`),
+//! `version` (`1`), `tool`, `base_model`, `model_type`, `hidden_size`, `num_experts`, `kind` (`adapter` or `lora`),
+//! `adapter_size`, `lora_rank`, `lora_alpha`, `use_rslora`, `sharing_down`, `sharing_up`, `activation`, `dtype`, `labels`
+//! (a JSON array, empty for regression), and for a merged adapter `recipe` (in words) and `recipe_toml` (to be replayed).
+
+use super::source::{Expected, ExportSource, LoadedModel, probe};
+use super::target::{Contents, ExportFormat, TargetInfo};
+use super::{ExportMeta, Loaded, read_files};
+use crate::artifact::TOOL;
+use crate::artifact::certificate::{self, Certificate};
+use crate::config::{Activation, MixtureKind};
+use crate::error::{Error, Result};
+use crate::tensor::HostTensor;
+use crate::tensor::safetensors::{self, Metadata};
+use std::path::Path;
+
+pub(super) const ADAPTER_FILE: &str = "adapter.safetensors";
+const EXPERTS_FILE: &str = "experts.safetensors";
+const ADAPTER_FORMAT: &str = "adamix-adapter";
+const EXPERTS_FORMAT: &str = "adamix-experts";
+
+/// The merged modules and the head.
+pub(super) struct Merged;
+/// All experts and the head.
+pub(super) struct Experts;
+
+impl ExportFormat for Merged {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            name: "merged",
+            certificate: "adapter",
+            title: "Merged adapter",
+            description: "One adapter and the head as safetensors: what you use",
+            contents: Contents::Modules,
+        }
+    }
+    fn is_in(&self, dir: &Path) -> bool {
+        // AdapterHub's directories have a file of this name too.
+        dir.join(ADAPTER_FILE).is_file() && !dir.join(super::adapterhub::CONFIG_FILE).is_file()
+    }
+    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
+        Ok(vec![ADAPTER_FILE.to_owned()])
+    }
+    fn read(&self, dir: &Path) -> Result<Loaded> {
+        read_files(&[(dir.join(ADAPTER_FILE), &|name| Ok(name.to_owned()))])
+    }
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        let tensors = source.tensors(false)?;
+        merged_adapter(dir, &tensors, source.meta())?;
+        let logits = source.expected(Expected::Merged)?;
+        let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Merged(loaded));
+        certificate::certify(dir, &tensors, source.meta().dtype, probe(source, &logits), run)
+    }
+}
+
+impl ExportFormat for Experts {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            name: "experts",
+            certificate: "experts",
+            title: "All experts",
+            description: "Every expert and the head as safetensors: to merge differently, or to study",
+            contents: Contents::Modules,
+        }
+    }
+    fn is_in(&self, dir: &Path) -> bool {
+        dir.join(EXPERTS_FILE).is_file()
+    }
+    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
+        Ok(vec![EXPERTS_FILE.to_owned()])
+    }
+    fn read(&self, dir: &Path) -> Result<Loaded> {
+        read_files(&[(dir.join(EXPERTS_FILE), &|name| Ok(name.to_owned()))])
+    }
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        let tensors = source.tensors(true)?;
+        experts(dir, &tensors, source.meta())?;
+        let logits = source.expected(Expected::Experts)?;
+        let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Experts(loaded));
+        certificate::certify(dir, &tensors, source.meta().dtype, probe(source, &logits), run)
+    }
+}
+
+/// Writes `adapter.safetensors`: for every place of a module one down- and one up-projection, and the head.
+/// Banks of one expert lose that dimension: `layers.3.ffn.down.weight` is `[r, d]`.
+pub fn merged_adapter(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta) -> Result<()> {
+    let merged = tensors.iter().map(plain).collect::<Result<Vec<_>>>()?;
+    safetensors::write(&dir.join(ADAPTER_FILE), &merged, meta.dtype, &metadata(meta, ADAPTER_FORMAT)?)
+}
+
+/// Writes `experts.safetensors`: the banks of all experts, `[experts, ..]` each, and the head.
+pub fn experts(dir: &Path, tensors: &[HostTensor], meta: &ExportMeta) -> Result<()> {
+    safetensors::write(&dir.join(EXPERTS_FILE), tensors, meta.dtype, &metadata(meta, EXPERTS_FORMAT)?)
+}
+
+/// A merged tensor without the dimension of its single expert.
+pub(super) fn plain(tensor: &HostTensor) -> Result<HostTensor> {
+    let HostTensor { name, shape, data } = tensor;
+    if !name.starts_with("layers.") {
+        return Ok(tensor.clone());
+    }
+    let dims = if name.ends_with(".weight") { 2 } else { 1 };
+    match shape.len() {
+        n if n == dims => Ok(tensor.clone()),
+        n if n == dims + 1 && shape[0] == 1 => HostTensor::new(name.clone(), &shape[1..], data.clone()),
+        _ => Err(Error::internal(format!("tensor {name} of shape {shape:?} is not merged"))),
+    }
+}
+
+fn metadata(meta: &ExportMeta, format: &str) -> Result<Metadata> {
+    let labels = serde_json::to_string(&meta.labels).map_err(|err| Error::internal(err.to_string()))?;
+    let mixture = &meta.mixture;
+    let kind = match mixture.kind {
+        MixtureKind::Adapter => "adapter",
+        MixtureKind::Lora => "lora",
+    };
+    let activation = match mixture.activation {
+        Activation::Gelu => "gelu",
+        Activation::GeluTanh => "gelu-tanh",
+        Activation::Relu => "relu",
+        Activation::Swish => "swish",
+    };
+    let mut pairs = vec![
+        ("format", format.to_owned()),
+        ("version", "1".to_owned()),
+        ("tool", TOOL.to_owned()),
+        ("base_model", meta.base_model.clone()),
+        ("model_type", meta.model_type.clone()),
+        ("hidden_size", meta.hidden_size.to_string()),
+        ("num_experts", mixture.num_experts.to_string()),
+        ("kind", kind.to_owned()),
+        ("adapter_size", mixture.adapter_size.to_string()),
+        ("lora_rank", mixture.lora_rank.to_string()),
+        ("lora_alpha", mixture.lora_alpha.to_string()),
+        ("use_rslora", mixture.use_rslora.to_string()),
+        ("sharing_down", mixture.sharing_down.to_string()),
+        ("sharing_up", mixture.sharing_up.to_string()),
+        ("activation", activation.to_owned()),
+        ("dtype", meta.dtype.name().to_owned()),
+        ("labels", labels),
+    ];
+    if format == ADAPTER_FORMAT {
+        pairs.push(("recipe", meta.recipe.describe()));
+        pairs.push(("recipe_toml", meta.recipe.to_toml()?));
+    }
+    Ok(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}

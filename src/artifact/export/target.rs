@@ -1,0 +1,220 @@
+//! The targets of an export and the one table that lists them.
+
+use super::adapterhub::AdapterHub;
+use super::gguf_adapter::GgufAdapter;
+use super::gguf_model::Gguf;
+use super::hf::Hf;
+use super::native::{Experts, Merged};
+use super::peft::{Peft, PeftExperts};
+use super::source::ExportSource;
+use super::{Loaded, new_dir};
+use crate::artifact::certificate::Certificate;
+use crate::config::{MixtureKind, Task};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// What an export writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportTarget {
+    /// Merged modules and head as safetensors with metadata.
+    Merged,
+    /// All experts and the head as safetensors with metadata.
+    Experts,
+    /// The merged adapter as a directory that the AdapterHub library loads.
+    AdapterHub,
+    /// The merged LoRA and the head as a directory that PEFT loads.
+    Peft,
+    /// Each expert, a LoRA, as a directory that PEFT loads.
+    PeftExperts,
+    /// The whole model with the merged LoRA added to its weights, as a directory that transformers loads.
+    Hf,
+    /// The merged LoRA of a language model as a GGUF adapter that llama.cpp loads beside its base model.
+    GgufAdapter,
+    /// The whole language model with the merged LoRA added to its weights, as a GGUF file.
+    Gguf,
+}
+
+/// The formats in the order in which they are offered, that of the variants of [`ExportTarget`].
+static FORMATS: [(ExportTarget, &dyn ExportFormat); 8] = [
+    (ExportTarget::Merged, &Merged),
+    (ExportTarget::Experts, &Experts),
+    (ExportTarget::AdapterHub, &AdapterHub),
+    (ExportTarget::Peft, &Peft),
+    (ExportTarget::PeftExperts, &PeftExperts),
+    (ExportTarget::Hf, &Hf),
+    (ExportTarget::GgufAdapter, &GgufAdapter),
+    (ExportTarget::Gguf, &Gguf),
+];
+
+/// How a target is called, and what it is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetInfo {
+    /// On the command line; also the name of its directory.
+    pub name: &'static str,
+    /// In `certificate.json`.
+    pub(super) certificate: &'static str,
+    /// In the window.
+    pub title: &'static str,
+    /// What it is, in one sentence.
+    pub description: &'static str,
+    /// What its files hold.
+    pub(super) contents: Contents,
+}
+
+/// What the files of a target hold, which decides the runs that it fits and how its numbers are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// The modules of any run.
+    Modules,
+    /// Adapters of a classifier.
+    ClassifierAdapters,
+    /// LoRA.
+    Lora,
+    /// LoRA of a language model.
+    LanguageModelLora,
+    /// A whole model made of LoRA and base model.
+    WholeModel,
+    /// A whole language model made of LoRA and base model.
+    WholeLanguageModel,
+}
+
+/// One kind of export: how its files are written, recognised and loaded again.
+pub(super) trait ExportFormat: Sync {
+    /// Its names, and what it is made of.
+    fn info(&self) -> TargetInfo;
+    /// Whether a directory holds such an export.
+    fn is_in(&self, dir: &Path) -> bool;
+    /// The files in such a directory, without the certificate.
+    fn file_names(&self, dir: &Path) -> Result<Vec<String>>;
+    /// Loads all tensors under our names. Whole models are read tensor by tensor instead.
+    fn read(&self, dir: &Path) -> Result<Loaded> {
+        Err(Error::config(format!(
+            "whole models and GGUF adapters are not loaded as a list of tensors: {}",
+            dir.display()
+        )))
+    }
+    /// An error where something that shows before anything is written is in the way.
+    fn check(&self, _source: &dyn ExportSource) -> Result<()> {
+        Ok(())
+    }
+    /// Writes the files into the empty directory `dir`, loads them again, and certifies them there.
+    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate>;
+}
+
+impl ExportTarget {
+    /// All, in the order in which they are offered.
+    pub fn all() -> impl Iterator<Item = Self> {
+        FORMATS.iter().map(|(target, _)| *target)
+    }
+
+    fn format(self) -> &'static dyn ExportFormat {
+        FORMATS[self as usize].1
+    }
+
+    /// Its names.
+    pub fn info(self) -> TargetInfo {
+        self.format().info()
+    }
+
+    /// As the command line calls it; its directory too.
+    pub fn as_str(self) -> &'static str {
+        self.info().name
+    }
+
+    /// The target of the export in a directory.
+    pub fn of(dir: &Path) -> Result<Self> {
+        let found = FORMATS.iter().find(|(_, format)| format.is_in(dir));
+        found.map(|(target, _)| *target).ok_or_else(|| {
+            Error::format(format!("no file of an export is there, so this is no export: {}", dir.display()))
+        })
+    }
+
+    /// The files of such an export in a directory, without its certificate.
+    pub fn file_names(self, dir: &Path) -> Result<Vec<String>> {
+        self.format().file_names(dir)
+    }
+
+    /// Loads such an export under our names.
+    pub(super) fn read(self, dir: &Path) -> Result<Loaded> {
+        self.format().read(dir)
+    }
+
+    /// An error where something that shows before anything is written is in the way.
+    pub fn check(self, source: &dyn ExportSource) -> Result<()> {
+        self.format().check(source)
+    }
+
+    /// Writes the directory `place`, which may not exist yet or must be empty, loads it again and certifies it. The
+    /// directory appears together with its certificate, passed or failed, or not at all.
+    pub fn export(self, place: &Path, source: &dyn ExportSource) -> Result<Certificate> {
+        new_dir(place, |dir| self.format().export(dir, source))
+    }
+
+    /// Why a run of this task with experts of this kind cannot be exported so; nothing where it can.
+    pub fn refusal(self, task: Task, kind: MixtureKind) -> Option<&'static str> {
+        let (text, lora) = (task == Task::Text, kind == MixtureKind::Lora);
+        match self.info().contents {
+            Contents::Modules => None,
+            Contents::ClassifierAdapters if text => Some(
+                "AdapterHub's directory is for classifiers; a language model's LoRA goes into peft or gguf-adapter",
+            ),
+            Contents::ClassifierAdapters if lora => Some("LoRA has no place in an AdapterHub directory; choose peft"),
+            Contents::ClassifierAdapters => None,
+            Contents::LanguageModelLora | Contents::WholeLanguageModel if !text => {
+                Some("GGUF is for language models; a classifier's LoRA goes into peft or hf")
+            }
+            _ if !lora && text => Some("other programs know LoRA, not these adapters; choose merged or experts"),
+            _ if !lora => Some("PEFT and merged models are made of LoRA; adapters go into target adapterhub or merged"),
+            _ => None,
+        }
+    }
+
+    /// The target whose files are rounded in the same way: a whole model in either layout, or else the merged module.
+    pub fn rounds_as(self) -> Self {
+        match self.info().contents {
+            Contents::WholeModel | Contents::WholeLanguageModel => self,
+            _ => Self::Merged,
+        }
+    }
+
+    /// Whether its files hold the base model too.
+    pub fn is_whole(self) -> bool {
+        self.rounds_as() == self && self != Self::Merged
+    }
+}
+
+/// The name of a target in `certificate.json`, for serde.
+pub(in crate::artifact) mod certificate_name {
+    use super::{ExportTarget, FORMATS};
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(target: &Option<ExportTarget>, out: S) -> Result<S::Ok, S::Error> {
+        target.map(|target| target.info().certificate).serialize(out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExportTarget>, D::Error> {
+        let Some(name) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        let found = FORMATS.iter().find(|(_, format)| format.info().certificate == name);
+        found.map(|(target, _)| Some(*target)).ok_or_else(|| D::Error::custom(format!("unknown target {name:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_variants_and_names_are_unique() {
+        let names = |pick: fn(TargetInfo) -> &'static str| {
+            ExportTarget::all().map(|target| pick(target.info())).collect::<BTreeSet<_>>().len()
+        };
+        for (row, (target, _)) in FORMATS.iter().enumerate() {
+            assert_eq!(*target as usize, row, "{target:?}");
+        }
+        assert_eq!((names(|info| info.name), names(|info| info.certificate)), (FORMATS.len(), FORMATS.len()));
+        assert_eq!(names(|info| info.title), FORMATS.len());
+    }
+}

@@ -1,0 +1,158 @@
+//! LoRA between the model and the checkpoint: as the model runs it, and as one pair of matrices on each matrix.
+//!
+//! A module of ours may write several blocks of a fused matrix (q and v inside GPT-2's `c_attn`), and several modules may
+//! sit on one matrix. Other programs have one A and one B for each matrix. [`compose`] makes them: the rows of A of all
+//! blocks one below the other, and a B whose rows are zero outside the block that an A belongs to. Nothing is lost; the
+//! rank is the sum of the blocks' ranks. [`place_in_decoder`] and [`with_adapter`] are the way back.
+
+use crate::artifact::export::modules::{LoraAdapter, ModuleLora};
+use crate::error::{Error, Result};
+use crate::mixture::{Lora, Side};
+use crate::model::decoder::targets::lora_targets;
+use crate::model::decoder::{CausalLm, Decoder, LmSetup};
+use crate::model::loras::{LayerLoras, Module, Placed, Target};
+use crate::model::{Classifier, encoder};
+use crate::nn::kernels::device::wide;
+use crate::rng::SeedStream;
+use crate::tensor::to_f32;
+use crate::train::trainer::{host_tensors, set_tensors};
+use candle_core::{DType, Device, Tensor};
+
+/// The modules of a model's merged LoRAs, layer by layer. `targets`: all of the model's, whole ones and parts.
+pub fn compose(loras: &[(String, &Placed)], targets: &[Target]) -> Result<Vec<ModuleLora>> {
+    compose_with(loras, targets, &|module| match module {
+        Module::Merged(lora) => Ok(lora.clone()),
+        Module::Mixture(_) => Err(Error::internal("experts were exported as one module; merge them first")),
+    })
+}
+
+/// As [`compose`], of expert number `expert` in every place.
+pub fn compose_expert(loras: &[(String, &Placed)], targets: &[Target], expert: usize) -> Result<Vec<ModuleLora>> {
+    compose_with(loras, targets, &|module| match module {
+        Module::Merged(lora) => Ok(lora.clone()),
+        Module::Mixture(mixture) => mixture.expert(expert),
+    })
+}
+
+fn compose_with(
+    loras: &[(String, &Placed)],
+    targets: &[Target],
+    pick: &dyn Fn(&Module) -> Result<Lora>,
+) -> Result<Vec<ModuleLora>> {
+    let mut found: Vec<(usize, &Target, Vec<Lora>)> = Vec::new();
+    for (name, placed) in loras {
+        let layer = name.split('.').nth(1).and_then(|layer| layer.parse::<usize>().ok());
+        let path = placed.path.as_str();
+        let inside = |t: &&Target| {
+            t.whole && (t.path == path || path.strip_prefix(t.path.as_str()).is_some_and(|rest| rest.starts_with('.')))
+        };
+        let (Some(layer), Some(target)) = (layer, targets.iter().find(inside)) else {
+            return Err(Error::internal(format!("LoRA {name} is on no matrix of the model")));
+        };
+        let lora = pick(&placed.module)?;
+        match found.iter_mut().find(|(l, t, _)| *l == layer && t.path == target.path) {
+            Some((_, _, list)) => list.push(lora),
+            None => found.push((layer, target, vec![lora])),
+        }
+    }
+    found.into_iter().map(|(layer, target, list)| one(layer, target, &list)).collect()
+}
+
+/// All LoRAs on one matrix as one.
+fn one(layer: usize, target: &Target, list: &[Lora]) -> Result<ModuleLora> {
+    let first = target.columns.first().map_or(0, |c| c.start);
+    let d_out: usize = target.columns.iter().map(|c| c.len()).sum();
+    let rank: usize = list.iter().map(|lora| lora.rank() * lora.columns().len()).sum();
+    let scale = list.first().map_or(1.0, Lora::scale);
+    let (mut a, mut b, mut column) = (Vec::new(), vec![0.0f32; d_out * rank], 0);
+    for lora in list {
+        a.extend(to_f32(&lora.side(Side::Down)?)?);
+        let ours = to_f32(&lora.side(Side::Up)?)?;
+        let (r, factor, mut row) = (lora.rank(), lora.scale() / scale, 0);
+        for block in lora.columns() {
+            for out in block.start - first..block.end - first {
+                let source = &ours[row * r..(row + 1) * r];
+                let place = out * rank + column;
+                for (to, from) in b[place..place + r].iter_mut().zip(source) {
+                    // Equal scales, which is nearly always, change no bit.
+                    *to = if factor == 1.0 { *from } else { (f64::from(*from) * factor) as f32 };
+                }
+                row += 1;
+            }
+            column += r;
+        }
+    }
+    Ok(ModuleLora { layer, path: target.path.clone(), rank, a, b, scale })
+}
+
+/// Puts modules on a decoder: a language model without a mixture. Nothing may be on it yet.
+pub fn place_in_decoder(mut decoder: Decoder, modules: &[ModuleLora]) -> Result<CausalLm> {
+    let targets = lora_targets(decoder.spec());
+    let (device, dtype) = (decoder.device().clone(), wide(decoder.dtype()));
+    let layers = decoder.layers_mut().iter_mut().map(|layer| &mut layer.loras).collect();
+    place(modules, &targets, layers, &device, dtype)?;
+    CausalLm::new(decoder, LmSetup { mixture: None, seed: SeedStream::new(0) })
+}
+
+/// A classifier without experts with an adapter on its encoder and the adapter's head in place of its own: the tensors of
+/// `bare`'s head are overwritten, those that the adapter lacks stay as they are.
+pub fn with_adapter(bare: &Classifier, adapter: &LoraAdapter) -> Result<Classifier> {
+    let model = bare.with_trunk(|encoder| {
+        let targets = encoder::lora_targets(encoder.spec());
+        let (device, dtype) = (encoder.device().clone(), wide(encoder.dtype()));
+        let layers = encoder.layers_mut().iter_mut().map(|layer| &mut layer.loras).collect();
+        place(&adapter.modules, &targets, layers, &device, dtype)
+    })?;
+    let mut values = host_tensors(&model)?;
+    for tensor in &adapter.head {
+        let place = values.iter_mut().find(|value| value.name == tensor.name);
+        let missing = || Error::format(format!("tensor {} has no place in this model's head", tensor.name));
+        place.ok_or_else(missing)?.clone_from(tensor);
+    }
+    set_tensors(&model, &values)?;
+    Ok(model)
+}
+
+fn place(
+    modules: &[ModuleLora],
+    targets: &[Target],
+    mut layers: Vec<&mut LayerLoras>,
+    device: &Device,
+    dtype: DType,
+) -> Result<()> {
+    let per_layer = targets.iter().filter(|t| t.whole).count();
+    for module in modules {
+        let position = targets.iter().filter(|t| t.whole).position(|t| t.path == module.path);
+        let target = targets.iter().find(|t| t.whole && t.path == module.path);
+        let count = layers.len();
+        let (Some(position), Some(target), Some(loras)) = (position, target, layers.get_mut(module.layer)) else {
+            return Err(Error::format(format!(
+                "LoRA on {}, but this model of {count} layers has no such matrix; the adapter belongs to another model",
+                module.name()
+            )));
+        };
+        let lora = Module::Merged(lora_on(module, target, device, dtype)?);
+        let site = module.layer * per_layer + position;
+        loras.push(target.slot, Placed { site, path: module.path.clone(), module: lora });
+    }
+    Ok(())
+}
+
+/// A LoRA as the model runs it, on its matrix inside the layer.
+fn lora_on(module: &ModuleLora, target: &Target, device: &Device, dtype: DType) -> Result<Lora> {
+    let width: usize = target.columns.iter().map(|c| c.len()).sum();
+    if !target.whole || module.d_in() != target.d_in || module.d_out() != width || module.rank == 0 {
+        return Err(Error::format(format!(
+            "LoRA on {} has A [{}, {}] and B [{}, {}], but this model's matrix is [{width}, {}]; the adapter belongs to another model",
+            module.name(),
+            module.rank,
+            module.d_in(),
+            module.d_out(),
+            module.rank,
+            target.d_in
+        )));
+    }
+    let a = Tensor::from_slice(&module.a, (module.rank, module.d_in()), device)?.to_dtype(dtype)?;
+    let b = Tensor::from_slice(&module.b, (module.d_out(), module.rank), device)?.to_dtype(dtype)?;
+    Lora::new(&a, &b, target.columns.clone(), module.scale)
+}

@@ -1,0 +1,271 @@
+//! A trained model of a run as plain tensors and logits: what exports and the study of rounding are made from.
+
+use super::bundled::BundledFiles;
+use super::{ModelProbe, modules};
+use crate::artifact::export::base::{BaseFiles, BaseKind, MergedWeights};
+use crate::artifact::export::modules::LoraAdapter;
+use crate::artifact::export::recipe::{Recipe, SiteWeights};
+use crate::artifact::export::{Expected, ExportMeta, ExportSource, LoadedModel, WholeModel};
+use crate::atomic;
+use crate::config::{DeviceChoice, DtypeChoice, Method, MixtureConfig, RunConfig};
+use crate::error::Result;
+use crate::eval::Measured as _;
+use crate::mixture::{MergeWeights, SIDES};
+use crate::model::loras::Module;
+use crate::model::{Network, Weights, network};
+use crate::model_store;
+use crate::protocol::MergePlan;
+use crate::tensor::{HostTensor, NumberFormat, to_f32};
+use crate::train::trainer::host_tensors;
+use crate::workflow::merging;
+use candle_core::Tensor;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A trained model of a run.
+pub(crate) struct RunSource<'a, P: ModelProbe> {
+    pub probe: &'a P,
+    /// The mixture.
+    pub mixture: &'a P::Model,
+    /// The same, merged.
+    pub merged: P::Model,
+    pub config: &'a RunConfig,
+    meta: ExportMeta,
+    store: NumberFormat,
+    /// Where the files of a bundled base model are put for as long as this lives.
+    scratch: PathBuf,
+    base: OnceCell<P::Base>,
+    bundled: OnceCell<BundledFiles>,
+}
+
+impl<'a, P: ModelProbe> RunSource<'a, P> {
+    /// Merges the experts.
+    pub fn new(
+        probe: &'a P,
+        mixture: &'a P::Model,
+        config: &'a RunConfig,
+        merge: &MergePlan,
+        dtype: NumberFormat,
+        scratch: &Path,
+    ) -> Result<Self> {
+        let weights = merging::weights(mixture, merge)?;
+        Ok(Self {
+            probe,
+            mixture,
+            merged: mixture.with_weights(&weights)?,
+            config,
+            meta: meta(probe, mixture, config, &weights, dtype)?,
+            store: dtype,
+            scratch: scratch.join(format!("{}bundled-{}", atomic::TEMPORARY, std::process::id())),
+            base: OnceCell::new(),
+            bundled: OnceCell::new(),
+        })
+    }
+
+    fn base(&self) -> Result<&P::Base> {
+        get_or_try(&self.base, || self.probe.open(&self.config.model.path))
+    }
+
+    /// The base model's tensors with the merged LoRA and the head.
+    pub fn merged_weights(&self) -> Result<MergedWeights<'_>> {
+        MergedWeights::new(P::weights(self.base()?), self.kind(), self.lora(None)?)
+    }
+
+    /// A whole model made of tensors under the names that transformers gives them, run in 32 bits.
+    pub fn build(&self, tensors: BTreeMap<String, Tensor>) -> Result<P::Model> {
+        self.probe.build(&self.exact_config(), P::with_weights(self.base()?, Weights::of_tensors(tensors)))
+    }
+
+    /// Settings without the mixture that run the model in 32 bits. A base of 16 bits rounds the sum of weights and LoRA, which
+    /// a trained model keeps apart: then both sides are compared in 32 bits on the processor.
+    fn exact_config(&self) -> RunConfig {
+        let mut config = bare(self.config);
+        if !self.is_exact() {
+            config.model.device = DeviceChoice::Cpu;
+        }
+        config.model.dtype = DtypeChoice::F32;
+        config
+    }
+
+    fn is_exact(&self) -> bool {
+        P::is_exact(&self.merged) || self.config.model.dtype == DtypeChoice::F32
+    }
+}
+
+impl<P: ModelProbe> ExportSource for RunSource<'_, P> {
+    fn meta(&self) -> &ExportMeta {
+        &self.meta
+    }
+
+    fn store(&self) -> NumberFormat {
+        self.store
+    }
+
+    fn kind(&self) -> BaseKind<'_> {
+        P::kind(&self.merged)
+    }
+
+    fn tensors(&self, experts: bool) -> Result<Vec<HostTensor>> {
+        if experts { host_tensors(self.mixture) } else { merged_tensors(self.mixture, &self.merged) }
+    }
+
+    fn lora(&self, expert: Option<usize>) -> Result<LoraAdapter> {
+        let targets = P::lora_targets(self.mixture);
+        let modules = match expert {
+            None => modules::compose(&self.merged.loras(), &targets)?,
+            Some(expert) => modules::compose_expert(&self.mixture.loras(), &targets, expert)?,
+        };
+        Ok(LoraAdapter { modules, head: head_tensors(self.mixture)? })
+    }
+
+    fn whole(&self) -> Result<WholeModel<'_>> {
+        let files = match P::base_path(self.base()?) {
+            Some(file) if file.is_file() => BaseFiles::Gguf(file),
+            Some(dir) => BaseFiles::Dir(dir),
+            None => BaseFiles::Dir(get_or_try(&self.bundled, || P::bundled(&self.scratch))?.path()),
+        };
+        Ok(WholeModel { weights: self.merged_weights()?, files })
+    }
+
+    fn outputs(&self) -> usize {
+        self.probe.outputs(self.mixture)
+    }
+
+    fn expected(&self, model: Expected) -> Result<Vec<f32>> {
+        match model {
+            Expected::Merged => self.probe.logits(&self.merged, None),
+            Expected::Experts => self.probe.all_logits(self.mixture),
+            Expected::ExpertLoras => {
+                let one =
+                    |expert| self.probe.logits(&P::with_loras(self.mixture, &mut |_, lora| lora.expert(expert))?, None);
+                (0..self.meta.mixture.num_experts).map(one).collect::<Result<Vec<_>>>().map(|all| all.concat())
+            }
+            Expected::Whole if self.is_exact() => self.probe.logits(&self.merged, None),
+            Expected::Whole => {
+                let base = self.probe.fresh(&self.exact_config())?;
+                self.probe.logits(&self.probe.with_adapter(&base, &self.lora(None)?)?, None)
+            }
+        }
+    }
+
+    fn logits(&self, loaded: LoadedModel<'_>) -> Result<Vec<f32>> {
+        let filled = |config: &RunConfig, tensors: &[HostTensor]| {
+            let model = self.probe.fresh(config)?;
+            fill(&model, tensors)?;
+            self.probe.all_logits(&model)
+        };
+        match loaded {
+            LoadedModel::Merged(tensors) => filled(&single(self.config), tensors),
+            LoadedModel::Experts(tensors) => filled(self.config, tensors),
+            LoadedModel::Loras(adapters) => {
+                let base = self.probe.fresh(&bare(self.config))?;
+                let one = |adapter| self.probe.logits(&self.probe.with_adapter(&base, adapter)?, None);
+                adapters.iter().map(one).collect::<Result<Vec<_>>>().map(|all| all.concat())
+            }
+            LoadedModel::Whole(path) => {
+                let mut config = self.exact_config();
+                config.model.path = path.display().to_string();
+                self.probe.logits(&self.probe.fresh(&config)?, None)
+            }
+        }
+    }
+}
+
+fn get_or_try<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => make().map(|value| cell.get_or_init(|| value)),
+    }
+}
+
+/// The trained tensors of a merged model under their stable names: one module in each place, as banks of one, and the head.
+pub(crate) fn merged_tensors(mixture: &dyn Network, merged: &dyn Network) -> Result<Vec<HostTensor>> {
+    let mut tensors = Vec::new();
+    for (name, adapter) in mixture.site_names().iter().zip(merged.adapters()) {
+        for (side, part) in SIDES.into_iter().zip(["down", "up"]) {
+            let (weight, bias) = adapter.side(side)?;
+            tensors.push(host(format!("{name}.{part}.weight"), &weight.unsqueeze(0)?)?);
+            tensors.push(host(format!("{name}.{part}.bias"), &bias.unsqueeze(0)?)?);
+        }
+    }
+    for (name, placed) in merged.loras() {
+        let Module::Merged(lora) = &placed.module else { continue };
+        for (side, part) in SIDES.into_iter().zip(["lora_a", "lora_b"]) {
+            tensors.push(host(format!("{name}.{part}.weight"), &lora.side(side)?.unsqueeze(0)?)?);
+        }
+    }
+    tensors.extend(head_tensors(mixture)?);
+    Ok(tensors)
+}
+
+/// The trained head under our names.
+fn head_tensors(mixture: &dyn Network) -> Result<Vec<HostTensor>> {
+    mixture.params().iter().filter(|param| !param.bank).map(|param| host(param.name.clone(), &param.value)).collect()
+}
+
+fn host(name: String, tensor: &Tensor) -> Result<HostTensor> {
+    HostTensor::new(name, tensor.dims(), to_f32(tensor)?)
+}
+
+/// The settings without the mixture.
+pub(crate) fn bare(config: &RunConfig) -> RunConfig {
+    let mut config = config.clone();
+    config.model.method = Method::HeadOnly;
+    config
+}
+
+/// The settings with a single expert: a merged adapter is a mixture of one.
+pub(crate) fn single(config: &RunConfig) -> RunConfig {
+    let mixture = MixtureConfig {
+        num_experts: 1,
+        sharing_down: false,
+        sharing_up: false,
+        merge_weights: Vec::new(),
+        ..config.mixture.clone()
+    };
+    RunConfig { mixture, ..config.clone() }
+}
+
+/// Puts an export's tensors into a model of the same settings.
+pub(crate) fn fill(fresh: &dyn Network, loaded: &[HostTensor]) -> Result<()> {
+    let find = |name: &str| {
+        let param = fresh.params().find(name)?;
+        let tensor = loaded.iter().find(|tensor| tensor.name == name)?;
+        // Files leave out the dimension of a bank of one.
+        let fits = tensor.data.len() == param.value.elem_count();
+        Some((if fits { param.value.dims() } else { tensor.shape.as_slice() }, tensor.data.as_slice()))
+    };
+    network::overwrite(fresh.params(), find)
+}
+
+fn meta<P: ModelProbe>(
+    probe: &P,
+    model: &P::Model,
+    config: &RunConfig,
+    weights: &MergeWeights,
+    dtype: NumberFormat,
+) -> Result<ExportMeta> {
+    let mixture = model.mixture().cloned().unwrap_or_default();
+    let recipe = if weights.is_uniform() {
+        Recipe::uniform(mixture.num_experts)
+    } else {
+        let of = |list: &[f64], shared: bool| if shared { vec![1.0] } else { list.to_vec() };
+        let places = model.site_names().into_iter().enumerate().map(|(site, name)| {
+            let list = weights.site(site)?;
+            Ok((name, SiteWeights { down: of(list, mixture.sharing_down), up: of(list, mixture.sharing_up) }))
+        });
+        Recipe::weighted(mixture.num_experts, places.collect::<Result<Vec<_>>>()?)
+    };
+    let about = probe.describe(model);
+    Ok(ExportMeta {
+        base_model: about.base_name.unwrap_or_else(|| model_store::base_name(&config.model.path)),
+        model_type: about.model_type,
+        hidden_size: about.hidden_size,
+        mixture,
+        labels: about.labels,
+        recipe,
+        // The scales of a block of 8 bits have 16.
+        dtype: if dtype == NumberFormat::Q8_0 { NumberFormat::F16 } else { dtype },
+    })
+}
