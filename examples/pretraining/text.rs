@@ -112,7 +112,9 @@ fn read_text(path: &Path) -> Result<String> {
     let file = std::fs::File::open(path).map_err(|err| Error::io("opening a corpus", path, err))?;
     let mut text = String::new();
     let read = if path.extension().is_some_and(|ext| ext == "zst") {
-        zstd::Decoder::new(file).and_then(|mut decoder| decoder.read_to_string(&mut text))
+        ruzstd::decoding::StreamingDecoder::new(file)
+            .map_err(std::io::Error::other)
+            .and_then(|mut decoder| decoder.read_to_string(&mut text))
     } else {
         std::io::BufReader::new(file).read_to_string(&mut text)
     };

@@ -15,6 +15,7 @@ mod generate;
 mod import;
 mod inspect;
 mod interrupt;
+mod manuals;
 mod models;
 mod out;
 mod preview_lines;
@@ -122,7 +123,17 @@ fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done 
         "bench" => bench::run(matches),
         "doctor" => doctor::run(matches),
         "window" => window::run(matches, open),
+        "completions" => manuals::completions(matches, command()),
+        "man" => manuals::man(matches, command()),
         other => Err(Failure::Failed(Error::internal(format!("the command {other} has no code")))),
+    }
+}
+
+/// Version of the package, with the commit it was built from where the build knew it: `0.1.0 (1a2b3c4d5e)`.
+fn version() -> &'static str {
+    match option_env!("ADAMIX_VERSION") {
+        Some(version) => version,
+        None => env!("CARGO_PKG_VERSION"),
     }
 }
 
@@ -147,11 +158,13 @@ fn command() -> Command {
         bench::command(),
         doctor::command(),
         window::command(),
+        manuals::completions_command(),
+        manuals::man_command(),
     ];
     Command::new("adamix")
         .about(about)
         .after_help(after)
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(version())
         .infer_long_args(false)
         .arg(verbosity("verbose", 'v', "Say more on stderr; twice for everything"))
         .arg(verbosity("quiet", 'q', "Say only errors on stderr"))
