@@ -57,7 +57,7 @@ fn help_lists_all_commands_and_each_explains_itself() {
         assert!(own.out.contains("--json"), "{command} has no --json");
     }
     let version = quick(&["--version"]);
-    assert_eq!(version.out.trim(), format!("adamix {}", env!("CARGO_PKG_VERSION")));
+    assert!(version.out.starts_with(concat!("adamix ", env!("CARGO_PKG_VERSION"))), "{}", version.out);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod language;
 mod lora_run;
 mod merge;
 mod metrics;
+mod old_files;
 mod plan;
 mod profile;
 mod recompute;

@@ -5,6 +5,7 @@ mod app_flow;
 mod engine_flow;
 mod flow;
 mod harness;
+mod old_settings;
 mod panel_experts;
 mod panel_export;
 mod panel_merge;
