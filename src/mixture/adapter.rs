@@ -1,11 +1,7 @@
-//! Bottleneck adapters: `out = h + W^U act(W^D h + b^D) + b^U` (paper section 3.1).
-//!
-//! [`AdapterMixture`] holds M experts at one site and sends each row through the expert its route names;
-//! [`Adapter`] is what remains after merging: one module, the same formula. They are different types on
-//! purpose: a merged adapter cannot be routed, and there is no flag to forget.
+//! Bottleneck adapters: `out = h + W^U act(W^D h + b^D) + b^U` (paper section 3.1). [`AdapterMixture`] holds M experts of
+//! one module and routes each row; [`Adapter`] is the merged one, of its own type because it cannot be routed.
 
 use super::bank::Bank;
-use super::merging::MergeWeights;
 use super::routing::{Route, RowMap, Side};
 use crate::error::{Error, Result};
 use crate::nn::kernels::activation::{self, Act};
@@ -69,9 +65,9 @@ impl AdapterMixture {
     }
 
     fn run(&self, h: &Tensor, down: Vec<Group>, up: Vec<Group>) -> Result<(Tensor, Saved)> {
-        let z = self.down.forward(h, &down, None)?;
+        let z = self.down.matrices().forward(h, &down, None)?;
         let a = activation::forward(self.act, &z)?;
-        let out = self.up.forward(&a, &up, Some(h))?;
+        let out = self.up.matrices().forward(&a, &up, Some(h))?;
         Ok((out, Saved { h: h.clone(), z, down, up }))
     }
 
@@ -79,23 +75,17 @@ impl AdapterMixture {
     pub fn backward(&self, saved: &Saved, dout: &Tensor, below: bool, grads: &mut Grads) -> Result<Option<Tensor>> {
         let a = activation::forward(self.act, &saved.z)?;
         self.up.add_grads(&a, dout, &saved.up, grads)?;
-        let da = self.up.backward(dout, &saved.up, None)?;
+        let da = self.up.matrices().backward(dout, &saved.up, None)?;
         let dz = activation::backward(self.act, &saved.z, da)?;
         self.down.add_grads(&saved.h, &dz, &saved.down, grads)?;
         // The residual's share of the gradient is dout itself.
-        below.then(|| self.down.backward(&dz, &saved.down, Some(dout))).transpose()
+        below.then(|| self.down.matrices().backward(&dz, &saved.down, Some(dout))).transpose()
     }
 
     /// The weighted mean of the experts, side by side: `W̄ = Σ w_j W_j`, `b̄ = Σ w_j b_j`. Weights `[M]`
     #[must_use = "merging makes a new adapter and leaves the experts as they are"]
     pub fn merge(&self, weights: &[f64]) -> Result<Adapter> {
         Ok(Adapter { module: Self::new(self.down.mean(weights)?, self.up.mean(weights)?, self.act) })
-    }
-
-    /// As [`AdapterMixture::merge`] for the weights of one site.
-    #[must_use = "merging makes a new adapter and leaves the experts as they are"]
-    pub fn merge_site(&self, weights: &MergeWeights, site: usize) -> Result<Adapter> {
-        self.merge(weights.site(site)?)
     }
 }
 
@@ -111,11 +101,6 @@ impl Adapter {
         let bank = self.module.bank(side);
         let bias = bank.bias().ok_or_else(|| Error::internal("an adapter's projection without a bias"))?;
         Ok((bank.weight().squeeze(0)?, bias.squeeze(0)?))
-    }
-
-    /// The nonlinearity.
-    pub fn act(&self) -> Act {
-        self.module.act
     }
 
     /// h `[n, d]` -> `[n, d]`

@@ -57,23 +57,9 @@ impl Bank {
         self.weight.dims()[0]
     }
 
-    fn stack(&self) -> Experts<'_> {
+    /// The matrices, for the routed products.
+    pub fn matrices(&self) -> Experts<'_> {
         Experts { weight: &self.weight, bias: self.bias.as_ref() }
-    }
-
-    /// `base + x W_eᵀ + b_e` with each row's own expert. x `[n, in]`, base `[n, out]` -> `[n, out]`
-    pub fn forward(&self, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
-        self.stack().forward(x, groups, base)
-    }
-
-    /// `base + dy W_e`. dy `[n, out]`, base `[n, in]` -> `[n, in]`
-    pub fn backward(&self, dy: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
-        self.stack().backward(dy, groups, base)
-    }
-
-    /// `acc + dy W_e`, reusing `acc`'s memory where possible. dy `[n, out]`, acc `[n, in]`
-    pub fn backward_add(&self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
-        self.stack().backward_add(dy, groups, acc)
     }
 
     /// Adds the gradients of the experts that ran. x `[n, in]`, dy `[n, out]`

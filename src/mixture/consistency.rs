@@ -1,17 +1,13 @@
-//! The consistency term between the two passes, with its gradients (paper section 3.2). The definition:
+//! The consistency term between the two passes, with its gradients (paper section 3.2):
 //!
 //! ```text
 //! classification:  ½ [KL(sg p_B ‖ p_A) + KL(sg p_A ‖ p_B)]        mean over the batch; sg: a constant
 //! regression:      ½ [(z_A - sg z_B)² + (z_B - sg z_A)²]          mean over the batch
 //! ```
 //!
-//! The gradient on pass A's logits is then simply `½ (p_A - p_B) / n`. Regression has one logit, for which a softmax says
-//! nothing (the reference's term is identically zero), so the squared difference takes its place. Without detaching,
-//! gradients also flow through the targets.
-//!
-//! Over a vocabulary the first of them is computed inside the kernels that make the logits
-//! ([`vocab_loss`](crate::nn::kernels::vocab_loss) and its CUDA form), in chunks and in the logits' precision. They are
-//! given the weights that [`objective`] makes of the settings; tests compare them with this file.
+//! The gradient on pass A's logits is `½ (p_A - p_B) / n`; without detaching, gradients also flow through the targets.
+//! Regression has one logit, whose softmax is constant, hence the squared difference. Over a vocabulary the first one is
+//! computed by [`vocab_loss`](crate::nn::kernels::vocab_loss) with the weights of [`objective`]; tests compare both.
 
 use crate::config::MixtureConfig;
 use crate::error::Result;

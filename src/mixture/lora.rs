@@ -1,16 +1,14 @@
-//! Mixture of LoRA: `y = W x + s B_k A_j dropout(x)` with A_j and B_k drawn independently (paper section 3.1).
+//! Mixture of LoRA: `y = W x + s B_k A_j dropout(x)` with A_j and B_k drawn independently (paper section 3.1); s is
+//! alpha / r, or alpha / √r (rsLoRA). [`LoraMixture`] holds M experts on one frozen matrix, [`Lora`] is the merged one.
 //!
-//! [`LoraMixture`] holds M experts on one frozen matrix; [`Lora`] is what remains after merging. As with adapters they
-//! are different types, so that a merged one cannot be routed. s is alpha / r, or alpha / √r (rsLoRA).
+//! One mixture may write several blocks of the layer's outputs (q and v inside GPT-2's fused q, k, v, as in the
+//! reference): A has r rows for each block, B the rows of all blocks, and one draw serves them together.
 //!
-//! One mixture may write several blocks of the layer's outputs, as the reference does for q and v inside GPT-2's
-//! fused q, k, v: A has r rows for each block, B the rows of all blocks, and one draw serves them together.
-//!
-//! Merging knows two averages. *Mean of factors* `B̄ Ā` is the paper's; drawing both sides independently, it is also the
-//! mean over all M² pairs. *Mean of deltas* `Σ w_j B_j A_j` pairs expert j with expert j and has rank M r. They are equal,
-//! and the rank stays r, where one side is shared.
+//! Two averages: *mean of factors* `B̄ Ā`, the paper's, is also the mean over all M² pairs of independent draws; *mean of
+//! deltas* `Σ w_j B_j A_j` pairs expert j with expert j and has rank M r. They are equal where one side is shared.
 
 use super::bank::Bank;
+use super::merging;
 use super::routing::{Route, RowMap, Side};
 use crate::error::{Error, Result};
 use crate::nn::kernels::low_rank::LowRankUp;
@@ -118,7 +116,7 @@ impl LoraMixture {
     }
 
     fn run(&self, x: &Tensor, y: Tensor, saved: Saved) -> Result<(Tensor, Saved)> {
-        let z = self.a.forward(&saved.drop.apply(x)?, &saved.a, None)?;
+        let z = self.a.matrices().forward(&saved.drop.apply(x)?, &saved.a, None)?;
         let y = self.up().add(&z, &saved.b, y)?;
         Ok((y, Saved { z, ..saved }))
     }
@@ -142,10 +140,10 @@ impl LoraMixture {
         self.a.add_grads(&saved.drop.apply(x)?, &dz, &saved.a, grads)?;
         let Some(dx) = dx else { return Ok(None) };
         if saved.drop.active() {
-            let through = saved.drop.apply(&self.a.backward(&dz, &saved.a, None)?)?;
+            let through = saved.drop.apply(&self.a.matrices().backward(&dz, &saved.a, None)?)?;
             return residual::accumulate(dx, &through).map(Some);
         }
-        self.a.backward_add(&dz, &saved.a, dx).map(Some)
+        self.a.matrices().backward_add(&dz, &saved.a, dx).map(Some)
     }
 
     /// The paper's merge: `Ā = Σ w_j A_j`, `B̄ = Σ w_k B_k`. Weights `[M]`
@@ -162,10 +160,7 @@ impl LoraMixture {
         if experts == 1 || self.b.experts() == 1 {
             return self.merge(weights);
         }
-        if weights.len() != experts {
-            let given = weights.len();
-            return Err(Error::config(format!("{given} merge weights for {experts} experts; give one for each")));
-        }
+        merging::one_for_each(weights, experts)?;
         // A's rows block by block, each block with the rows of all experts; B's columns in the same order of experts.
         let (rank, blocks) = (self.rank(), self.columns.len());
         let of = |bank: &Bank, expert: usize| bank.weight().get(expert);

@@ -52,23 +52,21 @@ impl MergeWeights {
                 self.lists.len()
             )));
         }
-        match self.lists.iter().find(|list| list.len() != experts) {
-            Some(list) => {
-                Err(Error::config(format!("{} merge weights for {experts} experts; give one for each", list.len())))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// One list for all sites, or one for each.
-    pub fn lists(&self) -> &[Vec<f64>] {
-        &self.lists
+        self.lists.iter().try_for_each(|list| one_for_each(list, experts))
     }
 
     /// Whether all experts count the same.
     pub fn is_uniform(&self) -> bool {
         self.lists.iter().all(|list| list.iter().all(|w| (w - 1.0 / list.len() as f64).abs() < 1e-12))
     }
+}
+
+/// An error unless there is a weight for each expert.
+pub(super) fn one_for_each(weights: &[f64], experts: usize) -> Result<()> {
+    if weights.len() == experts {
+        return Ok(());
+    }
+    Err(Error::config(format!("{} merge weights for {experts} experts; give one for each", weights.len())))
 }
 
 fn normalized(weights: &[f64]) -> Result<Vec<f64>> {
@@ -87,9 +85,7 @@ pub fn mean(bank: &Tensor, weights: &[f64]) -> Result<Tensor> {
     if experts == 1 {
         return Ok(bank.copy()?);
     }
-    if experts != weights.len() {
-        return Err(Error::config(format!("{} merge weights for {experts} experts; give one for each", weights.len())));
-    }
+    one_for_each(weights, experts)?;
     let mut sum: Option<Tensor> = None;
     for (expert, &weight) in weights.iter().enumerate() {
         let part = (bank.narrow(0, expert, 1)?.to_dtype(DType::F64)? * weight)?;

@@ -1,15 +1,6 @@
-//! The heart: banks of experts, routing, consistency, merging. Symbols as in the paper.
-//!
-//! | paper | here |
-//! |---|---|
-//! | M, number of adaptation modules | `num_experts` |
-//! | r, bottleneck | `adapter_size` |
-//! | d, hidden size | `hidden_size` |
-//! | W^D, b^D (down-projection) | `down` |
-//! | W^U, b^U (up-projection) | `up` |
-//! | LoRA's rank, A, B, alpha / r | `lora_rank`, `a`, `b`, `scale` |
-//! | λ, weight of the consistency term | `consistency_weight` |
-//! | A and B, the two stochastic passes | pass 0 and pass 1 |
+//! Banks of experts, routing, consistency, merging. Symbols of the paper: M (experts) is `num_experts`, r (bottleneck)
+//! `adapter_size`, d `hidden_size`; W^D, b^D and W^U, b^U are `down` and `up`; LoRA's rank, A, B and alpha / r are
+//! `lora_rank`, `a`, `b` and `scale`; λ is `consistency_weight`; the two stochastic passes A and B are pass 0 and 1.
 
 pub mod adapter;
 pub mod bank;

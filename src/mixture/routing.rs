@@ -1,8 +1,6 @@
-//! Which expert runs where: the draws of a step, and how they are kept.
-//!
-//! A *site* is a place in the network that holds a mixture (one adapter per layer, or a LoRA per targeted matrix). Each site has two *sides*, the
-//! down- and the up-projection, drawn independently; each *pass* of a step draws again (paper section 3.1).
-//! A shared side has one expert and nothing is drawn for it.
+//! Which expert runs where. A *site* is an adapted module (one adapter per layer, or a LoRA per target matrix). Its two
+//! *sides*, the down- and the up-projection, are drawn independently, again in each *pass* (paper section 3.1); a shared
+//! side has one expert and no draw.
 
 use crate::config::{MixtureConfig, RoutingPolicy};
 use crate::error::{Error, Result};

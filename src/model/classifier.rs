@@ -253,7 +253,7 @@ impl Classifier {
         }
         for (site, layer) in merged.encoder.layers_mut().iter_mut().enumerate() {
             if let FfnAdapter::Mixture(mixture) = &layer.adapter {
-                layer.adapter = FfnAdapter::Merged(mixture.merge_site(weights, site)?);
+                layer.adapter = FfnAdapter::Merged(mixture.merge(weights.site(site)?)?);
             }
             layer.loras.merge(weights)?;
         }

@@ -1,5 +1,4 @@
-//! Sum of word, position and segment embeddings, normalised:
-//! `LayerNorm(word[id] + position[i] + segment[s])`, then dropout. -> `[tokens, d]`
+//! Embeddings of an encoder: `dropout(LayerNorm(word[id] + position[i] + segment[s]))`. -> `[tokens, d]`
 
 use super::kernels::Dropout;
 use super::norm::{self, LayerNorm};

@@ -88,13 +88,7 @@ impl Linear {
 
     /// Adds the gradients of W and b, if they are trained. x `[n, in]`, dy `[n, out]`
     pub fn add_grads(&self, x: &Tensor, dy: &Tensor, grads: &mut Grads) -> Result<()> {
-        if let Some((weight, bias)) = self.trained {
-            grads.add(weight, 0, gemm::weight_grad(dy, x)?)?;
-            if let Some(bias) = bias {
-                grads.add(bias, 0, gemm::bias_grad(dy)?)?;
-            }
-        }
-        Ok(())
+        Self::add_block_grads(self, 0, x, dy, grads)
     }
 
     /// As [`Linear::add_grads`] when this layer's rows are the block `start..` of a larger trained layer `whole`:

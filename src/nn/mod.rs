@@ -1,9 +1,7 @@
-//! Layers with explicit forward and backward passes.
+//! Layers with explicit forward and backward passes on `[tokens, width]`, all sequences back to back.
 //!
-//! The base model is frozen, so there is no autograd: each layer is a pair of functions, `forward` returning what
-//! its `backward` needs and nothing more. A layer whose parameters are trained also adds their gradients to
-//! [`Grads`]; a frozen one only passes the gradient on. Shapes: token-wise layers see `[tokens, width]` with
-//! all sequences back to back.
+//! The base model is frozen, so there is no autograd: `forward` returns what `backward` needs; a trained layer also adds
+//! its gradients to [`Grads`].
 
 pub mod embedding;
 pub mod kernels;

@@ -1,5 +1,4 @@
-//! Layer normalisation with the residual add and the dropout in front of it:
-//! `y = LayerNorm(dropout(x) + residual)`. All `[n, d]`.
+//! Residual layer normalisation `y = LayerNorm(dropout(x) + residual)`. All `[n, d]`.
 
 use super::kernels::Dropout;
 use super::kernels::layer_norm::{self, Affine};
@@ -36,10 +35,25 @@ impl LayerNorm {
         self.trained = Some((gamma, beta));
     }
 
+    /// γ. `[d]`
+    pub fn gamma(&self) -> &Tensor {
+        &self.gamma
+    }
+    /// β. `[d]`
+    pub fn beta(&self) -> &Tensor {
+        &self.beta
+    }
+    /// Where the gradients of γ and β go, if they are trained.
+    pub(super) fn trained(&self) -> Option<(ParamId, ParamId)> {
+        self.trained
+    }
+    pub(super) fn affine(&self) -> Affine<'_> {
+        Affine { gamma: &self.gamma, beta: &self.beta, eps: self.eps }
+    }
+
     /// `LayerNorm(dropout(x) + residual)`
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, Saved)> {
-        let affine = Affine { gamma: &self.gamma, beta: &self.beta, eps: self.eps };
-        let (y, norm) = layer_norm::forward(x, residual, drop, affine)?;
+        let (y, norm) = layer_norm::forward(x, residual, drop, self.affine())?;
         Ok((y, Saved { norm, drop }))
     }
 

@@ -1,11 +1,10 @@
-//! The normalisation in front of a block, with the residual add of the block before it:
-//! `sum = dropout(x) + residual`, `y = norm(sum)`. The sum goes on as the residual stream. All `[n, d]`.
-//!
-//! The stream has the norm's own format, also where y, which the block computes with, has 16 bits.
+//! The normalisation before a block, with the residual add of the block before it: `sum = dropout(x) + residual`, the
+//! residual stream in the norm's own format, and `y = norm(sum)`, which may have 16 bits. All `[n, d]`.
 
-use super::kernels::layer_norm::{self, Affine};
+use super::kernels::layer_norm;
 use super::kernels::rms_norm::{self, Scale};
 use super::kernels::{Dropout, residual};
+use super::norm::LayerNorm;
 use super::params::{Grads, ParamId, Params};
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -14,16 +13,7 @@ use candle_core::{DType, Tensor};
 #[derive(Clone, Debug)]
 pub enum PreNorm {
     /// LayerNorm.
-    Layer {
-        /// Scale.
-        gamma: Tensor,
-        /// Shift.
-        beta: Tensor,
-        /// Added to the variance.
-        eps: f64,
-        /// Where the gradients of γ and β go, if they are trained.
-        trained: Option<[ParamId; 2]>,
-    },
+    Layer(LayerNorm),
     /// Root-mean-square normalisation.
     Rms {
         /// Scale.
@@ -38,14 +28,14 @@ pub enum PreNorm {
 /// What [`PreNorm::backward`] and [`PreNorm::output`] need.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    kind: Kind,
+    kind: PreNormKind,
     drop: Dropout,
     /// Format of x.
     x: DType,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum PreNormKind {
     Layer(layer_norm::Saved),
     Rms(rms_norm::Saved),
 }
@@ -53,17 +43,23 @@ enum Kind {
 impl PreNorm {
     /// γ. `[d]`
     pub fn gamma(&self) -> &Tensor {
-        let (Self::Layer { gamma, .. } | Self::Rms { gamma, .. }) = self;
-        gamma
+        match self {
+            Self::Layer(norm) => norm.gamma(),
+            Self::Rms { gamma, .. } => gamma,
+        }
+    }
+
+    /// Number of values, and their bytes.
+    pub fn size(&self) -> (usize, usize) {
+        let beta = if let Self::Layer(norm) = self { Some(norm.beta()) } else { None };
+        let sizes = [self.gamma()].into_iter().chain(beta).map(|t| (t.elem_count(), t.dtype().size_in_bytes()));
+        sizes.fold((0, 0), |(values, bytes), (n, size)| (values + n, bytes + n * size))
     }
 
     /// Makes it trained; its tensors get the names `{name}.weight` and `{name}.bias`.
     pub fn train(&mut self, name: &str, params: &mut Params) {
         match self {
-            Self::Layer { gamma, beta, trained, .. } => {
-                let gamma = params.add(format!("{name}.weight"), gamma);
-                *trained = Some([gamma, params.add(format!("{name}.bias"), beta)]);
-            }
+            Self::Layer(norm) => norm.train(name, params),
             Self::Rms { gamma, trained, .. } => *trained = Some(params.add(format!("{name}.weight"), gamma)),
         }
     }
@@ -77,16 +73,19 @@ impl PreNorm {
         activation_dtype: DType,
     ) -> Result<(Tensor, Tensor, Saved)> {
         let (y, sum, kind) = match self {
-            Self::Layer { gamma, beta, eps, .. } => {
-                let sum = Dropout::none().apply_as(&residual::add(x, residual, drop)?, gamma.dtype())?;
-                let affine = Affine { gamma, beta, eps: *eps };
-                let (y, saved) = layer_norm::forward(&sum, None, Dropout::none(), affine)?;
-                (Dropout::none().apply_as(&y, activation_dtype)?, sum, Kind::Layer(saved.kept_as(activation_dtype)?))
+            Self::Layer(norm) => {
+                let sum = Dropout::none().apply_as(&residual::add(x, residual, drop)?, norm.gamma().dtype())?;
+                let (y, saved) = layer_norm::forward(&sum, None, Dropout::none(), norm.affine())?;
+                (
+                    Dropout::none().apply_as(&y, activation_dtype)?,
+                    sum,
+                    PreNormKind::Layer(saved.kept_as(activation_dtype)?),
+                )
             }
             Self::Rms { gamma, eps, .. } => {
                 let norm = Scale { gamma, eps: *eps };
                 let (y, sum, saved) = rms_norm::forward_as(x, residual, drop, norm, activation_dtype)?;
-                (y, sum, Kind::Rms(saved))
+                (y, sum, PreNormKind::Rms(saved))
             }
         };
         Ok((y, sum, Saved { kind, drop, x: x.dtype() }))
@@ -95,10 +94,8 @@ impl PreNorm {
     /// `norm(sum)` once more: cheaper than keeping it.
     pub fn output(&self, saved: &Saved) -> Result<Tensor> {
         match (self, &saved.kind) {
-            (Self::Layer { gamma, beta, eps, .. }, Kind::Layer(saved)) => {
-                layer_norm::output(saved, Affine { gamma, beta, eps: *eps })
-            }
-            (Self::Rms { gamma, .. }, Kind::Rms(saved)) => rms_norm::output(saved, gamma),
+            (Self::Layer(norm), PreNormKind::Layer(saved)) => layer_norm::output(saved, norm.affine()),
+            (Self::Rms { gamma, .. }, PreNormKind::Rms(saved)) => rms_norm::output(saved, gamma),
             _ => Err(Error::internal("a norm was given another one's saved values")),
         }
     }
@@ -106,12 +103,13 @@ impl PreNorm {
     /// Adds the gradients of γ and β, if they are trained. dy `[n, d]`
     pub fn add_grads(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
         match (self, &saved.kind) {
-            (Self::Layer { trained: Some([gamma, beta]), .. }, Kind::Layer(saved)) => {
+            (Self::Layer(norm), PreNormKind::Layer(saved)) => {
+                let Some((gamma, beta)) = norm.trained() else { return Ok(()) };
                 let (dgamma, dbeta) = layer_norm::affine_grads(dy, saved)?;
-                grads.add(*gamma, 0, dgamma)?;
-                grads.add(*beta, 0, dbeta)
+                grads.add(gamma, 0, dgamma)?;
+                grads.add(beta, 0, dbeta)
             }
-            (Self::Rms { trained: Some(gamma), .. }, Kind::Rms(saved)) => {
+            (Self::Rms { trained: Some(gamma), .. }, PreNormKind::Rms(saved)) => {
                 grads.add(*gamma, 0, rms_norm::gamma_grad(dy, saved)?)
             }
             _ => Ok(()),
@@ -122,14 +120,14 @@ impl PreNorm {
     pub fn backward(&self, saved: &Saved, dy: &Tensor, dsum: Option<Tensor>) -> Result<Tensor> {
         let gamma = self.gamma();
         match &saved.kind {
-            Kind::Layer(saved) => {
+            PreNormKind::Layer(saved) => {
                 let dx = layer_norm::backward(dy, saved, gamma, Dropout::none(), false)?.sum;
                 match dsum {
                     Some(dsum) => residual::accumulate(dsum, &dx),
                     None => Dropout::none().apply_as(&dx, gamma.dtype()),
                 }
             }
-            Kind::Rms(saved) => rms_norm::backward(dy, dsum, saved, gamma),
+            PreNormKind::Rms(saved) => rms_norm::backward(dy, dsum, saved, gamma),
         }
     }
 }

@@ -1,10 +1,8 @@
-//! Where the time of a training step goes: a clock that is always on exactly one [`Phase`].
+//! Where the time of a training step goes.
 //!
-//! While a [`Recording`] lives, its thread's time is booked to the innermost open [`scope`], and to
-//! [`Phase::Other`] outside of all, so the phases add up to the time that passed, to the nanosecond. The layers
-//! open the scopes; without a recording a scope is one relaxed atomic load. Kernels that spread over a thread
-//! pool are booked where they were called from: as long as they take there. On a device that works
-//! asynchronously the phases say when work was handed over, not when it was done.
+//! While a [`Recording`] lives, its thread's time counts to the innermost open [`scope`], and to [`Phase::Other`] outside
+//! of all, so the phases sum to the elapsed time. Parallel kernels count where they were called from; on an asynchronous
+//! device the phases tell when work was submitted. Without a recording a scope costs one relaxed atomic load.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -182,8 +180,7 @@ pub struct Scope {
     before: Option<Phase>,
 }
 
-/// Books this thread's time to `phase` until the scope is dropped or an inner one opens. Inside
-/// [`Phase::Recompute`] everything stays there.
+/// Counts this thread's time to `phase` until the scope is dropped or an inner one opens; not inside [`Phase::Recompute`].
 pub fn scope(phase: Phase) -> Scope {
     if RECORDINGS.load(Ordering::Relaxed) == 0 {
         return Scope { before: None };

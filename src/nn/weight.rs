@@ -70,7 +70,7 @@ impl Weight {
     pub fn device(&self) -> &Device {
         match self {
             Self::Dense(dense) => dense.device(),
-            Self::Quantised(quantised) => quantised.device(),
+            Self::Quantised(_) => &Device::Cpu,
         }
     }
 
@@ -92,12 +92,7 @@ impl Weight {
 
     /// Matrices with the same inputs, one below the other. If any is quantised, so is the result.
     pub fn stack(list: Vec<Self>) -> Result<Self> {
-        let mut dense = Vec::new();
-        for weight in &list {
-            if let Self::Dense(tensor) = weight {
-                dense.push(tensor);
-            }
-        }
+        let dense: Vec<&Tensor> = list.iter().filter_map(|weight| weight.tensor().ok()).collect();
         if let [one] = list.as_slice() {
             return Ok(one.clone());
         }
@@ -163,7 +158,11 @@ impl Weight {
     pub fn linear_act(&self, x: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
         match self {
             Self::Dense(dense) => gemm::linear_act(x, dense, b, act),
-            Self::Quantised(quantised) => quantised.linear_act(x, b, act),
+            Self::Quantised(quantised) => {
+                let z = quantised.linear(x, b)?;
+                let y = activation::forward(act, &z)?;
+                Ok((z, y))
+            }
         }
     }
 

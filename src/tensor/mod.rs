@@ -1,14 +1,5 @@
-//! Tensors on the host, number formats, and the file formats of tensors: safetensors and GGUF.
-//!
-//! | module | what |
-//! |---|---|
-//! | [`host_tensor`] | a named tensor of `f32` values, and the plan of one that is written to a file |
-//! | [`number_format`] | how values are stored: floats and GGML's block formats |
-//! | [`safetensors`] | one reader, one writer |
-//! | [`gguf`] | one reader, one writer, tensor names, the order of query and key rows |
-//! | [`hash`] | SHA-256 of files |
-//!
-//! Nothing here knows a model or a run.
+//! Tensors on the host ([`host_tensor`]), how values are stored ([`number_format`]), the file formats [`safetensors`] and
+//! [`gguf`], and SHA-256 of files ([`hash`]).
 
 pub mod gguf;
 pub mod hash;

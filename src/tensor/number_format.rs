@@ -48,6 +48,10 @@ struct Facts {
     values: usize,
     /// Bytes of a block.
     bytes: usize,
+    /// GGUF's `general.file_type` of a file whose matrices have the format.
+    file_type: u32,
+    /// candle's name of the type.
+    candle: GgmlDType,
 }
 
 impl NumberFormat {
@@ -70,20 +74,20 @@ impl NumberFormat {
 
     #[inline]
     const fn facts(self) -> Facts {
-        let (ggml, name, lower, values, bytes) = match self {
-            Self::F32 => (0, "F32", "f32", 1, 4),
-            Self::F16 => (1, "F16", "f16", 1, 2),
-            Self::Bf16 => (30, "BF16", "bf16", 1, 2),
-            Self::Q8_0 => (8, "Q8_0", "q8_0", 32, 34),
-            Self::Q4_0 => (2, "Q4_0", "q4_0", 32, 18),
-            Self::Q4_1 => (3, "Q4_1", "q4_1", 32, 20),
-            Self::Q5_0 => (6, "Q5_0", "q5_0", 32, 22),
-            Self::Q5_1 => (7, "Q5_1", "q5_1", 32, 24),
-            Self::Q4K => (12, "Q4_K", "q4_k", 256, 144),
-            Self::Q5K => (13, "Q5_K", "q5_k", 256, 176),
-            Self::Q6K => (14, "Q6_K", "q6_k", 256, 210),
+        let (ggml, name, lower, values, bytes, file_type, candle) = match self {
+            Self::F32 => (0, "F32", "f32", 1, 4, 0, GgmlDType::F32),
+            Self::F16 => (1, "F16", "f16", 1, 2, 1, GgmlDType::F16),
+            Self::Bf16 => (30, "BF16", "bf16", 1, 2, 32, GgmlDType::BF16),
+            Self::Q8_0 => (8, "Q8_0", "q8_0", 32, 34, 7, GgmlDType::Q8_0),
+            Self::Q4_0 => (2, "Q4_0", "q4_0", 32, 18, 2, GgmlDType::Q4_0),
+            Self::Q4_1 => (3, "Q4_1", "q4_1", 32, 20, 3, GgmlDType::Q4_1),
+            Self::Q5_0 => (6, "Q5_0", "q5_0", 32, 22, 8, GgmlDType::Q5_0),
+            Self::Q5_1 => (7, "Q5_1", "q5_1", 32, 24, 9, GgmlDType::Q5_1),
+            Self::Q4K => (12, "Q4_K", "q4_k", 256, 144, 15, GgmlDType::Q4K),
+            Self::Q5K => (13, "Q5_K", "q5_k", 256, 176, 17, GgmlDType::Q5K),
+            Self::Q6K => (14, "Q6_K", "q6_k", 256, 210, 18, GgmlDType::Q6K),
         };
-        Facts { ggml, name, lower, values, bytes }
+        Facts { ggml, name, lower, values, bytes, file_type, candle }
     }
 
     /// GGML's name, which is also safetensors' for floats: `F32`, `F16`, `BF16`, `Q8_0`.
@@ -126,19 +130,12 @@ impl NumberFormat {
 
     /// candle's name of the type.
     pub fn candle(self) -> GgmlDType {
-        match self {
-            Self::F32 => GgmlDType::F32,
-            Self::F16 => GgmlDType::F16,
-            Self::Bf16 => GgmlDType::BF16,
-            Self::Q8_0 => GgmlDType::Q8_0,
-            Self::Q4_0 => GgmlDType::Q4_0,
-            Self::Q4_1 => GgmlDType::Q4_1,
-            Self::Q5_0 => GgmlDType::Q5_0,
-            Self::Q5_1 => GgmlDType::Q5_1,
-            Self::Q4K => GgmlDType::Q4K,
-            Self::Q5K => GgmlDType::Q5K,
-            Self::Q6K => GgmlDType::Q6K,
-        }
+        self.facts().candle
+    }
+
+    /// GGUF's `general.file_type` of a file whose matrices have this format.
+    pub fn gguf_file_type(self) -> u32 {
+        self.facts().file_type
     }
 
     /// This format where its blocks divide rows of so many values; else the one that converters to GGUF take in its

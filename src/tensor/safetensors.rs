@@ -1,14 +1,10 @@
 //! Safetensors files.
 //!
 //! Layout: 8 bytes little-endian length of the header; the header, a JSON object that maps each tensor's name to
-//! `{"dtype", "shape", "data_offsets": [begin, end]}` and `__metadata__` to strings, padded with spaces to a
-//! multiple of 8; the values, without gaps. Tensors keep the order in which they were given and metadata is sorted,
-//! so equal contents give equal bytes (the `safetensors` crate writes metadata in hash order and accepts a header
-//! that names a tensor twice; both matter here, where files are hashed and checked).
-//!
-//! `F32`, `F16`, `BF16` and `F64` values can be read and are converted to `f32`. Every count and offset of the header
-//! is checked against the size of the file before memory is allocated for it, and every error names the file and the
-//! tensor.
+//! `{"dtype", "shape", "data_offsets": [begin, end]}` and `__metadata__` to strings, padded with spaces to a multiple of 8;
+//! the values, without gaps. Tensors keep their order and metadata is sorted, so equal contents give equal bytes (the
+//! `safetensors` crate writes metadata in hash order and accepts a name twice). `F32`, `F16`, `BF16` and `F64` are read as
+//! `f32`. Counts and offsets are compared with the file's size before memory is allocated; errors name file and tensor.
 
 use super::host_tensor::{HostTensor, TensorPlan, write_file};
 use super::number_format::NumberFormat;
@@ -41,8 +37,7 @@ pub fn write(path: &Path, tensors: &[HostTensor], format: NumberFormat, metadata
     write_streamed(path, &plan, metadata, &mut |i| Ok(Cow::Borrowed(&tensors[i])))
 }
 
-/// As [`write`], for tensors that do not fit into memory together: `tensor` gives the planned tensor of a number and
-/// is called once for each, in order.
+/// As [`write`], one tensor in memory at a time: `tensor` gives the planned tensor of a number, once each, in order.
 pub fn write_streamed<'a>(
     path: &Path,
     plan: &[TensorPlan],

@@ -150,7 +150,7 @@ fn squared_error_rows(
     }
     let rows = Tensor::stack(&[&task, &term, &task], 1)?;
     let gradient = Tensor::cat(&gradients, 0)?.reshape(logits.shape())?.to_dtype(logits.dtype())?;
-    Ok((LossRows::on_device(rows, lambda), gradient))
+    Ok((LossRows::new(rows, lambda), gradient))
 }
 
 /// The loss of one micro-batch on the host. logits: pass A's rows, then pass B's if there are two passes.

@@ -94,7 +94,7 @@ pub fn gguf_adapter(
         ("general.name", format!("{} merged LoRA", base_name(&meta.base_model)).into()),
         ("general.base_model.count", GgufValue::Int(1)),
         ("general.base_model.0.name", base_name(&meta.base_model).into()),
-        ("general.file_type", GgufValue::Int(gguf::file_type(meta.dtype).into())),
+        ("general.file_type", GgufValue::Int(meta.dtype.gguf_file_type().into())),
         ("adapter.type", "lora".into()),
         ("adapter.lora.alpha", GgufValue::Float(alpha.into())),
     ]

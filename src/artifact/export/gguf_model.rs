@@ -153,7 +153,7 @@ fn from_gguf(file: &Path, store: NumberFormat) -> Result<(Metadata, Option<HostT
 }
 
 fn format(store: NumberFormat) -> Metadata {
-    let mut entries = vec![("general.file_type".to_owned(), GgufValue::Int(gguf::file_type(store).into()))];
+    let mut entries = vec![("general.file_type".to_owned(), GgufValue::Int(store.gguf_file_type().into()))];
     if store == NumberFormat::Q8_0 {
         entries.push(("general.quantization_version".to_owned(), GgufValue::Int(2)));
     }

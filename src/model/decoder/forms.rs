@@ -40,10 +40,7 @@ impl Decoder {
     /// Bytes of its weights as they are held; a head that is the embedding table counts once.
     pub fn weight_bytes(&self) -> usize {
         let tensor = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
-        let norm = |norm: &PreNorm| match norm {
-            PreNorm::Layer { gamma, beta, .. } => tensor(gamma) + tensor(beta),
-            PreNorm::Rms { gamma, .. } => tensor(gamma),
-        };
+        let norm = |norm: &PreNorm| norm.size().1;
         let layer = |l: &DecoderLayer| {
             let linears = [&l.qkv, &l.out, &l.inner, &l.outer];
             let matrices: usize = linears.into_iter().map(|l| l.weight().bytes() + l.bias().map_or(0, tensor)).sum();
@@ -59,10 +56,7 @@ impl Decoder {
     /// Values of the frozen trunk, head included where it is not the embedding table.
     pub fn parameter_count(&self) -> usize {
         let linear = |l: &crate::nn::Linear| l.weight().elem_count() + l.bias().map_or(0, Tensor::elem_count);
-        let norm = |norm: &PreNorm| match norm {
-            PreNorm::Layer { gamma, .. } => 2 * gamma.elem_count(),
-            PreNorm::Rms { gamma, .. } => gamma.elem_count(),
-        };
+        let norm = |norm: &PreNorm| norm.size().0;
         let layer = |l: &DecoderLayer| {
             let matrices: usize = [&l.qkv, &l.out, &l.inner, &l.outer].into_iter().map(linear).sum();
             matrices

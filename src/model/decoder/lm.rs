@@ -212,7 +212,7 @@ impl CausalLm {
         let mut model = self.clone();
         for (site, layer) in model.decoder.layers_mut().iter_mut().enumerate() {
             if let FfnAdapter::Mixture(mixture) = &layer.adapter {
-                layer.adapter = FfnAdapter::Merged(mixture.merge_site(weights, site)?);
+                layer.adapter = FfnAdapter::Merged(mixture.merge(weights.site(site)?)?);
             }
             layer.loras.replace(&mut *merge)?;
         }

@@ -6,7 +6,7 @@ use super::train::TrainedSegments;
 use crate::error::Result;
 use crate::model::layer::FfnAdapter;
 use crate::model::loras::LayerLoras;
-use crate::nn::{Linear, PreNorm, Weight};
+use crate::nn::{LayerNorm, Linear, PreNorm, Weight};
 use candle_core::Tensor;
 
 /// What is not a layer: tables, final norm, head.
@@ -89,7 +89,7 @@ impl Reader<'_> {
         let (d, eps) = (self.spec.hidden_size, self.spec.norm_eps);
         let gamma = self.get(&format!("{name}.weight"), &[d])?;
         Ok(if self.spec.family == DecoderFamily::Gpt2 {
-            PreNorm::Layer { gamma, beta: self.get(&format!("{name}.bias"), &[d])?, eps, trained: None }
+            PreNorm::Layer(LayerNorm::new(gamma, self.get(&format!("{name}.bias"), &[d])?, eps))
         } else {
             PreNorm::Rms { gamma, eps, trained: None }
         })

@@ -68,6 +68,7 @@ macro_rules! for_each_act {
         }
     };
 }
+pub(super) use for_each_act;
 
 fn map<T: Number>(x: &[T], value: impl Fn(f32) -> f32 + Sync, _: impl Fn(f32) -> f32) -> Vec<T> {
     host::map(x, value)

@@ -1,8 +1,7 @@
-//! Attention over packed sequences: `softmax(q kᵀ / sqrt(d)) v` for each sequence and head, in both directions or
-//! causal, with a key and value head for each query head or for a group of them.
+//! Attention over packed sequences: `softmax(q kᵀ / sqrt(d)) v` for each sequence and head, bidirectional or causal, with
+//! one key and value head for each query head or group of them.
 //!
-//! Scores are made for a block of queries at a time, over the keys these see (causal: those up to the last of them), and
-//! nothing of them is kept: the backward pass recomputes the probabilities from q and k, and the dropout mask from its key.
+//! Scores exist for one block of queries at a time; the backward pass recomputes probabilities and dropout masks.
 
 mod plain;
 
@@ -49,18 +48,16 @@ impl<T: Number> Sink<'_, T> {
     }
 }
 
-/// `a b * scale` written to `out`; one thread.
-#[expect(unsafe_code, reason = "outputs are exclusive slices or disjoint blocks of a checked matrix")]
+/// `a b * scale` written to `out` on one thread, in the operands' precision.
 fn small(dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32) {
-    // SAFETY: see `Sink`; local buffers are sized by the caller for the dims it passes.
-    unsafe { raw(dims, a, b, out, scale, Precision::Stored) }
+    small_as(Precision::Stored, dims, a, b, out, scale);
 }
 
-/// As [`small`] in f32 whatever the operands' formats: for a left operand that is read down its columns.
-#[expect(unsafe_code, reason = "outputs are exclusive slices of a checked size")]
-fn small_single(dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32) {
-    // SAFETY: as for `small`.
-    unsafe { raw(dims, a, b, out, scale, Precision::Single) }
+/// As [`small`] in a given precision; f32 is for a left operand that is read down its columns.
+#[expect(unsafe_code, reason = "outputs are exclusive slices or disjoint blocks of a checked matrix")]
+fn small_as(precision: Precision, dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32) {
+    // SAFETY: see `Sink`; local buffers are sized by the caller for the dims it passes.
+    unsafe { raw(dims, a, b, out, scale, precision) }
 }
 
 fn local(buffer: &mut [f32], width: usize, add: bool) -> Out {
@@ -73,14 +70,6 @@ fn space(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
         buffer.resize(len, 0.0);
     }
     &mut buffer[..len]
-}
-
-/// The columns of q, of k or of v.
-struct Columns<'a> {
-    values: Values<'a>,
-    first: usize,
-    /// All columns of their matrix.
-    stride: usize,
 }
 
 /// One (sequence, query head) pair with its views.
@@ -103,28 +92,21 @@ struct Piece {
     seen: usize,
 }
 
-fn view(values: Values<'_>, stride: usize, row: usize, col: usize) -> Stored<'_> {
-    Stored { values: values.from(row * stride + col), row: stride, col: 1 }
-}
-
-/// The rows of a view from one on.
-fn below(view: Stored<'_>, row: usize) -> Stored<'_> {
-    Stored { values: view.values.from(row * view.row), ..view }
+/// The part of a row-major view from a row and a column on.
+fn from(view: Stored<'_>, row: usize, col: usize) -> Stored<'_> {
+    Stored { values: view.values.from(row * view.row + col), ..view }
 }
 
 impl Layout {
     /// The pair number `index`, counting heads within sequences.
-    fn task<'a>(&self, parts: &[Columns<'a>; 3], index: usize) -> Task<'a> {
+    fn task<'a>(&self, parts: &[Stored<'a>; 3], index: usize) -> Task<'a> {
         let (seq, head) = (index / self.heads, index % self.heads);
         let (rq, rk) = (&self.queries[seq], &self.keys[seq]);
         let (col, kv_col) = (head * self.head_dim, head / self.group() * self.head_dim);
-        let at = |part: usize, row: usize, col: usize| {
-            view(parts[part].values, parts[part].stride, row, parts[part].first + col)
-        };
         Task {
-            q: at(0, rq.start, col),
-            k: at(1, rk.start, kv_col),
-            v: at(2, rk.start, kv_col),
+            q: from(parts[0], rq.start, col),
+            k: from(parts[1], rk.start, kv_col),
+            v: from(parts[2], rk.start, kv_col),
             sq: rq.len(),
             sk: rk.len(),
             col,
@@ -150,7 +132,7 @@ impl Layout {
     /// The softmax of some queries over the keys they see, into `p` `[rows, seen]`.
     fn probabilities(&self, task: &Task<'_>, piece: &Piece, p: &mut [f32]) {
         let (rows, seen) = (piece.rows.len(), piece.seen);
-        let q = below(task.q, piece.rows.start);
+        let q = from(task.q, piece.rows.start, 0);
         small([rows, seen, self.head_dim], q, task.k.transposed(), local(p, seen, false), self.scale());
         let hidden = |row: usize| if self.causal { rows - 1 - row } else { 0 };
         simd::vectors!(|| {
@@ -333,7 +315,7 @@ fn member_backward<T: Number>(
         let (rows, seen, start) = (piece.rows.len(), piece.seen, piece.rows.start);
         let (p, dp) = (space(p, rows * seen), space(dp, rows * seen));
         layout.probabilities(task, &piece, p);
-        let (q, dout) = (below(task.q, start), view(dys, layout.width(), q0 + start, task.col));
+        let (q, dout) = (from(task.q, start, 0), from(Stored::rows(dys, layout.width()), q0 + start, task.col));
         small([rows, seen, hd], dout, task.v.transposed(), local(dp, seen, false), 1.0);
         // The gradient of the scores, and the masked probabilities.
         let dropped = if task.drop.active() {
@@ -356,9 +338,10 @@ fn member_backward<T: Number>(
             }
         });
         // dv = (p * mask)ᵀ dy, dq = ds k / sqrt(d), dk = dsᵀ q / sqrt(d)
-        small_single([seen, hd, rows], Mat::cols(dropped, seen).stored(), dout, local(dv, hd, true), 1.0);
-        small([rows, hd, seen], Mat::rows(dp, seen).stored(), task.k, dq.at(q0 + start, task.col), scale);
-        small_single([seen, hd, rows], Mat::cols(dp, seen).stored(), q, local(dk, hd, true), scale);
+        let (dropped, ds) = (Mat::cols(dropped, seen).stored(), Mat::cols(dp, seen).stored());
+        small_as(Precision::Single, [seen, hd, rows], dropped, dout, local(dv, hd, true), 1.0);
+        small([rows, hd, seen], ds.transposed(), task.k, dq.at(q0 + start, task.col), scale);
+        small_as(Precision::Single, [seen, hd, rows], ds, q, local(dk, hd, true), scale);
     }
 }
 
@@ -374,7 +357,8 @@ fn refs<'a, T: Number>(qkv: &'a Qkv, layout: &Layout) -> Result<[HostView<'a, T>
     Ok([q?, k?, v?])
 }
 
-fn columns<'a, T: Number>(refs: &'a [HostView<'_, T>; 3], qkv: &Qkv, layout: &Layout) -> [Columns<'a>; 3] {
+/// q, k and v, each from its first column on.
+fn columns<'a, T: Number>(refs: &'a [HostView<'_, T>; 3], qkv: &Qkv, layout: &Layout) -> [Stored<'a>; 3] {
     let parts = qkv.parts(layout);
-    std::array::from_fn(|i| Columns { values: T::values(&refs[i]), first: parts[i].column, stride: parts[i].columns })
+    std::array::from_fn(|i| from(Stored::rows(T::values(&refs[i]), parts[i].columns), 0, parts[i].column))
 }

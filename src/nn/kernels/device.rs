@@ -1,8 +1,7 @@
 //! Which version of a kernel takes a tensor, and the number formats.
 //!
-//! The rules of mixed formats, the same on every device: the frozen base model's matrices and activations have the base's
-//! format; vectors (biases, scales), experts, heads, their gradients and the optimizer have the [`wide`] one. Sums are
-//! made in f32 and rounded to the base's format when they are stored.
+//! On every device the frozen base model's matrices and activations have the base's format; vectors (biases, scales),
+//! experts, heads, their gradients and the optimizer the [`wide`] one. Sums are made in f32 and rounded when stored.
 
 pub use super::cuda::requests::{
     BlockGrad, BlockProduct, NewTokens, RoutedProduct, VocabLossRequest, VocabLossTensors,
@@ -36,6 +35,11 @@ pub fn is_fast(x: &Tensor) -> bool {
 /// Whether the fast version for 16 bits applies: bf16 on a CPU that multiplies it.
 pub fn is_fast16(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::BF16 && simd::multiplies_bf16()
+}
+
+/// Whether one of the fast versions applies.
+pub fn takes_fast(x: &Tensor) -> bool {
+    is_fast(x) || is_fast16(x)
 }
 
 /// The format of sums, vectors and experts beside a base model of format `dtype`: f32 for the 16-bit ones.

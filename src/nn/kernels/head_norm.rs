@@ -1,7 +1,5 @@
-//! Root-mean-square normalisation of each query and key head on its own (Qwen3's QK-norm).
-//!
-//! Queries, keys and values are side by side; the first `heads` heads are normalised with the queries' γ, the next
-//! `kv_heads` with the keys', the rest stays: `y = γ x / sqrt(mean(x²) + ε)` over a head's values.
+//! Root-mean-square normalisation of each query and key head (Qwen3's QK-norm): `y = γ x / sqrt(mean(x²) + ε)` over a
+//! head's values. The first `heads[0]` heads have the queries' γ, the next `heads[1]` the keys', the rest stays.
 
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, widen};

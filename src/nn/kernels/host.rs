@@ -342,14 +342,12 @@ impl<F: FnOnce(&mut [T]), T: Number> InplaceOp1 for InPlace<F, T> {
     }
 }
 
-/// Changes the values of a contiguous CPU tensor that several handles share on purpose: a trained one, which its layer and
-/// the optimizer hold.
+/// Changes the values of a contiguous CPU tensor that a layer and the optimizer share.
 pub fn change_shared<T: Number>(tensor: &Tensor, change: impl FnOnce(&mut [T])) -> Result<()> {
     Ok(tensor.inplace_op1(&InPlace(Mutex::new(Some(change)), PhantomData))?)
 }
 
-/// Changes the values of a contiguous CPU tensor in place. It is taken by value: a caller hands over its only handle, or a
-/// copy.
+/// Changes the values of a contiguous CPU tensor, whose memory nobody else may hold, in place.
 pub fn in_place<T: Number>(tensor: Tensor, change: impl FnOnce(&mut [T])) -> Result<Tensor> {
     change_shared(&tensor, change)?;
     Ok(tensor)
@@ -395,35 +393,25 @@ pub fn for_rows<T: Number>(out: &mut [T], width: usize, work: impl Fn(usize, &mu
     out.par_chunks_mut(rows * width).enumerate().for_each(|(i, block)| work(i * rows, block));
 }
 
-/// As [`for_rows`] with two outputs of the same number of rows, each with its width.
-#[expect(clippy::needless_pass_by_value, reason = "a pair of a slice and its width, taken apart at once")]
-pub fn for_rows2<T: Number, U: Number>(
-    a: (&mut [T], usize),
-    b: (&mut [U], usize),
-    work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
-) {
-    let rows = rows_per_task(a.1.max(b.1));
-    if a.1 == 0 || b.1 == 0 || a.0.is_empty() {
-        return;
-    }
-    let blocks = a.0.par_chunks_mut(rows * a.1).zip(b.0.par_chunks_mut(rows * b.1));
-    blocks.enumerate().for_each(|(i, (x, y))| work(i * rows, x, y));
+/// A row-major output of several that are written together.
+pub struct RowOutput<'a> {
+    /// Its values.
+    pub values: &'a mut [f32],
+    /// Values in a row.
+    pub width: usize,
 }
 
-/// As [`for_rows2`] with three outputs.
-#[expect(clippy::needless_pass_by_value, reason = "pairs of a slice and its width, taken apart at once")]
-pub fn for_rows3(
-    a: (&mut [f32], usize),
-    b: (&mut [f32], usize),
-    c: (&mut [f32], usize),
-    work: impl Fn(usize, &mut [f32], &mut [f32], &mut [f32]) + Sync,
-) {
-    let rows = rows_per_task(a.1.max(b.1).max(c.1));
-    if a.1 == 0 || b.1 == 0 || c.1 == 0 || a.0.is_empty() {
+/// As [`for_rows`] with several outputs of the same number of rows.
+pub fn for_rows_of<const N: usize>(outputs: [RowOutput<'_>; N], work: impl Fn(usize, [&mut [f32]; N]) + Sync) {
+    if outputs.iter().any(|output| output.width == 0 || output.values.is_empty()) {
         return;
     }
-    let blocks = a.0.par_chunks_mut(rows * a.1).zip(b.0.par_chunks_mut(rows * b.1)).zip(c.0.par_chunks_mut(rows * c.1));
-    blocks.enumerate().for_each(|(i, ((x, y), z))| work(i * rows, x, y, z));
+    let rows = rows_per_task(outputs.iter().map(|output| output.width).max().unwrap_or(0));
+    let count = outputs.iter().map(|output| output.values.len().div_ceil(rows * output.width)).min().unwrap_or(0);
+    let mut blocks = outputs.map(|RowOutput { values, width }| values.chunks_mut(rows * width));
+    let blocks: Vec<[&mut [f32]; N]> =
+        (0..count).map(|_| blocks.each_mut().map(|of_one| of_one.next().unwrap_or_default())).collect();
+    blocks.into_par_iter().enumerate().for_each(|(i, block)| work(i * rows, block));
 }
 
 /// Sum over rows of each column. `[rows, width] -> [width]`. Blocks are added in row order.

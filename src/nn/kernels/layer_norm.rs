@@ -164,14 +164,8 @@ fn fast_backward<T: Number>(
             });
         });
     });
-    let (mut gamma_grad, mut beta_grad) = (None, None);
-    if with_params {
-        let scaled: Vec<f32> = dys.iter().zip(xh.iter()).map(|(a, b)| a.wide() * b.wide()).collect();
-        gamma_grad = Some(host::tensor(host::column_sums(&scaled, d), d)?);
-        beta_grad = Some(host::tensor(host::column_sums(&dys[..], d), d)?);
-    }
-    let (sum, x) = (host::tensor(sum, (n, d))?, host::tensor(dx, (n, d))?);
-    Ok(Grads { sum, x, gamma: gamma_grad, beta: beta_grad })
+    let (gamma, beta) = with_params.then(|| fast_affine_grads(&dys[..], &xh[..], d)).transpose()?.unzip();
+    Ok(Grads { sum: host::tensor(sum, (n, d))?, x: host::tensor(dx, (n, d))?, gamma, beta })
 }
 
 /// Gradients of γ and β. dy `[n, d]` -> `[d]`, `[d]`
@@ -181,9 +175,12 @@ pub fn affine_grads(dy: &Tensor, saved: &Saved) -> Result<(Tensor, Tensor)> {
         return Ok(((&dy * widen(&saved.normalized)?)?.sum(0)?, dy.sum(0)?));
     }
     let (_, d) = dy.dims2()?;
-    let (dys, xh) = (HostRef::of(dy)?, HostRef::of(&saved.normalized)?);
-    let scaled: Vec<f32> = dys.iter().zip(xh.iter()).map(|(a, b)| a * b).collect();
-    Ok((host::tensor(host::column_sums(&scaled, d), d)?, host::tensor(host::column_sums(&dys, d), d)?))
+    fast_affine_grads::<f32>(&HostRef::of(dy)?, &HostRef::of(&saved.normalized)?, d)
+}
+
+fn fast_affine_grads<T: Number>(dy: &[T], normalized: &[T], d: usize) -> Result<(Tensor, Tensor)> {
+    let scaled: Vec<f32> = dy.iter().zip(normalized).map(|(a, b)| a.wide() * b.wide()).collect();
+    Ok((host::tensor(host::column_sums(&scaled, d), d)?, host::tensor(host::column_sums(dy, d), d)?))
 }
 
 /// [`forward`] from candle operations.
@@ -208,11 +205,7 @@ pub fn plain_backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout,
     let centered = scaled.broadcast_sub(&scaled.mean_keepdim(D::Minus1)?)?;
     let inner = (centered - saved.normalized.broadcast_mul(&along)?)?;
     let sum = inner.broadcast_mul(&saved.rstd.unsqueeze(D::Minus1)?)?;
-    let (mut gamma_grad, mut beta_grad) = (None, None);
-    if with_params {
-        let (gamma, beta) = affine_grads(dy, saved)?;
-        (gamma_grad, beta_grad) = (Some(gamma), Some(beta));
-    }
+    let (gamma, beta) = with_params.then(|| affine_grads(dy, saved)).transpose()?.unzip();
     let x = if drop.active() { (&sum * drop.mask(sum.dims(), &sum)?)? } else { sum.copy()? };
-    Ok(Grads { sum, x, gamma: gamma_grad, beta: beta_grad })
+    Ok(Grads { sum, x, gamma, beta })
 }

@@ -1,5 +1,4 @@
-//! What a loss gives: its numbers, row by row, in a processor's memory or still on their way through a GPU's queue, and its
-//! gradients.
+//! What a loss gives: its numbers, row by row, which a GPU may still be computing, and its gradients.
 
 use crate::error::Result;
 use crate::tensor::to_f32;
@@ -8,18 +7,11 @@ use candle_core::Tensor;
 /// Of each row: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
 pub(super) const PARTS: usize = 3;
 
-/// Where the rows are.
-#[derive(Clone, Debug)]
-enum Rows {
-    Host(Vec<f32>),
-    /// `[rows, 3]`
-    Device(Tensor),
-}
-
 /// The rows of a loss. Nothing waits for a GPU that computes them until they are read.
 #[derive(Clone, Debug)]
 pub struct LossRows {
-    rows: Rows,
+    /// `[rows, 3]`
+    rows: Tensor,
     /// λ: what the consistency term counts.
     weight: f64,
 }
@@ -38,21 +30,14 @@ pub struct LossParts {
 }
 
 impl LossRows {
-    pub(super) fn on_host(rows: Vec<f32>, weight: f64) -> Self {
-        Self { rows: Rows::Host(rows), weight }
-    }
-
-    /// Rows on a device: task loss, consistency before λ (`weight`), plain loss of pass A. rows `[n, 3]`
-    pub fn on_device(rows: Tensor, weight: f64) -> Self {
-        Self { rows: Rows::Device(rows), weight }
+    /// Task loss, consistency before λ (`weight`), plain loss of pass A. rows `[n, 3]`
+    pub fn new(rows: Tensor, weight: f64) -> Self {
+        Self { rows, weight }
     }
 
     /// The means; waits for the device that computes them.
     pub fn read(self) -> Result<LossParts> {
-        let rows = match self.rows {
-            Rows::Host(rows) => rows,
-            Rows::Device(rows) => to_f32(&rows)?,
-        };
+        let rows = to_f32(&self.rows)?;
         let n = (rows.len() / PARTS).max(1) as f64;
         let mean = |part: usize| rows.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n;
         let (task, consistency) = (mean(0), mean(1));

@@ -3,10 +3,10 @@
 //! B's rows are those of all blocks, one after the other; block i reads the i-th group of `r` columns of z, which are
 //! the i-th group of `r` rows of A.
 
-use super::device::{self, BlockGrad, BlockProduct, block_grads, block_products, is_fast, is_fast16, wide};
+use super::device::{self, BlockGrad, BlockProduct, block_grads, block_products, is_fast, is_fast16, takes_fast, wide};
 use super::gemm::{self, Mat, Precision, Stored, product_block};
 use super::host::{self, HostRef, Number, StoredRef, Values};
-use super::routed::{Group, RowSet, gather, quick, rows_of, segments};
+use super::routed::{Group, RowSet, gather, rows_of, segments};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use half::bf16;
@@ -30,6 +30,53 @@ struct Part {
     columns: Range<usize>,
     row: usize,
     z: usize,
+}
+
+/// All blocks' products on the CPU: `out[block] += scale * x_i B_iᵀ`, or `out_i = scale * x[block] B_i`.
+struct HostProducts<'a> {
+    scale: f32,
+    weight: HostRef<'a>,
+    /// Values of one expert's B.
+    size: usize,
+    parts: Vec<Part>,
+    rank: usize,
+    /// The second of these: the backward direction.
+    back: bool,
+}
+
+impl HostProducts<'_> {
+    /// x `[n, x_row]`, out `[n, out_row]`
+    fn run<T: Number>(&self, x: Values<'_>, x_row: usize, groups: &[Group], out: &mut [T], out_row: usize) {
+        let (scale, rank) = (self.scale, self.rank);
+        for group in groups {
+            let b = &self.weight[group.expert * self.size..(group.expert + 1) * self.size];
+            for part in &self.parts {
+                let (inner, outer, b) = (part.z..part.z + rank, part.columns.clone(), &b[part.row * rank..]);
+                let (from, to) = if self.back { (outer, inner) } else { (inner, outer) };
+                let factor = if self.back { Mat::rows(b, rank) } else { Mat::cols(b, rank) };
+                let dims = [group.rows.len(), to.len(), from.len()];
+                match &group.rows {
+                    RowSet::Range(rows) => {
+                        let source = Stored::rows(x.from(rows.start * x_row + from.start), x_row);
+                        let start = rows.start * out_row + to.start;
+                        let block = gemm::Block { start, row: out_row, add: !self.back };
+                        product_block(dims, source, factor, out, block, scale, Precision::Single);
+                    }
+                    RowSet::List(list) => {
+                        let source = gather(x, list, x_row, from.clone());
+                        let source = Mat::rows(&source[..], from.len());
+                        let result: Vec<f32> = gemm::product(dims, source, factor.stored(), None);
+                        for (&row, values) in list.iter().zip(result.chunks_exact(to.len())) {
+                            let start = row as usize * out_row + to.start;
+                            for (o, v) in out[start..start + to.len()].iter_mut().zip(values) {
+                                *o = T::narrow(if self.back { scale * v } else { o.wide() + scale * v });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl LowRankUp<'_> {
@@ -57,13 +104,17 @@ impl LowRankUp<'_> {
         }
         if device::has_kernels(z) && device::has_kernels(&y) {
             let y = y.contiguous()?;
-            let products =
-                self.parts()?.into_iter().map(|part| self.block(z, &y, &part, false)).collect::<Result<Vec<_>>>()?;
-            let (segments, list) = segments(groups);
-            block_products(&products, &segments, &list)?;
+            self.on_device(z, &y, groups, false)?;
             return Ok(y);
         }
         self.plain_add(z, groups, y)
+    }
+
+    fn on_device(&self, x: &Tensor, out: &Tensor, groups: &[Group], back: bool) -> Result<()> {
+        let parts = self.parts()?;
+        let products = parts.iter().map(|part| self.block(x, out, part, back)).collect::<Result<Vec<_>>>()?;
+        let (segments, list) = segments(groups);
+        block_products(&products, &segments, &list)
     }
 
     /// One block's product on a device: `y[block] += scale z_i B_iᵀ`, or back.
@@ -76,80 +127,32 @@ impl LowRankUp<'_> {
     }
 
     fn fast_add<T: Number>(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
-        let ((_, all), (_, z_width), rank) = (y.dims2()?, z.dims2()?, self.rank()?);
-        let (zs, ws, parts) = (HostRef::of(z)?, HostRef::of(self.weight)?, self.parts()?);
-        let size = self.weight.elem_count() / self.weight.dim(0)?;
-        host::in_place(y, |y: &mut [T]| {
-            for group in groups {
-                let b = &ws[group.expert * size..(group.expert + 1) * size];
-                for part in &parts {
-                    let dims = [group.rows.len(), part.columns.len(), rank];
-                    let factor = Mat::cols(&b[part.row * rank..], rank);
-                    match &group.rows {
-                        RowSet::Range(rows) => {
-                            let source = Mat::rows(&zs[rows.start * z_width + part.z..], z_width);
-                            let start = rows.start * all + part.columns.start;
-                            let block = gemm::Block { start, row: all, add: true };
-                            product_block(dims, source, factor, y, block, self.scale as f32, Precision::Single);
-                        }
-                        RowSet::List(list) => {
-                            let source = gather(Values::F32(&zs), list, z_width, part.z..part.z + rank);
-                            let result: Vec<f32> = gemm::product(dims, Mat::rows(&source, rank), factor.stored(), None);
-                            for (&row, values) in list.iter().zip(result.chunks_exact(part.columns.len())) {
-                                let start = row as usize * all + part.columns.start;
-                                let target = &mut y[start..start + values.len()];
-                                let scale = self.scale as f32;
-                                target.iter_mut().zip(values).for_each(|(o, v)| *o = T::narrow(o.wide() + scale * v));
-                            }
-                        }
-                    }
-                }
-            }
-        })
+        let ((_, all), (_, z_width), zs) = (y.dims2()?, z.dims2()?, HostRef::of(z)?);
+        let products = self.on_host(false)?;
+        host::in_place(y, |y: &mut [T]| products.run(Values::F32(&zs), z_width, groups, y, all))
+    }
+
+    fn on_host(&self, back: bool) -> Result<HostProducts<'_>> {
+        let (weight, parts, rank) = (HostRef::of(self.weight)?, self.parts()?, self.rank()?);
+        let size = weight.len() / self.weight.dim(0)?;
+        Ok(HostProducts { scale: self.scale as f32, weight, size, parts, rank, back })
     }
 
     /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`
     pub fn backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
-        if !quick(dy) || !is_fast(self.weight) {
+        if !takes_fast(dy) || !is_fast(self.weight) {
             if device::has_kernels(dy) {
-                let ((n, _), parts) = (dy.dims2()?, self.parts()?);
-                let dz = Tensor::zeros((n, parts.len() * self.rank()?), wide(dy.dtype()), dy.device())?;
-                let products = parts.iter().map(|part| self.block(dy, &dz, part, true)).collect::<Result<Vec<_>>>()?;
-                let (segments, list) = segments(groups);
-                block_products(&products, &segments, &list)?;
+                let width = self.columns.len() * self.rank()?;
+                let dz = Tensor::zeros((dy.dim(0)?, width), wide(dy.dtype()), dy.device())?;
+                self.on_device(dy, &dz, groups, true)?;
                 return Ok(dz);
             }
             return self.plain_backward(dy, groups);
         }
-        let ((n, all), rank) = (dy.dims2()?, self.rank()?);
-        let (dys, ws, parts) = (StoredRef::of(dy)?, HostRef::of(self.weight)?, self.parts()?);
-        let size = self.weight.elem_count() / self.weight.dim(0)?;
-        let z_width = parts.len() * rank;
+        let ((n, all), dys, products) = (dy.dims2()?, StoredRef::of(dy)?, self.on_host(true)?);
+        let z_width = products.parts.len() * products.rank;
         let mut dz = vec![0.0f32; n * z_width];
-        for group in groups {
-            let b = &ws[group.expert * size..(group.expert + 1) * size];
-            for part in &parts {
-                let width = part.columns.len();
-                let (dims, factor) = ([group.rows.len(), rank, width], Mat::rows(&b[part.row * rank..], rank));
-                let scale = self.scale as f32;
-                match &group.rows {
-                    RowSet::Range(rows) => {
-                        let source = Stored::rows(dys.values().from(rows.start * all + part.columns.start), all);
-                        let block = gemm::Block { start: rows.start * z_width + part.z, row: z_width, add: false };
-                        product_block(dims, source, factor, &mut dz, block, scale, Precision::Single);
-                    }
-                    RowSet::List(list) => {
-                        let source = gather(dys.values(), list, all, part.columns.clone());
-                        let result: Vec<f32> = gemm::product(dims, Mat::rows(&source, width), factor.stored(), None);
-                        for (&row, values) in list.iter().zip(result.chunks_exact(rank)) {
-                            let start = row as usize * z_width + part.z;
-                            let target = &mut dz[start..start + rank];
-                            target.iter_mut().zip(values).for_each(|(o, v)| *o = scale * v);
-                        }
-                    }
-                }
-            }
-        }
+        products.run(dys.values(), all, groups, &mut dz, z_width);
         host::tensor(dz, (n, z_width))
     }
 

@@ -1,13 +1,11 @@
 //! Fused elementwise kernels and the GEMM entry points.
 //!
-//! Each kernel has one meaning and up to three versions: a *fast* one on the CPU for f32, most also for bf16 where the
-//! processor multiplies it (slices, rayon over rows, loops the compiler vectorises for the instruction set found at run
-//! time; sums are made in f32 and rounded once); one on NVIDIA GPUs ([`cuda`]); and a *plain* one from candle operations
-//! for every device and format. The public function chooses; tests call all and compare. Where no fast version takes a
-//! 16-bit format, it is computed in f32 and rounded once at the end.
+//! A kernel has up to three versions: *fast* on the CPU for f32, most also for bf16 where the processor multiplies it
+//! (slices, rayon over rows, vectorised loops; sums in f32, rounded once); one on NVIDIA GPUs ([`cuda`]); and *plain*,
+//! from candle operations, for every device and format. The public function chooses; tests compare them. Formats without
+//! a fast version are computed in f32 and rounded once.
 //!
-//! Work is cut into blocks of rows whose bounds depend on the shape alone, and each row is summed in a fixed
-//! order, so results do not depend on the number of threads.
+//! Blocks of rows depend on the shape alone and rows are summed in a fixed order: results do not depend on the threads.
 
 pub mod activation;
 pub mod adamw;

@@ -55,18 +55,12 @@ fn fast_add<X: Number, T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: D
 
 /// `acc + x` in acc's format, reusing its memory where possible. Same shapes.
 pub fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
-    if x.dtype() != acc.dtype() {
-        if is_fast16(x) && is_fast(&acc) {
-            return fast_accumulate::<bf16, f32>(acc, x);
-        }
+    if is_fast16(x) && is_fast(&acc) {
+        return fast_accumulate::<bf16, f32>(acc, x);
+    } else if x.dtype() != acc.dtype() {
         let x = x.to_dtype(acc.dtype())?;
-        return accumulate_same(acc, &x);
-    }
-    accumulate_same(acc, x)
-}
-
-fn accumulate_same(acc: Tensor, x: &Tensor) -> Result<Tensor> {
-    if is_fast(x) {
+        return accumulate(acc, &x);
+    } else if is_fast(x) {
         return fast_accumulate::<f32, f32>(acc, x);
     } else if is_fast16(x) {
         return fast_accumulate::<bf16, bf16>(acc, x);

@@ -1,13 +1,10 @@
 //! Residual add, dropout and root-mean-square normalisation in one pass, and its gradient.
 //!
-//! `y = γ s / sqrt(mean(s²) + ε)` over the last dimension, with `s = dropout(x) + residual`. The sum itself goes on
-//! as the residual stream of a pre-norm block, so it is returned, and the backward pass takes its gradient too.
-//!
-//! With 16-bit activations the stream stays wide: every block adds to it, and what was added below would be rounded
-//! again at each add. x, y and what is kept for the backward pass have 16 bits.
+//! `y = γ s / sqrt(mean(s²) + ε)` over the last dimension, with `s = dropout(x) + residual`. s is the residual stream, so
+//! it is returned too; it stays in f32 where x, y and what is saved have 16 bits, so that sums are not rounded repeatedly.
 
 use super::cuda::on_cuda;
-use super::device::{if_fast, is_fast, is_fast16, widen};
+use super::device::{if_fast, is_fast, takes_fast, widen};
 use super::host::{self, HostRef, HostView, Number, for_rows};
 use super::types::Dropout;
 use super::{residual, simd};
@@ -44,8 +41,7 @@ pub struct Scale<'a> {
     pub eps: f64,
 }
 
-/// As [`forward`], y in the format `activation_dtype`: y, the sum in γ's format, which the residual has too, and what is
-/// kept.
+/// As [`forward`], y in the format `activation_dtype`; also returns the sum, in the format of γ and the residual.
 pub fn forward_as(
     x: &Tensor,
     residual: Option<&Tensor>,
@@ -72,23 +68,13 @@ pub fn forward_as(
         let kept = Saved { sum: saved.sum.to_dtype(activation_dtype)?, ..saved };
         return Ok((y.to_dtype(activation_dtype)?, sum, kept));
     }
-    let (y, saved) = wide_forward(x, residual, drop, gamma, eps)?;
-    Ok((y, saved.sum.clone(), saved))
-}
-
-fn wide_forward(
-    x: &Tensor,
-    residual: Option<&Tensor>,
-    drop: Dropout,
-    gamma: &Tensor,
-    eps: f64,
-) -> Result<(Tensor, Saved)> {
     #[cfg(feature = "cuda")]
     if super::cuda::has_kernels(x) {
         let (y, sum, rstd) = super::cuda::lm_ops::rms_forward(x, residual, drop, gamma, eps)?;
-        return Ok((y, Saved { sum, rstd }));
+        return Ok((y, sum.clone(), Saved { sum, rstd }));
     }
-    plain_forward(x, residual, drop, gamma, eps)
+    let (y, saved) = plain_forward(x, residual, drop, gamma, eps)?;
+    Ok((y, saved.sum.clone(), saved))
 }
 
 fn fast_forward<X: Number, Y: Number>(
@@ -131,7 +117,7 @@ fn fast_forward<X: Number, Y: Number>(
 
 /// Whether what was kept for the backward pass is what the fast versions take.
 fn fast_kept(saved: &Saved, gamma: &Tensor) -> bool {
-    (is_fast(&saved.sum) || is_fast16(&saved.sum)) && is_fast(gamma)
+    takes_fast(&saved.sum) && is_fast(gamma)
 }
 
 /// y recomputed for the backward pass. -> `[n, d]`

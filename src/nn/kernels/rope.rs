@@ -1,8 +1,5 @@
-//! Rotary position embedding: pairs of a head's values are rotated by an angle that grows with the position.
-//!
-//! For the pair (a, b) with angle θ: `(a cos θ - b sin θ, b cos θ + a sin θ)`. The gradient is the same with -θ: a
-//! rotation's transpose is its inverse. Queries and keys are side by side in one matrix, whose first `heads` heads are
-//! rotated in place; the values behind them stay.
+//! Rotary position embedding: the pair (a, b) with angle θ becomes `(a cos θ - b sin θ, b cos θ + a sin θ)`; the gradient
+//! is the same with -θ. The first `heads` heads of a row (queries, then keys) are rotated in place, the rest stays.
 
 use super::device::{half, if_fast, widen};
 use super::host::{self, Number, for_rows};

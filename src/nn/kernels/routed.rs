@@ -1,8 +1,7 @@
-//! Products that send each row to its own matrix of a stack: the rows of a batch, each through the expert drawn for it.
-//! On the CPU by the tiled products, on a device by its kernels, elsewhere from candle operations.
+//! Products that multiply each row of a batch with the matrix of the expert drawn for it.
 
 use super::cuda::plan::Segment;
-use super::device::{self, RoutedProduct, is_fast, is_fast16};
+use super::device::{self, RoutedProduct, is_fast, is_fast16, takes_fast};
 use super::gemm::{self, Mat, Stored, product, product_add, product_append, product_into};
 use super::host::{self, HostRef, HostView, Number, StoredRef, Values};
 use crate::error::Result;
@@ -69,7 +68,7 @@ impl Experts<'_> {
 
     /// `acc + dy W_e`, reusing `acc`'s memory where possible. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
-        if quick(dy) {
+        if takes_fast(dy) {
             if is_fast(&acc) {
                 return self.fast_backward_add::<f32>(dy, groups, acc);
             } else if is_fast16(&acc) {
@@ -106,7 +105,7 @@ impl Experts<'_> {
 
     /// The output has the format of `base`, or f32.
     fn product(self, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
-        if quick(x) && is_fast(self.weight) {
+        if takes_fast(x) && is_fast(self.weight) {
             match base {
                 Some(base) if is_fast16(base) => return self.fast_product::<bf16>(dir, x, groups, Some(base)),
                 Some(base) if !is_fast(base) => {}
@@ -221,7 +220,7 @@ impl Experts<'_> {
 
 /// The gradients of one expert's W `[out, in]` and b `[out]`. x `[n, in]`, dy `[n, out]`
 pub fn expert_grads(x: &Tensor, dy: &Tensor, group: &Group, with_bias: bool) -> Result<(Tensor, Option<Tensor>)> {
-    if !quick(x) || !quick(dy) {
+    if !takes_fast(x) || !takes_fast(dy) {
         let (segments, list) = segments(std::slice::from_ref(group));
         if let Some((dw, db)) = device::routed_grads(dy, x, segments[0], &list)? {
             return Ok((dw, with_bias.then_some(db)));
@@ -253,11 +252,6 @@ pub(super) fn gather(values: Values<'_>, rows: &[u32], width: usize, columns: Ra
         values.add_to(row as usize * width + columns.start, out);
     }
     out
-}
-
-/// Whether the fast products take it.
-pub(super) fn quick(x: &Tensor) -> bool {
-    is_fast(x) || is_fast16(x)
 }
 
 /// Groups as the devices' kernels take them: listed rows of all groups in one list.

@@ -1,13 +1,9 @@
-//! Elementary functions and sums in a form the compiler turns into vector instructions.
-//!
-//! Call them inside `vectors!`, which compiles its closure for the instruction set found at run time.
-//! Sums keep 16 partial sums in a fixed pattern: as exact as pairwise summation for our widths, and the same
-//! on every thread.
+//! Elementary functions and sums that the compiler turns into vector instructions inside `vectors!`. Sums keep 16 partial
+//! sums in a fixed pattern, the same on every thread.
 
 use half::bf16;
 
-/// Whether AVX-512 may be used where the processor has it. Tests turn it off with `ADAMIX_AVX512=off` in the environment,
-/// to run what other processors run; a program built without `testing` does not look.
+/// Whether AVX-512 may be used. With the feature `testing`, `ADAMIX_AVX512=off` in the environment turns it off.
 pub fn avx512_allowed() -> bool {
     #[cfg(any(test, feature = "testing"))]
     {

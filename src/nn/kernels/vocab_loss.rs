@@ -1,5 +1,5 @@
-//! Cross-entropy over a vocabulary, and the consistency term between two passes, with the gradient on the final
-//! hidden states: logits are made, used and forgotten in chunks of rows.
+//! Cross-entropy over a vocabulary and the consistency term between two passes, with the gradient on the final hidden
+//! states.
 //!
 //! ```text
 //! task        = mean over targets of (1 - s) (-log p_A[target]) + s mean over the vocabulary of -log p_A
@@ -7,12 +7,12 @@
 //! total       = task + λ consistency
 //! ```
 //!
-//! Memory: the logits of a chunk, whose gradient is written over them, are at most [`MAX_LOGITS`] values for all
-//! passes together (64 MiB in f32), or one target's rows where the vocabulary is larger than that.
+//! Memory: at most [`MAX_LOGITS`] logits of all passes together (64 MiB in f32), or one target's rows. Their gradient is
+//! written over them.
 
 use super::device::{self, VocabLossRequest, VocabLossTensors, is_fast};
 use super::gemm::{self, Mat, Precision, Stored};
-use super::host::{self, HostRef, StoredRef};
+use super::host::{self, HostRef, RowOutput, StoredRef};
 use super::loss_rows::{LossRows, PARTS};
 pub use super::loss_rows::{QueuedLoss, VocabLoss};
 use super::quant::Quantised;
@@ -77,9 +77,8 @@ fn gradient_scale(format: DType, targets: usize) -> f64 {
 
 /// The language-model head. `[vocab, d]`
 ///
-/// A quantised one is widened slice by slice of the vocabulary, twice for each chunk of rows: once for the logits, once
-/// for the gradient. A chunk has hundreds of rows, so that the products of a slice take many times as long as widening
-/// it; going over the vocabulary first would need a third product to know the sum of each row's exponentials.
+/// A quantised one is widened twice for each chunk of rows, for logits and gradient, which takes little of the products'
+/// time; looping over the vocabulary first would need a third product for the sums of exponentials.
 #[derive(Clone, Copy, Debug)]
 pub enum Head<'a> {
     /// Values in a tensor.
@@ -92,12 +91,6 @@ impl<'a> From<&'a Tensor> for Head<'a> {
     fn from(dense: &'a Tensor) -> Self {
         Self::Dense(dense)
     }
-}
-
-/// A head's values, borrowed for the time of the loss.
-enum Borrowed<'a> {
-    Dense(StoredRef<'a>),
-    Quantised(&'a Quantised, Precision),
 }
 
 impl<'a> Head<'a> {
@@ -127,42 +120,36 @@ impl<'a> Head<'a> {
             Self::Quantised(..) => is_fast(hidden),
         }
     }
-    fn borrow(self) -> Result<Borrowed<'a>> {
-        Ok(match self {
-            Self::Dense(dense) => Borrowed::Dense(StoredRef::of(dense)?),
-            Self::Quantised(quantised, precision) => Borrowed::Quantised(quantised, precision),
-        })
-    }
     fn like(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Dense(dense) => gemm::like(dense, x),
             Self::Quantised(quantised, _) => gemm::like(&quantised.dense()?.to_device(x.device())?, x),
         }
     }
-}
-
-impl Borrowed<'_> {
     /// Logits. x `[n, d]` -> `[n, vocab]`
-    fn logits(&self, [n, vocab, d]: [usize; 3], x: &[f32], out: &mut [f32]) {
+    fn logits(self, [n, vocab, d]: [usize; 3], x: &[f32], out: &mut [f32]) -> Result<()> {
         match self {
             Self::Dense(w) => {
+                let w = StoredRef::of(w)?;
                 gemm::product_into([n, vocab, d], Mat::rows(x, d), Stored::cols(w.values(), d), out, None);
             }
-            Self::Quantised(w, precision) => w.product_into(x, n, out, *precision),
+            Self::Quantised(w, precision) => w.product_into(x, n, out, precision),
         }
+        Ok(())
     }
     /// The gradient of x. dlogits `[n, vocab]` -> `[n, d]`
-    fn back(&self, [n, vocab, d]: [usize; 3], dlogits: &[f32]) -> Vec<f32> {
-        match self {
+    fn back(self, [n, vocab, d]: [usize; 3], dlogits: &[f32]) -> Result<Vec<f32>> {
+        Ok(match self {
             Self::Dense(w) => {
-                gemm::product([n, d, vocab], Mat::rows(dlogits, vocab), Stored::rows(w.values(), d), None)
+                let (w, dlogits) = (StoredRef::of(w)?, Mat::rows(dlogits, vocab));
+                gemm::product([n, d, vocab], dlogits, Stored::rows(w.values(), d), None)
             }
             Self::Quantised(w, precision) => {
                 let mut dx = vec![0.0; n * d];
-                w.product_back(dlogits, n, &mut dx, *precision);
+                w.product_back(dlogits, n, &mut dx, precision);
                 dx
             }
-        }
+        })
     }
 }
 
@@ -186,12 +173,7 @@ pub fn queue_vocab_loss<'a>(
     run(hidden, head.into(), targets, objective, false)
 }
 
-/// As [`vocab_loss`] with the gradients of the hidden states and of the head itself, which grows chunk by chunk.
-pub fn vocab_loss_and_head(hidden: &Tensor, head: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
-    queue_vocab_loss_and_head(hidden, head, targets, objective)?.read()
-}
-
-/// As [`vocab_loss_and_head`], without waiting for a GPU.
+/// As [`queue_vocab_loss`] with the gradients of the hidden states and of the head.
 pub fn queue_vocab_loss_and_head(
     hidden: &Tensor,
     head: &Tensor,
@@ -208,7 +190,7 @@ pub fn queue_logits_loss(logits: &Tensor, targets: &[u32], objective: Objective)
     check([rows, classes], targets, objective.passes)?;
     let weights = objective.weights(targets.len());
     let (rows, grad) = device::logits_loss(logits, targets, objective.passes, weights)?;
-    Ok(QueuedLoss { rows: LossRows::on_device(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
+    Ok(QueuedLoss { rows: LossRows::new(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
 }
 
 fn check([rows, vocab]: [usize; 2], targets: &[u32], passes: usize) -> Result<()> {
@@ -224,56 +206,57 @@ fn check([rows, vocab]: [usize; 2], targets: &[u32], passes: usize) -> Result<()
 
 fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, with_head: bool) -> Result<QueuedLoss> {
     let ((rows, d), (vocab, head_d)) = (hidden.dims2()?, head.dims2()?);
-    let (n, passes) = (targets.len(), objective.passes);
+    let (n, Objective { passes, gradient, .. }) = (targets.len(), objective);
     check([rows, vocab], targets, passes)?;
     if d != head_d {
         return Err(Error::internal(format!("hidden states of {d} columns for a head of {head_d}")));
     }
     let chunk = (objective.max_logits / (passes * vocab)).clamp(1, n);
-    let chunks = || (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n));
+    let chunks: Vec<Range<usize>> = (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n)).collect();
+    let job =
+        LossJob { hidden, head, targets, passes, weights: objective.weights(n), chunks: &chunks, gradient, with_head };
     let fast = head.fast(hidden);
     // A device's kernels multiply in the head's format, a processor in the hidden states' or a wider one.
-    let there = head.tensor().filter(|head| !fast && device::has_kernels(head));
-    let scale = gradient_scale(there.map_or(hidden.dtype(), Tensor::dtype), n);
-    let here = |(rows, grad, head): Parts| (LossRows::on_host(rows, objective.counted()), grad, head);
-    let (rows, grad, head) = if fast {
-        here(run_fast(hidden, head, targets, objective, (chunks(), with_head))?)
-    } else if let Some(head) = there {
-        let (chunks, weights) = (chunks().collect::<Vec<_>>(), objective.weights(n).times(scale));
-        let (gradient, head_gradient) = (objective.gradient, with_head);
-        let request =
-            VocabLossRequest { hidden, head, targets, passes, weights, chunks: &chunks, gradient, head_gradient };
-        let VocabLossTensors { rows, hidden, head } = device::vocab_loss(request)?;
-        (LossRows::on_device(rows, objective.counted()), hidden, head)
+    let on_device = head.tensor().filter(|head| !fast && device::has_kernels(head));
+    let scale = gradient_scale(on_device.map_or(hidden.dtype(), Tensor::dtype), n);
+    let VocabLossTensors { rows, hidden: grad, head } = if fast {
+        run_fast(&job)?
+    } else if let Some(head) = on_device {
+        let (weights, chunks, head_gradient) = (job.weights.times(scale), &chunks[..], with_head);
+        let request = VocabLossRequest { hidden, head, targets, passes, weights, chunks, gradient, head_gradient };
+        device::vocab_loss(request)?
     } else if device::half(hidden) {
         let wide = run(&device::widen(hidden)?, head, targets, objective, with_head)?;
         let grad = wide.grad.map(|grad| (grad * scale)?.to_dtype(hidden.dtype())).transpose()?;
         return Ok(QueuedLoss { grad, head: wide.head.map(|head| head * scale).transpose()?, scale, ..wide });
     } else {
-        here(run_plain(hidden, head, targets, objective, (chunks(), with_head))?)
+        run_plain(&job)?
     };
-    Ok(QueuedLoss { rows, grad, head, scale })
+    Ok(QueuedLoss { rows: LossRows::new(rows, objective.counted()), grad, head, scale })
 }
 
-/// Per-row parts, the gradient of the hidden states and that of the head.
-type Parts = (Vec<f32>, Option<Tensor>, Option<Tensor>);
+/// A checked loss over a vocabulary, cut into chunks of targets.
+struct LossJob<'a> {
+    hidden: &'a Tensor,
+    head: Head<'a>,
+    targets: &'a [u32],
+    passes: usize,
+    weights: LossWeights,
+    chunks: &'a [Range<usize>],
+    gradient: bool,
+    /// Whether the gradient of the head is wanted.
+    with_head: bool,
+}
 
-fn run_fast(
-    hidden: &Tensor,
-    head: Head<'_>,
-    targets: &[u32],
-    objective: Objective,
-    (chunks, with_head): (impl Iterator<Item = Range<usize>>, bool),
-) -> Result<Parts> {
+fn run_fast(job: &LossJob<'_>) -> Result<VocabLossTensors> {
+    let &LossJob { hidden, head, targets, passes, weights, chunks, gradient, with_head } = job;
     let ((rows, d), (vocab, _)) = (hidden.dims2()?, head.dims2()?);
-    let (n, passes) = (targets.len(), objective.passes);
-    let (hs, head) = (HostRef::of(hidden)?, head.borrow()?);
-    let weights = objective.weights(n);
-    let mut grad = vec![0.0f32; if objective.gradient { rows * d } else { 0 }];
+    let (n, hs) = (targets.len(), HostRef::of(hidden)?);
+    let mut grad = vec![0.0f32; if gradient { rows * d } else { 0 }];
     let mut dhead = vec![0.0f32; if with_head { vocab * d } else { 0 }];
     let mut parts = vec![0.0f32; n * PARTS];
     let (mut logits, mut gathered) = (Vec::new(), Vec::new());
-    for range in chunks {
+    for range in chunks.iter().cloned() {
         let c = range.len();
         gathered.clear();
         for pass in 0..passes {
@@ -281,19 +264,21 @@ fn run_fast(
         }
         logits.resize(passes * c * vocab, 0.0);
         let dims = [passes * c, vocab, d];
-        head.logits(dims, &gathered, &mut logits);
+        head.logits(dims, &gathered, &mut logits)?;
         let parts = &mut parts[range.start * PARTS..range.end * PARTS];
         let targets = &targets[range.clone()];
         let (a, b) = logits.split_at_mut(c * vocab);
+        let [a, b] = [a, b].map(|values| RowOutput { values, width: vocab });
+        let parts = RowOutput { values: parts, width: PARTS };
         if passes == 2 {
-            host::for_rows3((a, vocab), (b, vocab), (parts, PARTS), |first, a, b, parts| {
+            host::for_rows_of([a, b, parts], |first, [a, b, parts]| {
                 let rows = a.chunks_exact_mut(vocab).zip(b.chunks_exact_mut(vocab)).zip(parts.chunks_exact_mut(PARTS));
                 for (i, ((a, b), parts)) in rows.enumerate() {
                     simd::vectors!(|| pair(a, b, targets[first + i] as usize, weights, parts));
                 }
             });
         } else {
-            host::for_rows2((a, vocab), (parts, PARTS), |first, a, parts| {
+            host::for_rows_of([a, parts], |first, [a, parts]| {
                 for (i, (a, parts)) in a.chunks_exact_mut(vocab).zip(parts.chunks_exact_mut(PARTS)).enumerate() {
                     simd::vectors!(|| single(a, targets[first + i] as usize, weights, parts));
                 }
@@ -303,16 +288,16 @@ fn run_fast(
             let (dlogits, x) = (Mat::cols(&logits[..], vocab), Mat::rows(&gathered[..], d));
             gemm::product_add([vocab, d, passes * c], dlogits, x.stored(), &mut dhead);
         }
-        if objective.gradient {
-            let dh = head.back(dims, &logits);
+        if gradient {
+            let dh = head.back(dims, &logits)?;
             for (pass, dh) in dh.chunks_exact(c * d).enumerate() {
                 grad[(pass * n + range.start) * d..(pass * n + range.end) * d].copy_from_slice(dh);
             }
         }
     }
-    let grad = if objective.gradient { Some(host::tensor(grad, (rows, d))?) } else { None };
-    let dhead = if with_head { Some(host::tensor(dhead, (vocab, d))?) } else { None };
-    Ok((parts, grad, dhead))
+    let grad = if gradient { Some(host::tensor(grad, (rows, d))?) } else { None };
+    let head = if with_head { Some(host::tensor(dhead, (vocab, d))?) } else { None };
+    Ok(VocabLossTensors { rows: host::tensor(parts, (n, PARTS))?, hidden: grad, head })
 }
 
 #[inline(always)]
@@ -377,18 +362,12 @@ fn pair(a: &mut [f32], b: &mut [f32], target: usize, w: LossWeights, parts: &mut
 }
 
 /// The same from candle operations.
-fn run_plain(
-    hidden: &Tensor,
-    head: Head<'_>,
-    targets: &[u32],
-    objective: Objective,
-    (chunks, with_head): (impl Iterator<Item = Range<usize>>, bool),
-) -> Result<Parts> {
-    let (n, passes) = (targets.len(), objective.passes);
-    let (w, head) = (objective.weights(n), &head.like(hidden)?);
+fn run_plain(job: &LossJob<'_>) -> Result<VocabLossTensors> {
+    let &LossJob { hidden, head, targets, passes, weights: w, chunks, gradient, with_head } = job;
+    let (n, head) = (targets.len(), &head.like(hidden)?);
     let (mut parts, mut grads) = (Vec::new(), vec![Vec::new(); passes]);
     let mut dhead = if with_head { Some(head.zeros_like()?) } else { None };
-    for range in chunks {
+    for range in chunks.iter().cloned() {
         let rows = |pass: usize| hidden.narrow(0, pass * n + range.start, range.len());
         let logits = |pass: usize| -> Result<Tensor> { Ok(rows(pass)?.matmul(&head.t()?)?) };
         let targets = &targets[range.clone()];
@@ -417,8 +396,8 @@ fn run_plain(
         let columns = Tensor::stack(&[task, term, a.entropy(0.0)?], 1)?;
         parts.extend(to_f32(&columns)?);
     }
-    let grad = if objective.gradient { Some(Tensor::cat(&grads.concat(), 0)?) } else { None };
-    Ok((parts, grad, dhead))
+    let grad = if gradient { Some(Tensor::cat(&grads.concat(), 0)?) } else { None };
+    Ok(VocabLossTensors { rows: host::tensor(parts, (n, PARTS))?, hidden: grad, head: dhead })
 }
 
 /// Log probabilities of one pass, their exponentials, and the targets as ones among zeros. `[rows, vocab]` each

@@ -1,15 +1,13 @@
-//! How well final hidden states predict the next tokens: -log p of each target and whether the likeliest token is the
-//! target, for several ways of running one model, and for the mean of their probabilities.
+//! Scores of next-token predictions for several ways of running one model and for the mean of their probabilities:
 //!
 //! ```text
 //! way r:     -log p_r[target],   argmax p_r == target
 //! ensemble:  -log mean_r p_r[target],   argmax mean_r p_r == target
 //! ```
 //!
-//! Memory: the logits of a slice of targets and, with several ways, the sum of the probabilities beside them; both
-//! together are at most `max_logits` values, or one target's rows where the vocabulary is larger than that.
+//! Memory: logits, and with several ways the sum of the probabilities, of at most `max_logits` values or one target's rows.
 
-use super::host::{self, HostRef};
+use super::host::{self, HostRef, RowOutput};
 use super::vocab_loss::log_sum_exp;
 use super::{device, simd};
 use crate::error::{Error, Result};
@@ -102,7 +100,8 @@ fn one_way(z: &[f32], targets: &[u32], vocab: usize, mixed: &mut [f32]) -> Vec<f
         });
         return parts;
     }
-    host::for_rows2((mixed, vocab), (&mut parts, PARTS), |first, mixed, parts| {
+    let outputs = [RowOutput { values: mixed, width: vocab }, RowOutput { values: &mut parts, width: PARTS }];
+    host::for_rows_of(outputs, |first, [mixed, parts]| {
         let rows = mixed.chunks_exact_mut(vocab).zip(parts.chunks_exact_mut(PARTS));
         for (i, (mixed, parts)) in rows.enumerate() {
             simd::vectorized(|| {

@@ -1,8 +1,7 @@
 //! What llama.cpp's converter does to the values of a checkpoint.
 //!
-//! GPT-2's checkpoints keep their matrices `[in, out]`, GGUF `[out, in]`. llama.cpp's Llama rotates pairs of neighbouring
-//! values of a head, Hugging Face's pairs of value `j` and value `j + head_dim / 2`, so the converter permutes the rows of
-//! the query and key projections. Qwen2 and Qwen3 are rotated by halves in llama.cpp too and are not permuted.
+//! GPT-2's matrices are `[in, out]`, GGUF's `[out, in]`. llama.cpp's Llama rotates neighbouring values of a head, Hugging
+//! Face's values `j` and `j + head_dim / 2`, so rows of query and key projections are permuted; not for Qwen2 and Qwen3.
 
 /// The row of a GGUF file's query or key projection that holds row `row` of the checkpoint's.
 pub fn interleaved_row(row: usize, head_dim: usize) -> usize {
@@ -10,8 +9,7 @@ pub fn interleaved_row(row: usize, head_dim: usize) -> usize {
     head * head_dim + 2 * (at % half) + at / half
 }
 
-/// The row of the checkpoint's query or key projection that row `row` of a GGUF file's holds: the inverse of
-/// [`interleaved_row`].
+/// The inverse of [`interleaved_row`].
 pub fn halves_row(row: usize, head_dim: usize) -> usize {
     let (head, at) = (row / head_dim, row % head_dim);
     head * head_dim + (at % 2) * (head_dim / 2) + at / 2
@@ -23,8 +21,7 @@ fn permuted(values: &[f32], heads: usize, columns: usize, source: impl Fn(usize,
     (0..heads * head_dim).flat_map(row).copied().collect()
 }
 
-/// A query or key projection `[heads * head_dim, columns]` from the checkpoint's row order to llama.cpp's Llama's.
-/// `head_dim` is even.
+/// A query or key projection `[heads * head_dim, columns]`, `head_dim` even, in llama.cpp's row order for Llama.
 pub fn rope_to_gguf(values: &[f32], heads: usize, columns: usize) -> Vec<f32> {
     permuted(values, heads, columns, halves_row)
 }

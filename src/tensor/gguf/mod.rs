@@ -1,9 +1,7 @@
 //! GGUF files: one reader, one writer, and what llama.cpp's converter changes in a checkpoint.
 //!
-//! Version 3, little-endian: magic, counts, metadata, the list of tensors, then their values, each at a multiple of the
-//! alignment. A GGUF file states the length of everything it holds. Every count, length and offset is compared with
-//! what is left of the file before memory is allocated, so that a truncated or forged file is an error.
-//! [`GgufFile::open`] reads metadata and the list of tensors; tensors are read one at a time.
+//! Version 3, little-endian: magic, counts, metadata, the list of tensors, then their values at multiples of the alignment.
+//! Counts, lengths and offsets are compared with what is left of the file before memory is allocated.
 
 mod cursor;
 pub mod layout;
@@ -12,7 +10,7 @@ mod parse;
 mod write;
 
 pub use names::NamingScheme;
-pub use write::{file_type, write};
+pub use write::write;
 
 use super::{HostTensor, NumberFormat};
 use crate::error::{Context as _, Error, Result};

@@ -4,27 +4,10 @@ use super::value_type::{ARRAY, BOOL, F32, I32, I64, STRING, U32, U64};
 use super::{ALIGNMENT, GgufValue, Metadata};
 use crate::error::{Error, Result};
 use crate::tensor::host_tensor::write_file;
-use crate::tensor::{HostTensor, NumberFormat, TensorPlan};
+use crate::tensor::{HostTensor, TensorPlan};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// `general.file_type` of a file whose matrices have this format.
-pub fn file_type(format: NumberFormat) -> u32 {
-    match format {
-        NumberFormat::F32 => 0,
-        NumberFormat::F16 => 1,
-        NumberFormat::Q4_0 => 2,
-        NumberFormat::Q4_1 => 3,
-        NumberFormat::Q8_0 => 7,
-        NumberFormat::Q5_0 => 8,
-        NumberFormat::Q5_1 => 9,
-        NumberFormat::Q4K => 15,
-        NumberFormat::Q5K => 17,
-        NumberFormat::Q6K => 18,
-        NumberFormat::Bf16 => 32,
-    }
-}
 
 /// Writes a file. `tensor` gives the planned tensor of a number and is called once for each, in order. Atomic.
 ///

@@ -4,7 +4,7 @@ use super::{autograd, close, differences, dot, random, values, wide};
 use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::head_norm::{self, HeadNorm};
 use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
-use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, vocab_loss, vocab_loss_and_head};
+use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, queue_vocab_loss_and_head, vocab_loss};
 use adamix::nn::kernels::{Dropout, gated, residual, rms_norm};
 use candle_core::{D, DType, Device, Result, Tensor};
 
@@ -239,7 +239,7 @@ fn loss_over_the_vocabulary_in_chunks() {
                 for (hidden, head, tolerance) in
                     [(hidden.clone(), head.clone(), 1e-5), (wide(&hidden), wide(&head), 1e-6)]
                 {
-                    let got = vocab_loss_and_head(&hidden, &head, &targets, o).unwrap();
+                    let got = queue_vocab_loss_and_head(&hidden, &head, &targets, o).unwrap().read().unwrap();
                     close(&format!("{what} with head"), &got.grad.unwrap(), &auto[0], tolerance);
                     close(&format!("{what} of head"), &got.head.unwrap(), &auto[1], tolerance);
                 }

@@ -5,7 +5,7 @@ use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::attention::{self, Layout, Qkv};
 use adamix::nn::kernels::gemm::{self, Widen};
 use adamix::nn::kernels::layer_norm::{self, Affine};
-use adamix::nn::kernels::{Dropout, residual};
+use adamix::nn::kernels::{Dropout, device, residual};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
@@ -203,7 +203,7 @@ fn quantised_weights_are_multiplied_as_if_they_were_widened_before() {
             let (x, b, dy, w64) = (random((n, k), 20 + i), random(m, 40 + i), random((n, m), 60 + i), wide(&w.dense()));
             for dtype in [DType::F32, DType::BF16] {
                 let (x, dy) = (x.to_dtype(dtype).unwrap(), dy.to_dtype(dtype).unwrap());
-                if !gemm::takes_widened(&x) {
+                if !device::takes_fast(&x) {
                     assert!(gemm::widened_linear(&x, &w, None).is_err());
                     continue;
                 }

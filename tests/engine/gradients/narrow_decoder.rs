@@ -16,7 +16,7 @@ use adamix::nn::kernels::layer_norm::{self, Affine};
 use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::nn::kernels::{Dropout, gated, residual, rms_norm};
-use adamix::nn::{Grads, PreNorm};
+use adamix::nn::{Grads, LayerNorm, PreNorm};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::tensor::NumberFormat;
 use adamix::train::step;
@@ -56,8 +56,8 @@ fn norms_between_a_wide_stream_and_narrow_products() {
             let dy = random((n, d), 3).to_dtype(flow).unwrap();
             let rms = PreNorm::Rms { gamma: g.clone(), eps: 1e-3, trained: None };
             let rms64 = PreNorm::Rms { gamma: g64.clone(), eps: 1e-3, trained: None };
-            let layer = PreNorm::Layer { gamma: g.clone(), beta: b.clone(), eps: 1e-3, trained: None };
-            let layer64 = PreNorm::Layer { gamma: g64.clone(), beta: b64.clone(), eps: 1e-3, trained: None };
+            let layer = PreNorm::Layer(LayerNorm::new(g.clone(), b.clone(), 1e-3));
+            let layer64 = PreNorm::Layer(LayerNorm::new(g64.clone(), b64.clone(), 1e-3));
             for (norm, plain) in [(&rms, &rms64), (&layer, &layer64)] {
                 let (y, sum, saved) = norm.forward(&delta, Some(&stream), drop, flow).unwrap();
                 assert_eq!((y.dtype(), sum.dtype()), (flow, DType::F32));

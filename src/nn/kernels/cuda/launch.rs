@@ -41,43 +41,35 @@ impl Source {
         Self::Remembered,
     ];
 
+    /// Name without its ending, and contents.
+    fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Elementwise => ("elementwise", include_str!("elementwise.cu")),
+            Self::LayerNorm => ("layer_norm", include_str!("layer_norm.cu")),
+            Self::Update => ("update", include_str!("update.cu")),
+            Self::Routed => ("routed", include_str!("routed.cu")),
+            Self::Attention => ("attention", include_str!("attention.cu")),
+            Self::Norms => ("norms", include_str!("norms.cu")),
+            Self::Gated => ("gated", include_str!("gated.cu")),
+            Self::Vocab => ("vocab", include_str!("vocab.cu")),
+            Self::Remembered => ("remembered", include_str!("remembered.cu")),
+        }
+    }
+
     /// The name of the file, without its ending.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Elementwise => "elementwise",
-            Self::LayerNorm => "layer_norm",
-            Self::Update => "update",
-            Self::Routed => "routed",
-            Self::Attention => "attention",
-            Self::Norms => "norms",
-            Self::Gated => "gated",
-            Self::Vocab => "vocab",
-            Self::Remembered => "remembered",
-        }
+        self.file().0
     }
 
-    fn own_text(self) -> &'static str {
-        match self {
-            Self::Elementwise => include_str!("elementwise.cu"),
-            Self::LayerNorm => include_str!("layer_norm.cu"),
-            Self::Update => include_str!("update.cu"),
-            Self::Routed => include_str!("routed.cu"),
-            Self::Attention => include_str!("attention.cu"),
-            Self::Norms => include_str!("norms.cu"),
-            Self::Gated => include_str!("gated.cu"),
-            Self::Vocab => include_str!("vocab.cu"),
-            Self::Remembered => include_str!("remembered.cu"),
-        }
-    }
-
-    /// What a compiler is given: the shared part and the file itself.
+    /// What the compiler gets: `common.h` and the file.
     pub fn text(self) -> String {
-        format!("{}\n#line 1 \"{}.cu\"\n{}", include_str!("common.h"), self.name(), self.own_text())
+        let (name, own) = self.file();
+        format!("{}\n#line 1 \"{name}.cu\"\n{own}", include_str!("common.h"))
     }
 
     /// The kernels in it.
     pub fn kernels(self) -> Vec<&'static str> {
-        let lines = self.own_text().lines();
+        let lines = self.file().1.lines();
         lines.filter_map(|line| line.strip_prefix("KERNEL(")?.split(',').next()).collect()
     }
 }
@@ -94,6 +86,9 @@ pub fn format_of(dtype: DType) -> Option<u32> {
 
 /// The macros a source file is compiled with, in a fixed order.
 pub type Macros = Vec<(&'static str, u32)>;
+
+/// Threads of a block where nothing else decides.
+pub(super) const THREADS: u32 = 256;
 
 /// One kernel on one grid.
 #[derive(Clone, Debug)]
@@ -115,6 +110,11 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// One block of [`THREADS`] threads without macros.
+    pub(super) fn new(source: Source, kernel: &'static str, args: Args) -> Self {
+        Self { source, macros: Vec::new(), kernel, grid: [1; 3], threads: THREADS, shared: 0, args }
+    }
+
     /// Whether the grid holds no block.
     pub fn is_empty(&self) -> bool {
         self.grid.contains(&0)

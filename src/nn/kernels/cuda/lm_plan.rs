@@ -1,14 +1,14 @@
 //! The launches of the kernels that language models need: as [`super::plan`].
 
-use super::launch::{Args, Launch, Macros, Source};
-use super::plan::{Address, THREADS, act_number, at_once, blocks};
+use super::launch::{Args, Launch, Source, THREADS};
+use super::plan::{Address, act_number, at_once, blocks};
 use crate::nn::kernels::types::{Act, Dropout, Rope};
 
 /// Threads of a block that has one row.
 const ROW_THREADS: u32 = 128;
 
 fn rows(source: Source, format: u32, kernel: &'static str, n: usize, threads: u32, args: Args) -> Launch {
-    Launch { source, macros: vec![("X", format)], kernel, grid: [n as u32, 1, 1], threads, shared: 0, args }
+    Launch { macros: vec![("X", format)], grid: [n as u32, 1, 1], threads, ..Launch::new(source, kernel, args) }
 }
 
 /// Tensors of a root-mean-square normalisation of `n` rows of `d`.
@@ -274,14 +274,14 @@ pub struct Remembered {
 
 impl Remembered {
     fn launch(self, kernel: &'static str, heads: usize, threads: u32) -> Launch {
-        let macros: Macros = vec![("X", self.format), ("HEAD", self.head_dim as u32)];
+        let macros = vec![("X", self.format), ("HEAD", self.head_dim as u32)];
         let columns = (self.heads + 2 * self.kv_heads) * self.head_dim;
         let args = Args::default()
             .longs([self.qkv, self.pool, self.tokens, self.rows, self.out])
             .ints([columns as u32, self.heads as u32, self.kv_heads as u32])
             .floats([1.0 / (self.head_dim as f32).sqrt()]);
         let grid = [self.n as u32, heads as u32, 1];
-        Launch { source: Source::Remembered, macros, kernel, grid, threads, shared: 0, args }
+        Launch { macros, grid, threads, ..Launch::new(Source::Remembered, kernel, args) }
     }
 
     /// Puts the new tokens' keys and values into their rows.

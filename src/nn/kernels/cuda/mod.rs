@@ -1,13 +1,7 @@
-//! NVIDIA GPUs: fused kernels in CUDA C, compiled when they are first used. A leaf: nothing here knows the other versions
-//! of a kernel. Without the feature `cuda` only the launches remain, which the tests run on the host.
+//! NVIDIA GPUs: fused kernels in CUDA C (`*.cu`, `common.h`), compiled at first use.
 //!
-//! | file | what |
-//! |---|---|
-//! | `*.cu`, `common.h` | the kernels |
-//! | [`launch`] | sources, macros, grids, arguments: a launch as a value |
-//! | [`plan`], [`lm_plan`] | the launches of each kernel from shapes and addresses |
-//! | [`requests`] | computations that have no other fused version |
-//! | `driver`, `ops`, `lm_ops` | with the feature: compiling, launching, tensors |
+//! [`launch`], [`plan`], [`lm_plan`] and [`requests`] describe launches as values, which the tests run on the host;
+//! `driver`, `ops` and `lm_ops` (feature `cuda`) compile and launch them on tensors.
 
 #[cfg(feature = "cuda")]
 pub mod driver;
@@ -158,8 +152,7 @@ impl NewTokens<'_> {
     }
 }
 
-/// The loss over a vocabulary in one launch for each chunk of rows, where the device [has kernels](has_kernels) for the
-/// head; the host does not wait for it.
+/// The loss over a vocabulary, one launch for each chunk of rows, not waited for. Needs [kernels](has_kernels) for the head.
 pub fn vocab_loss(request: VocabLossRequest<'_>) -> Result<VocabLossTensors> {
     on_cuda!(request.head, lm_ops::vocab_loss(request));
     without_kernels(request.head)

@@ -1,13 +1,11 @@
 //! The launches of each kernel: grids, macros and arguments, from shapes and addresses.
 
-use super::launch::{Args, Launch, Macros, Source};
+use super::launch::{Args, Launch, Macros, Source, THREADS};
 use crate::nn::kernels::types::{Act, Dropout};
 
 /// Address of a tensor's first element in the memory of the device; 0: no tensor.
 pub type Address = u64;
 
-/// Threads of a block where nothing else decides.
-pub(super) const THREADS: u32 = 256;
 /// Shared memory a block may take without asking, in bytes.
 const SHARED: u32 = 48 * 1024;
 
@@ -49,18 +47,12 @@ impl Elementwise {
     fn launch(self, kernel: &'static str, bias: Address, width: usize, act: Option<Act>, drop: Dropout) -> Launch {
         let vector = u32::from(at_once([self.x, self.y]));
         let (key, threshold, scale) = drop.parts();
-        Launch {
-            source: Source::Elementwise,
-            macros: vec![("X", self.format)],
-            kernel,
-            grid: [blocks(self.n, 4 * THREADS as usize), 1, 1],
-            threads: THREADS,
-            shared: 0,
-            args: Args::default()
-                .longs([self.x, self.y, bias, self.n as u64])
-                .ints([width as u32, act_number(act), vector, key, threshold])
-                .floats([scale]),
-        }
+        let args = Args::default()
+            .longs([self.x, self.y, bias, self.n as u64])
+            .ints([width as u32, act_number(act), vector, key, threshold])
+            .floats([scale]);
+        let grid = [blocks(self.n, 4 * THREADS as usize), 1, 1];
+        Launch { macros: vec![("X", self.format)], grid, ..Launch::new(Source::Elementwise, kernel, args) }
     }
 
     /// `y = act(x)`
@@ -121,17 +113,16 @@ impl LayerNorm {
     fn launch(self, kernel: &'static str, drop: Dropout) -> Launch {
         let warps = (SHARED as usize / (4 * self.d.max(1))).clamp(1, 4) as u32;
         let (key, threshold, scale) = drop.parts();
+        let args = Args::default()
+            .longs([self.x, self.residual, self.gamma, self.beta, self.y, self.normalized, self.rstd])
+            .ints([self.n as u32, self.d as u32, key, threshold])
+            .floats([scale, self.eps]);
         Launch {
-            source: Source::LayerNorm,
             macros: vec![("X", self.format)],
-            kernel,
             grid: [blocks(self.n, warps as usize), 1, 1],
             threads: 32 * warps,
             shared: warps * 4 * self.d as u32,
-            args: Args::default()
-                .longs([self.x, self.residual, self.gamma, self.beta, self.y, self.normalized, self.rstd])
-                .ints([self.n as u32, self.d as u32, key, threshold])
-                .floats([scale, self.eps]),
+            ..Launch::new(Source::LayerNorm, kernel, args)
         }
     }
 
@@ -243,15 +234,8 @@ impl Routed {
         debug_assert!(segments.len() <= SEGMENTS);
         let tile = Self::tile(64, self.out_width);
         let (args, tiles) = self.args(segments, tile[0] as usize);
-        Launch {
-            source: Source::Routed,
-            macros: self.macros(tile),
-            kernel: "routed_product",
-            grid: [tiles, blocks(self.out_width, tile[1] as usize), 1],
-            threads: 128,
-            shared: 0,
-            args,
-        }
+        let grid = [tiles, blocks(self.out_width, tile[1] as usize), 1];
+        Launch { macros: self.macros(tile), grid, threads: 128, ..Launch::new(Source::Routed, "routed_product", args) }
     }
 
     /// Partial sums a weight's gradient needs for a segment of `len` rows.
@@ -268,28 +252,15 @@ impl Routed {
             blocks(self.width, tile[1] as usize),
             Self::chunks(segment.len) as u32,
         ];
-        Launch {
-            source: Source::Routed,
-            macros: self.macros(tile),
-            kernel: "routed_weight",
-            grid,
-            threads: 128,
-            shared: 0,
-            args,
-        }
+        Launch { macros: self.macros(tile), grid, threads: 128, ..Launch::new(Source::Routed, "routed_weight", args) }
     }
 
     /// `out[j] = Σ parts[c][j]`; all f32. parts `[count, len]` -> `[len]`
     pub fn sum_parts(self, parts: Address, out: Address, count: usize, len: usize) -> Launch {
-        Launch {
-            source: Source::Routed,
-            macros: self.macros(Self::tile(self.out_width, self.width)),
-            kernel: "sum_parts",
-            grid: [blocks(len, THREADS as usize), 1, 1],
-            threads: THREADS,
-            shared: 0,
-            args: Args::default().longs([parts, out, len as u64]).ints([count as u32]),
-        }
+        let args = Args::default().longs([parts, out, len as u64]).ints([count as u32]);
+        let macros = self.macros(Self::tile(self.out_width, self.width));
+        let grid = [blocks(len, THREADS as usize), 1, 1];
+        Launch { macros, grid, ..Launch::new(Source::Routed, "sum_parts", args) }
     }
 }
 
@@ -345,15 +316,8 @@ pub struct Update {
 
 impl Update {
     fn launch(self, kernel: &'static str, grid: u32, floats: [f32; 6]) -> Launch {
-        Launch {
-            source: Source::Update,
-            macros: Vec::new(),
-            kernel,
-            grid: [grid, 1, 1],
-            threads: THREADS,
-            shared: 0,
-            args: Args::default().longs([self.pieces, self.out]).ints([self.count as u32]).floats(floats),
-        }
+        let args = Args::default().longs([self.pieces, self.out]).ints([self.count as u32]).floats(floats);
+        Launch { grid: [grid, 1, 1], ..Launch::new(Source::Update, kernel, args) }
     }
 
     /// The sum of all squares of the gradients: two launches, one after the other.
@@ -419,21 +383,16 @@ impl Attention {
         let (key, threshold, scale) = drop.parts();
         let ([q, k, v], [dq, dk, dv], [lse, delta]) = (self.qkv, self.dqkv, self.work);
         let width = self.heads * self.head_dim;
-        Launch {
-            source: Source::Attention,
-            macros: vec![("X", self.format), ("HEAD", self.head_dim as u32)],
-            kernel,
-            grid: [blocks(longest, Self::ROWS), heads as u32, self.sequences as u32],
-            threads: 128,
-            shared: 0,
-            args: Args::default()
-                .longs([q, k, v, self.out, self.out, dq, dk, dv, lse, delta, self.spans])
-                .ints([self.strides[0] as u32, self.strides[1] as u32, width as u32])
-                .ints([self.dstrides[0] as u32, self.dstrides[1] as u32])
-                .ints([self.heads as u32, self.kv_heads as u32, u32::from(self.causal), self.queries as u32])
-                .ints([key, threshold])
-                .floats([scale, 1.0 / (self.head_dim as f32).sqrt()]),
-        }
+        let args = Args::default()
+            .longs([q, k, v, self.out, self.out, dq, dk, dv, lse, delta, self.spans])
+            .ints([self.strides[0] as u32, self.strides[1] as u32, width as u32])
+            .ints([self.dstrides[0] as u32, self.dstrides[1] as u32])
+            .ints([self.heads as u32, self.kv_heads as u32, u32::from(self.causal), self.queries as u32])
+            .ints([key, threshold])
+            .floats([scale, 1.0 / (self.head_dim as f32).sqrt()]);
+        let macros = vec![("X", self.format), ("HEAD", self.head_dim as u32)];
+        let grid = [blocks(longest, Self::ROWS), heads as u32, self.sequences as u32];
+        Launch { macros, grid, threads: 128, ..Launch::new(Source::Attention, kernel, args) }
     }
 
     /// The output, to `out`.

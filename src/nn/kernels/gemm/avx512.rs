@@ -1,12 +1,9 @@
-//! The innermost loops of the matrix product for processors with AVX-512, and the packing that feeds them.
+//! The innermost loops of the matrix product for processors with AVX-512, and the packing for them.
 //!
-//! A *tile* is up to [`ROWS`] rows by two vectors of columns of the output, held in registers while the inner dimension
-//! runs. The right operand comes as packed panels of [`WIDTH`] columns; of the left one single values, or pairs, are
-//! broadcast straight from its rows. With AVX512-BF16 the same loop multiplies pairs of
-//! bf16 values and adds them up in f32.
-//!
-//! Each output element is summed along the inner dimension in one fixed order, whatever tile it falls into: results do
-//! not depend on how many rows are multiplied together.
+//! A *tile* is up to [`ROWS`] rows by two vectors of columns of the output in registers. The right operand comes in packed
+//! panels of [`WIDTH`] columns; single values of the left one, or pairs of bf16 with AVX512-BF16, are broadcast from its
+//! rows. Each output element is summed in one fixed order, whatever tile it falls into: results do not depend on how many
+//! rows are multiplied together.
 #![expect(unsafe_code, reason = "vector instructions and raw panels; every bound is established by the driver")]
 #![expect(clippy::needless_range_loop, reason = "register blocks are indexed by constants")]
 

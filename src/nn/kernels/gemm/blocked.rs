@@ -1,9 +1,8 @@
 //! Blocks and threads around the tiles of [`super::avx512`].
 //!
-//! The output is cut into tasks of some columns by some rows. A task packs the right operand (block by block along the
-//! inner dimension in f32, whole in bf16, as much as fits the second-level cache), multiplies all its rows with it, and,
-//! when a strip of rows is finished, hands each row segment to the caller's closure while it is still in the first-level
-//! cache: that is where biases are added, nonlinearities applied and sums rounded to bf16.
+//! A task computes some rows and columns of the output. It packs the right operand (block by block along the inner
+//! dimension in f32, whole in bf16 as far as it fits the second-level cache) and calls the caller's closure for each row
+//! segment of a finished strip while it is in the first-level cache: biases, nonlinearities, rounding to bf16.
 
 #![expect(unsafe_code, reason = "tasks write disjoint blocks of one checked output through raw pointers")]
 
@@ -25,8 +24,7 @@ const WHOLE_STEPS: usize = 8192;
 const LONG_STEPS: usize = 2048;
 /// Bytes of packed panels that leave room for the left operand in the second-level cache.
 const PACKED_BYTES: usize = 640 * 1024;
-/// Of an operand that is widened, the most panels and steps of a task: more than of others, for widening takes longer
-/// than packing.
+/// The most panels and steps of a task that widens its operand, which takes longer than packing.
 const WIDENED_PANELS: usize = 9;
 const WIDENED_STEPS: usize = 640;
 /// Values that are quantised together at most: blocks of the inner dimension are whole multiples.

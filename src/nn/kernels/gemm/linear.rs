@@ -1,11 +1,11 @@
 //! Products of linear layers on tensors: `x Wᵀ` forward, `dy W` backward, `dyᵀ x` for a weight's gradient.
 
-use super::operands::{After, Operand, Precision, Stored, Widen};
+use super::operands::{After, Operand, Orientation, Precision, Stored, Widen};
 use super::product::{Block, product, product_add, product_block};
 use crate::error::{Error, Result};
 use crate::nn::kernels::activation;
 use crate::nn::kernels::cuda::on_cuda;
-use crate::nn::kernels::device::{half, if_fast, is_fast, is_fast16, widen};
+use crate::nn::kernels::device::{half, if_fast, is_fast, is_fast16, takes_fast, widen};
 use crate::nn::kernels::host::{self, HostRef, HostView, Number, Shared, StoredRef, Unwritten, Values};
 use crate::nn::kernels::simd;
 use crate::nn::kernels::types::Act;
@@ -32,7 +32,7 @@ pub(in crate::nn::kernels) fn like(w: &Tensor, x: &Tensor) -> Result<Tensor> {
 
 /// Whether the fast version multiplies these.
 pub(in crate::nn::kernels) fn fast(x: &Tensor, w: &Tensor) -> bool {
-    (is_fast(x) || is_fast16(x)) && matches!(w.dtype(), DType::F32 | DType::BF16)
+    takes_fast(x) && matches!(w.dtype(), DType::F32 | DType::BF16)
 }
 
 /// Calls the fast version in x's format where there is one for x and w.
@@ -71,14 +71,14 @@ impl<'a> Rows<'a> {
     fn transposed(&self) -> Operand<'_> {
         match self {
             Self::Stored(w, d_in) => Stored::cols(w.values(), *d_in).into(),
-            Self::Widened(w) => Operand::widened_transposed(*w),
+            Self::Widened(w) => Operand::Widened(*w, Orientation::Transposed),
         }
     }
     /// `[out, in]`
     fn whole(&self) -> Operand<'_> {
         match self {
             Self::Stored(w, d_in) => Stored::rows(w.values(), *d_in).into(),
-            Self::Widened(w) => Operand::widened(*w),
+            Self::Widened(w) => Operand::Widened(*w, Orientation::Rows),
         }
     }
 }
@@ -214,7 +214,7 @@ pub(super) fn fast_backward_add<T: Number>(dy: &Tensor, w: Rows<'_>, acc: Tensor
 /// `dyᵀ x`: the gradient of a linear layer's weight, in f32. dy `[n, out]`, x `[n, in]` -> `[out, in]`
 pub fn weight_grad(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ((n, d_out), (_, d_in)) = (dims2("gradient", dy)?, dims2("linear input", x)?);
-    if !(is_fast(dy) || is_fast16(dy)) || !(is_fast(x) || is_fast16(x)) {
+    if !takes_fast(dy) || !takes_fast(x) {
         let (wide_dy, wide_x) = (widen(dy)?, widen(x)?);
         if half(dy) || half(x) {
             return weight_grad(&wide_dy, &wide_x);

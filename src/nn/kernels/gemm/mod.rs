@@ -1,9 +1,7 @@
 //! Matrix products: `x Wᵀ` forward, `dy W` backward, `dyᵀ x` for a weight's gradient.
 //!
-//! On a processor with AVX-512 they run on tiles of our own (`blocked`, `avx512`), which multiply operands as they are stored
-//! (f32 or bf16), copy the left operand only where its format must change, and apply what follows a product (bias,
-//! nonlinearity, residual, rounding) while the result is still in the cache. Elsewhere on the CPU they call the `gemm`
-//! crate.
+//! With AVX-512 they run on own tiles (`blocked`, `avx512`), which multiply operands as they are stored (f32 or bf16) and
+//! apply what follows (bias, nonlinearity, residual, rounding) in the cache. Elsewhere on the CPU: the `gemm` crate.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -21,4 +19,4 @@ pub use linear::{
 pub(super) use linear::{fast, like};
 pub use operands::{After, Mat, Matrix, Operand, Orientation, Out, Precision, Stored, Widen};
 pub use product::{Block, product, product_add, product_append, product_block, product_into, raw};
-pub use widened::{takes_widened, widened_backward, widened_backward_add, widened_linear};
+pub use widened::{widened_backward, widened_backward_add, widened_linear};

@@ -119,17 +119,6 @@ pub trait Widen: Sync {
     fn widen(&self, row: usize, column: usize, out: &mut [f32]);
 }
 
-impl<'a> Operand<'a> {
-    /// `[in, out]`: the transpose of a weight `[out, in]`.
-    pub fn widened_transposed(matrix: &'a dyn Widen) -> Self {
-        Self::Widened(matrix, Orientation::Transposed)
-    }
-    /// A weight `[out, in]` as it is.
-    pub fn widened(matrix: &'a dyn Widen) -> Self {
-        Self::Widened(matrix, Orientation::Rows)
-    }
-}
-
 /// What a product's operands are multiplied as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {

@@ -1,16 +1,10 @@
-//! Products with weights that are widened to f32 while they are packed: quantised ones. Nobody ever holds such a matrix
-//! whole in f32; what is multiplied is exactly what its format stands for (with activations in bf16, rounded to that).
+//! Products with quantised weights, which are widened to f32 while they are packed (rounded to bf16 for such activations).
 
 use super::linear::{Rows, check_widened, fast_backward, fast_backward_add, fast_linear};
 use super::operands::Widen;
 use crate::error::{Error, Result};
-use crate::nn::kernels::device::{if_fast, is_fast, is_fast16};
+use crate::nn::kernels::device::if_fast;
 use candle_core::Tensor;
-
-/// Whether the products below take x: f32 on the CPU, or bf16 where the processor multiplies it.
-pub fn takes_widened(x: &Tensor) -> bool {
-    is_fast(x) || is_fast16(x)
-}
 
 fn refused<T>(x: &Tensor) -> Result<T> {
     Err(Error::internal(format!("{:?} values on {:?} against quantised weights", x.dtype(), x.device().location())))

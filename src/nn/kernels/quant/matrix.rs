@@ -189,9 +189,4 @@ impl Quantised {
         rows.for_each(|(out, &id)| self.widen_rows(id as usize, out));
         host::tensor(values, (ids.len(), self.columns))
     }
-
-    /// The device whose memory holds it.
-    pub fn device(&self) -> &'static Device {
-        &Device::Cpu
-    }
 }

@@ -1,11 +1,8 @@
-//! Matrices that stay quantised in memory and are widened to f32 where they are used, some rows at a time.
+//! Matrices that stay quantised in memory and are widened to f32 where they are used.
 //!
-//! A frozen matrix is needed twice in training: `x Wᵀ` forwards, `dy W` backwards. On processors with our own tiles both
-//! widen blocks as they are packed for them; elsewhere slices of rows in a buffer of at most [`SLICE`] values that is used
-//! again and again. So a 4-bit model trains in little more than the memory of its file. For a few rows of x (writing text, token by token) each row of W is widened into
-//! the first-level cache and multiplied at once.
-//!
-//! Values are exact: what is multiplied is what the format stands for, in f32; with bf16 activations, rounded to bf16.
+//! Products with AVX-512 tiles widen blocks while they pack them, others slices of at most [`SLICE`] values in a buffer
+//! that is reused. For a few rows of x each row of W is widened into the first-level cache and multiplied at once.
+//! Values are exact: what the format stands for, in f32; with bf16 activations rounded to bf16.
 
 mod formats;
 mod matrix;

@@ -3,10 +3,9 @@
 use super::matrix::{Quantised, SLICE, TASK};
 use crate::error::{Error, Result};
 use crate::nn::kernels::device::{is_fast, is_fast16};
-use crate::nn::kernels::gemm::{self, Block, Mat, Operand, Precision, Widen};
+use crate::nn::kernels::gemm::{self, Block, Mat, Operand, Orientation, Precision, Widen};
 use crate::nn::kernels::host::{self, HostRef};
-use crate::nn::kernels::types::Act;
-use crate::nn::kernels::{activation, simd};
+use crate::nn::kernels::simd;
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -29,7 +28,7 @@ impl Quantised {
         }
         if gemm::has_tiles() {
             let block = Block { start: 0, row: rows, add: false };
-            let w = Operand::widened_transposed(self);
+            let w = Operand::Widened(self, Orientation::Transposed);
             return gemm::product_block([n, rows, k], Mat::rows(x, k), w, out, block, 1.0, precision);
         }
         for slice in self.slices() {
@@ -72,7 +71,7 @@ impl Quantised {
         let (rows, k) = self.dims();
         if gemm::has_tiles() {
             let block = Block { start: 0, row: k, add: true };
-            let w = Operand::widened(self);
+            let w = Operand::Widened(self, Orientation::Rows);
             return gemm::product_block([n, k, rows], Mat::rows(dy, rows), w, out, block, 1.0, precision);
         }
         for slice in self.slices() {
@@ -113,13 +112,6 @@ impl Quantised {
             });
         }
         host::tensor(out, (n, self.rows))
-    }
-
-    /// `z = x Wᵀ + b` and `act(z)`. x `[n, columns]`, b `[rows]` -> two of `[n, rows]`
-    pub fn linear_act(&self, x: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
-        let z = self.linear(x, b)?;
-        let a = activation::forward(act, &z)?;
-        Ok((z, a))
     }
 
     /// `dy W`. dy `[n, rows]` -> `[n, columns]`
