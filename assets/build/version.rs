@@ -5,6 +5,8 @@
 //! none of them knows it, nothing is set and the version stands alone. Debug builds leave it out: the whole crate would be
 //! compiled again after every commit.
 
+#![expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
+
 use std::path::Path;
 use std::process::Command;
 

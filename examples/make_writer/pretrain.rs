@@ -13,7 +13,7 @@ use adamix::train::AdamW;
 use adamix::train::loss::PendingLoss;
 use adamix::train::optimizer;
 use adamix::train::step::forward_backward;
-use adamix::train::trainable::Trainable;
+use adamix::train::trainable::Trainable as _;
 use candle_core::{DType, Device};
 use std::path::Path;
 use std::time::Instant;
