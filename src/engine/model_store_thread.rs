@@ -1,6 +1,4 @@
-//! The model-store thread: lists models on disk, removes them, and runs one download at a time.
-//!
-//! It never computes and never waits for the training thread.
+//! The model-store thread: lists and removes models on disk, and runs one download at a time, beside the training thread.
 
 use crate::engine::outbox::Outbox;
 use crate::engine::transfer::{Transfer, TransferEvent};
