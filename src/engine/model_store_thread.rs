@@ -128,7 +128,7 @@ impl ModelStoreThread<'_> {
             match active.transfer.next(Duration::ZERO) {
                 None => return,
                 Some(TransferEvent::Progress(progress)) => {
-                    self.outbox.send(Event::Downloading { req: active.req, progress })
+                    self.outbox.send(Event::Downloading { req: active.req, progress });
                 }
                 Some(TransferEvent::Ended(result)) => {
                     let outcome = result.map(|done| Outcome::Store(Box::new(StoreAnswer::Downloaded(done))));
