@@ -32,7 +32,7 @@ fn train(config: &RunConfig) -> Result<()> {
         return Err(Error::config("this example trains a classifier; choose a task with labels"));
     };
     let counts = model.counts();
-    say(&format!("{} frozen and {} trained parameters", counts.trunk, counts.trained));
+    say(&format!("{} frozen and {} trained parameters", counts.base, counts.trained));
 
     // One optimizer step: draw a route for each pass, run both passes as one batch, task loss plus consistency,
     // gradients of what was drawn, clip, AdamW. `step::step` is all of it.

@@ -69,7 +69,7 @@ impl Pretraining {
         let eps = spec.layer_norm_eps;
         let mut encoder = Encoder::random(spec, seed, &Device::Cpu)?;
         let mut params = Params::default();
-        encoder.train_trunk(&mut params);
+        encoder.train_base(&mut params);
         let word = params.iter().position(|param| param.name.ends_with("word_embeddings.weight")).map(ParamId);
         let id = word.ok_or_else(|| Error::internal("the word table is not trained"))?;
         let heads = Heads::new(encoder.embeddings().word(), id, eps, seed, &mut params)?;

@@ -93,7 +93,7 @@ impl Pretraining {
             None => Decoder::random(spec, seed, &Device::Cpu)?,
         };
         let mut model = CausalLm::new(decoder, LmSetup { mixture: None, seed })?;
-        model.train_trunk()?;
+        model.train_base()?;
         let matrix = |name: &str| from.is_none() && name != "embed_tokens.weight";
         for param in model.params().iter().filter(|param| param.decay && matrix(&param.name)) {
             param.value.slice_set(&(&param.value * SCALE)?, 0, 0)?;

@@ -29,7 +29,7 @@ pub struct RunView {
     /// Texts that a language model generated during training, by step.
     pub samples: Vec<SampleRecord>,
     /// The newest gradient-health check.
-    pub lamps: Vec<Lamp>,
+    pub gradient_health: Vec<TensorHealth>,
     /// Distances between the experts over time.
     pub distances: Vec<DistanceSample>,
     /// Which expert runs where.
@@ -66,7 +66,7 @@ impl RunView {
             start: detail.start,
             evals: detail.evals,
             samples: detail.samples,
-            lamps: detail.lamps,
+            gradient_health: detail.gradient_health,
             distances: detail.distances,
             routing: detail.routing.map(Arc::new),
             checkpoints: detail.checkpoints,

@@ -154,7 +154,7 @@ impl RunProgress {
                     EndReason::Diverged { .. } => RunStatus::Diverged,
                 });
             }
-            Line::Lamp(_) | Line::Checkpoint(_) => {}
+            Line::TensorHealth(_) | Line::Checkpoint(_) => {}
         }
     }
 

@@ -4,7 +4,7 @@ use crate::bench::Plan;
 use crate::bench::measure::{Made, Parts, Series, timed_series};
 use crate::data::text::TextBatch;
 use crate::error::Result;
-use crate::machine::estimate::{Flow, Mixtures};
+use crate::machine::estimate::{ActivationFormat, Mixtures};
 use crate::model::CausalLm;
 use crate::model::decoder::{Decoder, LmSetup};
 use crate::rng::SeedStream;
@@ -30,7 +30,7 @@ pub(crate) fn series(plan: &Plan, dtype: DType, device: &Device) -> Result<Serie
         counts: model.counts(),
         weight_bytes,
         mixtures: Mixtures::new(&config, model.spec().hidden_size, layer.map(|layer| &layer.loras)),
-        flow: Flow::of_decoder(model.decoder()),
+        format: ActivationFormat::of_decoder(model.decoder()),
     };
     timed_series(plan, &parts, &mut |batch, at| {
         let (ids, offsets, rows) = (batch.ids.clone(), batch.offsets.clone(), batch.rows.clone());

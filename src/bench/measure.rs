@@ -9,7 +9,7 @@ use crate::data::{Batch, Labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::device;
 use crate::machine::device::Chosen;
-use crate::machine::estimate::{Flow, Load, Mixtures, decoder_step_bytes, step_bytes};
+use crate::machine::estimate::{ActivationFormat, Load, Mixtures, StepConditions, decoder_step_bytes, step_bytes};
 use crate::machine::{facts, memory};
 use crate::model::{Classifier, Counts, Encoder, Setup};
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
@@ -133,7 +133,7 @@ pub(crate) struct Series {
     dtype: DType,
     weight_bytes: usize,
     mixtures: Mixtures,
-    flow: Flow,
+    format: ActivationFormat,
     device: String,
     device_memory: Option<u64>,
     loss: f64,
@@ -163,9 +163,9 @@ pub(crate) fn series(plan: &Plan) -> Result<Series> {
         dtype,
         device: &device,
         counts: model.counts(),
-        weight_bytes: dtype.size_in_bytes() * model.counts().trunk,
+        weight_bytes: dtype.size_in_bytes() * model.counts().base,
         mixtures: Mixtures::new(&config, model.encoder().spec().hidden_size, None),
-        flow: Flow::of_encoder(model.encoder()),
+        format: ActivationFormat::of_encoder(model.encoder()),
     };
     timed_series(plan, &parts, &mut |batch, at| {
         let made = step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
@@ -180,7 +180,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) counts: Counts,
     pub(crate) weight_bytes: usize,
     pub(crate) mixtures: Mixtures,
-    pub(crate) flow: Flow,
+    pub(crate) format: ActivationFormat,
 }
 
 /// What a step gave.
@@ -220,10 +220,10 @@ pub(crate) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -
             steps.push(Timed { seconds, tokens: made.tokens, targets: made.targets, profile, counted });
         }
     }
-    let Parts { dtype, device, counts, weight_bytes, mixtures, flow } = *parts;
+    let Parts { dtype, device, counts, weight_bytes, mixtures, format } = *parts;
     let (device_memory, device) = (device::memory_in_use(device), device::name(device));
-    let Counts { trained, trunk, .. } = counts;
-    Ok(Series { steps, steady, trained, trunk, dtype, weight_bytes, mixtures, flow, device, device_memory, loss })
+    let Counts { trained, base: trunk, .. } = counts;
+    Ok(Series { steps, steady, trained, trunk, dtype, weight_bytes, mixtures, format, device, device_memory, loss })
 }
 
 impl Series {
@@ -247,19 +247,25 @@ fn phases(steps: &[Timed]) -> Vec<PhaseTime> {
 
 /// Memory of the largest step as the estimate has it.
 fn estimate(plan: &Plan, series: &Series) -> Result<f64> {
-    let (steps, parts) = (&series.steps, (series.mixtures, series.flow));
-    let (config, threads) = (plan.config(), rayon::current_num_threads());
+    let (steps, config) = (&series.steps, plan.config());
     let longest = plan.lengths.list().ok().and_then(|list| list.into_iter().max()).unwrap_or(1);
     let load = Load {
         tokens: steps.iter().map(|step| step.tokens).max().unwrap_or(0) as f64,
         sequences: (plan.batch_size * passes(&config)) as f64,
         longest: longest as f64,
     };
+    let step = StepConditions {
+        mixtures: series.mixtures,
+        format: series.format,
+        load,
+        threads: rayon::current_num_threads(),
+        recompute: plan.recompute,
+    };
     if plan.shape.is_decoder() {
         let learned = steps.iter().map(|step| step.targets).max().unwrap_or(0) as f64;
-        return Ok(decoder_step_bytes(&plan.shape.decoder_spec()?, parts, (load, learned, threads), plan.recompute));
+        return Ok(decoder_step_bytes(&plan.shape.decoder_spec()?, &step, learned));
     }
-    Ok(step_bytes(&plan.shape.spec()?, &config, parts, (load, threads), plan.recompute))
+    Ok(step_bytes(&plan.shape.spec()?, &config, &step))
 }
 
 /// The products of all steps.
@@ -300,7 +306,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
     plan.check()?;
     let place = place(plan)?;
     let on_cpu = place.device.is_cpu();
-    let before = if on_cpu { facts::single_precision_rate(0.5)? } else { device::gemm_rate(&place, 0.5)? };
+    let before = if on_cpu { facts::gemm_rate(DType::F32, 0.5)? } else { device::gemm_rate(&place, 0.5)? };
     let series = series(plan)?;
     let peak = facts::peak_memory() as f64;
     // Before and after: other programs come and go, and the share is meant for a machine of one's own.

@@ -3,7 +3,7 @@
 use super::out;
 use crate::format;
 use crate::records::CheckpointData;
-use crate::records::{EvalRecord, Lamp, LampState, SampleRecord, StartRecord, StepRecord};
+use crate::records::{EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth};
 use crate::train::observer::Observer;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -137,16 +137,18 @@ impl Observer for Progress {
         self.say(&format!("    reference  {}", text(&sample.reference)));
     }
 
-    fn on_lamps(&mut self, lamps: &[Lamp]) {
-        for lamp in lamps {
-            self.event("lamp", lamp);
+    fn on_gradient_health(&mut self, gradient_health: &[TensorHealth]) {
+        for health in gradient_health {
+            self.event("lamp", health);
         }
-        for lamp in lamps.iter().filter(|lamp| matches!(lamp.state, LampState::Dead | LampState::Exploding)) {
-            let what = if lamp.state == LampState::Dead { "does not learn" } else { "changes too fast" };
-            let expert = lamp.expert.map(|expert| format!(" of expert {expert}")).unwrap_or_default();
+        for health in
+            gradient_health.iter().filter(|health| matches!(health.state, HealthState::Dead | HealthState::Exploding))
+        {
+            let what = if health.state == HealthState::Dead { "does not learn" } else { "changes too fast" };
+            let expert = health.expert.map(|expert| format!(" of expert {expert}")).unwrap_or_default();
             self.say(&format!(
                 "warning: {}{expert} {what} (largest gradient {:.1e}, change {:.1e} of its size after step {})",
-                lamp.tensor, lamp.max_abs_grad, lamp.update_ratio, lamp.step
+                health.tensor, health.max_abs_grad, health.update_ratio, health.step
             ));
         }
     }

@@ -1,8 +1,6 @@
 //! The window's end of the engine: starts the threads, sends commands, receives events.
 //!
-//! Queries about models on disk go to a second thread, `adamix-models`, so that they never wait for a training step.
-//! No method blocks. Dropping the handle stops a run (it writes a checkpoint) and waits at most [`DROP_TIMEOUT`]; a
-//! thread that takes longer continues on its own, and its files are valid at any moment.
+//! No method blocks. Dropping the handle stops a run, which writes a checkpoint, and waits at most [`DROP_TIMEOUT`].
 
 use super::worker::Worker;
 use crate::engine::model_store_thread::ModelStoreThread;

@@ -1,7 +1,6 @@
 //! Bounded lanes from the training thread to the window; the sender never blocks.
 //!
-//! [`StepMailbox`] keeps every step while there is room; when it is full, neighbours are merged ([`Decimated`]), so that
-//! minima and maxima survive. [`Latest`] keeps only the newest value. Both hold their lock for a few instructions.
+//! [`StepMailbox`] merges neighbouring steps when it is full; [`Latest`] keeps only the newest value.
 
 use crate::protocol::decimation::Decimated;
 use crate::protocol::{RunId, StepBucket, StepSample};

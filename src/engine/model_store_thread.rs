@@ -1,6 +1,4 @@
-//! The model-store thread: lists models on disk, removes them, and runs one download at a time.
-//!
-//! It never computes and never waits for the training thread.
+//! The model-store thread: lists and removes models on disk, and runs one download at a time, beside the training thread.
 
 use crate::engine::outbox::Outbox;
 use crate::engine::transfer::{Transfer, TransferEvent};
@@ -130,7 +128,7 @@ impl ModelStoreThread<'_> {
             match active.transfer.next(Duration::ZERO) {
                 None => return,
                 Some(TransferEvent::Progress(progress)) => {
-                    self.outbox.send(Event::Downloading { req: active.req, progress })
+                    self.outbox.send(Event::Downloading { req: active.req, progress });
                 }
                 Some(TransferEvent::Ended(result)) => {
                     let outcome = result.map(|done| Outcome::Store(Box::new(StoreAnswer::Downloaded(done))));

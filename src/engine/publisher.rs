@@ -11,8 +11,7 @@ use crate::nn::profile::Profile;
 use crate::protocol::*;
 use crate::records::CheckpointData;
 use crate::train::{Observer, Trainer};
-use crate::workflow::snapshot;
-use crate::workflow::snapshot::Banks;
+use crate::workflow::snapshot::{self, Banks};
 use crossbeam_channel::TryRecvError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -78,7 +77,7 @@ pub(super) struct RunHistory {
     /// Generated texts.
     pub(super) samples: Vec<SampleRecord>,
     /// The newest check of every trained tensor.
-    pub(super) lamps: Vec<Lamp>,
+    pub(super) gradient_health: Vec<TensorHealth>,
     /// Distances between the experts at the existing checkpoints.
     pub(super) distances: Vec<DistanceSample>,
 }
@@ -170,7 +169,8 @@ impl<'a, 'd> Publisher<'a, 'd> {
 
 impl Observer for Publisher<'_, '_> {
     fn on_start(&mut self, start: &StartRecord) {
-        let RunHistory { history, evals, samples, lamps, distances } = std::mem::take(&mut self.history_before);
+        let RunHistory { history, evals, samples, gradient_health, distances } =
+            std::mem::take(&mut self.history_before);
         let run = self.snapshots.run;
         self.send(Event::RunStarted {
             run,
@@ -180,8 +180,8 @@ impl Observer for Publisher<'_, '_> {
             history,
             evals,
         });
-        if !lamps.is_empty() {
-            self.send(Event::Lamps { run, lamps });
+        if !gradient_health.is_empty() {
+            self.send(Event::GradientHealth { run, gradient_health });
         }
         samples.into_iter().for_each(|record| self.send(Event::Sampled { run, record }));
         distances.into_iter().for_each(|sample| self.send(Event::Distances { run, sample }));
@@ -234,8 +234,8 @@ impl Observer for Publisher<'_, '_> {
         self.phase(RunPhase::Training);
     }
 
-    fn on_lamps(&mut self, lamps: &[Lamp]) {
-        self.send(Event::Lamps { run: self.snapshots.run, lamps: lamps.to_vec() });
+    fn on_gradient_health(&mut self, gradient_health: &[TensorHealth]) {
+        self.send(Event::GradientHealth { run: self.snapshots.run, gradient_health: gradient_health.to_vec() });
     }
 
     fn on_checkpoint(&mut self, _data: &CheckpointData, step: u64, best: bool) -> bool {

@@ -12,8 +12,7 @@ use crate::error::{Error, Result};
 use crate::machine::{device, facts};
 use crate::protocol::*;
 use crate::train::Trainer;
-use crate::workflow::run;
-use crate::workflow::run::Run;
+use crate::workflow::run::{self, Run};
 use crate::workflow::runs;
 use crate::workflow::snapshot::Banks;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -239,11 +238,11 @@ fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &Run
 
 /// What a run did before it was resumed at step `first`.
 fn read_history(dir: &RunDir, first: u64) -> Result<RunHistory> {
-    let runs::Story { history, evals, lamps, .. } = runs::Story::read(dir)?;
+    let runs::Story { history, evals, gradient_health, .. } = runs::Story::read(dir)?;
     let samples = runs::samples(dir)?;
     // The state at step `first` is measured again when the run is resumed.
     let before: Vec<u64> = checkpoint::list(dir)?.into_iter().filter(|&step| step < first).collect();
-    Ok(RunHistory { history, evals, samples, lamps, distances: runs::distances(dir, &before) })
+    Ok(RunHistory { history, evals, samples, gradient_health, distances: runs::distances(dir, &before) })
 }
 
 /// EngineMessage of a panic.

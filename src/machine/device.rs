@@ -2,6 +2,7 @@
 
 use crate::config::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 use crate::error::{Error, Result};
+pub use crate::nn::kernels::device::{memory_in_use, name};
 use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use std::time::Instant;
 pub struct Chosen {
     /// Where.
     pub device: Device,
-    /// The trunk's number format.
+    /// The base model's number format.
     pub dtype: DType,
     /// Why it is not the device that was asked for, and what to do.
     pub warning: Option<String>,
@@ -174,8 +175,7 @@ pub fn look() -> Vec<Gpu> {
     ]
 }
 
-/// An error, before anything large is read, where a trunk of so many values surely does not fit into the memory of the
-/// device.
+/// An error where a base model of so many values does not fit into the free memory of the device.
 pub fn check_room(chosen: &Chosen, values: usize) -> Result<()> {
     let need = (values * chosen.dtype.size_in_bytes()) as u64;
     match crate::nn::kernels::device::memory_free(&chosen.device) {
@@ -195,18 +195,7 @@ fn no_room(device: &str, dtype: DType, need: u64, free: u64) -> Error {
     ))
 }
 
-/// The device in words.
-pub fn name(device: &Device) -> String {
-    crate::nn::kernels::device::name(device)
-}
-
-/// Bytes of the device's own memory that are in use, by whomever; nothing where it has none.
-pub fn memory_in_use(device: &Device) -> Option<u64> {
-    crate::nn::kernels::device::memory_in_use(device)
-}
-
-/// Floating-point operations a second of matrix products in the shape of a RoBERTa-large feed-forward layer
-/// (16,384 x 1,024 x 4,096) on a device, the best of several in about `seconds`.
+/// FLOP/s of matrix products of 16,384 x 1,024 x 4,096 on a device: the best of several in about `seconds`.
 pub fn gemm_rate(place: &Chosen, seconds: f64) -> Result<f64> {
     let (rows, inner, columns) = (16_384, 1024, 4096);
     let ones = |rows: usize, columns: usize| Tensor::ones((rows, columns), place.dtype, &place.device);

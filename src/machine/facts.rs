@@ -67,9 +67,8 @@ pub fn pool(threads: usize, spare: usize) -> Result<rayon::ThreadPool> {
         .map_err(|err| crate::error::Error::internal(format!("{threads} compute threads cannot be started: {err}")))
 }
 
-/// Makes mimalloc, where it is the program's allocator, hold on to freed memory for a minute before it goes back to the
-/// system. The activations of a step take the place of the last step's; given back in between, every page of them would
-/// be cleared by the system and faulted in again, a fifth of the time of a step.
+/// Makes mimalloc, where it is the program's allocator, keep freed memory for a minute: without it the page faults of a
+/// step's activations take a fifth of its time.
 #[expect(unsafe_code, reason = "sets one number of the allocator's options")]
 pub fn keep_freed_memory() {
     const PURGE_DELAY: std::ffi::c_int = 15; // mi_option_purge_delay
@@ -126,15 +125,14 @@ pub fn disk_free(path: &Path) -> Option<u64> {
     fs4::available_space(existing.unwrap_or(Path::new("."))).ok()
 }
 
-/// Floating-point operations a second of matrix products in the shape of a RoBERTa-base feed-forward layer
-/// (1,024 x 768 x 3,072) with weights stored as `dtype`, the best of several in about `seconds`: with our own kernels
-/// or with candle's, whichever are faster.
+/// FLOP/s of matrix products of 1,024 x 768 x 3,072 (RoBERTa-base's feed-forward layer) with weights stored as `dtype`:
+/// the best of several in about `seconds`, with our own kernels or candle's.
 pub fn gemm_rate(dtype: DType, seconds: f64) -> Result<f64> {
     let (rows, inner, columns) = (1024, 768, 3072);
     let ones = |shape: (usize, usize), dtype| Tensor::ones(shape, dtype, &Device::Cpu);
-    // The left operand as it flows through a trunk of this format.
-    let flow = if dtype == DType::BF16 && gemm::multiplies_bf16() { dtype } else { DType::F32 };
-    let left = ones((rows, inner), flow)?;
+    // The left operand in the activations' format.
+    let activation_dtype = if dtype == DType::BF16 && gemm::multiplies_bf16() { dtype } else { DType::F32 };
+    let left = ones((rows, inner), activation_dtype)?;
     let (weight, right) = (ones((columns, inner), dtype)?, ones((inner, columns), DType::F32)?);
     let work = 2.0 * (rows * inner * columns) as f64;
     let start = Instant::now();
@@ -154,11 +152,6 @@ pub fn gemm_rate(dtype: DType, seconds: f64) -> Result<f64> {
             return Ok(work / best.max(1e-9));
         }
     }
-}
-
-/// [`gemm_rate`] of single precision.
-pub fn single_precision_rate(seconds: f64) -> Result<f64> {
-    gemm_rate(DType::F32, seconds)
 }
 
 fn kilobytes(text: &str, name: &str) -> Option<u64> {

@@ -1,7 +1,7 @@
-//! Memory by the byte: an allocator that counts what goes through it, for benchmarks and for checking estimates.
+//! An allocator that counts bytes, for benchmarks and for checking estimates.
 //!
-//! The program and the memory test put [`Counted`] around their allocator. Counting is two or three relaxed
-//! atomic operations an allocation: nothing beside a training step, which makes a few thousand.
+//! The program and the memory test put [`Counted`] around their allocator; it costs two or three relaxed atomic operations
+//! an allocation.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -2,9 +2,10 @@
 
 use super::layer::{self, EncoderLayer, FfnAdapter, LayerContext};
 use super::loras::{LayerLoras, Slot, Target};
+use super::network::{AdaptableLayer, BaseModel, LayerParts};
 use super::spec::{EncoderSpec, Family};
 use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack};
-use super::weights::Weights;
+use super::weights::{Weights, random_tensors};
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::mixture::RowMap;
@@ -13,8 +14,8 @@ use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::device::{takes_model, wide};
 use crate::nn::kernels::gemm;
 use crate::nn::profile::{Phase, timed};
-use crate::nn::{Embeddings, Grads, LayerNorm, Linear, Params, Weight};
-use crate::rng::{Purpose, SeedStream};
+use crate::nn::{Embeddings, Grads, LayerNorm, Linear, Params};
+use crate::rng::SeedStream;
 use candle_core::{DType, Device, Tensor};
 
 /// What the backward pass needs.
@@ -75,81 +76,55 @@ pub struct Encoder {
     spec: EncoderSpec,
     embeddings: Embeddings,
     layers: Vec<EncoderLayer>,
-    trunk_trained: bool,
+    base_trained: bool,
 }
 
-/// Reads tensors of one dtype onto one device.
-struct Reader<'a> {
-    weights: &'a Weights,
-    dtype: DType,
-    device: &'a Device,
+/// Gives the tensor of a Hugging Face name, without the base model's prefix, in the shape it has there.
+type Source<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor>;
+
+/// Linear layers of the same input, one below the other. `names` of each; `d_out`: outputs of each.
+fn linear(source: Source<'_>, names: &[String], d_out: usize, d_in: usize) -> Result<Linear> {
+    let join = |part: &str, shape: &[usize]| -> Result<Tensor> {
+        let all = names.iter().map(|name| source(&format!("{name}.{part}"), shape)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&all, 0)?)
+    };
+    Ok(Linear::new(join("weight", &[d_out, d_in])?, Some(join("bias", &[d_out])?)))
 }
 
-impl Reader<'_> {
-    /// Matrices have the trunk's format, vectors the wide one.
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let dtype = if shape.len() > 1 { self.dtype } else { wide(self.dtype) };
-        self.weights.get(name, shape, dtype, self.device)
-    }
-    fn linear(&self, name: &str, d_out: usize, d_in: usize) -> Result<Linear> {
-        Ok(Linear::new(
-            self.get(&format!("{name}.weight"), &[d_out, d_in])?,
-            Some(self.get(&format!("{name}.bias"), &[d_out])?),
-        ))
-    }
-    fn norm(&self, name: &str, d: usize, eps: f64) -> Result<LayerNorm> {
-        Ok(LayerNorm::new(self.get(&format!("{name}.weight"), &[d])?, self.get(&format!("{name}.bias"), &[d])?, eps))
-    }
+fn norm(source: Source<'_>, name: &str, spec: &EncoderSpec) -> Result<LayerNorm> {
+    let vector = |part: &str| source(&format!("{name}.{part}"), &[spec.hidden_size]);
+    Ok(LayerNorm::new(vector("weight")?, vector("bias")?, spec.layer_norm_eps))
 }
 
 impl Encoder {
-    /// Reads all tensors of the trunk.
+    /// Reads all tensors of the base model: matrices in `dtype`, vectors never narrower than f32.
     pub fn load(spec: EncoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
         takes_model(device, spec.hidden_size / spec.num_heads.max(1), spec.hidden_size)?;
-        let reader = Reader { weights, dtype, device };
-        let (d, eps) = (spec.hidden_size, spec.layer_norm_eps);
-        let embeddings = Embeddings::new(
-            reader.get("embeddings.word_embeddings.weight", &[spec.vocab_size, d])?,
-            reader.get("embeddings.position_embeddings.weight", &[spec.max_positions, d])?,
-            reader.get("embeddings.token_type_embeddings.weight", &[spec.type_vocab_size, d])?,
-            reader.norm("embeddings.LayerNorm", d, eps)?,
-        );
-        let embeddings = embeddings.with_activation_dtype(activation_dtype(dtype, device));
-        let layers = (0..spec.num_layers).map(|i| read_layer(&reader, &spec, i)).collect::<Result<_>>()?;
-        Ok(Self { spec, embeddings, layers, trunk_trained: false })
+        let mut encoder = Self::from_tensors(spec, &|name, shape| {
+            weights.get(name, shape, if shape.len() > 1 { dtype } else { wide(dtype) }, device)
+        })?;
+        encoder.embeddings = encoder.embeddings.with_activation_dtype(activation_dtype(dtype, device));
+        Ok(encoder)
     }
 
-    /// Random weights, N(0, 0.02), for benchmarks and for training from scratch. `init` makes each tensor's values: `(shape, std)`.
+    /// Random weights, N(0, 0.02), norms 1 and biases 0: for benchmarks and for training from scratch.
     pub fn random(spec: EncoderSpec, seed: SeedStream, device: &Device) -> Result<Self> {
-        let mut stream = seed.stream(Purpose::Init, 1 << 32);
-        let (d, f, eps) = (spec.hidden_size, spec.intermediate_size, spec.layer_norm_eps);
-        let mut normal = |shape: &[usize]| -> Result<Tensor> {
-            Ok(Tensor::from_vec(stream.normal_vec(shape.iter().product(), 0.02), shape, device)?)
-        };
-        let zeros = |n: usize| Tensor::zeros(n, DType::F32, device);
-        let norm = || -> Result<LayerNorm> { Ok(LayerNorm::new(Tensor::ones(d, DType::F32, device)?, zeros(d)?, eps)) };
-        let (word, position) = (normal(&[spec.vocab_size, d])?, normal(&[spec.max_positions, d])?);
-        let embeddings = Embeddings::new(word, position, normal(&[spec.type_vocab_size, d])?, norm()?);
-        let mut layers = Vec::new();
-        for _ in 0..spec.num_layers {
-            let mut linear =
-                |o: usize, i: usize| -> Result<Linear> { Ok(Linear::new(normal(&[o, i])?, Some(zeros(o)?))) };
-            layers.push(EncoderLayer {
-                qkv: linear(3 * d, d)?,
-                attention_out: linear(d, d)?,
-                attention_norm: norm()?,
-                inner: linear(f, d)?,
-                outer: linear(d, f)?,
-                output_norm: norm()?,
-                adapter: FfnAdapter::None,
-                loras: LayerLoras::default(),
-                act: spec.act,
-            });
-        }
-        Ok(Self { spec, embeddings, layers, trunk_trained: false })
+        Self::from_tensors(spec, &random_tensors(seed, device))
     }
 
-    /// The same trunk with its matrices stored in `dtype`, as [`Encoder::load`] would have them. Only before anything of it
+    fn from_tensors(spec: EncoderSpec, source: Source<'_>) -> Result<Self> {
+        let table = |name: &str, rows: usize| source(&format!("embeddings.{name}.weight"), &[rows, spec.hidden_size]);
+        let embeddings = Embeddings::new(
+            table("word_embeddings", spec.vocab_size)?,
+            table("position_embeddings", spec.max_positions)?,
+            table("token_type_embeddings", spec.type_vocab_size)?,
+            norm(source, "embeddings.LayerNorm", &spec)?,
+        );
+        let layers = (0..spec.num_layers).map(|i| read_layer(source, &spec, i)).collect::<Result<_>>()?;
+        Ok(Self { spec, embeddings, layers, base_trained: false })
+    }
+
+    /// The same base model with its matrices stored in `dtype`, as [`Encoder::load`] would have them. Only before anything of it
     /// is trained.
     pub fn stored(&self, dtype: DType) -> Result<Self> {
         let mut cast = self.cast(dtype)?;
@@ -157,13 +132,11 @@ impl Encoder {
         Ok(cast)
     }
 
-    /// The same trunk with its matrices, and what flows through it, in another format. Only before anything of it is trained.
+    /// The same base model with its matrices and its activations in another format. Only before anything of it is trained.
     pub fn cast(&self, dtype: DType) -> Result<Self> {
         let mut cast = Self { embeddings: self.embeddings.cast(dtype)?, ..self.clone() };
-        for layer in &mut cast.layers {
-            for linear in [&mut layer.qkv, &mut layer.attention_out, &mut layer.inner, &mut layer.outer] {
-                *linear = linear.cast(dtype)?;
-            }
+        for linear in cast.layers.iter_mut().flat_map(|layer| layer.parts_mut().linears) {
+            *linear = linear.cast(dtype)?;
         }
         Ok(cast)
     }
@@ -189,7 +162,7 @@ impl Encoder {
         self.embeddings.word().device()
     }
 
-    /// The format of the trunk's matrices.
+    /// The format of the base model's matrices.
     pub fn dtype(&self) -> DType {
         self.embeddings.word().dtype()
     }
@@ -199,15 +172,15 @@ impl Encoder {
     }
 
     /// Makes every weight trained, under the names of the Hugging Face layout.
-    pub fn train_trunk(&mut self, params: &mut Params) {
+    pub fn train_base(&mut self, params: &mut Params) {
         self.embeddings.train("embeddings", params);
         for (i, layer) in self.layers.iter_mut().enumerate() {
             layer.train(&format!("encoder.layer.{i}"), params);
         }
-        self.trunk_trained = true;
+        self.base_trained = true;
     }
 
-    /// Values of the frozen trunk.
+    /// Values of the frozen base model.
     pub fn parameter_count(&self) -> usize {
         let s = &self.spec;
         let d = s.hidden_size;
@@ -276,6 +249,38 @@ impl Encoder {
     }
 }
 
+impl BaseModel for Encoder {
+    type Layer = EncoderLayer;
+    fn stack(&self) -> &[EncoderLayer] {
+        &self.layers
+    }
+    fn stack_mut(&mut self) -> &mut [EncoderLayer] {
+        &mut self.layers
+    }
+    fn width(&self) -> usize {
+        self.spec.hidden_size
+    }
+    fn place(&self) -> &Device {
+        self.device()
+    }
+    fn matrix_dtype(&self) -> DType {
+        self.dtype()
+    }
+    fn weights(&self) -> usize {
+        self.parameter_count()
+    }
+}
+
+impl AdaptableLayer for EncoderLayer {
+    fn modules(&self) -> (&FfnAdapter, &LayerLoras) {
+        (&self.adapter, &self.loras)
+    }
+    fn parts_mut(&mut self) -> LayerParts<'_> {
+        let linears = [&mut self.qkv, &mut self.attention_out, &mut self.inner, &mut self.outer];
+        LayerParts { adapter: &mut self.adapter, loras: &mut self.loras, linears }
+    }
+}
+
 impl Stack for Encoder {
     type Hidden = Tensor;
     type Gradient = Tensor;
@@ -289,11 +294,11 @@ impl Stack for Encoder {
     fn lowest_trained(&self) -> Option<usize> {
         let has_mixture =
             |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_)) || layer.loras.lowest().is_some();
-        if self.trunk_trained { Some(0) } else { self.layers.iter().position(has_mixture) }
+        if self.base_trained { Some(0) } else { self.layers.iter().position(has_mixture) }
     }
 
     fn embeddings_trained(&self) -> bool {
-        self.trunk_trained
+        self.base_trained
     }
 
     fn layer_forward(&self, i: usize, x: &Tensor, pass: &EncoderPass) -> Result<(Tensor, layer::Saved)> {
@@ -340,22 +345,17 @@ pub(super) fn activation_dtype(dtype: DType, device: &Device) -> DType {
     if device.is_cpu() && !(dtype == DType::BF16 && gemm::multiplies_bf16()) { wide(dtype) } else { dtype }
 }
 
-fn read_layer(reader: &Reader<'_>, spec: &EncoderSpec, i: usize) -> Result<EncoderLayer> {
+fn read_layer(source: Source<'_>, spec: &EncoderSpec, i: usize) -> Result<EncoderLayer> {
     let (d, f) = (spec.hidden_size, spec.intermediate_size);
     let name = |part: &str| format!("encoder.layer.{i}.{part}");
-    let parts = ["query", "key", "value"].map(|part| reader.linear(&name(&format!("attention.self.{part}")), d, d));
-    let [q, k, v] = parts;
-    let (q, k, v) = (q?, k?, v?);
-    let biases = [&q, &k, &v].iter().filter_map(|linear| linear.bias().cloned()).collect::<Vec<_>>();
-    let weights = [&q, &k, &v].map(|linear| linear.weight().clone());
-    let qkv = Linear::new(Weight::stack(weights.to_vec())?, Some(Tensor::cat(&biases, 0)?));
+    let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
     Ok(EncoderLayer {
-        qkv,
-        attention_out: reader.linear(&name("attention.output.dense"), d, d)?,
-        attention_norm: reader.norm(&name("attention.output.LayerNorm"), d, spec.layer_norm_eps)?,
-        inner: reader.linear(&name("intermediate.dense"), f, d)?,
-        outer: reader.linear(&name("output.dense"), d, f)?,
-        output_norm: reader.norm(&name("output.LayerNorm"), d, spec.layer_norm_eps)?,
+        qkv: linear(source, &qkv, d, d)?,
+        attention_out: linear(source, &[name("attention.output.dense")], d, d)?,
+        attention_norm: norm(source, &name("attention.output.LayerNorm"), spec)?,
+        inner: linear(source, &[name("intermediate.dense")], f, d)?,
+        outer: linear(source, &[name("output.dense")], d, f)?,
+        output_norm: norm(source, &name("output.LayerNorm"), spec)?,
         adapter: FfnAdapter::None,
         loras: LayerLoras::default(),
         act: spec.act,

@@ -1,10 +1,7 @@
 //! Prediction heads on the first token's vector.
 //!
-//! * BERT: `dropout(tanh(pooler(x)))` then a linear layer; the pooler is pre-trained and stays frozen, or, where
-//!   the checkpoint has none, is new and trained with the head.
-//! * RoBERTa: `dropout`, dense, tanh, `dropout`, linear; both new and trained.
-//!
-//! Regression is the same with one output.
+//! * BERT: `dropout(tanh(pooler(x)))`, linear; the pooler is pre-trained and frozen, or, where the checkpoint has none, new.
+//! * RoBERTa: `dropout`, dense, tanh, `dropout`, linear; both new.
 
 use super::spec::{EncoderSpec, Family};
 use super::stack::DropKeys;
@@ -39,7 +36,7 @@ pub struct Saved {
     z: Tensor,
     a: Tensor,
     drops: [Dropout; 2],
-    /// The trunk's format.
+    /// The base model's format.
     narrow: DType,
 }
 

@@ -23,7 +23,7 @@ use candle_core::Tensor;
 /// What sits after the feed-forward block.
 #[derive(Clone, Debug)]
 pub enum FfnAdapter {
-    /// Nothing: the untouched trunk.
+    /// Nothing: the untouched base model.
     None,
     /// Experts, routed.
     Mixture(AdapterMixture),
@@ -32,7 +32,7 @@ pub enum FfnAdapter {
 }
 
 impl FfnAdapter {
-    /// What goes on after the feed-forward block, and what backward needs. `route`: with the number of this site. h `[rows, d]`
+    /// What goes on after the feed-forward block, and what backward needs. `route`: with the number of this module. h `[rows, d]`
     pub fn forward(
         &self,
         h: Tensor,
@@ -76,7 +76,7 @@ pub struct EncoderLayer {
 
 /// What all layers of one forward share.
 pub struct LayerContext<'a> {
-    /// Where the sequences lie, and the attention's dropout.
+    /// Rows of the sequences, and the attention's dropout.
     pub layout: Layout,
     /// Rows up to attention: all tokens.
     pub tokens: &'a RowMap,
@@ -84,7 +84,7 @@ pub struct LayerContext<'a> {
     pub rows: &'a RowMap,
     /// Rows of the first tokens, when only they go on. `[sequences]`
     pub first_tokens: Option<&'a Tensor>,
-    /// Which experts run, and the index of this layer's site.
+    /// Which experts run, and the index of this layer's adapter.
     pub route: Option<(&'a Route, usize)>,
     /// How the LoRA modules run.
     pub lora: LoraRun<'a>,

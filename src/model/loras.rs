@@ -1,14 +1,13 @@
 //! LoRA modules on the linear layers of a block: which there are, which a setting names, and how they run.
 //!
-//! A layer of either kind of model has four linear layers: the joint q, k, v; attention's output; the first and the
-//! last of the feed-forward block. A target is one of the model's own matrices, which may be a block of rows of one of
-//! these. Its path is the Hugging Face name inside the layer, such as `self_attn.q_proj`.
+//! A target is one of the model's own matrices, which may be a block of rows of one of the four [`Slot`]s. Its path is the
+//! Hugging Face name inside the layer, such as `self_attn.q_proj`.
 
 use super::stack::DropKeys;
 use crate::config::{MixtureConfig, lora_scaling};
 use crate::error::{Error, Result};
 use crate::mixture::lora::{self, Columns};
-use crate::mixture::{Lora, LoraMixture, MergeWeights, Route, RowMap};
+use crate::mixture::{Lora, LoraMixture, Route, RowMap};
 use crate::nn::profile::{Phase, scope};
 use crate::nn::{Dropout, Grads, Linear};
 use candle_core::Tensor;
@@ -85,10 +84,10 @@ pub enum Module {
     Merged(Lora),
 }
 
-/// A module with the number of its site.
+/// A module in its place.
 #[derive(Clone, Debug)]
 pub struct Placed {
-    /// Site.
+    /// Its number in the model, in routes and merges.
     pub site: usize,
     /// Path of the target inside its layer.
     pub path: String,
@@ -168,10 +167,6 @@ impl LayerLoras {
             }
         }
         Ok(())
-    }
-    /// As [`LayerLoras::replace`] with the mean of factors.
-    pub fn merge(&mut self, weights: &MergeWeights) -> Result<()> {
-        self.replace(|site, mixture| mixture.merge(weights.site(site)?))
     }
 }
 

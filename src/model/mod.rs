@@ -1,10 +1,7 @@
 //! Model families built from layers and mixtures; loading of weights; heads.
 //!
-//! [`ModelSource`] opens a Hugging Face directory (or the bundled lab encoder); [`Classifier`] is encoder,
-//! mixture and head together. BERT and RoBERTa are one implementation, told apart by [`spec::Family`].
-//! [`crate::model_store`] finds models by name in the Hugging Face cache and fetches them there.
-//! [`LmSource`] and [`CausalLm`] are the same for language models ([`decoder`]: GPT-2 and the Llama kind), which are read from
-//! GGUF files too ([`gguf`]).
+//! [`ModelSource`] opens a Hugging Face directory (or the bundled lab encoder); [`Classifier`] is encoder, mixture and head
+//! together. [`LmSource`] and [`CausalLm`] are the same for language models, which are read from GGUF files too ([`gguf`]).
 
 pub mod classifier;
 pub mod decoder;
@@ -19,11 +16,11 @@ pub mod spec;
 pub mod stack;
 pub mod weights;
 
-pub use classifier::{Classifier, Counts, Setup, Site};
+pub use classifier::{Classifier, Setup};
 pub use decoder::{CachedId, CausalLm, DecoderSpec, KvCache, LmSetup, LmSource, Packed};
 pub use dir::ModelSource;
 pub use encoder::Encoder;
-pub use network::Network;
+pub use network::{AdaptedModel, Counts, Network, Site};
 pub use spec::{EncoderSpec, Family};
 pub use stack::{DropKeys, ForwardOptions};
 pub use weights::Weights;

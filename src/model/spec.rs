@@ -16,7 +16,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Prefix of the trunk's tensors in a file with a head.
+    /// Prefix of the base model's tensors in a file with a head.
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Bert => "bert",
@@ -60,14 +60,20 @@ pub struct EncoderSpec {
     pub name: Option<String>,
 }
 
+/// The JSON of `config.json`.
+pub(super) fn parse(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|err| Error::format(format!("config.json is not valid JSON: {err}")))
+}
+
 pub(super) fn number(json: &Value, key: &str) -> Result<Option<f64>> {
     match json.get(key) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value
-            .as_f64()
-            .map(Some)
-            .ok_or_else(|| Error::format(format!("config.json: {key} is {value}, expected a number"))),
+        Some(value) => value.as_f64().map(Some).ok_or_else(|| unexpected(key, value, "a number")),
     }
+}
+
+fn unexpected(key: &str, value: impl std::fmt::Display, expected: &str) -> Error {
+    Error::format(format!("config.json: {key} is {value}, expected {expected}"))
 }
 
 pub(super) fn size(json: &Value, key: &str) -> Result<usize> {
@@ -75,26 +81,39 @@ pub(super) fn size(json: &Value, key: &str) -> Result<usize> {
         Error::format(format!("config.json: {key} is missing; is this a complete Hugging Face directory?"))
     })?;
     if value.fract() != 0.0 || !(1.0..=1e9).contains(&value) {
-        return Err(Error::format(format!("config.json: {key} is {value}, expected a whole number of at least 1")));
+        return Err(unexpected(key, value, "a whole number of at least 1"));
     }
     Ok(value as usize)
 }
 
 pub(super) fn rate(json: &Value, key: &str, default: f64) -> Result<f64> {
     let value = number(json, key)?.unwrap_or(default);
-    if (0.0..1.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err(Error::format(format!("config.json: {key} is {value}, expected at least 0 and below 1")))
+    if (0.0..1.0).contains(&value) { Ok(value) } else { Err(unexpected(key, value, "at least 0 and below 1")) }
+}
+
+pub(super) fn text<'a>(json: &'a Value, key: &str) -> Option<&'a str> {
+    json.get(key).and_then(Value::as_str)
+}
+
+/// Name or path the directory says it came from.
+pub(super) fn name(json: &Value) -> Option<String> {
+    text(json, "_name_or_path").filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// A setting of neither kind of model that is supported: quantised or pruned weights.
+pub(super) fn changed_weights(json: &Value) -> Option<&'static str> {
+    if json.get("quantization_config").is_some_and(|value| !value.is_null()) {
+        return Some("a quantised checkpoint (quantization_config)");
     }
+    let pruned = json.get("pruned_heads").and_then(Value::as_object).is_some_and(|heads| !heads.is_empty());
+    pruned.then_some("pruned_heads")
 }
 
 impl EncoderSpec {
     /// Reads `config.json`.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let json: Value =
-            serde_json::from_str(text).map_err(|err| Error::format(format!("config.json is not valid JSON: {err}")))?;
-        let family = match json.get("model_type").and_then(Value::as_str) {
+    pub fn from_json(config: &str) -> Result<Self> {
+        let json = parse(config)?;
+        let family = match text(&json, "model_type") {
             Some("bert") => Family::Bert,
             Some("roberta" | "xlm-roberta" | "camembert") => Family::Roberta,
             Some(other) => {
@@ -123,9 +142,7 @@ impl EncoderSpec {
         }
         let eps = number(&json, "layer_norm_eps")?.unwrap_or(1e-12);
         if !(eps > 0.0 && eps < 1.0) {
-            return Err(Error::format(format!(
-                "config.json: layer_norm_eps is {eps}, expected a small number above 0"
-            )));
+            return Err(unexpected("layer_norm_eps", eps, "a small number above 0"));
         }
         Ok(Self {
             family,
@@ -138,12 +155,12 @@ impl EncoderSpec {
             type_vocab_size: number(&json, "type_vocab_size")?
                 .map_or(if family == Family::Bert { 2 } else { 1 }, |n| n as usize),
             position_offset,
-            act: activation("hidden_act", json.get("hidden_act").and_then(Value::as_str).unwrap_or("gelu"))?,
+            act: activation("hidden_act", text(&json, "hidden_act").unwrap_or("gelu"))?,
             layer_norm_eps: eps,
             hidden_dropout,
             attention_dropout: rate(&json, "attention_probs_dropout_prob", 0.1)?,
             head_dropout: rate(&json, "classifier_dropout", hidden_dropout)?,
-            name: json.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned),
+            name: name(&json),
         })
     }
 
@@ -152,7 +169,7 @@ impl EncoderSpec {
         self.max_positions - self.position_offset
     }
 
-    /// Parameters of the trunk that each token passes through: the GEMM weights. Cost of a frozen step: 4 FLOPs each per token.
+    /// Parameters of the base model that each token passes through: the GEMM weights. Cost of a frozen step: 4 FLOPs each per token.
     pub fn matmul_parameters(&self) -> usize {
         self.num_layers * (4 * self.hidden_size * self.hidden_size + 2 * self.hidden_size * self.intermediate_size)
     }
@@ -177,7 +194,7 @@ fn refuse_unknown_semantics(json: &Value) -> Result<()> {
         Err(Error::config(format!("config.json: {what} is not supported; choose a plain BERT or RoBERTa encoder")))
     };
     let on = |key: &str| json.get(key).and_then(Value::as_bool).unwrap_or(false);
-    if let Some(kind) = json.get("position_embedding_type").and_then(Value::as_str).filter(|kind| *kind != "absolute") {
+    if let Some(kind) = text(json, "position_embedding_type").filter(|kind| *kind != "absolute") {
         return refuse(&format!("position_embedding_type {kind:?}"));
     }
     for key in ["is_decoder", "add_cross_attention", "is_encoder_decoder"] {
@@ -185,12 +202,8 @@ fn refuse_unknown_semantics(json: &Value) -> Result<()> {
             return refuse(&format!("{key} = true"));
         }
     }
-    if json.get("quantization_config").is_some_and(|value| !value.is_null()) {
-        return refuse("a quantised checkpoint (quantization_config)");
-    }
-    let pruned = json.get("pruned_heads").and_then(Value::as_object).is_some_and(|heads| !heads.is_empty());
-    if pruned {
-        return refuse("pruned_heads");
+    if let Some(what) = changed_weights(json) {
+        return refuse(what);
     }
     if let (Some(embedding), Some(hidden)) = (number(json, "embedding_size")?, number(json, "hidden_size")?)
         && embedding != hidden

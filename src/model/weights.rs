@@ -5,8 +5,10 @@
 
 use super::gguf::GgufWeights;
 use crate::error::{Context as _, Error, Result};
+use crate::rng::{Purpose, SeedStream};
 use crate::tensor::safetensors::{SafetensorsFile, TensorEntry};
 use candle_core::{DType, Device, Tensor};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -154,6 +156,21 @@ impl Weights {
         let tensor = file.read_entry(entry)?;
         tensor.check_finite().context("the weights are damaged")?;
         Ok(Tensor::from_vec(tensor.data, shape, device)?.to_dtype(dtype)?)
+    }
+}
+
+/// Tensors of a new model: N(0, 0.02), norms 1 and biases 0.
+pub(super) fn random_tensors(seed: SeedStream, device: &Device) -> impl Fn(&str, &[usize]) -> Result<Tensor> {
+    let stream = RefCell::new(seed.stream(Purpose::Init, 1 << 32));
+    move |name, shape| {
+        let n = shape.iter().product();
+        let norm = ["norm", "Norm", "ln_"].iter().any(|part| name.contains(part));
+        let values = match (name.ends_with(".bias"), norm) {
+            (true, _) => vec![0.0; n],
+            (_, true) => vec![1.0; n],
+            _ => stream.borrow_mut().normal_vec(n, 0.02),
+        };
+        Ok(Tensor::from_vec(values, shape, device)?)
     }
 }
 

@@ -1,7 +1,5 @@
 //! The messages between window and engine: plain host data without tensors, threads or egui.
 //!
-//! There are seven lanes:
-//!
 //! | lane | direction | when it is full |
 //! |---|---|---|
 //! | [`Command`] | window to engine, [`Engine::try_send`] | refused with [`Busy`]; the window shows it |
@@ -12,9 +10,8 @@
 //! | [`StepProfile`] | engine to window, a few times a second | overwritten by newer ones |
 //! | [`Incoming::Writing`] | engine to window, while texts are generated | overwritten by newer ones |
 //!
-//! Every message carries the [`RunId`] or [`RequestId`] it belongs to, so that late ones are recognised.
-//! Both ids are chosen by the window, counting up from 1. The window shows the [`RunPhase`] the engine
-//! *reported*, never the one it asked for. The complete record is the run directory.
+//! Every message carries its [`RunId`] or [`RequestId`], which the window chooses, counting up from 1. The window shows the
+//! [`RunPhase`] the engine reported, never the one it asked for. The complete record is the run directory.
 
 pub mod decimation;
 pub mod events;
@@ -50,7 +47,7 @@ pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
 pub use crate::protocol::written_texts::*;
 pub use crate::records::{
-    EndReason, EndRecord, EvalRecord, Lamp, LampState, Sample, SampleRecord, StartRecord, StepRecord,
+    EndReason, EndRecord, EvalRecord, HealthState, Sample, SampleRecord, StartRecord, StepRecord, TensorHealth,
 };
 pub use crate::tensor::NumberFormat;
 pub use crate::tensor::hash::FileHash;
@@ -326,11 +323,11 @@ pub enum Event {
         record: SampleRecord,
     },
     /// Every trained tensor was checked (after steps 1, 3 and 10).
-    Lamps {
+    GradientHealth {
         /// Which run.
         run: RunId,
         /// One verdict for each tensor and expert.
-        lamps: Vec<Lamp>,
+        gradient_health: Vec<TensorHealth>,
     },
     /// Distances between the experts, at step 0 and every few dozen steps.
     Distances {

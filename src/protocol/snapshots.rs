@@ -8,7 +8,7 @@ use crate::config::RunConfig;
 use crate::eval::Scores;
 use crate::mixture::Side;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
-use crate::records::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
+use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -186,7 +186,7 @@ pub struct RunDetail {
     /// Texts that a language model generated during training.
     pub samples: Vec<SampleRecord>,
     /// The newest gradient-health check.
-    pub lamps: Vec<Lamp>,
+    pub gradient_health: Vec<TensorHealth>,
     /// How it ended.
     pub end: Option<EndRecord>,
     /// The routes so far, from the route log.

@@ -114,7 +114,7 @@ pub struct Sample {
 
 /// Whether a trained tensor learns (checked after steps 1, 3 and 10).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Lamp {
+pub struct TensorHealth {
     /// Name of the tensor, such as `layers.3.ffn.down.weight`.
     pub tensor: String,
     /// Expert, where the tensor is a bank.
@@ -126,13 +126,13 @@ pub struct Lamp {
     /// Norm of the change since the start over the norm of the tensor.
     pub update_ratio: f64,
     /// The verdict.
-    pub state: LampState,
+    pub state: HealthState,
 }
 
-/// The verdict of a [`Lamp`].
+/// The verdict of a [`TensorHealth`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum LampState {
+pub enum HealthState {
     /// Gradient and change are where they should be.
     Learning,
     /// Never drawn so far, so nothing could change.

@@ -124,19 +124,19 @@ pub fn merge_report(plan: MergePlan) -> MergeReport {
 }
 
 /// The verdict on every trained tensor.
-pub fn lamps(step: u64) -> Vec<Lamp> {
-    let mut lamps = Vec::new();
+pub fn gradient_health(step: u64) -> Vec<TensorHealth> {
+    let mut gradient_health = Vec::new();
     let mut add = |tensor: String, expert: Option<usize>| {
-        let n = lamps.len() as u64;
+        let n = gradient_health.len() as u64;
         let undrawn = step < 10 && expert.is_some_and(|e| noise(n ^ (e as u64) ^ step) > 0.7);
         let x = if undrawn { 0.0 } else { f64::from(noise(n)) };
-        lamps.push(Lamp {
+        gradient_health.push(TensorHealth {
             tensor,
             expert,
             step,
             max_abs_grad: 0.02 * x,
             update_ratio: 0.004 * x * step as f64,
-            state: if undrawn { LampState::NotDrawn } else { LampState::Learning },
+            state: if undrawn { HealthState::NotDrawn } else { HealthState::Learning },
         });
     };
     for site in site_names() {
@@ -145,7 +145,7 @@ pub fn lamps(step: u64) -> Vec<Lamp> {
     }
     add("classifier.dense.weight".to_owned(), None);
     add("classifier.out_proj.weight".to_owned(), None);
-    lamps
+    gradient_health
 }
 
 /// How far apart the experts are.
@@ -383,7 +383,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
         history: (1..=done).map(|s| StepBucket::of(shifted(s))).collect(),
         evals: (1..=done / EVAL_EVERY).map(|i| eval(i * EVAL_EVERY, total)).collect(),
         samples: (0..=done / EVAL_EVERY).filter(|_| writes).map(|i| texts::samples(i * EVAL_EVERY, total)).collect(),
-        lamps: lamps(10),
+        gradient_health: gradient_health(10),
         end: (summary.status == RunStatus::Finished).then(|| end_record(EndReason::Finished, done)),
         routing: Some(routing(&config.mixture, done)),
         config,

@@ -310,7 +310,7 @@ impl State {
         }
         for step in first..=last {
             if [1, 3, 10].contains(&step) {
-                self.say(Event::Lamps { run, lamps: data::lamps(step) });
+                self.say(Event::GradientHealth { run, gradient_health: data::gradient_health(step) });
             }
             if step % data::EVAL_EVERY == 0 || step == total {
                 self.say(Event::PhaseChanged { run, phase: RunPhase::Evaluating });

@@ -1,27 +1,27 @@
-//! Is it learning? After steps 1, 3 and 10 every trained tensor's gradient and change are checked.
+//! Whether each tensor learns: after steps 1, 3 and 10 every trained tensor's gradient and change are checked.
 
 use crate::config::{AdapterInit, MixtureConfig, MixtureKind};
 use crate::error::Result;
 use crate::nn::{Grads, ParamId, Params};
-use crate::records::{Lamp, LampState};
+use crate::records::{HealthState, TensorHealth};
 use crate::tensor::to_f32;
 use crate::train::optimizer::AdamW;
 
-/// Steps after which the lamps are read.
+/// Steps after which gradient health is checked.
 pub const CHECKS: [u64; 3] = [1, 3, 10];
 
 /// A change of more than this many times the start is no learning. High rates on small initial weights make ratios of a few.
 const EXPLODING: f64 = 10.0;
 
-/// What the lamps remember: the start values, and the largest gradients so far.
+/// The start values and the largest gradients so far.
 #[derive(Debug)]
-pub struct Lamps {
+pub struct GradientHealth {
     start: Vec<Vec<f32>>,
     /// Largest absolute gradient of each expert of each tensor so far.
     pub max_abs_grad: Vec<Vec<f64>>,
 }
 
-impl Lamps {
+impl GradientHealth {
     /// At the start of training.
     pub fn new(params: &Params) -> Result<Self> {
         let start = params.iter().map(|p| to_f32(&p.value)).collect::<Result<_>>()?;
@@ -43,17 +43,17 @@ impl Lamps {
         Ok(())
     }
 
-    /// One lamp for each expert of each tensor.
+    /// The verdict on each expert of each tensor.
     pub fn read(
         &self,
         step: u64,
         params: &Params,
         optimizer: &AdamW,
         mixture: Option<&MixtureConfig>,
-    ) -> Result<Vec<Lamp>> {
+    ) -> Result<Vec<TensorHealth>> {
         // LoRA's B starts at zero, as an adapter's up side does from an identity start.
         let identity = mixture.is_some_and(|m| m.kind == MixtureKind::Lora || m.init == AdapterInit::Identity);
-        let mut lamps = Vec::new();
+        let mut verdicts = Vec::new();
         for (id, (param, steps)) in params.iter().zip(optimizer.steps()).enumerate() {
             let now = to_f32(&param.value)?;
             let size = now.len() / param.experts;
@@ -68,18 +68,18 @@ impl Lamps {
                 // From an identity start the down side gets no gradient before the up side has moved.
                 let waiting = max_abs_grad == 0.0 && identity && updates == 1;
                 let state = if updates == 0 || waiting {
-                    LampState::NotDrawn
+                    HealthState::NotDrawn
                 } else if max_abs_grad == 0.0 || change == 0.0 {
-                    LampState::Dead
+                    HealthState::Dead
                 } else if update_ratio > EXPLODING || !update_ratio.is_finite() {
-                    LampState::Exploding
+                    HealthState::Exploding
                 } else {
-                    LampState::Learning
+                    HealthState::Learning
                 };
                 let (tensor, expert) = (param.name.clone(), param.bank.then_some(expert));
-                lamps.push(Lamp { tensor, expert, step, max_abs_grad, update_ratio, state });
+                verdicts.push(TensorHealth { tensor, expert, step, max_abs_grad, update_ratio, state });
             }
         }
-        Ok(lamps)
+        Ok(verdicts)
     }
 }

@@ -1,8 +1,7 @@
 //! The loss of a step: task loss on pass A plus λ times the consistency of the passes, with its gradient on the outputs.
 //!
-//! A classifier's few logits are read back and computed on the host in double precision; an NVIDIA GPU computes them
-//! itself, so that the host does not wait for it in the middle of a step. Language models compute theirs over the
-//! vocabulary in chunks ([`vocab_loss`]).
+//! A classifier's loss is computed on the host in double precision, or by an NVIDIA GPU, which is not waited for; that of
+//! language models over the vocabulary in chunks ([`vocab_loss`]).
 
 use crate::config::MixtureConfig;
 use crate::data::Labels;
@@ -230,9 +229,8 @@ pub fn task_loss(logits: &[f64], labels: &Labels, outputs: usize) -> Result<(f64
     }
 }
 
-/// What the gradient is multiplied with on its way through a base model of this format, and divided by afterwards: f16 has
-/// nothing below 6e-8, so its gradients start near 16. A power of two that depends on this gradient alone, so a replay
-/// makes the same bits; 1 for the other formats.
+/// Loss scale of a base model in f16, which has nothing below 6e-8: a power of two, by this gradient alone, that brings its
+/// largest value near 16. 1 for the other formats.
 pub fn gradient_scale(format: DType, grad: &[f32]) -> f32 {
     let largest = grad.iter().fold(0.0f32, |m, g| m.max(g.abs()));
     if format != DType::F16 || largest == 0.0 || !largest.is_finite() {

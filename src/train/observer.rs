@@ -2,7 +2,7 @@
 
 use super::trainer::Trainer;
 use crate::nn::profile::Profile;
-use crate::records::{CheckpointData, EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
+use crate::records::{CheckpointData, EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};
 
 /// Whoever watches a run: the run directory's recorder, a progress bar, the window.
 pub trait Observer {
@@ -22,8 +22,8 @@ pub trait Observer {
     fn on_writing(&mut self, _trainer: &Trainer, _paused: bool) {}
     /// After samples were written.
     fn on_samples(&mut self, _samples: &SampleRecord) {}
-    /// After steps 1, 3 and 10: one lamp for each trained tensor.
-    fn on_lamps(&mut self, _lamps: &[Lamp]) {}
+    /// After steps 1, 3 and 10: the verdict on each trained tensor.
+    fn on_gradient_health(&mut self, _health: &[TensorHealth]) {}
     /// A checkpoint to keep; whether it was written. Training goes on either way.
     fn on_checkpoint(&mut self, _data: &CheckpointData, _step: u64, _best: bool) -> bool {
         true

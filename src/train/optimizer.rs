@@ -1,8 +1,7 @@
 //! AdamW with readable, restorable state.
 //!
-//! Each expert of a bank has its own step count: one that was not drawn has no gradient and is skipped, as in
-//! PyTorch since version 2. With `update_unselected` it moves on by momentum and decay, as in older versions
-//! (the reference's behaviour), once it has been drawn for the first time.
+//! Each expert of a bank has its own step count: one that was not drawn is skipped, as in PyTorch since version 2. With
+//! `update_unselected` it moves on by momentum and decay once it has been drawn, as in older versions (the reference).
 
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};

@@ -1,11 +1,10 @@
 //! What a language model writes while it learns: short greedy answers to a few fixed evaluation inputs.
 //!
-//! The merged model answers, and the mixture along one random route: number 0 of the comparison at the end, the same at
-//! every step, so that both can be watched side by side. Writing changes no weight and draws from no stream that training
-//! draws from; a run makes the same bits with samples as without.
+//! The merged model answers, and the mixture along random route 0 of the comparison at the end. A run makes the same bits
+//! with samples as without.
 
 use super::subject::Subject;
-use crate::config::RunConfig;
+use crate::config::{EvalConfig, RunConfig};
 use crate::data::text::{Example, Role, TextData};
 use crate::error::{Error, Result};
 use crate::eval::generate::{Generated, Hooks, Options, Routes, generate};
@@ -37,7 +36,7 @@ pub fn write(
     let Some((model, data)) = subject.language_model().filter(|_| config.eval.samples > 0) else { return Ok(None) };
     let started = Instant::now();
     let room = model.spec().max_length().saturating_sub(1).min(data.encoder.max_length()).max(1);
-    let questions = questions(data, (config.eval.samples, config.eval.sample_tokens), room)?;
+    let questions = questions(data, &config.eval, room)?;
     let prompts: Vec<Vec<u32>> = questions.iter().map(|question| question.ids.clone()).collect();
     let codec = data.encoder.codec();
     let mut stops = codec.stops().to_vec();
@@ -70,16 +69,16 @@ pub fn write(
     Ok(Some(SampleRecord { step, epoch, samples, seconds: started.elapsed().as_secs_f64() }))
 }
 
-/// `wanted` inputs, evenly spread over the evaluation texts; of texts without inputs their beginnings. `room`: longest
+/// Inputs, as many as wanted, evenly spread over the evaluation texts; of texts without inputs their beginnings. `room`: longest
 /// prompt in tokens.
-fn questions(data: &TextData, (wanted, tokens): (usize, usize), room: usize) -> Result<Vec<Question>> {
-    let codec = data.encoder.codec();
+fn questions(data: &TextData, config: &EvalConfig, room: usize) -> Result<Vec<Question>> {
+    let (codec, wanted) = (data.encoder.codec(), config.samples);
     let spread = |all: usize| (0..wanted.min(all)).map(move |i| i * all / wanted.min(all));
     if data.inputs.is_empty() {
         let beginning = |number: usize| -> Result<Question> {
             let ids = data.dev.encoded.get(number).map_or(&[][..], |text| text.ids.as_slice());
             let (given, rest) = ids.split_at((ids.len() / 2).clamp(1, OPENING.min(room)).min(ids.len()));
-            let reference = codec.decode_plain(&rest[..rest.len().min(tokens)])?.trim().to_owned();
+            let reference = codec.decode_plain(&rest[..rest.len().min(config.sample_tokens)])?.trim().to_owned();
             Ok(Question { ids: given.to_vec(), prompt: codec.decode_plain(given)?.trim().to_owned(), reference })
         };
         return spread(data.dev.encoded.len()).map(beginning).collect();

@@ -2,10 +2,8 @@
 
 use crate::config::{Schedule, TrainConfig};
 
-/// Rate of the step with index `step` (0 for the first) of `total`.
-///
-/// It climbs as `(step + 1) / warm` in the warm-up and then follows the schedule, so that the first step
-/// already moves and the last one still does.
+/// Rate of the step with index `step` (0 for the first) of `total`: `(step + 1) / warm` in the warm-up, then the schedule,
+/// which is not 0 at the last step.
 pub fn learning_rate(config: &TrainConfig, step: u64, total: u64) -> f64 {
     let warm = warmup_steps(config, total);
     if step < warm {

@@ -1,6 +1,4 @@
 //! What is trained and what it learns from: a classifier with labelled rows, or a language model with texts.
-//!
-//! The loop, checkpoints, observers and the engine see only this; where the kinds differ, they differ here.
 
 use super::optimizer::AdamW;
 use super::step::{StepIndex, StepResult, step};

@@ -1,8 +1,7 @@
 //! The loop: steps, evaluations, checkpoints, early stopping, and a clean end for every reason.
 //!
-//! It talks to an [`Observer`] and obeys a [`Control`]; it opens no file, prints nothing and never panics.
-//! Everything random is a function of the seed and the step, so [`Trainer::restore`] needs no generator state
-//! and a resumed run makes the same bits as one that was never interrupted.
+//! Everything random is a function of the seed and the step, so [`Trainer::restore`] needs no generator state and a resumed
+//! run makes the same bits as one that was never interrupted.
 
 use super::control::Control;
 use super::observer::Observer;
@@ -13,15 +12,14 @@ use super::subject::Subject;
 use crate::config::RunConfig;
 use crate::data::order::{BatchRule, Order};
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{EvalReport, compare, metrics};
+use crate::eval::{EvalReport, metrics};
 use crate::mixture::MergeWeights;
 use crate::model::{Network, network};
 use crate::nn::kernels::device;
 use crate::nn::profile::Recording;
 use crate::records::{CheckpointData, EndReason, EndRecord, EvalRecord, StartRecord, StepRecord};
 use crate::tensor::{HostTensor, to_f32};
-use crate::train::gradient_health;
-use crate::train::gradient_health::Lamps;
+use crate::train::gradient_health::{self, GradientHealth};
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -35,7 +33,7 @@ pub struct Trainer {
     config: RunConfig,
     subject: Subject,
     optimizer: AdamW,
-    lamps: Lamps,
+    gradient_health: GradientHealth,
     order: Order,
     progress: Progress,
     best_tensors: Option<Vec<HostTensor>>,
@@ -60,7 +58,7 @@ struct Progress {
     best: Option<(u64, f64)>,
     /// Evaluations since the best one.
     without_better: usize,
-    /// Largest gradients the lamps have seen.
+    /// Largest gradient of each expert of each tensor in the first steps.
     max_abs_grad: Vec<Vec<f64>>,
     /// Updates of each expert of each tensor.
     optimizer_steps: Vec<Vec<u64>>,
@@ -78,7 +76,7 @@ impl Trainer {
         let (steps_per_epoch, total_steps) = extent(&config, &order);
         Ok(Self {
             optimizer: AdamW::new(params)?,
-            lamps: Lamps::new(params)?,
+            gradient_health: GradientHealth::new(params)?,
             order,
             progress: Progress::default(),
             best_tensors: None,
@@ -125,9 +123,9 @@ impl Trainer {
 
     /// Whether evaluations are due after `step` steps.
     pub fn evaluation_due(&self, step: u64) -> bool {
-        let per_epoch = self.steps_per_epoch;
+        let epochs = |step: u64| (step as f64 / self.steps_per_epoch).floor();
         let regular = match self.config.eval.eval_steps {
-            0 => (step as f64 / per_epoch).floor() > (step.saturating_sub(1) as f64 / per_epoch).floor(),
+            0 => epochs(step) > epochs(step.saturating_sub(1)),
             n => step.is_multiple_of(n),
         };
         step > 0 && (regular || step == self.total_steps)
@@ -135,20 +133,18 @@ impl Trainer {
 
     /// Whether a language model answers its fixed inputs after `step` steps.
     pub fn samples_due(&self, step: u64) -> bool {
-        let regular = match self.config.eval.sample_steps {
-            0 => self.evaluation_due(step),
-            n => step.is_multiple_of(n),
-        };
         let wanted = self.config.eval.samples > 0 && self.subject.language_model().is_some();
-        wanted && (step == 0 || regular || step == self.total_steps)
+        wanted && (step == 0 || self.due(self.config.eval.sample_steps, step))
     }
 
     fn checkpoint_due(&self, step: u64) -> bool {
-        let regular = match self.config.eval.save_steps {
-            0 => self.evaluation_due(step),
-            n => step.is_multiple_of(n),
-        };
-        step > 0 && (regular || step == self.total_steps)
+        step > 0 && self.due(self.config.eval.save_steps, step)
+    }
+
+    /// After every `every` steps (0: with the evaluations), and after the last one.
+    fn due(&self, every: u64, step: u64) -> bool {
+        let regular = if every == 0 { self.evaluation_due(step) } else { step.is_multiple_of(every) };
+        regular || step == self.total_steps
     }
 
     /// What is known before the first step.
@@ -167,7 +163,7 @@ impl Trainer {
             trained_parameters: counts.trained,
             head_parameters: counts.head,
             merged_parameters: counts.merged,
-            trunk_parameters: counts.trunk,
+            trunk_parameters: counts.base,
             sites: model.site_names(),
             experts: mixture.map_or([0, 0], |m| [m.down_experts(), m.up_experts()]),
             metric: metrics::metric_name(metric).to_owned(),
@@ -222,24 +218,7 @@ impl Trainer {
         let mut single_step = false;
         loop {
             let step = self.progress.step;
-            if self.evaluation_due(step)
-                && self.progress.evaluated != Some(step)
-                && let Err(err) = self.evaluate(observer, control)
-            {
-                return self.end_of(err, step, control);
-            }
-            if self.samples_due(step)
-                && self.sampled != Some(step)
-                && let Err(err) = self.sample(observer, control, single_step)
-            {
-                return self.end_of(err, step, control);
-            }
-            // The best weights are kept on disk too: a resumed run must find them.
-            let best = self.progress.best.is_some_and(|(best, _)| best == step);
-            if (best || self.checkpoint_due(step))
-                && self.last_checkpoint != Some(step)
-                && let Err(err) = self.checkpoint(observer)
-            {
+            if let Err(err) = self.between_steps(observer, control, single_step) {
                 return self.end_of(err, step, control);
             }
             let patience = self.config.train.early_stopping_patience;
@@ -261,6 +240,23 @@ impl Trainer {
                 return self.end_of(err, step + 1, control);
             }
         }
+    }
+
+    /// Evaluation, samples and checkpoint, where they are due and not made yet.
+    fn between_steps(&mut self, observer: &mut dyn Observer, control: &Control, single_step: bool) -> Result<()> {
+        let step = self.progress.step;
+        if self.evaluation_due(step) && self.progress.evaluated != Some(step) {
+            self.evaluate(observer, control)?;
+        }
+        if self.samples_due(step) && self.sampled != Some(step) {
+            self.sample(observer, control, single_step)?;
+        }
+        // The best weights are kept on disk too: a resumed run must find them.
+        let best = self.progress.best.is_some_and(|(best, _)| best == step);
+        if (best || self.checkpoint_due(step)) && self.last_checkpoint != Some(step) {
+            self.checkpoint(observer)?;
+        }
+        Ok(())
     }
 
     /// Between two steps: tells the observer, again and again while the run is paused. Returns whether the next step was
@@ -320,11 +316,16 @@ impl Trainer {
 
     fn watch(&mut self, result: &StepResult, observer: &mut dyn Observer) -> Result<()> {
         let step = self.progress.step;
-        if Lamps::watching(step) {
-            self.lamps.see(&result.grads)?;
+        if GradientHealth::watching(step) {
+            self.gradient_health.see(&result.grads)?;
             if gradient_health::CHECKS.contains(&step) {
                 let model = self.subject.model();
-                observer.on_lamps(&self.lamps.read(step, model.params(), &self.optimizer, model.mixture())?);
+                observer.on_gradient_health(&self.gradient_health.read(
+                    step,
+                    model.params(),
+                    &self.optimizer,
+                    model.mixture(),
+                )?);
             }
         }
         Ok(())
@@ -338,14 +339,14 @@ impl Trainer {
         let clock = Instant::now();
         let go_on = |_: f64| !control.stopped();
         let own = MergeWeights::own(self.model().mixture())?;
-        let merged = self.subject.evaluate(&own, &self.options(&go_on))?;
+        let merged = self.subject.evaluate(&own, &self.subject.options(&self.config, &go_on))?;
         let higher = metrics::higher_is_better(self.subject.metric());
         let better = |new: f64, old: f64| if higher { new > old } else { new < old };
         let best = self.progress.best.is_none_or(|(_, value)| better(merged.primary, value));
         if best {
             self.progress.best = Some((self.progress.step, merged.primary));
             self.progress.without_better = 0;
-            self.best_tensors = Some(self.tensors()?);
+            self.best_tensors = Some(host_tensors(self.model())?);
         } else {
             self.progress.without_better += 1;
         }
@@ -382,10 +383,6 @@ impl Trainer {
         Ok(())
     }
 
-    fn options<'a>(&self, go_on: &'a dyn Fn(f64) -> bool) -> compare::Options<'a> {
-        self.subject.options(&self.config, go_on)
-    }
-
     /// The comparison of the best checkpoint's weights, which the model holds afterwards.
     fn final_report(&self, observer: &mut dyn Observer, control: &Control) -> Result<EvalReport> {
         if let Some(best) = &self.best_tensors {
@@ -393,11 +390,7 @@ impl Trainer {
         }
         observer.on_boundary(self, false);
         let go_on = |_: f64| !control.stopped();
-        self.subject.compare(&self.options(&go_on))
-    }
-
-    fn tensors(&self) -> Result<Vec<HostTensor>> {
-        host_tensors(self.model())
+        self.subject.compare(&self.subject.options(&self.config, &go_on))
     }
 
     /// Never of weights that are not finite: the newest checkpoint is what a diverged run can go back to.
@@ -425,12 +418,12 @@ impl Trainer {
         }
         let progress = Progress {
             optimizer_steps: state.into_iter().map(|m| m.steps).collect(),
-            max_abs_grad: self.lamps.max_abs_grad.clone(),
+            max_abs_grad: self.gradient_health.max_abs_grad.clone(),
             ..self.progress.clone()
         };
         let state = serde_json::to_value(progress)
             .map_err(|err| Error::internal(format!("the state cannot be written: {err}")))?;
-        Ok(CheckpointData { tensors: self.tensors()?, optimizer, state })
+        Ok(CheckpointData { tensors: host_tensors(self.model())?, optimizer, state })
     }
 
     /// Goes on from a checkpoint. `best`: the tensors of the best one, when that is another.
@@ -452,13 +445,14 @@ impl Trainer {
                 }
             }
         }
-        let lamps_fit = progress.max_abs_grad.iter().map(Vec::len).eq(self.lamps.max_abs_grad.iter().map(Vec::len));
-        if !lamps_fit || progress.step > self.total_steps {
+        let health_fits =
+            progress.max_abs_grad.iter().map(Vec::len).eq(self.gradient_health.max_abs_grad.iter().map(Vec::len));
+        if !health_fits || progress.step > self.total_steps {
             return Err(Error::format(format!("the checkpoint of step {} belongs to other settings", progress.step)));
         }
         set_tensors(self.model(), &data.tensors)?;
         self.optimizer.restore(&moments)?;
-        self.lamps.max_abs_grad.clone_from(&progress.max_abs_grad);
+        self.gradient_health.max_abs_grad.clone_from(&progress.max_abs_grad);
         let is_best = progress.best.is_some_and(|(step, _)| step == progress.step);
         self.best_tensors = if is_best { Some(data.tensors.clone()) } else { best };
         self.last_checkpoint = Some(progress.step);

@@ -13,7 +13,7 @@ use crate::machine::estimate;
 use crate::machine::estimate::Settled;
 use crate::machine::facts;
 use crate::nn::profile::Profile;
-use crate::records::{CheckpointData, EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord, StepRecord};
+use crate::records::{CheckpointData, EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};
 use crate::tensor::HostTensor;
 use crate::train::Subject;
 use crate::train::control::Control;
@@ -195,9 +195,9 @@ impl Observer for Recording<'_> {
         self.extra.on_samples(record);
     }
 
-    fn on_lamps(&mut self, lamps: &[Lamp]) {
-        self.recorder.lamps(lamps);
-        self.extra.on_lamps(lamps);
+    fn on_gradient_health(&mut self, gradient_health: &[TensorHealth]) {
+        self.recorder.gradient_health(gradient_health);
+        self.extra.on_gradient_health(gradient_health);
     }
 
     fn on_checkpoint(&mut self, data: &CheckpointData, step: u64, best: bool) -> bool {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::protocol::decimation::Decimated;
 use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary, StepBucket};
 use crate::protocol::{ExportReport, ExportTarget};
-use crate::records::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
+use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, TensorHealth};
 use crate::tensor::NumberFormat;
 use crate::workflow::snapshot;
 use crate::workflow::snapshot::Banks;
@@ -38,7 +38,7 @@ pub(crate) struct Story {
     /// The evaluations.
     pub(crate) evals: Vec<EvalRecord>,
     /// The newest check of every trained tensor.
-    pub(crate) lamps: Vec<Lamp>,
+    pub(crate) gradient_health: Vec<TensorHealth>,
     end: Option<EndRecord>,
 }
 
@@ -59,10 +59,10 @@ impl Story {
                 }
                 Line::Step(record) => curve.push(StepBucket::of((&record).into())),
                 Line::Eval(record) => story.evals.push(record),
-                Line::Lamp(lamp) => {
+                Line::TensorHealth(health) => {
                     // Each check replaces the one before.
-                    story.lamps.retain(|old| old.step == lamp.step);
-                    story.lamps.push(lamp);
+                    story.gradient_health.retain(|old| old.step == health.step);
+                    story.gradient_health.push(health);
                 }
                 Line::Checkpoint(_) => {}
                 Line::End(_, record) => story.end = Some(*record),
@@ -102,7 +102,7 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
         history: story.history,
         evals: story.evals,
         samples: samples(&run)?,
-        lamps: story.lamps,
+        gradient_health: story.gradient_health,
         end: story.end,
     })
 }

@@ -221,7 +221,7 @@ fn lora_starts_from_the_untouched_model_as_the_settings_say() {
     // A: 3 experts of [2, 16] for q and v in 2 layers; B: one of [32, 2] and [16, 2].
     assert_eq!((counts.trained, counts.merged), (4 * 3 * 32 + 2 * (64 + 32), 4 * 32 + 2 * (64 + 32)));
     let stored = read_tensors(&golden_dir("llama-tiny").join("model.safetensors"));
-    assert_eq!(counts.trunk, stored.values().map(|(_, data)| data.len()).sum::<usize>());
+    assert_eq!(counts.base, stored.values().map(|(_, data)| data.len()).sum::<usize>());
 }
 
 /// The folded model: every LoRA's delta added to the weights of a fresh copy of the directory.

@@ -7,10 +7,10 @@ use adamix::data::{Target, order};
 use adamix::model::{Family, Network};
 use adamix::nn::Grads;
 use adamix::records::CheckpointData;
-use adamix::records::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StepRecord};
+use adamix::records::{EndReason, EndRecord, EvalRecord, HealthState, StepRecord, TensorHealth};
 use adamix::rng::SeedStream;
 use adamix::tensor::HostTensor;
-use adamix::train::gradient_health::Lamps;
+use adamix::train::gradient_health::GradientHealth;
 use adamix::train::trainer::host_tensors;
 use adamix::train::{Control, Observer, Trainer, step};
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ type Look = Box<dyn FnMut(&Trainer)>;
 struct Witness {
     steps: Vec<StepRecord>,
     evals: Vec<EvalRecord>,
-    lamps: Vec<Vec<Lamp>>,
+    gradient_health: Vec<Vec<TensorHealth>>,
     checkpoints: BTreeMap<u64, CheckpointData>,
     best: Option<u64>,
     /// Boundaries seen at each number of steps done.
@@ -39,8 +39,8 @@ impl Observer for Witness {
     fn on_eval(&mut self, eval: &EvalRecord) {
         self.evals.push(eval.clone());
     }
-    fn on_lamps(&mut self, lamps: &[Lamp]) {
-        self.lamps.push(lamps.to_vec());
+    fn on_gradient_health(&mut self, gradient_health: &[TensorHealth]) {
+        self.gradient_health.push(gradient_health.to_vec());
     }
     fn on_checkpoint(&mut self, data: &CheckpointData, step: u64, best: bool) -> bool {
         self.checkpoints.insert(step, data.clone());
@@ -198,11 +198,14 @@ fn a_resumed_run_makes_the_same_bits_as_one_that_was_never_interrupted() {
             let evals: Vec<_> = first.evals.iter().chain(&second.evals).map(|e| (e.step, &e.merged, e.best)).collect();
             let wanted: Vec<_> = witness.evals.iter().map(|e| (e.step, &e.merged, e.best)).collect();
             assert_eq!(evals, wanted, "{name} resumed at {at}: evaluations");
-            let lamps: Vec<_> = first.lamps.iter().chain(&second.lamps).flatten().collect();
-            let kept = |lamp: &&Lamp| (lamp.tensor.clone(), lamp.expert, lamp.step, lamp.max_abs_grad.to_bits());
+            let gradient_health: Vec<_> =
+                first.gradient_health.iter().chain(&second.gradient_health).flatten().collect();
+            let kept = |health: &&TensorHealth| {
+                (health.tensor.clone(), health.expert, health.step, health.max_abs_grad.to_bits())
+            };
             assert_eq!(
-                lamps.iter().map(kept).collect::<Vec<_>>(),
-                witness.lamps.iter().flatten().collect::<Vec<_>>().iter().map(kept).collect::<Vec<_>>(),
+                gradient_health.iter().map(kept).collect::<Vec<_>>(),
+                witness.gradient_health.iter().flatten().collect::<Vec<_>>().iter().map(kept).collect::<Vec<_>>(),
                 "{name} resumed at {at}: lamps"
             );
             assert_eq!((resumed.reason, resumed.step, resumed.best), (end.reason.clone(), end.step, end.best));
@@ -417,16 +420,23 @@ fn lamps_of_a_healthy_run_are_on() {
         let mut config = tiny::config(5);
         (config.train.learning_rate, config.mixture.init) = (2e-3, init);
         let (trainer, witness, _) = train(&config);
-        assert_eq!(witness.lamps.iter().map(|l| l[0].step).collect::<Vec<_>>(), [1, 3, 10]);
-        for lamps in &witness.lamps {
+        assert_eq!(witness.gradient_health.iter().map(|l| l[0].step).collect::<Vec<_>>(), [1, 3, 10]);
+        for gradient_health in &witness.gradient_health {
             let entries: usize = trainer.model().params().iter().map(|p| p.experts).sum();
-            assert_eq!(lamps.len(), entries);
-            let bad = |l: &&Lamp| !matches!(l.state, LampState::Learning | LampState::NotDrawn);
-            assert_eq!(lamps.iter().find(bad), None, "{init:?}");
+            assert_eq!(gradient_health.len(), entries);
+            let bad = |l: &&TensorHealth| !matches!(l.state, HealthState::Learning | HealthState::NotDrawn);
+            assert_eq!(gradient_health.iter().find(bad), None, "{init:?}");
         }
-        assert!(witness.lamps[0].iter().any(|l| l.state == LampState::NotDrawn), "one step draws two of four experts");
-        let learning = witness.lamps[2].iter().filter(|l| l.state == LampState::Learning).count();
-        assert!(learning * 10 > witness.lamps[2].len() * 9, "{learning} of {}", witness.lamps[2].len());
+        assert!(
+            witness.gradient_health[0].iter().any(|l| l.state == HealthState::NotDrawn),
+            "one step draws two of four experts"
+        );
+        let learning = witness.gradient_health[2].iter().filter(|l| l.state == HealthState::Learning).count();
+        assert!(
+            learning * 10 > witness.gradient_health[2].len() * 9,
+            "{learning} of {}",
+            witness.gradient_health[2].len()
+        );
     }
 }
 
@@ -441,8 +451,8 @@ fn a_tensor_without_a_gradient_is_named() {
     param.value.slice_set(&closed, 0, 0).unwrap();
     let mut witness = Witness::default();
     trainer.run(&mut witness, &Control::default()).unwrap();
-    let last = witness.lamps.last().unwrap();
-    let dead: Vec<&str> = last.iter().filter(|l| l.state == LampState::Dead).map(|l| l.tensor.as_str()).collect();
+    let last = witness.gradient_health.last().unwrap();
+    let dead: Vec<&str> = last.iter().filter(|l| l.state == HealthState::Dead).map(|l| l.tensor.as_str()).collect();
     assert!(dead.contains(&"layers.1.ffn.down.weight"), "{dead:?}");
     let other = |name: &&str| !name.starts_with("layers.1.ffn.down") && *name != "layers.1.ffn.up.weight";
     assert_eq!(dead.iter().copied().find(other), None, "healthy tensors are accused");
@@ -453,16 +463,16 @@ fn a_tensor_that_explodes_is_named() {
     let config = tiny::config(5);
     let model = tiny::classifier(&config, Family::Bert, 2);
     let mut optimizer = adamix::train::AdamW::new(model.params()).unwrap();
-    let mut lamps = Lamps::new(model.params()).unwrap();
+    let mut gradient_health = GradientHealth::new(model.params()).unwrap();
     let mut grads = Grads::new(model.params());
     let id = model.params().iter().position(|p| p.name == "classifier.weight").unwrap();
     let param = &model.params().iter().nth(id).unwrap().value;
     grads.add(adamix::nn::ParamId(id), 0, param.ones_like().unwrap()).unwrap();
-    lamps.see(&grads).unwrap();
+    gradient_health.see(&grads).unwrap();
     optimizer.step(model.params(), &grads, 10.0, &config.train).unwrap();
-    let read = lamps.read(1, model.params(), &optimizer, model.mixture()).unwrap();
+    let read = gradient_health.read(1, model.params(), &optimizer, model.mixture()).unwrap();
     let of = |name: &str| read.iter().find(|l| l.tensor == name).unwrap().state;
-    assert_eq!((of("classifier.weight"), of("classifier.bias")), (LampState::Exploding, LampState::NotDrawn));
+    assert_eq!((of("classifier.weight"), of("classifier.bias")), (HealthState::Exploding, HealthState::NotDrawn));
 }
 
 #[test]

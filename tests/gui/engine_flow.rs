@@ -104,7 +104,9 @@ fn from_the_first_click_to_a_passed_certificate() {
     let report = run.report().cloned().expect("a run that finished has a comparison");
     assert_eq!((run.step(), run.evals.len(), run.checkpoints.last()), (40, 4, Some(&40)));
     assert_eq!((report.rows, report.fixed.len()), (48, 4));
-    assert!(run.lamps.iter().all(|lamp| matches!(lamp.state, LampState::Learning | LampState::NotDrawn)));
+    assert!(
+        run.gradient_health.iter().all(|health| matches!(health.state, HealthState::Learning | HealthState::NotDrawn))
+    );
     assert!(run.failure.is_none() && run.distances.len() >= 2);
 
     window.show(View::Routing);

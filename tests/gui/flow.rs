@@ -62,7 +62,7 @@ fn setup_train_look_export_delete() {
     assert_eq!(live.step(), 6);
     assert_eq!(live.evals.len(), 2);
     assert!(live.report().is_some());
-    assert!(!live.lamps.is_empty());
+    assert!(!live.gradient_health.is_empty());
     let run_dir = live.dir.clone();
     assert!(run_dir.starts_with(dir.path()) && run_dir.join("metrics.jsonl").is_file());
 

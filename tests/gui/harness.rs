@@ -66,6 +66,6 @@ pub fn training_session() -> (Session, RunId) {
     session.apply(steps(run, 1, 100));
     session.apply(Incoming::Event(Event::Evaluated { run, record: data::eval(40, 240) }));
     session.apply(Incoming::Event(Event::Evaluated { run, record: data::eval(80, 240) }));
-    session.apply(Incoming::Event(Event::Lamps { run, lamps: data::lamps(10) }));
+    session.apply(Incoming::Event(Event::GradientHealth { run, gradient_health: data::gradient_health(10) }));
     (session, run)
 }

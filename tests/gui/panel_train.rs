@@ -42,11 +42,11 @@ fn figures_plots_and_lamps_of_a_run() {
     }
     assert!(harness.query_all_by_label_contains("learning").next().is_some());
     // A dead tensor is listed without being asked for.
-    let mut lamps = data::lamps(10);
-    lamps[2].state = LampState::Dead;
-    let name = lamps[2].tensor.clone();
+    let mut gradient_health = data::gradient_health(10);
+    gradient_health[2].state = HealthState::Dead;
+    let name = gradient_health[2].tensor.clone();
     assert!(harness.query_by_label(&name).is_none(), "healthy tensors are not listed");
-    harness.state_mut().session.apply(Incoming::Event(Event::Lamps { run, lamps }));
+    harness.state_mut().session.apply(Incoming::Event(Event::GradientHealth { run, gradient_health }));
     harness.run();
     harness.get_by_label(&name);
 }

@@ -92,13 +92,13 @@ fn a_failed_start_says_why_and_allows_another() {
 #[test]
 fn a_tensor_that_does_not_learn_is_named() {
     let (mut session, run) = training_session();
-    let mut lamps = data::lamps(10);
+    let mut gradient_health = data::gradient_health(10);
     let noticed = session.notices.len();
-    event(&mut session, Event::Lamps { run, lamps: lamps.clone() });
+    event(&mut session, Event::GradientHealth { run, gradient_health: gradient_health.clone() });
     assert_eq!(session.notices.len(), noticed, "a healthy run makes no noise");
-    lamps[5].state = LampState::Dead;
-    let name = lamps[5].tensor.clone();
-    event(&mut session, Event::Lamps { run, lamps });
+    gradient_health[5].state = HealthState::Dead;
+    let name = gradient_health[5].tensor.clone();
+    event(&mut session, Event::GradientHealth { run, gradient_health });
     assert!(session.last_notice.as_ref().unwrap().text.contains(&name));
 }
 

@@ -10,7 +10,7 @@ use crate::app::phases;
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled, stacked_bar};
 use crate::format;
-use crate::protocol::{Lamp, LampState, LogLevel};
+use crate::protocol::{HealthState, LogLevel, TensorHealth};
 use egui::{Color32, RichText, Ui};
 use egui_extras::{Column, TableBuilder};
 
@@ -54,12 +54,12 @@ impl TrainPanel {
     }
 
     fn lamps_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
-        let title = match run.lamps.first() {
-            Some(lamp) => format!("Gradient health, checked after step {}", lamp.step),
+        let title = match run.gradient_health.first() {
+            Some(health) => format!("Gradient health, checked after step {}", health.step),
             None => "Gradient health".to_owned(),
         };
         cards::card(ui, ctx.theme, &title, |ui| {
-            if run.lamps.is_empty() {
+            if run.gradient_health.is_empty() {
                 ui.label(
                     RichText::new("Gradient and change of every trained tensor are checked after steps 1, 3 and 10.")
                         .color(ctx.theme.muted),
@@ -67,8 +67,8 @@ impl TrainPanel {
                 return;
             }
             ui.horizontal_wrapped(|ui| {
-                for state in [LampState::Learning, LampState::NotDrawn, LampState::Dead, LampState::Exploding] {
-                    let n = run.lamps.iter().filter(|lamp| lamp.state == state).count();
+                for state in [HealthState::Learning, HealthState::NotDrawn, HealthState::Dead, HealthState::Exploding] {
+                    let n = run.gradient_health.iter().filter(|health| health.state == state).count();
                     if n > 0 {
                         let (words, color) = lamp_words(ctx, state);
                         cards::badge(ui, &format!("● {n} {words}"), color);
@@ -76,9 +76,9 @@ impl TrainPanel {
                 }
                 labeled::toggle(ui, "All tensors", "Lists the healthy tensors too", &mut self.all_lamps);
             });
-            let mut shown: Vec<&Lamp> = run.lamps.iter().collect();
+            let mut shown: Vec<&TensorHealth> = run.gradient_health.iter().collect();
             if !self.all_lamps {
-                shown.retain(|lamp| matches!(lamp.state, LampState::Dead | LampState::Exploding));
+                shown.retain(|health| matches!(health.state, HealthState::Dead | HealthState::Exploding));
             }
             if !shown.is_empty() {
                 lamp_table(ctx, &shown, ui);
@@ -87,16 +87,16 @@ impl TrainPanel {
     }
 }
 
-fn lamp_words(ctx: &PanelCtx<'_>, state: LampState) -> (&'static str, Color32) {
+fn lamp_words(ctx: &PanelCtx<'_>, state: HealthState) -> (&'static str, Color32) {
     match state {
-        LampState::Learning => ("learning", ctx.theme.ok),
-        LampState::NotDrawn => ("not drawn yet", ctx.theme.muted),
-        LampState::Dead => ("without gradient or change", ctx.theme.error),
-        LampState::Exploding => ("changing too fast", ctx.theme.warning),
+        HealthState::Learning => ("learning", ctx.theme.ok),
+        HealthState::NotDrawn => ("not drawn yet", ctx.theme.muted),
+        HealthState::Dead => ("without gradient or change", ctx.theme.error),
+        HealthState::Exploding => ("changing too fast", ctx.theme.warning),
     }
 }
 
-fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&Lamp], ui: &mut Ui) {
+fn lamp_table(ctx: &PanelCtx<'_>, gradient_health: &[&TensorHealth], ui: &mut Ui) {
     let height = 20.0;
     ui.push_id("lamps", |ui| {
         TableBuilder::new(ui)
@@ -114,13 +114,13 @@ fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&Lamp], ui: &mut Ui) {
                 }
             })
             .body(|body| {
-                body.rows(height, lamps.len(), |mut row| {
-                    let lamp = lamps[row.index()];
-                    let (words, color) = lamp_words(ctx, lamp.state);
-                    row.col(|ui| drop(ui.label(&lamp.tensor)));
-                    row.col(|ui| drop(ui.label(lamp.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
-                    row.col(|ui| drop(ui.monospace(format::significant(lamp.max_abs_grad, 2))));
-                    row.col(|ui| drop(ui.monospace(format::significant(lamp.update_ratio, 2))));
+                body.rows(height, gradient_health.len(), |mut row| {
+                    let health = gradient_health[row.index()];
+                    let (words, color) = lamp_words(ctx, health.state);
+                    row.col(|ui| drop(ui.label(&health.tensor)));
+                    row.col(|ui| drop(ui.label(health.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
+                    row.col(|ui| drop(ui.monospace(format::significant(health.max_abs_grad, 2))));
+                    row.col(|ui| drop(ui.monospace(format::significant(health.update_ratio, 2))));
                     row.col(|ui| drop(ui.label(RichText::new(format!("● {words}")).color(color))));
                 });
             });

@@ -70,7 +70,7 @@ impl Session {
                     view.push_samples(record);
                 }
             }
-            Event::Lamps { run, lamps } => self.apply_lamps(run, lamps),
+            Event::GradientHealth { run, gradient_health } => self.apply_gradient_health(run, gradient_health),
             Event::Distances { run, sample } => {
                 if let Some(view) = self.live_mut(run) {
                     view.push_distance(sample);
@@ -96,17 +96,17 @@ impl Session {
         }
     }
 
-    fn apply_lamps(&mut self, run: RunId, lamps: Vec<Lamp>) {
+    fn apply_gradient_health(&mut self, run: RunId, gradient_health: Vec<TensorHealth>) {
         let Some(view) = self.live_mut(run) else { return };
-        let bad: Vec<String> = lamps
+        let bad: Vec<String> = gradient_health
             .iter()
-            .filter(|lamp| matches!(lamp.state, LampState::Dead | LampState::Exploding))
-            .map(|lamp| match lamp.expert {
-                Some(expert) => format!("{} (expert {expert})", lamp.tensor),
-                None => lamp.tensor.clone(),
+            .filter(|health| matches!(health.state, HealthState::Dead | HealthState::Exploding))
+            .map(|health| match health.expert {
+                Some(expert) => format!("{} (expert {expert})", health.tensor),
+                None => health.tensor.clone(),
             })
             .collect();
-        view.lamps = lamps;
+        view.gradient_health = gradient_health;
         if let Some(first) = bad.first() {
             let more = if bad.len() > 1 { format!(" and {} more", bad.len() - 1) } else { String::new() };
             self.log(

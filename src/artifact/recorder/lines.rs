@@ -6,7 +6,7 @@
 
 use super::lenient;
 use crate::error::{Context as _, Error, Result};
-use crate::records::{EndRecord, EvalRecord, Lamp, StartRecord, StepRecord};
+use crate::records::{EndRecord, EvalRecord, StartRecord, StepRecord, TensorHealth};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -23,7 +23,7 @@ pub enum Line {
     /// An evaluation.
     Eval(EvalRecord),
     /// Whether a tensor learns.
-    Lamp(Lamp),
+    TensorHealth(TensorHealth),
     /// A checkpoint.
     Checkpoint(CheckpointLine),
     /// Training ends; with the time.
@@ -46,7 +46,7 @@ impl Line {
             Self::Start(_, record) => record.first_step,
             Self::Step(record) => record.step,
             Self::Eval(record) => record.step,
-            Self::Lamp(record) => record.step,
+            Self::TensorHealth(record) => record.step,
             Self::Checkpoint(record) => record.step,
             Self::End(_, record) => record.step,
         }
@@ -58,7 +58,7 @@ impl Line {
             Self::Start(time, record) => ("start", Some(time), serde_json::to_value(record)),
             Self::Step(record) => ("step", None, serde_json::to_value(record)),
             Self::Eval(record) => ("eval", None, serde_json::to_value(record)),
-            Self::Lamp(record) => ("lamp", None, serde_json::to_value(record)),
+            Self::TensorHealth(record) => ("lamp", None, serde_json::to_value(record)),
             Self::Checkpoint(record) => ("checkpoint", None, serde_json::to_value(record)),
             Self::End(time, record) => ("end", Some(time), serde_json::to_value(record)),
         };
@@ -87,7 +87,7 @@ impl Line {
             Some("start") => Self::Start(time(), lenient::from_value(&value).map_err(bad)?),
             Some("step") => Self::Step(lenient::from_value(&value).map_err(bad)?),
             Some("eval") => Self::Eval(lenient::from_value(&value).map_err(bad)?),
-            Some("lamp") => Self::Lamp(lenient::from_value(&value).map_err(bad)?),
+            Some("lamp") => Self::TensorHealth(lenient::from_value(&value).map_err(bad)?),
             Some("checkpoint") => Self::Checkpoint(lenient::from_value(&value).map_err(bad)?),
             Some("end") => Self::End(time(), Box::new(lenient::from_value(&value).map_err(bad)?)),
             Some(_) => return Ok(None),

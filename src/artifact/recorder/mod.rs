@@ -25,7 +25,9 @@ pub use samples::read_samples;
 use super::{RunDir, utc};
 use crate::atomic::write_file_with;
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::records::{EndReason, EndRecord, EvalRecord, Lamp, LampState, SampleRecord, StartRecord, StepRecord};
+use crate::records::{
+    EndReason, EndRecord, EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth,
+};
 use sink::Sink;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -156,13 +158,13 @@ impl Recorder {
     }
 
     /// Tensors were checked.
-    pub fn lamps(&mut self, lamps: &[Lamp]) {
-        for lamp in lamps {
-            self.line(&Line::Lamp(lamp.clone()));
-            if matches!(lamp.state, LampState::Dead | LampState::Exploding) {
-                let what = if lamp.state == LampState::Dead { "does not learn" } else { "changes too fast" };
-                let expert = lamp.expert.map_or_else(String::new, |expert| format!(", expert {expert}"));
-                self.note(&format!("step {}: {}{expert} {what}", lamp.step, lamp.tensor));
+    pub fn gradient_health(&mut self, gradient_health: &[TensorHealth]) {
+        for health in gradient_health {
+            self.line(&Line::TensorHealth(health.clone()));
+            if matches!(health.state, HealthState::Dead | HealthState::Exploding) {
+                let what = if health.state == HealthState::Dead { "does not learn" } else { "changes too fast" };
+                let expert = health.expert.map_or_else(String::new, |expert| format!(", expert {expert}"));
+                self.note(&format!("step {}: {}{expert} {what}", health.step, health.tensor));
             }
         }
     }

@@ -1,26 +1,21 @@
 //! Encoders.
 
 use crate::config::{Method, RunConfig};
-use crate::machine::estimate::{Flow, Load, Mixtures};
+use crate::machine::estimate::{ActivationFormat, Load, StepConditions};
 use crate::model::EncoderSpec;
 use crate::model::loras::Slot;
 
 /// Bytes a training step has in use at its peak beyond weights and optimizer: activations, gradients, working memory.
-pub fn step_bytes(
-    spec: &EncoderSpec,
-    config: &RunConfig,
-    (mixtures, flow): (Mixtures, Flow),
-    (load, threads): (Load, usize),
-    recompute: bool,
-) -> f64 {
+pub fn step_bytes(spec: &EncoderSpec, config: &RunConfig, step: &StepConditions) -> f64 {
+    let StepConditions { mixtures, format, load, threads, recompute } = *step;
     let (d, f) = (spec.hidden_size as f64, spec.intermediate_size as f64);
     let layers = spec.num_layers as f64;
     let Load { tokens, sequences, longest } = load;
     let full = config.model.method == Method::Full;
-    let b = flow.bytes;
+    let b = format.bytes;
     let inputs = [Slot::Qkv, Slot::Out, Slot::Inner].map(|slot| if full { d } else { d * mixtures.at(slot) });
     // After attention: both norms; the inner layer; each row's 1/σ; what trained modules keep.
-    let after = b * (2.0 * d + f + inputs[1] + inputs[2]) + 4.0 * 2.0 + mixtures.kept(flow);
+    let after = b * (2.0 * d + f + inputs[1] + inputs[2]) + 4.0 * 2.0 + mixtures.kept(format);
     // q, k and v before it.
     let layer = tokens * (b * (3.0 * d + inputs[0]) + after);
     // The last layer's keys and values; the rest for one row a sequence.
@@ -49,9 +44,14 @@ pub fn step_bytes(
 }
 
 /// Forward only: one layer's working memory at a time, for a batch of the longest rows.
-pub(crate) fn evaluation_bytes(spec: &EncoderSpec, config: &RunConfig, flow: Flow, lengths: &[usize]) -> f64 {
+pub(crate) fn evaluation_bytes(
+    spec: &EncoderSpec,
+    config: &RunConfig,
+    format: ActivationFormat,
+    lengths: &[usize],
+) -> f64 {
     let mut lengths = lengths.to_vec();
     lengths.sort_unstable_by(|a, b| b.cmp(a));
     let tokens: usize = lengths.iter().take(config.eval.eval_batch_size).sum();
-    flow.bytes * tokens as f64 * (9.0 * spec.hidden_size as f64 + 2.0 * spec.intermediate_size as f64)
+    format.bytes * tokens as f64 * (9.0 * spec.hidden_size as f64 + 2.0 * spec.intermediate_size as f64)
 }

@@ -1,7 +1,7 @@
 //! How much memory a run will need at its peak, from shapes alone; and whether activations can be kept.
 //!
-//! The largest part of a step is what the forward pass leaves for the backward pass. The counts of `encoder` and
-//! `decoder` follow `model::layer` and `model::decoder` tensor by tensor; a test holds them to what an allocator counts.
+//! The counts of `encoder` and `decoder` follow `model::layer` and `model::decoder` tensor by tensor; a test compares them
+//! with what an allocator counts.
 
 mod decoder;
 mod encoder;
@@ -65,16 +65,16 @@ impl Load {
     }
 }
 
-/// In what formats a trunk computes.
+/// In what formats a base model computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Flow {
-    /// Bytes of a value that flows through its products.
+pub struct ActivationFormat {
+    /// Bytes of an activation.
     pub bytes: f64,
     /// Whether logits' gradients are rounded for the head's product.
     pub narrow_head: bool,
 }
 
-impl Flow {
+impl ActivationFormat {
     /// Everything in single precision.
     pub const SINGLE: Self = Self { bytes: 4.0, narrow_head: false };
 
@@ -96,8 +96,8 @@ impl Flow {
 /// What the mixtures of one layer keep and need.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mixtures {
-    /// Values of the trunk's format kept for each token, besides the inputs of linear layers.
-    pub flowing: f64,
+    /// Values of the base model's format kept for each token, besides the inputs of linear layers.
+    pub activations: f64,
     /// Values kept for each token in single precision.
     pub single: f64,
     /// The linear layers with a LoRA, in the order of the slots.
@@ -115,7 +115,7 @@ impl Mixtures {
         }
         if config.mixture.kind == MixtureKind::Adapter {
             let (d, r) = (d as f64, config.mixture.adapter_size as f64);
-            return Self { flowing: d, single: r, drawn: 2.0 * d * r, ..sum };
+            return Self { activations: d, single: r, drawn: 2.0 * d * r, ..sum };
         }
         for (slot, placed) in loras.into_iter().flat_map(LayerLoras::iter) {
             let Module::Mixture(lora) = &placed.module else { continue };
@@ -128,8 +128,8 @@ impl Mixtures {
     }
 
     /// Bytes kept for each token.
-    fn kept(&self, flow: Flow) -> f64 {
-        flow.bytes * self.flowing + 4.0 * self.single
+    fn kept(&self, format: ActivationFormat) -> f64 {
+        format.bytes * self.activations + 4.0 * self.single
     }
 
     /// 1 where this linear layer has a LoRA, else 0.
@@ -138,12 +138,27 @@ impl Mixtures {
     }
 }
 
+/// What the memory of a training step depends on, besides the model's shape and the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct StepConditions {
+    /// What the mixtures of one layer keep.
+    pub mixtures: Mixtures,
+    /// Format of the activations.
+    pub format: ActivationFormat,
+    /// The largest batch.
+    pub load: Load,
+    /// Compute threads.
+    pub threads: usize,
+    /// Whether activations are computed again in the backward pass.
+    pub recompute: bool,
+}
+
 /// Where the memory goes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Need {
     /// The program itself, its tokenizer, and the rows.
     pub program: f64,
-    /// The frozen trunk.
+    /// The frozen base model.
     pub weights: f64,
     /// Trained tensors, their moments and the best checkpoint's copy.
     pub trained: f64,
@@ -161,11 +176,16 @@ impl Need {
                 let (spec, layer) = (model.encoder().spec(), model.encoder().layers().first());
                 let mixtures = Mixtures::new(config, spec.hidden_size, layer.map(|layer| &layer.loras));
                 let load = Load::of(config, &lengths(&task.train));
-                let flow = Flow::of_encoder(model.encoder());
-                let step = step_bytes(spec, config, (mixtures, flow), (load, threads), recompute);
-                let step = step.max(encoder::evaluation_bytes(spec, config, flow, &lengths(&task.dev)));
-                // Biases and norms are wider than a narrow trunk's matrices, and few.
-                let weights = model.encoder().dtype().size_in_bytes() * counts.trunk;
+                let format = ActivationFormat::of_encoder(model.encoder());
+                let step = StepConditions { mixtures, format, load, threads, recompute };
+                let step = step_bytes(spec, config, &step).max(encoder::evaluation_bytes(
+                    spec,
+                    config,
+                    format,
+                    &lengths(&task.dev),
+                ));
+                // Biases and norms are wider than a narrow base model's matrices, and few.
+                let weights = model.encoder().dtype().size_in_bytes() * counts.base;
                 (weights, step, spec.vocab_size, data_bytes(&task.train) + data_bytes(&task.dev))
             }
             Subject::Lm(model, texts) => {
@@ -173,9 +193,10 @@ impl Need {
                 let mixtures = Mixtures::new(config, spec.hidden_size, layer.map(|layer| &layer.loras));
                 let load = Load::of(config, &texts.train.lengths());
                 let learned = load.tokens * texts.train.learned() as f64 / texts.train.tokens().max(1) as f64;
-                let flow = Flow::of_decoder(model.decoder());
-                let step = decoder_step_bytes(spec, (mixtures, flow), (load, learned, threads), recompute);
-                let step = step.max(decoder::evaluation_bytes(spec, config, flow, &texts.dev));
+                let format = ActivationFormat::of_decoder(model.decoder());
+                let step = StepConditions { mixtures, format, load, threads, recompute };
+                let step = decoder_step_bytes(spec, &step, learned)
+                    .max(decoder::evaluation_bytes(spec, config, format, &texts.dev));
                 let weights = model.decoder().weight_bytes();
                 (weights, step, spec.vocab_size, text_bytes(&texts.train) + text_bytes(&texts.dev))
             }
@@ -259,8 +280,11 @@ mod tests {
     use crate::config::{MixtureConfig, Task};
     use crate::model::EncoderSpec;
 
-    fn adapters(config: &RunConfig, spec: &EncoderSpec) -> (Mixtures, Flow) {
-        (Mixtures::new(config, spec.hidden_size, None), Flow::SINGLE)
+    fn bytes(config: &RunConfig, spec: &EncoderSpec, recompute: bool) -> f64 {
+        let load = Load { tokens: 2048.0, sequences: 32.0, longest: 64.0 };
+        let mixtures = Mixtures::new(config, spec.hidden_size, None);
+        let format = ActivationFormat::SINGLE;
+        step_bytes(spec, config, &StepConditions { mixtures, format, load, threads: 2, recompute })
     }
 
     #[test]
@@ -278,11 +302,9 @@ mod tests {
     #[test]
     fn recomputing_needs_less_and_more_so_with_more_layers() {
         let config = RunConfig::default();
-        let load = Load { tokens: 2048.0, sequences: 32.0, longest: 64.0 };
         let share = |name: &str| {
             let spec = Shape::by_name(name).unwrap().spec().unwrap();
-            let bytes = |recompute| step_bytes(&spec, &config, adapters(&config, &spec), (load, 2), recompute);
-            bytes(true) / bytes(false)
+            bytes(&config, &spec, true) / bytes(&config, &spec, false)
         };
         let (lab, base, large) = (share("lab"), share("roberta-base"), share("roberta-large"));
         assert!(lab < 0.85 && base < 0.4 && large < 0.25 && large < base, "{lab} {base} {large}");
@@ -291,7 +313,7 @@ mod tests {
             let mut config = head.clone();
             config.model.method = Method::HeadOnly;
             let spec = Shape::by_name("minilm").unwrap().spec().unwrap();
-            step_bytes(&spec, &config, adapters(&config, &spec), (load, 2), recompute)
+            bytes(&config, &spec, recompute)
         };
         assert_eq!(head_only(true), head_only(false), "nothing is kept, so nothing is saved");
     }

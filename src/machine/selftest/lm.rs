@@ -3,23 +3,20 @@
 use crate::config::{MixtureKind, RunConfig};
 use crate::data::text::TextBatch;
 use crate::error::Result;
-use crate::machine::selftest::{Bench, TRAINING, host, largest_difference};
-use crate::mixture::{Bank, RowMap};
-use crate::mixture::{LoraMixture, Pick, Route};
+use crate::machine::selftest::{Bench, all_grads, attention_both_ways, host, losses, routes};
+use crate::mixture::{Bank, LoraMixture, RowMap};
 use crate::model::decoder::cache::Extension;
 use crate::model::decoder::{Decoder, DecoderSpec};
 use crate::model::{CausalLm, KvCache, LmSetup};
-use crate::nn::kernels::attention::{self, Layout, Qkv};
+use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::head_norm::{self, HeadNorm};
 use crate::nn::kernels::layer_norm::{self, Affine};
 use crate::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use crate::nn::kernels::vocab_loss::{Objective, vocab_loss};
 use crate::nn::kernels::vocab_scores::vocab_scores;
 use crate::nn::kernels::{Act, Dropout, gated, gemm, residual, rms_norm};
-use crate::nn::{Grads, ParamId, Params};
+use crate::nn::{Grads, Params};
 use crate::rng::{Purpose, SeedStream};
-use crate::train::optimizer::AdamW;
-use crate::train::step::{StepIndex, step};
 use candle_core::{DType, Device, Tensor};
 
 pub(crate) fn checks(bench: &mut Bench) -> Result<()> {
@@ -28,8 +25,8 @@ pub(crate) fn checks(bench: &mut Bench) -> Result<()> {
     causal(bench)?;
     lora(bench)?;
     vocabulary(bench)?;
-    training(bench)?;
-    writing(bench)
+    bench.against_cpu("language model, losses of 6 steps", training)?;
+    bench.against_cpu("writing, scores of 80 steps", writing)
 }
 
 fn norms(bench: &mut Bench) -> Result<()> {
@@ -97,11 +94,7 @@ fn causal(bench: &mut Bench) -> Result<()> {
         let both = Layout::bidirectional(spans, heads, head_dim, Dropout::none());
         let layout = Layout { kv_heads, causal: true, ..both };
         let inputs = [bench.base(&[n, columns])?, bench.base(&[n, heads * head_dim])?];
-        bench.check(kernel, &inputs, |x| {
-            let qkv = Qkv::Joint(x[0].clone());
-            let (Qkv::Joint(grad) | Qkv::Split(grad, _)) = attention::backward(&qkv, &layout, &x[1])?;
-            Ok(vec![attention::forward(&qkv, &layout)?, grad])
-        })?;
+        bench.check(kernel, &inputs, |x| attention_both_ways(x, &layout))?;
     }
     Ok(())
 }
@@ -121,13 +114,8 @@ fn lora(bench: &mut Bench) -> Result<()> {
         bench.base(&[n, all])?,
         bench.base(&[n, d])?,
     ];
-    let one = |down, up| [Pick::One(down), Pick::One(up)];
-    let each = |shift: u8| Pick::PerToken((0..300).map(|t| ((t * 7) as u8).wrapping_add(shift) % 3).collect());
-    for (kernel, picks, drop) in [
-        ("LoRA, one expert a pass", [one(0, 2), one(1, 2)].concat(), Dropout::new(8, 0.1)),
-        ("LoRA, one expert a token", vec![each(0), each(1), each(2), each(0)], Dropout::none()),
-    ] {
-        let route = Route { passes: 2, sites: 1, picks };
+    let kernels = [("LoRA, one expert a pass", Dropout::new(8, 0.1)), ("LoRA, one expert a token", Dropout::none())];
+    for ((kernel, drop), route) in kernels.into_iter().zip(routes()) {
         bench.check(kernel, &inputs, |x| {
             let bank = |weight: &Tensor| Bank::without_bias(weight.clone());
             let mut mixture = LoraMixture::new(bank(&x[2])?, bank(&x[3])?, columns.clone(), 2.0, 0.1)?;
@@ -136,9 +124,7 @@ fn lora(bench: &mut Bench) -> Result<()> {
             let (y, saved) = mixture.forward(&x[0], x[1].copy()?, (&route, 0), &rows, drop)?;
             let mut grads = Grads::new(&params);
             let dx = mixture.backward(&saved, &x[0], &x[4], Some(x[5].copy()?), &mut grads)?;
-            let ids = (0..params.len()).flat_map(|id| (0..experts).map(move |expert| (ParamId(id), expert)));
-            let trained = ids.filter_map(|(id, expert)| grads.get(id, expert).cloned());
-            Ok(std::iter::once(y).chain(dx).chain(trained).collect())
+            Ok(std::iter::once(y).chain(dx).chain(all_grads(&params, &grads)).collect())
         })?;
     }
     Ok(())
@@ -186,56 +172,33 @@ fn model(device: &Device, dtype: DType) -> Result<(RunConfig, CausalLm)> {
     Ok((config, model))
 }
 
-/// Losses of a few steps of the same small training, here and on the CPU.
-fn training(bench: &mut Bench) -> Result<()> {
-    let losses = |device: &Device, dtype: DType| -> Result<Vec<f64>> {
-        let (config, model) = model(device, dtype)?;
-        let mut optimizer = AdamW::new(model.params())?;
-        let mut stream = SeedStream::new(1).stream(Purpose::Sampling, 0);
-        let (offsets, mut losses) = ([0, 3, 23, 63], Vec::new());
-        for index in 0..6 {
-            let ids: Vec<u32> = (0..63).map(|_| stream.below(120) as u32).collect();
-            let batch = TextBatch { ids, offsets: offsets.to_vec(), learn: vec![true; 63], rows: vec![0, 1, 2] };
-            let at = StepIndex { step: index, total: 6 };
-            let made = step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
-            losses.push(made.loss.total);
-        }
-        Ok(losses)
-    };
-    let wanted = losses(&Device::Cpu, DType::F32)?;
-    for (dtype, allowed) in TRAINING {
-        let difference = largest_difference(&losses(&bench.device, dtype)?, &wanted);
-        bench.push("language model, losses of 6 steps", dtype, difference, allowed);
-    }
-    Ok(())
+fn training(device: &Device, dtype: DType) -> Result<Vec<f64>> {
+    let (config, model) = model(device, dtype)?;
+    let mut stream = SeedStream::new(1).stream(Purpose::Sampling, 0);
+    losses(&config, &model, || {
+        let ids = (0..63).map(|_| stream.below(120) as u32).collect();
+        TextBatch { ids, offsets: vec![0, 3, 23, 63], learn: vec![true; 63], rows: vec![0, 1, 2] }
+    })
 }
 
-/// Scores of what may follow, token by token with cached keys and values, here and on the CPU.
-fn writing(bench: &mut Bench) -> Result<()> {
-    let scores = |device: &Device, dtype: DType| -> Result<Vec<f64>> {
-        let (_, model) = model(device, dtype)?;
-        let (model, mut cache) = (model.bare(), KvCache::beside(model.decoder()));
-        let (first, mut all) = (cache.start(), Vec::new());
-        let ids: Vec<u32> = (0..90).map(|i| i * 37 % 120).collect();
-        // A text, a second one that goes on from it, and both token by token: the pool grows on the way.
-        let mut read = |cache: &mut KvCache, new: &[Extension<'_>]| -> Result<()> {
-            all.extend(host(&model.extend(cache, new, None)?)?);
-            Ok(())
-        };
-        read(&mut cache, &[Extension { sequence: first, ids: &ids[..9] }])?;
-        let second = cache.fork(first)?;
-        read(&mut cache, &[Extension { sequence: second, ids: &ids[9..12] }])?;
-        for at in 12..90 {
-            let one = Extension { sequence: first, ids: &ids[at..=at] };
-            let other = Extension { sequence: second, ids: &ids[89 - at..90 - at] };
-            read(&mut cache, &[one, other])?;
-        }
-        Ok(all)
+/// Scores of what may follow, token by token with cached keys and values.
+fn writing(device: &Device, dtype: DType) -> Result<Vec<f64>> {
+    let (_, model) = model(device, dtype)?;
+    let (model, mut cache) = (model.bare(), KvCache::beside(model.decoder()));
+    let (first, mut all) = (cache.start(), Vec::new());
+    let ids: Vec<u32> = (0..90).map(|i| i * 37 % 120).collect();
+    // A text, a second one that goes on from it, and both token by token: the pool grows on the way.
+    let mut read = |cache: &mut KvCache, new: &[Extension<'_>]| -> Result<()> {
+        all.extend(host(&model.extend(cache, new, None)?)?);
+        Ok(())
     };
-    let wanted = scores(&Device::Cpu, DType::F32)?;
-    for (dtype, allowed) in TRAINING {
-        let difference = largest_difference(&scores(&bench.device, dtype)?, &wanted);
-        bench.push("writing, scores of 80 steps", dtype, difference, allowed);
+    read(&mut cache, &[Extension { sequence: first, ids: &ids[..9] }])?;
+    let second = cache.fork(first)?;
+    read(&mut cache, &[Extension { sequence: second, ids: &ids[9..12] }])?;
+    for at in 12..90 {
+        let one = Extension { sequence: first, ids: &ids[at..=at] };
+        let other = Extension { sequence: second, ids: &ids[89 - at..90 - at] };
+        read(&mut cache, &[one, other])?;
     }
-    Ok(())
+    Ok(all)
 }

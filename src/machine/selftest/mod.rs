@@ -7,8 +7,7 @@ use crate::config::{MixtureConfig, RunConfig};
 use crate::data::{Batch, Labels};
 use crate::error::Result;
 use crate::machine::device;
-use crate::mixture::{AdapterMixture, Pick, Route};
-use crate::mixture::{Bank, RowMap};
+use crate::mixture::{AdapterMixture, Bank, Pick, Route, RowMap};
 use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
 use crate::nn::kernels::adamw::{self, Item, Update};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
@@ -17,6 +16,7 @@ use crate::nn::kernels::layer_norm::{self, Affine};
 use crate::nn::kernels::{Act, Dropout, activation, gemm};
 use crate::nn::{Grads, ParamId, Params};
 use crate::rng::{Purpose, SeedStream};
+use crate::train::Trainable;
 use crate::train::loss::{LossValues, classifier_loss};
 use crate::train::optimizer::AdamW;
 use crate::train::step::{StepIndex, step};
@@ -65,7 +65,7 @@ pub fn selftest(config: &RunConfig) -> Result<Report> {
     bench.attention()?;
     bench.mixtures()?;
     bench.updates()?;
-    bench.training()?;
+    bench.against_cpu("training, losses of 6 steps", classifier_losses)?;
     lm::checks(&mut bench)?;
     let failed = bench.checks.iter().filter(|check| !check.passed).count();
     Ok(Report { device: device::name(&chosen.device), warning: chosen.warning, checks: bench.checks, failed })
@@ -98,8 +98,7 @@ impl Bench {
         self.random(shape).map(Input::Wide)
     }
 
-    /// Runs `work` on the device in every format and in double precision on the CPU. The first tensor stands for none:
-    /// `work` gets exactly the inputs, in order.
+    /// Runs `work` on the device in every format and in double precision on the CPU; it gets the inputs in order.
     fn check(
         &mut self,
         kernel: &'static str,
@@ -215,11 +214,7 @@ impl Bench {
             let (n, width) = (211, heads * head_dim);
             let layout = Layout::bidirectional(spans.clone(), heads, head_dim, drop);
             let inputs = [self.base(&[n, 3 * width])?, self.base(&[n, width])?];
-            self.check(kernel, &inputs, |x| {
-                let qkv = Qkv::Joint(x[0].clone());
-                let (Qkv::Joint(grad) | Qkv::Split(grad, _)) = attention::backward(&qkv, &layout, &x[1])?;
-                Ok(vec![attention::forward(&qkv, &layout)?, grad])
-            })?;
+            self.check(kernel, &inputs, |x| attention_both_ways(x, &layout))?;
         }
         let (heads, head_dim) = (2, 32);
         let width = heads * head_dim;
@@ -249,13 +244,7 @@ impl Bench {
             self.wide(&[experts, d, r])?,
             self.wide(&[experts, d])?,
         ];
-        let one = |down, up| [Pick::One(down), Pick::One(up)];
-        let each = |shift: u8| Pick::PerToken((0..300).map(|t| ((t * 7) as u8).wrapping_add(shift) % 3).collect());
-        for (kernel, picks) in [
-            ("mixture, one expert a pass", [one(0, 2), one(1, 2)].concat()),
-            ("mixture, one expert a token", vec![each(0), each(1), each(2), each(0)]),
-        ] {
-            let route = Route { passes: 2, sites: 1, picks };
+        for (kernel, route) in ["mixture, one expert a pass", "mixture, one expert a token"].into_iter().zip(routes()) {
             self.check(kernel, &inputs, |x| {
                 let (mut params, banks) = (Params::default(), [(2, 3), (4, 5)]);
                 let [down, up] = banks.map(|(w, b)| Bank::new(x[w].clone(), x[b].clone()));
@@ -264,9 +253,7 @@ impl Bench {
                 let (out, saved) = mixture.forward(&x[0], &route, 0, &rows)?;
                 let mut grads = Grads::new(&params);
                 let dh = mixture.backward(&saved, &x[1], true, &mut grads)?;
-                let all = (0..params.len()).flat_map(|id| (0..experts).map(move |expert| (ParamId(id), expert)));
-                let trained = all.filter_map(|(id, expert)| grads.get(id, expert).cloned());
-                Ok(std::iter::once(out).chain(dh).chain(trained).collect())
+                Ok(std::iter::once(out).chain(dh).chain(all_grads(&params, &grads)).collect())
             })?;
         }
         Ok(())
@@ -296,18 +283,49 @@ impl Bench {
         })
     }
 
-    /// Losses of a few steps of the same small training, here and on the CPU.
-    fn training(&mut self) -> Result<()> {
-        let wanted = losses(&Device::Cpu, DType::F32)?;
+    /// `work` on the device in every format against the same on the CPU in single precision.
+    fn against_cpu(&mut self, name: &'static str, work: impl Fn(&Device, DType) -> Result<Vec<f64>>) -> Result<()> {
+        let wanted = work(&Device::Cpu, DType::F32)?;
         for (dtype, allowed) in TRAINING {
-            let difference = largest_difference(&losses(&self.device, dtype)?, &wanted);
-            self.push("training, losses of 6 steps", dtype, difference, allowed);
+            let difference = largest_difference(&work(&self.device, dtype)?, &wanted);
+            self.push(name, dtype, difference, allowed);
         }
         Ok(())
     }
 }
 
-fn losses(device: &Device, dtype: DType) -> Result<Vec<f64>> {
+/// Attention and its gradient. x: q, k and v; the gradient of the output
+fn attention_both_ways(x: &[Tensor], layout: &Layout) -> Result<Vec<Tensor>> {
+    let qkv = Qkv::Joint(x[0].clone());
+    let (Qkv::Joint(grad) | Qkv::Split(grad, _)) = attention::backward(&qkv, layout, &x[1])?;
+    Ok(vec![attention::forward(&qkv, layout)?, grad])
+}
+
+/// One expert a pass, and one a token, of three experts on 300 tokens.
+fn routes() -> [Route; 2] {
+    let one = |down, up| [Pick::One(down), Pick::One(up)];
+    let each = |shift: u8| Pick::PerToken((0..300).map(|t| ((t * 7) as u8).wrapping_add(shift) % 3).collect());
+    let picks = [[one(0, 2), one(1, 2)].concat(), vec![each(0), each(1), each(2), each(0)]];
+    picks.map(|picks| Route { passes: 2, sites: 1, picks })
+}
+
+/// The gradients of everything that has one.
+fn all_grads(params: &Params, grads: &Grads) -> Vec<Tensor> {
+    let ids = params.iter().enumerate().flat_map(|(id, p)| (0..p.experts).map(move |expert| (ParamId(id), expert)));
+    ids.filter_map(|(id, expert)| grads.get(id, expert).cloned()).collect()
+}
+
+/// Losses of six training steps.
+fn losses<M: Trainable>(config: &RunConfig, model: &M, mut batch: impl FnMut() -> M::Batch) -> Result<Vec<f64>> {
+    let mut optimizer = AdamW::new(model.params())?;
+    let one = |index| -> Result<f64> {
+        let at = StepIndex { step: index, total: 6 };
+        Ok(step(config, model, &mut optimizer, at, |_| Ok(batch()))?.loss.total)
+    };
+    (0..6).map(one).collect()
+}
+
+fn classifier_losses(device: &Device, dtype: DType) -> Result<Vec<f64>> {
     let json = serde_json::json!({
         "model_type": "roberta", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
         "intermediate_size": 128, "vocab_size": 100, "max_position_embeddings": 66, "layer_norm_eps": 1e-5,
@@ -318,27 +336,14 @@ fn losses(device: &Device, dtype: DType) -> Result<Vec<f64>> {
     let encoder = Encoder::random(EncoderSpec::from_json(&json.to_string())?, seed, device)?.cast(dtype)?;
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
     let model = Classifier::new(encoder, None, &setup, dtype)?;
-    let mut optimizer = AdamW::new(model.params())?;
     let mut stream = seed.stream(Purpose::Sampling, 0);
-    let lengths = [3, 20, 1, 40];
-    let mut losses = Vec::new();
-    for index in 0..6 {
-        let mut offsets = vec![0];
-        for length in lengths {
-            offsets.push(offsets[offsets.len() - 1] + length);
-        }
-        let tokens = lengths.iter().sum::<usize>();
-        let batch = Batch {
-            ids: (0..tokens).map(|_| stream.below(100) as u32).collect(),
-            type_ids: vec![0; tokens],
-            offsets,
-            labels: Labels::Classes(vec![0, 1, 1, 0]),
-            rows: (0..lengths.len()).collect(),
-        };
-        let made = step(&config, &model, &mut optimizer, StepIndex { step: index, total: 6 }, |_| Ok(batch.clone()))?;
-        losses.push(made.loss.total);
-    }
-    Ok(losses)
+    losses(&config, &model, || Batch {
+        ids: (0..64).map(|_| stream.below(100) as u32).collect(),
+        type_ids: vec![0; 64],
+        offsets: vec![0, 3, 23, 24, 64],
+        labels: Labels::Classes(vec![0, 1, 1, 0]),
+        rows: (0..4).collect(),
+    })
 }
 
 fn host(x: &Tensor) -> Result<Vec<f64>> {

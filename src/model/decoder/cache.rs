@@ -1,21 +1,20 @@
-//! Writing text token by token: keys and values of what was read are remembered, and only new tokens run.
+//! Keys and values of what sequences have read, so that only new tokens run.
 //!
-//! One [`KvCache`] serves any number of sequences. A sequence is a list of rows in a pool, so that a copy of it (a beam
-//! that goes on in two ways, a prompt asked along several routes) shares what it has read; rows nobody uses any more
-//! are used again. A step computes what its new tokens need and copies nothing of what was there.
+//! A sequence is a list of rows in a pool: copies (beams, several routes) share rows, and unused rows are used again.
 
 use super::{Decoder, DecoderSpec};
 use crate::error::{Error, Result};
 use crate::nn::kernels::cached_attention::{HeadCounts, Pool};
 use crate::nn::kernels::rope::Angles;
 use candle_core::Tensor;
+use std::sync::Arc;
 
 /// A sequence in a [`KvCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CachedId(usize);
 
 /// Keys and values of one layer, in f32 in the host's memory `[rows, width]` each, or side by side in a device's, in the
-/// format of what flows there `[rows, 2 width]`.
+/// format of the activations `[rows, 2 width]`.
 #[derive(Debug, Default)]
 struct Layer {
     keys: Vec<f32>,
@@ -35,7 +34,7 @@ pub struct KvCache {
     free: Vec<u32>,
     /// The rows of each sequence, in order of position.
     sequences: Vec<Option<Vec<u32>>>,
-    angles: Option<Angles>,
+    angles: Option<Arc<Angles>>,
     /// Whether keys and values stay in the memory of the model's device.
     there: bool,
     /// Rows to take memory for there at least.
@@ -193,12 +192,13 @@ impl KvCache {
     }
 
     /// Angles of at least so many positions; grown by half as much again, so that a step seldom computes any.
-    pub(super) fn angles_for(&mut self, spec: &DecoderSpec, positions: usize) {
+    pub(super) fn angles(&mut self, spec: &DecoderSpec, positions: usize) -> Option<Arc<Angles>> {
         if let Some(rope) = &spec.rope
             && self.angles.as_ref().is_none_or(|angles| angles.positions() < positions)
         {
-            self.angles = Some(rope.angles((positions + positions / 2).max(64)));
+            self.angles = Some(Arc::new(rope.angles((positions + positions / 2).max(64))));
         }
+        self.angles.clone()
     }
 
     /// Keys and values of one layer.
@@ -231,15 +231,5 @@ impl KvCache {
     /// Whether it was made for models of this shape.
     pub(super) fn fits(&self, spec: &DecoderSpec) -> bool {
         self.width == spec.num_kv_heads * spec.head_dim && self.layers.len() == spec.num_layers
-    }
-
-    /// Lends the angles for a step, which gives them back.
-    pub(super) fn take_angles(&mut self) -> Option<Angles> {
-        self.angles.take()
-    }
-
-    /// Takes the angles back.
-    pub(super) fn put_angles(&mut self, angles: Option<Angles>) {
-        self.angles = angles;
     }
 }

@@ -15,7 +15,7 @@ pub struct LmSource {
     pub spec: DecoderSpec,
     /// The tensors.
     pub weights: Weights,
-    /// The directory, in which the tokenizer lies beside the weights, or the GGUF file, which has both; of the bundled
+    /// The directory, with tokenizer and weights, or the GGUF file, which has both; of the bundled
     /// model its name.
     pub dir: PathBuf,
 }

@@ -29,9 +29,8 @@ struct Step {
 }
 
 impl Decoder {
-    /// Reads new tokens of some sequences (each named once) and returns the final hidden states: of the last new token of
-    /// each sequence, or of all new tokens. `[sequences or new tokens, d]`. The route's sequences and tokens are those
-    /// given here, in this order.
+    /// Reads new tokens of some sequences, each named once: final hidden states of the last new token of each sequence, or of
+    /// `all` new tokens. `[sequences or new tokens, d]`. The route is of these sequences and tokens.
     pub fn extend(
         &self,
         cache: &mut KvCache,
@@ -45,11 +44,7 @@ impl Decoder {
         let batch = Packed { ids: &ids, offsets: &offsets };
         self.check_extension(cache, new, batch)?;
         cache.grow(new)?;
-        let run = |cache: &mut KvCache| {
-            let step = Step::new(cache, new, self.device())?;
-            self.run_step(cache, batch, &step, all, route)
-        };
-        let result = run(cache);
+        let result = self.run_step(cache, new, batch, all, route);
         if result.is_err() {
             cache.shrink(new);
         }
@@ -59,35 +54,20 @@ impl Decoder {
     fn run_step(
         &self,
         cache: &mut KvCache,
+        new: &[Extension<'_>],
         batch: Packed<'_>,
-        step: &Step,
         all: bool,
         route: Option<&Route>,
     ) -> Result<Tensor> {
-        let spec = self.spec();
-        let furthest = step.positions.iter().max().map_or(0, |&position| position as usize + 1);
-        cache.angles_for(spec, furthest);
-        let options = ForwardOptions { route, ..ForwardOptions::eval() };
-        let mut pass = DecoderPass::new(spec, batch, &options);
+        let (spec, step) = (self.spec(), Step::new(cache, new, self.device())?);
+        let mut pass = DecoderPass::new(spec, batch, &ForwardOptions { route, ..ForwardOptions::eval() });
+        pass.angles = cache.angles(spec, step.positions.iter().max().map_or(0, |&position| position as usize + 1));
         pass.positions.clone_from(&step.positions);
-        pass.angles = cache.take_angles();
-        let result = self.run_layers(cache, batch, step, all, &pass);
-        cache.put_angles(pass.angles);
-        result
-    }
-
-    fn run_layers(
-        &self,
-        cache: &mut KvCache,
-        batch: Packed<'_>,
-        step: &Step,
-        all: bool,
-        pass: &DecoderPass,
-    ) -> Result<Tensor> {
-        let mut stream = Stream { sum: self.embed(batch, pass, 1)?, delta: None };
+        let mut stream = Stream { sum: self.embed(batch, &pass, 1)?, delta: None };
         for (i, layer) in self.layers().iter().enumerate() {
-            let context = pass.context(self.spec(), i, self.activation_dtype());
-            stream = layer.step(&stream, context, &mut |qkv, layout| cache.attend(i, step, qkv, layout))?;
+            let context = pass.context(spec, i, self.activation_dtype());
+            let attend = &mut |qkv: &Qkv, layout: &Layout| cache.attend(i, &step, qkv, layout);
+            stream = layer.forward(&stream, context, attend)?.0;
         }
         let last: Vec<u32> = batch.offsets.iter().skip(1).map(|&end| end as u32 - 1).collect();
         let rows = if all { None } else { Some(Tensor::new(last, self.device())?) };

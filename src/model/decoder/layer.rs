@@ -1,7 +1,7 @@
 //! One decoder layer, the same for GPT-2 and the Llama kind:
 //!
 //! ```text
-//! h1 = norm(x)                    q, k, v = W h1, q and k normalised (Qwen3) and turned by their position
+//! h1 = norm(x)                    q, k, v = W h1, q and k normalised (Qwen3) and rotated by their position
 //! x1 = x + dropout(Wo attention(q, k, v))
 //! h2 = norm(x1)
 //! h  = W2 act(W1 h2)              or W2 (act(gate) * up)
@@ -78,19 +78,19 @@ pub struct Positions<'a> {
     pub angles: &'a Angles,
     /// Position of each token in its sequence. `[tokens]`
     pub of: &'a [u32],
-    /// Which values are turned.
+    /// Which values are rotated.
     pub heads: Heads,
 }
 
 /// What all layers of one forward share.
 pub struct LayerContext<'a> {
-    /// Where the sequences lie, and the attention's dropout.
+    /// Rows of the sequences, and the attention's dropout.
     pub layout: Layout,
     /// Rotary positions; absent where positions are learned.
     pub positions: Option<Positions<'a>>,
     /// All tokens.
     pub rows: &'a RowMap,
-    /// Which experts run, and the index of this layer's adapter site.
+    /// Which experts run, and the index of this layer's adapter.
     pub route: Option<(&'a Route, usize)>,
     /// How the LoRA modules run.
     pub lora: LoraRun<'a>,
@@ -151,7 +151,7 @@ impl DecoderLayer {
         self.qk_norm.as_ref().map(|norm| HeadNorm { gamma: norm.gamma.each_ref(), heads, eps: norm.eps })
     }
 
-    /// Normalised and turned queries and keys, the values beside them. The input's memory is reused without a norm.
+    /// Normalised and rotated queries and keys, the values beside them. The input's memory is reused without a norm.
     fn prepared(&self, qkv: Tensor, layout: &Layout, positions: Option<Positions<'_>>) -> Result<Tensor> {
         let qkv = match self.head_norm(layout) {
             Some(norm) => head_norm::forward(&qkv, norm)?,
@@ -163,23 +163,9 @@ impl DecoderLayer {
         }
     }
 
-    /// One layer on.
-    pub fn forward(&self, x: &Stream, ctx: LayerContext<'_>) -> Result<(Stream, Saved)> {
-        self.run(x, ctx, &mut |qkv, layout| attention::forward(qkv, layout))
-    }
-
-    /// One layer on for new tokens of sequences whose earlier tokens are remembered: `attend` makes attention's output of
-    /// the joint q, k, v. `[new tokens, qkv columns] -> [new tokens, heads * head_dim]`
-    pub fn step(
-        &self,
-        x: &Stream,
-        ctx: LayerContext<'_>,
-        attend: &mut dyn FnMut(&Qkv, &Layout) -> Result<Tensor>,
-    ) -> Result<Stream> {
-        Ok(self.run(x, ctx, attend)?.0)
-    }
-
-    fn run(
+    /// One layer on. `attend` makes attention's output of the joint q, k and v, and may remember keys and values.
+    /// `[tokens, qkv columns] -> [tokens, heads * head_dim]`
+    pub fn forward(
         &self,
         x: &Stream,
         ctx: LayerContext<'_>,

@@ -1,12 +1,11 @@
 //! Decoder families: GPT-2, and the Llama kind (Llama 2 and 3, SmolLM2, Mistral, Qwen2, Qwen3), over packed sequences.
 //!
-//! [`Decoder`] is the trunk from token ids to final hidden states, frozen or trained itself ([`train`]); [`CausalLm`] adds
-//! the mixture, the head and what is trained. Attention is causal inside each sequence, positions start again with each.
+//! [`Decoder`] is the base model from token ids to final hidden states; [`CausalLm`] adds the mixture, the head and what is
+//! trained. Attention is causal inside each sequence, and positions start again with each.
 //!
-//! With matrices in bf16 on a processor that multiplies it, what flows through the products is bf16 too ([`Decoder::activation_dtype`]).
-//! The residual stream, the final hidden states and the logits stay in f32: a pre-norm model adds to the stream twice a
-//! layer and never normalises it on the way, so that roundings of the sum would pile up with depth, and its largest
-//! values, hundreds of times the others, would leave only those few bits.
+//! With matrices in bf16 on a processor that multiplies it, the activations are bf16 too ([`Decoder::activation_dtype`]);
+//! the residual stream, the final hidden states and the logits stay in f32, for rounding errors of the sum would grow with
+//! depth.
 
 pub mod cache;
 pub mod dir;
@@ -27,21 +26,24 @@ pub use lm::{CausalLm, LmSetup};
 pub use spec::{DecoderFamily, DecoderSpec};
 
 use super::encoder::activation_dtype;
+use super::layer::FfnAdapter;
+use super::loras::LayerLoras;
+use super::network::{AdaptableLayer, BaseModel, LayerParts};
 use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack};
-use super::weights::Weights;
+use super::weights::{Weights, random_tensors};
 use crate::data::text::TextBatch;
 use crate::error::{Error, Result};
-use crate::nn::kernels::attention::Layout;
+use crate::nn::kernels::attention::{self, Layout};
 use crate::nn::kernels::device::{takes_model, wide};
 use crate::nn::kernels::residual;
 use crate::nn::kernels::rope::{Angles, Heads};
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Dropout, Grads, pre_norm};
-use crate::rng::{Purpose, SeedStream};
+use crate::rng::SeedStream;
 use candle_core::{DType, Device, Tensor};
 use layer::{Back, LayerContext, Positions, Stream};
 use read::{Reader, Segments, Source, Tensors};
-use std::cell::RefCell;
+use std::sync::Arc;
 use train::EmbeddingSaved;
 
 /// Token sequences back to back: `ids[offsets[i]..offsets[i + 1]]` is sequence `i`.
@@ -91,7 +93,7 @@ pub(super) struct DecoderPass {
     mode: PassMode,
     /// Position of each token in its sequence, all passes.
     positions: Vec<u32>,
-    angles: Option<Angles>,
+    angles: Option<Arc<Angles>>,
 }
 
 impl DecoderPass {
@@ -101,14 +103,14 @@ impl DecoderPass {
         Self {
             mode: PassMode::new(batch.offsets, options),
             positions: one_pass.repeat(options.passes),
-            angles: spec.rope.as_ref().map(|rope| rope.angles(longest)),
+            angles: spec.rope.as_ref().map(|rope| Arc::new(rope.angles(longest))),
         }
     }
 
     fn rotation(&self, spec: &DecoderSpec) -> Option<Positions<'_>> {
         let pairing = spec.rope.as_ref()?.pairing;
         let heads = Heads { heads: spec.num_heads + spec.num_kv_heads, head_dim: spec.head_dim, pairing };
-        Some(Positions { angles: self.angles.as_ref()?, of: &self.positions, heads })
+        Some(Positions { angles: self.angles.as_deref()?, of: &self.positions, heads })
     }
 
     /// What layer `i` shares with the others.
@@ -136,7 +138,7 @@ impl DecoderPass {
     }
 }
 
-/// Embeddings, layers, final norm and head; frozen until [`Decoder::train_trunk`].
+/// Embeddings, layers, final norm and head; frozen until [`Decoder::train_base`].
 #[derive(Clone, Debug)]
 pub struct Decoder {
     spec: DecoderSpec,
@@ -147,11 +149,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads all tensors of a checkpoint. `dtype` is that of the matrices; vectors are f32, and so is what is computed, but
-    /// for bf16 where the processor multiplies it, and for what flows through the layers' products on a GPU, which has the
-    /// matrices' format: half the memory for the price of rounded weights (none, if that is how they are stored).
-    /// The matrices of a GGUF file stay as they are stored there, and `dtype` is what flows through them; on a GPU they
-    /// are widened to `dtype`.
+    /// Reads all tensors of a checkpoint: matrices in `dtype`, vectors in f32. On the CPU a GGUF file's matrices stay as they
+    /// are stored there, and `dtype` is that of the activations (see [`Decoder::computing_in`]).
     pub fn load(spec: DecoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
         takes_model(device, spec.head_dim, spec.hidden_size)?;
         let decoder = match weights.gguf().filter(|_| device.is_cpu()) {
@@ -163,21 +162,21 @@ impl Decoder {
         Ok(decoder?.computing_in(dtype))
     }
 
-    /// What flows is what a trunk read in `dtype` has: 16 bits where the device multiplies them, else f32.
+    /// The activations have the format that a model read in `dtype` has: 16 bits where the device multiplies them, else f32.
     #[must_use]
     pub fn computing_in(self, dtype: DType) -> Self {
         let dtype = activation_dtype(dtype, self.device());
         self.with_activation_dtype(dtype)
     }
 
-    /// What flows through the layers' products has this format, whatever that of the matrices is. The residual stream,
+    /// The activations between the layers' products have this format, whatever that of the matrices is. The residual stream,
     /// the final hidden states and the logits keep the vectors' format.
     #[must_use]
     pub fn with_activation_dtype(self, dtype: DType) -> Self {
         Self { activation_dtype: dtype, ..self }
     }
 
-    /// From a source that gives the tensor of a Hugging Face name (without the trunk's prefix) in the shape it has there.
+    /// From a source that gives the tensor of a Hugging Face name (without the base model's prefix) in the shape it has there.
     pub fn from_tensors(spec: DecoderSpec, source: &dyn Fn(&str, &[usize]) -> Result<Tensor>) -> Result<Self> {
         let input_major = spec.family == DecoderFamily::Gpt2;
         Self::from_source(spec, &Tensors { get: source, input_major })
@@ -194,16 +193,7 @@ impl Decoder {
 
     /// Random weights, N(0, 0.02), norms 1 and biases 0: for benchmarks.
     pub fn random(spec: DecoderSpec, seed: SeedStream, device: &Device) -> Result<Self> {
-        let stream = RefCell::new(seed.stream(Purpose::Init, 1 << 32));
-        Self::from_tensors(spec, &|name, shape| {
-            let n = shape.iter().product();
-            let values = match (name.ends_with(".bias"), name.contains("norm") || name.contains("ln_")) {
-                (true, _) => vec![0.0; n],
-                (_, true) => vec![1.0; n],
-                _ => stream.borrow_mut().normal_vec(n, 0.02),
-            };
-            Ok(Tensor::from_vec(values, shape, device)?)
-        })
+        Self::from_tensors(spec, &random_tensors(seed, device))
     }
 
     /// Shape and constants.
@@ -230,7 +220,7 @@ impl Decoder {
     pub fn dtype(&self) -> DType {
         self.segments.norm.gamma().dtype()
     }
-    /// The format of what flows through the layers' products.
+    /// The format of the activations between the layers' products.
     pub fn activation_dtype(&self) -> DType {
         self.activation_dtype
     }
@@ -257,8 +247,7 @@ impl Decoder {
         let drop = pass.mode.dropout(3 * self.layers.len() as u64, s.drop.residual);
         let (y, norm) = self.final_norm(stream, rows.as_ref(), drop)?;
         let drop = pass.mode.dropout(0, s.drop.embedding);
-        let embeddings =
-            self.trunk_trained().then(|| EmbeddingSaved { tokens: batch.ids.repeat(options.passes), drop });
+        let embeddings = self.base_trained().then(|| EmbeddingSaved { tokens: batch.ids.repeat(options.passes), drop });
         Ok((y, options.keep.then_some(DecoderActivations { pass, embeddings, layers, norm, rows })))
     }
 
@@ -363,6 +352,38 @@ impl Decoder {
     }
 }
 
+impl BaseModel for Decoder {
+    type Layer = DecoderLayer;
+    fn stack(&self) -> &[DecoderLayer] {
+        &self.layers
+    }
+    fn stack_mut(&mut self) -> &mut [DecoderLayer] {
+        &mut self.layers
+    }
+    fn width(&self) -> usize {
+        self.spec.hidden_size
+    }
+    fn place(&self) -> &Device {
+        self.device()
+    }
+    fn matrix_dtype(&self) -> DType {
+        self.stored()
+    }
+    fn weights(&self) -> usize {
+        self.parameter_count()
+    }
+}
+
+impl AdaptableLayer for DecoderLayer {
+    fn modules(&self) -> (&FfnAdapter, &LayerLoras) {
+        (&self.adapter, &self.loras)
+    }
+    fn parts_mut(&mut self) -> LayerParts<'_> {
+        let linears = [&mut self.qkv, &mut self.out, &mut self.inner, &mut self.outer];
+        LayerParts { adapter: &mut self.adapter, loras: &mut self.loras, linears }
+    }
+}
+
 impl Stack for Decoder {
     type Hidden = Stream;
     type Gradient = Back;
@@ -374,15 +395,16 @@ impl Stack for Decoder {
     }
 
     fn lowest_trained(&self) -> Option<usize> {
-        if self.trunk_trained() { Some(0) } else { self.layers.iter().position(DecoderLayer::is_trained) }
+        if self.base_trained() { Some(0) } else { self.layers.iter().position(DecoderLayer::is_trained) }
     }
 
     fn embeddings_trained(&self) -> bool {
-        self.trunk_trained()
+        self.base_trained()
     }
 
     fn layer_forward(&self, i: usize, x: &Stream, pass: &DecoderPass) -> Result<(Stream, layer::Saved)> {
-        self.layers[i].forward(x, pass.context(&self.spec, i, self.activation_dtype))
+        let context = pass.context(&self.spec, i, self.activation_dtype);
+        self.layers[i].forward(x, context, &mut attention::forward)
     }
 
     fn layer_backward(

@@ -20,11 +20,11 @@ pub struct Segments {
     pub norm: PreNorm,
     /// The language-model head; the token embeddings themselves where they are tied. `[vocab, d]`
     pub head: Weight,
-    /// Where their gradients go, if the trunk is trained.
+    /// Where their gradients go, if the base model is trained.
     pub trained: Option<TrainedSegments>,
 }
 
-/// Where a decoder's values come from. Names are those of Hugging Face checkpoints, without the trunk's prefix.
+/// Where a decoder's values come from. Names are those of Hugging Face checkpoints, without the base model's prefix.
 pub trait Source {
     /// A vector or a table, in the shape it has in such a checkpoint.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor>;

@@ -2,7 +2,7 @@
 
 use super::rope::RopeSpec;
 use crate::error::{Context as _, Error, Result};
-use crate::model::spec::{activation, number, rate, size};
+use crate::model::spec::{activation, changed_weights, name, number, parse, rate, size, text};
 use crate::nn::Act;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub enum DecoderFamily {
 }
 
 impl DecoderFamily {
-    /// Prefix of the trunk's tensors in a file with a language-model head.
+    /// Prefix of the base model's tensors in a file with a language-model head.
     pub fn prefix(self) -> &'static str {
         if self == Self::Gpt2 { "transformer" } else { "model" }
     }
@@ -115,10 +115,9 @@ pub struct DecoderSpec {
 
 impl DecoderSpec {
     /// Reads `config.json`.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let json: Value =
-            serde_json::from_str(text).map_err(|err| Error::format(format!("config.json is not valid JSON: {err}")))?;
-        let kind = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    pub fn from_json(config: &str) -> Result<Self> {
+        let json = parse(config)?;
+        let kind = text(&json, "model_type").unwrap_or_default();
         let Some(family) = DecoderFamily::of(kind) else {
             return Err(Error::config(format!(
                 "model type {kind:?} is not supported; choose a GPT-2, Llama, Mistral, Qwen2 or Qwen3 model"
@@ -145,7 +144,7 @@ impl DecoderSpec {
         self.family != DecoderFamily::Gpt2
     }
 
-    /// Parameters of the trunk that each token passes through: the GEMM weights of the layers.
+    /// Parameters of the base model that each token passes through: the GEMM weights of the layers.
     pub fn matmul_parameters(&self) -> usize {
         let (d, f, q) = (self.hidden_size, self.intermediate_size, self.num_heads * self.head_dim);
         self.num_layers * (d * self.qkv_width() + q * d + d * f * if self.gated() { 3 } else { 2 })
@@ -201,10 +200,6 @@ fn divided(hidden: usize, heads: usize) -> Result<usize> {
     Err(Error::format(format!("config.json: the hidden size {hidden} is not a multiple of the {heads} heads")))
 }
 
-fn name(json: &Value) -> Option<String> {
-    json.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
-}
-
 fn gpt2(json: &Value) -> Result<DecoderSpec> {
     let (hidden_size, num_heads) = (size(json, "n_embd")?, size(json, "n_head")?);
     if !flag(json, "scale_attn_weights", true)? {
@@ -213,7 +208,7 @@ fn gpt2(json: &Value) -> Result<DecoderSpec> {
     if flag(json, "scale_attn_by_inverse_layer_idx", false)? {
         return Err(refused("scale_attn_by_inverse_layer_idx = true"));
     }
-    let act = json.get("activation_function").and_then(Value::as_str).unwrap_or("gelu_new");
+    let act = text(json, "activation_function").unwrap_or("gelu_new");
     Ok(DecoderSpec {
         family: DecoderFamily::Gpt2,
         hidden_size,
@@ -256,7 +251,7 @@ fn llama(family: DecoderFamily, json: &Value) -> Result<DecoderSpec> {
         DecoderFamily::Mistral => Biases::default(),
         _ => Biases { qkv: attention_bias, out: attention_bias, ffn: flag(json, "mlp_bias", false)? },
     };
-    let act = json.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
+    let act = text(json, "hidden_act").unwrap_or("silu");
     let max_positions = size(json, "max_position_embeddings")?;
     Ok(DecoderSpec {
         family,
@@ -319,11 +314,8 @@ fn refuse_unknown_semantics(json: &Value) -> Result<()> {
             return Err(refused(&format!("{key} = true")));
         }
     }
-    if json.get("quantization_config").is_some_and(|value| !value.is_null()) {
-        return Err(refused("a quantised checkpoint (quantization_config)"));
-    }
-    if json.get("pruned_heads").and_then(Value::as_object).is_some_and(|heads| !heads.is_empty()) {
-        return Err(refused("pruned_heads"));
+    if let Some(what) = changed_weights(json) {
+        return Err(refused(what));
     }
     for key in ["num_local_experts", "num_experts"] {
         if number(json, key)?.is_some_and(|n| n > 0.0) {

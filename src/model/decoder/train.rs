@@ -1,4 +1,4 @@
-//! Training of the trunk itself: what its tensors are called, and how the gradients of its ends come together.
+//! Training of the base model itself: names of its tensors, gradients of its tables and head.
 
 use super::layer::LayerNames;
 use super::read::Segments;
@@ -37,11 +37,11 @@ fn layer_names(family: DecoderFamily, i: usize) -> LayerNames {
 }
 
 impl Decoder {
-    /// Makes every weight trained. Names are those of the Hugging Face layout without the trunk's prefix, but matrices that
+    /// Makes every weight trained. Names are those of the Hugging Face layout without the base model's prefix, but matrices that
     /// are joined here (q, k and v; gate and up) are one tensor, and all are `[out, in]`.
-    pub fn train_trunk(&mut self, params: &mut Params) -> Result<()> {
-        let (wide, flow) = (self.dtype(), self.activation_dtype());
-        let dense = |weight: &Weight| matches!(weight, Weight::Dense(t) if t.dtype() == wide && flow == wide);
+    pub fn train_base(&mut self, params: &mut Params) -> Result<()> {
+        let (wide, activations) = (self.dtype(), self.activation_dtype());
+        let dense = |weight: &Weight| matches!(weight, Weight::Dense(t) if t.dtype() == wide && activations == wide);
         let linears = |layer: &super::DecoderLayer| {
             [&layer.qkv, &layer.out, &layer.inner, &layer.outer].map(Linear::weight).into_iter().all(dense)
         };
@@ -64,8 +64,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Whether the trunk itself is trained.
-    pub fn trunk_trained(&self) -> bool {
+    /// Whether the base model itself is trained.
+    pub fn base_trained(&self) -> bool {
         self.segments.trained.is_some()
     }
 

@@ -1,10 +1,7 @@
 //! Decoders in GGUF files: their shape, and their weights as they are stored.
 //!
-//! The tensors appear under the names and in the layout of Hugging Face checkpoints: rows of q and k that llama.cpp's
-//! converter permuted ([`layout`]) are put back (whole rows move, so quantised values stay as they are), and everything
-//! that works on a directory's model works on this one: LoRA, merging, exports.
-//!
-//! A tensor that no model of the family has is an error, for leaving it out would change the result.
+//! The tensors have the names and the layout of Hugging Face checkpoints: rows of q and k that llama.cpp's converter permuted
+//! ([`layout`]) are put back. A tensor that no model of the family has is an error, for leaving it out would change the result.
 
 mod spec;
 

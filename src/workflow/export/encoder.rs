@@ -69,11 +69,11 @@ impl ModelProbe for ClassifierProbe<'_> {
     }
     fn mixed(exact: &Classifier, rounded: &Classifier, layer: Option<usize>) -> Result<Classifier> {
         match layer {
-            Some(layer) => exact.with_trunk(|encoder| {
+            Some(layer) => exact.with_base(|encoder| {
                 encoder.layers_mut()[layer].clone_from(&rounded.encoder().layers()[layer]);
                 Ok(())
             }),
-            None => rounded.with_trunk(|encoder| {
+            None => rounded.with_base(|encoder| {
                 encoder.layers_mut().clone_from_slice(exact.encoder().layers());
                 Ok(())
             }),

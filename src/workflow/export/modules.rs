@@ -97,7 +97,7 @@ pub fn place_in_decoder(mut decoder: Decoder, modules: &[ModuleLora]) -> Result<
 /// A classifier without experts with an adapter on its encoder and the adapter's head in place of its own: the tensors of
 /// `bare`'s head are overwritten, those that the adapter lacks stay as they are.
 pub fn with_adapter(bare: &Classifier, adapter: &LoraAdapter) -> Result<Classifier> {
-    let model = bare.with_trunk(|encoder| {
+    let model = bare.with_base(|encoder| {
         let targets = encoder::lora_targets(encoder.spec());
         let (device, dtype) = (encoder.device().clone(), wide(encoder.dtype()));
         let layers = encoder.layers_mut().iter_mut().map(|layer| &mut layer.loras).collect();

@@ -8,7 +8,7 @@ use adamix::artifact::recorder::{
 use adamix::config::{MixtureConfig, RoutingPolicy};
 use adamix::eval::Scores;
 use adamix::mixture::{Pick, Route, RouteShape};
-use adamix::records::{EndReason, EndRecord, EvalRecord, Lamp, LampState, StartRecord, StepRecord};
+use adamix::records::{EndReason, EndRecord, EvalRecord, HealthState, StartRecord, StepRecord, TensorHealth};
 use adamix::rng::{Purpose, SeedStream};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,15 +81,15 @@ fn what_is_recorded_is_read_back() {
     let (run, _lock) = RunDir::create(&config(dir.path(), "a")).unwrap();
     let mut recorder = Recorder::create(&run).unwrap();
     train(&mut recorder, 1..=4);
-    let lamp = Lamp {
+    let health = TensorHealth {
         tensor: "layers.0.ffn.down.weight".to_owned(),
         expert: Some(2),
         step: 3,
         max_abs_grad: 0.0,
         update_ratio: f64::NAN,
-        state: LampState::Dead,
+        state: HealthState::Dead,
     };
-    recorder.lamps(std::slice::from_ref(&lamp));
+    recorder.gradient_health(std::slice::from_ref(&health));
     recorder.end(&end(4, EndReason::Diverged { step: 5, last_checkpoint: Some("checkpoint-3".to_owned()) }));
     assert!(recorder.take_problems().is_empty());
 
@@ -100,7 +100,7 @@ fn what_is_recorded_is_read_back() {
     assert_eq!(lines.lines[3], Line::Step(without_routes));
     assert_eq!(lines.lines[4], Line::Eval(eval(3)));
     match &lines.lines[7] {
-        Line::Lamp(found) => assert!(found.update_ratio.is_nan() && found.tensor == lamp.tensor),
+        Line::TensorHealth(found) => assert!(found.update_ratio.is_nan() && found.tensor == health.tensor),
         other => panic!("not a lamp: {other:?}"),
     }
     let text = fs::read_to_string(run.metrics()).unwrap();

@@ -70,7 +70,7 @@ fn gradients_of_whole_decoders_are_pytorchs() {
         let tensors = read_tensors(&golden_dir(family).join("trunk.safetensors"));
         for (dtype, tolerance) in [(DType::F64, 1e-6), (DType::F32, 2e-5)] {
             let mut model = model(family, None, dtype);
-            model.train_trunk().unwrap();
+            model.train_base().unwrap();
             let (loss, grads) = gradients(&model, family, None, false);
             assert!((loss - f64::from(tensors["loss"].1[0])).abs() < 1e-5, "{family}: loss {loss}");
             let counted: usize = model.params().iter().map(|param| param.value.elem_count()).sum();
@@ -99,7 +99,7 @@ fn gradients_of_whole_decoders_are_pytorchs() {
 fn gradients_of_whole_decoders_are_slopes() {
     for family in ["gpt2-tiny", "llama-tiny", "qwen3-tiny"] {
         let mut model = model(family, None, DType::F64);
-        model.train_trunk().unwrap();
+        model.train_base().unwrap();
         let (_, grads) = gradients(&model, family, None, false);
         for (i, param) in model.params().iter().enumerate() {
             // Along the gradient itself: the slope is its norm. The loss is summed from single-precision parts.
@@ -124,7 +124,7 @@ fn a_trained_trunk_leaves_its_mixture_alone_and_a_frozen_one_has_no_gradients() 
     let mixture = MixtureConfig { kind: MixtureKind::Lora, lora_dropout: 0.0, ..MixtureConfig::default() };
     let frozen = model("llama-tiny", Some(&mixture), DType::F32);
     let mut trained = model("llama-tiny", Some(&mixture), DType::F32);
-    trained.train_trunk().unwrap();
+    trained.train_base().unwrap();
     let route = Route::fixed(&mixture, frozen.sites().len(), 2);
     let (loss, few) = gradients(&frozen, "llama-tiny", Some(&route), false);
     let (same, all) = gradients(&trained, "llama-tiny", Some(&route), false);
@@ -136,5 +136,5 @@ fn a_trained_trunk_leaves_its_mixture_alone_and_a_frozen_one_has_no_gradients() 
     }
     assert!((loras..trained.params().len()).all(|id| all.get(ParamId(id), 0).is_some()));
     let mut half = model("llama-tiny", None, DType::BF16);
-    assert!(half.train_trunk().unwrap_err().to_string().contains("single precision"));
+    assert!(half.train_base().unwrap_err().to_string().contains("single precision"));
 }

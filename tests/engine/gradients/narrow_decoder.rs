@@ -273,7 +273,7 @@ fn a_decoder_flows_in_bf16_where_the_processor_multiplies_it() {
             "{family}: f16 is stored, not computed with"
         );
         let mut model = model(whole.with_activation_dtype(DType::BF16), None);
-        assert!(model.train_trunk().unwrap_err().to_string().contains("single precision"));
+        assert!(model.train_base().unwrap_err().to_string().contains("single precision"));
     }
 }
 

@@ -91,8 +91,9 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
         _ => None,
     });
     assert_eq!(started, Some((9, 1, 9)), "the curves so far");
-    let lamps = |event: &Event| matches!(event, Event::Lamps { lamps, .. } if lamps[0].step == 3);
-    assert!(other.events.iter().any(lamps), "the lamps of the first part are lost");
+    let gradient_health =
+        |event: &Event| matches!(event, Event::GradientHealth { gradient_health, .. } if gradient_health[0].step == 3);
+    assert!(other.events.iter().any(gradient_health), "the lamps of the first part are lost");
     assert_eq!(other.steps.len(), 15);
     let end = other.end().unwrap();
     assert_eq!((end.best, &end.report), (whole.best, &whole.report));

@@ -19,7 +19,7 @@ fn a_run_tells_its_whole_story_in_order() {
         Event::Evaluated { record, .. } => format!("eval {}", record.step),
         Event::CheckpointWritten { step, .. } => format!("checkpoint {step}"),
         Event::RunEnded { .. } => "ended".to_owned(),
-        Event::Lamps { lamps, .. } => format!("lamps {}", lamps[0].step),
+        Event::GradientHealth { gradient_health, .. } => format!("lamps {}", gradient_health[0].step),
         Event::Distances { sample, .. } => format!("distances {}", sample.step),
         Event::Done { .. } => "done".to_owned(),
         other => format!("{other:?}"),

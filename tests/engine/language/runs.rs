@@ -5,7 +5,7 @@ use adamix::artifact::recorder::{Line, RouteFile, read_lines};
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{LoraInit, MixtureKind, RoutingPolicy, RunConfig, Task};
 use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
-use adamix::records::{EndReason, EndRecord, Lamp, LampState, StepRecord};
+use adamix::records::{EndReason, EndRecord, HealthState, StepRecord, TensorHealth};
 use adamix::train::{Control, NullObserver, Observer};
 use adamix::workflow::run;
 use adamix::workflow::run::Run;
@@ -72,7 +72,7 @@ fn the_run_directory_holds_everything() {
     assert_eq!(count(|line| matches!(line, Line::Step(_))), 12);
     assert_eq!(count(|line| matches!(line, Line::Eval(eval) if eval.merged.perplexity.is_some())), 4);
     assert_eq!(count(|line| matches!(line, Line::End(_, end) if end.report.as_ref().unwrap().base.is_some())), 1);
-    assert!(count(|line| matches!(line, Line::Lamp(_))) > 0);
+    assert!(count(|line| matches!(line, Line::TensorHealth(_))) > 0);
     let routes: Vec<_> = RouteFile::open(&dir.routes()).unwrap().map(Result::unwrap).collect();
     assert_eq!((routes.len(), routes[0].route.sites, routes[0].route.passes), (12, 14, 2));
     let board = std::fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.path());
@@ -192,13 +192,13 @@ fn the_day_a_chat_template_sees_stays_that_of_the_start() {
     assert_eq!(run::prepare(&config).unwrap().config.text.date, "2020-02-29", "as asked for");
 }
 
-/// Keeps the lamps.
+/// Keeps the gradient-health verdicts.
 #[derive(Default)]
-struct Lamps(Vec<Lamp>);
+struct GradientHealth(Vec<TensorHealth>);
 
-impl Observer for Lamps {
-    fn on_lamps(&mut self, lamps: &[Lamp]) {
-        self.0.extend_from_slice(lamps);
+impl Observer for GradientHealth {
+    fn on_gradient_health(&mut self, gradient_health: &[TensorHealth]) {
+        self.0.extend_from_slice(gradient_health);
     }
 }
 
@@ -206,14 +206,14 @@ impl Observer for Lamps {
 fn no_lamp_calls_a_lora_dead_that_learns() {
     let place = TextPlace::new("llama-tiny");
     let mut run = Run::start(run::prepare(&place.config(12)).unwrap()).unwrap();
-    let mut lamps = Lamps::default();
-    run.go(&mut lamps, &Control::default()).unwrap();
+    let mut gradient_health = GradientHealth::default();
+    run.go(&mut gradient_health, &Control::default()).unwrap();
     let at = |step: u64, side: &'static str| {
-        lamps.0.iter().filter(move |lamp| lamp.step == step && lamp.tensor.contains(side))
+        gradient_health.0.iter().filter(move |health| health.step == step && health.tensor.contains(side))
     };
     // B starts at zero, so that A gets no gradient in the first step; this is how LoRA begins, and not a fault.
-    assert!(at(1, "lora_a").count() > 0 && at(1, "lora_a").all(|lamp| lamp.state == LampState::NotDrawn));
-    assert!(at(1, "lora_b").all(|lamp| lamp.state == LampState::Learning));
-    assert!(at(10, "lora").all(|lamp| lamp.state != LampState::Dead), "{:?}", lamps.0);
-    assert!(at(10, "lora_a").any(|lamp| lamp.state == LampState::Learning));
+    assert!(at(1, "lora_a").count() > 0 && at(1, "lora_a").all(|health| health.state == HealthState::NotDrawn));
+    assert!(at(1, "lora_b").all(|health| health.state == HealthState::Learning));
+    assert!(at(10, "lora").all(|health| health.state != HealthState::Dead), "{:?}", gradient_health.0);
+    assert!(at(10, "lora_a").any(|health| health.state == HealthState::Learning));
 }

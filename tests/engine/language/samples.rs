@@ -133,7 +133,7 @@ fn a_run_makes_the_same_bits_with_samples_and_without() {
             let timeless = |line: Line| match line {
                 Line::Step(step) => Some(format!("{:?}", StepRecord { seconds: 0.0, ..step })),
                 Line::Eval(eval) => Some(format!("{} {:?}", eval.step, eval.merged)),
-                Line::Lamp(lamp) => Some(format!("{lamp:?}")),
+                Line::TensorHealth(health) => Some(format!("{health:?}")),
                 _ => None,
             };
             read_lines(&dir.metrics()).unwrap().lines.into_iter().filter_map(timeless).collect()
