@@ -15,25 +15,17 @@ const HEAD_BYTES: usize = 64 * 1024;
 const FASTEST_ANSWER: Duration = Duration::from_millis(200);
 
 /// What a path is chosen for.
+#[expect(missing_docs, reason = "the titles of the dialogs say it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Directory of a model.
     Model,
-    /// Directory of a known task's data.
     DataDir,
-    /// Training file.
     TrainFile,
-    /// Evaluation file.
     DevFile,
-    /// Directory of one run.
     Run,
-    /// Directory that holds the runs.
     RunsDir,
-    /// Directory to export into.
     ExportDir,
-    /// Settings file to read.
     OpenSettings,
-    /// Settings file to write.
     SaveSettings,
 }
 
@@ -113,10 +105,8 @@ impl RfdPicker {
             sender.try_send(job()).ok();
             wake();
         });
-        if let Err(err) = &spawned {
-            log::error!("the file dialog's thread cannot start: {err}; type the path instead");
-        }
-        spawned.is_ok()
+        let failed = |err| log::error!("the file dialog's thread cannot start: {err}; type the path instead");
+        spawned.map_err(failed).is_ok()
     }
 }
 
@@ -206,14 +196,17 @@ pub struct ScriptedPicker {
     pub no_dialogs: bool,
     /// Text of the files there are.
     pub texts: std::collections::BTreeMap<PathBuf, String>,
-    /// Every dialog opened.
-    pub asked: Vec<Purpose>,
     answers: VecDeque<FileAnswer>,
+}
+
+impl ScriptedPicker {
+    fn text(&self, path: &Path) -> Result<String, String> {
+        self.texts.get(path).cloned().ok_or_else(|| "no such file".to_owned())
+    }
 }
 
 impl FilePicker for ScriptedPicker {
     fn pick(&mut self, purpose: Purpose, _start: Option<&Path>) -> bool {
-        self.asked.push(purpose);
         self.answers.push_back(match self.picks.pop_front() {
             _ if self.no_dialogs => FileAnswer::NoDialog(purpose),
             Some(path) => FileAnswer::Picked(purpose, path),
@@ -227,12 +220,12 @@ impl FilePicker for ScriptedPicker {
     }
 
     fn read(&mut self, path: PathBuf) {
-        let text = self.texts.get(&path).cloned().ok_or_else(|| "no such file".to_owned());
+        let text = self.text(&path);
         self.answers.push_back(FileAnswer::Read(path, text));
     }
 
     fn head(&mut self, path: PathBuf) {
-        let text = self.texts.get(&path).cloned().ok_or_else(|| "no such file".to_owned());
+        let text = self.text(&path);
         self.answers.push_back(FileAnswer::Head(path, text));
     }
 

@@ -28,7 +28,7 @@ impl WorkbenchApp {
             self.take_file_answer(answer);
         }
         self.session.dialog_open = self.picker.is_open();
-        self.first_questions();
+        self.first_queries();
         self.check_form(ctx, now);
         self.follow_opened(ctx, now);
         self.follow_runs(ctx, now);

@@ -5,14 +5,15 @@ mod plots;
 mod samples;
 
 use crate::app::chrome::phase_text;
-use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::phases;
 use crate::app::run_view::RunView;
+use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::{cards, labeled, stacked_bar};
 use crate::format;
-use crate::protocol::{Lamp, LampState, LogLevel};
+use crate::protocol::{Lamp, LampState};
 use egui::{Color32, RichText, Ui};
-use egui_extras::{Column, TableBuilder};
+use egui_extras::Column;
 
 /// What the view remembers on screen.
 #[derive(Default)]
@@ -28,16 +29,8 @@ impl TrainPanel {
             cards::error(ui, ctx.theme, error);
             ui.add_space(4.0);
         }
-        let Some(run) = ctx.session.shown() else {
-            no_run_ui(
-                ctx,
-                ui,
-                "Ready to train",
-                "The settings in Setup are ready. Start trains with them; everything is written to a run directory.",
-            );
-            return log_ui(ctx, None, ui);
-        };
-        opened_note_ui(ctx, ui);
+        let hint = "The settings in Setup are ready. Start trains with them; everything is written to a run directory.";
+        let Some(run) = shown_run(ctx, ui, "Ready to train", hint) else { return log_ui(ctx, None, ui) };
         if let Some(failure) = &run.failure {
             cards::error(ui, ctx.theme, failure);
         }
@@ -60,10 +53,8 @@ impl TrainPanel {
         };
         cards::card(ui, ctx.theme, &title, |ui| {
             if run.lamps.is_empty() {
-                ui.label(
-                    RichText::new("Gradient and change of every trained tensor are checked after steps 1, 3 and 10.")
-                        .color(ctx.theme.muted),
-                );
+                let words = "Gradient and change of every trained tensor are checked after steps 1, 3 and 10.";
+                ui.label(RichText::new(words).color(ctx.theme.muted));
                 return;
             }
             ui.horizontal_wrapped(|ui| {
@@ -97,33 +88,21 @@ fn lamp_words(ctx: &PanelCtx<'_>, state: LampState) -> (&'static str, Color32) {
 }
 
 fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&Lamp], ui: &mut Ui) {
-    let height = 20.0;
-    ui.push_id("lamps", |ui| {
-        TableBuilder::new(ui)
-            .striped(true)
-            .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
-            .max_scroll_height(180.0)
-            .column(Column::remainder().at_least(150.0).clip(true))
-            .column(Column::exact(54.0))
-            .column(Column::exact(76.0))
-            .column(Column::exact(76.0))
-            .column(Column::initial(150.0).clip(true))
-            .header(height, |mut row| {
-                for title in ["Tensor", "Expert", "Gradient", "Change", "Verdict"] {
-                    row.col(|ui| drop(ui.strong(title)));
-                }
-            })
-            .body(|body| {
-                body.rows(height, lamps.len(), |mut row| {
-                    let lamp = lamps[row.index()];
-                    let (words, color) = lamp_words(ctx, lamp.state);
-                    row.col(|ui| drop(ui.label(&lamp.tensor)));
-                    row.col(|ui| drop(ui.label(lamp.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
-                    row.col(|ui| drop(ui.monospace(format::significant(lamp.max_abs_grad, 2))));
-                    row.col(|ui| drop(ui.monospace(format::significant(lamp.update_ratio, 2))));
-                    row.col(|ui| drop(ui.label(RichText::new(format!("● {words}")).color(color))));
-                });
-            });
+    let headings = [
+        Heading::rest("Tensor", "", 150.0),
+        Heading::exact("Expert", "", 54.0),
+        Heading::exact("Gradient", "", 76.0),
+        Heading::exact("Change", "", 76.0),
+        Heading { title: "Verdict", tip: "", column: Column::initial(150.0).clip(true) },
+    ];
+    listing::numbers(ui, "lamps", &headings, 180.0, lamps.len(), |mut row| {
+        let lamp = lamps[row.index()];
+        let (words, color) = lamp_words(ctx, lamp.state);
+        row.col(|ui| drop(ui.label(&lamp.tensor)));
+        row.col(|ui| drop(ui.label(lamp.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
+        row.col(|ui| drop(ui.monospace(format::significant(lamp.max_abs_grad, 2))));
+        row.col(|ui| drop(ui.monospace(format::significant(lamp.update_ratio, 2))));
+        row.col(|ui| drop(ui.label(RichText::new(format!("● {words}")).color(color))));
     });
 }
 
@@ -202,12 +181,7 @@ fn log_ui(ctx: &PanelCtx<'_>, run: Option<&RunView>, ui: &mut Ui) {
                         Some(lines) => (ctx.theme.muted, lines[i].as_str()),
                         None => {
                             let line = &ctx.session.log[i];
-                            let color = match line.level {
-                                LogLevel::Info => ctx.theme.muted,
-                                LogLevel::Warning => ctx.theme.warning,
-                                LogLevel::Error => ctx.theme.error,
-                            };
-                            (color, line.text.as_str())
+                            (ctx.theme.level(line.level), line.text.as_str())
                         }
                     };
                     ui.add(egui::Label::new(RichText::new(text).small().monospace().color(color)).truncate());
