@@ -152,18 +152,14 @@ impl Action {
             Self::UndoForm => ("Undo", "Reverts the last change of the settings"),
             Self::RedoForm => ("Redo", "Makes the last undone change again"),
             Self::CheckPlan => ("Check again", "Reads model and data again and checks whether this run can start"),
-            Self::Pick(Purpose::Model) => {
-                ("Model directory…", "Chooses a directory with config.json, model.safetensors and tokenizer.json")
-            }
-            Self::Pick(Purpose::DataDir) => ("Data directory…", PATH),
-            Self::Pick(Purpose::TrainFile) => ("Training file…", PATH),
-            Self::Pick(Purpose::DevFile) => ("Evaluation file…", PATH),
-            Self::Pick(Purpose::Run) => ("Open run…", PATH),
-            Self::Pick(Purpose::RunsDir) => ("Directory of runs…", PATH),
-            Self::Pick(Purpose::ExportDir) => ("Export directory…", PATH),
-            Self::Pick(Purpose::OpenSettings) => ("Open run file…", "Fills the settings from a run.toml"),
-            Self::Pick(Purpose::SaveSettings) => {
-                ("Save run file…", "Writes the settings to a file that the command line reads")
+            Self::Pick(purpose) => {
+                let tooltip = match purpose {
+                    Purpose::Model => "Chooses a directory with config.json, model.safetensors and tokenizer.json",
+                    Purpose::OpenSettings => "Fills the settings from a run.toml",
+                    Purpose::SaveSettings => "Writes the settings to a file that the command line reads",
+                    _ => PATH,
+                };
+                (purpose.button(), tooltip)
             }
             Self::UsePath(..) => ("Use this path", PATH),
             Self::Dropped(_) => ("Use what was dropped", PATH),

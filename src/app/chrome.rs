@@ -10,27 +10,17 @@ use crate::format;
 use crate::protocol::{LogLevel, RunPhase};
 use egui::{Button, Color32, RichText, Ui};
 
-/// Name of a phase.
-pub fn phase_text(phase: RunPhase) -> &'static str {
+/// Name and colour of a phase.
+pub fn phase_label(phase: RunPhase, theme: &Theme) -> (&'static str, Color32) {
     match phase {
-        RunPhase::Idle => "Ready",
-        RunPhase::Preparing => "Preparing",
-        RunPhase::Training => "Training",
-        RunPhase::Paused => "Paused",
-        RunPhase::Evaluating => "Evaluating",
-        RunPhase::Stopping => "Stopping",
-        RunPhase::Finished => "Finished",
-        RunPhase::Failed => "Failed",
-    }
-}
-
-fn phase_color(phase: RunPhase, theme: &Theme) -> Color32 {
-    match phase {
-        RunPhase::Idle => theme.muted,
-        RunPhase::Preparing | RunPhase::Training | RunPhase::Evaluating => theme.accent,
-        RunPhase::Paused | RunPhase::Stopping => theme.warning,
-        RunPhase::Finished => theme.ok,
-        RunPhase::Failed => theme.error,
+        RunPhase::Idle => ("Ready", theme.muted),
+        RunPhase::Preparing => ("Preparing", theme.accent),
+        RunPhase::Training => ("Training", theme.accent),
+        RunPhase::Paused => ("Paused", theme.warning),
+        RunPhase::Evaluating => ("Evaluating", theme.accent),
+        RunPhase::Stopping => ("Stopping", theme.warning),
+        RunPhase::Finished => ("Finished", theme.ok),
+        RunPhase::Failed => ("Failed", theme.error),
     }
 }
 
@@ -62,7 +52,8 @@ pub fn top_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &The
 }
 
 fn phase_ui(ui: &mut Ui, session: &Session, theme: &Theme) {
-    cards::badge(ui, phase_text(session.phase), phase_color(session.phase, theme));
+    let (name, color) = phase_label(session.phase, theme);
+    cards::badge(ui, name, color);
     match (&session.live, session.phase) {
         (Some(run), _) => {
             ui.add(egui::Label::new(RichText::new(run.name()).strong()).truncate())

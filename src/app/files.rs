@@ -30,19 +30,29 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Title of the dialog, and text of the button that opens it.
+    fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Model => ("Choose a model directory", "Model directory…"),
+            Self::DataDir => ("Choose a data directory in GLUE layout", "Data directory…"),
+            Self::TrainFile => ("Choose the training file", "Training file…"),
+            Self::DevFile => ("Choose the evaluation file", "Evaluation file…"),
+            Self::Run => ("Open a run directory", "Open run…"),
+            Self::RunsDir => ("Choose the directory of the runs", "Directory of runs…"),
+            Self::ExportDir => ("Choose where to export", "Export directory…"),
+            Self::OpenSettings => ("Open a run file", "Open run file…"),
+            Self::SaveSettings => ("Save the run file", "Save run file…"),
+        }
+    }
+
     /// Title of the dialog.
     pub fn title(self) -> &'static str {
-        match self {
-            Self::Model => "Choose a model directory",
-            Self::DataDir => "Choose a data directory in GLUE layout",
-            Self::TrainFile => "Choose the training file",
-            Self::DevFile => "Choose the evaluation file",
-            Self::Run => "Open a run directory",
-            Self::RunsDir => "Choose the directory of the runs",
-            Self::ExportDir => "Choose where to export",
-            Self::OpenSettings => "Open a run file",
-            Self::SaveSettings => "Save the run file",
-        }
+        self.describe().0
+    }
+
+    /// Text of the button that opens the dialog.
+    pub fn button(self) -> &'static str {
+        self.describe().1
     }
 }
 

@@ -101,10 +101,6 @@ impl PanelCtx<'_> {
         }
         response
     }
-    /// A short paragraph in small muted letters.
-    pub fn caption(&self, ui: &mut Ui, text: &str) {
-        cards::caption(ui, self.theme, text);
-    }
 }
 
 /// The shown run, with a note where it was opened from disk; where there is none, `title` and `hint` are shown.

@@ -4,7 +4,7 @@ mod outcome;
 mod plots;
 mod samples;
 
-use crate::app::chrome::phase_text;
+use crate::app::chrome::phase_label;
 use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::phases;
 use crate::app::run_view::RunView;
@@ -119,7 +119,7 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let mut figures = vec![
         match run.status.filter(|_| !live) {
             Some(status) => ("Status", format!("{status:?}").to_lowercase(), "What the run directory says"),
-            None => ("Phase", phase_text(ctx.session.phase).to_lowercase(), "What the engine reported"),
+            None => ("Phase", phase_label(ctx.session.phase, ctx.theme).0.to_lowercase(), "What the engine reported"),
         },
         ("Step", steps, "Optimizer steps done of those planned"),
         ("Epoch", epoch, "Passes over the training rows"),

@@ -58,7 +58,7 @@ impl WrittenForm {
                 None => {
                     let words = "The base model, the merged one and a random route answer the same inputs, word by word the \
                                  likeliest; their texts are scored against the references.";
-                    ctx.caption(ui, words);
+                    cards::caption(ui, ctx.theme, words);
                 }
             }
         });
