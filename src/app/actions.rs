@@ -13,29 +13,20 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 /// A command of the user.
+#[expect(missing_docs, reason = "the tooltips say what each does")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Bring a view to the front.
     Show(View),
-    /// Arrange the views as at the first start.
     ResetLayout,
-    /// Train with the settings of the form.
     StartRun,
-    /// Pause before the next step.
     Pause,
-    /// Continue after a pause.
     Resume,
-    /// Make one step, then pause again.
     Step,
-    /// Write a checkpoint and end the run.
     Stop,
     /// Replace the settings of the form.
     EditForm(Box<RunConfig>),
-    /// Revert the last change of the form.
     UndoForm,
-    /// Make the last undone change of the form again.
     RedoForm,
-    /// Read model and data again and check the plan.
     CheckPlan,
     /// Open a file dialog.
     Pick(Purpose),
@@ -43,79 +34,50 @@ pub enum Action {
     UsePath(Purpose, PathBuf),
     /// Something was dropped onto the window.
     Dropped(PathBuf),
-    /// Read the list of runs.
     RefreshRuns,
-    /// Show a run from its directory.
     OpenRun(PathBuf),
     /// Return from an opened run to the one in the engine.
     ShowLive,
-    /// Continue a stopped run.
     ResumeRun(PathBuf),
-    /// Confirm the deletion of a run.
     AskDeleteRun(PathBuf),
-    /// Delete a run permanently.
     DeleteRun(PathBuf),
-    /// Show or hide a run's curves beside the others.
     ToggleOverlay(PathBuf),
-    /// Copy an opened run's settings into the form.
     UseSettingsOf(PathBuf),
-    /// Read the list of models on disk.
     RefreshModels,
-    /// Download a model by its name.
     DownloadModel(String),
-    /// Cancel a download.
     CancelDownload(RequestId),
-    /// Remove a failed download from the list.
     DismissDownload(RequestId),
-    /// Put a model's name into the form.
     UseModel(String),
-    /// Confirm the removal of a model.
     AskRemoveModel(String),
-    /// Remove a model permanently.
     RemoveModel(String),
     /// Merged against random routes, fixed experts and ensemble.
     Compare(Subject, usize),
-    /// Score a merge with these weights.
     Merge(Subject, MergePlan),
-    /// Write an export, read it back and verify it.
     Export(Subject, ExportPlan),
     /// Read the experts' weights.
     Inspect(Subject, usize, Side),
     /// Generate texts for this number of evaluation inputs (0: all) and score them.
     WriteAndScore(Subject, usize),
-    /// Average the experts in three ways, or measure what number formats cost.
     Study(Subject, Study),
     /// Answer a prompt with several variants of a model.
     Play(Writer, Box<PlayPlan>),
     /// Choose the adapted module (by index) and side whose heat maps are shown.
     FocusExperts(usize, Side),
-    /// Cancel the query in progress.
     CancelJob,
     /// Copy text to the clipboard.
     Copy(String),
     /// Smoothing of the curves: half-life in steps.
     SetSmoothing(f64),
-    /// Logarithmic loss axis.
     SetLogLoss(bool),
-    /// Light, dark, or as the desktop is set.
     SetAppearance(Appearance),
-    /// Open or close the command palette.
     TogglePalette,
-    /// Open or close the window's settings.
     ToggleSettings,
-    /// Open or close the list of shortcuts.
     ToggleShortcuts,
-    /// Open or close the dialog about this program.
     ToggleAbout,
-    /// Switch full screen on or off.
     ToggleFullScreen,
-    /// Close the window; asks while training.
     Quit,
-    /// Write a checkpoint, then close.
     CheckpointAndQuit,
-    /// Close at once; steps since the last checkpoint are lost.
     QuitNow,
-    /// Close the open dialog.
     CloseDialog,
 }
 
@@ -190,18 +152,14 @@ impl Action {
             Self::UndoForm => ("Undo", "Reverts the last change of the settings"),
             Self::RedoForm => ("Redo", "Makes the last undone change again"),
             Self::CheckPlan => ("Check again", "Reads model and data again and checks whether this run can start"),
-            Self::Pick(Purpose::Model) => {
-                ("Model directory…", "Chooses a directory with config.json, model.safetensors and tokenizer.json")
-            }
-            Self::Pick(Purpose::DataDir) => ("Data directory…", PATH),
-            Self::Pick(Purpose::TrainFile) => ("Training file…", PATH),
-            Self::Pick(Purpose::DevFile) => ("Evaluation file…", PATH),
-            Self::Pick(Purpose::Run) => ("Open run…", PATH),
-            Self::Pick(Purpose::RunsDir) => ("Directory of runs…", PATH),
-            Self::Pick(Purpose::ExportDir) => ("Export directory…", PATH),
-            Self::Pick(Purpose::OpenSettings) => ("Open run file…", "Fills the settings from a run.toml"),
-            Self::Pick(Purpose::SaveSettings) => {
-                ("Save run file…", "Writes the settings to a file that the command line reads")
+            Self::Pick(purpose) => {
+                let tooltip = match purpose {
+                    Purpose::Model => "Chooses a directory with config.json, model.safetensors and tokenizer.json",
+                    Purpose::OpenSettings => "Fills the settings from a run.toml",
+                    Purpose::SaveSettings => "Writes the settings to a file that the command line reads",
+                    _ => PATH,
+                };
+                (purpose.button(), tooltip)
             }
             Self::UsePath(..) => ("Use this path", PATH),
             Self::Dropped(_) => ("Use what was dropped", PATH),
@@ -298,64 +256,55 @@ impl Action {
 
     /// Whether the action is possible now; otherwise the reason.
     pub fn enabled(&self, session: &Session) -> Result<(), String> {
+        let refusal = match self {
+            Self::StartRun => session.start_problems().into_iter().next(),
+            Self::ResumeRun(_) => session.engine_problem().or_else(|| self.refusal(session)),
+            Self::DownloadModel(id) => session.download_problem(id),
+            Self::UseModel(id) => session.stored_model(id).and_then(|model| model.problem.clone()),
+            _ => self.refusal(session),
+        };
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Why the action is not possible in this phase, or beside what is being computed.
+    fn refusal(&self, session: &Session) -> Option<String> {
         let phase = session.phase;
-        let no_run = || Err("no run is in training".to_owned());
-        match self {
-            Self::StartRun => match session.start_problems().into_iter().next() {
-                None => Ok(()),
-                Some(problem) => Err(problem),
-            },
-            Self::Pause => match phase {
-                RunPhase::Training | RunPhase::Evaluating => session.not_waiting(),
-                RunPhase::Paused => Err("already paused".to_owned()),
-                _ => no_run(),
-            },
-            Self::Resume | Self::Step => match phase {
-                RunPhase::Paused => session.not_waiting(),
-                RunPhase::Training | RunPhase::Evaluating => Err("pause first".to_owned()),
-                _ => no_run(),
-            },
-            Self::Stop => match phase {
-                RunPhase::Stopping => Err("already stopping".to_owned()),
-                phase if phase.is_active() => Ok(()),
-                _ => no_run(),
-            },
-            Self::ResumeRun(_) => match (session.engine_problem(), phase.is_active()) {
-                (Some(problem), _) => Err(problem),
-                (None, true) => Err("another run is in training; stop it first".to_owned()),
-                (None, false) => Ok(()),
-            },
+        let training = matches!(phase, RunPhase::Training | RunPhase::Evaluating);
+        let paused = phase == RunPhase::Paused;
+        let reason = match self {
+            Self::Pause if paused => "already paused",
+            Self::Resume | Self::Step if training => "pause first",
+            Self::Pause if training && session.waits_for_phase() => "waiting for the current step to end",
+            Self::Resume | Self::Step if paused && session.waits_for_phase() => "waiting for the current step to end",
+            Self::Pause if training => return None,
+            Self::Resume | Self::Step if paused => return None,
+            Self::Stop if phase == RunPhase::Stopping => "already stopping",
+            Self::Stop if phase.is_active() => return None,
+            Self::Pause | Self::Resume | Self::Step | Self::Stop => "no run is in training",
+            Self::ResumeRun(_) if phase.is_active() => "another run is in training; stop it first",
             Self::AskDeleteRun(dir) | Self::DeleteRun(dir) if session.is_live(dir) && phase.is_active() => {
-                Err("this run is in training; stop it first".to_owned())
+                "this run is in training; stop it first"
             }
-            Self::Compare(..) if session.compare.is_pending() => Err("a comparison is being computed".to_owned()),
-            Self::WriteAndScore(..) if session.written.is_pending() => Err("texts are being written".to_owned()),
-            Self::Play(..) if session.play.is_pending() => Err("answers are being written".to_owned()),
-            Self::Study(_, Study::Averages) if session.averages.is_pending() => {
-                Err("the averages are being measured".to_owned())
-            }
-            Self::Study(_, Study::Rounding(_)) if session.rounding.is_pending() => {
-                Err("the rounding is being measured".to_owned())
-            }
-            Self::Study(_, Study::Rounding(plan)) if plan.targets.is_empty() => Err("no export is chosen".to_owned()),
-            Self::Play(_, plan) if plan.panes.is_empty() => Err("no pane is chosen".to_owned()),
-            Self::Merge(..) if session.merge.is_pending() => Err("a merge is being scored".to_owned()),
-            Self::Export(..) if session.export.is_pending() => Err("an export is being written".to_owned()),
-            Self::DownloadModel(id) => session.download_problem(id).map_or(Ok(()), Err),
-            Self::UseModel(id) => match session.stored_model(id).and_then(|model| model.problem.clone()) {
-                Some(problem) => Err(problem),
-                None => Ok(()),
-            },
+            Self::Compare(..) if session.compare.is_pending() => "a comparison is being computed",
+            Self::WriteAndScore(..) if session.written.is_pending() => "texts are being written",
+            Self::Play(..) if session.play.is_pending() => "answers are being written",
+            Self::Play(_, plan) if plan.panes.is_empty() => "no pane is chosen",
+            Self::Study(_, Study::Averages) if session.averages.is_pending() => "the averages are being measured",
+            Self::Study(_, Study::Rounding(_)) if session.rounding.is_pending() => "the rounding is being measured",
+            Self::Study(_, Study::Rounding(plan)) if plan.targets.is_empty() => "no export is chosen",
+            Self::Merge(..) if session.merge.is_pending() => "a merge is being scored",
+            Self::Export(..) if session.export.is_pending() => "an export is being written",
             Self::AskRemoveModel(id) | Self::RemoveModel(id) if session.is_fetching(id) => {
-                Err("it is being downloaded; cancel that first".to_owned())
+                "it is being downloaded; cancel that first"
             }
-            Self::CancelJob if !session.job_pending() => Err("nothing is being computed".to_owned()),
-            Self::ShowLive if session.opened.is_none() => Err("no other run is opened".to_owned()),
-            Self::UndoForm if !session.can_undo() => Err("nothing to undo".to_owned()),
-            Self::RedoForm if !session.can_redo() => Err("nothing to redo".to_owned()),
-            Self::Pick(_) if session.dialog_open => Err("a file dialog is open".to_owned()),
-            _ => Ok(()),
-        }
+            Self::CancelJob if !session.job_pending() => "nothing is being computed",
+            Self::ShowLive if session.opened.is_none() => "no other run is opened",
+            Self::UndoForm if !session.can_undo() => "nothing to undo",
+            Self::RedoForm if !session.can_redo() => "nothing to redo",
+            Self::Pick(_) if session.dialog_open => "a file dialog is open",
+            _ => return None,
+        };
+        Some(reason.to_owned())
     }
 }
 

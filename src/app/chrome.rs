@@ -2,6 +2,7 @@
 
 use super::WorkbenchApp;
 use super::actions::{Action, ActionQueue};
+use super::query::JobProgress;
 use super::session::{EngineState, Session};
 use super::theme::Theme;
 use super::widgets::cards;
@@ -9,27 +10,17 @@ use crate::format;
 use crate::protocol::{LogLevel, RunPhase};
 use egui::{Button, Color32, RichText, Ui};
 
-/// Name of a phase.
-pub fn phase_text(phase: RunPhase) -> &'static str {
+/// Name and colour of a phase.
+pub fn phase_label(phase: RunPhase, theme: &Theme) -> (&'static str, Color32) {
     match phase {
-        RunPhase::Idle => "Ready",
-        RunPhase::Preparing => "Preparing",
-        RunPhase::Training => "Training",
-        RunPhase::Paused => "Paused",
-        RunPhase::Evaluating => "Evaluating",
-        RunPhase::Stopping => "Stopping",
-        RunPhase::Finished => "Finished",
-        RunPhase::Failed => "Failed",
-    }
-}
-
-fn phase_color(phase: RunPhase, theme: &Theme) -> Color32 {
-    match phase {
-        RunPhase::Idle => theme.muted,
-        RunPhase::Preparing | RunPhase::Training | RunPhase::Evaluating => theme.accent,
-        RunPhase::Paused | RunPhase::Stopping => theme.warning,
-        RunPhase::Finished => theme.ok,
-        RunPhase::Failed => theme.error,
+        RunPhase::Idle => ("Ready", theme.muted),
+        RunPhase::Preparing => ("Preparing", theme.accent),
+        RunPhase::Training => ("Training", theme.accent),
+        RunPhase::Paused => ("Paused", theme.warning),
+        RunPhase::Evaluating => ("Evaluating", theme.accent),
+        RunPhase::Stopping => ("Stopping", theme.warning),
+        RunPhase::Finished => ("Finished", theme.ok),
+        RunPhase::Failed => ("Failed", theme.error),
     }
 }
 
@@ -39,11 +30,12 @@ pub fn top_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &The
         ui.add_space(3.0);
         ui.horizontal(|ui| {
             let start = Action::StartRun;
-            let fill =
-                if start.enabled(session).is_ok() { theme.accent } else { ui.visuals().widgets.inactive.weak_bg_fill };
             let words = RichText::new("▶ Start").strong();
-            let words = if start.enabled(session).is_ok() { words.color(theme.on_accent) } else { words };
-            actions.button_as(ui, session, start, Button::new(words).fill(fill)).accessible_name("Start");
+            let button = match start.enabled(session) {
+                Ok(()) => Button::new(words.color(theme.on_accent)).fill(theme.accent),
+                Err(_) => Button::new(words).fill(ui.visuals().widgets.inactive.weak_bg_fill),
+            };
+            actions.button_as(ui, session, start, button).accessible_name("Start");
             let pause = if session.phase == RunPhase::Paused { Action::Resume } else { Action::Pause };
             actions.button(ui, session, pause);
             actions.button(ui, session, Action::Step);
@@ -60,7 +52,8 @@ pub fn top_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &The
 }
 
 fn phase_ui(ui: &mut Ui, session: &Session, theme: &Theme) {
-    cards::badge(ui, phase_text(session.phase), phase_color(session.phase, theme));
+    let (name, color) = phase_label(session.phase, theme);
+    cards::badge(ui, name, color);
     match (&session.live, session.phase) {
         (Some(run), _) => {
             ui.add(egui::Label::new(RichText::new(run.name()).strong()).truncate())
@@ -132,29 +125,18 @@ pub fn bottom_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &
             };
             if let Some((what, progress)) = session.job() {
                 ui.separator();
-                let share = progress.filter(|p| p.total > 0).map(|p| p.done as f32 / p.total as f32);
-                let words = progress.map_or(what, |p| p.what.as_str());
-                cards::loading(ui, words, share);
+                cards::loading(ui, progress.map_or(what, |p| p.what.as_str()), progress.and_then(JobProgress::share));
                 if session.job_pending() {
                     actions.button_as(ui, session, Action::CancelJob, Button::new("Cancel").small());
                 }
             }
             if let Some(notice) = &session.last_notice {
                 ui.separator();
-                let color = notice_color(notice.level, theme);
-                ui.add(egui::Label::new(RichText::new(&notice.text).color(color)).truncate())
-                    .on_hover_text(&notice.text);
+                let words = RichText::new(&notice.text).color(theme.level(notice.level));
+                ui.add(egui::Label::new(words).truncate()).on_hover_text(&notice.text);
             }
         });
     });
-}
-
-fn notice_color(level: LogLevel, theme: &Theme) -> Color32 {
-    match level {
-        LogLevel::Info => theme.muted,
-        LogLevel::Warning => theme.warning,
-        LogLevel::Error => theme.error,
-    }
 }
 
 /// The hint while a file is dragged over the window.
@@ -229,10 +211,11 @@ impl WorkbenchApp {
     /// New notices as toasts.
     pub(super) fn toasts_ui(&mut self, ctx: &egui::Context, theme: &Theme) {
         for notice in self.session.notices.drain(..) {
-            let level = egui_notify::ToastLevel::Custom("●".to_owned(), notice_color(notice.level, theme));
+            let color = theme.level(notice.level);
+            let level = egui_notify::ToastLevel::Custom("●".to_owned(), color);
             let seconds = if notice.level == LogLevel::Info { 3 } else { 8 };
             self.toasts
-                .custom(wrapped(&notice.text, 56), "●".to_owned(), notice_color(notice.level, theme))
+                .custom(wrapped(&notice.text, 56), "●".to_owned(), color)
                 .level(level)
                 .closable(false)
                 .duration(std::time::Duration::from_secs(seconds));

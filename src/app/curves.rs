@@ -3,29 +3,22 @@
 use super::history::ValueHistory;
 use super::run_view::RunView;
 use super::theme::Theme;
-use super::widgets::metric_plot::{Curve, Envelope, EventLine};
+use super::widgets::metric_plot::{Curve, EventLine, ValueRange};
 use egui::Color32;
 
 /// A series as a smoothed line over its raw range.
 pub fn curve(series: &ValueHistory, name: &str, color: Color32, half_life: f64) -> Curve {
-    let finite = || series.buckets().iter().filter(|bucket| bucket.n > 0);
-    let envelope = Envelope {
-        xs: finite().map(|bucket| bucket.x()).collect(),
-        min: finite().map(|bucket| f64::from(bucket.min)).collect(),
-        max: finite().map(|bucket| f64::from(bucket.max)).collect(),
-    };
+    let finite = series.buckets().iter().filter(|bucket| bucket.n > 0);
+    let ranges: Vec<ValueRange> = finite
+        .map(|bucket| ValueRange { x: bucket.x(), min: f64::from(bucket.min), max: f64::from(bucket.max) })
+        .collect();
     let line = Curve::line(name, color, series.smoothed(half_life));
-    // Where every bucket is a single step, the range is a line.
-    if envelope.min == envelope.max {
-        let raw = if half_life > 0.0 {
-            envelope.xs.iter().zip(&envelope.min).map(|(&x, &y)| [x, y]).collect()
-        } else {
-            Vec::new()
-        };
-        Curve { raw, ..line }
-    } else {
-        Curve { envelope: Some(envelope), ..line }
+    if ranges.iter().any(|range| range.min != range.max) {
+        return Curve { ranges, ..line };
     }
+    // Where every bucket is a single step, the range is a line.
+    let raw = if half_life > 0.0 { ranges.iter().map(|range| [range.x, range.min]).collect() } else { Vec::new() };
+    Curve { raw, ..line }
 }
 
 /// The deciding metric over time.
@@ -42,15 +35,10 @@ pub fn eval_loss(run: &RunView, name: &str, color: Color32) -> Curve {
 
 /// What happened when: the best checkpoint, values that were not finite.
 pub fn marks(run: &RunView, theme: &Theme) -> Vec<EventLine> {
-    let mut marks = Vec::new();
-    if let Some(best) = run.best_eval() {
-        marks.push(EventLine { x: best.step as f64, name: "best evaluation".to_owned(), color: theme.series(6) });
-    }
-    if run.start.first_step > 0 {
-        marks.push(EventLine { x: run.start.first_step as f64, name: "resumed here".to_owned(), color: theme.muted });
-    }
-    for x in run.history.loss.bad_steps() {
-        marks.push(EventLine { x, name: "not a finite number".to_owned(), color: theme.error });
-    }
-    marks
+    let mark = |x: f64, name: &str, color| EventLine { x, name: name.to_owned(), color };
+    let best = run.best_eval().map(|best| mark(best.step as f64, "best evaluation", theme.series(6)));
+    let first = run.start.first_step;
+    let resumed = (first > 0).then(|| mark(first as f64, "resumed here", theme.muted));
+    let bad = run.history.loss.bad_steps().into_iter().map(|x| mark(x, "not a finite number", theme.error));
+    best.into_iter().chain(resumed).chain(bad).collect()
 }

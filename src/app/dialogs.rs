@@ -20,11 +20,8 @@ pub enum Dialog {
         /// Index of the selected hit.
         selected: usize,
     },
-    /// Colours, size, smoothing.
     Settings,
-    /// All keyboard shortcuts.
     Shortcuts,
-    /// Version and licences.
     About,
     /// Confirmation of closing the window during training.
     Close,
@@ -57,11 +54,19 @@ impl WorkbenchApp {
             Dialog::Close => {
                 dialog(ctx, "close", "Training is still running", 440.0, |ui| close_ui(ui, session, actions))
             }
-            Dialog::Delete(dir) => {
-                dialog(ctx, "delete", "Delete this run?", 440.0, |ui| delete_ui(ui, session, actions, theme, dir))
-            }
+            Dialog::Delete(dir) => dialog(ctx, "delete", "Delete this run?", 440.0, |ui| {
+                let what = "Its curves, checkpoints and exports are removed from disk. This cannot be undone.";
+                let action = Action::DeleteRun(dir.clone());
+                confirm_ui(ui, session, actions, theme, action, what, dir.display().to_string());
+            }),
             Dialog::RemoveModel(id) => dialog(ctx, "remove model", "Remove this model?", 440.0, |ui| {
-                remove_ui(ui, session, actions, theme, id);
+                let bytes = session.stored_model(id).map_or(0, |model| model.bytes);
+                let what = format!(
+                    "{} are removed from the cache that other programs use too. Runs that were trained from it are \
+                     kept, but need the model again to be resumed or exported.",
+                    crate::format::bytes(bytes)
+                );
+                confirm_ui(ui, session, actions, theme, Action::RemoveModel(id.clone()), &what, id.clone());
             }),
             Dialog::Dropped(path) => {
                 dialog(ctx, "dropped", "What is this directory?", 460.0, |ui| dropped_ui(ui, actions, path))
@@ -89,12 +94,9 @@ fn palette_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, text: &mut 
     // Enabled actions come first.
     let mut hits: Vec<Action> = Action::palette().into_iter().filter(fits).collect();
     hits.sort_by_key(|action| action.enabled(session).is_err());
-    let moved = ui.input_mut(|input| {
-        let down = input.count_and_consume_key(Modifiers::NONE, Key::ArrowDown);
-        let up = input.count_and_consume_key(Modifiers::NONE, Key::ArrowUp);
-        (down, up)
-    });
-    *selected = (*selected + moved.0).saturating_sub(moved.1).min(hits.len().saturating_sub(1));
+    let [down, up] = [Key::ArrowDown, Key::ArrowUp]
+        .map(|key| ui.input_mut(|input| input.count_and_consume_key(Modifiers::NONE, key)));
+    *selected = (*selected + down).saturating_sub(up).min(hits.len().saturating_sub(1));
     let enter = ui.input(|input| input.key_pressed(Key::Enter));
     ui.add_space(4.0);
     egui::ScrollArea::vertical().max_height(320.0).auto_shrink([false, true]).show(ui, |ui| {
@@ -116,7 +118,7 @@ fn palette_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, text: &mut 
                 actions.push(Action::CloseDialog);
                 queued.into_iter().for_each(|action| actions.push(action));
             }
-            if i == *selected && moved != (0, 0) {
+            if i == *selected && (down, up) != (0, 0) {
                 response.scroll_to_me(None);
             }
         }
@@ -149,19 +151,16 @@ fn settings_ui(ui: &mut Ui, settings: &Settings, actions: &ActionQueue) {
 fn shortcuts_ui(ui: &mut Ui, actions: &ActionQueue, theme: &Theme) {
     egui::ScrollArea::vertical().max_height(420.0).auto_shrink([false, true]).show(ui, |ui| {
         egui::Grid::new("shortcuts").num_columns(2).striped(true).spacing([24.0, 5.0]).show(ui, |ui| {
-            for action in Action::palette() {
-                let Some(keys) = action.shortcut() else { continue };
-                ui.label(action.text());
-                ui.label(RichText::new(ui.ctx().format_shortcut(&keys)).monospace().color(theme.accent));
-                ui.end_row();
-            }
-            for (what, keys) in [
+            let keys_of = |action: Action| Some((action.text(), ui.ctx().format_shortcut(&action.shortcut()?)));
+            let actions: Vec<(String, String)> = Action::palette().into_iter().filter_map(keys_of).collect();
+            let others = [
                 ("Another layer (Experts)", "Alt+Up / Down"),
                 ("Another expert (Experts)", "Alt+Left / Right"),
                 ("This list", "Ctrl+/"),
                 ("Larger, smaller, normal size", "Ctrl + / - / 0"),
                 ("Close a dialog", "Escape"),
-            ] {
+            ];
+            for (what, keys) in actions.into_iter().chain(others.map(|(what, keys)| (what.into(), keys.into()))) {
                 ui.label(what);
                 ui.label(RichText::new(keys).monospace().color(theme.accent));
                 ui.end_row();
@@ -194,31 +193,23 @@ fn close_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue) {
     });
 }
 
-fn delete_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Theme, dir: &Path) {
-    ui.label("Its curves, checkpoints and exports are removed from disk. This cannot be undone.");
+/// Asks before `action`, which removes something: what happens, and to what.
+fn confirm_ui(
+    ui: &mut Ui,
+    session: &Session,
+    actions: &ActionQueue,
+    theme: &Theme,
+    action: Action,
+    what: &str,
+    to: String,
+) {
+    ui.label(what);
     ui.add_space(2.0);
-    ui.label(RichText::new(dir.display().to_string()).monospace());
+    ui.label(RichText::new(to).monospace());
     ui.add_space(8.0);
     ui.horizontal(|ui| {
-        let words = RichText::new("Delete").color(theme.error);
-        actions.button_as(ui, session, Action::DeleteRun(dir.to_owned()), Button::new(words));
-        focus_first(&actions.button_as(ui, session, Action::CloseDialog, Button::new("Keep it")));
-    });
-}
-
-fn remove_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Theme, id: &str) {
-    let bytes = session.stored_model(id).map_or(0, |model| model.bytes);
-    ui.label(format!(
-        "{} are removed from the cache that other programs use too. Runs that were trained from it are kept, but need \
-         the model again to be resumed or exported.",
-        crate::format::bytes(bytes)
-    ));
-    ui.add_space(2.0);
-    ui.label(RichText::new(id).monospace());
-    ui.add_space(8.0);
-    ui.horizontal(|ui| {
-        let words = RichText::new("Remove").color(theme.error);
-        actions.button_as(ui, session, Action::RemoveModel(id.to_owned()), Button::new(words));
+        let words = RichText::new(action.text()).color(theme.error);
+        actions.button_as(ui, session, action, Button::new(words));
         focus_first(&actions.button_as(ui, session, Action::CloseDialog, Button::new("Keep it")));
     });
 }

@@ -15,42 +15,44 @@ const HEAD_BYTES: usize = 64 * 1024;
 const FASTEST_ANSWER: Duration = Duration::from_millis(200);
 
 /// What a path is chosen for.
+#[expect(missing_docs, reason = "the titles of the dialogs say it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Directory of a model.
     Model,
-    /// Directory of a known task's data.
     DataDir,
-    /// Training file.
     TrainFile,
-    /// Evaluation file.
     DevFile,
-    /// Directory of one run.
     Run,
-    /// Directory that holds the runs.
     RunsDir,
-    /// Directory to export into.
     ExportDir,
-    /// Settings file to read.
     OpenSettings,
-    /// Settings file to write.
     SaveSettings,
 }
 
 impl Purpose {
+    /// Title of the dialog, and text of the button that opens it.
+    fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Model => ("Choose a model directory", "Model directory…"),
+            Self::DataDir => ("Choose a data directory in GLUE layout", "Data directory…"),
+            Self::TrainFile => ("Choose the training file", "Training file…"),
+            Self::DevFile => ("Choose the evaluation file", "Evaluation file…"),
+            Self::Run => ("Open a run directory", "Open run…"),
+            Self::RunsDir => ("Choose the directory of the runs", "Directory of runs…"),
+            Self::ExportDir => ("Choose where to export", "Export directory…"),
+            Self::OpenSettings => ("Open a run file", "Open run file…"),
+            Self::SaveSettings => ("Save the run file", "Save run file…"),
+        }
+    }
+
     /// Title of the dialog.
     pub fn title(self) -> &'static str {
-        match self {
-            Self::Model => "Choose a model directory",
-            Self::DataDir => "Choose a data directory in GLUE layout",
-            Self::TrainFile => "Choose the training file",
-            Self::DevFile => "Choose the evaluation file",
-            Self::Run => "Open a run directory",
-            Self::RunsDir => "Choose the directory of the runs",
-            Self::ExportDir => "Choose where to export",
-            Self::OpenSettings => "Open a run file",
-            Self::SaveSettings => "Save the run file",
-        }
+        self.describe().0
+    }
+
+    /// Text of the button that opens the dialog.
+    pub fn button(self) -> &'static str {
+        self.describe().1
     }
 }
 
@@ -113,10 +115,8 @@ impl RfdPicker {
             sender.try_send(job()).ok();
             wake();
         });
-        if let Err(err) = &spawned {
-            log::error!("the file dialog's thread cannot start: {err}; type the path instead");
-        }
-        spawned.is_ok()
+        let failed = |err| log::error!("the file dialog's thread cannot start: {err}; type the path instead");
+        spawned.map_err(failed).is_ok()
     }
 }
 
@@ -206,14 +206,17 @@ pub struct ScriptedPicker {
     pub no_dialogs: bool,
     /// Text of the files there are.
     pub texts: std::collections::BTreeMap<PathBuf, String>,
-    /// Every dialog opened.
-    pub asked: Vec<Purpose>,
     answers: VecDeque<FileAnswer>,
+}
+
+impl ScriptedPicker {
+    fn text(&self, path: &Path) -> Result<String, String> {
+        self.texts.get(path).cloned().ok_or_else(|| "no such file".to_owned())
+    }
 }
 
 impl FilePicker for ScriptedPicker {
     fn pick(&mut self, purpose: Purpose, _start: Option<&Path>) -> bool {
-        self.asked.push(purpose);
         self.answers.push_back(match self.picks.pop_front() {
             _ if self.no_dialogs => FileAnswer::NoDialog(purpose),
             Some(path) => FileAnswer::Picked(purpose, path),
@@ -227,12 +230,12 @@ impl FilePicker for ScriptedPicker {
     }
 
     fn read(&mut self, path: PathBuf) {
-        let text = self.texts.get(&path).cloned().ok_or_else(|| "no such file".to_owned());
+        let text = self.text(&path);
         self.answers.push_back(FileAnswer::Read(path, text));
     }
 
     fn head(&mut self, path: PathBuf) {
-        let text = self.texts.get(&path).cloned().ok_or_else(|| "no such file".to_owned());
+        let text = self.text(&path);
         self.answers.push_back(FileAnswer::Head(path, text));
     }
 

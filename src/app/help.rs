@@ -32,7 +32,7 @@ pub fn command_line(form: &RunConfig) -> String {
 }
 
 /// A word quoted for a shell.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,+=@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -92,10 +92,8 @@ impl ValueHistory {
 
     /// Smallest and largest finite value.
     pub fn range(&self) -> Option<(f32, f32)> {
-        self.finite().fold(None, |range, bucket| match range {
-            None => Some((bucket.min, bucket.max)),
-            Some((low, high)) => Some((low.min(bucket.min), high.max(bucket.max))),
-        })
+        let ends = self.finite().map(|bucket| (bucket.min, bucket.max));
+        ends.reduce(|(low, high), (min, max)| (low.min(min), high.max(max)))
     }
 
     /// Exponentially smoothed curve, `[step, value]`: a step's weight halves every `half_life` steps; 0: the means as they are.
@@ -137,8 +135,6 @@ pub struct History {
     pub last: Option<StepSample>,
     /// Wall-clock seconds of all steps.
     pub seconds: f64,
-    /// Tokens of all steps.
-    pub tokens: u64,
     recent_seconds: f64,
     recent_steps: f64,
     recent_tokens: f64,
@@ -171,7 +167,6 @@ impl History {
             self.recent_steps = self.recent_steps * keep + f64::from(bucket.n);
             self.recent_tokens = self.recent_tokens * keep + f64::from(bucket.mean.tokens);
         }
-        self.tokens += u64::from(bucket.mean.tokens);
         self.last = Some(bucket.mean);
     }
 
@@ -235,13 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn history_counts_time_and_tokens() {
+    fn history_counts_time_and_speed() {
         let mut history = History::default();
         for step in 1..=40 {
             let sample = StepSample { step, loss: 1.0, tokens: 100, seconds: 0.5, ..StepSample::default() };
             history.push(&StepBucket::of(sample));
         }
-        assert_eq!(history.tokens, 4000);
         assert!((history.seconds - 20.0).abs() < 1e-6);
         assert!((history.seconds_per_step().expect("steps were made") - 0.5).abs() < 1e-6);
         assert_eq!(history.tokens_per_s.buckets().last().map(|bucket| bucket.mean), Some(200.0));

@@ -10,7 +10,6 @@ use super::dialogs::Dialog;
 use super::layout::ViewLayout;
 use super::query::AnyQuery;
 use super::session::Session;
-use super::settings::Appearance;
 use super::view::View;
 use crate::protocol::*;
 use std::ops::ControlFlow;
@@ -28,7 +27,7 @@ impl WorkbenchApp {
             self.take_file_answer(answer);
         }
         self.session.dialog_open = self.picker.is_open();
-        self.first_questions();
+        self.first_queries();
         self.check_form(ctx, now);
         self.follow_opened(ctx, now);
         self.follow_runs(ctx, now);
@@ -67,13 +66,12 @@ impl WorkbenchApp {
         let sent = self.engine.as_ref().map_or(Err(Busy::Gone), |engine| engine.try_send(command));
         match sent {
             Ok(()) => true,
-            Err(Busy::Full) => {
-                self.session.notify(LogLevel::Warning, "the engine is busy; nothing was done, try again in a moment");
-                false
-            }
-            Err(Busy::Gone) => {
-                self.session
-                    .notify(LogLevel::Error, "the engine has ended; restart the window (runs on disk are safe)");
+            Err(busy) => {
+                let (level, text) = match busy {
+                    Busy::Full => (LogLevel::Warning, "the engine is busy; nothing was done, try again in a moment"),
+                    Busy::Gone => (LogLevel::Error, "the engine has ended; restart the window (runs on disk are safe)"),
+                };
+                self.session.notify(level, text);
                 false
             }
         }
@@ -163,7 +161,11 @@ impl WorkbenchApp {
                 self.dialog = None;
                 self.ask(|session| &mut session.deleting, |req| Command::DeleteRun { req, dir });
             }
-            Action::ToggleOverlay(dir) => self.toggle_overlay(dir),
+            Action::ToggleOverlay(dir) => {
+                if self.session.overlays.remove(&dir).is_none() {
+                    self.read_overlay(dir);
+                }
+            }
             Action::UseSettingsOf(dir) => self.use_settings_of(&dir, now),
             Action::RefreshModels => self.refresh_models(),
             Action::DownloadModel(id) => self.download_model(&id),
@@ -211,7 +213,10 @@ impl WorkbenchApp {
             }
             Action::SetSmoothing(half_life) => self.settings.smoothing = half_life,
             Action::SetLogLoss(log) => self.settings.log_loss = log,
-            Action::SetAppearance(appearance) => self.set_appearance(ctx, appearance),
+            Action::SetAppearance(appearance) => {
+                self.settings.appearance = appearance;
+                super::apply_appearance(ctx, appearance);
+            }
             Action::TogglePalette => self.toggle(Dialog::Palette { text: String::new(), selected: 0 }),
             Action::ToggleSettings => self.toggle(Dialog::Settings),
             Action::ToggleShortcuts => self.toggle(Dialog::Shortcuts),
@@ -256,12 +261,6 @@ impl WorkbenchApp {
         }
     }
 
-    fn toggle_overlay(&mut self, dir: PathBuf) {
-        if self.session.overlays.remove(&dir).is_none() {
-            self.read_overlay(dir);
-        }
-    }
-
     fn read_overlay(&mut self, dir: PathBuf) {
         let req = self.session.next_request();
         if self.send(Command::OpenRun { req, dir: dir.clone() }) {
@@ -276,11 +275,6 @@ impl WorkbenchApp {
         config.name.clear();
         self.session.edit_form(config, now);
         self.layout.show(View::Setup);
-    }
-
-    fn set_appearance(&mut self, ctx: &egui::Context, appearance: Appearance) {
-        self.settings.appearance = appearance;
-        super::apply_appearance(ctx, appearance);
     }
 
     fn toggle(&mut self, dialog: Dialog) {

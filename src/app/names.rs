@@ -15,8 +15,7 @@ pub fn site(name: &str) -> String {
 
 /// `layers.3.self_attn.q_proj` as `layer 3 self_attn.q_proj`: every part, where a layer has several modules.
 pub fn whole_site(name: &str) -> String {
-    let rest = name.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
-    match rest {
+    match name.strip_prefix("layers.").and_then(|rest| rest.split_once('.')) {
         Some((layer, part)) if layer.bytes().all(|b| b.is_ascii_digit()) => format!("layer {layer} {part}"),
         _ => site(name),
     }
@@ -45,40 +44,34 @@ pub fn metric(metric: &str) -> &str {
     }
 }
 
-/// Short name of a routing policy.
-pub fn policy(policy: RoutingPolicy) -> &'static str {
+/// Short name and description of a routing policy.
+pub fn policy(policy: RoutingPolicy) -> (&'static str, &'static str) {
     match policy {
-        RoutingPolicy::PerBatch => "one uniform draw for the whole batch",
-        RoutingPolicy::PerExample => "one uniform draw for each example",
-        RoutingPolicy::PerToken => "one uniform draw for each token",
-        RoutingPolicy::Fixed => "always the same expert",
-        RoutingPolicy::RoundRobin => "in turn, without chance",
-    }
-}
-
-/// Explanation of a routing policy.
-pub fn policy_story(policy: RoutingPolicy) -> &'static str {
-    match policy {
-        RoutingPolicy::PerBatch => {
+        RoutingPolicy::PerBatch => (
+            "one uniform draw for the whole batch",
             "Random, no gate, nothing learned (AdaMix, section 3.1): for every batch, every layer draws one of its M \
-             experts with equal chances, down and up independently. All sequences of the batch take the same path."
-        }
-        RoutingPolicy::PerExample => {
+             experts with equal chances, down and up independently. All sequences of the batch take the same path.",
+        ),
+        RoutingPolicy::PerExample => (
+            "one uniform draw for each example",
             "Every example draws its own path with equal chances. The paper draws once for the whole batch; this \
-             is how its reference code evaluates random routing."
-        }
-        RoutingPolicy::PerToken => {
+             is how its reference code evaluates random routing.",
+        ),
+        RoutingPolicy::PerToken => (
+            "one uniform draw for each token",
             "Every token draws its own expert in every layer with equal chances. The paper draws once for the whole \
-             batch."
-        }
-        RoutingPolicy::Fixed => {
+             batch.",
+        ),
+        RoutingPolicy::Fixed => (
+            "always the same expert",
             "Every layer always uses the same expert: a single adapter, the paper's control without a mixture \
-             (Table 7)."
-        }
-        RoutingPolicy::RoundRobin => {
+             (Table 7).",
+        ),
+        RoutingPolicy::RoundRobin => (
+            "in turn, without chance",
             "The experts take turns: (step + layer + pass) mod M. Even by construction, to tell the effect of chance \
-             from that of the mixture."
-        }
+             from that of the mixture.",
+        ),
     }
 }
 

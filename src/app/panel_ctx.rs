@@ -1,11 +1,13 @@
 //! What every panel gets to draw with, and what the panels about a run share.
 
 use super::actions::{Action, ActionQueue};
+use super::files::Purpose;
 use super::query::{JobProgress, Query};
+use super::run_view::RunView;
 use super::session::Session;
 use super::settings::Settings;
 use super::theme::Theme;
-use super::widgets::cards;
+use super::widgets::{cards, labeled};
 use crate::protocol::RunPhase;
 use egui::{Button, Response, RichText, Ui};
 
@@ -68,14 +70,50 @@ impl PanelCtx<'_> {
             cards::error(ui, self.theme, error);
         }
     }
-    /// A short paragraph in small muted letters.
-    pub fn caption(&self, ui: &mut Ui, text: &str) {
-        cards::caption(ui, self.theme, text);
+    /// The answer to a query; without one, what is shown instead: the error, the progress, or `hint`.
+    pub fn answer<'q, T>(&self, ui: &mut Ui, query: &'q Query<T>, loading: &str, hint: &str) -> Option<&'q T> {
+        if let Some(error) = &query.error {
+            cards::error(ui, self.theme, error);
+            return None;
+        }
+        if query.value.is_none() {
+            if query.is_pending() {
+                cards::loading(ui, loading, query.progress.as_ref().and_then(JobProgress::share));
+            } else {
+                ui.label(RichText::new(hint).color(self.theme.muted));
+            }
+        }
+        query.value.as_ref()
+    }
+    /// A path to type, with a button that opens the file dialog for `purpose`.
+    pub fn path(
+        &self,
+        ui: &mut Ui,
+        label: &str,
+        tooltip: &str,
+        hint: &str,
+        value: &mut String,
+        purpose: Purpose,
+    ) -> Response {
+        let (response, browse) = labeled::path(ui, label, tooltip, hint, value, !self.session.dialog_open);
+        if browse {
+            self.push(Action::Pick(purpose));
+        }
+        response
     }
 }
 
-/// Shown by the views of a run when there is none.
-pub fn no_run_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, title: &str, hint: &str) {
+/// The shown run, with a note where it was opened from disk; where there is none, `title` and `hint` are shown.
+pub fn shown_run<'a>(ctx: &PanelCtx<'a>, ui: &mut Ui, title: &str, hint: &str) -> Option<&'a RunView> {
+    let run = ctx.session.shown();
+    match run {
+        Some(_) => opened_note_ui(ctx, ui),
+        None => no_run_ui(ctx, ui, title, hint),
+    }
+    run
+}
+
+fn no_run_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, title: &str, hint: &str) {
     cards::empty(ui, ctx.theme, title, hint, |ui| {
         if ctx.session.phase.is_active() {
             cards::loading(ui, "Model and data are being loaded", None);

@@ -6,42 +6,35 @@ use crate::format;
 use crate::protocol::{PHASES, Phase, StepProfile};
 use egui::Color32;
 
-/// Name, and what happens in it.
-fn words(phase: Phase) -> (&'static str, &'static str) {
+/// Name, what happens in it, and colour. Neighbours in the bar are distinguishable with any colour vision: series
+/// colours, and paler tints for the small phases.
+fn describe(phase: Phase, theme: &Theme) -> (&'static str, &'static str, Color32) {
+    let series = |i| theme.series(i);
+    let pale = |i| theme.card.lerp_to_gamma(theme.series(i), 0.55);
     match phase {
         Phase::TrunkForward => {
-            ("base forward", "Matrix products of the frozen base model, forward, with fused nonlinearities")
+            ("base forward", "Matrix products of the frozen base model, forward, with fused nonlinearities", series(0))
         }
-        Phase::TrunkBackward => ("base backward", "Matrix products of the frozen base model, backward"),
-        Phase::AttentionForward => ("attention forward", "Scores, softmax and weighted values of all heads, forward"),
-        Phase::AttentionBackward => ("attention backward", "Attention backward, with recomputed probabilities"),
-        Phase::Elementwise => {
-            ("norms and activations", "Embeddings, layer norms with residuals and dropout, nonlinearities; both ways")
+        Phase::TrunkBackward => ("base backward", "Matrix products of the frozen base model, backward", series(5)),
+        Phase::AttentionForward => {
+            ("attention forward", "Scores, softmax and weighted values of all heads, forward", series(1))
         }
-        Phase::Adapters => ("adapters", "The mixture: the experts that were drawn, forward and backward"),
-        Phase::Head => ("head and loss", "Classification or LM head, task loss, consistency term and their gradients"),
-        Phase::Optimizer => ("optimizer", "Clipping and AdamW on the drawn experts"),
-        Phase::Data => ("data", "Drawing rows and routes, packing the batch"),
-        Phase::Recompute => ("recomputation", "Layers run again because their activations were not kept"),
-        Phase::Other => ("other", "Everything else: memory, bookkeeping"),
-    }
-}
-
-/// Neighbours in the bar are distinguishable with any colour vision: series colours, and paler tints for the small phases.
-fn color(phase: Phase, theme: &Theme) -> Color32 {
-    let quiet = |i: usize| theme.card.lerp_to_gamma(theme.series(i), 0.55);
-    match phase {
-        Phase::TrunkForward => theme.series(0),
-        Phase::TrunkBackward => theme.series(5),
-        Phase::AttentionForward => theme.series(1),
-        Phase::AttentionBackward => theme.series(4),
-        Phase::Elementwise => theme.series(2),
-        Phase::Adapters => theme.series(3),
-        Phase::Head => theme.series(6),
-        Phase::Optimizer => theme.series(7),
-        Phase::Data => quiet(1),
-        Phase::Recompute => quiet(0),
-        Phase::Other => quiet(7),
+        Phase::AttentionBackward => {
+            ("attention backward", "Attention backward, with recomputed probabilities", series(4))
+        }
+        Phase::Elementwise => (
+            "norms and activations",
+            "Embeddings, layer norms with residuals and dropout, nonlinearities; both ways",
+            series(2),
+        ),
+        Phase::Adapters => ("adapters", "The mixture: the experts that were drawn, forward and backward", series(3)),
+        Phase::Head => {
+            ("head and loss", "Classification or LM head, task loss, consistency term and their gradients", series(6))
+        }
+        Phase::Optimizer => ("optimizer", "Clipping and AdamW on the drawn experts", series(7)),
+        Phase::Data => ("data", "Drawing rows and routes, packing the batch", pale(1)),
+        Phase::Recompute => ("recomputation", "Layers run again because their activations were not kept", pale(0)),
+        Phase::Other => ("other", "Everything else: memory, bookkeeping", pale(7)),
     }
 }
 
@@ -50,10 +43,10 @@ pub fn parts(profile: &StepProfile, theme: &Theme) -> Vec<BarPart> {
     let total = profile.total().max(f32::MIN_POSITIVE);
     let part = |phase: Phase| {
         let seconds = profile.of(phase);
-        let (name, what) = words(phase);
+        let (name, what, color) = describe(phase, theme);
         let text = format!("{} ms", format::significant(1e3 * f64::from(seconds), 3));
         let about = format!("{name}: {text} a step, {:.1} % of it. {what}", 100.0 * seconds / total);
-        BarPart { name: name.to_owned(), value: seconds, text, about, color: color(phase, theme) }
+        BarPart { name: name.to_owned(), value: seconds, text, about, color }
     };
     PHASES.into_iter().filter(|&phase| profile.of(phase) > 0.0).map(part).collect()
 }

@@ -60,29 +60,15 @@ impl<T> Query<T> {
         }
         mine
     }
-    /// Takes the failure if it belongs to the pending query; returns whether it did.
-    pub fn fail(&mut self, req: RequestId, message: &str) -> bool {
-        let mine = self.owns(req);
-        if mine {
-            self.pending = None;
-            self.progress = None;
-            self.error = Some(message.to_owned());
-        }
-        mine
-    }
-    /// Removes answer and error, and drops the answer to a pending query.
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 /// A [`Query`] whatever its answer is.
 pub trait AnyQuery {
     /// [`Query::begin`].
     fn begin(&mut self, req: RequestId);
-    /// [`Query::fail`].
+    /// Takes the failure if it belongs to the pending query; returns whether it did.
     fn fail(&mut self, req: RequestId, message: &str) -> bool;
-    /// [`Query::clear`].
+    /// Removes answer and error, and drops the answer to a pending query.
     fn clear(&mut self);
     /// Takes the progress if it belongs to the pending query; returns whether it did.
     fn advance(&mut self, req: RequestId, progress: &JobProgress) -> bool;
@@ -95,10 +81,16 @@ impl<T> AnyQuery for Query<T> {
         self.begin(req);
     }
     fn fail(&mut self, req: RequestId, message: &str) -> bool {
-        self.fail(req, message)
+        let mine = self.owns(req);
+        if mine {
+            self.pending = None;
+            self.progress = None;
+            self.error = Some(message.to_owned());
+        }
+        mine
     }
     fn clear(&mut self) {
-        self.clear();
+        *self = Self::default();
     }
     fn advance(&mut self, req: RequestId, progress: &JobProgress) -> bool {
         let mine = self.owns(req);

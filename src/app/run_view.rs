@@ -126,24 +126,23 @@ impl RunView {
     pub fn push_samples(&mut self, record: SampleRecord) {
         self.samples.retain(|old| old.step != record.step);
         self.samples.push(record);
-        if self.samples.len() > SAMPLES {
-            let (mut index, last) = (0, self.samples.len());
-            self.samples.retain(|_| {
-                index += 1;
-                index % 2 == 1 || index == last
-            });
-        }
+        thin(&mut self.samples, SAMPLES, true);
     }
 
     /// Adds a distance sample. Beyond the limit every second one is dropped.
     pub fn push_distance(&mut self, sample: DistanceSample) {
         self.distances.push(sample);
-        if self.distances.len() > DISTANCES {
-            let mut index = 0;
-            self.distances.retain(|_| {
-                index += 1;
-                index % 2 == 1
-            });
-        }
+        thin(&mut self.distances, DISTANCES, false);
+    }
+}
+
+/// Drops every second entry of a list longer than `most`; the first stays, and with `keep_last` the last too.
+fn thin<T>(list: &mut Vec<T>, most: usize, keep_last: bool) {
+    let (mut index, last) = (0, list.len());
+    if last > most {
+        list.retain(|_| {
+            index += 1;
+            index % 2 == 1 || keep_last && index == last
+        });
     }
 }

@@ -263,13 +263,9 @@ impl Session {
         found
     }
 
-    /// An error while a pause, resume or step was requested and the phase has not changed yet.
-    pub fn not_waiting(&self) -> Result<(), String> {
-        if self.waiting_since == Some(self.phase) {
-            Err("waiting for the current step to end".to_owned())
-        } else {
-            Ok(())
-        }
+    /// Whether a pause, resume or step was requested and the phase has not changed yet.
+    pub fn waits_for_phase(&self) -> bool {
+        self.waiting_since == Some(self.phase)
     }
 
     /// A pause, resume or step was requested: wait for another phase.
@@ -343,19 +339,24 @@ impl Session {
     /// Reverts the last change of the form.
     pub fn undo_form(&mut self) {
         if let Some(form) = self.undo.pop() {
-            self.redo.push(std::mem::replace(&mut self.form, form));
-            self.form_version += 1;
-            self.last_edit = f64::NEG_INFINITY;
+            let undone = self.replace_form(form);
+            self.redo.push(undone);
         }
     }
 
     /// Makes the last undone change again.
     pub fn redo_form(&mut self) {
         if let Some(form) = self.redo.pop() {
-            self.undo.push(std::mem::replace(&mut self.form, form));
-            self.form_version += 1;
-            self.last_edit = f64::NEG_INFINITY;
+            let old = self.replace_form(form);
+            self.undo.push(old);
         }
+    }
+
+    /// Returns the old form.
+    fn replace_form(&mut self, form: RunConfig) -> RunConfig {
+        self.form_version += 1;
+        self.last_edit = f64::NEG_INFINITY;
+        std::mem::replace(&mut self.form, form)
     }
 
     /// Whether there is a change to undo.

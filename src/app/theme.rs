@@ -1,5 +1,6 @@
 //! Colours of the window, light and dark. The series colours are those of Okabe and Ito, safe for colour blindness.
 
+use crate::protocol::LogLevel;
 use egui::Color32;
 
 /// Colours of one of the two appearances.
@@ -23,7 +24,7 @@ pub struct Theme {
     pub card: Color32,
     /// The card's border.
     pub card_border: Color32,
-    series: [Color32; 8],
+    series: [u32; 8],
 }
 
 const fn rgb(hex: u32) -> Color32 {
@@ -40,16 +41,7 @@ const LIGHT: Theme = Theme {
     muted: rgb(0x5C6570),
     card: rgb(0xFFFFFF),
     card_border: rgb(0xD5DAE0),
-    series: [
-        rgb(0x0072B2),
-        rgb(0xD55E00),
-        rgb(0x009E73),
-        rgb(0xB0578B),
-        rgb(0xC98600),
-        rgb(0x3A9BD0),
-        rgb(0x8A7E00),
-        rgb(0x555555),
-    ],
+    series: [0x0072B2, 0xD55E00, 0x009E73, 0xB0578B, 0xC98600, 0x3A9BD0, 0x8A7E00, 0x555555],
 };
 
 const DARK: Theme = Theme {
@@ -62,16 +54,7 @@ const DARK: Theme = Theme {
     muted: rgb(0x9AA4AF),
     card: rgb(0x20252B),
     card_border: rgb(0x343B43),
-    series: [
-        rgb(0x56B4E9),
-        rgb(0xE8743B),
-        rgb(0x2BBF93),
-        rgb(0xD98BB5),
-        rgb(0xE69F00),
-        rgb(0x4C8FD6),
-        rgb(0xF0E442),
-        rgb(0xBBBBBB),
-    ],
+    series: [0x56B4E9, 0xE8743B, 0x2BBF93, 0xD98BB5, 0xE69F00, 0x4C8FD6, 0xF0E442, 0xBBBBBB],
 };
 
 impl Theme {
@@ -82,12 +65,21 @@ impl Theme {
 
     /// The colour of expert `i`, everywhere the same.
     pub fn expert(&self, i: usize) -> Color32 {
-        self.series[i % self.series.len()]
+        self.series(i)
     }
 
     /// The colour of the `i`-th curve of a plot.
     pub fn series(&self, i: usize) -> Color32 {
-        self.series[i % self.series.len()]
+        rgb(self.series[i % self.series.len()])
+    }
+
+    /// The colour of a message.
+    pub fn level(&self, level: LogLevel) -> Color32 {
+        match level {
+            LogLevel::Info => self.muted,
+            LogLevel::Warning => self.warning,
+            LogLevel::Error => self.error,
+        }
     }
 
     /// Signed values in -1..=1: blue, background, orange.
@@ -133,7 +125,6 @@ pub fn install(ctx: &egui::Context) {
     ctx.set_fonts(fonts);
     for (theme, colors) in [(egui::Theme::Light, LIGHT), (egui::Theme::Dark, DARK)] {
         ctx.style_mut_of(theme, |style| {
-            style.text_styles.insert(egui::TextStyle::Small, egui::FontId::proportional(11.0));
             style.spacing.item_spacing = egui::vec2(8.0, 5.0);
             style.spacing.button_padding = egui::vec2(8.0, 3.0);
             style.spacing.interact_size.y = 22.0;
@@ -148,24 +139,17 @@ pub fn install(ctx: &egui::Context) {
             visuals.error_fg_color = colors.error;
             visuals.warn_fg_color = colors.warning;
             visuals.selection.bg_fill = colors.accent.gamma_multiply(if colors.dark { 0.55 } else { 0.35 });
-            if colors.dark {
-                visuals.panel_fill = rgb(0x171A1E);
-                visuals.window_fill = rgb(0x1D2126);
-                visuals.extreme_bg_color = rgb(0x101316);
-                visuals.faint_bg_color = rgb(0x1D2227);
-                visuals.widgets.noninteractive.fg_stroke.color = rgb(0xD3D9DF);
-                visuals.widgets.inactive.fg_stroke.color = rgb(0xDDE3E9);
-                visuals.widgets.noninteractive.bg_stroke.color = colors.card_border;
-            } else {
-                visuals.panel_fill = rgb(0xF6F7F9);
-                visuals.window_fill = rgb(0xFCFCFD);
-                visuals.extreme_bg_color = rgb(0xEDF1F5);
-                visuals.faint_bg_color = rgb(0xECEFF2);
-                visuals.widgets.noninteractive.fg_stroke.color = rgb(0x22272D);
-                visuals.widgets.inactive.fg_stroke.color = rgb(0x22272D);
+            let either = |dark, light| rgb(if colors.dark { dark } else { light });
+            visuals.panel_fill = either(0x171A1E, 0xF6F7F9);
+            visuals.window_fill = either(0x1D2126, 0xFCFCFD);
+            visuals.extreme_bg_color = either(0x101316, 0xEDF1F5);
+            visuals.faint_bg_color = either(0x1D2227, 0xECEFF2);
+            visuals.widgets.noninteractive.fg_stroke.color = either(0xD3D9DF, 0x22272D);
+            visuals.widgets.inactive.fg_stroke.color = either(0xDDE3E9, 0x22272D);
+            visuals.widgets.noninteractive.bg_stroke.color = colors.card_border;
+            if !colors.dark {
                 visuals.widgets.inactive.weak_bg_fill = rgb(0xE3E7EB);
                 visuals.widgets.inactive.bg_fill = rgb(0xD9DEE3);
-                visuals.widgets.noninteractive.bg_stroke.color = colors.card_border;
             }
         });
     }
@@ -189,12 +173,7 @@ mod tests {
     fn words_are_readable_on_their_ground() {
         for theme in [LIGHT, DARK] {
             for color in [theme.ok, theme.warning, theme.error, theme.muted] {
-                assert!(
-                    contrast(color, theme.card) >= 4.5,
-                    "{color:?} on {:?}: {}",
-                    theme.card,
-                    contrast(color, theme.card)
-                );
+                assert!(contrast(color, theme.card) >= 4.5, "{color:?} on {:?}", theme.card);
             }
             assert!(contrast(theme.on_accent, theme.accent) >= 4.5);
             for i in 0..8 {

@@ -4,26 +4,18 @@ use egui::Key;
 use serde::{Deserialize, Serialize};
 
 /// The views of the window.
+#[expect(missing_docs, reason = "the tooltips say what each shows")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum View {
-    /// Model, data, settings, pre-flight.
     Setup,
-    /// Live curves.
     Train,
-    /// Which expert runs where.
     Routing,
-    /// Weights of the experts.
     Experts,
-    /// Merged against unmerged; weights of a merge.
     Compare,
-    /// Answers of several models to one prompt.
     Playground,
-    /// Files and certificates.
     Export,
-    /// All runs on disk.
     Runs,
-    /// All models on disk, and fetching more.
     Models,
 }
 

@@ -79,7 +79,7 @@ pub fn profile(step: u64, steps: u32) -> StepProfile {
     profile
 }
 
-fn scores(accuracy: f64) -> Scores {
+pub(crate) fn scores(accuracy: f64) -> Scores {
     Scores {
         loss: 1.1 - accuracy,
         accuracy: Some(accuracy),
@@ -114,7 +114,7 @@ pub fn eval_report(random_routes: usize) -> EvalReport {
         fixed: (0..4).map(|i| scores(0.735 + 0.02 * f64::from(noise(77 + i)))).collect(),
         ensemble: scores(0.761),
         majority: 0.5,
-        base: None,
+        ..EvalReport::default()
     }
 }
 
@@ -351,7 +351,7 @@ fn summary(dir: PathBuf, status: RunStatus, step: u64, best: f64) -> RunSummary 
         seconds: 0.1 * step as f64,
         bytes: 3_400_000,
         resumable: !matches!(status, RunStatus::Finished | RunStatus::Running),
-        problem: None,
+        ..RunSummary::default()
     }
 }
 
@@ -389,7 +389,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
         config,
         distances: (0..=done / EVAL_EVERY).map(|i| distances(i * EVAL_EVERY)).collect(),
         checkpoints: vec![done / 2, done],
-        log: vec![format!("{} steps of {total} done", done)],
+        log: vec![format!("{done} steps of {total} done")],
         exports: Vec::new(),
         summary,
     }
@@ -428,19 +428,14 @@ fn certificate(dtype: NumberFormat) -> Certificate {
         version: 1,
         created: "2026-09-21T14:13:20Z".to_owned(),
         tool: "adamix".to_owned(),
-        target: None,
-        dtype: NumberFormat::F32,
-        stored_as: None,
         passed: true,
-        problems: Vec::new(),
-        worst_tensor: None,
         probe: ProbeResult {
             rows: 64,
             outputs: 2,
             max_abs_delta: Some(if exact { 0.0 } else { 2.1e-3 }),
             mean_abs_delta: Some(0.0),
-            flipped: 0,
             tolerance: if exact { 1e-5 } else { 2e-2 },
+            ..ProbeResult::default()
         },
         tensors: names.chain(["classifier.out_proj.weight".to_owned()]).enumerate().map(tensor).collect(),
         files: vec![FileHash {
@@ -448,5 +443,6 @@ fn certificate(dtype: NumberFormat) -> Certificate {
             bytes: 133_120,
             sha256: "9f2c51d06a7e4bb8".repeat(4),
         }],
+        ..Certificate::default()
     }
 }

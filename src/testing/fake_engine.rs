@@ -62,13 +62,6 @@ impl FakeEngine {
         (Self { state: state.clone(), waker: None }, FakeHandle { state })
     }
 
-    /// Starts with these messages waiting, then is manual.
-    pub fn script(messages: impl IntoIterator<Item = Incoming>) -> (Self, FakeHandle) {
-        let (engine, handle) = Self::manual();
-        handle.push_all(messages);
-        (engine, handle)
-    }
-
     /// An engine that answers every command, and makes `steps_per_drain` steps with every drain during a run.
     pub fn demo(steps_per_drain: u64, waker: Option<Waker>) -> (Self, FakeHandle) {
         let (mut engine, handle) = Self::manual();
@@ -85,10 +78,6 @@ impl FakeHandle {
     /// Adds a message to what the next drain hands over.
     pub fn push(&self, message: Incoming) {
         self.state.lock().queue.push_back(message);
-    }
-    /// Adds several messages.
-    pub fn push_all(&self, messages: impl IntoIterator<Item = Incoming>) {
-        self.state.lock().queue.extend(messages);
     }
     /// Adds an event.
     pub fn event(&self, event: Event) {
@@ -132,7 +121,7 @@ impl Engine for FakeEngine {
     fn control(&self, request: ControlRequest) {
         let mut state = self.state.lock();
         state.controls.push(request.clone());
-        state.obey(&request);
+        state.control(&request);
         drop(state);
         self.wake();
     }
@@ -170,7 +159,7 @@ impl FakeEngine {
 }
 
 impl State {
-    fn say(&mut self, event: Event) {
+    fn send(&mut self, event: Event) {
         self.queue.push_back(Incoming::Event(event));
     }
 
@@ -221,7 +210,7 @@ impl State {
                 Outcome::Store(Box::new(StoreAnswer::Removed { id, bytes: stored::TOTAL }))
             }
         };
-        self.say(Event::Done { req, outcome });
+        self.send(Event::Done { req, outcome });
     }
 
     fn start(&mut self, req: RequestId, run: RunId, config: RunConfig, first_step: u64) {
@@ -229,8 +218,8 @@ impl State {
         let total = start.total_steps;
         let history: Vec<StepBucket> = (1..=first_step).map(|step| StepBucket::of(data::step(step, total))).collect();
         let evals = (1..=first_step / data::EVAL_EVERY).map(|i| data::eval(i * data::EVAL_EVERY, total)).collect();
-        self.say(Event::PhaseChanged { run, phase: RunPhase::Preparing });
-        self.say(Event::RunStarted {
+        self.send(Event::PhaseChanged { run, phase: RunPhase::Preparing });
+        self.send(Event::RunStarted {
             run,
             dir: PathBuf::from("runs/lab-demo"),
             config: Box::new(config.clone()),
@@ -238,33 +227,33 @@ impl State {
             history,
             evals,
         });
-        self.say(Event::PhaseChanged { run, phase: RunPhase::Training });
+        self.send(Event::PhaseChanged { run, phase: RunPhase::Training });
         let sample = data::distances(first_step);
-        self.say(Event::Distances { run, sample });
+        self.send(Event::Distances { run, sample });
         if config.data.task == Task::Text && config.eval.samples > 0 {
-            self.say(Event::Sampled { run, record: texts::samples(first_step, total) });
+            self.send(Event::Sampled { run, record: texts::samples(first_step, total) });
         }
         if let Some(demo) = &mut self.demo {
             demo.run = Some(DemoRun { req, run, config, step: first_step, total, paused: false });
         }
     }
 
-    fn obey(&mut self, request: &ControlRequest) {
+    fn control(&mut self, request: &ControlRequest) {
         if let (ControlRequest::CancelDownload(req), Some(demo)) = (request, &mut self.demo) {
             demo.downloads.retain(|(other, ..)| other != req);
             let failure = Failure { kind: ErrorKind::Cancelled, message: "cancelled".to_owned() };
-            return self.say(Event::Failed { req: Some(*req), failure });
+            return self.send(Event::Failed { req: Some(*req), failure });
         }
         let Some(active) = self.demo.as_mut().and_then(|demo| demo.run.as_mut()) else { return };
         let (run, step) = (active.run, active.step);
         match request {
             ControlRequest::Pause => {
                 active.paused = true;
-                self.say(Event::PhaseChanged { run, phase: RunPhase::Paused });
+                self.send(Event::PhaseChanged { run, phase: RunPhase::Paused });
             }
             ControlRequest::Resume => {
                 active.paused = false;
-                self.say(Event::PhaseChanged { run, phase: RunPhase::Training });
+                self.send(Event::PhaseChanged { run, phase: RunPhase::Training });
             }
             ControlRequest::Step => self.advance(1),
             ControlRequest::Stop(reason) => self.end(EndReason::Stopped(reason.clone()), step),
@@ -274,10 +263,8 @@ impl State {
 
     /// The training of one drain.
     fn train(&mut self) {
-        let Some(demo) = &self.demo else { return };
-        if demo.run.as_ref().is_some_and(|run| !run.paused) {
-            let steps = demo.steps_per_drain;
-            self.advance(steps);
+        if let Some(Demo { steps_per_drain, run: Some(DemoRun { paused: false, .. }), .. }) = self.demo {
+            self.advance(steps_per_drain);
         }
     }
 
@@ -287,11 +274,11 @@ impl State {
         let Some((req, id, share)) = demo.downloads.first_mut() else { return };
         *share += 0.01;
         let (req, id, share) = (*req, id.clone(), *share);
-        self.say(Event::Downloading { req, progress: stored::progress(share) });
+        self.send(Event::Downloading { req, progress: stored::progress(share) });
         if share >= 1.0 {
             self.demo.iter_mut().for_each(|demo| drop(demo.downloads.remove(0)));
             let answer = StoreAnswer::Downloaded(stored::downloaded(&id));
-            self.say(Event::Done { req, outcome: Outcome::Store(Box::new(answer)) });
+            self.send(Event::Done { req, outcome: Outcome::Store(Box::new(answer)) });
         }
     }
 
@@ -310,17 +297,17 @@ impl State {
         }
         for step in first..=last {
             if [1, 3, 10].contains(&step) {
-                self.say(Event::GradientHealth { run, gradient_health: data::gradient_health(step) });
+                self.send(Event::GradientHealth { run, lamps: data::lamps(step) });
             }
             if step % data::EVAL_EVERY == 0 || step == total {
-                self.say(Event::PhaseChanged { run, phase: RunPhase::Evaluating });
-                self.say(Event::Evaluated { run, record: data::eval(step, total) });
+                self.send(Event::PhaseChanged { run, phase: RunPhase::Evaluating });
+                self.send(Event::Evaluated { run, record: data::eval(step, total) });
                 if writes {
-                    self.say(Event::Sampled { run, record: texts::samples(step, total) });
+                    self.send(Event::Sampled { run, record: texts::samples(step, total) });
                 }
-                self.say(Event::CheckpointWritten { run, step, best: true });
-                self.say(Event::Distances { run, sample: data::distances(step) });
-                self.say(Event::PhaseChanged { run, phase: RunPhase::Training });
+                self.send(Event::CheckpointWritten { run, step, best: true });
+                self.send(Event::Distances { run, sample: data::distances(step) });
+                self.send(Event::PhaseChanged { run, phase: RunPhase::Training });
             }
         }
         if self.watch.routing {
@@ -340,9 +327,9 @@ impl State {
         let Some(active) = self.demo.as_mut().and_then(|demo| demo.run.take()) else { return };
         let run = active.run;
         let end = Box::new(data::end_record(reason, step));
-        self.say(Event::PhaseChanged { run, phase: RunPhase::Stopping });
-        self.say(Event::RunEnded { run, end });
-        self.say(Event::PhaseChanged { run, phase: RunPhase::Finished });
-        self.say(Event::Done { req: active.req, outcome: Outcome::RunEnded(run) });
+        self.send(Event::PhaseChanged { run, phase: RunPhase::Stopping });
+        self.send(Event::RunEnded { run, end });
+        self.send(Event::PhaseChanged { run, phase: RunPhase::Finished });
+        self.send(Event::Done { req: active.req, outcome: Outcome::RunEnded(run) });
     }
 }

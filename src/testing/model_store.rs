@@ -29,8 +29,7 @@ fn model(id: &str, family: &str, kind: Option<ModelKind>, parameters: u64, bytes
         kind,
         family: family.to_owned(),
         parameters,
-        incomplete: false,
-        problem: None,
+        ..StoredModel::default()
     }
 }
 
@@ -41,7 +40,6 @@ pub fn cached() -> CacheInfo {
     CacheInfo {
         cache: PathBuf::from("/home/user/.cache/huggingface/hub"),
         endpoint: "https://huggingface.co".to_owned(),
-        offline: None,
         models: vec![
             model("FacebookAI/roberta-base", "RoBERTa", Some(ModelKind::Encoder), 124_697_433, 498_818_054),
             model("HuggingFaceTB/SmolLM2-135M-Instruct", "Llama", Some(ModelKind::Decoder), 134_515_008, 269_060_552),
@@ -56,6 +54,7 @@ pub fn cached() -> CacheInfo {
             },
             model("nomic/tiny-GGUF:tiny-q4_k_m.gguf", "Llama", Some(ModelKind::Decoder), 134_515_008, 105_454_432),
         ],
+        ..CacheInfo::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::MixtureKind;
 use crate::protocol::*;
-use crate::testing::data::{noise, site_names};
+use crate::testing::data::{noise, scores, site_names};
 
 /// The answer to a study of experts of this kind.
 pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {
@@ -10,10 +10,6 @@ pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {
         Study::Averages => StudyReport::Averages(averages(kind)),
         Study::Rounding(plan) => StudyReport::Rounding(rounding(plan)),
     }
-}
-
-fn scores(accuracy: f64) -> Scores {
-    Scores { loss: 1.1 - accuracy, accuracy: Some(accuracy), primary: accuracy, ..Scores::default() }
 }
 
 /// Three averages of four experts of this kind, without a shared side.
@@ -112,7 +108,7 @@ fn format(dtype: NumberFormat, causes: bool) -> FormatBudget {
             relative: 1.3 * norm,
             ulps: if norm > 0.0 { 0.5 } else { 0.0 },
             norm,
-            zeroed: 0,
+            ..WeightChange::default()
         },
         predicted,
         measured,

@@ -1,6 +1,7 @@
 //! Queries that no action asks for: the form's model, data and plan, and runs that other processes write.
 
 use crate::app::WorkbenchApp;
+use crate::app::query::AnyQuery as _;
 use crate::app::run_view::RunView;
 use crate::app::view::View;
 use crate::config::{RunConfig, Task};
@@ -17,7 +18,7 @@ const LIST_EVERY: f64 = 5.0;
 
 impl WorkbenchApp {
     /// The queries of a window that has just opened.
-    pub(super) fn first_questions(&mut self) {
+    pub(super) fn first_queries(&mut self) {
         if self.asked_first || self.session.engine_problem().is_some() {
             return;
         }

@@ -17,25 +17,17 @@ use super::view::View;
 use egui::Ui;
 
 /// All views with what they remember on screen.
+#[expect(missing_docs, reason = "each is named after its view")]
 #[derive(Default)]
 pub struct Panels {
-    /// Model, data, settings, pre-flight.
     pub setup: setup::SetupPanel,
-    /// Live curves.
     pub train: train::TrainPanel,
-    /// Which expert runs where.
     pub routing: routing::RoutingPanel,
-    /// Weights of the experts.
     pub experts: experts::ExpertsPanel,
-    /// Merged against unmerged.
     pub compare: compare::ComparePanel,
-    /// Answers side by side.
     pub playground: playground::PlaygroundPanel,
-    /// Files and certificates.
     pub export: export::ExportPanel,
-    /// All runs on disk.
     pub runs: runs::RunsPanel,
-    /// All models on disk.
     pub models: models::ModelsPanel,
 }
 

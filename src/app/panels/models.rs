@@ -8,6 +8,7 @@ use crate::app::widgets::listing::{self, Heading};
 use crate::format;
 use crate::protocol::{CacheInfo, DownloadProgress, ModelKind, Stage, StoredModel};
 use egui::{Color32, Key, RichText, Ui};
+use egui_extras::TableRow;
 
 /// Below this width of the view the list omits parameters.
 const NARROW: f32 = 430.0;
@@ -41,9 +42,8 @@ impl ModelsPanel {
                 cache_summary(ctx, cached, ui);
             }
         });
-        for error in [&ctx.session.models.error, &ctx.session.removing.error].into_iter().flatten() {
-            cards::error(ui, ctx.theme, error);
-        }
+        ctx.error_ui(ui, &ctx.session.models);
+        ctx.error_ui(ui, &ctx.session.removing);
         let cached = match &ctx.session.models.value {
             None if ctx.session.models.is_pending() => return,
             None => {
@@ -112,13 +112,7 @@ impl ModelsPanel {
         });
     }
 
-    fn row_ui(
-        &mut self,
-        ctx: &PanelCtx<'_>,
-        model: &StoredModel,
-        with_parameters: bool,
-        row: &mut egui_extras::TableRow<'_, '_>,
-    ) {
+    fn row_ui(&mut self, ctx: &PanelCtx<'_>, model: &StoredModel, with_params: bool, row: &mut TableRow<'_, '_>) {
         let selected = self.selected.as_ref() == Some(&model.id);
         row.set_selected(selected);
         row.col(|ui| {
@@ -136,7 +130,7 @@ impl ModelsPanel {
             }
         });
         row.col(|ui| drop(text(ui, RichText::new(format::bytes(model.bytes)).monospace())));
-        if with_parameters {
+        if with_params {
             row.col(|ui| drop(text(ui, RichText::new(parameters(model)).monospace())));
         }
         self.take_clicks(ctx, model, &row.response());

@@ -11,6 +11,7 @@ use crate::app::{curves, names};
 use crate::format;
 use crate::protocol::{RunStatus, RunSummary};
 use egui::{Color32, RichText, Ui};
+use egui_extras::TableRow;
 use std::path::PathBuf;
 
 /// Below this width of the view the list omits when runs were started.
@@ -44,9 +45,7 @@ impl RunsPanel {
                 cards::loading(ui, "reading", None);
             }
         });
-        if let Some(error) = &ctx.session.runs.error {
-            cards::error(ui, ctx.theme, error);
-        }
+        ctx.error_ui(ui, &ctx.session.runs);
         let runs = match &ctx.session.runs.value {
             None if ctx.session.runs.is_pending() => return,
             None => {
@@ -88,13 +87,7 @@ impl RunsPanel {
         });
     }
 
-    fn row_ui(
-        &mut self,
-        ctx: &PanelCtx<'_>,
-        run: &RunSummary,
-        with_start: bool,
-        row: &mut egui_extras::TableRow<'_, '_>,
-    ) {
+    fn row_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunSummary, with_start: bool, row: &mut TableRow<'_, '_>) {
         let started = format::date_time(run.created);
         let selected = self.selected.as_ref() == Some(&run.dir);
         row.set_selected(selected);
@@ -107,11 +100,8 @@ impl RunsPanel {
         });
         row.col(|ui| {
             let response = ui.add(egui::Button::selectable(selected, &run.name).frame(false).truncate());
-            self.take_clicks(
-                ctx,
-                run,
-                &response.on_hover_text(format!("{}\nStarted {started}. Double-click to open", run.dir.display())),
-            );
+            let tip = format!("{}\nStarted {started}. Double-click to open", run.dir.display());
+            self.take_clicks(ctx, run, &response.on_hover_text(tip));
         });
         let now = newest(ctx, run);
         let (words, color) = status_words(ctx, now.status);

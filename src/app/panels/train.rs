@@ -4,15 +4,16 @@ mod outcome;
 mod plots;
 mod samples;
 
-use crate::app::chrome::phase_text;
-use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::chrome::phase_label;
+use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::phases;
 use crate::app::run_view::RunView;
+use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::{cards, labeled, stacked_bar};
 use crate::format;
-use crate::protocol::{HealthState, LogLevel, TensorHealth};
+use crate::protocol::{TensorHealth, HealthState};
 use egui::{Color32, RichText, Ui};
-use egui_extras::{Column, TableBuilder};
+use egui_extras::Column;
 
 /// What the view remembers on screen.
 #[derive(Default)]
@@ -28,16 +29,8 @@ impl TrainPanel {
             cards::error(ui, ctx.theme, error);
             ui.add_space(4.0);
         }
-        let Some(run) = ctx.session.shown() else {
-            no_run_ui(
-                ctx,
-                ui,
-                "Ready to train",
-                "The settings in Setup are ready. Start trains with them; everything is written to a run directory.",
-            );
-            return log_ui(ctx, None, ui);
-        };
-        opened_note_ui(ctx, ui);
+        let hint = "The settings in Setup are ready. Start trains with them; everything is written to a run directory.";
+        let Some(run) = shown_run(ctx, ui, "Ready to train", hint) else { return log_ui(ctx, None, ui) };
         if let Some(failure) = &run.failure {
             cards::error(ui, ctx.theme, failure);
         }
@@ -48,7 +41,7 @@ impl TrainPanel {
         plots::ui(ctx, run, ui);
         ui.add_space(4.0);
         profile_ui(ctx, run, ui);
-        self.lamps_ui(ctx, run, ui);
+        self.gradient_health_ui(ctx, run, ui);
         ui.add_space(4.0);
         log_ui(ctx, Some(run), ui);
     }
@@ -60,10 +53,8 @@ impl TrainPanel {
         };
         cards::card(ui, ctx.theme, &title, |ui| {
             if run.gradient_health.is_empty() {
-                ui.label(
-                    RichText::new("Gradient and change of every trained tensor are checked after steps 1, 3 and 10.")
-                        .color(ctx.theme.muted),
-                );
+                let words = "Gradient and change of every trained tensor are checked after steps 1, 3 and 10.";
+                ui.label(RichText::new(words).color(ctx.theme.muted));
                 return;
             }
             ui.horizontal_wrapped(|ui| {
@@ -96,34 +87,22 @@ fn lamp_words(ctx: &PanelCtx<'_>, state: HealthState) -> (&'static str, Color32)
     }
 }
 
-fn lamp_table(ctx: &PanelCtx<'_>, gradient_health: &[&TensorHealth], ui: &mut Ui) {
-    let height = 20.0;
-    ui.push_id("lamps", |ui| {
-        TableBuilder::new(ui)
-            .striped(true)
-            .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
-            .max_scroll_height(180.0)
-            .column(Column::remainder().at_least(150.0).clip(true))
-            .column(Column::exact(54.0))
-            .column(Column::exact(76.0))
-            .column(Column::exact(76.0))
-            .column(Column::initial(150.0).clip(true))
-            .header(height, |mut row| {
-                for title in ["Tensor", "Expert", "Gradient", "Change", "Verdict"] {
-                    row.col(|ui| drop(ui.strong(title)));
-                }
-            })
-            .body(|body| {
-                body.rows(height, gradient_health.len(), |mut row| {
-                    let health = gradient_health[row.index()];
-                    let (words, color) = lamp_words(ctx, health.state);
-                    row.col(|ui| drop(ui.label(&health.tensor)));
-                    row.col(|ui| drop(ui.label(health.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
-                    row.col(|ui| drop(ui.monospace(format::significant(health.max_abs_grad, 2))));
-                    row.col(|ui| drop(ui.monospace(format::significant(health.update_ratio, 2))));
-                    row.col(|ui| drop(ui.label(RichText::new(format!("● {words}")).color(color))));
-                });
-            });
+fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&TensorHealth], ui: &mut Ui) {
+    let headings = [
+        Heading::rest("Tensor", "", 150.0),
+        Heading::exact("Expert", "", 54.0),
+        Heading::exact("Gradient", "", 76.0),
+        Heading::exact("Change", "", 76.0),
+        Heading { title: "Verdict", tip: "", column: Column::initial(150.0).clip(true) },
+    ];
+    listing::numbers(ui, "lamps", &headings, 180.0, lamps.len(), |mut row| {
+        let lamp = lamps[row.index()];
+        let (words, color) = lamp_words(ctx, lamp.state);
+        row.col(|ui| drop(ui.label(&lamp.tensor)));
+        row.col(|ui| drop(ui.label(lamp.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
+        row.col(|ui| drop(ui.monospace(format::significant(lamp.max_abs_grad, 2))));
+        row.col(|ui| drop(ui.monospace(format::significant(lamp.update_ratio, 2))));
+        row.col(|ui| drop(ui.label(RichText::new(format!("● {words}")).color(color))));
     });
 }
 
@@ -140,7 +119,7 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let mut figures = vec![
         match run.status.filter(|_| !live) {
             Some(status) => ("Status", format!("{status:?}").to_lowercase(), "What the run directory says"),
-            None => ("Phase", phase_text(ctx.session.phase).to_lowercase(), "What the engine reported"),
+            None => ("Phase", phase_label(ctx.session.phase, ctx.theme).0.to_lowercase(), "What the engine reported"),
         },
         ("Step", steps, "Optimizer steps done of those planned"),
         ("Epoch", epoch, "Passes over the training rows"),
@@ -202,12 +181,7 @@ fn log_ui(ctx: &PanelCtx<'_>, run: Option<&RunView>, ui: &mut Ui) {
                         Some(lines) => (ctx.theme.muted, lines[i].as_str()),
                         None => {
                             let line = &ctx.session.log[i];
-                            let color = match line.level {
-                                LogLevel::Info => ctx.theme.muted,
-                                LogLevel::Warning => ctx.theme.warning,
-                                LogLevel::Error => ctx.theme.error,
-                            };
-                            (color, line.text.as_str())
+                            (ctx.theme.level(line.level), line.text.as_str())
                         }
                     };
                     ui.add(egui::Label::new(RichText::new(text).small().monospace().color(color)).truncate());

@@ -1,7 +1,7 @@
 //! How messages of the engine change the session. Late messages are dropped here.
 
 use super::{EngineState, QUERIES, QueryClass, Session};
-use crate::app::query::JobProgress;
+use crate::app::query::{AnyQuery as _, JobProgress};
 use crate::app::run_view::RunView;
 use crate::protocol::*;
 use std::path::Path;
@@ -12,35 +12,28 @@ impl Session {
         match incoming {
             Incoming::Event(event) => self.apply_event(event),
             Incoming::Steps { run, buckets } => {
-                if let Some(view) = self.live_mut(run) {
-                    buckets.iter().for_each(|bucket| view.history.push(bucket));
-                }
+                self.update(run, |view| buckets.iter().for_each(|bucket| view.history.push(bucket)))
             }
-            Incoming::Experts { run, snapshot } => {
-                if let Some(view) = self.live_mut(run) {
-                    view.experts = Some(snapshot);
-                }
-            }
-            Incoming::Routing { run, snapshot } => {
-                if let Some(view) = self.live_mut(run) {
-                    view.routing = Some(snapshot);
-                }
-            }
+            Incoming::Experts { run, snapshot } => self.update(run, |view| view.experts = Some(snapshot)),
+            Incoming::Routing { run, snapshot } => self.update(run, |view| view.routing = Some(snapshot)),
             Incoming::Writing { req, texts } => {
                 if self.play.owns(req) {
                     self.writing = texts;
                 }
             }
-            Incoming::Profile { run, profile } => {
-                if let Some(view) = self.live_mut(run) {
-                    view.profile = Some(profile);
-                }
-            }
+            Incoming::Profile { run, profile } => self.update(run, |view| view.profile = Some(profile)),
         }
     }
 
     fn live_mut(&mut self, run: RunId) -> Option<&mut RunView> {
         self.live.as_mut().filter(|view| view.id == Some(run) && run == self.live_id)
+    }
+
+    /// Changes the live run if it is still this one.
+    fn update(&mut self, run: RunId, change: impl FnOnce(&mut RunView)) {
+        if let Some(view) = self.live_mut(run) {
+            change(view);
+        }
     }
 
     fn apply_event(&mut self, event: Event) {
@@ -60,22 +53,10 @@ impl Session {
                 view.evals = evals;
                 self.live = Some(view);
             }
-            Event::Evaluated { run, record } => {
-                if let Some(view) = self.live_mut(run) {
-                    view.evals.push(record);
-                }
-            }
-            Event::Sampled { run, record } => {
-                if let Some(view) = self.live_mut(run) {
-                    view.push_samples(record);
-                }
-            }
+            Event::Evaluated { run, record } => self.update(run, |view| view.evals.push(record)),
+            Event::Sampled { run, record } => self.update(run, |view| view.push_samples(record)),
             Event::GradientHealth { run, gradient_health } => self.apply_gradient_health(run, gradient_health),
-            Event::Distances { run, sample } => {
-                if let Some(view) = self.live_mut(run) {
-                    view.push_distance(sample);
-                }
-            }
+            Event::Distances { run, sample } => self.update(run, |view| view.push_distance(sample)),
             Event::CheckpointWritten { run, step, best } => {
                 if let Some(view) = self.live_mut(run) {
                     view.checkpoints.push(step);
@@ -109,10 +90,8 @@ impl Session {
         view.gradient_health = gradient_health;
         if let Some(first) = bad.first() {
             let more = if bad.len() > 1 { format!(" and {} more", bad.len() - 1) } else { String::new() };
-            self.log(
-                LogLevel::Warning,
-                format!("{first}{more} does not learn as expected; see gradient health in Train"),
-            );
+            let text = format!("{first}{more} does not learn as expected; see gradient health in Train");
+            self.log(LogLevel::Warning, text);
         }
     }
 
@@ -148,11 +127,7 @@ impl Session {
             Outcome::Data(preview) => drop(self.data.answer(req, *preview)),
             Outcome::Texts(preview) => drop(self.texts.answer(req, *preview)),
             Outcome::Preflight(report) => drop(self.preflight.answer(req, *report)),
-            Outcome::RunEnded(_) => {
-                if self.starting == Some(req) {
-                    self.starting = None;
-                }
-            }
+            Outcome::RunEnded(_) => self.starting = self.starting.filter(|starting| *starting != req),
             Outcome::Opened(detail) => self.apply_opened(req, *detail),
             Outcome::Runs(runs) => drop(self.runs.answer(req, runs)),
             Outcome::Deleted(dir) => self.apply_deleted(req, &dir),
@@ -208,11 +183,10 @@ impl Session {
 
     fn apply_exported(&mut self, req: RequestId, reports: Vec<ExportReport>) {
         for report in &reports {
-            let (level, verdict) = match report.certificate.passed {
-                true => (LogLevel::Info, "verified".to_owned()),
-                false => {
-                    (LogLevel::Error, format!("failed its verification: {}", report.certificate.problems.join("; ")))
-                }
+            let (level, verdict) = if report.certificate.passed {
+                (LogLevel::Info, "verified".to_owned())
+            } else {
+                (LogLevel::Error, format!("failed its verification: {}", report.certificate.problems.join("; ")))
             };
             self.log(level, format!("export {verdict}: {}", report.dir.display()));
         }

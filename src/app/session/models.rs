@@ -40,7 +40,7 @@ impl Session {
         if let Some(problem) = self.engine_problem() {
             return Some(problem);
         }
-        if let Some(variable) = self.models.value.as_ref().and_then(|shelf| shelf.offline.as_ref()) {
+        if let Some(variable) = self.models.value.as_ref().and_then(|cached| cached.offline.as_ref()) {
             return Some(format!("{variable} is set, so nothing is downloaded; unset it and start the window again"));
         }
         if id.trim().is_empty() {

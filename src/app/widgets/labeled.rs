@@ -1,6 +1,6 @@
 //! Input widgets that always have an accessible name: their label.
 
-use egui::{Response, RichText, Ui, emath::Numeric};
+use egui::{Response, Ui, emath::Numeric};
 use std::ops::RangeInclusive;
 
 /// Width of the label column of a form.
@@ -121,24 +121,24 @@ pub fn toggle(ui: &mut Ui, label: &str, tooltip: &str, value: &mut bool) -> Resp
     if tooltip.is_empty() { response } else { response.on_hover_text(tooltip) }
 }
 
-/// One of a few values.
-pub fn choice<T: PartialEq + Copy>(
+/// One of a few values; a value that is none of `options` shows as `not chosen`.
+pub fn choice<T: PartialEq + Clone, S: AsRef<str>>(
     ui: &mut Ui,
     label: &str,
     tooltip: &str,
     value: &mut T,
-    options: &[(T, &str)],
+    options: &[(T, S)],
 ) -> Response {
     let mut changed = false;
     let mut response = row(ui, label, tooltip, |ui| {
-        let shown = options.iter().find(|(option, _)| option == value).map_or("?", |(_, name)| name);
+        let shown = options.iter().find(|(option, _)| option == value).map_or("not chosen", |(_, name)| name.as_ref());
         egui::ComboBox::from_id_salt(label)
             .selected_text(shown)
             .width(160.0)
             .height(320.0)
             .show_ui(ui, |ui| {
                 for (option, name) in options {
-                    changed |= ui.selectable_value(value, *option, *name).changed();
+                    changed |= ui.selectable_value(value, option.clone(), name.as_ref()).changed();
                 }
             })
             .response
@@ -149,37 +149,16 @@ pub fn choice<T: PartialEq + Copy>(
     response
 }
 
-/// One of some names.
-pub fn choice_text(
-    ui: &mut Ui,
-    label: &str,
-    tooltip: &str,
-    value: &mut String,
-    options: &[(String, String)],
-) -> Response {
-    let mut changed = false;
-    let mut response = row(ui, label, tooltip, |ui| {
-        let shown = options.iter().find(|(option, _)| option == value).map_or(value.as_str(), |(_, name)| name);
-        let shown = if shown.is_empty() { "not chosen".to_owned() } else { shown.to_owned() };
-        egui::ComboBox::from_id_salt(label)
-            .selected_text(shown)
-            .width(160.0)
-            .height(320.0)
-            .show_ui(ui, |ui| {
-                for (option, name) in options {
-                    changed |= ui.selectable_value(value, option.clone(), name).changed();
-                }
-            })
-            .response
-    });
-    if changed {
-        response.mark_changed();
-    }
-    response
-}
-
-/// A heading inside a form.
-pub fn heading(ui: &mut Ui, text: &str) {
-    ui.add_space(4.0);
-    ui.label(RichText::new(text).strong());
+/// A list of layers by name, the top layer first; `label` names it.
+pub fn layer_list(ui: &mut Ui, id: &str, label: &Response, names: &[String], layer: &mut usize) {
+    egui::ComboBox::from_id_salt(id)
+        .selected_text(names.get(*layer).map_or("", String::as_str))
+        .width(96.0)
+        .show_ui(ui, |ui| {
+            for (i, name) in names.iter().enumerate().rev() {
+                ui.selectable_value(layer, i, name);
+            }
+        })
+        .response
+        .labelled_by(label.id);
 }

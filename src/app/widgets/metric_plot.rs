@@ -9,15 +9,15 @@ use egui_plot::{
     PlotPoints, Points, VLine,
 };
 
-/// Smallest and largest raw value at each x.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Envelope {
+/// Smallest and largest raw value at an x.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ValueRange {
     /// Where.
-    pub xs: Vec<f64>,
+    pub x: f64,
     /// Smallest.
-    pub min: Vec<f64>,
+    pub min: f64,
     /// Largest.
-    pub max: Vec<f64>,
+    pub max: f64,
 }
 
 /// One curve.
@@ -30,7 +30,7 @@ pub struct Curve {
     /// The line, `[x, y]`, x ascending.
     pub line: Vec<[f64; 2]>,
     /// The raw range under it.
-    pub envelope: Option<Envelope>,
+    pub ranges: Vec<ValueRange>,
     /// The raw values under it, drawn thin, where there is no range. `[x, y]`
     pub raw: Vec<[f64; 2]>,
     /// Draw a dot at every point (evaluations).
@@ -42,7 +42,7 @@ pub struct Curve {
 impl Curve {
     /// A plain line.
     pub fn line(name: impl Into<String>, color: Color32, line: Vec<[f64; 2]>) -> Self {
-        Self { name: name.into(), color, line, envelope: None, raw: Vec::new(), dots: false, dashed: false }
+        Self { name: name.into(), color, line, ranges: Vec::new(), raw: Vec::new(), dots: false, dashed: false }
     }
 }
 
@@ -68,8 +68,6 @@ pub struct PlotOptions {
     pub legend: bool,
     /// Plots with the same name zoom and point together along x.
     pub link: Option<&'static str>,
-    /// Name of the x-axis in hover texts.
-    pub x_name: &'static str,
 }
 
 /// Most marks drawn.
@@ -85,7 +83,6 @@ pub fn ui(
     options: &PlotOptions,
 ) {
     let log = options.log;
-    let x_name = if options.x_name.is_empty() { "step" } else { options.x_name };
     let value = move |y: f64| if log { 10f64.powf(y) } else { y };
     // As many lines as there is room for numbers beside them.
     let wanted = [ui.available_width() / 72.0, options.height / 34.0].map(|n| (n as usize).clamp(2, 12));
@@ -97,7 +94,7 @@ pub fn ui(
         .grid_color(theme.muted.gamma_multiply(0.6))
         .y_axis_min_width(46.0)
         .y_axis_position(HPlacement::Left)
-        .x_axis_label(RichText::new(x_name).small())
+        .x_axis_label(RichText::new("step").small())
         .x_grid_spacer(move |grid| grid_marks(step_ticks(grid.bounds, wanted[0])))
         .y_grid_spacer(move |grid| {
             grid_marks(if log {
@@ -109,9 +106,7 @@ pub fn ui(
         .y_axis_formatter(move |mark, _| format::tick(value(mark.value)))
         .x_axis_formatter(|mark, _| if mark.value < 0.0 { String::new() } else { format::tick(mark.value) })
         .label_formatter(move |hover| match hover {
-            HoverPosition::NearDataPoint { plot_name, position, .. } => {
-                Some(hover_text(plot_name, x_name, position, value))
-            }
+            HoverPosition::NearDataPoint { plot_name, position, .. } => Some(hover_text(plot_name, position, value)),
             HoverPosition::Elsewhere { .. } => None,
         });
     if options.legend {
@@ -142,7 +137,7 @@ pub fn ui(
 }
 
 /// Grid lines at these values, all of the same strength.
-fn grid_marks(values: Vec<f64>) -> Vec<GridMark> {
+pub fn grid_marks(values: Vec<f64>) -> Vec<GridMark> {
     let step_size = values.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
     let step_size = if step_size.is_finite() { step_size } else { 1.0 };
     values.into_iter().map(|value| GridMark { value, step_size }).collect()
@@ -167,8 +162,8 @@ fn log_ticks((from, to): (f64, f64), wanted: usize) -> Vec<f64> {
     all.filter(|tick| (from..=to).contains(tick)).collect()
 }
 
-fn hover_text(name: &str, x_name: &str, at: &PlotPoint, value: impl Fn(f64) -> f64) -> String {
-    let place = format!("{x_name} {}", format::count(at.x.max(0.0).round() as u64));
+fn hover_text(name: &str, at: &PlotPoint, value: impl Fn(f64) -> f64) -> String {
+    let place = format!("step {}", format::count(at.x.max(0.0).round() as u64));
     if name.is_empty() { place } else { format!("{name}\n{place}\n{}", format::significant(value(at.y), 4)) }
 }
 
@@ -194,48 +189,33 @@ fn thin(points: Vec<[f64; 2]>, column: f64) -> Vec<[f64; 2]> {
     kept
 }
 
-impl Envelope {
-    /// As [`thin`]: one range a pixel column.
-    fn thinned(&self, column: f64) -> Self {
-        let Self { xs, min, max } = self;
-        let (Some(first), Some(last)) = (xs.first(), xs.last()) else { return Self::default() };
-        if !(column.is_finite() && column > 0.0) || xs.len() as f64 * column < 2.0 * (last - first) {
-            return self.clone();
-        }
-        let mut thinned = Self::default();
-        let mut at = f64::NEG_INFINITY;
-        for ((&x, &low), &high) in xs.iter().zip(min).zip(max) {
-            let place = (x / column).floor();
-            match (thinned.min.last_mut(), thinned.max.last_mut()) {
-                (Some(lowest), Some(highest)) if place == at => {
-                    (*lowest, *highest) = (lowest.min(low), highest.max(high));
-                }
-                _ => {
-                    thinned.xs.push(x);
-                    thinned.min.push(low);
-                    thinned.max.push(high);
-                }
-            }
-            at = place;
-        }
-        thinned
+/// As [`thin`]: one range a pixel column.
+fn thin_ranges(ranges: &[ValueRange], column: f64) -> Vec<ValueRange> {
+    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Vec::new() };
+    if !(column.is_finite() && column > 0.0) || ranges.len() as f64 * column < 2.0 * (last.x - first.x) {
+        return ranges.to_vec();
     }
+    let groups = ranges.chunk_by(|a, b| (a.x / column).floor() == (b.x / column).floor());
+    let merged = |group: &[ValueRange]| {
+        let widen = |a: ValueRange, b: ValueRange| ValueRange { min: a.min.min(b.min), max: a.max.max(b.max), ..a };
+        group.iter().copied().reduce(widen)
+    };
+    groups.filter_map(merged).collect()
 }
 
 fn draw(plot_ui: &mut egui_plot::PlotUi<'_>, theme: &Theme, curve: &Curve, log: bool) {
     let column = plot_ui.plot_bounds().width() / f64::from(plot_ui.response().rect.width().max(1.0));
-    if let Some(envelope) = curve.envelope.as_ref().map(|envelope| envelope.thinned(column)) {
+    let mut ranges = thin_ranges(&curve.ranges, column);
+    ranges.retain(|range| !log || range.min > 0.0);
+    if ranges.len() > 1 {
         let alpha = if theme.dark { 0.28 } else { 0.2 };
-        let kept: Vec<usize> = (0..envelope.xs.len()).filter(|&i| !log || envelope.min[i] > 0.0).collect();
-        let pick = |values: &[f64], scale: bool| -> Vec<f64> {
-            kept.iter().map(|&i| if scale && log { values[i].log10() } else { values[i] }).collect()
-        };
-        if kept.len() > 1 {
-            let (xs, low, high) = (pick(&envelope.xs, false), pick(&envelope.min, true), pick(&envelope.max, true));
-            // Same name as the line: the legend switches both together.
-            let area = FilledArea::new(curve.name.clone(), &xs, &low, &high).id(("range", &curve.name));
-            plot_ui.add(area.fill_color(curve.color.gamma_multiply(alpha)).allow_hover(false));
-        }
+        let scaled = |value: f64| if log { value.log10() } else { value };
+        let xs: Vec<f64> = ranges.iter().map(|range| range.x).collect();
+        let low: Vec<f64> = ranges.iter().map(|range| scaled(range.min)).collect();
+        let high: Vec<f64> = ranges.iter().map(|range| scaled(range.max)).collect();
+        // Same name as the line: the legend switches both together.
+        let area = FilledArea::new(curve.name.clone(), &xs, &low, &high).id(("range", &curve.name));
+        plot_ui.add(area.fill_color(curve.color.gamma_multiply(alpha)).allow_hover(false));
     }
     let shown = |points: &[[f64; 2]]| -> Vec<[f64; 2]> {
         let finite = points.iter().filter(|p| p[1].is_finite() && (!log || p[1] > 0.0));
@@ -272,13 +252,12 @@ mod tests {
         for column in [0.0, f64::NAN, f64::INFINITY] {
             assert_eq!(thin(points.clone(), column).len(), 2000);
         }
-        let [xs, values] = [0, 1].map(|part| points.iter().map(|point| point[part]).collect::<Vec<_>>());
-        let envelope = Envelope { xs, min: values.clone(), max: values };
-        let thinned = envelope.thinned(10.0);
-        assert_eq!((thinned.xs.len(), thinned.min.len(), thinned.max.len()), (200, 200, 200));
-        assert_eq!(thinned.max.iter().copied().fold(0.0, f64::max), 99.0);
-        assert_eq!(thinned.min.iter().copied().fold(0.0, f64::min), -99.0);
-        assert_eq!(envelope.thinned(0.1), envelope);
+        let ranges: Vec<ValueRange> = points.iter().map(|&[x, y]| ValueRange { x, min: y, max: y }).collect();
+        let thinned = thin_ranges(&ranges, 10.0);
+        assert_eq!(thinned.len(), 200);
+        assert_eq!(thinned.iter().map(|range| range.max).fold(0.0, f64::max), 99.0);
+        assert_eq!(thinned.iter().map(|range| range.min).fold(0.0, f64::min), -99.0);
+        assert_eq!(thin_ranges(&ranges, 0.1), ranges);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Parts of a whole as one horizontal bar, with a legend that gives every part's name and number.
 
 use crate::app::theme::Theme;
-use egui::{Align2, Color32, FontId, Rect, RichText, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// One part.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,9 +64,4 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, parts: &[BarPart]) {
             ui.add(egui::Label::new(line).wrap_mode(egui::TextWrapMode::Extend)).on_hover_text(&part.about);
         }
     });
-}
-
-/// The card's line when there is no bar yet.
-pub fn nothing(ui: &mut Ui, theme: &Theme, text: &str) {
-    ui.label(RichText::new(text).color(theme.muted));
 }

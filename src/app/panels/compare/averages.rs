@@ -5,13 +5,13 @@ use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::column_plot::{self, ColumnSeries};
+use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
 use crate::config::MixtureKind;
 use crate::format;
 use crate::protocol::{Average, AverageScore, AveragedSite, AveragesReport, Study, Subject};
 use egui::{RichText, Ui};
-use egui_extras::{Column, TableBuilder};
 
 /// What the card remembers on screen.
 #[derive(Default)]
@@ -124,7 +124,7 @@ fn way_tip(average: Average) -> &'static str {
 fn ways_ui(theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
     let factors = report.way(Average::Factors).map_or(f64::NAN, |way| way.scores.primary);
     let loss_decides = report.metric == "loss";
-    let titles: [(&str, &str); 8] = [
+    let mut titles = vec![
         ("Averaged", "What is averaged over the experts"),
         (names::metric(&report.metric), "The deciding metric on all evaluation rows"),
         ("vs factors", "Difference to AdaMix's merge in the deciding metric"),
@@ -134,31 +134,26 @@ fn ways_ui(theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
         ("KL to ensemble", "Mean over the probe rows of KL(ensemble, this), in nats"),
         ("Changed", "Probe rows whose likeliest answer is another one than the ensemble's"),
     ];
-    egui::ScrollArea::horizontal().id_salt("averages").show(ui, |ui| {
-        egui::Grid::new("averages").striped(true).spacing([14.0, 4.0]).show(ui, |ui| {
-            for (i, (title, tip)) in titles.iter().enumerate() {
-                if i != 3 || !loss_decides {
-                    ui.strong(*title).on_hover_text(*tip);
-                }
+    if loss_decides {
+        titles.remove(3);
+    }
+    listing::grid(ui, "averages", 14.0, &titles, |ui| {
+        for way in &report.ways {
+            ui.label(way.average.words()).on_hover_text(way_tip(way.average));
+            ui.monospace(format::metric(way.scores.primary));
+            if way.average == Average::Factors {
+                ui.label("");
+            } else {
+                ui.monospace(format!("{:+.4}", way.scores.primary - factors));
             }
+            if !loss_decides {
+                ui.monospace(format::metric(way.scores.loss));
+            }
+            ui.monospace(format::count(way.parameters as u64));
+            ui.monospace(way.forwards.to_string());
+            from_outputs_ui(report, way, ui);
             ui.end_row();
-            for way in &report.ways {
-                ui.label(way.average.words()).on_hover_text(way_tip(way.average));
-                ui.monospace(format::metric(way.scores.primary));
-                if way.average == Average::Factors {
-                    ui.label("");
-                } else {
-                    ui.monospace(format!("{:+.4}", way.scores.primary - factors));
-                }
-                if !loss_decides {
-                    ui.monospace(format::metric(way.scores.loss));
-                }
-                ui.monospace(format::count(way.parameters as u64));
-                ui.monospace(way.forwards.to_string());
-                from_outputs_ui(report, way, ui);
-                ui.end_row();
-            }
-        });
+        }
     });
     let words = format!(
         "{} evaluation rows, {} probe rows, {}.",
@@ -175,13 +170,12 @@ fn from_outputs_ui(report: &AveragesReport, way: &AverageScore, ui: &mut Ui) {
         ui.label("");
         return;
     };
-    let kl = from.kl.map_or_else(|| "-".to_owned(), |kl| format::significant(kl, 3));
-    let tip = match from.kl {
-        Some(_) => format!("Largest difference of a probability: {}", format::significant(from.largest, 3)),
-        None => format!("Largest difference of a value: {}", format::significant(from.largest, 3)),
+    let (kl, what, changed) = match from.kl {
+        Some(kl) => (format::significant(kl, 3), "probability", format!("{} of {}", from.changed, report.probe_rows)),
+        None => ("-".to_owned(), "value", "-".to_owned()),
     };
+    let tip = format!("Largest difference of a {what}: {}", format::significant(from.largest, 3));
     ui.monospace(kl).on_hover_text(tip);
-    let changed = if from.kl.is_some() { format!("{} of {}", from.changed, report.probe_rows) } else { "-".to_owned() };
     ui.monospace(changed);
 }
 
@@ -210,42 +204,30 @@ fn plot_ui(theme: &Theme, sites: &[AveragedSite], ui: &mut Ui) {
 }
 
 fn sites_ui(sites: &[AveragedSite], ui: &mut Ui) {
-    let titles = ["Module", "|factors|", "|deltas|", "Off", "Crossed", "Rank", "Parameters"];
-    let height = 18.0;
-    ui.push_id("averaged sites", |ui| {
-        TableBuilder::new(ui)
-            .striped(true)
-            .max_scroll_height(220.0)
-            .column(Column::remainder().at_least(150.0).clip(true))
-            .columns(Column::exact(78.0), 4)
-            .column(Column::exact(64.0))
-            .column(Column::exact(128.0))
-            .header(height, |mut row| {
-                for title in titles {
-                    row.col(|ui| drop(ui.strong(title)));
-                }
-            })
-            .body(|body| {
-                body.rows(height, sites.len(), |mut row| {
-                    let site = &sites[row.index()];
-                    let cells = [
-                        format::significant(site.factors_norm, 3),
-                        format::significant(site.deltas_norm, 3),
-                        format::percent(site.off),
-                        format::percent(site.crossed),
-                        format!("{} → {}", site.rank, site.deltas_rank),
-                        format!(
-                            "{} → {}",
-                            format::short_count(site.parameters as f64),
-                            format::short_count(site.deltas_parameters as f64)
-                        ),
-                    ];
-                    row.col(|ui| drop(ui.label(names::whole_site(&site.name)).on_hover_text(&site.name)));
-                    for cell in cells {
-                        row.col(|ui| drop(ui.monospace(cell)));
-                    }
-                });
-            });
+    let headings = [
+        Heading::rest("Module", "", 150.0),
+        Heading::exact("|factors|", "", 78.0),
+        Heading::exact("|deltas|", "", 78.0),
+        Heading::exact("Off", "", 78.0),
+        Heading::exact("Crossed", "", 78.0),
+        Heading::exact("Rank", "", 64.0),
+        Heading::exact("Parameters", "", 128.0),
+    ];
+    listing::numbers(ui, "averaged sites", &headings, 220.0, sites.len(), |mut row| {
+        let site = &sites[row.index()];
+        let [kept, all] = [site.parameters, site.deltas_parameters].map(|n| format::short_count(n as f64));
+        let cells = [
+            format::significant(site.factors_norm, 3),
+            format::significant(site.deltas_norm, 3),
+            format::percent(site.off),
+            format::percent(site.crossed),
+            format!("{} → {}", site.rank, site.deltas_rank),
+            format!("{kept} → {all}"),
+        ];
+        row.col(|ui| drop(ui.label(names::whole_site(&site.name)).on_hover_text(&site.name)));
+        for cell in cells {
+            row.col(|ui| drop(ui.monospace(cell)));
+        }
     });
 }
 

@@ -8,7 +8,7 @@ mod written;
 
 use crate::app::actions::Action;
 use crate::app::names;
-use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
 use crate::config::{Method, Task};
@@ -40,16 +40,10 @@ impl Default for ComparePanel {
 impl ComparePanel {
     /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
-        let (Some(run), Some(subject)) = (ctx.session.shown(), ctx.session.subject()) else {
-            return no_run_ui(
-                ctx,
-                ui,
-                "Nothing to compare yet",
-                "The merged model beside random routes, single experts and the ensemble. Press Start to train one, or open a \
-                 run in Runs.",
-            );
-        };
-        opened_note_ui(ctx, ui);
+        let hint = "The merged model beside random routes, single experts and the ensemble. Press Start to train one, or \
+                    open a run in Runs.";
+        let run = shown_run(ctx, ui, "Nothing to compare yet", hint);
+        let (Some(run), Some(subject)) = (run, ctx.session.subject()) else { return };
         let measured = ctx.session.compare.value.as_ref();
         let report = measured.or(run.report());
         cards::card(ui, ctx.theme, "", |ui| self.ask_ui(ctx, run, &subject, report, measured.is_some(), ui));

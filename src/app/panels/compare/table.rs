@@ -2,9 +2,9 @@
 
 use crate::app::names;
 use crate::app::theme::Theme;
-use crate::app::widgets::cards;
 use crate::app::widgets::dot_plot::MarkShape;
 use crate::app::widgets::verdict::Verdict;
+use crate::app::widgets::{cards, listing};
 use crate::format;
 use crate::protocol::{EvalReport, MergeReport, MergedWith, Scores};
 use egui::{Color32, RichText, Ui};
@@ -81,22 +81,19 @@ fn mean(all: &[Scores]) -> Option<Scores> {
 
 /// All rows of a report, the scored merges last; the best ones are marked.
 pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<ComparisonRow> {
-    let mut rows: Vec<ComparisonRow> = Vec::new();
-    let mut add = |kind, name: String, tip: &str, scores: Option<&Scores>, value: f64, mark, color| {
-        rows.push(ComparisonRow {
-            kind,
-            name,
-            tip: tip.to_owned(),
-            value,
-            scores: scores.cloned(),
-            mark,
-            color,
-            best: false,
-        });
+    use ComparisonKind as Kind;
+    let row = |kind: Kind, name: &str, tip: &str, scores: &Scores| {
+        let text = if theme.dark { Color32::from_gray(230) } else { Color32::from_gray(30) };
+        let (mark, color) = match kind {
+            Kind::Merged => (MarkShape::Disc, text),
+            Kind::RandomMean | Kind::RandomEnd | Kind::Majority => (MarkShape::Tick, theme.muted),
+            Kind::Fixed(expert) => (MarkShape::Square, theme.expert(expert)),
+            Kind::Ensemble => (MarkShape::Triangle, text),
+            Kind::Tried => (MarkShape::Diamond, theme.accent),
+        };
+        let (name, tip) = (name.to_owned(), tip.to_owned());
+        ComparisonRow { kind, name, tip, value: scores.primary, scores: Some(scores.clone()), mark, color, best: false }
     };
-    let of = |scores: &Scores| scores.primary;
-    let text = if theme.dark { Color32::from_gray(230) } else { Color32::from_gray(30) };
-    let merged = &report.merged;
     let name = if report.fixed.is_empty() { "This model" } else { report.merged_name() };
     let tip = match report.merged_with {
         Some(MergedWith::UniformWeights) => "The mean of the experts' factors: the paper",
@@ -105,76 +102,32 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Co
         }
         None => "The experts merged into one",
     };
-    add(ComparisonKind::Merged, name.to_owned(), tip, Some(merged), of(merged), MarkShape::Disc, text);
+    let mut rows = vec![row(Kind::Merged, name, tip, &report.merged)];
     let n = report.random.len();
     if let Some(mean) = mean(&report.random) {
         let name = format!("Random routes, mean of {n}");
-        add(
-            ComparisonKind::RandomMean,
-            name,
-            "One draw for each layer, kept for all rows",
-            Some(&mean),
-            of(&mean),
-            MarkShape::Tick,
-            theme.muted,
-        );
+        rows.push(row(Kind::RandomMean, &name, "One draw for each layer, kept for all rows", &mean));
         if n > 1 {
             let mut sorted: Vec<&Scores> = report.random.iter().collect();
             sorted.sort_by(|a, b| a.primary.total_cmp(&b.primary));
             if !report.higher_is_better {
                 sorted.reverse();
             }
-            for (name, scores) in [("  worst of them", sorted[0]), ("  best of them", sorted[n - 1])] {
-                let tip = "An end of the band of random routes";
-                add(
-                    ComparisonKind::RandomEnd,
-                    name.to_owned(),
-                    tip,
-                    Some(scores),
-                    of(scores),
-                    MarkShape::Tick,
-                    theme.muted,
-                );
-            }
+            let ends = [("  worst of them", sorted[0]), ("  best of them", sorted[n - 1])];
+            let tip = "An end of the band of random routes";
+            rows.extend(ends.map(|(name, scores)| row(Kind::RandomEnd, name, tip, scores)));
         }
     }
     for (i, scores) in report.fixed.iter().enumerate() {
-        let color = theme.expert(i);
-        add(
-            ComparisonKind::Fixed(i),
-            format!("Expert {i} only"),
-            "This expert in all layers",
-            Some(scores),
-            of(scores),
-            MarkShape::Square,
-            color,
-        );
+        rows.push(row(Kind::Fixed(i), &format!("Expert {i} only"), "This expert in all layers", scores));
     }
     if n > 0 {
-        let name = format!("Ensemble of {n} routes");
         let tip = "Mean of the probabilities of the random routes: as many forwards as routes";
-        add(
-            ComparisonKind::Ensemble,
-            name,
-            tip,
-            Some(&report.ensemble),
-            of(&report.ensemble),
-            MarkShape::Triangle,
-            text,
-        );
+        rows.push(row(Kind::Ensemble, &format!("Ensemble of {n} routes"), tip, &report.ensemble));
     }
-    let skipped = tried.len().saturating_sub(TRIED_SHOWN);
-    for (i, merge) in tried.iter().enumerate().skip(skipped) {
+    for (i, merge) in tried.iter().enumerate().skip(tried.len().saturating_sub(TRIED_SHOWN)) {
         let (name, tip) = (format!("Weights {}", i + 1), names::merge_plan(&merge.plan));
-        add(
-            ComparisonKind::Tried,
-            name,
-            &tip,
-            Some(&merge.scores),
-            of(&merge.scores),
-            MarkShape::Diamond,
-            theme.accent,
-        );
+        rows.push(row(Kind::Tried, &name, &tip, &merge.scores));
     }
     let constant = if report.base.is_some() {
         "Base model, untrained"
@@ -189,18 +142,12 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Co
             "The most frequent class of these rows (or their mean value): what a model reaches that has learned nothing"
         }
     };
-    add(
-        ComparisonKind::Majority,
-        constant.to_owned(),
-        tip,
-        report.base.as_deref(),
-        report.majority,
-        MarkShape::Tick,
-        theme.muted,
-    );
+    let scores = report.base.as_deref().cloned();
+    let majority = row(Kind::Majority, constant, tip, &Scores { primary: report.majority, ..Scores::default() });
+    rows.push(ComparisonRow { scores, ..majority });
     let sign = if report.higher_is_better { 1.0 } else { -1.0 };
     // A mean of routes is not a usable model.
-    let usable = |row: &ComparisonRow| row.kind != ComparisonKind::RandomMean && row.value.is_finite();
+    let usable = |row: &ComparisonRow| row.kind != Kind::RandomMean && row.value.is_finite();
     let best = rows.iter().filter(|row| usable(row)).map(|row| sign * row.value).fold(f64::NEG_INFINITY, f64::max);
     for row in &mut rows {
         row.best = usable(row) && sign * row.value >= best;
@@ -227,25 +174,16 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow], ui: &mut U
     let mut columns: Vec<_> = columns.into_iter().filter(|(_, _, part)| part(&report.merged).is_some()).collect();
     columns.sort_by_key(|(_, key, _)| *key != report.metric);
     let error = standard_error(report);
-    egui::ScrollArea::horizontal().id_salt("comparison").show(ui, |ui| {
-        egui::Grid::new("comparison").striped(true).num_columns(columns.len() + 3).spacing([14.0, 4.0]).show(
-            ui,
-            |ui| {
-                ui.strong("Variant");
-                for (i, (title, _, _)) in columns.iter().enumerate() {
-                    let response = ui.strong(*title);
-                    if i == 0 {
-                        response.on_hover_text("The deciding metric of this run");
-                        ui.strong("vs merged").on_hover_text("Difference to the merged model in the deciding metric");
-                    }
-                }
-                ui.end_row();
-                for row in rows {
-                    row_ui(theme, report, row, &columns.iter().map(|column| column.2).collect::<Vec<_>>(), error, ui);
-                    ui.end_row();
-                }
-            },
-        );
+    let mut titles = vec![("Variant", "")];
+    titles.extend(columns.iter().map(|(title, _, _)| (*title, "")));
+    titles[1].1 = "The deciding metric of this run";
+    titles.insert(2, ("vs merged", "Difference to the merged model in the deciding metric"));
+    let fields: Vec<ScoreField> = columns.iter().map(|(_, _, field)| *field).collect();
+    listing::grid(ui, "comparison", 14.0, &titles, |ui| {
+        for row in rows {
+            row_ui(theme, report, row, &fields, error, ui);
+            ui.end_row();
+        }
     });
     ui.add_space(2.0);
     cards::caption(ui, theme, &noise_words(report));
@@ -276,21 +214,14 @@ fn row_ui(
                 }
             });
             let difference = row.value - report.merged.primary;
-            if row.kind == ComparisonKind::Merged {
-                ui.label("");
-            } else {
-                let noise = error.is_some_and(|error| difference.abs() < 2.0 * error);
-                let words = RichText::new(format!("{difference:+.4}")).monospace();
-                let words = if noise { words.color(theme.muted) } else { words };
-                let tip = if noise {
-                    "Less than two standard errors: may be chance"
-                } else {
-                    "More than two standard errors"
-                };
-                let response = ui.label(words);
-                if error.is_some() {
-                    response.on_hover_text(tip);
+            let words = RichText::new(format!("{difference:+.4}")).monospace();
+            match error {
+                _ if row.kind == ComparisonKind::Merged => drop(ui.label("")),
+                None => drop(ui.label(words)),
+                Some(error) if difference.abs() < 2.0 * error => {
+                    ui.label(words.color(theme.muted)).on_hover_text("Less than two standard errors: may be chance");
                 }
+                Some(_) => drop(ui.label(words).on_hover_text("More than two standard errors")),
             }
         } else {
             ui.monospace(text);
@@ -391,7 +322,7 @@ mod tests {
         let (sign, words) = verdict(0.70, 0.77);
         assert!(sign == Verdict::Unsure && words.contains("Ensemble of 3 routes is better"), "{words}");
         let (sign, words) = verdict(0.51, 0.50);
-        assert!(sign == Verdict::Unsure && words.contains("always giving the same answer"), "{words}");
+        assert!(sign == Verdict::Unsure && words.contains("hardly better than a constant answer"), "{words}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
-use crate::app::widgets::{cards, verdict};
+use crate::app::widgets::{cards, labeled, verdict};
 use crate::format;
 use crate::protocol::{EvalReport, MergePlan, Subject};
 use egui::{RichText, Ui, vec2};
@@ -35,7 +35,12 @@ impl SliderWeights {
     }
 
     fn fits(&self, experts: usize, sites: usize) -> bool {
-        self.global.len() == experts && self.sites.len() == sites && self.sites.iter().all(|s| s.len() == experts)
+        self.shape() == (experts, sites) && self.sites.iter().all(|s| s.len() == experts)
+    }
+
+    /// Number of experts and of layers.
+    fn shape(&self) -> (usize, usize) {
+        (self.global.len(), self.sites.len())
     }
 
     fn list_mut(&mut self, site: usize) -> &mut Vec<f32> {
@@ -106,7 +111,7 @@ impl WeightsForm {
         if self.run != run.dir || !self.weights.fits(experts, sites) {
             *self = Self { weights: SliderWeights::uniform(experts, sites), run: run.dir.clone(), ..Self::default() };
         }
-        cards::card(ui, ctx.theme, "SliderWeights of your own", |ui| {
+        cards::card(ui, ctx.theme, "Weights of your own", |ui| {
             self.scope_ui(run, ui);
             self.sliders_ui(ctx, ui);
             if self.weights.per_site && experts <= COLUMNS {
@@ -144,17 +149,8 @@ impl WeightsForm {
             if self.weights.per_site {
                 self.site = self.site.min(run.start.sites.len().saturating_sub(1));
                 let name = ui.label("Layer");
-                let shown = run.start.sites.get(self.site).map_or_else(String::new, |site| names::site(site));
-                egui::ComboBox::from_id_salt("weights layer")
-                    .selected_text(shown)
-                    .width(96.0)
-                    .show_ui(ui, |ui| {
-                        for (i, site) in run.start.sites.iter().enumerate().rev() {
-                            ui.selectable_value(&mut self.site, i, names::site(site));
-                        }
-                    })
-                    .response
-                    .labelled_by(name.id);
+                let layers: Vec<String> = run.start.sites.iter().map(|site| names::site(site)).collect();
+                labeled::layer_list(ui, "weights layer", &name, &layers, &mut self.site);
                 let copy = ui.button("Copy to all layers").on_hover_text("Gives all layers the weights of this one");
                 if copy.clicked() {
                     let list = self.weights.list_mut(self.site).clone();
@@ -240,7 +236,7 @@ impl WeightsForm {
                         .on_disabled_hover_text(format!("Not now: {reason}"));
                 }
             }
-            let (experts, sites) = (self.weights.global.len(), self.weights.sites.len());
+            let (experts, sites) = self.weights.shape();
             if ui.button("Uniform").on_hover_text("The same weight for all experts: the paper").clicked() {
                 let new = SliderWeights { per_site: self.weights.per_site, ..SliderWeights::uniform(experts, sites) };
                 self.change(new);
@@ -291,10 +287,10 @@ impl WeightsForm {
             });
         });
         if let Some(plan) = use_again {
-            let (experts, sites) = (self.weights.global.len(), self.weights.sites.len());
+            let (experts, sites) = self.weights.shape();
             self.change(SliderWeights::from_plan(&plan, experts, sites));
         }
-        let words = "SliderWeights chosen by their scores on these rows are slightly overfitted to them; confirm a choice on other rows.";
+        let words = "Weights chosen by their scores on these rows are slightly overfitted to them; confirm a choice on other rows.";
         ui.label(RichText::new(words).small().color(ctx.theme.muted));
     }
 }

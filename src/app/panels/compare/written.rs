@@ -2,7 +2,7 @@
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
-use crate::app::widgets::{cards, labeled};
+use crate::app::widgets::{cards, labeled, listing};
 use crate::format;
 use crate::protocol::{Subject, TextScores, WriteReport};
 use egui::{RichText, Ui};
@@ -58,7 +58,7 @@ impl WrittenForm {
                 None => {
                     let words = "The base model, the merged one and a random route answer the same inputs, word by word the \
                                  likeliest; their texts are scored against the references.";
-                    ctx.caption(ui, words);
+                    cards::caption(ui, ctx.theme, words);
                 }
             }
         });
@@ -68,12 +68,9 @@ impl WrittenForm {
 fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &WriteReport) {
     let shown: Vec<&Column> =
         COLUMNS.iter().filter(|column| report.ways.iter().any(|way| column.2(&way.scores).is_some())).collect();
-    egui::Grid::new("written scores").striped(true).spacing([18.0, 4.0]).show(ui, |ui| {
-        ui.label("");
-        for (name, tip, _) in &shown {
-            ui.label(RichText::new(*name).strong()).on_hover_text(*tip);
-        }
-        ui.end_row();
+    let mut titles = vec![("", "")];
+    titles.extend(shown.iter().map(|(name, tip, _)| (*name, *tip)));
+    listing::grid(ui, "written scores", 18.0, &titles, |ui| {
         for way in &report.ways {
             ui.label(way.way);
             for (_, _, value) in &shown {

@@ -6,11 +6,12 @@ use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::ticks;
 use crate::app::widgets::heatmap::{HeatMapView, Matrix, Scale};
+use crate::app::widgets::metric_plot::grid_marks;
 use crate::app::widgets::{cards, labeled, legend, verdict};
 use crate::format;
 use crate::protocol::{HISTOGRAM_BINS, HeatMap};
 use egui::{RichText, Sense, Stroke, Ui, vec2};
-use egui_plot::{GridMark, HoverPosition, Legend, Line, Plot, PlotPoints};
+use egui_plot::{HoverPosition, Legend, Line, Plot, PlotPoints};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Largest number of heat maps below each other.
@@ -41,12 +42,9 @@ impl ExpertMap {
         (self.rows, self.cols) = if turned { (map.cols, map.rows) } else { (map.rows, map.cols) };
         self.values.clear();
         if map.values.len() == map.rows * map.cols {
-            for row in 0..self.rows {
-                for col in 0..self.cols {
-                    let at = if turned { col * map.cols + row } else { row * map.cols + col };
-                    self.values.push(map.values[at]);
-                }
-            }
+            let cells = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
+            let at = |(row, col): (usize, usize)| if turned { col * map.cols + row } else { row * map.cols + col };
+            self.values.extend(cells.map(|cell| map.values[at(cell)]));
         }
         self.largest = self.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     }
@@ -175,12 +173,7 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
         .y_axis_min_width(44.0)
         .x_axis_label("weight")
         .y_axis_label("weights a bin")
-        .x_grid_spacer(|grid| {
-            let (from, to) = grid.bounds;
-            let values = ticks(from, to, 8);
-            let step_size = if values.len() > 1 { values[1] - values[0] } else { to - from };
-            values.into_iter().map(|value| GridMark { value, step_size }).collect()
-        })
+        .x_grid_spacer(|grid| grid_marks(ticks(grid.bounds.0, grid.bounds.1, 8)))
         .x_axis_formatter(|mark, _| format!("{}", (mark.value * 1e6).round() / 1e6))
         .y_axis_formatter(|mark, _| if mark.value < 0.0 { String::new() } else { format::short_count(mark.value) })
         .label_formatter(|hover| match hover {
@@ -203,11 +196,13 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
                 points.push([left, f64::from(n)]);
                 points.push([left + width, f64::from(n)]);
             }
+            let (name, color) = match focus.data.experts.len() {
+                1 => ("shared".to_owned(), theme.accent),
+                _ => (format!("expert {i}"), theme.expert(i)),
+            };
             let chosen = i == expert || focus.data.experts.len() == 1;
-            let color = if focus.data.experts.len() == 1 { theme.accent } else { theme.expert(i) };
-            let name = if focus.data.experts.len() == 1 { "shared".to_owned() } else { format!("expert {i}") };
             let line = Line::new(name, PlotPoints::from(points)).color(color).allow_band(false);
-            plot.line(if chosen { line.width(2.5) } else { line.width(1.0) });
+            plot.line(line.width(if chosen { 2.5 } else { 1.0 }));
         }
     });
     let name = "Histogram of the weights of all experts";

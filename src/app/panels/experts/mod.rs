@@ -6,11 +6,11 @@ mod time;
 
 use crate::app::actions::Action;
 use crate::app::names;
-use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::run_view::RunView;
-use crate::app::widgets::{cards, verdict};
+use crate::app::widgets::{cards, labeled, verdict};
 use crate::config::Method;
-use crate::protocol::{ExpertSnapshot, SIDES, Side, SideSnapshot};
+use crate::protocol::{ExpertSnapshot, Side, SideSnapshot};
 use egui::{Key, Modifiers, RichText, Ui};
 
 /// Most experts with a button each; more are chosen from a list.
@@ -35,16 +35,9 @@ struct Focus<'a> {
 impl ExpertsPanel {
     /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
-        let Some(run) = ctx.session.shown() else {
-            return no_run_ui(
-                ctx,
-                ui,
-                "No experts yet",
-                "The experts of a layer start from different random numbers and are trained on different batches. Press \
-                 Start to see their weights, norms and distances change.",
-            );
-        };
-        opened_note_ui(ctx, ui);
+        let hint = "The experts of a layer start from different random numbers and are trained on different batches. Press \
+                    Start to see their weights, norms and distances change.";
+        let Some(run) = shown_run(ctx, ui, "No experts yet", hint) else { return };
         if run.config.model.method != Method::Adamix {
             let hint = "This run trains without a mixture, so there are no experts. Choose the method AdaMix in Setup.";
             return cards::empty(ui, ctx.theme, "No mixture in this run", hint, |_| {});
@@ -84,17 +77,8 @@ impl ExpertsPanel {
                 let name = ui.label("Layer");
                 let lower = ui.add_enabled(site > 0, egui::Button::new("◀")).accessible_name("Layer below");
                 let lower = lower.on_hover_text("The layer below (Alt and arrow down)").clicked();
-                let shown = snapshot.sites.get(site).map_or_else(String::new, |name| names::site(name));
-                egui::ComboBox::from_id_salt("experts layer")
-                    .selected_text(shown)
-                    .width(96.0)
-                    .show_ui(ui, |ui| {
-                        for (i, name) in snapshot.sites.iter().enumerate().rev() {
-                            ui.selectable_value(&mut site, i, names::site(name)).on_hover_text(name);
-                        }
-                    })
-                    .response
-                    .labelled_by(name.id);
+                let layers: Vec<String> = snapshot.sites.iter().map(|name| names::site(name)).collect();
+                labeled::layer_list(ui, "experts layer", &name, &layers, &mut site);
                 let upper = ui.add_enabled(site < last, egui::Button::new("▶")).accessible_name("Layer above");
                 let upper = upper.on_hover_text("The layer above (Alt and arrow up)").clicked();
                 site = match (upper || steps[0], lower || steps[1]) {
@@ -200,8 +184,7 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
 
 /// Explains a shared side.
 fn shared_ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
-    let shared = focus.data.experts.len() == 1 && run.config.mixture.num_experts > 1;
-    if !shared {
+    if focus.data.experts.len() != 1 || run.config.mixture.num_experts <= 1 {
         return;
     }
     ui.add_space(4.0);
@@ -215,7 +198,7 @@ fn shared_ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) 
     verdict::line(ui, ctx.theme, verdict::Verdict::Open, &words);
 }
 
-/// Both sides, for texts.
+/// The paper's symbol of a side.
 fn side_symbol(side: Side) -> &'static str {
-    if side == SIDES[0] { "W^D" } else { "W^U" }
+    if side == Side::Down { "W^D" } else { "W^U" }
 }

@@ -4,7 +4,7 @@ use super::Focus;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
-use crate::app::widgets::{cards, legend, verdict};
+use crate::app::widgets::{cards, legend, listing, verdict};
 use crate::format;
 use egui::{RichText, Ui, vec2};
 
@@ -27,30 +27,24 @@ fn norms_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut 
         ("Largest", "Largest absolute weight"),
         ("Bias norm", "Euclidean norm of the bias"),
     ];
-    egui::ScrollArea::horizontal().id_salt("norms").show(ui, |ui| {
-        egui::Grid::new("norms of the experts").striped(true).spacing([18.0, 4.0]).show(ui, |ui| {
-            for (title, tip) in titles {
-                ui.strong(title).on_hover_text(tip);
+    listing::grid(ui, "norms of the experts", 18.0, &titles, |ui| {
+        for (i, stats) in focus.data.experts.iter().enumerate() {
+            if focus.data.experts.len() == 1 {
+                ui.label("shared");
+            } else {
+                ui.horizontal(|ui| {
+                    verdict::expert_chip(ui, ctx.theme, i);
+                    let button = egui::Button::selectable(i == *expert, format!("expert {i}"));
+                    if ui.add(button).clicked() {
+                        *expert = i;
+                    }
+                });
+            }
+            for value in [stats.norm, stats.from_start, stats.std, stats.mean, stats.max_abs, stats.bias_norm] {
+                ui.monospace(format::significant(f64::from(value), 3));
             }
             ui.end_row();
-            for (i, stats) in focus.data.experts.iter().enumerate() {
-                if focus.data.experts.len() == 1 {
-                    ui.label("shared");
-                } else {
-                    ui.horizontal(|ui| {
-                        verdict::expert_chip(ui, ctx.theme, i);
-                        let button = egui::Button::selectable(i == *expert, format!("expert {i}"));
-                        if ui.add(button).clicked() {
-                            *expert = i;
-                        }
-                    });
-                }
-                for value in [stats.norm, stats.from_start, stats.std, stats.mean, stats.max_abs, stats.bias_norm] {
-                    ui.monospace(format::significant(f64::from(value), 3));
-                }
-                ui.end_row();
-            }
-        });
+        }
     });
 }
 
@@ -71,10 +65,12 @@ fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance:
         return;
     }
     let largest = values.iter().copied().filter(|v| v.is_finite()).fold(0.0f32, f32::max);
-    let scale = if *distance { Scale::Sequential(0.0, largest) } else { Scale::Diverging(1.0) };
-    let what = if *distance { "distance" } else { "cosine" };
+    let (scale, what, name, unit) = if *distance {
+        (Scale::Sequential(0.0, largest), "distance", "Distances of the experts", "norm of the difference")
+    } else {
+        (Scale::Diverging(1.0), "cosine", "Cosines of the experts", "cosine of the changes since the start")
+    };
     let columns: Vec<String> = (0..experts).map(|i| i.to_string()).collect();
-    let name = if *distance { "Distances of the experts" } else { "Cosines of the experts" };
     let cell = if experts <= 10 { vec2(58.0, 26.0) } else { vec2(26.0, 20.0) };
     let spec = GridSpec { name, columns: &columns, rows: experts, row_width: 74.0, cell, clickable: true };
     let clicked = cell_grid::ui(
@@ -94,7 +90,6 @@ fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance:
         *expert = if row == *expert { column } else { row };
     }
     ui.add_space(2.0);
-    let unit = if *distance { "norm of the difference" } else { "cosine of the changes since the start" };
     legend::bar(ui, theme, scale, unit, 220.0);
     ui.label(RichText::new(pairs_words(data.cosine.as_slice(), experts)).small().color(theme.muted));
 }

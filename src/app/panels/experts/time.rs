@@ -9,6 +9,9 @@ use crate::app::widgets::metric_plot::{self, Curve, PlotOptions};
 use crate::protocol::DistanceSample;
 use egui::{RichText, Ui};
 
+/// One kind of distance of all modules and sides.
+type DistanceField = fn(&DistanceSample) -> &[f32];
+
 /// Draws the distance of the experts from each other and from the start, for all layers of the chosen side.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
     let title = format!("Distances over time: {}-projections of all layers", names::side(focus.side));
@@ -19,13 +22,9 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
             return;
         }
         let shared = focus.data.experts.len() == 1;
+        let [pairwise, from_start]: [DistanceField; 2] = [|sample| &sample.pairwise, |sample| &sample.from_start];
         let plots = [
-            (
-                "distance of two experts",
-                "Mean distance of two experts",
-                shared,
-                pairwise as fn(&DistanceSample) -> &[f32],
-            ),
+            ("distance of two experts", "Mean distance of two experts", shared, pairwise),
             ("distance from the start", "Mean distance from the start", false, from_start),
         ];
         ui.columns(2, |columns| {
@@ -35,15 +34,8 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
                     ui.label(RichText::new("shared: there is only one").color(ctx.theme.muted));
                     continue;
                 }
-                let curves = curves(ctx, run, focus, part);
-                metric_plot::ui(
-                    ui,
-                    ctx.theme,
-                    id,
-                    &curves,
-                    &[],
-                    &PlotOptions { height: 170.0, ..PlotOptions::default() },
-                );
+                let options = PlotOptions { height: 170.0, ..PlotOptions::default() };
+                metric_plot::ui(ui, ctx.theme, id, &curves(ctx, run, focus, part), &[], &options);
             }
         });
         let name = focus.snapshot.sites.get(focus.site).map_or_else(String::new, |name| names::site(name));
@@ -54,15 +46,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
     });
 }
 
-fn pairwise(sample: &DistanceSample) -> &[f32] {
-    &sample.pairwise
-}
-
-fn from_start(sample: &DistanceSample) -> &[f32] {
-    &sample.from_start
-}
-
-fn curves(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, part: fn(&DistanceSample) -> &[f32]) -> Vec<Curve> {
+fn curves(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, part: DistanceField) -> Vec<Curve> {
     let line = |site: usize| -> Vec<[f64; 2]> {
         let cell = site * 2 + focus.side as usize;
         let value = |sample: &DistanceSample| part(sample).get(cell).map(|&v| [sample.step as f64, f64::from(v)]);

@@ -3,12 +3,12 @@
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
-use crate::app::widgets::cards;
+use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::verdict::{self, Verdict};
+use crate::app::widgets::{cards, labeled};
 use crate::format;
-use crate::protocol::{Certificate, ExportReport, NumberFormat};
+use crate::protocol::{ExportReport, NumberFormat};
 use egui::{RichText, Ui};
-use egui_extras::{Column, TableBuilder};
 
 /// Draws one export with its certificate.
 pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
@@ -38,21 +38,19 @@ fn copy_button(ctx: &PanelCtx<'_>, ui: &mut Ui, words: &str, text: String) {
 
 fn verdict_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     let certificate = &report.certificate;
-    let (verdict, words) = if certificate.passed {
-        let words = match report.dtype {
-            NumberFormat::F32 => {
-                "Passed: the model read back from the files gives exactly the outputs of the model in memory."
-            }
-            _ => {
-                "Passed: the model read back from the files gives the outputs of the model in memory, up to the rounding of the format."
-            }
-        };
-        (Verdict::Passed, words)
-    } else {
-        (
+    let (verdict, words) = match (certificate.passed, report.dtype) {
+        (true, NumberFormat::F32) => (
+            Verdict::Passed,
+            "Passed: the model read back from the files gives exactly the outputs of the model in memory.",
+        ),
+        (true, _) => (
+            Verdict::Passed,
+            "Passed: the model read back from the files gives the outputs of the model in memory, up to the rounding of the format.",
+        ),
+        (false, _) => (
             Verdict::Failed,
             "Failed: the model read back from the files gives other outputs. Do not use these files; export again.",
-        )
+        ),
     };
     ui.horizontal_top(|ui| {
         verdict::icon(ui, theme, verdict, 22.0);
@@ -82,8 +80,9 @@ fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
             "Probe rows whose most likely class is another one now",
         ),
     ];
-    if let Some(worst) = worst_rounding(certificate) {
-        figures.push(("Largest rounding of a weight", worst, "Over all tensors: largest |stored - trained|"));
+    if let Some(worst) = certificate.tensors.iter().filter_map(|tensor| tensor.max_abs_error).reduce(f64::max) {
+        let tip = "Over all tensors: largest |stored - trained|";
+        figures.push(("Largest rounding of a weight", difference(Some(worst)), tip));
     }
     figures.push(("Size", format::bytes(bytes), "All files together"));
     cards::figures(ui, theme, &figures);
@@ -95,11 +94,6 @@ fn difference(value: Option<f64>) -> String {
         Some(0.0) => "0 (identical)".to_owned(),
         Some(value) => format::scientific(value),
     }
-}
-
-fn worst_rounding(certificate: &Certificate) -> Option<String> {
-    let worst = certificate.tensors.iter().filter_map(|tensor| tensor.max_abs_error).reduce(f64::max)?;
-    Some(difference(Some(worst)))
 }
 
 fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
@@ -130,42 +124,28 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
     }
     ui.add_space(2.0);
     let tip = "Largest change of a weight of each tensor by storing it in this number format";
-    crate::app::widgets::labeled::toggle(ui, "Rounding of each tensor", tip, all_tensors);
+    labeled::toggle(ui, "Rounding of each tensor", tip, all_tensors);
     if !*all_tensors {
         return;
     }
-    let height = 18.0;
-    ui.push_id("rounding", |ui| {
-        TableBuilder::new(ui)
-            .striped(true)
-            .max_scroll_height(200.0)
-            .column(Column::remainder().at_least(160.0).clip(true))
-            .column(Column::exact(110.0))
-            .column(Column::exact(110.0))
-            .column(Column::exact(70.0))
-            .header(height, |mut row| {
-                for title in ["Tensor", "Largest change", "of largest weight", "Verdict"] {
-                    row.col(|ui| drop(ui.strong(title)));
-                }
-            })
-            .body(|body| {
-                body.rows(height, tensors.len(), |mut row| {
-                    let tensor = &tensors[row.index()];
-                    let wrong = tensor.problem.is_some();
-                    let color = if wrong { ctx.theme.error } else { ctx.theme.muted };
-                    row.col(|ui| drop(ui.label(&tensor.name)));
-                    row.col(|ui| drop(ui.monospace(difference(tensor.max_abs_error))));
-                    row.col(|ui| drop(ui.monospace(relative(tensor.max_rel_error))));
-                    row.col(|ui| {
-                        drop(ui.label(RichText::new(if wrong { "wrong" } else { "as rounded" }).color(color)));
-                    });
-                });
-            });
+    let headings = [
+        Heading::rest("Tensor", "", 160.0),
+        Heading::exact("Largest change", "", 110.0),
+        Heading::exact("of largest weight", "", 110.0),
+        Heading::exact("Verdict", "", 70.0),
+    ];
+    listing::numbers(ui, "rounding", &headings, 200.0, tensors.len(), |mut row| {
+        let tensor = &tensors[row.index()];
+        let (words, color) = match tensor.problem {
+            Some(_) => ("wrong", ctx.theme.error),
+            None => ("as rounded", ctx.theme.muted),
+        };
+        let share = tensor.max_rel_error.map(|share| format!("{} %", format::significant(100.0 * share, 2)));
+        row.col(|ui| drop(ui.label(&tensor.name)));
+        row.col(|ui| drop(ui.monospace(difference(tensor.max_abs_error))));
+        row.col(|ui| drop(ui.monospace(share.unwrap_or_else(|| "-".to_owned()))));
+        row.col(|ui| drop(ui.label(RichText::new(words).color(color))));
     });
-}
-
-fn relative(share: Option<f64>) -> String {
-    share.map_or_else(|| "-".to_owned(), |share| format!("{} %", format::significant(100.0 * share, 2)))
 }
 
 /// The certificate as text.

@@ -7,7 +7,7 @@ mod rounding;
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::names;
-use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled};
 use crate::config::Method;
@@ -47,16 +47,10 @@ impl ExportPanel {
 
     /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
-        let (Some(run), Some(subject)) = (ctx.session.shown(), ctx.session.subject()) else {
-            return no_run_ui(
-                ctx,
-                ui,
-                "Nothing to export yet",
-                "The merged adapter is written to files, read back and verified. Press Start to train one, or open a run in \
-                 Runs.",
-            );
-        };
-        opened_note_ui(ctx, ui);
+        let hint = "The merged adapter is written to files, read back and verified. Press Start to train one, or open a run \
+                    in Runs.";
+        let run = shown_run(ctx, ui, "Nothing to export yet", hint);
+        let (Some(run), Some(subject)) = (run, ctx.session.subject()) else { return };
         self.plan_ui(ctx, run, &subject, ui);
         ui.add_space(4.0);
         if run.config.model.method == Method::Adamix {
@@ -115,11 +109,7 @@ impl ExportPanel {
             self.merge_ui(ctx, run, ui);
             let default = run.dir.join("exports").display().to_string();
             let tip = "Empty: exports/ in the run directory. A path can be typed, chosen or pasted";
-            let can_browse = !ctx.session.dialog_open;
-            let (_, browse) = labeled::path(ui, "Destination", tip, &default, &mut self.dir, can_browse);
-            if browse {
-                ctx.push(Action::Pick(Purpose::ExportDir));
-            }
+            ctx.path(ui, "Destination", tip, &default, &mut self.dir, Purpose::ExportDir);
             ui.add_space(6.0);
             let plan = self.plan(run);
             self.buttons_ui(ctx, subject, &plan, ui);

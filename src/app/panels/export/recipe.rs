@@ -1,10 +1,12 @@
 //! What the export computes: as text, as TOML, and as a command.
 
 use crate::app::actions::Action;
+use crate::app::help::quoted;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::protocol::{ExportPlan, MergePlan};
 use egui::{RichText, Ui};
+use std::path::Path;
 
 /// Draws the recipe with its copy buttons.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, plan: &ExportPlan, ui: &mut Ui) {
@@ -79,10 +81,7 @@ pub fn toml(plan: &MergePlan, experts: usize, sites: &[String], sides: [usize; 2
 
 /// The command that writes the same files.
 pub fn command(run: &RunView, plan: &ExportPlan) -> String {
-    let quote = |path: &std::path::Path| {
-        let text = path.display().to_string();
-        if text.contains([' ', '\'', '"', '$', '(', '&']) { format!("'{}'", text.replace('\'', "'\\''")) } else { text }
-    };
+    let quote = |path: &Path| quoted(&path.display().to_string());
     let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();
     let mut text = format!("adamix export {} --target {}", quote(&run.dir), targets.join(","));
     text.push_str(&format!(" --dtype {}", plan.dtype.as_str()));

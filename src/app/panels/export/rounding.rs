@@ -6,7 +6,7 @@ use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::column_plot::{self, ColumnSeries};
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::app::widgets::{cards, labeled};
+use crate::app::widgets::{cards, labeled, listing};
 use crate::format;
 use crate::protocol::{
     ExportPlan, ExportTarget, FilesBudget, FormatBudget, NumberFormat, RoundingPlan, RoundingReport, Study, Subject,
@@ -161,17 +161,11 @@ fn table_ui(theme: &Theme, report: &RoundingReport, files: &FilesBudget, chosen:
     if loss_decides {
         titles.remove(7);
     }
-    egui::ScrollArea::horizontal().id_salt("budget").show(ui, |ui| {
-        egui::Grid::new("budget").striped(true).spacing([13.0, 4.0]).show(ui, |ui| {
-            for (title, tip) in titles {
-                ui.strong(title).on_hover_text(tip);
-            }
+    listing::grid(ui, "budget", 13.0, &titles, |ui| {
+        for format in &files.formats {
+            row_ui(theme, report, format, chosen, loss_decides, ui);
             ui.end_row();
-            for format in &files.formats {
-                row_ui(theme, report, format, chosen, loss_decides, ui);
-                ui.end_row();
-            }
-        });
+        }
     });
     let words = format!(
         "In memory: {} {}; {} evaluation rows, {} probe rows, {}.",
@@ -210,22 +204,13 @@ fn row_ui(
     ui.monospace(change(budget.measured));
     ui.monospace(change(budget.allowed));
     ui.monospace(budget.flipped.to_string());
-    match &budget.scores {
-        Some(scores) => {
-            let off = scores.primary - report.exact.primary;
-            let text = format::metric(scores.primary);
-            let words = if off == 0.0 { text } else { format!("{text} ({})", signed(off)) };
-            ui.monospace(words);
-            if !loss_decides {
-                ui.monospace(format::metric(scores.loss));
-            }
-        }
-        None => {
-            ui.label("-");
-            if !loss_decides {
-                ui.label("-");
-            }
-        }
+    let primary = budget.scores.as_ref().map(|scores| {
+        let (off, text) = (scores.primary - report.exact.primary, format::metric(scores.primary));
+        if off == 0.0 { text } else { format!("{text} ({})", signed(off)) }
+    });
+    let loss = budget.scores.as_ref().map(|scores| format::metric(scores.loss));
+    for text in [Some(primary), (!loss_decides).then_some(loss)].into_iter().flatten() {
+        ui.monospace(text.unwrap_or_else(|| "-".to_owned()));
     }
     let (verdict, words) = if budget.kept { (Verdict::Passed, "kept") } else { (Verdict::Failed, "lost") };
     ui.horizontal(|ui| {

@@ -5,6 +5,7 @@ mod ask;
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::{PanelCtx, opened_note_ui};
+use crate::app::run_view::RunView;
 use crate::app::view::View;
 use crate::app::widgets::cards;
 use crate::config::{Method, MixtureConfig, Task};
@@ -61,18 +62,14 @@ impl PlaygroundPanel {
         cards::card(ui, ctx.theme, "Prompt", |ui| {
             let words = match &writer {
                 Writer::Run(_) => {
-                    ctx.session.shown().map_or_else(String::new, |run| format!("Answered by {}", run.name()))
+                    format!("Answered by {}", ctx.session.shown().map_or_else(String::new, RunView::name))
                 }
                 Writer::Model(path) => format!("Answered by {path}, without a mixture"),
             };
             ui.label(RichText::new(words).small().color(ctx.theme.muted));
             ask::prompt_ui(ctx, ui, &mut self.plan);
             ask::sampler_ui(ui, &mut self.plan.sampler);
-            let panes = match mixture {
-                Some(mixture) => self.panes.ui(ctx, ui, mixture),
-                None => vec![Pane::Base],
-            };
-            self.plan.panes = panes;
+            self.plan.panes = mixture.map_or_else(|| vec![Pane::Base], |mixture| self.panes.ui(ctx, ui, mixture));
             ui.add_space(4.0);
             ui.horizontal(|ui| {
                 let play = Action::Play(writer.clone(), Box::new(self.plan.clone()));
@@ -82,11 +79,8 @@ impl PlaygroundPanel {
                 }
             });
         });
+        ctx.error_ui(ui, &ctx.session.play);
         ui.add_space(4.0);
-        if let Some(error) = &ctx.session.play.error {
-            cards::error(ui, ctx.theme, error);
-            ui.add_space(4.0);
-        }
         if ctx.session.play.is_pending() {
             answers::drafts_ui(ctx, ui, &self.plan.panes);
         } else if let Some(report) = &ctx.session.play.value {

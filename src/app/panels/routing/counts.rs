@@ -77,11 +77,9 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: CellContent, ui: &m
         .filter(|&(_, side)| routing.experts[side] > 1)
         .collect();
     let most = routing.experts[0].max(routing.experts[1]);
-    let mut columns: Vec<String> = (0..most).map(|expert| format!("expert {expert}")).collect();
     let wide = most <= 10;
-    if !wide {
-        columns = (0..most).map(|expert| expert.to_string()).collect();
-    }
+    let title = |expert: usize| if wide { format!("expert {expert}") } else { expert.to_string() };
+    let mut columns: Vec<String> = (0..most).map(title).collect();
     columns.extend(["draws", "expected"].map(str::to_owned));
     // As wide as the longest number needs, wider where there is room.
     let digits = routing.counts.iter().flatten().max().map_or(1, |most| most.to_string().len());
@@ -106,17 +104,13 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: CellContent, ui: &m
         let draws = routing.draws.get(site * 2 + side).copied().unwrap_or(0);
         let expected = draws as f64 / experts as f64;
         let place = row_name(row);
-        if column == most {
-            let text = format::count(draws);
-            return GridCell { about: format!("{place}: {text} draws"), text, ..GridCell::default() };
-        }
-        if column == most + 1 {
-            let text = format!("{expected:.1}");
-            return GridCell {
-                about: format!("{place}: {text} expected for each expert"),
-                text,
-                ..GridCell::default()
+        if column >= most {
+            let (text, what) = if column == most {
+                (format::count(draws), "draws")
+            } else {
+                (format!("{expected:.1}"), "expected for each expert")
             };
+            return GridCell { about: format!("{place}: {text} {what}"), text, ..GridCell::default() };
         }
         let Some(&count) = routing.counts.get(site * 2 + side).and_then(|counts| counts.get(column)) else {
             return GridCell::default();

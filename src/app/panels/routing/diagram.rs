@@ -16,8 +16,10 @@ const HISTORY: [f32; 2] = [340.0, 640.0];
 /// Space around the history.
 const GUTTER: f32 = 18.0;
 
-/// Layout of the diagram.
-struct Geometry {
+/// The diagram: what it shows, and its layout.
+struct Diagram<'a> {
+    theme: &'a Theme,
+    routing: &'a RoutingSnapshot,
     rect: Rect,
     row: f32,
     inner_gap: f32,
@@ -27,7 +29,7 @@ struct Geometry {
     sites: usize,
 }
 
-impl Geometry {
+impl Diagram<'_> {
     fn layer_height(&self) -> f32 {
         2.0 * self.row + self.inner_gap + self.outer_gap
     }
@@ -45,6 +47,117 @@ impl Geometry {
         let pitch = strip.width() / experts as f32;
         let min = pos2(strip.left() + expert as f32 * pitch, strip.top());
         Rect::from_min_size(min, vec2(pitch, strip.height())).shrink2(vec2((0.06 * pitch).min(5.0), 0.0))
+    }
+
+    /// The expert that runs (most) on a side.
+    fn pick(&self, pass: usize, site: usize, side: Side) -> Option<usize> {
+        let shares = self.routing.current.get((pass * self.sites + site) * 2 + side as usize)?;
+        let best = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b]))?;
+        (shares[best] > 0.0).then_some(best)
+    }
+
+    /// Background and name of each layer, names of the sides, input and output.
+    fn frames_ui(&self, ui: &Ui) {
+        let &Self { theme, routing, .. } = self;
+        let painter = ui.painter();
+        let small = FontId::proportional(11.0);
+        for (site, name) in routing.sites.iter().enumerate() {
+            let (up, down) = (self.strip(site, Side::Up), self.strip(site, Side::Down));
+            let left = self.rect.left();
+            let ground = Rect::from_min_max(pos2(left, up.top() - 4.0), pos2(up.right() + 5.0, down.bottom() + 4.0));
+            painter.rect_filled(ground, 5.0, ui.visuals().faint_bg_color);
+            let at = pos2(left + 6.0, ground.center().y);
+            painter.text(at, Align2::LEFT_CENTER, names::site(name), small.clone(), ui.visuals().text_color());
+            for (strip, side) in [(up, "up"), (down, "down")] {
+                let at = pos2(left + NAMES - 7.0, strip.center().y);
+                painter.text(at, Align2::RIGHT_CENTER, side, small.clone(), theme.muted);
+            }
+        }
+        let middle = self.rect.left() + NAMES + 0.5 * self.boxes;
+        let (top, bottom) = (self.rect.top(), self.rect.bottom());
+        painter.text(pos2(middle, top), Align2::CENTER_TOP, "▲ to the prediction head", small.clone(), theme.muted);
+        painter.text(pos2(middle, bottom), Align2::CENTER_BOTTOM, "▲ from the embeddings", small.clone(), theme.muted);
+        if let Some(history) = self.history {
+            let n = routing.recent.len();
+            let words = format!("last {n} steps; height: expert");
+            painter.text(pos2(history.left(), top), Align2::LEFT_TOP, words, small, theme.muted);
+        }
+    }
+
+    /// The lines from side to side, drawn before the boxes so that they only show between them.
+    fn paths_ui(&self, ui: &Ui) {
+        let &Self { theme, routing, .. } = self;
+        for pass in (0..routing.passes.min(2)).rev() {
+            let mut points = Vec::with_capacity(4 * self.sites);
+            for site in 0..self.sites {
+                for side in SIDES {
+                    let Some(expert) = self.pick(pass, site, side) else { continue };
+                    let boxed = self.boxed(site, side, expert, routing.experts[side as usize]);
+                    // The lines of the two passes run beside each other where both take the same box.
+                    let x = boxed.center().x + if pass == 0 { -1.0 } else { 1.0 } * (0.2 * boxed.width()).min(12.0);
+                    points.extend([pos2(x, boxed.bottom()), pos2(x, boxed.top())]);
+                }
+            }
+            if let (Some(first), Some(last)) = (points.first().copied(), points.last().copied()) {
+                points.insert(0, first + vec2(0.0, 9.0));
+                points.push(last - vec2(0.0, 9.0));
+            }
+            pass_line(ui, theme, pass, &points);
+        }
+    }
+
+    fn side_ui(&self, site: usize, side: Side, ui: &Ui, id: egui::Id) {
+        let &Self { theme, routing, .. } = self;
+        let experts = routing.experts[side as usize];
+        let shares = |pass: usize, expert: usize| {
+            let cell = (pass * routing.sites.len() + site) * 2 + side as usize;
+            routing.current.get(cell).and_then(|shares| shares.get(expert)).copied().unwrap_or(0.0)
+        };
+        let place = format!("{} {}", names::site(&routing.sites[site]), names::side(side));
+        for expert in 0..experts {
+            let boxed = self.boxed(site, side, expert, experts);
+            let used = [shares(0, expert), if routing.passes > 1 { shares(1, expert) } else { 0.0 }];
+            let about = if experts == 1 {
+                format!("{place}: one matrix shared by all experts; nothing is drawn")
+            } else {
+                format!("{place}, expert {expert}: {}", use_words(used, routing.passes))
+            };
+            let color = if experts == 1 { theme.muted } else { theme.expert(expert) };
+            box_ui(theme, boxed, color, used, routing.passes, if experts == 1 { None } else { Some(expert) }, ui);
+            let response = ui.interact(boxed, id.with((site, side as usize, expert)), Sense::hover());
+            response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &about));
+            let counts = routing.counts.get(site * 2 + side as usize).and_then(|counts| counts.get(expert)).copied();
+            response.on_hover_ui(|ui| {
+                ui.label(&about);
+                if let (Some(count), true) = (counts, experts > 1) {
+                    ui.label(format!("drawn {} times so far", crate::format::count(count)));
+                }
+            });
+        }
+    }
+
+    /// Routes of the last steps: time to the right, the expert by height and by colour.
+    fn history_ui(&self, site: usize, side: Side, pass: usize, ui: &Ui) {
+        let &Self { theme, routing, .. } = self;
+        let (Some(history), experts) = (self.history, routing.experts[side as usize]) else { return };
+        let strip = self.strip(site, side);
+        let area = Rect::from_min_max(pos2(history.left(), strip.top()), pos2(history.right(), strip.bottom()));
+        if experts <= 1 {
+            return;
+        }
+        let painter = ui.painter();
+        painter.rect_filled(area, 2.0, ui.visuals().faint_bg_color);
+        let index = (pass.min(routing.passes - 1) * routing.sites.len() + site) * 2 + side as usize;
+        let n = routing.recent.len().max(1);
+        let (width, height) = (area.width() / n.max(32) as f32, area.height() / experts as f32);
+        for (i, step) in routing.recent.iter().enumerate() {
+            let Some(&expert) = step.experts.get(index) else { continue };
+            let expert = usize::from(expert);
+            let left = area.right() - (n - i) as f32 * width;
+            let top = area.bottom() - (expert + 1) as f32 * height;
+            let cell = Rect::from_min_size(pos2(left, top), vec2((width - 0.5).max(1.0), (height - 0.5).max(1.0)));
+            painter.rect_filled(cell, 0.0, theme.expert(expert));
+        }
     }
 }
 
@@ -70,16 +183,16 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, second_pass: &mut bool, ui: 
             pos2((left + (0.4 * width).clamp(HISTORY[0], HISTORY[1])).min(rect.right()), rect.bottom()),
         )
     });
-    let geometry = Geometry { rect, row, inner_gap, outer_gap, boxes, history, sites };
-    frames_ui(theme, routing, &geometry, ui);
+    let diagram = Diagram { theme, routing, rect, row, inner_gap, outer_gap, boxes, history, sites };
+    diagram.frames_ui(ui);
     if single {
-        paths_ui(theme, routing, &geometry, ui);
+        diagram.paths_ui(ui);
     }
     for site in 0..sites {
         for side in SIDES {
-            if ui.is_rect_visible(geometry.strip(site, side).expand2(vec2(width, 30.0))) {
-                side_ui(theme, routing, &geometry, site, side, ui, response.id);
-                history_ui(theme, routing, &geometry, site, side, usize::from(*second_pass), ui);
+            if ui.is_rect_visible(diagram.strip(site, side).expand2(vec2(width, 30.0))) {
+                diagram.side_ui(site, side, ui, response.id);
+                diagram.history_ui(site, side, usize::from(*second_pass), ui);
             }
         }
     }
@@ -113,40 +226,6 @@ fn legend_ui(theme: &Theme, routing: &RoutingSnapshot, single: bool, second_pass
     });
 }
 
-/// Background and name of each layer, names of the sides, input and output.
-fn frames_ui(theme: &Theme, routing: &RoutingSnapshot, geometry: &Geometry, ui: &Ui) {
-    let painter = ui.painter();
-    let small = FontId::proportional(11.0);
-    for (site, name) in routing.sites.iter().enumerate() {
-        let (up, down) = (geometry.strip(site, Side::Up), geometry.strip(site, Side::Down));
-        let left = geometry.rect.left();
-        let ground = Rect::from_min_max(pos2(left, up.top() - 4.0), pos2(up.right() + 5.0, down.bottom() + 4.0));
-        painter.rect_filled(ground, 5.0, ui.visuals().faint_bg_color);
-        let at = pos2(left + 6.0, ground.center().y);
-        painter.text(at, Align2::LEFT_CENTER, names::site(name), small.clone(), ui.visuals().text_color());
-        for (strip, side) in [(up, "up"), (down, "down")] {
-            let at = pos2(left + NAMES - 7.0, strip.center().y);
-            painter.text(at, Align2::RIGHT_CENTER, side, small.clone(), theme.muted);
-        }
-    }
-    let middle = geometry.rect.left() + NAMES + 0.5 * geometry.boxes;
-    let (top, bottom) = (geometry.rect.top(), geometry.rect.bottom());
-    painter.text(pos2(middle, top), Align2::CENTER_TOP, "▲ to the prediction head", small.clone(), theme.muted);
-    painter.text(pos2(middle, bottom), Align2::CENTER_BOTTOM, "▲ from the embeddings", small.clone(), theme.muted);
-    if let Some(history) = geometry.history {
-        let n = routing.recent.len();
-        let words = format!("last {n} steps; height: expert");
-        painter.text(pos2(history.left(), top), Align2::LEFT_TOP, words, small, theme.muted);
-    }
-}
-
-/// The expert that runs (most) on a side.
-fn pick(routing: &RoutingSnapshot, pass: usize, site: usize, side: Side) -> Option<usize> {
-    let shares = routing.current.get((pass * routing.sites.len() + site) * 2 + side as usize)?;
-    let best = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b]))?;
-    (shares[best] > 0.0).then_some(best)
-}
-
 fn pass_color(theme: &Theme, pass: usize) -> Color32 {
     // Neither is an expert's colour.
     match (pass, theme.dark) {
@@ -176,64 +255,6 @@ fn tag(ui: &Ui, theme: &Theme, pass: usize, at: Pos2) {
     }
     let letter = if pass == 0 { "A" } else { "B" };
     ui.painter().text(at, Align2::CENTER_CENTER, letter, FontId::proportional(9.5), Theme::text_on(color));
-}
-
-/// The lines from side to side, drawn before the boxes so that they only show between them.
-fn paths_ui(theme: &Theme, routing: &RoutingSnapshot, geometry: &Geometry, ui: &Ui) {
-    for pass in (0..routing.passes.min(2)).rev() {
-        let mut points = Vec::with_capacity(4 * geometry.sites);
-        for site in 0..geometry.sites {
-            for side in SIDES {
-                let Some(expert) = pick(routing, pass, site, side) else { continue };
-                let boxed = geometry.boxed(site, side, expert, routing.experts[side as usize]);
-                // The lines of the two passes run beside each other where both take the same box.
-                let x = boxed.center().x + if pass == 0 { -1.0 } else { 1.0 } * (0.2 * boxed.width()).min(12.0);
-                points.extend([pos2(x, boxed.bottom()), pos2(x, boxed.top())]);
-            }
-        }
-        if let (Some(first), Some(last)) = (points.first().copied(), points.last().copied()) {
-            points.insert(0, first + vec2(0.0, 9.0));
-            points.push(last - vec2(0.0, 9.0));
-        }
-        pass_line(ui, theme, pass, &points);
-    }
-}
-
-fn side_ui(
-    theme: &Theme,
-    routing: &RoutingSnapshot,
-    geometry: &Geometry,
-    site: usize,
-    side: Side,
-    ui: &Ui,
-    id: egui::Id,
-) {
-    let experts = routing.experts[side as usize];
-    let shares = |pass: usize, expert: usize| {
-        let cell = (pass * routing.sites.len() + site) * 2 + side as usize;
-        routing.current.get(cell).and_then(|shares| shares.get(expert)).copied().unwrap_or(0.0)
-    };
-    let place = format!("{} {}", names::site(&routing.sites[site]), names::side(side));
-    for expert in 0..experts {
-        let boxed = geometry.boxed(site, side, expert, experts);
-        let used = [shares(0, expert), if routing.passes > 1 { shares(1, expert) } else { 0.0 }];
-        let about = if experts == 1 {
-            format!("{place}: one matrix shared by all experts; nothing is drawn")
-        } else {
-            format!("{place}, expert {expert}: {}", use_words(used, routing.passes))
-        };
-        let color = if experts == 1 { theme.muted } else { theme.expert(expert) };
-        box_ui(theme, boxed, color, used, routing.passes, if experts == 1 { None } else { Some(expert) }, ui);
-        let response = ui.interact(boxed, id.with((site, side as usize, expert)), Sense::hover());
-        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &about));
-        let counts = routing.counts.get(site * 2 + side as usize).and_then(|counts| counts.get(expert)).copied();
-        response.on_hover_ui(|ui| {
-            ui.label(&about);
-            if let (Some(count), true) = (counts, experts > 1) {
-                ui.label(format!("drawn {} times so far", crate::format::count(count)));
-            }
-        });
-    }
 }
 
 fn use_words(used: [f32; 2], passes: usize) -> String {
@@ -286,36 +307,5 @@ fn box_ui(theme: &Theme, boxed: Rect, color: Color32, used: [f32; 2], passes: us
                 tag(ui, theme, pass, pos2(x, boxed.center().y));
             }
         }
-    }
-}
-
-/// Routes of the last steps: time to the right, the expert by height and by colour.
-fn history_ui(
-    theme: &Theme,
-    routing: &RoutingSnapshot,
-    geometry: &Geometry,
-    site: usize,
-    side: Side,
-    pass: usize,
-    ui: &Ui,
-) {
-    let (Some(history), experts) = (geometry.history, routing.experts[side as usize]) else { return };
-    let strip = geometry.strip(site, side);
-    let area = Rect::from_min_max(pos2(history.left(), strip.top()), pos2(history.right(), strip.bottom()));
-    if experts <= 1 {
-        return;
-    }
-    let painter = ui.painter();
-    painter.rect_filled(area, 2.0, ui.visuals().faint_bg_color);
-    let index = (pass.min(routing.passes - 1) * routing.sites.len() + site) * 2 + side as usize;
-    let n = routing.recent.len().max(1);
-    let (width, height) = (area.width() / n.max(32) as f32, area.height() / experts as f32);
-    for (i, step) in routing.recent.iter().enumerate() {
-        let Some(&expert) = step.experts.get(index) else { continue };
-        let expert = usize::from(expert);
-        let left = area.right() - (n - i) as f32 * width;
-        let top = area.bottom() - (expert + 1) as f32 * height;
-        let cell = Rect::from_min_size(pos2(left, top), vec2((width - 0.5).max(1.0), (height - 0.5).max(1.0)));
-        painter.rect_filled(cell, 0.0, theme.expert(expert));
     }
 }

@@ -5,7 +5,7 @@ mod diagram;
 
 use crate::app::actions::Action;
 use crate::app::names;
-use crate::app::panel_ctx::{PanelCtx, no_run_ui, opened_note_ui};
+use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
 use crate::config::Method;
@@ -25,16 +25,9 @@ impl RoutingPanel {
     /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let Self { shown, second_pass } = self;
-        let Some(run) = ctx.session.shown() else {
-            return no_run_ui(
-                ctx,
-                ui,
-                "No routes yet",
-                "Each step draws at random which expert runs in which layer. Press Start, and the draws are shown here as \
-                 they happen.",
-            );
-        };
-        opened_note_ui(ctx, ui);
+        let hint = "Each step draws at random which expert runs in which layer. Press Start, and the draws are shown here as \
+                    they happen.";
+        let Some(run) = shown_run(ctx, ui, "No routes yet", hint) else { return };
         if run.config.model.method != Method::Adamix {
             let hint = "This run trains without a mixture, so nothing is routed. Choose the method AdaMix in Setup.";
             return cards::empty(ui, ctx.theme, "No mixture in this run", hint, |_| {});
@@ -93,9 +86,9 @@ fn figures_ui(ctx: &PanelCtx<'_>, routing: &RoutingSnapshot, ui: &mut Ui) {
         ];
         cards::figures(ui, theme, &figures);
         ui.add_space(2.0);
-        let words = format!("Routing policy: {}.", names::policy(routing.policy));
-        ui.label(words).on_hover_text(names::policy_story(routing.policy));
-        ui.label(RichText::new(names::policy_story(routing.policy)).small().color(theme.muted));
+        let (name, description) = names::policy(routing.policy);
+        ui.label(format!("Routing policy: {name}.")).on_hover_text(description);
+        ui.label(RichText::new(description).small().color(theme.muted));
     });
 }
 

@@ -25,6 +25,16 @@ const TASKS: [(Task, &str); 11] = [
     (Task::Rte, "RTE: entailment"),
 ];
 
+const METRICS: [(Metric, &str); 7] = [
+    (Metric::Auto, "The task's own"),
+    (Metric::Accuracy, "Accuracy"),
+    (Metric::F1, "F1"),
+    (Metric::Matthews, "Matthews correlation"),
+    (Metric::Pearson, "Pearson correlation"),
+    (Metric::Spearman, "Spearman correlation"),
+    (Metric::Loss, "Loss"),
+];
+
 /// The data card.
 pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, columns: Option<&(PathBuf, Vec<String>)>) {
     let before = form.data.task;
@@ -42,11 +52,7 @@ pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, columns: O
         Task::Custom => custom_ui(ctx, ui, data, columns),
         _ => {
             let hint = "a directory with train.tsv and dev.tsv";
-            let (_, browse) =
-                labeled::path(ui, "Data directory", &tip("data.path"), hint, &mut data.path, !ctx.session.dialog_open);
-            if browse {
-                ctx.push(Action::Pick(Purpose::DataDir));
-            }
+            ctx.path(ui, "Data directory", &tip("data.path"), hint, &mut data.path, Purpose::DataDir);
         }
     }
     labeled::number(ui, "Longest input (tokens)", &tip("data.max_length"), &mut data.max_length, 4..=65_536, 1.0);
@@ -64,25 +70,14 @@ pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, columns: O
 }
 
 fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, columns: Option<&(PathBuf, Vec<String>)>) {
-    let can_browse = !ctx.session.dialog_open;
     let hint = "TSV, CSV or JSONL; drop it onto the window";
-    let (edit, browse) =
-        labeled::path(ui, "Training file", &tip("data.train_file"), hint, &mut data.train_file, can_browse);
-    if browse {
-        ctx.push(Action::Pick(Purpose::TrainFile));
-    }
+    let (tooltip, file) = (tip("data.train_file"), &mut data.train_file);
+    let edit = ctx.path(ui, "Training file", &tooltip, hint, file, Purpose::TrainFile);
     if edit.lost_focus() && !data.train_file.is_empty() {
         // Reads the column names of a typed path too.
         ctx.push(Action::UsePath(Purpose::TrainFile, PathBuf::from(&data.train_file)));
     }
-    let hint = "empty: a share of the training rows is held out";
-    let (_, browse) = labeled::path(ui, "Evaluation file", &tip("data.dev_file"), hint, &mut data.dev_file, can_browse);
-    if browse {
-        ctx.push(Action::Pick(Purpose::DevFile));
-    }
-    if data.dev_file.is_empty() {
-        labeled::number(ui, "Share held out", &tip("data.dev_fraction"), &mut data.dev_fraction, 0.01..=0.9, 0.005);
-    }
+    eval_file_ui(ctx, ui, data, "empty: a share of the training rows is held out");
     let known = columns.filter(|(path, _)| Path::new(&data.train_file) == path).map(|(_, names)| names.as_slice());
     let from_preview = ctx.session.data.value.as_ref().map(|preview| preview.columns.names.as_slice());
     let names = known.or(from_preview).unwrap_or_default();
@@ -93,6 +88,14 @@ fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, columns: Op
     labeled::choice(ui, "What is predicted", &tip("data.problem"), &mut data.problem, &problems);
 }
 
+/// The evaluation file; without one, the share of the training data that is held out.
+pub fn eval_file_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, hint: &str) {
+    ctx.path(ui, "Evaluation file", &tip("data.dev_file"), hint, &mut data.dev_file, Purpose::DevFile);
+    if data.dev_file.is_empty() {
+        labeled::number(ui, "Share held out", &tip("data.dev_fraction"), &mut data.dev_fraction, 0.01..=0.9, 0.005);
+    }
+}
+
 /// A column: chosen where the names are known, typed where they are not.
 fn column_ui(ui: &mut Ui, label: &str, key: &str, value: &mut String, names: &[String], optional: bool) {
     if names.is_empty() {
@@ -100,13 +103,14 @@ fn column_ui(ui: &mut Ui, label: &str, key: &str, value: &mut String, names: &[S
         labeled::text(ui, label, &tip(key), hint, value);
         return;
     }
-    let mut options: Vec<(String, String)> = names.iter().map(|name| (name.clone(), name.clone())).collect();
+    let mut options: Vec<_> = names.iter().map(|name| (name.clone(), name.clone())).collect();
     if optional {
         options.insert(0, (String::new(), "none: single sentences".to_owned()));
-    } else if !names.contains(value) && !value.is_empty() {
+    }
+    if !names.contains(value) && !value.is_empty() {
         options.push((value.clone(), format!("{value} (typed)")));
     }
-    labeled::choice_text(ui, label, &tip(key), value, &options);
+    labeled::choice(ui, label, &tip(key), value, &options);
 }
 
 fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
@@ -120,15 +124,13 @@ fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
         labeled::choice(ui, "Format", &tip("data.format"), &mut data.format, &formats);
         labeled::toggle(ui, "The first line names the columns", &tip("data.header"), &mut data.header);
         let mut labels = data.labels.join(", ");
-        let response =
-            labeled::text(ui, "Label names in order", &tip("data.labels"), "empty: as found, sorted", &mut labels);
-        if response.changed() {
-            data.labels =
-                labels.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+        let hint = "empty: as found, sorted";
+        if labeled::text(ui, "Label names in order", &tip("data.labels"), hint, &mut labels).changed() {
+            data.labels = split_names(&labels);
         }
     }
     if data.task != Task::Text {
-        metric_ui(ui, &mut data.metric);
+        labeled::choice(ui, "Deciding metric", &tip("data.metric"), &mut data.metric, &METRICS);
     }
     let bad = [(BadRows::Refuse, "Stop and say where"), (BadRows::Skip, "Leave out and list")];
     labeled::choice(ui, "Unusable rows", &tip("data.bad_rows"), &mut data.bad_rows, &bad);
@@ -139,15 +141,7 @@ fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
     labeled::number_or(ui, label, &key, "all", &mut data.max_eval_rows, rows, 10.0);
 }
 
-fn metric_ui(ui: &mut Ui, metric: &mut Metric) {
-    let metrics = [
-        (Metric::Auto, "The task's own"),
-        (Metric::Accuracy, "Accuracy"),
-        (Metric::F1, "F1"),
-        (Metric::Matthews, "Matthews correlation"),
-        (Metric::Pearson, "Pearson correlation"),
-        (Metric::Spearman, "Spearman correlation"),
-        (Metric::Loss, "Loss"),
-    ];
-    labeled::choice(ui, "Deciding metric", &tip("data.metric"), metric, &metrics);
+/// Names separated by commas.
+pub fn split_names(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }

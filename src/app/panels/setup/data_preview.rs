@@ -2,13 +2,13 @@
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
-use crate::app::query::JobProgress;
 use crate::app::widgets::cards;
+use crate::app::widgets::listing::{self, Heading};
 use crate::config::BadRows;
 use crate::format;
 use crate::protocol::{DataPreview, Lengths, SplitPreview};
 use egui::{RichText, Sense, Ui};
-use egui_extras::{Column, TableBuilder};
+use egui_extras::Column;
 use egui_plot::{Bar, BarChart, Plot, VLine};
 
 /// Skipped rows that are listed.
@@ -18,19 +18,8 @@ const LABELS: usize = 12;
 
 /// The preview in its four states.
 pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize) {
-    let query = &ctx.session.data;
-    if let Some(error) = &query.error {
-        return cards::error(ui, ctx.theme, error);
-    }
-    let Some(preview) = &query.value else {
-        if query.is_pending() {
-            let share = query.progress.as_ref().and_then(JobProgress::share);
-            cards::loading(ui, "Reading and tokenizing the data", share);
-        } else {
-            ui.label(RichText::new("Choose model and data to see a preview.").color(ctx.theme.muted));
-        }
-        return;
-    };
+    let (loading, hint) = ("Reading and tokenizing the data", "Choose model and data to see a preview.");
+    let Some(preview) = ctx.answer(ui, &ctx.session.data, loading, hint) else { return };
     figures_ui(ctx, ui, preview);
     notes_ui(ctx, ui, preview);
     egui::CollapsingHeader::new("Rows, labels and lengths").id_salt("preview").default_open(false).show(ui, |ui| {
@@ -119,35 +108,24 @@ fn left_out_words(rows: usize, refused: bool) -> String {
 }
 
 fn sample_table(ui: &mut Ui, split: &SplitPreview) {
-    let height = 20.0;
+    let mut headings = vec![
+        Heading::rest("Text", "", 120.0),
+        Heading { title: "Second text", tip: "", column: Column::initial(140.0).clip(true).resizable(true) },
+        Heading { title: "Label", tip: "", column: Column::initial(70.0).clip(true) },
+        Heading::exact("Tokens", "", 48.0),
+    ];
     let pairs = split.sample.iter().any(|row| row.pair.is_some());
-    ui.push_id("sample rows", |ui| {
-        let mut table = TableBuilder::new(ui).striped(true).max_scroll_height(140.0);
-        table = table.column(Column::remainder().at_least(120.0).clip(true));
-        if pairs {
-            table = table.column(Column::initial(140.0).clip(true).resizable(true));
+    if !pairs {
+        headings.remove(1);
+    }
+    listing::numbers(ui, "sample rows", &headings, 140.0, split.sample.len(), |mut row| {
+        let shown = &split.sample[row.index()];
+        let pair = shown.pair.as_deref().unwrap_or("");
+        for text in [Some(shown.text.as_str()), pairs.then_some(pair), Some(shown.label.as_str())].into_iter().flatten()
+        {
+            row.col(|ui| drop(ui.add(egui::Label::new(text).truncate())));
         }
-        let table = table.column(Column::initial(70.0).clip(true)).column(Column::exact(48.0));
-        table
-            .header(height, |mut row| {
-                row.col(|ui| drop(ui.strong("Text")));
-                if pairs {
-                    row.col(|ui| drop(ui.strong("Second text")));
-                }
-                row.col(|ui| drop(ui.strong("Label")));
-                row.col(|ui| drop(ui.strong("Tokens")));
-            })
-            .body(|body| {
-                body.rows(height, split.sample.len(), |mut row| {
-                    let shown = &split.sample[row.index()];
-                    row.col(|ui| drop(ui.add(egui::Label::new(&shown.text).truncate())));
-                    if pairs {
-                        row.col(|ui| drop(ui.add(egui::Label::new(shown.pair.as_deref().unwrap_or("")).truncate())));
-                    }
-                    row.col(|ui| drop(ui.add(egui::Label::new(&shown.label).truncate())));
-                    row.col(|ui| drop(ui.monospace(shown.tokens.len().to_string())));
-                });
-            });
+        row.col(|ui| drop(ui.monospace(shown.tokens.len().to_string())));
     });
 }
 

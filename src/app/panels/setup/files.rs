@@ -4,6 +4,11 @@ use crate::app::files::Purpose;
 use crate::config::{FileFormat, RunConfig, Task};
 use std::path::Path;
 
+/// Usual names of columns, the likeliest first.
+const TEXT_COLUMNS: &str = "sentence text sentence1 premise question1 question review comment body content title";
+const PAIR_COLUMNS: &str = "sentence2 text_pair hypothesis question2 pair";
+const LABEL_COLUMNS: &str = "label labels class category target score sentiment stars rating gold_label y";
+
 /// Kind of a dropped path, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropKind {
@@ -48,7 +53,7 @@ pub fn use_path(form: &mut RunConfig, purpose: Purpose, path: &Path) {
 }
 
 /// The known task that a directory in GLUE layout is named after.
-pub fn task_by_directory(path: &Path) -> Option<Task> {
+fn task_by_directory(path: &Path) -> Option<Task> {
     let name = path.file_name()?.to_str()?.to_lowercase().replace(['-', '_'], "");
     Some(match name.as_str() {
         "cola" => Task::Cola,
@@ -67,72 +72,44 @@ pub fn task_by_directory(path: &Path) -> Option<Task> {
 pub fn columns(path: &Path, format: FileFormat, head: &str) -> Vec<String> {
     let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase).unwrap_or_default();
     let first = head.trim_start_matches('\u{feff}').lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let json =
-        format == FileFormat::Jsonl || format == FileFormat::Auto && matches!(ending.as_str(), "jsonl" | "ndjson");
-    if json {
+    let auto = format == FileFormat::Auto;
+    if format == FileFormat::Jsonl || auto && matches!(ending.as_str(), "jsonl" | "ndjson") {
         return match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(first) {
             Ok(object) => object.keys().cloned().collect(),
             Err(_) => Vec::new(),
         };
     }
-    let comma = format == FileFormat::Csv || format == FileFormat::Auto && ending == "csv";
-    if comma {
+    if format == FileFormat::Csv || auto && ending == "csv" {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(first.as_bytes());
         return reader
             .records()
             .flatten()
-            .next()
-            .map(|row| row.iter().map(str::to_owned).collect())
-            .unwrap_or_default();
+            .take(1)
+            .flat_map(|row| row.iter().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
     }
     first.split('\t').map(str::to_owned).collect()
 }
 
 /// Keeps the form's columns where they exist, and guesses them by their usual names where they do not.
 pub fn guess_columns(form: &mut RunConfig, columns: &[String]) {
-    let find = |names: &[&str]| {
-        let hit = |name: &&str| columns.iter().find(|column| column.trim().eq_ignore_ascii_case(name));
-        names.iter().find_map(hit).cloned()
+    let find = |names: &str| {
+        let hit = |name: &str| columns.iter().find(|column| column.trim().eq_ignore_ascii_case(name));
+        names.split(' ').find_map(hit).cloned()
     };
     let data = &mut form.data;
     if columns.is_empty() || !data.header {
         return;
     }
     if !columns.contains(&data.text_column) {
-        let usual = [
-            "sentence",
-            "text",
-            "sentence1",
-            "premise",
-            "question1",
-            "question",
-            "review",
-            "comment",
-            "body",
-            "content",
-            "title",
-        ];
-        data.text_column = find(&usual).unwrap_or_else(|| columns[0].clone());
+        data.text_column = find(TEXT_COLUMNS).unwrap_or_else(|| columns[0].clone());
     }
     if !columns.contains(&data.text_pair_column) {
-        let second = find(&["sentence2", "text_pair", "hypothesis", "question2", "pair"]).unwrap_or_default();
+        let second = find(PAIR_COLUMNS).unwrap_or_default();
         data.text_pair_column = if second == data.text_column { String::new() } else { second };
     }
     if !columns.contains(&data.label_column) {
-        let usual = [
-            "label",
-            "labels",
-            "class",
-            "category",
-            "target",
-            "score",
-            "sentiment",
-            "stars",
-            "rating",
-            "gold_label",
-            "y",
-        ];
-        data.label_column = find(&usual).or_else(|| columns.last().cloned()).unwrap_or_default();
+        data.label_column = find(LABEL_COLUMNS).or_else(|| columns.last().cloned()).unwrap_or_default();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The mixture card: kind and number of experts, routing, sharing, consistency.
 
+use super::data::split_names;
 use crate::app::help::tip;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::labeled;
@@ -44,13 +45,10 @@ pub fn mixture_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, mixture: &mut MixtureConfig) 
 
 /// Which linear layers get a LoRA: typed, or switched on by name where the model is known.
 fn targets_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, targets: &mut Vec<String>) {
-    let split = |text: &str| -> Vec<String> {
-        text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
-    };
     let mut text = targets.join(", ");
     let hint = "empty: queries and values (paper)";
     if labeled::text(ui, "Layers with LoRA", &tip("mixture.lora_target"), hint, &mut text).changed() {
-        *targets = split(&text);
+        *targets = split_names(&text);
     }
     let known = ctx.session.model.value.as_ref().map(|info| info.lora_targets.as_slice()).unwrap_or_default();
     if known.is_empty() {

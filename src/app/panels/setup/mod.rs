@@ -102,10 +102,7 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         }
         _ => ("lab", "the bundled lab model", "A small encoder that trains in under a minute; works without internet"),
     };
-    let (_, browse) = labeled::path(ui, "Model", &tip("model.path"), hint, &mut model.path, !ctx.session.dialog_open);
-    if browse {
-        ctx.push(Action::Pick(Purpose::Model));
-    }
+    ctx.path(ui, "Model", &tip("model.path"), hint, &mut model.path, Purpose::Model);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
         ui.label(RichText::new("Or take").small().color(ctx.theme.muted));

@@ -30,9 +30,7 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
             }
         }
         let query = &session.preflight;
-        if let Some(error) = &query.error {
-            cards::error(ui, ctx.theme, error);
-        }
+        ctx.error_ui(ui, query);
         let fresh = session.preflight_version == session.form_version && !query.is_pending();
         match &query.value {
             // A plan that failed early knows none of the figures.

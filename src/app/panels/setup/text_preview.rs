@@ -13,19 +13,9 @@ const SHOWN: usize = 400;
 
 /// The preview in its four states.
 pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
-    let query = &ctx.session.texts;
-    if let Some(error) = &query.error {
-        return cards::error(ui, ctx.theme, error);
-    }
-    let Some(preview) = &query.value else {
-        if query.is_pending() {
-            cards::loading(ui, "Reading and tokenizing the texts", None);
-        } else {
-            let hint = "Choose a language model and a file to see what it will read, token by token.";
-            ui.label(RichText::new(hint).color(ctx.theme.muted));
-        }
-        return;
-    };
+    let hint = "Choose a language model and a file to see what it will read, token by token.";
+    let loading = "Reading and tokenizing the texts";
+    let Some(preview) = ctx.answer(ui, &ctx.session.texts, loading, hint) else { return };
     figures_ui(ctx.theme, ui, preview);
     notes_ui(ctx.theme, ui, preview);
     egui::CollapsingHeader::new("Tokens").id_salt("text preview").default_open(true).show(ui, |ui| {
@@ -137,11 +127,8 @@ fn sample_ui(theme: &Theme, ui: &mut Ui, split: &str, sample: &SampleText) {
         job.append(&visible(&token.text), 0.0, token_format(ui, theme, kind));
     }
     if sample.tokens.len() > SHOWN {
-        job.append(
-            &format!(" … {} more tokens", sample.tokens.len() - SHOWN),
-            0.0,
-            token_format(ui, theme, TokenKind::Special),
-        );
+        let more = format!(" … {} more tokens", sample.tokens.len() - SHOWN);
+        job.append(&more, 0.0, token_format(ui, theme, TokenKind::Special));
     }
     job.wrap.max_width = ui.available_width();
     ui.add(egui::Label::new(job).wrap());

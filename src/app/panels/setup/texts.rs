@@ -1,6 +1,6 @@
 //! The data card of a language model: files, format, template.
 
-use crate::app::actions::Action;
+use super::data::eval_file_ui;
 use crate::app::files::Purpose;
 use crate::app::help::tip;
 use crate::app::panel_ctx::PanelCtx;
@@ -22,29 +22,14 @@ const FORMATS: [(TextFormat, &str); 9] = [
 
 /// The fields of a task with texts.
 pub fn texts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
-    let can_browse = !ctx.session.dialog_open;
     let RunConfig { data, text, .. } = form;
     let hint = "JSONL, JSON, CSV, TSV, XML or plain text; drop it onto the window";
-    let (_, browse) =
-        labeled::path(ui, "Training file", &tip("data.train_file"), hint, &mut data.train_file, can_browse);
-    if browse {
-        ctx.push(Action::Pick(Purpose::TrainFile));
-    }
+    ctx.path(ui, "Training file", &tip("data.train_file"), hint, &mut data.train_file, Purpose::TrainFile);
     if data.train_file.is_empty() {
         let hint = "instead of files: a directory with train and valid files";
-        let (_, browse) = labeled::path(ui, "Data directory", &tip("data.path"), hint, &mut data.path, can_browse);
-        if browse {
-            ctx.push(Action::Pick(Purpose::DataDir));
-        }
+        ctx.path(ui, "Data directory", &tip("data.path"), hint, &mut data.path, Purpose::DataDir);
     }
-    let hint = "empty: a share of the training texts is held out";
-    let (_, browse) = labeled::path(ui, "Evaluation file", &tip("data.dev_file"), hint, &mut data.dev_file, can_browse);
-    if browse {
-        ctx.push(Action::Pick(Purpose::DevFile));
-    }
-    if data.dev_file.is_empty() {
-        labeled::number(ui, "Share held out", &tip("data.dev_fraction"), &mut data.dev_fraction, 0.01..=0.9, 0.005);
-    }
+    eval_file_ui(ctx, ui, data, "empty: a share of the training texts is held out");
     labeled::choice(ui, "Format", &tip("text.format"), &mut text.format, &FORMATS);
     template_ui(ui, &mut text.template);
     labeled::toggle(ui, "Learn the prompts too", &tip("text.learn_prompt"), &mut text.learn_prompt);
@@ -72,14 +57,11 @@ fn template_ui(ui: &mut Ui, template: &mut String) {
         ("model", "The model's own for everything"),
         ("none", "None: a plain layout"),
     ];
-    let mut options: Vec<(String, String)> = words.map(|(word, says)| (word.to_owned(), says.to_owned())).into();
+    let mut options: Vec<_> = words.map(|(word, says)| (word.to_owned(), says)).into();
     let file = !words.iter().any(|(word, _)| word == template);
-    options.push(if file {
-        (template.clone(), "A Jinja file".to_owned())
-    } else {
-        ("template.jinja".to_owned(), "A Jinja file".to_owned())
-    });
-    labeled::choice_text(ui, "Chat template", &tip("text.template"), template, &options);
+    let path = if file { template.clone() } else { "template.jinja".to_owned() };
+    options.push((path, "A Jinja file"));
+    labeled::choice(ui, "Chat template", &tip("text.template"), template, &options);
     if file {
         labeled::text(ui, "Template file", &tip("text.template"), "path of a Jinja file", template);
     }

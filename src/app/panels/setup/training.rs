@@ -1,6 +1,7 @@
 //! The mixture, optimisation and evaluation settings.
 
 use super::mixture::mixture_ui;
+use crate::app::files::Purpose;
 use crate::app::help::tip;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::{cards, labeled};
@@ -33,38 +34,16 @@ pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
             samples_ui(ui, eval);
         }
         egui::CollapsingHeader::new("More about evaluation").id_salt("more evaluation").show(ui, |ui| {
-            labeled::number(
-                ui,
-                "Checkpoints kept",
-                &tip("eval.save_total_limit"),
-                &mut eval.save_total_limit,
-                0..=1000,
-                0.1,
-            );
-            labeled::number(
-                ui,
-                "Evaluation batch",
-                &tip("eval.eval_batch_size"),
-                &mut eval.eval_batch_size,
-                1..=65_536,
-                1.0,
-            );
+            let (kept, batch) = (&mut eval.save_total_limit, &mut eval.eval_batch_size);
+            labeled::number(ui, "Checkpoints kept", &tip("eval.save_total_limit"), kept, 0..=1000, 0.1);
+            labeled::number(ui, "Evaluation batch", &tip("eval.eval_batch_size"), batch, 1..=65_536, 1.0);
         });
     });
     ui.add_space(4.0);
     cards::card(ui, ctx.theme, "Run", |ui| {
         labeled::text(ui, "Run name", &tip("name"), "empty: from task, model and time", &mut form.name);
-        let (_, browse) = labeled::path(
-            ui,
-            "Directory of runs",
-            &tip("runs_dir"),
-            "empty: the user's data directory",
-            &mut form.runs_dir,
-            !ctx.session.dialog_open,
-        );
-        if browse {
-            ctx.push(crate::app::actions::Action::Pick(crate::app::files::Purpose::RunsDir));
-        }
+        let hint = "empty: the user's data directory";
+        ctx.path(ui, "Directory of runs", &tip("runs_dir"), hint, &mut form.runs_dir, Purpose::RunsDir);
     });
 }
 
@@ -109,12 +88,8 @@ fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig, writes: bool) {
         labeled::number(ui, "AdamW β₁", &tip("train.adam_beta1"), &mut train.adam_beta1, 0.0..=0.9999, 0.001);
         labeled::number(ui, "AdamW β₂", &tip("train.adam_beta2"), &mut train.adam_beta2, 0.0..=0.999_999, 0.0001);
         labeled::small_number(ui, "AdamW epsilon", &tip("train.adam_epsilon"), &mut train.adam_epsilon, 1e-20..=1.0);
-        labeled::toggle(
-            ui,
-            "Move experts that were not drawn",
-            &tip("train.update_unselected"),
-            &mut train.update_unselected,
-        );
+        let (label, key) = ("Move experts that were not drawn", tip("train.update_unselected"));
+        labeled::toggle(ui, label, &key, &mut train.update_unselected);
         let recompute =
             [(Recompute::Auto, "When memory is short"), (Recompute::On, "Always"), (Recompute::Off, "Never")];
         labeled::choice(ui, "Recompute activations", &tip("train.recompute"), &mut train.recompute, &recompute);
