@@ -1,9 +1,7 @@
 //! Files and directories that appear whole or not at all.
 //!
-//! Everything is written under `.tmp-NAME` beside its final place, flushed to the disk, renamed, and the
-//! directory that holds the name is flushed too. A directory that replaces an older one moves that one to
-//! `.old-NAME` for the moment between the two renames. [`clean_leftovers`] tidies up what a killed process
-//! left behind: unfinished temporaries go, an old directory without its successor comes back.
+//! Everything is written as `.tmp-NAME` beside its final place, flushed and renamed. A directory that is replaced is
+//! `.old-NAME` between the two renames. [`clean_leftovers`] removes or restores what a killed process left behind.
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};

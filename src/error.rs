@@ -1,8 +1,5 @@
-//! The one error type of the crate.
-//!
-//! An [`Error`] is a kind (what sort of thing went wrong, so that a caller can act on it), a message
-//! (what failed, with the values, and what to do) and the contexts it passed through on its way up.
-//! It is displayed as one line, outermost context first, joined with `": "`.
+//! The error type of the crate: a kind, a message (what failed, with the values, and what to do) and contexts. It is
+//! displayed as one line, outermost context first, joined with `": "`.
 
 use std::fmt;
 

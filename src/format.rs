@@ -103,17 +103,15 @@ pub fn tick(value: f64) -> String {
         x if x < 1e-12 => "0".to_owned(),
         x if x < 1e-4 => scientific(value),
         x if x < 1e4 => format!("{}", (value * 1e6).round() / 1e6),
-        _ => short_tick(value),
+        x => {
+            let (scale, unit) = match x {
+                x if x >= 1e9 => (1e9, "G"),
+                x if x >= 1e6 => (1e6, "M"),
+                _ => (1e3, "k"),
+            };
+            format!("{} {unit}", (value / scale * 1e3).round() / 1e3)
+        }
     }
-}
-
-fn short_tick(value: f64) -> String {
-    let (scaled, unit) = match value.abs() {
-        x if x >= 1e9 => (value / 1e9, "G"),
-        x if x >= 1e6 => (value / 1e6, "M"),
-        _ => (value / 1e3, "k"),
-    };
-    format!("{} {unit}", (scaled * 1e3).round() / 1e3)
 }
 
 /// Seconds since 1970 as local time with its zone: `2026-09-21 16:13 CEST`.

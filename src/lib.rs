@@ -24,7 +24,7 @@
 //! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, rng, tensor |
 //! | [`mixture`] | banks of experts, routing, consistency, merging; knows no model and no file | config, error, nn, rng, tensor |
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches; knows no model | config, error, rng, tensor |
-//! | [`model_store`] | models by name: Hugging Face cache and downloads | config, error, format, tensor |
+//! | [`model_store`] | models by name: Hugging Face cache and downloads | atomic, config, error, format, tensor |
 //! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind), heads, reading weights; knows no training | config, data, error, mixture, model_store, nn, rng, tensor |
 //! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, rng, tensor |
 //! | [`records`] | what a run records, as plain data: steps, evaluations, checkpoints | eval, mixture, tensor |
@@ -36,7 +36,7 @@
 //! | [`bench`] | speed and memory of the training step on random weights | config, data, error, machine, model, nn, rng, tensor, train |
 //! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, atomic, config, data, error, eval, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
 //! | [`engine`] | threads and channels, nothing else | analysis, artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
-//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, machine, mixture, model_store, nn, protocol, records, rng, tensor, train, workflow |
+//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train, workflow |
 //! | `app` | the window; egui lives here and nowhere else | analysis, config, error, format, protocol |
 //! | `testing` | test doubles, behind the feature `testing` | analysis, config, error, eval, protocol, records |
 //!

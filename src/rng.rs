@@ -1,9 +1,5 @@
-//! Randomness that can be replayed.
-//!
-//! Every random choice of the program comes from a [`SeedStream`]: one seed, split by purpose
-//! ([`Purpose`]) and by an index (a step, an epoch, a tensor number). Two streams never overlap, and a
-//! stream at index *n* needs no history: to replay step 412, ask for step 412. That is why a checkpoint
-//! stores a step number and no generator state, and why a resumed run continues bit for bit.
+//! Reproducible randomness. Every random choice comes from a [`SeedStream`]: one seed, split by [`Purpose`] and index (a
+//! step, an epoch, a tensor number). A stream needs no history, so a checkpoint stores a step and no generator state.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -66,10 +62,6 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// 32 random bits.
-    pub fn next_u32(&mut self) -> u32 {
-        self.rng.next_u32()
-    }
     /// 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.rng.next_u64()

@@ -49,12 +49,12 @@ fn flag(key: &'static keys::Key) -> Arg {
             _ => "Run",
         });
     match key.kind() {
-        keys::Kind::Switch => arg.value_name("true|false").num_args(0..=1).default_missing_value("true"),
-        keys::Kind::Whole => arg.value_name("N").allow_negative_numbers(true),
-        keys::Kind::Number => arg.value_name("X").allow_negative_numbers(true),
-        keys::Kind::Choice => arg.value_name("CHOICE"),
-        keys::Kind::Text => arg.value_name("TEXT"),
-        keys::Kind::List => arg.value_name("A,B,..."),
+        keys::KeyKind::Switch => arg.value_name("true|false").num_args(0..=1).default_missing_value("true"),
+        keys::KeyKind::Whole => arg.value_name("N").allow_negative_numbers(true),
+        keys::KeyKind::Number => arg.value_name("X").allow_negative_numbers(true),
+        keys::KeyKind::Choice => arg.value_name("CHOICE"),
+        keys::KeyKind::Text => arg.value_name("TEXT"),
+        keys::KeyKind::List => arg.value_name("A,B,..."),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::preview_lines::{listed, print_lengths, print_skipped};
 use super::{Done, args, out, texts, usage};
 use crate::config::Task;
-use crate::data::preview::{Preview, Split};
+use crate::data::preview::{DataPreview, SplitPreview};
 use crate::error::Result;
 use crate::format;
 use crate::workflow::run;
@@ -47,7 +47,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     Ok(())
 }
 
-fn print(preview: &Preview, rows: usize) -> Result<()> {
+fn print(preview: &DataPreview, rows: usize) -> Result<()> {
     out::line(&format!("{}: {:?}, decided by {:?}", preview.name, preview.problem, preview.metric).to_lowercase())?;
     if !preview.columns.names.is_empty() {
         out::line(&format!("columns: {}", preview.columns.names.join(", ")))?;
@@ -68,7 +68,7 @@ fn print(preview: &Preview, rows: usize) -> Result<()> {
     print_skipped(&preview.skipped, preview.refused)
 }
 
-fn print_split(name: &str, split: &Split, labels: &[String], max_length: usize, rows: usize) -> Result<()> {
+fn print_split(name: &str, split: &SplitPreview, labels: &[String], max_length: usize, rows: usize) -> Result<()> {
     out::line(&format!("\n{} {name} rows from {}", format::count(split.rows), split.file))?;
     for (label, count) in labels.iter().zip(&split.balance) {
         let share = *count as f64 / split.rows.max(1) as f64;

@@ -4,6 +4,7 @@ use super::{Done, Failure, interrupt, out, usage};
 use crate::engine::transfer::{Transfer, TransferEvent};
 use crate::error::{Error, ErrorKind};
 use crate::format;
+use crate::model::HeaderReader;
 use crate::model_store::{DownloadProgress, Downloaded, Hub, ModelId, ModelKind, Stage, StoredModel};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -46,7 +47,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 }
 
 fn list(json: bool) -> Done {
-    let cached = Hub::from_env()?.scan();
+    let cached = Hub::from_env()?.scan(&HeaderReader);
     if json {
         return Ok(out::json(&cached)?);
     }

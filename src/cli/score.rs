@@ -1,7 +1,7 @@
 //! `adamix score`: generated texts against reference texts.
 
 use super::{Done, Failure, out};
-use crate::data::references::{Layout, References, read_outputs, read_references, read_text};
+use crate::data::references::{ReferenceLayout, References, read_outputs, read_references, read_text};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::text_metrics::meteor;
 use crate::eval::text_metrics::meteor::NamedText;
@@ -86,7 +86,8 @@ fn choice<const N: usize>(name: &'static str, values: [&'static str; N]) -> Arg 
 pub(super) fn run(matches: &ArgMatches) -> Done {
     let paths: Vec<PathBuf> = matches.get_many("ref").into_iter().flatten().cloned().collect();
     let chosen = |name: &str| matches.get_one::<String>(name).map(String::as_str);
-    let layout = chosen("layout").map(|name| if name == "blocks" { Layout::Blocks } else { Layout::Lines });
+    let layout =
+        chosen("layout").map(|name| if name == "blocks" { ReferenceLayout::Blocks } else { ReferenceLayout::Lines });
     let protocol = match chosen("protocol") {
         Some("webnlg") => Protocol::WebNlg,
         None if paths.len() > 1 => Protocol::WebNlg,
@@ -129,8 +130,10 @@ fn outputs_for(file: &Path, references: &References, paths: &[PathBuf]) -> Resul
     }
     let reference = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
     let (unit, hint) = match references.layout {
-        Layout::Blocks => ("blocks of references", "if it has one reference a line, say --layout lines"),
-        Layout::Lines => ("lines", "if empty lines separate the references of the segments, say --layout blocks"),
+        ReferenceLayout::Blocks => ("blocks of references", "if it has one reference a line, say --layout lines"),
+        ReferenceLayout::Lines => {
+            ("lines", "if empty lines separate the references of the segments, say --layout blocks")
+        }
     };
     Err(Error::data(format!(
         "there must be one generated text a line for each segment: {} has {} lines, but {reference} has {segments} \

@@ -1,6 +1,6 @@
 //! Which rows, which columns, how they become tokens.
 
-use super::require;
+use super::{require, within};
 use serde::{Deserialize, Serialize};
 
 /// A known task, which fixes files, columns, labels and metric; or the user's own rows or texts.
@@ -183,9 +183,7 @@ impl DataConfig {
         require(found, !self.dev_file.is_empty() || (self.dev_fraction > 0.0 && self.dev_fraction < 1.0), || {
             format!("dev_fraction is {}; choose a share between 0 and 1, or give dev_file", self.dev_fraction)
         });
-        require(found, (4..=65_536).contains(&self.max_length), || {
-            format!("max_length is {}; choose 4 to 65536 (the paper uses 128)", self.max_length)
-        });
+        within(found, "max_length", self.max_length, 4..=65_536, "choose 4 to 65536 (the paper uses 128)");
         let regression_metric = matches!(self.metric, Metric::Pearson | Metric::Spearman);
         let class_metric = matches!(self.metric, Metric::Accuracy | Metric::F1 | Metric::Matthews);
         let regression = self.task == Task::Stsb || (self.task == Task::Custom && self.problem == Problem::Regression);

@@ -1,8 +1,6 @@
-//! The one table of all settings: name, command-line flag, help, allowed values, the paper's value.
+//! The table of all settings: name, command-line flag, help, allowed values, the paper's value.
 //!
-//! The command line makes its flags from [`KEYS`], the window its tooltips, and a test holds the table to
-//! [`RunConfig`]: a setting without an entry, or an entry without a setting, fails. Types and defaults are
-//! not written here a second time: they are read off the serialised [`RunConfig::default`].
+//! Flags and tooltips come from [`KEYS`]; types and defaults are read off the serialised [`RunConfig::default`].
 
 use super::RunConfig;
 use crate::error::{Error, Result};
@@ -35,7 +33,7 @@ pub struct Key {
 
 /// What sort of value a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum KeyKind {
     /// `true` or `false`.
     Switch,
     /// A whole number, 0 or more.
@@ -52,14 +50,14 @@ pub enum Kind {
 
 impl Key {
     /// What sort of value it takes, read off the default.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> KeyKind {
         match self.default_value() {
-            Some(Value::Boolean(_)) => Kind::Switch,
-            Some(Value::Integer(_)) => Kind::Whole,
-            Some(Value::Float(_)) => Kind::Number,
-            Some(Value::Array(_)) => Kind::List,
-            _ if !self.choices.is_empty() => Kind::Choice,
-            _ => Kind::Text,
+            Some(Value::Boolean(_)) => KeyKind::Switch,
+            Some(Value::Integer(_)) => KeyKind::Whole,
+            Some(Value::Float(_)) => KeyKind::Number,
+            Some(Value::Array(_)) => KeyKind::List,
+            _ if !self.choices.is_empty() => KeyKind::Choice,
+            _ => KeyKind::Text,
         }
     }
 
@@ -171,34 +169,34 @@ pub fn paths(config: &RunConfig) -> Result<Vec<String>> {
 fn parse(key: &Key, text: &str) -> Result<Value, &'static str> {
     let trimmed = text.trim();
     Ok(match key.kind() {
-        Kind::Switch => Value::Boolean(match trimmed.to_ascii_lowercase().as_str() {
+        KeyKind::Switch => Value::Boolean(match trimmed.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => true,
             "false" | "no" | "off" | "0" => false,
             _ => return Err("neither true nor false"),
         }),
-        Kind::Whole => {
+        KeyKind::Whole => {
             let number: i64 = trimmed.replace('_', "").parse().map_err(|_| "not a whole number")?;
             if number < 0 {
                 return Err("below 0");
             }
             Value::Integer(number)
         }
-        Kind::Number => {
+        KeyKind::Number => {
             let number: f64 = trimmed.parse().map_err(|_| "not a number")?;
             if !number.is_finite() {
                 return Err("not a finite number");
             }
             Value::Float(number)
         }
-        Kind::Choice => {
+        KeyKind::Choice => {
             let choice = trimmed.to_ascii_lowercase().replace('_', "-");
             if !key.choices.contains(&choice.as_str()) {
                 return Err("none of the choices");
             }
             Value::String(choice)
         }
-        Kind::Text => Value::String(text.to_owned()),
-        Kind::List => {
+        KeyKind::Text => Value::String(text.to_owned()),
+        KeyKind::List => {
             let items = trimmed.split(',').map(|item| Value::String(item.trim().to_owned()));
             Value::Array(if trimmed.is_empty() { Vec::new() } else { items.collect() })
         }
@@ -275,7 +273,7 @@ mod tests {
         for key in KEYS {
             assert!(key.help.len() > 10 && !key.help.ends_with('.'), "{}", key.path);
             match key.kind() {
-                Kind::Choice => {
+                KeyKind::Choice => {
                     // The type itself lists what it takes in its refusal.
                     let mut table = as_table(&RunConfig::default()).unwrap();
                     *value_at_mut(&mut table, key.path).unwrap() = Value::String("no such choice".to_owned());
@@ -283,7 +281,7 @@ mod tests {
                     let expected: Vec<&str> = refusal.split('`').skip(3).step_by(2).collect();
                     assert_eq!(key.choices, expected, "{}: {refusal}", key.path);
                 }
-                Kind::Switch => assert!(key.choices.is_empty() && key.allowed.is_empty(), "{}", key.path),
+                KeyKind::Switch => assert!(key.choices.is_empty() && key.allowed.is_empty(), "{}", key.path),
                 _ => assert!(key.choices.is_empty() && !key.allowed.is_empty(), "{}", key.path),
             }
         }

@@ -1,6 +1,6 @@
 //! The mixture of adaptation modules (paper section 3; symbols: M = `num_experts`, r = `adapter_size`, λ = `consistency_weight`).
 
-use super::require;
+use super::{require, within};
 use serde::{Deserialize, Serialize};
 
 /// What each expert is.
@@ -51,7 +51,7 @@ pub enum AdapterInit {
     Identity,
 }
 
-/// Which expert runs: one law for all sites; down and up, layers and passes are drawn independently.
+/// Which expert runs: one policy for all adapted modules; down and up, layers and passes are drawn independently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoutingPolicy {
@@ -64,7 +64,7 @@ pub enum RoutingPolicy {
     PerToken,
     /// Always `fixed_expert`.
     Fixed,
-    /// Expert `(step + layer + pass) mod M`: even by construction, no chance.
+    /// Expert `(step + layer + pass) mod M`: even by construction.
     RoundRobin,
 }
 
@@ -74,7 +74,7 @@ pub enum RoutingPolicy {
 pub struct MixtureConfig {
     /// What each expert is. Paper: adapters for encoders, LoRA (or adapters) for GPT-2.
     pub kind: MixtureKind,
-    /// M: experts per site. Paper: 4 for GLUE, 8 for GPT-2.
+    /// M: experts per adapted module. Paper: 4 for GLUE, 8 for GPT-2.
     pub num_experts: usize,
     /// r: the bottleneck. Paper: 16 for RoBERTa-large, 48 for BERT-base.
     pub adapter_size: usize,
@@ -114,8 +114,8 @@ pub struct MixtureConfig {
     pub consistency_detach: bool,
     /// Cross-entropy on both passes (their mean) instead of on the first only.
     pub ce_both_passes: bool,
-    /// How much each expert counts when a checkpoint of the reference code with scores of its own is merged: one list for
-    /// each site; empty: all the same, the paper's mean. No setting of its own; an import writes it. `[sites][M]`
+    /// Weights of the experts in the merge, `[modules][M]`; empty: all equal, the paper's mean. Only an import of a checkpoint
+    /// of the reference code with its own scores sets them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub merge_weights: Vec<Vec<f64>>,
 }
@@ -166,39 +166,28 @@ impl MixtureConfig {
         }
     }
 
-    /// Whether these are merge weights of one site.
+    /// Whether these are merge weights of one adapted module.
     fn usable(&self, list: &[f64]) -> bool {
         list.len() == self.num_experts && list.iter().all(|w| w.is_finite()) && list.iter().sum::<f64>().abs() > 1e-9
     }
 
     pub(super) fn problems(&self, found: &mut Vec<String>) {
-        require(found, (1..=64).contains(&self.num_experts), || {
-            format!("num_experts is {}; choose 1 to 64 (the paper uses 4)", self.num_experts)
-        });
-        require(found, (1..=4096).contains(&self.adapter_size), || {
-            format!("adapter_size is {}; choose 1 to 4096 (the paper uses 16 or 48)", self.adapter_size)
-        });
-        require(found, self.init_std.is_finite() && self.init_std > 0.0 && self.init_std <= 1.0, || {
-            format!("init_std is {}; choose a number above 0, at most 1", self.init_std)
-        });
-        require(found, (1..=4096).contains(&self.lora_rank), || {
-            format!("lora_rank is {}; choose 1 to 4096 (the paper uses 4)", self.lora_rank)
-        });
-        require(found, self.lora_alpha.is_finite() && self.lora_alpha > 0.0 && self.lora_alpha <= 1e6, || {
-            format!("lora_alpha is {}; choose a number above 0, at most 1000000 (the paper uses 32)", self.lora_alpha)
-        });
-        require(found, (0.0..1.0).contains(&self.lora_dropout), || {
-            format!("lora_dropout is {}; choose at least 0 and below 1 (the paper uses 0.1)", self.lora_dropout)
-        });
+        within(found, "num_experts", self.num_experts, 1..=64, "choose 1 to 64 (the paper uses 4)");
+        within(found, "adapter_size", self.adapter_size, 1..=4096, "choose 1 to 4096 (the paper uses 16 or 48)");
+        within(found, "init_std", self.init_std, f64::MIN_POSITIVE..=1.0, "choose a number above 0, at most 1");
+        within(found, "lora_rank", self.lora_rank, 1..=4096, "choose 1 to 4096 (the paper uses 4)");
+        let advice = "choose a number above 0, at most 1000000 (the paper uses 32)";
+        within(found, "lora_alpha", self.lora_alpha, f64::MIN_POSITIVE..=1e6, advice);
+        let advice = "choose at least 0 and below 1 (the paper uses 0.1)";
+        within(found, "lora_dropout", self.lora_dropout, 0.0..1.0, advice);
         require(found, self.lora_target.iter().all(|name| !name.trim().is_empty()), || {
             "lora_target holds an empty name; leave the list empty for queries and values".to_owned()
         });
         require(found, self.routing != RoutingPolicy::Fixed || self.fixed_expert < self.num_experts, || {
             format!("fixed_expert is {} but there are {} experts, numbered from 0", self.fixed_expert, self.num_experts)
         });
-        require(found, self.consistency_weight.is_finite() && self.consistency_weight >= 0.0, || {
-            format!("consistency_weight is {}; choose 0 or more (the paper uses 1)", self.consistency_weight)
-        });
+        let advice = "choose 0 or more (the paper uses 1)";
+        within(found, "consistency_weight", self.consistency_weight, 0.0..=f64::MAX, advice);
         require(found, !self.ce_both_passes || self.consistency, || {
             "ce_both_passes needs the second pass; switch consistency on".to_owned()
         });

@@ -1,9 +1,7 @@
 //! Settings: plain data with defaults and validation. No tensors, no window, no files but TOML text.
 //!
-//! A [`RunConfig`] is everything a training run depends on. It is written, resolved, to `run.toml` in the
-//! run directory, and is the same thing in the window, in a file and on the command line.
-//! [`keys`] is the one table that names every setting with its help text: the command line's flags and the
-//! window's tooltips both come from it. [`presets`] holds the paper's runs.
+//! A [`RunConfig`] is everything a training run depends on; it is written, resolved, to `run.toml` in the run directory.
+//! [`keys`] names every setting with its help text, [`presets`] holds the paper's runs.
 
 pub mod data;
 pub mod keys;
@@ -97,6 +95,17 @@ impl RunConfig {
         }
         found
     }
+}
+
+/// Adds "`name` is `value`; `advice`" to `found` unless the value is in range.
+pub(crate) fn within<T: PartialOrd + std::fmt::Display>(
+    found: &mut Vec<String>,
+    name: &str,
+    value: T,
+    range: impl std::ops::RangeBounds<T>,
+    advice: &str,
+) {
+    require(found, range.contains(&value), || format!("{name} is {value}; {advice}"));
 }
 
 /// Adds `message` to `found` unless `ok`.

@@ -1,13 +1,13 @@
 //! Which model, on which device, and what is trained.
 
-use super::require;
+use super::{require, within};
 use serde::{Deserialize, Serialize};
 
 /// What is trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// A mixture of adapters and the head; the trunk stays frozen.
+    /// A mixture of adapters and the head; the base model stays frozen.
     #[default]
     Adamix,
     /// The head alone: the baseline that shows what the adapters add.
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for DeviceChoice {
     }
 }
 
-/// The number format of the frozen trunk and of what flows through it. Experts, head and optimizer are always f32.
+/// The number format of the frozen base model and its activations. Experts, head and optimizer are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DtypeChoice {
@@ -99,11 +99,11 @@ pub struct ModelConfig {
     pub path: String,
     /// What is trained.
     pub method: Method,
-    /// Whether the trunk's own dropout (the model's `config.json`) is on in training, as in the reference.
+    /// Whether the base model's own dropout (the model's `config.json`) is on in training, as in the reference.
     pub trunk_dropout: bool,
     /// Where the numbers are computed.
     pub device: DeviceChoice,
-    /// Number format of the frozen trunk.
+    /// Number format of the frozen base model.
     pub dtype: DtypeChoice,
     /// CPU threads of the engine; 0: all cores, less one for the window when there is one.
     pub threads: usize,
@@ -132,7 +132,7 @@ impl ModelConfig {
         require(found, !narrow || self.method != Method::Full, || {
             "training all weights needs them in f32; choose dtype auto or f32, or method adamix".to_owned()
         });
-        require(found, self.threads <= 1024, || format!("threads is {}; use 0 (automatic) to 1024", self.threads));
+        within(found, "threads", self.threads, ..=1024, "use 0 (automatic) to 1024");
     }
 }
 

@@ -1,24 +1,18 @@
 //! The runs of the paper as settings, and those of the lab.
 //!
-//! A [`Preset`] changes only what it is about: how a task is trained with a family of models. Model directory,
-//! data directory, device and names stay as they are. The paper's numbers for classification are those of the runs
-//! behind the released checkpoints (paper section 4.1): AdamW with weight decay 0.1 (not on biases), linear schedule
-//! with warm-up 0.06, inputs cut at 128 tokens, four experts, up-projection shared, down-projection not. The
-//! batch of a preset is the paper's whole batch; where memory is short, divide `batch_size` and multiply
-//! `gradient_accumulation_steps` (then every micro-batch draws its own route). Those for language models are the
-//! released settings of GPT-2 medium: AdamW without clipping, linear decay from 2e-4, eight experts with the up side
-//! shared: LoRA on queries and values with one A to start from, or adapters of width 8.
+//! The numbers are those of the runs behind the released checkpoints (paper section 4.1) and of the released settings for
+//! GPT-2 medium. Where memory is short, divide `batch_size` and multiply `gradient_accumulation_steps`.
 
 mod nlg;
 
 use super::{
     EvalConfig, Method, Metric, MixtureConfig, MixtureKind, RunConfig, Task, TextConfig, TextFormat, TrainConfig,
-    WRITER_LAB,
+    WRITER_LAB, choice_name,
 };
 
 /// The two models the paper fine-tunes on GLUE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum PaperModel {
     /// BERT-base and its likes: bottleneck 48, batches of 16 to 64.
     BertBase,
     /// RoBERTa-large and its likes: bottleneck 16, batches of 64.
@@ -42,7 +36,7 @@ pub struct Preset {
     pub max_length: usize,
     /// How the texts of a language model stand in their file.
     pub format: Option<TextFormat>,
-    /// Whether the trunk's own dropout is on.
+    /// Whether the base model's own dropout is on.
     pub trunk_dropout: bool,
     /// The mixture.
     pub mixture: MixtureConfig,
@@ -94,17 +88,17 @@ const fn run(epochs: f64, batch: usize, learning_rate: f64) -> PaperRun {
     PaperRun { epochs, batch, learning_rate, seed: 0, consistency: true }
 }
 
-/// The paper's runs: the task, with BERT-base, with RoBERTa-large.
-const PAPER_RUNS: [(Task, PaperRun, PaperRun); 8] = [
-    (Task::Mnli, run(40.0, 64, 4e-4), run(20.0, 64, 3e-4)),
-    (Task::Qnli, run(20.0, 64, 4e-4), run(20.0, 64, 3e-4)),
-    (Task::Sst2, run(40.0, 64, 4e-4), run(20.0, 64, 3e-4)),
+/// The paper's runs: the task, its name for people, with BERT-base, with RoBERTa-large.
+const PAPER_RUNS: [(Task, &str, PaperRun, PaperRun); 8] = [
+    (Task::Mnli, "MNLI", run(40.0, 64, 4e-4), run(20.0, 64, 3e-4)),
+    (Task::Qnli, "QNLI", run(20.0, 64, 4e-4), run(20.0, 64, 3e-4)),
+    (Task::Sst2, "SST-2", run(40.0, 64, 4e-4), run(20.0, 64, 3e-4)),
     // The rate of RoBERTa's run is not recorded; 5e-4 is the first of the grid that was searched.
-    (Task::Qqp, run(60.0, 64, 5e-4), run(80.0, 64, 5e-4)),
-    (Task::Mrpc, run(100.0, 16, 4e-4), run(60.0, 64, 3e-4)),
-    (Task::Cola, run(100.0, 16, 5e-4), PaperRun { seed: 2, ..run(80.0, 64, 3e-4) }),
-    (Task::Rte, run(80.0, 32, 5e-4), run(60.0, 64, 5e-4)),
-    (Task::Stsb, run(80.0, 32, 5e-4), PaperRun { consistency: false, ..run(80.0, 64, 3e-4) }),
+    (Task::Qqp, "QQP", run(60.0, 64, 5e-4), run(80.0, 64, 5e-4)),
+    (Task::Mrpc, "MRPC", run(100.0, 16, 4e-4), run(60.0, 64, 3e-4)),
+    (Task::Cola, "CoLA", run(100.0, 16, 5e-4), PaperRun { seed: 2, ..run(80.0, 64, 3e-4) }),
+    (Task::Rte, "RTE", run(80.0, 32, 5e-4), run(60.0, 64, 5e-4)),
+    (Task::Stsb, "STS-B", run(80.0, 32, 5e-4), PaperRun { consistency: false, ..run(80.0, 64, 3e-4) }),
 ];
 
 const BERT_NOTE: &str = "The run behind the released BERT-base checkpoint. The released BERT code ignores its consistency \
@@ -113,16 +107,15 @@ const ROBERTA_NOTE: &str = "The run behind the released RoBERTa-large checkpoint
 const LAB_NOTE: &str = "The bundled encoder on film-review sentences: under a minute on two cores.";
 
 /// The paper's run for a GLUE task; nothing for the lab and the user's own data.
-pub fn paper(task: Task, family: Family) -> Option<Preset> {
-    let (_, bert, roberta) = PAPER_RUNS.iter().find(|(of, ..)| *of == task)?;
+pub fn paper(task: Task, family: PaperModel) -> Option<Preset> {
+    let (_, task_title, bert, roberta) = PAPER_RUNS.iter().find(|(of, ..)| *of == task)?;
     let (run, model, title, adapter_size, note) = match family {
-        Family::BertBase => (bert, "bert-base", "BERT-base", 48, BERT_NOTE),
-        Family::RobertaLarge => (roberta, "roberta-large", "RoBERTa-large", 16, ROBERTA_NOTE),
+        PaperModel::BertBase => (bert, "bert-base", "BERT-base", 48, BERT_NOTE),
+        PaperModel::RobertaLarge => (roberta, "roberta-large", "RoBERTa-large", 16, ROBERTA_NOTE),
     };
-    let (short, long) = names(task);
     Some(Preset {
-        name: format!("{short}-{model}"),
-        title: format!("{long}, {title} (paper)"),
+        name: format!("{}-{model}", choice_name(task)),
+        title: format!("{task_title}, {title} (paper)"),
         note: note.to_owned(),
         task,
         bundled: None,
@@ -139,7 +132,7 @@ pub fn paper(task: Task, family: Family) -> Option<Preset> {
             ..TrainConfig::default()
         },
         // Measured and saved once an epoch, as in the paper.
-        eval: EvalConfig { eval_steps: 0, save_steps: 0, ..EvalConfig::default() },
+        eval: EvalConfig::default(),
     })
 }
 
@@ -162,7 +155,7 @@ pub fn lab() -> Preset {
 
 const WRITER_NOTE: &str = "The bundled language model learns to write about restaurants: about a minute on two cores.";
 
-/// The settings that go with the bundled writing model and its restaurants.
+/// The settings that go with the bundled language model and its restaurants.
 pub fn writer_lab() -> Preset {
     Preset {
         name: WRITER_LAB.to_owned(),
@@ -195,7 +188,7 @@ pub fn writer_lab() -> Preset {
 
 /// All presets: the labs first, then the paper's runs.
 pub fn all() -> Vec<Preset> {
-    let families = [Family::BertBase, Family::RobertaLarge];
+    let families = [PaperModel::BertBase, PaperModel::RobertaLarge];
     let runs = families.into_iter().flat_map(|family| PAPER_RUNS.iter().filter_map(move |run| paper(run.0, family)));
     [lab(), writer_lab()].into_iter().chain(runs).chain(nlg::all()).collect()
 }
@@ -203,23 +196,6 @@ pub fn all() -> Vec<Preset> {
 /// The preset with this name.
 pub fn by_name(name: &str) -> Option<Preset> {
     all().into_iter().find(|preset| preset.name == name)
-}
-
-/// Name on the command line, name for people.
-fn names(task: Task) -> (&'static str, &'static str) {
-    match task {
-        Task::Lab => ("lab", "Lab"),
-        Task::Custom => ("custom", "Own data"),
-        Task::Text => ("text", "Own texts"),
-        Task::Cola => ("cola", "CoLA"),
-        Task::Sst2 => ("sst2", "SST-2"),
-        Task::Mrpc => ("mrpc", "MRPC"),
-        Task::Stsb => ("stsb", "STS-B"),
-        Task::Qqp => ("qqp", "QQP"),
-        Task::Mnli => ("mnli", "MNLI"),
-        Task::Qnli => ("qnli", "QNLI"),
-        Task::Rte => ("rte", "RTE"),
-    }
 }
 
 #[cfg(test)]
@@ -247,15 +223,15 @@ mod tests {
     #[test]
     fn the_papers_numbers() {
         let get = |task, family| paper(task, family).unwrap_or_else(lab);
-        let rte = get(Task::Rte, Family::BertBase);
+        let rte = get(Task::Rte, PaperModel::BertBase);
         assert_eq!((rte.train.num_train_epochs, rte.train.batch_size, rte.train.learning_rate), (80.0, 32, 5e-4));
         assert_eq!(rte.mixture.adapter_size, 48);
-        let cola = get(Task::Cola, Family::RobertaLarge);
+        let cola = get(Task::Cola, PaperModel::RobertaLarge);
         assert_eq!((cola.train.seed, cola.train.batch_size, cola.mixture.adapter_size), (2, 64, 16));
         assert!(cola.mixture.consistency && cola.mixture.sharing_up && !cola.mixture.sharing_down);
         // What all runs of the paper have in common.
         for task in PAPER_RUNS.map(|(task, ..)| task) {
-            let Preset { mixture, train, .. } = get(task, Family::BertBase);
+            let Preset { mixture, train, .. } = get(task, PaperModel::BertBase);
             assert_eq!((mixture.num_experts, mixture.init_std, mixture.consistency_weight), (4, 0.02, 1.0));
             assert_eq!((mixture.activation, mixture.init), (Activation::Gelu, AdapterInit::Normal));
             assert_eq!((mixture.routing, mixture.ce_both_passes), (RoutingPolicy::PerBatch, false));
@@ -263,9 +239,11 @@ mod tests {
             assert_eq!((train.adam_beta1, train.adam_beta2, train.adam_epsilon), (0.9, 0.999, 1e-8));
             assert_eq!((train.max_grad_norm, train.max_steps, train.gradient_accumulation_steps), (1.0, 0, 1));
         }
-        let stsb = get(Task::Stsb, Family::RobertaLarge);
+        let stsb = get(Task::Stsb, PaperModel::RobertaLarge);
         assert!(!stsb.mixture.consistency, "the released STS-B run had no consistency term");
-        assert!(paper(Task::Lab, Family::BertBase).is_none() && paper(Task::Custom, Family::RobertaLarge).is_none());
+        assert!(
+            paper(Task::Lab, PaperModel::BertBase).is_none() && paper(Task::Custom, PaperModel::RobertaLarge).is_none()
+        );
     }
 
     #[test]

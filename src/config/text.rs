@@ -1,7 +1,5 @@
-//! What a causal language model learns from a text file, and how the text becomes tokens.
-//!
-//! Files, limits and the largest length are those of [`DataConfig`](super::DataConfig); this section holds what
-//! only texts have: their format, the chat template, what is learned, how batches are filled.
+//! What a causal language model learns from a text file, and how the text becomes tokens. Files and limits are in
+//! [`DataConfig`](super::DataConfig).
 
 use super::{Task, require};
 use jiff::civil::Date;
@@ -66,7 +64,7 @@ pub struct TextConfig {
     pub date: String,
 }
 
-/// Name of the bundled writing model and its texts: stands in [`ModelConfig::path`](super::ModelConfig::path) for the
+/// Name of the bundled language model and its texts: stands in [`ModelConfig::path`](super::ModelConfig::path) for the
 /// model, in [`DataConfig::path`](super::DataConfig::path) for the texts.
 pub const WRITER_LAB: &str = "writer-lab";
 

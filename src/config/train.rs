@@ -1,6 +1,6 @@
 //! Optimisation, and what is measured how often.
 
-use super::require;
+use super::{require, within};
 use serde::{Deserialize, Serialize};
 
 /// How the learning rate goes on after the warm-up.
@@ -96,46 +96,28 @@ impl Default for TrainConfig {
 
 impl TrainConfig {
     pub(super) fn problems(&self, found: &mut Vec<String>) {
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        require(found, self.max_steps > 0 || positive(self.num_train_epochs), || {
+        require(found, self.max_steps > 0 || self.num_train_epochs.is_finite() && self.num_train_epochs > 0.0, || {
             format!("num_train_epochs is {}; choose a number above 0, or set max_steps", self.num_train_epochs)
         });
         require(found, self.max_steps <= 100_000_000 && self.num_train_epochs <= 1e6, || {
             "more than 100 million steps or a million epochs; choose fewer".to_owned()
         });
-        require(found, (1..=65_536).contains(&self.batch_size), || {
-            format!("batch_size is {}; choose 1 to 65536", self.batch_size)
-        });
-        require(found, (1..=65_536).contains(&self.gradient_accumulation_steps), || {
-            format!("gradient_accumulation_steps is {}; choose 1 to 65536", self.gradient_accumulation_steps)
-        });
-        require(found, positive(self.learning_rate) && self.learning_rate <= 10.0, || {
-            format!(
-                "learning_rate is {}; choose a number above 0, at most 10 (the paper uses 3e-4 to 5e-4)",
-                self.learning_rate
-            )
-        });
-        require(found, (0.0..=1.0).contains(&self.warmup_ratio), || {
-            format!("warmup_ratio is {}; choose 0 to 1 (the paper uses 0.06)", self.warmup_ratio)
-        });
-        require(found, (0.0..=1.0).contains(&self.weight_decay), || {
-            format!("weight_decay is {}; choose 0 to 1 (the paper uses 0.1)", self.weight_decay)
-        });
-        require(found, (0.0..1.0).contains(&self.label_smoothing), || {
-            format!("label_smoothing is {}; choose at least 0 and below 1 (the paper uses 0.1)", self.label_smoothing)
-        });
+        within(found, "batch_size", self.batch_size, 1..=65_536, "choose 1 to 65536");
+        within(found, "gradient_accumulation_steps", self.gradient_accumulation_steps, 1..=65_536, "choose 1 to 65536");
+        let advice = "choose a number above 0, at most 10 (the paper uses 3e-4 to 5e-4)";
+        within(found, "learning_rate", self.learning_rate, f64::MIN_POSITIVE..=10.0, advice);
+        within(found, "warmup_ratio", self.warmup_ratio, 0.0..=1.0, "choose 0 to 1 (the paper uses 0.06)");
+        within(found, "weight_decay", self.weight_decay, 0.0..=1.0, "choose 0 to 1 (the paper uses 0.1)");
+        let advice = "choose at least 0 and below 1 (the paper uses 0.1)";
+        within(found, "label_smoothing", self.label_smoothing, 0.0..1.0, advice);
         require(found, (0.0..1.0).contains(&self.adam_beta1) && (0.0..1.0).contains(&self.adam_beta2), || {
             format!(
                 "adam_beta1 is {} and adam_beta2 is {}; both must be at least 0 and below 1",
                 self.adam_beta1, self.adam_beta2
             )
         });
-        require(found, positive(self.adam_epsilon), || {
-            format!("adam_epsilon is {}; choose a small number above 0", self.adam_epsilon)
-        });
-        require(found, self.max_grad_norm.is_finite() && self.max_grad_norm >= 0.0, || {
-            format!("max_grad_norm is {}; choose 0 (never clip) or more", self.max_grad_norm)
-        });
+        within(found, "adam_epsilon", self.adam_epsilon, f64::MIN_POSITIVE..=f64::MAX, "choose a small number above 0");
+        within(found, "max_grad_norm", self.max_grad_norm, 0.0..=f64::MAX, "choose 0 (never clip) or more");
     }
 }
 
@@ -184,18 +166,11 @@ impl Default for EvalConfig {
 
 impl EvalConfig {
     pub(super) fn problems(&self, found: &mut Vec<String>) {
-        require(found, (1..=1000).contains(&self.random_routes), || {
-            format!("random_routes is {}; choose 1 to 1000", self.random_routes)
-        });
-        require(found, (1..=65_536).contains(&self.eval_batch_size), || {
-            format!("eval_batch_size is {}; choose 1 to 65536", self.eval_batch_size)
-        });
+        within(found, "random_routes", self.random_routes, 1..=1000, "choose 1 to 1000");
+        within(found, "eval_batch_size", self.eval_batch_size, 1..=65_536, "choose 1 to 65536");
         // They are written while training waits: few, and short.
-        require(found, self.samples <= MOST_SAMPLES, || {
-            format!("samples is {}; choose 0 (none) to {MOST_SAMPLES}", self.samples)
-        });
-        require(found, (1..=LONGEST_SAMPLE).contains(&self.sample_tokens), || {
-            format!("sample_tokens is {}; choose 1 to {LONGEST_SAMPLE}", self.sample_tokens)
-        });
+        within(found, "samples", self.samples, ..=MOST_SAMPLES, &format!("choose 0 (none) to {MOST_SAMPLES}"));
+        let advice = &format!("choose 1 to {LONGEST_SAMPLE}");
+        within(found, "sample_tokens", self.sample_tokens, 1..=LONGEST_SAMPLE, advice);
     }
 }

@@ -1,11 +1,11 @@
 //! From files to packed batches: readers, tasks, tokenizing, seeded restartable batches.
 //!
-//! [`load`] gives a classification task's training and evaluation rows, checked and encoded; [`preview()`] tells what is in them
-//! before anybody trains on them. [`text`] does the same for models that write. [`order`] says which rows come when. Nothing here is random but the order
-//! and the held-out rows, and both are functions of a seed.
+//! [`load`] gives the rows of a classification task, checked and encoded; [`preview()`] describes them before training.
+//! [`text`] does the same for language models; [`order`] says which rows come when.
 
 pub mod batch;
 pub mod gguf;
+mod hold_out;
 pub mod lab;
 pub mod order;
 pub mod preview;
@@ -18,7 +18,7 @@ pub mod tokenizer;
 mod tokenizer_files;
 
 pub use batch::{Batch, Labels};
-pub use preview::{Preview, preview};
+pub use preview::{DataPreview, preview};
 pub use table::{Cells, Table};
 pub use tokenizer::{Encoded, TextTokenizer};
 
@@ -36,6 +36,17 @@ pub enum Target {
     Class(u32),
     /// A finite number.
     Value(f32),
+}
+
+impl Target {
+    /// The class index, unless it is a number.
+    pub fn class(self) -> Option<u32> {
+        if let Self::Class(class) = self { Some(class) } else { None }
+    }
+    /// The number, unless it is a class.
+    pub fn value(self) -> Option<f32> {
+        if let Self::Value(value) = self { Some(value) } else { None }
+    }
 }
 
 /// One example.
@@ -120,17 +131,10 @@ impl Dataset {
 
     /// The answers of the rows with these numbers.
     pub fn labels(&self, rows: &[usize]) -> Labels {
-        let values = rows.iter().filter_map(|&row| match self.rows[row].target {
-            Target::Value(value) => Some(value),
-            Target::Class(_) => None,
-        });
-        let classes = rows.iter().filter_map(|&row| match self.rows[row].target {
-            Target::Class(class) => Some(class),
-            Target::Value(_) => None,
-        });
+        let targets = rows.iter().map(|&row| self.rows[row].target);
         match self.rows.first().map(|row| row.target) {
-            Some(Target::Value(_)) => Labels::Values(values.collect()),
-            _ => Labels::Classes(classes.collect()),
+            Some(Target::Value(_)) => Labels::Values(targets.filter_map(Target::value).collect()),
+            _ => Labels::Classes(targets.filter_map(Target::class).collect()),
         }
     }
 
@@ -170,10 +174,8 @@ pub(crate) struct TaskRows {
     pub files: [String; 2],
 }
 
-/// Reads, checks and encodes the rows of a run.
-///
-/// Errors name the file and the line. Rows that cannot be used are refused or listed in
-/// [`TaskData::skipped`], as the settings say.
+/// Reads, checks and encodes the rows of a run. Errors name the file and the line. Rows that cannot be used are refused
+/// or listed in [`TaskData::skipped`], as the settings say.
 pub fn load(config: &DataConfig, tokenizer: &TextTokenizer) -> Result<TaskData> {
     let name = tasks::name(config);
     let task = read_rows(config, config.bad_rows).with_context(|| format!("the data of {name} cannot be used"))?;
@@ -189,7 +191,7 @@ pub fn load(config: &DataConfig, tokenizer: &TextTokenizer) -> Result<TaskData> 
 }
 
 /// One split as it stands in its file.
-struct Source {
+struct RawSplit {
     file: String,
     rows: Vec<RawRow>,
 }
@@ -227,21 +229,21 @@ fn read_rows(config: &DataConfig, mode: BadRows) -> Result<TaskRows> {
 }
 
 /// The rows of the training and, where there is one, of the evaluation file.
-fn sources(config: &DataConfig, refusals: &mut Refusals) -> Result<(Source, Option<Source>)> {
+fn sources(config: &DataConfig, refusals: &mut Refusals) -> Result<(RawSplit, Option<RawSplit>)> {
     if config.task == Task::Lab {
         let names = DataConfig::default();
         let plan = tasks::columns(&DataConfig { task: Task::Custom, ..names }, Path::new(""))?;
-        let mut read = |name: &str, bytes: &'static [u8]| -> Result<Source> {
+        let mut read = |name: &str, bytes: &'static [u8]| -> Result<RawSplit> {
             let table = Table::from_bytes(name, Cow::Borrowed(bytes), FileFormat::Tsv, true)?;
-            Ok(Source { file: name.to_owned(), rows: rows::raw(&table, &plan, refusals)? })
+            Ok(RawSplit { file: name.to_owned(), rows: rows::raw(&table, &plan, refusals)? })
         };
-        return Ok((read("lab/train.tsv", lab::train_tsv())?, Some(read("lab/dev.tsv", lab::dev_tsv())?)));
+        return Ok((read("lab/train.tsv", lab::TRAIN_TSV)?, Some(read("lab/dev.tsv", lab::DEV_TSV)?)));
     }
     let (train, dev) = tasks::files(config)?;
-    let mut read = |path: &Path| -> Result<Source> {
+    let mut read = |path: &Path| -> Result<RawSplit> {
         let plan = tasks::columns(config, path)?;
         let table = Table::open(path, plan.format, plan.header)?;
-        Ok(Source { file: table.name().to_owned(), rows: rows::raw(&table, &plan, refusals)? })
+        Ok(RawSplit { file: table.name().to_owned(), rows: rows::raw(&table, &plan, refusals)? })
     };
     Ok((read(&train)?, dev.map(|path| read(&path)).transpose()?))
 }

@@ -1,27 +1,8 @@
-//! The order of micro-batches: seeded, and restartable at any of them.
-//!
-//! The rows of micro-batch number `index` depend on nothing but the seed, the rows (their number, or their lengths) and
-//! the rule by which batches are filled, so a resumed run asks for the next number and goes on exactly where it was.
+//! The order of micro-batches: a function of the seed, the rows and the rule by which batches are filled, so that a
+//! resumed run continues at any micro-batch.
 
 use crate::config::{RunConfig, Task};
 use crate::rng::{Purpose, SeedStream};
-
-/// Micro-batches in one pass over `n_rows` rows; the last one may be short.
-pub fn batches_per_epoch(n_rows: usize, batch_size: usize) -> u64 {
-    n_rows.div_ceil(batch_size.max(1)) as u64
-}
-
-/// All rows in the order of pass number `epoch` (from 0). `[n_rows]`
-pub fn epoch(seed: SeedStream, n_rows: usize, epoch: u64) -> Vec<usize> {
-    let mut rows: Vec<usize> = (0..n_rows).collect();
-    seed.stream(Purpose::Shuffle, epoch).shuffle(&mut rows);
-    rows
-}
-
-/// The rows of micro-batch number `index` (from 0, counted over all passes). `[<= batch_size]`
-pub fn rows(seed: SeedStream, n_rows: usize, batch_size: usize, index: u64) -> Vec<usize> {
-    Order::new(seed, n_rows, batch_size).rows(index).to_vec()
-}
 
 /// How a micro-batch is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +25,7 @@ impl BatchRule {
 
 /// One pass over the data.
 #[derive(Clone, Debug)]
-struct Pass {
+struct EpochPass {
     number: u64,
     /// Number of its first micro-batch, counted over all passes.
     first: u64,
@@ -53,7 +34,7 @@ struct Pass {
     starts: Vec<usize>,
 }
 
-impl Pass {
+impl EpochPass {
     fn batches(&self) -> u64 {
         self.starts.len() as u64 - 1
     }
@@ -65,7 +46,7 @@ pub struct Order {
     seed: SeedStream,
     lengths: Vec<usize>,
     rule: BatchRule,
-    current: Option<Pass>,
+    current: Option<EpochPass>,
 }
 
 impl Order {
@@ -91,7 +72,7 @@ impl Order {
         }
         // Batches of a token budget are not equally many in each pass: passes are counted from the last known one.
         let start = match self.rule {
-            BatchRule::Examples(most) => index / batches_per_epoch(self.lengths.len(), most),
+            BatchRule::Examples(_) => index / self.batches_in(0),
             BatchRule::Tokens(_) => 0,
         };
         let mut pass = match self.current.take() {
@@ -109,7 +90,7 @@ impl Order {
     /// Micro-batches in pass number `epoch` (from 0).
     pub fn batches_in(&self, epoch: u64) -> u64 {
         match self.rule {
-            BatchRule::Examples(most) => batches_per_epoch(self.lengths.len(), most),
+            BatchRule::Examples(most) => self.lengths.len().div_ceil(most.max(1)) as u64,
             BatchRule::Tokens(_) if self.lengths.is_empty() => 0,
             BatchRule::Tokens(_) => self.pass(epoch, 0).batches(),
         }
@@ -126,8 +107,9 @@ impl Order {
         full + if part > 0.0 { (self.batches_in(whole as u64) as f64 * part).ceil() as u64 } else { 0 }
     }
 
-    fn pass(&self, number: u64, first: u64) -> Pass {
-        let rows = epoch(self.seed, self.lengths.len(), number);
+    fn pass(&self, number: u64, first: u64) -> EpochPass {
+        let mut rows: Vec<usize> = (0..self.lengths.len()).collect();
+        self.seed.stream(Purpose::Shuffle, number).shuffle(&mut rows);
         let mut starts = vec![0];
         let mut tokens = 0;
         for (at, &row) in rows.iter().enumerate() {
@@ -143,7 +125,7 @@ impl Order {
             tokens += self.lengths[row];
         }
         starts.push(rows.len());
-        Pass { number, first, rows, starts }
+        EpochPass { number, first, rows, starts }
     }
 }
 
@@ -151,10 +133,15 @@ impl Order {
 mod tests {
     use super::*;
 
+    /// The rows of micro-batch number `index`.
+    fn rows(seed: SeedStream, n_rows: usize, batch_size: usize, index: u64) -> Vec<usize> {
+        Order::new(seed, n_rows, batch_size).rows(index).to_vec()
+    }
+
     #[test]
     fn every_epoch_visits_every_row_once_in_another_order() {
         let seed = SeedStream::new(3);
-        let per_epoch = batches_per_epoch(103, 10);
+        let per_epoch = Order::new(seed, 103, 10).batches_in(0);
         assert_eq!(per_epoch, 11);
         let pass = |epoch: u64| -> Vec<usize> {
             (0..per_epoch).flat_map(|batch| rows(seed, 103, 10, epoch * per_epoch + batch)).collect()
@@ -192,7 +179,7 @@ mod tests {
         for index in [0, 5, 25, 26, 70, 3] {
             assert_eq!(order.rows(index), rows(seed, 203, 8, index));
         }
-        assert_eq!(order.batches_in(3), batches_per_epoch(203, 8));
+        assert_eq!(order.batches_in(3), 203_u64.div_ceil(8));
     }
 
     #[test]

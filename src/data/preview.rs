@@ -1,7 +1,5 @@
-//! What is in the data, told before anybody trains on it.
-//!
-//! Plain serde data: the window draws it, the command line prints it. Rows that cannot be used are listed here
-//! even where training would refuse them, so that all of them can be mended at once.
+//! What is in the data, before training: plain serde data. Rows that cannot be used are all listed here, also where
+//! training would refuse the first of them.
 
 use super::{Row, SkippedRow, Table, Target, TextTokenizer, tasks};
 use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
@@ -22,7 +20,7 @@ const EXAMPLES: usize = 10;
 
 /// What is in the data of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Preview {
+pub struct DataPreview {
     /// The task's name for people.
     pub name: String,
     /// What is predicted.
@@ -34,9 +32,9 @@ pub struct Preview {
     /// The columns of the training file and what they seem to be.
     pub columns: Columns,
     /// The rows to learn from.
-    pub train: Split,
+    pub train: SplitPreview,
     /// The rows to measure on.
-    pub dev: Split,
+    pub dev: SplitPreview,
     /// Whether the evaluation rows were held out of the training file.
     pub held_out: bool,
     /// Largest length used for the token counts.
@@ -59,7 +57,7 @@ pub struct Preview {
 
 /// One split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Split {
+pub struct SplitPreview {
     /// Its file.
     pub file: String,
     /// Usable rows.
@@ -153,12 +151,11 @@ pub fn columns(path: &Path, format: FileFormat, header: bool) -> Result<Columns>
         }
         Ok(if rows.len() < SAMPLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
-    let (text, pair, label) = guess(&names, &rows);
-    Ok(Columns { names, rows, text, pair, label })
+    Ok(guess(names, rows))
 }
 
 /// Likely text, second text and label column, by usual names first, by their contents otherwise.
-fn guess(names: &[String], rows: &[Vec<String>]) -> (Option<String>, Option<String>, Option<String>) {
+fn guess(names: Vec<String>, rows: Vec<Vec<String>>) -> Columns {
     let named = |wanted: &[&str]| {
         wanted.iter().find_map(|wanted| names.iter().find(|name| name.to_lowercase() == *wanted).cloned())
     };
@@ -187,18 +184,18 @@ fn guess(names: &[String], rows: &[Vec<String>]) -> (Option<String>, Option<Stri
                     .map(|column| names[column].clone())
             });
     if let Some((first, second)) = pairs.iter().find(|(a, b)| named(&[a]).is_some() && named(&[b]).is_some()) {
-        return (named(&[first]), named(&[second]), label);
+        return Columns { text: named(&[first]), pair: named(&[second]), label, names, rows };
     }
     let text = named(&["text", "sentence", "review", "content", "comment", "question", "title"]).or_else(|| {
         let other = |column: &usize| Some(&names[*column]) != label.as_ref();
         let longest = |a: &usize, b: &usize| mean_length(*a).total_cmp(&mean_length(*b));
         (0..names.len()).filter(other).max_by(longest).map(|column| names[column].clone())
     });
-    (text, None, label)
+    Columns { names, rows, text, pair: None, label }
 }
 
 /// Reads the rows of a run and tells what is in them; with a tokenizer also how long they are.
-pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result<Preview> {
+pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result<DataPreview> {
     let name = tasks::name(config);
     let task = super::read_rows(config, BadRows::Skip).with_context(|| format!("the data of {name} cannot be used"))?;
     let found = match config.task {
@@ -211,7 +208,7 @@ pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result
     };
     let [train_file, dev_file] = task.files;
     let split = |file: &str, rows: &[Row]| describe(file, rows, &task.labels, tokenizer, config.max_length);
-    let mut preview = Preview {
+    let mut preview = DataPreview {
         name,
         problem: tasks::problem(config),
         metric: tasks::metric(config),
@@ -222,7 +219,7 @@ pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result
         max_length: config.max_length,
         refused: config.bad_rows == BadRows::Refuse && !task.skipped.is_empty(),
         skipped: task.skipped,
-        ..Preview::default()
+        ..DataPreview::default()
     };
     compare(&mut preview, &task.train, &task.dev);
     preview.labels = task.labels;
@@ -230,7 +227,7 @@ pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result
 }
 
 /// Duplicates, leaks and conflicts.
-fn compare(preview: &mut Preview, train: &[Row], dev: &[Row]) {
+fn compare(preview: &mut DataPreview, train: &[Row], dev: &[Row]) {
     let shown = |key: (&str, Option<&str>)| match key {
         (text, Some(pair)) => format!("{text} | {pair}"),
         (text, None) => text.to_owned(),
@@ -264,7 +261,7 @@ fn describe(
     labels: &[String],
     tokenizer: Option<&TextTokenizer>,
     max_length: usize,
-) -> Result<Split> {
+) -> Result<SplitPreview> {
     let mut sample = Vec::new();
     for row in rows.iter().take(SAMPLE) {
         let encoded = tokenizer.map(|tokenizer| tokenizer.encode(&row.text, row.pair.as_deref(), max_length));
@@ -281,24 +278,19 @@ fn describe(
         });
     }
     let mut balance = vec![0; labels.len()];
-    let mut values = Vec::new();
-    for row in rows {
-        match row.target {
-            Target::Class(class) => {
-                if let Some(count) = balance.get_mut(class as usize) {
-                    *count += 1;
-                }
-            }
-            Target::Value(value) => values.push(f64::from(value)),
+    for class in rows.iter().filter_map(|row| row.target.class()) {
+        if let Some(count) = balance.get_mut(class as usize) {
+            *count += 1;
         }
     }
+    let values: Vec<f64> = rows.iter().filter_map(|row| row.target.value()).map(f64::from).collect();
     let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
     let targets = (!values.is_empty()).then(|| {
         let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(mean);
         [fold(f64::min), mean, fold(f64::max)]
     });
     let lengths = tokenizer.map(|tokenizer| measure(rows, tokenizer, max_length)).transpose()?;
-    Ok(Split { file: file.to_owned(), rows: rows.len(), sample, balance, targets, lengths })
+    Ok(SplitPreview { file: file.to_owned(), rows: rows.len(), sample, balance, targets, lengths })
 }
 
 fn measure(rows: &[Row], tokenizer: &TextTokenizer, max_length: usize) -> Result<Lengths> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// How references are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum ReferenceLayout {
     /// One file: the references of a segment on lines of their own, an empty line between segments (E2E).
     Blocks,
     /// One or more files: line i of each is a reference of segment i, or empty where there are fewer (WebNLG).
@@ -17,8 +17,8 @@ pub enum Layout {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct References {
     /// How they were laid out.
-    pub layout: Layout,
-    /// For each segment its references. With [`Layout::Lines`] some may be empty, but not all.
+    pub layout: ReferenceLayout,
+    /// For each segment its references. With [`ReferenceLayout::Lines`] some may be empty, but not all.
     pub texts: Vec<Vec<String>>,
 }
 
@@ -50,7 +50,7 @@ pub fn read_outputs(path: &Path) -> Result<Vec<String>> {
 }
 
 /// References. Without a `layout`, several files are lines; one file is blocks if it has an empty line between texts.
-pub fn read_references(paths: &[PathBuf], layout: Option<Layout>) -> Result<References> {
+pub fn read_references(paths: &[PathBuf], layout: Option<ReferenceLayout>) -> Result<References> {
     let texts = paths.iter().map(|path| read_text(path, "the references")).collect::<Result<Vec<_>>>()?;
     let (Some(first), Some(path)) = (texts.first(), paths.first()) else {
         return Err(Error::data("no file with references is given"));
@@ -58,16 +58,16 @@ pub fn read_references(paths: &[PathBuf], layout: Option<Layout>) -> Result<Refe
     if let Some((_, path)) = texts.iter().zip(paths).find(|(text, _)| text.trim().is_empty()) {
         return Err(Error::data(format!("the file is empty; references are expected: {}", path.display())));
     }
-    let guessed = || if texts.len() == 1 && has_gap(first) { Layout::Blocks } else { Layout::Lines };
+    let guessed = || if texts.len() == 1 && has_gap(first) { ReferenceLayout::Blocks } else { ReferenceLayout::Lines };
     let layout = layout.unwrap_or_else(guessed);
     match layout {
-        Layout::Blocks if texts.len() > 1 => Err(Error::data(format!(
+        ReferenceLayout::Blocks if texts.len() > 1 => Err(Error::data(format!(
             "references in blocks come in one file, but {} files are given, the first of them {}",
             texts.len(),
             path.display()
         ))),
-        Layout::Blocks => Ok(References { layout, texts: blocks(first) }),
-        Layout::Lines => Ok(References { layout, texts: by_line(&texts, paths)? }),
+        ReferenceLayout::Blocks => Ok(References { layout, texts: blocks(first) }),
+        ReferenceLayout::Lines => Ok(References { layout, texts: by_line(&texts, paths)? }),
     }
 }
 
@@ -113,7 +113,7 @@ fn by_line(texts: &[String], paths: &[PathBuf]) -> Result<Vec<Vec<String>>> {
 mod tests {
     use super::*;
 
-    fn read(files: &[&str], layout: Option<Layout>) -> Result<References> {
+    fn read(files: &[&str], layout: Option<ReferenceLayout>) -> Result<References> {
         let dir = tempfile::tempdir().unwrap();
         let write = |(number, text): (usize, &&str)| {
             let path = dir.path().join(number.to_string());
@@ -127,11 +127,11 @@ mod tests {
     #[test]
     fn the_layout_is_seen_by_the_empty_lines() {
         let blocks = read(&["\na\nb\n\n\nc\n\n"], None).unwrap();
-        assert_eq!((blocks.layout, blocks.texts.len()), (Layout::Blocks, 2));
+        assert_eq!((blocks.layout, blocks.texts.len()), (ReferenceLayout::Blocks, 2));
         assert_eq!(blocks.texts[0], ["a", "b"]);
         let lines = read(&["a\nb\nc\n"], None).unwrap();
-        assert_eq!((lines.layout, lines.texts.len()), (Layout::Lines, 3));
-        let one = read(&["a\nb\nc\n"], Some(Layout::Blocks)).unwrap();
+        assert_eq!((lines.layout, lines.texts.len()), (ReferenceLayout::Lines, 3));
+        let one = read(&["a\nb\nc\n"], Some(ReferenceLayout::Blocks)).unwrap();
         assert_eq!(one.texts, [["a", "b", "c"]]);
     }
 

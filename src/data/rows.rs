@@ -1,11 +1,11 @@
 //! From the cells of a table to rows with targets.
 
+use super::hold_out::{self, groups};
 use super::table::list;
 use super::tasks::ColumnPlan;
 use super::{Row, SkippedRow, Table, Target};
 use crate::config::{BadRows, Problem};
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, SeedStream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -40,6 +40,15 @@ impl Refusals {
                 Ok(())
             }
         }
+    }
+
+    /// The error of a file without a usable row; `empty` is the reason where none was skipped.
+    pub(super) fn no_rows(&self, file: &str, empty: &str) -> Error {
+        let why = match self.skipped.iter().find(|row| row.file == file) {
+            Some(row) => format!("every row was skipped, the first (line {}) for: {}", row.line, row.reason),
+            None => empty.to_owned(),
+        };
+        Error::data(format!("{why}; choose a file with usable rows: {file}"))
     }
 }
 
@@ -78,11 +87,7 @@ pub(super) fn raw(table: &Table, plan: &ColumnPlan, refusals: &mut Refusals) -> 
         refusals.bad(table.name(), line, reason).map(ControlFlow::Continue)
     })?;
     if rows.is_empty() {
-        let why = match refusals.skipped.iter().find(|row| row.file == table.name()) {
-            Some(row) => format!("every row was skipped, the first (line {}) for: {}", row.line, row.reason),
-            None => "there are no rows after the header".to_owned(),
-        };
-        return Err(Error::data(format!("{why}; choose a file with usable rows: {}", table.name())));
+        return Err(refusals.no_rows(table.name(), "there are no rows after the header"));
     }
     Ok(rows)
 }
@@ -152,62 +157,28 @@ pub(super) fn resolve(
     Ok(found)
 }
 
-/// Splits `rows` into training and held-out rows, both in their old order.
-///
-/// The choice is always the same for the same rows. Classes keep their shares, and rows with the same text
-/// stay on the same side, so that nothing leaks.
+/// Splits `rows` into training and held-out rows, both in their old order. Classes keep their shares, and rows with
+/// the same text stay on the same side.
 pub(super) fn hold_out(rows: Vec<Row>, fraction: f64) -> Result<(Vec<Row>, Vec<Row>)> {
     if rows.len() < 2 {
         return Err(Error::data("one row cannot be split into training and evaluation; give more rows or a dev_file"));
     }
-    // Rows with the same text, in order of appearance; then these groups by class (regression: one class).
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut seen: BTreeMap<(&str, Option<&str>), usize> = BTreeMap::new();
-    for (index, row) in rows.iter().enumerate() {
-        let group = *seen.entry(row.key()).or_insert(groups.len());
-        if group == groups.len() {
-            groups.push(Vec::new());
-        }
-        groups[group].push(index);
-    }
     let mut strata: BTreeMap<u32, Vec<Vec<usize>>> = BTreeMap::new();
-    for group in groups {
-        let class = match rows[group[0]].target {
-            Target::Class(class) => class,
-            Target::Value(_) => 0,
-        };
-        strata.entry(class).or_default().push(group);
+    for group in groups(rows.iter().map(Row::key)) {
+        strata.entry(rows[group[0]].target.class().unwrap_or(0)).or_default().push(group);
     }
-    let mut dev = vec![false; rows.len()];
-    for (class, mut groups) in strata {
-        let count: usize = groups.iter().map(Vec::len).sum();
-        let wanted = ((count as f64 * fraction).round() as usize).clamp(1, count);
-        SeedStream::new(0).stream(Purpose::Sampling, u64::from(class)).shuffle(&mut groups);
-        let mut taken = 0;
-        // At least one group of every class is left for training.
-        for group in groups.iter().skip(1) {
-            if taken < wanted {
-                taken += group.len();
-                group.iter().for_each(|&index| dev[index] = true);
-            }
-        }
-    }
-    let (held, kept): (Vec<_>, Vec<_>) = rows.into_iter().zip(dev).partition(|(_, dev)| *dev);
-    let strip = |rows: Vec<(Row, bool)>| rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>();
+    let (kept, held) = hold_out::hold_out(rows, strata, fraction);
     if held.is_empty() {
         return Err(Error::data(
             "too few different texts to hold some out for evaluation; give an evaluation file (dev_file)",
         ));
     }
-    Ok((strip(kept), strip(held)))
+    Ok((kept, held))
 }
 
 /// A classifier needs two classes to tell apart.
 pub(super) fn require_two_classes(rows: &[Row], labels: &[String], file: &str, limited: bool) -> Result<()> {
-    let mut classes = rows.iter().filter_map(|row| match row.target {
-        Target::Class(class) => Some(class),
-        Target::Value(_) => None,
-    });
+    let mut classes = rows.iter().filter_map(|row| row.target.class());
     let Some(first) = classes.next() else { return Ok(()) };
     if classes.any(|class| class != first) {
         return Ok(());

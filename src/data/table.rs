@@ -1,7 +1,5 @@
-//! Files cut into cells: TSV (never quoted), CSV (quoted) and JSON lines.
-//!
-//! A table knows nothing of tasks. It finds the columns, walks over the records and hands out the wanted
-//! cells of each with its line number, or the reason why that record cannot be read.
+//! Files cut into cells: TSV (never quoted), CSV (quoted) and JSON lines. Each record comes with its line number, or
+//! with the reason why it cannot be read.
 
 use crate::config::FileFormat;
 use crate::error::{Error, Result};
@@ -86,33 +84,28 @@ impl Table {
         )))
     }
 
-    /// Calls `visit` with the line number (from 1) and the cells of `wanted` columns, record by record.
-    ///
-    /// Stops with the first error that `visit` returns, or when it says `Break`. Empty lines are passed over.
+    /// Calls `visit` with the line number (from 1) and the cells of `wanted` columns of each record, until it returns an
+    /// error or `Break`. Empty lines are passed over.
     pub fn visit(
         &self,
         wanted: &[usize],
         mut visit: impl FnMut(usize, Cells<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        match self.format {
-            FileFormat::Csv => self.visit_csv(wanted, &mut visit),
-            FileFormat::Jsonl => {
-                for (line, bytes) in lines(self.body()) {
-                    if visit(line, json_cells(bytes, &self.columns, wanted))?.is_break() {
-                        break;
-                    }
-                }
-                Ok(())
-            }
-            FileFormat::Tsv | FileFormat::Auto => {
-                for (line, bytes) in lines(self.body()).skip(usize::from(self.header)) {
-                    if visit(line, tsv_cells(bytes, self.columns.len(), wanted))?.is_break() {
-                        break;
-                    }
-                }
-                Ok(())
+        if self.format == FileFormat::Csv {
+            return self.visit_csv(wanted, &mut visit);
+        }
+        let json = self.format == FileFormat::Jsonl;
+        for (line, bytes) in lines(self.body()).skip(usize::from(self.header && !json)) {
+            let cells = if json {
+                json_cells(bytes, &self.columns, wanted)
+            } else {
+                tsv_cells(bytes, self.columns.len(), wanted)
+            };
+            if visit(line, cells)?.is_break() {
+                break;
             }
         }
+        Ok(())
     }
 
     fn visit_csv(

@@ -1,7 +1,5 @@
-//! The known tasks: where their files, columns and labels are.
-//!
-//! Labels stand in the order of Hugging Face's GLUE, so that a model trained here answers like one trained
-//! there. The files themselves hold numbers or names; both are understood.
+//! The known tasks: where their files, columns and labels are. Labels are in the order of Hugging Face's GLUE; files
+//! may hold their numbers or their names.
 
 use crate::config::{DataConfig, FileFormat, Metric, Problem, Task};
 use crate::error::{Error, Result};
@@ -28,69 +26,62 @@ pub struct TaskSpec {
     pub dev_stems: &'static [&'static str],
 }
 
-const DEV: &[&str] = &["dev", "validation", "dev_subset", "val"];
 const ENTAILMENT: &[&str] = &["entailment", "not_entailment"];
-const S1: &[&str] = &["sentence1"];
-const S2: &[&str] = &["sentence2"];
+
+/// Accuracy on single sentences.
+const SENTENCES: TaskSpec = TaskSpec {
+    name: "",
+    text: &["sentence"],
+    pair: &[],
+    label: &["label"],
+    headerless: None,
+    labels: &[],
+    metric: Metric::Accuracy,
+    dev_stems: &["dev", "validation", "dev_subset", "val"],
+};
+/// Accuracy on pairs of sentences.
+const PAIRS: TaskSpec = TaskSpec { text: &["sentence1"], pair: &["sentence2"], ..SENTENCES };
 
 /// The fixed parts of a known task; nothing for the lab and for the user's own rows and texts.
 pub fn spec(task: Task) -> Option<TaskSpec> {
-    let single = |name, labels, metric| TaskSpec {
-        name,
-        text: &["sentence"],
-        pair: &[],
-        label: &["label"],
-        headerless: None,
-        labels,
-        metric,
-        dev_stems: DEV,
-    };
-    let pair = |name, text, second, label, labels, metric| TaskSpec {
-        name,
-        text,
-        pair: second,
-        label,
-        headerless: None,
-        labels,
-        metric,
-        dev_stems: DEV,
-    };
     Some(match task {
         Task::Lab | Task::Custom | Task::Text => return None,
-        Task::Cola => {
-            TaskSpec { headerless: Some((3, 1)), ..single("CoLA", &["unacceptable", "acceptable"], Metric::Matthews) }
-        }
-        Task::Sst2 => single("SST-2", &["negative", "positive"], Metric::Accuracy),
-        Task::Mrpc => pair(
-            "MRPC",
-            &["#1 String", "sentence1"],
-            &["#2 String", "sentence2"],
-            &["Quality", "label"],
-            &["not_equivalent", "equivalent"],
-            Metric::Accuracy,
-        ),
-        Task::Stsb => pair("STS-B", S1, S2, &["score", "label"], &[], Metric::Pearson),
-        Task::Qqp => pair(
-            "QQP",
-            &["question1"],
-            &["question2"],
-            &["is_duplicate", "label"],
-            &["not_duplicate", "duplicate"],
-            Metric::Accuracy,
-        ),
-        Task::Mnli => TaskSpec {
-            dev_stems: &["dev_matched", "validation_matched", "dev", "dev_subset"],
-            ..pair(
-                "MNLI",
-                &["sentence1", "premise"],
-                &["sentence2", "hypothesis"],
-                &["gold_label", "label"],
-                &["entailment", "neutral", "contradiction"],
-                Metric::Accuracy,
-            )
+        Task::Cola => TaskSpec {
+            name: "CoLA",
+            headerless: Some((3, 1)),
+            labels: &["unacceptable", "acceptable"],
+            metric: Metric::Matthews,
+            ..SENTENCES
         },
-        Task::Qnli => pair("QNLI", &["question"], &["sentence"], &["label"], ENTAILMENT, Metric::Accuracy),
-        Task::Rte => pair("RTE", S1, S2, &["label"], ENTAILMENT, Metric::Accuracy),
+        Task::Sst2 => TaskSpec { name: "SST-2", labels: &["negative", "positive"], ..SENTENCES },
+        Task::Mrpc => TaskSpec {
+            name: "MRPC",
+            text: &["#1 String", "sentence1"],
+            pair: &["#2 String", "sentence2"],
+            label: &["Quality", "label"],
+            labels: &["not_equivalent", "equivalent"],
+            ..PAIRS
+        },
+        Task::Stsb => TaskSpec { name: "STS-B", label: &["score", "label"], metric: Metric::Pearson, ..PAIRS },
+        Task::Qqp => TaskSpec {
+            name: "QQP",
+            text: &["question1"],
+            pair: &["question2"],
+            label: &["is_duplicate", "label"],
+            labels: &["not_duplicate", "duplicate"],
+            ..PAIRS
+        },
+        Task::Mnli => TaskSpec {
+            name: "MNLI",
+            text: &["sentence1", "premise"],
+            pair: &["sentence2", "hypothesis"],
+            label: &["gold_label", "label"],
+            labels: &["entailment", "neutral", "contradiction"],
+            dev_stems: &["dev_matched", "validation_matched", "dev", "dev_subset"],
+            ..PAIRS
+        },
+        Task::Qnli => TaskSpec { name: "QNLI", text: &["question"], pair: &["sentence"], labels: ENTAILMENT, ..PAIRS },
+        Task::Rte => TaskSpec { name: "RTE", labels: ENTAILMENT, ..PAIRS },
     })
 }
 

@@ -1,9 +1,7 @@
-//! Text to token ids, the way transformers does it.
+//! Text to token ids, as transformers does it.
 //!
-//! Files are read by `tokenizer_files`; this module encodes. What a tokenizer file says about truncation
-//! and padding is ignored on purpose (published files carry settings of somebody's export): sequences are
-//! never padded here, and they are truncated to the run's own `max_length`, special tokens counted, the
-//! longer text of a pair first.
+//! Truncation and padding in a tokenizer file are ignored: sequences are never padded, and they are truncated to the run's
+//! `max_length`, special tokens counted, the longer text of a pair first.
 
 use super::lab;
 use crate::error::{Context as _, Error, ErrorKind, Result};
@@ -49,16 +47,15 @@ impl std::fmt::Debug for TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// From a model directory, or from its `tokenizer.json`, `vocab.txt` (BERT) or `vocab.json` (RoBERTa).
-    ///
-    /// In a directory `tokenizer.json` is preferred; `tokenizer_config.json` beside any of them is honoured.
+    /// From a model directory (`tokenizer.json` is preferred there), or from its `tokenizer.json`, `vocab.txt` (BERT) or
+    /// `vocab.json` (RoBERTa), with the settings of `tokenizer_config.json` beside it.
     pub fn from_file(path: &Path) -> Result<Self> {
         super::tokenizer_files::read(path).with_context(|| "the tokenizer cannot be loaded".to_owned())
     }
 
     /// The tokenizer of the bundled lab's encoder.
     pub fn lab() -> Result<Self> {
-        Self::from_bytes(lab::tokenizer_json())
+        Self::from_bytes(lab::TOKENIZER_JSON)
     }
 
     /// From the contents of a `tokenizer.json`.
@@ -139,6 +136,7 @@ impl TextTokenizer {
     }
 }
 
-fn failed(err: &dyn std::error::Error) -> Error {
+/// The error of a text that the tokenizer refuses.
+pub(super) fn failed(err: &dyn std::error::Error) -> Error {
     Error::new(ErrorKind::Data, format!("the text cannot be tokenized: {err}"))
 }

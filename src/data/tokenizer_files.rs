@@ -1,7 +1,5 @@
-//! Tokenizer files: `tokenizer.json`, or the older vocabulary files of BERT, RoBERTa and GPT-2.
-//!
-//! The older files are turned into the text of a `tokenizer.json`, with the parts transformers builds for the
-//! same files, so that there is one way in.
+//! Tokenizer files: `tokenizer.json`, or the older vocabulary files of BERT, RoBERTa and GPT-2, which are turned into the
+//! `tokenizer.json` that transformers builds for them.
 
 use super::TextTokenizer;
 use crate::error::{Context as _, Error, Result};
@@ -14,7 +12,7 @@ use tokenizers::{NormalizerWrapper, Tokenizer};
 pub(super) fn read(path: &Path) -> Result<TextTokenizer> {
     let file = if path.is_dir() { choose(path)? } else { path.to_path_buf() };
     let dir = file.parent().unwrap_or(Path::new("")).to_path_buf();
-    let config = config_of(&dir)?;
+    let config = json_file(&dir.join("tokenizer_config.json"))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let json = match name.as_str() {
         "vocab.txt" => wordpiece(&text(&file)?, &config).with_context(|| file.display().to_string())?,
@@ -54,13 +52,12 @@ fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::format(format!("not UTF-8 text; fetch it again: {}", path.display())))
 }
 
-/// `tokenizer_config.json`, or nothing where there is none.
-fn config_of(dir: &Path) -> Result<Value> {
-    let path = dir.join("tokenizer_config.json");
+/// The contents of a JSON file; null where there is none.
+pub(super) fn json_file(path: &Path) -> Result<Value> {
     if !path.is_file() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(&text(&path)?)
+    serde_json::from_str(&text(path)?)
         .map_err(|err| Error::format(format!("not JSON ({err}); fetch it again: {}", path.display())))
 }
 
@@ -80,11 +77,14 @@ fn obey(tokenizer: &mut Tokenizer, config: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The name of a special token: a string, or an object with `content`.
+/// The text of a special token: a string, or an object with `content`.
+pub(super) fn token_text<'a>(source: &'a Value, name: &str) -> Option<&'a str> {
+    let value = source.get(name)?;
+    value.get("content").unwrap_or(value).as_str().filter(|text| !text.is_empty())
+}
+
 fn special(config: &Value, key: &str, usual: &str) -> String {
-    let value = config.get(key);
-    let content = value.and_then(|value| value.get("content")).or(value);
-    content.and_then(Value::as_str).unwrap_or(usual).to_owned()
+    token_text(config, key).unwrap_or(usual).to_owned()
 }
 
 /// Looks up the special tokens, all of which must be in the vocabulary; `stripping` swallows spaces before it.

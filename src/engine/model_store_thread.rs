@@ -3,6 +3,7 @@
 use crate::engine::outbox::Outbox;
 use crate::engine::transfer::{Transfer, TransferEvent};
 use crate::error::{Error, Result};
+use crate::model::HeaderReader;
 use crate::model_store::{Hub, ModelId};
 use crate::protocol::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -73,7 +74,7 @@ impl ModelStoreThread<'_> {
     /// The answer; `None` for a download, which is answered when it ends.
     fn answer(&mut self, req: RequestId, ask: StoreAsk) -> Result<Option<StoreAnswer>> {
         match ask {
-            StoreAsk::List => Ok(Some(StoreAnswer::Cached(self.hub.scan()))),
+            StoreAsk::List => Ok(Some(StoreAnswer::Cached(self.hub.scan(&HeaderReader)))),
             StoreAsk::Download(name) => {
                 let id = ModelId::parse(&name)?;
                 let known = self.active.iter().map(|active| &active.id).chain(self.waiting.iter().map(|(_, id)| id));

@@ -5,9 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::machine::facts;
-use crate::model_store::{
-    Client, DownloadProgress, Downloaded, Hub, ModelId, Stage, Watcher, cancelled, download_with,
-};
+use crate::model::HeaderReader;
+use crate::model_store::{Client, DownloadProgress, Downloaded, Hub, ModelId, Stage, Watcher, cancelled, download};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -59,7 +58,7 @@ impl Transfer {
         let mut reporter = Reporter { stop: stop.clone(), out, last: None };
         let own = client.clone();
         let body = move || {
-            let ended = download_with(&own, &id, &mut reporter);
+            let ended = download(&own, &id, &HeaderReader, &mut reporter);
             reporter.out.send(TransferEvent::Ended(ended)).ok(); // the receiver may be gone
         };
         let spawned = thread::Builder::new().name("adamix-download".to_owned()).spawn(body);

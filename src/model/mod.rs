@@ -9,6 +9,7 @@ pub mod dir;
 pub mod encoder;
 pub mod gguf;
 pub mod head;
+mod header_reader;
 pub mod layer;
 pub mod loras;
 pub mod network;
@@ -21,6 +22,7 @@ pub use decoder::{CachedId, CausalLm, DecoderSpec, KvCache, LmSetup, LmSource, P
 pub use dir::ModelSource;
 pub use encoder::Encoder;
 pub use network::{AdaptedModel, Counts, Network, Site};
+pub use header_reader::HeaderReader;
 pub use spec::{EncoderSpec, Family};
 pub use stack::{DropKeys, ForwardOptions};
 pub use weights::Weights;

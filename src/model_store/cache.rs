@@ -1,12 +1,13 @@
 //! The cache: from a model's name to its directory, the list of models, removing them. No network.
 
+use crate::atomic::remove;
 use crate::config::WRITER_LAB;
 use crate::error::{Error, Result};
 use crate::model_store::fetch::size;
 use crate::model_store::hub::Hub;
 use crate::model_store::id::{ModelId, is_commit, is_gguf_name};
 use crate::model_store::model_card;
-use crate::model_store::model_card::{ModelCard, StoredFile, StoredModel};
+use crate::model_store::model_card::{ModelReader, StoredFile, StoredModel};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,13 +40,13 @@ pub fn locate(path: &str) -> Result<PathBuf> {
         ))
     };
     match ModelId::parse(path) {
-        Ok(id) if !own.is_absolute() => Hub::from_env()?.find(&id).map_err(|err| match err {
-            Missing::Nothing(cache) => missing(&format!(
-                " (none of this name is in {}; adamix models download {id} fetches it)",
-                cache.display()
-            )),
-            Missing::Because(err) => err,
-        }),
+        Ok(id) if !own.is_absolute() => {
+            let hub = Hub::from_env()?;
+            hub.find(&id)?.ok_or_else(|| {
+                let cache = hub.cache.display();
+                missing(&format!(" (none of this name is in {cache}; adamix models download {id} fetches it)"))
+            })
+        }
         _ => Err(missing("")),
     }
 }
@@ -89,64 +90,56 @@ pub fn title(path: &str) -> Option<String> {
     }
 }
 
-/// Why a model was not found.
-enum Missing {
-    /// Nothing of it is in this cache.
-    Nothing(PathBuf),
-    /// Something is, but not this.
-    Because(Error),
-}
-
 impl Hub {
     /// The directory or GGUF file of a model in the cache.
     pub fn locate(&self, id: &ModelId) -> Result<PathBuf> {
-        self.find(id).map_err(|err| match err {
-            Missing::Because(err) => err,
-            Missing::Nothing(cache) => Error::config(format!(
+        self.find(id)?.ok_or_else(|| {
+            Error::config(format!(
                 "{id} is not on disk; adamix models download {id} fetches it (looked in {})",
-                cache.display()
-            )),
+                self.cache.display()
+            ))
         })
     }
 
-    fn find(&self, id: &ModelId) -> Result<PathBuf, Missing> {
-        let because = |text: String| Missing::Because(Error::config(text));
+    /// As [`Hub::locate`]; `None` where nothing of the repository is in the cache.
+    fn find(&self, id: &ModelId) -> Result<Option<PathBuf>> {
         let snapshot = match self.snapshot(id) {
             Some(snapshot) => snapshot,
             None if self.cache.join(id.folder()).is_dir() => {
                 let whole = ModelId { file: None, ..id.clone() };
-                return Err(because(format!(
+                return Err(Error::config(format!(
                     "{whole} is not on disk, or not completely; adamix models download {id} fetches it, or goes on where it stopped"
                 )));
             }
-            None => return Err(Missing::Nothing(self.cache.clone())),
+            None => return Ok(None),
         };
         if let Some(file) = &id.file {
             let path = snapshot.join(file);
             return if path.is_file() {
-                Ok(path)
+                Ok(Some(path))
             } else {
-                Err(because(format!("{id} is not on disk; adamix models download {id} fetches it")))
+                Err(Error::config(format!("{id} is not on disk; adamix models download {id} fetches it")))
             };
         }
         if snapshot.join("config.json").is_file() {
             return match incomplete(&snapshot) {
-                None => Ok(snapshot),
-                Some(why) => Err(because(format!(
+                None => Ok(Some(snapshot)),
+                Some(why) => Err(Error::config(format!(
                     "{id} is not completely on disk ({why}); adamix models download {id} goes on where it stopped"
                 ))),
             };
         }
-        let ggufs = ggufs(&snapshot);
+        let mut ggufs: Vec<String> = files(&snapshot).into_iter().map(|file| file.name).collect();
+        ggufs.retain(|name| is_gguf_name(name));
         match ggufs.as_slice() {
-            [only] => Ok(snapshot.join(only)),
-            [] => Err(because(format!(
+            [only] => Ok(Some(snapshot.join(only))),
+            [] => Err(Error::config(format!(
                 "{id} is on disk without config.json or a GGUF file; adamix models download {id} fetches what is missing"
             ))),
             several => {
                 let names: Vec<String> =
                     several.iter().map(|file| ModelId { file: Some(file.clone()), ..id.clone() }.to_string()).collect();
-                Err(because(format!("several GGUF files of {id} are on disk; choose one: {}", names.join(", "))))
+                Err(Error::config(format!("several GGUF files of {id} are on disk; choose one: {}", names.join(", "))))
             }
         }
     }
@@ -170,13 +163,13 @@ impl Hub {
     }
 
     /// The models in the cache. Directories that are no models are left out; a cache that does not exist is empty.
-    pub fn scan(&self) -> CacheInfo {
+    pub fn scan(&self, reader: &dyn ModelReader) -> CacheInfo {
         let mut models = Vec::new();
         let mut folders = names(&self.cache);
         folders.sort_unstable();
         for folder in folders {
             if let Some(id) = ModelId::of_folder(&folder) {
-                self.list_repo(&id, &mut models);
+                self.list_repo(&id, reader, &mut models);
             }
         }
         CacheInfo {
@@ -187,7 +180,7 @@ impl Hub {
         }
     }
 
-    fn list_repo(&self, id: &ModelId, models: &mut Vec<StoredModel>) {
+    fn list_repo(&self, id: &ModelId, reader: &dyn ModelReader, models: &mut Vec<StoredModel>) {
         let dir = self.cache.join(id.folder());
         let parts: u64 = names(&dir.join("blobs"))
             .iter()
@@ -201,7 +194,7 @@ impl Hub {
             let is_main = main.as_ref().map_or(all.len() == 1, |main| main == commit);
             let revision = (!is_main).then(|| commit.get(..12).unwrap_or(commit).to_owned());
             let id = ModelId { revision, ..id.clone() };
-            list_snapshot(&id, &dir.join("snapshots").join(commit), commit, models);
+            list_snapshot(&id, &dir.join("snapshots").join(commit), reader, models);
         }
         // Parts of files count for the first model of the repository.
         match models.get_mut(before) {
@@ -237,18 +230,18 @@ impl Hub {
                 .snapshot(id)
                 .ok_or_else(|| Error::config(format!("{id} is not on disk, so nothing was removed")))?;
             match &id.file {
-                None => remove_tree(&snapshot)?,
-                Some(file) if snapshot.join(file).symlink_metadata().is_ok() => remove_file(&snapshot.join(file))?,
+                None => remove(&snapshot)?,
+                Some(file) if snapshot.join(file).symlink_metadata().is_ok() => remove(&snapshot.join(file))?,
                 Some(_) => return Err(Error::config(format!("{id} is not on disk, so nothing was removed"))),
             }
             if names(&snapshot).is_empty() && snapshot.is_dir() {
-                remove_tree(&snapshot)?;
+                remove(&snapshot)?;
             }
             sweep(&dir)?;
         }
         if id.revision.is_none() && id.file.is_none() || commits(&dir).is_empty() {
-            remove_tree(&dir)?;
-            remove_tree(&self.cache.join(".locks").join(id.folder()))?;
+            remove(&dir)?;
+            remove(&self.cache.join(".locks").join(id.folder()))?;
         }
         Ok(before - occupied(&dir).min(before))
     }
@@ -269,46 +262,32 @@ fn unfinished(id: &ModelId) -> String {
 }
 
 /// One entry for a directory in Hugging Face layout, and one for each GGUF file.
-fn list_snapshot(id: &ModelId, snapshot: &Path, commit: &str, models: &mut Vec<StoredModel>) {
+fn list_snapshot(id: &ModelId, snapshot: &Path, reader: &dyn ModelReader, models: &mut Vec<StoredModel>) {
+    let commit = snapshot.file_name().unwrap_or_default().to_string_lossy();
     let mut files = files(snapshot);
-    let mut add = |id: ModelId, path: PathBuf, files: Vec<StoredFile>, card: ModelCard, incomplete: bool| {
-        let ModelCard { kind, family, parameters, problem } = card;
-        models.push(StoredModel {
-            id: id.to_string(),
-            commit: commit.to_owned(),
-            path,
-            bytes: files.iter().map(|file| file.bytes).sum(),
-            files,
-            kind,
-            family,
-            parameters,
-            incomplete,
-            problem,
-        });
+    let mut add = |id: ModelId, path: PathBuf, files: Vec<StoredFile>, model: StoredModel| {
+        let (commit, bytes) = (commit.clone().into_owned(), files.iter().map(|file| file.bytes).sum());
+        models.push(StoredModel { id: id.to_string(), commit, path, bytes, files, ..model });
     };
     let ggufs: Vec<StoredFile> = files.extract_if(.., |file| is_gguf_name(&file.name)).collect();
     if files.iter().any(|file| file.name == "config.json") && (ggufs.is_empty() || incomplete(snapshot).is_none()) {
-        let mut card = model_card::of_dir(snapshot);
-        let is_incomplete = incomplete(snapshot).is_some();
-        if is_incomplete {
-            card.problem = Some(unfinished(id));
+        let mut model = model_card::of_dir(snapshot, reader);
+        model.incomplete = incomplete(snapshot).is_some();
+        if model.incomplete {
+            model.problem = Some(unfinished(id));
         }
-        add(id.clone(), snapshot.to_owned(), files, card, is_incomplete);
+        add(id.clone(), snapshot.to_owned(), files, model);
     } else if ggufs.is_empty() && !files.is_empty() {
         // A README alone, or a kind of model that has no config.json.
         let problem = Some("it has neither config.json nor a GGUF file".to_owned());
-        add(id.clone(), snapshot.to_owned(), files, ModelCard { problem, ..ModelCard::default() }, false);
+        add(id.clone(), snapshot.to_owned(), files, StoredModel { problem, ..StoredModel::default() });
     }
     for file in ggufs {
         let path = snapshot.join(&file.name);
         let id = ModelId { file: Some(file.name.clone()), ..id.clone() };
-        let card = model_card::of_gguf(&path);
-        add(id, path, vec![file], card, false);
+        let model = model_card::of_gguf(&path, reader);
+        add(id, path, vec![file], model);
     }
-}
-
-fn ggufs(snapshot: &Path) -> Vec<String> {
-    files(snapshot).into_iter().map(|file| file.name).filter(|name| is_gguf_name(name)).collect()
 }
 
 /// All files below a directory that are there, by name.
@@ -357,17 +336,6 @@ fn occupied(dir: &Path) -> u64 {
     names(dir).iter().map(one).sum()
 }
 
-fn remove_tree(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", dir, err)),
-        _ => Ok(()),
-    }
-}
-
-fn remove_file(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(|err| Error::io("removing", path, err))
-}
-
 /// Removes names of snapshots that are gone, and blobs that no snapshot points to.
 fn sweep(dir: &Path) -> Result<()> {
     let left = commits(dir);
@@ -375,7 +343,7 @@ fn sweep(dir: &Path) -> Result<()> {
         let path = dir.join("refs").join(&file.name);
         let commit = fs::read_to_string(&path).unwrap_or_default();
         if !left.iter().any(|other| other == commit.trim()) {
-            remove_file(&path)?;
+            remove(&path)?;
         }
     }
     let mut used = BTreeSet::new();
@@ -387,7 +355,7 @@ fn sweep(dir: &Path) -> Result<()> {
     }
     let blobs = dir.join("blobs");
     for name in names(&blobs).into_iter().filter(|name| !used.contains(std::ffi::OsStr::new(name))) {
-        remove_file(&blobs.join(name))?;
+        remove(&blobs.join(name))?;
     }
     Ok(())
 }

@@ -42,8 +42,7 @@ pub fn choose(id: &ModelId, files: &[RemoteFile]) -> Result<Choice> {
             let hint = if ggufs.is_empty() { "it has no GGUF file".to_owned() } else { offer(id, &ggufs) };
             Error::config(format!("{} has no file {wanted}; {hint}", id.repo))
         })?;
-        refuse_split(&file.name)?;
-        return Ok(Choice { small: Vec::new(), weights: vec![file] });
+        return single_gguf(file);
     }
     let shards: Vec<RemoteFile> = files.iter().filter(|file| is_shard(&file.name)).cloned().collect();
     let (single, index) = (find("model.safetensors"), find(INDEX));
@@ -59,13 +58,20 @@ pub fn choose(id: &ModelId, files: &[RemoteFile]) -> Result<Choice> {
         return Ok(Choice { small, weights });
     }
     match ggufs.as_slice() {
-        [only] => {
-            refuse_split(&only.name)?;
-            Ok(Choice { small: Vec::new(), weights: vec![(*only).clone()] })
-        }
+        [only] => single_gguf((*only).clone()),
         [] => Err(nothing(id, files)),
         several => Err(Error::config(format!("{} holds several GGUF files; {}", id.repo, offer(id, several)))),
     }
+}
+
+fn single_gguf(file: RemoteFile) -> Result<Choice> {
+    if is_split(&file.name) {
+        return Err(Error::config(format!(
+            "{} is one part of a model in several GGUF files; choose a model in one file",
+            file.name
+        )));
+    }
+    Ok(Choice { small: Vec::new(), weights: vec![file] })
 }
 
 /// The GGUF files to choose from, smallest first, in words.
@@ -101,28 +107,20 @@ fn nothing(id: &ModelId, files: &[RemoteFile]) -> Error {
 }
 
 fn is_shard(name: &str) -> bool {
-    let Some(middle) = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors")) else {
-        return false;
-    };
-    let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    middle.split_once("-of-").is_some_and(|(at, of)| number(at) && number(of))
+    name.strip_suffix(".safetensors").and_then(part_of) == Some("model")
 }
 
-/// GGUF files in several parts, `name-00001-of-00003.gguf`.
+/// Whether a GGUF file is one of several parts, `name-00001-of-00003.gguf`.
 fn is_split(name: &str) -> bool {
-    let stem = name.get(..name.len().saturating_sub(5)).unwrap_or_default();
-    let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    stem.rsplit_once("-of-")
-        .is_some_and(|(before, of)| number(of) && before.rsplit_once('-').is_some_and(|(_, at)| number(at)))
+    name.get(..name.len().saturating_sub(5)).and_then(part_of).is_some()
 }
 
-fn refuse_split(name: &str) -> Result<()> {
-    if is_split(name) {
-        return Err(Error::config(format!(
-            "{name} is one part of a model in several GGUF files; choose a model in one file"
-        )));
-    }
-    Ok(())
+/// `name` of `name-00001-of-00003`.
+fn part_of(stem: &str) -> Option<&str> {
+    let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (before, of) = stem.rsplit_once("-of-")?;
+    let (name, at) = before.rsplit_once('-')?;
+    (number(of) && number(at)).then_some(name)
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
-//! HTTP requests to the hub.
-//!
-//! Redirects are followed here and not by the transport: the answer of the hub carries a file's etag and size, the
-//! answer of the server it redirects to does not, and the token must reach the hub alone.
+//! HTTP requests to the hub. Redirects are followed here and not by the transport: only the hub's own answer carries a
+//! file's etag and size, and only the hub may get the token.
 
 use crate::model_store::error::{FetchError, RequestContext};
 use crate::model_store::hub::Hub;
@@ -27,9 +25,9 @@ const MAX_LIST_BYTES: u64 = 32 << 20;
 pub(crate) struct FileMetadata {
     /// Names the contents; the checksum of the contents for files of the hub itself.
     pub(crate) etag: String,
-    /// Its size; nothing where the hub does not tell.
+    /// Its size; nothing where the hub does not say.
     pub(crate) bytes: Option<u64>,
-    /// The commit it belongs to; nothing where the hub does not tell.
+    /// The commit it belongs to; nothing where the hub does not say.
     pub(crate) commit: Option<String>,
     /// Address of the contents, often on another server and valid for some minutes.
     pub(crate) url: String,

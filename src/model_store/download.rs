@@ -4,10 +4,9 @@ use crate::error::{Error, Result};
 use crate::model_store::choose::{self, Choice};
 use crate::model_store::client::Client;
 use crate::model_store::fetch::{RepoDownload, Tracker};
-use crate::model_store::hub::Hub;
 use crate::model_store::id::{ModelId, is_commit};
 use crate::model_store::listing::{self, Listing};
-use crate::model_store::model_card;
+use crate::model_store::model_card::{self, ModelReader};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,12 +87,13 @@ pub trait Watcher {
 }
 
 /// Fetches a model into the cache, or what is missing of it.
-pub fn download(hub: &Hub, id: &ModelId, watcher: &mut dyn Watcher) -> Result<Downloaded> {
-    download_with(&Client::new(hub), id, watcher)
-}
-
-/// [`download`] over the connections of a client.
-pub fn download_with(client: &Client, id: &ModelId, watcher: &mut dyn Watcher) -> Result<Downloaded> {
+/// Its `config.json` is shown to `reader` before any weights are fetched.
+pub fn download(
+    client: &Client,
+    id: &ModelId,
+    reader: &dyn ModelReader,
+    watcher: &mut dyn Watcher,
+) -> Result<Downloaded> {
     let hub = &client.hub;
     if let Some(variable) = hub.offline {
         return Err(Error::config(format!(
@@ -108,7 +108,7 @@ pub fn download_with(client: &Client, id: &ModelId, watcher: &mut dyn Watcher) -
     let all = || choice.small.iter().chain(&choice.weights);
     let needed = all().map(|file| repo.missing(file)).fold(0, u64::saturating_add);
     repo.check_space(needed, &*tracker.watcher)?;
-    fetch_all(&repo, &choice, &mut tracker)?;
+    fetch_all(&repo, &choice, reader, &mut tracker)?;
     if !is_commit(id.revision()) {
         let path = repo.dir.join("refs").join(id.revision());
         let written =
@@ -121,14 +121,19 @@ pub fn download_with(client: &Client, id: &ModelId, watcher: &mut dyn Watcher) -
     Ok(Downloaded { id: id.to_string(), path, bytes: tracker.progress.done })
 }
 
-fn fetch_all(repo: &RepoDownload<'_>, choice: &Choice, tracker: &mut Tracker<'_>) -> Result<()> {
+fn fetch_all(
+    repo: &RepoDownload<'_>,
+    choice: &Choice,
+    reader: &dyn ModelReader,
+    tracker: &mut Tracker<'_>,
+) -> Result<()> {
     let all = || choice.small.iter().chain(&choice.weights);
     tracker.progress.files = all().count();
     tracker.progress.total = all().map(|file| file.bytes.unwrap_or(0)).fold(0, u64::saturating_add);
     for (number, file) in all().enumerate() {
         // A model that cannot be used is refused before its large files are fetched.
         if number == choice.small.len() && number > 0 {
-            model_card::check_described(&repo.snapshot()).map_err(|err| {
+            model_card::check_config(&repo.snapshot(), reader).map_err(|err| {
                 err.context(format!("{} cannot be used here, so its weights were not fetched", repo.id.repo))
             })?;
         }

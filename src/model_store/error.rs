@@ -22,17 +22,13 @@ impl FetchError {
         Self { retryable: false, restart: false, error }
     }
 
-    pub(crate) fn retryable(error: Error) -> Self {
-        Self { retryable: true, restart: false, error }
+    fn network(retryable: bool, message: String) -> Self {
+        Self { retryable, restart: false, error: Error::new(ErrorKind::Network, message) }
     }
 
     pub(crate) fn restart(error: Error) -> Self {
         Self { retryable: true, restart: true, error }
     }
-}
-
-fn network(message: String) -> Error {
-    Error::new(ErrorKind::Network, message)
 }
 
 /// What a request is about, for messages.
@@ -57,9 +53,8 @@ impl RequestContext<'_> {
     /// An answer that does not follow the hub's protocol.
     pub(crate) fn not_a_hub(&self, why: &str) -> FetchError {
         let (host, what, endpoint) = (self.hub.host(), self.what(), &self.hub.endpoint);
-        FetchError::lasting(network(format!(
-            "{host} does not answer as a hub does for {what}: {why}; check HF_ENDPOINT ({endpoint})"
-        )))
+        let message = format!("{host} does not answer as a hub does for {what}: {why}; check HF_ENDPOINT ({endpoint})");
+        FetchError::network(false, message)
     }
 
     /// An answer with this status and error message.
@@ -109,7 +104,7 @@ impl RequestContext<'_> {
             ),
             _ => (false, format!("{host} answers {status} for {what}; check HF_ENDPOINT ({endpoint})")),
         };
-        let error = network(text);
+        let error = Error::new(ErrorKind::Network, text);
         let error = if message.is_empty() { error } else { error.context(format!("the server says {message:?}")) };
         FetchError { retryable, restart: status == 416, error }
     }
@@ -117,44 +112,47 @@ impl RequestContext<'_> {
     /// A failed connection or transfer.
     pub(crate) fn transport(&self, err: &ureq::Error) -> FetchError {
         let host = self.hub.host();
-        match err {
+        let (retryable, message) = match err {
             // The transport hands on errors of TLS as those of the connection.
-            err if err.to_string().to_lowercase().contains("certificate") => FetchError::lasting(network(format!(
-                "the certificate of {host} is not accepted: {err}; a proxy may be inspecting connections"
-            ))),
-            ureq::Error::Io(err) => self.connection(err),
-            ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::PerWrite) => {
-                let seconds = self.hub.read_timeout.as_secs();
-                FetchError::retryable(network(format!(
-                    "{host} has sent nothing for {seconds} s; check the connection and start the same download again: it \
-                     goes on where it stopped"
-                )))
-            }
+            err if err.to_string().to_lowercase().contains("certificate") => (
+                false,
+                format!("the certificate of {host} is not accepted: {err}; a proxy may be inspecting connections"),
+            ),
+            ureq::Error::Io(err) => (true, self.connection(err)),
+            ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::PerWrite) => (
+                true,
+                format!(
+                    "{host} has sent nothing for {} s; check the connection and start the same download again: it goes \
+                     on where it stopped",
+                    self.hub.read_timeout.as_secs()
+                ),
+            ),
             ureq::Error::BodyExceedsLimit(bytes) => {
-                self.not_a_hub(&format!("its list of files is longer than {} MB", bytes / 1_000_000))
+                return self.not_a_hub(&format!("its list of files is longer than {} MB", bytes / 1_000_000));
             }
-            ureq::Error::HostNotFound => FetchError::retryable(network(format!(
-                "{host} is not found; check the connection, HF_ENDPOINT and HTTPS_PROXY (models on disk need no \
-                 connection: adamix models)"
-            ))),
+            ureq::Error::HostNotFound => (
+                true,
+                format!(
+                    "{host} is not found; check the connection, HF_ENDPOINT and HTTPS_PROXY (models on disk need no \
+                     connection: adamix models)"
+                ),
+            ),
             ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => {
-                FetchError::retryable(network(format!(
-                    "no connection to {host}: {err}; check the connection, HF_ENDPOINT and HTTPS_PROXY"
-                )))
+                (true, format!("no connection to {host}: {err}; check the connection, HF_ENDPOINT and HTTPS_PROXY"))
             }
-            ureq::Error::Http(_) => FetchError::lasting(network(
+            ureq::Error::Http(_) => (
+                false,
                 "the request is not valid; HF_TOKEN or HF_ENDPOINT contains characters that are not allowed".to_owned(),
-            )),
-            err => FetchError::lasting(network(format!(
-                "no connection to {host}: {err}; check HF_ENDPOINT and HTTPS_PROXY"
-            ))),
-        }
+            ),
+            err => (false, format!("no connection to {host}: {err}; check HF_ENDPOINT and HTTPS_PROXY")),
+        };
+        FetchError::network(retryable, message)
     }
 
-    fn connection(&self, err: &io::Error) -> FetchError {
+    fn connection(&self, err: &io::Error) -> String {
         use io::ErrorKind as Kind;
         let host = self.hub.host();
-        FetchError::retryable(network(match err.kind() {
+        match err.kind() {
             Kind::ConnectionRefused => {
                 format!("{host} refuses connections; check HF_ENDPOINT ({}) and the connection", self.hub.endpoint)
             }
@@ -164,7 +162,7 @@ impl RequestContext<'_> {
                 )
             }
             _ => format!("the connection to {host} failed: {err}; check it and try again"),
-        }))
+        }
     }
 
     /// A failed write into the cache.

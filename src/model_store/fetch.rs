@@ -1,7 +1,7 @@
 //! One file: resumed where the last transfer ended, cancelled between two reads, verified before it gets its name.
 //!
-//! The bytes go to `blobs/<etag>.part`. The etag names the contents, so what is there of a file is only ever continued
-//! with bytes of the same file; the whole file is compared with its checksum before it is renamed to `blobs/<etag>`.
+//! The bytes go to `blobs/<etag>.part`. The etag names the contents, so a part is only continued with bytes of the same
+//! file; the whole file is compared with its checksum before it is renamed to `blobs/<etag>`.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;

@@ -64,7 +64,8 @@ impl Hub {
         let token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
         let token = token.or_else(|| read_token(&file?));
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
-        let on = |name: &str| text(name).is_some_and(|value| is_on(&value));
+        let is_on = |value: String| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE");
+        let on = |name: &str| text(name).is_some_and(is_on);
         let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| on(name));
         Ok(Self {
             cache,
@@ -96,11 +97,6 @@ impl Hub {
     pub fn host(&self) -> &str {
         self.endpoint.split_once("://").map_or(self.endpoint.as_str(), |(_, rest)| rest)
     }
-}
-
-/// What counts as switched on in the variables of the hub's tools.
-fn is_on(value: &str) -> bool {
-    matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
 }
 
 fn read_token(file: &Path) -> Option<String> {

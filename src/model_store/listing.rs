@@ -11,9 +11,9 @@ use serde::Deserialize;
 pub struct RemoteFile {
     /// Its path in the repository.
     pub name: String,
-    /// Its size, where the hub tells it.
+    /// Its size, where the hub says it.
     pub bytes: Option<u64>,
-    /// Its checksum, where the hub tells it.
+    /// Its checksum, where the hub says it.
     pub checksum: Option<Checksum>,
 }
 

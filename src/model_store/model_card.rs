@@ -1,9 +1,6 @@
 //! What a snapshot holds, read from its headers only, and whether it can be trained here.
 
 use crate::error::{Error, Result};
-use crate::model::decoder::DecoderFamily;
-use crate::model::weights::Weights;
-use crate::model::{DecoderSpec, EncoderSpec, Family, LmSource};
 use crate::model_store::choose::INDEX;
 use crate::model_store::id::is_file;
 use crate::tensor::gguf::GgufFile;
@@ -54,27 +51,27 @@ pub struct StoredModel {
     pub problem: Option<String>,
 }
 
-/// What is known of a model from its headers.
-#[derive(Default)]
-pub(crate) struct ModelCard {
-    pub(crate) kind: Option<ModelKind>,
-    pub(crate) family: String,
-    pub(crate) parameters: u64,
-    pub(crate) problem: Option<String>,
+/// What the models of this program say of a file's header. The caller implements it: the store knows no model.
+pub trait ModelReader {
+    /// Architecture and kind that a `config.json` describes; an error when it is not supported.
+    fn config(&self, config_json: &str) -> Result<(String, ModelKind)>;
+    /// Numbers in the weights of a directory; an error when they cannot be read.
+    fn parameters(&self, dir: &Path) -> Result<u64>;
+    /// Architecture of a GGUF file with this `general.architecture`; nothing when it is not supported.
+    fn gguf_family(&self, architecture: &str) -> Option<String>;
 }
 
-/// Reads what `config.json` and the headers of the weights say.
-pub(crate) fn of_dir(dir: &Path) -> ModelCard {
-    let mut card = ModelCard::default();
-    card.problem = read_dir(dir, &mut card).err().map(|err| err.to_string());
-    card
+/// Kind, family, parameters and problem of a directory, from `config.json` and the headers of the weights.
+pub(crate) fn of_dir(dir: &Path, reader: &dyn ModelReader) -> StoredModel {
+    let mut model = StoredModel::default();
+    model.problem = read_dir(dir, reader, &mut model).err().map(|err| err.to_string());
+    model
 }
 
-fn read_dir(dir: &Path, card: &mut ModelCard) -> Result<()> {
-    (card.family, card.kind) = described(dir)?;
-    let weights = Weights::open(dir)?;
-    let size = |name: &str| weights.shape(name).map_or(0, |shape| shape.iter().map(|&n| n as u64).product());
-    card.parameters = weights.names().map(size).sum();
+fn read_dir(dir: &Path, reader: &dyn ModelReader, model: &mut StoredModel) -> Result<()> {
+    let (family, kind) = read_config(dir, reader)?;
+    (model.family, model.kind) = (family, Some(kind));
+    model.parameters = reader.parameters(dir)?;
     let file = |name: &str| dir.join(name).is_file();
     let readable = file("tokenizer.json") || file("vocab.txt") || file("vocab.json") && file("merges.txt");
     if !readable {
@@ -85,33 +82,15 @@ fn read_dir(dir: &Path, card: &mut ModelCard) -> Result<()> {
     Ok(())
 }
 
-/// Family and kind as `config.json` says; refused when it cannot be computed here.
-fn described(dir: &Path) -> Result<(String, Option<ModelKind>)> {
+fn read_config(dir: &Path, reader: &dyn ModelReader) -> Result<(String, ModelKind)> {
     let config = dir.join("config.json");
     let text = std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))?;
-    if LmSource::reads(&text) {
-        return Ok((writer_family(DecoderSpec::from_json(&text)?.family), Some(ModelKind::Decoder)));
-    }
-    let family = match EncoderSpec::from_json(&text)?.family {
-        Family::Bert => "BERT",
-        Family::Roberta => "RoBERTa",
-    };
-    Ok((family.to_owned(), Some(ModelKind::Encoder)))
-}
-
-fn writer_family(family: DecoderFamily) -> String {
-    match family.model_type() {
-        "gpt2" => "GPT-2".to_owned(),
-        other => {
-            let mut letters = other.chars();
-            letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-        }
-    }
+    reader.config(&text)
 }
 
 /// Whether a model with this `config.json` can be used at all; nothing is said where there is none.
-pub(crate) fn check_described(dir: &Path) -> Result<()> {
-    if dir.join("config.json").is_file() { described(dir).map(drop) } else { Ok(()) }
+pub(crate) fn check_config(dir: &Path, reader: &dyn ModelReader) -> Result<()> {
+    if dir.join("config.json").is_file() { read_config(dir, reader).map(drop) } else { Ok(()) }
 }
 
 /// Whether every file of weights that the index names is there; nothing is said where there is no index.
@@ -130,22 +109,22 @@ pub(crate) fn check_shards(dir: &Path) -> Result<()> {
     }
 }
 
-/// Reads what the header of a GGUF file says.
-pub(crate) fn of_gguf(path: &Path) -> ModelCard {
-    let mut card = ModelCard { kind: Some(ModelKind::Decoder), ..ModelCard::default() };
-    card.problem = read_gguf(path, &mut card).err().map(|err| err.to_string());
-    card
+/// Kind, family, parameters and problem of a GGUF file, from its header.
+pub(crate) fn of_gguf(path: &Path, reader: &dyn ModelReader) -> StoredModel {
+    let mut model = StoredModel { kind: Some(ModelKind::Decoder), ..StoredModel::default() };
+    model.problem = read_gguf(path, reader, &mut model).err().map(|err| err.to_string());
+    model
 }
 
-fn read_gguf(path: &Path, card: &mut ModelCard) -> Result<()> {
+fn read_gguf(path: &Path, reader: &dyn ModelReader, model: &mut StoredModel) -> Result<()> {
     let header = GgufFile::open(path)?;
-    card.parameters = header.tensors.values().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
+    model.parameters = header.tensors.values().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
     let kind =
         header.str("general.architecture").ok_or_else(|| Error::format("its header has no general.architecture"))?;
-    match DecoderFamily::of(kind) {
-        Some(family) => card.family = writer_family(family),
+    match reader.gguf_family(kind) {
+        Some(family) => model.family = family,
         None => {
-            kind.clone_into(&mut card.family);
+            kind.clone_into(&mut model.family);
             return Err(Error::config(format!(
                 "architecture {kind:?} is not supported; choose a GPT-2, Llama, Mistral, Qwen2 or Qwen3 model"
             )));

@@ -31,7 +31,7 @@ use std::sync::Arc;
 pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
 pub use crate::artifact::export::ExportTarget;
 pub use crate::data::SkippedRow;
-pub use crate::data::preview::{Columns, Lengths, Preview as DataPreview, SampleRow, Split as SplitPreview};
+pub use crate::data::preview::{Columns, DataPreview, Lengths, SampleRow, SplitPreview};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
 pub use crate::eval::text_metrics::TextScores;

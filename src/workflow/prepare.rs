@@ -1,7 +1,7 @@
 //! From settings to what a training starts from: the model and the rows or texts, read and checked.
 
 use crate::config::{Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
-use crate::data::preview::{self, Preview};
+use crate::data::preview::{self, DataPreview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer};
 use crate::error::{Context as _, Error, Result};
@@ -103,7 +103,7 @@ pub(crate) fn matmul_parameters(config: &RunConfig) -> Result<usize> {
 }
 
 /// What is in the data these settings name, counted with the tokenizer of their model.
-pub fn preview(config: &RunConfig) -> Result<Preview> {
+pub fn preview(config: &RunConfig) -> Result<DataPreview> {
     let tokenizer = tokenizer(&encoder(&config.model.path)?)?;
     preview::preview(&config.data, Some(&tokenizer))
 }

@@ -3,7 +3,7 @@
 mod tokenizers;
 
 use adamix::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
-use adamix::data::{self, Dataset, Labels, Preview, Target, TaskData, TextTokenizer};
+use adamix::data::{self, DataPreview, Dataset, Labels, Target, TaskData, TextTokenizer};
 use adamix::error::Result;
 use std::collections::BTreeSet;
 use tempfile::TempDir;
@@ -410,7 +410,7 @@ fn preview_counts_everything() {
     assert_eq!(preview.train.sample[2].tokens[0], "[CLS]");
     // It is plain data: what the window draws, the command line prints.
     let text = serde_json::to_string(&preview).unwrap();
-    assert_eq!(serde_json::from_str::<Preview>(&text).unwrap(), preview);
+    assert_eq!(serde_json::from_str::<DataPreview>(&text).unwrap(), preview);
     assert!(data::preview(&config, None).unwrap().train.lengths.is_none());
 }
 

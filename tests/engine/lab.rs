@@ -33,7 +33,7 @@ fn the_encoder_loads_and_is_as_small_as_stated() {
 
 #[test]
 fn the_tokenizer_frames_splits_and_joins() {
-    let tokenizer = tokenizers::Tokenizer::from_bytes(lab::tokenizer_json()).unwrap();
+    let tokenizer = tokenizers::Tokenizer::from_bytes(lab::TOKENIZER_JSON).unwrap();
     assert_eq!(tokenizer.get_vocab_size(true), 8192);
     for (id, token) in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].into_iter().enumerate() {
         assert_eq!(tokenizer.token_to_id(token), Some(id as u32), "{token}");

@@ -68,7 +68,7 @@ fn a_whole_model_of_the_bundled_encoder_is_opened_again_and_says_the_same() {
     assert!(off(&untrained.logits(&batch, None).unwrap(), &want) > 1e-3, "four steps changed what it says");
     let words = |dir: &std::path::Path| tokenizers::Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
     let text = "a charming comedy";
-    let ids = tokenizers::Tokenizer::from_bytes(adamix::data::lab::tokenizer_json()).unwrap();
+    let ids = tokenizers::Tokenizer::from_bytes(adamix::data::lab::TOKENIZER_JSON).unwrap();
     let ids = ids.encode(text, true).unwrap().get_ids().to_vec();
     assert_eq!(words(&report.dir).encode(text, true).unwrap().get_ids(), ids);
 }

@@ -8,7 +8,8 @@ mod hostile;
 use crate::support::hub::HubServer;
 use crate::support::place::Place;
 use adamix::error::{ErrorKind, Result};
-use adamix::model_store::{DownloadProgress, Downloaded, Hub, ModelId, Stage, Watcher, download};
+use adamix::model::HeaderReader;
+use adamix::model_store::{self, Client, DownloadProgress, Downloaded, Hub, ModelId, Stage, Watcher};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,6 +54,10 @@ impl Shop {
         let mut user = User::default();
         self.get(id, &mut user).expect_err("it should be refused").to_string()
     }
+}
+
+fn download(hub: &Hub, id: &ModelId, user: &mut User) -> Result<Downloaded> {
+    model_store::download(&Client::new(hub), id, &HeaderReader, user)
 }
 
 /// Somebody who waits for nothing.
@@ -108,7 +113,7 @@ fn a_model_comes_whole_with_what_belongs_to_it_and_is_found_without_the_network(
     let asked = shop.server.requests().len();
     let found = shop.hub().locate(&ModelId::parse("tiny/bert").unwrap()).unwrap();
     assert_eq!(found, done.path);
-    let cached = shop.hub().scan();
+    let cached = shop.hub().scan(&HeaderReader);
     assert_eq!(cached.models.len(), 1);
     let model = &cached.models[0];
     assert_eq!((model.id.as_str(), model.family.as_str(), model.problem.as_deref()), ("tiny/bert", "BERT", None));
@@ -134,7 +139,7 @@ fn a_newer_commit_takes_over_what_has_not_changed() {
     assert_eq!(fetched, [("vocab.txt".to_owned(), 0)]);
     assert!(newer.path.join("model.safetensors").is_file());
     assert_eq!(fs::read_to_string(shop.repo("tiny/bert").join("refs/main")).unwrap(), "b".repeat(40));
-    let ids: Vec<String> = shop.hub().scan().models.into_iter().map(|model| model.id).collect();
+    let ids: Vec<String> = shop.hub().scan(&HeaderReader).models.into_iter().map(|model| model.id).collect();
     assert_eq!(ids, ["tiny/bert@aaaaaaaaaaaa", "tiny/bert"]);
     let old = shop.hub().locate(&ModelId::parse("tiny/bert@aaaaaaaaaaaa").unwrap()).unwrap();
     assert!(old.ends_with("a".repeat(40)));
@@ -173,7 +178,7 @@ fn sharded_weights_come_with_their_index_and_gguf_files_alone() {
     assert!(offer.contains("tiny/q:a-q4.gguf") && offer.contains("a-q8.gguf ("), "{offer}");
     let done = shop.get("tiny/q:a-q8.gguf", &mut User::default()).unwrap();
     assert_eq!((done.id.as_str(), fs::read(&done.path).unwrap()), ("tiny/q:a-q8.gguf", gguf));
-    let models = shop.hub().scan().models;
+    let models = shop.hub().scan(&HeaderReader).models;
     let model = models.iter().find(|model| model.id == "tiny/q:a-q8.gguf").unwrap();
     assert_eq!((model.family.as_str(), &model.problem), ("Llama", &None));
 }

@@ -3,7 +3,8 @@
 
 use crate::support::tiny;
 use adamix::config::{Method, Problem, RoutingPolicy, RunConfig};
-use adamix::data::{Target, order};
+use adamix::data::Target;
+use adamix::data::order::Order;
 use adamix::model::{Family, Network};
 use adamix::nn::Grads;
 use adamix::records::CheckpointData;
@@ -488,7 +489,9 @@ fn replaying_a_logged_route_gives_the_logged_loss_bit_for_bit() {
             let index = 16 + number;
             let (model, task) = trainer.subject().classifier().unwrap();
             let data = &task.train;
-            let rows = order::rows(SeedStream::new(config.train.seed), data.len(), config.train.batch_size, index);
+            let rows = Order::new(SeedStream::new(config.train.seed), data.len(), config.train.batch_size)
+                .rows(index)
+                .to_vec();
             step::forward_backward(&config, model, &data.batch(&rows), Some(&route), index).unwrap().0.read().unwrap()
         };
         let (a, b) = (micro(0, record.routes[0].clone()), micro(1, record.routes[1].clone()));

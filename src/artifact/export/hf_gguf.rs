@@ -10,12 +10,12 @@ use std::path::Path;
 /// `tokenizer.json` and `tokenizer_config.json`.
 pub(super) fn tokenizer(file: &Path, dir: &Path) -> Result<()> {
     let header = GgufFile::open(file)?;
-    let found = gguf::tokenizer(&header)?;
-    let text = found.tokenizer.to_string(false);
+    let (tokenizer, found) = gguf::tokenizer(&header)?;
+    let text = tokenizer.to_string(false);
     let text = text.map_err(|err| Error::internal(format!("the tokenizer cannot be written: {err}")))?;
     let mut json: Value = serde_json::from_str(&text)
         .map_err(|err| Error::internal(format!("the tokenizer was written as no JSON: {err}")))?;
-    let token = |id: Option<u32>| id.and_then(|id| found.tokenizer.id_to_token(id));
+    let token = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
     let bos = token(found.bos);
     if let (true, Some(bos), Some(id)) = (found.add_bos, &bos, found.bos) {
         json["post_processor"] = starting_with(bos, id);

@@ -15,22 +15,14 @@ pub const KEYS: &[Key] = &[
         .allow("a directory in Hugging Face layout, the name of a model on disk (org/name, see adamix models), lab for the bundled encoder, or writer-lab for the bundled language model")
         .in_paper("BERT-base, RoBERTa-large"),
     key("model.method", "method", "What is trained").among(&["adamix", "head-only", "full"]).in_paper("adamix"),
-    key(
-        "model.trunk_dropout",
-        "trunk-dropout",
-        "Dropout inside the frozen encoder while training, at the rates of its config.json",
-    )
+    key("model.trunk_dropout", "trunk-dropout", "Dropout of the frozen encoder in training, as in its config.json")
     .in_paper("true for encoders; its GPT-2 has none"),
     key("model.device", "device", "Where the numbers are computed; without such a GPU, on the CPU with a warning")
         .allow("auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
-    key("model.dtype", "dtype", "Number format of the frozen trunk and of what flows through it; experts, head and optimizer are always f32")
+    key("model.dtype", "dtype", "Number format of the frozen base model and its activations; experts, head and optimizer are always f32")
         .among(&["auto", "f32", "bf16", "f16"]),
     key("model.threads", "threads", "CPU threads of the engine").allow("0 (automatic) to 1024"),
-    key(
-        "data.task",
-        "task",
-        "A known task, which fixes files, columns, labels and metric, or custom rows, or text to learn to write",
-    )
+    key("data.task", "task", "A known task (fixes files, columns, labels, metric), custom rows, or text")
     .alias(&["task-name"])
     .among(&["lab", "custom", "text", "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"])
     .in_paper("the eight GLUE tasks"),
@@ -62,11 +54,7 @@ pub const KEYS: &[Key] = &[
         .alias(&["max-seq-length"])
         .allow("4 to 65536 tokens")
         .in_paper("128"),
-    key(
-        "data.bad_rows",
-        "bad-rows",
-        "What to do with a row that cannot be used: stop there, or leave it out and list it",
-    )
+    key("data.bad_rows", "bad-rows", "Whether to stop at a row that cannot be used, or to leave it out and list it")
     .among(&["refuse", "skip"]),
     key("data.max_train_rows", "max-train-rows", "Use only the first so many training rows")
         .alias(&["max-train-samples"])
@@ -78,9 +66,7 @@ pub const KEYS: &[Key] = &[
         .among(&["auto", "alpaca", "sharegpt", "messages", "completion", "plain", "e2e", "webnlg", "dart"])
         .in_paper("e2e, webnlg and dart"),
     key("text.template", "chat-template", "The chat template that texts are put into")
-        .allow(
-            "auto (the model's own, for conversations), none, model (the model's own, for everything), or a Jinja file",
-        )
+        .allow("auto (the model's own, for conversations), none, model (the same, for everything), or a Jinja file")
         .in_paper("none"),
     key("text.prompt_column", "prompt-column", "Column of the prompts in a text file")
         .allow("a column name; empty: the usual names"),
@@ -92,11 +78,7 @@ pub const KEYS: &[Key] = &[
     key("text.truncate", "truncate", "Which end of a text is cut off when it is longer than max_length")
         .among(&["end", "start"])
         .in_paper("end"),
-    key(
-        "text.max_tokens_per_batch",
-        "max-tokens-per-batch",
-        "Fill micro-batches up to so many tokens, instead of batch_size examples",
-    )
+    key("text.max_tokens_per_batch", "max-tokens-per-batch", "Tokens per micro-batch, instead of batch_size examples")
     .allow("tokens, at least max_length; 0: count examples"),
     key("text.date", "template-date", "The date that chat templates see")
         .allow("a date such as 2026-01-31; empty: today"),
@@ -104,7 +86,7 @@ pub const KEYS: &[Key] = &[
         .alias(&["mixture-kind"])
         .among(&["adapter", "lora"])
         .in_paper("adapter for encoders, lora for GPT-2"),
-    key("mixture.num_experts", "num-experts", "M, the experts per site")
+    key("mixture.num_experts", "num-experts", "M, the experts per adapted module")
         .alias(&["experts"])
         .allow("1 to 64; 1 without consistency is a plain adapter")
         .in_paper("4, and 8 for GPT-2"),
@@ -143,25 +125,17 @@ pub const KEYS: &[Key] = &[
     key("mixture.lora_init", "lora-init", "How LoRA's A starts: every expert on its own, or all as copies of one draw")
         .among(&["independent", "copied"])
         .in_paper("copied"),
-    key("mixture.routing", "routing", "How the expert of each site is chosen")
+    key("mixture.routing", "routing", "How the expert of each adapted module is chosen")
         .among(&["per-batch", "per-example", "per-token", "fixed", "round-robin"])
         .in_paper("per-batch"),
     key("mixture.fixed_expert", "fixed-expert", "The expert of routing fixed").allow("0 to M - 1"),
-    key(
-        "mixture.consistency",
-        "consistency",
-        "A second pass on another route, and a penalty on the difference of both",
-    )
+    key("mixture.consistency", "consistency", "A second pass on another route, and a penalty on their difference")
     .alias(&["use-consistency-loss"])
     .in_paper("true"),
     key("mixture.consistency_weight", "consistency-weight", "Weight of the consistency term in the loss")
         .allow("0 or more")
         .in_paper("1 for classification, 100 for GPT-2"),
-    key(
-        "mixture.consistency_detach",
-        "consistency-detach",
-        "Each direction of the consistency term takes the other pass as a constant",
-    )
+    key("mixture.consistency_detach", "consistency-detach", "The other pass is a constant in the consistency term")
     .in_paper("true"),
     key("mixture.ce_both_passes", "ce-both-passes", "The task loss on both passes instead of the first alone")
         .in_paper("false"),
@@ -209,11 +183,7 @@ pub const KEYS: &[Key] = &[
     key("train.max_grad_norm", "max-grad-norm", "Gradients are scaled down to this global norm")
         .allow("0 (never) or more")
         .in_paper("1"),
-    key(
-        "train.update_unselected",
-        "update-unselected",
-        "Also move experts that were not drawn, by momentum and decay, as older PyTorch did",
-    ),
+    key("train.update_unselected", "update-unselected", "Also move experts that were not drawn, as older PyTorch did"),
     key(
         "train.recompute",
         "recompute",
@@ -221,11 +191,7 @@ pub const KEYS: &[Key] = &[
     )
     .alias(&["gradient-checkpointing"])
     .among(&["auto", "on", "off"]),
-    key(
-        "train.early_stopping_patience",
-        "early-stopping-patience",
-        "Stop after so many evaluations without a better metric",
-    )
+    key("train.early_stopping_patience", "early-stopping-patience", "Evaluations without improvement before stopping")
     .alias(&["patience"])
     .allow("evaluations; 0: never"),
     key("eval.eval_steps", "eval-steps", "Steps between evaluations of the merged model")
@@ -233,20 +199,12 @@ pub const KEYS: &[Key] = &[
     key("eval.save_steps", "save-steps", "Steps between checkpoints").allow("steps; 0: with every evaluation"),
     key("eval.save_total_limit", "save-total-limit", "Checkpoints kept besides the best and the last one")
         .allow("0 or more"),
-    key(
-        "eval.random_routes",
-        "random-routes",
-        "Whole random routes measured for the band and averaged in the ensemble",
-    )
+    key("eval.random_routes", "random-routes", "Random routes measured for the band and averaged in the ensemble")
     .allow("1 to 1000"),
     key("eval.eval_batch_size", "eval-batch-size", "Examples in an evaluation batch")
         .alias(&["per-device-eval-batch-size"])
         .allow("1 to 65536"),
-    key(
-        "eval.samples",
-        "samples",
-        "Evaluation inputs that a language model answers while it learns, merged and along one random route",
-    )
+    key("eval.samples", "samples", "Evaluation inputs answered during training, merged and along one random route")
     .allow("0 (none) to 16"),
     key("eval.sample_steps", "sample-steps", "Steps between these answers; the first come before the first step")
         .allow("steps; 0: with every evaluation"),

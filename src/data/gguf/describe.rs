@@ -1,9 +1,9 @@
-//! A Hugging Face directory's tokenizer as a GGUF file describes one: the way back of [`tokenizer`](super::tokenizer()).
-//!
-//! Only byte-level BPE can be described from `tokenizer.json` (or `vocab.json` and `merges.txt`). SentencePiece needs the
-//! scores of its tokens, which those files do not have.
+//! A Hugging Face tokenizer as a GGUF file describes one: the inverse of [`tokenizer`](super::tokenizer()).
+//! Byte-level BPE only: SentencePiece needs scores, which `tokenizer.json` does not have.
 
-use super::pre_tokenizers::{LLAMA3, QWEN2};
+use super::pre_tokenizers::{GPT2, LLAMA3, QWEN2};
+use crate::data::text::codec_files::{chat_template, ids};
+use crate::data::tokenizer_files::{json_file, token_text};
 use crate::error::{Context as _, Error, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -44,19 +44,10 @@ pub fn describe(dir: &Path, vocab_size: usize) -> Result<Description> {
     read(dir, vocab_size).with_context(|| format!("the tokenizer cannot be put into a GGUF file: {}", dir.display()))
 }
 
-fn json_of(path: &Path) -> Result<Option<Value>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let text = std::fs::read(path).map_err(|err| Error::io("reading", path, err))?;
-    let json = serde_json::from_slice(&text);
-    json.map(Some).map_err(|err| Error::format(format!("not valid JSON: {err}: {}", path.display())))
-}
-
 fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
-    let file = match json_of(&dir.join("tokenizer.json"))? {
-        Some(json) => json,
-        None => old_files(dir)?,
+    let file = match json_file(&dir.join("tokenizer.json"))? {
+        Value::Null => old_files(dir)?,
+        json => json,
     };
     let pre = pre_tokenizer(&file)?;
     let model = &file["model"];
@@ -85,22 +76,15 @@ fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
     let merges = model["merges"].as_array().into_iter().flatten().map(merge).collect::<Result<_>>()?;
     let tokens: Vec<String> =
         tokens.into_iter().enumerate().map(|(id, token)| token.unwrap_or_else(|| format!("[PAD{id}]"))).collect();
-    let settings = json_of(&dir.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
-    let special = json_of(&dir.join("special_tokens_map.json"))?.unwrap_or(Value::Null);
-    let config = json_of(&dir.join("config.json"))?.unwrap_or(Value::Null);
+    let settings = json_file(&dir.join("tokenizer_config.json"))?;
+    let special = json_file(&dir.join("special_tokens_map.json"))?;
+    let config = json_file(&dir.join("config.json"))?;
     let id = |name: &str| {
         let key = format!("{name}_token");
-        let text = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
-        let named = text(&settings[&key]).or_else(|| text(&special[&key]));
-        let found = named.and_then(|token| tokens.iter().position(|known| *known == token));
-        let number = &config[format!("{key}_id")];
-        found.map(|id| id as u32).or_else(|| {
-            number
-                .as_u64()
-                .or_else(|| number[0].as_u64())
-                .map(|id| id as u32)
-                .filter(|&id| (id as usize) < tokens.len())
-        })
+        let named = token_text(&settings, &key).or_else(|| token_text(&special, &key));
+        let found = named.and_then(|token| tokens.iter().position(|known| known == token)).map(|id| id as u32);
+        let number = || ids(&config, &format!("{key}_id")).first().copied();
+        found.or_else(|| number().filter(|&id| (id as usize) < tokens.len()))
     };
     let bos = id("bos");
     let add_bos = settings["add_bos_token"].as_bool().unwrap_or_else(|| {
@@ -123,16 +107,16 @@ fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
 
 /// GPT-2's own files.
 fn old_files(dir: &Path) -> Result<Value> {
-    let vocab = json_of(&dir.join("vocab.json"))?;
+    let vocab = json_file(&dir.join("vocab.json"))?;
     let path = dir.join("merges.txt");
-    let Some(vocab) = vocab.filter(|_| path.is_file()) else {
+    if vocab.is_null() || !path.is_file() {
         let why = if dir.join("tokenizer.model").is_file() {
             "there is only tokenizer.model, which is SentencePiece's; its scores are not read here, so start from the model's own GGUF file instead"
         } else {
             "there is neither tokenizer.json nor vocab.json with merges.txt, and a GGUF file carries its tokenizer"
         };
         return Err(Error::config(why));
-    };
+    }
     let text = std::fs::read_to_string(&path).map_err(|err| Error::io("reading", &path, err))?;
     let merges: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with("#version")).collect();
     // The end of text is the one special token of these files.
@@ -184,7 +168,7 @@ fn pre_tokenizer(file: &Value) -> Result<&'static str> {
             && !step["invert"].as_bool().unwrap_or(false)
     };
     let digits = |step: &Value| step["type"] == "Digits" && step["individual_digits"] == true;
-    let gpt2 = |step: &Value| cut(step, super::pre_tokenizers::GPT2);
+    let gpt2 = |step: &Value| cut(step, GPT2);
     let normal = file["normalizer"]["type"].as_str();
     match (steps.as_slice(), normal) {
         ([one], None) if bytes(one, true) => Ok("gpt-2"),
@@ -204,14 +188,4 @@ fn pre_tokenizer(file: &Value) -> Result<&'static str> {
 fn starts_with(processor: &Value, token: &str) -> bool {
     let own = processor["single"][0]["SpecialToken"]["id"] == token;
     own || processor["processors"].as_array().into_iter().flatten().any(|inner| starts_with(inner, token))
-}
-
-fn chat_template(dir: &Path, settings: &Value) -> Result<Option<String>> {
-    let path = dir.join("chat_template.jinja");
-    if path.is_file() {
-        return std::fs::read_to_string(&path).map(Some).map_err(|err| Error::io("reading", &path, err));
-    }
-    let named = settings["chat_template"].as_array().into_iter().flatten();
-    let default = named.into_iter().find(|one| one["name"] == "default").and_then(|one| one["template"].as_str());
-    Ok(settings["chat_template"].as_str().or(default).map(str::to_owned))
 }

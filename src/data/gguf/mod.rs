@@ -5,4 +5,4 @@ mod pre_tokenizers;
 mod tokenizer;
 mod vocabulary;
 
-pub use tokenizer::{GgufTokenizer, tokenizer};
+pub use tokenizer::tokenizer;

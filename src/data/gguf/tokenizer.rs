@@ -2,34 +2,19 @@
 
 use super::pre_tokenizers;
 use super::vocabulary::Vocabulary;
+use crate::data::text::codec::Specials;
 use crate::error::{Context as _, Error, Result};
 use crate::tensor::gguf::GgufFile;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
-/// A tokenizer and what its file says about texts.
-#[derive(Clone, Debug)]
-pub struct GgufTokenizer {
-    /// Without truncation, padding and post-processing: it adds no token by itself.
-    pub tokenizer: Tokenizer,
-    /// The token that starts a text.
-    pub bos: Option<u32>,
-    /// The token that ends a text.
-    pub eos: Option<u32>,
-    /// Tokens that end a turn or a text.
-    pub stops: Vec<u32>,
-    /// Whether the start token goes before every text.
-    pub add_bos: bool,
-    /// The chat template, in Jinja.
-    pub chat_template: Option<String>,
-}
-
 /// Rebuilds the tokenizer that a GGUF file describes: byte-level BPE (`gpt2`) or SentencePiece's BPE (`llama`).
-pub fn tokenizer(file: &GgufFile) -> Result<GgufTokenizer> {
+/// It has no truncation, padding and post-processing: it adds no token by itself.
+pub fn tokenizer(file: &GgufFile) -> Result<(Tokenizer, Specials)> {
     read(file).with_context(|| format!("the tokenizer of the GGUF file cannot be used: {}", file.path.display()))
 }
 
-fn read(file: &GgufFile) -> Result<GgufTokenizer> {
+fn read(file: &GgufFile) -> Result<(Tokenizer, Specials)> {
     let vocabulary = Vocabulary::of(file)?;
     let (json, usual_bos) = match file.str("tokenizer.ggml.model") {
         Some("gpt2") => byte_level(file, &vocabulary)?,
@@ -49,14 +34,14 @@ fn read(file: &GgufFile) -> Result<GgufTokenizer> {
     };
     let mut stops: Vec<u32> = ["eos", "eot", "eom"].into_iter().filter_map(id).collect();
     stops.dedup();
-    Ok(GgufTokenizer {
-        tokenizer,
+    let specials = Specials {
         bos: id("bos"),
         eos: id("eos"),
         stops,
         add_bos: file.bool("tokenizer.ggml.add_bos_token").unwrap_or(usual_bos),
         chat_template: file.str("tokenizer.chat_template").map(str::to_owned),
-    })
+    };
+    Ok((tokenizer, specials))
 }
 
 /// As a `tokenizer.json`, and whether the start token is usual.

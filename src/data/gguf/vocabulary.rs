@@ -119,10 +119,8 @@ impl<'a> Vocabulary<'a> {
         merges.collect()
     }
 
-    /// The merges that give the same tokens as joining the best scored pair first.
-    ///
-    /// SentencePiece joins, again and again, the two neighbours whose union has the highest score. Ranking every way to
-    /// put a token together by the score of that token makes BPE do the same.
+    /// The merges that make BPE do what SentencePiece does, which always joins the two neighbours whose union has the
+    /// highest score: every split of every token, ranked by the token's score.
     pub fn merges_from_scores(&self, file: &GgufFile) -> Result<Vec<[&'a str; 2]>> {
         let scores = file
             .floats("tokenizer.ggml.scores")

@@ -5,17 +5,17 @@ pub use super::codec_files::Specials;
 use super::codec_files;
 use crate::config::WRITER_LAB;
 use crate::data::gguf;
+use crate::data::tokenizer::failed;
 use crate::data::{TextTokenizer, lab};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::tensor::gguf::{GgufFile, is_gguf};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tokenizers::{DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
-/// Text to tokens and back for a causal language model. Cheap to clone.
-///
-/// It adds no token by itself: start and end tokens are put where the [layout](super::Layout) says.
+/// Text to tokens and back for a causal language model. It adds no token by itself: start and end tokens come from the
+/// [layout](super::Layout). Cheap to clone.
 #[derive(Clone)]
 pub struct TextCodec {
     tokenizer: Arc<Tokenizer>,
@@ -60,7 +60,7 @@ impl TextCodec {
 
     /// That of the bundled language model.
     pub fn writer_lab() -> Result<Self> {
-        let tokenizer = TextTokenizer::from_bytes(lab::writer_tokenizer_json())?;
+        let tokenizer = TextTokenizer::from_bytes(lab::WRITER_TOKENIZER_JSON)?;
         let end = tokenizer.token_id(lab::WRITER_END);
         let end = end.ok_or_else(|| Error::internal(format!("the bundled tokenizer has no {}", lab::WRITER_END)))?;
         Ok(Self::new(&tokenizer, Specials { bos: Some(end), eos: Some(end), ..Specials::default() }))
@@ -68,15 +68,8 @@ impl TextCodec {
 
     /// From the header of a GGUF file.
     pub fn from_gguf(header: &GgufFile) -> Result<Self> {
-        let found = gguf::tokenizer(header)?;
-        let specials = Specials {
-            bos: found.bos,
-            eos: found.eos,
-            stops: found.stops,
-            add_bos: found.add_bos,
-            chat_template: found.chat_template,
-        };
-        Ok(Self::from_parts(found.tokenizer, specials))
+        let (tokenizer, specials) = gguf::tokenizer(header)?;
+        Ok(Self::from_parts(tokenizer, specials))
     }
 
     /// From a tokenizer and what is said besides it.
@@ -84,7 +77,7 @@ impl TextCodec {
         Self::from_parts(tokenizer.inner().clone(), specials)
     }
 
-    pub(super) fn from_parts(mut tokenizer: Tokenizer, mut specials: Specials) -> Self {
+    fn from_parts(mut tokenizer: Tokenizer, mut specials: Specials) -> Self {
         // Start and end tokens come from the layout alone.
         tokenizer.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
         specials.chat_template = specials.chat_template.filter(|template| !template.trim().is_empty());
@@ -243,8 +236,4 @@ fn prefixes_space(tokenizer: &Tokenizer) -> bool {
         None => false,
     };
     normalizer || pre_tokenizer
-}
-
-fn failed(err: &dyn std::error::Error) -> Error {
-    Error::new(ErrorKind::Data, format!("the text cannot be tokenized: {err}"))
 }

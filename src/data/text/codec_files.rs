@@ -1,10 +1,8 @@
-//! The tokenizer of a Hugging Face directory, with what the files beside it say about special tokens.
-//!
-//! Start and end tokens are looked for where transformers puts them: `tokenizer_config.json`, then
-//! `special_tokens_map.json`, then the ids in `config.json`. The chat template is `chat_template.jinja`, or else the
-//! entry of `tokenizer_config.json`.
+//! The tokenizer of a Hugging Face directory with its special tokens, from `tokenizer_config.json`, then
+//! `special_tokens_map.json`, then the ids in `config.json`; and its chat template.
 
 use crate::data::TextTokenizer;
+use crate::data::tokenizer_files::{json_file, token_text};
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -27,9 +25,9 @@ pub struct Specials {
 pub(super) fn read(path: &Path) -> Result<(TextTokenizer, Specials)> {
     let tokenizer = TextTokenizer::from_file(path)?;
     let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-    let config = json(&dir.join("tokenizer_config.json"))?;
-    let map = json(&dir.join("special_tokens_map.json"))?;
-    let (model, generation) = (json(&dir.join("config.json"))?, json(&dir.join("generation_config.json"))?);
+    let config = json_file(&dir.join("tokenizer_config.json"))?;
+    let map = json_file(&dir.join("special_tokens_map.json"))?;
+    let (model, generation) = (json_file(&dir.join("config.json"))?, json_file(&dir.join("generation_config.json"))?);
     let id = |name: &str| -> Result<Option<u32>> {
         for source in [&config, &map] {
             if let Some(token) = token_text(source, name) {
@@ -50,26 +48,19 @@ pub(super) fn read(path: &Path) -> Result<(TextTokenizer, Specials)> {
     // What the tokenizer itself puts before an empty text; newer files say it with a switch.
     let begins = tokenizer.encode("", None, usize::MAX)?.ids.first().copied();
     let add_bos = config.get("add_bos_token").and_then(Value::as_bool).unwrap_or(bos.is_some() && begins == bos);
-    let chat_template = template(dir, &config)?;
+    let chat_template = chat_template(dir, &config)?;
     Ok((tokenizer, Specials { bos, eos, stops, add_bos, chat_template }))
 }
 
-/// The text of a special token: a string, or an object with `content`.
-fn token_text<'a>(source: &'a Value, name: &str) -> Option<&'a str> {
-    let value = source.get(name)?;
-    value.get("content").unwrap_or(value).as_str().filter(|text| !text.is_empty())
-}
-
 /// One id, or a list of them.
-fn ids(source: &Value, name: &str) -> Vec<u32> {
-    let value = source.get(name);
-    let list =
-        value.and_then(Value::as_array).map_or_else(|| value.into_iter().collect(), |list| list.iter().collect());
-    let list: Vec<&Value> = list;
-    list.into_iter().filter_map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect()
+pub(in crate::data) fn ids(source: &Value, name: &str) -> Vec<u32> {
+    let value = source.get(name).unwrap_or(&Value::Null);
+    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    list.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
 }
 
-fn template(dir: &Path, config: &Value) -> Result<Option<String>> {
+/// The chat template of a model directory; `config` is its `tokenizer_config.json`.
+pub(in crate::data) fn chat_template(dir: &Path, config: &Value) -> Result<Option<String>> {
     let path = dir.join("chat_template.jinja");
     if path.is_file() {
         return std::fs::read_to_string(&path)
@@ -86,14 +77,4 @@ fn template(dir: &Path, config: &Value) -> Result<Option<String>> {
         }
         _ => None,
     })
-}
-
-/// A JSON file, or nothing where there is none.
-fn json(path: &Path) -> Result<Value> {
-    if !path.is_file() {
-        return Ok(Value::Null);
-    }
-    let bytes = std::fs::read(path).map_err(|err| Error::io("reading the model's files", path, err))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|err| Error::format(format!("not JSON ({err}); fetch it again: {}", path.display())))
 }

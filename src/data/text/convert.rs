@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// The columns the user named; empty: the usual ones.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Columns<'a> {
+pub(super) struct ChosenColumns<'a> {
     pub prompt: &'a str,
     pub completion: &'a str,
 }
@@ -18,7 +18,7 @@ type Found<T> = Result<T, String>;
 pub(super) fn examples(
     format: TextFormat,
     record: &Map<String, Value>,
-    columns: Columns<'_>,
+    columns: ChosenColumns<'_>,
     entry: usize,
     line: usize,
 ) -> Found<Vec<Example>> {

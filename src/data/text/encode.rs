@@ -1,17 +1,12 @@
 //! Examples to token ids with a mask of what is learned.
 //!
-//! # Where texts are cut
-//!
 //! A sequence longer than `max_length` loses its last tokens (`truncate = "end"`, as in the paper's code) or its first
-//! ones (`"start"`). A sequence that has nothing left to learn is left out and counted. Plain texts lose nothing: a long
-//! one becomes several sequences, each beginning with the last token of the one before, so that every token is learned
-//! once.
+//! ones (`"start"`). A sequence that has nothing left to learn is left out and counted. A long plain text becomes several
+//! sequences, each beginning with the last token of the one before, so that every token is learned once.
 //!
-//! # Where the mask changes inside a word
-//!
-//! Segments are tokenized one by one, as they are when the model is asked with the prompt alone: the tokens of the
-//! prompt are the same in training and in use. Tokenizers that put a space before every text (SentencePiece) are the
-//! exception: there the segments are tokenized together, and a token is learned when it ends inside a learned segment.
+//! Segments are tokenized one by one: the tokens of a prompt are the same in training and in use. Where the tokenizer puts
+//! a space before every text (SentencePiece) they are tokenized together, and a token is learned when it ends inside a
+//! learned segment.
 
 use super::layout::{Layout, Segment};
 use super::{Example, TextCodec};

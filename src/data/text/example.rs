@@ -1,10 +1,10 @@
 //! An example: turns with a role.
 
-use super::super::rows::Refusals;
+use crate::data::hold_out::groups;
+use crate::data::rows::Refusals;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 /// Who says a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 pub enum Role {
     /// The instructions that hold for the whole conversation.
     System,
-    /// The one who asks. The prompt of a completion, the meaning representation of a sentence.
+    /// The user: the prompt of a completion, the meaning representation of a sentence.
     User,
-    /// The one who answers: what is learned. A completion, a reference, a plain text.
+    /// The assistant, whose answers are learned: a completion, a reference, a plain text.
     Assistant,
     /// What a tool answered.
     Tool,
@@ -91,20 +91,20 @@ impl Example {
     }
 
     /// What two examples share when they are duplicates.
-    pub(super) fn key(&self) -> Key<'_> {
+    pub(super) fn key(&self) -> TurnsKey<'_> {
         key(&self.turns)
     }
 
     /// What two examples share when they ask for the same; empty for a plain text.
-    pub(super) fn prompt_key(&self) -> Key<'_> {
+    pub(super) fn prompt_key(&self) -> TurnsKey<'_> {
         key(self.prompt())
     }
 }
 
 /// Roles and texts of turns, without spaces around.
-pub(super) type Key<'a> = Vec<(Role, &'a str)>;
+pub(super) type TurnsKey<'a> = Vec<(Role, &'a str)>;
 
-fn key(turns: &[Turn]) -> Key<'_> {
+fn key(turns: &[Turn]) -> TurnsKey<'_> {
     turns.iter().map(|turn| (turn.role, turn.text.trim())).collect()
 }
 
@@ -117,26 +117,22 @@ pub struct InputGroup {
     pub references: Vec<String>,
 }
 
-/// The inputs of these examples in order of appearance, each with its references.
-///
-/// Examples belong together when the file says so (the entries of WebNLG and DART), otherwise when their prompts are the
-/// same. Plain texts have no inputs.
+/// The inputs of these examples in order of appearance, each with its references: one for each entry (WebNLG, DART),
+/// otherwise one for each different prompt. Plain texts have none.
 pub fn inputs(examples: &[Example]) -> Vec<InputGroup> {
-    let mut groups: Vec<InputGroup> = Vec::new();
-    let mut seen: BTreeMap<(Option<usize>, Key<'_>), usize> = BTreeMap::new();
-    for (index, example) in examples.iter().enumerate().filter(|(_, example)| !example.prompt().is_empty()) {
-        let key = match example.entry {
-            Some(entry) => (Some(entry), Vec::new()),
-            None => (None, example.prompt_key()),
-        };
-        let group = *seen.entry(key).or_insert(groups.len());
-        if group == groups.len() {
-            groups.push(InputGroup { examples: Vec::new(), references: Vec::new() });
+    let asked: Vec<usize> = (0..examples.len()).filter(|&index| !examples[index].prompt().is_empty()).collect();
+    let key = |&index: &usize| match examples[index].entry {
+        Some(entry) => (Some(entry), Vec::new()),
+        None => (None, examples[index].prompt_key()),
+    };
+    let group = |members: Vec<usize>| {
+        let examples: Vec<&Example> = members.iter().map(|&member| &examples[asked[member]]).collect();
+        InputGroup {
+            references: examples.iter().map(|example| example.answer().to_owned()).collect(),
+            examples: members.into_iter().map(|member| asked[member]).collect(),
         }
-        groups[group].examples.push(index);
-        groups[group].references.push(example.answer().to_owned());
-    }
-    groups
+    };
+    groups(asked.iter().map(key)).into_iter().map(group).collect()
 }
 
 /// Collects examples out of one file, and what cannot be used.

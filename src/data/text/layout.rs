@@ -1,6 +1,6 @@
 //! How an example becomes segments: pieces of text and single tokens, each learned or not.
 
-use super::example::{Example, Role};
+use super::example::{Example, Role, Turn};
 use super::template::ChatTemplate;
 use super::{TextCodec, conversation};
 use crate::config::{TextConfig, TextFormat};
@@ -101,17 +101,12 @@ impl Layout {
             return Ok(found);
         }
         if let Some(turn) = example.turns.iter().find(|turn| turn.fields.contains_key("tool_calls")) {
-            return Err(no_tools(turn.role));
+            return Err(Error::data(format!(
+                "a turn of the {} calls tools, which only a chat template can write",
+                turn.role.name()
+            )));
         }
-        let mut found = self.start(codec);
-        for turn in &example.turns {
-            if turn.role == Role::Assistant {
-                self.answer(&turn.text, turn.learned, example.ends, codec, &mut found)?;
-            } else {
-                self.question(&turn.text, codec, &mut found)?;
-            }
-        }
-        Ok(found)
+        self.turns(&example.turns, example.ends, codec)
     }
 
     /// The segments of a prompt: what the model is given to go on from.
@@ -119,45 +114,33 @@ impl Layout {
         if let Self::Chat(template) = self {
             return Ok(vec![Segment::Text(template.prompt(example)?, false)]);
         }
-        let mut found = self.start(codec);
-        for turn in example.prompt() {
-            if turn.role == Role::Assistant {
-                self.answer(&turn.text, false, true, codec, &mut found)?;
-            } else {
-                self.question(&turn.text, codec, &mut found)?;
+        self.turns(example.prompt(), true, codec)
+    }
+
+    /// The segments of turns without a template; `ends`: whether each answer gets its end token.
+    fn turns(&self, turns: &[Turn], ends: bool, codec: &TextCodec) -> Result<Vec<Segment>> {
+        let start = codec.bos().filter(|_| codec.add_bos());
+        let mut found: Vec<Segment> = start.map(|bos| Segment::Token(bos, false)).into_iter().collect();
+        for turn in turns {
+            let text = turn.text.as_str();
+            match (self, turn.role) {
+                (_, Role::Assistant) => {
+                    // Where every text gets a space before it, that one is enough.
+                    let space = matches!(self, Self::DataToText) && !codec.prefixes_space();
+                    found.push(Segment::Text(if space { format!(" {text}") } else { text.to_owned() }, turn.learned));
+                    if ends {
+                        found.push(Segment::Token(codec.require_eos()?, turn.learned));
+                    }
+                }
+                (Self::Turns, _) => found.push(Segment::Text(format!("{text}\n"), false)),
+                (Self::DataToText, _) => {
+                    let separator = codec.bos().map_or_else(|| codec.require_eos(), Ok)?;
+                    found.push(Segment::Text(text.to_owned(), false));
+                    found.push(Segment::Token(separator, false));
+                }
+                _ => found.push(Segment::Text(text.to_owned(), false)),
             }
         }
         Ok(found)
     }
-
-    fn start(&self, codec: &TextCodec) -> Vec<Segment> {
-        codec.bos().filter(|_| codec.add_bos()).map(|bos| Segment::Token(bos, false)).into_iter().collect()
-    }
-
-    fn question(&self, text: &str, codec: &TextCodec, found: &mut Vec<Segment>) -> Result<()> {
-        match self {
-            Self::Turns => found.push(Segment::Text(format!("{text}\n"), false)),
-            Self::DataToText => {
-                let separator = codec.bos().map_or_else(|| codec.require_eos(), Ok)?;
-                found.push(Segment::Text(text.to_owned(), false));
-                found.push(Segment::Token(separator, false));
-            }
-            _ => found.push(Segment::Text(text.to_owned(), false)),
-        }
-        Ok(())
-    }
-
-    fn answer(&self, text: &str, learned: bool, ends: bool, codec: &TextCodec, found: &mut Vec<Segment>) -> Result<()> {
-        // Where every text gets a space before it, that one is enough.
-        let space = matches!(self, Self::DataToText) && !codec.prefixes_space();
-        found.push(Segment::Text(if space { format!(" {text}") } else { text.to_owned() }, learned));
-        if ends {
-            found.push(Segment::Token(codec.require_eos()?, learned));
-        }
-        Ok(())
-    }
-}
-
-fn no_tools(role: Role) -> Error {
-    Error::data(format!("a turn of the {} calls tools, which only a chat template can write", role.name()))
 }

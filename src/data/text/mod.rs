@@ -1,19 +1,16 @@
-//! From text files to packed batches for models that write.
+//! From text files to packed batches for language models.
 //!
 //! ```text
 //! file --recognise--> records --convert--> examples --template--> segments --codec--> tokens, and which are learned
 //! ```
 //!
-//! [`read()`] finds out by looking how a file is laid out and gives [`Example`]s: turns with a role. A
-//! [`TextEncoder`] turns each into token ids with a mask of what is learned, by the model's own chat template or
-//! by a plain layout ([`Layout`] says which when). [`load`] does all of it for a run; [`preview()`] shows every
-//! token before anybody trains on it.
+//! [`read()`] gives [`Example`]s, a [`TextEncoder`] their token ids and the mask of what is learned. [`load`] does all of
+//! it for a run; [`preview()`] shows every token before training.
 
 pub mod batch;
 pub mod codec;
-mod codec_files;
+pub(super) mod codec_files;
 mod convert;
-mod delimited;
 pub mod encode;
 pub mod example;
 pub mod layout;
@@ -21,7 +18,6 @@ pub mod preview;
 mod python;
 pub mod read;
 mod recognise;
-mod split;
 mod split_json;
 pub mod template;
 mod template_source;
@@ -36,11 +32,13 @@ pub use preview::{TextPreview, preview};
 pub use read::{Examples, read};
 pub use template::ChatTemplate;
 
+use super::hold_out::groups;
 pub use super::order::BatchRule;
 use super::rows::Refusals;
 use super::{SkippedRow, lab, tasks};
 use crate::config::{DataConfig, FileFormat, TextConfig, TextFormat, WRITER_LAB};
 use crate::error::{Context as _, Error, Result};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Everything a run needs to know of its texts.
@@ -72,10 +70,8 @@ pub(super) struct Splits {
     pub held_out: bool,
 }
 
-/// Reads, checks and encodes the texts of a run.
-///
-/// Errors name the file and the line. Rows that cannot be used, those among them that the chat template refuses,
-/// are refused or listed in [`TextData::skipped`], as the settings say.
+/// Reads, checks and encodes the texts of a run. Errors name the file and the line. Rows that cannot be used (or that the
+/// chat template refuses) are refused or listed in [`TextData::skipped`], as the settings say.
 pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<TextData> {
     let name = tasks::name(data);
     let mut refusals = Refusals { mode: data.bad_rows, skipped: Vec::new() };
@@ -107,12 +103,14 @@ pub(super) fn splits(data: &DataConfig, text: &TextConfig, refusals: &mut Refusa
         Some(dev) => dev,
         None => {
             let file = train.file.clone();
-            let (kept, held) = split::hold_out(train.examples, data.dev_fraction).with_context(|| file.clone())?;
+            let (kept, held) = hold_out(train.examples, data.dev_fraction).with_context(|| file.clone())?;
             train.examples = kept;
             Examples { examples: held, file, format: train.format }
         }
     };
-    if conversation(train.format) != conversation(dev.format) || plain(train.format) != plain(dev.format) {
+    if conversation(train.format) != conversation(dev.format)
+        || (train.format == TextFormat::Plain) != (dev.format == TextFormat::Plain)
+    {
         return Err(Error::data(format!(
             "the training file holds {:?} and the evaluation file {:?}; give two files of the same kind: {}",
             train.format, dev.format, dev.file
@@ -131,19 +129,28 @@ fn sources(data: &DataConfig, text: &TextConfig, refusals: &mut Refusals) -> Res
             let name = format!("{WRITER_LAB}/{name}");
             read::from_bytes(&name, bytes, FileFormat::Csv, text, refusals)
         };
-        return Ok((read("train.csv", lab::writer_train_csv())?, Some(read("dev.csv", lab::writer_dev_csv())?)));
+        return Ok((read("train.csv", lab::WRITER_TRAIN_CSV)?, Some(read("dev.csv", lab::WRITER_DEV_CSV)?)));
     }
     let (train, dev) = tasks::files(data)?;
     let mut read = |file: &Path| read::read_file(file, data.format, text, refusals);
     Ok((read(&train)?, dev.map(|file| read(&file)).transpose()?))
 }
 
+/// Splits `examples` into those to learn from and those held out, both in their old order. Those with the same prompt
+/// stay on the same side.
+fn hold_out(examples: Vec<Example>, fraction: f64) -> Result<(Vec<Example>, Vec<Example>)> {
+    // A plain text has no prompt: it belongs together with its own copies.
+    let key = |example| if Example::prompt(example).is_empty() { example.key() } else { example.prompt_key() };
+    let groups = groups(examples.iter().map(key));
+    if groups.len() < 2 {
+        return Err(Error::data(
+            "one text cannot be split into training and evaluation; give more texts or a dev_file",
+        ));
+    }
+    Ok(super::hold_out::hold_out(examples, BTreeMap::from([(0, groups)]), fraction))
+}
+
 /// Whether examples of this format are conversations, which a chat template is made for.
 pub(super) fn conversation(format: TextFormat) -> bool {
     matches!(format, TextFormat::Alpaca | TextFormat::Sharegpt | TextFormat::Messages)
-}
-
-/// Whether examples of this format have no prompt.
-pub(super) fn plain(format: TextFormat) -> bool {
-    format == TextFormat::Plain
 }

@@ -1,7 +1,5 @@
-//! What the model will see, token by token, told before anybody trains on it.
-//!
-//! Plain serde data: the window draws it, the command line prints it. Rows that cannot be used are listed here even
-//! where training would refuse them, so that all of them can be mended at once.
+//! What the model will see, token by token, before training: plain serde data. Rows that cannot be used are all listed
+//! here, also where training would refuse the first of them.
 
 use super::{Example, Examples, Splits, TextCodec, TextEncoder, splits};
 use crate::config::{BadRows, DataConfig, TextConfig, TextFormat, Truncate};
@@ -114,36 +112,28 @@ pub struct SampleToken {
 pub fn preview(data: &DataConfig, text: &TextConfig, codec: &TextCodec, examples: usize) -> Result<TextPreview> {
     let name = tasks::name(data);
     let mut refusals = Refusals { mode: BadRows::Skip, skipped: Vec::new() };
-    let mut found = look(data, text, codec, examples, &mut refusals)
-        .with_context(|| format!("the texts of {name} cannot be used"))?;
-    found.refused = data.bad_rows == BadRows::Refuse && !refusals.skipped.is_empty();
-    Ok(TextPreview { name, skipped: refusals.skipped, ..found })
-}
-
-fn look(
-    data: &DataConfig,
-    text: &TextConfig,
-    codec: &TextCodec,
-    examples: usize,
-    refusals: &mut Refusals,
-) -> Result<TextPreview> {
-    let Splits { train, dev, held_out } = splits(data, text, refusals)?;
-    let encoder = TextEncoder::new(codec, train.format, data, text)?;
-    let mut preview = TextPreview {
-        format: train.format,
-        layout: encoder.layout().describe().to_owned(),
-        bos: codec.bos().map(|id| codec.token(id)),
-        eos: codec.eos().map(|id| codec.token(id)),
-        max_length: data.max_length,
-        truncate: text.truncate,
-        learn_prompt: text.learn_prompt,
-        train: describe(&train, &encoder, examples, refusals)?,
-        dev: describe(&dev, &encoder, examples, refusals)?,
-        held_out,
-        ..TextPreview::default()
+    let mut look = || -> Result<TextPreview> {
+        let Splits { train, dev, held_out } = splits(data, text, &mut refusals)?;
+        let encoder = TextEncoder::new(codec, train.format, data, text)?;
+        let mut preview = TextPreview {
+            format: train.format,
+            layout: encoder.layout().describe().to_owned(),
+            bos: codec.bos().map(|id| codec.token(id)),
+            eos: codec.eos().map(|id| codec.token(id)),
+            max_length: data.max_length,
+            truncate: text.truncate,
+            learn_prompt: text.learn_prompt,
+            train: describe(&train, &encoder, examples, &mut refusals)?,
+            dev: describe(&dev, &encoder, examples, &mut refusals)?,
+            held_out,
+            ..TextPreview::default()
+        };
+        compare(&mut preview, &train.examples, &dev.examples);
+        Ok(preview)
     };
-    compare(&mut preview, &train.examples, &dev.examples);
-    Ok(preview)
+    let found = look().with_context(|| format!("the texts of {name} cannot be used"))?;
+    let refused = data.bad_rows == BadRows::Refuse && !refusals.skipped.is_empty();
+    Ok(TextPreview { name, refused, skipped: refusals.skipped, ..found })
 }
 
 /// Duplicates, leaks and shared inputs.
@@ -167,14 +157,14 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
     let Examples { examples, file, .. } = split;
     let step = examples.len().div_ceil(MEASURED).max(1);
     let measured: Vec<(usize, &Example)> = examples.iter().enumerate().step_by(step).collect();
-    let count = |&(number, example): &(usize, &Example)| -> Result<Counts> {
+    let count = |&(number, example): &(usize, &Example)| -> Result<EncodedCounts> {
         let whole = encoder.encode_whole(example, number)?;
         let kept = encoder.cut(&whole);
         let length = whole.len();
         let learned = kept.iter().map(super::EncodedText::learned).sum();
-        Ok(Counts { length, learned, cut: length.saturating_sub(encoder.max_length()), pieces: kept.len() })
+        Ok(EncodedCounts { length, learned, cut: length.saturating_sub(encoder.max_length()), pieces: kept.len() })
     };
-    let counted: Vec<Result<Counts>> = measured.par_iter().with_min_len(16).map(count).collect();
+    let counted: Vec<Result<EncodedCounts>> = measured.par_iter().with_min_len(16).map(count).collect();
     let mut found = TextSplit {
         file: file.clone(),
         examples: examples.len(),
@@ -183,7 +173,7 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
     };
     let mut whole = Vec::with_capacity(counted.len());
     for ((_, example), counts) in measured.iter().zip(counted) {
-        let Counts { length, learned, cut, pieces } = match counts {
+        let EncodedCounts { length, learned, cut, pieces } = match counts {
             Ok(counts) => counts,
             Err(err) => {
                 refusals.bad(file, example.line, err.to_string())?;
@@ -201,7 +191,7 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
         whole.push(length);
     }
     found.cut_share = found.cut_tokens as f64 / found.tokens.max(1) as f64;
-    found.lengths = lengths(whole, if super::plain(split.format) { usize::MAX } else { encoder.max_length() });
+    found.lengths = lengths(whole, if split.format == TextFormat::Plain { usize::MAX } else { encoder.max_length() });
     for (number, example) in examples.iter().enumerate() {
         if found.sample.len() == shown {
             break;
@@ -214,7 +204,7 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
     Ok(found)
 }
 
-struct Counts {
+struct EncodedCounts {
     length: usize,
     learned: usize,
     cut: usize,

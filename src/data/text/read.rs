@@ -1,15 +1,17 @@
 //! Text files to examples.
 
-use super::convert::{self, Columns};
+use super::convert::{self, ChosenColumns};
 use super::example::{Collector, Example, Role, Turn};
-use super::recognise::{Layout, Recognised, recognise};
-use super::{delimited, triples};
+use super::recognise::{FileLayout, Recognised, recognise};
+use super::triples;
 use crate::config::{BadRows, FileFormat, TextConfig, TextFormat};
-use crate::data::SkippedRow;
 use crate::data::rows::Refusals;
 use crate::data::table::{BOM, lines, refuse_other_encodings, utf8};
+use crate::data::{SkippedRow, Table};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A plain text file is read in pieces of about so many bytes, cut at empty lines: what can be held out and shuffled.
@@ -58,7 +60,7 @@ pub(super) fn from_bytes(
         return Err(Error::data(format!("the file is empty; choose a file with texts: {name}")));
     }
     let Recognised { layout, format } = recognise(name, body, layout, text)?;
-    let columns = Columns { prompt: &text.prompt_column, completion: &text.completion_column };
+    let columns = ChosenColumns { prompt: &text.prompt_column, completion: &text.completion_column };
     let mut collector = Collector { file: name, examples: Vec::new(), refusals };
     let mut entry = 0;
     let mut record = |collector: &mut Collector<'_>, line, object: std::result::Result<Map<String, Value>, String>| {
@@ -66,20 +68,28 @@ pub(super) fn from_bytes(
         collector.add(line, object.and_then(|object| convert::examples(format, &object, columns, entry, line)))
     };
     match layout {
-        Layout::JsonArray(elements) => {
+        FileLayout::JsonArray(elements) => {
             for element in elements {
                 record(&mut collector, element.line, json(&body[element.bytes], true))?;
             }
         }
-        Layout::JsonLines => {
+        FileLayout::JsonLines => {
             for (line, bytes) in lines(body) {
                 record(&mut collector, line, json(bytes, false))?;
             }
         }
-        Layout::Table(format) => {
-            delimited::visit(name, body.to_vec(), format, &mut |line, object| record(&mut collector, line, object))?;
+        FileLayout::Table(format) => {
+            let table = Table::from_bytes(name, Cow::Owned(body.to_vec()), format, true)?;
+            let all: Vec<usize> = (0..table.columns().len()).collect();
+            table.visit(&all, |line, cells| {
+                let object = cells.map(|cells| {
+                    let cells = cells.into_iter().map(|cell| Value::from(cell.into_owned()));
+                    table.columns().iter().cloned().zip(cells).collect()
+                });
+                record(&mut collector, line, object).map(ControlFlow::Continue)
+            })?;
         }
-        Layout::Piped if format == TextFormat::E2e => {
+        FileLayout::Piped if format == TextFormat::E2e => {
             for (line, bytes) in lines(body) {
                 let pair = utf8(bytes).and_then(|text| {
                     let (mr, reference) = triples::piped(&text)?;
@@ -88,15 +98,11 @@ pub(super) fn from_bytes(
                 collector.add(line, pair)?;
             }
         }
-        Layout::Piped | Layout::Text => plain(&mut collector, body)?,
+        FileLayout::Piped | FileLayout::Text => plain(&mut collector, body)?,
     }
     let Collector { examples, refusals, .. } = collector;
     if examples.is_empty() {
-        let why = match refusals.skipped.iter().find(|row| row.file == name) {
-            Some(row) => format!("every row was skipped, the first (line {}) for: {}", row.line, row.reason),
-            None => "there are no rows".to_owned(),
-        };
-        return Err(Error::data(format!("{why}; choose a file with usable rows: {name}")));
+        return Err(refusals.no_rows(name, "there are no rows"));
     }
     Ok(Examples { examples, format, file: name.to_owned() })
 }

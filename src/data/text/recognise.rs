@@ -1,14 +1,13 @@
-//! What a file is, found out by looking into it: how it is laid out, and what its examples are.
-//!
-//! The ending of the name is only asked where the contents leave it open, and then only to refuse: a `.csv` whose
-//! columns say nothing is not taken for plain text.
+//! How a file is laid out and what its examples are, by its contents. Its ending counts only where the contents leave it
+//! open: a `.csv` with unknown columns is refused and not taken for plain text.
 
-use super::delimited;
-use super::split_json::{self, Element};
+use super::split_json::{self, JsonElement};
 use crate::config::{FileFormat, TextConfig, TextFormat, choice_name};
+use crate::data::Table;
 use crate::data::table::{lines, list};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Records looked at before the format is decided.
@@ -16,9 +15,9 @@ const LOOKED_AT: usize = 50;
 
 /// How a file is cut into records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum FileLayout {
     /// The elements of one JSON array; where each stands.
-    JsonArray(Vec<Element>),
+    JsonArray(Vec<JsonElement>),
     /// One JSON object a line.
     JsonLines,
     /// Rows under a header.
@@ -32,7 +31,7 @@ pub(super) enum Layout {
 /// A recognised file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Recognised {
-    pub layout: Layout,
+    pub layout: FileLayout,
     pub format: TextFormat,
 }
 
@@ -40,22 +39,21 @@ pub(super) struct Recognised {
 pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<Recognised> {
     let layout = layout(name, body, given, text)?;
     let format = match (text.format, &layout) {
-        (TextFormat::Auto, Layout::Text) => TextFormat::Plain,
-        (TextFormat::Auto, Layout::Piped) => TextFormat::E2e,
-        (TextFormat::Auto, Layout::Table(format)) => {
-            let columns = delimited::columns(name, body, *format)?;
-            let object: Map<String, Value> = columns.iter().map(|name| (name.clone(), Value::from(""))).collect();
+        (TextFormat::Auto, FileLayout::Text) => TextFormat::Plain,
+        (TextFormat::Auto, FileLayout::Piped) => TextFormat::E2e,
+        (TextFormat::Auto, FileLayout::Table(format)) => {
+            let object = header(name, body, *format)?;
             shape(&object, text).ok_or_else(|| unknown(name, &object))?
         }
-        (TextFormat::Auto, Layout::JsonArray(elements)) => {
+        (TextFormat::Auto, FileLayout::JsonArray(elements)) => {
             vote(name, text, elements.iter().map(|element| &body[element.bytes.clone()]))?
         }
-        (TextFormat::Auto, Layout::JsonLines) => vote(name, text, lines(body).map(|(_, line)| line))?,
+        (TextFormat::Auto, FileLayout::JsonLines) => vote(name, text, lines(body).map(|(_, line)| line))?,
         (format, _) => format,
     };
     let fits = match (&layout, format) {
-        (Layout::Piped, format) => matches!(format, TextFormat::E2e | TextFormat::Plain),
-        (Layout::Text, format) => format == TextFormat::Plain,
+        (FileLayout::Piped, format) => matches!(format, TextFormat::E2e | TextFormat::Plain),
+        (FileLayout::Text, format) => format == TextFormat::Plain,
         _ => true,
     };
     if !fits {
@@ -67,9 +65,9 @@ pub(super) fn recognise(name: &str, body: &[u8], given: FileFormat, text: &TextC
     Ok(Recognised { layout, format })
 }
 
-fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<Layout> {
+fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Result<FileLayout> {
     match given {
-        FileFormat::Tsv | FileFormat::Csv => return Ok(Layout::Table(given)),
+        FileFormat::Tsv | FileFormat::Csv => return Ok(FileLayout::Table(given)),
         FileFormat::Jsonl | FileFormat::Auto => {}
     }
     let start = body.trim_ascii_start();
@@ -92,7 +90,7 @@ fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Resu
     let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let mut first = lines(body).take(LOOKED_AT).peekable();
     if first.peek().is_some() && first.all(|(_, line)| line.windows(2).any(|two| two == b"||")) {
-        return Ok(Layout::Piped);
+        return Ok(FileLayout::Piped);
     }
     // A table is known by columns that say what they are.
     let mut formats = [FileFormat::Tsv, FileFormat::Csv];
@@ -100,40 +98,51 @@ fn layout(name: &str, body: &[u8], given: FileFormat, text: &TextConfig) -> Resu
         formats.reverse();
     }
     for format in formats {
-        let Ok(columns) = delimited::columns(name, body, format) else { continue };
-        let object: Map<String, Value> = columns.iter().map(|name| (name.clone(), Value::from(""))).collect();
-        let alone = columns.len() == 1 && ending != if format == FileFormat::Csv { "csv" } else { "tsv" };
+        let Ok(object) = header(name, body, format) else { continue };
+        let alone = object.len() == 1 && ending != if format == FileFormat::Csv { "csv" } else { "tsv" };
         if shape(&object, text).is_some() && !alone {
-            return Ok(Layout::Table(format));
+            return Ok(FileLayout::Table(format));
         }
         if (format == FileFormat::Csv && ending == "csv") || (format == FileFormat::Tsv && ending == "tsv") {
             return Err(unknown(name, &object));
         }
     }
-    if ["json", "jsonl", "ndjson"].contains(&ending.as_str()) { Err(not_json()) } else { Ok(Layout::Text) }
+    if ["json", "jsonl", "ndjson"].contains(&ending.as_str()) { Err(not_json()) } else { Ok(FileLayout::Text) }
+}
+
+/// The names in the header of a CSV or TSV file, as keys of an object of empty texts.
+fn header(name: &str, body: &[u8], format: FileFormat) -> Result<Map<String, Value>> {
+    // The first line is enough: no header has a quoted cell with line ends.
+    let end = body.iter().position(|&byte| byte == b'\n').map_or(body.len(), |at| at + 1);
+    let table = Table::from_bytes(name, Cow::Owned(body[..end].to_vec()), format, true)?;
+    Ok(table.columns().iter().map(|name| (name.clone(), Value::from(""))).collect())
 }
 
 /// An array of objects; `inside`: the first array in the object that the file is.
-fn array(body: &[u8], inside: bool) -> Option<Layout> {
+fn array(body: &[u8], inside: bool) -> Option<FileLayout> {
     let elements = split_json::elements(body, inside)?;
     let objects = elements.first().is_none_or(|first| body[first.bytes.clone()].trim_ascii().starts_with(b"{"));
-    objects.then_some(Layout::JsonArray(elements))
+    objects.then_some(FileLayout::JsonArray(elements))
 }
 
 /// One object a line, or one object around an array.
-fn object(body: &[u8]) -> Option<Layout> {
+fn object(body: &[u8]) -> Option<FileLayout> {
     // The first line may be broken, and is then one bad row.
     if lines(body).take(LOOKED_AT).any(|(_, line)| !line.trim_ascii_start().starts_with(b"{")) {
-        return array(body, true).or(Some(Layout::JsonLines));
+        return array(body, true).or(Some(FileLayout::JsonLines));
     }
     let mut lines = lines(body);
     let first = lines.next().and_then(|(_, line)| serde_json::from_slice::<Map<String, Value>>(line).ok());
-    let Some(first) = first else { return Some(Layout::JsonLines) };
+    let Some(first) = first else { return Some(FileLayout::JsonLines) };
     let around =
         |value: &Value| value.as_array().is_some_and(|list| list.len() > 1 && list.iter().all(Value::is_object));
     let alone = lines.next().is_none() && first.len() == 1 && first.values().any(around);
     // A conversation alone in its file is a list of objects too, but it says what it is.
-    if alone && shape(&first, &TextConfig::default()).is_none() { array(body, true) } else { Some(Layout::JsonLines) }
+    if alone && shape(&first, &TextConfig::default()).is_none() {
+        array(body, true)
+    } else {
+        Some(FileLayout::JsonLines)
+    }
 }
 
 /// The format that most of the first records have.

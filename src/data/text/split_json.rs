@@ -4,27 +4,25 @@ use std::ops::Range;
 
 /// Where an element stands in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Element {
+pub(super) struct JsonElement {
     /// Its bytes.
     pub bytes: Range<usize>,
     /// The line it begins in, from 1.
     pub line: usize,
 }
 
-/// The elements of the array that `text` is, or (`inside`) of the first array directly in the object that it is.
-///
-/// Commas and brackets are counted outside of strings; whether an element is JSON is for its reader to see. Nothing when
-/// there is no such array or when it does not end.
-pub(super) fn elements(text: &[u8], inside: bool) -> Option<Vec<Element>> {
+/// The elements of the array that `text` is, or (`inside`) of the first array directly in the object that it is. They need
+/// not be valid JSON. Nothing when there is no such array or when it does not end.
+pub(super) fn elements(text: &[u8], inside: bool) -> Option<Vec<JsonElement>> {
     let wanted = if inside { 2 } else { 1 };
-    let (mut found, mut start): (Vec<Element>, Option<Element>) = (Vec::new(), None);
+    let (mut found, mut start): (Vec<JsonElement>, Option<JsonElement>) = (Vec::new(), None);
     let (mut depth, mut line, mut in_array) = (0usize, 1, false);
     let mut at = 0;
     while at < text.len() {
         let byte = text[at];
         let in_element = in_array && !byte.is_ascii_whitespace() && !(depth == wanted && matches!(byte, b',' | b']'));
         if in_element && start.is_none() {
-            start = Some(Element { bytes: at..at, line });
+            start = Some(JsonElement { bytes: at..at, line });
         }
         match byte {
             b'\n' => line += 1,
@@ -53,8 +51,8 @@ pub(super) fn elements(text: &[u8], inside: bool) -> Option<Vec<Element>> {
     None
 }
 
-fn finished(start: Option<Element>, end: usize) -> Option<Element> {
-    start.map(|element| Element { bytes: element.bytes.start..end, ..element })
+fn finished(start: Option<JsonElement>, end: usize) -> Option<JsonElement> {
+    start.map(|element| JsonElement { bytes: element.bytes.start..end, ..element })
 }
 
 /// The place after the closing quote of the string that begins at `at`.

@@ -1,16 +1,13 @@
-//! Chat templates: Jinja from the model's own files, rendered the way transformers does.
-//!
-//! A template is a program out of somebody else's file. It gets a budget of work and memory, no files, no other
-//! templates; one that loops is stopped with a message.
+//! Chat templates: Jinja from the model's own files, rendered as transformers does, with limits on work and memory and
+//! without access to files or other templates.
 //!
 //! # Which part of a conversation is learned
 //!
-//! A template that marks the answers (`{% generation %}`) says it itself. For all others the conversation is
-//! rendered up to each answer, with the words that make the model answer (`add_generation_prompt`): the answer
-//! begins where this is a prefix of the whole. It ends where the conversation up to and with the answer ends,
-//! or, where a template writes older answers differently, after its text and the token that ends the turn, or, where it
-//! leaves out a part of the text (thoughts), at the token at which generation stops. When the prefixes do not fit,
-//! that is an error and never a wrong mask.
+//! Answers inside `{% generation %}` where the template has such blocks. For all others the conversation is rendered up to
+//! each answer with `add_generation_prompt`: the answer begins after this prefix. It ends where the conversation up to and
+//! with the answer ends; or, where a template writes older answers differently, after its text and the token that ends the
+//! turn; or, where it leaves out a part of the text (thoughts), at the token at which generation stops. Prefixes that do
+//! not fit are an error.
 
 use super::example::{Example, Role, Turn};
 use super::python;

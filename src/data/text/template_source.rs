@@ -1,4 +1,4 @@
-//! Template sources made ready for the library that renders them: what it does not know is put in its words.
+//! Rewrites template sources to the syntax of the library that renders them.
 
 /// Turns `{% generation %}` blocks into filter blocks that mark what is inside, and joins text literals that are
 /// continued on the next line by a backslash, as Python does. Says whether there were generation blocks.

@@ -15,13 +15,13 @@ impl BundledFiles {
     /// Those of the lab's encoder, in a new directory.
     pub fn lab(dir: &Path) -> Result<Self> {
         let tokens = ["unk", "sep", "pad", "cls", "mask"].map(|name| (name, format!("[{}]", name.to_uppercase())));
-        Self::new(dir, ModelSource::bundled_config(), lab::tokenizer_json(), &tokens)
+        Self::new(dir, ModelSource::bundled_config(), lab::TOKENIZER_JSON, &tokens)
     }
 
     /// Those of the bundled language model, in a new directory.
     pub fn writer(dir: &Path) -> Result<Self> {
         let tokens = ["bos", "eos"].map(|name| (name, lab::WRITER_END.to_owned()));
-        Self::new(dir, LmSource::bundled_config(), lab::writer_tokenizer_json(), &tokens)
+        Self::new(dir, LmSource::bundled_config(), lab::WRITER_TOKENIZER_JSON, &tokens)
     }
 
     fn new(dir: &Path, config: &str, tokenizer: &[u8], tokens: &[(&str, String)]) -> Result<Self> {

@@ -3,6 +3,7 @@
 use super::Window;
 use crate::support::hub::{Fault, HubServer};
 use crate::support::place::Place;
+use adamix::model::HeaderReader;
 use adamix::model_store::Hub;
 use adamix::protocol::*;
 
@@ -93,6 +94,6 @@ fn refusals_are_answers_and_closing_leaves_a_part() {
     let download = ask(&mut window, StoreAsk::Download("tiny/bert".to_owned()));
     window.wait("bytes", |w| told(w, download).iter().any(|told| told.number == 3 && told.done > 0));
     drop(window);
-    let cached = shop.hub.scan();
+    let cached = shop.hub.scan(&HeaderReader);
     assert!(cached.models[0].incomplete, "{cached:?}");
 }

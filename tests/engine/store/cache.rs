@@ -1,7 +1,7 @@
 //! Looking into a cache that others have written, and removing from it.
 
 use super::{Shop, User};
-use adamix::model::ModelSource;
+use adamix::model::{HeaderReader, ModelSource};
 use adamix::model_store::{Hub, ModelId};
 use std::fs;
 use std::path::Path;
@@ -62,7 +62,7 @@ fn everything_is_listed_with_the_reason_why_it_cannot_be_used() {
     fs::create_dir_all(cache.join("models--h--begun/blobs")).unwrap();
     fs::write(cache.join("models--h--begun/blobs/abc.part"), [0; 500]).unwrap();
 
-    let cached = shop.hub().scan();
+    let cached = shop.hub().scan(&HeaderReader);
     let said: Vec<(&str, &str, bool)> = cached
         .models
         .iter()
@@ -84,7 +84,7 @@ fn everything_is_listed_with_the_reason_why_it_cannot_be_used() {
     }
     let bytes = |id: &str| cached.models.iter().find(|model| model.id == id).unwrap().bytes;
     assert_eq!((bytes("f/half"), bytes("h/begun")), (config.len() as u64 + 1000, 500));
-    assert!(Hub::at(Path::new("/no/such/cache"), "http://x").scan().models.is_empty());
+    assert!(Hub::at(Path::new("/no/such/cache"), "http://x").scan(&HeaderReader).models.is_empty());
 }
 
 #[test]
@@ -134,7 +134,10 @@ fn removing_takes_what_was_named_and_nothing_that_others_need() {
     let cache = shop.dir.path().join("hub");
     snapshot(&cache, "a/q", "12", &[("x.gguf", b"GGUF"), ("y.gguf", b"GGUF2")]);
     assert_eq!(hub.remove(&id("a/q:x.gguf")).unwrap(), 4);
-    assert_eq!(hub.scan().models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["a/q:y.gguf"]);
+    assert_eq!(
+        hub.scan(&HeaderReader).models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(),
+        ["a/q:y.gguf"]
+    );
     hub.remove(&id("a/q:y.gguf")).unwrap();
     assert!(!cache.join("models--a--q").exists(), "nothing is left of it");
     #[cfg(unix)]

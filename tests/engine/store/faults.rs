@@ -1,9 +1,10 @@
 //! Bad connections, bad servers, full disks.
 
-use super::{Shop, User};
+use super::{Shop, User, download};
 use crate::support::hub::{Fault, git_sha, sha256};
 use adamix::engine::transfer::{Transfer, TransferEvent};
 use adamix::error::ErrorKind;
+use adamix::model::HeaderReader;
 use adamix::model_store::{ModelId, Stage};
 use std::fs;
 use std::time::Duration;
@@ -59,7 +60,7 @@ fn a_dead_connection_is_given_up_after_some_tries_and_the_next_download_goes_on(
     assert_eq!(user.waits.iter().map(Duration::as_secs).collect::<Vec<_>>(), [1, 2, 4, 8]);
     let there = fs::metadata(part(&shop, &weights)).unwrap().len();
     assert!(there > 100_000 && there <= 900_000, "{there}");
-    let cached = shop.hub().scan();
+    let cached = shop.hub().scan(&HeaderReader);
     assert!(
         cached.models[0].incomplete && cached.models[0].problem.as_ref().unwrap().contains("goes on"),
         "{cached:?}"
@@ -170,7 +171,7 @@ fn nobody_there_is_said_after_some_tries() {
     hub.endpoint = "http://127.0.0.1:1".to_owned();
     let mut user = User::default();
     let id = ModelId::parse("tiny/bert").unwrap();
-    let err = adamix::model_store::download(&hub, &id, &mut user).unwrap_err();
+    let err = download(&hub, &id, &mut user).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Network);
     assert!(err.to_string().contains("HF_ENDPOINT"), "{err}");
     assert_eq!(user.waits.len(), 4);

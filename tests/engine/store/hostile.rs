@@ -1,9 +1,9 @@
 //! Servers that send what they should not, or send it where they should not.
 
-use super::{Shop, User};
+use super::{Shop, User, download};
 use crate::support::hub::{Fault, sha256};
 use adamix::error::ErrorKind;
-use adamix::model_store::{ModelId, download};
+use adamix::model_store::ModelId;
 use std::fs;
 
 const WEIGHTS: &str = "model.safetensors";

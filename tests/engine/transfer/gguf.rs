@@ -115,11 +115,11 @@ fn a_model_is_written_tensor_by_tensor_and_proven() {
                 assert_eq!(header.tensors.contains_key("rope_freqs.weight"), family == "llama-tiny");
                 let norm = &header.tensors["blk.0.attn_norm.weight"];
                 assert_eq!(norm.dtype, 0, "vectors stay in 32 bits");
-                let read = tokenizer(&header).unwrap();
-                let ids = read.tokenizer.encode("abc b", false).unwrap();
+                let (read, specials) = tokenizer(&header).unwrap();
+                let ids = read.encode("abc b", false).unwrap();
                 assert_eq!(ids.get_ids(), [31, 29, 4], "the tokenizer came along");
                 assert_eq!(
-                    (read.bos, read.eos, read.chat_template.as_deref()),
+                    (specials.bos, specials.eos, specials.chat_template.as_deref()),
                     (Some(1), Some(2), Some("{{ messages }}"))
                 );
                 for name in ["blk.1.ffn_down.weight", "blk.0.attn_norm.weight"] {
