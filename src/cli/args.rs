@@ -1,6 +1,6 @@
-//! From flags and a run file to settings: one flag for each entry of [`keys::KEYS`].
+//! Builders of arguments, and settings from flags and a run file: one flag for each entry of [`keys::KEYS`].
 
-use crate::config::{RunConfig, keys, presets};
+use crate::config::{DeviceChoice, RunConfig, keys, presets};
 use crate::error::{Context as _, Error, Result};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -8,25 +8,45 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
+/// `--name VALUE`, a text.
+pub fn option(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value)
+}
+
+/// `--name`, on or off.
+pub fn switch(name: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue)
+}
+
+/// `--name VALUE`, a path.
+pub fn path(name: &'static str, value: &'static str) -> Arg {
+    option(name, value).value_parser(value_parser!(PathBuf))
+}
+
+/// One or more paths without a flag.
+pub fn paths(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).value_name(value).required(true).num_args(1..).value_parser(value_parser!(PathBuf))
+}
+
+/// `--device`.
+pub fn device() -> Arg {
+    option("device", "DEVICE").value_parser(|text: &str| text.parse::<DeviceChoice>())
+}
+
+/// The paths given for an argument.
+pub fn given_paths(matches: &ArgMatches, name: &str) -> Vec<PathBuf> {
+    matches.get_many(name).into_iter().flatten().cloned().collect()
+}
+
 /// Adds `--config`, `--preset`, `--lab` and one flag for every setting.
 pub fn with_settings(command: Command) -> Command {
-    let command = command
-        .arg(
-            Arg::new("config")
-                .short('c')
-                .long("config")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("A run file (TOML); flags go before what it says"),
-        )
-        .arg(Arg::new("preset").long("preset").value_name("NAME").help("Start from the settings of a known run"))
-        .arg(
-            Arg::new("lab")
-                .long("lab")
-                .action(ArgAction::SetTrue)
-                .conflicts_with("preset")
-                .help("The bundled encoder on the bundled sentences, with the settings that go with them"),
-        );
+    let command = command.args([
+        path("config", "FILE").short('c').help("A run file (TOML); flags go before what it says"),
+        option("preset", "NAME").help("Start from the settings of a known run"),
+        switch("lab")
+            .conflicts_with("preset")
+            .help("The bundled encoder on the bundled sentences, with the settings that go with them"),
+    ]);
     keys::KEYS.iter().fold(command, |command, key| command.arg(flag(key)))
 }
 

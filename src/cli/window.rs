@@ -1,6 +1,6 @@
 //! The window, and what happens without one: the lab in the terminal.
 
-use super::{Done, Failure, OpenWindow, out, train};
+use super::{Done, Failure, OpenWindow, args, out, train};
 use crate::config::{RunConfig, WindowOptions, presets};
 use crate::error::Error;
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -11,22 +11,15 @@ pub(super) fn command() -> Command {
         .alias("gui")
         .about("Open the window")
         .arg(Arg::new("run").value_name("RUN").value_parser(value_parser!(PathBuf)).help("A run directory to open"))
-        .arg(
-            Arg::new("frames")
-                .long("frames")
+        .args([
+            args::option("frames", "N")
                 .alias("smoke")
-                .value_name("N")
                 .value_parser(value_parser!(u32).range(1..))
                 .help("Close after N frames: checks that the window works here"),
-        )
-        .arg(
-            Arg::new("screenshot")
-                .long("screenshot")
-                .value_name("FILE")
+            args::path("screenshot", "FILE")
                 .requires("frames")
-                .value_parser(value_parser!(PathBuf))
                 .help("Write a picture of the last of these frames (PNG)"),
-        )
+        ])
 }
 
 /// Why no window can be opened here; none where one can.

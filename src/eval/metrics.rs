@@ -87,13 +87,10 @@ fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// Counts of a classification, as much as the metrics need.
+/// Counts of a classification by class.
 struct Confusion {
-    /// Right predictions of each class.
     right: Vec<f64>,
-    /// True rows of each class.
     truth: Vec<f64>,
-    /// Predictions of each class.
     predicted: Vec<f64>,
 }
 
@@ -122,7 +119,7 @@ impl Confusion {
     }
 }
 
-/// The name of a metric in reports; [`Metric::Auto`] has none of its own and is called `accuracy`.
+/// The name of a metric in reports.
 pub fn metric_name(metric: Metric) -> &'static str {
     match metric {
         Metric::Auto | Metric::Accuracy => "accuracy",
@@ -217,13 +214,11 @@ fn check(logits: &[f32], labels: &Labels, classes: usize) -> Result<()> {
     {
         return Err(Error::new(ErrorKind::Shape, format!("class {class} in labels of a model with {classes} classes")));
     }
-    match logits.iter().position(|z| !z.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(Error::new(
-            ErrorKind::Numerics,
-            format!("the output of row {} is {}; lower the learning rate", at / width, logits[at]),
-        )),
-    }
+    let wrong = logits.iter().position(|z| !z.is_finite());
+    wrong.map_or(Ok(()), |at| {
+        let text = format!("the output of row {} is {}; lower the learning rate", at / width, logits[at]);
+        Err(Error::new(ErrorKind::Numerics, text))
+    })
 }
 
 /// Logarithms of the probabilities. `[rows, classes]`

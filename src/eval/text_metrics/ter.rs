@@ -26,14 +26,13 @@ const MOST_TRIES: usize = 10_000;
 const NEVER: usize = usize::MAX / 2;
 
 /// TER of a corpus with what it was computed from.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Ter {
-    /// Edits for each word of a reference, 0 or more.
-    pub score: f64,
-    /// Edits of all segments, each against its best reference.
-    pub edits: usize,
-    /// Words of the references, averaged in each segment.
-    pub reference_words: f64,
+#[derive(Clone, Copy)]
+pub(crate) struct Ter {
+    pub(crate) score: f64,
+    /// Of all segments, each against its best reference.
+    pub(crate) edits: usize,
+    /// Averaged in each segment.
+    pub(crate) reference_words: f64,
 }
 
 /// TER of outputs against their references, words given by their numbers, and the edits of each segment.
