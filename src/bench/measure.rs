@@ -92,23 +92,14 @@ impl Plan {
         let mut stream = SeedStream::new(0).stream(Purpose::Sampling, 0);
         let mut lengths = self.lengths.list()?.into_iter().cycle();
         let mut batch = || {
-            let mut batch = Batch {
-                ids: Vec::new(),
-                type_ids: Vec::new(),
-                offsets: vec![0],
-                labels: Labels::Classes(Vec::new()),
-                rows: (0..self.batch_size).collect(),
-            };
-            let mut classes = Vec::new();
+            let (mut ids, mut offsets, mut classes) = (Vec::new(), vec![0], Vec::new());
             for length in lengths.by_ref().take(self.batch_size) {
-                let length = length.min(longest);
-                batch.ids.extend((0..length).map(|_| stream.below(self.shape.vocabulary) as u32));
-                batch.offsets.push(batch.ids.len());
+                ids.extend((0..length.min(longest)).map(|_| stream.below(self.shape.vocabulary) as u32));
+                offsets.push(ids.len());
                 classes.push(stream.below(2) as u32);
             }
-            batch.type_ids = vec![0; batch.ids.len()];
-            batch.labels = Labels::Classes(classes);
-            batch
+            let (type_ids, labels) = (vec![0; ids.len()], Labels::Classes(classes));
+            Batch { ids, type_ids, offsets, labels, rows: (0..self.batch_size).collect() }
         };
         Ok((0..self.warm_up + self.steps).map(|_| batch()).collect())
     }

@@ -1,7 +1,7 @@
 //! The picture of a [`Scale`]: time above, memory below, one column for each axis, both scales logarithmic.
 
 use crate::bench::fit::{Fit, Line};
-use crate::bench::scale::{Axis as Grows, Point, Scale, Sweep};
+use crate::bench::scale::{Axis, Point, Scale, Sweep};
 use std::fmt::Display;
 
 const PANEL: [f64; 2] = [200.0, 150.0];
@@ -11,14 +11,14 @@ const LEFT: f64 = 66.0;
 const TOP: f64 = 76.0;
 
 /// A logarithmic axis: `low..high` onto `from..to` pixels.
-struct Axis {
+struct LogAxis {
     low: f64,
     high: f64,
     from: f64,
     to: f64,
 }
 
-impl Axis {
+impl LogAxis {
     /// Room for all values, at least from half to twice, so that constant values look flat.
     fn around(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Self {
         let low = values.clone().fold(f64::INFINITY, f64::min);
@@ -57,7 +57,7 @@ struct Curve {
     line: Option<Line>,
     color: &'static str,
     unit: &'static str,
-    axis: Grows,
+    axis: Axis,
 }
 
 impl Curve {
@@ -82,7 +82,7 @@ impl Curve {
     }
 
     fn describe(&self) -> Option<String> {
-        let each = |line: Line| format!("{} {} for each {}", number(line.each), self.unit, self.axis.one());
+        let each = |line: Line| format!("{} {} for each {}", number(line.each), self.unit, self.axis.unit());
         self.line.map(each).or(self.fit.map(|fit| format!("exponent {:.2}", fit.exponent)))
     }
 }
@@ -131,8 +131,8 @@ fn panel([left, top]: [f64; 2], curve: &Curve, unit: &str) -> String {
     let (Some((first, _)), Some((last, _))) = (curve.points.first(), curve.points.last()) else {
         return out + &text(middle, top + height / 2.0, MIDDLE, "not counted");
     };
-    let xs = Axis::around(curve.points.iter().map(|(size, _)| *size), left, right);
-    let ys = Axis::around(curve.points.iter().flat_map(|(_, values)| *values), bottom, top);
+    let xs = LogAxis::around(curve.points.iter().map(|(size, _)| *size), left, right);
+    let ys = LogAxis::around(curve.points.iter().flat_map(|(_, values)| *values), bottom, top);
     for (size, _) in &curve.points {
         let x = xs.at(*size);
         out += &path(&format!("M{x:.1} {bottom:.1}v4"), r##"stroke="#555555""##);
@@ -210,7 +210,7 @@ mod tests {
     fn a_fixed_part_is_said_where_a_power_would_mislead() {
         let mut scale = scale(None);
         let points = [1.0, 2.0, 4.0, 8.0].map(|x: f64| (x, 0.027 * x - 0.02));
-        let sweep = &mut scale.sweeps[Grows::Layers as usize];
+        let sweep = &mut scale.sweeps[Axis::Layers as usize];
         (sweep.time, sweep.time_line) = (Fit::through(&points), Line::through(&points));
         let text = svg(&scale);
         assert_eq!(text.matches("27 ms for each layer").count(), 1);
@@ -220,10 +220,10 @@ mod tests {
 
     #[test]
     fn axes_are_logarithmic_and_their_ticks_round() {
-        let axis = Axis::around([1.0, 100.0].into_iter(), 0.0, 300.0);
+        let axis = LogAxis::around([1.0, 100.0].into_iter(), 0.0, 300.0);
         assert!((axis.at(10.0) - 150.0).abs() < 1e-9 && axis.at(1.0) > 0.0 && axis.at(100.0) < 300.0);
         assert_eq!(axis.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
-        let flat = Axis::around([10.0, 10.1].into_iter(), 0.0, 1.0);
+        let flat = LogAxis::around([10.0, 10.1].into_iter(), 0.0, 1.0);
         assert!(flat.high / flat.low > 3.9, "a percent is not blown up");
         assert_eq!([0.05, 1.5, 20.0, 1000.0].map(number), ["0.05", "1.5", "20", "1000"]);
     }

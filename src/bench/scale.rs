@@ -23,25 +23,22 @@ pub enum Axis {
 /// All axes in the order they are shown.
 pub const AXES: [Axis; 5] = [Axis::Tokens, Axis::Layers, Axis::Experts, Axis::Bottleneck, Axis::Length];
 
+/// Title and unit of each axis.
+const AXIS_NAMES: [(&str, &str); AXES.len()] = [
+    ("tokens in a batch", "token"),
+    ("layers", "layer"),
+    ("experts M", "expert"),
+    ("bottleneck r", "row of the bottleneck"),
+    ("tokens in a sequence", "token"),
+];
+
 impl Axis {
-    /// Its unit.
-    pub fn one(self) -> &'static str {
-        match self {
-            Self::Tokens | Self::Length => "token",
-            Self::Layers => "layer",
-            Self::Experts => "expert",
-            Self::Bottleneck => "row of the bottleneck",
-        }
+    pub fn title(self) -> &'static str {
+        AXIS_NAMES[self as usize].0
     }
 
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Tokens => "tokens in a batch",
-            Self::Layers => "layers",
-            Self::Experts => "experts M",
-            Self::Bottleneck => "bottleneck r",
-            Self::Length => "tokens in a sequence",
-        }
+    pub fn unit(self) -> &'static str {
+        AXIS_NAMES[self as usize].1
     }
 }
 

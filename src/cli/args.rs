@@ -78,7 +78,7 @@ fn flag(key: &'static keys::Key) -> Arg {
     }
 }
 
-/// Underscores in the names of flags become dashes: run files have the one, command lines the other, and people mix them.
+/// Underscores in the names of flags become dashes, so that the names of run files work too.
 pub fn dashed(argument: OsString) -> OsString {
     match argument.to_str().filter(|text| text.starts_with("--")) {
         None => argument,
@@ -123,14 +123,12 @@ pub fn apply_flags(config: &mut RunConfig, matches: &ArgMatches) -> Result<()> {
 
 fn preset(name: &str) -> Result<RunConfig> {
     let wanted = name.to_ascii_lowercase().replace('_', "-");
+    let Some(preset) = presets::by_name(&wanted) else {
+        let names: Vec<String> = presets::all().into_iter().map(|preset| preset.name).collect();
+        return Err(Error::config(format!("there is no preset {name:?}; choose one of {}", names.join(", "))));
+    };
     let mut config = RunConfig::default();
-    match presets::by_name(&wanted) {
-        Some(preset) => preset.apply(&mut config),
-        None => {
-            let names: Vec<String> = presets::all().into_iter().map(|preset| preset.name).collect();
-            return Err(Error::config(format!("there is no preset {name:?}; choose one of {}", names.join(", "))));
-        }
-    }
+    preset.apply(&mut config);
     Ok(config)
 }
 
@@ -153,7 +151,7 @@ fn read_run_file(path: &Path) -> Result<Table> {
     }
 }
 
-/// Dashes in key names become underscores: people type what they know from the flags.
+/// Dashes in key names become underscores, so that the names of flags work too.
 fn underscored(table: Table) -> Table {
     let value = |value| match value {
         Value::Table(inner) => Value::Table(underscored(inner)),

@@ -267,7 +267,7 @@ fn print_scale(scale: &Scale) -> Result<()> {
         out::line(&format!("exponent of time {}, of memory {}", words(sweep.time), words(sweep.memory)))?;
         if let Some(line) = sweep.time_line.filter(|line| line.beats(sweep.time)) {
             let (each, base, worst) = (1e3 * line.each, 1e3 * line.base, 100.0 * line.worst);
-            let one = sweep.axis.one();
+            let one = sweep.axis.unit();
             out::line(&format!("rather: {each:.1} ms for each {one} and {base:.1} ms in all (within {worst:.0} %)"))?;
         }
     }

@@ -57,7 +57,8 @@ fn of_run(run: RunDir) -> Result<ComparedRun> {
     let (mut steps, mut seconds) = (0, 0.0);
     for line in read_lines(&run.metrics())?.lines {
         match line {
-            Line::Start(_, record) => start = Some(record),
+            // A resumed run has not ended yet.
+            Line::Start(_, record) => (start, end) = (Some(record), None),
             Line::End(_, record) => end = Some(*record),
             Line::Step(record) => {
                 steps = record.step;

@@ -7,7 +7,7 @@ use super::{Done, out, runs, study};
 use crate::analysis::expert_stats::{CosineOf, norm};
 use crate::analysis::routing_stats::RoutingSnapshot;
 use crate::artifact::{RunDir, checkpoint};
-use crate::config::MixtureKind;
+use crate::config::{MixtureKind, choice_name};
 use crate::error::Result;
 use crate::format;
 use crate::mixture::{SIDES, Side};
@@ -151,7 +151,7 @@ fn print_routing(rows: &[RoutingRow]) -> Result<()> {
     let experts = (0..most).map(|expert| expert.to_string());
     let mut table = vec![out::row("draws of expert", experts.chain(["expected", "largest |z|"].map(str::to_owned)))];
     for row in rows {
-        let mut cells = vec![format!("{}.{}", row.name, side_name(row.side))];
+        let mut cells = vec![format!("{}.{}", row.name, choice_name(row.side))];
         cells.extend(
             (0..most).map(|expert| row.counts.get(expert).map_or_else(String::new, |&count| format::count(count))),
         );
@@ -163,13 +163,6 @@ fn print_routing(rows: &[RoutingRow]) -> Result<()> {
     out::table(&table)?;
     let beyond = rows.iter().filter_map(|row| row.z.as_ref()).flatten().filter(|z| z.abs() > 3.0).count();
     out::line(&format!("{beyond} counts are more than 3 standard deviations off (fair draws: about 3 in 1000)\n"))
-}
-
-fn side_name(side: Side) -> &'static str {
-    match side {
-        Side::Down => "down",
-        Side::Up => "up",
-    }
 }
 
 fn print_experts(rows: &[ExpertRow]) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What came out, for people and for programs.
+//! Results, for people and for programs.
 
 use super::out;
 use crate::error::Result;
@@ -9,20 +9,39 @@ use crate::records::{EndReason, EndRecord, StartRecord};
 use serde::Serialize;
 use std::path::Path;
 
-/// The last line of a training with `--json`. Values are in the deciding metric; absent where the run was cut short.
+/// Scores in the deciding metric.
 #[derive(Debug, Serialize)]
-pub struct TrainResult<'a> {
-    /// `finished`, `early-stopped`, `stopped` or `diverged`.
-    reason: &'static str,
-    metric: &'a str,
+struct PrimaryScores {
     merged: Option<f64>,
-    random: Option<Band>,
     fixed: Vec<f64>,
     ensemble: Option<f64>,
     majority: Option<f64>,
     /// The base model without a mixture (language models).
     #[serde(skip_serializing_if = "Option::is_none")]
     base: Option<f64>,
+}
+
+impl PrimaryScores {
+    fn of(report: Option<&EvalReport>) -> Self {
+        Self {
+            merged: report.map(|report| report.merged.primary),
+            fixed: report.map(|report| report.fixed.iter().map(|scores| scores.primary).collect()).unwrap_or_default(),
+            ensemble: report.map(|report| report.ensemble.primary),
+            majority: report.map(|report| report.majority),
+            base: report.and_then(|report| report.base.as_ref()).map(|base| base.primary),
+        }
+    }
+}
+
+/// The last line of a training with `--json`. Scores are absent where the run was cut short.
+#[derive(Debug, Serialize)]
+pub struct TrainResult<'a> {
+    /// `finished`, `early-stopped`, `stopped` or `diverged`.
+    reason: &'static str,
+    metric: &'a str,
+    #[serde(flatten)]
+    scores: PrimaryScores,
+    random: Option<Band>,
     /// Wall-clock seconds of the whole command.
     seconds: f64,
     /// Wall-clock seconds of the training steps and evaluations.
@@ -51,12 +70,8 @@ impl<'a> TrainResult<'a> {
                 EndReason::Diverged { .. } => "diverged",
             },
             metric: &start.metric,
-            merged: report.map(|report| report.merged.primary),
+            scores: PrimaryScores::of(report),
             random: report.filter(|report| !report.random.is_empty()).map(EvalReport::random_band),
-            fixed: report.map(|report| report.fixed.iter().map(|scores| scores.primary).collect()).unwrap_or_default(),
-            ensemble: report.map(|report| report.ensemble.primary),
-            majority: report.map(|report| report.majority),
-            base: report.and_then(|report| report.base.as_ref()).map(|base| base.primary),
             seconds,
             training_seconds: end.seconds,
             tokens_per_s: end.tokens_per_s,
@@ -98,13 +113,9 @@ impl<'a> TrainResult<'a> {
 pub struct EvalResult<'a> {
     metric: &'a str,
     rows: usize,
-    merged: f64,
+    #[serde(flatten)]
+    scores: PrimaryScores,
     random: Band,
-    fixed: Vec<f64>,
-    ensemble: f64,
-    majority: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base: Option<f64>,
     seconds: f64,
     run_dir: &'a Path,
     report: &'a EvalReport,
@@ -119,12 +130,8 @@ impl<'a> EvalResult<'a> {
         Self {
             metric: &report.metric,
             rows: report.rows,
-            merged: report.merged.primary,
+            scores: PrimaryScores::of(Some(report)),
             random: report.random_band(),
-            fixed: report.fixed.iter().map(|scores| scores.primary).collect(),
-            ensemble: report.ensemble.primary,
-            majority: report.majority,
-            base: report.base.as_ref().map(|base| base.primary),
             seconds,
             run_dir,
             report,
@@ -153,18 +160,14 @@ pub fn texts(report: &WriteReport) -> Result<()> {
         out::line("in brackets: 95 % intervals, paired bootstrap over the inputs")?;
     }
     for sample in &report.samples {
-        out::line(&format!("\n{}", one_line(&sample.prompt)))?;
+        out::line(&format!("\n{}", out::one_line(&sample.prompt, usize::MAX)))?;
         let right = sample.references.first().map(|text| ("reference", text));
         let written = report.ways.iter().map(|by| by.way).zip(&sample.texts);
         for (who, text) in right.into_iter().chain(written) {
-            out::line(&format!("    {who:<10} {}", one_line(text)))?;
+            out::line(&format!("    {who:<10} {}", out::one_line(text, usize::MAX)))?;
         }
     }
     Ok(())
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Merged against unmerged as a table: one way of running the model in each row.

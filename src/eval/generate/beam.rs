@@ -1,11 +1,10 @@
 //! Beam search: the best of several continuations.
 //!
-//! [`Search::Transformers`] is the search of the transformers library, token for token: of the best `2 beams` continuations
-//! (more with several end tokens) those that end are kept as results if they are among the best `beams`, the others go
-//! on; results are compared by `sum of log p / length ^ penalty`. [`Search::Reference`] is the decoder of the paper's text
-//! experiments: the best `beams` continuations; each that ends is a candidate for the answer and leaves its beam; the
-//! search goes to the last step, and what still runs then is a candidate too. Rules come before the probabilities there,
-//! after them in transformers.
+//! [`Search::Transformers`] is the search of the transformers library: of the best `2 beams` continuations (more with several
+//! end tokens) those that end are results if they are among the best `beams`, the others go on; results are compared by
+//! `sum of log p / length ^ penalty`. [`Search::Reference`] is the decoder of the paper's text experiments: of the best
+//! `beams` continuations each that ends is a result and leaves its beam; what still runs at the last step is a result too.
+//! Rules apply before the softmax there, after it in transformers.
 
 use super::routes::Router;
 use super::{Event, Generated, Hooks, Options};
@@ -77,11 +76,11 @@ pub(super) fn write(
     let side = (options.batch_size / settings.beams).max(1);
     let mut done = Vec::with_capacity(prompts.len());
     for (group, prompts_here) in prompts.chunks(side).enumerate() {
-        let state = |(i, prompt): (usize, &'_ Vec<u32>)| {
+        let states = prompts_here.iter().enumerate().map(|(i, prompt)| {
             let room = model.spec().max_length() - prompt.len();
             BeamState::new(group * side + i, prompt, room, &context)
-        };
-        let mut states: Vec<BeamState<'_>> = prompts_here.iter().enumerate().map(state).collect();
+        });
+        let mut states: Vec<BeamState<'_>> = states.collect();
         let mut results: Vec<Option<Generated>> = states.iter().map(|_| None).collect();
         while results.iter().any(Option::is_none) {
             step(&mut decoder, &mut states, &mut results, &context, hooks)?;

@@ -82,16 +82,6 @@ impl Options {
         }
     }
 
-    /// The decoder of the paper's text experiments: 10 beams, length penalty 0.8, no 4-gram twice, at most 64 tokens.
-    pub fn paper(stop_ids: &[u32]) -> Self {
-        let beams = Beams { beams: 10, length_penalty: 0.8, search: Search::Reference };
-        Self {
-            method: Method::Beam(beams),
-            rules: Rules { no_repeat_ngram: 4, scope: Scope::Written, ..Rules::default() },
-            ..Self::greedy(64, stop_ids)
-        }
-    }
-
     fn check(&self, prompts: &[Vec<u32>], codec: Option<&TextCodec>) -> Result<()> {
         let wrong = |what: &str| Err(Error::config(what));
         self.rules.check()?;
@@ -213,14 +203,4 @@ pub fn generate(
         Method::Beam(beams) => beam::write(model, prompts, codec, options, beams, hooks),
         Method::Greedy | Method::Sample(_) => batch::write(model, prompts, codec, options, hooks),
     }
-}
-
-/// [`generate`] without anybody watching.
-pub fn generate_all(
-    model: &CausalLm,
-    prompts: &[Vec<u32>],
-    codec: Option<&TextCodec>,
-    options: &Options,
-) -> Result<Vec<Generated>> {
-    generate(model, prompts, codec, options, &mut Hooks { go_on: &|_| true, tell: &mut |_| {} })
 }

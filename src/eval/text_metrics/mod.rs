@@ -129,17 +129,17 @@ impl TextScores {
     }
 }
 
-/// Scores of single segments, where the metric is one of segments.
+/// Scores of single segments; empty where the protocol does not have the metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SegmentScores {
     /// What BLEU counts in each segment.
     pub bleu: Vec<BleuCounts>,
-    /// METEOR of each segment; empty without word lists.
+    /// METEOR; empty without word lists.
     pub meteor: Vec<f64>,
-    /// ROUGE-L of each segment; empty where the protocol does not have it.
+    /// ROUGE-L.
     pub rouge_l: Vec<f64>,
-    /// CIDEr of each segment; empty where the protocol does not have it.
+    /// CIDEr.
     pub cider: Vec<f64>,
-    /// Edits of each segment against its best reference; empty where the protocol does not have TER.
+    /// Edits against the best reference (TER).
     pub ter_edits: Vec<usize>,
 }

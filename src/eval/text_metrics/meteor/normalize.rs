@@ -1,9 +1,8 @@
 //! Words as METEOR's option `-norm` cuts them: a variant of the Moses tokenizer that keeps punctuation.
 //!
-//! Signs stand alone, except full stop, comma, apostrophe and hyphen, which have rules of their own: commas stay
-//! inside numbers, hyphens between words become a space (so that `family-friendly` can match `family friendly`),
-//! English contractions are cut before the apostrophe, a final full stop stands alone unless it ends an abbreviation
-//! or a word in lower case follows, and acronyms lose their full stops. The result is in lower case.
+//! Signs stand alone, except: commas inside numbers stay, hyphens between words become a space, English contractions are
+//! cut before the apostrophe, a final full stop stays with an abbreviation or before a word in lower case, and acronyms
+//! lose their full stops. The result is in lower case.
 
 use crate::eval::text_metrics::tokens::rewrite;
 
