@@ -30,15 +30,12 @@ const WORK: [&str; 9] =
 /// One figure of both sides.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
-    /// What it is.
     pub what: String,
-    /// Its unit; empty for a pure number.
+    /// Empty for a pure number.
     pub unit: &'static str,
-    /// Of the first file.
     pub a: f64,
-    /// Of the second file.
     pub b: f64,
-    /// a over b.
+    /// a / b.
     pub ratio: f64,
     /// How many times better a is than b: the ratio where more is better, otherwise its inverse.
     pub times_better: f64,
@@ -47,15 +44,13 @@ pub struct Figure {
 /// Two results side by side.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Tool, shape and format of the first.
+    /// Tool, shape and format.
     pub a: String,
-    /// Of the second.
     pub b: String,
     /// Rounds in each file.
     pub rounds: [usize; 2],
-    /// What is not the same work, in words.
+    /// Where the two did not do the same work.
     pub differences: Vec<String>,
-    /// The figures both have.
     pub figures: Vec<Figure>,
 }
 
@@ -69,10 +64,10 @@ fn read(path: &Path) -> Result<Vec<Value>> {
         Ok(value) => vec![value],
         Err(_) => text.lines().filter(|line| !line.trim().is_empty()).map(parse).collect::<Result<_>>()?,
     };
-    match found.iter().all(|value| value["step_seconds"].is_number()) && !found.is_empty() {
-        true => Ok(found),
-        false => Err(wrong("step_seconds is missing")),
+    if found.is_empty() || !found.iter().all(|value| value["step_seconds"].is_number()) {
+        return Err(wrong("step_seconds is missing"));
     }
+    Ok(found)
 }
 
 /// Compares two files.

@@ -1,4 +1,4 @@
-//! How cost grows: a power of the size, or a fixed part and so much for each.
+//! Models of cost by size: a power of the size, or a fixed part and a constant amount per unit.
 
 use serde::Serialize;
 
@@ -7,7 +7,6 @@ use serde::Serialize;
 pub struct Fit {
     /// 0: flat, 1: linear, 2: quadratic.
     pub exponent: f64,
-    /// Cost at size 1.
     pub factor: f64,
     /// Largest distance of a point from the line, as a share of the line's value.
     pub worst: f64,
@@ -20,32 +19,27 @@ impl Fit {
             return None;
         }
         let logs: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
-        let n = logs.len() as f64;
-        let (sx, sy) = logs.iter().fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x, sy + y));
-        let (mx, my) = (sx / n, sy / n);
+        let mean = |of: fn(&(f64, f64)) -> f64| logs.iter().map(of).sum::<f64>() / logs.len() as f64;
+        let (mx, my) = (mean(|log| log.0), mean(|log| log.1));
         let spread: f64 = logs.iter().map(|(x, _)| (x - mx).powi(2)).sum();
         if spread.is_nan() || spread < 1e-12 {
             return None;
         }
         let exponent = logs.iter().map(|(x, y)| (x - mx) * (y - my)).sum::<f64>() / spread;
         let fit = Self { exponent, factor: (my - exponent * mx).exp(), worst: 0.0 };
-        let off = |&(x, y): &(f64, f64)| (y / fit.at(x) - 1.0).abs();
-        Some(Self { worst: points.iter().map(off).fold(0.0, f64::max), ..fit })
+        Some(Self { worst: largest(points, |x, y| y / fit.at(x)), ..fit })
     }
 
-    /// The line's value.
     pub fn at(&self, size: f64) -> f64 {
         self.factor * size.powf(self.exponent)
     }
 }
 
-/// `cost = base + each * size`, by least squares on relative distances. The base may be negative: where the first and the
-/// last layer do only a part of a layer's work, many layers cost more than their share.
+/// `cost = base + each * size`, by least squares on relative distances. The base may be negative: the first and the last
+/// layer do only a part of a layer's work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Line {
-    /// Cost at size 0.
     pub base: f64,
-    /// What one more costs.
     pub each: f64,
     /// Largest distance of a point from the line, as a share of the point's value.
     pub worst: f64,
@@ -67,19 +61,22 @@ impl Line {
         }
         let each = (w * wxy - wx * wy) / determinant;
         let line = Self { base: (wy - each * wx) / w, each, worst: 0.0 };
-        let off = |&(x, y): &(f64, f64)| (line.at(x) / y - 1.0).abs();
-        Some(Self { worst: points.iter().map(off).fold(0.0, f64::max), ..line })
+        Some(Self { worst: largest(points, |x, y| line.at(x) / y), ..line })
     }
 
-    /// The line's value.
     pub fn at(&self, size: f64) -> f64 {
         self.base + self.each * size
     }
 
-    /// Whether it says clearly more than a power does.
+    /// Whether it fits clearly better than a power.
     pub fn beats(&self, fit: Option<Fit>) -> bool {
         fit.is_none_or(|fit| fit.worst > 0.1 && self.worst < 0.5 * fit.worst)
     }
+}
+
+/// The largest distance of a ratio from 1.
+fn largest(points: &[(f64, f64)], ratio: impl Fn(f64, f64) -> f64) -> f64 {
+    points.iter().map(|&(x, y)| (ratio(x, y) - 1.0).abs()).fold(0.0, f64::max)
 }
 
 #[cfg(test)]

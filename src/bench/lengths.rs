@@ -1,4 +1,4 @@
-//! How long the sequences of a benchmark are: all the same, or as real sentences are.
+//! Lengths of the sequences of a benchmark.
 
 use crate::config::{DataConfig, Task};
 use crate::data::{self, Encoded, TextTokenizer};
@@ -23,8 +23,8 @@ const SST2: &str = include_str!("sst2_lengths.csv");
 const DRAWN: u32 = 8192;
 
 impl Lengths {
-    /// In words.
-    pub fn words(&self) -> String {
+    /// For people.
+    pub fn describe(&self) -> String {
         match self {
             Self::Dense(length) => format!("dense, {length} tokens each"),
             Self::Real => "real lengths (SST-2)".to_owned(),
@@ -78,7 +78,7 @@ fn drawn(histogram: &[(usize, u64)], index: u32) -> usize {
     histogram.last().map_or(2, |&(tokens, _)| tokens)
 }
 
-/// A fixed number between 0 and 2³² for each index, without any order.
+/// A hash of the index.
 fn scattered(index: u32) -> u32 {
     let mut x = index.wrapping_add(1).wrapping_mul(0x9e37_79b9);
     x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);

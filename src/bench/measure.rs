@@ -1,33 +1,34 @@
-//! Makes training steps and times them, phase by phase.
+//! Makes training steps of a classifier or a language model and times them, phase by phase.
 
 use crate::bench::figures::{Measured, PhaseTime, Spread};
 use crate::bench::products::product_rates;
 use crate::bench::work::Work;
-use crate::bench::{Lengths, Shape, decoder};
+use crate::bench::{Lengths, Shape};
 use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, MixtureKind, ModelConfig, Recompute, RunConfig};
+use crate::data::text::TextBatch;
 use crate::data::{Batch, Labels};
 use crate::error::{Error, ErrorKind, Result};
-use crate::machine::device;
-use crate::machine::device::Chosen;
+use crate::machine::device::{self, Chosen};
 use crate::machine::estimate::{ActivationFormat, Load, Mixtures, StepConditions, decoder_step_bytes, step_bytes};
 use crate::machine::{facts, memory};
-use crate::model::{Classifier, Counts, Encoder, Setup};
+use crate::model::decoder::{Decoder, LmSetup};
+use crate::model::{CausalLm, Classifier, Counts, Encoder, Setup};
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
 use crate::tensor::NumberFormat;
 use crate::train::optimizer::AdamW;
-use crate::train::step::{StepIndex, passes, step};
+use crate::train::step::{StepIndex, StepResult, passes, step};
 use candle_core::{DType, Device};
 use std::time::Instant;
 
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The model's sizes.
+    /// Sizes of the model.
     pub shape: Shape,
-    /// Lengths of the sequences.
+    /// Of the sequences.
     pub lengths: Lengths,
-    /// Sequences in a batch.
+    /// In sequences.
     pub batch_size: usize,
     /// M.
     pub num_experts: usize,
@@ -41,11 +42,11 @@ pub struct Plan {
     pub steps: usize,
     /// Run layers again in the backward pass instead of keeping their activations.
     pub recompute: bool,
-    /// Where it runs; an error where that cannot be used.
+    /// An error where it cannot be used.
     pub device: DeviceChoice,
-    /// Number format of the trunk.
+    /// Number format of the base model.
     pub dtype: DtypeChoice,
-    /// Quantise a language model's matrices in this format, as a GGUF file has them; then `dtype` is what flows.
+    /// Quantise a language model's matrices in this format, as in a GGUF file; `dtype` is then that of activations.
     pub weights: Option<NumberFormat>,
     /// Record the phases of a step.
     pub phases: bool,
@@ -91,55 +92,59 @@ impl Plan {
         let mut stream = SeedStream::new(0).stream(Purpose::Sampling, 0);
         let mut lengths = self.lengths.list()?.into_iter().cycle();
         let mut batch = || {
-            let mut batch = Batch {
-                ids: Vec::new(),
-                type_ids: Vec::new(),
-                offsets: vec![0],
-                labels: Labels::Classes(Vec::new()),
-                rows: (0..self.batch_size).collect(),
-            };
-            let mut classes = Vec::new();
+            let (mut ids, mut offsets, mut classes) = (Vec::new(), vec![0], Vec::new());
             for length in lengths.by_ref().take(self.batch_size) {
-                let length = length.min(longest);
-                batch.ids.extend((0..length).map(|_| stream.below(self.shape.vocabulary) as u32));
-                batch.offsets.push(batch.ids.len());
+                ids.extend((0..length.min(longest)).map(|_| stream.below(self.shape.vocabulary) as u32));
+                offsets.push(ids.len());
                 classes.push(stream.below(2) as u32);
             }
-            batch.type_ids = vec![0; batch.ids.len()];
-            batch.labels = Labels::Classes(classes);
-            batch
+            let (type_ids, labels) = (vec![0; ids.len()], Labels::Classes(classes));
+            Batch { ids, type_ids, offsets, labels, rows: (0..self.batch_size).collect() }
         };
         Ok((0..self.warm_up + self.steps).map(|_| batch()).collect())
     }
 }
 
 /// One timed step.
-pub(crate) struct Timed {
+pub(crate) struct TimedStep {
     pub(crate) seconds: f64,
-    pub(crate) tokens: usize,
-    /// Tokens whose loss was looked at, of a language model.
+    tokens: usize,
+    /// Tokens with a loss, of a language model.
     targets: usize,
     profile: Profile,
-    /// Allocations, bytes allocated, and most bytes in use beyond those before.
-    counted: Option<[u64; 3]>,
+    allocations: Option<StepAllocations>,
 }
 
-/// Everything a series of steps gave.
-pub(crate) struct Series {
-    pub(crate) steps: Vec<Timed>,
-    steady: u64,
-    trained: usize,
-    trunk: usize,
+#[derive(Clone, Copy)]
+struct StepAllocations {
+    count: u64,
+    bytes: u64,
+    /// Most bytes in use beyond those before the step.
+    peak: u64,
+}
+
+/// The model that is trained, in numbers.
+#[derive(Clone, Copy)]
+struct ModelFacts {
     dtype: DType,
+    counts: Counts,
     weight_bytes: usize,
     mixtures: Mixtures,
     format: ActivationFormat,
+}
+
+/// A series of steps.
+pub(crate) struct Series {
+    pub(crate) steps: Vec<TimedStep>,
+    /// Bytes of the process after the warm-up.
+    steady: u64,
+    model: ModelFacts,
     device: String,
     device_memory: Option<u64>,
     loss: f64,
 }
 
-/// Device and format; an error where they are not those asked for, for a figure of another device helps nobody.
+/// Device and format; an error where they are not those asked for.
 fn place(plan: &Plan) -> Result<Chosen> {
     let chosen = device::choose(&ModelConfig { device: plan.device, dtype: plan.dtype, ..ModelConfig::default() });
     match chosen.warning {
@@ -151,50 +156,55 @@ fn place(plan: &Plan) -> Result<Chosen> {
 /// Makes the plan's steps.
 pub(crate) fn series(plan: &Plan) -> Result<Series> {
     let Chosen { device, dtype, .. } = place(plan)?;
-    if plan.shape.is_decoder() {
-        return decoder::series(plan, dtype, &device);
-    }
+    if plan.shape.is_decoder() { decoder_series(plan, dtype, &device) } else { encoder_series(plan, dtype, &device) }
+}
+
+fn encoder_series(plan: &Plan, dtype: DType, device: &Device) -> Result<Series> {
     let (config, seed) = (plan.config(), SeedStream::new(0));
-    let encoder = Encoder::random(plan.shape.spec()?, seed, &device)?.stored(dtype)?;
+    let encoder = Encoder::random(plan.shape.spec()?, seed, device)?.stored(dtype)?;
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
     let model = Classifier::new(encoder, None, &setup, dtype)?;
     let mut optimizer = AdamW::new(model.params())?;
-    let parts = Parts {
+    let facts = ModelFacts {
         dtype,
-        device: &device,
         counts: model.counts(),
         weight_bytes: dtype.size_in_bytes() * model.counts().base,
         mixtures: Mixtures::new(&config, model.encoder().spec().hidden_size, None),
         format: ActivationFormat::of_encoder(model.encoder()),
     };
-    timed_series(plan, &parts, &mut |batch, at| {
-        let made = step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone()))?;
-        Ok(Made { loss: made.loss.total, tokens: made.tokens, targets: 0 })
+    timed_series(plan, facts, device, &mut |batch, at| step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone())))
+}
+
+/// A mixture of LoRA on queries and values; every token has a loss.
+fn decoder_series(plan: &Plan, dtype: DType, device: &Device) -> Result<Series> {
+    let (config, seed) = (plan.config(), SeedStream::new(0));
+    let random = Decoder::random(plan.shape.decoder_spec()?, seed, device)?;
+    let decoder = match plan.weights {
+        Some(format) => random.quantised(format)?.computing_in(dtype),
+        None => random.stored_as(dtype)?,
+    };
+    let weight_bytes = decoder.weight_bytes();
+    let model = CausalLm::new(decoder, LmSetup { mixture: Some(&config.mixture), seed })?;
+    let mut optimizer = AdamW::new(model.params())?;
+    let layer = model.decoder().layers().first();
+    let facts = ModelFacts {
+        dtype,
+        counts: model.counts(),
+        weight_bytes,
+        mixtures: Mixtures::new(&config, model.spec().hidden_size, layer.map(|layer| &layer.loras)),
+        format: ActivationFormat::of_decoder(model.decoder()),
+    };
+    timed_series(plan, facts, device, &mut |batch, at| {
+        let (ids, offsets, rows) = (batch.ids.clone(), batch.offsets.clone(), batch.rows.clone());
+        let texts = TextBatch { learn: vec![true; ids.len()], ids, offsets, rows };
+        step(&config, &model, &mut optimizer, at, |_| Ok(texts.clone()))
     })
 }
 
-/// What a series runs on.
-pub(crate) struct Parts<'a> {
-    pub(crate) dtype: DType,
-    pub(crate) device: &'a Device,
-    pub(crate) counts: Counts,
-    pub(crate) weight_bytes: usize,
-    pub(crate) mixtures: Mixtures,
-    pub(crate) format: ActivationFormat,
-}
-
-/// What a step gave.
-pub(crate) struct Made {
-    pub(crate) loss: f64,
-    pub(crate) tokens: usize,
-    pub(crate) targets: usize,
-}
-
 /// Makes a step of a batch, given its number and how many there will be.
-type MakeStep<'a> = &'a mut dyn FnMut(&Batch, StepIndex) -> Result<Made>;
+type MakeStep<'a> = &'a mut dyn FnMut(&Batch, StepIndex) -> Result<StepResult>;
 
-/// Makes and times steps.
-pub(crate) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -> Result<Series> {
+fn timed_series(plan: &Plan, model: ModelFacts, device: &Device, make: MakeStep<'_>) -> Result<Series> {
     let batches = plan.batches()?;
     let recording = plan.phases.then(Recording::start);
     let take = || recording.as_ref().map_or_else(Profile::default, Recording::take);
@@ -208,32 +218,32 @@ pub(crate) fn timed_series(plan: &Plan, parts: &Parts<'_>, make: MakeStep<'_>) -
         let (before, clock) = (memory::allocated(), Instant::now());
         take();
         let made = make(batch, StepIndex { step: index as u64, total })?;
-        parts.device.synchronize()?;
+        device.synchronize()?;
         let profile = take();
         let (seconds, after) = (clock.elapsed().as_secs_f64(), memory::allocated());
-        loss = made.loss;
+        loss = made.loss.total;
         if index >= plan.warm_up {
-            let counted = before.zip(after).map(|(before, after)| {
-                let peak = after.peak.saturating_sub(before.live);
-                [after.allocations - before.allocations, after.bytes - before.bytes, peak]
+            let allocations = before.zip(after).map(|(before, after)| StepAllocations {
+                count: after.allocations - before.allocations,
+                bytes: after.bytes - before.bytes,
+                peak: after.peak.saturating_sub(before.live),
             });
-            steps.push(Timed { seconds, tokens: made.tokens, targets: made.targets, profile, counted });
+            let targets = plan.passes * made.targets;
+            steps.push(TimedStep { seconds, tokens: made.tokens, targets, profile, allocations });
         }
     }
-    let Parts { dtype, device, counts, weight_bytes, mixtures, format } = *parts;
     let (device_memory, device) = (device::memory_in_use(device), device::name(device));
-    let Counts { trained, base: trunk, .. } = counts;
-    Ok(Series { steps, steady, trained, trunk, dtype, weight_bytes, mixtures, format, device, device_memory, loss })
+    Ok(Series { steps, steady, model, device, device_memory, loss })
 }
 
 impl Series {
     /// Most bytes a step had in use beyond those in use before it.
     pub(crate) fn step_bytes(&self) -> Option<u64> {
-        self.steps.iter().map(|step| step.counted.map(|[_, _, peak]| peak)).max().flatten()
+        self.steps.iter().map(|step| step.allocations.map(|counted| counted.peak)).max().flatten()
     }
 }
 
-fn phases(steps: &[Timed]) -> Vec<PhaseTime> {
+fn phases(steps: &[TimedStep]) -> Vec<PhaseTime> {
     let mut sum = Profile::default();
     steps.iter().for_each(|step| sum.add(&step.profile));
     let all = sum.total().as_secs_f64().max(1e-12);
@@ -255,8 +265,8 @@ fn estimate(plan: &Plan, series: &Series) -> Result<f64> {
         longest: longest as f64,
     };
     let step = StepConditions {
-        mixtures: series.mixtures,
-        format: series.format,
+        mixtures: series.model.mixtures,
+        format: series.model.format,
         load,
         threads: rayon::current_num_threads(),
         recompute: plan.recompute,
@@ -269,7 +279,7 @@ fn estimate(plan: &Plan, series: &Series) -> Result<f64> {
 }
 
 /// The products of all steps.
-fn work(plan: &Plan, steps: &[Timed]) -> Result<Work> {
+fn work(plan: &Plan, steps: &[TimedStep]) -> Result<Work> {
     let tokens = steps.iter().map(|step| step.tokens).sum();
     if plan.shape.is_decoder() {
         let targets = steps.iter().map(|step| step.targets).sum();
@@ -309,35 +319,36 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
     let before = if on_cpu { facts::gemm_rate(DType::F32, 0.5)? } else { device::gemm_rate(&place, 0.5)? };
     let series = series(plan)?;
     let peak = facts::peak_memory() as f64;
-    // Before and after: other programs come and go, and the share is meant for a machine of one's own.
-    let gemm = match (on_cpu, series.dtype) {
-        (true, DType::F32) => before.max(facts::gemm_rate(series.dtype, 0.5)?),
+    // Measured before and after, because other programs may disturb one of them.
+    let dtype = series.model.dtype;
+    let gemm = match (on_cpu, dtype) {
+        (true, DType::F32) => before.max(facts::gemm_rate(dtype, 0.5)?),
         (true, narrow) => facts::gemm_rate(narrow, 0.5)?,
         (false, _) => before.max(device::gemm_rate(&place, 0.5)?),
     } / 1e9;
     let steps = &series.steps;
-    let (seconds, tokens): (f64, usize) =
-        steps.iter().fold((0.0, 0), |(s, t), step| (s + step.seconds, t + step.tokens));
+    let seconds: f64 = steps.iter().map(|step| step.seconds).sum();
+    let tokens: usize = steps.iter().map(|step| step.tokens).sum();
     let time = Spread::of(steps.iter().map(|step| step.seconds));
     let rate = Spread::of(steps.iter().map(|step| step.tokens as f64 / step.seconds));
     let per_token = work(plan, steps)?;
     let (nominal, made) = (per_token.nominal / tokens as f64, per_token.made / tokens as f64);
     let phases = phases(steps);
-    // A language model's head is one more matrix.
+    // A language model's head is a matrix product too.
     let product = |p: &&PhaseTime| p.phase.starts_with("trunk_") || (plan.shape.is_decoder() && p.phase == "head");
     let in_products: f64 = phases.iter().filter(product).map(|p| p.share).sum();
-    let weights = (series.weight_bytes + 4 * series.trained) as f64;
-    let mean = |part: usize| -> Option<f64> {
-        let sum: Option<u64> = steps.iter().map(|step| step.counted.map(|counted| counted[part])).sum();
+    let weights = (series.model.weight_bytes + 4 * series.model.counts.trained) as f64;
+    let mean = |part: fn(StepAllocations) -> u64| -> Option<f64> {
+        let sum: Option<u64> = steps.iter().map(|step| step.allocations.map(part)).sum();
         sum.map(|sum| sum as f64 / steps.len() as f64)
     };
     Ok(Measured {
         tool: "adamix",
         version: env!("CARGO_PKG_VERSION"),
         shape: plan.shape.name,
-        data: plan.lengths.words(),
-        dtype: series.dtype.as_str(),
-        weights: plan.weights.map_or(series.dtype.as_str(), NumberFormat::name),
+        data: plan.lengths.describe(),
+        dtype: dtype.as_str(),
+        weights: plan.weights.map_or(dtype.as_str(), NumberFormat::name),
         device: series.device.clone(),
         device_memory_mb: series.device_memory.map(|bytes| mb(bytes as f64)),
         threads: rayon::current_num_threads(),
@@ -348,7 +359,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         recompute: plan.recompute,
         steps: steps.len(),
         tokens_per_step: tokens as f64 / steps.len() as f64,
-        trunk_parameters: series.trunk,
+        trunk_parameters: series.model.counts.base,
         step_seconds: time.median,
         step_seconds_min: time.min,
         step_seconds_max: time.max,
@@ -373,8 +384,8 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         peak_above_weights_mb: mb(peak - weights),
         step_mb: series.step_bytes().map(|bytes| mb(bytes as f64)),
         step_estimate_mb: mb(estimate(plan, &series)?),
-        allocations_per_step: mean(0),
-        allocated_mb_per_step: mean(1).map(mb),
+        allocations_per_step: mean(|counted| counted.count),
+        allocated_mb_per_step: mean(|counted| counted.bytes).map(mb),
         loss: series.loss,
     })
 }

@@ -1,30 +1,28 @@
-//! The speed and the memory of training on random weights of a known shape: what a machine and this program can
-//! do together.
+//! Speed and memory of training on random weights of a known shape.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`shapes`] | the models' sizes |
-//! | [`lengths`] | how long the sequences are |
-//! | [`work`] | the multiplications a step needs, and those it makes |
-//! | [`measure`], `decoder` | makes steps of a classifier or a language model and times them, by phase |
-//! | [`products`] | f32 products: the `gemm` crate beside our tiles |
-//! | [`figures`] | what comes out |
-//! | [`compare`] | two results side by side, ours or PyTorch's |
-//! | [`scale`], [`fit`], [`plot`] | cost as work grows, its exponents, its picture |
+//! | `shapes`, `lengths` | sizes of the models, lengths of the sequences |
+//! | `work` | multiplications a step needs, and those it makes |
+//! | `measure` | makes steps of a classifier or a language model and times them, by phase |
+//! | `products` | f32 products: the `gemm` crate beside our tiles |
+//! | `figures` | the results |
+//! | `compare` | two results side by side, ours or PyTorch's |
+//! | `scale`, `fit`, `plot` | cost as work grows, its exponents, its picture |
 
-pub mod compare;
-mod decoder;
-pub mod figures;
-pub mod fit;
-pub mod lengths;
-pub mod measure;
-pub mod plot;
-pub mod products;
-pub mod scale;
-pub mod shapes;
-pub mod work;
+pub(crate) mod compare;
+pub(crate) mod figures;
+pub(crate) mod fit;
+mod lengths;
+mod measure;
+pub(crate) mod plot;
+mod products;
+pub(crate) mod scale;
+pub(crate) mod shapes;
+mod work;
 
-pub use figures::{Measured, Spread};
+pub(crate) use figures::Measured;
 pub use lengths::Lengths;
-pub use measure::{Plan, StepMemory, bench, step_memory};
-pub use shapes::{SHAPES, Shape};
+pub(crate) use measure::bench;
+pub use measure::{Plan, StepMemory, step_memory};
+pub use shapes::Shape;

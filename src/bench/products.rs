@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// Rows of the left operand: tokens.
 const ROWS: usize = 1024;
-/// Both are timed so often, in turns.
+/// Rounds in which both are timed.
 const ROUNDS: usize = 7;
 
 /// The products of a layer: queries, keys and values; into the feed-forward block; out of it.
@@ -20,10 +20,8 @@ pub fn product_rates(shape: &Shape) -> Result<Vec<ProductRate>> {
 }
 
 fn product_rate(inner: usize, columns: usize) -> Result<ProductRate> {
-    let (x, w) = (
-        Tensor::ones((ROWS, inner), DType::F32, &Device::Cpu)?,
-        Tensor::ones((columns, inner), DType::F32, &Device::Cpu)?,
-    );
+    let ones = |rows: usize| Tensor::ones((rows, inner), DType::F32, &Device::Cpu);
+    let (x, w) = (ones(ROWS)?, ones(columns)?);
     let work = 2e-9 * (ROWS * inner * columns) as f64;
     let rate = |product: &dyn Fn() -> Result<Tensor>| -> Result<f64> {
         let start = Instant::now();
@@ -39,6 +37,5 @@ fn product_rate(inner: usize, columns: usize) -> Result<ProductRate> {
             ours.push(tiles);
         }
     }
-    let [gemm_crate, ours] = [theirs, ours].map(|rates| Spread::of(rates).median);
-    Ok(ProductRate { rows: ROWS, inner, columns, gemm_crate, ours })
+    Ok(ProductRate { rows: ROWS, inner, columns, gemm_crate: Spread::of(theirs).median, ours: Spread::of(ours).median })
 }

@@ -2,9 +2,7 @@
 
 use crate::bench::figures::Spread;
 use crate::bench::fit::{Fit, Line};
-use crate::bench::measure;
-use crate::bench::measure::Plan;
-use crate::bench::{Lengths, Shape};
+use crate::bench::{Lengths, Plan, Shape, measure};
 use crate::config::{DeviceChoice, DtypeChoice};
 use crate::error::Result;
 use serde::Serialize;
@@ -15,11 +13,8 @@ use serde::Serialize;
 pub enum Axis {
     /// Tokens of a batch (one pass), by more sequences of the same length.
     Tokens,
-    /// L.
     Layers,
-    /// M.
     Experts,
-    /// r.
     Bottleneck,
     /// Tokens of a sequence, with the same tokens in all.
     Length,
@@ -28,43 +23,37 @@ pub enum Axis {
 /// All axes in the order they are shown.
 pub const AXES: [Axis; 5] = [Axis::Tokens, Axis::Layers, Axis::Experts, Axis::Bottleneck, Axis::Length];
 
+/// Title and unit of each axis.
+const AXIS_NAMES: [(&str, &str); AXES.len()] = [
+    ("tokens in a batch", "token"),
+    ("layers", "layer"),
+    ("experts M", "expert"),
+    ("bottleneck r", "row of the bottleneck"),
+    ("tokens in a sequence", "token"),
+];
+
 impl Axis {
-    /// One of what grows.
-    pub fn one(self) -> &'static str {
-        match self {
-            Self::Tokens | Self::Length => "token",
-            Self::Layers => "layer",
-            Self::Experts => "expert",
-            Self::Bottleneck => "row of the bottleneck",
-        }
+    pub fn title(self) -> &'static str {
+        AXIS_NAMES[self as usize].0
     }
 
-    /// What the axis is called.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Tokens => "tokens in a batch",
-            Self::Layers => "layers",
-            Self::Experts => "experts M",
-            Self::Bottleneck => "bottleneck r",
-            Self::Length => "tokens in a sequence",
-        }
+    pub fn unit(self) -> &'static str {
+        AXIS_NAMES[self as usize].1
     }
 }
 
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The model's sizes.
     pub shape: Shape,
-    /// Sequences in the base's batch.
+    /// Of the base, as `length`.
     pub batch_size: usize,
-    /// Tokens of the base's sequences.
     pub length: usize,
     /// Sizes along each axis, the base's among them or not.
     pub sizes: [Vec<usize>; AXES.len()],
     /// Run layers again in the backward pass.
     pub recompute: bool,
-    /// All sizes are measured so many times, one after the other, so that a busy moment hits not only one.
+    /// Times all sizes are measured in turn, so that a disturbance does not affect one size only.
     pub rounds: usize,
     /// Timed steps of a size in a round.
     pub steps: usize,
@@ -133,53 +122,46 @@ impl Settings {
 /// One size.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
-    /// Along the axis.
     pub size: usize,
-    /// Seconds of a step.
+    /// Of a step.
     pub seconds: Spread,
-    /// What a step has in use beyond what is there before it, in MB; where allocations are counted.
+    /// Most memory in use beyond that before the step; where allocations are counted.
     pub step_mb: Option<f64>,
 }
 
 /// One axis.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sweep {
-    /// What grows.
     pub axis: Axis,
     /// Smallest first.
     pub points: Vec<Point>,
     /// Through the fastest step of each size: the one least disturbed by other programs.
     pub time: Option<Fit>,
-    /// The same as a fixed part and so much for each.
     pub time_line: Option<Line>,
-    /// Through the memory of a step.
     pub memory: Option<Fit>,
-    /// The same as a fixed part and so much for each.
     pub memory_line: Option<Line>,
 }
 
-/// Everything.
+/// The measurements along all axes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Scale {
     /// The base in words.
     pub base: String,
-    /// CPU threads.
     pub threads: usize,
     /// Timed steps of each size.
     pub steps: usize,
-    /// One for each axis.
     pub sweeps: Vec<Sweep>,
 }
 
-/// Measures all sizes; `said` hears what comes next, with its number and how many there are.
-pub fn scale(settings: &Settings, said: &mut dyn FnMut(&str, usize, usize)) -> Result<Scale> {
+/// Measures all sizes; `announce` is called before each with what comes next, its number and how many there are.
+pub fn scale(settings: &Settings, announce: &mut dyn FnMut(&str, usize, usize)) -> Result<Scale> {
     let sizes: Vec<(Axis, usize)> =
         AXES.into_iter().zip(&settings.sizes).flat_map(|(axis, sizes)| sizes.iter().map(move |&s| (axis, s))).collect();
     let mut seconds = vec![Vec::new(); sizes.len()];
     let mut bytes = vec![None; sizes.len()];
     for round in 0..settings.rounds {
         for (index, &(axis, size)) in sizes.iter().enumerate() {
-            said(&format!("{size} {}", axis.title()), round * sizes.len() + index, settings.rounds * sizes.len());
+            announce(&format!("{size} {}", axis.title()), round * sizes.len() + index, settings.rounds * sizes.len());
             let plan = settings.plan(axis, size);
             plan.check()?;
             let series = measure::series(&plan)?;
@@ -187,21 +169,23 @@ pub fn scale(settings: &Settings, said: &mut dyn FnMut(&str, usize, usize)) -> R
             bytes[index] = bytes[index].max(series.step_bytes());
         }
     }
-    let mut points = sizes.into_iter().zip(seconds).zip(bytes).map(|(((axis, size), seconds), bytes)| {
-        (axis, Point { size, seconds: Spread::of(seconds), step_mb: bytes.map(|bytes| bytes as f64 / 1e6) })
-    });
-    let mut sweeps: Vec<Sweep> = AXES
-        .map(|axis| Sweep { axis, points: Vec::new(), time: None, time_line: None, memory: None, memory_line: None })
-        .into();
-    points.by_ref().for_each(|(axis, point)| sweeps[axis as usize].points.push(point));
-    for sweep in &mut sweeps {
-        let time: Vec<_> = sweep.points.iter().map(|p| (p.size as f64, p.seconds.min)).collect();
-        let memory: Option<Vec<_>> = sweep.points.iter().map(|p| p.step_mb.map(|mb| (p.size as f64, mb))).collect();
-        sweep.time = Fit::through(&time);
-        sweep.time_line = Line::through(&time);
-        sweep.memory = memory.as_ref().and_then(|memory| Fit::through(memory));
-        sweep.memory_line = memory.as_ref().and_then(|memory| Line::through(memory));
+    let mut points: [Vec<Point>; AXES.len()] = Default::default();
+    for (((axis, size), seconds), bytes) in sizes.into_iter().zip(seconds).zip(bytes) {
+        let step_mb = bytes.map(|bytes| bytes as f64 / 1e6);
+        points[axis as usize].push(Point { size, seconds: Spread::of(seconds), step_mb });
     }
+    let sweep = |(axis, points): (Axis, Vec<Point>)| {
+        let time: Vec<_> = points.iter().map(|p| (p.size as f64, p.seconds.min)).collect();
+        let memory: Option<Vec<_>> = points.iter().map(|p| p.step_mb.map(|mb| (p.size as f64, mb))).collect();
+        Sweep {
+            axis,
+            points,
+            time: Fit::through(&time),
+            time_line: Line::through(&time),
+            memory: memory.as_deref().and_then(Fit::through),
+            memory_line: memory.as_deref().and_then(Line::through),
+        }
+    };
     let shape = &settings.shape;
     Ok(Scale {
         base: format!(
@@ -210,7 +194,7 @@ pub fn scale(settings: &Settings, said: &mut dyn FnMut(&str, usize, usize)) -> R
         ),
         threads: rayon::current_num_threads(),
         steps: settings.rounds * settings.steps,
-        sweeps,
+        sweeps: AXES.into_iter().zip(points).map(sweep).collect(),
     })
 }
 

@@ -1,9 +1,9 @@
-//! The shapes that are measured: sizes of models people know. Weights are random; speed does not depend on them.
+//! Sizes of known models. Weights are random; speed does not depend on them.
 
 use crate::error::{Error, Result};
 use crate::model::{DecoderSpec, EncoderSpec};
 
-/// A model's sizes under the name people know it by.
+/// Sizes of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// As `--shape` takes it.

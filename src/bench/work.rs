@@ -1,11 +1,11 @@
-//! The matrix products of the frozen trunk in numbers.
+//! FLOPs of the matrix products of the frozen base model.
 
 use crate::model::{DecoderSpec, EncoderSpec};
 
-/// What a step asks for, and what it comes down to.
+/// FLOPs of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
-    /// 4 FLOPs for each weight and token: forward and backward of everything, as one counts elsewhere.
+    /// 4 for each weight and token: forward and backward of everything, as usually counted.
     pub nominal: f64,
     /// Those that are made: in the last layer only first tokens go on after attention, and below the lowest
     /// mixture nothing is computed backward.
@@ -24,9 +24,7 @@ impl Work {
         let made = (0..spec.num_layers).map(|layer| forward(layer) * if layer == 0 { 1.0 } else { 2.0 }).sum();
         Self { nominal: 4.0 * spec.matmul_parameters() as f64 * tokens, made }
     }
-}
 
-impl Work {
     /// Of a language model's training step with LoRA on queries and values: tokens, and tokens that are learned, with all
     /// passes counted. The head's products are in both numbers.
     pub fn of_decoder(spec: &DecoderSpec, tokens: usize, targets: usize) -> Self {

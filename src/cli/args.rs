@@ -1,6 +1,6 @@
-//! From flags and a run file to settings: one flag for each entry of [`keys::KEYS`].
+//! Builders of arguments, and settings from flags and a run file: one flag for each entry of [`keys::KEYS`].
 
-use crate::config::{RunConfig, keys, presets};
+use crate::config::{DeviceChoice, RunConfig, keys, presets};
 use crate::error::{Context as _, Error, Result};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -8,25 +8,45 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
+/// `--name VALUE`, a text.
+pub fn option(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value)
+}
+
+/// `--name`, on or off.
+pub fn switch(name: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue)
+}
+
+/// `--name VALUE`, a path.
+pub fn path(name: &'static str, value: &'static str) -> Arg {
+    option(name, value).value_parser(value_parser!(PathBuf))
+}
+
+/// One or more paths without a flag.
+pub fn paths(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).value_name(value).required(true).num_args(1..).value_parser(value_parser!(PathBuf))
+}
+
+/// `--device`.
+pub fn device() -> Arg {
+    option("device", "DEVICE").value_parser(|text: &str| text.parse::<DeviceChoice>())
+}
+
+/// The paths given for an argument.
+pub fn given_paths(matches: &ArgMatches, name: &str) -> Vec<PathBuf> {
+    matches.get_many(name).into_iter().flatten().cloned().collect()
+}
+
 /// Adds `--config`, `--preset`, `--lab` and one flag for every setting.
 pub fn with_settings(command: Command) -> Command {
-    let command = command
-        .arg(
-            Arg::new("config")
-                .short('c')
-                .long("config")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("A run file (TOML); flags go before what it says"),
-        )
-        .arg(Arg::new("preset").long("preset").value_name("NAME").help("Start from the settings of a known run"))
-        .arg(
-            Arg::new("lab")
-                .long("lab")
-                .action(ArgAction::SetTrue)
-                .conflicts_with("preset")
-                .help("The bundled encoder on the bundled sentences, with the settings that go with them"),
-        );
+    let command = command.args([
+        path("config", "FILE").short('c').help("A run file (TOML); flags go before what it says"),
+        option("preset", "NAME").help("Start from the settings of a known run"),
+        switch("lab")
+            .conflicts_with("preset")
+            .help("The bundled encoder on the bundled sentences, with the settings that go with them"),
+    ]);
     keys::KEYS.iter().fold(command, |command, key| command.arg(flag(key)))
 }
 
@@ -58,7 +78,7 @@ fn flag(key: &'static keys::Key) -> Arg {
     }
 }
 
-/// Underscores in the names of flags become dashes: run files have the one, command lines the other, and people mix them.
+/// Underscores in the names of flags become dashes, so that the names of run files work too.
 pub fn dashed(argument: OsString) -> OsString {
     match argument.to_str().filter(|text| text.starts_with("--")) {
         None => argument,
@@ -103,14 +123,12 @@ pub fn apply_flags(config: &mut RunConfig, matches: &ArgMatches) -> Result<()> {
 
 fn preset(name: &str) -> Result<RunConfig> {
     let wanted = name.to_ascii_lowercase().replace('_', "-");
+    let Some(preset) = presets::by_name(&wanted) else {
+        let names: Vec<String> = presets::all().into_iter().map(|preset| preset.name).collect();
+        return Err(Error::config(format!("there is no preset {name:?}; choose one of {}", names.join(", "))));
+    };
     let mut config = RunConfig::default();
-    match presets::by_name(&wanted) {
-        Some(preset) => preset.apply(&mut config),
-        None => {
-            let names: Vec<String> = presets::all().into_iter().map(|preset| preset.name).collect();
-            return Err(Error::config(format!("there is no preset {name:?}; choose one of {}", names.join(", "))));
-        }
-    }
+    preset.apply(&mut config);
     Ok(config)
 }
 
@@ -133,7 +151,7 @@ fn read_run_file(path: &Path) -> Result<Table> {
     }
 }
 
-/// Dashes in key names become underscores: people type what they know from the flags.
+/// Dashes in key names become underscores, so that the names of flags work too.
 fn underscored(table: Table) -> Table {
     let value = |value| match value {
         Value::Table(inner) => Value::Table(underscored(inner)),

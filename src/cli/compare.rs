@@ -1,7 +1,7 @@
 //! `adamix compare`: two or more runs, or evaluations saved with `adamix eval --json`, side by side.
 
 use super::results::fixed_width;
-use super::{Done, out, runs};
+use super::{Done, args, out, runs};
 use crate::artifact::RunDir;
 use crate::artifact::recorder::{Line, read_lines};
 use crate::config::keys;
@@ -9,14 +9,14 @@ use crate::error::{Error, Result};
 use crate::eval::EvalReport;
 use crate::format;
 use crate::records::{EndRecord, StartRecord};
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// One column of the comparison.
 #[derive(Debug, Serialize)]
-struct Entry {
+struct ComparedRun {
     name: String,
     path: PathBuf,
     metric: String,
@@ -37,14 +37,7 @@ struct Entry {
 pub(super) fn command() -> Command {
     Command::new("compare")
         .about("Show two or more runs, or evaluations saved with eval --json, side by side")
-        .arg(
-            Arg::new("runs")
-                .value_name("RUN")
-                .required(true)
-                .num_args(1..)
-                .value_parser(value_parser!(PathBuf))
-                .help("Run directories, names of runs, or files of eval --json"),
-        )
+        .arg(args::paths("runs", "RUN").help("Run directories, names of runs, or files of eval --json"))
         .arg(runs::root_argument())
 }
 
@@ -52,23 +45,20 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     let named = matches.get_many::<PathBuf>("runs").into_iter().flatten();
     let mut entries = named.map(|path| entry(path, matches)).collect::<Result<Vec<_>>>()?;
     note_differences(&mut entries)?;
-    if matches.get_flag("json") {
-        return Ok(out::json(&serde_json::json!({ "runs": entries }))?);
-    }
-    print(&entries)?;
-    Ok(())
+    Ok(out::result(matches.get_flag("json"), &serde_json::json!({ "runs": entries }), || print(&entries))?)
 }
 
-fn entry(path: &Path, matches: &ArgMatches) -> Result<Entry> {
+fn entry(path: &Path, matches: &ArgMatches) -> Result<ComparedRun> {
     if path.is_file() { of_file(path) } else { of_run(runs::open_named(path, matches)?) }
 }
 
-fn of_run(run: RunDir) -> Result<Entry> {
+fn of_run(run: RunDir) -> Result<ComparedRun> {
     let (mut start, mut end): (Option<StartRecord>, Option<EndRecord>) = (None, None);
     let (mut steps, mut seconds) = (0, 0.0);
     for line in read_lines(&run.metrics())?.lines {
         match line {
-            Line::Start(_, record) => start = Some(record),
+            // A resumed run has not ended yet.
+            Line::Start(_, record) => (start, end) = (Some(record), None),
             Line::End(_, record) => end = Some(*record),
             Line::Step(record) => {
                 steps = record.step;
@@ -79,7 +69,7 @@ fn of_run(run: RunDir) -> Result<Entry> {
         }
     }
     let start = start.unwrap_or_default();
-    Ok(Entry {
+    Ok(ComparedRun {
         name: run.name(),
         path: run.path().to_owned(),
         metric: start.metric,
@@ -95,7 +85,7 @@ fn of_run(run: RunDir) -> Result<Entry> {
     })
 }
 
-fn of_file(path: &Path) -> Result<Entry> {
+fn of_file(path: &Path) -> Result<ComparedRun> {
     let text = std::fs::read_to_string(path).map_err(|err| Error::io("reading an evaluation", path, err))?;
     let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     let wrong =
@@ -103,7 +93,7 @@ fn of_file(path: &Path) -> Result<Entry> {
     let mut value: serde_json::Value = serde_json::from_str(last).map_err(|err| wrong(err.to_string()))?;
     let report: EvalReport = serde_json::from_value(value["report"].take()).map_err(|err| wrong(err.to_string()))?;
     let size = |name: &str| value[name].as_u64().map(|size| size as usize);
-    Ok(Entry {
+    Ok(ComparedRun {
         name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         path: path.to_owned(),
         metric: report.metric.clone(),
@@ -120,9 +110,9 @@ fn of_file(path: &Path) -> Result<Entry> {
 }
 
 /// Fills in the settings that are not the same everywhere; names and places are told anyway.
-fn note_differences(entries: &mut [Entry]) -> Result<()> {
+fn note_differences(entries: &mut [ComparedRun]) -> Result<()> {
     for key in keys::KEYS.iter().filter(|key| !["name", "runs_dir"].contains(&key.path)) {
-        let value = |entry: &Entry| entry.run.as_ref().map(|run| keys::get(run.config(), key.path)).transpose();
+        let value = |entry: &ComparedRun| entry.run.as_ref().map(|run| keys::get(run.config(), key.path)).transpose();
         let values = entries.iter().map(value).collect::<Result<Vec<_>>>()?;
         let mut known = values.iter().flatten();
         let first = known.next();
@@ -136,13 +126,13 @@ fn note_differences(entries: &mut [Entry]) -> Result<()> {
     Ok(())
 }
 
-fn print(entries: &[Entry]) -> Result<()> {
+fn print(entries: &[ComparedRun]) -> Result<()> {
     let score = |pick: &dyn Fn(&EvalReport) -> Option<f64>| {
-        let cell = |entry: &Entry| entry.report.as_ref().and_then(pick).map_or_else(|| "-".to_owned(), fixed_width);
+        let cell = |entry: &ComparedRun| out::or_dash(entry.report.as_ref().and_then(pick), fixed_width);
         entries.iter().map(cell).collect::<Vec<_>>()
     };
-    let count = |pick: &dyn Fn(&Entry) -> Option<u64>| {
-        entries.iter().map(|entry| pick(entry).map_or_else(|| "-".to_owned(), format::count)).collect::<Vec<_>>()
+    let count = |pick: &dyn Fn(&ComparedRun) -> Option<u64>| {
+        entries.iter().map(|entry| out::or_dash(pick(entry), format::count)).collect::<Vec<_>>()
     };
     let band = |report: &EvalReport| (!report.random.is_empty()).then(|| report.random_band());
     let mut rows = vec![
@@ -164,10 +154,10 @@ fn print(entries: &[Entry]) -> Result<()> {
     ];
     for key in keys::KEYS {
         if entries.iter().any(|entry| entry.differs.contains_key(key.path)) {
-            let value = |entry: &Entry| entry.differs.get(key.path).cloned().unwrap_or_else(|| "-".to_owned());
+            let value = |entry: &ComparedRun| out::or_dash(entry.differs.get(key.path), Clone::clone);
             rows.push((key.path, entries.iter().map(value).collect()));
         }
     }
-    let rows = rows.into_iter().map(|(label, cells)| std::iter::once(label.to_owned()).chain(cells).collect());
+    let rows = rows.into_iter().map(|(label, cells)| out::row(label, cells));
     out::table(&rows.collect::<Vec<_>>())
 }

@@ -7,23 +7,21 @@ use crate::data::preview::{DataPreview, SplitPreview};
 use crate::error::Result;
 use crate::format;
 use crate::workflow::run;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command, value_parser};
 use std::path::Path;
 
 pub(super) fn command() -> Command {
     let command = Command::new("data")
         .about("Show rows, labels, token counts, duplicates and leaks, before training on them")
-        .arg(
-            Arg::new("rows")
-                .long("rows")
-                .value_name("N")
+        .args([
+            args::option("rows", "N")
                 .value_parser(value_parser!(usize))
                 .default_value("5")
                 .help("Rows to show of each part; of texts, every token of them"),
-        )
-        .arg(Arg::new("text").long("text").value_name("FILE").help(
-            "Texts for a language model (--model), a file or a directory: every token, and which of them are learned",
-        ));
+            args::option("text", "FILE").help(
+                "Texts for a language model (--model), a file or a directory: every token, and which of them are learned",
+            ),
+        ]);
     args::with_settings(command)
 }
 
@@ -40,11 +38,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         return texts::run(&config, rows, matches.get_flag("json"));
     }
     let preview = run::preview(&config)?;
-    if matches.get_flag("json") {
-        return Ok(out::json(&preview)?);
-    }
-    print(&preview, rows)?;
-    Ok(())
+    Ok(out::result(matches.get_flag("json"), &preview, || print(&preview, rows))?)
 }
 
 fn print(preview: &DataPreview, rows: usize) -> Result<()> {

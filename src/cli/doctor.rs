@@ -1,16 +1,13 @@
 //! `adamix doctor`: what this computer offers, and what would keep a run from working.
 
-use super::{Done, Failure, out, runs};
+use super::{Done, Failure, args, out, runs};
 use crate::config::{DeviceChoice, RunConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
-use crate::machine::device;
-use crate::machine::device::Gpu;
-use crate::machine::facts;
-use crate::machine::facts::Machine;
-use crate::machine::selftest;
-use crate::machine::selftest::Report;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use crate::machine::device::{self, Gpu};
+use crate::machine::facts::{self, Machine};
+use crate::machine::selftest::{self, Report};
+use clap::{ArgMatches, Command};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -36,21 +33,13 @@ pub(super) fn command() -> Command {
     Command::new("doctor")
         .about("Look at this computer and say what would keep a run from working")
         .arg(runs::root_argument())
-        .arg(
-            Arg::new("selftest")
-                .long("selftest")
-                .action(ArgAction::SetTrue)
-                .help("Compute with every kernel and compare: does the device compute right?"),
-        )
-        .arg(
-            Arg::new("device")
-                .long("device")
-                .value_name("DEVICE")
-                .value_parser(|text: &str| text.parse::<DeviceChoice>())
+        .args([
+            args::switch("selftest").help("Compute with every kernel and compare: does the device compute right?"),
+            args::device()
                 .default_value("auto")
                 .requires("selftest")
                 .help("What --selftest checks: auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
-        )
+        ])
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
@@ -58,11 +47,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         return test(matches);
     }
     let findings = examine(&runs::root(matches)?)?;
-    if matches.get_flag("json") {
-        return Ok(out::json(&findings)?);
-    }
-    print(&findings)?;
-    Ok(())
+    Ok(out::result(matches.get_flag("json"), &findings, || print(&findings))?)
 }
 
 fn examine(runs_dir: &Path) -> Result<Findings> {
@@ -139,9 +124,7 @@ fn print(findings: &Findings) -> Result<()> {
         ("display", findings.display.clone().unwrap_or_else(|| "none".to_owned())),
         ("runs", format!("{} ({writable}, {} free)", findings.runs_dir.display(), known(findings.disk_free))),
     ];
-    for (what, value) in rows {
-        out::line(&format!("{what:<16} {value}"))?;
-    }
+    out::fields(16, rows)?;
     match findings.problems.as_slice() {
         [] => out::line("no problems found"),
         problems => problems.iter().try_for_each(|problem| out::line(&format!("problem: {problem}"))),
@@ -158,19 +141,13 @@ fn test(matches: &ArgMatches) -> Done {
     let mut config = RunConfig::default();
     config.model.device = matches.get_one::<DeviceChoice>("device").copied().unwrap_or_default();
     let report = facts::pool(0, 0)?.install(|| selftest::selftest(&config))?;
-    if matches.get_flag("json") {
-        out::json(&report)?;
-    } else {
-        print_report(&report)?;
+    out::result(matches.get_flag("json"), &report, || print_report(&report))?;
+    if report.failed == 0 {
+        return Ok(());
     }
-    match report.failed {
-        0 => Ok(()),
-        n => {
-            let what =
-                format!("{n} of {} checks on {} differ by more than rounding", report.checks.len(), report.device);
-            Err(Failure::Reported(Error::new(ErrorKind::Numerics, what)))
-        }
-    }
+    let Report { failed, checks, device, .. } = &report;
+    let what = format!("{failed} of {} checks on {device} differ by more than rounding", checks.len());
+    Err(Failure::Reported(Error::new(ErrorKind::Numerics, what)))
 }
 
 fn print_report(report: &Report) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `adamix eval` and `adamix merge`: measure a trained run, as a whole or merged with given weights.
 
-use super::results::{EvalResult, comparison, fixed_width, metric, metric_names, texts};
-use super::{Done, out, runs, score, usage};
+use super::results::{EvalResult, comparison, score_cells, score_columns, texts};
+use super::{Done, args, out, runs, score, usage};
 use crate::error::{Error, Result};
 use crate::format;
 use crate::machine::facts;
@@ -22,17 +22,11 @@ pub(super) fn command() -> Command {
         .arg(runs::argument())
         .arg(runs::root_argument())
         .arg(runs::checkpoint_argument())
-        .arg(
-            Arg::new("random-routes")
-                .long("random-routes")
-                .value_name("R")
+        .args([
+            args::option("random-routes", "R")
                 .value_parser(value_parser!(u64).range(1..=1000))
                 .help("Whole random routes to measure [default: as the run says]"),
-        )
-        .arg(
-            Arg::new("generate")
-                .long("generate")
-                .value_name("N")
+            args::option("generate", "N")
                 .num_args(0..=1)
                 .default_missing_value("0")
                 .value_parser(value_parser!(u64).range(0..=1 << 32))
@@ -40,25 +34,17 @@ pub(super) fn command() -> Command {
                     "Of a language model: also write answers for the first N inputs (all without N) as base, merged and \
                      along a random route, and score them: BLEU, NIST, ROUGE-L, CIDEr, TER, chrF",
                 ),
-        )
-        .arg(
-            Arg::new("max-new-tokens")
-                .long("max-new-tokens")
-                .value_name("N")
+            args::option("max-new-tokens", "N")
                 .requires("generate")
                 .value_parser(value_parser!(u64).range(1..=1 << 20))
                 .default_value("128")
                 .help("Longest answer, in tokens"),
-        )
-        .arg(
-            Arg::new("meteor-data")
-                .long("meteor-data")
-                .value_name("DIR")
+            args::path("meteor-data", "DIR")
                 .requires("generate")
-                .value_parser(value_parser!(PathBuf))
                 .help("Directory with METEOR 1.5's word lists, for METEOR too"),
-        )
-        .args([dev_file(), threads()])
+            dev_file(),
+            threads(),
+        ])
 }
 
 pub(super) fn merge_command() -> Command {
@@ -67,15 +53,12 @@ pub(super) fn merge_command() -> Command {
         .arg(runs::argument())
         .arg(runs::root_argument())
         .arg(runs::checkpoint_argument())
-        .arg(weights_argument())
-        .args([dev_file(), threads()])
+        .args([weights_argument(), dev_file(), threads()])
 }
 
 /// `--weights`, shared with `export`.
 pub(super) fn weights_argument() -> Arg {
-    Arg::new("weights")
-        .long("weights")
-        .value_name("A,B,...")
+    args::option("weights", "A,B,...")
         .allow_hyphen_values(true)
         .help("One weight for each expert, or with / between them one list for each layer [default: all equal, or the scores of imported experts]")
 }
@@ -97,18 +80,12 @@ pub(super) fn merge_plan(matches: &ArgMatches) -> Result<Option<MergePlan>> {
 
 /// `--dev-file`, shared with `inspect`.
 pub(super) fn dev_file() -> Arg {
-    Arg::new("dev-file")
-        .long("dev-file")
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .help("Other rows to measure on, in the layout of the run's data")
+    args::path("dev-file", "FILE").help("Other rows to measure on, in the layout of the run's data")
 }
 
 /// `--threads`, shared with `export`.
 pub(super) fn threads() -> Arg {
-    Arg::new("threads")
-        .long("threads")
-        .value_name("N")
+    args::option("threads", "N")
         .value_parser(value_parser!(u16).range(1..=1024))
         .help("CPU threads [default: as the run says]")
 }
@@ -129,6 +106,11 @@ pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Don
     })
 }
 
+/// Which checkpoint of which run was opened.
+pub(super) fn title(opened: &Opened) -> Result<()> {
+    out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))
+}
+
 pub(super) fn run(matches: &ArgMatches) -> Done {
     let routes = matches.get_one::<u64>("random-routes").map(|&routes| routes as usize);
     let lists = matches.get_one::<PathBuf>("meteor-data").map(|dir| score::word_lists(dir)).transpose()?;
@@ -143,16 +125,13 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         let report = opened.compare(routes.unwrap_or(opened.config.eval.random_routes))?;
         let written = plan.map(|plan| write_and_score(&opened.subject, &opened.config, &plan, &|_| true));
         let written = written.transpose()?;
-        if matches.get_flag("json") {
-            let seconds = started.elapsed().as_secs_f64();
-            let result = EvalResult::new(&report, opened.dir.path(), seconds).with_texts(written.as_ref());
-            out::json(&result)?;
-        } else {
-            out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))?;
+        let seconds = started.elapsed().as_secs_f64();
+        let result = EvalResult::new(&report, opened.dir.path(), seconds, written.as_ref());
+        Ok(out::result(matches.get_flag("json"), &result, || {
+            title(opened)?;
             comparison(&report)?;
-            written.as_ref().map_or(Ok(()), texts)?;
-        }
-        Ok(())
+            written.as_ref().map_or(Ok(()), texts)
+        })?)
     })
 }
 
@@ -179,16 +158,14 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
             });
             return Ok(out::json(&result)?);
         }
-        let names = metric_names(&uniform.scores);
-        let mut rows = vec![vec![format!("{} rows", format::count(uniform.rows))]];
-        rows[0].extend(names.iter().map(|name| (*name).to_owned()));
+        let (names, titles) = score_columns(&uniform.scores, "");
+        let mut rows = vec![out::row(format!("{} rows", format::count(uniform.rows)), titles)];
         let typed = matches.get_one::<String>("weights").map(|weights| format!("weights {weights}"));
         let typed = typed.or_else(|| scored.then(|| "the imported scores".to_owned()));
         for (label, report) in [(Some("uniform mean".to_owned()), &uniform), (typed, &weighed)] {
-            let values = names.iter().map(|name| metric(&report.scores, name).map(fixed_width).unwrap_or_default());
-            rows.extend(label.map(|label| std::iter::once(label).chain(values).collect()));
+            rows.extend(label.map(|label| out::row(label, score_cells(&report.scores, &names))));
         }
-        out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))?;
+        title(opened)?;
         Ok(out::table(&rows)?)
     })
 }

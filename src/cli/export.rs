@@ -1,12 +1,12 @@
 //! `adamix export`: write the trained modules for other programs, and prove the files.
 
-use super::{Done, Failure, eval, out, runs, usage};
+use super::{Done, Failure, args, eval, out, runs, usage};
 use crate::config::RunConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat, ProbeResult};
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -17,9 +17,7 @@ pub(super) fn command() -> Command {
         .arg(runs::root_argument())
         .arg(runs::checkpoint_argument())
         .arg(
-            Arg::new("target")
-                .long("target")
-                .value_name("TARGET")
+            args::option("target", "TARGET")
                 .value_delimiter(',')
                 .value_parser(PossibleValuesParser::new(ExportTarget::all().map(ExportTarget::as_str).chain(["all"])))
                 .default_value("merged")
@@ -30,19 +28,14 @@ pub(super) fn command() -> Command {
                 ),
         )
         .arg(
-            Arg::new("dtype")
-                .long("dtype")
-                .value_name("DTYPE")
+            args::option("dtype", "DTYPE")
                 .value_parser(NumberFormat::EXPORTS.map(NumberFormat::as_str))
                 .help("Number format of the tensors; only f32 is exact, q8_0 is for gguf [default: f32, for gguf alone f16]"),
         )
         .arg(eval::weights_argument())
         .arg(
-            Arg::new("output")
-                .long("output")
+            args::path("output", "DIR")
                 .short('o')
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
                 .help("Directory to write into [default: exports in the run directory]"),
         )
         .arg(eval::threads())
@@ -73,11 +66,8 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     eval::with_opened(matches, |opened| {
         let plan = plan(matches, &opened.config)?;
         let reports = opened.export(&plan)?;
-        if matches.get_flag("json") {
-            out::json(&json!({ "exports": reports.iter().map(as_json).collect::<Vec<_>>() }))?;
-        } else {
-            reports.iter().try_for_each(print)?;
-        }
+        let all = json!({ "exports": reports.iter().map(as_json).collect::<Vec<_>>() });
+        out::result(matches.get_flag("json"), &all, || reports.iter().try_for_each(print))?;
         match reports.iter().find(|report| !report.certificate.passed) {
             None => Ok(()),
             Some(failed) => Err(Failure::Reported(uncertified(failed))),

@@ -1,5 +1,6 @@
 //! `adamix generate`: texts from a language model.
 
+use super::args::{option, path, switch};
 use super::eval::threads;
 use super::{Done, out, runs, usage};
 use crate::artifact::RunDir;
@@ -15,7 +16,6 @@ use crate::protocol::Checkpoint;
 use crate::rng::SeedStream;
 use crate::workflow::generate::Speaker;
 use crate::workflow::saved_run::Opened;
-use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::io::IsTerminal as _;
@@ -30,22 +30,22 @@ pub(super) fn command() -> Command {
         .about("Write text with a language model: a Hugging Face directory, a GGUF file, or a run")
         .after_help(after)
         .args([
-            file("model", "PATH").short('m').help("The model: a directory or a GGUF file"),
-            file("run", "RUN").help("A run of a language model instead: its directory or its name"),
-            text("route", "ROUTE")
+            path("model", "PATH").short('m').help("The model: a directory or a GGUF file"),
+            path("run", "RUN").help("A run of a language model instead: its directory or its name"),
+            option("route", "ROUTE")
                 .requires("run")
-                .value_parser(|text: &str| Way::parse(text))
+                .value_parser(|text: &str| RunMode::parse(text))
                 .default_value("merged")
                 .help(ROUTES),
             runs::checkpoint_argument().requires("run"),
             runs::root_argument().requires("run"),
-            text("prompt", "TEXT")
+            option("prompt", "TEXT")
                 .short('p')
                 .action(ArgAction::Append)
                 .help("What is continued; more than once for several"),
-            file("prompts", "FILE").help("A file with one prompt a line"),
+            path("prompts", "FILE").help("A file with one prompt a line"),
             switch("chat").help("Put each prompt as a question, by the model's own chat template"),
-            text("system", "TEXT").requires("chat").help("What the model is told before the question"),
+            option("system", "TEXT").requires("chat").help("What the model is told before the question"),
         ])
         .group(ArgGroup::new("writer").args(["model", "run"]).required(true))
         .group(ArgGroup::new("what").args(["prompt", "prompts"]).required(true).multiple(true))
@@ -59,18 +59,18 @@ pub(super) fn command() -> Command {
                 .conflicts_with_all(["temperature", "top-k", "top-p"])
                 .help("Beam search with B beams"),
             number("length-penalty", "X").default_value("1").help("Beam search: above 0 prefers longer texts"),
-            text("search", "CHOICE")
-                .value_parser(PossibleValuesParser::new(["transformers", "paper"]))
+            option("search", "CHOICE")
+                .value_parser(["transformers", "paper"])
                 .default_value("transformers")
                 .help("Beam search as transformers or as the paper's decoder"),
             whole("no-repeat-ngram-size", "N").default_value("0").help("Never say N tokens in a row twice; 0: allowed"),
             number("repetition-penalty", "X").default_value("1").help("Above 1 makes tokens said before less likely"),
-            text("stop", "TEXT")
+            option("stop", "TEXT")
                 .action(ArgAction::Append)
                 .help("End a text before this string; more than once for several"),
             whole("seed", "N").default_value("42").help("Seed of the draws"),
             whole("batch-size", "N").default_value("8").help("Texts written side by side"),
-            text("device", "NAME")
+            option("device", "NAME")
                 .default_value("auto")
                 .conflicts_with("run")
                 .help("auto, cpu, cuda or metal, or a GPU by number as in cuda:1"),
@@ -78,24 +78,12 @@ pub(super) fn command() -> Command {
         .arg(threads())
 }
 
-fn text(name: &'static str, value: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value)
-}
-
-fn switch(name: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue)
-}
-
-fn file(name: &'static str, value: &'static str) -> Arg {
-    text(name, value).value_parser(value_parser!(PathBuf))
-}
-
 fn whole(name: &'static str, value: &'static str) -> Arg {
-    text(name, value).value_parser(value_parser!(u64).range(0..=1 << 40))
+    option(name, value).value_parser(value_parser!(u64).range(0..=1 << 40))
 }
 
 fn number(name: &'static str, value: &'static str) -> Arg {
-    text(name, value).value_parser(value_parser!(f32)).allow_negative_numbers(true)
+    option(name, value).value_parser(value_parser!(f32)).allow_negative_numbers(true)
 }
 
 /// What the flags say of how texts are written; the end tokens come from the model.
@@ -145,27 +133,27 @@ fn prompts(matches: &ArgMatches) -> Result<Vec<String>> {
     Ok(prompts)
 }
 
-/// Who writes.
+/// A model and how it is used.
 struct Writer {
     speaker: Speaker,
-    /// How a run's model was trained to be asked.
+    /// The prompt layout that a run was trained with.
     layout: Option<TextEncoder>,
     routes: Routes,
 }
 
-/// How a run's model is run.
+/// Which of a run's experts run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum RunMode {
     Merged,
     Base,
     Along(Routes),
 }
 
-/// The ways by name.
+/// The modes by name.
 const ROUTES: &str = "How the run's model is run: merged, base (without its experts), expert:N, random (a whole random \
                       route for each text), per-token (an expert for each token) or ensemble:R (the mean over R routes)";
 
-impl Way {
+impl RunMode {
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let number = |text: &str| text.parse::<usize>().ok();
         Ok(match text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest))) {
@@ -185,7 +173,7 @@ impl Way {
     }
 }
 
-fn of_run(dir: &RunDir, checkpoint: Checkpoint, way: Way) -> Result<Writer> {
+fn of_run(dir: &RunDir, checkpoint: Checkpoint, mode: RunMode) -> Result<Writer> {
     let opened = Opened::open(dir, checkpoint)?;
     let Some((model, data)) = opened.subject.language_model() else {
         return Err(Error::config(format!(
@@ -193,10 +181,10 @@ fn of_run(dir: &RunDir, checkpoint: Checkpoint, way: Way) -> Result<Writer> {
             dir.path().display()
         )));
     };
-    let (model, routes) = match way {
-        Way::Merged => (model.merged_own()?, Routes::Plain),
-        Way::Base => (model.bare(), Routes::Plain),
-        Way::Along(routes) => (model.clone(), routes),
+    let (model, routes) = match mode {
+        RunMode::Merged => (model.merged_own()?, Routes::Plain),
+        RunMode::Base => (model.bare(), Routes::Plain),
+        RunMode::Along(routes) => (model.clone(), routes),
     };
     let device = device::name(model.decoder().device());
     let speaker = Speaker::new(model, data.encoder.codec().clone(), device)?;
@@ -215,7 +203,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     let pool = facts::pool(threads, 0)?;
     pool.install(|| {
         let writer = match &dir {
-            Some(dir) => of_run(dir, checkpoint, matches.get_one("route").copied().unwrap_or(Way::Merged))?,
+            Some(dir) => of_run(dir, checkpoint, matches.get_one("route").copied().unwrap_or(RunMode::Merged))?,
             None => {
                 let path = matches.get_one::<PathBuf>("model").map_or(Path::new(""), PathBuf::as_path);
                 let speaker = Speaker::open(path, &ModelConfig { device, ..ModelConfig::default() })?;

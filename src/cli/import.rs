@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::format;
 use crate::machine::facts;
 use crate::workflow::import;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{ArgAction, ArgMatches, Command};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::Path;
 
 pub(super) fn command() -> Command {
     let about = "Open published experts: a checkpoint of the AdaMix reference code, or PEFT LoRA directories, as a run";
@@ -18,36 +18,26 @@ pub(super) fn command() -> Command {
              trained for; the mixture is read off the files. Several PEFT directories become the experts of one mixture. \
              Pickles are read without running them."
         ))
-        .arg(
-            Arg::new("path")
-                .value_name("PATH")
-                .required(true)
-                .num_args(1..)
+        .args([
+            args::paths("path", "PATH")
                 .action(ArgAction::Append)
-                .value_parser(value_parser!(PathBuf))
                 .help("A file of torch.save, or PEFT directories"),
-        )
-        .arg(
-            Arg::new("look")
-                .long("look")
-                .action(ArgAction::SetTrue)
-                .help("Only say what is in the files; needs no model and no data"),
-        );
+            args::switch("look").help("Only say what is in the files; needs no model and no data"),
+        ]);
     args::with_settings(command)
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
-    let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("path").into_iter().flatten().cloned().collect();
-    let found = import::look(&paths)?;
+    let found = import::look(&args::given_paths(matches, "path"))?;
     if matches.get_flag("look") {
-        return Ok(say(&found, None, matches.get_flag("json"))?);
+        return Ok(print(&found, None, matches.get_flag("json"))?);
     }
     let config = usage(args::settings(matches))?;
     let dir = facts::pool(config.model.threads, 0)?.install(|| import::open_as_run(&config, &found))?;
-    Ok(say(&found, Some(dir.path()), matches.get_flag("json"))?)
+    Ok(print(&found, Some(dir.path()), matches.get_flag("json"))?)
 }
 
-fn say(found: &import::Imported, run: Option<&std::path::Path>, as_json: bool) -> Result<()> {
+fn print(found: &import::Imported, run: Option<&Path>, as_json: bool) -> Result<()> {
     let values: usize = found.tensors.iter().map(|tensor| tensor.data.len()).sum();
     if as_json {
         return out::json(&json!({
@@ -76,8 +66,5 @@ fn say(found: &import::Imported, run: Option<&std::path::Path>, as_json: bool) -
         format::count(values),
     ))?;
     found.notes.iter().try_for_each(|note| out::line(&format!("    {note}")))?;
-    match run {
-        Some(run) => out::line(&run.display().to_string()),
-        None => Ok(()),
-    }
+    run.map_or(Ok(()), |run| out::line(&run.display().to_string()))
 }

@@ -7,7 +7,7 @@ use super::{Done, out, runs, study};
 use crate::analysis::expert_stats::{CosineOf, norm};
 use crate::analysis::routing_stats::RoutingSnapshot;
 use crate::artifact::{RunDir, checkpoint};
-use crate::config::MixtureKind;
+use crate::config::{MixtureKind, choice_name};
 use crate::error::Result;
 use crate::format;
 use crate::mixture::{SIDES, Side};
@@ -26,11 +26,11 @@ struct Parameter {
     norm: f64,
 }
 
-/// How often the experts of one side of one site were drawn.
+/// How often the experts of one side of one adapted module were drawn.
 #[derive(Debug, Serialize)]
 struct RoutingRow {
     site: usize,
-    /// Name of the site, such as `layers.3.ffn`.
+    /// Name of the module, such as `layers.3.ffn`.
     name: String,
     side: Side,
     /// Draws of each expert.
@@ -80,11 +80,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     }
     let dir = runs::open(matches)?;
     let inspection = inspect(&dir, super::usage(runs::checkpoint(matches))?)?;
-    if matches.get_flag("json") {
-        return Ok(out::json(&inspection)?);
-    }
-    print(&inspection)?;
-    Ok(())
+    Ok(out::result(matches.get_flag("json"), &inspection, || print(&inspection))?)
 }
 
 fn inspect(dir: &RunDir, which: Checkpoint) -> Result<Inspection> {
@@ -152,31 +148,21 @@ fn print_routing(rows: &[RoutingRow]) -> Result<()> {
         return out::line("no routing: no side has more than one expert");
     }
     let most = rows.iter().map(|row| row.counts.len()).max().unwrap_or(0);
-    let mut header = vec!["draws of expert".to_owned()];
-    header.extend((0..most).map(|expert| expert.to_string()));
-    header.push("expected".to_owned());
-    header.push("largest |z|".to_owned());
-    let mut table = vec![header];
+    let experts = (0..most).map(|expert| expert.to_string());
+    let mut table = vec![out::row("draws of expert", experts.chain(["expected", "largest |z|"].map(str::to_owned)))];
     for row in rows {
-        let mut cells = vec![format!("{}.{}", row.name, side_name(row.side))];
+        let mut cells = vec![format!("{}.{}", row.name, choice_name(row.side))];
         cells.extend(
             (0..most).map(|expert| row.counts.get(expert).map_or_else(String::new, |&count| format::count(count))),
         );
         cells.push(format!("{:.1}", row.expected));
         let largest = row.z.as_ref().map(|z| z.iter().fold(0.0, |most: f64, z| most.max(z.abs())));
-        cells.push(largest.map_or_else(|| "-".to_owned(), |z| format!("{z:.2}")));
+        cells.push(out::or_dash(largest, |z| format!("{z:.2}")));
         table.push(cells);
     }
     out::table(&table)?;
     let beyond = rows.iter().filter_map(|row| row.z.as_ref()).flatten().filter(|z| z.abs() > 3.0).count();
     out::line(&format!("{beyond} counts are more than 3 standard deviations off (fair draws: about 3 in 1000)\n"))
-}
-
-fn side_name(side: Side) -> &'static str {
-    match side {
-        Side::Down => "down",
-        Side::Up => "up",
-    }
 }
 
 fn print_experts(rows: &[ExpertRow]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Shell completions and man pages, made from the same definitions that parse the command line.
 
-use super::{Done, Failure};
+use super::{Done, Failure, args};
 use crate::error::Error;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
@@ -23,10 +23,7 @@ pub(super) fn completions_command() -> Command {
 
 pub(super) fn man_command() -> Command {
     Command::new("man").about("Print the man page of adamix, or write those of all commands").arg(
-        Arg::new("out")
-            .long("out")
-            .value_name("DIR")
-            .value_parser(value_parser!(PathBuf))
+        args::path("out", "DIR")
             .help("Write adamix.1 and one page for each command into this directory, which is made if it is missing"),
     )
 }

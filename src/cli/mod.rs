@@ -2,7 +2,7 @@
 //!
 //! Results go to stdout, progress and messages to stderr; with `--json` stdout holds one JSON object a line.
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (a checkpoint was written first).
-//! This module knows the engine and no window: `main` hands it the function that opens one.
+//! `main` passes the function that opens the window.
 
 mod args;
 mod bench;
@@ -37,7 +37,7 @@ use std::process::ExitCode;
 /// Opens the window and returns when it is closed.
 pub type OpenWindow = fn(WindowOptions) -> Result<()>;
 
-/// Why a command did not come to its end.
+/// Why a command failed.
 #[derive(Debug)]
 enum Failure {
     /// Wrong usage: exit code 2.
@@ -64,12 +64,12 @@ fn usage<T>(result: Result<T>) -> std::result::Result<T, Failure> {
     result.map_err(Failure::Usage)
 }
 
-/// Runs the program with these arguments (the first one is its own name); `window` is there where one is built in.
+/// Runs the program with these arguments (the first one is its own name); `window` is absent in a build without one.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, window: Option<OpenWindow>) -> ExitCode {
     let matches = match command().try_get_matches_from(arguments.into_iter().map(args::dashed)) {
         Ok(matches) => matches,
         Err(err) => {
-            // Help and version come this way too, with code 0; a closed pipe is nobody's fault.
+            // Help and version come this way too, with code 0. A closed pipe is no failure.
             err.print().ok();
             return ExitCode::from(err.exit_code() as u8);
         }
@@ -106,26 +106,36 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// A command with its code.
+type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> Done);
+
+/// The commands that need only their arguments, in the order of the help.
+const COMMANDS: [CommandEntry; 14] = [
+    (train::command, train::run),
+    (train::resume_command, train::resume),
+    (eval::command, eval::run),
+    (eval::merge_command, eval::merge),
+    (export::command, export::run),
+    (import::command, import::run),
+    (inspect::command, inspect::run),
+    (compare::command, compare::run),
+    (data::command, data::run),
+    (models::command, models::run),
+    (generate::command, generate::run),
+    (score::command, score::run),
+    (bench::command, bench::run),
+    (doctor::command, doctor::run),
+];
+
 fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done {
     match name {
-        "train" => train::run(matches),
-        "resume" => train::resume(matches),
-        "eval" => eval::run(matches),
-        "merge" => eval::merge(matches),
-        "export" => export::run(matches),
-        "generate" => generate::run(matches),
-        "import" => import::run(matches),
-        "inspect" => inspect::run(matches),
-        "compare" => compare::run(matches),
-        "data" => data::run(matches),
-        "models" => models::run(matches),
-        "score" => score::run(matches),
-        "bench" => bench::run(matches),
-        "doctor" => doctor::run(matches),
         "window" => window::run(matches, open),
         "completions" => manuals::completions(matches, command()),
         "man" => manuals::man(matches, command()),
-        other => Err(Failure::Failed(Error::internal(format!("the command {other} has no code")))),
+        other => match COMMANDS.iter().find(|(command, _)| command().get_name() == other) {
+            Some((_, run)) => run(matches),
+            None => Err(Failure::Failed(Error::internal(format!("the command {other} has no code")))),
+        },
     }
 }
 
@@ -142,25 +152,8 @@ fn command() -> Command {
     let about = "Fine-tunes language models with AdaMix: mixtures of adapters, random routing, merging with proof";
     let after = "Without a command the window opens; without a display the lab is trained in the terminal.\n\
                  adamix COMMAND --help explains a command and all its settings.";
-    let commands = [
-        train::command(),
-        train::resume_command(),
-        eval::command(),
-        eval::merge_command(),
-        export::command(),
-        import::command(),
-        inspect::command(),
-        compare::command(),
-        data::command(),
-        models::command(),
-        generate::command(),
-        score::command(),
-        bench::command(),
-        doctor::command(),
-        window::command(),
-        manuals::completions_command(),
-        manuals::man_command(),
-    ];
+    let others = [window::command(), manuals::completions_command(), manuals::man_command()];
+    let commands = COMMANDS.iter().map(|(command, _)| command()).chain(others);
     Command::new("adamix")
         .about(about)
         .after_help(after)
@@ -189,7 +182,7 @@ fn start_log(matches: &ArgMatches) {
     };
     let mut builder = env_logger::Builder::new();
     builder.filter_level(log::LevelFilter::Warn);
-    // It warns of the locale "C", with which nothing is wrong.
+    // It warns of the locale "C", which is harmless.
     builder.filter_module("egui_system_font_provider", log::LevelFilter::Error);
     match std::env::var("RUST_LOG") {
         Ok(filters) => builder.parse_filters(&filters),

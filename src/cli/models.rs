@@ -1,18 +1,18 @@
 //! `adamix models`: what is on disk, fetching by name, removing.
 
-use super::{Done, Failure, interrupt, out, usage};
+use super::{Done, Failure, args, interrupt, out, usage};
 use crate::engine::transfer::{Transfer, TransferEvent};
 use crate::error::{Error, ErrorKind};
 use crate::format;
 use crate::model::HeaderReader;
 use crate::model_store::{DownloadProgress, Downloaded, Hub, ModelId, ModelKind, Stage, StoredModel};
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use clap::{Arg, ArgMatches, Command};
+use indicatif::ProgressBar;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-/// How often the keyboard is heard while nothing comes.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often an interruption is looked for while nothing arrives.
+const POLL: Duration = Duration::from_millis(100);
 
 pub(super) fn command() -> Command {
     let after = "A model is named as on its page: org/name, org/name@revision, org/name:file.gguf. Such a name can stand \
@@ -21,7 +21,7 @@ pub(super) fn command() -> Command {
                  private, HF_HUB_OFFLINE=1 forbids downloads.";
     let id =
         || Arg::new("id").value_name("ID").required(true).help("org/name, org/name@revision or org/name:file.gguf");
-    let yes = Arg::new("yes").long("yes").short('y').action(ArgAction::SetTrue).help("Do not ask");
+    let yes = args::switch("yes").short('y').help("Do not ask");
     let commands = [
         Command::new("download").about("Fetch a model, or what is missing of it").arg(id()),
         Command::new("remove").about("Remove a model from the cache, for good").arg(id()).arg(yes),
@@ -55,12 +55,12 @@ fn list(json: bool) -> Done {
     if cached.models.is_empty() {
         return Ok(out::line(&format!("no models in {cache}; adamix models download org/name fetches one"))?);
     }
-    let cells = |text: &[&str]| text.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
-    let mut rows = vec![cells(&["model", "family", "parameters", "size", "for"])];
+    let cells = |text: [&str; 5]| text.map(str::to_owned).to_vec();
+    let mut rows = vec![cells(["model", "family", "parameters", "size", "for"])];
     rows.extend(cached.models.iter().map(|model| {
         let family = if model.family.is_empty() { "?" } else { &model.family };
         let parameters = if model.parameters > 0 { format::count(model.parameters) } else { "?".to_owned() };
-        cells(&[&model.id, family, &parameters, &format::bytes(model.bytes), purpose(model)])
+        cells([&model.id, family, &parameters, &format::bytes(model.bytes), purpose(model)])
     }));
     out::table(&rows)?;
     for model in &cached.models {
@@ -87,10 +87,8 @@ fn purpose(model: &StoredModel) -> &'static str {
 
 fn path(id: &ModelId, json: bool) -> Done {
     let path = Hub::from_env()?.locate(id)?;
-    if json {
-        return Ok(out::json(&serde_json::json!({ "id": id.to_string(), "path": path }))?);
-    }
-    Ok(out::line(&path.display().to_string())?)
+    let fields = serde_json::json!({ "id": id.to_string(), "path": path });
+    Ok(out::result(json, &fields, || out::line(&path.display().to_string()))?)
 }
 
 fn remove(id: &ModelId, yes: bool, json: bool) -> Done {
@@ -122,18 +120,18 @@ fn download(id: &ModelId, json: bool) -> Done {
     let words = "interrupted: what was fetched is kept (once more to end at once)";
     let control = interrupt::watched_control(words)?;
     let mut transfer = Transfer::start(&Hub::from_env()?, id.clone())?;
-    let mut teller = Teller::new(json);
+    let mut reporter = DownloadReporter::new(json);
     let ended = loop {
         if control.stopped() {
             transfer.stop();
         }
-        match transfer.next(LOOK) {
-            Some(TransferEvent::Progress(progress)) => teller.tell(&progress),
+        match transfer.next(POLL) {
+            Some(TransferEvent::Progress(progress)) => reporter.show(&progress),
             Some(TransferEvent::Ended(ended)) => break ended,
             None => {}
         }
     };
-    teller.finish();
+    reporter.finish();
     match ended {
         Ok(done) => Ok(report(&done, json)?),
         Err(err) if err.kind() == ErrorKind::Cancelled => {
@@ -152,8 +150,8 @@ fn report(done: &Downloaded, json: bool) -> crate::error::Result<()> {
     out::line(&format!("use it by its name: --model {}", done.id))
 }
 
-/// Tells how far a download is: a bar on a terminal, a line for every file and every tenth in a pipe, events with `--json`.
-struct Teller {
+/// Shows how far a download is: a bar on a terminal, a line for every file and every tenth in a pipe, events with `--json`.
+struct DownloadReporter {
     bar: Option<ProgressBar>,
     json: bool,
     /// What the last line said: the file and the tenths.
@@ -161,19 +159,13 @@ struct Teller {
     stage: Stage,
 }
 
-impl Teller {
+impl DownloadReporter {
     fn new(json: bool) -> Self {
         let watched = out::is_watched() && !json;
-        let bar = watched.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("{bar:24} {wide_msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        Self { bar, json, said: None, stage: Stage::Asking }
+        Self { bar: watched.then(|| out::bar("{bar:24} {wide_msg}")), json, said: None, stage: Stage::Asking }
     }
 
-    fn tell(&mut self, progress: &DownloadProgress) {
+    fn show(&mut self, progress: &DownloadProgress) {
         if self.json {
             out::event("progress", progress).ok(); // a closed pipe ends no download
             return;

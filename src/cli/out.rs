@@ -1,9 +1,9 @@
 //! Where text leaves the program: results on stdout, everything else on stderr.
 //!
-//! A reader that goes away (`adamix ... | head`) is no failure: what is left of the output is dropped, and
-//! training goes on, for its record is the run directory and not the pipe.
+//! A closed pipe (`adamix ... | head`) is no failure: the rest of the output is dropped and training goes on.
 
 use crate::error::{Error, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -29,6 +29,11 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string(value).map_err(|err| Error::internal(format!("no JSON of a result: {err}")))?)
 }
 
+/// A result for programs (`--json`), or printed for people.
+pub fn result(as_json: bool, value: &impl Serialize, print: impl FnOnce() -> Result<()>) -> Result<()> {
+    if as_json { json(value) } else { print() }
+}
+
 /// Writes one event to stdout: the value's fields after `"event": name`, as one line of JSON.
 pub fn event(name: &str, value: &impl Serialize) -> Result<()> {
     let mut object = serde_json::Map::new();
@@ -40,13 +45,12 @@ pub fn event(name: &str, value: &impl Serialize) -> Result<()> {
     json(&object)
 }
 
-/// Writes one line to stderr. When that fails there is nobody left to tell.
+/// Writes one line to stderr; failures are ignored.
 pub fn note(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }
 
-/// A text as one line of at most `most` characters: white space runs become one space, and control characters, which
-/// would act on the terminal, are spelled out.
+/// A text as one line of at most `most` characters: white space runs become one space, control characters are escaped.
 pub fn one_line(text: &str, most: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let plain: String = words
@@ -60,7 +64,14 @@ pub fn one_line(text: &str, most: usize) -> String {
     }
 }
 
-/// Whether somebody watches stderr, so that a progress bar makes sense.
+/// A progress bar on stderr with this template.
+pub fn bar(template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// Whether stderr is a terminal, so that a progress bar makes sense.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
@@ -74,6 +85,21 @@ pub fn table(rows: &[Vec<String>]) -> Result<()> {
         line(&aligned(row, &widths))?;
     }
     Ok(())
+}
+
+/// Writes rows of a name and a value to stdout, the values from column `width` + 1 on.
+pub fn fields<'a>(width: usize, rows: impl IntoIterator<Item = (&'a str, String)>) -> Result<()> {
+    rows.into_iter().try_for_each(|(name, value)| line(&format!("{name:<width$} {value}")))
+}
+
+/// What `show` makes of a value, or a dash where there is none.
+pub fn or_dash<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), show)
+}
+
+/// A first cell and those after it.
+pub fn row(first: impl Into<String>, cells: impl IntoIterator<Item = String>) -> Vec<String> {
+    std::iter::once(first.into()).chain(cells).collect()
 }
 
 fn aligned(row: &[String], widths: &[usize]) -> String {

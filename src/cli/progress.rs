@@ -2,17 +2,16 @@
 
 use super::out;
 use crate::format;
-use crate::records::CheckpointData;
-use crate::records::{EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth};
+use crate::records::{CheckpointData, EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth};
 use crate::train::observer::Observer;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use std::path::PathBuf;
 
 /// Most characters of a sample on the terminal.
 const SAMPLE: usize = 160;
 
-/// Where the news of a training goes.
+/// Where the events of a training go.
 enum Sink {
     /// One JSON object a line on stdout.
     Events,
@@ -24,7 +23,7 @@ enum Sink {
     Silent,
 }
 
-/// Tells the user how a training goes.
+/// Reports the progress of a training.
 pub struct Progress {
     sink: Sink,
     /// What was known at the start.
@@ -36,12 +35,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For a run in this directory, told in the way the command asks for.
+    /// For a run in this directory.
     pub fn new(json: bool, quiet: bool, run_dir: PathBuf) -> Self {
         let sink = match (json, quiet, out::is_watched()) {
             (true, _, _) => Sink::Events,
             (_, true, _) => Sink::Silent,
-            (_, _, true) => Sink::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10))),
+            (_, _, true) => Sink::Bar(out::bar("{bar:30} {pos}/{len} {wide_msg}")),
             _ => Sink::Lines,
         };
         Self { sink, start: StartRecord::default(), run_dir, seconds: 0.0, done: 0 }
@@ -79,17 +78,16 @@ impl Observer for Progress {
             self.event("start", &fields);
         }
         if let Sink::Bar(bar) = &self.sink {
-            let style = "{bar:30} {pos}/{len} {wide_msg}";
-            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_length(record.total_steps);
             bar.set_position(record.first_step);
         }
-        let (trained, threads) = (format::count(record.trained_parameters), record.threads);
-        let rows = format::count(record.train_rows);
-        let steps = format::count(record.total_steps - record.first_step);
         self.say(&format!(
-            "{steps} steps on {rows} rows, {trained} parameters, {} with {threads} threads",
-            record.device
+            "{} steps on {} rows, {} parameters, {} with {} threads",
+            format::count(record.total_steps - record.first_step),
+            format::count(record.train_rows),
+            format::count(record.trained_parameters),
+            record.device,
+            record.threads
         ));
     }
 
@@ -100,15 +98,14 @@ impl Observer for Progress {
         let left = self.start.total_steps.saturating_sub(record.step);
         let eta = format::duration(self.seconds / self.done as f64 * left as f64);
         let speed = format::count((record.tokens as f64 / record.seconds.max(1e-9)) as u64);
+        let text = format!("loss {:.4}  {speed} tokens/s  {eta} left", record.loss);
         match &self.sink {
             Sink::Bar(bar) => {
                 bar.set_position(record.step);
-                bar.set_message(format!("loss {:.4}  {speed} tokens/s  {eta} left", record.loss));
+                bar.set_message(text);
             }
             Sink::Lines if record.step.is_multiple_of((self.start.total_steps / 20).max(1)) => {
-                let (step, total) = (record.step, self.start.total_steps);
-                let text = format!("step {step}/{total}  loss {:.4}  {speed} tokens/s  {eta} left", record.loss);
-                self.say(&text);
+                self.say(&format!("step {}/{}  {text}", record.step, self.start.total_steps));
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What came out, for people and for programs.
+//! Results, for people and for programs.
 
 use super::out;
 use crate::error::Result;
@@ -9,20 +9,39 @@ use crate::records::{EndReason, EndRecord, StartRecord};
 use serde::Serialize;
 use std::path::Path;
 
-/// The last line of a training with `--json`. Values are in the deciding metric; absent where the run was cut short.
+/// Scores in the deciding metric.
+#[derive(Debug, Serialize)]
+struct PrimaryScores {
+    merged: Option<f64>,
+    fixed: Vec<f64>,
+    ensemble: Option<f64>,
+    majority: Option<f64>,
+    /// The base model without a mixture (language models).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<f64>,
+}
+
+impl PrimaryScores {
+    fn of(report: Option<&EvalReport>) -> Self {
+        Self {
+            merged: report.map(|report| report.merged.primary),
+            fixed: report.map(|report| report.fixed.iter().map(|scores| scores.primary).collect()).unwrap_or_default(),
+            ensemble: report.map(|report| report.ensemble.primary),
+            majority: report.map(|report| report.majority),
+            base: report.and_then(|report| report.base.as_ref()).map(|base| base.primary),
+        }
+    }
+}
+
+/// The last line of a training with `--json`. Scores are absent where the run was cut short.
 #[derive(Debug, Serialize)]
 pub struct TrainResult<'a> {
     /// `finished`, `early-stopped`, `stopped` or `diverged`.
     reason: &'static str,
     metric: &'a str,
-    merged: Option<f64>,
+    #[serde(flatten)]
+    scores: PrimaryScores,
     random: Option<Band>,
-    fixed: Vec<f64>,
-    ensemble: Option<f64>,
-    majority: Option<f64>,
-    /// The trunk as it came, without a mixture (language models).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base: Option<f64>,
     /// Wall-clock seconds of the whole command.
     seconds: f64,
     /// Wall-clock seconds of the training steps and evaluations.
@@ -51,12 +70,8 @@ impl<'a> TrainResult<'a> {
                 EndReason::Diverged { .. } => "diverged",
             },
             metric: &start.metric,
-            merged: report.map(|report| report.merged.primary),
+            scores: PrimaryScores::of(report),
             random: report.filter(|report| !report.random.is_empty()).map(EvalReport::random_band),
-            fixed: report.map(|report| report.fixed.iter().map(|scores| scores.primary).collect()).unwrap_or_default(),
-            ensemble: report.map(|report| report.ensemble.primary),
-            majority: report.map(|report| report.majority),
-            base: report.and_then(|report| report.base.as_ref()).map(|base| base.primary),
             seconds,
             training_seconds: end.seconds,
             tokens_per_s: end.tokens_per_s,
@@ -71,8 +86,11 @@ impl<'a> TrainResult<'a> {
         }
     }
 
-    /// For people.
-    pub fn print(&self) -> Result<()> {
+    /// Writes it to stdout: an event for programs, or a table for people.
+    pub fn show(&self, json: bool) -> Result<()> {
+        if json {
+            return out::event("result", self);
+        }
         if let Some(report) = self.report {
             comparison(report)?;
         }
@@ -95,13 +113,9 @@ impl<'a> TrainResult<'a> {
 pub struct EvalResult<'a> {
     metric: &'a str,
     rows: usize,
-    merged: f64,
+    #[serde(flatten)]
+    scores: PrimaryScores,
     random: Band,
-    fixed: Vec<f64>,
-    ensemble: f64,
-    majority: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base: Option<f64>,
     seconds: f64,
     run_dir: &'a Path,
     report: &'a EvalReport,
@@ -111,27 +125,18 @@ pub struct EvalResult<'a> {
 }
 
 impl<'a> EvalResult<'a> {
-    /// Of one evaluation that took so many seconds.
-    pub fn new(report: &'a EvalReport, run_dir: &'a Path, seconds: f64) -> Self {
+    /// Of one evaluation that took so many seconds, with the texts that were written.
+    pub fn new(report: &'a EvalReport, run_dir: &'a Path, seconds: f64, written: Option<&'a WriteReport>) -> Self {
         Self {
             metric: &report.metric,
             rows: report.rows,
-            merged: report.merged.primary,
+            scores: PrimaryScores::of(Some(report)),
             random: report.random_band(),
-            fixed: report.fixed.iter().map(|scores| scores.primary).collect(),
-            ensemble: report.ensemble.primary,
-            majority: report.majority,
-            base: report.base.as_ref().map(|base| base.primary),
             seconds,
             run_dir,
             report,
-            written: None,
+            written,
         }
-    }
-
-    /// With what was written.
-    pub fn with_texts(self, written: Option<&'a WriteReport>) -> Self {
-        Self { written, ..self }
     }
 }
 
@@ -143,7 +148,7 @@ pub fn texts(report: &WriteReport) -> Result<()> {
         if number == 0 {
             rows[0].extend(named.iter().map(|(name, _)| (*name).to_owned()));
         }
-        rows.push(std::iter::once(by.way.to_owned()).chain(named.iter().map(|(_, v)| fixed_width(*v))).collect());
+        rows.push(out::row(by.way, named.iter().map(|(_, v)| fixed_width(*v))));
     }
     out::line("")?;
     out::table(&rows)?;
@@ -155,39 +160,30 @@ pub fn texts(report: &WriteReport) -> Result<()> {
         out::line("in brackets: 95 % intervals, paired bootstrap over the inputs")?;
     }
     for sample in &report.samples {
-        out::line(&format!("\n{}", one_line(&sample.prompt)))?;
+        out::line(&format!("\n{}", out::one_line(&sample.prompt, usize::MAX)))?;
         let right = sample.references.first().map(|text| ("reference", text));
         let written = report.ways.iter().map(|by| by.way).zip(&sample.texts);
         for (who, text) in right.into_iter().chain(written) {
-            out::line(&format!("    {who:<10} {}", one_line(text)))?;
+            out::line(&format!("    {who:<10} {}", out::one_line(text, usize::MAX)))?;
         }
     }
     Ok(())
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 /// Merged against unmerged as a table: one way of running the model in each row.
 pub fn comparison(report: &EvalReport) -> Result<()> {
-    let names = metric_names(&report.merged);
-    let mut header = vec![format!("{} rows", format::count(report.rows))];
-    header
-        .extend(names.iter().map(|name| if *name == report.metric { format!("{name}*") } else { (*name).to_owned() }));
-    let row = |label: String, scores: &Scores| {
-        let values = names.iter().map(|name| metric(scores, name).map_or_else(|| "-".to_owned(), fixed_width));
-        std::iter::once(label).chain(values).collect::<Vec<_>>()
-    };
+    let (names, titles) = score_columns(&report.merged, &report.metric);
+    let header = out::row(format!("{} rows", format::count(report.rows)), titles);
+    let row = |label: String, scores: &Scores| out::row(label, score_cells(scores, &names));
     let mut rows = vec![header, row(report.merged_name().to_lowercase(), &report.merged)];
     if !report.random.is_empty() {
-        for (label, pick) in [("mean", Pick::Mean), ("lowest", Pick::Min), ("highest", Pick::Max)] {
-            let count = report.random.len();
+        let picks: [(&str, fn(Band) -> f64); 3] =
+            [("mean", |band| band.mean), ("lowest", |band| band.min), ("highest", |band| band.max)];
+        for (label, pick) in picks {
             let values = names.iter().map(|name| {
-                let band = Band::of(report.random.iter().filter_map(|scores| metric(scores, name)));
-                fixed_width(pick.of(band))
+                fixed_width(pick(Band::of(report.random.iter().filter_map(|scores| metric(scores, name)))))
             });
-            rows.push(std::iter::once(format!("{label} of {count} random routes")).chain(values).collect());
+            rows.push(out::row(format!("{label} of {} random routes", report.random.len()), values));
         }
     }
     rows.extend(report.fixed.iter().enumerate().map(|(expert, scores)| row(format!("expert {expert} alone"), scores)));
@@ -199,27 +195,10 @@ pub fn comparison(report: &EvalReport) -> Result<()> {
         None => {
             let only =
                 |name: &&str| if **name == report.metric { fixed_width(report.majority) } else { "-".to_owned() };
-            std::iter::once("most frequent answer".to_owned()).chain(names.iter().map(only)).collect()
+            out::row("most frequent answer", names.iter().map(only))
         }
     });
     out::table(&rows)
-}
-
-#[derive(Clone, Copy)]
-enum Pick {
-    Mean,
-    Min,
-    Max,
-}
-
-impl Pick {
-    fn of(self, band: Band) -> f64 {
-        match self {
-            Self::Mean => band.mean,
-            Self::Min => band.min,
-            Self::Max => band.max,
-        }
-    }
 }
 
 /// A score with four digits after the point.
@@ -227,14 +206,22 @@ pub fn fixed_width(value: f64) -> String {
     format!("{value:.4}")
 }
 
-/// The metrics that these scores have.
-pub fn metric_names(scores: &Scores) -> Vec<&'static str> {
+/// The metrics that these scores have, and their column titles: the deciding one is marked.
+pub fn score_columns(scores: &Scores, deciding: &str) -> (Vec<&'static str>, Vec<String>) {
     let all = ["accuracy", "f1", "matthews", "pearson", "spearman", "loss", "perplexity", "token_accuracy"];
-    all.into_iter().filter(|name| metric(scores, name).is_some()).collect()
+    let names: Vec<_> = all.into_iter().filter(|name| metric(scores, name).is_some()).collect();
+    let title = |name: &&str| if *name == deciding { format!("{name}*") } else { (*name).to_owned() };
+    let titles = names.iter().map(title).collect();
+    (names, titles)
+}
+
+/// These metrics of the scores as cells.
+pub fn score_cells(scores: &Scores, names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| out::or_dash(metric(scores, name), fixed_width)).collect()
 }
 
 /// One metric by name.
-pub fn metric(scores: &Scores, name: &str) -> Option<f64> {
+fn metric(scores: &Scores, name: &str) -> Option<f64> {
     match name {
         "accuracy" => scores.accuracy,
         "f1" => scores.f1,

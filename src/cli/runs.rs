@@ -1,5 +1,6 @@
 //! Run directories as arguments: by path, or by name in the directory that holds the runs.
 
+use super::args::{option, path};
 use crate::artifact::RunDir;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
@@ -18,18 +19,12 @@ pub fn argument() -> Arg {
 
 /// The directory that holds the runs.
 pub fn root_argument() -> Arg {
-    Arg::new("runs-dir")
-        .long("runs-dir")
-        .value_name("DIR")
-        .value_parser(value_parser!(PathBuf))
-        .help("Directory that holds the runs [default: adamix/runs in the user's data directory]")
+    path("runs-dir", "DIR").help("Directory that holds the runs [default: adamix/runs in the user's data directory]")
 }
 
 /// Which checkpoint of the run.
 pub fn checkpoint_argument() -> Arg {
-    Arg::new("checkpoint")
-        .long("checkpoint")
-        .value_name("best|last|N")
+    option("checkpoint", "best|last|N")
         .default_value("best")
         .help("The checkpoint: the one with the best metric, the newest, or the one of step N")
 }

@@ -1,14 +1,12 @@
 //! `adamix score`: generated texts against reference texts.
 
-use super::{Done, Failure, out};
+use super::{Done, Failure, args, out};
 use crate::data::references::{ReferenceLayout, References, read_outputs, read_references, read_text};
 use crate::error::{Context as _, Error, Result};
-use crate::eval::text_metrics::meteor;
-use crate::eval::text_metrics::meteor::NamedText;
+use crate::eval::text_metrics::meteor::{self, NamedText};
 use crate::eval::text_metrics::{Protocol, Scorer, TextScores, WordLists, prepare};
 use crate::format;
-use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{ArgAction, ArgMatches, Command};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +16,7 @@ const NO_METEOR: &str = "METEOR is left out: its word lists are not part of this
 
 /// The scores of one file of generated texts.
 #[derive(Debug, Serialize)]
-struct Entry {
+struct ScoredFile {
     file: PathBuf,
     #[serde(flatten)]
     scores: TextScores,
@@ -34,57 +32,30 @@ pub(super) fn command() -> Command {
     Command::new("score")
         .about("Score generated texts against references: BLEU, NIST, METEOR, ROUGE-L, CIDEr, TER, chrF")
         .after_help(after)
-        .arg(
-            Arg::new("outputs")
-                .value_name("FILE")
-                .required(true)
-                .num_args(1..)
-                .value_parser(value_parser!(PathBuf))
-                .help("Generated texts, one a line; several files are shown side by side"),
-        )
-        .arg(
-            Arg::new("ref")
-                .long("ref")
+        .args([
+            args::paths("outputs", "FILE").help("Generated texts, one a line; several files are shown side by side"),
+            args::path("ref", "FILE")
                 .short('r')
                 .aliases(["references", "reference"])
-                .value_name("FILE")
                 .required(true)
                 .action(ArgAction::Append)
-                .value_parser(value_parser!(PathBuf))
                 .help("References; more than once for several files"),
-        )
-        .arg(choice("layout", ["blocks", "lines"]).help(
-            "How references are laid out: blocks (an empty line between segments) or lines (line i of each file). \
-             Default: lines for several files or without empty lines, else blocks",
-        ))
-        .arg(choice("protocol", ["e2e", "webnlg"]).help(
-            "Whose scorer's rules to follow, for DART too webnlg. Default: webnlg for several reference files, else e2e",
-        ))
-        .arg(
-            Arg::new("prepare")
-                .long("prepare")
-                .action(ArgAction::SetTrue)
+            args::option("layout", "CHOICE").value_parser(["blocks", "lines"]).hide_possible_values(true).help(
+                "How references are laid out: blocks (an empty line between segments) or lines (line i of each file). \
+                 Default: lines for several files or without empty lines, else blocks",
+            ),
+            args::option("protocol", "CHOICE").value_parser(["e2e", "webnlg"]).hide_possible_values(true).help(
+                "Whose scorer's rules to follow, for DART too webnlg. Default: webnlg for several reference files, else e2e",
+            ),
+            args::switch("prepare")
                 .help("Prepare all texts as WebNLG's are: no accents, lower case, signs apart (webnlg only)"),
-        )
-        .arg(
-            Arg::new("meteor-data")
-                .long("meteor-data")
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
+            args::path("meteor-data", "DIR")
                 .help("Directory with METEOR 1.5's word lists (english.synsets, english.exceptions, function words)"),
-        )
-}
-
-fn choice<const N: usize>(name: &'static str, values: [&'static str; N]) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .value_name("CHOICE")
-        .value_parser(PossibleValuesParser::new(values))
-        .hide_possible_values(true)
+        ])
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
-    let paths: Vec<PathBuf> = matches.get_many("ref").into_iter().flatten().cloned().collect();
+    let paths = args::given_paths(matches, "ref");
     let chosen = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let layout =
         chosen("layout").map(|name| if name == "blocks" { ReferenceLayout::Blocks } else { ReferenceLayout::Lines });
@@ -103,15 +74,17 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         references.texts.iter_mut().flatten().for_each(|text| *text = prepare::webnlg(text));
     }
     let lists = matches.get_one::<PathBuf>("meteor-data").map(|dir| word_lists(dir)).transpose()?;
-    let outputs = matches.get_many::<PathBuf>("outputs").into_iter().flatten();
-    let outputs = outputs.map(|file| Ok((file.clone(), outputs_for(file, &references, &paths)?)));
+    let outputs = args::given_paths(matches, "outputs").into_iter().map(|file| {
+        let texts = outputs_for(&file, &references, &paths)?;
+        Ok((file, texts))
+    });
     let outputs = outputs.collect::<Result<Vec<_>>>()?;
     let mut scorer = Scorer::new(&references.texts, protocol, lists)?;
     let score = |(file, outputs): (PathBuf, Vec<String>)| {
         let outputs = if prepared { outputs.iter().map(|text| prepare::webnlg(text)).collect() } else { outputs };
         let scores = scorer.score(&outputs).with_context(|| file.display().to_string())?;
         let meteor_name = scores.meteor_exact_stem_synonym.map(|_| meteor::LABEL);
-        Ok(Entry { file, scores, meteor_name })
+        Ok(ScoredFile { file, scores, meteor_name })
     };
     let entries = outputs.into_iter().map(score).collect::<Result<Vec<_>>>()?;
     if matches.get_flag("json") {
@@ -165,7 +138,7 @@ pub(super) fn word_lists(dir: &Path) -> Result<WordLists> {
     WordLists::parse(synsets, exceptions, function_words)
 }
 
-fn print(entries: &[Entry]) -> Result<()> {
+fn print(entries: &[ScoredFile]) -> Result<()> {
     let Some(first) = entries.first() else { return Ok(()) };
     let rules = match first.scores.protocol {
         Protocol::E2e => "the E2E challenge's scorer",
@@ -173,13 +146,14 @@ fn print(entries: &[Entry]) -> Result<()> {
     };
     let (segments, references) = (format::count(first.scores.segments), format::count(first.scores.references));
     out::line(&format!("{segments} segments, {references} references, by the rules of {rules}"))?;
-    let name = |entry: &Entry| entry.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let mut rows = vec![std::iter::once(String::new()).chain(entries.iter().map(name)).collect::<Vec<_>>()];
+    let name = |entry: &ScoredFile| entry.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut rows = vec![out::row("", entries.iter().map(name))];
     for (at, (label, _)) in first.scores.named().into_iter().enumerate() {
         let label = if label == "TER" { "TER (less is better)" } else { label };
-        let cell =
-            |entry: &Entry| entry.scores.named().get(at).map_or_else(String::new, |(_, value)| format!("{value:.4}"));
-        rows.push(std::iter::once(label.to_owned()).chain(entries.iter().map(cell)).collect());
+        let cell = |entry: &ScoredFile| {
+            entry.scores.named().get(at).map_or_else(String::new, |(_, value)| format!("{value:.4}"))
+        };
+        rows.push(out::row(label, entries.iter().map(cell)));
     }
     out::table(&rows)?;
     for entry in entries.iter().filter(|entry| entry.scores.empty_outputs > 0) {

@@ -1,16 +1,16 @@
 //! `adamix inspect --averages` and `--rounding`: three averages of the experts, and what number formats cost.
 
-use super::results::{fixed_width, metric, metric_names};
-use super::{Done, eval, out, usage};
+use super::results::{score_cells, score_columns};
+use super::{Done, args, eval, out, usage};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::format;
 use crate::protocol::{
-    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport, Scores,
+    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport,
 };
 use crate::workflow::saved_run::Opened;
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgMatches};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -18,13 +18,11 @@ use serde_json::{Map, Value, json};
 pub fn arguments() -> Vec<Arg> {
     let targets = ExportTarget::all().map(ExportTarget::as_str);
     vec![
-        Arg::new("averages").long("averages").action(ArgAction::SetTrue).group("study").help(
+        args::switch("averages").group("study").help(
             "Average the experts' factors (AdaMix), their products and their answers, and measure each on the evaluation rows",
         ),
-        Arg::new("rounding")
-            .long("rounding")
+        args::option("rounding", "TARGET")
             .group("study")
-            .value_name("TARGET")
             .num_args(0..=1)
             .require_equals(true)
             .value_delimiter(',')
@@ -34,9 +32,7 @@ pub fn arguments() -> Vec<Arg> {
                 "Measure what each number format would do to these exports, before anything is written; hf and gguf are \
                  whole models, all others hold the merged module [default: merged]",
             ),
-        Arg::new("causes")
-            .long("causes")
-            .action(ArgAction::SetTrue)
+        args::switch("causes")
             .requires("rounding")
             .help("Round each layer alone too, to see which causes the change"),
         eval::weights_argument().requires("rounding"),
@@ -86,37 +82,19 @@ fn with_run(opened: &Opened, report: &impl Serialize) -> Result<()> {
     out::json(&all)
 }
 
-fn title(opened: &Opened) -> Result<()> {
-    out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))
-}
-
-/// A score in each of the columns that the first scores have; the deciding one is marked.
-fn columns(scores: &Scores, deciding: &str) -> (Vec<&'static str>, Vec<String>) {
-    let names = metric_names(scores);
-    let marked = names.iter().map(|name| if *name == deciding { format!("{name}*") } else { (*name).to_owned() });
-    let titles = marked.collect();
-    (names, titles)
-}
-
-fn cells(scores: &Scores, names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| metric(scores, name).map_or_else(|| "-".to_owned(), fixed_width)).collect()
-}
-
 fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
-    title(opened)?;
+    eval::title(opened)?;
     let Some(first) = report.ways.first() else { return Ok(()) };
-    let (names, titles) = columns(&first.scores, &report.metric);
-    let mut rows = vec![vec![format!("average of, {} rows", format::count(report.rows))]];
-    rows[0].extend(titles);
+    let (names, titles) = score_columns(&first.scores, &report.metric);
+    let mut rows = vec![out::row(format!("average of, {} rows", format::count(report.rows)), titles)];
     rows[0].extend(["parameters", "passes", "KL to ensemble", "changed"].map(str::to_owned));
     for way in &report.ways {
-        let mut row = vec![way.average.words().to_owned()];
-        row.extend(cells(&way.scores, &names));
+        let mut row = out::row(way.average.words(), score_cells(&way.scores, &names));
         row.extend([format::count(way.parameters), way.forwards.to_string()]);
         let from = way.from_outputs;
-        row.push(from.and_then(|from| from.kl).map_or_else(|| "-".to_owned(), |kl| format!("{kl:.2e}")));
+        row.push(out::or_dash(from.and_then(|from| from.kl), |kl| format!("{kl:.2e}")));
         let changed = from.filter(|from| from.kl.is_some());
-        row.push(changed.map_or_else(|| "-".to_owned(), |f| format!("{} of {}", f.changed, report.probe_rows)));
+        row.push(out::or_dash(changed, |from| format!("{} of {}", from.changed, report.probe_rows)));
         rows.push(row);
     }
     out::table(&rows)?;
@@ -149,21 +127,18 @@ fn percent(share: f64) -> String {
 }
 
 fn rounding(opened: &Opened, report: &RoundingReport) -> Result<()> {
-    title(opened)?;
-    let (names, titles) = columns(&report.exact, &report.metric);
+    eval::title(opened)?;
+    let (names, titles) = score_columns(&report.exact, &report.metric);
     for files in &report.files {
         let what = match files.target {
             ExportTarget::Merged => "merged module and head",
             ExportTarget::Hf => "whole model (hf)",
             _ => "whole model (gguf)",
         };
-        let mut rows = vec![vec![format!("{what}, {} rows", format::count(report.rows))]];
-        rows[0].extend(titles.iter().cloned());
+        let mut rows = vec![out::row(format!("{what}, {} rows", format::count(report.rows)), titles.clone())];
         let more = ["size", "weights", "ulps", "logits", "allowed", "flips", "certificate"];
         rows[0].extend(more.map(str::to_owned));
-        let mut row = vec!["in memory".to_owned()];
-        row.extend(cells(&report.exact, &names));
-        rows.push(row);
+        rows.push(out::row("in memory", score_cells(&report.exact, &names)));
         rows.extend(files.formats.iter().map(|budget| format_row(budget, &names, report.probe_rows)));
         out::line("")?;
         out::table(&rows)?;
@@ -175,7 +150,7 @@ fn rounding(opened: &Opened, report: &RoundingReport) -> Result<()> {
 fn format_row(budget: &FormatBudget, names: &[&str], probe_rows: usize) -> Vec<String> {
     let mut row = vec![budget.dtype.as_str().to_owned()];
     match &budget.scores {
-        Some(scores) => row.extend(cells(scores, names)),
+        Some(scores) => row.extend(score_cells(scores, names)),
         None => row.extend(names.iter().map(|_| "-".to_owned())),
     }
     let small = |value: f64| if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") };
@@ -199,17 +174,17 @@ fn format_row(budget: &FormatBudget, names: &[&str], probe_rows: usize) -> Vec<S
 fn causes(files: &FilesBudget) -> Result<()> {
     let found: Vec<&FormatBudget> = files.formats.iter().filter(|format| !format.causes.is_empty()).collect();
     let Some(coarsest) = found.last() else { return Ok(()) };
-    let mut rows = vec![vec!["alone, changes a logit by".to_owned()]];
-    rows[0].extend(found.iter().map(|format| format.dtype.as_str().to_owned()));
+    let formats = found.iter().map(|format| format.dtype.as_str().to_owned());
+    let mut rows = vec![out::row("alone, changes a logit by", formats)];
     for cause in &coarsest.causes {
         let of = |format: &&FormatBudget| {
             let same = format.causes.iter().find(|other| other.part == cause.part);
-            same.map_or_else(|| "-".to_owned(), |same| format!("{:.1e}", same.change))
+            out::or_dash(same, |same| format!("{:.1e}", same.change))
         };
-        rows.push(std::iter::once(cause.part.clone()).chain(found.iter().map(of)).collect());
+        rows.push(out::row(cause.part.clone(), found.iter().map(of)));
     }
-    let sums = found.iter().map(|format| format.predicted.map_or_else(|| "-".to_owned(), |sum| format!("{sum:.1e}")));
-    rows.push(std::iter::once("all, at most".to_owned()).chain(sums).collect());
+    let sums = found.iter().map(|format| out::or_dash(format.predicted, |sum| format!("{sum:.1e}")));
+    rows.push(out::row("all, at most", sums));
     out::line("")?;
     out::table(&rows)
 }

@@ -23,12 +23,8 @@ const PLAIN: Marks = Marks { learned: ["[[", "]]"], special: ["", ""] };
 
 pub(super) fn run(config: &RunConfig, rows: usize, json: bool) -> Done {
     let preview = run::text_preview(config, rows)?;
-    if json {
-        return Ok(out::json(&preview)?);
-    }
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    print(&preview, if coloured { &COLOURS } else { &PLAIN })?;
-    Ok(())
+    Ok(out::result(json, &preview, || print(&preview, if coloured { &COLOURS } else { &PLAIN }))?)
 }
 
 fn print(preview: &TextPreview, marks: &Marks) -> Result<()> {
@@ -37,7 +33,8 @@ fn print(preview: &TextPreview, marks: &Marks) -> Result<()> {
     let named = |token: &Option<String>| token.clone().unwrap_or_else(|| "none".to_owned());
     out::line(&format!("start token {}, end token {}", named(&preview.bos), named(&preview.eos)))?;
     let learned = if preview.learn_prompt { "prompts and answers are learned" } else { "only answers are learned" };
-    out::line(&format!("{learned}: {}", legend(marks)))?;
+    let [open, close] = marks.learned;
+    out::line(&format!("{learned}: {open}learned{close} and not learned"))?;
     for (name, split) in [("training", &preview.train), ("evaluation", &preview.dev)] {
         print_split(name, split, preview, marks)?;
     }
@@ -52,10 +49,6 @@ fn print(preview: &TextPreview, marks: &Marks) -> Result<()> {
     )?;
     listed("evaluation inputs are also inputs of training examples", preview.shared_inputs, &[])?;
     print_skipped(&preview.skipped, preview.refused)
-}
-
-fn legend(marks: &Marks) -> String {
-    format!("{}learned{} and not learned", marks.learned[0], marks.learned[1])
 }
 
 fn print_split(name: &str, split: &TextSplit, preview: &TextPreview, marks: &Marks) -> Result<()> {

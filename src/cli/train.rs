@@ -13,17 +13,14 @@ use crate::train::control::Control;
 use crate::workflow::run;
 use crate::workflow::run::Run;
 use crate::workflow::{preflight, runs as engine_runs};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use std::path::Path;
 use std::time::Instant;
 
 pub(super) fn command() -> Command {
     let about = "Train a mixture of adapters; without any flag the lab: the bundled encoder on the bundled sentences";
     let command = Command::new("train").about(about).arg(
-        Arg::new("dry-run")
-            .long("dry-run")
-            .action(ArgAction::SetTrue)
-            .help("Load everything, make a few steps to measure, show the plan, and write nothing"),
+        args::switch("dry-run").help("Load everything, make a few steps to measure, show the plan, and write nothing"),
     );
     args::with_settings(command)
 }
@@ -74,12 +71,7 @@ fn ended(dir: &Path, json: bool) -> Result<bool> {
     let detail = engine_runs::detail(dir)?;
     let Some(end) = &detail.end else { return Ok(false) };
     out::note(&format!("this run came to its end after {} steps; nothing is left to train", format::count(end.step)));
-    let result = TrainResult::new(&detail.start, end, dir, detail.summary.seconds);
-    if json {
-        out::event("result", &result)?;
-    } else {
-        result.print()?;
-    }
+    TrainResult::new(&detail.start, end, dir, detail.summary.seconds).show(json)?;
     Ok(true)
 }
 
@@ -92,12 +84,7 @@ fn follow(mut run: Run, control: &Control, json: bool, quiet: bool, started: Ins
     let ended = run.go(&mut progress, control);
     progress.finish();
     let end = ended?;
-    let result = TrainResult::new(&progress.start, &end, &dir, started.elapsed().as_secs_f64());
-    if json {
-        out::event("result", &result)?;
-    } else {
-        result.print()?;
-    }
+    TrainResult::new(&progress.start, &end, &dir, started.elapsed().as_secs_f64()).show(json)?;
     match &end.reason {
         EndReason::Finished | EndReason::EarlyStopped => Ok(()),
         EndReason::Stopped(_) => {
@@ -126,10 +113,7 @@ fn dry_run(config: &RunConfig, json: bool) -> Done {
     } else {
         print_plan(&plan)?;
     }
-    match plan.problems.first() {
-        None => Ok(()),
-        Some(problem) => Err(Failure::Reported(Error::config(problem.clone()))),
-    }
+    plan.problems.first().map_or(Ok(()), |problem| Err(Failure::Reported(Error::config(problem.clone()))))
 }
 
 fn plan_json(plan: &PreflightReport, config: &RunConfig) -> Result<serde_json::Value> {
@@ -181,8 +165,6 @@ fn print_plan(plan: &PreflightReport) -> Result<()> {
         ),
         ("run directory", plan.run_dir.display().to_string()),
     ];
-    for (what, value) in rows {
-        out::line(&format!("{what:<22} {value}"))?;
-    }
+    out::fields(22, rows)?;
     plan.warnings.iter().try_for_each(|warning| out::line(&format!("warning: {warning}")))
 }

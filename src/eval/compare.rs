@@ -1,8 +1,7 @@
-//! Merged against unmerged on a data set: merged weights, whole random routes, each fixed expert, and the
-//! ensemble of the random routes.
+//! Merged against unmerged on a data set: merged weights, whole random routes, each fixed expert, and the ensemble of the
+//! random routes.
 //!
-//! A *whole random route* draws one expert for each side of each site once and keeps it for the entire data
-//! set: one of the M^L networks that live in the mixture.
+//! A *whole random route* draws one expert for each side of each adapted module once and keeps it for the data set.
 
 use super::metrics;
 use crate::config::{Metric, MixtureConfig, RoutingPolicy};
@@ -28,7 +27,7 @@ pub struct Options<'a> {
 }
 
 impl Options<'_> {
-    /// An error of kind [`ErrorKind::Cancelled`] where somebody wants no more; `share` is done.
+    /// An error of kind [`ErrorKind::Cancelled`] where `go_on` returns false.
     pub(super) fn check(&self, share: f64) -> Result<()> {
         if (self.go_on)(share) { Ok(()) } else { Err(Error::new(ErrorKind::Cancelled, "evaluation cancelled")) }
     }
@@ -42,7 +41,7 @@ pub trait Measured: Network + Sized {
     /// Number of rows.
     fn rows(data: &Self::Rows) -> usize;
 
-    /// The same model with each site's experts replaced by their weighted mean.
+    /// The same model with each module's experts replaced by their weighted mean.
     fn with_weights(&self, weights: &MergeWeights) -> Result<Self>;
 
     /// Scores of one way of running the model; without a route it must be merged.
@@ -51,16 +50,16 @@ pub trait Measured: Network + Sized {
     /// Scores of each of these routes, and of the mean of their probabilities (or values).
     fn measure_all(&self, data: &Self::Rows, routes: &[Route], opts: &Options<'_>) -> Result<(Vec<Scores>, Scores)>;
 
-    /// What a model reaches that has learned nothing.
+    /// The score without any training.
     fn baseline(&self, data: &Self::Rows, opts: &Options<'_>) -> Result<Baseline>;
 }
 
-/// What a model reaches that has learned nothing.
+/// The score without any training.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Baseline {
-    /// Always the same answer: its score in the deciding metric.
+    /// The best constant answer, in the deciding metric.
     Constant(f64),
-    /// The trunk as it came, without a mixture.
+    /// The base model without a mixture.
     Base(Scores),
 }
 
@@ -69,7 +68,7 @@ pub fn evaluate<M: Measured>(model: &M, data: &M::Rows, route: Option<&Route>, o
     model.measure(data, route, opts)
 }
 
-/// The route number `index` of the R random ones: fixed by the seed, so that a table can be made again.
+/// Route number `index` of the R random ones, determined by the seed.
 pub fn random_route(mixture: &MixtureConfig, sites: usize, seed: SeedStream, index: usize) -> Route {
     let law = MixtureConfig { routing: RoutingPolicy::PerBatch, ..mixture.clone() };
     let shape = RouteShape { passes: 1, sites, sequences: 0, tokens: 0 };
@@ -81,7 +80,7 @@ pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &Options<'_>) -> Re
     let sites = model.sites().len();
     let experts = model.mixture().map_or(0, |m| m.num_experts);
     let routes = if model.mixture().is_some() { opts.random_routes } else { 0 };
-    // Parts of the work, each as large as it has forwards: merged, random routes, fixed experts, the baseline.
+    // Parts of the work by number of forwards: merged, random routes, fixed experts, the baseline.
     let all = (2 + routes + experts) as f64;
     let (done, part) = (Cell::new(0.0), Cell::new(1.0));
     let within = |share: f64| (opts.go_on)((done.get() + share * part.get()) / all);
@@ -98,10 +97,9 @@ pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &Options<'_>) -> Re
         metric: metrics::metric_name(opts.metric).to_owned(),
         higher_is_better: metrics::higher_is_better(opts.metric),
         rows: M::rows(data),
-        merged_with: model.mixture().map(|_| match own.is_uniform() {
-            true => MergedWith::UniformWeights,
-            false => MergedWith::ImportedScores,
-        }),
+        merged_with: model
+            .mixture()
+            .map(|_| if own.is_uniform() { MergedWith::UniformWeights } else { MergedWith::ImportedScores }),
         ..EvalReport::default()
     };
     match model.baseline(data, opts)? {
@@ -109,7 +107,6 @@ pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &Options<'_>) -> Re
         Baseline::Base(scores) => (report.majority, report.base) = (scores.primary, Some(Box::new(scores))),
     }
     let Some(mixture) = model.mixture() else {
-        // Without a mixture there is one way to run the model: every row of the table is that one.
         return Ok(EvalReport { random: vec![merged.clone()], ensemble: merged.clone(), merged, ..report });
     };
     next(routes);

@@ -1,4 +1,4 @@
-//! Language models on texts: how surprised they are by the tokens they should have learned.
+//! Language models on texts.
 //!
 //! ```text
 //! loss           = mean over learned tokens of -log p(token | tokens before it), in nats
@@ -16,7 +16,7 @@ use crate::model::{CausalLm, ForwardOptions, Packed};
 use crate::nn::kernels::vocab_scores::TokenScores;
 use crate::records::Scores;
 
-/// Tokens of a batch, where the sequences are not longer by themselves.
+/// Tokens of a batch, unless one sequence is longer.
 const BATCH_TOKENS: usize = 4096;
 
 /// Consecutive sequences, as many as fit into a batch.
@@ -42,7 +42,7 @@ pub fn largest_batch(data: &TextDataset, most: usize) -> usize {
     batches(data, most).iter().map(tokens).max().unwrap_or(0)
 }
 
-/// Every way of running the model on all texts, and the mean of the probabilities of these ways.
+/// The scores of each route, and of the mean of their probabilities.
 fn sweep(
     model: &CausalLm,
     data: &TextDataset,
@@ -58,12 +58,10 @@ fn sweep(
         if !targets.is_empty() {
             let mut hidden = Vec::with_capacity(routes.len());
             for route in routes {
-                hidden.push(
-                    model.forward(packed, Some(&before), ForwardOptions { route: *route, ..ForwardOptions::eval() })?.0,
-                );
-                opts.check(
-                    (done as f64 + hidden.len() as f64 / routes.len() as f64 * rows.len() as f64) / data.len() as f64,
-                )?;
+                let options = ForwardOptions { route: *route, ..ForwardOptions::eval() };
+                hidden.push(model.forward(packed, Some(&before), options)?.0);
+                let share = hidden.len() as f64 / routes.len() as f64;
+                opts.check((done as f64 + share * rows.len() as f64) / data.len() as f64)?;
             }
             let (each, mean) = model.token_scores(&hidden, &targets)?;
             sums.iter_mut().zip(each).for_each(|(sum, one)| sum.add(one));

@@ -52,7 +52,7 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     let centred = |values: &[f64]| {
         let mean = values.iter().sum::<f64>() / n as f64;
         let values: Vec<f64> = values.iter().map(|value| value - mean).collect();
-        // Scaled by the largest before squaring, so that tiny and huge spreads neither vanish nor overflow.
+        // Scaled by the largest before squaring against under- and overflow.
         let largest = values.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
         let norm = largest * values.iter().map(|value| (value / largest).powi(2)).sum::<f64>().sqrt();
         values.into_iter().map(|value| value / norm).collect::<Vec<_>>()
@@ -87,13 +87,10 @@ fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// Counts of a classification, as much as the metrics need.
+/// Counts of a classification by class.
 struct Confusion {
-    /// Right predictions of each class.
     right: Vec<f64>,
-    /// True rows of each class.
     truth: Vec<f64>,
-    /// Predictions of each class.
     predicted: Vec<f64>,
 }
 
@@ -122,7 +119,7 @@ impl Confusion {
     }
 }
 
-/// The name of a metric in reports; [`Metric::Auto`] has none of its own and is called `accuracy`.
+/// The name of a metric in reports.
 pub fn metric_name(metric: Metric) -> &'static str {
     match metric {
         Metric::Auto | Metric::Accuracy => "accuracy",
@@ -139,10 +136,9 @@ pub fn higher_is_better(metric: Metric) -> bool {
     metric != Metric::Loss
 }
 
-/// Everything that applies to these outputs: cross-entropy and class metrics, or squared error and correlations.
+/// Cross-entropy and class metrics, or squared error and correlations. logits `[rows, classes]`, or `[rows]` for values
 ///
-/// `logits` is `[rows, classes]` for classes and `[rows]` for values (`classes` 1). A metric that does not
-/// apply leaves `primary` at the usual one (accuracy, Pearson). Outputs that are not finite are an error.
+/// Where `metric` does not apply, `primary` is accuracy or Pearson. Outputs that are not finite are an error.
 pub fn scores(logits: &[f32], labels: &Labels, classes: usize, metric: Metric) -> Result<Scores> {
     check(logits, labels, classes)?;
     Ok(match labels {
@@ -175,9 +171,8 @@ pub fn ensemble(outputs: &[Vec<f32>], labels: &Labels, classes: usize, metric: M
     })
 }
 
-/// What always giving the most frequent class (or the mean value) of these labels would score in `metric`.
-///
-/// For [`Metric::Loss`]: the entropy of the class shares in nats, or the variance of the values.
+/// The score in `metric` of always giving the most frequent class (or the mean value); for [`Metric::Loss`] the entropy of
+/// the class shares in nats, or the variance of the values.
 pub fn majority(labels: &Labels, classes: usize, metric: Metric) -> f64 {
     match labels {
         Labels::Values(truth) => {
@@ -217,13 +212,11 @@ fn check(logits: &[f32], labels: &Labels, classes: usize) -> Result<()> {
     {
         return Err(Error::new(ErrorKind::Shape, format!("class {class} in labels of a model with {classes} classes")));
     }
-    match logits.iter().position(|z| !z.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(Error::new(
-            ErrorKind::Numerics,
-            format!("the output of row {} is {}; lower the learning rate", at / width, logits[at]),
-        )),
-    }
+    let wrong = logits.iter().position(|z| !z.is_finite());
+    wrong.map_or(Ok(()), |at| {
+        let text = format!("the output of row {} is {}; lower the learning rate", at / width, logits[at]);
+        Err(Error::new(ErrorKind::Numerics, text))
+    })
 }
 
 /// Logarithms of the probabilities. `[rows, classes]`

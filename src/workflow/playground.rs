@@ -5,7 +5,7 @@ use crate::config::ModelConfig;
 use crate::data::text::TextEncoder;
 use crate::error::{Error, Result};
 use crate::eval::compare::random_route;
-use crate::eval::generate::cached_decoder::{Thread, Voice, log_softmax};
+use crate::eval::generate::cached_decoder::{CachedDecoder, Sequence, log_softmax};
 use crate::eval::generate::routes::{Router, Routes};
 use crate::eval::generate::{Event, Finish, Hooks, Method, Options, Rules, Sampling, generate};
 use crate::machine::device;
@@ -233,8 +233,8 @@ fn add(hash: &mut Sha256, site: usize, parts: &[Tensor]) -> Result<()> {
 
 /// The first pane, reading along what another one writes.
 struct Reader<'a> {
-    voice: Voice<'a>,
-    thread: Thread,
+    voice: CachedDecoder<'a>,
+    thread: Sequence,
     /// ln p of what may stand next, in its opinion. `[vocab]`
     log_probs: Vec<f32>,
 }
@@ -242,7 +242,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(pane: &'a Prepared<'_>, prompt: &[u32], seed: SeedStream) -> Result<Self> {
         let router = Router::new(&pane.model, pane.routes, seed)?;
-        let mut voice = Voice::new(&pane.model, router);
+        let mut voice = CachedDecoder::new(&pane.model, router);
         let thread = voice.start(0);
         let mut reader = Self { voice, thread, log_probs: Vec::new() };
         reader.read(prompt)?;

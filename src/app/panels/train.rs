@@ -11,7 +11,7 @@ use crate::app::run_view::RunView;
 use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::{cards, labeled, stacked_bar};
 use crate::format;
-use crate::protocol::{TensorHealth, HealthState};
+use crate::protocol::{HealthState, TensorHealth};
 use egui::{Color32, RichText, Ui};
 use egui_extras::Column;
 

@@ -1,8 +1,8 @@
-//! Many texts side by side, a token at a time.
+//! Greedy and sampled generation: many texts side by side, a token at a time.
 
 use crate::data::text::TextCodec;
 use crate::error::{Error, Result};
-use crate::eval::generate::cached_decoder::{Thread, Voice, log_softmax};
+use crate::eval::generate::cached_decoder::{CachedDecoder, Sequence, log_softmax};
 use crate::eval::generate::routes::Router;
 use crate::eval::generate::stops::TextStream;
 use crate::eval::generate::{Event, Finish, Generated, Hooks, Method, Options, sample};
@@ -15,9 +15,9 @@ const DRAWS: u64 = 1 << 41;
 const PROMPT_TOKENS: usize = 2048;
 
 /// A text that is being written.
-struct Text<'a> {
+struct ActiveText<'a> {
     number: usize,
-    thread: Thread,
+    sequence: Sequence,
     /// Tokens not read yet: the prompt, then the last token.
     unread: Vec<u32>,
     written: Vec<u32>,
@@ -33,20 +33,20 @@ pub(crate) fn write(
     options: &Options,
     hooks: &mut Hooks<'_>,
 ) -> Result<Vec<Generated>> {
-    let mut voice = Voice::new(model, Router::new(model, options.routes, options.seed)?);
+    let mut decoder = CachedDecoder::new(model, Router::new(model, options.routes, options.seed)?);
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    voice.reserve(
+    decoder.reserve(
         (longest + options.max_new_tokens).min(model.spec().max_length()) * options.batch_size.min(prompts.len()),
     );
     let mut done: Vec<Option<Generated>> = prompts.iter().map(|_| None).collect();
-    let (mut active, mut next): (Vec<Text<'_>>, usize) = (Vec::new(), 0);
+    let (mut active, mut next): (Vec<ActiveText<'_>>, usize) = (Vec::new(), 0);
     while next < prompts.len() || !active.is_empty() {
         let mut tokens = 0;
         while next < prompts.len() && active.len() < options.batch_size && (tokens == 0 || tokens < PROMPT_TOKENS) {
             tokens += prompts[next].len();
-            active.push(Text {
+            active.push(ActiveText {
                 number: next,
-                thread: voice.start(next),
+                sequence: decoder.start(next),
                 unread: prompts[next].clone(),
                 written: Vec::new(),
                 log_probs: Vec::new(),
@@ -55,18 +55,15 @@ pub(crate) fn write(
             });
             next += 1;
         }
-        let new: Vec<(&Thread, &[u32])> = active.iter().map(|text| (&text.thread, text.unread.as_slice())).collect();
-        let scores = voice.read(&new)?;
+        let new: Vec<(&Sequence, &[u32])> =
+            active.iter().map(|text| (&text.sequence, text.unread.as_slice())).collect();
+        let scores = decoder.read(&new)?;
         for (i, text) in active.iter_mut().enumerate() {
-            done[text.number] = text.go_on(scores.of(i), &prompts[text.number], model, options, hooks)?;
+            done[text.number] = text.advance(scores.of(i), &prompts[text.number], model, options, hooks)?;
         }
-        active.retain(|text| {
-            let goes_on = done[text.number].is_none();
-            if !goes_on {
-                voice.forget(&text.thread);
-            }
-            goes_on
-        });
+        for text in active.extract_if(.., |text| done[text.number].is_some()) {
+            decoder.forget(&text.sequence);
+        }
         let whole = done.iter().filter(|text| text.is_some()).count() as f64;
         let parts: f64 = active.iter().map(|text| text.written.len() as f64 / options.max_new_tokens as f64).sum();
         hooks.step((whole + parts) / prompts.len() as f64)?;
@@ -74,9 +71,9 @@ pub(crate) fn write(
     done.into_iter().map(|text| text.ok_or_else(|| Error::internal("a text was left out"))).collect()
 }
 
-impl Text<'_> {
-    /// One more token; the whole text where it ends with it.
-    fn go_on(
+impl ActiveText<'_> {
+    /// Adds one token; the result where the text ends with it.
+    fn advance(
         &mut self,
         scores: &[f32],
         prompt: &[u32],

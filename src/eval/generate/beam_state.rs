@@ -3,10 +3,9 @@
 use crate::data::text::TextCodec;
 use crate::error::{Error, Result};
 use crate::eval::generate::beam::{Beams, EarlyStop, Search};
-use crate::eval::generate::cached_decoder::{Thread, Voice, log_softmax};
-use crate::eval::generate::logits_processors::Rules;
+use crate::eval::generate::cached_decoder::{CachedDecoder, Sequence, log_softmax};
 use crate::eval::generate::stops::TextStream;
-use crate::eval::generate::{Finish, Generated};
+use crate::eval::generate::{Finish, Generated, Options};
 use std::rc::Rc;
 
 /// What is added to scores that must not win.
@@ -38,7 +37,7 @@ impl Path {
 pub(crate) struct Beam {
     path: Path,
     score: f32,
-    pub(crate) thread: Thread,
+    pub(crate) sequence: Sequence,
 }
 
 impl Beam {
@@ -48,7 +47,7 @@ impl Beam {
     }
 }
 
-/// A continuation that was looked at in a step.
+/// A possible continuation of a beam.
 #[derive(Clone)]
 struct Candidate {
     /// The beam it continues.
@@ -58,7 +57,7 @@ struct Candidate {
     ends: bool,
 }
 
-/// A result: whole, or (before there are enough) a place for one.
+/// A result: whole, or a placeholder.
 #[derive(Clone)]
 struct Outcome {
     path: Path,
@@ -67,7 +66,7 @@ struct Outcome {
 }
 
 /// The search for one prompt.
-pub(crate) struct Hunt<'a> {
+pub(crate) struct BeamState<'a> {
     pub(crate) number: usize,
     pub(crate) prompt: &'a [u32],
     pub(crate) beams: Vec<Beam>,
@@ -81,18 +80,17 @@ pub(crate) struct Hunt<'a> {
     improvable: bool,
 }
 
-/// What all hunts share.
-pub(crate) struct Rule<'a> {
+/// Shared by the searches for all prompts.
+pub(crate) struct SearchContext<'a> {
     pub(crate) settings: Beams,
-    pub(crate) rules: Rules,
-    pub(crate) stop_ids: &'a [u32],
-    pub(crate) stop_strings: &'a [String],
+    pub(crate) options: &'a Options,
     pub(crate) codec: Option<&'a TextCodec>,
 }
 
-impl<'a> Hunt<'a> {
-    /// For a text of at most `wanted` tokens, where the model can read `room` more.
-    pub(crate) fn new((number, prompt): (usize, &'a [u32]), wanted: usize, room: usize, beams: usize) -> Self {
+impl<'a> BeamState<'a> {
+    /// For prompt number `number`, where the model can read `room` more tokens.
+    pub(crate) fn new(number: usize, prompt: &'a [u32], room: usize, context: &SearchContext<'_>) -> Self {
+        let (wanted, beams) = (context.options.max_new_tokens, context.settings.beams);
         let nothing = Outcome { path: Path(None), score: NEVER, whole: false };
         // The token after the last one that can be read is known too.
         let (most, limited) = (wanted.min(room + 1), room + 1 < wanted);
@@ -100,38 +98,44 @@ impl<'a> Hunt<'a> {
         Self { number, prompt, beams: Vec::new(), length: 0, most, limited, outcomes, improvable: true }
     }
 
-    /// All beams begin with the same prompt; only the first one counts in the first step.
-    pub(crate) fn start(&mut self, voice: &mut Voice<'_>, beams: usize) {
-        let thread = voice.start(self.number);
+    /// Rows of scores that the next step needs: at the start all beams are one and the same.
+    pub(crate) fn rows(&self) -> usize {
+        if self.length == 0 { 1 } else { self.beams.len() }
+    }
+
+    /// The sequences of these rows with their tokens that were not read yet.
+    pub(crate) fn unread(&mut self, decoder: &mut CachedDecoder<'_>, beams: usize) -> Vec<(Sequence, Vec<u32>)> {
+        if self.length > 0 {
+            return self.beams.iter().map(|beam| (beam.sequence.clone(), beam.last())).collect();
+        }
+        // All beams begin with the same prompt; only the first one counts in the first step.
+        let sequence = decoder.start(self.number);
         let beam =
-            |i: usize| Beam { path: Path(None), score: if i == 0 { 0.0 } else { NEVER }, thread: thread.clone() };
+            |i: usize| Beam { path: Path(None), score: if i == 0 { 0.0 } else { NEVER }, sequence: sequence.clone() };
         self.beams = (0..beams).map(beam).collect();
+        vec![(sequence.clone(), self.prompt.to_vec())]
     }
 
     /// Log-probabilities of what follows each beam: before any rule, and as the search compares them. `rows` has one row
     /// for all beams at the start.
-    fn log_probs(&self, rows: &[&[f32]], rule: &Rule<'_>) -> Vec<(Vec<f32>, Vec<f32>)> {
+    fn log_probs(&self, rows: &[&[f32]], context: &SearchContext<'_>) -> Vec<(Vec<f32>, Vec<f32>)> {
         let one = |(row, beam): (&&[f32], &Beam)| {
             let (mut plain, written) = (row.to_vec(), beam.path.tokens().0);
             log_softmax(&mut plain);
-            let ruled = if rule.settings.search == Search::Reference {
-                let mut ruled = row.to_vec();
-                rule.rules.apply(&mut ruled, self.prompt, &written);
+            let reference = context.settings.search == Search::Reference;
+            let mut ruled = if reference { row.to_vec() } else { plain.clone() };
+            context.options.rules.apply(&mut ruled, self.prompt, &written);
+            if reference {
                 log_softmax(&mut ruled);
-                ruled
-            } else {
-                let mut ruled = plain.clone();
-                rule.rules.apply(&mut ruled, self.prompt, &written);
-                ruled
-            };
+            }
             (plain, ruled)
         };
         rows.iter().zip(&self.beams).map(one).collect()
     }
 
     /// The best continuations of all beams, best first; of equal ones that of the earlier beam and token.
-    fn best(&self, rows: &[&[f32]], rule: &Rule<'_>, beams: usize, keep: usize) -> Result<Vec<Candidate>> {
-        let log_probs = self.log_probs(rows, rule);
+    fn best(&self, rows: &[&[f32]], context: &SearchContext<'_>, beams: usize, keep: usize) -> Result<Vec<Candidate>> {
+        let log_probs = self.log_probs(rows, context);
         let mut all: Vec<(f32, u32, u32)> = Vec::new();
         for (b, beam) in self.beams.iter().take(beams).enumerate() {
             let (_, ruled) = &log_probs[b.min(log_probs.len() - 1)];
@@ -149,38 +153,42 @@ impl<'a> Hunt<'a> {
             .map(|(score, b, id)| {
                 let (plain, _) = &log_probs[(b as usize).min(log_probs.len() - 1)];
                 let path = self.beams[b as usize].path.with(id, plain[id as usize]);
-                let ends = rule.stop_ids.contains(&id) || rule.ends_with_string(&path)?;
+                let ends = context.options.stop_ids.contains(&id) || context.ends_with_string(&path)?;
                 Ok(Candidate { beam: b as usize, path, score, ends })
             })
             .collect()
     }
 
     /// Follows these continuations from now on.
-    fn follow(&mut self, voice: &mut Voice<'_>, chosen: Vec<Candidate>) -> Result<()> {
+    fn follow(&mut self, decoder: &mut CachedDecoder<'_>, chosen: Vec<Candidate>) -> Result<()> {
         let mut beams = Vec::with_capacity(chosen.len());
         for candidate in chosen {
-            let thread = voice.fork(&self.beams[candidate.beam].thread)?;
-            beams.push(Beam { path: candidate.path, score: candidate.score, thread });
+            let sequence = decoder.fork(&self.beams[candidate.beam].sequence)?;
+            beams.push(Beam { path: candidate.path, score: candidate.score, sequence });
         }
+        let rows = self.rows();
         let old = std::mem::replace(&mut self.beams, beams);
-        // At the start all of them are one thread.
-        let shared = self.length == 0;
-        old.iter().take(if shared { 1 } else { usize::MAX }).for_each(|beam| voice.forget(&beam.thread));
+        old.iter().take(rows).for_each(|beam| decoder.forget(&beam.sequence));
         self.length += 1;
         Ok(())
+    }
+
+    /// Whether there are as many results as beams, where that ends the search.
+    fn is_full(&self, early: EarlyStop) -> bool {
+        early == EarlyStop::FirstResults && self.outcomes.iter().all(|outcome| outcome.whole)
     }
 
     /// One step of transformers' search; whether it is over.
     pub(crate) fn transformers(
         &mut self,
-        voice: &mut Voice<'_>,
+        decoder: &mut CachedDecoder<'_>,
         rows: &[&[f32]],
-        rule: &Rule<'_>,
+        context: &SearchContext<'_>,
         early: EarlyStop,
     ) -> Result<bool> {
-        let (beams, settings) = (rule.settings.beams, rule.settings);
-        let keep = beams * (1 + rule.stop_ids.len()).max(2);
-        let mut candidates = self.best(rows, rule, beams, keep)?;
+        let (beams, settings) = (context.settings.beams, context.settings);
+        let keep = beams * (1 + context.options.stop_ids.len()).max(2);
+        let mut candidates = self.best(rows, context, beams, keep)?;
         let last = self.length + 1 >= self.most;
         candidates.iter_mut().for_each(|candidate| candidate.ends |= last);
         let mut running = candidates.clone();
@@ -189,7 +197,7 @@ impl<'a> Hunt<'a> {
         }
         running.sort_by(|a, b| b.score.total_cmp(&a.score));
         running.truncate(beams);
-        let full = early == EarlyStop::FirstResults && self.outcomes.iter().all(|outcome| outcome.whole);
+        let full = self.is_full(early);
         let penalty = settings.penalty(self.length + 1);
         for (i, candidate) in candidates.iter().enumerate() {
             let whole = candidate.ends && i < beams;
@@ -200,21 +208,25 @@ impl<'a> Hunt<'a> {
         self.outcomes.sort_by(|a, b| b.score.total_cmp(&a.score));
         self.outcomes.truncate(beams);
         let over = candidates.iter().all(|candidate| candidate.ends);
-        self.follow(voice, running)?;
+        self.follow(decoder, running)?;
         let length = if early == EarlyStop::Never && settings.length_penalty > 0.0 { self.most } else { self.length };
         let possible = self.beams.first().map_or(NEVER, |beam| beam.score) / settings.penalty(length);
         let worst = self.outcomes.last().map_or(NEVER, |outcome| outcome.score);
         let reached = |outcome: &Outcome| possible > if outcome.whole { worst } else { NEVER };
         self.improvable &= self.outcomes.iter().any(reached);
-        let full = early == EarlyStop::FirstResults && self.outcomes.iter().all(|outcome| outcome.whole);
-        Ok(over || full || !self.improvable)
+        Ok(over || self.is_full(early) || !self.improvable)
     }
 
     /// One step of the paper's decoder; whether nothing later can change its answer.
-    pub(crate) fn reference(&mut self, voice: &mut Voice<'_>, rows: &[&[f32]], rule: &Rule<'_>) -> Result<bool> {
-        let (beams, settings) = (rule.settings.beams, rule.settings);
+    pub(crate) fn reference(
+        &mut self,
+        decoder: &mut CachedDecoder<'_>,
+        rows: &[&[f32]],
+        context: &SearchContext<'_>,
+    ) -> Result<bool> {
+        let (beams, settings) = (context.settings.beams, context.settings);
         let from = if self.length == 0 { 1 } else { beams };
-        let candidates = self.best(rows, rule, from, beams)?;
+        let candidates = self.best(rows, context, from, beams)?;
         let last = self.length + 1 >= self.most;
         let penalty = settings.penalty(self.length + 1);
         let mut running = Vec::new();
@@ -235,23 +247,23 @@ impl<'a> Hunt<'a> {
         if last {
             running.iter().for_each(consider);
         }
-        self.follow(voice, running)?;
-        // Sums only fall; the penalty of one of the lengths to come is the kindest.
-        let kindest = settings.penalty(self.most).max(settings.penalty(self.length + 1));
-        let possible = self.beams.first().map_or(f32::NEG_INFINITY, |beam| beam.score / kindest);
+        self.follow(decoder, running)?;
+        // Sums only fall; the largest penalty of the lengths to come gives the upper bound.
+        let largest = settings.penalty(self.most).max(settings.penalty(self.length + 1));
+        let possible = self.beams.first().map_or(f32::NEG_INFINITY, |beam| beam.score / largest);
         let best = &self.outcomes[0];
         Ok(last || self.beams.is_empty() || (best.whole && possible <= best.score))
     }
 
     /// The best result as a text.
-    pub(crate) fn result(&self, rule: &Rule<'_>) -> Result<Generated> {
+    pub(crate) fn result(&self, context: &SearchContext<'_>) -> Result<Generated> {
         let best = self.outcomes.first().ok_or_else(|| Error::internal("a search without a result"))?;
         let (mut ids, log_probs) = best.path.tokens();
-        let end = ids.last().copied().filter(|id| rule.stop_ids.contains(id));
+        let end = ids.last().copied().filter(|id| context.options.stop_ids.contains(id));
         if end.is_some() {
             ids.pop();
         }
-        let mut stream = TextStream::new(rule.codec, rule.stop_strings);
+        let mut stream = TextStream::new(context.codec, &context.options.stop_strings);
         for &id in &ids {
             stream.push(id)?;
         }
@@ -267,11 +279,12 @@ impl<'a> Hunt<'a> {
     }
 }
 
-impl Rule<'_> {
+impl SearchContext<'_> {
     fn ends_with_string(&self, path: &Path) -> Result<bool> {
-        let Some(codec) = self.codec.filter(|_| !self.stop_strings.is_empty()) else { return Ok(false) };
+        let stops = &self.options.stop_strings;
+        let Some(codec) = self.codec.filter(|_| !stops.is_empty()) else { return Ok(false) };
         let text = codec.decode_plain(&path.tokens().0)?;
-        Ok(self.stop_strings.iter().any(|stop| text.contains(stop.as_str())))
+        Ok(stops.iter().any(|stop| text.contains(stop.as_str())))
     }
 }
 

@@ -1,103 +1,94 @@
-//! The model with its memory: it reads tokens of several texts and says how likely each next token is.
+//! A language model with its key-value cache: scores of the next token of several texts.
 
 use crate::error::Result;
-use crate::eval::generate::routes::{Router, Strand};
+use crate::eval::generate::routes::{Router, TokenSpan};
 use crate::model::decoder::cache::Extension;
 use crate::model::{CachedId, CausalLm, KvCache};
 use crate::nn::kernels::simd;
 use crate::tensor::to_f32;
 use rayon::prelude::*;
 
-/// One text as far as it was read, along each of its routes.
+/// The tokens of one text that are in the cache, along each of its routes.
 #[derive(Clone, Debug)]
-pub struct Thread {
+pub struct Sequence {
     text: usize,
     lanes: Vec<CachedId>,
 }
 
-/// Scores of the next token of some threads. `[threads, vocab]`
+/// Scores of the next token of some sequences. `[sequences, vocab]`
 #[derive(Clone, Debug)]
-pub struct Scores {
+pub struct NextTokenScores {
     values: Vec<f32>,
     vocab: usize,
 }
 
-impl Scores {
-    /// Of one thread: logits, or log-probabilities where several routes were averaged.
-    pub fn of(&self, thread: usize) -> &[f32] {
-        &self.values[thread * self.vocab..(thread + 1) * self.vocab]
-    }
-    /// Size of the vocabulary.
-    pub fn vocab(&self) -> usize {
-        self.vocab
+impl NextTokenScores {
+    /// Of one sequence: logits, or log-probabilities where several routes were averaged.
+    pub fn of(&self, sequence: usize) -> &[f32] {
+        &self.values[sequence * self.vocab..(sequence + 1) * self.vocab]
     }
 }
 
-/// A model that reads and says what may follow.
+/// A model with its key-value cache.
 #[derive(Debug)]
-pub struct Voice<'a> {
+pub struct CachedDecoder<'a> {
     model: &'a CausalLm,
     cache: KvCache,
     router: Router,
 }
 
-impl<'a> Voice<'a> {
-    /// With nothing read so far.
+impl<'a> CachedDecoder<'a> {
+    /// With an empty cache.
     pub fn new(model: &'a CausalLm, router: Router) -> Self {
         Self { model, cache: KvCache::beside(model.decoder()), router }
     }
 
-    /// Takes the memory of so many tokens of texts at once.
+    /// Allocates memory for so many tokens of texts.
     pub fn reserve(&mut self, tokens: usize) {
         self.cache.reserve(tokens * self.router.lanes());
     }
 
-    /// A text of which nothing was read.
-    pub fn start(&mut self, text: usize) -> Thread {
-        Thread { text, lanes: (0..self.router.lanes()).map(|_| self.cache.start()).collect() }
+    /// A new sequence.
+    pub fn start(&mut self, text: usize) -> Sequence {
+        Sequence { text, lanes: (0..self.router.lanes()).map(|_| self.cache.start()).collect() }
     }
 
-    /// A text that was read as far as this one.
-    pub fn fork(&mut self, thread: &Thread) -> Result<Thread> {
-        let lanes = thread.lanes.iter().map(|&lane| self.cache.fork(lane)).collect::<Result<_>>()?;
-        Ok(Thread { text: thread.text, lanes })
+    /// A copy of a sequence.
+    pub fn fork(&mut self, sequence: &Sequence) -> Result<Sequence> {
+        let lanes = sequence.lanes.iter().map(|&lane| self.cache.fork(lane)).collect::<Result<_>>()?;
+        Ok(Sequence { text: sequence.text, lanes })
     }
 
-    /// Forgets what was read of a text.
-    pub fn forget(&mut self, thread: &Thread) {
-        thread.lanes.iter().for_each(|&lane| self.cache.forget(lane));
+    /// Frees the cache of a sequence.
+    pub fn forget(&mut self, sequence: &Sequence) {
+        sequence.lanes.iter().for_each(|&lane| self.cache.forget(lane));
     }
 
-    /// Rows of memory in use, and all there are.
-    pub fn occupancy(&self) -> (usize, usize) {
-        self.cache.occupancy()
-    }
-
-    /// Reads new tokens of some texts, each at least one, and scores what may follow.
-    pub fn read(&mut self, new: &[(&Thread, &[u32])]) -> Result<Scores> {
-        let (mut strands, mut extensions) = (Vec::new(), Vec::new());
-        for (thread, ids) in new {
-            for (lane, &sequence) in thread.lanes.iter().enumerate() {
-                let first = self.cache.tokens(sequence)?;
-                strands.push(Strand { text: thread.text, lane, first, new: ids.len() });
-                extensions.push(Extension { sequence, ids });
+    /// Reads new tokens of some sequences, each at least one, and scores the next token of each.
+    pub fn read(&mut self, new: &[(&Sequence, &[u32])]) -> Result<NextTokenScores> {
+        let (mut spans, mut extensions) = (Vec::new(), Vec::new());
+        for (sequence, ids) in new {
+            for (lane, &cached) in sequence.lanes.iter().enumerate() {
+                let first = self.cache.tokens(cached)?;
+                spans.push(TokenSpan { text: sequence.text, lane, first, new: ids.len() });
+                extensions.push(Extension { sequence: cached, ids });
             }
         }
-        let route = self.router.route(&strands);
+        let route = self.router.route(&spans);
         let logits = self.model.extend(&mut self.cache, &extensions, route.as_ref())?;
         let (_, vocab) = logits.dims2()?;
         let logits = to_f32(&logits)?;
         let lanes = self.router.lanes();
         let values = if lanes == 1 { logits } else { averaged(&logits, lanes, vocab) };
-        Ok(Scores { values, vocab })
+        Ok(NextTokenScores { values, vocab })
     }
 }
 
-/// The logarithm of the mean of the probabilities along several routes. `[threads * lanes, vocab] -> [threads, vocab]`
+/// The logarithm of the mean of the probabilities along several routes. `[sequences * lanes, vocab] -> [sequences, vocab]`
 fn averaged(logits: &[f32], lanes: usize, vocab: usize) -> Vec<f32> {
     let mut out = vec![0.0; logits.len() / lanes];
-    let threads = out.par_chunks_exact_mut(vocab).zip(logits.par_chunks_exact(lanes * vocab));
-    threads.for_each(|(out, logits)| {
+    let sequences = out.par_chunks_exact_mut(vocab).zip(logits.par_chunks_exact(lanes * vocab));
+    sequences.for_each(|(out, logits)| {
         for lane in logits.chunks_exact(vocab) {
             let norm = log_sum(lane);
             simd::vectorized(|| out.iter_mut().zip(lane).for_each(|(sum, z)| *sum += simd::exp(z - norm)));

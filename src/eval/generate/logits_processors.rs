@@ -1,4 +1,4 @@
-//! Repetitions: less likely, or forbidden.
+//! Repetition penalty and forbidden n-grams.
 
 use crate::error::{Error, Result};
 
@@ -12,7 +12,7 @@ pub enum Scope {
     Written,
 }
 
-/// What is done against repetitions.
+/// Against repetitions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
     /// Scores of tokens said before are divided by it where they are above 0 and multiplied where they are below;

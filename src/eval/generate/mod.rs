@@ -1,18 +1,18 @@
-//! Writing text: greedy, sampled, or by beam search, along any route through the mixture.
+//! Generation of text: greedy, sampled, or by beam search, along any route through the mixture.
 //!
-//! | file | idea |
+//! | file | contents |
 //! |---|---|
-//! | [`routes`] | which experts run while a text is written |
-//! | [`cached_decoder`] | the model with its memory: scores of the next token, one route or the mean over several |
-//! | [`logits_processors`] | what is forbidden or made less likely: repetitions |
-//! | [`sample`] | one token out of scores: the best, or drawn |
-//! | `batch` | many texts side by side, a token at a time |
-//! | [`beam`], `beam_state` | the best of several continuations, as transformers or as the paper's decoder searches |
-//! | [`stops`] | where a text ends; its pieces as they become readable |
+//! | [`routes`] | which experts run |
+//! | [`cached_decoder`] | the model with its key-value cache, along one route or averaged over several |
+//! | [`logits_processors`] | repetition penalty and forbidden n-grams |
+//! | [`sample`] | the best token, or a drawn one |
+//! | `batch` | greedy and sampled generation |
+//! | [`beam`], `beam_state` | beam search, as transformers or as the paper's decoder |
+//! | [`stops`] | text as it becomes readable, and stop strings |
 //! | [`score`] | texts for the inputs of a data set, and their scores against the references |
 //!
-//! Prompts are token ids (a [`TextEncoder`](crate::data::text::TextEncoder) makes them). Nothing is padded: texts are added to
-//! the batch as others end. What is drawn for a text depends on the seed and its number alone, not on its neighbours.
+//! Nothing is padded: texts are added to the batch as others end. The draws of a text depend on the seed and its number
+//! alone.
 
 mod batch;
 pub mod beam;
@@ -46,12 +46,12 @@ pub enum Method {
     Beam(Beams),
 }
 
-/// How texts are written.
+/// How texts are generated.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How the next token is chosen.
     pub method: Method,
-    /// Repetitions.
+    /// Against repetitions.
     pub rules: Rules,
     /// Which experts run.
     pub routes: Routes,
@@ -82,16 +82,6 @@ impl Options {
         }
     }
 
-    /// The decoder of the paper's text experiments: 10 beams, length penalty 0.8, no 4-gram twice, at most 64 tokens.
-    pub fn paper(stop_ids: &[u32]) -> Self {
-        let beams = Beams { beams: 10, length_penalty: 0.8, search: Search::Reference };
-        Self {
-            method: Method::Beam(beams),
-            rules: Rules { no_repeat_ngram: 4, scope: Scope::Written, ..Rules::default() },
-            ..Self::greedy(64, stop_ids)
-        }
-    }
-
     fn check(&self, prompts: &[Vec<u32>], codec: Option<&TextCodec>) -> Result<()> {
         let wrong = |what: &str| Err(Error::config(what));
         self.rules.check()?;
@@ -109,13 +99,12 @@ impl Options {
         if !self.stop_strings.is_empty() && codec.is_none() {
             return Err(Error::internal("stop strings without a tokenizer"));
         }
-        match prompts.iter().position(Vec::is_empty) {
-            Some(number) => Err(Error::data(format!(
-                "prompt {} has no token; give at least one, such as the model's start token",
-                number + 1
-            ))),
-            None => Ok(()),
-        }
+        prompts.iter().position(Vec::is_empty).map_or(Ok(()), |index| {
+            let number = index + 1;
+            Err(Error::data(format!(
+                "prompt {number} has no token; give at least one, such as the model's start token"
+            )))
+        })
     }
 }
 
@@ -150,12 +139,12 @@ pub struct Generated {
     pub finish: Finish,
 }
 
-/// What is told while texts are written.
+/// An event of generation.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// A token was chosen. Beam search chooses none before its end.
     Token {
-        /// Number of the prompt.
+        /// Index of the prompt.
         text: usize,
         /// The token.
         id: u32,
@@ -180,7 +169,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Who is told, and who may stop it.
+/// Callbacks.
 pub struct Hooks<'a> {
     /// Called after each step with the share done, 0 to 1; false ends it at once.
     pub go_on: &'a dyn Fn(f64) -> bool,
@@ -190,10 +179,8 @@ pub struct Hooks<'a> {
 
 impl Hooks<'_> {
     fn step(&self, share: f64) -> Result<()> {
-        if (self.go_on)(share.clamp(0.0, 1.0)) {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Cancelled, "writing was cancelled"))
+        let go_on = (self.go_on)(share.clamp(0.0, 1.0));
+        if go_on { Ok(()) } else { Err(Error::new(ErrorKind::Cancelled, "writing was cancelled")) }
     }
 }
 
@@ -207,26 +194,13 @@ pub fn generate(
     hooks: &mut Hooks<'_>,
 ) -> Result<Vec<Generated>> {
     options.check(prompts, codec)?;
-    if let Some(number) = prompts.iter().position(|prompt| prompt.len() > model.spec().max_length()) {
-        return Err(Error::data(format!(
-            "prompt {} has {} tokens; this model takes {}",
-            number + 1,
-            prompts[number].len(),
-            model.spec().max_length()
-        )));
+    let most = model.spec().max_length();
+    if let Some((index, prompt)) = prompts.iter().enumerate().find(|(_, prompt)| prompt.len() > most) {
+        let (number, tokens) = (index + 1, prompt.len());
+        return Err(Error::data(format!("prompt {number} has {tokens} tokens; this model takes {most}")));
     }
     match options.method {
         Method::Beam(beams) => beam::write(model, prompts, codec, options, beams, hooks),
         Method::Greedy | Method::Sample(_) => batch::write(model, prompts, codec, options, hooks),
     }
-}
-
-/// [`generate`] without anybody watching.
-pub fn generate_all(
-    model: &CausalLm,
-    prompts: &[Vec<u32>],
-    codec: Option<&TextCodec>,
-    options: &Options,
-) -> Result<Vec<Generated>> {
-    generate(model, prompts, codec, options, &mut Hooks { go_on: &|_| true, tell: &mut |_| {} })
 }

@@ -1,4 +1,4 @@
-//! Which experts run while a text is written.
+//! Which experts run while text is generated.
 
 use crate::config::MixtureConfig;
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ const TOKENS: u64 = 1 << 62;
 /// First index of the whole routes of single texts: apart from those of comparisons, which start at 0.
 const TEXTS: u64 = 1 << 40;
 
-/// Which experts run while a text is written.
+/// Which experts run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routes {
     /// The model as it is: a base model or a merged one.
@@ -23,7 +23,7 @@ pub enum Routes {
     Whole(usize),
     /// A whole random route for each text.
     PerText,
-    /// An expert for each site and token.
+    /// An expert for each adapted module and token.
     PerToken,
     /// The mean of the probabilities along the first R whole random routes.
     Ensemble(usize),
@@ -38,7 +38,7 @@ impl Routes {
 
 /// New tokens of one text along one route.
 #[derive(Clone, Copy, Debug)]
-pub struct Strand {
+pub struct TokenSpan {
     /// Number of the text.
     pub text: usize,
     /// Number of the route among the text's routes.
@@ -49,7 +49,7 @@ pub struct Strand {
     pub new: usize,
 }
 
-/// Gives every step its route.
+/// Makes the route of each step.
 #[derive(Debug)]
 pub struct Router {
     routes: Routes,
@@ -59,7 +59,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// For a model; an error where these routes make no sense for it.
+    /// An error where the model does not have these routes.
     pub fn new(model: &CausalLm, routes: Routes, seed: SeedStream) -> Result<Self> {
         let (mixture, sites) = (model.mixture().cloned(), model.sites().len());
         match (&mixture, routes) {
@@ -83,7 +83,7 @@ impl Router {
     }
 
     /// The route of a step, whose sequences are these.
-    pub fn route(&self, strands: &[Strand]) -> Option<Route> {
+    pub fn route(&self, spans: &[TokenSpan]) -> Option<Route> {
         let mixture = self.mixture.as_ref()?;
         let whole = |index: u64| random_route(mixture, self.sites, self.seed, index as usize);
         match self.routes {
@@ -91,15 +91,15 @@ impl Router {
             Routes::Expert(expert) => Some(Route::fixed(mixture, self.sites, expert)),
             Routes::Whole(index) => Some(whole(index as u64)),
             Routes::PerText => {
-                let own: Vec<Route> = strands.iter().map(|strand| whole(TEXTS + strand.text as u64)).collect();
+                let own: Vec<Route> = spans.iter().map(|span| whole(TEXTS + span.text as u64)).collect();
                 Some(self.beside(&own))
             }
             Routes::Ensemble(routes) => {
                 let all: Vec<Route> = (0..routes as u64).map(whole).collect();
-                let own: Vec<Route> = strands.iter().map(|strand| all[strand.lane % routes].clone()).collect();
+                let own: Vec<Route> = spans.iter().map(|span| all[span.lane % routes].clone()).collect();
                 Some(self.beside(&own))
             }
-            Routes::PerToken => Some(self.per_token(mixture, strands)),
+            Routes::PerToken => Some(self.per_token(mixture, spans)),
         }
     }
 
@@ -117,11 +117,11 @@ impl Router {
     }
 
     /// Experts of each token, by text and position: the same whatever else is in the batch.
-    fn per_token(&self, mixture: &MixtureConfig, strands: &[Strand]) -> Route {
+    fn per_token(&self, mixture: &MixtureConfig, spans: &[TokenSpan]) -> Route {
         let mut picks = vec![Vec::new(); self.sites * SIDES.len()];
-        for strand in strands {
-            for position in strand.first..strand.first + strand.new {
-                let index = TOKENS + ((strand.text as u64) << 24) + position as u64;
+        for span in spans {
+            for position in span.first..span.first + span.new {
+                let index = TOKENS + ((span.text as u64) << 24) + position as u64;
                 let mut stream = self.seed.stream(Purpose::Sampling, index);
                 for (i, list) in picks.iter_mut().enumerate() {
                     let experts = if i % 2 == 0 { mixture.down_experts() } else { mixture.up_experts() };

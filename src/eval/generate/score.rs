@@ -7,7 +7,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::eval::text_metrics::{Protocol, Scorer, SegmentScores, TextScores, WordLists, prepare};
 use crate::model::CausalLm;
 
-/// What is written and scored.
+/// Which texts are generated, and how they are scored.
 #[derive(Clone, Debug, Default)]
 pub struct ScoreOptions {
     /// Inputs, from the first on; 0: all.

@@ -1,10 +1,10 @@
-//! Where a text ends, and its pieces as they become readable.
+//! Text as it becomes readable, and stop strings.
 
 use crate::data::text::TextCodec;
 use crate::error::Result;
 
-/// Turns tokens into text one by one. A piece is given out when its characters are whole; a text that may be the start of
-/// a stop string is held back.
+/// Decodes tokens one by one. A piece is returned when its characters are complete; the possible start of a stop string is
+/// held back.
 #[derive(Debug)]
 pub struct TextStream<'a> {
     codec: Option<&'a TextCodec>,
@@ -14,8 +14,8 @@ pub struct TextStream<'a> {
     context: usize,
     taken: usize,
     text: String,
-    /// Bytes of the text that were given out.
-    told: usize,
+    /// Bytes of the text that were returned.
+    returned: usize,
     /// Where a stop string begins.
     stopped: Option<usize>,
 }
@@ -23,7 +23,7 @@ pub struct TextStream<'a> {
 impl<'a> TextStream<'a> {
     /// Without a tokenizer there is no text.
     pub fn new(codec: Option<&'a TextCodec>, stops: &'a [String]) -> Self {
-        Self { codec, stops, ids: Vec::new(), context: 0, taken: 0, text: String::new(), told: 0, stopped: None }
+        Self { codec, stops, ids: Vec::new(), context: 0, taken: 0, text: String::new(), returned: 0, stopped: None }
     }
 
     /// One more token; the piece that became readable with it.
@@ -31,7 +31,7 @@ impl<'a> TextStream<'a> {
         self.ids.push(id);
         self.take(false)?;
         let end = self.stopped.unwrap_or_else(|| self.text.len() - self.held_back());
-        Ok(self.give_out(end))
+        Ok(self.release(end))
     }
 
     /// Whether a stop string was written.
@@ -43,7 +43,7 @@ impl<'a> TextStream<'a> {
     pub fn finish(&mut self) -> Result<&str> {
         self.take(true)?;
         let end = self.stopped.unwrap_or(self.text.len());
-        Ok(self.give_out(end))
+        Ok(self.release(end))
     }
 
     /// The text so far, up to a stop string.
@@ -51,9 +51,9 @@ impl<'a> TextStream<'a> {
         &self.text[..self.stopped.unwrap_or(self.text.len())]
     }
 
-    fn give_out(&mut self, end: usize) -> &str {
-        let start = self.told.min(end);
-        self.told = self.told.max(end);
+    fn release(&mut self, end: usize) -> &str {
+        let start = self.returned.min(end);
+        self.returned = self.returned.max(end);
         &self.text[start..end]
     }
 

@@ -20,39 +20,18 @@ use crate::eval::text_metrics::ngrams::{Counts, matches};
 pub(crate) const ORDERS: usize = 4;
 
 /// BLEU of a corpus with what it was computed from.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Bleu {
-    /// The score, 0 to 1.
-    pub score: f64,
-    /// Share of matched n-grams for n = 1 to 4, 0 to 1.
-    pub precisions: [f64; ORDERS],
-    /// The penalty for outputs that are shorter than the references, 0 to 1.
-    pub brevity_penalty: f64,
-    /// Words of all outputs.
-    pub hypothesis_words: usize,
-    /// Words of the references that are closest in length.
-    pub reference_words: usize,
+pub(crate) struct Bleu {
+    pub(crate) score: f64,
+    /// For n = 1 to 4.
+    pub(crate) precisions: [f64; ORDERS],
+    pub(crate) brevity_penalty: f64,
+    /// c.
+    pub(crate) hypothesis_words: usize,
+    /// r.
+    pub(crate) reference_words: usize,
 }
 
-/// How an order without any match counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unmatched {
-    /// 1e-15 matches: the score is tiny, but not 0.
-    Tiny,
-    /// The score is 0.
-    Zero,
-}
-
-impl Unmatched {
-    pub(crate) fn of(protocol: Protocol) -> Self {
-        match protocol {
-            Protocol::E2e => Self::Tiny,
-            Protocol::WebNlg => Self::Zero,
-        }
-    }
-}
-
-/// The references of one segment, as BLEU needs them.
+/// The references of one segment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reference {
     /// The largest count of each n-gram in any reference.
@@ -72,7 +51,7 @@ impl Reference {
     }
 }
 
-/// What BLEU adds up over a corpus, of one segment or many.
+/// The counts behind BLEU, of one segment or many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BleuCounts {
     /// Matched n-grams for n = 1 to 4.
@@ -84,7 +63,7 @@ pub struct BleuCounts {
 }
 
 impl BleuCounts {
-    fn of(output: &Counts, reference: &Reference) -> Self {
+    pub(crate) fn of(output: &Counts, reference: &Reference) -> Self {
         let pairs = output.orders.iter().zip(&reference.most.orders);
         let mut hits = [0; ORDERS];
         hits.iter_mut().zip(pairs).for_each(|(hits, (own, most))| *hits = matches(own, most));
@@ -96,7 +75,7 @@ impl BleuCounts {
         }
     }
 
-    pub(crate) fn score(&self, unmatched: Unmatched) -> Bleu {
+    pub(crate) fn score(&self, protocol: Protocol) -> Bleu {
         let Self { hits, totals, hypothesis_words, reference_words } = *self;
         let precision = |order: usize| if totals[order] == 0 { 0.0 } else { hits[order] as f64 / totals[order] as f64 };
         let precisions = std::array::from_fn(precision);
@@ -105,12 +84,12 @@ impl BleuCounts {
             words if words <= reference_words => (1.0 - reference_words as f64 / words as f64).exp(),
             _ => 1.0,
         };
-        let any_order_empty = hits.contains(&0);
         let logs =
             hits.iter().zip(totals).map(|(&hit, total)| ((hit as f64).max(1e-15) / (total as f64).max(1e-9)).ln());
-        let score = match unmatched {
-            Unmatched::Zero if any_order_empty => 0.0,
-            _ => brevity_penalty * (logs.sum::<f64>() / ORDERS as f64).exp(),
+        let score = if protocol == Protocol::WebNlg && hits.contains(&0) {
+            0.0
+        } else {
+            brevity_penalty * (logs.sum::<f64>() / ORDERS as f64).exp()
         };
         Bleu { score, precisions, brevity_penalty, hypothesis_words, reference_words }
     }
@@ -126,9 +105,4 @@ impl<'a> std::iter::Sum<&'a Self> for BleuCounts {
             sum
         })
     }
-}
-
-/// What BLEU counts in each segment.
-pub(crate) fn segments(outputs: &[Counts], references: &[Reference]) -> Vec<BleuCounts> {
-    outputs.iter().zip(references).map(|(output, reference)| BleuCounts::of(output, reference)).collect()
 }

@@ -1,10 +1,7 @@
-//! Whether two systems' BLEU differ by more than the choice of inputs makes them differ: the paired bootstrap
-//! (Koehn 2004).
-//!
-//! Segments are drawn with replacement, as many as there are, the same ones for both systems; the interval holds the
-//! middle 95 % of the differences. The variation between training seeds is not part of it.
+//! Significance of a difference in BLEU by the paired bootstrap (Koehn 2004): segments are drawn with replacement, the same
+//! ones for both systems. The variation between training seeds is not part of it.
 
-use crate::eval::text_metrics::bleu::{BleuCounts, Unmatched};
+use crate::eval::text_metrics::bleu::BleuCounts;
 use crate::eval::text_metrics::{Protocol, SegmentScores};
 use crate::rng::{Purpose, SeedStream};
 use serde::{Deserialize, Serialize};
@@ -33,10 +30,9 @@ impl BleuDifference {
         if segments < 2 || other.bleu.len() != segments {
             return None;
         }
-        let unmatched = Unmatched::of(protocol);
         let bleu = |scores: &SegmentScores, chosen: &[usize]| {
             let counts: BleuCounts = chosen.iter().filter_map(|&segment| scores.bleu.get(segment)).sum();
-            counts.score(unmatched).score
+            counts.score(protocol).score
         };
         let apart = |chosen: &[usize]| bleu(own, chosen) - bleu(other, chosen);
         let mut stream = SeedStream::new(0).stream(Purpose::Sampling, 0);

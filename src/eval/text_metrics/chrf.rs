@@ -99,15 +99,13 @@ impl Statistics {
 
 /// A word without one sign of punctuation, and that sign.
 fn split_punctuation(word: &str) -> impl Iterator<Item = &str> {
-    let single = word.chars().nth(1).is_none();
-    let at = if single {
+    let sign = |char: char| char.is_ascii_punctuation();
+    let at = if word.chars().nth(1).is_none() {
         0
-    } else if word.ends_with(|char: char| char.is_ascii_punctuation()) {
+    } else if word.ends_with(sign) {
         word.len() - 1
-    } else if word.starts_with(|char: char| char.is_ascii_punctuation()) {
-        1
     } else {
-        0
+        usize::from(word.starts_with(sign))
     };
     let (left, right) = word.split_at(at);
     [left, right].into_iter().filter(|part| !part.is_empty())

@@ -7,9 +7,8 @@
 //! CIDEr     = 10 * mean over n = 1..4, over the references, over the segments, of sim_n
 //! ```
 //!
-//! This is the variant with clipped weights and a penalty for length that scorers for captions and for E2E use.
-//! Rarity comes from the references of the same corpus, so scores are only comparable on the same references; a
-//! corpus of one segment scores 0.
+//! This is CIDEr-D (clipped weights, penalty for length). Rarity comes from the references of the same corpus, so scores
+//! are only comparable on the same references; a corpus of one segment scores 0.
 
 use crate::eval::text_metrics::ngrams::{Counts, shared};
 

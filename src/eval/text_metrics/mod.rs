@@ -2,13 +2,13 @@
 //!
 //! | score | range | better | what it looks at |
 //! |---|---|---|---|
-//! | [`bleu`] | 0 to 1 | more | n-grams of the output that are in a reference |
-//! | [`nist`] | 0 to about 15 | more | the same, weighted by information |
+//! | `bleu` | 0 to 1 | more | n-grams of the output that are in a reference |
+//! | `nist` | 0 to about 15 | more | the same, weighted by information |
 //! | [`meteor`] | 0 to 1 | more | aligned words: exact, by stem, by synonym |
-//! | [`rouge`] | 0 to 1 | more | longest common subsequence |
-//! | [`cider`] | 0 to 10 | more | cosine of n-gram vectors, weighted by rarity |
-//! | [`ter`] | 0 up | less | edits and moves that mend the output |
-//! | [`chrf`] | 0 to 1 | more | n-grams of characters |
+//! | `rouge` | 0 to 1 | more | longest common subsequence |
+//! | `cider` | 0 to 10 | more | cosine of n-gram vectors, weighted by rarity |
+//! | `ter` | 0 up | less | edits and moves that mend the output |
+//! | `chrf` | 0 to 1 | more | n-grams of characters |
 //!
 //! # Protocols
 //!
@@ -24,35 +24,33 @@
 //! | TER | - | lower-cased words at white space |
 //! | chrF, chrF++ | as written | as written |
 //!
-//! WebNLG's texts are prepared before they are scored ([`prepare::webnlg`]); the scorer does not do it by itself.
-//! References that are missing are empty
-//! texts there: `multi-bleu` takes an empty reference for one of length 0 when it looks for the closest length, and so
-//! does BLEU here; every other score leaves it out.
+//! WebNLG's texts must be prepared by the caller ([`prepare::webnlg`]). Missing references are empty texts there: BLEU
+//! takes an empty reference for one of length 0 when it looks for the closest length, as `multi-bleu`; every other score
+//! leaves it out.
 //!
 //! # Empty texts
 //!
-//! An empty output is scored, not refused: it matches nothing, so it scores 0 (TER: its reference's words). A segment
-//! without any reference text is refused. Nothing here returns NaN.
+//! An empty output scores 0 (TER: its reference's words). A segment without any reference text is an error. Nothing here
+//! returns NaN.
 
-pub mod bleu;
-pub mod bootstrap;
-pub mod chrf;
-pub mod cider;
+mod bleu;
+mod bootstrap;
+mod chrf;
+mod cider;
 pub mod meteor;
 mod ngrams;
-pub mod nist;
+mod nist;
 pub mod prepare;
 mod ptb;
-pub mod rouge;
+mod rouge;
 mod scorer;
-pub mod ter;
+mod ter;
 mod tokens;
 
-pub use bleu::{Bleu, BleuCounts};
+pub use bleu::BleuCounts;
 pub use bootstrap::BleuDifference;
 pub use meteor::WordLists;
 pub use scorer::Scorer;
-pub use ter::Ter;
 
 use serde::{Deserialize, Serialize};
 
@@ -131,17 +129,17 @@ impl TextScores {
     }
 }
 
-/// Scores of single segments, where the metric is one of segments.
+/// Scores of single segments; empty where the protocol does not have the metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SegmentScores {
     /// What BLEU counts in each segment.
     pub bleu: Vec<BleuCounts>,
-    /// METEOR of each segment; empty without word lists.
+    /// METEOR; empty without word lists.
     pub meteor: Vec<f64>,
-    /// ROUGE-L of each segment; empty where the protocol does not have it.
+    /// ROUGE-L.
     pub rouge_l: Vec<f64>,
-    /// CIDEr of each segment; empty where the protocol does not have it.
+    /// CIDEr.
     pub cider: Vec<f64>,
-    /// Edits of each segment against its best reference; empty where the protocol does not have TER.
+    /// Edits against the best reference (TER).
     pub ter_edits: Vec<usize>,
 }

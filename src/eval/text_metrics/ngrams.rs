@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map from pairs of numbers. Its hash is cheap and not safe against chosen keys, which there are none of here.
+/// A map from pairs of numbers with a cheap hash, which is not safe against chosen keys.
 pub(crate) type PairMap<V> = HashMap<(u32, u32), V, BuildHasherDefault<PairHasher>>;
 
 /// Multiplies by an odd constant and folds the high bits down.
@@ -39,7 +39,7 @@ impl Words {
         words.into_iter().map(|word| self.number(word)).collect()
     }
 
-    fn number(&mut self, word: &str) -> u32 {
+    pub(crate) fn number(&mut self, word: &str) -> u32 {
         match self.numbers.get(word) {
             Some(&number) => number,
             None => {

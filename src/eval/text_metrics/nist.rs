@@ -7,10 +7,8 @@
 //! penalty = exp(-b ln(x)^2) for x < 1, else 1;  b = ln(2) / ln(1.5)^2;  x = output words / mean reference words
 //! ```
 //!
-//! Rare n-grams weigh more than frequent ones. An n-gram matches at most as often as it occurs in that reference of
-//! its segment that has most of it. The mean reference length is the one of the NIST script: all reference words
-//! over the mean number of references of a segment. (A Python port of the script takes the mean segment by segment;
-//! the two differ only where the number of references varies and the output is short.)
+//! An n-gram matches at most as often as it occurs in that reference of its segment that has most of it. The mean
+//! reference length is that of the NIST script: all reference words over the mean number of references of a segment.
 
 use crate::eval::text_metrics::bleu::Reference;
 use crate::eval::text_metrics::ngrams::{Counts, Grams, shared};

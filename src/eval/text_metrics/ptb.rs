@@ -1,10 +1,9 @@
 //! Words by the rules of the Penn Treebank, as the E2E scorer prepares text for METEOR, ROUGE-L and CIDEr: lower
 //! case, contractions cut (`is n't`, `it 's`), punctuation left out.
 //!
-//! The scorer runs the tokenizer of Stanford CoreNLP 3.4.1 and drops quotes, full stops, commas, colons, semicolons,
-//! question and exclamation marks and dashes that stand alone. The rules below were written against its output: they
-//! reproduce it on all texts of the E2E challenge for which it is at hand, and follow the Treebank elsewhere
-//! (brackets become `-lrb-`, the pound sign `#`). Addresses of web pages and mail stay whole.
+//! The scorer runs the tokenizer of Stanford CoreNLP 3.4.1 and drops punctuation that stands alone. The rules below
+//! reproduce its output on the texts of the E2E challenge, and follow the Treebank elsewhere (brackets become `-lrb-`, the
+//! pound sign `#`). Addresses of web pages and mail stay whole.
 
 /// Abbreviations that keep their full stop.
 const ABBREVIATIONS: &[&str] = &[

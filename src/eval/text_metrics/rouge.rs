@@ -6,8 +6,8 @@
 //! F = (1 + b^2) P R / (R + b^2 P),  b = 1.2
 //! ```
 //!
-//! The two maxima may come from different references: this is how the E2E scorer does it, and not how ROUGE's own
-//! script does. The corpus score is the mean over the segments. An empty output scores 0.
+//! The two maxima may come from different references, as in the E2E scorer (ROUGE's own script differs). The corpus score
+//! is the mean over the segments. An empty output scores 0.
 
 /// Weight of recall against precision.
 const BETA: f64 = 1.2;

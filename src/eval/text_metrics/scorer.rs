@@ -1,11 +1,10 @@
 //! All metrics of a protocol on one set of references.
 
 use crate::error::{Error, Result};
-use crate::eval::text_metrics::bleu;
-use crate::eval::text_metrics::bleu::{BleuCounts, Unmatched};
+use crate::eval::text_metrics::bleu::{self, BleuCounts};
 use crate::eval::text_metrics::meteor::{Meteor, WordLists};
 use crate::eval::text_metrics::ngrams::{Counts, Grams, Words};
-use crate::eval::text_metrics::{Protocol, SegmentScores, Ter, TextScores, chrf, cider, nist, ptb, rouge, ter, tokens};
+use crate::eval::text_metrics::{Protocol, SegmentScores, TextScores, chrf, cider, nist, ptb, rouge, ter, tokens};
 
 /// References, prepared once for any number of systems.
 #[derive(Clone, Debug)]
@@ -58,25 +57,21 @@ impl Scorer {
             Protocol::WebNlg => nist::Information::default(),
         };
         let treebank = (protocol == Protocol::E2e).then(|| Treebank::new(&present));
-        let mut words_of = |text: &&str| numbers_of(&mut numbers, &tokens::lower_words(text));
         let edits = (protocol == Protocol::WebNlg)
-            .then(|| present.iter().map(|texts| texts.iter().map(&mut words_of).collect()).collect());
+            .then(|| each(&present, |text| numbers_of(&mut numbers, &tokens::lower_words(text))));
         let mut characters = chrf::Counter::default();
-        let chrf = present.iter().map(|texts| texts.iter().map(|text| characters.count(text)).collect()).collect();
+        let chrf = each(&present, |text| characters.count(text));
         let meteor = word_lists.map(|lists| match protocol {
             Protocol::E2e => {
-                let cut: Vec<Vec<String>> =
-                    present.iter().map(|texts| texts.iter().map(|text| ptb::words(text).join(" ")).collect()).collect();
+                let cut = each(&present, |text| ptb::words(text).join(" "));
                 Meteor::new(lists, cut.iter().map(|texts| texts.iter().map(String::as_str).collect()))
             }
             Protocol::WebNlg => Meteor::new(lists, present.iter().cloned()),
         });
-        let number = present.iter().map(Vec::len).sum();
-        let segments = references.len();
         Ok(Self {
             protocol,
-            segments,
-            references: number,
+            segments: references.len(),
+            references: present.iter().map(Vec::len).sum(),
             numbers,
             grams,
             bleu,
@@ -89,12 +84,7 @@ impl Scorer {
         })
     }
 
-    /// Segments that have references.
-    pub fn segments(&self) -> usize {
-        self.segments
-    }
-
-    /// Scores one output for each segment. It is `&mut` because new words get numbers; the scores do not depend on earlier calls.
+    /// Scores one output for each segment. New words get numbers; the scores do not depend on earlier calls.
     pub fn score(&mut self, outputs: &[String]) -> Result<TextScores> {
         self.score_segments(outputs).map(|(scores, _)| scores)
     }
@@ -113,8 +103,8 @@ impl Scorer {
             .iter()
             .map(|text| self.grams.count(&numbers_of(&mut self.numbers, &cut(text, self.protocol)), nist::ORDERS))
             .collect();
-        segments.bleu = bleu::segments(&counts, &self.bleu);
-        let bleu = segments.bleu.iter().sum::<BleuCounts>().score(Unmatched::of(self.protocol));
+        segments.bleu = counts.iter().zip(&self.bleu).map(|(own, theirs)| BleuCounts::of(own, theirs)).collect();
+        let bleu = segments.bleu.iter().sum::<BleuCounts>().score(self.protocol);
         let nist = (self.protocol == Protocol::E2e).then(|| nist::corpus(&counts, &self.bleu, &self.information));
         let ter = self.edits.as_ref().map(|references| {
             let words: Vec<Vec<u32>> =
@@ -145,7 +135,7 @@ impl Scorer {
             meteor_exact_stem_synonym: meteor,
             rouge_l: mean(&segments.rouge_l),
             cider: mean(&segments.cider),
-            ter: ter.map(|ter: Ter| ter.score),
+            ter: ter.map(|ter| ter.score),
             chrf,
             chrf_plus_plus,
             bleu_precisions: bleu.precisions,
@@ -162,9 +152,7 @@ impl Scorer {
 impl Treebank {
     fn new(references: &[Vec<&str>]) -> Self {
         let (mut numbers, mut grams) = (Words::default(), Grams::default());
-        let mut words_of = |text: &&str| numbers_of(&mut numbers, &ptb::words(text));
-        let words: Vec<Vec<Vec<u32>>> =
-            references.iter().map(|texts| texts.iter().map(&mut words_of).collect()).collect();
+        let words = each(references, |text| numbers_of(&mut numbers, &ptb::words(text)));
         let mut count = |words: &Vec<u32>| grams.count(words, cider::ORDERS);
         let counts: Vec<Vec<Counts>> = words.iter().map(|texts| texts.iter().map(&mut count).collect()).collect();
         let rarity = cider::Rarity::of(grams.len(), &counts);
@@ -197,6 +185,11 @@ fn cut(text: &str, protocol: Protocol) -> Vec<String> {
 
 fn numbers_of(numbers: &mut Words, words: &[String]) -> Vec<u32> {
     numbers.numbers(words.iter().map(String::as_str))
+}
+
+/// Something of each text of each segment.
+fn each<T>(segments: &[Vec<&str>], mut of: impl FnMut(&str) -> T) -> Vec<Vec<T>> {
+    segments.iter().map(|texts| texts.iter().map(|text| of(text)).collect()).collect()
 }
 
 fn not_empty(texts: &[String]) -> Vec<&str> {

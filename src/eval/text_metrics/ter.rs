@@ -8,9 +8,7 @@
 //! Finding the fewest edits is too hard, so moves are chosen greedily, as the TERCOM program does: the run must also
 //! occur in the reference, it and its place there must not be right yet, and of all such moves the one that lowers
 //! the edit distance most is made, longer runs and earlier ones first; this goes on while a move saves as much as it
-//! costs. Words are compared without regard to case. The edit distance is searched with TERCOM's beam: paths that are
-//! more than 20 edits behind the best one are dropped. Outputs that repeat themselves endlessly have more moves than
-//! can be tried: after MOST_TRIES of them a pair of texts is left as it is then.
+//! costs. The edit distance is searched with TERCOM's beam. After [`MOST_TRIES`] moves a pair of texts is left as it is.
 //!
 //! The value can be above 1. With references but no output it is the mean of shortest over mean length, about 1.
 
@@ -26,14 +24,13 @@ const MOST_TRIES: usize = 10_000;
 const NEVER: usize = usize::MAX / 2;
 
 /// TER of a corpus with what it was computed from.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Ter {
-    /// Edits for each word of a reference, 0 or more.
-    pub score: f64,
-    /// Edits of all segments, each against its best reference.
-    pub edits: usize,
-    /// Words of the references, averaged in each segment.
-    pub reference_words: f64,
+#[derive(Clone, Copy)]
+pub(crate) struct Ter {
+    pub(crate) score: f64,
+    /// Of all segments, each against its best reference.
+    pub(crate) edits: usize,
+    /// Averaged in each segment.
+    pub(crate) reference_words: f64,
 }
 
 /// TER of outputs against their references, words given by their numbers, and the edits of each segment.

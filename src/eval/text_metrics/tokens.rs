@@ -18,9 +18,9 @@ pub(crate) fn mteval(text: &str) -> Vec<String> {
     chars.push(' ');
     let point = |char: char| matches!(char, '.' | ',');
     let digit = |char: char| char.is_ascii_digit();
-    let chars = pairs(&chars, |a, b| !digit(a) && point(b), |a, b| [a, ' ', b, ' ']);
-    let chars = pairs(&chars, |a, b| point(a) && !digit(b), |a, b| [' ', a, ' ', b]);
-    let chars = pairs(&chars, |a, b| digit(a) && b == '-', |a, b| [a, ' ', b, ' ']);
+    let chars = rewrite(&chars, |[a, b]| (!digit(a) && point(b)).then_some([a, ' ', b, ' ']));
+    let chars = rewrite(&chars, |[a, b]| (point(a) && !digit(b)).then_some([' ', a, ' ', b]));
+    let chars = rewrite(&chars, |[a, b]| (digit(a) && b == '-').then_some([a, ' ', b, ' ']));
     chars.into_iter().collect::<String>().split_whitespace().map(str::to_owned).collect()
 }
 
@@ -29,21 +29,25 @@ pub(crate) fn lower_words(text: &str) -> Vec<String> {
     text.to_lowercase().split_whitespace().map(str::to_owned).collect()
 }
 
-/// Rewrites pairs of neighbours from left to right; a character belongs to one pair at most.
-fn pairs(text: &[char], fits: impl Fn(char, char) -> bool, write: impl Fn(char, char) -> [char; 4]) -> Vec<char> {
+/// Replaces runs of N characters from left to right where `by` gives something; a character belongs to one run at most.
+pub(crate) fn rewrite<const N: usize, T: IntoIterator<Item = char>>(
+    text: &[char],
+    by: impl Fn([char; N]) -> Option<T>,
+) -> Vec<char> {
     let mut out = Vec::with_capacity(text.len() + 16);
-    let mut at = 0;
-    while let Some(&char) = text.get(at) {
-        match text.get(at + 1) {
-            Some(&next) if fits(char, next) => {
-                out.extend(write(char, next));
-                at += 2;
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let replaced = rest.split_first_chunk().and_then(|(&run, after)| Some((by(run)?, after)));
+        rest = match replaced {
+            Some((text, after)) => {
+                out.extend(text);
+                after
             }
-            _ => {
-                out.push(char);
-                at += 1;
+            None => {
+                out.push(first);
+                after
             }
-        }
+        };
     }
     out
 }

@@ -4,7 +4,7 @@ use super::{FAMILIES, load, mixture, values};
 use crate::support::assert_close;
 use adamix::config::MixtureKind;
 use adamix::eval::generate::Routes;
-use adamix::eval::generate::routes::{Router, Strand};
+use adamix::eval::generate::routes::{Router, TokenSpan};
 use adamix::mixture::Route;
 use adamix::model::decoder::cache::Extension;
 use adamix::model::{CachedId, CausalLm, KvCache, Packed};
@@ -29,7 +29,7 @@ fn check(what: &str, model: &CausalLm, routes: Routes) {
         let (mut new, mut strands) = (Vec::new(), Vec::new());
         for (i, &n) in step.iter().enumerate().filter(|(_, n)| **n > 0) {
             new.push(Extension { sequence: ids[i], ids: &texts[i][read[i]..read[i] + n] });
-            strands.push(Strand { text: i, lane: 0, first: read[i], new: n });
+            strands.push(TokenSpan { text: i, lane: 0, first: read[i], new: n });
         }
         let route = router.route(&strands);
         let hidden = values(&model.decoder().extend(&mut cache, &new, true, route.as_ref()).unwrap());
@@ -42,7 +42,7 @@ fn check(what: &str, model: &CausalLm, routes: Routes) {
         }
     }
     for (i, ids) in texts.iter().enumerate() {
-        let route: Option<Route> = router.route(&[Strand { text: i, lane: 0, first: 0, new: ids.len() }]);
+        let route: Option<Route> = router.route(&[TokenSpan { text: i, lane: 0, first: 0, new: ids.len() }]);
         let run = adamix::model::ForwardOptions { route: route.as_ref(), ..adamix::model::ForwardOptions::eval() };
         let (want, _) = model.forward(Packed { ids, offsets: &[0, ids.len()] }, None, run).unwrap();
         assert_close(what, &found[i], &values(&want), 1e-5, 1e-5);

@@ -1,15 +1,12 @@
 //! METEOR's alignment of the words of an output and a reference.
 //!
-//! Each reference word may be matched with one output word. Where a word has one possible partner, and is that
-//! partner's only one, the match is settled. The rest is decided by a beam search over the reference from left to
-//! right that keeps 40 partial alignments, ordered by: more words matched exactly (matches by stem or synonym do not
-//! count here), then fewer chunks (runs that are contiguous and in the same order on both sides), then smaller sum of
-//! distances between the matched positions. Ties keep the order in which the alternatives came up: exact matches,
-//! stems, synonyms, each from left to right in the output, and no match last.
+//! A word with one possible partner whose only partner it is, is matched first. The rest is decided by a beam search over
+//! the reference from left to right (40 partial alignments), ordered by: more words matched exactly, then fewer chunks
+//! (contiguous runs in the same order on both sides), then smaller sum of distances between the matched positions. Ties keep
+//! the order exact matches, stems, synonyms, each from left to right in the output, no match.
 //!
-//! Two properties of METEOR 1.5 are kept because its scores depend on them. Half matches are counted in whole numbers, so
-//! they add nothing to the first criterion. And the distance of an alternative is added not to itself but to the
-//! alternatives that come after it at the same word.
+//! As in METEOR 1.5, the distance of an alternative is added not to itself but to the alternatives that come after it at the
+//! same word.
 
 use crate::eval::text_metrics::meteor::words::Lexicon;
 

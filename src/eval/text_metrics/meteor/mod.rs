@@ -12,10 +12,9 @@
 //! Of several references the one with the best segment score is used (the first of equals). The corpus score is
 //! computed from the sums of the chosen references' statistics; it is not the mean of the segment scores.
 //!
-//! The official program also matches phrases by a table of paraphrases of 62 MB. Without it scores come out 0.001
-//! to 0.004 lower on E2E and WebNLG, so the two kinds must not be compared with each other: hence the name under which the score is
-//! shown, [`LABEL`]. The word lists (synonyms from WordNet, function words) are METEOR's and are not part of this
-//! program; they are read from a directory that the user names.
+//! The official program also matches phrases by a table of paraphrases (62 MB). Without it scores are 0.001 to 0.004 lower
+//! on E2E and WebNLG, so the two kinds must not be compared: hence the name [`LABEL`]. METEOR's word lists are not part of
+//! this program; they are read from a directory that the user names.
 
 mod align;
 mod normalize;
@@ -84,46 +83,41 @@ fn numbers(lexicon: &mut Lexicon, text: &str) -> Vec<u32> {
     normalize::words(text).iter().map(|word| lexicon.number(word)).collect()
 }
 
-/// One side of an alignment: words and matches.
+/// One side of an alignment, for content words and function words.
 #[derive(Clone, Copy, Debug, Default)]
 struct Side {
-    words: usize,
-    function_words: usize,
-    /// Matches by module of content words and of function words.
-    content: [usize; 3],
-    function: [usize; 3],
+    words: [usize; 2],
+    /// By module.
+    matches: [[usize; 3]; 2],
 }
 
 impl Side {
     fn of(words: &[u32], lexicon: &Lexicon) -> Self {
-        let function_words = words.iter().filter(|&&word| lexicon.is_function_word(word)).count();
-        Self { words: words.len(), function_words, ..Self::default() }
+        let mut side = Self::default();
+        words.iter().for_each(|&word| side.words[usize::from(lexicon.is_function_word(word))] += 1);
+        side
     }
 
     fn count(&mut self, word: u32, module: Module, lexicon: &Lexicon) {
-        let list = if lexicon.is_function_word(word) { &mut self.function } else { &mut self.content };
-        list[module as usize] += 1;
+        self.matches[usize::from(lexicon.is_function_word(word))][module as usize] += 1;
     }
 
     fn add(&mut self, other: &Self) {
-        self.words += other.words;
-        self.function_words += other.function_words;
-        for module in 0..MODULES.len() {
-            self.content[module] += other.content[module];
-            self.function[module] += other.function[module];
-        }
+        self.words.iter_mut().zip(other.words).for_each(|(sum, words)| *sum += words);
+        let matches = self.matches.iter_mut().flatten().zip(other.matches.iter().flatten());
+        matches.for_each(|(sum, matches)| *sum += matches);
     }
 
     fn matches(&self) -> usize {
-        self.content.iter().chain(&self.function).sum()
+        self.matches.iter().flatten().sum()
     }
 
     /// Weighted matches over weighted words; NaN without words.
     fn share(&self) -> f64 {
-        let weigh = |content: f64, function: f64| DELTA * content + (1.0 - DELTA) * function;
-        let sum = |list: &[usize; 3]| list.iter().zip(MODULES).map(|(&count, weight)| count as f64 * weight).sum();
-        let words = weigh((self.words - self.function_words) as f64, self.function_words as f64);
-        weigh(sum(&self.content), sum(&self.function)) / words
+        let weigh = |[content, function]: [f64; 2]| DELTA * content + (1.0 - DELTA) * function;
+        let sum =
+            |list: [usize; 3]| list.iter().zip(MODULES).map(|(&count, weight)| count as f64 * weight).sum::<f64>();
+        weigh(self.matches.map(sum)) / weigh(self.words.map(|words| words as f64))
     }
 }
 
@@ -151,7 +145,7 @@ impl Statistics {
 
     /// Every word matched, in the same order.
     fn is_perfect(&self) -> bool {
-        let whole = |side: &Side| side.matches() == side.words;
+        let whole = |side: &Side| side.matches() == side.words.iter().sum::<usize>();
         whole(&self.output) && whole(&self.reference) && self.chunks == 1
     }
 

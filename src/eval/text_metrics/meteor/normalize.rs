@@ -1,11 +1,12 @@
 //! Words as METEOR's option `-norm` cuts them: a variant of the Moses tokenizer that keeps punctuation.
 //!
-//! Signs stand alone, except full stop, comma, apostrophe and hyphen, which have rules of their own: commas stay
-//! inside numbers, hyphens between words become a space (so that `family-friendly` can match `family friendly`),
-//! English contractions are cut before the apostrophe, a final full stop stands alone unless it ends an abbreviation
-//! or a word in lower case follows, and acronyms lose their full stops. The result is in lower case.
+//! Signs stand alone, except: commas inside numbers stay, hyphens between words become a space, English contractions are
+//! cut before the apostrophe, a final full stop stays with an abbreviation or before a word in lower case, and acronyms
+//! lose their full stops. The result is in lower case.
 
-/// Stands for a full stop that is not to be looked at again.
+use crate::eval::text_metrics::tokens::rewrite;
+
+/// Stands for a full stop that is left alone.
 const KEPT_DOT: char = '\u{e000}';
 
 /// Abbreviations whose full stop belongs to them.
@@ -107,8 +108,7 @@ fn hyphens(text: &[char]) -> Vec<char> {
 }
 
 fn apostrophes(text: &[char]) -> Vec<char> {
-    let letter = is_letter;
-    let digit = |char: char| char.is_ascii_digit();
+    let (letter, digit) = (is_letter, |char: char| char.is_ascii_digit());
     let text = triples(text, '\'', |a, b| !letter(a) && !letter(b), " ' ");
     let text = triples(&text, '\'', |a, b| !letter(a) && !digit(a) && letter(b), " ' ");
     let text = triples(&text, '\'', |a, b| letter(a) && !letter(b), " ' ");
@@ -116,25 +116,12 @@ fn apostrophes(text: &[char]) -> Vec<char> {
     triples(&text, '\'', |a, b| digit(a) && b == 's', " '")
 }
 
-/// Replaces a sign between two characters, from left to right; a character belongs to one triple at most.
+/// Replaces a sign between two characters.
 fn triples(text: &[char], sign: char, fits: impl Fn(char, char) -> bool, by: &str) -> Vec<char> {
-    let mut out = Vec::with_capacity(text.len() + 8);
-    let mut at = 0;
-    while let Some(&char) = text.get(at) {
-        match (text.get(at + 1), text.get(at + 2)) {
-            (Some(&middle), Some(&last)) if middle == sign && fits(char, last) => {
-                out.push(char);
-                out.extend(by.chars());
-                out.push(last);
-                at += 3;
-            }
-            _ => {
-                out.push(char);
-                at += 1;
-            }
-        }
-    }
-    out
+    rewrite(text, |[first, middle, last]| {
+        let fits = middle == sign && fits(first, last);
+        fits.then(|| std::iter::once(first).chain(by.chars()).chain([last]))
+    })
 }
 
 /// Decides on the full stop at the end of a word.

@@ -1,8 +1,8 @@
-//! METEOR's word lists, and what they say about each word.
+//! METEOR's word lists: synonyms, base forms and function words.
 
 use crate::error::{Error, Result};
 use crate::eval::text_metrics::meteor::stem;
-use crate::eval::text_metrics::ngrams::PairMap;
+use crate::eval::text_metrics::ngrams::{PairMap, Words};
 use std::collections::{HashMap, HashSet};
 
 /// Endings by which WordNet finds base forms: nouns, then verbs, then adjectives.
@@ -36,7 +36,6 @@ pub struct WordLists {
     synonyms: HashMap<String, Vec<u32>>,
     /// Base forms of irregular forms.
     bases: HashMap<String, Vec<String>>,
-    /// Words that say little by themselves.
     function_words: HashSet<String>,
 }
 
@@ -84,14 +83,9 @@ impl WordLists {
     /// All sets of synonyms of a word and of its base forms, in ascending order.
     fn synonym_sets(&self, word: &str) -> Vec<u32> {
         let mut sets = self.sets_of(word).to_vec();
-        match self.bases.get(word) {
-            Some(bases) => bases.iter().for_each(|base| sets.extend(self.sets_of(base))),
-            None => {
-                if let Some(base) = self.regular_base(word) {
-                    sets.extend(self.sets_of(&base));
-                }
-            }
-        }
+        let regular: Vec<String> = self.regular_base(word).into_iter().collect();
+        let bases = self.bases.get(word).unwrap_or(&regular);
+        sets.extend(bases.iter().flat_map(|base| self.sets_of(base)));
         sets.sort_unstable();
         sets.dedup();
         sets
@@ -132,7 +126,7 @@ pub(crate) struct Relation {
     pub(crate) synonym: bool,
 }
 
-/// What is known of a word.
+/// A word with what the lists say about it.
 #[derive(Clone, Debug)]
 struct WordEntry {
     stem: String,
@@ -140,31 +134,29 @@ struct WordEntry {
     function: bool,
 }
 
-/// The words met so far, by number, with what the lists say about them.
+/// The words met so far, by number.
 #[derive(Clone, Debug)]
 pub(crate) struct Lexicon {
     lists: WordLists,
-    numbers: HashMap<String, u32>,
+    numbers: Words,
     entries: Vec<WordEntry>,
     relations: PairMap<Relation>,
 }
 
 impl Lexicon {
     pub(crate) fn new(lists: WordLists) -> Self {
-        Self { lists, numbers: HashMap::new(), entries: Vec::new(), relations: PairMap::default() }
+        Self { lists, numbers: Words::default(), entries: Vec::new(), relations: PairMap::default() }
     }
 
     pub(crate) fn number(&mut self, word: &str) -> u32 {
-        if let Some(&number) = self.numbers.get(word) {
-            return number;
+        let number = self.numbers.number(word);
+        if number as usize == self.entries.len() {
+            self.entries.push(WordEntry {
+                stem: stem(word),
+                synonym_sets: self.lists.synonym_sets(word),
+                function: self.lists.function_words.contains(word),
+            });
         }
-        let number = self.entries.len() as u32;
-        self.entries.push(WordEntry {
-            stem: stem(word),
-            synonym_sets: self.lists.synonym_sets(word),
-            function: self.lists.function_words.contains(word),
-        });
-        self.numbers.insert(word.to_owned(), number);
         number
     }
 
