@@ -222,7 +222,7 @@ fn compute(loaded: LoadedModel<'_>, command: &Command, go_on: &dyn Fn(f64) -> bo
         Command::Inspect { site, side, .. } => {
             let now = Banks::of(subject.model())?;
             let focus = checked_focus(&now, (*site, *side))?;
-            Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start(config), step, focus))))
+            Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start_of(dir)?, step, focus))))
         }
         _ => Err(Error::internal("this command is not a query about a model")),
     }
@@ -234,7 +234,7 @@ fn inspect_saved(dir: &Path, which: Checkpoint, focus: (usize, Side)) -> Result<
     let step = saved_run::checkpoint_step(&run, which)?;
     let now = Banks::of_tensors(&checkpoint::read(&run, step)?.tensors)?;
     let focus = checked_focus(&now, focus)?;
-    Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start(run.config()), step, focus))))
+    Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start_of(&run)?, step, focus))))
 }
 
 fn checked_focus(banks: &Banks, (site, side): (usize, Side)) -> Result<(usize, Option<Side>)> {

@@ -3,9 +3,9 @@
 //! Redirects are followed here and not by the transport: the answer of the hub carries a file's etag and size, the
 //! answer of the server it redirects to does not, and the token must reach the hub alone.
 
+use crate::config::model_id::ModelId;
 use crate::model_store::error::{FetchError, RequestContext};
 use crate::model_store::hub::Hub;
-use crate::model_store::id::ModelId;
 use std::time::Duration;
 use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::typestate::WithoutBody;

@@ -7,7 +7,6 @@
 //! | module | what |
 //! |---|---|
 //! | [`hub`] | cache directory, server and token, from the environment variables of Hugging Face's own tools |
-//! | [`id`] | model names: `org/name@revision:file.gguf` |
 //! | [`cache`] | from a name to a directory; the models in the cache; removing them |
 //! | [`model_card`] | what a snapshot holds, and whether it can be trained here |
 //! | [`choose`] | which files of a repository are needed |
@@ -26,15 +25,14 @@ pub mod download;
 pub mod error;
 mod fetch;
 pub mod hub;
-pub mod id;
 mod listing;
 pub mod model_card;
 pub mod verify;
 
-pub use cache::{CacheInfo, base_name, locate, pinned};
+pub use crate::config::model_id::ModelId;
+pub use cache::{CacheInfo, locate, pinned};
 pub use client::Client;
 pub use download::{DownloadProgress, Downloaded, Stage, Watcher, download, download_with};
 pub(crate) use fetch::cancelled;
 pub use hub::Hub;
-pub use id::ModelId;
 pub use model_card::{ModelKind, StoredModel};

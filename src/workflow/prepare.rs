@@ -1,6 +1,6 @@
 //! From settings to what a training starts from: the model and the rows or texts, read and checked.
 
-use crate::config::{Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
+use crate::config::{LAB, Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
 use crate::data::preview::{self, Preview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer};
@@ -8,7 +8,6 @@ use crate::error::{Context as _, Error, Result};
 use crate::format;
 use crate::machine::device;
 use crate::machine::device::Chosen;
-use crate::model::dir::LAB;
 use crate::model::{CausalLm, Classifier, EncoderSpec, LmSetup, LmSource, ModelSource, Setup};
 use crate::model_store;
 use crate::rng::SeedStream;

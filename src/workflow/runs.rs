@@ -134,20 +134,14 @@ fn routing(run: &RunDir, sites: Vec<String>) -> Result<Option<RoutingSnapshot>> 
 
 /// How far apart the experts were at each checkpoint. One that cannot be read (it may be going away right now) is left out.
 pub(crate) fn distances(run: &RunDir, checkpoints: &[u64]) -> Vec<DistanceSample> {
-    let sample = |&step: &u64| {
+    let banks = |&step: &u64| {
         let data = checkpoint::read(run, step).ok()?;
-        let now = Banks::of_tensors(&data.tensors).ok().filter(|banks| !banks.is_empty())?;
-        let start = now.at_start(run.config());
-        Some((snapshot::distances(&start, &start, 0), snapshot::distances(&now, &start, step)))
+        Some((step, Banks::of_tensors(&data.tensors).ok().filter(|banks| !banks.is_empty())?))
     };
-    let mut all = Vec::new();
-    for (start, now) in checkpoints.iter().filter_map(sample) {
-        if all.is_empty() {
-            all.push(start);
-        }
-        all.push(now);
-    }
-    all
+    let mut found = checkpoints.iter().filter_map(banks).peekable();
+    let Some(start) = found.peek().and_then(|(_, banks)| banks.at_start_of(run).ok()) else { return Vec::new() };
+    let later = found.filter(|(step, _)| *step > 0).map(|(step, now)| snapshot::distances(&now, &start, step));
+    std::iter::once(snapshot::distances(&start, &start, 0)).chain(later).collect()
 }
 
 fn log_lines(path: &Path) -> Vec<String> {
