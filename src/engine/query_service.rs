@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::*;
 use crate::train::{self, Control, Trainer};
 use crate::workflow::playground;
-use crate::workflow::playground::Audience;
+use crate::workflow::playground::PlayCallbacks;
 use crate::workflow::saved_run;
 use crate::workflow::saved_run::Opened;
 use crate::workflow::snapshot;
@@ -125,10 +125,10 @@ impl<'a> QueryService<'a> {
                 let outbox = self.outbox;
                 let go_on = outbox.progress(*req, number, progress_text(command), training);
                 let show = |texts| outbox.show_writing(*req, texts);
-                let audience = Audience { go_on: &go_on, show: &show };
+                let callbacks = PlayCallbacks { go_on: &go_on, show: &show };
                 let report = match writer {
-                    Writer::Model(path) => playground::of_model(path, plan, &audience)?,
-                    Writer::Run(subject) => playground::of_run(self.loaded(subject, live)?.subject, plan, &audience)?,
+                    Writer::Model(path) => playground::of_model(path, plan, &callbacks)?,
+                    Writer::Run(subject) => playground::of_run(self.loaded(subject, live)?.subject, plan, &callbacks)?,
                 };
                 Ok(Outcome::Played(Box::new(report)))
             }

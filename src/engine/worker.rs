@@ -245,7 +245,7 @@ fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &Run
 
 /// What a run did before it was resumed at step `first`.
 fn read_history(dir: &RunDir, first: u64) -> Result<RunHistory> {
-    let runs::Story { history, evals, lamps, .. } = runs::Story::read(dir)?;
+    let runs::RecordedMetrics { history, evals, lamps, .. } = runs::RecordedMetrics::read(dir)?;
     let samples = runs::samples(dir)?;
     // The state at step `first` is measured again when the run is resumed.
     let before: Vec<u64> = checkpoint::list(dir)?.into_iter().filter(|&step| step < first).collect();

@@ -114,12 +114,17 @@ pub fn text_preview(config: &RunConfig, examples: usize) -> Result<TextPreview> 
 
 /// The tokenizer of a model that writes: a directory in Hugging Face layout or a GGUF file.
 pub fn text_codec(path: &str) -> Result<TextCodec> {
+    refuse_lab(path)?;
+    TextCodec::open(&model_store::locate(path)?)
+}
+
+fn refuse_lab(path: &str) -> Result<()> {
     if path == LAB {
         return Err(Error::config(
             "the lab's encoder does not write; choose a language model with --model, such as writer-lab, the bundled one",
         ));
     }
-    TextCodec::open(&model_store::locate(path)?)
+    Ok(())
 }
 
 /// The tokenizer that belongs to a model.
@@ -150,11 +155,7 @@ pub(crate) fn language_model_source(path: &str) -> Result<Option<LmSource>> {
 
 /// Opens the model of a task of texts: a directory in Hugging Face layout or whatever else holds one.
 pub(crate) fn decoder(path: &str) -> Result<LmSource> {
-    if path == LAB {
-        return Err(Error::config(
-            "the lab's encoder does not write; choose a language model with --model, such as writer-lab, the bundled one",
-        ));
-    }
+    refuse_lab(path)?;
     if EncoderSpec::from_json(&config_json(path)).is_ok() {
         return Err(Error::config(format!(
             "this model is an encoder, which does not write; for task text choose a GPT-2, Llama, Mistral or Qwen \

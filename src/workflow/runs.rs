@@ -28,9 +28,9 @@ const SAMPLES: usize = 512;
 /// Last lines of the log that are shown.
 const LOG_LINES: usize = 400;
 
-/// What `metrics.jsonl` tells.
+/// What `metrics.jsonl` holds.
 #[derive(Default)]
-pub(crate) struct Story {
+pub(crate) struct RecordedMetrics {
     progress: RunProgress,
     start: StartRecord,
     /// The curves.
@@ -42,34 +42,34 @@ pub(crate) struct Story {
     end: Option<EndRecord>,
 }
 
-impl Story {
-    /// Reads the record of a run; an absent file is an empty story.
+impl RecordedMetrics {
+    /// Reads the record of a run; an absent file is empty.
     pub(crate) fn read(run: &RunDir) -> Result<Self> {
-        let mut story = Self::default();
+        let mut recorded = Self::default();
         let mut curve = Decimated::new(CURVE);
         let record = read_lines(&run.metrics())?;
-        story.progress.add_damaged(record.damaged);
+        recorded.progress.add_damaged(record.damaged);
         for line in record.lines {
-            story.progress.add(&line);
+            recorded.progress.add(&line);
             match line {
                 Line::Start(_, record) => {
-                    story.start = record;
+                    recorded.start = record;
                     // A resumed run has not ended yet.
-                    story.end = None;
+                    recorded.end = None;
                 }
                 Line::Step(record) => curve.push(StepBucket::of((&record).into())),
-                Line::Eval(record) => story.evals.push(record),
+                Line::Eval(record) => recorded.evals.push(record),
                 Line::Lamp(lamp) => {
                     // Each check replaces the one before.
-                    story.lamps.retain(|old| old.step == lamp.step);
-                    story.lamps.push(lamp);
+                    recorded.lamps.retain(|old| old.step == lamp.step);
+                    recorded.lamps.push(lamp);
                 }
                 Line::Checkpoint(_) => {}
-                Line::End(_, record) => story.end = Some(*record),
+                Line::End(_, record) => recorded.end = Some(*record),
             }
         }
-        story.history = curve.take();
-        Ok(story)
+        recorded.history = curve.take();
+        Ok(recorded)
     }
 }
 
@@ -82,9 +82,9 @@ pub fn list(known: &mut RunList, runs_dir: &str) -> Result<Vec<RunSummary>> {
 pub fn detail(dir: &Path) -> Result<RunDetail> {
     let running = is_locked(dir);
     let run = RunDir::open(dir)?;
-    let story = Story::read(&run)?;
-    let mut summary = RunSummary::new(&run, &story.progress, running);
-    let sites = story.start.sites.clone();
+    let recorded = RecordedMetrics::read(&run)?;
+    let mut summary = RunSummary::new(&run, &recorded.progress, running);
+    let sites = recorded.start.sites.clone();
     let routing = routing(&run, sites).unwrap_or_else(|err| {
         summary.problem.get_or_insert_with(|| err.to_string());
         None
@@ -98,12 +98,12 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
         log: log_lines(&run.events()),
         exports: exports(&run),
         routing,
-        start: story.start,
-        history: story.history,
-        evals: story.evals,
+        start: recorded.start,
+        history: recorded.history,
+        evals: recorded.evals,
         samples: samples(&run)?,
-        lamps: story.lamps,
-        end: story.end,
+        lamps: recorded.lamps,
+        end: recorded.end,
     })
 }
 
