@@ -16,8 +16,7 @@ use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, Run
 use crate::protocol::{ExportReport, ExportTarget};
 use crate::records::{EndRecord, EvalRecord, Lamp, SampleRecord, StartRecord};
 use crate::tensor::NumberFormat;
-use crate::workflow::snapshot;
-use crate::workflow::snapshot::Banks;
+use crate::workflow::snapshot::{self, Banks};
 use std::fs;
 use std::path::{Path, PathBuf};
 
