@@ -9,7 +9,7 @@
 use adamix::config::{DeviceChoice, DtypeChoice, ModelConfig};
 use adamix::error::{Error, Result};
 use adamix::model::Packed;
-use adamix::workflow::generate::Speaker;
+use adamix::workflow::generate::TextGenerator;
 use candle_core::quantized::gguf_file;
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
@@ -26,10 +26,10 @@ fn main() -> Result<()> {
     let text = arguments.next().unwrap_or_else(|| TEXT.to_owned());
 
     let settings = ModelConfig { device: DeviceChoice::Cpu, dtype: DtypeChoice::F32, ..ModelConfig::default() };
-    let speaker = Speaker::open(&file, &settings)?;
-    let ids = speaker.text_prompt(&text)?;
+    let generator = TextGenerator::open(&file, &settings)?;
+    let ids = generator.text_prompt(&text)?;
     let batch = Packed { ids: &ids, offsets: &[0, ids.len()] };
-    let ours: Vec<Vec<f32>> = speaker.model.logits(batch, None, None)?.to_vec2()?;
+    let ours: Vec<Vec<f32>> = generator.model.logits(batch, None, None)?.to_vec2()?;
     let theirs = candle(&file, &ids)?;
 
     let largest = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));

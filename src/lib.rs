@@ -22,14 +22,14 @@
 //! | [`config`] | settings, their keys, presets | error |
 //! | [`tensor`] | tensors on the host, number formats, safetensors and GGUF as formats | atomic, error |
 //! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, rng, tensor |
-//! | [`mixture`] | banks of experts, routing, consistency, merging; knows no model and no file | config, error, nn, rng, tensor |
+//! | [`records`] | what a run records, as plain data: steps, routes, evaluations, checkpoints | tensor |
+//! | [`mixture`] | banks of experts, routing, consistency, merging; knows no model and no file | config, error, nn, records, rng, tensor |
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches; knows no model | config, error, rng, tensor |
 //! | [`model_store`] | models by name: Hugging Face cache and downloads | atomic, config, error, format, tensor |
 //! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind), heads, reading weights; knows no training | config, data, error, mixture, model_store, nn, rng, tensor |
 //! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, rng, tensor |
-//! | [`records`] | what a run records, as plain data: steps, evaluations, checkpoints | eval, mixture, tensor |
 //! | [`train`] | the step, the optimizer, the loop; knows no files | config, data, error, eval, mixture, model, nn, records, rng, tensor |
-//! | [`analysis`] | statistics of experts and routes on host data | config, error, mixture, records, rng, tensor |
+//! | [`analysis`] | statistics of experts and routes on host data | config, error, records, tensor |
 //! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | atomic, config, data, error, records, tensor |
 //! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, mixture, model_store, nn, records, tensor |
 //! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | config, data, error, eval, mixture, model, nn, rng, tensor, train |
@@ -72,14 +72,14 @@ pub mod config;
 
 pub mod tensor;
 
+pub mod records;
+
 pub mod mixture;
 pub mod nn;
 
 pub mod data;
 pub mod model;
 pub mod model_store;
-
-pub mod records;
 
 pub mod analysis;
 pub mod artifact;

@@ -1,7 +1,7 @@
 //! Answers of several models together, and how far answers are apart.
 
 use crate::error::{Error, Result};
-use crate::mixture::consistency::log_softmax;
+use crate::tensor::log_softmax;
 
 /// The mean of several models' probabilities, or of their values with one output: the ensemble. Logits `[rows, outputs]` each -> `[rows, outputs]`
 pub fn ensemble(logits: &[Vec<f32>], weights: &[f64], outputs: usize) -> Result<Vec<f64>> {

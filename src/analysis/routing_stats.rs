@@ -6,7 +6,7 @@
 //! the limit is therefore Bonferroni's: a fair law stays inside it in 95 of 100 cases, whatever the number of counts.
 
 use crate::config::{MixtureConfig, RoutingPolicy};
-use crate::mixture::{Pick, Route, SIDES};
+use crate::records::{Pick, Route, SIDES};
 use std::collections::VecDeque;
 
 /// Steps of routes that are kept one by one.

@@ -120,11 +120,12 @@ pub fn list(run: &RunDir) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// Deletes all checkpoints but the `last` newest (at least one) and that of step `best`. Returns the steps deleted.
+/// Deletes all checkpoints but the `last` newest (at least one), that of step `best`, and that of step 0, which only
+/// imported runs have: it is the start that their experts are compared with. Returns the steps deleted.
 pub fn prune(run: &RunDir, last: usize, best: Option<u64>) -> Result<Vec<u64>> {
     let steps = list(run)?;
     let old = steps.len().saturating_sub(last.max(1));
-    let doomed: Vec<u64> = steps[..old].iter().copied().filter(|step| Some(*step) != best).collect();
+    let doomed: Vec<u64> = steps[..old].iter().copied().filter(|&step| step > 0 && Some(step) != best).collect();
     for &step in &doomed {
         let path = run.checkpoint(step);
         // Renamed first: a process killed half-way leaves a leftover, not a damaged checkpoint.

@@ -18,11 +18,9 @@
 use super::run_lock::{RunLock, is_locked};
 use super::utc;
 use crate::atomic::{self, clean_leftovers, write_file};
-use crate::config::{RunConfig, Task, WRITER_LAB, choice_name};
+use crate::config::{LAB, RunConfig, Task, WRITER_LAB, choice_name, model_id};
 use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};
-use crate::model::dir::LAB;
-use crate::model_store;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -200,7 +198,7 @@ fn automatic_name(config: &RunConfig) -> String {
         Task::Custom | Task::Text => tasks::name(&config.data),
         task => choice_name(task),
     };
-    let model = model_store::cache::title(&config.model.path);
+    let model = model_id::title(&config.model.path);
     let mut parts: Vec<String> = std::iter::once(task).chain(model).collect();
     parts.dedup();
     parts.push(utc::compact(utc::now()));

@@ -9,9 +9,8 @@ use super::recorder::{Line, Tail};
 use super::run_dir::{METRICS_FILE, RUN_FILE, RunDir};
 use super::run_lock::is_locked;
 use super::utc;
-use crate::config::choice_name;
+use crate::config::{choice_name, model_id};
 use crate::error::{Error, Result};
-use crate::model_store;
 use crate::records::EndReason;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -83,7 +82,7 @@ impl RunSummary {
         let config = run.config();
         Self {
             status,
-            model: model_store::base_name(&config.model.path),
+            model: model_id::base_name(&config.model.path),
             task: choice_name(config.data.task),
             method: choice_name(config.model.method),
             created,

@@ -14,7 +14,7 @@ use crate::format;
 use crate::machine::{device, facts};
 use crate::protocol::Checkpoint;
 use crate::rng::SeedStream;
-use crate::workflow::generate::Speaker;
+use crate::workflow::generate::TextGenerator;
 use crate::workflow::saved_run::Opened;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use serde_json::json;
@@ -135,7 +135,7 @@ fn prompts(matches: &ArgMatches) -> Result<Vec<String>> {
 
 /// A model and how it is used.
 struct Writer {
-    speaker: Speaker,
+    generator: TextGenerator,
     /// The prompt layout that a run was trained with.
     layout: Option<TextEncoder>,
     routes: Routes,
@@ -187,8 +187,8 @@ fn of_run(dir: &RunDir, checkpoint: Checkpoint, mode: RunMode) -> Result<Writer>
         RunMode::Along(routes) => (model.clone(), routes),
     };
     let device = device::name(model.decoder().device());
-    let speaker = Speaker::new(model, data.encoder.codec().clone(), device)?;
-    Ok(Writer { speaker, layout: Some(data.encoder.clone()), routes })
+    let generator = TextGenerator::new(model, data.encoder.codec().clone(), device)?;
+    Ok(Writer { generator, layout: Some(data.encoder.clone()), routes })
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
@@ -206,23 +206,23 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
             Some(dir) => of_run(dir, checkpoint, matches.get_one("route").copied().unwrap_or(RunMode::Merged))?,
             None => {
                 let path = matches.get_one::<PathBuf>("model").map_or(Path::new(""), PathBuf::as_path);
-                let speaker = Speaker::open(path, &ModelConfig { device, ..ModelConfig::default() })?;
-                Writer { speaker, layout: None, routes: Routes::Plain }
+                let generator = TextGenerator::open(path, &ModelConfig { device, ..ModelConfig::default() })?;
+                Writer { generator, layout: None, routes: Routes::Plain }
             }
         };
-        let Writer { speaker, layout, routes } = writer;
-        speaker.warning.iter().for_each(|warning| out::note(&format!("warning: {warning}")));
+        let Writer { generator, layout, routes } = writer;
+        generator.warning.iter().for_each(|warning| out::note(&format!("warning: {warning}")));
         let system = matches.get_one::<String>("system").map(String::as_str);
         let chat = (matches.get_flag("chat"), system);
-        let tokens = prompts.iter().map(|prompt| speaker.prompt(layout.as_ref(), chat, prompt));
+        let tokens = prompts.iter().map(|prompt| generator.prompt(layout.as_ref(), chat, prompt));
         let tokens = tokens.collect::<Result<Vec<_>>>()?;
-        let options = Options { stop_ids: speaker.stops(), routes, ..options(matches) };
-        Ok(write(&speaker, &prompts, &tokens, &options, matches)?)
+        let options = Options { stop_ids: generator.stops(), routes, ..options(matches) };
+        Ok(write(&generator, &prompts, &tokens, &options, matches)?)
     })
 }
 
 fn write(
-    speaker: &Speaker,
+    generator: &TextGenerator,
     prompts: &[String],
     tokens: &[Vec<u32>],
     options: &Options,
@@ -237,7 +237,7 @@ fn write(
             failed = failed.take().or(out::piece(piece).err());
         }
     };
-    let texts = speaker.write(tokens, options, &mut Hooks { go_on: &|_| true, tell: &mut tell })?;
+    let texts = generator.write(tokens, options, &mut Hooks { go_on: &|_| true, tell: &mut tell })?;
     if let Some(err) = failed {
         return Err(err);
     }
@@ -261,7 +261,7 @@ fn write(
         return out::event(
             "done",
             &json!({ "read_tokens": read, "written_tokens": written, "seconds": seconds, "tokens_per_second": rate,
-                "peak_memory": peak, "device": speaker.device }),
+                "peak_memory": peak, "device": generator.device }),
         );
     }
     log::info!("{read} tokens read, {written} written in {}: {rate:.1} tokens/s", format::duration(seconds));

@@ -98,7 +98,7 @@ fn inspect(dir: &RunDir, which: Checkpoint) -> Result<Inspection> {
         step,
         parameters: parameters.collect(),
         routing: routing_rows(&run_files::route_counts(dir, banks.sites.clone(), step)?.snapshot()),
-        experts: expert_rows(dir.config().mixture.kind, &banks, &banks.at_start(dir.config())),
+        experts: expert_rows(dir.config().mixture.kind, &banks, &banks.at_start_of(dir)?),
     })
 }
 

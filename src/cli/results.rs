@@ -177,9 +177,8 @@ pub fn comparison(report: &EvalReport) -> Result<()> {
     let row = |label: String, scores: &Scores| out::row(label, score_cells(scores, &names));
     let mut rows = vec![header, row(report.merged_name().to_lowercase(), &report.merged)];
     if !report.random.is_empty() {
-        let picks: [(&str, fn(Band) -> f64); 3] =
-            [("mean", |band| band.mean), ("lowest", |band| band.min), ("highest", |band| band.max)];
-        for (label, pick) in picks {
+        let picks: [fn(Band) -> f64; 3] = [|band| band.mean, |band| band.min, |band| band.max];
+        for (label, pick) in ["mean", "lowest", "highest"].into_iter().zip(picks) {
             let values = names.iter().map(|name| {
                 fixed_width(pick(Band::of(report.random.iter().filter_map(|scores| metric(scores, name)))))
             });

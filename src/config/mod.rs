@@ -7,6 +7,7 @@ pub mod data;
 pub mod keys;
 pub mod mixture;
 pub mod model;
+pub mod model_id;
 pub mod presets;
 pub mod text;
 pub mod train;
@@ -15,7 +16,7 @@ pub mod window;
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
 pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy, lora_scaling};
 pub use model::{DeviceChoice, DtypeChoice, Method, ModelConfig};
-pub use text::{TextConfig, TextFormat, Truncate, WRITER_LAB};
+pub use text::{LAB, TextConfig, TextFormat, Truncate, WRITER_LAB};
 pub use train::{EvalConfig, LONGEST_SAMPLE, MOST_SAMPLES, Recompute, Schedule, TrainConfig};
 pub use window::WindowOptions;
 
@@ -98,7 +99,7 @@ impl RunConfig {
 }
 
 /// Adds "`name` is `value`; `advice`" to `found` unless the value is in range.
-pub(crate) fn within<T: PartialOrd + std::fmt::Display>(
+pub(crate) fn within<T: Copy + PartialOrd + std::fmt::Display>(
     found: &mut Vec<String>,
     name: &str,
     value: T,

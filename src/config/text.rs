@@ -64,6 +64,9 @@ pub struct TextConfig {
     pub date: String,
 }
 
+/// Name of the bundled encoder: stands in [`ModelConfig::path`](super::ModelConfig::path).
+pub const LAB: &str = "lab";
+
 /// Name of the bundled language model and its texts: stands in [`ModelConfig::path`](super::ModelConfig::path) for the
 /// model, in [`DataConfig::path`](super::DataConfig::path) for the texts.
 pub const WRITER_LAB: &str = "writer-lab";

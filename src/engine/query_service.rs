@@ -7,7 +7,7 @@ use crate::engine::outbox::{EngineMessage, Outbox};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::*;
 use crate::train::{self, Control, Trainer};
-use crate::workflow::playground::{self, Audience};
+use crate::workflow::playground::{self, PlayCallbacks};
 use crate::workflow::saved_run::{self, Opened};
 use crate::workflow::snapshot::{self, Banks};
 use crate::workflow::studies::{averages, rounding};
@@ -121,10 +121,10 @@ impl<'a> QueryService<'a> {
                 let outbox = self.outbox;
                 let go_on = outbox.progress(*req, number, progress_text(command), training);
                 let show = |texts| outbox.show_writing(*req, texts);
-                let audience = Audience { go_on: &go_on, show: &show };
+                let callbacks = PlayCallbacks { go_on: &go_on, show: &show };
                 let report = match writer {
-                    Writer::Model(path) => playground::of_model(path, plan, &audience)?,
-                    Writer::Run(subject) => playground::of_run(self.loaded(subject, live)?.subject, plan, &audience)?,
+                    Writer::Model(path) => playground::of_model(path, plan, &callbacks)?,
+                    Writer::Run(subject) => playground::of_run(self.loaded(subject, live)?.subject, plan, &callbacks)?,
                 };
                 Ok(Outcome::Played(Box::new(report)))
             }
@@ -218,7 +218,7 @@ fn compute(loaded: LoadedModel<'_>, command: &Command, go_on: &dyn Fn(f64) -> bo
         Command::Inspect { site, side, .. } => {
             let now = Banks::of(subject.model())?;
             let focus = checked_focus(&now, (*site, *side))?;
-            Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start(config), step, focus))))
+            Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start_of(dir)?, step, focus))))
         }
         _ => Err(Error::internal("this command is not a query about a model")),
     }
@@ -230,7 +230,7 @@ fn inspect_saved(dir: &Path, which: Checkpoint, focus: (usize, Side)) -> Result<
     let step = saved_run::checkpoint_step(&run, which)?;
     let now = Banks::of_tensors(&checkpoint::read(&run, step)?.tensors)?;
     let focus = checked_focus(&now, focus)?;
-    Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start(run.config()), step, focus))))
+    Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start_of(&run)?, step, focus))))
 }
 
 fn checked_focus(banks: &Banks, (site, side): (usize, Side)) -> Result<(usize, Option<Side>)> {

@@ -220,7 +220,13 @@ fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &Run
     }
     let (dir, first) = (run.dir().clone(), run.trainer().steps_done());
     let model = run.trainer().model();
-    let start = Banks::of(model)?.at_start(run.trainer().config());
+    let banks = Banks::of(model)?;
+    let start = banks.at_start_of(&dir).unwrap_or_else(|err| {
+        queries
+            .outbox
+            .log(LogLevel::Warning, format!("{err}; changes are measured from the settings' initial experts"));
+        banks.at_start(run.trainer().config())
+    });
     let counts = runs::route_counts(&dir, model.site_names(), first)?;
     let history = if first > 0 { read_history(&dir, first)? } else { RunHistory::default() };
     let mut publisher = Publisher::new(queries, flags.clone(), dir.clone(), Snapshots::new(id, counts, start), history);
@@ -238,7 +244,7 @@ fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &Run
 
 /// What a run did before it was resumed at step `first`.
 fn read_history(dir: &RunDir, first: u64) -> Result<RunHistory> {
-    let runs::Story { history, evals, gradient_health, .. } = runs::Story::read(dir)?;
+    let runs::RecordedMetrics { history, evals, gradient_health, .. } = runs::RecordedMetrics::read(dir)?;
     let samples = runs::samples(dir)?;
     // The state at step `first` is measured again when the run is resumed.
     let before: Vec<u64> = checkpoint::list(dir)?.into_iter().filter(|&step| step < first).collect();

@@ -7,7 +7,7 @@ use super::Scores;
 use crate::config::Metric;
 use crate::data::Labels;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mixture::consistency;
+use crate::tensor;
 
 /// Share of right predictions, 0 to 1; 0 for no rows.
 pub fn accuracy(truth: &[u32], predicted: &[u32]) -> f64 {
@@ -222,7 +222,7 @@ fn check(logits: &[f32], labels: &Labels, classes: usize) -> Result<()> {
 /// Logarithms of the probabilities. `[rows, classes]`
 fn log_softmax(logits: &[f32], classes: usize) -> Vec<f64> {
     let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
-    logits.chunks_exact(classes.max(1)).flat_map(consistency::log_softmax).collect()
+    logits.chunks_exact(classes.max(1)).flat_map(tensor::log_softmax).collect()
 }
 
 fn class_scores(log_probs: &[f64], truth: &[u32], classes: usize, metric: Metric) -> Scores {

@@ -12,6 +12,7 @@
 use crate::config::MixtureConfig;
 use crate::error::Result;
 use crate::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
+use crate::tensor::log_softmax;
 use candle_core::Tensor;
 
 /// What is minimised under these settings, as the kernels over a vocabulary take it.
@@ -36,13 +37,6 @@ pub struct Consistency {
     pub grad_a: Vec<f64>,
     /// Gradient on pass B's logits. `[n * classes]`
     pub grad_b: Vec<f64>,
-}
-
-/// `log softmax` of one row.
-pub fn log_softmax(row: &[f64]) -> Vec<f64> {
-    let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let log_sum = row.iter().map(|z| (z - max).exp()).sum::<f64>().ln() + max;
-    row.iter().map(|z| z - log_sum).collect()
 }
 
 /// Symmetric KL divergence. za, zb `[n * classes]`

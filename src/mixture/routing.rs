@@ -5,45 +5,9 @@
 use crate::config::{MixtureConfig, RoutingPolicy};
 use crate::error::{Error, Result};
 use crate::nn::kernels::routed::{Group, RowSet};
+pub use crate::records::{Pick, Route, SIDES, Side};
 use crate::rng::{Purpose, SeedStream};
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
-
-/// The two projections of a module: a bottleneck adapter's, or LoRA's A and B.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Side {
-    /// W^D or A: hidden to bottleneck.
-    Down,
-    /// W^U or B: bottleneck to hidden.
-    Up,
-}
-
-/// Both sides, in storage order.
-pub const SIDES: [Side; 2] = [Side::Down, Side::Up];
-
-/// The experts of one side of one site in one pass.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Pick {
-    /// One expert for the whole batch.
-    One(u8),
-    /// One expert for each sequence. `[sequences]`
-    PerExample(Vec<u8>),
-    /// One expert for each token. `[tokens]`
-    PerToken(Vec<u8>),
-}
-
-/// All picks of one forward of a batch: `passes` x `sites` x 2 sides, in that order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
-    /// Forward passes that go through the network as one batch (2 with consistency).
-    pub passes: usize,
-    /// Sites (layers).
-    pub sites: usize,
-    /// `picks[(pass * sites + site) * 2 + side]`.
-    pub picks: Vec<Pick>,
-}
 
 /// What a route needs to know of the batch and the step it is drawn for.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +23,6 @@ pub struct RouteShape {
 }
 
 impl Route {
-    /// The pick of one side.
-    pub fn pick(&self, pass: usize, site: usize, side: Side) -> &Pick {
-        &self.picks[(pass * self.sites + site) * 2 + side as usize]
-    }
-
     /// Every side of every site on the same expert (a shared side on its only one).
     pub fn fixed(mixture: &MixtureConfig, sites: usize, expert: usize) -> Self {
         let pick = |experts: usize| Pick::One(expert.min(experts - 1) as u8);

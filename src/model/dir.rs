@@ -2,12 +2,10 @@
 
 use super::spec::EncoderSpec;
 use super::weights::Weights;
+use crate::config::LAB;
 use crate::error::{Context as _, Error, Result};
 use crate::model_store;
 use std::path::{Path, PathBuf};
-
-/// The bundled encoder's name as a path.
-pub const LAB: &str = "lab";
 
 /// A model on disk or inside the program, opened but not yet read.
 pub struct ModelSource {

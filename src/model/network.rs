@@ -201,7 +201,7 @@ impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
         for (site, layer) in model.base.stack_mut().iter_mut().enumerate() {
             let LayerParts { adapter, loras, .. } = layer.parts_mut();
             if let FfnAdapter::Mixture(mixture) = adapter {
-                *adapter = FfnAdapter::Merged(mixture.merge_site(weights, site)?);
+                *adapter = FfnAdapter::Merged(mixture.merge(weights.site(site)?)?);
             }
             loras.replace(&mut merge)?;
         }

@@ -101,6 +101,9 @@ impl PassMode {
     }
 }
 
+/// What comes out of the last layer, and what is saved of each.
+pub(super) type ForwardResult<X, S> = (X, Vec<SavedActivations<X, S>>);
+
 /// What is saved of one layer.
 #[derive(Debug)]
 pub(super) enum SavedActivations<X, S> {
@@ -156,7 +159,7 @@ pub(super) trait Stack {
         x: Self::Hidden,
         pass: &Self::Pass,
         options: &ForwardOptions<'_>,
-    ) -> Result<(Self::Hidden, Vec<SavedActivations<Self::Hidden, Self::Saved>>)> {
+    ) -> Result<ForwardResult<Self::Hidden, Self::Saved>> {
         let lowest = self.lowest_trained().unwrap_or(usize::MAX);
         let (mut x, mut saved) = (x, Vec::new());
         for i in 0..self.depth() {

@@ -2,10 +2,10 @@
 
 use crate::atomic::remove;
 use crate::config::WRITER_LAB;
+use crate::config::model_id::{ModelId, is_commit, is_gguf_name};
 use crate::error::{Error, Result};
 use crate::model_store::fetch::size;
 use crate::model_store::hub::Hub;
-use crate::model_store::id::{ModelId, is_commit, is_gguf_name};
 use crate::model_store::model_card;
 use crate::model_store::model_card::{ModelReader, StoredFile, StoredModel};
 use serde::Serialize;
@@ -63,14 +63,6 @@ pub fn pinned(path: &str) -> String {
     pinned().unwrap_or_else(|| path.to_owned())
 }
 
-/// The name of the model for other programs: `org/name` for one of the hub, else the path.
-pub fn base_name(path: &str) -> String {
-    match ModelId::parse(path) {
-        Ok(id) if (id.revision.is_some() || id.file.is_some()) && !Path::new(path).exists() => id.repo,
-        _ => path.to_owned(),
-    }
-}
-
 /// `name` for a snapshot directory in a cache (`models--org--name/snapshots/<commit>`), the directory's name for others.
 pub fn short_name(path: &Path) -> Option<String> {
     let of_cache = || {
@@ -80,14 +72,6 @@ pub fn short_name(path: &Path) -> Option<String> {
         Some(id.repo.rsplit('/').next()?.to_owned())
     };
     of_cache().or_else(|| Some(path.file_name()?.to_string_lossy().into_owned()))
-}
-
-/// A short name for the model of a run: `name` of `org/name@revision`, else the last part of the path.
-pub fn title(path: &str) -> Option<String> {
-    match ModelId::parse(path) {
-        Ok(id) if !Path::new(path).exists() => Some(id.repo.rsplit('/').next()?.to_owned()),
-        _ => Some(Path::new(path).file_name()?.to_string_lossy().into_owned()),
-    }
 }
 
 impl Hub {

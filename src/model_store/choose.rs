@@ -1,8 +1,8 @@
 //! Which files of a repository a model needs: its configuration, its tokenizer, one set of weights.
 
+use crate::config::model_id::{ModelId, is_gguf_name};
 use crate::error::{Error, Result};
 use crate::format;
-use crate::model_store::id::{ModelId, is_gguf_name};
 use crate::model_store::listing::RemoteFile;
 
 /// Small files that belong to a model, where they are there.

@@ -1,9 +1,9 @@
 //! HTTP requests to the hub. Redirects are followed here and not by the transport: only the hub's own answer carries a
 //! file's etag and size, and only the hub may get the token.
 
+use crate::config::model_id::ModelId;
 use crate::model_store::error::{FetchError, RequestContext};
 use crate::model_store::hub::Hub;
-use crate::model_store::id::ModelId;
 use std::time::Duration;
 use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::typestate::WithoutBody;

@@ -1,10 +1,10 @@
 //! A whole model: the list of its files, a check of the disk space, one file after the other, at the end the ref.
 
+use crate::config::model_id::{ModelId, is_commit};
 use crate::error::{Error, Result};
 use crate::model_store::choose::{self, Choice};
 use crate::model_store::client::Client;
 use crate::model_store::fetch::{RepoDownload, Tracker};
-use crate::model_store::id::{ModelId, is_commit};
 use crate::model_store::listing::{self, Listing};
 use crate::model_store::model_card::{self, ModelReader};
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! Failures of requests to the hub: what each means, whether a retry can help, and what the user can do.
 
+use crate::config::model_id::ModelId;
 use crate::error::{Error, ErrorKind};
 use crate::model_store::hub::Hub;
-use crate::model_store::id::ModelId;
 use std::io;
 use std::path::Path;
 

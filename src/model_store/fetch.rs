@@ -3,12 +3,12 @@
 //! The bytes go to `blobs/<etag>.part`. The etag names the contents, so a part is only continued with bytes of the same
 //! file; the whole file is compared with its checksum before it is renamed to `blobs/<etag>`.
 
+use crate::config::model_id::ModelId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::model_store::client::{Client, FileMetadata};
 use crate::model_store::download::{DownloadProgress, Stage, Watcher};
 use crate::model_store::error::{FetchError, RequestContext};
-use crate::model_store::id::ModelId;
 use crate::model_store::listing::RemoteFile;
 use crate::model_store::verify::Checksum;
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -1,8 +1,8 @@
 //! The files of a repository at a revision, as the hub lists them.
 
+use crate::config::model_id::{ModelId, is_commit, is_file};
 use crate::model_store::client::Client;
 use crate::model_store::error::{FetchError, RequestContext};
-use crate::model_store::id::{ModelId, is_commit, is_file};
 use crate::model_store::verify::Checksum;
 use serde::Deserialize;
 

@@ -11,15 +11,14 @@ pub mod download;
 pub mod error;
 mod fetch;
 pub mod hub;
-pub mod id;
 mod listing;
 pub mod model_card;
 pub mod verify;
 
-pub use cache::{CacheInfo, base_name, locate, pinned};
+pub use crate::config::model_id::ModelId;
+pub use cache::{CacheInfo, locate, pinned};
 pub use client::Client;
 pub use download::{DownloadProgress, Downloaded, Stage, Watcher, download};
 pub(crate) use fetch::cancelled;
 pub use hub::Hub;
-pub use id::ModelId;
 pub use model_card::{ModelKind, ModelReader, StoredModel};

@@ -1,8 +1,8 @@
 //! What a snapshot holds, read from its headers only, and whether it can be trained here.
 
+use crate::config::model_id::is_file;
 use crate::error::{Error, Result};
 use crate::model_store::choose::INDEX;
-use crate::model_store::id::is_file;
 use crate::tensor::gguf::GgufFile;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

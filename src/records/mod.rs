@@ -1,10 +1,11 @@
 //! Plain data of a training run: what the loop reports, a recorder writes and the window shows.
 
 mod evaluation;
+mod route;
 
 pub use evaluation::{Band, EvalReport, MergedWith, Scores};
+pub use route::{Pick, Route, SIDES, Side};
 
-use crate::mixture::Route;
 use crate::tensor::HostTensor;
 use serde::{Deserialize, Serialize};
 

@@ -17,3 +17,10 @@ use candle_core::{DType, Tensor};
 pub fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
+
+/// Logarithms of the softmax of one row.
+pub fn log_softmax(row: &[f64]) -> Vec<f64> {
+    let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_sum = row.iter().map(|z| (z - max).exp()).sum::<f64>().ln() + max;
+    row.iter().map(|z| z - log_sum).collect()
+}

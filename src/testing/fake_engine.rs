@@ -297,7 +297,7 @@ impl State {
         }
         for step in first..=last {
             if [1, 3, 10].contains(&step) {
-                self.send(Event::GradientHealth { run, lamps: data::lamps(step) });
+                self.send(Event::GradientHealth { run, gradient_health: data::gradient_health(step) });
             }
             if step % data::EVAL_EVERY == 0 || step == total {
                 self.send(Event::PhaseChanged { run, phase: RunPhase::Evaluating });

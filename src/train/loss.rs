@@ -6,11 +6,11 @@
 use crate::config::MixtureConfig;
 use crate::data::Labels;
 use crate::error::{Error, Result};
-use crate::mixture::consistency::{self, log_softmax};
+use crate::mixture::consistency;
 use crate::nn::kernels::device;
 use crate::nn::kernels::loss_rows::LossRows;
 use crate::nn::kernels::vocab_loss;
-use crate::tensor::to_f32;
+use crate::tensor::{log_softmax, to_f32};
 use candle_core::{DType, Tensor};
 
 /// The loss and its parts: means over the rows of a micro-batch, or over the micro-batches of a step.

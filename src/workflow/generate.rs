@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// A model that writes, with its tokenizer.
 #[derive(Debug)]
-pub struct Speaker {
+pub struct TextGenerator {
     /// The model.
     pub model: CausalLm,
     /// Text to tokens and back.
@@ -22,7 +22,7 @@ pub struct Speaker {
     pub warning: Option<String>,
 }
 
-impl Speaker {
+impl TextGenerator {
     /// Opens a base model on the device that the settings ask for.
     pub fn open(path: &Path, config: &ModelConfig) -> Result<Self> {
         let source = LmSource::open(path)?;
@@ -30,9 +30,9 @@ impl Speaker {
         let place = device::choose(config);
         let setup = LmSetup { mixture: None, seed: SeedStream::new(0) };
         let model = CausalLm::load(source.spec, &source.weights, setup, place.dtype, &place.device)?;
-        let speaker =
+        let generator =
             Self::new(model, codec, device::name(&place.device)).with_context(|| path.display().to_string())?;
-        Ok(Self { warning: place.warning, ..speaker })
+        Ok(Self { warning: place.warning, ..generator })
     }
 
     /// A model with its tokenizer; an error where they do not fit together.
@@ -86,13 +86,18 @@ impl Speaker {
 
     /// Tokens that end a text: the tokenizer's and the model's.
     pub fn stops(&self) -> Vec<u32> {
-        let mut stops = self.codec.stops().to_vec();
-        stops.extend(self.model.spec().eos.iter().filter(|id| !self.codec.stops().contains(id)));
-        stops
+        stop_ids(&self.model, &self.codec)
     }
 
     /// Continues every prompt.
     pub fn write(&self, prompts: &[Vec<u32>], options: &Options, hooks: &mut Hooks<'_>) -> Result<Vec<Generated>> {
         generate(&self.model, prompts, Some(&self.codec), options, hooks)
     }
+}
+
+/// Tokens that end a text: the tokenizer's and the model's.
+pub(crate) fn stop_ids(model: &CausalLm, codec: &TextCodec) -> Vec<u32> {
+    let mut stops = codec.stops().to_vec();
+    stops.extend(model.spec().eos.iter().filter(|id| !codec.stops().contains(id)));
+    stops
 }

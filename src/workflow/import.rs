@@ -8,8 +8,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::tensor::HostTensor;
 use crate::train::Subject;
 use crate::train::trainer::{Trainer, set_tensors};
-use crate::workflow::run;
-use crate::workflow::run::Prepared;
+use crate::workflow::run::{self, Prepared};
 use std::path::PathBuf;
 
 /// What was found in the files.

@@ -1,5 +1,5 @@
-//! The playground's answers: each pane writes in turn, and while it does, the first pane reads along and says what it
-//! would have thought.
+//! The playground's answers: each pane writes in turn, and each of its tokens is compared with what the first pane
+//! predicts at that place.
 
 use crate::config::ModelConfig;
 use crate::data::text::TextEncoder;
@@ -16,7 +16,7 @@ use crate::rng::SeedStream;
 use crate::tensor::hash::hex;
 use crate::tensor::to_f32;
 use crate::train::Subject;
-use crate::workflow::generate::Speaker;
+use crate::workflow::generate::TextGenerator;
 use candle_core::Tensor;
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
@@ -28,8 +28,8 @@ const LIKELIEST: usize = 5;
 /// Characters of a fingerprint.
 const FINGERPRINT: usize = 8;
 
-/// Who is told while answers are written.
-pub(crate) struct Audience<'a> {
+/// Called while answers are written.
+pub(crate) struct PlayCallbacks<'a> {
     /// Called after each token with the share done, 0 to 1; false ends it at once.
     pub go_on: &'a dyn Fn(f64) -> bool,
     /// The answers as far as they are written.
@@ -37,50 +37,50 @@ pub(crate) struct Audience<'a> {
 }
 
 /// A language model without a mixture answers.
-pub(crate) fn of_model(path: &str, plan: &PlayPlan, audience: &Audience<'_>) -> Result<PlayReport> {
-    let speaker = Speaker::open(Path::new(path), &ModelConfig::default())?;
-    play(&speaker, None, plan, audience)
+pub(crate) fn of_model(path: &str, plan: &PlayPlan, callbacks: &PlayCallbacks<'_>) -> Result<PlayReport> {
+    let generator = TextGenerator::open(Path::new(path), &ModelConfig::default())?;
+    play(&generator, None, plan, callbacks)
 }
 
 /// A run's model answers.
-pub(crate) fn of_run(subject: &Subject, plan: &PlayPlan, audience: &Audience<'_>) -> Result<PlayReport> {
+pub(crate) fn of_run(subject: &Subject, plan: &PlayPlan, callbacks: &PlayCallbacks<'_>) -> Result<PlayReport> {
     let Some((model, data)) = subject.language_model() else {
         return Err(Error::config("this run's model gives classes and does not write; open a run of a language model"));
     };
     let device = device::name(model.decoder().device());
-    let speaker = Speaker::new(model.clone(), data.encoder.codec().clone(), device)?;
-    play(&speaker, Some(&data.encoder), plan, audience)
+    let generator = TextGenerator::new(model.clone(), data.encoder.codec().clone(), device)?;
+    play(&generator, Some(&data.encoder), plan, callbacks)
 }
 
 /// Lets every pane of the plan answer. `layout`: how the model was trained to be asked, where it was.
 fn play(
-    speaker: &Speaker,
+    generator: &TextGenerator,
     layout: Option<&TextEncoder>,
     plan: &PlayPlan,
-    audience: &Audience<'_>,
+    callbacks: &PlayCallbacks<'_>,
 ) -> Result<PlayReport> {
-    let prompt = prompt(speaker, layout, plan)?;
-    let options = options(speaker, &plan.sampler);
+    let prompt = prompt(generator, layout, plan)?;
+    let options = options(generator, &plan.sampler);
     let seed = SeedStream::new(plan.sampler.seed);
     let panes: Vec<Prepared<'_>> =
-        plan.panes.iter().map(|&pane| Prepared::new(&speaker.model, pane, seed)).collect::<Result<_>>()?;
+        plan.panes.iter().map(|&pane| Prepared::new(&generator.model, pane, seed)).collect::<Result<_>>()?;
     let Some(first) = panes.first() else { return Err(Error::config("no pane is chosen; choose who answers")) };
     let mut texts = vec![String::new(); panes.len()];
     let mut answers: Vec<PaneAnswer> = Vec::new();
     for (number, pane) in panes.iter().enumerate() {
         let reference = if number == 0 { None } else { Some(Reader::new(first, &prompt, seed)?) };
-        let share = |share: f64| (audience.go_on)((number as f64 + share) / panes.len() as f64);
-        let mut written = Written { speaker, reference, tokens: Vec::new(), failed: None };
+        let share = |share: f64| (callbacks.go_on)((number as f64 + share) / panes.len() as f64);
+        let mut written = Written { generator, reference, tokens: Vec::new(), failed: None };
         let mut tell = |event: Event<'_>| {
-            written.hear(event);
+            written.on_event(event);
             texts[number] = written.text();
-            (audience.show)(texts.clone());
+            (callbacks.show)(texts.clone());
         };
         let started = Instant::now();
         let options = Options { routes: pane.routes, ..options.clone() };
         let hooks = &mut Hooks { go_on: &share, tell: &mut tell };
         let prompts = std::slice::from_ref(&prompt);
-        let one = generate(&pane.model, prompts, Some(&speaker.codec), &options, hooks)?;
+        let one = generate(&pane.model, prompts, Some(&generator.codec), &options, hooks)?;
         let seconds = started.elapsed().as_secs_f64();
         let Written { tokens, failed, .. } = written;
         if let Some(err) = failed {
@@ -102,7 +102,12 @@ fn play(
             seconds,
         });
     }
-    Ok(PlayReport { plan: plan.clone(), prompt_tokens: prompt.len(), prompt: speaker.codec.decode(&prompt)?, answers })
+    Ok(PlayReport {
+        plan: plan.clone(),
+        prompt_tokens: prompt.len(),
+        prompt: generator.codec.decode(&prompt)?,
+        answers,
+    })
 }
 
 /// The first place where two answers differ; an answer that is the beginning of the other differs where it ends.
@@ -112,12 +117,12 @@ fn parts_at(first: &[u32], other: &[u32]) -> Option<usize> {
 }
 
 /// The prompt as the model reads it.
-fn prompt(speaker: &Speaker, layout: Option<&TextEncoder>, plan: &PlayPlan) -> Result<Vec<u32>> {
+fn prompt(generator: &TextGenerator, layout: Option<&TextEncoder>, plan: &PlayPlan) -> Result<Vec<u32>> {
     let system = Some(plan.system.trim()).filter(|system| !system.is_empty());
-    speaker.prompt(layout, (plan.chat, system), &plan.prompt)
+    generator.prompt(layout, (plan.chat, system), &plan.prompt)
 }
 
-fn options(speaker: &Speaker, sampler: &Sampler) -> Options {
+fn options(generator: &TextGenerator, sampler: &Sampler) -> Options {
     let Sampler { max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed } = *sampler;
     let method = match temperature > 0.0 {
         true => Method::Sample(Sampling { temperature, top_k, top_p }),
@@ -128,7 +133,7 @@ fn options(speaker: &Speaker, sampler: &Sampler) -> Options {
         rules: Rules { repetition_penalty, ..Rules::default() },
         seed: SeedStream::new(seed),
         batch_size: 1,
-        ..Options::greedy(max_new_tokens, &speaker.stops())
+        ..Options::greedy(max_new_tokens, &generator.stops())
     }
 }
 
@@ -231,11 +236,11 @@ fn add(hash: &mut Sha256, site: usize, parts: &[Tensor]) -> Result<()> {
     Ok(())
 }
 
-/// The first pane, reading along what another one writes.
+/// The first pane's predictions along the text that another one writes.
 struct Reader<'a> {
     voice: CachedDecoder<'a>,
     thread: Sequence,
-    /// ln p of what may stand next, in its opinion. `[vocab]`
+    /// ln p of what may stand next, as this pane predicts it. `[vocab]`
     log_probs: Vec<f32>,
 }
 
@@ -259,7 +264,7 @@ impl<'a> Reader<'a> {
 
 /// An answer while it is written.
 struct Written<'a> {
-    speaker: &'a Speaker,
+    generator: &'a TextGenerator,
     reference: Option<Reader<'a>>,
     tokens: Vec<PlayToken>,
     failed: Option<Error>,
@@ -270,7 +275,7 @@ impl Written<'_> {
         self.tokens.iter().map(|token| token.text.as_str()).collect()
     }
 
-    fn hear(&mut self, event: Event<'_>) {
+    fn on_event(&mut self, event: Event<'_>) {
         match event {
             Event::Token { id, log_probs, piece, .. } => self.token(id, log_probs, piece),
             Event::Rest { piece, .. } => {
@@ -284,7 +289,7 @@ impl Written<'_> {
 
     fn token(&mut self, id: u32, log_probs: &[f32], piece: &str) {
         // The token that ends the answer is no part of it.
-        if self.speaker.stops().contains(&id) {
+        if self.generator.stops().contains(&id) {
             return;
         }
         let mut divergence = 0.0;
@@ -295,7 +300,7 @@ impl Written<'_> {
                 self.reference = None;
             }
         }
-        let named = |(id, log_prob): (u32, f32)| (self.speaker.codec.piece(id), log_prob.exp());
+        let named = |(id, log_prob): (u32, f32)| (self.generator.codec.piece(id), log_prob.exp());
         self.tokens.push(PlayToken {
             id,
             text: piece.to_owned(),

@@ -5,18 +5,15 @@ use crate::config::{Recompute, RunConfig, Task};
 use crate::data::order::BatchRule;
 use crate::error::Result;
 use crate::format;
-use crate::machine::estimate;
-use crate::machine::estimate::Need;
+use crate::machine::estimate::{self, Need};
 use crate::machine::facts;
 use crate::protocol::PreflightReport;
-use crate::records::CheckpointData;
-use crate::records::{StartRecord, StepRecord};
+use crate::records::{CheckpointData, StartRecord, StepRecord};
 use crate::train::control::Control;
 use crate::train::observer::Observer;
 use crate::train::step;
 use crate::train::trainer::Trainer;
-use crate::workflow::run;
-use crate::workflow::run::Prepared;
+use crate::workflow::run::{self, Prepared};
 use std::path::PathBuf;
 
 /// Steps made to measure, at least; the first one warms up and does not count.

@@ -1,14 +1,12 @@
 //! From settings to what a training starts from: the model and the rows or texts, read and checked.
 
-use crate::config::{Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
+use crate::config::{LAB, Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
 use crate::data::preview::{self, DataPreview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer};
 use crate::error::{Context as _, Error, Result};
 use crate::format;
-use crate::machine::device;
-use crate::machine::device::Chosen;
-use crate::model::dir::LAB;
+use crate::machine::device::{self, Chosen};
 use crate::model::{CausalLm, Classifier, EncoderSpec, LmSetup, LmSource, ModelSource, Setup};
 use crate::model_store;
 use crate::rng::SeedStream;
@@ -115,12 +113,17 @@ pub fn text_preview(config: &RunConfig, examples: usize) -> Result<TextPreview> 
 
 /// The tokenizer of a model that writes: a directory in Hugging Face layout or a GGUF file.
 pub fn text_codec(path: &str) -> Result<TextCodec> {
+    refuse_lab(path)?;
+    TextCodec::open(&model_store::locate(path)?)
+}
+
+fn refuse_lab(path: &str) -> Result<()> {
     if path == LAB {
         return Err(Error::config(
             "the lab's encoder does not write; choose a language model with --model, such as writer-lab, the bundled one",
         ));
     }
-    TextCodec::open(&model_store::locate(path)?)
+    Ok(())
 }
 
 /// The tokenizer that belongs to a model.
@@ -151,11 +154,7 @@ pub(crate) fn language_model_source(path: &str) -> Result<Option<LmSource>> {
 
 /// Opens the model of a task of texts: a directory in Hugging Face layout or whatever else holds one.
 pub(crate) fn decoder(path: &str) -> Result<LmSource> {
-    if path == LAB {
-        return Err(Error::config(
-            "the lab's encoder does not write; choose a language model with --model, such as writer-lab, the bundled one",
-        ));
-    }
+    refuse_lab(path)?;
     if EncoderSpec::from_json(&config_json(path)).is_ok() {
         return Err(Error::config(format!(
             "this model is an encoder, which does not write; for task text choose a GPT-2, Llama, Mistral or Qwen \

@@ -3,14 +3,12 @@
 //! [`prepare`] reads model and data, [`Run::start`] or [`Run::resume`] opens the run directory, [`Run::go`]
 //! trains to the end and writes everything down. No threads here: the caller decides where this runs.
 
-use crate::artifact::RunDir;
-use crate::artifact::checkpoint;
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;
+use crate::artifact::{RunDir, checkpoint};
 use crate::config::RunConfig;
 use crate::error::{Context as _, Result};
-use crate::machine::estimate;
-use crate::machine::estimate::Settled;
+use crate::machine::estimate::{self, Settled};
 use crate::machine::facts;
 use crate::nn::profile::Profile;
 use crate::records::{CheckpointData, EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};

@@ -16,8 +16,7 @@ use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, Run
 use crate::protocol::{ExportReport, ExportTarget};
 use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, TensorHealth};
 use crate::tensor::NumberFormat;
-use crate::workflow::snapshot;
-use crate::workflow::snapshot::Banks;
+use crate::workflow::snapshot::{self, Banks};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,9 +27,9 @@ const SAMPLES: usize = 512;
 /// Last lines of the log that are shown.
 const LOG_LINES: usize = 400;
 
-/// What `metrics.jsonl` tells.
+/// What `metrics.jsonl` holds.
 #[derive(Default)]
-pub(crate) struct Story {
+pub(crate) struct RecordedMetrics {
     progress: RunProgress,
     start: StartRecord,
     /// The curves.
@@ -42,34 +41,34 @@ pub(crate) struct Story {
     end: Option<EndRecord>,
 }
 
-impl Story {
-    /// Reads the record of a run; an absent file is an empty story.
+impl RecordedMetrics {
+    /// Reads the record of a run; an absent file is empty.
     pub(crate) fn read(run: &RunDir) -> Result<Self> {
-        let mut story = Self::default();
+        let mut recorded = Self::default();
         let mut curve = Decimated::new(CURVE);
         let record = read_lines(&run.metrics())?;
-        story.progress.add_damaged(record.damaged);
+        recorded.progress.add_damaged(record.damaged);
         for line in record.lines {
-            story.progress.add(&line);
+            recorded.progress.add(&line);
             match line {
                 Line::Start(_, record) => {
-                    story.start = record;
+                    recorded.start = record;
                     // A resumed run has not ended yet.
-                    story.end = None;
+                    recorded.end = None;
                 }
                 Line::Step(record) => curve.push(StepBucket::of((&record).into())),
-                Line::Eval(record) => story.evals.push(record),
+                Line::Eval(record) => recorded.evals.push(record),
                 Line::TensorHealth(health) => {
                     // Each check replaces the one before.
-                    story.gradient_health.retain(|old| old.step == health.step);
-                    story.gradient_health.push(health);
+                    recorded.gradient_health.retain(|old| old.step == health.step);
+                    recorded.gradient_health.push(health);
                 }
                 Line::Checkpoint(_) => {}
-                Line::End(_, record) => story.end = Some(*record),
+                Line::End(_, record) => recorded.end = Some(*record),
             }
         }
-        story.history = curve.take();
-        Ok(story)
+        recorded.history = curve.take();
+        Ok(recorded)
     }
 }
 
@@ -82,9 +81,9 @@ pub fn list(known: &mut RunList, runs_dir: &str) -> Result<Vec<RunSummary>> {
 pub fn detail(dir: &Path) -> Result<RunDetail> {
     let running = is_locked(dir);
     let run = RunDir::open(dir)?;
-    let story = Story::read(&run)?;
-    let mut summary = RunSummary::new(&run, &story.progress, running);
-    let sites = story.start.sites.clone();
+    let recorded = RecordedMetrics::read(&run)?;
+    let mut summary = RunSummary::new(&run, &recorded.progress, running);
+    let sites = recorded.start.sites.clone();
     let routing = routing(&run, sites).unwrap_or_else(|err| {
         summary.problem.get_or_insert_with(|| err.to_string());
         None
@@ -98,12 +97,12 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
         log: log_lines(&run.events()),
         exports: exports(&run),
         routing,
-        start: story.start,
-        history: story.history,
-        evals: story.evals,
+        start: recorded.start,
+        history: recorded.history,
+        evals: recorded.evals,
         samples: samples(&run)?,
-        gradient_health: story.gradient_health,
-        end: story.end,
+        gradient_health: recorded.gradient_health,
+        end: recorded.end,
     })
 }
 
@@ -134,20 +133,14 @@ fn routing(run: &RunDir, sites: Vec<String>) -> Result<Option<RoutingSnapshot>> 
 
 /// How far apart the experts were at each checkpoint. One that cannot be read (it may be going away right now) is left out.
 pub(crate) fn distances(run: &RunDir, checkpoints: &[u64]) -> Vec<DistanceSample> {
-    let sample = |&step: &u64| {
+    let banks = |&step: &u64| {
         let data = checkpoint::read(run, step).ok()?;
-        let now = Banks::of_tensors(&data.tensors).ok().filter(|banks| !banks.is_empty())?;
-        let start = now.at_start(run.config());
-        Some((snapshot::distances(&start, &start, 0), snapshot::distances(&now, &start, step)))
+        Some((step, Banks::of_tensors(&data.tensors).ok().filter(|banks| !banks.is_empty())?))
     };
-    let mut all = Vec::new();
-    for (start, now) in checkpoints.iter().filter_map(sample) {
-        if all.is_empty() {
-            all.push(start);
-        }
-        all.push(now);
-    }
-    all
+    let mut found = checkpoints.iter().filter_map(banks).peekable();
+    let Some(start) = found.peek().and_then(|(_, banks)| banks.at_start_of(run).ok()) else { return Vec::new() };
+    let later = found.filter(|(step, _)| *step > 0).map(|(step, now)| snapshot::distances(&now, &start, step));
+    std::iter::once(snapshot::distances(&start, &start, 0)).chain(later).collect()
 }
 
 fn log_lines(path: &Path) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! [`DistanceSample`]. The statistics themselves are in [`crate::analysis::expert_stats`].
 
 use crate::analysis::expert_stats::HostBank;
+use crate::artifact::{RunDir, checkpoint};
 use crate::config::{MixtureKind, RunConfig};
 use crate::error::{Error, Result};
 use crate::mixture::{SIDES, Side, init};
@@ -58,8 +59,21 @@ impl Banks {
         Ok(banks)
     }
 
-    /// What banks of these shapes held before the first step: a function of the settings, so that a resumed run
-    /// and a checkpoint know their start.
+    /// What these banks held before the first step of a run: those of its checkpoint of step 0, which imported runs
+    /// have, else [`Banks::at_start`].
+    pub fn at_start_of(&self, run: &RunDir) -> Result<Self> {
+        if checkpoint::list(run)?.first() != Some(&0) {
+            return Ok(self.at_start(run.config()));
+        }
+        let start = Self::of_tensors(&checkpoint::read(run, 0)?.tensors)?;
+        let shape = |bank: &HostBank| [bank.experts, bank.rows, bank.cols];
+        if self.sites != start.sites || !self.sides.iter().map(shape).eq(start.sides.iter().map(shape)) {
+            return Err(Error::format("checkpoint-0 holds other modules than the later checkpoints"));
+        }
+        Ok(start)
+    }
+
+    /// What banks of these shapes are initialised with under these settings.
     pub fn at_start(&self, config: &RunConfig) -> Self {
         let seed = SeedStream::new(config.train.seed);
         let mut sides = Vec::with_capacity(self.sides.len());

@@ -8,6 +8,7 @@ use crate::eval::text_metrics::{BleuDifference, WordLists};
 use crate::protocol::{WriteReport, WrittenBy, WrittenSample};
 use crate::rng::SeedStream;
 use crate::train::Subject;
+use crate::workflow::generate;
 use std::time::Instant;
 
 /// What is written.
@@ -23,7 +24,7 @@ pub struct WritePlan {
     pub word_lists: Option<WordLists>,
 }
 
-/// Writes and scores. `go_on` hears the share done, 0 to 1; false cancels.
+/// Writes and scores. `go_on` gets the share done, 0 to 1; false cancels.
 pub fn write_and_score(
     subject: &Subject,
     config: &RunConfig,
@@ -35,8 +36,7 @@ pub fn write_and_score(
         return Err(Error::config("this run's model gives classes and does not write; open a run of a language model"));
     };
     let codec = data.encoder.codec();
-    let mut stops = codec.stops().to_vec();
-    stops.extend(model.spec().eos.iter().filter(|id| !codec.stops().contains(id)));
+    let stops = generate::stop_ids(model, codec);
     let options = Options {
         batch_size: config.eval.eval_batch_size,
         seed: SeedStream::new(config.train.seed),

@@ -18,7 +18,7 @@ use egui_extras::Column;
 /// What the view remembers on screen.
 #[derive(Default)]
 pub struct TrainPanel {
-    all_lamps: bool,
+    all_tensors: bool,
     samples: samples::SamplesCard,
 }
 
@@ -46,7 +46,7 @@ impl TrainPanel {
         log_ui(ctx, Some(run), ui);
     }
 
-    fn lamps_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+    fn gradient_health_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         let title = match run.gradient_health.first() {
             Some(health) => format!("Gradient health, checked after step {}", health.step),
             None => "Gradient health".to_owned(),
@@ -61,24 +61,24 @@ impl TrainPanel {
                 for state in [HealthState::Learning, HealthState::NotDrawn, HealthState::Dead, HealthState::Exploding] {
                     let n = run.gradient_health.iter().filter(|health| health.state == state).count();
                     if n > 0 {
-                        let (words, color) = lamp_words(ctx, state);
+                        let (words, color) = health_label(ctx, state);
                         cards::badge(ui, &format!("● {n} {words}"), color);
                     }
                 }
-                labeled::toggle(ui, "All tensors", "Lists the healthy tensors too", &mut self.all_lamps);
+                labeled::toggle(ui, "All tensors", "Lists the healthy tensors too", &mut self.all_tensors);
             });
             let mut shown: Vec<&TensorHealth> = run.gradient_health.iter().collect();
-            if !self.all_lamps {
+            if !self.all_tensors {
                 shown.retain(|health| matches!(health.state, HealthState::Dead | HealthState::Exploding));
             }
             if !shown.is_empty() {
-                lamp_table(ctx, &shown, ui);
+                health_table(ctx, &shown, ui);
             }
         });
     }
 }
 
-fn lamp_words(ctx: &PanelCtx<'_>, state: HealthState) -> (&'static str, Color32) {
+fn health_label(ctx: &PanelCtx<'_>, state: HealthState) -> (&'static str, Color32) {
     match state {
         HealthState::Learning => ("learning", ctx.theme.ok),
         HealthState::NotDrawn => ("not drawn yet", ctx.theme.muted),
@@ -87,7 +87,7 @@ fn lamp_words(ctx: &PanelCtx<'_>, state: HealthState) -> (&'static str, Color32)
     }
 }
 
-fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&TensorHealth], ui: &mut Ui) {
+fn health_table(ctx: &PanelCtx<'_>, tensors: &[&TensorHealth], ui: &mut Ui) {
     let headings = [
         Heading::rest("Tensor", "", 150.0),
         Heading::exact("Expert", "", 54.0),
@@ -95,13 +95,13 @@ fn lamp_table(ctx: &PanelCtx<'_>, lamps: &[&TensorHealth], ui: &mut Ui) {
         Heading::exact("Change", "", 76.0),
         Heading { title: "Verdict", tip: "", column: Column::initial(150.0).clip(true) },
     ];
-    listing::numbers(ui, "lamps", &headings, 180.0, lamps.len(), |mut row| {
-        let lamp = lamps[row.index()];
-        let (words, color) = lamp_words(ctx, lamp.state);
-        row.col(|ui| drop(ui.label(&lamp.tensor)));
-        row.col(|ui| drop(ui.label(lamp.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
-        row.col(|ui| drop(ui.monospace(format::significant(lamp.max_abs_grad, 2))));
-        row.col(|ui| drop(ui.monospace(format::significant(lamp.update_ratio, 2))));
+    listing::numbers(ui, "lamps", &headings, 180.0, tensors.len(), |mut row| {
+        let health = tensors[row.index()];
+        let (words, color) = health_label(ctx, health.state);
+        row.col(|ui| drop(ui.label(&health.tensor)));
+        row.col(|ui| drop(ui.label(health.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
+        row.col(|ui| drop(ui.monospace(format::significant(health.max_abs_grad, 2))));
+        row.col(|ui| drop(ui.monospace(format::significant(health.update_ratio, 2))));
         row.col(|ui| drop(ui.label(RichText::new(format!("● {words}")).color(color))));
     });
 }

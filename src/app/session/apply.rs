@@ -12,7 +12,7 @@ impl Session {
         match incoming {
             Incoming::Event(event) => self.apply_event(event),
             Incoming::Steps { run, buckets } => {
-                self.update(run, |view| buckets.iter().for_each(|bucket| view.history.push(bucket)))
+                self.update(run, |view| buckets.iter().for_each(|bucket| view.history.push(bucket)));
             }
             Incoming::Experts { run, snapshot } => self.update(run, |view| view.experts = Some(snapshot)),
             Incoming::Routing { run, snapshot } => self.update(run, |view| view.routing = Some(snapshot)),

@@ -13,10 +13,10 @@
 
 use super::hub_head::{self, Head};
 use super::native::{ADAPTER_FILE, plain};
-use super::source::{Expected, ExportSource, LoadedModel, probe};
-use super::target::{Contents, ExportFormat, TargetInfo};
+use super::source::{Expected, ExportSource, LoadedModel, certify};
+use super::target::ExportFormat;
 use super::{ExportMeta, Loaded, read_files};
-use crate::artifact::certificate::{self, Certificate};
+use crate::artifact::certificate::Certificate;
 use crate::artifact::json::{read_json, write_json};
 use crate::config::Activation;
 use crate::error::{Error, Result};
@@ -44,15 +44,6 @@ const PARTS: [(&str, &str); 4] = [
 pub(super) struct AdapterHub;
 
 impl ExportFormat for AdapterHub {
-    fn info(&self) -> TargetInfo {
-        TargetInfo {
-            name: "adapterhub",
-            certificate: "adapterhub",
-            title: "AdapterHub directory",
-            description: "The merged adapter as a directory for AdapterHub's library",
-            contents: Contents::ClassifierAdapters,
-        }
-    }
     fn is_in(&self, dir: &Path) -> bool {
         dir.join(CONFIG_FILE).is_file() && !super::peft::is_in(dir)
     }
@@ -73,9 +64,8 @@ impl ExportFormat for AdapterHub {
     fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
         let tensors = source.tensors(false)?;
         adapterhub(dir, &tensors, source.meta(), "adamix")?;
-        let logits = source.expected(Expected::Merged)?;
         let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Merged(loaded));
-        certificate::certify(dir, &tensors, source.meta().dtype, probe(source, &logits), run)
+        certify(dir, source, &tensors, Expected::Merged, run)
     }
 }
 

@@ -8,7 +8,7 @@
 use super::base::DecoderArchitecture;
 use super::modules::{LoraAdapter, ModuleLora};
 use super::source::{Expected, ExportSource, LoadedModel, probe};
-use super::target::{Contents, ExportFormat, TargetInfo};
+use super::target::ExportFormat;
 use super::{ExportMeta, proof};
 use crate::artifact::certificate::Certificate;
 use crate::error::{Error, Result};
@@ -24,15 +24,6 @@ pub const FILE: &str = "adapter.gguf";
 pub(super) struct GgufAdapter;
 
 impl ExportFormat for GgufAdapter {
-    fn info(&self) -> TargetInfo {
-        TargetInfo {
-            name: "gguf-adapter",
-            certificate: "gguf-adapter",
-            title: "GGUF adapter",
-            description: "The merged LoRA as a GGUF file that llama.cpp loads beside its base model",
-            contents: Contents::LanguageModelLora,
-        }
-    }
     fn is_in(&self, dir: &Path) -> bool {
         dir.join(FILE).is_file()
     }

@@ -7,7 +7,7 @@
 use super::base::{BaseFiles, DecoderArchitecture, MergedWeights};
 use super::gguf_adapter::base_name;
 use super::source::{Expected, ExportSource, LoadedModel, probe};
-use super::target::{Contents, ExportFormat, TargetInfo};
+use super::target::ExportFormat;
 use super::{ExportMeta, proof};
 use crate::artifact::certificate::Certificate;
 use crate::data::gguf::describe::{self, Description};
@@ -26,15 +26,6 @@ const ROPE_FACTORS: &str = "rope_freqs.weight";
 pub(super) struct Gguf;
 
 impl ExportFormat for Gguf {
-    fn info(&self) -> TargetInfo {
-        TargetInfo {
-            name: "gguf",
-            certificate: "gguf",
-            title: "Whole model, GGUF",
-            description: "All weights with the merged LoRA added to them, as one GGUF file",
-            contents: Contents::WholeLanguageModel,
-        }
-    }
     fn is_in(&self, dir: &Path) -> bool {
         dir.join(FILE).is_file()
     }

@@ -10,7 +10,7 @@
 
 use super::base::{BaseFiles, BaseKind, MergedWeights};
 use super::source::{Expected, ExportSource, LoadedModel, probe};
-use super::target::{Contents, ExportFormat, TargetInfo};
+use super::target::ExportFormat;
 use super::{ExportMeta, hf_gguf, proof};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::json::{read_json, write_json};
@@ -49,15 +49,6 @@ const CARRIED: [&str; 11] = [
 pub(super) struct Hf;
 
 impl ExportFormat for Hf {
-    fn info(&self) -> TargetInfo {
-        TargetInfo {
-            name: "hf",
-            certificate: "hf",
-            title: "Whole model",
-            description: "All weights with the merged LoRA added to them, as transformers loads a model",
-            contents: Contents::WholeModel,
-        }
-    }
     fn is_in(&self, dir: &Path) -> bool {
         dir.join(CONFIG_FILE).is_file()
     }

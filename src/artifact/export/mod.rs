@@ -14,7 +14,7 @@
 //! ([`certificate`](super::certificate)), and renames the directory. A directory with contents is never touched.
 //!
 //! To add a target: a file here with a type that implements `ExportFormat`, and in [`target`] a variant of
-//! [`ExportTarget`] with its row of `FORMATS`. The command line and the window show what that row says.
+//! [`ExportTarget`] with its row of `TARGETS`. The command line and the window show what that row says.
 
 pub mod adapterhub;
 pub mod base;

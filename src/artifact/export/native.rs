@@ -5,11 +5,11 @@
 //! `adapter_size`, `lora_rank`, `lora_alpha`, `use_rslora`, `sharing_down`, `sharing_up`, `activation`, `dtype`, `labels`
 //! (a JSON array, empty for regression), and for a merged adapter `recipe` (in words) and `recipe_toml` (to be replayed).
 
-use super::source::{Expected, ExportSource, LoadedModel, probe};
-use super::target::{Contents, ExportFormat, TargetInfo};
+use super::source::{Expected, ExportSource, LoadedModel, certify};
+use super::target::ExportFormat;
 use super::{ExportMeta, Loaded, read_files};
 use crate::artifact::TOOL;
-use crate::artifact::certificate::{self, Certificate};
+use crate::artifact::certificate::Certificate;
 use crate::config::{Activation, MixtureKind};
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
@@ -27,15 +27,6 @@ pub(super) struct Merged;
 pub(super) struct Experts;
 
 impl ExportFormat for Merged {
-    fn info(&self) -> TargetInfo {
-        TargetInfo {
-            name: "merged",
-            certificate: "adapter",
-            title: "Merged adapter",
-            description: "One adapter and the head as safetensors: what you use",
-            contents: Contents::Modules,
-        }
-    }
     fn is_in(&self, dir: &Path) -> bool {
         // AdapterHub's directories have a file of this name too.
         dir.join(ADAPTER_FILE).is_file() && !dir.join(super::adapterhub::CONFIG_FILE).is_file()
@@ -49,22 +40,12 @@ impl ExportFormat for Merged {
     fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
         let tensors = source.tensors(false)?;
         merged_adapter(dir, &tensors, source.meta())?;
-        let logits = source.expected(Expected::Merged)?;
         let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Merged(loaded));
-        certificate::certify(dir, &tensors, source.meta().dtype, probe(source, &logits), run)
+        certify(dir, source, &tensors, Expected::Merged, run)
     }
 }
 
 impl ExportFormat for Experts {
-    fn info(&self) -> TargetInfo {
-        TargetInfo {
-            name: "experts",
-            certificate: "experts",
-            title: "All experts",
-            description: "Every expert and the head as safetensors: to merge differently, or to study",
-            contents: Contents::Modules,
-        }
-    }
     fn is_in(&self, dir: &Path) -> bool {
         dir.join(EXPERTS_FILE).is_file()
     }
@@ -77,9 +58,8 @@ impl ExportFormat for Experts {
     fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
         let tensors = source.tensors(true)?;
         experts(dir, &tensors, source.meta())?;
-        let logits = source.expected(Expected::Experts)?;
         let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Experts(loaded));
-        certificate::certify(dir, &tensors, source.meta().dtype, probe(source, &logits), run)
+        certify(dir, source, &tensors, Expected::Experts, run)
     }
 }
 

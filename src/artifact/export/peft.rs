@@ -10,10 +10,10 @@
 //! `PeftModel.from_pretrained(base, dir)`. [`peft_experts`] writes one such directory for every expert.
 
 use super::modules::{LoraAdapter, ModuleLora};
-use super::source::{Expected, ExportSource, LoadedModel, probe};
-use super::target::{Contents, ExportFormat, TargetInfo};
+use super::source::{Expected, ExportSource, LoadedModel, certify};
+use super::target::ExportFormat;
 use super::{ExportMeta, Loaded};
-use crate::artifact::certificate::{self, Certificate};
+use crate::artifact::certificate::Certificate;
 use crate::artifact::import::peft::read as read_adapter;
 use crate::artifact::json::{read_json, write_json};
 use crate::error::{Error, Result};
@@ -51,15 +51,6 @@ pub(super) struct Peft;
 pub(super) struct PeftExperts;
 
 impl ExportFormat for Peft {
-    fn info(&self) -> TargetInfo {
-        TargetInfo {
-            name: "peft",
-            certificate: "peft",
-            title: "PEFT directory",
-            description: "The merged LoRA and the head as Hugging Face's PEFT loads them",
-            contents: Contents::Lora,
-        }
-    }
     fn is_in(&self, dir: &Path) -> bool {
         is_in(dir)
     }
@@ -73,22 +64,12 @@ impl ExportFormat for Peft {
     fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
         let adapter = source.lora(None)?;
         peft(dir, &adapter, source.meta())?;
-        let logits = source.expected(Expected::Merged)?;
         let run = |_: &[HostTensor]| source.logits(LoadedModel::Loras(&[read_adapter(dir)?.lora]));
-        certificate::certify(dir, &adapter.tensors()?, source.meta().dtype, probe(source, &logits), run)
+        certify(dir, source, &adapter.tensors()?, Expected::Merged, run)
     }
 }
 
 impl ExportFormat for PeftExperts {
-    fn info(&self) -> TargetInfo {
-        TargetInfo {
-            name: "peft-experts",
-            certificate: "peft-experts",
-            title: "PEFT, each expert",
-            description: "Every expert, a LoRA, as a PEFT directory of its own",
-            contents: Contents::Lora,
-        }
-    }
     fn is_in(&self, dir: &Path) -> bool {
         !expert_dirs(dir).is_empty()
     }
@@ -109,14 +90,13 @@ impl ExportFormat for PeftExperts {
         let experts = 0..source.meta().mixture.num_experts;
         let adapters = experts.map(|expert| source.lora(Some(expert))).collect::<Result<Vec<_>>>()?;
         peft_experts(dir, &adapters, source.meta())?;
-        let logits = source.expected(Expected::ExpertLoras)?;
         let originals = adapters.iter().enumerate().map(|(expert, adapter)| tensors_of_expert(expert, adapter));
         let originals = originals.collect::<Result<Vec<_>>>()?.concat();
         let run = |_: &[HostTensor]| {
             let read = expert_dirs(dir).iter().map(|dir| Ok(read_adapter(dir)?.lora)).collect::<Result<Vec<_>>>()?;
             source.logits(LoadedModel::Loras(&read))
         };
-        certificate::certify(dir, &originals, source.meta().dtype, probe(source, &logits), run)
+        certify(dir, source, &originals, Expected::ExpertLoras, run)
     }
 }
 

@@ -71,12 +71,7 @@ pub fn gguf(dir: &Path, model: &GgufModel<'_>, store: NumberFormat, rerun: Optio
     };
     let original = |name: &str| model.tensor(at(name)?);
     let rounded = |tensor: &HostTensor| tensor.rounded(model.plan()[at(&tensor.name)?].format);
-    with_gguf(
-        &dir.join(gguf_model::FILE),
-        store,
-        Originals { names: &names, original: &original, rounded: &rounded },
-        rerun,
-    )
+    with_gguf(&dir.join(gguf_model::FILE), store, &names, &original, &rounded, rerun)
 }
 
 /// Proves a GGUF adapter.
@@ -94,25 +89,16 @@ pub fn gguf_adapter(
         tensor.ok_or_else(|| Error::internal(format!("there is no tensor {name}")))
     };
     let rounded = |tensor: &HostTensor| Ok(tensor.data.iter().map(|value| dtype.round(*value)).collect());
-    with_gguf(
-        &dir.join(gguf_adapter::FILE),
-        dtype,
-        Originals { names: &names, original: &original, rounded: &rounded },
-        rerun,
-    )
+    with_gguf(&dir.join(gguf_adapter::FILE), dtype, &names, &original, &rounded, rerun)
 }
 
-/// What was exported, by name.
-struct Originals<'a> {
-    names: &'a [String],
-    original: &'a dyn Fn(&str) -> Result<HostTensor>,
-    rounded: &'a dyn Fn(&HostTensor) -> Result<Vec<f32>>,
-}
-
+/// `names`: what was exported; `original` and `rounded`: its tensors, and their values as the file should hold them.
 fn with_gguf(
     file: &Path,
     store: NumberFormat,
-    exported: Originals<'_>,
+    names: &[String],
+    original: &dyn Fn(&str) -> Result<HostTensor>,
+    rounded: &dyn Fn(&HostTensor) -> Result<Vec<f32>>,
     rerun: Option<Rerun<'_>>,
 ) -> Result<Certificate> {
     let opened = GgufFile::open(file).map_err(|err| err.to_string());
@@ -121,9 +107,9 @@ fn with_gguf(
         dtype,
         stored_as,
         tolerance: certificate::tolerance(store),
-        names: exported.names,
-        original: exported.original,
-        rounded: exported.rounded,
+        names,
+        original,
+        rounded,
         found: opened.as_ref().map(|open| open.tensors.keys().cloned().collect()).map_err(String::clone),
         found_dtype: dtype,
         stored: &|name| opened.as_ref().map_err(Error::format)?.read(name),

@@ -4,7 +4,7 @@
 use super::ExportMeta;
 use super::base::{BaseFiles, BaseKind, MergedWeights};
 use super::modules::LoraAdapter;
-use crate::artifact::certificate::Probe;
+use crate::artifact::certificate::{self, Certificate, Probe};
 use crate::error::Result;
 use crate::tensor::{HostTensor, NumberFormat};
 use std::path::Path;
@@ -68,4 +68,16 @@ pub trait ExportSource {
 /// The logits that a certificate compares with.
 pub(super) fn probe<'a>(source: &dyn ExportSource, logits: &'a [f32]) -> Probe<'a> {
     Probe { logits, outputs: source.outputs() }
+}
+
+/// Certifies files that load as tensors under our names: `run` gives the logits of the model made of those.
+pub(super) fn certify(
+    dir: &Path,
+    source: &dyn ExportSource,
+    originals: &[HostTensor],
+    expected: Expected,
+    run: impl FnOnce(&[HostTensor]) -> Result<Vec<f32>>,
+) -> Result<Certificate> {
+    let logits = source.expected(expected)?;
+    certificate::certify(dir, originals, source.meta().dtype, probe(source, &logits), run)
 }

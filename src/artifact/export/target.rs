@@ -36,21 +36,86 @@ pub enum ExportTarget {
     Gguf,
 }
 
-/// The formats in the order in which they are offered, that of the variants of [`ExportTarget`].
-static FORMATS: [(ExportTarget, &dyn ExportFormat); 8] = [
-    (ExportTarget::Merged, &Merged),
-    (ExportTarget::Experts, &Experts),
-    (ExportTarget::AdapterHub, &AdapterHub),
-    (ExportTarget::Peft, &Peft),
-    (ExportTarget::PeftExperts, &PeftExperts),
-    (ExportTarget::Hf, &Hf),
-    (ExportTarget::GgufAdapter, &GgufAdapter),
-    (ExportTarget::Gguf, &Gguf),
+/// All targets in the order in which they are offered, that of the variants of [`ExportTarget`].
+static TARGETS: [TargetInfo; 8] = [
+    TargetInfo {
+        target: ExportTarget::Merged,
+        format: &Merged,
+        name: "merged",
+        certificate: "adapter",
+        title: "Merged adapter",
+        description: "One adapter and the head as safetensors: what you use",
+        contents: Contents::Modules,
+    },
+    TargetInfo {
+        target: ExportTarget::Experts,
+        format: &Experts,
+        name: "experts",
+        certificate: "experts",
+        title: "All experts",
+        description: "Every expert and the head as safetensors: to merge differently, or to study",
+        contents: Contents::Modules,
+    },
+    TargetInfo {
+        target: ExportTarget::AdapterHub,
+        format: &AdapterHub,
+        name: "adapterhub",
+        certificate: "adapterhub",
+        title: "AdapterHub directory",
+        description: "The merged adapter as a directory for AdapterHub's library",
+        contents: Contents::ClassifierAdapters,
+    },
+    TargetInfo {
+        target: ExportTarget::Peft,
+        format: &Peft,
+        name: "peft",
+        certificate: "peft",
+        title: "PEFT directory",
+        description: "The merged LoRA and the head as Hugging Face's PEFT loads them",
+        contents: Contents::Lora,
+    },
+    TargetInfo {
+        target: ExportTarget::PeftExperts,
+        format: &PeftExperts,
+        name: "peft-experts",
+        certificate: "peft-experts",
+        title: "PEFT, each expert",
+        description: "Every expert, a LoRA, as a PEFT directory of its own",
+        contents: Contents::Lora,
+    },
+    TargetInfo {
+        target: ExportTarget::Hf,
+        format: &Hf,
+        name: "hf",
+        certificate: "hf",
+        title: "Whole model",
+        description: "All weights with the merged LoRA added to them, as transformers loads a model",
+        contents: Contents::WholeModel,
+    },
+    TargetInfo {
+        target: ExportTarget::GgufAdapter,
+        format: &GgufAdapter,
+        name: "gguf-adapter",
+        certificate: "gguf-adapter",
+        title: "GGUF adapter",
+        description: "The merged LoRA as a GGUF file that llama.cpp loads beside its base model",
+        contents: Contents::LanguageModelLora,
+    },
+    TargetInfo {
+        target: ExportTarget::Gguf,
+        format: &Gguf,
+        name: "gguf",
+        certificate: "gguf",
+        title: "Whole model, GGUF",
+        description: "All weights with the merged LoRA added to them, as one GGUF file",
+        contents: Contents::WholeLanguageModel,
+    },
 ];
 
-/// How a target is called, and what it is made of.
-#[derive(Clone, Copy, Debug)]
+/// A target: its format, its names, and what it is made of.
 pub struct TargetInfo {
+    target: ExportTarget,
+    format: &'static dyn ExportFormat,
     /// On the command line; also the name of its directory.
     pub name: &'static str,
     /// In `certificate.json`.
@@ -82,8 +147,6 @@ pub(super) enum Contents {
 
 /// One kind of export: how its files are written, recognised and loaded again.
 pub(super) trait ExportFormat: Sync {
-    /// Its names, and what it is made of.
-    fn info(&self) -> TargetInfo;
     /// Whether a directory holds such an export.
     fn is_in(&self, dir: &Path) -> bool;
     /// The files in such a directory, without the certificate.
@@ -106,16 +169,12 @@ pub(super) trait ExportFormat: Sync {
 impl ExportTarget {
     /// All, in the order in which they are offered.
     pub fn all() -> impl Iterator<Item = Self> {
-        FORMATS.iter().map(|(target, _)| *target)
+        TARGETS.iter().map(|info| info.target)
     }
 
-    fn format(self) -> &'static dyn ExportFormat {
-        FORMATS[self as usize].1
-    }
-
-    /// Its names.
-    pub fn info(self) -> TargetInfo {
-        self.format().info()
+    /// Its row of the table.
+    pub fn info(self) -> &'static TargetInfo {
+        &TARGETS[self as usize]
     }
 
     /// As the command line calls it; its directory too.
@@ -125,31 +184,30 @@ impl ExportTarget {
 
     /// The target of the export in a directory.
     pub fn of(dir: &Path) -> Result<Self> {
-        let found = FORMATS.iter().find(|(_, format)| format.is_in(dir));
-        found.map(|(target, _)| *target).ok_or_else(|| {
+        TARGETS.iter().find(|info| info.format.is_in(dir)).map(|info| info.target).ok_or_else(|| {
             Error::format(format!("no file of an export is there, so this is no export: {}", dir.display()))
         })
     }
 
     /// The files of such an export in a directory, without its certificate.
     pub fn file_names(self, dir: &Path) -> Result<Vec<String>> {
-        self.format().file_names(dir)
+        self.info().format.file_names(dir)
     }
 
     /// Loads such an export under our names.
     pub(super) fn read(self, dir: &Path) -> Result<Loaded> {
-        self.format().read(dir)
+        self.info().format.read(dir)
     }
 
     /// An error where something that shows before anything is written is in the way.
     pub fn check(self, source: &dyn ExportSource) -> Result<()> {
-        self.format().check(source)
+        self.info().format.check(source)
     }
 
     /// Writes the directory `place`, which may not exist yet or must be empty, loads it again and certifies it. The
     /// directory appears together with its certificate, passed or failed, or not at all.
     pub fn export(self, place: &Path, source: &dyn ExportSource) -> Result<Certificate> {
-        new_dir(place, |dir| self.format().export(dir, source))
+        new_dir(place, |dir| self.info().format.export(dir, source))
     }
 
     /// Why a run of this task with experts of this kind cannot be exported so; nothing where it can.
@@ -187,7 +245,7 @@ impl ExportTarget {
 
 /// The name of a target in `certificate.json`, for serde.
 pub(in crate::artifact) mod certificate_name {
-    use super::{ExportTarget, FORMATS};
+    use super::{ExportTarget, TARGETS};
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
 
     pub fn serialize<S: Serializer>(target: &Option<ExportTarget>, out: S) -> Result<S::Ok, S::Error> {
@@ -196,8 +254,8 @@ pub(in crate::artifact) mod certificate_name {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExportTarget>, D::Error> {
         let Some(name) = Option::<String>::deserialize(from)? else { return Ok(None) };
-        let found = FORMATS.iter().find(|(_, format)| format.info().certificate == name);
-        found.map(|(target, _)| Some(*target)).ok_or_else(|| D::Error::custom(format!("unknown target {name:?}")))
+        let found = TARGETS.iter().find(|info| info.certificate == name);
+        found.map(|info| Some(info.target)).ok_or_else(|| D::Error::custom(format!("unknown target {name:?}")))
     }
 }
 
@@ -208,13 +266,13 @@ mod tests {
 
     #[test]
     fn the_table_is_in_the_order_of_the_variants_and_names_are_unique() {
-        let names = |pick: fn(TargetInfo) -> &'static str| {
+        let names = |pick: fn(&TargetInfo) -> &'static str| {
             ExportTarget::all().map(|target| pick(target.info())).collect::<BTreeSet<_>>().len()
         };
-        for (row, (target, _)) in FORMATS.iter().enumerate() {
-            assert_eq!(*target as usize, row, "{target:?}");
+        for (row, info) in TARGETS.iter().enumerate() {
+            assert_eq!(info.target as usize, row, "{:?}", info.target);
         }
-        assert_eq!((names(|info| info.name), names(|info| info.certificate)), (FORMATS.len(), FORMATS.len()));
-        assert_eq!(names(|info| info.title), FORMATS.len());
+        assert_eq!((names(|info| info.name), names(|info| info.certificate)), (TARGETS.len(), TARGETS.len()));
+        assert_eq!(names(|info| info.title), TARGETS.len());
     }
 }

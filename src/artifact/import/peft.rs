@@ -22,8 +22,6 @@ const OLD_FILE: &str = "adapter_model.bin";
 pub struct PeftAdapter {
     /// `base_model_name_or_path`.
     pub base_model: Option<String>,
-    /// `task_type`: `CAUSAL_LM`, `SEQ_CLS`, ...
-    pub task: Option<String>,
     /// `r` of most modules.
     pub rank: usize,
     /// `lora_alpha` of most modules.
@@ -75,7 +73,6 @@ fn read_dir(dir: &Path) -> Result<PeftAdapter> {
     }
     Ok(PeftAdapter {
         base_model: config.text("base_model_name_or_path"),
-        task: config.text("task_type"),
         rank: config.rank,
         alpha: config.alpha,
         use_rslora: config.rslora,

@@ -18,7 +18,7 @@
 
 use super::crc32c::crc32c;
 use crate::error::{Error, Result};
-use crate::mixture::{Pick, Route};
+use crate::records::{Pick, Route};
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};

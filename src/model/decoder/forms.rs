@@ -48,7 +48,7 @@ impl Decoder {
 
     fn sum(&self, matrix: impl Fn(&Weight) -> usize, vector: impl Fn(&Tensor) -> usize) -> usize {
         let norm = |norm: &PreNorm| match norm {
-            PreNorm::Layer { gamma, beta, .. } => vector(gamma) + vector(beta),
+            PreNorm::Layer(norm) => vector(norm.gamma()) + vector(norm.beta()),
             PreNorm::Rms { gamma, .. } => vector(gamma),
         };
         let mut sum = norm(&self.segments.norm) + matrix(&self.segments.tokens);

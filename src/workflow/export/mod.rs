@@ -18,7 +18,7 @@ use crate::artifact::RunDir;
 use crate::artifact::export::base::BaseKind;
 use crate::artifact::export::modules::LoraAdapter;
 use crate::artifact::export::{ExportTarget, check_free};
-use crate::config::RunConfig;
+use crate::config::{MixtureConfig, RunConfig};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::Measured;
 use crate::mixture::{Lora, LoraMixture, Route};
@@ -98,10 +98,17 @@ pub(crate) trait ModelProbe {
 
     /// Logits of the probe rows: of every expert where the model is a mixture, else of the model.
     fn all_logits(&self, model: &Self::Model) -> Result<Vec<f32>> {
-        let Some(mixture) = model.mixture() else { return self.logits(model, None) };
+        match model.mixture() {
+            Some(mixture) => Ok(self.expert_logits(model, mixture)?.concat()),
+            None => self.logits(model, None),
+        }
+    }
+
+    /// Logits of the probe rows with every expert in turn on all sides. `[experts][rows, outputs]`
+    fn expert_logits(&self, model: &Self::Model, mixture: &MixtureConfig) -> Result<Vec<Vec<f32>>> {
         let sites = model.sites().len();
         let one = |expert| self.logits(model, Some(&Route::fixed(mixture, sites, expert)));
-        (0..mixture.num_experts).map(one).collect::<Result<Vec<_>>>().map(|all| all.concat())
+        (0..mixture.num_experts).map(one).collect()
     }
 }
 

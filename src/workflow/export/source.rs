@@ -7,13 +7,12 @@ use crate::artifact::export::modules::LoraAdapter;
 use crate::artifact::export::recipe::{Recipe, SiteWeights};
 use crate::artifact::export::{Expected, ExportMeta, ExportSource, LoadedModel, WholeModel};
 use crate::atomic;
-use crate::config::{DeviceChoice, DtypeChoice, Method, MixtureConfig, RunConfig};
+use crate::config::{DeviceChoice, DtypeChoice, Method, MixtureConfig, RunConfig, model_id};
 use crate::error::Result;
 use crate::eval::Measured as _;
 use crate::mixture::{MergeWeights, SIDES};
 use crate::model::loras::Module;
 use crate::model::{Network, Weights, network};
-use crate::model_store;
 use crate::protocol::MergePlan;
 use crate::tensor::{HostTensor, NumberFormat, to_f32};
 use crate::train::trainer::host_tensors;
@@ -259,7 +258,7 @@ fn meta<P: ModelProbe>(
     };
     let about = probe.describe(model);
     Ok(ExportMeta {
-        base_model: about.base_name.unwrap_or_else(|| model_store::base_name(&config.model.path)),
+        base_model: about.base_name.unwrap_or_else(|| model_id::base_name(&config.model.path)),
         model_type: about.model_type,
         hidden_size: about.hidden_size,
         mixture,

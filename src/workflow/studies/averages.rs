@@ -23,7 +23,7 @@ const NO_DELTAS: &str = "An adapter has a nonlinearity between its two matrices,
                          averaged: factors and outputs are all there is. The mean of the experts' answers at a site would \
                          need an adapter M times as wide.";
 
-/// Three averages of the experts, measured on the evaluation rows. `go_on` hears the share done, 0 to 1; false cancels.
+/// Three averages of the experts, measured on the evaluation rows. `go_on` gets the share done, 0 to 1; false cancels.
 pub fn averages_subject(subject: &Subject, config: &RunConfig, go_on: &dyn Fn(f64) -> bool) -> Result<AveragesReport> {
     let Some(mixture) = subject.model().mixture().cloned() else {
         return Err(Error::config("this run has no experts to average; only method adamix has"));
@@ -55,8 +55,8 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
         let shared = mixture.down_experts() == 1 || mixture.up_experts() == 1;
         // Sites are quick beside passes over all rows: all of them count as a tenth of one.
         let singles = if lora && !shared { 3.0 } else { 1.0 };
-        let meter = Progress::new(0.1 + singles + experts as f64 + 0.1, self.opts.go_on);
-        let sites = if lora { self.sites(&meter)? } else { Vec::new() };
+        let progress = Progress::new(0.1 + singles + experts as f64 + 0.1, self.opts.go_on);
+        let sites = if lora { self.sites(&progress)? } else { Vec::new() };
         let mean = MergeWeights::uniform(experts);
         let with = |pick: fn(&SiteAverages) -> &Lora| {
             P::with_loras(self.model, &mut |site, _| {
@@ -72,14 +72,14 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
             }
         }
         let (outputs, ensemble) = (self.probe.outputs(self.model), self.ensemble()?);
-        meter.step(0.1)?;
+        progress.step(0.1)?;
         let mut ways: Vec<AverageScore> = Vec::new();
         for (average, model) in &models {
             let apart = averages::apart(&ensemble, &self.probe.logits(model, None)?, outputs);
             let scores = match ways.first() {
                 // The very same numbers: nothing new would come out.
                 Some(first) if shared => first.scores.clone(),
-                _ => self.measured(&meter, 1.0, |opts| compare::evaluate(model, self.probe.rows(), None, opts))?,
+                _ => self.measured(&progress, 1.0, |opts| compare::evaluate(model, self.probe.rows(), None, opts))?,
             };
             ways.push(AverageScore {
                 average: *average,
@@ -96,7 +96,7 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
         let routes: Vec<Route> =
             (0..experts).map(|expert| Route::fixed(mixture, self.model.sites().len(), expert)).collect();
         let all =
-            self.measured(&meter, experts as f64, |opts| self.model.measure_all(self.probe.rows(), &routes, opts))?;
+            self.measured(&progress, experts as f64, |opts| self.model.measure_all(self.probe.rows(), &routes, opts))?;
         ways.push(AverageScore {
             average: Average::Outputs,
             scores: all.1,
@@ -120,14 +120,19 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
     }
 
     /// A part of the job that tells its own shares.
-    fn measured<T>(&self, meter: &Progress<'_>, units: f64, run: impl FnOnce(&Options<'_>) -> Result<T>) -> Result<T> {
-        let within = meter.within(units);
+    fn measured<T>(
+        &self,
+        progress: &Progress<'_>,
+        units: f64,
+        run: impl FnOnce(&Options<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let within = progress.within(units);
         let found = run(&Options { go_on: &within, ..*self.opts })?;
-        meter.step(units)?;
+        progress.step(units)?;
         Ok(found)
     }
 
-    fn sites(&self, meter: &Progress<'_>) -> Result<Vec<(AveragedSite, SiteAverages)>> {
+    fn sites(&self, progress: &Progress<'_>) -> Result<Vec<(AveragedSite, SiteAverages)>> {
         let (names, sites) = (self.model.site_names(), self.model.sites());
         let weights = vec![1.0 / self.mixture.num_experts as f64; self.mixture.num_experts];
         let (share, mut all) = (0.1 / sites.len().max(1) as f64, Vec::new());
@@ -137,16 +142,14 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
             };
             let found = lora_averages::site(lora, &weights)?;
             all.push((averaged(name, lora, &found)?, found));
-            meter.step(share)?;
+            progress.step(share)?;
         }
         Ok(all)
     }
 
     /// The mean of all experts' probabilities (or values) of the probe rows. `[rows, outputs]`
     fn ensemble(&self) -> Result<Vec<f64>> {
-        let (sites, experts) = (self.model.sites().len(), self.mixture.num_experts);
-        let one = |expert| self.probe.logits(self.model, Some(&Route::fixed(self.mixture, sites, expert)));
-        let logits = (0..experts).map(one).collect::<Result<Vec<_>>>()?;
+        let (logits, experts) = (self.probe.expert_logits(self.model, self.mixture)?, self.mixture.num_experts);
         averages::ensemble(&logits, &vec![1.0 / experts as f64; experts], self.probe.outputs(self.model))
     }
 

@@ -34,7 +34,7 @@ const PASS: f64 = 4.0;
 /// The part of a model that is no layer.
 const REST: &str = "embeddings, final norm, head";
 
-/// What number formats cost. `go_on` hears the share done, 0 to 1; false cancels.
+/// What number formats cost. `go_on` gets the share done, 0 to 1; false cancels.
 pub fn rounding_subject(
     subject: &Subject,
     config: &RunConfig,
@@ -74,10 +74,10 @@ fn report<P: ModelProbe>(
     targets.sort_unstable();
     let parts = if plan.causes { P::layers(model) + 1 } else { 0 };
     let each = |target: &ExportTarget| target.dtypes().len() as f64 * (1.0 + PASS + parts as f64);
-    let meter = Progress::new(PASS + targets.iter().map(each).sum::<f64>(), opts.go_on);
+    let progress = Progress::new(PASS + targets.iter().map(each).sum::<f64>(), opts.go_on);
     // Nothing is written, so that no place for files is needed.
     let source = RunSource::new(probe, model, config, &plan.merge, NumberFormat::F32, Path::new(""))?;
-    let study = RoundingStudy { probe, source, causes: plan.causes, opts, meter: &meter };
+    let study = RoundingStudy { probe, source, causes: plan.causes, opts, progress: &progress };
     let exact = study.scores(&study.source.merged, None)?;
     let mut files = Vec::new();
     for target in targets {
@@ -102,15 +102,15 @@ struct RoundingStudy<'a, P: ModelProbe> {
     /// Whether each layer is rounded alone too.
     causes: bool,
     opts: &'a Options<'a>,
-    meter: &'a Progress<'a>,
+    progress: &'a Progress<'a>,
 }
 
 impl<P: ModelProbe> RoundingStudy<'_, P> {
     /// On all evaluation rows.
     fn scores(&self, model: &P::Model, route: Option<&Route>) -> Result<Scores> {
-        let within = self.meter.within(PASS);
+        let within = self.progress.within(PASS);
         let scores = compare::evaluate(model, self.probe.rows(), route, &Options { go_on: &within, ..*self.opts })?;
-        self.meter.step(PASS)?;
+        self.progress.step(PASS)?;
         Ok(scores)
     }
 
@@ -124,7 +124,7 @@ impl<P: ModelProbe> RoundingStudy<'_, P> {
         for dtype in ExportTarget::Merged.dtypes() {
             let mut run = |tensors: &[HostTensor]| {
                 fill(&fresh, tensors)?;
-                self.meter.step(1.0)?;
+                self.progress.step(1.0)?;
                 self.probe.all_logits(&fresh)
             };
             let budget = rounding::budget(&tensors, dtype, self.causes, (&logits, outputs), &mut run);
@@ -155,7 +155,7 @@ impl<P: ModelProbe> RoundingStudy<'_, P> {
                 bytes = rounded.bytes;
                 let made = self.source.build(rounded.tensors)?;
                 let moved = Moved::of((&logits, self.source.outputs()), &self.probe.logits(&made, None)?);
-                self.meter.step(1.0)?;
+                self.progress.step(1.0)?;
                 let causes = match &exact {
                     Some(exact) if rounded.change.largest > 0.0 => self.causes(exact, &made)?,
                     _ => Vec::new(),
@@ -178,7 +178,7 @@ impl<P: ModelProbe> RoundingStudy<'_, P> {
         let base = self.probe.logits(exact, None)?;
         let mut numbers = (0..layers).map(Some).chain([None]);
         rounding::alone(&names, &base, &mut |_| {
-            self.meter.step(1.0)?;
+            self.progress.step(1.0)?;
             self.probe.logits(&P::mixed(exact, rounded, numbers.next().flatten())?, None)
         })
     }

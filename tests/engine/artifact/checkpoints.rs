@@ -130,4 +130,6 @@ fn the_best_and_the_last_ones_are_kept() {
     assert_eq!(checkpoint::list(&run).unwrap(), [4, 8, 10]);
     assert_eq!(checkpoint::prune(&run, 0, None).unwrap(), [4, 8]);
     assert_eq!(checkpoint::list(&run).unwrap(), [10], "the newest is never deleted");
+    let (_dir, run, _lock) = self::run(&[0, 5, 10]);
+    assert_eq!(checkpoint::prune(&run, 1, None).unwrap(), [5], "step 0 of an imported run is its start");
 }

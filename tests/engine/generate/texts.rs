@@ -241,7 +241,7 @@ pub fn speaker_file() -> Vec<u8> {
 }
 
 /// A tokenizer, and a random model with as many tokens.
-fn speaker() -> (TextCodec, CausalLm, tempfile::TempDir) {
+fn generator() -> (TextCodec, CausalLm, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
     std::fs::write(&path, files::file(&files::chatml(""), &[], 0)).unwrap();
@@ -254,7 +254,7 @@ fn speaker() -> (TextCodec, CausalLm, tempfile::TempDir) {
 
 #[test]
 fn stop_strings_end_texts_and_pieces_add_up() {
-    let (codec, model, _dir) = speaker();
+    let (codec, model, _dir) = generator();
     let prompts: Vec<Vec<u32>> = ["The food", "a", "Größe"].iter().map(|text| codec.encode(text).unwrap()).collect();
     let method = Method::Sample(Sampling::default());
     let base = Options { method, seed: SeedStream::new(3), ..Options::greedy(24, codec.stops()) };
@@ -309,7 +309,7 @@ fn data(dir: &Path, file: &str) -> DataConfig {
 
 #[test]
 fn every_input_is_answered_once_and_scored_against_all_its_references() {
-    let (codec, model, dir) = speaker();
+    let (codec, model, dir) = generator();
     let rows = "mr,ref\nname[A],A is a place.\nname[A],There is A.\nname[B],B is cheap.\n";
     std::fs::write(dir.path().join("e2e.csv"), rows).unwrap();
     let data = text::load(&data(dir.path(), "e2e.csv"), &TextConfig::default(), &codec).unwrap();

@@ -8,7 +8,7 @@ use adamix::model::LmSource;
 use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
 use adamix::train::step::StepIndex;
 use adamix::train::{AdamW, Control, NullObserver, Subject};
-use adamix::workflow::generate::Speaker;
+use adamix::workflow::generate::TextGenerator;
 use adamix::workflow::run;
 use adamix::workflow::run::{Prepared, Run};
 use adamix::workflow::saved_run::Opened;
@@ -137,24 +137,25 @@ fn its_whole_models_are_opened_again_and_write_the_same() {
     assert!(reports.iter().all(|report| report.certificate.passed));
 
     let (model, data) = opened.subject.language_model().unwrap();
-    let merged = Speaker::new(model.merged_uniform().unwrap(), data.encoder.codec().clone(), String::new()).unwrap();
+    let merged =
+        TextGenerator::new(model.merged_uniform().unwrap(), data.encoder.codec().clone(), String::new()).unwrap();
     let question = "name[The Mill], food[French], area[riverside]";
     let prompt = merged.prompt(Some(&data.encoder), (false, None), question).unwrap();
-    let text = |speaker: &Speaker| {
+    let text = |generator: &TextGenerator| {
         let hooks = &mut Hooks { go_on: &|_| true, tell: &mut |_| {} };
-        let options = Options::greedy(12, &speaker.stops());
-        speaker.write(std::slice::from_ref(&prompt), &options, hooks).unwrap().remove(0).text
+        let options = Options::greedy(12, &generator.stops());
+        generator.write(std::slice::from_ref(&prompt), &options, hooks).unwrap().remove(0).text
     };
     let want = text(&merged);
     assert!(!want.trim().is_empty());
-    let base = Speaker::new(model.bare(), data.encoder.codec().clone(), String::new()).unwrap();
+    let base = TextGenerator::new(model.bare(), data.encoder.codec().clone(), String::new()).unwrap();
     assert_ne!(text(&base), want, "three steps changed what it writes");
     for report in &reports {
         let path = match report.target {
             ExportTarget::Gguf => report.dir.join(gguf_model::FILE),
             _ => report.dir.clone(),
         };
-        let other = Speaker::open(&path, &config.model).unwrap();
+        let other = TextGenerator::open(&path, &config.model).unwrap();
         let sentence = "The Mill is a French restaurant at the riverside.";
         assert_eq!(
             other.codec.encode(sentence).unwrap(),

@@ -7,8 +7,11 @@ use crate::golden::golden_dir;
 use crate::support::texts::TextPlace;
 use adamix::artifact::export::peft::MODEL_FILE;
 use adamix::artifact::import::reference;
+use adamix::artifact::{RunDir, checkpoint};
 use adamix::tensor::safetensors::{self, SafetensorsFile};
 use adamix::tensor::{HostTensor, NumberFormat};
+use adamix::workflow::runs;
+use adamix::workflow::snapshot::Banks;
 use serde_json::Value;
 use std::path::Path;
 
@@ -183,4 +186,19 @@ fn what_cannot_be_imported_is_refused_by_name() {
 
 fn say_nothing_is_left(place: &TextPlace) {
     assert!(!place.path("runs/no").exists(), "a refused import leaves no run");
+}
+
+#[test]
+fn imported_experts_start_from_the_imported_weights() {
+    let place = letters("gpt2-tiny");
+    with_settings(&place, &["import", "--name", "start", &file("gpt2_lora.pt")]);
+    let dir = RunDir::open(&place.path("runs/start")).unwrap();
+    let banks = Banks::of_tensors(&checkpoint::read(&dir, 0).unwrap().tensors).unwrap();
+    assert_ne!(banks.at_start(dir.config()), banks, "the seed gives other experts");
+    assert_eq!(banks.at_start_of(&dir).unwrap(), banks);
+    let distances = runs::detail(dir.path()).unwrap().distances;
+    assert!(!distances.is_empty() && distances.iter().flat_map(|sample| &sample.from_start).all(|&far| far == 0.0));
+    let experts = adamix(&place, &["inspect", "runs/start"]).pop().unwrap()["experts"].clone();
+    let experts = experts.as_array().unwrap();
+    assert!(!experts.is_empty() && experts.iter().all(|bank| bank["cosine_of"] == "weights"), "{experts:?}");
 }

@@ -99,6 +99,22 @@ impl fmt::Display for ModelId {
     }
 }
 
+/// The name of the model for other programs: `org/name` for one of the hub, else the path.
+pub fn base_name(path: &str) -> String {
+    match ModelId::parse(path) {
+        Ok(id) if (id.revision.is_some() || id.file.is_some()) && !Path::new(path).exists() => id.repo,
+        _ => path.to_owned(),
+    }
+}
+
+/// A short name for the model of a run: `name` of `org/name@revision`, else the last part of the path.
+pub fn title(path: &str) -> Option<String> {
+    match ModelId::parse(path) {
+        Ok(id) if !Path::new(path).exists() => Some(id.repo.rsplit('/').next()?.to_owned()),
+        _ => Some(Path::new(path).file_name()?.to_string_lossy().into_owned()),
+    }
+}
+
 /// Whether a name ends as GGUF files do.
 pub(crate) fn is_gguf_name(name: &str) -> bool {
     name.len() > 5 && name.to_ascii_lowercase().ends_with(".gguf")
