@@ -17,32 +17,32 @@
 //!
 //! | module | what lives there | what it may use |
 //! |---|---|---|
-//! | [`error`], [`format`], [`rng`] | the error type; numbers and times as people read them; seeded random streams | nothing of ours |
+//! | [`error`], `format`, [`rng`] | the error type; numbers and times as people read them; seeded random streams | nothing of ours |
 //! | [`atomic`] | files and directories that appear whole or not at all | error |
 //! | [`config`] | settings, their keys, presets | error |
 //! | [`tensor`] | tensors on the host, number formats, safetensors and GGUF as formats | atomic, error |
-//! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, rng, tensor |
+//! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, tensor |
 //! | [`records`] | what a run records, as plain data: steps, routes, evaluations, checkpoints | tensor |
 //! | [`mixture`] | banks of experts, routing, consistency, merging; knows no model and no file | config, error, nn, records, rng, tensor |
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches; knows no model | config, error, rng, tensor |
 //! | [`model_store`] | models by name: Hugging Face cache and downloads | atomic, config, error, format, tensor |
 //! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind), heads, reading weights; knows no training | config, data, error, mixture, model_store, nn, rng, tensor |
-//! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, rng, tensor |
+//! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, records, rng, tensor |
 //! | [`train`] | the step, the optimizer, the loop; knows no files | config, data, error, eval, mixture, model, nn, records, rng, tensor |
 //! | [`analysis`] | statistics of experts and routes on host data | config, error, records, tensor |
 //! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | atomic, config, data, error, records, tensor |
 //! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, mixture, model_store, nn, records, tensor |
-//! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | config, data, error, eval, mixture, model, nn, rng, tensor, train |
-//! | [`bench`] | speed and memory of the training step on random weights | config, data, error, machine, model, nn, rng, tensor, train |
+//! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | config, data, error, eval, mixture, model, nn, rng, train |
+//! | `bench` | speed and memory of the training step on random weights | config, data, error, machine, model, nn, rng, tensor, train |
 //! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, atomic, config, data, error, eval, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
 //! | [`engine`] | threads and channels, nothing else | analysis, artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
-//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train, workflow |
+//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, machine, mixture, model, model_store, protocol, records, rng, tensor, train, workflow |
 //! | `app` | the window; egui lives here and nowhere else | analysis, config, error, format, protocol |
-//! | `testing` | test doubles, behind the feature `testing` | analysis, config, error, eval, protocol, records |
+//! | `testing` | test doubles, behind the feature `testing` | config, eval, protocol |
 //!
 //! # Invariants
 //!
-//! * The trunk is frozen: no gradient of a frozen weight is ever computed, and the backward pass stops at the
+//! * The base model is frozen: no gradient of a frozen weight is ever computed, and the backward pass stops at the
 //!   lowest trained module.
 //! * Sequences are packed, never padded.
 //! * Everything random comes from one seed, split by purpose and step ([`rng`]): any step can be replayed, and
@@ -54,7 +54,7 @@
 //! # Read in this order
 //!
 //! 1. [`train::step`]: the whole training step on one screen, and [`train::trainable`]: what it needs of a model.
-//! 2. [`mixture::routing`], [`mixture::adapter`] and [`mixture::lora`]: what is drawn, and what a site computes.
+//! 2. [`mixture::routing`], [`mixture::adapter`] and [`mixture::lora`]: what is drawn, and what an adapted module computes.
 //! 3. [`mixture::consistency`] and [`mixture::merging`]: the term between the passes, the mean at the end.
 //! 4. [`model::layer`] and [`model::encoder`]: where the mixture sits; [`model::decoder`] for language models,
 //!    with [`nn::kernels::vocab_loss`].

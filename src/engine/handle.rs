@@ -1,6 +1,6 @@
 //! The window's end of the engine: starts the threads, sends commands, receives events.
 //!
-//! No method blocks. Dropping the handle stops a run, which writes a checkpoint, and waits at most [`DROP_TIMEOUT`].
+//! No method blocks. Dropping the handle stops a run, which writes a checkpoint, and waits at most `DROP_TIMEOUT`.
 
 use super::worker::Worker;
 use crate::engine::model_store_thread::ModelStoreThread;

@@ -1,7 +1,7 @@
 //! One download on a thread of its own, for the window and the command line.
 //!
 //! Cancelling closes the connections, which ends the thread, except while it looks up or connects to a host: then its
-//! owner goes on after [`GRACE`], and the thread ends with its time limit without writing anything more.
+//! owner goes on after `GRACE`, and the thread ends with its time limit without writing anything more.
 
 use crate::error::{Error, Result};
 use crate::machine::facts;

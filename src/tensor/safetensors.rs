@@ -37,7 +37,7 @@ pub fn write(path: &Path, tensors: &[HostTensor], format: NumberFormat, metadata
     write_streamed(path, &plan, metadata, &mut |i| Ok(Cow::Borrowed(&tensors[i])))
 }
 
-/// As [`write`], one tensor in memory at a time: `tensor` gives the planned tensor of a number, once each, in order.
+/// As [`write()`], one tensor in memory at a time: `tensor` gives the planned tensor of a number, once each, in order.
 pub fn write_streamed<'a>(
     path: &Path,
     plan: &[TensorPlan],

@@ -1,7 +1,7 @@
 //! Exports of a run: one path for classifiers and language models.
 //!
 //! [`export_subject`] checks the whole plan, then lets [`ExportTarget::export`] write and certify one target after the
-//! other. [`RunSource`] gives it tensors and logits; what differs between the kinds of models is in [`ModelProbe`].
+//! other. `RunSource` gives it tensors and logits; what differs between the kinds of models is in `ModelProbe`.
 
 mod base_model;
 mod bundled;

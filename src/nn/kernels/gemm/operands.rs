@@ -148,7 +148,7 @@ pub type After<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 /// A product whose output is bf16 by one that writes f32, rounded at the end. `product` gets the start of `[m, n]`.
 ///
 /// # Safety
-/// As for [`raw`]: `start` is the job's output.
+/// As for `raw`: `start` is the job's output.
 #[expect(unsafe_code, reason = "the output is the caller's promise")]
 pub(super) unsafe fn by_way_of_f32(
     job: &Product<'_>,
