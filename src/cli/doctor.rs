@@ -52,7 +52,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 
 fn examine(runs_dir: &Path) -> Result<Findings> {
     let machine = facts::machine();
-    let gemm = facts::pool(0, 0)?.install(|| facts::gemm_rate(candle_core::DType::F32, 0.5))?;
+    let gemm = facts::pool(0, 0)?.install(|| facts::f32_gemm_rate(0.5))?;
     let display = ["WAYLAND_DISPLAY", "DISPLAY"].into_iter().find_map(|name| {
         std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| format!("{name}={value}"))
     });

@@ -125,6 +125,11 @@ pub fn disk_free(path: &Path) -> Option<u64> {
     fs4::available_space(existing.unwrap_or(Path::new("."))).ok()
 }
 
+/// [`gemm_rate`] of f32, for callers that know no tensors.
+pub fn f32_gemm_rate(seconds: f64) -> Result<f64> {
+    gemm_rate(DType::F32, seconds)
+}
+
 /// FLOP/s of matrix products of 1,024 x 768 x 3,072 (RoBERTa-base's feed-forward layer) with weights stored as `dtype`:
 /// the best of several in about `seconds`, with our own kernels or candle's.
 pub fn gemm_rate(dtype: DType, seconds: f64) -> Result<f64> {
