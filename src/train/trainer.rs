@@ -361,14 +361,19 @@ impl Trainer {
     fn sample(&mut self, observer: &mut dyn Observer, control: &Control, single_step: bool) -> Result<()> {
         let step = self.progress.step;
         let watching = RefCell::new(&mut *observer);
-        let go_on = || loop {
-            // A single step that is asked for meanwhile comes after the samples.
-            let paused = control.paused() && !control.stopped() && !single_step && !control.step_asked();
-            watching.borrow_mut().on_writing(self, paused);
-            if !paused || control.stopped() {
-                return !control.stopped();
+        let go_on = || {
+            if control.stopped() {
+                return false;
             }
-            control.wait(PAUSE_POLL);
+            loop {
+                // A single step that is asked for meanwhile comes after the samples.
+                let paused = control.paused() && !control.stopped() && !single_step && !control.step_asked();
+                watching.borrow_mut().on_writing(self, paused);
+                if !paused || control.stopped() {
+                    return !control.stopped();
+                }
+                control.wait(PAUSE_POLL);
+            }
         };
         if !go_on() {
             return Err(Error::new(ErrorKind::Cancelled, "stopped before the samples"));
