@@ -2,6 +2,21 @@
 //!
 //! [`load`] gives the rows of a classification task, checked and encoded; [`preview()`] describes them before training.
 //! [`text`] does the same for language models; [`order`] says which rows come when.
+//!
+//! ```
+//! use adamix::config::{RunConfig, presets};
+//! use adamix::data::{self, TextTokenizer};
+//!
+//! let mut config = RunConfig::default();
+//! presets::lab().apply(&mut config);
+//! config.data.max_train_rows = 100;
+//! let task = data::load(&config.data, &TextTokenizer::lab()?)?;
+//! // Packed: the tokens of all rows one after the other, without padding.
+//! let batch = task.train.batch(&[3, 1, 4]);
+//! assert_eq!(batch.offsets.len(), 3 + 1);
+//! assert_eq!(batch.ids.len(), batch.offsets[3]);
+//! # Ok::<(), adamix::error::Error>(())
+//! ```
 
 pub mod batch;
 pub mod gguf;

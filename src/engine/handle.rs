@@ -1,6 +1,27 @@
 //! The window's end of the engine: starts the threads, sends commands, receives events.
 //!
 //! No method blocks. Dropping the handle stops a run, which writes a checkpoint, and waits at most `DROP_TIMEOUT`.
+//!
+//! ```
+//! use adamix::engine::handle::EngineHandle;
+//! use adamix::protocol::{Command, Engine as _, Event, Incoming, RequestId};
+//! use std::ops::ControlFlow;
+//! use std::sync::{Arc, mpsc};
+//!
+//! let (wake, woken) = mpsc::channel();
+//! let mut engine = EngineHandle::spawn(Arc::new(move || drop(wake.send(()))))?;
+//! let runs_dir = "no-such-directory".to_owned();
+//! let sent = engine.try_send(Command::ListRuns { req: RequestId(1), runs_dir });
+//! assert!(sent.is_ok());
+//! let mut answered = false;
+//! while !answered && woken.recv().is_ok() {
+//!     engine.drain(&mut |message| {
+//!         answered |= matches!(message, Incoming::Event(Event::Done { req: RequestId(1), .. }));
+//!         ControlFlow::Continue(())
+//!     });
+//! }
+//! # Ok::<(), adamix::error::Error>(())
+//! ```
 
 use super::worker::Worker;
 use crate::engine::model_store_thread::ModelStoreThread;

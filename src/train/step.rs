@@ -1,4 +1,26 @@
 //! One optimizer step of AdaMix, whole: for classifiers and language models alike (paper, section 3).
+//!
+//! ```
+//! use adamix::config::{RunConfig, presets};
+//! use adamix::data::order::Order;
+//! use adamix::rng::SeedStream;
+//! use adamix::train::step::{StepIndex, step};
+//! use adamix::train::{AdamW, Subject};
+//! use adamix::workflow::prepare::prepare;
+//!
+//! let mut config = RunConfig::default();
+//! presets::lab().apply(&mut config);
+//! config.data.max_train_rows = 64;
+//! let Subject::Classifier(model, task) = prepare(&config)?.subject else { unreachable!("the lab has labels") };
+//! let mut optimizer = AdamW::new(model.params())?;
+//! let mut order = Order::new(SeedStream::new(config.train.seed), task.train.len(), config.train.batch_size);
+//! for step_index in 0..2 {
+//!     let at = StepIndex { step: step_index, total: 2 };
+//!     let result = step(&config, &model, &mut optimizer, at, |index| Ok(task.train.batch(order.rows(index))))?;
+//!     assert!(result.loss.total.is_finite() && result.routes.len() == 1);
+//! }
+//! # Ok::<(), adamix::error::Error>(())
+//! ```
 
 use super::loss::{LossValues, PendingLoss};
 use super::optimizer::{self, AdamW};

@@ -2,6 +2,26 @@
 //!
 //! [`prepare`] reads model and data, [`Run::start`] or [`Run::resume`] opens the run directory, [`Run::go`]
 //! trains to the end and writes everything down. No threads here: the caller decides where this runs.
+//!
+//! ```
+//! use adamix::config::{RunConfig, presets};
+//! use adamix::records::EndReason;
+//! use adamix::train::{Control, NullObserver};
+//! use adamix::workflow::run::{Run, prepare};
+//!
+//! # let runs = std::env::temp_dir().join(format!("adamix-doc-run-{}", std::process::id()));
+//! let mut config = RunConfig::default();
+//! presets::lab().apply(&mut config);
+//! (config.data.max_train_rows, config.data.max_eval_rows, config.train.max_steps) = (64, 20, 2);
+//! config.runs_dir = runs.to_string_lossy().into_owned();
+//! let mut run = Run::start(prepare(&config)?)?;
+//! let end = run.go(&mut NullObserver, &Control::default())?;
+//! assert_eq!((end.step, end.reason), (2, EndReason::Finished));
+//! assert!(run.dir().metrics().exists());
+//! # drop(run);
+//! # std::fs::remove_dir_all(runs).ok();
+//! # Ok::<(), adamix::error::Error>(())
+//! ```
 
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;

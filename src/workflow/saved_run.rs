@@ -1,4 +1,34 @@
 //! From a run directory back to a model: measure it, merge it, export it with proof.
+//!
+//! ```
+//! use adamix::artifact::{RunDir, certificate};
+//! use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
+//! use adamix::workflow::saved_run::Opened;
+//! # use adamix::{config::{RunConfig, presets}, train::{Control, NullObserver}, workflow::run::{Run, prepare}};
+//! # let runs = std::env::temp_dir().join(format!("adamix-doc-saved-{}", std::process::id()));
+//! # let mut config = RunConfig::default();
+//! # presets::lab().apply(&mut config);
+//! # (config.data.max_train_rows, config.data.max_eval_rows, config.train.max_steps) = (64, 20, 2);
+//! # config.runs_dir = runs.to_string_lossy().into_owned();
+//! # let mut run = Run::start(prepare(&config)?)?;
+//! # run.go(&mut NullObserver, &Control::default())?;
+//! # let path = run.dir().path().to_owned();
+//! # drop(run);
+//! let saved = Opened::open(&RunDir::open(&path)?, Checkpoint::Last)?;
+//! let merged = saved.merge(&MergePlan::Uniform)?;
+//! assert!(merged.scores.primary.is_finite());
+//! let plan = ExportPlan {
+//!     targets: vec![ExportTarget::Merged],
+//!     dtype: NumberFormat::F32,
+//!     merge: MergePlan::Uniform,
+//!     dir: None,
+//! };
+//! let exports = saved.export(&plan)?;
+//! let (certificate, problems) = certificate::verify(&exports[0].dir)?;
+//! assert!(certificate.passed && problems.is_empty());
+//! # std::fs::remove_dir_all(runs).ok();
+//! # Ok::<(), adamix::error::Error>(())
+//! ```
 
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{RunConfig, Task};
