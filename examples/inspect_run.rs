@@ -21,9 +21,9 @@ fn main() -> Result<()> {
     // metrics.jsonl: one event a line.
     for line in read_lines(&dir.metrics())?.lines {
         match line {
-            Line::Start(time, start) => say(&format!("started {time}, {} steps planned", start.total_steps)),
+            Line::Start { time, record: start } => say(&format!("started {time}, {} steps planned", start.total_steps)),
             Line::Eval(eval) => say(&format!("step {}: merged {:.4}", eval.step, eval.merged.primary)),
-            Line::End(time, end) => say(&format!("ended {time} after {} steps: {:?}", end.step, end.reason)),
+            Line::End { time, record: end } => say(&format!("ended {time} after {} steps: {:?}", end.step, end.reason)),
             _ => {}
         }
     }

@@ -8,11 +8,12 @@
 use adamix::config::{RunConfig, presets};
 use adamix::data::order::Order;
 use adamix::error::{Error, Result};
-use adamix::eval::compare::{self, Options};
+use adamix::eval::compare::{self, EvalOptions};
 use adamix::machine::facts;
+use adamix::model::Network as _;
 use adamix::rng::SeedStream;
 use adamix::train::step::{self, StepIndex};
-use adamix::train::{AdamW, Subject};
+use adamix::train::{AdamW, ModelAndData};
 use adamix::workflow::run;
 use adamix::workflow::run::Prepared;
 use std::io::Write as _;
@@ -28,7 +29,7 @@ fn main() -> Result<()> {
 fn train(config: &RunConfig) -> Result<()> {
     // Trunk (frozen), mixture of adapters and head (trained), and the rows as token ids.
     let Prepared { subject, .. } = run::prepare(config)?;
-    let Subject::Classifier(model, task) = subject else {
+    let ModelAndData::Classifier(model, task) = subject else {
         return Err(Error::config("this example trains a classifier; choose a task with labels"));
     };
     let counts = model.counts();
@@ -50,7 +51,7 @@ fn train(config: &RunConfig) -> Result<()> {
     }
 
     // Merging: the mean of the experts' weights, site by site. The result costs what a single adapter costs.
-    let options = Options {
+    let options = EvalOptions {
         metric: task.metric,
         batch_size: config.eval.eval_batch_size,
         random_routes: config.eval.random_routes,

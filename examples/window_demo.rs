@@ -6,23 +6,27 @@
 //! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` logs the frame times.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
+#[path = "../tests/support/fake_engine/mod.rs"]
+#[expect(dead_code, reason = "the window's tests use the rest")]
+mod fake_engine;
+
 use adamix::app::actions::Action;
 use adamix::app::settings::Appearance;
-use adamix::app::view::View;
 use adamix::app::{Screenshot, WindowOptions, first_form, run};
 use adamix::config::keys;
 use adamix::engine::handle::EngineHandle;
 use adamix::protocol::{
-    EngineFactory, ExportPlan, ExportTarget, MergePlan, NumberFormat, Pane, PlayPlan, RoundingPlan, Study, Subject,
-    Writer,
+    EngineFactory, ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, Pane, PlayPlan, RoundingPlan, Study,
+    Subject, Writer,
 };
-use adamix::testing::fake_engine::FakeEngine;
+use fake_engine::FakeEngine;
 use std::path::PathBuf;
 
 fn main() {
     env_logger::init();
     let mut screenshot = Screenshot::default();
     let (mut steps, mut take, mut real) = (2, false, false);
+    let query = |query| Action::Query(Subject::Live, query);
     let mut form = first_form();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -32,7 +36,7 @@ fn main() {
                 screenshot.file = Some(PathBuf::from(value()));
                 take = true;
             }
-            "--view" => screenshot.view = View::by_name(&value()),
+            "--view" => screenshot.view = serde_json::from_value(value().into()).ok(),
             "--dark" => screenshot.appearance = Some(Appearance::Dark),
             "--light" => screenshot.appearance = Some(Appearance::Light),
             "--frames" => screenshot.frames = value().parse().unwrap_or(40),
@@ -41,22 +45,22 @@ fn main() {
             "--pause" => screenshot.actions.push(Action::Pause),
             "--open" => screenshot.actions.push(Action::OpenRun(PathBuf::from(value()))),
             "--overlay" => screenshot.actions.push(Action::ToggleOverlay(PathBuf::from(value()))),
-            "--compare" => screenshot.actions.push(Action::Compare(Subject::Live, 8)),
+            "--compare" => screenshot.actions.push(query(ModelQuery::Compare { random_routes: 8 })),
             "--merge" => {
                 let weights = MergePlan::Global(vec![0.5, 0.5, 0.0, 0.0]);
-                screenshot.actions.push(Action::Merge(Subject::Live, weights));
+                screenshot.actions.push(query(ModelQuery::Merge(weights)));
             }
             "--export" => {
                 let targets = vec![ExportTarget::Merged, ExportTarget::AdapterHub];
                 let (dtype, merge) = (NumberFormat::Bf16, MergePlan::Uniform);
                 let plan = ExportPlan { targets, dtype, merge, dir: None };
-                screenshot.actions.push(Action::Export(Subject::Live, plan));
+                screenshot.actions.push(query(ModelQuery::Export(plan)));
             }
-            "--averages" => screenshot.actions.push(Action::Study(Subject::Live, Study::Averages)),
+            "--averages" => screenshot.actions.push(query(ModelQuery::Study(Study::Averages))),
             "--rounding" => {
                 let targets = vec![ExportTarget::Merged, ExportTarget::Hf];
                 let plan = RoundingPlan { targets, merge: MergePlan::Uniform, causes: true };
-                screenshot.actions.push(Action::Study(Subject::Live, Study::Rounding(plan)));
+                screenshot.actions.push(query(ModelQuery::Study(Study::Rounding(plan))));
             }
             "--download" => screenshot.actions.push(Action::DownloadModel(value())),
             "--play" => {

@@ -10,13 +10,13 @@
 use adamix::config::{RunConfig, presets};
 use adamix::data::text::TextData;
 use adamix::error::{Error, Result};
-use adamix::eval::compare::{self, Options};
+use adamix::eval::compare::{self, EvalOptions};
 use adamix::eval::generate::{self, Hooks, Routes, ScoreOptions, Scored, score_inputs};
 use adamix::machine::facts;
 use adamix::model::CausalLm;
 use adamix::rng::SeedStream;
 use adamix::train::step::StepIndex;
-use adamix::train::{AdamW, Subject};
+use adamix::train::{AdamW, ModelAndData};
 use adamix::workflow::run;
 use adamix::workflow::run::Prepared;
 use std::io::Write as _;
@@ -69,16 +69,16 @@ fn learn_and_write(config: &RunConfig, routes: usize) -> Result<()> {
         }
     }
     say(&format!("{total} steps in {:.0} s", start.elapsed().as_secs_f64()));
-    let Subject::Lm(model, data) = &subject else {
+    let ModelAndData::Lm(model, data) = &subject else {
         return Err(Error::config("this example trains a language model; choose task text"));
     };
-    let options = Options { random_routes: routes, ..subject.options(config, &|_| true) };
+    let options = EvalOptions { random_routes: routes, ..subject.options(config, &|_| true) };
     let report = compare::compare(model, &data.dev, &options)?;
     let band = report.random_band();
     let base = report.base.as_ref().map_or(f64::NAN, |base| base.loss);
     say(&format!("dev loss: base {base:.3}, merged {:.3}, random routes {:.3}", report.merged.primary, band.mean));
 
-    let merged = model.merged_uniform()?;
+    let merged = model.merged_own()?;
     let mut shown = Vec::new();
     let mut tell = |name: &str, scored: Scored| {
         let bleu = scored.scores.bleu;
@@ -106,9 +106,10 @@ fn learn_and_write(config: &RunConfig, routes: usize) -> Result<()> {
 
 /// Greedy texts for all inputs of the evaluation data, scored.
 fn written(model: &CausalLm, data: &TextData, routes: Routes, config: &RunConfig) -> Result<Scored> {
-    let stops = data.encoder.codec().stops();
+    let stops = &data.encoder.codec.specials.stops;
     let seed = SeedStream::new(config.train.seed);
-    let options = generate::Options { routes, seed, batch_size: 40, ..generate::Options::greedy(64, stops) };
+    let options =
+        generate::GenerateOptions { routes, seed, batch_size: 40, ..generate::GenerateOptions::greedy(64, stops) };
     let hooks = &mut Hooks { go_on: &|_| true, tell: &mut |_| {} };
     score_inputs(model, data, &options, ScoreOptions::default(), hooks)
 }

@@ -13,17 +13,12 @@ const OLD: &str = ".old-";
 
 /// Writes `bytes` as the file at `path`, replacing an older one.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_file_with(path, |out| out.write_all(bytes))
+    write_file_with(path, |out| out.write_all(bytes).map_err(|err| Error::io("writing", path, err)))
 }
 
 /// Writes the file at `path` with what `fill` writes, replacing an older one. The file keeps its old contents
 /// when anything fails.
-pub fn write_file_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    try_write_file_with(path, |out| fill(out).map_err(|err| Error::io("writing", path, err)))
-}
-
-/// As [`write_file_with`], for contents that can fail to be made.
-pub fn try_write_file_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+pub fn write_file_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let failed = |err| Error::io("writing", path, err);
     let temporary = sibling(path, TEMPORARY)?;
     let written = (|| {
@@ -58,6 +53,15 @@ pub fn write_dir<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Resul
     let value = written?;
     sync_dir(parent(path))?;
     Ok(value)
+}
+
+/// Deletes a directory with all it holds. It is renamed first: a process killed half-way leaves a leftover, not a part of it.
+pub fn delete_dir(path: &Path) -> Result<()> {
+    let hidden = sibling(path, TEMPORARY)?;
+    remove(&hidden)?; // of an earlier attempt
+    let deleted = fs::rename(path, &hidden).and_then(|()| fs::remove_dir_all(&hidden));
+    deleted.map_err(|err| Error::io("deleting", path, err))?;
+    sync_dir(parent(path))
 }
 
 /// The final place of a temporary directory that [`write_dir`] has filled; any other directory itself.
@@ -97,7 +101,7 @@ pub fn clean_leftovers(dir: &Path) -> Result<Vec<String>> {
 }
 
 /// Flushes the names in a directory to the disk, where the system can do that.
-pub fn sync_dir(dir: &Path) -> Result<()> {
+fn sync_dir(dir: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(dir).and_then(|file| file.sync_all()).map_err(|err| Error::io("flushing a directory", dir, err))?;
     }

@@ -38,7 +38,6 @@
 //! | [`engine`] | threads and channels, nothing else | analysis, artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
 //! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, machine, mixture, model, model_store, protocol, records, rng, tensor, train, workflow |
 //! | `app` | the window; egui lives here and nowhere else | analysis, config, error, format, protocol |
-//! | `testing` | test doubles, behind the feature `testing` | config, eval, protocol |
 //!
 //! # Invariants
 //!
@@ -98,6 +97,3 @@ pub mod cli;
 
 #[cfg(feature = "gui")]
 pub mod app;
-
-#[cfg(feature = "testing")]
-pub mod testing;

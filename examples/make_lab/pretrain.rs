@@ -72,7 +72,7 @@ impl Pretraining {
         encoder.train_base(&mut params);
         let word = params.iter().position(|param| param.name.ends_with("word_embeddings.weight")).map(ParamId);
         let id = word.ok_or_else(|| Error::internal("the word table is not trained"))?;
-        let heads = Heads::new(encoder.embeddings().word(), id, eps, seed, &mut params)?;
+        let heads = Heads::new(encoder.embeddings.word(), id, eps, seed, &mut params)?;
         let moments =
             params.iter().map(|p| Ok((p.value.zeros_like()?, p.value.zeros_like()?))).collect::<Result<_>>()?;
         let pool = |_| rayon::ThreadPoolBuilder::new().num_threads(1).build();
@@ -85,7 +85,7 @@ impl Pretraining {
 
     /// Starting values learned from counts: word vectors from neighbours, biases from frequencies.
     pub fn warm_start(&self, data: &Sequences) -> Result<()> {
-        let table = self.encoder.embeddings().word();
+        let table = self.encoder.embeddings.word();
         spectral::fill(table, data, self.seed)?;
         self.heads.start_at(&spectral::frequencies(data, table.dim(0)?))?;
         for param in self.params.iter().filter(|p| p.name.starts_with("encoder.") && p.decay) {
@@ -109,7 +109,7 @@ impl Pretraining {
 
     /// One step on the sequences of `rows`.
     fn train(&mut self, data: &Sequences, rows: &[u32]) -> Result<f64> {
-        let vocabulary = self.encoder.spec().vocab_size;
+        let vocabulary = self.encoder.spec.vocab_size;
         let shards: Vec<_> = (0u64..)
             .zip(rows.chunks(rows.len().div_ceil(SHARDS)))
             .map(|(i, rows)| masked_batch(data, rows, vocabulary, self.seed, self.step * SHARDS as u64 + i))
@@ -134,7 +134,7 @@ impl Pretraining {
         }
         self.update(&parts)?;
         self.step += 1;
-        self.tokens += shards.iter().map(|(batch, _)| batch.tokens() as u64).sum::<u64>();
+        self.tokens += shards.iter().map(|(batch, _)| batch.ids.len() as u64).sum::<u64>();
         if sum.is_finite() {
             Ok(sum)
         } else {
@@ -156,7 +156,7 @@ impl Pretraining {
         let scale = share / (f64::from(square).sqrt() * share).max(1.0);
         let rate = self.rate();
         for (id, _, grad) in first.iter() {
-            let (Some(param), Some((m, v))) = (self.params.get(id), self.moments.get(id.0)) else { continue };
+            let (Some(param), Some((m, v))) = (self.params.iter().nth(id.0), self.moments.get(id.0)) else { continue };
             host::change_shared(grad, |grad: &mut [f32]| grad.iter_mut().for_each(|g| *g *= scale as f32))?;
             let update = adamw::Update {
                 lr: rate,
@@ -181,7 +181,7 @@ impl Pretraining {
         let batches = rows.chunks_exact(64).take(HELD_OUT_BATCHES as usize);
         let count = batches.len().max(1) as f64;
         for (i, rows) in (0u64..).zip(batches) {
-            let vocabulary = self.encoder.spec().vocab_size;
+            let vocabulary = self.encoder.spec.vocab_size;
             let (batch, targets) = masked_batch(data, rows, vocabulary, self.seed, HELD_OUT + i);
             let (x, _) = self.encoder.forward(&batch, ForwardOptions { all_tokens: true, ..ForwardOptions::eval() })?;
             sum += self.heads.run(&x, &targets, None)?.0 / count;

@@ -3,7 +3,7 @@
 use crate::save;
 use adamix::data::{Batch, Labels};
 use adamix::error::{Error, Result};
-use adamix::model::{Encoder, EncoderSpec, ForwardOptions, Weights};
+use adamix::model::{BaseModel as _, Encoder, EncoderSpec, ForwardOptions, Weights};
 use adamix::nn::Linear;
 use adamix::nn::kernels::activation::{self, Act};
 use candle_core::{DType, Device};
@@ -46,7 +46,7 @@ impl Probe {
     pub fn run(&self, encoder: &Encoder, pooler: &Linear) -> Result<Accuracies> {
         let train = features(encoder, pooler, &self.train)?;
         let test = features(encoder, pooler, &self.test)?;
-        let d = encoder.spec().hidden_size;
+        let d = encoder.spec.hidden_size;
         let accuracy = |kind: usize| {
             let column = |x: &[f64]| x[kind * d..(kind + 1) * d].to_vec();
             let (x, xt): (Vec<_>, Vec<_>) =
@@ -86,7 +86,7 @@ fn rows(path: &Path, tokenizer: &Tokenizer, limit: usize) -> Result<Vec<(Vec<u32
 
 /// Pooled first token, first token and mean, side by side, of each row.
 fn features(encoder: &Encoder, pooler: &Linear, rows: &[(Vec<u32>, f64)]) -> Result<Vec<Vec<f64>>> {
-    let d = encoder.spec().hidden_size;
+    let d = encoder.spec.hidden_size;
     let mut all = Vec::new();
     for chunk in rows.chunks(64) {
         let mut offsets = vec![0];

@@ -45,7 +45,7 @@ fn tensors(params: &Params, pooler: &Linear) -> Result<BTreeMap<String, Tensor>>
         }
     }
     let bias = pooler.bias().ok_or_else(|| Error::internal("the pooler has no bias"))?;
-    tensors.insert("bert.pooler.dense.weight".to_owned(), pooler.weight().dense()?);
+    tensors.insert("bert.pooler.dense.weight".to_owned(), pooler.weight().tensor()?.clone());
     tensors.insert("bert.pooler.dense.bias".to_owned(), bias.clone());
     Ok(tensors)
 }

@@ -6,7 +6,7 @@
 
 use crate::sequences::Sequences;
 use adamix::error::Result;
-use adamix::nn::kernels::gemm::{Mat, product};
+use adamix::nn::kernels::gemm::{Matrix, product};
 use adamix::nn::kernels::host;
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::Tensor;
@@ -90,7 +90,7 @@ fn information(counts: &[f32], n: usize) -> Vec<f32> {
 fn leading(matrix: &[f32], n: usize, d: usize, seed: SeedStream) -> Vec<f32> {
     let width = d + SPARE;
     let mut basis = seed.stream(Purpose::Init, 1 << 34).normal_vec(n * width, 1.0);
-    let apply = |basis: &[f32]| product([n, width, n], Mat::rows(matrix, n), Mat::rows(basis, width).stored(), None);
+    let apply = |basis: &[f32]| product([n, width, n], Matrix::rows(matrix, n), Matrix::rows(basis, width), None);
     for _ in 0..ROUNDS {
         orthonormalize(&mut basis, n, width);
         basis = apply(&basis);
@@ -98,7 +98,7 @@ fn leading(matrix: &[f32], n: usize, d: usize, seed: SeedStream) -> Vec<f32> {
     orthonormalize(&mut basis, n, width);
     let image = apply(&basis);
     // the matrix seen in the basis, and its eigenvectors there
-    let small = product([width, width, n], Mat::cols(&basis, width), Mat::rows(&image, width).stored(), None);
+    let small = product([width, width, n], Matrix::cols(&basis[..], width), Matrix::rows(&image[..], width), None);
     let (values, rotation) = eigen(&small, width);
     let mut order: Vec<usize> = (0..width).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
@@ -108,7 +108,7 @@ fn leading(matrix: &[f32], n: usize, d: usize, seed: SeedStream) -> Vec<f32> {
             chosen[i * d + column] = (rotation[i * width + k] * values[k].max(0.0).sqrt()) as f32;
         }
     }
-    let mut vectors = product([n, d, width], Mat::rows(&basis, width), Mat::rows(&chosen, d).stored(), None);
+    let mut vectors = product([n, d, width], Matrix::rows(&basis[..], width), Matrix::rows(&chosen[..], d), None);
     rescale(&mut vectors, d);
     vectors
 }

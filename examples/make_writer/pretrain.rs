@@ -5,8 +5,8 @@ use adamix::config::RunConfig;
 use adamix::data::text::TextBatch;
 use adamix::error::{Error, Result};
 use adamix::model::decoder::Decoder;
-use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Packed, Weights};
-use adamix::nn::kernels::vocab_loss::Objective;
+use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Network as _, Packed, Weights};
+use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
 use adamix::nn::{Grads, Params};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::train::AdamW;
@@ -165,12 +165,15 @@ impl Pretraining {
         SeedStream::new(self.settings.seed).stream(Purpose::Sampling, 1 << 32).shuffle(&mut rows);
         rows.truncate(HELD_OUT);
         let (mut sum, mut count) = (0.0, 0.0);
+        let (smoothing, weight, max_logits) = (0.0, 0.0, MAX_LOGITS);
+        let objective =
+            Objective { passes: 1, smoothing, weight, detach: true, both: false, gradient: false, max_logits };
         for rows in rows.chunks(50) {
             let batch = pack(data, rows);
             let packed = Packed::from(&batch);
             let (at, targets) = packed.targets(&batch.learn);
             let (hidden, _) = self.model.forward(packed, Some(&at), ForwardOptions::eval())?;
-            sum += self.model.loss(&hidden, &targets, Objective::eval())?.task * targets.len() as f64;
+            sum += self.model.loss(&hidden, &targets, objective)?.rows.read()?.task * targets.len() as f64;
             count += targets.len() as f64;
         }
         Ok(sum / count)

@@ -51,12 +51,11 @@ impl RoutingSnapshot {
     /// The z-scores of the counts; nothing where nothing is left to chance: a shared side, a fixed expert, round-robin, or no
     /// draws yet. `[sites * 2][experts]`
     pub fn z_scores(&self) -> Vec<Option<Vec<f64>>> {
-        let by_chance = !matches!(self.policy, RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
         let cells = self.counts.iter().zip(&self.draws);
         cells
             .map(|(counts, &draws)| {
                 let experts = counts.len();
-                (by_chance && experts > 1 && draws > 0)
+                (self.policy.is_random() && experts > 1 && draws > 0)
                     .then(|| counts.iter().map(|&count| z_score(count, draws, experts)).collect())
             })
             .collect()
@@ -196,8 +195,6 @@ pub enum Judgement {
 pub struct Balance {
     /// Counts looked at.
     pub cells: usize,
-    /// Draws in all.
-    pub draws: u64,
     /// Draws that the least drawn side expects for each expert.
     pub expected: f64,
     /// The largest deviation: its z-score, with sign.
@@ -222,7 +219,6 @@ pub struct Balance {
 pub fn judge(counts: &[Vec<u64>], policy: RoutingPolicy, fixed: usize) -> Balance {
     let drawn = || counts.iter().enumerate().filter(|(_, counts)| counts.len() > 1);
     let cells: usize = drawn().map(|(_, counts)| counts.len()).sum();
-    let draws: u64 = drawn().map(|(_, counts)| counts.iter().sum::<u64>()).sum();
     let mut expected = f64::INFINITY;
     let (mut largest, mut place) = (0.0f64, (0, 0));
     let (mut chi_squared, mut freedom) = (0.0, 0);
@@ -244,16 +240,15 @@ pub fn judge(counts: &[Vec<u64>], policy: RoutingPolicy, fixed: usize) -> Balanc
                 RoutingPolicy::Fixed => (count > 0) == (expert == fixed.min(m - 1) && n > 0),
                 // Both passes of a step take neighbours, so a count may be one step's worth ahead.
                 RoutingPolicy::RoundRobin => (count as f64 - mean).abs() <= 2.0,
-                _ => true,
+                RoutingPolicy::PerBatch | RoutingPolicy::PerExample | RoutingPolicy::PerToken => true,
             };
         }
     }
     let looks = cells.max(1) as f64;
     let limit = upper_quantile(0.05 / (2.0 * looks));
-    let by_plan = matches!(policy, RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
     let judgement = if cells == 0 {
         Judgement::NothingDrawn
-    } else if by_plan {
+    } else if !policy.is_random() {
         if planned { Judgement::AsPlanned } else { Judgement::NotAsPlanned }
     } else if expected < FEWEST_EXPECTED {
         Judgement::TooEarly
@@ -266,7 +261,6 @@ pub fn judge(counts: &[Vec<u64>], policy: RoutingPolicy, fixed: usize) -> Balanc
     };
     Balance {
         cells,
-        draws,
         expected: if expected.is_finite() { expected } else { 0.0 },
         largest,
         place,

@@ -7,7 +7,7 @@ use super::session::Session;
 use super::settings::Appearance;
 use super::view::View;
 use crate::config::RunConfig;
-use crate::protocol::{ExportPlan, MergePlan, PlayPlan, RequestId, RunPhase, Side, Study, Subject, Writer};
+use crate::protocol::{ModelQuery, PlayPlan, RequestId, RunPhase, Side, Study, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -50,15 +50,8 @@ pub enum Action {
     UseModel(String),
     AskRemoveModel(String),
     RemoveModel(String),
-    /// Merged against random routes, fixed experts and ensemble.
-    Compare(Subject, usize),
-    Merge(Subject, MergePlan),
-    Export(Subject, ExportPlan),
-    /// Read the experts' weights.
-    Inspect(Subject, usize, Side),
-    /// Generate texts for this number of evaluation inputs (0: all) and score them.
-    WriteAndScore(Subject, usize),
-    Study(Subject, Study),
+    /// Ask about the weights of a run.
+    Query(Subject, ModelQuery),
     /// Answer a prompt with several variants of a model.
     Play(Writer, Box<PlayPlan>),
     /// Choose the adapted module (by index) and side whose heat maps are shown.
@@ -139,8 +132,10 @@ impl Action {
 
     /// Text of the button and its tooltip.
     fn describe(&self) -> (&'static str, &'static str) {
-        const PATH: &str = "Chooses a path; it can also be typed or dropped here";
         match self {
+            // These have no button.
+            Self::EditForm(_) | Self::UsePath(..) | Self::Dropped(_) => ("", ""),
+            Self::FocusExperts(..) | Self::SetSmoothing(_) | Self::SetLogLoss(_) => ("", ""),
             Self::Show(_) => ("Show", "Brings this view to the front"),
             Self::ResetLayout => ("Reset the arrangement", "Arranges the views as at the first start"),
             Self::StartRun => ("Start", "Trains with the settings of the Setup view and writes a new run directory"),
@@ -148,7 +143,6 @@ impl Action {
             Self::Resume => ("Continue", "Continues with the next step"),
             Self::Step => ("Step", "Makes one step and pauses again, to watch what one step does"),
             Self::Stop => ("Stop", "Writes a checkpoint and ends the run; it can be resumed later"),
-            Self::EditForm(_) => ("Change settings", "Changes the settings of the next run"),
             Self::UndoForm => ("Undo", "Reverts the last change of the settings"),
             Self::RedoForm => ("Redo", "Makes the last undone change again"),
             Self::CheckPlan => ("Check again", "Reads model and data again and checks whether this run can start"),
@@ -157,12 +151,10 @@ impl Action {
                     Purpose::Model => "Chooses a directory with config.json, model.safetensors and tokenizer.json",
                     Purpose::OpenSettings => "Fills the settings from a run.toml",
                     Purpose::SaveSettings => "Writes the settings to a file that the command line reads",
-                    _ => PATH,
+                    _ => "Chooses a path; it can also be typed or dropped here",
                 };
                 (purpose.button(), tooltip)
             }
-            Self::UsePath(..) => ("Use this path", PATH),
-            Self::Dropped(_) => ("Use what was dropped", PATH),
             Self::RefreshRuns => ("Refresh runs", "Reads the list of runs from disk again"),
             Self::OpenRun(_) => ("Open", "Shows this run in all views without changing it"),
             Self::ShowLive => ("Back to the live run", "Shows the run in the engine again"),
@@ -186,30 +178,31 @@ impl Action {
             Self::UseModel(_) => ("Use in Setup", "Puts this model's name into Setup"),
             Self::AskRemoveModel(_) => ("Remove…", "Removes this model from the cache, after a confirmation"),
             Self::RemoveModel(_) => ("Remove", "Permanently removes this model from the cache"),
-            Self::Compare(..) => ("Compare", "Measures merged, random routes, each single expert and the ensemble"),
-            Self::Merge(..) => ("Score this merge", "Scores the model merged with these weights"),
-            Self::WriteAndScore(..) => (
-                "Write and score",
-                "Generates answers of base model, merged model and a random route to the evaluation inputs",
-            ),
+            Self::Query(_, query) => match query {
+                ModelQuery::Compare { .. } => {
+                    ("Compare", "Measures merged, random routes, each single expert and the ensemble")
+                }
+                ModelQuery::Merge(_) => ("Score this merge", "Scores the model merged with these weights"),
+                ModelQuery::Write { .. } => (
+                    "Write and score",
+                    "Generates answers of base model, merged model and a random route to the evaluation inputs",
+                ),
+                ModelQuery::Study(Study::Averages) => (
+                    "Average three ways",
+                    "Measures the averages of the experts' factors, of their products and of their outputs",
+                ),
+                ModelQuery::Study(Study::Rounding(_)) => (
+                    "Measure the rounding",
+                    "Rounds the weights in memory as the chosen exports would store them, and measures what that changes",
+                ),
+                ModelQuery::Export(_) => {
+                    ("Export", "Writes the files, reads them back and checks that they give the same outputs")
+                }
+                ModelQuery::Inspect { .. } => ("Read the weights", "Reads the experts' weights"),
+            },
             Self::Play(..) => ("Write", "Generates an answer to the prompt in every chosen pane, with the same seed"),
-            Self::Study(_, Study::Averages) => (
-                "Average three ways",
-                "Measures the averages of the experts' factors, of their products and of their outputs",
-            ),
-            Self::Study(_, Study::Rounding(_)) => (
-                "Measure the rounding",
-                "Rounds the weights in memory as the chosen exports would store them, and measures what that changes",
-            ),
-            Self::Export(..) => {
-                ("Export", "Writes the files, reads them back and checks that they give the same outputs")
-            }
-            Self::Inspect(..) => ("Look inside", "Reads the experts' weights"),
-            Self::FocusExperts(..) => ("Show this module", "Shows the weights of this adapted module"),
             Self::CancelJob => ("Cancel", "Cancels what is being computed"),
             Self::Copy(_) => ("Copy", "Copies this text to the clipboard"),
-            Self::SetSmoothing(_) => ("Smoothing", "Half-life of the smoothing, in steps"),
-            Self::SetLogLoss(_) => ("Logarithmic loss", "Logarithmic value axis"),
             Self::SetAppearance(appearance) => {
                 let text = match appearance {
                     Appearance::Light => "Light colours",
@@ -254,53 +247,60 @@ impl Action {
         }
     }
 
-    /// Whether the action is possible now; otherwise the reason.
-    pub fn enabled(&self, session: &Session) -> Result<(), String> {
-        let refusal = match self {
-            Self::StartRun => session.start_problems().into_iter().next(),
-            Self::ResumeRun(_) => session.engine_problem().or_else(|| self.refusal(session)),
-            Self::DownloadModel(id) => session.download_problem(id),
-            Self::UseModel(id) => session.stored_model(id).and_then(|model| model.problem.clone()),
-            _ => self.refusal(session),
-        };
-        refusal.map_or(Ok(()), Err)
+    /// The keyboard shortcut in words.
+    pub fn keys(&self, ctx: &egui::Context) -> Option<String> {
+        self.shortcut().map(|keys| ctx.format_shortcut(&keys))
     }
 
-    /// Why the action is not possible in this phase, or beside what is being computed.
+    /// Whether the action is possible now; otherwise the reason.
+    pub fn enabled(&self, session: &Session) -> Result<(), String> {
+        self.refusal(session).map_or(Ok(()), Err)
+    }
+
     fn refusal(&self, session: &Session) -> Option<String> {
         let phase = session.phase;
         let training = matches!(phase, RunPhase::Training | RunPhase::Evaluating);
         let paused = phase == RunPhase::Paused;
         let reason = match self {
+            Self::StartRun => return session.start_problems().into_iter().next(),
+            Self::DownloadModel(id) => return session.download_problem(id),
+            Self::UseModel(id) => return session.stored_model(id)?.problem.clone(),
             Self::Pause if paused => "already paused",
             Self::Resume | Self::Step if training => "pause first",
-            Self::Pause if training && session.waits_for_phase() => "waiting for the current step to end",
-            Self::Resume | Self::Step if paused && session.waits_for_phase() => "waiting for the current step to end",
-            Self::Pause if training => return None,
-            Self::Resume | Self::Step if paused => return None,
+            Self::Pause | Self::Resume | Self::Step if training || paused => {
+                return session.waits_for_phase().then(|| "waiting for the current step to end".to_owned());
+            }
             Self::Stop if phase == RunPhase::Stopping => "already stopping",
             Self::Stop if phase.is_active() => return None,
             Self::Pause | Self::Resume | Self::Step | Self::Stop => "no run is in training",
+            Self::ResumeRun(_) if session.engine_problem().is_some() => return session.engine_problem(),
             Self::ResumeRun(_) if phase.is_active() => "another run is in training; stop it first",
             Self::AskDeleteRun(dir) | Self::DeleteRun(dir) if session.is_live(dir) && phase.is_active() => {
                 "this run is in training; stop it first"
             }
-            Self::Compare(..) if session.compare.is_pending() => "a comparison is being computed",
-            Self::WriteAndScore(..) if session.written.is_pending() => "texts are being written",
             Self::Play(..) if session.play.is_pending() => "answers are being written",
             Self::Play(_, plan) if plan.panes.is_empty() => "no pane is chosen",
-            Self::Study(_, Study::Averages) if session.averages.is_pending() => "the averages are being measured",
-            Self::Study(_, Study::Rounding(_)) if session.rounding.is_pending() => "the rounding is being measured",
-            Self::Study(_, Study::Rounding(plan)) if plan.targets.is_empty() => "no export is chosen",
-            Self::Merge(..) if session.merge.is_pending() => "a merge is being scored",
-            Self::Export(..) if session.export.is_pending() => "an export is being written",
+            Self::Query(_, query) => match query {
+                ModelQuery::Compare { .. } if session.compare.is_pending() => "a comparison is being computed",
+                ModelQuery::Write { .. } if session.written.is_pending() => "texts are being written",
+                ModelQuery::Study(Study::Averages) if session.averages.is_pending() => {
+                    "the averages are being measured"
+                }
+                ModelQuery::Study(Study::Rounding(_)) if session.rounding.is_pending() => {
+                    "the rounding is being measured"
+                }
+                ModelQuery::Study(Study::Rounding(plan)) if plan.targets.is_empty() => "no export is chosen",
+                ModelQuery::Merge(_) if session.merge.is_pending() => "a merge is being scored",
+                ModelQuery::Export(_) if session.export.is_pending() => "an export is being written",
+                _ => return None,
+            },
             Self::AskRemoveModel(id) | Self::RemoveModel(id) if session.is_fetching(id) => {
                 "it is being downloaded; cancel that first"
             }
             Self::CancelJob if !session.job_pending() => "nothing is being computed",
             Self::ShowLive if session.opened.is_none() => "no other run is opened",
-            Self::UndoForm if !session.can_undo() => "nothing to undo",
-            Self::RedoForm if !session.can_redo() => "nothing to redo",
+            Self::UndoForm if !session.undo.has_undo(&session.form) => "nothing to undo",
+            Self::RedoForm if !session.undo.has_redo(&session.form) => "nothing to redo",
             Self::Pick(_) if session.dialog_open => "a file dialog is open",
             _ => return None,
         };
@@ -322,36 +322,5 @@ impl ActionQueue {
     /// Takes all actions.
     pub fn take(&self) -> Vec<Action> {
         std::mem::take(&mut self.queue.borrow_mut())
-    }
-
-    /// A button for an action with its text, tooltip and shortcut; where it is disabled, the tooltip gives the reason.
-    pub fn button(&self, ui: &mut egui::Ui, session: &Session, action: Action) -> egui::Response {
-        let text = action.text();
-        self.button_as(ui, session, action, egui::Button::new(text))
-    }
-
-    /// As [`ActionQueue::button`] with another button.
-    pub fn button_as(
-        &self,
-        ui: &mut egui::Ui,
-        session: &Session,
-        action: Action,
-        button: egui::Button<'_>,
-    ) -> egui::Response {
-        let enabled = action.enabled(session);
-        let response = ui.add_enabled(enabled.is_ok(), button);
-        let keys = action.shortcut().map(|keys| ui.ctx().format_shortcut(&keys));
-        let tooltip = match keys {
-            Some(keys) => format!("{} ({keys})", action.tooltip()),
-            None => action.tooltip().to_owned(),
-        };
-        let response = match enabled {
-            Ok(()) => response.on_hover_text(tooltip),
-            Err(reason) => response.on_disabled_hover_text(format!("Not now: {reason}")),
-        };
-        if response.clicked() {
-            self.push(action);
-        }
-        response
     }
 }

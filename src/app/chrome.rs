@@ -1,7 +1,9 @@
 //! The bars above and below the views, keyboard shortcuts, dropped files, toasts.
 
 use super::WorkbenchApp;
-use super::actions::{Action, ActionQueue};
+use super::actions::Action;
+use super::files::Purpose;
+use super::panel_ctx::PanelCtx;
 use super::query::JobProgress;
 use super::session::{EngineState, Session};
 use super::theme::Theme;
@@ -10,7 +12,9 @@ use crate::format;
 use crate::protocol::{LogLevel, RunPhase};
 use egui::{Button, Color32, RichText, Ui};
 
-/// Name and colour of a phase.
+/// Width of a notice in points before it wraps.
+const TOAST_WIDTH: f32 = 370.0;
+
 pub fn phase_label(phase: RunPhase, theme: &Theme) -> (&'static str, Color32) {
     match phase {
         RunPhase::Idle => ("Ready", theme.muted),
@@ -25,47 +29,35 @@ pub fn phase_label(phase: RunPhase, theme: &Theme) -> (&'static str, Color32) {
 }
 
 /// Run name, phase, progress, and the buttons that control a run.
-pub fn top_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Theme) {
+pub fn top_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
     egui::Panel::top("top bar").show(ui, |ui| {
         ui.add_space(3.0);
         ui.horizontal(|ui| {
-            let start = Action::StartRun;
-            let words = RichText::new("▶ Start").strong();
-            let button = match start.enabled(session) {
-                Ok(()) => Button::new(words.color(theme.on_accent)).fill(theme.accent),
-                Err(_) => Button::new(words).fill(ui.visuals().widgets.inactive.weak_bg_fill),
-            };
-            actions.button_as(ui, session, start, button).accessible_name("Start");
-            let pause = if session.phase == RunPhase::Paused { Action::Resume } else { Action::Pause };
-            actions.button(ui, session, pause);
-            actions.button(ui, session, Action::Step);
-            actions.button(ui, session, Action::Stop);
+            ctx.primary(ui, Action::StartRun, "▶ Start").accessible_name("Start");
+            ctx.button(ui, if ctx.session.phase == RunPhase::Paused { Action::Resume } else { Action::Pause });
+            ctx.button(ui, Action::Step);
+            ctx.button(ui, Action::Stop);
             ui.separator();
-            phase_ui(ui, session, theme);
+            phase_ui(ui, ctx);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                menu_ui(ui, session, actions);
-                progress_ui(ui, session);
+                menu_ui(ui, ctx);
+                progress_ui(ui, ctx.session);
             });
         });
         ui.add_space(3.0);
     });
 }
 
-fn phase_ui(ui: &mut Ui, session: &Session, theme: &Theme) {
-    let (name, color) = phase_label(session.phase, theme);
+fn phase_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
+    let (name, color) = phase_label(ctx.session.phase, ctx.theme);
     cards::badge(ui, name, color);
-    match (&session.live, session.phase) {
-        (Some(run), _) => {
-            ui.add(egui::Label::new(RichText::new(run.name()).strong()).truncate())
-                .on_hover_text(run.dir.display().to_string());
-        }
-        (None, RunPhase::Preparing) => {
-            ui.label("loading model and data");
-        }
-        (None, _) => {
-            ui.label(RichText::new("no run yet").color(theme.muted));
-        }
-    }
+    match &ctx.session.live {
+        Some(run) => ui
+            .add(egui::Label::new(RichText::new(run.name()).strong()).truncate())
+            .on_hover_text(run.dir.display().to_string()),
+        None if ctx.session.phase == RunPhase::Preparing => ui.label("loading model and data"),
+        None => cards::muted(ui, ctx.theme, "no run yet"),
+    };
 }
 
 fn progress_ui(ui: &mut Ui, session: &Session) {
@@ -85,8 +77,7 @@ fn progress_ui(ui: &mut Ui, session: &Session) {
         .on_hover_text("Steps done of the steps planned");
 }
 
-fn menu_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue) {
-    use super::files::Purpose;
+fn menu_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
     ui.menu_button("Menu", |ui| {
         for action in [
             Action::TogglePalette,
@@ -100,9 +91,8 @@ fn menu_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue) {
             Action::ToggleAbout,
             Action::Quit,
         ] {
-            let keys = action.shortcut().map(|keys| ui.ctx().format_shortcut(&keys)).unwrap_or_default();
-            let button = Button::new(action.text()).shortcut_text(keys);
-            if actions.button_as(ui, session, action, button).clicked() {
+            let button = Button::new(action.text()).shortcut_text(action.keys(ui.ctx()).unwrap_or_default());
+            if ctx.button_as(ui, action, button).clicked() {
                 ui.close();
             }
         }
@@ -110,14 +100,15 @@ fn menu_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue) {
 }
 
 /// Engine, device, what is being computed, the newest notice.
-pub fn bottom_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &Theme) {
+pub fn bottom_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
+    let (session, theme) = (ctx.session, ctx.theme);
     egui::Panel::bottom("status bar").show(ui, |ui| {
         ui.horizontal(|ui| {
             match &session.engine {
-                EngineState::Starting => ui.label(RichText::new("Starting the engine…").color(theme.muted)),
+                EngineState::Starting => cards::muted(ui, theme, "Starting the engine…"),
                 EngineState::Ready { device, threads } => {
                     let plural = if *threads == 1 { "thread" } else { "threads" };
-                    ui.label(RichText::new(format!("{device}, {threads} {plural}")).color(theme.muted))
+                    cards::muted(ui, theme, format!("{device}, {threads} {plural}"))
                 }
                 EngineState::Failed(reason) => {
                     ui.label(RichText::new("Engine failed").color(theme.error)).on_hover_text(reason)
@@ -127,7 +118,7 @@ pub fn bottom_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &
                 ui.separator();
                 cards::loading(ui, progress.map_or(what, |p| p.what.as_str()), progress.and_then(JobProgress::share));
                 if session.job_pending() {
-                    actions.button_as(ui, session, Action::CancelJob, Button::new("Cancel").small());
+                    ctx.button_as(ui, Action::CancelJob, Button::new("Cancel").small());
                 }
             }
             if let Some(notice) = &session.last_notice {
@@ -139,7 +130,6 @@ pub fn bottom_ui(ui: &mut Ui, session: &Session, actions: &ActionQueue, theme: &
     });
 }
 
-/// The hint while a file is dragged over the window.
 pub fn drop_hint_ui(ctx: &egui::Context, theme: &Theme) {
     if ctx.input(|input| input.raw.hovered_files.is_empty()) {
         return;
@@ -151,35 +141,15 @@ pub fn drop_hint_ui(ctx: &egui::Context, theme: &Theme) {
     painter.text(rect.center(), egui::Align2::CENTER_CENTER, words, egui::FontId::proportional(20.0), theme.accent);
 }
 
-/// Breaks a notice into lines that fit a toast.
-fn wrapped(text: &str, width: usize) -> String {
-    let mut out = String::new();
-    let mut column = 0;
-    for word in text.split_whitespace() {
-        let n = word.chars().count();
-        if column > 0 && column + n + 1 > width {
-            out.push('\n');
-            column = 0;
-        } else if column > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += n;
-    }
-    format::ellipsis(&out, 400)
-}
-
 impl WorkbenchApp {
     /// Turns key presses into actions. Keys without a modifier are ignored while a text field has the focus.
     pub(super) fn shortcuts(&self, ctx: &egui::Context) {
         let typing = ctx.egui_wants_keyboard_input();
-        let palette = Action::palette();
+        let keys_of = |action: Action| Some((action.shortcut()?, action));
+        let mut actions: Vec<_> = Action::palette().into_iter().filter_map(keys_of).collect();
         // The longest combinations first: Ctrl+Shift+Z is not Ctrl+Z.
-        let mut actions: Vec<&Action> = palette.iter().filter(|action| action.shortcut().is_some()).collect();
-        actions.sort_by_key(|action| action.shortcut().is_some_and(|keys| !keys.modifiers.shift));
-        for action in actions {
-            let Some(keys) = action.shortcut() else { continue };
+        actions.sort_by_key(|(keys, _)| !keys.modifiers.shift);
+        for (keys, action) in actions {
             let plain =
                 keys.modifiers.is_none() && !matches!(keys.logical_key, egui::Key::F1 | egui::Key::F5 | egui::Key::F11);
             let text_edits = matches!(action, Action::UndoForm | Action::RedoForm);
@@ -191,7 +161,7 @@ impl WorkbenchApp {
                 continue;
             }
             if ctx.input_mut(|input| input.consume_shortcut(&keys)) {
-                self.actions.push(action.clone());
+                self.actions.push(action);
             }
         }
         let list = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Slash);
@@ -200,7 +170,6 @@ impl WorkbenchApp {
         }
     }
 
-    /// Files dropped onto the window.
     pub(super) fn take_drops(&self, ctx: &egui::Context) {
         let dropped = ctx.input(|input| input.raw.dropped_files.clone());
         for path in dropped.into_iter().map(|file| file.path().to_owned()) {
@@ -208,30 +177,19 @@ impl WorkbenchApp {
         }
     }
 
-    /// New notices as toasts.
     pub(super) fn toasts_ui(&mut self, ctx: &egui::Context, theme: &Theme) {
         for notice in self.session.notices.drain(..) {
             let color = theme.level(notice.level);
-            let level = egui_notify::ToastLevel::Custom("●".to_owned(), color);
             let seconds = if notice.level == LogLevel::Info { 3 } else { 8 };
+            // Toasts do not wrap text by themselves.
+            let font = egui::TextStyle::Body.resolve(&ctx.global_style());
+            let text = format::ellipsis(&notice.text, 400);
+            let text = ctx.fonts_mut(|fonts| fonts.layout(text, font, egui::Color32::PLACEHOLDER, TOAST_WIDTH));
             self.toasts
-                .custom(wrapped(&notice.text, 56), "●".to_owned(), color)
-                .level(level)
+                .custom(text, "●".to_owned(), color)
                 .closable(false)
                 .duration(std::time::Duration::from_secs(seconds));
         }
         self.toasts.show(ctx);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn toasts_break_between_words() {
-        let text = wrapped("one two three four five six", 10);
-        assert!(text.lines().all(|line| line.chars().count() <= 10), "{text:?}");
-        assert_eq!(text.split_whitespace().count(), 6);
     }
 }

@@ -1,36 +1,23 @@
 //! Curves of a run's histories.
 
-use super::history::ValueHistory;
+use super::history::{ValueBucket, ValueHistory};
 use super::run_view::RunView;
 use super::theme::Theme;
 use super::widgets::metric_plot::{Curve, EventLine, ValueRange};
+use crate::protocol::Scores;
 use egui::Color32;
 
 /// A series as a smoothed line over its raw range.
 pub fn curve(series: &ValueHistory, name: &str, color: Color32, half_life: f64) -> Curve {
-    let finite = series.buckets().iter().filter(|bucket| bucket.n > 0);
-    let ranges: Vec<ValueRange> = finite
-        .map(|bucket| ValueRange { x: bucket.x(), min: f64::from(bucket.min), max: f64::from(bucket.max) })
-        .collect();
-    let line = Curve::line(name, color, series.smoothed(half_life));
-    if ranges.iter().any(|range| range.min != range.max) {
-        return Curve { ranges, ..line };
-    }
-    // Where every bucket is a single step, the range is a line.
-    let raw = if half_life > 0.0 { ranges.iter().map(|range| [range.x, range.min]).collect() } else { Vec::new() };
-    Curve { raw, ..line }
+    let range = |bucket: &ValueBucket| ValueRange { x: bucket.x(), min: bucket.min.into(), max: bucket.max.into() };
+    let ranges = series.finite().map(range).collect();
+    Curve { ranges, ..Curve::line(name, color, series.smoothed(half_life)) }
 }
 
-/// The deciding metric over time.
-pub fn metric(run: &RunView, name: &str, color: Color32) -> Curve {
-    let line = run.evals.iter().map(|eval| [eval.step as f64, eval.merged.primary]).collect();
+/// A score of the merged model over time.
+pub fn evaluations(run: &RunView, name: &str, color: Color32, score: fn(&Scores) -> f64) -> Curve {
+    let line = run.evals.iter().map(|eval| [eval.step as f64, score(&eval.merged)]).collect();
     Curve { dots: true, ..Curve::line(name, color, line) }
-}
-
-/// The evaluation loss over time.
-pub fn eval_loss(run: &RunView, name: &str, color: Color32) -> Curve {
-    let line = run.evals.iter().map(|eval| [eval.step as f64, eval.merged.loss]).collect();
-    Curve { dots: true, dashed: true, ..Curve::line(name, color, line) }
 }
 
 /// What happened when: the best checkpoint, values that were not finite.

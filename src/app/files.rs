@@ -4,12 +4,12 @@
 //! cancelled; such an answer is recognised by its time. Every path can also be typed or dropped onto the window.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::collections::VecDeque;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Bytes read for the column names of a table.
-const HEAD_BYTES: usize = 64 * 1024;
+/// Bytes read of a text file: enough for a run file, and for the column names of a table.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Answers faster than this were not given by a user.
 const FASTEST_ANSWER: Duration = Duration::from_millis(200);
@@ -62,27 +62,23 @@ pub enum FileAnswer {
     /// This path was chosen.
     Picked(Purpose, PathBuf),
     /// Nothing was chosen.
-    Cancelled(Purpose),
+    Cancelled,
     /// No dialog could open: the desktop has none.
-    NoDialog(Purpose),
-    /// A text file was read, or could not be.
-    Read(PathBuf, Result<String, String>),
-    /// The first bytes of a text file, or why it cannot be read.
-    Head(PathBuf, Result<String, String>),
+    NoDialog,
+    /// The beginning of a text file, or why it cannot be read.
+    Read(Purpose, PathBuf, Result<String, String>),
     /// A text file was written, or could not be.
     Written(PathBuf, Result<(), String>),
 }
 
 /// Asks the user for paths and touches small files; never blocks.
 pub trait FilePicker {
-    /// Opens a dialog, unless one is open: then returns false.
-    fn pick(&mut self, purpose: Purpose, start: Option<&Path>) -> bool;
+    /// Opens a dialog, unless one is open.
+    fn pick(&mut self, purpose: Purpose, start: Option<&Path>);
     /// Whether a dialog is open.
     fn is_open(&self) -> bool;
-    /// Reads a text file.
-    fn read(&mut self, path: PathBuf);
-    /// Reads the beginning of a text file: enough for its column names.
-    fn head(&mut self, path: PathBuf);
+    /// Reads the first MiB of a text file.
+    fn read(&mut self, purpose: Purpose, path: PathBuf);
     /// Writes a text file.
     fn write(&mut self, path: PathBuf, text: String);
     /// The next answer, if there is one.
@@ -138,46 +134,37 @@ fn ask(purpose: Purpose, start: Option<PathBuf>) -> Option<PathBuf> {
     }
 }
 
-/// The first bytes of a file as text.
-fn read_head(path: &Path) -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut bytes = Vec::with_capacity(HEAD_BYTES);
-    std::fs::File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut bytes)?;
+/// The beginning of a file as text.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 impl FilePicker for RfdPicker {
-    fn pick(&mut self, purpose: Purpose, start: Option<&Path>) -> bool {
+    fn pick(&mut self, purpose: Purpose, start: Option<&Path>) {
         if self.open {
-            return false;
+            return;
         }
         let start = start.map(Path::to_owned);
         self.open = self.spawn("adamix-dialog", move || {
             let asked = Instant::now();
             match ask(purpose, start) {
                 Some(path) => FileAnswer::Picked(purpose, path),
-                None if asked.elapsed() < FASTEST_ANSWER => FileAnswer::NoDialog(purpose),
-                None => FileAnswer::Cancelled(purpose),
+                None if asked.elapsed() < FASTEST_ANSWER => FileAnswer::NoDialog,
+                None => FileAnswer::Cancelled,
             }
         });
-        self.open
     }
 
     fn is_open(&self) -> bool {
         self.open
     }
 
-    fn read(&mut self, path: PathBuf) {
+    fn read(&mut self, purpose: Purpose, path: PathBuf) {
         self.spawn("adamix-file", move || {
-            let text = std::fs::read_to_string(&path).map_err(|err| err.to_string());
-            FileAnswer::Read(path, text)
-        });
-    }
-
-    fn head(&mut self, path: PathBuf) {
-        self.spawn("adamix-file", move || {
-            let head = read_head(&path).map_err(|err| err.to_string());
-            FileAnswer::Head(path, head)
+            let text = read_text(&path).map_err(|err| err.to_string());
+            FileAnswer::Read(purpose, path, text)
         });
     }
 
@@ -190,61 +177,9 @@ impl FilePicker for RfdPicker {
 
     fn poll(&mut self) -> Option<FileAnswer> {
         let answer = self.receiver.try_recv().ok()?;
-        if matches!(answer, FileAnswer::Picked(..) | FileAnswer::Cancelled(_) | FileAnswer::NoDialog(_)) {
+        if matches!(answer, FileAnswer::Picked(..) | FileAnswer::Cancelled | FileAnswer::NoDialog) {
             self.open = false;
         }
         Some(answer)
-    }
-}
-
-/// A picker with prepared answers, for tests.
-#[derive(Default)]
-pub struct ScriptedPicker {
-    /// What the next dialogs answer; none: cancelled.
-    pub picks: VecDeque<PathBuf>,
-    /// No dialog can open.
-    pub no_dialogs: bool,
-    /// Text of the files there are.
-    pub texts: std::collections::BTreeMap<PathBuf, String>,
-    answers: VecDeque<FileAnswer>,
-}
-
-impl ScriptedPicker {
-    fn text(&self, path: &Path) -> Result<String, String> {
-        self.texts.get(path).cloned().ok_or_else(|| "no such file".to_owned())
-    }
-}
-
-impl FilePicker for ScriptedPicker {
-    fn pick(&mut self, purpose: Purpose, _start: Option<&Path>) -> bool {
-        self.answers.push_back(match self.picks.pop_front() {
-            _ if self.no_dialogs => FileAnswer::NoDialog(purpose),
-            Some(path) => FileAnswer::Picked(purpose, path),
-            None => FileAnswer::Cancelled(purpose),
-        });
-        true
-    }
-
-    fn is_open(&self) -> bool {
-        false
-    }
-
-    fn read(&mut self, path: PathBuf) {
-        let text = self.text(&path);
-        self.answers.push_back(FileAnswer::Read(path, text));
-    }
-
-    fn head(&mut self, path: PathBuf) {
-        let text = self.text(&path);
-        self.answers.push_back(FileAnswer::Head(path, text));
-    }
-
-    fn write(&mut self, path: PathBuf, text: String) {
-        self.texts.insert(path.clone(), text);
-        self.answers.push_back(FileAnswer::Written(path, Ok(())));
-    }
-
-    fn poll(&mut self) -> Option<FileAnswer> {
-        self.answers.pop_front()
     }
 }

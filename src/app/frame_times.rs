@@ -1,89 +1,68 @@
 //! Processor time of the frames of the window.
 
+use egui::util::History;
 use std::time::{Duration, Instant};
 
-/// Width of a bin in milliseconds.
-const BIN: f32 = 0.125;
-/// Number of bins; longer frames are counted in the last one.
-const BINS: usize = 1600;
+/// Frames that are remembered.
+const FRAMES: usize = 20_000;
+/// The first frames load fonts and textures and are not counted.
+const WARM_UP: u32 = 10;
 
-/// Frames by their time.
-#[derive(Clone, Debug)]
-struct TimeHistogram {
-    bins: Vec<u32>,
-    frames: u32,
-    most: f32,
-}
-
-impl Default for TimeHistogram {
-    fn default() -> Self {
-        Self { bins: vec![0; BINS], frames: 0, most: 0.0 }
-    }
-}
-
-impl TimeHistogram {
-    fn push(&mut self, millis: f32) {
-        self.bins[((millis / BIN) as usize).min(BINS - 1)] += 1;
-        self.frames += 1;
-        self.most = self.most.max(millis);
-    }
-
-    /// The time in milliseconds below which this share of the frames lies; the upper end of the bin.
-    fn quantile(&self, share: f32) -> f32 {
-        let wanted = (share * self.frames as f32).ceil() as u32;
-        let mut sum = 0;
-        let bin = self.bins.iter().position(|&n| {
-            sum += n;
-            sum >= wanted.max(1)
-        });
-        bin.map_or(0.0, |bin| ((bin + 1) as f32 * BIN).min(self.most))
-    }
-
-    fn summary(&self) -> String {
-        let [median, p95] = [0.5, 0.95].map(|share| self.quantile(share));
-        format!("median {median:.1} ms, p95 {p95:.1} ms, most {:.1} ms", self.most)
-    }
-}
-
-/// The time of all frames so far, without waiting for the screen.
-#[derive(Clone, Debug, Default)]
+/// The times of the last frames in milliseconds, without waiting for the screen.
 pub struct FrameTimes {
     /// Messages and layout.
-    ours: TimeHistogram,
+    layout: History<f32>,
     /// Messages, layout and drawing; a software renderer draws on the processor.
-    whole: TimeHistogram,
+    whole: History<f32>,
     began: Option<Instant>,
     warm: u32,
 }
 
-impl FrameTimes {
-    /// The first frames load fonts and textures and are not counted.
-    const WARM_UP: u32 = 10;
+impl Default for FrameTimes {
+    fn default() -> Self {
+        let [layout, whole] = [(), ()].map(|()| History::new(0..FRAMES, f32::INFINITY));
+        Self { layout, whole, began: None, warm: 0 }
+    }
+}
 
-    /// A frame begins.
+impl FrameTimes {
     pub fn begin(&mut self) {
         self.began = Some(Instant::now());
     }
 
-    /// The layout of the frame is done; `whole_before`: seconds of the previous frame as eframe measures them.
-    pub fn laid_out(&mut self, whole_before: Option<f32>) {
+    /// The layout of the frame is done at `now`, in seconds; `whole_before`: seconds of the previous frame as eframe
+    /// measures them.
+    pub fn laid_out(&mut self, now: f64, whole_before: Option<f32>) {
         self.warm += 1;
         let took = self.began.take().map_or(Duration::ZERO, |began| began.elapsed());
-        if self.warm > Self::WARM_UP {
-            self.ours.push(1e3 * took.as_secs_f32());
+        if self.warm > WARM_UP {
+            self.layout.add(now, 1e3 * took.as_secs_f32());
             if let Some(seconds) = whole_before {
-                self.whole.push(1e3 * seconds);
+                self.whole.add(now, 1e3 * seconds);
             }
         }
     }
 
     /// Median, 95th percentile and maximum; `None` before the first counted frame.
     pub fn summary(&self) -> Option<String> {
-        (self.whole.frames > 0).then(|| {
-            let (ours, whole, n) = (self.ours.summary(), self.whole.summary(), self.ours.frames);
-            format!("work of {n} frames: messages and layout {ours}; with drawing {whole}")
+        (!self.whole.is_empty()).then(|| {
+            let (layout, whole, n) = (describe(&self.layout), describe(&self.whole), self.layout.len());
+            format!("work of {n} frames: messages and layout {layout}; with drawing {whole}")
         })
     }
+}
+
+fn describe(times: &History<f32>) -> String {
+    let mut sorted: Vec<f32> = times.values().collect();
+    sorted.sort_by(f32::total_cmp);
+    let [median, p95, most] = [0.5, 0.95, 1.0].map(|share| quantile(&sorted, share));
+    format!("median {median:.1} ms, p95 {p95:.1} ms, most {most:.1} ms")
+}
+
+/// The value at or below which this share of the values lies; 0 for none.
+fn quantile(sorted: &[f32], share: f32) -> f32 {
+    let n = (share * sorted.len() as f32).ceil() as usize;
+    sorted.get(n.saturating_sub(1)).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -92,24 +71,21 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_frames() {
-        let mut histogram = TimeHistogram::default();
-        (1..=100).for_each(|millis| histogram.push(millis as f32 - 0.01));
-        assert!((histogram.quantile(0.5) - 50.0).abs() < 0.2, "{}", histogram.quantile(0.5));
-        assert!((histogram.quantile(0.95) - 95.0).abs() < 0.2);
-        histogram.push(1e6);
-        assert_eq!(histogram.most, 1e6);
+        let times: Vec<f32> = (1..=100).map(|millis| millis as f32).collect();
+        assert_eq!([0.5, 0.95, 1.0].map(|share| quantile(&times, share)), [50.0, 95.0, 100.0]);
+        assert_eq!(quantile(&[], 0.5), 0.0);
     }
 
     #[test]
     fn the_first_frames_do_not_count() {
         let mut work = FrameTimes::default();
-        for _ in 0..FrameTimes::WARM_UP {
+        for _ in 0..WARM_UP {
             work.begin();
-            work.laid_out(Some(0.5));
+            work.laid_out(0.0, Some(0.5));
         }
         assert_eq!(work.summary(), None);
         work.begin();
-        work.laid_out(Some(0.002));
+        work.laid_out(0.0, Some(0.002));
         let words = work.summary().expect("a frame was counted");
         assert!(words.contains("work of 1 frames") && words.contains("p95 2.0 ms"), "{words}");
     }

@@ -39,29 +39,24 @@ impl ViewLayout {
         View::ALL.into_iter().all(|view| count(view) == 1).then_some(Self { tree })
     }
 
-    /// The arrangement as JSON.
     pub fn to_json(&self) -> Option<String> {
         serde_json::to_string(&self.tree).ok()
     }
 
-    /// Brings a view to the front.
     pub fn show(&mut self, view: View) {
         self.tree.make_active(|_, tile| matches!(tile, Tile::Pane(pane) if *pane == view));
     }
 
-    /// Whether a view can be seen.
     pub fn is_visible(&self, view: View) -> bool {
         let Some(tile) = self.tree.tiles.find_pane(&view) else { return false };
         self.tree.active_tiles().contains(&tile)
     }
 
-    /// Draws all visible views.
     pub fn ui(&mut self, ui: &mut Ui, panels: &mut Panels, ctx: &PanelCtx<'_>) {
         self.tree.ui(&mut Draw { panels, ctx }, ui);
     }
 }
 
-/// Draws the panes.
 struct Draw<'a, 'b> {
     panels: &'a mut Panels,
     ctx: &'a PanelCtx<'b>,

@@ -1,14 +1,15 @@
 //! What happens between two frames: messages are applied, actions executed. Nothing here blocks.
 
-mod models;
 mod paths;
 mod upkeep;
+
+pub use upkeep::Upkeep;
 
 use super::WorkbenchApp;
 use super::actions::Action;
 use super::dialogs::Dialog;
 use super::layout::ViewLayout;
-use super::query::AnyQuery;
+use super::query::Query;
 use super::session::Session;
 use super::view::View;
 use crate::protocol::*;
@@ -62,8 +63,8 @@ impl WorkbenchApp {
     }
 
     /// Sends a command; a refusal becomes a notice. Returns whether the engine took it.
-    fn send(&mut self, command: Command) -> bool {
-        let sent = self.engine.as_ref().map_or(Err(Busy::Gone), |engine| engine.try_send(command));
+    fn send(&mut self, req: RequestId, command: Command) -> bool {
+        let sent = self.engine.as_ref().map_or(Err(Busy::Gone), |engine| engine.try_send(req, command));
         match sent {
             Ok(()) => true,
             Err(busy) => {
@@ -77,18 +78,12 @@ impl WorkbenchApp {
         }
     }
 
-    /// Sends a query and notes in the session that it is pending. Returns whether the engine took it.
-    fn ask(
-        &mut self,
-        query: fn(&mut Session) -> &mut dyn AnyQuery,
-        command: impl FnOnce(RequestId) -> Command,
-    ) -> bool {
+    /// Sends a query and notes in the session that it is pending, unless the engine does not take it.
+    fn ask<T>(&mut self, query: fn(&mut Session) -> &mut Query<T>, command: Command) {
         let req = self.session.next_request();
-        let sent = self.send(command(req));
-        if sent {
+        if self.send(req, command) {
             query(&mut self.session).begin(req);
         }
-        sent
     }
 
     fn control(&self, request: ControlRequest) {
@@ -99,7 +94,11 @@ impl WorkbenchApp {
 
     fn refresh_runs(&mut self) {
         let runs_dir = self.session.form.runs_dir.clone();
-        self.ask(|session| &mut session.runs, |req| Command::ListRuns { req, runs_dir });
+        self.ask(|s| &mut s.runs, Command::ListRuns(runs_dir));
+    }
+
+    fn refresh_models(&mut self) {
+        self.ask(|s| &mut s.models, Command::Store(StoreAsk::List));
     }
 
     /// The window's close button: asks for confirmation during training.
@@ -133,7 +132,7 @@ impl WorkbenchApp {
             Action::ResetLayout => self.layout = ViewLayout::default(),
             Action::StartRun => {
                 let config = Box::new(self.session.form.clone());
-                self.train(|req, run| Command::StartRun { req, run, config });
+                self.train(|run| Command::StartRun { run, config });
             }
             Action::Pause => self.hold(ControlRequest::Pause),
             Action::Resume => self.hold(ControlRequest::Resume),
@@ -143,23 +142,22 @@ impl WorkbenchApp {
             Action::UndoForm => self.session.undo_form(),
             Action::RedoForm => self.session.redo_form(),
             Action::CheckPlan => {
-                self.checked = None;
-                self.check_due = Some(now);
+                self.upkeep.check_at(now);
             }
             Action::Pick(purpose) => self.pick(purpose),
             Action::UsePath(purpose, path) => self.use_path(purpose, path, now),
-            Action::Dropped(path) => self.dropped(path),
+            Action::Dropped(path) => self.dropped(path, now),
             Action::RefreshRuns => self.refresh_runs(),
             Action::OpenRun(dir) => {
                 self.layout.show(View::Train);
                 self.open_run(dir);
             }
             Action::ShowLive => self.session.show_opened(None),
-            Action::ResumeRun(dir) => self.train(|req, run| Command::ResumeRun { req, run, dir }),
+            Action::ResumeRun(dir) => self.train(|run| Command::ResumeRun { run, dir }),
             Action::AskDeleteRun(dir) => self.dialog = Some(Dialog::Delete(dir)),
             Action::DeleteRun(dir) => {
                 self.dialog = None;
-                self.ask(|session| &mut session.deleting, |req| Command::DeleteRun { req, dir });
+                self.ask(|s| &mut s.deleting, Command::DeleteRun(dir));
             }
             Action::ToggleOverlay(dir) => {
                 if self.session.overlays.remove(&dir).is_none() {
@@ -175,35 +173,12 @@ impl WorkbenchApp {
             Action::AskRemoveModel(id) => self.dialog = Some(Dialog::RemoveModel(id)),
             Action::RemoveModel(id) => {
                 self.dialog = None;
-                let ask = StoreAsk::Remove(id);
-                self.ask(|session| &mut session.removing, |req| Command::Store { req, ask });
+                self.ask(|s| &mut s.removing, Command::Store(StoreAsk::Remove(id)));
             }
-            Action::Compare(subject, random_routes) => {
-                self.ask(|session| &mut session.compare, |req| Command::Compare { req, subject, random_routes });
-            }
-            Action::Merge(subject, plan) => {
-                self.ask(|session| &mut session.merge, |req| Command::Merge { req, subject, plan });
-            }
-            Action::Export(subject, plan) => {
-                self.ask(|session| &mut session.export, |req| Command::Export { req, subject, plan });
-            }
-            Action::Inspect(subject, site, side) => {
-                self.session.focus = (site, Some(side));
-                self.ask(|session| &mut session.inspect, |req| Command::Inspect { req, subject, site, side });
-            }
-            Action::WriteAndScore(subject, inputs) => {
-                self.ask(|session| &mut session.written, |req| Command::Write { req, subject, inputs });
-            }
-            Action::Study(subject, study @ Study::Averages) => {
-                self.ask(|session| &mut session.averages, |req| Command::Study { req, subject, study });
-            }
-            Action::Study(subject, study @ Study::Rounding(_)) => {
-                self.ask(|session| &mut session.rounding, |req| Command::Study { req, subject, study });
-            }
+            Action::Query(subject, query) => self.query(subject, query),
             Action::Play(writer, plan) => {
-                if self.ask(|session| &mut session.play, |req| Command::Play { req, writer, plan }) {
-                    self.session.writing.clear();
-                }
+                self.session.writing.clear();
+                self.ask(|s| &mut s.play, Command::Play { writer, plan });
             }
             Action::FocusExperts(site, side) => self.session.focus = (site, Some(side)),
             Action::CancelJob => self.control(ControlRequest::CancelJob),
@@ -244,10 +219,27 @@ impl WorkbenchApp {
         self.control(request);
     }
 
+    fn query(&mut self, subject: Subject, query: ModelQuery) {
+        let asked = query.clone();
+        let command = Command::Query { subject, query };
+        match asked {
+            ModelQuery::Compare { .. } => self.ask(|s| &mut s.compare, command),
+            ModelQuery::Merge(_) => self.ask(|s| &mut s.merge, command),
+            ModelQuery::Export(_) => self.ask(|s| &mut s.export, command),
+            ModelQuery::Write { .. } => self.ask(|s| &mut s.written, command),
+            ModelQuery::Study(Study::Averages) => self.ask(|s| &mut s.averages, command),
+            ModelQuery::Study(Study::Rounding(_)) => self.ask(|s| &mut s.rounding, command),
+            ModelQuery::Inspect { site, side } => {
+                self.session.focus = (site, Some(side));
+                self.ask(|s| &mut s.inspect, command);
+            }
+        }
+    }
+
     /// Starts or resumes a run and shows it.
-    fn train(&mut self, command: impl FnOnce(RequestId, RunId) -> Command) {
+    fn train(&mut self, command: impl FnOnce(RunId) -> Command) {
         let (req, run) = (self.session.next_request(), self.session.next_run());
-        if self.send(command(req, run)) {
+        if self.send(req, command(run)) {
             self.session.begin_run(req, run);
             self.layout.show(View::Train);
         }
@@ -257,13 +249,13 @@ impl WorkbenchApp {
         if self.session.is_live(&dir) {
             self.session.show_opened(None);
         } else {
-            self.ask(|session| &mut session.opening, |req| Command::OpenRun { req, dir });
+            self.ask(|s| &mut s.opening, Command::OpenRun(dir));
         }
     }
 
     fn read_overlay(&mut self, dir: PathBuf) {
         let req = self.session.next_request();
-        if self.send(Command::OpenRun { req, dir: dir.clone() }) {
+        if self.send(req, Command::OpenRun(dir.clone())) {
             self.session.overlays.entry(dir).or_default().begin(req);
         }
     }
@@ -274,6 +266,22 @@ impl WorkbenchApp {
         // A run's name is its directory's: the next run needs a fresh one.
         config.name.clear();
         self.session.edit_form(config, now);
+        self.layout.show(View::Setup);
+    }
+
+    fn download_model(&mut self, name: &str) {
+        let id = name.trim().to_owned();
+        let req = self.session.next_request();
+        if self.send(req, Command::Store(StoreAsk::Download(id.clone()))) {
+            self.session.begin_download(req, id);
+            self.layout.show(View::Models);
+        }
+    }
+
+    fn use_model(&mut self, id: String, now: f64) {
+        let mut form = self.session.form.clone();
+        form.model.path = id;
+        self.session.edit_form(form, now);
         self.layout.show(View::Setup);
     }
 

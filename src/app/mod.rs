@@ -5,37 +5,38 @@
 //! here blocks.
 
 pub mod actions;
-pub mod curves;
 pub mod files;
 pub mod history;
-pub mod layout;
-pub mod names;
 pub mod panel_ctx;
 pub mod panels;
-pub mod phases;
-pub mod query;
 pub mod run_view;
 pub mod session;
 pub mod settings;
 pub mod theme;
 pub mod view;
-pub mod widgets;
 
 mod chrome;
+mod curves;
 mod dialogs;
 mod frame_times;
 mod help;
+mod layout;
 mod logic;
+mod names;
+mod phases;
+mod query;
 mod screenshot;
+mod widgets;
 
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::protocol::{Engine, EngineFactory, LogLevel, Watch};
-use actions::{Action, ActionQueue};
+use actions::ActionQueue;
 use dialogs::Dialog;
 use files::{FilePicker, RfdPicker};
 use frame_times::FrameTimes;
 use layout::ViewLayout;
+use logic::Upkeep;
 use panel_ctx::PanelCtx;
 use panels::Panels;
 pub use screenshot::Screenshot;
@@ -46,10 +47,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use theme::Theme;
-use view::View;
 
 /// The window's title.
 pub const TITLE: &str = "AdaMix workbench";
+/// The window's icon: four experts that are merged into one.
+const ICON: &[u8] = include_bytes!("../../assets/desktop/window-icon.png");
 /// Key of the window's settings in eframe's storage.
 const STORAGE_KEY: &str = "workbench";
 /// Delay between a wake-up by the engine and the next frame.
@@ -75,7 +77,7 @@ pub fn run(options: WindowOptions, engine: EngineFactory) -> Result<()> {
         .with_inner_size(size)
         .with_min_inner_size([760.0, 480.0])
         .with_drag_and_drop(true)
-        .with_icon(Arc::new(icon(64)));
+        .with_icon(Arc::new(eframe::icon_data::from_png_bytes(ICON).unwrap_or_default()));
     let native = eframe::NativeOptions {
         viewport,
         renderer: eframe::Renderer::Glow,
@@ -87,7 +89,8 @@ pub fn run(options: WindowOptions, engine: EngineFactory) -> Result<()> {
     let shot = Arc::new(parking_lot::Mutex::new(None));
     let result = shot.clone();
     let create: eframe::AppCreator<'_> = Box::new(move |cc| {
-        let wake = wake_of(&cc.egui_ctx);
+        let ctx = cc.egui_ctx.clone();
+        let wake = Arc::new(move || ctx.request_repaint_after(WAKE_AFTER));
         let settings = match (&options.screenshot, cc.storage.and_then(|storage| storage.get_string(STORAGE_KEY))) {
             (None, Some(text)) => Settings::from_json(&text),
             _ => Settings::default(),
@@ -101,10 +104,7 @@ pub fn run(options: WindowOptions, engine: EngineFactory) -> Result<()> {
     opened.map_err(|err| {
         Error::internal(format!("the window cannot open: {err}; use the commands in a terminal, see adamix --help"))
     })?;
-    match shot.lock().take() {
-        Some(failure) => Err(failure),
-        None => Ok(()),
-    }
+    shot.lock().take().unwrap_or(Ok(()))
 }
 
 /// The form at the first start: the bundled lab model and data.
@@ -114,47 +114,12 @@ pub fn first_form() -> RunConfig {
     form
 }
 
-/// A callback that wakes the window; it can be called from any thread.
-fn wake_of(ctx: &egui::Context) -> Arc<dyn Fn() + Send + Sync> {
-    let ctx = ctx.clone();
-    Arc::new(move || ctx.request_repaint_after(WAKE_AFTER))
-}
-
 fn apply_appearance(ctx: &egui::Context, appearance: Appearance) {
     ctx.set_theme(match appearance {
         Appearance::System => egui::ThemePreference::System,
         Appearance::Light => egui::ThemePreference::Light,
         Appearance::Dark => egui::ThemePreference::Dark,
     });
-}
-
-/// The window's icon: four experts that are merged into one.
-fn icon(size: u32) -> egui::IconData {
-    let theme = Theme::new(false);
-    let dots = [(0.24, 0.16), (0.24, 0.39), (0.24, 0.62), (0.24, 0.85)];
-    let mut rgba = Vec::with_capacity((size * size * 4) as usize);
-    for y in 0..size {
-        for x in 0..size {
-            let (u, v) = ((x as f32 + 0.5) / size as f32, (y as f32 + 0.5) / size as f32);
-            let near = |cx: f32, cy: f32| ((u - cx).powi(2) + (v - cy).powi(2)).sqrt();
-            let mut pixel = [0, 0, 0, 0];
-            for (i, &(cx, cy)) in dots.iter().enumerate() {
-                // A line from each dot to the merged one.
-                let t = ((u - cx) / (0.74 - cx)).clamp(0.0, 1.0);
-                if near(cx + t * (0.74 - cx), cy + t * (0.5 - cy)) < 0.018 {
-                    pixel = [128, 136, 144, 255];
-                }
-                if near(cx, cy) < 0.1 {
-                    pixel = theme.expert(i).to_array();
-                }
-            }
-            if near(0.74, 0.5) < 0.19 {
-                pixel = theme.accent.to_array();
-            }
-            rgba.extend(pixel);
-        }
-    }
-    egui::IconData { rgba, width: size, height: size }
 }
 
 /// State of the window.
@@ -166,22 +131,18 @@ pub struct WorkbenchApp {
     /// Settings that are stored between two sessions.
     pub settings: Settings,
     panels: Panels,
-    layout: ViewLayout,
-    actions: ActionQueue,
-    dialog: Option<Dialog>,
+    /// The arrangement of the views.
+    pub layout: ViewLayout,
+    /// The actions of the next frame.
+    pub actions: ActionQueue,
+    /// The dialog in front of the views.
+    pub dialog: Option<Dialog>,
     toasts: egui_notify::Toasts,
     watch: Watch,
     open_at_start: Option<PathBuf>,
     screenshot: ScreenshotTaker,
     frame_times: FrameTimes,
-    asked_first: bool,
-    seen_version: u64,
-    check_due: Option<f64>,
-    checked: Option<RunConfig>,
-    followed_at: f64,
-    listed_at: f64,
-    runs_seen: bool,
-    models_seen: bool,
+    upkeep: Upkeep,
     /// The size of the screen was checked.
     sized: bool,
     quit_when_stopped: bool,
@@ -227,33 +188,11 @@ impl WorkbenchApp {
             open_at_start: options.open,
             screenshot: ScreenshotTaker::new(options.screenshot),
             frame_times: FrameTimes::default(),
-            asked_first: false,
-            seen_version: 0,
-            check_due: None,
-            checked: None,
-            followed_at: f64::NEG_INFINITY,
-            listed_at: f64::NEG_INFINITY,
-            runs_seen: false,
-            models_seen: false,
+            upkeep: Upkeep::default(),
             sized: false,
             quit_when_stopped: false,
             may_close: false,
         }
-    }
-
-    /// Queues an action for the next frame.
-    pub fn request(&self, action: Action) {
-        self.actions.push(action);
-    }
-
-    /// Whether a view can be seen.
-    pub fn is_visible(&self, view: View) -> bool {
-        self.layout.is_visible(view)
-    }
-
-    /// Whether a dialog is in front of the views.
-    pub fn dialog_open(&self) -> bool {
-        self.dialog.is_some()
     }
 
     /// Maximises the window at the first start on a small screen.
@@ -266,12 +205,6 @@ impl WorkbenchApp {
         if screen.x < WINDOW_SIZE[0] + 40.0 || screen.y < WINDOW_SIZE[1] + 100.0 {
             ctx.send_viewport_cmd(egui::ViewportCommand::Maximized(true));
         }
-    }
-
-    /// Copies form and arrangement into the settings.
-    fn take_settings(&mut self) {
-        self.settings.form = Some(self.session.form.clone());
-        self.settings.layout = self.layout.to_json();
     }
 }
 
@@ -290,18 +223,20 @@ impl eframe::App for WorkbenchApp {
         let ctx = ui.ctx().clone();
         let theme = Theme::new(ui.visuals().dark_mode);
         let now = ctx.input(|input| input.time);
-        chrome::top_ui(ui, &self.session, &self.actions, &theme);
-        chrome::bottom_ui(ui, &self.session, &self.actions, &theme);
         let panel_ctx =
-            PanelCtx { session: &self.session, settings: &self.settings, actions: &self.actions, theme: &theme, now };
+            PanelCtx { session: &self.session, settings: &self.settings, actions: &self.actions, theme: &theme };
+        chrome::top_ui(ui, &panel_ctx);
+        chrome::bottom_ui(ui, &panel_ctx);
         let ground = egui::Frame::new().fill(ui.visuals().panel_fill);
         egui::CentralPanel::no_frame().frame(ground).show(ui, |ui| self.layout.ui(ui, &mut self.panels, &panel_ctx));
-        self.dialog_ui(&ctx, &theme);
+        if let Some(dialog) = &mut self.dialog {
+            dialogs::ui(dialog, &ctx, &panel_ctx, &self.frame_times);
+        }
         chrome::drop_hint_ui(&ctx, &theme);
         self.toasts_ui(&ctx, &theme);
         self.screenshot.after_frame(&ctx, &self.actions);
         self.execute(&ctx, now);
-        self.frame_times.laid_out(frame.info().cpu_usage);
+        self.frame_times.laid_out(now, frame.info().cpu_usage);
     }
 
     fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
@@ -314,7 +249,8 @@ impl eframe::App for WorkbenchApp {
         if self.screenshot.is_active() {
             return;
         }
-        self.take_settings();
+        self.settings.form = Some(self.session.form.clone());
+        self.settings.layout = self.layout.to_json();
         if let Some(text) = self.settings.to_json() {
             storage.set_string(STORAGE_KEY, text);
         }

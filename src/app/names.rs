@@ -1,10 +1,11 @@
 //! Display names of adapted modules, sides and routing policies.
 
 use crate::config::RoutingPolicy;
+use crate::format;
 use crate::protocol::{MergePlan, Side};
 
 /// `layers.3.ffn` as `layer 3`, `layers.3.attention` as `layer 3 attention`; anything else as it is.
-pub fn site(name: &str) -> String {
+pub fn layer(name: &str) -> String {
     let mut parts = name.split('.');
     match (parts.next(), parts.next().and_then(|n| n.parse::<usize>().ok()), parts.next()) {
         (Some("layers"), Some(n), None | Some("ffn")) => format!("layer {n}"),
@@ -14,14 +15,13 @@ pub fn site(name: &str) -> String {
 }
 
 /// `layers.3.self_attn.q_proj` as `layer 3 self_attn.q_proj`: every part, where a layer has several modules.
-pub fn whole_site(name: &str) -> String {
+pub fn module(name: &str) -> String {
     match name.strip_prefix("layers.").and_then(|rest| rest.split_once('.')) {
-        Some((layer, part)) if layer.bytes().all(|b| b.is_ascii_digit()) => format!("layer {layer} {part}"),
-        _ => site(name),
+        Some((n, part)) if n.bytes().all(|b| b.is_ascii_digit()) => format!("layer {n} {part}"),
+        _ => layer(name),
     }
 }
 
-/// The side in a word.
 pub fn side(side: Side) -> &'static str {
     match side {
         Side::Down => "down",
@@ -41,6 +41,17 @@ pub fn metric(metric: &str) -> &str {
         "perplexity" => "Perplexity",
         "token_accuracy" => "Next-token accuracy",
         other => other,
+    }
+}
+
+/// A routing policy in the list of choices.
+pub fn policy_title(policy: RoutingPolicy) -> &'static str {
+    match policy {
+        RoutingPolicy::PerBatch => "Random per batch (paper)",
+        RoutingPolicy::PerExample => "Random per example",
+        RoutingPolicy::PerToken => "Random per token",
+        RoutingPolicy::Fixed => "Always one expert",
+        RoutingPolicy::RoundRobin => "Round-robin",
     }
 }
 
@@ -68,8 +79,8 @@ pub fn policy(policy: RoutingPolicy) -> (&'static str, &'static str) {
              (Table 7).",
         ),
         RoutingPolicy::RoundRobin => (
-            "in turn, without chance",
-            "The experts take turns: (step + layer + pass) mod M. Even by construction, to tell the effect of chance \
+            "in turn, not random",
+            "The experts take turns: (micro-batch + module + pass) mod M. Even by construction, to tell the effect of chance \
              from that of the mixture.",
         ),
     }
@@ -97,18 +108,24 @@ pub fn merge_plan(plan: &MergePlan) -> String {
     }
 }
 
+/// What a study ran on and how long it took.
+pub fn study(rows: usize, probe_rows: usize, seconds: f64) -> String {
+    let [rows, probe_rows] = [rows, probe_rows].map(format::count);
+    format!("{rows} evaluation rows, {probe_rows} probe rows, {}.", format::duration(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sites_have_short_names() {
-        assert_eq!(site("layers.3.ffn"), "layer 3");
-        assert_eq!(site("layers.11.attention"), "layer 11 attention");
-        assert_eq!(site("encoder.x"), "encoder.x");
-        assert_eq!(whole_site("layers.3.self_attn.q_proj"), "layer 3 self_attn.q_proj");
-        assert_eq!(whole_site("layers.3"), "layer 3");
-        assert_eq!(whole_site("encoder.x"), "encoder.x");
+    fn layers_and_modules_have_short_names() {
+        assert_eq!(layer("layers.3.ffn"), "layer 3");
+        assert_eq!(layer("layers.11.attention"), "layer 11 attention");
+        assert_eq!(layer("encoder.x"), "encoder.x");
+        assert_eq!(module("layers.3.self_attn.q_proj"), "layer 3 self_attn.q_proj");
+        assert_eq!(module("layers.3"), "layer 3");
+        assert_eq!(module("encoder.x"), "encoder.x");
     }
 
     #[test]

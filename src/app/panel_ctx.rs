@@ -8,6 +8,7 @@ use super::session::Session;
 use super::settings::Settings;
 use super::theme::Theme;
 use super::widgets::{cards, labeled};
+use crate::config::Method;
 use crate::protocol::RunPhase;
 use egui::{Button, Response, RichText, Ui};
 
@@ -21,8 +22,6 @@ pub struct PanelCtx<'a> {
     pub actions: &'a ActionQueue,
     /// Colours.
     pub theme: &'a Theme,
-    /// Seconds since the window opened.
-    pub now: f64,
 }
 
 impl PanelCtx<'_> {
@@ -30,13 +29,38 @@ impl PanelCtx<'_> {
     pub fn push(&self, action: Action) {
         self.actions.push(action);
     }
-    /// A button for an action with its text and tooltip; where it is disabled, the tooltip gives the reason.
+    /// A button for an action with its text, tooltip and shortcut; where it is disabled, the tooltip gives the reason.
     pub fn button(&self, ui: &mut Ui, action: Action) -> Response {
-        self.actions.button(ui, self.session, action)
+        let text = action.text();
+        self.button_as(ui, action, Button::new(text))
     }
     /// As [`PanelCtx::button`] with another button.
     pub fn button_as(&self, ui: &mut Ui, action: Action, button: Button<'_>) -> Response {
-        self.actions.button_as(ui, self.session, action, button)
+        let enabled = action.enabled(self.session);
+        let response = ui.add_enabled(enabled.is_ok(), button);
+        let response = match enabled {
+            Ok(()) => response.on_hover_text(match action.keys(ui.ctx()) {
+                Some(keys) => format!("{} ({keys})", action.tooltip()),
+                None => action.tooltip().to_owned(),
+            }),
+            Err(reason) => response.on_disabled_hover_text(format!("Not now: {reason}")),
+        };
+        if response.clicked() {
+            self.push(action);
+        }
+        response
+    }
+    /// A disabled button whose tooltip gives the reason.
+    pub fn refused(&self, ui: &mut Ui, text: impl Into<String>, reason: &str) {
+        ui.add_enabled(false, Button::new(text.into())).on_disabled_hover_text(format!("Not now: {reason}"));
+    }
+    /// A button that asks the engine for `query`'s answer, its progress while it is pending, and its error.
+    pub fn job_ui<T>(&self, ui: &mut Ui, action: Action, query: &Query<T>, loading: &str) {
+        ui.horizontal_wrapped(|ui| {
+            self.button(ui, action);
+            self.pending_ui(ui, query, loading);
+        });
+        self.error_ui(ui, query);
     }
     /// Why nothing has arrived from a run in training yet; `text` where there is no special reason.
     pub fn waiting_text(&self, text: &'static str) -> &'static str {
@@ -80,8 +104,16 @@ impl PanelCtx<'_> {
             if query.is_pending() {
                 cards::loading(ui, loading, query.progress.as_ref().and_then(JobProgress::share));
             } else {
-                ui.label(RichText::new(hint).color(self.theme.muted));
+                cards::muted(ui, self.theme, hint);
             }
+        }
+        query.value.as_ref()
+    }
+    /// A list read from disk; until it is there, its error, or `title` where it is not being read.
+    pub fn list<'q, T>(&self, ui: &mut Ui, query: &'q Query<T>, title: &str) -> Option<&'q T> {
+        self.error_ui(ui, query);
+        if query.value.is_none() && !query.is_pending() {
+            cards::empty(ui, self.theme, title, "The engine is still starting.", |_| {});
         }
         query.value.as_ref()
     }
@@ -95,37 +127,40 @@ impl PanelCtx<'_> {
         value: &mut String,
         purpose: Purpose,
     ) -> Response {
-        let (response, browse) = labeled::path(ui, label, tooltip, hint, value, !self.session.dialog_open);
-        if browse {
-            self.push(Action::Pick(purpose));
-        }
-        response
+        labeled::text_and(ui, label, tooltip, hint, value, 84.0, |ui| {
+            let browse = self.button_as(ui, Action::Pick(purpose), Button::new("Browse…"));
+            browse.accessible_name(format!("Browse for {}", label.to_lowercase()));
+        })
     }
 }
 
 /// The shown run, with a note where it was opened from disk; where there is none, `title` and `hint` are shown.
 pub fn shown_run<'a>(ctx: &PanelCtx<'a>, ui: &mut Ui, title: &str, hint: &str) -> Option<&'a RunView> {
-    let run = ctx.session.shown();
-    match run {
-        Some(_) => opened_note_ui(ctx, ui),
-        None => no_run_ui(ctx, ui, title, hint),
+    if let Some(run) = ctx.session.shown() {
+        opened_note_ui(ctx, ui);
+        return Some(run);
     }
-    run
-}
-
-fn no_run_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, title: &str, hint: &str) {
     cards::empty(ui, ctx.theme, title, hint, |ui| {
         if ctx.session.phase.is_active() {
-            cards::loading(ui, "Model and data are being loaded", None);
-        } else {
-            let start = Action::StartRun;
-            let text = start.text();
-            ctx.primary(ui, start, &text);
-            if let Some(problem) = ctx.session.start_problems().first() {
-                ui.label(RichText::new(format!("Not now: {problem}")).color(ctx.theme.warning));
-            }
+            return cards::loading(ui, "Model and data are being loaded", None);
+        }
+        ctx.primary(ui, Action::StartRun, "Start");
+        if let Some(problem) = ctx.session.start_problems().first() {
+            ui.label(RichText::new(format!("Not now: {problem}")).color(ctx.theme.warning));
         }
     });
+    None
+}
+
+/// As [`shown_run`] for a run with a mixture; other runs have nothing to show.
+pub fn mixture_run<'a>(ctx: &PanelCtx<'a>, ui: &mut Ui, title: &str, hint: &str) -> Option<&'a RunView> {
+    let run = shown_run(ctx, ui, title, hint)?;
+    if run.config.model.method == Method::Adamix {
+        return Some(run);
+    }
+    let hint = "This run trains without a mixture, so there are no experts. Choose the method AdaMix in Setup.";
+    cards::empty(ui, ctx.theme, "No mixture in this run", hint, |_| {});
+    None
 }
 
 /// The name of the shown run where it was opened from disk, and a button back to the run in the engine.

@@ -5,11 +5,9 @@ use crate::protocol::RequestId;
 /// Progress of a long query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobProgress {
-    /// What is being done.
     pub what: String,
-    /// Units done.
     pub done: u64,
-    /// Units in total; 0: unknown.
+    /// 0: unknown.
     pub total: u64,
 }
 
@@ -23,7 +21,6 @@ impl JobProgress {
 /// A query to the engine and its newest answer. The old answer stays until the new one arrives.
 #[derive(Clone, Debug)]
 pub struct Query<T> {
-    /// The newest answer.
     pub value: Option<T>,
     /// Why the newest query has no answer.
     pub error: Option<String>,
@@ -44,7 +41,6 @@ impl<T> Query<T> {
         self.pending = Some(req);
         self.progress = None;
     }
-    /// Whether an answer is awaited.
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
@@ -64,8 +60,6 @@ impl<T> Query<T> {
 
 /// A [`Query`] whatever its answer is.
 pub trait AnyQuery {
-    /// [`Query::begin`].
-    fn begin(&mut self, req: RequestId);
     /// Takes the failure if it belongs to the pending query; returns whether it did.
     fn fail(&mut self, req: RequestId, message: &str) -> bool;
     /// Removes answer and error, and drops the answer to a pending query.
@@ -77,9 +71,6 @@ pub trait AnyQuery {
 }
 
 impl<T> AnyQuery for Query<T> {
-    fn begin(&mut self, req: RequestId) {
-        self.begin(req);
-    }
     fn fail(&mut self, req: RequestId, message: &str) -> bool {
         let mine = self.owns(req);
         if mine {

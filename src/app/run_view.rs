@@ -12,19 +12,15 @@ const DISTANCES: usize = 512;
 const SAMPLES: usize = 512;
 
 /// The data of one run.
+#[expect(missing_docs, reason = "the names say what is not explained")]
 #[derive(Clone, Debug, Default)]
 pub struct RunView {
-    /// Its number in the engine; absent for a run opened from disk.
-    pub id: Option<RunId>,
-    /// The run directory.
     pub dir: PathBuf,
     /// All settings, resolved.
     pub config: RunConfig,
     /// What was known at the start.
     pub start: StartRecord,
-    /// The curves.
     pub history: History,
-    /// The evaluations.
     pub evals: Vec<EvalRecord>,
     /// Texts that a language model generated during training, by step.
     pub samples: Vec<SampleRecord>,
@@ -34,15 +30,10 @@ pub struct RunView {
     pub distances: Vec<DistanceSample>,
     /// Which expert runs where.
     pub routing: Option<Arc<RoutingSnapshot>>,
-    /// The experts.
     pub experts: Option<Arc<ExpertSnapshot>>,
     /// Where the time of the last steps went (live runs).
     pub profile: Option<StepProfile>,
-    /// Steps of the checkpoints written.
-    pub checkpoints: Vec<u64>,
-    /// How it ended.
     pub end: Option<EndRecord>,
-    /// Why it failed.
     pub failure: Option<String>,
     /// Exports found in the run directory when it was opened.
     pub exports: Vec<ExportReport>,
@@ -53,11 +44,6 @@ pub struct RunView {
 }
 
 impl RunView {
-    /// A run before its first step.
-    pub fn started(id: RunId, dir: PathBuf, config: RunConfig, start: StartRecord) -> Self {
-        Self { id: Some(id), dir, config, start, ..Self::default() }
-    }
-
     /// A run read from its directory.
     pub fn opened(detail: RunDetail) -> Self {
         let mut view = Self {
@@ -69,7 +55,6 @@ impl RunView {
             gradient_health: detail.gradient_health,
             distances: detail.distances,
             routing: detail.routing.map(Arc::new),
-            checkpoints: detail.checkpoints,
             end: detail.end,
             exports: detail.exports,
             log: detail.log,

@@ -3,13 +3,12 @@
 use super::actions::{Action, ActionQueue};
 use super::settings::Appearance;
 use super::view::View;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use eframe::icon_data::IconDataExt as _;
 use egui::ColorImage;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Size of the window in points at the first start.
 pub const WINDOW_SIZE: [f32; 2] = [1280.0, 800.0];
@@ -43,9 +42,8 @@ pub struct ScreenshotTaker {
     screenshot: Option<Screenshot>,
     frame: u32,
     asked: bool,
-    done: Arc<AtomicBool>,
-    /// Why the file could not be written.
-    pub result: Arc<Mutex<Option<Error>>>,
+    /// Whether the file could be written; absent: it is not there yet.
+    pub result: Arc<Mutex<Option<Result<()>>>>,
 }
 
 impl ScreenshotTaker {
@@ -77,25 +75,24 @@ impl ScreenshotTaker {
         if self.frame >= screenshot.frames.max(6) && !self.asked {
             self.asked = true;
             match screenshot.file.clone() {
-                None => self.done.store(true, Ordering::Release),
+                None => *self.result.lock() = Some(Ok(())),
                 Some(file) => {
-                    let (done, result, ctx_of_window) = (self.done.clone(), self.result.clone(), ctx.clone());
+                    let (result, ctx_of_window) = (self.result.clone(), ctx.clone());
                     ctx.request_screenshot(move |image| {
-                        *result.lock() = save(&image, &file).err();
-                        done.store(true, Ordering::Release);
+                        *result.lock() = Some(save(&image, &file));
                         ctx_of_window.request_repaint();
                     });
                 }
             }
         }
-        if self.done.swap(false, Ordering::AcqRel) {
+        if self.result.lock().is_some() {
             actions.push(Action::QuitNow);
         }
         ctx.request_repaint();
     }
 }
 
-fn save(image: &ColorImage, file: &Path) -> Result<(), Error> {
+fn save(image: &ColorImage, file: &Path) -> Result<()> {
     let [width, height] = image.size;
     let rgba = image.pixels.iter().flat_map(|pixel| pixel.to_array()).collect();
     let screenshot = egui::IconData { rgba, width: width as u32, height: height as u32 };

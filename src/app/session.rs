@@ -9,6 +9,7 @@ use super::query::{AnyQuery, JobProgress, Query};
 use super::run_view::RunView;
 use crate::config::RunConfig;
 use crate::protocol::*;
+use egui::util::undoer::{self, Undoer};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,8 @@ use std::path::{Path, PathBuf};
 const LOG_LINES: usize = 2000;
 /// Scored merges kept.
 const TRIED: usize = 100;
-/// Settings kept for undo.
-const UNDO: usize = 100;
 /// Changes closer together than this, in seconds, are undone together.
-const UNDO_PAUSE: f64 = 0.8;
+const UNDO_PAUSE: f32 = 0.8;
 
 /// Whether the engine answers queries.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,16 +37,8 @@ pub enum EngineState {
     Failed(String),
 }
 
-/// A message to the user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// Severity.
-    pub level: LogLevel,
-    /// Text.
-    pub text: String,
-}
-
 /// The state that all views read.
+#[expect(missing_docs, reason = "a query is named after what it asks for")]
 #[derive(Default)]
 pub struct Session {
     /// Whether the engine answers queries.
@@ -64,17 +55,13 @@ pub struct Session {
     pub opened: Option<RunView>,
     /// Why the last start failed before there was a run directory.
     pub start_error: Option<String>,
-    /// The list of runs.
     pub runs: Query<Vec<RunSummary>>,
     /// Runs whose curves are drawn beside the others.
     pub overlays: BTreeMap<PathBuf, Query<RunView>>,
-    /// The model of the form.
     pub model: Query<ModelInfo>,
-    /// The data of the form.
     pub data: Query<DataPreview>,
     /// The texts of the form, where its task is text.
     pub texts: Query<TextPreview>,
-    /// The plan of the form.
     pub preflight: Query<PreflightReport>,
     /// Version of the form that `preflight` was asked about.
     pub preflight_version: u64,
@@ -90,7 +77,6 @@ pub struct Session {
     pub writing: Vec<String>,
     /// Texts generated for the evaluation inputs, scored.
     pub written: Query<WriteReport>,
-    /// Written exports.
     pub export: Query<Vec<ExportReport>>,
     /// Three averages of the experts.
     pub averages: Query<AveragesReport>,
@@ -98,15 +84,11 @@ pub struct Session {
     pub rounding: Query<RoundingReport>,
     /// Experts of an opened run.
     pub inspect: Query<ExpertSnapshot>,
-    /// Opening a run.
     pub opening: Query<PathBuf>,
-    /// Deleting a run.
     pub deleting: Query<PathBuf>,
-    /// The models on disk.
     pub models: Query<CacheInfo>,
     /// Downloads in progress, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,
-    /// Removing a model.
     pub removing: Query<String>,
     /// Adapted module (by index) and side whose heat maps are shown.
     pub focus: (usize, Option<Side>),
@@ -115,21 +97,20 @@ pub struct Session {
     /// The log, oldest first.
     pub log: VecDeque<LogLine>,
     /// New notices for toasts; `logic` takes them.
-    pub notices: Vec<Notice>,
+    pub notices: Vec<LogLine>,
     /// The newest notice, for the status bar.
-    pub last_notice: Option<Notice>,
+    pub last_notice: Option<LogLine>,
     /// Something on disk has changed since `models` was read; `logic` reads it again.
     pub models_outdated: bool,
     /// The form's model was downloaded since the form was checked; `logic` checks it again.
-    pub form_model_came: bool,
+    pub form_model_downloaded: bool,
+    /// The changes of the form.
+    pub undo: Undoer<RunConfig>,
     live_id: RunId,
     last_run: RunId,
     starting: Option<RequestId>,
     waiting_since: Option<RunPhase>,
     next_id: u64,
-    undo: Vec<RunConfig>,
-    redo: Vec<RunConfig>,
-    last_edit: f64,
 }
 
 /// What a failure of a query, and another run, mean for it.
@@ -143,49 +124,37 @@ enum QueryClass {
     Disk,
 }
 
-/// A query of the session.
-struct QueryRow {
-    /// What the status bar shows while it is pending; empty: nothing.
-    title: &'static str,
-    class: QueryClass,
-    get: fn(&Session) -> &dyn AnyQuery,
-    get_mut: fn(&mut Session) -> &mut dyn AnyQuery,
-}
-
-const fn row(
-    title: &'static str,
-    class: QueryClass,
-    get: fn(&Session) -> &dyn AnyQuery,
-    get_mut: fn(&mut Session) -> &mut dyn AnyQuery,
-) -> QueryRow {
-    QueryRow { title, class, get, get_mut }
-}
+/// A query of the session: what the status bar shows while it is pending (empty: nothing), its class, and where it is.
+type QueryRow = (&'static str, QueryClass, fn(&Session) -> &dyn AnyQuery, fn(&mut Session) -> &mut dyn AnyQuery);
 
 /// Every query of the session but the overlaid runs; the status bar shows the first one that is pending.
 static QUERIES: [QueryRow; 17] = [
-    row("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
-    row("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
-    row("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
-    row("Writing and scoring", QueryClass::Run, |s| &s.written, |s| &mut s.written),
-    row("Writing answers", QueryClass::Run, |s| &s.play, |s| &mut s.play),
-    row("Averaging the experts", QueryClass::Run, |s| &s.averages, |s| &mut s.averages),
-    row("Rounding weights", QueryClass::Run, |s| &s.rounding, |s| &mut s.rounding),
-    row("Reading the experts", QueryClass::Run, |s| &s.inspect, |s| &mut s.inspect),
-    row("Opening the run", QueryClass::Disk, |s| &s.opening, |s| &mut s.opening),
-    row("Reading the data", QueryClass::Form, |s| &s.data, |s| &mut s.data),
-    row("Reading the texts", QueryClass::Form, |s| &s.texts, |s| &mut s.texts),
-    row("Reading the model", QueryClass::Form, |s| &s.model, |s| &mut s.model),
-    row("Checking the plan", QueryClass::Form, |s| &s.preflight, |s| &mut s.preflight),
-    row("", QueryClass::Disk, |s| &s.runs, |s| &mut s.runs),
-    row("", QueryClass::Disk, |s| &s.deleting, |s| &mut s.deleting),
-    row("", QueryClass::Disk, |s| &s.models, |s| &mut s.models),
-    row("", QueryClass::Disk, |s| &s.removing, |s| &mut s.removing),
+    ("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
+    ("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
+    ("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
+    ("Writing and scoring", QueryClass::Run, |s| &s.written, |s| &mut s.written),
+    ("Writing answers", QueryClass::Run, |s| &s.play, |s| &mut s.play),
+    ("Averaging the experts", QueryClass::Run, |s| &s.averages, |s| &mut s.averages),
+    ("Rounding weights", QueryClass::Run, |s| &s.rounding, |s| &mut s.rounding),
+    ("Reading the experts", QueryClass::Run, |s| &s.inspect, |s| &mut s.inspect),
+    ("Opening the run", QueryClass::Disk, |s| &s.opening, |s| &mut s.opening),
+    ("Reading the data", QueryClass::Form, |s| &s.data, |s| &mut s.data),
+    ("Reading the texts", QueryClass::Form, |s| &s.texts, |s| &mut s.texts),
+    ("Reading the model", QueryClass::Form, |s| &s.model, |s| &mut s.model),
+    ("Checking the plan", QueryClass::Form, |s| &s.preflight, |s| &mut s.preflight),
+    ("", QueryClass::Disk, |s| &s.runs, |s| &mut s.runs),
+    ("", QueryClass::Disk, |s| &s.deleting, |s| &mut s.deleting),
+    ("", QueryClass::Disk, |s| &s.models, |s| &mut s.models),
+    ("", QueryClass::Disk, |s| &s.removing, |s| &mut s.removing),
 ];
 
 impl Session {
     /// A session with these settings in its form.
     pub fn new(form: RunConfig) -> Self {
-        Self { form, form_version: 1, last_edit: f64::NEG_INFINITY, ..Self::default() }
+        let settings = undoer::Settings { stable_time: UNDO_PAUSE, auto_save_interval: f32::INFINITY, max_undos: 100 };
+        let mut undo = Undoer::with_settings(settings);
+        undo.add_undo(&form);
+        Self { form, form_version: 1, undo, ..Self::default() }
     }
 
     /// A new request number.
@@ -275,13 +244,13 @@ impl Session {
 
     /// Whether something that can be cancelled is being computed.
     pub fn job_pending(&self) -> bool {
-        QUERIES.iter().any(|row| row.class == QueryClass::Run && (row.get)(self).pending().is_some())
+        QUERIES.iter().any(|(_, class, get, _)| *class == QueryClass::Run && get(self).pending().is_some())
     }
 
     /// What is being computed and how far it is, for the status bar.
     pub fn job(&self) -> Option<(&'static str, Option<&JobProgress>)> {
-        let mut shown = QUERIES.iter().filter(|row| !row.title.is_empty());
-        shown.find_map(|row| Some((row.title, (row.get)(self).pending()?)))
+        let mut shown = QUERIES.iter().filter(|(title, ..)| !title.is_empty());
+        shown.find_map(|(title, _, get, _)| Some((*title, get(self).pending()?)))
     }
 
     /// A new run number.
@@ -303,8 +272,8 @@ impl Session {
     }
 
     fn forget_answers(&mut self) {
-        for row in QUERIES.iter().filter(|row| row.class == QueryClass::Run) {
-            (row.get_mut)(self).clear();
+        for (.., get_mut) in QUERIES.iter().filter(|(_, class, ..)| *class == QueryClass::Run) {
+            get_mut(self).clear();
         }
         self.tried.clear();
         self.writing.clear();
@@ -324,49 +293,26 @@ impl Session {
         if form == self.form {
             return;
         }
-        if now - self.last_edit > UNDO_PAUSE {
-            self.undo.push(self.form.clone());
-            if self.undo.len() > UNDO {
-                self.undo.remove(0);
-            }
-        }
-        self.redo.clear();
-        self.last_edit = now;
+        self.undo.feed_state(now, &self.form);
+        self.undo.feed_state(now, &form);
         self.form = form;
         self.form_version += 1;
     }
 
     /// Reverts the last change of the form.
     pub fn undo_form(&mut self) {
-        if let Some(form) = self.undo.pop() {
-            let undone = self.replace_form(form);
-            self.redo.push(undone);
+        if let Some(form) = self.undo.undo(&self.form) {
+            self.form.clone_from(form);
+            self.form_version += 1;
         }
     }
 
     /// Makes the last undone change again.
     pub fn redo_form(&mut self) {
-        if let Some(form) = self.redo.pop() {
-            let old = self.replace_form(form);
-            self.undo.push(old);
+        if let Some(form) = self.undo.redo(&self.form) {
+            self.form.clone_from(form);
+            self.form_version += 1;
         }
-    }
-
-    /// Returns the old form.
-    fn replace_form(&mut self, form: RunConfig) -> RunConfig {
-        self.form_version += 1;
-        self.last_edit = f64::NEG_INFINITY;
-        std::mem::replace(&mut self.form, form)
-    }
-
-    /// Whether there is a change to undo.
-    pub fn can_undo(&self) -> bool {
-        !self.undo.is_empty()
-    }
-
-    /// Whether there is a change to redo.
-    pub fn can_redo(&self) -> bool {
-        !self.redo.is_empty()
     }
 
     /// Adds a line to the log; warnings and errors are also notices.
@@ -383,7 +329,7 @@ impl Session {
 
     /// Shows a notice without logging it.
     pub fn notify(&mut self, level: LogLevel, text: impl Into<String>) {
-        let notice = Notice { level, text: text.into() };
+        let notice = LogLine { level, text: text.into() };
         self.last_notice = Some(notice.clone());
         self.notices.push(notice);
     }

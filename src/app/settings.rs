@@ -81,19 +81,10 @@ impl Settings {
     pub fn to_json(&self) -> Option<String> {
         serde_json::to_string(self).map_err(|err| log::warn!("the window's settings cannot be written: {err}")).ok()
     }
-
-    /// Puts a model directory first among the recent ones.
-    pub fn remember_model(&mut self, path: PathBuf) {
-        remember(&mut self.recent_models, path);
-    }
-
-    /// Puts a data file or directory first among the recent ones.
-    pub fn remember_data(&mut self, path: PathBuf) {
-        remember(&mut self.recent_data, path);
-    }
 }
 
-fn remember(list: &mut Vec<PathBuf>, path: PathBuf) {
+/// Puts a path first among the recent ones.
+pub fn remember(list: &mut Vec<PathBuf>, path: PathBuf) {
     list.retain(|known| *known != path);
     list.insert(0, path);
     list.truncate(RECENT);
@@ -106,7 +97,7 @@ mod tests {
     #[test]
     fn survives_a_round_trip_and_nonsense() {
         let mut settings = Settings { zoom: 1.5, appearance: Appearance::Dark, ..Settings::default() };
-        settings.remember_model("/models/a".into());
+        remember(&mut settings.recent_models, "/models/a".into());
         settings.form = Some(RunConfig::default());
         let text = settings.to_json().expect("settings are plain data");
         assert_eq!(Settings::from_json(&text), settings);
@@ -119,11 +110,11 @@ mod tests {
     fn recent_paths_are_few_and_distinct() {
         let mut settings = Settings::default();
         for i in 0..20 {
-            settings.remember_data(format!("/data/{}", i % 12).into());
+            remember(&mut settings.recent_data, format!("/data/{}", i % 12).into());
         }
         assert_eq!(settings.recent_data.len(), RECENT);
         assert_eq!(settings.recent_data[0], PathBuf::from("/data/7"));
-        settings.remember_data("/data/5".into());
+        remember(&mut settings.recent_data, "/data/5".into());
         assert_eq!(settings.recent_data.iter().filter(|p| p.ends_with("5")).count(), 1);
     }
 }

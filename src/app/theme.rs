@@ -4,6 +4,7 @@ use crate::protocol::LogLevel;
 use egui::Color32;
 
 /// Colours of one of the two appearances.
+#[expect(missing_docs, reason = "the names say what is not explained")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Theme {
     /// Whether the background is dark.
@@ -12,17 +13,11 @@ pub struct Theme {
     pub accent: Color32,
     /// Text on `accent`.
     pub on_accent: Color32,
-    /// Good.
     pub ok: Color32,
-    /// Warnings.
     pub warning: Color32,
-    /// Wrong.
     pub error: Color32,
-    /// Secondary text.
     pub muted: Color32,
-    /// A card on a panel.
     pub card: Color32,
-    /// The card's border.
     pub card_border: Color32,
     series: [u32; 8],
 }
@@ -63,12 +58,7 @@ impl Theme {
         if dark { DARK } else { LIGHT }
     }
 
-    /// The colour of expert `i`, everywhere the same.
-    pub fn expert(&self, i: usize) -> Color32 {
-        self.series(i)
-    }
-
-    /// The colour of the `i`-th curve of a plot.
+    /// The colour of the `i`-th curve of a plot, and of expert `i` everywhere.
     pub fn series(&self, i: usize) -> Color32 {
         rgb(self.series[i % self.series.len()])
     }
@@ -177,7 +167,7 @@ mod tests {
             }
             assert!(contrast(theme.on_accent, theme.accent) >= 4.5);
             for i in 0..8 {
-                assert!(contrast(theme.expert(i), theme.card) >= 2.0, "series {i} is too faint");
+                assert!(contrast(theme.series(i), theme.card) >= 2.0, "series {i} is too faint");
             }
         }
     }

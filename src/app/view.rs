@@ -70,24 +70,4 @@ impl View {
     pub fn digit(self) -> Key {
         self.describe().2
     }
-
-    /// A view by its name, as typed: `setup`, `merge & compare` or `compare`.
-    pub fn by_name(name: &str) -> Option<Self> {
-        let name = name.trim().to_lowercase();
-        Self::ALL
-            .into_iter()
-            .find(|view| view.title().to_lowercase() == name || format!("{view:?}").to_lowercase() == name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn views_have_names() {
-        assert_eq!(View::by_name("compare"), Some(View::Compare));
-        assert_eq!(View::by_name("Merge & compare"), Some(View::Compare));
-        assert_eq!(View::by_name("nothing"), None);
-    }
 }

@@ -17,7 +17,7 @@
 
 use super::export::target::certificate_name;
 use super::export::{self, ExportTarget};
-use super::json::write_json;
+use super::json::{read_json, write_json};
 use super::{TOOL, utc};
 use crate::atomic;
 use crate::error::{Context as _, Error, Result};
@@ -128,26 +128,17 @@ pub fn certify(
     run: impl FnOnce(&[HostTensor]) -> Result<Vec<f32>>,
 ) -> Result<Certificate> {
     // Hashed before anything is loaded.
-    let certificate = Certificate::begin(dir, dtype, None);
-    let loaded = export::read(dir);
+    let certificate = Certificate::begin(dir, dtype);
+    let loaded = export::read(dir).map_err(|err| err.to_string());
     let names: Vec<String> = originals.iter().map(|tensor| tensor.name.clone()).collect();
-    let find = |list: &[HostTensor], name: &str| list.iter().find(|tensor| tensor.name == name).cloned();
-    let missing = |name: &str| Error::internal(format!("there is no tensor {name}"));
     let comparison = Comparison {
-        dtype,
-        stored_as: None,
-        tolerance: tolerance(dtype),
+        store: dtype,
         names: &names,
-        original: &|name| find(originals, name).ok_or_else(|| missing(name)),
-        rounded: &|tensor| Ok(tensor.data.iter().map(|value| dtype.round(*value)).collect()),
-        found: match &loaded {
-            Ok(loaded) => Ok(loaded.tensors.iter().map(|tensor| tensor.name.clone()).collect()),
-            Err(err) => Err(err.to_string()),
-        },
+        original: &|name| find(originals, name),
+        format: &|_| dtype,
+        found: loaded.as_ref().map(|all| all.tensors.iter().map(|t| t.name.clone()).collect()).map_err(String::clone),
         found_dtype: loaded.as_ref().map_or(dtype, |loaded| loaded.dtype),
-        stored: &|name| {
-            loaded.as_ref().ok().and_then(|loaded| find(&loaded.tensors, name)).ok_or_else(|| missing(name))
-        },
+        stored: &|name| find(&loaded.as_ref().map_err(Error::format)?.tensors, name),
     };
     let run = || loaded.as_ref().map_or_else(|_| Ok(Vec::new()), |loaded| run(&loaded.tensors));
     certificate.complete(dir, &comparison, Some((probe, run)))
@@ -155,21 +146,17 @@ pub fn certify(
 
 /// What was exported and what the files hold, one tensor at a time: they need not be in memory together.
 pub struct Comparison<'a> {
-    /// The least exact number format that was asked for.
-    pub dtype: NumberFormat,
-    /// The name of the format where it is a quantised one, which `dtype` cannot say.
-    pub stored_as: Option<String>,
-    /// Largest difference of a logit, relative to the largest absolute logit.
-    pub tolerance: f64,
+    /// The number format that was asked for.
+    pub store: NumberFormat,
     /// Names of what was exported.
     pub names: &'a [String],
     /// The `f32` tensor that was exported.
     pub original: &'a dyn Fn(&str) -> Result<HostTensor>,
-    /// Its values as the format rounds them.
-    pub rounded: &'a dyn Fn(&HostTensor) -> Result<Vec<f32>>,
+    /// How it should be stored.
+    pub format: &'a dyn Fn(&str) -> NumberFormat,
     /// Names in the files, or why these cannot be read.
     pub found: std::result::Result<Vec<String>, String>,
-    /// The least exact number format in the files.
+    /// The least exact number format in the files; of a block format that of its scales.
     pub found_dtype: NumberFormat,
     /// The tensor as the files hold it, widened.
     pub stored: &'a dyn Fn(&str) -> Result<HostTensor>,
@@ -182,7 +169,8 @@ impl Comparison<'_> {
             1 => {}
             _ => return failed(name, "is stored twice".to_owned()),
         }
-        let original = (self.original)(name).and_then(|original| Ok(((self.rounded)(&original)?, original)));
+        let original =
+            (self.original)(name).and_then(|original| Ok(((self.format)(name).rounded(&original.data)?, original)));
         match (original, (self.stored)(name)) {
             (Ok((wanted, original)), Ok(stored)) => compare(&original, &stored, &wanted),
             (Err(err), _) => {
@@ -198,12 +186,23 @@ pub type Rerun<'a> = (Probe<'a>, &'a mut dyn FnMut() -> Result<Vec<f32>>);
 
 /// As [`certify`], one tensor at a time; without `rerun` only the tensors are proven.
 pub fn certify_streamed(dir: &Path, comparison: &Comparison<'_>, rerun: Option<Rerun<'_>>) -> Result<Certificate> {
-    Certificate::begin(dir, comparison.dtype, comparison.stored_as.clone()).complete(dir, comparison, rerun)
+    Certificate::begin(dir, comparison.store).complete(dir, comparison, rerun)
+}
+
+/// The tensor of this name in a list.
+pub(super) fn find(list: &[HostTensor], name: &str) -> Result<HostTensor> {
+    let found = list.iter().find(|tensor| tensor.name == name).cloned();
+    found.ok_or_else(|| Error::internal(format!("there is no tensor {name}")))
+}
+
+/// The format of single numbers in this one: of a block format, of its scales.
+pub(super) fn scalar_format(store: NumberFormat) -> NumberFormat {
+    if store == NumberFormat::Q8_0 { NumberFormat::F16 } else { store }
 }
 
 impl Certificate {
-    fn begin(dir: &Path, dtype: NumberFormat, stored_as: Option<String>) -> Self {
-        let target = ExportTarget::of(dir);
+    fn begin(dir: &Path, store: NumberFormat) -> Self {
+        let (target, dtype) = (ExportTarget::of(dir), scalar_format(store));
         let mut certificate = Self {
             format: FORMAT.to_owned(),
             version: VERSION,
@@ -211,13 +210,8 @@ impl Certificate {
             tool: TOOL.to_owned(),
             target: target.as_ref().ok().copied(),
             dtype,
-            stored_as,
-            passed: false,
-            problems: Vec::new(),
-            worst_tensor: None,
-            probe: ProbeResult::default(),
-            tensors: Vec::new(),
-            files: Vec::new(),
+            stored_as: (store != dtype).then(|| store.name().to_owned()),
+            ..Self::default()
         };
         // Hashed first: what is loaded afterwards is what the hashes speak of, or the re-check at the end says otherwise.
         certificate.files = target
@@ -240,7 +234,7 @@ impl Certificate {
         match &comparison.found {
             Err(err) => self.problems.push(err.clone()),
             Ok(found) => {
-                let (stored, wanted) = (comparison.found_dtype, comparison.dtype);
+                let (stored, wanted) = (comparison.found_dtype, self.dtype);
                 if stored != wanted {
                     let problem = format!("the files hold {}, but {} was asked for", stored.name(), wanted.name());
                     self.problems.push(problem);
@@ -251,7 +245,7 @@ impl Certificate {
                 self.tensors = exported.chain(foreign).collect();
                 self.weigh_tensors();
                 if let Some((probe, run)) = rerun {
-                    self.check_probe(probe, comparison.tolerance, run());
+                    self.check_probe(probe, tolerance(comparison.store), run());
                 }
             }
         }
@@ -357,27 +351,11 @@ fn largest_at(row: &[f32]) -> Option<usize> {
 
 /// Reads the certificate of an export.
 pub fn read(dir: &Path) -> Result<Certificate> {
-    let path = dir.join(CERTIFICATE_FILE);
-    let text = std::fs::read(&path).map_err(|err| Error::io("reading", &path, err))?;
-    let certificate: Certificate = serde_json::from_slice(&text)
-        .map_err(|err| Error::format(format!("not a certificate: {err}: {}", path.display())))?;
+    let certificate: Certificate = read_json(&dir.join(CERTIFICATE_FILE)).context("reading a certificate")?;
     if certificate.format != FORMAT || certificate.version != VERSION {
         let Certificate { format, version, .. } = certificate;
-        return Err(Error::format(format!(
-            "a certificate of format {format} {version} is not known: {}",
-            path.display()
-        )));
+        let text = format!("a certificate of format {format} {version} is not known: {}", dir.display());
+        return Err(Error::format(text));
     }
     Ok(certificate)
-}
-
-/// Checks later that the files are still those the certificate speaks of. Returns the certificate and what is wrong
-/// with the files, in words; nothing when they are untouched.
-pub fn verify(dir: &Path) -> Result<(Certificate, Vec<String>)> {
-    let certificate = read(dir)?;
-    let mut problems: Vec<String> = certificate.files.iter().filter_map(|file| file.problem(dir)).collect();
-    if certificate.files.is_empty() {
-        problems.push("the certificate lists no files".to_owned());
-    }
-    Ok((certificate, problems))
 }

@@ -9,9 +9,9 @@
 //!
 //! The directory appears only when all of it is on disk. Randomness needs no state: streams are indexed by step.
 
-use super::json::write_json;
+use super::json::{read_json, write_json};
 use super::{RunDir, TOOL, utc};
-use crate::atomic::{remove, write_dir};
+use crate::atomic::{delete_dir, write_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::records::CheckpointData;
 use crate::tensor::NumberFormat;
@@ -80,9 +80,7 @@ pub fn read(run: &RunDir, step: u64) -> Result<CheckpointData> {
     let dir = run.checkpoint(step);
     let load = || -> Result<CheckpointData> {
         verify(&dir, step)?;
-        let state = fs::read(dir.join(STATE)).map_err(|err| Error::io("reading", &dir.join(STATE), err))?;
-        let state = serde_json::from_slice(&state)
-            .map_err(|err| Error::format(format!("{STATE} is not valid JSON: {err}: {}", dir.display())))?;
+        let state = read_json(&dir.join(STATE))?;
         let (tensors, _) = safetensors::read(&dir.join(EXPERTS))?;
         let (optimizer, _) = safetensors::read(&dir.join(OPTIMIZER))?;
         Ok(CheckpointData { tensors, optimizer, state })
@@ -127,22 +125,13 @@ pub fn prune(run: &RunDir, last: usize, best: Option<u64>) -> Result<Vec<u64>> {
     let old = steps.len().saturating_sub(last.max(1));
     let doomed: Vec<u64> = steps[..old].iter().copied().filter(|&step| step > 0 && Some(step) != best).collect();
     for &step in &doomed {
-        let path = run.checkpoint(step);
-        // Renamed first: a process killed half-way leaves a leftover, not a damaged checkpoint.
-        let hidden = run.path().join(format!(".tmp-{PREFIX}{step}"));
-        remove(&hidden)?;
-        fs::rename(&path, &hidden)
-            .and_then(|()| fs::remove_dir_all(&hidden))
-            .map_err(|err| Error::io("deleting a checkpoint", &path, err))?;
+        delete_dir(&run.checkpoint(step))?;
     }
     Ok(doomed)
 }
 
 fn verify(dir: &Path, step: u64) -> Result<()> {
-    let path = dir.join(MANIFEST);
-    let text = fs::read(&path).map_err(|err| Error::io("reading", &path, err))?;
-    let manifest: Manifest = serde_json::from_slice(&text)
-        .map_err(|err| Error::format(format!("{MANIFEST} cannot be understood: {err}: {}", dir.display())))?;
+    let manifest: Manifest = read_json(&dir.join(MANIFEST))?;
     if manifest.format != FORMAT || manifest.version != 1 {
         let Manifest { format, version, tool, .. } = manifest;
         return Err(Error::format(format!("{MANIFEST} has format {format} {version}, written by {tool}")));

@@ -3,6 +3,7 @@
 use crate::atomic::write_file;
 use crate::error::{Error, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::Path;
 
@@ -17,12 +18,18 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_file(path, &text)
 }
 
-/// A small JSON file.
-pub fn read_json(path: &Path) -> Result<Value> {
+/// A configuration, perhaps of another program.
+pub fn read_config(path: &Path) -> Result<Value> {
     let size = std::fs::metadata(path).map_err(|err| Error::io("reading", path, err))?.len();
     if size > LARGEST_CONFIG {
         return Err(Error::format(format!("{size} bytes are too many for a configuration: {}", path.display())));
     }
+    read_json(path)
+}
+
+/// A JSON file of any size.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read(path).map_err(|err| Error::io("reading", path, err))?;
-    serde_json::from_slice(&text).map_err(|err| Error::format(format!("not valid JSON: {err}: {}", path.display())))
+    serde_json::from_slice(&text)
+        .map_err(|err| Error::format(format!("its JSON cannot be understood: {err}: {}", path.display())))
 }

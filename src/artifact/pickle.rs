@@ -6,6 +6,7 @@
 //! once and referred to by number, so that nothing grows by being repeated, and all counts have limits.
 
 use crate::error::{Error, Result};
+use std::collections::BTreeMap;
 
 /// The longest program that is read.
 pub const MAX_BYTES: usize = 64 << 20;
@@ -13,21 +14,67 @@ pub const MAX_BYTES: usize = 64 << 20;
 const MAX_NODES: usize = 4 << 20;
 /// Most lists open inside each other.
 const MAX_MARKS: usize = 64;
+/// Longest name of a class of storages or of a storage's file: these are held once for every tensor.
+const MAX_NAME: usize = 64;
+/// Where the tensors of a dictionary are looked for, besides itself.
+const INNER: [&str; 3] = ["model_state_dict", "state_dict", "model"];
+
+/// A file of numbers in the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Its class in torch, such as `FloatStorage`.
+    pub class: String,
+    /// Its file in the archive.
+    pub key: String,
+    /// Its elements.
+    pub elements: u64,
+}
+
+/// A tensor as a part of a storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StridedTensor {
+    /// Where its values are.
+    pub storage: Storage,
+    /// First element.
+    pub offset: u64,
+    /// Sizes.
+    pub shape: Vec<u64>,
+    /// Steps from one element to the next.
+    pub strides: Vec<u64>,
+}
+
+/// Runs a program of at most [`MAX_BYTES`] whose result is a dictionary: the tensors in it by name. Numbers beside the tensors
+/// (a step, a loss) are left out.
+pub fn tensors(bytes: &[u8]) -> Result<BTreeMap<String, StridedTensor>> {
+    let mut machine =
+        Machine { bytes, at: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
+    let root = machine.run()?;
+    let dict = |id: Id| if let Node::Dict(pairs) = machine.node(id) { Some(pairs) } else { None };
+    let outer = dict(root).ok_or_else(|| Error::format("it holds no dictionary of tensors"))?;
+    let inner = INNER.iter().find_map(|wanted| {
+        let named = |(key, _): &&(Id, Id)| matches!(machine.node(*key), Node::Text(text) if text == wanted);
+        dict(outer.iter().rev().find(named)?.1)
+    });
+    let mut tensors = BTreeMap::new();
+    for (key, value) in inner.unwrap_or(outer) {
+        let (Node::Text(name), Node::Tensor(tensor)) = (machine.node(*key), machine.node(*value)) else { continue };
+        if tensors.insert(name.clone(), tensor.clone()).is_some() {
+            return Err(Error::format(format!("tensor {name} is there twice")));
+        }
+    }
+    Ok(tensors)
+}
 
 /// Number of a value.
-pub type Id = u32;
+type Id = u32;
 
 /// A value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Node {
-    /// `None`.
-    None,
-    /// `True` or `False`.
-    Bool(bool),
+#[derive(Debug)]
+enum Node {
+    /// What no tensor is made of: `None`, a truth value, a floating point number.
+    Other,
     /// A whole number.
     Int(i64),
-    /// A floating point number.
-    Float(f64),
     /// A text.
     Text(String),
     /// A tuple or list.
@@ -38,66 +85,12 @@ pub enum Node {
     OrderedDict,
     /// `_rebuild_tensor_v2` itself.
     Rebuild,
-    /// A class of storages: its name, such as `FloatStorage`.
+    /// A class of storages by its name.
     StorageClass(String),
     /// A storage.
-    Storage {
-        /// `FloatStorage` and the like.
-        class: String,
-        /// Its file in the archive.
-        key: String,
-        /// Its elements.
-        elements: u64,
-    },
+    Storage(Storage),
     /// A tensor.
-    Tensor {
-        /// Its storage.
-        storage: Id,
-        /// First element.
-        offset: u64,
-        /// Sizes.
-        shape: Vec<u64>,
-        /// Steps from one element to the next.
-        strides: Vec<u64>,
-    },
-}
-
-/// The result of a program.
-#[derive(Debug)]
-pub struct Pickle {
-    nodes: Vec<Node>,
-    root: Id,
-}
-
-impl Pickle {
-    /// Runs a program.
-    pub fn read(bytes: &[u8]) -> Result<Self> {
-        if bytes.len() > MAX_BYTES {
-            return Err(Error::format(format!("the pickle of {} bytes is longer than {MAX_BYTES}", bytes.len())));
-        }
-        let mut machine =
-            Machine { bytes, at: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
-        let root = machine.run()?;
-        Ok(Self { nodes: machine.nodes, root })
-    }
-
-    /// The outermost value.
-    pub fn root(&self) -> &Node {
-        self.get(self.root)
-    }
-    /// A value.
-    pub fn get(&self, id: Id) -> &Node {
-        self.nodes.get(id as usize).unwrap_or(&Node::None)
-    }
-    /// The value of a text key of a dictionary.
-    pub fn entry<'a>(&'a self, dict: &Node, key: &str) -> Option<&'a Node> {
-        let Node::Dict(pairs) = dict else { return None };
-        pairs
-            .iter()
-            .rev()
-            .find(|(k, _)| matches!(self.get(*k), Node::Text(text) if text == key))
-            .map(|(_, v)| self.get(*v))
-    }
+    Tensor(StridedTensor),
 }
 
 struct Machine<'a> {
@@ -127,6 +120,16 @@ impl Machine<'_> {
     /// An unsigned little-endian integer of `n` bytes, at most 8.
     fn uint(&mut self, n: usize) -> Result<u64> {
         Ok(self.take(n)?.iter().rev().fold(0, |number, &byte| (number << 8) | u64::from(byte)))
+    }
+
+    /// Pushes a little-endian integer of `n` bytes, in two's complement where it is `signed`.
+    fn int(&mut self, n: usize, signed: bool) -> Result<()> {
+        if n > 8 {
+            return Err(self.bad("has a whole number of more than 8 bytes"));
+        }
+        let (value, unused) = (self.uint(n)?, 64 - 8 * n as u32);
+        let extended = (value.checked_shl(unused).unwrap_or(0) as i64).checked_shr(unused).unwrap_or(0);
+        self.push(Node::Int(if signed { extended } else { value as i64 }))
     }
 
     fn text(&mut self, n: usize) -> Result<String> {
@@ -174,7 +177,7 @@ impl Machine<'_> {
     }
 
     fn node(&self, id: Id) -> &Node {
-        self.nodes.get(id as usize).unwrap_or(&Node::None)
+        self.nodes.get(id as usize).unwrap_or(&Node::Other)
     }
 
     fn remember(&mut self, key: u32) -> Result<()> {
@@ -212,29 +215,17 @@ impl Machine<'_> {
                     return Err(self.bad("opens too many lists inside each other"));
                 }
                 b'(' => self.marks.push(self.stack.len()),
-                b'N' => self.push(Node::None)?,
-                0x88 | 0x89 => self.push(Node::Bool(code == 0x88))?,
-                b'K' | b'M' => {
-                    let value = self.uint(if code == b'K' { 1 } else { 2 })?;
-                    self.push(Node::Int(value as i64))?;
-                }
-                b'J' => {
-                    let value = self.uint(4)? as u32 as i32;
-                    self.push(Node::Int(i64::from(value)))?;
-                }
+                b'N' | 0x88 | 0x89 => self.push(Node::Other)?,
+                b'K' => self.int(1, false)?,
+                b'M' => self.int(2, false)?,
+                b'J' => self.int(4, true)?,
                 0x8a => {
                     let n = self.uint(1)? as usize;
-                    if n > 8 {
-                        return Err(self.bad("has a whole number of more than 8 bytes"));
-                    }
-                    // Two's complement of n bytes, sign-extended.
-                    let unused = 64 - 8 * n as u32;
-                    let value = self.uint(n)?.checked_shl(unused).unwrap_or(0) as i64;
-                    self.push(Node::Int(value.checked_shr(unused).unwrap_or(0)))?;
+                    self.int(n, true)?;
                 }
                 b'G' => {
-                    let value = f64::from_bits(self.uint(8)?.swap_bytes());
-                    self.push(Node::Float(value))?;
+                    self.take(8)?;
+                    self.push(Node::Other)?;
                 }
                 b'X' | 0x8c => {
                     let n = self.uint(if code == b'X' { 4 } else { 1 })?;
@@ -279,15 +270,16 @@ impl Machine<'_> {
                 }
                 b'c' => {
                     let (module, name) = (self.line()?, self.line()?);
-                    self.global(&module, &name)?;
+                    let node = self.global(&module, &name)?;
+                    self.push(node)?;
                 }
                 0x93 => {
                     let (name, module) = (self.pop()?, self.pop()?);
-                    let (Node::Text(module), Node::Text(name)) = (self.node(module).clone(), self.node(name).clone())
-                    else {
+                    let (Node::Text(module), Node::Text(name)) = (self.node(module), self.node(name)) else {
                         return Err(self.bad("names something by what is no text"));
                     };
-                    self.global(&module, &name)?;
+                    let node = self.global(module, name)?;
+                    self.push(node)?;
                 }
                 b'Q' => self.storage()?,
                 b'R' => self.call()?,
@@ -322,32 +314,37 @@ impl Machine<'_> {
         }
     }
 
-    fn global(&mut self, module: &str, name: &str) -> Result<()> {
-        let storage = name.strip_suffix("Storage").is_some_and(|kind| kind.bytes().all(|b| b.is_ascii_alphanumeric()));
-        let node = match (module, name) {
-            ("collections", "OrderedDict") => Node::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Node::Rebuild,
-            ("torch" | "torch.storage", _) if storage => Node::StorageClass(name.to_owned()),
-            _ => {
-                return Err(
-                    self.bad(format!("wants to call {module}.{name}, which no file of tensors needs; it is refused"))
-                );
+    fn global(&self, module: &str, name: &str) -> Result<Node> {
+        let class = name.strip_suffix("Storage").is_some_and(|kind| kind.bytes().all(|b| b.is_ascii_alphanumeric()));
+        match (module, name) {
+            ("collections", "OrderedDict") => Ok(Node::OrderedDict),
+            ("torch._utils", "_rebuild_tensor_v2") => Ok(Node::Rebuild),
+            ("torch" | "torch.storage", _) if class && name.len() <= MAX_NAME => {
+                Ok(Node::StorageClass(name.to_owned()))
             }
-        };
-        self.push(node)
+            _ => {
+                let what = format!("wants to call {module}.{name}, which no file of tensors needs; it is refused");
+                Err(self.bad(what))
+            }
+        }
     }
 
     /// `("storage", class, key, device, elements)`.
     fn storage(&mut self) -> Result<()> {
         let id = self.pop()?;
-        let Node::List(items) = self.node(id).clone() else { return Err(self.bad("refers to no storage")) };
-        let [kind, class, key, _, elements] = items.as_slice() else { return Err(self.bad("refers to no storage")) };
-        match (self.node(*kind), self.node(*class), self.node(*key), self.node(*elements)) {
-            (Node::Text(kind), Node::StorageClass(class), Node::Text(key), Node::Int(elements))
-                if kind == "storage" && *elements >= 0 && !key.contains(['/', '\\', '.']) =>
+        let parts = match self.node(id) {
+            Node::List(items) => match items.as_slice() {
+                &[kind, class, key, _, elements] => [kind, class, key, elements].map(|id| self.node(id)),
+                _ => return Err(self.bad("refers to no storage")),
+            },
+            _ => return Err(self.bad("refers to no storage")),
+        };
+        match parts {
+            [Node::Text(kind), Node::StorageClass(class), Node::Text(key), Node::Int(elements)]
+                if kind == "storage" && *elements >= 0 && key.len() <= MAX_NAME && !key.contains(['/', '\\', '.']) =>
             {
-                let storage = Node::Storage { class: class.clone(), key: key.clone(), elements: *elements as u64 };
-                self.push(storage)
+                let storage = Storage { class: class.clone(), key: key.clone(), elements: *elements as u64 };
+                self.push(Node::Storage(storage))
             }
             _ => Err(self.bad("refers to no storage")),
         }
@@ -355,31 +352,31 @@ impl Machine<'_> {
 
     fn call(&mut self) -> Result<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let Node::List(items) = self.node(arguments).clone() else { return Err(self.bad("calls with no arguments")) };
-        match self.node(function) {
-            Node::OrderedDict if items.is_empty() => self.push(Node::Dict(Vec::new())),
-            Node::Rebuild => self.tensor(&items),
-            _ => Err(self.bad("calls what is no function; it is refused")),
-        }
+        let Node::List(items) = self.node(arguments) else { return Err(self.bad("calls with no arguments")) };
+        let made = match self.node(function) {
+            Node::OrderedDict if items.is_empty() => Node::Dict(Vec::new()),
+            Node::Rebuild => Node::Tensor(self.tensor(items)?),
+            _ => return Err(self.bad("calls what is no function; it is refused")),
+        };
+        self.push(made)
     }
 
     /// `(storage, offset, shape, strides, requires_grad, hooks)`, and metadata in newer files.
-    fn tensor(&mut self, items: &[Id]) -> Result<()> {
-        let numbers = |id: Id| -> Option<Vec<u64>> {
-            let Node::List(list) = self.node(id) else { return None };
-            let whole = |id: &Id| if let Node::Int(n) = self.node(*id) { u64::try_from(*n).ok() } else { None };
-            (list.len() <= 8).then(|| list.iter().map(whole).collect())?
-        };
-        let [storage, offset, shape, strides, _, hooks, ..] = items else {
+    fn tensor(&self, items: &[Id]) -> Result<StridedTensor> {
+        let &[storage, offset, shape, strides, _, hooks, ..] = items else {
             return Err(self.bad("rebuilds a tensor from too little"));
         };
-        let plain = matches!(self.node(*hooks), Node::Dict(pairs) if pairs.is_empty());
-        let offset = if let Node::Int(n) = self.node(*offset) { u64::try_from(*n).ok() } else { None };
-        match (self.node(*storage), offset, numbers(*shape), numbers(*strides)) {
-            (Node::Storage { .. }, Some(offset), Some(shape), Some(strides))
+        let whole = |id: Id| if let Node::Int(n) = self.node(id) { u64::try_from(*n).ok() } else { None };
+        let numbers = |id: Id| match self.node(id) {
+            Node::List(list) if list.len() <= 8 => list.iter().map(|&id| whole(id)).collect::<Option<Vec<u64>>>(),
+            _ => None,
+        };
+        let plain = matches!(self.node(hooks), Node::Dict(pairs) if pairs.is_empty());
+        match (self.node(storage), whole(offset), numbers(shape), numbers(strides)) {
+            (Node::Storage(storage), Some(offset), Some(shape), Some(strides))
                 if plain && shape.len() == strides.len() =>
             {
-                self.push(Node::Tensor { storage: *storage, offset, shape, strides })
+                Ok(StridedTensor { storage: storage.clone(), offset, shape, strides })
             }
             _ => Err(self.bad("rebuilds a tensor from what is none")),
         }

@@ -17,7 +17,7 @@
 
 use super::run_lock::{RunLock, is_locked};
 use super::utc;
-use crate::atomic::{self, clean_leftovers, write_file};
+use crate::atomic::{clean_leftovers, delete_dir, write_file};
 use crate::config::{LAB, RunConfig, Task, WRITER_LAB, choice_name, model_id};
 use crate::data::tasks;
 use crate::error::{Context as _, Error, Result};
@@ -166,12 +166,7 @@ pub fn delete(root: &Path, name: &str) -> Result<()> {
     if is_locked(&path) {
         return Err(Error::config(format!("the run is being written; stop it first: {}", path.display())));
     }
-    // Out of sight first, so that nobody sees a half-deleted run.
-    let hidden = root.join(format!(".tmp-{name}"));
-    atomic::remove(&hidden)?; // of an earlier attempt
-    fs::rename(&path, &hidden).map_err(|err| Error::io("deleting", &path, err))?;
-    fs::remove_dir_all(&hidden).map_err(|err| Error::io("deleting", &hidden, err))?;
-    atomic::sync_dir(root)
+    delete_dir(&path)
 }
 
 /// Where runs are kept when nobody says otherwise: `adamix/runs` under the user's data directory

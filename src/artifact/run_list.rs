@@ -129,7 +129,7 @@ impl RunProgress {
     /// Takes the next line of the record.
     pub fn add(&mut self, line: &Line) {
         match line {
-            Line::Start(time, record) => {
+            Line::Start { time, record } => {
                 if self.created == 0 {
                     self.created = utc::parse(time).unwrap_or(0);
                 }
@@ -145,7 +145,7 @@ impl RunProgress {
                     self.best = Some(record.merged.primary);
                 }
             }
-            Line::End(_, record) => {
+            Line::End { record, .. } => {
                 self.step = self.step.max(record.step);
                 self.ended = Some(match record.reason {
                     EndReason::Finished | EndReason::EarlyStopped => RunStatus::Finished,
@@ -153,7 +153,7 @@ impl RunProgress {
                     EndReason::Diverged { .. } => RunStatus::Diverged,
                 });
             }
-            Line::TensorHealth(_) | Line::Checkpoint(_) => {}
+            Line::TensorHealth(_) | Line::Checkpoint { .. } | Line::Unknown => {}
         }
     }
 
@@ -170,9 +170,8 @@ impl RunProgress {
     fn add_text(&mut self, line: &[u8]) {
         match serde_json::from_slice::<StepOutline<'_>>(line) {
             Ok(outline) if outline.event == "step" => self.add_step(outline.step, outline.seconds),
-            _ => match Line::parse_bytes(line) {
-                Ok(Some(line)) => self.add(&line),
-                Ok(None) => {}
+            _ => match Line::parse(line) {
+                Ok(line) => self.add(&line),
                 Err(_) => self.damaged += 1,
             },
         }
@@ -254,11 +253,6 @@ impl RunList {
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read
     }
-}
-
-/// All runs in `root`, read once.
-pub fn list(root: &Path) -> Result<Vec<RunSummary>> {
-    RunList::default().list(root)
 }
 
 /// One run as the list shows it, read once.

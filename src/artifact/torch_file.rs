@@ -1,12 +1,12 @@
 //! Files of `torch.save`: a ZIP archive with one pickle that names tensors, and one entry for each storage.
 //!
 //! Read are dictionaries of tensors, also one inside another (`{"model_state_dict": {...}}`: its names are used alone).
-//! The pickle is not executed ([`pickle`](super::pickle)). Tensors are read one at a time.
+//! The pickle is not executed ([`pickle`]). Tensors are read one at a time.
 //!
 //! `torch.save` stores its entries without compression, so no entry can be larger than the file; an archive with
 //! compressed entries is refused.
 
-use super::pickle::{MAX_BYTES, Node, Pickle};
+use super::pickle::{self, MAX_BYTES, StridedTensor};
 use crate::error::{Context as _, Error, Result};
 use crate::tensor::{HostTensor, NumberFormat};
 use std::collections::BTreeMap;
@@ -15,9 +15,6 @@ use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
-
-/// Where the tensors of a dictionary are looked for, besides itself.
-const INNER: [&str; 3] = ["model_state_dict", "state_dict", "model"];
 
 /// How values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,20 +49,13 @@ impl Element {
     }
 }
 
-#[derive(Clone, Debug)]
-struct StridedTensor {
-    entry: String,
-    element: Element,
-    offset: u64,
-    shape: Vec<u64>,
-    strides: Vec<u64>,
-}
-
 /// An open file whose directory has been checked.
 #[derive(Debug)]
 pub struct TorchFile {
     archive: Archive,
-    tensors: BTreeMap<String, StridedTensor>,
+    /// What the names of the entries begin with.
+    root: String,
+    tensors: BTreeMap<String, (Element, StridedTensor)>,
     path: PathBuf,
 }
 
@@ -87,39 +77,24 @@ impl TorchFile {
         if archive.sizes[&pickle] > MAX_BYTES as u64 {
             return Err(Error::format(format!("its pickle is longer than {MAX_BYTES} bytes")));
         }
-        let pickle = Pickle::read(&archive.read(&pickle)?)?;
-        let inner = INNER.iter().find_map(|key| pickle.entry(pickle.root(), key));
-        let dict = inner.filter(|node| matches!(node, Node::Dict(_))).unwrap_or(pickle.root());
-        let Node::Dict(pairs) = dict else { return Err(Error::format("it holds no dictionary of tensors")) };
         let mut tensors = BTreeMap::new();
-        for (key, value) in pairs {
-            // Numbers beside the tensors (a step, a loss) are not needed.
-            let (Node::Text(name), Node::Tensor { storage, offset, shape, strides }) =
-                (pickle.get(*key), pickle.get(*value))
-            else {
-                continue;
-            };
-            let Node::Storage { class, key, elements } = pickle.get(*storage) else { continue };
+        for (name, tensor) in pickle::tensors(&archive.read(&pickle)?)? {
+            let pickle::Storage { class, key, elements } = &tensor.storage;
             let element = Element::of_storage(class)
                 .ok_or_else(|| Error::format(format!("tensor {name} lies in a {class}, which cannot be read")))?;
-            let entry = format!("{root}data/{key}");
-            let size = archive.sizes.get(&entry).copied();
+            let size = archive.sizes.get(&format!("{root}data/{key}")).copied();
             if size.is_none() || size != elements.checked_mul(element.size()) {
                 return Err(Error::format(format!(
                     "tensor {name} needs a storage of {elements} elements, but the archive has {size:?} bytes for it"
                 )));
             }
-            let (shape, strides) = (shape.clone(), strides.clone());
-            let tensor = StridedTensor { entry, element, offset: *offset, shape, strides };
-            tensor.check(name, *elements)?;
-            if tensors.insert(name.clone(), tensor).is_some() {
-                return Err(Error::format(format!("tensor {name} is there twice")));
-            }
+            tensor.check(&name)?;
+            tensors.insert(name, (element, tensor));
         }
         if tensors.is_empty() {
             return Err(Error::format("it holds no tensors"));
         }
-        Ok(Self { archive, tensors, path: path.to_owned() })
+        Ok(Self { archive, root, tensors, path: path.to_owned() })
     }
 
     /// Names of all tensors, sorted.
@@ -127,17 +102,12 @@ impl TorchFile {
         self.tensors.keys().cloned().collect()
     }
 
-    /// The shape of a tensor.
-    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.tensors.get(name).map(|tensor| tensor.shape.iter().map(|&size| size as usize).collect())
-    }
-
     /// Reads one tensor, converted to `f32`, with the format it was stored in (`f64` counts as `f32`).
     pub fn read(&mut self, name: &str) -> Result<(HostTensor, NumberFormat)> {
         let tensor = self.tensors.get(name).ok_or_else(|| Error::format(format!("there is no tensor {name}")));
-        let tensor = tensor.with_context(|| format!("reading {}", self.path.display()))?;
-        let bytes = self.archive.read(&tensor.entry)?;
-        let (values, format) = match tensor.element {
+        let (element, tensor) = tensor.with_context(|| format!("reading {}", self.path.display()))?;
+        let bytes = self.archive.read(&format!("{}data/{}", self.root, tensor.storage.key))?;
+        let (values, format) = match *element {
             Element::Float(format) => (format.decode(&bytes)?, format),
             Element::Double => {
                 let values = bytes.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32);
@@ -224,7 +194,8 @@ impl StridedTensor {
     }
 
     /// Everything it reaches must lie inside its storage, and it may not be larger than that.
-    fn check(&self, name: &str, storage: u64) -> Result<()> {
+    fn check(&self, name: &str) -> Result<()> {
+        let storage = self.storage.elements;
         let reach =
             self.shape.iter().zip(&self.strides).try_fold(self.offset, |at, (&size, &stride)| {
                 at.checked_add(size.saturating_sub(1).checked_mul(stride)?)

@@ -18,15 +18,8 @@ impl Fit {
         if points.iter().any(|(x, y)| *x <= 0.0 || *y <= 0.0) {
             return None;
         }
-        let logs: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
-        let mean = |of: fn(&(f64, f64)) -> f64| logs.iter().map(of).sum::<f64>() / logs.len() as f64;
-        let (mx, my) = (mean(|log| log.0), mean(|log| log.1));
-        let spread: f64 = logs.iter().map(|(x, _)| (x - mx).powi(2)).sum();
-        if spread.is_nan() || spread < 1e-12 {
-            return None;
-        }
-        let exponent = logs.iter().map(|(x, y)| (x - mx) * (y - my)).sum::<f64>() / spread;
-        let fit = Self { exponent, factor: (my - exponent * mx).exp(), worst: 0.0 };
+        let (exponent, log) = least_squares(&points.iter().map(|(x, y)| (x.ln(), y.ln(), 1.0)).collect::<Vec<_>>())?;
+        let fit = Self { exponent, factor: log.exp(), worst: 0.0 };
         Some(Self { worst: largest(points, |x, y| y / fit.at(x)), ..fit })
     }
 
@@ -52,15 +45,8 @@ impl Line {
             return None;
         }
         // Weights 1 / y²: a percent counts the same everywhere.
-        let sum = |f: &dyn Fn(f64, f64) -> f64| points.iter().map(|&(x, y)| f(x, y) / (y * y)).sum::<f64>();
-        let (w, wx, wxx, wy, wxy) =
-            (sum(&|_, _| 1.0), sum(&|x, _| x), sum(&|x, _| x * x), sum(&|_, y| y), sum(&|x, y| x * y));
-        let determinant = w * wxx - wx * wx;
-        if determinant.is_nan() || determinant <= 1e-12 * w * wxx {
-            return None;
-        }
-        let each = (w * wxy - wx * wy) / determinant;
-        let line = Self { base: (wy - each * wx) / w, each, worst: 0.0 };
+        let (each, base) = least_squares(&points.iter().map(|&(x, y)| (x, y, 1.0 / (y * y))).collect::<Vec<_>>())?;
+        let line = Self { base, each, worst: 0.0 };
         Some(Self { worst: largest(points, |x, y| line.at(x) / y), ..line })
     }
 
@@ -72,6 +58,17 @@ impl Line {
     pub fn beats(&self, fit: Option<Fit>) -> bool {
         fit.is_none_or(|fit| fit.worst > 0.1 && self.worst < 0.5 * fit.worst)
     }
+}
+
+/// Slope and value at 0 of the line through points (x, y, weight) with the least weighted squares; nothing where all x are
+/// the same.
+fn least_squares(points: &[(f64, f64, f64)]) -> Option<(f64, f64)> {
+    let sum = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|&(x, y, weight)| weight * of(x, y)).sum::<f64>();
+    let weights = sum(&|_, _| 1.0);
+    let (mx, my) = (sum(&|x, _| x) / weights, sum(&|_, y| y) / weights);
+    let spread = sum(&|x, _| (x - mx).powi(2));
+    let slope = sum(&|x, y| (x - mx) * (y - my)) / spread;
+    (spread > 1e-12 * sum(&|x, _| x * x)).then_some((slope, my - slope * mx))
 }
 
 /// The largest distance of a ratio from 1.

@@ -1,7 +1,7 @@
 //! Lengths of the sequences of a benchmark.
 
 use crate::config::{DataConfig, Task};
-use crate::data::{self, Encoded, TextTokenizer};
+use crate::data::{self, TextTokenizer};
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
@@ -49,7 +49,7 @@ impl Lengths {
                     ..DataConfig::default()
                 };
                 let task = data::load(&config, &TextTokenizer::lab()?)?;
-                Ok(task.train.encoded.iter().map(Encoded::len).collect())
+                Ok(task.train.encoded.iter().map(|text| text.ids.len()).collect())
             }
         }
     }

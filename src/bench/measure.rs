@@ -12,12 +12,13 @@ use crate::machine::device::{self, Chosen};
 use crate::machine::estimate::{ActivationFormat, Load, Mixtures, StepConditions, decoder_step_bytes, step_bytes};
 use crate::machine::{facts, memory};
 use crate::model::decoder::{Decoder, LmSetup};
-use crate::model::{CausalLm, Classifier, Counts, Encoder, Setup};
+use crate::model::{BaseModel as _, CausalLm, Classifier, Counts, Encoder, Network as _, Setup};
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
 use crate::tensor::NumberFormat;
+use crate::train::Trainable;
 use crate::train::optimizer::AdamW;
-use crate::train::step::{StepIndex, StepResult, passes, step};
+use crate::train::step::{StepIndex, passes, step};
 use candle_core::{DType, Device};
 use std::time::Instant;
 
@@ -126,7 +127,6 @@ struct StepAllocations {
 /// The model that is trained, in numbers.
 #[derive(Clone, Copy)]
 struct ModelFacts {
-    dtype: DType,
     counts: Counts,
     weight_bytes: usize,
     mixtures: Mixtures,
@@ -134,14 +134,15 @@ struct ModelFacts {
 }
 
 /// A series of steps.
-pub(crate) struct Series {
+pub struct Series {
     pub(crate) steps: Vec<TimedStep>,
     /// Bytes of the process after the warm-up.
     steady: u64,
     model: ModelFacts,
     device: String,
     device_memory: Option<u64>,
-    loss: f64,
+    /// Of the last step.
+    pub loss: f64,
 }
 
 /// Device and format; an error where they are not those asked for.
@@ -153,8 +154,9 @@ fn place(plan: &Plan) -> Result<Chosen> {
     }
 }
 
-/// Makes the plan's steps.
-pub(crate) fn series(plan: &Plan) -> Result<Series> {
+/// Makes the plan's steps, on random weights.
+pub fn series(plan: &Plan) -> Result<Series> {
+    plan.check()?;
     let Chosen { device, dtype, .. } = place(plan)?;
     if plan.shape.is_decoder() { decoder_series(plan, dtype, &device) } else { encoder_series(plan, dtype, &device) }
 }
@@ -164,15 +166,13 @@ fn encoder_series(plan: &Plan, dtype: DType, device: &Device) -> Result<Series> 
     let encoder = Encoder::random(plan.shape.spec()?, seed, device)?.stored(dtype)?;
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs: 2, seed };
     let model = Classifier::new(encoder, None, &setup, dtype)?;
-    let mut optimizer = AdamW::new(model.params())?;
     let facts = ModelFacts {
-        dtype,
         counts: model.counts(),
         weight_bytes: dtype.size_in_bytes() * model.counts().base,
-        mixtures: Mixtures::new(&config, model.encoder().spec().hidden_size, None),
-        format: ActivationFormat::of_encoder(model.encoder()),
+        mixtures: Mixtures::new(&config, model.base.spec.hidden_size, None),
+        format: ActivationFormat::of_encoder(&model.base),
     };
-    timed_series(plan, facts, device, &mut |batch, at| step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone())))
+    timed_series(plan, &model, facts, Batch::clone)
 }
 
 /// A mixture of LoRA on queries and values; every token has a loss.
@@ -185,26 +185,27 @@ fn decoder_series(plan: &Plan, dtype: DType, device: &Device) -> Result<Series> 
     };
     let weight_bytes = decoder.weight_bytes();
     let model = CausalLm::new(decoder, LmSetup { mixture: Some(&config.mixture), seed })?;
-    let mut optimizer = AdamW::new(model.params())?;
-    let layer = model.decoder().layers().first();
+    let layer = model.base.modules().next();
     let facts = ModelFacts {
-        dtype,
         counts: model.counts(),
         weight_bytes,
-        mixtures: Mixtures::new(&config, model.spec().hidden_size, layer.map(|layer| &layer.loras)),
-        format: ActivationFormat::of_decoder(model.decoder()),
+        mixtures: Mixtures::new(&config, model.base.spec.hidden_size, layer),
+        format: ActivationFormat::of_decoder(&model.base),
     };
-    timed_series(plan, facts, device, &mut |batch, at| {
-        let (ids, offsets, rows) = (batch.ids.clone(), batch.offsets.clone(), batch.rows.clone());
-        let texts = TextBatch { learn: vec![true; ids.len()], ids, offsets, rows };
-        step(&config, &model, &mut optimizer, at, |_| Ok(texts.clone()))
+    timed_series(plan, &model, facts, |batch| {
+        let Batch { ids, offsets, rows, .. } = batch.clone();
+        TextBatch { learn: vec![true; ids.len()], ids, offsets, rows }
     })
 }
 
-/// Makes a step of a batch, given its number and how many there will be.
-type MakeStep<'a> = &'a mut dyn FnMut(&Batch, StepIndex) -> Result<StepResult>;
-
-fn timed_series(plan: &Plan, model: ModelFacts, device: &Device, make: MakeStep<'_>) -> Result<Series> {
+fn timed_series<M: Trainable>(
+    plan: &Plan,
+    model: &M,
+    of_model: ModelFacts,
+    batch_of: impl Fn(&Batch) -> M::Batch,
+) -> Result<Series> {
+    let (config, device) = (plan.config(), model.device());
+    let mut optimizer = AdamW::new(model.params())?;
     let batches = plan.batches()?;
     let recording = plan.phases.then(Recording::start);
     let take = || recording.as_ref().map_or_else(Profile::default, Recording::take);
@@ -217,7 +218,8 @@ fn timed_series(plan: &Plan, model: ModelFacts, device: &Device, make: MakeStep<
         memory::reset_peak();
         let (before, clock) = (memory::allocated(), Instant::now());
         take();
-        let made = make(batch, StepIndex { step: index as u64, total })?;
+        let at = StepIndex { step: index as u64, total };
+        let made = step(&config, model, &mut optimizer, at, |_| Ok(batch_of(batch)))?;
         device.synchronize()?;
         let profile = take();
         let (seconds, after) = (clock.elapsed().as_secs_f64(), memory::allocated());
@@ -232,14 +234,38 @@ fn timed_series(plan: &Plan, model: ModelFacts, device: &Device, make: MakeStep<
             steps.push(TimedStep { seconds, tokens: made.tokens, targets, profile, allocations });
         }
     }
-    let (device_memory, device) = (device::memory_in_use(device), device::name(device));
-    Ok(Series { steps, steady, model, device, device_memory, loss })
+    let device_memory = device::memory(device).map(|(free, all)| all.saturating_sub(free));
+    let device = device::name(device);
+    Ok(Series { steps, steady, model: of_model, device, device_memory, loss })
 }
 
 impl Series {
-    /// Most bytes a step had in use beyond those in use before it.
-    pub(crate) fn step_bytes(&self) -> Option<u64> {
+    /// Most bytes a step had in use beyond those in use before it; where allocations are counted.
+    pub fn step_bytes(&self) -> Option<u64> {
         self.steps.iter().map(|step| step.allocations.map(|counted| counted.peak)).max().flatten()
+    }
+
+    /// The bytes that the estimate expects of the largest step of this plan.
+    pub fn expected_bytes(&self, plan: &Plan) -> Result<f64> {
+        let (steps, config) = (&self.steps, plan.config());
+        let longest = plan.lengths.list().ok().and_then(|list| list.into_iter().max()).unwrap_or(1);
+        let load = Load {
+            tokens: steps.iter().map(|step| step.tokens).max().unwrap_or(0) as f64,
+            sequences: (plan.batch_size * passes(&config)) as f64,
+            longest: longest as f64,
+        };
+        let step = StepConditions {
+            mixtures: self.model.mixtures,
+            format: self.model.format,
+            load,
+            threads: rayon::current_num_threads(),
+            recompute: plan.recompute,
+        };
+        if plan.shape.is_decoder() {
+            let learned = steps.iter().map(|step| step.targets).max().unwrap_or(0) as f64;
+            return Ok(decoder_step_bytes(&plan.shape.decoder_spec()?, &step, learned));
+        }
+        Ok(step_bytes(&plan.shape.spec()?, &config, &step))
     }
 }
 
@@ -253,29 +279,6 @@ fn phases(steps: &[TimedStep]) -> Vec<PhaseTime> {
         share: sum.time(phase).as_secs_f64() / all,
     };
     PHASES.into_iter().filter(|&phase| !sum.time(phase).is_zero()).map(time).collect()
-}
-
-/// Memory of the largest step as the estimate has it.
-fn estimate(plan: &Plan, series: &Series) -> Result<f64> {
-    let (steps, config) = (&series.steps, plan.config());
-    let longest = plan.lengths.list().ok().and_then(|list| list.into_iter().max()).unwrap_or(1);
-    let load = Load {
-        tokens: steps.iter().map(|step| step.tokens).max().unwrap_or(0) as f64,
-        sequences: (plan.batch_size * passes(&config)) as f64,
-        longest: longest as f64,
-    };
-    let step = StepConditions {
-        mixtures: series.model.mixtures,
-        format: series.model.format,
-        load,
-        threads: rayon::current_num_threads(),
-        recompute: plan.recompute,
-    };
-    if plan.shape.is_decoder() {
-        let learned = steps.iter().map(|step| step.targets).max().unwrap_or(0) as f64;
-        return Ok(decoder_step_bytes(&plan.shape.decoder_spec()?, &step, learned));
-    }
-    Ok(step_bytes(&plan.shape.spec()?, &config, &step))
 }
 
 /// The products of all steps.
@@ -292,40 +295,17 @@ fn mb(bytes: f64) -> f64 {
     (bytes / 1e5).round() / 10.0
 }
 
-/// Memory of the largest timed step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepMemory {
-    /// Bytes in use beyond those in use before it; where allocations are counted.
-    pub bytes: Option<u64>,
-    /// What the estimate expects.
-    pub expected: f64,
-    /// The last loss.
-    pub loss: f64,
-}
-
-/// Makes training steps on random weights and counts their memory.
-pub fn step_memory(plan: &Plan) -> Result<StepMemory> {
-    plan.check()?;
-    let series = series(plan)?;
-    let expected = estimate(plan, &series)?;
-    Ok(StepMemory { bytes: series.step_bytes(), expected, loss: series.loss })
-}
-
 /// Makes training steps on random weights and times them.
 pub fn bench(plan: &Plan) -> Result<Measured> {
-    plan.check()?;
+    plan.check()?; // before anything is measured
     let place = place(plan)?;
     let on_cpu = place.device.is_cpu();
-    let before = if on_cpu { facts::gemm_rate(DType::F32, 0.5)? } else { device::gemm_rate(&place, 0.5)? };
+    let rate = || if on_cpu { facts::gemm_rate(place.dtype, 0.5) } else { device::gemm_rate(&place, 0.5) };
+    let before = rate()?;
     let series = series(plan)?;
     let peak = facts::peak_memory() as f64;
     // Measured before and after, because other programs may disturb one of them.
-    let dtype = series.model.dtype;
-    let gemm = match (on_cpu, dtype) {
-        (true, DType::F32) => before.max(facts::gemm_rate(dtype, 0.5)?),
-        (true, narrow) => facts::gemm_rate(narrow, 0.5)?,
-        (false, _) => before.max(device::gemm_rate(&place, 0.5)?),
-    } / 1e9;
+    let gemm = before.max(rate()?) / 1e9;
     let steps = &series.steps;
     let seconds: f64 = steps.iter().map(|step| step.seconds).sum();
     let tokens: usize = steps.iter().map(|step| step.tokens).sum();
@@ -347,8 +327,8 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         version: env!("CARGO_PKG_VERSION"),
         shape: plan.shape.name,
         data: plan.lengths.describe(),
-        dtype: dtype.as_str(),
-        weights: plan.weights.map_or(dtype.as_str(), NumberFormat::name),
+        dtype: place.dtype.as_str(),
+        weights: plan.weights.map_or(place.dtype.as_str(), NumberFormat::name),
         device: series.device.clone(),
         device_memory_mb: series.device_memory.map(|bytes| mb(bytes as f64)),
         threads: rayon::current_num_threads(),
@@ -383,7 +363,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         weights_mb: mb(weights),
         peak_above_weights_mb: mb(peak - weights),
         step_mb: series.step_bytes().map(|bytes| mb(bytes as f64)),
-        step_estimate_mb: mb(estimate(plan, &series)?),
+        step_estimate_mb: mb(series.expected_bytes(plan)?),
         allocations_per_step: mean(|counted| counted.count),
         allocated_mb_per_step: mean(|counted| counted.bytes).map(mb),
         loss: series.loss,
@@ -463,8 +443,9 @@ mod tests {
                 assert!(measured.loss.is_finite() && measured.loss > 1.0, "{}", measured.loss);
                 assert_eq!((measured.tokens_per_step, measured.passes), (24.0 * passes as f64, passes));
                 assert!(measured.gflops_made < measured.gflops);
-                let estimate = step_memory(&Plan { shape: small, passes, dtype, ..plan(Lengths::Dense(6)) }).unwrap();
-                assert!(estimate.expected > 1e3, "{}", estimate.expected);
+                let plan = Plan { shape: small, passes, dtype, ..plan(Lengths::Dense(6)) };
+                let expected = series(&plan).unwrap().expected_bytes(&plan).unwrap();
+                assert!(expected > 1e3, "{expected}");
             }
         }
         // Rows of whole blocks, and enough of them to be seen in megabytes.

@@ -24,5 +24,5 @@ mod work;
 pub(crate) use figures::Measured;
 pub use lengths::Lengths;
 pub(crate) use measure::bench;
-pub use measure::{Plan, StepMemory, step_memory};
+pub use measure::{Plan, Series, series};
 pub use shapes::Shape;

@@ -1,43 +1,33 @@
 //! The picture of a [`Scale`]: time above, memory below, one column for each axis, both scales logarithmic.
 
 use crate::bench::fit::{Fit, Line};
-use crate::bench::scale::{Axis, Point, Scale, Sweep};
-use std::fmt::Display;
+use crate::bench::scale::{Axis, Scale};
 
 const PANEL: [f64; 2] = [200.0, 150.0];
-/// Between panels: room for an axis's numbers and its title.
-const GAP: [f64; 2] = [58.0, 62.0];
-const LEFT: f64 = 66.0;
-const TOP: f64 = 76.0;
+/// From one panel to the next: room for the sizes and the axis's title.
+const STEP: [f64; 2] = [226.0, 212.0];
+/// The first panel.
+const CORNER: [f64; 2] = [24.0, 76.0];
 
-/// A logarithmic axis: `low..high` onto `from..to` pixels.
-struct LogAxis {
-    low: f64,
-    high: f64,
-    from: f64,
-    to: f64,
+/// What a row of panels shows.
+struct Quantity {
+    title: &'static str,
+    unit: &'static str,
+    /// Of the unit in the unit of the figures.
+    factor: f64,
+    color: &'static str,
 }
 
-impl LogAxis {
-    /// Room for all values, at least from half to twice, so that constant values look flat.
-    fn around(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Self {
-        let low = values.clone().fold(f64::INFINITY, f64::min);
-        let high = values.fold(0.0, f64::max);
-        let (middle, half) = ((low * high).sqrt(), f64::max((high / low).sqrt() * 1.15, 2.0));
-        Self { low: middle / half, high: middle * half, from, to }
-    }
+const TIME: Quantity = Quantity { title: "milliseconds a step", unit: "ms", factor: 1e3, color: "#0072B2" };
+const MEMORY: Quantity = Quantity { title: "MB a step", unit: "MB", factor: 1.0, color: "#D55E00" };
 
-    fn at(&self, value: f64) -> f64 {
-        self.from + (self.to - self.from) * (value / self.low).ln() / (self.high / self.low).ln()
-    }
-
-    /// Round numbers in the range: 1, 2 and 5 of each power of ten, or only the 1 when there are many.
-    fn ticks(&self) -> Vec<f64> {
-        let powers = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
-        let steps: &[f64] = if self.high / self.low > 500.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-        let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-        all.filter(|tick| (self.low..=self.high).contains(tick)).collect()
-    }
+/// Places on a logarithmic axis from 0 to `length`, with room for all values: at least from half to twice, so that constant
+/// values look flat.
+fn log_axis(values: impl Iterator<Item = f64> + Clone, length: f64) -> impl Fn(f64) -> f64 {
+    let low = values.clone().fold(f64::INFINITY, f64::min);
+    let high = values.fold(0.0, f64::max);
+    let (middle, half) = ((low * high).sqrt(), f64::max((high / low).sqrt() * 1.15, 2.0));
+    move |value| length * (0.5 + 0.5 * (value / middle).ln() / half.ln())
 }
 
 /// Up to three significant digits.
@@ -49,115 +39,75 @@ fn number(value: f64) -> String {
     }
 }
 
-/// One curve: its points (size, smallest, middle, largest) and what goes through them.
-struct Curve {
-    points: Vec<(f64, [f64; 3])>,
-    fit: Option<Fit>,
-    /// Instead of the power, where it fits clearly better.
-    line: Option<Line>,
-    color: &'static str,
-    unit: &'static str,
-    axis: Axis,
-}
-
-impl Curve {
-    fn time(sweep: &Sweep) -> Self {
-        let ms = |seconds: f64| 1e3 * seconds;
-        let point = |p: &Point| (p.size as f64, [p.seconds.min, p.seconds.median, p.seconds.max].map(ms));
-        let fit = sweep.time.map(|fit| Fit { factor: ms(fit.factor), ..fit });
-        let line = sweep.time_line.filter(|line| line.beats(sweep.time));
-        let line = line.map(|line| Line { base: ms(line.base), each: ms(line.each), ..line });
-        let points = sweep.points.iter().map(point).collect();
-        Self { points, fit, line, color: "#0072B2", unit: "ms", axis: sweep.axis }
-    }
-
-    fn memory(sweep: &Sweep) -> Self {
-        let points = sweep.points.iter().filter_map(|p| Some((p.size as f64, [p.step_mb?; 3]))).collect();
-        let line = sweep.memory_line.filter(|line| line.beats(sweep.memory));
-        Self { points, fit: sweep.memory, line, color: "#D55E00", unit: "MB", axis: sweep.axis }
-    }
-
-    fn at(&self, size: f64) -> Option<f64> {
-        self.line.map(|line| line.at(size)).or(self.fit.map(|fit| fit.at(size)))
-    }
-
-    fn describe(&self) -> Option<String> {
-        let each = |line: Line| format!("{} {} for each {}", number(line.each), self.unit, self.axis.unit());
-        self.line.map(each).or(self.fit.map(|fit| format!("exponent {:.2}", fit.exponent)))
-    }
-}
-
 /// The whole picture as SVG.
 pub fn svg(scale: &Scale) -> String {
-    let columns = scale.sweeps.len().max(1) as f64;
-    let width = LEFT + columns * PANEL[0] + (columns - 1.0) * GAP[0] + 24.0;
-    let height = TOP + 2.0 * PANEL[1] + GAP[1] + 56.0;
+    let width = CORNER[0] + STEP[0] * scale.sweeps.len() as f64;
+    let height = CORNER[1] + 2.0 * STEP[1];
     let mut out = format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0} {height:.0}" width="{width:.0}" height="{height:.0}" font-family="sans-serif" font-size="11" fill="#222222">
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" font-size="11" fill="#222222">
 <title>Cost of a training step as work grows</title>
-<rect width="{width:.0}" height="{height:.0}" fill="#ffffff"/>
-<text x="{LEFT}" y="24" font-size="16" font-weight="bold">Cost of a training step as work grows</text>
-<text x="{LEFT}" y="42" fill="#555555">Base: {}; {} threads; {} timed steps a point: fastest (dot) to slowest (bar); dashed: the fit, cost = size^exponent, or a fixed part and so much for each</text>
+<rect width="{width}" height="{height}" fill="#ffffff"/>
+<text x="24" y="24" font-size="16" font-weight="bold">Cost of a training step as work grows</text>
+<text x="24" y="42" fill="#555555">Base: {}; {} threads; {} timed steps a point: fastest (dot) to slowest (bar); dashed: the fit, cost = size^exponent, or a fixed part and so much for each</text>
 "##,
         scale.base, scale.threads, scale.steps
     );
     for (column, sweep) in scale.sweeps.iter().enumerate() {
-        let x = LEFT + column as f64 * (PANEL[0] + GAP[0]);
-        let units = if column == 0 { ["milliseconds a step", "MB a step"] } else { [""; 2] };
-        out += &panel([x, TOP], &Curve::time(sweep), units[0]);
-        out += &panel([x, TOP + PANEL[1] + GAP[1]], &Curve::memory(sweep), units[1]);
+        let times: Vec<_> = sweep.points.iter().map(|p| (p.size, [p.seconds.min, p.seconds.max])).collect();
+        let memory: Vec<_> = sweep.points.iter().filter_map(|p| Some((p.size, [p.step_mb?; 2]))).collect();
+        let above = panel(&TIME, sweep.axis, &times, (sweep.time, sweep.time_line));
+        let below = panel(&MEMORY, sweep.axis, &memory, (sweep.memory, sweep.memory_line));
+        for (row, panel) in [above, below].into_iter().enumerate() {
+            let (x, y) = (CORNER[0] + column as f64 * STEP[0], CORNER[1] + row as f64 * STEP[1]);
+            out += &format!("<g transform=\"translate({x} {y})\">\n{panel}</g>\n");
+        }
     }
     out + "</svg>\n"
 }
 
-fn text(x: f64, y: f64, style: &str, words: impl Display) -> String {
-    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{words}</text>\n")
-}
-
-fn path(points: &str, style: &str) -> String {
-    format!("<path d=\"{points}\" {style}/>\n")
-}
-
-fn panel([left, top]: [f64; 2], curve: &Curve, unit: &str) -> String {
-    const MIDDLE: &str = r##"text-anchor="middle" fill="#555555""##;
-    let [width, height] = PANEL;
-    let (right, bottom, middle) = (left + width, top + height, left + width / 2.0);
+/// One panel; points are size, lowest and highest value.
+fn panel(of: &Quantity, axis: Axis, points: &[(usize, [f64; 2])], fits: (Option<Fit>, Option<Line>)) -> String {
+    let ([width, height], Quantity { title, unit, factor, color }) = (PANEL, of);
+    let (middle, below) = (width / 2.0, height + 31.0);
     let mut out = format!(
-        r##"<rect x="{left:.1}" y="{top:.1}" width="{width}" height="{height}" fill="none" stroke="#999999"/>"##
+        r##"<rect width="{width}" height="{height}" fill="none" stroke="#999999"/>
+<text y="-7" font-weight="bold">{title}</text>
+<text x="{middle}" y="{below}" text-anchor="middle">{}</text>
+"##,
+        axis.title()
     );
-    out += "\n";
-    out += &text(middle, bottom + 31.0, r#"text-anchor="middle""#, curve.axis.title());
-    out += &text(left, top - 7.0, r#"font-weight="bold""#, unit);
-    let (Some((first, _)), Some((last, _))) = (curve.points.first(), curve.points.last()) else {
-        return out + &text(middle, top + height / 2.0, MIDDLE, "not counted");
+    if points.is_empty() {
+        return out + &format!("<text x=\"{middle}\" y=\"75\" text-anchor=\"middle\">not counted</text>\n");
+    }
+    let x = log_axis(points.iter().map(|(size, _)| *size as f64), width);
+    let up = log_axis(points.iter().flat_map(|(_, ends)| *ends), height);
+    let y = |value: f64| height - up(value).max(0.0);
+    let mut curve = |name: String, cost: &dyn Fn(f64) -> f64| {
+        let place = |size: f64| format!("{:.1},{:.1}", x(size), y(cost(size)));
+        let line: Vec<String> = points.iter().map(|(size, _)| place(*size as f64)).collect();
+        out += &format!(
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-dasharray=\"4 3\"/>\n",
+            line.join(" ")
+        );
+        out += &format!("<text x=\"8\" y=\"16\" fill=\"{color}\" font-weight=\"bold\">{name}</text>\n");
     };
-    let xs = LogAxis::around(curve.points.iter().map(|(size, _)| *size), left, right);
-    let ys = LogAxis::around(curve.points.iter().flat_map(|(_, values)| *values), bottom, top);
-    for (size, _) in &curve.points {
-        let x = xs.at(*size);
-        out += &path(&format!("M{x:.1} {bottom:.1}v4"), r##"stroke="#555555""##);
-        out += &text(x, bottom + 16.0, MIDDLE, size);
+    match fits {
+        (fit, Some(line)) if line.beats(fit) => {
+            curve(format!("{} {unit} for each {}", number(factor * line.each), axis.unit()), &|size| line.at(size));
+        }
+        (Some(fit), _) => curve(format!("exponent {:.2}", fit.exponent), &|size| fit.at(size)),
+        _ => {}
     }
-    for tick in ys.ticks() {
-        let y = ys.at(tick);
-        out += &path(&format!("M{left:.1} {y:.1}h{width}"), r##"stroke="#e4e4e4""##);
-        out += &text(left - 5.0, y + 4.0, r##"text-anchor="end" fill="#555555""##, number(tick));
-    }
-    let color = curve.color;
-    if let (Some(words), true) = (curve.describe(), curve.points.len() > 1) {
-        // Straight in logarithms for a power, bent for a fixed part.
-        const PIECES: u32 = 24;
-        let size = |i: u32| first * (last / first).powf(f64::from(i) / f64::from(PIECES));
-        let at = |size: f64| curve.at(size).map(|cost| format!("{:.1} {:.1}", xs.at(size), ys.at(cost.max(ys.low))));
-        let line: Vec<String> = (0..=PIECES).filter_map(|i| at(size(i))).collect();
-        let style = format!(r#"fill="none" stroke="{color}" stroke-dasharray="4 3""#);
-        out += &path(&format!("M{}", line.join("L")), &style);
-        out += &text(left + 8.0, top + 16.0, &format!(r#"fill="{color}" font-weight="bold""#), words);
-    }
-    for (size, [low, _, high]) in &curve.points {
-        let (x, low, high) = (xs.at(*size), ys.at(*low), ys.at(*high));
-        out += &path(&format!("M{x:.1} {low:.1}V{high:.1}"), &format!(r#"stroke="{color}" stroke-width="1.5""#));
-        out += &format!("<circle cx=\"{x:.1}\" cy=\"{low:.1}\" r=\"3.5\" fill=\"{color}\"/>\n");
+    for &(size, [low, high]) in points {
+        let (x, bottom, top, value) = (x(size as f64), y(low), y(high), number(factor * low));
+        let (label, below) = (bottom + 14.0, height + 16.0);
+        out += &format!(
+            r##"<path d="M{x:.1} {bottom:.1}V{top:.1}" stroke="{color}"/>
+<circle cx="{x:.1}" cy="{bottom:.1}" r="3.5" fill="{color}"/>
+<text x="{x:.1}" y="{label:.1}" text-anchor="middle">{value}</text>
+<text x="{x:.1}" y="{below}" text-anchor="middle">{size}</text>
+"##
+        );
     }
     out
 }
@@ -166,7 +116,7 @@ fn panel([left, top]: [f64; 2], curve: &Curve, unit: &str) -> String {
 mod tests {
     use super::*;
     use crate::bench::figures::Spread;
-    use crate::bench::scale::AXES;
+    use crate::bench::scale::{AXES, Point, Sweep};
 
     fn scale(step_mb: Option<f64>) -> Scale {
         let points: Vec<Point> = [1usize, 2, 4]
@@ -193,12 +143,12 @@ mod tests {
         assert_eq!(text.matches("exponent 1.00").count(), 5, "linear time");
         assert_eq!(text.matches("exponent 0.00").count() + text.matches("exponent -0.00").count(), 5, "flat memory");
         for words in ["milliseconds a step", "MB a step"] {
-            assert_eq!(text.matches(words).count(), 1);
+            assert_eq!(text.matches(words).count(), 5);
         }
         for axis in AXES {
             assert_eq!(text.matches(&format!(">{}<", axis.title())).count(), 2);
         }
-        for tag in ["svg", "text", "title"] {
+        for tag in ["svg", "text", "title", "g"] {
             assert_eq!(text.matches(&format!("<{tag}")).count(), text.matches(&format!("</{tag}>")).count());
         }
         assert!(!text.contains("NaN") && !text.contains("inf"));
@@ -219,12 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn axes_are_logarithmic_and_their_ticks_round() {
-        let axis = LogAxis::around([1.0, 100.0].into_iter(), 0.0, 300.0);
-        assert!((axis.at(10.0) - 150.0).abs() < 1e-9 && axis.at(1.0) > 0.0 && axis.at(100.0) < 300.0);
-        assert_eq!(axis.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
-        let flat = LogAxis::around([10.0, 10.1].into_iter(), 0.0, 1.0);
-        assert!(flat.high / flat.low > 3.9, "a percent is not blown up");
+    fn axes_are_logarithmic() {
+        let axis = log_axis([1.0, 100.0].into_iter(), 300.0);
+        assert!((axis(10.0) - 150.0).abs() < 1e-9 && axis(1.0) > 0.0 && axis(100.0) < 300.0);
+        let flat = log_axis([10.0, 10.1].into_iter(), 1.0);
+        assert!(flat(10.1) - flat(10.0) < 0.01, "a percent is not blown up");
         assert_eq!([0.05, 1.5, 20.0, 1000.0].map(number), ["0.05", "1.5", "20", "1000"]);
     }
 }

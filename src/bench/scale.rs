@@ -23,22 +23,24 @@ pub enum Axis {
 /// All axes in the order they are shown.
 pub const AXES: [Axis; 5] = [Axis::Tokens, Axis::Layers, Axis::Experts, Axis::Bottleneck, Axis::Length];
 
-/// Title and unit of each axis.
-const AXIS_NAMES: [(&str, &str); AXES.len()] = [
-    ("tokens in a batch", "token"),
-    ("layers", "layer"),
-    ("experts M", "expert"),
-    ("bottleneck r", "row of the bottleneck"),
-    ("tokens in a sequence", "token"),
-];
-
 impl Axis {
+    /// Title, unit, the sizes that are measured, and those of a quick measurement.
+    fn facts(self) -> (&'static str, &'static str, &'static [usize], &'static [usize]) {
+        match self {
+            Self::Tokens => ("tokens in a batch", "token", &[256, 512, 1024, 2048, 4096], &[512, 1024, 2048]),
+            Self::Layers => ("layers", "layer", &[2, 4, 8, 16], &[2, 4, 8]),
+            Self::Experts => ("experts M", "expert", &[2, 4, 8, 16, 32, 64], &[2, 8, 32]),
+            Self::Bottleneck => ("bottleneck r", "row of the bottleneck", &[4, 8, 16, 32, 64, 128], &[4, 16, 64]),
+            Self::Length => ("tokens in a sequence", "token", &[32, 64, 128, 256, 512], &[32, 128, 512]),
+        }
+    }
+
     pub fn title(self) -> &'static str {
-        AXIS_NAMES[self as usize].0
+        self.facts().0
     }
 
     pub fn unit(self) -> &'static str {
-        AXIS_NAMES[self as usize].1
+        self.facts().1
     }
 }
 
@@ -49,8 +51,8 @@ pub struct Settings {
     /// Of the base, as `length`.
     pub batch_size: usize,
     pub length: usize,
-    /// Sizes along each axis, the base's among them or not.
-    pub sizes: [Vec<usize>; AXES.len()],
+    /// Along each axis, in the order of [`AXES`].
+    pub sizes: Vec<(Axis, usize)>,
     /// Run layers again in the backward pass.
     pub recompute: bool,
     /// Times all sizes are measured in turn, so that a disturbance does not affect one size only.
@@ -75,19 +77,10 @@ const BASE: Shape = Shape {
 impl Settings {
     /// A few minutes on a laptop; `quick`: a good half minute.
     pub fn standard(quick: bool, recompute: bool) -> Self {
-        let sizes: [&[usize]; AXES.len()] = if quick {
-            [&[512, 1024, 2048], &[2, 4, 8], &[2, 8, 32], &[4, 16, 64], &[32, 128, 512]]
-        } else {
-            [
-                &[256, 512, 1024, 2048, 4096],
-                &[2, 4, 8, 16],
-                &[2, 4, 8, 16, 32, 64],
-                &[4, 8, 16, 32, 64, 128],
-                &[32, 64, 128, 256, 512],
-            ]
-        };
         let (rounds, steps) = if quick { (2, 2) } else { (4, 3) };
-        Self { shape: BASE, batch_size: 16, length: 64, sizes: sizes.map(<[usize]>::to_vec), recompute, rounds, steps }
+        let of = |axis: Axis| if quick { axis.facts().3 } else { axis.facts().2 };
+        let sizes = AXES.into_iter().flat_map(|axis| of(axis).iter().map(move |&size| (axis, size))).collect();
+        Self { shape: BASE, batch_size: 16, length: 64, sizes, recompute, rounds, steps }
     }
 
     /// The base with one size changed.
@@ -155,26 +148,24 @@ pub struct Scale {
 
 /// Measures all sizes; `announce` is called before each with what comes next, its number and how many there are.
 pub fn scale(settings: &Settings, announce: &mut dyn FnMut(&str, usize, usize)) -> Result<Scale> {
-    let sizes: Vec<(Axis, usize)> =
-        AXES.into_iter().zip(&settings.sizes).flat_map(|(axis, sizes)| sizes.iter().map(move |&s| (axis, s))).collect();
-    let mut seconds = vec![Vec::new(); sizes.len()];
-    let mut bytes = vec![None; sizes.len()];
+    let sizes = &settings.sizes;
+    let mut measured = vec![(Vec::new(), None); sizes.len()];
     for round in 0..settings.rounds {
-        for (index, &(axis, size)) in sizes.iter().enumerate() {
+        for (index, (&(axis, size), (seconds, bytes))) in sizes.iter().zip(&mut measured).enumerate() {
             announce(&format!("{size} {}", axis.title()), round * sizes.len() + index, settings.rounds * sizes.len());
             let plan = settings.plan(axis, size);
-            plan.check()?;
             let series = measure::series(&plan)?;
-            seconds[index].extend(series.steps.iter().map(|step| step.seconds));
-            bytes[index] = bytes[index].max(series.step_bytes());
+            seconds.extend(series.steps.iter().map(|step| step.seconds));
+            *bytes = (*bytes).max(series.step_bytes());
         }
     }
-    let mut points: [Vec<Point>; AXES.len()] = Default::default();
-    for (((axis, size), seconds), bytes) in sizes.into_iter().zip(seconds).zip(bytes) {
-        let step_mb = bytes.map(|bytes| bytes as f64 / 1e6);
-        points[axis as usize].push(Point { size, seconds: Spread::of(seconds), step_mb });
-    }
-    let sweep = |(axis, points): (Axis, Vec<Point>)| {
+    let sweep = |axis: Axis| {
+        let own = sizes.iter().zip(&measured).filter(|((other, _), _)| *other == axis);
+        let mut points = Vec::new();
+        for (&(_, size), (seconds, bytes)) in own {
+            let step_mb = bytes.map(|bytes| bytes as f64 / 1e6);
+            points.push(Point { size, seconds: Spread::of(seconds.iter().copied()), step_mb });
+        }
         let time: Vec<_> = points.iter().map(|p| (p.size as f64, p.seconds.min)).collect();
         let memory: Option<Vec<_>> = points.iter().map(|p| p.step_mb.map(|mb| (p.size as f64, mb))).collect();
         Sweep {
@@ -194,7 +185,7 @@ pub fn scale(settings: &Settings, announce: &mut dyn FnMut(&str, usize, usize)) 
         ),
         threads: rayon::current_num_threads(),
         steps: settings.rounds * settings.steps,
-        sweeps: AXES.into_iter().zip(points).map(sweep).collect(),
+        sweeps: AXES.map(sweep).into(),
     })
 }
 
@@ -210,27 +201,26 @@ mod tests {
             Lengths::Dense(length) => plan.batch_size * length,
             _ => 0,
         };
-        for (axis, sizes) in AXES.into_iter().zip(&settings.sizes) {
-            for &size in sizes {
-                let plan = settings.plan(axis, size);
-                plan.check().unwrap();
-                assert_eq!(tokens(&plan), if axis == Axis::Tokens { size } else { 1024 }, "{axis:?} {size}");
-                let changed = [
-                    tokens(&plan) != 1024,
-                    plan.shape != base.shape,
-                    plan.num_experts != 4,
-                    plan.adapter_size != 16,
-                    plan.lengths != base.lengths,
-                ];
-                assert!(changed.iter().enumerate().all(|(i, changed)| !changed || i == axis as usize));
-            }
+        for &(axis, size) in &settings.sizes {
+            let plan = settings.plan(axis, size);
+            plan.check().unwrap();
+            assert_eq!(tokens(&plan), if axis == Axis::Tokens { size } else { 1024 }, "{axis:?} {size}");
+            let changed = [
+                tokens(&plan) != 1024,
+                plan.shape != base.shape,
+                plan.num_experts != 4,
+                plan.adapter_size != 16,
+                plan.lengths != base.lengths,
+            ];
+            assert!(changed.iter().enumerate().all(|(i, changed)| !changed || i == axis as usize));
         }
     }
 
     #[test]
     fn every_size_is_measured_in_every_round() {
         let shape = Shape { layers: 2, hidden: 16, heads: 2, inner: 32, vocabulary: 50, ..BASE };
-        let sizes = [vec![8, 16], vec![1, 2], vec![2, 3], vec![1, 2], vec![4, 8]];
+        let sizes = AXES.into_iter().zip([[8, 16], [1, 2], [2, 3], [1, 2], [4, 8]]);
+        let sizes = sizes.flat_map(|(axis, sizes)| sizes.map(|size| (axis, size))).collect();
         let settings = Settings { shape, batch_size: 2, length: 8, sizes, recompute: false, rounds: 2, steps: 2 };
         let mut heard = Vec::new();
         let scale = scale(&settings, &mut |what, at, of| heard.push((what.to_owned(), at, of))).unwrap();

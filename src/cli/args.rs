@@ -2,9 +2,11 @@
 
 use crate::config::{DeviceChoice, RunConfig, keys, presets};
 use crate::error::{Context as _, Error, Result};
+use clap::builder::TypedValueParser as _;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -26,6 +28,21 @@ pub fn path(name: &'static str, value: &'static str) -> Arg {
 /// One or more paths without a flag.
 pub fn paths(name: &'static str, value: &'static str) -> Arg {
     Arg::new(name).value_name(value).required(true).num_args(1..).value_parser(value_parser!(PathBuf))
+}
+
+/// `--name VALUE`, a whole number in this range; read as `usize`.
+pub fn whole(name: &'static str, value: &'static str, range: RangeInclusive<u64>) -> Arg {
+    option(name, value).value_parser(value_parser!(u64).range(range).map(|number| number as usize))
+}
+
+/// `--threads`.
+pub fn threads() -> Arg {
+    whole("threads", "N", 1..=1024).help("CPU threads [default: as the run says]")
+}
+
+/// A whole number that was given, or is there by default.
+pub fn given(matches: &ArgMatches, name: &str) -> Option<usize> {
+    matches.get_one(name).copied()
 }
 
 /// `--device`.
@@ -138,13 +155,13 @@ fn read_run_file(path: &Path) -> Result<Table> {
         Error::config(format!("run file is not TOML: {}: {}", err.to_string().trim(), path.display()))
     })?;
     let table = underscored(table);
-    match unknown_keys(&table).first() {
+    match unknown_key(&table) {
         None => Ok(table),
         Some(unknown) => {
-            let name = unknown.rsplit('.').next().unwrap_or(unknown);
+            let name = unknown.rsplit('.').next().unwrap_or(&unknown);
             let line = text.lines().position(|line| line.trim_start().replace('-', "_").starts_with(name));
             let place = line.map(|line| format!(" in line {}", line + 1)).unwrap_or_default();
-            let hint = keys::find(name).or_else(|| keys::nearest(unknown));
+            let hint = keys::find(name).or_else(|| keys::nearest(&unknown));
             let hint = hint.map(|key| format!("; did you mean {}?", key.path)).unwrap_or_default();
             Err(Error::config(format!("run file has no setting {unknown:?}{place}{hint} {}", path.display())))
         }
@@ -160,20 +177,16 @@ fn underscored(table: Table) -> Table {
     table.into_iter().map(|(name, inner)| (name.replace('-', "_"), value(inner))).collect()
 }
 
-fn unknown_keys(table: &Table) -> Vec<String> {
+/// The path of a setting that does not exist.
+fn unknown_key(table: &Table) -> Option<String> {
     let sections = ["model", "data", "text", "mixture", "train", "eval"];
-    let mut unknown = Vec::new();
-    for (name, value) in table {
-        match value {
-            Value::Table(inner) if sections.contains(&name.as_str()) => {
-                unknown
-                    .extend(inner.keys().map(|key| format!("{name}.{key}")).filter(|path| keys::help(path).is_none()));
-            }
-            _ if keys::help(name).is_none() => unknown.push(name.clone()),
-            _ => {}
+    let paths = table.iter().flat_map(|(name, value)| match value {
+        Value::Table(inner) if sections.contains(&name.as_str()) => {
+            inner.keys().map(|key| format!("{name}.{key}")).collect()
         }
-    }
-    unknown
+        _ => vec![name.clone()],
+    });
+    paths.into_iter().find(|path| keys::help(path).is_none())
 }
 
 /// `base` with everything that `file` says.

@@ -1,10 +1,10 @@
 //! `adamix bench`: training speed and memory on random weights of a known shape, against this machine's GEMM rate.
 //! `adamix bench scale`: how they grow with the work. `adamix bench --compare`: two results side by side.
 
-use super::args::{device, option, path, switch};
+use super::args::{self, device, option, path, switch, threads};
 use super::{Done, Failure, out, usage};
 use crate::bench::compare::{self, Comparison};
-use crate::bench::figures::ProductRate;
+use crate::bench::figures::{ProductRate, Spread};
 use crate::bench::fit::Fit;
 use crate::bench::scale::{self, Scale, Settings};
 use crate::bench::{self, Lengths, Measured, Plan, Shape, plot, shapes};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::machine::facts;
 use crate::tensor::NumberFormat;
-use clap::{ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -21,9 +21,7 @@ use std::path::{Path, PathBuf};
 const WARM_UP: usize = 2;
 
 pub(super) fn command() -> Command {
-    let number = |name: &'static str, value: &'static str, default: &'static str| {
-        option(name, value).value_parser(value_parser!(u32).range(1..=65_536)).default_value(default)
-    };
+    let number = |name, value, default: &'static str| args::whole(name, value, 1..=65_536).default_value(default);
     let recompute =
         || switch("recompute").help("Run layers again in the backward pass instead of keeping their activations");
     let scale = Command::new("scale")
@@ -34,11 +32,12 @@ pub(super) fn command() -> Command {
                 .help("Where the figures go (JSON); the picture goes beside it (.svg)")
                 .default_value("bench-scale.json"),
             recompute(),
-            super::eval::threads(),
+            threads(),
             super::json_flag(),
         ]);
     Command::new("bench")
         .about("Measure training on random weights: time by phase, share of the GEMM rate, memory")
+        .after_help("In the names of the phases, trunk means the frozen base model.")
         .subcommand(scale)
         .args_conflicts_with_subcommands(true)
         .args([
@@ -55,8 +54,7 @@ pub(super) fn command() -> Command {
             number("length", "TOKENS", "64").help("Tokens of each dense sequence (256 of a language model)"),
             number("num-experts", "M", "4").help("Experts of each adapted module"),
             number("adapter-size", "R", "16").help("Bottleneck; of a language model the rank of LoRA (4)"),
-            option("passes", "N")
-                .value_parser(value_parser!(u32).range(1..=2))
+            args::whole("passes", "N", 1..=2)
                 .default_value("2")
                 .help("Times each batch goes through: 2 with the consistency term"),
             number("steps", "N", "6").help("Steps to time, after two to warm up"),
@@ -72,7 +70,7 @@ pub(super) fn command() -> Command {
                 .value_parser(["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"])
                 .help("Quantise a language model's matrices, as a GGUF file has them"),
             switch("no-phases").help("Do not record phases: what recording costs is the difference"),
-            super::eval::threads(),
+            threads(),
             path("out", "FILE").help("Write the result there too, as JSON"),
             path("compare", "FILE")
                 .help("Measure nothing; show two results (JSON) and their ratios")
@@ -103,7 +101,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 }
 
 fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
-    let number = |name: &str| matches.get_one::<u32>(name).map_or(1, |&number| number as usize);
+    let number = |name: &str| args::given(matches, name).unwrap_or(1);
     let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
     let shape = usage(Shape::by_name(text("shape")))?;
     let fitting = |name: &str, of_decoder: usize| {
@@ -137,7 +135,7 @@ fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
 }
 
 fn pool(matches: &ArgMatches) -> Result<rayon::ThreadPool> {
-    facts::pool(matches.get_one::<u16>("threads").map_or(0, |&threads| usize::from(threads)), 0)
+    facts::pool(args::given(matches, "threads").unwrap_or(0), 0)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -198,7 +196,7 @@ fn print(m: &Measured) -> Result<()> {
     }
     out::fields(12, rows)?;
     out::line("")?;
-    let mut rows = vec![["phase", "ms a step", "least", "most", "share"].map(str::to_owned).to_vec()];
+    let mut rows = vec![out::row("phase", ["ms a step", "least", "most", "share"])];
     for phase in &m.phases {
         let [median, least, most] = [phase.ms.median, phase.ms.min, phase.ms.max].map(|ms| format!("{ms:.2}"));
         let share = format!("{:.1} %", 100.0 * phase.share);
@@ -214,7 +212,7 @@ fn print_comparison(comparison: &Comparison) -> Result<()> {
     for difference in &comparison.differences {
         out::line(&format!("not the same work: {difference}"))?;
     }
-    let mut rows = vec![["", "A", "B", "A / B", "A is better by"].map(str::to_owned).to_vec()];
+    let mut rows = vec![out::row("", ["A", "B", "A / B", "A is better by"])];
     for figure in &comparison.figures {
         let value = |v: f64| match v {
             v if v.abs() >= 1000.0 => format::count(v.round() as u64),
@@ -252,13 +250,12 @@ fn print_scale(scale: &Scale) -> Result<()> {
     out::line(&format!("{}; {} threads, {} timed steps a size", scale.base, scale.threads, scale.steps))?;
     for sweep in &scale.sweeps {
         out::line("")?;
-        let mut rows = vec![["", "ms a step", "least", "most", "MB a step"].map(str::to_owned).to_vec()];
-        rows[0][0] = sweep.axis.title().to_owned();
+        let mut rows = vec![out::row(sweep.axis.title(), ["ms a step", "least", "most", "MB a step"])];
         for point in &sweep.points {
             let ms = |seconds: f64| format!("{:.1}", 1e3 * seconds);
             let memory = out::or_dash(point.step_mb, |mb| format!("{mb:.1}"));
-            let seconds = point.seconds;
-            rows.push(vec![point.size.to_string(), ms(seconds.median), ms(seconds.min), ms(seconds.max), memory]);
+            let Spread { median, min, max } = point.seconds;
+            rows.push(vec![point.size.to_string(), ms(median), ms(min), ms(max), memory]);
         }
         out::table(&rows)?;
         let words = |fit: Option<Fit>| {

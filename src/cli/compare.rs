@@ -3,19 +3,20 @@
 use super::results::fixed_width;
 use super::{Done, args, out, runs};
 use crate::artifact::RunDir;
-use crate::artifact::recorder::{Line, read_lines};
 use crate::config::keys;
 use crate::error::{Error, Result};
 use crate::eval::EvalReport;
 use crate::format;
-use crate::records::{EndRecord, StartRecord};
+use crate::protocol::RunSummary;
+use crate::workflow::runs::RecordedMetrics;
 use clap::{ArgMatches, Command};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// One column of the comparison.
-#[derive(Debug, Serialize)]
+/// One column of the comparison; also what is read of a saved evaluation.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct ComparedRun {
     name: String,
     path: PathBuf,
@@ -29,6 +30,7 @@ struct ComparedRun {
     trained_parameters: Option<usize>,
     merged_parameters: Option<usize>,
     /// Settings that are not the same in all of these runs.
+    #[serde(skip_deserializing)]
     differs: BTreeMap<&'static str, String>,
     #[serde(skip)]
     run: Option<RunDir>,
@@ -53,22 +55,8 @@ fn entry(path: &Path, matches: &ArgMatches) -> Result<ComparedRun> {
 }
 
 fn of_run(run: RunDir) -> Result<ComparedRun> {
-    let (mut start, mut end): (Option<StartRecord>, Option<EndRecord>) = (None, None);
-    let (mut steps, mut seconds) = (0, 0.0);
-    for line in read_lines(&run.metrics())?.lines {
-        match line {
-            // A resumed run has not ended yet.
-            Line::Start(_, record) => (start, end) = (Some(record), None),
-            Line::End(_, record) => end = Some(*record),
-            Line::Step(record) => {
-                steps = record.step;
-                seconds += record.seconds;
-            }
-            Line::Eval(record) => seconds += record.seconds,
-            _ => {}
-        }
-    }
-    let start = start.unwrap_or_default();
+    let RecordedMetrics { progress, start, end, .. } = RecordedMetrics::read(&run)?;
+    let summary = RunSummary::new(&run, &progress, false);
     Ok(ComparedRun {
         name: run.name(),
         path: run.path().to_owned(),
@@ -76,8 +64,8 @@ fn of_run(run: RunDir) -> Result<ComparedRun> {
         higher_is_better: start.higher_is_better,
         tokens_per_s: end.as_ref().map(|end| end.tokens_per_s),
         report: end.and_then(|end| end.report),
-        steps: Some(steps),
-        seconds: Some(seconds),
+        steps: Some(summary.step),
+        seconds: Some(summary.seconds),
         trained_parameters: Some(start.trained_parameters),
         merged_parameters: Some(start.merged_parameters),
         differs: BTreeMap::new(),
@@ -89,23 +77,15 @@ fn of_file(path: &Path) -> Result<ComparedRun> {
     let text = std::fs::read_to_string(path).map_err(|err| Error::io("reading an evaluation", path, err))?;
     let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     let wrong =
-        |why: String| Error::format(format!("not a result of eval --json or train --json ({why}): {}", path.display()));
-    let mut value: serde_json::Value = serde_json::from_str(last).map_err(|err| wrong(err.to_string()))?;
-    let report: EvalReport = serde_json::from_value(value["report"].take()).map_err(|err| wrong(err.to_string()))?;
-    let size = |name: &str| value[name].as_u64().map(|size| size as usize);
+        |why: &str| Error::format(format!("not a result of eval --json or train --json ({why}): {}", path.display()));
+    let saved: ComparedRun = serde_json::from_str(last).map_err(|err| wrong(&err.to_string()))?;
+    let report = saved.report.as_ref().ok_or_else(|| wrong("it has no report"))?;
     Ok(ComparedRun {
         name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         path: path.to_owned(),
         metric: report.metric.clone(),
         higher_is_better: report.higher_is_better,
-        report: Some(report),
-        steps: value["steps"].as_u64(),
-        seconds: value["seconds"].as_f64(),
-        tokens_per_s: value["tokens_per_s"].as_f64(),
-        trained_parameters: size("trained_parameters"),
-        merged_parameters: size("merged_parameters"),
-        differs: BTreeMap::new(),
-        run: None,
+        ..saved
     })
 }
 

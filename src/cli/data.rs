@@ -7,15 +7,14 @@ use crate::data::preview::{DataPreview, SplitPreview};
 use crate::error::Result;
 use crate::format;
 use crate::workflow::run;
-use clap::{ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use std::path::Path;
 
 pub(super) fn command() -> Command {
     let command = Command::new("data")
         .about("Show rows, labels, token counts, duplicates and leaks, before training on them")
         .args([
-            args::option("rows", "N")
-                .value_parser(value_parser!(usize))
+            args::whole("rows", "N", 0..=u64::MAX)
                 .default_value("5")
                 .help("Rows to show of each part; of texts, every token of them"),
             args::option("text", "FILE").help(
@@ -27,7 +26,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
     let mut config = usage(args::settings(matches))?;
-    let rows = matches.get_one("rows").copied().unwrap_or(5);
+    let rows = args::given(matches, "rows").unwrap_or(5);
     if let Some(file) = matches.get_one::<String>("text") {
         config.data.task = Task::Text;
         let place = if Path::new(file).is_dir() { &mut config.data.path } else { &mut config.data.train_file };

@@ -8,7 +8,7 @@ use crate::machine::facts;
 use crate::protocol::MergePlan;
 use crate::workflow::saved_run::Opened;
 use crate::workflow::written_texts::{WritePlan, write_and_score};
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -19,41 +19,31 @@ const SAMPLES: usize = 3;
 pub(super) fn command() -> Command {
     Command::new("eval")
         .about("Measure a run: merged against random routes, single experts and their ensemble")
-        .arg(runs::argument())
-        .arg(runs::root_argument())
-        .arg(runs::checkpoint_argument())
+        .args(runs::arguments())
         .args([
-            args::option("random-routes", "R")
-                .value_parser(value_parser!(u64).range(1..=1000))
+            args::whole("random-routes", "R", 1..=1000)
                 .help("Whole random routes to measure [default: as the run says]"),
-            args::option("generate", "N")
-                .num_args(0..=1)
-                .default_missing_value("0")
-                .value_parser(value_parser!(u64).range(0..=1 << 32))
-                .help(
-                    "Of a language model: also write answers for the first N inputs (all without N) as base, merged and \
+            args::whole("generate", "N", 0..=1 << 32).num_args(0..=1).default_missing_value("0").help(
+                "Of a language model: also write answers for the first N inputs (all without N) as base, merged and \
                      along a random route, and score them: BLEU, NIST, ROUGE-L, CIDEr, TER, chrF",
-                ),
-            args::option("max-new-tokens", "N")
+            ),
+            args::whole("max-new-tokens", "N", 1..=1 << 20)
                 .requires("generate")
-                .value_parser(value_parser!(u64).range(1..=1 << 20))
                 .default_value("128")
                 .help("Longest answer, in tokens"),
             args::path("meteor-data", "DIR")
                 .requires("generate")
                 .help("Directory with METEOR 1.5's word lists, for METEOR too"),
             dev_file(),
-            threads(),
+            args::threads(),
         ])
 }
 
 pub(super) fn merge_command() -> Command {
     Command::new("merge")
         .about("Merge the experts of a run with given weights and measure the result beside the uniform mean")
-        .arg(runs::argument())
-        .arg(runs::root_argument())
-        .arg(runs::checkpoint_argument())
-        .args([weights_argument(), dev_file(), threads()])
+        .args(runs::arguments())
+        .args([weights_argument(), dev_file(), args::threads()])
 }
 
 /// `--weights`, shared with `export`.
@@ -83,20 +73,12 @@ pub(super) fn dev_file() -> Arg {
     args::path("dev-file", "FILE").help("Other rows to measure on, in the layout of the run's data")
 }
 
-/// `--threads`, shared with `export`.
-pub(super) fn threads() -> Arg {
-    args::option("threads", "N")
-        .value_parser(value_parser!(u16).range(1..=1024))
-        .help("CPU threads [default: as the run says]")
-}
-
 /// Opens the run these arguments name and hands it to `job` inside a compute pool.
 pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Done + Send) -> Done {
     let dir = runs::open(matches)?;
     let which = usage(runs::checkpoint(matches))?;
-    let typed = matches.get_one::<u16>("threads").map(|&threads| usize::from(threads));
     let dev_file = matches.try_get_one::<PathBuf>("dev-file").ok().flatten().cloned();
-    let pool = facts::pool(typed.unwrap_or(dir.config().model.threads), 0)?;
+    let pool = facts::pool(args::given(matches, "threads").unwrap_or(dir.config().model.threads), 0)?;
     pool.install(|| {
         let mut opened = Opened::open(&dir, which)?;
         if let Some(file) = dev_file {
@@ -112,11 +94,11 @@ pub(super) fn title(opened: &Opened) -> Result<()> {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
-    let routes = matches.get_one::<u64>("random-routes").map(|&routes| routes as usize);
+    let routes = args::given(matches, "random-routes");
     let lists = matches.get_one::<PathBuf>("meteor-data").map(|dir| score::word_lists(dir)).transpose()?;
-    let plan = matches.get_one::<u64>("generate").map(|&inputs| WritePlan {
-        inputs: inputs as usize,
-        max_new_tokens: matches.get_one::<u64>("max-new-tokens").map_or(128, |&tokens| tokens as usize),
+    let plan = args::given(matches, "generate").map(|inputs| WritePlan {
+        inputs,
+        max_new_tokens: args::given(matches, "max-new-tokens").unwrap_or(128),
         samples: SAMPLES,
         word_lists: lists,
     });

@@ -13,32 +13,33 @@ use std::path::PathBuf;
 pub(super) fn command() -> Command {
     Command::new("export")
         .about("Write the trained modules for other programs; the files are loaded afresh and proven")
-        .arg(runs::argument())
-        .arg(runs::root_argument())
-        .arg(runs::checkpoint_argument())
+        .args(runs::arguments())
         .arg(
             args::option("target", "TARGET")
                 .value_delimiter(',')
                 .value_parser(PossibleValuesParser::new(ExportTarget::all().map(ExportTarget::as_str).chain(["all"])))
                 .default_value("merged")
-                .help(
-                    "What to write: the merged adapter, all experts, a directory for AdapterHub's library, or with all whatever fits the run \
-                     but whole models; of a LoRA also a PEFT directory, one for each expert, or the whole model for transformers; of \
-                     a language model also a GGUF adapter or the whole model in GGUF",
-                ),
+                .help("What to write; all is whatever fits the run but whole models")
+                .long_help(targets_help()),
         )
-        .arg(
-            args::option("dtype", "DTYPE")
-                .value_parser(NumberFormat::EXPORTS.map(NumberFormat::as_str))
-                .help("Number format of the tensors; only f32 is exact, q8_0 is for gguf [default: f32, for gguf alone f16]"),
-        )
+        .arg(args::option("dtype", "DTYPE").value_parser(NumberFormat::EXPORTS.map(NumberFormat::as_str)).help(
+            "Number format of the tensors; only f32 is exact, q8_0 is for gguf [default: f32, for gguf alone f16]",
+        ))
         .arg(eval::weights_argument())
         .arg(
             args::path("output", "DIR")
                 .short('o')
                 .help("Directory to write into [default: exports in the run directory]"),
         )
-        .arg(eval::threads())
+        .arg(args::threads())
+}
+
+/// Every target with what it is, out of their table.
+fn targets_help() -> String {
+    let rows = ExportTarget::all().map(|target| format!("  {}: {}", target.as_str(), target.info().description));
+    let last = "  all: whatever fits the run but whole models".to_owned();
+    let text: Vec<String> = ["What to write:".to_owned()].into_iter().chain(rows).chain([last]).collect();
+    text.join("\n")
 }
 
 /// What the flags ask of a run with these settings.

@@ -1,17 +1,17 @@
 //! `adamix generate`: texts from a language model.
 
-use super::args::{option, path, switch};
-use super::eval::threads;
+use super::args::{given, option, path, switch, threads, whole};
 use super::{Done, out, runs, usage};
 use crate::artifact::RunDir;
 use crate::config::ModelConfig;
 use crate::data::text::TextEncoder;
 use crate::error::{Error, Result};
 use crate::eval::generate::{
-    Beams, EarlyStop, Event, Generated, Hooks, Method, Options, Routes, Rules, Sampling, Scope, Search,
+    Beams, EarlyStop, Event, GenerateOptions, Generated, Hooks, Method, Routes, Rules, Sampling, Scope, Search,
 };
 use crate::format;
 use crate::machine::{device, facts};
+use crate::model::BaseModel as _;
 use crate::protocol::Checkpoint;
 use crate::rng::SeedStream;
 use crate::workflow::generate::TextGenerator;
@@ -50,12 +50,12 @@ pub(super) fn command() -> Command {
         .group(ArgGroup::new("writer").args(["model", "run"]).required(true))
         .group(ArgGroup::new("what").args(["prompt", "prompts"]).required(true).multiple(true))
         .args([
-            whole("max-new-tokens", "N").default_value("128").help("Longest text, in tokens"),
+            whole("max-new-tokens", "N", 0..=1 << 40).default_value("128").help("Longest text, in tokens"),
             number("temperature", "X")
                 .help("Draw instead of taking the likeliest; below 1 bolder, above 1 more varied; 0: likeliest"),
-            whole("top-k", "K").help("Draw from the K likeliest tokens only"),
+            whole("top-k", "K", 0..=1 << 40).help("Draw from the K likeliest tokens only"),
             number("top-p", "P").help("Draw from the likeliest tokens that sum up to P only"),
-            whole("num-beams", "B")
+            whole("num-beams", "B", 0..=1 << 40)
                 .conflicts_with_all(["temperature", "top-k", "top-p"])
                 .help("Beam search with B beams"),
             number("length-penalty", "X").default_value("1").help("Beam search: above 0 prefers longer texts"),
@@ -63,13 +63,15 @@ pub(super) fn command() -> Command {
                 .value_parser(["transformers", "paper"])
                 .default_value("transformers")
                 .help("Beam search as transformers or as the paper's decoder"),
-            whole("no-repeat-ngram-size", "N").default_value("0").help("Never say N tokens in a row twice; 0: allowed"),
+            whole("no-repeat-ngram-size", "N", 0..=1 << 40)
+                .default_value("0")
+                .help("Never say N tokens in a row twice; 0: allowed"),
             number("repetition-penalty", "X").default_value("1").help("Above 1 makes tokens said before less likely"),
             option("stop", "TEXT")
                 .action(ArgAction::Append)
                 .help("End a text before this string; more than once for several"),
-            whole("seed", "N").default_value("42").help("Seed of the draws"),
-            whole("batch-size", "N").default_value("8").help("Texts written side by side"),
+            whole("seed", "N", 0..=1 << 40).default_value("42").help("Seed of the draws"),
+            whole("batch-size", "N", 0..=1 << 40).default_value("8").help("Texts written side by side"),
             option("device", "NAME")
                 .default_value("auto")
                 .conflicts_with("run")
@@ -78,17 +80,13 @@ pub(super) fn command() -> Command {
         .arg(threads())
 }
 
-fn whole(name: &'static str, value: &'static str) -> Arg {
-    option(name, value).value_parser(value_parser!(u64).range(0..=1 << 40))
-}
-
 fn number(name: &'static str, value: &'static str) -> Arg {
     option(name, value).value_parser(value_parser!(f32)).allow_negative_numbers(true)
 }
 
 /// What the flags say of how texts are written; the end tokens come from the model.
-fn options(matches: &ArgMatches) -> Options {
-    let size = |name: &str| matches.get_one::<u64>(name).map(|&n| n as usize);
+fn options(matches: &ArgMatches) -> GenerateOptions {
+    let size = |name: &str| given(matches, name);
     let real = |name: &str| matches.get_one::<f32>(name).copied();
     let paper = matches.get_one::<String>("search").is_some_and(|search| search == "paper");
     let drawn = ["temperature", "top-k", "top-p"].iter().any(|name| matches.contains_id(name));
@@ -110,13 +108,13 @@ fn options(matches: &ArgMatches) -> Options {
         no_repeat_ngram: size("no-repeat-ngram-size").unwrap_or(0),
         scope: if paper { Scope::Written } else { Scope::All },
     };
-    Options {
+    GenerateOptions {
         method,
         rules,
         stop_strings: matches.get_many::<String>("stop").into_iter().flatten().cloned().collect(),
         seed: SeedStream::new(size("seed").unwrap_or(42) as u64),
         batch_size: size("batch-size").unwrap_or(8),
-        ..Options::greedy(size("max-new-tokens").unwrap_or(128), &[])
+        ..GenerateOptions::greedy(size("max-new-tokens").unwrap_or(128), &[])
     }
 }
 
@@ -173,7 +171,7 @@ impl RunMode {
     }
 }
 
-fn of_run(dir: &RunDir, checkpoint: Checkpoint, mode: RunMode) -> Result<Writer> {
+fn run_writer(dir: &RunDir, checkpoint: Checkpoint, mode: RunMode) -> Result<Writer> {
     let opened = Opened::open(dir, checkpoint)?;
     let Some((model, data)) = opened.subject.language_model() else {
         return Err(Error::config(format!(
@@ -186,8 +184,8 @@ fn of_run(dir: &RunDir, checkpoint: Checkpoint, mode: RunMode) -> Result<Writer>
         RunMode::Base => (model.bare(), Routes::Plain),
         RunMode::Along(routes) => (model.clone(), routes),
     };
-    let device = device::name(model.decoder().device());
-    let generator = TextGenerator::new(model, data.encoder.codec().clone(), device)?;
+    let device = device::name(model.base.device());
+    let generator = TextGenerator::new(model, data.encoder.codec.clone(), device)?;
     Ok(Writer { generator, layout: Some(data.encoder.clone()), routes })
 }
 
@@ -198,12 +196,11 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     let named = matches.get_one::<PathBuf>("run");
     let dir = named.map(|named| runs::open_named(named, matches)).transpose()?;
     let checkpoint = usage(runs::checkpoint(matches))?;
-    let typed = matches.get_one::<u16>("threads").map(|&threads| usize::from(threads));
-    let threads = typed.or(dir.as_ref().map(|dir| dir.config().model.threads)).unwrap_or(0);
-    let pool = facts::pool(threads, 0)?;
+    let of_run = dir.as_ref().map_or(0, |dir| dir.config().model.threads);
+    let pool = facts::pool(given(matches, "threads").unwrap_or(of_run), 0)?;
     pool.install(|| {
         let writer = match &dir {
-            Some(dir) => of_run(dir, checkpoint, matches.get_one("route").copied().unwrap_or(RunMode::Merged))?,
+            Some(dir) => run_writer(dir, checkpoint, matches.get_one("route").copied().unwrap_or(RunMode::Merged))?,
             None => {
                 let path = matches.get_one::<PathBuf>("model").map_or(Path::new(""), PathBuf::as_path);
                 let generator = TextGenerator::open(path, &ModelConfig { device, ..ModelConfig::default() })?;
@@ -216,7 +213,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         let chat = (matches.get_flag("chat"), system);
         let tokens = prompts.iter().map(|prompt| generator.prompt(layout.as_ref(), chat, prompt));
         let tokens = tokens.collect::<Result<Vec<_>>>()?;
-        let options = Options { stop_ids: generator.stops(), routes, ..options(matches) };
+        let options = GenerateOptions { stop_ids: generator.stops(), routes, ..options(matches) };
         Ok(write(&generator, &prompts, &tokens, &options, matches)?)
     })
 }
@@ -225,7 +222,7 @@ fn write(
     generator: &TextGenerator,
     prompts: &[String],
     tokens: &[Vec<u32>],
-    options: &Options,
+    options: &GenerateOptions,
     matches: &ArgMatches,
 ) -> Result<()> {
     let (json, many) = (matches.get_flag("json"), matches.contains_id("prompts"));

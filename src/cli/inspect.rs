@@ -68,9 +68,7 @@ pub(super) fn command() -> Command {
             "Look into a run: parameters, routing counts with z-scores, norms of the experts and cosines of their changes; three averages of \
              the experts; what number formats cost",
         )
-        .arg(runs::argument())
-        .arg(runs::root_argument())
-        .arg(runs::checkpoint_argument())
+        .args(runs::arguments())
         .args(study::arguments())
 }
 
@@ -130,7 +128,7 @@ fn expert_rows(kind: MixtureKind, now: &Banks, start: &Banks) -> Vec<ExpertRow> 
 
 fn print(inspection: &Inspection) -> Result<()> {
     out::line(&format!("{} after {} steps", inspection.run_dir.display(), inspection.step))?;
-    let header = ["trained tensor", "shape", "values", "norm"].map(str::to_owned).to_vec();
+    let header = out::row("trained tensor", ["shape", "values", "norm"]);
     let rows = inspection.parameters.iter().map(|parameter| {
         let shape = parameter.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
         let values = format::count(parameter.values);

@@ -1,11 +1,10 @@
 //! Shell completions and man pages, made from the same definitions that parse the command line.
 
-use super::{Done, Failure, args};
+use super::{Done, Failure, args, out};
 use crate::error::Error;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 pub(super) fn completions_command() -> Command {
@@ -34,13 +33,13 @@ pub(super) fn completions(matches: &ArgMatches, mut command: Command) -> Done {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "adamix", &mut script);
-    print(&script)
+    Ok(out::piece(&String::from_utf8_lossy(&script))?)
 }
 
 pub(super) fn man(matches: &ArgMatches, command: Command) -> Done {
     match matches.get_one::<PathBuf>("out") {
         Some(dir) => Ok(write_pages(command, dir)?),
-        None => print(&page(command, "adamix")?),
+        None => Ok(out::piece(&String::from_utf8_lossy(&page(command, "adamix")?))?),
     }
 }
 
@@ -63,11 +62,6 @@ fn page(command: Command, name: &str) -> Result<Vec<u8>, Error> {
     let man = clap_mangen::Man::new(command).title(name);
     man.render(&mut text).map_err(|err| Error::io("formatting the man page", Path::new(name), err))?;
     Ok(text)
-}
-
-fn print(text: &[u8]) -> Done {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text).map_err(|err| Failure::Failed(Error::io("printing to", Path::new("stdout"), err)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `adamix models`: what is on disk, fetching by name, removing.
 
+use super::progress::Sink;
 use super::{Done, Failure, args, interrupt, out, usage};
 use crate::engine::transfer::{Transfer, TransferEvent};
 use crate::error::{Error, ErrorKind};
@@ -7,7 +8,6 @@ use crate::format;
 use crate::model::HeaderReader;
 use crate::model_store::{DownloadProgress, Downloaded, Hub, ModelId, ModelKind, Stage, StoredModel};
 use clap::{Arg, ArgMatches, Command};
-use indicatif::ProgressBar;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -55,12 +55,11 @@ fn list(json: bool) -> Done {
     if cached.models.is_empty() {
         return Ok(out::line(&format!("no models in {cache}; adamix models download org/name fetches one"))?);
     }
-    let cells = |text: [&str; 5]| text.map(str::to_owned).to_vec();
-    let mut rows = vec![cells(["model", "family", "parameters", "size", "for"])];
+    let mut rows = vec![out::row("model", ["family", "parameters", "size", "for"])];
     rows.extend(cached.models.iter().map(|model| {
         let family = if model.family.is_empty() { "?" } else { &model.family };
         let parameters = if model.parameters > 0 { format::count(model.parameters) } else { "?".to_owned() };
-        cells([&model.id, family, &parameters, &format::bytes(model.bytes), purpose(model)])
+        out::row(&model.id, [family, &parameters, &format::bytes(model.bytes), purpose(model)])
     }));
     out::table(&rows)?;
     for model in &cached.models {
@@ -120,7 +119,8 @@ fn download(id: &ModelId, json: bool) -> Done {
     let words = "interrupted: what was fetched is kept (once more to end at once)";
     let control = interrupt::watched_control(words)?;
     let mut transfer = Transfer::start(&Hub::from_env()?, id.clone())?;
-    let mut reporter = DownloadReporter::new(json);
+    let sink = Sink::new(json, false, "{bar:24} {wide_msg}");
+    let mut reporter = DownloadReporter { sink, said: None, stage: Stage::Asking };
     let ended = loop {
         if control.stopped() {
             transfer.stop();
@@ -131,7 +131,7 @@ fn download(id: &ModelId, json: bool) -> Done {
             None => {}
         }
     };
-    reporter.finish();
+    reporter.sink.finish();
     match ended {
         Ok(done) => Ok(report(&done, json)?),
         Err(err) if err.kind() == ErrorKind::Cancelled => {
@@ -152,59 +152,33 @@ fn report(done: &Downloaded, json: bool) -> crate::error::Result<()> {
 
 /// Shows how far a download is: a bar on a terminal, a line for every file and every tenth in a pipe, events with `--json`.
 struct DownloadReporter {
-    bar: Option<ProgressBar>,
-    json: bool,
+    sink: Sink,
     /// What the last line said: the file and the tenths.
     said: Option<(usize, u64)>,
     stage: Stage,
 }
 
 impl DownloadReporter {
-    fn new(json: bool) -> Self {
-        let watched = out::is_watched() && !json;
-        Self { bar: watched.then(|| out::bar("{bar:24} {wide_msg}")), json, said: None, stage: Stage::Asking }
-    }
-
     fn show(&mut self, progress: &DownloadProgress) {
-        if self.json {
-            out::event("progress", progress).ok(); // a closed pipe ends no download
-            return;
-        }
+        self.sink.event("progress", progress);
         let changed = self.stage != progress.stage;
         self.stage.clone_from(&progress.stage);
         if let Stage::Waiting { seconds, reason } = &progress.stage {
             if changed {
-                self.say(&format!("{reason}; next try in {seconds} s"));
+                self.sink.say(&format!("{reason}; next try in {seconds} s"));
             }
             return;
         }
         let text = describe(progress);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(progress.total);
-                bar.set_position(progress.done);
-                bar.set_message(text);
-            }
-            None => {
-                let now = (progress.number, (progress.share() * 10.0) as u64);
-                if progress.number > 0 && self.said != Some(now) {
-                    self.said = Some(now);
-                    out::note(&text);
-                }
-            }
+        if let Sink::Bar(bar) = &self.sink {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+            bar.set_message(text);
+            return;
         }
-    }
-
-    fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| out::note(text)),
-            None => out::note(text),
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        let now = (progress.number, (progress.share() * 10.0) as u64);
+        if progress.number > 0 && self.said.replace(now) != Some(now) {
+            self.sink.say(&text);
         }
     }
 }

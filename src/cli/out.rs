@@ -98,8 +98,8 @@ pub fn or_dash<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
 }
 
 /// A first cell and those after it.
-pub fn row(first: impl Into<String>, cells: impl IntoIterator<Item = String>) -> Vec<String> {
-    std::iter::once(first.into()).chain(cells).collect()
+pub fn row<C: Into<String>>(first: impl Into<String>, cells: impl IntoIterator<Item = C>) -> Vec<String> {
+    std::iter::once(first.into()).chain(cells.into_iter().map(Into::into)).collect()
 }
 
 fn aligned(row: &[String], widths: &[usize]) -> String {

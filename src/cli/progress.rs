@@ -1,4 +1,4 @@
-//! How a training is followed: a bar on a terminal, plain lines in a pipe, events with `--json`.
+//! How long commands are followed: a bar on a terminal, plain lines in a pipe, events with `--json`.
 
 use super::out;
 use crate::format;
@@ -11,21 +11,56 @@ use std::path::PathBuf;
 /// Most characters of a sample on the terminal.
 const SAMPLE: usize = 160;
 
-/// Where the events of a training go.
-enum Sink {
+/// Where the events of a long command go.
+pub enum Sink {
     /// One JSON object a line on stdout.
     Events,
-    /// A bar with the time left, on stderr.
+    /// A bar on stderr.
     Bar(ProgressBar),
-    /// About twenty lines on stderr.
+    /// A few lines on stderr.
     Lines,
     /// Nowhere.
     Silent,
 }
 
+impl Sink {
+    /// A bar has this template.
+    pub fn new(json: bool, quiet: bool, template: &str) -> Self {
+        match (json, quiet, out::is_watched()) {
+            (true, _, _) => Self::Events,
+            (_, true, _) => Self::Silent,
+            (_, _, true) => Self::Bar(out::bar(template)),
+            _ => Self::Lines,
+        }
+    }
+
+    /// A line for people, above the bar.
+    pub fn say(&self, text: &str) {
+        match self {
+            Self::Bar(bar) => bar.suspend(|| out::note(text)),
+            Self::Lines => out::note(text),
+            Self::Events | Self::Silent => {}
+        }
+    }
+
+    /// An event for programs. A full disk behind stdout must not end the work, so failures are left to the last line.
+    pub fn event(&self, name: &str, value: &impl serde::Serialize) {
+        if matches!(self, Self::Events) {
+            out::event(name, value).ok();
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Reports the progress of a training.
 pub struct Progress {
-    sink: Sink,
+    pub sink: Sink,
     /// What was known at the start.
     pub start: StartRecord,
     run_dir: PathBuf,
@@ -37,36 +72,8 @@ pub struct Progress {
 impl Progress {
     /// For a run in this directory.
     pub fn new(json: bool, quiet: bool, run_dir: PathBuf) -> Self {
-        let sink = match (json, quiet, out::is_watched()) {
-            (true, _, _) => Sink::Events,
-            (_, true, _) => Sink::Silent,
-            (_, _, true) => Sink::Bar(out::bar("{bar:30} {pos}/{len} {wide_msg}")),
-            _ => Sink::Lines,
-        };
+        let sink = Sink::new(json, quiet, "{bar:30} {pos}/{len} {wide_msg}");
         Self { sink, start: StartRecord::default(), run_dir, seconds: 0.0, done: 0 }
-    }
-
-    /// A line for people, above the bar.
-    pub fn say(&self, text: &str) {
-        match &self.sink {
-            Sink::Bar(bar) => bar.suspend(|| out::note(text)),
-            Sink::Lines => out::note(text),
-            Sink::Events | Sink::Silent => {}
-        }
-    }
-
-    /// An event for programs. A full disk behind stdout must not end a training, so failures are left to the last line.
-    fn event(&self, name: &str, value: &impl serde::Serialize) {
-        if matches!(self.sink, Sink::Events) {
-            out::event(name, value).ok();
-        }
-    }
-
-    /// Training is over: takes the bar away.
-    pub fn finish(&self) {
-        if let Sink::Bar(bar) = &self.sink {
-            bar.finish_and_clear();
-        }
     }
 }
 
@@ -75,13 +82,13 @@ impl Observer for Progress {
         self.start = record.clone();
         if let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(record) {
             fields.insert("run_dir".to_owned(), self.run_dir.display().to_string().into());
-            self.event("start", &fields);
+            self.sink.event("start", &fields);
         }
         if let Sink::Bar(bar) = &self.sink {
             bar.set_length(record.total_steps);
             bar.set_position(record.first_step);
         }
-        self.say(&format!(
+        self.sink.say(&format!(
             "{} steps on {} rows, {} parameters, {} with {} threads",
             format::count(record.total_steps - record.first_step),
             format::count(record.train_rows),
@@ -92,7 +99,7 @@ impl Observer for Progress {
     }
 
     fn on_step(&mut self, record: &StepRecord) {
-        self.event("step", record);
+        self.sink.event("step", record);
         self.seconds += record.seconds;
         self.done += 1;
         let left = self.start.total_steps.saturating_sub(record.step);
@@ -105,45 +112,46 @@ impl Observer for Progress {
                 bar.set_message(text);
             }
             Sink::Lines if record.step.is_multiple_of((self.start.total_steps / 20).max(1)) => {
-                self.say(&format!("step {}/{}  {text}", record.step, self.start.total_steps));
+                self.sink.say(&format!("step {}/{}  {text}", record.step, self.start.total_steps));
             }
             _ => {}
         }
     }
 
     fn on_eval(&mut self, record: &EvalRecord) {
-        self.event("eval", record);
+        self.sink.event("eval", record);
         let best = if record.best { ", the best so far" } else { "" };
         let (metric, value) = (&self.start.metric, record.merged.primary);
-        self.say(&format!("step {}: merged {metric} {value:.4}, loss {:.4}{best}", record.step, record.merged.loss));
+        self.sink
+            .say(&format!("step {}: merged {metric} {value:.4}, loss {:.4}{best}", record.step, record.merged.loss));
     }
 
     /// On the terminal the first input only; all of them are in the run directory.
     fn on_samples(&mut self, record: &SampleRecord) {
-        self.event("samples", record);
+        self.sink.event("samples", record);
         let Some(sample) = record.samples.first() else { return };
         let text = |text: &str| match out::one_line(text, SAMPLE) {
             text if text.is_empty() => "(nothing)".to_owned(),
             text => text,
         };
-        self.say(&format!("step {}: asked {}", record.step, text(&sample.prompt)));
-        self.say(&format!("    merged     {}", text(&sample.merged)));
+        self.sink.say(&format!("step {}: asked {}", record.step, text(&sample.prompt)));
+        self.sink.say(&format!("    merged     {}", text(&sample.merged)));
         if let Some(random) = &sample.random {
-            self.say(&format!("    one route  {}", text(random)));
+            self.sink.say(&format!("    one route  {}", text(random)));
         }
-        self.say(&format!("    reference  {}", text(&sample.reference)));
+        self.sink.say(&format!("    reference  {}", text(&sample.reference)));
     }
 
     fn on_gradient_health(&mut self, gradient_health: &[TensorHealth]) {
         for health in gradient_health {
-            self.event("lamp", health);
+            self.sink.event("lamp", health);
         }
         for health in
             gradient_health.iter().filter(|health| matches!(health.state, HealthState::Dead | HealthState::Exploding))
         {
             let what = if health.state == HealthState::Dead { "does not learn" } else { "changes too fast" };
             let expert = health.expert.map(|expert| format!(" of expert {expert}")).unwrap_or_default();
-            self.say(&format!(
+            self.sink.say(&format!(
                 "warning: {}{expert} {what} (largest gradient {:.1e}, change {:.1e} of its size after step {})",
                 health.tensor, health.max_abs_grad, health.update_ratio, health.step
             ));
@@ -151,15 +159,15 @@ impl Observer for Progress {
     }
 
     fn on_checkpoint(&mut self, _data: &CheckpointData, step: u64, best: bool) -> bool {
-        self.event("checkpoint", &json!({ "step": step, "best": best }));
+        self.sink.event("checkpoint", &json!({ "step": step, "best": best }));
         if step == self.start.total_steps {
-            self.say("comparing merged, random routes, single experts and their ensemble");
+            self.sink.say("comparing merged, random routes, single experts and their ensemble");
         }
         true
     }
 
     /// People read it in the log, which goes to stderr too.
     fn on_problem(&mut self, text: &str) {
-        self.event("problem", &json!({ "problem": text }));
+        self.sink.event("problem", &json!({ "problem": text }));
     }
 }

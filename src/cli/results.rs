@@ -207,8 +207,7 @@ pub fn fixed_width(value: f64) -> String {
 
 /// The metrics that these scores have, and their column titles: the deciding one is marked.
 pub fn score_columns(scores: &Scores, deciding: &str) -> (Vec<&'static str>, Vec<String>) {
-    let all = ["accuracy", "f1", "matthews", "pearson", "spearman", "loss", "perplexity", "token_accuracy"];
-    let names: Vec<_> = all.into_iter().filter(|name| metric(scores, name).is_some()).collect();
+    let names: Vec<_> = scores.named().into_iter().filter_map(|(name, value)| value.map(|_| name)).collect();
     let title = |name: &&str| if *name == deciding { format!("{name}*") } else { (*name).to_owned() };
     let titles = names.iter().map(title).collect();
     (names, titles)
@@ -221,15 +220,5 @@ pub fn score_cells(scores: &Scores, names: &[&str]) -> Vec<String> {
 
 /// One metric by name.
 fn metric(scores: &Scores, name: &str) -> Option<f64> {
-    match name {
-        "accuracy" => scores.accuracy,
-        "f1" => scores.f1,
-        "matthews" => scores.matthews,
-        "pearson" => scores.pearson,
-        "spearman" => scores.spearman,
-        "loss" => Some(scores.loss),
-        "perplexity" => scores.perplexity,
-        "token_accuracy" => scores.token_accuracy,
-        _ => None,
-    }
+    scores.named().into_iter().find(|(own, _)| *own == name)?.1
 }

@@ -8,6 +8,11 @@ use crate::protocol::Checkpoint;
 use clap::{Arg, ArgMatches, value_parser};
 use std::path::{Path, PathBuf};
 
+/// A checkpoint of a run: [`argument`], [`root_argument`] and [`checkpoint_argument`].
+pub fn arguments() -> [Arg; 3] {
+    [argument(), root_argument(), checkpoint_argument()]
+}
+
 /// One run.
 pub fn argument() -> Arg {
     Arg::new("run")

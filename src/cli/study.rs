@@ -37,7 +37,7 @@ pub fn arguments() -> Vec<Arg> {
             .help("Round each layer alone too, to see which causes the change"),
         eval::weights_argument().requires("rounding"),
         eval::dev_file().requires("study"),
-        eval::threads().requires("study"),
+        args::threads().requires("study"),
     ]
 }
 
@@ -103,27 +103,23 @@ fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
     }
     out::line(match report.shared {
         true => "\none side is shared: the mean of the factors is exactly the mean of the products\n",
-        false => "\nhow far the mean of the factors is from the mean of the products (deltas), site by site\n",
+        false => "\nhow far the mean of the factors is from the mean of the products (deltas), module by module\n",
     })?;
-    let header = ["site", "|factors|", "|deltas|", "off", "crossed", "rank", "rank r loses", "parameters"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    rows.extend(report.sites.iter().map(|site| {
+    let header = ["|factors|", "|deltas|", "off", "crossed", "rank", "rank r loses", "parameters"];
+    let mut rows = vec![out::row("module", header)];
+    rows.extend(report.sites.iter().map(|module| {
         vec![
-            site.name.clone(),
-            format!("{:.4}", site.factors_norm),
-            format!("{:.4}", site.deltas_norm),
-            percent(site.off),
-            percent(site.crossed),
-            format!("{} -> {}", site.rank, site.deltas_rank),
-            percent(site.truncated_off),
-            format!("{} -> {}", format::count(site.parameters), format::count(site.deltas_parameters)),
+            module.name.clone(),
+            format!("{:.4}", module.factors_norm),
+            format!("{:.4}", module.deltas_norm),
+            format::percent(module.off),
+            format::percent(module.crossed),
+            format!("{} -> {}", module.rank, module.deltas_rank),
+            format::percent(module.truncated_off),
+            format!("{} -> {}", format::count(module.parameters), format::count(module.deltas_parameters)),
         ]
     }));
     out::table(&rows)
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }
 
 fn rounding(opened: &Opened, report: &RoundingReport) -> Result<()> {

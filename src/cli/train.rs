@@ -10,9 +10,8 @@ use crate::machine::facts;
 use crate::protocol::{PreflightReport, RunStatus};
 use crate::records::EndReason;
 use crate::train::control::Control;
-use crate::workflow::run;
-use crate::workflow::run::Run;
-use crate::workflow::{preflight, runs as engine_runs};
+use crate::workflow::run::{self, Run};
+use crate::workflow::{preflight, runs as saved_runs};
 use clap::{ArgMatches, Command};
 use std::path::Path;
 use std::time::Instant;
@@ -65,10 +64,10 @@ pub(super) fn resume(matches: &ArgMatches) -> Done {
 
 /// Whether the run has come to its end: then there is nothing to train, and what came out is said once more.
 fn ended(dir: &Path, json: bool) -> Result<bool> {
-    if engine_runs::summary(dir).status != RunStatus::Finished {
+    if saved_runs::summary(dir).status != RunStatus::Finished {
         return Ok(false);
     }
-    let detail = engine_runs::detail(dir)?;
+    let detail = saved_runs::detail(dir)?;
     let Some(end) = &detail.end else { return Ok(false) };
     out::note(&format!("this run came to its end after {} steps; nothing is left to train", format::count(end.step)));
     TrainResult::new(&detail.start, end, dir, detail.summary.seconds).show(json)?;
@@ -79,10 +78,10 @@ fn follow(mut run: Run, control: &Control, json: bool, quiet: bool, started: Ins
     let dir = run.dir().path().to_owned();
     let mut progress = Progress::new(json, quiet, dir.clone());
     for warning in run.warnings() {
-        progress.say(&format!("warning: {warning}"));
+        progress.sink.say(&format!("warning: {warning}"));
     }
     let ended = run.go(&mut progress, control);
-    progress.finish();
+    progress.sink.finish();
     let end = ended?;
     TrainResult::new(&progress.start, &end, &dir, started.elapsed().as_secs_f64()).show(json)?;
     match &end.reason {
@@ -117,44 +116,45 @@ fn dry_run(config: &RunConfig, json: bool) -> Done {
 }
 
 fn plan_json(plan: &PreflightReport, config: &RunConfig) -> Result<serde_json::Value> {
+    let start = &plan.start;
     let settings = serde_json::to_value(config).map_err(|err| Error::internal(format!("settings as JSON: {err}")))?;
     Ok(serde_json::json!({
         "problems": plan.problems,
         "warnings": plan.warnings,
-        "trunk_parameters": plan.trunk_parameters,
-        "trained_parameters": plan.trained_parameters,
-        "head_parameters": plan.head_parameters,
-        "merged_parameters": plan.merged_parameters,
-        "train_rows": plan.train_rows,
-        "eval_rows": plan.eval_rows,
-        "total_steps": plan.total_steps,
+        "trunk_parameters": start.trunk_parameters,
+        "trained_parameters": start.trained_parameters,
+        "head_parameters": start.head_parameters,
+        "merged_parameters": start.merged_parameters,
+        "train_rows": start.train_rows,
+        "eval_rows": start.eval_rows,
+        "total_steps": start.total_steps,
         "tokens_per_step": plan.tokens_per_step,
         "memory_mb": (plan.memory_bytes as f64 / 1e6).round(),
         "memory_available_mb": (plan.memory_available as f64 / 1e6).round(),
         "recompute": plan.recompute,
         "seconds": plan.seconds,
-        "device": plan.device,
+        "device": start.device,
         "run_dir": plan.run_dir,
         "settings": settings,
     }))
 }
 
 fn print_plan(plan: &PreflightReport) -> Result<()> {
-    let count = |number: usize| format::count(number);
+    let (start, count) = (&plan.start, |number: usize| format::count(number));
     let available = match plan.memory_available {
         0 => String::new(),
         bytes => format!(" of {}", format::bytes(bytes)),
     };
     let rows = [
-        ("device", plan.device.clone()),
-        ("frozen parameters", count(plan.trunk_parameters)),
+        ("device", start.device.clone()),
+        ("frozen parameters", count(start.trunk_parameters)),
         (
             "trained parameters",
-            format!("{} ({} in the head)", count(plan.trained_parameters), count(plan.head_parameters)),
+            format!("{} ({} in the head)", count(start.trained_parameters), count(start.head_parameters)),
         ),
-        ("adapter after merging", format!("{} parameters", count(plan.merged_parameters))),
-        ("rows", format!("{} to train on, {} to measure on", count(plan.train_rows), count(plan.eval_rows))),
-        ("steps", format::count(plan.total_steps)),
+        ("adapter after merging", format!("{} parameters", count(start.merged_parameters))),
+        ("rows", format!("{} to train on, {} to measure on", count(start.train_rows), count(start.eval_rows))),
+        ("steps", format::count(start.total_steps)),
         ("tokens a step", format!("{:.0}, all passes counted", plan.tokens_per_step)),
         ("memory", format!("about {}{available}", format::bytes(plan.memory_bytes))),
         ("activations", if plan.recompute { "computed again in the backward pass" } else { "kept" }.to_owned()),
@@ -167,4 +167,21 @@ fn print_plan(plan: &PreflightReport) -> Result<()> {
     ];
     out::fields(22, rows)?;
     plan.warnings.iter().try_for_each(|warning| out::line(&format!("warning: {warning}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diverged_run_says_where_the_last_finite_weights_are() {
+        let dir = Path::new("runs").join("mine");
+        let err = diverged(7, Some("checkpoint-5"), &dir);
+        let place = format!("the last finite weights are in {};", dir.join("checkpoint-5").display());
+        assert_eq!(err.kind(), ErrorKind::Numerics);
+        assert!(err.to_string().contains(&place) && err.to_string().contains("at step 7"), "{err}");
+        let without = diverged(7, None, &dir).to_string();
+        assert!(without.contains("no checkpoint was written before"), "{without}");
+        assert!(!without.contains("finite weights"), "{without}");
+    }
 }

@@ -6,7 +6,7 @@ use super::RunConfig;
 use crate::error::{Error, Result};
 use std::sync::OnceLock;
 use strsim::levenshtein;
-use toml::{Table, Value};
+use toml::Value;
 
 mod table;
 
@@ -130,40 +130,26 @@ pub fn set(config: &mut RunConfig, path: &str, text: &str) -> Result<()> {
         Error::config(format!("--{} {text:?} is {why}{hint}", key.flag))
     };
     let value = parse(key, text).map_err(&refused)?;
-    let mut table = as_table(config)?;
-    let slot = value_at_mut(&mut table, path).ok_or_else(|| unknown(path))?;
-    *slot = value;
-    *config = table.try_into().map_err(|err: toml::de::Error| refused(&format!("refused ({})", err.message())))?;
+    let mut settings = as_value(config)?;
+    *value_at_mut(&mut settings, path).ok_or_else(|| unknown(path))? = value;
+    *config = settings.try_into().map_err(|err: toml::de::Error| refused(&format!("refused ({})", err.message())))?;
     Ok(())
 }
 
 /// The present value of a setting as text, in the form [`set`] takes.
 pub fn get(config: &RunConfig, path: &str) -> Result<String> {
-    let table = as_table(config)?;
-    value_at(&table, path).map(text_of).ok_or_else(|| unknown(path))
+    value_at(&as_value(config)?, path).map(text_of).ok_or_else(|| unknown(path))
 }
 
 /// The settings that differ from `base`: path and present value. What a command line has to say to repeat a run.
 pub fn differences(config: &RunConfig, base: &RunConfig) -> Result<Vec<(&'static Key, String)>> {
-    let (now, then) = (as_table(config)?, as_table(base)?);
+    let (now, then) = (as_value(config)?, as_value(base)?);
     let differs = |key: &&'static Key| value_at(&now, key.path) != value_at(&then, key.path);
     Ok(KEYS
         .iter()
         .filter(differs)
         .map(|key| (key, value_at(&now, key.path).map(text_of).unwrap_or_default()))
         .collect())
-}
-
-/// All paths of the serialised settings, in the order of the run file's sections.
-pub fn paths(config: &RunConfig) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for (section, value) in &as_table(config)? {
-        match value {
-            Value::Table(table) => found.extend(table.keys().map(|name| format!("{section}.{name}"))),
-            _ => found.push(section.clone()),
-        }
-    }
-    Ok(found)
 }
 
 fn parse(key: &Key, text: &str) -> Result<Value, &'static str> {
@@ -217,27 +203,21 @@ fn unknown(path: &str) -> Error {
     Error::config(format!("there is no setting {path:?}; see adamix train --help for all settings"))
 }
 
-fn as_table(config: &RunConfig) -> Result<Table> {
-    Table::try_from(config).map_err(|err| Error::internal(format!("settings cannot be written: {err}")))
+fn as_value(config: &RunConfig) -> Result<Value> {
+    Value::try_from(config).map_err(|err| Error::internal(format!("settings cannot be written: {err}")))
 }
 
-fn defaults() -> &'static Table {
-    static DEFAULTS: OnceLock<Table> = OnceLock::new();
-    DEFAULTS.get_or_init(|| as_table(&RunConfig::default()).unwrap_or_default())
+fn defaults() -> &'static Value {
+    static DEFAULTS: OnceLock<Value> = OnceLock::new();
+    DEFAULTS.get_or_init(|| as_value(&RunConfig::default()).unwrap_or(Value::Boolean(false)))
 }
 
-fn value_at<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
-    match path.split_once('.') {
-        Some((section, name)) => table.get(section)?.get(name),
-        None => table.get(path),
-    }
+fn value_at<'a>(settings: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(settings, |value, name| value.get(name))
 }
 
-fn value_at_mut<'a>(table: &'a mut Table, path: &str) -> Option<&'a mut Value> {
-    match path.split_once('.') {
-        Some((section, name)) => table.get_mut(section)?.get_mut(name),
-        None => table.get_mut(path),
-    }
+fn value_at_mut<'a>(settings: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    path.split('.').try_fold(settings, |value, name| value.get_mut(name))
 }
 
 #[cfg(test)]
@@ -248,7 +228,12 @@ mod tests {
     #[test]
     fn the_table_and_the_settings_have_the_same_keys() {
         let listed: BTreeSet<String> = KEYS.iter().map(|key| key.path.to_owned()).collect();
-        let real: BTreeSet<String> = paths(&RunConfig::default()).unwrap().into_iter().collect();
+        let all = as_value(&RunConfig::default()).unwrap();
+        let paths = all.as_table().unwrap().iter().flat_map(|(section, value)| match value {
+            Value::Table(table) => table.keys().map(|name| format!("{section}.{name}")).collect(),
+            _ => vec![section.clone()],
+        });
+        let real: BTreeSet<String> = paths.collect();
         assert_eq!(listed, real);
         assert_eq!(listed.len(), KEYS.len(), "a path is listed twice");
     }
@@ -275,9 +260,10 @@ mod tests {
             match key.kind() {
                 KeyKind::Choice => {
                     // The type itself lists what it takes in its refusal.
-                    let mut table = as_table(&RunConfig::default()).unwrap();
-                    *value_at_mut(&mut table, key.path).unwrap() = Value::String("no such choice".to_owned());
-                    let refusal = RunConfig::deserialize_table(table).unwrap_err();
+                    let mut settings = as_value(&RunConfig::default()).unwrap();
+                    *value_at_mut(&mut settings, key.path).unwrap() = Value::String("no such choice".to_owned());
+                    let refused: Result<RunConfig, toml::de::Error> = settings.try_into();
+                    let refusal = refused.unwrap_err().message().to_owned();
                     let expected: Vec<&str> = refusal.split('`').skip(3).step_by(2).collect();
                     assert_eq!(key.choices, expected, "{}: {refusal}", key.path);
                 }
@@ -287,10 +273,10 @@ mod tests {
         }
     }
 
-    impl RunConfig {
-        fn deserialize_table(table: Table) -> std::result::Result<Self, String> {
-            table.try_into().map_err(|err: toml::de::Error| err.message().to_owned())
-        }
+    #[test]
+    fn every_routing_policy_is_offered() {
+        let all = crate::config::RoutingPolicy::ALL.map(crate::config::choice_name);
+        assert_eq!(help("mixture.routing").unwrap().choices, all);
     }
 
     #[test]

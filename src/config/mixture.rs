@@ -64,8 +64,29 @@ pub enum RoutingPolicy {
     PerToken,
     /// Always `fixed_expert`.
     Fixed,
-    /// Expert `(step + layer + pass) mod M`: even by construction.
+    /// Expert `(micro-batch + adapted module + pass) mod M`: even by construction.
     RoundRobin,
+}
+
+impl RoutingPolicy {
+    /// All, in the order in which they are offered.
+    pub const ALL: [Self; 5] = [Self::PerBatch, Self::PerExample, Self::PerToken, Self::Fixed, Self::RoundRobin];
+
+    /// Whether experts are drawn at random, so that their counts are compared with what chance gives.
+    pub fn is_random(self) -> bool {
+        match self {
+            Self::PerBatch | Self::PerExample | Self::PerToken => true,
+            Self::Fixed | Self::RoundRobin => false,
+        }
+    }
+
+    /// Whether all rows of a batch go through the same experts.
+    pub fn is_per_batch(self) -> bool {
+        match self {
+            Self::PerBatch | Self::Fixed | Self::RoundRobin => true,
+            Self::PerExample | Self::PerToken => false,
+        }
+    }
 }
 
 /// The mixture of adaptation modules.

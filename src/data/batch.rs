@@ -1,4 +1,4 @@
-//! What the engine eats: sequences back to back, never padded.
+//! Packed batches: sequences back to back, never padded.
 
 /// The answers of a batch, one for each sequence.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,19 +22,4 @@ pub struct Batch {
     pub labels: Labels,
     /// Row of each sequence in its data set. `[sequences]`
     pub rows: Vec<usize>,
-}
-
-impl Batch {
-    /// Number of sequences.
-    pub fn len(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
-    }
-    /// Whether there is no sequence.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Number of tokens of all sequences.
-    pub fn tokens(&self) -> usize {
-        self.ids.len()
-    }
 }

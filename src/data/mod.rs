@@ -122,12 +122,12 @@ impl Dataset {
 
     /// Tokens of all rows together.
     pub fn tokens(&self) -> usize {
-        self.encoded.iter().map(Encoded::len).sum()
+        self.encoded.iter().map(|text| text.ids.len()).sum()
     }
 
     /// Packs the rows with these numbers (each below [`Dataset::len`]), in this order.
     pub fn batch(&self, rows: &[usize]) -> Batch {
-        let tokens = rows.iter().map(|&row| self.encoded[row].len()).sum();
+        let tokens = rows.iter().map(|&row| self.encoded[row].ids.len()).sum();
         let mut batch = Batch {
             ids: Vec::with_capacity(tokens),
             type_ids: Vec::with_capacity(tokens),
@@ -174,8 +174,6 @@ pub struct TaskData {
     pub metric: Metric,
     /// Rows left out because they could not be used.
     pub skipped: Vec<SkippedRow>,
-    /// The task's name for people.
-    pub name: String,
 }
 
 /// Rows of both splits before they are encoded.
@@ -192,8 +190,7 @@ pub(crate) struct TaskRows {
 /// Reads, checks and encodes the rows of a run. Errors name the file and the line. Rows that cannot be used are refused
 /// or listed in [`TaskData::skipped`], as the settings say.
 pub fn load(config: &DataConfig, tokenizer: &TextTokenizer) -> Result<TaskData> {
-    let name = tasks::name(config);
-    let task = read_rows(config, config.bad_rows).with_context(|| format!("the data of {name} cannot be used"))?;
+    let task = read_rows(config, config.bad_rows)?;
     Ok(TaskData {
         train: Dataset::encode(task.train, tokenizer, config.max_length)?,
         dev: Dataset::encode(task.dev, tokenizer, config.max_length)?,
@@ -201,7 +198,6 @@ pub fn load(config: &DataConfig, tokenizer: &TextTokenizer) -> Result<TaskData> 
         problem: tasks::problem(config),
         metric: tasks::metric(config),
         skipped: task.skipped,
-        name,
     })
 }
 
@@ -212,6 +208,10 @@ struct RawSplit {
 }
 
 fn read_rows(config: &DataConfig, mode: BadRows) -> Result<TaskRows> {
+    splits(config, mode).with_context(|| format!("the data of {} cannot be used", tasks::name(config)))
+}
+
+fn splits(config: &DataConfig, mode: BadRows) -> Result<TaskRows> {
     if config.task == Task::Text {
         return Err(Error::config("task text is for models that write; a classifier needs a task with labels"));
     }
@@ -258,7 +258,7 @@ fn sources(config: &DataConfig, refusals: &mut Refusals) -> Result<(RawSplit, Op
     let mut read = |path: &Path| -> Result<RawSplit> {
         let plan = tasks::columns(config, path)?;
         let table = Table::open(path, plan.format, plan.header)?;
-        Ok(RawSplit { file: table.name().to_owned(), rows: rows::raw(&table, &plan, refusals)? })
+        Ok(RawSplit { file: table.name.clone(), rows: rows::raw(&table, &plan, refusals)? })
     };
     Ok((read(&train)?, dev.map(|path| read(&path)).transpose()?))
 }

@@ -71,13 +71,9 @@ impl Order {
             return &[];
         }
         // Batches of a token budget are not equally many in each pass: passes are counted from the last known one.
-        let start = match self.rule {
-            BatchRule::Examples(_) => index / self.batches_in(0),
-            BatchRule::Tokens(_) => 0,
-        };
         let mut pass = match self.current.take() {
-            Some(pass) if pass.first <= index && pass.number >= start => pass,
-            _ => self.pass(start, if start > 0 { start * self.batches_in(0) } else { 0 }),
+            Some(pass) if pass.first <= index => pass,
+            _ => self.pass(0, 0),
         };
         while index >= pass.first + pass.batches() {
             pass = self.pass(pass.number + 1, pass.first + pass.batches());

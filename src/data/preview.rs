@@ -142,7 +142,7 @@ pub struct Columns {
 /// Looks at a file before any column is chosen: names, first rows, guesses.
 pub fn columns(path: &Path, format: FileFormat, header: bool) -> Result<Columns> {
     let table = Table::open(path, format, header).context("the file cannot be looked at")?;
-    let names = table.columns().to_vec();
+    let names = table.columns.to_vec();
     let mut rows = Vec::new();
     let all: Vec<usize> = (0..names.len()).collect();
     table.visit(&all, |_, cells| {
@@ -196,8 +196,7 @@ fn guess(names: Vec<String>, rows: Vec<Vec<String>>) -> Columns {
 
 /// Reads the rows of a run and tells what is in them; with a tokenizer also how long they are.
 pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result<DataPreview> {
-    let name = tasks::name(config);
-    let task = super::read_rows(config, BadRows::Skip).with_context(|| format!("the data of {name} cannot be used"))?;
+    let task = super::read_rows(config, BadRows::Skip)?;
     let found = match config.task {
         Task::Lab => Columns::default(),
         _ => {
@@ -209,7 +208,7 @@ pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result
     let [train_file, dev_file] = task.files;
     let split = |file: &str, rows: &[Row]| describe(file, rows, &task.labels, tokenizer, config.max_length);
     let mut preview = DataPreview {
-        name,
+        name: tasks::name(config),
         problem: tasks::problem(config),
         metric: tasks::metric(config),
         columns: found,
@@ -296,7 +295,8 @@ fn describe(
 fn measure(rows: &[Row], tokenizer: &TextTokenizer, max_length: usize) -> Result<Lengths> {
     let step = rows.len().div_ceil(MEASURED).max(1);
     let texts: Vec<_> = rows.iter().step_by(step).map(|row| (row.text.as_str(), row.pair.as_deref())).collect();
-    Ok(lengths(tokenizer.encode_all(&texts, usize::MAX)?.iter().map(super::Encoded::len).collect(), max_length))
+    let encoded = tokenizer.encode_all(&texts, usize::MAX)?;
+    Ok(lengths(encoded.iter().map(|text| text.ids.len()).collect(), max_length))
 }
 
 /// Statistics of these lengths.

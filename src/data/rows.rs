@@ -84,10 +84,10 @@ pub(super) fn raw(table: &Table, plan: &ColumnPlan, refusals: &mut Refusals) -> 
                 }
             },
         };
-        refusals.bad(table.name(), line, reason).map(ControlFlow::Continue)
+        refusals.bad(&table.name, line, reason).map(ControlFlow::Continue)
     })?;
     if rows.is_empty() {
-        return Err(refusals.no_rows(table.name(), "there are no rows after the header"));
+        return Err(refusals.no_rows(&table.name, "there are no rows after the header"));
     }
     Ok(rows)
 }

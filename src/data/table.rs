@@ -10,15 +10,17 @@ use std::path::Path;
 /// A file in memory, its layout settled and its columns found.
 #[derive(Clone, Debug)]
 pub struct Table {
-    name: String,
+    /// The file's path, for messages.
+    pub name: String,
     format: FileFormat,
     delimiter: u8,
     header: bool,
-    columns: Vec<String>,
+    /// Names of the columns in order; `0`, `1`, ... without a header; the keys of the first object for JSON lines.
+    pub columns: Vec<String>,
     bytes: Cow<'static, [u8]>,
 }
 
-/// What [`Table::visit`] hands out: the wanted cells in order, or why there are none.
+/// The argument of the visitor of [`Table::visit`]: the wanted cells in order, or why the record cannot be read.
 pub type Cells<'a> = std::result::Result<Vec<Cow<'a, str>>, String>;
 
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -43,16 +45,6 @@ impl Table {
         }
         table.columns = table.find_columns()?;
         Ok(table)
-    }
-
-    /// The file's path, for messages.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Names of the columns in order; `0`, `1`, ... without a header; the keys of the first object for JSON lines.
-    pub fn columns(&self) -> &[String] {
-        &self.columns
     }
 
     /// The position of a column given by name, or by number from 0.
@@ -99,7 +91,8 @@ impl Table {
             let cells = if json {
                 json_cells(bytes, &self.columns, wanted)
             } else {
-                tsv_cells(bytes, self.columns.len(), wanted)
+                let cells: Vec<&[u8]> = bytes.split(|&byte| byte == b'\t').collect();
+                cells_of(&cells, self.columns.len(), wanted)
             };
             if visit(line, cells)?.is_break() {
                 break;
@@ -113,23 +106,19 @@ impl Table {
         wanted: &[usize],
         visit: &mut dyn FnMut(usize, Cells<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let mut reader = self.csv_reader();
+        let mut reader = self.csv_reader(self.header);
         let mut record = csv::ByteRecord::new();
-        let mut first = self.header;
         while reader.read_byte_record(&mut record).map_err(|err| self.broken(&err.to_string()))? {
-            if std::mem::take(&mut first) {
-                continue;
-            }
             let line = record.position().map_or(0, |position| position.line() as usize);
-            if visit(line, csv_cells(&record, self.columns.len(), wanted))?.is_break() {
+            if visit(line, cells_of(&record.iter().collect::<Vec<_>>(), self.columns.len(), wanted))?.is_break() {
                 break;
             }
         }
         Ok(())
     }
 
-    fn csv_reader(&self) -> csv::Reader<&[u8]> {
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(self.delimiter).from_reader(self.body())
+    fn csv_reader(&self, header: bool) -> csv::Reader<&[u8]> {
+        csv::ReaderBuilder::new().has_headers(header).flexible(true).delimiter(self.delimiter).from_reader(self.body())
     }
 
     fn body(&self) -> &[u8] {
@@ -147,15 +136,15 @@ impl Table {
             let object = json_object(bytes).map_err(|reason| in_line(line, reason))?;
             return Ok(object.keys().cloned().collect());
         }
-        let cells: Vec<String> = if self.format == FileFormat::Csv {
+        let owned = |cell: &[u8]| utf8(cell).map(Cow::into_owned).map_err(|reason| in_line(1, reason));
+        let cells = if self.format == FileFormat::Csv {
             let mut record = csv::ByteRecord::new();
-            self.csv_reader().read_byte_record(&mut record).map_err(|err| self.broken(&err.to_string()))?;
-            record.iter().map(|cell| utf8(cell).map(Cow::into_owned)).collect::<std::result::Result<_, _>>()
+            self.csv_reader(false).read_byte_record(&mut record).map_err(|err| self.broken(&err.to_string()))?;
+            record.iter().map(owned).collect::<Result<Vec<String>>>()?
         } else {
             let first = lines(self.body()).next().map(|(_, bytes)| bytes).unwrap_or_default();
-            first.split(|&byte| byte == b'\t').map(|cell| utf8(cell).map(Cow::into_owned)).collect()
-        }
-        .map_err(|reason| in_line(1, reason))?;
+            first.split(|&byte| byte == b'\t').map(owned).collect::<Result<Vec<String>>>()?
+        };
         Ok(if self.header {
             cells.into_iter().map(|cell| cell.trim().to_owned()).collect()
         } else {
@@ -241,26 +230,15 @@ pub(super) fn utf8(bytes: &[u8]) -> std::result::Result<Cow<'_, str>, String> {
     })
 }
 
-fn columns_differ(found: usize, expected: usize) -> String {
-    let s = if found == 1 { "" } else { "s" };
-    format!("{found} column{s} where {expected} were expected")
-}
-
-fn tsv_cells<'a>(line: &'a [u8], columns: usize, wanted: &[usize]) -> Cells<'a> {
-    let cells: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
+/// The wanted ones of a record's cells.
+fn cells_of<'a>(cells: &[&'a [u8]], columns: usize, wanted: &[usize]) -> Cells<'a> {
     if cells.len() != columns {
-        return Err(columns_differ(cells.len(), columns));
+        let s = if cells.len() == 1 { "" } else { "s" };
+        let spread = cells.iter().any(|cell| cell.contains(&b'\n'));
+        let hint = if spread { " (a cell spans several lines: perhaps a quote is not closed)" } else { "" };
+        return Err(format!("{} column{s} where {columns} were expected{hint}", cells.len()));
     }
     wanted.iter().map(|&index| utf8(cells[index])).collect()
-}
-
-fn csv_cells<'a>(record: &'a csv::ByteRecord, columns: usize, wanted: &[usize]) -> Cells<'a> {
-    if record.len() != columns {
-        let spread = record.iter().any(|cell| cell.contains(&b'\n'));
-        let hint = if spread { " (a cell spans several lines: perhaps a quote is not closed)" } else { "" };
-        return Err(columns_differ(record.len(), columns) + hint);
-    }
-    wanted.iter().map(|&index| utf8(&record[index])).collect()
 }
 
 fn json_object(line: &[u8]) -> std::result::Result<serde_json::Map<String, serde_json::Value>, String> {

@@ -3,7 +3,7 @@
 //! Truncation and padding in a tokenizer file are ignored: sequences are never padded, and they are truncated to the run's
 //! `max_length`, special tokens counted, the longer text of a pair first.
 
-use super::lab;
+use super::{lab, tokenizer_files};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use rayon::prelude::*;
 use std::path::Path;
@@ -22,35 +22,19 @@ pub struct Encoded {
     pub truncated: bool,
 }
 
-impl Encoded {
-    /// Number of tokens.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-    /// Whether there is no token.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-}
-
 /// A tokenizer of a published model; cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TextTokenizer {
     inner: Arc<Tokenizer>,
     direction: TruncationDirection,
-}
-
-impl std::fmt::Debug for TextTokenizer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TextTokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
-    }
 }
 
 impl TextTokenizer {
     /// From a model directory (`tokenizer.json` is preferred there), or from its `tokenizer.json`, `vocab.txt` (BERT) or
     /// `vocab.json` (RoBERTa), with the settings of `tokenizer_config.json` beside it.
     pub fn from_file(path: &Path) -> Result<Self> {
-        super::tokenizer_files::read(path).with_context(|| "the tokenizer cannot be loaded".to_owned())
+        let read = || tokenizer_files::read(path).and_then(|(tokenizer, direction)| Self::new(tokenizer, direction));
+        read().with_context(|| "the tokenizer cannot be loaded".to_owned())
     }
 
     /// The tokenizer of the bundled lab's encoder.
@@ -76,7 +60,7 @@ impl TextTokenizer {
     pub fn encode(&self, text: &str, pair: Option<&str>, max_length: usize) -> Result<Encoded> {
         let plain = |text: &str| self.inner.encode_fast(text, false).map_err(|err| failed(&*err));
         let (first, second) = (plain(text)?, pair.map(plain).transpose()?);
-        let special = self.special_tokens(pair.is_some());
+        let special = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair.is_some()));
         let length = first.len() + second.as_ref().map_or(0, tokenizers::Encoding::len);
         let params = TruncationParams {
             direction: self.direction,
@@ -100,19 +84,9 @@ impl TextTokenizer {
         texts.par_iter().with_min_len(16).map(|(text, pair)| self.encode(text, *pair, max_length)).collect()
     }
 
-    /// Special tokens added around one text, or around a pair.
-    pub fn special_tokens(&self, pair: bool) -> usize {
-        self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair))
-    }
-
     /// The tokenizer itself, for those who add no special tokens by it.
     pub(super) fn inner(&self) -> &Tokenizer {
         &self.inner
-    }
-
-    /// Number of ids, added tokens included.
-    pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
     }
 
     /// The largest id that can come out; a model's embedding table needs at least one row more.
@@ -128,11 +102,6 @@ impl TextTokenizer {
     /// The tokens as they are written in the vocabulary, such as `##ing` or `Ġthe`.
     pub fn tokens(&self, ids: &[u32]) -> Vec<String> {
         ids.iter().map(|&id| self.inner.id_to_token(id).unwrap_or_else(|| format!("<{id}>"))).collect()
-    }
-
-    /// The tokenizer as the text of a `tokenizer.json`, without truncation and padding.
-    pub fn to_json(&self) -> Result<String> {
-        self.inner.to_string(false).map_err(|err| failed(&*err))
     }
 }
 

@@ -1,15 +1,14 @@
 //! Tokenizer files: `tokenizer.json`, or the older vocabulary files of BERT, RoBERTa and GPT-2, which are turned into the
 //! `tokenizer.json` that transformers builds for them.
 
-use super::TextTokenizer;
 use crate::error::{Context as _, Error, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{NormalizerWrapper, Tokenizer};
 
-/// A model directory, or one of its tokenizer files.
-pub(super) fn read(path: &Path) -> Result<TextTokenizer> {
+/// The tokenizer of a model directory, or of one of its tokenizer files, and the end at which it cuts texts.
+pub(super) fn read(path: &Path) -> Result<(Tokenizer, TruncationDirection)> {
     let file = if path.is_dir() { choose(path)? } else { path.to_path_buf() };
     let dir = file.parent().unwrap_or(Path::new("")).to_path_buf();
     let config = json_file(&dir.join("tokenizer_config.json"))?;
@@ -28,9 +27,9 @@ pub(super) fn read(path: &Path) -> Result<TextTokenizer> {
             file.display()
         ))
     })?;
-    obey(&mut tokenizer, &config)?;
+    apply_config(&mut tokenizer, &config)?;
     let left = config.get("truncation_side").and_then(Value::as_str) == Some("left");
-    TextTokenizer::new(tokenizer, if left { TruncationDirection::Left } else { TruncationDirection::Right })
+    Ok((tokenizer, if left { TruncationDirection::Left } else { TruncationDirection::Right }))
 }
 
 /// The best tokenizer file of a directory.
@@ -62,7 +61,7 @@ pub(super) fn json_file(path: &Path) -> Result<Value> {
 }
 
 /// The settings of `tokenizer_config.json` that transformers lets win over `tokenizer.json`.
-fn obey(tokenizer: &mut Tokenizer, config: &Value) -> Result<()> {
+fn apply_config(tokenizer: &mut Tokenizer, config: &Value) -> Result<()> {
     let Some(NormalizerWrapper::BertNormalizer(found)) = tokenizer.get_normalizer() else { return Ok(()) };
     let mut normalizer = *found;
     let flag = |key: &str| config.get(key).and_then(Value::as_bool);
@@ -144,30 +143,7 @@ fn wordpiece(lines: &str, config: &Value) -> Result<String> {
 /// GPT-2's one special token, which starts, separates and ends texts.
 const GPT2_END: &str = "<|endoftext|>";
 
-/// GPT-2: byte-level BPE that adds no tokens.
-fn gpt2(vocab: &Value, merges: &[&str], config: &Value) -> Result<String> {
-    let mut names = vec![GPT2_END.to_owned()];
-    names.extend(["eos_token", "bos_token"].map(|key| special(config, key, GPT2_END)));
-    names.retain(|name| vocab.get(name).is_some());
-    let prefix = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
-    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true });
-    let whole = json!({
-        "version": "1.0",
-        "added_tokens": added(&names, vocab, None)?,
-        "normalizer": null,
-        "pre_tokenizer": bytes,
-        "post_processor": null,
-        "decoder": bytes,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
-            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocab, "merges": merges,
-        },
-    });
-    Ok(whole.to_string())
-}
-
-/// RoBERTa: byte-level BPE; `<s> A </s>` or `<s> A </s> </s> B </s>`, all in segment 0.
+/// Byte-level BPE. GPT-2 adds no tokens; RoBERTa writes `<s> A </s>` or `<s> A </s> </s> B </s>`, all in segment 0.
 fn byte_level_bpe(vocab: &str, merges: &str, config: &Value) -> Result<String> {
     let vocab: Value = serde_json::from_str(vocab)
         .map_err(|err| Error::format(format!("the vocabulary is not JSON ({err}); fetch it again")))?;
@@ -178,27 +154,33 @@ fn byte_level_bpe(vocab: &str, merges: &str, config: &Value) -> Result<String> {
         .filter(|(number, line)| !line.is_empty() && (*number > 0 || !line.starts_with("#version")))
         .map(|(_, line)| line)
         .collect();
-    if vocab.get("<s>").is_none() && vocab.get(GPT2_END).is_some() {
-        return gpt2(&vocab, &merges, config);
-    }
-    let named = |key: &str, usual: &str| special(config, key, usual);
-    let (sep, cls, mask) = (named("sep_token", "</s>"), named("cls_token", "<s>"), named("mask_token", "<mask>"));
-    let unk = named("unk_token", "<unk>");
-    let names = [cls.clone(), named("pad_token", "<pad>"), sep.clone(), unk, mask.clone()];
-    // Whether spaces before a mask belong to it: only where the model's files say so.
-    let strips = config.pointer("/mask_token/lstrip").and_then(Value::as_bool).unwrap_or(false);
-    let stripping = Some(&mask).filter(|_| strips);
     let prefix = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
-    let whole = json!({
-        "version": "1.0",
-        "added_tokens": added(&names, &vocab, stripping)?,
-        "normalizer": null,
-        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true },
-        "post_processor": {
+    let bytes = |prefix: bool| json!({ "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true });
+    let named = |key: &str, usual: &str| special(config, key, usual);
+    let (added_tokens, post_processor, decoder);
+    if vocab.get("<s>").is_none() && vocab.get(GPT2_END).is_some() {
+        let mut names = vec![GPT2_END.to_owned(), named("eos_token", GPT2_END), named("bos_token", GPT2_END)];
+        names.retain(|name| vocab.get(name).is_some());
+        (added_tokens, post_processor, decoder) = (added(&names, &vocab, None)?, Value::Null, bytes(prefix));
+    } else {
+        let (sep, cls, mask) = (named("sep_token", "</s>"), named("cls_token", "<s>"), named("mask_token", "<mask>"));
+        let names = [cls.clone(), named("pad_token", "<pad>"), sep.clone(), named("unk_token", "<unk>"), mask.clone()];
+        // Whether spaces before a mask belong to it: only where the model's files say so.
+        let strips = config.pointer("/mask_token/lstrip").and_then(Value::as_bool).unwrap_or(false);
+        added_tokens = added(&names, &vocab, Some(&mask).filter(|_| strips))?;
+        post_processor = json!({
             "type": "RobertaProcessing", "sep": [sep, vocab[&sep]], "cls": [cls, vocab[&cls]], "trim_offsets": true,
             "add_prefix_space": prefix,
-        },
-        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+        });
+        decoder = bytes(true);
+    }
+    let whole = json!({
+        "version": "1.0",
+        "added_tokens": added_tokens,
+        "normalizer": null,
+        "pre_tokenizer": bytes(prefix),
+        "post_processor": post_processor,
+        "decoder": decoder,
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
             "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,

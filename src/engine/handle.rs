@@ -11,12 +11,12 @@
 //! let (wake, woken) = mpsc::channel();
 //! let mut engine = EngineHandle::spawn(Arc::new(move || drop(wake.send(()))))?;
 //! let runs_dir = "no-such-directory".to_owned();
-//! let sent = engine.try_send(Command::ListRuns { req: RequestId(1), runs_dir });
+//! let sent = engine.try_send(RequestId(1), Command::ListRuns(runs_dir));
 //! assert!(sent.is_ok());
 //! let mut answered = false;
 //! while !answered && woken.recv().is_ok() {
 //!     engine.drain(&mut |message| {
-//!         answered |= matches!(message, Incoming::Event(Event::Done { req: RequestId(1), .. }));
+//!         answered |= matches!(message, Incoming::Event(Event::Done(RequestId(1), _)));
 //!         ControlFlow::Continue(())
 //!     });
 //! }
@@ -108,17 +108,22 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
     spawned.map(drop).map_err(|err| Error::internal(format!("the thread {name} cannot be started: {err}")))
 }
 
+/// The newest value, where it is of this run.
+fn take_of<T>(run: RunId, latest: &Mutex<Option<(RunId, T)>>) -> Option<T> {
+    latest.lock().take().filter(|(of, _)| *of == run).map(|(_, value)| value)
+}
+
 impl Engine for EngineHandle {
-    fn try_send(&self, command: Command) -> Result<(), Busy> {
-        if let Command::Store { req, ask } = command {
-            let Some(lane) = &self.store else { return Err(Busy::Gone) };
-            return lane.try_send((req, ask)).map_err(|err| if err.is_full() { Busy::Full } else { Busy::Gone });
+    fn try_send(&self, req: RequestId, command: Command) -> Result<(), Busy> {
+        if let Command::Store(ask) = command {
+            let Some(channel) = &self.store else { return Err(Busy::Gone) };
+            return channel.try_send((req, ask)).map_err(|err| if err.is_full() { Busy::Full } else { Busy::Gone });
         }
-        let Some(lane) = &self.commands else { return Err(Busy::Gone) };
+        let Some(channel) = &self.commands else { return Err(Busy::Gone) };
         let flags = matches!(command, Command::StartRun { .. } | Command::ResumeRun { .. }).then(RunFlags::default);
         let mut runs = self.runs.lock();
         let number = self.sent.load(Ordering::SeqCst) + 1;
-        match lane.try_send(EngineMessage::Command { number, command, flags: flags.clone() }) {
+        match channel.try_send(EngineMessage::Command { number, req, command, flags: flags.clone() }) {
             Ok(()) => {
                 self.sent.store(number, Ordering::SeqCst);
                 runs.retain(|flags| !flags.ended.load(Ordering::SeqCst));
@@ -145,9 +150,9 @@ impl Engine for EngineHandle {
 
     fn watch(&self, watch: Watch) {
         *self.shared.watch.lock() = watch;
-        if let Some(lane) = &self.commands {
-            // The thread reads the new value anyway when the lane is full.
-            lane.try_send(EngineMessage::WatchChanged).ok();
+        if let Some(channel) = &self.commands {
+            // The thread reads the new value anyway when the channel is full.
+            channel.try_send(EngineMessage::WatchChanged).ok();
         }
     }
 
@@ -163,15 +168,15 @@ impl Engine for EngineHandle {
             }
         }
         let (shared, run) = (&self.shared, self.announced);
-        let lanes: [&dyn Fn() -> Option<Incoming>; 5] = [
-            &|| Some(Incoming::Steps { run, buckets: shared.steps.take(run)? }),
-            &|| Some(Incoming::Experts { run, snapshot: shared.experts.take().filter(|(of, _)| *of == run)?.1 }),
-            &|| Some(Incoming::Routing { run, snapshot: shared.routing.take().filter(|(of, _)| *of == run)?.1 }),
-            &|| Some(Incoming::Profile { run, profile: shared.profile.take().filter(|(of, _)| *of == run)?.1 }),
-            &|| shared.writing.take().map(|(req, texts)| Incoming::Writing { req, texts }),
+        let channels: [&dyn Fn() -> Option<Incoming>; 5] = [
+            &|| Some(Incoming::Steps(run, shared.steps.take(run)?)),
+            &|| Some(Incoming::Experts(run, take_of(run, &shared.experts)?)),
+            &|| Some(Incoming::Routing(run, take_of(run, &shared.routing)?)),
+            &|| Some(Incoming::Profile(run, take_of(run, &shared.profile)?)),
+            &|| shared.writing.lock().take().map(|(req, texts)| Incoming::Writing(req, texts)),
         ];
-        for lane in lanes {
-            if lane().is_some_and(|incoming| sink(incoming).is_break()) {
+        for channel in channels {
+            if channel().is_some_and(|incoming| sink(incoming).is_break()) {
                 return true;
             }
         }

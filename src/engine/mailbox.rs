@@ -1,22 +1,21 @@
-//! Bounded lanes from the training thread to the window; the sender never blocks.
-//!
-//! [`StepMailbox`] merges neighbouring steps when it is full; [`Latest`] keeps only the newest value.
+//! The channel of training steps to the window. It is bounded and the sender never blocks: neighbouring steps are merged when
+//! it is full.
 
 use crate::protocol::decimation::Decimated;
 use crate::protocol::{RunId, StepBucket, StepSample};
 use parking_lot::Mutex;
 
-/// Capacity of the lane of training steps, in buckets.
+/// Capacity of the channel of training steps, in buckets.
 const CAPACITY: usize = 4096;
 
-/// The lane of training steps. The first step of a new run empties it.
+/// The channel of training steps. The first step of a new run empties it.
 #[derive(Debug)]
 pub struct StepMailbox {
     held: Mutex<(RunId, Decimated<StepBucket>)>,
 }
 
 impl StepMailbox {
-    /// A lane of this capacity, in buckets.
+    /// A channel of this capacity, in buckets.
     pub fn new(capacity: usize) -> Self {
         Self { held: Mutex::new((RunId::default(), Decimated::new(capacity))) }
     }
@@ -41,32 +40,6 @@ impl StepMailbox {
 impl Default for StepMailbox {
     fn default() -> Self {
         Self::new(CAPACITY)
-    }
-}
-
-/// The newest value; an older one that was not taken is dropped.
-#[derive(Debug)]
-pub struct Latest<T> {
-    held: Mutex<Option<T>>,
-}
-
-impl<T> Latest<T> {
-    /// Replaces the waiting value.
-    pub fn put(&self, value: T) {
-        // The old value is dropped after the lock is released: it may be large.
-        let old = self.held.lock().replace(value);
-        drop(old);
-    }
-
-    /// The newest value, if it was not taken yet.
-    pub fn take(&self) -> Option<T> {
-        self.held.lock().take()
-    }
-}
-
-impl<T> Default for Latest<T> {
-    fn default() -> Self {
-        Self { held: Mutex::new(None) }
     }
 }
 
@@ -98,14 +71,5 @@ mod tests {
         assert!(mailbox.take(RunId(1)).is_none());
         let buckets = mailbox.take(RunId(2)).unwrap_or_default();
         assert_eq!((buckets.len(), buckets[0].min.step), (1, 1));
-    }
-
-    #[test]
-    fn the_newest_wins() {
-        let latest = Latest::default();
-        assert_eq!(latest.take(), None);
-        latest.put(1);
-        latest.put(2);
-        assert_eq!((latest.take(), latest.take()), (Some(2), None));
     }
 }

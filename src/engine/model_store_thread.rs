@@ -108,7 +108,7 @@ impl ModelStoreThread<'_> {
 
     fn cancel_downloads(&mut self, asks: &Receiver<(RequestId, StoreAsk)>) {
         let cancelled_requests = std::mem::take(&mut *self.outbox.shared.cancelled_downloads.lock());
-        // A cancelled download may still wait in the lane.
+        // A cancelled download may still wait in the channel.
         while let Ok((req, ask)) = asks.try_recv() {
             self.take(req, ask);
         }
@@ -129,7 +129,7 @@ impl ModelStoreThread<'_> {
             match active.transfer.next(Duration::ZERO) {
                 None => return,
                 Some(TransferEvent::Progress(progress)) => {
-                    self.outbox.send(Event::Downloading { req: active.req, progress });
+                    self.outbox.send(Event::Downloading(active.req, progress));
                 }
                 Some(TransferEvent::Ended(result)) => {
                     let outcome = result.map(|done| Outcome::Store(Box::new(StoreAnswer::Downloaded(done))));

@@ -1,6 +1,6 @@
-//! The engine's end of all lanes. Nothing here blocks on the window.
+//! The engine's end of all channels. Nothing here blocks on the window.
 
-use crate::engine::mailbox::{Latest, StepMailbox};
+use crate::engine::mailbox::StepMailbox;
 use crate::error::Error;
 use crate::protocol::*;
 use crate::train::Control;
@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Capacity of the command lane.
+/// Capacity of the command channel.
 pub(crate) const COMMANDS: usize = 64;
-/// Capacity of the event lane; further events wait in [`Outbox`].
+/// Capacity of the event channel; further events wait in [`Outbox`].
 pub(crate) const EVENTS: usize = 1024;
 
 /// The flags of one run.
@@ -27,12 +27,15 @@ pub(crate) struct RunFlags {
 /// A message to the training thread.
 pub(crate) enum EngineMessage {
     /// A command with its sequence number; a run has flags.
-    Command { number: u64, command: Command, flags: Option<RunFlags> },
+    Command { number: u64, req: RequestId, command: Command, flags: Option<RunFlags> },
     /// The watched snapshots have changed.
     WatchChanged,
 }
 
-/// State shared by window and engine: lanes that keep the newest values, and flags.
+/// The newest value that was not taken yet; an older one is dropped.
+type Latest<T> = Mutex<Option<T>>;
+
+/// State shared by window and engine: channels that keep the newest values, and flags.
 pub(crate) struct Shared {
     pub(crate) steps: StepMailbox,
     pub(crate) experts: Latest<(RunId, Arc<ExpertSnapshot>)>,
@@ -44,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) cancelled: AtomicU64,
     /// Cancelled downloads that have not ended yet.
     pub(crate) cancelled_downloads: Mutex<Vec<RequestId>>,
-    /// The window was woken and has not drained its lanes yet.
+    /// The window was woken and has not drained its channels yet.
     pub(crate) woken: AtomicBool,
     waker: Waker,
 }
@@ -65,7 +68,7 @@ impl Shared {
         }
     }
 
-    /// Wakes the window, once until it drains its lanes.
+    /// Wakes the window, once until it drains its channels.
     pub(crate) fn wake(&self) {
         if !self.woken.swap(true, Ordering::SeqCst) {
             (self.waker)();
@@ -77,7 +80,7 @@ impl Shared {
 pub(crate) struct Outbox {
     pub(crate) shared: Arc<Shared>,
     events: Sender<Event>,
-    /// Events for which the lane had no room, oldest first.
+    /// Events for which the channel had no room, oldest first.
     unsent: Mutex<VecDeque<Event>>,
     /// Accepted commands that are not answered yet.
     open: Mutex<Vec<RequestId>>,
@@ -101,11 +104,11 @@ impl Outbox {
 
     /// Sends the answers as far as they are generated.
     pub(crate) fn show_writing(&self, req: RequestId, texts: Vec<String>) {
-        self.shared.writing.put((req, texts));
+        *self.shared.writing.lock() = Some((req, texts));
         self.shared.wake();
     }
 
-    /// Moves waiting events into the lane while there is room. Returns whether none is left.
+    /// Moves waiting events into the channel while there is room. Returns whether none is left.
     pub(crate) fn flush(&self) -> bool {
         let mut unsent = self.unsent.lock();
         let mut moved = false;
@@ -140,8 +143,8 @@ impl Outbox {
         open.remove(at);
         drop(open);
         self.send(match result {
-            Ok(outcome) => Event::Done { req, outcome },
-            Err(err) => Event::Failed { req: Some(req), failure: Failure::from(&err) },
+            Ok(outcome) => Event::Done(req, outcome),
+            Err(err) => Event::Failed(Some(req), Failure::from(&err)),
         });
     }
 

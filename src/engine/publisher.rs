@@ -11,6 +11,7 @@ use crate::nn::profile::Profile;
 use crate::protocol::*;
 use crate::records::CheckpointData;
 use crate::train::{Observer, Trainer};
+use crate::workflow::runs::RecordedMetrics;
 use crate::workflow::snapshot::{self, Banks};
 use crossbeam_channel::TryRecvError;
 use std::sync::Arc;
@@ -56,11 +57,11 @@ impl Snapshots {
         }
         (self.last, self.at) = (Some((watch, step)), Instant::now());
         if watch.routing {
-            outbox.shared.routing.put((self.run, Arc::new(self.counts.snapshot())));
+            *outbox.shared.routing.lock() = Some((self.run, Arc::new(self.counts.snapshot())));
         }
         if let Some((site, side)) = watch.experts {
             let snapshot = snapshot::experts(&Banks::of(model)?, &self.start, step, (site, Some(side)));
-            outbox.shared.experts.put((self.run, Arc::new(snapshot)));
+            *outbox.shared.experts.lock() = Some((self.run, Arc::new(snapshot)));
         }
         outbox.shared.wake();
         Ok(())
@@ -70,14 +71,9 @@ impl Snapshots {
 /// What a resumed run did before it was interrupted; empty for a new run.
 #[derive(Default)]
 pub(super) struct RunHistory {
-    /// The curves.
-    pub(super) history: Vec<StepBucket>,
-    /// The evaluations.
-    pub(super) evals: Vec<EvalRecord>,
+    pub(super) metrics: RecordedMetrics,
     /// Generated texts.
     pub(super) samples: Vec<SampleRecord>,
-    /// The newest check of every trained tensor.
-    pub(super) gradient_health: Vec<TensorHealth>,
     /// Distances between the experts at the existing checkpoints.
     pub(super) distances: Vec<DistanceSample>,
 }
@@ -119,7 +115,7 @@ impl<'a, 'd> Publisher<'a, 'd> {
     fn phase(&mut self, phase: RunPhase) {
         if self.phase != phase {
             self.phase = phase;
-            self.send(Event::PhaseChanged { run: self.snapshots.run, phase });
+            self.send(Event::PhaseChanged(self.snapshots.run, phase));
         }
     }
 
@@ -129,15 +125,14 @@ impl<'a, 'd> Publisher<'a, 'd> {
         loop {
             match self.queries.inbox.try_recv() {
                 Ok(EngineMessage::WatchChanged) => {}
-                Ok(EngineMessage::Command { command, flags: Some(flags), .. }) => {
+                Ok(EngineMessage::Command { req, flags: Some(flags), .. }) => {
                     flags.ended.store(true, Ordering::SeqCst);
-                    let req = command.req();
                     self.queries.outbox.accept(req);
                     self.queries.outbox.answer(req, Err(Error::config("another run is in training; stop it first")));
                 }
-                Ok(EngineMessage::Command { number, command, flags: None }) => {
+                Ok(EngineMessage::Command { number, req, command, flags: None }) => {
                     let live = LoadedModel::of(trainer, &self.dir, trainer.steps_done());
-                    self.queries.serve(number, &command, Some(live), Some(&self.flags.control));
+                    self.queries.serve(number, req, &command, Some(live), Some(&self.flags.control));
                 }
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => return self.flags.control.stop("the window was closed"),
@@ -162,15 +157,15 @@ impl<'a, 'd> Publisher<'a, 'd> {
         }
         self.measured = Some(step);
         let sample = snapshot::distances(&Banks::of(trainer.model())?, &self.snapshots.start, step);
-        self.send(Event::Distances { run: self.snapshots.run, sample });
+        self.send(Event::Distances(self.snapshots.run, sample));
         Ok(())
     }
 }
 
 impl Observer for Publisher<'_, '_> {
     fn on_start(&mut self, start: &StartRecord) {
-        let RunHistory { history, evals, samples, gradient_health, distances } =
-            std::mem::take(&mut self.history_before);
+        let RunHistory { metrics, samples, distances } = std::mem::take(&mut self.history_before);
+        let RecordedMetrics { history, evals, gradient_health, .. } = metrics;
         let run = self.snapshots.run;
         self.send(Event::RunStarted {
             run,
@@ -181,10 +176,10 @@ impl Observer for Publisher<'_, '_> {
             evals,
         });
         if !gradient_health.is_empty() {
-            self.send(Event::GradientHealth { run, gradient_health });
+            self.send(Event::GradientHealth(run, gradient_health));
         }
-        samples.into_iter().for_each(|record| self.send(Event::Sampled { run, record }));
-        distances.into_iter().for_each(|sample| self.send(Event::Distances { run, sample }));
+        samples.into_iter().for_each(|record| self.send(Event::Sampled(run, record)));
+        distances.into_iter().for_each(|sample| self.send(Event::Distances(run, sample)));
         self.phase(RunPhase::Training);
     }
 
@@ -204,13 +199,13 @@ impl Observer for Publisher<'_, '_> {
 
     fn on_profile(&mut self, step: u64, profile: &Profile) {
         if let Some(profile) = self.profile.add(step, profile) {
-            self.queries.outbox.shared.profile.put((self.snapshots.run, profile));
+            *self.queries.outbox.shared.profile.lock() = Some((self.snapshots.run, profile));
             self.queries.outbox.shared.wake();
         }
     }
 
     fn on_eval(&mut self, record: &EvalRecord) {
-        self.send(Event::Evaluated { run: self.snapshots.run, record: record.clone() });
+        self.send(Event::Evaluated(self.snapshots.run, record.clone()));
         self.phase(RunPhase::Training);
     }
 
@@ -229,13 +224,13 @@ impl Observer for Publisher<'_, '_> {
         // A resumed run generates the samples of its first step again; they were sent at its start.
         if self.sampled.is_none_or(|step| step < record.step) {
             self.sampled = Some(record.step);
-            self.send(Event::Sampled { run: self.snapshots.run, record: record.clone() });
+            self.send(Event::Sampled(self.snapshots.run, record.clone()));
         }
         self.phase(RunPhase::Training);
     }
 
     fn on_gradient_health(&mut self, gradient_health: &[TensorHealth]) {
-        self.send(Event::GradientHealth { run: self.snapshots.run, gradient_health: gradient_health.to_vec() });
+        self.send(Event::GradientHealth(self.snapshots.run, gradient_health.to_vec()));
     }
 
     fn on_checkpoint(&mut self, _data: &CheckpointData, step: u64, best: bool) -> bool {
@@ -269,7 +264,7 @@ impl Observer for Publisher<'_, '_> {
     }
 
     fn on_end(&mut self, record: &EndRecord) {
-        self.send(Event::RunEnded { run: self.snapshots.run, end: Box::new(record.clone()) });
+        self.send(Event::RunEnded(self.snapshots.run, Box::new(record.clone())));
         let failed = matches!(record.reason, EndReason::Diverged { .. });
         self.phase(if failed { RunPhase::Failed } else { RunPhase::Finished });
     }

@@ -27,7 +27,7 @@ const SAMPLES: usize = 3;
 /// A model in memory with its settings and run directory.
 #[derive(Clone, Copy)]
 pub(crate) struct LoadedModel<'a> {
-    pub(crate) subject: &'a train::Subject,
+    pub(crate) subject: &'a train::ModelAndData,
     pub(crate) config: &'a RunConfig,
     pub(crate) dir: &'a RunDir,
     /// Training steps of the weights.
@@ -64,11 +64,11 @@ impl<'a> QueryService<'a> {
     pub(crate) fn serve(
         &mut self,
         number: u64,
+        req: RequestId,
         command: &Command,
         live: Option<LoadedModel<'_>>,
         training: Option<&Control>,
     ) {
-        let req = command.req();
         self.outbox.accept(req);
         let long = !matches!(
             command,
@@ -80,7 +80,7 @@ impl<'a> QueryService<'a> {
         let result = if long && self.outbox.is_cancelled(number) {
             Err(Error::cancelled())
         } else {
-            self.outcome(number, command, live, training)
+            self.outcome(number, req, command, live, training)
         };
         self.outbox.answer(req, result);
     }
@@ -88,25 +88,26 @@ impl<'a> QueryService<'a> {
     fn outcome(
         &mut self,
         number: u64,
+        req: RequestId,
         command: &Command,
         live: Option<LoadedModel<'_>>,
         training: Option<&Control>,
     ) -> Result<Outcome> {
         let busy = || Error::config("a run is in training; try again when it has ended, or stop it first");
         match command {
-            Command::PreviewModel { model, .. } => Ok(Outcome::Model(Box::new(previews::model(&model.path)?))),
-            Command::PreviewData { config, .. } if config.data.task == Task::Text => {
+            Command::PreviewModel(model) => Ok(Outcome::Model(Box::new(previews::model(&model.path)?))),
+            Command::PreviewData(config) if config.data.task == Task::Text => {
                 Ok(Outcome::Texts(Box::new(prepare::text_preview(config, previews::TEXTS)?)))
             }
-            Command::PreviewData { config, .. } => Ok(Outcome::Data(Box::new(prepare::preview(config)?))),
+            Command::PreviewData(config) => Ok(Outcome::Data(Box::new(prepare::preview(config)?))),
             // A preflight makes training steps, which would need memory and cores a second time.
             Command::Preflight { .. } | Command::StartRun { .. } | Command::ResumeRun { .. } if training.is_some() => {
                 Err(busy())
             }
-            Command::Preflight { config, .. } => preflight(config),
-            Command::OpenRun { dir, .. } => Ok(Outcome::Opened(Box::new(runs::detail(dir)?))),
-            Command::ListRuns { runs_dir, .. } => Ok(Outcome::Runs(runs::list(&mut self.run_list, runs_dir)?)),
-            Command::DeleteRun { dir, .. } => {
+            Command::Preflight(config) => preflight(config),
+            Command::OpenRun(dir) => Ok(Outcome::Opened(Box::new(runs::detail(dir)?))),
+            Command::ListRuns(runs_dir) => Ok(Outcome::Runs(runs::list(&mut self.run_list, runs_dir)?)),
+            Command::DeleteRun(dir) => {
                 if training.is_some() && live.is_some_and(|live| same(live.dir.path(), dir)) {
                     return Err(Error::config("this run is in training; stop it first"));
                 }
@@ -114,29 +115,25 @@ impl<'a> QueryService<'a> {
                 runs::delete(dir)?;
                 Ok(Outcome::Deleted(dir.clone()))
             }
-            Command::Inspect { subject: Subject::Saved { dir, checkpoint }, site, side, .. } => {
-                inspect_saved(dir, *checkpoint, (*site, *side))
-            }
-            Command::Play { req, writer, plan } => {
+            Command::Query {
+                subject: Subject::Saved { dir, checkpoint },
+                query: ModelQuery::Inspect { site, side },
+            } => inspect_saved(dir, *checkpoint, (*site, *side)),
+            Command::Query { subject, query } => {
                 let outbox = self.outbox;
-                let go_on = outbox.progress(*req, number, progress_text(command), training);
-                let show = |texts| outbox.show_writing(*req, texts);
+                let loaded = self.loaded(subject, live)?;
+                compute(loaded, query, &outbox.progress(req, number, progress_text(query), training))
+            }
+            Command::Play { writer, plan } => {
+                let outbox = self.outbox;
+                let go_on = outbox.progress(req, number, "generating answers", training);
+                let show = |texts| outbox.show_writing(req, texts);
                 let callbacks = PlayCallbacks { go_on: &go_on, show: &show };
                 let report = match writer {
                     Writer::Model(path) => playground::of_model(path, plan, &callbacks)?,
                     Writer::Run(subject) => playground::of_run(self.loaded(subject, live)?.subject, plan, &callbacks)?,
                 };
                 Ok(Outcome::Played(Box::new(report)))
-            }
-            Command::Compare { req, subject, .. }
-            | Command::Merge { req, subject, .. }
-            | Command::Export { req, subject, .. }
-            | Command::Write { req, subject, .. }
-            | Command::Study { req, subject, .. }
-            | Command::Inspect { req, subject, .. } => {
-                let outbox = self.outbox;
-                let loaded = self.loaded(subject, live)?;
-                compute(loaded, command, &outbox.progress(*req, number, progress_text(command), training))
             }
             Command::StartRun { .. } | Command::ResumeRun { .. } | Command::Store { .. } => {
                 Err(Error::internal("this command is not a query of the training thread"))
@@ -171,30 +168,27 @@ pub(crate) fn same(a: &Path, b: &Path) -> bool {
     full(a) == full(b)
 }
 
-fn progress_text(command: &Command) -> &'static str {
-    match command {
-        Command::Compare { .. } => "merged, random routes, single experts",
-        Command::Merge { .. } => "the merged model on the evaluation rows",
-        Command::Export { .. } => "writing, reading back, verifying",
-        Command::Write { .. } => "generating texts",
-        Command::Study { study: Study::Averages, .. } => "three averages",
-        Command::Study { .. } => "number formats",
-        Command::Play { .. } => "generating answers",
-        _ => "reading",
+fn progress_text(query: &ModelQuery) -> &'static str {
+    match query {
+        ModelQuery::Compare { .. } => "merged, random routes, single experts",
+        ModelQuery::Merge(_) => "the merged model on the evaluation rows",
+        ModelQuery::Export(_) => "writing, reading back, verifying",
+        ModelQuery::Write { .. } => "generating texts",
+        ModelQuery::Study(Study::Averages) => "three averages",
+        ModelQuery::Study(Study::Rounding(_)) => "number formats",
+        ModelQuery::Inspect { .. } => "reading",
     }
 }
 
-fn compute(loaded: LoadedModel<'_>, command: &Command, go_on: &dyn Fn(f64) -> bool) -> Result<Outcome> {
+fn compute(loaded: LoadedModel<'_>, query: &ModelQuery, go_on: &dyn Fn(f64) -> bool) -> Result<Outcome> {
     let LoadedModel { subject, config, dir, step } = loaded;
-    match command {
-        Command::Compare { random_routes, .. } => {
-            let report = merging::compare_subject(subject, config, (*random_routes).clamp(1, 1000), go_on)?;
-            Ok(Outcome::Compared(Box::new(report)))
+    Ok(match query {
+        ModelQuery::Compare { random_routes } => {
+            let routes = (*random_routes).clamp(1, 1000);
+            Outcome::Compared(Box::new(merging::compare_subject(subject, config, routes, go_on)?))
         }
-        Command::Merge { plan, .. } => {
-            Ok(Outcome::Merged(Box::new(merging::merge_subject(subject, config, plan, go_on)?)))
-        }
-        Command::Export { plan, .. } => {
+        ModelQuery::Merge(plan) => Outcome::Merged(Box::new(merging::merge_subject(subject, config, plan, go_on)?)),
+        ModelQuery::Export(plan) => {
             let mut reports = Vec::new();
             // One by one, so that a cancellation leaves complete exports only.
             for (done, &target) in plan.targets.iter().enumerate() {
@@ -204,44 +198,37 @@ fn compute(loaded: LoadedModel<'_>, command: &Command, go_on: &dyn Fn(f64) -> bo
                 let one = ExportPlan { targets: vec![target], ..plan.clone() };
                 reports.extend(export::export_subject(subject, config, dir, &one)?);
             }
-            Ok(Outcome::Exported(reports))
+            Outcome::Exported(reports)
         }
-        Command::Write { inputs, .. } => {
+        ModelQuery::Write { inputs } => {
             let plan =
                 WritePlan { inputs: *inputs, max_new_tokens: WRITTEN_TOKENS, samples: SAMPLES, word_lists: None };
-            Ok(Outcome::Written(Box::new(written_texts::write_and_score(subject, config, &plan, go_on)?)))
+            Outcome::Written(Box::new(written_texts::write_and_score(subject, config, &plan, go_on)?))
         }
-        Command::Study { study, .. } => Ok(Outcome::Studied(Box::new(match study {
+        ModelQuery::Study(study) => Outcome::Studied(Box::new(match study {
             Study::Averages => StudyReport::Averages(averages::averages_subject(subject, config, go_on)?),
             Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
-        }))),
-        Command::Inspect { site, side, .. } => {
-            let now = Banks::of(subject.model())?;
-            let focus = checked_focus(&now, (*site, *side))?;
-            Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start_of(dir)?, step, focus))))
-        }
-        _ => Err(Error::internal("this command is not a query about a model")),
-    }
+        })),
+        ModelQuery::Inspect { site, side } => inspect(&Banks::of(subject.model())?, dir, step, (*site, *side))?,
+    })
 }
 
 /// From the checkpoint's files alone: the model is not needed.
 fn inspect_saved(dir: &Path, which: Checkpoint, focus: (usize, Side)) -> Result<Outcome> {
     let run = RunDir::open(dir)?;
     let step = saved_run::checkpoint_step(&run, which)?;
-    let now = Banks::of_tensors(&checkpoint::read(&run, step)?.tensors)?;
-    let focus = checked_focus(&now, focus)?;
-    Ok(Outcome::Experts(Box::new(snapshot::experts(&now, &now.at_start_of(&run)?, step, focus))))
+    inspect(&Banks::of_tensors(&checkpoint::read(&run, step)?.tensors)?, &run, step, focus)
 }
 
-fn checked_focus(banks: &Banks, (site, side): (usize, Side)) -> Result<(usize, Option<Side>)> {
-    let sites = banks.sites.len();
+fn inspect(now: &Banks, run: &RunDir, step: u64, (site, side): (usize, Side)) -> Result<Outcome> {
+    let sites = now.sites.len();
     if sites == 0 {
         return Err(Error::config("this run has no experts; only method adamix has"));
     }
     if site >= sites {
         return Err(Error::config(format!("there is no adapted module {site}; choose 0 to {}", sites - 1)));
     }
-    Ok((site, Some(side)))
+    Ok(Outcome::Experts(Box::new(snapshot::experts(now, &now.at_start_of(run)?, step, (site, Some(side))))))
 }
 
 fn preflight(config: &RunConfig) -> Result<Outcome> {

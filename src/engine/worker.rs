@@ -66,10 +66,10 @@ impl Worker<'_> {
         log::error!("the engine has failed: {failed}");
         outbox.fail_unanswered(&failed.to_string());
         // Commands that wait are answered too, and so are events that have not been sent.
-        outbox.send(Event::Failed { req: None, failure: Failure::from(&failed) });
+        outbox.send(Event::Failed(None, Failure::from(&failed)));
         while let Ok(message) = inbox.try_recv() {
-            if let EngineMessage::Command { command, .. } = message {
-                outbox.accept(command.req());
+            if let EngineMessage::Command { req, .. } = message {
+                outbox.accept(req);
             }
         }
         outbox.fail_unanswered("the engine has ended; restart the window");
@@ -122,21 +122,21 @@ impl Worker<'_> {
     fn handle(&mut self, message: EngineMessage) {
         match message {
             EngineMessage::WatchChanged => {}
-            EngineMessage::Command { command: Command::StartRun { req, run, config }, flags, .. } => {
+            EngineMessage::Command { req, command: Command::StartRun { run, config }, flags, .. } => {
                 self.train(req, run, StartMode::New(config), flags.unwrap_or_default());
             }
-            EngineMessage::Command { command: Command::ResumeRun { req, run, dir }, flags, .. } => {
+            EngineMessage::Command { req, command: Command::ResumeRun { run, dir }, flags, .. } => {
                 self.train(req, run, StartMode::Resume(dir), flags.unwrap_or_default());
             }
-            EngineMessage::Command { command, .. } if self.is_outdated(&command) => {
-                self.queries.outbox.accept(command.req());
-                self.queries.outbox.answer(command.req(), Err(Error::cancelled()));
+            EngineMessage::Command { req, command, .. } if self.is_outdated(&command) => {
+                self.queries.outbox.accept(req);
+                self.queries.outbox.answer(req, Err(Error::cancelled()));
             }
-            EngineMessage::Command { number, command, .. } => {
+            EngineMessage::Command { number, req, command, .. } => {
                 let Self { queries, pool, live, .. } = self;
                 let loaded = live.as_ref().map(|live| LoadedModel::of(&live.trainer, &live.dir, live.step));
-                pool.install(|| queries.serve(number, &command, loaded, None));
-                if let Command::DeleteRun { dir, .. } = &command {
+                pool.install(|| queries.serve(number, req, &command, loaded, None));
+                if let Command::DeleteRun(dir) = &command {
                     self.live.take_if(|live| same(live.dir.path(), dir) || !live.dir.path().exists());
                 }
             }
@@ -169,7 +169,7 @@ impl Worker<'_> {
         self.live = None;
         self.queries.forget();
         self.active = Some((run, flags.clone()));
-        outbox.send(Event::PhaseChanged { run, phase: RunPhase::Preparing });
+        outbox.send(Event::PhaseChanged(run, RunPhase::Preparing));
         let result = self.train_in_pool(run, mode, &flags);
         flags.ended.store(true, Ordering::SeqCst);
         self.active = None;
@@ -179,7 +179,7 @@ impl Worker<'_> {
                 outbox.answer(req, Ok(Outcome::RunEnded(run)));
             }
             Err(err) => {
-                outbox.send(Event::PhaseChanged { run, phase: RunPhase::Failed });
+                outbox.send(Event::PhaseChanged(run, RunPhase::Failed));
                 outbox.answer(req, Err(err));
             }
         }
@@ -202,7 +202,7 @@ impl Worker<'_> {
         let outbox = self.queries.outbox;
         if let Some((run, flags)) = self.active.take() {
             flags.ended.store(true, Ordering::SeqCst);
-            outbox.send(Event::PhaseChanged { run, phase: RunPhase::Failed });
+            outbox.send(Event::PhaseChanged(run, RunPhase::Failed));
         }
         outbox.fail_unanswered(&format!(
             "{what}; the files on disk are valid, and a run can be resumed from its last checkpoint"
@@ -244,11 +244,10 @@ fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &Run
 
 /// What a run did before it was resumed at step `first`.
 fn read_history(dir: &RunDir, first: u64) -> Result<RunHistory> {
-    let runs::RecordedMetrics { history, evals, gradient_health, .. } = runs::RecordedMetrics::read(dir)?;
-    let samples = runs::samples(dir)?;
     // The state at step `first` is measured again when the run is resumed.
     let before: Vec<u64> = checkpoint::list(dir)?.into_iter().filter(|&step| step < first).collect();
-    Ok(RunHistory { history, evals, samples, gradient_health, distances: runs::distances(dir, &before) })
+    let (metrics, samples) = (runs::RecordedMetrics::read(dir)?, runs::samples(dir)?);
+    Ok(RunHistory { metrics, samples, distances: runs::distances(dir, &before) })
 }
 
 /// EngineMessage of a panic.

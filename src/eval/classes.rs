@@ -1,20 +1,20 @@
 //! Classifiers and regressors on labelled rows.
 
-use super::compare::{Baseline, Measured, Options};
+use super::compare::{EvalOptions, Measured};
 use super::metrics;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::mixture::{MergeWeights, Route};
+use crate::mixture::Route;
 use crate::model::Classifier;
 use crate::records::Scores;
 
 /// Logits of all rows, in order. Row-major `[rows * outputs]`
-fn logits(model: &Classifier, data: &Dataset, route: Option<&Route>, opts: &Options<'_>) -> Result<Vec<f32>> {
+fn logits(model: &Classifier, data: &Dataset, route: Option<&Route>, opts: &EvalOptions<'_>) -> Result<Vec<f32>> {
     let mut out = Vec::new();
     let rows: Vec<usize> = (0..data.len()).collect();
     for chunk in rows.chunks(opts.batch_size.max(1)) {
         out.extend(model.logits(&data.batch(chunk), route)?);
-        opts.check(out.len() as f64 / (data.len() * model.head().classes()).max(1) as f64)?;
+        opts.check(out.len() as f64 / (data.len() * model.head.classes()).max(1) as f64)?;
     }
     Ok(out)
 }
@@ -26,28 +26,24 @@ impl Measured for Classifier {
         data.len()
     }
 
-    fn with_weights(&self, weights: &MergeWeights) -> Result<Self> {
-        self.merged(weights)
-    }
-
-    fn measure(&self, data: &Dataset, route: Option<&Route>, opts: &Options<'_>) -> Result<Scores> {
-        let logits = logits(self, data, route, opts)?;
-        metrics::scores(&logits, &data.all_labels(), self.head().classes(), opts.metric)
-    }
-
-    fn measure_all(&self, data: &Dataset, routes: &[Route], opts: &Options<'_>) -> Result<(Vec<Scores>, Scores)> {
-        let (labels, outputs) = (data.all_labels(), self.head().classes());
+    fn measure(
+        &self,
+        data: &Dataset,
+        routes: &[Option<&Route>],
+        opts: &EvalOptions<'_>,
+    ) -> Result<(Vec<Scores>, Scores)> {
+        let (labels, outputs) = (data.all_labels(), self.head.classes());
         let (mut scores, mut outcomes) = (Vec::new(), Vec::new());
         for (done, route) in routes.iter().enumerate() {
             let within = |share: f64| (opts.go_on)((done as f64 + share) / routes.len() as f64);
-            let out = logits(self, data, Some(route), &Options { go_on: &within, ..*opts })?;
+            let out = logits(self, data, *route, &EvalOptions { go_on: &within, ..*opts })?;
             scores.push(metrics::scores(&out, &labels, outputs, opts.metric)?);
             outcomes.push(out);
         }
         Ok((scores, metrics::ensemble(&outcomes, &labels, outputs, opts.metric)?))
     }
 
-    fn baseline(&self, data: &Dataset, opts: &Options<'_>) -> Result<Baseline> {
-        Ok(Baseline::Constant(metrics::majority(&data.all_labels(), self.head().classes(), opts.metric)))
+    fn baseline(&self, data: &Dataset, opts: &EvalOptions<'_>) -> Result<(f64, Option<Box<Scores>>)> {
+        Ok((metrics::majority(&data.all_labels(), self.head.classes(), opts.metric), None))
     }
 }

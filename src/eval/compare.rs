@@ -4,7 +4,7 @@
 //! A *whole random route* draws one expert for each side of each adapted module once and keeps it for the data set.
 
 use super::metrics;
-use crate::config::{Metric, MixtureConfig, RoutingPolicy};
+use crate::config::{Metric, MixtureConfig, RoutingPolicy, choice_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{MergeWeights, Route, RouteShape};
 use crate::model::Network;
@@ -13,7 +13,7 @@ use crate::rng::{Purpose, SeedStream};
 use std::cell::Cell;
 
 /// How to evaluate.
-pub struct Options<'a> {
+pub struct EvalOptions<'a> {
     /// The deciding metric, never [`Metric::Auto`].
     pub metric: Metric,
     /// Sequences in a batch.
@@ -26,7 +26,7 @@ pub struct Options<'a> {
     pub go_on: &'a dyn Fn(f64) -> bool,
 }
 
-impl Options<'_> {
+impl EvalOptions<'_> {
     /// An error of kind [`ErrorKind::Cancelled`] where `go_on` returns false.
     pub(super) fn check(&self, share: f64) -> Result<()> {
         if (self.go_on)(share) { Ok(()) } else { Err(Error::new(ErrorKind::Cancelled, "evaluation cancelled")) }
@@ -41,31 +41,29 @@ pub trait Measured: Network + Sized {
     /// Number of rows.
     fn rows(data: &Self::Rows) -> usize;
 
-    /// The same model with each module's experts replaced by their weighted mean.
-    fn with_weights(&self, weights: &MergeWeights) -> Result<Self>;
+    /// Scores of each of these routes (without one the model must be merged), and of the mean of their probabilities or
+    /// values.
+    fn measure(
+        &self,
+        data: &Self::Rows,
+        routes: &[Option<&Route>],
+        opts: &EvalOptions<'_>,
+    ) -> Result<(Vec<Scores>, Scores)>;
 
-    /// Scores of one way of running the model; without a route it must be merged.
-    fn measure(&self, data: &Self::Rows, route: Option<&Route>, opts: &Options<'_>) -> Result<Scores>;
-
-    /// Scores of each of these routes, and of the mean of their probabilities (or values).
-    fn measure_all(&self, data: &Self::Rows, routes: &[Route], opts: &Options<'_>) -> Result<(Vec<Scores>, Scores)>;
-
-    /// The score without any training.
-    fn baseline(&self, data: &Self::Rows, opts: &Options<'_>) -> Result<Baseline>;
+    /// The score without any training, in the deciding metric: that of the best constant answer, or of the base model
+    /// without a mixture, whose other scores come along.
+    fn baseline(&self, data: &Self::Rows, opts: &EvalOptions<'_>) -> Result<(f64, Option<Box<Scores>>)>;
 }
 
-/// The score without any training.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Baseline {
-    /// The best constant answer, in the deciding metric.
-    Constant(f64),
-    /// The base model without a mixture.
-    Base(Scores),
-}
-
-/// Scores of one way of running the model.
-pub fn evaluate<M: Measured>(model: &M, data: &M::Rows, route: Option<&Route>, opts: &Options<'_>) -> Result<Scores> {
-    model.measure(data, route, opts)
+/// Scores of the model along one route; without one it must be merged.
+pub fn evaluate<M: Measured>(
+    model: &M,
+    data: &M::Rows,
+    route: Option<&Route>,
+    opts: &EvalOptions<'_>,
+) -> Result<Scores> {
+    let (scores, _) = model.measure(data, &[route], opts)?;
+    scores.into_iter().next().ok_or_else(|| Error::internal("no scores of a route"))
 }
 
 /// Route number `index` of the R random ones, determined by the seed.
@@ -76,7 +74,7 @@ pub fn random_route(mixture: &MixtureConfig, sites: usize, seed: SeedStream, ind
 }
 
 /// The whole comparison. The experts are merged with the scores that they were imported with, else uniformly.
-pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &Options<'_>) -> Result<EvalReport> {
+pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &EvalOptions<'_>) -> Result<EvalReport> {
     let sites = model.sites().len();
     let experts = model.mixture().map_or(0, |m| m.num_experts);
     let routes = if model.mixture().is_some() { opts.random_routes } else { 0 };
@@ -84,17 +82,17 @@ pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &Options<'_>) -> Re
     let all = (2 + routes + experts) as f64;
     let (done, part) = (Cell::new(0.0), Cell::new(1.0));
     let within = |share: f64| (opts.go_on)((done.get() + share * part.get()) / all);
-    let opts = &Options { go_on: &within, ..*opts };
+    let opts = &EvalOptions { go_on: &within, ..*opts };
     let next = |size: usize| {
         done.set(done.get() + part.get());
         part.set(size as f64);
     };
 
     let own = MergeWeights::own(model.mixture())?;
-    let merged = model.with_weights(&own)?.measure(data, None, opts)?;
+    let merged = evaluate(&model.merged(&own)?, data, None, opts)?;
     next(1);
     let mut report = EvalReport {
-        metric: metrics::metric_name(opts.metric).to_owned(),
+        metric: choice_name(opts.metric),
         higher_is_better: metrics::higher_is_better(opts.metric),
         rows: M::rows(data),
         merged_with: model
@@ -102,19 +100,16 @@ pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &Options<'_>) -> Re
             .map(|_| if own.is_uniform() { MergedWith::UniformWeights } else { MergedWith::ImportedScores }),
         ..EvalReport::default()
     };
-    match model.baseline(data, opts)? {
-        Baseline::Constant(score) => report.majority = score,
-        Baseline::Base(scores) => (report.majority, report.base) = (scores.primary, Some(Box::new(scores))),
-    }
+    (report.majority, report.base) = model.baseline(data, opts)?;
     let Some(mixture) = model.mixture() else {
         return Ok(EvalReport { random: vec![merged.clone()], ensemble: merged.clone(), merged, ..report });
     };
     next(routes);
     let drawn: Vec<Route> = (0..routes).map(|index| random_route(mixture, sites, opts.seed, index)).collect();
-    (report.random, report.ensemble) = model.measure_all(data, &drawn, opts)?;
+    (report.random, report.ensemble) = model.measure(data, &drawn.iter().map(Some).collect::<Vec<_>>(), opts)?;
     for expert in 0..experts {
         next(1);
-        report.fixed.push(model.measure(data, Some(&Route::fixed(mixture, sites, expert)), opts)?);
+        report.fixed.push(evaluate(model, data, Some(&Route::fixed(mixture, sites, expert)), opts)?);
     }
     Ok(EvalReport { merged, ..report })
 }

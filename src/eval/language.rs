@@ -8,10 +8,10 @@
 //! All routes of an ensemble go through a batch one after the other, and the mean of their probabilities is made over
 //! the vocabulary in slices of tokens ([`vocab_scores`](crate::nn::kernels::vocab_scores)).
 
-use super::compare::{Baseline, Measured, Options};
+use super::compare::{EvalOptions, Measured, evaluate};
 use crate::data::text::TextDataset;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mixture::{MergeWeights, Route};
+use crate::mixture::Route;
 use crate::model::{CausalLm, ForwardOptions, Packed};
 use crate::nn::kernels::vocab_scores::TokenScores;
 use crate::records::Scores;
@@ -24,12 +24,12 @@ fn batches(data: &TextDataset, most: usize) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for (row, text) in data.encoded.iter().enumerate() {
-        tokens += text.len();
+        tokens += text.ids.len();
         match batches.last_mut() {
             Some(batch) if batch.len() < most.max(1) && tokens <= BATCH_TOKENS => batch.push(row),
             _ => {
                 batches.push(vec![row]);
-                tokens = text.len();
+                tokens = text.ids.len();
             }
         }
     }
@@ -38,41 +38,8 @@ fn batches(data: &TextDataset, most: usize) -> Vec<Vec<usize>> {
 
 /// Tokens of the largest batch that these texts are measured in, of at most `most` sequences.
 pub fn largest_batch(data: &TextDataset, most: usize) -> usize {
-    let tokens = |rows: &Vec<usize>| rows.iter().map(|&row| data.encoded[row].len()).sum();
+    let tokens = |rows: &Vec<usize>| rows.iter().map(|&row| data.encoded[row].ids.len()).sum();
     batches(data, most).iter().map(tokens).max().unwrap_or(0)
-}
-
-/// The scores of each route, and of the mean of their probabilities.
-fn sweep(
-    model: &CausalLm,
-    data: &TextDataset,
-    routes: &[Option<&Route>],
-    opts: &Options<'_>,
-) -> Result<(Vec<Scores>, Scores)> {
-    let mut sums = vec![TokenScores::default(); routes.len()];
-    let (mut ensemble, mut learned, mut done) = (TokenScores::default(), 0, 0);
-    for rows in batches(data, opts.batch_size) {
-        let batch = data.batch(&rows);
-        let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
-        let (before, targets) = packed.targets(&batch.learn);
-        if !targets.is_empty() {
-            let mut hidden = Vec::with_capacity(routes.len());
-            for route in routes {
-                let options = ForwardOptions { route: *route, ..ForwardOptions::eval() };
-                hidden.push(model.forward(packed, Some(&before), options)?.0);
-                let share = hidden.len() as f64 / routes.len() as f64;
-                opts.check((done as f64 + share * rows.len() as f64) / data.len() as f64)?;
-            }
-            let (each, mean) = model.token_scores(&hidden, &targets)?;
-            sums.iter_mut().zip(each).for_each(|(sum, one)| sum.add(one));
-            ensemble.add(mean);
-            learned += targets.len();
-        }
-        done += rows.len();
-        opts.check(done as f64 / data.len() as f64)?;
-    }
-    let each = sums.into_iter().map(|sum| scores(sum, learned)).collect::<Result<_>>()?;
-    Ok((each, scores(ensemble, learned)?))
 }
 
 fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
@@ -95,19 +62,40 @@ impl Measured for CausalLm {
         data.len()
     }
 
-    fn with_weights(&self, weights: &MergeWeights) -> Result<Self> {
-        self.merged(weights)
+    fn measure(
+        &self,
+        data: &TextDataset,
+        routes: &[Option<&Route>],
+        opts: &EvalOptions<'_>,
+    ) -> Result<(Vec<Scores>, Scores)> {
+        let mut sums = vec![TokenScores::default(); routes.len()];
+        let (mut ensemble, mut learned, mut done) = (TokenScores::default(), 0, 0);
+        for rows in batches(data, opts.batch_size) {
+            let batch = data.batch(&rows);
+            let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
+            let (before, targets) = packed.targets(&batch.learn);
+            if !targets.is_empty() {
+                let mut hidden = Vec::with_capacity(routes.len());
+                for route in routes {
+                    let options = ForwardOptions { route: *route, ..ForwardOptions::eval() };
+                    hidden.push(self.forward(packed, Some(&before), options)?.0);
+                    let share = hidden.len() as f64 / routes.len() as f64;
+                    opts.check((done as f64 + share * rows.len() as f64) / data.len() as f64)?;
+                }
+                let (each, mean) = self.token_scores(&hidden, &targets)?;
+                sums.iter_mut().zip(each).for_each(|(sum, one)| sum.add(one));
+                ensemble.add(mean);
+                learned += targets.len();
+            }
+            done += rows.len();
+            opts.check(done as f64 / data.len() as f64)?;
+        }
+        let each = sums.into_iter().map(|sum| scores(sum, learned)).collect::<Result<_>>()?;
+        Ok((each, scores(ensemble, learned)?))
     }
 
-    fn measure(&self, data: &TextDataset, route: Option<&Route>, opts: &Options<'_>) -> Result<Scores> {
-        Ok(sweep(self, data, &[route], opts)?.1)
-    }
-
-    fn measure_all(&self, data: &TextDataset, routes: &[Route], opts: &Options<'_>) -> Result<(Vec<Scores>, Scores)> {
-        sweep(self, data, &routes.iter().map(Some).collect::<Vec<_>>(), opts)
-    }
-
-    fn baseline(&self, data: &TextDataset, opts: &Options<'_>) -> Result<Baseline> {
-        self.bare().measure(data, None, opts).map(Baseline::Base)
+    fn baseline(&self, data: &TextDataset, opts: &EvalOptions<'_>) -> Result<(f64, Option<Box<Scores>>)> {
+        let scores = evaluate(&self.bare(), data, None, opts)?;
+        Ok((scores.primary, Some(Box::new(scores))))
     }
 }

@@ -21,7 +21,8 @@ pub fn f1(truth: &[u32], predicted: &[u32], classes: usize) -> f64 {
     if classes <= 2 {
         return table.f1(1);
     }
-    let occurring: Vec<usize> = (0..table.classes()).filter(|&class| table.occurs(class)).collect();
+    let occurs = |class: &usize| table.truth[*class] + table.predicted[*class] > 0.0;
+    let occurring: Vec<usize> = (0..table.right.len()).filter(occurs).collect();
     ratio(occurring.iter().map(|&class| table.f1(class)).sum(), occurring.len() as f64)
 }
 
@@ -30,7 +31,7 @@ pub fn matthews(truth: &[u32], predicted: &[u32], classes: usize) -> f64 {
     let table = Confusion::new(truth, predicted, classes);
     let n = truth.len() as f64;
     let (mut right, mut both, mut true_sq, mut pred_sq) = (0.0, 0.0, 0.0, 0.0);
-    for class in 0..table.classes() {
+    for class in 0..table.right.len() {
         let (t, p) = (table.truth[class], table.predicted[class]);
         right += table.right[class];
         both += t * p;
@@ -108,26 +109,9 @@ impl Confusion {
         }
         counts
     }
-    fn classes(&self) -> usize {
-        self.right.len()
-    }
-    fn occurs(&self, class: usize) -> bool {
-        self.truth[class] + self.predicted[class] > 0.0
-    }
+
     fn f1(&self, class: usize) -> f64 {
         ratio(2.0 * self.right[class], self.truth[class] + self.predicted[class])
-    }
-}
-
-/// The name of a metric in reports.
-pub fn metric_name(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Auto | Metric::Accuracy => "accuracy",
-        Metric::F1 => "f1",
-        Metric::Matthews => "matthews",
-        Metric::Pearson => "pearson",
-        Metric::Spearman => "spearman",
-        Metric::Loss => "loss",
     }
 }
 

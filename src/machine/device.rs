@@ -2,11 +2,11 @@
 
 use crate::config::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 use crate::error::{Error, Result};
-pub use crate::nn::kernels::device::{memory_in_use, name};
+use crate::machine::facts::fastest;
+pub use crate::nn::kernels::device::{memory, name};
 use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
 use serde::Serialize;
-use std::time::Instant;
 
 /// What a run computes with.
 #[derive(Clone, Debug)]
@@ -178,8 +178,8 @@ pub fn look() -> Vec<Gpu> {
 /// An error where a base model of so many values does not fit into the free memory of the device.
 pub fn check_room(chosen: &Chosen, values: usize) -> Result<()> {
     let need = (values * chosen.dtype.size_in_bytes()) as u64;
-    match crate::nn::kernels::device::memory_free(&chosen.device) {
-        Some(free) if free < need => Err(no_room(&name(&chosen.device), chosen.dtype, need, free)),
+    match memory(&chosen.device) {
+        Some((free, _)) if free < need => Err(no_room(&name(&chosen.device), chosen.dtype, need, free)),
         _ => Ok(()),
     }
 }
@@ -201,15 +201,12 @@ pub fn gemm_rate(place: &Chosen, seconds: f64) -> Result<f64> {
     let ones = |rows: usize, columns: usize| Tensor::ones((rows, columns), place.dtype, &place.device);
     let (left, right) = (ones(rows, inner)?, ones(inner, columns)?);
     let work = 2.0 * (rows * inner * columns) as f64;
-    let start = Instant::now();
-    let mut best = f64::INFINITY;
-    while start.elapsed().as_secs_f64() < seconds || !best.is_finite() {
-        let once = Instant::now();
-        left.matmul(&right)?;
+    let product = || {
+        let product = left.matmul(&right)?;
         place.device.synchronize()?;
-        best = best.min(once.elapsed().as_secs_f64());
-    }
-    Ok(work / best.max(1e-9))
+        Ok(product)
+    };
+    Ok(work / fastest(&[&product], seconds)?)
 }
 
 fn count(kind: &str) -> usize {

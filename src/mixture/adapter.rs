@@ -9,7 +9,7 @@ use crate::nn::kernels::routed::Group;
 use crate::nn::{Grads, Params};
 use candle_core::Tensor;
 
-/// M adapters at one site, sharing one side or none.
+/// M adapters behind one feed-forward block, sharing one side or none.
 #[derive(Clone, Debug)]
 pub struct AdapterMixture {
     down: Bank,
@@ -23,7 +23,7 @@ pub struct Adapter {
     module: AdapterMixture,
 }
 
-/// What the backward pass needs of one site. h `[n, d]`, z (before the nonlinearity) `[n, r]`
+/// What the backward pass needs of one adapted module. h `[n, d]`, z (before the nonlinearity) `[n, r]`
 #[derive(Clone, Debug)]
 pub struct Saved {
     h: Tensor,
@@ -50,11 +50,6 @@ impl AdapterMixture {
             Side::Down => &self.down,
             Side::Up => &self.up,
         }
-    }
-
-    /// The nonlinearity.
-    pub fn act(&self) -> Act {
-        self.act
     }
 
     /// h `[n, d]` -> `[n, d]`, each row through the experts its route names.
@@ -90,12 +85,6 @@ impl AdapterMixture {
 }
 
 impl Adapter {
-    /// From single matrices. down `[r, d]`, `[r]`; up `[d, r]`, `[d]`
-    pub fn new(down: (Tensor, Tensor), up: (Tensor, Tensor), act: Act) -> Result<Self> {
-        let bank = |(weight, bias): (Tensor, Tensor)| Bank::new(weight.unsqueeze(0)?, bias.unsqueeze(0)?);
-        Ok(Self { module: AdapterMixture::new(bank(down)?, bank(up)?, act) })
-    }
-
     /// The matrix and the bias of one side. `[r, d]` and `[r]`, or `[d, r]` and `[d]`
     pub fn side(&self, side: Side) -> Result<(Tensor, Tensor)> {
         let bank = self.module.bank(side);

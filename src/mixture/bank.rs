@@ -15,19 +15,13 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// A frozen bank.
-    pub fn new(weight: Tensor, bias: Tensor) -> Result<Self> {
+    /// A frozen bank. weight `[experts, out, in]`, bias `[experts, out]`
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
         let (experts, d_out, _) = weight.dims3()?;
-        if bias.dims() != [experts, d_out] {
+        if let Some(bias) = bias.as_ref().filter(|bias| bias.dims() != [experts, d_out]) {
             return Err(Error::format(format!("bank bias {:?} does not fit weight {:?}", bias.dims(), weight.dims())));
         }
-        Ok(Self { weight, bias: Some(bias), trained: None })
-    }
-
-    /// A frozen bank whose projections have no bias.
-    pub fn without_bias(weight: Tensor) -> Result<Self> {
-        weight.dims3()?;
-        Ok(Self { weight, bias: None, trained: None })
+        Ok(Self { weight, bias, trained: None })
     }
 
     /// Makes it trained; its tensors get the names `{name}.weight` and `{name}.bias`.

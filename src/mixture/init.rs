@@ -1,12 +1,12 @@
-//! How the experts start: a function of the settings and the site, so that a checkpoint's start can be computed again.
+//! How the experts start: a function of the settings and the adapted module, so that a checkpoint's start can be computed again.
 
 use crate::config::{AdapterInit, LoraInit, MixtureConfig, MixtureKind};
 use crate::rng::{Purpose, SeedStream, Stream};
 
-/// Streams of matrices that all layers share begin here, far beyond any site's own.
+/// Streams of matrices that all layers share begin here, far beyond any adapted module's own.
 const SHARED: u64 = 1 << 48;
 
-/// Weights of both sides of a site before the first step (biases are zero). `name` is the site's stable name, shapes
+/// Weights of both sides of an adapted module before the first step (biases are zero). `name` is its stable name, shapes
 /// are `[experts, out, in]` of the down- and the up-projection, or of A and B.
 pub fn start(
     mixture: &MixtureConfig,

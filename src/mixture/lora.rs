@@ -15,7 +15,7 @@ use crate::nn::kernels::low_rank::LowRankUp;
 use crate::nn::kernels::residual;
 use crate::nn::kernels::routed::Group;
 use crate::nn::{Dropout, Grads, Params};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use std::ops::Range;
 
 pub use crate::nn::kernels::low_rank::Columns;
@@ -36,7 +36,7 @@ pub struct Lora {
     module: LoraMixture,
 }
 
-/// What the backward pass needs of one site. z `[n, blocks * r]`
+/// What the backward pass needs of one adapted module. z `[n, blocks * r]`
 #[derive(Clone, Debug)]
 pub struct Saved {
     z: Tensor,
@@ -77,10 +77,6 @@ impl LoraMixture {
     /// The blocks of the layer's outputs that are written, in the order of B's rows.
     pub fn columns(&self) -> &[Range<usize>] {
         &self.columns
-    }
-    /// What the product is multiplied with.
-    pub fn scale(&self) -> f64 {
-        self.scale
     }
     /// Probability with which each input value is dropped in training.
     pub fn dropout(&self) -> f64 {
@@ -172,8 +168,8 @@ impl LoraMixture {
         }
         let weighted = |(expert, w): (usize, &f64)| of(&self.b, expert).and_then(|b| b * *w);
         let columns = weights.iter().enumerate().map(weighted).collect::<Result<Vec<_>, _>>()?;
-        let a = Bank::without_bias(Tensor::cat(&rows, 0)?.unsqueeze(0)?)?;
-        let b = Bank::without_bias(Tensor::cat(&columns, 1)?.unsqueeze(0)?)?;
+        let a = Bank::new(Tensor::cat(&rows, 0)?.unsqueeze(0)?, None)?;
+        let b = Bank::new(Tensor::cat(&columns, 1)?.unsqueeze(0)?, None)?;
         Ok(Lora { module: Self::new(a, b, self.columns.clone(), self.scale, 0.0)? })
     }
 
@@ -181,7 +177,7 @@ impl LoraMixture {
     pub fn expert(&self, expert: usize) -> Result<Lora> {
         let side = |bank: &Bank| {
             let at = if bank.experts() == 1 { 0 } else { expert };
-            Bank::without_bias(bank.weight().narrow(0, at, 1)?.copy()?)
+            Bank::new(bank.weight().narrow(0, at, 1)?.copy()?, None)
         };
         Ok(Lora { module: Self { a: side(&self.a)?, b: side(&self.b)?, dropout: 0.0, ..self.clone() } })
     }
@@ -190,7 +186,7 @@ impl LoraMixture {
 impl Lora {
     /// From single matrices. a `[blocks * r, in]`, b `[sum of the blocks' widths, r]`
     pub fn new(a: &Tensor, b: &Tensor, columns: Columns, scale: f64) -> Result<Self> {
-        let bank = |weight: &Tensor| Bank::without_bias(weight.unsqueeze(0)?);
+        let bank = |weight: &Tensor| Bank::new(weight.unsqueeze(0)?, None);
         Ok(Self { module: LoraMixture::new(bank(a)?, bank(b)?, columns, scale, 0.0)? })
     }
 
@@ -220,28 +216,5 @@ impl Lora {
     pub fn forward(&self, x: &Tensor, y: Tensor, rows: &RowMap) -> Result<Tensor> {
         let saved = Saved { z: x.clone(), a: rows.single(), b: rows.single(), drop: Dropout::none() };
         Ok(self.module.run(x, y, saved)?.0)
-    }
-
-    /// What is added to each block's rows of the layer's weight: `s B_i A_i`, computed in f64. `[width, in]` for each block
-    pub fn deltas(&self) -> Result<Vec<(Range<usize>, Tensor)>> {
-        let wide = |side| -> Result<Tensor> { Ok(self.side(side)?.to_dtype(DType::F64)?) };
-        let (a, b, rank, mut row) = (wide(Side::Down)?, wide(Side::Up)?, self.rank(), 0);
-        let mut found = Vec::new();
-        for (i, columns) in self.columns().iter().enumerate() {
-            let b = b.narrow(0, row, columns.len())?.contiguous()?;
-            found.push((columns.clone(), (b.matmul(&a.narrow(0, i * rank, rank)?)? * self.scale())?));
-            row += columns.len();
-        }
-        Ok(found)
-    }
-
-    /// The layer's weight with this module folded in. W `[out, in]` -> `[out, in]`
-    pub fn folded(&self, weight: &Tensor) -> Result<Tensor> {
-        let (d_out, _) = weight.dims2()?;
-        let mut sum = weight.to_dtype(DType::F64)?;
-        for (columns, delta) in self.deltas()? {
-            sum = (sum + delta.pad_with_zeros(0, columns.start, d_out - columns.end)?)?;
-        }
-        Ok(sum.to_dtype(weight.dtype())?)
     }
 }

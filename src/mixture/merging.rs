@@ -5,10 +5,10 @@ use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// How much each expert counts, for all sites or for each. Always sums to one.
+/// How much each expert counts, for all adapted modules or for each. Always sums to one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MergeWeights {
-    /// One list for all sites, or one for each. `[1 or sites][M]`
+    /// One list for all adapted modules, or one for each. `[1 or sites][M]`
     lists: Vec<Vec<f64>>,
 }
 
@@ -26,17 +26,17 @@ impl MergeWeights {
         }
     }
 
-    /// The same weights at every site; they are divided by their sum, and may be negative. `[M]`
+    /// The same weights in every adapted module; they are divided by their sum, and may be negative. `[M]`
     pub fn global(weights: &[f64]) -> Result<Self> {
         Ok(Self { lists: vec![normalized(weights)?] })
     }
 
-    /// Own weights at each site. `[sites][M]`
+    /// Own weights of each adapted module. `[sites][M]`
     pub fn per_site(weights: &[Vec<f64>]) -> Result<Self> {
         Ok(Self { lists: weights.iter().map(|list| normalized(list)).collect::<Result<_>>()? })
     }
 
-    /// The weights of one site. `[M]`
+    /// The weights of adapted module number `site`. `[M]`
     pub fn site(&self, site: usize) -> Result<&[f64]> {
         let list = if self.lists.len() == 1 { self.lists.first() } else { self.lists.get(site) };
         list.map(Vec::as_slice).ok_or_else(|| {
@@ -44,7 +44,7 @@ impl MergeWeights {
         })
     }
 
-    /// Checks the number of sites and experts.
+    /// Checks the number of adapted modules and experts.
     pub fn check(&self, sites: usize, experts: usize) -> Result<()> {
         if self.lists.len() != 1 && self.lists.len() != sites {
             return Err(Error::config(format!(

@@ -1,6 +1,5 @@
-//! Which expert runs where. A *site* is an adapted module (one adapter per layer, or a LoRA per target matrix). Its two
-//! *sides*, the down- and the up-projection, are drawn independently, again in each *pass* (paper section 3.1); a shared
-//! side has one expert and no draw.
+//! Which expert runs where. The two *sides* of an adapted module (`site`), the down- and the up-projection, are drawn
+//! independently, again in each *pass* (paper section 3.1); a shared side has one expert and no draw.
 
 use crate::config::{MixtureConfig, RoutingPolicy};
 use crate::error::{Error, Result};
@@ -14,7 +13,7 @@ use std::ops::Range;
 pub struct RouteShape {
     /// Passes.
     pub passes: usize,
-    /// Sites.
+    /// Adapted modules.
     pub sites: usize,
     /// Sequences in the batch.
     pub sequences: usize,
@@ -23,7 +22,7 @@ pub struct RouteShape {
 }
 
 impl Route {
-    /// Every side of every site on the same expert (a shared side on its only one).
+    /// Every side of every adapted module on the same expert (a shared side on its only one).
     pub fn fixed(mixture: &MixtureConfig, sites: usize, expert: usize) -> Self {
         let pick = |experts: usize| Pick::One(expert.min(experts - 1) as u8);
         let picks = (0..sites).flat_map(|_| [pick(mixture.down_experts()), pick(mixture.up_experts())]).collect();

@@ -2,7 +2,7 @@
 
 use super::encoder::{self, Encoder, EncoderActivations};
 use super::head::{self, Head};
-use super::network::{AdaptedModel, MixtureBuilder};
+use super::network::{AdaptedModel, BaseModel as _, MixtureBuilder};
 use super::spec::EncoderSpec;
 use super::stack::ForwardOptions;
 use super::weights::Weights;
@@ -54,7 +54,7 @@ impl AdaptedModel<Encoder, Head> {
 
     /// Puts mixture and head around an encoder. A head that the weights already hold in the right shape is read.
     pub fn new(mut encoder: Encoder, weights: Option<&Weights>, setup: &Setup<'_>, dtype: DType) -> Result<Self> {
-        let (spec, device, dtype) = (encoder.spec().clone(), encoder.device().clone(), wide(dtype));
+        let (spec, device, dtype) = (encoder.spec.clone(), encoder.device().clone(), wide(dtype));
         let mut stream = setup.seed.stream(Purpose::Init, 0);
         let mut head = Head::new(&spec, weights, setup.outputs, &mut stream, dtype, &device)?;
         let mut params = Params::default();
@@ -68,15 +68,6 @@ impl AdaptedModel<Encoder, Head> {
         }
         head.train(setup.method == Method::Full, &mut params);
         Ok(Self { base: encoder, head, params, mixture: mixture.cloned() })
-    }
-
-    /// The base model with its layers.
-    pub fn encoder(&self) -> &Encoder {
-        &self.base
-    }
-    /// The head.
-    pub fn head(&self) -> &Head {
-        &self.head
     }
 
     /// Logits of a batch run `options.passes` times as one. -> `[passes * sequences, outputs]`, and what backward needs

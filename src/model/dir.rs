@@ -24,15 +24,7 @@ impl ModelSource {
     }
 
     fn open_dir(dir: &Path) -> Result<Self> {
-        if !dir.is_dir() {
-            return Err(Error::config(format!(
-                "not a directory; choose an encoder's directory in Hugging Face layout, or \"lab\": {}",
-                dir.display()
-            )));
-        }
-        let config = dir.join("config.json");
-        let text =
-            std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))?;
+        let text = read_config(dir, "an encoder's directory in Hugging Face layout, or \"lab\"")?;
         let spec = EncoderSpec::from_json(&text).with_context(|| dir.display().to_string())?;
         let weights = Weights::open(dir)?.with_prefix(spec.family.prefix());
         Ok(Self { spec, weights, dir: Some(dir.to_owned()) })
@@ -50,13 +42,17 @@ impl ModelSource {
         Ok(Self { spec, weights, dir: None })
     }
 
-    /// Files a tokenizer can be read from, in order of preference; empty for the lab.
-    pub fn tokenizer_dir(&self) -> Option<&Path> {
-        self.dir.as_deref()
-    }
-
     /// A short name for run directories and tables.
     pub fn name(&self) -> String {
         self.dir.as_deref().and_then(model_store::cache::short_name).unwrap_or_else(|| LAB.to_owned())
     }
+}
+
+/// The `config.json` of a model's directory; `choose`: what to choose where there is none.
+pub(super) fn read_config(dir: &Path, choose: &str) -> Result<String> {
+    let config = dir.join("config.json");
+    if !config.is_file() {
+        return Err(Error::config(format!("no config.json; choose {choose}: {}", dir.display())));
+    }
+    std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))
 }

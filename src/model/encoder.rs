@@ -1,10 +1,10 @@
 //! The encoder: embeddings and a list of layers, over packed sequences.
 
-use super::layer::{self, EncoderLayer, FfnAdapter, LayerContext};
-use super::loras::{LayerLoras, Slot, Target};
-use super::network::{AdaptableLayer, BaseModel, LayerParts};
+use super::layer::{self, EncoderLayer, LayerContext};
+use super::loras::{Slot, Target};
+use super::network::{BaseModel, LayerModules};
 use super::spec::{EncoderSpec, Family};
-use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack};
+use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack, check_batch};
 use super::weights::{Weights, random_tensors};
 use crate::data::Batch;
 use crate::error::{Error, Result};
@@ -41,8 +41,7 @@ impl EncoderPass {
         let pooled = if options.all_tokens {
             None
         } else {
-            let n = first.len();
-            Some((Tensor::from_vec(first, n, device)?, RowMap::first_tokens(&batch.offsets, options.passes)))
+            Some((Tensor::new(first, device)?, RowMap::first_tokens(&batch.offsets, options.passes)))
         };
         Ok(Self { mode, pooled })
     }
@@ -73,9 +72,12 @@ impl EncoderPass {
 /// Embeddings and layers.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    spec: EncoderSpec,
-    embeddings: Embeddings,
-    layers: Vec<EncoderLayer>,
+    /// Shape and constants.
+    pub spec: EncoderSpec,
+    /// Of words, positions and segments, with their normalisation.
+    pub embeddings: Embeddings,
+    /// The layers, bottom first.
+    pub layers: Vec<EncoderLayer>,
     base_trained: bool,
 }
 
@@ -100,9 +102,7 @@ impl Encoder {
     /// Reads all tensors of the base model: matrices in `dtype`, vectors never narrower than f32.
     pub fn load(spec: EncoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
         takes_model(device, spec.hidden_size / spec.num_heads.max(1), spec.hidden_size)?;
-        let mut encoder = Self::from_tensors(spec, &|name, shape| {
-            weights.get(name, shape, if shape.len() > 1 { dtype } else { wide(dtype) }, device)
-        })?;
+        let mut encoder = Self::from_tensors(spec, &weights.reader(dtype, device))?;
         encoder.embeddings = encoder.embeddings.with_activation_dtype(activation_dtype(dtype, device));
         Ok(encoder)
     }
@@ -135,37 +135,12 @@ impl Encoder {
     /// The same base model with its matrices and its activations in another format. Only before anything of it is trained.
     pub fn cast(&self, dtype: DType) -> Result<Self> {
         let mut cast = Self { embeddings: self.embeddings.cast(dtype)?, ..self.clone() };
-        for linear in cast.layers.iter_mut().flat_map(|layer| layer.parts_mut().linears) {
-            *linear = linear.cast(dtype)?;
+        for adapted in cast.modules_mut().flat_map(|layer| &mut layer.linears) {
+            adapted.linear = adapted.linear.cast(dtype)?;
         }
         Ok(cast)
     }
 
-    /// Shape and constants.
-    pub fn spec(&self) -> &EncoderSpec {
-        &self.spec
-    }
-    /// The layers, bottom first.
-    pub fn layers(&self) -> &[EncoderLayer] {
-        &self.layers
-    }
-    /// The layers, for putting adapters in.
-    pub fn layers_mut(&mut self) -> &mut [EncoderLayer] {
-        &mut self.layers
-    }
-    /// The embeddings.
-    pub fn embeddings(&self) -> &Embeddings {
-        &self.embeddings
-    }
-    /// The device the weights are on.
-    pub fn device(&self) -> &Device {
-        self.embeddings.word().device()
-    }
-
-    /// The format of the base model's matrices.
-    pub fn dtype(&self) -> DType {
-        self.embeddings.word().dtype()
-    }
     /// The format of the activations.
     pub fn activation_dtype(&self) -> DType {
         self.embeddings.activation_dtype()
@@ -178,15 +153,6 @@ impl Encoder {
             layer.train(&format!("encoder.layer.{i}"), params);
         }
         self.base_trained = true;
-    }
-
-    /// Values of the frozen base model.
-    pub fn parameter_count(&self) -> usize {
-        let s = &self.spec;
-        let d = s.hidden_size;
-        let tables = (s.vocab_size + s.max_positions + s.type_vocab_size) * d;
-        let per_layer = 4 * (d * d + d) + 2 * d * s.intermediate_size + s.intermediate_size + d + 4 * d;
-        tables + 2 * d + s.num_layers * per_layer
     }
 
     /// Runs a batch `passes` times as one. -> `[passes * sequences, d]` or `[passes * tokens, d]`, and what backward needs
@@ -215,29 +181,16 @@ impl Encoder {
             batch.offsets.windows(2).flat_map(|w| (0..(w[1] - w[0]) as u32).map(move |i| i + offset)).collect();
         let segments = match self.spec.family {
             Family::Bert => batch.type_ids.clone(),
-            Family::Roberta => vec![0; batch.tokens()],
+            Family::Roberta => vec![0; batch.ids.len()],
         };
         Ids::new(batch.ids.repeat(passes), positions.repeat(passes), segments.repeat(passes), self.device())
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
         let s = &self.spec;
-        let total = batch.offsets.last().copied().unwrap_or(0);
-        if batch.is_empty() || total != batch.ids.len() || batch.type_ids.len() != total || batch.offsets[0] != 0 {
-            return Err(Error::internal("a batch whose offsets do not fit its tokens"));
-        }
-        if let Some(w) = batch.offsets.windows(2).find(|w| w[1] <= w[0] || w[1] - w[0] > s.max_length()) {
-            let length = w[1].saturating_sub(w[0]);
-            return Err(Error::config(format!(
-                "a sequence of {length} tokens; this model takes 1 to {}, lower max_length",
-                s.max_length()
-            )));
-        }
-        if let Some(id) = batch.ids.iter().find(|&&id| id as usize >= s.vocab_size) {
-            return Err(Error::config(format!(
-                "token id {id} is outside the model's vocabulary of {}; the tokenizer belongs to another model",
-                s.vocab_size
-            )));
+        check_batch(&batch.ids, &batch.offsets, s.vocab_size, (s.max_length(), ""))?;
+        if batch.type_ids.len() != batch.ids.len() {
+            return Err(Error::internal("a batch whose segments do not fit its tokens"));
         }
         match batch.type_ids.iter().find(|&&id| id as usize >= s.type_vocab_size && s.family == Family::Bert) {
             Some(id) => Err(Error::config(format!(
@@ -250,34 +203,30 @@ impl Encoder {
 }
 
 impl BaseModel for Encoder {
-    type Layer = EncoderLayer;
-    fn stack(&self) -> &[EncoderLayer] {
-        &self.layers
+    fn modules(&self) -> impl Iterator<Item = &LayerModules> {
+        self.layers.iter().map(|layer| &layer.modules)
     }
-    fn stack_mut(&mut self) -> &mut [EncoderLayer] {
-        &mut self.layers
+    fn modules_mut(&mut self) -> impl Iterator<Item = &mut LayerModules> {
+        self.layers.iter_mut().map(|layer| &mut layer.modules)
     }
-    fn width(&self) -> usize {
+    fn hidden_size(&self) -> usize {
         self.spec.hidden_size
     }
-    fn place(&self) -> &Device {
-        self.device()
+    fn device(&self) -> &Device {
+        self.embeddings.word().device()
     }
     fn matrix_dtype(&self) -> DType {
-        self.dtype()
+        self.embeddings.word().dtype()
     }
-    fn weights(&self) -> usize {
-        self.parameter_count()
+    fn parameter_count(&self) -> usize {
+        let s = &self.spec;
+        let d = s.hidden_size;
+        let tables = (s.vocab_size + s.max_positions + s.type_vocab_size) * d;
+        let per_layer = 4 * (d * d + d) + 2 * d * s.intermediate_size + s.intermediate_size + d + 4 * d;
+        tables + 2 * d + s.num_layers * per_layer
     }
-}
-
-impl AdaptableLayer for EncoderLayer {
-    fn modules(&self) -> (&FfnAdapter, &LayerLoras) {
-        (&self.adapter, &self.loras)
-    }
-    fn parts_mut(&mut self) -> LayerParts<'_> {
-        let linears = [&mut self.qkv, &mut self.attention_out, &mut self.inner, &mut self.outer];
-        LayerParts { adapter: &mut self.adapter, loras: &mut self.loras, linears }
+    fn base_trained(&self) -> bool {
+        self.base_trained
     }
 }
 
@@ -286,20 +235,6 @@ impl Stack for Encoder {
     type Gradient = Tensor;
     type Saved = layer::Saved;
     type Pass = EncoderPass;
-
-    fn depth(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn lowest_trained(&self) -> Option<usize> {
-        let has_mixture =
-            |layer: &EncoderLayer| matches!(layer.adapter, FfnAdapter::Mixture(_)) || layer.loras.lowest().is_some();
-        if self.base_trained { Some(0) } else { self.layers.iter().position(has_mixture) }
-    }
-
-    fn embeddings_trained(&self) -> bool {
-        self.base_trained
-    }
 
     fn layer_forward(&self, i: usize, x: &Tensor, pass: &EncoderPass) -> Result<(Tensor, layer::Saved)> {
         self.layers[i].forward(x, pass.context(&self.spec, i))
@@ -319,20 +254,13 @@ impl Stack for Encoder {
 /// The matrices of a layer that can have a LoRA, under their Hugging Face names.
 pub fn lora_targets(spec: &EncoderSpec) -> Vec<Target> {
     let (d, f) = (spec.hidden_size, spec.intermediate_size);
-    let target = |path: &str, slot: Slot, rows: std::ops::Range<usize>, d_in: usize| Target {
-        path: path.to_owned(),
-        slot,
-        columns: vec![rows],
-        d_in,
-        whole: true,
-    };
     vec![
-        target("attention.self.query", Slot::Qkv, 0..d, d),
-        target("attention.self.key", Slot::Qkv, d..2 * d, d),
-        target("attention.self.value", Slot::Qkv, 2 * d..3 * d, d),
-        target("attention.output.dense", Slot::Out, 0..d, d),
-        target("intermediate.dense", Slot::Inner, 0..f, d),
-        target("output.dense", Slot::Outer, 0..d, f),
+        Target::whole("attention.self.query", Slot::Qkv, 0..d, d),
+        Target::whole("attention.self.key", Slot::Qkv, d..2 * d, d),
+        Target::whole("attention.self.value", Slot::Qkv, 2 * d..3 * d, d),
+        Target::whole("attention.output.dense", Slot::Out, 0..d, d),
+        Target::whole("intermediate.dense", Slot::Inner, 0..f, d),
+        Target::whole("output.dense", Slot::Outer, 0..d, f),
     ]
 }
 
@@ -350,14 +278,14 @@ fn read_layer(source: Source<'_>, spec: &EncoderSpec, i: usize) -> Result<Encode
     let name = |part: &str| format!("encoder.layer.{i}.{part}");
     let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
     Ok(EncoderLayer {
-        qkv: linear(source, &qkv, d, d)?,
-        attention_out: linear(source, &[name("attention.output.dense")], d, d)?,
+        modules: LayerModules::new([
+            linear(source, &qkv, d, d)?,
+            linear(source, &[name("attention.output.dense")], d, d)?,
+            linear(source, &[name("intermediate.dense")], f, d)?,
+            linear(source, &[name("output.dense")], d, f)?,
+        ]),
         attention_norm: norm(source, &name("attention.output.LayerNorm"), spec)?,
-        inner: linear(source, &[name("intermediate.dense")], f, d)?,
-        outer: linear(source, &[name("output.dense")], d, f)?,
         output_norm: norm(source, &name("output.LayerNorm"), spec)?,
-        adapter: FfnAdapter::None,
-        loras: LayerLoras::default(),
         act: spec.act,
     })
 }

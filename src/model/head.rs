@@ -3,8 +3,8 @@
 //! * BERT: `dropout(tanh(pooler(x)))`, linear; the pooler is pre-trained and frozen, or, where the checkpoint has none, new.
 //! * RoBERTa: `dropout`, dense, tanh, `dropout`, linear; both new.
 
+use super::dropout::DropKeys;
 use super::spec::{EncoderSpec, Family};
-use super::stack::DropKeys;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::nn::kernels::activation::{self, Act};
@@ -88,17 +88,6 @@ impl Head {
     /// Outputs: classes, or 1.
     pub fn classes(&self) -> usize {
         self.out.weight().dims2().map_or(0, |(outputs, _)| outputs)
-    }
-
-    /// All tensors of the head with their Hugging Face names (for exports): trained or not.
-    pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        let layer = |name: &str, linear: &Linear| {
-            let bias = linear.bias().map(|bias| (format!("{name}.bias"), bias.clone()));
-            // A head is never quantised.
-            let weight = linear.weight().tensor().ok().map(|weight| (format!("{name}.weight"), weight.clone()));
-            weight.into_iter().chain(bias).collect::<Vec<_>>()
-        };
-        [layer(self.dense_name, &self.dense), layer(self.out_name, &self.out)].concat()
     }
 
     /// Logits from the first tokens' vectors. x `[n, d]` -> `[n, classes]`

@@ -11,65 +11,26 @@
 //! (keys and values still come from all tokens), and everything after attention has one row a sequence.
 //! A mixture of LoRA sits on the linear layers themselves ([`super::loras`]).
 
-use super::loras::{self, LayerLoras, LoraRun, Slot};
+use super::loras::{self, LoraRun, Slot};
+use super::network::LayerModules;
 use crate::error::{Error, Result};
-use crate::mixture::{Adapter, AdapterMixture, Route, RowMap, adapter};
+use crate::mixture::{Route, RowMap, adapter};
 use crate::nn::kernels::activation::{self, Act};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::profile::{Phase, scope, timed};
-use crate::nn::{Dropout, Grads, LayerNorm, Linear, Params, norm};
+use crate::nn::{Dropout, Grads, LayerNorm, Params, norm};
 use candle_core::Tensor;
-
-/// What sits after the feed-forward block.
-#[derive(Clone, Debug)]
-pub enum FfnAdapter {
-    /// Nothing: the untouched base model.
-    None,
-    /// Experts, routed.
-    Mixture(AdapterMixture),
-    /// One adapter, merged.
-    Merged(Adapter),
-}
-
-impl FfnAdapter {
-    /// What goes on after the feed-forward block, and what backward needs. `route`: with the number of this module. h `[rows, d]`
-    pub fn forward(
-        &self,
-        h: Tensor,
-        route: Option<(&Route, usize)>,
-        rows: &RowMap,
-    ) -> Result<(Tensor, Option<adapter::Saved>)> {
-        match (self, route) {
-            (Self::None, _) => Ok((h, None)),
-            (Self::Merged(adapter), _) => Ok((adapter.forward(&h, rows)?, None)),
-            (Self::Mixture(mixture), Some((route, site))) => {
-                let (h, saved) = mixture.forward(&h, route, site, rows)?;
-                Ok((h, Some(saved)))
-            }
-            (Self::Mixture(_), None) => Err(Error::internal("a mixture was run without a route")),
-        }
-    }
-}
 
 /// One encoder layer.
 #[derive(Clone, Debug)]
 pub struct EncoderLayer {
-    /// Queries, keys and values in one matrix. `[3d, d]`
-    pub qkv: Linear,
-    /// Output projection of attention. `[d, d]`
-    pub attention_out: Linear,
+    /// Linear layers with their modules: queries, keys and values in one matrix `[3d, d]`, output projection of attention
+    /// `[d, d]`, W1 `[intermediate, d]`, W2 `[d, intermediate]`.
+    pub modules: LayerModules,
     /// After attention.
     pub attention_norm: LayerNorm,
-    /// W1. `[intermediate, d]`
-    pub inner: Linear,
-    /// W2. `[d, intermediate]`
-    pub outer: Linear,
     /// After the feed-forward block.
     pub output_norm: LayerNorm,
-    /// The mixture of adapters.
-    pub adapter: FfnAdapter,
-    /// LoRA modules on the four linear layers.
-    pub loras: LayerLoras,
     /// Nonlinearity of the feed-forward block.
     pub act: Act,
 }
@@ -122,57 +83,39 @@ struct Projected {
 impl EncoderLayer {
     /// Makes every weight of the layer trained, under the names of the Hugging Face layout (q, k and v stay one matrix).
     pub fn train(&mut self, name: &str, params: &mut Params) {
-        self.qkv.train(&format!("{name}.attention.self.qkv"), params);
-        self.attention_out.train(&format!("{name}.attention.output.dense"), params);
+        let [qkv, attention_out, inner, outer] = self.modules.linears.each_mut().map(|adapted| &mut adapted.linear);
+        qkv.train(&format!("{name}.attention.self.qkv"), params);
+        attention_out.train(&format!("{name}.attention.output.dense"), params);
         self.attention_norm.train(&format!("{name}.attention.output.LayerNorm"), params);
-        self.inner.train(&format!("{name}.intermediate.dense"), params);
-        self.outer.train(&format!("{name}.output.dense"), params);
+        inner.train(&format!("{name}.intermediate.dense"), params);
+        outer.train(&format!("{name}.output.dense"), params);
         self.output_norm.train(&format!("{name}.output.LayerNorm"), params);
     }
 
     /// x `[tokens, d]` -> `[rows, d]`
     pub fn forward(&self, x: &Tensor, ctx: LayerContext<'_>) -> Result<(Tensor, Saved)> {
+        let [qkv_linear, attention_out, inner_linear, outer] = &self.modules.linears;
         let (tokens, d) = x.dims2()?;
-        let mut saved = <[loras::Saved; 4]>::default();
-        let Projected { qkv, residual, loras: [kept, kv_loras] } =
+        let Projected { qkv, residual, loras: [qkv_loras, kv_loras] } =
             timed(Phase::TrunkForward, || self.project(x, d, &ctx))?;
-        saved[Slot::Qkv as usize] = kept;
-        let mut lora = |slot: Slot, x: &Tensor, y: Tensor| -> Result<Tensor> {
-            let (y, kept) = self.loras.at(slot).forward(x, y, ctx.lora, ctx.rows)?;
-            saved[slot as usize] = kept;
-            Ok(y)
-        };
         let attended = timed(Phase::AttentionForward, || attention::forward(&qkv, &ctx.layout))?;
-        let projected = timed(Phase::TrunkForward, || self.attention_out.forward(&attended))?;
-        let projected = lora(Slot::Out, &attended, projected)?;
+        let (projected, out_loras) = attention_out.forward(&attended, ctx.lora, ctx.rows)?;
         let (x1, attention_norm) =
             timed(Phase::Elementwise, || self.attention_norm.forward(&projected, Some(&residual), ctx.drops[0]))?;
         drop(projected);
-        let (inner, activated) = if self.loras.at(Slot::Inner).is_empty() {
-            timed(Phase::TrunkForward, || self.inner.forward_act(&x1, self.act))?
-        } else {
-            let inner = timed(Phase::TrunkForward, || self.inner.forward(&x1))?;
-            let inner = lora(Slot::Inner, &x1, inner)?;
-            let activated = timed(Phase::Elementwise, || activation::forward(self.act, &inner))?;
-            (inner, activated)
-        };
-        let h = timed(Phase::TrunkForward, || self.outer.forward(&activated))?;
-        let h = lora(Slot::Outer, &activated, h)?;
+        let (inner, activated, inner_loras) = inner_linear.forward_act(&x1, self.act, ctx.lora, ctx.rows)?;
+        let (h, outer_loras) = outer.forward(&activated, ctx.lora, ctx.rows)?;
         drop(activated);
-        let adapting = scope(Phase::Adapters);
-        let (h, adapter) = self.adapter.forward(h, ctx.route, ctx.rows)?;
-        drop(adapting);
+        let (h, adapter) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
         let (y, output_norm) = timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&x1), ctx.drops[1]))?;
-        let trunk = self.qkv.is_trained();
-        let needs = |slot: Slot| trunk || self.loras.at(slot).trained();
         let saved = Saved {
             layout: ctx.layout,
             first_tokens: ctx.first_tokens.cloned(),
-            x: needs(Slot::Qkv).then(|| x.clone()),
-            attended: needs(Slot::Out).then_some(attended),
-            x1: needs(Slot::Inner).then_some(x1),
+            x: qkv_linear.needs_input().then(|| x.clone()),
+            attended: attention_out.needs_input().then_some(attended),
+            x1: inner_linear.needs_input().then_some(x1),
             tokens,
-            loras: saved,
+            loras: [qkv_loras, out_loras, inner_loras, outer_loras],
             kv_loras,
             qkv,
             attention_norm,
@@ -185,66 +128,47 @@ impl EncoderLayer {
 
     /// Queries, keys and values, and what the residual carries: all rows, or those of the first tokens.
     fn project(&self, x: &Tensor, d: usize, ctx: &LayerContext<'_>) -> Result<Projected> {
-        let loras = self.loras.at(Slot::Qkv);
+        let [linear, ..] = &self.modules.linears;
         let Some(first) = ctx.first_tokens else {
-            let (qkv, kept) = loras.forward(x, self.qkv.forward(x)?, ctx.lora, ctx.tokens)?;
-            let loras = [kept, loras::Saved::default()];
-            return Ok(Projected { qkv: Qkv::Joint(qkv), residual: x.clone(), loras });
+            let (qkv, kept) = linear.forward(x, ctx.lora, ctx.tokens)?;
+            return Ok(Projected { qkv: Qkv::Joint(qkv), residual: x.clone(), loras: [kept, Vec::new()] });
         };
         let x_first = x.index_select(first, 0)?;
-        let q = self.qkv.rows(0, d)?.forward(&x_first)?;
-        let (q, kept) = loras.forward_part(&x_first, q, ctx.lora, ctx.rows, 0..d)?;
-        let kv = self.qkv.rows(d, 2 * d)?.forward(x)?;
-        let (kv, kept_kv) = loras.forward_part(x, kv, ctx.lora, ctx.tokens, d..3 * d)?;
+        let (q, kept) = linear.forward_part(&x_first, ctx.lora, ctx.rows, 0..d)?;
+        let (kv, kept_kv) = linear.forward_part(x, ctx.lora, ctx.tokens, d..3 * d)?;
         Ok(Projected { qkv: Qkv::Split(q, kv), residual: x_first, loras: [kept, kept_kv] })
     }
 
     /// Consumes what was saved, so that its memory is free for the layer below. Adds the gradients of what is trained here; with `below` also returns the gradient of x. dy `[rows, d]` -> `[tokens, d]`
     #[expect(clippy::needless_pass_by_value, reason = "frees the saved tensors before the layer below runs")]
     pub fn backward(&self, saved: Saved, dy: &Tensor, below: bool, grads: &mut Grads) -> Result<Option<Tensor>> {
-        let trunk = self.qkv.is_trained();
+        let [qkv, attention_out, inner, outer] = &self.modules.linears;
+        let below = below || qkv.linear.is_trained();
         // Nothing is computed below the lowest linear layer with a trained LoRA.
-        let lowest = if below || trunk { Some(Slot::Qkv) } else { self.loras.lowest() };
-        let (below, goal) = (below || trunk, lowest.map_or(4, |slot| slot as usize));
-        let lora = |slot: Slot, x: &Tensor, dy: &Tensor, dx: Option<Tensor>, grads: &mut Grads| {
-            self.loras.at(slot).backward(&saved.loras[slot as usize], x, (dy, 0), dx, grads)
-        };
-        let (mut dh, dx1) = timed(Phase::Elementwise, || self.output_norm.backward(&saved.output_norm, dy, grads))?;
-        if let (FfnAdapter::Mixture(mixture), Some(adapter)) = (&self.adapter, &saved.adapter) {
-            match timed(Phase::Adapters, || mixture.backward(adapter, &dh, goal < 4, grads))? {
-                Some(grad) => dh = grad,
-                None => return Ok(None),
-            }
-        }
-        if goal > Slot::Outer as usize {
-            return Ok(None);
-        }
+        let lowest = if below { Some(Slot::Qkv) } else { self.modules.lowest_lora() };
+        let goes_below = |slot: Slot| below || lowest.is_some_and(|lowest| lowest < slot);
+        let [_, out_loras, inner_loras, outer_loras] = &saved.loras;
+        let (dh, dx1) = timed(Phase::Elementwise, || self.output_norm.backward(&saved.output_norm, dy, grads))?;
+        let dh = self.modules.adapter.backward(saved.adapter.as_ref(), dh, lowest.is_some(), grads)?;
+        let Some(dh) = dh else { return Ok(None) };
         let _products = scope(Phase::TrunkBackward);
-        let stop = |slot: Slot| goal == slot as usize && !below;
-        if trunk {
-            self.outer.add_grads(&activation::forward(self.act, &saved.inner)?, &dh, grads)?;
-        }
-        let dinner = if self.loras.at(Slot::Outer).trained() {
-            let a = activation::forward(self.act, &saved.inner)?;
-            let da = if stop(Slot::Outer) { None } else { Some(self.outer.backward(&dh)?) };
-            let Some(da) = lora(Slot::Outer, &a, &dh, da, grads)? else { return Ok(None) };
+        let activated = || activation::forward(self.act, &saved.inner);
+        let dinner = if outer.has_mixture() {
+            let da = goes_below(Slot::Outer).then(|| outer.linear.backward(&dh)).transpose()?;
+            let Some(da) = outer.add_grads(outer_loras, activated, (&dh, 0), da, grads)? else { return Ok(None) };
             activation::backward(self.act, &saved.inner, da)?
         } else {
-            self.outer.backward_act(&dh, self.act, &saved.inner)?
+            outer.add_grads(outer_loras, activated, (&dh, 0), None, grads)?;
+            outer.linear.backward_act(&dh, self.act, &saved.inner)?
         };
-        let mut dx1 = if stop(Slot::Inner) { None } else { Some(self.inner.backward_add(&dinner, dx1)?) };
-        if let Some(x1) = &saved.x1 {
-            self.inner.add_grads(x1, &dinner, grads)?;
-            dx1 = lora(Slot::Inner, x1, &dinner, dx1, grads)?;
-        }
+        let dx1 = goes_below(Slot::Inner).then(|| inner.linear.backward_add(&dinner, dx1)).transpose()?;
+        let dx1 = inner.add_grads(inner_loras, || kept(&saved.x1), (&dinner, 0), dx1, grads)?;
         let Some(dx1) = dx1 else { return Ok(None) };
         let (dprojected, dresidual) =
             timed(Phase::Elementwise, || self.attention_norm.backward(&saved.attention_norm, &dx1, grads))?;
-        let mut dattended = if stop(Slot::Out) { None } else { Some(self.attention_out.backward(&dprojected)?) };
-        if let Some(attended) = &saved.attended {
-            self.attention_out.add_grads(attended, &dprojected, grads)?;
-            dattended = lora(Slot::Out, attended, &dprojected, dattended, grads)?;
-        }
+        let dattended = goes_below(Slot::Out).then(|| attention_out.linear.backward(&dprojected)).transpose()?;
+        let dattended =
+            attention_out.add_grads(out_loras, || kept(&saved.attended), (&dprojected, 0), dattended, grads)?;
         let Some(dattended) = dattended else { return Ok(None) };
         let dqkv = timed(Phase::AttentionBackward, || attention::backward(&saved.qkv, &saved.layout, &dattended))?;
         self.input_gradient(&saved, &dqkv, below.then_some(dresidual), grads)
@@ -258,30 +182,24 @@ impl EncoderLayer {
         dresidual: Option<Tensor>,
         grads: &mut Grads,
     ) -> Result<Option<Tensor>> {
-        let loras = self.loras.at(Slot::Qkv);
-        let kept = &saved.loras[Slot::Qkv as usize];
+        let ([qkv, ..], [loras, ..]) = (&self.modules.linears, &saved.loras);
+        let x = || kept(&saved.x);
         match (dqkv, &saved.first_tokens) {
             (Qkv::Joint(dqkv), _) => {
-                let dx = dresidual.map(|dresidual| self.qkv.backward_add(dqkv, dresidual)).transpose()?;
-                let Some(x) = &saved.x else { return Ok(dx) };
-                self.qkv.add_grads(x, dqkv, grads)?;
-                loras.backward(kept, x, (dqkv, 0), dx, grads)
+                let dx = dresidual.map(|dresidual| qkv.linear.backward_add(dqkv, dresidual)).transpose()?;
+                qkv.add_grads(loras, x, (dqkv, 0), dx, grads)
             }
             (Qkv::Split(dq, dkv), Some(first)) => {
                 let d = dq.dim(1)?;
                 let mut dfirst = None;
                 let mut dx = None;
                 if let Some(dresidual) = dresidual {
-                    dfirst = Some(self.qkv.rows(0, d)?.backward_add(dq, dresidual)?);
-                    dx = Some(self.qkv.rows(d, 2 * d)?.backward(dkv)?);
+                    dfirst = Some(qkv.linear.rows(0, d)?.backward_add(dq, dresidual)?);
+                    dx = Some(qkv.linear.rows(d, 2 * d)?.backward(dkv)?);
                 }
-                if let Some(x) = &saved.x {
-                    let x_first = x.index_select(first, 0)?;
-                    Linear::add_block_grads(&self.qkv, 0, &x_first, dq, grads)?;
-                    Linear::add_block_grads(&self.qkv, d, x, dkv, grads)?;
-                    dfirst = loras.backward(kept, &x_first, (dq, 0), dfirst, grads)?;
-                    dx = loras.backward(&saved.kv_loras, x, (dkv, d), dx, grads)?;
-                }
+                let x_first = || Ok(x()?.index_select(first, 0)?);
+                let dfirst = qkv.add_grads(loras, x_first, (dq, 0), dfirst, grads)?;
+                let dx = qkv.add_grads(&saved.kv_loras, x, (dkv, d), dx, grads)?;
                 let (Some(dx), Some(dfirst)) = (dx, dfirst) else { return Ok(None) };
                 debug_assert_eq!(dx.dims(), [saved.tokens, d]);
                 Ok(Some(dx.index_add(first, &dfirst, 0)?))
@@ -289,4 +207,9 @@ impl EncoderLayer {
             (Qkv::Split(..), None) => Err(Error::internal("split attention without first tokens")),
         }
     }
+}
+
+/// The saved input of a linear layer.
+pub(super) fn kept(input: &Option<Tensor>) -> Result<Tensor> {
+    input.clone().ok_or_else(|| Error::internal("the input of a trained linear layer was not saved"))
 }

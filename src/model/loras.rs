@@ -1,15 +1,15 @@
-//! LoRA modules on the linear layers of a block: which there are, which a setting names, and how they run.
+//! The linear layers of a block with the LoRA modules on them: which there are, which a setting names, and how they run.
 //!
 //! A target is one of the model's own matrices, which may be a block of rows of one of the four [`Slot`]s. Its path is the
 //! Hugging Face name inside the layer, such as `self_attn.q_proj`.
 
-use super::stack::DropKeys;
-use crate::config::{MixtureConfig, lora_scaling};
+use super::dropout::DropKeys;
 use crate::error::{Error, Result};
 use crate::mixture::lora::{self, Columns};
 use crate::mixture::{Lora, LoraMixture, Route, RowMap};
-use crate::nn::profile::{Phase, scope};
-use crate::nn::{Dropout, Grads, Linear};
+use crate::nn::kernels::activation;
+use crate::nn::profile::{Phase, scope, timed};
+use crate::nn::{Act, Dropout, Grads, Linear};
 use candle_core::Tensor;
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use std::ops::Range;
 const DROP_PLACE: u64 = 1 << 41;
 
 /// The linear layers of a block, in the order they run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
     /// Queries, keys and values in one.
     Qkv,
@@ -27,6 +27,11 @@ pub enum Slot {
     Inner,
     /// The last of the feed-forward block.
     Outer,
+}
+
+impl Slot {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Qkv, Self::Out, Self::Inner, Self::Outer];
 }
 
 /// One matrix that can have a LoRA.
@@ -42,6 +47,13 @@ pub struct Target {
     pub d_in: usize,
     /// Whether this is a matrix of the checkpoint; else it is a part of one, which `all-linear` leaves out.
     pub whole: bool,
+}
+
+impl Target {
+    /// A matrix of the checkpoint: rows of one linear layer's weight.
+    pub fn whole(path: &str, slot: Slot, rows: Range<usize>, d_in: usize) -> Self {
+        Self { path: path.to_owned(), slot, columns: vec![rows], d_in, whole: true }
+    }
 }
 
 /// The targets that a setting names, in the model's order. `default` are the paths of an empty list.
@@ -95,18 +107,6 @@ pub struct Placed {
     pub module: Module,
 }
 
-/// The modules on one linear layer.
-#[derive(Clone, Debug, Default)]
-pub struct Loras {
-    list: Vec<Placed>,
-}
-
-/// The modules of one block of the model.
-#[derive(Clone, Debug, Default)]
-pub struct LayerLoras {
-    slots: [Loras; 4],
-}
-
 /// How the modules run in one forward.
 #[derive(Clone, Copy)]
 pub struct LoraRun<'a> {
@@ -116,77 +116,74 @@ pub struct LoraRun<'a> {
     pub drop: Option<DropKeys>,
 }
 
-/// What the backward pass of one linear layer's modules needs.
-#[derive(Debug, Default)]
-pub struct Saved {
-    list: Vec<(usize, lora::Saved)>,
+/// What the backward pass of one linear layer's modules needs: the number of each module that ran, and what it saved.
+pub type Saved = Vec<(usize, lora::Saved)>;
+
+/// A linear layer of the base model with the LoRA modules on it.
+#[derive(Clone, Debug)]
+pub struct AdaptedLinear {
+    /// The base model's own, frozen or trained.
+    pub linear: Linear,
+    /// What is added to its output.
+    pub loras: Vec<Placed>,
 }
 
-impl LayerLoras {
-    /// The modules of one linear layer.
-    pub fn at(&self, slot: Slot) -> &Loras {
-        &self.slots[slot as usize]
-    }
-    /// Puts a module on a linear layer.
-    pub fn push(&mut self, slot: Slot, placed: Placed) {
-        self.slots[slot as usize].list.push(placed);
-    }
-    /// All modules in the order they run.
-    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Placed)> {
-        let slots = [Slot::Qkv, Slot::Out, Slot::Inner, Slot::Outer];
-        slots.into_iter().zip(&self.slots).flat_map(|(slot, loras)| loras.list.iter().map(move |placed| (slot, placed)))
-    }
-    /// The mixtures in the order they run.
+impl AdaptedLinear {
+    /// The mixtures among the modules.
     pub fn mixtures(&self) -> impl Iterator<Item = &LoraMixture> {
-        self.iter().filter_map(|(_, placed)| match &placed.module {
+        self.loras.iter().filter_map(|placed| match &placed.module {
             Module::Mixture(mixture) => Some(mixture),
             Module::Merged(_) => None,
         })
     }
-    /// The lowest linear layer with a mixture: nothing below it needs a gradient.
-    pub fn lowest(&self) -> Option<Slot> {
-        self.iter().find(|(_, placed)| matches!(placed.module, Module::Mixture(_))).map(|(slot, _)| slot)
+
+    /// Whether any module is trained.
+    pub fn has_mixture(&self) -> bool {
+        self.mixtures().next().is_some()
     }
-    /// Replaces every mixture by what `merge` makes of it.
-    pub fn replace(&mut self, mut merge: impl FnMut(usize, &LoraMixture) -> Result<Lora>) -> Result<()> {
-        for placed in self.slots.iter_mut().flat_map(|loras| loras.list.iter_mut()) {
-            if let Module::Mixture(mixture) = &placed.module {
-                placed.module = Module::Merged(merge(placed.site, mixture)?);
-            }
+
+    /// Whether a gradient is computed from its input.
+    pub fn needs_input(&self) -> bool {
+        self.linear.is_trained() || self.has_mixture()
+    }
+
+    /// x `[n, in]` -> `[n, out]`, and what backward needs
+    pub fn forward(&self, x: &Tensor, run: LoraRun<'_>, rows: &RowMap) -> Result<(Tensor, Saved)> {
+        let y = timed(Phase::TrunkForward, || self.linear.forward(x))?;
+        self.add_loras(x, y, run, rows, 0..usize::MAX)
+    }
+
+    /// The output z and `act(z)`; in one product where no module lies between. x `[n, in]` -> two of `[n, out]`, and what
+    /// backward needs
+    pub fn forward_act(
+        &self,
+        x: &Tensor,
+        act: Act,
+        run: LoraRun<'_>,
+        rows: &RowMap,
+    ) -> Result<(Tensor, Tensor, Saved)> {
+        if self.loras.is_empty() {
+            let (z, a) = timed(Phase::TrunkForward, || self.linear.forward_act(x, act))?;
+            return Ok((z, a, Saved::new()));
         }
-        Ok(())
-    }
-    /// Adds every merged module to the weight of its linear layer, frozen and in the order of the slots, and forgets it.
-    pub fn fold(&mut self, linears: [&mut Linear; 4]) -> Result<()> {
-        for (loras, linear) in self.slots.iter_mut().zip(linears) {
-            for placed in std::mem::take(&mut loras.list) {
-                let Module::Merged(lora) = placed.module else {
-                    return Err(Error::internal("experts cannot be folded into a weight; merge them first"));
-                };
-                *linear = Linear::new(lora.folded(&linear.weight().dense()?)?, linear.bias().cloned());
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Loras {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-    /// Whether any is trained.
-    pub fn trained(&self) -> bool {
-        self.list.iter().any(|placed| matches!(placed.module, Module::Mixture(_)))
+        let (z, saved) = self.forward(x, run, rows)?;
+        let a = timed(Phase::Elementwise, || activation::forward(act, &z))?;
+        Ok((z, a, saved))
     }
 
-    /// Adds all modules' outputs to y, whose memory nobody else may hold. x `[n, in]`, y `[n, out]`
-    pub fn forward(&self, x: &Tensor, y: Tensor, run: LoraRun<'_>, rows: &RowMap) -> Result<(Tensor, Saved)> {
-        self.forward_part(x, y, run, rows, 0..usize::MAX)
-    }
-
-    /// As [`Loras::forward`] where y holds only the outputs `part` of the layer: modules elsewhere do not run.
+    /// The outputs `part` alone; modules elsewhere do not run. x `[n, in]` -> `[n, part]`, and what backward needs
     pub fn forward_part(
+        &self,
+        x: &Tensor,
+        run: LoraRun<'_>,
+        rows: &RowMap,
+        part: Range<usize>,
+    ) -> Result<(Tensor, Saved)> {
+        let y = timed(Phase::TrunkForward, || self.linear.rows(part.start, part.len())?.forward(x))?;
+        self.add_loras(x, y, run, rows, part)
+    }
+
+    fn add_loras(
         &self,
         x: &Tensor,
         y: Tensor,
@@ -194,9 +191,9 @@ impl Loras {
         rows: &RowMap,
         part: Range<usize>,
     ) -> Result<(Tensor, Saved)> {
-        let _phase = (!self.is_empty()).then(|| scope(Phase::Adapters));
-        let (mut y, mut saved) = (y, Saved::default());
-        for (i, placed) in self.list.iter().enumerate() {
+        let _phase = (!self.loras.is_empty()).then(|| scope(Phase::Adapters));
+        let (mut y, mut saved) = (y, Saved::new());
+        for (i, placed) in self.loras.iter().enumerate() {
             match &placed.module {
                 Module::Mixture(mixture) if inside(mixture.columns(), &part) => {
                     let route = run.route.ok_or_else(|| Error::internal("a mixture was run without a route"))?;
@@ -204,7 +201,7 @@ impl Loras {
                     let drop = run.drop.map_or_else(Dropout::none, key);
                     let here = mixture.shifted(part.start);
                     let (sum, kept) = here.forward(x, y, (route, placed.site), rows, drop)?;
-                    saved.list.push((i, kept));
+                    saved.push((i, kept));
                     y = sum;
                 }
                 Module::Merged(lora) if inside(lora.columns(), &part) => {
@@ -216,21 +213,26 @@ impl Loras {
         Ok((y, saved))
     }
 
-    /// Adds the gradients of all experts that ran, and to `dx`, if it is given, the gradient of x. The columns of `dy`
-    /// are the layer's outputs from `first` on. x `[n, in]`, dy `[n, out]`, dx `[n, in]`
-    pub fn backward(
+    /// Adds the gradients of what is trained here, and to `dx`, if it is given, the gradient of x through the modules. `x`
+    /// gives the input again, where it is needed. The columns of `dy` are the outputs from `first` on.
+    /// x `[n, in]`, dy `[n, out]`, dx `[n, in]`
+    pub fn add_grads(
         &self,
         saved: &Saved,
-        x: &Tensor,
+        x: impl FnOnce() -> Result<Tensor>,
         (dy, first): (&Tensor, usize),
-        dx: Option<Tensor>,
+        mut dx: Option<Tensor>,
         grads: &mut Grads,
     ) -> Result<Option<Tensor>> {
+        if !self.needs_input() {
+            return Ok(dx);
+        }
+        let x = x()?;
+        Linear::add_block_grads(&self.linear, first, &x, dy, grads)?;
         let _phase = scope(Phase::Adapters);
-        let mut dx = dx;
-        for (i, kept) in &saved.list {
-            if let Some(Placed { module: Module::Mixture(mixture), .. }) = self.list.get(*i) {
-                dx = mixture.shifted(first).backward(kept, x, dy, dx, grads)?;
+        for (i, kept) in saved {
+            if let Some(Placed { module: Module::Mixture(mixture), .. }) = self.loras.get(*i) {
+                dx = mixture.shifted(first).backward(kept, &x, dy, dx, grads)?;
             }
         }
         Ok(dx)
@@ -239,19 +241,4 @@ impl Loras {
 
 fn inside(columns: &[Range<usize>], part: &Range<usize>) -> bool {
     columns.iter().all(|c| part.start <= c.start && c.end <= part.end)
-}
-
-/// The mixture of one target as the settings say: its weights by `start` (A, then B), before training.
-pub fn mixture_of(
-    config: &MixtureConfig,
-    target: &Target,
-    bank: impl Fn(Vec<f32>, [usize; 3]) -> Result<crate::mixture::Bank>,
-    start: impl FnOnce([[usize; 3]; 2]) -> [Vec<f32>; 2],
-) -> Result<LoraMixture> {
-    let (r, width) = (config.lora_rank, target.columns.iter().map(Range::len).sum());
-    let a = [config.down_experts(), target.columns.len() * r, target.d_in];
-    let b = [config.up_experts(), width, r];
-    let [a_values, b_values] = start([a, b]);
-    let scale = lora_scaling(config.lora_alpha, r, config.use_rslora);
-    LoraMixture::new(bank(a_values, a)?, bank(b_values, b)?, target.columns.clone(), scale, config.lora_dropout)
 }

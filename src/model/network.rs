@@ -1,55 +1,122 @@
 //! A base model with a mixture in its layers: what classifiers and language models have in common.
 
-use super::layer::FfnAdapter;
-use super::loras::{self, LayerLoras, Module, Placed, Target};
-use crate::config::{self, MixtureConfig, MixtureKind};
+use super::loras::{self, AdaptedLinear, Module, Placed, Slot, Target};
+use crate::config::{self, MixtureConfig, MixtureKind, lora_scaling};
 use crate::error::{Error, Result};
-use crate::mixture::{Adapter, AdapterMixture, Bank, Lora, LoraMixture, MergeWeights, Side, init};
-use crate::nn::{Act, Linear, Params};
+use crate::mixture::{
+    Adapter, AdapterMixture, Bank, Lora, LoraMixture, MergeWeights, Route, RowMap, Side, adapter, init,
+};
+use crate::nn::profile::{Phase, scope, timed};
+use crate::nn::{Act, Grads, Linear, Params};
 use crate::rng::SeedStream;
 use candle_core::{DType, Device, Tensor};
+use std::ops::Range;
 
 /// A stack of layers that can carry adapters and LoRA.
 pub trait BaseModel: Clone {
-    /// One layer.
-    type Layer: AdaptableLayer;
-    /// The layers, bottom first.
-    fn stack(&self) -> &[Self::Layer];
+    /// What can be adapted in each layer, bottom first.
+    fn modules(&self) -> impl Iterator<Item = &LayerModules>;
     /// The same, to be changed.
-    fn stack_mut(&mut self) -> &mut [Self::Layer];
+    fn modules_mut(&mut self) -> impl Iterator<Item = &mut LayerModules>;
     /// d: width of a hidden state.
-    fn width(&self) -> usize;
+    fn hidden_size(&self) -> usize;
     /// The device the weights are on.
-    fn place(&self) -> &Device;
+    fn device(&self) -> &Device;
     /// The format of the matrices.
     fn matrix_dtype(&self) -> DType;
     /// Values of all weights.
-    fn weights(&self) -> usize;
+    fn parameter_count(&self) -> usize;
+    /// Whether its own weights are trained.
+    fn base_trained(&self) -> bool;
 }
 
-/// A layer that can carry an adapter and LoRA.
-pub trait AdaptableLayer {
-    /// What it carries: the adapter behind its feed-forward block, and LoRA on its linear layers.
-    fn modules(&self) -> (&FfnAdapter, &LayerLoras);
-    /// The same, to be changed.
-    fn parts_mut(&mut self) -> LayerParts<'_>;
+/// What sits after the feed-forward block.
+#[derive(Clone, Debug)]
+pub enum FfnAdapter {
+    /// Nothing: the untouched base model.
+    None,
+    /// Experts, routed.
+    Mixture(AdapterMixture),
+    /// One adapter, merged.
+    Merged(Adapter),
 }
 
-/// The parts of a layer that adaptation changes.
-pub struct LayerParts<'a> {
+impl FfnAdapter {
+    /// What goes on after the feed-forward block, and what backward needs. `route`: with the number of this module. h `[rows, d]`
+    pub fn forward(
+        &self,
+        h: Tensor,
+        route: Option<(&Route, usize)>,
+        rows: &RowMap,
+    ) -> Result<(Tensor, Option<adapter::Saved>)> {
+        let _phase = scope(Phase::Adapters);
+        match (self, route) {
+            (Self::None, _) => Ok((h, None)),
+            (Self::Merged(adapter), _) => Ok((adapter.forward(&h, rows)?, None)),
+            (Self::Mixture(mixture), Some((route, site))) => {
+                let (h, saved) = mixture.forward(&h, route, site, rows)?;
+                Ok((h, Some(saved)))
+            }
+            (Self::Mixture(_), None) => Err(Error::internal("a mixture was run without a route")),
+        }
+    }
+
+    /// Adds the gradients of the experts that ran; gives the gradient of h, unless nothing is trained `below`. dh `[rows, d]`
+    pub fn backward(
+        &self,
+        saved: Option<&adapter::Saved>,
+        dh: Tensor,
+        below: bool,
+        grads: &mut Grads,
+    ) -> Result<Option<Tensor>> {
+        match (self, saved) {
+            (Self::Mixture(mixture), Some(saved)) => {
+                timed(Phase::Adapters, || mixture.backward(saved, &dh, below, grads))
+            }
+            _ => Ok(below.then_some(dh)),
+        }
+    }
+}
+
+/// What can be adapted in one layer: the linear layers, and the place behind the feed-forward block.
+#[derive(Clone, Debug)]
+pub struct LayerModules {
+    /// In the order of [`Slot::ALL`].
+    pub linears: [AdaptedLinear; 4],
     /// Behind the feed-forward block.
-    pub adapter: &'a mut FfnAdapter,
-    /// On the linear layers.
-    pub loras: &'a mut LayerLoras,
-    /// In the order of their slots.
-    pub linears: [&'a mut Linear; 4],
+    pub adapter: FfnAdapter,
+}
+
+impl LayerModules {
+    /// Of a base model without any module. `linears`: in the order of [`Slot::ALL`].
+    pub fn new(linears: [Linear; 4]) -> Self {
+        Self { linears: linears.map(|linear| AdaptedLinear { linear, loras: Vec::new() }), adapter: FfnAdapter::None }
+    }
+
+    /// All LoRA modules in the order they run.
+    pub fn loras(&self) -> impl Iterator<Item = (Slot, &Placed)> {
+        let slots = Slot::ALL.into_iter().zip(&self.linears);
+        slots.flat_map(|(slot, linear)| linear.loras.iter().map(move |placed| (slot, placed)))
+    }
+
+    /// The lowest linear layer with a mixture of LoRA: of a frozen layer nothing below it needs a gradient.
+    pub fn lowest_lora(&self) -> Option<Slot> {
+        Slot::ALL.into_iter().find(|&slot| self.linears[slot as usize].has_mixture())
+    }
+
+    /// Whether there is a mixture of either kind.
+    pub fn has_mixture(&self) -> bool {
+        matches!(self.adapter, FfnAdapter::Mixture(_)) || self.lowest_lora().is_some()
+    }
 }
 
 /// A base model with its mixture and its head, if that is apart. Cloning shares all tensors.
 #[derive(Clone, Debug)]
 pub struct AdaptedModel<B, H = ()> {
-    pub(super) base: B,
-    pub(super) head: H,
+    /// The base model with its layers.
+    pub base: B,
+    /// A classifier's head; that of a language model belongs to its base model.
+    pub head: H,
     pub(super) params: Params,
     pub(super) mixture: Option<MixtureConfig>,
 }
@@ -60,23 +127,58 @@ pub trait Network {
     fn params(&self) -> &Params;
     /// The mixture's settings, if this is an unmerged mixture.
     fn mixture(&self) -> Option<&MixtureConfig>;
-    /// The mixtures in order; empty when merged or without a mixture.
-    fn sites(&self) -> Vec<Site<'_>>;
-    /// Names of the adapted modules, in order.
-    fn site_names(&self) -> Vec<String>;
-    /// The merged adapters in order; empty when not merged.
-    fn adapters(&self) -> Vec<&Adapter>;
-    /// The LoRA modules of every layer, merged or not, with their names; empty without any.
-    fn loras(&self) -> Vec<(String, &Placed)>;
+    /// What each layer carries, bottom first.
+    fn layer_modules(&self) -> Vec<&LayerModules>;
     /// Values by role.
     fn counts(&self) -> Counts;
     /// The device the weights are on.
     fn device(&self) -> &Device;
     /// The format of the base model's matrices.
     fn dtype(&self) -> DType;
+    /// The same model with the experts of each adapted module replaced by their weighted mean, factor by factor. Without a
+    /// mixture: a copy.
+    fn merged(&self, weights: &MergeWeights) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// The mixtures in order; empty when merged or without a mixture.
+    fn sites(&self) -> Vec<Site<'_>> {
+        let of = self.layer_modules().into_iter().flat_map(|layer| {
+            let own =
+                if let FfnAdapter::Mixture(mixture) = &layer.adapter { Some(Site::Adapter(mixture)) } else { None };
+            own.into_iter().chain(layer.linears.iter().flat_map(AdaptedLinear::mixtures).map(Site::Lora))
+        });
+        of.collect()
+    }
+
+    /// Names of the adapted modules, in order.
+    fn site_names(&self) -> Vec<String> {
+        let of = self.layer_modules().into_iter().enumerate().flat_map(|(i, layer)| {
+            let own = matches!(layer.adapter, FfnAdapter::Mixture(_)).then(|| adapter_name(i));
+            let mixtures = layer.loras().filter(|(_, placed)| matches!(placed.module, Module::Mixture(_)));
+            own.into_iter().chain(mixtures.map(move |(_, placed)| lora_name(i, &placed.path)))
+        });
+        of.collect()
+    }
+
+    /// The merged adapters in order; empty when not merged.
+    fn adapters(&self) -> Vec<&Adapter> {
+        let layers = self.layer_modules().into_iter();
+        layers
+            .filter_map(|layer| if let FfnAdapter::Merged(adapter) = &layer.adapter { Some(adapter) } else { None })
+            .collect()
+    }
+
+    /// The LoRA modules of every layer, merged or not, with their names; empty without any.
+    fn loras(&self) -> Vec<(String, &Placed)> {
+        let layers = self.layer_modules().into_iter().enumerate();
+        layers
+            .flat_map(|(i, layer)| layer.loras().map(move |(_, placed)| (lora_name(i, &placed.path), placed)))
+            .collect()
+    }
 }
 
-/// The mixture of an adapted module, of either kind.
+/// The mixture of an adapted module (*site* in names; see [`crate::mixture`]), of either kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Site<'a> {
     /// Adapters.
@@ -108,75 +210,40 @@ pub struct Counts {
     pub base: usize,
 }
 
-impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
-    /// All trained tensors, in a fixed order. Empty for a merged model.
-    pub fn params(&self) -> &Params {
+impl<B: BaseModel, H: Clone> Network for AdaptedModel<B, H> {
+    fn params(&self) -> &Params {
         &self.params
     }
-    /// The mixture's settings, if this is an unmerged mixture.
-    pub fn mixture(&self) -> Option<&MixtureConfig> {
+    fn mixture(&self) -> Option<&MixtureConfig> {
         self.mixture.as_ref()
     }
-    /// What each layer carries, bottom first.
-    fn modules(&self) -> impl Iterator<Item = (&FfnAdapter, &LayerLoras)> {
-        self.base.stack().iter().map(AdaptableLayer::modules)
+    fn layer_modules(&self) -> Vec<&LayerModules> {
+        self.base.modules().collect()
     }
-    /// The mixtures in order; empty when merged or without a mixture.
-    pub fn sites(&self) -> Vec<Site<'_>> {
-        let of = self.modules().flat_map(|(adapter, loras)| {
-            let own = if let FfnAdapter::Mixture(mixture) = adapter { Some(Site::Adapter(mixture)) } else { None };
-            own.into_iter().chain(loras.mixtures().map(Site::Lora))
-        });
-        of.collect()
-    }
-    /// Names of the adapted modules, in order.
-    pub fn site_names(&self) -> Vec<String> {
-        let of = self.modules().enumerate().flat_map(|(i, (adapter, loras))| {
-            let own = matches!(adapter, FfnAdapter::Mixture(_)).then(|| adapter_name(i));
-            let mixtures = loras.iter().filter(|(_, placed)| matches!(placed.module, Module::Mixture(_)));
-            own.into_iter().chain(mixtures.map(move |(_, placed)| lora_name(i, &placed.path)))
-        });
-        of.collect()
-    }
-    /// The merged adapters in order; empty when not merged.
-    pub fn adapters(&self) -> Vec<&Adapter> {
-        self.modules()
-            .filter_map(|(adapter, _)| if let FfnAdapter::Merged(adapter) = adapter { Some(adapter) } else { None })
-            .collect()
-    }
-    /// The LoRA modules of every layer, merged or not, with their names; empty without any.
-    pub fn loras(&self) -> Vec<(String, &Placed)> {
-        let layers = self.modules().enumerate();
-        layers
-            .flat_map(|(i, (_, loras))| loras.iter().map(move |(_, placed)| (lora_name(i, &placed.path), placed)))
-            .collect()
-    }
-
-    /// Values by role.
-    pub fn counts(&self) -> Counts {
+    fn counts(&self) -> Counts {
         let head = |name: &str| name.starts_with("classifier") || name.starts_with("pooler");
         Counts {
             trained: self.params.count(),
             head: self.params.iter().filter(|p| head(&p.name)).map(|p| p.value.elem_count()).sum(),
             merged: self.params.iter().filter(|p| p.bank).map(|p| p.value.elem_count() / p.experts).sum(),
-            base: self.base.weights(),
+            base: self.base.parameter_count(),
         }
     }
-
-    /// The same model with the experts of each adapted module replaced by their weighted mean, factor by factor. Without a
-    /// mixture: a copy.
-    pub fn merged(&self, weights: &MergeWeights) -> Result<Self> {
+    fn device(&self) -> &Device {
+        self.base.device()
+    }
+    fn dtype(&self) -> DType {
+        self.base.matrix_dtype()
+    }
+    fn merged(&self, weights: &MergeWeights) -> Result<Self> {
         if let Some(mixture) = &self.mixture {
             weights.check(self.sites().len(), mixture.num_experts)?;
         }
         self.replaced(weights, |site, mixture| mixture.merge(weights.site(site)?))
     }
+}
 
-    /// The uniform merge: the paper's.
-    pub fn merged_uniform(&self) -> Result<Self> {
-        self.merged(&self.uniform())
-    }
-
+impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
     /// Merged as the mixture itself says: the paper's mean, or the scores that it was imported with.
     pub fn merged_own(&self) -> Result<Self> {
         self.merged(&MergeWeights::own(self.mixture.as_ref())?)
@@ -185,11 +252,8 @@ impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
     /// The same model with the experts of each LoRA module replaced by what `merge` makes of them (number of the module,
     /// experts): another average than the paper's, or one expert. Adapters are merged uniformly.
     pub fn with_loras(&self, merge: impl FnMut(usize, &LoraMixture) -> Result<Lora>) -> Result<Self> {
-        self.replaced(&self.uniform(), merge)
-    }
-
-    fn uniform(&self) -> MergeWeights {
-        MergeWeights::uniform(self.mixture.as_ref().map_or(1, |m| m.num_experts))
+        let uniform = MergeWeights::uniform(self.mixture.as_ref().map_or(1, |m| m.num_experts));
+        self.replaced(&uniform, merge)
     }
 
     fn replaced(
@@ -198,12 +262,15 @@ impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
         mut merge: impl FnMut(usize, &LoraMixture) -> Result<Lora>,
     ) -> Result<Self> {
         let mut model = self.frozen();
-        for (site, layer) in model.base.stack_mut().iter_mut().enumerate() {
-            let LayerParts { adapter, loras, .. } = layer.parts_mut();
-            if let FfnAdapter::Mixture(mixture) = adapter {
-                *adapter = FfnAdapter::Merged(mixture.merge(weights.site(site)?)?);
+        for (site, layer) in model.base.modules_mut().enumerate() {
+            if let FfnAdapter::Mixture(mixture) = &layer.adapter {
+                layer.adapter = FfnAdapter::Merged(mixture.merge(weights.site(site)?)?);
             }
-            loras.replace(&mut merge)?;
+            for placed in layer.linears.iter_mut().flat_map(|linear| &mut linear.loras) {
+                if let Module::Mixture(mixture) = &placed.module {
+                    placed.module = Module::Merged(merge(placed.site, mixture)?);
+                }
+            }
         }
         Ok(model)
     }
@@ -216,69 +283,11 @@ impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
     /// The same model without its mixture: the frozen base model alone.
     pub fn bare(&self) -> Self {
         let mut model = self.frozen();
-        for layer in model.base.stack_mut() {
-            let LayerParts { adapter, loras, .. } = layer.parts_mut();
-            (*adapter, *loras) = (FfnAdapter::None, LayerLoras::default());
+        for layer in model.base.modules_mut() {
+            layer.adapter = FfnAdapter::None;
+            layer.linears.iter_mut().for_each(|linear| linear.loras.clear());
         }
         model
-    }
-
-    /// The same merged model with every LoRA added to the weights themselves: a plain base model again.
-    pub fn with_folded_loras(&self) -> Result<Self> {
-        let mut model = self.clone();
-        for layer in model.base.stack_mut() {
-            let LayerParts { loras, linears, .. } = layer.parts_mut();
-            loras.fold(linears)?;
-        }
-        Ok(model)
-    }
-
-    /// The same model with the given single adapters in its layers, in order: what a reader of an export builds.
-    pub fn with_adapters(&self, adapters: Vec<Adapter>) -> Result<Self> {
-        let layers = self.base.stack().len();
-        if adapters.len() != layers {
-            return Err(Error::format(format!("{} adapters for a model of {layers} layers", adapters.len())));
-        }
-        let mut model = self.frozen();
-        for (layer, adapter) in model.base.stack_mut().iter_mut().zip(adapters) {
-            *layer.parts_mut().adapter = FfnAdapter::Merged(adapter);
-        }
-        Ok(model)
-    }
-
-    /// Overwrites trained tensors with host values by name, such as a checkpoint's. Every trained tensor must be there.
-    pub fn set_params<'a>(&self, values: impl Fn(&str) -> Option<(&'a [usize], &'a [f32])>) -> Result<()> {
-        overwrite(&self.params, values)
-    }
-}
-
-impl<B: BaseModel, H: Clone> Network for AdaptedModel<B, H> {
-    fn params(&self) -> &Params {
-        self.params()
-    }
-    fn mixture(&self) -> Option<&MixtureConfig> {
-        self.mixture()
-    }
-    fn sites(&self) -> Vec<Site<'_>> {
-        self.sites()
-    }
-    fn site_names(&self) -> Vec<String> {
-        self.site_names()
-    }
-    fn adapters(&self) -> Vec<&Adapter> {
-        self.adapters()
-    }
-    fn loras(&self) -> Vec<(String, &Placed)> {
-        self.loras()
-    }
-    fn counts(&self) -> Counts {
-        self.counts()
-    }
-    fn device(&self) -> &Device {
-        self.base.place()
-    }
-    fn dtype(&self) -> DType {
-        self.base.matrix_dtype()
     }
 }
 
@@ -309,38 +318,54 @@ impl MixtureBuilder<'_> {
         default: &[&str],
         params: &mut Params,
     ) -> Result<()> {
-        let (m, d, device) = (self.mixture, base.width(), base.place().clone());
+        let (m, d, device) = (self.mixture, base.hidden_size(), base.device().clone());
         let targets = match m.kind {
             MixtureKind::Adapter => Vec::new(),
             MixtureKind::Lora => loras::select(targets, &m.lora_target, default)?,
         };
-        let tensor = |values: Vec<f32>, shape: [usize; 3]| -> Result<Tensor> {
-            Ok(Tensor::from_vec(values, &shape, &device)?.to_dtype(self.dtype)?)
-        };
-        for (i, layer) in base.stack_mut().iter_mut().enumerate() {
-            let LayerParts { adapter, loras, .. } = layer.parts_mut();
+        for (i, layer) in base.modules_mut().enumerate() {
             if m.kind == MixtureKind::Adapter {
-                let (name, r) = (adapter_name(i), m.adapter_size);
-                let shapes = [[m.down_experts(), r, d], [m.up_experts(), d, r]];
-                let bank = |values: Vec<f32>, shape: [usize; 3]| -> Result<Bank> {
-                    Bank::new(tensor(values, shape)?, Tensor::zeros((shape[0], shape[1]), self.dtype, &device)?)
-                };
-                let [down, up] = init::start(m, self.seed, (i, &name), shapes);
-                let mut mixture =
-                    AdapterMixture::new(bank(down, shapes[0])?, bank(up, shapes[1])?, act_of(m.activation));
+                let name = adapter_name(i);
+                let mut mixture = self.adapter(i, &name, d, &device)?;
                 mixture.train(&name, params)?;
-                *adapter = FfnAdapter::Mixture(mixture);
+                layer.adapter = FfnAdapter::Mixture(mixture);
             }
             for (t, target) in targets.iter().enumerate() {
                 let (site, name) = (i * targets.len() + t, lora_name(i, &target.path));
-                let bank = |values: Vec<f32>, shape: [usize; 3]| Bank::without_bias(tensor(values, shape)?);
-                let start = |shapes: [[usize; 3]; 2]| init::start(m, self.seed, (site, &name), shapes);
-                let mut mixture = loras::mixture_of(m, target, bank, start)?;
+                let mut mixture = self.lora(site, &name, target, &device)?;
                 mixture.train(&name, params)?;
-                loras.push(target.slot, Placed { site, path: target.path.clone(), module: Module::Mixture(mixture) });
+                let placed = Placed { site, path: target.path.clone(), module: Module::Mixture(mixture) };
+                layer.linears[target.slot as usize].loras.push(placed);
             }
         }
         Ok(())
+    }
+
+    /// The adapters of one layer of width `d`.
+    fn adapter(&self, site: usize, name: &str, d: usize, device: &Device) -> Result<AdapterMixture> {
+        let (m, r) = (self.mixture, self.mixture.adapter_size);
+        let shapes = [[m.down_experts(), r, d], [m.up_experts(), d, r]];
+        let [down, up] = init::start(m, self.seed, (site, name), shapes);
+        let bank = |values: Vec<f32>, shape: [usize; 3]| -> Result<Bank> {
+            let bias = Tensor::zeros((shape[0], shape[1]), self.dtype, device)?;
+            Bank::new(self.tensor(values, shape, device)?, Some(bias))
+        };
+        Ok(AdapterMixture::new(bank(down, shapes[0])?, bank(up, shapes[1])?, act_of(m.activation)))
+    }
+
+    /// The LoRA modules on one target.
+    fn lora(&self, site: usize, name: &str, target: &Target, device: &Device) -> Result<LoraMixture> {
+        let (m, r, columns) = (self.mixture, self.mixture.lora_rank, &target.columns);
+        let width = columns.iter().map(Range::len).sum();
+        let shapes = [[m.down_experts(), columns.len() * r, target.d_in], [m.up_experts(), width, r]];
+        let [a, b] = init::start(m, self.seed, (site, name), shapes);
+        let bank = |values: Vec<f32>, shape: [usize; 3]| Bank::new(self.tensor(values, shape, device)?, None);
+        let scale = lora_scaling(m.lora_alpha, r, m.use_rslora);
+        LoraMixture::new(bank(a, shapes[0])?, bank(b, shapes[1])?, columns.clone(), scale, m.lora_dropout)
+    }
+
+    fn tensor(&self, values: Vec<f32>, shape: [usize; 3], device: &Device) -> Result<Tensor> {
+        Ok(Tensor::from_vec(values, &shape, device)?.to_dtype(self.dtype)?)
     }
 }
 

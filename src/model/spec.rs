@@ -95,18 +95,43 @@ pub(super) fn text<'a>(json: &'a Value, key: &str) -> Option<&'a str> {
     json.get(key).and_then(Value::as_str)
 }
 
+/// Width of a head.
+pub(super) fn divided(hidden_size: usize, heads: usize) -> Result<usize> {
+    if hidden_size.is_multiple_of(heads) {
+        return Ok(hidden_size / heads);
+    }
+    Err(Error::format(format!("config.json: the hidden size {hidden_size} is not a multiple of the {heads} heads")))
+}
+
 /// Name or path the directory says it came from.
 pub(super) fn name(json: &Value) -> Option<String> {
     text(json, "_name_or_path").filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// A setting of neither kind of model that is supported: quantised or pruned weights.
-pub(super) fn changed_weights(json: &Value) -> Option<&'static str> {
-    if json.get("quantization_config").is_some_and(|value| !value.is_null()) {
-        return Some("a quantised checkpoint (quantization_config)");
+/// A setting with the only value that is computed here (as JSON; null and an absent one always are), and what another one
+/// would mean.
+pub(super) type OnlyValue = (&'static str, &'static str, &'static str);
+
+/// What no supported model has: weights of another kind, or a second input.
+pub(super) const NEVER: [OnlyValue; 4] = [
+    ("add_cross_attention", "false", "attention to a second input"),
+    ("is_encoder_decoder", "false", "an encoder and a decoder in one"),
+    ("quantization_config", "null", "a quantised checkpoint"),
+    ("pruned_heads", "{}", "heads that were taken out"),
+];
+
+/// Refuses settings with other values; `choose`: what to do then.
+pub(super) fn refuse_others(json: &Value, settings: &[OnlyValue], choose: &str) -> Result<()> {
+    for &(key, only, meaning) in settings {
+        let Some(value) = json.get(key).filter(|value| !value.is_null()) else { continue };
+        let same_number = value.as_f64().is_some_and(|value| only.parse() == Ok(value));
+        let written = value.to_string();
+        if !same_number && written != only {
+            let message = format!("config.json: {key} = {written} is not supported ({meaning}); {choose}");
+            return Err(Error::config(message));
+        }
     }
-    let pruned = json.get("pruned_heads").and_then(Value::as_object).is_some_and(|heads| !heads.is_empty());
-    pruned.then_some("pruned_heads")
+    Ok(())
 }
 
 impl EncoderSpec {
@@ -123,14 +148,15 @@ impl EncoderSpec {
             }
             None => return Err(Error::format("config.json: model_type is missing; choose a BERT or RoBERTa encoder")),
         };
-        refuse_unknown_semantics(&json)?;
+        refuse_others(&json, &NEVER, CHOOSE)?;
+        refuse_others(&json, &ONLY_VALUES, CHOOSE)?;
         let hidden_size = size(&json, "hidden_size")?;
-        let num_heads = size(&json, "num_attention_heads")?;
-        if hidden_size % num_heads != 0 {
-            return Err(Error::format(format!(
-                "config.json: hidden_size {hidden_size} is not a multiple of num_attention_heads {num_heads}"
-            )));
+        if number(&json, "embedding_size")?.is_some_and(|width| width != hidden_size as f64) {
+            let message = format!("config.json: an embedding_size other than hidden_size is not supported; {CHOOSE}");
+            return Err(Error::config(message));
         }
+        let num_heads = size(&json, "num_attention_heads")?;
+        divided(hidden_size, num_heads)?;
         let pad = number(&json, "pad_token_id")?.unwrap_or(if family == Family::Roberta { 1.0 } else { 0.0 });
         let hidden_dropout = rate(&json, "hidden_dropout_prob", 0.1)?;
         let max_positions = size(&json, "max_position_embeddings")?;
@@ -189,29 +215,13 @@ pub(super) fn activation(key: &str, name: &str) -> Result<Act> {
     })
 }
 
-fn refuse_unknown_semantics(json: &Value) -> Result<()> {
-    let refuse = |what: &str| {
-        Err(Error::config(format!("config.json: {what} is not supported; choose a plain BERT or RoBERTa encoder")))
-    };
-    let on = |key: &str| json.get(key).and_then(Value::as_bool).unwrap_or(false);
-    if let Some(kind) = text(json, "position_embedding_type").filter(|kind| *kind != "absolute") {
-        return refuse(&format!("position_embedding_type {kind:?}"));
-    }
-    for key in ["is_decoder", "add_cross_attention", "is_encoder_decoder"] {
-        if on(key) {
-            return refuse(&format!("{key} = true"));
-        }
-    }
-    if let Some(what) = changed_weights(json) {
-        return refuse(what);
-    }
-    if let (Some(embedding), Some(hidden)) = (number(json, "embedding_size")?, number(json, "hidden_size")?)
-        && embedding != hidden
-    {
-        return refuse("an embedding_size other than hidden_size");
-    }
-    Ok(())
-}
+const CHOOSE: &str = "choose a plain BERT or RoBERTa encoder";
+
+/// Of encoders.
+const ONLY_VALUES: [OnlyValue; 2] = [
+    ("position_embedding_type", "\"absolute\"", "positions in the attention"),
+    ("is_decoder", "false", "attention to earlier tokens alone"),
+];
 
 #[cfg(test)]
 mod tests {

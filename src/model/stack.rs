@@ -3,34 +3,14 @@
 //! Of each layer from the lowest trained one on, the activations are saved, or, to save memory, its input alone: then the
 //! layer runs once more in the backward pass. Dropout masks and routes are functions of the pass, so the bits are the same.
 
+use super::dropout::DropKeys;
 use super::loras::LoraRun;
+use super::network::{BaseModel, LayerModules};
 use crate::error::{Error, Result};
 use crate::mixture::{Route, RowMap};
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Dropout, Grads};
-use crate::rng::{Purpose, SeedStream};
 use std::ops::Range;
-
-/// Where dropout masks of one forward come from. The same value gives the same masks.
-#[derive(Clone, Copy, Debug)]
-pub struct DropKeys {
-    base: u64,
-}
-
-impl DropKeys {
-    /// Of training micro-batch number `index`.
-    pub fn new(seed: SeedStream, index: u64) -> Self {
-        Self { base: seed.stream(Purpose::Dropout, index).next_u64() }
-    }
-    /// The dropout at one place of the network.
-    pub fn at(self, place: u64, p: f64) -> Dropout {
-        if p > 0.0 {
-            Dropout::new(self.base.wrapping_add((place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), p)
-        } else {
-            Dropout::none()
-        }
-    }
-}
 
 /// How to run a batch.
 #[derive(Clone, Copy)]
@@ -55,6 +35,36 @@ impl ForwardOptions<'_> {
     /// Evaluation of a model without a mixture (or merged).
     pub fn eval() -> Self {
         Self { passes: 1, route: None, drop: None, lora_drop: None, all_tokens: false, keep: false, recompute: false }
+    }
+}
+
+/// Refuses packed sequences that a model cannot take; `max_length`: the longest in tokens, and why, where that is not its
+/// table of positions.
+pub(super) fn check_batch(
+    ids: &[u32],
+    offsets: &[usize],
+    vocab_size: usize,
+    (max_length, why): (usize, &str),
+) -> Result<()> {
+    if offsets.len() < 2 || offsets[0] != 0 || offsets.last() != Some(&ids.len()) {
+        return Err(Error::internal("a batch whose offsets do not fit its tokens"));
+    }
+    if let Some(w) = offsets.windows(2).find(|w| w[1] <= w[0] || w[1] - w[0] > max_length) {
+        return Err(Error::config(format!(
+            "a sequence of {} tokens; this model takes 1 to {max_length}{why}, lower max_length",
+            w[1].saturating_sub(w[0])
+        )));
+    }
+    check_ids(ids, vocab_size)
+}
+
+/// Refuses token ids outside the vocabulary.
+pub(super) fn check_ids(ids: &[u32], vocab_size: usize) -> Result<()> {
+    match ids.iter().find(|&&id| id as usize >= vocab_size) {
+        Some(id) => Err(Error::config(format!(
+            "token id {id} is outside the model's vocabulary of {vocab_size}; the tokenizer belongs to another model"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -126,7 +136,7 @@ pub(super) struct At<'a, P> {
 }
 
 /// Layers one above the other.
-pub(super) trait Stack {
+pub(super) trait Stack: BaseModel {
     /// What goes from one layer to the next.
     type Hidden;
     /// Its gradient.
@@ -136,12 +146,6 @@ pub(super) trait Stack {
     /// What all layers of one forward have in common.
     type Pass;
 
-    /// Number of layers.
-    fn depth(&self) -> usize;
-    /// The lowest layer that a gradient must reach: 0 where the base model itself is trained.
-    fn lowest_trained(&self) -> Option<usize>;
-    /// Whether the gradient of the first layer's input is needed.
-    fn embeddings_trained(&self) -> bool;
     /// Layer `i`.
     fn layer_forward(&self, i: usize, x: &Self::Hidden, pass: &Self::Pass) -> Result<(Self::Hidden, Self::Saved)>;
     /// Back through one layer: adds the gradients of what is trained there, and gives that of its input if it is needed.
@@ -153,6 +157,11 @@ pub(super) trait Stack {
         grads: &mut Grads,
     ) -> Result<Option<Self::Gradient>>;
 
+    /// The lowest layer that a gradient must reach: 0 where the base model itself is trained.
+    fn lowest_trained(&self) -> Option<usize> {
+        if self.base_trained() { Some(0) } else { self.modules().position(LayerModules::has_mixture) }
+    }
+
     /// All layers, bottom first.
     fn forward_layers(
         &self,
@@ -160,14 +169,14 @@ pub(super) trait Stack {
         pass: &Self::Pass,
         options: &ForwardOptions<'_>,
     ) -> Result<ForwardResult<Self::Hidden, Self::Saved>> {
-        let lowest = self.lowest_trained().unwrap_or(usize::MAX);
+        let (depth, lowest) = (self.modules().count(), self.lowest_trained().unwrap_or(usize::MAX));
         let (mut x, mut saved) = (x, Vec::new());
-        for i in 0..self.depth() {
+        for i in 0..depth {
             let (y, all) = self.layer_forward(i, &x, pass)?;
             if options.keep {
                 saved.push(if i < lowest {
                     SavedActivations::Nothing
-                } else if options.recompute && i + 1 < self.depth() {
+                } else if options.recompute && i + 1 < depth {
                     SavedActivations::Input(x)
                 } else {
                     // The last layer's backward comes at once: saving all of it costs nothing at the peak.
@@ -197,7 +206,7 @@ pub(super) trait Stack {
                     return Err(Error::internal("nothing was saved of a layer that has a gradient"));
                 }
             };
-            let at = At { layer: i, pass, below: i > lowest || self.embeddings_trained() };
+            let at = At { layer: i, pass, below: i > lowest || self.base_trained() };
             match self.layer_backward(at, saved, dy, grads)? {
                 Some(dx) => dy = dx,
                 None => return Ok(None),

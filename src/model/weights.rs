@@ -5,6 +5,7 @@
 
 use super::gguf::GgufWeights;
 use crate::error::{Context as _, Error, Result};
+use crate::nn::kernels::device::wide;
 use crate::rng::{Purpose, SeedStream};
 use crate::tensor::safetensors::{SafetensorsFile, TensorEntry};
 use candle_core::{DType, Device, Tensor};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The tensors of a model, by name.
+#[derive(Default)]
 pub struct Weights {
     files: Vec<SafetensorsFile>,
     /// Number of the file, and of the tensor in it.
@@ -24,13 +26,9 @@ pub struct Weights {
 }
 
 impl Weights {
-    fn empty() -> Self {
-        Self { files: Vec::new(), entries: BTreeMap::new(), prefix: String::new(), gguf: None, held: BTreeMap::new() }
-    }
-
     /// Tensors in memory, under the names that a checkpoint gives them.
     pub fn of_tensors(held: BTreeMap<String, Tensor>) -> Self {
-        Self { held, ..Self::empty() }
+        Self { held, ..Self::default() }
     }
 
     /// A tensor in memory, with or without the prefix.
@@ -40,7 +38,7 @@ impl Weights {
 
     /// Those of a GGUF file.
     pub fn from_gguf(file: GgufWeights) -> Self {
-        Self { gguf: Some(file), ..Self::empty() }
+        Self { gguf: Some(file), ..Self::default() }
     }
 
     /// The GGUF file they come from, if they do.
@@ -50,7 +48,7 @@ impl Weights {
 
     /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`.
     pub fn open(dir: &Path) -> Result<Self> {
-        let mut weights = Self::empty();
+        let mut weights = Self::default();
         let single = dir.join("model.safetensors");
         let index = dir.join("model.safetensors.index.json");
         if single.is_file() {
@@ -75,7 +73,7 @@ impl Weights {
 
     /// Tensors inside the program.
     pub fn bundled(bytes: &'static [u8]) -> Result<Self> {
-        let mut weights = Self::empty();
+        let mut weights = Self::default();
         weights.add(SafetensorsFile::bundled(bytes)?);
         Ok(weights)
     }
@@ -113,8 +111,7 @@ impl Weights {
 
     /// Whether there is such a tensor, with or without the prefix.
     pub fn has(&self, name: &str) -> bool {
-        let stored = || self.entry(name).is_some() || self.in_memory(name).is_some();
-        self.gguf.as_ref().map_or_else(stored, |file| file.has(self.bare(name)))
+        self.shape(name).is_some()
     }
 
     /// The shape of a tensor.
@@ -130,6 +127,15 @@ impl Weights {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let in_gguf = self.gguf.iter().flat_map(GgufWeights::names);
         self.entries.keys().chain(self.held.keys()).map(String::as_str).chain(in_gguf)
+    }
+
+    /// Reads tensors of the expected shapes: matrices in `dtype`, vectors never narrower than f32.
+    pub(super) fn reader<'a>(
+        &'a self,
+        dtype: DType,
+        device: &'a Device,
+    ) -> impl Fn(&str, &[usize]) -> Result<Tensor> + 'a {
+        move |name, shape| self.get(name, shape, if shape.len() > 1 { dtype } else { wide(dtype) }, device)
     }
 
     /// Reads one tensor of the expected shape.

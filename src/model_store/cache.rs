@@ -6,8 +6,7 @@ use crate::config::model_id::{ModelId, is_commit, is_gguf_name};
 use crate::error::{Error, Result};
 use crate::model_store::fetch::size;
 use crate::model_store::hub::Hub;
-use crate::model_store::model_card;
-use crate::model_store::model_card::{ModelReader, StoredFile, StoredModel};
+use crate::model_store::model_card::{self, ModelReader, StoredFile, StoredModel};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
@@ -149,9 +148,7 @@ impl Hub {
     /// The models in the cache. Directories that are no models are left out; a cache that does not exist is empty.
     pub fn scan(&self, reader: &dyn ModelReader) -> CacheInfo {
         let mut models = Vec::new();
-        let mut folders = names(&self.cache);
-        folders.sort_unstable();
-        for folder in folders {
+        for folder in names(&self.cache) {
             if let Some(id) = ModelId::of_folder(&folder) {
                 self.list_repo(&id, reader, &mut models);
             }
@@ -166,11 +163,9 @@ impl Hub {
 
     fn list_repo(&self, id: &ModelId, reader: &dyn ModelReader, models: &mut Vec<StoredModel>) {
         let dir = self.cache.join(id.folder());
-        let parts: u64 = names(&dir.join("blobs"))
-            .iter()
-            .filter(|name| name.ends_with(".part") || name.ends_with(".incomplete"))
-            .filter_map(|name| size(&dir.join("blobs").join(name)))
-            .sum();
+        let blobs = files(&dir.join("blobs"));
+        let begun = |file: &&StoredFile| file.name.ends_with(".part") || file.name.ends_with(".incomplete");
+        let parts: u64 = blobs.iter().filter(begun).map(|file| file.bytes).sum();
         let before = models.len();
         let main = fs::read_to_string(dir.join("refs/main")).map(|commit| commit.trim().to_owned());
         let all = commits(&dir);
@@ -199,24 +194,22 @@ impl Hub {
     /// Returns the bytes that are free now.
     pub fn remove(&self, id: &ModelId) -> Result<u64> {
         let dir = self.cache.join(id.folder());
-        let outside =
-            || Error::config(format!("it is a link, so nothing was removed; remove it by hand: {}", dir.display()));
+        let absent = || Error::config(format!("{id} is not on disk, so nothing was removed"));
+        let place = dir.display();
         match fs::symlink_metadata(&dir) {
-            Err(_) => {
-                return Err(Error::config(format!("{id} is not on disk, so nothing was removed: {}", dir.display())));
+            Err(_) => return Err(Error::config(format!("{id} is not on disk, so nothing was removed: {place}"))),
+            Ok(meta) if !meta.is_dir() => {
+                return Err(Error::config(format!("it is a link, so nothing was removed; remove it by hand: {place}")));
             }
-            Ok(meta) if !meta.is_dir() => return Err(outside()),
             Ok(_) => {}
         }
         let before = occupied(&dir);
         if id.revision.is_some() || id.file.is_some() {
-            let snapshot = self
-                .snapshot(id)
-                .ok_or_else(|| Error::config(format!("{id} is not on disk, so nothing was removed")))?;
+            let snapshot = self.snapshot(id).ok_or_else(absent)?;
             match &id.file {
                 None => remove(&snapshot)?,
                 Some(file) if snapshot.join(file).symlink_metadata().is_ok() => remove(&snapshot.join(file))?,
-                Some(_) => return Err(Error::config(format!("{id} is not on disk, so nothing was removed"))),
+                Some(_) => return Err(absent()),
             }
             if names(&snapshot).is_empty() && snapshot.is_dir() {
                 remove(&snapshot)?;
@@ -231,7 +224,7 @@ impl Hub {
     }
 }
 
-/// Why a snapshot with a `config.json` is not whole.
+/// Why a snapshot with a `config.json` is incomplete.
 fn incomplete(snapshot: &Path) -> Option<String> {
     let file = |name: &str| snapshot.join(name).is_file();
     // With pickles alone it is complete; opening it says that they cannot be used.
@@ -255,11 +248,9 @@ fn list_snapshot(id: &ModelId, snapshot: &Path, reader: &dyn ModelReader, models
     };
     let ggufs: Vec<StoredFile> = files.extract_if(.., |file| is_gguf_name(&file.name)).collect();
     if files.iter().any(|file| file.name == "config.json") && (ggufs.is_empty() || incomplete(snapshot).is_none()) {
-        let mut model = model_card::of_dir(snapshot, reader);
-        model.incomplete = incomplete(snapshot).is_some();
-        if model.incomplete {
-            model.problem = Some(unfinished(id));
-        }
+        let mut model = StoredModel { incomplete: incomplete(snapshot).is_some(), ..StoredModel::default() };
+        let problem = model_card::read_dir(snapshot, reader, &mut model).err().map(|err| err.to_string());
+        model.problem = if model.incomplete { Some(unfinished(id)) } else { problem };
         add(id.clone(), snapshot.to_owned(), files, model);
     } else if ggufs.is_empty() && !files.is_empty() {
         // A README alone, or a kind of model that has no config.json.
@@ -269,7 +260,8 @@ fn list_snapshot(id: &ModelId, snapshot: &Path, reader: &dyn ModelReader, models
     for file in ggufs {
         let path = snapshot.join(&file.name);
         let id = ModelId { file: Some(file.name.clone()), ..id.clone() };
-        let model = model_card::of_gguf(&path, reader);
+        let mut model = StoredModel::default();
+        model.problem = model_card::read_gguf(&path, reader, &mut model).err().map(|err| err.to_string());
         add(id, path, vec![file], model);
     }
 }
@@ -297,14 +289,15 @@ fn files(dir: &Path) -> Vec<StoredFile> {
 fn commits(dir: &Path) -> Vec<String> {
     let mut commits = names(&dir.join("snapshots"));
     commits.retain(|name| dir.join("snapshots").join(name).is_dir());
-    commits.sort_unstable();
     commits
 }
 
-/// Names in a directory; a directory that cannot be read is empty.
+/// Names in a directory, in order; a directory that cannot be read is empty.
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
 }
 
 /// Bytes below a directory, links not followed.

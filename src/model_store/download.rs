@@ -1,69 +1,16 @@
-//! A whole model: the list of its files, a check of the disk space, one file after the other, at the end the ref.
+//! A model: the list of its files, a check of the disk space, one file after the other, at the end the ref.
 
 use crate::config::model_id::{ModelId, is_commit};
 use crate::error::{Error, Result};
-use crate::model_store::choose::{self, Choice};
+use crate::model_store::choose;
 use crate::model_store::client::Client;
 use crate::model_store::fetch::{RepoDownload, Tracker};
 use crate::model_store::listing::{self, Listing};
 use crate::model_store::model_card::{self, ModelReader};
+use crate::model_store::progress::{DownloadProgress, Stage, Watcher};
 use serde::Serialize;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// What is being done.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// The hub is asked for the list of files.
-    #[default]
-    Asking,
-    /// Bytes are coming.
-    Fetching,
-    /// What has come is compared with its checksum.
-    Verifying,
-    /// Something went wrong; it is tried again.
-    Waiting {
-        /// In so many seconds.
-        seconds: u64,
-        /// What went wrong.
-        reason: String,
-    },
-}
-
-/// How far a download is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct DownloadProgress {
-    /// What is being done.
-    pub stage: Stage,
-    /// The file, by its name in the repository.
-    pub file: String,
-    /// Its number, from 1.
-    pub number: usize,
-    /// Files in all.
-    pub files: usize,
-    /// Bytes of all files that are there.
-    pub done: u64,
-    /// Bytes of all files; 0: not known yet.
-    pub total: u64,
-    /// Bytes that have come over the network in this download.
-    pub fetched: u64,
-    /// Bytes a second over the last seconds; 0: not known. [`download`] leaves it 0.
-    pub speed: f64,
-}
-
-impl DownloadProgress {
-    /// Share of the bytes that are there, 0 to 1.
-    pub fn share(&self) -> f64 {
-        if self.total == 0 { 0.0 } else { (self.done as f64 / self.total as f64).min(1.0) }
-    }
-
-    /// Seconds until the rest is there at this speed.
-    pub fn seconds_left(&self) -> Option<f64> {
-        (self.speed > 0.0 && self.total > 0).then(|| self.total.saturating_sub(self.done) as f64 / self.speed)
-    }
-}
+use std::path::PathBuf;
 
 /// What a finished download has brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -74,16 +21,6 @@ pub struct Downloaded {
     pub path: PathBuf,
     /// Bytes of all its files.
     pub bytes: u64,
-}
-
-/// Follows a download, and can cancel it.
-pub trait Watcher {
-    /// Called after every read with where the download stands; false cancels it.
-    fn report(&mut self, progress: &DownloadProgress) -> bool;
-    /// Waits for this time; false cancels the download.
-    fn wait(&mut self, time: Duration) -> bool;
-    /// Free bytes on the disk where this path is or will be; nothing where that is not known.
-    fn free_space(&self, path: &Path) -> Option<u64>;
 }
 
 /// Fetches a model into the cache, or what is missing of it.
@@ -108,7 +45,20 @@ pub fn download(
     let all = || choice.small.iter().chain(&choice.weights);
     let needed = all().map(|file| repo.missing(file)).fold(0, u64::saturating_add);
     repo.check_space(needed, &*tracker.watcher)?;
-    fetch_all(&repo, &choice, reader, &mut tracker)?;
+    tracker.progress.files = all().count();
+    tracker.progress.total = all().map(|file| file.bytes.unwrap_or(0)).fold(0, u64::saturating_add);
+    for (number, file) in all().enumerate() {
+        // A model that cannot be used is refused before its large files are fetched.
+        if number == choice.small.len() && number > 0 {
+            model_card::check_config(&repo.snapshot(), reader).map_err(|err| {
+                err.context(format!("{} cannot be used here, so its weights were not fetched", id.repo))
+            })?;
+        }
+        tracker.progress.number = number + 1;
+        tracker.progress.stage = Stage::Fetching;
+        repo.fetch(file, &mut tracker)?;
+    }
+    model_card::check_shards(&repo.snapshot())?;
     if !is_commit(id.revision()) {
         let path = repo.dir.join("refs").join(id.revision());
         let written =
@@ -119,27 +69,4 @@ pub fn download(
     let path = gguf.as_ref().map_or_else(|| repo.snapshot(), |file| repo.pointer(file));
     let id = ModelId { file: gguf, ..id.clone() };
     Ok(Downloaded { id: id.to_string(), path, bytes: tracker.progress.done })
-}
-
-fn fetch_all(
-    repo: &RepoDownload<'_>,
-    choice: &Choice,
-    reader: &dyn ModelReader,
-    tracker: &mut Tracker<'_>,
-) -> Result<()> {
-    let all = || choice.small.iter().chain(&choice.weights);
-    tracker.progress.files = all().count();
-    tracker.progress.total = all().map(|file| file.bytes.unwrap_or(0)).fold(0, u64::saturating_add);
-    for (number, file) in all().enumerate() {
-        // A model that cannot be used is refused before its large files are fetched.
-        if number == choice.small.len() && number > 0 {
-            model_card::check_config(&repo.snapshot(), reader).map_err(|err| {
-                err.context(format!("{} cannot be used here, so its weights were not fetched", repo.id.repo))
-            })?;
-        }
-        tracker.progress.number = number + 1;
-        tracker.progress.stage = Stage::Fetching;
-        repo.fetch(file, tracker)?;
-    }
-    model_card::check_shards(&repo.snapshot())
 }

@@ -6,6 +6,9 @@ use crate::model_store::hub::Hub;
 use std::io;
 use std::path::Path;
 
+/// What to do after an interruption.
+const AGAIN: &str = "start the same download again: it goes on where it stopped";
+
 /// A failed step of a download.
 #[derive(Debug)]
 pub struct FetchError {
@@ -61,48 +64,33 @@ impl RequestContext<'_> {
     pub(crate) fn status(&self, status: u16, message: &str) -> FetchError {
         let (host, what, endpoint) = (self.hub.host(), self.what(), &self.hub.endpoint);
         let page = format!("{endpoint}/{}", self.id.repo);
-        let (retryable, text) = match status {
-            401 if self.hub.has_token() => (
-                false,
-                format!(
-                    "{host} does not accept the token (401) for {what}; make a new one at {endpoint}/settings/tokens and \
-                     put it into HF_TOKEN, and check the name: there may be no such model"
-                ),
+        let retryable = matches!(status, 408 | 416 | 429 | 500..=599);
+        let text = match status {
+            401 if self.hub.token.is_some() => format!(
+                "{host} does not accept the token (401) for {what}; make a new one at {endpoint}/settings/tokens and \
+                 put it into HF_TOKEN, and check the name: there may be no such model"
             ),
-            401 => (
-                false,
-                format!(
-                    "{host} requires a login (401) for {what}: the model is private or its terms must be accepted, or \
-                     there is no such model; check the name, accept the terms at {page}, then set HF_TOKEN to a token of \
-                     {endpoint}/settings/tokens"
-                ),
+            401 => format!(
+                "{host} requires a login (401) for {what}: the model is private or its terms must be accepted, or \
+                 there is no such model; check the name, accept the terms at {page}, then set HF_TOKEN to a token of \
+                 {endpoint}/settings/tokens"
             ),
-            403 => (
-                false,
-                format!(
-                    "{host} refuses {what} (403): its terms must be accepted first; do so at {page} with the account of \
-                     your token, and give the token the right to read such models"
-                ),
+            403 => format!(
+                "{host} refuses {what} (403): its terms must be accepted first; do so at {page} with the account of \
+                 your token, and give the token the right to read such models"
             ),
-            404 => (
-                false,
-                format!(
-                    "{host} has no {what} in revision {} (404); check organisation, name and revision at {page}",
-                    self.id.revision()
-                ),
+            404 => format!(
+                "{host} has no {what} in revision {} (404); check organisation, name and revision at {page}",
+                self.id.revision()
             ),
-            416 => (true, format!("{host} cannot resume {what} (416); it is fetched from the beginning")),
-            429 => (
-                true,
-                format!(
-                    "{host} gets too many requests (429); wait some minutes, or set HF_TOKEN: with a token more are allowed"
-                ),
+            416 => format!("{host} cannot resume {what} (416); it is fetched from the beginning"),
+            429 => format!(
+                "{host} gets too many requests (429); wait some minutes, or set HF_TOKEN: with a token more are allowed"
             ),
-            408 | 500..=599 => (
-                true,
-                format!("{host} cannot answer now ({status}) for {what}; try again later, what was fetched is kept"),
-            ),
-            _ => (false, format!("{host} answers {status} for {what}; check HF_ENDPOINT ({endpoint})")),
+            408 | 500..=599 => {
+                format!("{host} cannot answer now ({status}) for {what}; try again later, what was fetched is kept")
+            }
+            _ => format!("{host} answers {status} for {what}; check HF_ENDPOINT ({endpoint})"),
         };
         let error = Error::new(ErrorKind::Network, text);
         let error = if message.is_empty() { error } else { error.context(format!("the server says {message:?}")) };
@@ -112,21 +100,18 @@ impl RequestContext<'_> {
     /// A failed connection or transfer.
     pub(crate) fn transport(&self, err: &ureq::Error) -> FetchError {
         let host = self.hub.host();
+        // The transport hands on errors of TLS as those of the connection.
+        if err.to_string().to_lowercase().contains("certificate") {
+            let message =
+                format!("the certificate of {host} is not accepted: {err}; a proxy may be inspecting connections");
+            return FetchError::network(false, message);
+        }
         let (retryable, message) = match err {
-            // The transport hands on errors of TLS as those of the connection.
-            err if err.to_string().to_lowercase().contains("certificate") => (
-                false,
-                format!("the certificate of {host} is not accepted: {err}; a proxy may be inspecting connections"),
-            ),
             ureq::Error::Io(err) => (true, self.connection(err)),
-            ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::PerWrite) => (
-                true,
-                format!(
-                    "{host} has sent nothing for {} s; check the connection and start the same download again: it goes \
-                     on where it stopped",
-                    self.hub.read_timeout.as_secs()
-                ),
-            ),
+            ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::PerWrite) => {
+                let seconds = self.hub.read_timeout.as_secs();
+                (true, format!("{host} has sent nothing for {seconds} s; check the connection and {AGAIN}"))
+            }
             ureq::Error::BodyExceedsLimit(bytes) => {
                 return self.not_a_hub(&format!("its list of files is longer than {} MB", bytes / 1_000_000));
             }
@@ -157,9 +142,7 @@ impl RequestContext<'_> {
                 format!("{host} refuses connections; check HF_ENDPOINT ({}) and the connection", self.hub.endpoint)
             }
             Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => {
-                format!(
-                    "the connection to {host} broke off; start the same download again: it goes on where it stopped"
-                )
+                format!("the connection to {host} broke off; {AGAIN}")
             }
             _ => format!("the connection to {host} failed: {err}; check it and try again"),
         }
@@ -172,10 +155,7 @@ impl RequestContext<'_> {
         FetchError::lasting(match err.kind() {
             Kind::StorageFull | Kind::QuotaExceeded => Error::new(
                 ErrorKind::Io,
-                format!(
-                    "the disk is full: {cache}; free some space (adamix models remove NAME) and start the same download \
-                     again: it goes on where it stopped"
-                ),
+                format!("the disk is full: {cache}; free some space (adamix models remove NAME) and {AGAIN}"),
             ),
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Error::new(
                 ErrorKind::Io,

@@ -7,9 +7,9 @@ use crate::config::model_id::ModelId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::model_store::client::{Client, FileMetadata};
-use crate::model_store::download::{DownloadProgress, Stage, Watcher};
 use crate::model_store::error::{FetchError, RequestContext};
 use crate::model_store::listing::RemoteFile;
+use crate::model_store::progress::{DownloadProgress, Stage, Watcher};
 use crate::model_store::verify::Checksum;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -179,7 +179,7 @@ impl FileTransfer<'_> {
         let part = blob.with_extension("part");
         let _lock = self.lock(&blob.with_extension("lock"), tracker)?;
 
-        // The whole file may be there: of another revision, or of a run that ended before the file got its name.
+        // The complete file may be there: of another revision, or of a run that ended before the file got its name.
         for there in [&blob, &part] {
             match size(there) {
                 Some(old) if old == bytes => {
@@ -188,7 +188,7 @@ impl FileTransfer<'_> {
                     }
                     self.remove(there)?;
                 }
-                // Under the name of a blob there are whole files only.
+                // Under the name of a blob there are complete files only.
                 Some(old) if old > bytes || there == &blob => self.remove(there)?,
                 _ => {}
             }
@@ -320,7 +320,7 @@ impl FileTransfer<'_> {
         FetchError { retryable: resumed, ..FetchError::restart(error) }
     }
 
-    /// Gives a whole file its name and its place in the snapshot.
+    /// Gives a complete file its name and its place in the snapshot.
     fn place(&self, there: &Path, blob: &Path) -> Result<(), FetchError> {
         if there != blob {
             fs::rename(there, blob).map_err(|err| self.context.write(blob, err))?;

@@ -76,23 +76,6 @@ impl Hub {
         })
     }
 
-    /// This cache and this server, without a token.
-    pub fn at(cache: &Path, endpoint: &str) -> Self {
-        let endpoint = endpoint.trim_end_matches('/').to_owned();
-        Self { cache: cache.to_owned(), endpoint, offline: None, read_timeout: READ_TIMEOUT, token: None }
-    }
-
-    /// The same with this token.
-    #[must_use]
-    pub fn with_token(self, token: &str) -> Self {
-        Self { token: Some(token.to_owned()), ..self }
-    }
-
-    /// Whether requests carry a token.
-    pub fn has_token(&self) -> bool {
-        self.token.is_some()
-    }
-
     /// The server's name, for messages.
     pub fn host(&self) -> &str {
         self.endpoint.split_once("://").map_or(self.endpoint.as_str(), |(_, rest)| rest)
@@ -126,7 +109,7 @@ mod tests {
     #[test]
     fn server_token_and_offline_are_read_and_the_token_is_never_shown() {
         let plain = hub(&[("HOME", "/nowhere")]);
-        assert_eq!((plain.endpoint.as_str(), plain.offline, plain.has_token()), (ENDPOINT, None, false));
+        assert_eq!((plain.endpoint.as_str(), plain.offline, plain.token), (ENDPOINT, None, None));
         let set =
             hub(&[("HOME", "/h"), ("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", " hf_x\n"), ("HF_HUB_OFFLINE", "1")]);
         assert_eq!((set.endpoint.as_str(), set.host()), ("http://mirror", "mirror"));

@@ -13,12 +13,14 @@ mod fetch;
 pub mod hub;
 mod listing;
 pub mod model_card;
+mod progress;
 pub mod verify;
 
 pub use crate::config::model_id::ModelId;
 pub use cache::{CacheInfo, locate, pinned};
 pub use client::Client;
-pub use download::{DownloadProgress, Downloaded, Stage, Watcher, download};
+pub use download::{Downloaded, download};
 pub(crate) use fetch::cancelled;
 pub use hub::Hub;
 pub use model_card::{ModelKind, ModelReader, StoredModel};
+pub use progress::{DownloadProgress, Stage, Watcher};

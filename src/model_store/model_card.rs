@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
-    /// Reads a text as a whole: for labels and scores.
+    /// Encodes a text: for labels and scores.
     Encoder,
-    /// Writes text.
+    /// Generates text.
     Decoder,
 }
 
@@ -31,13 +31,13 @@ pub struct StoredFile {
 pub struct StoredModel {
     /// The name under which it can be used.
     pub id: String,
-    /// The commit of its snapshot; empty when not even one file is whole.
+    /// The commit of its snapshot; empty when no file is complete.
     pub commit: String,
     /// The snapshot directory, or the GGUF file in it.
     pub path: PathBuf,
     /// Its files.
     pub files: Vec<StoredFile>,
-    /// Bytes of its files, and of what is there of files that are not whole.
+    /// Bytes of its files, and of what is there of incomplete files.
     pub bytes: u64,
     /// What it is for, where that is known.
     pub kind: Option<ModelKind>,
@@ -61,14 +61,9 @@ pub trait ModelReader {
     fn gguf_family(&self, architecture: &str) -> Option<String>;
 }
 
-/// Kind, family, parameters and problem of a directory, from `config.json` and the headers of the weights.
-pub(crate) fn of_dir(dir: &Path, reader: &dyn ModelReader) -> StoredModel {
-    let mut model = StoredModel::default();
-    model.problem = read_dir(dir, reader, &mut model).err().map(|err| err.to_string());
-    model
-}
-
-fn read_dir(dir: &Path, reader: &dyn ModelReader, model: &mut StoredModel) -> Result<()> {
+/// Puts kind, family and parameters of a directory into `model`, from `config.json` and the headers of the weights. An
+/// error says why it cannot be used.
+pub(crate) fn read_dir(dir: &Path, reader: &dyn ModelReader, model: &mut StoredModel) -> Result<()> {
     let (family, kind) = read_config(dir, reader)?;
     (model.family, model.kind) = (family, Some(kind));
     model.parameters = reader.parameters(dir)?;
@@ -109,14 +104,9 @@ pub(crate) fn check_shards(dir: &Path) -> Result<()> {
     }
 }
 
-/// Kind, family, parameters and problem of a GGUF file, from its header.
-pub(crate) fn of_gguf(path: &Path, reader: &dyn ModelReader) -> StoredModel {
-    let mut model = StoredModel { kind: Some(ModelKind::Decoder), ..StoredModel::default() };
-    model.problem = read_gguf(path, reader, &mut model).err().map(|err| err.to_string());
-    model
-}
-
-fn read_gguf(path: &Path, reader: &dyn ModelReader, model: &mut StoredModel) -> Result<()> {
+/// As [`read_dir`] for a GGUF file, from its header.
+pub(crate) fn read_gguf(path: &Path, reader: &dyn ModelReader, model: &mut StoredModel) -> Result<()> {
+    model.kind = Some(ModelKind::Decoder);
     let header = GgufFile::open(path)?;
     model.parameters = header.tensors.values().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
     let kind =

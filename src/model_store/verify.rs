@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::tensor::hash::hex;
 use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -36,34 +36,32 @@ impl Checksum {
     }
 
     /// Whether the file has it. `on_chunk` is called with the size of every piece that was read; its error ends this.
-    pub fn matches(&self, path: &Path, mut on_chunk: impl FnMut(u64) -> Result<()>) -> Result<bool> {
-        let mut file = File::open(path).map_err(|err| Error::io("opening what was downloaded", path, err))?;
+    pub fn matches(&self, path: &Path, on_chunk: impl FnMut(u64) -> Result<()>) -> Result<bool> {
+        let file = File::open(path).map_err(|err| Error::io("opening what was downloaded", path, err))?;
         let size = file.metadata().map_err(|err| Error::io("reading what was downloaded", path, err))?.len();
-        let mut read_all = |update: &mut dyn FnMut(&[u8])| -> Result<()> {
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                let n = file.read(&mut buffer).map_err(|err| Error::io("reading what was downloaded", path, err))?;
-                if n == 0 {
-                    return Ok(());
-                }
-                update(&buffer[..n]);
-                on_chunk(n as u64)?;
-            }
-        };
         let found = match self {
-            Self::Sha256(_) => {
-                let mut hash = Sha256::new();
-                read_all(&mut |piece| hash.update(piece))?;
-                hex(&hash.finalize())
-            }
-            Self::Git(_) => {
-                let mut hash = Sha1::new();
-                hash.update(format!("blob {size}\0").as_bytes());
-                read_all(&mut |piece| hash.update(piece))?;
-                hex(&hash.finalize())
-            }
+            Self::Sha256(_) => digest(Sha256::new(), file, path, on_chunk),
+            Self::Git(_) => digest(Sha1::new_with_prefix(format!("blob {size}\0")), file, path, on_chunk),
         };
-        Ok(found == self.hex())
+        Ok(found? == self.hex())
+    }
+}
+
+/// Hashes the rest of a file; hexadecimal digits.
+fn digest(
+    mut hash: impl Digest,
+    mut file: File,
+    path: &Path,
+    mut on_chunk: impl FnMut(u64) -> Result<()>,
+) -> Result<String> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer).map_err(|err| Error::io("reading what was downloaded", path, err))?;
+        if n == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&buffer[..n]);
+        on_chunk(n as u64)?;
     }
 }
 

@@ -59,11 +59,12 @@ impl LayerNorm {
 
     /// Gradients of x and of the residual, as `(dx, dresidual)`; each in memory of its own.
     pub fn backward(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<(Tensor, Tensor)> {
-        let back = layer_norm::backward(dy, &saved.norm, &self.gamma, saved.drop, self.trained.is_some())?;
-        if let (Some((gamma, beta)), Some(dg), Some(db)) = (self.trained, back.gamma, back.beta) {
-            grads.add(gamma, 0, dg)?;
-            grads.add(beta, 0, db)?;
+        if let Some((gamma, beta)) = self.trained {
+            let (dgamma, dbeta) = layer_norm::affine_grads(dy, &saved.norm)?;
+            grads.add(gamma, 0, dgamma)?;
+            grads.add(beta, 0, dbeta)?;
         }
+        let back = layer_norm::backward(dy, &saved.norm, &self.gamma, saved.drop)?;
         Ok((back.x, back.sum))
     }
 }

@@ -23,13 +23,6 @@ pub struct Param {
     pub decay: bool,
 }
 
-impl Param {
-    /// The values of one expert (the whole tensor when this is no bank), sharing storage.
-    pub fn expert(&self, expert: usize) -> Result<Tensor> {
-        Ok(if self.bank { self.value.narrow(0, expert, 1)?.squeeze(0)? } else { self.value.clone() })
-    }
-}
-
 /// All trained tensors, in a fixed order.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
@@ -56,18 +49,6 @@ impl Params {
     /// In order.
     pub fn iter(&self) -> std::slice::Iter<'_, Param> {
         self.list.iter()
-    }
-    /// Number of tensors.
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
-    /// Whether nothing is trained.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-    /// By position.
-    pub fn get(&self, id: ParamId) -> Option<&Param> {
-        self.list.get(id.0)
     }
     /// By name.
     pub fn find(&self, name: &str) -> Option<&Param> {

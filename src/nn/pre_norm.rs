@@ -1,6 +1,7 @@
 //! The normalisation before a block, with the residual add of the block before it: `sum = dropout(x) + residual`, the
 //! residual stream in the norm's own format, and `y = norm(sum)`, which may have 16 bits. All `[n, d]`.
 
+use super::kernels::device::widen;
 use super::kernels::layer_norm;
 use super::kernels::rms_norm::{self, Scale};
 use super::kernels::{Dropout, residual};
@@ -47,13 +48,6 @@ impl PreNorm {
             Self::Layer(norm) => norm.gamma(),
             Self::Rms { gamma, .. } => gamma,
         }
-    }
-
-    /// Number of values, and their bytes.
-    pub fn size(&self) -> (usize, usize) {
-        let beta = if let Self::Layer(norm) = self { Some(norm.beta()) } else { None };
-        let sizes = [self.gamma()].into_iter().chain(beta).map(|t| (t.elem_count(), t.dtype().size_in_bytes()));
-        sizes.fold((0, 0), |(values, bytes), (n, size)| (values + n, bytes + n * size))
     }
 
     /// Makes it trained; its tensors get the names `{name}.weight` and `{name}.bias`.
@@ -105,7 +99,7 @@ impl PreNorm {
         match (self, &saved.kind) {
             (Self::Layer(norm), PreNormKind::Layer(saved)) => {
                 let Some((gamma, beta)) = norm.trained() else { return Ok(()) };
-                let (dgamma, dbeta) = layer_norm::affine_grads(dy, saved)?;
+                let (dgamma, dbeta) = layer_norm::affine_grads(&widen(dy)?, saved)?;
                 grads.add(gamma, 0, dgamma)?;
                 grads.add(beta, 0, dbeta)
             }
@@ -121,7 +115,7 @@ impl PreNorm {
         let gamma = self.gamma();
         match &saved.kind {
             PreNormKind::Layer(saved) => {
-                let dx = layer_norm::backward(dy, saved, gamma, Dropout::none(), false)?.sum;
+                let dx = layer_norm::backward(dy, saved, gamma, Dropout::none())?.sum;
                 match dsum {
                     Some(dsum) => residual::accumulate(dsum, &dx),
                     None => Dropout::none().apply_as(&dx, gamma.dtype()),

@@ -7,7 +7,7 @@ use super::kernels::quant::Quantised;
 use super::kernels::vocab_loss::Head;
 use crate::error::{Error, Result};
 use crate::tensor::NumberFormat;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 /// W `[out, in]`. Cloning shares the values.
 #[derive(Clone, Debug)]
@@ -66,22 +66,6 @@ impl Weight {
         }
     }
 
-    /// The device that holds the values.
-    pub fn device(&self) -> &Device {
-        match self {
-            Self::Dense(dense) => dense.device(),
-            Self::Quantised(_) => &Device::Cpu,
-        }
-    }
-
-    /// All values: shared, or widened into new memory.
-    pub fn dense(&self) -> Result<Tensor> {
-        match self {
-            Self::Dense(dense) => Ok(dense.clone()),
-            Self::Quantised(quantised) => quantised.dense(),
-        }
-    }
-
     /// The tensor itself; an error for quantised values, which cannot be trained or changed.
     pub fn tensor(&self) -> Result<&Tensor> {
         match self {
@@ -100,7 +84,7 @@ impl Weight {
             return Ok(Self::Dense(Tensor::cat(&dense, 0)?));
         }
         let parts = list.into_iter().map(|weight| match weight {
-            Self::Dense(tensor) => Quantised::from_dense(&tensor),
+            Self::Dense(tensor) => Quantised::of(&tensor, NumberFormat::F32),
             Self::Quantised(quantised) => Ok(quantised),
         });
         Ok(Self::Quantised(Quantised::stack(parts.collect::<Result<_>>()?)?))

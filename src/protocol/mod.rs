@@ -1,6 +1,6 @@
 //! The messages between window and engine: plain host data without tensors, threads or egui.
 //!
-//! | lane | direction | when it is full |
+//! | channel | direction | when it is full |
 //! |---|---|---|
 //! | [`Command`] | window to engine, [`Engine::try_send`] | refused with [`Busy`]; the window shows it |
 //! | [`ControlRequest`], [`Watch`] | window to engine, current values | cannot be full |
@@ -62,7 +62,7 @@ pub struct RequestId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RunId(pub u64);
 
-/// Called by the engine when a lane is filled; wakes the window.
+/// Called by the engine when a channel is filled; wakes the window.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// Creates the engine with the waker of the window.
@@ -70,8 +70,8 @@ pub type EngineFactory = Box<dyn FnOnce(Waker) -> crate::error::Result<Box<dyn E
 
 /// The engine as the window uses it.
 pub trait Engine {
-    /// Sends a command; never blocks.
-    fn try_send(&self, command: Command) -> Result<(), Busy>;
+    /// Sends a command with its number; never blocks.
+    fn try_send(&self, req: RequestId, command: Command) -> Result<(), Busy>;
     /// Sets a flag that the training thread reads between micro-batches and during long evaluations.
     fn control(&self, request: ControlRequest);
     /// Sets which snapshots are visible; the others are not made.
@@ -80,7 +80,7 @@ pub trait Engine {
     fn drain(&mut self, sink: &mut dyn FnMut(Incoming) -> ControlFlow<()>) -> bool;
 }
 
-/// The command lane is full or the engine is gone; nothing was taken.
+/// The command channel is full or the engine is gone; nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
     /// Too many commands are waiting.
@@ -115,34 +115,17 @@ pub struct Watch {
     pub experts: Option<(usize, Side)>,
 }
 
-/// A command of the window, answered by one [`Event::Done`] or [`Event::Failed`] with its `req`.
+/// A command of the window, answered by one [`Event::Done`] or [`Event::Failed`] with its [`RequestId`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Read a model's configuration: [`Outcome::Model`].
-    PreviewModel {
-        /// Number of the command.
-        req: RequestId,
-        /// Which model.
-        model: ModelConfig,
-    },
-    /// Read and tokenize the data: [`Outcome::Data`], or [`Outcome::Texts`] where the task is text.
-    PreviewData {
-        /// Number of the command.
-        req: RequestId,
-        /// Data and model settings.
-        config: Box<RunConfig>,
-    },
-    /// Check whether a run can start, with its time and memory: [`Outcome::Preflight`].
-    Preflight {
-        /// Number of the command.
-        req: RequestId,
-        /// All settings.
-        config: Box<RunConfig>,
-    },
+    PreviewModel(ModelConfig),
+    /// Read and tokenize the data of these settings: [`Outcome::Data`], or [`Outcome::Texts`] where the task is text.
+    PreviewData(Box<RunConfig>),
+    /// Check whether a run with these settings can start, with its time and memory: [`Outcome::Preflight`].
+    Preflight(Box<RunConfig>),
     /// Train. Reports [`Event::RunStarted`] and [`Event::PhaseChanged`]; done with [`Outcome::RunEnded`].
     StartRun {
-        /// Number of the command.
-        req: RequestId,
         /// The run's number in all its messages.
         run: RunId,
         /// All settings.
@@ -150,130 +133,61 @@ pub enum Command {
     },
     /// Resume an interrupted or stopped run from its last checkpoint; otherwise as `StartRun`.
     ResumeRun {
-        /// Number of the command.
-        req: RequestId,
         /// The run's number in all its messages.
         run: RunId,
         /// The run directory.
         dir: PathBuf,
     },
     /// Read a run directory, which another process may be writing: [`Outcome::Opened`].
-    OpenRun {
-        /// Number of the command.
-        req: RequestId,
-        /// The run directory.
-        dir: PathBuf,
-    },
-    /// List the runs: [`Outcome::Runs`].
-    ListRuns {
-        /// Number of the command.
-        req: RequestId,
-        /// Directory that holds the runs; empty: the default one.
-        runs_dir: String,
-    },
+    OpenRun(PathBuf),
+    /// List the runs: [`Outcome::Runs`]. The directory that holds them; empty: the default one.
+    ListRuns(String),
     /// Permanently remove a run directory: [`Outcome::Deleted`].
-    DeleteRun {
-        /// Number of the command.
-        req: RequestId,
-        /// The run directory.
-        dir: PathBuf,
-    },
-    /// Merged model against random routes, single experts and ensemble: [`Outcome::Compared`].
-    Compare {
-        /// Number of the command.
-        req: RequestId,
+    DeleteRun(PathBuf),
+    /// A query about the weights of a model.
+    Query {
         /// Whose weights.
         subject: Subject,
-        /// Number of random routes.
-        random_routes: usize,
-    },
-    /// Score the model merged with these weights: [`Outcome::Merged`].
-    Merge {
-        /// Number of the command.
-        req: RequestId,
-        /// Whose weights.
-        subject: Subject,
-        /// Weights of the experts.
-        plan: MergePlan,
-    },
-    /// Write files, read them back and verify them: [`Outcome::Exported`].
-    Export {
-        /// Number of the command.
-        req: RequestId,
-        /// Whose weights.
-        subject: Subject,
-        /// What and where.
-        plan: ExportPlan,
-    },
-    /// One snapshot of the experts: [`Outcome::Experts`].
-    Inspect {
-        /// Number of the command.
-        req: RequestId,
-        /// Whose weights.
-        subject: Subject,
-        /// Index of the adapted module whose heat maps are made.
-        site: usize,
-        /// Side whose heat maps are made.
-        side: Side,
+        /// What.
+        query: ModelQuery,
     },
     /// A query about models on disk, answered by the model-store thread: [`Outcome::Store`].
-    Store {
-        /// Number of the command.
-        req: RequestId,
-        /// What.
-        ask: StoreAsk,
-    },
-    /// Generate texts for the evaluation inputs and score them: [`Outcome::Written`].
-    Write {
-        /// Number of the command.
-        req: RequestId,
-        /// Whose weights.
-        subject: Subject,
-        /// Inputs, from the first on; 0: all.
-        inputs: usize,
-    },
+    Store(StoreAsk),
     /// Answer one prompt with several variants of a model: [`Outcome::Played`], and [`Incoming::Writing`] meanwhile.
     Play {
-        /// Number of the command.
-        req: RequestId,
         /// The model.
         writer: Writer,
         /// A prompt with its settings.
         plan: Box<PlayPlan>,
     },
-    /// A study of the experts: [`Outcome::Studied`].
-    Study {
-        /// Number of the command.
-        req: RequestId,
-        /// Whose weights.
-        subject: Subject,
-        /// The study.
-        study: Study,
-    },
 }
 
-impl Command {
-    /// Number of the command.
-    pub fn req(&self) -> RequestId {
-        match self {
-            Self::PreviewModel { req, .. }
-            | Self::PreviewData { req, .. }
-            | Self::Preflight { req, .. }
-            | Self::StartRun { req, .. }
-            | Self::ResumeRun { req, .. }
-            | Self::OpenRun { req, .. }
-            | Self::ListRuns { req, .. }
-            | Self::DeleteRun { req, .. }
-            | Self::Compare { req, .. }
-            | Self::Merge { req, .. }
-            | Self::Export { req, .. }
-            | Self::Inspect { req, .. }
-            | Self::Store { req, .. }
-            | Self::Write { req, .. }
-            | Self::Play { req, .. }
-            | Self::Study { req, .. } => *req,
-        }
-    }
+/// A query about the weights of a [`Subject`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelQuery {
+    /// Merged model against random routes, single experts and ensemble: [`Outcome::Compared`].
+    Compare {
+        /// Number of random routes.
+        random_routes: usize,
+    },
+    /// Score the model merged with these weights of the experts: [`Outcome::Merged`].
+    Merge(MergePlan),
+    /// Write files, read them back and verify them: [`Outcome::Exported`].
+    Export(ExportPlan),
+    /// One snapshot of the experts: [`Outcome::Experts`].
+    Inspect {
+        /// Index of the adapted module whose heat maps are made.
+        site: usize,
+        /// Side whose heat maps are made.
+        side: Side,
+    },
+    /// Generate texts for the evaluation inputs and score them: [`Outcome::Written`].
+    Write {
+        /// Inputs, from the first on; 0: all.
+        inputs: usize,
+    },
+    /// A study of the experts: [`Outcome::Studied`].
+    Study(Study),
 }
 
 /// An event: at most a few per second, ordered, never lost.
@@ -287,12 +201,7 @@ pub enum Event {
         threads: usize,
     },
     /// The phase of a run has changed.
-    PhaseChanged {
-        /// Which run.
-        run: RunId,
-        /// Its phase.
-        phase: RunPhase,
-    },
+    PhaseChanged(RunId, RunPhase),
     /// Model and data are loaded, the run directory exists, the first step follows.
     RunStarted {
         /// Which run.
@@ -309,33 +218,13 @@ pub enum Event {
         evals: Vec<EvalRecord>,
     },
     /// The merged model was evaluated.
-    Evaluated {
-        /// Which run.
-        run: RunId,
-        /// The result.
-        record: EvalRecord,
-    },
+    Evaluated(RunId, EvalRecord),
     /// A language model answered its fixed inputs. A resumed run sends the earlier answers right after its start.
-    Sampled {
-        /// Which run.
-        run: RunId,
-        /// The answers.
-        record: SampleRecord,
-    },
-    /// Every trained tensor was checked (after steps 1, 3 and 10).
-    GradientHealth {
-        /// Which run.
-        run: RunId,
-        /// One verdict for each tensor and expert.
-        gradient_health: Vec<TensorHealth>,
-    },
+    Sampled(RunId, SampleRecord),
+    /// Every trained tensor was checked (after steps 1, 3 and 10): one verdict for each tensor and expert.
+    GradientHealth(RunId, Vec<TensorHealth>),
     /// Distances between the experts, at step 0 and every few dozen steps.
-    Distances {
-        /// Which run.
-        run: RunId,
-        /// The sample.
-        sample: DistanceSample,
-    },
+    Distances(RunId, DistanceSample),
     /// A checkpoint was written.
     CheckpointWritten {
         /// Which run.
@@ -345,13 +234,8 @@ pub enum Event {
         /// Whether it is the best so far.
         best: bool,
     },
-    /// The run has ended.
-    RunEnded {
-        /// Which run.
-        run: RunId,
-        /// Reason and results.
-        end: Box<EndRecord>,
-    },
+    /// The run has ended: reason and results.
+    RunEnded(RunId, Box<EndRecord>),
     /// Progress of a long query.
     Progress {
         /// Number of the command.
@@ -364,26 +248,11 @@ pub enum Event {
         total: u64,
     },
     /// Progress of a download.
-    Downloading {
-        /// Number of the command.
-        req: RequestId,
-        /// The progress.
-        progress: DownloadProgress,
-    },
+    Downloading(RequestId, DownloadProgress),
     /// A command is answered.
-    Done {
-        /// Number of the command.
-        req: RequestId,
-        /// The answer.
-        outcome: Outcome,
-    },
+    Done(RequestId, Outcome),
     /// A command failed, or (without a number) the engine itself.
-    Failed {
-        /// Number of the command.
-        req: Option<RequestId>,
-        /// What went wrong.
-        failure: Failure,
-    },
+    Failed(Option<RequestId>, Failure),
     /// A log line.
     Log(LogLine),
 }
@@ -407,62 +276,37 @@ pub enum Outcome {
     Runs(Vec<RunSummary>),
     /// To `DeleteRun`: the removed directory.
     Deleted(PathBuf),
-    /// To `Compare`.
+    /// To [`ModelQuery::Compare`].
     Compared(Box<EvalReport>),
-    /// To `Merge`.
+    /// To [`ModelQuery::Merge`].
     Merged(Box<MergeReport>),
-    /// To `Export`, one for each target.
+    /// To [`ModelQuery::Export`], one for each target.
     Exported(Vec<ExportReport>),
-    /// To `Inspect`.
+    /// To [`ModelQuery::Inspect`].
     Experts(Box<ExpertSnapshot>),
     /// To `Store`.
     Store(Box<StoreAnswer>),
-    /// To `Write`.
+    /// To [`ModelQuery::Write`].
     Written(Box<WriteReport>),
     /// To `Play`.
     Played(Box<PlayReport>),
-    /// To `Study`.
+    /// To [`ModelQuery::Study`].
     Studied(Box<StudyReport>),
 }
 
 /// A message of [`Engine::drain`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
-    /// From the event lane.
+    /// From the event channel.
     Event(Event),
-    /// Training steps, oldest first.
-    Steps {
-        /// Which run.
-        run: RunId,
-        /// One bucket per step, or several steps in one when the window is slower than the training.
-        buckets: Vec<StepBucket>,
-    },
+    /// Training steps, oldest first: one bucket per step, or several steps in one when the window is slower than the training.
+    Steps(RunId, Vec<StepBucket>),
     /// The current experts.
-    Experts {
-        /// Which run.
-        run: RunId,
-        /// Shared, never changed.
-        snapshot: Arc<ExpertSnapshot>,
-    },
+    Experts(RunId, Arc<ExpertSnapshot>),
     /// The current routes.
-    Routing {
-        /// Which run.
-        run: RunId,
-        /// Shared, never changed.
-        snapshot: Arc<RoutingSnapshot>,
-    },
-    /// Answers as far as they are generated.
-    Writing {
-        /// Number of the command.
-        req: RequestId,
-        /// One text per pane.
-        texts: Vec<String>,
-    },
-    /// Time of the last steps by phase.
-    Profile {
-        /// Which run.
-        run: RunId,
-        /// The mean over the steps since the last one.
-        profile: StepProfile,
-    },
+    Routing(RunId, Arc<RoutingSnapshot>),
+    /// Answers as far as they are generated, one text per pane.
+    Writing(RequestId, Vec<String>),
+    /// Time by phase: the mean over the steps since the last one.
+    Profile(RunId, StepProfile),
 }

@@ -1,7 +1,7 @@
 //! Parameters of queries: whose weights, how they are merged, where they are exported.
 
 use crate::config::MixtureConfig;
-use crate::protocol::{ExportTarget, NumberFormat};
+use crate::protocol::{ExportTarget, NumberFormat, StartRecord};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -83,20 +83,8 @@ pub struct PreflightReport {
     pub problems: Vec<String>,
     /// Warnings, which do not prevent a start.
     pub warnings: Vec<String>,
-    /// Parameters of the frozen base model.
-    pub trunk_parameters: usize,
-    /// Parameters that are trained.
-    pub trained_parameters: usize,
-    /// Of these, in the classification head.
-    pub head_parameters: usize,
-    /// Adapter parameters that remain after merging.
-    pub merged_parameters: usize,
-    /// Training rows.
-    pub train_rows: usize,
-    /// Evaluation rows.
-    pub eval_rows: usize,
-    /// Optimizer steps in total.
-    pub total_steps: u64,
+    /// What training would start with; the default where that is not known.
+    pub start: StartRecord,
     /// Expected tokens per step, both passes counted.
     pub tokens_per_step: f64,
     /// Expected peak memory in bytes.
@@ -107,8 +95,6 @@ pub struct PreflightReport {
     pub recompute: bool,
     /// Expected seconds in total; absent: not measured.
     pub seconds: Option<f64>,
-    /// Name of the device.
-    pub device: String,
     /// The run directory that would be written.
     pub run_dir: PathBuf,
 }

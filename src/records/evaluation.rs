@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Mean cross-entropy in nats, or mean squared error.
+    #[serde(deserialize_with = "super::nan_of_null")]
     pub loss: f64,
     /// Share of right predictions, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +30,24 @@ pub struct Scores {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_accuracy: Option<f64>,
     /// The deciding metric's value (see [`EvalReport::metric`]).
+    #[serde(deserialize_with = "super::nan_of_null")]
     pub primary: f64,
+}
+
+impl Scores {
+    /// All scores by name; absent: the metric does not apply.
+    pub fn named(&self) -> [(&'static str, Option<f64>); 8] {
+        [
+            ("accuracy", self.accuracy),
+            ("f1", self.f1),
+            ("matthews", self.matthews),
+            ("pearson", self.pearson),
+            ("spearman", self.spearman),
+            ("loss", Some(self.loss)),
+            ("perplexity", self.perplexity),
+            ("token_accuracy", self.token_accuracy),
+        ]
+    }
 }
 
 /// How the experts of a merged model were weighed.
@@ -64,8 +82,9 @@ pub struct EvalReport {
     pub ensemble: Scores,
     /// What a model reaches that has learned nothing: always answering the most frequent class of this data set
     /// (classification) or its mean value (regression); the deciding metric of [`EvalReport::base`] (language models).
+    #[serde(deserialize_with = "super::nan_of_null")]
     pub majority: f64,
-    /// The trunk as it came, without a mixture (language models).
+    /// The base model as it came, without a mixture (language models).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Box<Scores>>,
 }

@@ -7,7 +7,17 @@ pub use evaluation::{Band, EvalReport, MergedWith, Scores};
 pub use route::{Pick, Route, SIDES, Side};
 
 use crate::tensor::HostTensor;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// JSON has no NaN: a number that is not finite is written as `null`, and read back as NaN.
+fn nan_of_null<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+fn best_of_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(u64, f64)>, D::Error> {
+    let best = Option::<(u64, Option<f64>)>::deserialize(from)?;
+    Ok(best.map(|(step, metric)| (step, metric.unwrap_or(f64::NAN))))
+}
 
 /// What is known when training starts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +27,7 @@ pub struct StartRecord {
     /// The step it starts from: 0, or the checkpoint's when resumed.
     pub first_step: u64,
     /// Optimizer steps in an epoch.
+    #[serde(deserialize_with = "nan_of_null")]
     pub steps_per_epoch: f64,
     /// Rows for training and for evaluation.
     pub train_rows: usize,
@@ -32,7 +43,7 @@ pub struct StartRecord {
     pub merged_parameters: usize,
     /// All parameters of the frozen model.
     pub trunk_parameters: usize,
-    /// Names of the sites in order, such as `layers.3.ffn`.
+    /// Names of the adapted modules in order, such as `layers.3.ffn`.
     pub sites: Vec<String>,
     /// Experts of the down side and of the up side.
     pub experts: [usize; 2],
@@ -52,20 +63,27 @@ pub struct StepRecord {
     /// Steps done, from 1.
     pub step: u64,
     /// Passes over the data done so far.
+    #[serde(deserialize_with = "nan_of_null")]
     pub epoch: f64,
     /// What was minimised: task loss + λ x consistency, mean over the micro-batches.
+    #[serde(deserialize_with = "nan_of_null")]
     pub loss: f64,
     /// Cross-entropy or squared error.
+    #[serde(deserialize_with = "nan_of_null")]
     pub task_loss: f64,
     /// Symmetric KL (or squared difference), before λ; 0 without a second pass.
+    #[serde(deserialize_with = "nan_of_null")]
     pub consistency_loss: f64,
     /// Learning rate used.
+    #[serde(deserialize_with = "nan_of_null")]
     pub learning_rate: f64,
     /// Global gradient norm before clipping.
+    #[serde(deserialize_with = "nan_of_null")]
     pub grad_norm: f64,
     /// Tokens through the model, both passes counted.
     pub tokens: usize,
     /// Wall-clock seconds of the step.
+    #[serde(deserialize_with = "nan_of_null")]
     pub seconds: f64,
     /// The routes of its micro-batches, in order.
     #[serde(skip)]
@@ -78,12 +96,14 @@ pub struct EvalRecord {
     /// Steps done.
     pub step: u64,
     /// Epochs done.
+    #[serde(deserialize_with = "nan_of_null")]
     pub epoch: f64,
     /// The merged model on the evaluation rows.
     pub merged: Scores,
     /// Whether this is the best so far.
     pub best: bool,
     /// Wall-clock seconds.
+    #[serde(deserialize_with = "nan_of_null")]
     pub seconds: f64,
 }
 
@@ -93,10 +113,12 @@ pub struct SampleRecord {
     /// Steps done.
     pub step: u64,
     /// Epochs done.
+    #[serde(deserialize_with = "nan_of_null")]
     pub epoch: f64,
     /// One for each input, the same inputs in the same order at every step.
     pub samples: Vec<Sample>,
     /// Wall-clock seconds.
+    #[serde(deserialize_with = "nan_of_null")]
     pub seconds: f64,
 }
 
@@ -123,8 +145,10 @@ pub struct TensorHealth {
     /// Steps done when it was checked.
     pub step: u64,
     /// Largest absolute gradient seen.
+    #[serde(deserialize_with = "nan_of_null")]
     pub max_abs_grad: f64,
     /// Norm of the change since the start over the norm of the tensor.
+    #[serde(deserialize_with = "nan_of_null")]
     pub update_ratio: f64,
     /// The verdict.
     pub state: HealthState,
@@ -171,12 +195,15 @@ pub struct EndRecord {
     /// Steps done.
     pub step: u64,
     /// Wall-clock seconds of training (this process).
+    #[serde(deserialize_with = "nan_of_null")]
     pub seconds: f64,
     /// Tokens a second over the training steps, both passes counted.
+    #[serde(deserialize_with = "nan_of_null")]
     pub tokens_per_s: f64,
     /// The full comparison at the end, of the best checkpoint's weights; absent when the run was cut short.
     pub report: Option<EvalReport>,
     /// The best checkpoint's step and metric.
+    #[serde(default, deserialize_with = "best_of_null")]
     pub best: Option<(u64, f64)>,
 }
 

@@ -15,7 +15,7 @@ pub enum Side {
 /// Both sides, in storage order.
 pub const SIDES: [Side; 2] = [Side::Down, Side::Up];
 
-/// The experts of one side of one site in one pass.
+/// The experts of one side of one adapted module in one pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pick {
@@ -27,12 +27,12 @@ pub enum Pick {
     PerToken(Vec<u8>),
 }
 
-/// All picks of one forward of a batch: `passes` x `sites` x 2 sides, in that order.
+/// All picks of one forward of a batch: `passes` x modules x 2 sides, in that order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Forward passes that go through the network as one batch (2 with consistency).
     pub passes: usize,
-    /// Sites (layers).
+    /// Adapted modules.
     pub sites: usize,
     /// `picks[(pass * sites + site) * 2 + side]`.
     pub picks: Vec<Pick>,

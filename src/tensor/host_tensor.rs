@@ -64,14 +64,9 @@ impl HostTensor {
     /// The shape without leading dimensions of size 1: a bank of one expert has the shape of a plain tensor.
     /// At least one dimension is kept.
     pub fn squeezed_shape(&self) -> &[usize] {
-        let mut shape = self.shape.as_slice();
-        while let [1, rest @ ..] = shape {
-            if rest.is_empty() {
-                break;
-            }
-            shape = rest;
-        }
-        shape
+        let outer = self.shape.len().saturating_sub(1);
+        let ones = self.shape[..outer].iter().take_while(|&&size| size == 1).count();
+        &self.shape[ones..]
     }
 }
 
@@ -106,7 +101,7 @@ pub(super) fn write_file<'a>(
     alignment: usize,
     tensor: &mut dyn FnMut(usize) -> Result<Cow<'a, HostTensor>>,
 ) -> Result<()> {
-    atomic::try_write_file_with(path, |out| {
+    atomic::write_file_with(path, |out| {
         let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(|err| Error::io("writing", path, err));
         put(head)?;
         let mut bytes = Vec::new();

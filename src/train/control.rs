@@ -42,8 +42,9 @@ impl Control {
     pub fn pause(&self) {
         self.inner.pause.store(true, Ordering::SeqCst);
     }
-    /// Ends the pause.
+    /// Ends the pause. Single steps that were asked for and not taken yet belong to it: the next pause has none.
     pub fn resume(&self) {
+        self.inner.steps.store(0, Ordering::SeqCst);
         self.inner.pause.store(false, Ordering::SeqCst);
         self.wake();
     }

@@ -92,7 +92,7 @@ pub fn classifier_loss(
     let on_device = format != DType::F16 && device::has_kernels(logits);
     let (value, outputs, scale) = match labels {
         Labels::Classes(classes) if on_device => {
-            let loss = vocab_loss::queue_logits_loss(logits, classes, consistency::objective(mixture, passes, 0.0))?;
+            let loss = vocab_loss::logits_loss(logits, classes, consistency::objective(mixture, passes, 0.0))?;
             let gradient = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
             (PendingLoss::Device(loss.rows), gradient, 1.0)
         }
@@ -283,8 +283,8 @@ mod tests {
             let z = Tensor::from_slice(&values, (7 * passes, outputs), &Device::Cpu).unwrap();
             let head = Tensor::eye(outputs, DType::F32, &Device::Cpu).unwrap();
             let objective = consistency::objective(&mixture, passes, 0.0);
-            let queued = vocab_loss::queue_vocab_loss(&z, &head, &classes, objective).unwrap();
-            same(queued.rows, &queued.grad.unwrap(), &want);
+            let loss = vocab_loss::vocab_loss(&z, &head, &classes, objective).unwrap();
+            same(loss.rows, &loss.grad.unwrap(), &want);
             // Values: as tensors, here on the processor.
             let values = logits(1, passes);
             let labels = vec![0.5f32, -1.0, 2.0, 0.0, 3.5, 1.0, -0.25];

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::nn::kernels::adamw::{self, Item, Update};
 use crate::nn::kernels::device;
 use crate::nn::{Grads, ParamId, Params};
-use crate::tensor::to_f32;
+use crate::tensor::{HostTensor, to_f32};
 use candle_core::Tensor;
 
 /// First and second moments and step counts of all trained tensors.
@@ -22,17 +22,6 @@ struct Moments {
     m: Tensor,
     v: Tensor,
     steps: Vec<u64>,
-}
-
-/// The state of one tensor, on the host.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MomentState {
-    /// First moment, row-major.
-    pub m: Vec<f32>,
-    /// Second moment.
-    pub v: Vec<f32>,
-    /// Updates of each expert so far (one entry for an ordinary tensor).
-    pub steps: Vec<u64>,
 }
 
 impl AdamW {
@@ -80,35 +69,36 @@ impl AdamW {
         self.moments.iter().map(|m| m.steps.as_slice())
     }
 
-    /// Host copies of all state, in the order of the parameters.
-    pub fn state(&self) -> Result<Vec<MomentState>> {
-        self.moments
-            .iter()
-            .map(|m| Ok(MomentState { m: to_f32(&m.m)?, v: to_f32(&m.v)?, steps: m.steps.clone() }))
-            .collect()
+    /// Host copies of all moments: `{name}.m` and `{name}.v` of each trained tensor, in order.
+    pub fn moments(&self, params: &Params) -> Result<Vec<HostTensor>> {
+        let mut all = Vec::new();
+        for (param, moments) in params.iter().zip(&self.moments) {
+            for (part, values) in [("m", &moments.m), ("v", &moments.v)] {
+                all.push(HostTensor::new(format!("{}.{part}", param.name), values.dims(), to_f32(values)?)?);
+            }
+        }
+        Ok(all)
     }
 
-    /// Restores what [`AdamW::state`] gave.
-    pub fn restore(&mut self, state: &[MomentState]) -> Result<()> {
-        if state.len() != self.moments.len() {
-            return Err(Error::format(format!(
-                "optimizer state of {} tensors for {}; it belongs to other settings",
-                state.len(),
-                self.moments.len()
-            )));
-        }
-        for (moments, state) in self.moments.iter_mut().zip(state) {
-            let fits = state.m.len() == moments.m.elem_count()
-                && state.v.len() == state.m.len()
-                && state.steps.len() == moments.steps.len();
-            if !fits {
-                return Err(Error::format("optimizer state of another shape; it belongs to other settings"));
-            }
-            for (target, values) in [(&moments.m, &state.m), (&moments.v, &state.v)] {
-                let values = Tensor::from_slice(values, target.shape(), target.device())?.to_dtype(target.dtype())?;
+    /// Restores what [`AdamW::moments`] and [`AdamW::steps`] gave.
+    pub fn restore(&mut self, params: &Params, values: &[HostTensor], steps: &[Vec<u64>]) -> Result<()> {
+        for (i, (param, moments)) in params.iter().zip(&mut self.moments).enumerate() {
+            let find = |part: &str| {
+                let name = format!("{}.{part}", param.name);
+                values.iter().find(|tensor| tensor.name == name && tensor.data.len() == moments.m.elem_count())
+            };
+            let steps = steps.get(i).filter(|steps| steps.len() == moments.steps.len());
+            let (Some(m), Some(v), Some(steps)) = (find("m"), find("v"), steps) else {
+                return Err(Error::format(format!(
+                    "the checkpoint holds no optimizer state of {:?} in its shape; it belongs to other settings",
+                    param.name
+                )));
+            };
+            for (target, HostTensor { data, .. }) in [(&moments.m, m), (&moments.v, v)] {
+                let values = Tensor::from_slice(data, target.shape(), target.device())?.to_dtype(target.dtype())?;
                 target.slice_set(&values, 0, 0)?;
             }
-            moments.steps.clone_from(&state.steps);
+            moments.steps.clone_from(steps);
         }
         Ok(())
     }

@@ -3,12 +3,12 @@
 //! The merged model answers, and the mixture along random route 0 of the comparison at the end. A run makes the same bits
 //! with samples as without.
 
-use super::subject::Subject;
+use super::model_and_data::ModelAndData;
 use crate::config::{EvalConfig, RunConfig};
 use crate::data::text::{Example, Role, TextData};
 use crate::error::{Error, Result};
-use crate::eval::generate::{Generated, Hooks, Options, Routes, generate};
-use crate::model::CausalLm;
+use crate::eval::generate::{GenerateOptions, Generated, Hooks, Routes, generate};
+use crate::model::{CausalLm, Network as _};
 use crate::records::{Sample, SampleRecord};
 use crate::rng::SeedStream;
 use std::time::Instant;
@@ -28,25 +28,25 @@ struct Question {
 /// Writes the samples of this moment; nothing for a model that does not write, or where none are wanted. `go_on` is
 /// called before every token; false ends it with an error of kind [`Cancelled`](crate::error::ErrorKind::Cancelled).
 pub fn write(
-    subject: &Subject,
+    subject: &ModelAndData,
     config: &RunConfig,
     (step, epoch): (u64, f64),
     go_on: &dyn Fn() -> bool,
 ) -> Result<Option<SampleRecord>> {
     let Some((model, data)) = subject.language_model().filter(|_| config.eval.samples > 0) else { return Ok(None) };
     let started = Instant::now();
-    let room = model.spec().max_length().saturating_sub(1).min(data.encoder.max_length()).max(1);
+    let room = model.base.spec.max_length().saturating_sub(1).min(data.encoder.max_length).max(1);
     let questions = questions(data, &config.eval, room)?;
     let prompts: Vec<Vec<u32>> = questions.iter().map(|question| question.ids.clone()).collect();
-    let codec = data.encoder.codec();
-    let mut stops = codec.stops().to_vec();
-    stops.extend(model.spec().eos.iter().filter(|id| !codec.stops().contains(id)));
+    let codec = &data.encoder.codec;
+    let mut stops = codec.specials.stops.clone();
+    stops.extend(model.base.spec.eos.iter().filter(|id| !codec.specials.stops.contains(id)));
     let answer = |model: &CausalLm, routes: Routes| -> Result<Vec<String>> {
-        let options = Options {
+        let options = GenerateOptions {
             routes,
             seed: SeedStream::new(config.train.seed),
             batch_size: prompts.len().max(1),
-            ..Options::greedy(config.eval.sample_tokens, &stops)
+            ..GenerateOptions::greedy(config.eval.sample_tokens, &stops)
         };
         let hooks = &mut Hooks { go_on: &|_| go_on(), tell: &mut |_| {} };
         let texts = generate(model, &prompts, Some(codec), &options, hooks)?;
@@ -72,7 +72,7 @@ pub fn write(
 /// Inputs, as many as wanted, evenly spread over the evaluation texts; of texts without inputs their beginnings. `room`: longest
 /// prompt in tokens.
 fn questions(data: &TextData, config: &EvalConfig, room: usize) -> Result<Vec<Question>> {
-    let (codec, wanted) = (data.encoder.codec(), config.samples);
+    let (codec, wanted) = (&data.encoder.codec, config.samples);
     let spread = |all: usize| (0..wanted.min(all)).map(move |i| i * all / wanted.min(all));
     if data.inputs.is_empty() {
         let beginning = |number: usize| -> Result<Question> {

@@ -5,13 +5,13 @@
 //! use adamix::data::order::Order;
 //! use adamix::rng::SeedStream;
 //! use adamix::train::step::{StepIndex, step};
-//! use adamix::train::{AdamW, Subject};
+//! use adamix::train::{AdamW, ModelAndData};
 //! use adamix::workflow::prepare::prepare;
 //!
 //! let mut config = RunConfig::default();
 //! presets::lab().apply(&mut config);
 //! config.data.max_train_rows = 64;
-//! let Subject::Classifier(model, task) = prepare(&config)?.subject else { unreachable!("the lab has labels") };
+//! let ModelAndData::Classifier(model, task) = prepare(&config)?.subject else { unreachable!("the lab has labels") };
 //! let mut optimizer = AdamW::new(model.params())?;
 //! let mut order = Order::new(SeedStream::new(config.train.seed), task.train.len(), config.train.batch_size);
 //! for step_index in 0..2 {
@@ -25,11 +25,11 @@
 use super::loss::{LossValues, PendingLoss};
 use super::optimizer::{self, AdamW};
 use super::schedule::learning_rate;
-use super::trainable::Trainable;
+use super::trainable::{BatchSize, Trainable};
 use crate::config::{Method, Recompute, RunConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{Route, RouteShape};
-use crate::model::{DropKeys, ForwardOptions};
+use crate::model::{DropKeys, ForwardOptions, Network};
 use crate::nn::Grads;
 use crate::nn::profile::{Phase, scope, timed};
 use crate::rng::{Purpose, SeedStream};
@@ -44,14 +44,15 @@ pub fn step<M: Trainable>(
     mut batch_of: impl FnMut(u64) -> Result<M::Batch>,
 ) -> Result<StepResult> {
     let micro_batches = config.train.gradient_accumulation_steps as u64;
-    let mut result = StepResult::new(Grads::new(model.params()), learning_rate(&config.train, at.step, at.total));
+    let learning_rate = learning_rate(&config.train, at.step, at.total);
+    let mut result = StepResult { learning_rate, grads: Grads::new(model.params()), ..StepResult::default() };
     let mut losses = Vec::new();
     for index in at.step * micro_batches..(at.step + 1) * micro_batches {
         let batch = timed(Phase::Data, || batch_of(index))?;
-        // Of every adapted module one expert for each side, drawn anew for pass A and for pass B.
-        let route = timed(Phase::Data, || draw_route(config, model, &batch, index));
-        let (loss, mut grads) = forward_backward(config, model, &batch, route.as_ref(), index)?;
         let size = model.size(&batch);
+        // Of every adapted module one expert for each side, drawn anew for pass A and for pass B.
+        let route = timed(Phase::Data, || draw_route(config, model, size, index));
+        let (loss, mut grads) = forward_backward(config, model, &batch, route.as_ref(), index)?;
         if micro_batches > 1 && size.weight != 1.0 {
             grads.scale(size.weight)?;
         }
@@ -83,10 +84,9 @@ pub fn forward_backward<M: Trainable>(
     route: Option<&Route>,
     index: u64,
 ) -> Result<(PendingLoss, Grads)> {
-    // Both passes run as one batch: pass A's rows, then pass B's.
-    let (outputs, activations) = model.forward(batch, training_options(config, route, index))?;
+    // Both passes run as one batch, pass A's rows, then pass B's:
     // loss = task(A) + λ ½ [KL(p_B ‖ p_A) + KL(p_A ‖ p_B)]
-    let loss = model.loss(outputs, batch, config)?;
+    let (loss, activations) = model.forward(batch, training_options(config, route, index), config)?;
     let mut grads = model.backward(activations, loss.gradient)?;
     // In f16 the gradient was scaled up on its way back.
     if loss.scale != 1.0 {
@@ -110,6 +110,7 @@ pub struct StepIndex {
 }
 
 /// What one optimizer step gave.
+#[derive(Default)]
 pub struct StepResult {
     /// Mean over the micro-batches (of language models: over all their target tokens).
     pub loss: LossValues,
@@ -128,11 +129,6 @@ pub struct StepResult {
 }
 
 impl StepResult {
-    fn new(grads: Grads, learning_rate: f64) -> Self {
-        let loss = LossValues::default();
-        Self { loss, learning_rate, grad_norm: 0.0, tokens: 0, targets: 0, routes: Vec::new(), grads }
-    }
-
     fn check_finite(&self, at: StepIndex) -> Result<()> {
         if self.loss.total.is_finite() && self.grad_norm.is_finite() {
             return Ok(());
@@ -146,14 +142,9 @@ impl StepResult {
 }
 
 /// The route of micro-batch number `index`; none without a mixture. A pure function, so that any step can be replayed.
-pub fn draw_route<M: Trainable>(config: &RunConfig, model: &M, batch: &M::Batch, index: u64) -> Option<Route> {
-    let size = model.size(batch);
-    let shape = RouteShape {
-        passes: passes(config),
-        sites: model.sites().len(),
-        sequences: size.sequences,
-        tokens: size.tokens,
-    };
+pub fn draw_route(config: &RunConfig, model: &dyn Network, size: BatchSize, index: u64) -> Option<Route> {
+    let (sites, BatchSize { sequences, tokens, .. }) = (model.sites().len(), size);
+    let shape = RouteShape { passes: passes(config), sites, sequences, tokens };
     let seed = SeedStream::new(config.train.seed);
     model.mixture().map(|mixture| Route::draw(mixture, seed, Purpose::Routing, index, shape))
 }

@@ -1,7 +1,6 @@
 //! What a model offers to be trained: the training step is written against this alone.
 
 use super::loss::{self, Loss, OutputGradient, PendingLoss};
-use super::step::passes;
 use crate::config::RunConfig;
 use crate::data::Batch;
 use crate::data::text::TextBatch;
@@ -12,7 +11,6 @@ use crate::model::decoder::DecoderActivations;
 use crate::model::{CausalLm, Classifier, ForwardOptions, Network, Packed};
 use crate::nn::Grads;
 use crate::nn::profile::{Phase, timed};
-use candle_core::Tensor;
 
 /// Sizes of a micro-batch, one pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,10 +34,14 @@ pub trait Trainable: Network {
 
     /// Sizes of a batch.
     fn size(&self, batch: &Self::Batch) -> BatchSize;
-    /// Outputs of all passes, run as one batch: logits or final hidden states. `[passes * targets, width]`
-    fn forward(&self, batch: &Self::Batch, options: ForwardOptions<'_>) -> Result<(Tensor, Self::Activations)>;
-    /// Task loss plus λ times consistency, and its gradient on the outputs. A GPU is not waited for.
-    fn loss(&self, outputs: Tensor, batch: &Self::Batch, config: &RunConfig) -> Result<Loss>;
+    /// Runs all passes of a batch as one: the task loss plus λ times consistency with its gradient on the outputs, and what
+    /// the backward pass needs. A GPU is not waited for.
+    fn forward(
+        &self,
+        batch: &Self::Batch,
+        options: ForwardOptions<'_>,
+        config: &RunConfig,
+    ) -> Result<(Loss, Self::Activations)>;
     /// Gradients of everything trained.
     fn backward(&self, activations: Self::Activations, gradient: OutputGradient) -> Result<Grads>;
 }
@@ -53,17 +55,20 @@ impl Trainable for Classifier {
     type Activations = ClassifierActivations;
 
     fn size(&self, batch: &Batch) -> BatchSize {
-        BatchSize { sequences: batch.len(), tokens: batch.tokens(), targets: batch.len(), weight: 1.0 }
+        let sequences = batch.rows.len();
+        BatchSize { sequences, tokens: batch.ids.len(), targets: sequences, weight: 1.0 }
     }
 
-    fn forward(&self, batch: &Batch, options: ForwardOptions<'_>) -> Result<(Tensor, ClassifierActivations)> {
+    fn forward(
+        &self,
+        batch: &Batch,
+        options: ForwardOptions<'_>,
+        config: &RunConfig,
+    ) -> Result<(Loss, ClassifierActivations)> {
         let (logits, activations) = Self::forward(self, batch, options)?;
-        Ok((logits, kept(activations)?))
-    }
-
-    fn loss(&self, logits: Tensor, batch: &Batch, config: &RunConfig) -> Result<Loss> {
-        let format = self.encoder().activation_dtype();
-        timed(Phase::Head, || loss::classifier_loss(&logits, &batch.labels, format, passes(config), &config.mixture))
+        let (format, passes) = (self.base.activation_dtype(), options.passes);
+        let loss = || loss::classifier_loss(&logits, &batch.labels, format, passes, &config.mixture);
+        Ok((timed(Phase::Head, loss)?, kept(activations)?))
     }
 
     fn backward(&self, activations: ClassifierActivations, gradient: OutputGradient) -> Result<Grads> {
@@ -79,26 +84,26 @@ impl Trainable for CausalLm {
         let packed = Packed::from(batch);
         let targets = packed.targets(&batch.learn).1.len();
         // By its target tokens, so that accumulated micro-batches give what one large batch would.
-        BatchSize { sequences: packed.sequences(), tokens: batch.tokens(), targets, weight: targets as f64 }
+        BatchSize { sequences: packed.sequences(), tokens: batch.ids.len(), targets, weight: targets as f64 }
     }
 
-    fn forward(&self, batch: &TextBatch, options: ForwardOptions<'_>) -> Result<(Tensor, DecoderActivations)> {
+    fn forward(
+        &self,
+        batch: &TextBatch,
+        options: ForwardOptions<'_>,
+        config: &RunConfig,
+    ) -> Result<(Loss, DecoderActivations)> {
         let packed = Packed::from(batch);
-        let (rows, _) = packed.targets(&batch.learn);
+        let (rows, targets) = packed.targets(&batch.learn);
         if rows.is_empty() {
             return Err(Error::data("a batch without a single token to learn; check the template and max_length"));
         }
         let (hidden, activations) = Self::forward(self, packed, Some(&rows), options)?;
-        Ok((hidden, kept(activations)?))
-    }
-
-    fn loss(&self, hidden: Tensor, batch: &TextBatch, config: &RunConfig) -> Result<Loss> {
-        let (_, targets) = Packed::from(batch).targets(&batch.learn);
-        let objective = consistency::objective(&config.mixture, passes(config), config.train.label_smoothing);
-        let loss = self.queue_loss(&hidden, &targets, objective)?;
+        let objective = consistency::objective(&config.mixture, options.passes, config.train.label_smoothing);
+        let loss = self.loss(&hidden, &targets, objective)?;
         let outputs = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
         let gradient = OutputGradient { outputs, head: loss.head };
-        Ok(Loss { value: PendingLoss::Device(loss.rows), gradient, scale: loss.scale })
+        Ok((Loss { value: PendingLoss::Device(loss.rows), gradient, scale: loss.scale }, kept(activations)?))
     }
 
     fn backward(&self, activations: DecoderActivations, gradient: OutputGradient) -> Result<Grads> {

@@ -3,25 +3,25 @@
 //! Everything random is a function of the seed and the step, so [`Trainer::restore`] needs no generator state and a resumed
 //! run makes the same bits as one that was never interrupted.
 
+use super::checkpoint::{Progress, host_tensors, set_tensors};
 use super::control::Control;
+use super::model_and_data::ModelAndData;
 use super::observer::Observer;
-use super::optimizer::{AdamW, MomentState};
+use super::optimizer::AdamW;
 use super::samples;
-use super::step::{StepIndex, StepResult};
-use super::subject::Subject;
-use crate::config::RunConfig;
+use super::step::StepIndex;
+use crate::config::{RunConfig, choice_name};
 use crate::data::order::{BatchRule, Order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{EvalReport, metrics};
 use crate::mixture::MergeWeights;
-use crate::model::{Network, network};
+use crate::model::Network;
 use crate::nn::kernels::device;
 use crate::nn::profile::Recording;
-use crate::records::{CheckpointData, EndReason, EndRecord, EvalRecord, StartRecord, StepRecord};
-use crate::tensor::{HostTensor, to_f32};
+use crate::records::{EndReason, EndRecord, EvalRecord, StartRecord, StepRecord};
+use crate::tensor::HostTensor;
 use crate::train::gradient_health::{self, GradientHealth};
 use candle_core::DType;
-use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
@@ -31,16 +31,16 @@ const PAUSE_POLL: Duration = Duration::from_millis(50);
 /// A training run in memory.
 pub struct Trainer {
     config: RunConfig,
-    subject: Subject,
-    optimizer: AdamW,
-    gradient_health: GradientHealth,
+    pub(super) subject: ModelAndData,
+    pub(super) optimizer: AdamW,
+    pub(super) gradient_health: GradientHealth,
     order: Order,
-    progress: Progress,
-    best_tensors: Option<Vec<HostTensor>>,
-    total_steps: u64,
-    /// Optimizer steps in one pass over the rows.
+    pub(super) progress: Progress,
+    pub(super) best_tensors: Option<Vec<HostTensor>>,
+    pub(super) total_steps: u64,
+    /// Optimizer steps in one pass over the rows; the mean over the passes where batches are filled by tokens.
     steps_per_epoch: f64,
-    last_checkpoint: Option<u64>,
+    pub(super) last_checkpoint: Option<u64>,
     /// The step whose samples were written last. No part of a checkpoint, which is the same with samples and without: a run
     /// that goes on writes those of its first step again.
     sampled: Option<u64>,
@@ -48,26 +48,9 @@ pub struct Trainer {
     tokens: u64,
 }
 
-/// What a checkpoint stores besides tensors.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Progress {
-    step: u64,
-    /// The step that was evaluated last.
-    evaluated: Option<u64>,
-    /// Step and deciding metric of the best evaluation.
-    best: Option<(u64, f64)>,
-    /// Evaluations since the best one.
-    without_better: usize,
-    /// Largest gradient of each expert of each tensor in the first steps.
-    max_abs_grad: Vec<Vec<f64>>,
-    /// Updates of each expert of each tensor.
-    optimizer_steps: Vec<Vec<u64>>,
-}
-
 impl Trainer {
     /// Ready to make the first step.
-    pub fn new(config: RunConfig, subject: impl Into<Subject>) -> Result<Self> {
-        let subject = subject.into();
+    pub fn new(config: RunConfig, subject: ModelAndData) -> Result<Self> {
         config.validate()?;
         if subject.train().rows == 0 || subject.dev().rows == 0 {
             return Err(Error::data("training needs rows to learn from and rows to evaluate on; one of them is empty"));
@@ -89,88 +72,6 @@ impl Trainer {
             config,
             subject,
         })
-    }
-
-    /// The settings.
-    pub fn config(&self) -> &RunConfig {
-        &self.config
-    }
-    /// The model as it is now, and the rows.
-    pub fn subject(&self) -> &Subject {
-        &self.subject
-    }
-    /// The model as it is now.
-    pub fn model(&self) -> &dyn Network {
-        self.subject.model()
-    }
-    /// Steps done.
-    pub fn steps_done(&self) -> u64 {
-        self.progress.step
-    }
-    /// Steps in all.
-    pub fn total_steps(&self) -> u64 {
-        self.total_steps
-    }
-    /// Step of the best evaluation so far and its deciding metric.
-    pub fn best(&self) -> Option<(u64, f64)> {
-        self.progress.best
-    }
-
-    /// Optimizer steps in one pass over the rows; the mean over the passes where batches are filled by tokens.
-    pub fn steps_per_epoch(&self) -> f64 {
-        self.steps_per_epoch
-    }
-
-    /// Whether evaluations are due after `step` steps.
-    pub fn evaluation_due(&self, step: u64) -> bool {
-        let epochs = |step: u64| (step as f64 / self.steps_per_epoch).floor();
-        let regular = match self.config.eval.eval_steps {
-            0 => epochs(step) > epochs(step.saturating_sub(1)),
-            n => step.is_multiple_of(n),
-        };
-        step > 0 && (regular || step == self.total_steps)
-    }
-
-    /// Whether a language model answers its fixed inputs after `step` steps.
-    pub fn samples_due(&self, step: u64) -> bool {
-        let wanted = self.config.eval.samples > 0 && self.subject.language_model().is_some();
-        wanted && (step == 0 || self.due(self.config.eval.sample_steps, step))
-    }
-
-    fn checkpoint_due(&self, step: u64) -> bool {
-        step > 0 && self.due(self.config.eval.save_steps, step)
-    }
-
-    /// After every `every` steps (0: with the evaluations), and after the last one.
-    fn due(&self, every: u64, step: u64) -> bool {
-        let regular = if every == 0 { self.evaluation_due(step) } else { step.is_multiple_of(every) };
-        regular || step == self.total_steps
-    }
-
-    /// What is known before the first step.
-    pub fn start_record(&self) -> StartRecord {
-        let (model, metric) = (self.model(), self.subject.metric());
-        let (counts, mixture) = (model.counts(), model.mixture());
-        let (device, dtype) = (model.device(), model.dtype());
-        let format = if dtype == DType::F32 { String::new() } else { format!(", {}", dtype.as_str()) };
-        StartRecord {
-            total_steps: self.total_steps,
-            first_step: self.progress.step,
-            steps_per_epoch: self.steps_per_epoch,
-            train_rows: self.subject.train().rows,
-            eval_rows: self.subject.dev().rows,
-            labels: self.subject.labels().to_vec(),
-            trained_parameters: counts.trained,
-            head_parameters: counts.head,
-            merged_parameters: counts.merged,
-            trunk_parameters: counts.base,
-            sites: model.site_names(),
-            experts: mixture.map_or([0, 0], |m| [m.down_experts(), m.up_experts()]),
-            metric: metrics::metric_name(metric).to_owned(),
-            higher_is_better: metrics::higher_is_better(metric),
-            device: device::name(device) + &format,
-            threads: rayon::current_num_threads(),
-        }
     }
 
     /// Trains to the end, or until `control` says stop. Ends with a checkpoint unless the loss, an evaluation or the
@@ -295,7 +196,14 @@ impl Trainer {
         let (profile, seconds) = (recording.map(Recording::take), clock.elapsed().as_secs_f64());
         self.seconds += seconds;
         self.tokens += result.tokens as u64;
-        self.watch(&result, observer)?;
+        if GradientHealth::watching(self.progress.step) {
+            self.gradient_health.see(&result.grads)?;
+        }
+        if gradient_health::CHECKS.contains(&self.progress.step) {
+            let (step, model) = (self.progress.step, self.subject.model());
+            let health = self.gradient_health.read(step, model.params(), &self.optimizer, model.mixture())?;
+            observer.on_gradient_health(&health);
+        }
         observer.on_step(&StepRecord {
             step: self.progress.step,
             epoch: self.epoch(),
@@ -314,21 +222,30 @@ impl Trainer {
         Ok(())
     }
 
-    fn watch(&mut self, result: &StepResult, observer: &mut dyn Observer) -> Result<()> {
-        let step = self.progress.step;
-        if GradientHealth::watching(step) {
-            self.gradient_health.see(&result.grads)?;
-            if gradient_health::CHECKS.contains(&step) {
-                let model = self.subject.model();
-                observer.on_gradient_health(&self.gradient_health.read(
-                    step,
-                    model.params(),
-                    &self.optimizer,
-                    model.mixture(),
-                )?);
-            }
-        }
-        Ok(())
+    /// Whether evaluations are due after `step` steps.
+    pub fn evaluation_due(&self, step: u64) -> bool {
+        let epochs = |step: u64| (step as f64 / self.steps_per_epoch).floor();
+        let regular = match self.config.eval.eval_steps {
+            0 => epochs(step) > epochs(step.saturating_sub(1)),
+            n => step.is_multiple_of(n),
+        };
+        step > 0 && (regular || step == self.total_steps)
+    }
+
+    /// Whether a language model answers its fixed inputs after `step` steps.
+    fn samples_due(&self, step: u64) -> bool {
+        let wanted = self.config.eval.samples > 0 && self.subject.language_model().is_some();
+        wanted && (step == 0 || self.due(self.config.eval.sample_steps, step))
+    }
+
+    fn checkpoint_due(&self, step: u64) -> bool {
+        step > 0 && self.due(self.config.eval.save_steps, step)
+    }
+
+    /// After every `every` steps (0: with the evaluations), and after the last one.
+    fn due(&self, every: u64, step: u64) -> bool {
+        let regular = if every == 0 { self.evaluation_due(step) } else { step.is_multiple_of(every) };
+        regular || step == self.total_steps
     }
 
     fn epoch(&self) -> f64 {
@@ -398,71 +315,51 @@ impl Trainer {
         self.subject.compare(&self.subject.options(&self.config, &go_on))
     }
 
-    /// Never of weights that are not finite: the newest checkpoint is what a diverged run can go back to.
-    fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let data = self.checkpoint_data()?;
-        if let Some(tensor) = data.tensors.iter().find(|tensor| tensor.data.iter().any(|v| !v.is_finite())) {
-            let message = format!("{} holds values that are not finite; lower the learning rate", tensor.name);
-            return Err(Error::new(ErrorKind::Numerics, message));
+    /// What is known before the first step.
+    pub fn start_record(&self) -> StartRecord {
+        let (model, metric) = (self.model(), self.subject.metric());
+        let (counts, mixture) = (model.counts(), model.mixture());
+        let (device, dtype) = (model.device(), model.dtype());
+        let format = if dtype == DType::F32 { String::new() } else { format!(", {}", dtype.as_str()) };
+        StartRecord {
+            total_steps: self.total_steps,
+            first_step: self.progress.step,
+            steps_per_epoch: self.steps_per_epoch,
+            train_rows: self.subject.train().rows,
+            eval_rows: self.subject.dev().rows,
+            labels: self.subject.labels().to_vec(),
+            trained_parameters: counts.trained,
+            head_parameters: counts.head,
+            merged_parameters: counts.merged,
+            trunk_parameters: counts.base,
+            sites: model.site_names(),
+            experts: mixture.map_or([0, 0], |m| [m.down_experts(), m.up_experts()]),
+            metric: choice_name(metric),
+            higher_is_better: metrics::higher_is_better(metric),
+            device: device::name(device) + &format,
+            threads: rayon::current_num_threads(),
         }
-        let best = self.progress.best.is_some_and(|(step, _)| step == self.progress.step);
-        if observer.on_checkpoint(&data, self.progress.step, best) {
-            self.last_checkpoint = Some(self.progress.step);
-        }
-        Ok(())
     }
 
-    /// Everything needed to go on from here, as host data.
-    pub fn checkpoint_data(&self) -> Result<CheckpointData> {
-        let mut optimizer = Vec::new();
-        let state = self.optimizer.state()?;
-        for (param, moments) in self.model().params().iter().zip(&state) {
-            for (part, values) in [("m", &moments.m), ("v", &moments.v)] {
-                optimizer.push(HostTensor::new(format!("{}.{part}", param.name), param.value.dims(), values.clone())?);
-            }
-        }
-        let progress = Progress {
-            optimizer_steps: state.into_iter().map(|m| m.steps).collect(),
-            max_abs_grad: self.gradient_health.max_abs_grad.clone(),
-            ..self.progress.clone()
-        };
-        let state = serde_json::to_value(progress)
-            .map_err(|err| Error::internal(format!("the state cannot be written: {err}")))?;
-        Ok(CheckpointData { tensors: host_tensors(self.model())?, optimizer, state })
+    /// The settings.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
     }
-
-    /// Goes on from a checkpoint. `best`: the tensors of the best one, when that is another.
-    pub fn restore(&mut self, data: &CheckpointData, best: Option<Vec<HostTensor>>) -> Result<()> {
-        let progress: Progress = serde_json::from_value(data.state.clone())
-            .map_err(|err| Error::format(format!("the checkpoint's state cannot be read: {err}")))?;
-        let find = |name: &str| data.optimizer.iter().find(|t| t.name == name).map(|t| t.data.clone());
-        let mut moments = Vec::new();
-        for (i, param) in self.model().params().iter().enumerate() {
-            let (m, v) = (find(&format!("{}.m", param.name)), find(&format!("{}.v", param.name)));
-            let steps = progress.optimizer_steps.get(i).cloned();
-            match (m, v, steps) {
-                (Some(m), Some(v), Some(steps)) => moments.push(MomentState { m, v, steps }),
-                _ => {
-                    return Err(Error::format(format!(
-                        "the checkpoint holds no optimizer state of {:?}; it belongs to other settings",
-                        param.name
-                    )));
-                }
-            }
-        }
-        let health_fits =
-            progress.max_abs_grad.iter().map(Vec::len).eq(self.gradient_health.max_abs_grad.iter().map(Vec::len));
-        if !health_fits || progress.step > self.total_steps {
-            return Err(Error::format(format!("the checkpoint of step {} belongs to other settings", progress.step)));
-        }
-        set_tensors(self.model(), &data.tensors)?;
-        self.optimizer.restore(&moments)?;
-        self.gradient_health.max_abs_grad.clone_from(&progress.max_abs_grad);
-        let is_best = progress.best.is_some_and(|(step, _)| step == progress.step);
-        self.best_tensors = if is_best { Some(data.tensors.clone()) } else { best };
-        self.last_checkpoint = Some(progress.step);
-        self.progress = progress;
-        Ok(())
+    /// The model as it is now, and the rows.
+    pub fn subject(&self) -> &ModelAndData {
+        &self.subject
+    }
+    /// The model as it is now.
+    pub fn model(&self) -> &dyn Network {
+        self.subject.model()
+    }
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.progress.step
+    }
+    /// Steps in all.
+    pub fn total_steps(&self) -> u64 {
+        self.total_steps
     }
 }
 
@@ -479,16 +376,4 @@ fn extent(config: &RunConfig, order: &Order) -> (f64, u64) {
         _ => order.batches_in(0) as f64,
     };
     (per_epoch / micros, total.max(1))
-}
-
-/// Host copies of all trained tensors, in order.
-pub fn host_tensors(model: &dyn Network) -> Result<Vec<HostTensor>> {
-    let copy = |p: &crate::nn::Param| HostTensor::new(&p.name, p.value.dims(), to_f32(&p.value)?);
-    model.params().iter().map(copy).collect()
-}
-
-/// Overwrites all trained tensors with host values of the same names.
-pub fn set_tensors(model: &dyn Network, tensors: &[HostTensor]) -> Result<()> {
-    let find = |name: &str| tensors.iter().find(|t| t.name == name).map(|t| (t.shape.as_slice(), t.data.as_slice()));
-    network::overwrite(model.params(), find)
 }

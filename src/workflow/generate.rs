@@ -3,7 +3,7 @@
 use crate::config::{DataConfig, ModelConfig, TextConfig, TextFormat};
 use crate::data::text::{Example, Layout, Role, TextCodec, TextEncoder, Turn};
 use crate::error::{Context as _, Error, Result};
-use crate::eval::generate::{Generated, Hooks, Options, generate};
+use crate::eval::generate::{GenerateOptions, Generated, Hooks, generate};
 use crate::machine::device;
 use crate::model::{CausalLm, LmSetup, LmSource};
 use crate::rng::SeedStream;
@@ -37,7 +37,7 @@ impl TextGenerator {
 
     /// A model with its tokenizer; an error where they do not fit together.
     pub fn new(model: CausalLm, codec: TextCodec, device: String) -> Result<Self> {
-        let (largest, known) = (codec.max_id() as usize, model.spec().vocab_size);
+        let (largest, known) = (codec.max_id() as usize, model.base.spec.vocab_size);
         if largest >= known {
             return Err(Error::format(format!(
                 "the tokenizer has a token {largest}, but the model knows {known}; they belong to different models"
@@ -48,11 +48,11 @@ impl TextGenerator {
 
     /// The tokens of a text that is to be continued.
     pub fn text_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids: Vec<u32> = self.codec.bos().filter(|_| self.codec.add_bos()).into_iter().collect();
+        let mut ids: Vec<u32> = self.codec.specials.bos.filter(|_| self.codec.add_bos()).into_iter().collect();
         ids.extend(self.codec.encode(text)?);
         if ids.is_empty() {
             // An empty text is continued from the token that starts (or ends) texts.
-            ids.extend(self.codec.bos().or(self.codec.eos()));
+            ids.extend(self.codec.specials.bos.or(self.codec.specials.eos));
         }
         Ok(ids)
     }
@@ -76,7 +76,7 @@ impl TextGenerator {
     ) -> Result<Vec<u32>> {
         match layout {
             _ if chat => self.chat_prompt(system, question),
-            Some(layout) if !matches!(layout.layout(), Layout::Text) => {
+            Some(layout) if !matches!(layout.layout, Layout::Text) => {
                 let turns = vec![Turn::new(Role::User, question), Turn::new(Role::Assistant, "")];
                 layout.prompt(&Example::new(turns, 1))
             }
@@ -90,14 +90,19 @@ impl TextGenerator {
     }
 
     /// Continues every prompt.
-    pub fn write(&self, prompts: &[Vec<u32>], options: &Options, hooks: &mut Hooks<'_>) -> Result<Vec<Generated>> {
+    pub fn write(
+        &self,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        hooks: &mut Hooks<'_>,
+    ) -> Result<Vec<Generated>> {
         generate(&self.model, prompts, Some(&self.codec), options, hooks)
     }
 }
 
 /// Tokens that end a text: the tokenizer's and the model's.
 pub(crate) fn stop_ids(model: &CausalLm, codec: &TextCodec) -> Vec<u32> {
-    let mut stops = codec.stops().to_vec();
-    stops.extend(model.spec().eos.iter().filter(|id| !codec.stops().contains(id)));
+    let mut stops = codec.specials.stops.clone();
+    stops.extend(model.base.spec.eos.iter().filter(|id| !codec.specials.stops.contains(id)));
     stops
 }

@@ -1,34 +1,16 @@
 //! Adapters that other programs wrote, as a run: its checkpoint of step 0 holds the imported experts, so that everything
 //! that works on a run (comparing, merging, exporting, the window) works on them.
 
+pub use crate::artifact::import::Imported;
 use crate::artifact::import::{self, Kind};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{Method, MixtureConfig, MixtureKind, RunConfig};
 use crate::error::{Context as _, Error, Result};
-use crate::tensor::HostTensor;
-use crate::train::Subject;
-use crate::train::trainer::{Trainer, set_tensors};
+use crate::train::ModelAndData;
+use crate::train::checkpoint::set_tensors;
+use crate::train::trainer::Trainer;
 use crate::workflow::run::{self, Prepared};
 use std::path::PathBuf;
-
-/// What was found in the files.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Imported {
-    /// What wrote them, in words.
-    pub source: &'static str,
-    /// `bert`, `roberta`, `gpt2`, where the files say it.
-    pub model_type: Option<String>,
-    /// The base model, where the files name it.
-    pub base_model: Option<String>,
-    /// Kind, experts, sizes and sharing; everything else is the default.
-    pub mixture: MixtureConfig,
-    /// Sites whose experts do not count the same, with one merge weight for each expert.
-    pub weights: Vec<(String, Vec<f64>)>,
-    /// Banks and head under our names.
-    pub tensors: Vec<HostTensor>,
-    /// What the user should know, in words.
-    pub notes: Vec<String>,
-}
 
 /// Reads one checkpoint of the reference code, or PEFT directories that are the experts of one mixture.
 pub fn look(paths: &[PathBuf]) -> Result<Imported> {
@@ -37,32 +19,9 @@ pub fn look(paths: &[PathBuf]) -> Result<Imported> {
         Kind::Reference if paths.len() > 1 => {
             Err(Error::config("a checkpoint of the reference code holds all experts; import one file at a time"))
         }
-        Kind::Reference => reference(first),
+        Kind::Reference => import::reference::read(first),
         Kind::Peft => peft(paths),
     }
-}
-
-fn reference(path: &std::path::Path) -> Result<Imported> {
-    let found = import::reference::read(path)?;
-    let mut notes = Vec::new();
-    if !found.ignored.is_empty() {
-        notes.push(format!("{} tensors of the trunk are left out; they come from the base model", found.ignored.len()));
-    }
-    if !found.weights.is_empty() {
-        notes.push(format!("{} sites have scores, so that their experts count differently there; the run is merged with their softmax as weights", found.weights.len()));
-    }
-    if found.mixture.kind == MixtureKind::Lora {
-        notes.push(format!("the file does not say alpha; {} is the reference's", found.mixture.lora_alpha));
-    }
-    Ok(Imported {
-        source: "the AdaMix reference code",
-        model_type: Some(found.model_type),
-        base_model: None,
-        mixture: found.mixture,
-        weights: found.weights,
-        tensors: found.tensors,
-        notes,
-    })
 }
 
 fn peft(paths: &[PathBuf]) -> Result<Imported> {
@@ -84,7 +43,7 @@ fn peft(paths: &[PathBuf]) -> Result<Imported> {
             targets.push(module.path.clone());
         }
     }
-    // A side is shared only if it is at every site.
+    // A side is shared only if it is in every module.
     let experts = all.len();
     let shared = |end: &str| experts > 1 && tensors.iter().filter(|t| t.name.ends_with(end)).all(|t| t.shape[0] == 1);
     let (sharing_down, sharing_up) = (shared(".lora_a.weight"), shared(".lora_b.weight"));
@@ -136,8 +95,8 @@ pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
     config.mixture.merge_weights.clear();
     let Prepared { mut config, subject, .. } = run::prepare(&config)?;
     let family = match &subject {
-        Subject::Classifier(model, _) => model.encoder().spec().family.prefix(),
-        Subject::Lm(model, _) => model.spec().family.model_type(),
+        ModelAndData::Classifier(model, _) => model.base.spec.family.prefix(),
+        ModelAndData::Lm(model, _) => model.base.spec.family.model_type(),
     };
     if let Some(kind) = found.model_type.as_ref().filter(|kind| *kind != family) {
         return Err(Error::config(format!("these experts belong to a {kind} model, and the base model is a {family}")));
@@ -155,7 +114,7 @@ pub fn open_as_run(settings: &RunConfig, found: &Imported) -> Result<RunDir> {
     Ok(dir)
 }
 
-/// One list for each site of the base model; none where all experts count the same everywhere.
+/// One list for each adapted module of the base model; none where all experts count the same everywhere.
 fn merge_weights(sites: &[String], found: &Imported) -> Result<Vec<Vec<f64>>> {
     if found.weights.is_empty() {
         return Ok(Vec::new());

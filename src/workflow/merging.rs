@@ -1,27 +1,27 @@
 //! Merging the experts of a model and measuring the result.
 
-use crate::config::RunConfig;
+use crate::config::{RunConfig, choice_name};
 use crate::error::Result;
 use crate::eval::{EvalReport, compare};
 use crate::mixture::MergeWeights;
 use crate::model::Network;
 use crate::protocol::{MergePlan, MergeReport};
-use crate::train::Subject;
+use crate::train::ModelAndData;
 use std::time::Instant;
 
 /// Merged against unmerged on the evaluation rows. `go_on` is given the share done, 0 to 1; false cancels.
 pub fn compare_subject(
-    subject: &Subject,
+    subject: &ModelAndData,
     config: &RunConfig,
     random_routes: usize,
     go_on: &dyn Fn(f64) -> bool,
 ) -> Result<EvalReport> {
-    subject.compare(&compare::Options { random_routes, ..subject.options(config, go_on) })
+    subject.compare(&compare::EvalOptions { random_routes, ..subject.options(config, go_on) })
 }
 
 /// Measures the model merged with these weights on the evaluation rows.
 pub fn merge_subject(
-    subject: &Subject,
+    subject: &ModelAndData,
     config: &RunConfig,
     plan: &MergePlan,
     go_on: &dyn Fn(f64) -> bool,
@@ -29,7 +29,7 @@ pub fn merge_subject(
     let clock = Instant::now();
     Ok(MergeReport {
         plan: plan.clone(),
-        metric: crate::eval::metrics::metric_name(subject.metric()).to_owned(),
+        metric: choice_name(subject.metric()),
         scores: subject.evaluate(&weights(subject.model(), plan)?, &subject.options(config, go_on))?,
         rows: subject.dev().rows,
         seconds: clock.elapsed().as_secs_f64(),

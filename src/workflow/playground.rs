@@ -6,16 +6,17 @@ use crate::data::text::TextEncoder;
 use crate::error::{Error, Result};
 use crate::eval::compare::random_route;
 use crate::eval::generate::cached_decoder::{CachedDecoder, Sequence, log_softmax};
-use crate::eval::generate::routes::{Router, Routes};
-use crate::eval::generate::{Event, Finish, Hooks, Method, Options, Rules, Sampling, generate};
+use crate::eval::generate::routes::Routes;
+use crate::eval::generate::{Event, Finish, GenerateOptions, Hooks, Method, Rules, Sampling, generate};
 use crate::machine::device;
 use crate::mixture::{Pick, Route, SIDES};
 use crate::model::decoder::CausalLm;
+use crate::model::{BaseModel as _, Network as _};
 use crate::protocol::playground::{Pane, PaneAnswer, PlayEnd, PlayPlan, PlayReport, PlayToken, Sampler};
 use crate::rng::SeedStream;
 use crate::tensor::hash::hex;
 use crate::tensor::to_f32;
-use crate::train::Subject;
+use crate::train::ModelAndData;
 use crate::workflow::generate::TextGenerator;
 use candle_core::Tensor;
 use sha2::{Digest as _, Sha256};
@@ -43,12 +44,12 @@ pub(crate) fn of_model(path: &str, plan: &PlayPlan, callbacks: &PlayCallbacks<'_
 }
 
 /// A run's model answers.
-pub(crate) fn of_run(subject: &Subject, plan: &PlayPlan, callbacks: &PlayCallbacks<'_>) -> Result<PlayReport> {
+pub(crate) fn of_run(subject: &ModelAndData, plan: &PlayPlan, callbacks: &PlayCallbacks<'_>) -> Result<PlayReport> {
     let Some((model, data)) = subject.language_model() else {
         return Err(Error::config("this run's model gives classes and does not write; open a run of a language model"));
     };
-    let device = device::name(model.decoder().device());
-    let generator = TextGenerator::new(model.clone(), data.encoder.codec().clone(), device)?;
+    let device = device::name(model.base.device());
+    let generator = TextGenerator::new(model.clone(), data.encoder.codec.clone(), device)?;
     play(&generator, Some(&data.encoder), plan, callbacks)
 }
 
@@ -59,11 +60,12 @@ fn play(
     plan: &PlayPlan,
     callbacks: &PlayCallbacks<'_>,
 ) -> Result<PlayReport> {
-    let prompt = prompt(generator, layout, plan)?;
+    let system = Some(plan.system.trim()).filter(|system| !system.is_empty());
+    let prompt = generator.prompt(layout, (plan.chat, system), &plan.prompt)?;
     let options = options(generator, &plan.sampler);
     let seed = SeedStream::new(plan.sampler.seed);
-    let panes: Vec<Prepared<'_>> =
-        plan.panes.iter().map(|&pane| Prepared::new(&generator.model, pane, seed)).collect::<Result<_>>()?;
+    let panes: Vec<ReadyPane<'_>> =
+        plan.panes.iter().map(|&pane| ReadyPane::new(&generator.model, pane, seed)).collect::<Result<_>>()?;
     let Some(first) = panes.first() else { return Err(Error::config("no pane is chosen; choose who answers")) };
     let mut texts = vec![String::new(); panes.len()];
     let mut answers: Vec<PaneAnswer> = Vec::new();
@@ -77,7 +79,7 @@ fn play(
             (callbacks.show)(texts.clone());
         };
         let started = Instant::now();
-        let options = Options { routes: pane.routes, ..options.clone() };
+        let options = GenerateOptions { routes: pane.routes, ..options.clone() };
         let hooks = &mut Hooks { go_on: &share, tell: &mut tell };
         let prompts = std::slice::from_ref(&prompt);
         let one = generate(&pane.model, prompts, Some(&generator.codec), &options, hooks)?;
@@ -116,36 +118,30 @@ fn parts_at(first: &[u32], other: &[u32]) -> Option<usize> {
     (same < first.len().max(other.len())).then_some(same)
 }
 
-/// The prompt as the model reads it.
-fn prompt(generator: &TextGenerator, layout: Option<&TextEncoder>, plan: &PlayPlan) -> Result<Vec<u32>> {
-    let system = Some(plan.system.trim()).filter(|system| !system.is_empty());
-    generator.prompt(layout, (plan.chat, system), &plan.prompt)
-}
-
-fn options(generator: &TextGenerator, sampler: &Sampler) -> Options {
+fn options(generator: &TextGenerator, sampler: &Sampler) -> GenerateOptions {
     let Sampler { max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed } = *sampler;
     let method = match temperature > 0.0 {
         true => Method::Sample(Sampling { temperature, top_k, top_p }),
         false => Method::Greedy,
     };
-    Options {
+    GenerateOptions {
         method,
         rules: Rules { repetition_penalty, ..Rules::default() },
         seed: SeedStream::new(seed),
         batch_size: 1,
-        ..Options::greedy(max_new_tokens, &generator.stops())
+        ..GenerateOptions::greedy(max_new_tokens, &generator.stops())
     }
 }
 
 /// A pane ready to write.
-struct Prepared<'a> {
+struct ReadyPane<'a> {
     pane: Pane,
     model: Cow<'a, CausalLm>,
     routes: Routes,
     fingerprint: String,
 }
 
-impl<'a> Prepared<'a> {
+impl<'a> ReadyPane<'a> {
     fn new(model: &'a CausalLm, pane: Pane, seed: SeedStream) -> Result<Self> {
         let mixed = model.mixture().is_some();
         let (model, routes) = match pane {
@@ -171,18 +167,17 @@ impl<'a> Prepared<'a> {
 fn fingerprint(model: &CausalLm, routes: Routes, seed: SeedStream) -> Result<String> {
     let mut hash = Sha256::new();
     let sites = model.sites().len();
-    match (routes, model.mixture()) {
-        (Routes::Expert(expert), Some(mixture)) => hash_route(model, &Route::fixed(mixture, sites, expert), &mut hash)?,
-        (Routes::Whole(index), Some(mixture)) => {
-            hash_route(model, &random_route(mixture, sites, seed, index), &mut hash)?;
+    let random = |mixture, index| random_route(mixture, sites, seed, index);
+    let routes = match (routes, model.mixture()) {
+        (Routes::Expert(expert), Some(mixture)) => vec![Route::fixed(mixture, sites, expert)],
+        (Routes::Whole(index), Some(mixture)) => vec![random(mixture, index)],
+        (Routes::Ensemble(routes), Some(mixture)) => (0..routes).map(|index| random(mixture, index)).collect(),
+        _ => {
+            hash_merged(model, &mut hash)?;
+            Vec::new()
         }
-        (Routes::Ensemble(routes), Some(mixture)) => {
-            for index in 0..routes {
-                hash_route(model, &random_route(mixture, sites, seed, index), &mut hash)?;
-            }
-        }
-        _ => hash_merged(model, &mut hash)?,
-    }
+    };
+    routes.iter().try_for_each(|route| hash_route(model, route, &mut hash))?;
     Ok(hex(&hash.finalize()).chars().take(FINGERPRINT).collect())
 }
 
@@ -238,25 +233,23 @@ fn add(hash: &mut Sha256, site: usize, parts: &[Tensor]) -> Result<()> {
 
 /// The first pane's predictions along the text that another one writes.
 struct Reader<'a> {
-    voice: CachedDecoder<'a>,
-    thread: Sequence,
+    decoder: CachedDecoder<'a>,
+    sequence: Sequence,
     /// ln p of what may stand next, as this pane predicts it. `[vocab]`
     log_probs: Vec<f32>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(pane: &'a Prepared<'_>, prompt: &[u32], seed: SeedStream) -> Result<Self> {
-        let router = Router::new(&pane.model, pane.routes, seed)?;
-        let mut voice = CachedDecoder::new(&pane.model, router);
-        let thread = voice.start(0);
-        let mut reader = Self { voice, thread, log_probs: Vec::new() };
+    fn new(pane: &'a ReadyPane<'_>, prompt: &[u32], seed: SeedStream) -> Result<Self> {
+        let mut decoder = CachedDecoder::new(&pane.model, pane.routes, seed)?;
+        let sequence = decoder.start(0);
+        let mut reader = Self { decoder, sequence, log_probs: Vec::new() };
         reader.read(prompt)?;
         Ok(reader)
     }
 
     fn read(&mut self, ids: &[u32]) -> Result<()> {
-        let scores = self.voice.read(&[(&self.thread, ids)])?;
-        self.log_probs = scores.of(0).to_vec();
+        self.log_probs = self.decoder.read(&[(&self.sequence, ids)])?.remove(0);
         log_softmax(&mut self.log_probs);
         Ok(())
     }
@@ -283,7 +276,6 @@ impl Written<'_> {
                     last.text.push_str(piece);
                 }
             }
-            Event::Text { .. } => {}
         }
     }
 

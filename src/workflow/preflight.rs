@@ -24,7 +24,7 @@ const MOST_DRY_STEPS: usize = 25;
 const DRY_SECONDS: f64 = 0.5;
 const DIVERGED: &str = "the first training step gives a loss or a gradient that is not finite, so that its time was not \
                         measured: check the model's weights and the data, or choose another number format";
-/// Forward only, against forward and backward of a frozen trunk.
+/// Forward only, against forward and backward of a frozen base model.
 const EVALUATION_SHARE: f64 = 0.5;
 
 /// Checks a run and estimates its cost. With `measured`, a few steps are made (in memory only) to tell the time.
@@ -56,7 +56,7 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
     report.memory_bytes = Need::of(&config, &subject, report.recompute).total();
     let mut trainer = Trainer::new(quiet(&config), subject)?;
     let start = trainer.start_record();
-    fill(&mut report, &config, &start, &tokens);
+    report.tokens_per_step = tokens.train / start.steps_per_epoch.max(1e-9) * step::passes(&config) as f64;
     if measured {
         let counts = facts::reset_peak_memory();
         match dry_steps(&mut trainer)? {
@@ -71,6 +71,7 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
             report.memory_bytes = report.memory_bytes.max(facts::peak_memory());
         }
     }
+    report.start = start;
     if report.memory_available > 0 && report.memory_bytes > report.memory_available {
         let (needed, free) = (format::bytes(report.memory_bytes), format::bytes(report.memory_available));
         report.warnings.push(format!(
@@ -116,19 +117,6 @@ fn quiet(config: &RunConfig) -> RunConfig {
     config.eval.save_steps = u64::MAX >> 2;
     config.eval.samples = 0;
     config
-}
-
-fn fill(report: &mut PreflightReport, config: &RunConfig, start: &StartRecord, tokens: &Tokens) {
-    let passes = step::passes(config) as f64;
-    report.trunk_parameters = start.trunk_parameters;
-    report.trained_parameters = start.trained_parameters;
-    report.head_parameters = start.head_parameters;
-    report.merged_parameters = start.merged_parameters;
-    report.train_rows = start.train_rows;
-    report.eval_rows = start.eval_rows;
-    report.total_steps = start.total_steps;
-    report.tokens_per_step = tokens.train / start.steps_per_epoch.max(1e-9) * passes;
-    report.device.clone_from(&start.device);
 }
 
 /// Seconds per token of a training step; nothing where the first one already gave no finite numbers.

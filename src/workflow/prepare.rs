@@ -10,7 +10,7 @@ use crate::machine::device::{self, Chosen};
 use crate::model::{CausalLm, Classifier, EncoderSpec, LmSetup, LmSource, ModelSource, Setup};
 use crate::model_store;
 use crate::rng::SeedStream;
-use crate::train::Subject;
+use crate::train::ModelAndData;
 use std::path::Path;
 
 /// Everything a training starts from, read and checked.
@@ -18,8 +18,8 @@ use std::path::Path;
 pub struct Prepared {
     /// The settings; what depends on the day is settled.
     pub config: RunConfig,
-    /// Trunk and mixture at step 0, and the rows or texts, encoded.
-    pub subject: Subject,
+    /// Base model and mixture at step 0, and the rows or texts, encoded.
+    pub subject: ModelAndData,
     /// What the user should know before it starts, in words.
     pub warnings: Vec<String>,
 }
@@ -40,7 +40,7 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     let model = model_on(config, source, &task, &chosen)?;
     Ok(Prepared {
         config: config.clone(),
-        subject: Subject::Classifier(model, task),
+        subject: ModelAndData::Classifier(model, task),
         warnings: chosen.warning.into_iter().chain(scores(&config.mixture)).collect(),
     })
 }
@@ -50,7 +50,7 @@ fn scores(mixture: &MixtureConfig) -> Option<String> {
     let unlike = mixture.merge_weights.iter().filter(|list| list.windows(2).any(|pair| pair[0] != pair[1])).count();
     (unlike > 0).then(|| {
         format!(
-            "the imported experts have scores of their own at {unlike} of {} sites; merging weighs them so (give equal weights for the mean)",
+            "the imported experts have scores of their own at {unlike} of {} modules; merging weighs them so (give equal weights for the mean)",
             mixture.merge_weights.len()
         )
     })
@@ -73,7 +73,7 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     let dated = TextConfig { date, ..config.text.clone() };
     let data = text::load(&config.data, &dated, &codec)?;
     let mut config = config.clone();
-    if matches!(data.encoder.layout(), Layout::Chat(_)) {
+    if matches!(data.encoder.layout, Layout::Chat(_)) {
         config.text = dated;
     }
     let chosen = device::choose(&config.model);
@@ -89,10 +89,10 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
             ));
         }
     }
-    Ok(Prepared { config, subject: Subject::Lm(model, data), warnings })
+    Ok(Prepared { config, subject: ModelAndData::Lm(model, data), warnings })
 }
 
-/// Parameters of the trunk that each token passes through, before anything large is read.
+/// Parameters of the base model that each token passes through, before anything large is read.
 pub(crate) fn matmul_parameters(config: &RunConfig) -> Result<usize> {
     Ok(match config.data.task {
         Task::Text => decoder(&config.model.path)?.spec.matmul_parameters(),
@@ -128,7 +128,7 @@ fn refuse_lab(path: &str) -> Result<()> {
 
 /// The tokenizer that belongs to a model.
 pub fn tokenizer(source: &ModelSource) -> Result<TextTokenizer> {
-    match source.tokenizer_dir() {
+    match source.dir.as_deref() {
         Some(dir) => TextTokenizer::from_file(dir),
         None => TextTokenizer::lab(),
     }
@@ -200,7 +200,7 @@ fn check_fit(config: &RunConfig, longest: usize, vocabulary: &Vocabulary) -> Res
     Ok(())
 }
 
-/// Trunk, mixture and head for a task, at step 0.
+/// Base model, mixture and head for a task, at step 0.
 pub fn model(config: &RunConfig, source: ModelSource, task: &TaskData) -> Result<Classifier> {
     model_on(config, source, task, &device::choose(&config.model))
 }
@@ -219,13 +219,13 @@ fn model_on(config: &RunConfig, source: ModelSource, task: &TaskData, chosen: &C
         .with_context(|| format!("loading the model {name}"))
 }
 
-/// Trunk and mixture of a language model, at step 0.
+/// Base model and mixture of a language model, at step 0.
 pub fn language_model(config: &RunConfig, source: LmSource) -> Result<CausalLm> {
     lm_on(config, source, &device::choose(&config.model))
 }
 
 /// Values of a language model's matrices and tables.
-fn trunk_values(source: &LmSource) -> usize {
+fn base_values(source: &LmSource) -> usize {
     let spec = &source.spec;
     let tables = if spec.tied { 1 } else { 2 };
     spec.matmul_parameters() + tables * spec.vocab_size * spec.hidden_size
@@ -236,7 +236,7 @@ fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
     if chosen.device.is_cpu() || source.weights.gguf().is_none() {
         return None;
     }
-    let size = format::bytes((trunk_values(source) * chosen.dtype.size_in_bytes()) as u64);
+    let size = format::bytes((base_values(source) * chosen.dtype.size_in_bytes()) as u64);
     Some(format!(
         "on {} the file's quantised weights are widened to {}: they take about {size} there",
         device::name(&chosen.device),
@@ -245,7 +245,7 @@ fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
 }
 
 fn lm_on(config: &RunConfig, source: LmSource, chosen: &Chosen) -> Result<CausalLm> {
-    device::check_room(chosen, trunk_values(&source))?;
+    device::check_room(chosen, base_values(&source))?;
     let mixture = (config.model.method == Method::Adamix).then_some(&config.mixture);
     let setup = LmSetup { mixture, seed: SeedStream::new(config.train.seed) };
     CausalLm::load(source.spec, &source.weights, setup, chosen.dtype, &chosen.device)

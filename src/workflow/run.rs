@@ -33,7 +33,7 @@ use crate::machine::facts;
 use crate::nn::profile::Profile;
 use crate::records::{CheckpointData, EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};
 use crate::tensor::HostTensor;
-use crate::train::Subject;
+use crate::train::ModelAndData;
 use crate::train::control::Control;
 use crate::train::observer::Observer;
 use crate::train::trainer::Trainer;
@@ -131,7 +131,7 @@ impl Run {
 
 /// The settings with what `auto` means on this machine, now; and what the user should know about it. The run
 /// directory keeps what was asked for.
-fn settled(config: &RunConfig, subject: &Subject) -> (RunConfig, Option<String>) {
+fn settled(config: &RunConfig, subject: &ModelAndData) -> (RunConfig, Option<String>) {
     let Settled { recompute, note } = estimate::settle(config, subject, facts::machine().memory_free);
     let mut config = config.clone();
     config.train.recompute = recompute;

@@ -30,15 +30,15 @@ const LOG_LINES: usize = 400;
 /// What `metrics.jsonl` holds.
 #[derive(Default)]
 pub(crate) struct RecordedMetrics {
-    progress: RunProgress,
-    start: StartRecord,
+    pub(crate) progress: RunProgress,
+    pub(crate) start: StartRecord,
     /// The curves.
     pub(crate) history: Vec<StepBucket>,
     /// The evaluations.
     pub(crate) evals: Vec<EvalRecord>,
     /// The newest check of every trained tensor.
     pub(crate) gradient_health: Vec<TensorHealth>,
-    end: Option<EndRecord>,
+    pub(crate) end: Option<EndRecord>,
 }
 
 impl RecordedMetrics {
@@ -51,7 +51,7 @@ impl RecordedMetrics {
         for line in record.lines {
             recorded.progress.add(&line);
             match line {
-                Line::Start(_, record) => {
+                Line::Start { record, .. } => {
                     recorded.start = record;
                     // A resumed run has not ended yet.
                     recorded.end = None;
@@ -63,8 +63,8 @@ impl RecordedMetrics {
                     recorded.gradient_health.retain(|old| old.step == health.step);
                     recorded.gradient_health.push(health);
                 }
-                Line::Checkpoint(_) => {}
-                Line::End(_, record) => recorded.end = Some(*record),
+                Line::Checkpoint { .. } | Line::Unknown => {}
+                Line::End { record, .. } => recorded.end = Some(*record),
             }
         }
         recorded.history = curve.take();

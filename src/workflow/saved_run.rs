@@ -38,8 +38,8 @@ use crate::eval::EvalReport;
 use crate::model::ModelSource;
 use crate::protocol::studies::{AveragesReport, RoundingPlan, RoundingReport};
 use crate::protocol::{Checkpoint, ExportPlan, ExportReport, MergePlan, MergeReport};
-use crate::train::Subject;
-use crate::train::trainer::set_tensors;
+use crate::train::ModelAndData;
+use crate::train::checkpoint::set_tensors;
 use crate::workflow::export::export_subject;
 use crate::workflow::merging::{compare_subject, merge_subject};
 use crate::workflow::run::{self, Prepared};
@@ -56,7 +56,7 @@ pub struct Opened {
     /// The settings.
     pub config: RunConfig,
     /// The model with the checkpoint's weights, and the rows or texts, encoded.
-    pub subject: Subject,
+    pub subject: ModelAndData,
 }
 
 /// The step of a checkpoint of a run.
@@ -100,7 +100,7 @@ impl Opened {
         let mut config = self.config.data.clone();
         config.dev_file = file.display().to_string();
         match &mut self.subject {
-            Subject::Classifier(_, task) => {
+            ModelAndData::Classifier(_, task) => {
                 // The classes and their order are those the head was trained for.
                 if config.task == Task::Custom {
                     config.labels.clone_from(&task.labels);
@@ -108,8 +108,8 @@ impl Opened {
                 let tokenizer = run::tokenizer(&ModelSource::open(&self.config.model.path)?)?;
                 task.dev = data::load(&config, &tokenizer)?.dev;
             }
-            Subject::Lm(_, texts) => {
-                let loaded = text::load(&config, &self.config.text, texts.encoder.codec())?;
+            ModelAndData::Lm(_, texts) => {
+                let loaded = text::load(&config, &self.config.text, &texts.encoder.codec)?;
                 (texts.dev, texts.inputs) = (loaded.dev, loaded.inputs);
             }
         }

@@ -16,7 +16,7 @@ use crate::tensor::{HostTensor, to_f32};
 /// All banks of a model, on the host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Banks {
-    /// Names of the sites in order.
+    /// Names of the adapted modules in order.
     pub sites: Vec<String>,
     /// At `site * 2 + side`.
     pub sides: Vec<HostBank>,
@@ -40,7 +40,7 @@ impl Banks {
     /// The banks among a checkpoint's tensors, in their order; empty when it has none.
     pub fn of_tensors(tensors: &[HostTensor]) -> Result<Self> {
         let mut banks = Self::default();
-        // Checkpoints hold a site's first side, its bias if it has one, and then its second side.
+        // Checkpoints hold a module's first side, its bias if it has one, and then its second side.
         for tensor in tensors {
             let side = BANK_ENDS.iter().find_map(|ends| {
                 let site = tensor.name.strip_suffix(&format!("{}.weight", ends[0]))?;
@@ -99,7 +99,7 @@ impl Banks {
     }
 }
 
-/// How the names of a site's two banks end: adapters, LoRA.
+/// How the names of a module's two banks end: adapters, LoRA.
 const BANK_ENDS: [[&str; 2]; 2] = [[".down", ".up"], [".lora_a", ".lora_b"]];
 
 /// From a checkpoint's tensors.

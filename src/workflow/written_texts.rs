@@ -3,11 +3,12 @@
 
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::eval::generate::{Hooks, Options, Routes, ScoreOptions, score_inputs};
+use crate::eval::generate::{GenerateOptions, Hooks, Routes, ScoreOptions, score_inputs};
 use crate::eval::text_metrics::{BleuDifference, WordLists};
+use crate::model::Network as _;
 use crate::protocol::{WriteReport, WrittenBy, WrittenSample};
 use crate::rng::SeedStream;
-use crate::train::Subject;
+use crate::train::ModelAndData;
 use crate::workflow::generate;
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ pub struct WritePlan {
 
 /// Writes and scores. `go_on` gets the share done, 0 to 1; false cancels.
 pub fn write_and_score(
-    subject: &Subject,
+    subject: &ModelAndData,
     config: &RunConfig,
     plan: &WritePlan,
     go_on: &dyn Fn(f64) -> bool,
@@ -35,12 +36,12 @@ pub fn write_and_score(
     let Some((model, data)) = subject.language_model() else {
         return Err(Error::config("this run's model gives classes and does not write; open a run of a language model"));
     };
-    let codec = data.encoder.codec();
+    let codec = &data.encoder.codec;
     let stops = generate::stop_ids(model, codec);
-    let options = Options {
+    let options = GenerateOptions {
         batch_size: config.eval.eval_batch_size,
         seed: SeedStream::new(config.train.seed),
-        ..Options::greedy(plan.max_new_tokens, &stops)
+        ..GenerateOptions::greedy(plan.max_new_tokens, &stops)
     };
     let mut ways = vec![("base", model.bare(), Routes::Plain), ("merged", model.merged_own()?, Routes::Plain)];
     if model.mixture().is_some() {
@@ -51,7 +52,7 @@ pub fn write_and_score(
         let share = |share: f64| go_on((number as f64 + share) / count);
         let hooks = &mut Hooks { go_on: &share, tell: &mut |_| {} };
         let scoring = ScoreOptions { most_inputs: plan.inputs, protocol: None, word_lists: plan.word_lists.clone() };
-        let scored = score_inputs(&model, data, &Options { routes, ..options.clone() }, scoring, hooks)?;
+        let scored = score_inputs(&model, data, &GenerateOptions { routes, ..options.clone() }, scoring, hooks)?;
         all.push((way, scored));
     }
     let merged = all.iter().find(|(way, _)| *way == "merged").map(|(_, scored)| &scored.segments);

@@ -1,26 +1,15 @@
 //! The command line as its users see it: the real binary, its output, its exit codes.
 
+use crate::support::cli::{Ran, adamix};
+use adamix::artifact::export::ExportTarget;
+use adamix::artifact::run_list::RunStatus;
+use adamix::config::{MixtureKind, Task};
+use adamix::data::order::Order;
+use adamix::rng::SeedStream;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-/// Runs `adamix` with these arguments, without a display and with a home of its own.
-fn adamix(home: &Path, arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_adamix"));
-    command.args(arguments).current_dir(home).stdin(Stdio::null());
-    command.env("HOME", home).env_remove("XDG_DATA_HOME").env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-    command.env_remove("RUST_LOG");
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-}
 
 /// Runs it where the home does not matter.
 fn quick(arguments: &[&str]) -> Ran {
@@ -145,7 +134,9 @@ fn a_small_training_goes_through_every_command() {
     let export = adamix(home.path(), &["export", "small", "--target", "all", "--json"]);
     assert_eq!(export.code, Some(0), "{}\n{}", export.out, export.err);
     let exports = last_json(&export);
-    assert_eq!(exports["exports"].as_array().unwrap().len(), 3);
+    let fits = |target: &ExportTarget| target.refusal(Task::Lab, MixtureKind::Adapter).is_none() && !target.is_whole();
+    let targets = ExportTarget::all().filter(fits).count();
+    assert!(targets >= 3 && exports["exports"].as_array().unwrap().len() == targets, "{exports}");
     assert!(exports["exports"].as_array().unwrap().iter().all(|export| export["passed"] == true), "{exports}");
     let inspect = adamix(home.path(), &["inspect", "small", "--json"]);
     assert_eq!(inspect.code, Some(0), "{}", inspect.err);
@@ -271,6 +262,83 @@ fn the_selftest_says_which_kernels_were_compared_and_names_a_gpu_it_cannot_use()
     assert_refused(&quick(&["doctor", "--selftest", "--device", "gpu"]), 2, &["gpu", "cuda:1"]);
     assert_refused(&quick(&["doctor", "--device", "cpu"]), 2, &["--selftest"]);
     assert_refused(&quick(&["train", "--device", "gpu"]), 2, &["--device", "gpu", "cuda:1"]);
+}
+
+#[test]
+fn the_selftest_checks_every_kernel_and_both_losses_in_every_format() {
+    let report = quick(&["doctor", "--selftest", "--device", "cpu", "--json"]).json().pop().unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let kernels = [
+        "gelu",
+        "gelu (tanh)",
+        "relu",
+        "swish",
+        "tanh",
+        "dropout",
+        "layer norm",
+        "loss of classes",
+        "loss of values",
+        "linear",
+        "linear with gelu",
+        "attention, heads of 64",
+        "attention, heads of 32 with dropout",
+        "attention, heads of 20",
+        "attention of first tokens",
+        "mixture, one expert a pass",
+        "mixture, one expert a token",
+        "AdamW, gradient norm",
+        "training, losses of 6 steps",
+        "RMS norm",
+        "residual add, layer norm again",
+        "norm of queries and keys",
+        "SwiGLU",
+        "gated gelu (tanh)",
+        "rotary positions",
+        "rotary positions, interleaved",
+        "causal attention, 9 heads on 3",
+        "causal attention, heads of 128",
+        "LoRA, one expert a pass",
+        "LoRA, one expert a token",
+        "loss over a vocabulary",
+        "loss over a vocabulary, not detached",
+        "scores over a vocabulary",
+        "language model, losses of 6 steps",
+        "writing, scores of 80 steps",
+    ];
+    let found: Vec<(&str, &str)> =
+        checks.iter().map(|check| (check["kernel"].as_str().unwrap(), check["format"].as_str().unwrap())).collect();
+    let wanted: Vec<(&str, &str)> =
+        kernels.iter().flat_map(|kernel| ["f32", "bf16", "f16"].map(|format| (*kernel, format))).collect();
+    assert_eq!(found, wanted);
+    assert!(checks.iter().all(|check| check["passed"] == true), "{report}");
+}
+
+#[test]
+fn a_run_that_diverges_says_where_its_last_finite_weights_are() {
+    let home = tempfile::tempdir().unwrap();
+    // The gradient of this row's label does not fit into f32; it is the fourth that is drawn.
+    let (seed, rows) = (7u64, 6);
+    let bad = Order::new(SeedStream::new(seed), rows, 1).rows(3)[0];
+    let row = |i: usize| format!("film number {i}\t{}\n", if i == bad { "3e38".to_owned() } else { format!("0.{i}") });
+    fs::write(home.path().join("own.tsv"), format!("sentence\tlabel\n{}", (0..rows).map(row).collect::<String>()))
+        .unwrap();
+    fs::write(home.path().join("dev.tsv"), "sentence\tlabel\na film\t0.1\nanother film\t0.2\n").unwrap();
+    let train = format!(
+        "train --task custom --train-file own.tsv --dev-file dev.tsv --problem regression --batch-size 1 --max-steps 6 \
+         --save-steps 1 --eval-steps 2 --threads 1 --runs-dir runs --name bad --seed {seed}"
+    );
+    let ran = adamix(home.path(), &train.split_whitespace().collect::<Vec<_>>());
+    assert_refused(
+        &ran,
+        1,
+        &["not finite at step 4", "the last finite weights are in", "checkpoint-3", "--learning-rate"],
+    );
+    let run = home.path().join("runs/bad");
+    assert!(run.join("checkpoint-3").is_dir() && !run.join("checkpoint-4").exists());
+    let listed = adamix::workflow::runs::summary(&run);
+    assert_eq!((listed.status, listed.step, listed.resumable), (RunStatus::Diverged, 3, false));
+    let log = fs::read_to_string(run.join("events.log")).unwrap();
+    assert!(log.contains("not finite") && log.contains("checkpoint-3"), "{log}");
 }
 
 #[test]

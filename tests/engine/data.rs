@@ -70,10 +70,8 @@ fn tsv_is_never_quoted() {
     let task = load(&custom(&dir, "train.tsv", "dev.tsv")).unwrap();
     assert_eq!(texts(&task.train), ["A fine film .", "A \"dull one.", "Not bad at all", "Poor"]);
     assert_eq!(classes(&task.train), [1, 0, 1, 0]);
-    assert_eq!(
-        (task.labels, task.metric, task.name.as_str()),
-        (vec!["0".to_owned(), "1".to_owned()], Metric::Accuracy, "train")
-    );
+    assert_eq!((task.labels, task.metric), (vec!["0".to_owned(), "1".to_owned()], Metric::Accuracy));
+    assert_eq!(data::tasks::name(&custom(&dir, "train.tsv", "dev.tsv")), "train");
 }
 
 #[test]
@@ -360,17 +358,18 @@ fn batches_are_packed_in_the_order_asked_for() {
     let dir = files(&[("train.tsv", TRAIN), ("dev.tsv", DEV)]);
     let task = load(&custom(&dir, "train.tsv", "dev.tsv")).unwrap();
     let batch = task.train.batch(&[2, 0]);
-    assert_eq!((batch.len(), &batch.rows[..]), (2, &[2, 0][..]));
+    assert_eq!((batch.offsets.len(), &batch.rows[..]), (3, &[2, 0][..]));
     assert_eq!(batch.labels, Labels::Classes(vec![1, 1]));
     assert_eq!(batch.ids[batch.offsets[0]..batch.offsets[1]], task.train.encoded[2].ids);
     assert_eq!(batch.ids[batch.offsets[1]..batch.offsets[2]], task.train.encoded[0].ids);
-    assert_eq!((batch.tokens(), batch.type_ids.len()), (batch.offsets[2], batch.offsets[2]));
+    assert_eq!((batch.ids.len(), batch.type_ids.len()), (batch.offsets[2], batch.offsets[2]));
 }
 
 #[test]
 fn the_lab_has_balanced_rows_without_overlap() {
     let task = load(&DataConfig::default()).unwrap();
-    assert_eq!((task.train.len(), task.dev.len(), task.name.as_str()), (4000, 1000, "lab"));
+    assert_eq!((task.train.len(), task.dev.len()), (4000, 1000));
+    assert_eq!(data::tasks::name(&DataConfig::default()), "lab");
     assert_eq!(task.labels, ["negative", "positive"]);
     for (split, half) in [(&task.train, 2000), (&task.dev, 500)] {
         assert_eq!(classes(split).iter().filter(|&&class| class == 1).count(), half);
@@ -400,7 +399,7 @@ fn preview_counts_everything() {
     assert_eq!((preview.columns.text.as_deref(), preview.columns.label.as_deref()), (Some("sentence"), Some("label")));
     let lengths = preview.train.lengths.as_ref().unwrap();
     let expected: Vec<usize> = ["same", "same", "other text which is longer", "same", "last"]
-        .map(|text| tokenizer.encode(text, None, usize::MAX).unwrap().len())
+        .map(|text| tokenizer.encode(text, None, usize::MAX).unwrap().ids.len())
         .to_vec();
     assert_eq!((lengths.measured, lengths.max), (5, *expected.iter().max().unwrap()));
     assert_eq!(lengths.mean, expected.iter().sum::<usize>() as f64 / 5.0);

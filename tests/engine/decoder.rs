@@ -1,16 +1,17 @@
 //! Decoders beyond the golden files: files in every layout and dtype, packing, refusals, LoRA inside encoders, training.
 
 use crate::golden::{Tensors, golden_dir, off, read_tensors, variant};
-use crate::support::{assert_close, tiny};
-use adamix::config::{LoraInit, MixtureConfig, MixtureKind, Problem, Recompute, RoutingPolicy, RunConfig};
+use crate::merge::{deltas, folded_classifier};
+use crate::support::{assert_close, assert_recompute_changes_no_bit, fill, tiny};
+use adamix::config::{LoraInit, MixtureConfig, MixtureKind, Problem, RoutingPolicy, RunConfig};
 use adamix::data::text::TextBatch;
 use adamix::mixture::{MergeWeights, Route, Side};
 use adamix::model::loras::Module;
-use adamix::model::{CausalLm, DecoderSpec, DropKeys, Family, ForwardOptions, LmSetup, Packed, Weights};
+use adamix::model::{CausalLm, DecoderSpec, DropKeys, Family, ForwardOptions, LmSetup, Network as _, Packed, Weights};
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::rng::{Purpose, SeedStream};
-use adamix::train::AdamW;
 use adamix::train::step::{self, StepIndex};
+use adamix::train::{AdamW, Trainable as _};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -54,16 +55,6 @@ fn lora(target: &[&str]) -> MixtureConfig {
         lora_dropout: 0.0,
         lora_target: target.iter().map(|&name| name.to_owned()).collect(),
         ..MixtureConfig::default()
-    }
-}
-
-/// Fills every trained tensor with random values.
-fn randomize<'a>(params: impl Iterator<Item = &'a adamix::nn::Param>) {
-    let mut stream = SeedStream::new(31).stream(Purpose::Init, 9);
-    for param in params {
-        let values = stream.normal_vec(param.value.elem_count(), 0.4);
-        let new = Tensor::from_vec(values, param.value.shape(), &Device::Cpu).unwrap();
-        param.value.slice_set(&new.to_dtype(param.value.dtype()).unwrap(), 0, 0).unwrap();
     }
 }
 
@@ -130,7 +121,7 @@ fn packing_changes_nothing_and_rows_are_chosen() {
     for family in FAMILIES {
         let model = load(family, None);
         let whole = logits(&model, &all, &offsets, None);
-        let vocab = model.spec().vocab_size;
+        let vocab = model.base.spec.vocab_size;
         for w in offsets.windows(2) {
             let alone = logits(&model, &all[w[0]..w[1]], &[0, w[1] - w[0]], None);
             assert_close(family, &whole[w[0] * vocab..w[1] * vocab], &alone, 1e-6, 1e-5);
@@ -240,7 +231,7 @@ fn folded(family: &str, merged: &CausalLm) -> CausalLm {
         };
         let (shape, data) = tensors.get_mut(&name).unwrap();
         // A target's own rows: blocks of a joint matrix count from the target's first row, but for GPT-2's fused one.
-        let deltas = lora.deltas().unwrap();
+        let deltas = deltas(lora);
         let start = if gpt2 { 0 } else { deltas[0].0.start };
         for (columns, delta) in deltas {
             let (rows, d_in) = delta.dims2().unwrap();
@@ -263,7 +254,7 @@ fn a_merged_lora_is_its_delta_folded_into_the_weights() {
         for target in [&[][..], &["all-linear"]] {
             let mixture = MixtureConfig { sharing_up: false, use_rslora: true, ..lora(target) };
             let model = load(family, Some(&mixture));
-            randomize(model.params().iter());
+            fill(model.params(), 0.4);
             let weights = MergeWeights::uniform(3);
             let factors = model.merged(&weights).unwrap();
             let deltas = model.with_loras(|site, lora| lora.merge_deltas(weights.site(site)?)).unwrap();
@@ -285,15 +276,14 @@ fn lora_in_an_encoder_merges_into_its_weights() {
     for family in [Family::Bert, Family::Roberta] {
         let model = tiny::classifier(&config, family, 3);
         assert_eq!(model.sites().len(), 15, "five of three layers: output.dense is the end of two names");
-        randomize(model.params().iter());
+        fill(model.params(), 0.4);
         let batch = tiny::task(20, Problem::Classification).train.batch(&[0, 3, 5, 9, 11]);
-        let merged = model.merged_uniform().unwrap();
+        let merged = model.merged_own().unwrap();
         let got = merged.logits(&batch, None).unwrap();
-        let mut bare = model.merged_uniform().unwrap();
         for (site, placed) in merged.loras() {
             assert!(matches!(placed.module, Module::Merged(_)), "{site}");
         }
-        bare = bare.with_folded_loras().unwrap();
+        let bare = folded_classifier(&merged);
         assert!(bare.loras().is_empty());
         assert_close("folded", &bare.logits(&batch, None).unwrap(), &got, 1e-4, 1e-4);
         let route = Route::fixed(&config.mixture, 15, 1);
@@ -344,11 +334,11 @@ fn a_language_model_learns_and_its_merge_keeps_it() {
             assert_eq!((done.targets, done.tokens, done.routes.len()), (16, 38, 1));
             losses.push(done.loss.task);
         }
-        let merged = model.merged_uniform().unwrap();
+        let merged = model.merged_own().unwrap();
         let (rows, targets) = Packed::from(&batch).targets(&batch.learn);
         let nll = |model: &CausalLm| {
             let (hidden, _) = model.forward(Packed::from(&batch), Some(&rows), ForwardOptions::eval()).unwrap();
-            model.loss(&hidden, &targets, Objective::eval()).unwrap().total
+            model.loss(&hidden, &targets, crate::plain_loss()).unwrap().rows.read().unwrap().total
         };
         let (before, after) = (nll(&load(family, None)), nll(&merged));
         println!("{family}: {before:.3} before, {:.3} in the last step, {after:.3} merged", losses[29]);
@@ -362,10 +352,10 @@ fn steps_are_replayed_bit_for_bit_and_accumulation_is_one_large_batch() {
     mixture.lora_dropout = 0.3;
     let config = run_config(mixture);
     let model = load("gpt2-tiny", Some(&config.mixture));
-    randomize(model.params().iter());
+    fill(model.params(), 0.4);
     let batch = lesson_batch();
     let run = |config: &RunConfig, index: u64| {
-        let route = step::draw_route(config, &model, &batch, index);
+        let route = step::draw_route(config, &model, model.size(&batch), index);
         let (loss, grads) = step::forward_backward(config, &model, &batch, route.as_ref(), index).unwrap();
         let grads: Vec<f32> = grads.iter().flat_map(|(_, _, g)| values(g)).collect();
         (loss.read().unwrap(), grads)
@@ -383,7 +373,7 @@ fn steps_are_replayed_bit_for_bit_and_accumulation_is_one_large_batch() {
         config.train.gradient_accumulation_steps = parts.len();
         config.train.max_grad_norm = 0.0;
         let model = load("gpt2-tiny", Some(&config.mixture));
-        randomize(model.params().iter());
+        fill(model.params(), 0.4);
         let mut optimizer = AdamW::new(model.params()).unwrap();
         let batch_of = |index: u64| {
             let [first, last] = parts[index as usize];
@@ -417,7 +407,7 @@ fn double_precision_takes_the_plain_path_to_the_same_gradients() {
             let mixture = MixtureConfig { kind, routing, adapter_size: 3, lora_dropout: 0.2, ..lora(&["all-linear"]) };
             let run = |dtype: DType| {
                 let model = load_as(&golden_dir(family), Some(&mixture), dtype).unwrap();
-                randomize(model.params().iter());
+                fill(model.params(), 0.4);
                 let shape =
                     adamix::mixture::RouteShape { passes: 2, sites: model.sites().len(), sequences: 3, tokens: 19 };
                 let route = Route::draw(&mixture, SeedStream::new(2), Purpose::Routing, 5, shape);
@@ -431,11 +421,11 @@ fn double_precision_takes_the_plain_path_to_the_same_gradients() {
                     ..ForwardOptions::eval()
                 };
                 let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
-                let o = Objective { passes: 2, weight: 2.0, gradient: true, ..Objective::eval() };
+                let o = Objective { passes: 2, weight: 2.0, gradient: true, ..crate::plain_loss() };
                 let loss = model.loss(&hidden, &targets, o).unwrap();
                 let grads = model.backward(trace.unwrap(), loss.grad.as_ref().unwrap()).unwrap();
                 let grads: Vec<Vec<f32>> = grads.iter().map(|(_, _, g)| values(g)).collect();
-                (loss.total, grads)
+                (loss.rows.read().unwrap().total, grads)
             };
             let (fast, plain) = (run(DType::F32), run(DType::F64));
             let what = format!("{family} {kind:?} {routing:?}");
@@ -453,18 +443,11 @@ fn double_precision_takes_the_plain_path_to_the_same_gradients() {
 #[test]
 fn layers_run_again_give_the_same_bits() {
     for (family, kind) in [("gpt2-tiny", MixtureKind::Adapter), ("qwen3-tiny", MixtureKind::Lora)] {
-        let mut config =
-            run_config(MixtureConfig { kind, adapter_size: 3, lora_dropout: 0.2, ..lora(&["all-linear"]) });
+        let config = run_config(MixtureConfig { kind, adapter_size: 3, lora_dropout: 0.2, ..lora(&["all-linear"]) });
         let model = load(family, Some(&config.mixture));
-        randomize(model.params().iter());
+        fill(model.params(), 0.4);
         let batch = lesson_batch();
-        let mut run = |recompute: Recompute| {
-            config.train.recompute = recompute;
-            let route = step::draw_route(&config, &model, &batch, 4);
-            let (loss, grads) = step::forward_backward(&config, &model, &batch, route.as_ref(), 4).unwrap();
-            (loss.read().unwrap(), grads.iter().map(|(_, _, g)| values(g)).collect::<Vec<_>>())
-        };
-        assert_eq!(run(Recompute::On), run(Recompute::Off), "{family}");
+        assert_recompute_changes_no_bit(family, &config, &model, &batch);
     }
 }
 
@@ -478,14 +461,14 @@ fn matrices_in_bf16_are_rounded_and_trained_through() {
         let run = |dtype: DType| {
             let model = load_as(&golden_dir(family), Some(&mixture), dtype).unwrap();
             assert!(model.params().iter().all(|p| p.value.dtype() == DType::F32));
-            randomize(model.params().iter());
+            fill(model.params(), 0.4);
             let route = Route { passes: 1, ..Route::fixed(&mixture, model.sites().len(), 1) };
             let run = ForwardOptions { route: Some(&route), keep: true, ..ForwardOptions::eval() };
             let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
-            let loss = model.loss(&hidden, &targets, Objective { gradient: true, ..Objective::eval() }).unwrap();
+            let loss = model.loss(&hidden, &targets, Objective { gradient: true, ..crate::plain_loss() }).unwrap();
             let grads = model.backward(trace.unwrap(), loss.grad.as_ref().unwrap()).unwrap();
             let grads: Vec<f32> = grads.iter().flat_map(|(_, _, g)| values(g)).collect();
-            (loss.total, grads)
+            (loss.rows.read().unwrap().total, grads)
         };
         let (whole, half) = (run(DType::F32), run(DType::BF16));
         let apart = (whole.0 - half.0).abs() / whole.0;

@@ -8,7 +8,7 @@ use adamix::mixture::{Pick, Route, RouteShape, Side};
 use adamix::model::{Classifier, Family};
 use adamix::protocol::snapshots::DistanceSample;
 use adamix::rng::{Purpose, SeedStream};
-use adamix::train::trainer::host_tensors;
+use adamix::train::checkpoint::host_tensors;
 use adamix::workflow::snapshot::{Banks, distances, experts};
 
 fn bank(experts: usize, rows: usize, cols: usize, weight: Vec<f32>) -> HostBank {

@@ -13,6 +13,7 @@ mod model;
 mod narrow;
 mod narrow_decoder;
 
+use adamix::config::{MixtureConfig, RoutingPolicy};
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use std::panic::AssertUnwindSafe;
@@ -22,6 +23,22 @@ pub fn random(shape: impl Into<Shape>, index: u64) -> Tensor {
     let shape = shape.into();
     let values = SeedStream::new(91).stream(Purpose::Sampling, index).normal_vec(shape.elem_count(), 1.0);
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// Rows, inner width and columns of products: nothing, one value, parts and multiples of tiles and panels.
+pub const PRODUCTS: [(usize, usize, usize); 7] =
+    [(0, 3, 2), (1, 1, 1), (5, 7, 3), (1, 64, 129), (70, 33, 65), (33, 256, 20), (14, 384, 192)];
+
+/// Three experts on each side, whose weights are far from zero.
+pub fn mixture(routing: RoutingPolicy) -> MixtureConfig {
+    MixtureConfig {
+        num_experts: 3,
+        adapter_size: 5,
+        init_std: 0.3,
+        routing,
+        sharing_up: false,
+        ..MixtureConfig::default()
+    }
 }
 
 /// The same values in f64: this takes the plain path of every kernel.
@@ -71,6 +88,11 @@ pub fn differences(x: &Tensor, f: impl Fn(&Tensor) -> f64) -> Tensor {
 /// `Σ a * b` as a number.
 pub fn dot(a: &Tensor, b: &Tensor) -> f64 {
     values(a).iter().zip(values(b)).map(|(a, b)| a * b).sum()
+}
+
+/// Euclidean norm.
+pub fn norm(v: &[f64]) -> f64 {
+    v.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
 /// Softmax over the last dimension from operations that autograd knows.

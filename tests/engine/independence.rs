@@ -65,15 +65,15 @@ impl Window {
         RequestId(self.next)
     }
 
-    pub(crate) fn send(&mut self, command: impl FnOnce(RequestId) -> Command) -> RequestId {
+    pub(crate) fn send(&mut self, command: Command) -> RequestId {
         let req = self.req();
-        self.engine.try_send(command(req)).unwrap();
+        self.engine.try_send(req, command).unwrap();
         req
     }
 
     pub(crate) fn start(&mut self, config: &RunConfig) -> RequestId {
         let config = Box::new(config.clone());
-        self.send(|req| Command::StartRun { req, run: RunId(req.0), config })
+        self.send(Command::StartRun { run: RunId(self.next + 1), config })
     }
 
     /// Takes in everything that waits.
@@ -82,11 +82,11 @@ impl Window {
         while engine.drain(&mut |incoming| {
             match incoming {
                 Incoming::Event(event) => events.push(event),
-                Incoming::Steps { buckets, .. } => steps.extend(buckets),
-                Incoming::Routing { run, snapshot } => routing.push((run, snapshot)),
-                Incoming::Experts { run, snapshot } => experts.push((run, snapshot)),
-                Incoming::Profile { run, profile } => profiles.push((run, profile)),
-                Incoming::Writing { req, texts } => writing.push((req, texts)),
+                Incoming::Steps(_, buckets) => steps.extend(buckets),
+                Incoming::Routing(run, snapshot) => routing.push((run, snapshot)),
+                Incoming::Experts(run, snapshot) => experts.push((run, snapshot)),
+                Incoming::Profile(run, profile) => profiles.push((run, profile)),
+                Incoming::Writing(req, texts) => writing.push((req, texts)),
             }
             ControlFlow::Continue(())
         }) {}
@@ -111,8 +111,8 @@ impl Window {
 
     fn answer(&self, req: RequestId) -> Option<Result<&Outcome, &Failure>> {
         let mut answers = self.events.iter().filter_map(|event| match event {
-            Event::Done { req: of, outcome } if *of == req => Some(Ok(outcome)),
-            Event::Failed { req: Some(of), failure } if *of == req => Some(Err(failure)),
+            Event::Done(of, outcome) if *of == req => Some(Ok(outcome)),
+            Event::Failed(Some(of), failure) if *of == req => Some(Err(failure)),
             _ => None,
         });
         let first = answers.next();
@@ -132,7 +132,7 @@ impl Window {
     }
 
     pub(crate) fn phases(&self) -> Vec<RunPhase> {
-        let phase = |event: &Event| if let Event::PhaseChanged { phase, .. } = event { Some(*phase) } else { None };
+        let phase = |event: &Event| if let Event::PhaseChanged(_, phase) = event { Some(*phase) } else { None };
         self.events.iter().filter_map(phase).collect()
     }
 
@@ -141,7 +141,7 @@ impl Window {
     }
 
     pub(crate) fn end(&self) -> Option<EndRecord> {
-        let end = |event: &Event| if let Event::RunEnded { end, .. } = event { Some((**end).clone()) } else { None };
+        let end = |event: &Event| if let Event::RunEnded(_, end) = event { Some((**end).clone()) } else { None };
         self.events.iter().rev().find_map(end)
     }
 

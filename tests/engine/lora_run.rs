@@ -6,7 +6,7 @@ use adamix::artifact::{RunDir, checkpoint};
 use adamix::config::{DtypeChoice, LoraInit, Method, MixtureKind, RunConfig, Task};
 use adamix::model::ModelSource;
 use adamix::protocol::{Checkpoint, ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
-use adamix::train::{Control, NullObserver};
+use adamix::train::{Control, ModelAndData, NullObserver};
 use adamix::workflow::import;
 use adamix::workflow::run;
 use adamix::workflow::run::Run;
@@ -55,16 +55,16 @@ fn a_whole_model_of_the_bundled_encoder_is_opened_again_and_says_the_same() {
     assert!(report.certificate.passed && report.certificate.probe.rows == 12, "{:?}", report.certificate.problems);
     assert_eq!(std::fs::read_dir(opened.dir.exports()).unwrap().count(), 1, "the model's own files are tidied up");
     // As a stranger opens it: by its path, with nothing of the bundled model at hand.
-    let (model, task) = opened.subject.classifier().unwrap();
+    let ModelAndData::Classifier(model, task) = &opened.subject else { panic!("no classifier") };
     let rows: Vec<usize> = (0..12).collect();
     let batch = task.dev.batch(&rows);
     let mut bare = config.clone();
     (bare.model.path, bare.model.method) = (report.dir.display().to_string(), Method::HeadOnly);
     let whole = run::model(&bare, ModelSource::open(&bare.model.path).unwrap(), task).unwrap();
-    let want = model.merged_uniform().unwrap().logits(&batch, None).unwrap();
+    let want = model.merged_own().unwrap().logits(&batch, None).unwrap();
     let got = whole.logits(&batch, None).unwrap();
     assert!(off(&got, &want) < 1e-5, "off by {}", off(&got, &want));
-    let untrained = run::model(&config, ModelSource::open("lab").unwrap(), task).unwrap().merged_uniform().unwrap();
+    let untrained = run::model(&config, ModelSource::open("lab").unwrap(), task).unwrap().merged_own().unwrap();
     assert!(off(&untrained.logits(&batch, None).unwrap(), &want) > 1e-3, "four steps changed what it says");
     let words = |dir: &std::path::Path| tokenizers::Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
     let text = "a charming comedy";

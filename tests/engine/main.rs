@@ -5,9 +5,12 @@ mod architecture;
 mod artifact;
 mod certificate;
 mod cli;
+mod control;
+mod conventions;
 mod data;
 mod decoder;
 mod experts;
+mod file_circles;
 mod generate;
 mod gguf;
 mod golden;
@@ -35,3 +38,11 @@ mod twins;
 
 #[path = "../support/mod.rs"]
 mod support;
+
+use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
+
+/// The plain loss of one pass, without a gradient.
+fn plain_loss() -> Objective {
+    let (smoothing, weight) = (0.0, 0.0);
+    Objective { passes: 1, smoothing, weight, detach: true, both: false, gradient: false, max_logits: MAX_LOGITS }
+}

@@ -1,11 +1,9 @@
 //! Metrics against scikit-learn and scipy (golden values written by `tests/golden/metrics.py`).
 
-use adamix::config::Metric;
+use adamix::config::{Metric, choice_name};
 use adamix::data::Labels;
 use adamix::error::ErrorKind;
-use adamix::eval::metrics::{
-    accuracy, ensemble, f1, higher_is_better, majority, matthews, metric_name, pearson, scores, spearman,
-};
+use adamix::eval::metrics::{accuracy, ensemble, f1, higher_is_better, majority, matthews, pearson, scores, spearman};
 use serde_json::Value;
 
 const TOLERANCE: f64 = 1e-9;
@@ -141,6 +139,6 @@ fn majority_is_what_a_constant_answer_scores() {
 
 #[test]
 fn names_and_directions() {
-    assert_eq!(metric_name(Metric::Matthews), "matthews");
+    assert_eq!(choice_name(Metric::Matthews), "matthews");
     assert!(higher_is_better(Metric::Pearson) && !higher_is_better(Metric::Loss));
 }

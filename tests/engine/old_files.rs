@@ -1,7 +1,8 @@
 //! Runs, checkpoints and exports written by an earlier version: this one lists, measures, resumes, verifies and imports them.
 
-use adamix::artifact::run_list::{self, RunStatus};
-use adamix::artifact::{RunDir, certificate};
+use crate::support::exported::verify;
+use adamix::artifact::RunDir;
+use adamix::artifact::run_list::{RunList, RunStatus};
 use adamix::protocol::Checkpoint;
 use adamix::tensor::safetensors;
 use adamix::workflow::runs;
@@ -55,7 +56,7 @@ fn old_runs_are_listed_with_all_they_hold() {
     for name in ["lab", "writer"] {
         copied(name, place.path());
     }
-    let mut found = run_list::list(place.path()).unwrap();
+    let mut found = RunList::default().list(place.path()).unwrap();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     let told: Vec<_> = found.iter().map(|run| (run.name.as_str(), run.status, run.step, run.total_steps)).collect();
     assert_eq!(told, [("lab", RunStatus::Finished, 6, 6), ("writer", RunStatus::Finished, 4, 4)]);
@@ -121,7 +122,7 @@ fn an_old_run_is_resumed_as_its_own_version_went_on() {
 #[test]
 fn old_exports_are_as_their_certificates_say() {
     for dir in ["lab/exports/merged", "lab/exports/adapterhub", "writer/exports/peft", "writer/exports/gguf-adapter"] {
-        let (certificate, problems) = certificate::verify(&old(dir)).unwrap();
+        let (certificate, problems) = verify(&old(dir)).unwrap();
         assert!(certificate.passed && problems.is_empty(), "{dir}: {problems:?}");
     }
     // A negative control: one byte of a file is another.
@@ -131,5 +132,5 @@ fn old_exports_are_as_their_certificates_say() {
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
-    assert!(!certificate::verify(&run.join("exports/peft")).unwrap().1.is_empty());
+    assert!(!verify(&run.join("exports/peft")).unwrap().1.is_empty());
 }

@@ -22,5 +22,5 @@ fn time_is_measured_and_a_model_that_gives_no_numbers_is_a_warning_not_a_failure
     safetensors::write(&file, &tensors, NumberFormat::F32, &metadata).unwrap();
     let report = preflight::preflight(&config, true).unwrap();
     assert!(report.seconds.is_none() && !finite(&report), "{report:?}");
-    assert!(report.memory_bytes > 0 && report.train_rows > 0, "the rest of the report is there");
+    assert!(report.memory_bytes > 0 && report.start.train_rows > 0, "the rest of the report is there");
 }

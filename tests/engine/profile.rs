@@ -3,7 +3,7 @@
 use crate::support::tiny;
 use adamix::config::{Problem, RunConfig};
 use adamix::data::Batch;
-use adamix::model::{Classifier, Family};
+use adamix::model::{Classifier, Family, Network as _};
 use adamix::nn::profile::{PHASES, Phase, Profile, Recording};
 use adamix::train::optimizer::AdamW;
 use adamix::train::step::{self, StepIndex};

@@ -4,16 +4,16 @@ use crate::support::place::Place;
 use crate::support::tiny;
 use adamix::config::{Method, Problem, Recompute, RoutingPolicy, RunConfig};
 use adamix::machine::estimate;
-use adamix::model::{Classifier, DropKeys, Family, ForwardOptions};
+use adamix::model::{Classifier, DropKeys, Family, ForwardOptions, Network as _};
 use adamix::nn::profile::{Phase, Recording};
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
 use adamix::tensor::HostTensor;
-use adamix::train::observer::NullObserver;
+use adamix::train::Trainable as _;
+use adamix::train::checkpoint::host_tensors;
 use adamix::train::optimizer::AdamW;
 use adamix::train::step::{self, StepIndex};
-use adamix::train::trainer::host_tensors;
-use adamix::train::{Control, Trainer};
+use adamix::train::{Control, ModelAndData, NullObserver, Trainer};
 use adamix::workflow::preflight;
 use adamix::workflow::run;
 use adamix::workflow::run::Run as TrainingRun;
@@ -38,21 +38,14 @@ fn gradients(config: &RunConfig, family: Family, recompute: Recompute) -> (u64, 
     config.train.recompute = recompute;
     let model = tiny::classifier(&config, family, 2);
     let batch = tiny::task(7, Problem::Classification).train.batch(&[0, 1, 2, 3, 4, 5, 6]);
-    let route = step::draw_route(&config, &model, &batch, 5);
+    let route = step::draw_route(&config, &model, model.size(&batch), 5);
     let (loss, grads) = step::forward_backward(&config, &model, &batch, route.as_ref(), 5).unwrap();
     (loss.read().unwrap().total.to_bits(), bits(&model, &grads))
 }
 
 #[test]
 fn gradients_have_the_same_bits() {
-    let policies = [
-        RoutingPolicy::PerBatch,
-        RoutingPolicy::PerExample,
-        RoutingPolicy::PerToken,
-        RoutingPolicy::Fixed,
-        RoutingPolicy::RoundRobin,
-    ];
-    let mut cases: Vec<(Method, RoutingPolicy)> = policies.map(|policy| (Method::Adamix, policy)).into();
+    let mut cases: Vec<(Method, RoutingPolicy)> = RoutingPolicy::ALL.map(|policy| (Method::Adamix, policy)).into();
     cases.extend([(Method::Full, RoutingPolicy::PerBatch), (Method::HeadOnly, RoutingPolicy::PerBatch)]);
     for family in [Family::Bert, Family::Roberta] {
         for &(method, routing) in &cases {
@@ -73,7 +66,7 @@ fn every_token_of_the_last_layer_goes_the_same_way() {
     let config = tiny::config(3);
     let model = tiny::classifier(&config, Family::Roberta, 2);
     let batch = tiny::task(5, Problem::Classification).train.batch(&[0, 1, 2, 3, 4]);
-    let route = step::draw_route(&config, &model, &batch, 0);
+    let route = step::draw_route(&config, &model, model.size(&batch), 0);
     let grads = |recompute: bool| {
         let drop = Some(DropKeys::new(SeedStream::new(1), 2));
         let run = ForwardOptions {
@@ -85,10 +78,10 @@ fn every_token_of_the_last_layer_goes_the_same_way() {
             keep: true,
             recompute,
         };
-        let (y, trace) = model.encoder().forward(&batch, run).unwrap();
+        let (y, trace) = model.base.forward(&batch, run).unwrap();
         let dy = Tensor::ones_like(&y).unwrap();
         let mut grads = Grads::new(model.params());
-        model.encoder().backward(trace.unwrap(), dy, &mut grads).unwrap();
+        model.base.backward(trace.unwrap(), dy, &mut grads).unwrap();
         bits(&model, &grads)
     };
     assert_eq!(grads(false), grads(true));
@@ -119,7 +112,8 @@ fn a_whole_training_has_the_same_bits() {
         let mut config = tiny::config(3);
         (config.train.recompute, config.train.gradient_accumulation_steps) = (recompute, 2);
         let model = tiny::classifier(&config, Family::Roberta, 2);
-        let mut trainer = Trainer::new(config, (model, tiny::task(48, Problem::Classification))).unwrap();
+        let mut trainer =
+            Trainer::new(config, ModelAndData::Classifier(model, tiny::task(48, Problem::Classification))).unwrap();
         trainer.run(&mut NullObserver, &Control::default()).unwrap();
         let bits = |tensor: HostTensor| tensor.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         host_tensors(trainer.model()).unwrap().into_iter().map(bits).collect::<Vec<_>>()

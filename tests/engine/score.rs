@@ -1,9 +1,9 @@
 //! `adamix score` as its users see it: layouts, encodings, messages.
 
+use crate::support::cli::{Ran, adamix};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/text_metrics");
 
@@ -21,26 +21,19 @@ impl Desk {
         self.0.path()
     }
 
-    /// Exit code, stdout, stderr of `adamix score ARGUMENTS`.
-    fn score(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_adamix"));
-        command.arg("score").args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        command.env("HOME", self.path()).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env_remove("RUST_LOG");
-        let output = command.output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code(), text(output.stdout), text(output.stderr))
+    /// `adamix score ARGUMENTS`.
+    fn score(&self, arguments: &[&str]) -> Ran {
+        adamix(self.path(), &[&["score"], arguments].concat())
     }
 
     #[track_caller]
     fn json(&self, arguments: &[&str]) -> Vec<Value> {
-        let (code, out, err) = self.score(&[arguments, &["--json"]].concat());
-        assert_eq!(code, Some(0), "{err}");
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.score(&[arguments, &["--json"]].concat()).json()
     }
 
     #[track_caller]
     fn refused(&self, arguments: &[&str], needles: &[&str]) {
-        let (code, out, err) = self.score(arguments);
+        let Ran { code, out, err } = self.score(arguments);
         assert_eq!(code, Some(1), "{out}{err}");
         for needle in needles {
             assert!(err.contains(needle), "{needle:?} is missing in: {err}");
@@ -73,7 +66,7 @@ fn the_e2e_layout_gives_the_official_scores_side_by_side() {
     assert_eq!(found[0]["protocol"], "e2e");
     assert_eq!(found[0]["meteor_name"], "METEOR (exact, stem, synonym; no paraphrase table)");
 
-    let (code, out, _) = desk.score(&[&outputs, "--ref", &references, "--meteor-data", &meteor]);
+    let Ran { code, out, .. } = desk.score(&[&outputs, "--ref", &references, "--meteor-data", &meteor]);
     assert_eq!(code, Some(0));
     assert!(out.starts_with("10 segments, "), "{out}");
     let row = out.lines().find(|line| line.contains("METEOR")).unwrap();
@@ -84,7 +77,7 @@ fn the_e2e_layout_gives_the_official_scores_side_by_side() {
 fn without_word_lists_meteor_is_left_out_and_the_reason_given() {
     let desk = Desk::with(&[]);
     let (outputs, references) = (golden("e2e/outputs.txt"), golden("e2e/references.txt"));
-    let (code, out, _) = desk.score(&[&outputs, "--ref", &references]);
+    let Ran { code, out, .. } = desk.score(&[&outputs, "--ref", &references]);
     assert_eq!(code, Some(0));
     assert!(out.contains("METEOR is left out") && out.contains("--meteor-data"), "{out}");
     let found = desk.json(&[&outputs, "--ref", &references]);
@@ -127,7 +120,7 @@ fn texts_are_prepared_as_those_of_webnlg_on_demand() {
     assert_eq!(expected["ter_edits"], 2);
     assert_eq!(scores(&["raw", "-r", "ref0", "-r", "ref0", "--prepare"]), expected);
     assert_ne!(scores(&["raw", "-r", "ref0", "-r", "ref0"]), expected);
-    let (code, _, err) = desk.score(&["raw", "-r", "ref0", "--prepare"]);
+    let Ran { code, err, .. } = desk.score(&["raw", "-r", "ref0", "--prepare"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("--prepare goes with --protocol webnlg"), "{err}");
 }
@@ -158,7 +151,7 @@ fn empty_outputs_are_scored_and_counted() {
     let desk = Desk::with(&[("out", b"a house\n\n"), ("ref", b"a house\nthe house\n")]);
     let found = desk.json(&["out", "--ref", "ref"]);
     assert_eq!((&found[0]["segments"], &found[0]["empty_outputs"]), (&2.into(), &1.into()));
-    let (_, out, _) = desk.score(&["out", "--ref", "ref"]);
+    let Ran { out, .. } = desk.score(&["out", "--ref", "ref"]);
     assert!(out.contains("1 of the generated texts are empty: out"), "{out}");
 }
 
@@ -205,7 +198,7 @@ fn unreadable_files_are_named_with_the_line() {
     fs::write(lists.join("english.exceptions"), "").unwrap();
     fs::write(lists.join("function.english.words"), "the\n").unwrap();
     desk.refused(&["out", "-r", "out", "--meteor-data", "lists"], &["line 2", "\"big\"", "english.synsets"]);
-    let (code, _, err) = desk.score(&["out"]);
+    let Ran { code, err, .. } = desk.score(&["out"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("--ref"), "{err}");
 }

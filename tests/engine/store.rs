@@ -5,7 +5,7 @@ mod cli;
 mod faults;
 mod hostile;
 
-use crate::support::hub::HubServer;
+use crate::support::hub::{HubServer, hub};
 use crate::support::place::Place;
 use adamix::error::{ErrorKind, Result};
 use adamix::model::HeaderReader;
@@ -29,7 +29,11 @@ impl Shop {
     }
 
     fn hub(&self) -> Hub {
-        Hub::at(&self.dir.path().join("hub"), &self.server.endpoint)
+        self.hub_with("")
+    }
+
+    fn hub_with(&self, token: &str) -> Hub {
+        hub(&self.dir.path().join("hub"), &self.server.endpoint, token)
     }
 
     fn repo(&self, name: &str) -> PathBuf {
@@ -204,11 +208,11 @@ fn the_token_goes_to_the_hub_and_opens_what_is_private() {
     let err = shop.refusal("tiny/bert");
     assert!(err.contains("HF_TOKEN") && err.contains("401") && err.contains("/tiny/bert"), "{err}");
     let id = ModelId::parse("tiny/bert").unwrap();
-    let wrong = download(&shop.hub().with_token("hf_wrong"), &id, &mut User::default()).unwrap_err();
+    let wrong = download(&shop.hub_with("hf_wrong"), &id, &mut User::default()).unwrap_err();
     assert!(wrong.to_string().contains("does not accept the token"), "{wrong}");
     assert!(!wrong.to_string().contains("hf_wrong"), "a token in a message: {wrong}");
-    download(&shop.hub().with_token("hf_secret"), &id, &mut User::default()).unwrap();
-    let broken = download(&shop.hub().with_token("hf\nx"), &id, &mut User::default()).unwrap_err();
+    download(&shop.hub_with("hf_secret"), &id, &mut User::default()).unwrap();
+    let broken = download(&shop.hub_with("hf\nx"), &id, &mut User::default()).unwrap_err();
     assert!(broken.to_string().contains("HF_TOKEN"), "{broken}");
 }
 

@@ -4,36 +4,36 @@ mod averages;
 mod commands;
 mod rounding;
 
+use crate::support::fill;
 use crate::support::place::Place;
 use crate::support::texts::TextPlace;
-use crate::transfer::randomize;
 use adamix::config::{MixtureKind, RunConfig};
 use adamix::mixture::{LoraMixture, Side};
 use adamix::model::Site;
-use adamix::train::Subject;
+use adamix::train::ModelAndData;
 use adamix::workflow::run;
 
 /// A classifier whose experts and head are random; nothing is trained.
-pub fn classifier(change: impl FnOnce(&mut RunConfig)) -> (Place, RunConfig, Subject) {
+pub fn classifier(change: impl FnOnce(&mut RunConfig)) -> (Place, RunConfig, ModelAndData) {
     let place = Place::new();
     let mut config = place.config(4);
     config.mixture.num_experts = 3;
     (config.mixture.lora_rank, config.mixture.lora_alpha) = (2, 3.0);
     change(&mut config);
     let subject = run::prepare(&config).unwrap().subject;
-    randomize(subject.model().params().iter());
+    fill(subject.model().params(), 0.3);
     (place, config, subject)
 }
 
 /// A language model whose experts are random.
-pub fn writer(family: &str, change: impl FnOnce(&mut RunConfig)) -> (TextPlace, RunConfig, Subject) {
+pub fn writer(family: &str, change: impl FnOnce(&mut RunConfig)) -> (TextPlace, RunConfig, ModelAndData) {
     let place = TextPlace::new(family);
     let mut config = place.config(4);
     config.data.max_length = 32;
     (config.mixture.lora_rank, config.mixture.lora_alpha) = (2, 3.0);
     change(&mut config);
     let subject = run::prepare(&config).unwrap().subject;
-    randomize(subject.model().params().iter());
+    fill(subject.model().params(), 0.3);
     (place, config, subject)
 }
 
@@ -44,7 +44,7 @@ pub fn lora(up: bool) -> impl Fn(&mut RunConfig) {
     }
 }
 
-pub fn mixtures(subject: &Subject) -> Vec<LoraMixture> {
+pub fn mixtures(subject: &ModelAndData) -> Vec<LoraMixture> {
     let lora = |site: Site<'_>| match site {
         Site::Lora(lora) => lora.clone(),
         Site::Adapter(_) => panic!("an adapter"),
@@ -63,12 +63,12 @@ pub fn side(mixture: &LoraMixture, side: Side, expert: usize) -> Vec<Vec<f64>> {
 /// `s B_k A_j`, of all blocks one below the other: three loops.
 pub fn product(mixture: &LoraMixture, k: usize, j: usize) -> Vec<f64> {
     let (b, a, r) = (side(mixture, Side::Up, k), side(mixture, Side::Down, j), mixture.rank());
-    let (mut out, mut row) = (Vec::new(), 0);
+    let (scale, mut out, mut row) = (mixture.expert(0).unwrap().scale(), Vec::new(), 0);
     for (block, columns) in mixture.columns().iter().enumerate() {
         for b in &b[row..row + columns.len()] {
             let rows = &a[block * r..(block + 1) * r];
             let mut sum = vec![0.0; a[0].len()];
-            b.iter().zip(rows).for_each(|(b, a)| add(&mut sum, b * mixture.scale(), a));
+            b.iter().zip(rows).for_each(|(b, a)| add(&mut sum, b * scale, a));
             out.extend(sum);
         }
         row += columns.len();

@@ -70,7 +70,7 @@ fn load(name: &str, contents: &str) -> Result<TextData> {
 /// The tokens of a sequence as text: not learned, [learned].
 fn shown(data: &TextData, number: usize) -> String {
     let encoded = &data.train.encoded[number];
-    let codec = data.encoder.codec();
+    let codec = &data.encoder.codec;
     let runs = encoded.ids.iter().zip(&encoded.learn).collect::<Vec<_>>();
     let mut out = String::new();
     for run in runs.chunk_by(|a, b| a.1 == b.1) {

@@ -2,11 +2,11 @@
 //! (`twins/host.h`) with the launches the GPU would get, and compared with the plain versions.
 
 mod attention;
+mod cached_attention;
 mod elementwise;
 mod host;
 mod lm;
 mod nvrtc;
-mod remembered;
 mod routed;
 mod update;
 

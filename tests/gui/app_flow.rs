@@ -1,17 +1,17 @@
 //! The whole window over a fake engine: what it asks, what it does when things go wrong.
 
-use crate::harness::{run_started, steps, window, window_over};
+use crate::fake_engine::data;
+use crate::fake_engine::{FakeEngine, FakeHandle};
+use crate::harness::{ScriptedPicker, run_started, steps, window, window_over};
 use crate::panel_support::ready;
 use adamix::app::WorkbenchApp;
 use adamix::app::actions::Action;
-use adamix::app::files::{Purpose, ScriptedPicker};
+use adamix::app::files::Purpose;
 use adamix::app::settings::Settings;
 use adamix::app::view::View;
 use adamix::app::{WindowOptions, first_form};
 use adamix::config::Task;
 use adamix::protocol::*;
-use adamix::testing::data;
-use adamix::testing::fake_engine::{FakeEngine, FakeHandle};
 use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
@@ -44,7 +44,7 @@ fn training() -> (Window, FakeHandle, RunId) {
         })
         .expect("Start sends a run");
     engine.event(run_started(run, 240));
-    engine.event(Event::PhaseChanged { run, phase: RunPhase::Training });
+    engine.event(Event::PhaseChanged(run, RunPhase::Training));
     engine.push(steps(run, 1, 30));
     window.run_steps(3);
     (window, engine, run)
@@ -101,11 +101,11 @@ fn pause_step_continue_stop() {
     assert_eq!(window.state().session.phase, RunPhase::Training, "the window shows what was reported, not asked");
     click(&mut window, "Pause");
     assert_eq!(engine.controls().len(), 1, "asked once until the engine answers");
-    engine.event(Event::PhaseChanged { run, phase: RunPhase::Paused });
+    engine.event(Event::PhaseChanged(run, RunPhase::Paused));
     window.run_steps(3);
     click(&mut window, "Step");
     click(&mut window, "Continue");
-    engine.event(Event::PhaseChanged { run, phase: RunPhase::Training });
+    engine.event(Event::PhaseChanged(run, RunPhase::Training));
     window.run_steps(3);
     click(&mut window, "Stop");
     let controls = engine.controls();
@@ -119,21 +119,21 @@ fn the_keyboard_does_what_the_buttons_do() {
     window.key_press(Key::Space);
     window.run_steps(3);
     assert_eq!(engine.controls(), [ControlRequest::Pause]);
-    engine.event(Event::PhaseChanged { run, phase: RunPhase::Paused });
+    engine.event(Event::PhaseChanged(run, RunPhase::Paused));
     window.run_steps(3);
     window.key_press(Key::Space);
     window.run_steps(3);
     assert_eq!(engine.controls(), [ControlRequest::Pause, ControlRequest::Resume]);
     window.key_press_modifiers(Modifiers::COMMAND, View::Runs.digit());
     window.run_steps(3);
-    assert!(window.state().is_visible(View::Runs));
+    assert!(window.state().layout.is_visible(View::Runs));
     window.key_press(Key::F1);
     window.run_steps(3);
     assert!(window.get_all_by_label("Keyboard shortcuts").next().is_some());
-    assert!(window.state().dialog_open());
+    assert!(window.state().dialog.is_some());
     window.key_press(Key::Escape);
     window.run_steps(3);
-    assert!(!window.state().dialog_open());
+    assert!(window.state().dialog.is_none());
 }
 
 #[test]
@@ -143,22 +143,22 @@ fn the_palette_finds_an_action_by_a_part_of_its_name() {
     window.run_steps(3);
     window.get_by_label("Find an action").type_text("show rou");
     window.run_steps(3);
-    assert!(!window.state().is_visible(View::Routing));
+    assert!(!window.state().layout.is_visible(View::Routing));
     window.key_press(Key::Enter);
     window.run_steps(3);
-    assert!(window.state().is_visible(View::Routing));
-    assert!(!window.state().dialog_open());
+    assert!(window.state().layout.is_visible(View::Routing));
+    assert!(window.state().dialog.is_none());
 }
 
 #[test]
 fn only_what_can_be_seen_is_watched() {
     let (mut window, engine, _run) = training();
     assert_eq!(engine.watch(), Watch::default());
-    window.state().request(Action::Show(View::Routing));
+    window.state().actions.push(Action::Show(View::Routing));
     window.run_steps(3);
     assert_eq!(engine.watch(), Watch { routing: true, experts: None });
-    window.state().request(Action::Show(View::Experts));
-    window.state().request(Action::FocusExperts(2, Side::Up));
+    window.state().actions.push(Action::Show(View::Experts));
+    window.state().actions.push(Action::FocusExperts(2, Side::Up));
     window.run_steps(3);
     assert_eq!(engine.watch(), Watch { routing: false, experts: Some((2, Side::Up)) });
 }
@@ -197,12 +197,12 @@ fn closing_during_training_asks_and_can_checkpoint_first() {
     ask_to_close(&mut window);
     window.get_by_label("Training is still running");
     click(&mut window, "Keep training");
-    assert!(!window.state().dialog_open());
+    assert!(window.state().dialog.is_none());
     assert!(engine.controls().is_empty(), "nothing was stopped");
     ask_to_close(&mut window);
     click(&mut window, "Checkpoint and quit");
     assert!(matches!(engine.controls().last(), Some(ControlRequest::Stop(_))));
-    engine.event(Event::PhaseChanged { run, phase: RunPhase::Finished });
+    engine.event(Event::PhaseChanged(run, RunPhase::Finished));
     window.step();
     let commands: Vec<_> = window.output().viewport_output.values().flat_map(|v| &v.commands).collect();
     assert!(commands.iter().any(|c| matches!(c, egui::ViewportCommand::Close)), "{commands:?}");
@@ -212,7 +212,7 @@ fn closing_during_training_asks_and_can_checkpoint_first() {
 fn closing_an_idle_window_asks_nothing() {
     let (mut window, _engine) = opened();
     ask_to_close(&mut window);
-    assert!(!window.state().dialog_open());
+    assert!(window.state().dialog.is_none());
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_dropped_table_is_read_for_its_columns() {
     let (mut window, engine) = window(Settings::default(), picker);
     engine.event(ready());
     window.run_steps(3);
-    window.state().request(Action::Dropped(path));
+    window.state().actions.push(Action::Dropped(path));
     window.run_steps(6);
     let data = &window.state().session.form.data;
     assert_eq!(data.task, Task::Custom);
@@ -252,12 +252,12 @@ fn a_run_file_fills_the_form_and_a_broken_one_changes_nothing() {
     let (mut window, engine) = window(Settings::default(), picker);
     engine.event(ready());
     window.run_steps(3);
-    window.state().request(Action::Pick(Purpose::OpenSettings));
+    window.state().actions.push(Action::Pick(Purpose::OpenSettings));
     window.run_steps(4);
     let session = &window.state().session;
     assert_eq!(session.form, first_form());
     assert!(session.last_notice.as_ref().unwrap().text.contains("sede"), "the wrong key is named");
-    window.state().request(Action::Pick(Purpose::OpenSettings));
+    window.state().actions.push(Action::Pick(Purpose::OpenSettings));
     window.run_steps(4);
     assert_eq!(window.state().session.form.train.seed, 17);
 }
@@ -270,7 +270,7 @@ fn where_no_dialog_can_open_it_is_said_what_to_do() {
     engine.event(ready());
     window.run_steps(3);
     let before = window.state().session.form.clone();
-    window.state().request(Action::Pick(Purpose::Model));
+    window.state().actions.push(Action::Pick(Purpose::Model));
     window.run_steps(3);
     let notice = window.state().session.last_notice.clone().expect("it is said");
     assert!(notice.text.contains("type the path"), "{notice:?}");
@@ -281,14 +281,14 @@ fn where_no_dialog_can_open_it_is_said_what_to_do() {
 fn a_run_is_deleted_only_after_the_question() {
     let (mut window, engine) = opened();
     let dir = PathBuf::from("runs/lab-demo");
-    window.state().request(Action::AskDeleteRun(dir.clone()));
+    window.state().actions.push(Action::AskDeleteRun(dir.clone()));
     window.run_steps(3);
     let deletes =
         |engine: &FakeHandle| engine.commands().iter().filter(|c| matches!(c, Command::DeleteRun { .. })).count();
     assert_eq!(deletes(&engine), 0);
     click(&mut window, "Keep it");
     assert_eq!(deletes(&engine), 0);
-    window.state().request(Action::AskDeleteRun(dir));
+    window.state().actions.push(Action::AskDeleteRun(dir));
     window.run_steps(3);
     click(&mut window, "Delete");
     assert_eq!(deletes(&engine), 1);
@@ -301,7 +301,7 @@ fn a_whole_run_of_the_demonstration_in_every_view() {
     window.run_steps(4);
     click(&mut window, "Start");
     for view in View::ALL {
-        window.state().request(Action::Show(view));
+        window.state().actions.push(Action::Show(view));
         window.run_steps(5);
         assert_eq!(window.unnamed_widgets(), Vec::<String>::new(), "{view:?} has inputs without a name");
     }
@@ -318,7 +318,7 @@ fn a_whole_run_of_the_demonstration_in_every_view() {
     assert!(live.report().is_some());
     assert!(session.start_problems().is_empty(), "the next run can start");
     for view in View::ALL {
-        window.state().request(Action::Show(view));
+        window.state().actions.push(Action::Show(view));
         window.run_steps(3);
     }
     assert_eq!(window.state().session.live.as_ref().unwrap().metric(), data::eval_report(1).metric);
@@ -330,15 +330,15 @@ fn the_list_of_runs_is_read_again_when_it_is_seen_and_while_another_process_trai
     let lists =
         |engine: &FakeHandle| engine.commands().iter().filter(|c| matches!(c, Command::ListRuns { .. })).count();
     let answer = |engine: &FakeHandle, runs: Vec<RunSummary>| {
-        let commands = engine.commands();
+        let commands = engine.requests();
         let asked =
-            commands.iter().rev().find(|c| matches!(c, Command::ListRuns { .. })).expect("a list was asked for");
-        engine.event(Event::Done { req: asked.req(), outcome: Outcome::Runs(runs) });
+            commands.iter().rev().find(|(_, c)| matches!(c, Command::ListRuns(_))).expect("a list was asked for");
+        engine.event(Event::Done(asked.0, Outcome::Runs(runs)));
     };
     answer(&engine, data::runs());
     window.run_steps(3);
     assert_eq!(lists(&engine), 1);
-    window.state().request(Action::Show(View::Runs));
+    window.state().actions.push(Action::Show(View::Runs));
     window.run_steps(3);
     assert_eq!(lists(&engine), 2, "it came into sight");
     let mut runs = data::runs();
@@ -347,7 +347,7 @@ fn the_list_of_runs_is_read_again_when_it_is_seen_and_while_another_process_trai
     window.run_steps(200);
     assert_eq!(lists(&engine), 2, "nothing changes, nothing is read");
     runs[0].status = RunStatus::Running;
-    window.state().request(Action::RefreshRuns);
+    window.state().actions.push(Action::RefreshRuns);
     window.run_steps(2);
     answer(&engine, runs);
     window.run_steps(200);

@@ -1,8 +1,7 @@
 //! From setup to a proven export with the real engine: the bundled model, a few steps.
 
-use crate::harness::ready_session;
+use crate::harness::{ScriptedPicker, ready_session};
 use adamix::app::actions::Action;
-use adamix::app::files::ScriptedPicker;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
 use adamix::app::view::View;
@@ -50,11 +49,11 @@ fn setup_train_look_export_delete() {
     let session = &window.state().session;
     assert_eq!(session.start_problems(), Vec::<String>::new());
     assert_eq!(session.data.value.as_ref().unwrap().train.rows, 64);
-    assert_eq!(session.preflight.value.as_ref().unwrap().total_steps, 6);
+    assert_eq!(session.preflight.value.as_ref().unwrap().start.total_steps, 6);
 
     window.get_all_by_label("Start").next().unwrap().click();
     window.run_steps(2);
-    window.state().request(Action::Show(View::Routing));
+    window.state().actions.push(Action::Show(View::Routing));
     step_until("the end of the run", &mut window, |s| matches!(s.phase, RunPhase::Finished | RunPhase::Failed));
     let session = &window.state().session;
     assert_eq!(session.phase, RunPhase::Finished, "{:?} {:?}", session.start_error, session.last_notice);
@@ -73,7 +72,7 @@ fn setup_train_look_export_delete() {
         dir: None,
     };
     let subject = window.state().session.subject().unwrap();
-    window.state().request(Action::Export(subject, plan));
+    window.state().actions.push(Action::Query(subject, ModelQuery::Export(plan)));
     window.run_steps(2);
     step_until("an export", &mut window, |s| !s.export.is_pending());
     let session = &window.state().session;
@@ -82,7 +81,7 @@ fn setup_train_look_export_delete() {
     assert!(reports[0].certificate.files.iter().all(|file| reports[0].dir.join(&file.name).is_file()));
 
     step_until("the list of runs", &mut window, |s| s.runs.value.as_ref().is_some_and(|runs| runs.len() == 1));
-    window.state().request(Action::AskDeleteRun(run_dir.clone()));
+    window.state().actions.push(Action::AskDeleteRun(run_dir.clone()));
     window.run_steps(3);
     window.get_by_label("Delete").click();
     window.run_steps(2);
@@ -103,7 +102,7 @@ fn a_model_that_is_not_there_is_said_and_blocks_nothing_else() {
     step_until("an error", &mut window, |s| s.model.error.is_some());
     let error = window.state().session.model.error.clone().unwrap();
     assert!(error.contains("/no/such/model"), "{error}");
-    window.state().request(Action::EditForm(Box::new(first_form())));
+    window.state().actions.push(Action::EditForm(Box::new(first_form())));
     window.run_steps(2);
     step_until("the bundled model", &mut window, |s| s.model.value.is_some() && s.model.error.is_none());
 }

@@ -1,22 +1,17 @@
 //! Windows and panels for tests: no display, no engine but a fake one.
 
-use crate::panel_support::{self as support, World};
-use adamix::app::files::ScriptedPicker;
-use adamix::app::panels::Panels;
+use crate::fake_engine::data;
+use crate::fake_engine::{FakeEngine, FakeHandle};
+use crate::panel_support as support;
+pub use crate::panel_support::panel;
+use adamix::app::files::{FileAnswer, FilePicker, Purpose};
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
-use adamix::app::view::View;
 use adamix::app::{WindowOptions, WorkbenchApp, first_form};
 use adamix::protocol::*;
-use adamix::testing::data;
-use adamix::testing::fake_engine::{FakeEngine, FakeHandle};
 use egui_kittest::Harness;
-use std::path::PathBuf;
-
-/// A harness that draws one view over this session.
-pub fn panel(view: View, session: Session) -> Harness<'static, World<Panels>> {
-    support::harness(session, move |panels: &mut Panels, ctx, ui| panels.ui(view, ctx, ui))
-}
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 
 /// A whole window over a fake that says only what it is told to.
 pub fn window(settings: Settings, picker: ScriptedPicker) -> (Harness<'static, WorkbenchApp>, FakeHandle) {
@@ -53,7 +48,7 @@ pub fn run_started(run: RunId, total: u64) -> Event {
 /// Steps `first..=last` of a run.
 pub fn steps(run: RunId, first: u64, last: u64) -> Incoming {
     let buckets = (first..=last).map(|step| StepBucket::of(data::step(step, 240))).collect();
-    Incoming::Steps { run, buckets }
+    Incoming::Steps(run, buckets)
 }
 
 /// A session in the middle of a run.
@@ -62,10 +57,56 @@ pub fn training_session() -> (Session, RunId) {
     let (req, run) = (session.next_request(), session.next_run());
     session.begin_run(req, run);
     session.apply(Incoming::Event(run_started(run, 240)));
-    session.apply(Incoming::Event(Event::PhaseChanged { run, phase: RunPhase::Training }));
+    session.apply(Incoming::Event(Event::PhaseChanged(run, RunPhase::Training)));
     session.apply(steps(run, 1, 100));
-    session.apply(Incoming::Event(Event::Evaluated { run, record: data::eval(40, 240) }));
-    session.apply(Incoming::Event(Event::Evaluated { run, record: data::eval(80, 240) }));
-    session.apply(Incoming::Event(Event::GradientHealth { run, gradient_health: data::gradient_health(10) }));
+    session.apply(Incoming::Event(Event::Evaluated(run, data::eval(40, 240))));
+    session.apply(Incoming::Event(Event::Evaluated(run, data::eval(80, 240))));
+    session.apply(Incoming::Event(Event::GradientHealth(run, data::gradient_health(10))));
     (session, run)
+}
+
+/// A picker with prepared answers.
+#[derive(Default)]
+pub struct ScriptedPicker {
+    /// What the next dialogs answer; none: cancelled.
+    pub picks: VecDeque<PathBuf>,
+    /// No dialog can open.
+    pub no_dialogs: bool,
+    /// Text of the files there are.
+    pub texts: BTreeMap<PathBuf, String>,
+    answers: VecDeque<FileAnswer>,
+}
+
+impl ScriptedPicker {
+    fn text(&self, path: &Path) -> Result<String, String> {
+        self.texts.get(path).cloned().ok_or_else(|| "no such file".to_owned())
+    }
+}
+
+impl FilePicker for ScriptedPicker {
+    fn pick(&mut self, purpose: Purpose, _start: Option<&Path>) {
+        self.answers.push_back(match self.picks.pop_front() {
+            _ if self.no_dialogs => FileAnswer::NoDialog,
+            Some(path) => FileAnswer::Picked(purpose, path),
+            None => FileAnswer::Cancelled,
+        });
+    }
+
+    fn is_open(&self) -> bool {
+        false
+    }
+
+    fn read(&mut self, purpose: Purpose, path: PathBuf) {
+        let text = self.text(&path);
+        self.answers.push_back(FileAnswer::Read(purpose, path, text));
+    }
+
+    fn write(&mut self, path: PathBuf, text: String) {
+        self.texts.insert(path.clone(), text);
+        self.answers.push_back(FileAnswer::Written(path, Ok(())));
+    }
+
+    fn poll(&mut self) -> Option<FileAnswer> {
+        self.answers.pop_front()
+    }
 }

@@ -20,5 +20,7 @@ mod panel_texts;
 mod panel_train;
 mod session;
 
+#[path = "../support/fake_engine/mod.rs"]
+mod fake_engine;
 #[path = "../support/place.rs"]
 mod place;

@@ -1,17 +1,18 @@
 //! The Experts view.
 
-use super::panel_support::{World, done, failed, finished, fresh, harness, lab, opened, trained};
+use super::harness::panel;
+use super::panel_support::{World, done, failed, finished, fresh, lab, opened, trained};
+use crate::fake_engine::data;
 use adamix::app::actions::Action;
-use adamix::app::panels::experts::ExpertsPanel;
 use adamix::app::session::Session;
-use adamix::protocol::{Checkpoint, Outcome, Side, Subject};
-use adamix::testing::data;
+use adamix::app::view::View;
+use adamix::protocol::{Checkpoint, ModelQuery, Outcome, Side, Subject};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
 
-fn show(session: Session) -> Harness<'static, World<ExpertsPanel>> {
-    harness(session, ExpertsPanel::ui)
+fn show(session: Session) -> Harness<'static, World> {
+    panel(View::Experts, session)
 }
 
 fn saved() -> Subject {
@@ -26,9 +27,9 @@ fn without_a_run_it_says_what_to_do() {
 #[test]
 fn a_run_from_disk_is_read_when_asked() {
     let mut h = show(opened(|_| ()));
-    h.get_by_label("Look inside").click();
+    h.get_by_label("Read the weights").click();
     h.run();
-    assert_eq!(h.state_mut().take(), [Action::Inspect(saved(), 0, Side::Down)]);
+    assert_eq!(h.state_mut().take(), [Action::Query(saved(), ModelQuery::Inspect { site: 0, side: Side::Down })]);
     let req = h.state_mut().session.next_request();
     h.state_mut().session.inspect.begin(req);
     h.run();
@@ -38,7 +39,7 @@ fn a_run_from_disk_is_read_when_asked() {
     h.get_by_label("checkpoint-240 is gone; choose another one");
     h.get_by_label("Try again").click();
     h.run();
-    assert_eq!(h.state_mut().take(), [Action::Inspect(saved(), 0, Side::Down)]);
+    assert_eq!(h.state_mut().take(), [Action::Query(saved(), ModelQuery::Inspect { site: 0, side: Side::Down })]);
     let req = h.state_mut().session.next_request();
     h.state_mut().session.inspect.begin(req);
     let snapshot = data::experts(&lab().mixture, 240, (0, Side::Down));
@@ -64,7 +65,10 @@ fn after_the_end_another_side_is_asked_for() {
     let mut h = show(finished());
     h.get_by_label("Up").click();
     h.run();
-    let asked = [Action::FocusExperts(0, Side::Up), Action::Inspect(Subject::Live, 0, Side::Up)];
+    let asked = [
+        Action::FocusExperts(0, Side::Up),
+        Action::Query(Subject::Live, ModelQuery::Inspect { site: 0, side: Side::Up }),
+    ];
     assert_eq!(h.state_mut().take(), asked);
 }
 

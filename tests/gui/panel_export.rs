@@ -1,23 +1,25 @@
 //! The Export view.
 
-use super::panel_support::{World, done, failed, finished, fresh, harness, opened};
+use super::harness::panel;
+use super::panel_support::{World, done, failed, finished, fresh, opened};
+use crate::fake_engine::{data, studies};
 use adamix::app::actions::Action;
 use adamix::app::files::Purpose;
-use adamix::app::panels::export::{ExportPanel, recipe};
+use adamix::app::panels::export::recipe;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::artifact::export::recipe::Recipe;
 use adamix::config::{Method, MixtureKind, Task};
 use adamix::protocol::{
-    ExportPlan, ExportTarget, MergePlan, NumberFormat, Outcome, RoundingPlan, RoundingReport, Study, StudyReport,
-    Subject,
+    ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, Outcome, RoundingPlan, RoundingReport, Study,
+    StudyReport, Subject,
 };
-use adamix::testing::{data, studies};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
 
-fn show(session: Session) -> Harness<'static, World<ExportPanel>> {
-    harness(session, ExportPanel::ui)
+fn show(session: Session) -> Harness<'static, World> {
+    panel(View::Export, session)
 }
 
 fn plan(targets: &[ExportTarget], dtype: NumberFormat) -> ExportPlan {
@@ -38,23 +40,25 @@ fn targets_and_destination_become_a_plan() {
     h.get_by_label("Browse for destination").click();
     h.run();
     assert_eq!(h.state_mut().take(), [Action::Pick(Purpose::ExportDir)]);
-    h.state_mut().panel.set_dir(std::path::Path::new("/tmp/elsewhere"));
+    h.state_mut().panel.export.set_dir(std::path::Path::new("/tmp/elsewhere"));
     h.run();
     h.get_by_label("Export").click();
     h.run();
     let mut wanted = plan(&[ExportTarget::Merged, ExportTarget::AdapterHub], NumberFormat::F32);
     wanted.dir = Some(PathBuf::from("/tmp/elsewhere"));
-    assert_eq!(h.state_mut().take(), [Action::Export(Subject::Live, wanted)]);
+    assert_eq!(h.state_mut().take(), [Action::Query(Subject::Live, ModelQuery::Export(wanted))]);
 }
 
 #[test]
 fn scores_of_imported_experts_are_the_merge_unless_another_is_chosen() {
     let lists = vec![vec![0.7, 0.1, 0.1, 0.1]; 4];
     let mut h = show(opened(|detail| detail.config.mixture.merge_weights = lists.clone()));
-    let exported = |h: &mut Harness<'static, World<ExportPanel>>| {
+    let exported = |h: &mut Harness<'static, World>| {
         h.get_by_label("Export").click();
         h.run();
-        let Some(Action::Export(_, plan)) = h.state_mut().take().pop() else { panic!("nothing was asked for") };
+        let Some(Action::Query(_, ModelQuery::Export(plan))) = h.state_mut().take().pop() else {
+            panic!("nothing was asked for")
+        };
         plan.merge
     };
     let own = MergePlan::PerSite(lists.iter().map(|list| list.iter().map(|&w| w as f32).collect()).collect());
@@ -121,7 +125,10 @@ fn an_error_is_shown_and_the_button_stays() {
     h.get_by_label("no space left on the disk; free 2 MiB");
     h.get_by_label("Export").click();
     h.run();
-    assert_eq!(h.state_mut().take(), [Action::Export(Subject::Live, plan(&[ExportTarget::Merged], NumberFormat::F32))]);
+    assert_eq!(
+        h.state_mut().take(),
+        [Action::Query(Subject::Live, ModelQuery::Export(plan(&[ExportTarget::Merged], NumberFormat::F32)))]
+    );
 }
 
 #[test]
@@ -130,7 +137,8 @@ fn the_recipe_is_what_the_export_reads() {
     let own = MergePlan::PerSite(vec![vec![0.5, 0.5], vec![1.0, 0.0]]);
     for plan in [MergePlan::Uniform, MergePlan::Global(vec![1.0, 3.0]), own] {
         let text = recipe::toml(&plan, 2, &sites, [2, 1]);
-        let recipe = Recipe::from_toml(&text).unwrap();
+        let recipe: Recipe = toml::from_str(&text).unwrap();
+        assert!(text.contains("method = \"average-of-factors\""));
         assert_eq!(recipe.num_experts, 2);
         assert_eq!(recipe.sites.len(), if plan == MergePlan::Uniform { 0 } else { 2 });
         if let Some(site) = recipe.sites.get("layers.0.ffn") {
@@ -144,7 +152,7 @@ fn rounding(targets: &[ExportTarget], causes: bool) -> RoundingPlan {
     RoundingPlan { targets: targets.to_vec(), merge: MergePlan::Uniform, causes }
 }
 
-fn answer(h: &mut Harness<'static, World<ExportPanel>>, report: RoundingReport) {
+fn answer(h: &mut Harness<'static, World>, report: RoundingReport) {
     let req = h.state_mut().session.next_request();
     h.state_mut().session.rounding.begin(req);
     h.state_mut().session.apply(done(req, Outcome::Studied(Box::new(StudyReport::Rounding(report)))));
@@ -164,7 +172,11 @@ fn the_rounding_budget_is_asked_for_what_is_chosen() {
     h.run();
     let subject = h.state().session.subject().unwrap();
     let study = Study::Rounding(rounding(&[ExportTarget::Merged, ExportTarget::Gguf], false));
-    assert_eq!(h.state_mut().take(), [Action::Study(subject, study)], "one question for files with the same numbers");
+    assert_eq!(
+        h.state_mut().take(),
+        [Action::Query(subject, ModelQuery::Study(study))],
+        "one question for files with the same numbers"
+    );
     let req = h.state_mut().session.next_request();
     h.state_mut().session.rounding.begin(req);
     h.run();

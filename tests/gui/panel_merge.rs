@@ -1,17 +1,18 @@
 //! The Merge & compare view.
 
-use super::panel_support::{World, done, failed, finished, fresh, harness, opened};
+use super::harness::panel;
+use super::panel_support::{World, done, failed, finished, fresh, opened};
+use crate::fake_engine::{data, studies, texts};
 use adamix::app::actions::Action;
-use adamix::app::panels::compare::ComparePanel;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::config::{Method, MixtureKind, Task};
-use adamix::protocol::{Average, AveragesReport, MergePlan, Outcome, Study, StudyReport, Subject};
-use adamix::testing::{data, studies, texts};
+use adamix::protocol::{Average, AveragesReport, MergePlan, ModelQuery, Outcome, Study, StudyReport, Subject};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
-fn show(session: Session) -> Harness<'static, World<ComparePanel>> {
-    harness(session, ComparePanel::ui)
+fn show(session: Session) -> Harness<'static, World> {
+    panel(View::Compare, session)
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn unmeasured_it_offers_to_measure_waits_and_tells_errors() {
     h.get_by_label("Compare").click();
     h.run();
     let subject = h.state().session.subject().unwrap();
-    assert_eq!(h.state_mut().take(), [Action::Compare(subject, 5)]);
+    assert_eq!(h.state_mut().take(), [Action::Query(subject, ModelQuery::Compare { random_routes: 5 })]);
     let req = h.state_mut().session.next_request();
     h.state_mut().session.compare.begin(req);
     h.run();
@@ -59,7 +60,7 @@ fn all_ways_stand_in_one_table_with_differences_and_noise() {
     let error = (0.764f64 * 0.236 / 640.0).sqrt();
     h.get_by_label_contains(&format!("sqrt(p (1 - p) / n) = {error:.4}"));
     h.get_by_label("▲ best");
-    h.get_by_label("Scores of all ways on one axis");
+    h.get_by_label("Scores of all variants on one axis");
     h.get_by_label(&format!("Merged, uniform: 0.7640, standard error {error:.4}"));
     h.get_by_label_contains("Measured at the end of training");
 }
@@ -70,8 +71,8 @@ fn weights_are_tried_kept_and_taken_back() {
     h.get_by_label("W = mean of all experts: the paper's merge.");
     h.get_by_label("Score this merge").click();
     h.run();
-    assert_eq!(h.state_mut().take(), [Action::Merge(Subject::Live, MergePlan::Uniform)]);
-    let slider = |h: &Harness<'static, World<ComparePanel>>, expert: usize, value: f64| {
+    assert_eq!(h.state_mut().take(), [Action::Query(Subject::Live, ModelQuery::Merge(MergePlan::Uniform))]);
+    let slider = |h: &Harness<'static, World>, expert: usize, value: f64| {
         let name = format!("Expert {expert}");
         let slider = h.get_by_role_and_label(egui::accesskit::Role::Slider, &name);
         slider.set_value_accesskit(value);
@@ -84,7 +85,7 @@ fn weights_are_tried_kept_and_taken_back() {
     h.get_by_label("Score this merge").click();
     h.run();
     let plan = MergePlan::Global(vec![0.5, 0.5, 0.0, 0.0]);
-    assert_eq!(h.state_mut().take(), [Action::Merge(Subject::Live, plan.clone())]);
+    assert_eq!(h.state_mut().take(), [Action::Query(Subject::Live, ModelQuery::Merge(plan.clone()))]);
     let req = h.state_mut().session.next_request();
     h.state_mut().session.merge.begin(req);
     h.state_mut().session.apply(done(req, Outcome::Merged(Box::new(data::merge_report(plan)))));
@@ -132,7 +133,9 @@ fn each_layer_can_have_weights_of_its_own() {
     h.run();
     let mut lists = vec![vec![0.25; 4]; 4];
     lists[3] = vec![1.0 / 3.0, 0.0, 1.0 / 3.0, 1.0 / 3.0];
-    let [Action::Merge(_, MergePlan::PerSite(asked))] = &h.state_mut().take()[..] else { panic!("no merge") };
+    let [Action::Query(_, ModelQuery::Merge(MergePlan::PerSite(asked)))] = &h.state_mut().take()[..] else {
+        panic!("no merge")
+    };
     for (asked, wanted) in asked.iter().flatten().zip(lists.iter().flatten()) {
         assert!((asked - wanted).abs() < 1e-6, "{asked} is not {wanted}");
     }
@@ -145,7 +148,7 @@ fn a_run_of_a_language_model_writes_and_is_scored() {
     h.get_by_label("Write and score").click();
     h.run();
     let subject = h.state().session.subject().unwrap();
-    assert_eq!(h.state_mut().take(), [Action::WriteAndScore(subject, 20)]);
+    assert_eq!(h.state_mut().take(), [Action::Query(subject, ModelQuery::Write { inputs: 20 })]);
     let req = h.state_mut().session.next_request();
     h.state_mut().session.written.begin(req);
     h.run();
@@ -161,7 +164,7 @@ fn a_run_of_a_language_model_writes_and_is_scored() {
 }
 
 /// The view with an answer to the question about averages.
-fn averaged(change: impl FnOnce(&mut AveragesReport)) -> Harness<'static, World<ComparePanel>> {
+fn averaged(change: impl FnOnce(&mut AveragesReport)) -> Harness<'static, World> {
     let mut session = finished();
     let req = session.next_request();
     session.averages.begin(req);
@@ -177,7 +180,7 @@ fn three_averages_are_asked_for_waited_for_and_given_up() {
     h.get_by_label_contains("AdaMix averages the experts' factors");
     h.get_by_label("Average three ways").click();
     h.run();
-    assert_eq!(h.state_mut().take(), [Action::Study(Subject::Live, Study::Averages)]);
+    assert_eq!(h.state_mut().take(), [Action::Query(Subject::Live, ModelQuery::Study(Study::Averages))]);
     let req = h.state_mut().session.next_request();
     h.state_mut().session.averages.begin(req);
     h.run();

@@ -1,15 +1,13 @@
 //! The Models view.
 
-use crate::harness::{panel, ready_session, window};
+use crate::fake_engine::model_store;
+use crate::harness::{ScriptedPicker, panel, ready_session, window};
 use crate::panel_support::{World, done, failed};
 use adamix::app::actions::Action;
-use adamix::app::files::ScriptedPicker;
-use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
 use adamix::app::view::View;
 use adamix::protocol::*;
-use adamix::testing::model_store;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
@@ -21,18 +19,18 @@ fn with_cached(cached: CacheInfo) -> Session {
     session
 }
 
-fn open(session: Session) -> Harness<'static, World<Panels>> {
+fn open(session: Session) -> Harness<'static, World> {
     panel(View::Models, session)
 }
 
-fn type_name(harness: &mut Harness<'_, World<Panels>>, text: &str) {
+fn type_name(harness: &mut Harness<'_, World>, text: &str) {
     harness.get_by_label("Name of a model").focus();
     harness.run();
     harness.get_by_label("Name of a model").type_text(text);
     harness.run();
 }
 
-fn click(harness: &mut Harness<'_, World<Panels>>, label: &str) {
+fn click(harness: &mut Harness<'_, World>, label: &str) {
     harness.get_by_label(label).click();
     harness.run();
 }
@@ -97,7 +95,7 @@ fn a_download_shows_how_far_it_is_and_can_be_given_up() {
     session.begin_download(first, "Qwen/Qwen3-0.6B".to_owned());
     session.begin_download(second, "org/next".to_owned());
     let progress = DownloadProgress { done: 271 << 19, total: 271 << 20, ..model_store::progress(0.5) };
-    session.apply(Incoming::Event(Event::Downloading { req: first, progress }));
+    session.apply(Incoming::Event(Event::Downloading(first, progress)));
     let again = Action::DownloadModel("Qwen/Qwen3-0.6B".to_owned());
     assert!(again.enabled(&session).unwrap_err().contains("already"));
     let remove = Action::RemoveModel("Qwen/Qwen3-0.6B".to_owned());
@@ -131,7 +129,7 @@ fn a_download_that_failed_keeps_its_reason_until_it_is_tried_again_or_dismissed(
     let req = session.next_request();
     session.begin_download(req, "org/name".to_owned());
     let failure = Failure { kind: ErrorKind::Cancelled, message: "cancelled".to_owned() };
-    session.apply(Incoming::Event(Event::Failed { req: Some(req), failure }));
+    session.apply(Incoming::Event(Event::Failed(Some(req), failure)));
     assert!(session.downloads.is_empty(), "what the user gave up is no error");
 }
 
@@ -140,11 +138,11 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     let (mut harness, fake) = window(Settings::default(), ScriptedPicker::default());
     fake.event(Event::Ready { device: "CPU".to_owned(), threads: 1 });
     harness.run_steps(2);
-    harness.state().request(Action::Show(View::Models));
+    harness.state().actions.push(Action::Show(View::Models));
     harness.run_steps(3);
-    let asked = |fake: &adamix::testing::fake_engine::FakeHandle| {
-        let asks = fake.commands().into_iter().filter_map(|command| match command {
-            Command::Store { req, ask } => Some((req, ask)),
+    let asked = |fake: &crate::fake_engine::FakeHandle| {
+        let asks = fake.requests().into_iter().filter_map(|(req, command)| match command {
+            Command::Store(ask) => Some((req, ask)),
             _ => None,
         });
         asks.collect::<Vec<_>>()
@@ -155,11 +153,11 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     harness.run_steps(2);
     assert_eq!(harness.state().session.models.value, Some(model_store::cached()));
 
-    harness.state().request(Action::DownloadModel(" org/name".to_owned()));
+    harness.state().actions.push(Action::DownloadModel(" org/name".to_owned()));
     harness.run_steps(2);
     let (req, ask) = asked(&fake).pop().unwrap();
     assert_eq!(ask, StoreAsk::Download("org/name".to_owned()));
-    harness.state().request(Action::CancelDownload(req));
+    harness.state().actions.push(Action::CancelDownload(req));
     harness.run_steps(2);
     assert_eq!(fake.controls().last(), Some(&ControlRequest::CancelDownload(req)));
     let lists = asked(&fake).len();
@@ -168,18 +166,18 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     assert!(harness.state().session.downloads.is_empty());
     assert_eq!(asked(&fake).len(), lists + 1, "the list is read again");
 
-    harness.state().request(Action::AskRemoveModel("google-t5/t5-small".to_owned()));
+    harness.state().actions.push(Action::AskRemoveModel("google-t5/t5-small".to_owned()));
     harness.run_steps(3);
-    assert!(harness.state().dialog_open());
+    assert!(harness.state().dialog.is_some());
     harness.get_by_label("Remove").click();
     harness.run_steps(3);
     assert_eq!(asked(&fake).pop().unwrap().1, StoreAsk::Remove("google-t5/t5-small".to_owned()));
-    assert!(!harness.state().dialog_open());
+    assert!(harness.state().dialog.is_none());
 
-    harness.state().request(Action::UseModel("FacebookAI/roberta-base".to_owned()));
+    harness.state().actions.push(Action::UseModel("FacebookAI/roberta-base".to_owned()));
     harness.run_steps(3);
     assert_eq!(harness.state().session.form.model.path, "FacebookAI/roberta-base");
-    let previews = |fake: &adamix::testing::fake_engine::FakeHandle| {
+    let previews = |fake: &crate::fake_engine::FakeHandle| {
         fake.commands().iter().filter(|command| matches!(command, Command::PreviewModel { .. })).count()
     };
     harness.state_mut().session.begin_download(RequestId(9001), "FacebookAI/roberta-base".to_owned());
@@ -188,22 +186,22 @@ fn the_window_asks_the_engine_shows_the_answer_and_fills_in_the_form() {
     let before = previews(&fake);
     harness.run_steps(4);
     assert!(previews(&fake) > before, "the form's model has come and is read again");
-    assert!(harness.state().is_visible(View::Setup));
+    assert!(harness.state().layout.is_visible(View::Setup));
 }
 
 #[test]
 fn the_demonstration_fetches_and_cancels() {
     let (mut harness, _fake) = {
-        let (engine, fake) = adamix::testing::fake_engine::FakeEngine::demo(1, None);
+        let (engine, fake) = crate::fake_engine::FakeEngine::demo(1, None);
         (crate::harness::window_over(engine, Settings::default(), ScriptedPicker::default()), fake)
     };
     harness.run_steps(3);
-    harness.state().request(Action::DownloadModel("org/one".to_owned()));
-    harness.state().request(Action::DownloadModel("org/two".to_owned()));
+    harness.state().actions.push(Action::DownloadModel("org/one".to_owned()));
+    harness.state().actions.push(Action::DownloadModel("org/two".to_owned()));
     harness.run_steps(6);
     let downloads = harness.state().session.downloads.clone();
     assert!(downloads.len() == 2 && downloads[0].progress.is_some() && downloads[1].progress.is_none());
-    harness.state().request(Action::CancelDownload(downloads[1].req));
+    harness.state().actions.push(Action::CancelDownload(downloads[1].req));
     harness.run_steps(3);
     assert_eq!(harness.state().session.downloads.len(), 1);
     for _ in 0..120 {

@@ -1,18 +1,17 @@
 //! The Playground view: who answers, what is asked, and how answers are shown.
 
+use crate::fake_engine::{data, texts};
 use crate::harness::{panel, ready_session};
 use crate::panel_support::{World, done, opened};
 use adamix::app::actions::Action;
-use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::app::view::View;
 use adamix::config::Task;
 use adamix::protocol::*;
-use adamix::testing::{data, texts};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
-type Panel = Harness<'static, World<Panels>>;
+type Panel = Harness<'static, World>;
 
 const PATH: &str = "/models/writer";
 
@@ -59,8 +58,8 @@ fn answers_come_as_they_are_written_and_old_ones_are_dropped() {
     let mut session = writer_session();
     let (old, req) = (session.next_request(), session.next_request());
     session.play.begin(req);
-    session.apply(Incoming::Writing { req: old, texts: vec!["stale words".to_owned()] });
-    session.apply(Incoming::Writing { req, texts: vec!["Zizzi is".to_owned()] });
+    session.apply(Incoming::Writing(old, vec!["stale words".to_owned()]));
+    session.apply(Incoming::Writing(req, vec!["Zizzi is".to_owned()]));
     let mut harness = panel(View::Playground, session);
     assert!(harness.query_all_by_label_contains("Zizzi is").next().is_some());
     assert!(harness.query_all_by_label_contains("stale").next().is_none());

@@ -1,19 +1,20 @@
 //! The Routing view.
 
-use super::panel_support::{fresh, harness, lab, opened, trained};
+use super::harness::panel;
+use super::panel_support::{fresh, lab, opened, trained};
+use crate::fake_engine::data;
 use adamix::app::actions::Action;
-use adamix::app::panels::routing::RoutingPanel;
 use adamix::app::session::Session;
+use adamix::app::view::View;
 use adamix::config::RoutingPolicy;
 use adamix::protocol::{Incoming, RunId, Side};
-use adamix::testing::data;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-fn show(session: Session) -> Harness<'static, super::panel_support::World<RoutingPanel>> {
-    harness(session, RoutingPanel::ui)
+fn show(session: Session) -> Harness<'static, super::panel_support::World> {
+    panel(View::Routing, session)
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn a_loaded_law_raises_the_alarm_and_names_the_place() {
     let (mut session, ..) = trained(lab(), 2, (0, Side::Down));
     let mut routing = data::routing(&lab().mixture, 120);
     routing.counts[6] = vec![120, 60, 30, 30];
-    session.apply(Incoming::Routing { run: RunId(1), snapshot: Arc::new(routing) });
+    session.apply(Incoming::Routing(RunId(1), Arc::new(routing)));
     let h = show(session);
     h.get_by_label_contains("Not chance: layer 3 down, expert 0 has z +8.9");
 }
@@ -104,7 +105,7 @@ fn draws_for_each_token_are_shown_as_shares() {
     let mut routing = data::routing(&config.mixture, 60);
     routing.current[0] = vec![0.25, 0.5, 0.0, 0.25];
     routing.current[8] = vec![0.1, 0.2, 0.3, 0.4];
-    session.apply(Incoming::Routing { run: RunId(1), snapshot: Arc::new(routing) });
+    session.apply(Incoming::Routing(RunId(1), Arc::new(routing)));
     let h = show(session);
     h.get_by_label("layer 0 down, expert 1: serves 50 % in pass A, 20 % in pass B");
     h.get_by_label_contains("There is no single path.");

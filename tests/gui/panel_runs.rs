@@ -1,12 +1,12 @@
 //! The Runs view.
 
+use crate::fake_engine::data;
 use crate::harness::{panel, ready_session, training_session};
 use adamix::app::actions::Action;
 use adamix::app::run_view::RunView;
 use adamix::app::session::Session;
 use adamix::app::view::View;
 use adamix::protocol::*;
-use adamix::testing::data;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ fn with_runs(runs: Vec<RunSummary>) -> Session {
     let mut session = ready_session();
     let req = session.next_request();
     session.runs.begin(req);
-    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Runs(runs) }));
+    session.apply(Incoming::Event(Event::Done(req, Outcome::Runs(runs))));
     session
 }
 
@@ -31,7 +31,7 @@ fn a_list_that_cannot_be_read_says_why() {
     let req = session.next_request();
     session.runs.begin(req);
     let failure = Failure { kind: ErrorKind::Io, message: "permission denied: /runs".to_owned() };
-    session.apply(Incoming::Event(Event::Failed { req: Some(req), failure }));
+    session.apply(Incoming::Event(Event::Failed(Some(req), failure)));
     let mut harness = panel(View::Runs, session);
     harness.run();
     harness.get_by_label("permission denied: /runs");
@@ -70,7 +70,7 @@ fn overlaid_runs_share_a_plot() {
         let req = session.next_request();
         session.overlays.entry(run.dir.clone()).or_default().begin(req);
         let detail = Box::new(data::run_detail(&run.dir));
-        session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Opened(detail) }));
+        session.apply(Incoming::Event(Event::Done(req, Outcome::Opened(detail))));
     }
     assert!(session.opened.is_none(), "overlaying does not open");
     assert!(session.overlays.values().all(|query| query.value.is_some()));
@@ -130,7 +130,7 @@ fn the_run_in_training_is_listed_as_it_is_now() {
     let mut session = live;
     let req = session.next_request();
     session.runs.begin(req);
-    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Runs(vec![old]) }));
+    session.apply(Incoming::Event(Event::Done(req, Outcome::Runs(vec![old]))));
     let mut harness = panel(View::Runs, session);
     assert!(harness.query_by_label("running").is_some());
     assert!(harness.query_all_by_label_contains("100/").next().is_some(), "the newest step");

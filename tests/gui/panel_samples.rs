@@ -1,20 +1,19 @@
 //! The card of the Train view with what a language model writes while it learns.
 
+use crate::fake_engine::{data, texts};
 use crate::harness::{panel, ready_session, run_started, steps};
 use crate::panel_support::{World, opened, trained};
 use adamix::app::actions::Action;
-use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::app::view::View;
 use adamix::config::{RunConfig, Task};
 use adamix::protocol::*;
-use adamix::testing::{data, texts};
 use egui::Key;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::Path;
 
-type Panel = Harness<'static, World<Panels>>;
+type Panel = Harness<'static, World>;
 
 fn writing() -> RunConfig {
     let mut config = data::config();
@@ -30,7 +29,7 @@ fn started(config: RunConfig) -> (Session, RunId) {
     let Event::RunStarted { dir, start, .. } = run_started(run, 240) else { panic!("no start") };
     let (config, history, evals) = (Box::new(config), Vec::new(), Vec::new());
     session.apply(Incoming::Event(Event::RunStarted { run, dir, config, start, history, evals }));
-    session.apply(Incoming::Event(Event::PhaseChanged { run, phase: RunPhase::Training }));
+    session.apply(Incoming::Event(Event::PhaseChanged(run, RunPhase::Training)));
     session.apply(steps(run, 1, 10));
     (session, run)
 }
@@ -42,7 +41,7 @@ fn says(harness: &Panel, words: &str) -> bool {
 /// What was written at these steps, as the demonstration engine writes it.
 fn tell(session: &mut Session, run: RunId, steps: &[u64]) {
     for &step in steps {
-        session.apply(Incoming::Event(Event::Sampled { run, record: texts::samples(step, 240) }));
+        session.apply(Incoming::Event(Event::Sampled(run, texts::samples(step, 240))));
     }
 }
 
@@ -63,7 +62,7 @@ fn before_there_is_anything_it_says_what_will_come() {
     off.eval.samples = 0;
     assert!(says(&panel(View::Train, started(off).0), "switched off"));
     let session = opened(|detail| detail.config.data.task = Task::Text);
-    assert!(says(&panel(View::Train, session), "Nothing was written"));
+    assert!(says(&panel(View::Train, session), "No texts were generated"));
 }
 
 #[test]
@@ -73,7 +72,7 @@ fn the_newest_answers_are_shown_and_earlier_ones_can_be_looked_at() {
     let mut harness = panel(View::Train, session);
     assert!(says(&harness, "120 of 240") && says(&harness, "Zizzi is a French place by the river."));
     assert!(says(&harness, "name : Zizzi") && says(&harness, "Zizzi serves French food by the river."));
-    for who in ["asked", "merged", "one route", "reference"] {
+    for who in ["prompt", "merged", "random route", "reference"] {
         harness.get_by_label(who);
     }
     // A late message of another run changes nothing; the next answers are followed.
@@ -125,10 +124,10 @@ fn an_empty_answer_and_one_without_a_route_are_said_so() {
     record.samples.truncate(1);
     record.samples[0].merged = String::new();
     record.samples[0].random = None;
-    session.apply(Incoming::Event(Event::Sampled { run, record }));
+    session.apply(Incoming::Event(Event::Sampled(run, record)));
     let mut harness = panel(View::Train, session);
     assert!(says(&harness, "nothing: the first token ends the answer"));
-    assert!(harness.query_by_label("one route").is_none() && harness.query_by_label("2").is_none());
+    assert!(harness.query_by_label("random route").is_none() && harness.query_by_label("2").is_none());
     for theme in [egui::Theme::Dark, egui::Theme::Light] {
         harness.ctx.set_theme(theme);
         harness.run();
@@ -143,7 +142,7 @@ fn many_inputs_stay_inside_the_pane() {
     let one = record.samples[0].clone();
     record.samples = (0..16).map(|_| one.clone()).collect();
     record.samples[15].merged = "the last one".to_owned();
-    session.apply(Incoming::Event(Event::Sampled { run, record }));
+    session.apply(Incoming::Event(Event::Sampled(run, record)));
     let mut harness = panel(View::Train, session);
     let last = harness.get_by_label("16");
     assert!(last.rect().right() < 760.0, "{:?}", last.rect());

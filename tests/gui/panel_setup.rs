@@ -1,5 +1,6 @@
 //! The Setup view: what is asked for by clicks, and what blocks a start.
 
+use crate::fake_engine::data;
 use crate::harness::{panel, ready_session};
 use crate::panel_support::done;
 use adamix::app::actions::Action;
@@ -8,7 +9,6 @@ use adamix::app::session::Session;
 use adamix::app::view::View;
 use adamix::config::{BadRows, RunConfig, Task};
 use adamix::protocol::*;
-use adamix::testing::data;
 use egui::accesskit::Role;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
@@ -58,7 +58,7 @@ fn the_engine_s_own_objections_block_too_until_the_form_changes() {
     session.preflight_version = session.form_version;
     let mut report = data::preflight(&session.form);
     report.problems = vec!["not enough memory: 40 GiB needed, 8 GiB free; choose a smaller batch".to_owned()];
-    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Preflight(Box::new(report)) }));
+    session.apply(Incoming::Event(Event::Done(req, Outcome::Preflight(Box::new(report)))));
     assert!(session.start_problems()[0].contains("not enough memory"));
     let mut form = session.form.clone();
     form.train.batch_size = 4;
@@ -105,7 +105,7 @@ fn data_are_shown_in_all_four_states() {
     assert!(harness.query_all_by_label_contains("Reading and tokenizing").next().is_some(), "loading");
 
     let failure = Failure { kind: ErrorKind::Data, message: "train.tsv line 3 has 1 column".to_owned() };
-    harness.state_mut().session.apply(Incoming::Event(Event::Failed { req: Some(req), failure }));
+    harness.state_mut().session.apply(Incoming::Event(Event::Failed(Some(req), failure)));
     harness.run();
     assert!(harness.query_all_by_label_contains("train.tsv line 3").next().is_some(), "error");
 
@@ -113,7 +113,7 @@ fn data_are_shown_in_all_four_states() {
     let req = session.next_request();
     session.data.begin(req);
     let preview = Box::new(data::data_preview(&session.form));
-    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Data(preview) }));
+    session.apply(Incoming::Event(Event::Done(req, Outcome::Data(preview))));
     harness.run();
     assert!(harness.query_all_by_label_contains("2,560").next().is_some(), "data");
     assert!(

@@ -1,40 +1,39 @@
-//! One panel over a session made of a fake engine's messages; what it wishes for is collected.
+//! One panel over a session made of a fake engine's messages; its actions are collected.
 
+use crate::fake_engine::{FakeEngine, FakeHandle};
 use adamix::app::actions::{Action, ActionQueue};
 use adamix::app::panel_ctx::PanelCtx;
+use adamix::app::panels::Panels;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
 use adamix::app::theme::{Theme, install};
+use adamix::app::view::View;
 use adamix::config::RunConfig;
 use adamix::protocol::{Command, Engine as _, Event, Incoming, Outcome, RequestId, Side, Watch};
-use adamix::testing::fake_engine::{FakeEngine, FakeHandle};
 use egui_kittest::Harness;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A panel and its world.
-pub struct World<P> {
-    pub panel: P,
+pub struct World {
+    pub panel: Panels,
     pub session: Session,
     pub settings: Settings,
     queue: ActionQueue,
     pub actions: Vec<Action>,
 }
 
-impl<P> World<P> {
-    /// The wishes since the last call.
+impl World {
+    /// The actions since the last call.
     pub fn take(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 }
 
-/// A window of 760 x 3000 points with nothing but this panel.
-pub fn harness<P: Default + 'static>(
-    session: Session,
-    mut draw: impl FnMut(&mut P, &PanelCtx<'_>, &mut egui::Ui) + 'static,
-) -> Harness<'static, World<P>> {
+/// A window of 760 x 3000 points with nothing but this view.
+pub fn panel(view: View, session: Session) -> Harness<'static, World> {
     let world = World {
-        panel: P::default(),
+        panel: Panels::default(),
         session,
         settings: Settings::default(),
         queue: ActionQueue::default(),
@@ -42,11 +41,11 @@ pub fn harness<P: Default + 'static>(
     };
     let mut harness =
         Harness::builder().with_size([760.0, 3000.0]).with_max_steps(16).with_context_setup(install).build_ui_state(
-            move |ui, world: &mut World<P>| {
+            move |ui, world: &mut World| {
                 let theme = Theme::new(ui.visuals().dark_mode);
                 let World { panel, session, settings, queue, actions } = world;
-                let ctx = PanelCtx { session, settings, actions: queue, theme: &theme, now: 0.0 };
-                draw(panel, &ctx, ui);
+                let ctx = PanelCtx { session, settings, actions: queue, theme: &theme };
+                panel.ui(view, &ctx, ui);
                 actions.extend(queue.take());
             },
             world,
@@ -79,7 +78,7 @@ pub fn trained(config: RunConfig, drains: usize, focus: (usize, Side)) -> (Sessi
     session.focus = (focus.0, Some(focus.1));
     let (mut engine, handle) = FakeEngine::demo(30, None);
     let (req, run) = (session.next_request(), session.next_run());
-    engine.try_send(Command::StartRun { req, run, config: Box::new(config) }).expect("the fake takes commands");
+    engine.try_send(req, Command::StartRun { run, config: Box::new(config) }).expect("the fake takes commands");
     engine.watch(Watch { routing: true, experts: Some(focus) });
     session.begin_run(req, run);
     for _ in 0..drains {
@@ -103,27 +102,27 @@ pub fn finished() -> Session {
 
 /// Settings of the demonstration.
 pub fn lab() -> RunConfig {
-    adamix::testing::data::config()
+    crate::fake_engine::data::config()
 }
 
 /// A session that shows a run from disk.
 pub fn opened(change: impl FnOnce(&mut adamix::protocol::RunDetail)) -> Session {
     let mut session = fresh();
-    let mut detail = adamix::testing::data::run_detail(Path::new("runs/lab-demo"));
+    let mut detail = crate::fake_engine::data::run_detail(Path::new("runs/lab-demo"));
     change(&mut detail);
     let req = session.next_request();
     session.opening.begin(req);
-    session.apply(Incoming::Event(Event::Done { req, outcome: Outcome::Opened(Box::new(detail)) }));
+    session.apply(Incoming::Event(Event::Done(req, Outcome::Opened(Box::new(detail)))));
     session
 }
 
 /// An answer to a question.
 pub fn done(req: RequestId, outcome: Outcome) -> Incoming {
-    Incoming::Event(Event::Done { req, outcome })
+    Incoming::Event(Event::Done(req, outcome))
 }
 
 /// A refusal.
 pub fn failed(req: RequestId, message: &str) -> Incoming {
     let failure = adamix::protocol::Failure { kind: adamix::error::ErrorKind::Io, message: message.to_owned() };
-    Incoming::Event(Event::Failed { req: Some(req), failure })
+    Incoming::Event(Event::Failed(Some(req), failure))
 }

@@ -1,5 +1,6 @@
 //! The Setup view of a language model: texts, LoRA, and what is shown of them.
 
+use crate::fake_engine::{data, texts};
 use crate::harness::{panel, ready_session};
 use crate::panel_support::done;
 use adamix::app::actions::Action;
@@ -7,7 +8,6 @@ use adamix::app::session::Session;
 use adamix::app::view::View;
 use adamix::config::{MixtureKind, Task};
 use adamix::protocol::*;
-use adamix::testing::{data, texts};
 use egui_kittest::kittest::Queryable as _;
 
 fn text_session() -> Session {
@@ -32,7 +32,7 @@ fn texts_are_shown_in_all_four_states_token_by_token() {
     assert!(harness.query_all_by_label_contains("Reading and tokenizing the texts").next().is_some(), "loading");
 
     let failure = Failure { kind: ErrorKind::Data, message: "restaurants.jsonl line 3 is no object".to_owned() };
-    harness.state_mut().session.apply(Incoming::Event(Event::Failed { req: Some(req), failure }));
+    harness.state_mut().session.apply(Incoming::Event(Event::Failed(Some(req), failure)));
     harness.run();
     assert!(harness.query_all_by_label_contains("line 3 is no object").next().is_some(), "error");
 

@@ -1,5 +1,6 @@
 //! A hub on this machine: the part of the hub's protocol that downloads need, and everything that can go wrong with it.
 
+use adamix::model_store::Hub;
 use parking_lot::Mutex;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -11,6 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+
+/// This cache and this server; an empty token is none.
+pub fn hub(cache: &Path, endpoint: &str, token: &str) -> Hub {
+    let variables =
+        [("HF_HUB_CACHE", cache.as_os_str()), ("HF_ENDPOINT", endpoint.as_ref()), ("HF_TOKEN", token.as_ref())];
+    let variable = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+    Hub::from_variables(variable).unwrap()
+}
 
 /// What goes wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]

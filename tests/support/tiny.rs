@@ -79,7 +79,6 @@ pub fn task(rows: usize, problem: Problem) -> TaskData {
         problem,
         metric: if classes { Metric::Accuracy } else { Metric::Pearson },
         skipped: Vec::new(),
-        name: "tiny".to_owned(),
     }
 }
 

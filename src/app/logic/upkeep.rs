@@ -16,13 +16,36 @@ const FOLLOW_EVERY: f64 = 3.0;
 /// Seconds between two reads of the list of runs while another process is writing one of them.
 const LIST_EVERY: f64 = 5.0;
 
+/// What was read and checked, and when.
+#[derive(Default)]
+pub struct Upkeep {
+    asked_first: bool,
+    seen_version: u64,
+    /// When the form is to be checked, in seconds.
+    check_due: Option<f64>,
+    /// The form that was checked last.
+    checked: Option<RunConfig>,
+    followed_at: Option<f64>,
+    listed_at: Option<f64>,
+    runs_seen: bool,
+    models_seen: bool,
+}
+
+impl Upkeep {
+    /// Checks the form anew at this time, in seconds.
+    pub fn check_at(&mut self, time: f64) {
+        self.checked = None;
+        self.check_due = Some(time);
+    }
+}
+
 impl WorkbenchApp {
     /// The queries of a window that has just opened.
     pub(super) fn first_queries(&mut self) {
-        if self.asked_first || self.session.engine_problem().is_some() {
+        if self.upkeep.asked_first || self.session.engine_problem().is_some() {
             return;
         }
-        self.asked_first = true;
+        self.upkeep.asked_first = true;
         self.refresh_runs();
         if let Some(dir) = self.open_at_start.take() {
             self.layout.show(View::Train);
@@ -32,24 +55,24 @@ impl WorkbenchApp {
 
     /// Some time after the last change of the form: reads model and data where they changed, and checks the plan.
     pub(super) fn check_form(&mut self, ctx: &egui::Context, now: f64) {
-        if self.seen_version != self.session.form_version {
-            self.seen_version = self.session.form_version;
-            self.check_due = Some(if self.checked.is_some() { now + CHECK_DELAY } else { now });
+        if self.upkeep.seen_version != self.session.form_version {
+            self.upkeep.seen_version = self.session.form_version;
+            self.upkeep.check_due = Some(if self.upkeep.checked.is_some() { now + CHECK_DELAY } else { now });
         }
-        let Some(due) = self.check_due else { return };
+        let Some(due) = self.upkeep.check_due else { return };
         if now < due {
             return ctx.request_repaint_after(Duration::try_from_secs_f64(due - now).unwrap_or_default());
         }
         // The form is checked after training: a check would slow the training down.
         if self.session.engine_problem().is_none() && !self.session.phase.is_active() {
-            self.check_due = None;
+            self.upkeep.check_due = None;
             self.ask_about_form();
         }
     }
 
     fn ask_about_form(&mut self) {
         let form = self.session.form.clone();
-        let old = self.checked.replace(form.clone());
+        let old = self.upkeep.checked.replace(form.clone());
         let model_changed = old.as_ref().is_none_or(|old| old.model.path != form.model.path);
         let data_changed =
             model_changed || old.as_ref().is_none_or(|old| (&old.data, &old.text) != (&form.data, &form.text));
@@ -58,23 +81,24 @@ impl WorkbenchApp {
             self.session.model.clear();
         } else if model_changed {
             let model = form.model.clone();
-            self.ask(|session| &mut session.model, |req| Command::PreviewModel { req, model });
+            self.ask(|s| &mut s.model, Command::PreviewModel(model));
         }
         if !has_model || !data_chosen(&form) {
             self.session.data.clear();
             self.session.texts.clear();
         } else if data_changed {
             let (config, writes) = (Box::new(form.clone()), form.data.task == Task::Text);
-            let command = |req| Command::PreviewData { req, config };
+            let command = Command::PreviewData(config);
             if writes {
-                self.ask(|session| &mut session.texts, command);
+                self.ask(|s| &mut s.texts, command);
             } else {
-                self.ask(|session| &mut session.data, command);
+                self.ask(|s| &mut s.data, command);
             }
         }
         if form.problems().is_empty() {
-            let config = Box::new(form);
-            if self.ask(|session| &mut session.preflight, |req| Command::Preflight { req, config }) {
+            let (req, config) = (self.session.next_request(), Box::new(form));
+            if self.send(req, Command::Preflight(config)) {
+                self.session.preflight.begin(req);
                 self.session.preflight_version = self.session.form_version;
             }
         } else {
@@ -88,10 +112,10 @@ impl WorkbenchApp {
         if run.status != Some(RunStatus::Running) || self.session.opening.is_pending() {
             return;
         }
-        if now - self.followed_at < FOLLOW_EVERY {
+        if self.upkeep.followed_at.is_some_and(|at| now - at < FOLLOW_EVERY) {
             return ctx.request_repaint_after(Duration::try_from_secs_f64(FOLLOW_EVERY).unwrap_or_default());
         }
-        self.followed_at = now;
+        self.upkeep.followed_at = Some(now);
         let dir = run.dir.clone();
         self.open_run(dir);
     }
@@ -99,26 +123,42 @@ impl WorkbenchApp {
     /// Reads the list of runs again when it becomes visible, and repeatedly while another process writes one of them.
     pub(super) fn follow_runs(&mut self, ctx: &egui::Context, now: f64) {
         let seen = self.layout.is_visible(View::Runs);
-        let came = seen && !std::mem::replace(&mut self.runs_seen, seen);
-        if !seen || !self.asked_first || self.session.runs.is_pending() {
+        let appeared = !std::mem::replace(&mut self.upkeep.runs_seen, seen) && seen;
+        if !seen || !self.upkeep.asked_first || self.session.runs.is_pending() {
             return;
         }
         let running = |run: &RunSummary| run.status == RunStatus::Running && !self.session.is_live(&run.dir);
         let others = self.session.runs.value.iter().flatten().any(running);
         // Reading would slow down a run in this engine.
-        if !came && (!others || self.session.phase.is_active()) {
+        if !appeared && (!others || self.session.phase.is_active()) {
             return;
         }
-        if !came && now - self.listed_at < LIST_EVERY {
+        if !appeared && self.upkeep.listed_at.is_some_and(|at| now - at < LIST_EVERY) {
             return ctx.request_repaint_after(Duration::try_from_secs_f64(LIST_EVERY).unwrap_or_default());
         }
-        self.listed_at = now;
+        self.upkeep.listed_at = Some(now);
         self.refresh_runs();
         let followed = |run: &&RunView| run.status == Some(RunStatus::Running) && !self.session.is_live(&run.dir);
         let drawn = self.session.overlays.values().filter(|query| !query.is_pending());
         let again: Vec<PathBuf> =
             drawn.filter_map(|query| query.value.as_ref()).filter(followed).map(|run| run.dir.clone()).collect();
         again.into_iter().for_each(|dir| self.read_overlay(dir));
+    }
+
+    /// Reads the list of models when it becomes visible, and again when a download or a removal has changed it; checks
+    /// a form whose model has just been downloaded.
+    pub(super) fn follow_models(&mut self, now: f64) {
+        if std::mem::take(&mut self.session.form_model_downloaded) {
+            self.upkeep.check_at(now);
+        }
+        let seen = self.layout.is_visible(View::Models);
+        let appeared = !std::mem::replace(&mut self.upkeep.models_seen, seen) && seen;
+        if !seen || !self.upkeep.asked_first || self.session.models.is_pending() {
+            return;
+        }
+        if appeared || std::mem::take(&mut self.session.models_outdated) {
+            self.refresh_models();
+        }
     }
 
     /// Tells the engine which snapshots are visible, when that changes.

@@ -2,15 +2,15 @@
 //!
 //! Every view draws four states: empty (what to do next), loading, error, data.
 
-pub mod compare;
-pub mod experts;
+mod compare;
+mod experts;
 pub mod export;
-pub mod models;
-pub mod playground;
-pub mod routing;
-pub mod runs;
-pub mod setup;
-pub mod train;
+mod models;
+mod playground;
+mod routing;
+mod runs;
+pub(super) mod setup;
+mod train;
 
 use super::panel_ctx::PanelCtx;
 use super::view::View;

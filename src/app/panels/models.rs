@@ -17,23 +17,18 @@ const BUTTON: f32 = 84.0;
 /// Files of a model that are named.
 const NAMED: usize = 8;
 
-/// What the view remembers on screen.
 #[derive(Default)]
 pub struct ModelsPanel {
-    /// What is typed into the field.
     pub name: String,
     selected: Option<String>,
 }
 
 impl ModelsPanel {
-    /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         self.fetch_ui(ctx, ui);
         for download in &ctx.session.downloads {
-            ui.add_space(4.0);
             download_ui(ctx, download, ui);
         }
-        ui.add_space(6.0);
         ui.horizontal_wrapped(|ui| {
             ctx.button(ui, Action::RefreshModels);
             if ctx.session.models.is_pending() {
@@ -42,47 +37,38 @@ impl ModelsPanel {
                 cache_summary(ctx, cached, ui);
             }
         });
-        ctx.error_ui(ui, &ctx.session.models);
         ctx.error_ui(ui, &ctx.session.removing);
-        let cached = match &ctx.session.models.value {
-            None if ctx.session.models.is_pending() => return,
-            None => {
-                return cards::empty(ui, ctx.theme, "Models are not read yet", "The engine is still starting.", |_| {});
-            }
-            Some(cached) if cached.models.is_empty() => {
-                let hint = format!("Fetch one by its name, or put one into {}.", cached.cache.display());
-                return cards::empty(ui, ctx.theme, "No models on disk yet", &hint, |_| {});
-            }
-            Some(cached) => cached,
-        };
+        let Some(cached) = ctx.list(ui, &ctx.session.models, "Models are not read yet") else { return };
+        if cached.models.is_empty() {
+            let hint = format!("Fetch one by its name, or put one into {}.", cached.cache.display());
+            return cards::empty(ui, ctx.theme, "No models on disk yet", &hint, |_| {});
+        }
         ui.add_space(4.0);
         self.table_ui(ctx, cached, ui);
         ui.add_space(4.0);
         match cached.models.iter().find(|model| self.selected.as_ref() == Some(&model.id)) {
             Some(model) => detail_ui(ctx, model, ui),
-            None => drop(ui.label(RichText::new("Select a model to use or remove it.").color(ctx.theme.muted))),
+            None => drop(cards::muted(ui, ctx.theme, "Select a model to use or remove it.")),
         }
     }
 
     fn fetch_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         cards::card(ui, ctx.theme, "Download by name", |ui| {
-            let mut entered = false;
             ui.horizontal(|ui| {
                 let width = (ui.available_width() - BUTTON).clamp(80.0, 520.0);
                 let field = egui::TextEdit::singleline(&mut self.name).hint_text("org/name, as on its page");
                 let field = ui.add(field.desired_width(width)).accessible_name("Name of a model");
                 let tip = "org/name, org/name@revision, org/name:file.gguf, or the address of a model's page";
-                entered = field.on_hover_text(tip).lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+                let entered = field.on_hover_text(tip).lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
                 let action = Action::DownloadModel(self.name.trim().to_owned());
-                if ctx.primary(ui, action, "Download").clicked() {
+                let entered = entered && action.enabled(ctx.session).is_ok();
+                if entered {
+                    ctx.push(action.clone());
+                }
+                if ctx.primary(ui, action, "Download").clicked() || entered {
                     self.name.clear();
                 }
             });
-            let action = Action::DownloadModel(self.name.trim().to_owned());
-            if entered && action.enabled(ctx.session).is_ok() {
-                ctx.push(action);
-                self.name.clear();
-            }
             match ctx.session.models.value.as_ref() {
                 Some(CacheInfo { offline: Some(variable), .. }) => {
                     let words = format!("{variable} is set: nothing is downloaded; models on disk can be used.");
@@ -90,8 +76,7 @@ impl ModelsPanel {
                 }
                 shelf => {
                     let from = shelf.map_or("the hub", |shelf| shelf.endpoint.as_str());
-                    let words = format!("From {from}. Models are downloaded only by this button.");
-                    ui.label(RichText::new(words).small().color(ctx.theme.muted));
+                    cards::caption(ui, ctx.theme, format!("From {from}. Models are downloaded only by this button."));
                 }
             }
         });
@@ -122,7 +107,7 @@ impl ModelsPanel {
         let text = |ui: &mut Ui, words: RichText| ui.add(egui::Label::new(words).selectable(false).truncate());
         let family = if model.family.is_empty() { "-" } else { &model.family };
         row.col(|ui| drop(text(ui, RichText::new(family))));
-        let (words, color) = use_words(ctx, model);
+        let (words, color) = use_text(ctx, model);
         row.col(|ui| {
             let response = text(ui, RichText::new(words).color(color));
             if let Some(problem) = &model.problem {
@@ -150,7 +135,7 @@ fn parameters(model: &StoredModel) -> String {
     if model.parameters == 0 { "-".to_owned() } else { format::short_count(model.parameters as f64) }
 }
 
-fn use_words(ctx: &PanelCtx<'_>, model: &StoredModel) -> (&'static str, Color32) {
+fn use_text(ctx: &PanelCtx<'_>, model: &StoredModel) -> (&'static str, Color32) {
     match (model.incomplete, &model.problem, model.kind) {
         (true, _, _) if ctx.session.is_fetching(&model.id) => ("fetching", ctx.theme.accent),
         (true, _, _) => ("incomplete", ctx.theme.warning),
@@ -197,11 +182,10 @@ fn detail_ui(ctx: &PanelCtx<'_>, model: &StoredModel, ui: &mut Ui) {
         if model.files.len() > NAMED {
             names.push("…");
         }
-        let small = |text: String| RichText::new(text).small().color(ctx.theme.muted);
         if !names.is_empty() {
-            ui.label(small(names.join(", ")));
+            cards::caption(ui, ctx.theme, names.join(", "));
         }
-        ui.label(small(model.path.display().to_string()));
+        cards::caption(ui, ctx.theme, model.path.display().to_string());
         ui.add_space(4.0);
         ui.horizontal_wrapped(|ui| {
             ctx.button(ui, Action::UseModel(model.id.clone()));
@@ -214,7 +198,6 @@ fn detail_ui(ctx: &PanelCtx<'_>, model: &StoredModel, ui: &mut Ui) {
     });
 }
 
-/// One download's card.
 fn download_ui(ctx: &PanelCtx<'_>, download: &Download, ui: &mut Ui) {
     let Download { req, id, progress, error } = download;
     cards::card(ui, ctx.theme, id, |ui| {
@@ -247,11 +230,11 @@ fn download_ui(ctx: &PanelCtx<'_>, download: &Download, ui: &mut Ui) {
                 .accessible_name(format!("Progress of {id}"));
             ctx.button(ui, Action::CancelDownload(*req));
         });
-        ui.label(RichText::new(stage_words(progress)).small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, stage_text(progress));
     });
 }
 
-fn stage_words(progress: &DownloadProgress) -> String {
+fn stage_text(progress: &DownloadProgress) -> String {
     let DownloadProgress { stage, file, number, files, speed, .. } = progress;
     let which = format!("{file} ({number} of {files})");
     match stage {

@@ -12,6 +12,7 @@ use crate::format;
 use crate::protocol::{RunStatus, RunSummary};
 use egui::{Color32, RichText, Ui};
 use egui_extras::TableRow;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Below this width of the view the list omits when runs were started.
@@ -27,7 +28,6 @@ enum Quantity {
     Consistency,
 }
 
-/// What the view remembers on screen.
 #[derive(Default)]
 pub struct RunsPanel {
     quantity: Quantity,
@@ -35,7 +35,6 @@ pub struct RunsPanel {
 }
 
 impl RunsPanel {
-    /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
             ctx.button(ui, Action::RefreshRuns);
@@ -45,24 +44,17 @@ impl RunsPanel {
                 cards::loading(ui, "reading", None);
             }
         });
-        ctx.error_ui(ui, &ctx.session.runs);
-        let runs = match &ctx.session.runs.value {
-            None if ctx.session.runs.is_pending() => return,
-            None => {
-                return cards::empty(ui, ctx.theme, "Runs are not read yet", "The engine is still starting.", |_| {});
-            }
-            Some(runs) if runs.is_empty() => {
-                let hint = "Every training writes a directory that is listed here.";
-                return cards::empty(ui, ctx.theme, "No runs yet", hint, |ui| drop(ctx.button(ui, Action::StartRun)));
-            }
-            Some(runs) => runs,
-        };
+        let Some(runs) = ctx.list(ui, &ctx.session.runs, "Runs are not read yet") else { return };
+        if runs.is_empty() {
+            let hint = "Every training writes a directory that is listed here.";
+            return cards::empty(ui, ctx.theme, "No runs yet", hint, |ui| drop(ctx.button(ui, Action::StartRun)));
+        }
         ui.add_space(4.0);
         self.table_ui(ctx, runs, ui);
         ui.add_space(4.0);
         match runs.iter().find(|run| self.selected.as_ref() == Some(&run.dir)) {
             Some(run) => detail_ui(ctx, run, ui),
-            None => drop(ui.label(RichText::new("Select a run to open, resume or delete it.").color(ctx.theme.muted))),
+            None => drop(cards::muted(ui, ctx.theme, "Select a run to open, resume or delete it.")),
         }
         self.overlay_ui(ctx, ui);
     }
@@ -104,7 +96,7 @@ impl RunsPanel {
             self.take_clicks(ctx, run, &response.on_hover_text(tip));
         });
         let now = newest(ctx, run);
-        let (words, color) = status_words(ctx, now.status);
+        let (words, color) = status_text(ctx, now.status);
         let text = |ui: &mut Ui, words: RichText| drop(ui.add(egui::Label::new(words).selectable(false)));
         row.col(|ui| text(ui, RichText::new(words).color(color)));
         let best = now.best.map_or_else(|| "-".to_owned(), format::metric);
@@ -131,7 +123,6 @@ impl RunsPanel {
         if ctx.session.overlays.is_empty() {
             return;
         }
-        ui.add_space(4.0);
         cards::card(ui, ctx.theme, "Overlaid runs", |ui| {
             let options = [
                 (Quantity::Loss, "Training loss"),
@@ -161,32 +152,26 @@ impl RunsPanel {
         match self.quantity {
             Quantity::Loss => curves::curve(&run.history.loss, &name, color, smooth),
             Quantity::Consistency => curves::curve(&run.history.consistency, &name, color, smooth),
-            Quantity::Metric => curves::metric(run, &name, color),
-            Quantity::EvalLoss => Curve { dashed: false, ..curves::eval_loss(run, &name, color) },
+            Quantity::Metric => curves::evaluations(run, &name, color, |scores| scores.primary),
+            Quantity::EvalLoss => curves::evaluations(run, &name, color, |scores| scores.loss),
         }
     }
 }
 
-/// The columns that change during training.
-struct Newest {
-    status: RunStatus,
-    best: Option<f64>,
-    step: u64,
-}
-
-/// The values of the list, or the newer ones of the run in the engine.
-fn newest(ctx: &PanelCtx<'_>, run: &RunSummary) -> Newest {
+/// The entry of the list, with the newer values of the run in the engine.
+fn newest<'a>(ctx: &PanelCtx<'_>, run: &'a RunSummary) -> Cow<'a, RunSummary> {
     match &ctx.session.live {
-        Some(live) if live.dir == run.dir && ctx.session.phase.is_active() => Newest {
+        Some(live) if live.dir == run.dir && ctx.session.phase.is_active() => Cow::Owned(RunSummary {
             status: RunStatus::Running,
             best: live.best_eval().map(|eval| eval.merged.primary),
             step: live.step(),
-        },
-        _ => Newest { status: run.status, best: run.best, step: run.step },
+            ..run.clone()
+        }),
+        _ => Cow::Borrowed(run),
     }
 }
 
-fn status_words(ctx: &PanelCtx<'_>, status: RunStatus) -> (&'static str, Color32) {
+fn status_text(ctx: &PanelCtx<'_>, status: RunStatus) -> (&'static str, Color32) {
     match status {
         RunStatus::Running => ("running", ctx.theme.accent),
         RunStatus::Finished => ("finished", ctx.theme.ok),
@@ -203,7 +188,7 @@ fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
         if let Some(problem) = &run.problem {
             cards::error(ui, ctx.theme, problem);
         }
-        let (status, _) = status_words(ctx, newest(ctx, run).status);
+        let (status, _) = status_text(ctx, newest(ctx, run).status);
         let figures = [
             ("Status", status.to_owned(), "What its directory says"),
             ("Model", format::ellipsis(&run.model, 28), run.model.as_str()),
@@ -213,22 +198,16 @@ fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
             ("On disk", format::bytes(run.bytes), "Checkpoints and exports included"),
         ];
         cards::figures(ui, ctx.theme, &figures);
-        ui.label(RichText::new(run.dir.display().to_string()).small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, run.dir.display().to_string());
         ui.add_space(4.0);
         ui.horizontal_wrapped(|ui| {
             ctx.button(ui, Action::OpenRun(run.dir.clone()));
             let resume = Action::ResumeRun(run.dir.clone());
-            let status = newest(ctx, run).status;
-            if run.resumable && status != RunStatus::Running {
-                ctx.button(ui, resume);
-            } else {
-                let reason = match status {
-                    RunStatus::Running => "it is in training",
-                    RunStatus::Finished => "it has finished",
-                    _ => "it has no checkpoint",
-                };
-                ui.add_enabled(false, egui::Button::new(resume.text()))
-                    .on_disabled_hover_text(format!("Not possible: {reason}"));
+            match newest(ctx, run).status {
+                RunStatus::Running => ctx.refused(ui, resume.text(), "it is in training"),
+                _ if run.resumable => drop(ctx.button(ui, resume)),
+                RunStatus::Finished => ctx.refused(ui, resume.text(), "it has finished"),
+                _ => ctx.refused(ui, resume.text(), "it has no checkpoint"),
             }
             if ctx.session.shown().is_some_and(|shown| shown.dir == run.dir) {
                 ctx.button(ui, Action::UseSettingsOf(run.dir.clone()));

@@ -1,21 +1,21 @@
 //! Loss, learning rate and speed during training.
 
-mod outcome;
 mod plots;
 mod samples;
 
+use crate::app::actions::Action;
 use crate::app::chrome::phase_label;
 use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::phases;
 use crate::app::run_view::RunView;
-use crate::app::widgets::listing::{self, Heading};
+use crate::app::view::View;
+use crate::app::widgets::listing::{self, Column};
+use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled, stacked_bar};
 use crate::format;
-use crate::protocol::{HealthState, TensorHealth};
+use crate::protocol::{EndReason, EvalReport, HealthState, TensorHealth};
 use egui::{Color32, RichText, Ui};
-use egui_extras::Column;
 
-/// What the view remembers on screen.
 #[derive(Default)]
 pub struct TrainPanel {
     all_tensors: bool,
@@ -23,7 +23,6 @@ pub struct TrainPanel {
 }
 
 impl TrainPanel {
-    /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         if let Some(error) = &ctx.session.start_error {
             cards::error(ui, ctx.theme, error);
@@ -35,14 +34,11 @@ impl TrainPanel {
             cards::error(ui, ctx.theme, failure);
         }
         figures_ui(ctx, run, ui);
-        outcome::ui(ctx, run, ui);
+        outcome_ui(ctx, run, ui);
         self.samples.ui(ctx, run, ui);
-        ui.add_space(4.0);
         plots::ui(ctx, run, ui);
-        ui.add_space(4.0);
         profile_ui(ctx, run, ui);
         self.gradient_health_ui(ctx, run, ui);
-        ui.add_space(4.0);
         log_ui(ctx, Some(run), ui);
     }
 
@@ -54,7 +50,7 @@ impl TrainPanel {
         cards::card(ui, ctx.theme, &title, |ui| {
             if run.gradient_health.is_empty() {
                 let words = "Gradient and change of every trained tensor are checked after steps 1, 3 and 10.";
-                ui.label(RichText::new(words).color(ctx.theme.muted));
+                cards::muted(ui, ctx.theme, words);
                 return;
             }
             ui.horizontal_wrapped(|ui| {
@@ -88,22 +84,19 @@ fn health_label(ctx: &PanelCtx<'_>, state: HealthState) -> (&'static str, Color3
 }
 
 fn health_table(ctx: &PanelCtx<'_>, tensors: &[&TensorHealth], ui: &mut Ui) {
-    let headings = [
-        Heading::rest("Tensor", "", 150.0),
-        Heading::exact("Expert", "", 54.0),
-        Heading::exact("Gradient", "", 76.0),
-        Heading::exact("Change", "", 76.0),
-        Heading { title: "Verdict", tip: "", column: Column::initial(150.0).clip(true) },
+    type Row<'a, 'b> = Column<'a, &'b TensorHealth>;
+    let columns = vec![
+        Row::new("Tensor", "", |ui, health| ui.label(&health.tensor)).rest(150.0),
+        Row::number("Expert", "", |health| health.expert.map_or_else(|| "-".to_owned(), |e| e.to_string())).exact(54.0),
+        Row::number("Gradient", "", |health| format::significant(health.max_abs_grad, 2)).exact(76.0),
+        Row::number("Change", "", |health| format::significant(health.update_ratio, 2)).exact(76.0),
+        Row::new("Verdict", "", |ui, health| {
+            let (label, color) = health_label(ctx, health.state);
+            ui.label(RichText::new(format!("● {label}")).color(color))
+        })
+        .exact(190.0),
     ];
-    listing::numbers(ui, "lamps", &headings, 180.0, tensors.len(), |mut row| {
-        let health = tensors[row.index()];
-        let (words, color) = health_label(ctx, health.state);
-        row.col(|ui| drop(ui.label(&health.tensor)));
-        row.col(|ui| drop(ui.label(health.expert.map_or_else(|| "-".to_owned(), |e| e.to_string()))));
-        row.col(|ui| drop(ui.monospace(format::significant(health.max_abs_grad, 2))));
-        row.col(|ui| drop(ui.monospace(format::significant(health.update_ratio, 2))));
-        row.col(|ui| drop(ui.label(RichText::new(format!("● {words}")).color(color))));
-    });
+    listing::numbers(ui, "gradient health", 180.0, columns, tensors);
 }
 
 fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
@@ -146,6 +139,51 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     cards::card(ui, ctx.theme, "", |ui| cards::figures(ui, ctx.theme, &figures));
 }
 
+/// Draws the outcome of a run that has ended; nothing before.
+fn outcome_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+    let Some(end) = &run.end else { return };
+    let (verdict, how) = match &end.reason {
+        EndReason::Finished => (Verdict::Passed, "Finished".to_owned()),
+        EndReason::EarlyStopped => (Verdict::Passed, "Stopped early, because the metric got no better".to_owned()),
+        EndReason::Stopped(_) => (Verdict::Open, "Stopped; Resume in Runs continues from here".to_owned()),
+        // Its failure is shown already.
+        EndReason::Diverged { .. } => return,
+    };
+    cards::card(ui, ctx.theme, "", |ui| {
+        let words = match &end.report {
+            Some(report) => format!("{how}. {}", report_text(report)),
+            None => format!("{how} (step {}).", format::count(end.step)),
+        };
+        verdict::line(ui, ctx.theme, verdict, &words);
+        ui.horizontal_wrapped(|ui| {
+            let show = |ui: &mut Ui, words: &str, view: View| {
+                drop(ctx.button_as(ui, Action::Show(view), egui::Button::new(words)));
+            };
+            show(ui, "Merged against unmerged", View::Compare);
+            show(ui, "Export with proof", View::Export);
+            if matches!(end.reason, EndReason::Stopped(_)) {
+                show(ui, "Runs", View::Runs);
+            }
+        });
+    });
+}
+
+/// The scores in a sentence.
+fn report_text(report: &EvalReport) -> String {
+    let metric = format::metric;
+    let mut words = format!("Merged {} {}", report.metric, metric(report.merged.primary));
+    if !report.random.is_empty() && !report.fixed.is_empty() {
+        let band = report.random_band();
+        let (n, [mean, min, max]) = (report.random.len(), [band.mean, band.min, band.max].map(metric));
+        words.push_str(&format!("; {n} random routes {mean} on average ({min} to {max})"));
+    }
+    if report.majority.is_finite() {
+        let without = if report.base.is_some() { "the base model" } else { "always the same answer" };
+        words.push_str(&format!("; {without} {}", metric(report.majority)));
+    }
+    format!("{words}; {} evaluation rows.", format::count(report.rows))
+}
+
 /// Time of a step by phase; absent for a run read from disk.
 fn profile_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let Some(profile) = &run.profile else { return };
@@ -156,34 +194,27 @@ fn profile_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
             1 => format!("Step {}", format::count(profile.step)),
             n => format!("Mean of {n} steps up to step {}", format::count(profile.step)),
         };
-        let words = format!("{steps}; every moment counts for one phase only");
-        ui.label(RichText::new(words).small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, format!("{steps}; each moment is counted in one phase only"));
     });
-    ui.add_space(4.0);
 }
 
 fn log_ui(ctx: &PanelCtx<'_>, run: Option<&RunView>, ui: &mut Ui) {
-    let from_disk: Option<&Vec<String>> = run.filter(|_| ctx.session.opened.is_some()).map(|run| &run.log);
-    let n = from_disk.map_or(ctx.session.log.len(), Vec::len);
-    if n == 0 {
+    let lines: Vec<(Color32, &str)> = match run.filter(|_| ctx.session.opened.is_some()) {
+        Some(run) => run.log.iter().map(|text| (ctx.theme.muted, text.as_str())).collect(),
+        None => ctx.session.log.iter().map(|line| (ctx.theme.level(line.level), line.text.as_str())).collect(),
+    };
+    if lines.is_empty() {
         return;
     }
-    egui::CollapsingHeader::new("Log").id_salt("log").default_open(run.is_some()).show(ui, |ui| {
+    egui::CollapsingHeader::new("Log").default_open(run.is_some()).show(ui, |ui| {
         let height = ui.text_style_height(&egui::TextStyle::Small);
         egui::ScrollArea::vertical()
             .id_salt("log lines")
             .max_height(130.0)
             .stick_to_bottom(true)
             .auto_shrink([false, true])
-            .show_rows(ui, height, n, |ui, rows| {
-                for i in rows {
-                    let (color, text) = match from_disk {
-                        Some(lines) => (ctx.theme.muted, lines[i].as_str()),
-                        None => {
-                            let line = &ctx.session.log[i];
-                            (ctx.theme.level(line.level), line.text.as_str())
-                        }
-                    };
+            .show_rows(ui, height, lines.len(), |ui, rows| {
+                for &(color, text) in &lines[rows] {
                     ui.add(egui::Label::new(RichText::new(text).small().monospace().color(color)).truncate());
                 }
             });

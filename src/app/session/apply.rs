@@ -11,22 +11,22 @@ impl Session {
     pub fn apply(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Event(event) => self.apply_event(event),
-            Incoming::Steps { run, buckets } => {
+            Incoming::Steps(run, buckets) => {
                 self.update(run, |view| buckets.iter().for_each(|bucket| view.history.push(bucket)));
             }
-            Incoming::Experts { run, snapshot } => self.update(run, |view| view.experts = Some(snapshot)),
-            Incoming::Routing { run, snapshot } => self.update(run, |view| view.routing = Some(snapshot)),
-            Incoming::Writing { req, texts } => {
+            Incoming::Experts(run, snapshot) => self.update(run, |view| view.experts = Some(snapshot)),
+            Incoming::Routing(run, snapshot) => self.update(run, |view| view.routing = Some(snapshot)),
+            Incoming::Writing(req, texts) => {
                 if self.play.owns(req) {
                     self.writing = texts;
                 }
             }
-            Incoming::Profile { run, profile } => self.update(run, |view| view.profile = Some(profile)),
+            Incoming::Profile(run, profile) => self.update(run, |view| view.profile = Some(profile)),
         }
     }
 
     fn live_mut(&mut self, run: RunId) -> Option<&mut RunView> {
-        self.live.as_mut().filter(|view| view.id == Some(run) && run == self.live_id)
+        self.live.as_mut().filter(|_| run == self.live_id)
     }
 
     /// Changes the live run if it is still this one.
@@ -42,36 +42,38 @@ impl Session {
                 self.log(LogLevel::Info, format!("engine ready: {device}, {threads} threads"));
                 self.engine = EngineState::Ready { device, threads };
             }
-            Event::PhaseChanged { run, phase } if run == self.live_id => {
+            Event::PhaseChanged(run, phase) if run == self.live_id => {
                 self.phase = phase;
                 self.waiting_since = None;
             }
             Event::RunStarted { run, dir, config, start, history, evals } if run == self.live_id => {
                 self.log(LogLevel::Info, format!("training {} steps into {}", start.total_steps, dir.display()));
-                let mut view = RunView::started(run, dir, *config, *start);
+                let mut view = RunView { dir, config: *config, start: *start, evals, ..RunView::default() };
                 history.iter().for_each(|bucket| view.history.push(bucket));
-                view.evals = evals;
                 self.live = Some(view);
             }
-            Event::Evaluated { run, record } => self.update(run, |view| view.evals.push(record)),
-            Event::Sampled { run, record } => self.update(run, |view| view.push_samples(record)),
-            Event::GradientHealth { run, gradient_health } => self.apply_gradient_health(run, gradient_health),
-            Event::Distances { run, sample } => self.update(run, |view| view.push_distance(sample)),
+            Event::Evaluated(run, record) => self.update(run, |view| view.evals.push(record)),
+            Event::Sampled(run, record) => self.update(run, |view| view.push_samples(record)),
+            Event::GradientHealth(run, gradient_health) => self.apply_gradient_health(run, gradient_health),
+            Event::Distances(run, sample) => self.update(run, |view| view.push_distance(sample)),
             Event::CheckpointWritten { run, step, best } => {
-                if let Some(view) = self.live_mut(run) {
-                    view.checkpoints.push(step);
+                if self.live_mut(run).is_some() {
                     let best = if best { ", the best so far" } else { "" };
                     self.log(LogLevel::Info, format!("checkpoint at step {step}{best}"));
                 }
             }
-            Event::RunEnded { run, end } => self.apply_end(run, *end),
+            Event::RunEnded(run, end) => self.apply_end(run, *end),
             Event::Progress { req, what, done, total } => {
                 let progress = JobProgress { what, done, total };
-                QUERIES.iter().any(|row| (row.get_mut)(self).advance(req, &progress));
+                QUERIES.iter().any(|(.., get_mut)| get_mut(self).advance(req, &progress));
             }
-            Event::Downloading { req, progress } => self.apply_downloading(req, progress),
-            Event::Done { req, outcome } => self.apply_done(req, outcome),
-            Event::Failed { req, failure } => self.apply_failure(req, &failure),
+            Event::Downloading(req, progress) => {
+                if let Some(download) = self.downloads.iter_mut().find(|download| download.req == req) {
+                    download.progress = Some(progress);
+                }
+            }
+            Event::Done(req, outcome) => self.apply_done(req, outcome),
+            Event::Failed(req, failure) => self.apply_failure(req, &failure),
             Event::Log(line) => self.log(line.level, line.text),
             Event::PhaseChanged { .. } | Event::RunStarted { .. } => {}
         }
@@ -219,11 +221,11 @@ impl Session {
             }
             return self.log(LogLevel::Error, format!("the run failed: {message}"));
         }
-        let failed = QUERIES.iter().find(|row| (row.get_mut)(self).fail(req, message));
+        let failed = QUERIES.iter().find(|(.., get_mut)| get_mut(self).fail(req, message));
         let known = failed.is_some()
             || self.fail_download(req, failure)
             || self.overlays.values_mut().any(|query| query.fail(req, message));
-        if failed.is_some_and(|row| row.class == QueryClass::Form) {
+        if failed.is_some_and(|(_, class, ..)| *class == QueryClass::Form) {
             // The panel of the form shows it.
         } else if known && failure.kind == ErrorKind::Cancelled {
             self.notify(LogLevel::Info, "cancelled");

@@ -50,12 +50,6 @@ impl Session {
         self.downloads.iter().any(same).then(|| "it is being downloaded already".to_owned())
     }
 
-    pub(super) fn apply_downloading(&mut self, req: RequestId, progress: DownloadProgress) {
-        if let Some(download) = self.downloads.iter_mut().find(|download| download.req == req) {
-            download.progress = Some(progress);
-        }
-    }
-
     pub(super) fn apply_store(&mut self, req: RequestId, answer: StoreAnswer) {
         match answer {
             StoreAnswer::Cached(cached) => drop(self.models.answer(req, cached)),
@@ -63,7 +57,7 @@ impl Session {
                 self.downloads.retain(|download| download.req != req);
                 // The list on screen is outdated; logic reads it again.
                 self.models_outdated = true;
-                self.form_model_came |= self.form.model.path == done.id;
+                self.form_model_downloaded |= self.form.model.path == done.id;
                 self.notify(LogLevel::Info, format!("{} was downloaded, {}", done.id, format::bytes(done.bytes)));
                 self.log(LogLevel::Info, format!("downloaded {}: {}", done.id, done.path.display()));
             }

@@ -1,15 +1,18 @@
 //! Cards, figures, badges, and the states of a view: empty, loading, error.
 
+use super::with_tip;
 use crate::app::theme::Theme;
-use egui::{Color32, CornerRadius, Margin, RichText, Ui};
+use egui::text::{LayoutJob, TextFormat};
+use egui::{Color32, CornerRadius, Margin, Response, RichText, TextStyle, Ui};
 
-/// A framed group with a title.
+/// A framed group with a title, and the space below it.
 pub fn card<R>(ui: &mut Ui, theme: &Theme, title: &str, contents: impl FnOnce(&mut Ui) -> R) -> R {
     egui::Frame::new()
         .fill(theme.card)
         .stroke(egui::Stroke::new(1.0, theme.card_border))
         .corner_radius(CornerRadius::same(6))
         .inner_margin(Margin::symmetric(10, 8))
+        .outer_margin(Margin { bottom: 4, ..Margin::ZERO })
         .show(ui, |ui| {
             ui.set_min_width(ui.available_width());
             if !title.is_empty() {
@@ -21,21 +24,8 @@ pub fn card<R>(ui: &mut Ui, theme: &Theme, title: &str, contents: impl FnOnce(&m
         .inner
 }
 
-/// A value with its name above it; in a wrapping row it wraps as a whole.
-pub fn figure(ui: &mut Ui, theme: &Theme, name: &str, value: &str, tooltip: &str) {
-    let style = ui.style();
-    let format = |text_style: egui::TextStyle, color| egui::TextFormat::simple(text_style.resolve(style), color);
-    let mut job = egui::text::LayoutJob::default();
-    job.append(&format!("{name}\n"), 0.0, format(egui::TextStyle::Small, theme.muted));
-    job.append(value, 0.0, format(egui::TextStyle::Monospace, ui.visuals().text_color()));
-    let response = ui.add(egui::Label::new(job).wrap_mode(egui::TextWrapMode::Extend));
-    if !tooltip.is_empty() {
-        response.on_hover_text(tooltip);
-    }
-}
-
 /// A short text on a tinted background.
-pub fn badge(ui: &mut Ui, text: &str, color: Color32) -> egui::Response {
+pub fn badge(ui: &mut Ui, text: &str, color: Color32) -> Response {
     egui::Frame::new()
         .fill(color.gamma_multiply(0.16))
         .corner_radius(CornerRadius::same(4))
@@ -51,7 +41,7 @@ pub fn empty(ui: &mut Ui, theme: &Theme, title: &str, hint: &str, next: impl FnO
         ui.set_max_width(420.0);
         ui.label(RichText::new(title).heading());
         ui.add_space(4.0);
-        ui.label(RichText::new(hint).color(theme.muted));
+        muted(ui, theme, hint);
         ui.add_space(8.0);
         next(ui);
     });
@@ -71,32 +61,41 @@ pub fn loading(ui: &mut Ui, what: &str, share: Option<f32>) {
     });
 }
 
-/// An error message.
 pub fn error(ui: &mut Ui, theme: &Theme, text: &str) {
     note(ui, theme.error, text);
 }
 
-/// A short paragraph in small muted letters.
-pub fn caption(ui: &mut Ui, theme: &Theme, text: &str) {
-    ui.add(egui::Label::new(RichText::new(text).small().color(theme.muted)).wrap());
+/// Secondary text.
+pub fn muted(ui: &mut Ui, theme: &Theme, text: impl Into<String>) -> Response {
+    ui.label(RichText::new(text).color(theme.muted))
 }
 
-/// Paragraphs that explain something, folded; `id`: unique on screen.
-pub fn explanation(ui: &mut Ui, theme: &Theme, id: &str, title: &str, paragraphs: &[&str]) {
-    egui::CollapsingHeader::new(title).id_salt(id).show(ui, |ui| {
+/// Secondary text in small letters.
+pub fn caption(ui: &mut Ui, theme: &Theme, text: impl Into<String>) -> Response {
+    ui.label(RichText::new(text).small().color(theme.muted))
+}
+
+/// Paragraphs that explain something, folded.
+pub fn explanation(ui: &mut Ui, theme: &Theme, title: &str, paragraphs: &[&str]) {
+    egui::CollapsingHeader::new(title).show(ui, |ui| {
         for text in paragraphs {
-            ui.add(egui::Label::new(RichText::new(*text).color(theme.muted)).wrap());
+            muted(ui, theme, *text);
             ui.add_space(3.0);
         }
     });
 }
 
-/// A row of [`figure`]s: name, value, tooltip. It wraps.
+/// A row of values, each with its name above it: name, value, tooltip. It wraps.
 pub fn figures(ui: &mut Ui, theme: &Theme, figures: &[(&str, String, &str)]) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 16.0;
-        for (name, value, tooltip) in figures {
-            figure(ui, theme, name, value, tooltip);
+        let [small, mono] = [TextStyle::Small, TextStyle::Monospace].map(|style| style.resolve(ui.style()));
+        for (name, value, tip) in figures {
+            let mut job = LayoutJob::default();
+            job.append(&format!("{name}\n"), 0.0, TextFormat::simple(small.clone(), theme.muted));
+            job.append(value, 0.0, TextFormat::simple(mono.clone(), ui.visuals().text_color()));
+            // Each wraps as a whole.
+            with_tip(ui.add(egui::Label::new(job).wrap_mode(egui::TextWrapMode::Extend)), tip);
         }
     });
 }

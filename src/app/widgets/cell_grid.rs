@@ -3,12 +3,10 @@
 use crate::app::theme::Theme;
 use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, StrokeKind, Ui, Vec2, pos2, vec2};
 
-/// One cell.
 #[derive(Clone, Debug, Default)]
 pub struct GridCell {
     /// Text, drawn where there is room.
     pub text: String,
-    /// Background colour.
     pub fill: Option<Color32>,
     /// Description: tooltip and text for screen readers.
     pub about: String,
@@ -21,15 +19,12 @@ pub struct GridCell {
 pub struct GridSpec<'a> {
     /// Its name; unique on screen.
     pub name: &'a str,
-    /// Names of the columns.
     pub columns: &'a [String],
-    /// Rows.
     pub rows: usize,
     /// Width of the names of the rows.
     pub row_width: f32,
     /// Size of a cell.
     pub cell: Vec2,
-    /// Whether cells can be clicked.
     pub clickable: bool,
 }
 
@@ -48,8 +43,7 @@ pub fn ui(
 ) -> Option<(usize, usize)> {
     let pitch = spec.cell + Vec2::splat(GAP);
     let size = vec2(spec.row_width + spec.columns.len() as f32 * pitch.x, HEADER + spec.rows as f32 * pitch.y);
-    let (rect, table) = ui.allocate_exact_size(size, Sense::hover());
-    table.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Table, true, spec.name));
+    let (rect, table) = super::canvas(ui, size, egui::Role::Table, spec.name);
     let painter = ui.painter().clone();
     let small = FontId::proportional(11.0);
     let text_color = ui.visuals().text_color();

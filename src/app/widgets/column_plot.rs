@@ -1,16 +1,14 @@
 //! Grouped columns.
 
 use super::dot_plot::ticks;
+use super::{canvas, legend, part};
 use crate::app::theme::Theme;
 use crate::format;
-use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Rect, Stroke, Ui, pos2, vec2};
 
-/// One colour's values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ColumnSeries {
-    /// Its name.
     pub name: String,
-    /// Its colour.
     pub color: Color32,
     /// One for each group, not negative.
     pub values: Vec<f64>,
@@ -36,17 +34,12 @@ pub fn ui(
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 14.0;
             for series in series {
-                let mut line = egui::text::LayoutJob::default();
-                let small = egui::TextStyle::Small.resolve(ui.style());
-                line.append("■ ", 0.0, egui::TextFormat::simple(small.clone(), series.color));
-                line.append(&series.name, 0.0, egui::TextFormat::simple(small, ui.visuals().text_color()));
-                ui.add(egui::Label::new(line).wrap_mode(egui::TextWrapMode::Extend));
+                legend::key(ui, theme, series.color, &series.name, "");
             }
         });
     }
     let width = ui.available_width().max(NUMBERS + 120.0);
-    let (rect, response) = ui.allocate_exact_size(vec2(width, FIELD + 26.0), Sense::hover());
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
+    let (rect, response) = canvas(ui, vec2(width, FIELD + 26.0), egui::Role::Figure, name);
     let field = Rect::from_min_size(rect.min + vec2(NUMBERS, 6.0), vec2(rect.width() - NUMBERS, FIELD));
     let top = series.iter().flat_map(|s| &s.values).copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
     let top = if top > 0.0 { 1.05 * top } else { 1.0 };
@@ -70,9 +63,7 @@ pub fn ui(
             .map(|(s, found)| if series.len() > 1 { format!("{} {}", s.name, value(found)) } else { value(found) })
             .collect();
         let about = format!("{long}: {}", words.join(", "));
-        let group = ui.interact(place, response.id.with(("group", i)), Sense::hover());
-        group.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &about));
-        if group.hovered() {
+        if part(ui, place, response.id.with(("group", i)), &about).hovered() {
             painter.rect_filled(place, 2.0, theme.muted.gamma_multiply(0.15));
         }
         let column = (pitch * 0.8 / series.len().max(1) as f32).clamp(1.0, 26.0);
@@ -89,7 +80,6 @@ pub fn ui(
             let at = pos2(place.center().x, field.bottom() + 4.0);
             painter.text(at, Align2::CENTER_TOP, short, small.clone(), theme.muted);
         }
-        group.on_hover_text(about);
     }
     painter.hline(field.x_range(), field.bottom(), Stroke::new(1.0, theme.muted));
 }

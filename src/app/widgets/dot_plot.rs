@@ -1,21 +1,19 @@
 //! Scores on one axis: points of different shapes, ranges, standard errors.
 
+use super::{canvas, part};
 use crate::app::theme::Theme;
 use crate::format;
-use egui::{Align2, Color32, FontId, Pos2, Rect, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Pos2, Rect, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// Shape of a point, in addition to its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkShape {
-    /// Filled disc.
     Disc,
-    /// Filled square.
     Square,
-    /// Filled triangle.
     Triangle,
-    /// Filled square on its corner.
+    /// A square on its corner.
     Diamond,
-    /// Short upright line.
+    /// A short upright line.
     Tick,
 }
 
@@ -32,18 +30,13 @@ pub struct ScoreEntry {
     pub singles: Vec<f64>,
     /// Half the length of the whisker: one standard error.
     pub error: Option<f64>,
-    /// Shape of the point.
     pub mark: MarkShape,
-    /// Colour of the point.
     pub color: Color32,
 }
 
-/// The axis.
 #[derive(Clone, Debug)]
 pub struct ScoreAxis {
-    /// What is measured.
     pub name: String,
-    /// Its ends.
     pub range: [f64; 2],
     /// An upright line across all entries, with its name.
     pub reference: Option<(f64, String)>,
@@ -67,16 +60,11 @@ pub fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// Draws all entries on one axis.
 pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: &ScoreAxis) {
     let width = ui.available_width().max(NAMES + VALUES + 120.0);
     let height = 20.0 + entries.len() as f32 * ROW + 34.0;
-    let (rect, response) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
-    let field = Rect::from_min_max(
-        pos2(rect.left() + NAMES, rect.top() + 20.0),
-        pos2(rect.right() - VALUES, rect.bottom() - 34.0),
-    );
+    let (rect, response) = canvas(ui, vec2(width, height), egui::Role::Figure, name);
+    let field = Rect::from_min_max(rect.min + vec2(NAMES, 20.0), rect.max - vec2(VALUES, 34.0));
     let [low, high] = axis.range;
     let x_of = |value: f64| field.left() + field.width() * ((value - low) / (high - low)) as f32;
     axis_ui(ui, theme, field, axis, x_of);
@@ -107,14 +95,11 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: 
         let value = format::metric(entry.value);
         painter.text(pos2(rect.right(), y), Align2::RIGHT_CENTER, value, FontId::monospace(12.0), text);
         let row = Rect::from_min_max(pos2(rect.left(), y - 0.5 * ROW), pos2(rect.right(), y + 0.5 * ROW));
-        let about = entry_words(entry);
-        let line = ui.interact(row, response.id.with(("entry", i)), Sense::hover());
-        line.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &about));
-        line.on_hover_text(about);
+        part(ui, row, response.id.with(("entry", i)), &describe(entry));
     }
 }
 
-fn entry_words(entry: &ScoreEntry) -> String {
+fn describe(entry: &ScoreEntry) -> String {
     let mut words = format!("{}: {}", entry.name, format::metric(entry.value));
     if let Some([from, to]) = entry.band {
         words.push_str(&format!(", from {} to {}", format::metric(from), format::metric(to)));
@@ -133,8 +118,8 @@ fn axis_ui(ui: &Ui, theme: &Theme, field: Rect, axis: &ScoreAxis, x_of: impl Fn(
     let [low, high] = axis.range;
     for tick in ticks(low, high, 8) {
         painter.vline(x_of(tick), field.y_range(), grid);
-        let text = if tick == 0.0 { "0".to_owned() } else { format!("{}", (tick * 1e6).round() / 1e6) };
-        painter.text(pos2(x_of(tick), field.bottom() + 3.0), Align2::CENTER_TOP, text, small.clone(), theme.muted);
+        let (at, text) = (pos2(x_of(tick), field.bottom() + 3.0), format::tick(tick));
+        painter.text(at, Align2::CENTER_TOP, text, small.clone(), theme.muted);
     }
     let below = pos2(field.center().x, field.bottom() + 18.0);
     painter.text(below, Align2::CENTER_TOP, &axis.name, small.clone(), theme.muted);
@@ -151,26 +136,21 @@ fn axis_ui(ui: &Ui, theme: &Theme, field: Rect, axis: &ScoreAxis, x_of: impl Fn(
 
 fn mark_at(painter: &egui::Painter, at: Pos2, mark: MarkShape, color: Color32) {
     let r = 5.0;
-    match mark {
-        MarkShape::Disc => {
-            painter.circle_filled(at, r, color);
-        }
-        MarkShape::Square => {
-            painter.rect_filled(Rect::from_center_size(at, vec2(9.0, 9.0)), 1.0, color);
-        }
+    let shape = match mark {
+        MarkShape::Disc => Shape::circle_filled(at, r, color),
+        MarkShape::Square => Shape::rect_filled(Rect::from_center_size(at, vec2(9.0, 9.0)), 1.0, color),
         MarkShape::Triangle => {
             let corners = vec![at + vec2(0.0, -r), at + vec2(r, r * 0.8), at + vec2(-r, r * 0.8)];
-            painter.add(Shape::convex_polygon(corners, color, Stroke::NONE));
+            Shape::convex_polygon(corners, color, Stroke::NONE)
         }
         MarkShape::Diamond => {
             let r = r + 1.0;
             let corners = vec![at + vec2(0.0, -r), at + vec2(r, 0.0), at + vec2(0.0, r), at + vec2(-r, 0.0)];
-            painter.add(Shape::convex_polygon(corners, color, Stroke::NONE));
+            Shape::convex_polygon(corners, color, Stroke::NONE)
         }
-        MarkShape::Tick => {
-            painter.vline(at.x, at.y - 8.0..=at.y + 8.0, Stroke::new(3.0, color));
-        }
-    }
+        MarkShape::Tick => Shape::vline(at.x, at.y - 8.0..=at.y + 8.0, Stroke::new(3.0, color)),
+    };
+    painter.add(shape);
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! A matrix as one texture.
 
+use super::canvas;
 use crate::app::theme::Theme;
-use egui::{Color32, ColorImage, Rect, Response, Sense, TextureHandle, TextureOptions, Ui, Vec2};
+use egui::{Color32, ColorImage, Rect, Response, TextureHandle, TextureOptions, Ui, Vec2};
 
-/// The colour scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
     /// Signed: `-limit..=limit`.
@@ -12,15 +12,12 @@ pub enum Scale {
     Sequential(f32, f32),
 }
 
-/// A matrix to draw. `[rows * cols]`, row by row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    /// Rows.
     pub rows: usize,
-    /// Columns.
     pub cols: usize,
-    /// Values.
-    pub values: &'a [f32],
+    /// The value in a row and a column.
+    pub at: &'a dyn Fn(usize, usize) -> f32,
 }
 
 /// Keeps the texture between frames.
@@ -30,7 +27,6 @@ pub struct HeatMapView {
     key: Option<(u64, bool)>,
 }
 
-/// The colour of a value.
 pub fn color(theme: &Theme, scale: Scale, value: f32) -> Color32 {
     match scale {
         Scale::Diverging(limit) => theme.diverging(if limit > 0.0 { value / limit } else { 0.0 }),
@@ -51,16 +47,16 @@ impl HeatMapView {
         size: Vec2,
         name: &str,
     ) -> Response {
-        let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
-        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, name));
-        let cells = matrix.rows * matrix.cols;
-        if cells == 0 || matrix.values.len() != cells {
+        let (rect, response) = canvas(ui, size, egui::Role::Image, name);
+        let Matrix { rows, cols, at } = matrix;
+        if rows * cols == 0 {
             return response;
         }
         let key = Some((version, theme.dark));
         if self.key != key || self.texture.is_none() {
-            let pixels = matrix.values.iter().map(|&value| color(theme, scale, value)).collect();
-            let image = ColorImage::new([matrix.cols, matrix.rows], pixels);
+            let cells = (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col)));
+            let pixels = cells.map(|(row, col)| color(theme, scale, at(row, col))).collect();
+            let image = ColorImage::new([cols, rows], pixels);
             match &mut self.texture {
                 Some(texture) => texture.set(image, TextureOptions::NEAREST),
                 None => self.texture = Some(ui.ctx().load_texture(name, image, TextureOptions::NEAREST)),
@@ -72,15 +68,10 @@ impl HeatMapView {
             ui.painter().image(texture.id(), rect, uv, Color32::WHITE);
             ui.painter().rect_stroke(rect, 0.0, egui::Stroke::new(1.0, theme.card_border), egui::StrokeKind::Inside);
         }
-        match response.hover_pos() {
-            None => response,
-            Some(at) => {
-                let cell = |t: f32, n: usize| ((t * n as f32) as usize).min(n - 1);
-                let row = cell((at.y - rect.top()) / rect.height(), matrix.rows);
-                let col = cell((at.x - rect.left()) / rect.width(), matrix.cols);
-                let value = matrix.values[row * matrix.cols + col];
-                response.on_hover_text_at_pointer(format!("{name}\nrow {row}, column {col}: {value:.5}"))
-            }
-        }
+        let Some(pointer) = response.hover_pos() else { return response };
+        let cell = |t: f32, n: usize| ((t * n as f32) as usize).min(n - 1);
+        let row = cell((pointer.y - rect.top()) / rect.height(), rows);
+        let col = cell((pointer.x - rect.left()) / rect.width(), cols);
+        response.on_hover_text_at_pointer(format!("{name}\nrow {row}, column {col}: {:.5}", at(row, col)))
     }
 }

@@ -1,5 +1,6 @@
 //! Input widgets that always have an accessible name: their label.
 
+use super::with_tip;
 use egui::{Response, Ui, emath::Numeric};
 use std::ops::RangeInclusive;
 
@@ -25,44 +26,33 @@ fn row(ui: &mut Ui, label: &str, tooltip: &str, add: impl FnOnce(&mut Ui) -> Res
         // Numbers are aligned in a column.
         ui.spacing_mut().interact_size.x = NUMBER_WIDTH;
         let response = add(ui).labelled_by(name.id);
-        if tooltip.is_empty() {
-            return response;
-        }
-        name.on_hover_text(tooltip);
-        response.on_hover_text(tooltip)
+        with_tip(name, tooltip);
+        with_tip(response, tooltip)
     })
     .inner
 }
 
 /// A line of text.
 pub fn text(ui: &mut Ui, label: &str, tooltip: &str, hint: &str, value: &mut String) -> Response {
-    row(ui, label, tooltip, |ui| {
-        let width = (ui.available_width() - 4.0).clamp(60.0, WIDEST_TEXT);
-        ui.add(egui::TextEdit::singleline(value).hint_text(hint).desired_width(width))
-    })
+    text_and(ui, label, tooltip, hint, value, 4.0, |_| {})
 }
 
-/// A path with a button that opens a dialog; returns whether the button was clicked.
-pub fn path(
+/// A line of text with something behind it that needs `room` points.
+pub fn text_and(
     ui: &mut Ui,
     label: &str,
     tooltip: &str,
     hint: &str,
     value: &mut String,
-    can_browse: bool,
-) -> (Response, bool) {
-    let mut clicked = false;
-    let response = row(ui, label, tooltip, |ui| {
-        let width = (ui.available_width() - 84.0).clamp(60.0, WIDEST_TEXT);
+    room: f32,
+    after: impl FnOnce(&mut Ui),
+) -> Response {
+    row(ui, label, tooltip, |ui| {
+        let width = (ui.available_width() - room).clamp(60.0, WIDEST_TEXT);
         let edit = ui.add(egui::TextEdit::singleline(value).hint_text(hint).desired_width(width));
-        let browse = ui.add_enabled(can_browse, egui::Button::new("Browse…"));
-        let browse = browse.on_disabled_hover_text("Not now: a file dialog is open");
-        let browse = browse.accessible_name(format!("Browse for {}", label.to_lowercase()));
-        clicked =
-            browse.on_hover_text("Opens a file dialog; a path can also be typed or dropped onto the window").clicked();
+        after(ui);
         edit
-    });
-    (response, clicked)
+    })
 }
 
 /// A number that can be typed or dragged.
@@ -115,10 +105,8 @@ pub fn small_number(ui: &mut Ui, label: &str, tooltip: &str, value: &mut f64, ra
     })
 }
 
-/// A switch.
 pub fn toggle(ui: &mut Ui, label: &str, tooltip: &str, value: &mut bool) -> Response {
-    let response = ui.checkbox(value, label);
-    if tooltip.is_empty() { response } else { response.on_hover_text(tooltip) }
+    with_tip(ui.checkbox(value, label), tooltip)
 }
 
 /// One of a few values; a value that is none of `options` shows as `not chosen`.

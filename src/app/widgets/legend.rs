@@ -1,9 +1,11 @@
-//! The legend of a colour scale.
+//! Legends: of a colour scale, and of the colours of a drawing.
 
 use super::heatmap::{Scale, color};
+use super::{canvas, cards};
 use crate::app::theme::Theme;
 use crate::format;
-use egui::{Align2, FontId, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
+use egui::text::{LayoutJob, TextFormat};
+use egui::{Align2, Color32, FontId, Rect, Response, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// Strips of a colour bar.
 const STRIPS: usize = 48;
@@ -17,8 +19,7 @@ pub fn bar(ui: &mut Ui, theme: &Theme, scale: Scale, unit: &str, width: f32) {
     let number = |value: f32| format::significant(f64::from(value), 3);
     let words = format!("Colours from {} to {}: {unit}", number(low), number(high));
     ui.horizontal(|ui| {
-        let (rect, response) = ui.allocate_exact_size(vec2(width, 26.0), Sense::hover());
-        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &words));
+        let (rect, _) = canvas(ui, vec2(width, 26.0), egui::Role::Image, &words);
         let strip = Rect::from_min_size(rect.min, vec2(rect.width(), 10.0));
         let step = strip.width() / STRIPS as f32;
         for i in 0..STRIPS {
@@ -37,6 +38,16 @@ pub fn bar(ui: &mut Ui, theme: &Theme, scale: Scale, unit: &str, width: f32) {
         for (x, anchor, value) in ends {
             ui.painter().text(pos2(x, strip.bottom() + 3.0), anchor, number(value), font.clone(), theme.muted);
         }
-        ui.label(egui::RichText::new(unit).small().color(theme.muted));
+        cards::caption(ui, theme, unit);
     });
+}
+
+/// One colour of a drawing with its name, and a muted note after it.
+pub fn key(ui: &mut Ui, theme: &Theme, color: Color32, name: &str, note: &str) -> Response {
+    let mut line = LayoutJob::default();
+    let small = egui::TextStyle::Small.resolve(ui.style());
+    for (text, color) in [("■ ", color), (name, ui.visuals().text_color()), (note, theme.muted)] {
+        line.append(text, 0.0, TextFormat::simple(small.clone(), color));
+    }
+    ui.add(egui::Label::new(line).wrap_mode(egui::TextWrapMode::Extend))
 }

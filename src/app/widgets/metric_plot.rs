@@ -12,59 +12,45 @@ use egui_plot::{
 /// Smallest and largest raw value at an x.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ValueRange {
-    /// Where.
     pub x: f64,
-    /// Smallest.
     pub min: f64,
-    /// Largest.
     pub max: f64,
 }
 
-/// One curve.
 #[derive(Clone, Debug)]
 pub struct Curve {
     /// Its name in the legend and when hovered.
     pub name: String,
-    /// Its colour.
     pub color: Color32,
     /// The line, `[x, y]`, x ascending.
     pub line: Vec<[f64; 2]>,
-    /// The raw range under it.
+    /// The raw range under it; drawn as a thin line where smallest and largest are the same everywhere.
     pub ranges: Vec<ValueRange>,
-    /// The raw values under it, drawn thin, where there is no range. `[x, y]`
-    pub raw: Vec<[f64; 2]>,
     /// Draw a dot at every point (evaluations).
     pub dots: bool,
-    /// Draw it dashed.
     pub dashed: bool,
 }
 
 impl Curve {
-    /// A plain line.
     pub fn line(name: impl Into<String>, color: Color32, line: Vec<[f64; 2]>) -> Self {
-        Self { name: name.into(), color, line, ranges: Vec::new(), raw: Vec::new(), dots: false, dashed: false }
+        Self { name: name.into(), color, line, ranges: Vec::new(), dots: false, dashed: false }
     }
 }
 
 /// A vertical line at an event.
 #[derive(Clone, Debug)]
 pub struct EventLine {
-    /// Where.
     pub x: f64,
-    /// What happened.
     pub name: String,
-    /// Its colour.
     pub color: Color32,
 }
 
-/// How a plot is drawn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlotOptions {
     /// Height in points.
     pub height: f32,
     /// Logarithmic value axis; values at or below 0 are left out.
     pub log: bool,
-    /// Show names in a legend.
     pub legend: bool,
     /// Plots with the same name zoom and point together along x.
     pub link: Option<&'static str>,
@@ -73,7 +59,6 @@ pub struct PlotOptions {
 /// Most marks drawn.
 const MARKS: usize = 50;
 
-/// Draws curves and marks.
 pub fn ui(
     ui: &mut Ui,
     theme: &Theme,
@@ -110,12 +95,8 @@ pub fn ui(
             HoverPosition::Elsewhere { .. } => None,
         });
     if options.legend {
-        plot = plot.legend(
-            Legend::default()
-                .follow_insertion_order(true)
-                .background_alpha(0.6)
-                .color_conflict_handling(ColorConflictHandling::PickLast),
-        );
+        let legend = Legend::default().follow_insertion_order(true).background_alpha(0.6);
+        plot = plot.legend(legend.color_conflict_handling(ColorConflictHandling::PickLast));
     }
     if let Some(link) = options.link {
         let id = egui::Id::unique(("plot link", link));
@@ -123,11 +104,8 @@ pub fn ui(
     }
     let response = plot.show(ui, |plot_ui| {
         for mark in marks.iter().take(MARKS) {
-            plot_ui.vline(
-                VLine::new(mark.name.clone(), mark.x)
-                    .stroke(Stroke::new(1.0, mark.color))
-                    .style(LineStyle::dotted_dense()),
-            );
+            let line = VLine::new(mark.name.clone(), mark.x).stroke(Stroke::new(1.0, mark.color));
+            plot_ui.vline(line.style(LineStyle::dotted_dense()));
         }
         for curve in curves {
             draw(plot_ui, theme, curve, log);
@@ -167,49 +145,49 @@ fn hover_text(name: &str, at: &PlotPoint, value: impl Fn(f64) -> f64) -> String 
     if name.is_empty() { place } else { format!("{name}\n{place}\n{}", format::significant(value(at.y), 4)) }
 }
 
+/// Groups of neighbours in the same pixel column; `None`: there is room for all. `column`: width of a pixel on the
+/// x-axis.
+fn by_pixel<T>(items: &[T], x: fn(&T) -> f64, column: f64) -> Option<impl Iterator<Item = &[T]>> {
+    let span = x(items.last()?) - x(items.first()?);
+    let crowded = column.is_finite() && column > 0.0 && items.len() as f64 * column >= 2.0 * span;
+    let pixel = move |item: &T| (x(item) / column).floor();
+    crowded.then(|| items.chunk_by(move |a, b| pixel(a) == pixel(b)))
+}
+
 /// Points of a curve that fall into the same pixel column become two: the lowest and the highest, in their order.
-/// What is drawn stays the same, with far fewer corners. `column`: width of a pixel on the x-axis.
+/// What is drawn stays the same, with far fewer corners.
 fn thin(points: Vec<[f64; 2]>, column: f64) -> Vec<[f64; 2]> {
-    let (Some(first), Some(last)) = (points.first(), points.last()) else { return points };
-    if !(column.is_finite() && column > 0.0) || points.len() as f64 * column < 2.0 * (last[0] - first[0]) {
-        return points;
-    }
-    let place = |point: &[f64; 2]| (point[0] / column).floor();
-    let mut kept = Vec::new();
-    for group in points.chunk_by(|a, b| place(a) == place(b)) {
+    let Some(groups) = by_pixel(&points, |point| point[0], column) else { return points };
+    // The ends stay: they are the ends of the axis.
+    let mut kept = vec![points[0]];
+    for group in groups {
         let by_value = |a: &&[f64; 2], b: &&[f64; 2]| a[1].total_cmp(&b[1]);
         let (Some(low), Some(high)) = (group.iter().min_by(by_value), group.iter().max_by(by_value)) else { continue };
         kept.extend(if low[0] <= high[0] { [*low, *high] } else { [*high, *low] });
     }
-    // The ends stay: they are the ends of the axis.
-    let ends = [points[0], points[points.len() - 1]];
-    kept.insert(0, ends[0]);
-    kept.push(ends[1]);
+    kept.push(points[points.len() - 1]);
     kept.dedup();
     kept
 }
 
 /// As [`thin`]: one range a pixel column.
 fn thin_ranges(ranges: &[ValueRange], column: f64) -> Vec<ValueRange> {
-    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Vec::new() };
-    if !(column.is_finite() && column > 0.0) || ranges.len() as f64 * column < 2.0 * (last.x - first.x) {
-        return ranges.to_vec();
-    }
-    let groups = ranges.chunk_by(|a, b| (a.x / column).floor() == (b.x / column).floor());
-    let merged = |group: &[ValueRange]| {
-        let widen = |a: ValueRange, b: ValueRange| ValueRange { min: a.min.min(b.min), max: a.max.max(b.max), ..a };
-        group.iter().copied().reduce(widen)
-    };
-    groups.filter_map(merged).collect()
+    let Some(groups) = by_pixel(ranges, |range| range.x, column) else { return ranges.to_vec() };
+    let widen = |a: ValueRange, b: ValueRange| ValueRange { min: a.min.min(b.min), max: a.max.max(b.max), ..a };
+    groups.filter_map(|group| group.iter().copied().reduce(widen)).collect()
 }
 
 fn draw(plot_ui: &mut egui_plot::PlotUi<'_>, theme: &Theme, curve: &Curve, log: bool) {
     let column = plot_ui.plot_bounds().width() / f64::from(plot_ui.response().rect.width().max(1.0));
     let mut ranges = thin_ranges(&curve.ranges, column);
     ranges.retain(|range| !log || range.min > 0.0);
-    if ranges.len() > 1 {
+    let scaled = |value: f64| if log { value.log10() } else { value };
+    if !ranges.is_empty() && ranges.iter().all(|range| range.min == range.max) {
+        let raw: Vec<[f64; 2]> = ranges.iter().map(|range| [range.x, scaled(range.min)]).collect();
+        let raw = Line::new(curve.name.clone(), PlotPoints::from(raw)).id(("raw", &curve.name));
+        plot_ui.line(raw.color(curve.color.gamma_multiply(0.4)).width(1.0).allow_hover(false));
+    } else if ranges.len() > 1 {
         let alpha = if theme.dark { 0.28 } else { 0.2 };
-        let scaled = |value: f64| if log { value.log10() } else { value };
         let xs: Vec<f64> = ranges.iter().map(|range| range.x).collect();
         let low: Vec<f64> = ranges.iter().map(|range| scaled(range.min)).collect();
         let high: Vec<f64> = ranges.iter().map(|range| scaled(range.max)).collect();
@@ -217,15 +195,8 @@ fn draw(plot_ui: &mut egui_plot::PlotUi<'_>, theme: &Theme, curve: &Curve, log: 
         let area = FilledArea::new(curve.name.clone(), &xs, &low, &high).id(("range", &curve.name));
         plot_ui.add(area.fill_color(curve.color.gamma_multiply(alpha)).allow_hover(false));
     }
-    let shown = |points: &[[f64; 2]]| -> Vec<[f64; 2]> {
-        let finite = points.iter().filter(|p| p[1].is_finite() && (!log || p[1] > 0.0));
-        thin(finite.map(|&[x, y]| [x, if log { y.log10() } else { y }]).collect(), column)
-    };
-    if !curve.raw.is_empty() {
-        let raw = Line::new(curve.name.clone(), PlotPoints::from(shown(&curve.raw))).id(("raw", &curve.name));
-        plot_ui.line(raw.color(curve.color.gamma_multiply(0.4)).width(1.0).allow_hover(false));
-    }
-    let points = shown(&curve.line);
+    let finite = curve.line.iter().filter(|p| p[1].is_finite() && (!log || p[1] > 0.0));
+    let points = thin(finite.map(|&[x, y]| [x, scaled(y)]).collect(), column);
     if curve.dots {
         let dots = Points::new(curve.name.clone(), PlotPoints::from(points.clone())).id(("dots", &curve.name));
         plot_ui.points(dots.color(curve.color).radius(3.0).allow_hover(false));

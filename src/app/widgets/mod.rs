@@ -3,7 +3,6 @@
 pub mod cards;
 pub mod cell_grid;
 pub mod column_plot;
-pub mod confirm;
 pub mod dot_plot;
 pub mod heatmap;
 pub mod labeled;
@@ -12,3 +11,24 @@ pub mod listing;
 pub mod metric_plot;
 pub mod stacked_bar;
 pub mod verdict;
+
+use egui::{Id, Rect, Response, Role, Sense, Ui, Vec2, WidgetInfo};
+
+/// Room for a drawing; `name` is read by screen readers.
+pub fn canvas(ui: &mut Ui, size: Vec2, role: Role, name: &str) -> (Rect, Response) {
+    let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(role, true, name));
+    (rect, response)
+}
+
+/// A part of a drawing; `about` is its tooltip and is read by screen readers.
+pub fn part(ui: &Ui, rect: Rect, id: Id, about: &str) -> Response {
+    let response = ui.interact(rect, id, Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, about));
+    response.on_hover_text(about)
+}
+
+/// Adds a tooltip, if there is one.
+pub fn with_tip(response: Response, tip: &str) -> Response {
+    if tip.is_empty() { response } else { response.on_hover_text(tip) }
+}

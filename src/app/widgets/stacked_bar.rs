@@ -1,20 +1,18 @@
 //! Parts of a whole as one horizontal bar, with a legend that gives every part's name and number.
 
+use super::{canvas, legend};
 use crate::app::theme::Theme;
-use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Rect, Stroke, StrokeKind, Ui, pos2, vec2};
 
-/// One part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BarPart {
-    /// Its name.
     pub name: String,
-    /// Its size, in any unit.
+    /// In any unit.
     pub value: f32,
-    /// Its size as text, such as `12.3 ms`.
+    /// `value` as text, such as `12.3 ms`.
     pub text: String,
     /// Description: tooltip and text for screen readers.
     pub about: String,
-    /// Its colour.
     pub color: Color32,
 }
 
@@ -23,8 +21,7 @@ const HEIGHT: f32 = 26.0;
 /// Draws the bar over the whole width and the legend below it. `name` is read by screen readers.
 pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, parts: &[BarPart]) {
     let total: f32 = parts.iter().map(|part| part.value.max(0.0)).sum();
-    let (rect, bar) = ui.allocate_exact_size(vec2(ui.available_width(), HEIGHT), Sense::hover());
-    bar.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, name));
+    let (rect, bar) = canvas(ui, vec2(ui.available_width(), HEIGHT), egui::Role::Image, name);
     if !(total > 0.0 && total.is_finite()) {
         ui.painter().rect_stroke(rect, 3.0, Stroke::new(1.0, theme.card_border), StrokeKind::Inside);
         return;
@@ -44,24 +41,16 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, parts: &[BarPart]) {
             let at = Align2::CENTER_CENTER.anchor_size(place.center(), galley.size()).min;
             ui.painter().galley(at, galley, Theme::text_on(part.color));
         }
-        let response = ui.interact(place, bar.id.with(("part", i)), Sense::hover());
-        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &part.about));
-        if response.hovered() {
+        if super::part(ui, place, bar.id.with(("part", i)), &part.about).hovered() {
             ui.painter().rect_stroke(seen, 2.0, Stroke::new(1.5, ui.visuals().text_color()), StrokeKind::Inside);
         }
-        response.on_hover_text(&part.about);
     }
     ui.add_space(2.0);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 14.0;
         for part in parts {
-            let mut line = egui::text::LayoutJob::default();
-            let small = egui::TextStyle::Small.resolve(ui.style());
-            let mut add = |text: &str, color| line.append(text, 0.0, egui::TextFormat::simple(small.clone(), color));
-            add("■ ", part.color);
-            add(&part.name, ui.visuals().text_color());
-            add(&format!("  {} ({:.1} %)", part.text, 100.0 * part.value.max(0.0) / total), theme.muted);
-            ui.add(egui::Label::new(line).wrap_mode(egui::TextWrapMode::Extend)).on_hover_text(&part.about);
+            let note = format!("  {} ({:.1} %)", part.text, 100.0 * part.value.max(0.0) / total);
+            legend::key(ui, theme, part.color, &part.name, &note).on_hover_text(&part.about);
         }
     });
 }

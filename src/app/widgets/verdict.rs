@@ -3,7 +3,6 @@
 use crate::app::theme::Theme;
 use egui::{Color32, Rect, Response, RichText, Sense, Shape, Stroke, Ui, pos2, vec2};
 
-/// A verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Correct: a disc with a tick.
@@ -17,7 +16,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Its colour.
     pub fn color(self, theme: &Theme) -> Color32 {
         match self {
             Self::Passed => theme.ok,
@@ -78,7 +76,7 @@ pub fn expert_chip(ui: &mut Ui, theme: &Theme, expert: usize) -> Response {
 
 /// As [`expert_chip`] at a given place.
 pub fn chip_at(ui: &Ui, theme: &Theme, rect: Rect, expert: usize) {
-    let color = theme.expert(expert);
+    let color = theme.series(expert);
     ui.painter().rect_filled(rect, 3.0, color);
     let font = egui::FontId::monospace(11.0);
     let ink = Theme::text_on(color);

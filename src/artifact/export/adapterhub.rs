@@ -17,7 +17,8 @@ use super::source::{Expected, ExportSource, LoadedModel, certify};
 use super::target::ExportFormat;
 use super::{ExportMeta, Loaded, read_files};
 use crate::artifact::certificate::Certificate;
-use crate::artifact::json::{read_json, write_json};
+use crate::artifact::import::peft::CONFIG_FILE;
+use crate::artifact::json::{read_config, write_json};
 use crate::config::Activation;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
@@ -25,7 +26,6 @@ use crate::tensor::safetensors::{self, Metadata};
 use serde_json::{Value, json};
 use std::path::Path;
 
-pub(super) const CONFIG_FILE: &str = "adapter_config.json";
 const HEAD_CONFIG_FILE: &str = "head_config.json";
 const HEAD_FILE: &str = "model_head.safetensors";
 const FILES: [&str; 4] = [CONFIG_FILE, ADAPTER_FILE, HEAD_CONFIG_FILE, HEAD_FILE];
@@ -44,6 +44,9 @@ const PARTS: [(&str, &str); 4] = [
 pub(super) struct AdapterHub;
 
 impl ExportFormat for AdapterHub {
+    fn file(&self) -> &'static str {
+        CONFIG_FILE
+    }
     fn is_in(&self, dir: &Path) -> bool {
         dir.join(CONFIG_FILE).is_file() && !super::peft::is_in(dir)
     }
@@ -52,7 +55,7 @@ impl ExportFormat for AdapterHub {
     }
     fn read(&self, dir: &Path) -> Result<Loaded> {
         let path = dir.join(CONFIG_FILE);
-        let config = read_json(&path)?;
+        let config = read_config(&path)?;
         let name = config["name"].as_str();
         let unnamed = || Error::format(format!("the configuration names no adapter: {}", path.display()));
         let name = name.ok_or_else(unnamed)?;

@@ -55,6 +55,13 @@ pub enum BaseKind<'a> {
 }
 
 impl<'a> BaseKind<'a> {
+    /// What the names of the base model's tensors begin with in a checkpoint that has a head.
+    pub fn prefix(self) -> &'a str {
+        match self {
+            Self::Decoder(spec) => spec.prefix(),
+            Self::Encoder(model_type) => model_type,
+        }
+    }
     /// The language model's family and sizes.
     pub fn decoder(self) -> Result<&'a dyn DecoderArchitecture> {
         match self {

@@ -5,15 +5,15 @@
 //! first already. There is one alpha for the file, from which llama.cpp makes `alpha / r` for each module; whatever else a
 //! module's scale is goes into its B, and an alpha of 0, which means 1 there, is never written.
 
+use super::ExportMeta;
 use super::base::DecoderArchitecture;
 use super::modules::{LoraAdapter, ModuleLora};
 use super::source::{Expected, ExportSource, LoadedModel, probe};
 use super::target::ExportFormat;
-use super::{ExportMeta, proof};
-use crate::artifact::certificate::Certificate;
+use crate::artifact::certificate::{self, Certificate, Comparison, Rerun};
 use crate::error::{Error, Result};
 use crate::tensor::gguf::{self, GgufFile, GgufValue, Metadata, layout};
-use crate::tensor::{HostTensor, TensorPlan};
+use crate::tensor::{HostTensor, NumberFormat, TensorPlan};
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -24,11 +24,8 @@ pub const FILE: &str = "adapter.gguf";
 pub(super) struct GgufAdapter;
 
 impl ExportFormat for GgufAdapter {
-    fn is_in(&self, dir: &Path) -> bool {
-        dir.join(FILE).is_file()
-    }
-    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
-        Ok(vec![FILE.to_owned()])
+    fn file(&self) -> &'static str {
+        FILE
     }
     fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
         let (modules, kind, meta) = (source.lora(None)?.modules, source.kind(), source.meta());
@@ -39,7 +36,7 @@ impl ExportFormat for GgufAdapter {
             let (modules, _) = read(&dir.join(FILE), spec)?;
             source.logits(LoadedModel::Loras(&[LoraAdapter { modules, head: Vec::new() }]))
         };
-        proof::gguf_adapter(dir, &modules, spec, meta.dtype, Some((probe(source, &logits), &mut run)))
+        certify(dir, &modules, spec, meta.dtype, Some((probe(source, &logits), &mut run)))
     }
 }
 
@@ -145,4 +142,42 @@ pub fn read(file: &Path, spec: &dyn DecoderArchitecture) -> Result<(Vec<ModuleLo
 /// The last part of a path or hub name.
 pub(super) fn base_name(base: &str) -> &str {
     base.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().filter(|name| !name.is_empty()).unwrap_or("model")
+}
+
+/// Certifies the file in a directory: it is read afresh and compared with what was exported, rounded.
+pub fn certify(
+    dir: &Path,
+    modules: &[ModuleLora],
+    spec: &dyn DecoderArchitecture,
+    dtype: NumberFormat,
+    rerun: Option<Rerun<'_>>,
+) -> Result<Certificate> {
+    let (tensors, _) = tensors(modules, spec)?;
+    let names: Vec<String> = tensors.iter().map(|tensor| tensor.name.clone()).collect();
+    let file = OpenGguf::new(&dir.join(FILE));
+    let comparison = Comparison {
+        store: dtype,
+        names: &names,
+        original: &|name| certificate::find(&tensors, name),
+        format: &|_| dtype,
+        found: file.names(),
+        found_dtype: dtype,
+        stored: &|name| file.read(name),
+    };
+    certificate::certify_streamed(dir, &comparison, rerun)
+}
+
+/// A GGUF file, or why it cannot be read.
+pub(super) struct OpenGguf(std::result::Result<GgufFile, String>);
+
+impl OpenGguf {
+    pub(super) fn new(file: &Path) -> Self {
+        Self(GgufFile::open(file).map_err(|err| err.to_string()))
+    }
+    pub(super) fn names(&self) -> std::result::Result<Vec<String>, String> {
+        self.0.as_ref().map(|file| file.tensors.keys().cloned().collect()).map_err(String::clone)
+    }
+    pub(super) fn read(&self, name: &str) -> Result<HostTensor> {
+        self.0.as_ref().map_err(Error::format)?.read(name)
+    }
 }

@@ -4,13 +4,13 @@
 //! of the architecture and of a byte-level tokenizer are written as llama.cpp's converter does. Weights go through memory
 //! one at a time; matrices are stored in the format asked for, vectors and position tables in 32 bits.
 
+use super::ExportMeta;
 use super::base::{BaseFiles, DecoderArchitecture, MergedWeights};
-use super::gguf_adapter::base_name;
+use super::gguf_adapter::{OpenGguf, base_name};
 use super::source::{Expected, ExportSource, LoadedModel, probe};
 use super::target::ExportFormat;
-use super::{ExportMeta, proof};
-use crate::artifact::certificate::Certificate;
-use crate::data::gguf::describe::{self, Description};
+use crate::artifact::certificate::{self, Certificate, Comparison, Rerun};
+use crate::data::gguf::describe::describe;
 use crate::error::{Error, Result};
 use crate::tensor::gguf::{self, GgufFile, GgufValue, Metadata, layout};
 use crate::tensor::{HostTensor, NumberFormat, TensorPlan};
@@ -26,11 +26,8 @@ const ROPE_FACTORS: &str = "rope_freqs.weight";
 pub(super) struct Gguf;
 
 impl ExportFormat for Gguf {
-    fn is_in(&self, dir: &Path) -> bool {
-        dir.join(FILE).is_file()
-    }
-    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
-        Ok(vec![FILE.to_owned()])
+    fn file(&self) -> &'static str {
+        FILE
     }
     fn check(&self, source: &dyn ExportSource) -> Result<()> {
         // The plan says whether the base's tokenizer and tensors have a place in the file.
@@ -43,7 +40,7 @@ impl ExportFormat for Gguf {
         model.write(dir)?;
         let logits = source.expected(Expected::Whole)?;
         let mut run = || source.logits(LoadedModel::Whole(&dir.join(FILE)));
-        proof::gguf(dir, &model, store, Some((probe(source, &logits), &mut run)))
+        certify(dir, &model, store, Some((probe(source, &logits), &mut run)))
     }
 }
 
@@ -165,30 +162,29 @@ fn from_dir(
     ];
     entries.extend(architecture);
     entries.extend(format(store));
-    entries.extend(tokenizer(describe::describe(dir, spec.vocab_size())?));
+    entries.extend(describe(dir, spec.vocab_size())?);
     let factors = factors.map(|factors| HostTensor::new(ROPE_FACTORS, [factors.len()], factors)).transpose()?;
     Ok((entries, factors))
 }
 
-fn tokenizer(found: Description) -> Metadata {
-    let mut entries = vec![
-        ("model", "gpt2".into()),
-        ("pre", found.pre.into()),
-        ("tokens", GgufValue::Strings(found.tokens)),
-        ("token_type", GgufValue::Ints(found.types.into_iter().map(i64::from).collect())),
-        ("merges", GgufValue::Strings(found.merges)),
-        ("add_bos_token", GgufValue::Bool(found.add_bos)),
-    ];
-    for (key, id) in [
-        ("bos_token_id", found.bos),
-        ("eos_token_id", found.eos),
-        ("unknown_token_id", found.unknown),
-        ("padding_token_id", found.padding),
-    ] {
-        entries.extend(id.map(|id| (key, GgufValue::Int(id.into()))));
-    }
-    let mut entries: Metadata =
-        entries.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect();
-    entries.extend(found.chat_template.map(|template| ("tokenizer.chat_template".to_owned(), template.into())));
-    entries
+/// Certifies the file in a directory: it is read afresh, tensor by tensor, and compared with what was exported, rounded.
+pub fn certify(
+    dir: &Path,
+    model: &GgufModel<'_>,
+    store: NumberFormat,
+    rerun: Option<Rerun<'_>>,
+) -> Result<Certificate> {
+    let names: Vec<String> = model.plan().iter().map(|planned| planned.name.clone()).collect();
+    let at = |name: &str| names.iter().position(|known| known == name).unwrap_or(names.len());
+    let file = OpenGguf::new(&dir.join(FILE));
+    let comparison = Comparison {
+        store,
+        names: &names,
+        original: &|name| model.tensor(at(name)),
+        format: &|name| model.plan().get(at(name)).map_or(store, |planned| planned.format),
+        found: file.names(),
+        found_dtype: certificate::scalar_format(store),
+        stored: &|name| file.read(name),
+    };
+    certificate::certify_streamed(dir, &comparison, rerun)
 }

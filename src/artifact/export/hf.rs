@@ -11,14 +11,15 @@
 use super::base::{BaseFiles, BaseKind, MergedWeights};
 use super::source::{Expected, ExportSource, LoadedModel, probe};
 use super::target::ExportFormat;
-use super::{ExportMeta, hf_gguf, proof};
-use crate::artifact::certificate::Certificate;
-use crate::artifact::json::{read_json, write_json};
+use super::{ExportMeta, hf_gguf};
+use crate::artifact::certificate::{self, Certificate, Comparison, Rerun};
+use crate::artifact::json::{read_config, write_json};
 use crate::error::{Error, Result};
-use crate::tensor::safetensors::Metadata;
-use crate::tensor::{NumberFormat, TensorPlan, safetensors};
+use crate::tensor::safetensors::{Metadata, SafetensorsFile};
+use crate::tensor::{HostTensor, NumberFormat, TensorPlan, safetensors};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Largest file with weights.
@@ -49,8 +50,8 @@ const CARRIED: [&str; 11] = [
 pub(super) struct Hf;
 
 impl ExportFormat for Hf {
-    fn is_in(&self, dir: &Path) -> bool {
-        dir.join(CONFIG_FILE).is_file()
+    fn file(&self) -> &'static str {
+        CONFIG_FILE
     }
     fn file_names(&self, dir: &Path) -> Result<Vec<String>> {
         file_names(dir)
@@ -63,7 +64,7 @@ impl ExportFormat for Hf {
         hf(dir, &whole.weights, source.kind(), whole.files, meta, SHARD)?;
         let logits = source.expected(Expected::Whole)?;
         let mut run = || source.logits(LoadedModel::Whole(dir));
-        proof::hf(dir, &whole.weights, meta.dtype, Some((probe(source, &logits), &mut run)))
+        certify(dir, &whole.weights, meta.dtype, Some((probe(source, &logits), &mut run)))
     }
 }
 
@@ -91,7 +92,7 @@ pub fn hf(
 /// The base's `config.json`, or one made from a GGUF file's metadata; an error says why there can be none.
 pub fn config(files: BaseFiles<'_>, kind: BaseKind<'_>) -> Result<Value> {
     match (files, kind) {
-        (BaseFiles::Dir(base), _) => read_json(&base.join(CONFIG_FILE)),
+        (BaseFiles::Dir(base), _) => read_config(&base.join(CONFIG_FILE)),
         (BaseFiles::Gguf(file), BaseKind::Decoder(spec)) => spec.config_json(file),
         (BaseFiles::Gguf(_), BaseKind::Encoder(_)) => {
             Err(Error::config("an encoder from a GGUF file cannot be written as a Hugging Face directory"))
@@ -193,4 +194,44 @@ fn file_names(dir: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = names.filter(ours).collect();
     names.sort();
     Ok(names)
+}
+
+/// Certifies a directory: its files are read afresh, tensor by tensor, and compared with what was exported, rounded.
+pub fn certify(
+    dir: &Path,
+    merged: &MergedWeights<'_>,
+    dtype: NumberFormat,
+    rerun: Option<Rerun<'_>>,
+) -> Result<Certificate> {
+    let opened = open_weights(dir).map_err(|err| err.to_string());
+    let entries = |files: &[SafetensorsFile]| {
+        files.iter().flat_map(SafetensorsFile::entries).map(|entry| entry.name.clone()).collect()
+    };
+    let stored = |name: &str| -> Result<HostTensor> {
+        let files = opened.as_ref().map_err(Error::format)?;
+        let file = files.iter().find(|file| file.entries().iter().any(|entry| entry.name == name));
+        file.ok_or_else(|| Error::internal(format!("there is no tensor {name}")))?.read(name)
+    };
+    let comparison = Comparison {
+        store: dtype,
+        names: &merged.names(),
+        original: &|name| merged.read(name),
+        format: &|_| dtype,
+        found: opened.as_ref().map(|files| entries(files)).map_err(String::clone),
+        found_dtype: dtype,
+        stored: &stored,
+    };
+    certificate::certify_streamed(dir, &comparison, rerun)
+}
+
+/// The files with the weights of a Hugging Face directory.
+fn open_weights(dir: &Path) -> Result<Vec<SafetensorsFile>> {
+    let index = dir.join(INDEX_FILE);
+    let mut names = BTreeSet::from([MODEL_FILE.to_owned()]);
+    if index.is_file() {
+        let json = read_config(&index)?;
+        let map = json["weight_map"].as_object().into_iter().flat_map(|map| map.values());
+        names = map.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    }
+    names.iter().map(|name| SafetensorsFile::open(&dir.join(name))).collect()
 }

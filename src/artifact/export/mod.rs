@@ -26,7 +26,6 @@ mod hub_head;
 pub mod modules;
 pub mod native;
 pub mod peft;
-pub mod proof;
 pub mod recipe;
 pub mod source;
 pub mod target;
@@ -38,7 +37,7 @@ pub use target::{ExportTarget, TargetInfo};
 use crate::atomic::write_dir;
 use crate::config::MixtureConfig;
 use crate::error::{Context as _, Error, Result};
-use crate::tensor::safetensors::{Metadata, SafetensorsFile};
+use crate::tensor::safetensors::SafetensorsFile;
 use crate::tensor::{HostTensor, NumberFormat};
 use std::path::{Path, PathBuf};
 
@@ -68,8 +67,6 @@ pub struct Loaded {
     pub dtype: NumberFormat,
     /// The tensors under our names.
     pub tensors: Vec<HostTensor>,
-    /// The metadata of the tensor files.
-    pub metadata: Metadata,
 }
 
 /// Loads an export directory of any target but whole models and GGUF adapters.
@@ -81,7 +78,7 @@ pub fn read(dir: &Path) -> Result<Loaded> {
 type RenamedFile<'a> = (PathBuf, &'a dyn Fn(&str) -> Result<String>);
 
 fn read_files(files: &[RenamedFile<'_>]) -> Result<Loaded> {
-    let mut loaded = Loaded { dtype: NumberFormat::F32, tensors: Vec::new(), metadata: Metadata::new() };
+    let mut loaded = Loaded { dtype: NumberFormat::F32, tensors: Vec::new() };
     for (path, rename) in files {
         let file = SafetensorsFile::open(path)?;
         for entry in file.entries() {
@@ -90,7 +87,6 @@ fn read_files(files: &[RenamedFile<'_>]) -> Result<Loaded> {
             tensor.name = rename(&tensor.name).with_context(|| format!("reading {}", path.display()))?;
             loaded.tensors.push(tensor);
         }
-        loaded.metadata.extend(file.metadata().clone());
     }
     Ok(loaded)
 }

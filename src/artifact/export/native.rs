@@ -10,7 +10,8 @@ use super::target::ExportFormat;
 use super::{ExportMeta, Loaded, read_files};
 use crate::artifact::TOOL;
 use crate::artifact::certificate::Certificate;
-use crate::config::{Activation, MixtureKind};
+use crate::artifact::import::peft::CONFIG_FILE;
+use crate::config::choice_name;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
 use crate::tensor::safetensors::{self, Metadata};
@@ -21,45 +22,43 @@ const EXPERTS_FILE: &str = "experts.safetensors";
 const ADAPTER_FORMAT: &str = "adamix-adapter";
 const EXPERTS_FORMAT: &str = "adamix-experts";
 
-/// The merged modules and the head.
-pub(super) struct Merged;
-/// All experts and the head.
-pub(super) struct Experts;
-
-impl ExportFormat for Merged {
-    fn is_in(&self, dir: &Path) -> bool {
-        // AdapterHub's directories have a file of this name too.
-        dir.join(ADAPTER_FILE).is_file() && !dir.join(super::adapterhub::CONFIG_FILE).is_file()
-    }
-    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
-        Ok(vec![ADAPTER_FILE.to_owned()])
-    }
-    fn read(&self, dir: &Path) -> Result<Loaded> {
-        read_files(&[(dir.join(ADAPTER_FILE), &|name| Ok(name.to_owned()))])
-    }
-    fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
-        let tensors = source.tensors(false)?;
-        merged_adapter(dir, &tensors, source.meta())?;
-        let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Merged(loaded));
-        certify(dir, source, &tensors, Expected::Merged, run)
-    }
+/// Our own files.
+pub(super) enum Native {
+    /// The merged modules and the head.
+    Merged,
+    /// All experts and the head.
+    Experts,
 }
 
-impl ExportFormat for Experts {
-    fn is_in(&self, dir: &Path) -> bool {
-        dir.join(EXPERTS_FILE).is_file()
+impl ExportFormat for Native {
+    fn file(&self) -> &'static str {
+        match self {
+            Self::Merged => ADAPTER_FILE,
+            Self::Experts => EXPERTS_FILE,
+        }
     }
-    fn file_names(&self, _: &Path) -> Result<Vec<String>> {
-        Ok(vec![EXPERTS_FILE.to_owned()])
+    fn is_in(&self, dir: &Path) -> bool {
+        // AdapterHub's directories have a file of the merged adapter's name too.
+        dir.join(self.file()).is_file() && !dir.join(CONFIG_FILE).is_file()
     }
     fn read(&self, dir: &Path) -> Result<Loaded> {
-        read_files(&[(dir.join(EXPERTS_FILE), &|name| Ok(name.to_owned()))])
+        read_files(&[(dir.join(self.file()), &|name| Ok(name.to_owned()))])
     }
     fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
-        let tensors = source.tensors(true)?;
-        experts(dir, &tensors, source.meta())?;
-        let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Experts(loaded));
-        certify(dir, source, &tensors, Expected::Experts, run)
+        match self {
+            Self::Merged => {
+                let tensors = source.tensors(false)?;
+                merged_adapter(dir, &tensors, source.meta())?;
+                let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Merged(loaded));
+                certify(dir, source, &tensors, Expected::Merged, run)
+            }
+            Self::Experts => {
+                let tensors = source.tensors(true)?;
+                experts(dir, &tensors, source.meta())?;
+                let run = |loaded: &[HostTensor]| source.logits(LoadedModel::Experts(loaded));
+                certify(dir, source, &tensors, Expected::Experts, run)
+            }
+        }
     }
 }
 
@@ -92,16 +91,6 @@ pub(super) fn plain(tensor: &HostTensor) -> Result<HostTensor> {
 fn metadata(meta: &ExportMeta, format: &str) -> Result<Metadata> {
     let labels = serde_json::to_string(&meta.labels).map_err(|err| Error::internal(err.to_string()))?;
     let mixture = &meta.mixture;
-    let kind = match mixture.kind {
-        MixtureKind::Adapter => "adapter",
-        MixtureKind::Lora => "lora",
-    };
-    let activation = match mixture.activation {
-        Activation::Gelu => "gelu",
-        Activation::GeluTanh => "gelu-tanh",
-        Activation::Relu => "relu",
-        Activation::Swish => "swish",
-    };
     let mut pairs = vec![
         ("format", format.to_owned()),
         ("version", "1".to_owned()),
@@ -110,14 +99,14 @@ fn metadata(meta: &ExportMeta, format: &str) -> Result<Metadata> {
         ("model_type", meta.model_type.clone()),
         ("hidden_size", meta.hidden_size.to_string()),
         ("num_experts", mixture.num_experts.to_string()),
-        ("kind", kind.to_owned()),
+        ("kind", choice_name(mixture.kind)),
         ("adapter_size", mixture.adapter_size.to_string()),
         ("lora_rank", mixture.lora_rank.to_string()),
         ("lora_alpha", mixture.lora_alpha.to_string()),
         ("use_rslora", mixture.use_rslora.to_string()),
         ("sharing_down", mixture.sharing_down.to_string()),
         ("sharing_up", mixture.sharing_up.to_string()),
-        ("activation", activation.to_owned()),
+        ("activation", choice_name(mixture.activation)),
         ("dtype", meta.dtype.name().to_owned()),
         ("labels", labels),
     ];

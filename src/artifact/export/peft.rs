@@ -14,21 +14,14 @@ use super::source::{Expected, ExportSource, LoadedModel, certify};
 use super::target::ExportFormat;
 use super::{ExportMeta, Loaded};
 use crate::artifact::certificate::Certificate;
-use crate::artifact::import::peft::read as read_adapter;
-use crate::artifact::json::{read_json, write_json};
+use crate::artifact::import::peft::{CONFIG_FILE, MODEL_FILE, PREFIX, read as read_adapter};
+use crate::artifact::json::{read_config, write_json};
 use crate::error::{Error, Result};
 use crate::tensor::safetensors::{self, Metadata};
 use crate::tensor::{HostTensor, NumberFormat};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// Name of the configuration, the same as AdapterHub's.
-pub const CONFIG_FILE: &str = "adapter_config.json";
-/// Name of the weights.
-pub const MODEL_FILE: &str = "adapter_model.safetensors";
-/// What stands before every name in the weights.
-pub(in crate::artifact) const PREFIX: &str = "base_model.model.";
 
 /// What the name of a module begins with in a model of this type; its layer's number follows.
 pub(in crate::artifact) fn layers_prefix(model_type: &str) -> Result<&'static str> {
@@ -51,6 +44,9 @@ pub(super) struct Peft;
 pub(super) struct PeftExperts;
 
 impl ExportFormat for Peft {
+    fn file(&self) -> &'static str {
+        CONFIG_FILE
+    }
     fn is_in(&self, dir: &Path) -> bool {
         is_in(dir)
     }
@@ -59,7 +55,7 @@ impl ExportFormat for Peft {
     }
     fn read(&self, dir: &Path) -> Result<Loaded> {
         let adapter = read_adapter(dir)?;
-        Ok(Loaded { dtype: adapter.dtype, tensors: adapter.lora.tensors()?, metadata: Metadata::new() })
+        Ok(Loaded { dtype: adapter.dtype, tensors: adapter.lora.tensors()? })
     }
     fn export(&self, dir: &Path, source: &dyn ExportSource) -> Result<Certificate> {
         let adapter = source.lora(None)?;
@@ -70,15 +66,15 @@ impl ExportFormat for Peft {
 }
 
 impl ExportFormat for PeftExperts {
-    fn is_in(&self, dir: &Path) -> bool {
-        !expert_dirs(dir).is_empty()
+    fn file(&self) -> &'static str {
+        "expert_0/adapter_config.json"
     }
     fn file_names(&self, dir: &Path) -> Result<Vec<String>> {
         let files = |expert| [CONFIG_FILE, MODEL_FILE].map(|file| format!("expert_{expert}/{file}"));
         Ok((0..expert_dirs(dir).len()).flat_map(files).collect())
     }
     fn read(&self, dir: &Path) -> Result<Loaded> {
-        let mut loaded = Loaded { dtype: NumberFormat::F32, tensors: Vec::new(), metadata: Metadata::new() };
+        let mut loaded = Loaded { dtype: NumberFormat::F32, tensors: Vec::new() };
         for (expert, dir) in expert_dirs(dir).iter().enumerate() {
             let adapter = read_adapter(dir)?;
             loaded.dtype = loaded.dtype.max(adapter.dtype);
@@ -103,7 +99,7 @@ impl ExportFormat for PeftExperts {
 /// Whether a directory holds one adapter of PEFT.
 pub(super) fn is_in(dir: &Path) -> bool {
     let config = dir.join(CONFIG_FILE);
-    config.is_file() && read_json(&config).is_ok_and(|json| json.get("peft_type").is_some())
+    config.is_file() && read_config(&config).is_ok_and(|json| json.get("peft_type").is_some())
 }
 
 /// The adapters in a directory of experts, in their order: `expert_0`, `expert_1`, ...
@@ -121,7 +117,9 @@ fn tensors_of_expert(expert: usize, adapter: &LoraAdapter) -> Result<Vec<HostTen
 /// Writes the files into `dir`. The head has our names (`classifier...`, `pooler.dense...`).
 pub fn peft(dir: &Path, adapter: &LoraAdapter, meta: &ExportMeta) -> Result<()> {
     let (config, tensors) = parts(adapter, meta)?;
-    write(dir, &config, &tensors, meta)
+    let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
+    write_json(&dir.join(CONFIG_FILE), &config)?;
+    safetensors::write(&dir.join(MODEL_FILE), &tensors, meta.dtype, &format)
 }
 
 /// Writes `expert_0/`, `expert_1/`, ... into `dir`: every expert as its own adapter, shared sides and the head repeated in
@@ -133,12 +131,6 @@ pub fn peft_experts(dir: &Path, experts: &[LoraAdapter], meta: &ExportMeta) -> R
         peft(&dir, adapter, meta)?;
     }
     Ok(())
-}
-
-fn write(dir: &Path, config: &Value, tensors: &[HostTensor], meta: &ExportMeta) -> Result<()> {
-    let format = Metadata::from([("format".to_owned(), "pt".to_owned())]);
-    write_json(&dir.join(CONFIG_FILE), config)?;
-    safetensors::write(&dir.join(MODEL_FILE), tensors, meta.dtype, &format)
 }
 
 fn parts(LoraAdapter { modules, head }: &LoraAdapter, meta: &ExportMeta) -> Result<(Value, Vec<HostTensor>)> {

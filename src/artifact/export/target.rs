@@ -4,7 +4,7 @@ use super::adapterhub::AdapterHub;
 use super::gguf_adapter::GgufAdapter;
 use super::gguf_model::Gguf;
 use super::hf::Hf;
-use super::native::{Experts, Merged};
+use super::native::Native;
 use super::peft::{Peft, PeftExperts};
 use super::source::ExportSource;
 use super::{Loaded, new_dir};
@@ -40,74 +40,66 @@ pub enum ExportTarget {
 static TARGETS: [TargetInfo; 8] = [
     TargetInfo {
         target: ExportTarget::Merged,
-        format: &Merged,
+        format: &Native::Merged,
         name: "merged",
-        certificate: "adapter",
         title: "Merged adapter",
-        description: "One adapter and the head as safetensors: what you use",
+        description: "One adapter and the classification head as safetensors",
         contents: Contents::Modules,
     },
     TargetInfo {
         target: ExportTarget::Experts,
-        format: &Experts,
+        format: &Native::Experts,
         name: "experts",
-        certificate: "experts",
         title: "All experts",
-        description: "Every expert and the head as safetensors: to merge differently, or to study",
+        description: "Every expert and the classification head as safetensors, to merge or to analyse them elsewhere",
         contents: Contents::Modules,
     },
     TargetInfo {
         target: ExportTarget::AdapterHub,
         format: &AdapterHub,
         name: "adapterhub",
-        certificate: "adapterhub",
         title: "AdapterHub directory",
-        description: "The merged adapter as a directory for AdapterHub's library",
+        description: "The merged adapter as a directory for the AdapterHub library",
         contents: Contents::ClassifierAdapters,
     },
     TargetInfo {
         target: ExportTarget::Peft,
         format: &Peft,
         name: "peft",
-        certificate: "peft",
         title: "PEFT directory",
-        description: "The merged LoRA and the head as Hugging Face's PEFT loads them",
+        description: "The merged LoRA and the classification head for Hugging Face's PEFT",
         contents: Contents::Lora,
     },
     TargetInfo {
         target: ExportTarget::PeftExperts,
         format: &PeftExperts,
         name: "peft-experts",
-        certificate: "peft-experts",
         title: "PEFT, each expert",
-        description: "Every expert, a LoRA, as a PEFT directory of its own",
+        description: "Every expert, a LoRA, as its own PEFT directory",
         contents: Contents::Lora,
     },
     TargetInfo {
         target: ExportTarget::Hf,
         format: &Hf,
         name: "hf",
-        certificate: "hf",
         title: "Whole model",
-        description: "All weights with the merged LoRA added to them, as transformers loads a model",
+        description: "All weights with the merged LoRA added, as a directory for transformers",
         contents: Contents::WholeModel,
     },
     TargetInfo {
         target: ExportTarget::GgufAdapter,
         format: &GgufAdapter,
         name: "gguf-adapter",
-        certificate: "gguf-adapter",
         title: "GGUF adapter",
-        description: "The merged LoRA as a GGUF file that llama.cpp loads beside its base model",
+        description: "The merged LoRA as a GGUF adapter for llama.cpp",
         contents: Contents::LanguageModelLora,
     },
     TargetInfo {
         target: ExportTarget::Gguf,
         format: &Gguf,
         name: "gguf",
-        certificate: "gguf",
         title: "Whole model, GGUF",
-        description: "All weights with the merged LoRA added to them, as one GGUF file",
+        description: "All weights with the merged LoRA added, as one GGUF file",
         contents: Contents::WholeLanguageModel,
     },
 ];
@@ -118,8 +110,6 @@ pub struct TargetInfo {
     format: &'static dyn ExportFormat,
     /// On the command line; also the name of its directory.
     pub name: &'static str,
-    /// In `certificate.json`.
-    pub(super) certificate: &'static str,
     /// In the window.
     pub title: &'static str,
     /// What it is, in one sentence.
@@ -147,10 +137,16 @@ pub(super) enum Contents {
 
 /// One kind of export: how its files are written, recognised and loaded again.
 pub(super) trait ExportFormat: Sync {
+    /// Its file, or the one by which it is recognised.
+    fn file(&self) -> &'static str;
     /// Whether a directory holds such an export.
-    fn is_in(&self, dir: &Path) -> bool;
+    fn is_in(&self, dir: &Path) -> bool {
+        dir.join(self.file()).is_file()
+    }
     /// The files in such a directory, without the certificate.
-    fn file_names(&self, dir: &Path) -> Result<Vec<String>>;
+    fn file_names(&self, _dir: &Path) -> Result<Vec<String>> {
+        Ok(vec![self.file().to_owned()])
+    }
     /// Loads all tensors under our names. Whole models are read tensor by tensor instead.
     fn read(&self, dir: &Path) -> Result<Loaded> {
         Err(Error::config(format!(
@@ -245,17 +241,22 @@ impl ExportTarget {
 
 /// The name of a target in `certificate.json`, for serde.
 pub(in crate::artifact) mod certificate_name {
-    use super::{ExportTarget, TARGETS};
+    use super::ExportTarget;
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
 
+    /// As on the command line, but for the merged adapter.
+    fn of(target: ExportTarget) -> &'static str {
+        if target == ExportTarget::Merged { "adapter" } else { target.as_str() }
+    }
+
     pub fn serialize<S: Serializer>(target: &Option<ExportTarget>, out: S) -> Result<S::Ok, S::Error> {
-        target.map(|target| target.info().certificate).serialize(out)
+        target.map(of).serialize(out)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExportTarget>, D::Error> {
         let Some(name) = Option::<String>::deserialize(from)? else { return Ok(None) };
-        let found = TARGETS.iter().find(|info| info.certificate == name);
-        found.map(|info| Some(info.target)).ok_or_else(|| D::Error::custom(format!("unknown target {name:?}")))
+        let found = ExportTarget::all().find(|&target| of(target) == name);
+        found.map(Some).ok_or_else(|| D::Error::custom(format!("unknown target {name:?}")))
     }
 }
 
@@ -272,7 +273,7 @@ mod tests {
         for (row, info) in TARGETS.iter().enumerate() {
             assert_eq!(info.target as usize, row, "{:?}", info.target);
         }
-        assert_eq!((names(|info| info.name), names(|info| info.certificate)), (TARGETS.len(), TARGETS.len()));
-        assert_eq!(names(|info| info.title), TARGETS.len());
+        assert_eq!((names(|info| info.name), names(|info| info.title)), (TARGETS.len(), TARGETS.len()));
+        assert!(ExportTarget::all().all(|target| target.as_str() != "adapter"), "the merged one's in certificates");
     }
 }

@@ -11,7 +11,8 @@ pub mod peft;
 pub mod reference;
 
 use super::export::modules::ModuleLora;
-use crate::artifact::json::read_json;
+use crate::artifact::json::read_config;
+use crate::config::MixtureConfig;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
 use std::path::Path;
@@ -23,6 +24,25 @@ pub enum Kind {
     Peft,
     /// A file of the reference code, written by `torch.save`.
     Reference,
+}
+
+/// What was found in the files: a mixture of experts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// What wrote them, in words.
+    pub source: &'static str,
+    /// `bert`, `roberta`, `gpt2`, where the files say it.
+    pub model_type: Option<String>,
+    /// The base model, where the files name it.
+    pub base_model: Option<String>,
+    /// Kind, experts, sizes and sharing; everything else is the default.
+    pub mixture: MixtureConfig,
+    /// Modules whose experts do not count the same, with one merge weight for each expert.
+    pub weights: Vec<(String, Vec<f64>)>,
+    /// Banks and head under our names.
+    pub tensors: Vec<HostTensor>,
+    /// What the user should know, in words.
+    pub notes: Vec<String>,
 }
 
 /// Looks at a directory or file and says what it is, or why it cannot be imported.
@@ -37,7 +57,7 @@ pub fn kind_of(path: &Path) -> Result<Kind> {
             path.display()
         )));
     }
-    let json = read_json(&config)?;
+    let json = read_config(&config)?;
     if json.get("peft_type").is_some() {
         return Ok(Kind::Peft);
     }

@@ -4,8 +4,7 @@
 //! configuration states must be that of the tensors.
 
 use crate::artifact::export::modules::{LoraAdapter, ModuleLora};
-use crate::artifact::export::peft::{CONFIG_FILE, MODEL_FILE, PREFIX};
-use crate::artifact::json::read_json;
+use crate::artifact::json::read_config;
 use crate::artifact::torch_file::TorchFile;
 use crate::config::lora_scaling;
 use crate::error::{Context as _, Error, Result};
@@ -15,6 +14,13 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Name of the configuration, the same as AdapterHub's.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// Name of the weights.
+pub const MODEL_FILE: &str = "adapter_model.safetensors";
+/// What stands before every name in the weights.
+pub(in crate::artifact) const PREFIX: &str = "base_model.model.";
+/// Name of the weights that older versions wrote.
 const OLD_FILE: &str = "adapter_model.bin";
 
 /// An adapter as its directory tells it.
@@ -42,7 +48,7 @@ pub fn read(dir: &Path) -> Result<PeftAdapter> {
 }
 
 fn read_dir(dir: &Path) -> Result<PeftAdapter> {
-    let json = read_json(&dir.join(CONFIG_FILE))?;
+    let json = read_config(&dir.join(CONFIG_FILE))?;
     let config = Config::from_json(&json)?;
     let mut pairs: BTreeMap<(usize, String), [Option<HostTensor>; 2]> = BTreeMap::new();
     let (mut head, mut dtype) = (Vec::new(), NumberFormat::F32);
@@ -72,7 +78,7 @@ fn read_dir(dir: &Path) -> Result<PeftAdapter> {
         return Err(Error::format("its weights hold no LoRA"));
     }
     Ok(PeftAdapter {
-        base_model: config.text("base_model_name_or_path"),
+        base_model: json["base_model_name_or_path"].as_str().filter(|name| !name.is_empty()).map(str::to_owned),
         rank: config.rank,
         alpha: config.alpha,
         use_rslora: config.rslora,
@@ -137,8 +143,7 @@ fn head_name(name: &str) -> Result<String> {
     Err(Error::config(format!("tensor {name} {what}, which cannot be imported")))
 }
 
-struct Config<'a> {
-    json: &'a Value,
+struct Config {
     rank: usize,
     alpha: f64,
     rslora: bool,
@@ -146,8 +151,8 @@ struct Config<'a> {
     alphas: Map<String, Value>,
 }
 
-impl<'a> Config<'a> {
-    fn from_json(json: &'a Value) -> Result<Self> {
+impl Config {
+    fn from_json(json: &Value) -> Result<Self> {
         if !json.is_object() {
             return Err(Error::format(format!("{CONFIG_FILE} is not an object")));
         }
@@ -170,11 +175,7 @@ impl<'a> Config<'a> {
             Some(other) => Err(Error::format(format!("{key} is {other}, not an object"))),
         };
         let rslora = json.get("use_rslora").and_then(Value::as_bool).unwrap_or(false);
-        Ok(Self { json, rank, alpha, rslora, ranks: pattern("rank_pattern")?, alphas: pattern("alpha_pattern")? })
-    }
-
-    fn text(&self, key: &str) -> Option<String> {
-        self.json.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        Ok(Self { rank, alpha, rslora, ranks: pattern("rank_pattern")?, alphas: pattern("alpha_pattern")? })
     }
 
     fn module(&self, layer: usize, path: String, a: HostTensor, b: HostTensor) -> Result<ModuleLora> {

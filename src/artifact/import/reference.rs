@@ -12,33 +12,13 @@
 //! The files say nothing of their settings: number of experts, sizes and sharing are read off the tensors. Scores of
 //! experts (`expert_score_weight`) are zero in all published files, which is the uniform mean; others become merge weights.
 
+use super::Imported;
 use crate::artifact::torch_file::TorchFile;
 use crate::config::{Activation, MixtureConfig, MixtureKind};
 use crate::error::{Context as _, Error, Result};
 use crate::tensor::HostTensor;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// What a checkpoint of the reference code holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReferenceExperts {
-    /// `bert`, `roberta` or `gpt2`.
-    pub model_type: String,
-    /// The mixture as far as the tensors tell it; alpha of a LoRA is the reference's default.
-    pub mixture: MixtureConfig,
-    /// Banks under our names, `[M or 1, ..]`, and the head.
-    pub tensors: Vec<HostTensor>,
-    /// Outputs of the head; absent for a language model.
-    pub outputs: Option<usize>,
-    /// Layers.
-    pub layers: usize,
-    /// d.
-    pub hidden_size: usize,
-    /// Merge weights of the sites whose scores are not equal: site, one weight for each expert.
-    pub weights: Vec<(String, Vec<f64>)>,
-    /// Tensors of the file that are no experts: the trunk, in whole files.
-    pub ignored: Vec<String>,
-}
 
 /// Where an expert's tensor belongs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +29,7 @@ enum Place {
 }
 
 /// Reads a file.
-pub fn read(path: &Path) -> Result<ReferenceExperts> {
+pub fn read(path: &Path) -> Result<Imported> {
     let mut file = TorchFile::open(path)?;
     collect(&mut file).with_context(|| format!("not a checkpoint of the AdaMix reference code: {}", path.display()))
 }
@@ -107,12 +87,12 @@ fn place(name: &str) -> Option<(Option<&'static str>, Place)> {
 /// Experts of one side's tensor by number.
 type Banks = BTreeMap<(usize, &'static str, usize, String), BTreeMap<usize, HostTensor>>;
 
-fn collect(file: &mut TorchFile) -> Result<ReferenceExperts> {
-    let (mut banks, mut head, mut ignored, mut scores) = (Banks::new(), Vec::new(), Vec::new(), Vec::new());
+fn collect(file: &mut TorchFile) -> Result<Imported> {
+    let (mut banks, mut head, mut ignored, mut scores) = (Banks::new(), Vec::new(), 0, Vec::new());
     let mut kinds: Vec<&'static str> = Vec::new();
     for name in file.names() {
         let Some((kind, place)) = place(&name) else {
-            ignored.push(name);
+            ignored += 1;
             continue;
         };
         kinds.extend(kind);
@@ -138,33 +118,43 @@ fn collect(file: &mut TorchFile) -> Result<ReferenceExperts> {
     let mut tensors = Vec::new();
     let mut shape = Shape::default();
     for ((layer, site, side, part), experts) in banks {
-        let name = match (site, side) {
-            ("ffn", 0) => format!("layers.{layer}.ffn.down.{part}"),
-            ("ffn", _) => format!("layers.{layer}.ffn.up.{part}"),
-            (_, 0) => format!("layers.{layer}.{site}.lora_a.{part}"),
-            _ => format!("layers.{layer}.{site}.lora_b.{part}"),
+        let end = match (site, side) {
+            ("ffn", 0) => "down",
+            ("ffn", _) => "up",
+            (_, 0) => "lora_a",
+            _ => "lora_b",
         };
-        tensors.push(bank(&name, &experts)?);
-        shape.add(layer, site, (side, &part), &tensors[tensors.len() - 1])?;
+        let tensor = bank(&format!("layers.{layer}.{site}.{end}.{part}"), &experts)?;
+        if part == "weight" {
+            shape.add(layer, site, side, &tensor)?;
+        }
+        tensors.push(tensor);
     }
-    let classes = |t: &&HostTensor| t.name == "classifier.out_proj.weight" || t.name == "classifier.weight";
-    let outputs = head.iter().find(classes).and_then(|t| t.shape.first().copied());
     tensors.extend(head);
-    let (mixture, layers, hidden_size) = shape.finish(model_type)?;
+    let mixture = shape.finish(model_type)?;
     let weights = merge_weights(scores, &mixture)?;
-    Ok(ReferenceExperts {
-        model_type: (*model_type).to_owned(),
+    let mut notes = Vec::new();
+    if ignored > 0 {
+        notes.push(format!("{ignored} tensors that are no experts are left out; they come from the base model"));
+    }
+    if !weights.is_empty() {
+        notes.push(format!("{} modules have scores, so that their experts count differently there; the run is merged with their softmax as weights", weights.len()));
+    }
+    if mixture.kind == MixtureKind::Lora {
+        notes.push(format!("the file does not say alpha; {} is the reference's", mixture.lora_alpha));
+    }
+    Ok(Imported {
+        source: "the AdaMix reference code",
+        model_type: Some((*model_type).to_owned()),
+        base_model: None,
         mixture,
-        outputs,
-        layers,
-        hidden_size,
         weights,
         tensors,
-        ignored,
+        notes,
     })
 }
 
-/// The sites whose experts do not count the same. A site has one list of weights here: scores of both sides must agree
+/// The modules whose experts do not count the same. A module has one list of weights here: scores of both sides must agree
 /// where both have experts.
 fn merge_weights(
     scores: Vec<(usize, &'static str, usize, Vec<f32>)>,
@@ -192,7 +182,7 @@ fn merge_weights(
         let Some((_, first)) = sides.first() else { continue };
         if sides.iter().any(|(_, list)| list != first) {
             return Err(Error::config(format!(
-                "the experts of {name} have other scores on the down-projection than on the up-projection; both sides of a site \
+                "the experts of {name} have other scores on the down-projection than on the up-projection; both sides of a module \
                  are merged with the same weights here, so make the two expert_score_weight of the file equal"
             )));
         }
@@ -230,25 +220,16 @@ fn bank(name: &str, experts: &BTreeMap<usize, HostTensor>) -> Result<HostTensor>
     HostTensor::new(name, shape, experts.values().flat_map(|tensor| tensor.data.iter().copied()).collect::<Vec<f32>>())
 }
 
-/// What all sites must agree on.
+/// What all modules must agree on.
 #[derive(Default)]
 struct Shape {
-    /// `[experts, out, in]` of both sides' weights, with the kind of site.
+    /// `[experts, out, in]` of both sides' weights, with the kind of module.
     sides: [Option<(&'static str, [usize; 3])>; 2],
     seen: BTreeMap<usize, [bool; 2]>,
 }
 
 impl Shape {
-    fn add(
-        &mut self,
-        layer: usize,
-        site: &'static str,
-        (side, part): (usize, &str),
-        tensor: &HostTensor,
-    ) -> Result<()> {
-        if part == "bias" {
-            return Ok(());
-        }
+    fn add(&mut self, layer: usize, site: &'static str, side: usize, tensor: &HostTensor) -> Result<()> {
         let Ok(dims) = <[usize; 3]>::try_from(tensor.shape.as_slice()) else {
             return Err(Error::format(format!("{} has shape {:?}, not that of experts", tensor.name, tensor.shape)));
         };
@@ -263,7 +244,7 @@ impl Shape {
         Ok(())
     }
 
-    fn finish(&self, model_type: &str) -> Result<(MixtureConfig, usize, usize)> {
+    fn finish(&self, model_type: &str) -> Result<MixtureConfig> {
         let layers = self.seen.len();
         if self.seen.keys().copied().ne(0..layers) || self.seen.values().any(|sides| *sides != [true, true]) {
             return Err(Error::format("experts are missing in some layer or on one side; the file is not whole"));
@@ -295,7 +276,7 @@ impl Shape {
             a[1] == 2 * b[2] && b[1] == 2 * hidden
         };
         match fits {
-            true => Ok((mixture, layers, hidden)),
+            true => Ok(mixture),
             false => Err(Error::format(format!("its two sides of shapes {a:?} and {b:?} do not fit together"))),
         }
     }
@@ -347,7 +328,7 @@ mod tests {
         // Equal scores are the mean, whatever their height, and a single expert has nothing to be weighed against.
         assert_eq!(of(&[(0, "ffn", 0, &[3.0, 3.0]), (1, LORA, 0, &[0.0; 2])], &mixture(2, false)).unwrap(), []);
         assert_eq!(of(&[(0, LORA, 0, &[0.0, 1.0])], &mixture(1, false)).unwrap(), []);
-        // Both sides of a site are merged with the same weights.
+        // Both sides of a module are merged with the same weights.
         let both = |up: &[f32]| of(&[(0, "ffn", 0, &[0.0, 1.0]), (0, "ffn", 1, up)], &mixture(2, false));
         assert_eq!(both(&[0.0, 1.0]).unwrap().len(), 1);
         assert!(both(&[0.0, 0.0]).unwrap_err().to_string().contains("other scores on the down-projection"));

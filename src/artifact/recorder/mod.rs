@@ -10,7 +10,6 @@
 //! checkpoint that exists has its line.
 
 mod crc32c;
-mod lenient;
 pub mod lines;
 pub mod routes;
 pub mod samples;
@@ -18,12 +17,12 @@ mod sink;
 pub mod tensorboard;
 
 pub use crc32c::{crc32c, masked};
-pub use lines::{CheckpointLine, Line, News, Tail, read_lines};
+pub use lines::{Line, News, Tail, read_lines};
 pub use routes::{RouteFile, RouteRecord};
 pub use samples::read_samples;
 
 use super::{RunDir, utc};
-use crate::atomic::write_file_with;
+use crate::atomic::write_file;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::records::{
     EndReason, EndRecord, EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth,
@@ -31,7 +30,6 @@ use crate::records::{
 use sink::Sink;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use tensorboard::Event;
 
 /// Appends what happens to the files of a run. One at a time per run: hold its [`super::run_lock::RunLock`].
 #[derive(Debug)]
@@ -58,12 +56,8 @@ impl Recorder {
     /// Goes on after `step` steps: cuts what came later and appends from there.
     pub fn resume(run: &RunDir, step: u64) -> Result<Self> {
         truncate_after(run, step)?;
-        let mut started = None;
-        for line in read_lines(&run.metrics())?.lines {
-            if let Line::Start(_, record) = line {
-                started = Some(record);
-            }
-        }
+        let mut lines = read_lines(&run.metrics())?.lines.into_iter().rev();
+        let started = lines.find_map(|line| if let Line::Start { record, .. } = line { Some(record) } else { None });
         let mut recorder = Self {
             metrics: Sink::new(run.metrics()),
             routes: Sink::new(run.routes()),
@@ -76,12 +70,12 @@ impl Recorder {
             sampled: read_samples(&run.samples(), usize::MAX)?.last().map(|record| record.step),
         };
         if !run.routes().is_file() {
-            recorder.send_route(&routes::file_header());
+            recorder.send_route(&routes::MAGIC);
         }
         let goes_on = last_board(run.path()).is_some();
-        recorder.send_board(&Event::first(utc::now()));
+        recorder.send_board(&tensorboard::first(utc::now()));
         if goes_on {
-            recorder.send_board(&Event::restart(utc::now(), step + 1));
+            recorder.send_board(&tensorboard::restart(utc::now(), step + 1));
         }
         if step > 0 {
             recorder.note(&format!("goes on from step {step}"));
@@ -96,7 +90,7 @@ impl Recorder {
         let known =
             self.started.take().map(|old| StartRecord { first_step: 0, device: String::new(), threads: 0, ..old });
         if known != Some(same) {
-            self.line(&Line::Start(utc::stamp(utc::now()), record.clone()));
+            self.line(&Line::Start { time: utc::stamp(utc::now()), record: record.clone() });
         }
         let StartRecord { first_step, total_steps, train_rows, trained_parameters, device, threads, .. } = record;
         self.note(&format!(
@@ -118,27 +112,17 @@ impl Recorder {
             ("train/grad_norm", record.grad_norm),
             ("train/epoch", record.epoch),
         ];
-        self.send_board(&Event::scalars(utc::now(), record.step, &scalars));
+        self.send_board(&tensorboard::scalars(utc::now(), record.step, &scalars));
     }
 
     /// An evaluation is done.
     pub fn eval(&mut self, record: &EvalRecord) {
         self.line(&Line::Eval(record.clone()));
         let scores = &record.merged;
-        let metrics = [
-            ("loss", Some(scores.loss)),
-            ("accuracy", scores.accuracy),
-            ("f1", scores.f1),
-            ("matthews", scores.matthews),
-            ("pearson", scores.pearson),
-            ("spearman", scores.spearman),
-            ("perplexity", scores.perplexity),
-            ("token_accuracy", scores.token_accuracy),
-        ];
-        let tags: Vec<(String, f64)> =
-            metrics.into_iter().filter_map(|(name, value)| Some((format!("eval/{name}"), value?))).collect();
+        let named = scores.named().into_iter().filter_map(|(name, value)| Some((format!("eval/{name}"), value?)));
+        let tags: Vec<(String, f64)> = named.collect();
         let scalars: Vec<(&str, f64)> = tags.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
-        self.send_board(&Event::scalars(utc::now(), record.step, &scalars));
+        self.send_board(&tensorboard::scalars(utc::now(), record.step, &scalars));
         let best = if record.best { ", the best so far" } else { "" };
         let name = if self.metric.is_empty() { "score" } else { self.metric.as_str() };
         self.note(&format!("step {}: {name} {:.4}, loss {:.4}{best}", record.step, scores.primary, scores.loss));
@@ -150,11 +134,10 @@ impl Recorder {
             return;
         }
         self.sampled = Some(record.step);
-        let problem = match samples::to_json(record) {
+        self.problems.extend(match samples::to_json(record) {
             Ok(json) => self.samples.send(format!("{json}\n").as_bytes()),
             Err(err) => Some(err.to_string()),
-        };
-        self.problems.extend(problem);
+        });
     }
 
     /// Tensors were checked.
@@ -171,14 +154,14 @@ impl Recorder {
 
     /// A checkpoint is about to be written.
     pub fn checkpoint(&mut self, step: u64, best: bool) {
-        self.line(&Line::Checkpoint(CheckpointLine { step, best }));
+        self.line(&Line::Checkpoint { step, best });
         self.note(&format!("step {step}: checkpoint{}", if best { ", the best so far" } else { "" }));
         self.sync();
     }
 
     /// Training is over.
     pub fn end(&mut self, record: &EndRecord) {
-        self.line(&Line::End(utc::stamp(utc::now()), Box::new(record.clone())));
+        self.line(&Line::End { time: utc::stamp(utc::now()), record: Box::new(record.clone()) });
         let why = match &record.reason {
             EndReason::Finished => "finished".to_owned(),
             EndReason::EarlyStopped => "stopped early, the metric no longer improves".to_owned(),
@@ -195,8 +178,7 @@ impl Recorder {
     /// A sentence for people, into `events.log`.
     pub fn note(&mut self, text: &str) {
         let line = format!("{} {}\n", utc::stamp(utc::now()), text.replace(['\n', '\r'], " "));
-        let problem = self.log.send(line.as_bytes());
-        self.problems.extend(problem);
+        self.problems.extend(self.log.send(line.as_bytes()));
     }
 
     /// Brings everything to the disk itself, not only to the system.
@@ -212,21 +194,18 @@ impl Recorder {
     }
 
     fn line(&mut self, line: &Line) {
-        let problem = match line.to_json() {
+        self.problems.extend(match line.to_json() {
             Ok(json) => self.metrics.send(format!("{json}\n").as_bytes()),
             Err(err) => Some(err.to_string()),
-        };
-        self.problems.extend(problem);
+        });
     }
 
     fn send_route(&mut self, record: &[u8]) {
-        let problem = self.routes.send(record);
-        self.problems.extend(problem);
+        self.problems.extend(self.routes.send(record));
     }
 
-    fn send_board(&mut self, event: &Event) {
-        let problem = self.board.send(&event.encode());
-        self.problems.extend(problem);
+    fn send_board(&mut self, record: &[u8]) {
+        self.problems.extend(self.board.send(record));
     }
 }
 
@@ -235,10 +214,16 @@ impl Recorder {
 pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
     let doing = || format!("cutting the record back to step {step}");
     if run.metrics().is_file() {
-        let keep = |line: &[u8]| match Line::parse_bytes(line) {
-            Ok(Some(Line::Start(..))) => line.ends_with(b"\n"),
-            Ok(Some(Line::End(..)) | None) | Err(_) => false,
-            Ok(Some(record)) => line.ends_with(b"\n") && record.step() <= step,
+        let keep = |line: &[u8]| {
+            let until = match Line::parse(line) {
+                Ok(Line::Start { .. }) => 0,
+                Ok(Line::Step(record)) => record.step,
+                Ok(Line::Eval(record)) => record.step,
+                Ok(Line::TensorHealth(record)) => record.step,
+                Ok(Line::Checkpoint { step, .. }) => step,
+                Ok(Line::End { .. } | Line::Unknown) | Err(_) => return false,
+            };
+            until <= step && line.ends_with(b"\n")
         };
         truncate_lines(&run.metrics(), &keep).with_context(doing)?;
     }
@@ -255,16 +240,14 @@ pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
 fn truncate_lines(path: &Path, keep: &dyn Fn(&[u8]) -> bool) -> Result<()> {
     let bytes = fs::read(path).map_err(|err| Error::io("reading", path, err))?;
     let kept: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| keep(line)).collect();
-    if kept.iter().map(|line| line.len()).sum::<usize>() == bytes.len() {
-        return Ok(());
-    }
-    write_file_with(path, |out| kept.iter().try_for_each(|line| out.write_all(line)))
+    let kept = kept.concat();
+    if kept.len() == bytes.len() { Ok(()) } else { write_file(path, &kept) }
 }
 
 fn truncate_routes(path: &Path, step: u64) -> Result<()> {
     let failed = |err| Error::io("cutting", path, err);
     let length = fs::metadata(path).map_err(failed)?.len();
-    if length < routes::file_header().len() as u64 {
+    if length < routes::MAGIC.len() as u64 {
         return fs::remove_file(path).map_err(failed); // killed in its first instant
     }
     let kept = match RouteFile::open(path) {

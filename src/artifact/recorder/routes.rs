@@ -6,10 +6,10 @@
 //! | bytes | what |
 //! |---|---|
 //! | 4 | `u32` length n of the body |
-//! | n | body: `u64` step (from 1), `u32` micro-batch of the step (from 0), `u8` passes, `u16` sites, picks |
+//! | n | body: `u64` step (from 1), `u32` micro-batch of the step (from 0), `u8` passes, `u16` adapted modules, picks |
 //! | 4 | `u32` CRC-32C of the body |
 //!
-//! There are passes x sites x 2 picks, ordered by pass, site, side (down, up). A pick of one expert for the whole
+//! There are passes x modules x 2 picks, ordered by pass, module, side (down, up). A pick of one expert for the whole
 //! batch is one byte, the expert (0 to 63). Other picks start with a byte 0x80 (per example) or 0xc0 (per token)
 //! plus the bits per expert b (0 to 8), then `u32` count, then the experts in b bits each, lowest bits first,
 //! padded to a byte. A step of a 12-layer model is 71 bytes with routing per batch.
@@ -20,10 +20,11 @@ use super::crc32c::crc32c;
 use crate::error::{Error, Result};
 use crate::records::{Pick, Route};
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufReader, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 16] = *b"ADAMIXRT\x01\0\0\0\0\0\0\0";
+/// The bytes every file starts with.
+pub(super) const MAGIC: [u8; 16] = *b"ADAMIXRT\x01\0\0\0\0\0\0\0";
 const PER_EXAMPLE: u8 = 0x80;
 const PER_TOKEN: u8 = 0xc0;
 /// No record of a real run comes near this; a larger length is damage.
@@ -38,11 +39,6 @@ pub struct RouteRecord {
     pub micro_batch: u32,
     /// Its picks.
     pub route: Route,
-}
-
-/// The bytes every file starts with.
-pub(super) fn file_header() -> [u8; 16] {
-    MAGIC
 }
 
 /// Encodes one record, length and checksum included.
@@ -130,19 +126,11 @@ fn unpack(body: &mut &[u8]) -> Option<Pick> {
     Some(if kind & PER_TOKEN == PER_TOKEN { Pick::PerToken(experts) } else { Pick::PerExample(experts) })
 }
 
-/// Reads a `routes.bin`: records in order (as an iterator), or the records of one step. Ends at the first
-/// record that is not whole.
+/// The records of a `routes.bin` in order. Ends at the first one that is not whole.
 #[derive(Debug)]
 pub struct RouteFile {
     path: PathBuf,
     reader: BufReader<File>,
-    /// Where the reader stands.
-    position: u64,
-    /// Where the iterator's next record starts.
-    next: u64,
-    /// Step and start of the records up to `indexed`, in file order, which is the order of steps.
-    index: Vec<(u64, u64)>,
-    indexed: u64,
 }
 
 impl RouteFile {
@@ -161,40 +149,20 @@ impl RouteFile {
             }
             Err(err) => return Err(Error::io("reading", path, err)),
         }
-        let start = MAGIC.len() as u64;
-        Ok(Self { path: path.to_owned(), reader, position: start, next: start, index: Vec::new(), indexed: start })
-    }
-
-    /// The routes of one step, one per micro-batch; empty when the step is not in the file (yet).
-    pub fn step(&mut self, step: u64) -> Result<Vec<RouteRecord>> {
-        while self.index.last().is_none_or(|&(last, _)| last <= step) {
-            let start = self.indexed;
-            let Some(record) = self.read_at(start)? else { break };
-            self.index.push((record.step, start));
-            self.indexed = self.position;
-        }
-        let first = self.index.partition_point(|&(found, _)| found < step);
-        let starts: Vec<u64> =
-            self.index[first..].iter().take_while(|&&(found, _)| found == step).map(|&(_, start)| start).collect();
-        let records = starts.into_iter().map(|start| self.read_at(start));
-        Ok(records.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+        Ok(Self { path: path.to_owned(), reader })
     }
 
     /// The length of the file up to and including the last whole record of a step of at most `step`.
     pub(super) fn length_until(mut self, step: u64) -> Result<u64> {
         let mut length = MAGIC.len() as u64;
-        while self.read_at(length)?.is_some_and(|record| record.step <= step) {
-            length = self.position;
+        while self.read()?.is_some_and(|record| record.step <= step) {
+            length = self.reader.stream_position().map_err(|err| Error::io("reading", &self.path, err))?;
         }
         Ok(length)
     }
 
-    /// Reads the record that starts at `start`; nothing when it is not whole. `position` is its end then.
-    fn read_at(&mut self, start: u64) -> Result<Option<RouteRecord>> {
-        if self.position != start {
-            self.reader.seek(SeekFrom::Start(start)).map_err(|err| Error::io("reading", &self.path, err))?;
-            self.position = start;
-        }
+    /// The next record; nothing when it is not whole.
+    fn read(&mut self) -> Result<Option<RouteRecord>> {
         let Some(head) = self.take(4)? else { return Ok(None) };
         let length = head.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes));
         if length > MAX_BODY {
@@ -208,8 +176,8 @@ impl RouteFile {
     /// The next `n` bytes, or nothing. A damaged length takes no more memory than the file has bytes.
     fn take(&mut self, n: u64) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
-        let got = (&mut self.reader).take(n).read_to_end(&mut bytes);
-        self.position += got.map_err(|err| Error::io("reading", &self.path, err))? as u64;
+        let read = (&mut self.reader).take(n).read_to_end(&mut bytes);
+        read.map_err(|err| Error::io("reading", &self.path, err))?;
         Ok((bytes.len() as u64 == n).then_some(bytes))
     }
 }
@@ -217,10 +185,7 @@ impl RouteFile {
 impl Iterator for RouteFile {
     type Item = Result<RouteRecord>;
 
-    /// The next record of the file; none at its end.
     fn next(&mut self) -> Option<Result<RouteRecord>> {
-        let record = self.read_at(self.next).transpose()?;
-        self.next = self.position;
-        Some(record)
+        self.read().transpose()
     }
 }

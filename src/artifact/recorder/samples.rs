@@ -1,7 +1,7 @@
 //! `samples.jsonl`: what a language model wrote while it learned, one JSON object a line for each step at which it was
 //! asked, in order of the steps.
 
-use super::lines::complete_lines;
+use super::lines::Tail;
 use crate::error::{Context as _, Error, Result};
 use crate::records::SampleRecord;
 use std::path::Path;
@@ -19,8 +19,8 @@ pub(super) fn step_of(line: &[u8]) -> Option<u64> {
 /// All complete lines of a file, at most `most` of them: the first, the last, and what lies between evenly thinned. A
 /// file that does not exist is empty; lines that cannot be understood are left out.
 pub fn read_samples(path: &Path, most: usize) -> Result<Vec<SampleRecord>> {
-    let bytes = complete_lines(path).context("reading the samples of a run")?;
-    let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let read = Tail::new(path).appended().context("reading the samples of a run")?;
+    let lines: Vec<&[u8]> = read.lines().collect();
     let chosen = thinned(lines.len(), most).filter_map(|line| lines.get(line));
     Ok(chosen.filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }

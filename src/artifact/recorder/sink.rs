@@ -69,7 +69,8 @@ impl Sink {
         match (result, self.failing) {
             (Err(err), false) => {
                 self.failing = true;
-                Some(format!("{}; training goes on, and the record is tried again", self.error(err)))
+                let err = Error::io("writing", &self.path, err);
+                Some(format!("{err}; training goes on, and the record is tried again"))
             }
             (Ok(()), true) => {
                 self.failing = false;
@@ -79,9 +80,5 @@ impl Sink {
             }
             _ => None,
         }
-    }
-
-    fn error(&self, err: io::Error) -> Error {
-        Error::io("writing", &self.path, err)
     }
 }

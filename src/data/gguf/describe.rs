@@ -2,49 +2,21 @@
 //! Byte-level BPE only: SentencePiece needs scores, which `tokenizer.json` does not have.
 
 use super::pre_tokenizers::{GPT2, LLAMA3, QWEN2};
+use super::vocabulary::token_type;
 use crate::data::text::codec_files::{chat_template, ids};
 use crate::data::tokenizer_files::{json_file, token_text};
 use crate::error::{Context as _, Error, Result};
+use crate::tensor::gguf::{GgufValue, Metadata};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Types of tokens by their number in the format.
-const NORMAL: i32 = 1;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-
-/// What a GGUF file says of a byte-level tokenizer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Description {
-    /// `tokenizer.ggml.pre`.
-    pub pre: &'static str,
-    /// By id; places without a token are filled.
-    pub tokens: Vec<String>,
-    /// Their types.
-    pub types: Vec<i32>,
-    /// Pairs with a space between, first ones first.
-    pub merges: Vec<String>,
-    /// Starts a text.
-    pub bos: Option<u32>,
-    /// Ends a text.
-    pub eos: Option<u32>,
-    /// Stands for what is no token.
-    pub unknown: Option<u32>,
-    /// Fills up batches.
-    pub padding: Option<u32>,
-    /// Whether the start token goes before every text.
-    pub add_bos: bool,
-    /// The chat template, in Jinja.
-    pub chat_template: Option<String>,
-}
-
-/// Describes the tokenizer in a directory. `vocab_size`: rows of the model's table.
-pub fn describe(dir: &Path, vocab_size: usize) -> Result<Description> {
+/// The metadata of a GGUF file that describe the tokenizer in a directory. `vocab_size`: rows of the model's table; rows
+/// without a token are filled.
+pub fn describe(dir: &Path, vocab_size: usize) -> Result<Metadata> {
     read(dir, vocab_size).with_context(|| format!("the tokenizer cannot be put into a GGUF file: {}", dir.display()))
 }
 
-fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
+fn read(dir: &Path, vocab_size: usize) -> Result<Metadata> {
     let file = match json_file(&dir.join("tokenizer.json"))? {
         Value::Null => old_files(dir)?,
         json => json,
@@ -52,8 +24,8 @@ fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
     let pre = pre_tokenizer(&file)?;
     let model = &file["model"];
     let mut tokens: Vec<Option<String>> = vec![None; vocab_size];
-    let mut types = vec![UNUSED; vocab_size];
-    let mut put = |token: &str, id: Option<u64>, kind: i32| -> Result<()> {
+    let mut types = vec![token_type::UNUSED; vocab_size];
+    let mut put = |token: &str, id: Option<u64>, kind: i64| -> Result<()> {
         let id = id.map(|id| id as usize).filter(|&id| id < vocab_size).ok_or_else(|| {
             Error::format(format!("token {token:?} has no id below the model's vocabulary of {vocab_size}"))
         })?;
@@ -63,17 +35,14 @@ fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
     };
     let vocab = model["vocab"].as_object().ok_or_else(|| Error::format("tokenizer.json has no vocabulary"))?;
     for (token, id) in vocab {
-        put(token, id.as_u64(), NORMAL)?;
+        put(token, id.as_u64(), token_type::NORMAL)?;
     }
     for token in file["added_tokens"].as_array().into_iter().flatten() {
         let special = token["special"].as_bool().unwrap_or(false);
-        put(
-            token["content"].as_str().unwrap_or_default(),
-            token["id"].as_u64(),
-            if special { CONTROL } else { USER_DEFINED },
-        )?;
+        let kind = if special { token_type::CONTROL } else { token_type::USER_DEFINED };
+        put(token["content"].as_str().unwrap_or_default(), token["id"].as_u64(), kind)?;
     }
-    let merges = model["merges"].as_array().into_iter().flatten().map(merge).collect::<Result<_>>()?;
+    let merges = model["merges"].as_array().into_iter().flatten().map(merge).collect::<Result<Vec<_>>>()?;
     let tokens: Vec<String> =
         tokens.into_iter().enumerate().map(|(id, token)| token.unwrap_or_else(|| format!("[PAD{id}]"))).collect();
     let settings = json_file(&dir.join("tokenizer_config.json"))?;
@@ -91,18 +60,23 @@ fn read(dir: &Path, vocab_size: usize) -> Result<Description> {
         let start = bos.and_then(|bos| tokens.get(bos as usize));
         start.is_some_and(|start| starts_with(&file["post_processor"], start))
     });
-    Ok(Description {
-        pre,
-        bos,
-        eos: id("eos"),
-        unknown: id("unk"),
-        padding: id("pad"),
-        add_bos,
-        chat_template: chat_template(dir, &settings)?,
-        merges,
-        tokens,
-        types,
-    })
+    let named = [("bos", bos), ("eos", id("eos")), ("unknown", id("unk")), ("padding", id("pad"))];
+    let mut entries = vec![
+        ("tokenizer.ggml.model".to_owned(), "gpt2".into()),
+        ("tokenizer.ggml.pre".to_owned(), pre.into()),
+        ("tokenizer.ggml.tokens".to_owned(), GgufValue::Strings(tokens)),
+        ("tokenizer.ggml.token_type".to_owned(), GgufValue::Ints(types)),
+        ("tokenizer.ggml.merges".to_owned(), GgufValue::Strings(merges)),
+        ("tokenizer.ggml.add_bos_token".to_owned(), GgufValue::Bool(add_bos)),
+    ];
+    entries.extend(
+        named.into_iter().filter_map(|(purpose, id)| {
+            Some((format!("tokenizer.ggml.{purpose}_token_id"), GgufValue::Int(id?.into())))
+        }),
+    );
+    let template = chat_template(dir, &settings)?;
+    entries.extend(template.map(|template| ("tokenizer.chat_template".to_owned(), template.into())));
+    Ok(entries)
 }
 
 /// GPT-2's own files.

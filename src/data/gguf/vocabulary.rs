@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Types of tokens by their number in the format.
-mod token_type {
+pub(super) mod token_type {
     pub const NORMAL: i64 = 1;
     pub const UNKNOWN: i64 = 2;
     pub const CONTROL: i64 = 3;
     pub const USER_DEFINED: i64 = 4;
+    pub const UNUSED: i64 = 5;
     pub const BYTE: i64 = 6;
 }
 

@@ -24,25 +24,6 @@ pub struct TextBatch {
     pub rows: Vec<usize>,
 }
 
-impl TextBatch {
-    /// Number of sequences.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-    /// Whether there is no sequence.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-    /// Number of tokens of all sequences.
-    pub fn tokens(&self) -> usize {
-        self.ids.len()
-    }
-    /// Number of learned tokens of all sequences.
-    pub fn learned(&self) -> usize {
-        self.learn.iter().filter(|&&learn| learn).count()
-    }
-}
-
 /// Examples of a split with their token ids: encoded once, batched many times.
 #[derive(Clone, Debug)]
 pub struct TextDataset {
@@ -96,7 +77,7 @@ impl TextDataset {
 
     /// Tokens of all sequences together.
     pub fn tokens(&self) -> usize {
-        self.encoded.iter().map(EncodedText::len).sum()
+        self.encoded.iter().map(|text| text.ids.len()).sum()
     }
 
     /// Learned tokens of all sequences together.
@@ -106,7 +87,7 @@ impl TextDataset {
 
     /// Length of each sequence.
     pub fn lengths(&self) -> Vec<usize> {
-        self.encoded.iter().map(EncodedText::len).collect()
+        self.encoded.iter().map(|text| text.ids.len()).collect()
     }
 
     /// The seeded, restartable order of micro-batches.
@@ -116,7 +97,7 @@ impl TextDataset {
 
     /// Packs the sequences with these numbers (each below [`TextDataset::len`]), in this order.
     pub fn batch(&self, rows: &[usize]) -> TextBatch {
-        let tokens = rows.iter().map(|&row| self.encoded[row].len()).sum();
+        let tokens = rows.iter().map(|&row| self.encoded[row].ids.len()).sum();
         let mut batch = TextBatch {
             ids: Vec::with_capacity(tokens),
             offsets: Vec::with_capacity(rows.len() + 1),

@@ -16,26 +16,17 @@ use tokenizers::{DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokeniz
 
 /// Text to tokens and back for a causal language model. It adds no token by itself: start and end tokens come from the
 /// [layout](super::Layout). Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TextCodec {
     tokenizer: Arc<Tokenizer>,
-    specials: Specials,
+    /// What the model's files say besides the tokenizer.
+    pub specials: Specials,
     special_ids: Arc<BTreeSet<u32>>,
     /// Tokens that stand in texts as they are written in the vocabulary.
     added_ids: Arc<BTreeSet<u32>>,
     /// Whether a space is put before every text (SentencePiece): pieces of a text cannot be tokenized one by one then.
-    prefixes_space: bool,
+    pub(super) prefixes_space: bool,
     byte_level: bool,
-}
-
-impl std::fmt::Debug for TextCodec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TextCodec")
-            .field("vocab_size", &self.vocab_size())
-            .field("bos", &self.specials.bos)
-            .field("eos", &self.specials.eos)
-            .finish_non_exhaustive()
-    }
 }
 
 impl TextCodec {
@@ -102,41 +93,16 @@ impl TextCodec {
         }
     }
 
-    /// The token that starts a text.
-    pub fn bos(&self) -> Option<u32> {
-        self.specials.bos
-    }
-
-    /// The token that ends a text.
-    pub fn eos(&self) -> Option<u32> {
-        self.specials.eos
-    }
-
     /// The token that ends a text; an error where the model names none.
     pub fn require_eos(&self) -> Result<u32> {
-        self.eos().ok_or_else(|| {
+        self.specials.eos.ok_or_else(|| {
             Error::format("the model's files name no end token; give eos_token in its tokenizer_config.json")
         })
-    }
-
-    /// Tokens at which generation stops.
-    pub fn stops(&self) -> &[u32] {
-        &self.specials.stops
     }
 
     /// Whether the start token goes before every text.
     pub fn add_bos(&self) -> bool {
         self.specials.add_bos && self.specials.bos.is_some()
-    }
-
-    /// The model's own chat template, in Jinja.
-    pub fn chat_template(&self) -> Option<&str> {
-        self.specials.chat_template.as_deref()
-    }
-
-    /// Whether a space is put before every text.
-    pub(super) fn prefixes_space(&self) -> bool {
-        self.prefixes_space
     }
 
     /// Token ids of a text. Special tokens written out in it are recognised, no token is added.
@@ -192,19 +158,9 @@ impl TextCodec {
         self.tokenizer.id_to_token(id).unwrap_or_default()
     }
 
-    /// Number of ids, added tokens included.
-    pub fn vocab_size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
-    }
-
     /// The largest id that can come out; a model's embedding table needs at least one row more.
     pub fn max_id(&self) -> u32 {
         self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0)
-    }
-
-    /// The tokenizer as the text of a `tokenizer.json`: what an export writes beside the weights.
-    pub fn to_json(&self) -> Result<String> {
-        self.tokenizer.to_string(false).map_err(|err| failed(&*err))
     }
 }
 

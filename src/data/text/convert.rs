@@ -2,15 +2,8 @@
 
 use super::example::{Example, Role, Turn};
 use super::triples;
-use crate::config::TextFormat;
+use crate::config::{TextConfig, TextFormat};
 use serde_json::{Map, Value};
-
-/// The columns the user named; empty: the usual ones.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ChosenColumns<'a> {
-    pub prompt: &'a str,
-    pub completion: &'a str,
-}
 
 type Found<T> = Result<T, String>;
 
@@ -18,10 +11,12 @@ type Found<T> = Result<T, String>;
 pub(super) fn examples(
     format: TextFormat,
     record: &Map<String, Value>,
-    columns: ChosenColumns<'_>,
+    text_config: &TextConfig,
     entry: usize,
     line: usize,
 ) -> Found<Vec<Example>> {
+    // The columns the user named; empty: the usual ones.
+    let (prompt_column, completion_column) = (&text_config.prompt_column, &text_config.completion_column);
     match format {
         TextFormat::Alpaca => Ok(vec![alpaca(record, line)?]),
         TextFormat::Sharegpt | TextFormat::Messages => Ok(vec![conversation(record, line)?]),
@@ -32,8 +27,8 @@ pub(super) fn examples(
                 (first(record, &["mr", "context"])?, first(record, &["ref", "human_reference", "completion"])?);
             Ok(vec![Example::pair(triples::meaning(&mr)?, reference.trim(), line)])
         }
-        TextFormat::Completion if !columns.prompt.is_empty() => {
-            Ok(vec![Example::pair(text(record, columns.prompt)?, answer(record, columns.completion)?, line)])
+        TextFormat::Completion if !prompt_column.is_empty() => {
+            Ok(vec![Example::pair(text(record, prompt_column)?, answer(record, completion_column)?, line)])
         }
         TextFormat::Completion => {
             let prompt = first(record, &["prompt", "question"])?;
@@ -41,7 +36,7 @@ pub(super) fn examples(
             Ok(vec![Example::pair(prompt, completion, line)])
         }
         TextFormat::Plain | TextFormat::Auto => {
-            let column = if columns.completion.is_empty() { "text" } else { columns.completion };
+            let column = if completion_column.is_empty() { "text" } else { completion_column };
             Ok(vec![Example::new(vec![Turn::new(Role::Assistant, answer(record, column)?)], line)])
         }
     }
@@ -99,7 +94,7 @@ fn conversation(record: &Map<String, Value>, line: usize) -> Found<Example> {
     for (number, message) in messages.into_iter().enumerate() {
         turns.push(turn(message).map_err(|reason| format!("message {}: {reason}", number + 1))?);
     }
-    // What follows the last answer teaches nothing.
+    // Nothing is learned from turns after the last answer.
     let answers = turns.iter().rposition(|turn| turn.role == Role::Assistant);
     turns.truncate(answers.map_or(0, |last| last + 1));
     if !turns.iter().any(|turn| turn.role == Role::Assistant && turn.learned) {

@@ -27,14 +27,6 @@ pub struct EncodedText {
 }
 
 impl EncodedText {
-    /// Number of tokens.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-    /// Whether there is no token.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
     /// Number of learned tokens.
     pub fn learned(&self) -> usize {
         self.learn.iter().filter(|&&learn| learn).count()
@@ -44,10 +36,13 @@ impl EncodedText {
 /// Turns examples into sequences, the same way for training, previews and questions.
 #[derive(Clone, Debug)]
 pub struct TextEncoder {
-    codec: TextCodec,
-    layout: Layout,
+    /// The tokenizer.
+    pub codec: TextCodec,
+    /// How examples are laid out.
+    pub layout: Layout,
     learn_prompt: bool,
-    max_length: usize,
+    /// Largest length in tokens.
+    pub max_length: usize,
     truncate: Truncate,
 }
 
@@ -67,37 +62,22 @@ impl TextEncoder {
         })
     }
 
-    /// The tokenizer.
-    pub fn codec(&self) -> &TextCodec {
-        &self.codec
-    }
-
-    /// How examples are laid out.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// Largest length in tokens.
-    pub fn max_length(&self) -> usize {
-        self.max_length
-    }
-
     /// The sequences of an example, each at most `max_length` long: one, but several for a long plain text. None when
     /// cutting left nothing to learn. `number` is the example's number.
     pub fn encode(&self, example: &Example, number: usize) -> Result<Vec<EncodedText>> {
         Ok(self.cut(&self.encode_whole(example, number)?))
     }
 
-    /// The sequences that a whole one is cut to.
+    /// The sequences that an uncut one is truncated or split to.
     pub(super) fn cut(&self, whole: &EncodedText) -> Vec<EncodedText> {
         let most = self.max_length.max(2);
-        if whole.len() > most && matches!(self.layout, Layout::Text) {
+        if whole.ids.len() > most && matches!(self.layout, Layout::Text) {
             return self.pieces(whole, most);
         }
-        let cut = whole.len().saturating_sub(most);
+        let cut = whole.ids.len().saturating_sub(most);
         let kept = match self.truncate {
-            Truncate::End => 0..whole.len() - cut,
-            Truncate::Start => cut..whole.len(),
+            Truncate::End => 0..whole.ids.len() - cut,
+            Truncate::Start => cut..whole.ids.len(),
         };
         let piece = piece(whole, kept, cut);
         if piece.learned() > 0 { vec![piece] } else { Vec::new() }
@@ -123,15 +103,15 @@ impl TextEncoder {
 
     /// Consecutive pieces, each beginning with the last token of the one before.
     fn pieces(&self, whole: &EncodedText, most: usize) -> Vec<EncodedText> {
-        let starts = (0..whole.len() - 1).step_by(most - 1);
-        let pieces = starts.map(|start| piece(whole, start..(start + most).min(whole.len()), 0));
+        let starts = (0..whole.ids.len() - 1).step_by(most - 1);
+        let pieces = starts.map(|start| piece(whole, start..(start + most).min(whole.ids.len()), 0));
         pieces.filter(|piece| piece.learned() > 0).collect()
     }
 
     fn tokens(&self, segments: &[Segment]) -> Result<(Vec<u32>, Vec<bool>)> {
         let (mut ids, mut learn) = (Vec::new(), Vec::new());
         let is_text = |segment: &Segment| matches!(segment, Segment::Text(..));
-        let together = self.codec.prefixes_space();
+        let together = self.codec.prefixes_space;
         for run in segments.chunk_by(|a, b| together && is_text(a) && is_text(b)) {
             match run {
                 [Segment::Token(id, learned)] => {

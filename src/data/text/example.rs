@@ -1,8 +1,6 @@
 //! An example: turns with a role.
 
 use crate::data::hold_out::groups;
-use crate::data::rows::Refusals;
-use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -18,18 +16,6 @@ pub enum Role {
     Assistant,
     /// What a tool answered.
     Tool,
-}
-
-impl Role {
-    /// Its name in chat templates.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-            Self::Tool => "tool",
-        }
-    }
 }
 
 /// One turn of an example.
@@ -133,24 +119,4 @@ pub fn inputs(examples: &[Example]) -> Vec<InputGroup> {
         }
     };
     groups(asked.iter().map(key)).into_iter().map(group).collect()
-}
-
-/// Collects examples out of one file, and what cannot be used.
-pub(super) struct Collector<'a> {
-    pub file: &'a str,
-    pub examples: Vec<Example>,
-    pub refusals: &'a mut Refusals,
-}
-
-impl Collector<'_> {
-    /// Takes the examples of one record, or the reason why there are none.
-    pub fn add(&mut self, line: usize, found: std::result::Result<Vec<Example>, String>) -> Result<()> {
-        match found {
-            Ok(examples) => {
-                self.examples.extend(examples);
-                Ok(())
-            }
-            Err(reason) => self.refusals.bad(self.file, line, reason),
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use super::example::{Example, Role, Turn};
 use super::template::ChatTemplate;
 use super::{TextCodec, conversation};
-use crate::config::{TextConfig, TextFormat};
+use crate::config::{TextConfig, TextFormat, choice_name};
 use crate::data::text::template::TemplateTokens;
 use crate::error::{Context as _, Error, Result};
 use std::path::Path;
@@ -39,10 +39,10 @@ impl Layout {
         let chat = |source: &str| -> Result<Self> {
             let named = |id: Option<u32>| id.map(|id| codec.token(id)).unwrap_or_default();
             let tokens = TemplateTokens {
-                bos: named(codec.bos()),
-                eos: named(codec.eos()),
+                bos: named(codec.specials.bos),
+                eos: named(codec.specials.eos),
                 specials: codec.special_ids().map(|id| codec.token(id)).collect(),
-                stops: codec.stops().iter().map(|&id| codec.token(id)).collect(),
+                stops: codec.specials.stops.iter().map(|&id| codec.token(id)).collect(),
             };
             Ok(Self::Chat(Box::new(ChatTemplate::new(source, tokens, text.parsed_date())?)))
         };
@@ -52,7 +52,7 @@ impl Layout {
             TextFormat::E2e | TextFormat::Webnlg | TextFormat::Dart => Self::DataToText,
             TextFormat::Alpaca | TextFormat::Sharegpt | TextFormat::Messages => Self::Turns,
         };
-        let chosen = match (text.template.trim(), codec.chat_template()) {
+        let chosen = match (text.template.trim(), codec.specials.chat_template.as_deref()) {
             ("auto", Some(source)) if conversation(format) => chat(source)?,
             ("auto" | "none", _) => without,
             ("model", Some(source)) => chat(source)?,
@@ -103,7 +103,7 @@ impl Layout {
         if let Some(turn) = example.turns.iter().find(|turn| turn.fields.contains_key("tool_calls")) {
             return Err(Error::data(format!(
                 "a turn of the {} calls tools, which only a chat template can write",
-                turn.role.name()
+                choice_name(turn.role)
             )));
         }
         self.turns(&example.turns, example.ends, codec)
@@ -119,14 +119,14 @@ impl Layout {
 
     /// The segments of turns without a template; `ends`: whether each answer gets its end token.
     fn turns(&self, turns: &[Turn], ends: bool, codec: &TextCodec) -> Result<Vec<Segment>> {
-        let start = codec.bos().filter(|_| codec.add_bos());
+        let start = codec.specials.bos.filter(|_| codec.add_bos());
         let mut found: Vec<Segment> = start.map(|bos| Segment::Token(bos, false)).into_iter().collect();
         for turn in turns {
             let text = turn.text.as_str();
             match (self, turn.role) {
                 (_, Role::Assistant) => {
                     // Where every text gets a space before it, that one is enough.
-                    let space = matches!(self, Self::DataToText) && !codec.prefixes_space();
+                    let space = matches!(self, Self::DataToText) && !codec.prefixes_space;
                     found.push(Segment::Text(if space { format!(" {text}") } else { text.to_owned() }, turn.learned));
                     if ends {
                         found.push(Segment::Token(codec.require_eos()?, turn.learned));
@@ -134,7 +134,7 @@ impl Layout {
                 }
                 (Self::Turns, _) => found.push(Segment::Text(format!("{text}\n"), false)),
                 (Self::DataToText, _) => {
-                    let separator = codec.bos().map_or_else(|| codec.require_eos(), Ok)?;
+                    let separator = codec.specials.bos.map_or_else(|| codec.require_eos(), Ok)?;
                     found.push(Segment::Text(text.to_owned(), false));
                     found.push(Segment::Token(separator, false));
                 }

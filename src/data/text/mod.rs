@@ -54,8 +54,6 @@ pub struct TextData {
     pub encoder: TextEncoder,
     /// Rows left out because they could not be used.
     pub skipped: Vec<SkippedRow>,
-    /// The name for people: the stem of the training file, or the name of its directory.
-    pub name: String,
 }
 
 /// Today (UTC) as [`TextConfig::date`] has it: what chat templates see where no date is given.
@@ -73,7 +71,6 @@ pub(super) struct Splits {
 /// Reads, checks and encodes the texts of a run. Errors name the file and the line. Rows that cannot be used (or that the
 /// chat template refuses) are refused or listed in [`TextData::skipped`], as the settings say.
 pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<TextData> {
-    let name = tasks::name(data);
     let mut refusals = Refusals { mode: data.bad_rows, skipped: Vec::new() };
     let mut all = || -> Result<TextData> {
         let Splits { train, dev, .. } = splits(data, text, &mut refusals)?;
@@ -89,9 +86,9 @@ pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<T
             }
         }
         let inputs = example::inputs(&dev.examples);
-        Ok(TextData { train, dev, inputs, encoder, skipped: Vec::new(), name: name.clone() })
+        Ok(TextData { train, dev, inputs, encoder, skipped: Vec::new() })
     };
-    let found = all().with_context(|| format!("the texts of {name} cannot be used"))?;
+    let found = all().with_context(|| format!("the texts of {} cannot be used", tasks::name(data)))?;
     Ok(TextData { skipped: refusals.skipped, ..found })
 }
 

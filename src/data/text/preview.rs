@@ -117,9 +117,9 @@ pub fn preview(data: &DataConfig, text: &TextConfig, codec: &TextCodec, examples
         let encoder = TextEncoder::new(codec, train.format, data, text)?;
         let mut preview = TextPreview {
             format: train.format,
-            layout: encoder.layout().describe().to_owned(),
-            bos: codec.bos().map(|id| codec.token(id)),
-            eos: codec.eos().map(|id| codec.token(id)),
+            layout: encoder.layout.describe().to_owned(),
+            bos: codec.specials.bos.map(|id| codec.token(id)),
+            eos: codec.specials.eos.map(|id| codec.token(id)),
             max_length: data.max_length,
             truncate: text.truncate,
             learn_prompt: text.learn_prompt,
@@ -160,9 +160,9 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
     let count = |&(number, example): &(usize, &Example)| -> Result<EncodedCounts> {
         let whole = encoder.encode_whole(example, number)?;
         let kept = encoder.cut(&whole);
-        let length = whole.len();
+        let length = whole.ids.len();
         let learned = kept.iter().map(super::EncodedText::learned).sum();
-        Ok(EncodedCounts { length, learned, cut: length.saturating_sub(encoder.max_length()), pieces: kept.len() })
+        Ok(EncodedCounts { length, learned, cut: length.saturating_sub(encoder.max_length), pieces: kept.len() })
     };
     let counted: Vec<Result<EncodedCounts>> = measured.par_iter().with_min_len(16).map(count).collect();
     let mut found = TextSplit {
@@ -191,14 +191,14 @@ fn describe(split: &Examples, encoder: &TextEncoder, shown: usize, refusals: &mu
         whole.push(length);
     }
     found.cut_share = found.cut_tokens as f64 / found.tokens.max(1) as f64;
-    found.lengths = lengths(whole, if split.format == TextFormat::Plain { usize::MAX } else { encoder.max_length() });
+    found.lengths = lengths(whole, if split.format == TextFormat::Plain { usize::MAX } else { encoder.max_length });
     for (number, example) in examples.iter().enumerate() {
         if found.sample.len() == shown {
             break;
         }
         // What cannot be encoded was listed above.
         if let Some(sample) = encoder.encode(example, number).ok().and_then(|kept| kept.into_iter().next()) {
-            found.sample.push(sample_text(example, &sample, encoder.codec()));
+            found.sample.push(sample_text(example, &sample, &encoder.codec));
         }
     }
     Ok(found)

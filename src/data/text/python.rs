@@ -3,71 +3,40 @@
 use crate::error::{Error, Result};
 use jiff::civil::DateTime;
 use jiff::fmt::strtime;
+use serde::Serialize as _;
 use serde_json::Value;
-use std::fmt::Write as _;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use std::io;
 
 /// Writes JSON as Python's `json.dumps` does with `ensure_ascii=False`: `", "` and `": "` between, unless indented.
-pub(super) fn dumps(value: &Value, indent: Option<usize>) -> String {
-    let mut out = String::new();
-    write_json(&mut out, value, indent, 0);
-    out
-}
-
-fn write_json(out: &mut String, value: &Value, indent: Option<usize>, depth: usize) {
-    let line = |out: &mut String, depth: usize| {
-        if let Some(width) = indent {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', width * depth));
-        }
-    };
-    let between = if indent.is_some() { "," } else { ", " };
-    match value {
-        Value::Array(items) if !items.is_empty() => {
-            out.push('[');
-            for (number, item) in items.iter().enumerate() {
-                out.push_str(if number > 0 { between } else { "" });
-                line(out, depth + 1);
-                write_json(out, item, indent, depth + 1);
-            }
-            line(out, depth);
-            out.push(']');
-        }
-        Value::Object(fields) if !fields.is_empty() => {
-            out.push('{');
-            for (number, (key, field)) in fields.iter().enumerate() {
-                out.push_str(if number > 0 { between } else { "" });
-                line(out, depth + 1);
-                write_string(out, key);
-                out.push_str(": ");
-                write_json(out, field, indent, depth + 1);
-            }
-            line(out, depth);
-            out.push('}');
-        }
-        Value::String(text) => write_string(out, text),
-        other => out.push_str(&other.to_string()),
-    }
-}
-
-fn write_string(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 => {
-                // Writing to a string does not fail.
-                write!(out, "\\u{:04x}", c as u32).ok();
-            }
-            c => out.push(c),
+pub(super) fn dumps(value: &Value, indent: Option<usize>) -> serde_json::Result<String> {
+    let mut out = Vec::new();
+    match indent {
+        None => value.serialize(&mut Serializer::with_formatter(&mut out, OneLine))?,
+        Some(width) => {
+            let indent = " ".repeat(width);
+            let formatter = PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut Serializer::with_formatter(&mut out, formatter))?;
         }
     }
-    out.push('"');
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// As [`CompactFormatter`](serde_json::ser::CompactFormatter), with a space after commas and colons.
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn begin_array_value<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.begin_array_value(writer, first)
+    }
+
+    fn begin_object_value<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
 }
 
 /// The current time, in UTC.
@@ -91,9 +60,9 @@ mod tests {
         let value = json!({"b": [1, 2.5, true, null], "a": {"é\n\"": "\u{1}<&>"}, "e": [], "o": {}});
         // json.dumps(value, ensure_ascii=False), and with indent=2
         let line = "{\"b\": [1, 2.5, true, null], \"a\": {\"é\\n\\\"\": \"\\u0001<&>\"}, \"e\": [], \"o\": {}}";
-        assert_eq!(dumps(&value, None), line);
+        assert_eq!(dumps(&value, None).unwrap(), line);
         let lines = "{\n  \"b\": [\n    1,\n    2.5,\n    true,\n    null\n  ],\n  \"a\": {\n    \"é\\n\\\"\": \"\\u0001<&>\"\n  },\n  \"e\": [],\n  \"o\": {}\n}";
-        assert_eq!(dumps(&value, Some(2)), lines);
+        assert_eq!(dumps(&value, Some(2)).unwrap(), lines);
     }
 
     #[test]

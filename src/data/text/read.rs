@@ -1,7 +1,7 @@
 //! Text files to examples.
 
-use super::convert::{self, ChosenColumns};
-use super::example::{Collector, Example, Role, Turn};
+use super::convert;
+use super::example::{Example, Role, Turn};
 use super::recognise::{FileLayout, Recognised, recognise};
 use super::triples;
 use crate::config::{BadRows, FileFormat, TextConfig, TextFormat};
@@ -60,33 +60,39 @@ pub(super) fn from_bytes(
         return Err(Error::data(format!("the file is empty; choose a file with texts: {name}")));
     }
     let Recognised { layout, format } = recognise(name, body, layout, text)?;
-    let columns = ChosenColumns { prompt: &text.prompt_column, completion: &text.completion_column };
-    let mut collector = Collector { file: name, examples: Vec::new(), refusals };
+    let mut examples = Vec::new();
+    let mut add = |line, found: std::result::Result<Vec<Example>, String>| match found {
+        Ok(found) => {
+            examples.extend(found);
+            Ok(())
+        }
+        Err(reason) => refusals.bad(name, line, reason),
+    };
     let mut entry = 0;
-    let mut record = |collector: &mut Collector<'_>, line, object: std::result::Result<Map<String, Value>, String>| {
+    let mut record = |line, object: std::result::Result<Map<String, Value>, String>| {
         entry += 1;
-        collector.add(line, object.and_then(|object| convert::examples(format, &object, columns, entry, line)))
+        object.and_then(|object| convert::examples(format, &object, text, entry, line))
     };
     match layout {
         FileLayout::JsonArray(elements) => {
             for element in elements {
-                record(&mut collector, element.line, json(&body[element.bytes], true))?;
+                add(element.line, record(element.line, json(&body[element.bytes], true)))?;
             }
         }
         FileLayout::JsonLines => {
             for (line, bytes) in lines(body) {
-                record(&mut collector, line, json(bytes, false))?;
+                add(line, record(line, json(bytes, false)))?;
             }
         }
         FileLayout::Table(format) => {
             let table = Table::from_bytes(name, Cow::Owned(body.to_vec()), format, true)?;
-            let all: Vec<usize> = (0..table.columns().len()).collect();
+            let all: Vec<usize> = (0..table.columns.len()).collect();
             table.visit(&all, |line, cells| {
                 let object = cells.map(|cells| {
                     let cells = cells.into_iter().map(|cell| Value::from(cell.into_owned()));
-                    table.columns().iter().cloned().zip(cells).collect()
+                    table.columns.iter().cloned().zip(cells).collect()
                 });
-                record(&mut collector, line, object).map(ControlFlow::Continue)
+                add(line, record(line, object)).map(ControlFlow::Continue)
             })?;
         }
         FileLayout::Piped if format == TextFormat::E2e => {
@@ -95,12 +101,11 @@ pub(super) fn from_bytes(
                     let (mr, reference) = triples::piped(&text)?;
                     Ok(vec![Example::pair(triples::meaning(mr)?, reference, line)])
                 });
-                collector.add(line, pair)?;
+                add(line, pair)?;
             }
         }
-        FileLayout::Piped | FileLayout::Text => plain(&mut collector, body)?,
+        FileLayout::Piped | FileLayout::Text => examples = plain(name, body)?,
     }
-    let Collector { examples, refusals, .. } = collector;
     if examples.is_empty() {
         return Err(refusals.no_rows(name, "there are no rows"));
     }
@@ -117,35 +122,35 @@ fn json(bytes: &[u8], element: bool) -> std::result::Result<Map<String, Value>, 
 }
 
 /// A text in pieces cut at empty lines. Only the last piece ends.
-fn plain(collector: &mut Collector<'_>, body: &[u8]) -> Result<()> {
+fn plain(file: &str, body: &[u8]) -> Result<Vec<Example>> {
     let text = match utf8(body) {
         Ok(text) => text.replace("\r\n", "\n"),
         Err(reason) => {
             let valid = std::str::from_utf8(body).err().map_or(0, |err| err.valid_up_to());
             let line = 1 + body[..valid].iter().filter(|&&byte| byte == b'\n').count();
             // There is no row to skip: the file is one text.
-            return Err(Error::data(format!("line {line}: {reason}: {}", collector.file)));
+            return Err(Error::data(format!("line {line}: {reason}: {file}")));
         }
     };
-    let (mut start, mut line) = (0, 1);
+    let (mut start, mut line, mut examples) = (0, 1, Vec::new());
     for end in paragraph_ends(&text) {
         if end - start >= PIECE || end == text.len() {
             let piece = &text[start..end];
             if !piece.trim().is_empty() {
                 let turn = Turn::new(Role::Assistant, piece);
-                collector.add(line, Ok(vec![Example { ends: false, ..Example::new(vec![turn], line) }]))?;
+                examples.push(Example { ends: false, ..Example::new(vec![turn], line) });
             }
             line += piece.matches('\n').count();
             start = end;
         }
     }
-    if let Some(last) = collector.examples.last_mut() {
+    if let Some(last) = examples.last_mut() {
         last.ends = true;
         for turn in &mut last.turns {
             turn.text.truncate(turn.text.trim_end().len());
         }
     }
-    Ok(())
+    Ok(examples)
 }
 
 /// Where a paragraph ends: after its empty lines; and the end of the text.

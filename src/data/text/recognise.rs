@@ -115,7 +115,7 @@ fn header(name: &str, body: &[u8], format: FileFormat) -> Result<Map<String, Val
     // The first line is enough: no header has a quoted cell with line ends.
     let end = body.iter().position(|&byte| byte == b'\n').map_or(body.len(), |at| at + 1);
     let table = Table::from_bytes(name, Cow::Owned(body[..end].to_vec()), format, true)?;
-    Ok(table.columns().iter().map(|name| (name.clone(), Value::from(""))).collect())
+    Ok(table.columns.iter().map(|name| (name.clone(), Value::from(""))).collect())
 }
 
 /// An array of objects; `inside`: the first array in the object that the file is.
@@ -137,7 +137,7 @@ fn object(body: &[u8]) -> Option<FileLayout> {
     let around =
         |value: &Value| value.as_array().is_some_and(|list| list.len() > 1 && list.iter().all(Value::is_object));
     let alone = lines.next().is_none() && first.len() == 1 && first.values().any(around);
-    // A conversation alone in its file is a list of objects too, but it says what it is.
+    // A single conversation in its file is a list of objects too, but its keys are known.
     if alone && shape(&first, &TextConfig::default()).is_none() {
         array(body, true)
     } else {

@@ -12,6 +12,7 @@
 use super::example::{Example, Role, Turn};
 use super::python;
 use super::template_source;
+use crate::config::choice_name;
 use crate::error::{Error, Result};
 use jiff::civil::{Date, DateTime};
 use minijinja::value::{Kwargs, Serde};
@@ -41,18 +42,12 @@ pub struct TemplateTokens {
 }
 
 /// A compiled chat template.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ChatTemplate {
     env: Environment<'static>,
     tokens: TemplateTokens,
     /// Whether the template marks the answers itself.
     marks: bool,
-}
-
-impl std::fmt::Debug for ChatTemplate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChatTemplate").field("tokens", &self.tokens).field("marks", &self.marks).finish_non_exhaustive()
-    }
 }
 
 /// A rendered conversation and the answers in it.
@@ -130,20 +125,16 @@ impl ChatTemplate {
         }
         let unmarked = Self { marks: false, ..self.clone() };
         let text = unmarked.render(&example.turns, example.tools.as_ref(), false)?;
+        let mut marks = text.chars().filter(|c| MARKS.contains(c)).enumerate();
+        if marks.any(|(number, mark)| mark != MARKS[number % 2]) {
+            return Err(Error::format("the chat template has a generation block inside another one"));
+        }
         let (mut found, mut plain) = (Vec::new(), String::with_capacity(text.len()));
-        let mut start = None;
-        for c in text.chars() {
-            match (c, start) {
-                (c, None) if c == MARKS[0] => start = Some(plain.len()),
-                (c, Some(from)) if c == MARKS[1] => {
-                    found.push(from..plain.len());
-                    start = None;
-                }
-                (c, _) if MARKS.contains(&c) => {
-                    return Err(Error::format("the chat template has a generation block inside another one"));
-                }
-                (c, _) => plain.push(c),
+        for (number, piece) in text.split(MARKS).enumerate() {
+            if number % 2 == 1 {
+                found.push(plain.len()..plain.len() + piece.len());
             }
+            plain.push_str(piece);
         }
         let answers: Vec<&Turn> = example.turns.iter().filter(|turn| turn.role == Role::Assistant).collect();
         if answers.len() != found.len() {
@@ -238,7 +229,7 @@ fn misfit(number: usize, why: &str) -> Error {
 /// A message as templates see it.
 fn message(turn: &Turn) -> Json {
     let mut message = Map::new();
-    message.insert("role".to_owned(), turn.role.name().into());
+    message.insert("role".to_owned(), choice_name(turn.role).into());
     let empty = turn.text.is_empty() && turn.fields.contains_key("tool_calls");
     message.insert("content".to_owned(), if empty { Json::Null } else { turn.text.as_str().into() });
     message.extend(turn.fields.clone());
@@ -251,9 +242,9 @@ fn to_json(state: &State<'_, '_>, value: &Value, options: Kwargs) -> std::result
     let indent: Option<usize> = options.get("indent")?;
     options.get::<Option<Value>>("ensure_ascii")?;
     options.assert_all_used()?;
-    let json = serde_json::to_value(value)
+    let text = serde_json::to_value(value)
+        .and_then(|json| python::dumps(&json, indent))
         .map_err(|err| minijinja::Error::new(ErrorKind::InvalidOperation, format!("no JSON of the value: {err}")))?;
-    let text = python::dumps(&json, indent);
     state.consume_fuel(text.len() as u64 / 64)?;
     Ok(Value::from(text))
 }

@@ -1,6 +1,6 @@
 //! Data to text: meaning representations and triples as one line, the way the paper's reference code writes them.
 
-use super::example::{Example, Role, Turn};
+use super::example::Example;
 use serde_json::{Map, Value};
 
 /// Keys of E2E's restaurants and what the reference's files call them.
@@ -88,8 +88,7 @@ fn referenced(context: &str, reference: &str, entry: usize, line: usize) -> Resu
     if reference.trim().is_empty() {
         return Err("an empty reference".to_owned());
     }
-    let turns = vec![Turn::new(Role::User, context), Turn::new(Role::Assistant, reference)];
-    Ok(Example { entry: Some(entry), ..Example::new(turns, line) })
+    Ok(Example { entry: Some(entry), ..Example::pair(context, reference, line) })
 }
 
 fn list<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a Vec<Value>, String> {

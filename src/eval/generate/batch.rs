@@ -3,9 +3,8 @@
 use crate::data::text::TextCodec;
 use crate::error::{Error, Result};
 use crate::eval::generate::cached_decoder::{CachedDecoder, Sequence, log_softmax};
-use crate::eval::generate::routes::Router;
 use crate::eval::generate::stops::TextStream;
-use crate::eval::generate::{Event, Finish, Generated, Hooks, Method, Options, sample};
+use crate::eval::generate::{Event, Finish, GenerateOptions, Generated, Hooks, Method, sample};
 use crate::model::CausalLm;
 use crate::rng::{Purpose, Stream};
 
@@ -30,13 +29,13 @@ pub(crate) fn write(
     model: &CausalLm,
     prompts: &[Vec<u32>],
     codec: Option<&TextCodec>,
-    options: &Options,
+    options: &GenerateOptions,
     hooks: &mut Hooks<'_>,
 ) -> Result<Vec<Generated>> {
-    let mut decoder = CachedDecoder::new(model, Router::new(model, options.routes, options.seed)?);
+    let mut decoder = CachedDecoder::new(model, options.routes, options.seed)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     decoder.reserve(
-        (longest + options.max_new_tokens).min(model.spec().max_length()) * options.batch_size.min(prompts.len()),
+        (longest + options.max_new_tokens).min(model.base.spec.max_length()) * options.batch_size.min(prompts.len()),
     );
     let mut done: Vec<Option<Generated>> = prompts.iter().map(|_| None).collect();
     let (mut active, mut next): (Vec<ActiveText<'_>>, usize) = (Vec::new(), 0);
@@ -58,8 +57,8 @@ pub(crate) fn write(
         let new: Vec<(&Sequence, &[u32])> =
             active.iter().map(|text| (&text.sequence, text.unread.as_slice())).collect();
         let scores = decoder.read(&new)?;
-        for (i, text) in active.iter_mut().enumerate() {
-            done[text.number] = text.advance(scores.of(i), &prompts[text.number], model, options, hooks)?;
+        for (text, scores) in active.iter_mut().zip(scores) {
+            done[text.number] = text.advance(scores, &prompts[text.number], model, options, hooks)?;
         }
         for text in active.extract_if(.., |text| done[text.number].is_some()) {
             decoder.forget(&text.sequence);
@@ -72,16 +71,16 @@ pub(crate) fn write(
 }
 
 impl ActiveText<'_> {
-    /// Adds one token; the result where the text ends with it.
+    /// Adds one token by its scores, of which log-probabilities are made; the result where the text ends with it.
     fn advance(
         &mut self,
-        scores: &[f32],
+        mut log_probs: Vec<f32>,
         prompt: &[u32],
         model: &CausalLm,
-        options: &Options,
+        options: &GenerateOptions,
         hooks: &mut Hooks<'_>,
     ) -> Result<Option<Generated>> {
-        let mut ruled = scores.to_vec();
+        let mut ruled = log_probs.clone();
         options.rules.apply(&mut ruled, prompt, &self.written);
         let chosen = match options.method {
             Method::Sample(sampling) => sampling.draw(&ruled, self.draws.uniform()),
@@ -90,7 +89,6 @@ impl ActiveText<'_> {
         let id = chosen.ok_or_else(|| {
             Error::config("every token is forbidden; raise no_repeat_ngram, or check the weights for NaN")
         })?;
-        let mut log_probs = scores.to_vec();
         log_softmax(&mut log_probs);
         self.log_probs.push(log_probs[id as usize]);
         let stops = options.stop_ids.contains(&id);
@@ -106,7 +104,7 @@ impl ActiveText<'_> {
             Finish::StopString
         } else if self.written.len() >= options.max_new_tokens {
             Finish::Length
-        } else if prompt.len() + self.written.len() > model.spec().max_length() {
+        } else if prompt.len() + self.written.len() > model.base.spec.max_length() {
             Finish::Context
         } else {
             return Ok(None);
@@ -115,15 +113,13 @@ impl ActiveText<'_> {
         if !rest.is_empty() {
             (hooks.tell)(Event::Rest { text: self.number, piece: &rest });
         }
-        let generated = Generated {
+        Ok(Some(Generated {
             ids: std::mem::take(&mut self.written),
             end: stops.then_some(id),
             text: self.stream.text().to_owned(),
             score: self.log_probs.iter().map(|&v| f64::from(v)).sum(),
             log_probs: std::mem::take(&mut self.log_probs),
             finish,
-        };
-        (hooks.tell)(Event::Text { text: self.number, generated: &generated });
-        Ok(Some(generated))
+        }))
     }
 }

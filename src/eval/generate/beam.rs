@@ -6,84 +6,35 @@
 //! `beams` continuations each that ends is a result and leaves its beam; what still runs at the last step is a result too.
 //! Rules apply before the softmax there, after it in transformers.
 
-use super::routes::Router;
-use super::{Event, Generated, Hooks, Options};
+use super::{GenerateOptions, Generated, Hooks};
 use crate::data::text::TextCodec;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::eval::generate::beam_settings::{Beams, Search};
 use crate::eval::generate::beam_state::{BeamState, SearchContext};
 use crate::eval::generate::cached_decoder::{CachedDecoder, Sequence};
 use crate::model::CausalLm;
-
-/// When transformers' search ends before the longest text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EarlyStop {
-    /// When the best running beam, divided by the penalty of its present length, is no better than the worst result.
-    #[default]
-    Heuristic,
-    /// As soon as there are as many results as beams.
-    FirstResults,
-    /// Only when no running beam can become better than the worst result.
-    Never,
-}
-
-/// Which search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Search {
-    /// As transformers.
-    Transformers(EarlyStop),
-    /// As the paper's decoder.
-    Reference,
-}
-
-/// Settings of a beam search.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Beams {
-    /// At least 1.
-    pub beams: usize,
-    /// Sums of log-probabilities are divided by `length ^ length_penalty`: above 0 prefers longer texts.
-    pub length_penalty: f64,
-    /// Which search.
-    pub search: Search,
-}
-
-impl Beams {
-    pub(super) fn check(&self) -> Result<()> {
-        if self.beams == 0 || !self.length_penalty.is_finite() {
-            return Err(Error::config(format!(
-                "num_beams is {} and length_penalty {}; choose at least one beam and a finite penalty",
-                self.beams, self.length_penalty
-            )));
-        }
-        Ok(())
-    }
-
-    /// What the sum of a text of this length is divided by.
-    pub(super) fn penalty(&self, length: usize) -> f32 {
-        (length as f64).powf(self.length_penalty) as f32
-    }
-}
 
 pub(super) fn write(
     model: &CausalLm,
     prompts: &[Vec<u32>],
     codec: Option<&TextCodec>,
-    options: &Options,
+    options: &GenerateOptions,
     settings: Beams,
-    hooks: &mut Hooks<'_>,
+    hooks: &Hooks<'_>,
 ) -> Result<Vec<Generated>> {
     let context = SearchContext { settings, options, codec };
-    let mut decoder = CachedDecoder::new(model, Router::new(model, options.routes, options.seed)?);
+    let mut decoder = CachedDecoder::new(model, options.routes, options.seed)?;
     let side = (options.batch_size / settings.beams).max(1);
     let mut done = Vec::with_capacity(prompts.len());
     for (group, prompts_here) in prompts.chunks(side).enumerate() {
         let states = prompts_here.iter().enumerate().map(|(i, prompt)| {
-            let room = model.spec().max_length() - prompt.len();
+            let room = model.base.spec.max_length() - prompt.len();
             BeamState::new(group * side + i, prompt, room, &context)
         });
         let mut states: Vec<BeamState<'_>> = states.collect();
         let mut results: Vec<Option<Generated>> = states.iter().map(|_| None).collect();
         while results.iter().any(Option::is_none) {
-            step(&mut decoder, &mut states, &mut results, &context, hooks)?;
+            step(&mut decoder, &mut states, &mut results, &context)?;
             let parts = states.iter().zip(&results).map(|(state, result)| match result {
                 Some(_) => 1.0,
                 None => state.length as f64 / state.most as f64,
@@ -101,26 +52,22 @@ fn step(
     states: &mut [BeamState<'_>],
     results: &mut [Option<Generated>],
     context: &SearchContext<'_>,
-    hooks: &mut Hooks<'_>,
 ) -> Result<()> {
     let mut unread = Vec::new();
     for (state, _) in states.iter_mut().zip(results.iter()).filter(|(_, result)| result.is_none()) {
         unread.extend(state.unread(decoder, context.settings.beams));
     }
     let new: Vec<(&Sequence, &[u32])> = unread.iter().map(|(sequence, ids)| (sequence, ids.as_slice())).collect();
-    let scores = decoder.read(&new)?;
-    let mut all_rows = (0..unread.len()).map(|row| scores.of(row));
+    let mut scores = decoder.read(&new)?.into_iter();
     for (state, result) in states.iter_mut().zip(results).filter(|(_, result)| result.is_none()) {
-        let rows: Vec<&[f32]> = all_rows.by_ref().take(state.rows()).collect();
+        let rows: Vec<Vec<f32>> = scores.by_ref().take(state.rows()).collect();
         let over = match context.settings.search {
             Search::Transformers(early) => state.transformers(decoder, &rows, context, early)?,
             Search::Reference => state.reference(decoder, &rows, context)?,
         };
         if over {
             state.beams.drain(..).for_each(|beam| decoder.forget(&beam.sequence));
-            let generated = state.result(context)?;
-            (hooks.tell)(Event::Text { text: state.number, generated: &generated });
-            *result = Some(generated);
+            *result = Some(state.result(context)?);
         }
     }
     Ok(())

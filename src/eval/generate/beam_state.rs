@@ -2,35 +2,19 @@
 
 use crate::data::text::TextCodec;
 use crate::error::{Error, Result};
-use crate::eval::generate::beam::{Beams, EarlyStop, Search};
+use crate::eval::generate::beam_settings::{Beams, EarlyStop, Search};
 use crate::eval::generate::cached_decoder::{CachedDecoder, Sequence, log_softmax};
 use crate::eval::generate::stops::TextStream;
-use crate::eval::generate::{Finish, Generated, Options};
-use std::rc::Rc;
+use crate::eval::generate::{Finish, GenerateOptions, Generated};
 
 /// What is added to scores that must not win.
 const NEVER: f32 = -1e9;
 
-/// Tokens written so far. Continuations share their beginnings.
-#[derive(Clone, Debug)]
-pub(crate) struct Path(Option<Rc<(Self, u32, f32)>>);
-
-impl Path {
-    fn with(&self, id: u32, log_prob: f32) -> Self {
-        Self(Some(Rc::new((self.clone(), id, log_prob))))
-    }
-    /// Ids and log-probabilities, first to last.
-    fn tokens(&self) -> (Vec<u32>, Vec<f32>) {
-        let (mut ids, mut log_probs, mut at) = (Vec::new(), Vec::new(), &self.0);
-        while let Some(node) = at {
-            ids.push(node.1);
-            log_probs.push(node.2);
-            at = &node.0.0;
-        }
-        ids.reverse();
-        log_probs.reverse();
-        (ids, log_probs)
-    }
+/// Tokens written so far.
+#[derive(Clone, Debug, Default)]
+struct Path {
+    ids: Vec<u32>,
+    log_probs: Vec<f32>,
 }
 
 /// A continuation that is followed.
@@ -38,13 +22,6 @@ pub(crate) struct Beam {
     path: Path,
     score: f32,
     pub(crate) sequence: Sequence,
-}
-
-impl Beam {
-    /// Its last token, which was not read yet.
-    pub(crate) fn last(&self) -> Vec<u32> {
-        self.path.0.iter().map(|node| node.1).collect()
-    }
 }
 
 /// A possible continuation of a beam.
@@ -57,12 +34,12 @@ struct Candidate {
     ends: bool,
 }
 
-/// A result: whole, or a placeholder.
+/// A result: finished, or a placeholder.
 #[derive(Clone)]
-struct Outcome {
+struct Hypothesis {
     path: Path,
     score: f32,
-    whole: bool,
+    finished: bool,
 }
 
 /// The search for one prompt.
@@ -76,14 +53,14 @@ pub(crate) struct BeamState<'a> {
     pub(crate) most: usize,
     /// Whether that is the model's limit and not what was asked for.
     limited: bool,
-    outcomes: Vec<Outcome>,
-    improvable: bool,
+    hypotheses: Vec<Hypothesis>,
+    can_improve: bool,
 }
 
 /// Shared by the searches for all prompts.
 pub(crate) struct SearchContext<'a> {
     pub(crate) settings: Beams,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a GenerateOptions,
     pub(crate) codec: Option<&'a TextCodec>,
 }
 
@@ -91,11 +68,11 @@ impl<'a> BeamState<'a> {
     /// For prompt number `number`, where the model can read `room` more tokens.
     pub(crate) fn new(number: usize, prompt: &'a [u32], room: usize, context: &SearchContext<'_>) -> Self {
         let (wanted, beams) = (context.options.max_new_tokens, context.settings.beams);
-        let nothing = Outcome { path: Path(None), score: NEVER, whole: false };
+        let nothing = Hypothesis { path: Path::default(), score: NEVER, finished: false };
         // The token after the last one that can be read is known too.
         let (most, limited) = (wanted.min(room + 1), room + 1 < wanted);
-        let outcomes = vec![nothing; beams];
-        Self { number, prompt, beams: Vec::new(), length: 0, most, limited, outcomes, improvable: true }
+        let hypotheses = vec![nothing; beams];
+        Self { number, prompt, beams: Vec::new(), length: 0, most, limited, hypotheses, can_improve: true }
     }
 
     /// Rows of scores that the next step needs: at the start all beams are one and the same.
@@ -106,25 +83,26 @@ impl<'a> BeamState<'a> {
     /// The sequences of these rows with their tokens that were not read yet.
     pub(crate) fn unread(&mut self, decoder: &mut CachedDecoder<'_>, beams: usize) -> Vec<(Sequence, Vec<u32>)> {
         if self.length > 0 {
-            return self.beams.iter().map(|beam| (beam.sequence.clone(), beam.last())).collect();
+            let last = |beam: &Beam| beam.path.ids.last().copied().into_iter().collect();
+            return self.beams.iter().map(|beam| (beam.sequence.clone(), last(beam))).collect();
         }
         // All beams begin with the same prompt; only the first one counts in the first step.
         let sequence = decoder.start(self.number);
-        let beam =
-            |i: usize| Beam { path: Path(None), score: if i == 0 { 0.0 } else { NEVER }, sequence: sequence.clone() };
+        let score = |i: usize| if i == 0 { 0.0 } else { NEVER };
+        let beam = |i: usize| Beam { path: Path::default(), score: score(i), sequence: sequence.clone() };
         self.beams = (0..beams).map(beam).collect();
         vec![(sequence.clone(), self.prompt.to_vec())]
     }
 
     /// Log-probabilities of what follows each beam: before any rule, and as the search compares them. `rows` has one row
     /// for all beams at the start.
-    fn log_probs(&self, rows: &[&[f32]], context: &SearchContext<'_>) -> Vec<(Vec<f32>, Vec<f32>)> {
-        let one = |(row, beam): (&&[f32], &Beam)| {
-            let (mut plain, written) = (row.to_vec(), beam.path.tokens().0);
+    fn log_probs(&self, rows: &[Vec<f32>], context: &SearchContext<'_>) -> Vec<(Vec<f32>, Vec<f32>)> {
+        let one = |(row, beam): (&Vec<f32>, &Beam)| {
+            let mut plain = row.clone();
             log_softmax(&mut plain);
             let reference = context.settings.search == Search::Reference;
-            let mut ruled = if reference { row.to_vec() } else { plain.clone() };
-            context.options.rules.apply(&mut ruled, self.prompt, &written);
+            let mut ruled = if reference { row.clone() } else { plain.clone() };
+            context.options.rules.apply(&mut ruled, self.prompt, &beam.path.ids);
             if reference {
                 log_softmax(&mut ruled);
             }
@@ -134,7 +112,13 @@ impl<'a> BeamState<'a> {
     }
 
     /// The best continuations of all beams, best first; of equal ones that of the earlier beam and token.
-    fn best(&self, rows: &[&[f32]], context: &SearchContext<'_>, beams: usize, keep: usize) -> Result<Vec<Candidate>> {
+    fn best(
+        &self,
+        rows: &[Vec<f32>],
+        context: &SearchContext<'_>,
+        beams: usize,
+        keep: usize,
+    ) -> Result<Vec<Candidate>> {
         let log_probs = self.log_probs(rows, context);
         let mut all: Vec<(f32, u32, u32)> = Vec::new();
         for (b, beam) in self.beams.iter().take(beams).enumerate() {
@@ -152,8 +136,10 @@ impl<'a> BeamState<'a> {
         all.into_iter()
             .map(|(score, b, id)| {
                 let (plain, _) = &log_probs[(b as usize).min(log_probs.len() - 1)];
-                let path = self.beams[b as usize].path.with(id, plain[id as usize]);
-                let ends = context.options.stop_ids.contains(&id) || context.ends_with_string(&path)?;
+                let mut path = self.beams[b as usize].path.clone();
+                path.ids.push(id);
+                path.log_probs.push(plain[id as usize]);
+                let ends = context.options.stop_ids.contains(&id) || context.ends_with_string(&path.ids)?;
                 Ok(Candidate { beam: b as usize, path, score, ends })
             })
             .collect()
@@ -175,14 +161,14 @@ impl<'a> BeamState<'a> {
 
     /// Whether there are as many results as beams, where that ends the search.
     fn is_full(&self, early: EarlyStop) -> bool {
-        early == EarlyStop::FirstResults && self.outcomes.iter().all(|outcome| outcome.whole)
+        early == EarlyStop::FirstResults && self.hypotheses.iter().all(|hypothesis| hypothesis.finished)
     }
 
     /// One step of transformers' search; whether it is over.
     pub(crate) fn transformers(
         &mut self,
         decoder: &mut CachedDecoder<'_>,
-        rows: &[&[f32]],
+        rows: &[Vec<f32>],
         context: &SearchContext<'_>,
         early: EarlyStop,
     ) -> Result<bool> {
@@ -200,28 +186,28 @@ impl<'a> BeamState<'a> {
         let full = self.is_full(early);
         let penalty = settings.penalty(self.length + 1);
         for (i, candidate) in candidates.iter().enumerate() {
-            let whole = candidate.ends && i < beams;
-            let against = [full, !self.improvable, !whole].into_iter().filter(|&bad| bad).count() as f32;
+            let finished = candidate.ends && i < beams;
+            let against = [full, !self.can_improve, !finished].into_iter().filter(|&bad| bad).count() as f32;
             let score = candidate.score / penalty + against * NEVER;
-            self.outcomes.push(Outcome { path: candidate.path.clone(), score, whole });
+            self.hypotheses.push(Hypothesis { path: candidate.path.clone(), score, finished });
         }
-        self.outcomes.sort_by(|a, b| b.score.total_cmp(&a.score));
-        self.outcomes.truncate(beams);
+        self.hypotheses.sort_by(|a, b| b.score.total_cmp(&a.score));
+        self.hypotheses.truncate(beams);
         let over = candidates.iter().all(|candidate| candidate.ends);
         self.follow(decoder, running)?;
         let length = if early == EarlyStop::Never && settings.length_penalty > 0.0 { self.most } else { self.length };
         let possible = self.beams.first().map_or(NEVER, |beam| beam.score) / settings.penalty(length);
-        let worst = self.outcomes.last().map_or(NEVER, |outcome| outcome.score);
-        let reached = |outcome: &Outcome| possible > if outcome.whole { worst } else { NEVER };
-        self.improvable &= self.outcomes.iter().any(reached);
-        Ok(over || self.is_full(early) || !self.improvable)
+        let worst = self.hypotheses.last().map_or(NEVER, |hypothesis| hypothesis.score);
+        let reached = |hypothesis: &Hypothesis| possible > if hypothesis.finished { worst } else { NEVER };
+        self.can_improve &= self.hypotheses.iter().any(reached);
+        Ok(over || self.is_full(early) || !self.can_improve)
     }
 
     /// One step of the paper's decoder; whether nothing later can change its answer.
     pub(crate) fn reference(
         &mut self,
         decoder: &mut CachedDecoder<'_>,
-        rows: &[&[f32]],
+        rows: &[Vec<f32>],
         context: &SearchContext<'_>,
     ) -> Result<bool> {
         let (beams, settings) = (context.settings.beams, context.settings);
@@ -232,9 +218,9 @@ impl<'a> BeamState<'a> {
         let mut running = Vec::new();
         let mut consider = |candidate: &Candidate| {
             let score = candidate.score / penalty;
-            let best = &mut self.outcomes[0];
-            if candidate.score > f32::NEG_INFINITY && (!best.whole || best.score < score) {
-                *best = Outcome { path: candidate.path.clone(), score, whole: true };
+            let best = &mut self.hypotheses[0];
+            if candidate.score > f32::NEG_INFINITY && (!best.finished || best.score < score) {
+                *best = Hypothesis { path: candidate.path.clone(), score, finished: true };
             }
         };
         for candidate in candidates {
@@ -251,14 +237,14 @@ impl<'a> BeamState<'a> {
         // Sums only fall; the largest penalty of the lengths to come gives the upper bound.
         let largest = settings.penalty(self.most).max(settings.penalty(self.length + 1));
         let possible = self.beams.first().map_or(f32::NEG_INFINITY, |beam| beam.score / largest);
-        let best = &self.outcomes[0];
-        Ok(last || self.beams.is_empty() || (best.whole && possible <= best.score))
+        let best = &self.hypotheses[0];
+        Ok(last || self.beams.is_empty() || (best.finished && possible <= best.score))
     }
 
     /// The best result as a text.
     pub(crate) fn result(&self, context: &SearchContext<'_>) -> Result<Generated> {
-        let best = self.outcomes.first().ok_or_else(|| Error::internal("a search without a result"))?;
-        let (mut ids, log_probs) = best.path.tokens();
+        let best = self.hypotheses.first().ok_or_else(|| Error::internal("a search without a result"))?;
+        let Path { mut ids, log_probs } = best.path.clone();
         let end = ids.last().copied().filter(|id| context.options.stop_ids.contains(id));
         if end.is_some() {
             ids.pop();
@@ -280,10 +266,10 @@ impl<'a> BeamState<'a> {
 }
 
 impl SearchContext<'_> {
-    fn ends_with_string(&self, path: &Path) -> Result<bool> {
+    fn ends_with_string(&self, ids: &[u32]) -> Result<bool> {
         let stops = &self.options.stop_strings;
         let Some(codec) = self.codec.filter(|_| !stops.is_empty()) else { return Ok(false) };
-        let text = codec.decode_plain(&path.tokens().0)?;
+        let text = codec.decode_plain(ids)?;
         Ok(stops.iter().any(|stop| text.contains(stop.as_str())))
     }
 }

@@ -1,10 +1,11 @@
 //! A language model with its key-value cache: scores of the next token of several texts.
 
 use crate::error::Result;
-use crate::eval::generate::routes::{Router, TokenSpan};
+use crate::eval::generate::routes::{Router, Routes, TokenSpan};
 use crate::model::decoder::cache::Extension;
 use crate::model::{CachedId, CausalLm, KvCache};
 use crate::nn::kernels::simd;
+use crate::rng::SeedStream;
 use crate::tensor::to_f32;
 use rayon::prelude::*;
 
@@ -13,20 +14,6 @@ use rayon::prelude::*;
 pub struct Sequence {
     text: usize,
     lanes: Vec<CachedId>,
-}
-
-/// Scores of the next token of some sequences. `[sequences, vocab]`
-#[derive(Clone, Debug)]
-pub struct NextTokenScores {
-    values: Vec<f32>,
-    vocab: usize,
-}
-
-impl NextTokenScores {
-    /// Of one sequence: logits, or log-probabilities where several routes were averaged.
-    pub fn of(&self, sequence: usize) -> &[f32] {
-        &self.values[sequence * self.vocab..(sequence + 1) * self.vocab]
-    }
 }
 
 /// A model with its key-value cache.
@@ -38,19 +25,20 @@ pub struct CachedDecoder<'a> {
 }
 
 impl<'a> CachedDecoder<'a> {
-    /// With an empty cache.
-    pub fn new(model: &'a CausalLm, router: Router) -> Self {
-        Self { model, cache: KvCache::beside(model.decoder()), router }
+    /// With an empty cache; an error where the model does not have these routes.
+    pub fn new(model: &'a CausalLm, routes: Routes, seed: SeedStream) -> Result<Self> {
+        let router = Router::new(model, routes, seed)?;
+        Ok(Self { model, cache: KvCache::new(&model.base), router })
     }
 
     /// Allocates memory for so many tokens of texts.
     pub fn reserve(&mut self, tokens: usize) {
-        self.cache.reserve(tokens * self.router.lanes());
+        self.cache.reserve(tokens * self.router.routes.lanes());
     }
 
     /// A new sequence.
     pub fn start(&mut self, text: usize) -> Sequence {
-        Sequence { text, lanes: (0..self.router.lanes()).map(|_| self.cache.start()).collect() }
+        Sequence { text, lanes: (0..self.router.routes.lanes()).map(|_| self.cache.start()).collect() }
     }
 
     /// A copy of a sequence.
@@ -64,8 +52,9 @@ impl<'a> CachedDecoder<'a> {
         sequence.lanes.iter().for_each(|&lane| self.cache.forget(lane));
     }
 
-    /// Reads new tokens of some sequences, each at least one, and scores the next token of each.
-    pub fn read(&mut self, new: &[(&Sequence, &[u32])]) -> Result<NextTokenScores> {
+    /// Reads new tokens of some sequences, each at least one, and scores the next token of each: logits `[vocab]`, or
+    /// log-probabilities where several routes are averaged.
+    pub fn read(&mut self, new: &[(&Sequence, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let (mut spans, mut extensions) = (Vec::new(), Vec::new());
         for (sequence, ids) in new {
             for (lane, &cached) in sequence.lanes.iter().enumerate() {
@@ -78,24 +67,22 @@ impl<'a> CachedDecoder<'a> {
         let logits = self.model.extend(&mut self.cache, &extensions, route.as_ref())?;
         let (_, vocab) = logits.dims2()?;
         let logits = to_f32(&logits)?;
-        let lanes = self.router.lanes();
-        let values = if lanes == 1 { logits } else { averaged(&logits, lanes, vocab) };
-        Ok(NextTokenScores { values, vocab })
+        Ok(match self.router.routes.lanes() {
+            1 => logits.chunks_exact(vocab).map(<[f32]>::to_vec).collect(),
+            lanes => logits.par_chunks_exact(lanes * vocab).map(|logits| averaged(logits, vocab)).collect(),
+        })
     }
 }
 
-/// The logarithm of the mean of the probabilities along several routes. `[sequences * lanes, vocab] -> [sequences, vocab]`
-fn averaged(logits: &[f32], lanes: usize, vocab: usize) -> Vec<f32> {
-    let mut out = vec![0.0; logits.len() / lanes];
-    let sequences = out.par_chunks_exact_mut(vocab).zip(logits.par_chunks_exact(lanes * vocab));
-    sequences.for_each(|(out, logits)| {
-        for lane in logits.chunks_exact(vocab) {
-            let norm = log_sum(lane);
-            simd::vectorized(|| out.iter_mut().zip(lane).for_each(|(sum, z)| *sum += simd::exp(z - norm)));
-        }
-        // Not the approximation: probabilities of 0 must stay -inf, and there is one logarithm a token.
-        out.iter_mut().for_each(|p| *p = (*p / lanes as f32).ln());
-    });
+/// The logarithm of the mean of the probabilities along several routes. `[lanes, vocab] -> [vocab]`
+fn averaged(logits: &[f32], vocab: usize) -> Vec<f32> {
+    let (mut out, lanes) = (vec![0.0; vocab], logits.len() / vocab);
+    for lane in logits.chunks_exact(vocab) {
+        let norm = log_sum(lane);
+        simd::vectorized(|| out.iter_mut().zip(lane).for_each(|(sum, z)| *sum += simd::exp(z - norm)));
+    }
+    // Not the approximation: probabilities of 0 must stay -inf, and there is one logarithm a token.
+    out.iter_mut().for_each(|p| *p = (*p / lanes as f32).ln());
     out
 }
 

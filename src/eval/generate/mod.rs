@@ -16,6 +16,7 @@
 
 mod batch;
 pub mod beam;
+mod beam_settings;
 mod beam_state;
 pub mod cached_decoder;
 pub mod logits_processors;
@@ -24,7 +25,7 @@ pub mod sample;
 pub mod score;
 pub mod stops;
 
-pub use beam::{Beams, EarlyStop, Search};
+pub use beam_settings::{Beams, EarlyStop, Search};
 pub use logits_processors::{Rules, Scope};
 pub use routes::Routes;
 pub use sample::Sampling;
@@ -48,7 +49,7 @@ pub enum Method {
 
 /// How texts are generated.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct GenerateOptions {
     /// How the next token is chosen.
     pub method: Method,
     /// Against repetitions.
@@ -67,7 +68,7 @@ pub struct Options {
     pub batch_size: usize,
 }
 
-impl Options {
+impl GenerateOptions {
     /// Greedy, up to `max_new_tokens`, ended by these tokens.
     pub fn greedy(max_new_tokens: usize, stop_ids: &[u32]) -> Self {
         Self {
@@ -160,20 +161,13 @@ pub enum Event<'a> {
         /// The piece.
         piece: &'a str,
     },
-    /// A text is whole.
-    Text {
-        /// Number of the prompt.
-        text: usize,
-        /// The text.
-        generated: &'a Generated,
-    },
 }
 
 /// Callbacks.
 pub struct Hooks<'a> {
     /// Called after each step with the share done, 0 to 1; false ends it at once.
     pub go_on: &'a dyn Fn(f64) -> bool,
-    /// Called for each token and each text.
+    /// Called for each token, and for what was held back at the end of a text.
     pub tell: &'a mut dyn FnMut(Event<'_>),
 }
 
@@ -190,11 +184,11 @@ pub fn generate(
     model: &CausalLm,
     prompts: &[Vec<u32>],
     codec: Option<&TextCodec>,
-    options: &Options,
+    options: &GenerateOptions,
     hooks: &mut Hooks<'_>,
 ) -> Result<Vec<Generated>> {
     options.check(prompts, codec)?;
-    let most = model.spec().max_length();
+    let most = model.base.spec.max_length();
     if let Some((index, prompt)) = prompts.iter().enumerate().find(|(_, prompt)| prompt.len() > most) {
         let (number, tokens) = (index + 1, prompt.len());
         return Err(Error::data(format!("prompt {number} has {tokens} tokens; this model takes {most}")));

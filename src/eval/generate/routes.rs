@@ -4,7 +4,7 @@ use crate::config::MixtureConfig;
 use crate::error::{Error, Result};
 use crate::eval::compare::random_route;
 use crate::mixture::{Pick, Route, SIDES, Side};
-use crate::model::CausalLm;
+use crate::model::{CausalLm, Network as _};
 use crate::rng::{Purpose, SeedStream};
 
 /// First index of the random streams that choose an expert for each token.
@@ -52,7 +52,7 @@ pub struct TokenSpan {
 /// Makes the route of each step.
 #[derive(Debug)]
 pub struct Router {
-    routes: Routes,
+    pub(super) routes: Routes,
     mixture: Option<MixtureConfig>,
     sites: usize,
     seed: SeedStream,
@@ -77,11 +77,6 @@ impl Router {
         Ok(Self { routes, mixture, sites, seed })
     }
 
-    /// Routes that one text is read along.
-    pub fn lanes(&self) -> usize {
-        self.routes.lanes()
-    }
-
     /// The route of a step, whose sequences are these.
     pub fn route(&self, spans: &[TokenSpan]) -> Option<Route> {
         let mixture = self.mixture.as_ref()?;
@@ -90,21 +85,15 @@ impl Router {
             Routes::Plain => None,
             Routes::Expert(expert) => Some(Route::fixed(mixture, self.sites, expert)),
             Routes::Whole(index) => Some(whole(index as u64)),
-            Routes::PerText => {
-                let own: Vec<Route> = spans.iter().map(|span| whole(TEXTS + span.text as u64)).collect();
-                Some(self.beside(&own))
-            }
-            Routes::Ensemble(routes) => {
-                let all: Vec<Route> = (0..routes as u64).map(whole).collect();
-                let own: Vec<Route> = spans.iter().map(|span| all[span.lane % routes].clone()).collect();
-                Some(self.beside(&own))
-            }
+            Routes::PerText => Some(self.per_sequence(spans, |span| whole(TEXTS + span.text as u64))),
+            Routes::Ensemble(_) => Some(self.per_sequence(spans, |span| whole(span.lane as u64))),
             Routes::PerToken => Some(self.per_token(mixture, spans)),
         }
     }
 
     /// A whole route for each sequence.
-    fn beside(&self, routes: &[Route]) -> Route {
+    fn per_sequence(&self, spans: &[TokenSpan], whole: impl Fn(&TokenSpan) -> Route) -> Route {
+        let routes: Vec<Route> = spans.iter().map(whole).collect();
         let one = |site: usize, side: Side| {
             let expert = |route: &Route| match route.pick(0, site, side) {
                 Pick::One(expert) => *expert,

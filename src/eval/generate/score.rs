@@ -1,6 +1,6 @@
 //! Texts for the inputs of a data set, and their scores against the references.
 
-use super::{Generated, Hooks, Options, generate};
+use super::{GenerateOptions, Generated, Hooks, generate};
 use crate::config::TextFormat;
 use crate::data::text::{InputGroup, TextData};
 use crate::error::{Context as _, Error, Result};
@@ -35,7 +35,7 @@ pub struct Scored {
 pub fn score_inputs(
     model: &CausalLm,
     data: &TextData,
-    options: &Options,
+    options: &GenerateOptions,
     scoring: ScoreOptions,
     hooks: &mut Hooks<'_>,
 ) -> Result<Scored> {
@@ -46,7 +46,7 @@ pub fn score_inputs(
             "the evaluation texts have no prompts, so there is nothing to answer; choose data with prompts and answers",
         ));
     }
-    let room = model.spec().max_length().saturating_sub(1);
+    let room = model.base.spec.max_length().saturating_sub(1);
     let prompt = |group: &&InputGroup| {
         let first = group.examples.first().and_then(|&example| data.dev.examples.get(example));
         let first = first.ok_or_else(|| Error::internal("an input without an example"))?;
@@ -56,7 +56,7 @@ pub fn score_inputs(
         Ok(ids)
     };
     let prompts = groups.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-    let texts = generate(model, &prompts, Some(data.encoder.codec()), options, hooks)?;
+    let texts = generate(model, &prompts, Some(&data.encoder.codec), options, hooks)?;
     let challenge = matches!(data.dev.format, TextFormat::Webnlg | TextFormat::Dart);
     let protocol = scoring.protocol.unwrap_or(if challenge { Protocol::WebNlg } else { Protocol::E2e });
     let prepared = |text: &str| {

@@ -19,18 +19,6 @@ use crate::eval::text_metrics::ngrams::{Counts, matches};
 /// N-grams up to this length are counted.
 pub(crate) const ORDERS: usize = 4;
 
-/// BLEU of a corpus with what it was computed from.
-pub(crate) struct Bleu {
-    pub(crate) score: f64,
-    /// For n = 1 to 4.
-    pub(crate) precisions: [f64; ORDERS],
-    pub(crate) brevity_penalty: f64,
-    /// c.
-    pub(crate) hypothesis_words: usize,
-    /// r.
-    pub(crate) reference_words: usize,
-}
-
 /// The references of one segment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reference {
@@ -58,8 +46,10 @@ pub struct BleuCounts {
     hits: [u64; ORDERS],
     /// N-grams of the output for n = 1 to 4.
     totals: [usize; ORDERS],
-    hypothesis_words: usize,
-    reference_words: usize,
+    /// c.
+    pub(crate) hypothesis_words: usize,
+    /// r.
+    pub(crate) reference_words: usize,
 }
 
 impl BleuCounts {
@@ -75,23 +65,29 @@ impl BleuCounts {
         }
     }
 
-    pub(crate) fn score(&self, protocol: Protocol) -> Bleu {
-        let Self { hits, totals, hypothesis_words, reference_words } = *self;
-        let precision = |order: usize| if totals[order] == 0 { 0.0 } else { hits[order] as f64 / totals[order] as f64 };
-        let precisions = std::array::from_fn(precision);
-        let brevity_penalty = match hypothesis_words {
+    /// BLEU of these counts.
+    pub(crate) fn score(&self, protocol: Protocol) -> f64 {
+        if protocol == Protocol::WebNlg && self.hits.contains(&0) {
+            return 0.0;
+        }
+        let pairs = self.hits.iter().zip(self.totals);
+        let logs = pairs.map(|(&hit, total)| ((hit as f64).max(1e-15) / (total as f64).max(1e-9)).ln());
+        self.brevity_penalty() * (logs.sum::<f64>() / ORDERS as f64).exp()
+    }
+
+    /// Shares of matched n-grams for n = 1 to 4.
+    pub(crate) fn precisions(&self) -> [f64; ORDERS] {
+        let share = |hits: u64, total: usize| if total == 0 { 0.0 } else { hits as f64 / total as f64 };
+        std::array::from_fn(|order| share(self.hits[order], self.totals[order]))
+    }
+
+    /// BP.
+    pub(crate) fn brevity_penalty(&self) -> f64 {
+        match self.hypothesis_words {
             0 => 0.0,
-            words if words <= reference_words => (1.0 - reference_words as f64 / words as f64).exp(),
+            words if words <= self.reference_words => (1.0 - self.reference_words as f64 / words as f64).exp(),
             _ => 1.0,
-        };
-        let logs =
-            hits.iter().zip(totals).map(|(&hit, total)| ((hit as f64).max(1e-15) / (total as f64).max(1e-9)).ln());
-        let score = if protocol == Protocol::WebNlg && hits.contains(&0) {
-            0.0
-        } else {
-            brevity_penalty * (logs.sum::<f64>() / ORDERS as f64).exp()
-        };
-        Bleu { score, precisions, brevity_penalty, hypothesis_words, reference_words }
+        }
     }
 }
 

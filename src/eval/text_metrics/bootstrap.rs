@@ -32,7 +32,7 @@ impl BleuDifference {
         }
         let bleu = |scores: &SegmentScores, chosen: &[usize]| {
             let counts: BleuCounts = chosen.iter().filter_map(|&segment| scores.bleu.get(segment)).sum();
-            counts.score(protocol).score
+            counts.score(protocol)
         };
         let apart = |chosen: &[usize]| bleu(own, chosen) - bleu(other, chosen);
         let mut stream = SeedStream::new(0).stream(Purpose::Sampling, 0);

@@ -10,7 +10,7 @@
 //! This is CIDEr-D (clipped weights, penalty for length). Rarity comes from the references of the same corpus, so scores
 //! are only comparable on the same references; a corpus of one segment scores 0.
 
-use crate::eval::text_metrics::ngrams::{Counts, shared};
+use crate::eval::text_metrics::ngrams::{Counts, GramCounts, shared};
 
 /// N-grams up to this length are counted.
 pub(crate) const ORDERS: usize = 4;
@@ -29,7 +29,7 @@ impl Rarity {
         // The last segment in which an n-gram was seen, so that it is counted once a segment.
         let (mut segments, mut last) = (vec![0u32; grams], vec![usize::MAX; grams]);
         for (segment, counts) in references.iter().enumerate() {
-            for &(gram, _) in counts.iter().flat_map(|counts| counts.orders.iter().flatten()) {
+            for &gram in counts.iter().flat_map(|counts| &counts.orders).flat_map(GramCounts::keys) {
                 let gram = gram as usize;
                 segments[gram] += u32::from(last[gram] != segment);
                 last[gram] = segment;
@@ -46,8 +46,8 @@ impl Rarity {
     /// Length of the vector of each order.
     pub(crate) fn norms(&self, counts: &Counts) -> [f64; ORDERS] {
         std::array::from_fn(|order| {
-            let list = counts.orders.get(order).map_or(&[][..], Vec::as_slice);
-            list.iter().map(|&(gram, count)| (f64::from(count) * self.weight(gram)).powi(2)).sum::<f64>().sqrt()
+            let counts = counts.orders.get(order).into_iter().flatten();
+            counts.map(|(&gram, &count)| (f64::from(count) * self.weight(gram)).powi(2)).sum::<f64>().sqrt()
         })
     }
 }
@@ -83,10 +83,10 @@ fn similarity(output: &Counts, norms: [f64; ORDERS], reference: &Reference, rari
             continue;
         }
         let mut common = 0.0;
-        shared(own, theirs, |gram, count, other| {
+        for (gram, count, other) in shared(own, theirs) {
             let weight = rarity.weight(gram);
             common += f64::from(count.min(other)) * weight * f64::from(other) * weight;
-        });
+        }
         sum += common / scale;
     }
     sum * closeness

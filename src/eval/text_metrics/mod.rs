@@ -7,7 +7,7 @@
 //! | [`meteor`] | 0 to 1 | more | aligned words: exact, by stem, by synonym |
 //! | `rouge` | 0 to 1 | more | longest common subsequence |
 //! | `cider` | 0 to 10 | more | cosine of n-gram vectors, weighted by rarity |
-//! | `ter` | 0 up | less | edits and moves that mend the output |
+//! | `ter` | 0 up | less | edits and moves that turn the output into a reference |
 //! | `chrf` | 0 to 1 | more | n-grams of characters |
 //!
 //! # Protocols

@@ -31,7 +31,7 @@ impl Information {
         for reference in references.iter().flatten() {
             words += reference.length;
             number += 1;
-            for &(gram, count) in reference.orders.iter().flatten() {
+            for (&gram, &count) in reference.orders.iter().flatten() {
                 counts[gram as usize] += u64::from(count);
             }
         }
@@ -50,9 +50,9 @@ pub(crate) fn corpus(outputs: &[Counts], references: &[Reference], information: 
     let mut totals = [0usize; ORDERS];
     for (output, reference) in outputs.iter().zip(references) {
         for (order, (own, most)) in output.orders.iter().zip(&reference.most.orders).enumerate().take(ORDERS) {
-            shared(own, most, |gram, count, limit| {
+            for (gram, count, limit) in shared(own, most) {
                 gained[order] += f64::from(count.min(limit)) * information.bits[gram as usize];
-            });
+            }
         }
         for (order, total) in totals.iter_mut().enumerate() {
             *total += output.total(order);

@@ -40,7 +40,9 @@ impl Scorer {
         if references.is_empty() {
             return Err(Error::data("there are no references to score against"));
         }
-        let present: Vec<Vec<&str>> = references.iter().map(|texts| not_empty(texts)).collect();
+        let has_words = |text: &&str| !text.trim().is_empty();
+        let present: Vec<Vec<&str>> =
+            references.iter().map(|texts| texts.iter().map(String::as_str).filter(has_words).collect()).collect();
         if let Some(segment) = present.iter().position(Vec::is_empty) {
             return Err(Error::data(format!("segment {} has no reference text; every segment needs one", segment + 1)));
         }
@@ -48,7 +50,7 @@ impl Scorer {
         let mut counts = Vec::with_capacity(references.len());
         for texts in references {
             let kept = texts.iter().filter(|text| protocol == Protocol::WebNlg || !text.trim().is_empty());
-            let count = |text: &String| grams.count(&numbers_of(&mut numbers, &cut(text, protocol)), nist::ORDERS);
+            let count = |text: &String| grams.count(&numbers.numbers(cut(text, protocol)), nist::ORDERS);
             counts.push(kept.map(count).collect::<Vec<Counts>>());
         }
         let bleu = counts.iter().map(|counts| bleu::Reference::of(counts)).collect();
@@ -57,17 +59,15 @@ impl Scorer {
             Protocol::WebNlg => nist::Information::default(),
         };
         let treebank = (protocol == Protocol::E2e).then(|| Treebank::new(&present));
-        let edits = (protocol == Protocol::WebNlg)
-            .then(|| each(&present, |text| numbers_of(&mut numbers, &tokens::lower_words(text))));
+        let edits =
+            (protocol == Protocol::WebNlg).then(|| each(&present, |text| numbers.numbers(tokens::lower_words(text))));
         let mut characters = chrf::Counter::default();
         let chrf = each(&present, |text| characters.count(text));
-        let meteor = word_lists.map(|lists| match protocol {
-            Protocol::E2e => {
-                let cut = each(&present, |text| ptb::words(text).join(" "));
-                Meteor::new(lists, cut.iter().map(|texts| texts.iter().map(String::as_str).collect()))
-            }
-            Protocol::WebNlg => Meteor::new(lists, present.iter().cloned()),
-        });
+        let meteor_text = |text: &str| match protocol {
+            Protocol::E2e => ptb::words(text).join(" "),
+            Protocol::WebNlg => text.to_owned(),
+        };
+        let meteor = word_lists.map(|lists| Meteor::new(lists, &each(&present, meteor_text)));
         Ok(Self {
             protocol,
             segments: references.len(),
@@ -101,14 +101,14 @@ impl Scorer {
         let mut segments = SegmentScores::default();
         let counts: Vec<Counts> = outputs
             .iter()
-            .map(|text| self.grams.count(&numbers_of(&mut self.numbers, &cut(text, self.protocol)), nist::ORDERS))
+            .map(|text| self.grams.count(&self.numbers.numbers(cut(text, self.protocol)), nist::ORDERS))
             .collect();
         segments.bleu = counts.iter().zip(&self.bleu).map(|(own, theirs)| BleuCounts::of(own, theirs)).collect();
-        let bleu = segments.bleu.iter().sum::<BleuCounts>().score(self.protocol);
+        let bleu: BleuCounts = segments.bleu.iter().sum();
         let nist = (self.protocol == Protocol::E2e).then(|| nist::corpus(&counts, &self.bleu, &self.information));
         let ter = self.edits.as_ref().map(|references| {
             let words: Vec<Vec<u32>> =
-                outputs.iter().map(|text| numbers_of(&mut self.numbers, &tokens::lower_words(text))).collect();
+                outputs.iter().map(|text| self.numbers.numbers(tokens::lower_words(text))).collect();
             ter::corpus(&words, references)
         });
         let (ter, edits) = ter.unzip();
@@ -122,7 +122,7 @@ impl Scorer {
             meteor_inputs = words.iter().map(|words| words.join(" ")).collect();
         }
         let inputs = if meteor_inputs.is_empty() { outputs } else { &meteor_inputs };
-        let meteor = self.meteor.as_mut().map(|meteor| meteor.score(inputs.iter().map(String::as_str)));
+        let meteor = self.meteor.as_mut().map(|meteor| meteor.score(inputs));
         let (meteor, by_segment) = meteor.unzip();
         segments.meteor = by_segment.unwrap_or_default();
         let scores = TextScores {
@@ -130,7 +130,7 @@ impl Scorer {
             segments: self.segments,
             references: self.references,
             empty_outputs: outputs.iter().filter(|text| text.trim().is_empty()).count(),
-            bleu: bleu.score,
+            bleu: bleu.score(self.protocol),
             nist,
             meteor_exact_stem_synonym: meteor,
             rouge_l: mean(&segments.rouge_l),
@@ -138,8 +138,8 @@ impl Scorer {
             ter: ter.map(|ter| ter.score),
             chrf,
             chrf_plus_plus,
-            bleu_precisions: bleu.precisions,
-            brevity_penalty: bleu.brevity_penalty,
+            bleu_precisions: bleu.precisions(),
+            brevity_penalty: bleu.brevity_penalty(),
             hypothesis_words: bleu.hypothesis_words,
             reference_words: bleu.reference_words,
             ter_edits: ter.map(|ter| ter.edits),
@@ -152,7 +152,7 @@ impl Scorer {
 impl Treebank {
     fn new(references: &[Vec<&str>]) -> Self {
         let (mut numbers, mut grams) = (Words::default(), Grams::default());
-        let words = each(references, |text| numbers_of(&mut numbers, &ptb::words(text)));
+        let words = each(references, |text| numbers.numbers(ptb::words(text)));
         let mut count = |words: &Vec<u32>| grams.count(words, cider::ORDERS);
         let counts: Vec<Vec<Counts>> = words.iter().map(|texts| texts.iter().map(&mut count).collect()).collect();
         let rarity = cider::Rarity::of(grams.len(), &counts);
@@ -167,7 +167,7 @@ impl Treebank {
     fn score(&mut self, outputs: &[Vec<String>]) -> (Vec<f64>, Vec<f64>) {
         let (mut rouge_l, mut cider) = (Vec::with_capacity(outputs.len()), Vec::with_capacity(outputs.len()));
         for (output, (words, references)) in outputs.iter().zip(self.words.iter().zip(&self.cider)) {
-            let output = numbers_of(&mut self.numbers, output);
+            let output = self.numbers.numbers(output);
             rouge_l.push(rouge::segment(&output, words));
             cider.push(cider::segment(&self.grams.count(&output, cider::ORDERS), references, &self.rarity));
         }
@@ -183,17 +183,9 @@ fn cut(text: &str, protocol: Protocol) -> Vec<String> {
     }
 }
 
-fn numbers_of(numbers: &mut Words, words: &[String]) -> Vec<u32> {
-    numbers.numbers(words.iter().map(String::as_str))
-}
-
 /// Something of each text of each segment.
 fn each<T>(segments: &[Vec<&str>], mut of: impl FnMut(&str) -> T) -> Vec<Vec<T>> {
     segments.iter().map(|texts| texts.iter().map(|text| of(text)).collect()).collect()
-}
-
-fn not_empty(texts: &[String]) -> Vec<&str> {
-    texts.iter().map(String::as_str).filter(|text| !text.trim().is_empty()).collect()
 }
 
 /// The mean of segment scores; nothing for none.

@@ -147,7 +147,7 @@ fn best_move(output: &[u32], reference: &[u32], alignment: &Alignment, tries: &m
     // Distance after the best move so far, and the words.
     let mut best: Option<(usize, Vec<u32>)> = None;
     for (index, moves) in candidates.iter().enumerate().rev() {
-        // Moving n words cannot mend more than 2 n errors.
+        // Moving n words cannot remove more than 2 n errors.
         let most = 2 * (index + 1);
         for one in moves {
             if let Some((edits, _)) = &best

@@ -13,12 +13,13 @@ use crate::config::{Method, MixtureKind, Recompute, RunConfig};
 use crate::data::order::BatchRule;
 use crate::data::{Dataset, text::TextDataset};
 use crate::mixture::Side;
-use crate::model::Encoder;
 use crate::model::decoder::Decoder;
-use crate::model::loras::{LayerLoras, Module, Slot};
+use crate::model::loras::{Module, Slot};
+use crate::model::network::LayerModules;
+use crate::model::{BaseModel as _, Encoder, Network as _};
 use crate::nn::Weight;
 use crate::nn::kernels::gemm;
-use crate::train::{Subject, step};
+use crate::train::{ModelAndData, step};
 use candle_core::DType;
 
 /// The program, its libraries, threads and caches.
@@ -75,9 +76,6 @@ pub struct ActivationFormat {
 }
 
 impl ActivationFormat {
-    /// Everything in single precision.
-    pub const SINGLE: Self = Self { bytes: 4.0, narrow_head: false };
-
     /// Of an encoder.
     pub fn of_encoder(encoder: &Encoder) -> Self {
         Self { bytes: encoder.activation_dtype().size_in_bytes() as f64, narrow_head: false }
@@ -85,7 +83,7 @@ impl ActivationFormat {
 
     /// Of a decoder.
     pub fn of_decoder(decoder: &Decoder) -> Self {
-        let narrow_head = match &decoder.segments().head {
+        let narrow_head = match &decoder.head {
             Weight::Dense(head) => head.dtype() == DType::BF16 && gemm::multiplies_bf16(),
             Weight::Quantised(_) => decoder.activation_dtype() == DType::BF16,
         };
@@ -108,7 +106,7 @@ pub struct Mixtures {
 
 impl Mixtures {
     /// In a layer of width `d` with these LoRA modules, if it has any.
-    pub fn new(config: &RunConfig, d: usize, loras: Option<&LayerLoras>) -> Self {
+    pub fn new(config: &RunConfig, d: usize, layer: Option<&LayerModules>) -> Self {
         let mut sum = Self::default();
         if config.model.method != Method::Adamix {
             return sum;
@@ -117,7 +115,7 @@ impl Mixtures {
             let (d, r) = (d as f64, config.mixture.adapter_size as f64);
             return Self { activations: d, single: r, drawn: 2.0 * d * r, ..sum };
         }
-        for (slot, placed) in loras.into_iter().flat_map(LayerLoras::iter) {
+        for (slot, placed) in layer.into_iter().flat_map(LayerModules::loras) {
             let Module::Mixture(lora) = &placed.module else { continue };
             let values = |side: Side| lora.bank(side).weight().elem_count() as f64 / lora.bank(side).experts() as f64;
             sum.single += lora.bank(Side::Down).weight().dim(1).unwrap_or(0) as f64;
@@ -168,15 +166,15 @@ pub struct Need {
 
 impl Need {
     /// Of a run with these settings.
-    pub fn of(config: &RunConfig, subject: &Subject, recompute: bool) -> Self {
+    pub fn of(config: &RunConfig, subject: &ModelAndData, recompute: bool) -> Self {
         let counts = subject.model().counts();
         let threads = rayon::current_num_threads();
         let (weights, step, vocabulary, data) = match subject {
-            Subject::Classifier(model, task) => {
-                let (spec, layer) = (model.encoder().spec(), model.encoder().layers().first());
-                let mixtures = Mixtures::new(config, spec.hidden_size, layer.map(|layer| &layer.loras));
+            ModelAndData::Classifier(model, task) => {
+                let (spec, layer) = (&model.base.spec, model.base.modules().next());
+                let mixtures = Mixtures::new(config, spec.hidden_size, layer);
                 let load = Load::of(config, &lengths(&task.train));
-                let format = ActivationFormat::of_encoder(model.encoder());
+                let format = ActivationFormat::of_encoder(&model.base);
                 let step = StepConditions { mixtures, format, load, threads, recompute };
                 let step = step_bytes(spec, config, &step).max(encoder::evaluation_bytes(
                     spec,
@@ -185,19 +183,19 @@ impl Need {
                     &lengths(&task.dev),
                 ));
                 // Biases and norms are wider than a narrow base model's matrices, and few.
-                let weights = model.encoder().dtype().size_in_bytes() * counts.base;
+                let weights = model.dtype().size_in_bytes() * counts.base;
                 (weights, step, spec.vocab_size, data_bytes(&task.train) + data_bytes(&task.dev))
             }
-            Subject::Lm(model, texts) => {
-                let (spec, layer) = (model.spec(), model.decoder().layers().first());
-                let mixtures = Mixtures::new(config, spec.hidden_size, layer.map(|layer| &layer.loras));
+            ModelAndData::Lm(model, texts) => {
+                let (spec, layer) = (&model.base.spec, model.base.modules().next());
+                let mixtures = Mixtures::new(config, spec.hidden_size, layer);
                 let load = Load::of(config, &texts.train.lengths());
                 let learned = load.tokens * texts.train.learned() as f64 / texts.train.tokens().max(1) as f64;
-                let format = ActivationFormat::of_decoder(model.decoder());
+                let format = ActivationFormat::of_decoder(&model.base);
                 let step = StepConditions { mixtures, format, load, threads, recompute };
                 let step = decoder_step_bytes(spec, &step, learned)
                     .max(decoder::evaluation_bytes(spec, config, format, &texts.dev));
-                let weights = model.decoder().weight_bytes();
+                let weights = model.base.weight_bytes();
                 (weights, step, spec.vocab_size, text_bytes(&texts.train) + text_bytes(&texts.dev))
             }
         };
@@ -221,7 +219,7 @@ impl Need {
 }
 
 fn lengths(data: &Dataset) -> Vec<usize> {
-    data.encoded.iter().map(crate::data::Encoded::len).collect()
+    data.encoded.iter().map(|text| text.ids.len()).collect()
 }
 
 /// Texts and token ids with their bookkeeping.
@@ -248,7 +246,7 @@ pub struct Settled {
 }
 
 /// Decides [`Recompute::Auto`]: by what is free now, with the model loaded. `free`: bytes, where known.
-pub fn settle(config: &RunConfig, subject: &Subject, free: Option<u64>) -> Settled {
+pub fn settle(config: &RunConfig, subject: &ModelAndData, free: Option<u64>) -> Settled {
     let kept = || Need::of(config, subject, false).to_come();
     let again = || Need::of(config, subject, true).to_come();
     match (config.train.recompute, free) {
@@ -283,7 +281,7 @@ mod tests {
     fn bytes(config: &RunConfig, spec: &EncoderSpec, recompute: bool) -> f64 {
         let load = Load { tokens: 2048.0, sequences: 32.0, longest: 64.0 };
         let mixtures = Mixtures::new(config, spec.hidden_size, None);
-        let format = ActivationFormat::SINGLE;
+        let format = ActivationFormat { bytes: 4.0, narrow_head: false };
         step_bytes(spec, config, &StepConditions { mixtures, format, load, threads: 2, recompute })
     }
 

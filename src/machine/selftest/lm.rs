@@ -3,6 +3,7 @@
 use crate::config::{MixtureKind, RunConfig};
 use crate::data::text::TextBatch;
 use crate::error::Result;
+use crate::machine::selftest::Input::{Base, Wide};
 use crate::machine::selftest::{Bench, all_grads, attention_both_ways, host, losses, routes};
 use crate::mixture::{Bank, LoraMixture, RowMap};
 use crate::model::decoder::cache::Extension;
@@ -11,10 +12,11 @@ use crate::model::{CausalLm, KvCache, LmSetup};
 use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::head_norm::{self, HeadNorm};
 use crate::nn::kernels::layer_norm::{self, Affine};
+use crate::nn::kernels::rms_norm::{self, Scale};
 use crate::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use crate::nn::kernels::vocab_loss::{Objective, vocab_loss};
 use crate::nn::kernels::vocab_scores::vocab_scores;
-use crate::nn::kernels::{Act, Dropout, gated, gemm, residual, rms_norm};
+use crate::nn::kernels::{Act, Dropout, gated, gemm, residual};
 use crate::nn::{Grads, Params};
 use crate::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
@@ -31,16 +33,10 @@ pub(crate) fn checks(bench: &mut Bench) -> Result<()> {
 
 fn norms(bench: &mut Bench) -> Result<()> {
     let (n, d, drop) = (37, 130, Dropout::new(5, 0.2));
-    let inputs = [
-        bench.base(&[n, d])?,
-        bench.base(&[n, d])?,
-        bench.wide(&[d])?,
-        bench.base(&[n, d])?,
-        bench.wide(&[n, d])?, // the residual stream stays in f32
-        bench.wide(&[d])?,
-    ];
+    // The residual stream (the fifth) stays in f32.
+    let inputs = [Base(&[n, d]), Base(&[n, d]), Wide(&[d]), Base(&[n, d]), Wide(&[n, d]), Wide(&[d])];
     bench.check("RMS norm", &inputs, |x| {
-        let (y, saved) = rms_norm::forward(&x[0], Some(&x[1]), drop, &x[2], 1e-5)?;
+        let (y, saved) = rms_norm::forward(&x[0], Some(&x[1]), drop, Scale { gamma: &x[2], eps: 1e-5 })?;
         let again = rms_norm::output(&saved, &x[2])?;
         let alone = rms_norm::backward(&x[3], None, &saved, &x[2])?;
         let dsum = rms_norm::backward(&x[3], Some(x[4].copy()?), &saved, &x[2])?;
@@ -54,7 +50,7 @@ fn norms(bench: &mut Bench) -> Result<()> {
     })?;
     let (heads, kv_heads, hd) = (3, 1, 40);
     let columns = (heads + 2 * kv_heads) * hd;
-    let inputs = [bench.base(&[n, columns])?, bench.wide(&[hd])?, bench.wide(&[hd])?, bench.base(&[n, columns])?];
+    let inputs = [Base(&[n, columns]), Wide(&[hd]), Wide(&[hd]), Base(&[n, columns])];
     bench.check("norm of queries and keys", &inputs, |x| {
         let norm = HeadNorm { gamma: [&x[1], &x[2]], heads: [heads, kv_heads], eps: 1e-6 };
         Ok(vec![head_norm::forward(&x[0], norm)?, head_norm::backward(&x[0], norm, x[3].copy()?)?])
@@ -63,16 +59,15 @@ fn norms(bench: &mut Bench) -> Result<()> {
 
 fn positions(bench: &mut Bench) -> Result<()> {
     let (n, f) = (33, 96);
-    let inputs = [bench.base(&[n, 2 * f])?, bench.base(&[n, f])?];
     for (kernel, act) in [("SwiGLU", Act::Swish), ("gated gelu (tanh)", Act::GeluTanh)] {
-        bench.check(kernel, &inputs, |x| {
+        bench.check(kernel, &[Base(&[n, 2 * f]), Base(&[n, f])], |x| {
             Ok(vec![gated::forward(act, &x[0])?, gated::backward(act, x[0].copy()?, &x[1])?])
         })?;
     }
     let (heads, hd) = (5, 16);
     let frequencies: Vec<f32> = (0..hd / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / hd as f32)).collect();
     let (angles, of) = (Angles::new(&frequencies, n, 1.0), (0..n as u32).rev().collect::<Vec<_>>());
-    let inputs = [bench.base(&[n, heads * hd + 24])?];
+    let inputs = [Base(&[n, heads * hd + 24])];
     for (kernel, pairing) in
         [("rotary positions", Pairing::Halves), ("rotary positions, interleaved", Pairing::Interleaved)]
     {
@@ -93,7 +88,7 @@ fn causal(bench: &mut Bench) -> Result<()> {
         let (n, columns) = (211, (heads + 2 * kv_heads) * head_dim);
         let both = Layout::bidirectional(spans, heads, head_dim, Dropout::none());
         let layout = Layout { kv_heads, causal: true, ..both };
-        let inputs = [bench.base(&[n, columns])?, bench.base(&[n, heads * head_dim])?];
+        let inputs = [Base(&[n, columns]), Base(&[n, heads * head_dim])];
         bench.check(kernel, &inputs, |x| attention_both_ways(x, &layout))?;
     }
     Ok(())
@@ -106,18 +101,12 @@ fn lora(bench: &mut Bench) -> Result<()> {
     let width: usize = columns.iter().map(ExactSizeIterator::len).sum();
     let rows = RowMap::tokens(&[0, 5, 45, 300], 2);
     let n = rows.rows();
-    let inputs = [
-        bench.base(&[n, d])?,
-        bench.base(&[n, all])?,
-        bench.wide(&[experts, 2 * r, d])?,
-        bench.wide(&[experts, width, r])?,
-        bench.base(&[n, all])?,
-        bench.base(&[n, d])?,
-    ];
+    let (down, up) = ([experts, 2 * r, d], [experts, width, r]);
+    let inputs = [Base(&[n, d]), Base(&[n, all]), Wide(&down), Wide(&up), Base(&[n, all]), Base(&[n, d])];
     let kernels = [("LoRA, one expert a pass", Dropout::new(8, 0.1)), ("LoRA, one expert a token", Dropout::none())];
     for ((kernel, drop), route) in kernels.into_iter().zip(routes()) {
         bench.check(kernel, &inputs, |x| {
-            let bank = |weight: &Tensor| Bank::without_bias(weight.clone());
+            let bank = |weight: &Tensor| Bank::new(weight.clone(), None);
             let mut mixture = LoraMixture::new(bank(&x[2])?, bank(&x[3])?, columns.clone(), 2.0, 0.1)?;
             let mut params = Params::default();
             mixture.train("lora", &mut params)?;
@@ -133,7 +122,7 @@ fn lora(bench: &mut Bench) -> Result<()> {
 fn vocabulary(bench: &mut Bench) -> Result<()> {
     let (n, d, vocab) = (21, 48, 700);
     let targets: Vec<u32> = (0..n as u32).map(|i| i * 31 % vocab as u32).collect();
-    let inputs = [bench.base(&[2 * n, d])?, bench.base(&[vocab, d])?];
+    let inputs = [Base(&[2 * n, d]), Base(&[vocab, d])];
     for (kernel, detach, both) in
         [("loss over a vocabulary", true, false), ("loss over a vocabulary, not detached", false, true)]
     {
@@ -141,8 +130,9 @@ fn vocabulary(bench: &mut Bench) -> Result<()> {
         let objective = Objective { passes: 2, smoothing, weight, detach, both, gradient: true, max_logits };
         bench.check(kernel, &inputs, |x| {
             let loss = vocab_loss(&x[0], &x[1], &targets, objective)?;
-            let nll = Tensor::new(loss.nll.as_slice(), &Device::Cpu)?;
-            let parts = Tensor::new(&[loss.total, loss.task, loss.consistency], &Device::Cpu)?;
+            let parts = loss.rows.read()?;
+            let nll = Tensor::new(parts.nll.as_slice(), &Device::Cpu)?;
+            let parts = Tensor::new(&[parts.total, parts.task, parts.consistency], &Device::Cpu)?;
             let grad = loss.grad.map(|grad| grad.to_dtype(DType::F32)? / loss.scale).transpose()?;
             Ok([Some(parts), Some(nll), grad].into_iter().flatten().collect())
         })?;
@@ -184,7 +174,7 @@ fn training(device: &Device, dtype: DType) -> Result<Vec<f64>> {
 /// Scores of what may follow, token by token with cached keys and values.
 fn writing(device: &Device, dtype: DType) -> Result<Vec<f64>> {
     let (_, model) = model(device, dtype)?;
-    let (model, mut cache) = (model.bare(), KvCache::beside(model.decoder()));
+    let (model, mut cache) = (model.bare(), KvCache::new(&model.base));
     let (first, mut all) = (cache.start(), Vec::new());
     let ids: Vec<u32> = (0..90).map(|i| i * 37 % 120).collect();
     // A text, a second one that goes on from it, and both token by token: the pool grows on the way.

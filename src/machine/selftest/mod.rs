@@ -3,6 +3,7 @@
 
 mod lm;
 
+use self::Input::{Base, Wide};
 use crate::config::{MixtureConfig, RunConfig};
 use crate::data::{Batch, Labels};
 use crate::error::Result;
@@ -59,7 +60,7 @@ const TRAINING: [(DType, f64); 3] = [(DType::F32, 1e-3), (DType::BF16, 5e-2), (D
 /// Checks the device these settings choose.
 pub fn selftest(config: &RunConfig) -> Result<Report> {
     let chosen = device::choose(&config.model);
-    let mut bench = Bench { device: chosen.device.clone(), checks: Vec::new(), drawn: 0 };
+    let mut bench = Bench { device: chosen.device.clone(), checks: Vec::new() };
     bench.elementwise()?;
     bench.products()?;
     bench.attention()?;
@@ -74,52 +75,42 @@ pub fn selftest(config: &RunConfig) -> Result<Report> {
 struct Bench {
     device: Device,
     checks: Vec<Check>,
-    drawn: u64,
 }
 
-/// An input: in the base model's format, or never narrower than f32.
-enum Input {
-    Base(Tensor),
-    Wide(Tensor),
+/// An input of random values with this shape: in the base model's format, or never narrower than f32.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    Base(&'a [usize]),
+    Wide(&'a [usize]),
 }
 
 impl Bench {
-    fn random(&mut self, shape: &[usize]) -> Result<Tensor> {
-        self.drawn += 1;
-        let mut stream = SeedStream::new(11).stream(Purpose::Sampling, self.drawn);
-        Ok(Tensor::from_vec(stream.normal_vec(shape.iter().product(), 1.0), shape, &Device::Cpu)?)
-    }
-
-    fn base(&mut self, shape: &[usize]) -> Result<Input> {
-        self.random(shape).map(Input::Base)
-    }
-
-    fn wide(&mut self, shape: &[usize]) -> Result<Input> {
-        self.random(shape).map(Input::Wide)
-    }
-
     /// Runs `work` on the device in every format and in double precision on the CPU; it gets the inputs in order.
     fn check(
         &mut self,
         kernel: &'static str,
-        inputs: &[Input],
+        inputs: &[Input<'_>],
         work: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>,
     ) -> Result<()> {
+        let stream = |at: usize| SeedStream::new(11).stream(Purpose::Sampling, at as u64);
         for (dtype, allowed) in FORMATS {
             let (mut here, mut reference) = (Vec::new(), Vec::new());
-            for input in inputs {
-                let (tensor, dtype) = match input {
-                    Input::Base(tensor) => (tensor, dtype),
-                    Input::Wide(tensor) => (tensor, wide(dtype)),
+            for (at, input) in inputs.iter().enumerate() {
+                let (shape, dtype) = match *input {
+                    Base(shape) => (shape, dtype),
+                    Wide(shape) => (shape, wide(dtype)),
                 };
-                let rounded = tensor.to_dtype(dtype)?;
+                let values = stream(at).normal_vec(shape.iter().product(), 1.0);
+                let rounded = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?;
                 reference.push(rounded.to_dtype(DType::F64)?);
                 here.push(rounded.to_device(&self.device)?);
             }
             let (got, want) = (work(&here)?, work(&reference)?);
-            let mut difference = 0.0f64;
+            // Not a number is more than any number.
+            let mut difference = if got.len() == want.len() { 0.0 } else { f64::INFINITY };
             for (got, want) in got.iter().zip(&want) {
-                difference = difference.max(largest_difference(&host(got)?, &host(want)?));
+                let other = largest_difference(&host(got)?, &host(want)?);
+                difference = std::cmp::max_by(difference, other, f64::total_cmp);
             }
             self.push(kernel, dtype, difference, allowed);
         }
@@ -134,7 +125,7 @@ impl Bench {
 
     fn elementwise(&mut self) -> Result<()> {
         let (n, d) = (37, 130);
-        let inputs = [self.base(&[n, d])?, self.base(&[n, d])?];
+        let inputs = [Base(&[n, d]), Base(&[n, d])];
         for (kernel, act) in [
             ("gelu", Act::Gelu),
             ("gelu (tanh)", Act::GeluTanh),
@@ -148,13 +139,13 @@ impl Bench {
         }
         let drop = Dropout::new(5, 0.2);
         self.check("dropout", &inputs[..1], |x| Ok(vec![drop.apply(&x[0])?]))?;
-        let inputs =
-            [self.base(&[n, d])?, self.base(&[n, d])?, self.wide(&[d])?, self.wide(&[d])?, self.base(&[n, d])?];
+        let inputs = [Base(&[n, d]), Base(&[n, d]), Wide(&[d]), Wide(&[d]), Base(&[n, d])];
         self.check("layer norm", &inputs, |x| {
             let affine = Affine { gamma: &x[2], beta: &x[3], eps: 1e-5 };
             let (y, saved) = layer_norm::forward(&x[0], Some(&x[1]), drop, affine)?;
-            let grads = layer_norm::backward(&x[4], &saved, &x[2], drop, true)?;
-            Ok([Some(y), Some(grads.sum), Some(grads.x), grads.gamma, grads.beta].into_iter().flatten().collect())
+            let grads = layer_norm::backward(&x[4], &saved, &x[2], drop)?;
+            let (dgamma, dbeta) = layer_norm::affine_grads(&x[4], &saved)?;
+            Ok(vec![y, grads.sum, grads.x, dgamma, dbeta])
         })?;
         self.losses()
     }
@@ -168,8 +159,7 @@ impl Bench {
             ("loss of values", Labels::Values((0..n).map(|i| i as f32 / 5.0 - 2.0).collect()), 1),
         ];
         for (kernel, labels, outputs) in labels {
-            let logits = [self.wide(&[2 * n as usize, outputs as usize])?];
-            self.check(kernel, &logits, |x| {
+            self.check(kernel, &[Wide(&[2 * n as usize, outputs as usize])], |x| {
                 let loss = classifier_loss(&x[0], &labels, DType::F32, 2, &mixture)?;
                 let LossValues { total, task, consistency } = loss.value.read()?;
                 let values = Tensor::new(&[total, task, consistency], &Device::Cpu)?;
@@ -181,13 +171,7 @@ impl Bench {
 
     fn products(&mut self) -> Result<()> {
         let (n, d_in, d_out) = (70, 96, 200);
-        let inputs = [
-            self.base(&[n, d_in])?,
-            self.base(&[d_out, d_in])?,
-            self.wide(&[d_out])?,
-            self.base(&[n, d_out])?,
-            self.base(&[n, d_in])?,
-        ];
+        let inputs = [Base(&[n, d_in]), Base(&[d_out, d_in]), Wide(&[d_out]), Base(&[n, d_out]), Base(&[n, d_in])];
         self.check("linear", &inputs, |x| {
             let y = gemm::linear(&x[0], &x[1], Some(&x[2]))?;
             Ok(vec![
@@ -212,16 +196,15 @@ impl Bench {
         ] {
             let spans = vec![0..1, 1..130, 130..147, 147..211];
             let (n, width) = (211, heads * head_dim);
-            let layout = Layout::bidirectional(spans.clone(), heads, head_dim, drop);
-            let inputs = [self.base(&[n, 3 * width])?, self.base(&[n, width])?];
-            self.check(kernel, &inputs, |x| attention_both_ways(x, &layout))?;
+            let layout = Layout::bidirectional(spans, heads, head_dim, drop);
+            self.check(kernel, &[Base(&[n, 3 * width]), Base(&[n, width])], |x| attention_both_ways(x, &layout))?;
         }
         let (heads, head_dim) = (2, 32);
         let width = heads * head_dim;
         let keys = vec![0..7, 7..80, 80..81];
         let layout =
             Layout { queries: vec![0..1, 1..2, 2..3], ..Layout::bidirectional(keys, heads, head_dim, Dropout::none()) };
-        let inputs = [self.base(&[3, width])?, self.base(&[81, 2 * width])?, self.base(&[3, width])?];
+        let inputs = [Base(&[3, width]), Base(&[81, 2 * width]), Base(&[3, width])];
         self.check("attention of first tokens", &inputs, |x| {
             let qkv = Qkv::Split(x[0].clone(), x[1].clone());
             let out = attention::forward(&qkv, &layout)?;
@@ -236,18 +219,12 @@ impl Bench {
         let (experts, d, r) = (3, 96, 16);
         let rows = RowMap::tokens(&[0, 5, 45, 300], 2);
         let n = rows.rows();
-        let inputs = [
-            self.base(&[n, d])?,
-            self.base(&[n, d])?,
-            self.wide(&[experts, r, d])?,
-            self.wide(&[experts, r])?,
-            self.wide(&[experts, d, r])?,
-            self.wide(&[experts, d])?,
-        ];
+        let (w, b) = ([&[experts, r, d], &[experts, d, r]], [&[experts, r], &[experts, d]]);
+        let inputs = [Base(&[n, d]), Base(&[n, d]), Wide(w[0]), Wide(b[0]), Wide(w[1]), Wide(b[1])];
         for (kernel, route) in ["mixture, one expert a pass", "mixture, one expert a token"].into_iter().zip(routes()) {
             self.check(kernel, &inputs, |x| {
                 let (mut params, banks) = (Params::default(), [(2, 3), (4, 5)]);
-                let [down, up] = banks.map(|(w, b)| Bank::new(x[w].clone(), x[b].clone()));
+                let [down, up] = banks.map(|(w, b)| Bank::new(x[w].clone(), Some(x[b].clone())));
                 let mut mixture = AdapterMixture::new(down?, up?, Act::Gelu);
                 mixture.train("mixture", &mut params)?;
                 let (out, saved) = mixture.forward(&x[0], &route, 0, &rows)?;
@@ -260,13 +237,7 @@ impl Bench {
     }
 
     fn updates(&mut self) -> Result<()> {
-        let sizes = [5usize, 40_000, 1];
-        let mut inputs = Vec::new();
-        for _ in 0..4 {
-            for n in sizes {
-                inputs.push(self.wide(&[n])?);
-            }
-        }
+        let inputs = [Wide(&[5]), Wide(&[40_000]), Wide(&[1])].repeat(4);
         self.check("AdamW, gradient norm", &inputs, |x| {
             let copies = x.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
             let (p, m, v, g) = (&copies[..3], &copies[3..6], &copies[6..9], &copies[9..]);
@@ -388,5 +359,22 @@ mod tests {
         assert_eq!(largest_difference(&[1.0, 4.5], &[1.0, 5.0]), 0.1);
         assert!(largest_difference(&[f64::NAN, 1.0], &[0.0, 1.0]).is_nan());
         assert_eq!(largest_difference(&[1.0], &[1.0, 2.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_kernel_that_gives_nan_or_too_little_does_not_pass() {
+        let mut bench = Bench { device: Device::Cpu, checks: Vec::new() };
+        let inputs = [Base(&[5])];
+        let right = |x: &[Tensor]| Ok(vec![x[0].copy()?, (&x[0] * 1.0)?]);
+        let nan = |x: &[Tensor]| {
+            let factor = if x[0].dtype() == DType::F64 { 1.0 } else { f64::NAN };
+            Ok(vec![x[0].copy()?, (&x[0] * factor)?, x[0].copy()?])
+        };
+        let less = |x: &[Tensor]| Ok(vec![x[0].copy()?; if x[0].dtype() == DType::F64 { 2 } else { 1 }]);
+        bench.check("right", &inputs, right).unwrap();
+        bench.check("not a number", &inputs, nan).unwrap();
+        bench.check("less", &inputs, less).unwrap();
+        let passed: Vec<bool> = bench.checks.iter().map(|check| check.passed).collect();
+        assert_eq!(passed, [true, true, true, false, false, false, false, false, false]);
     }
 }

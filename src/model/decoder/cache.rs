@@ -4,6 +4,7 @@
 
 use super::{Decoder, DecoderSpec};
 use crate::error::{Error, Result};
+use crate::model::network::BaseModel as _;
 use crate::nn::kernels::cached_attention::{HeadCounts, Pool};
 use crate::nn::kernels::rope::Angles;
 use candle_core::Tensor;
@@ -19,7 +20,7 @@ pub struct CachedId(usize);
 struct Layer {
     keys: Vec<f32>,
     values: Vec<f32>,
-    there: Option<Tensor>,
+    device_pool: Option<Tensor>,
 }
 
 /// Keys and values of everything that sequences have read.
@@ -36,8 +37,8 @@ pub struct KvCache {
     sequences: Vec<Option<Vec<u32>>>,
     angles: Option<Arc<Angles>>,
     /// Whether keys and values stay in the memory of the model's device.
-    there: bool,
-    /// Rows to take memory for there at least.
+    pub(super) on_device: bool,
+    /// Rows to take memory for on that device at least.
     reserved: usize,
 }
 
@@ -51,14 +52,9 @@ pub struct Extension<'a> {
 }
 
 impl KvCache {
-    /// For this model: where its device has kernels for it, keys and values stay in its memory.
-    pub fn beside(decoder: &Decoder) -> Self {
-        let there = decoder.device().is_cuda();
-        Self { there, ..Self::new(decoder.spec()) }
-    }
-
-    /// For models of this shape, in the host's memory.
-    pub fn new(spec: &DecoderSpec) -> Self {
+    /// For models of this shape; where their device has kernels for it, keys and values stay in its memory.
+    pub fn new(decoder: &Decoder) -> Self {
+        let spec = &decoder.spec;
         Self {
             layers: (0..spec.num_layers).map(|_| Layer::default()).collect(),
             width: spec.num_kv_heads * spec.head_dim,
@@ -66,7 +62,7 @@ impl KvCache {
             free: Vec::new(),
             sequences: Vec::new(),
             angles: None,
-            there: false,
+            on_device: decoder.device().is_cuda(),
             reserved: 0,
         }
     }
@@ -75,7 +71,7 @@ impl KvCache {
     pub fn reserve(&mut self, tokens: usize) {
         let more = tokens.saturating_sub(self.free.len());
         self.reserved = self.reserved.max(self.uses.len() + more);
-        if self.there {
+        if self.on_device {
             return;
         }
         let more = more * self.width;
@@ -112,15 +108,6 @@ impl KvCache {
     /// Rows in use, and rows there is memory for.
     pub fn occupancy(&self) -> (usize, usize) {
         (self.uses.len() - self.free.len(), self.uses.len())
-    }
-
-    /// Bytes of keys and values.
-    pub fn bytes(&self) -> usize {
-        let there = |pool: &Tensor| pool.elem_count() * pool.dtype().size_in_bytes();
-        let of = |layer: &Layer| {
-            4 * (layer.keys.capacity() + layer.values.capacity()) + layer.there.as_ref().map_or(0, there)
-        };
-        self.layers.iter().map(of).sum()
     }
 
     fn place(&mut self, rows: Vec<u32>) -> CachedId {
@@ -162,7 +149,7 @@ impl KvCache {
                 rows.ok_or_else(|| Error::internal("a sequence that was forgotten"))?.push(row);
             }
         }
-        let len = if self.there { 0 } else { self.uses.len() * self.width };
+        let len = if self.on_device { 0 } else { self.uses.len() * self.width };
         for layer in &mut self.layers {
             layer.keys.resize(len, 0.0);
             layer.values.resize(len, 0.0);
@@ -206,16 +193,11 @@ impl KvCache {
         Pool { keys: &self.layers[layer].keys, values: &self.layers[layer].values }
     }
 
-    /// Whether keys and values stay in the memory of the model's device.
-    pub(super) fn is_there(&self) -> bool {
-        self.there
-    }
-
     /// Keys and values of one layer in the memory of the device of `like`, grown by half as much again where needed, so that
     /// a step seldom copies any.
-    pub(super) fn pool_there(&mut self, layer: usize, like: &Tensor) -> Result<Tensor> {
+    pub(super) fn device_pool(&mut self, layer: usize, like: &Tensor) -> Result<Tensor> {
         let (rows, columns) = (self.uses.len(), 2 * self.width);
-        let place = &mut self.layers[layer].there;
+        let place = &mut self.layers[layer].device_pool;
         if let Some(pool) = place.as_ref().filter(|pool| pool.dims()[0] >= rows) {
             return Ok(pool.clone());
         }

@@ -3,6 +3,7 @@
 use super::spec::DecoderSpec;
 use crate::config::WRITER_LAB;
 use crate::error::{Context as _, Error, Result};
+use crate::model::dir::read_config;
 use crate::model::gguf::GgufWeights;
 use crate::model::weights::Weights;
 use crate::model_store;
@@ -56,15 +57,7 @@ impl LmSource {
     }
 
     fn open_dir(dir: &Path) -> Result<Self> {
-        let config = dir.join("config.json");
-        if !config.is_file() {
-            return Err(Error::config(format!(
-                "no config.json; choose a language model's directory in Hugging Face layout: {}",
-                dir.display()
-            )));
-        }
-        let text =
-            std::fs::read_to_string(&config).map_err(|err| Error::io("reading the model's config", &config, err))?;
+        let text = read_config(dir, "a language model's directory in Hugging Face layout")?;
         let spec = DecoderSpec::from_json(&text).with_context(|| dir.display().to_string())?;
         let weights = Weights::open(dir)?.with_prefix(spec.family.prefix());
         Ok(Self { spec, weights, dir: dir.to_owned() })

@@ -5,7 +5,8 @@ use super::layer::Stream;
 use super::{CausalLm, Decoder, DecoderPass, Packed};
 use crate::error::{Error, Result};
 use crate::mixture::Route;
-use crate::model::stack::ForwardOptions;
+use crate::model::network::BaseModel as _;
+use crate::model::stack::{ForwardOptions, check_ids};
 use crate::nn::Dropout;
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::cached_attention::{self, HeadCounts, Query};
@@ -59,12 +60,12 @@ impl Decoder {
         all: bool,
         route: Option<&Route>,
     ) -> Result<Tensor> {
-        let (spec, step) = (self.spec(), Step::new(cache, new, self.device())?);
+        let (spec, step) = (&self.spec, Step::new(cache, new, self.device())?);
         let mut pass = DecoderPass::new(spec, batch, &ForwardOptions { route, ..ForwardOptions::eval() });
         pass.angles = cache.angles(spec, step.positions.iter().max().map_or(0, |&position| position as usize + 1));
         pass.positions.clone_from(&step.positions);
         let mut stream = Stream { sum: self.embed(batch, &pass, 1)?, delta: None };
-        for (i, layer) in self.layers().iter().enumerate() {
+        for (i, layer) in self.layers.iter().enumerate() {
             let context = pass.context(spec, i, self.activation_dtype());
             let attend = &mut |qkv: &Qkv, layout: &Layout| cache.attend(i, &step, qkv, layout);
             stream = layer.forward(&stream, context, attend)?.0;
@@ -75,7 +76,7 @@ impl Decoder {
     }
 
     fn check_extension(&self, cache: &KvCache, new: &[Extension<'_>], batch: Packed<'_>) -> Result<()> {
-        let spec = self.spec();
+        let spec = &self.spec;
         if new.is_empty() || !cache.fits(spec) {
             return Err(Error::internal(format!("{} sequences for a cache of another shape", new.len())));
         }
@@ -91,7 +92,7 @@ impl Decoder {
                 )));
             }
         }
-        self.check_ids(batch.ids)
+        check_ids(batch.ids, spec.vocab_size)
     }
 }
 
@@ -111,10 +112,9 @@ impl Step {
             }
             list.extend_from_slice(rows);
         }
-        if cache.is_there() {
+        if cache.on_device {
             tokens.extend(list);
-            let n = tokens.len();
-            step.words = Some(Tensor::from_vec(tokens, n, device)?);
+            step.words = Some(Tensor::new(tokens, device)?);
         }
         Ok(step)
     }
@@ -126,9 +126,8 @@ impl KvCache {
         let Qkv::Joint(joint) = qkv else { return Err(Error::internal("queries came apart from keys")) };
         let counts = HeadCounts { heads: layout.heads, kv_heads: layout.kv_heads, head_dim: layout.head_dim };
         if let Some(words) = &step.words {
-            let HeadCounts { heads, kv_heads, head_dim } = counts;
-            let pool = &self.pool_there(layer, joint)?;
-            let new = NewTokens { qkv: joint, pool, words, heads, kv_heads, head_dim };
+            let pool = &self.device_pool(layer, joint)?;
+            let new = NewTokens { qkv: joint, pool, words, counts };
             return match new.cache(!step.fresh)? {
                 Some(out) => Ok(out),
                 None => attention::forward(qkv, layout),
@@ -153,7 +152,7 @@ impl KvCache {
 impl CausalLm {
     /// Reads new tokens and returns the logits of what follows each sequence. `[sequences, vocab]`
     pub fn extend(&self, cache: &mut KvCache, new: &[Extension<'_>], route: Option<&Route>) -> Result<Tensor> {
-        let hidden = self.decoder().extend(cache, new, false, route)?;
-        self.head().logits(&hidden)
+        let hidden = self.base.extend(cache, new, false, route)?;
+        self.base.head.logits(&hidden)
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Decoder;
 use crate::error::Result;
-use crate::model::network::AdaptableLayer as _;
+use crate::model::loras::AdaptedLinear;
+use crate::model::network::BaseModel as _;
 use crate::nn::{Linear, PreNorm, Weight};
 use crate::tensor::NumberFormat;
 use candle_core::{DType, Tensor};
@@ -11,7 +12,7 @@ impl Decoder {
     /// The same decoder with its matrices stored in `dtype`, as [`Decoder::load`] would have them.
     pub fn stored_as(&self, dtype: DType) -> Result<Self> {
         let mut cast = self.with_matrices(|table| table.cast(dtype), |linear| linear.cast(dtype))?.computing_in(dtype);
-        cast.segments.positions = cast.segments.positions.map(|table| table.to_dtype(dtype)).transpose()?;
+        cast.position_embeddings = cast.position_embeddings.map(|table| table.to_dtype(dtype)).transpose()?;
         Ok(cast)
     }
 
@@ -26,12 +27,11 @@ impl Decoder {
         layer: impl Fn(&Linear) -> Result<Linear>,
     ) -> Result<Self> {
         let mut model = self.clone();
-        let segments = &mut model.segments;
-        segments.tokens = table(&segments.tokens)?;
+        model.token_embeddings = table(&model.token_embeddings)?;
         // A tied head stays the table itself.
-        segments.head = if self.spec.tied { segments.tokens.clone() } else { table(&segments.head)? };
-        for linear in model.layers.iter_mut().flat_map(|of| of.parts_mut().linears) {
-            *linear = layer(linear)?;
+        model.head = if self.spec.tied { model.token_embeddings.clone() } else { table(&model.head)? };
+        for adapted in model.modules_mut().flat_map(|of| &mut of.linears) {
+            adapted.linear = layer(&adapted.linear)?;
         }
         Ok(model)
     }
@@ -41,21 +41,17 @@ impl Decoder {
         self.sum(Weight::bytes, |t| t.elem_count() * t.dtype().size_in_bytes())
     }
 
-    /// Values of all weights, head included where it is not the embedding table.
-    pub fn parameter_count(&self) -> usize {
-        self.sum(Weight::elem_count, Tensor::elem_count)
-    }
-
-    fn sum(&self, matrix: impl Fn(&Weight) -> usize, vector: impl Fn(&Tensor) -> usize) -> usize {
+    /// Over all tensors; a head that is the embedding table counts once.
+    pub(super) fn sum(&self, matrix: impl Fn(&Weight) -> usize, vector: impl Fn(&Tensor) -> usize) -> usize {
         let norm = |norm: &PreNorm| match norm {
             PreNorm::Layer(norm) => vector(norm.gamma()) + vector(norm.beta()),
             PreNorm::Rms { gamma, .. } => vector(gamma),
         };
-        let mut sum = norm(&self.segments.norm) + matrix(&self.segments.tokens);
-        sum += self.segments.positions.as_ref().map_or(0, &vector);
-        sum += if self.spec.tied { 0 } else { matrix(&self.segments.head) };
+        let mut sum = norm(&self.final_norm) + matrix(&self.token_embeddings);
+        sum += self.position_embeddings.as_ref().map_or(0, &vector);
+        sum += if self.spec.tied { 0 } else { matrix(&self.head) };
         for layer in &self.layers {
-            for linear in [&layer.qkv, &layer.out, &layer.inner, &layer.outer] {
+            for AdaptedLinear { linear, .. } in &layer.modules.linears {
                 sum += matrix(linear.weight()) + linear.bias().map_or(0, &vector);
             }
             sum += norm(&layer.attention_norm) + norm(&layer.ffn_norm);

@@ -14,14 +14,15 @@
 
 use crate::error::{Error, Result};
 use crate::mixture::{Route, RowMap, adapter};
-use crate::model::layer::FfnAdapter;
-use crate::model::loras::{self, LayerLoras, LoraRun, Slot};
+use crate::model::layer::kept;
+use crate::model::loras::{self, LoraRun, Slot};
+use crate::model::network::LayerModules;
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::head_norm::{self, HeadNorm};
 use crate::nn::kernels::rope::{self, Angles, Heads, Rope};
 use crate::nn::kernels::{activation, gated};
 use crate::nn::profile::{Phase, scope, timed};
-use crate::nn::{Act, Dropout, Grads, Linear, ParamId, Params, PreNorm, pre_norm};
+use crate::nn::{Act, Dropout, Grads, ParamId, PreNorm, pre_norm};
 use candle_core::{DType, Tensor};
 
 /// Scales of normalised queries and keys. `[head_dim]` each
@@ -38,28 +39,20 @@ pub struct QkNorm {
 /// One decoder layer; its own weights are frozen or trained.
 #[derive(Clone, Debug)]
 pub struct DecoderLayer {
+    /// Linear layers with their modules: queries, keys and values in one matrix `[(heads + 2 kv_heads) * head_dim, d]`,
+    /// output projection of attention `[d, heads * head_dim]`, W1 (or gate and up in one matrix) `[intermediate or 2
+    /// intermediate, d]`, W2 `[d, intermediate]`.
+    pub modules: LayerModules,
     /// Before attention.
     pub attention_norm: PreNorm,
-    /// Queries, keys and values in one matrix. `[(heads + 2 kv_heads) * head_dim, d]`
-    pub qkv: Linear,
     /// Normalisation of queries and keys, if the family has one.
     pub qk_norm: Option<QkNorm>,
-    /// Output projection of attention. `[d, heads * head_dim]`
-    pub out: Linear,
     /// Before the feed-forward block.
     pub ffn_norm: PreNorm,
-    /// W1, or gate and up in one matrix. `[intermediate or 2 intermediate, d]`
-    pub inner: Linear,
-    /// W2. `[d, intermediate]`
-    pub outer: Linear,
     /// Nonlinearity of the feed-forward block.
     pub act: Act,
     /// Whether the feed-forward block is gated.
     pub gated: bool,
-    /// The mixture of adapters.
-    pub adapter: FfnAdapter,
-    /// LoRA modules on the four linear layers.
-    pub loras: LayerLoras,
 }
 
 /// The residual stream, and what the last block still has to add to it. `[tokens, d]` each
@@ -115,26 +108,15 @@ pub struct Saved {
     loras: [loras::Saved; 4],
 }
 
-/// What a family calls the parts of one layer; joint matrices have a name of their own.
-pub(super) struct LayerNames {
-    pub(super) attention_norm: String,
-    pub(super) qkv: String,
-    pub(super) qk_norm: [String; 2],
-    pub(super) out: String,
-    pub(super) ffn_norm: String,
-    pub(super) inner: String,
-    pub(super) outer: String,
-}
-
 /// Gradients of a [`Stream`]'s parts.
-pub struct Back {
+pub struct StreamGradient {
     /// Of the sum.
     pub sum: Tensor,
     /// Of what was still to be added.
     pub delta: Tensor,
 }
 
-impl Back {
+impl StreamGradient {
     /// From the norm that made the add.
     pub fn of(norm: &pre_norm::Saved, sum: Tensor) -> Result<Self> {
         Ok(Self { delta: norm.through_dropout(&sum)?, sum })
@@ -171,44 +153,33 @@ impl DecoderLayer {
         ctx: LayerContext<'_>,
         attend: &mut dyn FnMut(&Qkv, &Layout) -> Result<Tensor>,
     ) -> Result<(Stream, Saved)> {
-        let mut saved = <[loras::Saved; 4]>::default();
-        let mut lora = |slot: Slot, x: &Tensor, y: Tensor| -> Result<Tensor> {
-            let (y, kept) = self.loras.at(slot).forward(x, y, ctx.lora, ctx.rows)?;
-            saved[slot as usize] = kept;
-            Ok(y)
-        };
+        let [qkv_linear, out_linear, inner_linear, outer] = &self.modules.linears;
         let (h1, sum, attention_norm) = timed(Phase::Elementwise, || match &x.delta {
             Some(delta) => self.attention_norm.forward(delta, Some(&x.sum), ctx.drops[0], ctx.activation_dtype),
             None => self.attention_norm.forward(&x.sum, None, Dropout::none(), ctx.activation_dtype),
         })?;
-        let raw = timed(Phase::TrunkForward, || self.qkv.forward(&h1))?;
-        let raw = lora(Slot::Qkv, &h1, raw)?;
+        let (raw, qkv_loras) = qkv_linear.forward(&h1, ctx.lora, ctx.rows)?;
         drop(h1);
         let kept = self.qk_norm.is_some().then(|| raw.clone());
         let qkv = Qkv::Joint(timed(Phase::Elementwise, || self.prepared(raw, &ctx.layout, ctx.positions))?);
         let attended = timed(Phase::AttentionForward, || attend(&qkv, &ctx.layout))?;
         let Qkv::Joint(qkv) = qkv else { return Err(Error::internal("queries came apart from keys")) };
-        let out = timed(Phase::TrunkForward, || self.out.forward(&attended))?;
-        let out = lora(Slot::Out, &attended, out)?;
-        let attended = self.needs_input(Slot::Out).then_some(attended);
+        let (out, out_loras) = out_linear.forward(&attended, ctx.lora, ctx.rows)?;
+        let attended = out_linear.needs_input().then_some(attended);
         let (h2, sum, ffn_norm) =
             timed(Phase::Elementwise, || self.ffn_norm.forward(&out, Some(&sum), ctx.drops[1], ctx.activation_dtype))?;
         drop(out);
-        let (inner, a) = if self.gated || !self.loras.at(Slot::Inner).is_empty() {
-            let inner = timed(Phase::TrunkForward, || self.inner.forward(&h2))?;
-            let inner = lora(Slot::Inner, &h2, inner)?;
+        let (inner, a, inner_loras) = if self.gated {
+            let (inner, saved) = inner_linear.forward(&h2, ctx.lora, ctx.rows)?;
             let a = timed(Phase::Elementwise, || self.activate(&inner))?;
-            (inner, a)
+            (inner, a, saved)
         } else {
-            timed(Phase::TrunkForward, || self.inner.forward_act(&h2, self.act))?
+            inner_linear.forward_act(&h2, self.act, ctx.lora, ctx.rows)?
         };
         drop(h2);
-        let h = timed(Phase::TrunkForward, || self.outer.forward(&a))?;
-        let h = lora(Slot::Outer, &a, h)?;
+        let (h, outer_loras) = outer.forward(&a, ctx.lora, ctx.rows)?;
         drop(a);
-        let adapting = scope(Phase::Adapters);
-        let (h, adapter) = self.adapter.forward(h, ctx.route, ctx.rows)?;
-        drop(adapting);
+        let (h, adapter) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
         let saved = Saved {
             layout: ctx.layout,
             attention_norm,
@@ -217,42 +188,9 @@ impl DecoderLayer {
             ffn_norm,
             inner,
             adapter,
-            loras: saved,
+            loras: [qkv_loras, out_loras, inner_loras, outer_loras],
         };
         Ok((Stream { sum, delta: Some(h) }, saved))
-    }
-
-    /// Whether anything here is trained.
-    pub fn is_trained(&self) -> bool {
-        matches!(self.adapter, FfnAdapter::Mixture(_)) || self.loras.lowest().is_some() || self.qkv.is_trained()
-    }
-
-    /// Makes all its own weights trained; `names` as the family calls its parts.
-    pub(super) fn train(&mut self, names: &LayerNames, params: &mut Params) {
-        self.attention_norm.train(&names.attention_norm, params);
-        self.qkv.train(&names.qkv, params);
-        if let Some(norm) = &mut self.qk_norm {
-            let [q, k] = names.qk_norm.each_ref().map(|name| format!("{name}.weight"));
-            norm.trained = Some([params.add(q, &norm.gamma[0]), params.add(k, &norm.gamma[1])]);
-        }
-        self.out.train(&names.out, params);
-        self.ffn_norm.train(&names.ffn_norm, params);
-        self.inner.train(&names.inner, params);
-        self.outer.train(&names.outer, params);
-    }
-
-    fn linear(&self, slot: Slot) -> &Linear {
-        match slot {
-            Slot::Qkv => &self.qkv,
-            Slot::Out => &self.out,
-            Slot::Inner => &self.inner,
-            Slot::Outer => &self.outer,
-        }
-    }
-
-    /// Whether a gradient is computed from the input of this linear layer.
-    fn needs_input(&self, slot: Slot) -> bool {
-        self.linear(slot).is_trained() || self.loras.at(slot).trained()
     }
 
     /// Consumes what was saved. Adds the gradients of what is trained here; with `below` also returns the gradients of
@@ -260,70 +198,51 @@ impl DecoderLayer {
     pub fn backward(
         &self,
         saved: Saved,
-        dy: Back,
+        dy: StreamGradient,
         positions: Option<Positions<'_>>,
         below: bool,
         grads: &mut Grads,
-    ) -> Result<Option<Back>> {
-        let lowest = if below { Some(Slot::Qkv) } else { self.loras.lowest() };
-        let goal = lowest.map_or(4, |slot| slot as usize);
-        let stop = |slot: Slot| goal == slot as usize && !below;
-        let kept = saved.loras;
-        let lora = |slot: Slot, x: &Tensor, dy: &Tensor, dx: Option<Tensor>, grads: &mut Grads| {
-            self.linear(slot).add_grads(x, dy, grads)?;
-            self.loras.at(slot).backward(&kept[slot as usize], x, (dy, 0), dx, grads)
-        };
-        let Back { sum: dsum, delta: mut dh } = dy;
-        if let (FfnAdapter::Mixture(mixture), Some(adapter)) = (&self.adapter, &saved.adapter) {
-            match timed(Phase::Adapters, || mixture.backward(adapter, &dh, goal < 4, grads))? {
-                Some(grad) => dh = grad,
-                None => return Ok(None),
-            }
-        }
-        if goal > Slot::Outer as usize {
-            return Ok(None);
-        }
+    ) -> Result<Option<StreamGradient>> {
+        let [qkv, out, inner, outer] = &self.modules.linears;
+        let lowest = if below { Some(Slot::Qkv) } else { self.modules.lowest_lora() };
+        let goes_below = |slot: Slot| below || lowest.is_some_and(|lowest| lowest < slot);
+        let [qkv_loras, out_loras, inner_loras, outer_loras] = &saved.loras;
+        let StreamGradient { sum: dsum, delta: dh } = dy;
+        let dh = self.modules.adapter.backward(saved.adapter.as_ref(), dh, lowest.is_some(), grads)?;
+        let Some(dh) = dh else { return Ok(None) };
         let _products = scope(Phase::TrunkBackward);
-        let mut da = if stop(Slot::Outer) { None } else { Some(self.outer.backward(&dh)?) };
-        if self.needs_input(Slot::Outer) {
-            let a = timed(Phase::Elementwise, || self.activate(&saved.inner))?;
-            da = lora(Slot::Outer, &a, &dh, da, grads)?;
-        }
+        let da = goes_below(Slot::Outer).then(|| outer.linear.backward(&dh)).transpose()?;
+        let a = || timed(Phase::Elementwise, || self.activate(&saved.inner));
+        let da = outer.add_grads(outer_loras, a, (&dh, 0), da, grads)?;
         drop(dh);
         let Some(da) = da else { return Ok(None) };
-        let (inner, act) = (saved.inner, self.act);
+        let (z, act) = (saved.inner, self.act);
         let dinner = timed(Phase::Elementwise, || match self.gated {
-            true => gated::backward(act, inner, &da),
-            false => activation::backward(act, &inner, da),
+            true => gated::backward(act, z, &da),
+            false => activation::backward(act, &z, da),
         })?;
-        let mut dh2 = if stop(Slot::Inner) { None } else { Some(self.inner.backward(&dinner)?) };
-        if self.needs_input(Slot::Inner) {
-            let h2 = timed(Phase::Elementwise, || self.ffn_norm.output(&saved.ffn_norm))?;
-            dh2 = lora(Slot::Inner, &h2, &dinner, dh2, grads)?;
-        }
+        let dh2 = goes_below(Slot::Inner).then(|| inner.linear.backward(&dinner)).transpose()?;
+        let h2 = || timed(Phase::Elementwise, || self.ffn_norm.output(&saved.ffn_norm));
+        let dh2 = inner.add_grads(inner_loras, h2, (&dinner, 0), dh2, grads)?;
         drop(dinner);
         let Some(dh2) = dh2 else { return Ok(None) };
         self.ffn_norm.add_grads(&saved.ffn_norm, &dh2, grads)?;
-        let Back { sum: dsum, delta: dout } = timed(Phase::Elementwise, || {
-            Back::of(&saved.ffn_norm, self.ffn_norm.backward(&saved.ffn_norm, &dh2, Some(dsum))?)
+        let StreamGradient { sum: dsum, delta: dout } = timed(Phase::Elementwise, || {
+            StreamGradient::of(&saved.ffn_norm, self.ffn_norm.backward(&saved.ffn_norm, &dh2, Some(dsum))?)
         })?;
-        let mut dattended = if stop(Slot::Out) { None } else { Some(self.out.backward(&dout)?) };
-        if let Some(attended) = &saved.attended {
-            dattended = lora(Slot::Out, attended, &dout, dattended, grads)?;
-        }
+        let dattended = goes_below(Slot::Out).then(|| out.linear.backward(&dout)).transpose()?;
+        let dattended = out.add_grads(out_loras, || kept(&saved.attended), (&dout, 0), dattended, grads)?;
         drop(dout);
         let Some(dattended) = dattended else { return Ok(None) };
         let dqkv = self.attention_backward(saved.qkv, &saved.layout, &dattended, positions, grads)?;
-        let mut dh1 = if below { Some(self.qkv.backward(&dqkv)?) } else { None };
-        if self.needs_input(Slot::Qkv) {
-            let h1 = timed(Phase::Elementwise, || self.attention_norm.output(&saved.attention_norm))?;
-            dh1 = lora(Slot::Qkv, &h1, &dqkv, dh1, grads)?;
-        }
+        let dh1 = below.then(|| qkv.linear.backward(&dqkv)).transpose()?;
+        let h1 = || timed(Phase::Elementwise, || self.attention_norm.output(&saved.attention_norm));
+        let dh1 = qkv.add_grads(qkv_loras, h1, (&dqkv, 0), dh1, grads)?;
         let Some(dh1) = dh1 else { return Ok(None) };
         let _norm = scope(Phase::Elementwise);
         self.attention_norm.add_grads(&saved.attention_norm, &dh1, grads)?;
         let dsum = self.attention_norm.backward(&saved.attention_norm, &dh1, Some(dsum))?;
-        Back::of(&saved.attention_norm, dsum).map(Some)
+        StreamGradient::of(&saved.attention_norm, dsum).map(Some)
     }
 
     /// From attention's output back to the joint q, k, v as their linear layer made them.

@@ -7,15 +7,13 @@ use super::{Decoder, DecoderActivations, Packed};
 use crate::config::MixtureConfig;
 use crate::error::Result;
 use crate::mixture::Route;
-use crate::model::network::{AdaptedModel, MixtureBuilder};
+use crate::model::network::{AdaptedModel, BaseModel as _, MixtureBuilder};
 use crate::model::stack::ForwardOptions;
 use crate::model::weights::Weights;
-use crate::nn::kernels::vocab_loss::{
-    Head, MAX_LOGITS, Objective, QueuedLoss, VocabLoss, queue_vocab_loss, queue_vocab_loss_and_head,
-};
+use crate::nn::kernels::vocab_loss::{Head, MAX_LOGITS, Objective, VocabLoss, vocab_loss, vocab_loss_and_head};
 use crate::nn::kernels::vocab_scores::{TokenScores, vocab_scores};
 use crate::nn::profile::{Phase, timed};
-use crate::nn::{Grads, Params, Weight};
+use crate::nn::{Grads, Params};
 use crate::rng::SeedStream;
 use candle_core::{DType, Device, Tensor};
 
@@ -46,7 +44,7 @@ impl AdaptedModel<Decoder> {
 
     /// Puts the mixture around a base model.
     pub fn new(mut decoder: Decoder, setup: LmSetup<'_>) -> Result<Self> {
-        let (spec, mut params) = (decoder.spec().clone(), Params::default());
+        let (spec, mut params) = (decoder.spec.clone(), Params::default());
         if let Some(mixture) = setup.mixture {
             let builder = MixtureBuilder { mixture, seed: setup.seed, dtype: decoder.dtype() };
             builder.fill(&mut decoder, lora_targets(&spec), default_targets(spec.family), &mut params)?;
@@ -57,19 +55,6 @@ impl AdaptedModel<Decoder> {
     /// Makes the base model's own weights trained, behind what is trained already; see [`Decoder::train_base`].
     pub fn train_base(&mut self) -> Result<()> {
         self.base.train_base(&mut self.params)
-    }
-
-    /// The base model with its layers.
-    pub fn decoder(&self) -> &Decoder {
-        &self.base
-    }
-    /// Shape and constants.
-    pub fn spec(&self) -> &DecoderSpec {
-        self.base.spec()
-    }
-    /// The language-model head. `[vocab, d]`
-    pub fn head(&self) -> &Weight {
-        &self.base.segments().head
     }
 
     /// Final hidden states of some rows of a batch run `options.passes` times as one; see [`Decoder::forward`].
@@ -90,24 +75,19 @@ impl AdaptedModel<Decoder> {
         Ok(grads)
     }
 
-    /// The loss of final hidden states against their targets; logits are never held whole. Where the base model is trained and
-    /// the gradient wanted, the head's is computed too. hidden `[passes * targets, d]`
+    /// The loss of final hidden states against their targets, which a GPU may still be computing; logits are never held whole.
+    /// Where the base model is trained and the gradient wanted, the head's is computed too. hidden `[passes * targets, d]`
     pub fn loss(&self, hidden: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
-        self.queue_loss(hidden, targets, objective)?.read()
-    }
-
-    /// As [`CausalLm::loss`], without waiting for a GPU.
-    pub fn queue_loss(&self, hidden: &Tensor, targets: &[u32], objective: Objective) -> Result<QueuedLoss> {
         // What fits a processor's memory leaves a GPU without work.
         let default = objective.max_logits == MAX_LOGITS && hidden.device().is_cuda();
         let objective = Objective { max_logits: objective.max_logits * if default { 4 } else { 1 }, ..objective };
         timed(Phase::Head, || {
             if self.base.base_trained() && objective.gradient {
-                queue_vocab_loss_and_head(hidden, self.head().tensor()?, targets, objective)
+                vocab_loss_and_head(hidden, self.base.head.tensor()?, targets, objective)
             } else {
-                let head = Head::from(self.head());
+                let head = Head::from(&self.base.head);
                 let narrow = self.base.activation_dtype() == DType::BF16;
-                queue_vocab_loss(hidden, if narrow { head.rounded() } else { head }, targets, objective)
+                vocab_loss(hidden, if narrow { head.rounded() } else { head }, targets, objective)
             }
         })
     }
@@ -120,13 +100,13 @@ impl AdaptedModel<Decoder> {
     /// How well final hidden states of several ways of running the model predict the same targets, and how well the mean
     /// of their probabilities does; logits are never held whole. hidden: each `[targets, d]`
     pub fn token_scores(&self, hidden: &[Tensor], targets: &[u32]) -> Result<(Vec<TokenScores>, TokenScores)> {
-        let logits = |hidden: &Tensor| self.head().logits(hidden);
-        timed(Phase::Head, || vocab_scores(hidden, targets, self.spec().vocab_size, MAX_LOGITS, &logits))
+        let logits = |hidden: &Tensor| self.base.head.logits(hidden);
+        timed(Phase::Head, || vocab_scores(hidden, targets, self.base.spec.vocab_size, MAX_LOGITS, &logits))
     }
 
     /// Logits of some rows (all, if absent), without dropout. -> `[rows, vocab]`
     pub fn logits(&self, batch: Packed<'_>, rows: Option<&[u32]>, route: Option<&Route>) -> Result<Tensor> {
         let (hidden, _) = self.forward(batch, rows, ForwardOptions { route, ..ForwardOptions::eval() })?;
-        self.head().logits(&hidden)
+        self.base.head.logits(&hidden)
     }
 }

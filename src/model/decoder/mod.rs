@@ -26,25 +26,23 @@ pub use lm::{CausalLm, LmSetup};
 pub use spec::{DecoderFamily, DecoderSpec};
 
 use super::encoder::activation_dtype;
-use super::layer::FfnAdapter;
-use super::loras::LayerLoras;
-use super::network::{AdaptableLayer, BaseModel, LayerParts};
-use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack};
+use super::network::{BaseModel, LayerModules};
+use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack, check_batch};
 use super::weights::{Weights, random_tensors};
 use crate::data::text::TextBatch;
 use crate::error::{Error, Result};
 use crate::nn::kernels::attention::{self, Layout};
-use crate::nn::kernels::device::{takes_model, wide};
+use crate::nn::kernels::device::takes_model;
 use crate::nn::kernels::residual;
 use crate::nn::kernels::rope::{Angles, Heads};
 use crate::nn::profile::{Phase, scope, timed};
-use crate::nn::{Dropout, Grads, pre_norm};
+use crate::nn::{Dropout, Grads, PreNorm, Weight, pre_norm};
 use crate::rng::SeedStream;
 use candle_core::{DType, Device, Tensor};
-use layer::{Back, LayerContext, Positions, Stream};
-use read::{Reader, Segments, Source, Tensors};
+use layer::{LayerContext, Positions, Stream, StreamGradient};
+use read::{Reader, Source, Tensors};
 use std::sync::Arc;
-use train::EmbeddingSaved;
+use train::{EmbeddingSaved, TrainedTables};
 
 /// Token sequences back to back: `ids[offsets[i]..offsets[i + 1]]` is sequence `i`.
 #[derive(Clone, Copy, Debug)]
@@ -141,9 +139,19 @@ impl DecoderPass {
 /// Embeddings, layers, final norm and head; frozen until [`Decoder::train_base`].
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    spec: DecoderSpec,
-    segments: Segments,
-    layers: Vec<DecoderLayer>,
+    /// Shape and constants.
+    pub spec: DecoderSpec,
+    /// `[vocab, d]`
+    pub token_embeddings: Weight,
+    /// Learned positions, where they are not rotary. `[max_positions, d]`
+    position_embeddings: Option<Tensor>,
+    /// The layers, bottom first.
+    pub layers: Vec<DecoderLayer>,
+    final_norm: PreNorm,
+    /// The language-model head; the token embeddings themselves where they are tied. `[vocab, d]`
+    pub head: Weight,
+    /// Where the gradients of the tables and the head go, if the base model is trained.
+    trained: Option<TrainedTables>,
     /// Format of the activations between the layers' products.
     activation_dtype: DType,
 }
@@ -155,9 +163,7 @@ impl Decoder {
         takes_model(device, spec.head_dim, spec.hidden_size)?;
         let decoder = match weights.gguf().filter(|_| device.is_cpu()) {
             Some(file) => Self::from_source(spec, file),
-            None => Self::from_tensors(spec, &|name, shape| {
-                weights.get(name, shape, if shape.len() > 1 { dtype } else { wide(dtype) }, device)
-            }),
+            None => Self::from_tensors(spec, &weights.reader(dtype, device)),
         };
         Ok(decoder?.computing_in(dtype))
     }
@@ -178,17 +184,21 @@ impl Decoder {
 
     /// From a source that gives the tensor of a Hugging Face name (without the base model's prefix) in the shape it has there.
     pub fn from_tensors(spec: DecoderSpec, source: &dyn Fn(&str, &[usize]) -> Result<Tensor>) -> Result<Self> {
-        let input_major = spec.family == DecoderFamily::Gpt2;
-        Self::from_source(spec, &Tensors { get: source, input_major })
+        let naming = spec.family.naming();
+        Self::from_source(spec, &Tensors { get: source, naming })
     }
 
     /// From any source of values.
     pub fn from_source(spec: DecoderSpec, source: &dyn Source) -> Result<Self> {
         let reader = Reader { source, spec: &spec };
-        let segments = reader.segments()?;
+        let token_embeddings = reader.token_embeddings()?;
+        let position_embeddings = reader.position_embeddings()?;
+        let final_norm = reader.final_norm()?;
+        let head = reader.head(&token_embeddings)?;
         let layers = (0..spec.num_layers).map(|i| reader.layer(i)).collect::<Result<_>>()?;
-        let activation_dtype = segments.norm.gamma().dtype();
-        Ok(Self { spec, segments, layers, activation_dtype })
+        let activation_dtype = final_norm.gamma().dtype();
+        let trained = None;
+        Ok(Self { spec, token_embeddings, position_embeddings, layers, final_norm, head, trained, activation_dtype })
     }
 
     /// Random weights, N(0, 0.02), norms 1 and biases 0: for benchmarks.
@@ -196,38 +206,13 @@ impl Decoder {
         Self::from_tensors(spec, &random_tensors(seed, device))
     }
 
-    /// Shape and constants.
-    pub fn spec(&self) -> &DecoderSpec {
-        &self.spec
-    }
-    /// The layers, bottom first.
-    pub fn layers(&self) -> &[DecoderLayer] {
-        &self.layers
-    }
-    /// The layers, for putting mixtures in.
-    pub fn layers_mut(&mut self) -> &mut [DecoderLayer] {
-        &mut self.layers
-    }
-    /// Tables, final norm and head.
-    pub fn segments(&self) -> &Segments {
-        &self.segments
-    }
-    /// The device the weights are on.
-    pub fn device(&self) -> &Device {
-        self.segments.norm.gamma().device()
-    }
     /// The format of the vectors, the residual stream and the final hidden states.
     pub fn dtype(&self) -> DType {
-        self.segments.norm.gamma().dtype()
+        self.final_norm.gamma().dtype()
     }
     /// The format of the activations between the layers' products.
     pub fn activation_dtype(&self) -> DType {
         self.activation_dtype
-    }
-
-    /// The format of the matrices.
-    pub fn stored(&self) -> DType {
-        self.segments.tokens.dtype()
     }
 
     /// Runs a batch `options.passes` times as one. `rows` are the rows of one pass whose final hidden states are wanted
@@ -254,7 +239,7 @@ impl Decoder {
     /// Final hidden states of some rows of the stream (all, if absent), and what the norm's backward needs.
     fn final_norm(&self, stream: Stream, rows: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, pre_norm::Saved)> {
         let chosen = |x: Tensor| rows.map_or(Ok(x.clone()), |rows| x.index_select(rows, 0));
-        let (sum, norm) = (chosen(stream.sum)?, &self.segments.norm);
+        let (sum, norm) = (chosen(stream.sum)?, &self.final_norm);
         let (y, _, saved) = match stream.delta.map(chosen).transpose()? {
             Some(delta) => norm.forward(&delta, Some(&sum), drop, self.dtype())?,
             None => norm.forward(&sum, None, Dropout::none(), self.dtype())?,
@@ -268,7 +253,7 @@ impl Decoder {
             return Ok(());
         }
         let DecoderActivations { pass, embeddings, layers, norm, rows } = activations;
-        self.segments.norm.add_grads(&norm, dy, grads)?;
+        self.final_norm.add_grads(&norm, dy, grads)?;
         let back = timed(Phase::Elementwise, || self.norm_backward(&norm, rows.as_ref(), &pass, dy))?;
         let back = self.backward_layers(layers, back, &pass, grads)?;
         match (back, embeddings) {
@@ -286,25 +271,22 @@ impl Decoder {
         rows: Option<&Tensor>,
         pass: &DecoderPass,
         dy: &Tensor,
-    ) -> Result<Back> {
-        let back = Back::of(norm, self.segments.norm.backward(norm, dy, None)?)?;
+    ) -> Result<StreamGradient> {
+        let back = StreamGradient::of(norm, self.final_norm.backward(norm, dy, None)?)?;
         let Some(rows) = rows else { return Ok(back) };
         let whole = |part: &Tensor| -> Result<Tensor> {
             let zeros = Tensor::zeros((pass.mode.tokens.rows(), self.spec.hidden_size), part.dtype(), part.device())?;
             Ok(zeros.index_add(rows, part, 0)?)
         };
-        Ok(Back { sum: whole(&back.sum)?, delta: whole(&back.delta)? })
+        Ok(StreamGradient { sum: whole(&back.sum)?, delta: whole(&back.delta)? })
     }
 
     fn embed(&self, batch: Packed<'_>, pass: &DecoderPass, passes: usize) -> Result<Tensor> {
-        let index = |ids: Vec<u32>| {
-            let n = ids.len();
-            Tensor::from_vec(ids, n, self.device())
-        };
         let drop = pass.mode.dropout(0, self.spec.drop.embedding);
-        let x = self.segments.tokens.gather(&batch.ids.repeat(passes))?.to_dtype(self.activation_dtype)?;
-        let Some(table) = &self.segments.positions else { return drop.apply(&x) };
-        let positions = table.index_select(&index(pass.positions.clone())?, 0)?.to_dtype(self.activation_dtype)?;
+        let x = self.token_embeddings.gather(&batch.ids.repeat(passes))?.to_dtype(self.activation_dtype)?;
+        let Some(table) = &self.position_embeddings else { return drop.apply(&x) };
+        let index = Tensor::new(pass.positions.as_slice(), self.device())?;
+        let positions = table.index_select(&index, 0)?.to_dtype(self.activation_dtype)?;
         drop.apply(&residual::add(&x, Some(&positions), Dropout::none())?)
     }
 
@@ -312,27 +294,16 @@ impl Decoder {
     fn repeat_rows(&self, rows: &[u32], tokens: usize, passes: usize) -> Result<Tensor> {
         let all: Vec<u32> =
             (0..passes).flat_map(|pass| rows.iter().map(move |row| row + (pass * tokens) as u32)).collect();
-        let n = all.len();
-        Ok(Tensor::from_vec(all, n, self.device())?)
+        Ok(Tensor::new(all, self.device())?)
     }
 
     fn check(&self, batch: Packed<'_>, rows: Option<&[u32]>) -> Result<()> {
         let (s, tokens) = (&self.spec, batch.ids.len());
-        if batch.sequences() == 0 || batch.offsets[0] != 0 || batch.offsets.last() != Some(&tokens) {
-            return Err(Error::internal("a batch whose offsets do not fit its tokens"));
-        }
-        if let Some(w) = batch.offsets.windows(2).find(|w| w[1] <= w[0] || w[1] - w[0] > s.max_length()) {
-            let why = match s.sliding_window {
-                Some(window) if window < s.max_positions => format!(" (its sliding_window is {window})"),
-                _ => String::new(),
-            };
-            return Err(Error::config(format!(
-                "a sequence of {} tokens; this model takes 1 to {}{why}, lower max_length",
-                w[1].saturating_sub(w[0]),
-                s.max_length()
-            )));
-        }
-        self.check_ids(batch.ids)?;
+        let why = match s.sliding_window {
+            Some(window) if window < s.max_positions => format!(" (its sliding_window is {window})"),
+            _ => String::new(),
+        };
+        check_batch(batch.ids, batch.offsets, s.vocab_size, (s.max_length(), &why))?;
         match rows {
             Some(rows) if rows.is_empty() || rows.iter().any(|&row| row as usize >= tokens) => {
                 Err(Error::internal(format!("{} rows of a batch of {tokens} tokens", rows.len())))
@@ -340,67 +311,37 @@ impl Decoder {
             _ => Ok(()),
         }
     }
-
-    fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let known = self.spec.vocab_size;
-        match ids.iter().find(|&&id| id as usize >= known) {
-            Some(id) => Err(Error::config(format!(
-                "token id {id} is outside the model's vocabulary of {known}; the tokenizer belongs to another model"
-            ))),
-            None => Ok(()),
-        }
-    }
 }
 
 impl BaseModel for Decoder {
-    type Layer = DecoderLayer;
-    fn stack(&self) -> &[DecoderLayer] {
-        &self.layers
+    fn modules(&self) -> impl Iterator<Item = &LayerModules> {
+        self.layers.iter().map(|layer| &layer.modules)
     }
-    fn stack_mut(&mut self) -> &mut [DecoderLayer] {
-        &mut self.layers
+    fn modules_mut(&mut self) -> impl Iterator<Item = &mut LayerModules> {
+        self.layers.iter_mut().map(|layer| &mut layer.modules)
     }
-    fn width(&self) -> usize {
+    fn hidden_size(&self) -> usize {
         self.spec.hidden_size
     }
-    fn place(&self) -> &Device {
-        self.device()
+    fn device(&self) -> &Device {
+        self.final_norm.gamma().device()
     }
     fn matrix_dtype(&self) -> DType {
-        self.stored()
+        self.token_embeddings.dtype()
     }
-    fn weights(&self) -> usize {
-        self.parameter_count()
+    fn parameter_count(&self) -> usize {
+        self.sum(Weight::elem_count, Tensor::elem_count)
     }
-}
-
-impl AdaptableLayer for DecoderLayer {
-    fn modules(&self) -> (&FfnAdapter, &LayerLoras) {
-        (&self.adapter, &self.loras)
-    }
-    fn parts_mut(&mut self) -> LayerParts<'_> {
-        let linears = [&mut self.qkv, &mut self.out, &mut self.inner, &mut self.outer];
-        LayerParts { adapter: &mut self.adapter, loras: &mut self.loras, linears }
+    fn base_trained(&self) -> bool {
+        self.trained.is_some()
     }
 }
 
 impl Stack for Decoder {
     type Hidden = Stream;
-    type Gradient = Back;
+    type Gradient = StreamGradient;
     type Saved = layer::Saved;
     type Pass = DecoderPass;
-
-    fn depth(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn lowest_trained(&self) -> Option<usize> {
-        if self.base_trained() { Some(0) } else { self.layers.iter().position(DecoderLayer::is_trained) }
-    }
-
-    fn embeddings_trained(&self) -> bool {
-        self.base_trained()
-    }
 
     fn layer_forward(&self, i: usize, x: &Stream, pass: &DecoderPass) -> Result<(Stream, layer::Saved)> {
         let context = pass.context(&self.spec, i, self.activation_dtype);
@@ -411,9 +352,9 @@ impl Stack for Decoder {
         &self,
         at: At<'_, DecoderPass>,
         saved: layer::Saved,
-        dy: Back,
+        dy: StreamGradient,
         grads: &mut Grads,
-    ) -> Result<Option<Back>> {
+    ) -> Result<Option<StreamGradient>> {
         self.layers[at.layer].backward(saved, dy, at.pass.rotation(&self.spec), at.below, grads)
     }
 }

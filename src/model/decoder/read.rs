@@ -2,44 +2,26 @@
 
 use super::layer::{DecoderLayer, QkNorm};
 use super::spec::{DecoderFamily, DecoderSpec};
-use super::train::TrainedSegments;
 use crate::error::Result;
-use crate::model::layer::FfnAdapter;
-use crate::model::loras::LayerLoras;
+use crate::model::network::LayerModules;
 use crate::nn::{LayerNorm, Linear, PreNorm, Weight};
+use crate::tensor::gguf::NamingScheme;
 use candle_core::Tensor;
-
-/// What is not a layer: tables, final norm, head.
-#[derive(Clone, Debug)]
-pub struct Segments {
-    /// Token embeddings. `[vocab, d]`
-    pub tokens: Weight,
-    /// Learned positions. `[max_positions, d]`
-    pub positions: Option<Tensor>,
-    /// After the last layer.
-    pub norm: PreNorm,
-    /// The language-model head; the token embeddings themselves where they are tied. `[vocab, d]`
-    pub head: Weight,
-    /// Where their gradients go, if the base model is trained.
-    pub trained: Option<TrainedSegments>,
-}
 
 /// Where a decoder's values come from. Names are those of Hugging Face checkpoints, without the base model's prefix.
 pub trait Source {
     /// A vector or a table, in the shape it has in such a checkpoint.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor>;
-    /// A matrix `[out, in]`, also where the checkpoint has it input-major (GPT-2).
+    /// A matrix `[out, in]`, also where the checkpoint has it input-major (GPT-2); tables of embeddings are `[vocab, d]`.
     fn matrix(&self, name: &str, d_out: usize, d_in: usize) -> Result<Weight>;
-    /// A table of embeddings or the head. `[vocab, d]`
-    fn table(&self, name: &str, rows: usize, d: usize) -> Result<Weight>;
 }
 
 /// A source of tensors in the shapes of checkpoints.
 pub struct Tensors<'a> {
     /// Gives the tensor of a name.
     pub get: &'a dyn Fn(&str, &[usize]) -> Result<Tensor>,
-    /// Whether matrices are input-major, as GPT-2's.
-    pub input_major: bool,
+    /// How the checkpoint names them: which are input-major.
+    pub naming: NamingScheme,
 }
 
 impl Source for Tensors<'_> {
@@ -47,13 +29,10 @@ impl Source for Tensors<'_> {
         (self.get)(name, shape)
     }
     fn matrix(&self, name: &str, d_out: usize, d_in: usize) -> Result<Weight> {
-        if self.input_major {
+        if self.naming.input_major(name) {
             return Ok((self.get)(name, &[d_in, d_out])?.t()?.contiguous()?.into());
         }
         Ok((self.get)(name, &[d_out, d_in])?.into())
-    }
-    fn table(&self, name: &str, rows: usize, d: usize) -> Result<Weight> {
-        Ok((self.get)(name, &[rows, d])?.into())
     }
 }
 
@@ -66,6 +45,10 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn is_gpt2(&self) -> bool {
+        self.spec.family == DecoderFamily::Gpt2
+    }
+
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.source.tensor(name, shape)
     }
@@ -88,74 +71,78 @@ impl Reader<'_> {
     fn norm(&self, name: &str) -> Result<PreNorm> {
         let (d, eps) = (self.spec.hidden_size, self.spec.norm_eps);
         let gamma = self.get(&format!("{name}.weight"), &[d])?;
-        Ok(if self.spec.family == DecoderFamily::Gpt2 {
+        Ok(if self.is_gpt2() {
             PreNorm::Layer(LayerNorm::new(gamma, self.get(&format!("{name}.bias"), &[d])?, eps))
         } else {
             PreNorm::Rms { gamma, eps, trained: None }
         })
     }
 
-    /// Everything that is not a layer.
-    pub fn segments(&self) -> Result<Segments> {
-        let (s, d) = (self.spec, self.spec.hidden_size);
-        let gpt2 = s.family == DecoderFamily::Gpt2;
-        let name = if gpt2 { "wte.weight" } else { "embed_tokens.weight" };
-        let tokens = self.source.table(name, s.vocab_size, d)?;
-        let positions = if gpt2 { Some(self.get("wpe.weight", &[s.max_positions, d])?) } else { None };
-        let norm = self.norm(if gpt2 { "ln_f" } else { "norm" })?;
-        let head = if s.tied { tokens.clone() } else { self.source.table("lm_head.weight", s.vocab_size, d)? };
-        Ok(Segments { tokens, positions, norm, head, trained: None })
+    /// Token embeddings. `[vocab, d]`
+    pub fn token_embeddings(&self) -> Result<Weight> {
+        let name = if self.is_gpt2() { "wte.weight" } else { "embed_tokens.weight" };
+        self.source.matrix(name, self.spec.vocab_size, self.spec.hidden_size)
+    }
+
+    /// Learned positions, where they are not rotary. `[max_positions, d]`
+    pub fn position_embeddings(&self) -> Result<Option<Tensor>> {
+        let shape = [self.spec.max_positions, self.spec.hidden_size];
+        self.is_gpt2().then(|| self.get("wpe.weight", &shape)).transpose()
+    }
+
+    /// After the last layer.
+    pub fn final_norm(&self) -> Result<PreNorm> {
+        self.norm(if self.is_gpt2() { "ln_f" } else { "norm" })
+    }
+
+    /// The language-model head. `[vocab, d]`
+    pub fn head(&self, token_embeddings: &Weight) -> Result<Weight> {
+        if self.spec.tied {
+            return Ok(token_embeddings.clone());
+        }
+        self.source.matrix("lm_head.weight", self.spec.vocab_size, self.spec.hidden_size)
     }
 
     /// Layer number `i`.
     pub fn layer(&self, i: usize) -> Result<DecoderLayer> {
-        if self.spec.family == DecoderFamily::Gpt2 { self.gpt2_layer(i) } else { self.llama_layer(i) }
-    }
-
-    fn gpt2_layer(&self, i: usize) -> Result<DecoderLayer> {
-        let (s, d, f) = (self.spec, self.spec.hidden_size, self.spec.intermediate_size);
-        let one = |part: &str, d_out: usize, d_in: usize, bias: bool| {
-            self.linear(&[(format!("h.{i}.{part}"), d_out)], d_in, bias)
-        };
-        Ok(DecoderLayer {
-            attention_norm: self.norm(&format!("h.{i}.ln_1"))?,
-            qkv: one("attn.c_attn", 3 * d, d, s.biases.qkv)?,
-            qk_norm: None,
-            out: one("attn.c_proj", d, d, s.biases.out)?,
-            ffn_norm: self.norm(&format!("h.{i}.ln_2"))?,
-            inner: one("mlp.c_fc", f, d, s.biases.ffn)?,
-            outer: one("mlp.c_proj", d, f, s.biases.ffn)?,
-            act: s.act,
-            gated: false,
-            adapter: FfnAdapter::None,
-            loras: LayerLoras::default(),
-        })
-    }
-
-    fn llama_layer(&self, i: usize) -> Result<DecoderLayer> {
         let (s, d, f) = (self.spec, self.spec.hidden_size, self.spec.intermediate_size);
         let (q, kv) = (s.num_heads * s.head_dim, s.num_kv_heads * s.head_dim);
-        let part = |part: &str, d_out: usize| (format!("layers.{i}.{part}"), d_out);
-        let qkv = [part("self_attn.q_proj", q), part("self_attn.k_proj", kv), part("self_attn.v_proj", kv)];
-        let gate_up = [part("mlp.gate_proj", f), part("mlp.up_proj", f)];
+        let gpt2 = self.is_gpt2();
+        let name = |part: &str| if gpt2 { format!("h.{i}.{part}") } else { format!("layers.{i}.{part}") };
+        // Matrices of the same input, one below the other: name and outputs of each.
+        let linear = |parts: &[(&str, usize)], d_in: usize, bias: bool| {
+            let parts: Vec<_> = parts.iter().map(|(part, d_out)| (name(part), *d_out)).collect();
+            self.linear(&parts, d_in, bias)
+        };
+        let linears = if gpt2 {
+            [
+                linear(&[("attn.c_attn", 3 * d)], d, s.biases.qkv)?,
+                linear(&[("attn.c_proj", d)], d, s.biases.out)?,
+                linear(&[("mlp.c_fc", f)], d, s.biases.ffn)?,
+                linear(&[("mlp.c_proj", d)], f, s.biases.ffn)?,
+            ]
+        } else {
+            let qkv = [("self_attn.q_proj", q), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)];
+            [
+                linear(&qkv, d, s.biases.qkv)?,
+                linear(&[("self_attn.o_proj", d)], q, s.biases.out)?,
+                linear(&[("mlp.gate_proj", f), ("mlp.up_proj", f)], d, s.biases.ffn)?,
+                linear(&[("mlp.down_proj", d)], f, s.biases.ffn)?,
+            ]
+        };
         let qk_norm = if s.qk_norm {
-            let gamma = |which: &str| self.get(&format!("layers.{i}.self_attn.{which}.weight"), &[s.head_dim]);
+            let gamma = |which: &str| self.get(&name(&format!("self_attn.{which}.weight")), &[s.head_dim]);
             Some(QkNorm { gamma: [gamma("q_norm")?, gamma("k_norm")?], eps: s.norm_eps, trained: None })
         } else {
             None
         };
         Ok(DecoderLayer {
-            attention_norm: self.norm(&format!("layers.{i}.input_layernorm"))?,
-            qkv: self.linear(&qkv, d, s.biases.qkv)?,
+            modules: LayerModules::new(linears),
+            attention_norm: self.norm(&name(if gpt2 { "ln_1" } else { "input_layernorm" }))?,
             qk_norm,
-            out: self.linear(&[part("self_attn.o_proj", d)], q, s.biases.out)?,
-            ffn_norm: self.norm(&format!("layers.{i}.post_attention_layernorm"))?,
-            inner: self.linear(&gate_up, d, s.biases.ffn)?,
-            outer: self.linear(&[part("mlp.down_proj", d)], f, s.biases.ffn)?,
+            ffn_norm: self.norm(&name(if gpt2 { "ln_2" } else { "post_attention_layernorm" }))?,
             act: s.act,
-            gated: true,
-            adapter: FfnAdapter::None,
-            loras: LayerLoras::default(),
+            gated: !gpt2,
         })
     }
 }

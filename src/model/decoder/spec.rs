@@ -2,7 +2,7 @@
 
 use super::rope::RopeSpec;
 use crate::error::{Context as _, Error, Result};
-use crate::model::spec::{activation, changed_weights, name, number, parse, rate, size, text};
+use crate::model::spec::{NEVER, OnlyValue, activation, divided, name, number, parse, rate, refuse_others, size, text};
 use crate::nn::Act;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -123,8 +123,9 @@ impl DecoderSpec {
                 "model type {kind:?} is not supported; choose a GPT-2, Llama, Mistral, Qwen2 or Qwen3 model"
             )));
         };
-        refuse_unknown_semantics(&json)?;
-        let spec = if family == DecoderFamily::Gpt2 { gpt2(&json)? } else { llama(family, &json)? };
+        refuse_others(&json, &NEVER, CHOOSE)?;
+        refuse_others(&json, &ONLY_VALUES, CHOOSE)?;
+        let spec = read(family, &json)?;
         spec.check().context("config.json")?;
         Ok(spec)
     }
@@ -193,88 +194,74 @@ fn tokens(json: &Value, key: &str) -> Result<Vec<u32>> {
     }
 }
 
-fn divided(hidden: usize, heads: usize) -> Result<usize> {
-    if hidden.is_multiple_of(heads) {
-        return Ok(hidden / heads);
-    }
-    Err(Error::format(format!("config.json: the hidden size {hidden} is not a multiple of the {heads} heads")))
-}
-
-fn gpt2(json: &Value) -> Result<DecoderSpec> {
-    let (hidden_size, num_heads) = (size(json, "n_embd")?, size(json, "n_head")?);
-    if !flag(json, "scale_attn_weights", true)? {
-        return Err(refused("scale_attn_weights = false"));
-    }
-    if flag(json, "scale_attn_by_inverse_layer_idx", false)? {
-        return Err(refused("scale_attn_by_inverse_layer_idx = true"));
-    }
-    let act = text(json, "activation_function").unwrap_or("gelu_new");
-    Ok(DecoderSpec {
-        family: DecoderFamily::Gpt2,
-        hidden_size,
-        num_layers: size(json, "n_layer")?,
-        num_heads,
-        num_kv_heads: num_heads,
-        head_dim: divided(hidden_size, num_heads)?,
-        intermediate_size: optional_size(json, "n_inner")?.unwrap_or(4 * hidden_size),
-        vocab_size: size(json, "vocab_size")?,
-        max_positions: size(json, "n_positions")?,
-        sliding_window: None,
-        act: activation("activation_function", act)?,
-        norm_eps: number(json, "layer_norm_epsilon")?.unwrap_or(1e-5),
-        biases: Biases { qkv: true, out: true, ffn: true },
-        qk_norm: false,
-        rope: None,
-        tied: flag(json, "tie_word_embeddings", true)?,
-        drop: DropRates {
-            embedding: rate(json, "embd_pdrop", 0.1)?,
-            attention: rate(json, "attn_pdrop", 0.1)?,
-            residual: rate(json, "resid_pdrop", 0.1)?,
-        },
-        eos: tokens(json, "eos_token_id")?,
-        bos: tokens(json, "bos_token_id")?.first().copied(),
-        name: name(json),
-    })
-}
-
-fn llama(family: DecoderFamily, json: &Value) -> Result<DecoderSpec> {
-    let (hidden_size, num_heads) = (size(json, "hidden_size")?, size(json, "num_attention_heads")?);
+fn read(family: DecoderFamily, json: &Value) -> Result<DecoderSpec> {
+    let gpt2 = family == DecoderFamily::Gpt2;
+    // Names of the same fields in both kinds of files.
+    let [width, layers, heads, positions, activation_key, epsilon] = if gpt2 {
+        ["n_embd", "n_layer", "n_head", "n_positions", "activation_function", "layer_norm_epsilon"]
+    } else {
+        [
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "max_position_embeddings",
+            "hidden_act",
+            "rms_norm_eps",
+        ]
+    };
+    let (hidden_size, num_heads) = (size(json, width)?, size(json, heads)?);
     let head_dim = match (optional_size(json, "head_dim")?, family) {
-        (Some(head_dim), _) => head_dim,
+        (Some(head_dim), _) if !gpt2 => head_dim,
         // Qwen3 fixes the width of a head apart from the hidden size.
-        (None, DecoderFamily::Qwen3) => 128,
-        (None, _) => divided(hidden_size, num_heads)?,
+        (_, DecoderFamily::Qwen3) => 128,
+        _ => divided(hidden_size, num_heads)?,
+    };
+    let num_kv_heads = match (optional_size(json, "num_key_value_heads")?, family) {
+        (_, DecoderFamily::Gpt2) => num_heads,
+        (Some(heads), _) => heads,
+        (None, DecoderFamily::Llama) => num_heads,
+        (None, DecoderFamily::Mistral) => 8,
+        (None, DecoderFamily::Qwen2 | DecoderFamily::Qwen3) => 32,
     };
     let attention_bias = flag(json, "attention_bias", false)?;
     let biases = match family {
+        DecoderFamily::Gpt2 => Biases { qkv: true, out: true, ffn: true },
         DecoderFamily::Qwen2 => Biases { qkv: true, ..Biases::default() },
         DecoderFamily::Mistral => Biases::default(),
         _ => Biases { qkv: attention_bias, out: attention_bias, ffn: flag(json, "mlp_bias", false)? },
     };
-    let act = text(json, "hidden_act").unwrap_or("silu");
-    let max_positions = size(json, "max_position_embeddings")?;
+    let drop = if gpt2 {
+        DropRates {
+            embedding: rate(json, "embd_pdrop", 0.1)?,
+            attention: rate(json, "attn_pdrop", 0.1)?,
+            residual: rate(json, "resid_pdrop", 0.1)?,
+        }
+    } else {
+        DropRates { attention: rate(json, "attention_dropout", 0.0)?, ..DropRates::default() }
+    };
+    let intermediate_size = match optional_size(json, "n_inner")? {
+        inner if gpt2 => inner.unwrap_or(4 * hidden_size),
+        _ => size(json, "intermediate_size")?,
+    };
+    let act = text(json, activation_key).unwrap_or(if gpt2 { "gelu_new" } else { "silu" });
     Ok(DecoderSpec {
         family,
         hidden_size,
-        num_layers: size(json, "num_hidden_layers")?,
+        num_layers: size(json, layers)?,
         num_heads,
-        num_kv_heads: optional_size(json, "num_key_value_heads")?.unwrap_or(match family {
-            DecoderFamily::Mistral => 8,
-            DecoderFamily::Qwen2 | DecoderFamily::Qwen3 => 32,
-            _ => num_heads,
-        }),
+        num_kv_heads,
         head_dim,
-        intermediate_size: size(json, "intermediate_size")?,
+        intermediate_size,
         vocab_size: size(json, "vocab_size")?,
-        max_positions,
+        max_positions: size(json, positions)?,
         sliding_window: sliding_window(family, json)?,
-        act: activation("hidden_act", act)?,
-        norm_eps: number(json, "rms_norm_eps")?.unwrap_or(1e-6),
+        act: activation(activation_key, act)?,
+        norm_eps: number(json, epsilon)?.unwrap_or(if gpt2 { 1e-5 } else { 1e-6 }),
         biases,
         qk_norm: family == DecoderFamily::Qwen3,
-        rope: Some(RopeSpec::from_json(json, head_dim)?),
-        tied: flag(json, "tie_word_embeddings", false)?,
-        drop: DropRates { attention: rate(json, "attention_dropout", 0.0)?, ..DropRates::default() },
+        rope: if gpt2 { None } else { Some(RopeSpec::from_json(json, head_dim)?) },
+        tied: flag(json, "tie_word_embeddings", gpt2)?,
+        drop,
         eos: tokens(json, "eos_token_id")?,
         bos: tokens(json, "bos_token_id")?.first().copied(),
         name: name(json),
@@ -288,7 +275,7 @@ fn sliding_window(family: DecoderFamily, json: &Value) -> Result<Option<usize>> 
         && let Some(other) =
             layers.iter().find(|kind| !matches!(kind.as_str(), Some("full_attention" | "sliding_attention")))
     {
-        return Err(refused(&format!("layer_types with {other}")));
+        return Err(Error::config(format!("config.json: layer_types with {other} is not supported; {CHOOSE}")));
     }
     let on = match (family, by_layer) {
         (DecoderFamily::Llama | DecoderFamily::Gpt2, _) => false,
@@ -304,40 +291,22 @@ fn sliding_window(family: DecoderFamily, json: &Value) -> Result<Option<usize>> 
     }
 }
 
-fn refused(what: &str) -> Error {
-    Error::config(format!("config.json: {what} is not supported; choose a plain model of its family"))
-}
+const CHOOSE: &str = "choose a plain model of its family";
 
-fn refuse_unknown_semantics(json: &Value) -> Result<()> {
-    for key in ["add_cross_attention", "is_encoder_decoder"] {
-        if flag(json, key, false)? {
-            return Err(refused(&format!("{key} = true")));
-        }
-    }
-    if let Some(what) = changed_weights(json) {
-        return Err(refused(what));
-    }
-    for key in ["num_local_experts", "num_experts"] {
-        if number(json, key)?.is_some_and(|n| n > 0.0) {
-            return Err(refused(&format!("a mixture of feed-forward experts ({key})")));
-        }
-    }
-    if number(json, "partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
-        return Err(refused("partial_rotary_factor other than 1"));
-    }
-    // Multipliers of relatives of Llama that would change the result silently.
-    for key in ["attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"] {
-        if number(json, key)?.is_some_and(|factor| factor != 1.0) {
-            return Err(refused(&format!("{key} other than 1")));
-        }
-    }
-    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
-        if number(json, key)?.is_some() {
-            return Err(refused(key));
-        }
-    }
-    Ok(())
-}
+/// Of decoders: among them multipliers of relatives of Llama that would change the result silently.
+const ONLY_VALUES: [OnlyValue; 11] = [
+    ("scale_attn_weights", "true", "scores without 1 / √head_dim"),
+    ("scale_attn_by_inverse_layer_idx", "false", "scores divided by the number of the layer"),
+    ("num_local_experts", "0", "a mixture of feed-forward experts"),
+    ("num_experts", "0", "a mixture of feed-forward experts"),
+    ("partial_rotary_factor", "1", "rotary positions on a part of each head"),
+    ("attention_multiplier", "1", "scaled scores"),
+    ("embedding_multiplier", "1", "scaled embeddings"),
+    ("residual_multiplier", "1", "a scaled residual"),
+    ("logits_scaling", "1", "scaled logits"),
+    ("attn_logit_softcapping", "null", "capped scores"),
+    ("final_logit_softcapping", "null", "capped logits"),
+];
 
 #[cfg(test)]
 mod tests {

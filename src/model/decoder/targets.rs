@@ -9,39 +9,30 @@ use std::ops::Range;
 pub fn lora_targets(spec: &DecoderSpec) -> Vec<Target> {
     let (d, f) = (spec.hidden_size, spec.intermediate_size);
     let (q, kv) = (spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim);
-    let target = |path: &str, slot: Slot, columns: Vec<Range<usize>>, d_in: usize, whole: bool| Target {
-        path: path.to_owned(),
-        slot,
-        columns,
-        d_in,
-        whole,
-    };
-    let one =
-        |path: &str, slot: Slot, columns: Range<usize>, d_in: usize| target(path, slot, vec![columns], d_in, true);
     if spec.family == DecoderFamily::Gpt2 {
         let part = |name: &str, first: Range<usize>, second: Option<Range<usize>>| {
             let columns = std::iter::once(first).chain(second).collect();
-            target(&format!("attn.c_attn.{name}"), Slot::Qkv, columns, d, false)
+            Target { path: format!("attn.c_attn.{name}"), slot: Slot::Qkv, columns, d_in: d, whole: false }
         };
         return vec![
-            one("attn.c_attn", Slot::Qkv, 0..3 * d, d),
+            Target::whole("attn.c_attn", Slot::Qkv, 0..3 * d, d),
             part("qv", 0..d, Some(2 * d..3 * d)),
             part("q", 0..d, None),
             part("k", d..2 * d, None),
             part("v", 2 * d..3 * d, None),
-            one("attn.c_proj", Slot::Out, 0..d, d),
-            one("mlp.c_fc", Slot::Inner, 0..f, d),
-            one("mlp.c_proj", Slot::Outer, 0..d, f),
+            Target::whole("attn.c_proj", Slot::Out, 0..d, d),
+            Target::whole("mlp.c_fc", Slot::Inner, 0..f, d),
+            Target::whole("mlp.c_proj", Slot::Outer, 0..d, f),
         ];
     }
     vec![
-        one("self_attn.q_proj", Slot::Qkv, 0..q, d),
-        one("self_attn.k_proj", Slot::Qkv, q..q + kv, d),
-        one("self_attn.v_proj", Slot::Qkv, q + kv..q + 2 * kv, d),
-        one("self_attn.o_proj", Slot::Out, 0..d, q),
-        one("mlp.gate_proj", Slot::Inner, 0..f, d),
-        one("mlp.up_proj", Slot::Inner, f..2 * f, d),
-        one("mlp.down_proj", Slot::Outer, 0..d, f),
+        Target::whole("self_attn.q_proj", Slot::Qkv, 0..q, d),
+        Target::whole("self_attn.k_proj", Slot::Qkv, q..q + kv, d),
+        Target::whole("self_attn.v_proj", Slot::Qkv, q + kv..q + 2 * kv, d),
+        Target::whole("self_attn.o_proj", Slot::Out, 0..d, q),
+        Target::whole("mlp.gate_proj", Slot::Inner, 0..f, d),
+        Target::whole("mlp.up_proj", Slot::Inner, f..2 * f, d),
+        Target::whole("mlp.down_proj", Slot::Outer, 0..d, f),
     ]
 }
 

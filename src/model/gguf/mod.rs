@@ -121,11 +121,6 @@ impl GgufWeights {
         Ok((spec, weights))
     }
 
-    /// Whether there is such a tensor.
-    pub fn has(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
-    }
-
     /// The shape of a tensor, as in Hugging Face checkpoints.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
@@ -188,13 +183,6 @@ impl GgufWeights {
         };
         read().with_context(|| self.place(name))
     }
-
-    fn weight(&self, name: &str, rows: usize, columns: usize) -> Result<Weight> {
-        let entry = self.entry(name)?;
-        self.must_be(name, &entry.stored, &[rows, columns])?;
-        let matrix = self.quantised(name, entry)?;
-        Ok(if entry.format == NumberFormat::F32 { Weight::Dense(matrix.dense()?) } else { Weight::Quantised(matrix) })
-    }
 }
 
 impl StoredTensor {
@@ -225,9 +213,9 @@ impl Source for GgufWeights {
         self.dense(name, shape)
     }
     fn matrix(&self, name: &str, d_out: usize, d_in: usize) -> Result<Weight> {
-        self.weight(name, d_out, d_in)
-    }
-    fn table(&self, name: &str, rows: usize, d: usize) -> Result<Weight> {
-        self.weight(name, rows, d)
+        let entry = self.entry(name)?;
+        self.must_be(name, &entry.stored, &[d_out, d_in])?;
+        let matrix = self.quantised(name, entry)?;
+        Ok(if entry.format == NumberFormat::F32 { Weight::Dense(matrix.dense()?) } else { Weight::Quantised(matrix) })
     }
 }

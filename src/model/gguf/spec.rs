@@ -83,17 +83,12 @@ fn refused(what: &str) -> Error {
 /// Reads the metadata.
 pub fn read(file: &GgufFile) -> Result<DecoderSpec> {
     let architecture = file.str("general.architecture").unwrap_or_default();
-    let family = match architecture {
-        "gpt2" => DecoderFamily::Gpt2,
-        // Mistral's models say llama too.
-        "llama" => DecoderFamily::Llama,
-        "qwen2" => DecoderFamily::Qwen2,
-        "qwen3" => DecoderFamily::Qwen3,
-        other => {
-            return Err(Error::config(format!(
-                "its architecture is {other:?}; choose a GPT-2, Llama, Mistral, Qwen2 or Qwen3 model"
-            )));
-        }
+    // Mistral's models say llama too.
+    let own = DecoderFamily::of(architecture).filter(|family| family.gguf_architecture() == architecture);
+    let Some(family) = own else {
+        return Err(Error::config(format!(
+            "its architecture is {architecture:?}; choose a GPT-2, Llama, Mistral, Qwen2 or Qwen3 model"
+        )));
     };
     let keys = ArchitectureKeys { file, architecture };
     refuse_unknown(&keys)?;

@@ -18,13 +18,8 @@ pub(super) fn value(act: Act, x: f32) -> f32 {
     match act {
         Act::Gelu => 0.5 * x * (1.0 + simd::erf(x * INV_SQRT_2)),
         Act::GeluTanh => 0.5 * x * (1.0 + simd::tanh(SQRT_2_OVER_PI * (x + TANH_CUBIC * x * x * x))),
-        Act::Relu => {
-            if x < 0.0 {
-                0.0
-            } else {
-                x
-            }
-        }
+        Act::Relu if x < 0.0 => 0.0,
+        Act::Relu => x,
         Act::Swish => x * simd::sigmoid(x),
         Act::Tanh => simd::tanh(x),
     }
@@ -38,13 +33,8 @@ pub(super) fn slope(act: Act, x: f32) -> f32 {
             let t = simd::tanh(SQRT_2_OVER_PI * (x + TANH_CUBIC * x * x * x));
             0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * SQRT_2_OVER_PI * (1.0 + 3.0 * TANH_CUBIC * x * x)
         }
-        Act::Relu => {
-            if x > 0.0 {
-                1.0
-            } else {
-                0.0
-            }
-        }
+        Act::Relu if x > 0.0 => 1.0,
+        Act::Relu => 0.0,
         Act::Swish => {
             let s = simd::sigmoid(x);
             s * (1.0 + x * (1.0 - s))

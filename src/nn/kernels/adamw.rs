@@ -39,7 +39,6 @@ pub fn update(p: &Tensor, m: &Tensor, v: &Tensor, g: &Tensor, u: Update) -> Resu
 
 /// [`update`] of many tensors: on a GPU in one launch.
 pub fn update_all(items: &[Item<'_>]) -> Result<()> {
-    #[cfg(feature = "cuda")]
     if items.first().is_some_and(|first| super::cuda::has_kernels(first.p)) {
         return super::cuda::ops::adamw(items);
     }

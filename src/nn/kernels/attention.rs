@@ -8,8 +8,8 @@ mod plain;
 pub use plain::{plain_backward, plain_forward, plain_softmax};
 
 use super::device::{half, if_fast, widen};
-use super::gemm::{Mat, Out, Precision, Stored, raw};
-use super::host::{self, HostView, Number, Place, Shared, Unwritten, Values};
+use super::gemm::{Matrix, Out, Precision, raw};
+use super::host::{self, HostView, Number, Place, Shared, Unwritten, Values, room};
 use super::simd;
 use super::types::{Dropout, QkvPart};
 pub use super::types::{Layout, Qkv};
@@ -49,13 +49,13 @@ impl<T: Number> Sink<'_, T> {
 }
 
 /// `a b * scale` written to `out` on one thread, in the operands' precision.
-fn small(dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32) {
+fn small(dims: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, out: Out, scale: f32) {
     small_as(Precision::Stored, dims, a, b, out, scale);
 }
 
 /// As [`small`] in a given precision; f32 is for a left operand that is read down its columns.
 #[expect(unsafe_code, reason = "outputs are exclusive slices or disjoint blocks of a checked matrix")]
-fn small_as(precision: Precision, dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32) {
+fn small_as(precision: Precision, dims: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, out: Out, scale: f32) {
     // SAFETY: see `Sink`; local buffers are sized by the caller for the dims it passes.
     unsafe { raw(dims, a, b, out, scale, precision) }
 }
@@ -64,19 +64,11 @@ fn local(buffer: &mut [f32], width: usize, add: bool) -> Out {
     Out { start: Place::F32(buffer.as_mut_ptr()), row: width, add }
 }
 
-/// `len` values of a buffer, to be overwritten.
-fn space(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    &mut buffer[..len]
-}
-
 /// One (sequence, query head) pair with its views.
 struct Task<'a> {
-    q: Stored<'a>,
-    k: Stored<'a>,
-    v: Stored<'a>,
+    q: Matrix<'a>,
+    k: Matrix<'a>,
+    v: Matrix<'a>,
     sq: usize,
     sk: usize,
     /// First column of the query head, and of its key head.
@@ -93,13 +85,13 @@ struct Piece {
 }
 
 /// The part of a row-major view from a row and a column on.
-fn from(view: Stored<'_>, row: usize, col: usize) -> Stored<'_> {
-    Stored { values: view.values.from(row * view.row + col), ..view }
+fn from(view: Matrix<'_>, row: usize, col: usize) -> Matrix<'_> {
+    Matrix { values: view.values.from(row * view.row + col), ..view }
 }
 
 impl Layout {
     /// The pair number `index`, counting heads within sequences.
-    fn task<'a>(&self, parts: &[Stored<'a>; 3], index: usize) -> Task<'a> {
+    fn task<'a>(&self, parts: &[Matrix<'a>; 3], index: usize) -> Task<'a> {
         let (seq, head) = (index / self.heads, index % self.heads);
         let (rq, rk) = (&self.queries[seq], &self.keys[seq]);
         let (col, kv_col) = (head * self.head_dim, head / self.group() * self.head_dim);
@@ -206,7 +198,6 @@ unsafe fn output<T: Number>(spans: &[Range<usize>], stride: usize, write: impl F
 /// Attention output. -> `[n_q, heads * head_dim]`
 pub fn forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     if_fast!(qkv.tensor(), fast_forward(qkv, layout));
-    #[cfg(feature = "cuda")]
     if super::cuda::takes_heads(qkv.tensor(), layout.head_dim) {
         return super::cuda::ops::attention_forward(qkv, layout);
     }
@@ -227,13 +218,13 @@ fn fast_forward<T: Number>(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
             let task = layout.task(&parts, index);
             for piece in layout.pieces(&task) {
                 let (rows, seen) = (piece.rows.len(), piece.seen);
-                let p = space(p, rows * seen);
+                let p = room(p, rows * seen);
                 layout.probabilities(&task, &piece, p);
                 if task.drop.active() {
                     simd::vectors!(|| mask(&task, &piece, p));
                 }
                 let to = sink.at(task.first.0 + piece.rows.start, task.col);
-                small([rows, hd, seen], Mat::rows(p, seen).stored(), task.v, to, 1.0);
+                small([rows, hd, seen], Matrix::rows(&*p, seen), task.v, to, 1.0);
             }
         });
     };
@@ -247,7 +238,6 @@ pub fn backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
     if qkv.tensor().dtype() == dy.dtype() {
         if_fast!(dy, fast_backward(qkv, layout, dy));
     }
-    #[cfg(feature = "cuda")]
     if super::cuda::takes_heads(dy, layout.head_dim) {
         return super::cuda::ops::attention_backward(qkv, layout, dy);
     }
@@ -271,14 +261,14 @@ fn fast_backward<T: Number>(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Q
             let members = index * layout.group()..(index + 1) * layout.group();
             let task = layout.task(&parts, members.start);
             let [.., dk, dv] = buffers;
-            space(dk, task.sk * hd).fill(0.0);
-            space(dv, task.sk * hd).fill(0.0);
+            room(dk, task.sk * hd).fill(0.0);
+            room(dv, task.sk * hd).fill(0.0);
             for member in members {
                 member_backward(layout, &layout.task(&parts, member), T::values(&dys), dq, buffers);
             }
             let [.., dk, dv] = buffers;
-            dkv.write(task.first.1, k_col + task.kv_col, space(dk, task.sk * hd), hd);
-            dkv.write(task.first.1, k_col + kv + task.kv_col, space(dv, task.sk * hd), hd);
+            dkv.write(task.first.1, k_col + task.kv_col, room(dk, task.sk * hd), hd);
+            dkv.write(task.first.1, k_col + kv + task.kv_col, room(dv, task.sk * hd), hd);
         });
     };
     let (n_q, n_k, all) = (rows(&layout.queries), rows(&layout.keys), width + 2 * kv);
@@ -310,16 +300,16 @@ fn member_backward<T: Number>(
 ) {
     let (hd, scale, (q0, _)) = (layout.head_dim, layout.scale(), task.first);
     let [p, dp, pd, dk, dv] = buffers;
-    let (dk, dv) = (space(dk, task.sk * hd), space(dv, task.sk * hd));
+    let (dk, dv) = (room(dk, task.sk * hd), room(dv, task.sk * hd));
     for piece in layout.pieces(task) {
         let (rows, seen, start) = (piece.rows.len(), piece.seen, piece.rows.start);
-        let (p, dp) = (space(p, rows * seen), space(dp, rows * seen));
+        let (p, dp) = (room(p, rows * seen), room(dp, rows * seen));
         layout.probabilities(task, &piece, p);
-        let (q, dout) = (from(task.q, start, 0), from(Stored::rows(dys, layout.width()), q0 + start, task.col));
+        let (q, dout) = (from(task.q, start, 0), from(Matrix::rows(dys, layout.width()), q0 + start, task.col));
         small([rows, seen, hd], dout, task.v.transposed(), local(dp, seen, false), 1.0);
         // The gradient of the scores, and the masked probabilities.
         let dropped = if task.drop.active() {
-            let pd = space(pd, rows * seen);
+            let pd = room(pd, rows * seen);
             pd.copy_from_slice(p);
             simd::vectors!(|| {
                 mask(task, &piece, pd);
@@ -338,7 +328,7 @@ fn member_backward<T: Number>(
             }
         });
         // dv = (p * mask)ᵀ dy, dq = ds k / sqrt(d), dk = dsᵀ q / sqrt(d)
-        let (dropped, ds) = (Mat::cols(dropped, seen).stored(), Mat::cols(dp, seen).stored());
+        let (dropped, ds) = (Matrix::cols(dropped, seen), Matrix::cols(&*dp, seen));
         small_as(Precision::Single, [seen, hd, rows], dropped, dout, local(dv, hd, true), 1.0);
         small([rows, hd, seen], ds.transposed(), task.k, dq.at(q0 + start, task.col), scale);
         small_as(Precision::Single, [seen, hd, rows], ds, q, local(dk, hd, true), scale);
@@ -358,7 +348,7 @@ fn refs<'a, T: Number>(qkv: &'a Qkv, layout: &Layout) -> Result<[HostView<'a, T>
 }
 
 /// q, k and v, each from its first column on.
-fn columns<'a, T: Number>(refs: &'a [HostView<'_, T>; 3], qkv: &Qkv, layout: &Layout) -> [Stored<'a>; 3] {
+fn columns<'a, T: Number>(refs: &'a [HostView<'_, T>; 3], qkv: &Qkv, layout: &Layout) -> [Matrix<'a>; 3] {
     let parts = qkv.parts(layout);
-    std::array::from_fn(|i| from(Stored::rows(T::values(&refs[i]), parts[i].columns), 0, parts[i].column))
+    std::array::from_fn(|i| from(Matrix::rows(T::values(&refs[i]), parts[i].columns), 0, parts[i].column))
 }

@@ -5,6 +5,7 @@
 
 use super::attention::softmax_row;
 use super::simd;
+pub use super::types::HeadCounts;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 
@@ -18,17 +19,6 @@ pub struct Pool<'a> {
     pub keys: &'a [f32],
     /// Values.
     pub values: &'a [f32],
-}
-
-/// How heads divide the columns.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadCounts {
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads: a divisor of `heads`.
-    pub kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
 }
 
 /// A new token: the rows of its sequence, and how many of them it sees (itself last).

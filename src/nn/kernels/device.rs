@@ -3,13 +3,9 @@
 //! On every device the frozen base model's matrices and activations have the base's format; vectors (biases, scales),
 //! experts, heads, their gradients and the optimizer the [`wide`] one. Sums are made in f32 and rounded when stored.
 
-pub use super::cuda::requests::{
-    BlockGrad, BlockProduct, NewTokens, RoutedProduct, VocabLossRequest, VocabLossTensors,
-};
-pub use super::cuda::{
-    block_grads, block_products, has_kernels, logits_loss, memory_free, memory_in_use, name, routed_grads,
-    routed_product, takes_model, vocab_loss, vocab_scores,
-};
+use super::cuda::ops;
+pub use super::cuda::requests::NewTokens;
+pub use super::cuda::{has_kernels, memory, name, takes_model};
 use super::simd;
 use crate::error::Result;
 use crate::tensor::to_f32;
@@ -17,11 +13,11 @@ use candle_core::{DType, Tensor};
 
 /// Calls `$f::<format>($args)` where a fast version takes `$x`'s format.
 macro_rules! if_fast {
-    ($x:expr, $f:ident($($arg:expr),* $(,)?)) => {
+    ($x:expr, $($f:ident)::+($($arg:expr),* $(,)?)) => {
         if $crate::nn::kernels::device::is_fast($x) {
-            return $f::<f32>($($arg),*);
+            return $($f)::+::<f32>($($arg),*);
         } else if $crate::nn::kernels::device::is_fast16($x) {
-            return $f::<half::bf16>($($arg),*);
+            return $($f)::+::<half::bf16>($($arg),*);
         }
     };
 }
@@ -61,9 +57,8 @@ pub(super) fn half(x: &Tensor) -> bool {
 
 /// Sum of the squares of all values of all tensors, in f64; the host waits for it. On a GPU it is one launch.
 pub fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
-    #[cfg(feature = "cuda")]
     if tensors.first().is_some_and(|first| has_kernels(first)) {
-        return super::cuda::ops::sum_of_squares(tensors);
+        return ops::sum_of_squares(tensors);
     }
     let mut sum = 0.0;
     for tensor in tensors {
@@ -75,9 +70,8 @@ pub fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
 
 /// Every tensor times a factor. On a GPU in place and in one launch: nobody else may hold the tensors' memory.
 pub fn scale_all(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
-    #[cfg(feature = "cuda")]
     if tensors.first().is_some_and(|first| has_kernels(first)) {
-        return super::cuda::ops::scale_all(tensors, factor);
+        return ops::scale_all(tensors, factor);
     }
     for tensor in tensors {
         **tensor = (&**tensor * factor)?;

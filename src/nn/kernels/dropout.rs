@@ -20,7 +20,7 @@ impl Dropout {
         if half(x) {
             return Ok(self.apply(&widen(x)?)?.to_dtype(x.dtype())?);
         }
-        plain_apply(x, *self)
+        Ok((x * self.mask(x.dims(), x)?)?)
     }
 
     /// `x` times the mask in another format; the input itself when nothing is dropped and it has that format.
@@ -59,11 +59,6 @@ fn apply<X: Number, T: Number>(x: &Tensor, drop: Dropout) -> Result<Tensor> {
         host::map(&xs, |v| v)
     };
     host::tensor(out, x.shape())
-}
-
-/// [`Dropout::apply`] from candle operations.
-pub fn plain_apply(x: &Tensor, drop: Dropout) -> Result<Tensor> {
-    Ok((x * drop.mask(x.dims(), x)?)?)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, widen};
 use super::host::{self, HostRef, HostView, Number, for_rows};
+use super::rms_norm::plain_rstd;
 use super::simd;
 pub use super::types::HeadNorm;
 use crate::error::{Error, Result};
@@ -121,10 +122,6 @@ fn each_block(
     Ok(Tensor::cat(&parts, 1)?)
 }
 
-fn plain_rstd(x: &Tensor, eps: f64) -> Result<Tensor> {
-    Ok((x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?)
-}
-
 /// Gradients of both γ. x, dy `[n, columns]` -> `[head_dim]` each
 pub fn gamma_grads(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<[Tensor; 2]> {
     let (mut at, (n, columns), mut grads) = (0, x.dims2()?, Vec::new());
@@ -140,19 +137,11 @@ pub fn gamma_grads(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<[Tenso
 
 /// [`forward`] from candle operations.
 pub fn plain_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
-    let wide = norm.gamma[0].dtype();
-    if x.dtype() != wide {
-        return Ok(plain_forward(&x.to_dtype(wide)?, norm)?.to_dtype(x.dtype())?);
-    }
     each_block(x, norm, |x, _, _, gamma| Ok(x.broadcast_mul(&plain_rstd(x, norm.eps)?)?.broadcast_mul(gamma)?))
 }
 
 /// [`backward`] from candle operations.
 pub fn plain_backward(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<Tensor> {
-    let wide = norm.gamma[0].dtype();
-    if x.dtype() != wide {
-        return Ok(plain_backward(&x.to_dtype(wide)?, norm, &dy.to_dtype(wide)?)?.to_dtype(x.dtype())?);
-    }
     each_block(dy, norm, |dy, at, heads, gamma| {
         let hd = gamma.elem_count();
         let x = x.narrow(1, at, heads * hd)?.reshape(dy.shape())?;

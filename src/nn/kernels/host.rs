@@ -77,17 +77,19 @@ pub enum Values<'a> {
     Bf16(&'a [bf16]),
 }
 
+impl<'a> From<&'a [f32]> for Values<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
 impl Values<'_> {
     /// Number of values.
-    pub fn len(self) -> usize {
+    pub fn count(self) -> usize {
         match self {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
         }
-    }
-    /// Whether there are none.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
     }
     /// Those from `index` on; none where that is beyond the end.
     #[must_use]
@@ -229,11 +231,12 @@ pub fn new_rows<T: Number, const N: usize, const M: usize>(
         let wide_parts = wide_out.each_mut().map(|out| Shared::new(out.spare_capacity_mut()));
         let block = |index: usize| {
             let rows = index * per_task..((index + 1) * per_task).min(n);
+            let (first, count) = (rows.start, rows.len());
             // SAFETY: blocks of rows are disjoint and lie inside the matrices.
             let (mut narrow, mut wide) = unsafe {
                 (
-                    std::array::from_fn(|i| Unwritten(narrow_parts[i].rows(&rows, narrow[i]))),
-                    std::array::from_fn(|i| Unwritten(wide_parts[i].rows(&rows, wide[i]))),
+                    std::array::from_fn(|i| Unwritten(narrow_parts[i].part(first * narrow[i], count * narrow[i]))),
+                    std::array::from_fn(|i| Unwritten(wide_parts[i].part(first * wide[i], count * wide[i]))),
                 )
             };
             work(rows, &mut narrow, &mut wide);
@@ -311,15 +314,6 @@ impl<'a, T> Shared<'a, T> {
         // SAFETY: inside the slice; disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(index), len) }
     }
-    /// Some rows of a matrix of this width.
-    ///
-    /// # Safety
-    /// As for [`Shared::part`].
-    #[expect(unsafe_code, reason = "as above")]
-    unsafe fn rows(&self, rows: &Range<usize>, width: usize) -> &'a mut [T] {
-        // SAFETY: passed on.
-        unsafe { self.part(rows.start * width, rows.len() * width) }
-    }
 }
 
 struct InPlace<F, T>(Mutex<Option<F>>, PhantomData<fn(T)>);
@@ -366,15 +360,21 @@ thread_local! {
 /// Calls `work` with `len` values of a buffer of this thread, to be overwritten.
 pub fn scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut buffer = SCRATCH.take();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    let result = work(&mut buffer[..len]);
+    let result = work(room(&mut buffer, len));
     SCRATCH.set(buffer);
     result
 }
 
-fn rows_per_task(width: usize) -> usize {
+/// `len` values of a buffer, which grows if it must, to be overwritten.
+pub(super) fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+    &mut buffer[..len]
+}
+
+/// Rows of this width that a parallel task should at least have.
+pub(super) fn rows_per_task(width: usize) -> usize {
     (TASK_ELEMENTS / width.max(1)).max(1)
 }
 
@@ -391,27 +391,6 @@ pub fn for_rows<T: Number>(out: &mut [T], width: usize, work: impl Fn(usize, &mu
         return;
     }
     out.par_chunks_mut(rows * width).enumerate().for_each(|(i, block)| work(i * rows, block));
-}
-
-/// A row-major output of several that are written together.
-pub struct RowOutput<'a> {
-    /// Its values.
-    pub values: &'a mut [f32],
-    /// Values in a row.
-    pub width: usize,
-}
-
-/// As [`for_rows`] with several outputs of the same number of rows.
-pub fn for_rows_of<const N: usize>(outputs: [RowOutput<'_>; N], work: impl Fn(usize, [&mut [f32]; N]) + Sync) {
-    if outputs.iter().any(|output| output.width == 0 || output.values.is_empty()) {
-        return;
-    }
-    let rows = rows_per_task(outputs.iter().map(|output| output.width).max().unwrap_or(0));
-    let count = outputs.iter().map(|output| output.values.len().div_ceil(rows * output.width)).min().unwrap_or(0);
-    let mut blocks = outputs.map(|RowOutput { values, width }| values.chunks_mut(rows * width));
-    let blocks: Vec<[&mut [f32]; N]> =
-        (0..count).map(|_| blocks.each_mut().map(|of_one| of_one.next().unwrap_or_default())).collect();
-    blocks.into_par_iter().enumerate().for_each(|(i, block)| work(i * rows, block));
 }
 
 /// Sum over rows of each column. `[rows, width] -> [width]`. Blocks are added in row order.

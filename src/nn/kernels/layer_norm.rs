@@ -26,22 +26,17 @@ impl Saved {
     }
 }
 
-/// Gradients of a layer normalisation's input, and of γ and β where they are trained.
+/// Gradients of a layer normalisation's input.
 pub struct Grads {
     /// With respect to the sum that was normalised: the residual's gradient. `[n, d]`
     pub sum: Tensor,
     /// With respect to x, before its dropout; in memory of its own. `[n, d]`
     pub x: Tensor,
-    /// With respect to γ. `[d]`
-    pub gamma: Option<Tensor>,
-    /// With respect to β. `[d]`
-    pub beta: Option<Tensor>,
 }
 
 /// `LayerNorm(dropout(x) + residual)`. x, residual `[n, d]` -> y `[n, d]`
 pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Affine<'_>) -> Result<(Tensor, Saved)> {
     if_fast!(x, fast_forward(x, residual, drop, norm));
-    #[cfg(feature = "cuda")]
     if super::cuda::takes_rows(x) {
         let (y, normalized, rstd) = super::cuda::ops::layer_norm_forward(x, residual, drop, norm)?;
         return Ok((y, Saved { normalized, rstd }));
@@ -73,7 +68,9 @@ fn fast_forward<T: Number>(
                     let var = simd::sum_map(row, |v| (v - mean) * (v - mean)) / d as f32;
                     let r = 1.0 / (var + eps).sqrt();
                     rstd.push(std::iter::once(r));
-                    simd::apply(row, |v| *v = (*v - mean) * r);
+                    for v in row.iter_mut() {
+                        *v = (*v - mean) * r;
+                    }
                     normalized.push(row.iter().map(|&v| T::narrow(v)));
                     y.push(row.iter().zip(&g[..]).zip(&b[..]).map(|((&v, &g), &b)| T::narrow(v * g + b)));
                 }
@@ -108,34 +105,24 @@ fn fast_output<T: Number>(normalized: &Tensor, norm: Affine<'_>) -> Result<Tenso
     host::tensor(y, normalized.shape())
 }
 
-/// Gradients of x and of the residual; `with_params` also asks for γ's and β's. dy `[n, d]`
-pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout, with_params: bool) -> Result<Grads> {
+/// Gradients of x and of the residual. dy `[n, d]`
+pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout) -> Result<Grads> {
     if saved.normalized.dtype() == dy.dtype() {
-        if_fast!(dy, fast_backward(dy, saved, gamma, drop, with_params));
+        if_fast!(dy, fast_backward(dy, saved, gamma, drop));
     }
-    #[cfg(feature = "cuda")]
     if super::cuda::takes_rows(dy) {
         let (sum, x) = super::cuda::ops::layer_norm_backward(dy, [&saved.normalized, &saved.rstd], gamma, drop)?;
-        let (gamma, beta) =
-            if with_params { affine_grads(dy, saved).map(|(g, b)| (Some(g), Some(b)))? } else { (None, None) };
-        return Ok(Grads { sum, x, gamma, beta });
+        return Ok(Grads { sum, x });
     }
     if half(dy) {
         let saved = Saved { normalized: widen(&saved.normalized)?, rstd: saved.rstd.clone() };
-        let grads = backward(&widen(dy)?, &saved, gamma, drop, with_params)?;
-        let (sum, x) = (grads.sum.to_dtype(dy.dtype())?, grads.x.to_dtype(dy.dtype())?);
-        return Ok(Grads { sum, x, ..grads });
+        let Grads { sum, x } = backward(&widen(dy)?, &saved, gamma, drop)?;
+        return Ok(Grads { sum: sum.to_dtype(dy.dtype())?, x: x.to_dtype(dy.dtype())? });
     }
-    plain_backward(dy, saved, gamma, drop, with_params)
+    plain_backward(dy, saved, gamma, drop)
 }
 
-fn fast_backward<T: Number>(
-    dy: &Tensor,
-    saved: &Saved,
-    gamma: &Tensor,
-    drop: Dropout,
-    with_params: bool,
-) -> Result<Grads> {
+fn fast_backward<T: Number>(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout) -> Result<Grads> {
     let (n, d) = dy.dims2()?;
     let (dys, xh, g) = (HostView::<T>::of(dy)?, HostView::<T>::of(&saved.normalized)?, HostRef::of(gamma)?);
     let rstd = HostRef::of(&saved.rstd)?;
@@ -164,23 +151,22 @@ fn fast_backward<T: Number>(
             });
         });
     });
-    let (gamma, beta) = with_params.then(|| fast_affine_grads(&dys[..], &xh[..], d)).transpose()?.unzip();
-    Ok(Grads { sum: host::tensor(sum, (n, d))?, x: host::tensor(dx, (n, d))?, gamma, beta })
+    Ok(Grads { sum: host::tensor(sum, (n, d))?, x: host::tensor(dx, (n, d))? })
 }
 
 /// Gradients of γ and β. dy `[n, d]` -> `[d]`, `[d]`
 pub fn affine_grads(dy: &Tensor, saved: &Saved) -> Result<(Tensor, Tensor)> {
-    if !is_fast(dy) {
-        let dy = widen(dy)?;
-        return Ok(((&dy * widen(&saved.normalized)?)?.sum(0)?, dy.sum(0)?));
+    if saved.normalized.dtype() == dy.dtype() {
+        if_fast!(dy, fast_affine_grads(dy, saved));
     }
-    let (_, d) = dy.dims2()?;
-    fast_affine_grads::<f32>(&HostRef::of(dy)?, &HostRef::of(&saved.normalized)?, d)
+    let dy = widen(dy)?;
+    Ok(((&dy * widen(&saved.normalized)?)?.sum(0)?, dy.sum(0)?))
 }
 
-fn fast_affine_grads<T: Number>(dy: &[T], normalized: &[T], d: usize) -> Result<(Tensor, Tensor)> {
-    let scaled: Vec<f32> = dy.iter().zip(normalized).map(|(a, b)| a.wide() * b.wide()).collect();
-    Ok((host::tensor(host::column_sums(&scaled, d), d)?, host::tensor(host::column_sums(dy, d), d)?))
+fn fast_affine_grads<T: Number>(dy: &Tensor, saved: &Saved) -> Result<(Tensor, Tensor)> {
+    let ((_, d), dys, xh) = (dy.dims2()?, HostView::<T>::of(dy)?, HostView::<T>::of(&saved.normalized)?);
+    let scaled: Vec<f32> = dys.iter().zip(&xh[..]).map(|(a, b)| a.wide() * b.wide()).collect();
+    Ok((host::tensor(host::column_sums(&scaled, d), d)?, host::tensor(host::column_sums(&dys, d), d)?))
 }
 
 /// [`forward`] from candle operations.
@@ -199,13 +185,12 @@ pub fn plain_forward(
 }
 
 /// [`backward`] from candle operations.
-pub fn plain_backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout, with_params: bool) -> Result<Grads> {
+pub fn plain_backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout) -> Result<Grads> {
     let scaled = dy.broadcast_mul(gamma)?;
     let along = (&scaled * &saved.normalized)?.mean_keepdim(D::Minus1)?;
     let centered = scaled.broadcast_sub(&scaled.mean_keepdim(D::Minus1)?)?;
     let inner = (centered - saved.normalized.broadcast_mul(&along)?)?;
     let sum = inner.broadcast_mul(&saved.rstd.unsqueeze(D::Minus1)?)?;
-    let (gamma, beta) = with_params.then(|| affine_grads(dy, saved)).transpose()?.unzip();
     let x = if drop.active() { (&sum * drop.mask(sum.dims(), &sum)?)? } else { sum.copy()? };
-    Ok(Grads { sum, x, gamma, beta })
+    Ok(Grads { sum, x })
 }

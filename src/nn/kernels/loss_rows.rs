@@ -19,13 +19,13 @@ pub struct LossRows {
 /// A loss and its parts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossParts {
-    /// task + λ consistency.
+    /// task + λ consistency: what is minimised.
     pub total: f64,
-    /// Mean over the rows.
+    /// Cross-entropy in nats, smoothed, mean over the rows.
     pub task: f64,
-    /// Mean over the rows, before λ.
+    /// Mean over the rows, before λ; 0 with one pass.
     pub consistency: f64,
-    /// The third number of each row.
+    /// -log p_A of each target, without smoothing. `[targets]`
     pub nll: Vec<f32>,
 }
 
@@ -36,7 +36,7 @@ impl LossRows {
     }
 
     /// The means; waits for the device that computes them.
-    pub fn read(self) -> Result<LossParts> {
+    pub fn read(&self) -> Result<LossParts> {
         let rows = to_f32(&self.rows)?;
         let n = (rows.len() / PARTS).max(1) as f64;
         let mean = |part: usize| rows.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n;
@@ -46,43 +46,16 @@ impl LossRows {
     }
 }
 
-/// The loss with its parts and its gradient.
+/// A loss with its gradients, all of which a GPU may still be computing.
 #[derive(Clone, Debug)]
 pub struct VocabLoss {
-    /// What is minimised.
-    pub total: f64,
-    /// Cross-entropy in nats, smoothed, mean over the targets.
-    pub task: f64,
-    /// Before λ; 0 with one pass.
-    pub consistency: f64,
-    /// -log p_A of each target, without smoothing. `[targets]`
-    pub nll: Vec<f32>,
-    /// d total / d hidden times [`VocabLoss::scale`], where it was asked for. `[passes * targets, d]`
+    /// The loss and its parts.
+    pub rows: LossRows,
+    /// d total / d hidden times [`VocabLoss::scale`], where it was asked for (`[passes * targets, d]`); of logits that
+    /// were there whole, on them.
     pub grad: Option<Tensor>,
     /// d total / d head, times the same, where it was asked for. `[vocab, d]`
     pub head: Option<Tensor>,
     /// What both gradients are to be divided by: 1 but for f16, which needs larger ones.
     pub scale: f64,
-}
-
-/// As [`VocabLoss`], with numbers that a GPU may not have computed yet.
-#[derive(Clone, Debug)]
-pub struct QueuedLoss {
-    /// The loss and its parts.
-    pub rows: LossRows,
-    /// As [`VocabLoss::grad`]; of logits that were there whole, on them.
-    pub grad: Option<Tensor>,
-    /// As [`VocabLoss::head`].
-    pub head: Option<Tensor>,
-    /// As [`VocabLoss::scale`].
-    pub scale: f64,
-}
-
-impl QueuedLoss {
-    /// Waits for the numbers.
-    pub fn read(self) -> Result<VocabLoss> {
-        let LossParts { total, task, consistency, nll } = self.rows.read()?;
-        let Self { grad, head, scale, .. } = self;
-        Ok(VocabLoss { total, task, consistency, nll, grad, head, scale })
-    }
 }

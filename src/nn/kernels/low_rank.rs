@@ -3,13 +3,14 @@
 //! B's rows are those of all blocks, one after the other; block i reads the i-th group of `r` columns of z, which are
 //! the i-th group of `r` rows of A.
 
-use super::device::{self, BlockGrad, BlockProduct, block_grads, block_products, is_fast, is_fast16, takes_fast, wide};
-use super::gemm::{self, Mat, Precision, Stored, product_block};
+use super::cuda::requests::{BlockGrad, BlockProduct};
+use super::cuda::{has_kernels, lm_ops};
+use super::device::{if_fast, is_fast, is_fast16, takes_fast, wide};
+use super::gemm::{self, Matrix, Precision, product_block};
 use super::host::{self, HostRef, Number, StoredRef, Values};
 use super::routed::{Group, RowSet, gather, rows_of, segments};
 use crate::error::Result;
 use candle_core::{D, Tensor};
-use half::bf16;
 use std::ops::Range;
 
 /// The columns of a layer's output that B writes, in the order of B's rows.
@@ -53,19 +54,19 @@ impl HostProducts<'_> {
             for part in &self.parts {
                 let (inner, outer, b) = (part.z..part.z + rank, part.columns.clone(), &b[part.row * rank..]);
                 let (from, to) = if self.back { (outer, inner) } else { (inner, outer) };
-                let factor = if self.back { Mat::rows(b, rank) } else { Mat::cols(b, rank) };
+                let factor = if self.back { Matrix::rows(b, rank) } else { Matrix::cols(b, rank) };
                 let dims = [group.rows.len(), to.len(), from.len()];
                 match &group.rows {
                     RowSet::Range(rows) => {
-                        let source = Stored::rows(x.from(rows.start * x_row + from.start), x_row);
+                        let source = Matrix::rows(x.from(rows.start * x_row + from.start), x_row);
                         let start = rows.start * out_row + to.start;
                         let block = gemm::Block { start, row: out_row, add: !self.back };
                         product_block(dims, source, factor, out, block, scale, Precision::Single);
                     }
                     RowSet::List(list) => {
                         let source = gather(x, list, x_row, from.clone());
-                        let source = Mat::rows(&source[..], from.len());
-                        let result: Vec<f32> = gemm::product(dims, source, factor.stored(), None);
+                        let source = Matrix::rows(&source[..], from.len());
+                        let result: Vec<f32> = gemm::product(dims, source, factor, None);
                         for (&row, values) in list.iter().zip(result.chunks_exact(to.len())) {
                             let start = row as usize * out_row + to.start;
                             for (o, v) in out[start..start + to.len()].iter_mut().zip(values) {
@@ -96,13 +97,9 @@ impl LowRankUp<'_> {
     /// `y[block] += scale * z_i B_iᵀ` in place where possible. z `[n, blocks * r]`, y `[n, columns]`
     pub fn add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
         if is_fast(z) {
-            if is_fast(&y) {
-                return self.fast_add::<f32>(z, groups, y);
-            } else if is_fast16(&y) {
-                return self.fast_add::<bf16>(z, groups, y);
-            }
+            if_fast!(&y, Self::fast_add(self, z, groups, y));
         }
-        if device::has_kernels(z) && device::has_kernels(&y) {
+        if has_kernels(z) && has_kernels(&y) {
             let y = y.contiguous()?;
             self.on_device(z, &y, groups, false)?;
             return Ok(y);
@@ -110,20 +107,17 @@ impl LowRankUp<'_> {
         self.plain_add(z, groups, y)
     }
 
+    /// Each block's product on a device: `out[block] += scale x_i B_iᵀ`, or `out_i = scale x[block] B_i`.
     fn on_device(&self, x: &Tensor, out: &Tensor, groups: &[Group], back: bool) -> Result<()> {
-        let parts = self.parts()?;
-        let products = parts.iter().map(|part| self.block(x, out, part, back)).collect::<Result<Vec<_>>>()?;
-        let (segments, list) = segments(groups);
-        block_products(&products, &segments, &list)
-    }
-
-    /// One block's product on a device: `y[block] += scale z_i B_iᵀ`, or back.
-    fn block<'b>(&'b self, x: &'b Tensor, out: &'b Tensor, part: &Part, back: bool) -> Result<BlockProduct<'b>> {
-        let (inner, outer) = (part.z..part.z + self.rank()?, part.columns.clone());
-        let (x_columns, out_columns) = if back { (outer, inner) } else { (inner, outer) };
-        let rows = part.row..part.row + part.columns.len();
+        let ((segments, list), rank) = (segments(groups), self.rank()?);
         let (weight, scale) = (self.weight, self.scale);
-        Ok(BlockProduct { x, x_columns, weight, rows, out, out_columns, transposed: back, add: !back, scale })
+        self.parts()?.into_iter().try_for_each(|Part { columns, row, z }| {
+            let rows = row..row + columns.len();
+            let (x_columns, out_columns) = if back { (columns, z..z + rank) } else { (z..z + rank, columns) };
+            let product =
+                BlockProduct { x, x_columns, weight, rows, out, out_columns, transposed: back, add: !back, scale };
+            lm_ops::block_product(&product, &segments, &list)
+        })
     }
 
     fn fast_add<T: Number>(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
@@ -141,7 +135,7 @@ impl LowRankUp<'_> {
     /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`
     pub fn backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
         if !takes_fast(dy) || !is_fast(self.weight) {
-            if device::has_kernels(dy) {
+            if has_kernels(dy) {
                 let width = self.columns.len() * self.rank()?;
                 let dz = Tensor::zeros((dy.dim(0)?, width), wide(dy.dtype()), dy.device())?;
                 self.on_device(dy, &dz, groups, true)?;
@@ -159,25 +153,21 @@ impl LowRankUp<'_> {
     /// The gradient of one expert's B: `dB_i = scale * dy[block]ᵀ z_i`. z `[n, blocks * r]`, dy `[n, columns]` ->
     /// `[sum of widths, r]`
     pub fn grad(&self, z: &Tensor, dy: &Tensor, group: &Group) -> Result<Tensor> {
-        if device::has_kernels(dy) && device::has_kernels(z) {
+        if has_kernels(dy) && has_kernels(z) {
             return self.device_grad(z, dy, group);
         }
         let ((_, all), rank) = (dy.dims2()?, self.rank()?);
         let total = self.columns.iter().map(Range::len).sum::<usize>();
         let (z, dy) = (rows_of(z, &group.rows)?, rows_of(dy, &group.rows)?);
-        if is_fast16(&dy) && is_fast(&z) {
-            return self.narrow_grad(&z, &dy, total);
-        }
-        let dy = dy.to_dtype(self.weight.dtype())?;
-        if is_fast(&dy) {
-            let (zs, dys) = (HostRef::of(&z)?, HostRef::of(&dy)?);
-            let z_width = self.columns.len() * rank;
-            let mut grad = vec![0.0f32; total * rank];
+        let dy = if is_fast16(&dy) && is_fast(&z) { dy } else { dy.to_dtype(self.weight.dtype())? };
+        if takes_fast(&dy) {
+            let (zs, dys, z_width) = (HostRef::of(&z)?, StoredRef::of(&dy)?, self.columns.len() * rank);
+            let mut grad = Vec::with_capacity(total * rank);
             for part in self.parts()? {
-                let dims = [part.columns.len(), rank, group.rows.len()];
-                let (a, b) = (Mat::cols(&dys[part.columns.start..], all), Mat::rows(&zs[part.z..], z_width));
-                let block = gemm::Block { start: part.row * rank, row: rank, add: false };
-                product_block(dims, a, b, &mut grad, block, self.scale as f32, Precision::Single);
+                let dims = [group.rows.len(), part.columns.len(), rank];
+                let dy = Matrix::rows(dys.values().from(part.columns.start), all);
+                let z = Matrix::rows(&zs[part.z..], z_width);
+                grad.extend(gemm::transposed_product(dims, dy, z, self.scale as f32));
             }
             return host::tensor(grad, (total, rank));
         }
@@ -188,41 +178,16 @@ impl LowRankUp<'_> {
         Ok(Tensor::cat(&self.parts()?.into_iter().map(part).collect::<Result<Vec<_>>>()?, 0)?)
     }
 
-    /// Of one expert, from a gradient in bf16, which is read row by row: the transpose is computed, from z's columns.
-    fn narrow_grad(&self, z: &Tensor, dy: &Tensor, total: usize) -> Result<Tensor> {
-        let ((n, all), rank) = (dy.dims2()?, self.rank()?);
-        let (zs, dys) = (HostRef::of(z)?, StoredRef::of(dy)?);
-        let z_width = self.columns.len() * rank;
-        let mut grad = vec![0.0f32; total * rank];
-        for part in self.parts()? {
-            let width = part.columns.len();
-            let (a, b) = (Mat::cols(&zs[part.z..], z_width), Stored::rows(dys.values().from(part.columns.start), all));
-            let mut transposed = vec![0.0f32; rank * width];
-            let block = gemm::Block { start: 0, row: width, add: false };
-            product_block([rank, width, n], a, b, &mut transposed, block, self.scale as f32, Precision::Single);
-            for (i, row) in grad[part.row * rank..(part.row + width) * rank].chunks_exact_mut(rank).enumerate() {
-                row.iter_mut().enumerate().for_each(|(j, v)| *v = transposed[j * width + i]);
-            }
-        }
-        host::tensor(grad, (total, rank))
-    }
-
     /// [`LowRankUp::grad`] by a device's kernels.
     fn device_grad(&self, z: &Tensor, dy: &Tensor, group: &Group) -> Result<Tensor> {
         let (rank, total) = (self.rank()?, self.columns.iter().map(Range::len).sum::<usize>());
         let (segments, list) = segments(std::slice::from_ref(group));
         let out = Tensor::zeros((total, rank), wide(dy.dtype()), dy.device())?;
-        let of = |part: Part| BlockGrad {
-            dy,
-            dy_columns: part.columns,
-            x: z,
-            x_columns: part.z..part.z + rank,
-            out: &out,
-            row: part.row,
-            scale: self.scale,
-        };
-        let blocks: Vec<BlockGrad<'_>> = self.parts()?.into_iter().map(of).collect();
-        block_grads(&blocks, segments[0], &list)?;
+        self.parts()?.into_iter().try_for_each(|Part { columns, row, z: first }| {
+            let (x_columns, out, scale) = (first..first + rank, &out, self.scale);
+            let grad = BlockGrad { dy, dy_columns: columns, x: z, x_columns, out, row, scale };
+            lm_ops::block_grad(&grad, segments[0], &list)
+        })?;
         Ok(out)
     }
 

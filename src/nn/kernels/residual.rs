@@ -13,38 +13,33 @@ use half::bf16;
 
 /// `dropout(x) + residual`, in the residual's format; x itself when there is nothing to do. `[n, d]`
 pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
-    match residual {
-        None if !drop.active() => return Ok(x.clone()),
-        Some(wide) if wide.dtype() != x.dtype() => {
-            if is_fast16(x) && is_fast(wide) {
-                return fast_add::<bf16, f32>(x, residual, drop);
-            }
-            return add(&x.to_dtype(wide.dtype())?, residual, drop);
+    let Some(residual) = residual else { return drop.apply(x) };
+    if residual.dtype() != x.dtype() {
+        if is_fast16(x) && is_fast(residual) {
+            return fast_add::<bf16, f32>(x, residual, drop);
         }
-        _ => {}
+        return add(&x.to_dtype(residual.dtype())?, Some(residual), drop);
     }
     if_fast!(x, same_add(x, residual, drop));
     on_cuda!(x, lm_ops::add(x, residual, drop));
     if half(x) {
-        let residual = residual.map(widen).transpose()?;
-        return Ok(add(&widen(x)?, residual.as_ref(), drop)?.to_dtype(x.dtype())?);
+        return Ok(add(&widen(x)?, Some(&widen(residual)?), drop)?.to_dtype(x.dtype())?);
     }
-    plain_add(x, residual, drop)
+    plain_add(x, Some(residual), drop)
 }
 
-fn same_add<T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
+fn same_add<T: Number>(x: &Tensor, residual: &Tensor, drop: Dropout) -> Result<Tensor> {
     fast_add::<T, T>(x, residual, drop)
 }
 
-fn fast_add<X: Number, T: Number>(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
+fn fast_add<X: Number, T: Number>(x: &Tensor, residual: &Tensor, drop: Dropout) -> Result<Tensor> {
     let (n, d) = x.dims2()?;
-    let xs = HostView::<X>::of(x)?;
-    let res = residual.map(HostView::<T>::of).transpose()?;
+    let (xs, res) = (HostView::<X>::of(x)?, HostView::<T>::of(residual)?);
     let sum = host::new_matrix(n, d, |rows, out| {
         host::scratch(d, |sum| {
             simd::vectors!(|| {
                 for at in rows.map(|row| row * d) {
-                    sum_row(sum, &xs[at..at + d], res.as_ref().map(|r| &r[at..at + d]), drop, at);
+                    sum_row(sum, &xs[at..at + d], Some(&res[at..at + d]), drop, at);
                     out.push(sum.iter().map(|&v| T::narrow(v)));
                 }
             });

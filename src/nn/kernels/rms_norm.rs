@@ -20,18 +20,6 @@ pub struct Saved {
     rstd: Tensor,
 }
 
-/// `RMSNorm(dropout(x) + residual)`, all in one format. x, residual `[n, d]`, gamma `[d]` -> y `[n, d]`
-pub fn forward(
-    x: &Tensor,
-    residual: Option<&Tensor>,
-    drop: Dropout,
-    gamma: &Tensor,
-    eps: f64,
-) -> Result<(Tensor, Saved)> {
-    let (y, _, saved) = forward_as(x, residual, drop, Scale { gamma, eps }, x.dtype())?;
-    Ok((y, saved))
-}
-
 /// γ and ε.
 #[derive(Clone, Copy)]
 pub struct Scale<'a> {
@@ -39,6 +27,12 @@ pub struct Scale<'a> {
     pub gamma: &'a Tensor,
     /// Added to the mean square.
     pub eps: f64,
+}
+
+/// `RMSNorm(dropout(x) + residual)`, all in one format. x, residual `[n, d]` -> y `[n, d]`
+pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Scale<'_>) -> Result<(Tensor, Saved)> {
+    let (y, _, saved) = forward_as(x, residual, drop, norm, x.dtype())?;
+    Ok((y, saved))
 }
 
 /// As [`forward`], y in the format `activation_dtype`; also returns the sum, in the format of γ and the residual.
@@ -49,16 +43,15 @@ pub fn forward_as(
     norm: Scale<'_>,
     activation_dtype: DType,
 ) -> Result<(Tensor, Tensor, Saved)> {
-    let Scale { gamma, eps } = norm;
-    let wide = gamma.dtype();
+    let wide = norm.gamma.dtype();
     let streams = residual.is_none_or(|residual| residual.dtype() == wide);
     if wide == DType::F32 && x.device().is_cpu() && streams {
         let narrow = simd::multiplies_bf16();
         match (x.dtype(), activation_dtype) {
-            (DType::F32, DType::F32) => return fast_forward::<f32, f32>(x, residual, drop, gamma, eps),
-            (DType::F32, DType::BF16) if narrow => return fast_forward::<f32, bf16>(x, residual, drop, gamma, eps),
-            (DType::BF16, DType::F32) if narrow => return fast_forward::<bf16, f32>(x, residual, drop, gamma, eps),
-            (DType::BF16, DType::BF16) if narrow => return fast_forward::<bf16, bf16>(x, residual, drop, gamma, eps),
+            (DType::F32, DType::F32) => return fast_forward::<f32, f32>(x, residual, drop, norm),
+            (DType::F32, DType::BF16) if narrow => return fast_forward::<f32, bf16>(x, residual, drop, norm),
+            (DType::BF16, DType::F32) if narrow => return fast_forward::<bf16, f32>(x, residual, drop, norm),
+            (DType::BF16, DType::BF16) if narrow => return fast_forward::<bf16, bf16>(x, residual, drop, norm),
             _ => {}
         }
     }
@@ -68,12 +61,11 @@ pub fn forward_as(
         let kept = Saved { sum: saved.sum.to_dtype(activation_dtype)?, ..saved };
         return Ok((y.to_dtype(activation_dtype)?, sum, kept));
     }
-    #[cfg(feature = "cuda")]
     if super::cuda::has_kernels(x) {
-        let (y, sum, rstd) = super::cuda::lm_ops::rms_forward(x, residual, drop, gamma, eps)?;
+        let (y, sum, rstd) = super::cuda::lm_ops::rms_forward(x, residual, drop, norm.gamma, norm.eps)?;
         return Ok((y, sum.clone(), Saved { sum, rstd }));
     }
-    let (y, saved) = plain_forward(x, residual, drop, gamma, eps)?;
+    let (y, saved) = plain_forward(x, residual, drop, norm)?;
     Ok((y, saved.sum.clone(), saved))
 }
 
@@ -81,16 +73,15 @@ fn fast_forward<X: Number, Y: Number>(
     x: &Tensor,
     residual: Option<&Tensor>,
     drop: Dropout,
-    gamma: &Tensor,
-    eps: f64,
+    norm: Scale<'_>,
 ) -> Result<(Tensor, Tensor, Saved)> {
     let (n, d) = x.dims2()?;
-    let (xs, g) = (HostView::<X>::of(x)?, HostRef::of(gamma)?);
+    let (xs, g) = (HostView::<X>::of(x)?, HostRef::of(norm.gamma)?);
     let res = residual.map(HostRef::of).transpose()?;
     // The sum is x itself, or new; it is kept as it is, or a rounded copy.
     let same = if res.is_some() || drop.active() || X::DTYPE != DType::F32 { None } else { Some(HostRef::of(x)?) };
     let (added, copied) = (if same.is_none() { d } else { 0 }, if Y::DTYPE == DType::F32 { 0 } else { d });
-    let eps = eps as f32;
+    let eps = norm.eps as f32;
     let ([y, kept], [sum, rstd]) = host::new_rows(n, [d, copied], [added, 1], |rows, [y, kept], [sum, rstd]| {
         host::scratch(added, |row| {
             simd::vectors!(|| {
@@ -201,17 +192,16 @@ pub fn gamma_grad(dy: &Tensor, saved: &Saved) -> Result<Tensor> {
     Ok((widen(dy)? * normalized)?.sum(0)?)
 }
 
+/// 1/rms over the last dimension, which is kept.
+pub(super) fn plain_rstd(x: &Tensor, eps: f64) -> Result<Tensor> {
+    Ok((x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?)
+}
+
 /// [`forward`] from candle operations.
-pub fn plain_forward(
-    x: &Tensor,
-    residual: Option<&Tensor>,
-    drop: Dropout,
-    gamma: &Tensor,
-    eps: f64,
-) -> Result<(Tensor, Saved)> {
+pub fn plain_forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Scale<'_>) -> Result<(Tensor, Saved)> {
     let sum = residual::plain_add(x, residual, drop)?;
-    let rstd = (sum.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?;
-    let y = sum.broadcast_mul(&rstd)?.broadcast_mul(gamma)?;
+    let rstd = plain_rstd(&sum, norm.eps)?;
+    let y = sum.broadcast_mul(&rstd)?.broadcast_mul(norm.gamma)?;
     Ok((y, Saved { sum, rstd: rstd.squeeze(D::Minus1)? }))
 }
 

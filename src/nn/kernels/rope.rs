@@ -51,7 +51,6 @@ impl Angles {
 pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], direction: Rope) -> Result<Tensor> {
     check(heads, angles, positions, x.dims2()?)?;
     if_fast!(&x, fast_rotate(x, heads, angles, positions, direction));
-    #[cfg(feature = "cuda")]
     if super::cuda::has_kernels(&x) {
         let table = angles.on(x.device())?;
         return super::cuda::lm_ops::rotate(x, heads, &table, positions, direction);

@@ -1,8 +1,10 @@
 //! Products that multiply each row of a batch with the matrix of the expert drawn for it.
 
 use super::cuda::plan::Segment;
-use super::device::{self, RoutedProduct, is_fast, is_fast16, takes_fast};
-use super::gemm::{self, Mat, Stored, product, product_add, product_append, product_into};
+use super::cuda::requests::RoutedProduct;
+use super::cuda::{has_kernels, ops};
+use super::device::{if_fast, is_fast, is_fast16, takes_fast};
+use super::gemm::{self, Matrix, product, product_add, product_append, product_into};
 use super::host::{self, HostRef, HostView, Number, StoredRef, Values};
 use crate::error::Result;
 use candle_core::{Device, Tensor};
@@ -69,11 +71,7 @@ impl Experts<'_> {
     /// `acc + dy W_e`, reusing `acc`'s memory where possible. dy `[n, out]`, acc `[n, in]`
     pub fn backward_add(self, dy: &Tensor, groups: &[Group], acc: Tensor) -> Result<Tensor> {
         if takes_fast(dy) {
-            if is_fast(&acc) {
-                return self.fast_backward_add::<f32>(dy, groups, acc);
-            } else if is_fast16(&acc) {
-                return self.fast_backward_add::<bf16>(dy, groups, acc);
-            }
+            if_fast!(&acc, Self::fast_backward_add(self, dy, groups, acc));
         }
         self.product(Direction::Backward, dy, groups, Some(&acc))
     }
@@ -83,16 +81,16 @@ impl Experts<'_> {
         let (dys, ws) = (StoredRef::of(dy)?, HostRef::of(self.weight)?);
         host::in_place(acc, |acc: &mut [T]| {
             for group in groups {
-                let weight = Mat::rows(&ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in], d_in);
+                let weight = Matrix::rows(&ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in], d_in);
                 let dims = [group.rows.len(), d_in, d_out];
                 match &group.rows {
                     RowSet::Range(rows) => {
-                        let dy = Stored::rows(dys.values().from(rows.start * d_out), d_out);
-                        product_add(dims, dy, weight.stored(), &mut acc[rows.start * d_in..rows.end * d_in]);
+                        let dy = Matrix::rows(dys.values().from(rows.start * d_out), d_out);
+                        product_add(dims, dy, weight, &mut acc[rows.start * d_in..rows.end * d_in]);
                     }
                     RowSet::List(list) => {
                         let gathered = gather(dys.values(), list, d_out, 0..d_out);
-                        let result: Vec<f32> = product(dims, Mat::rows(&gathered, d_out), weight.stored(), None);
+                        let result: Vec<f32> = product(dims, Matrix::rows(&gathered[..], d_out), weight, None);
                         for (&r, row) in list.iter().zip(result.chunks_exact(d_in)) {
                             let target = &mut acc[r as usize * d_in..(r as usize + 1) * d_in];
                             target.iter_mut().zip(row).for_each(|(o, v)| *o = T::narrow(o.wide() + v));
@@ -103,7 +101,7 @@ impl Experts<'_> {
         })
     }
 
-    /// The output has the format of `base`, or f32.
+    /// x and base may differ in format; the output has that of `base`, or f32.
     fn product(self, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
         if takes_fast(x) && is_fast(self.weight) {
             match base {
@@ -112,7 +110,19 @@ impl Experts<'_> {
                 base => return self.fast_product::<f32>(dir, x, groups, base),
             }
         }
-        self.product_elsewhere(dir, x, groups, base)
+        if has_kernels(x) {
+            let (bias, transposed) = (self.bias.filter(|_| dir == Direction::Forward), dir == Direction::Backward);
+            let (segments, list) = segments(groups);
+            let product = RoutedProduct { x, weight: self.weight, bias, base, transposed };
+            return ops::routed_product(product, &segments, &list);
+        }
+        let wide = self.weight.dtype();
+        if x.dtype() == wide && base.is_none_or(|base| base.dtype() == wide) {
+            return self.plain_product(dir, x, groups, base);
+        }
+        let sum = base.map(|base| base.to_dtype(wide)).transpose()?;
+        let out = self.product(dir, &x.to_dtype(wide)?, groups, sum.as_ref())?;
+        Ok(out.to_dtype(base.map_or(wide, Tensor::dtype))?)
     }
 
     fn fast_product<T: Number>(
@@ -131,7 +141,8 @@ impl Experts<'_> {
         let mut out: Vec<T> = Vec::with_capacity(n * out_width);
         for group in groups {
             let weight = &ws[group.expert * d_out * d_in..(group.expert + 1) * d_out * d_in];
-            let weight = if dir == Direction::Forward { Mat::cols(weight, d_in) } else { Mat::rows(weight, d_in) };
+            let weight =
+                if dir == Direction::Forward { Matrix::cols(weight, d_in) } else { Matrix::rows(weight, d_in) };
             let bias = biases.as_ref().map(|bias| &bias[group.expert * d_out..(group.expert + 1) * d_out]);
             let dims = [group.rows.len(), out_width, width];
             let finish = |row: usize, first: usize, piece: &mut [f32]| {
@@ -144,21 +155,21 @@ impl Experts<'_> {
             };
             match &group.rows {
                 RowSet::Range(range) => {
-                    let rows = Stored::rows(xs.values().from(range.start * width), width);
+                    let rows = Matrix::rows(xs.values().from(range.start * width), width);
                     let (start, end) = (range.start * out_width, range.end * out_width);
                     let after = |row: usize, first: usize, piece: &mut [f32]| finish(range.start + row, first, piece);
                     if out.len() == start {
-                        product_append(dims, rows, weight.stored(), &mut out, Some(&after));
+                        product_append(dims, rows, weight, &mut out, Some(&after));
                     } else {
                         out.resize(out.len().max(end), T::narrow(0.0));
-                        product_into(dims, rows, weight.stored(), &mut out[start..end], Some(&after));
+                        product_into(dims, rows, weight, &mut out[start..end], Some(&after));
                     }
                 }
                 RowSet::List(list) => {
                     out.resize(n * out_width, T::narrow(0.0));
                     let gathered = gather(xs.values(), list, width, 0..width);
                     let after = |row: usize, first: usize, piece: &mut [f32]| finish(list[row] as usize, first, piece);
-                    let result: Vec<T> = product(dims, Mat::rows(&gathered, width), weight.stored(), Some(&after));
+                    let result: Vec<T> = product(dims, Matrix::rows(&gathered[..], width), weight, Some(&after));
                     for (&r, row) in list.iter().zip(result.chunks_exact(out_width)) {
                         out[r as usize * out_width..(r as usize + 1) * out_width].copy_from_slice(row);
                     }
@@ -167,28 +178,6 @@ impl Experts<'_> {
         }
         out.resize(n * out_width, T::narrow(0.0));
         host::tensor(out, (n, out_width))
-    }
-
-    /// The same on a device, or with 16-bit formats on the CPU: x and base may differ in format, the output has base's.
-    fn product_elsewhere(self, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
-        let product = RoutedProduct {
-            x,
-            weight: self.weight,
-            bias: self.bias.filter(|_| dir == Direction::Forward),
-            base,
-            transposed: dir == Direction::Backward,
-        };
-        let (segments, list) = segments(groups);
-        if let Some(out) = device::routed_product(product, &segments, &list)? {
-            return Ok(out);
-        }
-        let wide = self.weight.dtype();
-        if x.dtype() == wide && base.is_none_or(|base| base.dtype() == wide) {
-            return self.plain_product(dir, x, groups, base);
-        }
-        let sum = base.map(|base| base.to_dtype(wide)).transpose()?;
-        let out = self.product(dir, &x.to_dtype(wide)?, groups, sum.as_ref())?;
-        Ok(out.to_dtype(base.map_or(wide, Tensor::dtype))?)
     }
 
     fn plain_product(self, dir: Direction, x: &Tensor, groups: &[Group], base: Option<&Tensor>) -> Result<Tensor> {
@@ -220,11 +209,10 @@ impl Experts<'_> {
 
 /// The gradients of one expert's W `[out, in]` and b `[out]`. x `[n, in]`, dy `[n, out]`
 pub fn expert_grads(x: &Tensor, dy: &Tensor, group: &Group, with_bias: bool) -> Result<(Tensor, Option<Tensor>)> {
-    if !takes_fast(x) || !takes_fast(dy) {
+    if has_kernels(dy) {
         let (segments, list) = segments(std::slice::from_ref(group));
-        if let Some((dw, db)) = device::routed_grads(dy, x, segments[0], &list)? {
-            return Ok((dw, with_bias.then_some(db)));
-        }
+        let (dw, db) = ops::routed_grads(dy, x, segments[0], &list)?;
+        return Ok((dw, with_bias.then_some(db)));
     }
     let (x, dy) = (rows_of(x, &group.rows)?, rows_of(dy, &group.rows)?);
     let db = if with_bias { Some(gemm::bias_grad(&dy)?) } else { None };

@@ -69,14 +69,6 @@ pub fn update<T, U: Copy>(out: &mut [T], x: &[U], f: impl Fn(&mut T, U)) {
     }
 }
 
-/// `f` on every value.
-#[inline(always)]
-pub fn apply<T>(values: &mut [T], f: impl Fn(&mut T)) {
-    for value in values {
-        f(value);
-    }
-}
-
 #[inline(always)]
 fn arch() -> pulp::Arch {
     #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use candle_core::Tensor;
 use std::ops::Range;
 
-/// Which nonlinearity.
+/// Which nonlinearity, in the order of the numbers in `cuda/common.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// x Φ(x), exact.
@@ -238,6 +238,17 @@ impl Layout {
     }
 }
 
+/// How heads divide the columns.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadCounts {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads: a divisor of `heads`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+}
+
 /// Queries, and keys next to values: `width` is `heads * head_dim`, `kv` is `kv_heads * head_dim`.
 #[derive(Clone, Debug)]
 pub enum Qkv {
@@ -269,7 +280,7 @@ impl Qkv {
         }
     }
 
-    /// The tensor with keys and values.
+    /// The tensor with the queries.
     pub(super) fn tensor(&self) -> &Tensor {
         match self {
             Self::Joint(t) | Self::Split(t, _) => t,

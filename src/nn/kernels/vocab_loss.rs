@@ -10,17 +10,20 @@
 //! Memory: at most [`MAX_LOGITS`] logits of all passes together (64 MiB in f32), or one target's rows. Their gradient is
 //! written over them.
 
-use super::device::{self, VocabLossRequest, VocabLossTensors, is_fast};
-use super::gemm::{self, Mat, Precision, Stored};
-use super::host::{self, HostRef, RowOutput, StoredRef};
+use super::cuda::requests::{VocabLossRequest, VocabLossTensors};
+use super::cuda::{has_kernels, lm_ops};
+use super::device::{half, is_fast, widen};
+use super::gemm::{self, Matrix, Precision};
+use super::host::{self, HostRef, StoredRef};
+pub use super::loss_rows::VocabLoss;
 use super::loss_rows::{LossRows, PARTS};
-pub use super::loss_rows::{QueuedLoss, VocabLoss};
 use super::quant::Quantised;
 use super::simd;
 use super::types::LossWeights;
 use crate::error::{Error, Result};
 use crate::tensor::to_f32;
 use candle_core::{D, DType, Tensor};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Logits in memory at one time, all passes together.
@@ -46,12 +49,6 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// The plain loss of one pass, without a gradient: for evaluation.
-    pub fn eval() -> Self {
-        let (smoothing, weight) = (0.0, 0.0);
-        Self { passes: 1, smoothing, weight, detach: true, both: false, gradient: false, max_logits: MAX_LOGITS }
-    }
-
     /// λ of what is computed: 0 with one pass.
     fn counted(&self) -> f64 {
         if self.passes == 2 { self.weight } else { 0.0 }
@@ -131,7 +128,7 @@ impl<'a> Head<'a> {
         match self {
             Self::Dense(w) => {
                 let w = StoredRef::of(w)?;
-                gemm::product_into([n, vocab, d], Mat::rows(x, d), Stored::cols(w.values(), d), out, None);
+                gemm::product_into([n, vocab, d], Matrix::rows(x, d), Matrix::cols(w.values(), d), out, None);
             }
             Self::Quantised(w, precision) => w.product_into(x, n, out, precision),
         }
@@ -141,8 +138,8 @@ impl<'a> Head<'a> {
     fn back(self, [n, vocab, d]: [usize; 3], dlogits: &[f32]) -> Result<Vec<f32>> {
         Ok(match self {
             Self::Dense(w) => {
-                let (w, dlogits) = (StoredRef::of(w)?, Mat::rows(dlogits, vocab));
-                gemm::product([n, d, vocab], dlogits, Stored::rows(w.values(), d), None)
+                let (w, dlogits) = (StoredRef::of(w)?, Matrix::rows(dlogits, vocab));
+                gemm::product([n, d, vocab], dlogits, Matrix::rows(w.values(), d), None)
             }
             Self::Quantised(w, precision) => {
                 let mut dx = vec![0.0; n * d];
@@ -153,44 +150,30 @@ impl<'a> Head<'a> {
     }
 }
 
-/// hidden `[passes * targets, d]` (pass A's rows, then pass B's), head `[vocab, d]`, targets `[targets]`
+/// Without waiting for a GPU. hidden `[passes * targets, d]` (pass A's rows, then pass B's), head `[vocab, d]`, targets
+/// `[targets]`
 pub fn vocab_loss<'a>(
     hidden: &Tensor,
     head: impl Into<Head<'a>>,
     targets: &[u32],
     objective: Objective,
 ) -> Result<VocabLoss> {
-    queue_vocab_loss(hidden, head, targets, objective)?.read()
-}
-
-/// As [`vocab_loss`], without waiting for a GPU.
-pub fn queue_vocab_loss<'a>(
-    hidden: &Tensor,
-    head: impl Into<Head<'a>>,
-    targets: &[u32],
-    objective: Objective,
-) -> Result<QueuedLoss> {
     run(hidden, head.into(), targets, objective, false)
 }
 
-/// As [`queue_vocab_loss`] with the gradients of the hidden states and of the head.
-pub fn queue_vocab_loss_and_head(
-    hidden: &Tensor,
-    head: &Tensor,
-    targets: &[u32],
-    objective: Objective,
-) -> Result<QueuedLoss> {
+/// As [`vocab_loss`] with the gradients of the hidden states and of the head.
+pub fn vocab_loss_and_head(hidden: &Tensor, head: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
     run(hidden, head.into(), targets, Objective { gradient: true, ..objective }, true)
 }
 
 /// The same loss of logits that are there whole, such as a classifier's, and its gradient on them; only where their device
-/// [has kernels](device::has_kernels), and without waiting for it. logits `[passes * targets, classes]`
-pub fn queue_logits_loss(logits: &Tensor, targets: &[u32], objective: Objective) -> Result<QueuedLoss> {
+/// [has kernels](has_kernels), and without waiting for it. logits `[passes * targets, classes]`
+pub fn logits_loss(logits: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
     let (rows, classes) = logits.dims2()?;
     check([rows, classes], targets, objective.passes)?;
     let weights = objective.weights(targets.len());
-    let (rows, grad) = device::logits_loss(logits, targets, objective.passes, weights)?;
-    Ok(QueuedLoss { rows: LossRows::new(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
+    let (rows, grad) = lm_ops::logits_loss(logits, targets, objective.passes, weights)?;
+    Ok(VocabLoss { rows: LossRows::new(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
 }
 
 fn check([rows, vocab]: [usize; 2], targets: &[u32], passes: usize) -> Result<()> {
@@ -204,7 +187,7 @@ fn check([rows, vocab]: [usize; 2], targets: &[u32], passes: usize) -> Result<()
     }
 }
 
-fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, with_head: bool) -> Result<QueuedLoss> {
+fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, with_head: bool) -> Result<VocabLoss> {
     let ((rows, d), (vocab, head_d)) = (hidden.dims2()?, head.dims2()?);
     let (n, Objective { passes, gradient, .. }) = (targets.len(), objective);
     check([rows, vocab], targets, passes)?;
@@ -213,47 +196,33 @@ fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, w
     }
     let chunk = (objective.max_logits / (passes * vocab)).clamp(1, n);
     let chunks: Vec<Range<usize>> = (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n)).collect();
+    let weights = objective.weights(n);
     let job =
-        LossJob { hidden, head, targets, passes, weights: objective.weights(n), chunks: &chunks, gradient, with_head };
+        VocabLossRequest { hidden, targets, passes, weights, chunks: &chunks, gradient, head_gradient: with_head };
     let fast = head.fast(hidden);
     // A device's kernels multiply in the head's format, a processor in the hidden states' or a wider one.
-    let on_device = head.tensor().filter(|head| !fast && device::has_kernels(head));
+    let on_device = head.tensor().filter(|head| !fast && has_kernels(head));
     let scale = gradient_scale(on_device.map_or(hidden.dtype(), Tensor::dtype), n);
     let VocabLossTensors { rows, hidden: grad, head } = if fast {
-        run_fast(&job)?
+        run_fast(job, head)?
     } else if let Some(head) = on_device {
-        let (weights, chunks, head_gradient) = (job.weights.times(scale), &chunks[..], with_head);
-        let request = VocabLossRequest { hidden, head, targets, passes, weights, chunks, gradient, head_gradient };
-        device::vocab_loss(request)?
-    } else if device::half(hidden) {
-        let wide = run(&device::widen(hidden)?, head, targets, objective, with_head)?;
+        lm_ops::vocab_loss(VocabLossRequest { weights: weights.times(scale), ..job }, head)?
+    } else if half(hidden) {
+        let wide = run(&widen(hidden)?, head, targets, objective, with_head)?;
         let grad = wide.grad.map(|grad| (grad * scale)?.to_dtype(hidden.dtype())).transpose()?;
-        return Ok(QueuedLoss { grad, head: wide.head.map(|head| head * scale).transpose()?, scale, ..wide });
+        return Ok(VocabLoss { grad, head: wide.head.map(|head| head * scale).transpose()?, scale, ..wide });
     } else {
-        run_plain(&job)?
+        run_plain(job, head)?
     };
-    Ok(QueuedLoss { rows: LossRows::new(rows, objective.counted()), grad, head, scale })
+    Ok(VocabLoss { rows: LossRows::new(rows, objective.counted()), grad, head, scale })
 }
 
-/// A checked loss over a vocabulary, cut into chunks of targets.
-struct LossJob<'a> {
-    hidden: &'a Tensor,
-    head: Head<'a>,
-    targets: &'a [u32],
-    passes: usize,
-    weights: LossWeights,
-    chunks: &'a [Range<usize>],
-    gradient: bool,
-    /// Whether the gradient of the head is wanted.
-    with_head: bool,
-}
-
-fn run_fast(job: &LossJob<'_>) -> Result<VocabLossTensors> {
-    let &LossJob { hidden, head, targets, passes, weights, chunks, gradient, with_head } = job;
+fn run_fast(job: VocabLossRequest<'_>, head: Head<'_>) -> Result<VocabLossTensors> {
+    let VocabLossRequest { hidden, targets, passes, weights, chunks, gradient, head_gradient } = job;
     let ((rows, d), (vocab, _)) = (hidden.dims2()?, head.dims2()?);
     let (n, hs) = (targets.len(), HostRef::of(hidden)?);
     let mut grad = vec![0.0f32; if gradient { rows * d } else { 0 }];
-    let mut dhead = vec![0.0f32; if with_head { vocab * d } else { 0 }];
+    let mut dhead = vec![0.0f32; if head_gradient { vocab * d } else { 0 }];
     let mut parts = vec![0.0f32; n * PARTS];
     let (mut logits, mut gathered) = (Vec::new(), Vec::new());
     for range in chunks.iter().cloned() {
@@ -265,28 +234,22 @@ fn run_fast(job: &LossJob<'_>) -> Result<VocabLossTensors> {
         logits.resize(passes * c * vocab, 0.0);
         let dims = [passes * c, vocab, d];
         head.logits(dims, &gathered, &mut logits)?;
-        let parts = &mut parts[range.start * PARTS..range.end * PARTS];
-        let targets = &targets[range.clone()];
+        let parts = parts[range.start * PARTS..range.end * PARTS].par_chunks_mut(PARTS);
+        let rows = parts.zip(&targets[range.clone()]).with_min_len(host::rows_per_task(vocab));
         let (a, b) = logits.split_at_mut(c * vocab);
-        let [a, b] = [a, b].map(|values| RowOutput { values, width: vocab });
-        let parts = RowOutput { values: parts, width: PARTS };
         if passes == 2 {
-            host::for_rows_of([a, b, parts], |first, [a, b, parts]| {
-                let rows = a.chunks_exact_mut(vocab).zip(b.chunks_exact_mut(vocab)).zip(parts.chunks_exact_mut(PARTS));
-                for (i, ((a, b), parts)) in rows.enumerate() {
-                    simd::vectors!(|| pair(a, b, targets[first + i] as usize, weights, parts));
-                }
+            let both = a.par_chunks_mut(vocab).zip(b.par_chunks_mut(vocab));
+            rows.zip(both).for_each(|((parts, &target), (a, b))| {
+                simd::vectors!(|| pair(a, b, target as usize, weights, parts));
             });
         } else {
-            host::for_rows_of([a, parts], |first, [a, parts]| {
-                for (i, (a, parts)) in a.chunks_exact_mut(vocab).zip(parts.chunks_exact_mut(PARTS)).enumerate() {
-                    simd::vectors!(|| single(a, targets[first + i] as usize, weights, parts));
-                }
+            rows.zip(a.par_chunks_mut(vocab)).for_each(|((parts, &target), a)| {
+                simd::vectors!(|| single(a, target as usize, weights, parts));
             });
         }
-        if with_head {
-            let (dlogits, x) = (Mat::cols(&logits[..], vocab), Mat::rows(&gathered[..], d));
-            gemm::product_add([vocab, d, passes * c], dlogits, x.stored(), &mut dhead);
+        if head_gradient {
+            let (dlogits, x) = (Matrix::cols(&logits[..], vocab), Matrix::rows(&gathered[..], d));
+            gemm::product_add([vocab, d, passes * c], dlogits, x, &mut dhead);
         }
         if gradient {
             let dh = head.back(dims, &logits)?;
@@ -296,7 +259,7 @@ fn run_fast(job: &LossJob<'_>) -> Result<VocabLossTensors> {
         }
     }
     let grad = if gradient { Some(host::tensor(grad, (rows, d))?) } else { None };
-    let head = if with_head { Some(host::tensor(dhead, (vocab, d))?) } else { None };
+    let head = if head_gradient { Some(host::tensor(dhead, (vocab, d))?) } else { None };
     Ok(VocabLossTensors { rows: host::tensor(parts, (n, PARTS))?, hidden: grad, head })
 }
 
@@ -362,11 +325,11 @@ fn pair(a: &mut [f32], b: &mut [f32], target: usize, w: LossWeights, parts: &mut
 }
 
 /// The same from candle operations.
-fn run_plain(job: &LossJob<'_>) -> Result<VocabLossTensors> {
-    let &LossJob { hidden, head, targets, passes, weights: w, chunks, gradient, with_head } = job;
+fn run_plain(job: VocabLossRequest<'_>, head: Head<'_>) -> Result<VocabLossTensors> {
+    let VocabLossRequest { hidden, targets, passes, weights: w, chunks, gradient, head_gradient } = job;
     let (n, head) = (targets.len(), &head.like(hidden)?);
     let (mut parts, mut grads) = (Vec::new(), vec![Vec::new(); passes]);
-    let mut dhead = if with_head { Some(head.zeros_like()?) } else { None };
+    let mut dhead = if head_gradient { Some(head.zeros_like()?) } else { None };
     for range in chunks.iter().cloned() {
         let rows = |pass: usize| hidden.narrow(0, pass * n + range.start, range.len());
         let logits = |pass: usize| -> Result<Tensor> { Ok(rows(pass)?.matmul(&head.t()?)?) };

@@ -7,9 +7,10 @@
 //!
 //! Memory: logits, and with several ways the sum of the probabilities, of at most `max_logits` values or one target's rows.
 
-use super::host::{self, HostRef, RowOutput};
+use super::cuda::{has_kernels, lm_ops};
+use super::host::{self, HostRef};
+use super::simd;
 use super::vocab_loss::log_sum_exp;
-use super::{device, simd};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -60,11 +61,11 @@ pub fn vocab_scores(
         let mut log_ps: Vec<Vec<f32>> = Vec::with_capacity(ways);
         for (hidden, sum) in hidden.iter().zip(&mut sums) {
             let rows = logits(&hidden.narrow(0, start, c)?)?.to_dtype(DType::F32)?;
-            let parts = if device::has_kernels(&rows) {
+            let parts = if has_kernels(&rows) {
                 if several && there.is_none() {
                     there = Some(rows.zeros_like()?);
                 }
-                device::vocab_scores(&rows, Some(targets), there.as_ref())?
+                lm_ops::vocab_scores(&rows, Some(targets), there.as_ref())?
             } else {
                 mixed.resize(if several { c * vocab } else { 0 }, 0.0);
                 let rows = rows.to_device(&Device::Cpu)?.contiguous()?;
@@ -75,7 +76,7 @@ pub fn vocab_scores(
         }
         if several {
             let best = match &there {
-                Some(mixed) => places(&device::vocab_scores(mixed, None, None)?),
+                Some(mixed) => places(&lm_ops::vocab_scores(mixed, None, None)?),
                 None => likeliest(&mixed, vocab),
             };
             ensemble.add(of_mean(&log_ps, &best, targets));
@@ -87,30 +88,25 @@ pub fn vocab_scores(
 /// Parts of each row of logits; adds the probabilities to `mixed`, where that is not empty. z `[n, vocab]`
 fn one_way(z: &[f32], targets: &[u32], vocab: usize, mixed: &mut [f32]) -> Vec<f32> {
     let mut parts = vec![0.0f32; targets.len() * PARTS];
-    let row = |i: usize, parts: &mut [f32]| {
-        let z = &z[i * vocab..(i + 1) * vocab];
+    let row = |z: &[f32], target: u32, parts: &mut [f32]| {
         let lse = log_sum_exp(z);
-        parts.copy_from_slice(&[z[targets[i] as usize] - lse, argmax(z) as f32]);
+        parts.copy_from_slice(&[z[target as usize] - lse, argmax(z) as f32]);
         lse
     };
+    let rows = parts.par_chunks_mut(PARTS).zip(targets).zip(z.par_chunks(vocab));
+    let rows = rows.with_min_len(host::rows_per_task(vocab));
     if mixed.is_empty() {
-        let rows = parts.par_chunks_mut(PARTS).enumerate();
-        rows.for_each(|(i, parts)| {
-            simd::vectorized(|| row(i, parts));
+        rows.for_each(|((parts, &target), z)| {
+            simd::vectorized(|| row(z, target, parts));
         });
-        return parts;
-    }
-    let outputs = [RowOutput { values: mixed, width: vocab }, RowOutput { values: &mut parts, width: PARTS }];
-    host::for_rows_of(outputs, |first, [mixed, parts]| {
-        let rows = mixed.chunks_exact_mut(vocab).zip(parts.chunks_exact_mut(PARTS));
-        for (i, (mixed, parts)) in rows.enumerate() {
+    } else {
+        rows.zip(mixed.par_chunks_mut(vocab)).for_each(|(((parts, &target), z), mixed)| {
             simd::vectorized(|| {
-                let lse = row(first + i, parts);
-                let z = &z[(first + i) * vocab..(first + i + 1) * vocab];
+                let lse = row(z, target, parts);
                 mixed.iter_mut().zip(z).for_each(|(sum, v)| *sum += simd::exp(v - lse));
             });
-        }
-    });
+        });
+    }
     parts
 }
 

@@ -104,8 +104,6 @@ pub struct GgufTensor {
 pub struct GgufFile {
     /// Where it is.
     pub path: PathBuf,
-    /// 2 or 3.
-    pub version: u32,
     /// Keys and values.
     pub metadata: BTreeMap<String, GgufValue>,
     /// Tensors by name.
@@ -132,8 +130,7 @@ impl GgufFile {
         if cursor.bytes()? != *b"GGUF" {
             return Err(Error::format("it does not start with GGUF; choose a model in GGUF format"));
         }
-        let version = cursor.u32()?;
-        match version {
+        match cursor.u32()? {
             2 | 3 => {}
             1 => return Err(Error::format("it has version 1 of the format; convert the model anew")),
             0x0200_0000 | 0x0300_0000 => {
@@ -148,13 +145,8 @@ impl GgufFile {
         if tensor_count > MAX_TENSORS {
             return Err(Error::format(format!("it announces {tensor_count} tensors, more than {MAX_TENSORS}")));
         }
-        let mut file = Self {
-            path: path.to_owned(),
-            version,
-            metadata: BTreeMap::new(),
-            tensors: BTreeMap::new(),
-            values: Vec::new(),
-        };
+        let mut file =
+            Self { path: path.to_owned(), metadata: BTreeMap::new(), tensors: BTreeMap::new(), values: Vec::new() };
         let mut budget = parse::MAX_ARRAY_VALUES;
         for _ in 0..value_count {
             let key = cursor.string(u64::from(u16::MAX))?;

@@ -1,7 +1,7 @@
 //! Base models as exports see them: their tensors, and what the files of other programs say of an architecture.
 
 use crate::artifact::export::base::{BaseTensors, DecoderArchitecture};
-use crate::artifact::json::read_json;
+use crate::artifact::json::read_config;
 use crate::error::{Error, Result};
 use crate::model::Weights;
 use crate::model::decoder::rope::{RopeSpec, Scaling};
@@ -79,7 +79,7 @@ impl DecoderArchitecture for DecoderSpec {
         Self::permuted_heads(self, name)
     }
     fn gguf_metadata(&self, dir: &Path) -> Result<(Metadata, Option<Vec<f32>>)> {
-        let config = read_json(&dir.join("config.json"))?;
+        let config = read_config(&dir.join("config.json"))?;
         let architecture = self.family.gguf_architecture();
         let mut entries = Metadata::new();
         let mut put = |key: &str, value: GgufValue| entries.push((format!("{architecture}.{key}"), value));

@@ -1,5 +1,6 @@
 //! What a bundled model would have beside its weights, as files: whole-model exports carry them along.
 
+use crate::artifact::export::base::BaseKind;
 use crate::atomic;
 use crate::data::lab;
 use crate::error::{Error, Result};
@@ -12,32 +13,27 @@ pub(crate) struct BundledFiles {
 }
 
 impl BundledFiles {
-    /// Those of the lab's encoder, in a new directory.
-    pub fn lab(dir: &Path) -> Result<Self> {
-        let tokens = ["unk", "sep", "pad", "cls", "mask"].map(|name| (name, format!("[{}]", name.to_uppercase())));
-        Self::new(dir, ModelSource::bundled_config(), lab::TOKENIZER_JSON, &tokens)
-    }
-
-    /// Those of the bundled language model, in a new directory.
-    pub fn writer(dir: &Path) -> Result<Self> {
-        let tokens = ["bos", "eos"].map(|name| (name, lab::WRITER_END.to_owned()));
-        Self::new(dir, LmSource::bundled_config(), lab::WRITER_TOKENIZER_JSON, &tokens)
-    }
-
-    fn new(dir: &Path, config: &str, tokenizer: &[u8], tokens: &[(&str, String)]) -> Result<Self> {
+    /// Those of the bundled model of this kind, in a new directory.
+    pub fn new(kind: BaseKind<'_>, dir: &Path) -> Result<Self> {
+        let (config, tokenizer, tokens) = match kind {
+            BaseKind::Encoder(_) => {
+                let named = |name: &'static str| (name, format!("[{}]", name.to_uppercase()));
+                let tokens = ["unk", "sep", "pad", "cls", "mask"].map(named).to_vec();
+                (ModelSource::bundled_config(), lab::TOKENIZER_JSON, tokens)
+            }
+            BaseKind::Decoder(_) => {
+                let tokens = ["bos", "eos"].map(|name| (name, lab::WRITER_END.to_owned())).to_vec();
+                (LmSource::bundled_config(), lab::WRITER_TOKENIZER_JSON, tokens)
+            }
+        };
         std::fs::create_dir_all(dir).map_err(|err| Error::io("creating a directory", dir, err))?;
         let files = Self { dir: dir.to_owned() };
-        let mut words = serde_json::Map::new();
-        words.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
-        words.extend(tokens.iter().map(|(name, token)| (format!("{name}_token"), token.as_str().into())));
+        let mut words = serde_json::Map::from_iter([("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into())]);
+        words.extend(tokens.into_iter().map(|(name, token)| (format!("{name}_token"), token.into())));
+        atomic::write_file(&dir.join("config.json"), config.as_bytes())?;
+        atomic::write_file(&dir.join("tokenizer.json"), tokenizer)?;
         let words = serde_json::Value::Object(words).to_string();
-        for (name, bytes) in [
-            ("config.json", config.as_bytes()),
-            ("tokenizer.json", tokenizer),
-            ("tokenizer_config.json", words.as_bytes()),
-        ] {
-            atomic::write_file(&files.dir.join(name), bytes)?;
-        }
+        atomic::write_file(&dir.join("tokenizer_config.json"), words.as_bytes())?;
         Ok(files)
     }
 

@@ -1,7 +1,6 @@
 //! Language models as exports see them.
 
-use super::bundled::BundledFiles;
-use super::{ModelDescription, ModelProbe, PROBE_ROWS, modules};
+use super::{ModelDescription, ModelProbe, OpenedBase, PROBE_ROWS, modules};
 use crate::artifact::export::base::BaseKind;
 use crate::artifact::export::modules::LoraAdapter;
 use crate::config::{RunConfig, WRITER_LAB};
@@ -10,8 +9,7 @@ use crate::error::Result;
 use crate::mixture::{Lora, LoraMixture, Route};
 use crate::model::decoder::targets::lora_targets;
 use crate::model::decoder::{LmSource, Packed};
-use crate::model::loras::Target;
-use crate::model::{CausalLm, LmSetup, Network as _, Weights};
+use crate::model::{CausalLm, DecoderSpec, LmSetup, Network};
 use crate::rng::SeedStream;
 use crate::tensor::to_f32;
 use crate::workflow::run;
@@ -40,7 +38,7 @@ impl<'a> LmProbe<'a> {
         let batch = data.dev.batch(&texts);
         let (all, _) = Packed { ids: &batch.ids, offsets: &batch.offsets }.targets(&batch.learn);
         let sets = model.mixture().map_or(1, |mixture| mixture.num_experts) + more;
-        let most = LOGITS / (model.spec().vocab_size * sets).max(1);
+        let most = LOGITS / (model.base.spec.vocab_size * sets).max(1);
         let most = most.clamp(FEWEST_ROWS, PROBE_ROWS).min(all.len());
         // Spread over all texts.
         let rows = (0..most).map(|i| all[i * all.len() / most]).collect();
@@ -50,14 +48,20 @@ impl<'a> LmProbe<'a> {
 
 impl ModelProbe for LmProbe<'_> {
     type Model = CausalLm;
-    type Base = LmSource;
+    type Spec = DecoderSpec;
 
-    fn describe(&self, model: &CausalLm) -> ModelDescription {
+    fn describe<'a>(&self, model: &'a CausalLm) -> ModelDescription<'a> {
+        let spec = &model.base.spec;
         ModelDescription {
-            model_type: model.spec().family.model_type().to_owned(),
-            hidden_size: model.spec().hidden_size,
+            kind: BaseKind::Decoder(spec),
+            model_type: spec.family.model_type(),
+            hidden_size: spec.hidden_size,
+            layers: spec.num_layers,
+            outputs: spec.vocab_size,
             base_name: None,
             labels: Vec::new(),
+            lora_targets: lora_targets(spec),
+            exact: Network::dtype(model) == DType::F32 && model.base.activation_dtype() == DType::F32,
         }
     }
     fn rows(&self) -> &TextDataset {
@@ -65,60 +69,34 @@ impl ModelProbe for LmProbe<'_> {
     }
     fn logits(&self, model: &CausalLm, route: Option<&Route>) -> Result<Vec<f32>> {
         let batch = Packed { ids: &self.batch.ids, offsets: &self.batch.offsets };
-        let logits = model.logits(batch, Some(&self.rows), route)?;
-        to_f32(&logits)
+        to_f32(&model.logits(batch, Some(&self.rows), route)?)
     }
-    fn outputs(&self, model: &CausalLm) -> usize {
-        model.spec().vocab_size
+    fn open(path: &str) -> Result<OpenedBase<DecoderSpec>> {
+        let LmSource { spec, weights, dir } = LmSource::open(Path::new(path))?;
+        Ok(OpenedBase { spec, weights, path: Some(dir).filter(|dir| dir != Path::new(WRITER_LAB)) })
     }
-
-    fn open(&self, path: &str) -> Result<LmSource> {
-        LmSource::open(Path::new(path))
+    fn build(&self, config: &RunConfig, base: OpenedBase<DecoderSpec>) -> Result<CausalLm> {
+        let OpenedBase { spec, weights, path } = base;
+        run::language_model(config, LmSource { spec, weights, dir: path.unwrap_or_else(|| WRITER_LAB.into()) })
     }
-    fn build(&self, config: &RunConfig, base: LmSource) -> Result<CausalLm> {
-        run::language_model(config, base)
-    }
-    fn with_adapter(&self, bare: &CausalLm, adapter: &LoraAdapter) -> Result<CausalLm> {
-        modules::place_in_decoder(bare.decoder().clone(), &adapter.modules)
+    fn with_adapter(bare: &CausalLm, adapter: &LoraAdapter) -> Result<CausalLm> {
+        modules::place_in_decoder(bare.base.clone(), &adapter.modules)
     }
     fn with_loras(model: &CausalLm, merge: &mut dyn FnMut(usize, &LoraMixture) -> Result<Lora>) -> Result<CausalLm> {
         model.with_loras(merge)
     }
-    fn lora_targets(model: &CausalLm) -> Vec<Target> {
-        lora_targets(model.spec())
-    }
-    fn is_exact(model: &CausalLm) -> bool {
-        model.dtype() == DType::F32 && model.decoder().activation_dtype() == DType::F32
-    }
-    fn layers(model: &CausalLm) -> usize {
-        model.decoder().layers().len()
-    }
     fn mixed(exact: &CausalLm, rounded: &CausalLm, layer: Option<usize>) -> Result<CausalLm> {
-        let (mut decoder, from) = match layer {
-            Some(_) => (exact.decoder().clone(), rounded.decoder().layers()),
-            None => (rounded.decoder().clone(), exact.decoder().layers()),
-        };
+        let mut decoder;
         match layer {
-            Some(layer) => decoder.layers_mut()[layer].clone_from(&from[layer]),
-            None => decoder.layers_mut().clone_from_slice(from),
+            Some(layer) => {
+                decoder = exact.base.clone();
+                decoder.layers[layer].clone_from(&rounded.base.layers[layer]);
+            }
+            None => {
+                decoder = rounded.base.clone();
+                decoder.layers.clone_from_slice(&exact.base.layers);
+            }
         }
         CausalLm::new(decoder, LmSetup { mixture: None, seed: SeedStream::new(0) })
-    }
-
-    fn kind(model: &CausalLm) -> BaseKind<'_> {
-        BaseKind::Decoder(model.spec())
-    }
-    fn weights(base: &LmSource) -> &Weights {
-        &base.weights
-    }
-    fn with_weights(base: &LmSource, weights: Weights) -> LmSource {
-        let weights = weights.with_prefix(base.spec.family.prefix());
-        LmSource { spec: base.spec.clone(), weights, dir: base.dir.clone() }
-    }
-    fn base_path(base: &LmSource) -> Option<&Path> {
-        (base.dir != Path::new(WRITER_LAB)).then_some(base.dir.as_path())
-    }
-    fn bundled(dir: &Path) -> Result<BundledFiles> {
-        BundledFiles::writer(dir)
     }
 }

@@ -25,103 +25,106 @@ use crate::mixture::{Lora, LoraMixture, Route};
 use crate::model::loras::Target;
 use crate::model::{Network as _, Weights};
 use crate::protocol::{ExportPlan, ExportReport};
-use crate::train::Subject;
-use bundled::BundledFiles;
-use std::path::{Path, PathBuf};
+use crate::train::ModelAndData;
+use std::path::PathBuf;
 
 /// Rows on which an export is proven.
 pub(crate) const PROBE_ROWS: usize = 64;
 
-/// What a reader of an export must know of the model.
-pub(crate) struct ModelDescription {
+/// What exports must know of a model.
+pub(crate) struct ModelDescription<'a> {
+    /// Family and sizes.
+    pub kind: BaseKind<'a>,
     /// As `config.json` calls it.
-    pub model_type: String,
+    pub model_type: &'static str,
     /// d.
     pub hidden_size: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Logits of a row.
+    pub outputs: usize,
     /// The base model's name, where its files give one.
     pub base_name: Option<String>,
     /// Class names in order; none for regression and language models.
     pub labels: Vec<String>,
+    /// The matrices that can have a LoRA.
+    pub lora_targets: Vec<Target>,
+    /// Whether it stores and computes in 32 bits.
+    pub exact: bool,
+}
+
+/// A base model whose files were opened.
+pub(crate) struct OpenedBase<S> {
+    /// Shape and constants.
+    pub spec: S,
+    /// The tensors.
+    pub weights: Weights,
+    /// Directory or GGUF file; nothing for the bundled one.
+    pub path: Option<PathBuf>,
 }
 
 /// A kind of model together with the rows on which exports are proven.
 pub(crate) trait ModelProbe {
     /// The model.
     type Model: Measured;
-    /// A base model whose files were opened.
-    type Base;
+    /// Shape and constants of a base model.
+    type Spec: Clone;
 
-    /// What a reader of an export must know.
-    fn describe(&self, model: &Self::Model) -> ModelDescription;
+    /// What exports must know.
+    fn describe<'a>(&self, model: &'a Self::Model) -> ModelDescription<'a>;
     /// The evaluation rows.
     fn rows(&self) -> &<Self::Model as Measured>::Rows;
     /// Logits of the probe rows. `[rows, outputs]`
     fn logits(&self, model: &Self::Model, route: Option<&Route>) -> Result<Vec<f32>>;
-    /// Logits of a row.
-    fn outputs(&self, model: &Self::Model) -> usize;
-
     /// Opens a base model.
-    fn open(&self, path: &str) -> Result<Self::Base>;
+    fn open(path: &str) -> Result<OpenedBase<Self::Spec>>;
     /// A model at step 0 of these settings.
-    fn build(&self, config: &RunConfig, base: Self::Base) -> Result<Self::Model>;
+    fn build(&self, config: &RunConfig, base: OpenedBase<Self::Spec>) -> Result<Self::Model>;
     /// A model without a mixture, with a LoRA on it and the LoRA's head in place of its own.
-    fn with_adapter(&self, bare: &Self::Model, adapter: &LoraAdapter) -> Result<Self::Model>;
+    fn with_adapter(bare: &Self::Model, adapter: &LoraAdapter) -> Result<Self::Model>;
     /// The model with the experts of each module replaced by what `merge` makes of them (number of the module, experts).
     fn with_loras(
         model: &Self::Model,
         merge: &mut dyn FnMut(usize, &LoraMixture) -> Result<Lora>,
     ) -> Result<Self::Model>;
-    /// The matrices that can have a LoRA.
-    fn lora_targets(model: &Self::Model) -> Vec<Target>;
-    /// Whether it stores and computes in 32 bits.
-    fn is_exact(model: &Self::Model) -> bool;
-    /// Number of layers.
-    fn layers(model: &Self::Model) -> usize;
     /// `exact` with one layer of `rounded`; without a number, with all that is no layer. Both are whole models.
     fn mixed(exact: &Self::Model, rounded: &Self::Model, layer: Option<usize>) -> Result<Self::Model>;
+}
 
-    /// Family and sizes of the model.
-    fn kind(model: &Self::Model) -> BaseKind<'_>;
-    /// The base model's tensors.
-    fn weights(base: &Self::Base) -> &Weights;
-    /// The same base model with other tensors.
-    fn with_weights(base: &Self::Base, weights: Weights) -> Self::Base;
-    /// Directory or GGUF file of the base model; nothing for the bundled one.
-    fn base_path(base: &Self::Base) -> Option<&Path>;
-    /// The files of the bundled model, written to a new directory `dir`.
-    fn bundled(dir: &Path) -> Result<BundledFiles>;
+/// A model at step 0 of these settings, from the base model's files.
+pub(crate) fn fresh<P: ModelProbe>(probe: &P, config: &RunConfig) -> Result<P::Model> {
+    probe.build(config, P::open(&config.model.path)?)
+}
 
-    /// A model at step 0 of these settings, from the base model's files.
-    fn fresh(&self, config: &RunConfig) -> Result<Self::Model> {
-        self.build(config, self.open(&config.model.path)?)
+/// Logits of the probe rows: of every expert where the model is a mixture, else of the model.
+pub(crate) fn all_logits<P: ModelProbe>(probe: &P, model: &P::Model) -> Result<Vec<f32>> {
+    match model.mixture() {
+        Some(mixture) => Ok(expert_logits(probe, model, mixture)?.concat()),
+        None => probe.logits(model, None),
     }
+}
 
-    /// Logits of the probe rows: of every expert where the model is a mixture, else of the model.
-    fn all_logits(&self, model: &Self::Model) -> Result<Vec<f32>> {
-        match model.mixture() {
-            Some(mixture) => Ok(self.expert_logits(model, mixture)?.concat()),
-            None => self.logits(model, None),
-        }
-    }
-
-    /// Logits of the probe rows with every expert in turn on all sides. `[experts][rows, outputs]`
-    fn expert_logits(&self, model: &Self::Model, mixture: &MixtureConfig) -> Result<Vec<Vec<f32>>> {
-        let sites = model.sites().len();
-        let one = |expert| self.logits(model, Some(&Route::fixed(mixture, sites, expert)));
-        (0..mixture.num_experts).map(one).collect()
-    }
+/// Logits of the probe rows with every expert in turn on all sides. `[experts][rows, outputs]`
+pub(crate) fn expert_logits<P: ModelProbe>(
+    probe: &P,
+    model: &P::Model,
+    mixture: &MixtureConfig,
+) -> Result<Vec<Vec<f32>>> {
+    let modules = model.sites().len();
+    let one = |expert| probe.logits(model, Some(&Route::fixed(mixture, modules, expert)));
+    (0..mixture.num_experts).map(one).collect()
 }
 
 /// Writes the exports of a plan and proves each from its files.
 pub fn export_subject(
-    subject: &Subject,
+    subject: &ModelAndData,
     config: &RunConfig,
     dir: &RunDir,
     plan: &ExportPlan,
 ) -> Result<Vec<ExportReport>> {
     match subject {
-        Subject::Classifier(model, task) => export_all(&ClassifierProbe { task }, model, config, dir, plan),
-        Subject::Lm(model, data) => export_all(&LmProbe::new(model, data, 0), model, config, dir, plan),
+        ModelAndData::Classifier(model, task) => export_all(&ClassifierProbe { task }, model, config, dir, plan),
+        ModelAndData::Lm(model, data) => export_all(&LmProbe::new(model, data, 0), model, config, dir, plan),
     }
 }
 

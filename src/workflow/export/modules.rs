@@ -10,35 +10,17 @@ use crate::error::{Error, Result};
 use crate::mixture::{Lora, Side};
 use crate::model::decoder::targets::lora_targets;
 use crate::model::decoder::{CausalLm, Decoder, LmSetup};
-use crate::model::loras::{LayerLoras, Module, Placed, Target};
-use crate::model::{Classifier, encoder};
+use crate::model::loras::{Module, Placed, Target};
+use crate::model::{BaseModel, Classifier, encoder};
 use crate::nn::kernels::device::wide;
 use crate::rng::SeedStream;
 use crate::tensor::to_f32;
-use crate::train::trainer::{host_tensors, set_tensors};
+use crate::train::checkpoint::{host_tensors, set_tensors};
 use candle_core::{DType, Device, Tensor};
 
-/// The modules of a model's merged LoRAs, layer by layer. `targets`: all of the model's, whole ones and parts.
-pub fn compose(loras: &[(String, &Placed)], targets: &[Target]) -> Result<Vec<ModuleLora>> {
-    compose_with(loras, targets, &|module| match module {
-        Module::Merged(lora) => Ok(lora.clone()),
-        Module::Mixture(_) => Err(Error::internal("experts were exported as one module; merge them first")),
-    })
-}
-
-/// As [`compose`], of expert number `expert` in every place.
-pub fn compose_expert(loras: &[(String, &Placed)], targets: &[Target], expert: usize) -> Result<Vec<ModuleLora>> {
-    compose_with(loras, targets, &|module| match module {
-        Module::Merged(lora) => Ok(lora.clone()),
-        Module::Mixture(mixture) => mixture.expert(expert),
-    })
-}
-
-fn compose_with(
-    loras: &[(String, &Placed)],
-    targets: &[Target],
-    pick: &dyn Fn(&Module) -> Result<Lora>,
-) -> Result<Vec<ModuleLora>> {
+/// The merged LoRAs of a model, or with `expert` that expert in every place, as one module for each matrix, layer by layer.
+/// `targets`: all of the model's, whole ones and parts.
+pub fn compose(loras: &[(String, &Placed)], targets: &[Target], expert: Option<usize>) -> Result<Vec<ModuleLora>> {
     let mut found: Vec<(usize, &Target, Vec<Lora>)> = Vec::new();
     for (name, placed) in loras {
         let layer = name.split('.').nth(1).and_then(|layer| layer.parse::<usize>().ok());
@@ -49,7 +31,13 @@ fn compose_with(
         let (Some(layer), Some(target)) = (layer, targets.iter().find(inside)) else {
             return Err(Error::internal(format!("LoRA {name} is on no matrix of the model")));
         };
-        let lora = pick(&placed.module)?;
+        let lora = match (&placed.module, expert) {
+            (Module::Merged(lora), _) => lora.clone(),
+            (Module::Mixture(mixture), Some(expert)) => mixture.expert(expert)?,
+            (Module::Mixture(_), None) => {
+                return Err(Error::internal("experts were exported as one module; merge them first"));
+            }
+        };
         match found.iter_mut().find(|(l, t, _)| *l == layer && t.path == target.path) {
             Some((_, _, list)) => list.push(lora),
             None => found.push((layer, target, vec![lora])),
@@ -87,10 +75,9 @@ fn one(layer: usize, target: &Target, list: &[Lora]) -> Result<ModuleLora> {
 
 /// Puts modules on a decoder: a language model without a mixture. Nothing may be on it yet.
 pub fn place_in_decoder(mut decoder: Decoder, modules: &[ModuleLora]) -> Result<CausalLm> {
-    let targets = lora_targets(decoder.spec());
-    let (device, dtype) = (decoder.device().clone(), wide(decoder.dtype()));
-    let layers = decoder.layers_mut().iter_mut().map(|layer| &mut layer.loras).collect();
-    place(modules, &targets, layers, &device, dtype)?;
+    let targets = lora_targets(&decoder.spec);
+    let dtype = wide(decoder.dtype());
+    place(modules, &targets, &mut decoder, dtype)?;
     CausalLm::new(decoder, LmSetup { mixture: None, seed: SeedStream::new(0) })
 }
 
@@ -98,10 +85,9 @@ pub fn place_in_decoder(mut decoder: Decoder, modules: &[ModuleLora]) -> Result<
 /// `bare`'s head are overwritten, those that the adapter lacks stay as they are.
 pub fn with_adapter(bare: &Classifier, adapter: &LoraAdapter) -> Result<Classifier> {
     let model = bare.with_base(|encoder| {
-        let targets = encoder::lora_targets(encoder.spec());
-        let (device, dtype) = (encoder.device().clone(), wide(encoder.dtype()));
-        let layers = encoder.layers_mut().iter_mut().map(|layer| &mut layer.loras).collect();
-        place(&adapter.modules, &targets, layers, &device, dtype)
+        let targets = encoder::lora_targets(&encoder.spec);
+        let dtype = wide(encoder.matrix_dtype());
+        place(&adapter.modules, &targets, encoder, dtype)
     })?;
     let mut values = host_tensors(&model)?;
     for tensor in &adapter.head {
@@ -113,27 +99,24 @@ pub fn with_adapter(bare: &Classifier, adapter: &LoraAdapter) -> Result<Classifi
     Ok(model)
 }
 
-fn place(
-    modules: &[ModuleLora],
-    targets: &[Target],
-    mut layers: Vec<&mut LayerLoras>,
-    device: &Device,
-    dtype: DType,
-) -> Result<()> {
+fn place(modules: &[ModuleLora], targets: &[Target], base: &mut impl BaseModel, dtype: DType) -> Result<()> {
+    let device = base.device().clone();
+    let mut layers: Vec<_> = base.modules_mut().collect();
     let per_layer = targets.iter().filter(|t| t.whole).count();
     for module in modules {
         let position = targets.iter().filter(|t| t.whole).position(|t| t.path == module.path);
         let target = targets.iter().find(|t| t.whole && t.path == module.path);
         let count = layers.len();
-        let (Some(position), Some(target), Some(loras)) = (position, target, layers.get_mut(module.layer)) else {
+        let (Some(position), Some(target), Some(layer)) = (position, target, layers.get_mut(module.layer)) else {
             return Err(Error::format(format!(
                 "LoRA on {}, but this model of {count} layers has no such matrix; the adapter belongs to another model",
                 module.name()
             )));
         };
-        let lora = Module::Merged(lora_on(module, target, device, dtype)?);
+        let lora = Module::Merged(lora_on(module, target, &device, dtype)?);
         let site = module.layer * per_layer + position;
-        loras.push(target.slot, Placed { site, path: module.path.clone(), module: lora });
+        let placed = Placed { site, path: module.path.clone(), module: lora };
+        layer.linears[target.slot as usize].loras.push(placed);
     }
     Ok(())
 }

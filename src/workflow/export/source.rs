@@ -1,7 +1,7 @@
 //! A trained model of a run as plain tensors and logits: what exports and the study of rounding are made from.
 
 use super::bundled::BundledFiles;
-use super::{ModelProbe, modules};
+use super::{ModelProbe, OpenedBase, all_logits, fresh, modules};
 use crate::artifact::export::base::{BaseFiles, BaseKind, MergedWeights};
 use crate::artifact::export::modules::LoraAdapter;
 use crate::artifact::export::recipe::{Recipe, SiteWeights};
@@ -9,13 +9,12 @@ use crate::artifact::export::{Expected, ExportMeta, ExportSource, LoadedModel, W
 use crate::atomic;
 use crate::config::{DeviceChoice, DtypeChoice, Method, MixtureConfig, RunConfig, model_id};
 use crate::error::Result;
-use crate::eval::Measured as _;
 use crate::mixture::{MergeWeights, SIDES};
 use crate::model::loras::Module;
 use crate::model::{Network, Weights, network};
 use crate::protocol::MergePlan;
 use crate::tensor::{HostTensor, NumberFormat, to_f32};
-use crate::train::trainer::host_tensors;
+use crate::train::checkpoint::host_tensors;
 use crate::workflow::merging;
 use candle_core::Tensor;
 use std::cell::OnceCell;
@@ -34,7 +33,7 @@ pub(crate) struct RunSource<'a, P: ModelProbe> {
     store: NumberFormat,
     /// Where the files of a bundled base model are put for as long as this lives.
     scratch: PathBuf,
-    base: OnceCell<P::Base>,
+    base: OnceCell<OpenedBase<P::Spec>>,
     bundled: OnceCell<BundledFiles>,
 }
 
@@ -52,7 +51,7 @@ impl<'a, P: ModelProbe> RunSource<'a, P> {
         Ok(Self {
             probe,
             mixture,
-            merged: mixture.with_weights(&weights)?,
+            merged: mixture.merged(&weights)?,
             config,
             meta: meta(probe, mixture, config, &weights, dtype)?,
             store: dtype,
@@ -62,18 +61,20 @@ impl<'a, P: ModelProbe> RunSource<'a, P> {
         })
     }
 
-    fn base(&self) -> Result<&P::Base> {
-        get_or_try(&self.base, || self.probe.open(&self.config.model.path))
+    fn base(&self) -> Result<&OpenedBase<P::Spec>> {
+        get_or_try(&self.base, || P::open(&self.config.model.path))
     }
 
     /// The base model's tensors with the merged LoRA and the head.
     pub fn merged_weights(&self) -> Result<MergedWeights<'_>> {
-        MergedWeights::new(P::weights(self.base()?), self.kind(), self.lora(None)?)
+        MergedWeights::new(&self.base()?.weights, self.kind(), self.lora(None)?)
     }
 
     /// A whole model made of tensors under the names that transformers gives them, run in 32 bits.
     pub fn build(&self, tensors: BTreeMap<String, Tensor>) -> Result<P::Model> {
-        self.probe.build(&self.exact_config(), P::with_weights(self.base()?, Weights::of_tensors(tensors)))
+        let OpenedBase { spec, path, .. } = self.base()?;
+        let weights = Weights::of_tensors(tensors).with_prefix(self.kind().prefix());
+        self.probe.build(&self.exact_config(), OpenedBase { spec: spec.clone(), weights, path: path.clone() })
     }
 
     /// Settings without the mixture that run the model in 32 bits. A base of 16 bits rounds the sum of weights and LoRA, which
@@ -88,7 +89,7 @@ impl<'a, P: ModelProbe> RunSource<'a, P> {
     }
 
     fn is_exact(&self) -> bool {
-        P::is_exact(&self.merged) || self.config.model.dtype == DtypeChoice::F32
+        self.probe.describe(&self.merged).exact || self.config.model.dtype == DtypeChoice::F32
     }
 }
 
@@ -102,7 +103,7 @@ impl<P: ModelProbe> ExportSource for RunSource<'_, P> {
     }
 
     fn kind(&self) -> BaseKind<'_> {
-        P::kind(&self.merged)
+        self.probe.describe(&self.merged).kind
     }
 
     fn tensors(&self, experts: bool) -> Result<Vec<HostTensor>> {
@@ -110,31 +111,29 @@ impl<P: ModelProbe> ExportSource for RunSource<'_, P> {
     }
 
     fn lora(&self, expert: Option<usize>) -> Result<LoraAdapter> {
-        let targets = P::lora_targets(self.mixture);
-        let modules = match expert {
-            None => modules::compose(&self.merged.loras(), &targets)?,
-            Some(expert) => modules::compose_expert(&self.mixture.loras(), &targets, expert)?,
-        };
+        let targets = self.probe.describe(self.mixture).lora_targets;
+        let model = if expert.is_some() { self.mixture } else { &self.merged };
+        let modules = modules::compose(&model.loras(), &targets, expert)?;
         Ok(LoraAdapter { modules, head: head_tensors(self.mixture)? })
     }
 
     fn whole(&self) -> Result<WholeModel<'_>> {
-        let files = match P::base_path(self.base()?) {
+        let files = match &self.base()?.path {
             Some(file) if file.is_file() => BaseFiles::Gguf(file),
             Some(dir) => BaseFiles::Dir(dir),
-            None => BaseFiles::Dir(get_or_try(&self.bundled, || P::bundled(&self.scratch))?.path()),
+            None => BaseFiles::Dir(get_or_try(&self.bundled, || BundledFiles::new(self.kind(), &self.scratch))?.path()),
         };
         Ok(WholeModel { weights: self.merged_weights()?, files })
     }
 
     fn outputs(&self) -> usize {
-        self.probe.outputs(self.mixture)
+        self.probe.describe(self.mixture).outputs
     }
 
     fn expected(&self, model: Expected) -> Result<Vec<f32>> {
         match model {
             Expected::Merged => self.probe.logits(&self.merged, None),
-            Expected::Experts => self.probe.all_logits(self.mixture),
+            Expected::Experts => all_logits(self.probe, self.mixture),
             Expected::ExpertLoras => {
                 let one =
                     |expert| self.probe.logits(&P::with_loras(self.mixture, &mut |_, lora| lora.expert(expert))?, None);
@@ -142,30 +141,30 @@ impl<P: ModelProbe> ExportSource for RunSource<'_, P> {
             }
             Expected::Whole if self.is_exact() => self.probe.logits(&self.merged, None),
             Expected::Whole => {
-                let base = self.probe.fresh(&self.exact_config())?;
-                self.probe.logits(&self.probe.with_adapter(&base, &self.lora(None)?)?, None)
+                let base = fresh(self.probe, &self.exact_config())?;
+                self.probe.logits(&P::with_adapter(&base, &self.lora(None)?)?, None)
             }
         }
     }
 
     fn logits(&self, loaded: LoadedModel<'_>) -> Result<Vec<f32>> {
         let filled = |config: &RunConfig, tensors: &[HostTensor]| {
-            let model = self.probe.fresh(config)?;
+            let model = fresh(self.probe, config)?;
             fill(&model, tensors)?;
-            self.probe.all_logits(&model)
+            all_logits(self.probe, &model)
         };
         match loaded {
             LoadedModel::Merged(tensors) => filled(&single(self.config), tensors),
             LoadedModel::Experts(tensors) => filled(self.config, tensors),
             LoadedModel::Loras(adapters) => {
-                let base = self.probe.fresh(&bare(self.config))?;
-                let one = |adapter| self.probe.logits(&self.probe.with_adapter(&base, adapter)?, None);
+                let base = fresh(self.probe, &bare(self.config))?;
+                let one = |adapter| self.probe.logits(&P::with_adapter(&base, adapter)?, None);
                 adapters.iter().map(one).collect::<Result<Vec<_>>>().map(|all| all.concat())
             }
             LoadedModel::Whole(path) => {
                 let mut config = self.exact_config();
                 config.model.path = path.display().to_string();
-                self.probe.logits(&self.probe.fresh(&config)?, None)
+                self.probe.logits(&fresh(self.probe, &config)?, None)
             }
         }
     }
@@ -259,7 +258,7 @@ fn meta<P: ModelProbe>(
     let about = probe.describe(model);
     Ok(ExportMeta {
         base_model: about.base_name.unwrap_or_else(|| model_id::base_name(&config.model.path)),
-        model_type: about.model_type,
+        model_type: about.model_type.to_owned(),
         hidden_size: about.hidden_size,
         mixture,
         labels: about.labels,

@@ -1,20 +1,20 @@
 //! Three averages of a trained mixture's experts: of their factors, of their products, of their answers.
 //!
-//! *Factors* and *deltas* are models with one module at each site. *Outputs* is the ensemble of M models, model j with expert
-//! j on both sides of every site: the mean of their probabilities (of their values, for regression). All experts count
+//! *Factors* and *deltas* are models with one adapter or LoRA in each module. *Outputs* is the ensemble of M models, model j with expert
+//! j on both sides of every module: the mean of their probabilities (of their values, for regression). All experts count
 //! the same.
 
 use super::lora_averages::{self, SiteAverages};
 use crate::analysis::averages;
-use crate::config::{MixtureConfig, MixtureKind, RunConfig};
+use crate::config::{MixtureConfig, MixtureKind, RunConfig, choice_name};
 use crate::error::{Error, Result};
-use crate::eval::compare::{self, Options};
+use crate::eval::compare::{self, EvalOptions};
 use crate::eval::{Measured as _, metrics};
 use crate::mixture::{Lora, LoraMixture, MergeWeights, Route, Side};
 use crate::model::{Network as _, Site};
 use crate::protocol::studies::{Average, AverageScore, AveragedSite, AveragesReport, FromOutputs};
-use crate::train::Subject;
-use crate::workflow::export::{ClassifierProbe, LmProbe, ModelProbe};
+use crate::train::ModelAndData;
+use crate::workflow::export::{ClassifierProbe, LmProbe, ModelProbe, expert_logits};
 use crate::workflow::progress::Progress;
 use std::time::Instant;
 
@@ -24,16 +24,20 @@ const NO_DELTAS: &str = "An adapter has a nonlinearity between its two matrices,
                          need an adapter M times as wide.";
 
 /// Three averages of the experts, measured on the evaluation rows. `go_on` gets the share done, 0 to 1; false cancels.
-pub fn averages_subject(subject: &Subject, config: &RunConfig, go_on: &dyn Fn(f64) -> bool) -> Result<AveragesReport> {
+pub fn averages_subject(
+    subject: &ModelAndData,
+    config: &RunConfig,
+    go_on: &dyn Fn(f64) -> bool,
+) -> Result<AveragesReport> {
     let Some(mixture) = subject.model().mixture().cloned() else {
         return Err(Error::config("this run has no experts to average; only method adamix has"));
     };
     let (mixture, opts) = (&mixture, &subject.options(config, go_on));
     match subject {
-        Subject::Classifier(model, task) => {
+        ModelAndData::Classifier(model, task) => {
             AveragesStudy { probe: &ClassifierProbe { task }, model, mixture, opts }.report()
         }
-        Subject::Lm(model, data) => {
+        ModelAndData::Lm(model, data) => {
             // One more for the averages themselves, which are compared with the experts' mean one after the other.
             AveragesStudy { probe: &LmProbe::new(model, data, 1), model, mixture, opts }.report()
         }
@@ -44,7 +48,7 @@ struct AveragesStudy<'a, P: ModelProbe> {
     probe: &'a P,
     model: &'a P::Model,
     mixture: &'a MixtureConfig,
-    opts: &'a Options<'a>,
+    opts: &'a EvalOptions<'a>,
 }
 
 impl<P: ModelProbe> AveragesStudy<'_, P> {
@@ -61,17 +65,17 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
         let with = |pick: fn(&SiteAverages) -> &Lora| {
             P::with_loras(self.model, &mut |site, _| {
                 let found = sites.get(site).map(|(_, found)| pick(found).clone());
-                found.ok_or_else(|| Error::internal(format!("there is no site {site}")))
+                found.ok_or_else(|| Error::internal(format!("there is no module {site}")))
             })
         };
-        let mut models = vec![(Average::Factors, self.model.with_weights(&mean)?)];
+        let mut models = vec![(Average::Factors, self.model.merged(&mean)?)];
         if lora {
             models.push((Average::Deltas, with(|found| &found.deltas)?));
             if !shared {
                 models.push((Average::Truncated, with(|found| &found.truncated)?));
             }
         }
-        let (outputs, ensemble) = (self.probe.outputs(self.model), self.ensemble()?);
+        let (outputs, ensemble) = (self.probe.describe(self.model).outputs, self.ensemble()?);
         progress.step(0.1)?;
         let mut ways: Vec<AverageScore> = Vec::new();
         for (average, model) in &models {
@@ -95,8 +99,9 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
         }
         let routes: Vec<Route> =
             (0..experts).map(|expert| Route::fixed(mixture, self.model.sites().len(), expert)).collect();
+        let routes: Vec<Option<&Route>> = routes.iter().map(Some).collect();
         let all =
-            self.measured(&progress, experts as f64, |opts| self.model.measure_all(self.probe.rows(), &routes, opts))?;
+            self.measured(&progress, experts as f64, |opts| self.model.measure(self.probe.rows(), &routes, opts))?;
         ways.push(AverageScore {
             average: Average::Outputs,
             scores: all.1,
@@ -108,7 +113,7 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
             kind: mixture.kind,
             experts,
             shared,
-            metric: metrics::metric_name(self.opts.metric).to_owned(),
+            metric: choice_name(self.opts.metric),
             higher_is_better: metrics::higher_is_better(self.opts.metric),
             rows: P::Model::rows(self.probe.rows()),
             probe_rows: ensemble.len() / outputs.max(1),
@@ -124,10 +129,10 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
         &self,
         progress: &Progress<'_>,
         units: f64,
-        run: impl FnOnce(&Options<'_>) -> Result<T>,
+        run: impl FnOnce(&EvalOptions<'_>) -> Result<T>,
     ) -> Result<T> {
         let within = progress.within(units);
-        let found = run(&Options { go_on: &within, ..*self.opts })?;
+        let found = run(&EvalOptions { go_on: &within, ..*self.opts })?;
         progress.step(units)?;
         Ok(found)
     }
@@ -149,8 +154,8 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
 
     /// The mean of all experts' probabilities (or values) of the probe rows. `[rows, outputs]`
     fn ensemble(&self) -> Result<Vec<f64>> {
-        let (logits, experts) = (self.probe.expert_logits(self.model, self.mixture)?, self.mixture.num_experts);
-        averages::ensemble(&logits, &vec![1.0 / experts as f64; experts], self.probe.outputs(self.model))
+        let (logits, experts) = (expert_logits(self.probe, self.model, self.mixture)?, self.mixture.num_experts);
+        averages::ensemble(&logits, &vec![1.0 / experts as f64; experts], self.probe.describe(self.model).outputs)
     }
 
     fn parameters(&self, average: Average, sites: &[(AveragedSite, SiteAverages)]) -> usize {

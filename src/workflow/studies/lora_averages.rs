@@ -14,11 +14,9 @@ use crate::error::{Error, Result};
 use crate::mixture::{Lora, LoraMixture, Side};
 use candle_core::{DType, Device, Tensor};
 
-/// One site's averages and how far apart they are.
+/// One module's averages and how far apart they are.
 #[derive(Clone, Debug)]
 pub struct SiteAverages {
-    /// The paper's merge.
-    pub factors: Lora,
     /// The exact mean of products.
     pub deltas: Lora,
     /// The nearest module of rank r to `deltas`.
@@ -38,7 +36,7 @@ pub struct SiteAverages {
     pub rank: usize,
 }
 
-/// The averages of one site. Weights `[M]`, summing to one
+/// The averages of one module. Weights `[M]`, summing to one
 pub fn site(mixture: &LoraMixture, weights: &[f64]) -> Result<SiteAverages> {
     let (factors, deltas) = (mixture.merge(weights)?, mixture.merge_deltas(weights)?);
     let (truncated, truncated_off) = truncate(&deltas, mixture.rank())?;
@@ -58,7 +56,6 @@ pub fn site(mixture: &LoraMixture, weights: &[f64]) -> Result<SiteAverages> {
         // One side shared: both are the same matrices.
         factors_off: if shared { 0.0 } else { distance(&factors, &deltas)? },
         truncated_off,
-        factors,
         deltas,
         truncated,
     })

@@ -10,9 +10,9 @@ use crate::artifact::certificate::tolerance;
 use crate::artifact::export::base::{DecoderArchitecture, MergedWeights};
 use crate::artifact::export::gguf_model::{gguf_name, stored_as};
 use crate::artifact::export::{Expected, ExportSource as _};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, choice_name};
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::compare::{self, Options};
+use crate::eval::compare::{self, EvalOptions};
 use crate::eval::{Measured as _, Scores, metrics};
 use crate::mixture::Route;
 use crate::model::Network as _;
@@ -20,9 +20,9 @@ use crate::protocol::studies::{FilesBudget, FormatBudget, RoundingCause, Roundin
 use crate::protocol::{ExportTarget, NumberFormat};
 use crate::tensor::HostTensor;
 use crate::tensor::gguf::layout;
-use crate::train::Subject;
+use crate::train::ModelAndData;
 use crate::workflow::export::source::{fill, single};
-use crate::workflow::export::{ClassifierProbe, LmProbe, ModelProbe, RunSource};
+use crate::workflow::export::{ClassifierProbe, LmProbe, ModelProbe, RunSource, all_logits, fresh};
 use crate::workflow::progress::Progress;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
@@ -36,15 +36,15 @@ const REST: &str = "embeddings, final norm, head";
 
 /// What number formats cost. `go_on` gets the share done, 0 to 1; false cancels.
 pub fn rounding_subject(
-    subject: &Subject,
+    subject: &ModelAndData,
     config: &RunConfig,
     plan: &RoundingPlan,
     go_on: &dyn Fn(f64) -> bool,
 ) -> Result<RoundingReport> {
     let opts = subject.options(config, go_on);
     match subject {
-        Subject::Classifier(model, task) => report(&ClassifierProbe { task }, model, config, plan, &opts),
-        Subject::Lm(model, data) => report(&LmProbe::new(model, data, 0), model, config, plan, &opts),
+        ModelAndData::Classifier(model, task) => report(&ClassifierProbe { task }, model, config, plan, &opts),
+        ModelAndData::Lm(model, data) => report(&LmProbe::new(model, data, 0), model, config, plan, &opts),
     }
 }
 
@@ -53,7 +53,7 @@ fn report<P: ModelProbe>(
     model: &P::Model,
     config: &RunConfig,
     plan: &RoundingPlan,
-    opts: &Options<'_>,
+    opts: &EvalOptions<'_>,
 ) -> Result<RoundingReport> {
     let clock = Instant::now();
     let Some(mixture) = model.mixture() else {
@@ -72,7 +72,8 @@ fn report<P: ModelProbe>(
         return Err(Error::config("choose at least one export whose rounding is measured"));
     }
     targets.sort_unstable();
-    let parts = if plan.causes { P::layers(model) + 1 } else { 0 };
+    let about = probe.describe(model);
+    let parts = if plan.causes { about.layers + 1 } else { 0 };
     let each = |target: &ExportTarget| target.dtypes().len() as f64 * (1.0 + PASS + parts as f64);
     let progress = Progress::new(PASS + targets.iter().map(each).sum::<f64>(), opts.go_on);
     // Nothing is written, so that no place for files is needed.
@@ -86,10 +87,10 @@ fn report<P: ModelProbe>(
     }
     Ok(RoundingReport {
         merge: plan.merge.clone(),
-        metric: metrics::metric_name(opts.metric).to_owned(),
+        metric: choice_name(opts.metric),
         higher_is_better: metrics::higher_is_better(opts.metric),
         rows: P::Model::rows(probe.rows()),
-        probe_rows: study.source.expected(Expected::Merged)?.len() / probe.outputs(model).max(1),
+        probe_rows: study.source.expected(Expected::Merged)?.len() / about.outputs.max(1),
         exact,
         files,
         seconds: clock.elapsed().as_secs_f64(),
@@ -101,7 +102,7 @@ struct RoundingStudy<'a, P: ModelProbe> {
     source: RunSource<'a, P>,
     /// Whether each layer is rounded alone too.
     causes: bool,
-    opts: &'a Options<'a>,
+    opts: &'a EvalOptions<'a>,
     progress: &'a Progress<'a>,
 }
 
@@ -109,7 +110,7 @@ impl<P: ModelProbe> RoundingStudy<'_, P> {
     /// On all evaluation rows.
     fn scores(&self, model: &P::Model, route: Option<&Route>) -> Result<Scores> {
         let within = self.progress.within(PASS);
-        let scores = compare::evaluate(model, self.probe.rows(), route, &Options { go_on: &within, ..*self.opts })?;
+        let scores = compare::evaluate(model, self.probe.rows(), route, &EvalOptions { go_on: &within, ..*self.opts })?;
         self.progress.step(PASS)?;
         Ok(scores)
     }
@@ -118,22 +119,23 @@ impl<P: ModelProbe> RoundingStudy<'_, P> {
     fn modules(&self) -> Result<Vec<FormatBudget>> {
         let tensors = self.source.tensors(false)?;
         let (logits, outputs) = (self.source.expected(Expected::Merged)?, self.source.outputs());
-        let fresh = self.probe.fresh(&single(self.source.config))?;
+        let fresh = fresh(self.probe, &single(self.source.config))?;
         let route = fresh.mixture().map(|mixture| Route::fixed(mixture, fresh.sites().len(), 0));
         let mut formats = Vec::new();
         for dtype in ExportTarget::Merged.dtypes() {
             let mut run = |tensors: &[HostTensor]| {
                 fill(&fresh, tensors)?;
                 self.progress.step(1.0)?;
-                self.probe.all_logits(&fresh)
+                all_logits(self.probe, &fresh)
             };
             let budget = rounding::budget(&tensors, dtype, self.causes, (&logits, outputs), &mut run);
-            let bytes = tensors.iter().map(|tensor| dtype.bytes(tensor.data.len() as u64)).sum();
-            formats.push(format_budget(dtype, bytes, &logits, budget, || {
+            let found = budget.and_then(|budget| {
                 let rounded = |tensor: &HostTensor| Ok(HostTensor { data: tensor.rounded(dtype)?, ..tensor.clone() });
                 fill(&fresh, &tensors.iter().map(rounded).collect::<Result<Vec<_>>>()?)?;
-                self.scores(&fresh, route.as_ref())
-            })?);
+                Ok((budget, self.scores(&fresh, route.as_ref())?))
+            });
+            let bytes = tensors.iter().map(|tensor| dtype.bytes(tensor.data.len() as u64)).sum();
+            formats.push(format_budget(dtype, bytes, &logits, found)?);
         }
         Ok(formats)
     }
@@ -149,9 +151,8 @@ impl<P: ModelProbe> RoundingStudy<'_, P> {
         let mut formats = Vec::new();
         for dtype in target.dtypes() {
             let rounding = Rounding { format: dtype, gguf };
-            let mut model = None;
             let mut bytes = 0;
-            let budget = Rounded::all(&weights, Some(rounding)).and_then(|rounded| {
+            let found = Rounded::all(&weights, Some(rounding)).and_then(|rounded| {
                 bytes = rounded.bytes;
                 let made = self.source.build(rounded.tensors)?;
                 let moved = Moved::of((&logits, self.source.outputs()), &self.probe.logits(&made, None)?);
@@ -160,20 +161,16 @@ impl<P: ModelProbe> RoundingStudy<'_, P> {
                     Some(exact) if rounded.change.largest > 0.0 => self.causes(exact, &made)?,
                     _ => Vec::new(),
                 };
-                model = Some(made);
-                Ok(Budget::new(rounded.change, moved, causes))
+                Ok((Budget::new(rounded.change, moved, causes), self.scores(&made, None)?))
             });
-            formats.push(format_budget(dtype, bytes, &logits, budget, || match &model {
-                Some(model) => self.scores(model, None),
-                None => Err(Error::internal("a rounded model was lost")),
-            })?);
+            formats.push(format_budget(dtype, bytes, &logits, found)?);
         }
         Ok(formats)
     }
 
     /// What each layer alone does, against the model that is not rounded.
     fn causes(&self, exact: &P::Model, rounded: &P::Model) -> Result<Vec<RoundingCause>> {
-        let layers = P::layers(exact);
+        let layers = self.probe.describe(exact).layers;
         let names: Vec<String> = (0..layers).map(|layer| format!("layers.{layer}")).chain([REST.to_owned()]).collect();
         let base = self.probe.logits(exact, None)?;
         let mut numbers = (0..layers).map(Some).chain([None]);
@@ -189,12 +186,11 @@ fn format_budget(
     dtype: NumberFormat,
     bytes: u64,
     logits: &[f32],
-    budget: Result<Budget>,
-    scores: impl FnOnce() -> Result<Scores>,
+    found: Result<(Budget, Scores)>,
 ) -> Result<FormatBudget> {
     let largest = logits.iter().fold(1.0f64, |largest, logit| largest.max(f64::from(*logit).abs()));
     let allowed = tolerance(dtype) * largest;
-    let (budget, scores, problem) = match budget.and_then(|budget| Ok((budget, scores()?))) {
+    let (budget, scores, problem) = match found {
         Ok((budget, scores)) => (budget, Some(scores), None),
         Err(err) if err.kind() == ErrorKind::Numerics => {
             let moved = Moved { largest: f64::INFINITY, flipped: 0 };

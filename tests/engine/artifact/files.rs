@@ -22,8 +22,8 @@ fn a_failed_write_keeps_the_old_file_and_leaves_nothing() {
     let path = dir.path().join("state");
     write_file(&path, b"old").unwrap();
     let err = write_file_with(&path, |out| {
-        out.write_all(b"half of the new")?;
-        Err(std::io::ErrorKind::StorageFull.into())
+        out.write_all(b"half of the new").unwrap();
+        Err(Error::io("writing", &path, std::io::ErrorKind::StorageFull.into()))
     })
     .unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Io);

@@ -2,7 +2,7 @@
 
 use adamix::artifact::RunDir;
 use adamix::artifact::run_dir::delete;
-use adamix::artifact::run_list::{RunList, RunStatus, RunSummary, list};
+use adamix::artifact::run_list::{RunList, RunStatus, RunSummary};
 use adamix::artifact::run_lock::{RunLock, is_locked};
 use adamix::config::RunConfig;
 use std::fs;
@@ -12,6 +12,10 @@ use std::process::{Command, Stdio};
 
 pub(super) fn config(root: &Path, name: &str) -> RunConfig {
     RunConfig { name: name.to_owned(), runs_dir: root.display().to_string(), ..RunConfig::default() }
+}
+
+fn list(root: &Path) -> adamix::error::Result<Vec<RunSummary>> {
+    RunList::default().list(root)
 }
 
 const START: &str = r#"{"event":"start","time":"2026-01-02T03:04:05Z","total_steps":10,"first_step":0,"steps_per_epoch":5.0,"train_rows":10,"eval_rows":2,"labels":["a","b"],"trained_parameters":9,"head_parameters":3,"merged_parameters":2,"trunk_parameters":100,"sites":["layers.0.ffn"],"experts":[4,1],"metric":"accuracy","higher_is_better":true,"device":"cpu","threads":1}"#;
@@ -258,6 +262,40 @@ fn a_second_listing_reads_only_what_was_appended() {
     assert_eq!((find(&mut runs, "a").step, find(&mut runs, "a").best), (0, None));
     fs::write(run.path().join("run.toml"), "= nonsense").unwrap();
     assert_eq!(find(&mut runs, "a").status, RunStatus::Damaged);
-    adamix::artifact::run_dir::delete(dir.path(), "a").unwrap();
+    delete(dir.path(), "a").unwrap();
     assert_eq!(runs.list(dir.path()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_listing_never_mixes_two_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |first: u64, last: u64| {
+        let lines = (first..=last).map(|n| step(n) + "\n");
+        std::iter::once(format!("{START}\n")).chain(lines).collect::<String>()
+    };
+    let run = run_with(dir.path(), "a", &text(1, 40));
+    let mut runs = RunList::default();
+    let mut look = || {
+        let found = runs.list(dir.path()).unwrap().remove(0);
+        (found.step, (found.seconds * 100.0).round() as u64, found.problem)
+    };
+    assert_eq!(look(), (40, 40, None));
+    // A line is listed when it is whole.
+    let more = text(1, 41);
+    fs::write(run.metrics(), &more[..more.len() - 30]).unwrap();
+    assert_eq!(look(), (40, 40, None));
+    fs::write(run.metrics(), &more).unwrap();
+    assert_eq!(look(), (41, 41, None));
+    // A resumed run cuts its record and has grown beyond the old length when it is listed again: in place, and by renaming.
+    fs::write(run.metrics(), text(100, 150)).unwrap();
+    assert_eq!(look(), (150, 51, None));
+    fs::write(dir.path().join("other"), text(200, 270)).unwrap();
+    fs::rename(dir.path().join("other"), run.metrics()).unwrap();
+    assert_eq!(look(), (270, 71, None));
+    // Another run of the same name, with a longer record: its inode may be that of the deleted one.
+    delete(dir.path(), "a").unwrap();
+    run_with(dir.path(), "a", &text(300, 390));
+    assert_eq!(look(), (390, 91, None));
+    fs::write(run.metrics(), &text(300, 390)[..50]).unwrap();
+    assert_eq!(look(), (0, 0, None));
 }

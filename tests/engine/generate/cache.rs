@@ -22,7 +22,7 @@ fn texts() -> [Vec<u32>; 3] {
 fn check(what: &str, model: &CausalLm, routes: Routes) {
     let texts = texts();
     let router = Router::new(model, routes, SeedStream::new(7)).unwrap();
-    let mut cache = KvCache::new(model.spec());
+    let mut cache = KvCache::new(&model.base);
     let ids: Vec<CachedId> = texts.iter().map(|_| cache.start()).collect();
     let (mut read, mut found) = ([0usize; 3], [const { Vec::new() }; 3]);
     for step in STEPS {
@@ -32,10 +32,10 @@ fn check(what: &str, model: &CausalLm, routes: Routes) {
             strands.push(TokenSpan { text: i, lane: 0, first: read[i], new: n });
         }
         let route = router.route(&strands);
-        let hidden = values(&model.decoder().extend(&mut cache, &new, true, route.as_ref()).unwrap());
+        let hidden = values(&model.base.extend(&mut cache, &new, true, route.as_ref()).unwrap());
         let mut at = 0;
         for strand in strands {
-            let len = strand.new * model.spec().hidden_size;
+            let len = strand.new * model.base.spec.hidden_size;
             found[strand.text].extend_from_slice(&hidden[at..at + len]);
             read[strand.text] += strand.new;
             at += len;
@@ -68,7 +68,7 @@ fn experts_run_in_steps_as_at_once() {
             for routes in [Routes::Expert(1), Routes::Whole(3), Routes::PerText, Routes::PerToken] {
                 check(&format!("{family} {kind:?} {routes:?}"), &model, routes);
             }
-            check(family, &model.merged_uniform().unwrap(), Routes::Plain);
+            check(family, &model.merged_own().unwrap(), Routes::Plain);
         }
     }
 }
@@ -76,7 +76,7 @@ fn experts_run_in_steps_as_at_once() {
 #[test]
 fn a_text_that_goes_on_in_two_ways_shares_its_beginning() {
     let model = load("llama", None);
-    let mut cache = KvCache::new(model.spec());
+    let mut cache = KvCache::new(&model.base);
     let one = cache.start();
     let extend = |cache: &mut KvCache, new: &[(CachedId, &[u32])]| {
         let new: Vec<Extension<'_>> = new.iter().map(|&(sequence, ids)| Extension { sequence, ids }).collect();
@@ -87,7 +87,7 @@ fn a_text_that_goes_on_in_two_ways_shares_its_beginning() {
     assert_eq!(cache.occupancy(), (3, 3));
     let both = extend(&mut cache, &[(one, &[8]), (two, &[9])]);
     assert_eq!((cache.occupancy(), cache.tokens(two).unwrap()), ((5, 5), 4));
-    let vocab = model.spec().vocab_size;
+    let vocab = model.base.spec.vocab_size;
     for (last, found) in [(8, &both[..vocab]), (9, &both[vocab..])] {
         let ids = [5, 6, 7, last];
         let want = model.logits(Packed { ids: &ids, offsets: &[0, 4] }, Some(&[3]), None).unwrap();
@@ -108,7 +108,7 @@ fn a_text_that_goes_on_in_two_ways_shares_its_beginning() {
 #[test]
 fn steps_that_cannot_be_are_refused_and_leave_nothing_behind() {
     let model = load("mistral", None);
-    let mut cache = KvCache::new(model.spec());
+    let mut cache = KvCache::new(&model.base);
     let one = cache.start();
     let mut refused = |new: &[(CachedId, &[u32])], part: &str| {
         let new: Vec<Extension<'_>> = new.iter().map(|&(sequence, ids)| Extension { sequence, ids }).collect();

@@ -1,24 +1,17 @@
 //! `adamix generate` as its users see it.
 
 use super::texts::speaker_file;
+use crate::support::cli::{Ran, adamix};
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-/// Exit code, stdout, stderr of `adamix generate ARGUMENTS` in a directory.
-fn adamix(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_adamix"));
-    command.arg("generate").args(arguments).current_dir(dir).stdin(Stdio::null());
-    command.env("HOME", dir).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env_remove("RUST_LOG");
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+/// `adamix generate ARGUMENTS` in a directory.
+fn generate(dir: &Path, arguments: &[&str]) -> Ran {
+    adamix(dir, &[&["generate"], arguments].concat())
 }
 
 fn events(dir: &Path, arguments: &[&str]) -> Vec<Value> {
-    let (code, out, err) = adamix(dir, &[arguments, &["--json", "--model", "m.gguf"]].concat());
-    assert_eq!(code, Some(0), "{err}");
-    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    generate(dir, &[arguments, &["--json", "--model", "m.gguf"]].concat()).json()
 }
 
 #[test]
@@ -36,11 +29,11 @@ fn texts_of_a_gguf_file() {
         found[..2].iter().map(|text| text["log_probs"].as_array().unwrap().len()).sum::<usize>()
     });
     // The same as plain lines, and from a file of prompts.
-    let (code, out, err) = adamix(dir.path(), &[&options[..], &["-m", "m.gguf"]].concat());
+    let Ran { code, out, err } = generate(dir.path(), &[&options[..], &["-m", "m.gguf"]].concat());
     assert_eq!(code, Some(0), "{err}");
     assert_eq!(out, format!("{}\n{}\n", found[0]["text"].as_str().unwrap(), found[1]["text"].as_str().unwrap()));
     std::fs::write(dir.path().join("prompts.txt"), "The food\na film\n").unwrap();
-    let (_, out, _) = adamix(dir.path(), &["-m", "m.gguf", "--prompts", "prompts.txt", "--max-new-tokens", "7"]);
+    let Ran { out, .. } = generate(dir.path(), &["-m", "m.gguf", "--prompts", "prompts.txt", "--max-new-tokens", "7"]);
     assert_eq!(out.lines().count(), 2);
     // Drawn: another seed, another text; the same seed, the same text.
     let drawn = |seed: &str| {
@@ -64,7 +57,7 @@ fn wrong_usage_is_explained() {
     std::fs::write(dir.path().join("m.gguf"), speaker_file()).unwrap();
     std::fs::write(dir.path().join("empty.txt"), "").unwrap();
     let refused = |code: i32, arguments: &[&str], part: &str| {
-        let (found, _, err) = adamix(dir.path(), arguments);
+        let Ran { code: found, err, .. } = generate(dir.path(), arguments);
         assert_eq!(found, Some(code), "{arguments:?}: {err}");
         assert!(err.contains(part) && !err.contains("panicked"), "{part:?} is not in: {err}");
     };

@@ -3,7 +3,7 @@
 use super::{load, write};
 use crate::golden::{golden_dir, read_json};
 use crate::support::assert_close;
-use adamix::eval::generate::{Beams, EarlyStop, Method, Options, Rules, Sampling, Scope, Search};
+use adamix::eval::generate::{Beams, EarlyStop, GenerateOptions, Method, Rules, Sampling, Scope, Search};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -76,7 +76,12 @@ fn check(case: &Case, search: Option<Search>, scope: Scope) {
     };
     let prompts: Vec<Vec<u32>> = case.texts.iter().map(|text| text.prompt.clone()).collect();
     for batch_size in [1, 64] {
-        let options = Options { method, rules, batch_size, ..Options::greedy(settings.max_new_tokens, &case.stops) };
+        let options = GenerateOptions {
+            method,
+            rules,
+            batch_size,
+            ..GenerateOptions::greedy(settings.max_new_tokens, &case.stops)
+        };
         for (found, want) in write(&model, &prompts, &options).iter().zip(&case.texts) {
             let ids: Vec<u32> = found.ids.iter().copied().chain(found.end).collect();
             assert_eq!(ids, want.ids, "{} {:?} {method:?} {rules:?}", case.model, want.prompt);

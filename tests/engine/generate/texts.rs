@@ -9,10 +9,10 @@ use adamix::error::ErrorKind;
 use adamix::eval::compare::random_route;
 use adamix::eval::generate::cached_decoder::log_softmax;
 use adamix::eval::generate::{
-    Beams, Event, Hooks, Method, Options, Routes, Rules, Sampling, ScoreOptions, Search, generate, score_inputs,
+    Beams, Event, GenerateOptions, Hooks, Method, Routes, Rules, Sampling, ScoreOptions, Search, generate, score_inputs,
 };
 use adamix::model::decoder::Decoder;
-use adamix::model::{CausalLm, DecoderSpec, LmSetup, Packed};
+use adamix::model::{CausalLm, DecoderSpec, LmSetup, Network as _, Packed};
 use adamix::rng::SeedStream;
 use adamix::tensor::NumberFormat;
 use candle_core::Device;
@@ -23,9 +23,9 @@ fn prompts() -> Vec<Vec<u32>> {
     vec![vec![1, 9, 4], vec![5], vec![20, 11, 11, 7, 30], vec![3, 17], vec![9, 9]]
 }
 
-fn sampled(seed: u64) -> Options {
+fn sampled(seed: u64) -> GenerateOptions {
     let method = Method::Sample(Sampling { temperature: 0.9, top_k: 12, top_p: 0.95 });
-    Options { method, seed: SeedStream::new(seed), ..Options::greedy(9, &[2]) }
+    GenerateOptions { method, seed: SeedStream::new(seed), ..GenerateOptions::greedy(9, &[2]) }
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn draws_depend_on_the_seed_and_the_text_not_on_the_batch() {
     let model = load("llama", None);
     let base = write(&model, &prompts(), &sampled(5));
     for batch_size in [1, 2, 100] {
-        let found = write(&model, &prompts(), &Options { batch_size, ..sampled(5) });
+        let found = write(&model, &prompts(), &GenerateOptions { batch_size, ..sampled(5) });
         for (a, b) in found.iter().zip(&base) {
             assert_eq!(a.ids, b.ids);
             assert_close("log-probabilities", &a.log_probs, &b.log_probs, 1e-4, 1e-4);
@@ -57,7 +57,7 @@ fn told_log_probabilities_are_the_models() {
     };
     let prompt = vec![4, 8, 15];
     let rules = Rules { no_repeat_ngram: 1, ..Rules::default() };
-    let options = Options { rules, ..Options::greedy(6, &[]) };
+    let options = GenerateOptions { rules, ..GenerateOptions::greedy(6, &[]) };
     let found = generate(
         &model,
         std::slice::from_ref(&prompt),
@@ -68,7 +68,7 @@ fn told_log_probabilities_are_the_models() {
     let text = found.unwrap().remove(0);
     let ids = [prompt.clone(), text.ids.clone()].concat();
     let logits = values(&model.logits(Packed { ids: &ids, offsets: &[0, ids.len()] }, None, None).unwrap());
-    let vocab = model.spec().vocab_size;
+    let vocab = model.base.spec.vocab_size;
     for (i, (id, log_probs)) in told.borrow().iter().enumerate() {
         assert_eq!(*id, text.ids[i]);
         let mut want = logits[(prompt.len() - 1 + i) * vocab..(prompt.len() + i) * vocab].to_vec();
@@ -87,19 +87,20 @@ fn told_log_probabilities_are_the_models() {
 fn routes_while_writing() {
     let (mixture, seed) = (mixture(MixtureKind::Lora), SeedStream::new(0));
     let model = load("llama", Some(&mixture));
-    let with = |routes: Routes| write(&model, &prompts(), &Options { routes, ..Options::greedy(6, &[]) });
+    let with =
+        |routes: Routes| write(&model, &prompts(), &GenerateOptions { routes, ..GenerateOptions::greedy(6, &[]) });
     // One expert everywhere is the model with that expert alone.
     let alone = model.with_loras(|_, mixture| mixture.expert(2)).unwrap();
-    let single = write(&alone, &prompts(), &Options::greedy(6, &[]));
+    let single = write(&alone, &prompts(), &GenerateOptions::greedy(6, &[]));
     for (a, b) in with(Routes::Expert(2)).iter().zip(&single) {
         assert_eq!(a.ids, b.ids);
         assert_close("expert", &a.log_probs, &b.log_probs, 1e-4, 1e-4);
     }
     // Beams along a route, too.
     let beams = Method::Beam(Beams { beams: 3, length_penalty: 1.0, search: Search::Reference });
-    let routed = Options { method: beams, routes: Routes::Expert(2), ..Options::greedy(6, &[]) };
-    let plain = Options { routes: Routes::Plain, ..routed.clone() };
-    let ids = |model: &CausalLm, options: &Options| {
+    let routed = GenerateOptions { method: beams, routes: Routes::Expert(2), ..GenerateOptions::greedy(6, &[]) };
+    let plain = GenerateOptions { routes: Routes::Plain, ..routed.clone() };
+    let ids = |model: &CausalLm, options: &GenerateOptions| {
         write(model, &prompts(), options).into_iter().map(|text| text.ids).collect::<Vec<_>>()
     };
     assert_eq!(ids(&model, &routed), ids(&alone, &plain));
@@ -125,7 +126,7 @@ fn routes_while_writing() {
     });
     assert!(texts.iter().enumerate().all(|(i, a)| texts[..i].iter().all(|b| a != b)), "routes make a difference");
     let refused = |model: &CausalLm, routes: Routes, part: &str| {
-        let options = Options { routes, ..Options::greedy(1, &[]) };
+        let options = GenerateOptions { routes, ..GenerateOptions::greedy(1, &[]) };
         let mut hooks = Hooks { go_on: &|_| true, tell: &mut |_| {} };
         let err = generate(model, &prompts(), None, &options, &mut hooks).unwrap_err().to_string();
         assert!(err.contains(part), "{err}");
@@ -141,7 +142,7 @@ fn cancelling_ends_it_at_once_and_progress_grows() {
     let model = load("gpt2", None);
     for method in [Method::Greedy, Method::Beam(Beams { beams: 2, length_penalty: 1.0, search: Search::Reference })] {
         let shares = RefCell::new(Vec::new());
-        let options = Options { method, batch_size: 2, ..Options::greedy(8, &[]) };
+        let options = GenerateOptions { method, batch_size: 2, ..GenerateOptions::greedy(8, &[]) };
         let go_on = |share: f64| {
             shares.borrow_mut().push(share);
             true
@@ -162,38 +163,48 @@ fn cancelling_ends_it_at_once_and_progress_grows() {
 #[test]
 fn the_models_own_limit_ends_a_text() {
     let model = load("mistral", None);
-    let text = &write(&model, &[vec![5; 10]], &Options::greedy(50, &[]))[0];
+    let text = &write(&model, &[vec![5; 10]], &GenerateOptions::greedy(50, &[]))[0];
     // 16 tokens can be read; the one after them is the last.
     assert_eq!((text.ids.len(), serde_json::to_value(text.finish).unwrap()), (7, "context".into()));
     let beams = Method::Beam(Beams { beams: 2, length_penalty: 1.0, search: Search::Reference });
-    let text = &write(&model, &[vec![5; 16]], &Options { method: beams, ..Options::greedy(50, &[]) })[0];
+    let text =
+        &write(&model, &[vec![5; 16]], &GenerateOptions { method: beams, ..GenerateOptions::greedy(50, &[]) })[0];
     assert_eq!((text.ids.len(), serde_json::to_value(text.finish).unwrap()), (1, "context".into()));
-    let options = Options::greedy(5, &[]);
+    let options = GenerateOptions::greedy(5, &[]);
     let mut hooks = Hooks { go_on: &|_| true, tell: &mut |_| {} };
     for (prompt, part) in [(vec![5; 17], "prompt 1 has 17 tokens; this model takes 16"), (vec![], "has no token")] {
         let err = generate(&model, &[prompt], None, &options, &mut hooks).unwrap_err().to_string();
         assert!(err.contains(part), "{err}");
     }
     for (options, part) in [
-        (Options::greedy(0, &[]), "max_new_tokens"),
-        (Options { batch_size: 0, ..options.clone() }, "batch_size"),
-        (Options { rules: Rules { repetition_penalty: 0.0, ..Rules::default() }, ..options.clone() }, "repetition"),
+        (GenerateOptions::greedy(0, &[]), "max_new_tokens"),
+        (GenerateOptions { batch_size: 0, ..options.clone() }, "batch_size"),
         (
-            Options { method: Method::Sample(Sampling { temperature: 0.0, ..Sampling::default() }), ..options.clone() },
+            GenerateOptions { rules: Rules { repetition_penalty: 0.0, ..Rules::default() }, ..options.clone() },
+            "repetition",
+        ),
+        (
+            GenerateOptions {
+                method: Method::Sample(Sampling { temperature: 0.0, ..Sampling::default() }),
+                ..options.clone()
+            },
             "temperature",
         ),
         (
-            Options { method: Method::Sample(Sampling { top_p: 1.5, ..Sampling::default() }), ..options.clone() },
+            GenerateOptions {
+                method: Method::Sample(Sampling { top_p: 1.5, ..Sampling::default() }),
+                ..options.clone()
+            },
             "top_p",
         ),
         (
-            Options {
+            GenerateOptions {
                 method: Method::Beam(Beams { beams: 0, length_penalty: 1.0, search: Search::Reference }),
                 ..options.clone()
             },
             "num_beams",
         ),
-        (Options { stop_strings: vec![String::new()], ..options }, "stop string is empty"),
+        (GenerateOptions { stop_strings: vec![String::new()], ..options }, "stop string is empty"),
     ] {
         let err = generate(&model, &[vec![5]], None, &options, &mut hooks).unwrap_err().to_string();
         assert!(err.contains(part), "{err}");
@@ -257,12 +268,12 @@ fn stop_strings_end_texts_and_pieces_add_up() {
     let (codec, model, _dir) = generator();
     let prompts: Vec<Vec<u32>> = ["The food", "a", "Größe"].iter().map(|text| codec.encode(text).unwrap()).collect();
     let method = Method::Sample(Sampling::default());
-    let base = Options { method, seed: SeedStream::new(3), ..Options::greedy(24, codec.stops()) };
-    let run = |options: &Options| {
+    let base =
+        GenerateOptions { method, seed: SeedStream::new(3), ..GenerateOptions::greedy(24, &codec.specials.stops) };
+    let run = |options: &GenerateOptions| {
         let pieces = RefCell::new(vec![String::new(); prompts.len()]);
         let mut tell = |event: Event<'_>| match event {
             Event::Token { text, piece, .. } | Event::Rest { text, piece } => pieces.borrow_mut()[text] += piece,
-            Event::Text { .. } => {}
         };
         let mut hooks = Hooks { go_on: &|_| true, tell: &mut tell };
         let texts = generate(&model, &prompts, Some(&codec), options, &mut hooks).unwrap();
@@ -280,18 +291,23 @@ fn stop_strings_end_texts_and_pieces_add_up() {
     let chars: Vec<char> = free[0].text.chars().collect();
     let stop: String = chars[5..9].iter().collect();
     let first = free[0].text.find(&stop).unwrap();
-    let stopped = run(&Options { stop_strings: vec![stop.clone(), "never said".to_owned()], ..base.clone() });
+    let stopped = run(&GenerateOptions { stop_strings: vec![stop.clone(), "never said".to_owned()], ..base.clone() });
     assert_eq!(stopped[0].text, free[0].text[..first]);
     assert_eq!(serde_json::to_value(stopped[0].finish).unwrap(), "stop-string");
     assert!(stopped[0].ids.len() < free[0].ids.len());
     let beams = Method::Beam(Beams { beams: 2, length_penalty: 1.0, search: Search::Transformers(Default::default()) });
-    let all = run_beams(&model, &codec, &prompts, &Options { method: beams, ..base.clone() });
+    let all = run_beams(&model, &codec, &prompts, &GenerateOptions { method: beams, ..base.clone() });
     let stop: String = all[0].chars().skip(3).take(2).collect();
-    let cut = run_beams(&model, &codec, &prompts, &Options { method: beams, stop_strings: vec![stop.clone()], ..base });
+    let cut = run_beams(
+        &model,
+        &codec,
+        &prompts,
+        &GenerateOptions { method: beams, stop_strings: vec![stop.clone()], ..base },
+    );
     assert!(!cut[0].contains(&stop), "{:?} {:?}", cut[0], stop);
 }
 
-fn run_beams(model: &CausalLm, codec: &TextCodec, prompts: &[Vec<u32>], options: &Options) -> Vec<String> {
+fn run_beams(model: &CausalLm, codec: &TextCodec, prompts: &[Vec<u32>], options: &GenerateOptions) -> Vec<String> {
     let mut hooks = Hooks { go_on: &|_| true, tell: &mut |_| {} };
     generate(model, prompts, Some(codec), options, &mut hooks).unwrap().into_iter().map(|text| text.text).collect()
 }
@@ -313,7 +329,7 @@ fn every_input_is_answered_once_and_scored_against_all_its_references() {
     let rows = "mr,ref\nname[A],A is a place.\nname[A],There is A.\nname[B],B is cheap.\n";
     std::fs::write(dir.path().join("e2e.csv"), rows).unwrap();
     let data = text::load(&data(dir.path(), "e2e.csv"), &TextConfig::default(), &codec).unwrap();
-    let options = Options::greedy(12, codec.stops());
+    let options = GenerateOptions::greedy(12, &codec.specials.stops);
     let mut hooks = Hooks { go_on: &|_| true, tell: &mut |_| {} };
     let scored = score_inputs(&model, &data, &options, ScoreOptions::default(), &mut hooks).unwrap();
     assert_eq!((scored.texts.len(), scored.outputs.len(), scored.scores.references), (2, 2, 3));

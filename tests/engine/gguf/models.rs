@@ -2,6 +2,7 @@
 
 use super::{K_QUANTS, metadata, noise, tensors, values};
 use crate::golden::{golden_dir, read_json, read_tensors};
+use crate::merge::folded_language_model;
 use crate::support::assert_close;
 use crate::support::gguf::{Entries, Stored, Value, file_of};
 use adamix::config::{MixtureConfig, MixtureKind, RunConfig};
@@ -9,10 +10,12 @@ use adamix::data::text::TextBatch;
 use adamix::error::Result;
 use adamix::model::decoder::Decoder;
 use adamix::model::decoder::read::Source;
-use adamix::model::{CausalLm, DecoderSpec, LmSetup, LmSource, Packed};
+use adamix::model::{BaseModel as _, CausalLm, DecoderSpec, LmSetup, LmSource, Network as _, Packed};
 use adamix::nn::Weight;
+use adamix::nn::kernels::quant::Quantised;
 use adamix::rng::SeedStream;
 use adamix::tensor::NumberFormat;
+use adamix::train::Trainable as _;
 use adamix::train::step;
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -78,7 +81,7 @@ fn files_in_f32_give_the_logits_of_their_hugging_face_directories() {
         assert_close(family, &logits(&load_dense(&path, None), &golden), want, 1e-5, 2e-5);
         let text = std::fs::read_to_string(dir.join("config.json")).unwrap();
         let want = DecoderSpec::from_json(&text).unwrap();
-        let found = model.spec();
+        let found = &model.base.spec;
         assert_eq!((found.tied, found.biases, found.qk_norm), (want.tied, want.biases, want.qk_norm), "{family}");
         assert_eq!((found.max_positions, found.head_dim, found.norm_eps as f32), {
             (want.max_positions, want.head_dim, want.norm_eps as f32)
@@ -109,10 +112,14 @@ fn a_file_of_many_formats_gives_transformers_logits() {
     let model = load(&path, None);
     let want: Vec<f32> = golden.logits.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
     assert_close("mixed", &logits(&model, &golden), &want, 1e-4, 1e-4);
-    let Weight::Quantised(table) = &model.decoder().segments().tokens else { panic!("the table was widened") };
-    assert_eq!(table.formats().collect::<Vec<_>>(), [NumberFormat::Q8_0]);
-    let Weight::Quantised(qkv) = model.decoder().layers()[0].qkv.weight() else { panic!("q, k, v were widened") };
-    assert_eq!(qkv.formats().collect::<Vec<_>>(), [NumberFormat::F16, NumberFormat::Bf16, NumberFormat::Q8_0]);
+    let Weight::Quantised(table) = &model.base.token_embeddings else { panic!("the table was widened") };
+    let formats = |matrix: &Quantised| format!("{matrix:?}").split_once("], ").unwrap().1.to_owned();
+    assert_eq!(formats(table), format!("{})", NumberFormat::Q8_0.name()));
+    let Weight::Quantised(qkv) = model.base.layers[0].modules.linears[0].linear.weight() else {
+        panic!("q, k, v were widened")
+    };
+    let names = [NumberFormat::F16, NumberFormat::Bf16, NumberFormat::Q8_0].map(NumberFormat::name);
+    assert_eq!(formats(qkv), format!("{})", names.join("+")));
 }
 
 #[test]
@@ -122,11 +129,11 @@ fn k_quants_give_the_logits_of_their_dense_values() {
     assert_close("k", &logits(&model, &batch()), &logits(&dense, &batch()), 1e-5, 1e-4);
     // In memory it is as small as in the file.
     let linear = |model: &CausalLm| {
-        let layer = &model.decoder().layers()[0];
-        [&layer.qkv, &layer.out, &layer.inner, &layer.outer].iter().map(|l| l.weight().bytes()).sum::<usize>()
+        let layer = &model.base.layers[0].modules;
+        layer.linears.iter().map(|adapted| adapted.linear.weight().bytes()).sum::<usize>()
     };
     assert!(linear(&model) * 5 < linear(&dense), "{} {}", linear(&model), linear(&dense));
-    assert_eq!(model.decoder().parameter_count(), dense.decoder().parameter_count());
+    assert_eq!(model.base.parameter_count(), dense.base.parameter_count());
 }
 
 #[test]
@@ -149,7 +156,7 @@ fn lora_learns_through_quantised_matrices_what_it_learns_through_dense_ones() {
         for (i, param) in model.params().iter().enumerate() {
             param.value.slice_set(&noise(param.value.dims(), 0.1, 40 + i as u64), 0, 0).unwrap();
         }
-        let route = step::draw_route(&config, model, &batch, 3);
+        let route = step::draw_route(&config, model, model.size(&batch), 3);
         let (loss, grads) = step::forward_backward(&config, model, &batch, route.as_ref(), 3).unwrap();
         (loss.read().unwrap(), grads)
     };
@@ -174,8 +181,8 @@ fn lora_learns_through_quantised_matrices_what_it_learns_through_dense_ones() {
     assert!(compared >= 14, "{compared} gradients");
     // Folding widens what it is added to.
     let golden = Golden { sequences: golden.sequences, logits: serde_json::Value::Null };
-    let merged = quantised.merged_uniform().unwrap();
-    let folded = merged.with_folded_loras().unwrap();
+    let merged = quantised.merged_own().unwrap();
+    let folded = folded_language_model(&merged);
     assert_close("folded", &logits(&folded, &golden), &logits(&merged, &golden), 1e-4, 1e-4);
 }
 
@@ -187,9 +194,6 @@ impl Source for Nothing {
         Err(adamix::error::Error::format(name))
     }
     fn matrix(&self, name: &str, _: usize, _: usize) -> Result<Weight> {
-        Err(adamix::error::Error::format(name))
-    }
-    fn table(&self, name: &str, _: usize, _: usize) -> Result<Weight> {
         Err(adamix::error::Error::format(name))
     }
 }

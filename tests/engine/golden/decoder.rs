@@ -3,7 +3,7 @@
 use super::{Tensors, golden_dir, off, read_json, read_tensors, under, variant};
 use adamix::config::{Activation, MixtureConfig, MixtureKind};
 use adamix::mixture::{MergeWeights, Pick, Route};
-use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Packed, Weights};
+use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Network as _, Packed, Weights, network};
 use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
@@ -150,7 +150,7 @@ fn another_setting_gives_other_logits() {
 
 struct Step {
     model: CausalLm,
-    loss: adamix::nn::kernels::vocab_loss::VocabLoss,
+    loss: adamix::nn::kernels::loss_rows::LossParts,
     grads: Grads,
 }
 
@@ -167,8 +167,9 @@ fn step_as(
 ) -> Step {
     let model = load_as(&golden_dir(family), Some(&case.mixture(golden.rank)), dtype);
     let experts = under(tensors, &format!("experts/{}/", case.name));
-    model.set_params(|name| experts.get(name).map(|(shape, data)| (shape.as_slice(), data.as_slice()))).unwrap();
-    assert_eq!(model.params().len(), experts.len(), "{family} {}: trained tensors", case.name);
+    let find = |name: &str| experts.get(name).map(|(shape, data)| (shape.as_slice(), data.as_slice()));
+    network::overwrite(model.params(), find).unwrap();
+    assert_eq!(model.params().iter().len(), experts.len(), "{family} {}: trained tensors", case.name);
     let (ids, offsets) = golden.ids();
     let batch = Packed { ids: &ids, offsets: &offsets };
     let (rows, targets) = batch.targets(&golden.wanted);
@@ -181,7 +182,7 @@ fn step_as(
     change(&mut objective);
     let loss = model.loss(&hidden, &targets, objective).unwrap();
     let grads = model.backward(trace.unwrap(), loss.grad.as_ref().unwrap()).unwrap();
-    Step { model, loss, grads }
+    Step { model, loss: loss.rows.read().unwrap(), grads }
 }
 
 /// The worst expert's distance: the norm of the difference over the norm of what is wanted, or over a twentieth of the
@@ -270,8 +271,8 @@ fn merged_models_equal_the_fixed_route_of_equal_experts_and_differ_otherwise() {
         let step = step(family, golden, case, tensors, |_| {});
         let model = &step.model;
         let (sites, mixture) = (model.sites().len(), model.mixture().unwrap().clone());
-        let merged = model.merged_uniform().unwrap();
-        assert!(merged.params().is_empty() && merged.mixture().is_none() && merged.sites().is_empty());
+        let merged = model.merged_own().unwrap();
+        assert!(merged.params().iter().next().is_none() && merged.mixture().is_none() && merged.sites().is_empty());
         let first = Route::fixed(&mixture, sites, 0);
         let apart = off(&logits(&merged, golden, None), &logits(model, golden, Some(&first)));
         assert!(apart > 1e-3, "{what}: the mean of different experts is not the first one ({apart:.1e})");

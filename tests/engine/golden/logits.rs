@@ -103,15 +103,14 @@ fn first_token_vectors_with_and_without_the_shortcut() {
         let want = golden.cases[0].first_token.as_ref().unwrap().concat();
         let batch = pack(&golden.inputs, Labels::Classes(vec![0; golden.inputs.len()]));
         let vectors = |all_tokens| {
-            let (x, _) =
-                model.encoder().forward(&batch, ForwardOptions { all_tokens, ..ForwardOptions::eval() }).unwrap();
+            let (x, _) = model.base.forward(&batch, ForwardOptions { all_tokens, ..ForwardOptions::eval() }).unwrap();
             x.to_vec2::<f32>().unwrap()
         };
         let pooled = vectors(false).concat();
         assert!(off(&pooled, &want) <= TOLERANCE, "{family}: off by {:.1e}", off(&pooled, &want));
         let all = vectors(true);
-        assert_eq!(all.len(), batch.tokens());
-        let first: Vec<f32> = batch.offsets[..batch.len()].iter().flat_map(|&at| all[at].clone()).collect();
+        assert_eq!(all.len(), batch.ids.len());
+        let first: Vec<f32> = batch.offsets[..batch.rows.len()].iter().flat_map(|&at| all[at].clone()).collect();
         assert!(off(&first, &want) <= TOLERANCE, "{family}: off by {:.1e} without the shortcut", off(&first, &want));
     }
 }

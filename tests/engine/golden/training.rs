@@ -4,7 +4,7 @@ use super::{FAMILIES, Input, Tensors, golden_dir, load, off, pack, read_json, re
 use adamix::config::{Activation, Method, MixtureConfig, Problem, RoutingPolicy};
 use adamix::data::Labels;
 use adamix::mixture::{Pick, Route};
-use adamix::model::{Classifier, ForwardOptions};
+use adamix::model::{Classifier, ForwardOptions, Network as _, network};
 use adamix::nn::{Grads, ParamId};
 use adamix::train::loss::{HostLoss, host_loss};
 use adamix::train::optimizer::global_norm;
@@ -104,9 +104,10 @@ fn step(dir: &Path, golden: &Golden, case: &Case, tensors: &Tensors, change: imp
         .map(|p| (p.name.clone(), (p.value.dims().to_vec(), own(&p.name).unwrap())))
         .chain(experts)
         .collect();
-    model.set_params(|name| current.get(name).map(|(shape, values)| (shape.as_slice(), values.as_slice()))).unwrap();
+    let find = |name: &str| current.get(name).map(|(shape, values)| (shape.as_slice(), values.as_slice()));
+    network::overwrite(model.params(), find).unwrap();
     let batch = pack(&golden.inputs, case.labels());
-    let route = case.route(model.encoder().layers().len());
+    let route = case.route(model.base.layers.len());
     let run = ForwardOptions { passes: case.passes, route: route.as_ref(), keep: true, ..ForwardOptions::eval() };
     let (logits, trace) = model.forward(&batch, run).unwrap();
     let shape = logits.shape().clone();

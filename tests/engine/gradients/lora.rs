@@ -2,6 +2,7 @@
 
 use super::mixture::expert_of_rows;
 use super::{autograd, close, random, values, wide};
+use crate::merge::folded;
 use adamix::mixture::{Bank, RowMap};
 use adamix::mixture::{Lora, LoraMixture, Pick, Route, Side};
 use adamix::nn::{Dropout, Grads, Params};
@@ -51,7 +52,7 @@ fn banks(columns: &[Range<usize>], experts: [usize; 2]) -> [Tensor; 2] {
 }
 
 fn mixture(banks: &[Tensor; 2], columns: &[Range<usize>], cast: impl Fn(&Tensor) -> Tensor) -> LoraMixture {
-    let [a, b] = banks.each_ref().map(|bank| Bank::without_bias(cast(bank)).unwrap());
+    let [a, b] = banks.each_ref().map(|bank| Bank::new(cast(bank), None).unwrap());
     LoraMixture::new(a, b, columns.to_vec(), SCALE, 0.25).unwrap()
 }
 
@@ -170,11 +171,11 @@ fn folding_into_the_weight_is_the_module() {
         let (x, w) = (wide(&random((5, D_IN), 9)), wide(&random((D_OUT, D_IN), 10)));
         let plain = x.matmul(&w.t().unwrap()).unwrap();
         for lora in [unshared.merge(&[0.5, 0.2, 0.3]).unwrap(), unshared.merge_deltas(&[0.5, 0.2, 0.3]).unwrap()] {
-            let folded = x.matmul(&lora.folded(&w).unwrap().t().unwrap()).unwrap();
-            close("folded", &folded, &merged(&lora, &x, &plain), 1e-12);
+            let sum = x.matmul(&folded(&lora, &w).t().unwrap()).unwrap();
+            close("folded", &sum, &merged(&lora, &x, &plain), 1e-12);
         }
     }
-    let bank = |shape: (usize, usize, usize)| Bank::without_bias(random(shape, 1)).unwrap();
+    let bank = |shape: (usize, usize, usize)| Bank::new(random(shape, 1), None).unwrap();
     assert!(LoraMixture::new(bank((2, 3, 5)), bank((2, 7, 2)), blocks(&[[0, 7]]), 1.0, 0.0).is_err(), "ranks differ");
     assert!(LoraMixture::new(bank((2, 2, 5)), bank((2, 7, 2)), blocks(&[[0, 6]]), 1.0, 0.0).is_err(), "another width");
 }

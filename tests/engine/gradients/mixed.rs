@@ -1,11 +1,11 @@
 //! A trunk in 16 bits with experts and head in f32: on the CPU by plain operations, against the same model in f32.
 
-use super::values;
+use super::{mixture, norm, values};
 use crate::golden::golden_dir;
 use adamix::config::{Method, MixtureConfig, RoutingPolicy};
 use adamix::data::{Batch, Labels};
 use adamix::mixture::{Route, RouteShape};
-use adamix::model::{Classifier, DropKeys, Encoder, ForwardOptions, ModelSource, Setup};
+use adamix::model::{Classifier, DropKeys, Encoder, ForwardOptions, ModelSource, Network as _, Setup};
 use adamix::nn::Grads;
 use adamix::nn::kernels::gemm;
 use adamix::rng::{Purpose, SeedStream};
@@ -24,17 +24,6 @@ fn batch() -> Batch {
         offsets: vec![0, 3, 4, 14],
         labels: Labels::Classes(vec![0, 2, 1]),
         rows: vec![0, 1, 2],
-    }
-}
-
-fn mixture(routing: RoutingPolicy) -> MixtureConfig {
-    MixtureConfig {
-        num_experts: 3,
-        adapter_size: 5,
-        init_std: 0.3,
-        routing,
-        sharing_up: false,
-        ..MixtureConfig::default()
     }
 }
 
@@ -57,10 +46,6 @@ fn run(model: &Classifier, route: &Route, scale: f64) -> (Tensor, Grads) {
     (logits, grads)
 }
 
-fn norm(v: &[f64]) -> f64 {
-    v.iter().map(|v| v * v).sum::<f64>().sqrt()
-}
-
 #[test]
 fn a_narrow_trunk_gives_the_same_logits_and_gradients_up_to_rounding() {
     for family in ["bert-tiny", "roberta-tiny"] {
@@ -71,7 +56,7 @@ fn a_narrow_trunk_gives_the_same_logits_and_gradients_up_to_rounding() {
             let (want, want_grads) = run(&model(family, &mixture, DType::F32), &route, 1.0);
             for (dtype, tolerance) in FORMATS {
                 let narrow = model(family, &mixture, dtype);
-                assert_eq!((narrow.encoder().dtype(), narrow.encoder().activation_dtype()), (dtype, dtype));
+                assert_eq!((narrow.dtype(), narrow.base.activation_dtype()), (dtype, dtype));
                 assert!(narrow.params().iter().all(|param| param.value.dtype() == DType::F32));
                 let (got, got_grads) = run(&narrow, &route, 1.0);
                 assert_eq!(got.dtype(), DType::F32, "the head is f32");
@@ -87,7 +72,7 @@ fn a_narrow_trunk_gives_the_same_logits_and_gradients_up_to_rounding() {
                     let want = values(want);
                     let off: Vec<f64> = values(got).iter().zip(&want).map(|(g, w)| g - w).collect();
                     let (off, size) = (norm(&off), norm(&want));
-                    let name = &narrow.params().get(id).unwrap().name;
+                    let name = &narrow.params().iter().nth(id.0).unwrap().name;
                     let what = format!("{family} {routing:?} {dtype:?} {name}");
                     assert!(off <= SINGLE * tolerance * size, "{what}: off by {off} of {size}");
                     (compared, all_off, all) =
@@ -114,7 +99,7 @@ fn small_gradients_survive_a_trunk_in_f16_when_they_are_scaled() {
     let (_, kept) = run(&narrow, &route, tiny * f64::from(scale));
     let distance = |grads: &Grads, factor: f64| {
         let mut parts = Vec::new();
-        for (id, expert, want) in want.iter().filter(|(id, ..)| narrow.params().get(*id).unwrap().bank) {
+        for (id, expert, want) in want.iter().filter(|(id, ..)| narrow.params().iter().nth(id.0).unwrap().bank) {
             let got = values(grads.get(id, expert).unwrap());
             parts.extend(got.iter().zip(values(want)).map(|(g, w)| g / factor - w));
         }
@@ -136,7 +121,7 @@ fn on_the_cpu_a_narrow_model_computes_in_bf16_where_the_processor_does_else_in_f
     for (dtype, tolerance) in FORMATS {
         let narrow = Classifier::load(source.spec.clone(), &source.weights, &setup, dtype, &Device::Cpu).unwrap();
         let flow = if dtype == DType::BF16 && gemm::multiplies_bf16() { DType::BF16 } else { DType::F32 };
-        assert_eq!((narrow.encoder().dtype(), narrow.encoder().activation_dtype()), (dtype, flow));
+        assert_eq!((narrow.dtype(), narrow.base.activation_dtype()), (dtype, flow));
         let (got, _) = run(&narrow, &route, 1.0);
         let off = values(&got).iter().zip(values(&want)).fold(0.0f64, |m, (g, w)| m.max((g - w).abs()));
         assert!(off > 0.0 && off < tolerance, "{dtype:?}: off by {off}");

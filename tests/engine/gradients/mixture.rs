@@ -60,7 +60,7 @@ fn check(what: &str, picks: &[Pick; 4], up_experts: usize, rows: &RowMap) {
         let cast = |t: &Tensor| if double { wide(t) } else { t.clone() };
         // candle's derivative of gelu uses 1/sqrt(2 pi) with six digits, so the judge itself is off by 1e-7
         let (tolerance, what) = if double { (1e-6, format!("{what} plain")) } else { (2e-5, what.to_owned()) };
-        let bank = |i: usize| Bank::new(cast(&banks[i]), cast(&banks[i + 1])).unwrap();
+        let bank = |i: usize| Bank::new(cast(&banks[i]), Some(cast(&banks[i + 1]))).unwrap();
         let mut mixture = AdapterMixture::new(bank(0), bank(2), Act::Gelu);
         let mut params = Params::default();
         mixture.train("layers.0.ffn", &mut params).unwrap();

@@ -5,7 +5,7 @@ use crate::golden::golden_dir;
 use adamix::config::{Method, MixtureConfig, MixtureKind, RoutingPolicy};
 use adamix::data::{Batch, Labels};
 use adamix::mixture::{Route, RouteShape};
-use adamix::model::{Classifier, DropKeys, ForwardOptions, ModelSource, Setup};
+use adamix::model::{Classifier, DropKeys, ForwardOptions, ModelSource, Network as _, Setup};
 use adamix::nn::ParamId;
 use adamix::rng::{Purpose, SeedStream};
 use candle_core::{DType, Device, Tensor};
@@ -66,7 +66,7 @@ fn check_mixture(family: &str, method: Method, mixture: &MixtureConfig) {
     for param in model.params().iter().filter(|param| param.name.ends_with("lora_b.weight")) {
         param.value.slice_set(&(wide(&random(param.value.shape(), 50)) * 0.4).unwrap(), 0, 0).unwrap();
     }
-    let shape = RouteShape { passes: 2, sites, sequences: batch.len(), tokens: batch.tokens() };
+    let shape = RouteShape { passes: 2, sites, sequences: batch.rows.len(), tokens: batch.ids.len() };
     let route = Route::draw(mixture, SeedStream::new(2), Purpose::Routing, 7, shape);
     let route = (method == Method::Adamix).then_some(&route);
     let weight = wide(&random((6, 3), 1));

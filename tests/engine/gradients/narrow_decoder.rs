@@ -1,25 +1,28 @@
 //! Decoders whose products flow in bf16 around a residual stream in f32: the kernels against plain ones in f64, whole
 //! models against their twins in f32.
 
-use super::{close, random, values, wide};
+use super::{close, norm, random, values, wide};
 use crate::golden::golden_dir;
-use adamix::config::{MixtureConfig, MixtureKind, Recompute, RoutingPolicy, RunConfig};
+use crate::support::{assert_recompute_changes_no_bit, fill};
+use adamix::config::{MixtureConfig, MixtureKind, RoutingPolicy, RunConfig};
 use adamix::data::text::TextBatch;
 use adamix::mixture::{Route, RouteShape};
 use adamix::model::decoder::Decoder;
 use adamix::model::decoder::cache::Extension;
-use adamix::model::{CausalLm, DecoderSpec, DropKeys, ForwardOptions, KvCache, LmSetup, Packed, Weights};
+use adamix::model::{
+    BaseModel as _, CausalLm, DecoderSpec, DropKeys, ForwardOptions, KvCache, LmSetup, Network as _, Packed, Weights,
+};
 use adamix::nn::kernels::activation::Act;
 use adamix::nn::kernels::gemm;
 use adamix::nn::kernels::head_norm::{self, HeadNorm};
 use adamix::nn::kernels::layer_norm::{self, Affine};
+use adamix::nn::kernels::rms_norm::{self, Scale};
 use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::Objective;
-use adamix::nn::kernels::{Dropout, gated, residual, rms_norm};
+use adamix::nn::kernels::{Dropout, gated, residual};
 use adamix::nn::{Grads, LayerNorm, PreNorm};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::tensor::NumberFormat;
-use adamix::train::step;
 use candle_core::{DType, Device, Tensor};
 
 /// Half a unit in the last place of bf16, and a little for the sums.
@@ -84,8 +87,8 @@ fn norms_between_a_wide_stream_and_narrow_products() {
             assert_eq!(saved.through_dropout(&dsum).unwrap().dtype(), DType::F32);
         }
         let x = narrow(&random((n, d), 7));
-        let (y, saved) = rms_norm::forward(&x, None, Dropout::none(), &g, 1e-3).unwrap();
-        let (y64, _) = rms_norm::forward(&wide(&x), None, Dropout::none(), &g64, 1e-3).unwrap();
+        let (y, saved) = rms_norm::forward(&x, None, Dropout::none(), Scale { gamma: &g, eps: 1e-3 }).unwrap();
+        let (y64, _) = rms_norm::forward(&wide(&x), None, Dropout::none(), Scale { gamma: &g64, eps: 1e-3 }).unwrap();
         close("all in bf16", &y, &y64, ROUNDED);
         assert_eq!(saved.sum.dtype(), DType::BF16);
         let affine = Affine { gamma: &g, beta: &b, eps: 1e-3 };
@@ -151,17 +154,12 @@ fn rotation_heads_and_gates_in_bf16() {
 
 fn mixture(kind: MixtureKind, routing: RoutingPolicy) -> MixtureConfig {
     MixtureConfig {
-        num_experts: 3,
-        adapter_size: 5,
-        init_std: 0.3,
-        routing,
-        sharing_up: false,
         kind,
         lora_rank: 2,
         lora_alpha: 3.0,
         lora_dropout: 0.1,
         lora_target: vec!["all-linear".to_owned()],
-        ..MixtureConfig::default()
+        ..super::mixture(routing)
     }
 }
 
@@ -175,11 +173,7 @@ fn decoder(family: &str, dtype: DType) -> Decoder {
 /// Around this trunk, every trained tensor filled.
 fn model(decoder: Decoder, mixture: Option<&MixtureConfig>) -> CausalLm {
     let model = CausalLm::new(decoder, LmSetup { mixture, seed: SeedStream::new(1) }).unwrap();
-    let mut stream = SeedStream::new(31).stream(Purpose::Init, 9);
-    for param in model.params().iter() {
-        let new = Tensor::from_vec(stream.normal_vec(param.value.elem_count(), 0.2), param.value.shape(), &Device::Cpu);
-        param.value.slice_set(&new.unwrap(), 0, 0).unwrap();
-    }
+    fill(model.params(), 0.2);
     model
 }
 
@@ -202,13 +196,9 @@ fn run(model: &CausalLm, mixture: &MixtureConfig) -> (f64, Grads) {
         ForwardOptions { passes: 2, route: Some(&route), drop, lora_drop: drop, keep: true, ..ForwardOptions::eval() };
     let (hidden, trace) = model.forward(batch, Some(&rows), run).unwrap();
     assert_eq!(hidden.dtype(), DType::F32, "final hidden states are wide");
-    let objective = Objective { passes: 2, weight: 1.0, gradient: true, ..Objective::eval() };
+    let objective = Objective { passes: 2, weight: 1.0, gradient: true, ..crate::plain_loss() };
     let loss = model.loss(&hidden, &targets, objective).unwrap();
-    (loss.total, model.backward(trace.unwrap(), loss.grad.as_ref().unwrap()).unwrap())
-}
-
-fn norm(v: &[f64]) -> f64 {
-    v.iter().map(|v| v * v).sum::<f64>().sqrt()
+    (loss.rows.read().unwrap().total, model.backward(trace.unwrap(), loss.grad.as_ref().unwrap()).unwrap())
 }
 
 /// How far apart the gradients are: the worst of single tensors, and all together, as shares of their norms.
@@ -241,7 +231,7 @@ fn a_narrow_decoder_gives_the_same_gradients_up_to_rounding() {
             let (want, want_grads) = run(&model(decoder(family, DType::F32), Some(&mixture)), &mixture);
             for (flow, tolerance) in FLOWS {
                 let narrow = model(decoder(family, DType::F32).with_activation_dtype(flow), Some(&mixture));
-                assert_eq!((narrow.decoder().activation_dtype(), narrow.decoder().dtype()), (flow, DType::F32));
+                assert_eq!((narrow.base.activation_dtype(), narrow.base.dtype()), (flow, DType::F32));
                 assert!(narrow.params().iter().all(|param| param.value.dtype() == DType::F32));
                 let (got, got_grads) = run(&narrow, &mixture);
                 let (worst, all, count) = apart(&got_grads, &want_grads);
@@ -260,9 +250,13 @@ fn a_decoder_flows_in_bf16_where_the_processor_multiplies_it() {
     let flow = if gemm::multiplies_bf16() { DType::BF16 } else { DType::F32 };
     for family in FAMILIES {
         let (half, whole) = (decoder(family, DType::BF16), decoder(family, DType::F32));
-        assert_eq!((half.activation_dtype(), half.dtype(), half.stored()), (flow, DType::F32, DType::BF16), "{family}");
         assert_eq!(
-            (whole.activation_dtype(), whole.dtype(), whole.stored()),
+            (half.activation_dtype(), half.dtype(), half.matrix_dtype()),
+            (flow, DType::F32, DType::BF16),
+            "{family}"
+        );
+        assert_eq!(
+            (whole.activation_dtype(), whole.dtype(), whole.matrix_dtype()),
             (DType::F32, DType::F32, DType::F32),
             "{family}"
         );
@@ -283,17 +277,11 @@ fn layers_run_again_give_the_same_bits_in_bf16() {
         [("gpt2-tiny", MixtureKind::Adapter), ("qwen3-tiny", MixtureKind::Lora), ("llama-tiny", MixtureKind::Lora)]
     {
         let mixture = mixture(kind, RoutingPolicy::PerBatch);
-        let mut config = RunConfig { mixture, ..RunConfig::default() };
+        let config = RunConfig { mixture, ..RunConfig::default() };
         let model = model(decoder(family, DType::BF16), Some(&config.mixture));
         let (ids, offsets, wanted) = lessons();
         let batch = TextBatch { ids, rows: (1..offsets.len()).collect(), offsets, learn: wanted };
-        let mut run = |recompute: Recompute| {
-            config.train.recompute = recompute;
-            let route = step::draw_route(&config, &model, &batch, 4);
-            let (loss, grads) = step::forward_backward(&config, &model, &batch, route.as_ref(), 4).unwrap();
-            (loss.read().unwrap(), grads.iter().map(|(_, _, g)| values(g)).collect::<Vec<_>>())
-        };
-        assert_eq!(run(Recompute::On), run(Recompute::Off), "{family}");
+        assert_recompute_changes_no_bit(family, &config, &model, &batch);
     }
 }
 
@@ -323,7 +311,7 @@ fn text_is_read_token_by_token_in_bf16_as_at_once() {
             let model = model(trunk, None);
             let ids = lessons().0[..16].to_vec();
             let whole = model.logits(Packed { ids: &ids, offsets: &[0, ids.len()] }, None, None).unwrap();
-            let mut cache = KvCache::new(model.spec());
+            let mut cache = KvCache::new(&model.base);
             let sequence = cache.start();
             for (at, parts) in [&ids[..7], &ids[7..8], &ids[8..10], &ids[10..15], &ids[15..]].into_iter().enumerate() {
                 let got = model.extend(&mut cache, &[Extension { sequence, ids: parts }], None).unwrap();

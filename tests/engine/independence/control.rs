@@ -44,7 +44,8 @@ fn pause_step_resume_and_stop_do_what_they_say() {
         window.wait("one step", |w| steps(w) == held + more && pauses(w) == before + 1);
     }
     // Questions are answered while the run is held.
-    let inspect = window.send(|req| Command::Inspect { req, subject: Subject::Live, site: 1, side: Side::Down });
+    let inspect = window
+        .send(Command::Query { subject: Subject::Live, query: ModelQuery::Inspect { site: 1, side: Side::Down } });
     let Ok(Outcome::Experts(experts)) = window.wait_for(inspect) else { panic!("no experts") };
     assert_eq!((experts.step, experts.sites.len(), experts.heat_maps.len()), (held + 3, 2, 4));
     assert!(experts.sides[2].experts.iter().any(|e| e.from_start > 0.0));
@@ -84,7 +85,7 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
     // Another process of this program, so to say.
     let mut other = Window::open();
     let run = RunId(77);
-    let resume = other.send(|req| Command::ResumeRun { req, run, dir: dir.clone() });
+    let resume = other.send(Command::ResumeRun { run, dir: dir.clone() });
     assert_eq!(other.wait_for(resume), Ok(Outcome::RunEnded(run)));
     let started = other.events.iter().find_map(|event| match event {
         Event::RunStarted { history, evals, start, .. } => Some((history.len(), evals.len(), start.first_step)),
@@ -92,7 +93,7 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
     });
     assert_eq!(started, Some((9, 1, 9)), "the curves so far");
     let gradient_health =
-        |event: &Event| matches!(event, Event::GradientHealth { gradient_health, .. } if gradient_health[0].step == 3);
+        |event: &Event| matches!(event, Event::GradientHealth(_, gradient_health) if gradient_health[0].step == 3);
     assert!(other.events.iter().any(gradient_health), "the lamps of the first part are lost");
     assert_eq!(other.steps.len(), 15);
     let end = other.end().unwrap();
@@ -110,13 +111,14 @@ fn cancelling_gives_up_the_question_and_nothing_else() {
     config.eval.eval_batch_size = 1;
     let start = window.start(&config);
     window.wait_for(start).unwrap();
-    let long = window.send(|req| Command::Compare { req, subject: Subject::Live, random_routes: 1000 });
+    let long =
+        window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Compare { random_routes: 1000 } });
     window.wait("the question to be taken up", |w| {
         w.events.iter().any(|e| matches!(e, Event::Progress { req, .. } if *req == long))
     });
     window.engine.control(ControlRequest::CancelJob);
     assert_eq!(window.wait_for(long).unwrap_err().kind, ErrorKind::Cancelled);
-    let short = window.send(|req| Command::Compare { req, subject: Subject::Live, random_routes: 1 });
+    let short = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Compare { random_routes: 1 } });
     assert!(window.wait_for(short).is_ok(), "a later question is cancelled too");
 }
 

@@ -1,7 +1,7 @@
 //! Models are listed, fetched and removed beside everything else.
 
 use super::Window;
-use crate::support::hub::{Fault, HubServer};
+use crate::support::hub::{Fault, HubServer, hub};
 use crate::support::place::Place;
 use adamix::model::HeaderReader;
 use adamix::model_store::Hub;
@@ -17,13 +17,13 @@ impl Shop {
     fn open() -> Self {
         let (place, server) = (Place::new(), HubServer::start());
         server.put_dir("tiny/bert", &place.path("model"));
-        let hub = Hub::at(&place.path("hub"), &server.endpoint);
+        let hub = hub(&place.path("hub"), &server.endpoint, "");
         Self { place, server, hub }
     }
 }
 
 fn ask(window: &mut Window, ask: StoreAsk) -> RequestId {
-    window.send(|req| Command::Store { req, ask })
+    window.send(Command::Store(ask))
 }
 
 fn cached(window: &mut Window) -> CacheInfo {
@@ -35,7 +35,7 @@ fn cached(window: &mut Window) -> CacheInfo {
 
 fn told(window: &Window, req: RequestId) -> Vec<DownloadProgress> {
     let told = window.events.iter().filter_map(|event| match event {
-        Event::Downloading { req: of, progress } if *of == req => Some(progress.clone()),
+        Event::Downloading(of, progress) if *of == req => Some(progress.clone()),
         _ => None,
     });
     told.collect()

@@ -16,19 +16,19 @@ fn wrong_settings_fail_with_their_reason_and_leave_nothing_behind() {
     assert!(failure.message.contains("nowhere"), "{}", failure.message);
     assert_eq!(window.phase(), RunPhase::Failed);
     assert!(!place.path("runs").exists(), "a run directory was made");
-    let live = window.send(|req| Command::Merge { req, subject: Subject::Live, plan: MergePlan::Uniform });
+    let live = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Merge(MergePlan::Uniform) });
     assert!(window.wait_for(live).unwrap_err().message.contains("no model in memory"));
-    let preflight = window.send(|req| Command::Preflight { req, config: Box::new(config) });
+    let preflight = window.send(Command::Preflight(Box::new(config)));
     let Ok(Outcome::Preflight(report)) = window.wait_for(preflight) else { panic!("no report") };
     assert!(report.problems[0].contains("nowhere"), "{:?}", report.problems);
-    let model = window.send(|req| Command::PreviewModel { req, model: place.config(4).model });
+    let model = window.send(Command::PreviewModel(place.config(4).model));
     let Ok(Outcome::Model(info)) = window.wait_for(model) else { panic!("no model") };
     assert_eq!((info.family.as_str(), info.layers, info.hidden_size, info.heads), ("BERT", 2, 20, 4));
     assert!(info.parameters > 5000 && info.file_bytes > 4 * info.parameters as u64);
-    let preflight = window.send(|req| Command::Preflight { req, config: Box::new(place.config(4)) });
+    let preflight = window.send(Command::Preflight(Box::new(place.config(4))));
     let Ok(Outcome::Preflight(report)) = window.wait_for(preflight) else { panic!("no report") };
-    assert_eq!((report.problems.len(), report.total_steps), (0, 4), "{:?}", report.problems);
-    assert!(report.seconds.is_some() && report.trained_parameters > 0);
+    assert_eq!((report.problems.len(), report.start.total_steps), (0, 4), "{:?}", report.problems);
+    assert!(report.seconds.is_some() && report.start.trained_parameters > 0);
 }
 
 #[test]
@@ -54,14 +54,12 @@ fn an_engine_that_cannot_start_says_so_and_refuses_what_comes_later() {
     let first = AtomicBool::new(true);
     let mut window = Window::open_with(move || assert!(!first.swap(false, Ordering::SeqCst), "planted"));
     let failed = |w: &Window| {
-        w.events
-            .iter()
-            .any(|e| matches!(e, Event::Failed { req: None, failure } if failure.message.contains("planted")))
+        w.events.iter().any(|e| matches!(e, Event::Failed(None, failure) if failure.message.contains("planted")))
     };
     window.wait("the failure", |w| failed(w));
     // The thread is gone at some moment from now on; until then a command may still be taken, but not for ever.
     let patience = std::time::Instant::now();
-    while window.engine.try_send(Command::ListRuns { req: RequestId(1), runs_dir: String::new() }) != Err(Busy::Gone) {
+    while window.engine.try_send(RequestId(1), Command::ListRuns(String::new())) != Err(Busy::Gone) {
         assert!(patience.elapsed() < FOREVER, "a dead engine still takes commands");
         std::thread::yield_now();
     }

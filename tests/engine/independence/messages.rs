@@ -14,13 +14,13 @@ fn a_run_tells_its_whole_story_in_order() {
     assert_eq!(window.wait_for(start), Ok(Outcome::RunEnded(RunId(start.0))));
     assert!(matches!(&window.events[0], Event::Ready { device, threads } if device == "CPU" && *threads >= 1));
     let kind = |event: &Event| match event {
-        Event::PhaseChanged { phase, .. } => format!("{phase:?}"),
+        Event::PhaseChanged(_, phase) => format!("{phase:?}"),
         Event::RunStarted { .. } => "started".to_owned(),
-        Event::Evaluated { record, .. } => format!("eval {}", record.step),
+        Event::Evaluated(_, record) => format!("eval {}", record.step),
         Event::CheckpointWritten { step, .. } => format!("checkpoint {step}"),
         Event::RunEnded { .. } => "ended".to_owned(),
-        Event::GradientHealth { gradient_health, .. } => format!("lamps {}", gradient_health[0].step),
-        Event::Distances { sample, .. } => format!("distances {}", sample.step),
+        Event::GradientHealth(_, gradient_health) => format!("lamps {}", gradient_health[0].step),
+        Event::Distances(_, sample) => format!("distances {}", sample.step),
         Event::Done { .. } => "done".to_owned(),
         other => format!("{other:?}"),
     };
@@ -63,7 +63,7 @@ fn a_window_that_never_looks_costs_nothing_and_gets_everything_later() {
     let evals: Vec<u64> = window
         .events
         .iter()
-        .filter_map(|event| if let Event::Evaluated { record, .. } = event { Some(record.step) } else { None })
+        .filter_map(|event| if let Event::Evaluated(_, record) = event { Some(record.step) } else { None })
         .collect();
     assert_eq!(evals, (1..=500).map(|i| i * 10).collect::<Vec<_>>(), "events are lost or out of order");
     assert!(window.events.len() > 1024, "this test needs more events than the lane holds");
@@ -122,7 +122,7 @@ fn a_full_command_lane_refuses_at_once() {
     let mut taken = Vec::new();
     let refused = loop {
         let req = window.req();
-        match window.engine.try_send(Command::ListRuns { req, runs_dir: place.path("runs").display().to_string() }) {
+        match window.engine.try_send(req, Command::ListRuns(place.path("runs").display().to_string())) {
             Ok(()) => taken.push(req),
             Err(busy) => break busy,
         }

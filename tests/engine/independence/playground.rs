@@ -11,7 +11,7 @@ fn plan(panes: &[Pane]) -> Box<PlayPlan> {
 
 fn play(window: &mut Window, writer: Writer, plan: &PlayPlan) -> Result<PlayReport, Failure> {
     let plan = Box::new(plan.clone());
-    let req = window.send(|req| Command::Play { req, writer, plan });
+    let req = window.send(Command::Play { writer, plan });
     match window.wait_for(req)? {
         Outcome::Played(report) => Ok(*report),
         other => panic!("{other:?}"),
@@ -57,7 +57,7 @@ fn panes_answer_side_by_side_and_are_compared_with_the_first() {
     }
     assert_eq!(again.fingerprint, merged.fingerprint);
     assert!(window.writing.iter().any(|(_, texts)| texts.len() == panes.len()), "nothing was shown meanwhile");
-    let write = window.send(|req| Command::Write { req, subject: Subject::Live, inputs: 4 });
+    let write = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Write { inputs: 4 } });
     let Ok(Outcome::Written(written)) = window.wait_for(write) else { panic!("nothing written") };
     assert_eq!((written.inputs, written.ways.len(), written.samples.len()), (4, 3, 3));
     assert_eq!(written.ways[1].way, "merged");

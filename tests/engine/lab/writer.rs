@@ -3,11 +3,11 @@
 use adamix::artifact::export::gguf_model;
 use adamix::config::{RunConfig, Task, WRITER_LAB, presets};
 use adamix::eval::compare;
-use adamix::eval::generate::{Hooks, Options};
-use adamix::model::LmSource;
+use adamix::eval::generate::{GenerateOptions, Hooks};
+use adamix::model::{LmSource, Network as _};
 use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
 use adamix::train::step::StepIndex;
-use adamix::train::{AdamW, Control, NullObserver, Subject};
+use adamix::train::{AdamW, Control, ModelAndData, NullObserver};
 use adamix::workflow::generate::TextGenerator;
 use adamix::workflow::run;
 use adamix::workflow::run::{Prepared, Run};
@@ -58,7 +58,7 @@ fn the_model_loads_and_is_as_small_as_stated() {
 #[test]
 fn its_tokenizer_spells_everything() {
     let codec = adamix::data::text::TextCodec::writer_lab().unwrap();
-    assert_eq!((codec.bos(), codec.eos(), codec.max_id()), (Some(0), Some(0), 4095));
+    assert_eq!((codec.specials.bos, codec.specials.eos, codec.max_id()), (Some(0), Some(0), 4095));
     for text in ["The Vaults is a £20-25 pub near Café Adriatic.", "\u{1f600}  tabs\tand\nlines"] {
         let ids = codec.encode(text).unwrap();
         assert_eq!(codec.decode(&ids).unwrap(), text);
@@ -91,7 +91,7 @@ fn its_preset_learns_to_write_about_restaurants() {
     config.train.warmup_ratio = 0.0;
     config.data.max_eval_rows = 4;
     let Prepared { subject, warnings, .. } = run::prepare(&config).unwrap();
-    let Subject::Lm(model, data) = &subject else { panic!("not a language model") };
+    let ModelAndData::Lm(model, data) = &subject else { panic!("not a language model") };
     assert_eq!((data.train.len(), warnings.len()), (1400, 0));
     assert!(data.train.encoded.iter().all(|text| text.cut == 0), "every text fits whole");
     let options = subject.options(&config, &|_| true);
@@ -101,7 +101,7 @@ fn its_preset_learns_to_write_about_restaurants() {
     for step in 0..config.train.max_steps {
         subject.step(&config, &mut optimizer, StepIndex { step, total: config.train.max_steps }, &mut order).unwrap();
     }
-    let after = compare::evaluate(&model.merged_uniform().unwrap(), &data.dev, None, &options).unwrap().loss;
+    let after = compare::evaluate(&model.merged_own().unwrap(), &data.dev, None, &options).unwrap().loss;
     assert!(after < before - 0.1, "the dev loss went from {before} to {after}");
 }
 
@@ -137,18 +137,17 @@ fn its_whole_models_are_opened_again_and_write_the_same() {
     assert!(reports.iter().all(|report| report.certificate.passed));
 
     let (model, data) = opened.subject.language_model().unwrap();
-    let merged =
-        TextGenerator::new(model.merged_uniform().unwrap(), data.encoder.codec().clone(), String::new()).unwrap();
+    let merged = TextGenerator::new(model.merged_own().unwrap(), data.encoder.codec.clone(), String::new()).unwrap();
     let question = "name[The Mill], food[French], area[riverside]";
     let prompt = merged.prompt(Some(&data.encoder), (false, None), question).unwrap();
     let text = |generator: &TextGenerator| {
         let hooks = &mut Hooks { go_on: &|_| true, tell: &mut |_| {} };
-        let options = Options::greedy(12, &generator.stops());
+        let options = GenerateOptions::greedy(12, &generator.stops());
         generator.write(std::slice::from_ref(&prompt), &options, hooks).unwrap().remove(0).text
     };
     let want = text(&merged);
     assert!(!want.trim().is_empty());
-    let base = TextGenerator::new(model.bare(), data.encoder.codec().clone(), String::new()).unwrap();
+    let base = TextGenerator::new(model.bare(), data.encoder.codec.clone(), String::new()).unwrap();
     assert_ne!(text(&base), want, "three steps changed what it writes");
     for report in &reports {
         let path = match report.target {

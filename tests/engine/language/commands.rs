@@ -1,25 +1,16 @@
 //! The commands of the program, and the window's thread, on a language model.
 
 use crate::independence::Window;
+use crate::support::cli;
 use crate::support::texts::TextPlace;
+use adamix::analysis::expert_stats::CosineOf;
 use adamix::protocol::*;
 use serde_json::Value;
-use std::process::Command as Process;
 
 /// Runs `adamix` in this place; what it printed as JSON, line by line.
+#[track_caller]
 pub fn adamix(place: &TextPlace, arguments: &[&str]) -> Vec<Value> {
-    let output = Process::new(env!("CARGO_BIN_EXE_adamix"))
-        .args(arguments)
-        .args(["--json"])
-        .current_dir(place.path(""))
-        .env_remove("DISPLAY")
-        .env_remove("WAYLAND_DISPLAY")
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let (out, err) = (text(output.stdout), text(output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {err}");
-    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    cli::adamix(&place.path(""), &[arguments, &["--json"]].concat()).json()
 }
 
 const TRAIN: &str = "train --model model --task text --train-file train.jsonl --dev-file dev.jsonl --kind lora \
@@ -72,6 +63,20 @@ fn every_command_works_on_a_language_model() {
     let inspection = adamix(&place, &["inspect", "runs/texts"]).pop().unwrap();
     assert_eq!(inspection["routing"][0]["name"], "layers.0.self_attn.q_proj");
     assert!(inspection["experts"][0]["tensor"].as_str().unwrap().ends_with("lora_a.weight"));
+    // The window shows the same cosines: those of the changes since the start.
+    let (mut window, dir) = (Window::open(), place.path("runs/texts"));
+    let subject = Subject::Saved { dir, checkpoint: Checkpoint::Last };
+    let inspect = window.send(Command::Query { subject, query: ModelQuery::Inspect { site: 0, side: Side::Down } });
+    let Ok(Outcome::Experts(shown)) = window.wait_for(inspect) else { panic!("no experts") };
+    let sides: Vec<_> = shown.sides.iter().filter(|side| side.experts.len() > 1).collect();
+    let printed = inspection["experts"].as_array().unwrap();
+    assert_eq!((printed.len(), printed[0]["cosine_of"].as_str()), (sides.len(), Some("change")));
+    for (printed, side) in printed.iter().zip(sides) {
+        let rows = printed["cosine"].as_array().unwrap().iter();
+        let cosine: Vec<f32> =
+            rows.flat_map(|row| row.as_array().unwrap()).map(|c| c.as_f64().unwrap() as f32).collect();
+        assert_eq!((&cosine, CosineOf::Change), (&side.cosine, side.cosine_of), "{}", printed["tensor"]);
+    }
     let compared = adamix(&place, &["compare", "runs/texts", "eval.json"]).pop().unwrap();
     assert_eq!(compared["runs"][0]["report"], compared["runs"][1]["report"]);
     let data = adamix(&place, &["data", "--model", "model", "--text", "train.jsonl", "--dev-file", "dev.jsonl"]);
@@ -81,17 +86,7 @@ fn every_command_works_on_a_language_model() {
 #[test]
 fn people_read_it_as_a_table() {
     let place = TextPlace::new("gpt2-tiny");
-    let run = |arguments: &[&str]| {
-        let output = Process::new(env!("CARGO_BIN_EXE_adamix"))
-            .args(arguments)
-            .current_dir(place.path(""))
-            .env_remove("DISPLAY")
-            .env_remove("WAYLAND_DISPLAY")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let run = |arguments: &[&str]| cli::adamix(&place.path(""), arguments).done().to_owned();
     let trained = run(&TRAIN.split_whitespace().collect::<Vec<_>>());
     for words in ["loss*", "perplexity", "token_accuracy", "base model, untrained", "expert 2 alone", "ensemble of 3"] {
         assert!(trained.contains(words), "{words:?} is missing in: {trained}");
@@ -106,16 +101,21 @@ fn people_read_it_as_a_table() {
 fn the_windows_thread_trains_a_language_model() {
     let (place, mut window) = (TextPlace::new("llama-tiny"), Window::open());
     let config = place.config(12);
-    let model = window.send(|req| Command::PreviewModel { req, model: config.model.clone() });
+    let model = window.send(Command::PreviewModel(config.model.clone()));
     let Ok(Outcome::Model(info)) = window.wait_for(model) else { panic!("no model") };
     assert_eq!((info.family.as_str(), info.layers, info.hidden_size, info.vocab_size), ("Llama", 2, 16, 32));
-    let data = window.send(|req| Command::PreviewData { req, config: Box::new(config.clone()) });
+    let data = window.send(Command::PreviewData(Box::new(config.clone())));
     let Ok(Outcome::Texts(preview)) = window.wait_for(data) else { panic!("no preview") };
     assert_eq!((preview.train.examples, preview.dev.examples), (96, 30));
-    let preflight = window.send(|req| Command::Preflight { req, config: Box::new(config.clone()) });
+    let preflight = window.send(Command::Preflight(Box::new(config.clone())));
     let Ok(Outcome::Preflight(report)) = window.wait_for(preflight) else { panic!("no report") };
-    assert_eq!((report.problems.len(), report.total_steps, report.train_rows), (0, 12, 96), "{:?}", report.problems);
-    assert!(report.seconds.is_some() && report.trained_parameters > 0);
+    assert_eq!(
+        (report.problems.len(), report.start.total_steps, report.start.train_rows),
+        (0, 12, 96),
+        "{:?}",
+        report.problems
+    );
+    assert!(report.seconds.is_some() && report.start.trained_parameters > 0);
 
     window.engine.watch(Watch { routing: true, experts: Some((3, Side::Up)) });
     let start = window.start(&config);
@@ -123,18 +123,19 @@ fn the_windows_thread_trains_a_language_model() {
     assert_eq!(window.steps.iter().map(|bucket| bucket.n).sum::<u32>(), 12);
     let end = window.end().unwrap();
     assert!(end.report.as_ref().unwrap().base.is_some());
-    let live = window.send(|req| Command::Compare { req, subject: Subject::Live, random_routes: 3 });
+    let live = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Compare { random_routes: 3 } });
     let Ok(Outcome::Compared(report)) = window.wait_for(live) else { panic!("no comparison") };
     assert_eq!(Some(*report), end.report);
     let dir = window.dir();
     let saved = Subject::Saved { dir: dir.clone(), checkpoint: Checkpoint::Best };
-    let merge = window.send(|req| Command::Merge { req, subject: saved.clone(), plan: MergePlan::Uniform });
+    let merge = window.send(Command::Query { subject: saved.clone(), query: ModelQuery::Merge(MergePlan::Uniform) });
     let Ok(Outcome::Merged(merged)) = window.wait_for(merge) else { panic!("no merge") };
     assert_eq!(merged.scores, end.report.unwrap().merged);
-    let inspect = window.send(|req| Command::Inspect { req, subject: saved, site: 3, side: Side::Up });
+    let inspect =
+        window.send(Command::Query { subject: saved, query: ModelQuery::Inspect { site: 3, side: Side::Up } });
     let Ok(Outcome::Experts(experts)) = window.wait_for(inspect) else { panic!("no experts") };
     assert_eq!((experts.sites.len(), experts.sites[3].as_str()), (14, "layers.0.self_attn.o_proj"));
-    let opened = window.send(|req| Command::OpenRun { req, dir });
+    let opened = window.send(Command::OpenRun(dir));
     let Ok(Outcome::Opened(detail)) = window.wait_for(opened) else { panic!("no run") };
     assert!(detail.routing.is_some() && detail.evals.iter().all(|eval| eval.merged.perplexity.is_some()));
 }

@@ -6,10 +6,11 @@ use crate::support::texts::TextPlace;
 use crate::transfer::{damage, damage_at, write_tokenizer};
 use adamix::artifact::export::base::{BaseFiles, BaseKind};
 use adamix::artifact::export::gguf_model::{self, GgufModel};
-use adamix::artifact::export::{ExportMeta, Recipe, proof};
+use adamix::artifact::export::hf;
+use adamix::artifact::export::{ExportMeta, Recipe};
 use adamix::config::{DtypeChoice, MixtureConfig, MixtureKind, RunConfig, Task};
-use adamix::model::LmSource;
 use adamix::model::decoder::targets::lora_targets;
+use adamix::model::{LmSource, Network as _};
 use adamix::protocol::{Checkpoint, ExportPlan, ExportReport, ExportTarget, MergePlan};
 use adamix::tensor::NumberFormat;
 use adamix::tensor::gguf::GgufFile;
@@ -120,13 +121,13 @@ fn every_target_is_proven_from_its_files() {
 /// The whole model is checked again after one byte of its file was changed.
 fn one_wrong_value_is_named(opened: &Opened, config: &RunConfig, whole: &ExportReport) {
     let (model, _) = opened.subject.language_model().unwrap();
-    let merged = model.merged_uniform().unwrap();
-    let modules = compose(&merged.loras(), &lora_targets(merged.spec())).unwrap();
+    let merged = model.merged_own().unwrap();
+    let modules = compose(&merged.loras(), &lora_targets(&merged.base.spec), None).unwrap();
     let source = LmSource::open(Path::new(&config.model.path)).unwrap();
     let all = exported::merged(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
-    assert!(proof::hf(&whole.dir, &all, NumberFormat::F32, None).unwrap().passed);
+    assert!(hf::certify(&whole.dir, &all, NumberFormat::F32, None).unwrap().passed);
     damage(&whole.dir.join("model.safetensors"));
-    let proof = proof::hf(&whole.dir, &all, NumberFormat::F32, None).unwrap();
+    let proof = hf::certify(&whole.dir, &all, NumberFormat::F32, None).unwrap();
     let name = all.names().pop().unwrap();
     assert!(!proof.passed && proof.problems.iter().any(|problem| problem.starts_with(&name)), "{:?}", proof.problems);
 }
@@ -209,16 +210,16 @@ fn on_gguf(family: &str) {
 /// A certificate of a file in which one byte is another than the one written.
 fn one_wrong_byte_is_found(opened: &Opened, file: &Path) {
     let (model, _) = opened.subject.language_model().unwrap();
-    let modules = compose(&model.merged_uniform().unwrap().loras(), &lora_targets(model.spec())).unwrap();
+    let modules = compose(&model.merged_own().unwrap().loras(), &lora_targets(&model.base.spec), None).unwrap();
     let source = LmSource::open(Path::new(&opened.config.model.path)).unwrap();
     let all = exported::merged(&source.weights, BaseKind::Decoder(&source.spec), &modules, &[]).unwrap();
     let about = about(&source, NumberFormat::F32);
     let model = GgufModel::new(&all, &source.spec, BaseFiles::Gguf(&source.dir), &about, NumberFormat::F32).unwrap();
     let dir = file.parent().unwrap();
-    assert!(proof::gguf(dir, &model, NumberFormat::F32, None).unwrap().passed);
+    assert!(gguf_model::certify(dir, &model, NumberFormat::F32, None).unwrap().passed);
     let name = "blk.1.ffn_up.weight";
     damage_at(file, GgufFile::open(file).unwrap().tensors[name].offset as usize + 3);
-    let proof = proof::gguf(dir, &model, NumberFormat::F32, None).unwrap();
+    let proof = gguf_model::certify(dir, &model, NumberFormat::F32, None).unwrap();
     assert!(!proof.passed && proof.problems.iter().any(|problem| problem.starts_with(name)), "{:?}", proof.problems);
 }
 
@@ -294,7 +295,7 @@ fn a_run_writes_and_is_scored() {
     assert!(text.trim_start().starts_with("the") && text.trim_end().ends_with("here"), "{text}");
     let dev = opened.subject.language_model().unwrap().1;
     let example =
-        dev.dev.encoded.iter().find(|text| dev.encoder.codec().decode(&text.ids).unwrap().contains("red there"));
+        dev.dev.encoded.iter().find(|text| dev.encoder.codec.decode(&text.ids).unwrap().contains("red there"));
     let prompt = merged["prompt_ids"].as_array().unwrap();
     let ids: Vec<u64> = prompt.iter().map(|id| id.as_u64().unwrap()).collect();
     let trained: Vec<u64> = example.unwrap().ids[..ids.len()].iter().map(|&id| u64::from(id)).collect();

@@ -4,8 +4,10 @@ use super::commands::adamix;
 use super::exports::letters;
 use super::shipping::{refusal, with_settings};
 use crate::golden::golden_dir;
+use crate::support::cli;
 use crate::support::texts::TextPlace;
-use adamix::artifact::export::peft::MODEL_FILE;
+use adamix::artifact::export::Recipe;
+use adamix::artifact::import::peft::MODEL_FILE;
 use adamix::artifact::import::reference;
 use adamix::artifact::{RunDir, checkpoint};
 use adamix::tensor::safetensors::{self, SafetensorsFile};
@@ -84,7 +86,7 @@ fn scores_of_experts_weigh_the_merge() {
     let place = letters("gpt2-tiny");
     let found = with_settings(&place, &["import", "--name", "scored", &file("gpt2_scored.pt")]);
     let notes = found["notes"].to_string();
-    assert!(notes.contains("2 sites have scores") && notes.contains("softmax"), "{notes}");
+    assert!(notes.contains("2 modules have scores") && notes.contains("softmax"), "{notes}");
 
     // Softmax and weighted mean by themselves, of the file's own tensors.
     let banks = reference::read(Path::new(&file("gpt2_scored.pt"))).unwrap().tensors;
@@ -126,17 +128,19 @@ fn scores_of_experts_weigh_the_merge() {
     assert!(settings("runs/scored").contains("merge_weights") && !settings("runs/plain").contains("merge_weights"));
 
     // Only a uniform merge is called uniform.
+    let recipe = |out: &str| {
+        let (_, metadata) = safetensors::read(&place.path(out).join("merged/adapter.safetensors")).unwrap();
+        toml::from_str::<Recipe>(&metadata["recipe_toml"]).unwrap()
+    };
+    assert_eq!(recipe("uniform"), Recipe::uniform(3));
+    assert!(recipe("scored") != Recipe::uniform(3) && recipe("scored").sites.len() == 2, "{:?}", recipe("scored"));
     for (run, with, name) in [
         ("runs/scored", "imported-scores", "merged, imported scores"),
         ("runs/plain", "uniform-weights", "merged, uniform"),
     ] {
         assert_eq!(adamix(&place, &["eval", run]).pop().unwrap()["report"]["merged_with"], with);
-        let table = std::process::Command::new(env!("CARGO_BIN_EXE_adamix"))
-            .args(["eval", run])
-            .current_dir(place.path(""))
-            .output()
-            .unwrap();
-        let table = String::from_utf8(table.stdout).unwrap();
+        let ran = cli::adamix(&place.path(""), &["eval", run]);
+        let table = ran.done();
         assert!(table.contains(name) && table.contains("uniform") == (run == "runs/plain"), "{table}");
     }
 }

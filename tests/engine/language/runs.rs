@@ -71,7 +71,10 @@ fn the_run_directory_holds_everything() {
     let count = |of: fn(&Line) -> bool| lines.iter().filter(|line| of(line)).count();
     assert_eq!(count(|line| matches!(line, Line::Step(_))), 12);
     assert_eq!(count(|line| matches!(line, Line::Eval(eval) if eval.merged.perplexity.is_some())), 4);
-    assert_eq!(count(|line| matches!(line, Line::End(_, end) if end.report.as_ref().unwrap().base.is_some())), 1);
+    assert_eq!(
+        count(|line| matches!(line, Line::End { record: end, .. } if end.report.as_ref().unwrap().base.is_some())),
+        1
+    );
     assert!(count(|line| matches!(line, Line::TensorHealth(_))) > 0);
     let routes: Vec<_> = RouteFile::open(&dir.routes()).unwrap().map(Result::unwrap).collect();
     assert_eq!((routes.len(), routes[0].route.sites, routes[0].route.passes), (12, 14, 2));

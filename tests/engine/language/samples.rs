@@ -3,6 +3,7 @@
 
 use super::commands::adamix;
 use crate::independence::Window;
+use crate::support::cli;
 use crate::support::place::Place;
 use crate::support::texts::TextPlace;
 use adamix::artifact::recorder::{Line, read_lines, read_samples};
@@ -13,7 +14,6 @@ use adamix::records::{EndReason, EndRecord, SampleRecord, StepRecord};
 use adamix::train::{Control, NullObserver, Observer, Trainer};
 use adamix::workflow::run;
 use adamix::workflow::run::Run;
-use std::process::Command as Process;
 
 fn train(config: &RunConfig) -> (RunDir, EndRecord) {
     let mut run = Run::start(run::prepare(config).unwrap()).unwrap();
@@ -283,7 +283,7 @@ fn a_model_that_cannot_write_still_learns() {
 }
 
 fn sampled(window: &Window) -> Vec<SampleRecord> {
-    let record = |event: &Event| if let Event::Sampled { record, .. } = event { Some(record.clone()) } else { None };
+    let record = |event: &Event| if let Event::Sampled(_, record) = event { Some(record.clone()) } else { None };
     window.events().iter().filter_map(record).collect()
 }
 
@@ -296,7 +296,8 @@ fn a_pause_holds_the_writing_and_a_step_comes_after_it() {
     window.engine.control(ControlRequest::Pause);
     window.wait("a pause before the first step", |w| w.phase() == RunPhase::Paused);
     assert!(sampled(&window).is_empty(), "it is held before the first token");
-    let inspect = window.send(|req| Command::Inspect { req, subject: Subject::Live, site: 1, side: Side::Down });
+    let inspect = window
+        .send(Command::Query { subject: Subject::Live, query: ModelQuery::Inspect { site: 1, side: Side::Down } });
     assert!(matches!(window.wait_for(inspect), Ok(Outcome::Experts(_))), "questions are answered meanwhile");
     let pauses = |w: &Window| w.phases().iter().filter(|phase| **phase == RunPhase::Paused).count();
     let steps = |w: &Window| w.steps.iter().map(|bucket| u64::from(bucket.n)).sum::<u64>();
@@ -329,13 +330,13 @@ fn a_pause_holds_the_writing_and_a_step_comes_after_it() {
     // Another window goes on with the first run: what was written comes first.
     let mut other = Window::open();
     let run = RunId(7);
-    let resume = other.send(|req| Command::ResumeRun { req, run, dir: dir.clone() });
+    let resume = other.send(Command::ResumeRun { run, dir: dir.clone() });
     other.wait("the start", |w| sampled(w).len() > told.len());
     other.engine.control(ControlRequest::Stop("enough".to_owned()));
     other.wait_for(resume).unwrap();
     assert_eq!(sampled(&other)[..told.len()], told);
     assert!(sampled(&other)[told.len()].step > end.step);
-    let open = other.send(|req| Command::OpenRun { req, dir });
+    let open = other.send(Command::OpenRun(dir));
     let Ok(Outcome::Opened(detail)) = other.wait_for(open) else { panic!("no run") };
     assert_eq!(detail.samples, sampled(&other));
 }
@@ -357,15 +358,9 @@ fn programs_and_people_read_them_as_they_come() {
             assert!(sample[name].is_string(), "{name}: {sample}");
         }
     }
-    let output = Process::new(env!("CARGO_BIN_EXE_adamix"))
-        .args(train)
-        .args(["--name", "people"])
-        .current_dir(place.path(""))
-        .env_remove("DISPLAY")
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{text}");
+    let people = cli::adamix(&place.path(""), &[&train[..], &["--name", "people"]].concat());
+    people.done();
+    let text = people.err;
     assert_eq!(text.matches(": asked red and").count(), 4, "{text}");
     for who in ["    merged     ", "    one route  ", "    reference  the cat is here"] {
         assert_eq!(text.matches(who).count(), 4, "{who}: {text}");
@@ -385,7 +380,7 @@ fn the_paper_s_adapters_for_gpt2_learn_and_write() {
     assert_eq!(report.fixed.len(), 8);
     assert!(report.merged.loss < report.base.unwrap().loss);
     let start = read_lines(&dir.metrics()).unwrap().lines.into_iter().find_map(|line| match line {
-        Line::Start(_, start) => Some(start),
+        Line::Start { record: start, .. } => Some(start),
         _ => None,
     });
     let start = start.unwrap();

@@ -1,30 +1,23 @@
 //! What is measured, computed once more in the simplest way.
 
+use crate::support::fill;
 use crate::support::texts::TextPlace;
 use adamix::config::RunConfig;
 use adamix::data::text::{TextData, TextDataset};
 use adamix::error::ErrorKind;
 use adamix::eval::Scores;
-use adamix::eval::compare::{self, Options, random_route};
+use adamix::eval::compare::{self, EvalOptions, random_route};
 use adamix::mixture::Route;
-use adamix::model::{CausalLm, Packed};
-use adamix::rng::{Purpose, SeedStream};
-use adamix::train::Subject;
+use adamix::model::{CausalLm, Network as _, Packed};
+use adamix::rng::SeedStream;
+use adamix::train::ModelAndData;
 use adamix::workflow::run;
-use candle_core::Tensor;
 use std::cell::Cell;
 
 fn opened(config: &RunConfig) -> (CausalLm, TextData) {
-    let Subject::Lm(model, texts) = run::prepare(config).unwrap().subject else { panic!("not a language model") };
+    let ModelAndData::Lm(model, texts) = run::prepare(config).unwrap().subject else { panic!("not a language model") };
     // Experts that say something.
-    let mut stream = SeedStream::new(5).stream(Purpose::Init, 77);
-    for param in model.params().iter() {
-        let values = stream.normal_vec(param.value.elem_count(), 0.5);
-        param
-            .value
-            .slice_set(&Tensor::from_vec(values, param.value.shape(), param.value.device()).unwrap(), 0, 0)
-            .unwrap();
-    }
+    fill(model.params(), 0.5);
     (model, texts)
 }
 
@@ -32,9 +25,9 @@ fn opened(config: &RunConfig) -> (CausalLm, TextData) {
 fn probabilities(model: &CausalLm, data: &TextDataset, route: Option<&Route>) -> Vec<(Vec<f64>, usize)> {
     let mut all = Vec::new();
     for text in &data.encoded {
-        let batch = Packed { ids: &text.ids, offsets: &[0, text.len()] };
+        let batch = Packed { ids: &text.ids, offsets: &[0, text.ids.len()] };
         let logits: Vec<Vec<f32>> = model.logits(batch, None, route).unwrap().to_vec2().unwrap();
-        for at in (1..text.len()).filter(|&at| text.learn[at]) {
+        for at in (1..text.ids.len()).filter(|&at| text.learn[at]) {
             let exps: Vec<f64> = logits[at - 1].iter().map(|&z| f64::from(z).exp()).collect();
             let sum: f64 = exps.iter().sum();
             all.push((exps.iter().map(|e| e / sum).collect(), text.ids[at] as usize));
@@ -68,7 +61,7 @@ fn losses_perplexities_and_the_ensemble_are_what_one_computes_by_hand() {
         let config = place.config(4);
         let (model, texts) = opened(&config);
         let (dev, seed) = (&texts.dev, SeedStream::new(config.train.seed));
-        let options = |batch_size, go_on| Options {
+        let options = |batch_size, go_on| EvalOptions {
             metric: adamix::config::Metric::Loss,
             batch_size,
             random_routes: 4,
@@ -76,7 +69,7 @@ fn losses_perplexities_and_the_ensemble_are_what_one_computes_by_hand() {
             go_on,
         };
         let report = compare::compare(&model, dev, &options(7, &|_| true)).unwrap();
-        near("merged", &report.merged, by_hand(&probabilities(&model.merged_uniform().unwrap(), dev, None)));
+        near("merged", &report.merged, by_hand(&probabilities(&model.merged_own().unwrap(), dev, None)));
         near("base", report.base.as_ref().unwrap(), by_hand(&probabilities(&model.bare(), dev, None)));
         for (expert, scores) in report.fixed.iter().enumerate() {
             let route = Route::fixed(&config.mixture, model.sites().len(), expert);
@@ -110,7 +103,7 @@ fn measuring_says_how_far_it_is_and_can_be_cancelled() {
         shares.set(list);
         true
     };
-    let options = |go_on| Options {
+    let options = |go_on| EvalOptions {
         metric: adamix::config::Metric::Loss,
         batch_size: 8,
         random_routes: 2,
@@ -137,6 +130,6 @@ fn one_expert_is_a_plain_lora() {
     let values = |model: &CausalLm, route: Option<&Route>| -> Vec<f32> {
         model.logits(packed, None, route).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     };
-    assert_eq!(values(&model.merged_uniform().unwrap(), None), values(&model, Some(&route)));
+    assert_eq!(values(&model.merged_own().unwrap(), None), values(&model, Some(&route)));
     assert_ne!(values(&model.bare(), None), values(&model, Some(&route)));
 }

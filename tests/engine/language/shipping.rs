@@ -3,10 +3,10 @@
 use super::commands::adamix;
 use super::exports::letters;
 use crate::independence::Window;
+use crate::support::cli;
 use crate::support::texts::TextPlace;
 use adamix::protocol::*;
 use serde_json::Value;
-use std::process::Command as Process;
 
 const SETTINGS: &str = "--model model --task text --train-file train.jsonl --dev-file dev.jsonl --max-length 32 \
                         --threads 1 --device cpu --runs-dir runs";
@@ -21,10 +21,10 @@ pub fn with_settings(place: &TextPlace, words: &[&str]) -> Value {
 
 /// What it says when it refuses.
 pub fn refusal(place: &TextPlace, words: &[&str]) -> String {
-    let mut process = Process::new(env!("CARGO_BIN_EXE_adamix"));
-    let output = process.args(words).args(SETTINGS.split_whitespace()).current_dir(place.path("")).output().unwrap();
-    assert!(!output.status.success(), "{words:?} was accepted");
-    String::from_utf8(output.stderr).unwrap()
+    let settings: Vec<&str> = words.iter().copied().chain(SETTINGS.split_whitespace()).collect();
+    let ran = cli::adamix(&place.path(""), &settings);
+    assert_ne!(ran.code, Some(0), "{words:?} was accepted");
+    ran.err
 }
 
 /// The loss of the merged model, and of the last expert everywhere.
@@ -122,7 +122,7 @@ fn the_windows_thread_exports_a_language_model() {
     let saved = Subject::Saved { dir: window.dir(), checkpoint: Checkpoint::Last };
     let mut sums = Vec::new();
     for subject in [Subject::Live, saved] {
-        let ask = window.send(|req| Command::Export { req, subject, plan: plan.clone() });
+        let ask = window.send(Command::Query { subject, query: ModelQuery::Export(plan.clone()) });
         let Ok(Outcome::Exported(reports)) = window.wait_for(ask) else { panic!("no export") };
         assert_eq!(reports.iter().map(|report| report.target).collect::<Vec<_>>(), targets);
         assert!(reports.iter().all(|report| report.certificate.passed && report.certificate.probe.rows > 4));
@@ -132,7 +132,7 @@ fn the_windows_thread_exports_a_language_model() {
     }
     assert!(sums[0].len() > 8 && sums[0] == sums[1], "the run on screen and the one on disk are the same model");
     let refused = ExportPlan { targets: vec![ExportTarget::AdapterHub], ..plan };
-    let ask = window.send(|req| Command::Export { req, subject: Subject::Live, plan: refused });
+    let ask = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Export(refused) });
     let Err(failure) = window.wait_for(ask) else { panic!("it was exported") };
     assert!(failure.message.contains("is for classifiers"), "{}", failure.message);
 }

@@ -1,8 +1,9 @@
 //! Looking into a cache that others have written, and removing from it.
 
 use super::{Shop, User};
+use crate::support::hub::hub;
 use adamix::model::{HeaderReader, ModelSource};
-use adamix::model_store::{Hub, ModelId};
+use adamix::model_store::ModelId;
 use std::fs;
 use std::path::Path;
 
@@ -84,7 +85,7 @@ fn everything_is_listed_with_the_reason_why_it_cannot_be_used() {
     }
     let bytes = |id: &str| cached.models.iter().find(|model| model.id == id).unwrap().bytes;
     assert_eq!((bytes("f/half"), bytes("h/begun")), (config.len() as u64 + 1000, 500));
-    assert!(Hub::at(Path::new("/no/such/cache"), "http://x").scan(&HeaderReader).models.is_empty());
+    assert!(hub(Path::new("/no/such/cache"), "http://x", "").scan(&HeaderReader).models.is_empty());
 }
 
 #[test]

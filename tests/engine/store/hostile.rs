@@ -72,7 +72,7 @@ fn the_token_never_reaches_another_host() {
     let shop = Shop::open();
     shop.server.require("hf_secret");
     let id = ModelId::parse("tiny/bert").unwrap();
-    download(&shop.hub().with_token("hf_secret"), &id, &mut User::default()).unwrap();
+    download(&shop.hub_with("hf_secret"), &id, &mut User::default()).unwrap();
     let (foreign, own): (Vec<_>, Vec<_>) =
         shop.server.requests().into_iter().partition(|request| request.path.starts_with("/cdn/"));
     assert!(!foreign.is_empty() && foreign.iter().all(|request| request.token.is_none()), "{foreign:?}");

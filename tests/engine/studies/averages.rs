@@ -1,15 +1,16 @@
 //! The three averages.
 
 use super::{add, classifier, lora, mixtures, near, norm, product, writer};
+use crate::merge::{folded_classifier, folded_language_model};
 use adamix::config::{Method, MixtureKind, RunConfig};
 use adamix::data::Labels;
 use adamix::error::ErrorKind;
 use adamix::eval::compare;
 use adamix::protocol::studies::{Average, AveragesReport};
-use adamix::train::Subject;
+use adamix::train::ModelAndData;
 use adamix::workflow::studies::averages::averages_subject;
 
-fn measure(subject: &Subject, config: &RunConfig) -> AveragesReport {
+fn measure(subject: &ModelAndData, config: &RunConfig) -> AveragesReport {
     averages_subject(subject, config, &|_| true).unwrap()
 }
 
@@ -18,11 +19,11 @@ fn loss(report: &AveragesReport, average: Average) -> f64 {
 }
 
 /// Norms and distances of one site as they must be, from products made by three loops.
-fn check_sites(subject: &Subject, report: &AveragesReport) {
+fn check_sites(subject: &ModelAndData, report: &AveragesReport) {
     let (mixtures, m) = (mixtures(subject), report.experts);
     assert_eq!(report.sites.len(), mixtures.len());
     for (site, mixture) in report.sites.iter().zip(&mixtures) {
-        assert!((mixture.scale() - 1.5).abs() < 1e-12, "a scale other than 1");
+        assert!((mixture.expert(0).unwrap().scale() - 1.5).abs() < 1e-12, "a scale other than 1");
         let size = product(mixture, 0, 0).len();
         let (mut factors, mut deltas, mut own) = (vec![0.0; size], vec![0.0; size], vec![0.0; size]);
         for k in 0..m {
@@ -95,13 +96,13 @@ fn independent_experts_have_averages_that_differ_as_calculated() {
     let (_place, config, subject) = classifier(lora(false));
     let report = measure(&subject, &config);
     check_sites(&subject, &report);
-    let (model, task) = subject.classifier().unwrap();
+    let ModelAndData::Classifier(model, task) = &subject else { panic!("no classifier") };
     let opts = subject.options(&config, &|_| true);
     // The mean delta added to the weights themselves: no rank, no module.
     let folded = model.with_loras(|_, mixture| mixture.merge_deltas(&[1.0 / 3.0; 3])).unwrap();
-    let folded = compare::evaluate(&folded.with_folded_loras().unwrap(), &task.dev, None, &opts).unwrap();
+    let folded = compare::evaluate(&folded_classifier(&folded), &task.dev, None, &opts).unwrap();
     near("deltas", loss(&report, Average::Deltas), folded.loss, 1e-5);
-    let factors = compare::evaluate(&model.merged_uniform().unwrap(), &task.dev, None, &opts).unwrap();
+    let factors = compare::evaluate(&model.merged_own().unwrap(), &task.dev, None, &opts).unwrap();
     assert_eq!(report.way(Average::Factors).unwrap().scores, factors, "what Merge & compare calls merged");
     assert!((folded.loss - factors.loss).abs() > 1e-3, "the control: the averages do not give the same");
     // The mean of three models' probabilities, row by row.
@@ -120,7 +121,7 @@ fn independent_experts_have_averages_that_differ_as_calculated() {
     near("outputs", loss(&report, Average::Outputs), nll / rows.len() as f64, 1e-5);
     let probe = report.probe_rows;
     assert_eq!(probe, rows.len());
-    let merged = model.merged_uniform().unwrap().logits(&task.dev.batch(&rows), None).unwrap();
+    let merged = model.merged_own().unwrap().logits(&task.dev.batch(&rows), None).unwrap();
     let (mut kl, mut most, mut changed) = (0.0, 0.0f64, 0);
     for (p, z) in mean.chunks_exact(2).zip(merged.chunks_exact(2)) {
         let q = 1.0 / (1.0 + f64::from(z[0] - z[1]).exp());
@@ -147,7 +148,7 @@ fn language_models_have_the_same_three() {
         let (model, data) = subject.language_model().unwrap();
         let opts = subject.options(&config, &|_| true);
         let deltas = model.with_loras(|_, mixture| mixture.merge_deltas(&[1.0 / 3.0; 3])).unwrap();
-        let deltas = compare::evaluate(&deltas.with_folded_loras().unwrap(), &data.dev, None, &opts).unwrap();
+        let deltas = compare::evaluate(&folded_language_model(&deltas), &data.dev, None, &opts).unwrap();
         near(family, loss(&report, Average::Deltas), deltas.loss, 1e-4);
         assert!((deltas.loss - loss(&report, Average::Factors)).abs() > 1e-4);
         // By the chain of the logarithm's concavity the ensemble is at least as good as the mean of its members.

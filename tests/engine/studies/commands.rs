@@ -2,6 +2,7 @@
 
 use super::lora;
 use crate::independence::Window;
+use crate::support::cli::{Ran, adamix};
 use crate::support::place::Place;
 use adamix::protocol::*;
 use adamix::train::{Control, NullObserver};
@@ -9,7 +10,6 @@ use adamix::workflow::run;
 use adamix::workflow::run::Run;
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command as Process;
 
 /// A small trained run with a mixture of LoRA.
 fn trained(place: &Place) -> std::path::PathBuf {
@@ -20,20 +20,9 @@ fn trained(place: &Place) -> std::path::PathBuf {
     run.dir().path().to_owned()
 }
 
-/// Exit code, standard output, standard error.
-fn adamix(place: &Place, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Process::new(env!("CARGO_BIN_EXE_adamix"));
-    command.args(arguments).current_dir(place.path("")).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
 fn json(place: &Place, dir: &Path, arguments: &[&str]) -> Value {
     let all = [&["inspect", dir.to_str().unwrap(), "--json"], arguments].concat();
-    let (code, out, err) = adamix(place, &all);
-    assert_eq!(code, Some(0), "{err}");
-    serde_json::from_str(out.lines().last().unwrap()).unwrap()
+    adamix(&place.path(""), &all).json().pop().unwrap()
 }
 
 #[test]
@@ -47,7 +36,7 @@ fn the_command_measures_both_and_says_what_is_wrong() {
     let ways: Vec<&str> = averages["ways"].as_array().unwrap().iter().map(|w| w["average"].as_str().unwrap()).collect();
     assert_eq!(ways, ["factors", "deltas", "truncated", "outputs"]);
     assert!(averages["ways"][0]["scores"]["accuracy"].is_f64() && averages["sites"][0]["off"].as_f64().unwrap() > 0.0);
-    let evaluated = adamix(&place, &["eval", run, "--random-routes", "1", "--json"]).1;
+    let evaluated = adamix(&place.path(""), &["eval", run, "--random-routes", "1", "--json"]).out;
     let evaluated: Value = serde_json::from_str(evaluated.lines().last().unwrap()).unwrap();
     assert_eq!(averages["ways"][0]["scores"]["primary"], evaluated["merged"], "factors are what eval calls merged");
 
@@ -71,7 +60,7 @@ fn the_command_measures_both_and_says_what_is_wrong() {
             &["merged module and head", "whole model (hf)", "kept", "alone, changes", "all, at most"],
         ),
     ] {
-        let (code, out, err) = adamix(&place, &[&["inspect", run], arguments].concat());
+        let Ran { code, out, err } = adamix(&place.path(""), &[&["inspect", run], arguments].concat());
         assert_eq!(code, Some(0), "{err}");
         for word in words {
             assert!(out.contains(word), "{word} is missing in: {out}");
@@ -86,7 +75,7 @@ fn the_command_measures_both_and_says_what_is_wrong() {
         (&["--rounding=onnx"], 2, "possible values"),
         (&["--rounding", "--weights", "1,1"], 1, "2 merge weights for 4 experts"),
     ] {
-        let (found, _, err) = adamix(&place, &[&["inspect", run], arguments].concat());
+        let Ran { code: found, err, .. } = adamix(&place.path(""), &[&["inspect", run], arguments].concat());
         assert_eq!(found, Some(code), "{arguments:?}: {err}");
         assert!(err.contains(words), "{arguments:?}: {err}");
     }
@@ -111,7 +100,7 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
     for study in [Study::Averages, rounding()] {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
-            let asked = window.send(|req| Command::Study { req, subject, study: study.clone() });
+            let asked = window.send(Command::Query { subject, query: ModelQuery::Study(study.clone()) });
             let Ok(Outcome::Studied(report)) = window.wait_for(asked) else { panic!("no {study:?}") };
             reports.push(match *report {
                 StudyReport::Averages(report) => StudyReport::Averages(AveragesReport { seconds: 0.0, ..report }),
@@ -119,12 +108,12 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
             });
         }
         assert_eq!(reports[0], reports[1], "in memory and from disk");
-        let asked = window.send(|req| Command::Study { req, subject: Subject::Live, study: study.clone() });
+        let asked = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Study(study.clone()) });
         window.engine.control(ControlRequest::CancelJob);
         assert_eq!(window.wait_for(asked).unwrap_err().kind, ErrorKind::Cancelled);
     }
     let wrong =
         Study::Rounding(RoundingPlan { targets: vec![ExportTarget::Gguf], merge: MergePlan::Uniform, causes: false });
-    let asked = window.send(|req| Command::Study { req, subject: Subject::Live, study: wrong });
+    let asked = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Study(wrong) });
     assert!(window.wait_for(asked).unwrap_err().message.contains("GGUF is for language models"));
 }

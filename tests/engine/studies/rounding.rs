@@ -1,8 +1,9 @@
 //! Rounding budgets against the certificates of real exports, and against rounding by hand.
 
 use super::{classifier, lora, near, writer};
+use crate::support::fill;
 use crate::support::texts::TextPlace;
-use crate::transfer::{randomize, write_tokenizer};
+use crate::transfer::write_tokenizer;
 use adamix::artifact::RunDir;
 use adamix::config::{MixtureKind, RunConfig};
 use adamix::error::ErrorKind;
@@ -10,7 +11,7 @@ use adamix::eval::compare;
 use adamix::mixture::{Lora, Side};
 use adamix::protocol::studies::{FormatBudget, RoundingPlan, RoundingReport};
 use adamix::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
-use adamix::train::Subject;
+use adamix::train::ModelAndData;
 use adamix::workflow::export::export_subject;
 use adamix::workflow::run;
 use adamix::workflow::studies::rounding::rounding_subject;
@@ -22,12 +23,12 @@ fn plan(targets: &[ExportTarget], causes: bool) -> RoundingPlan {
     RoundingPlan { targets: targets.to_vec(), merge: MergePlan::Uniform, causes }
 }
 
-fn measure(subject: &Subject, config: &RunConfig, plan: &RoundingPlan) -> RoundingReport {
+fn measure(subject: &ModelAndData, config: &RunConfig, plan: &RoundingPlan) -> RoundingReport {
     rounding_subject(subject, config, plan, &|_| true).unwrap()
 }
 
 /// The export itself, written and proven.
-fn written(subject: &Subject, config: &RunConfig, target: ExportTarget, dtype: NumberFormat) -> ExportReport {
+fn written(subject: &ModelAndData, config: &RunConfig, target: ExportTarget, dtype: NumberFormat) -> ExportReport {
     let mut config = config.clone();
     config.name = format!("{}-{}", target.as_str(), dtype.as_str());
     let (dir, _lock) = RunDir::create(&config).unwrap();
@@ -64,7 +65,7 @@ fn a_modules_budget_is_what_its_certificate_will_say() {
     }
 }
 
-fn modules_agree(subject: &Subject, config: &RunConfig) {
+fn modules_agree(subject: &ModelAndData, config: &RunConfig) {
     let report = measure(subject, config, &plan(&[ExportTarget::Merged], true));
     let [files] = &report.files[..] else { panic!("{report:?}") };
     assert_eq!(files.formats.iter().map(|f| f.dtype).collect::<Vec<_>>(), ExportTarget::Merged.dtypes());
@@ -106,7 +107,7 @@ fn weights_and_scores_are_those_of_rounding_by_hand() {
     assert_eq!(report.files.len(), 1, "both hold the same numbers");
     let opts = subject.options(&config, &|_| true);
     let weights = [1.0 / 3.0; 3];
-    let exact = compare::evaluate(&model.merged_uniform().unwrap(), &data.dev, None, &opts).unwrap();
+    let exact = compare::evaluate(&model.merged_own().unwrap(), &data.dev, None, &opts).unwrap();
     assert_eq!(report.exact, exact);
     for dtype in [NumberFormat::F16, NumberFormat::Bf16] {
         let budget = report.files[0].formats.iter().find(|budget| budget.dtype == dtype).unwrap();
@@ -172,7 +173,7 @@ fn a_whole_models_budget_is_what_its_certificate_will_say() {
                     assert!(budget.measured < 1e-4 && budget.causes.is_empty());
                     continue;
                 }
-                assert_eq!(budget.causes.len(), subject.language_model().unwrap().0.decoder().layers().len() + 1);
+                assert_eq!(budget.causes.len(), subject.language_model().unwrap().0.base.layers.len() + 1);
                 assert!(budget.measured <= 1.3 * budget.predicted.unwrap() + 1e-4, "{budget:?}");
                 let most = if budget.dtype == NumberFormat::Q8_0 { 0.57 } else { 0.5 };
                 assert!(budget.weights.ulps > 0.4 && budget.weights.ulps <= most, "{:?}", budget.weights);
@@ -200,7 +201,7 @@ fn a_base_in_a_gguf_file_has_a_budget_too() {
     config.model.path = base.dir.join(&base.certificate.files[0].name).display().to_string();
     config.runs_dir = place.path("others").display().to_string();
     let subject = run::prepare(&config).unwrap().subject;
-    randomize(subject.model().params().iter());
+    fill(subject.model().params(), 0.3);
     let report = measure(&subject, &config, &plan(&[ExportTarget::Gguf], true));
     for budget in &report.files[0].formats {
         agree(budget, &written(&subject, &config, ExportTarget::Gguf, budget.dtype), 1e-3);

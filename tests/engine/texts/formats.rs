@@ -1,14 +1,15 @@
 //! Every format people have on disk, recognised by looking, and every way a row can be wrong.
 
 use super::{dir, load, load_with, says};
-use adamix::config::{BadRows, FileFormat, TextConfig, TextFormat};
+use adamix::config::{BadRows, FileFormat, TextConfig, TextFormat, choice_name};
 use adamix::data::text::{Example, Role, read};
 
 /// Format and turns (`role: text`) of a file's examples.
 fn turns(name: &str, contents: &str) -> (TextFormat, Vec<Vec<String>>) {
     let found = examples(name, contents);
-    let turn =
-        |example: &Example| example.turns.iter().map(|turn| format!("{}: {}", turn.role.name(), turn.text)).collect();
+    let turn = |example: &Example| {
+        example.turns.iter().map(|turn| format!("{}: {}", choice_name(turn.role), turn.text)).collect()
+    };
     (found.format, found.examples.iter().map(turn).collect())
 }
 
@@ -355,7 +356,7 @@ fn a_directory_with_train_and_valid_files() {
     let found = adamix::data::text::load(&data, &TextConfig::default(), &super::codec()).unwrap();
     assert_eq!(found.train.examples[0].prompt()[0].text, "one");
     assert_eq!(found.dev.examples[0].prompt()[0].text, "two");
-    assert_eq!(found.name, dir.path().file_name().unwrap().to_string_lossy());
+    assert_eq!(adamix::data::tasks::name(&data), dir.path().file_name().unwrap().to_string_lossy());
     let empty = tempfile::tempdir().unwrap();
     let data = super::data(empty.path(), "", "");
     let err = adamix::data::text::load(&data, &TextConfig::default(), &super::codec()).unwrap_err();

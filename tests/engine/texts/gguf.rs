@@ -55,7 +55,7 @@ fn byte_level_tokenizers_encode_as_their_kind_does() {
                 assert_eq!(&codec.decode(&found).unwrap(), text, "{kind}");
             }
         }
-        assert_eq!(codec.eos(), None);
+        assert_eq!(codec.specials.eos, None);
     }
     // A file from before the kinds had names.
     let mut old = files::byte_level("", &[]);
@@ -87,16 +87,16 @@ fn sentence_piece_tokenizers_join_the_best_scored_pair() {
 #[test]
 fn start_and_end_tokens_and_the_template() {
     let codec = codec_of(&files::chatml("T {{ x }}")).unwrap();
-    assert_eq!(codec.token(codec.bos().unwrap()), "<|im_start|>");
-    assert_eq!(codec.token(codec.eos().unwrap()), "<|im_end|>");
-    assert_eq!(codec.chat_template(), Some("T {{ x }}"));
+    assert_eq!(codec.token(codec.specials.bos.unwrap()), "<|im_start|>");
+    assert_eq!(codec.token(codec.specials.eos.unwrap()), "<|im_end|>");
+    assert_eq!(codec.specials.chat_template.as_deref(), Some("T {{ x }}"));
     assert!(!codec.add_bos());
     let mut entries = files::chatml("");
     entries.push(("tokenizer.ggml.add_bos_token".to_owned(), Value::Bool(true)));
     entries.push(("tokenizer.ggml.eot_token_id".to_owned(), Value::U32(2)));
     let codec = codec_of(&entries).unwrap();
     assert!(codec.add_bos());
-    assert_eq!(codec.stops(), [codec.eos().unwrap(), 2]);
+    assert_eq!(codec.specials.stops, [codec.specials.eos.unwrap(), 2]);
     // Llama 3's kind has a start token unless the file says otherwise.
     let mut llama = files::byte_level("llama-bpe", &[]);
     llama.push(("tokenizer.ggml.bos_token_id".to_owned(), Value::U32(0)));

@@ -189,7 +189,7 @@ fn the_setting_chooses_the_template() {
     let none = codec_of(&files::chatml("")).unwrap();
     let encoder = |codec, format, template: &str| {
         let text = TextConfig { template: template.to_owned(), ..TextConfig::default() };
-        TextEncoder::new(codec, format, &DataConfig::default(), &text).map(|encoder| encoder.layout().describe())
+        TextEncoder::new(codec, format, &DataConfig::default(), &text).map(|encoder| encoder.layout.describe())
     };
     let chat = super::codec();
     assert_eq!(encoder(&chat, TextFormat::Alpaca, "auto").unwrap(), "chat template");

@@ -1,17 +1,18 @@
 //! Three averages side by side, and what rounding costs.
 
 use super::{base, logits, random, settings};
+use crate::merge::deltas;
 use adamix::analysis::averages::{apart, ensemble, probabilities};
 use adamix::analysis::rounding::{Tally, budget};
 use adamix::config::MixtureConfig;
 use adamix::mixture::{Lora, Side};
-use adamix::model::Site;
+use adamix::model::{Network as _, Site};
 use adamix::tensor::{HostTensor, NumberFormat};
 use adamix::workflow::studies::lora_averages::{distance, norm, site, truncate};
 use candle_core::{Device, Tensor};
 
 fn delta(lora: &Lora) -> Vec<f64> {
-    lora.deltas().unwrap().iter().flat_map(|(_, d)| d.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect()
+    deltas(lora).iter().flat_map(|(_, d)| d.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect()
 }
 
 fn frobenius(values: impl Iterator<Item = f64>) -> f64 {
@@ -34,7 +35,7 @@ fn averages_differ_where_nothing_is_shared_and_are_one_where_a_side_is() {
                 let Site::Lora(lora) = found else { panic!("an adapter") };
                 let weights = [0.5, 0.3, 0.2];
                 let all = site(lora, &weights).unwrap();
-                let (f, d, t) = (delta(&all.factors), delta(&all.deltas), delta(&all.truncated));
+                let (f, d, t) = (delta(&lora.merge(&weights).unwrap()), delta(&all.deltas), delta(&all.truncated));
                 near("norm", all.factors_norm, frobenius(f.iter().copied()));
                 near("norm", all.deltas_norm, frobenius(d.iter().copied()));
                 near("distance", all.factors_off, frobenius(f.iter().zip(&d).map(|(a, b)| a - b)));
@@ -85,7 +86,7 @@ fn outputs_are_averaged_as_probabilities() {
     let weights = [1.0 / 3.0; 3];
     let mean = ensemble(&experts, &weights, 32).unwrap();
     near("a row sums to one", mean[..32].iter().sum(), 1.0);
-    let factors = apart(&mean, &logits(&model.merged_uniform().unwrap()), 32);
+    let factors = apart(&mean, &logits(&model.merged_own().unwrap()), 32);
     let deltas = apart(&mean, &logits(&model.with_loras(|_, lora| lora.merge_deltas(&weights)).unwrap()), 32);
     assert!(factors.kl > 0.0 && deltas.kl > 0.0 && factors != deltas, "{factors:?} {deltas:?}");
     let itself = apart(&probabilities(&experts[0], 32), &experts[0], 32);

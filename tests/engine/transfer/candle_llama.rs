@@ -43,7 +43,7 @@ fn candle_s_llama_gives_the_merged_model_s_logits() {
     let place = tempfile::tempdir().unwrap();
     let dir = wide(place.path());
     let mixture = settings(&["all-linear"]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let want = logits(&merged);
     let untrained = CausalLm::new(decoder(&dir), LmSetup { mixture: None, seed: SeedStream::new(0) }).unwrap();
     let untrained = logits(&untrained);
@@ -67,7 +67,7 @@ fn a_family_candle_s_llama_does_not_know_says_its_name() {
     let place = tempfile::tempdir().unwrap();
     let dir = base("qwen3-tiny", place.path());
     let mixture = settings(&["all-linear"]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let out = place.path().join("out");
     merged_with(&dir, &modules(&merged), |all, source| {
         let info = meta(&merged, &mixture, NumberFormat::F32);

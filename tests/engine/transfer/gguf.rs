@@ -7,11 +7,11 @@ use super::{
 use crate::golden::off;
 use crate::support::exported;
 use adamix::artifact::certificate::Probe;
+use adamix::artifact::export::ExportTarget;
 use adamix::artifact::export::base::{BaseFiles, BaseKind};
 use adamix::artifact::export::gguf_adapter;
 use adamix::artifact::export::gguf_model::{self, GgufModel};
 use adamix::artifact::export::hf;
-use adamix::artifact::export::{ExportTarget, proof};
 use adamix::config::MixtureConfig;
 use adamix::data::gguf::{describe, tokenizer};
 use adamix::model::LmSource;
@@ -28,15 +28,16 @@ fn an_adapter_comes_back_with_the_same_logits() {
         let dir = base(family, place.path());
         for use_rslora in [false, true] {
             let mixture = MixtureConfig { use_rslora, ..settings(&["all-linear"]) };
-            let merged = random(&dir, &mixture).merged_uniform().unwrap();
-            let (want, modules, spec) = (logits(&merged), modules(&merged), merged.spec());
+            let merged = random(&dir, &mixture).merged_own().unwrap();
+            let (want, modules, spec) = (logits(&merged), modules(&merged), &merged.base.spec);
             let out = place.path().join(format!("{use_rslora}"));
             exported::gguf_adapter(&out, &modules, spec, &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
             assert_eq!(ExportTarget::of(&out).unwrap(), ExportTarget::GgufAdapter);
             let file = out.join(gguf_adapter::FILE);
             let mut run = || Ok(with_modules(&dir, &gguf_adapter::read(&file, spec)?.0));
             let probe = Probe { logits: &want, outputs: 32 };
-            let proof = proof::gguf_adapter(&out, &modules, spec, NumberFormat::F32, Some((probe, &mut run))).unwrap();
+            let proof =
+                gguf_adapter::certify(&out, &modules, spec, NumberFormat::F32, Some((probe, &mut run))).unwrap();
             assert!(proof.passed, "{family}: {:?}", proof.problems);
 
             let header = GgufFile::open(&file).unwrap();
@@ -75,19 +76,19 @@ fn different_scales_go_into_b() {
     let place = tempfile::tempdir().unwrap();
     let dir = base("qwen2-tiny", place.path());
     let mixture = settings(&[]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let mut modules = modules(&merged);
     modules[1].scale = 0.25;
     modules[2].scale = 0.0;
     let want = with_modules(&dir, &modules);
     let out = place.path().join("out");
-    exported::gguf_adapter(&out, &modules, merged.spec(), &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
-    let (back, _) = gguf_adapter::read(&out.join(gguf_adapter::FILE), merged.spec()).unwrap();
+    exported::gguf_adapter(&out, &modules, &merged.base.spec, &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
+    let (back, _) = gguf_adapter::read(&out.join(gguf_adapter::FILE), &merged.base.spec).unwrap();
     same("three scales", &with_modules(&dir, &back), &want, 5e-5);
     assert!(back.iter().all(|module| module.scale == 1.5), "one alpha for the file");
     let llama = tempfile::tempdir().unwrap();
     let other = random(&base("llama-tiny", llama.path()), &mixture);
-    let err = gguf_adapter::read(&out.join(gguf_adapter::FILE), other.spec()).unwrap_err().to_string();
+    let err = gguf_adapter::read(&out.join(gguf_adapter::FILE), &other.base.spec).unwrap_err().to_string();
     assert!(err.contains("not a LoRA for this model"), "{err}");
 }
 
@@ -97,7 +98,7 @@ fn a_model_is_written_tensor_by_tensor_and_proven() {
         let place = tempfile::tempdir().unwrap();
         let dir = base(family, place.path());
         let mixture = settings(&["all-linear"]);
-        let merged = random(&dir, &mixture).merged_uniform().unwrap();
+        let merged = random(&dir, &mixture).merged_own().unwrap();
         let modules = modules(&merged);
         for store in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Q8_0] {
             let out = place.path().join(store.name());
@@ -105,7 +106,7 @@ fn a_model_is_written_tensor_by_tensor_and_proven() {
                 let info = meta(&merged, &mixture, NumberFormat::F32);
                 let model = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
                 exported::gguf(&out, &model).unwrap();
-                let proof = proof::gguf(&out, &model, store, None).unwrap();
+                let proof = gguf_model::certify(&out, &model, store, None).unwrap();
                 assert!(proof.passed, "{family} {store:?}: {:?}", proof.problems);
                 assert_eq!(proof.stored_as.as_deref(), (store == NumberFormat::Q8_0).then_some("Q8_0"));
                 let file = out.join(gguf_model::FILE);
@@ -125,7 +126,7 @@ fn a_model_is_written_tensor_by_tensor_and_proven() {
                 for name in ["blk.1.ffn_down.weight", "blk.0.attn_norm.weight"] {
                     let whole = std::fs::read(&file).unwrap();
                     damage_at(&file, header.tensors[name].offset as usize + 3);
-                    let proof = proof::gguf(&out, &model, store, None).unwrap();
+                    let proof = gguf_model::certify(&out, &model, store, None).unwrap();
                     let named = proof.problems.iter().any(|problem| problem.starts_with(name));
                     assert!(!proof.passed && named, "{family} {store:?} {name}: {:?}", proof.problems);
                     std::fs::write(&file, whole).unwrap();
@@ -176,7 +177,7 @@ fn tokenizers_without_a_place_are_refused_in_words() {
     let place = tempfile::tempdir().unwrap();
     let dir = base("llama-tiny", place.path());
     let mixture = settings(&[]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let info = meta(&merged, &mixture, NumberFormat::F32);
     let refusal = || {
         merged_with(&dir, &modules(&merged), |all, source| {
@@ -205,7 +206,7 @@ fn a_gguf_base_gives_its_metadata_and_tokenizer_to_both_kinds_of_models() {
         let place = tempfile::tempdir().unwrap();
         let dir = base(family, place.path());
         let mixture = settings(&[]);
-        let merged = random(&dir, &mixture).merged_uniform().unwrap();
+        let merged = random(&dir, &mixture).merged_own().unwrap();
         let (want, modules, info) = (logits(&merged), modules(&merged), meta(&merged, &mixture, NumberFormat::F32));
         merged_with(&dir, &modules, |all, source| {
             let (spec, kind) = (&source.spec, BaseKind::Decoder(&source.spec));
@@ -217,7 +218,7 @@ fn a_gguf_base_gives_its_metadata_and_tokenizer_to_both_kinds_of_models() {
             let second = place.path().join("second");
             let model = GgufModel::new(all, spec, BaseFiles::Gguf(&file), &info, NumberFormat::F32).unwrap();
             exported::gguf(&second, &model).unwrap();
-            assert!(proof::gguf(&second, &model, NumberFormat::F32, None).unwrap().passed);
+            assert!(gguf_model::certify(&second, &model, NumberFormat::F32, None).unwrap().passed);
             let carried = GgufFile::open(&second.join(gguf_model::FILE)).unwrap().raw_metadata().unwrap();
             for (key, value) in GgufFile::open(&file).unwrap().raw_metadata().unwrap() {
                 let same = carried.iter().any(|(k, v)| *k == key && *v == value);

@@ -10,17 +10,18 @@ mod peft;
 mod reference;
 
 use crate::golden::{golden_dir, off};
+use crate::support::fill;
 use adamix::artifact::export::base::{BaseKind, MergedWeights};
 use adamix::artifact::export::modules::ModuleLora;
 use adamix::artifact::export::{ExportMeta, Recipe};
 use adamix::config::{MixtureConfig, MixtureKind};
 use adamix::model::decoder::targets::lora_targets;
 use adamix::model::decoder::{Decoder, LmSource};
-use adamix::model::{CausalLm, LmSetup, Packed};
-use adamix::rng::{Purpose, SeedStream};
+use adamix::model::{CausalLm, LmSetup, Network as _, Packed};
+use adamix::rng::SeedStream;
 use adamix::tensor::NumberFormat;
 use adamix::workflow::export::modules::{compose, place_in_decoder};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -88,17 +89,8 @@ pub fn decoder(dir: &Path) -> Decoder {
 /// A model whose experts are random on both sides.
 pub fn random(dir: &Path, mixture: &MixtureConfig) -> CausalLm {
     let model = CausalLm::new(decoder(dir), LmSetup { mixture: Some(mixture), seed: SeedStream::new(1) }).unwrap();
-    randomize(model.params().iter());
+    fill(model.params(), 0.3);
     model
-}
-
-pub fn randomize<'a>(params: impl Iterator<Item = &'a adamix::nn::Param>) {
-    let mut stream = SeedStream::new(31).stream(Purpose::Init, 9);
-    for param in params {
-        let new = Tensor::from_vec(stream.normal_vec(param.value.elem_count(), 0.3), param.value.shape(), &Device::Cpu)
-            .unwrap();
-        param.value.slice_set(&new, 0, 0).unwrap();
-    }
 }
 
 /// Two sequences.
@@ -111,14 +103,14 @@ pub fn logits(model: &CausalLm) -> Vec<f32> {
 }
 
 pub fn modules(model: &CausalLm) -> Vec<ModuleLora> {
-    compose(&model.loras(), &lora_targets(model.spec())).unwrap()
+    compose(&model.loras(), &lora_targets(&model.base.spec), None).unwrap()
 }
 
 pub fn meta(model: &CausalLm, mixture: &MixtureConfig, dtype: NumberFormat) -> ExportMeta {
     ExportMeta {
         base_model: "models/tiny".to_owned(),
-        model_type: model.spec().family.model_type().to_owned(),
-        hidden_size: model.spec().hidden_size,
+        model_type: model.base.spec.family.model_type().to_owned(),
+        hidden_size: model.base.spec.hidden_size,
         mixture: mixture.clone(),
         labels: Vec::new(),
         recipe: Recipe::uniform(mixture.num_experts),

@@ -6,7 +6,6 @@ use crate::support::exported;
 use adamix::artifact::certificate::Probe;
 use adamix::artifact::export::base::{BaseFiles, BaseKind};
 use adamix::artifact::export::hf;
-use adamix::artifact::export::proof;
 use adamix::model::{CausalLm, LmSetup};
 use adamix::rng::SeedStream;
 use adamix::tensor::NumberFormat;
@@ -24,7 +23,7 @@ fn a_merged_directory_needs_nothing_of_ours() {
         let dir = base(family, place.path());
         let plain = logits(&reload(&dir));
         let mixture = settings(&["all-linear"]);
-        let merged = random(&dir, &mixture).merged_uniform().unwrap();
+        let merged = random(&dir, &mixture).merged_own().unwrap();
         let want = logits(&merged);
         assert!(off(&want, &plain) > 0.05);
         let modules = modules(&merged);
@@ -40,7 +39,7 @@ fn a_merged_directory_needs_nothing_of_ours() {
                 exported::hf(&out, all, kind, BaseFiles::Dir(&dir), &meta(&merged, &mixture, dtype), limit).unwrap();
                 let mut run = || Ok(logits(&reload(&out)));
                 let probe = Probe { logits: &want, outputs: 32 };
-                let proof = proof::hf(&out, all, dtype, Some((probe, &mut run))).unwrap();
+                let proof = hf::certify(&out, all, dtype, Some((probe, &mut run))).unwrap();
                 let only_rounding = proof.problems.iter().all(|problem| problem.starts_with("a logit moved"));
                 assert!(proof.passed || dtype != NumberFormat::F32 && only_rounding, "{family}: {:?}", proof.problems);
                 let files = proof.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>();
@@ -60,8 +59,9 @@ fn a_merged_directory_needs_nothing_of_ours() {
         damage(&out.join("model.safetensors"));
         merged_with(&dir, &modules, |all, _| {
             let mut run = || Ok(logits(&reload(&out)));
-            let proof = proof::hf(&out, all, NumberFormat::F32, Some((Probe { logits: &want, outputs: 32 }, &mut run)))
-                .unwrap();
+            let proof =
+                hf::certify(&out, all, NumberFormat::F32, Some((Probe { logits: &want, outputs: 32 }, &mut run)))
+                    .unwrap();
             assert!(!proof.passed && proof.worst_tensor == all.names().pop(), "{family}: {:?}", proof.problems);
         });
     }
@@ -76,7 +76,7 @@ fn a_module_without_its_matrix_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let dir = base("llama-tiny", place.path());
     let mixture = settings(&[]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let mut modules = modules(&merged);
     modules[0].layer = 9;
     let source = adamix::model::LmSource::open(&dir).unwrap();
@@ -95,7 +95,7 @@ fn a_base_model_that_is_damaged_meanwhile_fails_the_certificate_by_name() {
     let place = tempfile::tempdir().unwrap();
     let dir = base("llama-tiny", place.path());
     let mixture = settings(&[]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let out = place.path().join("out");
     merged_with(&dir, &modules(&merged), |all, source| {
         let kind = BaseKind::Decoder(&source.spec);
@@ -104,7 +104,7 @@ fn a_base_model_that_is_damaged_meanwhile_fails_the_certificate_by_name() {
         let file = dir.join("model.safetensors");
         let bytes = std::fs::read(&file).unwrap();
         std::fs::write(&file, &bytes[..bytes.len() - 64]).unwrap();
-        let proof = proof::hf(&out, all, NumberFormat::F32, None).unwrap();
+        let proof = hf::certify(&out, all, NumberFormat::F32, None).unwrap();
         let unreadable = proof.problems.iter().any(|problem| problem.contains("cannot be read again"));
         assert!(!proof.passed && unreadable && proof.worst_tensor.is_some(), "{:?}", proof.problems);
         assert!(out.join("certificate.json").is_file());

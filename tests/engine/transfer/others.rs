@@ -3,23 +3,23 @@
 //! The scripts `peft_check.py` and `gguf_check.py` in `tests/golden` set `ADAMIX_EXPORT_DIR` and run these tests; without
 //! it they write to a temporary directory and check what can be checked here.
 
-use super::{FAMILIES, IDS, OFFSETS, base, logits, merged_with, meta, modules, random, randomize, same, settings};
+use super::{FAMILIES, IDS, OFFSETS, base, logits, merged_with, meta, modules, random, same, settings};
 use crate::golden::{golden_dir, load, off};
-use crate::support::exported;
+use crate::support::{exported, fill};
 use adamix::artifact::certificate::{Probe, certify};
 use adamix::artifact::export::base::{BaseFiles, BaseKind};
-use adamix::artifact::export::gguf_model::GgufModel;
+use adamix::artifact::export::gguf_model::{self, GgufModel};
 use adamix::artifact::export::hf;
-use adamix::artifact::export::{ExportMeta, Recipe, proof};
+use adamix::artifact::export::{ExportMeta, Recipe};
 use adamix::artifact::import;
 use adamix::config::{Method, MixtureConfig};
 use adamix::data::{Batch, Labels};
 use adamix::mixture::Route;
 use adamix::model::decoder::targets::lora_targets;
-use adamix::model::{Classifier, ModelSource, Packed, encoder};
+use adamix::model::{Classifier, ModelSource, Network as _, Packed, encoder};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::tensor::{HostTensor, NumberFormat, safetensors};
-use adamix::workflow::export::modules::{compose, compose_expert, with_adapter};
+use adamix::workflow::export::modules::{compose, with_adapter};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -99,13 +99,13 @@ fn language_models_for_other_programs() {
             settings(&["q_proj", "k_proj", "v_proj", "down_proj"])
         };
         let model = random(&dir, &mixture);
-        let merged = model.merged_uniform().unwrap();
-        let (targets, modules) = (lora_targets(model.spec()), modules(&merged));
+        let merged = model.merged_own().unwrap();
+        let (targets, modules) = (lora_targets(&model.base.spec), modules(&merged));
         let info = ExportMeta { base_model: dir.display().to_string(), ..meta(&merged, &mixture, NumberFormat::F32) };
         exported::peft(&place.join("peft"), &modules, &[], &info).unwrap();
-        let experts: Vec<_> = (0..3).map(|e| compose_expert(&model.loras(), &targets, e).unwrap()).collect();
+        let experts: Vec<_> = (0..3).map(|e| compose(&model.loras(), &targets, Some(e)).unwrap()).collect();
         exported::peft_experts(&place.join("peft_experts"), &experts, &[], &info).unwrap();
-        exported::gguf_adapter(&place.join("gguf_adapter"), &modules, model.spec(), &info).unwrap();
+        exported::gguf_adapter(&place.join("gguf_adapter"), &modules, &model.base.spec, &info).unwrap();
         merged_with(&dir, &modules, |all, source| {
             let kind = BaseKind::Decoder(&source.spec);
             exported::hf(&place.join("hf"), all, kind, BaseFiles::Dir(&dir), &info, hf::SHARD).unwrap();
@@ -116,7 +116,7 @@ fn language_models_for_other_programs() {
                 let file = GgufModel::new(all, &source.spec, BaseFiles::Dir(&dir), &info, store).unwrap();
                 let out = place.join(format!("gguf_{}", store.name()));
                 exported::gguf(&out, &file).unwrap();
-                let proof = proof::gguf(&out, &file, store, None).unwrap();
+                let proof = gguf_model::certify(&out, &file, store, None).unwrap();
                 assert!(proof.passed, "{family}: {:?}", proof.problems);
                 if family == "llama-wide" {
                     let planned = file.plan().iter().filter(|planned| planned.shape.len() == 2);
@@ -163,15 +163,15 @@ fn classifiers_with_heads_for_other_programs() {
         let dir = golden_dir(family);
         let mixture = settings(&["query", "value", "output.dense"]);
         let model = load(&dir, Method::Adamix, &mixture, 3);
-        randomize(model.params().iter());
-        let merged = model.merged_uniform().unwrap();
+        fill(model.params(), 0.3);
+        let merged = model.merged_own().unwrap();
         let want = merged.logits(&batch(), None).unwrap();
         let head = head(&model);
-        let targets = encoder::lora_targets(model.encoder().spec());
-        let modules = compose(&merged.loras(), &targets).unwrap();
+        let targets = encoder::lora_targets(&model.base.spec);
+        let modules = compose(&merged.loras(), &targets, None).unwrap();
         let info = ExportMeta {
             base_model: dir.display().to_string(),
-            model_type: model.encoder().spec().family.prefix().to_owned(),
+            model_type: model.base.spec.family.prefix().to_owned(),
             hidden_size: 20,
             mixture: mixture.clone(),
             labels: ["no", "maybe", "yes"].map(str::to_owned).to_vec(),
@@ -191,7 +191,7 @@ fn classifiers_with_heads_for_other_programs() {
         let headless = exported::adapter(&adapter.lora.modules, &[]);
         assert!(off(&with_adapter(&bare(&dir), &headless).unwrap().logits(&batch(), None).unwrap(), &want) > 1e-2);
 
-        let experts: Vec<_> = (0..3).map(|e| compose_expert(&model.loras(), &targets, e).unwrap()).collect();
+        let experts: Vec<_> = (0..3).map(|e| compose(&model.loras(), &targets, Some(e)).unwrap()).collect();
         exported::peft_experts(&place.join("peft_experts"), &experts, &head, &info).unwrap();
         let whole = place.join("hf");
         let source = ModelSource::open(dir.to_str().unwrap()).unwrap();
@@ -199,8 +199,9 @@ fn classifiers_with_heads_for_other_programs() {
         let all = exported::merged(&source.weights, kind, &modules, &head).unwrap();
         exported::hf(&whole, &all, kind, BaseFiles::Dir(&dir), &info, hf::SHARD).unwrap();
         let mut rerun = || bare(&whole).logits(&batch(), None);
-        let proof = proof::hf(&whole, &all, NumberFormat::F32, Some((Probe { logits: &want, outputs: 3 }, &mut rerun)))
-            .unwrap();
+        let proof =
+            hf::certify(&whole, &all, NumberFormat::F32, Some((Probe { logits: &want, outputs: 3 }, &mut rerun)))
+                .unwrap();
         assert!(proof.passed, "{family}: {:?}", proof.problems);
         same(family, &bare(&whole).logits(&batch(), None).unwrap(), &want, 5e-5);
         let config = super::json_of(&whole.join("config.json"));

@@ -8,10 +8,10 @@ use adamix::artifact::export::ExportTarget;
 use adamix::artifact::import::{self, Kind};
 use adamix::config::MixtureConfig;
 use adamix::mixture::Route;
-use adamix::model::Packed;
 use adamix::model::decoder::targets::lora_targets;
+use adamix::model::{Network as _, Packed};
 use adamix::tensor::{NumberFormat, safetensors};
-use adamix::workflow::export::modules::{compose_expert, place_in_decoder};
+use adamix::workflow::export::modules::{compose, place_in_decoder};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -27,7 +27,7 @@ fn a_directory_gives_the_same_logits_in_every_family_and_layout() {
         for (number, target) in layouts.iter().enumerate() {
             for use_rslora in [false, true] {
                 let mixture = MixtureConfig { use_rslora, ..settings(target) };
-                let merged = random(&dir, &mixture).merged_uniform().unwrap();
+                let merged = random(&dir, &mixture).merged_own().unwrap();
                 let want = logits(&merged);
                 assert!(off(&want, &plain) > 0.05, "{family} {target:?}: the LoRA says something");
                 let out = place.path().join(format!("{number}-{use_rslora}"));
@@ -51,7 +51,7 @@ fn the_configuration_is_peft_s() {
     let place = tempfile::tempdir().unwrap();
     let dir = base("gpt2-tiny", place.path());
     let mixture = settings(&["c_attn.qv", "mlp.c_fc", "mlp.c_proj"]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let out = place.path().join("out");
     exported::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::Bf16)).unwrap();
     let config = json_of(&out.join("adapter_config.json"));
@@ -89,8 +89,8 @@ fn every_expert_is_an_adapter_and_all_are_a_mixture_again() {
     let dir = base("llama-tiny", place.path());
     let mixture = settings(&[]);
     let model = random(&dir, &mixture);
-    let targets = lora_targets(model.spec());
-    let all: Vec<_> = (0..3).map(|expert| compose_expert(&model.loras(), &targets, expert).unwrap()).collect();
+    let targets = lora_targets(&model.base.spec);
+    let all: Vec<_> = (0..3).map(|expert| compose(&model.loras(), &targets, Some(expert)).unwrap()).collect();
     let out = place.path().join("experts");
     exported::peft_experts(&out, &all, &[], &meta(&model, &mixture, NumberFormat::F32)).unwrap();
     assert_eq!(ExportTarget::of(&out).unwrap(), ExportTarget::PeftExperts);
@@ -118,7 +118,7 @@ fn an_export_is_proven_and_damage_is_named() {
     let place = tempfile::tempdir().unwrap();
     let dir = base("gpt2-tiny", place.path());
     let mixture = settings(&[]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let seen = logits(&merged);
     for dtype in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16] {
         let out = place.path().join(dtype.name());
@@ -145,7 +145,7 @@ fn lie(place: &Path, changes: &[(&str, Value)]) -> String {
     if !good.exists() {
         let dir = base("llama-tiny", place);
         let mixture = settings(&[]);
-        let merged = random(&dir, &mixture).merged_uniform().unwrap();
+        let merged = random(&dir, &mixture).merged_own().unwrap();
         exported::peft(&good, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
         import::peft::read(&good).unwrap();
     }
@@ -188,7 +188,7 @@ fn broken_weights_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let dir = base("llama-tiny", place.path());
     let mixture = settings(&[]);
-    let merged = random(&dir, &mixture).merged_uniform().unwrap();
+    let merged = random(&dir, &mixture).merged_own().unwrap();
     let out = place.path().join("out");
     exported::peft(&out, &modules(&merged), &[], &meta(&merged, &mixture, NumberFormat::F32)).unwrap();
     let file = out.join("adapter_model.safetensors");

@@ -4,7 +4,7 @@ use super::host::{Memory, run};
 use super::{FORMATS, close, random, values, wide};
 use adamix::nn::kernels::Dropout;
 use adamix::nn::kernels::activation::{self, Act};
-use adamix::nn::kernels::cuda::plan::{Elementwise, LayerNorm};
+use adamix::nn::kernels::cuda::plan::{Elementwise, Norm};
 use adamix::nn::kernels::layer_norm::{self, Affine};
 use candle_core::DType;
 
@@ -107,28 +107,29 @@ fn layer_norms() {
                 let [mut mx, mut mr, mut mg, mut mb] = [&x, &res, &gamma, &beta].map(Memory::of);
                 let (mut y, mut h) = (Memory::empty(n * d, dtype), Memory::empty(n * d, dtype));
                 let mut rstd = Memory::empty(n, DType::F32);
-                let shape = LayerNorm {
+                let shape = Norm {
                     format,
                     x: mx.address(),
                     residual: if with_residual { mr.address() } else { 0 },
                     gamma: mg.address(),
                     beta: mb.address(),
                     y: y.address(),
-                    normalized: h.address(),
+                    kept: h.address(),
                     rstd: rstd.address(),
                     n,
                     d,
                     eps: 1e-5,
+                    ..Norm::default()
                 };
-                run(&shape.forward(drop));
+                run(&shape.layer_forward(drop));
                 close("layer norm", &y.tensor((n, d)), &want, 1.1 * error, 3e-6);
                 rstd.tensor(n);
                 let dy = random((n, d), 8, dtype);
-                let want = layer_norm::plain_backward(&wide(&dy), &saved, &wg, drop, false).unwrap();
+                let want = layer_norm::plain_backward(&wide(&dy), &saved, &wg, drop).unwrap();
                 let mut mdy = Memory::of(&dy);
                 let (mut sum, mut dx) = (Memory::empty(n * d, dtype), Memory::empty(n * d, dtype));
-                let shape = LayerNorm { x: mdy.address(), y: sum.address(), residual: dx.address(), ..shape };
-                run(&shape.backward(drop));
+                let shape = Norm { y: mdy.address(), dsum: sum.address(), dx: dx.address(), ..shape };
+                run(&shape.layer_backward(drop));
                 for (what, got, want) in [("sum", sum, want.sum), ("x", dx, want.x)] {
                     // The normalised values went through the format once.
                     let what = format!("layer norm backward, {what}");

@@ -2,12 +2,14 @@
 
 use super::host::{Memory, run};
 use super::{FORMATS, close, random, values, wide};
-use adamix::nn::kernels::cuda::lm_plan::{Gated, HeadNorm, RmsNorm, Rotate, VocabLoss, VocabScore};
+use adamix::nn::kernels::cuda::lm_plan::{Gated, HeadNorm, Rotate, VocabLoss, VocabScore};
+use adamix::nn::kernels::cuda::plan::Norm;
 use adamix::nn::kernels::head_norm;
 use adamix::nn::kernels::layer_norm::{self, Affine};
+use adamix::nn::kernels::rms_norm::{self, Scale};
 use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::{self as loss, Objective};
-use adamix::nn::kernels::{Act, Dropout, gated, rms_norm};
+use adamix::nn::kernels::{Act, Dropout, gated};
 use candle_core::{DType, Device, Tensor};
 
 const CPU: &Device = &Device::Cpu;
@@ -24,32 +26,33 @@ fn rms_norms() {
                 let (mut y, mut sum) = (Memory::empty(n * d, dtype), Memory::empty(n * d, dtype));
                 let mut rstd = Memory::empty(n, DType::F32);
                 let changed = with_residual || drop.active();
-                let shape = RmsNorm {
+                let shape = Norm {
                     format,
                     x: mx.address(),
                     residual: if with_residual { mr.address() } else { 0 },
                     gamma: mg.address(),
                     y: y.address(),
-                    sum: if changed { sum.address() } else { 0 },
+                    kept: if changed { sum.address() } else { 0 },
                     rstd: rstd.address(),
                     n,
                     d,
                     eps: 1e-5,
-                    ..RmsNorm::default()
+                    ..Norm::default()
                 };
-                run(&shape.forward(drop));
+                run(&shape.rms_forward(drop));
                 let (wg, wr) = (wide(&gamma), wide(&residual));
                 let residual = with_residual.then_some(&wr);
-                let (want, saved) = rms_norm::plain_forward(&wide(&x), residual, drop, &wg, 1e-5).unwrap();
+                let norm = Scale { gamma: &wg, eps: 1e-5 };
+                let (want, saved) = rms_norm::plain_forward(&wide(&x), residual, drop, norm).unwrap();
                 let kept = if changed { sum.tensor((n, d)) } else { x };
                 close("sum", &kept, &saved.sum, 1.1 * error, 1e-7);
                 close("RMS norm", &y.tensor((n, d)), &want, 2.2 * error, 3e-6);
                 // From here on of what was kept, which went through the format.
-                let (want, saved) = rms_norm::plain_forward(&wide(&kept), None, Dropout::none(), &wg, 1e-5).unwrap();
+                let (want, saved) = rms_norm::plain_forward(&wide(&kept), None, Dropout::none(), norm).unwrap();
                 let mut again = Memory::empty(n * d, dtype);
                 let mut msum = Memory::of(&kept);
-                let shape = RmsNorm { residual: 0, sum: msum.address(), x: msum.address(), ..shape };
-                run(&RmsNorm { y: again.address(), ..shape }.output());
+                let shape = Norm { residual: 0, kept: msum.address(), x: msum.address(), ..shape };
+                run(&Norm { y: again.address(), ..shape }.output());
                 close("RMS norm again", &again.tensor((n, d)), &want, 1.1 * error, 3e-6);
                 let had = random((n, d), 9, dtype);
                 // Of a single value nearly everything cancels.
@@ -57,7 +60,7 @@ fn rms_norms() {
                 for add in [false, true] {
                     let mut mdy = Memory::of(&dy);
                     let mut dsum = if add { Memory::of(&had) } else { Memory::empty(n * d, dtype) };
-                    run(&RmsNorm { y: mdy.address(), dsum: dsum.address(), ..shape }.backward(add));
+                    run(&Norm { y: mdy.address(), dsum: dsum.address(), ..shape }.rms_backward(add));
                     let before = wide(&had);
                     let want = rms_norm::plain_backward(&wide(&dy), add.then_some(&before), &saved, &wg).unwrap();
                     close("RMS norm backward", &dsum.tensor((n, d)), &want, 1.1 * error, absolute);
@@ -74,7 +77,7 @@ fn layer_norms_again() {
         let (x, gamma, beta) = (random((n, d), 1, dtype), random(d, 2, DType::F32), random(d, 3, DType::F32));
         let [mut mx, mut mg, mut mb] = [&x, &gamma, &beta].map(Memory::of);
         let mut y = Memory::empty(n * d, dtype);
-        let shape = RmsNorm {
+        let shape = Norm {
             format,
             x: mx.address(),
             gamma: mg.address(),
@@ -82,7 +85,7 @@ fn layer_norms_again() {
             y: y.address(),
             n,
             d,
-            ..RmsNorm::default()
+            ..Norm::default()
         };
         run(&shape.output());
         let (wg, wb) = (wide(&gamma), wide(&beta));
@@ -213,8 +216,9 @@ fn losses_over_a_vocabulary() {
             ] {
                 let z = (random((passes * n, vocab), 1, DType::F32) * 4.0).unwrap();
                 let objective =
-                    Objective { passes, smoothing, weight: 3.0, detach, both, gradient: true, ..Objective::eval() };
-                let want = wanted(&z, &targets, objective);
+                    Objective { passes, smoothing, weight: 3.0, detach, both, gradient: true, ..crate::plain_loss() };
+                let loss = wanted(&z, &targets, objective);
+                let want = loss.rows.read().unwrap();
                 let size = 4 * (n * vocab) as u64;
                 let (mut mz, mut of) = (Memory::of(&z), Memory::of(&Tensor::from_slice(&targets, n, CPU).unwrap()));
                 let (mut parts, mut grad) =
@@ -256,7 +260,7 @@ fn losses_over_a_vocabulary() {
                 };
                 // f16 has nothing small; log probabilities here differ by up to 30, in f32.
                 let absolute = if format == 2 { 1e-5 } else { 6e-6 };
-                close("gradient of the logits", &got, &want.grad.unwrap(), 1.1 * error, absolute);
+                close("gradient of the logits", &got, &loss.grad.unwrap(), 1.1 * error, absolute);
             }
         }
     }

@@ -13,32 +13,24 @@ use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, verdict};
 use crate::config::{Method, Task};
 use crate::format;
-use crate::protocol::{EvalReport, Subject};
-use egui::{RichText, Ui};
+use crate::protocol::{EvalReport, ModelQuery, Subject};
+use egui::Ui;
 
-/// What the view remembers on screen.
 pub struct ComparePanel {
     routes: usize,
     zoomed: bool,
     weights: weights::WeightsForm,
-    written: written::WrittenForm,
-    averages: averages::AveragesForm,
+    inputs: usize,
+    all_modules: bool,
 }
 
 impl Default for ComparePanel {
     fn default() -> Self {
-        Self {
-            routes: 5,
-            zoomed: false,
-            weights: weights::WeightsForm::default(),
-            written: written::WrittenForm::default(),
-            averages: averages::AveragesForm::default(),
-        }
+        Self { routes: 5, zoomed: false, weights: weights::WeightsForm::default(), inputs: 20, all_modules: false }
     }
 }
 
 impl ComparePanel {
-    /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let hint = "The merged model beside random routes, single experts and the ensemble. Press Start to train one, or \
                     open a run in Runs.";
@@ -48,35 +40,28 @@ impl ComparePanel {
         let report = measured.or(run.report());
         cards::card(ui, ctx.theme, "", |ui| self.ask_ui(ctx, run, &subject, report, measured.is_some(), ui));
         ctx.error_ui(ui, &ctx.session.compare);
-        ui.add_space(4.0);
         if let Some(report) = report {
-            let rows = table::rows(ctx.theme, report, &ctx.session.tried);
+            let rows = table::rows(report, &ctx.session.tried);
             cards::card(ui, ctx.theme, "Which variant is best?", |ui| {
-                let (verdict, words) = table::verdict_words(report, &rows);
+                let (verdict, words) = table::verdict_text(report, &rows);
                 verdict::line(ui, ctx.theme, verdict, &words);
                 ui.add_space(4.0);
                 table::ui(ctx.theme, report, &rows, ui);
             });
-            ui.add_space(4.0);
             let title = format!("{} of each, on one axis", names::metric(&report.metric));
             cards::card(ui, ctx.theme, &title, |ui| plot::ui(ctx.theme, report, &rows, &mut self.zoomed, ui));
-            ui.add_space(4.0);
         }
         if run.config.data.task == Task::Text {
-            self.written.ui(ctx, &subject, ui);
-            ui.add_space(4.0);
+            written::ui(ctx, &subject, &mut self.inputs, ui);
         }
         if run.config.model.method == Method::Adamix && run.config.mixture.num_experts > 1 {
-            self.averages.ui(ctx, &subject, ui);
-            ui.add_space(4.0);
+            averages::ui(ctx, &subject, &mut self.all_modules, ui);
             self.weights.ui(ctx, run, &subject, report, ui);
         } else {
             let words = "This run has a single module, so there is nothing to merge and no weights to choose.";
-            ui.label(RichText::new(words).color(ctx.theme.muted));
+            cards::muted(ui, ctx.theme, words);
         }
-        ui.add_space(4.0);
-        let title = "What is averaged here, and what is not";
-        cards::explanation(ui, ctx.theme, "merge explanation", title, &EXPLANATION);
+        cards::explanation(ui, ctx.theme, "What is averaged here, and what is not", &EXPLANATION);
     }
 
     /// The button, how many routes, and what is shown.
@@ -91,14 +76,14 @@ impl ComparePanel {
     ) {
         ui.horizontal_wrapped(|ui| {
             let words = if report.is_some() { "Measure again" } else { "Compare" };
-            let compare = Action::Compare(subject.clone(), self.routes);
+            let compare = Action::Query(subject.clone(), ModelQuery::Compare { random_routes: self.routes });
             // The button that matters until something is measured.
             match report {
                 Some(_) => drop(ctx.button_as(ui, compare, egui::Button::new(words))),
                 None => drop(ctx.primary(ui, compare, words)),
             }
             let tip = "Whole random routes: each fixes one draw per layer for the entire evaluation. More routes make a \
-                       surer band and take longer";
+                       more reliable band and take longer";
             let name = ui.label("Random routes").on_hover_text(tip);
             let value = egui::DragValue::new(&mut self.routes).range(1..=50).speed(0.1);
             drop(ui.add(value).labelled_by(name.id).on_hover_text(tip));
@@ -109,18 +94,17 @@ impl ComparePanel {
             (None, _) => "Nothing is measured yet. Compare runs the evaluation rows through the merged model, random \
                           routes, each single expert and the ensemble."
                 .to_owned(),
-            (Some(report), true) => format!("Measured on {} evaluation rows.", format::count(report.rows as u64)),
+            (Some(report), true) => format!("Measured on {} evaluation rows.", format::count(report.rows)),
             (Some(report), false) => format!(
                 "Measured at the end of training ({}) on {} evaluation rows.",
                 run.end.as_ref().map_or_else(String::new, |end| format!("step {}", format::count(end.step))),
-                format::count(report.rows as u64)
+                format::count(report.rows)
             ),
         };
-        ui.label(RichText::new(words).small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, words);
     }
 }
 
-/// Explains the rows of the comparison.
 const EXPLANATION: [&str; 5] = [
     "Merged: in each layer, the mean of the experts' down-projections and the mean of their up-projections, weights and \
      biases (AdaMix, section 3.3); experts imported with scores are weighted by them. One adapter remains, with the cost of one.",

@@ -3,16 +3,16 @@
 use super::table::{self, ComparisonKind, ComparisonRow};
 use crate::app::names;
 use crate::app::theme::Theme;
-use crate::app::widgets::dot_plot::{self, ScoreAxis, ScoreEntry};
+use crate::app::widgets::dot_plot::{self, MarkShape, ScoreAxis, ScoreEntry};
 use crate::app::widgets::{cards, labeled};
 use crate::format;
 use crate::protocol::EvalReport;
-use egui::Ui;
+use egui::{Color32, Ui};
 
 /// Draws the plot with its switch between the full range and the range of the values.
-pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow], zoomed: &mut bool, ui: &mut Ui) {
-    let error = table::standard_error(report);
-    let entries = entries(report, rows, error);
+pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], zoomed: &mut bool, ui: &mut Ui) {
+    let error = table::merged_error(report);
+    let entries = entries(theme, report, rows, error);
     let range = if *zoomed { near_range(&entries, error) } else { full_range(report, &entries) };
     let tip = "Off: the whole range the metric can have. On: only the part where the values lie, so differences look \
                larger than they are";
@@ -21,26 +21,34 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow], zoomed: &m
     let better = if report.higher_is_better { "more is better" } else { "less is better" };
     let cut = if *zoomed { "axis cut to the values" } else { "full range" };
     let axis = ScoreAxis {
-        name: format!("{name}, {better} ({cut}; n = {} rows)", format::count(report.rows as u64)),
+        name: format!("{name}, {better} ({cut}; n = {} rows)", format::count(report.rows)),
         range,
-        reference: report.majority.is_finite().then(|| (report.majority, "learned nothing".to_owned())),
+        reference: report.majority.is_finite().then(|| (report.majority, "baseline".to_owned())),
     };
-    dot_plot::ui(ui, theme, "Scores of all ways on one axis", &entries, &axis);
+    dot_plot::ui(ui, theme, "Scores of all variants on one axis", &entries, &axis);
     let mut words =
         "Disc: merged. Band, rings and bar: random routes with their mean. Squares: single experts. Triangle: \
-                     ensemble. Diamonds: own weights."
+                     ensemble. Diamonds: custom weights."
             .to_owned();
     if let Some(error) = error {
         words.push_str(&format!(" Whisker: one standard error, {error:.4}."));
     }
-    cards::caption(ui, theme, &words);
+    cards::caption(ui, theme, words);
 }
 
-fn entries(report: &EvalReport, rows: &[ComparisonRow], error: Option<f64>) -> Vec<ScoreEntry> {
+fn entries(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], error: Option<f64>) -> Vec<ScoreEntry> {
     let shown = rows.iter().filter(|row| !matches!(row.kind, ComparisonKind::RandomEnd | ComparisonKind::Majority));
     shown
         .map(|row| {
             let random = row.kind == ComparisonKind::RandomMean;
+            let text = if theme.dark { Color32::from_gray(230) } else { Color32::from_gray(30) };
+            let (mark, color) = match row.kind {
+                ComparisonKind::Merged => (MarkShape::Disc, text),
+                ComparisonKind::Fixed(expert) => (MarkShape::Square, theme.series(expert)),
+                ComparisonKind::Ensemble => (MarkShape::Triangle, text),
+                ComparisonKind::Tried => (MarkShape::Diamond, theme.accent),
+                _ => (MarkShape::Tick, theme.muted),
+            };
             let band = report.random_band();
             ScoreEntry {
                 name: if random { "Random routes".to_owned() } else { row.name.clone() },
@@ -48,8 +56,8 @@ fn entries(report: &EvalReport, rows: &[ComparisonRow], error: Option<f64>) -> V
                 band: random.then_some([band.min, band.max]),
                 singles: if random { report.random.iter().map(|s| s.primary).collect() } else { Vec::new() },
                 error: error.filter(|_| row.kind == ComparisonKind::Merged),
-                mark: row.mark,
-                color: row.color,
+                mark,
+                color,
             }
         })
         .collect()

@@ -2,12 +2,13 @@
 
 use crate::app::names;
 use crate::app::theme::Theme;
-use crate::app::widgets::dot_plot::MarkShape;
+use crate::app::widgets::cards;
+use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::Verdict;
-use crate::app::widgets::{cards, listing};
 use crate::format;
 use crate::protocol::{EvalReport, MergeReport, MergedWith, Scores};
-use egui::{Color32, RichText, Ui};
+use egui::{Response, RichText, Ui};
+use std::slice::from_ref;
 
 /// Scored merges in the table; the history lists all.
 const TRIED_SHOWN: usize = 4;
@@ -15,7 +16,6 @@ const TRIED_SHOWN: usize = 4;
 /// The variant of a row; the plot draws random routes as one band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ComparisonKind {
-    /// The experts merged into one.
     Merged,
     /// Mean of the random routes.
     RandomMean,
@@ -31,68 +31,43 @@ pub enum ComparisonKind {
     Tried,
 }
 
-/// One row.
 #[derive(Clone, Debug)]
-pub struct ComparisonRow {
-    /// The variant.
+pub struct ComparisonRow<'a> {
     pub kind: ComparisonKind,
-    /// Its name.
     pub name: String,
     /// What it means.
     pub tip: String,
     /// The deciding metric.
     pub value: f64,
-    /// All scores; absent for the constant answer.
-    pub scores: Option<Scores>,
-    /// Its mark in the plot.
-    pub mark: MarkShape,
-    /// Its colour in the plot.
-    pub color: Color32,
+    /// All scores, of which the mean is shown; none for the constant answer.
+    pub scores: &'a [Scores],
     /// Whether no other row is better.
     pub best: bool,
 }
 
-/// One standard error of the deciding metric of the merged model; known only for a share of right answers.
-pub fn standard_error(report: &EvalReport) -> Option<f64> {
-    let p = report.merged.primary;
-    let share = report.metric == "accuracy" && (0.0..=1.0).contains(&p) && report.rows > 0;
-    share.then(|| (p * (1.0 - p) / report.rows as f64).sqrt())
+/// One standard error of a score; known only for a share of right answers.
+pub fn standard_error(metric: &str, score: f64, rows: usize) -> Option<f64> {
+    let share = metric == "accuracy" && (0.0..=1.0).contains(&score) && rows > 0;
+    share.then(|| (score * (1.0 - score) / rows as f64).sqrt())
 }
 
-/// Mean of all scores.
-fn mean(all: &[Scores]) -> Option<Scores> {
-    let first = all.first()?;
-    let n = all.len() as f64;
-    let part = |f: fn(&Scores) -> Option<f64>| {
-        f(first).and_then(|_| all.iter().map(f).sum::<Option<f64>>()).map(|sum| sum / n)
-    };
-    Some(Scores {
-        loss: all.iter().map(|s| s.loss).sum::<f64>() / n,
-        accuracy: part(|s| s.accuracy),
-        f1: part(|s| s.f1),
-        matthews: part(|s| s.matthews),
-        pearson: part(|s| s.pearson),
-        spearman: part(|s| s.spearman),
-        perplexity: part(|s| s.perplexity),
-        token_accuracy: part(|s| s.token_accuracy),
-        primary: all.iter().map(|s| s.primary).sum::<f64>() / n,
-    })
+/// One standard error of the merged model's score.
+pub fn merged_error(report: &EvalReport) -> Option<f64> {
+    standard_error(&report.metric, report.merged.primary, report.rows)
+}
+
+/// Mean of what the scores have; absent where one has it not.
+fn mean(all: &[Scores], part: ScoreField) -> Option<f64> {
+    let sum: f64 = all.iter().map(part).sum::<Option<f64>>()?;
+    (!all.is_empty()).then(|| sum / all.len() as f64)
 }
 
 /// All rows of a report, the scored merges last; the best ones are marked.
-pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<ComparisonRow> {
+pub fn rows<'a>(report: &'a EvalReport, tried: &'a [MergeReport]) -> Vec<ComparisonRow<'a>> {
     use ComparisonKind as Kind;
-    let row = |kind: Kind, name: &str, tip: &str, scores: &Scores| {
-        let text = if theme.dark { Color32::from_gray(230) } else { Color32::from_gray(30) };
-        let (mark, color) = match kind {
-            Kind::Merged => (MarkShape::Disc, text),
-            Kind::RandomMean | Kind::RandomEnd | Kind::Majority => (MarkShape::Tick, theme.muted),
-            Kind::Fixed(expert) => (MarkShape::Square, theme.expert(expert)),
-            Kind::Ensemble => (MarkShape::Triangle, text),
-            Kind::Tried => (MarkShape::Diamond, theme.accent),
-        };
-        let (name, tip) = (name.to_owned(), tip.to_owned());
-        ComparisonRow { kind, name, tip, value: scores.primary, scores: Some(scores.clone()), mark, color, best: false }
+    let row = |kind: Kind, name: &str, tip: &str, scores: &'a [Scores]| {
+        let value = mean(scores, |scores| Some(scores.primary)).unwrap_or(report.majority);
+        ComparisonRow { kind, name: name.to_owned(), tip: tip.to_owned(), value, scores, best: false }
     };
     let name = if report.fixed.is_empty() { "This model" } else { report.merged_name() };
     let tip = match report.merged_with {
@@ -102,11 +77,11 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Co
         }
         None => "The experts merged into one",
     };
-    let mut rows = vec![row(Kind::Merged, name, tip, &report.merged)];
+    let mut rows = vec![row(Kind::Merged, name, tip, from_ref(&report.merged))];
     let n = report.random.len();
-    if let Some(mean) = mean(&report.random) {
+    if n > 0 {
         let name = format!("Random routes, mean of {n}");
-        rows.push(row(Kind::RandomMean, &name, "One draw for each layer, kept for all rows", &mean));
+        rows.push(row(Kind::RandomMean, &name, "One draw for each layer, kept for all rows", &report.random));
         if n > 1 {
             let mut sorted: Vec<&Scores> = report.random.iter().collect();
             sorted.sort_by(|a, b| a.primary.total_cmp(&b.primary));
@@ -115,39 +90,33 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Co
             }
             let ends = [("  worst of them", sorted[0]), ("  best of them", sorted[n - 1])];
             let tip = "An end of the band of random routes";
-            rows.extend(ends.map(|(name, scores)| row(Kind::RandomEnd, name, tip, scores)));
+            rows.extend(ends.map(|(name, scores)| row(Kind::RandomEnd, name, tip, from_ref(scores))));
         }
     }
     for (i, scores) in report.fixed.iter().enumerate() {
-        rows.push(row(Kind::Fixed(i), &format!("Expert {i} only"), "This expert in all layers", scores));
+        rows.push(row(Kind::Fixed(i), &format!("Expert {i} only"), "This expert in all layers", from_ref(scores)));
     }
     if n > 0 {
         let tip = "Mean of the probabilities of the random routes: as many forwards as routes";
-        rows.push(row(Kind::Ensemble, &format!("Ensemble of {n} routes"), tip, &report.ensemble));
+        rows.push(row(Kind::Ensemble, &format!("Ensemble of {n} routes"), tip, from_ref(&report.ensemble)));
     }
     for (i, merge) in tried.iter().enumerate().skip(tried.len().saturating_sub(TRIED_SHOWN)) {
         let (name, tip) = (format!("Weights {}", i + 1), names::merge_plan(&merge.plan));
-        rows.push(row(Kind::Tried, &name, &tip, &merge.scores));
+        rows.push(row(Kind::Tried, &name, &tip, from_ref(&merge.scores)));
     }
-    let constant = if report.base.is_some() {
-        "Base model, untrained"
-    } else if matches!(report.metric.as_str(), "pearson" | "spearman") || report.merged.accuracy.is_none() {
-        "Always the mean value"
-    } else {
-        "Always the same answer"
+    let numbers = matches!(report.metric.as_str(), "pearson" | "spearman") || report.merged.accuracy.is_none();
+    let (constant, tip) = match report.base {
+        Some(_) => ("Base model, untrained", "The base model without a mixture: its score before training"),
+        None => (
+            if numbers { "Always the mean value" } else { "Always the same answer" },
+            "The most frequent class of these rows (or their mean value): what a model reaches that has learned nothing",
+        ),
     };
-    let tip = match report.base {
-        Some(_) => "The base model without a mixture: its score before training",
-        None => {
-            "The most frequent class of these rows (or their mean value): what a model reaches that has learned nothing"
-        }
-    };
-    let scores = report.base.as_deref().cloned();
-    let majority = row(Kind::Majority, constant, tip, &Scores { primary: report.majority, ..Scores::default() });
-    rows.push(ComparisonRow { scores, ..majority });
+    let base = report.base.as_deref().map_or(&[][..], from_ref);
+    rows.push(ComparisonRow { value: report.majority, ..row(Kind::Majority, constant, tip, base) });
     let sign = if report.higher_is_better { 1.0 } else { -1.0 };
     // A mean of routes is not a usable model.
-    let usable = |row: &ComparisonRow| row.kind != Kind::RandomMean && row.value.is_finite();
+    let usable = |row: &ComparisonRow<'_>| row.kind != Kind::RandomMean && row.value.is_finite();
     let best = rows.iter().filter(|row| usable(row)).map(|row| sign * row.value).fold(f64::NEG_INFINITY, f64::max);
     for row in &mut rows {
         row.best = usable(row) && sign * row.value >= best;
@@ -158,9 +127,8 @@ pub fn rows(theme: &Theme, report: &EvalReport, tried: &[MergeReport]) -> Vec<Co
 /// A score that some tasks have.
 type ScoreField = fn(&Scores) -> Option<f64>;
 
-/// Draws the table.
-pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow], ui: &mut Ui) {
-    let columns: [(&str, &str, ScoreField); 8] = [
+pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], ui: &mut Ui) {
+    let scores: [(&str, &str, ScoreField); 8] = [
         ("Accuracy", "accuracy", |s| s.accuracy),
         ("F1", "f1", |s| s.f1),
         ("Matthews", "matthews", |s| s.matthews),
@@ -170,70 +138,59 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow], ui: &mut U
         ("Perplexity", "perplexity", |s| s.perplexity),
         ("Next token", "token_accuracy", |s| s.token_accuracy),
     ];
-    // The deciding metric is first; metrics that do not apply to the task have no column.
-    let mut columns: Vec<_> = columns.into_iter().filter(|(_, _, part)| part(&report.merged).is_some()).collect();
-    columns.sort_by_key(|(_, key, _)| *key != report.metric);
-    let error = standard_error(report);
-    let mut titles = vec![("Variant", "")];
-    titles.extend(columns.iter().map(|(title, _, _)| (*title, "")));
-    titles[1].1 = "The deciding metric of this run";
-    titles.insert(2, ("vs merged", "Difference to the merged model in the deciding metric"));
-    let fields: Vec<ScoreField> = columns.iter().map(|(_, _, field)| *field).collect();
-    listing::grid(ui, "comparison", 14.0, &titles, |ui| {
-        for row in rows {
-            row_ui(theme, report, row, &fields, error, ui);
-            ui.end_row();
-        }
-    });
+    // Metrics that do not apply to the task have no column; the deciding one is first.
+    let (deciding, others): (Vec<_>, Vec<_>) = scores
+        .into_iter()
+        .filter(|(_, _, part)| part(&report.merged).is_some())
+        .partition(|(_, key, _)| *key == report.metric);
+    let title = deciding.first().map_or(names::metric(&report.metric), |(title, _, _)| *title);
+    type Row<'a, 'b> = Column<'a, ComparisonRow<'b>>;
+    let mut columns = vec![
+        Row::new("Variant", "", |ui, row| ui.label(&row.name).on_hover_text(&row.tip)),
+        Row::new(title, "The deciding metric of this run", |ui, row| {
+            score_ui(ui, theme, row.value, row.best);
+        }),
+        Row::new("vs merged", "Difference to the merged model in the deciding metric", |ui, row| {
+            difference_ui(ui, theme, report, row)
+        }),
+    ];
+    columns.extend(others.iter().map(|(title, _, part)| {
+        Row::number(title, "", move |row| mean(row.scores, *part).map_or_else(|| "-".to_owned(), format::metric))
+    }));
+    listing::grid(ui, "comparison", columns, rows);
     ui.add_space(2.0);
-    cards::caption(ui, theme, &noise_words(report));
+    cards::caption(ui, theme, noise_text(report));
 }
 
-fn row_ui(
-    theme: &Theme,
-    report: &EvalReport,
-    row: &ComparisonRow,
-    parts: &[ScoreField],
-    error: Option<f64>,
-    ui: &mut Ui,
-) {
-    ui.label(&row.name).on_hover_text(&row.tip);
-    for (i, part) in parts.iter().enumerate() {
-        let value = match (&row.scores, i) {
-            (Some(scores), _) => part(scores),
-            (None, 0) => Some(row.value),
-            (None, _) => None,
-        };
-        let text = value.map_or_else(|| "-".to_owned(), format::metric);
-        if i == 0 {
-            ui.horizontal(|ui| {
-                let words = RichText::new(text).monospace();
-                ui.label(if row.best { words.strong() } else { words });
-                if row.best {
-                    ui.label(RichText::new("▲ best").small().color(theme.ok));
-                }
-            });
-            let difference = row.value - report.merged.primary;
-            let words = RichText::new(format!("{difference:+.4}")).monospace();
-            match error {
-                _ if row.kind == ComparisonKind::Merged => drop(ui.label("")),
-                None => drop(ui.label(words)),
-                Some(error) if difference.abs() < 2.0 * error => {
-                    ui.label(words.color(theme.muted)).on_hover_text("Less than two standard errors: may be chance");
-                }
-                Some(_) => drop(ui.label(words).on_hover_text("More than two standard errors")),
-            }
-        } else {
-            ui.monospace(text);
+/// A score, with a mark where it is the best.
+pub fn score_ui(ui: &mut Ui, theme: &Theme, score: f64, best: bool) {
+    ui.horizontal(|ui| {
+        let text = RichText::new(format::metric(score)).monospace();
+        ui.label(if best { text.strong() } else { text });
+        if best {
+            ui.label(RichText::new("▲ best").small().color(theme.ok));
         }
+    });
+}
+
+fn difference_ui(ui: &mut Ui, theme: &Theme, report: &EvalReport, row: &ComparisonRow<'_>) -> Response {
+    let difference = row.value - report.merged.primary;
+    let text = RichText::new(format!("{difference:+.4}")).monospace();
+    match merged_error(report) {
+        _ if row.kind == ComparisonKind::Merged => ui.label(""),
+        None => ui.label(text),
+        Some(error) if difference.abs() < 2.0 * error => {
+            ui.label(text.color(theme.muted)).on_hover_text("Less than two standard errors: may be chance")
+        }
+        Some(_) => ui.label(text).on_hover_text("More than two standard errors"),
     }
 }
 
 /// The best variant, and whether the difference is significant.
-pub fn verdict_words(report: &EvalReport, rows: &[ComparisonRow]) -> (Verdict, String) {
+pub fn verdict_text(report: &EvalReport, rows: &[ComparisonRow<'_>]) -> (Verdict, String) {
     let sign = if report.higher_is_better { 1.0 } else { -1.0 };
     let lead = |value: f64| sign * (report.merged.primary - value);
-    let error = standard_error(report);
+    let error = merged_error(report);
     let errors = |difference: f64| match error {
         Some(error) if error > 0.0 => format!(" ({:.1} standard errors)", difference.abs() / error),
         _ => String::new(),
@@ -267,12 +224,12 @@ pub fn verdict_words(report: &EvalReport, rows: &[ComparisonRow]) -> (Verdict, S
 }
 
 /// The statistical error of a difference.
-pub fn noise_words(report: &EvalReport) -> String {
-    let rows = format::count(report.rows as u64);
-    match standard_error(report) {
+pub fn noise_text(report: &EvalReport) -> String {
+    let rows = format::count(report.rows);
+    match merged_error(report) {
         Some(error) => format!(
             "{rows} rows: one standard error of an accuracy of {} is sqrt(p (1 - p) / n) = {error:.4}. Differences below \
-             two of them ({:.4}, grey) may be chance; all ways see the same rows, which makes differences \
+             two of them ({:.4}, grey) may be chance; all variants see the same rows, which makes differences \
              more reliable than that.",
             format::metric(report.merged.primary),
             2.0 * error
@@ -307,7 +264,7 @@ mod tests {
 
     fn verdict(merged: f64, ensemble: f64) -> (Verdict, String) {
         let report = report(merged, ensemble);
-        verdict_words(&report, &rows(&Theme::new(false), &report, &[]))
+        verdict_text(&report, &rows(&report, &[]))
     }
 
     #[test]
@@ -328,7 +285,7 @@ mod tests {
     #[test]
     fn rows_are_complete_and_the_best_is_marked() {
         let report = report(0.76, 0.77);
-        let rows = rows(&Theme::new(true), &report, &[]);
+        let rows = rows(&report, &[]);
         let best: Vec<&str> = rows.iter().filter(|row| row.best).map(|row| row.name.as_str()).collect();
         assert_eq!(best, ["Ensemble of 3 routes"]);
         let worst = rows.iter().find(|row| row.name == "  worst of them").map(|row| row.value);
@@ -340,7 +297,7 @@ mod tests {
     fn only_a_uniform_merge_is_called_uniform() {
         let mut report = report(0.76, 0.77);
         let name = |report: &EvalReport| {
-            let row = rows(&Theme::new(true), report, &[]).remove(0);
+            let row = rows(report, &[]).remove(0);
             (row.name, row.tip)
         };
         assert!(name(&report).0.contains("uniform") && name(&report).1.contains("the paper"));
@@ -356,8 +313,8 @@ mod tests {
         let mut report = report(0.4, 0.5);
         report.metric = "loss".to_owned();
         report.higher_is_better = false;
-        let rows = rows(&Theme::new(true), &report, &[]);
-        assert!(rows[0].best && standard_error(&report).is_none());
+        let rows = rows(&report, &[]);
+        assert!(rows[0].best && merged_error(&report).is_none());
         let worst = rows.iter().find(|row| row.name == "  worst of them").map(|row| row.value);
         assert_eq!(worst, Some(0.76));
     }

@@ -1,6 +1,6 @@
 //! Heat maps and histograms of the weights.
 
-use super::{Focus, side_symbol};
+use super::Focus;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
@@ -9,8 +9,8 @@ use crate::app::widgets::heatmap::{HeatMapView, Matrix, Scale};
 use crate::app::widgets::metric_plot::grid_marks;
 use crate::app::widgets::{cards, labeled, legend, verdict};
 use crate::format;
-use crate::protocol::{HISTOGRAM_BINS, HeatMap};
-use egui::{RichText, Sense, Stroke, Ui, vec2};
+use crate::protocol::{HISTOGRAM_BINS, HeatMap, Side};
+use egui::{Sense, Stroke, Ui, vec2};
 use egui_plot::{HoverPosition, Legend, Line, Plot, PlotPoints};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -22,32 +22,13 @@ const STACK: usize = 8;
 pub struct HeatMaps {
     own_scale: bool,
     only_chosen: bool,
-    key: u64,
-    pictures: Vec<ExpertMap>,
+    /// One for each expert.
+    views: Vec<HeatMapView>,
 }
 
-/// One expert's matrix, transposed where needed so that columns are the hidden size.
-#[derive(Default)]
-struct ExpertMap {
-    rows: usize,
-    cols: usize,
-    values: Vec<f32>,
-    largest: f32,
-    view: HeatMapView,
-}
-
-impl ExpertMap {
-    fn fill(&mut self, map: &HeatMap) {
-        let turned = map.rows > map.cols;
-        (self.rows, self.cols) = if turned { (map.cols, map.rows) } else { (map.rows, map.cols) };
-        self.values.clear();
-        if map.values.len() == map.rows * map.cols {
-            let cells = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
-            let at = |(row, col): (usize, usize)| if turned { col * map.cols + row } else { row * map.cols + col };
-            self.values.extend(cells.map(|cell| map.values[at(cell)]));
-        }
-        self.largest = self.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    }
+/// Rows and columns as drawn: the hidden size, the longer side, to the right.
+fn shape(map: &HeatMap) -> (usize, usize) {
+    (map.rows.min(map.cols), map.rows.max(map.cols))
 }
 
 impl HeatMaps {
@@ -56,41 +37,26 @@ impl HeatMaps {
         let fits = focus.snapshot.focus == (focus.site, Some(focus.side)) && !focus.snapshot.heat_maps.is_empty();
         let title = format!(
             "Weights {} of {}: {} x {} (outputs x inputs)",
-            side_symbol(focus.side),
-            names::site(&focus.snapshot.sites[focus.site]),
+            if focus.side == Side::Down { "W^D" } else { "W^U" },
+            names::layer(&focus.snapshot.sites[focus.site]),
             focus.data.rows,
             focus.data.cols,
         );
         cards::card(ui, ctx.theme, &title, |ui| {
             if fits {
-                self.refresh(ctx, focus);
-                self.heat_maps_ui(ctx.theme, focus, expert, ui);
+                self.heat_maps_ui(ctx, focus, expert, ui);
             } else {
                 cards::loading(ui, "Waiting for the heat maps of this side", None);
             }
         });
-        ui.add_space(4.0);
         cards::card(ui, ctx.theme, "Distribution of the weights", |ui| histogram_ui(ctx.theme, focus, *expert, ui));
     }
 
-    /// Copies the matrices when they have changed.
-    fn refresh(&mut self, ctx: &PanelCtx<'_>, focus: &Focus<'_>) {
-        let mut hasher = DefaultHasher::new();
-        (focus.snapshot.step, focus.site, focus.side as usize, focus.snapshot.heat_maps.len()).hash(&mut hasher);
-        ctx.session.shown().map(|run| &run.dir).hash(&mut hasher);
-        let key = hasher.finish();
-        if self.key != key || self.pictures.len() != focus.snapshot.heat_maps.len() {
-            self.key = key;
-            self.pictures.resize_with(focus.snapshot.heat_maps.len(), ExpertMap::default);
-            for (picture, map) in self.pictures.iter_mut().zip(&focus.snapshot.heat_maps) {
-                picture.fill(map);
-            }
-        }
-    }
-
-    fn heat_maps_ui(&mut self, theme: &Theme, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
-        let Self { own_scale, only_chosen, key, pictures } = self;
-        let experts = pictures.len();
+    fn heat_maps_ui(&mut self, ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
+        let Self { own_scale, only_chosen, views } = self;
+        let (theme, maps) = (ctx.theme, &focus.snapshot.heat_maps);
+        let experts = maps.len();
+        views.resize_with(experts, HeatMapView::default);
         if experts > 1 {
             ui.horizontal_wrapped(|ui| {
                 labeled::toggle(ui, "Only the chosen expert", "Draws one heat map, larger", only_chosen);
@@ -98,18 +64,20 @@ impl HeatMaps {
                 labeled::toggle(ui, "Own colour scale for each", tip, own_scale);
             });
         }
-        let common = pictures.iter().map(|picture| picture.largest).fold(0.0, f32::max);
+        let largest = |map: &HeatMap| map.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let largest: Vec<f32> = maps.iter().map(largest).collect();
+        let common = largest.iter().copied().fold(0.0, f32::max);
         let one = *only_chosen || experts > STACK;
         let mut shown_scale = common;
-        for (i, picture) in pictures.iter_mut().enumerate() {
+        for (i, (map, view)) in maps.iter().zip(views).enumerate() {
             if one && i != *expert {
                 continue;
             }
-            let limit = if *own_scale { picture.largest } else { common };
+            let limit = if *own_scale { largest[i] } else { common };
             shown_scale = limit;
             let room = ui.available_width() - 34.0;
-            let height =
-                (room * picture.rows as f32 / picture.cols.max(1) as f32).clamp(36.0, if one { 320.0 } else { 90.0 });
+            let (rows, cols) = shape(map);
+            let height = (room * rows as f32 / cols.max(1) as f32).clamp(36.0, if one { 320.0 } else { 90.0 });
             ui.horizontal(|ui| {
                 let (area, choose) = ui.allocate_exact_size(vec2(22.0, height), Sense::click());
                 let name = format!("Choose expert {i}");
@@ -123,12 +91,15 @@ impl HeatMaps {
                 }
                 let chip = egui::Rect::from_center_size(area.center() + vec2(2.0, 0.0), vec2(16.0, 16.0));
                 verdict::chip_at(ui, theme, chip, i);
-                let matrix = Matrix { rows: picture.rows, cols: picture.cols, values: &picture.values };
-                let version = key.wrapping_add(u64::from(limit.to_bits())).wrapping_add(i as u64);
-                let name =
-                    format!("Expert {i}, largest |weight| {}", format::significant(f64::from(picture.largest), 3));
-                let size = vec2(room, height);
-                picture.view.ui(ui, theme, matrix, Scale::Diverging(limit), version, size, &name);
+                // Drawn with rows and columns swapped where the hidden size is the number of rows.
+                let index = |row, col| if map.rows > map.cols { col * map.cols + row } else { row * map.cols + col };
+                let at = |row, col| map.values.get(index(row, col)).copied().unwrap_or(f32::NAN);
+                let mut version = DefaultHasher::new();
+                (focus.snapshot.step, focus.site, focus.side as usize, limit.to_bits()).hash(&mut version);
+                ctx.session.shown().map(|run| &run.dir).hash(&mut version);
+                let name = format!("Expert {i}, largest |weight| {}", format::significant(f64::from(largest[i]), 3));
+                let (matrix, scale) = (Matrix { rows, cols, at: &at }, Scale::Diverging(limit));
+                view.ui(ui, theme, matrix, scale, version.finish(), vec2(room, height), &name);
             });
         }
         ui.add_space(2.0);
@@ -137,20 +108,19 @@ impl HeatMaps {
         } else {
             legend::bar(ui, theme, Scale::Diverging(shown_scale), "weight (no unit)", 220.0);
         }
-        ui.label(RichText::new(reduced_words(focus, pictures)).small().color(theme.muted));
+        cards::caption(ui, theme, reduced_text(focus));
     }
 }
 
 /// Which way is which, and what was left out to fit.
-fn reduced_words(focus: &Focus<'_>, pictures: &[ExpertMap]) -> String {
+fn reduced_text(focus: &Focus<'_>) -> String {
     let (long, short) = (focus.data.rows.max(focus.data.cols), focus.data.rows.min(focus.data.cols));
     let mut words = "Hidden size to the right, bottleneck downwards.".to_owned();
-    if let Some(picture) = pictures.first()
-        && (picture.cols < long || picture.rows < short)
+    if let Some((rows, cols)) = focus.snapshot.heat_maps.first().map(shape)
+        && (cols < long || rows < short)
     {
         words.push_str(&format!(
-            " {short} x {long} weights in {} x {} cells: each shows its weight with the largest absolute value.",
-            picture.rows, picture.cols
+            " {short} x {long} weights in {rows} x {cols} cells: each shows its weight with the largest absolute value."
         ));
     }
     words
@@ -159,7 +129,7 @@ fn reduced_words(focus: &Focus<'_>, pictures: &[ExpertMap]) -> String {
 fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
     let [low, high] = focus.data.range.map(f64::from);
     if high.partial_cmp(&low) != Some(std::cmp::Ordering::Greater) {
-        ui.label(RichText::new("All weights are the same.").color(theme.muted));
+        cards::muted(ui, theme, "All weights are the same.");
         return;
     }
     let width = (high - low) / HISTOGRAM_BINS as f64;
@@ -174,7 +144,7 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
         .x_axis_label("weight")
         .y_axis_label("weights a bin")
         .x_grid_spacer(|grid| grid_marks(ticks(grid.bounds.0, grid.bounds.1, 8)))
-        .x_axis_formatter(|mark, _| format!("{}", (mark.value * 1e6).round() / 1e6))
+        .x_axis_formatter(|mark, _| format::tick(mark.value))
         .y_axis_formatter(|mark, _| if mark.value < 0.0 { String::new() } else { format::short_count(mark.value) })
         .label_formatter(|hover| match hover {
             HoverPosition::NearDataPoint { plot_name, position, .. } => Some(format!(
@@ -198,7 +168,7 @@ fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
             }
             let (name, color) = match focus.data.experts.len() {
                 1 => ("shared".to_owned(), theme.accent),
-                _ => (format!("expert {i}"), theme.expert(i)),
+                _ => (format!("expert {i}"), theme.series(i)),
             };
             let chosen = i == expert || focus.data.experts.len() == 1;
             let line = Line::new(name, PlotPoints::from(points)).color(color).allow_band(false);

@@ -6,17 +6,15 @@ mod time;
 
 use crate::app::actions::Action;
 use crate::app::names;
-use crate::app::panel_ctx::{PanelCtx, shown_run};
+use crate::app::panel_ctx::{PanelCtx, mixture_run};
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled, verdict};
-use crate::config::Method;
-use crate::protocol::{ExpertSnapshot, Side, SideSnapshot};
+use crate::protocol::{ExpertSnapshot, ModelQuery, Side, SideSnapshot};
 use egui::{Key, Modifiers, RichText, Ui};
 
 /// Most experts with a button each; more are chosen from a list.
 const BUTTONS: usize = 16;
 
-/// What the view remembers on screen.
 #[derive(Default)]
 pub struct ExpertsPanel {
     expert: usize,
@@ -33,21 +31,17 @@ struct Focus<'a> {
 }
 
 impl ExpertsPanel {
-    /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let hint = "The experts of a layer start from different random numbers and are trained on different batches. Press \
                     Start to see their weights, norms and distances change.";
-        let Some(run) = shown_run(ctx, ui, "No experts yet", hint) else { return };
-        if run.config.model.method != Method::Adamix {
-            let hint = "This run trains without a mixture, so there are no experts. Choose the method AdaMix in Setup.";
-            return cards::empty(ui, ctx.theme, "No mixture in this run", hint, |_| {});
+        let Some(run) = mixture_run(ctx, ui, "No experts yet", hint) else { return };
+        if let Some(error) = &ctx.session.inspect.error {
+            cards::error(ui, ctx.theme, error);
+            ui.add_space(4.0);
+            ask_button(ctx, "Try again", ui);
         }
         let Some(snapshot) = ctx.session.experts() else { return missing_ui(ctx, run, ui) };
         self.choose_ui(ctx, snapshot, ui);
-        if let Some(error) = &ctx.session.inspect.error {
-            cards::error(ui, ctx.theme, error);
-            ask_button(ctx, "Try again", ui);
-        }
         let (site, side) = wanted(ctx);
         let Some(data) = snapshot.sides.get(site * 2 + side as usize) else {
             return cards::loading(ui, "Waiting for the weights of this layer", None);
@@ -55,11 +49,8 @@ impl ExpertsPanel {
         let focus = Focus { snapshot, site, side, data };
         self.expert = self.expert.min(data.experts.len().saturating_sub(1));
         shared_ui(ctx, run, &focus, ui);
-        ui.add_space(4.0);
         self.maps.ui(ctx, &focus, &mut self.expert, ui);
-        ui.add_space(4.0);
         numbers::ui(ctx, &focus, &mut self.expert, &mut self.distance, ui);
-        ui.add_space(4.0);
         time::ui(ctx, run, &focus, ui);
     }
 
@@ -71,21 +62,17 @@ impl ExpertsPanel {
         let last = snapshot.sites.len().saturating_sub(1);
         site = site.min(last);
         let keys = |key: Key| ui.input_mut(|input| input.consume_key(Modifiers::ALT, key));
-        let steps = [Key::ArrowUp, Key::ArrowDown, Key::ArrowLeft, Key::ArrowRight].map(keys);
+        let [up, down, left, right] = [Key::ArrowUp, Key::ArrowDown, Key::ArrowLeft, Key::ArrowRight].map(keys);
         cards::card(ui, ctx.theme, "", |ui| {
             ui.horizontal_wrapped(|ui| {
                 let name = ui.label("Layer");
                 let lower = ui.add_enabled(site > 0, egui::Button::new("◀")).accessible_name("Layer below");
                 let lower = lower.on_hover_text("The layer below (Alt and arrow down)").clicked();
-                let layers: Vec<String> = snapshot.sites.iter().map(|name| names::site(name)).collect();
+                let layers: Vec<String> = snapshot.sites.iter().map(|name| names::layer(name)).collect();
                 labeled::layer_list(ui, "experts layer", &name, &layers, &mut site);
                 let upper = ui.add_enabled(site < last, egui::Button::new("▶")).accessible_name("Layer above");
                 let upper = upper.on_hover_text("The layer above (Alt and arrow up)").clicked();
-                site = match (upper || steps[0], lower || steps[1]) {
-                    (true, _) => (site + 1).min(last),
-                    (_, true) => site.saturating_sub(1),
-                    _ => site,
-                };
+                site = (site + usize::from(upper || up)).min(last).saturating_sub(usize::from(lower || down));
                 ui.add_space(8.0);
                 ui.label("Side").on_hover_text("W^D leads from the hidden size to the bottleneck, W^U back");
                 ui.selectable_value(&mut side, Side::Down, "Down");
@@ -93,15 +80,12 @@ impl ExpertsPanel {
                 ui.add_space(8.0);
                 let experts = snapshot.sides.get(site * 2 + side as usize).map_or(0, |data| data.experts.len());
                 self.expert_ui(ctx, experts, ui);
-                self.expert = match (steps[2], steps[3]) {
-                    (true, _) => self.expert.saturating_sub(1),
-                    (_, true) => (self.expert + 1).min(experts.saturating_sub(1)),
-                    _ => self.expert,
-                };
+                let last = experts.saturating_sub(1);
+                self.expert = (self.expert + usize::from(right)).min(last).saturating_sub(usize::from(left));
             });
             let as_of = format!("Weights after step {}", crate::format::count(snapshot.step));
             ui.horizontal_wrapped(|ui| {
-                ui.label(RichText::new(as_of).small().color(ctx.theme.muted));
+                cards::caption(ui, ctx.theme, as_of);
                 if ctx.session.inspect.is_pending() {
                     cards::loading(ui, "reading the weights", None);
                 } else if !receives(ctx) {
@@ -115,21 +99,21 @@ impl ExpertsPanel {
             if !receives(ctx)
                 && let Some(subject) = ctx.session.subject()
             {
-                ctx.push(Action::Inspect(subject, site, side));
+                ctx.push(Action::Query(subject, ModelQuery::Inspect { site, side }));
             }
         }
     }
 
     fn expert_ui(&mut self, ctx: &PanelCtx<'_>, experts: usize, ui: &mut Ui) {
         if experts <= 1 {
-            ui.label(RichText::new("shared by all experts").color(ctx.theme.muted));
+            cards::muted(ui, ctx.theme, "shared by all experts");
             return;
         }
         let name = ui.label("Expert").on_hover_text("Alt and arrow left or right");
         if experts <= BUTTONS {
             for expert in 0..experts {
                 let chosen = self.expert == expert;
-                let color = ctx.theme.expert(expert);
+                let color = ctx.theme.series(expert);
                 let words = RichText::new(format!(" {expert} ")).monospace();
                 let button = egui::Button::selectable(chosen, words).stroke(egui::Stroke::new(1.5, color));
                 if ui.add(button).accessible_name(format!("Expert {expert}")).clicked() {
@@ -161,33 +145,28 @@ fn receives(ctx: &PanelCtx<'_>) -> bool {
     ctx.session.shows_live() && ctx.session.phase.is_active()
 }
 
-/// A button that asks for the weights.
 fn ask_button(ctx: &PanelCtx<'_>, words: &str, ui: &mut Ui) {
     let Some(subject) = ctx.session.subject() else { return };
     let (site, side) = wanted(ctx);
-    drop(ctx.button_as(ui, Action::Inspect(subject, site, side), egui::Button::new(words)));
+    drop(ctx.button_as(ui, Action::Query(subject, ModelQuery::Inspect { site, side }), egui::Button::new(words)));
 }
 
 /// There are no weights: not yet, not requested, or refused.
 fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
-    if let Some(error) = &ctx.session.inspect.error {
-        cards::error(ui, ctx.theme, error);
-        ui.add_space(4.0);
-        return ask_button(ctx, "Try again", ui);
+    if ctx.session.inspect.error.is_some() {
+        return;
     }
     if ctx.session.inspect.is_pending() || receives(ctx) {
         return cards::loading(ui, ctx.waiting_text("Waiting for the weights"), None);
     }
     let hint = format!("Reads the weights of all experts of {}: heat maps, norms, distances.", run.name());
-    cards::empty(ui, ctx.theme, "Weights of the experts", &hint, |ui| ask_button(ctx, "Look inside", ui));
+    cards::empty(ui, ctx.theme, "Weights of the experts", &hint, |ui| ask_button(ctx, "Read the weights", ui));
 }
 
-/// Explains a shared side.
 fn shared_ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
     if focus.data.experts.len() != 1 || run.config.mixture.num_experts <= 1 {
         return;
     }
-    ui.add_space(4.0);
     let side = names::side(focus.side);
     let words = format!(
         "The {side}-projection of this layer is shared: one matrix serves all {} experts, so there is nothing to draw, to \
@@ -196,9 +175,4 @@ fn shared_ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) 
         run.config.mixture.num_experts
     );
     verdict::line(ui, ctx.theme, verdict::Verdict::Open, &words);
-}
-
-/// The paper's symbol of a side.
-fn side_symbol(side: Side) -> &'static str {
-    if side == Side::Down { "W^D" } else { "W^U" }
 }

@@ -18,7 +18,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
     cards::card(ui, ctx.theme, &title, |ui| {
         if run.distances.len() < 2 {
             let words = "Distances are taken at step 0 and every few dozen steps; two are needed for a curve.";
-            ui.label(RichText::new(words).color(ctx.theme.muted));
+            cards::muted(ui, ctx.theme, words);
             return;
         }
         let shared = focus.data.experts.len() == 1;
@@ -31,18 +31,18 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
             for (ui, (id, title, nothing, part)) in columns.iter_mut().zip(plots) {
                 ui.label(RichText::new(title).strong().small());
                 if nothing {
-                    ui.label(RichText::new("shared: there is only one").color(ctx.theme.muted));
+                    cards::muted(ui, ctx.theme, "shared: there is only one");
                     continue;
                 }
                 let options = PlotOptions { height: 170.0, ..PlotOptions::default() };
                 metric_plot::ui(ui, ctx.theme, id, &curves(ctx, run, focus, part), &[], &options);
             }
         });
-        let name = focus.snapshot.sites.get(focus.site).map_or_else(String::new, |name| names::site(name));
+        let name = focus.snapshot.sites.get(focus.site).map_or_else(String::new, |name| names::layer(name));
         let words = format!(
             "Thick: {name}; thin: the other layers (hover for names). Norms of differences of whole matrices, x: step."
         );
-        ui.label(RichText::new(words).small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, words);
     });
 }
 
@@ -55,13 +55,14 @@ fn curves(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, part: DistanceFi
     let sites = &focus.snapshot.sites;
     let others = (0..sites.len()).filter(|&site| site != focus.site);
     let faint = ctx.theme.muted.gamma_multiply(0.55);
-    let mut curves: Vec<Curve> = others.map(|site| Curve::line(names::site(&sites[site]), faint, line(site))).collect();
+    let mut curves: Vec<Curve> =
+        others.map(|site| Curve::line(names::layer(&sites[site]), faint, line(site))).collect();
     // The axis starts at 0, so that a small change does not look large.
     if let (Some(first), Some(last)) = (run.distances.first(), run.distances.last()) {
         let ends = [first.step, last.step].map(|step| [step as f64, 0.0]).to_vec();
         curves.push(Curve::line("0", ctx.theme.card_border, ends));
     }
-    let name = sites.get(focus.site).map_or_else(String::new, |name| names::site(name));
+    let name = sites.get(focus.site).map_or_else(String::new, |name| names::layer(name));
     curves.push(Curve { dots: true, ..Curve::line(name, ctx.theme.accent, line(focus.site)) });
     curves
 }

@@ -3,14 +3,13 @@
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
-use crate::app::widgets::listing::{self, Heading};
+use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
 use crate::format;
-use crate::protocol::{ExportReport, NumberFormat};
+use crate::protocol::{ExportReport, FileHash, NumberFormat, TensorCheck};
 use egui::{RichText, Ui};
 
-/// Draws one export with its certificate.
 pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui: &mut Ui) {
     let title = format!("{}, {}", report.target.info().title, report.dtype.as_str());
     let dir = report.dir.display().to_string();
@@ -24,7 +23,7 @@ pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui:
                 ui.label("Written to");
                 ui.add(egui::Label::new(RichText::new(&dir).monospace().small()).wrap());
                 copy_button(ctx, ui, "Copy path", dir.clone());
-                copy_button(ctx, ui, "Copy certificate", words(report));
+                copy_button(ctx, ui, "Copy certificate", describe(report));
             });
             files_ui(ctx, report, ui);
             rounding_ui(ctx, report, all_tensors, ui);
@@ -38,29 +37,22 @@ fn copy_button(ctx: &PanelCtx<'_>, ui: &mut Ui, words: &str, text: String) {
 
 fn verdict_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     let certificate = &report.certificate;
-    let (verdict, words) = match (certificate.passed, report.dtype) {
-        (true, NumberFormat::F32) => (
-            Verdict::Passed,
-            "Passed: the model read back from the files gives exactly the outputs of the model in memory.",
-        ),
-        (true, _) => (
-            Verdict::Passed,
-            "Passed: the model read back from the files gives the outputs of the model in memory, up to the rounding of the format.",
-        ),
-        (false, _) => (
-            Verdict::Failed,
-            "Failed: the model read back from the files gives other outputs. Do not use these files; export again.",
-        ),
+    let verdict = if certificate.passed { Verdict::Passed } else { Verdict::Failed };
+    let words = match (certificate.passed, report.dtype) {
+        (true, NumberFormat::F32) => {
+            "Passed: the model read back from the files gives exactly the outputs of the model in memory."
+        }
+        (true, _) => {
+            "Passed: the model read back from the files gives the outputs of the model in memory, up to the rounding of the format."
+        }
+        (false, _) => {
+            "Failed: the model read back from the files gives other outputs. Do not use these files; export again."
+        }
     };
-    ui.horizontal_top(|ui| {
-        verdict::icon(ui, theme, verdict, 22.0);
-        ui.vertical(|ui| {
-            ui.add(egui::Label::new(RichText::new(words).strong().color(verdict.color(theme))).wrap());
-            for problem in &certificate.problems {
-                ui.add(egui::Label::new(RichText::new(problem).color(theme.error)).wrap());
-            }
-        });
-    });
+    verdict::line(ui, theme, verdict, words);
+    for problem in &certificate.problems {
+        ui.label(RichText::new(problem).color(theme.error));
+    }
 }
 
 fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
@@ -76,7 +68,7 @@ fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
         ("Allowed", format::scientific(probe.tolerance), "The largest difference that this number format may cause"),
         (
             "Predictions that changed",
-            format!("{} of {}", probe.flipped, format::count(probe.rows as u64)),
+            format!("{} of {}", probe.flipped, format::count(probe.rows)),
             "Probe rows whose most likely class is another one now",
         ),
     ];
@@ -98,22 +90,21 @@ fn difference(value: Option<f64>) -> String {
 
 fn files_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
     ui.add_space(2.0);
-    egui::Grid::new("files").striped(true).num_columns(4).spacing([14.0, 3.0]).show(ui, |ui| {
-        for title in ["File", "Size", "SHA-256", ""] {
-            ui.strong(title);
-        }
-        ui.end_row();
-        for file in &report.certificate.files {
-            ui.label(&file.name);
-            ui.monospace(format::bytes(file.bytes));
+    type File<'a> = Column<'a, FileHash>;
+    let columns = vec![
+        File::new("File", "", |ui, file| ui.label(&file.name)),
+        File::number("Size", "", |file| format::bytes(file.bytes)),
+        File::new("SHA-256", "", |ui, file| {
             let short: String = file.sha256.chars().take(16).collect();
-            ui.monospace(format!("{short}…")).on_hover_text(&file.sha256);
+            ui.monospace(format!("{short}…")).on_hover_text(&file.sha256)
+        }),
+        File::new("", "", |ui, file| {
             let button = egui::Button::new("Copy hash").small();
             let response = ctx.button_as(ui, Action::Copy(file.sha256.clone()), button);
-            drop(response.accessible_name(format!("Copy the hash of {}", file.name)));
-            ui.end_row();
-        }
-    });
+            response.accessible_name(format!("Copy the hash of {}", file.name))
+        }),
+    ];
+    listing::grid(ui, "files", columns, &report.certificate.files);
 }
 
 /// What the number format did to each tensor.
@@ -128,28 +119,23 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
     if !*all_tensors {
         return;
     }
-    let headings = [
-        Heading::rest("Tensor", "", 160.0),
-        Heading::exact("Largest change", "", 110.0),
-        Heading::exact("of largest weight", "", 110.0),
-        Heading::exact("Verdict", "", 70.0),
+    type Tensor<'a> = Column<'a, TensorCheck>;
+    let share = |share: f64| format!("{} %", format::significant(100.0 * share, 2));
+    let columns = vec![
+        Tensor::new("Tensor", "", |ui, tensor| ui.label(&tensor.name)).rest(160.0),
+        Tensor::number("Largest change", "", |tensor| difference(tensor.max_abs_error)).exact(110.0),
+        Tensor::number("of largest weight", "", |tensor| tensor.max_rel_error.map_or_else(|| "-".to_owned(), share))
+            .exact(110.0),
+        Tensor::new("Verdict", "", |ui, tensor| match tensor.problem {
+            Some(_) => ui.label(RichText::new("wrong").color(ctx.theme.error)),
+            None => cards::muted(ui, ctx.theme, "as rounded"),
+        })
+        .exact(70.0),
     ];
-    listing::numbers(ui, "rounding", &headings, 200.0, tensors.len(), |mut row| {
-        let tensor = &tensors[row.index()];
-        let (words, color) = match tensor.problem {
-            Some(_) => ("wrong", ctx.theme.error),
-            None => ("as rounded", ctx.theme.muted),
-        };
-        let share = tensor.max_rel_error.map(|share| format!("{} %", format::significant(100.0 * share, 2)));
-        row.col(|ui| drop(ui.label(&tensor.name)));
-        row.col(|ui| drop(ui.monospace(difference(tensor.max_abs_error))));
-        row.col(|ui| drop(ui.monospace(share.unwrap_or_else(|| "-".to_owned()))));
-        row.col(|ui| drop(ui.label(RichText::new(words).color(color))));
-    });
+    listing::numbers(ui, "rounding", 200.0, columns, tensors);
 }
 
-/// The certificate as text.
-pub fn words(report: &ExportReport) -> String {
+pub fn describe(report: &ExportReport) -> String {
     let certificate = &report.certificate;
     let mut text = format!(
         "{} ({}): {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",

@@ -11,7 +11,7 @@ use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::run_view::RunView;
 use crate::app::widgets::{cards, labeled};
 use crate::config::Method;
-use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat, Subject};
+use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, ModelQuery, NumberFormat, Subject};
 use egui::{RichText, Ui};
 use std::path::{Path, PathBuf};
 
@@ -52,23 +52,20 @@ impl ExportPanel {
         let run = shown_run(ctx, ui, "Nothing to export yet", hint);
         let (Some(run), Some(subject)) = (run, ctx.session.subject()) else { return };
         self.plan_ui(ctx, run, &subject, ui);
-        ui.add_space(4.0);
         if run.config.model.method == Method::Adamix {
             let plan = self.plan(run);
             self.rounding.ui(ctx, &subject, &plan, ui);
-            ui.add_space(4.0);
         }
         let newest: &[ExportReport] = ctx.session.export.value.as_deref().unwrap_or_default();
         for report in newest {
             certificate::ui(ctx, report, &mut self.all_tensors, ui);
-            ui.add_space(4.0);
         }
         self.earlier_ui(ctx, run, newest, ui);
     }
 
     fn plan(&self, run: &RunView) -> ExportPlan {
-        let dir = self.dir.trim();
-        let chosen = |target: &ExportTarget| self.targets.contains(target) && refusal(run, *target).is_none();
+        let (dir, task, kind) = (self.dir.trim(), run.config.data.task, run.config.mixture.kind);
+        let chosen = |target: &ExportTarget| self.targets.contains(target) && target.refusal(task, kind).is_none();
         ExportPlan {
             targets: ExportTarget::all().filter(chosen).collect(),
             dtype: self.dtype,
@@ -79,9 +76,10 @@ impl ExportPanel {
 
     fn plan_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, ui: &mut Ui) {
         let mixture = run.config.model.method == Method::Adamix;
+        let (task, kind) = (run.config.data.task, run.config.mixture.kind);
         cards::card(ui, ctx.theme, "Targets", |ui| {
             for target in ExportTarget::all() {
-                let (refusal, info) = (refusal(run, target), target.info());
+                let (refusal, info) = (target.refusal(task, kind), target.info());
                 let tip = info.description;
                 ui.horizontal_wrapped(|ui| {
                     let mut on = refusal.is_none() && self.targets.contains(&target);
@@ -94,7 +92,7 @@ impl ExportPanel {
                     if let Some(why) = refusal {
                         response.on_disabled_hover_text(format!("Not for this run: {why}"));
                     }
-                    ui.label(RichText::new(refusal.unwrap_or(tip)).small().color(ctx.theme.muted));
+                    cards::caption(ui, ctx.theme, refusal.unwrap_or(tip));
                 });
             }
             ui.add_space(2.0);
@@ -124,12 +122,10 @@ impl ExportPanel {
     fn merge_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         let own = MergePlan::own(&run.config.mixture);
         let mut plans = vec![own.clone()];
-        if own != MergePlan::Uniform {
-            plans.push(MergePlan::Uniform);
-        }
-        for tried in &ctx.session.tried {
-            if !plans.contains(&tried.plan) {
-                plans.push(tried.plan.clone());
+        let tried = ctx.session.tried.iter().map(|merge| &merge.plan);
+        for plan in std::iter::once(&MergePlan::Uniform).chain(tried) {
+            if !plans.contains(plan) {
+                plans.push(plan.clone());
             }
         }
         let words = |plan: &MergePlan| match plan {
@@ -139,8 +135,7 @@ impl ExportPanel {
         };
         let before = plans.iter().position(|plan| Some(plan) == self.merge.as_ref());
         let mut chosen = before.unwrap_or(0);
-        let names: Vec<String> = plans.iter().map(words).collect();
-        let options: Vec<(usize, &str)> = names.iter().enumerate().map(|(i, name)| (i, name.as_str())).collect();
+        let options: Vec<(usize, String)> = plans.iter().map(words).enumerate().collect();
         let tip = "Weights that were scored in Merge & compare can be chosen here";
         labeled::choice(ui, "Merge", tip, &mut chosen, &options);
         // A plan of another run is dropped; the run's own merge is stored as absent.
@@ -150,16 +145,16 @@ impl ExportPanel {
     fn buttons_ui(&self, ctx: &PanelCtx<'_>, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
             let refused = plan.targets.iter().find_map(|target| Some((*target, target.refuses(plan.dtype)?)));
-            if let Some((target, why)) = refused {
-                let words = format!("{}: {why}.", target.info().title);
-                ui.add_enabled(false, egui::Button::new("Export")).on_disabled_hover_text(format!("Not now: {words}"));
-                ui.label(RichText::new(words).color(ctx.theme.warning));
-            } else if plan.targets.is_empty() {
-                let reason = "Not now: nothing is chosen; switch on at least one above";
-                ui.add_enabled(false, egui::Button::new("Export")).on_disabled_hover_text(reason);
-                ui.label(RichText::new("Choose at least one of these.").color(ctx.theme.warning));
+            let problem = match refused {
+                Some((target, why)) => Some(format!("{}: {why}.", target.info().title)),
+                None => plan.targets.is_empty().then(|| "Choose at least one of these.".to_owned()),
+            };
+            if let Some(problem) = problem {
+                ctx.refused(ui, "Export", &problem);
+                ui.label(RichText::new(problem).color(ctx.theme.warning));
             } else {
-                drop(ctx.primary(ui, Action::Export(subject.clone(), plan.clone()), "Export"));
+                let export = Action::Query(subject.clone(), ModelQuery::Export(plan.clone()));
+                drop(ctx.primary(ui, export, "Export"));
             }
             ctx.pending_ui(ui, &ctx.session.export, "writing, reading back, verifying");
         });
@@ -172,7 +167,7 @@ impl ExportPanel {
             if newest.is_empty() && !ctx.session.export.is_pending() {
                 let words = "Nothing of this run was exported yet. Export writes the files, reads them back, runs the \
                              probe rows and shows the certificate here.";
-                ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.muted)).wrap());
+                cards::muted(ui, ctx.theme, words);
             }
             return;
         }
@@ -180,12 +175,6 @@ impl ExportPanel {
         ui.add_space(2.0);
         for report in earlier {
             certificate::ui(ctx, report, &mut self.all_tensors, ui);
-            ui.add_space(4.0);
         }
     }
-}
-
-/// Why this run cannot be exported so; nothing where it can.
-fn refusal(run: &RunView, target: ExportTarget) -> Option<&'static str> {
-    target.refusal(run.config.data.task, run.config.mixture.kind)
 }

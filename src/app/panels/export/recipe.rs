@@ -4,6 +4,7 @@ use crate::app::actions::Action;
 use crate::app::help::quoted;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
+use crate::app::widgets::cards;
 use crate::protocol::{ExportPlan, MergePlan};
 use egui::{RichText, Ui};
 use std::path::Path;
@@ -11,9 +12,9 @@ use std::path::Path;
 /// Draws the recipe with its copy buttons.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, plan: &ExportPlan, ui: &mut Ui) {
     ui.add_space(4.0);
-    egui::CollapsingHeader::new("The recipe as text and as TOML").id_salt("recipe").show(ui, |ui| {
+    egui::CollapsingHeader::new("The recipe as text and as TOML").show(ui, |ui| {
         let experts = run.config.mixture.num_experts;
-        ui.add(egui::Label::new(words(&plan.merge, experts)).wrap());
+        ui.add(egui::Label::new(describe(&plan.merge, experts)).wrap());
         let texts = [
             ("TOML", toml(&plan.merge, experts, &run.start.sites, run.start.experts)),
             ("Command", command(run, plan)),
@@ -33,13 +34,12 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, plan: &ExportPlan, ui: &mut Ui) {
                 });
             });
         }
-        let words = "The same recipe is written into the metadata of the safetensors file.";
-        ui.label(RichText::new(words).small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, "The same recipe is written into the metadata of the safetensors file.");
     });
 }
 
 /// The computation as a paragraph.
-pub fn words(plan: &MergePlan, experts: usize) -> String {
+pub fn describe(plan: &MergePlan, experts: usize) -> String {
     let base = "In each layer the merged down-projection (weight and bias) is the weighted mean of its experts' \
                 down-projections, and likewise the up-projection; a projection that all experts share is taken as it is.";
     match plan {
@@ -85,18 +85,16 @@ pub fn command(run: &RunView, plan: &ExportPlan) -> String {
     let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();
     let mut text = format!("adamix export {} --target {}", quote(&run.dir), targets.join(","));
     text.push_str(&format!(" --dtype {}", plan.dtype.as_str()));
-    let list = |weights: &[f32]| weights.iter().map(|w| format!("{w}")).collect::<Vec<_>>().join(",");
-    match &plan.merge {
+    let lists = match &plan.merge {
         // The run's own merge is the default of the command; the uniform mean is written out where it is not.
-        own if *own == MergePlan::own(&run.config.mixture) => {}
-        MergePlan::Uniform => {
-            text.push_str(&format!(" --weights {}", list(&vec![1.0; run.config.mixture.num_experts])));
-        }
-        MergePlan::Global(weights) => text.push_str(&format!(" --weights {}", list(weights))),
-        MergePlan::PerSite(lists) => {
-            let lists: Vec<String> = lists.iter().map(|weights| list(weights)).collect();
-            text.push_str(&format!(" --weights {}", lists.join("/")));
-        }
+        own if *own == MergePlan::own(&run.config.mixture) => Vec::new(),
+        MergePlan::Uniform => vec![vec![1.0; run.config.mixture.num_experts]],
+        MergePlan::Global(weights) => vec![weights.clone()],
+        MergePlan::PerSite(lists) => lists.clone(),
+    };
+    if !lists.is_empty() {
+        let list = |weights: &Vec<f32>| weights.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
+        text.push_str(&format!(" --weights {}", lists.iter().map(list).collect::<Vec<_>>().join("/")));
     }
     if let Some(dir) = &plan.dir {
         text.push_str(&format!(" --output {}", quote(dir)));

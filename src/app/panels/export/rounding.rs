@@ -5,15 +5,16 @@ use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::column_plot::{self, ColumnSeries};
+use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::app::widgets::{cards, labeled, listing};
+use crate::app::widgets::{cards, labeled};
 use crate::format;
 use crate::protocol::{
-    ExportPlan, ExportTarget, FilesBudget, FormatBudget, NumberFormat, RoundingPlan, RoundingReport, Study, Subject,
+    ExportPlan, ExportTarget, FilesBudget, FormatBudget, ModelQuery, NumberFormat, RoundingPlan, RoundingReport, Study,
+    Subject,
 };
 use egui::{RichText, Ui};
 
-/// What the card remembers on screen.
 pub struct RoundingForm {
     causes: bool,
     /// The format whose causes are drawn.
@@ -27,7 +28,6 @@ impl Default for RoundingForm {
 }
 
 impl RoundingForm {
-    /// Draws the card for what is chosen to be exported.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
         cards::card(ui, ctx.theme, "Rounding budget", |ui| {
             let query = &ctx.session.rounding;
@@ -42,7 +42,7 @@ impl RoundingForm {
             }
             ui.horizontal_wrapped(|ui| {
                 let study = RoundingPlan { targets, merge: plan.merge.clone(), causes: self.causes };
-                ctx.button(ui, Action::Study(subject.clone(), Study::Rounding(study)));
+                ctx.button(ui, Action::Query(subject.clone(), ModelQuery::Study(Study::Rounding(study))));
                 let tip = "Rounds each layer alone too: one more pass over the probe rows for each layer and format, which \
                            takes a while on large models";
                 labeled::toggle(ui, "Which layers cause it", tip, &mut self.causes);
@@ -52,7 +52,7 @@ impl RoundingForm {
             if let Some(report) = &query.value {
                 if report.merge != plan.merge {
                     let words = "These numbers belong to another merge than the one chosen above; measure again.";
-                    ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.warning)).wrap());
+                    ui.label(RichText::new(words).color(ctx.theme.warning));
                 }
                 for (i, files) in report.files.iter().enumerate() {
                     if i > 0 {
@@ -62,7 +62,7 @@ impl RoundingForm {
                     ui.push_id(files.target.as_str(), |ui| self.files_ui(ctx.theme, report, files, plan.dtype, ui));
                 }
             }
-            cards::explanation(ui, ctx.theme, "rounding explanation", "What rounding does", &EXPLANATION);
+            cards::explanation(ui, ctx.theme, "What rounding does", &EXPLANATION);
         });
     }
 
@@ -80,7 +80,7 @@ impl RoundingForm {
             target => target.info().title,
         };
         ui.label(RichText::new(title).strong());
-        let (verdict, words) = verdict_words(files);
+        let (verdict, words) = verdict_text(files);
         verdict::line(ui, theme, verdict, &words);
         table_ui(theme, report, files, chosen, ui);
         self.causes_ui(theme, files, ui);
@@ -104,7 +104,7 @@ impl RoundingForm {
         let layer = |part: &str| part.strip_prefix("layers.").and_then(|n| n.parse::<usize>().ok());
         causes.sort_by_key(|(part, _)| (layer(part).is_none(), layer(part)));
         let name = |part: &str| match layer(part) {
-            Some(n) => (n.to_string(), names::site(part)),
+            Some(n) => (n.to_string(), names::layer(part)),
             None if part.contains(',') => ("rest".to_owned(), part.to_owned()),
             None => (part.rsplit('.').next().unwrap_or(part).to_owned(), part.to_owned()),
         };
@@ -122,12 +122,12 @@ impl RoundingForm {
             format.predicted.map_or_else(|| "-".to_owned(), |sum| format::significant(sum, 3)),
             format::significant(format.measured, 3)
         );
-        cards::caption(ui, theme, &words);
+        cards::caption(ui, theme, words);
     }
 }
 
 /// Which formats keep the certificate.
-pub fn verdict_words(files: &FilesBudget) -> (Verdict, String) {
+pub fn verdict_text(files: &FilesBudget) -> (Verdict, String) {
     let list = |kept: bool| {
         let words: Vec<&str> =
             files.formats.iter().filter(|format| format.kept == kept).map(|format| format.dtype.as_str()).collect();
@@ -146,77 +146,65 @@ pub fn verdict_words(files: &FilesBudget) -> (Verdict, String) {
 
 fn table_ui(theme: &Theme, report: &RoundingReport, files: &FilesBudget, chosen: NumberFormat, ui: &mut Ui) {
     let metric = names::metric(&report.metric);
-    let mut titles: Vec<(&str, &str)> = vec![
-        ("Format", "How numbers are stored"),
-        ("Size", "All values, without names and metadata"),
-        ("Weights", "Norm of all changes of the weights, over the norm of the weights"),
-        ("Logits", "Largest change of a logit on the probe rows"),
-        ("Allowed", "The change that the certificate allows in this format"),
-        ("Flips", "Probe rows whose most likely output has changed"),
-        (metric, "On all evaluation rows, with the change against the model in memory"),
-        ("Loss", "On all evaluation rows"),
-        ("Certificate", "Whether an export in this format would pass"),
-    ];
-    let loss_decides = report.metric == "loss";
-    if loss_decides {
-        titles.remove(7);
-    }
-    listing::grid(ui, "budget", 13.0, &titles, |ui| {
-        for format in &files.formats {
-            row_ui(theme, report, format, chosen, loss_decides, ui);
-            ui.end_row();
-        }
-    });
-    let words = format!(
-        "In memory: {} {}; {} evaluation rows, {} probe rows, {}.",
-        metric.to_lowercase(),
-        format::metric(report.exact.primary),
-        format::count(report.rows as u64),
-        format::count(report.probe_rows as u64),
-        format::duration(report.seconds)
-    );
-    cards::caption(ui, theme, &words);
-}
-
-fn row_ui(
-    theme: &Theme,
-    report: &RoundingReport,
-    budget: &FormatBudget,
-    chosen: NumberFormat,
-    loss_decides: bool,
-    ui: &mut Ui,
-) {
-    let name = RichText::new(budget.dtype.as_str());
-    let label = ui.label(if budget.dtype == chosen { name.strong() } else { name });
-    if budget.dtype == chosen {
-        label.on_hover_text("The format chosen above");
-    }
-    ui.monospace(format::bytes(budget.bytes));
+    type Format<'a> = Column<'a, FormatBudget>;
     let change = |value: f64| if value == 0.0 { "0".to_owned() } else { format::scientific(value) };
-    if let Some(problem) = &budget.problem {
-        for _ in 0..if loss_decides { 5 } else { 6 } {
-            ui.label("-");
-        }
-        ui.label(RichText::new("cannot be stored").color(theme.error)).on_hover_text(problem);
-        return;
+    // Nothing is measured of what cannot be stored.
+    let or_dash = |format: &FormatBudget, text: Option<String>| match text {
+        Some(text) if format.problem.is_none() => text,
+        _ => "-".to_owned(),
+    };
+    let score = |primary: f64| match primary - report.exact.primary {
+        0.0 => format::metric(primary),
+        off => format!("{} ({})", format::metric(primary), signed(off)),
+    };
+    let mut columns = vec![
+        Format::new("Format", "How numbers are stored", |ui, format| {
+            let name = format.dtype.as_str();
+            if format.dtype == chosen {
+                ui.strong(name).on_hover_text("The format chosen above")
+            } else {
+                ui.label(name)
+            }
+        }),
+        Format::number("Size", "All values, without names and metadata", |format| format::bytes(format.bytes)),
+        Format::new("Weights", "Norm of all changes of the weights, over the norm of the weights", |ui, format| {
+            let text = ui.monospace(or_dash(format, Some(change(format.weights.norm))));
+            if format.problem.is_none() { text.on_hover_text(weights_text(format)) } else { text }
+        }),
+        Format::number("Logits", "Largest change of a logit on the probe rows", |format| {
+            or_dash(format, Some(change(format.measured)))
+        }),
+        Format::number("Allowed", "The change that the certificate allows in this format", |format| {
+            or_dash(format, Some(change(format.allowed)))
+        }),
+        Format::number("Flips", "Probe rows whose most likely output has changed", |format| {
+            or_dash(format, Some(format.flipped.to_string()))
+        }),
+        Format::number(metric, "On all evaluation rows, with the change against the model in memory", |format| {
+            or_dash(format, format.scores.as_ref().map(|scores| score(scores.primary)))
+        }),
+        Format::number("Loss", "On all evaluation rows", |format| {
+            or_dash(format, format.scores.as_ref().map(|scores| format::metric(scores.loss)))
+        }),
+        Format::new("Certificate", "Whether an export in this format would pass", |ui, format| {
+            if let Some(problem) = &format.problem {
+                return ui.label(RichText::new("cannot be stored").color(theme.error)).on_hover_text(problem);
+            }
+            let (verdict, text) = if format.kept { (Verdict::Passed, "kept") } else { (Verdict::Failed, "lost") };
+            let row = ui.horizontal(|ui| {
+                verdict::icon(ui, theme, verdict, 14.0);
+                ui.label(RichText::new(text).color(verdict.color(theme)))
+            });
+            row.inner
+        }),
+    ];
+    if report.metric == "loss" {
+        columns.remove(7);
     }
-    ui.monospace(change(budget.weights.norm)).on_hover_text(weights_words(budget));
-    ui.monospace(change(budget.measured));
-    ui.monospace(change(budget.allowed));
-    ui.monospace(budget.flipped.to_string());
-    let primary = budget.scores.as_ref().map(|scores| {
-        let (off, text) = (scores.primary - report.exact.primary, format::metric(scores.primary));
-        if off == 0.0 { text } else { format!("{text} ({})", signed(off)) }
-    });
-    let loss = budget.scores.as_ref().map(|scores| format::metric(scores.loss));
-    for text in [Some(primary), (!loss_decides).then_some(loss)].into_iter().flatten() {
-        ui.monospace(text.unwrap_or_else(|| "-".to_owned()));
-    }
-    let (verdict, words) = if budget.kept { (Verdict::Passed, "kept") } else { (Verdict::Failed, "lost") };
-    ui.horizontal(|ui| {
-        verdict::icon(ui, theme, verdict, 14.0);
-        ui.label(RichText::new(words).color(verdict.color(theme)));
-    });
+    listing::grid(ui, "budget", columns, &files.formats);
+    let study = names::study(report.rows, report.probe_rows, report.seconds);
+    let words = format!("In memory: {} {}; {study}", metric.to_lowercase(), format::metric(report.exact.primary));
+    cards::caption(ui, theme, words);
 }
 
 /// A difference with its sign: four decimals, or two digits where that would be zero.
@@ -224,11 +212,10 @@ fn signed(value: f64) -> String {
     if value.abs() < 5e-5 { format!("{value:+.0e}") } else { format!("{value:+.4}") }
 }
 
-/// Summary of the changes of the weights.
-fn weights_words(budget: &FormatBudget) -> String {
+fn weights_text(budget: &FormatBudget) -> String {
     let weights = &budget.weights;
     if weights.largest == 0.0 {
-        return format!("All {} values are stored exactly", format::count(weights.values as u64));
+        return format!("All {} values are stored exactly", format::count(weights.values));
     }
     let unit = if budget.dtype == NumberFormat::Q8_0 { "steps of a block" } else { "units in the last place" };
     let mut words = format!(
@@ -237,16 +224,11 @@ fn weights_words(budget: &FormatBudget) -> String {
         format::significant(weights.ulps, 2)
     );
     if let Some(tensor) = &weights.tensor {
-        words.push_str(&format!(
-            "; most rounded is {tensor}, by {} of its largest value",
-            format::scientific(weights.relative)
-        ));
+        let share = format::scientific(weights.relative);
+        words.push_str(&format!("; most rounded is {tensor}, by {share} of its largest value"));
     }
-    words.push_str(&format!(
-        "; {} of {} values become zero",
-        format::count(weights.zeroed as u64),
-        format::count(weights.values as u64)
-    ));
+    let [zeroed, values] = [weights.zeroed, weights.values].map(format::count);
+    words.push_str(&format!("; {zeroed} of {values} values become zero"));
     words
 }
 

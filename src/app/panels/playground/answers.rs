@@ -23,24 +23,22 @@ pub fn drafts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, panes: &[Pane]) {
     }
     columns(ui, panes.len(), |ui, number| {
         cards::card(ui, ctx.theme, &panes[number].title(), |ui| {
-            let text = drafts.get(number).map_or("", String::as_str);
-            let words = if text.is_empty() { "waiting" } else { text };
-            let colour = if text.is_empty() { ctx.theme.muted } else { ui.visuals().text_color() };
-            ui.add(egui::Label::new(RichText::new(words).color(colour)).wrap());
+            match drafts.get(number).filter(|text| !text.is_empty()) {
+                Some(text) => ui.label(text),
+                None => cards::muted(ui, ctx.theme, "waiting"),
+            };
         });
     });
 }
 
 /// All answers, with a legend of the colours.
 pub fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PlayReport) {
-    let several = report.answers.len() > 1;
-    if let (true, Some(first)) = (several, report.answers.first()) {
+    if let [first, _, ..] = &report.answers[..] {
         legend_ui(ctx.theme, ui, first.pane);
     }
     columns(ui, report.answers.len(), |ui, number| answer_ui(ctx, ui, report, number));
-    egui::CollapsingHeader::new("What the model read").id_salt("prompt read").show(ui, |ui| {
-        let tokens = format!("{} tokens", format::count(report.prompt_tokens as u64));
-        ui.label(RichText::new(tokens).small().color(ctx.theme.muted));
+    egui::CollapsingHeader::new("What the model read").show(ui, |ui| {
+        cards::caption(ui, ctx.theme, format!("{} tokens", format::count(report.prompt_tokens)));
         ui.add(egui::Label::new(RichText::new(&report.prompt).monospace()).wrap());
     });
 }
@@ -70,7 +68,7 @@ fn legend_ui(theme: &Theme, ui: &mut Ui, first: Pane) {
                    words, in nats: 0 is agreement. Hover a word for the numbers";
         ui.label(job).on_hover_text(tip);
         let words = format!("with {} about this word; underlined: the first word that differs", first.title());
-        ui.label(RichText::new(words).small().color(theme.muted));
+        cards::caption(ui, theme, words);
     });
     ui.add_space(4.0);
 }
@@ -88,7 +86,7 @@ fn answer_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PlayReport, number: usize
         tokens_ui(theme, ui, answer);
         ui.add_space(2.0);
         ui.horizontal_wrapped(|ui| {
-            ui.label(RichText::new(summary(answer, number == 0)).small().color(theme.muted));
+            cards::caption(ui, theme, summary(answer, number == 0));
             ui.push_id(number, |ui| {
                 let copy = egui::Button::new(RichText::new("Copy").small());
                 drop(ctx.button_as(ui, Action::Copy(answer.text.clone()), copy));
@@ -121,7 +119,7 @@ fn summary(answer: &PaneAnswer, first: bool) -> String {
 /// The text, token by token; each can be hovered.
 fn tokens_ui(theme: &Theme, ui: &mut Ui, answer: &PaneAnswer) {
     if answer.tokens.is_empty() {
-        ui.label(RichText::new("Empty answer: the first token ends it").color(theme.muted));
+        cards::muted(ui, theme, "Empty answer: the first token ends it");
         return;
     }
     let mut job = LayoutJob::default();
@@ -157,7 +155,7 @@ fn token_tip(theme: &Theme, ui: &mut Ui, token: &PlayToken) {
     ui.label(RichText::new(format!("{:?}", token.text)).monospace().strong());
     let percent = format::percent(f64::from(token.log_prob).exp());
     ui.label(format!("probability {percent}, divergence {:.3} nats", token.divergence));
-    ui.label(RichText::new("Likeliest here").small().color(theme.muted));
+    cards::caption(ui, theme, "Likeliest here");
     for (text, p) in &token.likeliest {
         ui.label(RichText::new(format!("{:>6}  {text:?}", format::percent(f64::from(*p)))).monospace().small());
     }

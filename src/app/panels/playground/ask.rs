@@ -1,10 +1,11 @@
 //! The prompt, the sampler, and the choice of panes.
 
 use crate::app::panel_ctx::PanelCtx;
-use crate::app::widgets::labeled;
+use crate::app::widgets::{cards, labeled};
 use crate::config::MixtureConfig;
 use crate::protocol::{ANSWER_TOKENS, Pane, PlayPlan, Sampler};
 use egui::{RichText, Ui};
+use std::collections::BTreeSet;
 
 /// The prompt and how it is laid out.
 pub fn prompt_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, plan: &mut PlayPlan) {
@@ -15,7 +16,7 @@ pub fn prompt_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, plan: &mut PlayPlan) {
         let tip = "Puts the prompt into the model's own chat template. Off: as the run was trained, or as it is typed";
         labeled::toggle(ui, "Chat template", tip, &mut plan.chat);
         if !prompts.is_empty() {
-            ui.label(RichText::new("or take").small().color(ctx.theme.muted));
+            cards::caption(ui, ctx.theme, "or take");
         }
         for (number, prompt) in prompts.iter().enumerate() {
             let button = ui.small_button(format!("evaluation text {}", number + 1)).on_hover_text(prompt);
@@ -55,7 +56,7 @@ pub fn sampler_ui(ui: &mut Ui, sampler: &mut Sampler) {
     let tip = "0: always the most likely token. Higher: more random";
     labeled::number_or(ui, "Temperature", tip, "greedy", &mut sampler.temperature, 0.0..=5.0, 0.01);
     let drawn = sampler.temperature > 0.0;
-    egui::CollapsingHeader::new("More about choosing tokens").id_salt("sampler").show(ui, |ui| {
+    egui::CollapsingHeader::new("More about choosing tokens").show(ui, |ui| {
         ui.add_enabled_ui(drawn, |ui| {
             let reason = "Not now: with temperature 0 nothing is drawn";
             let tip = "Sample among this number of most likely tokens";
@@ -75,7 +76,7 @@ pub fn sampler_ui(ui: &mut Ui, sampler: &mut Sampler) {
 pub struct PaneChoice {
     base: bool,
     merged: bool,
-    experts: Vec<usize>,
+    experts: BTreeSet<usize>,
     route: bool,
     route_number: u64,
     ensemble: bool,
@@ -83,7 +84,7 @@ pub struct PaneChoice {
 
 impl Default for PaneChoice {
     fn default() -> Self {
-        Self { base: true, merged: true, experts: Vec::new(), route: true, route_number: 0, ensemble: false }
+        Self { base: true, merged: true, experts: BTreeSet::new(), route: true, route_number: 0, ensemble: false }
     }
 }
 
@@ -94,7 +95,7 @@ impl PaneChoice {
     /// The switches; gives the panes in order, merged first: the others are compared with it.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui, mixture: &MixtureConfig) -> Vec<Pane> {
         ui.horizontal_wrapped(|ui| {
-            ui.label("Panes").on_hover_text("Who answers. The others are compared with the first");
+            ui.label("Panes").on_hover_text("Which variants answer. The others are compared with the first");
             labeled::toggle(ui, "Merged", "The experts averaged into one, as exported", &mut self.merged);
             labeled::toggle(ui, "Base", "The model as it was before training", &mut self.base);
             labeled::toggle(ui, "Random route", "One expert drawn for each layer and side", &mut self.route);
@@ -106,18 +107,14 @@ impl PaneChoice {
         });
         if mixture.num_experts > 1 {
             ui.horizontal_wrapped(|ui| {
-                ui.label(RichText::new("Single experts").small().color(ctx.theme.muted));
+                cards::caption(ui, ctx.theme, "Single experts");
                 for expert in 0..mixture.num_experts {
                     let chosen = self.experts.contains(&expert);
-                    let words = RichText::new(expert.to_string()).color(ctx.theme.expert(expert));
+                    let words = RichText::new(expert.to_string()).color(ctx.theme.series(expert));
                     let tip = format!("Expert {expert} in every layer");
-                    if ui.selectable_label(chosen, words).on_hover_text(tip).clicked() {
-                        if chosen {
-                            self.experts.retain(|&other| other != expert);
-                        } else {
-                            self.experts.push(expert);
-                            self.experts.sort_unstable();
-                        }
+                    if ui.selectable_label(chosen, words).on_hover_text(tip).clicked() && !self.experts.remove(&expert)
+                    {
+                        self.experts.insert(expert);
                     }
                 }
             });

@@ -10,10 +10,9 @@ use crate::app::view::View;
 use crate::app::widgets::cards;
 use crate::config::{Method, MixtureConfig, Task};
 use crate::protocol::{Pane, PlayPlan, Writer};
-use egui::{RichText, Ui};
+use egui::Ui;
 use std::path::PathBuf;
 
-/// What the view remembers on screen.
 pub struct PlaygroundPanel {
     plan: PlayPlan,
     panes: ask::PaneChoice,
@@ -21,7 +20,6 @@ pub struct PlaygroundPanel {
     offered: Option<PathBuf>,
 }
 
-/// The default prompt.
 const QUESTION: &str = "Name three things to see in Paris.";
 
 impl Default for PlaygroundPanel {
@@ -48,7 +46,6 @@ impl PlaygroundPanel {
         }
     }
 
-    /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let Some((writer, mixture)) = writer(ctx) else {
             let hint = "Choose a language model in Setup (a directory or a GGUF file), or open a run of one: the preset Lab for \
@@ -66,7 +63,7 @@ impl PlaygroundPanel {
                 }
                 Writer::Model(path) => format!("Answered by {path}, without a mixture"),
             };
-            ui.label(RichText::new(words).small().color(ctx.theme.muted));
+            cards::caption(ui, ctx.theme, words);
             ask::prompt_ui(ctx, ui, &mut self.plan);
             ask::sampler_ui(ui, &mut self.plan.sampler);
             self.plan.panes = mixture.map_or_else(|| vec![Pane::Base], |mixture| self.panes.ui(ctx, ui, mixture));
@@ -80,7 +77,6 @@ impl PlaygroundPanel {
             });
         });
         ctx.error_ui(ui, &ctx.session.play);
-        ui.add_space(4.0);
         if ctx.session.play.is_pending() {
             answers::drafts_ui(ctx, ui, &self.plan.panes);
         } else if let Some(report) = &ctx.session.play.value {
@@ -88,7 +84,7 @@ impl PlaygroundPanel {
         } else {
             let words = "Write lets every chosen pane answer with the same seed. Colours then show how far \
                          their distributions differ from the first pane's, and from which word on the texts differ.";
-            ui.add(egui::Label::new(RichText::new(words).color(ctx.theme.muted)).wrap());
+            cards::muted(ui, ctx.theme, words);
         }
     }
 }

@@ -7,10 +7,10 @@ use crate::app::theme::Theme;
 use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::app::widgets::{labeled, legend};
+use crate::app::widgets::{cards, labeled, legend};
 use crate::format;
 use crate::protocol::{RoutingSnapshot, SIDES};
-use egui::{RichText, Ui, vec2};
+use egui::{Ui, vec2};
 
 /// z-scores beyond this are drawn in the strongest colour.
 const STRONGEST: f32 = 4.0;
@@ -18,24 +18,18 @@ const STRONGEST: f32 = 4.0;
 /// Width of the names of the rows.
 const ROW_NAMES: f32 = 96.0;
 
-/// Content of the cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CellContent {
-    /// The count and its z-score.
     #[default]
     CountAndZ,
-    /// The count.
     Count,
-    /// The z-score.
     Z,
-    /// The share of the draws.
     Share,
 }
 
-/// Draws verdict, table and legend.
 pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: &mut CellContent, ui: &mut Ui) {
     let balance = routing_stats::judge(&routing.counts, routing.policy, fixed_expert);
-    let (verdict, words) = verdict_words(routing, &balance);
+    let (verdict, words) = verdict_text(routing, &balance);
     verdict::line(ui, theme, verdict, &words).on_hover_text(
         "z is the distance from the expectation n / M in standard deviations, sqrt(n (1/M) (1 - 1/M)), for n \
          independent draws among M experts. The limit is Bonferroni's: it allows for looking at many counts at once, \
@@ -52,7 +46,7 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: 
             balance.freedom,
             format::significant(balance.p_value, 2),
         );
-        ui.label(RichText::new(words).small().color(theme.muted));
+        cards::caption(ui, theme, words);
     }
     ui.add_space(4.0);
     let options = [
@@ -96,7 +90,7 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: CellContent, ui: &m
     };
     let row_name = |row: usize| {
         let (site, side) = rows[row];
-        format!("{} {}", names::site(&routing.sites[site]), names::side(SIDES[side]))
+        format!("{} {}", names::layer(&routing.sites[site]), names::side(SIDES[side]))
     };
     cell_grid::ui(ui, theme, &spec, row_name, |row, column| {
         let (site, side) = rows[row];
@@ -133,57 +127,46 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: CellContent, ui: &m
     });
 }
 
-/// The verdict as text.
-pub fn verdict_words(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, String) {
+pub fn verdict_text(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, String) {
     let place = || {
         let (cell, expert) = balance.place;
-        let site = routing.sites.get(cell / 2).map_or_else(String::new, |name| names::site(name));
+        let site = routing.sites.get(cell / 2).map_or_else(String::new, |name| names::layer(name));
         format!("{site} {}, expert {expert}", names::side(SIDES[cell % 2]))
     };
     let z = balance.largest;
     let (cells, typical, limit) = (balance.cells, balance.typical, balance.limit);
-    match balance.judgement {
-        Judgement::NothingDrawn => {
-            (Verdict::Open, "Nothing is drawn: every layer has only one expert on each side.".to_owned())
-        }
-        Judgement::TooEarly => (
-            Verdict::Open,
-            format!(
-                "Too early to judge: {:.1} draws expected for each expert so far, at least {FEWEST_EXPECTED:.0} are \
-                 needed.",
-                balance.expected
-            ),
+    let verdict = match balance.judgement {
+        Judgement::NothingDrawn | Judgement::TooEarly => Verdict::Open,
+        Judgement::WithinChance | Judgement::AsPlanned => Verdict::Passed,
+        Judgement::Unusual => Verdict::Unsure,
+        Judgement::NotChance | Judgement::NotAsPlanned => Verdict::Failed,
+    };
+    let words = match balance.judgement {
+        Judgement::NothingDrawn => "Nothing is drawn: every layer has only one expert on each side.".to_owned(),
+        Judgement::TooEarly => format!(
+            "Too early to judge: {:.1} draws expected for each expert so far, at least {FEWEST_EXPECTED:.0} are needed.",
+            balance.expected
         ),
-        Judgement::WithinChance => (
-            Verdict::Passed,
-            format!(
-                "Consistent with chance: the largest |z| of {cells} counts is {:.1} ({}). With uniform draws the largest of so \
-                 many is about {typical:.1}, and above {limit:.1} in 1 of 20 runs.",
-                z.abs(),
-                place()
-            ),
+        Judgement::WithinChance => format!(
+            "Consistent with chance: the largest |z| of {cells} counts is {:.1} ({}). With uniform draws the largest of so \
+             many is about {typical:.1}, and above {limit:.1} in 1 of 20 runs.",
+            z.abs(),
+            place()
         ),
-        Judgement::Unusual => (
-            Verdict::Unsure,
-            format!(
-                "Unusual, but possible: {} has z {z:+.1}. With uniform draws the largest |z| of {cells} counts is about \
-                 {typical:.1}, and above {limit:.1} in 1 of 20 runs. Watch whether it decreases.",
-                place()
-            ),
+        Judgement::Unusual => format!(
+            "Unusual, but possible: {} has z {z:+.1}. With uniform draws the largest |z| of {cells} counts is about \
+             {typical:.1}, and above {limit:.1} in 1 of 20 runs. Watch whether it decreases.",
+            place()
         ),
-        Judgement::NotChance => (
-            Verdict::Failed,
-            format!(
-                "Not chance: {} has z {z:+.1}, and uniform draws give so much in fewer than 1 of 1000 runs (limit \
-                 {limit:.1} for {cells} counts). The draws are not uniform.",
-                place()
-            ),
+        Judgement::NotChance => format!(
+            "Not chance: {} has z {z:+.1}, and uniform draws give so much in fewer than 1 of 1000 runs (limit \
+             {limit:.1} for {cells} counts). The draws are not uniform.",
+            place()
         ),
-        Judgement::AsPlanned => {
-            (Verdict::Passed, "Exactly as this policy prescribes; it has no random draws.".to_owned())
-        }
+        Judgement::AsPlanned => "Exactly as this policy prescribes; it has no random draws.".to_owned(),
         Judgement::NotAsPlanned => {
-            (Verdict::Failed, "The counts differ from what this policy prescribes; it has no random draws.".to_owned())
+            "The counts differ from what this policy prescribes; it has no random draws.".to_owned()
         }
-    }
+    };
+    (verdict, words)
 }

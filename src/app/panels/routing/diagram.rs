@@ -2,10 +2,9 @@
 
 use crate::app::names;
 use crate::app::theme::Theme;
-use crate::app::widgets::labeled;
-use crate::config::RoutingPolicy;
+use crate::app::widgets::{canvas, cards, labeled, part};
 use crate::protocol::{RoutingSnapshot, SIDES, Side};
-use egui::{Align2, Color32, FontId, Pos2, Rect, RichText, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Pos2, Rangef, Rect, RichText, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// Width of the names left of the boxes.
 const NAMES: f32 = 96.0;
@@ -25,8 +24,8 @@ struct Diagram<'a> {
     inner_gap: f32,
     outer_gap: f32,
     boxes: f32,
-    history: Option<Rect>,
-    sites: usize,
+    /// Left and right end of the history.
+    history: Option<Rangef>,
 }
 
 impl Diagram<'_> {
@@ -36,7 +35,7 @@ impl Diagram<'_> {
 
     /// The strip of one side: module 0 at the bottom, its down side below its up side.
     fn strip(&self, site: usize, side: Side) -> Rect {
-        let from_top = (self.sites - 1 - site) as f32 * self.layer_height() + 0.5 * self.outer_gap;
+        let from_top = (self.routing.sites.len() - 1 - site) as f32 * self.layer_height() + 0.5 * self.outer_gap;
         let down = if side == Side::Down { self.row + self.inner_gap } else { 0.0 };
         let top = self.rect.top() + 16.0 + from_top + down;
         Rect::from_min_size(pos2(self.rect.left() + NAMES, top), vec2(self.boxes, self.row))
@@ -49,9 +48,14 @@ impl Diagram<'_> {
         Rect::from_min_size(min, vec2(pitch, strip.height())).shrink2(vec2((0.06 * pitch).min(5.0), 0.0))
     }
 
+    /// Place of a side in the routes of a step, pass by pass.
+    fn cell(&self, pass: usize, site: usize, side: Side) -> usize {
+        (pass * self.routing.sites.len() + site) * 2 + side as usize
+    }
+
     /// The expert that runs (most) on a side.
     fn pick(&self, pass: usize, site: usize, side: Side) -> Option<usize> {
-        let shares = self.routing.current.get((pass * self.sites + site) * 2 + side as usize)?;
+        let shares = self.routing.current.get(self.cell(pass, site, side))?;
         let best = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b]))?;
         (shares[best] > 0.0).then_some(best)
     }
@@ -67,7 +71,7 @@ impl Diagram<'_> {
             let ground = Rect::from_min_max(pos2(left, up.top() - 4.0), pos2(up.right() + 5.0, down.bottom() + 4.0));
             painter.rect_filled(ground, 5.0, ui.visuals().faint_bg_color);
             let at = pos2(left + 6.0, ground.center().y);
-            painter.text(at, Align2::LEFT_CENTER, names::site(name), small.clone(), ui.visuals().text_color());
+            painter.text(at, Align2::LEFT_CENTER, names::layer(name), small.clone(), ui.visuals().text_color());
             for (strip, side) in [(up, "up"), (down, "down")] {
                 let at = pos2(left + NAMES - 7.0, strip.center().y);
                 painter.text(at, Align2::RIGHT_CENTER, side, small.clone(), theme.muted);
@@ -80,7 +84,7 @@ impl Diagram<'_> {
         if let Some(history) = self.history {
             let n = routing.recent.len();
             let words = format!("last {n} steps; height: expert");
-            painter.text(pos2(history.left(), top), Align2::LEFT_TOP, words, small, theme.muted);
+            painter.text(pos2(history.min, top), Align2::LEFT_TOP, words, small, theme.muted);
         }
     }
 
@@ -88,8 +92,8 @@ impl Diagram<'_> {
     fn paths_ui(&self, ui: &Ui) {
         let &Self { theme, routing, .. } = self;
         for pass in (0..routing.passes.min(2)).rev() {
-            let mut points = Vec::with_capacity(4 * self.sites);
-            for site in 0..self.sites {
+            let mut points = Vec::new();
+            for site in 0..routing.sites.len() {
                 for side in SIDES {
                     let Some(expert) = self.pick(pass, site, side) else { continue };
                     let boxed = self.boxed(site, side, expert, routing.experts[side as usize]);
@@ -110,29 +114,29 @@ impl Diagram<'_> {
         let &Self { theme, routing, .. } = self;
         let experts = routing.experts[side as usize];
         let shares = |pass: usize, expert: usize| {
-            let cell = (pass * routing.sites.len() + site) * 2 + side as usize;
-            routing.current.get(cell).and_then(|shares| shares.get(expert)).copied().unwrap_or(0.0)
+            routing
+                .current
+                .get(self.cell(pass, site, side))
+                .and_then(|shares| shares.get(expert))
+                .copied()
+                .unwrap_or(0.0)
         };
-        let place = format!("{} {}", names::site(&routing.sites[site]), names::side(side));
+        let place = format!("{} {}", names::layer(&routing.sites[site]), names::side(side));
         for expert in 0..experts {
             let boxed = self.boxed(site, side, expert, experts);
             let used = [shares(0, expert), if routing.passes > 1 { shares(1, expert) } else { 0.0 }];
             let about = if experts == 1 {
                 format!("{place}: one matrix shared by all experts; nothing is drawn")
             } else {
-                format!("{place}, expert {expert}: {}", use_words(used, routing.passes))
+                format!("{place}, expert {expert}: {}", use_text(used, routing.passes))
             };
-            let color = if experts == 1 { theme.muted } else { theme.expert(expert) };
-            box_ui(theme, boxed, color, used, routing.passes, if experts == 1 { None } else { Some(expert) }, ui);
-            let response = ui.interact(boxed, id.with((site, side as usize, expert)), Sense::hover());
-            response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &about));
-            let counts = routing.counts.get(site * 2 + side as usize).and_then(|counts| counts.get(expert)).copied();
-            response.on_hover_ui(|ui| {
-                ui.label(&about);
-                if let (Some(count), true) = (counts, experts > 1) {
-                    ui.label(format!("drawn {} times so far", crate::format::count(count)));
-                }
-            });
+            let color = if experts == 1 { theme.muted } else { theme.series(expert) };
+            box_ui(theme, boxed, color, used, routing.passes, (experts > 1).then_some(expert), ui);
+            let response = part(ui, boxed, id.with((site, side as usize, expert)), &about);
+            let counts = routing.counts.get(site * 2 + side as usize);
+            if let (Some(&count), true) = (counts.and_then(|counts| counts.get(expert)), experts > 1) {
+                response.on_hover_text(format!("drawn {} times so far", crate::format::count(count)));
+            }
         }
     }
 
@@ -140,14 +144,13 @@ impl Diagram<'_> {
     fn history_ui(&self, site: usize, side: Side, pass: usize, ui: &Ui) {
         let &Self { theme, routing, .. } = self;
         let (Some(history), experts) = (self.history, routing.experts[side as usize]) else { return };
-        let strip = self.strip(site, side);
-        let area = Rect::from_min_max(pos2(history.left(), strip.top()), pos2(history.right(), strip.bottom()));
         if experts <= 1 {
             return;
         }
+        let area = Rect::from_x_y_ranges(history, self.strip(site, side).y_range());
         let painter = ui.painter();
         painter.rect_filled(area, 2.0, ui.visuals().faint_bg_color);
-        let index = (pass.min(routing.passes - 1) * routing.sites.len() + site) * 2 + side as usize;
+        let index = self.cell(pass.min(routing.passes - 1), site, side);
         let n = routing.recent.len().max(1);
         let (width, height) = (area.width() / n.max(32) as f32, area.height() / experts as f32);
         for (i, step) in routing.recent.iter().enumerate() {
@@ -156,34 +159,29 @@ impl Diagram<'_> {
             let left = area.right() - (n - i) as f32 * width;
             let top = area.bottom() - (expert + 1) as f32 * height;
             let cell = Rect::from_min_size(pos2(left, top), vec2((width - 0.5).max(1.0), (height - 0.5).max(1.0)));
-            painter.rect_filled(cell, 0.0, theme.expert(expert));
+            painter.rect_filled(cell, 0.0, theme.series(expert));
         }
     }
 }
 
-/// Draws the newest step.
 pub fn ui(theme: &Theme, routing: &RoutingSnapshot, second_pass: &mut bool, ui: &mut Ui) {
-    let single = matches!(routing.policy, RoutingPolicy::PerBatch | RoutingPolicy::Fixed | RoutingPolicy::RoundRobin);
+    let single = routing.policy.is_per_batch();
     legend_ui(theme, routing, single, second_pass, ui);
     let sites = routing.sites.len();
     let most = routing.experts[0].max(routing.experts[1]).max(1);
     let width = ui.available_width().max(NAMES + 160.0);
     let (row, inner_gap, outer_gap) = if sites > 8 { (17.0, 7.0, 9.0) } else { (22.0, 12.0, 14.0) };
     let height = 32.0 + sites as f32 * (2.0 * row + inner_gap + outer_gap);
-    let (rect, response) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
     let name = "Paths through the layers in the newest step";
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
+    let (rect, response) = canvas(ui, vec2(width, height), egui::Role::Figure, name);
     let with_history = width > NAMES + 420.0 && !routing.recent.is_empty();
     let room = if with_history { 0.56 * (width - NAMES) } else { width - NAMES };
     let boxes = room.min(most as f32 * (0.08 * width).clamp(BOX[0], BOX[1]));
     let history = with_history.then(|| {
         let left = rect.left() + NAMES + boxes + GUTTER;
-        Rect::from_min_max(
-            pos2(left, rect.top()),
-            pos2((left + (0.4 * width).clamp(HISTORY[0], HISTORY[1])).min(rect.right()), rect.bottom()),
-        )
+        Rangef::new(left, (left + (0.4 * width).clamp(HISTORY[0], HISTORY[1])).min(rect.right()))
     });
-    let diagram = Diagram { theme, routing, rect, row, inner_gap, outer_gap, boxes, history, sites };
+    let diagram = Diagram { theme, routing, rect, row, inner_gap, outer_gap, boxes, history };
     diagram.frames_ui(ui);
     if single {
         diagram.paths_ui(ui);
@@ -212,12 +210,11 @@ fn legend_ui(theme: &Theme, routing: &RoutingSnapshot, single: bool, second_pass
             if routing.passes > 1 {
                 sample(ui, 1, "pass B (same batch, own draw)");
             }
-            let words = "Filled: runs in this step. Number: the expert.";
-            ui.label(RichText::new(words).small().color(theme.muted));
+            cards::caption(ui, theme, "Filled: runs in this step. Number: the expert.");
         } else {
             let words = "Each box is filled to the share of this step's examples or tokens that it served: left half \
                          pass A, right half pass B. There is no single path.";
-            ui.label(RichText::new(words).small().color(theme.muted));
+            cards::caption(ui, theme, words);
         }
         if routing.passes > 1 && !routing.recent.is_empty() {
             let tip = "On: the history at the right shows pass B instead of pass A";
@@ -257,7 +254,7 @@ fn tag(ui: &Ui, theme: &Theme, pass: usize, at: Pos2) {
     ui.painter().text(at, Align2::CENTER_CENTER, letter, FontId::proportional(9.5), Theme::text_on(color));
 }
 
-fn use_words(used: [f32; 2], passes: usize) -> String {
+fn use_text(used: [f32; 2], passes: usize) -> String {
     let whole = |share: f32| share > 0.999;
     match (used, passes) {
         ([a, b], _) if a <= 0.0 && b <= 0.0 => "not used in this step".to_owned(),

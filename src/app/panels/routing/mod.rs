@@ -5,16 +5,14 @@ mod diagram;
 
 use crate::app::actions::Action;
 use crate::app::names;
-use crate::app::panel_ctx::{PanelCtx, shown_run};
+use crate::app::panel_ctx::{PanelCtx, mixture_run};
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
-use crate::config::Method;
 use crate::format;
 use crate::protocol::RoutingSnapshot;
 use counts::CellContent;
-use egui::{RichText, Ui};
+use egui::Ui;
 
-/// What the view remembers on screen.
 #[derive(Default)]
 pub struct RoutingPanel {
     shown: CellContent,
@@ -22,23 +20,16 @@ pub struct RoutingPanel {
 }
 
 impl RoutingPanel {
-    /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let Self { shown, second_pass } = self;
         let hint = "Each step draws at random which expert runs in which layer. Press Start, and the draws are shown here as \
                     they happen.";
-        let Some(run) = shown_run(ctx, ui, "No routes yet", hint) else { return };
-        if run.config.model.method != Method::Adamix {
-            let hint = "This run trains without a mixture, so nothing is routed. Choose the method AdaMix in Setup.";
-            return cards::empty(ui, ctx.theme, "No mixture in this run", hint, |_| {});
-        }
+        let Some(run) = mixture_run(ctx, ui, "No routes yet", hint) else { return };
         let Some(routing) = &run.routing else { return missing_ui(ctx, run, ui) };
         figures_ui(ctx, routing, ui);
-        ui.add_space(4.0);
         cards::card(ui, ctx.theme, "Paths of the newest step", |ui| {
             diagram::ui(ctx.theme, routing, second_pass, ui);
         });
-        ui.add_space(4.0);
         cards::card(ui, ctx.theme, "Are the draws uniform?", |ui| {
             counts::ui(ctx.theme, routing, run.config.mixture.fixed_expert, shown, ui);
         });
@@ -50,7 +41,7 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     if ctx.session.shows_live() {
         if let Some(failure) = &run.failure {
             cards::error(ui, ctx.theme, failure);
-            ui.label(RichText::new("The run ended before a route could be shown.").color(ctx.theme.muted));
+            cards::muted(ui, ctx.theme, "The run ended before a route could be shown.");
             drop(ctx.button(ui, Action::StartRun));
         } else {
             cards::loading(ui, ctx.waiting_text("Waiting for the first routes"), None);
@@ -66,8 +57,10 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
 fn figures_ui(ctx: &PanelCtx<'_>, routing: &RoutingSnapshot, ui: &mut Ui) {
     let theme = ctx.theme;
     cards::card(ui, theme, "", |ui| {
-        let [down, up] = routing.experts;
-        let (paths, paths_tip) = paths_words(routing);
+        let (paths, paths_tip) = paths_text(routing);
+        let [down, up] = routing.experts.map(|n| if n == 1 { "shared".to_owned() } else { n.to_string() });
+        // Of the sides that have something to draw.
+        let drawn = routing.draws.iter().enumerate().filter(|(cell, _)| routing.experts[cell % 2] > 1);
         let figures = [
             ("Step", format::count(routing.step), "Steps done when these routes were drawn"),
             (
@@ -76,10 +69,14 @@ fn figures_ui(ctx: &PanelCtx<'_>, routing: &RoutingSnapshot, ui: &mut Ui) {
                 "With the consistency term every step runs the same batch twice, each time with its own route (AdaMix, \
                  section 3.2)",
             ),
-            ("Experts per layer", sides_words(down, up), "A shared side has one matrix for all experts (section 3.4)"),
+            (
+                "Experts per layer",
+                format!("{down} down, {up} up"),
+                "A shared side has one matrix for all experts (section 3.4)",
+            ),
             (
                 "Draws so far",
-                format::count(drawn(routing).sum::<u64>()),
+                format::count(drawn.map(|(_, draws)| *draws).sum::<u64>()),
                 "Over all layers, sides and passes of this run",
             ),
             ("Possible paths", paths, &paths_tip),
@@ -88,22 +85,12 @@ fn figures_ui(ctx: &PanelCtx<'_>, routing: &RoutingSnapshot, ui: &mut Ui) {
         ui.add_space(2.0);
         let (name, description) = names::policy(routing.policy);
         ui.label(format!("Routing policy: {name}.")).on_hover_text(description);
-        ui.label(RichText::new(description).small().color(theme.muted));
+        cards::caption(ui, theme, description);
     });
 }
 
-fn sides_words(down: usize, up: usize) -> String {
-    let words = |n: usize| if n == 1 { "shared".to_owned() } else { n.to_string() };
-    format!("{} down, {} up", words(down), words(up))
-}
-
-/// Draws of the sides that have something to draw.
-fn drawn(routing: &RoutingSnapshot) -> impl Iterator<Item = u64> + '_ {
-    routing.draws.iter().enumerate().filter(|(cell, _)| routing.experts[cell % 2] > 1).map(|(_, draws)| *draws)
-}
-
 /// Number of possible paths, M to the power of the layers, with an explanation.
-fn paths_words(routing: &RoutingSnapshot) -> (String, String) {
+fn paths_text(routing: &RoutingSnapshot) -> (String, String) {
     let [down, up] = routing.experts;
     let (choices, layers) = (down * up, routing.sites.len());
     let power = layers as f64 * (choices as f64).log10();

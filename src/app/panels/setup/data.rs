@@ -1,13 +1,15 @@
 //! The data card: files and columns.
 
 use super::data_preview::preview_ui;
-use super::{text_preview, texts};
+use super::text_preview;
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::help::tip;
 use crate::app::panel_ctx::PanelCtx;
-use crate::app::widgets::labeled;
-use crate::config::{BadRows, DataConfig, FileFormat, Metric, MixtureKind, Problem, RunConfig, Task};
+use crate::app::widgets::labeled::{self, choice, number, number_or, toggle};
+use crate::config::{
+    BadRows, DataConfig, FileFormat, Metric, MixtureKind, Problem, RunConfig, Task, TextFormat, Truncate,
+};
 use egui::Ui;
 use std::path::{Path, PathBuf};
 
@@ -35,16 +37,27 @@ const METRICS: [(Metric, &str); 7] = [
     (Metric::Loss, "Loss"),
 ];
 
-/// The data card.
+const FORMATS: [(TextFormat, &str); 9] = [
+    (TextFormat::Auto, "Detected"),
+    (TextFormat::Messages, "Chat messages"),
+    (TextFormat::Sharegpt, "ShareGPT conversations"),
+    (TextFormat::Alpaca, "Alpaca instructions"),
+    (TextFormat::Completion, "Prompt and completion"),
+    (TextFormat::Plain, "Plain text"),
+    (TextFormat::E2e, "E2E"),
+    (TextFormat::Webnlg, "WebNLG"),
+    (TextFormat::Dart, "DART"),
+];
+
 pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, columns: Option<&(PathBuf, Vec<String>)>) {
     let before = form.data.task;
-    labeled::choice(ui, "Task", &tip("data.task"), &mut form.data.task, &TASKS);
+    choice(ui, "Task", &tip("data.task"), &mut form.data.task, &TASKS);
     if (before == Task::Text) != (form.data.task == Task::Text) {
         // What the paper gives encoders, and what it gives language models.
         form.mixture.kind = if form.data.task == Task::Text { MixtureKind::Lora } else { MixtureKind::Adapter };
     }
     if form.data.task == Task::Text {
-        texts::texts_ui(ctx, ui, form);
+        texts_ui(ctx, ui, form);
     }
     let data = &mut form.data;
     match data.task {
@@ -55,10 +68,10 @@ pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, columns: O
             ctx.path(ui, "Data directory", &tip("data.path"), hint, &mut data.path, Purpose::DataDir);
         }
     }
-    labeled::number(ui, "Longest input (tokens)", &tip("data.max_length"), &mut data.max_length, 4..=65_536, 1.0);
-    egui::CollapsingHeader::new("More about the data").id_salt("more data").show(ui, |ui| {
+    number(ui, "Longest input (tokens)", &tip("data.max_length"), &mut data.max_length, 4..=65_536, 1.0);
+    egui::CollapsingHeader::new("More about the data").show(ui, |ui| {
         if form.data.task == Task::Text {
-            texts::more_ui(ui, form);
+            more_texts_ui(ui, form);
         }
         more_ui(ui, &mut form.data);
     });
@@ -85,14 +98,14 @@ fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, columns: Op
     column_ui(ui, "Second text column", "data.text_pair_column", &mut data.text_pair_column, names, true);
     column_ui(ui, "Label column", "data.label_column", &mut data.label_column, names, false);
     let problems = [(Problem::Classification, "Classes"), (Problem::Regression, "A number")];
-    labeled::choice(ui, "What is predicted", &tip("data.problem"), &mut data.problem, &problems);
+    choice(ui, "What is predicted", &tip("data.problem"), &mut data.problem, &problems);
 }
 
 /// The evaluation file; without one, the share of the training data that is held out.
-pub fn eval_file_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, hint: &str) {
+fn eval_file_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, hint: &str) {
     ctx.path(ui, "Evaluation file", &tip("data.dev_file"), hint, &mut data.dev_file, Purpose::DevFile);
     if data.dev_file.is_empty() {
-        labeled::number(ui, "Share held out", &tip("data.dev_fraction"), &mut data.dev_fraction, 0.01..=0.9, 0.005);
+        number(ui, "Share held out", &tip("data.dev_fraction"), &mut data.dev_fraction, 0.01..=0.9, 0.005);
     }
 }
 
@@ -110,7 +123,7 @@ fn column_ui(ui: &mut Ui, label: &str, key: &str, value: &mut String, names: &[S
     if !names.contains(value) && !value.is_empty() {
         options.push((value.clone(), format!("{value} (typed)")));
     }
-    labeled::choice(ui, label, &tip(key), value, &options);
+    choice(ui, label, &tip(key), value, &options);
 }
 
 fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
@@ -121,8 +134,8 @@ fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
             (FileFormat::Csv, "CSV"),
             (FileFormat::Jsonl, "JSONL"),
         ];
-        labeled::choice(ui, "Format", &tip("data.format"), &mut data.format, &formats);
-        labeled::toggle(ui, "The first line names the columns", &tip("data.header"), &mut data.header);
+        choice(ui, "Format", &tip("data.format"), &mut data.format, &formats);
+        toggle(ui, "The first line names the columns", &tip("data.header"), &mut data.header);
         let mut labels = data.labels.join(", ");
         let hint = "empty: as found, sorted";
         if labeled::text(ui, "Label names in order", &tip("data.labels"), hint, &mut labels).changed() {
@@ -130,18 +143,63 @@ fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
         }
     }
     if data.task != Task::Text {
-        labeled::choice(ui, "Deciding metric", &tip("data.metric"), &mut data.metric, &METRICS);
+        choice(ui, "Deciding metric", &tip("data.metric"), &mut data.metric, &METRICS);
     }
     let bad = [(BadRows::Refuse, "Stop and say where"), (BadRows::Skip, "Leave out and list")];
-    labeled::choice(ui, "Unusable rows", &tip("data.bad_rows"), &mut data.bad_rows, &bad);
+    choice(ui, "Unusable rows", &tip("data.bad_rows"), &mut data.bad_rows, &bad);
     let rows = 0..=usize::MAX;
     let (label, key) = ("Most training rows", tip("data.max_train_rows"));
-    labeled::number_or(ui, label, &key, "all", &mut data.max_train_rows, rows.clone(), 10.0);
-    let (label, key) = ("Most evaluation rows", tip("data.max_eval_rows"));
-    labeled::number_or(ui, label, &key, "all", &mut data.max_eval_rows, rows, 10.0);
+    number_or(ui, label, &key, "all", &mut data.max_train_rows, rows.clone(), 10.0);
+    number_or(ui, "Most evaluation rows", &tip("data.max_eval_rows"), "all", &mut data.max_eval_rows, rows, 10.0);
 }
 
 /// Names separated by commas.
 pub fn split_names(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn texts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
+    let RunConfig { data, text, .. } = form;
+    let hint = "JSONL, JSON, CSV, TSV, XML or plain text; drop it onto the window";
+    ctx.path(ui, "Training file", &tip("data.train_file"), hint, &mut data.train_file, Purpose::TrainFile);
+    if data.train_file.is_empty() {
+        let hint = "instead of files: a directory with train and valid files";
+        ctx.path(ui, "Data directory", &tip("data.path"), hint, &mut data.path, Purpose::DataDir);
+    }
+    eval_file_ui(ctx, ui, data, "empty: a share of the training texts is held out");
+    choice(ui, "Format", &tip("text.format"), &mut text.format, &FORMATS);
+    template_ui(ui, &mut text.template);
+    toggle(ui, "Learn the prompts too", &tip("text.learn_prompt"), &mut text.learn_prompt);
+}
+
+/// The fields under *More about the data*.
+fn more_texts_ui(ui: &mut Ui, form: &mut RunConfig) {
+    let text = &mut form.text;
+    if matches!(text.format, TextFormat::Auto | TextFormat::Completion | TextFormat::Plain) {
+        let hint = "empty: the usual names";
+        labeled::text(ui, "Prompt column", &tip("text.prompt_column"), hint, &mut text.prompt_column);
+        labeled::text(ui, "Completion column", &tip("text.completion_column"), hint, &mut text.completion_column);
+    }
+    let ends = [(Truncate::End, "The end"), (Truncate::Start, "The start")];
+    choice(ui, "Cut off of long texts", &tip("text.truncate"), &mut text.truncate, &ends);
+    let (label, key) = ("Tokens a batch", tip("text.max_tokens_per_batch"));
+    number_or(ui, label, &key, "by examples", &mut text.max_tokens_per_batch, 0..=1 << 24, 8.0);
+    labeled::text(ui, "Date in templates", &tip("text.date"), "empty: today", &mut text.date);
+}
+
+/// The chat template: one of the words, or a file.
+fn template_ui(ui: &mut Ui, template: &mut String) {
+    let words = [
+        ("auto", "The model's own for conversations"),
+        ("model", "The model's own for everything"),
+        ("none", "None: a plain layout"),
+    ];
+    let mut options: Vec<_> = words.map(|(word, says)| (word.to_owned(), says)).into();
+    let file = !words.iter().any(|(word, _)| word == template);
+    let path = if file { template.clone() } else { "template.jinja".to_owned() };
+    options.push((path, "A Jinja file"));
+    choice(ui, "Chat template", &tip("text.template"), template, &options);
+    if file {
+        labeled::text(ui, "Template file", &tip("text.template"), "path of a Jinja file", template);
+    }
 }

@@ -2,13 +2,13 @@
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::theme::Theme;
 use crate::app::widgets::cards;
-use crate::app::widgets::listing::{self, Heading};
+use crate::app::widgets::listing::{self, Column};
 use crate::config::BadRows;
 use crate::format;
-use crate::protocol::{DataPreview, Lengths, SplitPreview};
+use crate::protocol::{DataPreview, Lengths, SampleRow, SplitPreview};
 use egui::{RichText, Sense, Ui};
-use egui_extras::Column;
 use egui_plot::{Bar, BarChart, Plot, VLine};
 
 /// Skipped rows that are listed.
@@ -16,13 +16,12 @@ const SKIPPED: usize = 300;
 /// Labels whose counts are drawn.
 const LABELS: usize = 12;
 
-/// The preview in its four states.
 pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize) {
     let (loading, hint) = ("Reading and tokenizing the data", "Choose model and data to see a preview.");
     let Some(preview) = ctx.answer(ui, &ctx.session.data, loading, hint) else { return };
     figures_ui(ctx, ui, preview);
     notes_ui(ctx, ui, preview);
-    egui::CollapsingHeader::new("Rows, labels and lengths").id_salt("preview").default_open(false).show(ui, |ui| {
+    egui::CollapsingHeader::new("Rows, labels and lengths").show(ui, |ui| {
         sample_table(ui, &preview.train);
         ui.add_space(4.0);
         labels_ui(ctx, ui, preview);
@@ -36,15 +35,13 @@ pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize) {
 fn figures_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
     let (theme, train, dev) = (ctx.theme, &preview.train, &preview.dev);
     let lengths = train.lengths.clone().unwrap_or_default();
-    let truncated_tip = format!(
-        "Training rows longer than the longest input; {} of all tokens are cut off",
-        format::percent(lengths.cut_share(preview.max_length))
-    );
+    let cut = format::percent(lengths.cut_share(preview.max_length));
+    let truncated_tip = format!("Training rows longer than the longest input; {cut} of all tokens are cut off");
     let classes = if preview.labels.is_empty() { "a number".to_owned() } else { preview.labels.len().to_string() };
     let class_names = preview.labels.join(", ");
     let figures = [
-        ("Training rows", format::count(train.rows as u64), "Usable rows"),
-        ("Evaluation rows", format::count(dev.rows as u64), "Usable rows"),
+        ("Training rows", format::count(train.rows), "Usable rows"),
+        ("Evaluation rows", format::count(dev.rows), "Usable rows"),
         (
             "Tokens per row",
             format!("{:.0} / {}", lengths.mean, lengths.max),
@@ -57,23 +54,15 @@ fn figures_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
 }
 
 fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
-    if preview.leaks > 0 {
-        let text = format!(
-            "{} evaluation rows are also training rows: the score will look better than it is. For example: {}",
-            format::count(preview.leaks as u64),
-            preview.leak_examples.first().map_or_else(String::new, |text| format::ellipsis(text, 80)),
-        );
-        cards::note(ui, ctx.theme.warning, &text);
-    }
+    leaks_ui(ctx.theme, ui, preview.leaks, &preview.leak_examples, "rows");
     if preview.duplicates_in_train > 0 {
         let n = preview.duplicates_in_train;
         let words = if n == 1 { "training row repeats" } else { "training rows repeat" };
-        let text = format!("{} {words} an earlier one", format::count(n as u64));
-        ui.label(RichText::new(text).small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, format!("{} {words} an earlier one", format::count(n)));
     }
     if !preview.skipped.is_empty() {
         let refused = ctx.session.form.data.bad_rows == BadRows::Refuse;
-        let title = left_out_words(preview.skipped.len(), refused);
+        let title = left_out_text(preview.skipped.len(), refused);
         egui::CollapsingHeader::new(RichText::new(title).color(ctx.theme.warning)).id_salt("skipped").show(ui, |ui| {
             egui::ScrollArea::vertical().id_salt("skipped rows").max_height(110.0).show(ui, |ui| {
                 for row in preview.skipped.iter().take(SKIPPED) {
@@ -97,36 +86,42 @@ fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
     }
 }
 
-fn left_out_words(rows: usize, refused: bool) -> String {
+/// Says how many evaluation rows or texts, `what`, are also in the training data.
+pub fn leaks_ui(theme: &Theme, ui: &mut Ui, leaks: usize, examples: &[String], what: &str) {
+    if leaks > 0 {
+        let n = format::count(leaks);
+        let example = examples.first().map_or_else(String::new, |text| format::ellipsis(text, 80));
+        let text = format!(
+            "{n} evaluation {what} are also training {what}: the score will look better than it is. For example: {example}"
+        );
+        cards::note(ui, theme.warning, &text);
+    }
+}
+
+/// Says how many rows cannot be used, and whether training would stop there.
+pub fn left_out_text(rows: usize, refused: bool) -> String {
     let verb = if rows == 1 { "row" } else { "rows" };
     let what = match (refused, rows) {
         (true, _) => "cannot be used; training would stop there",
         (false, 1) => "is left out",
         (false, _) => "are left out",
     };
-    format!("{} {verb} {what}", format::count(rows as u64))
+    format!("{} {verb} {what}", format::count(rows))
 }
 
 fn sample_table(ui: &mut Ui, split: &SplitPreview) {
-    let mut headings = vec![
-        Heading::rest("Text", "", 120.0),
-        Heading { title: "Second text", tip: "", column: Column::initial(140.0).clip(true).resizable(true) },
-        Heading { title: "Label", tip: "", column: Column::initial(70.0).clip(true) },
-        Heading::exact("Tokens", "", 48.0),
+    type Row<'a> = Column<'a, SampleRow>;
+    let text = |ui: &mut Ui, text: &str| ui.add(egui::Label::new(text).truncate());
+    let mut columns = vec![
+        Row::new("Text", "", |ui, row| text(ui, &row.text)).rest(120.0),
+        Row::new("Second text", "", |ui, row| text(ui, row.pair.as_deref().unwrap_or(""))).rest(120.0),
+        Row::new("Label", "", |ui, row| text(ui, &row.label)).exact(70.0),
+        Row::number("Tokens", "", |row| row.tokens.len().to_string()).exact(48.0),
     ];
-    let pairs = split.sample.iter().any(|row| row.pair.is_some());
-    if !pairs {
-        headings.remove(1);
+    if split.sample.iter().all(|row| row.pair.is_none()) {
+        columns.remove(1);
     }
-    listing::numbers(ui, "sample rows", &headings, 140.0, split.sample.len(), |mut row| {
-        let shown = &split.sample[row.index()];
-        let pair = shown.pair.as_deref().unwrap_or("");
-        for text in [Some(shown.text.as_str()), pairs.then_some(pair), Some(shown.label.as_str())].into_iter().flatten()
-        {
-            row.col(|ui| drop(ui.add(egui::Label::new(text).truncate())));
-        }
-        row.col(|ui| drop(ui.monospace(shown.tokens.len().to_string())));
-    });
+    listing::numbers(ui, "sample rows", 140.0, columns, &split.sample);
 }
 
 /// Label balance of both parts as bars, or the range of the values.
@@ -136,7 +131,7 @@ fn labels_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
             ui.label(format!("{name}: values {min:.2} to {max:.2}, mean {mean:.2}"));
             continue;
         }
-        ui.label(RichText::new(format!("{name} labels")).small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, format!("{name} labels"));
         let most = split.balance.iter().copied().max().unwrap_or(1).max(1);
         for (i, (label, n)) in preview.labels.iter().zip(&split.balance).take(LABELS).enumerate() {
             ui.horizontal(|ui| {
@@ -150,7 +145,7 @@ fn labels_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
                 bar.set_width(width * *n as f32 / most as f32);
                 ui.painter().rect_filled(bar, 2.0, ctx.theme.series(i));
                 let share = *n as f64 / split.rows.max(1) as f64;
-                ui.label(RichText::new(format!("{} ({})", format::count(*n as u64), format::percent(share))).small());
+                ui.label(RichText::new(format!("{} ({})", format::count(*n), format::percent(share))).small());
             });
         }
         if preview.labels.len() > LABELS {
@@ -164,7 +159,7 @@ fn lengths_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, lengths: &Lengths, max_length: us
     if lengths.histogram.is_empty() {
         return;
     }
-    ui.label(RichText::new("Training rows by tokens; the line is the longest input").small().color(ctx.theme.muted));
+    cards::caption(ui, ctx.theme, "Training rows by tokens; the line is the longest input");
     let bin = lengths.bin_width.max(1) as f64;
     let bars = lengths.histogram.iter().enumerate();
     let bars: Vec<Bar> = bars.map(|(i, &n)| Bar::new((i as f64 + 0.5) * bin, n as f64).width(bin * 0.92)).collect();

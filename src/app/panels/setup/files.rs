@@ -9,23 +9,12 @@ const TEXT_COLUMNS: &str = "sentence text sentence1 premise question1 question r
 const PAIR_COLUMNS: &str = "sentence2 text_pair hypothesis question2 pair";
 const LABEL_COLUMNS: &str = "label labels class category target score sentiment stars rating gold_label y";
 
-/// Kind of a dropped path, by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropKind {
-    /// A run file.
-    Settings,
-    /// A table of rows.
-    Table,
-    /// A directory: the user chooses what it is.
-    Unknown,
-}
-
-/// Classifies a dropped path by its extension.
-pub fn kind_of(path: &Path) -> DropKind {
-    match path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase).as_deref() {
-        Some("toml") => DropKind::Settings,
-        Some("tsv" | "csv" | "jsonl" | "ndjson") => DropKind::Table,
-        _ => DropKind::Unknown,
+/// What a dropped path is, by its ending; `None`: a directory, and the user chooses.
+pub fn purpose_of(path: &Path) -> Option<Purpose> {
+    match path.extension()?.to_str()?.to_lowercase().as_str() {
+        "toml" => Some(Purpose::OpenSettings),
+        "tsv" | "csv" | "jsonl" | "ndjson" => Some(Purpose::TrainFile),
+        _ => None,
     }
 }
 
@@ -55,17 +44,8 @@ pub fn use_path(form: &mut RunConfig, purpose: Purpose, path: &Path) {
 /// The known task that a directory in GLUE layout is named after.
 fn task_by_directory(path: &Path) -> Option<Task> {
     let name = path.file_name()?.to_str()?.to_lowercase().replace(['-', '_'], "");
-    Some(match name.as_str() {
-        "cola" => Task::Cola,
-        "sst2" => Task::Sst2,
-        "mrpc" => Task::Mrpc,
-        "stsb" => Task::Stsb,
-        "qqp" => Task::Qqp,
-        "mnli" => Task::Mnli,
-        "qnli" => Task::Qnli,
-        "rte" => Task::Rte,
-        _ => return None,
-    })
+    let task = serde_json::from_value(name.into()).ok()?;
+    (!matches!(task, Task::Lab | Task::Custom | Task::Text)).then_some(task)
 }
 
 /// The column names in the beginning of a table: its first line, or the keys of its first JSON object.
@@ -74,19 +54,13 @@ pub fn columns(path: &Path, format: FileFormat, head: &str) -> Vec<String> {
     let first = head.trim_start_matches('\u{feff}').lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let auto = format == FileFormat::Auto;
     if format == FileFormat::Jsonl || auto && matches!(ending.as_str(), "jsonl" | "ndjson") {
-        return match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(first) {
-            Ok(object) => object.keys().cloned().collect(),
-            Err(_) => Vec::new(),
-        };
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(first).unwrap_or_default();
+        return object.keys().cloned().collect();
     }
     if format == FileFormat::Csv || auto && ending == "csv" {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(first.as_bytes());
-        return reader
-            .records()
-            .flatten()
-            .take(1)
-            .flat_map(|row| row.iter().map(str::to_owned).collect::<Vec<_>>())
-            .collect();
+        let row = reader.records().flatten().next().unwrap_or_default();
+        return row.iter().map(str::to_owned).collect();
     }
     first.split('\t').map(str::to_owned).collect()
 }
@@ -119,9 +93,9 @@ mod tests {
 
     #[test]
     fn a_dropped_path_is_judged_by_its_name() {
-        assert_eq!(kind_of(Path::new("/a/run.toml")), DropKind::Settings);
-        assert_eq!(kind_of(Path::new("/a/Train.TSV")), DropKind::Table);
-        assert_eq!(kind_of(Path::new("/a/roberta-base")), DropKind::Unknown);
+        assert_eq!(purpose_of(Path::new("/a/run.toml")), Some(Purpose::OpenSettings));
+        assert_eq!(purpose_of(Path::new("/a/Train.TSV")), Some(Purpose::TrainFile));
+        assert_eq!(purpose_of(Path::new("/a/roberta-base")), None);
     }
 
     #[test]

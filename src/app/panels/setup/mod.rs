@@ -4,10 +4,8 @@ pub mod files;
 
 mod data;
 mod data_preview;
-mod mixture;
 mod plan;
 mod text_preview;
-mod texts;
 mod training;
 
 use crate::app::actions::{Action, ActionQueue};
@@ -20,10 +18,9 @@ use crate::app::widgets::{cards, labeled};
 use crate::config::{DeviceChoice, DtypeChoice, Method, RunConfig, Task, WRITER_LAB, presets};
 use crate::format;
 use crate::protocol::ModelInfo;
-use egui::{RichText, Ui};
+use egui::Ui;
 use std::path::{Path, PathBuf};
 
-/// What the view remembers on screen.
 #[derive(Default)]
 pub struct SetupPanel {
     /// Columns found in the training file, and whose they are.
@@ -43,18 +40,14 @@ impl SetupPanel {
     }
 
     /// Draws the view. Changes are made in a copy of the form, which is queued as an action when it differs.
-    pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+    pub fn ui(&self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let mut form = ctx.session.form.clone();
         preset_ui(ctx, ui, &mut form);
         ui.add_space(4.0);
         plan::plan_ui(ctx, ui);
-        ui.add_space(4.0);
         cards::card(ui, ctx.theme, "Model", |ui| model_ui(ctx, ui, &mut form));
-        ui.add_space(4.0);
         cards::card(ui, ctx.theme, "Data", |ui| data::data_ui(ctx, ui, &mut form, self.columns.as_ref()));
-        ui.add_space(4.0);
         training::training_ui(ctx, ui, &mut form);
-        ui.add_space(4.0);
         plan::command_ui(ctx, ui, &form);
         if form != ctx.session.form {
             ctx.push(Action::EditForm(Box::new(form)));
@@ -105,7 +98,7 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     ctx.path(ui, "Model", &tip("model.path"), hint, &mut model.path, Purpose::Model);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
-        ui.label(RichText::new("Or take").small().color(ctx.theme.muted));
+        cards::caption(ui, ctx.theme, "Or take");
         if ui.small_button(words).on_hover_text(about).clicked() {
             model.path = bundled.to_owned();
         }
@@ -116,13 +109,8 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
             }
         }
     });
-    let query = &ctx.session.model;
-    if let Some(error) = &query.error {
-        cards::error(ui, ctx.theme, error);
-    } else if let Some(info) = &query.value {
+    if let Some(info) = ctx.answer(ui, &ctx.session.model, "Reading the model", "Choose a model.") {
         model_info_ui(ui, ctx.theme, info);
-    } else if query.is_pending() {
-        cards::loading(ui, "Reading the model", None);
     }
     let methods = [
         (Method::Adamix, "A mixture of experts (AdaMix)"),
@@ -130,7 +118,7 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         (Method::Full, "All weights"),
     ];
     labeled::choice(ui, "What is trained", &tip("model.method"), &mut model.method, &methods);
-    egui::CollapsingHeader::new("Device").id_salt("device").show(ui, |ui| {
+    egui::CollapsingHeader::new("Device").show(ui, |ui| {
         let devices = [
             (DeviceChoice::Auto, "Automatic"),
             (DeviceChoice::Cpu, "CPU"),
@@ -165,6 +153,6 @@ fn model_info_ui(ui: &mut Ui, theme: &Theme, info: &ModelInfo) {
     }
     cards::figures(ui, theme, &figures);
     for note in &info.notes {
-        ui.label(RichText::new(note).small().color(theme.muted));
+        cards::caption(ui, theme, note);
     }
 }

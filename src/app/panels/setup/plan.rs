@@ -34,7 +34,7 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let fresh = session.preflight_version == session.form_version && !query.is_pending();
         match &query.value {
             // A plan that failed early knows none of the figures.
-            Some(report) if report.total_steps == 0 => {}
+            Some(report) if report.start.total_steps == 0 => {}
             Some(report) => report_ui(ctx, ui, report, fresh),
             None if query.is_pending() => cards::loading(ui, "Checking the plan", None),
             None => {}
@@ -47,15 +47,12 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
 }
 
 fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: bool) {
-    let theme = ctx.theme;
-    let all = report.trunk_parameters + report.trained_parameters;
-    let share = format::percent(report.trained_parameters as f64 / all.max(1) as f64);
-    let trained = format!("{} ({share})", format::short_count(report.trained_parameters as f64));
-    let tooltip = format!(
-        "All experts and the classification head; the head has {}, the frozen base model {}",
-        format::count(report.head_parameters as u64),
-        format::count(report.trunk_parameters as u64)
-    );
+    let (theme, start) = (ctx.theme, &report.start);
+    let all = start.trunk_parameters + start.trained_parameters;
+    let share = format::percent(start.trained_parameters as f64 / all.max(1) as f64);
+    let trained = format!("{} ({share})", format::short_count(start.trained_parameters as f64));
+    let [head, base] = [start.head_parameters, start.trunk_parameters].map(format::count);
+    let tooltip = format!("All experts and the classification head; the head has {head}, the frozen base model {base}");
     let mut memory = format::bytes(report.memory_bytes);
     if report.memory_available > 0 {
         memory.push_str(&format!(" of {}", format::bytes(report.memory_available)));
@@ -65,17 +62,17 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: b
         ("Trained", trained, tooltip.as_str()),
         (
             "After merging",
-            format::short_count(report.merged_parameters as f64),
+            format::short_count(start.merged_parameters as f64),
             "Adapter parameters that remain when the experts are merged into one",
         ),
-        ("Steps", format::count(report.total_steps), "Optimizer steps in total"),
+        ("Steps", format::count(start.total_steps), "Optimizer steps in total"),
         ("Memory", memory, "Expected peak, and what is available"),
         (
             "Time",
             seconds.unwrap_or_else(|| "not known yet".to_owned()),
             "Expected on this machine, evaluations not counted",
         ),
-        ("Device", report.device.clone(), "Device of the computation"),
+        ("Device", start.device.clone(), "Device of the computation"),
     ];
     ui.add_enabled_ui(fresh, |ui| cards::figures(ui, theme, &figures));
     for warning in &report.warnings {
@@ -85,7 +82,7 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: b
 
 /// The same run as a command line and as a file.
 pub fn command_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &RunConfig) {
-    egui::CollapsingHeader::new("The same as a command").id_salt("command").show(ui, |ui| {
+    egui::CollapsingHeader::new("The same as a command").show(ui, |ui| {
         let command = help::command_line(form);
         ui.add(egui::Label::new(RichText::new(&command).monospace().small()).wrap());
         ui.horizontal_wrapped(|ui| {

@@ -1,45 +1,45 @@
 //! The mixture, optimisation and evaluation settings.
 
-use super::mixture::mixture_ui;
+use super::data::split_names;
 use crate::app::files::Purpose;
 use crate::app::help::tip;
+use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::widgets::labeled::{choice, number, number_or, small_number, toggle};
 use crate::app::widgets::{cards, labeled};
 use crate::config::{
-    EvalConfig, LONGEST_SAMPLE, MOST_SAMPLES, Method, Recompute, RunConfig, Schedule, Task, TrainConfig,
+    Activation, AdapterInit, EvalConfig, LONGEST_SAMPLE, LoraInit, MOST_SAMPLES, Method, MixtureConfig, MixtureKind,
+    Recompute, RoutingPolicy, RunConfig, Schedule, Task, TrainConfig,
 };
-use egui::Ui;
+use egui::{RichText, Ui};
 
 /// The cards Mixture, Optimisation and Evaluation.
 pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     if form.model.method == Method::Adamix {
         cards::card(ui, ctx.theme, "Mixture", |ui| mixture_ui(ctx, ui, &mut form.mixture));
-        ui.add_space(4.0);
     }
     let writes = form.data.task == Task::Text;
     cards::card(ui, ctx.theme, "Optimisation", |ui| optimisation_ui(ui, &mut form.train, writes));
-    ui.add_space(4.0);
     cards::card(ui, ctx.theme, "Evaluation and checkpoints", |ui| {
         let (eval, train) = (&mut form.eval, &mut form.train);
         let steps = 0..=100_000_000;
         let (label, key) = ("Evaluate every (steps)", tip("eval.eval_steps"));
-        labeled::number_or(ui, label, &key, "once an epoch", &mut eval.eval_steps, steps.clone(), 1.0);
+        number_or(ui, label, &key, "once an epoch", &mut eval.eval_steps, steps.clone(), 1.0);
         let (label, key) = ("Checkpoint every (steps)", tip("eval.save_steps"));
-        labeled::number_or(ui, label, &key, "with every evaluation", &mut eval.save_steps, steps, 1.0);
-        labeled::number(ui, "Random routes", &tip("eval.random_routes"), &mut eval.random_routes, 1..=1000, 0.1);
+        number_or(ui, label, &key, "with every evaluation", &mut eval.save_steps, steps, 1.0);
+        number(ui, "Random routes", &tip("eval.random_routes"), &mut eval.random_routes, 1..=1000, 0.1);
         let (label, key) = ("Patience (evaluations)", tip("train.early_stopping_patience"));
         let patience = &mut train.early_stopping_patience;
-        labeled::number_or(ui, label, &key, "no early stopping", patience, 0..=10_000, 0.1);
+        number_or(ui, label, &key, "no early stopping", patience, 0..=10_000, 0.1);
         if writes {
             samples_ui(ui, eval);
         }
-        egui::CollapsingHeader::new("More about evaluation").id_salt("more evaluation").show(ui, |ui| {
+        egui::CollapsingHeader::new("More about evaluation").show(ui, |ui| {
             let (kept, batch) = (&mut eval.save_total_limit, &mut eval.eval_batch_size);
-            labeled::number(ui, "Checkpoints kept", &tip("eval.save_total_limit"), kept, 0..=1000, 0.1);
-            labeled::number(ui, "Evaluation batch", &tip("eval.eval_batch_size"), batch, 1..=65_536, 1.0);
+            number(ui, "Checkpoints kept", &tip("eval.save_total_limit"), kept, 0..=1000, 0.1);
+            number(ui, "Evaluation batch", &tip("eval.eval_batch_size"), batch, 1..=65_536, 1.0);
         });
     });
-    ui.add_space(4.0);
     cards::card(ui, ctx.theme, "Run", |ui| {
         labeled::text(ui, "Run name", &tip("name"), "empty: from task, model and time", &mut form.name);
         let hint = "empty: the user's data directory";
@@ -47,51 +47,132 @@ pub fn training_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     });
 }
 
-/// Settings of the samples of a language model.
 fn samples_ui(ui: &mut Ui, eval: &mut EvalConfig) {
-    labeled::number_or(ui, "Samples", &tip("eval.samples"), "none", &mut eval.samples, 0..=MOST_SAMPLES, 0.05);
+    number_or(ui, "Samples", &tip("eval.samples"), "none", &mut eval.samples, 0..=MOST_SAMPLES, 0.05);
     let (label, key) = ("Samples every (steps)", tip("eval.sample_steps"));
     ui.add_enabled_ui(eval.samples > 0, |ui| {
         let steps = &mut eval.sample_steps;
-        labeled::number_or(ui, label, &key, "with every evaluation", steps, 0..=100_000_000, 1.0);
+        number_or(ui, label, &key, "with every evaluation", steps, 0..=100_000_000, 1.0);
         let (label, key) = ("Longest sample (tokens)", tip("eval.sample_tokens"));
-        labeled::number(ui, label, &key, &mut eval.sample_tokens, 1..=LONGEST_SAMPLE, 0.2);
+        number(ui, label, &key, &mut eval.sample_tokens, 1..=LONGEST_SAMPLE, 0.2);
     });
 }
 
 /// `writes`: for a language model.
 fn optimisation_ui(ui: &mut Ui, train: &mut TrainConfig, writes: bool) {
-    labeled::small_number(ui, "Learning rate", &tip("train.learning_rate"), &mut train.learning_rate, 1e-12..=10.0);
-    labeled::number(ui, "Batch", &tip("train.batch_size"), &mut train.batch_size, 1..=65_536, 0.2);
-    let (label, key) = ("Steps", tip("train.max_steps"));
-    labeled::number_or(ui, label, &key, "by epochs", &mut train.max_steps, 0..=100_000_000, 1.0);
+    small_number(ui, "Learning rate", &tip("train.learning_rate"), &mut train.learning_rate, 1e-12..=10.0);
+    number(ui, "Batch", &tip("train.batch_size"), &mut train.batch_size, 1..=65_536, 0.2);
+    number_or(ui, "Steps", &tip("train.max_steps"), "by epochs", &mut train.max_steps, 0..=100_000_000, 1.0);
     ui.add_enabled_ui(train.max_steps == 0, |ui| {
-        let (label, key) = ("Epochs", tip("train.num_train_epochs"));
-        labeled::number(ui, label, &key, &mut train.num_train_epochs, 0.0..=1e6, 0.05)
+        number(ui, "Epochs", &tip("train.num_train_epochs"), &mut train.num_train_epochs, 0.0..=1e6, 0.05)
             .on_disabled_hover_text("Not now: Steps has precedence; set Steps to 0 to train by epochs");
     });
-    labeled::number(ui, "Seed", &tip("train.seed"), &mut train.seed, 0..=u64::MAX, 0.1);
-    egui::CollapsingHeader::new("More about optimisation").id_salt("more optimisation").show(ui, |ui| {
+    number(ui, "Seed", &tip("train.seed"), &mut train.seed, 0..=u64::MAX, 0.1);
+    egui::CollapsingHeader::new("More about optimisation").show(ui, |ui| {
         let schedules =
             [(Schedule::Linear, "Linear (paper)"), (Schedule::Cosine, "Cosine"), (Schedule::Constant, "Constant")];
-        labeled::choice(ui, "Schedule", &tip("train.lr_scheduler"), &mut train.lr_scheduler, &schedules);
-        labeled::number(ui, "Warm-up share", &tip("train.warmup_ratio"), &mut train.warmup_ratio, 0.0..=1.0, 0.002);
-        labeled::number(ui, "Weight decay", &tip("train.weight_decay"), &mut train.weight_decay, 0.0..=1.0, 0.002);
+        choice(ui, "Schedule", &tip("train.lr_scheduler"), &mut train.lr_scheduler, &schedules);
+        number(ui, "Warm-up share", &tip("train.warmup_ratio"), &mut train.warmup_ratio, 0.0..=1.0, 0.002);
+        number(ui, "Weight decay", &tip("train.weight_decay"), &mut train.weight_decay, 0.0..=1.0, 0.002);
         if writes {
-            let (label, key) = ("Label smoothing", tip("train.label_smoothing"));
-            labeled::number(ui, label, &key, &mut train.label_smoothing, 0.0..=0.99, 0.002);
+            number(ui, "Label smoothing", &tip("train.label_smoothing"), &mut train.label_smoothing, 0.0..=0.99, 0.002);
         }
         let (label, key) = ("Largest gradient norm", tip("train.max_grad_norm"));
-        labeled::number_or(ui, label, &key, "not clipped", &mut train.max_grad_norm, 0.0..=1e6, 0.01);
+        number_or(ui, label, &key, "not clipped", &mut train.max_grad_norm, 0.0..=1e6, 0.01);
         let steps = &mut train.gradient_accumulation_steps;
-        labeled::number(ui, "Accumulated batches", &tip("train.gradient_accumulation_steps"), steps, 1..=65_536, 0.05);
-        labeled::number(ui, "AdamW β₁", &tip("train.adam_beta1"), &mut train.adam_beta1, 0.0..=0.9999, 0.001);
-        labeled::number(ui, "AdamW β₂", &tip("train.adam_beta2"), &mut train.adam_beta2, 0.0..=0.999_999, 0.0001);
-        labeled::small_number(ui, "AdamW epsilon", &tip("train.adam_epsilon"), &mut train.adam_epsilon, 1e-20..=1.0);
-        let (label, key) = ("Move experts that were not drawn", tip("train.update_unselected"));
-        labeled::toggle(ui, label, &key, &mut train.update_unselected);
+        number(ui, "Accumulated batches", &tip("train.gradient_accumulation_steps"), steps, 1..=65_536, 0.05);
+        number(ui, "AdamW β₁", &tip("train.adam_beta1"), &mut train.adam_beta1, 0.0..=0.9999, 0.001);
+        number(ui, "AdamW β₂", &tip("train.adam_beta2"), &mut train.adam_beta2, 0.0..=0.999_999, 0.0001);
+        small_number(ui, "AdamW epsilon", &tip("train.adam_epsilon"), &mut train.adam_epsilon, 1e-20..=1.0);
+        toggle(ui, "Update experts that were not drawn", &tip("train.update_unselected"), &mut train.update_unselected);
         let recompute =
             [(Recompute::Auto, "When memory is short"), (Recompute::On, "Always"), (Recompute::Off, "Never")];
-        labeled::choice(ui, "Recompute activations", &tip("train.recompute"), &mut train.recompute, &recompute);
+        choice(ui, "Recompute activations", &tip("train.recompute"), &mut train.recompute, &recompute);
     });
+}
+
+fn mixture_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, mixture: &mut MixtureConfig) {
+    let kinds = [(MixtureKind::Adapter, "Bottleneck adapters"), (MixtureKind::Lora, "LoRA")];
+    choice(ui, "Each expert is", &tip("mixture.kind"), &mut mixture.kind, &kinds);
+    number(ui, "Experts (M)", &tip("mixture.num_experts"), &mut mixture.num_experts, 1..=64, 0.05);
+    let lora = mixture.kind == MixtureKind::Lora;
+    if lora {
+        number(ui, "Rank (r)", &tip("mixture.lora_rank"), &mut mixture.lora_rank, 1..=4096, 0.1);
+        number(ui, "Alpha", &tip("mixture.lora_alpha"), &mut mixture.lora_alpha, 1e-3..=1e6, 0.2);
+        targets_ui(ctx, ui, &mut mixture.lora_target);
+    } else {
+        number(ui, "Bottleneck (r)", &tip("mixture.adapter_size"), &mut mixture.adapter_size, 1..=4096, 0.2);
+    }
+    let policies = RoutingPolicy::ALL.map(|policy| (policy, names::policy_title(policy)));
+    choice(ui, "Routing", &tip("mixture.routing"), &mut mixture.routing, &policies);
+    if mixture.routing == RoutingPolicy::Fixed {
+        number(ui, "The expert", &tip("mixture.fixed_expert"), &mut mixture.fixed_expert, 0..=63, 0.05);
+    }
+    let [down, up] =
+        if lora { ["Share A", "Share B"] } else { ["Share the down-projection", "Share the up-projection"] };
+    toggle(ui, down, &tip("mixture.sharing_down"), &mut mixture.sharing_down);
+    toggle(ui, up, &tip("mixture.sharing_up"), &mut mixture.sharing_up);
+    toggle(ui, "Consistency between two passes", &tip("mixture.consistency"), &mut mixture.consistency);
+    if mixture.consistency {
+        let (label, key) = ("Consistency weight (λ)", tip("mixture.consistency_weight"));
+        number(ui, label, &key, &mut mixture.consistency_weight, 0.0..=1000.0, 0.01);
+    }
+    egui::CollapsingHeader::new("More about the mixture").show(ui, |ui| more_mixture_ui(ui, mixture));
+}
+
+/// Which linear layers get a LoRA: typed, or switched on by name where the model is known.
+fn targets_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, targets: &mut Vec<String>) {
+    let mut text = targets.join(", ");
+    let hint = "empty: queries and values (paper)";
+    if labeled::text(ui, "Layers with LoRA", &tip("mixture.lora_target"), hint, &mut text).changed() {
+        *targets = split_names(&text);
+    }
+    let known = ctx.session.model.value.as_ref().map(|info| info.lora_targets.as_slice()).unwrap_or_default();
+    if known.is_empty() {
+        return;
+    }
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 4.0;
+        cards::caption(ui, ctx.theme, "In this model");
+        let all = "all-linear";
+        for name in known.iter().map(String::as_str).chain([all]) {
+            let chosen = targets.iter().any(|target| target == name);
+            let words = name.rsplit('.').next().unwrap_or(name);
+            let tooltip = if name == all { "Every linear layer of every block" } else { name };
+            if ui.selectable_label(chosen, RichText::new(words).small()).on_hover_text(tooltip).clicked() {
+                match (chosen, name == all) {
+                    (true, _) => targets.retain(|target| target != name),
+                    (false, true) => *targets = vec![all.to_owned()],
+                    (false, false) => {
+                        targets.retain(|target| target != all);
+                        targets.push(name.to_owned());
+                    }
+                }
+            }
+        }
+    });
+}
+
+fn more_mixture_ui(ui: &mut Ui, mixture: &mut MixtureConfig) {
+    if mixture.kind == MixtureKind::Lora {
+        number(ui, "LoRA dropout", &tip("mixture.lora_dropout"), &mut mixture.lora_dropout, 0.0..=0.99, 0.002);
+        toggle(ui, "Scale by alpha / √r (rsLoRA)", &tip("mixture.use_rslora"), &mut mixture.use_rslora);
+        let starts =
+            [(LoraInit::Independent, "Independent draws"), (LoraInit::Copied, "Copies of one draw (reference)")];
+        choice(ui, "Initialisation of A", &tip("mixture.lora_init"), &mut mixture.lora_init, &starts);
+    } else {
+        let activations = [
+            (Activation::Gelu, "GELU (exact)"),
+            (Activation::GeluTanh, "GELU (tanh)"),
+            (Activation::Relu, "ReLU"),
+            (Activation::Swish, "Swish"),
+        ];
+        choice(ui, "Activation", &tip("mixture.activation"), &mut mixture.activation, &activations);
+        let inits = [(AdapterInit::Normal, "Normal (reference)"), (AdapterInit::Identity, "Identity")];
+        choice(ui, "Initialisation", &tip("mixture.init"), &mut mixture.init, &inits);
+        small_number(ui, "Initial standard deviation", &tip("mixture.init_std"), &mut mixture.init_std, 1e-9..=1.0);
+    }
+    let (label, key) = ("Treat the other pass as constant", tip("mixture.consistency_detach"));
+    toggle(ui, label, &key, &mut mixture.consistency_detach);
+    toggle(ui, "Task loss on both passes", &tip("mixture.ce_both_passes"), &mut mixture.ce_both_passes);
 }

@@ -7,7 +7,7 @@ use crate::app::widgets::metric_plot::{self, Curve, EventLine, PlotOptions};
 use crate::app::widgets::{cards, labeled};
 use crate::app::{curves, names};
 use crate::protocol::RunPhase;
-use egui::{RichText, Ui};
+use egui::Ui;
 
 /// Height of the plot of the losses; on large windows a share of the view.
 const LOSS_HEIGHT: f32 = 210.0;
@@ -19,9 +19,8 @@ const THREE_ABREAST: f32 = 980.0;
 /// A small plot: its title, its name, its curve.
 type Small = (String, &'static str, Curve);
 
-/// Draws all curves.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
-    if run.history.loss.is_empty() && run.evals.is_empty() {
+    if run.history.last.is_none() && run.evals.is_empty() {
         let waiting = match ctx.session.phase {
             RunPhase::Failed => "No step was made",
             _ => "Waiting for the first step",
@@ -32,10 +31,11 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let (theme, history, smooth) = (ctx.theme, &run.history, ctx.settings.smoothing);
     // Regression has no classes, and its losses are squared errors instead of cross-entropies.
     let unit = if run.start.labels.is_empty() && !run.writes() { "squared error" } else { "nats" };
+    let evaluations = curves::evaluations(run, "evaluation loss, merged", theme.series(2), |scores| scores.loss);
     let loss = [
         curves::curve(&history.loss, "loss", theme.series(0), smooth),
         curves::curve(&history.task_loss, "task loss", theme.series(1), smooth),
-        curves::eval_loss(run, "evaluation loss, merged", theme.series(2)),
+        Curve { dashed: true, ..evaluations },
     ];
     let height = (0.3 * ui.clip_rect().height()).clamp(LOSS_HEIGHT, 2.0 * LOSS_HEIGHT);
     let options = PlotOptions { height, log: ctx.settings.log_loss, legend: true, ..PlotOptions::default() };
@@ -75,7 +75,7 @@ fn small_plots(ctx: &PanelCtx<'_>, run: &RunView, unit: &str) -> Vec<Small> {
     let mut small: Vec<Small> = vec![(
         format!("{}, merged", names::metric(run.metric())),
         "metric plot",
-        curves::metric(run, run.metric(), theme.series(2)),
+        curves::evaluations(run, run.metric(), theme.series(2), |scores| scores.primary),
     )];
     if run.config.mixture.consistency {
         let curve = series(&history.consistency, "consistency", 3, smooth);
@@ -90,7 +90,6 @@ fn small_plots(ctx: &PanelCtx<'_>, run: &RunView, unit: &str) -> Vec<Small> {
     small
 }
 
-/// One plot in its card.
 fn card(
     ctx: &PanelCtx<'_>,
     title: &str,
@@ -103,7 +102,7 @@ fn card(
     cards::card(ui, ctx.theme, title, |ui| {
         if curves.iter().all(|curve| curve.line.is_empty()) {
             ui.set_min_height(options.height);
-            ui.label(RichText::new("Nothing measured yet").color(ctx.theme.muted));
+            cards::muted(ui, ctx.theme, "Nothing measured yet");
             return;
         }
         metric_plot::ui(ui, ctx.theme, name, curves, marks, &PlotOptions { link: Some("train"), ..options });

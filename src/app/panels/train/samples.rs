@@ -11,7 +11,7 @@ use egui::{Button, Label, RichText, Ui};
 use std::collections::BTreeSet;
 
 /// Width of the column with the source of a text.
-const WHO: f32 = 58.0;
+const WHO: f32 = 74.0;
 /// Width of the slider's line without the slider.
 const AROUND_SLIDER: f32 = 290.0;
 /// Least width of the slider.
@@ -22,12 +22,10 @@ const INPUT: f32 = 36.0;
 /// Most characters of a prompt that are shown; the rest is in its tooltip.
 const PROMPT: usize = 220;
 
-/// What the card remembers on screen.
 #[derive(Default)]
 pub struct SamplesCard {
     /// The shown step; absent: the newest.
     at: Option<u64>,
-    /// The shown input.
     input: usize,
 }
 
@@ -37,7 +35,6 @@ impl SamplesCard {
         if !run.writes() {
             return;
         }
-        ui.add_space(4.0);
         cards::card(ui, ctx.theme, "Generated texts", |ui| match run.samples.last() {
             Some(newest) => {
                 let record = self.step_ui(ctx.theme, (&run.samples, newest), run.start.total_steps, ui);
@@ -47,7 +44,7 @@ impl SamplesCard {
                 }
             }
             None => {
-                ui.add(Label::new(RichText::new(empty_words(ctx, run)).color(ctx.theme.muted)).wrap());
+                cards::muted(ui, ctx.theme, empty_text(ctx, run));
             }
         });
     }
@@ -105,7 +102,7 @@ impl SamplesCard {
         if record.samples.len() < 2 {
             return;
         }
-        ui.label(RichText::new("Input").color(theme.muted));
+        cards::muted(ui, theme, "Input");
         for (number, sample) in record.samples.iter().enumerate() {
             let choice = ui.selectable_value(&mut self.input, number, (number + 1).to_string());
             drop(choice.on_hover_text(&sample.prompt));
@@ -113,12 +110,12 @@ impl SamplesCard {
     }
 }
 
-fn empty_words(ctx: &PanelCtx<'_>, run: &RunView) -> &'static str {
+fn empty_text(ctx: &PanelCtx<'_>, run: &RunView) -> &'static str {
     let live = ctx.session.shows_live() && ctx.session.phase.is_active();
     match run.config.eval.samples {
         0 => "Samples are switched off in this run; Setup has them under Evaluation and checkpoints.",
         _ if live => "The model answers some evaluation inputs before the first step, and again while it learns.",
-        _ => "Nothing was written in this run.",
+        _ => "No texts were generated in this run.",
     }
 }
 
@@ -129,12 +126,12 @@ fn sample_ui(theme: &Theme, sample: &Sample, ui: &mut Ui) {
     let plain = |ui: &Ui, color| TextFormat::simple(egui::TextStyle::Body.resolve(ui.style()), color);
     let prompt = format::ellipsis(&sample.prompt, PROMPT);
     let job = LayoutJob::single_section(prompt, plain(ui, theme.muted));
-    line_ui(ui, "asked", "An input of the evaluation texts", job).on_hover_text(&sample.prompt);
+    line_ui(ui, "prompt", "An input of the evaluation texts", job).on_hover_text(&sample.prompt);
     let tip = "Greedy decoding. Words that occur in the reference are strong, the others faint";
     line_ui(ui, "merged", tip, compared(theme, ui, &sample.merged, &known));
     if let Some(random) = &sample.random {
         let tip = "The unmerged mixture along one random route, the same one at every step";
-        line_ui(ui, "one route", tip, compared(theme, ui, random, &known));
+        line_ui(ui, "random route", tip, compared(theme, ui, random, &known));
     }
     let strong = ui.visuals().text_color();
     let job = LayoutJob::single_section(sample.reference.clone(), plain(ui, strong));

@@ -22,7 +22,7 @@ mod words;
 
 pub use words::{NamedText, WordLists};
 
-use align::{Match, Module};
+use align::{Alignment, Match, Module};
 use rust_stemmers::{Algorithm, Stemmer};
 use words::Lexicon;
 
@@ -49,23 +49,22 @@ pub(crate) struct Meteor {
 }
 
 impl Meteor {
-    pub(crate) fn new<'a>(lists: WordLists, references: impl IntoIterator<Item = Vec<&'a str>>) -> Self {
+    pub(crate) fn new(lists: WordLists, references: &[Vec<String>]) -> Self {
         let mut lexicon = Lexicon::new(lists);
-        let mut prepare = |text: &str| numbers(&mut lexicon, text);
-        let references =
-            references.into_iter().map(|segment| segment.into_iter().map(&mut prepare).collect()).collect();
+        let mut prepare = |text: &String| numbers(&mut lexicon, text);
+        let references = references.iter().map(|segment| segment.iter().map(&mut prepare).collect()).collect();
         Self { lexicon, references }
     }
 
     /// The corpus score and the score of each segment.
-    pub(crate) fn score<'a>(&mut self, outputs: impl IntoIterator<Item = &'a str>) -> (f64, Vec<f64>) {
+    pub(crate) fn score(&mut self, outputs: &[String]) -> (f64, Vec<f64>) {
         let mut sum = Statistics::default();
         let mut segments = Vec::with_capacity(self.references.len());
-        for (output, references) in outputs.into_iter().zip(&self.references) {
+        for (output, references) in outputs.iter().zip(&self.references) {
             let output = numbers(&mut self.lexicon, output);
             let mut best: Option<(f64, Statistics)> = None;
             for reference in references {
-                let statistics = Statistics::of(&output, reference, &mut self.lexicon);
+                let statistics = Statistics::of(&output, reference, &self.lexicon);
                 let score = statistics.score();
                 if best.as_ref().is_none_or(|(other, _)| score > *other) {
                     best = Some((score, statistics));
@@ -130,8 +129,8 @@ struct Statistics {
 }
 
 impl Statistics {
-    fn of(output: &[u32], reference: &[u32], lexicon: &mut Lexicon) -> Self {
-        let matches = align::align(output, reference, lexicon);
+    fn of(output: &[u32], reference: &[u32], lexicon: &Lexicon) -> Self {
+        let Alignment { matches, chunks, .. } = align::align(output, reference, lexicon);
         let mut sides = [Side::of(output, lexicon), Side::of(reference, lexicon)];
         for (&word, matched) in reference.iter().zip(&matches) {
             if let Some(Match { output: position, module }) = *matched {
@@ -140,7 +139,7 @@ impl Statistics {
             }
         }
         let [output, reference] = sides;
-        Self { output, reference, chunks: align::chunks(&matches) }
+        Self { output, reference, chunks }
     }
 
     /// Every word matched, in the same order.

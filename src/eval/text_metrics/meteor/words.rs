@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::eval::text_metrics::meteor::stem;
-use crate::eval::text_metrics::ngrams::{PairMap, Words};
+use crate::eval::text_metrics::ngrams::Words;
 use std::collections::{HashMap, HashSet};
 
 /// Endings by which WordNet finds base forms: nouns, then verbs, then adjectives.
@@ -140,12 +140,11 @@ pub(crate) struct Lexicon {
     lists: WordLists,
     numbers: Words,
     entries: Vec<WordEntry>,
-    relations: PairMap<Relation>,
 }
 
 impl Lexicon {
     pub(crate) fn new(lists: WordLists) -> Self {
-        Self { lists, numbers: Words::default(), entries: Vec::new(), relations: PairMap::default() }
+        Self { lists, numbers: Words::default(), entries: Vec::new() }
     }
 
     pub(crate) fn number(&mut self, word: &str) -> u32 {
@@ -165,13 +164,9 @@ impl Lexicon {
     }
 
     /// How two words correspond that are not the same.
-    pub(crate) fn relation(&mut self, left: u32, right: u32) -> Relation {
-        let key = (left.min(right), left.max(right));
-        let entries = &self.entries;
-        *self.relations.entry(key).or_insert_with(|| {
-            let (left, right) = (&entries[left as usize], &entries[right as usize]);
-            Relation { stem: left.stem == right.stem, synonym: share_any(&left.synonym_sets, &right.synonym_sets) }
-        })
+    pub(crate) fn relation(&self, left: u32, right: u32) -> Relation {
+        let [left, right] = [left, right].map(|word| &self.entries[word as usize]);
+        Relation { stem: left.stem == right.stem, synonym: share_any(&left.synonym_sets, &right.synonym_sets) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! All work of a device goes through one stream, in the order it is given; the host waits only where it reads.
 
-use super::launch::{Args, Launch, Macros, Source, format_of};
+use super::launch::{Args, Launch, Macros, Product, Source, Transpose, format_of};
 use crate::error::{Error, ErrorKind, Result};
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, cudarc};
 use candle_core::{DType, Device, Storage, Tensor};
@@ -114,20 +114,19 @@ pub fn memory(gpu: &CudaDevice) -> Option<(usize, usize)> {
     gpu.cuda_stream().context().mem_get_info().ok()
 }
 
-/// Whether the kernels take this tensor.
-pub fn takes(x: &Tensor) -> bool {
+/// Whether the device of this tensor has kernels of its own for values of its format.
+pub fn has_kernels(x: &Tensor) -> bool {
     x.device().is_cuda() && format_of(x.dtype()).is_some()
 }
 
-/// The GPU of a tensor.
-pub fn gpu(x: &Tensor) -> Result<CudaDevice> {
-    match x.device() {
-        Device::Cuda(gpu) => Ok(gpu.clone()),
+fn gpu(device: &Device) -> Result<&CudaDevice> {
+    match device {
+        Device::Cuda(gpu) => Ok(gpu),
         _ => Err(Error::internal("a GPU kernel was given a tensor of another device")),
     }
 }
 
-pub(super) fn failed(what: &str, err: &impl std::fmt::Display) -> Error {
+fn failed(what: &str, err: &impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Device, format!("{what}: {}", first_line(err)))
 }
 
@@ -146,23 +145,11 @@ pub(super) fn address(x: &Tensor) -> Result<u64> {
         CudaStorageSlice::F64(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::F16(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::I64(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::U32(slice) => slice.device_ptr(&stream).0,
         _ => return Err(Error::internal(format!("no kernel takes {:?}", x.dtype()))),
     };
     Ok(base + (start * x.dtype().size_in_bytes()) as u64)
-}
-
-/// A contiguous tensor whose address four values of it can be read from at once.
-pub(super) fn aligned(x: &Tensor) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    if address(&x)?.is_multiple_of(16) { Ok(x) } else { Ok(x.force_contiguous()?) }
-}
-
-/// Memory for a tensor that a kernel will write whole.
-#[expect(unsafe_code, reason = "the caller's kernel writes every element before anything reads one")]
-pub(super) fn empty(shape: impl Into<candle_core::Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
-    // SAFETY: device memory is never read by the host before the kernel that fills it, which is next on the stream.
-    Ok(unsafe { Tensor::empty(shape, dtype, device)? })
 }
 
 type ModuleKey = (usize, Source, Macros);
@@ -207,10 +194,11 @@ unsafe impl DeviceRepr for Parameter {}
 
 /// Gives a kernel to the device.
 #[expect(unsafe_code, reason = "kernels get the addresses of live tensors")]
-pub(super) fn launch(gpu: &CudaDevice, launch: &Launch) -> Result<()> {
+pub(super) fn launch(device: &Device, launch: &Launch) -> Result<()> {
     if launch.is_empty() {
         return Ok(());
     }
+    let gpu = gpu(device)?;
     let function = function(gpu, launch)?;
     let stream = gpu.cuda_stream();
     let [x, y, z] = launch.grid;
@@ -222,27 +210,6 @@ pub(super) fn launch(gpu: &CudaDevice, launch: &Launch) -> Result<()> {
     unsafe { stream.launch_builder(&function).arg(&parameter).launch(config) }
         .map_err(|err| failed(launch.kernel, &err))?;
     Ok(())
-}
-
-/// Whether a product's right operand is transposed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transpose {
-    No,
-    Yes,
-}
-
-/// A matrix product of row-major matrices: a `[m, k]`, b `[k, n]` (or, transposed, `[n, k]`), c `[m, n]`.
-#[derive(Clone, Copy)]
-pub(super) struct Product<'a> {
-    pub m: usize,
-    pub n: usize,
-    pub k: usize,
-    pub a: &'a Tensor,
-    pub b: &'a Tensor,
-    pub transpose: Transpose,
-    pub c: &'a Tensor,
-    /// Add to c instead of overwriting it.
-    pub add: bool,
 }
 
 fn number(x: &Tensor) -> Result<blas_sys::cudaDataType_t> {
@@ -261,7 +228,7 @@ pub(super) fn gemm(product: Product<'_>) -> Result<()> {
     if m * n == 0 {
         return Ok(());
     }
-    let gpu = gpu(c)?;
+    let gpu = gpu(c.device())?;
     let (kind, out_kind) = (number(a)?, number(c)?);
     if b.dtype() != a.dtype() || !(c.dtype() == a.dtype() || c.dtype() == DType::F32) {
         let formats = [a, b, c].map(Tensor::dtype);
@@ -302,25 +269,4 @@ pub(super) fn gemm(product: Product<'_>) -> Result<()> {
         )
     }
     .map_err(|err| failed("matrix product", &err))
-}
-
-/// Small tables that many launches share, such as the sequences' places in a batch: kept on the device by content.
-pub(super) fn table(device: &Device, words: &[u32]) -> Result<Tensor> {
-    const KEPT: usize = 16;
-    type Entry = (candle_core::DeviceLocation, Vec<u32>, Tensor);
-    static TABLES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
-    let location = device.location();
-    let mut tables = TABLES.lock();
-    if let Some(at) = tables.iter().position(|(place, content, _)| *place == location && content == words) {
-        let entry = tables.remove(at);
-        let tensor = entry.2.clone();
-        tables.push(entry);
-        return Ok(tensor);
-    }
-    let tensor = Tensor::from_slice(words, words.len(), device)?;
-    if tables.len() >= KEPT {
-        tables.remove(0);
-    }
-    tables.push((location, words.to_vec(), tensor.clone()));
-    Ok(tensor)
 }

@@ -1,8 +1,9 @@
-//! What a kernel launch is: a source file with its macros, a kernel in it, a grid, and one struct of arguments.
+//! What a kernel launch is: a source file with its macros, a kernel in it, a grid, and one struct of arguments; and a
+//! matrix product by cuBLAS.
 //!
 //! Nothing here needs a GPU. The tests launch the same values on the host.
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 
 /// A source file of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,23 +25,10 @@ pub enum Source {
     /// Losses and scores over a vocabulary.
     Vocab,
     /// Attention to cached keys and values.
-    Remembered,
+    CachedAttention,
 }
 
 impl Source {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Elementwise,
-        Self::LayerNorm,
-        Self::Update,
-        Self::Routed,
-        Self::Attention,
-        Self::Norms,
-        Self::Gated,
-        Self::Vocab,
-        Self::Remembered,
-    ];
-
     /// Name without its ending, and contents.
     fn file(self) -> (&'static str, &'static str) {
         match self {
@@ -52,7 +40,7 @@ impl Source {
             Self::Norms => ("norms", include_str!("norms.cu")),
             Self::Gated => ("gated", include_str!("gated.cu")),
             Self::Vocab => ("vocab", include_str!("vocab.cu")),
-            Self::Remembered => ("remembered", include_str!("remembered.cu")),
+            Self::CachedAttention => ("cached_attention", include_str!("cached_attention.cu")),
         }
     }
 
@@ -65,12 +53,6 @@ impl Source {
     pub fn text(self) -> String {
         let (name, own) = self.file();
         format!("{}\n#line 1 \"{name}.cu\"\n{own}", include_str!("common.h"))
-    }
-
-    /// The kernels in it.
-    pub fn kernels(self) -> Vec<&'static str> {
-        let lines = self.file().1.lines();
-        lines.filter_map(|line| line.strip_prefix("KERNEL(")?.split(',').next()).collect()
     }
 }
 
@@ -177,6 +159,36 @@ impl Args {
     }
 }
 
+/// Whether a product's right operand is transposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transpose {
+    /// b is `[k, n]`.
+    No,
+    /// b is `[n, k]`.
+    Yes,
+}
+
+/// A matrix product of row-major matrices: a `[m, k]`, b `[k, n]` (or, transposed, `[n, k]`), c `[m, n]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    /// Rows of a and c.
+    pub m: usize,
+    /// Columns of c.
+    pub n: usize,
+    /// Columns of a.
+    pub k: usize,
+    /// Left operand.
+    pub a: &'a Tensor,
+    /// Right operand, in a's format.
+    pub b: &'a Tensor,
+    /// Whether b is transposed.
+    pub transpose: Transpose,
+    /// Output, in a's format or f32.
+    pub c: &'a Tensor,
+    /// Add to c instead of overwriting it.
+    pub add: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,12 +197,5 @@ mod tests {
     fn arguments_lie_as_in_c() {
         let args = Args::default().longs([7, 8]).ints([1]).floats([1.0]).ints([3]);
         assert_eq!(args.words()[..4], [7, 8, 1 | 0x3f80_0000 << 32, 3]);
-    }
-
-    #[test]
-    fn every_source_names_its_kernels() {
-        let count: usize = Source::ALL.iter().map(|source| source.kernels().len()).sum();
-        assert_eq!(Source::Attention.kernels(), ["attention_forward", "attention_queries", "attention_keys"]);
-        assert_eq!(count, 29);
     }
 }

@@ -1,12 +1,13 @@
-//! The kernels of language models on tensors of a GPU: as `cuda_ops`.
+//! The kernels of language models on tensors of a GPU: as [`super::ops`].
 
-use super::driver::{Product, Transpose, address, empty, gemm, gpu, launch, table};
-use super::lm_plan::{self, Gated, Remembered, RmsNorm, Rotate, VocabLoss, VocabScore};
-use super::ops::{dims2, dropout, format, like, own};
-use super::plan::{Elementwise, Routed, SEGMENTS, Segment, Window};
+use super::driver::{address, gemm, launch};
+use super::launch::{Product, Transpose};
+use super::lm_plan::{self, CachedAttention, Gated, Rotate, VocabLoss, VocabScore};
+use super::ops::{column, elementwise, empty, format, like, list_of, own, product, same, table};
+use super::plan::{Norm, Routed, SEGMENTS, Segment, Window};
 use super::requests::{BlockGrad, BlockProduct, NewTokens, VocabLossRequest, VocabLossTensors};
 use crate::error::{Error, Result};
-use crate::nn::kernels::types::{Act, Dropout, HeadNorm, Heads, LossWeights, Pairing, Rope};
+use crate::nn::kernels::types::{Act, Dropout, HeadCounts, HeadNorm, Heads, LossWeights, Pairing, Rope};
 use candle_core::{DType, Tensor};
 
 /// A vector in f32.
@@ -14,21 +15,11 @@ fn vector(x: &Tensor) -> Result<Tensor> {
     Ok(x.to_dtype(DType::F32)?.contiguous()?)
 }
 
-fn same(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
-    if a.dtype() == b.dtype() && a.elem_count() == b.elem_count() {
-        return Ok(());
-    }
-    let (a, b) = ((a.dims(), a.dtype()), (b.dims(), b.dtype()));
-    Err(Error::internal(format!("{what} of shapes and formats that differ: {a:?}, {b:?}")))
-}
-
-pub(in crate::nn::kernels) fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
-    let Some(residual) = residual else { return dropout(x, drop) };
+pub(in crate::nn::kernels) fn add(x: &Tensor, residual: &Tensor, drop: Dropout) -> Result<Tensor> {
     same("a sum", x, residual)?;
     let (x, residual) = (x.contiguous()?, residual.contiguous()?);
     let y = like(&x)?;
-    let shape = Elementwise { format: format(&x)?, x: address(&x)?, y: address(&y)?, n: x.elem_count() };
-    launch(&gpu(&x)?, &shape.add(address(&residual)?, drop))?;
+    launch(x.device(), &elementwise(&x, &y)?.add(address(&residual)?, drop))?;
     Ok(y)
 }
 
@@ -36,9 +27,7 @@ pub(in crate::nn::kernels) fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tens
     let acc = own(acc)?;
     let x = x.to_dtype(acc.dtype())?.contiguous()?;
     same("a sum", &acc, &x)?;
-    let here = address(&acc)?;
-    let shape = Elementwise { format: format(&acc)?, x: here, y: here, n: acc.elem_count() };
-    launch(&gpu(&acc)?, &shape.add(address(&x)?, Dropout::none()))?;
+    launch(acc.device(), &elementwise(&acc, &acc)?.add(address(&x)?, Dropout::none()))?;
     Ok(acc)
 }
 
@@ -50,7 +39,7 @@ pub(in crate::nn::kernels) fn rms_forward(
     gamma: &Tensor,
     eps: f64,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    let (n, d) = dims2(x)?;
+    let (n, d) = x.dims2()?;
     if let Some(residual) = residual {
         same("a residual add", x, residual)?;
     }
@@ -59,20 +48,20 @@ pub(in crate::nn::kernels) fn rms_forward(
     let changed = residual.is_some() || drop.active();
     let (y, rstd) = (like(&x)?, empty(n, DType::F32, x.device())?);
     let sum = if changed { like(&x)? } else { x.clone() };
-    let shape = RmsNorm {
+    let shape = Norm {
         format: format(&x)?,
         x: address(&x)?,
         residual: residual.as_ref().map_or(Ok(0), address)?,
         gamma: address(&gamma)?,
         y: address(&y)?,
-        sum: if changed { address(&sum)? } else { 0 },
+        kept: if changed { address(&sum)? } else { 0 },
         rstd: address(&rstd)?,
         n,
         d,
         eps: eps as f32,
-        ..RmsNorm::default()
+        ..Norm::default()
     };
-    launch(&gpu(&x)?, &shape.forward(drop))?;
+    launch(x.device(), &shape.rms_forward(drop))?;
     Ok((y, sum, rstd))
 }
 
@@ -82,7 +71,7 @@ pub(in crate::nn::kernels) fn rms_backward(
     [sum, rstd]: [&Tensor; 2],
     gamma: &Tensor,
 ) -> Result<Tensor> {
-    let (n, d) = dims2(dy)?;
+    let (n, d) = dy.dims2()?;
     same("a normalisation's gradient", dy, sum)?;
     let (dy, gamma, sum) = (dy.contiguous()?, vector(gamma)?, sum.contiguous()?);
     let (out, add) = match dsum {
@@ -90,18 +79,18 @@ pub(in crate::nn::kernels) fn rms_backward(
         None => (like(&dy)?, false),
     };
     same("a normalisation's gradient", &dy, &out)?;
-    let shape = RmsNorm {
+    let shape = Norm {
         format: format(&dy)?,
         gamma: address(&gamma)?,
         y: address(&dy)?,
-        sum: address(&sum)?,
+        kept: address(&sum)?,
         rstd: address(rstd)?,
         dsum: address(&out)?,
         n,
         d,
-        ..RmsNorm::default()
+        ..Norm::default()
     };
-    launch(&gpu(&dy)?, &shape.backward(add))?;
+    launch(dy.device(), &shape.rms_backward(add))?;
     Ok(out)
 }
 
@@ -111,10 +100,10 @@ pub(in crate::nn::kernels) fn norm_output(
     gamma: &Tensor,
     beta: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (n, d) = dims2(x)?;
+    let (n, d) = x.dims2()?;
     let (x, gamma, beta) = (x.contiguous()?, vector(gamma)?, beta.map(vector).transpose()?);
     let y = like(&x)?;
-    let shape = RmsNorm {
+    let shape = Norm {
         format: format(&x)?,
         x: address(&x)?,
         gamma: address(&gamma)?,
@@ -123,14 +112,14 @@ pub(in crate::nn::kernels) fn norm_output(
         rstd: rstd.map_or(Ok(0), address)?,
         n,
         d,
-        ..RmsNorm::default()
+        ..Norm::default()
     };
-    launch(&gpu(&x)?, &shape.output())?;
+    launch(x.device(), &shape.output())?;
     Ok(y)
 }
 
 fn heads(x: &Tensor, y: &Tensor, norm: HeadNorm<'_>, gamma: &[Tensor; 2]) -> Result<lm_plan::HeadNorm> {
-    let (n, columns) = dims2(x)?;
+    let (n, columns) = x.dims2()?;
     Ok(lm_plan::HeadNorm {
         format: format(x)?,
         x: address(x)?,
@@ -147,19 +136,19 @@ fn heads(x: &Tensor, y: &Tensor, norm: HeadNorm<'_>, gamma: &[Tensor; 2]) -> Res
 pub(in crate::nn::kernels) fn head_norm_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     let (x, gamma) = (x.contiguous()?, [vector(norm.gamma[0])?, vector(norm.gamma[1])?]);
     let y = like(&x)?;
-    launch(&gpu(&x)?, &heads(&x, &y, norm, &gamma)?.forward())?;
+    launch(x.device(), &heads(&x, &y, norm, &gamma)?.forward())?;
     Ok(y)
 }
 
 pub(in crate::nn::kernels) fn head_norm_backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     same("normalised heads", x, &dy)?;
     let (x, dy, gamma) = (x.contiguous()?, own(dy)?, [vector(norm.gamma[0])?, vector(norm.gamma[1])?]);
-    launch(&gpu(&x)?, &heads(&x, &dy, norm, &gamma)?.backward())?;
+    launch(x.device(), &heads(&x, &dy, norm, &gamma)?.backward())?;
     Ok(dy)
 }
 
 fn gated(x: &Tensor, y: &Tensor) -> Result<Gated> {
-    let (rows, width) = dims2(y)?;
+    let (rows, width) = y.dims2()?;
     if x.dims() != [rows, 2 * width] || x.dtype() != y.dtype() {
         return Err(Error::internal(format!("gate and up of shape {:?} for {:?}", x.dims(), y.dims())));
     }
@@ -167,15 +156,15 @@ fn gated(x: &Tensor, y: &Tensor) -> Result<Gated> {
 }
 
 pub(in crate::nn::kernels) fn gated_forward(act: Act, x: &Tensor) -> Result<Tensor> {
-    let (x, (n, both)) = (x.contiguous()?, dims2(x)?);
+    let (x, (n, both)) = (x.contiguous()?, x.dims2()?);
     let y = empty((n, both / 2), x.dtype(), x.device())?;
-    launch(&gpu(&x)?, &gated(&x, &y)?.forward(act))?;
+    launch(x.device(), &gated(&x, &y)?.forward(act))?;
     Ok(y)
 }
 
 pub(in crate::nn::kernels) fn gated_backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
     let (x, dy) = (own(x)?, dy.contiguous()?);
-    launch(&gpu(&x)?, &gated(&x, &dy)?.backward(act))?;
+    launch(x.device(), &gated(&x, &dy)?.backward(act))?;
     Ok(x)
 }
 
@@ -187,7 +176,7 @@ pub(in crate::nn::kernels) fn rotate(
     positions: &[u32],
     direction: Rope,
 ) -> Result<Tensor> {
-    let (n, columns) = dims2(&x)?;
+    let (n, columns) = x.dims2()?;
     let (positions, half) = (table(x.device(), positions)?, heads.head_dim / 2);
     let x = own(x)?;
     let (cos, sin) = (address(&angles.get(0)?)?, address(&angles.get(1)?)?);
@@ -202,13 +191,14 @@ pub(in crate::nn::kernels) fn rotate(
         half,
         interleaved: heads.pairing == Pairing::Interleaved,
     };
-    launch(&gpu(&x)?, &shape.launch(direction))?;
+    launch(x.device(), &shape.launch(direction))?;
     Ok(x)
 }
 
-pub(in crate::nn::kernels) fn vocab_loss(request: VocabLossRequest<'_>) -> Result<VocabLossTensors> {
-    let VocabLossRequest { hidden, head, targets, passes, weights, chunks, gradient, head_gradient } = request;
-    let ((_, d), (vocab, _)) = (dims2(hidden)?, dims2(head)?);
+/// head `[vocab, d]`
+pub(in crate::nn::kernels) fn vocab_loss(request: VocabLossRequest<'_>, head: &Tensor) -> Result<VocabLossTensors> {
+    let VocabLossRequest { hidden, targets, passes, weights, chunks, gradient, head_gradient } = request;
+    let ((_, d), (vocab, _)) = (hidden.dims2()?, head.dims2()?);
     let (n, place, dtype) = (targets.len(), hidden.device(), head.dtype());
     let (given, hidden, head) = (hidden.dtype(), hidden.to_dtype(dtype)?.contiguous()?, head.contiguous()?);
     let targets = Tensor::from_slice(targets, n, place)?;
@@ -230,7 +220,7 @@ pub(in crate::nn::kernels) fn vocab_loss(request: VocabLossRequest<'_>) -> Resul
         let dlogits = if narrow { empty(logits.shape(), dtype, place)? } else { logits.clone() };
         let (at, rows_of) = (address(&targets)? + 4 * start as u64, address(&parts)? + 12 * start as u64);
         let shape = loss_of(&logits, wanted.then_some(&dlogits), passes, [at, rows_of], weights)?;
-        launch(&gpu(&hidden)?, &shape.launch())?;
+        launch(hidden.device(), &shape.launch())?;
         for pass in 0..passes {
             let dlogits = part(&dlogits, pass)?;
             if let Some(grad) = &grad {
@@ -254,7 +244,7 @@ fn loss_of(
     [targets, parts]: [u64; 2],
     weights: LossWeights,
 ) -> Result<VocabLoss> {
-    let (all, vocab) = dims2(logits)?;
+    let (all, vocab) = logits.dims2()?;
     let rows = all / passes;
     let both = |x: &Tensor| -> Result<[u64; 2]> {
         Ok([address(x)?, if passes == 2 { address(&x.narrow(0, rows, rows)?)? } else { 0 }])
@@ -274,6 +264,8 @@ fn loss_of(
     })
 }
 
+/// The loss of logits that are there whole, and its gradient on them, in one launch; the host does not wait for it.
+/// -> the rows `[targets, 3]`, the gradient as the logits
 pub(in crate::nn::kernels) fn logits_loss(
     logits: &Tensor,
     targets: &[u32],
@@ -285,16 +277,19 @@ pub(in crate::nn::kernels) fn logits_loss(
     let targets = Tensor::from_slice(targets, n, place)?;
     let (parts, grad) = (empty((n, 3), DType::F32, place)?, like(&logits)?);
     let shape = loss_of(&logits, Some(&grad), passes, [address(&targets)?, address(&parts)?], weights)?;
-    launch(&gpu(&logits)?, &shape.launch())?;
+    launch(logits.device(), &shape.launch())?;
     Ok((parts, grad.to_dtype(given)?))
 }
 
+/// Of each row of logits the log probability of its target and the first of the likeliest tokens, as one list of pairs;
+/// probabilities are added to `mixed`, if there is one. Without targets only the largest value's place is looked for.
+/// z `[rows, vocab]`, mixed `[rows, vocab]` in f32
 pub(in crate::nn::kernels) fn vocab_scores(
     z: &Tensor,
     targets: Option<&[u32]>,
     mixed: Option<&Tensor>,
 ) -> Result<Vec<f32>> {
-    let (rows, vocab) = dims2(z)?;
+    let (rows, vocab) = z.dims2()?;
     let z = z.to_dtype(DType::F32)?.contiguous()?;
     let targets = targets.map(|targets| Tensor::from_slice(targets, targets.len(), z.device())).transpose()?;
     let parts = empty((rows, 2), DType::F32, z.device())?;
@@ -306,28 +301,12 @@ pub(in crate::nn::kernels) fn vocab_scores(
         rows,
         vocab,
     };
-    launch(&gpu(&z)?, &shape.launch())?;
+    launch(z.device(), &shape.launch())?;
     Ok(parts.flatten_all()?.to_vec1()?)
 }
 
 pub(in crate::nn::kernels) fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let ((n, d), (vocab, d_in)) = (dims2(x)?, dims2(w)?);
-    if d != d_in {
-        return Err(Error::internal(format!("hidden states of {d} columns for a head of {d_in}")));
-    }
-    let (y, w) = (empty((n, vocab), DType::F32, x.device())?, w.contiguous()?);
-    let (a, transpose) = (&x.to_dtype(w.dtype())?.contiguous()?, Transpose::Yes);
-    gemm(Product { m: n, n: vocab, k: d, a, b: &w, transpose, c: &y, add: false })?;
-    Ok(y)
-}
-
-/// The address of a column of a matrix's first row.
-fn column(x: &Tensor, column: usize) -> Result<u64> {
-    Ok(address(x)? + (column * x.dtype().size_in_bytes()) as u64)
-}
-
-fn list_of(list: &[u32], like: &Tensor) -> Result<Option<Tensor>> {
-    if list.is_empty() { Ok(None) } else { table(like.device(), list).map(Some) }
+    product(&x.to_dtype(w.dtype())?, w, DType::F32)
 }
 
 pub(in crate::nn::kernels) fn block_product(
@@ -335,7 +314,7 @@ pub(in crate::nn::kernels) fn block_product(
     segments: &[Segment],
     list: &[u32],
 ) -> Result<()> {
-    let ((_, x_row), (_, out_row)) = (dims2(product.x)?, dims2(product.out)?);
+    let ((_, x_row), (_, out_row)) = (product.x.dims2()?, product.out.dims2()?);
     let (_, rows, rank) = product.weight.dims3()?;
     let (x, weight) = (product.x.contiguous()?, product.weight.contiguous()?);
     let (width, out_width) = (product.x_columns.len(), product.out_columns.len());
@@ -358,18 +337,17 @@ pub(in crate::nn::kernels) fn block_product(
         window: Some(Window { x_row, out_row, expert: rows * rank, scale: product.scale as f32 }),
         ..Routed::default()
     };
-    let gpu = gpu(&x)?;
-    segments.chunks(SEGMENTS).try_for_each(|some| launch(&gpu, &shape.product(some)))
+    segments.chunks(SEGMENTS).try_for_each(|some| launch(x.device(), &shape.product(some)))
 }
 
 pub(in crate::nn::kernels) fn block_grad(grad: &BlockGrad<'_>, segment: Segment, list: &[u32]) -> Result<()> {
-    let ((_, dy_row), (_, x_row), (rows, rank)) = (dims2(grad.dy)?, dims2(grad.x)?, dims2(grad.out)?);
+    let ((_, dy_row), (_, x_row), (rows, rank)) = (grad.dy.dims2()?, grad.x.dims2()?, grad.out.dims2()?);
     let (dy, x) = (grad.dy.contiguous()?, grad.x.contiguous()?);
     let (width, out_width) = (grad.x_columns.len(), grad.dy_columns.len());
     if width != rank || grad.row + out_width > rows || grad.out.dtype() != DType::F32 {
         return Err(Error::internal(format!("{grad:?} does not fit")));
     }
-    let list = if segment.listed { list_of(list, &x)? } else { None };
+    let list = list_of(list, &x)?;
     let chunks = Routed::chunks(segment.len);
     let out = address(grad.out)? + 4 * (grad.row * rank) as u64;
     let parts = if chunks > 1 { Some(empty((chunks, out_width, width), DType::F32, x.device())?) } else { None };
@@ -384,39 +362,41 @@ pub(in crate::nn::kernels) fn block_grad(grad: &BlockGrad<'_>, segment: Segment,
         window: Some(Window { x_row, out_row: dy_row, expert: 0, scale: grad.scale as f32 }),
         ..Routed::default()
     };
-    let gpu = gpu(&x)?;
-    launch(&gpu, &shape.weight_grad(segment))?;
+    launch(x.device(), &shape.weight_grad(segment))?;
     match &parts {
-        Some(parts) => launch(&gpu, &shape.sum_parts(address(parts)?, out, chunks, out_width * width)),
+        Some(parts) => launch(x.device(), &shape.sum_parts(address(parts)?, out, chunks, out_width * width)),
         None => Ok(()),
     }
 }
 
-pub(in crate::nn::kernels) fn remember(new: NewTokens<'_>, attend: bool) -> Result<Option<Tensor>> {
-    let NewTokens { qkv, pool, words, heads, kv_heads, head_dim } = new;
-    let (qkv, (n, columns)) = (qkv.contiguous()?, dims2(qkv)?);
-    let fits = columns == (heads + 2 * kv_heads) * head_dim && pool.dim(1)? == 2 * kv_heads * head_dim;
-    if !fits || pool.dtype() != qkv.dtype() || words.elem_count() < 3 * n {
-        return Err(Error::internal(format!("{new:?} do not fit together")));
+impl NewTokens<'_> {
+    /// Puts keys and values into their rows of the cache and, if asked, attends to the rows of their sequences.
+    /// -> `[n, heads * head_dim]`
+    pub fn cache(self, attend: bool) -> Result<Option<Tensor>> {
+        let NewTokens { qkv, pool, words, counts: HeadCounts { heads, kv_heads, head_dim } } = self;
+        let (qkv, (n, columns)) = (qkv.contiguous()?, qkv.dims2()?);
+        let fits = columns == (heads + 2 * kv_heads) * head_dim && pool.dim(1)? == 2 * kv_heads * head_dim;
+        if !fits || pool.dtype() != qkv.dtype() || words.elem_count() < 3 * n {
+            return Err(Error::internal(format!("{self:?} do not fit together")));
+        }
+        let out = if attend { Some(empty((n, heads * head_dim), qkv.dtype(), qkv.device())?) } else { None };
+        let tokens = address(words)?;
+        let shape = CachedAttention {
+            format: format(&qkv)?,
+            qkv: address(&qkv)?,
+            pool: address(pool)?,
+            tokens,
+            rows: tokens + 12 * n as u64,
+            out: out.as_ref().map_or(Ok(0), address)?,
+            n,
+            heads,
+            kv_heads,
+            head_dim,
+        };
+        launch(qkv.device(), &shape.store_rows())?;
+        if attend {
+            launch(qkv.device(), &shape.attend())?;
+        }
+        Ok(out)
     }
-    let out = if attend { Some(empty((n, heads * head_dim), qkv.dtype(), qkv.device())?) } else { None };
-    let tokens = address(words)?;
-    let shape = Remembered {
-        format: format(&qkv)?,
-        qkv: address(&qkv)?,
-        pool: address(pool)?,
-        tokens,
-        rows: tokens + 12 * n as u64,
-        out: out.as_ref().map_or(Ok(0), address)?,
-        n,
-        heads,
-        kv_heads,
-        head_dim,
-    };
-    let gpu = gpu(&qkv)?;
-    launch(&gpu, &shape.remember())?;
-    if attend {
-        launch(&gpu, &shape.attend())?;
-    }
-    Ok(out)
 }

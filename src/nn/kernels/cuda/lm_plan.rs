@@ -1,68 +1,8 @@
 //! The launches of the kernels that language models need: as [`super::plan`].
 
 use super::launch::{Args, Launch, Source, THREADS};
-use super::plan::{Address, act_number, at_once, blocks};
-use crate::nn::kernels::types::{Act, Dropout, Rope};
-
-/// Threads of a block that has one row.
-const ROW_THREADS: u32 = 128;
-
-fn rows(source: Source, format: u32, kernel: &'static str, n: usize, threads: u32, args: Args) -> Launch {
-    Launch { macros: vec![("X", format)], grid: [n as u32, 1, 1], threads, ..Launch::new(source, kernel, args) }
-}
-
-/// Tensors of a root-mean-square normalisation of `n` rows of `d`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RmsNorm {
-    /// Format of all but gamma, beta and rstd.
-    pub format: u32,
-    /// Input.
-    pub x: Address,
-    /// Residual, or 0.
-    pub residual: Address,
-    /// γ.
-    pub gamma: Address,
-    /// β, or 0: only where a layer normalisation's output is made again.
-    pub beta: Address,
-    /// Output, or its gradient.
-    pub y: Address,
-    /// `dropout(x) + residual`; 0 in the forward pass where that is x itself.
-    pub sum: Address,
-    /// 1/rms of each row; 0 in [`RmsNorm::output`]: 1.
-    pub rstd: Address,
-    /// Gradient of the sum.
-    pub dsum: Address,
-    /// Rows.
-    pub n: usize,
-    /// Columns.
-    pub d: usize,
-    /// ε.
-    pub eps: f32,
-}
-
-impl RmsNorm {
-    fn launch(self, kernel: &'static str, drop: Dropout, add: bool) -> Launch {
-        let (key, threshold, scale) = drop.parts();
-        let args = Args::default()
-            .longs([self.x, self.residual, self.gamma, self.beta, self.y, self.sum, self.rstd, self.dsum])
-            .ints([self.d as u32, key, threshold, u32::from(add)])
-            .floats([scale, self.eps]);
-        rows(Source::Norms, self.format, kernel, self.n, ROW_THREADS, args)
-    }
-
-    /// `y = RMSNorm(dropout(x) + residual)`
-    pub fn forward(self, drop: Dropout) -> Launch {
-        self.launch("rms_forward", drop, false)
-    }
-    /// The gradient of the sum, from that of the output at `y`; added to what `dsum` holds, if asked.
-    pub fn backward(self, add: bool) -> Launch {
-        self.launch("rms_backward", Dropout::none(), add)
-    }
-    /// `y = x rstd γ + β`: a normalisation's output once more.
-    pub fn output(self) -> Launch {
-        self.launch("norm_output", Dropout::none(), false)
-    }
-}
+use super::plan::{Address, ROW_THREADS, act_number, at_once, blocks, rows};
+use crate::nn::kernels::types::{Act, Rope};
 
 /// Tensors of the normalisation of single heads.
 #[derive(Clone, Copy, Debug)]
@@ -249,7 +189,7 @@ impl VocabScore {
 
 /// Attention of `n` new tokens to cached rows.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Remembered {
+pub struct CachedAttention {
     /// Format of all tensors.
     pub format: u32,
     /// Queries, keys and values of the new tokens side by side.
@@ -272,7 +212,7 @@ pub struct Remembered {
     pub head_dim: usize,
 }
 
-impl Remembered {
+impl CachedAttention {
     fn launch(self, kernel: &'static str, heads: usize, threads: u32) -> Launch {
         let macros = vec![("X", self.format), ("HEAD", self.head_dim as u32)];
         let columns = (self.heads + 2 * self.kv_heads) * self.head_dim;
@@ -281,14 +221,14 @@ impl Remembered {
             .ints([columns as u32, self.heads as u32, self.kv_heads as u32])
             .floats([1.0 / (self.head_dim as f32).sqrt()]);
         let grid = [self.n as u32, heads as u32, 1];
-        Launch { macros, grid, threads, ..Launch::new(Source::Remembered, kernel, args) }
+        Launch { macros, grid, threads, ..Launch::new(Source::CachedAttention, kernel, args) }
     }
 
     /// Puts the new tokens' keys and values into their rows.
-    pub fn remember(self) -> Launch {
-        self.launch("remember", 1, ROW_THREADS)
+    pub fn store_rows(self) -> Launch {
+        self.launch("store_rows", 1, ROW_THREADS)
     }
-    /// The output; after [`Remembered::remember`].
+    /// The output; after [`CachedAttention::store_rows`].
     pub fn attend(self) -> Launch {
         self.launch("attend", self.heads, THREADS)
     }

@@ -1,20 +1,55 @@
 //! The kernels on tensors of a GPU: shapes checked, memory made, launches given.
 
-use super::driver::{Product, Transpose, address, aligned, empty, failed, gemm, gpu, launch, table};
-use super::launch::{Launch, format_of};
-use super::plan::{self, Elementwise, LayerNorm, Piece, Routed, SEGMENTS, Segment};
+use super::driver::{address, gemm, launch};
+use super::launch::{Launch, Product, Transpose, format_of};
+use super::plan::{self, Elementwise, Norm, Piece, Routed, SEGMENTS, Segment};
 use super::requests::RoutedProduct;
 use crate::error::{Error, Result};
 use crate::nn::kernels::types::{Act, Affine, Dropout, Item, Layout, Qkv};
-use candle_core::cuda_backend::cudarc::driver::DevicePtr as _;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, DeviceLocation, Shape, Tensor};
+use parking_lot::Mutex;
+
+/// A contiguous tensor whose address four values of it can be read from at once.
+fn aligned(x: &Tensor) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    if address(&x)?.is_multiple_of(16) { Ok(x) } else { Ok(x.force_contiguous()?) }
+}
+
+/// Memory for a tensor that a kernel will write whole.
+#[expect(unsafe_code, reason = "the caller's kernel writes every element before anything reads one")]
+pub(super) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+    // SAFETY: device memory is never read by the host before the kernel that fills it, which is next on the stream.
+    Ok(unsafe { Tensor::empty(shape, dtype, device)? })
+}
+
+/// Small tables that many launches share, such as the sequences' places in a batch: kept on the device by content.
+pub(super) fn table(device: &Device, words: &[u32]) -> Result<Tensor> {
+    const KEPT: usize = 16;
+    type Entry = (DeviceLocation, Vec<u32>, Tensor);
+    static TABLES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+    let location = device.location();
+    let mut tables = TABLES.lock();
+    if let Some(at) = tables.iter().position(|(place, content, _)| *place == location && content == words) {
+        let entry = tables.remove(at);
+        let tensor = entry.2.clone();
+        tables.push(entry);
+        return Ok(tensor);
+    }
+    let tensor = Tensor::from_slice(words, words.len(), device)?;
+    if tables.len() >= KEPT {
+        tables.remove(0);
+    }
+    tables.push((location, words.to_vec(), tensor.clone()));
+    Ok(tensor)
+}
+
+/// Rows that segments list, as a table; none where they list none.
+pub(super) fn list_of(list: &[u32], like: &Tensor) -> Result<Option<Tensor>> {
+    if list.is_empty() { Ok(None) } else { table(like.device(), list).map(Some) }
+}
 
 pub(in crate::nn::kernels) fn format(x: &Tensor) -> Result<u32> {
     format_of(x.dtype()).ok_or_else(|| Error::internal(format!("no GPU kernel takes {:?}", x.dtype())))
-}
-
-pub(in crate::nn::kernels) fn dims2(x: &Tensor) -> Result<(usize, usize)> {
-    x.dims2().map_err(|_| Error::internal(format!("a matrix is needed, got shape {:?}", x.dims())))
 }
 
 pub(in crate::nn::kernels) fn like(x: &Tensor) -> Result<Tensor> {
@@ -22,50 +57,49 @@ pub(in crate::nn::kernels) fn like(x: &Tensor) -> Result<Tensor> {
 }
 
 /// What a kernel changes in place: the tensor itself, laid out row after row.
-pub(in crate::nn::kernels) fn own(x: Tensor) -> Result<Tensor> {
+pub(super) fn own(x: Tensor) -> Result<Tensor> {
     if x.is_contiguous() { Ok(x) } else { Ok(x.contiguous()?) }
 }
 
-fn elementwise(x: &Tensor, y: &Tensor) -> Result<Elementwise> {
+pub(super) fn same(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.dtype() == b.dtype() && a.elem_count() == b.elem_count() {
+        return Ok(());
+    }
+    let (a, b) = ((a.dims(), a.dtype()), (b.dims(), b.dtype()));
+    Err(Error::internal(format!("{what} of shapes and formats that differ: {a:?}, {b:?}")))
+}
+
+pub(super) fn elementwise(x: &Tensor, y: &Tensor) -> Result<Elementwise> {
     Ok(Elementwise { format: format(x)?, x: address(x)?, y: address(y)?, n: x.elem_count() })
 }
 
 pub(in crate::nn::kernels) fn act_forward(act: Act, x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let y = like(&x)?;
-    launch(&gpu(&x)?, &elementwise(&x, &y)?.act_forward(act))?;
+    launch(x.device(), &elementwise(&x, &y)?.act_forward(act))?;
     Ok(y)
 }
 
 pub(in crate::nn::kernels) fn act_backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
     let (x, dy) = (x.contiguous()?, own(dy)?);
-    if x.dtype() != dy.dtype() || x.elem_count() != dy.elem_count() {
-        return Err(Error::internal("an activation's input and gradient differ in shape or format"));
-    }
-    launch(&gpu(&x)?, &elementwise(&x, &dy)?.act_backward(act))?;
+    same("an activation's gradient", &x, &dy)?;
+    launch(x.device(), &elementwise(&x, &dy)?.act_backward(act))?;
     Ok(dy)
 }
 
 pub(in crate::nn::kernels) fn dropout(x: &Tensor, drop: Dropout) -> Result<Tensor> {
     let x = x.contiguous()?;
     let y = like(&x)?;
-    launch(&gpu(&x)?, &elementwise(&x, &y)?.dropout(drop))?;
+    launch(x.device(), &elementwise(&x, &y)?.dropout(drop))?;
     Ok(y)
 }
 
-/// A weight in the format of what it is multiplied with.
-fn like_format(w: &Tensor, x: &Tensor) -> Result<Tensor> {
-    Ok(w.to_dtype(x.dtype())?.contiguous()?)
-}
-
-fn product(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let ((n, d_in), (d_out, w_in)) = (dims2(x)?, dims2(w)?);
-    if d_in != w_in {
-        return Err(Error::internal(format!("linear input has {d_in} columns, its weight {w_in}")));
-    }
-    let (y, w) = (empty((n, d_out), x.dtype(), x.device())?, like_format(w, x)?);
-    let (a, transpose) = (&x.contiguous()?, Transpose::Yes);
-    gemm(Product { m: n, n: d_out, k: d_in, a, b: &w, transpose, c: &y, add: false })?;
+/// `x Wᵀ` of two matrices of one format and as many columns, in `dtype`. x `[n, in]`, w `[out, in]` -> `[n, out]`
+pub(super) fn product(x: &Tensor, w: &Tensor, dtype: DType) -> Result<Tensor> {
+    let ((n, d_in), (d_out, _)) = (x.dims2()?, w.dims2()?);
+    let y = empty((n, d_out), dtype, x.device())?;
+    let (a, b, transpose) = (&x.contiguous()?, &w.contiguous()?, Transpose::Yes);
+    gemm(Product { m: n, n: d_out, k: d_in, a, b, transpose, c: &y, add: false })?;
     Ok(y)
 }
 
@@ -75,12 +109,12 @@ fn bias_act(z: &Tensor, b: &Tensor, act: Option<Act>) -> Result<Option<Tensor>> 
     let y = act.map(|_| like(z)).transpose()?;
     let shape =
         Elementwise { format: format(z)?, x: address(z)?, y: y.as_ref().map_or(Ok(0), address)?, n: z.elem_count() };
-    launch(&gpu(z)?, &shape.bias_act(address(&b)?, b.elem_count(), act))?;
+    launch(z.device(), &shape.bias_act(address(&b)?, b.elem_count(), act))?;
     Ok(y)
 }
 
 pub(in crate::nn::kernels) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-    let z = product(x, w)?;
+    let z = product(x, &w.to_dtype(x.dtype())?, x.dtype())?;
     if let Some(b) = b {
         bias_act(&z, b, None)?;
     }
@@ -93,19 +127,16 @@ pub(in crate::nn::kernels) fn linear_act(
     b: Option<&Tensor>,
     act: Act,
 ) -> Result<(Tensor, Tensor)> {
-    let z = product(x, w)?;
-    let y = match b {
-        Some(b) => bias_act(&z, b, Some(act))?,
-        None => Some(act_forward(act, &z)?),
-    };
-    let y = y.ok_or_else(|| Error::internal("an activation without output"))?;
+    let z = product(x, &w.to_dtype(x.dtype())?, x.dtype())?;
+    let fused = b.map(|b| bias_act(&z, b, Some(act))).transpose()?.flatten();
+    let y = fused.map_or_else(|| act_forward(act, &z), Ok)?;
     Ok((z, y))
 }
 
 pub(in crate::nn::kernels) fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tensor> {
-    let ((n, d_out), (_, d_in)) = (dims2(dy)?, dims2(w)?);
+    let ((n, d_out), (_, d_in)) = (dy.dims2()?, w.dims2()?);
     let acc = own(acc)?;
-    let (a, b, transpose) = (&dy.contiguous()?, &like_format(w, dy)?, Transpose::No);
+    let (a, b, transpose) = (&dy.contiguous()?, &w.to_dtype(dy.dtype())?.contiguous()?, Transpose::No);
     gemm(Product { m: n, n: d_in, k: d_out, a, b, transpose, c: &acc, add: true })?;
     Ok(acc)
 }
@@ -117,25 +148,26 @@ pub(in crate::nn::kernels) fn layer_norm_forward(
     drop: Dropout,
     norm: Affine<'_>,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    let (n, d) = dims2(x)?;
+    let (n, d) = x.dims2()?;
     let x = x.contiguous()?;
     let residual = residual.map(|r| r.contiguous()).transpose()?;
     let (gamma, beta) = (norm.gamma.to_dtype(DType::F32)?, norm.beta.to_dtype(DType::F32)?);
     let (y, normalized, rstd) = (like(&x)?, like(&x)?, empty(n, DType::F32, x.device())?);
-    let shape = LayerNorm {
+    let shape = Norm {
         format: format(&x)?,
         x: address(&x)?,
         residual: residual.as_ref().map_or(Ok(0), address)?,
         gamma: address(&gamma)?,
         beta: address(&beta)?,
         y: address(&y)?,
-        normalized: address(&normalized)?,
+        kept: address(&normalized)?,
         rstd: address(&rstd)?,
         n,
         d,
         eps: norm.eps as f32,
+        ..Norm::default()
     };
-    launch(&gpu(&x)?, &shape.forward(drop))?;
+    launch(x.device(), &shape.layer_forward(drop))?;
     Ok((y, normalized, rstd))
 }
 
@@ -146,35 +178,38 @@ pub(in crate::nn::kernels) fn layer_norm_backward(
     gamma: &Tensor,
     drop: Dropout,
 ) -> Result<(Tensor, Tensor)> {
-    let (n, d) = dims2(dy)?;
+    let (n, d) = dy.dims2()?;
     let (dy, wide_gamma) = (dy.contiguous()?, gamma.to_dtype(DType::F32)?);
     let (sum, x) = (like(&dy)?, like(&dy)?);
-    let shape = LayerNorm {
+    let shape = Norm {
         format: format(&dy)?,
-        x: address(&dy)?,
-        residual: address(&x)?,
         gamma: address(&wide_gamma)?,
-        y: address(&sum)?,
-        normalized: address(normalized)?,
+        y: address(&dy)?,
+        kept: address(normalized)?,
         rstd: address(rstd)?,
+        dsum: address(&sum)?,
+        dx: address(&x)?,
         n,
         d,
-        ..LayerNorm::default()
+        ..Norm::default()
     };
-    launch(&gpu(&dy)?, &shape.backward(drop))?;
+    launch(dy.device(), &shape.layer_backward(drop))?;
     Ok((sum, x))
 }
 
+/// The address of a column of a matrix's first row.
+pub(super) fn column(x: &Tensor, column: usize) -> Result<u64> {
+    Ok(address(x)? + (column * x.dtype().size_in_bytes()) as u64)
+}
+
 /// Addresses, strides and sequences of an attention, without its outputs.
-fn attention(qkv: &Qkv, layout: &Layout, parts: &[Tensor], spans: &Tensor) -> Result<plan::Attention> {
-    let [q, k, v] = qkv.parts(layout);
-    let size = q.tensor.dtype().size_in_bytes();
-    let (first, last) = (address(&parts[0])?, address(parts.last().unwrap_or(&parts[0]))?);
-    let at = |base: u64, column: usize| base + (column * size) as u64;
+fn attention(qkv: &Qkv, layout: &Layout, spans: &Tensor) -> Result<plan::Attention> {
+    let parts = qkv.parts(layout);
+    let [q, k, v] = parts.map(|part| column(part.tensor, part.column));
     Ok(plan::Attention {
-        format: format(q.tensor)?,
-        qkv: [at(first, q.column), at(last, k.column), at(last, v.column)],
-        strides: [q.columns, k.columns],
+        format: format(qkv.tensor())?,
+        qkv: [q?, k?, v?],
+        strides: [parts[0].columns, parts[1].columns],
         spans: address(spans)?,
         sequences: layout.queries.len(),
         queries: layout.queries.last().map_or(0, |r| r.end),
@@ -187,13 +222,6 @@ fn attention(qkv: &Qkv, layout: &Layout, parts: &[Tensor], spans: &Tensor) -> Re
     })
 }
 
-fn parts_of(qkv: &Qkv) -> Result<Vec<Tensor>> {
-    match qkv {
-        Qkv::Joint(t) => Ok(vec![aligned(t)?]),
-        Qkv::Split(q, kv) => Ok(vec![aligned(q)?, aligned(kv)?]),
-    }
-}
-
 fn spans(layout: &Layout, like: &Tensor) -> Result<Tensor> {
     let pairs = layout.queries.iter().zip(&layout.keys);
     let words: Vec<u32> = pairs.flat_map(|(q, k)| [q.start, q.len(), k.start, k.len()].map(|v| v as u32)).collect();
@@ -201,22 +229,21 @@ fn spans(layout: &Layout, like: &Tensor) -> Result<Tensor> {
 }
 
 pub(in crate::nn::kernels) fn attention_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
-    let parts = parts_of(qkv)?;
-    let spans = spans(layout, &parts[0])?;
-    let shape = attention(qkv, layout, &parts, &spans)?;
-    let out = empty((shape.queries, layout.width()), parts[0].dtype(), parts[0].device())?;
-    launch(&gpu(&out)?, &plan::Attention { out: address(&out)?, ..shape }.forward(layout.drop))?;
+    let qkv = qkv.map(aligned)?;
+    let spans = spans(layout, qkv.tensor())?;
+    let shape = attention(&qkv, layout, &spans)?;
+    let out = empty((shape.queries, layout.width()), qkv.tensor().dtype(), qkv.tensor().device())?;
+    launch(out.device(), &plan::Attention { out: address(&out)?, ..shape }.forward(layout.drop))?;
     Ok(out)
 }
 
 pub(in crate::nn::kernels) fn attention_backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
-    let (parts, dy) = (parts_of(qkv)?, aligned(dy)?);
+    let (qkv, dy) = (qkv.map(aligned)?, aligned(dy)?);
     let spans = spans(layout, &dy)?;
-    let shape = attention(qkv, layout, &parts, &spans)?;
-    let grads = parts.iter().map(like).collect::<Result<Vec<_>>>()?;
+    let (shape, grads) = (attention(&qkv, layout, &spans)?, qkv.map(like)?);
     let work = empty((2, layout.heads, shape.queries), DType::F32, dy.device())?;
     let lse = address(&work)?;
-    let outputs = attention(qkv, layout, &grads, &spans)?;
+    let outputs = attention(&grads, layout, &spans)?;
     let shape = plan::Attention {
         out: address(&dy)?,
         dqkv: outputs.qkv,
@@ -224,15 +251,8 @@ pub(in crate::nn::kernels) fn attention_backward(qkv: &Qkv, layout: &Layout, dy:
         work: [lse, lse + 4 * (layout.heads * shape.queries) as u64],
         ..shape
     };
-    for step in shape.backward(layout.drop) {
-        launch(&gpu(&dy)?, &step)?;
-    }
-    let mut grads = grads.into_iter();
-    match (qkv, grads.next(), grads.next()) {
-        (Qkv::Joint(_), Some(joint), _) => Ok(Qkv::Joint(joint)),
-        (Qkv::Split(..), Some(q), Some(kv)) => Ok(Qkv::Split(q, kv)),
-        _ => Err(Error::internal("an attention without gradients")),
-    }
+    shape.backward(layout.drop).iter().try_for_each(|step| launch(dy.device(), step))?;
+    Ok(grads)
 }
 
 pub(in crate::nn::kernels) fn routed_product(
@@ -240,7 +260,7 @@ pub(in crate::nn::kernels) fn routed_product(
     segments: &[Segment],
     list: &[u32],
 ) -> Result<Tensor> {
-    let (n, width) = dims2(product.x)?;
+    let (n, width) = product.x.dims2()?;
     let (_, d_out, d_in) = product.weight.dims3()?;
     let out_width = if product.transposed { d_in } else { d_out };
     let (x, weight) = (product.x.contiguous()?, product.weight.contiguous()?);
@@ -248,7 +268,7 @@ pub(in crate::nn::kernels) fn routed_product(
     let bias = product.bias.map(|bias| bias.contiguous()).transpose()?;
     let dtype = base.as_ref().map_or(DType::F32, Tensor::dtype);
     let out = empty((n, out_width), dtype, x.device())?;
-    let list = if list.is_empty() { None } else { Some(table(x.device(), list)?) };
+    let list = list_of(list, &x)?;
     let shape = Routed {
         formats: [format(&x)?, format(&out)?],
         x: address(&x)?,
@@ -263,10 +283,7 @@ pub(in crate::nn::kernels) fn routed_product(
         transposed: product.transposed,
         window: None,
     };
-    let gpu = gpu(&x)?;
-    for some in segments.chunks(SEGMENTS) {
-        launch(&gpu, &shape.product(some))?;
-    }
+    segments.chunks(SEGMENTS).try_for_each(|some| launch(x.device(), &shape.product(some)))?;
     Ok(out)
 }
 
@@ -276,12 +293,12 @@ pub(in crate::nn::kernels) fn routed_grads(
     segment: Segment,
     list: &[u32],
 ) -> Result<(Tensor, Tensor)> {
-    let ((_, out_width), (_, width)) = (dims2(dy)?, dims2(x)?);
+    let ((_, out_width), (_, width)) = (dy.dims2()?, x.dims2()?);
     let (dy, x) = (dy.contiguous()?, x.contiguous()?);
     let chunks = Routed::chunks(segment.len);
     let parts = empty((chunks, out_width, width), DType::F32, x.device())?;
     let bias_parts = empty((chunks, out_width), DType::F32, x.device())?;
-    let list = if segment.listed { Some(table(x.device(), list)?) } else { None };
+    let list = list_of(list, &x)?;
     let shape = Routed {
         formats: [format(&x)?, format(&dy)?],
         x: address(&x)?,
@@ -293,13 +310,12 @@ pub(in crate::nn::kernels) fn routed_grads(
         out_width,
         ..Routed::default()
     };
-    let gpu = gpu(&x)?;
-    launch(&gpu, &shape.weight_grad(segment))?;
+    launch(x.device(), &shape.weight_grad(segment))?;
     if chunks == 1 {
         return Ok((parts.squeeze(0)?, bias_parts.squeeze(0)?));
     }
     let sum = |parts: &Tensor, out: Tensor| -> Result<Tensor> {
-        launch(&gpu, &shape.sum_parts(address(parts)?, address(&out)?, chunks, out.elem_count()))?;
+        launch(x.device(), &shape.sum_parts(address(parts)?, address(&out)?, chunks, out.elem_count()))?;
         Ok(out)
     };
     let weight = sum(&parts, empty((out_width, width), DType::F32, x.device())?)?;
@@ -307,25 +323,16 @@ pub(in crate::nn::kernels) fn routed_grads(
     Ok((weight, bias))
 }
 
-/// Runs `work` on the table of these pieces, and room for its sums.
-fn over_pieces(like: &Tensor, pieces: &[Piece], work: impl FnOnce(plan::Update) -> Vec<Launch>) -> Result<f64> {
+/// Runs `work` on the table of these pieces, and room for its sums. -> the sums, f64
+fn over_pieces(device: &Device, pieces: &[Piece], work: impl FnOnce(plan::Update) -> Vec<Launch>) -> Result<Tensor> {
     let words = Piece::table(pieces);
     let count = Piece::entries(&words);
-    let gpu = gpu(like)?;
-    let what = "the optimizer's table";
-    let stream = gpu.cuda_stream();
-    let table = gpu.clone_htod(&words).map_err(|err| failed(what, &err))?;
-    let sums = gpu.alloc_zeros::<f64>(1 + count).map_err(|err| failed(what, &err))?;
-    let update = plan::Update { pieces: table.device_ptr(&stream).0, out: sums.device_ptr(&stream).0, count };
-    let launches = work(update);
-    for step in &launches {
-        launch(&gpu, step)?;
-    }
-    if launches.len() < 2 {
-        return Ok(0.0);
-    }
-    let first = gpu.clone_dtoh(&sums.slice(0..1)).map_err(|err| failed("reading the gradient's norm", &err))?;
-    Ok(first.first().copied().unwrap_or(0.0))
+    let words: Vec<i64> = words.into_iter().map(u64::cast_signed).collect();
+    let table = Tensor::from_slice(&words, words.len(), device)?;
+    let sums = Tensor::zeros(1 + count, DType::F64, device)?;
+    let update = plan::Update { pieces: address(&table)?, out: address(&sums)?, count };
+    work(update).iter().try_for_each(|step| launch(device, step))?;
+    Ok(sums)
 }
 
 fn gradient_piece(g: &Tensor) -> Result<Piece> {
@@ -338,10 +345,8 @@ fn gradient_piece(g: &Tensor) -> Result<Piece> {
 pub(in crate::nn::kernels) fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
     let all = tensors.iter().map(|t| t.contiguous()).collect::<candle_core::Result<Vec<_>>>()?;
     let pieces = all.iter().map(gradient_piece).collect::<Result<Vec<_>>>()?;
-    match all.first() {
-        Some(first) => over_pieces(first, &pieces, |update| update.squares().to_vec()),
-        None => Ok(0.0),
-    }
+    let Some(first) = all.first() else { return Ok(0.0) };
+    Ok(over_pieces(first.device(), &pieces, |update| update.squares().to_vec())?.get(0)?.to_scalar()?)
 }
 
 pub(in crate::nn::kernels) fn scale_all(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
@@ -350,16 +355,14 @@ pub(in crate::nn::kernels) fn scale_all(tensors: &mut [&mut Tensor], factor: f64
     }
     let pieces = tensors.iter().map(|t| gradient_piece(t)).collect::<Result<Vec<_>>>()?;
     let Some(first) = tensors.first() else { return Ok(()) };
-    over_pieces(first, &pieces, |update| vec![update.scale(factor as f32)]).map(|_| ())
+    over_pieces(first.device(), &pieces, |update| vec![update.scale(factor as f32)]).map(|_| ())
 }
 
 pub(in crate::nn::kernels) fn adamw(items: &[Item<'_>]) -> Result<()> {
     let Some(first) = items.first() else { return Ok(()) };
     let (betas, eps) = (first.update.betas, first.update.eps);
-    let mut grads = Vec::new();
-    for item in items {
-        grads.push(item.g.map(|g| g.contiguous()).transpose()?);
-    }
+    let grads = items.iter().map(|item| item.g.map(Tensor::contiguous).transpose());
+    let grads = grads.collect::<candle_core::Result<Vec<_>>>()?;
     let mut pieces = Vec::new();
     for (item, g) in items.iter().zip(&grads) {
         if item.p.dtype() != DType::F32 {
@@ -375,5 +378,5 @@ pub(in crate::nn::kernels) fn adamw(items: &[Item<'_>]) -> Result<()> {
             inv_c2: (1.0 / c2.sqrt()) as f32,
         });
     }
-    over_pieces(first.p, &pieces, |update| vec![update.adamw(betas, eps)]).map(|_| ())
+    over_pieces(first.p.device(), &pieces, |update| vec![update.adamw(betas, eps)]).map(|_| ())
 }

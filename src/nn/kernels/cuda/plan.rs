@@ -18,16 +18,17 @@ pub(super) fn blocks(n: usize, per_block: usize) -> u32 {
     n.div_ceil(per_block) as u32
 }
 
+/// Threads of a block that has one row.
+pub(super) const ROW_THREADS: u32 = 128;
+
+/// One block for each of `n` rows.
+pub(super) fn rows(source: Source, format: u32, kernel: &'static str, n: usize, threads: u32, args: Args) -> Launch {
+    Launch { macros: vec![("X", format)], grid: [n as u32, 1, 1], threads, ..Launch::new(source, kernel, args) }
+}
+
 /// The kernels' number of a nonlinearity; the last one is none at all.
 pub(super) fn act_number(act: Option<Act>) -> u32 {
-    match act {
-        Some(Act::Gelu) => 0,
-        Some(Act::GeluTanh) => 1,
-        Some(Act::Relu) => 2,
-        Some(Act::Swish) => 3,
-        Some(Act::Tanh) => 4,
-        None => 5,
-    }
+    act.map_or(Act::Tanh as u32 + 1, |act| act as u32)
 }
 
 /// One elementwise kernel over `n` values of one format.
@@ -77,25 +78,29 @@ impl Elementwise {
     }
 }
 
-/// Tensors of a layer normalisation of `n` rows of `d`.
+/// Tensors of a normalisation of `n` rows of `d`: layer normalisation, or that by the root of the mean square (RMS).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LayerNorm {
+pub struct Norm {
     /// Format of all but gamma, beta and rstd.
     pub format: u32,
-    /// Input, or the output's gradient.
+    /// Input.
     pub x: Address,
-    /// Residual, or 0; in the backward pass, the gradient of x.
+    /// Residual, or 0.
     pub residual: Address,
     /// γ.
     pub gamma: Address,
-    /// β.
+    /// β, of a layer normalisation.
     pub beta: Address,
-    /// Output, or the gradient of the sum.
+    /// Output, or its gradient.
     pub y: Address,
-    /// The normalised values.
-    pub normalized: Address,
-    /// 1/σ of each row.
+    /// What the backward pass reads: the normalised values, or (RMS) the sum `dropout(x) + residual`; 0 where that is x itself.
+    pub kept: Address,
+    /// 1/σ or 1/rms of each row; 0 in [`Norm::output`]: 1.
     pub rstd: Address,
+    /// Gradient of the sum.
+    pub dsum: Address,
+    /// Gradient of x, of a layer normalisation.
+    pub dx: Address,
     /// Rows.
     pub n: usize,
     /// Columns.
@@ -104,17 +109,17 @@ pub struct LayerNorm {
     pub eps: f32,
 }
 
-impl LayerNorm {
-    /// Whether a row fits into shared memory.
+impl Norm {
+    /// Whether a row fits into shared memory, where layer normalisation holds it.
     pub fn fits(d: usize) -> bool {
         4 * d <= SHARED as usize
     }
 
-    fn launch(self, kernel: &'static str, drop: Dropout) -> Launch {
+    fn layer(self, kernel: &'static str, addresses: [Address; 7], drop: Dropout) -> Launch {
         let warps = (SHARED as usize / (4 * self.d.max(1))).clamp(1, 4) as u32;
         let (key, threshold, scale) = drop.parts();
         let args = Args::default()
-            .longs([self.x, self.residual, self.gamma, self.beta, self.y, self.normalized, self.rstd])
+            .longs(addresses)
             .ints([self.n as u32, self.d as u32, key, threshold])
             .floats([scale, self.eps]);
         Launch {
@@ -127,12 +132,36 @@ impl LayerNorm {
     }
 
     /// `y = LayerNorm(dropout(x) + residual)`
-    pub fn forward(self, drop: Dropout) -> Launch {
-        self.launch("layer_norm_forward", drop)
+    pub fn layer_forward(self, drop: Dropout) -> Launch {
+        let addresses = [self.x, self.residual, self.gamma, self.beta, self.y, self.kept, self.rstd];
+        self.layer("layer_norm_forward", addresses, drop)
     }
-    /// The gradient of the normalised sum, to y, and of what came before the dropout, to `residual`.
-    pub fn backward(self, drop: Dropout) -> Launch {
-        self.launch("layer_norm_backward", drop)
+    /// The gradients of the normalised sum and of what came before the dropout, from that of the output at `y`.
+    pub fn layer_backward(self, drop: Dropout) -> Launch {
+        let addresses = [self.y, self.dx, self.gamma, self.beta, self.dsum, self.kept, self.rstd];
+        self.layer("layer_norm_backward", addresses, drop)
+    }
+
+    fn rms(self, kernel: &'static str, drop: Dropout, add: bool) -> Launch {
+        let (key, threshold, scale) = drop.parts();
+        let args = Args::default()
+            .longs([self.x, self.residual, self.gamma, self.beta, self.y, self.kept, self.rstd, self.dsum])
+            .ints([self.d as u32, key, threshold, u32::from(add)])
+            .floats([scale, self.eps]);
+        rows(Source::Norms, self.format, kernel, self.n, ROW_THREADS, args)
+    }
+
+    /// `y = RMSNorm(dropout(x) + residual)`
+    pub fn rms_forward(self, drop: Dropout) -> Launch {
+        self.rms("rms_forward", drop, false)
+    }
+    /// The gradient of the sum, from that of the output at `y`; added to what `dsum` holds, if asked.
+    pub fn rms_backward(self, add: bool) -> Launch {
+        self.rms("rms_backward", Dropout::none(), add)
+    }
+    /// `y = x rstd γ + β`: a normalisation's output once more.
+    pub fn output(self) -> Launch {
+        self.rms("norm_output", Dropout::none(), false)
     }
 }
 

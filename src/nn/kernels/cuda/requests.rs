@@ -1,6 +1,6 @@
-//! Computations that only a GPU's kernels do in one launch, as values.
+//! Computations with more operands than a function should have arguments, as values.
 
-use crate::nn::kernels::types::LossWeights;
+use crate::nn::kernels::types::{HeadCounts, LossWeights};
 use candle_core::Tensor;
 use std::ops::Range;
 
@@ -72,21 +72,15 @@ pub struct NewTokens<'a> {
     /// Of each new token: where its sequence starts in the list, the rows it sees, its own row; then the list of rows of
     /// all sequences. u32 `[3 n + rows]`
     pub words: &'a Tensor,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
+    /// How heads divide the columns.
+    pub counts: HeadCounts,
 }
 
-/// The loss over a vocabulary, in chunks of rows, multiplied in the head's format.
+/// A checked loss over a vocabulary, cut into chunks of targets.
 #[derive(Clone, Copy, Debug)]
 pub struct VocabLossRequest<'a> {
     /// Final hidden states, pass after pass. `[passes * targets, d]`
     pub hidden: &'a Tensor,
-    /// The language-model head. `[vocab, d]`
-    pub head: &'a Tensor,
     /// Target of each row. `[targets]`
     pub targets: &'a [u32],
     /// 1, or 2 for the consistency term.

@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "vector instructions and raw panels; every bound is established by the driver")]
 #![expect(clippy::needless_range_loop, reason = "register blocks are indexed by constants")]
 
-use super::operands::Stored;
+use super::operands::Matrix;
 use crate::nn::kernels::host::Values;
 use half::bf16;
 use std::arch::x86_64::{
@@ -130,26 +130,17 @@ unsafe fn tile_bf16<const R: usize, const V: usize>(a: *const bf16, row: usize, 
     }
 }
 
+/// Calls the tile of so many rows and vectors of columns.
 macro_rules! by_rows {
     ($rows:expr, $tile:ident, $v:literal, $args:tt) => {
+        by_rows!(@ $rows, $tile, $v, $args, 14 13 12 11 10 9 8 7 6 5 4 3 2)
+    };
+    (@ $rows:expr, $tile:ident, $v:literal, $args:tt, $($r:literal)*) => {
         match $rows {
-            14 => by_rows!(@ $tile, 14, $v, $args),
-            13 => by_rows!(@ $tile, 13, $v, $args),
-            12 => by_rows!(@ $tile, 12, $v, $args),
-            11 => by_rows!(@ $tile, 11, $v, $args),
-            10 => by_rows!(@ $tile, 10, $v, $args),
-            9 => by_rows!(@ $tile, 9, $v, $args),
-            8 => by_rows!(@ $tile, 8, $v, $args),
-            7 => by_rows!(@ $tile, 7, $v, $args),
-            6 => by_rows!(@ $tile, 6, $v, $args),
-            5 => by_rows!(@ $tile, 5, $v, $args),
-            4 => by_rows!(@ $tile, 4, $v, $args),
-            3 => by_rows!(@ $tile, 3, $v, $args),
-            2 => by_rows!(@ $tile, 2, $v, $args),
-            _ => by_rows!(@ $tile, 1, $v, $args),
+            $($r => $tile::<$r, $v> $args,)*
+            _ => $tile::<1, $v> $args,
         }
     };
-    (@ $tile:ident, $r:literal, $v:literal, ($($arg:expr),*)) => { $tile::<$r, $v>($($arg),*) };
 }
 
 /// `rows` (1 to [`ROWS`]) x `to.columns` of the product over `steps` of the inner dimension.
@@ -235,7 +226,7 @@ unsafe fn load16(values: Values<'_>, at: usize, count: usize) -> __m512 {
 /// # Safety
 /// AVX-512 is there, the operand holds the block, the panel `steps * WIDTH` values.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub unsafe fn pack(b: Stored<'_>, (k0, steps): (usize, usize), (j0, columns): (usize, usize), panel: *mut f32) {
+pub unsafe fn pack(b: Matrix<'_>, (k0, steps): (usize, usize), (j0, columns): (usize, usize), panel: *mut f32) {
     // SAFETY: all reads stay inside the block, all writes inside the panel.
     unsafe {
         let at = |k: usize, j: usize| (k0 + k) * b.row + (j0 + j) * b.col;
@@ -300,7 +291,7 @@ unsafe fn pairs16(values: Values<'_>, at: usize, count: usize) -> __m512i {
 /// # Safety
 /// As for [`pack`]; AVX512-BF16 is there; the panel holds `steps.div_ceil(2) * WIDTH` pairs.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub unsafe fn pack_pairs(b: Stored<'_>, (k0, steps): (usize, usize), (j0, columns): (usize, usize), panel: *mut u32) {
+pub unsafe fn pack_pairs(b: Matrix<'_>, (k0, steps): (usize, usize), (j0, columns): (usize, usize), panel: *mut u32) {
     // SAFETY: all reads stay inside the block, all writes inside the panel.
     unsafe {
         let at = |k: usize, j: usize| (k0 + k) * b.row + (j0 + j) * b.col;
@@ -368,7 +359,7 @@ unsafe fn words16(at: *const u16, mask: u16) -> __m512i {
 /// # Safety
 /// AVX512-BF16 is there; `a` holds the rows and steps, `out` the rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub unsafe fn left_pairs(rows: usize, steps: usize, a: Stored<'_>, i0: usize, out: *mut u32, width: usize) {
+pub unsafe fn left_pairs(rows: usize, steps: usize, a: Matrix<'_>, i0: usize, out: *mut u32, width: usize) {
     // SAFETY: all reads stay inside the operand, all writes inside `out`.
     unsafe {
         for i in 0..rows {
@@ -398,7 +389,7 @@ pub unsafe fn left_pairs(rows: usize, steps: usize, a: Stored<'_>, i0: usize, ou
 /// # Safety
 /// AVX-512 is there; `a` holds the rows and steps, `out` the rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub unsafe fn left_single(rows: usize, steps: usize, a: Stored<'_>, i0: usize, out: *mut f32, width: usize) {
+pub unsafe fn left_single(rows: usize, steps: usize, a: Matrix<'_>, i0: usize, out: *mut f32, width: usize) {
     // SAFETY: all reads stay inside the operand, all writes inside `out`.
     unsafe {
         for i in 0..rows {

@@ -7,8 +7,8 @@
 #![expect(unsafe_code, reason = "tasks write disjoint blocks of one checked output through raw pointers")]
 
 use super::avx512::{self, Left, ROWS, Right, Target, WIDTH};
-use super::operands::{After, Operand, Orientation, Out, Precision, Product, Stored, Widen, by_way_of_f32, finish_row};
-use crate::nn::kernels::host::{Place, Values};
+use super::operands::{After, Matrix, Operand, Orientation, Out, Precision, Product, Widen, by_way_of_f32, finish_row};
+use crate::nn::kernels::host::{Place, Values, room};
 use crate::nn::kernels::simd;
 use half::bf16;
 use rayon::prelude::*;
@@ -236,14 +236,6 @@ unsafe fn prepare(job: &Product<'_>, cut: &Cut, parallel: bool, buffer: &mut Vec
     }
 }
 
-/// Makes room for `len` values that are written before they are read.
-fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-    &mut buffer[..len]
-}
-
 unsafe fn compute(job: &Product<'_>, cut: &Cut, left: Prepared, task: &Task, after: Option<After<'_>>) {
     let [_, _, k] = job.dims;
     let (first, last) = task.columns;
@@ -254,15 +246,14 @@ unsafe fn compute(job: &Product<'_>, cut: &Cut, left: Prepared, task: &Task, aft
         let sums = if matches!(job.out.start, Place::Bf16(_)) { room(sums, ROWS * panels * WIDTH) } else { &mut [] };
         for k0 in (0..k).step_by(cut.depth) {
             let steps = cut.depth.min(k - k0);
+            let panels_to = Panels { pairs: cut.pairs, steps: (k0, steps), columns: task.columns, to: right, words };
             // SAFETY: the block lies inside the operand, the panels inside the buffer sized above.
             unsafe {
                 match job.b {
-                    Operand::Stored(b) => pack(b, cut.pairs, (k0, steps), task.columns, (right, words)),
-                    Operand::Widened(matrix, Orientation::Rows) => {
-                        pack_widened(matrix, cut.pairs, (k0, steps), task.columns, (right, words), wide);
-                    }
+                    Operand::Stored(b) => pack(b, panels_to),
+                    Operand::Widened(matrix, Orientation::Rows) => pack_widened(matrix, panels_to, wide),
                     Operand::Widened(matrix, Orientation::Transposed) => {
-                        pack_widened_transposed(matrix, cut.pairs, (k0, steps), task.columns, (right, words), wide);
+                        pack_widened_transposed(matrix, panels_to, wide);
                     }
                 }
             };
@@ -299,14 +290,31 @@ unsafe fn compute(job: &Product<'_>, cut: &Cut, left: Prepared, task: &Task, aft
     });
 }
 
-/// Packs a block of the right operand into panels that are `words` apart.
-unsafe fn pack(
-    b: Stored<'_>,
+/// A block of the right operand and the panels it is packed into.
+#[derive(Clone, Copy)]
+struct Panels {
+    /// Packs pairs of bf16.
     pairs: bool,
-    (k0, steps): (usize, usize),
-    (first, last): (usize, usize),
-    (right, words): (*mut f32, usize),
-) {
+    /// First step, and how many.
+    steps: (usize, usize),
+    /// First column, and the end.
+    columns: (usize, usize),
+    to: *mut f32,
+    /// Distance between panels.
+    words: usize,
+}
+
+impl Panels {
+    /// From a step of the block on, and from a panel on.
+    unsafe fn at(&self, step: usize, panel: usize) -> *mut f32 {
+        // SAFETY: the caller's block has that step and panel.
+        unsafe { self.to.add(panel * self.words + if self.pairs { step / 2 } else { step } * WIDTH) }
+    }
+}
+
+/// Packs a block of the right operand.
+unsafe fn pack(b: Matrix<'_>, panels: Panels) {
+    let ((k0, steps), (first, last)) = (panels.steps, panels.columns);
     // Of a row-major matrix some rows at a time: their neighbours in memory are the next panel's.
     let chunk = if b.col == 1 { PACKED_ROWS } else { steps };
     for k in (0..steps).step_by(chunk) {
@@ -315,10 +323,11 @@ unsafe fn pack(
             let columns = (j0, WIDTH.min(last - j0));
             // SAFETY: passed on.
             unsafe {
-                if pairs {
-                    avx512::pack_pairs(b, rows, columns, right.add(panel * words + k / 2 * WIDTH).cast());
+                let to = panels.at(k, panel);
+                if panels.pairs {
+                    avx512::pack_pairs(b, rows, columns, to.cast());
                 } else {
-                    avx512::pack(b, rows, columns, right.add(panel * words + k * WIDTH));
+                    avx512::pack(b, rows, columns, to);
                 }
             }
         }
@@ -326,40 +335,26 @@ unsafe fn pack(
 }
 
 /// As [`pack`], of a matrix that is widened some rows at a time.
-unsafe fn pack_widened(
-    matrix: &dyn Widen,
-    pairs: bool,
-    (k0, steps): (usize, usize),
-    (first, last): (usize, usize),
-    (right, words): (*mut f32, usize),
-    wide: &mut Vec<f32>,
-) {
-    let granule = matrix.granule();
+unsafe fn pack_widened(matrix: &dyn Widen, panels: Panels, wide: &mut Vec<f32>) {
+    let ((k0, steps), (first, last), granule) = (panels.steps, panels.columns, matrix.granule());
     let (start, end) = (first / granule * granule, last.next_multiple_of(granule));
     let width = end - start;
     for k in (0..steps).step_by(PACKED_ROWS) {
         let rows = PACKED_ROWS.min(steps - k);
         let wide = room(wide, rows * width);
         wide.chunks_exact_mut(width).enumerate().for_each(|(i, row)| matrix.widen(k0 + k + i, start, row));
-        let block = Stored::rows(Values::F32(wide), width);
+        let columns = (first - start, last - start);
         // SAFETY: rows and columns lie inside the block, the panels are the caller's.
         unsafe {
-            let to = right.add(if pairs { k / 2 } else { k } * WIDTH);
-            pack(block, pairs, (0, rows), (first - start, last - start), (to, words));
+            let some = Panels { steps: (0, rows), columns, to: panels.at(k, 0), ..panels };
+            pack(Matrix::rows(Values::F32(wide), width), some);
         }
     }
 }
 
 /// As [`pack`], of the transpose of a matrix that is widened: a panel's columns are some of its rows.
-unsafe fn pack_widened_transposed(
-    matrix: &dyn Widen,
-    pairs: bool,
-    (k0, steps): (usize, usize),
-    (first, last): (usize, usize),
-    (right, words): (*mut f32, usize),
-    wide: &mut Vec<f32>,
-) {
-    let granule = matrix.granule();
+unsafe fn pack_widened_transposed(matrix: &dyn Widen, panels: Panels, wide: &mut Vec<f32>) {
+    let ((k0, steps), (first, last), granule) = (panels.steps, panels.columns, matrix.granule());
     for (panel, j0) in (first..last).step_by(WIDTH).enumerate() {
         let columns = WIDTH.min(last - j0);
         for k in (0..steps).step_by(2 * GRANULE) {
@@ -368,11 +363,11 @@ unsafe fn pack_widened_transposed(
             let width = end - start;
             let wide = room(wide, columns * width);
             wide.chunks_exact_mut(width).enumerate().for_each(|(j, row)| matrix.widen(j0 + j, start, row));
-            let block = Stored::cols(Values::F32(wide), width);
             // SAFETY: rows and columns lie inside the block, the panels are the caller's.
             unsafe {
-                let to = right.add(panel * words + if pairs { k / 2 } else { k } * WIDTH);
-                pack(block, pairs, (k0 + k - start, here), (0, columns), (to, words));
+                let steps = (k0 + k - start, here);
+                let some = Panels { steps, columns: (0, columns), to: panels.at(k, panel), ..panels };
+                pack(Matrix::cols(Values::F32(wide), width), some);
             }
         }
     }
@@ -381,7 +376,7 @@ unsafe fn pack_widened_transposed(
 /// The strip of the left operand at a row and step; converted where it still is to be, copied where its rows would push
 /// each other out of the cache.
 unsafe fn strip_of(
-    (a, left): (Stored<'_>, Prepared),
+    (a, left): (Matrix<'_>, Prepared),
     row: usize,
     rows: usize,
     (k0, steps): (usize, usize),
@@ -393,7 +388,7 @@ unsafe fn strip_of(
             Prepared::Strips => {
                 let width = steps + 16;
                 let strip = room(strip, rows * width).as_mut_ptr();
-                let a = Stored { values: a.values.from(k0 * a.col), ..a };
+                let a = Matrix { values: a.values.from(k0 * a.col), ..a };
                 avx512::left_single(rows, steps, a, row, strip, width);
                 Prepared::Single(Left { start: strip, row: width, step: 1 })
             }

@@ -1,11 +1,11 @@
 //! Products of linear layers on tensors: `x Wᵀ` forward, `dy W` backward, `dyᵀ x` for a weight's gradient.
 
-use super::operands::{After, Operand, Orientation, Precision, Stored, Widen};
+use super::operands::{After, Matrix, Operand, Orientation, Precision, Widen};
 use super::product::{Block, product, product_add, product_block};
 use crate::error::{Error, Result};
 use crate::nn::kernels::activation;
 use crate::nn::kernels::cuda::on_cuda;
-use crate::nn::kernels::device::{half, if_fast, is_fast, is_fast16, takes_fast, widen};
+use crate::nn::kernels::device::{half, if_fast, takes_fast, widen};
 use crate::nn::kernels::host::{self, HostRef, HostView, Number, Shared, StoredRef, Unwritten, Values};
 use crate::nn::kernels::simd;
 use crate::nn::kernels::types::Act;
@@ -16,13 +16,18 @@ fn dims2(what: &str, x: &Tensor) -> Result<(usize, usize)> {
     x.dims2().map_err(|_| Error::internal(format!("{what} must be a matrix, got shape {:?}", x.dims())))
 }
 
+/// Rows of a matrix with so many columns.
+pub(in crate::nn::kernels) fn checked_rows(what: &str, x: &Tensor, columns: usize) -> Result<usize> {
+    match dims2(what, x)? {
+        (n, found) if found == columns => Ok(n),
+        (_, found) => Err(Error::internal(format!("{what} has {found} columns, its weight {columns}"))),
+    }
+}
+
 /// Rows, outputs and inputs of `x Wᵀ`.
 fn forward_dims(x: &Tensor, w: &Tensor) -> Result<(usize, usize, usize)> {
-    let ((n, d_in), (d_out, w_in)) = (dims2("linear input", x)?, dims2("linear weight", w)?);
-    if d_in != w_in {
-        return Err(Error::internal(format!("linear input has {d_in} columns, its weight {w_in}")));
-    }
-    Ok((n, d_out, d_in))
+    let (d_out, d_in) = dims2("linear weight", w)?;
+    Ok((checked_rows("linear input", x, d_in)?, d_out, d_in))
 }
 
 /// The weight in the precision of `x`, for candle's matmul.
@@ -51,7 +56,7 @@ fn add_bias(values: &mut [f32], bias: &[f32], first: usize) {
 }
 
 /// A weight `[out, in]` in either form.
-pub(super) enum Rows<'a> {
+enum Rows<'a> {
     Stored(StoredRef<'a>, usize),
     Widened(&'a dyn Widen),
 }
@@ -63,42 +68,35 @@ impl<'a> Rows<'a> {
     /// Outputs and inputs.
     fn dims(&self) -> (usize, usize) {
         match self {
-            Self::Stored(w, d_in) => (w.values().len() / (*d_in).max(1), *d_in),
+            Self::Stored(w, d_in) => (w.values().count() / (*d_in).max(1), *d_in),
             Self::Widened(w) => w.dims(),
         }
     }
     /// `[in, out]`
     fn transposed(&self) -> Operand<'_> {
         match self {
-            Self::Stored(w, d_in) => Stored::cols(w.values(), *d_in).into(),
+            Self::Stored(w, d_in) => Matrix::cols(w.values(), *d_in).into(),
             Self::Widened(w) => Operand::Widened(*w, Orientation::Transposed),
         }
     }
     /// `[out, in]`
     fn whole(&self) -> Operand<'_> {
         match self {
-            Self::Stored(w, d_in) => Stored::rows(w.values(), *d_in).into(),
+            Self::Stored(w, d_in) => Matrix::rows(w.values(), *d_in).into(),
             Self::Widened(w) => Operand::Widened(*w, Orientation::Rows),
         }
     }
 }
 
-pub(super) fn check_widened(x: &Tensor, columns: usize) -> Result<()> {
-    match dims2("operand of quantised weights", x)? {
-        (_, found) if found == columns => Ok(()),
-        (_, found) => Err(Error::internal(format!("{found} columns against quantised weights for {columns}"))),
-    }
-}
-
 /// The rows of a matrix tensor as a product's operand.
-fn rows<T: Number>(values: &[T], width: usize) -> Stored<'_> {
-    Stored::rows(T::values(values), width)
+fn rows<T: Number>(values: &[T], width: usize) -> Matrix<'_> {
+    Matrix::rows(T::values(values), width)
 }
 
 /// `x Wᵀ (+ b)`. x `[n, in]`, w `[out, in]`, b `[out]` -> `[n, out]`
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     forward_dims(x, w)?;
-    if_fast_product!(x, w, fast_linear(x, Rows::of(w)?, b));
+    if_fast_product!(x, w, fast_linear(x, &Rows::of(w)?, b));
     on_cuda!(x, ops::linear(x, w, b));
     if half(x) {
         // Weights stay as they are stored: the CPU's products read bf16.
@@ -111,9 +109,9 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "borrows what it is, made for this call")]
-pub(super) fn fast_linear<T: Number>(x: &Tensor, w: Rows<'_>, b: Option<&Tensor>) -> Result<Tensor> {
-    let ((n, _), (d_out, d_in)) = (x.dims2()?, w.dims());
+fn fast_linear<T: Number>(x: &Tensor, w: &Rows<'_>, b: Option<&Tensor>) -> Result<Tensor> {
+    let (d_out, d_in) = w.dims();
+    let n = checked_rows("linear input", x, d_in)?;
     let (xs, bias) = (HostView::<T>::of(x)?, b.map(HostRef::of).transpose()?);
     let add = |_: usize, first: usize, piece: &mut [f32]| {
         if let Some(bias) = &bias {
@@ -127,6 +125,7 @@ pub(super) fn fast_linear<T: Number>(x: &Tensor, w: Rows<'_>, b: Option<&Tensor>
 
 /// `x Wᵀ` in f32. On a GPU x takes the format of W's values first. x `[n, in]`, w `[out, in]` -> `[n, out]`
 pub fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    forward_dims(x, w)?;
     on_cuda!(w, lm_ops::logits(x, w));
     linear(&widen(x)?, w, None)
 }
@@ -156,7 +155,7 @@ fn fast_linear_act<T: Number>(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: A
             let mut out = Unwritten::new(unsafe { a.part(row * d_out + first, piece.len()) });
             activation::values(act, piece, &mut out);
         };
-        z = product([n, d_out, d_in], rows(&xs, d_in), Stored::cols(ws.values(), d_in), Some(&after));
+        z = product([n, d_out, d_in], rows(&xs, d_in), Matrix::cols(ws.values(), d_in), Some(&after));
     };
     // SAFETY: the product's pieces cover [n, d_out].
     let a = unsafe { host::new_values(n * d_out, write) };
@@ -165,7 +164,7 @@ fn fast_linear_act<T: Number>(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: A
 
 /// `dy W`: the gradient of a linear layer's input. dy `[n, out]`, w `[out, in]` -> `[n, in]`
 pub fn linear_backward(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
-    if_fast_product!(dy, w, fast_backward(dy, Rows::of(w)?, None));
+    if_fast_product!(dy, w, fast_backward(dy, &Rows::of(w)?, None));
     if half(dy) && !dy.device().is_cuda() {
         return Ok(linear_backward(&widen(dy)?, w)?.to_dtype(dy.dtype())?);
     }
@@ -174,13 +173,13 @@ pub fn linear_backward(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
 
 /// `(dy W) act'(z)`: back through a linear layer and the nonlinearity before it. dy `[n, out]`, w `[out, in]`, z `[n, in]` -> `[n, in]`
 pub fn linear_backward_act(dy: &Tensor, w: &Tensor, act: Act, z: &Tensor) -> Result<Tensor> {
-    if_fast_product!(dy, w, fast_backward(dy, Rows::of(w)?, Some((act, z))));
+    if_fast_product!(dy, w, fast_backward(dy, &Rows::of(w)?, Some((act, z))));
     activation::backward(act, z, linear_backward(dy, w)?)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "borrows what it is, made for this call")]
-pub(super) fn fast_backward<T: Number>(dy: &Tensor, w: Rows<'_>, through: Option<(Act, &Tensor)>) -> Result<Tensor> {
-    let ((n, _), (d_out, d_in)) = (dims2("gradient", dy)?, w.dims());
+fn fast_backward<T: Number>(dy: &Tensor, w: &Rows<'_>, through: Option<(Act, &Tensor)>) -> Result<Tensor> {
+    let (d_out, d_in) = w.dims();
+    let n = checked_rows("gradient", dy, d_out)?;
     let g = HostView::<T>::of(dy)?;
     let (dims, g, w) = ([n, d_in, d_out], rows(&g, d_out), w.whole());
     let Some((act, z)) = through else { return host::tensor(product::<T>(dims, g, w, None), (n, d_in)) };
@@ -195,7 +194,7 @@ pub(super) fn fast_backward<T: Number>(dy: &Tensor, w: Rows<'_>, through: Option
 /// `acc + dy W`, reusing `acc`'s memory where possible. dy `[n, out]`, w `[out, in]`, acc `[n, in]`
 pub fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tensor> {
     if dy.dtype() == acc.dtype() {
-        if_fast_product!(dy, w, fast_backward_add(dy, Rows::of(w)?, acc));
+        if_fast_product!(dy, w, fast_backward_add(dy, &Rows::of(w)?, acc));
     }
     on_cuda!(dy, ops::linear_backward_add(dy, w, acc));
     if half(dy) {
@@ -204,9 +203,9 @@ pub fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tenso
     Ok((acc + dy.matmul(&like(w, dy)?)?)?)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "borrows what it is, made for this call")]
-pub(super) fn fast_backward_add<T: Number>(dy: &Tensor, w: Rows<'_>, acc: Tensor) -> Result<Tensor> {
-    let ((n, _), (d_out, d_in)) = (dims2("gradient", dy)?, w.dims());
+fn fast_backward_add<T: Number>(dy: &Tensor, w: &Rows<'_>, acc: Tensor) -> Result<Tensor> {
+    let (d_out, d_in) = w.dims();
+    let n = checked_rows("gradient", dy, d_out)?;
     let g = HostView::<T>::of(dy)?;
     host::in_place(acc, |out: &mut [T]| product_add([n, d_in, d_out], rows(&g, d_out), w.whole(), out))
 }
@@ -222,23 +221,30 @@ pub fn weight_grad(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         return Ok(dy.t()?.matmul(x)?);
     }
     let (g, xs) = (StoredRef::of(dy)?, StoredRef::of(x)?);
-    let grad = |a: Values<'_>, a_width: usize, b: Values<'_>, b_width: usize| -> Vec<f32> {
-        let mut out = vec![0.0f32; a_width * b_width];
-        let block = Block { start: 0, row: b_width, add: false };
-        let (a, b) = (Stored::cols(a, a_width), Stored::rows(b, b_width));
-        product_block([a_width, b_width, n], a, b, &mut out, block, 1.0, Precision::Single);
+    let (g, xs) = (Matrix::rows(g.values(), d_out), Matrix::rows(xs.values(), d_in));
+    host::tensor(transposed_product([n, d_out, d_in], g, xs, 1.0), (d_out, d_in))
+}
+
+/// `scale * aᵀ b` in f32. a `[n, m]`, b `[n, k]` -> `[m, k]`, dims `[n, m, k]`
+pub(in crate::nn::kernels) fn transposed_product(
+    [n, m, k]: [usize; 3],
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+) -> Vec<f32> {
+    let product = |[m, k]: [usize; 2], a: Matrix<'_>, b: Matrix<'_>| {
+        let (mut out, block) = (vec![0.0f32; m * k], Block { start: 0, row: k, add: false });
+        product_block([m, k, n], a.transposed(), b, &mut out, block, scale, Precision::Single);
         out
     };
     // The left operand is read value by value: better the one that is f32 already.
-    let out = if is_fast16(dy) && is_fast(x) {
-        let transposed = grad(xs.values(), d_in, g.values(), d_out);
-        let mut out = Vec::with_capacity(d_out * d_in);
-        (0..d_out).for_each(|i| out.extend(transposed[i..].iter().step_by(d_out)));
-        out
-    } else {
-        grad(g.values(), d_out, xs.values(), d_in)
-    };
-    host::tensor(out, (d_out, d_in))
+    if !matches!((a.values, b.values), (Values::Bf16(_), Values::F32(_))) {
+        return product([m, k], a, b);
+    }
+    let transposed = product([k, m], b, a);
+    let mut out = Vec::with_capacity(m * k);
+    (0..m).for_each(|i| out.extend(transposed[i..].iter().step_by(m)));
+    out
 }
 
 /// Column sums: the gradient of a bias, in f32. dy `[n, out]` -> `[out]`
@@ -254,4 +260,28 @@ pub fn bias_grad(dy: &Tensor) -> Result<Tensor> {
 fn fast_bias_grad<T: Number>(dy: &Tensor) -> Result<Tensor> {
     let (_, d_out) = dims2("gradient", dy)?;
     host::tensor(host::column_sums(&HostView::<T>::of(dy)?, d_out), d_out)
+}
+
+fn refused<T>(x: &Tensor) -> Result<T> {
+    Err(Error::internal(format!("{:?} values on {:?} against quantised weights", x.dtype(), x.device().location())))
+}
+
+/// As [`linear`] with weights that are widened to f32 while they are packed (rounded to bf16 for such activations).
+pub fn widened_linear(x: &Tensor, w: &dyn Widen, b: Option<&Tensor>) -> Result<Tensor> {
+    if_fast!(x, fast_linear(x, &Rows::Widened(w), b));
+    refused(x)
+}
+
+/// As [`linear_backward`] with such weights.
+pub fn widened_backward(dy: &Tensor, w: &dyn Widen) -> Result<Tensor> {
+    if_fast!(dy, fast_backward(dy, &Rows::Widened(w), None));
+    refused(dy)
+}
+
+/// As [`linear_backward_add`] with such weights.
+pub fn widened_backward_add(dy: &Tensor, w: &dyn Widen, acc: Tensor) -> Result<Tensor> {
+    if dy.dtype() == acc.dtype() {
+        if_fast!(dy, fast_backward_add(dy, &Rows::Widened(w), acc));
+    }
+    refused(dy)
 }

@@ -4,50 +4,32 @@ use crate::nn::kernels::host::{Place, Values};
 use crate::nn::kernels::simd;
 use half::bf16;
 
-/// A matrix in memory: values, and the distance between rows and between columns.
+/// A matrix in memory: values in the precision they are stored in, and the distance between rows and between columns.
 #[derive(Clone, Copy)]
-pub struct Matrix<V> {
+pub struct Matrix<'a> {
     /// First element at index 0.
-    pub values: V,
+    pub values: Values<'a>,
     /// Distance between consecutive rows.
     pub row: usize,
     /// Distance between consecutive columns.
     pub col: usize,
 }
 
-/// A matrix of single-precision values.
-pub type Mat<'a> = Matrix<&'a [f32]>;
-/// A matrix in the precision it is stored in.
-pub type Stored<'a> = Matrix<Values<'a>>;
-
-impl<V> Matrix<V> {
+impl<'a> Matrix<'a> {
     /// Row-major with `width` columns.
-    pub fn rows(values: V, width: usize) -> Self {
-        Self { values, row: width, col: 1 }
+    pub fn rows(values: impl Into<Values<'a>>, width: usize) -> Self {
+        Self { values: values.into(), row: width, col: 1 }
     }
     /// The transpose of a row-major matrix with `width` columns.
-    pub fn cols(values: V, width: usize) -> Self {
-        Self { values, row: 1, col: width }
+    pub fn cols(values: impl Into<Values<'a>>, width: usize) -> Self {
+        Self { values: values.into(), row: 1, col: width }
     }
     /// The same values seen with rows and columns exchanged.
     pub fn transposed(self) -> Self {
         Self { row: self.col, col: self.row, ..self }
     }
-    pub(super) fn holds(&self, len: usize, rows: usize, cols: usize) -> bool {
-        rows == 0 || cols == 0 || (rows - 1) * self.row + (cols - 1) * self.col < len
-    }
-}
-
-impl<'a> Mat<'a> {
-    /// As an operand that may be stored in any precision.
-    pub fn stored(self) -> Stored<'a> {
-        Matrix { values: Values::F32(self.values), row: self.row, col: self.col }
-    }
-}
-
-impl<'a> From<Mat<'a>> for Stored<'a> {
-    fn from(matrix: Mat<'a>) -> Self {
-        matrix.stored()
+    pub(super) fn holds(&self, rows: usize, cols: usize) -> bool {
+        rows == 0 || cols == 0 || (rows - 1) * self.row + (cols - 1) * self.col < self.values.count()
     }
 }
 
@@ -64,27 +46,21 @@ pub enum Orientation {
 #[derive(Clone, Copy)]
 pub enum Operand<'a> {
     /// Values in memory.
-    Stored(Stored<'a>),
+    Stored(Matrix<'a>),
     /// Values that are widened while they are packed.
     Widened(&'a dyn Widen, Orientation),
 }
 
-impl<'a> From<Stored<'a>> for Operand<'a> {
-    fn from(matrix: Stored<'a>) -> Self {
+impl<'a> From<Matrix<'a>> for Operand<'a> {
+    fn from(matrix: Matrix<'a>) -> Self {
         Self::Stored(matrix)
-    }
-}
-
-impl<'a> From<Mat<'a>> for Operand<'a> {
-    fn from(matrix: Mat<'a>) -> Self {
-        Self::Stored(matrix.stored())
     }
 }
 
 impl Operand<'_> {
     pub(super) fn holds(&self, rows: usize, cols: usize) -> bool {
         match self {
-            Self::Stored(matrix) => matrix.holds(matrix.values.len(), rows, cols),
+            Self::Stored(matrix) => matrix.holds(rows, cols),
             Self::Widened(matrix, Orientation::Rows) => matrix.dims() == (rows, cols),
             Self::Widened(matrix, Orientation::Transposed) => matrix.dims() == (cols, rows),
         }
@@ -133,7 +109,7 @@ pub enum Precision {
 /// `out (+)= scale * a b` for a: `[m, k]`, b: `[k, n]`, dims `[m, n, k]`.
 pub(super) struct Product<'a> {
     pub dims: [usize; 3],
-    pub a: Stored<'a>,
+    pub a: Matrix<'a>,
     pub b: Operand<'a>,
     pub out: Out,
     pub scale: f32,

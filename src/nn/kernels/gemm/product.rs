@@ -2,10 +2,14 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::blocked;
-use super::operands::{After, Operand, Orientation, Out, Precision, Product, Stored, by_way_of_f32};
-use crate::nn::kernels::host::{Number, Place, Values};
+use super::operands::{After, Matrix, Operand, Orientation, Out, Precision, Product, Widen, by_way_of_f32};
+use crate::nn::kernels::host::{self, Number, Place, Values};
 #[cfg(target_arch = "x86_64")]
 use crate::nn::kernels::simd;
+use rayon::prelude::*;
+
+/// Values that are widened at one time where there are no tiles: 16 MiB.
+const SLICE: usize = 1 << 22;
 
 /// `out (+)= scale * a b` for a: `[m, k]`, b: `[k, n]`, on one thread.
 ///
@@ -13,7 +17,7 @@ use crate::nn::kernels::simd;
 /// `out.start` must be valid for writing `m` rows of `n` values at distance `out.row`, not aliased, and
 /// initialised when `out.add` is set.
 #[expect(unsafe_code, reason = "the output is the caller's promise")]
-pub unsafe fn raw(dims: [usize; 3], a: Stored<'_>, b: Stored<'_>, out: Out, scale: f32, precision: Precision) {
+pub unsafe fn raw(dims: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, out: Out, scale: f32, precision: Precision) {
     // SAFETY: passed on.
     unsafe { run(&Product { dims, a, b: b.into(), out, scale, precision, parallel: false }, None) }
 }
@@ -26,7 +30,7 @@ unsafe fn run(job: &Product<'_>, after: Option<After<'_>>) {
     if m == 0 || n == 0 {
         return;
     }
-    assert!(job.a.holds(job.a.values.len(), m, k) && job.b.holds(k, n), "gemm operand too small for {m} x {n} x {k}");
+    assert!(job.a.holds(m, k) && job.b.holds(k, n), "gemm operand too small for {m} x {n} x {k}");
     #[cfg(target_arch = "x86_64")]
     if k > 0 && simd::has_avx512() {
         // SAFETY: operands were checked, the caller vouches for the output.
@@ -42,28 +46,76 @@ unsafe fn run(job: &Product<'_>, after: Option<After<'_>>) {
     }
 }
 
-/// The product by the `gemm` crate.
+/// The product without tiles.
 #[expect(unsafe_code, reason = "hands checked pointers to the gemm crate")]
 unsafe fn elsewhere(job: &Product<'_>, start: *mut f32, row: usize, add: bool, after: Option<After<'_>>) {
-    let [m, n, k] = job.dims;
-    let (mut wide_a, mut wide_b) = (Vec::new(), Vec::new());
-    let a = single(job.a.values, &mut wide_a);
-    let (b, b_row, b_col) = match job.b {
-        Operand::Stored(b) => (single(b.values, &mut wide_b), b.row, b.col),
-        Operand::Widened(matrix, orientation) => {
-            let (rows, columns) = matrix.dims();
-            wide_b.resize(rows * columns, 0.0);
-            wide_b.chunks_exact_mut(columns.max(1)).enumerate().for_each(|(i, row)| matrix.widen(i, 0, row));
-            match orientation {
-                Orientation::Rows => (&wide_b[..], columns, 1),
-                Orientation::Transposed => (&wide_b[..], 1, columns),
-            }
+    // SAFETY: operands were checked to hold m x k and k x n elements; the caller vouches for the output.
+    unsafe {
+        match job.b {
+            Operand::Stored(b) => by_crate(job, job.dims, job.a, b, start, row, add),
+            Operand::Widened(matrix, orientation) => in_slices(job, matrix, orientation, start, row, add),
         }
-    };
+    }
+    let Some(after) = after else { return };
+    let [m, n, _] = job.dims;
+    for i in 0..m {
+        // SAFETY: row i of the output, which the caller vouches for.
+        after(i, 0, unsafe { std::slice::from_raw_parts_mut(start.add(i * row), n) });
+    }
+}
+
+/// A product with a matrix that is widened, at most [`SLICE`] values of it at a time.
+#[expect(unsafe_code, reason = "hands checked pointers to the gemm crate")]
+unsafe fn in_slices(
+    job: &Product<'_>,
+    matrix: &dyn Widen,
+    orientation: Orientation,
+    start: *mut f32,
+    row: usize,
+    add: bool,
+) {
+    let ([m, n, k], a, (rows, columns)) = (job.dims, job.a, matrix.dims());
+    let most = (SLICE / columns.max(1)).clamp(1, rows.max(1));
+    for first in (0..rows).step_by(most) {
+        let len = most.min(rows - first);
+        host::scratch(len * columns, |wide| {
+            let blocks = wide.par_chunks_exact_mut(columns.max(1)).enumerate();
+            let blocks = blocks.with_min_len(host::rows_per_task(columns));
+            blocks.for_each(|(i, row)| matrix.widen(first + i, 0, row));
+            // SAFETY: the slice lies inside the operands and the output.
+            unsafe {
+                match orientation {
+                    Orientation::Rows => {
+                        let a = Matrix { values: a.values.from(first * a.col), ..a };
+                        by_crate(job, [m, n, len], a, Matrix::rows(&*wide, columns), start, row, add || first > 0);
+                    }
+                    Orientation::Transposed => {
+                        let b = Matrix::cols(&*wide, columns);
+                        by_crate(job, [m, len, k], a, b, start.add(first), row, add);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Part of a job by the `gemm` crate.
+#[expect(unsafe_code, reason = "hands checked pointers to the gemm crate")]
+unsafe fn by_crate(
+    job: &Product<'_>,
+    [m, n, k]: [usize; 3],
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    start: *mut f32,
+    row: usize,
+    add: bool,
+) {
+    let (mut wide_a, mut wide_b) = (Vec::new(), Vec::new());
+    let (a_values, b_values) = (single(a.values, &mut wide_a), single(b.values, &mut wide_b));
     let threads = rayon::current_num_threads();
     let parallel = job.parallel && threads > 1;
     let parallelism = if parallel { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
-    // SAFETY: operands were checked to hold m x k and k x n elements; the caller vouches for the output.
+    // SAFETY: the caller vouches for operands and output.
     unsafe {
         gemm::gemm(
             m,
@@ -73,12 +125,12 @@ unsafe fn elsewhere(job: &Product<'_>, start: *mut f32, row: usize, add: bool, a
             1,
             row as isize,
             add,
-            a.as_ptr(),
-            job.a.col as isize,
-            job.a.row as isize,
-            b.as_ptr(),
-            b_col as isize,
-            b_row as isize,
+            a_values.as_ptr(),
+            a.col as isize,
+            a.row as isize,
+            b_values.as_ptr(),
+            b.col as isize,
+            b.row as isize,
             1.0f32,
             job.scale,
             false,
@@ -86,11 +138,6 @@ unsafe fn elsewhere(job: &Product<'_>, start: *mut f32, row: usize, add: bool, a
             false,
             parallelism,
         );
-    }
-    let Some(after) = after else { return };
-    for i in 0..m {
-        // SAFETY: row i of the output, which the caller vouches for.
-        after(i, 0, unsafe { std::slice::from_raw_parts_mut(start.add(i * row), n) });
     }
 }
 
@@ -107,10 +154,10 @@ fn single<'a>(values: Values<'a>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
 
 /// `out = a b`, each finished piece of a row handed to `after`. `[m, k] x [k, n] -> [m, n]`
 #[expect(unsafe_code, reason = "hands a checked slice to the product")]
-pub fn product_into<'a, 'b, T: Number>(
+pub fn product_into<'a, T: Number>(
     dims: [usize; 3],
-    a: impl Into<Stored<'a>>,
-    b: impl Into<Operand<'b>>,
+    a: Matrix<'_>,
+    b: impl Into<Operand<'a>>,
     out: &mut [T],
     after: Option<After<'_>>,
 ) {
@@ -122,15 +169,15 @@ pub fn product_into<'a, 'b, T: Number>(
     let out = Out { start: T::place(out.as_mut_ptr()), row: n, add: k == 0 };
     let precision = Precision::Stored;
     // SAFETY: the slice is exclusive, long enough, and initialised where it is added to.
-    unsafe { run(&Product { dims, a: a.into(), b: b.into(), out, scale: 1.0, precision, parallel: true }, after) }
+    unsafe { run(&Product { dims, a, b: b.into(), out, scale: 1.0, precision, parallel: true }, after) }
 }
 
 /// As [`product_into`], behind the values of `out`.
 #[expect(unsafe_code, reason = "clearing memory that is overwritten at once costs as much as using it")]
-pub fn product_append<'a, 'b, T: Number>(
+pub fn product_append<'a, T: Number>(
     dims: [usize; 3],
-    a: impl Into<Stored<'a>>,
-    b: impl Into<Operand<'b>>,
+    a: Matrix<'_>,
+    b: impl Into<Operand<'a>>,
     out: &mut Vec<T>,
     after: Option<After<'_>>,
 ) {
@@ -146,16 +193,16 @@ pub fn product_append<'a, 'b, T: Number>(
     let (scale, precision) = (1.0, Precision::Stored);
     // SAFETY: the capacity is there and exclusive; a product that does not add writes all m rows of n values.
     unsafe {
-        run(&Product { dims, a: a.into(), b: b.into(), out: place, scale, precision, parallel: true }, after);
+        run(&Product { dims, a, b: b.into(), out: place, scale, precision, parallel: true }, after);
         out.set_len(end);
     }
 }
 
 /// As [`product_into`], into new memory.
-pub fn product<'a, 'b, T: Number>(
+pub fn product<'a, T: Number>(
     dims: [usize; 3],
-    a: impl Into<Stored<'a>>,
-    b: impl Into<Operand<'b>>,
+    a: Matrix<'_>,
+    b: impl Into<Operand<'a>>,
     after: Option<After<'_>>,
 ) -> Vec<T> {
     let mut out = Vec::new();
@@ -164,12 +211,7 @@ pub fn product<'a, 'b, T: Number>(
 }
 
 /// `out += a b`. `[m, k] x [k, n] -> [m, n]`
-pub fn product_add<'a, 'b, T: Number>(
-    dims: [usize; 3],
-    a: impl Into<Stored<'a>>,
-    b: impl Into<Operand<'b>>,
-    out: &mut [T],
-) {
+pub fn product_add<'a, T: Number>(dims: [usize; 3], a: Matrix<'_>, b: impl Into<Operand<'a>>, out: &mut [T]) {
     product_block(dims, a, b, out, Block { start: 0, row: dims[1], add: true }, 1.0, Precision::Stored);
 }
 
@@ -186,10 +228,10 @@ pub struct Block {
 
 /// `out[block] (+)= scale * a b`; the rest of `out` stays. `[m, k] x [k, n] -> [m, n]`
 #[expect(unsafe_code, reason = "hands a checked slice to the product")]
-pub fn product_block<'a, 'b, T: Number>(
+pub fn product_block<'a, T: Number>(
     dims: [usize; 3],
-    a: impl Into<Stored<'a>>,
-    b: impl Into<Operand<'b>>,
+    a: Matrix<'_>,
+    b: impl Into<Operand<'a>>,
     out: &mut [T],
     block: Block,
     scale: f32,
@@ -204,6 +246,6 @@ pub fn product_block<'a, 'b, T: Number>(
     unsafe {
         let start = T::place(out.as_mut_ptr().add(block.start));
         let out = Out { start, row: block.row, add: block.add };
-        run(&Product { dims, a: a.into(), b: b.into(), out, scale, precision, parallel: true }, None);
+        run(&Product { dims, a, b: b.into(), out, scale, precision, parallel: true }, None);
     }
 }

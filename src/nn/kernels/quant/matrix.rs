@@ -2,14 +2,12 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::kernels::{host, simd};
-use crate::tensor::{NumberFormat, to_f32};
+use crate::tensor::NumberFormat;
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Values that are widened at one time: 16 MiB.
-pub const SLICE: usize = 1 << 22;
 /// Values a parallel task should at least widen.
 pub(super) const TASK: usize = 1 << 14;
 
@@ -82,13 +80,6 @@ impl Quantised {
         Ok(Self { parts, rows, columns })
     }
 
-    /// From f32 values.
-    pub fn from_dense(dense: &Tensor) -> Result<Self> {
-        let (rows, columns) = dense.dims2()?;
-        let values: Vec<f32> = to_f32(dense)?;
-        Self::new(NumberFormat::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect(), rows, columns)
-    }
-
     /// Rounds values to a format, or to the nearest one of as many bits whose blocks divide the columns.
     pub fn of(dense: &Tensor, format: NumberFormat) -> Result<Self> {
         let (rows, columns) = dense.dims2()?;
@@ -137,11 +128,6 @@ impl Quantised {
     /// Bytes of the values as they are stored.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|part| part.rows * self.row_bytes(part)).sum()
-    }
-
-    /// The formats of its rows.
-    pub fn formats(&self) -> impl Iterator<Item = NumberFormat> {
-        self.parts.iter().map(|part| part.format)
     }
 
     pub(super) fn row_bytes(&self, part: &Part) -> usize {

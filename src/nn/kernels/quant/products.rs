@@ -1,44 +1,27 @@
 //! Products with quantised matrices.
 
-use super::matrix::{Quantised, SLICE, TASK};
-use crate::error::{Error, Result};
-use crate::nn::kernels::device::{is_fast, is_fast16};
-use crate::nn::kernels::gemm::{self, Block, Mat, Operand, Orientation, Precision, Widen};
+use super::matrix::{Quantised, TASK};
+use crate::error::Result;
+use crate::nn::kernels::device::{is_fast16, takes_fast};
+use crate::nn::kernels::gemm::{self, Block, Matrix, Operand, Orientation, Precision, Widen};
 use crate::nn::kernels::host::{self, HostRef};
 use crate::nn::kernels::simd;
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// Up to so many rows of x, rows of W are multiplied as they are widened.
 const FEW: usize = 8;
 
 impl Quantised {
-    /// Slices of rows of at most [`SLICE`] values.
-    fn slices(&self) -> impl Iterator<Item = Range<usize>> {
-        let (rows, all) = ((SLICE / self.columns).clamp(1, self.rows), self.rows);
-        (0..all).step_by(rows).map(move |start| start..(start + rows).min(all))
-    }
-
     /// `out = x Wᵀ`, where the processor has tiles in this precision. x `[n, columns]` -> `[n, rows]`
     pub fn product_into(&self, x: &[f32], n: usize, out: &mut [f32], precision: Precision) {
         let (rows, k) = self.dims();
         if n <= FEW {
             return self.few(x, n, out);
         }
-        if gemm::has_tiles() {
-            let block = Block { start: 0, row: rows, add: false };
-            let w = Operand::Widened(self, Orientation::Transposed);
-            return gemm::product_block([n, rows, k], Mat::rows(x, k), w, out, block, 1.0, precision);
-        }
-        for slice in self.slices() {
-            host::scratch(slice.len() * k, |wide| {
-                self.widen(slice.start, wide);
-                let block = Block { start: slice.start, row: rows, add: false };
-                let (x, w) = (Mat::rows(x, k), Mat::cols(wide, k));
-                gemm::product_block([n, slice.len(), k], x, w, out, block, 1.0, Precision::Single);
-            });
-        }
+        let block = Block { start: 0, row: rows, add: false };
+        let w = Operand::Widened(self, Orientation::Transposed);
+        gemm::product_block([n, rows, k], Matrix::rows(x, k), w, out, block, 1.0, precision);
     }
 
     /// As [`Quantised::product_into`] for a few rows of x.
@@ -69,35 +52,22 @@ impl Quantised {
     /// `out += dy W`, as [`Quantised::product_into`]. dy `[n, rows]` -> `[n, columns]`
     pub fn product_back(&self, dy: &[f32], n: usize, out: &mut [f32], precision: Precision) {
         let (rows, k) = self.dims();
-        if gemm::has_tiles() {
-            let block = Block { start: 0, row: k, add: true };
-            let w = Operand::Widened(self, Orientation::Rows);
-            return gemm::product_block([n, k, rows], Mat::rows(dy, rows), w, out, block, 1.0, precision);
-        }
-        for slice in self.slices() {
-            host::scratch(slice.len() * k, |wide| {
-                self.widen(slice.start, wide);
-                let dy = Mat { values: &dy[slice.start..], row: rows, col: 1 };
-                let block = Block { start: 0, row: k, add: true };
-                gemm::product_block([n, k, slice.len()], dy, Mat::rows(wide, k), out, block, 1.0, Precision::Single);
-            });
-        }
+        let block = Block { start: 0, row: k, add: true };
+        let w = Operand::Widened(self, Orientation::Rows);
+        gemm::product_block([n, k, rows], Matrix::rows(dy, rows), w, out, block, 1.0, precision);
     }
 
     /// `x Wᵀ (+ b)`. x `[n, columns]`, b `[rows]` -> `[n, rows]`
     pub fn linear(&self, x: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-        if is_fast16(x) {
-            if self.check(x, self.columns)? > FEW {
-                return gemm::widened_linear(x, self, b);
-            }
-            return Ok(self.linear(&x.to_dtype(DType::F32)?, b)?.to_dtype(DType::BF16)?);
-        }
-        if !is_fast(x) {
+        if !takes_fast(x) {
             return gemm::linear(x, &self.like(x)?, b);
         }
-        let n = self.check(x, self.columns)?;
-        if n > FEW && gemm::has_tiles() {
+        let n = gemm::checked_rows("linear input", x, self.columns)?;
+        if n > FEW {
             return gemm::widened_linear(x, self, b);
+        }
+        if is_fast16(x) {
+            return Ok(self.linear(&x.to_dtype(DType::F32)?, b)?.to_dtype(DType::BF16)?);
         }
         let (xs, bias) = (HostRef::of(x)?, b.map(HostRef::of).transpose()?);
         let mut out = vec![0.0f32; n * self.rows];
@@ -116,35 +86,15 @@ impl Quantised {
 
     /// `dy W`. dy `[n, rows]` -> `[n, columns]`
     pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
-        if is_fast16(dy) || (is_fast(dy) && gemm::has_tiles()) {
-            return gemm::widened_backward(dy, self);
-        }
-        if !is_fast(dy) {
-            return gemm::linear_backward(dy, &self.like(dy)?);
-        }
-        let n = self.check(dy, self.rows)?;
-        let (g, mut out) = (HostRef::of(dy)?, vec![0.0; n * self.columns]);
-        self.product_back(&g, n, &mut out, Precision::Single);
-        host::tensor(out, (n, self.columns))
+        if takes_fast(dy) { gemm::widened_backward(dy, self) } else { gemm::linear_backward(dy, &self.like(dy)?) }
     }
 
     /// `acc + dy W`, in `acc`'s memory. dy `[n, rows]`, acc `[n, columns]`
     pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
-        if is_fast16(dy) || (is_fast(dy) && gemm::has_tiles()) {
-            return gemm::widened_backward_add(dy, self, acc);
-        }
-        if !is_fast(dy) {
-            return gemm::linear_backward_add(dy, &self.like(dy)?, acc);
-        }
-        let n = self.check(dy, self.rows)?;
-        let g = HostRef::of(dy)?;
-        host::in_place(acc, |out: &mut [f32]| self.product_back(&g, n, out, Precision::Single))
-    }
-
-    fn check(&self, x: &Tensor, columns: usize) -> Result<usize> {
-        match x.dims2() {
-            Ok((n, found)) if found == columns => Ok(n),
-            _ => Err(Error::internal(format!("{:?} against a matrix of {} x {}", x.dims(), self.rows, self.columns))),
+        if takes_fast(dy) {
+            gemm::widened_backward_add(dy, self, acc)
+        } else {
+            gemm::linear_backward_add(dy, &self.like(dy)?, acc)
         }
     }
 

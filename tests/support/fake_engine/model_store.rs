@@ -1,6 +1,6 @@
 //! Models and downloads of the fake engine.
 
-use crate::protocol::model_store::{
+use adamix::protocol::model_store::{
     CacheInfo, DownloadProgress, Downloaded, ModelKind, Stage, StoredFile, StoredModel,
 };
 use std::path::{Path, PathBuf};

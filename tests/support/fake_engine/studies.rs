@@ -1,8 +1,8 @@
-//! Invented plausible studies of a mixture for [`crate::testing::fake_engine`].
+//! Invented plausible studies of a mixture for [`super::FakeEngine`].
 
-use crate::config::MixtureKind;
-use crate::protocol::*;
-use crate::testing::data::{noise, scores, site_names};
+use super::data::{noise, scores, site_names};
+use adamix::config::MixtureKind;
+use adamix::protocol::*;
 
 /// The answer to a study of experts of this kind.
 pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {

@@ -7,7 +7,7 @@ use crate::data::order::{BatchRule, Order};
 use crate::data::text::{TextData, TextDataset};
 use crate::data::{Encoded, SkippedRow, TaskData};
 use crate::error::Result;
-use crate::eval::compare::{self, Options};
+use crate::eval::compare::{self, EvalOptions};
 use crate::eval::{EvalReport, Scores};
 use crate::mixture::MergeWeights;
 use crate::model::{CausalLm, Classifier, Network};
@@ -15,23 +15,11 @@ use crate::rng::SeedStream;
 
 /// A model and what it learns from.
 #[derive(Debug)]
-pub enum Subject {
+pub enum ModelAndData {
     /// A classifier or regressor and its task.
     Classifier(Classifier, TaskData),
     /// A language model and its texts.
     Lm(CausalLm, TextData),
-}
-
-impl From<(Classifier, TaskData)> for Subject {
-    fn from((model, data): (Classifier, TaskData)) -> Self {
-        Self::Classifier(model, data)
-    }
-}
-
-impl From<(CausalLm, TextData)> for Subject {
-    fn from((model, data): (CausalLm, TextData)) -> Self {
-        Self::Lm(model, data)
-    }
 }
 
 /// Sizes of a split.
@@ -45,18 +33,13 @@ pub struct Extent {
     pub truncated: usize,
 }
 
-impl Subject {
+impl ModelAndData {
     /// The model, as both kinds have it.
     pub fn model(&self) -> &dyn Network {
         match self {
             Self::Classifier(model, _) => model,
             Self::Lm(model, _) => model,
         }
-    }
-
-    /// The classifier and its task, where it is one.
-    pub fn classifier(&self) -> Option<(&Classifier, &TaskData)> {
-        if let Self::Classifier(model, data) = self { Some((model, data)) } else { None }
     }
 
     /// The language model and its texts, where it is one.
@@ -132,8 +115,8 @@ impl Subject {
     }
 
     /// How the run is measured: as its settings say.
-    pub fn options<'a>(&self, config: &RunConfig, go_on: &'a dyn Fn(f64) -> bool) -> Options<'a> {
-        Options {
+    pub fn options<'a>(&self, config: &RunConfig, go_on: &'a dyn Fn(f64) -> bool) -> EvalOptions<'a> {
+        EvalOptions {
             metric: self.metric(),
             batch_size: config.eval.eval_batch_size,
             random_routes: config.eval.random_routes,
@@ -143,7 +126,7 @@ impl Subject {
     }
 
     /// The model merged with these weights on the evaluation rows.
-    pub fn evaluate(&self, weights: &MergeWeights, opts: &Options<'_>) -> Result<Scores> {
+    pub fn evaluate(&self, weights: &MergeWeights, opts: &EvalOptions<'_>) -> Result<Scores> {
         match self {
             Self::Classifier(model, data) => compare::evaluate(&model.merged(weights)?, &data.dev, None, opts),
             Self::Lm(model, data) => compare::evaluate(&model.merged(weights)?, &data.dev, None, opts),
@@ -151,7 +134,7 @@ impl Subject {
     }
 
     /// Merged against unmerged on the evaluation rows.
-    pub fn compare(&self, opts: &Options<'_>) -> Result<EvalReport> {
+    pub fn compare(&self, opts: &EvalOptions<'_>) -> Result<EvalReport> {
         match self {
             Self::Classifier(model, data) => compare::compare(model, &data.dev, opts),
             Self::Lm(model, data) => compare::compare(model, &data.dev, opts),
@@ -162,7 +145,7 @@ impl Subject {
 fn rows(encoded: &[Encoded]) -> Extent {
     Extent {
         rows: encoded.len(),
-        tokens: encoded.iter().map(Encoded::len).sum(),
+        tokens: encoded.iter().map(|text| text.ids.len()).sum(),
         truncated: encoded.iter().filter(|row| row.truncated).count(),
     }
 }

@@ -1,8 +1,8 @@
-//! Invented plausible numbers for [`crate::testing::fake_engine`]. Everything is a pure function of its arguments.
+//! Invented plausible numbers for [`super::FakeEngine`]. Everything is a pure function of its arguments.
 
-use crate::config::{MixtureConfig, RunConfig, Task};
-use crate::protocol::*;
-use crate::testing::texts;
+use super::texts;
+use adamix::config::{MixtureConfig, RunConfig, Task};
+use adamix::protocol::*;
 use std::path::{Path, PathBuf};
 
 /// Steps between two evaluations of a demonstration.
@@ -313,23 +313,15 @@ pub fn data_preview(config: &RunConfig) -> DataPreview {
 
 /// A plan with its costs.
 pub fn preflight(config: &RunConfig) -> PreflightReport {
-    let start = start_record(config, 0);
     PreflightReport {
         problems: config.problems(),
         warnings: vec!["2 evaluation rows are also training rows".to_owned()],
-        trunk_parameters: start.trunk_parameters,
-        trained_parameters: start.trained_parameters,
-        head_parameters: start.head_parameters,
-        merged_parameters: start.merged_parameters,
-        train_rows: start.train_rows,
-        eval_rows: start.eval_rows,
-        total_steps: start.total_steps,
+        start: start_record(config, 0),
         tokens_per_step: 1600.0,
         memory_bytes: 190 << 20,
         recompute: false,
         memory_available: 16 << 30,
         seconds: Some(24.0),
-        device: start.device,
         run_dir: PathBuf::from("runs/lab-demo"),
     }
 }

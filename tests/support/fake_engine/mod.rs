@@ -4,10 +4,14 @@
 //! happens between two frames. [`FakeEngine::demo`] answers every command with invented plausible
 //! numbers and "trains" a few steps with every drain. Both are deterministic: no clock, no threads, no random numbers.
 
-use crate::config::{RunConfig, Task};
-use crate::protocol::*;
-use crate::testing::model_store as stored;
-use crate::testing::{data, studies, texts};
+pub mod data;
+pub mod model_store;
+pub mod studies;
+pub mod texts;
+
+use adamix::config::{RunConfig, Task};
+use adamix::protocol::*;
+use model_store as stored;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -17,7 +21,7 @@ use std::sync::Arc;
 /// Received commands and waiting messages.
 #[derive(Default)]
 struct State {
-    commands: Vec<Command>,
+    commands: Vec<(RequestId, Command)>,
     controls: Vec<ControlRequest>,
     watch: Watch,
     queue: VecDeque<Incoming>,
@@ -85,6 +89,10 @@ impl FakeHandle {
     }
     /// All commands taken so far.
     pub fn commands(&self) -> Vec<Command> {
+        self.requests().into_iter().map(|(_, command)| command).collect()
+    }
+    /// The same with their numbers.
+    pub fn requests(&self) -> Vec<(RequestId, Command)> {
         self.state.lock().commands.clone()
     }
     /// All control requests so far.
@@ -106,13 +114,13 @@ impl FakeHandle {
 }
 
 impl Engine for FakeEngine {
-    fn try_send(&self, command: Command) -> Result<(), Busy> {
+    fn try_send(&self, req: RequestId, command: Command) -> Result<(), Busy> {
         let mut state = self.state.lock();
         if let Some(busy) = state.busy {
             return Err(busy);
         }
-        state.commands.push(command.clone());
-        state.answer(command);
+        state.commands.push((req, command.clone()));
+        state.answer(req, command);
         drop(state);
         self.wake();
         Ok(())
@@ -164,53 +172,56 @@ impl State {
     }
 
     /// Answers a command of a demonstration.
-    fn answer(&mut self, command: Command) {
+    fn answer(&mut self, req: RequestId, command: Command) {
         if self.demo.is_none() {
             return;
         }
-        let req = command.req();
         let outcome = match command {
-            Command::StartRun { run, config, .. } => return self.start(req, run, *config, 0),
+            Command::StartRun { run, config } => return self.start(req, run, *config, 0),
             Command::ResumeRun { run, .. } => return self.start(req, run, data::config(), 120),
-            Command::PreviewModel { model, .. } => Outcome::Model(Box::new(data::model_info(&model.path))),
-            Command::PreviewData { config, .. } if config.data.task == Task::Text => {
+            Command::PreviewModel(model) => Outcome::Model(Box::new(data::model_info(&model.path))),
+            Command::PreviewData(config) if config.data.task == Task::Text => {
                 Outcome::Texts(Box::new(texts::text_preview(&config)))
             }
-            Command::PreviewData { config, .. } => Outcome::Data(Box::new(data::data_preview(&config))),
-            Command::Preflight { config, .. } => Outcome::Preflight(Box::new(data::preflight(&config))),
-            Command::OpenRun { dir, .. } => Outcome::Opened(Box::new(data::run_detail(&dir))),
+            Command::PreviewData(config) => Outcome::Data(Box::new(data::data_preview(&config))),
+            Command::Preflight(config) => Outcome::Preflight(Box::new(data::preflight(&config))),
+            Command::OpenRun(dir) => Outcome::Opened(Box::new(data::run_detail(&dir))),
             Command::ListRuns { .. } => Outcome::Runs(data::runs()),
-            Command::DeleteRun { dir, .. } => Outcome::Deleted(dir),
-            Command::Compare { random_routes, .. } => Outcome::Compared(Box::new(data::eval_report(random_routes))),
-            Command::Merge { plan, .. } => Outcome::Merged(Box::new(data::merge_report(plan))),
-            Command::Export { plan, .. } => Outcome::Exported(data::exports(&plan)),
-            Command::Write { inputs, .. } => Outcome::Written(Box::new(texts::written(inputs))),
-            Command::Study { study, .. } => {
-                let started = |command: &Command| match command {
+            Command::DeleteRun(dir) => Outcome::Deleted(dir),
+            Command::Query { query, .. } => self.outcome(query),
+            Command::Play { plan, .. } => Outcome::Played(Box::new(texts::answers(*plan))),
+            Command::Store(StoreAsk::Download(id)) => {
+                if let Some(demo) = &mut self.demo {
+                    demo.downloads.push((req, id, 0.0));
+                }
+                return;
+            }
+            Command::Store(StoreAsk::List) => Outcome::Store(Box::new(StoreAnswer::Cached(stored::cached()))),
+            Command::Store(StoreAsk::Remove(id)) => {
+                Outcome::Store(Box::new(StoreAnswer::Removed { id, bytes: stored::TOTAL }))
+            }
+        };
+        self.send(Event::Done(req, outcome));
+    }
+
+    fn outcome(&self, query: ModelQuery) -> Outcome {
+        match query {
+            ModelQuery::Compare { random_routes } => Outcome::Compared(Box::new(data::eval_report(random_routes))),
+            ModelQuery::Merge(plan) => Outcome::Merged(Box::new(data::merge_report(plan))),
+            ModelQuery::Export(plan) => Outcome::Exported(data::exports(&plan)),
+            ModelQuery::Write { inputs } => Outcome::Written(Box::new(texts::written(inputs))),
+            ModelQuery::Study(study) => {
+                let started = |(_, command): &(RequestId, Command)| match command {
                     Command::StartRun { config, .. } => Some(config.mixture.kind),
                     _ => None,
                 };
                 let kind = self.commands.iter().rev().find_map(started).unwrap_or_default();
                 Outcome::Studied(Box::new(studies::study(&study, kind)))
             }
-            Command::Play { plan, .. } => Outcome::Played(Box::new(texts::answers(*plan))),
-            Command::Inspect { site, side, .. } => {
+            ModelQuery::Inspect { site, side } => {
                 Outcome::Experts(Box::new(data::experts(&data::config().mixture, 240, (site, side))))
             }
-            Command::Store { ask: StoreAsk::Download(id), .. } => {
-                if let Some(demo) = &mut self.demo {
-                    demo.downloads.push((req, id, 0.0));
-                }
-                return;
-            }
-            Command::Store { ask: StoreAsk::List, .. } => {
-                Outcome::Store(Box::new(StoreAnswer::Cached(stored::cached())))
-            }
-            Command::Store { ask: StoreAsk::Remove(id), .. } => {
-                Outcome::Store(Box::new(StoreAnswer::Removed { id, bytes: stored::TOTAL }))
-            }
-        };
-        self.send(Event::Done { req, outcome });
+        }
     }
 
     fn start(&mut self, req: RequestId, run: RunId, config: RunConfig, first_step: u64) {
@@ -218,7 +229,7 @@ impl State {
         let total = start.total_steps;
         let history: Vec<StepBucket> = (1..=first_step).map(|step| StepBucket::of(data::step(step, total))).collect();
         let evals = (1..=first_step / data::EVAL_EVERY).map(|i| data::eval(i * data::EVAL_EVERY, total)).collect();
-        self.send(Event::PhaseChanged { run, phase: RunPhase::Preparing });
+        self.send(Event::PhaseChanged(run, RunPhase::Preparing));
         self.send(Event::RunStarted {
             run,
             dir: PathBuf::from("runs/lab-demo"),
@@ -227,11 +238,11 @@ impl State {
             history,
             evals,
         });
-        self.send(Event::PhaseChanged { run, phase: RunPhase::Training });
+        self.send(Event::PhaseChanged(run, RunPhase::Training));
         let sample = data::distances(first_step);
-        self.send(Event::Distances { run, sample });
+        self.send(Event::Distances(run, sample));
         if config.data.task == Task::Text && config.eval.samples > 0 {
-            self.send(Event::Sampled { run, record: texts::samples(first_step, total) });
+            self.send(Event::Sampled(run, texts::samples(first_step, total)));
         }
         if let Some(demo) = &mut self.demo {
             demo.run = Some(DemoRun { req, run, config, step: first_step, total, paused: false });
@@ -242,18 +253,18 @@ impl State {
         if let (ControlRequest::CancelDownload(req), Some(demo)) = (request, &mut self.demo) {
             demo.downloads.retain(|(other, ..)| other != req);
             let failure = Failure { kind: ErrorKind::Cancelled, message: "cancelled".to_owned() };
-            return self.send(Event::Failed { req: Some(*req), failure });
+            return self.send(Event::Failed(Some(*req), failure));
         }
         let Some(active) = self.demo.as_mut().and_then(|demo| demo.run.as_mut()) else { return };
         let (run, step) = (active.run, active.step);
         match request {
             ControlRequest::Pause => {
                 active.paused = true;
-                self.send(Event::PhaseChanged { run, phase: RunPhase::Paused });
+                self.send(Event::PhaseChanged(run, RunPhase::Paused));
             }
             ControlRequest::Resume => {
                 active.paused = false;
-                self.send(Event::PhaseChanged { run, phase: RunPhase::Training });
+                self.send(Event::PhaseChanged(run, RunPhase::Training));
             }
             ControlRequest::Step => self.advance(1),
             ControlRequest::Stop(reason) => self.end(EndReason::Stopped(reason.clone()), step),
@@ -274,11 +285,11 @@ impl State {
         let Some((req, id, share)) = demo.downloads.first_mut() else { return };
         *share += 0.01;
         let (req, id, share) = (*req, id.clone(), *share);
-        self.send(Event::Downloading { req, progress: stored::progress(share) });
+        self.send(Event::Downloading(req, stored::progress(share)));
         if share >= 1.0 {
             self.demo.iter_mut().for_each(|demo| drop(demo.downloads.remove(0)));
             let answer = StoreAnswer::Downloaded(stored::downloaded(&id));
-            self.send(Event::Done { req, outcome: Outcome::Store(Box::new(answer)) });
+            self.send(Event::Done(req, Outcome::Store(Box::new(answer))));
         }
     }
 
@@ -290,33 +301,33 @@ impl State {
         let mixture = active.config.mixture.clone();
         let writes = active.config.data.task == Task::Text && active.config.eval.samples > 0;
         let buckets = (first..=last).map(|step| StepBucket::of(data::step(step, total))).collect();
-        self.queue.push_back(Incoming::Steps { run, buckets });
+        self.queue.push_back(Incoming::Steps(run, buckets));
         if last >= first {
             let profile = data::profile(last, (last + 1 - first) as u32);
-            self.queue.push_back(Incoming::Profile { run, profile });
+            self.queue.push_back(Incoming::Profile(run, profile));
         }
         for step in first..=last {
             if [1, 3, 10].contains(&step) {
-                self.send(Event::GradientHealth { run, gradient_health: data::gradient_health(step) });
+                self.send(Event::GradientHealth(run, data::gradient_health(step)));
             }
             if step % data::EVAL_EVERY == 0 || step == total {
-                self.send(Event::PhaseChanged { run, phase: RunPhase::Evaluating });
-                self.send(Event::Evaluated { run, record: data::eval(step, total) });
+                self.send(Event::PhaseChanged(run, RunPhase::Evaluating));
+                self.send(Event::Evaluated(run, data::eval(step, total)));
                 if writes {
-                    self.send(Event::Sampled { run, record: texts::samples(step, total) });
+                    self.send(Event::Sampled(run, texts::samples(step, total)));
                 }
                 self.send(Event::CheckpointWritten { run, step, best: true });
-                self.send(Event::Distances { run, sample: data::distances(step) });
-                self.send(Event::PhaseChanged { run, phase: RunPhase::Training });
+                self.send(Event::Distances(run, data::distances(step)));
+                self.send(Event::PhaseChanged(run, RunPhase::Training));
             }
         }
         if self.watch.routing {
             let snapshot = Arc::new(data::routing(&mixture, last));
-            self.queue.push_back(Incoming::Routing { run, snapshot });
+            self.queue.push_back(Incoming::Routing(run, snapshot));
         }
         if let Some((site, side)) = self.watch.experts {
             let snapshot = Arc::new(data::experts(&mixture, last, (site, side)));
-            self.queue.push_back(Incoming::Experts { run, snapshot });
+            self.queue.push_back(Incoming::Experts(run, snapshot));
         }
         if last >= total {
             self.end(EndReason::Finished, last);
@@ -327,9 +338,9 @@ impl State {
         let Some(active) = self.demo.as_mut().and_then(|demo| demo.run.take()) else { return };
         let run = active.run;
         let end = Box::new(data::end_record(reason, step));
-        self.send(Event::PhaseChanged { run, phase: RunPhase::Stopping });
-        self.send(Event::RunEnded { run, end });
-        self.send(Event::PhaseChanged { run, phase: RunPhase::Finished });
-        self.send(Event::Done { req: active.req, outcome: Outcome::RunEnded(run) });
+        self.send(Event::PhaseChanged(run, RunPhase::Stopping));
+        self.send(Event::RunEnded(run, end));
+        self.send(Event::PhaseChanged(run, RunPhase::Finished));
+        self.send(Event::Done(active.req, Outcome::RunEnded(run)));
     }
 }

@@ -1,9 +1,9 @@
 //! Invented texts and answers for the fake engine.
 
-use crate::config::{RunConfig, TextFormat};
-use crate::eval::text_metrics::{BleuDifference, Protocol};
-use crate::protocol::*;
-use crate::testing::data::noise;
+use super::data::noise;
+use adamix::config::{RunConfig, TextFormat};
+use adamix::eval::text_metrics::{BleuDifference, Protocol};
+use adamix::protocol::*;
 
 /// A preview of texts.
 pub fn text_preview(config: &RunConfig) -> TextPreview {

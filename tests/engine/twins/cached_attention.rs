@@ -1,9 +1,9 @@
-//! New tokens that attend to remembered rows, against the processor's version.
+//! New tokens that attend to cached rows, against the processor's version.
 
 use super::host::{Memory, run};
 use super::{FORMATS, close, random, values};
 use adamix::nn::kernels::cached_attention::{HeadCounts, Pool, Query, attend};
-use adamix::nn::kernels::cuda::lm_plan::Remembered;
+use adamix::nn::kernels::cuda::lm_plan::CachedAttention;
 use candle_core::{DType, Device, Tensor};
 
 #[test]
@@ -26,7 +26,7 @@ fn new_tokens_see_the_rows_of_their_sequence() {
             let (mut mtokens, mut mrows) = (words(&tokens), words(&rows));
             let [mut mqkv, mut mpool] = [&qkv, &pool].map(Memory::of);
             let mut out = Memory::empty(n * width, dtype);
-            let shape = Remembered {
+            let shape = CachedAttention {
                 format,
                 qkv: mqkv.address(),
                 pool: mpool.address(),
@@ -38,7 +38,7 @@ fn new_tokens_see_the_rows_of_their_sequence() {
                 kv_heads,
                 head_dim,
             };
-            run(&shape.remember());
+            run(&shape.store_rows());
             run(&shape.attend());
 
             let single = |t: &Tensor| values(t).iter().map(|&v| v as f32).collect::<Vec<f32>>();

@@ -5,7 +5,7 @@
 #define SLOTS ((HEAD + 31) / 32)
 #define WARPS 8
 
-struct remembered_args {
+struct cached_attention_args {
     u64 qkv, pool, tokens, rows, out;
     u32 columns, heads, kv_heads;
     float scale;
@@ -16,7 +16,7 @@ struct token {
     u32 first, seen, row;
 };
 
-KERNEL(remember, remembered_args) {
+KERNEL(store_rows, cached_attention_args) {
     struct token it = AT(const struct token, a.tokens)[BLOCK_X];
     u32 both = 2 * a.kv_heads * HEAD;
     u64 from = (u64)BLOCK_X * a.columns + a.heads * HEAD, to = (u64)it.row * both;
@@ -25,7 +25,7 @@ KERNEL(remember, remembered_args) {
 
 // out = softmax(q kᵀ / sqrt(d)) v of one token (BLOCK_X) and head (BLOCK_Y). Each of eight warps takes every eighth row
 // with a maximum, a sum and a weighted sum of its own, which are put together at the end.
-KERNEL(attend, remembered_args) {
+KERNEL(attend, cached_attention_args) {
     SHARED float tops[WARPS], sums[WARPS], outs[WARPS][HEAD];
     struct token it = AT(const struct token, a.tokens)[BLOCK_X];
     u32 lane = THREAD % 32, warp = THREAD / 32, head = BLOCK_Y, kv = head / (a.heads / a.kv_heads);
