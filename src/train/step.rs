@@ -3,6 +3,7 @@
 //! ```
 //! use adamix::config::{RunConfig, presets};
 //! use adamix::data::order::Order;
+//! use adamix::model::Network as _;
 //! use adamix::rng::SeedStream;
 //! use adamix::train::step::{StepIndex, step};
 //! use adamix::train::{AdamW, ModelAndData};

@@ -1,7 +1,7 @@
 //! From a run directory back to a model: measure it, merge it, export it with proof.
 //!
 //! ```
-//! use adamix::artifact::{RunDir, certificate};
+//! use adamix::artifact::RunDir;
 //! use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
 //! use adamix::workflow::saved_run::Opened;
 //! # use adamix::{config::{RunConfig, presets}, train::{Control, NullObserver}, workflow::run::{Run, prepare}};
@@ -24,8 +24,7 @@
 //!     dir: None,
 //! };
 //! let exports = saved.export(&plan)?;
-//! let (certificate, problems) = certificate::verify(&exports[0].dir)?;
-//! assert!(certificate.passed && problems.is_empty());
+//! assert!(exports[0].certificate.passed && exports[0].dir.join("certificate.json").exists());
 //! # std::fs::remove_dir_all(runs).ok();
 //! # Ok::<(), adamix::error::Error>(())
 //! ```
