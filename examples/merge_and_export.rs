@@ -5,7 +5,7 @@
 //! cargo run --release --no-default-features --example merge_and_export -- ~/.local/share/adamix/runs/demo
 //! ```
 
-use adamix::artifact::RunDir;
+use adamix::artifact::{RunDir, certificate};
 use adamix::error::{Error, Result};
 use adamix::machine::facts;
 use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
@@ -42,8 +42,8 @@ fn merge_and_export(dir: &RunDir) -> Result<()> {
         dir: None,
     };
     for export in opened.export(&plan)? {
-        let certificate = &export.certificate;
-        let verdict = if certificate.passed { "proven" } else { "NOT proven" };
+        let (certificate, problems) = certificate::verify(&export.dir)?;
+        let verdict = if certificate.passed && problems.is_empty() { "proven" } else { "NOT proven" };
         say(&format!("{verdict}: {}", export.dir.display()));
         for tensor in certificate.tensors.iter().take(4) {
             say(&format!("    {} differs by at most {:e}", tensor.name, tensor.max_abs_error.unwrap_or(f64::NAN)));

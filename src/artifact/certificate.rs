@@ -359,3 +359,14 @@ pub fn read(dir: &Path) -> Result<Certificate> {
     }
     Ok(certificate)
 }
+
+/// Checks later that the files are still those the certificate speaks of. Returns the certificate and what is wrong
+/// with the files, in words; nothing when they are untouched.
+pub fn verify(dir: &Path) -> Result<(Certificate, Vec<String>)> {
+    let certificate = read(dir)?;
+    let mut problems: Vec<String> = certificate.files.iter().filter_map(|file| file.problem(dir)).collect();
+    if certificate.files.is_empty() {
+        problems.push("the certificate lists no files".to_owned());
+    }
+    Ok((certificate, problems))
+}

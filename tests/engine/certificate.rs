@@ -1,8 +1,8 @@
 //! Certificates: a good export passes, and nothing else does.
 
 use crate::artifact::merged;
-use crate::support::exported::{self, verify};
-use adamix::artifact::certificate::{Certificate, Probe, certify, read, tolerance};
+use crate::support::exported;
+use adamix::artifact::certificate::{Certificate, Probe, certify, read, tolerance, verify};
 use adamix::artifact::export::base::BaseKind;
 use adamix::artifact::export::modules::LoraAdapter;
 use adamix::artifact::export::{Expected, ExportMeta, ExportSource, ExportTarget, LoadedModel, Recipe, WholeModel};

@@ -1,7 +1,7 @@
 //! Runs, checkpoints and exports written by an earlier version: this one lists, measures, resumes, verifies and imports them.
 
-use crate::support::exported::verify;
 use adamix::artifact::RunDir;
+use adamix::artifact::certificate::verify;
 use adamix::artifact::run_list::{RunList, RunStatus};
 use adamix::protocol::Checkpoint;
 use adamix::tensor::safetensors;

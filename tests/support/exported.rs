@@ -1,6 +1,5 @@
 //! Exports written into new directories, as a plan writes them but without a certificate.
 
-use adamix::artifact::certificate::{self, Certificate};
 use adamix::artifact::export::base::{BaseFiles, BaseKind, MergedWeights};
 use adamix::artifact::export::gguf_model::GgufModel;
 use adamix::artifact::export::modules::{LoraAdapter, ModuleLora};
@@ -49,13 +48,6 @@ pub fn hf(
     shard: u64,
 ) -> Result<()> {
     new_dir(dir, |dir| export::hf::hf(dir, merged, kind, files, meta, shard))
-}
-
-/// A certificate, and what is wrong with the files it lists.
-pub fn verify(dir: &Path) -> Result<(Certificate, Vec<String>)> {
-    let certificate = certificate::read(dir)?;
-    let problems = certificate.files.iter().filter_map(|file| file.problem(dir)).collect();
-    Ok((certificate, problems))
 }
 
 pub fn adapter(modules: &[ModuleLora], head: &[HostTensor]) -> LoraAdapter {
