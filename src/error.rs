@@ -154,7 +154,7 @@ fn candle_kind(err: &candle_core::Error) -> ErrorKind {
         | E::InvalidIndex { .. }
         | E::BroadcastIncompatibleShapes { .. }
         | E::MatMulUnexpectedStriding(_) => ErrorKind::Shape,
-        E::NotCompiledWithCudaSupport | E::NotCompiledWithMetalSupport | E::Cuda(_) | E::Metal(_) => ErrorKind::Device,
+        E::NotCompiledWithCudaSupport | E::Cuda(_) => ErrorKind::Device,
         E::Io(_) => ErrorKind::Io,
         E::CannotFindTensor { .. }
         | E::Npy(_)

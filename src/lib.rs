@@ -20,8 +20,9 @@
 //! | [`error`], `format`, [`rng`] | the error type; numbers and times as people read them; seeded random streams | nothing of ours |
 //! | [`atomic`] | files and directories that appear whole or not at all | error |
 //! | [`config`] | settings, their keys, presets | error |
-//! | [`tensor`] | tensors on the host, number formats, safetensors and GGUF as formats | atomic, error |
-//! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, tensor |
+//! | [`gpu`] | GPUs of any vendor: adapters, memory, kernels in WGSL as launches; knows no tensor and no model | error |
+//! | [`tensor`] | devices and tensors, number formats, safetensors and GGUF as formats | atomic, error, gpu |
+//! | [`nn`] | layers as pairs of `forward` and `backward`, kernels; knows no model | error, gpu, tensor |
 //! | [`records`] | what a run records, as plain data: steps, routes, evaluations, checkpoints | tensor |
 //! | [`mixture`] | banks of experts, routing, consistency, merging; knows no model and no file | config, error, nn, records, rng, tensor |
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches; knows no model | config, error, rng, tensor |
@@ -32,11 +33,11 @@
 //! | [`analysis`] | statistics of experts and routes on host data | config, error, records, tensor |
 //! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | atomic, config, data, error, records, tensor |
 //! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, mixture, model_store, nn, records, tensor |
-//! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | config, data, error, eval, mixture, model, nn, rng, train |
-//! | `bench` | speed and memory of the training step on random weights | config, data, error, machine, model, nn, rng, tensor, train |
+//! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | atomic, config, data, error, eval, gpu, mixture, model, nn, rng, tensor, train |
+//! | `bench` | speed and memory of the training step on random weights | config, data, error, gpu, machine, model, nn, rng, tensor, train |
 //! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, atomic, config, data, error, eval, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
 //! | [`engine`] | threads and channels, nothing else | analysis, artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
-//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, machine, mixture, model, model_store, protocol, records, rng, tensor, train, workflow |
+//! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, gpu, machine, mixture, model, model_store, protocol, records, rng, tensor, train, workflow |
 //! | `app` | the window; egui lives here and nowhere else | analysis, config, error, format, protocol |
 //!
 //! # Invariants
@@ -58,7 +59,7 @@
 //! 4. [`model::layer`] and [`model::encoder`]: where the mixture sits; [`model::decoder`] for language models,
 //!    with [`nn::kernels::vocab_loss`].
 //!    [`model::gguf`] and [`nn::kernels::quant`] for weights that stay quantised, [`eval::generate`] for writing.
-//! 5. [`nn::kernels`]: what makes it fast; [`nn::profile`]: where the time goes.
+//! 5. [`nn::kernels`]: what makes it fast, [`gpu`] on a GPU; [`nn::profile`]: where the time goes.
 //! 6. [`train::trainer`], [`eval::compare`], [`artifact`]: the loop, the comparison, the files.
 //! 7. [`protocol`]: how the window talks to all of it.
 
@@ -69,6 +70,7 @@ pub mod rng;
 
 pub mod config;
 
+pub mod gpu;
 pub mod tensor;
 
 pub mod records;

@@ -8,8 +8,16 @@ use std::process::ExitCode;
 static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
+    own_choice_of_gpus();
     adamix::machine::facts::keep_freed_memory();
     adamix::cli::main(std::env::args_os(), window())
+}
+
+/// Switches off Mesa's layer that reorders GPUs: their order is ours, and it complains aloud on servers, which have no desktop.
+#[expect(unsafe_code, reason = "sets a variable of the environment before there is a second thread")]
+fn own_choice_of_gpus() {
+    // SAFETY: nothing else runs yet.
+    unsafe { std::env::set_var("NODEVICE_SELECT", "1") }
 }
 
 #[cfg(not(feature = "gui"))]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lints everything for macOS (with Metal) and Windows on a machine that is neither: what does not compile there is seen here.
+# Lints everything for macOS and Windows on a machine that is neither: what does not compile there is seen here.
 #
 #   tests/systems.sh ZIG...
 #   pip install ziglang && tests/systems.sh python3 -m ziglang
@@ -42,5 +42,5 @@ lint() {
     cargo clippy --locked --all-targets --target "$target" --features "$features" -- -D warnings
 }
 
-lint aarch64-apple-darwin aarch64-macos testing,metal
+lint aarch64-apple-darwin aarch64-macos testing
 lint x86_64-pc-windows-gnu x86_64-windows-gnu testing

@@ -11,8 +11,8 @@ use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::{HostRef, gemm, host};
 use adamix::nn::{Dropout, Grads, LayerNorm, Linear, ParamId, Params};
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::{DType, Device, Tensor};
 use adamix::train::loss::host_loss;
-use candle_core::{DType, Device, Tensor};
 
 /// The layers above the encoder that only pre-training uses, and the pooler.
 pub struct Heads {

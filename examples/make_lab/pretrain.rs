@@ -10,7 +10,7 @@ use adamix::model::{Encoder, EncoderSpec, ForwardOptions};
 use adamix::nn::kernels::{HostRef, adamw, host};
 use adamix::nn::{Grads, ParamId, Params};
 use adamix::rng::SeedStream;
-use candle_core::{Device, Tensor};
+use adamix::tensor::{Device, Tensor};
 use std::time::{Duration, Instant};
 
 /// Settings of a run; together with the corpora they fix every bit of the result on one kind of machine.

@@ -6,7 +6,7 @@ use adamix::error::{Error, Result};
 use adamix::model::{BaseModel as _, Encoder, EncoderSpec, ForwardOptions, Weights};
 use adamix::nn::Linear;
 use adamix::nn::kernels::activation::{self, Act};
-use candle_core::{DType, Device};
+use adamix::tensor::{DType, Device};
 use std::path::Path;
 use tokenizers::Tokenizer;
 
@@ -105,7 +105,7 @@ fn features(encoder: &Encoder, pooler: &Linear, rows: &[(Vec<u32>, f64)]) -> Res
             rows: (0..n).collect(),
         };
         let (x, _) = encoder.forward(&batch, ForwardOptions { all_tokens: true, ..ForwardOptions::eval() })?;
-        let first = x.index_select(&candle_core::Tensor::from_vec(starts, n, encoder.device())?, 0)?;
+        let first = x.index_select(&adamix::tensor::Tensor::from_vec(starts, n, encoder.device())?, 0)?;
         let pooled = activation::forward(Act::Tanh, &pooler.forward(&first)?)?.to_vec2::<f32>()?;
         let x = x.to_vec2::<f32>()?;
         for (i, pooled) in pooled.iter().enumerate() {

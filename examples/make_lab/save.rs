@@ -2,7 +2,7 @@
 
 use adamix::error::{Error, Result};
 use adamix::nn::{Linear, Params};
-use candle_core::{DType, Tensor};
+use adamix::tensor::{DType, Tensor};
 use half::f16;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use adamix::error::Result;
 use adamix::nn::kernels::gemm::{Matrix, product};
 use adamix::nn::kernels::host;
 use adamix::rng::{Purpose, SeedStream};
-use candle_core::Tensor;
+use adamix::tensor::Tensor;
 use rayon::prelude::*;
 
 /// Neighbours on each side; nearer ones count more.

@@ -9,12 +9,12 @@ use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Network as _
 use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
 use adamix::nn::{Grads, Params};
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::{DType, Device};
 use adamix::train::AdamW;
 use adamix::train::loss::PendingLoss;
 use adamix::train::optimizer;
 use adamix::train::step::forward_backward;
 use adamix::train::trainable::Trainable as _;
-use candle_core::{DType, Device};
 use std::path::Path;
 use std::time::Instant;
 
@@ -149,7 +149,8 @@ impl Pretraining {
             self.tokens += size.tokens as u64;
         }
         grads.scale(1.0 / targets)?;
-        optimizer::clip(&mut grads, 1.0)?;
+        let norm = optimizer::global_norm(&grads)?;
+        optimizer::clip(&mut grads, norm, 1.0)?;
         self.optimizer.step(self.model.params(), &grads, self.rate(), &self.config.train)?;
         self.step += 1;
         let loss = sum / targets;
@@ -166,8 +167,16 @@ impl Pretraining {
         rows.truncate(HELD_OUT);
         let (mut sum, mut count) = (0.0, 0.0);
         let (smoothing, weight, max_logits) = (0.0, 0.0, MAX_LOGITS);
-        let objective =
-            Objective { passes: 1, smoothing, weight, detach: true, both: false, gradient: false, max_logits };
+        let objective = Objective {
+            passes: 1,
+            smoothing,
+            weight,
+            detach: true,
+            both: false,
+            gradient: false,
+            max_logits,
+            overflows: 0,
+        };
         for rows in rows.chunks(50) {
             let batch = pack(data, rows);
             let packed = Packed::from(&batch);

@@ -3,8 +3,7 @@
 use adamix::atomic;
 use adamix::error::Result;
 use adamix::nn::Params;
-use adamix::tensor::{HostTensor, NumberFormat, safetensors};
-use candle_core::{DType, Tensor};
+use adamix::tensor::{DType, HostTensor, NumberFormat, Tensor, safetensors};
 use std::path::Path;
 
 /// Shape and constants.

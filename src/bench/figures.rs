@@ -1,5 +1,6 @@
 //! The results of a measurement.
 
+use crate::gpu::Counters;
 use serde::Serialize;
 
 /// Median, smallest and largest value; zeros of none.
@@ -103,6 +104,8 @@ pub struct Measured {
     /// Per step, where allocations are counted.
     pub allocations_per_step: Option<f64>,
     pub allocated_mb_per_step: Option<f64>,
+    /// What the last step asked of a GPU of any vendor; absent elsewhere.
+    pub asked: Option<Counters>,
     /// Of the last step.
     pub loss: f64,
 }

@@ -8,6 +8,7 @@ use crate::config::{DeviceChoice, DtypeChoice, MixtureConfig, MixtureKind, Model
 use crate::data::text::TextBatch;
 use crate::data::{Batch, Labels};
 use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::Counters;
 use crate::machine::device::{self, Chosen};
 use crate::machine::estimate::{ActivationFormat, Load, Mixtures, StepConditions, decoder_step_bytes, step_bytes};
 use crate::machine::{facts, memory};
@@ -15,11 +16,10 @@ use crate::model::decoder::{Decoder, LmSetup};
 use crate::model::{BaseModel as _, CausalLm, Classifier, Counts, Encoder, Network as _, Setup};
 use crate::nn::profile::{PHASES, Phase, Profile, Recording};
 use crate::rng::{Purpose, SeedStream};
-use crate::tensor::NumberFormat;
+use crate::tensor::{DType, Device, NumberFormat};
 use crate::train::Trainable;
 use crate::train::optimizer::AdamW;
 use crate::train::step::{StepIndex, passes, step};
-use candle_core::{DType, Device};
 use std::time::Instant;
 
 /// What is measured.
@@ -109,11 +109,13 @@ impl Plan {
 /// One timed step.
 pub(crate) struct TimedStep {
     pub(crate) seconds: f64,
-    tokens: usize,
+    pub(crate) tokens: usize,
     /// Tokens with a loss, of a language model.
     targets: usize,
     profile: Profile,
     allocations: Option<StepAllocations>,
+    /// What a GPU of our own was asked, the wait at the end of the measurement aside.
+    pub(crate) asked: Option<Counters>,
 }
 
 #[derive(Clone, Copy)]
@@ -158,7 +160,13 @@ fn place(plan: &Plan) -> Result<Chosen> {
 pub fn series(plan: &Plan) -> Result<Series> {
     plan.check()?;
     let Chosen { device, dtype, .. } = place(plan)?;
-    if plan.shape.is_decoder() { decoder_series(plan, dtype, &device) } else { encoder_series(plan, dtype, &device) }
+    series_on(plan, dtype, &device)
+}
+
+/// The same on a device that is open.
+pub(crate) fn series_on(plan: &Plan, dtype: DType, device: &Device) -> Result<Series> {
+    plan.check()?;
+    if plan.shape.is_decoder() { decoder_series(plan, dtype, device) } else { encoder_series(plan, dtype, device) }
 }
 
 fn encoder_series(plan: &Plan, dtype: DType, device: &Device) -> Result<Series> {
@@ -219,7 +227,9 @@ fn timed_series<M: Trainable>(
         let (before, clock) = (memory::allocated(), Instant::now());
         take();
         let at = StepIndex { step: index as u64, total };
+        let counters = counters(device);
         let made = step(&config, model, &mut optimizer, at, |_| Ok(batch_of(batch)))?;
+        let asked = self::counters(device).zip(counters).map(|(after, before)| after.since(before));
         device.synchronize()?;
         let profile = take();
         let (seconds, after) = (clock.elapsed().as_secs_f64(), memory::allocated());
@@ -231,12 +241,16 @@ fn timed_series<M: Trainable>(
                 peak: after.peak.saturating_sub(before.live),
             });
             let targets = plan.passes * made.targets;
-            steps.push(TimedStep { seconds, tokens: made.tokens, targets, profile, allocations });
+            steps.push(TimedStep { seconds, tokens: made.tokens, targets, profile, allocations, asked });
         }
     }
     let device_memory = device::memory(device).map(|(free, all)| all.saturating_sub(free));
     let device = device::name(device);
     Ok(Series { steps, steady, model: of_model, device, device_memory, loss })
+}
+
+fn counters(device: &Device) -> Option<Counters> {
+    if let Device::Gpu(gpu) = device { Some(gpu.counters()) } else { None }
 }
 
 impl Series {
@@ -366,6 +380,7 @@ pub fn bench(plan: &Plan) -> Result<Measured> {
         step_estimate_mb: mb(series.expected_bytes(plan)?),
         allocations_per_step: mean(|counted| counted.count),
         allocated_mb_per_step: mean(|counted| counted.bytes).map(mb),
+        asked: steps.last().and_then(|step| step.asked),
         loss: series.loss,
     })
 }

@@ -8,8 +8,10 @@
 //! | `products` | f32 products: the `gemm` crate beside our tiles |
 //! | `figures` | the results |
 //! | `compare` | two results side by side, ours or PyTorch's |
+//! | `asked` | what a step asks of a GPU, counted without one |
 //! | `scale`, `fit`, `plot` | cost as work grows, its exponents, its picture |
 
+mod asked;
 pub(crate) mod compare;
 pub(crate) mod figures;
 pub(crate) mod fit;
@@ -21,6 +23,7 @@ pub(crate) mod scale;
 pub(crate) mod shapes;
 mod work;
 
+pub use asked::{Asked, Estimate, asked};
 pub(crate) use figures::Measured;
 pub use lengths::Lengths;
 pub(crate) use measure::bench;

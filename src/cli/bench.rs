@@ -7,10 +7,11 @@ use crate::bench::compare::{self, Comparison};
 use crate::bench::figures::{ProductRate, Spread};
 use crate::bench::fit::Fit;
 use crate::bench::scale::{self, Scale, Settings};
-use crate::bench::{self, Lengths, Measured, Plan, Shape, plot, shapes};
-use crate::config::{DeviceChoice, RunConfig, keys};
+use crate::bench::{self, Asked, Lengths, Measured, Plan, Shape, plot, shapes};
+use crate::config::{DeviceChoice, DtypeChoice, RunConfig, keys};
 use crate::error::{Error, Result};
 use crate::format;
+use crate::gpu::Counters;
 use crate::machine::facts;
 use crate::tensor::NumberFormat;
 use clap::{ArgMatches, Command};
@@ -35,10 +36,22 @@ pub(super) fn command() -> Command {
             threads(),
             super::json_flag(),
         ]);
+    let asked = Command::new("kernels")
+        .about("Count what a training step asks of a GPU, without one: kernels, command lists, waits, bytes, memory")
+        .after_help(
+            "The estimates are from the rates of the makers' data sheets and 5 µs for each launch; how much slower a GPU \
+             really is only a measurement tells.",
+        )
+        .args([
+            option("shape", "SHAPE").value_parser(shapes::names()).help("One shape; else the five of the documentation"),
+            option("dtype", "FORMAT").value_parser(["f16", "f32"]).default_value("f16").help("Format of the base model"),
+            super::json_flag(),
+        ]);
     Command::new("bench")
         .about("Measure training on random weights: time by phase, share of the GEMM rate, memory")
         .after_help("In the names of the phases, trunk means the frozen base model.")
         .subcommand(scale)
+        .subcommand(asked)
         .args_conflicts_with_subcommands(true)
         .args([
             option("shape", "SHAPE")
@@ -59,9 +72,7 @@ pub(super) fn command() -> Command {
                 .help("Times each batch goes through: 2 with the consistency term"),
             number("steps", "N", "6").help("Steps to time, after two to warm up"),
             recompute(),
-            device()
-                .default_value("cpu")
-                .help("Where it runs: auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
+            device().default_value("cpu").help("Where it runs: auto, cpu, gpu, cuda, or a GPU by number such as gpu:1"),
             option("dtype", "FORMAT")
                 .value_parser(keys::help("model.dtype").map_or(&[][..], |key| key.choices).to_vec())
                 .default_value("auto")
@@ -88,6 +99,9 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     if let Some(("scale", inner)) = matches.subcommand() {
         return run_scale(inner, inner.get_flag("json"));
     }
+    if let Some(("kernels", inner)) = matches.subcommand() {
+        return run_kernels(inner);
+    }
     let plan = plan(matches)?;
     let measured = pool(matches)?.install(|| bench::bench(&plan))?;
     if let Some(path) = matches.get_one::<PathBuf>("out") {
@@ -98,6 +112,76 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         return Ok(());
     }
     Err(Failure::Reported(Error::internal(format!("the loss was {} on random weights", measured.loss))))
+}
+
+/// The shapes whose steps are counted.
+const COUNTED: [&str; 5] = ["lab", "minilm", "roberta-base", "roberta-large", "smollm2-135m"];
+
+fn run_kernels(matches: &ArgMatches) -> Done {
+    let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+    let dtype = if text("dtype") == Some("f32") { DtypeChoice::F32 } else { DtypeChoice::F16 };
+    let names: Vec<&str> = text("shape").map_or_else(|| COUNTED.to_vec(), |name| vec![name]);
+    let count = |name: &&str| {
+        let shape = Shape::by_name(name)?;
+        let (batch_size, length, adapter_size) = if shape.is_decoder() { (8, 256, 4) } else { (16, 64, 16) };
+        let plan = Plan {
+            shape,
+            lengths: Lengths::Dense(length),
+            batch_size,
+            num_experts: 4,
+            adapter_size,
+            passes: 2,
+            warm_up: 1,
+            steps: 1,
+            recompute: false,
+            device: DeviceChoice::Cpu,
+            dtype,
+            weights: None,
+            phases: false,
+        };
+        bench::asked(&plan)
+    };
+    let all = names.iter().map(count).collect::<Result<Vec<_>>>()?;
+    Ok(out::result(matches.get_flag("json"), &all, || print_asked(&all))?)
+}
+
+fn print_asked(all: &[Asked]) -> Result<()> {
+    let columns =
+        ["tokens", "kernels", "lists", "waits", "KB up", "KB down", "allocations", "GFLOP", "GB moved", "MB held"];
+    let mut rows = vec![out::row("a step of", columns)];
+    for asked in all {
+        let Counters { kernels, submissions, waits, uploaded, downloaded, allocations, flops, traffic } = asked.step;
+        let whole = |value: u64| value.to_string();
+        rows.push(vec![
+            format!("{} ({})", asked.shape, asked.dtype),
+            asked.tokens.to_string(),
+            whole(kernels),
+            whole(submissions),
+            whole(waits),
+            format!("{:.1}", uploaded as f64 / 1e3),
+            format!("{:.1}", downloaded as f64 / 1e3),
+            whole(allocations),
+            format!("{:.1}", flops / 1e9),
+            format!("{:.2}", traffic / 1e9),
+            format!("{:.0}", asked.memory_mb),
+        ]);
+    }
+    out::table(&rows)?;
+    out::line(
+        "\nan estimate, not a measurement: the data sheets' rates in f32, without matrix units, and 5 µs for each launch",
+    )?;
+    let mut rows =
+        vec![out::row("tokens/s at most", all.iter().flat_map(|asked| &asked.estimates).take(3).map(|e| e.rates.gpu))];
+    for asked in all {
+        let of = asked.estimates.iter().map(|estimate| format::count(estimate.tokens_per_s as u64));
+        rows.push(std::iter::once(asked.shape.to_owned()).chain(of).collect());
+    }
+    out::table(&rows)?;
+    if let [one] = all {
+        out::line("")?;
+        one.kernels.iter().try_for_each(|(name, count)| out::line(&format!("{count:>6} {name}")))?;
+    }
+    Ok(())
 }
 
 fn plan(matches: &ArgMatches) -> std::result::Result<Plan, Failure> {
@@ -193,6 +277,13 @@ fn print(m: &Measured) -> Result<()> {
     }
     if let (Some(allocations), Some(mb)) = (m.allocations_per_step, m.allocated_mb_per_step) {
         rows.push(("allocations", format!("{allocations:.0} a step, {mb:.0} MB in all")));
+    }
+    if let Some(Counters { kernels, submissions, waits, uploaded, downloaded, allocations, .. }) = m.asked {
+        let moved = format!("{:.1} KB up, {:.1} KB down", uploaded as f64 / 1e3, downloaded as f64 / 1e3);
+        let asked = format!(
+            "{kernels} kernels in {submissions} command lists, {waits} waits, {moved}, {allocations} allocations"
+        );
+        rows.push(("GPU's step", asked));
     }
     out::fields(12, rows)?;
     out::line("")?;

@@ -4,6 +4,7 @@ use super::{Done, Failure, args, out, runs};
 use crate::config::{DeviceChoice, RunConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
+use crate::gpu::{AdapterKind, Facts};
 use crate::machine::device::{self, Gpu};
 use crate::machine::facts::{self, Machine};
 use crate::machine::selftest::{self, Report};
@@ -38,7 +39,7 @@ pub(super) fn command() -> Command {
             args::device()
                 .default_value("auto")
                 .requires("selftest")
-                .help("What --selftest checks: auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
+                .help("What --selftest checks: auto, cpu, gpu, cuda, or a GPU by number such as gpu:1"),
         ])
 }
 
@@ -60,8 +61,8 @@ fn examine(runs_dir: &Path) -> Result<Findings> {
     let disk_free = facts::disk_free(runs_dir);
     let gpus = device::look();
     let mut problems = Vec::new();
-    for gpu in gpus.iter().filter(|gpu| gpu.built) {
-        // A build without support is no problem of this computer, and without a GPU everything works.
+    for gpu in gpus.iter().filter(|gpu| gpu.built && !gpu.absent) {
+        // Neither a build without support nor a computer without a GPU is a problem: everything works.
         if let Some(problem) = &gpu.problem {
             problems.push(format!("{} GPUs cannot be used: {problem}; runs use the CPU", gpu.kind));
         }
@@ -118,17 +119,53 @@ fn print(findings: &Findings) -> Result<()> {
         ("instructions", listed(&machine.instructions, "none of those the kernels know")),
         ("memory", format!("{}, {} free", known(machine.memory), known(machine.memory_free))),
         ("matrix products", format!("{:.0} GFLOP/s in f32 on all cores (measured)", findings.gemm_gflops)),
-        ("GPU support", listed(&machine.gpu_features, "not in this build (features cuda, metal)")),
+        (
+            "CUDA",
+            listed(&machine.gpu_features, "not in this build (feature cuda); NVIDIA GPUs are reached by device gpu"),
+        ),
         ("GPUs", gpus_in_words(&findings.gpus)),
         ("window", if findings.window { "in this build" } else { "not in this build (feature gui)" }.to_owned()),
         ("display", findings.display.clone().unwrap_or_else(|| "none".to_owned())),
         ("runs", format!("{} ({writable}, {} free)", findings.runs_dir.display(), known(findings.disk_free))),
     ];
     out::fields(16, rows)?;
+    let adapters = findings.gpus.iter().flat_map(|gpu| &gpu.adapters).enumerate();
+    adapters.into_iter().try_for_each(|(number, facts)| print_adapter(number, facts))?;
     match findings.problems.as_slice() {
         [] => out::line("no problems found"),
         problems => problems.iter().try_for_each(|problem| out::line(&format!("problem: {problem}"))),
     }
+}
+
+/// What is known of one GPU.
+fn print_adapter(number: usize, facts: &Facts) -> Result<()> {
+    let kind = match facts.kind {
+        AdapterKind::Discrete => "graphics card",
+        AdapterKind::Integrated => "part of the processor's chip",
+        AdapterKind::Virtual => "GPU of a virtual machine, or of an unknown kind",
+        AdapterKind::Software => "computed by the processor, for tests; only used where it is named",
+    };
+    let [least, most] = facts.subgroup;
+    let features = [("16-bit floats", facts.f16), ("cooperative matrices", !facts.cooperative_matrices.is_empty())];
+    let has: Vec<&str> = features.iter().filter_map(|(name, has)| has.then_some(*name)).collect();
+    let memory = facts.memory.map_or_else(|| "unknown".to_owned(), format::bytes);
+    out::line(&format!("device gpu:{number}: {}", facts.name))?;
+    let rows = [
+        ("kind", kind.to_owned()),
+        ("driver", format!("{} ({})", facts.driver, facts.api)),
+        ("memory", memory),
+        (
+            "largest buffer",
+            format!("{}, {} at a time", format::bytes(facts.max_buffer), format::bytes(facts.max_binding)),
+        ),
+        (
+            "workgroups",
+            format!("{} threads, {} shared", facts.workgroup_threads, format::bytes(u64::from(facts.workgroup_memory))),
+        ),
+        ("subgroups", if least == most { least.to_string() } else { format!("{least} to {most}") }),
+        ("features", if has.is_empty() { "none of those the kernels know".to_owned() } else { has.join(", ") }),
+    ];
+    out::fields(16, rows.map(|(name, value)| (name, value)))
 }
 
 fn gpus_in_words(gpus: &[Gpu]) -> String {

@@ -75,7 +75,7 @@ pub(super) fn command() -> Command {
             option("device", "NAME")
                 .default_value("auto")
                 .conflicts_with("run")
-                .help("auto, cpu, cuda or metal, or a GPU by number as in cuda:1"),
+                .help("auto, cpu, gpu, cuda, or a GPU by number such as gpu:1"),
         ])
         .arg(threads())
 }

@@ -16,18 +16,18 @@ pub enum Method {
     Full,
 }
 
-/// Where the numbers are computed: `auto`, `cpu`, `cuda`, `cuda:1`, `metal`, `metal:1`.
+/// Where the numbers are computed: `auto`, `cpu`, `cuda`, `cuda:1`, `gpu`, `gpu:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU this build can use, else the CPU.
+    /// The first GPU that can be used, else the CPU; never a software driver.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The NVIDIA GPU of this number; the CPU, with a warning, where it cannot be used.
+    /// The NVIDIA GPU of this number, through CUDA; the CPU, with a warning, where it cannot be used.
     Cuda(usize),
-    /// The Apple GPU of this number; the CPU, with a warning, where it cannot be used.
-    Metal(usize),
+    /// The GPU of this number, of any vendor; the CPU, with a warning, where it cannot be used.
+    Gpu(usize),
 }
 
 impl std::fmt::Display for DeviceChoice {
@@ -36,9 +36,9 @@ impl std::fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(0) => f.write_str("cuda"),
-            Self::Metal(0) => f.write_str("metal"),
+            Self::Gpu(0) => f.write_str("gpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
-            Self::Metal(index) => write!(f, "metal:{index}"),
+            Self::Gpu(index) => write!(f, "gpu:{index}"),
         }
     }
 }
@@ -46,9 +46,11 @@ impl std::fmt::Display for DeviceChoice {
 impl std::str::FromStr for DeviceChoice {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let refused =
-            || format!("device {text:?} is unknown; choose auto, cpu, cuda, metal, or a GPU by number as in cuda:1");
         let lower = text.trim().to_ascii_lowercase();
+        let refused = || {
+            let apple = if lower.starts_with("metal") { "; Apple GPUs are reached by device gpu" } else { "" };
+            format!("device {text:?} is unknown{apple}; choose auto, cpu, cuda, gpu, or a GPU by number as in cuda:1")
+        };
         let (name, index) = match lower.split_once(':') {
             Some((name, index)) => (name, Some(index.parse::<u16>().map_err(|_| refused())?.into())),
             None => (lower.as_str(), None),
@@ -57,7 +59,7 @@ impl std::str::FromStr for DeviceChoice {
             ("auto", None) => Ok(Self::Auto),
             ("cpu", None) => Ok(Self::Cpu),
             ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
-            ("metal", index) => Ok(Self::Metal(index.unwrap_or(0))),
+            ("gpu", index) => Ok(Self::Gpu(index.unwrap_or(0))),
             _ => Err(refused()),
         }
     }
@@ -79,7 +81,8 @@ impl<'de> Deserialize<'de> for DeviceChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DtypeChoice {
-    /// bf16 on an NVIDIA GPU, f32 elsewhere and when all weights are trained.
+    /// bf16 through CUDA, f16 on other GPUs that have it, f32 elsewhere, when all weights are trained, and when a weight is too
+    /// large for f16.
     #[default]
     Auto,
     /// Single precision.
@@ -148,14 +151,17 @@ mod tests {
             ("cuda", DeviceChoice::Cuda(0), "cuda"),
             ("cuda:0", DeviceChoice::Cuda(0), "cuda"),
             ("cuda:11", DeviceChoice::Cuda(11), "cuda:11"),
-            ("Metal:1", DeviceChoice::Metal(1), "metal:1"),
+            ("gpu:0", DeviceChoice::Gpu(0), "gpu"),
+            ("GPU:1", DeviceChoice::Gpu(1), "gpu:1"),
         ] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
             assert_eq!(choice.to_string(), written);
         }
-        for text in ["gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:1", "auto:0", "", "cuda:1:2"] {
+        for text in ["npu", "cuda:", "cuda:-1", "gpu:x", "cpu:1", "auto:0", "", "cuda:1:2", "metal", "Metal:0"] {
             let err = text.parse::<DeviceChoice>().unwrap_err();
             assert!(err.contains("cuda:1") && err.contains(&format!("{text:?}")), "{err}");
+            let apple = text.to_ascii_lowercase().starts_with("metal");
+            assert_eq!(err.contains("Apple GPUs are reached by device gpu"), apple, "{err}");
         }
     }
 

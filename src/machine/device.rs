@@ -2,9 +2,11 @@
 
 use crate::config::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 use crate::error::{Error, Result};
+use crate::gpu::{self, AdapterKind, Facts};
 use crate::machine::facts::fastest;
+use crate::machine::gpu_tiles;
 pub use crate::nn::kernels::device::{memory, name};
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{self, DType, Device, Tensor};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -29,28 +31,58 @@ pub fn choose(config: &ModelConfig) -> Chosen {
             Err(unusable) => (Device::Cpu, Some(unusable.warning(asked))),
         },
     };
-    Chosen { dtype: dtype_of(config.dtype, config.method, &device), device, warning }
+    let (dtype, other) = dtype_of(config.dtype, config.method, &device);
+    Chosen { dtype, device, warning: warning.or(other) }
 }
 
-fn dtype_of(choice: DtypeChoice, method: Method, device: &Device) -> DType {
-    match choice {
+/// The format that is computed in, and why it is not the one that was asked for.
+fn dtype_of(choice: DtypeChoice, method: Method, device: &Device) -> (DType, Option<String>) {
+    let dtype = match choice {
         DtypeChoice::F32 => DType::F32,
         DtypeChoice::Bf16 => DType::BF16,
         DtypeChoice::F16 => DType::F16,
         DtypeChoice::Auto if device.is_cuda() && method != Method::Full => DType::BF16,
+        DtypeChoice::Auto if narrow(device) && method != Method::Full => DType::F16,
         DtypeChoice::Auto => DType::F32,
+    };
+    match device {
+        Device::Gpu(gpu) => gpu_dtype(dtype, gpu.backend().facts()),
+        _ => (dtype, None),
     }
 }
 
-/// The first GPU this build can use. A computer without one is no reason for a word; one that cannot be used is.
+/// Whether a GPU of any vendor is better off with a base model in f16.
+fn narrow(device: &Device) -> bool {
+    match device {
+        Device::Gpu(gpu) => {
+            let facts = gpu.backend().facts();
+            facts.f16 && facts.kind != AdapterKind::Software
+        }
+        _ => false,
+    }
+}
+
+/// The same on a GPU of any vendor, whose kernels know f32 and, where the adapter does, f16.
+fn gpu_dtype(dtype: DType, facts: &Facts) -> (DType, Option<String>) {
+    let instead = |other: DType, why: &str| {
+        let (asked, name, other_name) = (dtype.as_str(), &facts.name, other.as_str());
+        (other, Some(format!("dtype {asked} on device gpu: {why} ({name}); computing in {other_name}")))
+    };
+    match dtype {
+        DType::BF16 if facts.f16 => instead(DType::F16, "its kernels have no bf16"),
+        DType::BF16 => instead(DType::F32, "its kernels have no bf16"),
+        DType::F16 if !facts.f16 => instead(DType::F32, "it has no 16-bit floats"),
+        dtype => (dtype, None),
+    }
+}
+
+/// The first GPU that can be used; never a driver that computes on the processor. A computer without a GPU is no reason for a
+/// word; one that cannot be used is.
 fn automatic() -> (Device, Option<String>) {
     let mut warning = None;
-    for (built, asked) in
-        [(cfg!(feature = "cuda"), DeviceChoice::Cuda(0)), (cfg!(feature = "metal"), DeviceChoice::Metal(0))]
-    {
-        if !built {
-            continue;
-        }
+    let hardware = || gpu::adapters().iter().position(|facts| facts.kind != AdapterKind::Software);
+    let cuda = cfg!(feature = "cuda").then_some(DeviceChoice::Cuda(0));
+    for asked in cuda.into_iter().chain(hardware().map(DeviceChoice::Gpu)) {
         match open(asked) {
             Ok(device) => return (device, None),
             Err(unusable) if unusable.absent => {}
@@ -82,6 +114,8 @@ impl Unusable {
 fn open(asked: DeviceChoice) -> Result<Device, Unusable> {
     static OPENED: Mutex<Vec<(DeviceChoice, Device)>> = Mutex::new(Vec::new());
     let mut opened = OPENED.lock();
+    // A GPU that was lost is opened anew.
+    opened.retain(|(_, device)| !matches!(device, Device::Gpu(gpu) if gpu.backend().failure().is_some()));
     if let Some((_, device)) = opened.iter().find(|(choice, _)| *choice == asked) {
         return Ok(device.clone());
     }
@@ -94,7 +128,7 @@ fn open_new(asked: DeviceChoice) -> Result<Device, Unusable> {
     match asked {
         DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Cuda(index) => cuda(index),
-        DeviceChoice::Metal(index) => metal(index),
+        DeviceChoice::Gpu(index) => any_vendor(index),
     }
 }
 
@@ -119,76 +153,90 @@ fn cuda(index: usize) -> Result<Device, Unusable> {
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(_index: usize) -> Result<Device, Unusable> {
-    Err(not_built("cuda"))
-}
-
-#[cfg(feature = "metal")]
-fn metal(index: usize) -> Result<Device, Unusable> {
-    Device::new_metal(index).map_err(|err| {
-        let why = err.to_string().lines().next().unwrap_or_default().to_owned();
-        Unusable { absent: false, why, remedy: "check that this Mac has a GPU that Metal supports".to_owned() }
+    Err(Unusable {
+        absent: false,
+        why: "this build has no cuda support".to_owned(),
+        remedy: "build it with cargo build --release --features cuda".to_owned(),
     })
 }
 
-#[cfg(not(feature = "metal"))]
-fn metal(_index: usize) -> Result<Device, Unusable> {
-    Err(not_built("metal"))
-}
-
-#[cfg(not(all(feature = "cuda", feature = "metal")))]
-fn not_built(feature: &str) -> Unusable {
-    Unusable {
-        absent: false,
-        why: format!("this build has no {feature} support"),
-        remedy: format!("build it with cargo build --release --features {feature}"),
-    }
+/// Opens a GPU of any vendor.
+fn any_vendor(index: usize) -> Result<Device, Unusable> {
+    let found = gpu::adapters();
+    let backend = gpu::open(index).map_err(|err| Unusable {
+        absent: found.is_empty(),
+        why: err.to_string(),
+        remedy: match found.len() {
+            0 => "install the graphics card's driver (with Vulkan; on Windows also DirectX 12, on a Mac Metal)"
+                .to_owned(),
+            count if index >= count => "choose one of those that adamix doctor lists".to_owned(),
+            _ => "update the graphics card's driver".to_owned(),
+        },
+    })?;
+    let plan = gpu_tiles::plan(&*backend);
+    Ok(Device::Gpu(tensor::Gpu::new(index, backend, plan)))
 }
 
 /// What was found of one kind of GPU.
 #[derive(Clone, Debug, Serialize)]
 pub struct Gpu {
-    /// `cuda` or `metal`.
+    /// `cuda` or `gpu`.
     pub kind: &'static str,
     /// Whether this build supports it.
     pub built: bool,
     /// Names of the devices that can be used.
     pub devices: Vec<String>,
+    /// What is known of the adapters of any vendor, in the order of their numbers.
+    pub adapters: Vec<Facts>,
     /// Why the first one cannot be used, and what to do; absent where it can.
     pub problem: Option<String>,
+    /// Whether that is because there is none, or no driver for one.
+    pub absent: bool,
 }
 
 /// Looks for GPUs of both kinds.
 pub fn look() -> Vec<Gpu> {
-    let look = |kind: &'static str, built: bool, choice: fn(usize) -> DeviceChoice| {
+    let adapters = gpu::adapters();
+    let look = |kind: &'static str, built: bool, choice: fn(usize) -> DeviceChoice, adapters: Vec<Facts>| {
         let first = open(choice(0));
         let problem = first.as_ref().err().map(|unusable| format!("{}; {}", unusable.why, unusable.remedy));
         let mut devices = Vec::new();
         if let Ok(device) = &first {
-            let more = (1..count(kind)).filter_map(|index| open(choice(index)).ok());
+            let count = if kind == "cuda" { cuda_count() } else { adapters.len() };
+            let more = (1..count).filter_map(|index| open(choice(index)).ok());
             devices.extend(std::iter::once(device.clone()).chain(more).map(|device| name(&device)));
         }
-        Gpu { kind, built, devices, problem }
+        // CUDA was asked for when it was built in.
+        let absent = kind == "gpu" && first.as_ref().is_err_and(|unusable| unusable.absent);
+        Gpu { kind, built, devices, adapters, problem, absent }
     };
     vec![
-        look("cuda", cfg!(feature = "cuda"), DeviceChoice::Cuda),
-        look("metal", cfg!(feature = "metal"), DeviceChoice::Metal),
+        look("cuda", cfg!(feature = "cuda"), DeviceChoice::Cuda, Vec::new()),
+        look("gpu", true, DeviceChoice::Gpu, adapters),
     ]
 }
 
-/// An error where a base model of so many values does not fit into the free memory of the device.
-pub fn check_room(chosen: &Chosen, values: usize) -> Result<()> {
-    let need = (values * chosen.dtype.size_in_bytes()) as u64;
+/// An error where a base model of so many values does not fit into the free memory of the device. `stored`: bytes of a model
+/// whose values stay as its file has them.
+pub fn check_room(chosen: &Chosen, values: usize, stored: Option<u64>) -> Result<()> {
+    let need = stored.unwrap_or((values * chosen.dtype.size_in_bytes()) as u64);
     match memory(&chosen.device) {
-        Some((free, _)) if free < need => Err(no_room(&name(&chosen.device), chosen.dtype, need, free)),
+        Some((free, _)) if free < need => Err(no_room(&chosen.device, chosen.dtype, need, free)),
         _ => Ok(()),
     }
 }
 
-fn no_room(device: &str, dtype: DType, need: u64, free: u64) -> Error {
+fn no_room(device: &Device, dtype: DType, need: u64, free: u64) -> Error {
     let mb = |bytes: u64| bytes / 1_000_000;
-    let narrower = if dtype == DType::F32 { "dtype bf16, " } else { "" };
+    let narrower = match device {
+        _ if dtype != DType::F32 => "",
+        Device::Gpu(gpu) if gpu.backend().facts().f16 => "dtype f16, ",
+        Device::Gpu(_) => "",
+        _ => "dtype bf16, ",
+    };
+    let device = name(device);
     Error::config(format!(
-        "the model alone takes {} MB in {} and {device} has {} MB free; choose {narrower}a smaller model, or device cpu",
+        "the model alone takes {} MB in {} and {device} has {} MB free; choose {narrower}a smaller or quantised model, or device cpu",
         mb(need),
         dtype.as_str(),
         mb(free)
@@ -209,21 +257,26 @@ pub fn gemm_rate(place: &Chosen, seconds: f64) -> Result<f64> {
     Ok(work / fastest(&[&product], seconds)?)
 }
 
-fn count(kind: &str) -> usize {
-    #[cfg(feature = "cuda")]
-    if kind == "cuda" {
-        return crate::nn::kernels::cuda::driver::count();
-    }
-    usize::from(!kind.is_empty())
+#[cfg(feature = "cuda")]
+fn cuda_count() -> usize {
+    crate::nn::kernels::cuda::driver::count()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_count() -> usize {
+    0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::kernels::product::ProductPlan;
+    use crate::gpu::{Backend as _, Recording};
+    use std::sync::Arc;
 
     #[test]
     fn the_format_follows_device_and_method() {
-        let cpu = |choice, method| dtype_of(choice, method, &Device::Cpu);
+        let cpu = |choice, method| dtype_of(choice, method, &Device::Cpu).0;
         assert_eq!(cpu(DtypeChoice::Auto, Method::Adamix), DType::F32);
         assert_eq!(cpu(DtypeChoice::Bf16, Method::Adamix), DType::BF16);
         assert_eq!(cpu(DtypeChoice::F16, Method::HeadOnly), DType::F16);
@@ -233,26 +286,34 @@ mod tests {
     #[test]
     fn a_gpu_that_cannot_be_used_is_replaced_by_the_cpu_and_said() {
         // A number no computer has: unusable in every build.
-        for (asked, kind) in [(DeviceChoice::Cuda(999), "cuda"), (DeviceChoice::Metal(999), "metal")] {
+        for (asked, kind) in [(DeviceChoice::Cuda(999), "cuda"), (DeviceChoice::Gpu(999), "gpu")] {
             let chosen = choose(&ModelConfig { device: asked, ..ModelConfig::default() });
             assert!(chosen.device.is_cpu() && chosen.dtype == DType::F32);
             let warning = chosen.warning.unwrap();
             assert!(warning.starts_with(&format!("device {kind}:999 cannot be used: ")), "{warning}");
             assert!(warning.ends_with("or choose device cpu; computing on the CPU"), "{warning}");
-            let built = (kind == "cuda" && cfg!(feature = "cuda")) || (kind == "metal" && cfg!(feature = "metal"));
-            assert_eq!(warning.contains(&format!("--features {kind}")), !built, "{warning}");
+            let built = kind == "gpu" || cfg!(feature = "cuda");
+            assert_eq!(warning.contains("build"), !built, "{warning}");
         }
     }
 
     #[test]
     fn a_model_larger_than_the_memory_is_refused_with_what_to_do() {
-        let text = no_room("GPU (cuda:0)", DType::F32, 28_000_000_000, 24_000_000_000).to_string();
-        assert!(
-            ["28000 MB in f32", "GPU (cuda:0) has 24000 MB", "bf16", "device cpu"].iter().all(|w| text.contains(w))
-        );
-        assert!(!no_room("GPU", DType::BF16, 2, 1).to_string().contains("dtype bf16"));
+        let backend = Recording::like(AdapterKind::Discrete);
+        let facts = Facts { memory: Some(24_000_000_000), ..backend.facts().clone() };
+        let plan = ProductPlan::of(&facts);
+        let device = Device::Gpu(tensor::Gpu::new(1, Arc::new(Recording::new(facts)), plan));
+        let gpu = |dtype| Chosen { device: device.clone(), dtype, warning: None };
+        let text = check_room(&gpu(DType::F32), 7_000_000_000, None).unwrap_err().to_string();
+        let wanted =
+            ["28000 MB in f32", "a GPU that counts (gpu:1) has 24000 MB", "dtype f16, a smaller", "device cpu"];
+        assert!(wanted.iter().all(|words| text.contains(words)), "{text}");
+        assert!(check_room(&gpu(DType::F16), 7_000_000_000, None).is_ok());
+        let text = check_room(&gpu(DType::F16), 13_000_000_000, None).unwrap_err().to_string();
+        assert!(!text.contains("dtype f16,"), "{text}");
+        assert!(check_room(&gpu(DType::F16), 13_000_000_000, Some(8_000_000_000)).is_ok(), "it stays quantised");
         let cpu = Chosen { device: Device::Cpu, dtype: DType::F32, warning: None };
-        assert!(check_room(&cpu, usize::MAX / 8).is_ok(), "the CPU's memory is looked after elsewhere");
+        assert!(check_room(&cpu, usize::MAX / 8, None).is_ok(), "the CPU's memory is looked after elsewhere");
     }
 
     #[test]
@@ -265,10 +326,10 @@ mod tests {
     #[test]
     fn both_kinds_are_looked_for() {
         let found = look();
-        assert_eq!(found.iter().map(|gpu| gpu.kind).collect::<Vec<_>>(), ["cuda", "metal"]);
+        assert_eq!(found.iter().map(|gpu| gpu.kind).collect::<Vec<_>>(), ["cuda", "gpu"]);
         for gpu in found {
             assert_eq!(gpu.devices.is_empty(), gpu.problem.is_some(), "{gpu:?}");
-            assert!(gpu.built || gpu.problem.unwrap().contains("--features"));
+            assert!(gpu.built || gpu.problem.unwrap().contains("build"));
         }
     }
 }

@@ -3,5 +3,6 @@
 pub mod device;
 pub mod estimate;
 pub mod facts;
+mod gpu_tiles;
 pub mod memory;
 pub mod selftest;

@@ -4,10 +4,10 @@
 use super::bank::Bank;
 use super::routing::{Route, RowMap, Side};
 use crate::error::{Error, Result};
-use crate::nn::kernels::activation::{self, Act};
-use crate::nn::kernels::routed::Group;
+use crate::nn::Act;
+use crate::nn::kernels::bottleneck::{Bottleneck, Routed};
 use crate::nn::{Grads, Params};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 /// M adapters behind one feed-forward block, sharing one side or none.
 #[derive(Clone, Debug)]
@@ -28,8 +28,7 @@ pub struct Adapter {
 pub struct Saved {
     h: Tensor,
     z: Tensor,
-    down: Vec<Group>,
-    up: Vec<Group>,
+    routed: Routed,
 }
 
 impl AdapterMixture {
@@ -56,25 +55,24 @@ impl AdapterMixture {
     pub fn forward(&self, h: &Tensor, route: &Route, site: usize, rows: &RowMap) -> Result<(Tensor, Saved)> {
         let down = rows.groups(route, site, Side::Down, self.down.experts())?;
         let up = rows.groups(route, site, Side::Up, self.up.experts())?;
-        self.run(h, down, up)
+        self.run(h, Routed { down, up })
     }
 
-    fn run(&self, h: &Tensor, down: Vec<Group>, up: Vec<Group>) -> Result<(Tensor, Saved)> {
-        let z = self.down.matrices().forward(h, &down, None)?;
-        let a = activation::forward(self.act, &z)?;
-        let out = self.up.matrices().forward(&a, &up, Some(h))?;
-        Ok((out, Saved { h: h.clone(), z, down, up }))
+    fn experts(&self) -> Bottleneck<'_> {
+        Bottleneck { down: self.down.matrices(), up: self.up.matrices(), act: self.act }
+    }
+
+    fn run(&self, h: &Tensor, routed: Routed) -> Result<(Tensor, Saved)> {
+        let (out, z) = self.experts().forward(h, &routed)?;
+        Ok((out, Saved { h: h.clone(), z, routed }))
     }
 
     /// Adds the gradients of the experts that ran; with `below` also returns the gradient of h. dout `[n, d]`
     pub fn backward(&self, saved: &Saved, dout: &Tensor, below: bool, grads: &mut Grads) -> Result<Option<Tensor>> {
-        let a = activation::forward(self.act, &saved.z)?;
-        self.up.add_grads(&a, dout, &saved.up, grads)?;
-        let da = self.up.matrices().backward(dout, &saved.up, None)?;
-        let dz = activation::backward(self.act, &saved.z, da)?;
-        self.down.add_grads(&saved.h, &dz, &saved.down, grads)?;
-        // The residual's share of the gradient is dout itself.
-        below.then(|| self.down.matrices().backward(&dz, &saved.down, Some(dout))).transpose()
+        let back = self.experts().backward([&saved.h, &saved.z], dout, &saved.routed, below)?;
+        self.up.add_grads(back.up, grads)?;
+        self.down.add_grads(back.down, grads)?;
+        Ok(back.input)
     }
 
     /// The weighted mean of the experts, side by side: `W̄ = Σ w_j W_j`, `b̄ = Σ w_j b_j`. Weights `[M]`
@@ -94,6 +92,6 @@ impl Adapter {
 
     /// h `[n, d]` -> `[n, d]`
     pub fn forward(&self, h: &Tensor, rows: &RowMap) -> Result<Tensor> {
-        Ok(self.module.run(h, rows.single(), rows.single())?.0)
+        Ok(self.module.run(h, Routed { down: rows.single(), up: rows.single() })?.0)
     }
 }

@@ -2,9 +2,9 @@
 
 use super::merging;
 use crate::error::{Error, Result};
-use crate::nn::kernels::routed::{self, Experts, Group};
+use crate::nn::kernels::routed::{ExpertGrad, Experts};
 use crate::nn::{Grads, ParamId, Params};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 /// All experts of one projection. weight `[experts, out, in]`, bias `[experts, out]` (adapters) or none (LoRA)
 #[derive(Clone, Debug)]
@@ -56,28 +56,15 @@ impl Bank {
         Experts { weight: &self.weight, bias: self.bias.as_ref() }
     }
 
-    /// Adds the gradients of the experts that ran. x `[n, in]`, dy `[n, out]`
-    pub fn add_grads(&self, x: &Tensor, dy: &Tensor, groups: &[Group], grads: &mut Grads) -> Result<()> {
+    /// Adds gradients of experts, where they are trained.
+    pub fn add_grads(&self, of: Vec<ExpertGrad>, grads: &mut Grads) -> Result<()> {
         let Some((weight, bias)) = self.trained else { return Ok(()) };
-        for group in groups {
-            let (dw, db) = routed::expert_grads(x, dy, group, bias.is_some())?;
-            grads.add(weight, group.expert, dw)?;
-            if let (Some(bias), Some(db)) = (bias, db) {
-                grads.add(bias, group.expert, db)?;
+        for grad in of {
+            grads.add(weight, grad.expert, grad.weight)?;
+            if let (Some(bias), Some(db)) = (bias, grad.bias) {
+                grads.add(bias, grad.expert, db)?;
             }
         }
         Ok(())
-    }
-
-    /// Adds the gradient of one expert's weight that was computed elsewhere. `[out, in]`
-    pub fn add_weight_grad(&self, expert: usize, grad: Tensor, grads: &mut Grads) -> Result<()> {
-        match self.trained {
-            Some((weight, _)) => grads.add(weight, expert, grad),
-            None => Ok(()),
-        }
-    }
-    /// Whether its gradient is needed.
-    pub fn is_trained(&self) -> bool {
-        self.trained.is_some()
     }
 }

@@ -12,8 +12,7 @@
 use crate::config::MixtureConfig;
 use crate::error::Result;
 use crate::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
-use crate::tensor::log_softmax;
-use candle_core::Tensor;
+use crate::tensor::{Tensor, log_softmax};
 
 /// What is minimised under these settings, as the kernels over a vocabulary take it.
 pub fn objective(mixture: &MixtureConfig, passes: usize, smoothing: f64) -> Objective {
@@ -25,6 +24,7 @@ pub fn objective(mixture: &MixtureConfig, passes: usize, smoothing: f64) -> Obje
         both: mixture.ce_both_passes,
         gradient: true,
         max_logits: MAX_LOGITS,
+        overflows: 0,
     }
 }
 
@@ -80,7 +80,7 @@ pub fn squared_difference(za: &[f64], zb: &[f64], detach: bool) -> Consistency {
 pub fn squared_difference_rows(za: &Tensor, zb: &Tensor, lambda: f64, detach: bool) -> Result<(Tensor, Tensor)> {
     let (difference, share) = ((za - zb)?, 2.0 / za.elem_count() as f64);
     let gradient = (&difference * (lambda * if detach { 0.5 * share } else { share }))?;
-    Ok((difference.sqr()?, gradient))
+    Ok(((&difference * &difference)?, gradient))
 }
 
 #[cfg(test)]

@@ -11,11 +11,10 @@ use super::bank::Bank;
 use super::merging;
 use super::routing::{Route, RowMap, Side};
 use crate::error::{Error, Result};
-use crate::nn::kernels::low_rank::LowRankUp;
-use crate::nn::kernels::residual;
-use crate::nn::kernels::routed::Group;
+use crate::nn::kernels::bottleneck::Routed;
+use crate::nn::kernels::low_rank::LowRank;
 use crate::nn::{Dropout, Grads, Params};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 use std::ops::Range;
 
 pub use crate::nn::kernels::low_rank::Columns;
@@ -40,8 +39,7 @@ pub struct Lora {
 #[derive(Clone, Debug)]
 pub struct Saved {
     z: Tensor,
-    a: Vec<Group>,
-    b: Vec<Group>,
+    routed: Routed,
     drop: Dropout,
 }
 
@@ -93,8 +91,8 @@ impl LoraMixture {
         Self { columns, ..self.clone() }
     }
 
-    fn up(&self) -> LowRankUp<'_> {
-        LowRankUp { weight: self.b.weight(), columns: &self.columns, scale: self.scale }
+    fn experts(&self) -> LowRank<'_> {
+        LowRank { a: self.a.weight(), b: self.b.weight(), columns: &self.columns, scale: self.scale }
     }
 
     /// Adds to y, the layer's output (nobody else may hold it), what each row's experts say. x `[n, in]`, y `[n, out]`
@@ -106,15 +104,14 @@ impl LoraMixture {
         rows: &RowMap,
         drop: Dropout,
     ) -> Result<(Tensor, Saved)> {
-        let a = rows.groups(route, site, Side::Down, self.a.experts())?;
-        let b = rows.groups(route, site, Side::Up, self.b.experts())?;
-        self.run(x, y, Saved { z: x.clone(), a, b, drop })
+        let down = rows.groups(route, site, Side::Down, self.a.experts())?;
+        let up = rows.groups(route, site, Side::Up, self.b.experts())?;
+        self.run(x, y, Routed { down, up }, drop)
     }
 
-    fn run(&self, x: &Tensor, y: Tensor, saved: Saved) -> Result<(Tensor, Saved)> {
-        let z = self.a.matrices().forward(&saved.drop.apply(x)?, &saved.a, None)?;
-        let y = self.up().add(&z, &saved.b, y)?;
-        Ok((y, Saved { z, ..saved }))
+    fn run(&self, x: &Tensor, y: Tensor, routed: Routed, drop: Dropout) -> Result<(Tensor, Saved)> {
+        let (y, z) = self.experts().add(x, drop, &routed, y)?;
+        Ok((y, Saved { z, routed, drop }))
     }
 
     /// Adds the gradients of the experts that ran, and to `dx`, if it is given, the gradient of x. x is the input again
@@ -127,19 +124,10 @@ impl LoraMixture {
         dx: Option<Tensor>,
         grads: &mut Grads,
     ) -> Result<Option<Tensor>> {
-        if self.b.is_trained() {
-            for group in &saved.b {
-                self.b.add_weight_grad(group.expert, self.up().grad(&saved.z, dy, group)?, grads)?;
-            }
-        }
-        let dz = self.up().backward(dy, &saved.b)?;
-        self.a.add_grads(&saved.drop.apply(x)?, &dz, &saved.a, grads)?;
-        let Some(dx) = dx else { return Ok(None) };
-        if saved.drop.active() {
-            let through = saved.drop.apply(&self.a.matrices().backward(&dz, &saved.a, None)?)?;
-            return residual::accumulate(dx, &through).map(Some);
-        }
-        self.a.matrices().backward_add(&dz, &saved.a, dx).map(Some)
+        let back = self.experts().backward([x, &saved.z], saved.drop, &saved.routed, dy, dx)?;
+        self.b.add_grads(back.up, grads)?;
+        self.a.add_grads(back.down, grads)?;
+        Ok(back.input)
     }
 
     /// The paper's merge: `Ā = Σ w_j A_j`, `B̄ = Σ w_k B_k`. Weights `[M]`
@@ -192,7 +180,7 @@ impl Lora {
 
     /// The matrix of one side. A `[blocks * r, in]`, B `[sum of the blocks' widths, r]`
     pub fn side(&self, side: Side) -> Result<Tensor> {
-        Ok(self.module.bank(side).weight().squeeze(0)?)
+        self.module.bank(side).weight().squeeze(0)
     }
     /// The blocks of the layer's outputs that are written.
     pub fn columns(&self) -> &[Range<usize>] {
@@ -214,7 +202,7 @@ impl Lora {
 
     /// Adds to y, the layer's output, whose memory nobody else may hold. x `[n, in]`, y `[n, out]`
     pub fn forward(&self, x: &Tensor, y: Tensor, rows: &RowMap) -> Result<Tensor> {
-        let saved = Saved { z: x.clone(), a: rows.single(), b: rows.single(), drop: Dropout::none() };
-        Ok(self.module.run(x, y, saved)?.0)
+        let routed = Routed { down: rows.single(), up: rows.single() };
+        Ok(self.module.run(x, y, routed, Dropout::none())?.0)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::MixtureConfig;
 use crate::error::{Error, Result};
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// How much each expert counts, for all adapted modules or for each. Always sums to one.
@@ -83,17 +83,19 @@ fn normalized(weights: &[f64]) -> Result<Vec<f64>> {
 pub fn mean(bank: &Tensor, weights: &[f64]) -> Result<Tensor> {
     let experts = bank.dim(0)?;
     if experts == 1 {
-        return Ok(bank.copy()?);
+        return bank.copy();
     }
     one_for_each(weights, experts)?;
+    // A GPU of our own has no f64.
+    let values = if bank.device().is_gpu() { bank.to_device(&Device::Cpu)? } else { bank.clone() };
     let mut sum: Option<Tensor> = None;
     for (expert, &weight) in weights.iter().enumerate() {
-        let part = (bank.narrow(0, expert, 1)?.to_dtype(DType::F64)? * weight)?;
+        let part = (values.narrow(0, expert, 1)?.to_dtype(DType::F64)? * weight)?;
         sum = Some(match sum {
             None => part,
             Some(sum) => (sum + part)?,
         });
     }
     let sum = sum.ok_or_else(|| Error::internal("a bank without experts"))?;
-    Ok(sum.to_dtype(bank.dtype())?)
+    sum.to_dtype(bank.dtype())?.to_device(bank.device())
 }

@@ -14,8 +14,7 @@ use crate::nn::kernels::device::wide;
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Grads, Params};
 use crate::rng::{Purpose, SeedStream};
-use crate::tensor::to_f32;
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor, to_f32};
 
 /// A classifier or regressor.
 pub type Classifier = AdaptedModel<Encoder, Head>;

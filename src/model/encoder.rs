@@ -16,7 +16,7 @@ use crate::nn::kernels::gemm;
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Embeddings, Grads, LayerNorm, Linear, Params};
 use crate::rng::SeedStream;
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// What the backward pass needs.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ type Source<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor>;
 fn linear(source: Source<'_>, names: &[String], d_out: usize, d_in: usize) -> Result<Linear> {
     let join = |part: &str, shape: &[usize]| -> Result<Tensor> {
         let all = names.iter().map(|name| source(&format!("{name}.{part}"), shape)).collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&all, 0)?)
+        Tensor::cat(&all, 0)
     };
     Ok(Linear::new(join("weight", &[d_out, d_in])?, Some(join("bias", &[d_out])?)))
 }

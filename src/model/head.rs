@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::nn::kernels::activation::{self, Act};
 use crate::nn::{Dropout, Grads, Linear, Params};
 use crate::rng::Stream;
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// First place number of the head's dropouts: beyond any layer's.
 const DROP_PLACE: u64 = 1 << 40;
@@ -109,6 +109,6 @@ impl Head {
         let da = if saved.drops[1].active() { saved.drops[1].apply(&da)? } else { da };
         let dz = activation::backward(Act::Tanh, &saved.z, da)?;
         self.dense.add_grads(&saved.x, &dz, grads)?;
-        Ok(saved.drops[0].apply(&self.dense.backward(&dz)?)?.to_dtype(saved.narrow)?)
+        saved.drops[0].apply(&self.dense.backward(&dz)?)?.to_dtype(saved.narrow)
     }
 }

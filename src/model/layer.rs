@@ -19,7 +19,7 @@ use crate::nn::kernels::activation::{self, Act};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Dropout, Grads, LayerNorm, Params, norm};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 /// One encoder layer.
 #[derive(Clone, Debug)]
@@ -67,6 +67,7 @@ pub struct Saved {
     /// Of the keys and values, where the queries are apart.
     kv_loras: loras::Saved,
     qkv: Qkv,
+    attention: attention::Saved,
     attention_norm: norm::Saved,
     inner: Tensor,
     adapter: Option<adapter::Saved>,
@@ -98,7 +99,7 @@ impl EncoderLayer {
         let (tokens, d) = x.dims2()?;
         let Projected { qkv, residual, loras: [qkv_loras, kv_loras] } =
             timed(Phase::TrunkForward, || self.project(x, d, &ctx))?;
-        let attended = timed(Phase::AttentionForward, || attention::forward(&qkv, &ctx.layout))?;
+        let (attended, attention) = timed(Phase::AttentionForward, || attention::forward_saving(&qkv, &ctx.layout))?;
         let (projected, out_loras) = attention_out.forward(&attended, ctx.lora, ctx.rows)?;
         let (x1, attention_norm) =
             timed(Phase::Elementwise, || self.attention_norm.forward(&projected, Some(&residual), ctx.drops[0]))?;
@@ -118,6 +119,7 @@ impl EncoderLayer {
             loras: [qkv_loras, out_loras, inner_loras, outer_loras],
             kv_loras,
             qkv,
+            attention,
             attention_norm,
             inner,
             adapter,
@@ -170,7 +172,9 @@ impl EncoderLayer {
         let dattended =
             attention_out.add_grads(out_loras, || kept(&saved.attended), (&dprojected, 0), dattended, grads)?;
         let Some(dattended) = dattended else { return Ok(None) };
-        let dqkv = timed(Phase::AttentionBackward, || attention::backward(&saved.qkv, &saved.layout, &dattended))?;
+        let dqkv = timed(Phase::AttentionBackward, || {
+            attention::backward_saved(&saved.qkv, &saved.layout, &saved.attention, &dattended)
+        })?;
         self.input_gradient(&saved, &dqkv, below.then_some(dresidual), grads)
     }
 
@@ -197,12 +201,12 @@ impl EncoderLayer {
                     dfirst = Some(qkv.linear.rows(0, d)?.backward_add(dq, dresidual)?);
                     dx = Some(qkv.linear.rows(d, 2 * d)?.backward(dkv)?);
                 }
-                let x_first = || Ok(x()?.index_select(first, 0)?);
+                let x_first = || x()?.index_select(first, 0);
                 let dfirst = qkv.add_grads(loras, x_first, (dq, 0), dfirst, grads)?;
                 let dx = qkv.add_grads(&saved.kv_loras, x, (dkv, d), dx, grads)?;
                 let (Some(dx), Some(dfirst)) = (dx, dfirst) else { return Ok(None) };
                 debug_assert_eq!(dx.dims(), [saved.tokens, d]);
-                Ok(Some(dx.index_add(first, &dfirst, 0)?))
+                Ok(Some(dx.index_add_once(first, &dfirst)?))
             }
             (Qkv::Split(..), None) => Err(Error::internal("split attention without first tokens")),
         }

@@ -10,7 +10,7 @@ use crate::mixture::{Lora, LoraMixture, Route, RowMap};
 use crate::nn::kernels::activation;
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Act, Dropout, Grads, Linear};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 use std::ops::Range;
 
 /// First place number of LoRA's dropouts: beyond any layer's and any head's.

@@ -9,7 +9,7 @@ use crate::mixture::{
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Act, Grads, Linear, Params};
 use crate::rng::SeedStream;
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 use std::ops::Range;
 
 /// A stack of layers that can carry adapters and LoRA.
@@ -365,7 +365,7 @@ impl MixtureBuilder<'_> {
     }
 
     fn tensor(&self, values: Vec<f32>, shape: [usize; 3], device: &Device) -> Result<Tensor> {
-        Ok(Tensor::from_vec(values, &shape, device)?.to_dtype(self.dtype)?)
+        Tensor::from_vec(values, &shape, device)?.to_dtype(self.dtype)
     }
 }
 

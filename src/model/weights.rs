@@ -8,7 +8,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::nn::kernels::device::wide;
 use crate::rng::{Purpose, SeedStream};
 use crate::tensor::safetensors::{SafetensorsFile, TensorEntry};
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, NumberFormat, Tensor};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -141,14 +141,14 @@ impl Weights {
     /// Reads one tensor of the expected shape.
     pub fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
         if let Some(file) = &self.gguf {
-            return Ok(file.dense(self.bare(name), shape)?.to_dtype(dtype)?.to_device(device)?);
+            return file.dense(self.bare(name), shape)?.to_dtype(dtype)?.to_device(device);
         }
         if let Some(tensor) = self.in_memory(name) {
             if tensor.dims() != shape {
                 let text = format!("tensor {name:?} has shape {:?} instead of {shape:?}", tensor.dims());
                 return Err(Error::internal(text));
             }
-            return Ok(tensor.to_dtype(dtype)?.to_device(device)?);
+            return tensor.to_dtype(dtype)?.to_device(device);
         }
         let Some((file, entry)) = self.entry(name) else {
             return Err(Error::format(format!("the weights hold no tensor {name:?}; they do not fit config.json")));
@@ -161,7 +161,10 @@ impl Weights {
         }
         let tensor = file.read_entry(entry)?;
         tensor.check_finite().context("the weights are damaged")?;
-        Ok(Tensor::from_vec(tensor.data, shape, device)?.to_dtype(dtype)?)
+        if dtype == DType::F16 {
+            tensor.check_range(NumberFormat::F16)?;
+        }
+        Tensor::from_vec(tensor.data, shape, device)?.to_dtype(dtype)
     }
 }
 
@@ -169,6 +172,12 @@ impl Weights {
 pub(super) fn random_tensors(seed: SeedStream, device: &Device) -> impl Fn(&str, &[usize]) -> Result<Tensor> {
     let stream = RefCell::new(seed.stream(Purpose::Init, 1 << 32));
     move |name, shape| {
+        // Numbers that nothing computes with are not drawn.
+        if let Device::Gpu(gpu) = device
+            && !gpu.backend().computes()
+        {
+            return Tensor::zeros(shape, DType::F32, device);
+        }
         let n = shape.iter().product();
         let norm = ["norm", "Norm", "ln_"].iter().any(|part| name.contains(part));
         let values = match (name.ends_with(".bias"), norm) {
@@ -176,7 +185,7 @@ pub(super) fn random_tensors(seed: SeedStream, device: &Device) -> impl Fn(&str,
             (_, true) => vec![1.0; n],
             _ => stream.borrow_mut().normal_vec(n, 0.02),
         };
-        Ok(Tensor::from_vec(values, shape, device)?)
+        Tensor::from_vec(values, shape, device)
     }
 }
 

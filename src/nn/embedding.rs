@@ -4,7 +4,7 @@ use super::kernels::Dropout;
 use super::norm::{self, LayerNorm};
 use super::params::{Grads, ParamId, Params};
 use crate::error::Result;
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// The embeddings of an encoder, frozen or trained.
 #[derive(Clone, Debug)]

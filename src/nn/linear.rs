@@ -7,8 +7,7 @@ use super::kernels::gemm;
 use super::params::{Grads, ParamId, Params};
 use super::weight::Weight;
 use crate::error::Result;
-use crate::tensor::NumberFormat;
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, NumberFormat, Tensor};
 
 /// A linear layer, frozen or trained.
 #[derive(Clone, Debug)]
@@ -97,7 +96,8 @@ impl Linear {
         let Some((weight, bias)) = whole.trained else { return Ok(()) };
         let (rows, _) = whole.weight.dims2()?;
         let (_, d_out) = dy.dims2()?;
-        let pad = |grad: Tensor| grad.pad_with_zeros(0, start, rows - start - d_out);
+        let pad =
+            |grad: Tensor| if d_out == rows { Ok(grad) } else { grad.pad_with_zeros(0, start, rows - start - d_out) };
         grads.add(weight, 0, pad(gemm::weight_grad(dy, x)?)?)?;
         if let Some(bias) = bias {
             grads.add(bias, 0, pad(gemm::bias_grad(dy)?)?)?;

@@ -4,7 +4,7 @@ use super::kernels::Dropout;
 use super::kernels::layer_norm::{self, Affine};
 use super::params::{Grads, ParamId, Params};
 use crate::error::Result;
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 /// A layer normalisation, frozen or trained.
 #[derive(Clone, Debug)]

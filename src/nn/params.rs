@@ -2,7 +2,7 @@
 
 use super::kernels::device;
 use crate::error::{Error, Result};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 /// Position of a trained tensor in [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 //! The normalisation before a block, with the residual add of the block before it: `sum = dropout(x) + residual`, the
 //! residual stream in the norm's own format, and `y = norm(sum)`, which may have 16 bits. All `[n, d]`.
 
+use super::kernels::Dropout;
 use super::kernels::device::widen;
 use super::kernels::layer_norm;
 use super::kernels::rms_norm::{self, Scale};
-use super::kernels::{Dropout, residual};
 use super::norm::LayerNorm;
 use super::params::{Grads, ParamId, Params};
 use crate::error::{Error, Result};
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Tensor};
 
 /// A normalisation of either kind, frozen or trained. γ, β `[d]`
 #[derive(Clone, Debug)]
@@ -68,13 +68,8 @@ impl PreNorm {
     ) -> Result<(Tensor, Tensor, Saved)> {
         let (y, sum, kind) = match self {
             Self::Layer(norm) => {
-                let sum = Dropout::none().apply_as(&residual::add(x, residual, drop)?, norm.gamma().dtype())?;
-                let (y, saved) = layer_norm::forward(&sum, None, Dropout::none(), norm.affine())?;
-                (
-                    Dropout::none().apply_as(&y, activation_dtype)?,
-                    sum,
-                    PreNormKind::Layer(saved.kept_as(activation_dtype)?),
-                )
+                let (y, sum, saved) = layer_norm::forward_as(x, residual, drop, norm.affine(), activation_dtype)?;
+                (y, sum, PreNormKind::Layer(saved))
             }
             Self::Rms { gamma, eps, .. } => {
                 let norm = Scale { gamma, eps: *eps };
@@ -110,26 +105,13 @@ impl PreNorm {
         }
     }
 
-    /// The gradient of the sum, from those of both outputs; `dsum`'s memory is reused.
-    pub fn backward(&self, saved: &Saved, dy: &Tensor, dsum: Option<Tensor>) -> Result<Tensor> {
-        let gamma = self.gamma();
+    /// The gradient of the sum, from those of both outputs, in `dsum`'s memory; and that of x, in its format, which was dropped
+    /// before it was added. They may share memory.
+    pub fn backward(&self, saved: &Saved, dy: &Tensor, dsum: Option<Tensor>) -> Result<(Tensor, Tensor)> {
+        let (gamma, through) = (self.gamma(), (saved.drop, saved.x));
         match &saved.kind {
-            PreNormKind::Layer(saved) => {
-                let dx = layer_norm::backward(dy, saved, gamma, Dropout::none())?.sum;
-                match dsum {
-                    Some(dsum) => residual::accumulate(dsum, &dx),
-                    None => Dropout::none().apply_as(&dx, gamma.dtype()),
-                }
-            }
-            PreNormKind::Rms(saved) => rms_norm::backward(dy, dsum, saved, gamma),
+            PreNormKind::Layer(saved) => layer_norm::backward_both(dy, dsum, saved, gamma, through),
+            PreNormKind::Rms(saved) => rms_norm::backward_both(dy, dsum, saved, gamma, through),
         }
-    }
-}
-
-impl Saved {
-    /// The gradient of x, in its format, which was dropped before it was added, from that of the sum. Shares its memory
-    /// without dropout in the same format.
-    pub fn through_dropout(&self, dsum: &Tensor) -> Result<Tensor> {
-        self.drop.apply_as(dsum, self.x)
     }
 }

@@ -6,15 +6,14 @@ use super::kernels::gemm::{self, Precision};
 use super::kernels::quant::Quantised;
 use super::kernels::vocab_loss::Head;
 use crate::error::{Error, Result};
-use crate::tensor::NumberFormat;
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Device, NumberFormat, Tensor};
 
 /// W `[out, in]`. Cloning shares the values.
 #[derive(Clone, Debug)]
 pub enum Weight {
     /// Values in a tensor, of any device and precision.
     Dense(Tensor),
-    /// Quantised values in the host's memory; never trained.
+    /// Quantised values, in the host's memory or that of a GPU of any vendor; never trained.
     Quantised(Quantised),
 }
 
@@ -111,6 +110,14 @@ impl Weight {
         Ok(match self {
             Self::Dense(dense) => Self::Dense(dense.to_dtype(dtype)?),
             Self::Quantised(_) => self.clone(),
+        })
+    }
+
+    /// In the memory of a device; quantised values stay quantised where it decodes them.
+    pub fn on(&self, device: &Device) -> Result<Self> {
+        Ok(match self {
+            Self::Dense(dense) => Self::Dense(dense.to_device(device)?),
+            Self::Quantised(quantised) => Self::Quantised(quantised.on(device)?),
         })
     }
 

@@ -200,7 +200,7 @@ impl NumberFormat {
     /// The values of little-endian `bytes`; an incomplete last block is ignored.
     pub fn decode(self, bytes: &[u8]) -> Result<Vec<f32>> {
         Ok(match self {
-            Self::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Self::F32 => floats(bytes),
             Self::F16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
             Self::Bf16 => bytes.as_chunks::<2>().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
             _ => {
@@ -219,6 +219,11 @@ impl NumberFormat {
         self.encode(values, &mut bytes)?;
         self.decode(&bytes)
     }
+}
+
+/// Little-endian floats.
+pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
 }
 
 #[cfg(test)]

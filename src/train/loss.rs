@@ -8,10 +8,10 @@ use crate::data::Labels;
 use crate::error::{Error, Result};
 use crate::mixture::consistency;
 use crate::nn::kernels::device;
-use crate::nn::kernels::loss_rows::LossRows;
-use crate::nn::kernels::vocab_loss;
-use crate::tensor::{log_softmax, to_f32};
-use candle_core::{DType, Tensor};
+use crate::nn::kernels::device::PendingNorm;
+use crate::nn::kernels::loss_rows::{LossParts, LossRows};
+use crate::nn::kernels::vocab_loss::{self, OVERFLOW_BITS, Objective};
+use crate::tensor::{DType, Tensor, all_to_f32, log_softmax, to_f32};
 
 /// The loss and its parts: means over the rows of a micro-batch, or over the micro-batches of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -22,6 +22,12 @@ pub struct LossValues {
     pub task: f64,
     /// Before λ; 0 with one pass.
     pub consistency: f64,
+}
+
+impl From<LossParts> for LossValues {
+    fn from(parts: LossParts) -> Self {
+        Self { total: parts.total, task: parts.task, consistency: parts.consistency }
+    }
 }
 
 /// A loss that a GPU may still be computing.
@@ -38,24 +44,32 @@ impl PendingLoss {
     pub fn read(self) -> Result<LossValues> {
         match self {
             Self::Host(values) => Ok(values),
-            Self::Device(rows) => {
-                let parts = rows.read()?;
-                Ok(LossValues { total: parts.total, task: parts.task, consistency: parts.consistency })
-            }
+            Self::Device(rows) => Ok(rows.read()?.into()),
         }
     }
 
-    /// The weighted mean of several micro-batches' losses.
-    pub fn mean(losses: Vec<(Self, f64)>) -> Result<LossValues> {
+    /// The weighted mean of several micro-batches' losses, and the norm of the gradients; a GPU that computes them is waited
+    /// for once.
+    pub fn mean(losses: &[(Self, f64)], norm: &PendingNorm) -> Result<(LossValues, f64)> {
+        let rows = losses.iter().filter_map(|(loss, _)| match loss {
+            Self::Device(rows) => Some(rows.values()),
+            Self::Host(_) => None,
+        });
+        let wanted: Vec<&Tensor> = norm.tensor().into_iter().chain(rows).collect();
+        let mut found = all_to_f32(&wanted)?.into_iter();
+        let norm = norm.value(if norm.tensor().is_some() { found.next() } else { None });
         let all = losses.iter().map(|(_, weight)| weight).sum::<f64>().max(1.0);
         let mut sum = LossValues::default();
         for (loss, weight) in losses {
-            let loss = loss.read()?;
+            let loss = match loss {
+                Self::Host(values) => *values,
+                Self::Device(rows) => rows.means(&found.next().unwrap_or_default()).into(),
+            };
             sum.total += loss.total * weight;
             sum.task += loss.task * weight;
             sum.consistency += loss.consistency * weight;
         }
-        Ok(LossValues { total: sum.total / all, task: sum.task / all, consistency: sum.consistency / all })
+        Ok((LossValues { total: sum.total / all, task: sum.task / all, consistency: sum.consistency / all }, norm))
     }
 }
 
@@ -79,8 +93,8 @@ pub struct Loss {
     pub scale: f64,
 }
 
-/// The loss of one micro-batch of a classifier or regressor. An NVIDIA GPU computes it and is not waited for, but where
-/// gradients flow in f16 (`format`): there the gradient has to be seen before it can be scaled.
+/// The loss of one micro-batch of a classifier or regressor. A GPU computes it and is not waited for, but through CUDA
+/// where gradients flow in f16 (`format`): there the gradient is seen before it is scaled.
 /// logits `[passes * n, outputs]`
 pub fn classifier_loss(
     logits: &Tensor,
@@ -88,23 +102,28 @@ pub fn classifier_loss(
     format: DType,
     passes: usize,
     mixture: &MixtureConfig,
+    overflows: u32,
 ) -> Result<Loss> {
-    let on_device = format != DType::F16 && device::has_kernels(logits);
+    // Through CUDA a gradient in f16 is seen before it is scaled.
+    let on_device = logits.device().is_gpu() || format != DType::F16 && device::has_kernels(logits);
     let (value, outputs, scale) = match labels {
         Labels::Classes(classes) if on_device => {
-            let loss = vocab_loss::logits_loss(logits, classes, consistency::objective(mixture, passes, 0.0))?;
+            let objective = Objective { overflows, ..consistency::objective(mixture, passes, 0.0) };
+            let loss = vocab_loss::logits_loss(logits, classes, objective, format)?;
             let gradient = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
-            (PendingLoss::Device(loss.rows), gradient, 1.0)
+            (PendingLoss::Device(loss.rows), gradient, loss.scale)
         }
         Labels::Values(values) if on_device => {
             let (rows, gradient) = squared_error_rows(logits, values, passes, mixture)?;
-            (PendingLoss::Device(rows), gradient, 1.0)
+            let scale = vocab_loss::classifier_scale(format, values.len(), overflows);
+            let gradient = if scale == 1.0 { gradient } else { (gradient * scale)? };
+            (PendingLoss::Device(rows), gradient, scale)
         }
         _ => {
             let (_, outputs) = logits.dims2()?;
             let values = to_f32(logits)?;
             let HostLoss { values, gradient } = host_loss(&values, labels, outputs, passes, mixture)?;
-            let scale = gradient_scale(format, &gradient);
+            let scale = gradient_scale(format, &gradient) / ((OVERFLOW_BITS * overflows) as f32).exp2();
             let scaled: Vec<f32> = gradient.iter().map(|&g| g * scale).collect();
             let gradient = Tensor::from_slice(&scaled, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
             (PendingLoss::Host(values), gradient, f64::from(scale))
@@ -129,7 +148,7 @@ fn squared_error_rows(
     let labels = Tensor::from_slice(values, n, logits.device())?;
     let (a, share) = (pass(0)?, 2.0 / n as f64);
     let error = (&a - &labels)?;
-    let (mut task, mut gradients) = (error.sqr()?, vec![(error * share)?]);
+    let (mut task, mut gradients) = ((&error * &error)?, vec![(error * share)?]);
     let mut term = task.zeros_like()?;
     let mut lambda = 0.0;
     if passes == 2 {
@@ -137,7 +156,7 @@ fn squared_error_rows(
         let mut gradient_b = b.zeros_like()?;
         if mixture.ce_both_passes {
             let error = (&b - &labels)?;
-            task = ((task + error.sqr()?)? * 0.5)?;
+            task = ((task + (&error * &error)?)? * 0.5)?;
             gradients[0] = (&gradients[0] * 0.5)?;
             gradient_b = (error * (0.5 * share))?;
         }
@@ -242,7 +261,7 @@ pub fn gradient_scale(format: DType, grad: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::tensor::Device;
 
     /// Seven rows of logits of each pass.
     fn logits(outputs: usize, passes: usize) -> Vec<f32> {
@@ -281,7 +300,8 @@ mod tests {
             let values = logits(outputs, passes);
             let want = host_loss(&values, &Labels::Classes(classes.clone()), outputs, passes, &mixture).unwrap();
             let z = Tensor::from_slice(&values, (7 * passes, outputs), &Device::Cpu).unwrap();
-            let head = Tensor::eye(outputs, DType::F32, &Device::Cpu).unwrap();
+            let identity = [[1.0f32, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+            let head = Tensor::new(&identity, &Device::Cpu).unwrap();
             let objective = consistency::objective(&mixture, passes, 0.0);
             let loss = vocab_loss::vocab_loss(&z, &head, &classes, objective).unwrap();
             same(loss.rows, &loss.grad.unwrap(), &want);

@@ -6,10 +6,9 @@
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::nn::kernels::adamw::{self, Item, Update};
-use crate::nn::kernels::device;
+use crate::nn::kernels::device::PendingNorm;
 use crate::nn::{Grads, ParamId, Params};
-use crate::tensor::{HostTensor, to_f32};
-use candle_core::Tensor;
+use crate::tensor::{HostTensor, Tensor, to_f32};
 
 /// First and second moments and step counts of all trained tensors.
 #[derive(Debug)]
@@ -33,11 +32,11 @@ impl AdamW {
         Ok(Self { moments: params.iter().map(zero).collect::<Result<_>>()? })
     }
 
-    /// One update of everything that has a gradient.
+    /// One update of everything that has a gradient; where it fails, nothing has moved.
     pub fn step(&mut self, params: &Params, grads: &Grads, lr: f64, config: &TrainConfig) -> Result<()> {
         // One tensor, or one expert of a bank: values, moments, gradient, the numbers.
-        let mut parts = Vec::new();
-        for (index, (param, moments)) in params.iter().zip(&mut self.moments).enumerate() {
+        let (mut parts, mut moved) = (Vec::new(), Vec::new());
+        for (index, (param, moments)) in params.iter().zip(&self.moments).enumerate() {
             for expert in 0..param.experts {
                 let part = |t: &Tensor| -> Result<Tensor> {
                     Ok(if param.bank { t.narrow(0, expert, 1)?.squeeze(0)? } else { t.clone() })
@@ -46,13 +45,13 @@ impl AdamW {
                 if grad.is_none() && !(config.update_unselected && moments.steps[expert] > 0) {
                     continue;
                 }
-                moments.steps[expert] += 1;
+                moved.push((index, expert));
                 let update = Update {
                     lr,
                     betas: (config.adam_beta1, config.adam_beta2),
                     eps: config.adam_epsilon,
                     weight_decay: if param.decay { config.weight_decay } else { 0.0 },
-                    t: moments.steps[expert],
+                    t: moments.steps[expert] + 1,
                 };
                 parts.push(([part(&param.value)?, part(&moments.m)?, part(&moments.v)?], grad, update));
             }
@@ -61,7 +60,9 @@ impl AdamW {
             let ([p, m, v], g, update): &([Tensor; 3], Option<&Tensor>, Update) = part;
             Item { p, m, v, g: *g, update: *update }
         };
-        adamw::update_all(&parts.iter().map(item).collect::<Vec<_>>())
+        adamw::update_all(&parts.iter().map(item).collect::<Vec<_>>())?;
+        moved.into_iter().for_each(|(index, expert)| self.moments[index].steps[expert] += 1);
+        Ok(())
     }
 
     /// Updates of each expert so far, in the order of the parameters.
@@ -104,18 +105,19 @@ impl AdamW {
     }
 }
 
-/// The norm of all gradients together, in f64.
-pub fn global_norm(grads: &Grads) -> Result<f64> {
-    let all: Vec<&Tensor> = grads.iter().map(|(_, _, grad)| grad).collect();
-    Ok(device::sum_of_squares(&all)?.sqrt())
+/// The norm of all gradients together, which a GPU may still be computing.
+pub fn norm(grads: &Grads) -> Result<PendingNorm> {
+    PendingNorm::of(&grads.iter().map(|(_, _, grad)| grad).collect::<Vec<_>>())
 }
 
-/// Scales the gradients down to `max_norm` (0: never), as PyTorch's `clip_grad_norm_` does; returns the norm before.
-pub fn clip(grads: &mut Grads, max_norm: f64) -> Result<f64> {
-    let norm = global_norm(grads)?;
+/// The same, in f64; waits for the device that computes it.
+pub fn global_norm(grads: &Grads) -> Result<f64> {
+    let norm = norm(grads)?;
+    Ok(norm.value(norm.tensor().map(to_f32).transpose()?))
+}
+
+/// Scales gradients of this norm down to `max_norm` (0: never), as PyTorch's `clip_grad_norm_` does.
+pub fn clip(grads: &mut Grads, norm: f64, max_norm: f64) -> Result<()> {
     let factor = max_norm / (norm + 1e-6);
-    if max_norm > 0.0 && factor < 1.0 {
-        grads.scale(factor)?;
-    }
-    Ok(norm)
+    if max_norm > 0.0 && factor < 1.0 { grads.scale(factor) } else { Ok(()) }
 }

@@ -35,6 +35,9 @@ use crate::nn::Grads;
 use crate::nn::profile::{Phase, scope, timed};
 use crate::rng::{Purpose, SeedStream};
 
+/// Attempts after the first one to keep a step's gradients in the range of f16.
+const OVERFLOWS: u32 = 4;
+
 /// Step number `at.step` on the micro-batches that `batch_of` gives by their index. Nothing is changed when the loss or
 /// the gradient is not finite: that is an error of kind [`ErrorKind::Numerics`].
 pub fn step<M: Trainable>(
@@ -45,34 +48,60 @@ pub fn step<M: Trainable>(
     mut batch_of: impl FnMut(u64) -> Result<M::Batch>,
 ) -> Result<StepResult> {
     let micro_batches = config.train.gradient_accumulation_steps as u64;
-    let learning_rate = learning_rate(&config.train, at.step, at.total);
-    let mut result = StepResult { learning_rate, grads: Grads::new(model.params()), ..StepResult::default() };
+    let indices = at.step * micro_batches..(at.step + 1) * micro_batches;
+    let batch = |index| Ok((index, timed(Phase::Data, || batch_of(index))?));
+    let batches = indices.map(batch).collect::<Result<Vec<_>>>()?;
+    let mut result = gradients(config, model, &batches, 0)?;
+    // In f16 gradients are scaled up, and may leave its range: then the same ones are computed again, scaled up less.
+    while result.loss.total.is_finite()
+        && !result.grad_norm.is_finite()
+        && result.scaled
+        && result.overflows < OVERFLOWS
+    {
+        result = gradients(config, model, &batches, result.overflows + 1)?;
+    }
+    result.learning_rate = learning_rate(&config.train, at.step, at.total);
+    result.check_finite(at)?;
+    let _optimizer = scope(Phase::Optimizer);
+    optimizer::clip(&mut result.grads, result.grad_norm, config.train.max_grad_norm)?;
+    // AdamW changes the experts that were drawn; the others have no gradient.
+    optimizer.step(model.params(), &result.grads, result.learning_rate, &config.train)?;
+    Ok(result)
+}
+
+/// Loss and gradients of a step, before clipping; a GPU has been waited for, once. `overflows`: how often they have left the range
+/// of f16 before.
+fn gradients<M: Trainable>(
+    config: &RunConfig,
+    model: &M,
+    batches: &[(u64, M::Batch)],
+    overflows: u32,
+) -> Result<StepResult> {
+    let several = batches.len() > 1;
+    let mut result = StepResult { grads: Grads::new(model.params()), overflows, ..StepResult::default() };
     let mut losses = Vec::new();
-    for index in at.step * micro_batches..(at.step + 1) * micro_batches {
-        let batch = timed(Phase::Data, || batch_of(index))?;
-        let size = model.size(&batch);
+    for (index, batch) in batches {
+        let size = model.size(batch);
         // Of every adapted module one expert for each side, drawn anew for pass A and for pass B.
-        let route = timed(Phase::Data, || draw_route(config, model, size, index));
-        let (loss, mut grads) = forward_backward(config, model, &batch, route.as_ref(), index)?;
-        if micro_batches > 1 && size.weight != 1.0 {
+        let route = timed(Phase::Data, || draw_route(config, model, size, *index));
+        let Passed { loss, mut grads, scaled } =
+            forward_backward_again(config, model, batch, route.as_ref(), *index, overflows)?;
+        if several && size.weight != 1.0 {
             grads.scale(size.weight)?;
         }
         result.grads.merge(grads)?;
+        result.scaled |= scaled;
         result.tokens += size.tokens * passes(config);
         result.targets += size.targets;
         result.routes.extend(route);
         losses.push((loss, size.weight));
     }
     let _optimizer = scope(Phase::Optimizer);
-    if micro_batches > 1 {
+    if several {
         result.grads.scale(1.0 / losses.iter().map(|(_, weight)| weight).sum::<f64>())?;
     }
-    // Here the host waits for a GPU, before anything is changed.
-    result.grad_norm = optimizer::clip(&mut result.grads, config.train.max_grad_norm)?;
-    result.loss = PendingLoss::mean(losses)?;
-    result.check_finite(at)?;
-    // AdamW changes the experts that were drawn; the others have no gradient.
-    optimizer.step(model.params(), &result.grads, result.learning_rate, &config.train)?;
+    // Here the host waits for a GPU, once, before anything is changed.
+    (result.loss, result.grad_norm) = PendingLoss::mean(&losses, &optimizer::norm(&result.grads)?)?;
     Ok(result)
 }
 
@@ -85,15 +114,36 @@ pub fn forward_backward<M: Trainable>(
     route: Option<&Route>,
     index: u64,
 ) -> Result<(PendingLoss, Grads)> {
+    let passed = forward_backward_again(config, model, batch, route, index, 0)?;
+    Ok((passed.loss, passed.grads))
+}
+
+/// A micro-batch that went forward and back.
+struct Passed {
+    loss: PendingLoss,
+    grads: Grads,
+    /// Whether the gradients were scaled up on their way.
+    scaled: bool,
+}
+
+fn forward_backward_again<M: Trainable>(
+    config: &RunConfig,
+    model: &M,
+    batch: &M::Batch,
+    route: Option<&Route>,
+    index: u64,
+    overflows: u32,
+) -> Result<Passed> {
     // Both passes run as one batch, pass A's rows, then pass B's:
     // loss = task(A) + λ ½ [KL(p_B ‖ p_A) + KL(p_A ‖ p_B)]
-    let (loss, activations) = model.forward(batch, training_options(config, route, index), config)?;
+    let (loss, activations) = model.forward(batch, training_options(config, route, index), config, overflows)?;
     let mut grads = model.backward(activations, loss.gradient)?;
     // In f16 the gradient was scaled up on its way back.
-    if loss.scale != 1.0 {
+    let scaled = loss.scale != 1.0;
+    if scaled {
         grads.scale(1.0 / loss.scale)?;
     }
-    Ok((loss.value, grads))
+    Ok(Passed { loss: loss.value, grads, scaled })
 }
 
 /// Passes of each batch through the model: A and B with the consistency term, else A alone.
@@ -127,6 +177,10 @@ pub struct StepResult {
     pub routes: Vec<Route>,
     /// After clipping: what the optimizer used.
     pub grads: Grads,
+    /// How often the gradients left the range of f16 and were computed again.
+    pub overflows: u32,
+    /// Whether they were scaled up on their way.
+    scaled: bool,
 }
 
 impl StepResult {

@@ -10,6 +10,7 @@ use crate::model::classifier::ClassifierActivations;
 use crate::model::decoder::DecoderActivations;
 use crate::model::{CausalLm, Classifier, ForwardOptions, Network, Packed};
 use crate::nn::Grads;
+use crate::nn::kernels::vocab_loss::Objective;
 use crate::nn::profile::{Phase, timed};
 
 /// Sizes of a micro-batch, one pass.
@@ -35,12 +36,14 @@ pub trait Trainable: Network {
     /// Sizes of a batch.
     fn size(&self, batch: &Self::Batch) -> BatchSize;
     /// Runs all passes of a batch as one: the task loss plus λ times consistency with its gradient on the outputs, and what
-    /// the backward pass needs. A GPU is not waited for.
+    /// the backward pass needs. A GPU is not waited for. `overflows`: how often the gradient of this very batch has left the range
+    /// of f16 before.
     fn forward(
         &self,
         batch: &Self::Batch,
         options: ForwardOptions<'_>,
         config: &RunConfig,
+        overflows: u32,
     ) -> Result<(Loss, Self::Activations)>;
     /// Gradients of everything trained.
     fn backward(&self, activations: Self::Activations, gradient: OutputGradient) -> Result<Grads>;
@@ -64,10 +67,11 @@ impl Trainable for Classifier {
         batch: &Batch,
         options: ForwardOptions<'_>,
         config: &RunConfig,
+        overflows: u32,
     ) -> Result<(Loss, ClassifierActivations)> {
         let (logits, activations) = Self::forward(self, batch, options)?;
         let (format, passes) = (self.base.activation_dtype(), options.passes);
-        let loss = || loss::classifier_loss(&logits, &batch.labels, format, passes, &config.mixture);
+        let loss = || loss::classifier_loss(&logits, &batch.labels, format, passes, &config.mixture, overflows);
         Ok((timed(Phase::Head, loss)?, kept(activations)?))
     }
 
@@ -92,6 +96,7 @@ impl Trainable for CausalLm {
         batch: &TextBatch,
         options: ForwardOptions<'_>,
         config: &RunConfig,
+        overflows: u32,
     ) -> Result<(Loss, DecoderActivations)> {
         let packed = Packed::from(batch);
         let (rows, targets) = packed.targets(&batch.learn);
@@ -100,6 +105,7 @@ impl Trainable for CausalLm {
         }
         let (hidden, activations) = Self::forward(self, packed, Some(&rows), options)?;
         let objective = consistency::objective(&config.mixture, options.passes, config.train.label_smoothing);
+        let objective = Objective { overflows, ..objective };
         let loss = self.loss(&hidden, &targets, objective)?;
         let outputs = loss.grad.ok_or_else(|| Error::internal("the loss gave no gradient"))?;
         let gradient = OutputGradient { outputs, head: loss.head };

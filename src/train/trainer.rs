@@ -17,11 +17,11 @@ use crate::eval::{EvalReport, metrics};
 use crate::mixture::MergeWeights;
 use crate::model::Network;
 use crate::nn::kernels::device;
+use crate::nn::kernels::vocab_loss::OVERFLOW_BITS;
 use crate::nn::profile::Recording;
 use crate::records::{EndReason, EndRecord, EvalRecord, StartRecord, StepRecord};
-use crate::tensor::HostTensor;
+use crate::tensor::{DType, HostTensor};
 use crate::train::gradient_health::{self, GradientHealth};
-use candle_core::DType;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
@@ -174,13 +174,22 @@ impl Trainer {
         }
     }
 
-    /// How a run ends by an error at `step`: a stop, or values that are not finite. Other errors fail it.
+    /// How a run ends by an error at `step`: a stop, or values that are not finite. Other errors fail it; one of the device
+    /// says what to do.
     fn end_of(&self, err: Error, step: u64, control: &Control) -> Result<EndReason> {
         match err.kind() {
             ErrorKind::Cancelled => Ok(EndReason::Stopped(control.reason())),
             ErrorKind::Numerics => {
                 let last_checkpoint = self.last_checkpoint.map(|step| format!("checkpoint-{step}"));
                 Ok(EndReason::Diverged { step, last_checkpoint })
+            }
+            ErrorKind::Device => {
+                let from = match self.last_checkpoint {
+                    Some(step) => format!("training can go on from checkpoint-{step}"),
+                    None => "training has to start again".to_owned(),
+                };
+                let remedy = "on device cpu if it happens again; recompute on and smaller batches take less memory";
+                Err(Error::new(ErrorKind::Device, format!("{err}; {from}, {remedy}")))
             }
             _ => Err(err),
         }
@@ -193,6 +202,12 @@ impl Trainer {
         let at = StepIndex { step: self.progress.step, total: self.total_steps };
         let result = self.subject.step(&self.config, &mut self.optimizer, at, &mut self.order)?;
         self.progress.step += 1;
+        if result.overflows > 0 {
+            let (step, bits) = (self.progress.step, OVERFLOW_BITS * result.overflows);
+            observer.on_problem(&format!(
+                "step {step}: the gradients left the range of f16 and were computed again, scaled up 2^{bits} times less"
+            ));
+        }
         let (profile, seconds) = (recording.map(Recording::take), clock.elapsed().as_secs_f64());
         self.seconds += seconds;
         self.tokens += result.tokens as u64;

@@ -1,15 +1,17 @@
 //! From settings to what a training starts from: the model and the rows or texts, read and checked.
 
-use crate::config::{LAB, Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
+use crate::config::{DtypeChoice, LAB, Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
 use crate::data::preview::{self, DataPreview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::format;
 use crate::machine::device::{self, Chosen};
+use crate::model::gguf::GgufWeights;
 use crate::model::{CausalLm, Classifier, EncoderSpec, LmSetup, LmSource, ModelSource, Setup};
 use crate::model_store;
 use crate::rng::SeedStream;
+use crate::tensor::DType;
 use crate::train::ModelAndData;
 use std::path::Path;
 
@@ -37,7 +39,7 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     check_fit(config, spec.max_length(), &Vocabulary { largest_id: tokenizer.max_id(), rows: spec.vocab_size })?;
     let task = data::load(&config.data, &tokenizer)?;
     let chosen = device::choose(&config.model);
-    let model = model_on(config, source, &task, &chosen)?;
+    let model = model_on(config, &source, &task, &chosen)?;
     Ok(Prepared {
         config: config.clone(),
         subject: ModelAndData::Classifier(model, task),
@@ -78,7 +80,7 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     }
     let chosen = device::choose(&config.model);
     let widened = widened(&source, &chosen);
-    let model = lm_on(&config, source, &chosen)?;
+    let model = lm_on(&config, &source, &chosen)?;
     let warnings = chosen.warning.into_iter().chain(widened).chain(scores(&config.mixture));
     let mut warnings: Vec<String> = warnings.collect();
     for split in [&data.train, &data.dev] {
@@ -201,26 +203,40 @@ fn check_fit(config: &RunConfig, longest: usize, vocabulary: &Vocabulary) -> Res
 }
 
 /// Base model, mixture and head for a task, at step 0.
-pub fn model(config: &RunConfig, source: ModelSource, task: &TaskData) -> Result<Classifier> {
+pub fn model(config: &RunConfig, source: &ModelSource, task: &TaskData) -> Result<Classifier> {
     model_on(config, source, task, &device::choose(&config.model))
 }
 
-fn model_on(config: &RunConfig, source: ModelSource, task: &TaskData, chosen: &Chosen) -> Result<Classifier> {
+fn model_on(config: &RunConfig, source: &ModelSource, task: &TaskData, chosen: &Chosen) -> Result<Classifier> {
     let outputs = match task.problem {
         Problem::Classification => task.labels.len(),
         Problem::Regression => 1,
     };
     let spec = &source.spec;
-    device::check_room(chosen, spec.matmul_parameters() + spec.vocab_size * spec.hidden_size)?;
+    device::check_room(chosen, spec.matmul_parameters() + spec.vocab_size * spec.hidden_size, None)?;
     let seed = SeedStream::new(config.train.seed);
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs, seed };
-    let name = source.name();
-    Classifier::load(source.spec, &source.weights, &setup, chosen.dtype, &chosen.device)
-        .with_context(|| format!("loading the model {name}"))
+    let load = |dtype| Classifier::load(source.spec.clone(), &source.weights, &setup, dtype, &chosen.device);
+    in_a_format_that_fits(config, chosen, load).with_context(|| format!("loading the model {}", source.name()))
+}
+
+/// Loads a model in the chosen format, or, where that was chosen for the user and a weight is too large for it, in f32.
+fn in_a_format_that_fits<M>(config: &RunConfig, chosen: &Chosen, load: impl Fn(DType) -> Result<M>) -> Result<M> {
+    match load(chosen.dtype) {
+        Err(err)
+            if err.kind() == ErrorKind::Numerics
+                && chosen.dtype == DType::F16
+                && config.model.dtype == DtypeChoice::Auto =>
+        {
+            log::warn!("{err}; computing in f32");
+            load(DType::F32)
+        }
+        result => result,
+    }
 }
 
 /// Base model and mixture of a language model, at step 0.
-pub fn language_model(config: &RunConfig, source: LmSource) -> Result<CausalLm> {
+pub fn language_model(config: &RunConfig, source: &LmSource) -> Result<CausalLm> {
     lm_on(config, source, &device::choose(&config.model))
 }
 
@@ -233,7 +249,7 @@ fn base_values(source: &LmSource) -> usize {
 
 /// What the user should know where the matrices of a GGUF file do not stay as they are.
 fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
-    if chosen.device.is_cpu() || source.weights.gguf().is_none() {
+    if !chosen.device.is_cuda() || source.weights.gguf().is_none() {
         return None;
     }
     let size = format::bytes((base_values(source) * chosen.dtype.size_in_bytes()) as u64);
@@ -244,10 +260,11 @@ fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
     ))
 }
 
-fn lm_on(config: &RunConfig, source: LmSource, chosen: &Chosen) -> Result<CausalLm> {
-    device::check_room(chosen, base_values(&source))?;
+fn lm_on(config: &RunConfig, source: &LmSource, chosen: &Chosen) -> Result<CausalLm> {
+    let stored = source.weights.gguf().filter(|_| !chosen.device.is_cuda()).map(GgufWeights::stored_bytes);
+    device::check_room(chosen, base_values(source), stored)?;
     let mixture = (config.model.method == Method::Adamix).then_some(&config.mixture);
     let setup = LmSetup { mixture, seed: SeedStream::new(config.train.seed) };
-    CausalLm::load(source.spec, &source.weights, setup, chosen.dtype, &chosen.device)
-        .with_context(|| format!("loading the model {}", config.model.path))
+    let load = |dtype| CausalLm::load(source.spec.clone(), &source.weights, setup, dtype, &chosen.device);
+    in_a_format_that_fits(config, chosen, load).with_context(|| format!("loading the model {}", config.model.path))
 }

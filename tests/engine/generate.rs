@@ -11,7 +11,7 @@ use adamix::config::{MixtureConfig, MixtureKind};
 use adamix::eval::generate::{GenerateOptions, Generated, Hooks, generate};
 use adamix::model::{CausalLm, LmSetup, LmSource, Network as _};
 use adamix::rng::SeedStream;
-use candle_core::{DType, Device, Tensor};
+use adamix::tensor::{DType, Device, Tensor};
 
 const FAMILIES: [&str; 5] = ["gpt2", "llama", "mistral", "qwen2", "qwen3"];
 

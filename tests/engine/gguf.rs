@@ -6,9 +6,8 @@ mod models;
 
 use crate::support::gguf::{Entries, Stored, Value, number, text};
 use adamix::rng::{Purpose, SeedStream};
-use adamix::tensor::NumberFormat;
+use adamix::tensor::{Device, NumberFormat, Tensor};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
 
 /// Reproducible normal values.
 pub fn noise(shape: &[usize], std: f64, index: u64) -> Tensor {
@@ -38,8 +37,8 @@ fn ggml(format: NumberFormat) -> GgmlDType {
 
 /// A tensor in this format, by candle: bytes, and the values they stand for.
 pub fn quantised(dense: &Tensor, format: NumberFormat) -> (Vec<u8>, Tensor) {
-    let q = QTensor::quantize(dense, ggml(format)).unwrap();
-    (q.data().unwrap().to_vec(), q.dequantize(&Device::Cpu).unwrap())
+    let q = QTensor::quantize(dense.candle().unwrap(), ggml(format)).unwrap();
+    (q.data().unwrap().to_vec(), q.dequantize(&candle_core::Device::Cpu).unwrap().into())
 }
 
 /// Formats of q, k, v, o, gate, up and down.

@@ -11,7 +11,7 @@ use adamix::config::{Method, MixtureConfig};
 use adamix::data::{Batch, Labels};
 use adamix::model::{Classifier, ModelSource, Setup};
 use adamix::rng::SeedStream;
-use candle_core::{DType, Device};
+use adamix::tensor::{DType, Device};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::Deserialize;

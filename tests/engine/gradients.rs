@@ -14,8 +14,10 @@ mod narrow;
 mod narrow_decoder;
 
 use adamix::config::{MixtureConfig, RoutingPolicy};
+use adamix::error::Result;
 use adamix::rng::{Purpose, SeedStream};
-use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use adamix::tensor::{D, DType, Device, Shape, Tensor};
+use candle_core::Var;
 use std::panic::AssertUnwindSafe;
 
 /// Standard normal values, always the same for the same `index`.
@@ -66,11 +68,11 @@ pub fn close(what: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
 /// Gradients of `Σ weight * f(inputs)` by candle's autograd, in f64.
 #[expect(clippy::disallowed_methods, reason = "candle's autograd is the twin our gradients are compared with")]
 pub fn autograd(inputs: &[&Tensor], weight: &Tensor, f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Tensor> {
-    let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(&wide(x)).unwrap()).collect();
-    let leaves: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(wide(x).candle().unwrap()).unwrap()).collect();
+    let leaves: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone().into()).collect();
     let loss = (f(&leaves).unwrap() * wide(weight)).unwrap().sum_all().unwrap();
-    let store = loss.backward().unwrap();
-    vars.iter().map(|v| store.get(v).cloned().unwrap_or_else(|| v.zeros_like().unwrap())).collect()
+    let store = loss.candle().unwrap().backward().unwrap();
+    vars.iter().map(|v| store.get(v).cloned().unwrap_or_else(|| v.zeros_like().unwrap()).into()).collect()
 }
 
 /// Gradient of a scalar function of an f64 tensor by central differences.
@@ -95,10 +97,15 @@ pub fn norm(v: &[f64]) -> f64 {
     v.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
+/// The same values, through which autograd does not go.
+pub fn detached(x: &Tensor) -> Tensor {
+    x.candle().unwrap().detach().into()
+}
+
 /// Softmax over the last dimension from operations that autograd knows.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    let e = x.broadcast_sub(&x.max_keepdim(candle_core::D::Minus1)?.detach())?.exp()?;
-    e.broadcast_div(&e.sum_keepdim(candle_core::D::Minus1)?)
+    let e = x.broadcast_sub(&detached(&x.max_keepdim(D::Minus1)?))?.exp()?;
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use adamix::data::lab;
 use adamix::model::ModelSource;
-use candle_core::{DType, Device};
+use adamix::tensor::{DType, Device};
 use std::path::Path;
 
 #[path = "../../examples/make_lab/head.rs"]
@@ -26,7 +26,17 @@ fn the_encoder_loads_and_is_as_small_as_stated() {
     assert_eq!((spec.vocab_size, spec.max_positions, spec.type_vocab_size), (8192, 128, 2));
     let word = source.weights.get("embeddings.word_embeddings.weight", &[8192, 128], DType::F32, &Device::Cpu).unwrap();
     // trained weights, not the N(0, 0.02) they started from
-    let square = word.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+    let square = word
+        .sqr()
+        .unwrap()
+        .mean_keepdim((0, 1))
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .get(0)
+        .unwrap()
+        .to_scalar::<f32>()
+        .unwrap();
     assert!(square.sqrt() > 0.03, "root mean square of the word table {}", square.sqrt());
     assert!(source.weights.has("pooler.dense.weight"), "the head needs a pooler to start from");
 }

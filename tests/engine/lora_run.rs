@@ -60,11 +60,11 @@ fn a_whole_model_of_the_bundled_encoder_is_opened_again_and_says_the_same() {
     let batch = task.dev.batch(&rows);
     let mut bare = config.clone();
     (bare.model.path, bare.model.method) = (report.dir.display().to_string(), Method::HeadOnly);
-    let whole = run::model(&bare, ModelSource::open(&bare.model.path).unwrap(), task).unwrap();
+    let whole = run::model(&bare, &ModelSource::open(&bare.model.path).unwrap(), task).unwrap();
     let want = model.merged_own().unwrap().logits(&batch, None).unwrap();
     let got = whole.logits(&batch, None).unwrap();
     assert!(off(&got, &want) < 1e-5, "off by {}", off(&got, &want));
-    let untrained = run::model(&config, ModelSource::open("lab").unwrap(), task).unwrap().merged_own().unwrap();
+    let untrained = run::model(&config, &ModelSource::open("lab").unwrap(), task).unwrap().merged_own().unwrap();
     assert!(off(&untrained.logits(&batch, None).unwrap(), &want) > 1e-3, "four steps changed what it says");
     let words = |dir: &std::path::Path| tokenizers::Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
     let text = "a charming comedy";

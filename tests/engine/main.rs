@@ -1,5 +1,5 @@
 //! Engine tests: maths, data, files, protocol, processes. No window crate is needed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod architecture;
 mod artifact;
@@ -14,6 +14,7 @@ mod file_circles;
 mod generate;
 mod gguf;
 mod golden;
+mod gpu;
 mod gradients;
 mod independence;
 mod kill;
@@ -44,5 +45,14 @@ use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
 /// The plain loss of one pass, without a gradient.
 fn plain_loss() -> Objective {
     let (smoothing, weight) = (0.0, 0.0);
-    Objective { passes: 1, smoothing, weight, detach: true, both: false, gradient: false, max_logits: MAX_LOGITS }
+    Objective {
+        passes: 1,
+        smoothing,
+        weight,
+        detach: true,
+        both: false,
+        gradient: false,
+        max_logits: MAX_LOGITS,
+        overflows: 0,
+    }
 }

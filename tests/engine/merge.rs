@@ -10,7 +10,7 @@ use adamix::model::network::{self, FfnAdapter};
 use adamix::model::{BaseModel, CausalLm, Classifier, Encoder, Family, LmSetup, Network as _, Site};
 use adamix::nn::{Linear, Weight};
 use adamix::rng::SeedStream;
-use candle_core::{DType, Device, Tensor};
+use adamix::tensor::{DType, Device, Tensor};
 use std::ops::Range;
 
 fn setup(shared_up: bool) -> (RunConfig, Classifier, Batch) {
@@ -170,7 +170,7 @@ fn merging_changes_the_output_and_leaves_the_experts_alone() {
     // Negative control: with all experts equal, every route is the merged model.
     for param in model.params().iter().filter(|p| p.bank) {
         let first = param.value.narrow(0, 0, 1).unwrap();
-        let same = first.broadcast_as(param.value.shape()).unwrap().contiguous().unwrap().copy().unwrap();
+        let same = first.expand(param.value.shape()).unwrap().contiguous().unwrap().copy().unwrap();
         param.value.slice_set(&same, 0, 0).unwrap();
     }
     let merged = model.merged_own().unwrap().logits(&batch, None).unwrap();

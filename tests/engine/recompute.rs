@@ -8,7 +8,7 @@ use adamix::model::{Classifier, DropKeys, Family, ForwardOptions, Network as _};
 use adamix::nn::profile::{Phase, Recording};
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
-use adamix::tensor::HostTensor;
+use adamix::tensor::{HostTensor, Tensor};
 use adamix::train::Trainable as _;
 use adamix::train::checkpoint::host_tensors;
 use adamix::train::optimizer::AdamW;
@@ -17,7 +17,6 @@ use adamix::train::{Control, ModelAndData, NullObserver, Trainer};
 use adamix::workflow::preflight;
 use adamix::workflow::run;
 use adamix::workflow::run::Run as TrainingRun;
-use candle_core::Tensor;
 
 fn bits(model: &Classifier, grads: &Grads) -> Vec<(String, usize, Vec<u32>)> {
     let mut all = Vec::new();
@@ -79,7 +78,7 @@ fn every_token_of_the_last_layer_goes_the_same_way() {
             recompute,
         };
         let (y, trace) = model.base.forward(&batch, run).unwrap();
-        let dy = Tensor::ones_like(&y).unwrap();
+        let dy = Tensor::ones(y.shape(), y.dtype(), y.device()).unwrap();
         let mut grads = Grads::new(model.params());
         model.base.backward(trace.unwrap(), dy, &mut grads).unwrap();
         bits(&model, &grads)

@@ -12,7 +12,7 @@ mod update;
 
 use adamix::nn::kernels::cuda::launch::{Args, Launch, Source};
 use adamix::rng::{Purpose, SeedStream};
-use candle_core::{DType, Device, Shape, Tensor};
+use adamix::tensor::{DType, Device, Shape, Tensor};
 
 /// The formats the kernels know, with the relative error of storing a number in each.
 pub const FORMATS: [(u32, DType, f64); 3] = [(0, DType::F32, 6e-8), (1, DType::BF16, 4e-3), (2, DType::F16, 5e-4)];

@@ -8,8 +8,7 @@ use adamix::machine::facts;
 use adamix::machine::memory::{Counted, allocated};
 use adamix::model::decoder::Decoder;
 use adamix::rng::SeedStream;
-use adamix::tensor::NumberFormat;
-use candle_core::{DType, Device};
+use adamix::tensor::{DType, Device, NumberFormat};
 use std::alloc::System;
 
 #[global_allocator]

@@ -14,8 +14,8 @@ use adamix::data::text::TextBatch;
 use adamix::model::CausalLm;
 use adamix::nn::Params;
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::{Device, Tensor};
 use adamix::train::{Trainable as _, step};
-use candle_core::{Device, Tensor};
 
 /// Compares element by element with `|a - b| <= atol + rtol * |b|`; prints the worst element.
 #[track_caller]

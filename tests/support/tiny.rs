@@ -5,7 +5,7 @@ use adamix::data::{Dataset, Encoded, Row, Target, TaskData};
 use adamix::model::{Classifier, Encoder, EncoderSpec, Family, Setup};
 use adamix::nn::Act;
 use adamix::rng::{Purpose, SeedStream};
-use candle_core::{DType, Device};
+use adamix::tensor::{DType, Device};
 
 /// 3 layers, hidden 16, 2 heads.
 pub fn spec(family: Family) -> EncoderSpec {

@@ -18,8 +18,8 @@ pub const KEYS: &[Key] = &[
     key("model.trunk_dropout", "trunk-dropout", "Dropout of the frozen encoder in training, as in its config.json")
     .in_paper("true for encoders; its GPT-2 has none"),
     key("model.device", "device", "Where the numbers are computed; without such a GPU, on the CPU with a warning")
-        .allow("auto, cpu, cuda, metal, or a GPU by number such as cuda:1"),
-    key("model.dtype", "dtype", "Number format of the frozen base model and its activations; experts, head and optimizer are always f32")
+        .allow("auto (the first GPU that can be used, else the CPU), cpu, gpu (of any vendor), cuda (an NVIDIA GPU, in a build with the feature cuda), or a GPU by number such as gpu:1"),
+    key("model.dtype", "dtype", "Number format of the frozen base model and its activations; experts, head and optimizer are always f32; device gpu has no bf16")
         .among(&["auto", "f32", "bf16", "f16"]),
     key("model.threads", "threads", "CPU threads of the engine").allow("0 (automatic) to 1024"),
     key("data.task", "task", "A known task (fixes files, columns, labels, metric), custom rows, or text")

@@ -18,9 +18,10 @@ use crate::model::loras::{Module, Slot};
 use crate::model::network::LayerModules;
 use crate::model::{BaseModel as _, Encoder, Network as _};
 use crate::nn::Weight;
+use crate::nn::kernels::device;
 use crate::nn::kernels::gemm;
+use crate::tensor::DType;
 use crate::train::{ModelAndData, step};
-use candle_core::DType;
 
 /// The program, its libraries, threads and caches.
 const PROGRAM: f64 = 34e6;
@@ -245,12 +246,17 @@ pub struct Settled {
     pub note: Option<String>,
 }
 
-/// Decides [`Recompute::Auto`]: by what is free now, with the model loaded. `free`: bytes, where known.
+/// Decides [`Recompute::Auto`]: by what is free now, with the model loaded. `free`: bytes of the host's memory, where known;
+/// that of a GPU of any vendor is asked for here.
 pub fn settle(config: &RunConfig, subject: &ModelAndData, free: Option<u64>) -> Settled {
     let kept = || Need::of(config, subject, false).to_come();
     let again = || Need::of(config, subject, true).to_come();
     match (config.train.recompute, free) {
         (Recompute::Auto, Some(free)) if subject.model().device().is_cpu() => decide(kept(), again(), free),
+        (Recompute::Auto, _) if subject.model().device().is_gpu() => match device::memory(subject.model().device()) {
+            Some((free, _)) => decide(kept(), again(), free),
+            None => Settled { recompute: Recompute::Off, note: None },
+        },
         (Recompute::On, _) => Settled { recompute: Recompute::On, note: None },
         _ => Settled { recompute: Recompute::Off, note: None },
     }

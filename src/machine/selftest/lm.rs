@@ -19,7 +19,7 @@ use crate::nn::kernels::vocab_scores::vocab_scores;
 use crate::nn::kernels::{Act, Dropout, gated, gemm, residual};
 use crate::nn::{Grads, Params};
 use crate::rng::{Purpose, SeedStream};
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 pub(crate) fn checks(bench: &mut Bench) -> Result<()> {
     norms(bench)?;
@@ -46,7 +46,9 @@ fn norms(bench: &mut Bench) -> Result<()> {
         let sum = residual::add(&x[0], Some(&x[1]), drop)?;
         let affine = Affine { gamma: &x[2], beta: &x[5], eps: 1e-5 };
         let (_, saved) = layer_norm::forward(&x[0], None, Dropout::none(), affine)?;
-        Ok(vec![sum, residual::accumulate(x[4].copy()?, &x[3])?, layer_norm::output(&saved, affine)?])
+        let same = (Dropout::none(), x[3].dtype());
+        let (dsum, _) = layer_norm::backward_both(&x[3], Some(x[4].copy()?), &saved, &x[2], same)?;
+        Ok(vec![sum, dsum, layer_norm::output(&saved, affine)?])
     })?;
     let (heads, kv_heads, hd) = (3, 1, 40);
     let columns = (heads + 2 * kv_heads) * hd;
@@ -127,7 +129,8 @@ fn vocabulary(bench: &mut Bench) -> Result<()> {
         [("loss over a vocabulary", true, false), ("loss over a vocabulary, not detached", false, true)]
     {
         let (smoothing, weight, max_logits) = (0.1, 3.0, 2 * vocab * 8);
-        let objective = Objective { passes: 2, smoothing, weight, detach, both, gradient: true, max_logits };
+        let objective =
+            Objective { passes: 2, smoothing, weight, detach, both, gradient: true, max_logits, overflows: 0 };
         bench.check(kernel, &inputs, |x| {
             let loss = vocab_loss(&x[0], &x[1], &targets, objective)?;
             let parts = loss.rows.read()?;

@@ -12,16 +12,16 @@ use crate::mixture::{AdapterMixture, Bank, Pick, Route, RowMap};
 use crate::model::{Classifier, Encoder, EncoderSpec, Setup};
 use crate::nn::kernels::adamw::{self, Item, Update};
 use crate::nn::kernels::attention::{self, Layout, Qkv};
-use crate::nn::kernels::device::{scale_all, sum_of_squares, wide};
+use crate::nn::kernels::device::{PendingNorm, scale_all, wide};
 use crate::nn::kernels::layer_norm::{self, Affine};
 use crate::nn::kernels::{Act, Dropout, activation, gemm};
 use crate::nn::{Grads, ParamId, Params};
 use crate::rng::{Purpose, SeedStream};
+use crate::tensor::{DType, Device, Tensor, to_f32};
 use crate::train::Trainable;
 use crate::train::loss::{LossValues, classifier_loss};
 use crate::train::optimizer::AdamW;
 use crate::train::step::{StepIndex, step};
-use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 /// One comparison.
@@ -93,7 +93,7 @@ impl Bench {
         work: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>,
     ) -> Result<()> {
         let stream = |at: usize| SeedStream::new(11).stream(Purpose::Sampling, at as u64);
-        for (dtype, allowed) in FORMATS {
+        for (dtype, allowed) in self.formats(FORMATS) {
             let (mut here, mut reference) = (Vec::new(), Vec::new());
             for (at, input) in inputs.iter().enumerate() {
                 let (shape, dtype) = match *input {
@@ -115,6 +115,15 @@ impl Bench {
             self.push(kernel, dtype, difference, allowed);
         }
         Ok(())
+    }
+
+    /// Those the device computes in.
+    fn formats(&self, all: [(DType, f64); 3]) -> Vec<(DType, f64)> {
+        let takes = |dtype: DType| match &self.device {
+            Device::Gpu(gpu) => dtype == DType::F32 || dtype == DType::F16 && gpu.backend().facts().f16,
+            _ => true,
+        };
+        all.into_iter().filter(|(dtype, _)| takes(*dtype)).collect()
     }
 
     fn push(&mut self, kernel: &'static str, dtype: DType, difference: f64, allowed: f64) {
@@ -160,7 +169,7 @@ impl Bench {
         ];
         for (kernel, labels, outputs) in labels {
             self.check(kernel, &[Wide(&[2 * n as usize, outputs as usize])], |x| {
-                let loss = classifier_loss(&x[0], &labels, DType::F32, 2, &mixture)?;
+                let loss = classifier_loss(&x[0], &labels, DType::F32, 2, &mixture, 0)?;
                 let LossValues { total, task, consistency } = loss.value.read()?;
                 let values = Tensor::new(&[total, task, consistency], &Device::Cpu)?;
                 Ok(vec![values, (loss.gradient.outputs / loss.scale)?])
@@ -239,16 +248,17 @@ impl Bench {
     fn updates(&mut self) -> Result<()> {
         let inputs = [Wide(&[5]), Wide(&[40_000]), Wide(&[1])].repeat(4);
         self.check("AdamW, gradient norm", &inputs, |x| {
-            let copies = x.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
+            let copies = x.iter().map(Tensor::copy).collect::<Result<Vec<_>>>()?;
             let (p, m, v, g) = (&copies[..3], &copies[3..6], &copies[6..9], &copies[9..]);
-            let v = v.iter().map(Tensor::abs).collect::<candle_core::Result<Vec<_>>>()?;
-            let norm = sum_of_squares(&g.iter().collect::<Vec<_>>())?;
-            let mut scaled = g.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
+            let v = v.iter().map(|v| v * v).collect::<Result<Vec<_>>>()?;
+            let norm = PendingNorm::of(&g.iter().collect::<Vec<_>>())?;
+            let norm = norm.value(norm.tensor().map(to_f32).transpose()?);
+            let mut scaled = g.iter().map(Tensor::copy).collect::<Result<Vec<_>>>()?;
             scale_all(&mut scaled.iter_mut().collect::<Vec<_>>(), 0.5)?;
             let update = Update { lr: 1e-2, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, t: 3 };
             let item = |i: usize| Item { p: &p[i], m: &m[i], v: &v[i], g: Some(&scaled[i]), update };
             adamw::update_all(&[item(0), item(1), item(2)])?;
-            let mut out = vec![Tensor::new(&[norm.sqrt()], &Device::Cpu)?];
+            let mut out = vec![Tensor::new(&[norm], &Device::Cpu)?];
             out.extend(p.iter().chain(m).cloned().chain(v));
             Ok(out)
         })
@@ -257,7 +267,7 @@ impl Bench {
     /// `work` on the device in every format against the same on the CPU in single precision.
     fn against_cpu(&mut self, name: &'static str, work: impl Fn(&Device, DType) -> Result<Vec<f64>>) -> Result<()> {
         let wanted = work(&Device::Cpu, DType::F32)?;
-        for (dtype, allowed) in TRAINING {
+        for (dtype, allowed) in self.formats(TRAINING) {
             let difference = largest_difference(&work(&self.device, dtype)?, &wanted);
             self.push(name, dtype, difference, allowed);
         }
@@ -318,7 +328,7 @@ fn classifier_losses(device: &Device, dtype: DType) -> Result<Vec<f64>> {
 }
 
 fn host(x: &Tensor) -> Result<Vec<f64>> {
-    Ok(x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+    x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
 }
 
 /// Largest difference as a share of the largest value wanted; not a number where one of them is none.

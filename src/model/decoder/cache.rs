@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::network::BaseModel as _;
 use crate::nn::kernels::cached_attention::{HeadCounts, Pool};
 use crate::nn::kernels::rope::Angles;
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 use std::sync::Arc;
 
 /// A sequence in a [`KvCache`].
@@ -62,7 +62,7 @@ impl KvCache {
             free: Vec::new(),
             sequences: Vec::new(),
             angles: None,
-            on_device: decoder.device().is_cuda(),
+            on_device: !decoder.device().is_cpu(),
             reserved: 0,
         }
     }

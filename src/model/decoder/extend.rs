@@ -12,7 +12,7 @@ use crate::nn::kernels::attention::{self, Layout, Qkv};
 use crate::nn::kernels::cached_attention::{self, HeadCounts, Query};
 use crate::nn::kernels::device::NewTokens;
 use crate::nn::kernels::{HostRef, host, is_fast};
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 use std::ops::Range;
 
 /// Where the new tokens of a step stand.
@@ -67,7 +67,9 @@ impl Decoder {
         let mut stream = Stream { sum: self.embed(batch, &pass, 1)?, delta: None };
         for (i, layer) in self.layers.iter().enumerate() {
             let context = pass.context(spec, i, self.activation_dtype());
-            let attend = &mut |qkv: &Qkv, layout: &Layout| cache.attend(i, &step, qkv, layout);
+            let attend = &mut |qkv: &Qkv, layout: &Layout| {
+                Ok((cache.attend(i, &step, qkv, layout)?, attention::Saved::default()))
+            };
             stream = layer.forward(&stream, context, attend)?.0;
         }
         let last: Vec<u32> = batch.offsets.iter().skip(1).map(|&end| end as u32 - 1).collect();
@@ -127,7 +129,8 @@ impl KvCache {
         let counts = HeadCounts { heads: layout.heads, kv_heads: layout.kv_heads, head_dim: layout.head_dim };
         if let Some(words) = &step.words {
             let pool = &self.device_pool(layer, joint)?;
-            let new = NewTokens { qkv: joint, pool, words, counts };
+            let longest = step.seen.iter().map(|&(_, seen)| seen).max().unwrap_or(0);
+            let new = NewTokens { qkv: joint, pool, words, longest, counts };
             return match new.cache(!step.fresh)? {
                 Some(out) => Ok(out),
                 None => attention::forward(qkv, layout),
@@ -145,7 +148,7 @@ impl KvCache {
         let queries = step.seen.iter().map(query).collect::<Result<Vec<_>>>()?;
         let out = cached_attention::attend(&values, &queries, self.pool(layer), counts)?;
         let out = host::tensor(out, (queries.len(), layout.heads * layout.head_dim))?;
-        Ok(out.to_device(joint.device())?.to_dtype(joint.dtype())?)
+        out.to_device(joint.device())?.to_dtype(joint.dtype())
     }
 }
 

@@ -5,8 +5,7 @@ use crate::error::Result;
 use crate::model::loras::AdaptedLinear;
 use crate::model::network::BaseModel as _;
 use crate::nn::{Linear, PreNorm, Weight};
-use crate::tensor::NumberFormat;
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, NumberFormat, Tensor};
 
 impl Decoder {
     /// The same decoder with its matrices stored in `dtype`, as [`Decoder::load`] would have them.

@@ -23,7 +23,7 @@ use crate::nn::kernels::rope::{self, Angles, Heads, Rope};
 use crate::nn::kernels::{activation, gated};
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Act, Dropout, Grads, ParamId, PreNorm, pre_norm};
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Tensor};
 
 /// Scales of normalised queries and keys. `[head_dim]` each
 #[derive(Clone, Debug)]
@@ -54,6 +54,9 @@ pub struct DecoderLayer {
     /// Whether the feed-forward block is gated.
     pub gated: bool,
 }
+
+/// Makes attention's output, and what its backward pass needs, of the joint q, k and v.
+pub type Attend<'a> = &'a mut dyn FnMut(&Qkv, &Layout) -> Result<(Tensor, attention::Saved)>;
 
 /// The residual stream, and what the last block still has to add to it. `[tokens, d]` each
 #[derive(Clone, Debug)]
@@ -100,6 +103,7 @@ pub struct Saved {
     attention_norm: pre_norm::Saved,
     /// As attention took them, or, where they are normalised, before that: the rest is computed again.
     qkv: Tensor,
+    attention: attention::Saved,
     /// Input of the output projection, where that or its LoRA is trained.
     attended: Option<Tensor>,
     ffn_norm: pre_norm::Saved,
@@ -116,10 +120,9 @@ pub struct StreamGradient {
     pub delta: Tensor,
 }
 
-impl StreamGradient {
-    /// From the norm that made the add.
-    pub fn of(norm: &pre_norm::Saved, sum: Tensor) -> Result<Self> {
-        Ok(Self { delta: norm.through_dropout(&sum)?, sum })
+impl From<(Tensor, Tensor)> for StreamGradient {
+    fn from((sum, delta): (Tensor, Tensor)) -> Self {
+        Self { sum, delta }
     }
 }
 
@@ -147,12 +150,7 @@ impl DecoderLayer {
 
     /// One layer on. `attend` makes attention's output of the joint q, k and v, and may remember keys and values.
     /// `[tokens, qkv columns] -> [tokens, heads * head_dim]`
-    pub fn forward(
-        &self,
-        x: &Stream,
-        ctx: LayerContext<'_>,
-        attend: &mut dyn FnMut(&Qkv, &Layout) -> Result<Tensor>,
-    ) -> Result<(Stream, Saved)> {
+    pub fn forward(&self, x: &Stream, ctx: LayerContext<'_>, attend: Attend<'_>) -> Result<(Stream, Saved)> {
         let [qkv_linear, out_linear, inner_linear, outer] = &self.modules.linears;
         let (h1, sum, attention_norm) = timed(Phase::Elementwise, || match &x.delta {
             Some(delta) => self.attention_norm.forward(delta, Some(&x.sum), ctx.drops[0], ctx.activation_dtype),
@@ -162,7 +160,7 @@ impl DecoderLayer {
         drop(h1);
         let kept = self.qk_norm.is_some().then(|| raw.clone());
         let qkv = Qkv::Joint(timed(Phase::Elementwise, || self.prepared(raw, &ctx.layout, ctx.positions))?);
-        let attended = timed(Phase::AttentionForward, || attend(&qkv, &ctx.layout))?;
+        let (attended, attention) = timed(Phase::AttentionForward, || attend(&qkv, &ctx.layout))?;
         let Qkv::Joint(qkv) = qkv else { return Err(Error::internal("queries came apart from keys")) };
         let (out, out_loras) = out_linear.forward(&attended, ctx.lora, ctx.rows)?;
         let attended = out_linear.needs_input().then_some(attended);
@@ -184,6 +182,7 @@ impl DecoderLayer {
             layout: ctx.layout,
             attention_norm,
             qkv: kept.unwrap_or(qkv),
+            attention,
             attended,
             ffn_norm,
             inner,
@@ -227,28 +226,26 @@ impl DecoderLayer {
         drop(dinner);
         let Some(dh2) = dh2 else { return Ok(None) };
         self.ffn_norm.add_grads(&saved.ffn_norm, &dh2, grads)?;
-        let StreamGradient { sum: dsum, delta: dout } = timed(Phase::Elementwise, || {
-            StreamGradient::of(&saved.ffn_norm, self.ffn_norm.backward(&saved.ffn_norm, &dh2, Some(dsum))?)
-        })?;
+        let (dsum, dout) = timed(Phase::Elementwise, || self.ffn_norm.backward(&saved.ffn_norm, &dh2, Some(dsum)))?;
         let dattended = goes_below(Slot::Out).then(|| out.linear.backward(&dout)).transpose()?;
         let dattended = out.add_grads(out_loras, || kept(&saved.attended), (&dout, 0), dattended, grads)?;
         drop(dout);
         let Some(dattended) = dattended else { return Ok(None) };
-        let dqkv = self.attention_backward(saved.qkv, &saved.layout, &dattended, positions, grads)?;
+        let taken = (saved.qkv, saved.attention);
+        let dqkv = self.attention_backward(taken, &saved.layout, &dattended, positions, grads)?;
         let dh1 = below.then(|| qkv.linear.backward(&dqkv)).transpose()?;
         let h1 = || timed(Phase::Elementwise, || self.attention_norm.output(&saved.attention_norm));
         let dh1 = qkv.add_grads(qkv_loras, h1, (&dqkv, 0), dh1, grads)?;
         let Some(dh1) = dh1 else { return Ok(None) };
         let _norm = scope(Phase::Elementwise);
         self.attention_norm.add_grads(&saved.attention_norm, &dh1, grads)?;
-        let dsum = self.attention_norm.backward(&saved.attention_norm, &dh1, Some(dsum))?;
-        StreamGradient::of(&saved.attention_norm, dsum).map(Some)
+        Ok(Some(self.attention_norm.backward(&saved.attention_norm, &dh1, Some(dsum))?.into()))
     }
 
     /// From attention's output back to the joint q, k, v as their linear layer made them.
     fn attention_backward(
         &self,
-        qkv: Tensor,
+        (qkv, saved): (Tensor, attention::Saved),
         layout: &Layout,
         dattended: &Tensor,
         positions: Option<Positions<'_>>,
@@ -258,7 +255,8 @@ impl DecoderLayer {
         let raw = norm.is_some().then(|| qkv.clone());
         // Without a norm, what was saved is what attention took.
         let taken = if norm.is_some() { self.prepared(qkv, layout, positions)? } else { qkv };
-        let back = timed(Phase::AttentionBackward, || attention::backward(&Qkv::Joint(taken), layout, dattended))?;
+        let taken = Qkv::Joint(taken);
+        let back = timed(Phase::AttentionBackward, || attention::backward_saved(&taken, layout, &saved, dattended))?;
         let Qkv::Joint(dqkv) = back else { return Err(Error::internal("queries came apart from keys")) };
         let _rest = scope(Phase::Elementwise);
         let dqkv = match positions {

@@ -15,7 +15,7 @@ use crate::nn::kernels::vocab_scores::{TokenScores, vocab_scores};
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Grads, Params};
 use crate::rng::SeedStream;
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// A causal language model.
 pub type CausalLm = AdaptedModel<Decoder>;
@@ -79,7 +79,7 @@ impl AdaptedModel<Decoder> {
     /// Where the base model is trained and the gradient wanted, the head's is computed too. hidden `[passes * targets, d]`
     pub fn loss(&self, hidden: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
         // What fits a processor's memory leaves a GPU without work.
-        let default = objective.max_logits == MAX_LOGITS && hidden.device().is_cuda();
+        let default = objective.max_logits == MAX_LOGITS && !hidden.device().is_cpu();
         let objective = Objective { max_logits: objective.max_logits * if default { 4 } else { 1 }, ..objective };
         timed(Phase::Head, || {
             if self.base.base_trained() && objective.gradient {

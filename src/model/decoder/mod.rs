@@ -38,9 +38,9 @@ use crate::nn::kernels::rope::{Angles, Heads};
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Dropout, Grads, PreNorm, Weight, pre_norm};
 use crate::rng::SeedStream;
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 use layer::{LayerContext, Positions, Stream, StreamGradient};
-use read::{Reader, Source, Tensors};
+use read::{OnDevice, Reader, Source, Tensors};
 use std::sync::Arc;
 use train::{EmbeddingSaved, TrainedTables};
 
@@ -157,12 +157,12 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads all tensors of a checkpoint: matrices in `dtype`, vectors in f32. On the CPU a GGUF file's matrices stay as they
-    /// are stored there, and `dtype` is that of the activations (see [`Decoder::computing_in`]).
+    /// Reads all tensors of a checkpoint: matrices in `dtype`, vectors in f32. A GGUF file's matrices stay as they are stored
+    /// there, but through CUDA; then `dtype` is that of the activations (see [`Decoder::computing_in`]).
     pub fn load(spec: DecoderSpec, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
         takes_model(device, spec.head_dim, spec.hidden_size)?;
-        let decoder = match weights.gguf().filter(|_| device.is_cpu()) {
-            Some(file) => Self::from_source(spec, file),
+        let decoder = match weights.gguf().filter(|_| !device.is_cuda()) {
+            Some(file) => Self::from_source(spec, &OnDevice { source: file, device }),
             None => Self::from_tensors(spec, &weights.reader(dtype, device)),
         };
         Ok(decoder?.computing_in(dtype))
@@ -272,11 +272,11 @@ impl Decoder {
         pass: &DecoderPass,
         dy: &Tensor,
     ) -> Result<StreamGradient> {
-        let back = StreamGradient::of(norm, self.final_norm.backward(norm, dy, None)?)?;
+        let back = StreamGradient::from(self.final_norm.backward(norm, dy, None)?);
         let Some(rows) = rows else { return Ok(back) };
         let whole = |part: &Tensor| -> Result<Tensor> {
             let zeros = Tensor::zeros((pass.mode.tokens.rows(), self.spec.hidden_size), part.dtype(), part.device())?;
-            Ok(zeros.index_add(rows, part, 0)?)
+            zeros.index_add_once(rows, part)
         };
         Ok(StreamGradient { sum: whole(&back.sum)?, delta: whole(&back.delta)? })
     }
@@ -294,7 +294,7 @@ impl Decoder {
     fn repeat_rows(&self, rows: &[u32], tokens: usize, passes: usize) -> Result<Tensor> {
         let all: Vec<u32> =
             (0..passes).flat_map(|pass| rows.iter().map(move |row| row + (pass * tokens) as u32)).collect();
-        Ok(Tensor::new(all, self.device())?)
+        Tensor::new(all, self.device())
     }
 
     fn check(&self, batch: Packed<'_>, rows: Option<&[u32]>) -> Result<()> {
@@ -345,7 +345,7 @@ impl Stack for Decoder {
 
     fn layer_forward(&self, i: usize, x: &Stream, pass: &DecoderPass) -> Result<(Stream, layer::Saved)> {
         let context = pass.context(&self.spec, i, self.activation_dtype);
-        self.layers[i].forward(x, context, &mut attention::forward)
+        self.layers[i].forward(x, context, &mut attention::forward_saving)
     }
 
     fn layer_backward(

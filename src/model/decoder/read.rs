@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::model::network::LayerModules;
 use crate::nn::{LayerNorm, Linear, PreNorm, Weight};
 use crate::tensor::gguf::NamingScheme;
-use candle_core::Tensor;
+use crate::tensor::{Device, Tensor};
 
 /// Where a decoder's values come from. Names are those of Hugging Face checkpoints, without the base model's prefix.
 pub trait Source {
@@ -33,6 +33,23 @@ impl Source for Tensors<'_> {
             return Ok((self.get)(name, &[d_in, d_out])?.t()?.contiguous()?.into());
         }
         Ok((self.get)(name, &[d_out, d_in])?.into())
+    }
+}
+
+/// A source's values in the memory of a device, quantised ones as they are stored.
+pub struct OnDevice<'a> {
+    /// The source.
+    pub source: &'a dyn Source,
+    /// The device: the processor, or a GPU whose kernels decode them.
+    pub device: &'a Device,
+}
+
+impl Source for OnDevice<'_> {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.source.tensor(name, shape)?.to_device(self.device)
+    }
+    fn matrix(&self, name: &str, d_out: usize, d_in: usize) -> Result<Weight> {
+        self.source.matrix(name, d_out, d_in)?.on(self.device)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Decoder, DecoderFamily, DecoderLayer};
 use crate::error::{Error, Result};
 use crate::nn::{Dropout, Grads, ParamId, Params, Weight};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 /// Where the gradients of the tables and of the head go.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ impl Decoder {
         let Some(trained) = self.trained else { return Ok(()) };
         let dx = saved.drop.apply(dx)?;
         let sums = |table: &Tensor, rows: &[u32]| -> Result<Tensor> {
-            Ok(table.zeros_like()?.index_add(&Tensor::new(rows, dx.device())?, &dx, 0)?)
+            table.zeros_like()?.index_add(&Tensor::new(rows, dx.device())?, &dx, 0)
         };
         grads.add(trained.tokens, 0, sums(self.token_embeddings.tensor()?, &saved.tokens)?)?;
         if let (Some(id), Some(table)) = (trained.positions, &self.position_embeddings) {

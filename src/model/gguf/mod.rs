@@ -10,10 +10,9 @@ use super::decoder::{DecoderFamily, DecoderSpec};
 use crate::error::{Context as _, Error, Result};
 use crate::nn::Weight;
 use crate::nn::kernels::quant::Quantised;
-use crate::tensor::NumberFormat;
 use crate::tensor::gguf::names::CheckpointTensor;
 use crate::tensor::gguf::{GgufFile, GgufTensor, NamingScheme, layout};
-use candle_core::Tensor;
+use crate::tensor::{NumberFormat, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -126,6 +125,12 @@ impl GgufWeights {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
+    /// Bytes of all tensors as they are stored.
+    pub fn stored_bytes(&self) -> u64 {
+        let bytes = |entry: &StoredTensor| entry.format.bytes(entry.stored.iter().map(|&size| size as u64).product());
+        self.entries.values().map(bytes).sum()
+    }
+
     /// Names of all tensors, sorted, without the prefix of the base model.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
@@ -167,7 +172,7 @@ impl GgufWeights {
         let values = Quantised::new(entry.format, bytes, 1, n)?.dense()?.flatten_all()?;
         let Some(head_dim) = entry.head_dim else { return Ok(values) };
         let order: Vec<u32> = (0..n).map(|i| layout::interleaved_row(i, head_dim) as u32).collect();
-        Ok(values.index_select(&Tensor::new(order, values.device())?, 0)?)
+        values.index_select(&Tensor::new(order, values.device())?, 0)
     }
 
     fn quantised(&self, name: &str, entry: &StoredTensor) -> Result<Quantised> {

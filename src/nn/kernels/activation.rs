@@ -2,11 +2,12 @@
 
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, widen};
+use super::gpu::on_gpu;
 use super::host::{self, HostView, Number, Unwritten, for_rows};
 use super::simd;
 pub use super::types::Act;
 use crate::error::Result;
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 const INV_SQRT_2: f32 = std::f32::consts::FRAC_1_SQRT_2;
 const INV_SQRT_TAU: f32 = 0.398_942_3;
@@ -87,9 +88,10 @@ pub fn slopes<T: Number, U: Number>(act: Act, x: &[T], out: &mut [U]) {
 /// `act(x)`, any shape.
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
     if_fast!(x, fast_forward(act, x));
+    on_gpu!(x, elementwise::act_forward(act, x));
     on_cuda!(x, ops::act_forward(act, x));
     if half(x) {
-        return Ok(forward(act, &widen(x)?)?.to_dtype(x.dtype())?);
+        return forward(act, &widen(x)?)?.to_dtype(x.dtype());
     }
     plain_forward(act, x)
 }
@@ -104,9 +106,10 @@ pub fn backward(act: Act, x: &Tensor, dy: Tensor) -> Result<Tensor> {
     if x.dtype() == dy.dtype() {
         if_fast!(x, fast_backward(act, x, dy));
     }
+    on_gpu!(x, elementwise::act_backward(act, x, dy));
     on_cuda!(x, ops::act_backward(act, x, dy));
     if half(x) {
-        return Ok(backward(act, &widen(x)?, widen(&dy)?)?.to_dtype(dy.dtype())?);
+        return backward(act, &widen(x)?, widen(&dy)?)?.to_dtype(dy.dtype());
     }
     plain_backward(act, x, &dy)
 }
@@ -153,7 +156,7 @@ pub fn plain_backward(act: Act, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         }
         Act::Tanh => x.tanh()?.sqr()?.affine(-1.0, 1.0)?,
     };
-    Ok((dy * slope)?)
+    dy * slope
 }
 
 const INV_SQRT_TAU_F64: f64 = 0.398_942_280_401_432_7;

@@ -2,16 +2,18 @@
 
 use super::cuda::on_cuda;
 use super::device::is_fast;
+use super::gpu::on_gpu;
 use super::host::{HostRef, change_shared};
 use super::simd;
 pub use super::types::{Item, Update};
 use crate::error::Result;
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 /// Values `p`, moments `m`, `v` and gradient `g` of the same shape; p, m and v are changed in place.
 pub fn update(p: &Tensor, m: &Tensor, v: &Tensor, g: &Tensor, u: Update) -> Result<()> {
     let (b1, b2) = u.betas;
     let (c1, c2) = u.corrections();
+    on_gpu!(p, update::adamw(&[Item { p, m, v, g: Some(g), update: u }]));
     if !is_fast(p) {
         on_cuda!(p, ops::adamw(&[Item { p, m, v, g: Some(g), update: u }]));
         return plain_update(p, m, v, g, u);
@@ -39,6 +41,9 @@ pub fn update(p: &Tensor, m: &Tensor, v: &Tensor, g: &Tensor, u: Update) -> Resu
 
 /// [`update`] of many tensors: on a GPU in one launch.
 pub fn update_all(items: &[Item<'_>]) -> Result<()> {
+    if items.first().is_some_and(|first| first.p.device().is_gpu()) {
+        return super::gpu::update::adamw(items);
+    }
     if items.first().is_some_and(|first| super::cuda::has_kernels(first.p)) {
         return super::cuda::ops::adamw(items);
     }

@@ -9,12 +9,13 @@ pub use plain::{plain_backward, plain_forward, plain_softmax};
 
 use super::device::{half, if_fast, widen};
 use super::gemm::{Matrix, Out, Precision, raw};
+use super::gpu;
 use super::host::{self, HostView, Number, Place, Shared, Unwritten, Values, room};
 use super::simd;
 use super::types::{Dropout, QkvPart};
 pub use super::types::{Layout, Qkv};
 use crate::error::{Error, Result};
-use candle_core::{D, Tensor};
+use crate::tensor::{D, Tensor};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -195,14 +196,34 @@ unsafe fn output<T: Number>(spans: &[Range<usize>], stride: usize, write: impl F
     }
 }
 
+/// What the backward pass needs beside queries, keys and values: nothing on a processor, which computes the probabilities again.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    /// On a GPU of our own: the output, and the log-sum-exp of each row of scores.
+    on_gpu: Option<[Tensor; 2]>,
+}
+
 /// Attention output. -> `[n_q, heads * head_dim]`
 pub fn forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
+    Ok(forward_saving(qkv, layout)?.0)
+}
+
+/// Attention output, and what [`backward_saved`] needs. -> `[n_q, heads * head_dim]`
+pub fn forward_saving(qkv: &Qkv, layout: &Layout) -> Result<(Tensor, Saved)> {
+    if qkv.tensor().device().is_gpu() {
+        let (out, lse) = gpu::attention::forward(qkv, layout)?;
+        return Ok((out.clone(), Saved { on_gpu: Some([out, lse]) }));
+    }
+    Ok((forward_elsewhere(qkv, layout)?, Saved::default()))
+}
+
+fn forward_elsewhere(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
     if_fast!(qkv.tensor(), fast_forward(qkv, layout));
     if super::cuda::takes_heads(qkv.tensor(), layout.head_dim) {
         return super::cuda::ops::attention_forward(qkv, layout);
     }
     if half(qkv.tensor()) {
-        return Ok(forward(&qkv.map(widen)?, layout)?.to_dtype(qkv.tensor().dtype())?);
+        return forward_elsewhere(&qkv.map(widen)?, layout)?.to_dtype(qkv.tensor().dtype());
     }
     plain_forward(qkv, layout)
 }
@@ -235,6 +256,18 @@ fn fast_forward<T: Number>(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
 
 /// Gradients of q, k and v in the shape they came in. dy `[n_q, width]`
 pub fn backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
+    backward_saved(qkv, layout, &Saved::default(), dy)
+}
+
+/// As [`backward`] with what [`forward_saving`] gave. dy `[n_q, width]`
+pub fn backward_saved(qkv: &Qkv, layout: &Layout, saved: &Saved, dy: &Tensor) -> Result<Qkv> {
+    if dy.device().is_gpu() {
+        let [out, lse] = match &saved.on_gpu {
+            Some(saved) => saved.clone(),
+            None => gpu::attention::forward(qkv, layout)?.into(),
+        };
+        return gpu::attention::backward(qkv, layout, [&out, &lse], dy);
+    }
     if qkv.tensor().dtype() == dy.dtype() {
         if_fast!(dy, fast_backward(qkv, layout, dy));
     }
@@ -242,7 +275,7 @@ pub fn backward(qkv: &Qkv, layout: &Layout, dy: &Tensor) -> Result<Qkv> {
         return super::cuda::ops::attention_backward(qkv, layout, dy);
     }
     if half(dy) {
-        return backward(&qkv.map(widen)?, layout, &widen(dy)?)?.map(|t| Ok(t.to_dtype(dy.dtype())?));
+        return backward(&qkv.map(widen)?, layout, &widen(dy)?)?.map(|t| t.to_dtype(dy.dtype()));
     }
     plain_backward(qkv, layout, dy)
 }

@@ -2,11 +2,12 @@
 
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, is_fast, is_fast16, widen};
+use super::gpu::{self, on_gpu};
 use super::host::{self, HostView, Number};
 use super::simd;
 pub use super::types::Dropout;
 use crate::error::Result;
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Tensor};
 use half::bf16;
 
 impl Dropout {
@@ -16,17 +17,19 @@ impl Dropout {
             return Ok(x.clone());
         }
         if_fast!(x, apply_same(x, *self));
+        on_gpu!(x, elementwise::dropout(x, *self, x.dtype()));
         on_cuda!(x, ops::dropout(x, *self));
         if half(x) {
-            return Ok(self.apply(&widen(x)?)?.to_dtype(x.dtype())?);
+            return self.apply(&widen(x)?)?.to_dtype(x.dtype());
         }
-        Ok((x * self.mask(x.dims(), x)?)?)
+        x * self.mask(x.dims(), x)?
     }
 
     /// `x` times the mask in another format; the input itself when nothing is dropped and it has that format.
     pub fn apply_as(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         match dtype {
             _ if x.dtype() == dtype => self.apply(x),
+            _ if x.device().is_gpu() => gpu::elementwise::dropout(x, *self, dtype),
             DType::BF16 if is_fast(x) && simd::multiplies_bf16() => apply::<f32, bf16>(x, *self),
             DType::F32 if is_fast16(x) => apply::<bf16, f32>(x, *self),
             _ => Ok(self.apply(x)?.to_dtype(dtype)?),
@@ -37,7 +40,7 @@ impl Dropout {
     pub fn mask(&self, dims: &[usize], like: &Tensor) -> Result<Tensor> {
         let n: usize = dims.iter().product();
         let values: Vec<f32> = (0..n as u32).map(|i| self.factor(i)).collect();
-        Ok(Tensor::from_vec(values, dims, like.device())?.to_dtype(like.dtype())?)
+        Tensor::from_vec(values, dims, like.device())?.to_dtype(like.dtype())
     }
 }
 

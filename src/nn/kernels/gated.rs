@@ -3,10 +3,11 @@
 use super::activation::{self, Act, for_each_act, slope, value};
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, widen};
+use super::gpu::on_gpu;
 use super::host::{self, HostView, Number, for_rows};
 use super::simd;
 use crate::error::{Error, Result};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 
 fn halves(x: &Tensor) -> Result<(usize, usize)> {
     let (n, both) = x.dims2()?;
@@ -17,9 +18,10 @@ fn halves(x: &Tensor) -> Result<(usize, usize)> {
 pub fn forward(act: Act, x: &Tensor) -> Result<Tensor> {
     halves(x)?;
     if_fast!(x, fast_forward(act, x));
+    on_gpu!(x, heads::gated_forward(act, x));
     on_cuda!(x, lm_ops::gated_forward(act, x));
     if half(x) {
-        return Ok(forward(act, &widen(x)?)?.to_dtype(x.dtype())?);
+        return forward(act, &widen(x)?)?.to_dtype(x.dtype());
     }
     plain_forward(act, x)
 }
@@ -53,9 +55,10 @@ pub fn backward(act: Act, x: Tensor, dy: &Tensor) -> Result<Tensor> {
     if x.dtype() == dy.dtype() {
         if_fast!(dy, fast_backward(act, x, dy));
     }
+    on_gpu!(dy, heads::gated_backward(act, x, dy));
     on_cuda!(dy, lm_ops::gated_backward(act, x, dy));
     if half(dy) {
-        return Ok(backward(act, widen(&x)?, &widen(dy)?)?.to_dtype(x.dtype())?);
+        return backward(act, widen(&x)?, &widen(dy)?)?.to_dtype(x.dtype());
     }
     plain_backward(act, &x, dy)
 }
@@ -89,7 +92,7 @@ fn gradients<T: Number>(
 /// [`forward`] from candle operations.
 pub fn plain_forward(act: Act, x: &Tensor) -> Result<Tensor> {
     let (_, f) = halves(x)?;
-    Ok((activation::plain_forward(act, &x.narrow(1, 0, f)?.contiguous()?)? * x.narrow(1, f, f)?)?)
+    activation::plain_forward(act, &x.narrow(1, 0, f)?.contiguous()?)? * x.narrow(1, f, f)?
 }
 
 /// [`backward`] from candle operations.
@@ -98,5 +101,5 @@ pub fn plain_backward(act: Act, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (gate, up) = (x.narrow(1, 0, f)?.contiguous()?, x.narrow(1, f, f)?);
     let dgate = activation::plain_backward(act, &gate, &(dy * up)?)?;
     let dup = (dy * activation::plain_forward(act, &gate)?)?;
-    Ok(Tensor::cat(&[dgate, dup], 1)?)
+    Tensor::cat(&[dgate, dup], 1)
 }

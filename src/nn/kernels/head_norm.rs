@@ -3,12 +3,13 @@
 
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, widen};
+use super::gpu::on_gpu;
 use super::host::{self, HostRef, HostView, Number, for_rows};
 use super::rms_norm::plain_rstd;
 use super::simd;
 pub use super::types::HeadNorm;
 use crate::error::{Error, Result};
-use candle_core::{D, Tensor};
+use crate::tensor::{D, Tensor};
 
 impl HeadNorm<'_> {
     fn check(&self, columns: usize) -> Result<usize> {
@@ -24,9 +25,10 @@ impl HeadNorm<'_> {
 pub fn forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
     norm.check(x.dims2()?.1)?;
     if_fast!(x, fast_forward(x, norm));
+    on_gpu!(x, heads::norm_forward(x, norm));
     on_cuda!(x, lm_ops::head_norm_forward(x, norm));
     if half(x) {
-        return Ok(forward(&widen(x)?, norm)?.to_dtype(x.dtype())?);
+        return forward(&widen(x)?, norm)?.to_dtype(x.dtype());
     }
     plain_forward(x, norm)
 }
@@ -63,9 +65,10 @@ pub fn backward(x: &Tensor, norm: HeadNorm<'_>, dy: Tensor) -> Result<Tensor> {
     if x.dtype() == dy.dtype() {
         if_fast!(x, fast_backward(x, norm, dy));
     }
+    on_gpu!(x, heads::norm_backward(x, norm, dy));
     on_cuda!(x, lm_ops::head_norm_backward(x, norm, dy));
     if half(x) {
-        return Ok(backward(&widen(x)?, norm, widen(&dy)?)?.to_dtype(dy.dtype())?);
+        return backward(&widen(x)?, norm, widen(&dy)?)?.to_dtype(dy.dtype());
     }
     plain_backward(x, norm, &dy)
 }
@@ -119,7 +122,7 @@ fn each_block(
     if at < columns {
         parts.push(x.narrow(1, at, columns - at)?);
     }
-    Ok(Tensor::cat(&parts, 1)?)
+    Tensor::cat(&parts, 1)
 }
 
 /// Gradients of both γ. x, dy `[n, columns]` -> `[head_dim]` each
@@ -137,7 +140,7 @@ pub fn gamma_grads(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<[Tenso
 
 /// [`forward`] from candle operations.
 pub fn plain_forward(x: &Tensor, norm: HeadNorm<'_>) -> Result<Tensor> {
-    each_block(x, norm, |x, _, _, gamma| Ok(x.broadcast_mul(&plain_rstd(x, norm.eps)?)?.broadcast_mul(gamma)?))
+    each_block(x, norm, |x, _, _, gamma| x.broadcast_mul(&plain_rstd(x, norm.eps)?)?.broadcast_mul(gamma))
 }
 
 /// [`backward`] from candle operations.
@@ -148,6 +151,6 @@ pub fn plain_backward(x: &Tensor, norm: HeadNorm<'_>, dy: &Tensor) -> Result<Ten
         let rstd = plain_rstd(&x, norm.eps)?;
         let (normalized, scaled) = (x.broadcast_mul(&rstd)?, dy.broadcast_mul(gamma)?);
         let along = (&scaled * &normalized)?.mean_keepdim(D::Minus1)?;
-        Ok((scaled - normalized.broadcast_mul(&along)?)?.broadcast_mul(&rstd)?)
+        (scaled - normalized.broadcast_mul(&along)?)?.broadcast_mul(&rstd)
     })
 }

@@ -2,7 +2,8 @@
 
 use super::simd;
 use crate::error::{Error, Result};
-use candle_core::{CpuStorage, InplaceOp1, Layout, Shape, Storage, StorageRef, Tensor, WithDType};
+use crate::tensor::{Device, Shape, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, StorageRef, WithDType};
 use half::bf16;
 use parking_lot::Mutex;
 use rayon::prelude::*;
@@ -128,7 +129,7 @@ pub struct StoredRef<'a> {
 impl<'a> StoredRef<'a> {
     /// Borrows the values; an error for other devices, formats or strided layouts.
     pub fn of(tensor: &'a Tensor) -> Result<Self> {
-        let (storage, layout) = tensor.storage_and_layout();
+        let (storage, layout) = tensor.candle()?.storage_and_layout();
         let Some((start, end)) = layout.contiguous_offsets() else {
             let strides = layout.stride();
             return Err(Error::internal(format!("kernel needs a contiguous tensor, got strides {strides:?}")));
@@ -338,7 +339,7 @@ impl<F: FnOnce(&mut [T]), T: Number> InplaceOp1 for InPlace<F, T> {
 
 /// Changes the values of a contiguous CPU tensor that a layer and the optimizer share.
 pub fn change_shared<T: Number>(tensor: &Tensor, change: impl FnOnce(&mut [T])) -> Result<()> {
-    Ok(tensor.inplace_op1(&InPlace(Mutex::new(Some(change)), PhantomData))?)
+    Ok(tensor.candle()?.inplace_op1(&InPlace(Mutex::new(Some(change)), PhantomData))?)
 }
 
 /// Changes the values of a contiguous CPU tensor, whose memory nobody else may hold, in place.
@@ -349,7 +350,7 @@ pub fn in_place<T: Number>(tensor: Tensor, change: impl FnOnce(&mut [T])) -> Res
 
 /// A tensor from host values, moved, not copied.
 pub fn tensor<T: Number>(values: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
-    Ok(Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?)
+    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 thread_local! {
@@ -448,7 +449,7 @@ mod tests {
 
     #[test]
     fn views_refuse_what_is_strided_or_of_another_format() {
-        let x = Tensor::new(&[[1.0f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu).unwrap();
+        let x = Tensor::new(&[[1.0f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
         assert_eq!(*HostRef::of(&x.narrow(0, 1, 1).unwrap()).unwrap(), [3.0, 4.0]);
         assert!(StoredRef::of(&x.t().unwrap()).is_err() && HostView::<bf16>::of(&x).is_err());
         let changed = in_place(x, |values: &mut [f32]| values[0] = 9.0).unwrap();

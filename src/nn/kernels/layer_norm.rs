@@ -4,13 +4,15 @@
 
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, is_fast, widen};
+use super::gpu::norms::{Kept, Summed};
+use super::gpu::{self, on_gpu};
 use super::host::{self, HostRef, HostView, Number};
 use super::residual::{self, sum_row};
 use super::simd;
 pub use super::types::Affine;
 use super::types::Dropout;
-use crate::error::Result;
-use candle_core::{D, DType, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::{D, DType, Tensor};
 
 /// What the backward pass needs: the normalised values `[n, d]` and 1/σ of each row `[n]`.
 #[derive(Clone, Debug)]
@@ -20,8 +22,12 @@ pub struct Saved {
 }
 
 impl Saved {
+    fn kept(&self) -> Kept<'_> {
+        Kept { values: &self.normalized, rstd: &self.rstd }
+    }
+
     /// The same with the normalised values in another format.
-    pub fn kept_as(self, dtype: DType) -> Result<Self> {
+    fn kept_as(self, dtype: DType) -> Result<Self> {
         Ok(Self { normalized: Dropout::none().apply_as(&self.normalized, dtype)?, ..self })
     }
 }
@@ -37,6 +43,10 @@ pub struct Grads {
 /// `LayerNorm(dropout(x) + residual)`. x, residual `[n, d]` -> y `[n, d]`
 pub fn forward(x: &Tensor, residual: Option<&Tensor>, drop: Dropout, norm: Affine<'_>) -> Result<(Tensor, Saved)> {
     if_fast!(x, fast_forward(x, residual, drop, norm));
+    if x.device().is_gpu() {
+        let of = gpu::norms::layer_forward(Summed { x, residual, drop }, norm, x.dtype(), false)?;
+        return Ok((of.y, Saved { normalized: of.kept, rstd: of.rstd }));
+    }
     if super::cuda::takes_rows(x) {
         let (y, normalized, rstd) = super::cuda::ops::layer_norm_forward(x, residual, drop, norm)?;
         return Ok((y, Saved { normalized, rstd }));
@@ -81,14 +91,34 @@ fn fast_forward<T: Number>(
     Ok((host::tensor(y, (n, d))?, saved))
 }
 
+/// As [`forward`] with the sum as a stream in γ's format; y and what is saved have the format `activation_dtype`.
+/// x, residual `[n, d]` -> y, sum `[n, d]`
+pub fn forward_as(
+    x: &Tensor,
+    residual: Option<&Tensor>,
+    drop: Dropout,
+    norm: Affine<'_>,
+    activation_dtype: DType,
+) -> Result<(Tensor, Tensor, Saved)> {
+    if x.device().is_gpu() {
+        let of = gpu::norms::layer_forward(Summed { x, residual, drop }, norm, activation_dtype, true)?;
+        let sum = of.sum.ok_or_else(|| Error::internal("a sum that was asked for is not there"))?;
+        return Ok((of.y, sum, Saved { normalized: of.kept, rstd: of.rstd }));
+    }
+    let sum = Dropout::none().apply_as(&residual::add(x, residual, drop)?, norm.gamma.dtype())?;
+    let (y, saved) = forward(&sum, None, Dropout::none(), norm)?;
+    Ok((Dropout::none().apply_as(&y, activation_dtype)?, sum, saved.kept_as(activation_dtype)?))
+}
+
 /// y recomputed for the backward pass. -> `[n, d]`
 pub fn output(saved: &Saved, norm: Affine<'_>) -> Result<Tensor> {
     let normalized = &saved.normalized;
     if is_fast(norm.gamma) {
         if_fast!(normalized, fast_output(normalized, norm));
     }
+    on_gpu!(normalized, norms::output(normalized, None, norm.gamma, Some(norm.beta)));
     on_cuda!(normalized, lm_ops::norm_output(normalized, None, norm.gamma, Some(norm.beta)));
-    Ok(widen(normalized)?.broadcast_mul(norm.gamma)?.broadcast_add(norm.beta)?.to_dtype(normalized.dtype())?)
+    widen(normalized)?.broadcast_mul(norm.gamma)?.broadcast_add(norm.beta)?.to_dtype(normalized.dtype())
 }
 
 fn fast_output<T: Number>(normalized: &Tensor, norm: Affine<'_>) -> Result<Tensor> {
@@ -109,6 +139,10 @@ fn fast_output<T: Number>(normalized: &Tensor, norm: Affine<'_>) -> Result<Tenso
 pub fn backward(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dropout) -> Result<Grads> {
     if saved.normalized.dtype() == dy.dtype() {
         if_fast!(dy, fast_backward(dy, saved, gamma, drop));
+    }
+    if dy.device().is_gpu() {
+        let (sum, x) = gpu::norms::layer_backward(dy, saved.kept(), gamma, drop)?;
+        return Ok(Grads { sum, x });
     }
     if super::cuda::takes_rows(dy) {
         let (sum, x) = super::cuda::ops::layer_norm_backward(dy, [&saved.normalized, &saved.rstd], gamma, drop)?;
@@ -154,10 +188,43 @@ fn fast_backward<T: Number>(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dr
     Ok(Grads { sum: host::tensor(sum, (n, d))?, x: host::tensor(dx, (n, d))? })
 }
 
+/// The gradient of the sum, added to `dsum` (what came back along the stream), whose memory is reused where possible; in γ's
+/// format. dy, dsum `[n, d]` -> `[n, d]`
+fn backward_add(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
+    if dy.device().is_gpu() {
+        return Ok(gpu::norms::backward_add(false, dy, dsum, saved.kept(), gamma, None)?.0);
+    }
+    let dx = backward(dy, saved, gamma, Dropout::none())?.sum;
+    match dsum {
+        Some(dsum) => residual::accumulate(dsum, &dx),
+        None => Dropout::none().apply_as(&dx, gamma.dtype()),
+    }
+}
+
+/// The same with the gradient of what was added to the stream, through its dropout, in a format.
+pub fn backward_both(
+    dy: &Tensor,
+    dsum: Option<Tensor>,
+    saved: &Saved,
+    gamma: &Tensor,
+    (drop, dtype): (Dropout, DType),
+) -> Result<(Tensor, Tensor)> {
+    if dy.device().is_gpu() {
+        let (sum, delta) = gpu::norms::backward_add(false, dy, dsum, saved.kept(), gamma, Some((drop, dtype)))?;
+        return Ok((sum, delta.ok_or_else(|| Error::internal("a gradient that was asked for is not there"))?));
+    }
+    let sum = backward_add(dy, dsum, saved, gamma)?;
+    let delta = drop.apply_as(&sum, dtype)?;
+    Ok((sum, delta))
+}
+
 /// Gradients of γ and β. dy `[n, d]` -> `[d]`, `[d]`
 pub fn affine_grads(dy: &Tensor, saved: &Saved) -> Result<(Tensor, Tensor)> {
     if saved.normalized.dtype() == dy.dtype() {
         if_fast!(dy, fast_affine_grads(dy, saved));
+    }
+    if dy.device().is_gpu() {
+        return gpu::norms::affine_grads(dy, &saved.normalized, None).map(Into::into);
     }
     let dy = widen(dy)?;
     Ok(((&dy * widen(&saved.normalized)?)?.sum(0)?, dy.sum(0)?))

@@ -1,8 +1,7 @@
 //! What a loss gives: its numbers, row by row, which a GPU may still be computing, and its gradients.
 
 use crate::error::Result;
-use crate::tensor::to_f32;
-use candle_core::Tensor;
+use crate::tensor::{Tensor, to_f32};
 
 /// Of each row: smoothed cross-entropy (mean of both passes if asked), consistency, plain -log p of pass A.
 pub(super) const PARTS: usize = 3;
@@ -35,14 +34,23 @@ impl LossRows {
         Self { rows, weight }
     }
 
+    /// The numbers, which a GPU may still be computing; [`LossRows::means`] takes their values.
+    pub fn values(&self) -> &Tensor {
+        &self.rows
+    }
+
     /// The means; waits for the device that computes them.
     pub fn read(&self) -> Result<LossParts> {
-        let rows = to_f32(&self.rows)?;
+        Ok(self.means(&to_f32(&self.rows)?))
+    }
+
+    /// The means of the values of [`LossRows::values`].
+    pub fn means(&self, rows: &[f32]) -> LossParts {
         let n = (rows.len() / PARTS).max(1) as f64;
         let mean = |part: usize| rows.chunks_exact(PARTS).map(|row| f64::from(row[part])).sum::<f64>() / n;
         let (task, consistency) = (mean(0), mean(1));
         let nll = rows.chunks_exact(PARTS).map(|row| row[2]).collect();
-        Ok(LossParts { total: task + self.weight * consistency, task, consistency, nll })
+        LossParts { total: task + self.weight * consistency, task, consistency, nll }
     }
 }
 

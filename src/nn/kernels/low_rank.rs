@@ -3,27 +3,91 @@
 //! B's rows are those of all blocks, one after the other; block i reads the i-th group of `r` columns of z, which are
 //! the i-th group of `r` rows of A.
 
+use super::bottleneck::{Routed, SideGrads};
 use super::cuda::requests::{BlockGrad, BlockProduct};
 use super::cuda::{has_kernels, lm_ops};
 use super::device::{if_fast, is_fast, is_fast16, takes_fast, wide};
 use super::gemm::{self, Matrix, Precision, product_block};
+use super::gpu;
 use super::host::{self, HostRef, Number, StoredRef, Values};
-use super::routed::{Group, RowSet, gather, rows_of, segments};
+use super::residual;
+use super::routed::{ExpertGrad, Experts, Group, RowSet, expert_grads, gather, rows_of, segments};
+use super::types::Dropout;
 use crate::error::Result;
-use candle_core::{D, Tensor};
+use crate::tensor::{D, Tensor};
 use std::ops::Range;
 
 /// The columns of a layer's output that B writes, in the order of B's rows.
 pub type Columns = Vec<Range<usize>>;
 
-/// B of all experts, where its blocks lie in the layer's output, and the factor of the product.
-pub struct LowRankUp<'a> {
+/// A LoRA module with each row's own experts: `y[block] += scale B_e,i A_e,i dropout(x)`.
+#[derive(Clone, Copy)]
+pub struct LowRank<'a> {
+    /// A of all experts. `[experts, blocks * r, in]`
+    pub a: &'a Tensor,
     /// B of all experts. `[experts, sum of widths, r]`
-    pub weight: &'a Tensor,
-    /// Blocks of the layer's outputs.
+    pub b: &'a Tensor,
+    /// Blocks of the layer's outputs, in the order of B's rows.
     pub columns: &'a [Range<usize>],
     /// alpha / r.
     pub scale: f64,
+}
+
+impl<'a> LowRank<'a> {
+    fn down(self) -> Experts<'a> {
+        Experts { weight: self.a, bias: None }
+    }
+    fn up(self) -> LowRankUp<'a> {
+        LowRankUp { weight: self.b, columns: self.columns, scale: self.scale }
+    }
+
+    /// The sum, in y's memory where possible, and `z = A dropout(x)`. x `[n, in]`, y `[n, out]` -> y, z `[n, blocks * r]`
+    pub fn add(self, x: &Tensor, drop: Dropout, routed: &Routed, y: Tensor) -> Result<(Tensor, Tensor)> {
+        if x.device().is_gpu() {
+            return gpu::experts::low_rank_add(self, x, drop, routed, y);
+        }
+        let z = self.down().forward(&drop.apply(x)?, &routed.down, None)?;
+        Ok((self.up().add(&z, &routed.up, y)?, z))
+    }
+
+    /// Gradients of the experts that ran; to `dx`, if it is given, that of x is added. x `[n, in]`, z as [`LowRank::add`]
+    /// gave it, dy `[n, out]`, dx `[n, in]`
+    pub fn backward(
+        self,
+        [x, z]: [&Tensor; 2],
+        drop: Dropout,
+        routed: &Routed,
+        dy: &Tensor,
+        dx: Option<Tensor>,
+    ) -> Result<SideGrads> {
+        if dy.device().is_gpu() {
+            return gpu::experts::low_rank_backward(self, [x, z], drop, routed, dy, dx);
+        }
+        let up_grad =
+            |group: &Group| Ok(ExpertGrad { expert: group.expert, weight: self.up().grad(z, dy, group)?, bias: None });
+        let up = routed.up.iter().map(up_grad).collect::<Result<_>>()?;
+        let dz = self.up().backward(dy, &routed.up)?;
+        let down = expert_grads(&drop.apply(x)?, &dz, &routed.down, false)?;
+        let input = match dx {
+            None => None,
+            Some(dx) if drop.active() => {
+                let through = drop.apply(&self.down().backward(&dz, &routed.down, None)?)?;
+                Some(residual::accumulate(dx, &through)?)
+            }
+            Some(dx) => Some(self.down().backward_add(&dz, &routed.down, dx)?),
+        };
+        Ok(SideGrads { down, up, input })
+    }
+}
+
+/// B of all experts, where its blocks lie in the layer's output, and the factor of the product.
+struct LowRankUp<'a> {
+    /// B of all experts. `[experts, sum of widths, r]`
+    weight: &'a Tensor,
+    /// Blocks of the layer's outputs.
+    columns: &'a [Range<usize>],
+    /// alpha / r.
+    scale: f64,
 }
 
 /// One block: its columns, the first row in B, and the first column in z.
@@ -82,7 +146,7 @@ impl HostProducts<'_> {
 
 impl LowRankUp<'_> {
     fn rank(&self) -> Result<usize> {
-        Ok(self.weight.dim(2)?)
+        self.weight.dim(2)
     }
 
     fn parts(&self) -> Result<Vec<Part>> {
@@ -95,7 +159,7 @@ impl LowRankUp<'_> {
     }
 
     /// `y[block] += scale * z_i B_iᵀ` in place where possible. z `[n, blocks * r]`, y `[n, columns]`
-    pub fn add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
+    fn add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
         if is_fast(z) {
             if_fast!(&y, Self::fast_add(self, z, groups, y));
         }
@@ -133,7 +197,7 @@ impl LowRankUp<'_> {
     }
 
     /// The gradient of z: `dz_i = scale * dy[block] B_i`. dy `[n, columns]` -> `[n, blocks * r]`
-    pub fn backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
+    fn backward(&self, dy: &Tensor, groups: &[Group]) -> Result<Tensor> {
         if !takes_fast(dy) || !is_fast(self.weight) {
             if has_kernels(dy) {
                 let width = self.columns.len() * self.rank()?;
@@ -152,7 +216,7 @@ impl LowRankUp<'_> {
 
     /// The gradient of one expert's B: `dB_i = scale * dy[block]ᵀ z_i`. z `[n, blocks * r]`, dy `[n, columns]` ->
     /// `[sum of widths, r]`
-    pub fn grad(&self, z: &Tensor, dy: &Tensor, group: &Group) -> Result<Tensor> {
+    fn grad(&self, z: &Tensor, dy: &Tensor, group: &Group) -> Result<Tensor> {
         if has_kernels(dy) && has_kernels(z) {
             return self.device_grad(z, dy, group);
         }
@@ -173,9 +237,9 @@ impl LowRankUp<'_> {
         }
         let part = |part: Part| -> Result<Tensor> {
             let dy = dy.narrow(1, part.columns.start, part.columns.len())?;
-            Ok((dy.t()?.contiguous()?.matmul(&z.narrow(1, part.z, rank)?.contiguous()?)? * self.scale)?)
+            dy.t()?.contiguous()?.matmul(&z.narrow(1, part.z, rank)?.contiguous()?)? * self.scale
         };
-        Ok(Tensor::cat(&self.parts()?.into_iter().map(part).collect::<Result<Vec<_>>>()?, 0)?)
+        Tensor::cat(&self.parts()?.into_iter().map(part).collect::<Result<Vec<_>>>()?, 0)
     }
 
     /// [`LowRankUp::grad`] by a device's kernels.
@@ -193,7 +257,7 @@ impl LowRankUp<'_> {
 
     fn factor(&self, group: &Group, part: &Part) -> Result<Tensor> {
         let b = self.weight.narrow(0, group.expert, 1)?.squeeze(0)?;
-        Ok(b.narrow(0, part.row, part.columns.len())?)
+        b.narrow(0, part.row, part.columns.len())
     }
 
     fn plain_add(&self, z: &Tensor, groups: &[Group], y: Tensor) -> Result<Tensor> {
@@ -217,7 +281,7 @@ impl LowRankUp<'_> {
             let rows = rows_of(dy, &group.rows)?;
             let part = |part: &Part| -> Result<Tensor> {
                 let dy = rows.narrow(1, part.columns.start, part.columns.len())?.contiguous()?;
-                Ok((dy.matmul(&self.factor(group, part)?)? * self.scale)?)
+                dy.matmul(&self.factor(group, part)?)? * self.scale
             };
             let found = Tensor::cat(&parts.iter().map(part).collect::<Result<Vec<_>>>()?, 1)?;
             dz = dz.index_add(&group.rows.index(dy.device())?, &found, 0)?;

@@ -4,16 +4,18 @@
 
 use super::cuda::on_cuda;
 use super::device::{half, if_fast, is_fast, is_fast16, widen};
+use super::gpu::on_gpu;
 use super::host::{self, HostView, Number, for_rows};
 use super::simd;
 use super::types::Dropout;
 use crate::error::Result;
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 use half::bf16;
 
 /// `dropout(x) + residual`, in the residual's format; x itself when there is nothing to do. `[n, d]`
 pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tensor> {
     let Some(residual) = residual else { return drop.apply(x) };
+    on_gpu!(x, elementwise::add(x, residual, drop));
     if residual.dtype() != x.dtype() {
         if is_fast16(x) && is_fast(residual) {
             return fast_add::<bf16, f32>(x, residual, drop);
@@ -23,7 +25,7 @@ pub fn add(x: &Tensor, residual: Option<&Tensor>, drop: Dropout) -> Result<Tenso
     if_fast!(x, same_add(x, residual, drop));
     on_cuda!(x, lm_ops::add(x, residual, drop));
     if half(x) {
-        return Ok(add(&widen(x)?, Some(&widen(residual)?), drop)?.to_dtype(x.dtype())?);
+        return add(&widen(x)?, Some(&widen(residual)?), drop)?.to_dtype(x.dtype());
     }
     plain_add(x, Some(residual), drop)
 }
@@ -50,6 +52,7 @@ fn fast_add<X: Number, T: Number>(x: &Tensor, residual: &Tensor, drop: Dropout) 
 
 /// `acc + x` in acc's format, reusing its memory where possible. Same shapes.
 pub fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
+    on_gpu!(x, elementwise::accumulate(acc, x));
     if is_fast16(x) && is_fast(&acc) {
         return fast_accumulate::<bf16, f32>(acc, x);
     } else if x.dtype() != acc.dtype() {
@@ -61,7 +64,7 @@ pub fn accumulate(acc: Tensor, x: &Tensor) -> Result<Tensor> {
         return fast_accumulate::<bf16, bf16>(acc, x);
     }
     on_cuda!(&acc, lm_ops::accumulate(acc, x));
-    Ok((acc + x)?)
+    acc + x
 }
 
 fn fast_accumulate<X: Number, T: Number>(acc: Tensor, x: &Tensor) -> Result<Tensor> {

@@ -5,11 +5,13 @@
 
 use super::cuda::on_cuda;
 use super::device::{if_fast, is_fast, takes_fast, widen};
+use super::gpu::norms::{Kept, Summed};
+use super::gpu::{self, on_gpu};
 use super::host::{self, HostRef, HostView, Number, for_rows};
 use super::types::Dropout;
 use super::{residual, simd};
-use crate::error::Result;
-use candle_core::{D, DType, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::{D, DType, Tensor};
 use half::bf16;
 
 /// The sum that was normalised `[n, d]`, in y's format, and 1/rms of each row `[n]`: what the backward pass needs.
@@ -43,6 +45,11 @@ pub fn forward_as(
     norm: Scale<'_>,
     activation_dtype: DType,
 ) -> Result<(Tensor, Tensor, Saved)> {
+    if x.device().is_gpu() {
+        let of = gpu::norms::rms_forward(Summed { x, residual, drop }, norm.gamma, norm.eps, activation_dtype)?;
+        let sum = of.sum.ok_or_else(|| Error::internal("a sum that was asked for is not there"))?;
+        return Ok((of.y, sum, Saved { sum: of.kept, rstd: of.rstd }));
+    }
     let wide = norm.gamma.dtype();
     let streams = residual.is_none_or(|residual| residual.dtype() == wide);
     if wide == DType::F32 && x.device().is_cpu() && streams {
@@ -106,6 +113,29 @@ fn fast_forward<X: Number, Y: Number>(
     Ok((host::tensor(y, (n, d))?, sum, Saved { sum: kept, rstd: host::tensor(rstd, n)? }))
 }
 
+impl Saved {
+    fn kept(&self) -> Kept<'_> {
+        Kept { values: &self.sum, rstd: &self.rstd }
+    }
+}
+
+/// As [`backward`] with the gradient of what was added to the stream, through its dropout, in a format.
+pub fn backward_both(
+    dy: &Tensor,
+    dsum: Option<Tensor>,
+    saved: &Saved,
+    gamma: &Tensor,
+    (drop, dtype): (Dropout, DType),
+) -> Result<(Tensor, Tensor)> {
+    if dy.device().is_gpu() {
+        let (sum, delta) = gpu::norms::backward_add(true, dy, dsum, saved.kept(), gamma, Some((drop, dtype)))?;
+        return Ok((sum, delta.ok_or_else(|| Error::internal("a gradient that was asked for is not there"))?));
+    }
+    let sum = backward(dy, dsum, saved, gamma)?;
+    let delta = drop.apply_as(&sum, dtype)?;
+    Ok((sum, delta))
+}
+
 /// Whether what was kept for the backward pass is what the fast versions take.
 fn fast_kept(saved: &Saved, gamma: &Tensor) -> bool {
     takes_fast(&saved.sum) && is_fast(gamma)
@@ -116,9 +146,10 @@ pub fn output(saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
     if fast_kept(saved, gamma) {
         if_fast!(&saved.sum, fast_output(saved, gamma));
     }
+    on_gpu!(&saved.sum, norms::output(&saved.sum, Some(&saved.rstd), gamma, None));
     on_cuda!(&saved.sum, lm_ops::norm_output(&saved.sum, Some(&saved.rstd), gamma, None));
     let (sum, rstd) = (widen(&saved.sum)?, saved.rstd.unsqueeze(D::Minus1)?);
-    Ok(sum.broadcast_mul(&rstd)?.broadcast_mul(gamma)?.to_dtype(saved.sum.dtype())?)
+    sum.broadcast_mul(&rstd)?.broadcast_mul(gamma)?.to_dtype(saved.sum.dtype())
 }
 
 fn fast_output<T: Number>(saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
@@ -140,6 +171,9 @@ fn fast_output<T: Number>(saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
 pub fn backward(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
     if dy.dtype() == saved.sum.dtype() && fast_kept(saved, gamma) {
         if_fast!(dy, fast_backward(dy, dsum, saved, gamma));
+    }
+    if dy.device().is_gpu() {
+        return Ok(gpu::norms::backward_add(true, dy, dsum, saved.kept(), gamma, None)?.0);
     }
     let wide = gamma.dtype();
     if dy.dtype() != wide || saved.sum.dtype() != wide {
@@ -188,13 +222,17 @@ pub fn gamma_grad(dy: &Tensor, saved: &Saved) -> Result<Tensor> {
         let scaled: Vec<f32> = rows.flat_map(|((dy, s), &r)| dy.iter().zip(s).map(move |(dy, s)| dy * s * r)).collect();
         return host::tensor(host::column_sums(&scaled, d), d);
     }
+    if dy.device().is_gpu() {
+        let [gamma, _] = gpu::norms::affine_grads(dy, &saved.sum, Some(&saved.rstd))?;
+        return Ok(gamma);
+    }
     let normalized = widen(&saved.sum)?.broadcast_mul(&saved.rstd.unsqueeze(D::Minus1)?)?;
-    Ok((widen(dy)? * normalized)?.sum(0)?)
+    (widen(dy)? * normalized)?.sum(0)
 }
 
 /// 1/rms over the last dimension, which is kept.
 pub(super) fn plain_rstd(x: &Tensor, eps: f64) -> Result<Tensor> {
-    Ok((x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?)
+    (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()
 }
 
 /// [`forward`] from candle operations.

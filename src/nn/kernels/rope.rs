@@ -6,7 +6,7 @@ use super::host::{self, Number, for_rows};
 use super::simd;
 pub use super::types::{Heads, Pairing, Rope};
 use crate::error::{Error, Result};
-use candle_core::{D, Device, Tensor};
+use crate::tensor::{D, Device, Tensor};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl Angles {
     /// Cosines and sines in a device's memory, copied there at the first call. f32 `[2, positions, head_dim / 2]`
     pub fn on(&self, device: &Device) -> Result<Tensor> {
         let mut there = self.there.lock();
-        if let Some(table) = there.as_ref().filter(|table| table.device().same_device(device)) {
+        if let Some(table) = there.as_ref().filter(|table| table.device().same(device)) {
             return Ok(table.clone());
         }
         let both: Vec<f32> = self.cos.iter().chain(&self.sin).copied().collect();
@@ -51,12 +51,16 @@ impl Angles {
 pub fn rotate(x: Tensor, heads: Heads, angles: &Angles, positions: &[u32], direction: Rope) -> Result<Tensor> {
     check(heads, angles, positions, x.dims2()?)?;
     if_fast!(&x, fast_rotate(x, heads, angles, positions, direction));
+    if x.device().is_gpu() {
+        let table = angles.on(x.device())?;
+        return super::gpu::heads::rotate(x, heads, &table, positions, direction);
+    }
     if super::cuda::has_kernels(&x) {
         let table = angles.on(x.device())?;
         return super::cuda::lm_ops::rotate(x, heads, &table, positions, direction);
     }
     if half(&x) {
-        return Ok(rotate(widen(&x)?, heads, angles, positions, direction)?.to_dtype(x.dtype())?);
+        return rotate(widen(&x)?, heads, angles, positions, direction)?.to_dtype(x.dtype());
     }
     plain_rotate(&x, heads, angles, positions, direction)
 }
@@ -131,7 +135,7 @@ pub fn plain_rotate(x: &Tensor, heads: Heads, angles: &Angles, positions: &[u32]
     let table = |values: &[f32]| -> Result<Tensor> {
         let rows = positions.iter().flat_map(|&p| values[p as usize * half..(p as usize + 1) * half].iter().copied());
         let rows = Tensor::from_iter(rows, x.device())?.reshape((n, 1, half))?;
-        Ok(rows.to_dtype(x.dtype())?)
+        rows.to_dtype(x.dtype())
     };
     let (cos, sin) = (table(&angles.cos)?, table(&angles.sin)?);
     let sin = if direction == Rope::Forward { sin } else { sin.neg()? };

@@ -5,9 +5,10 @@ use super::cuda::requests::RoutedProduct;
 use super::cuda::{has_kernels, ops};
 use super::device::{if_fast, is_fast, is_fast16, takes_fast};
 use super::gemm::{self, Matrix, product, product_add, product_append, product_into};
+use super::gpu::on_gpu;
 use super::host::{self, HostRef, HostView, Number, StoredRef, Values};
 use crate::error::Result;
-use candle_core::{Device, Tensor};
+use crate::tensor::{Device, Tensor};
 use half::bf16;
 use std::ops::Range;
 
@@ -110,6 +111,7 @@ impl Experts<'_> {
                 base => return self.fast_product::<f32>(dir, x, groups, base),
             }
         }
+        on_gpu!(x, experts::routed_product(self, dir == Direction::Backward, x, groups, base));
         if has_kernels(x) {
             let (bias, transposed) = (self.bias.filter(|_| dir == Direction::Forward), dir == Direction::Backward);
             let (segments, list) = segments(groups);
@@ -122,7 +124,7 @@ impl Experts<'_> {
         }
         let sum = base.map(|base| base.to_dtype(wide)).transpose()?;
         let out = self.product(dir, &x.to_dtype(wide)?, groups, sum.as_ref())?;
-        Ok(out.to_dtype(base.map_or(wide, Tensor::dtype))?)
+        out.to_dtype(base.map_or(wide, Tensor::dtype))
     }
 
     fn fast_product<T: Number>(
@@ -207,8 +209,26 @@ impl Experts<'_> {
     }
 }
 
-/// The gradients of one expert's W `[out, in]` and b `[out]`. x `[n, in]`, dy `[n, out]`
-pub fn expert_grads(x: &Tensor, dy: &Tensor, group: &Group, with_bias: bool) -> Result<(Tensor, Option<Tensor>)> {
+/// The gradient of one expert's matrix, and of its bias where it has one.
+pub struct ExpertGrad {
+    /// Its number in the bank.
+    pub expert: usize,
+    /// `[out, in]`
+    pub weight: Tensor,
+    /// `[out]`
+    pub bias: Option<Tensor>,
+}
+
+/// The gradients of the experts that ran. x `[n, in]`, dy `[n, out]`
+pub fn expert_grads(x: &Tensor, dy: &Tensor, groups: &[Group], with_bias: bool) -> Result<Vec<ExpertGrad>> {
+    let grad = |group: &Group| {
+        let (weight, bias) = one_expert_grads(x, dy, group, with_bias)?;
+        Ok(ExpertGrad { expert: group.expert, weight, bias })
+    };
+    groups.iter().map(grad).collect()
+}
+
+fn one_expert_grads(x: &Tensor, dy: &Tensor, group: &Group, with_bias: bool) -> Result<(Tensor, Option<Tensor>)> {
     if has_kernels(dy) {
         let (segments, list) = segments(std::slice::from_ref(group));
         let (dw, db) = ops::routed_grads(dy, x, segments[0], &list)?;

@@ -1,7 +1,7 @@
 //! Plain arguments of the kernels: no computation on tensors, so that every version of a kernel can take them.
 
 use crate::error::{Error, Result};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 use std::ops::Range;
 
 /// Which nonlinearity, in the order of the numbers in `cuda/common.h`.

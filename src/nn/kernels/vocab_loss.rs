@@ -14,6 +14,8 @@ use super::cuda::requests::{VocabLossRequest, VocabLossTensors};
 use super::cuda::{has_kernels, lm_ops};
 use super::device::{half, is_fast, widen};
 use super::gemm::{self, Matrix, Precision};
+use super::gpu;
+use super::gpu::losses::GpuHead;
 use super::host::{self, HostRef, StoredRef};
 pub use super::loss_rows::VocabLoss;
 use super::loss_rows::{LossRows, PARTS};
@@ -21,8 +23,7 @@ use super::quant::Quantised;
 use super::simd;
 use super::types::LossWeights;
 use crate::error::{Error, Result};
-use crate::tensor::to_f32;
-use candle_core::{D, DType, Tensor};
+use crate::tensor::{D, DType, Tensor, to_f32};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -46,6 +47,8 @@ pub struct Objective {
     pub gradient: bool,
     /// Logits in memory at one time; see [`MAX_LOGITS`].
     pub max_logits: usize,
+    /// How often the same gradient has left the range of f16 before: each time it is scaled up less.
+    pub overflows: u32,
 }
 
 impl Objective {
@@ -66,10 +69,20 @@ impl Objective {
     }
 }
 
+/// Powers of two by which the gradient is scaled up less after each overflow.
+pub const OVERFLOW_BITS: u32 = 6;
+
 /// What the gradient is multiplied with where it is computed in this format: f16 has nothing below 6e-8, and each of many
 /// targets has its share of the loss only. A power of two that depends on their number alone; 1 for the other formats.
-fn gradient_scale(format: DType, targets: usize) -> f64 {
-    if format == DType::F16 { (targets.max(1) as f64).log2().floor().exp2() } else { 1.0 }
+fn gradient_scale(format: DType, targets: usize, overflows: u32) -> f64 {
+    let scale = (targets.max(1) as f64).log2().floor() - f64::from(OVERFLOW_BITS * overflows);
+    if format == DType::F16 { scale.exp2() } else { 1.0 }
+}
+
+/// The same for the logits of a classifier or regressor, whose gradients are the larger and pass through a head first.
+pub fn classifier_scale(format: DType, targets: usize, overflows: u32) -> f64 {
+    let more = if format == DType::F16 { 16.0 } else { 1.0 };
+    more * gradient_scale(format, targets, overflows)
 }
 
 /// The language-model head. `[vocab, d]`
@@ -167,13 +180,16 @@ pub fn vocab_loss_and_head(hidden: &Tensor, head: &Tensor, targets: &[u32], obje
 }
 
 /// The same loss of logits that are there whole, such as a classifier's, and its gradient on them; only where their device
-/// [has kernels](has_kernels), and without waiting for it. logits `[passes * targets, classes]`
-pub fn logits_loss(logits: &Tensor, targets: &[u32], objective: Objective) -> Result<VocabLoss> {
+/// [has kernels](has_kernels), and without waiting for it. `format`: that of the gradients below. logits `[passes * targets,
+/// classes]`
+pub fn logits_loss(logits: &Tensor, targets: &[u32], objective: Objective, format: DType) -> Result<VocabLoss> {
     let (rows, classes) = logits.dims2()?;
     check([rows, classes], targets, objective.passes)?;
-    let weights = objective.weights(targets.len());
-    let (rows, grad) = lm_ops::logits_loss(logits, targets, objective.passes, weights)?;
-    Ok(VocabLoss { rows: LossRows::new(rows, objective.counted()), grad: Some(grad), head: None, scale: 1.0 })
+    let scale = classifier_scale(format, targets.len(), objective.overflows);
+    let weights = objective.weights(targets.len()).times(scale);
+    let loss = if logits.device().is_gpu() { gpu::losses::logits_loss } else { lm_ops::logits_loss };
+    let (rows, grad) = loss(logits, targets, objective.passes, weights)?;
+    Ok(VocabLoss { rows: LossRows::new(rows, objective.counted()), grad: Some(grad), head: None, scale })
 }
 
 fn check([rows, vocab]: [usize; 2], targets: &[u32], passes: usize) -> Result<()> {
@@ -194,15 +210,26 @@ fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, w
     if d != head_d {
         return Err(Error::internal(format!("hidden states of {d} columns for a head of {head_d}")));
     }
-    let chunk = (objective.max_logits / (passes * vocab)).clamp(1, n);
+    let chunk = (objective.max_logits / (passes * vocab)).min(gpu::losses::most_targets(hidden, vocab)).clamp(1, n);
     let chunks: Vec<Range<usize>> = (0..n).step_by(chunk).map(|start| start..(start + chunk).min(n)).collect();
     let weights = objective.weights(n);
     let job =
         VocabLossRequest { hidden, targets, passes, weights, chunks: &chunks, gradient, head_gradient: with_head };
     let fast = head.fast(hidden);
+    if hidden.device().is_gpu() {
+        // What flows on below has the format of the activations.
+        let (on_gpu, format) = match head {
+            Head::Dense(dense) => (GpuHead::Dense(dense), dense.dtype()),
+            Head::Quantised(quantised, _) => (GpuHead::Packed(quantised.packed()?), DType::F16),
+        };
+        let scale = gradient_scale(format, n, objective.overflows);
+        let job = VocabLossRequest { weights: weights.times(scale), ..job };
+        let VocabLossTensors { rows, hidden: grad, head } = gpu::losses::vocab_loss(job, on_gpu, vocab)?;
+        return Ok(VocabLoss { rows: LossRows::new(rows, objective.counted()), grad, head, scale });
+    }
     // A device's kernels multiply in the head's format, a processor in the hidden states' or a wider one.
     let on_device = head.tensor().filter(|head| !fast && has_kernels(head));
-    let scale = gradient_scale(on_device.map_or(hidden.dtype(), Tensor::dtype), n);
+    let scale = gradient_scale(on_device.map_or(hidden.dtype(), Tensor::dtype), n, objective.overflows);
     let VocabLossTensors { rows, hidden: grad, head } = if fast {
         run_fast(job, head)?
     } else if let Some(head) = on_device {
@@ -332,7 +359,7 @@ fn run_plain(job: VocabLossRequest<'_>, head: Head<'_>) -> Result<VocabLossTenso
     let mut dhead = if head_gradient { Some(head.zeros_like()?) } else { None };
     for range in chunks.iter().cloned() {
         let rows = |pass: usize| hidden.narrow(0, pass * n + range.start, range.len());
-        let logits = |pass: usize| -> Result<Tensor> { Ok(rows(pass)?.matmul(&head.t()?)?) };
+        let logits = |pass: usize| -> Result<Tensor> { rows(pass)?.matmul(&head.t()?) };
         let targets = &targets[range.clone()];
         let a = Row::new(&logits(0)?, targets)?;
         let b = if passes == 2 { Some(Row::new(&logits(1)?, targets)?) } else { None };
@@ -386,19 +413,19 @@ impl Row {
     /// The distribution that is aimed at.
     fn aim(&self, smoothing: f64) -> Result<Tensor> {
         let (_, vocab) = self.log.dims2()?;
-        Ok(self.hot.affine(1.0 - smoothing, smoothing / vocab as f64)?)
+        self.hot.affine(1.0 - smoothing, smoothing / vocab as f64)
     }
 
     fn entropy(&self, smoothing: f64) -> Result<Tensor> {
-        Ok((self.aim(smoothing)? * &self.log)?.sum(D::Minus1)?.neg()?)
+        (self.aim(smoothing)? * &self.log)?.sum(D::Minus1)?.neg()
     }
 
     fn task_gradient(&self, weight: f64, smoothing: f64) -> Result<Tensor> {
-        Ok(((&self.p - self.aim(smoothing)?)? * weight)?)
+        (&self.p - self.aim(smoothing)?)? * weight
     }
 
     fn kl(&self, other: &Self) -> Result<Tensor> {
-        Ok((&self.p * (&self.log - &other.log)?)?.sum(D::Minus1)?)
+        (&self.p * (&self.log - &other.log)?)?.sum(D::Minus1)
     }
 
     fn consistency_gradient(&self, other: &Self, kl: &Tensor, w: LossWeights) -> Result<Tensor> {
@@ -407,6 +434,6 @@ impl Row {
             let apart = (&self.log - &other.log)?.broadcast_sub(&kl.unsqueeze(1)?)?;
             grad = (grad + (&self.p * apart)?)?;
         }
-        Ok((grad * (0.5 * w.consistency))?)
+        grad * (0.5 * w.consistency)
     }
 }

@@ -8,11 +8,12 @@
 //! Memory: logits, and with several ways the sum of the probabilities, of at most `max_logits` values or one target's rows.
 
 use super::cuda::{has_kernels, lm_ops};
+use super::gpu;
 use super::host::{self, HostRef};
 use super::simd;
 use super::vocab_loss::log_sum_exp;
 use crate::error::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 /// Sums over targets.
@@ -49,7 +50,8 @@ pub fn vocab_scores(
         return Err(Error::internal(format!("{n} targets for {ways} ways with a vocabulary of {vocab}")));
     }
     let several = ways > 1;
-    let chunk = (max_logits / (vocab * if several { 2 } else { 1 })).clamp(1, n);
+    let most = hidden.first().map_or(n, |hidden| gpu::losses::most_targets(hidden, vocab));
+    let chunk = (max_logits / (vocab * if several { 2 } else { 1 })).min(most).clamp(1, n);
     let mut sums = vec![TokenScores::default(); ways];
     let mut ensemble = TokenScores::default();
     let mut mixed: Vec<f32> = Vec::new();
@@ -61,11 +63,11 @@ pub fn vocab_scores(
         let mut log_ps: Vec<Vec<f32>> = Vec::with_capacity(ways);
         for (hidden, sum) in hidden.iter().zip(&mut sums) {
             let rows = logits(&hidden.narrow(0, start, c)?)?.to_dtype(DType::F32)?;
-            let parts = if has_kernels(&rows) {
+            let parts = if rows.device().is_gpu() || has_kernels(&rows) {
                 if several && there.is_none() {
                     there = Some(rows.zeros_like()?);
                 }
-                lm_ops::vocab_scores(&rows, Some(targets), there.as_ref())?
+                device_scores(&rows, Some(targets), there.as_ref())?
             } else {
                 mixed.resize(if several { c * vocab } else { 0 }, 0.0);
                 let rows = rows.to_device(&Device::Cpu)?.contiguous()?;
@@ -76,13 +78,21 @@ pub fn vocab_scores(
         }
         if several {
             let best = match &there {
-                Some(mixed) => places(&lm_ops::vocab_scores(mixed, None, None)?),
+                Some(mixed) => places(&device_scores(mixed, None, None)?),
                 None => likeliest(&mixed, vocab),
             };
             ensemble.add(of_mean(&log_ps, &best, targets));
         }
     }
     Ok(if several { (sums, ensemble) } else { (sums.clone(), sums[0]) })
+}
+
+/// [`one_way`] on a GPU.
+fn device_scores(z: &Tensor, targets: Option<&[u32]>, mixed: Option<&Tensor>) -> Result<Vec<f32>> {
+    if z.device().is_gpu() {
+        return gpu::losses::vocab_scores(z, targets, mixed);
+    }
+    lm_ops::vocab_scores(z, targets, mixed)
 }
 
 /// Parts of each row of logits; adds the probabilities to `mixed`, where that is not empty. z `[n, vocab]`

@@ -7,8 +7,7 @@ use crate::model::Weights;
 use crate::model::decoder::rope::{RopeSpec, Scaling};
 use crate::model::decoder::{DecoderFamily, DecoderSpec};
 use crate::tensor::gguf::{GgufFile, GgufValue, Metadata, NamingScheme};
-use crate::tensor::to_f32;
-use candle_core::{DType, Device};
+use crate::tensor::{DType, Device, to_f32};
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -11,9 +11,8 @@ use crate::model::decoder::targets::lora_targets;
 use crate::model::decoder::{LmSource, Packed};
 use crate::model::{CausalLm, DecoderSpec, LmSetup, Network};
 use crate::rng::SeedStream;
-use crate::tensor::to_f32;
+use crate::tensor::{DType, to_f32};
 use crate::workflow::run;
-use candle_core::DType;
 use std::path::Path;
 
 /// Evaluation texts from which the probe rows come.
@@ -77,7 +76,7 @@ impl ModelProbe for LmProbe<'_> {
     }
     fn build(&self, config: &RunConfig, base: OpenedBase<DecoderSpec>) -> Result<CausalLm> {
         let OpenedBase { spec, weights, path } = base;
-        run::language_model(config, LmSource { spec, weights, dir: path.unwrap_or_else(|| WRITER_LAB.into()) })
+        run::language_model(config, &LmSource { spec, weights, dir: path.unwrap_or_else(|| WRITER_LAB.into()) })
     }
     fn with_adapter(bare: &CausalLm, adapter: &LoraAdapter) -> Result<CausalLm> {
         modules::place_in_decoder(bare.base.clone(), &adapter.modules)

@@ -8,8 +8,8 @@ use crate::data::{Dataset, TaskData};
 use crate::error::Result;
 use crate::mixture::{Lora, LoraMixture, Route};
 use crate::model::{Classifier, EncoderSpec, ModelSource, Network as _, encoder};
+use crate::tensor::DType;
 use crate::workflow::run;
-use candle_core::DType;
 
 /// The first evaluation rows of a task.
 pub(crate) struct ClassifierProbe<'a> {
@@ -47,7 +47,7 @@ impl ModelProbe for ClassifierProbe<'_> {
     }
     fn build(&self, config: &RunConfig, base: OpenedBase<EncoderSpec>) -> Result<Classifier> {
         let OpenedBase { spec, weights, path: dir } = base;
-        run::model(config, ModelSource { spec, weights, dir }, self.task)
+        run::model(config, &ModelSource { spec, weights, dir }, self.task)
     }
     fn with_adapter(bare: &Classifier, adapter: &LoraAdapter) -> Result<Classifier> {
         modules::with_adapter(bare, adapter)

@@ -14,9 +14,8 @@ use crate::model::loras::{Module, Placed, Target};
 use crate::model::{BaseModel, Classifier, encoder};
 use crate::nn::kernels::device::wide;
 use crate::rng::SeedStream;
-use crate::tensor::to_f32;
+use crate::tensor::{DType, Device, Tensor, to_f32};
 use crate::train::checkpoint::{host_tensors, set_tensors};
-use candle_core::{DType, Device, Tensor};
 
 /// The merged LoRAs of a model, or with `expert` that expert in every place, as one module for each matrix, layer by layer.
 /// `targets`: all of the model's, whole ones and parts.

@@ -12,7 +12,7 @@
 
 use crate::error::{Error, Result};
 use crate::mixture::{Lora, LoraMixture, Side};
-use candle_core::{DType, Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// One module's averages and how far apart they are.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub fn site(mixture: &LoraMixture, weights: &[f64]) -> Result<SiteAverages> {
 
 /// One block's factors in f64 on the CPU, the scale in B. A `[r, in]`, B `[width, r]`
 fn blocks(lora: &Lora) -> Result<Vec<(Tensor, Tensor)>> {
-    let wide = |side| -> Result<Tensor> { Ok(lora.side(side)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?) };
+    let wide = |side| -> Result<Tensor> { lora.side(side)?.to_device(&Device::Cpu)?.to_dtype(DType::F64) };
     let (a, b, rank, mut row) = (wide(Side::Down)?, wide(Side::Up)?, lora.rank(), 0);
     let mut found = Vec::new();
     for (i, columns) in lora.columns().iter().enumerate() {
@@ -114,8 +114,7 @@ pub fn truncate(lora: &Lora, rank: usize) -> Result<(Lora, f64)> {
         columns.push((b.matmul(&s)?.matmul(&v)? / lora.scale())?);
     }
     let like = lora.side(Side::Down)?;
-    let back =
-        |list: &[Tensor]| Ok::<_, Error>(Tensor::cat(list, 0)?.to_dtype(like.dtype())?.to_device(like.device())?);
+    let back = |list: &[Tensor]| Tensor::cat(list, 0)?.to_dtype(like.dtype())?.to_device(like.device());
     Ok((Lora::new(&back(&rows)?, &back(&columns)?, lora.columns().to_vec(), lora.scale())?, lost.sqrt()))
 }
 
@@ -137,7 +136,7 @@ impl Spectrum {
             let small = |value: f64| if value <= largest * 1e-14 { 0.0 } else { value.powf(power) };
             let diagonal: Vec<f64> = values.iter().map(|&value| small(value)).collect();
             let scaled = directions.broadcast_mul(&Tensor::new(diagonal, &Device::Cpu)?.unsqueeze(0)?)?;
-            Ok(scaled.matmul(&directions.t()?)?)
+            scaled.matmul(&directions.t()?)
         };
         let (s, inverse) = (root(0.5)?, root(-0.5)?);
         let (squares, v) = eigen(&s.matmul(&b.t()?.matmul(b)?)?.matmul(&s)?)?;

@@ -14,8 +14,7 @@ use adamix::eval::generate::{
 use adamix::model::decoder::Decoder;
 use adamix::model::{CausalLm, DecoderSpec, LmSetup, Network as _, Packed};
 use adamix::rng::SeedStream;
-use adamix::tensor::NumberFormat;
-use candle_core::Device;
+use adamix::tensor::{Device, NumberFormat};
 use std::cell::RefCell;
 use std::path::Path;
 

@@ -5,7 +5,7 @@ use crate::support::gguf::{Entries, Stored, Value, file_of, number, text};
 use adamix::error::Error;
 use adamix::model::{CausalLm, LmSetup, LmSource};
 use adamix::rng::SeedStream;
-use candle_core::{DType, Device};
+use adamix::tensor::{DType, Device};
 
 /// Opens and reads a file whole; the error, with the file's name in it.
 #[track_caller]

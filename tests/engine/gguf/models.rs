@@ -14,10 +14,9 @@ use adamix::model::{BaseModel as _, CausalLm, DecoderSpec, LmSetup, LmSource, Ne
 use adamix::nn::Weight;
 use adamix::nn::kernels::quant::Quantised;
 use adamix::rng::SeedStream;
-use adamix::tensor::NumberFormat;
+use adamix::tensor::{DType, Device, NumberFormat, Tensor};
 use adamix::train::Trainable as _;
 use adamix::train::step;
-use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 

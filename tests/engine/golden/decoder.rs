@@ -7,7 +7,7 @@ use adamix::model::{CausalLm, DecoderSpec, ForwardOptions, LmSetup, Network as _
 use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective};
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
-use candle_core::{DType, Device};
+use adamix::tensor::{DType, Device};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -92,6 +92,7 @@ impl Case {
             both: self.ce_both_passes,
             gradient: true,
             max_logits: MAX_LOGITS,
+            overflows: 0,
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::{golden_dir, off, read_json};
 use adamix::config::{Schedule, TrainConfig};
 use adamix::nn::{Grads, ParamId, Params};
-use adamix::train::optimizer::{AdamW, clip};
+use adamix::tensor::{Device, Tensor};
+use adamix::train::optimizer::{AdamW, clip, global_norm};
 use adamix::train::schedule::learning_rate;
-use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -98,7 +98,8 @@ fn follow(run: &GoldenRun, config: &TrainConfig) -> f64 {
                 }
             }
         }
-        let norm = clip(&mut grads, config.max_grad_norm).unwrap();
+        let norm = global_norm(&grads).unwrap();
+        clip(&mut grads, norm, config.max_grad_norm).unwrap();
         assert!((norm / step.grad_norm - 1.0).abs() < 1e-6, "norm {norm} should be {}", step.grad_norm);
         optimizer.step(&params, &grads, lr, config).unwrap();
         for param in params.iter() {

@@ -113,7 +113,7 @@ fn step(dir: &Path, golden: &Golden, case: &Case, tensors: &Tensors, change: imp
     let shape = logits.shape().clone();
     let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let loss = host_loss(&logits, &batch.labels, outputs, case.passes, &mixture).unwrap();
-    let dlogits = candle_core::Tensor::from_slice(&loss.gradient, shape, &candle_core::Device::Cpu).unwrap();
+    let dlogits = adamix::tensor::Tensor::from_slice(&loss.gradient, shape, &adamix::tensor::Device::Cpu).unwrap();
     let grads = model.backward(trace.unwrap(), &dlogits).unwrap();
     Step { model, logits, loss, grads }
 }

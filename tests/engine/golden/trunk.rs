@@ -7,7 +7,7 @@ use adamix::model::{BaseModel as _, CausalLm, DecoderSpec, ForwardOptions, LmSet
 use adamix::nn::kernels::vocab_loss::Objective;
 use adamix::nn::{Grads, ParamId};
 use adamix::rng::SeedStream;
-use candle_core::{DType, Device, Tensor};
+use adamix::tensor::{DType, Device, Tensor};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

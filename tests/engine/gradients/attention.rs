@@ -1,9 +1,10 @@
 //! Attention over packed sequences.
 
 use super::{autograd, close, differences, dot, random, softmax, values, wide};
+use adamix::error::Result;
 use adamix::nn::kernels::Dropout;
 use adamix::nn::kernels::attention::{self, Layout, Qkv};
-use candle_core::{Result, Tensor};
+use adamix::tensor::Tensor;
 use std::ops::Range;
 
 fn spans(lengths: &[usize]) -> Vec<Range<usize>> {

@@ -1,13 +1,14 @@
 //! Kernels of the decoder families: norms, rotation, gate, and the loss over a vocabulary.
 
-use super::{autograd, close, differences, dot, random, values, wide};
+use super::{autograd, close, detached, differences, dot, random, values, wide};
+use adamix::error::Result;
 use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::head_norm::{self, HeadNorm};
 use adamix::nn::kernels::rms_norm::{self, Scale};
 use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::{MAX_LOGITS, Objective, vocab_loss, vocab_loss_and_head};
 use adamix::nn::kernels::{Dropout, gated, residual};
-use candle_core::{D, DType, Device, Result, Tensor};
+use adamix::tensor::{D, DType, Device, Tensor};
 
 const SHAPES: [(usize, usize); 5] = [(1, 1), (1, 67), (3, 8), (40, 64), (300, 66)];
 
@@ -216,7 +217,7 @@ fn loss_twin(hidden: &Tensor, head: &Tensor, targets: &[u32], o: Objective) -> R
     }
     let b = log(1)?;
     let task = if o.both { ((entropy(&a)? + entropy(&b)?)? * 0.5)? } else { entropy(&a)? };
-    let hold = |t: &Tensor| if o.detach { t.detach() } else { t.clone() };
+    let hold = |t: &Tensor| if o.detach { detached(t) } else { t.clone() };
     let kl = |p: &Tensor, q: &Tensor| (p.exp()? * (p - q)?)?.sum_all();
     let term = ((kl(&hold(&b), &a)? + kl(&hold(&a), &b)?)? * (0.5 / n as f64))?;
     Ok([(&task + (&term * o.weight)?)?, task, term])
@@ -233,7 +234,16 @@ fn loss_over_the_vocabulary_in_chunks() {
             [(0.0, true, false), (0.1, true, false), (0.1, false, false), (0.0, false, true), (0.2, true, true)]
         {
             for max_logits in [MAX_LOGITS, passes * vocab * 4, 1] {
-                let o = Objective { passes, smoothing, weight: 3.0, detach, both, gradient: true, max_logits };
+                let o = Objective {
+                    passes,
+                    smoothing,
+                    weight: 3.0,
+                    detach,
+                    both,
+                    gradient: true,
+                    max_logits,
+                    overflows: 0,
+                };
                 let what = format!("passes {passes} smoothing {smoothing} detach {detach} both {both} {max_logits}");
                 let want = loss_twin(&wide(&hidden), &wide(&head), &targets, o).unwrap();
                 let one = Tensor::ones((), DType::F64, &Device::Cpu).unwrap();

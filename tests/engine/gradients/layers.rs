@@ -1,9 +1,10 @@
 //! Layers with parameters of their own: which gradients are added, under which tensor.
 
 use super::{autograd, close, random, values, wide};
+use adamix::error::Result;
 use adamix::nn::embedding::Ids;
 use adamix::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params};
-use candle_core::{D, Device, Result, Tensor};
+use adamix::tensor::{D, Device, Tensor};
 
 /// The gradient of the tensor called `name`.
 fn gradient(params: &Params, grads: &Grads, name: &str) -> Tensor {

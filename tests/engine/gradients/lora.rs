@@ -3,10 +3,11 @@
 use super::mixture::expert_of_rows;
 use super::{autograd, close, random, values, wide};
 use crate::merge::folded;
+use adamix::error::Result;
 use adamix::mixture::{Bank, RowMap};
 use adamix::mixture::{Lora, LoraMixture, Pick, Route, Side};
 use adamix::nn::{Dropout, Grads, Params};
-use candle_core::{D, Device, Result, Tensor};
+use adamix::tensor::{D, Device, Tensor};
 use std::ops::Range;
 
 const EXPERTS: usize = 3;

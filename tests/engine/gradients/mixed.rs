@@ -9,8 +9,8 @@ use adamix::model::{Classifier, DropKeys, Encoder, ForwardOptions, ModelSource, 
 use adamix::nn::Grads;
 use adamix::nn::kernels::gemm;
 use adamix::rng::{Purpose, SeedStream};
+use adamix::tensor::{DType, Device, Tensor};
 use adamix::train::loss::gradient_scale;
-use candle_core::{DType, Device, Tensor};
 
 /// The formats and the share of the largest value (of the norm, for gradients) that rounding explains.
 const FORMATS: [(DType, f64); 2] = [(DType::BF16, 4e-2), (DType::F16, 6e-3)];

@@ -1,13 +1,14 @@
 //! Mixtures of adapters under every kind of route, and the consistency term.
 
 use super::{autograd, close, random, wide};
+use adamix::error::Result;
 use adamix::mixture::adapter::AdapterMixture;
 use adamix::mixture::consistency::{squared_difference, symmetric_kl};
 use adamix::mixture::{Bank, RowMap};
 use adamix::mixture::{Pick, Route, Side};
 use adamix::nn::kernels::activation::Act;
 use adamix::nn::{Grads, Params};
-use candle_core::{D, DType, Device, Result, Tensor};
+use adamix::tensor::{D, DType, Device, Tensor};
 
 const EXPERTS: usize = 3;
 const OFFSETS: [usize; 4] = [0, 3, 4, 9];
@@ -130,7 +131,7 @@ fn consistency_against_autograd() {
     let log_softmax = |z: &Tensor| z.broadcast_sub(&z.exp()?.sum_keepdim(D::Minus1)?.log()?);
     let flat = |z: &Tensor| super::values(z);
     for detach in [true, false] {
-        let hold = |t: Tensor| if detach { t.detach() } else { t };
+        let hold = |t: Tensor| if detach { super::detached(&t) } else { t };
         let auto = autograd(&[&za, &zb], &one, |v| {
             let (la, lb) = (log_softmax(&v[0])?, log_softmax(&v[1])?);
             let (ta, tb) = (hold(la.clone()), hold(lb.clone()));
@@ -146,7 +147,7 @@ fn consistency_against_autograd() {
         let (ya, yb) = (random(7, 3), random(7, 4));
         let auto = autograd(&[&ya, &yb], &one, |v| {
             let (ta, tb) = (hold(v[0].clone()), hold(v[1].clone()));
-            ((&v[0] - tb)?.sqr()? + (&v[1] - ta)?.sqr()?)?.mean_all()? * 0.5
+            ((&v[0] - tb)?.sqr()? + (&v[1] - ta)?.sqr()?)?.sum_all()? * (0.5 / v[0].elem_count() as f64)
         });
         let got = squared_difference(&flat(&ya), &flat(&yb), detach);
         let tensor = |g: Vec<f64>| Tensor::from_vec(g, 7, &Device::Cpu).unwrap();

@@ -8,7 +8,7 @@ use adamix::mixture::{Route, RouteShape};
 use adamix::model::{Classifier, DropKeys, ForwardOptions, ModelSource, Network as _, Setup};
 use adamix::nn::ParamId;
 use adamix::rng::{Purpose, SeedStream};
-use candle_core::{DType, Device, Tensor};
+use adamix::tensor::{DType, Device, Tensor};
 
 fn batch() -> Batch {
     let ids: Vec<u32> = (0..14).map(|i| 5 + i * 3 % 50).collect();

@@ -6,8 +6,8 @@ use adamix::nn::kernels::attention::{self, Layout, Qkv};
 use adamix::nn::kernels::gemm::{self, Widen};
 use adamix::nn::kernels::layer_norm::{self, Affine};
 use adamix::nn::kernels::{Dropout, device, residual};
+use adamix::tensor::{DType, Device, Tensor};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 
 /// Half a unit in the last place of bf16, and a little for the sums.
@@ -151,8 +151,9 @@ struct Blocks {
 
 impl Blocks {
     fn new(w: &Tensor, format: GgmlDType) -> Self {
-        let quantised = QTensor::quantize(w, format).unwrap();
-        let values = quantised.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let quantised = QTensor::quantize(w.candle().unwrap(), format).unwrap();
+        let dense = Tensor::from(quantised.dequantize(&candle_core::Device::Cpu).unwrap());
+        let values = dense.flatten_all().unwrap().to_vec1().unwrap();
         Self { values, dims: w.dims2().unwrap(), block: format.block_size() }
     }
     fn dense(&self) -> Tensor {

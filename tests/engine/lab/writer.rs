@@ -6,13 +6,13 @@ use adamix::eval::compare;
 use adamix::eval::generate::{GenerateOptions, Hooks};
 use adamix::model::{LmSource, Network as _};
 use adamix::protocol::{Checkpoint, ExportPlan, ExportTarget, MergePlan, NumberFormat};
+use adamix::tensor::{DType, Device};
 use adamix::train::step::StepIndex;
 use adamix::train::{AdamW, Control, ModelAndData, NullObserver};
 use adamix::workflow::generate::TextGenerator;
 use adamix::workflow::run;
 use adamix::workflow::run::{Prepared, Run};
 use adamix::workflow::saved_run::Opened;
-use candle_core::{DType, Device};
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
@@ -41,7 +41,17 @@ fn the_model_loads_and_is_as_small_as_stated() {
     assert_eq!((spec.num_layers, spec.hidden_size, spec.num_heads, spec.num_kv_heads), (4, 160, 4, 2));
     assert_eq!((spec.vocab_size, spec.max_length(), spec.tied), (4096, 256, true));
     let table = source.weights.get("embed_tokens.weight", &[4096, 160], DType::F32, &Device::Cpu).unwrap();
-    let square = table.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+    let square = table
+        .sqr()
+        .unwrap()
+        .mean_keepdim((0, 1))
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .get(0)
+        .unwrap()
+        .to_scalar::<f32>()
+        .unwrap();
     assert!(square.sqrt() > 0.03, "trained, not the N(0, 0.02) it started from: {}", square.sqrt());
     let note = String::from_utf8(asset("PROVENANCE.md")).unwrap();
     for (name, note) in [

@@ -244,7 +244,7 @@ struct Poison {
 impl Poison {
     fn set(trainer: &Trainer, values: &[f32]) {
         let param = trainer.model().params().find("layers.0.self_attn.q_proj.lora_b.weight").unwrap();
-        let new = candle_core::Tensor::from_slice(values, param.value.shape(), param.value.device()).unwrap();
+        let new = adamix::tensor::Tensor::from_slice(values, param.value.shape(), param.value.device()).unwrap();
         param.value.slice_set(&new, 0, 0).unwrap();
     }
 }

@@ -11,11 +11,11 @@ use adamix::eval::compare;
 use adamix::mixture::{Lora, Side};
 use adamix::protocol::studies::{FormatBudget, RoundingPlan, RoundingReport};
 use adamix::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
+use adamix::tensor::{Device, Tensor};
 use adamix::train::ModelAndData;
 use adamix::workflow::export::export_subject;
 use adamix::workflow::run;
 use adamix::workflow::studies::rounding::rounding_subject;
-use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use serde_json::{Value, json};
 
@@ -216,7 +216,7 @@ fn byte_level() -> Value {
 fn a_value_that_does_not_fit_is_named_and_the_other_formats_are_measured() {
     let (_place, config, subject) = classifier(lora(false));
     let head = subject.model().params().find("classifier.weight").unwrap();
-    head.value.slice_set(&Tensor::full(1e6f32, (1, head.value.dims()[1]), &Device::Cpu).unwrap(), 0, 0).unwrap();
+    head.value.slice_set(&Tensor::new(vec![vec![1e6f32; head.value.dims()[1]]], &Device::Cpu).unwrap(), 0, 0).unwrap();
     let report = measure(&subject, &config, &plan(&[ExportTarget::Merged], false));
     let [f32, f16, bf16] = &report.files[0].formats[..] else { panic!("{report:?}") };
     assert!(f32.kept && f32.problem.is_none());

@@ -14,7 +14,7 @@ fn plant(model: &dyn Network, tensor: &str, value: f32) {
     let param = model.params().find(tensor).unwrap();
     let mut values: Vec<f32> = param.value.flatten_all().unwrap().to_vec1().unwrap();
     values[0] = value;
-    let new = candle_core::Tensor::from_vec(values, param.value.shape(), param.value.device()).unwrap();
+    let new = adamix::tensor::Tensor::from_vec(values, param.value.shape(), param.value.device()).unwrap();
     param.value.slice_set(&new, 0, 0).unwrap();
 }
 
@@ -45,7 +45,7 @@ fn a_loss_that_is_not_finite_ends_the_run_and_changes_nothing() {
 struct Overflow {
     witness: Witness,
     after: u64,
-    target: candle_core::Tensor,
+    target: adamix::tensor::Tensor,
     ends: Vec<EndRecord>,
 }
 

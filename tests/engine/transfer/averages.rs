@@ -7,9 +7,8 @@ use adamix::analysis::rounding::{Tally, budget};
 use adamix::config::MixtureConfig;
 use adamix::mixture::{Lora, Side};
 use adamix::model::{Network as _, Site};
-use adamix::tensor::{HostTensor, NumberFormat};
+use adamix::tensor::{Device, HostTensor, NumberFormat, Tensor};
 use adamix::workflow::studies::lora_averages::{distance, norm, site, truncate};
-use candle_core::{Device, Tensor};
 
 fn delta(lora: &Lora) -> Vec<f64> {
     deltas(lora).iter().flat_map(|(_, d)| d.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect()

@@ -19,9 +19,8 @@ use adamix::model::decoder::targets::lora_targets;
 use adamix::model::decoder::{Decoder, LmSource};
 use adamix::model::{CausalLm, LmSetup, Network as _, Packed};
 use adamix::rng::SeedStream;
-use adamix::tensor::NumberFormat;
+use adamix::tensor::{DType, Device, NumberFormat};
 use adamix::workflow::export::modules::{compose, place_in_decoder};
-use candle_core::{DType, Device};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 

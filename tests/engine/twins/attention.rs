@@ -5,7 +5,7 @@ use super::host::{Memory, run};
 use super::{FORMATS, close, random, values};
 use adamix::nn::kernels::Dropout;
 use adamix::nn::kernels::cuda::plan;
-use candle_core::{DType, Device, Tensor};
+use adamix::tensor::{DType, Device, Tensor};
 
 /// What is computed: (queries, keys) of each sequence, and the heads.
 #[derive(Clone, Debug)]

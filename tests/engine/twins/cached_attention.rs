@@ -4,7 +4,7 @@ use super::host::{Memory, run};
 use super::{FORMATS, close, random, values};
 use adamix::nn::kernels::cached_attention::{HeadCounts, Pool, Query, attend};
 use adamix::nn::kernels::cuda::lm_plan::CachedAttention;
-use candle_core::{DType, Device, Tensor};
+use adamix::tensor::{DType, Device, Tensor};
 
 #[test]
 fn new_tokens_see_the_rows_of_their_sequence() {

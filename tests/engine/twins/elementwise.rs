@@ -6,7 +6,7 @@ use adamix::nn::kernels::Dropout;
 use adamix::nn::kernels::activation::{self, Act};
 use adamix::nn::kernels::cuda::plan::{Elementwise, Norm};
 use adamix::nn::kernels::layer_norm::{self, Affine};
-use candle_core::DType;
+use adamix::tensor::DType;
 
 const ACTS: [Act; 5] = [Act::Gelu, Act::GeluTanh, Act::Relu, Act::Swish, Act::Tanh];
 const SIZES: [usize; 6] = [0, 1, 3, 4, 1027, 2048];

@@ -1,7 +1,7 @@
 //! Compiling a source with the C compiler, calling it, and memory that notices writes beyond its ends.
 
 use adamix::nn::kernels::cuda::launch::{Launch, Macros, Source};
-use candle_core::{DType, Device, Shape, Tensor};
+use adamix::tensor::{DType, Device, Shape, Tensor};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_int, c_void};

@@ -10,7 +10,7 @@ use adamix::nn::kernels::rms_norm::{self, Scale};
 use adamix::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use adamix::nn::kernels::vocab_loss::{self as loss, Objective};
 use adamix::nn::kernels::{Act, Dropout, gated};
-use candle_core::{DType, Device, Tensor};
+use adamix::tensor::{DType, Device, Tensor};
 
 const CPU: &Device = &Device::Cpu;
 
@@ -198,7 +198,7 @@ fn rotations() {
 /// The logits themselves as hidden states, so that the loss sees exactly the kernel's.
 fn wanted(logits: &Tensor, targets: &[u32], objective: Objective) -> loss::VocabLoss {
     let (_, vocab) = logits.dims2().unwrap();
-    let head = Tensor::eye(vocab, DType::F64, CPU).unwrap();
+    let head = Tensor::from(candle_core::Tensor::eye(vocab, DType::F64, &candle_core::Device::Cpu).unwrap());
     loss::vocab_loss(&wide(logits), &head, targets, objective).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use super::host::{Memory, run};
 use super::{FORMATS, close, random, values, wide};
 use adamix::nn::kernels::cuda::plan::{Routed, SEGMENTS, Segment, Window};
-use candle_core::{DType, Device, Tensor};
+use adamix::tensor::{DType, Device, Tensor};
 
 /// Rows of each segment, in order.
 fn rows(segment: &Segment, list: &[u32]) -> Vec<usize> {

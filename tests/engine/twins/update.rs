@@ -4,7 +4,7 @@ use super::host::{Memory, run};
 use super::{close, random, values, wide};
 use adamix::nn::kernels::adamw::{self, Update as Numbers};
 use adamix::nn::kernels::cuda::plan::{Piece, Update};
-use candle_core::{DType, Tensor};
+use adamix::tensor::{DType, Tensor};
 
 const SIZES: [usize; 5] = [1, 5, 16_384, 40_001, 255];
 

@@ -122,8 +122,8 @@ fn model_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
         let devices = [
             (DeviceChoice::Auto, "Automatic"),
             (DeviceChoice::Cpu, "CPU"),
-            (DeviceChoice::Cuda(0), "NVIDIA GPU"),
-            (DeviceChoice::Metal(0), "Apple GPU"),
+            (DeviceChoice::Gpu(0), "GPU"),
+            (DeviceChoice::Cuda(0), "NVIDIA GPU through CUDA"),
         ];
         labeled::choice(ui, "Device", &tip("model.device"), &mut model.device, &devices);
         let formats = [

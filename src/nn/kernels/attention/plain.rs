@@ -2,26 +2,26 @@
 
 use crate::error::Result;
 use crate::nn::kernels::types::{Layout, Qkv, QkvPart};
-use candle_core::{D, Tensor};
+use crate::tensor::{D, Tensor};
 use std::ops::Range;
 
 /// The `heads` heads of one sequence as `[heads, rows, d]`.
 fn heads_of(part: QkvPart<'_>, heads: usize, rows: &Range<usize>, layout: &Layout) -> Result<Tensor> {
     let block = part.tensor.narrow(0, rows.start, rows.len())?.narrow(1, part.column, heads * layout.head_dim)?;
-    Ok(block.reshape((rows.len(), heads, layout.head_dim))?.transpose(0, 1)?.contiguous()?)
+    block.reshape((rows.len(), heads, layout.head_dim))?.transpose(0, 1)?.contiguous()
 }
 
 /// As [`heads_of`] for keys or values, each head repeated for the query heads that read it. `[heads, rows, d]`
 fn kv_heads_of(part: QkvPart<'_>, rows: &Range<usize>, layout: &Layout) -> Result<Tensor> {
     let own = heads_of(part, layout.kv_heads, rows, layout)?;
     let shape = (layout.kv_heads, layout.group(), rows.len(), layout.head_dim);
-    Ok(own.unsqueeze(1)?.expand(shape)?.reshape((layout.heads, rows.len(), layout.head_dim))?)
+    own.unsqueeze(1)?.expand(shape)?.reshape((layout.heads, rows.len(), layout.head_dim))
 }
 
 /// `[heads, rows, d] -> [rows, heads * d]`
 fn rows_of(heads: &Tensor) -> Result<Tensor> {
     let (n, rows, d) = heads.dims3()?;
-    Ok(heads.transpose(0, 1)?.contiguous()?.reshape((rows, n * d))?)
+    heads.transpose(0, 1)?.contiguous()?.reshape((rows, n * d))
 }
 
 /// The gradient of repeated key or value heads, summed over the query heads that read each. -> `[rows, kv_heads * d]`
@@ -47,13 +47,13 @@ fn plain_mask(layout: &Layout, seq: usize, dims: (usize, usize), like: &Tensor) 
     let masks = (0..layout.heads)
         .map(|head| layout.drop.split((seq * layout.heads + head) as u32).mask(&[dims.0, dims.1], like))
         .collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::stack(&masks, 0)?)
+    Tensor::stack(&masks, 0)
 }
 
 /// Softmax over the last dimension from plain operations.
 pub fn plain_softmax(x: &Tensor) -> Result<Tensor> {
     let e = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?.exp()?;
-    Ok(e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?)
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
 }
 
 /// [`forward`](super::forward) from candle operations, sequence by sequence.
@@ -70,7 +70,7 @@ pub fn plain_forward(qkv: &Qkv, layout: &Layout) -> Result<Tensor> {
         }
         out.push(rows_of(&p.matmul(&v)?)?);
     }
-    Ok(Tensor::cat(&out, 0)?)
+    Tensor::cat(&out, 0)
 }
 
 /// [`backward`](super::backward) from candle operations, sequence by sequence.

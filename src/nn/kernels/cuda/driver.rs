@@ -4,8 +4,9 @@
 
 use super::launch::{Args, Launch, Macros, Product, Source, Transpose, format_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::{DType, Device, Tensor};
+use candle_core::Storage;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, cudarc};
-use candle_core::{DType, Device, Storage, Tensor};
 use cudarc::cublas::{result as blas, sys as blas_sys};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, DevicePtr as _, DeviceRepr, LaunchConfig, PushKernelArg as _,
@@ -46,8 +47,8 @@ pub fn open(index: usize) -> Result<Device, Problem> {
     if index as i64 >= i64::from(found) {
         return Err(Problem::NoDevice(format!("the driver sees {found} GPUs, numbered from 0")));
     }
-    let device = Device::new_cuda_with_stream(index).map_err(|err| other(&err))?;
-    let Device::Cuda(gpu) = &device else { return Err(Problem::Other("not a CUDA device".to_owned())) };
+    let device = candle_core::Device::new_cuda_with_stream(index).map_err(|err| other(&err))?;
+    let candle_core::Device::Cuda(gpu) = &device else { return Err(Problem::Other("not a CUDA device".to_owned())) };
     let context = gpu.cuda_stream().context().clone();
     let capability = context.compute_capability().map_err(|err| other(&err))?;
     if capability < OLDEST {
@@ -56,7 +57,7 @@ pub fn open(index: usize) -> Result<Device, Problem> {
     }
     settle(gpu, &context);
     module(gpu, Source::Elementwise, &vec![("X", 0)]).map_err(|err| Problem::NoCompiler(first_line(&err)))?;
-    Ok(device)
+    Ok(Device::from(&device))
 }
 
 #[expect(
@@ -120,8 +121,8 @@ pub fn has_kernels(x: &Tensor) -> bool {
 }
 
 fn gpu(device: &Device) -> Result<&CudaDevice> {
-    match device {
-        Device::Cuda(gpu) => Ok(gpu),
+    match device.candle()? {
+        candle_core::Device::Cuda(gpu) => Ok(gpu),
         _ => Err(Error::internal("a GPU kernel was given a tensor of another device")),
     }
 }
@@ -132,7 +133,7 @@ fn failed(what: &str, err: &impl std::fmt::Display) -> Error {
 
 /// The address of a contiguous tensor's first value.
 pub(super) fn address(x: &Tensor) -> Result<u64> {
-    let (storage, layout) = x.storage_and_layout();
+    let (storage, layout) = x.candle()?.storage_and_layout();
     let Some((start, _)) = layout.contiguous_offsets() else {
         return Err(Error::internal(format!("kernel needs a contiguous tensor, got strides {:?}", layout.stride())));
     };

@@ -3,7 +3,7 @@
 //!
 //! Nothing here needs a GPU. The tests launch the same values on the host.
 
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Tensor};
 
 /// A source file of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

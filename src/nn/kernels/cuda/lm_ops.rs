@@ -7,12 +7,13 @@ use super::ops::{column, elementwise, empty, format, like, list_of, own, product
 use super::plan::{Norm, Routed, SEGMENTS, Segment, Window};
 use super::requests::{BlockGrad, BlockProduct, NewTokens, VocabLossRequest, VocabLossTensors};
 use crate::error::{Error, Result};
+use crate::nn::kernels::gpu;
 use crate::nn::kernels::types::{Act, Dropout, HeadCounts, HeadNorm, Heads, LossWeights, Pairing, Rope};
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Tensor};
 
 /// A vector in f32.
 fn vector(x: &Tensor) -> Result<Tensor> {
-    Ok(x.to_dtype(DType::F32)?.contiguous()?)
+    x.to_dtype(DType::F32)?.contiguous()
 }
 
 pub(in crate::nn::kernels) fn add(x: &Tensor, residual: &Tensor, drop: Dropout) -> Result<Tensor> {
@@ -302,7 +303,7 @@ pub(in crate::nn::kernels) fn vocab_scores(
         vocab,
     };
     launch(z.device(), &shape.launch())?;
-    Ok(parts.flatten_all()?.to_vec1()?)
+    parts.flatten_all()?.to_vec1()
 }
 
 pub(in crate::nn::kernels) fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
@@ -373,7 +374,10 @@ impl NewTokens<'_> {
     /// Puts keys and values into their rows of the cache and, if asked, attends to the rows of their sequences.
     /// -> `[n, heads * head_dim]`
     pub fn cache(self, attend: bool) -> Result<Option<Tensor>> {
-        let NewTokens { qkv, pool, words, counts: HeadCounts { heads, kv_heads, head_dim } } = self;
+        if self.qkv.device().is_gpu() {
+            return gpu::heads::cache(self, attend);
+        }
+        let NewTokens { qkv, pool, words, counts: HeadCounts { heads, kv_heads, head_dim }, .. } = self;
         let (qkv, (n, columns)) = (qkv.contiguous()?, qkv.dims2()?);
         let fits = columns == (heads + 2 * kv_heads) * head_dim && pool.dim(1)? == 2 * kv_heads * head_dim;
         if !fits || pool.dtype() != qkv.dtype() || words.elem_count() < 3 * n {

@@ -2,7 +2,7 @@
 
 use super::launch::{Launch, Product};
 use crate::error::{Error, Result};
-use candle_core::{Device, Tensor};
+use crate::tensor::{Device, Tensor};
 
 fn absent<T>() -> Result<T> {
     Err(Error::internal("this build has no GPU kernels"))

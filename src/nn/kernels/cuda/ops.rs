@@ -6,7 +6,7 @@ use super::plan::{self, Elementwise, Norm, Piece, Routed, SEGMENTS, Segment};
 use super::requests::RoutedProduct;
 use crate::error::{Error, Result};
 use crate::nn::kernels::types::{Act, Affine, Dropout, Item, Layout, Qkv};
-use candle_core::{DType, Device, DeviceLocation, Shape, Tensor};
+use crate::tensor::{DType, Device, Shape, Tensor};
 use parking_lot::Mutex;
 
 /// A contiguous tensor whose address four values of it can be read from at once.
@@ -19,15 +19,15 @@ fn aligned(x: &Tensor) -> Result<Tensor> {
 #[expect(unsafe_code, reason = "the caller's kernel writes every element before anything reads one")]
 pub(super) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     // SAFETY: device memory is never read by the host before the kernel that fills it, which is next on the stream.
-    Ok(unsafe { Tensor::empty(shape, dtype, device)? })
+    Ok(unsafe { candle_core::Tensor::empty(shape, dtype, device.candle()?)? }.into())
 }
 
 /// Small tables that many launches share, such as the sequences' places in a batch: kept on the device by content.
 pub(super) fn table(device: &Device, words: &[u32]) -> Result<Tensor> {
     const KEPT: usize = 16;
-    type Entry = (DeviceLocation, Vec<u32>, Tensor);
+    type Entry = (candle_core::DeviceLocation, Vec<u32>, Tensor);
     static TABLES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
-    let location = device.location();
+    let location = device.candle()?.location();
     let mut tables = TABLES.lock();
     if let Some(at) = tables.iter().position(|(place, content, _)| *place == location && content == words) {
         let entry = tables.remove(at);
@@ -343,10 +343,10 @@ fn gradient_piece(g: &Tensor) -> Result<Piece> {
 }
 
 pub(in crate::nn::kernels) fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
-    let all = tensors.iter().map(|t| t.contiguous()).collect::<candle_core::Result<Vec<_>>>()?;
+    let all = tensors.iter().map(|t| t.contiguous()).collect::<Result<Vec<_>>>()?;
     let pieces = all.iter().map(gradient_piece).collect::<Result<Vec<_>>>()?;
     let Some(first) = all.first() else { return Ok(0.0) };
-    Ok(over_pieces(first.device(), &pieces, |update| update.squares().to_vec())?.get(0)?.to_scalar()?)
+    over_pieces(first.device(), &pieces, |update| update.squares().to_vec())?.get(0)?.to_scalar()
 }
 
 pub(in crate::nn::kernels) fn scale_all(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
@@ -362,7 +362,7 @@ pub(in crate::nn::kernels) fn adamw(items: &[Item<'_>]) -> Result<()> {
     let Some(first) = items.first() else { return Ok(()) };
     let (betas, eps) = (first.update.betas, first.update.eps);
     let grads = items.iter().map(|item| item.g.map(Tensor::contiguous).transpose());
-    let grads = grads.collect::<candle_core::Result<Vec<_>>>()?;
+    let grads = grads.collect::<Result<Vec<_>>>()?;
     let mut pieces = Vec::new();
     for (item, g) in items.iter().zip(&grads) {
         if item.p.dtype() != DType::F32 {

@@ -110,9 +110,12 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Whether a row fits into shared memory, where layer normalisation holds it.
+    /// Values of a row that fit into shared memory, where layer normalisation holds it.
+    pub const MOST: usize = SHARED as usize / 4;
+
+    /// Whether a row fits into shared memory.
     pub fn fits(d: usize) -> bool {
-        4 * d <= SHARED as usize
+        d <= Self::MOST
     }
 
     fn layer(self, kernel: &'static str, addresses: [Address; 7], drop: Dropout) -> Launch {
@@ -403,9 +406,12 @@ impl Attention {
     /// Queries or keys of a block.
     const ROWS: usize = 64;
 
+    /// Widest head that the kernels take.
+    pub const MOST_HEAD: usize = 128;
+
     /// Whether the kernels take heads of this width.
     pub fn fits(head_dim: usize) -> bool {
-        (1..=128).contains(&head_dim)
+        (1..=Self::MOST_HEAD).contains(&head_dim)
     }
 
     fn launch(self, kernel: &'static str, longest: usize, heads: usize, drop: Dropout) -> Launch {

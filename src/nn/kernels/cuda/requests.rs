@@ -1,7 +1,7 @@
 //! Computations with more operands than a function should have arguments, as values.
 
 use crate::nn::kernels::types::{HeadCounts, LossWeights};
-use candle_core::Tensor;
+use crate::tensor::Tensor;
 use std::ops::Range;
 
 /// One product with all rows' own experts: `out = base + x W_eᵀ + b_e`, or `out = base + x W_e`.
@@ -72,6 +72,8 @@ pub struct NewTokens<'a> {
     /// Of each new token: where its sequence starts in the list, the rows it sees, its own row; then the list of rows of
     /// all sequences. u32 `[3 n + rows]`
     pub words: &'a Tensor,
+    /// Most rows that a new token sees.
+    pub longest: usize,
     /// How heads divide the columns.
     pub counts: HeadCounts,
 }

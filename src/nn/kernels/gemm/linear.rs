@@ -6,10 +6,11 @@ use crate::error::{Error, Result};
 use crate::nn::kernels::activation;
 use crate::nn::kernels::cuda::on_cuda;
 use crate::nn::kernels::device::{half, if_fast, takes_fast, widen};
+use crate::nn::kernels::gpu::on_gpu;
 use crate::nn::kernels::host::{self, HostRef, HostView, Number, Shared, StoredRef, Unwritten, Values};
 use crate::nn::kernels::simd;
 use crate::nn::kernels::types::Act;
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Tensor};
 use std::mem::MaybeUninit;
 
 fn dims2(what: &str, x: &Tensor) -> Result<(usize, usize)> {
@@ -97,10 +98,11 @@ fn rows<T: Number>(values: &[T], width: usize) -> Matrix<'_> {
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     forward_dims(x, w)?;
     if_fast_product!(x, w, fast_linear(x, &Rows::of(w)?, b));
+    on_gpu!(x, linear::linear(x, w, b));
     on_cuda!(x, ops::linear(x, w, b));
     if half(x) {
         // Weights stay as they are stored: the CPU's products read bf16.
-        return Ok(linear(&widen(x)?, w, b)?.to_dtype(x.dtype())?);
+        return linear(&widen(x)?, w, b)?.to_dtype(x.dtype());
     }
     let y = x.matmul(&like(w, x)?.t()?)?;
     Ok(match b {
@@ -126,6 +128,7 @@ fn fast_linear<T: Number>(x: &Tensor, w: &Rows<'_>, b: Option<&Tensor>) -> Resul
 /// `x Wᵀ` in f32. On a GPU x takes the format of W's values first. x `[n, in]`, w `[out, in]` -> `[n, out]`
 pub fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     forward_dims(x, w)?;
+    on_gpu!(w, linear::logits(x, w));
     on_cuda!(w, lm_ops::logits(x, w));
     linear(&widen(x)?, w, None)
 }
@@ -134,6 +137,7 @@ pub fn logits(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 pub fn linear_act(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Act) -> Result<(Tensor, Tensor)> {
     forward_dims(x, w)?;
     if_fast_product!(x, w, fast_linear_act(x, w, b, act));
+    on_gpu!(x, linear::linear_act(x, w, b, act));
     on_cuda!(x, ops::linear_act(x, w, b, act));
     let z = linear(x, w, b)?;
     let y = activation::forward(act, &z)?;
@@ -165,15 +169,17 @@ fn fast_linear_act<T: Number>(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: A
 /// `dy W`: the gradient of a linear layer's input. dy `[n, out]`, w `[out, in]` -> `[n, in]`
 pub fn linear_backward(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     if_fast_product!(dy, w, fast_backward(dy, &Rows::of(w)?, None));
+    on_gpu!(dy, linear::backward(dy, w));
     if half(dy) && !dy.device().is_cuda() {
-        return Ok(linear_backward(&widen(dy)?, w)?.to_dtype(dy.dtype())?);
+        return linear_backward(&widen(dy)?, w)?.to_dtype(dy.dtype());
     }
-    Ok(dy.matmul(&like(w, dy)?)?)
+    dy.matmul(&like(w, dy)?)
 }
 
 /// `(dy W) act'(z)`: back through a linear layer and the nonlinearity before it. dy `[n, out]`, w `[out, in]`, z `[n, in]` -> `[n, in]`
 pub fn linear_backward_act(dy: &Tensor, w: &Tensor, act: Act, z: &Tensor) -> Result<Tensor> {
     if_fast_product!(dy, w, fast_backward(dy, &Rows::of(w)?, Some((act, z))));
+    on_gpu!(dy, linear::backward_act(dy, w, act, z));
     activation::backward(act, z, linear_backward(dy, w)?)
 }
 
@@ -196,11 +202,12 @@ pub fn linear_backward_add(dy: &Tensor, w: &Tensor, acc: Tensor) -> Result<Tenso
     if dy.dtype() == acc.dtype() {
         if_fast_product!(dy, w, fast_backward_add(dy, &Rows::of(w)?, acc));
     }
+    on_gpu!(dy, linear::backward_add(dy, w, acc));
     on_cuda!(dy, ops::linear_backward_add(dy, w, acc));
     if half(dy) {
-        return Ok(linear_backward_add(&widen(dy)?, w, widen(&acc)?)?.to_dtype(acc.dtype())?);
+        return linear_backward_add(&widen(dy)?, w, widen(&acc)?)?.to_dtype(acc.dtype());
     }
-    Ok((acc + dy.matmul(&like(w, dy)?)?)?)
+    acc + dy.matmul(&like(w, dy)?)?
 }
 
 fn fast_backward_add<T: Number>(dy: &Tensor, w: &Rows<'_>, acc: Tensor) -> Result<Tensor> {
@@ -213,12 +220,13 @@ fn fast_backward_add<T: Number>(dy: &Tensor, w: &Rows<'_>, acc: Tensor) -> Resul
 /// `dyᵀ x`: the gradient of a linear layer's weight, in f32. dy `[n, out]`, x `[n, in]` -> `[out, in]`
 pub fn weight_grad(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ((n, d_out), (_, d_in)) = (dims2("gradient", dy)?, dims2("linear input", x)?);
+    on_gpu!(dy, linear::weight_grad(dy, x));
     if !takes_fast(dy) || !takes_fast(x) {
         let (wide_dy, wide_x) = (widen(dy)?, widen(x)?);
         if half(dy) || half(x) {
             return weight_grad(&wide_dy, &wide_x);
         }
-        return Ok(dy.t()?.matmul(x)?);
+        return dy.t()?.matmul(x);
     }
     let (g, xs) = (StoredRef::of(dy)?, StoredRef::of(x)?);
     let (g, xs) = (Matrix::rows(g.values(), d_out), Matrix::rows(xs.values(), d_in));
@@ -251,10 +259,11 @@ pub(in crate::nn::kernels) fn transposed_product(
 pub fn bias_grad(dy: &Tensor) -> Result<Tensor> {
     dims2("gradient", dy)?;
     if_fast!(dy, fast_bias_grad(dy));
+    on_gpu!(dy, norms::column_sum(dy));
     if half(dy) {
         return bias_grad(&widen(dy)?);
     }
-    Ok(dy.sum(0)?)
+    dy.sum(0)
 }
 
 fn fast_bias_grad<T: Number>(dy: &Tensor) -> Result<Tensor> {
@@ -263,7 +272,7 @@ fn fast_bias_grad<T: Number>(dy: &Tensor) -> Result<Tensor> {
 }
 
 fn refused<T>(x: &Tensor) -> Result<T> {
-    Err(Error::internal(format!("{:?} values on {:?} against quantised weights", x.dtype(), x.device().location())))
+    Err(Error::internal(format!("{:?} values on {} against quantised weights", x.dtype(), x.device())))
 }
 
 /// As [`linear`] with weights that are widened to f32 while they are packed (rounded to bf16 for such activations).

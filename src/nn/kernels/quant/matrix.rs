@@ -1,10 +1,10 @@
 //! Quantised matrices in memory.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::nn::kernels::gpu::packed::Packed;
 use crate::nn::kernels::{host, simd};
-use crate::tensor::NumberFormat;
+use crate::tensor::{DType, Device, NumberFormat, Tensor};
 use candle_core::quantized::QTensor;
-use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub struct Quantised {
     pub(super) parts: Vec<Part>,
     pub(super) rows: usize,
     pub(super) columns: usize,
+    /// Where the values lie in a GPU's memory: then the host has none.
+    pub(super) packed: Option<Packed>,
 }
 
 /// Rows of one format.
@@ -48,7 +50,7 @@ impl Quantised {
             return Err(Error::format(format!("{given} bytes are no matrix of {rows} x {columns} values in {name}")));
         }
         let part = Part { format, bytes: Arc::new(bytes), first: 0, rows, start: 0 };
-        let matrix = Self { parts: vec![part], rows, columns };
+        let matrix = Self { parts: vec![part], rows, columns, packed: None };
         match (0..rows).into_par_iter().find_first(|&row| matrix.has_broken(row)) {
             Some(row) => {
                 let what = format!("row {row} holds values that are not finite; the weights are damaged");
@@ -69,6 +71,8 @@ impl Quantised {
     /// Matrices with the same columns, one below the other.
     pub fn stack(list: Vec<Self>) -> Result<Self> {
         let columns = list.first().map_or(0, |matrix| matrix.columns);
+        let packed: Option<Vec<&Packed>> = list.iter().map(|matrix| matrix.packed.as_ref()).collect();
+        let packed = packed.filter(|packed| !packed.is_empty()).map(|packed| Packed::stack(&packed));
         let (mut parts, mut rows) = (Vec::new(), 0);
         for matrix in list {
             if matrix.columns != columns {
@@ -77,15 +81,28 @@ impl Quantised {
             parts.extend(matrix.parts.into_iter().map(|part| Part { first: part.first + rows, ..part }));
             rows += matrix.rows;
         }
-        Ok(Self { parts, rows, columns })
+        Ok(Self { parts, rows, columns, packed })
     }
 
-    /// Rounds values to a format, or to the nearest one of as many bits whose blocks divide the columns.
+    /// The same in the memory of a device: of a GPU of our own as it is, elsewhere it stays in the host's.
+    pub fn on(&self, device: &Device) -> Result<Self> {
+        let Device::Gpu(gpu) = device else { return Ok(self.clone()) };
+        let part = |part: &Part| {
+            let bytes = part.bytes.get(part.start..part.start + part.rows * self.row_bytes(part)).unwrap_or_default();
+            Packed::of(gpu, part.format, bytes, [part.rows, self.columns])
+        };
+        let parts = self.parts.iter().map(part).collect::<Result<Vec<_>>>()?;
+        let packed = Some(Packed::stack(&parts.iter().collect::<Vec<_>>()));
+        Ok(Self { parts: Vec::new(), rows: self.rows, columns: self.columns, packed })
+    }
+
+    /// Rounds values to a format, in the memory they lie in, or to the nearest one of as many bits whose blocks divide the columns.
     pub fn of(dense: &Tensor, format: NumberFormat) -> Result<Self> {
         let (rows, columns) = dense.dims2()?;
         let format = format.for_columns(columns);
         let values = dense.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-        Self::new(format, QTensor::quantize(&values, format.candle())?.data()?.into_owned(), rows, columns)
+        let bytes = QTensor::quantize(values.candle()?, format.candle())?.data()?.into_owned();
+        Self::new(format, bytes, rows, columns)?.on(dense.device())
     }
 
     /// The rows in another order: row i of the result is row `source(i)`.
@@ -100,13 +117,16 @@ impl Quantised {
             let row = part.bytes.get(at..at + size);
             bytes.extend_from_slice(row.ok_or_else(|| Error::internal("a row that is not there"))?);
         }
-        Ok(Self { parts: vec![Part { bytes: Arc::new(bytes), start: 0, ..part.clone() }], ..*self })
+        Ok(Self { parts: vec![Part { bytes: Arc::new(bytes), start: 0, ..part.clone() }], packed: None, ..*self })
     }
 
     /// Some rows, sharing the bytes.
     pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
         if start + len > self.rows || len == 0 {
             return Err(Error::internal(format!("rows {start} to {} of {}", start + len, self.rows)));
+        }
+        if self.packed.is_some() {
+            return Err(Error::internal("some rows of a matrix in a GPU's memory"));
         }
         let cut = |part: &Part| {
             let (from, to) = (part.first.max(start), (part.first + part.rows).min(start + len));
@@ -117,7 +137,13 @@ impl Quantised {
                 ..part.clone()
             })
         };
-        Ok(Self { parts: self.parts.iter().filter_map(cut).collect(), rows: len, columns: self.columns })
+        let parts = self.parts.iter().filter_map(cut).collect();
+        Ok(Self { parts, rows: len, columns: self.columns, packed: None })
+    }
+
+    /// The values in a GPU's memory; an error where they are in the host's.
+    pub(in crate::nn::kernels) fn packed(&self) -> Result<&Packed> {
+        self.packed.as_ref().ok_or_else(|| Error::internal("a quantised matrix that is not in the GPU's memory"))
     }
 
     /// Rows and columns.
@@ -127,7 +153,8 @@ impl Quantised {
 
     /// Bytes of the values as they are stored.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.rows * self.row_bytes(part)).sum()
+        let on_host = || self.parts.iter().map(|part| part.rows * self.row_bytes(part)).sum();
+        self.packed.as_ref().map_or_else(on_host, Packed::bytes)
     }
 
     pub(super) fn row_bytes(&self, part: &Part) -> usize {
@@ -160,6 +187,10 @@ impl Quantised {
 
     /// All values. `[rows, columns]`
     pub fn dense(&self) -> Result<Tensor> {
+        if let Some(packed) = &self.packed {
+            let all: Vec<u32> = (0..self.rows as u32).collect();
+            return packed.gather(&all);
+        }
         let mut values = vec![0.0f32; self.rows * self.columns];
         self.widen(0, &mut values);
         host::tensor(values, (self.rows, self.columns))
@@ -169,6 +200,9 @@ impl Quantised {
     pub fn gather(&self, ids: &[u32]) -> Result<Tensor> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.rows) {
             return Err(Error::internal(format!("row {id} of {}", self.rows)));
+        }
+        if let Some(packed) = &self.packed {
+            return packed.gather(ids);
         }
         let mut values = vec![0.0f32; ids.len() * self.columns];
         let rows = values.par_chunks_mut(self.columns).zip(ids);

@@ -6,7 +6,7 @@ use crate::nn::kernels::device::{is_fast16, takes_fast};
 use crate::nn::kernels::gemm::{self, Block, Matrix, Operand, Orientation, Precision, Widen};
 use crate::nn::kernels::host::{self, HostRef};
 use crate::nn::kernels::simd;
-use candle_core::{DType, Tensor};
+use crate::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
 /// Up to so many rows of x, rows of W are multiplied as they are widened.
@@ -59,6 +59,9 @@ impl Quantised {
 
     /// `x Wᵀ (+ b)`. x `[n, columns]`, b `[rows]` -> `[n, rows]`
     pub fn linear(&self, x: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+        if let Some(packed) = &self.packed {
+            return packed.linear(x, b, x.dtype());
+        }
         if !takes_fast(x) {
             return gemm::linear(x, &self.like(x)?, b);
         }
@@ -67,7 +70,7 @@ impl Quantised {
             return gemm::widened_linear(x, self, b);
         }
         if is_fast16(x) {
-            return Ok(self.linear(&x.to_dtype(DType::F32)?, b)?.to_dtype(DType::BF16)?);
+            return self.linear(&x.to_dtype(DType::F32)?, b)?.to_dtype(DType::BF16);
         }
         let (xs, bias) = (HostRef::of(x)?, b.map(HostRef::of).transpose()?);
         let mut out = vec![0.0f32; n * self.rows];
@@ -86,11 +89,17 @@ impl Quantised {
 
     /// `dy W`. dy `[n, rows]` -> `[n, columns]`
     pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
+        if let Some(packed) = &self.packed {
+            return packed.backward(dy, None);
+        }
         if takes_fast(dy) { gemm::widened_backward(dy, self) } else { gemm::linear_backward(dy, &self.like(dy)?) }
     }
 
     /// `acc + dy W`, in `acc`'s memory. dy `[n, rows]`, acc `[n, columns]`
     pub fn backward_add(&self, dy: &Tensor, acc: Tensor) -> Result<Tensor> {
+        if let Some(packed) = &self.packed {
+            return packed.backward(dy, Some(acc));
+        }
         if takes_fast(dy) {
             gemm::widened_backward_add(dy, self, acc)
         } else {
@@ -100,7 +109,7 @@ impl Quantised {
 
     /// All values in the place and precision of `x`.
     fn like(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.dense()?.to_device(x.device())?.to_dtype(x.dtype())?)
+        self.dense()?.to_device(x.device())?.to_dtype(x.dtype())
     }
 }
 
