@@ -41,7 +41,7 @@ fn train(config: &RunConfig) -> Result<()> {
     let mut order = Order::new(seed, task.train.len(), config.train.batch_size);
     let mut optimizer = AdamW::new(model.params())?;
     for number in 0..config.train.max_steps {
-        let at = StepIndex { step: number, total: config.train.max_steps };
+        let at = StepIndex::new(number, config.train.max_steps);
         let batch_of = |index| Ok(task.train.batch(order.rows(index)));
         let made = step::step(config, &model, &mut optimizer, at, batch_of)?;
         if (number + 1) % 50 == 0 {

@@ -61,7 +61,7 @@ fn learn_and_write(config: &RunConfig, routes: usize) -> Result<()> {
     let total = config.train.max_steps;
     let start = Instant::now();
     for step in 0..total {
-        let made = subject.step(config, &mut optimizer, StepIndex { step, total }, &mut order)?;
+        let made = subject.step(config, &mut optimizer, StepIndex::new(step, total), &mut order)?;
         if (step + 1) % 50 == 0 {
             let seconds = start.elapsed().as_secs_f64();
             let (task, consistency) = (made.loss.task, made.loss.consistency);

@@ -226,7 +226,7 @@ fn timed_series<M: Trainable>(
         memory::reset_peak();
         let (before, clock) = (memory::allocated(), Instant::now());
         take();
-        let at = StepIndex { step: index as u64, total };
+        let at = StepIndex::new(index as u64, total);
         let counters = counters(device);
         let made = step(&config, model, &mut optimizer, at, |_| Ok(batch_of(batch)))?;
         let asked = self::counters(device).zip(counters).map(|(after, before)| after.since(before));

@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use super::results::TrainResult;
 use super::{Done, Failure, args, interrupt, out, runs, usage};
-use crate::config::RunConfig;
+use crate::config::{DeviceChoice, RunConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::machine::facts;
@@ -29,6 +29,10 @@ pub(super) fn resume_command() -> Command {
         .about("Go on with an interrupted or stopped run from its last checkpoint: the same bits as never interrupted")
         .arg(runs::argument())
         .arg(runs::root_argument())
+        .arg(
+            args::option("device", "DEVICE")
+                .help("Go on there: auto, cpu, cuda, gpu, or a GPU by number as in gpu:1 [default: where it was]"),
+        )
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
@@ -55,9 +59,11 @@ pub(super) fn resume(matches: &ArgMatches) -> Done {
     if ended(dir.path(), matches.get_flag("json"))? {
         return Ok(());
     }
+    let named = matches.get_one::<String>("device");
+    let device = usage(named.map(|device| device.parse::<DeviceChoice>().map_err(Error::config)).transpose())?;
     let control = interrupt::watched_control(interrupt::CHECKPOINT)?;
     facts::pool(dir.config().model.threads, 0)?.install(|| {
-        let run = Run::resume(dir.path())?;
+        let run = Run::resume(dir.path(), device)?;
         follow(run, &control, matches.get_flag("json"), matches.get_count("quiet") > 0, started)
     })
 }

@@ -73,7 +73,10 @@ impl Serialize for DeviceChoice {
 
 impl<'de> Deserialize<'de> for DeviceChoice {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        let text = String::deserialize(deserializer)?;
+        // Written by programs that reached Apple's GPUs that way.
+        let text = text.strip_prefix("metal").map_or(text.clone(), |number| format!("gpu{number}"));
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -91,6 +94,19 @@ pub enum DtypeChoice {
     Bf16,
     /// 11 bits of precision, up to 65504.
     F16,
+}
+
+impl DtypeChoice {
+    /// The choice that settings write so.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "f32" => Some(Self::F32),
+            "bf16" => Some(Self::Bf16),
+            "f16" => Some(Self::F16),
+            _ => None,
+        }
+    }
 }
 
 /// Which model, on which device, and what is trained.
@@ -163,6 +179,24 @@ mod tests {
             let apple = text.to_ascii_lowercase().starts_with("metal");
             assert_eq!(err.contains("Apple GPUs are reached by device gpu"), apple, "{err}");
         }
+    }
+
+    #[test]
+    fn files_that_name_metal_mean_that_gpu() {
+        let read =
+            |device: &str| toml::from_str::<ModelConfig>(&format!("device = {device:?}")).map(|read| read.device);
+        assert_eq!(read("metal").unwrap(), DeviceChoice::Gpu(0));
+        assert_eq!(read("metal:1").unwrap(), DeviceChoice::Gpu(1));
+        assert!(read("metallic").unwrap_err().to_string().contains("unknown"));
+    }
+
+    #[test]
+    fn formats_are_found_by_their_names() {
+        for choice in [DtypeChoice::Auto, DtypeChoice::F32, DtypeChoice::Bf16, DtypeChoice::F16] {
+            let name = serde_json::to_value(choice).unwrap();
+            assert_eq!(DtypeChoice::named(name.as_str().unwrap()), Some(choice));
+        }
+        assert_eq!(DtypeChoice::named("f64"), None);
     }
 
     #[test]

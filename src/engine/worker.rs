@@ -173,6 +173,7 @@ impl Worker<'_> {
         let result = self.train_in_pool(run, mode, &flags);
         flags.ended.store(true, Ordering::SeqCst);
         self.active = None;
+        device::release_unused();
         match result {
             Ok(live) => {
                 self.live = Some(live);
@@ -213,7 +214,7 @@ impl Worker<'_> {
 fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &RunFlags) -> Result<TrainedRun> {
     let mut run = match mode {
         StartMode::New(config) => Run::start(run::prepare(&config)?)?,
-        StartMode::Resume(dir) => Run::resume(&dir)?,
+        StartMode::Resume(dir) => Run::resume(&dir, None)?,
     };
     for warning in run.warnings() {
         queries.outbox.log(LogLevel::Warning, warning.clone());

@@ -41,6 +41,13 @@ pub fn open(number: usize) -> Result<Arc<dyn Backend>> {
     Ok(Arc::new(opened?))
 }
 
+/// What an open device is made of, for tests: the preferred adapter.
+#[cfg(test)]
+pub(super) fn with_first<T>(work: impl FnOnce(&wgpu::Adapter) -> T) -> T {
+    let mut all = FOUND.lock();
+    work(&all.get_or_insert_with(found)[0].1)
+}
+
 fn found() -> Vec<(Facts, wgpu::Adapter)> {
     let mut description = wgpu::InstanceDescriptor::new_without_display_handle();
     description.backends = APIS;
@@ -57,7 +64,8 @@ fn found() -> Vec<(Facts, wgpu::Adapter)> {
     all
 }
 
-/// Bytes of the adapter's own memory, where Vulkan tells: the largest heap that is local to it.
+/// Bytes of the adapter's own memory, where Vulkan tells: the largest heap that is local to it; of one without
+/// memory of its own, all that it can use.
 #[expect(unsafe_code, reason = "asks the driver for properties of an adapter that is there")]
 fn memory(adapter: &wgpu::Adapter) -> Option<u64> {
     // SAFETY: the handles belong to the adapter, which lives until after the call; nothing is changed or kept.
@@ -67,7 +75,12 @@ fn memory(adapter: &wgpu::Adapter) -> Option<u64> {
         instance.get_physical_device_memory_properties(vulkan.raw_physical_device())
     };
     let heaps = properties.memory_heaps.iter().take(properties.memory_heap_count as usize);
-    heaps.filter(|heap| heap.flags.contains(ash::vk::MemoryHeapFlags::DEVICE_LOCAL)).map(|heap| heap.size).max()
+    let local = |heap: &&ash::vk::MemoryHeap| heap.flags.contains(ash::vk::MemoryHeapFlags::DEVICE_LOCAL);
+    if adapter.get_info().device_type == wgpu::DeviceType::IntegratedGpu {
+        // It uses all of the computer's memory, whatever part of it is set aside.
+        return heaps.map(|heap| heap.size).reduce(|sum, size| sum + size);
+    }
+    heaps.filter(local).map(|heap| heap.size).max()
 }
 
 /// The matrices that kernels use: square, of a size that WGSL has a type for, with sums in f32; the largest of each format,

@@ -3,6 +3,9 @@
 //! Launches are recorded into one command list and handed to the driver when enough work has come together, when the host
 //! reads, or when it waits. Small uploads are gathered and written with the list they belong to.
 
+mod memory;
+mod transfers;
+
 use super::launch::{Launch, MAX_OPERANDS, MAX_WORDS, Operand};
 use super::pool::{self, Buffer, Pool};
 use super::shaders::Shaders;
@@ -11,28 +14,19 @@ use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Bytes of a slab that tensors share; larger ones have their own.
-const SLAB: u64 = 64 << 20;
 /// Bytes of small uploads that one command list carries. Larger uploads go by themselves.
 const ARENA: usize = 1 << 20;
-/// Bytes of a large upload that are on their way at one time.
-const PIECE: usize = 32 << 20;
-
-/// A part of a slab that is read back.
-struct Copied {
-    /// Where it starts in the slab, and its length, in bytes.
-    start: u64,
-    len: u64,
-    /// Where it lands.
-    at: u64,
-    /// Bytes before what was asked for.
-    skip: u64,
-}
 
 /// What went wrong behind the program's back.
 type Failure = Arc<Mutex<Option<String>>>;
+
+/// The first thing that went wrong is kept.
+fn note(failure: &Failure, text: String) {
+    failure.lock().get_or_insert(text);
+}
 
 /// An open adapter.
 pub(super) struct Device {
@@ -77,8 +71,16 @@ fn failed(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::Device, text)
 }
 
-fn first_line(err: &impl fmt::Display) -> String {
-    err.to_string().lines().next().unwrap_or_default().to_owned()
+/// What an error of wgpu says in one line: the last cause it names, which is the one that tells something.
+fn last_cause(err: &dyn fmt::Display) -> String {
+    let text = err.to_string();
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no reason was given").to_owned()
+}
+
+/// What the text of a panic says.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.map_or_else(|| "no reason was given".to_owned(), |text| last_cause(&text))
 }
 
 /// What the kernels need of every adapter.
@@ -91,6 +93,13 @@ fn missing(adapter: &wgpu::Adapter) -> Option<String> {
     if limits.max_compute_invocations_per_workgroup < 256 || limits.max_compute_workgroup_storage_size < 16_384 {
         return Some("workgroups of 256 threads with 16 KB of memory".to_owned());
     }
+    // Its old compiler refuses kernels that wait for each other inside of loops, and lacks subgroups, which tells it.
+    if adapter.get_info().backend == wgpu::Backend::Dx12 && !adapter.features().contains(wgpu::Features::SUBGROUP) {
+        return Some(
+            "DirectX's shader compiler DXC (put dxcompiler.dll beside the program, or install a driver with Vulkan)"
+                .to_owned(),
+        );
+    }
     (limits.max_storage_buffers_per_shader_stage < MAX_OPERANDS as u32)
         .then(|| format!("kernels of {MAX_OPERANDS} buffers"))
 }
@@ -102,24 +111,24 @@ impl Device {
         }
         let (device, queue) = match request(adapter, !facts.cooperative_matrices.is_empty()) {
             Err(err) if !facts.cooperative_matrices.is_empty() => {
-                log::warn!("{} does not open with cooperative matrices: {}", facts.name, first_line(&err));
+                log::warn!("{} does not open with cooperative matrices: {}", facts.name, last_cause(&err));
                 facts.cooperative_matrices.clear();
                 request(adapter, false)
             }
             opened => opened,
         }
-        .map_err(|err| failed(format!("{}: {}", facts.name, first_line(&err))))?;
+        .map_err(|err| failed(format!("{}: {}", facts.name, last_cause(&err))))?;
         let failure = Failure::default();
-        let note = |failure: &Failure, text: String| {
-            log::error!("GPU: {text}");
-            failure.lock().get_or_insert(text);
-        };
         let seen = failure.clone();
-        device.on_uncaptured_error(Arc::new(move |err: wgpu::Error| note(&seen, first_line(&err))));
+        device.on_uncaptured_error(Arc::new(move |err: wgpu::Error| {
+            log::error!("GPU: {err}");
+            note(&seen, last_cause(&err));
+        }));
         let seen = failure.clone();
         device.set_device_lost_callback(move |reason, text| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                note(&seen, format!("the device was lost: {}", first_line(&text)));
+                log::error!("GPU: the device was lost: {text}");
+                note(&seen, format!("the device was lost: {}", last_cause(&text)));
             }
         });
         let arena = device.create_buffer(&wgpu::BufferDescriptor {
@@ -142,44 +151,17 @@ impl Device {
         }
     }
 
-    /// Asks the driver for a slab that holds so many bytes.
-    fn add_slab(&self, bytes: u64) -> Result<()> {
-        let mut state = self.state.lock();
-        let most = self.facts.max_buffer;
-        if bytes > most {
-            return Err(failed(format!(
-                "{} takes at most {} MB in one piece, not {}",
-                self.facts.name,
-                most >> 20,
-                bytes >> 20
-            )));
+    /// Work with the driver. wgpu panics where a device is lost while it is waited for; that is a failure like any other.
+    fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.check()?;
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(result) => result,
+            Err(panic) => {
+                note(&self.failure, format!("the driver failed: {}", panic_text(&*panic)));
+                self.check()?;
+                Err(failed("the driver failed"))
+            }
         }
-        // What earlier work left unused makes room first.
-        let unused = self.pool.remove_unused();
-        if !unused.is_empty() {
-            state.groups.clear();
-            unused.into_iter().for_each(|slab| state.slabs[slab as usize] = None);
-        }
-        let size = bytes.max(SLAB.min(most));
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("slab"),
-            size,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        if pollster::block_on(scope.pop()).is_some() {
-            let held = self.pool.memory().held;
-            let (name, size) = (&self.facts.name, size >> 20);
-            return Err(failed(format!("{name} has no {size} MB of memory left beside the {} MB held", held >> 20)));
-        }
-        state.counters.allocations += 1;
-        let number = self.pool.add_slab(size, bytes <= pool::SMALL) as usize;
-        if state.slabs.len() <= number {
-            state.slabs.resize(number + 1, None);
-        }
-        state.slabs[number] = Some(buffer);
-        Ok(())
     }
 
     /// The command list, with no pass open.
@@ -200,40 +182,9 @@ impl Device {
         state.counters.submissions += 1;
     }
 
-    /// Memory of at least so many bytes that the host can read.
-    fn landing(&self, state: &mut State, bytes: u64) -> wgpu::Buffer {
-        if let Some(landing) = state.landing.take().filter(|landing| landing.size() >= bytes) {
-            return landing;
-        }
-        state.counters.allocations += 1;
-        self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("downloads"),
-            size: bytes.next_power_of_two().max(1 << 16),
-            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-            mapped_at_creation: false,
-        })
-    }
-
     fn poll(&self) -> Result<()> {
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|err| failed(first_line(&err)))?;
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|err| failed(last_cause(&err)))?;
         self.check()
-    }
-
-    /// Where an operand's binding starts and ends, in bytes of its slab: the whole slab where that can be bound.
-    fn window(&self, slab: u64, operand: Operand) -> Result<(u64, u64)> {
-        if slab <= self.facts.max_binding {
-            return Ok((0, slab));
-        }
-        let start = operand.address.byte() / pool::ALIGNMENT * pool::ALIGNMENT;
-        let end = (operand.address.byte() + operand.bytes()).next_multiple_of(4);
-        if end - start > self.facts.max_binding {
-            let (name, most) = (&self.facts.name, self.facts.max_binding);
-            return Err(Error::internal(format!(
-                "{name} binds {most} bytes at a time, a kernel wanted {}",
-                end - start
-            )));
-        }
-        Ok((start, end))
     }
 }
 
@@ -261,166 +212,117 @@ impl Backend for Device {
     }
 
     fn allocate(&self, bytes: u64) -> Result<Buffer> {
-        self.check()?;
-        if let Some(buffer) = self.pool.take(bytes) {
-            return Ok(buffer);
-        }
-        self.add_slab(pool::rounded(bytes))?;
-        self.pool.take(bytes).ok_or_else(|| Error::internal("a new slab that does not hold what it was made for"))
+        self.guarded(|| {
+            if let Some(buffer) = self.pool.take(bytes) {
+                return Ok(buffer);
+            }
+            self.add_slab(pool::rounded(bytes))?;
+            self.pool.take(bytes).ok_or_else(|| Error::internal("a new slab that does not hold what it was made for"))
+        })
     }
 
     fn upload(&self, to: Address, bytes: &[u8]) -> Result<()> {
-        whole_words("an upload", to, bytes.len() as u64)?;
-        let mut state = self.state.lock();
-        state.counters.uploaded += bytes.len() as u64;
-        if bytes.len() <= ARENA / 4 {
-            if state.staged.len() + bytes.len() > ARENA {
-                self.submit(&mut state);
-            }
-            let (at, slab) = (state.staged.len() as u64, state.slab(to.slab())?.clone());
-            state.staged.extend_from_slice(bytes);
-            self.list(&mut state).copy_buffer_to_buffer(&self.arena, at, &slab, to.byte(), bytes.len() as u64);
-            return Ok(());
-        }
-        // What was given before comes first; each piece is handed over at once, so that its copy does not pile up.
-        self.submit(&mut state);
-        let slab = state.slab(to.slab())?;
-        let mut at = to.byte();
-        for piece in bytes.chunks(PIECE) {
-            self.queue.write_buffer(slab, at, piece);
-            self.queue.submit([]);
-            at += piece.len() as u64;
-        }
-        self.check()
+        self.guarded(|| self.write(to, bytes))
     }
 
     fn clear(&self, at: Address, bytes: u64) -> Result<()> {
-        whole_words("a clearing", at, bytes)?;
-        let mut state = self.state.lock();
-        let slab = state.slab(at.slab())?.clone();
-        self.list(&mut state).clear_buffer(&slab, at.byte(), Some(bytes));
-        Ok(())
+        self.guarded(|| {
+            whole_words("a clearing", at, bytes)?;
+            let mut state = self.state.lock();
+            let slab = state.slab(at.slab())?.clone();
+            self.list(&mut state).clear_buffer(&slab, at.byte(), Some(bytes));
+            Ok(())
+        })
     }
 
     fn download(&self, parts: &[(Address, u64)]) -> Result<Vec<Vec<u8>>> {
-        let mut state = self.state.lock();
-        let mut copies = Vec::with_capacity(parts.len());
-        let mut all = 0;
-        for &(from, bytes) in parts {
-            // Copies are of whole words.
-            let start = from.byte() / 4 * 4;
-            let len = (from.byte() + bytes).next_multiple_of(4) - start;
-            copies.push(Copied { start, len, at: all, skip: from.byte() - start });
-            all += len;
-        }
-        let landing = self.landing(&mut state, all.max(4));
-        for ((from, _), Copied { start, len, at, .. }) in parts.iter().zip(&copies) {
-            let slab = state.slab(from.slab())?.clone();
-            if *len > 0 {
-                self.list(&mut state).copy_buffer_to_buffer(&slab, *start, &landing, *at, *len);
-            }
-        }
-        self.submit(&mut state);
-        state.counters.waits += 1;
-        state.counters.downloaded += parts.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        let mapped = Arc::new(Mutex::new(Ok(())));
-        let result = mapped.clone();
-        landing.map_async(wgpu::MapMode::Read, ..all.max(4), move |outcome| *result.lock() = outcome);
-        self.poll()?;
-        if let Err(err) = &*mapped.lock() {
-            return Err(failed(format!("{}: reading back failed: {}", self.facts.name, first_line(err))));
-        }
-        let values = {
-            let view = landing.get_mapped_range(..all.max(4)).map_err(|err| failed(first_line(&err)))?;
-            let part = |(copied, (_, bytes)): (&Copied, &(Address, u64))| {
-                let start = (copied.at + copied.skip) as usize;
-                let values = view.get(start..start + *bytes as usize).map(<[u8]>::to_vec);
-                values.ok_or_else(|| Error::internal("fewer bytes came back than were asked for"))
-            };
-            copies.iter().zip(parts).map(part).collect::<Result<Vec<_>>>()
-        };
-        landing.unmap();
-        // A large one would hold memory that is seldom needed.
-        if landing.size() <= 64 << 20 {
-            state.landing = Some(landing);
-        }
-        values
+        self.guarded(|| self.read(parts))
     }
 
     fn launch(&self, launch: &Launch) -> Result<()> {
-        if launch.is_empty() {
-            return Ok(());
-        }
-        let count = launch.operands.len();
-        if count > MAX_OPERANDS || count + launch.words.len() > MAX_WORDS {
-            let words = launch.words.len();
-            return Err(Error::internal(format!("{} with {count} operands and {words} words", launch.entry)));
-        }
-        let shader = self.shaders.get(launch)?;
-        let mut state = self.state.lock();
-        let any = launch.operands.iter().flatten().next().copied();
-        let any = any.ok_or_else(|| Error::internal(format!("{} works on nothing", launch.entry)))?;
-        let (mut words, mut key) = (Vec::with_capacity(MAX_WORDS), GroupKey::with_capacity(count));
-        for operand in &launch.operands {
-            let bound = operand.unwrap_or(Operand { len: 1, ..any });
-            let size = state.slab(bound.address.slab())?.size();
-            let (start, end) = self.window(size, bound)?;
-            key.push((bound.address.slab(), start, end));
-            words.push(((bound.address.byte() - start) / bound.format.bytes()) as u32);
-        }
-        words.extend_from_slice(&launch.words);
-        if !state.groups.contains_key(&key) {
-            let entries = key.iter().enumerate().map(|(binding, &(slab, start, end))| {
-                let binding_of = wgpu::BufferBinding {
-                    buffer: state.slab(slab)?,
-                    offset: start,
-                    size: std::num::NonZeroU64::new(end - start),
-                };
-                Ok(wgpu::BindGroupEntry {
-                    binding: binding as u32,
-                    resource: wgpu::BindingResource::Buffer(binding_of),
-                })
-            });
-            let entries = entries.collect::<Result<Vec<_>>>()?;
-            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: None,
-                layout: self.shaders.bindings(count),
-                entries: &entries,
-            });
-            if state.groups.len() >= 4096 {
-                state.groups.clear();
+        self.guarded(|| {
+            if launch.is_empty() {
+                return Ok(());
             }
-            state.groups.insert(key.clone(), group);
-        }
-        if state.pass.is_none() {
-            let pass =
-                self.list(&mut state).begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
-            state.pass = Some(pass);
-        }
-        let State { pass, groups, .. } = &mut *state;
-        if let Some(pass) = pass {
-            pass.set_pipeline(&shader);
-            pass.set_bind_group(0, groups.get(&key), &[]);
-            pass.set_immediates(0, &bytes_of(&words));
-            let [x, y, z] = launch.grid;
-            pass.dispatch_workgroups(x, y, z);
-        }
-        state.counters.kernels += 1;
-        state.counters.flops += launch.flops;
-        state.counters.traffic += launch.traffic() as f64;
-        state.launches += 1;
-        state.flops += launch.flops;
-        if self.budget.is_full(state.launches, state.flops) {
-            self.submit(&mut state);
-        }
-        Ok(())
+            let count = launch.operands.len();
+            if count > MAX_OPERANDS || count + launch.words.len() > MAX_WORDS {
+                let words = launch.words.len();
+                return Err(Error::internal(format!("{} with {count} operands and {words} words", launch.entry)));
+            }
+            let shader = self.shaders.get(launch)?;
+            let mut state = self.state.lock();
+            let any = launch.operands.iter().flatten().next().copied();
+            let any = any.ok_or_else(|| Error::internal(format!("{} works on nothing", launch.entry)))?;
+            let (mut words, mut key) = (Vec::with_capacity(MAX_WORDS), GroupKey::with_capacity(count));
+            for operand in &launch.operands {
+                let bound = operand.unwrap_or(Operand { len: 1, ..any });
+                let size = state.slab(bound.address.slab())?.size();
+                let (start, end) = self.window(size, bound)?;
+                key.push((bound.address.slab(), start, end));
+                words.push(((bound.address.byte() - start) / bound.format.bytes()) as u32);
+            }
+            words.extend_from_slice(&launch.words);
+            if !state.groups.contains_key(&key) {
+                let entries = key.iter().enumerate().map(|(binding, &(slab, start, end))| {
+                    let binding_of = wgpu::BufferBinding {
+                        buffer: state.slab(slab)?,
+                        offset: start,
+                        size: std::num::NonZeroU64::new(end - start),
+                    };
+                    Ok(wgpu::BindGroupEntry {
+                        binding: binding as u32,
+                        resource: wgpu::BindingResource::Buffer(binding_of),
+                    })
+                });
+                let entries = entries.collect::<Result<Vec<_>>>()?;
+                let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: self.shaders.bindings(count),
+                    entries: &entries,
+                });
+                if state.groups.len() >= 4096 {
+                    state.groups.clear();
+                }
+                state.groups.insert(key.clone(), group);
+            }
+            if state.pass.is_none() {
+                let pass =
+                    self.list(&mut state).begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
+                state.pass = Some(pass);
+            }
+            let State { pass, groups, .. } = &mut *state;
+            if let Some(pass) = pass {
+                pass.set_pipeline(&shader);
+                pass.set_bind_group(0, groups.get(&key), &[]);
+                pass.set_immediates(0, &bytes_of(&words));
+                let [x, y, z] = launch.grid;
+                pass.dispatch_workgroups(x, y, z);
+            }
+            state.counters.kernels += 1;
+            state.counters.flops += launch.flops;
+            state.counters.traffic += launch.traffic() as f64;
+            state.launches += 1;
+            state.flops += launch.flops;
+            if self.budget.is_full(state.launches, state.flops) {
+                self.submit(&mut state);
+            }
+            Ok(())
+        })
     }
 
     fn wait(&self) -> Result<()> {
+        self.guarded(|| {
+            let mut state = self.state.lock();
+            self.submit(&mut state);
+            state.counters.waits += 1;
+            self.poll()
+        })
+    }
+
+    fn trim(&self) {
         let mut state = self.state.lock();
         self.submit(&mut state);
-        state.counters.waits += 1;
-        self.poll()
+        self.drop_unused(&mut state);
     }
 
     fn memory(&self) -> Memory {
@@ -457,4 +359,69 @@ fn request(
         experimental_features,
         ..Default::default()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::adapter;
+
+    #[test]
+    fn errors_are_told_by_their_last_cause() {
+        let text = "Validation Error\n\nCaused by:\n  In Device::create_buffer\n    the size is 0\n\n";
+        assert_eq!(last_cause(&text), "the size is 0");
+        assert_eq!(last_cause(&""), "no reason was given");
+    }
+
+    #[test]
+    fn a_driver_that_panics_is_a_failure_of_the_device() {
+        let found = adapter::adapters();
+        let Some(facts) = found.first() else { return };
+        let device = adapter::with_first(|first| Device::open(first, facts.clone())).unwrap();
+        let buffer = device.allocate(1024).unwrap();
+        let err =
+            device.guarded::<()>(|| panic!("Validation Error\n\nCaused by:\n  Parent device is lost")).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Device);
+        assert_eq!(err.to_string(), format!("{}: the driver failed: Parent device is lost", facts.name));
+        // From then on everything is refused, for the same reason.
+        for again in [device.wait(), device.clear(buffer.address(), 4), device.allocate(4).map(drop)] {
+            assert_eq!(again.unwrap_err().to_string(), err.to_string());
+        }
+        assert!(device.failure().is_some());
+    }
+
+    #[test]
+    fn unused_memory_goes_back() {
+        let found = adapter::adapters();
+        let Some(facts) = found.first() else { return };
+        let device = adapter::with_first(|first| Device::open(first, facts.clone())).unwrap();
+        let (large, small) = (device.allocate(pool::SMALL + 1).unwrap(), device.allocate(64).unwrap());
+        let held = device.memory().held;
+        drop(large);
+        device.trim();
+        assert!(device.memory().held < held && device.memory().used == small.bytes());
+        // What is in use keeps its values; what is asked for again is there again.
+        device.upload(small.address(), &[7; 64]).unwrap();
+        let again = device.allocate(pool::SMALL + 1).unwrap();
+        assert_eq!(device.download(&[(small.address(), 64)]).unwrap(), [vec![7; 64]]);
+        assert_eq!(device.memory().held, held);
+        drop(again);
+    }
+
+    #[test]
+    fn what_is_too_much_for_one_round_comes_back_in_several() {
+        let found = adapter::adapters();
+        let Some(facts) = found.first() else { return };
+        let device = adapter::with_first(|first| Device::open(first, facts.clone())).unwrap();
+        let len = (70usize << 20) + 6;
+        let values: Vec<u8> = (0..len + 2).map(|i| (i / 3) as u8).collect();
+        let [large, small] = [(len + 2) as u64, 12].map(|bytes| device.allocate(bytes).unwrap());
+        device.upload(large.address(), &values).unwrap();
+        device.upload(small.address(), &values[..12]).unwrap();
+        let before = device.counters();
+        let parts = [(small.address(), 12), (large.address().plus(2), len as u64), (small.address().plus(4), 0)];
+        let got = device.download(&parts).unwrap();
+        assert!(got[0] == values[..12] && got[1] == values[2..] && got[2].is_empty());
+        assert_eq!(device.counters().since(before).waits, 2);
+    }
 }

@@ -185,6 +185,9 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Waits until everything given to the device is done.
     fn wait(&self) -> Result<()>;
 
+    /// Gives memory back to the driver that nothing uses.
+    fn trim(&self) {}
+
     /// Memory in use.
     fn memory(&self) -> Memory;
 

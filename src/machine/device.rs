@@ -27,8 +27,8 @@ pub fn choose(config: &ModelConfig) -> Chosen {
         DeviceChoice::Cpu => (Device::Cpu, None),
         DeviceChoice::Auto => automatic(),
         asked => match open(asked) {
-            Ok(device) => (device, None),
-            Err(unusable) => (Device::Cpu, Some(unusable.warning(asked))),
+            Ok(opened) => (opened.device, None),
+            Err(unusable) => (Device::Cpu, Some(on_the_cpu(&unusable.warning(asked)))),
         },
     };
     let (dtype, other) = dtype_of(config.dtype, config.method, &device);
@@ -56,7 +56,7 @@ fn narrow(device: &Device) -> bool {
     match device {
         Device::Gpu(gpu) => {
             let facts = gpu.backend().facts();
-            facts.f16 && facts.kind != AdapterKind::Software
+            facts.f16 && gpu.narrowing().overflows && facts.kind != AdapterKind::Software
         }
         _ => false,
     }
@@ -80,16 +80,33 @@ fn gpu_dtype(dtype: DType, facts: &Facts) -> (DType, Option<String>) {
 /// word; one that cannot be used is.
 fn automatic() -> (Device, Option<String>) {
     let mut warning = None;
-    let hardware = || gpu::adapters().iter().position(|facts| facts.kind != AdapterKind::Software);
+    let is_hardware = |(_, facts): &(usize, Facts)| facts.kind != AdapterKind::Software;
+    let hardware = gpu::adapters().into_iter().enumerate().filter(is_hardware);
     let cuda = cfg!(feature = "cuda").then_some(DeviceChoice::Cuda(0));
-    for asked in cuda.into_iter().chain(hardware().map(DeviceChoice::Gpu)) {
+    for asked in cuda.into_iter().chain(hardware.map(|(index, _)| DeviceChoice::Gpu(index))) {
         match open(asked) {
-            Ok(device) => return (device, None),
+            // Some processors multiply faster than the GPU beside them.
+            Ok(opened) if opened.slower_than_cpu => {}
+            Ok(opened) => return (opened.device, warning),
             Err(unusable) if unusable.absent => {}
-            Err(unusable) => warning = Some(unusable.warning(asked)),
+            Err(unusable) => warning = warning.or(Some(unusable.warning(asked))),
         }
     }
-    (Device::Cpu, warning)
+    (Device::Cpu, warning.map(|warning| on_the_cpu(&warning)))
+}
+
+/// A device that is open.
+#[derive(Clone, Debug)]
+struct Opened {
+    device: Device,
+    /// Whether the CPU multiplies faster: then it is used only where it is named.
+    slower_than_cpu: bool,
+}
+
+impl From<Device> for Opened {
+    fn from(device: Device) -> Self {
+        Self { device, slower_than_cpu: false }
+    }
 }
 
 /// Why a GPU cannot be used.
@@ -106,30 +123,46 @@ pub struct Unusable {
 impl Unusable {
     fn warning(&self, asked: DeviceChoice) -> String {
         let Self { why, remedy, .. } = self;
-        format!("device {asked} cannot be used: {why}; {remedy}, or choose device cpu; computing on the CPU")
+        format!("device {asked} cannot be used: {why}; {remedy}, or choose device cpu")
+    }
+}
+
+/// The devices that are open.
+static OPENED: Mutex<Vec<(DeviceChoice, Opened)>> = Mutex::new(Vec::new());
+
+/// Gives the memory of GPUs back to their drivers that nothing uses: after a training, before the next one.
+pub fn release_unused() {
+    for (_, opened) in OPENED.lock().iter() {
+        if let Device::Gpu(gpu) = &opened.device {
+            gpu.backend().trim();
+        }
     }
 }
 
 /// Opens a GPU once; later calls share it, with the kernels compiled for it.
-fn open(asked: DeviceChoice) -> Result<Device, Unusable> {
-    static OPENED: Mutex<Vec<(DeviceChoice, Device)>> = Mutex::new(Vec::new());
-    let mut opened = OPENED.lock();
+fn open(asked: DeviceChoice) -> Result<Opened, Unusable> {
+    let mut all = OPENED.lock();
     // A GPU that was lost is opened anew.
-    opened.retain(|(_, device)| !matches!(device, Device::Gpu(gpu) if gpu.backend().failure().is_some()));
-    if let Some((_, device)) = opened.iter().find(|(choice, _)| *choice == asked) {
-        return Ok(device.clone());
+    all.retain(|(_, opened)| !has_failed(&opened.device));
+    if let Some((_, opened)) = all.iter().find(|(choice, _)| *choice == asked) {
+        return Ok(opened.clone());
     }
-    let device = open_new(asked)?;
-    opened.push((asked, device.clone()));
-    Ok(device)
+    let opened = match asked {
+        DeviceChoice::Auto | DeviceChoice::Cpu => Device::Cpu.into(),
+        DeviceChoice::Cuda(index) => cuda(index)?.into(),
+        DeviceChoice::Gpu(index) => any_vendor(index)?,
+    };
+    all.push((asked, opened.clone()));
+    Ok(opened)
 }
 
-fn open_new(asked: DeviceChoice) -> Result<Device, Unusable> {
-    match asked {
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Cuda(index) => cuda(index),
-        DeviceChoice::Gpu(index) => any_vendor(index),
-    }
+/// The same with what is done instead.
+fn on_the_cpu(warning: &str) -> String {
+    format!("{warning}; computing on the CPU")
+}
+
+fn has_failed(device: &Device) -> bool {
+    matches!(device, Device::Gpu(gpu) if gpu.backend().failure().is_some())
 }
 
 #[cfg(feature = "cuda")]
@@ -161,20 +194,30 @@ fn cuda(_index: usize) -> Result<Device, Unusable> {
 }
 
 /// Opens a GPU of any vendor.
-fn any_vendor(index: usize) -> Result<Device, Unusable> {
-    let found = gpu::adapters();
-    let backend = gpu::open(index).map_err(|err| Unusable {
-        absent: found.is_empty(),
-        why: err.to_string(),
-        remedy: match found.len() {
+fn any_vendor(index: usize) -> Result<Opened, Unusable> {
+    let count = gpu::adapters().len();
+    let unusable = |why: String| Unusable {
+        absent: count == 0,
+        why,
+        remedy: match count {
             0 => "install the graphics card's driver (with Vulkan; on Windows also DirectX 12, on a Mac Metal)"
                 .to_owned(),
             count if index >= count => "choose one of those that adamix doctor lists".to_owned(),
             _ => "update the graphics card's driver".to_owned(),
         },
-    })?;
-    let plan = gpu_tiles::plan(&*backend);
-    Ok(Device::Gpu(tensor::Gpu::new(index, backend, plan)))
+    };
+    let open = || gpu::open(index).map_err(|err| unusable(err.to_string()));
+    let cpu = || product_rate(&Chosen { device: Device::Cpu, dtype: DType::F32, warning: None }, [1024; 3], 0.2);
+    let mut backend = open()?;
+    let measured = gpu_tiles::plan(&*backend, &cpu);
+    if backend.failure().is_some() {
+        // Measuring was too much for the driver, which is known now and not tried again.
+        drop(backend);
+        backend = open()?;
+    }
+    let gpu_tiles::Measured { plan, slower_than_cpu } = measured;
+    let device = Device::Gpu(tensor::Gpu::new(index, backend, plan));
+    Ok(Opened { device, slower_than_cpu })
 }
 
 /// What was found of one kind of GPU.
@@ -188,7 +231,7 @@ pub struct Gpu {
     pub devices: Vec<String>,
     /// What is known of the adapters of any vendor, in the order of their numbers.
     pub adapters: Vec<Facts>,
-    /// Why the first one cannot be used, and what to do; absent where it can.
+    /// Why one of them cannot be used, and what to do; absent where all can.
     pub problem: Option<String>,
     /// Whether that is because there is none, or no driver for one.
     pub absent: bool,
@@ -198,17 +241,21 @@ pub struct Gpu {
 pub fn look() -> Vec<Gpu> {
     let adapters = gpu::adapters();
     let look = |kind: &'static str, built: bool, choice: fn(usize) -> DeviceChoice, adapters: Vec<Facts>| {
-        let first = open(choice(0));
-        let problem = first.as_ref().err().map(|unusable| format!("{}; {}", unusable.why, unusable.remedy));
-        let mut devices = Vec::new();
-        if let Ok(device) = &first {
-            let count = if kind == "cuda" { cuda_count() } else { adapters.len() };
-            let more = (1..count).filter_map(|index| open(choice(index)).ok());
-            devices.extend(std::iter::once(device.clone()).chain(more).map(|device| name(&device)));
+        let count = if kind == "cuda" { cuda_count() } else { adapters.len() };
+        // The first is asked for even if there is none, which tells why.
+        let (mut devices, mut problems, mut absent) = (Vec::new(), Vec::new(), false);
+        for index in 0..count.max(1) {
+            match open(choice(index)) {
+                Ok(opened) => devices.push(name(&opened.device)),
+                Err(Unusable { absent: none, why, remedy }) => {
+                    absent |= none;
+                    problems.push(format!("{why}; {remedy}"));
+                }
+            }
         }
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
         // CUDA was asked for when it was built in.
-        let absent = kind == "gpu" && first.as_ref().is_err_and(|unusable| unusable.absent);
-        Gpu { kind, built, devices, adapters, problem, absent }
+        Gpu { kind, built, devices, adapters, problem, absent: absent && kind == "gpu" }
     };
     vec![
         look("cuda", cfg!(feature = "cuda"), DeviceChoice::Cuda, Vec::new()),
@@ -245,7 +292,11 @@ fn no_room(device: &Device, dtype: DType, need: u64, free: u64) -> Error {
 
 /// FLOP/s of matrix products of 16,384 x 1,024 x 4,096 on a device: the best of several in about `seconds`.
 pub fn gemm_rate(place: &Chosen, seconds: f64) -> Result<f64> {
-    let (rows, inner, columns) = (16_384, 1024, 4096);
+    product_rate(place, [16_384, 1024, 4096], seconds)
+}
+
+/// The same for any rows, inner size and columns.
+fn product_rate(place: &Chosen, [rows, inner, columns]: [usize; 3], seconds: f64) -> Result<f64> {
     let ones = |rows: usize, columns: usize| Tensor::ones((rows, columns), place.dtype, &place.device);
     let (left, right) = (ones(rows, inner)?, ones(inner, columns)?);
     let work = 2.0 * (rows * inner * columns) as f64;

@@ -1,11 +1,12 @@
 //! How fast each adapter multiplies matrices, and with which tile: measured once for each adapter and driver, and kept in the
-//! user's cache directory, so that a run that goes on makes the same bits.
+//! user's cache directory, so that a run that goes on makes the same bits. A measurement that brings the driver down is not
+//! tried again.
 
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::gpu::kernels::product::{Cooperative, CooperativeTile, CooperativeUnit, ProductPlan, Tile};
 use crate::gpu::kernels::{cooperative, tuning};
-use crate::gpu::{AdapterKind, Backend, Facts, Format};
+use crate::gpu::{AdapterKind, Backend, CooperativeMatrix, Facts};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,9 +20,36 @@ const SECONDS: f64 = 1.0;
 struct Kept {
     tile: String,
     flops: f64,
+    /// FLOP/s of the CPU at that time.
+    #[serde(default)]
+    cpu_flops: f64,
     /// Matrix units that computed rightly and faster.
     #[serde(default)]
     cooperative: Vec<KeptUnit>,
+    /// Whether the measurement began and has not ended: it is going on, or the driver failed.
+    #[serde(default)]
+    unfinished: bool,
+}
+
+impl Kept {
+    fn unfinished() -> Self {
+        Self { tile: String::new(), flops: 0.0, cpu_flops: 0.0, cooperative: Vec::new(), unfinished: true }
+    }
+}
+
+/// How to multiply on a device.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Measured {
+    /// Tile, rate and matrix units.
+    pub(super) plan: ProductPlan,
+    /// Whether the CPU multiplies faster.
+    pub(super) slower_than_cpu: bool,
+}
+
+impl Measured {
+    fn not(plan: ProductPlan) -> Self {
+        Self { plan, slower_than_cpu: false }
+    }
 }
 
 /// How products of one format run on matrix units.
@@ -39,51 +67,61 @@ impl KeptUnit {
         Self { operands: operands.wgsl().to_owned(), size: *size, threads: *threads, tile: tile.name() }
     }
 
-    fn unit(&self) -> Option<CooperativeUnit> {
-        let operands = [Format::F16, Format::F32].into_iter().find(|format| format.wgsl() == self.operands)?;
+    /// Only one that the device still offers.
+    fn unit(&self, backend: &dyn Backend) -> Option<CooperativeUnit> {
+        let offered = |matrix: &&CooperativeMatrix| {
+            matrix.operands.wgsl() == self.operands && matrix.size as usize == self.size && self.threads > 0
+        };
+        let operands = backend.facts().cooperative_matrices.iter().find(offered)?.operands;
         let tile = CooperativeTile::CANDIDATES.iter().find(|tile| tile.name() == self.tile)?;
-        Some(CooperativeUnit { operands, size: self.size, threads: self.threads, tile: *tile })
+        let unit = CooperativeUnit { operands, size: self.size, threads: self.threads, tile: *tile };
+        cooperative::fits(backend, &unit).then_some(unit)
     }
 }
 
-/// How to multiply on a device: as was measured before, or is now. Where that cannot be kept, what suits most adapters of the
-/// kind: another measurement might choose otherwise, and a run that goes on would make other bits.
-pub(super) fn plan(backend: &dyn Backend) -> ProductPlan {
+/// How to multiply on a device: as was measured before, or is now; `cpu` tells the FLOP/s of the CPU. Where that cannot be
+/// kept, what suits most adapters of the kind: another measurement might choose otherwise, and a run that goes on would make
+/// other bits.
+pub(super) fn plan(backend: &dyn Backend, cpu: &dyn Fn() -> Result<f64>) -> Measured {
     match directory(&|name| std::env::var_os(name), std::env::consts::OS) {
-        Some(directory) => plan_in(&directory.join("gpu-tiles.json"), backend),
-        None => ProductPlan::of(backend.facts()),
+        Some(directory) => plan_in(&directory.join("gpu-tiles.json"), backend, cpu),
+        None => Measured::not(ProductPlan::of(backend.facts())),
     }
 }
 
-fn plan_in(file: &Path, backend: &dyn Backend) -> ProductPlan {
+fn plan_in(file: &Path, backend: &dyn Backend, cpu: &dyn Fn() -> Result<f64>) -> Measured {
     let plan = ProductPlan::of(backend.facts());
     if backend.facts().kind == AdapterKind::Software || !backend.computes() {
-        return plan;
+        return Measured::not(plan);
     }
     let key = key(backend.facts());
-    let mut kept = read(file);
-    if let Some(plan) = kept.get(&key).and_then(|kept| applied(&plan, kept)) {
-        return plan;
+    if let Some(kept) = read(file).get(&key) {
+        return applied(&plan, kept, backend).unwrap_or_else(|| {
+            log::warn!(
+                "how {} multiplies was once begun to be measured and not finished, so it is not measured again; \
+                 to try it once more, delete {}",
+                backend.facts().name,
+                file.display()
+            );
+            Measured::not(plan)
+        });
     }
-    let measured = match measure(backend) {
-        Ok(measured) => measured,
+    if let Err(err) = keep(file, &key, &Kept::unfinished()) {
+        log::info!("how fast the GPU multiplies cannot be kept: {err}");
+        return Measured::not(plan);
+    }
+    let measured = measure(backend, cpu).and_then(|measured| keep(file, &key, &measured));
+    match measured {
+        Ok(kept) => applied(&plan, &kept, backend).unwrap_or_else(|| Measured::not(plan)),
         Err(err) => {
             log::warn!("the GPU's products could not be measured: {err}");
-            return plan;
-        }
-    };
-    kept.insert(key, measured.clone());
-    match write(file, &kept) {
-        Ok(()) => applied(&plan, &measured).unwrap_or(plan),
-        Err(err) => {
-            log::info!("how fast the GPU multiplies cannot be kept: {err}");
-            plan
+            Measured::not(plan)
         }
     }
 }
 
 /// The fastest tile, and the matrix units that compute rightly and faster.
-fn measure(backend: &dyn Backend) -> Result<Kept> {
+fn measure(backend: &dyn Backend, cpu: &dyn Fn() -> Result<f64>) -> Result<Kept> {
     let (tile, flops) = tuning::measure(backend, SECONDS)?;
     let found = cooperative::find(backend)?;
     found.reasons.iter().for_each(|reason| log::info!("matrix units of {}: {reason}", backend.facts().name));
@@ -92,20 +130,32 @@ fn measure(backend: &dyn Backend) -> Result<Kept> {
         None => None,
     };
     let cooperative = faster.iter().flat_map(|faster| &faster.units).map(KeptUnit::of).collect();
-    Ok(Kept { tile: tile.name(), flops, cooperative })
+    Ok(Kept { tile: tile.name(), flops, cpu_flops: cpu()?, cooperative, unfinished: false })
 }
 
-fn applied(plan: &ProductPlan, kept: &Kept) -> Option<ProductPlan> {
+fn applied(plan: &ProductPlan, kept: &Kept, backend: &dyn Backend) -> Option<Measured> {
     let tile = Tile::by_name(&kept.tile)?;
-    let units: Vec<CooperativeUnit> = kept.cooperative.iter().filter_map(KeptUnit::unit).collect();
+    let units: Vec<CooperativeUnit> = kept.cooperative.iter().filter_map(|unit| unit.unit(backend)).collect();
     let cooperative = (!units.is_empty()).then_some(Cooperative { units });
-    let usable = kept.flops.is_finite() && kept.flops > 0.0;
-    usable.then(|| ProductPlan { tile, rate: kept.flops, cooperative, ..plan.clone() })
+    let usable = !kept.unfinished && kept.flops.is_finite() && kept.flops > 0.0;
+    let plan = ProductPlan { tile, rate: kept.flops, cooperative, ..plan.clone() };
+    usable.then_some(Measured { plan, slower_than_cpu: kept.flops < kept.cpu_flops })
 }
 
 fn key(facts: &Facts) -> String {
-    let Facts { name, driver, api, .. } = facts;
-    format!("{name} | {driver} | {api} | {}", env!("CARGO_PKG_VERSION"))
+    let Facts { name, driver, api, subgroup: [least, most], .. } = facts;
+    format!("{name} | {driver} | {api} | {least} to {most} | {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Writes what was measured, unless another process has measured it meanwhile: then that counts. -> what the file holds
+fn keep(file: &Path, key: &str, measured: &Kept) -> Result<Kept> {
+    let mut all = read(file);
+    if let Some(other) = all.get(key).filter(|other| !other.unfinished) {
+        return Ok(other.clone());
+    }
+    all.insert(key.to_owned(), measured.clone());
+    write(file, &all)?;
+    Ok(measured.clone())
 }
 
 /// What the file holds; nothing where it is not there or not ours.
@@ -136,7 +186,7 @@ fn directory(variable: &dyn Fn(&str) -> Option<OsString>, system: &str) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Recording;
+    use crate::gpu::{Format, Recording};
 
     #[test]
     fn the_cache_directory_follows_the_system() {
@@ -156,24 +206,37 @@ mod tests {
     fn what_was_measured_is_taken_and_nonsense_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("deep/gpu-tiles.json");
-        let backend = Recording::like(AdapterKind::Discrete);
+        let facts = Recording::like(AdapterKind::Discrete).facts().clone();
+        let matrix = CooperativeMatrix { size: 16, operands: Format::F16 };
+        let backend = Recording::new(Facts { cooperative_matrices: vec![matrix], ..facts });
         let of = ProductPlan::of(backend.facts());
-        let tile = CooperativeTile::CANDIDATES[0];
+        let tile = CooperativeTile::SMALL;
         let unit = CooperativeUnit { operands: Format::F16, size: 16, threads: 32, tile };
-        let kept = Kept { tile: Tile::SMALL.name(), flops: 7e12, cooperative: vec![KeptUnit::of(&unit)] };
-        write(&file, &BTreeMap::from([("a".to_owned(), kept.clone())])).unwrap();
-        let read = read(&file);
-        assert_eq!(read.get("a"), Some(&kept));
-        let plan = applied(&of, &kept).unwrap();
-        assert_eq!((plan.tile, plan.rate), (Tile::SMALL, 7e12));
+        let cooperative = vec![KeptUnit::of(&unit)];
+        let tile = Tile::SMALL.name();
+        let kept = Kept { tile, flops: 7e12, cpu_flops: 1e12, cooperative, unfinished: false };
+        assert_eq!(keep(&file, "a", &Kept::unfinished()).unwrap(), Kept::unfinished());
+        assert_eq!(keep(&file, "a", &kept).unwrap(), kept);
+        // What another process measured first counts.
+        assert_eq!(keep(&file, "a", &Kept { flops: 8e12, ..kept.clone() }).unwrap(), kept);
+        assert_eq!(read(&file).get("a"), Some(&kept));
+        let Measured { plan, slower_than_cpu } = applied(&of, &kept, &backend).unwrap();
+        assert_eq!((plan.tile, plan.rate, slower_than_cpu), (Tile::SMALL, 7e12, false));
         assert_eq!(plan.cooperative, Some(Cooperative { units: vec![unit] }));
-        for wrong in [Kept { tile: "no tile".to_owned(), ..kept.clone() }, Kept { flops: f64::NAN, ..kept }] {
-            assert_eq!(applied(&of, &wrong), None);
+        assert!(applied(&of, &Kept { cpu_flops: 8e12, ..kept.clone() }, &backend).unwrap().slower_than_cpu);
+        // Matrix units that the device does not offer, or that no kernel could use.
+        let other = Recording::like(AdapterKind::Discrete);
+        assert_eq!(applied(&of, &kept, &other).unwrap().plan.cooperative, None);
+        let broken = Kept { cooperative: vec![KeptUnit { threads: 0, ..KeptUnit::of(&unit) }], ..kept.clone() };
+        assert_eq!(applied(&of, &broken, &backend).unwrap().plan.cooperative, None);
+        let unknown = Kept { tile: "no tile".to_owned(), ..kept.clone() };
+        for wrong in [unknown, Kept { flops: f64::NAN, ..kept }, Kept::unfinished()] {
+            assert_eq!(applied(&of, &wrong, &backend), None);
         }
         std::fs::write(&file, "not JSON").unwrap();
         assert!(super::read(&file).is_empty());
         // Nothing is measured where nothing is computed.
-        assert_eq!(plan_in(&file, &backend), of);
+        assert_eq!(plan_in(&file, &backend, &|| Ok(1.0)), Measured::not(of));
         assert_eq!(backend.counters().kernels, 0);
     }
 }

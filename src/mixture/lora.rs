@@ -13,7 +13,7 @@ use super::routing::{Route, RowMap, Side};
 use crate::error::{Error, Result};
 use crate::nn::kernels::bottleneck::Routed;
 use crate::nn::kernels::low_rank::LowRank;
-use crate::nn::{Dropout, Grads, Params};
+use crate::nn::{Dropout, Grads, Linear, Params};
 use crate::tensor::Tensor;
 use std::ops::Range;
 
@@ -41,6 +41,30 @@ pub struct Saved {
     z: Tensor,
     routed: Routed,
     drop: Dropout,
+}
+
+/// What a module's product is added to.
+pub enum Onto<'a> {
+    /// The output of the layer, whose memory nobody else may hold. `[n, out]`
+    Output(Tensor),
+    /// What this layer makes of the same x: where the device can, one product makes both.
+    Layer(&'a Linear),
+}
+
+impl From<Tensor> for Onto<'_> {
+    fn from(output: Tensor) -> Self {
+        Self::Output(output)
+    }
+}
+
+impl Onto<'_> {
+    /// The layer's output without any module. x `[n, in]` -> `[n, out]`
+    pub fn alone(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Output(y) => Ok(y),
+            Self::Layer(linear) => linear.forward(x),
+        }
+    }
 }
 
 impl LoraMixture {
@@ -95,22 +119,25 @@ impl LoraMixture {
         LowRank { a: self.a.weight(), b: self.b.weight(), columns: &self.columns, scale: self.scale }
     }
 
-    /// Adds to y, the layer's output (nobody else may hold it), what each row's experts say. x `[n, in]`, y `[n, out]`
-    pub fn forward(
+    /// Adds to the layer's output what each row's experts say. x `[n, in]` -> `[n, out]`
+    pub fn forward<'a>(
         &self,
         x: &Tensor,
-        y: Tensor,
+        onto: impl Into<Onto<'a>>,
         (route, site): (&Route, usize),
         rows: &RowMap,
         drop: Dropout,
     ) -> Result<(Tensor, Saved)> {
         let down = rows.groups(route, site, Side::Down, self.a.experts())?;
         let up = rows.groups(route, site, Side::Up, self.b.experts())?;
-        self.run(x, y, Routed { down, up }, drop)
+        self.run(x, onto.into(), Routed { down, up }, drop)
     }
 
-    fn run(&self, x: &Tensor, y: Tensor, routed: Routed, drop: Dropout) -> Result<(Tensor, Saved)> {
-        let (y, z) = self.experts().add(x, drop, &routed, y)?;
+    fn run(&self, x: &Tensor, onto: Onto<'_>, routed: Routed, drop: Dropout) -> Result<(Tensor, Saved)> {
+        let (y, z) = match onto {
+            Onto::Output(y) => self.experts().add(x, drop, &routed, y)?,
+            Onto::Layer(linear) => linear.forward_low_rank(x, self.experts(), drop, &routed)?,
+        };
         Ok((y, Saved { z, routed, drop }))
     }
 
@@ -200,9 +227,9 @@ impl Lora {
         Self { module: self.module.shifted(by) }
     }
 
-    /// Adds to y, the layer's output, whose memory nobody else may hold. x `[n, in]`, y `[n, out]`
-    pub fn forward(&self, x: &Tensor, y: Tensor, rows: &RowMap) -> Result<Tensor> {
+    /// Adds to the layer's output. x `[n, in]` -> `[n, out]`
+    pub fn forward<'a>(&self, x: &Tensor, onto: impl Into<Onto<'a>>, rows: &RowMap) -> Result<Tensor> {
         let routed = Routed { down: rows.single(), up: rows.single() };
-        Ok(self.module.run(x, y, routed, Dropout::none())?.0)
+        Ok(self.module.run(x, onto.into(), routed, Dropout::none())?.0)
     }
 }

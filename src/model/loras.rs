@@ -5,7 +5,7 @@
 
 use super::dropout::DropKeys;
 use crate::error::{Error, Result};
-use crate::mixture::lora::{self, Columns};
+use crate::mixture::lora::{self, Columns, Onto};
 use crate::mixture::{Lora, LoraMixture, Route, RowMap};
 use crate::nn::kernels::activation;
 use crate::nn::profile::{Phase, scope, timed};
@@ -149,8 +149,7 @@ impl AdaptedLinear {
 
     /// x `[n, in]` -> `[n, out]`, and what backward needs
     pub fn forward(&self, x: &Tensor, run: LoraRun<'_>, rows: &RowMap) -> Result<(Tensor, Saved)> {
-        let y = timed(Phase::TrunkForward, || self.linear.forward(x))?;
-        self.add_loras(x, y, run, rows, 0..usize::MAX)
+        self.run_part(x, &self.linear, run, rows, 0..usize::MAX)
     }
 
     /// The output z and `act(z)`; in one product where no module lies between. x `[n, in]` -> two of `[n, out]`, and what
@@ -179,20 +178,20 @@ impl AdaptedLinear {
         rows: &RowMap,
         part: Range<usize>,
     ) -> Result<(Tensor, Saved)> {
-        let y = timed(Phase::TrunkForward, || self.linear.rows(part.start, part.len())?.forward(x))?;
-        self.add_loras(x, y, run, rows, part)
+        self.run_part(x, &self.linear.rows(part.start, part.len())?, run, rows, part)
     }
 
-    fn add_loras(
+    /// `linear`, the outputs `part` of the layer, with the modules that write there.
+    fn run_part(
         &self,
         x: &Tensor,
-        y: Tensor,
+        linear: &Linear,
         run: LoraRun<'_>,
         rows: &RowMap,
         part: Range<usize>,
     ) -> Result<(Tensor, Saved)> {
         let _phase = (!self.loras.is_empty()).then(|| scope(Phase::Adapters));
-        let (mut y, mut saved) = (y, Saved::new());
+        let (mut onto, mut saved) = (Onto::Layer(linear), Saved::new());
         for (i, placed) in self.loras.iter().enumerate() {
             match &placed.module {
                 Module::Mixture(mixture) if inside(mixture.columns(), &part) => {
@@ -200,17 +199,17 @@ impl AdaptedLinear {
                     let key = |keys: DropKeys| keys.at(DROP_PLACE + placed.site as u64, mixture.dropout());
                     let drop = run.drop.map_or_else(Dropout::none, key);
                     let here = mixture.shifted(part.start);
-                    let (sum, kept) = here.forward(x, y, (route, placed.site), rows, drop)?;
+                    let (sum, kept) = here.forward(x, onto, (route, placed.site), rows, drop)?;
                     saved.push((i, kept));
-                    y = sum;
+                    onto = Onto::Output(sum);
                 }
                 Module::Merged(lora) if inside(lora.columns(), &part) => {
-                    y = lora.shifted(part.start).forward(x, y, rows)?;
+                    onto = Onto::Output(lora.shifted(part.start).forward(x, onto, rows)?);
                 }
                 _ => {}
             }
         }
-        Ok((y, saved))
+        Ok((timed(Phase::TrunkForward, || onto.alone(x))?, saved))
     }
 
     /// Adds the gradients of what is trained here, and to `dx`, if it is given, the gradient of x through the modules. `x`

@@ -164,7 +164,8 @@ impl Weights {
         if dtype == DType::F16 {
             tensor.check_range(NumberFormat::F16)?;
         }
-        Tensor::from_vec(tensor.data, shape, device)?.to_dtype(dtype)
+        // Narrowed before it goes there: in f32 a large table may be more than a GPU takes in one piece.
+        Tensor::from_vec(tensor.data, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
     }
 }
 

@@ -3,7 +3,10 @@
 //! Backward: `dx = dy W`; where it is trained also `dW = dyᵀ x` and `db = Σ dy`. A frozen layer saves nothing.
 
 use super::kernels::activation::Act;
+use super::kernels::bottleneck::Routed;
 use super::kernels::gemm;
+use super::kernels::low_rank::LowRank;
+use super::kernels::types::Dropout;
 use super::params::{Grads, ParamId, Params};
 use super::weight::Weight;
 use crate::error::Result;
@@ -53,6 +56,17 @@ impl Linear {
     /// `x Wᵀ + b`. x `[n, in]` -> `[n, out]`
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.weight.linear(x, self.bias.as_ref())
+    }
+
+    /// `x Wᵀ + b` with what a LoRA module adds, and the module's z. x `[n, in]` -> `[n, out]`, `[n, blocks * r]`
+    pub fn forward_low_rank(
+        &self,
+        x: &Tensor,
+        lora: LowRank<'_>,
+        drop: Dropout,
+        routed: &Routed,
+    ) -> Result<(Tensor, Tensor)> {
+        self.weight.linear_low_rank(x, self.bias.as_ref(), lora, drop, routed)
     }
 
     /// `z = x Wᵀ + b` and `act(z)`. x `[n, in]` -> two of `[n, out]`

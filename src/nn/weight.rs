@@ -1,10 +1,14 @@
 //! A matrix of the base model: values in a tensor, or quantised and widened where they are used.
 
 use super::kernels::activation::{self, Act};
+use super::kernels::bottleneck::Routed;
 use super::kernels::device;
 use super::kernels::gemm::{self, Precision};
+use super::kernels::low_rank::LowRank;
 use super::kernels::quant::Quantised;
+use super::kernels::types::Dropout;
 use super::kernels::vocab_loss::Head;
+use super::profile::{Phase, timed};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Device, NumberFormat, Tensor};
 
@@ -134,6 +138,22 @@ impl Weight {
         match self {
             Self::Dense(dense) => gemm::linear(x, dense, b),
             Self::Quantised(quantised) => quantised.linear(x, b),
+        }
+    }
+
+    /// `x Wᵀ (+ b)` and what a LoRA module adds to it; and the module's z, for its backward. x `[n, in]`, b `[out]` ->
+    /// `[n, out]`, `[n, blocks * r]`
+    pub fn linear_low_rank(
+        &self,
+        x: &Tensor,
+        b: Option<&Tensor>,
+        lora: LowRank<'_>,
+        drop: Dropout,
+        routed: &Routed,
+    ) -> Result<(Tensor, Tensor)> {
+        match self {
+            Self::Dense(dense) if lora.joins(x) => lora.linear(x, (dense, b), drop, routed),
+            _ => lora.add(x, drop, routed, timed(Phase::TrunkForward, || self.linear(x, b))?),
         }
     }
 

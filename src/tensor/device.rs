@@ -32,6 +32,15 @@ impl Device {
         matches!(self, Self::Gpu(_))
     }
 
+    /// By how many powers of two numbers in f16 have to be larger than there to be kept: 10 where the device takes those for zero
+    /// that are stored with fewer bits.
+    pub fn f16_shift(&self) -> u32 {
+        match self {
+            Self::Gpu(gpu) if !gpu.narrowing().keeps_small => 10,
+            _ => 0,
+        }
+    }
+
     /// Waits until everything that was given to the device is computed.
     pub fn synchronize(&self) -> Result<()> {
         match self {

@@ -8,9 +8,10 @@ use crate::gpu::kernels::product::{Form, Product, ProductPlan};
 use crate::gpu::kernels::reduce::{Columns, column_scratch, column_sums};
 use crate::gpu::kernels::tables::{self, Lookup, Places};
 use crate::gpu::{Backend, Buffer, Counters, Format, Launch, Operand};
+use half::f16;
 use parking_lot::Mutex;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Tables of whole numbers that are kept on the device by content.
 const KEPT: usize = 64;
@@ -19,11 +20,28 @@ const KEPT: usize = 64;
 #[derive(Clone)]
 pub struct Gpu(Arc<Open>);
 
+/// How a GPU stores numbers in f16; the interfaces leave it free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Narrowing {
+    /// Whether what is too large becomes infinite, so that it shows.
+    pub overflows: bool,
+    /// Whether numbers below 6e-5, which are stored with fewer bits, stay what they are; else they become zero.
+    pub keeps_small: bool,
+}
+
+impl Default for Narrowing {
+    fn default() -> Self {
+        Self { overflows: true, keeps_small: true }
+    }
+}
+
 struct Open {
     index: usize,
     backend: Arc<dyn Backend>,
     plan: ProductPlan,
-    tables: Mutex<Vec<(Vec<u32>, GpuTensor)>>,
+    narrowing: OnceLock<Narrowing>,
+    /// By content; not as tensors, which hold the GPU.
+    tables: Mutex<Vec<(Vec<u32>, Buffer)>>,
 }
 
 impl fmt::Debug for Gpu {
@@ -35,7 +53,7 @@ impl fmt::Debug for Gpu {
 impl Gpu {
     /// A back end that was opened under a number, and how it multiplies matrices.
     pub fn new(index: usize, backend: Arc<dyn Backend>, plan: ProductPlan) -> Self {
-        Self(Arc::new(Open { index, backend, plan, tables: Mutex::default() }))
+        Self(Arc::new(Open { index, backend, plan, narrowing: OnceLock::new(), tables: Mutex::default() }))
     }
     /// Its number.
     pub fn index(&self) -> usize {
@@ -52,6 +70,26 @@ impl Gpu {
     /// How it multiplies matrices.
     pub fn plan(&self) -> &ProductPlan {
         &self.0.plan
+    }
+    /// How it stores numbers in f16, which it is asked once.
+    pub fn narrowing(&self) -> Narrowing {
+        *self.0.narrowing.get_or_init(|| {
+            if !self.backend().computes() || !self.backend().facts().f16 {
+                return Narrowing::default();
+            }
+            // A device that fails says so to whoever asks for results.
+            self.ask_narrowing().unwrap_or_default()
+        })
+    }
+    fn ask_narrowing(&self) -> Result<Narrowing> {
+        let values = [70_000.0f32, 16.0 * f16::MIN_POSITIVE_SUBNORMAL.to_f32()];
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        // There and back: what is stored may be read as zero too.
+        let stored = GpuTensor::from_bytes(self, &bytes, 2.into(), DType::F32)?.cast(DType::F16)?;
+        let back = stored.cast(DType::F32)?.to_bytes()?;
+        let mut back = back.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let (large, small) = (back.next(), back.next());
+        Ok(Narrowing { overflows: large == Some(f32::INFINITY), keeps_small: small == Some(values[1]) })
     }
     /// What it did since it was opened.
     pub fn counters(&self) -> Counters {
@@ -79,15 +117,15 @@ impl Gpu {
         let mut tables = self.0.tables.lock();
         if let Some(at) = tables.iter().position(|(content, _)| content == words) {
             let entry = tables.remove(at);
-            let tensor = entry.1.clone();
+            let buffer = entry.1.clone();
             tables.push(entry);
-            return Ok(tensor);
+            return Ok(GpuTensor { gpu: self.clone(), buffer, first: 0, shape: words.len().into(), dtype: DType::U32 });
         }
         let tensor = self.words(words)?;
         if tables.len() >= KEPT {
             tables.remove(0);
         }
-        tables.push((words.to_vec(), tensor.clone()));
+        tables.push((words.to_vec(), tensor.buffer.clone()));
         Ok(tensor)
     }
 

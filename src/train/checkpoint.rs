@@ -5,9 +5,34 @@ use super::trainer::Trainer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Network, network};
 use crate::nn::Param;
+use crate::nn::kernels::device;
 use crate::records::CheckpointData;
 use crate::tensor::{HostTensor, to_f32};
 use serde::{Deserialize, Serialize};
+
+/// Where a run was computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// As settings name it: `cpu`, `cuda:0`, `gpu:0`.
+    pub device: String,
+    /// The device's own name.
+    pub name: String,
+    /// The base model's number format.
+    pub dtype: String,
+}
+
+impl Place {
+    /// Of a model.
+    pub fn of(model: &dyn Network) -> Self {
+        let device = model.device();
+        Self { device: device.to_string(), name: device::name(device), dtype: model.dtype().as_str().to_owned() }
+    }
+
+    /// Where the run was computed whose checkpoint this is, if it tells.
+    pub fn of_checkpoint(data: &CheckpointData) -> Option<Self> {
+        serde_json::from_value(data.state.get("place")?.clone()).ok()
+    }
+}
 
 /// What a checkpoint stores besides tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +46,12 @@ pub(super) struct Progress {
     pub(super) without_better: usize,
     /// Largest gradient of each expert of each tensor in the first steps.
     pub(super) max_abs_grad: Vec<Vec<f64>>,
+    /// Where it was computed.
+    #[serde(default)]
+    pub(super) place: Option<Place>,
+    /// How often gradients have left the range of f16.
+    #[serde(default)]
+    pub(super) overflows: u32,
     /// Updates of each expert of each tensor.
     pub(super) optimizer_steps: Vec<Vec<u64>>,
 }
@@ -45,6 +76,7 @@ impl Trainer {
         let progress = Progress {
             optimizer_steps: self.optimizer.steps().map(<[u64]>::to_vec).collect(),
             max_abs_grad: self.gradient_health.max_abs_grad.clone(),
+            place: Some(Place::of(self.model())),
             ..self.progress.clone()
         };
         let state = serde_json::to_value(progress)

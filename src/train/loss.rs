@@ -115,7 +115,7 @@ pub fn classifier_loss(
         }
         Labels::Values(values) if on_device => {
             let (rows, gradient) = squared_error_rows(logits, values, passes, mixture)?;
-            let scale = vocab_loss::classifier_scale(format, values.len(), overflows);
+            let scale = vocab_loss::classifier_scale(format, logits.device(), values.len(), overflows);
             let gradient = if scale == 1.0 { gradient } else { (gradient * scale)? };
             (PendingLoss::Device(rows), gradient, scale)
         }

@@ -16,7 +16,7 @@
 //! let mut optimizer = AdamW::new(model.params())?;
 //! let mut order = Order::new(SeedStream::new(config.train.seed), task.train.len(), config.train.batch_size);
 //! for step_index in 0..2 {
-//!     let at = StepIndex { step: step_index, total: 2 };
+//!     let at = StepIndex::new(step_index, 2);
 //!     let result = step(&config, &model, &mut optimizer, at, |index| Ok(task.train.batch(order.rows(index))))?;
 //!     assert!(result.loss.total.is_finite() && result.routes.len() == 1);
 //! }
@@ -34,6 +34,7 @@ use crate::model::{DropKeys, ForwardOptions, Network};
 use crate::nn::Grads;
 use crate::nn::profile::{Phase, scope, timed};
 use crate::rng::{Purpose, SeedStream};
+use crate::tensor::DType;
 
 /// Attempts after the first one to keep a step's gradients in the range of f16.
 const OVERFLOWS: u32 = 4;
@@ -51,17 +52,18 @@ pub fn step<M: Trainable>(
     let indices = at.step * micro_batches..(at.step + 1) * micro_batches;
     let batch = |index| Ok((index, timed(Phase::Data, || batch_of(index))?));
     let batches = indices.map(batch).collect::<Result<Vec<_>>>()?;
-    let mut result = gradients(config, model, &batches, 0)?;
+    let narrow = model.dtype() == DType::F16;
+    let mut result = gradients(config, model, &batches, at.overflows)?;
     // In f16 gradients are scaled up, and may leave its range: then the same ones are computed again, scaled up less.
     while result.loss.total.is_finite()
         && !result.grad_norm.is_finite()
-        && result.scaled
-        && result.overflows < OVERFLOWS
+        && narrow
+        && result.overflows < at.overflows + OVERFLOWS
     {
         result = gradients(config, model, &batches, result.overflows + 1)?;
     }
     result.learning_rate = learning_rate(&config.train, at.step, at.total);
-    result.check_finite(at)?;
+    result.check_finite(at, narrow)?;
     let _optimizer = scope(Phase::Optimizer);
     optimizer::clip(&mut result.grads, result.grad_norm, config.train.max_grad_norm)?;
     // AdamW changes the experts that were drawn; the others have no gradient.
@@ -84,13 +86,11 @@ fn gradients<M: Trainable>(
         let size = model.size(batch);
         // Of every adapted module one expert for each side, drawn anew for pass A and for pass B.
         let route = timed(Phase::Data, || draw_route(config, model, size, *index));
-        let Passed { loss, mut grads, scaled } =
-            forward_backward_again(config, model, batch, route.as_ref(), *index, overflows)?;
+        let (loss, mut grads) = forward_backward_again(config, model, batch, route.as_ref(), *index, overflows)?;
         if several && size.weight != 1.0 {
             grads.scale(size.weight)?;
         }
         result.grads.merge(grads)?;
-        result.scaled |= scaled;
         result.tokens += size.tokens * passes(config);
         result.targets += size.targets;
         result.routes.extend(route);
@@ -114,16 +114,14 @@ pub fn forward_backward<M: Trainable>(
     route: Option<&Route>,
     index: u64,
 ) -> Result<(PendingLoss, Grads)> {
-    let passed = forward_backward_again(config, model, batch, route, index, 0)?;
-    Ok((passed.loss, passed.grads))
+    forward_backward_again(config, model, batch, route, index, 0)
 }
 
-/// A micro-batch that went forward and back.
-struct Passed {
-    loss: PendingLoss,
-    grads: Grads,
-    /// Whether the gradients were scaled up on their way.
-    scaled: bool,
+/// Whether the loss of a batch is a finite number: in f16 the sums of some models leave its range.
+pub fn is_finite<M: Trainable>(config: &RunConfig, model: &M, batch: &M::Batch) -> Result<bool> {
+    let route = draw_route(config, model, model.size(batch), 0);
+    let (loss, _) = model.forward(batch, training_options(config, route.as_ref(), 0), config, 0)?;
+    Ok(loss.value.read()?.total.is_finite())
 }
 
 fn forward_backward_again<M: Trainable>(
@@ -133,17 +131,16 @@ fn forward_backward_again<M: Trainable>(
     route: Option<&Route>,
     index: u64,
     overflows: u32,
-) -> Result<Passed> {
+) -> Result<(PendingLoss, Grads)> {
     // Both passes run as one batch, pass A's rows, then pass B's:
     // loss = task(A) + λ ½ [KL(p_B ‖ p_A) + KL(p_A ‖ p_B)]
     let (loss, activations) = model.forward(batch, training_options(config, route, index), config, overflows)?;
     let mut grads = model.backward(activations, loss.gradient)?;
     // In f16 the gradient was scaled up on its way back.
-    let scaled = loss.scale != 1.0;
-    if scaled {
+    if loss.scale != 1.0 {
         grads.scale(1.0 / loss.scale)?;
     }
-    Ok(Passed { loss: loss.value, grads, scaled })
+    Ok((loss.value, grads))
 }
 
 /// Passes of each batch through the model: A and B with the consistency term, else A alone.
@@ -158,6 +155,15 @@ pub struct StepIndex {
     pub step: u64,
     /// Steps of the whole run: the learning rate depends on it.
     pub total: u64,
+    /// How often the gradients of steps before have left the range of f16: they are scaled up as much less from the start.
+    pub overflows: u32,
+}
+
+impl StepIndex {
+    /// Step number `step` of `total`, before which nothing has left the range of f16.
+    pub fn new(step: u64, total: u64) -> Self {
+        Self { step, total, overflows: 0 }
+    }
 }
 
 /// What one optimizer step gave.
@@ -177,20 +183,20 @@ pub struct StepResult {
     pub routes: Vec<Route>,
     /// After clipping: what the optimizer used.
     pub grads: Grads,
-    /// How often the gradients left the range of f16 and were computed again.
+    /// How often the gradients have left the range of f16, in steps before and in this one, where they were computed again.
     pub overflows: u32,
-    /// Whether they were scaled up on their way.
-    scaled: bool,
 }
 
 impl StepResult {
-    fn check_finite(&self, at: StepIndex) -> Result<()> {
+    /// `narrow`: whether the base model computes in f16.
+    fn check_finite(&self, at: StepIndex, narrow: bool) -> Result<()> {
         if self.loss.total.is_finite() && self.grad_norm.is_finite() {
             return Ok(());
         }
         let (loss, norm, step) = (self.loss.total, self.grad_norm, at.step + 1);
+        let other = if narrow { "choose dtype f32, " } else { "" };
         let message = format!(
-            "loss {loss} and gradient norm {norm} in step {step} are not finite; lower the learning rate or check the data"
+            "loss {loss} and gradient norm {norm} in step {step} are not finite; {other}lower the learning rate or check the data"
         );
         Err(Error::new(ErrorKind::Numerics, message))
     }

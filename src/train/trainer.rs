@@ -25,6 +25,8 @@ use crate::train::gradient_health::{self, GradientHealth};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+/// After how many steps gradients that left the range of f16 once are scaled up more again.
+const STEPS_UP: u64 = 256;
 /// Longest time a paused run waits before it tells its observer again.
 const PAUSE_POLL: Duration = Duration::from_millis(50);
 
@@ -138,6 +140,9 @@ impl Trainer {
                 return Ok(EndReason::Stopped(control.reason()));
             }
             if let Err(err) = self.one_step(observer, recording) {
+                if err.kind() == ErrorKind::Numerics {
+                    observer.on_problem(&err.to_string());
+                }
                 return self.end_of(err, step + 1, control);
             }
         }
@@ -199,14 +204,20 @@ impl Trainer {
         let clock = Instant::now();
         // What passed since the last step belongs to none.
         recording.map(Recording::take);
-        let at = StepIndex { step: self.progress.step, total: self.total_steps };
+        let (before, total) = (self.progress.overflows, self.total_steps);
+        let at = StepIndex { step: self.progress.step, total, overflows: before };
         let result = self.subject.step(&self.config, &mut self.optimizer, at, &mut self.order)?;
         self.progress.step += 1;
-        if result.overflows > 0 {
-            let (step, bits) = (self.progress.step, OVERFLOW_BITS * result.overflows);
+        self.progress.overflows = result.overflows;
+        if result.overflows > before {
+            let (step, bits) = (self.progress.step, OVERFLOW_BITS * (result.overflows - before));
             observer.on_problem(&format!(
-                "step {step}: the gradients left the range of f16 and were computed again, scaled up 2^{bits} times less"
+                "step {step}: the gradients left the range of f16 and were computed again, scaled up 2^{bits} times less; \
+                 the steps after it begin there"
             ));
+        } else if self.progress.step.is_multiple_of(STEPS_UP) {
+            // Gradients grow smaller as a rule.
+            self.progress.overflows = before.saturating_sub(1);
         }
         let (profile, seconds) = (recording.map(Recording::take), clock.elapsed().as_secs_f64());
         self.seconds += seconds;

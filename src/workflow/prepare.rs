@@ -1,6 +1,9 @@
 //! From settings to what a training starts from: the model and the rows or texts, read and checked.
 
-use crate::config::{DtypeChoice, LAB, Method, MixtureConfig, Problem, RunConfig, Task, TextConfig, WRITER_LAB};
+use crate::config::{
+    DeviceChoice, DtypeChoice, LAB, Method, MixtureConfig, ModelConfig, Problem, RunConfig, Task, TextConfig,
+    WRITER_LAB,
+};
 use crate::data::preview::{self, DataPreview};
 use crate::data::text::{self, Layout, TextCodec, TextPreview};
 use crate::data::{self, TaskData, TextTokenizer};
@@ -12,7 +15,7 @@ use crate::model::{CausalLm, Classifier, EncoderSpec, LmSetup, LmSource, ModelSo
 use crate::model_store;
 use crate::rng::SeedStream;
 use crate::tensor::DType;
-use crate::train::ModelAndData;
+use crate::train::{ModelAndData, step};
 use std::path::Path;
 
 /// Everything a training starts from, read and checked.
@@ -38,13 +41,14 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared> {
     let spec = &source.spec;
     check_fit(config, spec.max_length(), &Vocabulary { largest_id: tokenizer.max_id(), rows: spec.vocab_size })?;
     let task = data::load(&config.data, &tokenizer)?;
-    let chosen = device::choose(&config.model);
-    let model = model_on(config, &source, &task, &chosen)?;
-    Ok(Prepared {
-        config: config.clone(),
-        subject: ModelAndData::Classifier(model, task),
-        warnings: chosen.warning.into_iter().chain(scores(&config.mixture)).collect(),
-    })
+    let (model, _, mut warnings) = where_it_fits(
+        &config.model,
+        device::choose(&config.model),
+        |chosen| model_on(config, &source, &task, chosen),
+        |model| step::is_finite(config, model, &task.train.batch(&[0])),
+    )?;
+    warnings.extend(scores(&config.mixture));
+    Ok(Prepared { config: config.clone(), subject: ModelAndData::Classifier(model, task), warnings })
 }
 
 /// What is to be known of experts that do not count the same.
@@ -78,11 +82,13 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     if matches!(data.encoder.layout, Layout::Chat(_)) {
         config.text = dated;
     }
-    let chosen = device::choose(&config.model);
-    let widened = widened(&source, &chosen);
-    let model = lm_on(&config, &source, &chosen)?;
-    let warnings = chosen.warning.into_iter().chain(widened).chain(scores(&config.mixture));
-    let mut warnings: Vec<String> = warnings.collect();
+    let (model, chosen, mut warnings) = where_it_fits(
+        &config.model,
+        device::choose(&config.model),
+        |chosen| lm_on(&config, &source, chosen),
+        |model| step::is_finite(&config, model, &data.train.batch(&[0])),
+    )?;
+    warnings.extend(widened(&source, &chosen).into_iter().chain(scores(&config.mixture)));
     for split in [&data.train, &data.dev] {
         if split.unlearned > 0 {
             warnings.push(format!(
@@ -204,7 +210,19 @@ fn check_fit(config: &RunConfig, longest: usize, vocabulary: &Vocabulary) -> Res
 
 /// Base model, mixture and head for a task, at step 0.
 pub fn model(config: &RunConfig, source: &ModelSource, task: &TaskData) -> Result<Classifier> {
-    model_on(config, source, task, &device::choose(&config.model))
+    alone(where_it_fits(
+        &config.model,
+        device::choose(&config.model),
+        |chosen| model_on(config, source, task, chosen),
+        |_| Ok(true),
+    ))
+}
+
+/// The model alone; what was to be known goes to the log.
+fn alone<M>(loaded: Result<(M, Chosen, Vec<String>)>) -> Result<M> {
+    let (model, _, warnings) = loaded?;
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    Ok(model)
 }
 
 fn model_on(config: &RunConfig, source: &ModelSource, task: &TaskData, chosen: &Chosen) -> Result<Classifier> {
@@ -216,28 +234,54 @@ fn model_on(config: &RunConfig, source: &ModelSource, task: &TaskData, chosen: &
     device::check_room(chosen, spec.matmul_parameters() + spec.vocab_size * spec.hidden_size, None)?;
     let seed = SeedStream::new(config.train.seed);
     let setup = Setup { method: config.model.method, mixture: &config.mixture, outputs, seed };
-    let load = |dtype| Classifier::load(source.spec.clone(), &source.weights, &setup, dtype, &chosen.device);
-    in_a_format_that_fits(config, chosen, load).with_context(|| format!("loading the model {}", source.name()))
+    let load = || Classifier::load(source.spec.clone(), &source.weights, &setup, chosen.dtype, &chosen.device);
+    load().with_context(|| format!("loading the model {}", source.name()))
 }
 
-/// Loads a model in the chosen format, or, where that was chosen for the user and a weight is too large for it, in f32.
-fn in_a_format_that_fits<M>(config: &RunConfig, chosen: &Chosen, load: impl Fn(DType) -> Result<M>) -> Result<M> {
-    match load(chosen.dtype) {
-        Err(err)
-            if err.kind() == ErrorKind::Numerics
-                && chosen.dtype == DType::F16
-                && config.model.dtype == DtypeChoice::Auto =>
+/// A model where and in the format these settings ask for; what was chosen for the user gives way: f16 to f32 where weights or
+/// sums leave its range, a GPU that has no room for it to the CPU. -> the model, where it is, and what the user should know
+fn where_it_fits<M>(
+    config: &ModelConfig,
+    mut chosen: Chosen,
+    load: impl Fn(&Chosen) -> Result<M>,
+    is_finite: impl Fn(&M) -> Result<bool>,
+) -> Result<(M, Chosen, Vec<String>)> {
+    let mut warnings: Vec<String> = chosen.warning.take().into_iter().collect();
+    loop {
+        let is_free = chosen.dtype == DType::F16 && config.dtype == DtypeChoice::Auto;
+        let loaded = load(&chosen).and_then(|model| {
+            if is_free && !is_finite(&model)? {
+                return Err(Error::new(ErrorKind::Numerics, "the model's sums leave the range of f16"));
+            }
+            Ok(model)
+        });
+        let err = match loaded {
+            Ok(model) => return Ok((model, chosen, warnings)),
+            Err(err) => err,
+        };
+        if err.kind() == ErrorKind::Numerics && is_free {
+            warnings.push(format!("{err}; computing in f32"));
+            chosen.dtype = DType::F32;
+        } else if matches!(err.kind(), ErrorKind::Config | ErrorKind::Device)
+            && config.device == DeviceChoice::Auto
+            && !chosen.device.is_cpu()
         {
-            log::warn!("{err}; computing in f32");
-            load(DType::F32)
+            warnings.push(format!("{err}; computing on the CPU"));
+            chosen = device::choose(&ModelConfig { device: DeviceChoice::Cpu, ..config.clone() });
+        } else {
+            return Err(err);
         }
-        result => result,
     }
 }
 
 /// Base model and mixture of a language model, at step 0.
 pub fn language_model(config: &RunConfig, source: &LmSource) -> Result<CausalLm> {
-    lm_on(config, source, &device::choose(&config.model))
+    alone(where_it_fits(
+        &config.model,
+        device::choose(&config.model),
+        |chosen| lm_on(config, source, chosen),
+        |_| Ok(true),
+    ))
 }
 
 /// Values of a language model's matrices and tables.
@@ -265,6 +309,83 @@ fn lm_on(config: &RunConfig, source: &LmSource, chosen: &Chosen) -> Result<Causa
     device::check_room(chosen, base_values(source), stored)?;
     let mixture = (config.model.method == Method::Adamix).then_some(&config.mixture);
     let setup = LmSetup { mixture, seed: SeedStream::new(config.train.seed) };
-    let load = |dtype| CausalLm::load(source.spec.clone(), &source.weights, setup, dtype, &chosen.device);
-    in_a_format_that_fits(config, chosen, load).with_context(|| format!("loading the model {}", config.model.path))
+    let load = || CausalLm::load(source.spec.clone(), &source.weights, setup, chosen.dtype, &chosen.device);
+    load().with_context(|| format!("loading the model {}", config.model.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::kernels::product::ProductPlan;
+    use crate::gpu::{AdapterKind, Backend as _, Recording};
+    use crate::tensor::{Device, Gpu};
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    /// What was tried and what came out, of a model that goes where `fits` says.
+    fn tried(
+        config: &ModelConfig,
+        fits: impl Fn(&str, DType) -> Result<bool>,
+    ) -> (Vec<String>, Result<(String, Vec<String>)>) {
+        let backend = Arc::new(Recording::like(AdapterKind::Discrete));
+        let plan = ProductPlan::of(backend.facts());
+        let (device, warning) = (Device::Gpu(Gpu::new(0, backend, plan)), Some("a word before".to_owned()));
+        let tries = RefCell::new(Vec::new());
+        let load = |chosen: &Chosen| {
+            let place = format!("{} {}", chosen.device, chosen.dtype.as_str());
+            tries.borrow_mut().push(place.clone());
+            fits(&chosen.device.to_string(), chosen.dtype).map(|is_finite| (place, is_finite))
+        };
+        let chosen = Chosen { device, dtype: DType::F16, warning };
+        let done = where_it_fits(config, chosen, load, |(_, is_finite)| Ok(*is_finite));
+        let done = done.map(|((place, _), chosen, warnings)| {
+            assert_eq!(place, format!("{} {}", chosen.device, chosen.dtype.as_str()));
+            (place, warnings)
+        });
+        (tries.into_inner(), done)
+    }
+
+    #[test]
+    fn what_was_chosen_for_the_user_gives_way() {
+        let auto = ModelConfig::default();
+        let (tries, done) = tried(&auto, |_, _| Ok(true));
+        assert_eq!((tries.len(), done.unwrap()), (1, ("gpu:0 f16".to_owned(), vec!["a word before".to_owned()])));
+
+        // A weight, or the loss, beyond f16.
+        let weight = |_: &str, dtype| match dtype {
+            DType::F16 => Err(Error::new(ErrorKind::Numerics, "a weight of 70000")),
+            _ => Ok(true),
+        };
+        let (tries, done) = tried(&auto, weight);
+        assert_eq!(tries, ["gpu:0 f16", "gpu:0 f32"]);
+        assert_eq!(done.unwrap().1, ["a word before", "a weight of 70000; computing in f32"]);
+        let (tries, done) = tried(&auto, |_, dtype| Ok(dtype == DType::F32));
+        assert_eq!(tries, ["gpu:0 f16", "gpu:0 f32"]);
+        assert!(done.unwrap().1[1].contains("range of f16"));
+
+        // No room, nor in f32.
+        let full = |device: &str, dtype| match (device, dtype) {
+            ("cpu", _) => Ok(true),
+            (_, DType::F16) => Ok(false),
+            _ => Err(Error::config("no room")),
+        };
+        let (tries, done) = tried(&auto, full);
+        assert_eq!(tries, ["gpu:0 f16", "gpu:0 f32", "cpu f32"]);
+        assert_eq!(done.unwrap().1[2], "no room; computing on the CPU");
+        // What is wrong everywhere is told, not retried for ever.
+        let (tries, done) = tried(&auto, |_, _| Err(Error::config("no such tensor")));
+        assert_eq!(tries, ["gpu:0 f16", "cpu f32"]);
+        assert_eq!(done.unwrap_err().to_string(), "no such tensor");
+        let (tries, done) = tried(&auto, |_, _| Err(Error::data("not a model")));
+        assert_eq!((tries.len(), done.unwrap_err().to_string()), (1, "not a model".to_owned()));
+    }
+
+    #[test]
+    fn what_was_asked_for_does_not() {
+        let asked = ModelConfig { device: DeviceChoice::Gpu(0), dtype: DtypeChoice::F16, ..ModelConfig::default() };
+        let (tries, done) = tried(&asked, |_, _| Err(Error::config("no room")));
+        assert_eq!((tries.len(), done.unwrap_err().to_string()), (1, "no room".to_owned()));
+        let (tries, done) = tried(&asked, |_, _| Ok(false));
+        assert_eq!((tries.len(), done.unwrap().0), (1, "gpu:0 f16".to_owned()));
+    }
 }

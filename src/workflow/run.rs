@@ -26,7 +26,7 @@
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;
 use crate::artifact::{RunDir, checkpoint};
-use crate::config::RunConfig;
+use crate::config::{DeviceChoice, DtypeChoice, RunConfig};
 use crate::error::{Context as _, Result};
 use crate::machine::estimate::{self, Settled};
 use crate::machine::facts;
@@ -34,6 +34,7 @@ use crate::nn::profile::Profile;
 use crate::records::{CheckpointData, EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};
 use crate::tensor::HostTensor;
 use crate::train::ModelAndData;
+use crate::train::checkpoint::Place;
 use crate::train::control::Control;
 use crate::train::observer::Observer;
 use crate::train::trainer::Trainer;
@@ -74,16 +75,20 @@ impl Run {
         Ok(Self { dir, _lock: lock, trainer, recorder, best: None, warnings })
     }
 
-    /// Goes on with a run from its last whole checkpoint; from the start where there is none yet.
-    pub fn resume(path: &Path) -> Result<Self> {
+    /// Goes on with a run from its last whole checkpoint; from the start where there is none yet. Where it was computed so far,
+    /// unless its settings or `device` say otherwise.
+    pub fn resume(path: &Path, device: Option<DeviceChoice>) -> Result<Self> {
         let dir = RunDir::open(path)?;
         let (lock, mut warnings) = dir.lock()?;
-        let Prepared { config, subject, warnings: more } = prepare(dir.config())?;
+        let found = checkpoint::latest_valid(&dir)?;
+        let before = found.as_ref().and_then(|found| Place::of_checkpoint(&found.data));
+        let Prepared { config, subject, warnings: more } = prepare(&placed(dir.config(), before.as_ref(), device))?;
         let (own, note) = settled(&config, &subject);
         warnings.extend(more.into_iter().chain(note));
+        warnings.extend(before.and_then(|before| moved(&before, &Place::of(subject.model()))));
         let mut trainer = Trainer::new(own, subject)?;
         let (mut step, mut best) = (0, None);
-        if let Some(found) = checkpoint::latest_valid(&dir)? {
+        if let Some(found) = found {
             warnings.extend(found.warnings);
             step = found.step;
             best = best_step(&found.data);
@@ -136,6 +141,34 @@ fn settled(config: &RunConfig, subject: &ModelAndData) -> (RunConfig, Option<Str
     let mut config = config.clone();
     config.train.recompute = recompute;
     (config, note)
+}
+
+/// The settings of a run that goes on: what it chose by itself stays as it was chosen.
+fn placed(config: &RunConfig, before: Option<&Place>, device: Option<DeviceChoice>) -> RunConfig {
+    let mut config = config.clone();
+    let model = &mut config.model;
+    let same = before.and_then(|before| before.device.parse().ok());
+    if model.device == DeviceChoice::Auto {
+        model.device = same.unwrap_or(DeviceChoice::Auto);
+    }
+    model.device = device.unwrap_or(model.device);
+    if model.dtype == DtypeChoice::Auto
+        && same == Some(model.device)
+        && let Some(dtype) = before.and_then(|before| DtypeChoice::named(&before.dtype))
+    {
+        model.dtype = dtype;
+    }
+    config
+}
+
+/// What is to be known where a run goes on elsewhere than before.
+fn moved(before: &Place, now: &Place) -> Option<String> {
+    (before != now).then(|| {
+        format!(
+            "the run was computed on {} in {} and goes on on {} in {}: results are close to those it would have made there, not the same bits",
+            before.name, before.dtype, now.name, now.dtype
+        )
+    })
 }
 
 /// The step with the best metric so far, as a checkpoint's state has it.
@@ -248,5 +281,36 @@ impl Observer for Recording<'_> {
     fn on_end(&mut self, record: &EndRecord) {
         self.recorder.end(record);
         self.extra.on_end(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ModelConfig;
+
+    #[test]
+    fn what_a_run_chose_by_itself_stays() {
+        let gpu = Place { device: "gpu:1".to_owned(), name: "a GPU".to_owned(), dtype: "f16".to_owned() };
+        let auto = RunConfig::default();
+        let choice = |config: &RunConfig, before: Option<&Place>, device| {
+            let model = placed(config, before, device).model;
+            (model.device, model.dtype)
+        };
+        let (on_auto, on_gpu, on_cpu) = (DeviceChoice::Auto, DeviceChoice::Gpu(1), DeviceChoice::Cpu);
+        assert_eq!(choice(&auto, None, None), (on_auto, DtypeChoice::Auto));
+        assert_eq!(choice(&auto, Some(&gpu), None), (on_gpu, DtypeChoice::F16));
+        // Elsewhere the format is that of the other device.
+        assert_eq!(choice(&auto, Some(&gpu), Some(on_cpu)), (on_cpu, DtypeChoice::Auto));
+        let mut asked = auto.clone();
+        asked.model.device = on_cpu;
+        assert_eq!(choice(&asked, Some(&gpu), None), (on_cpu, DtypeChoice::Auto));
+        asked.model = ModelConfig { device: on_gpu, dtype: DtypeChoice::F32, ..asked.model };
+        assert_eq!(choice(&asked, Some(&gpu), None), (on_gpu, DtypeChoice::F32));
+
+        let cpu = Place { device: "cpu".to_owned(), name: "CPU".to_owned(), dtype: "f32".to_owned() };
+        assert_eq!(moved(&gpu, &gpu), None);
+        let text = moved(&gpu, &cpu).unwrap();
+        assert!(text.contains("on a GPU in f16 and goes on on CPU in f32"), "{text}");
     }
 }

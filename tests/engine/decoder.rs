@@ -329,7 +329,7 @@ fn a_language_model_learns_and_its_merge_keeps_it() {
         let mut optimizer = AdamW::new(model.params()).unwrap();
         let mut losses = Vec::new();
         for step in 0..30 {
-            let at = StepIndex { step, total: 30 };
+            let at = StepIndex::new(step, 30);
             let done = step::step(&config, &model, &mut optimizer, at, |_| Ok(batch.clone())).unwrap();
             assert_eq!((done.targets, done.tokens, done.routes.len()), (16, 38, 1));
             losses.push(done.loss.task);
@@ -382,7 +382,7 @@ fn steps_are_replayed_bit_for_bit_and_accumulation_is_one_large_batch() {
             let (ids, learn) = (batch.ids[start..end].to_vec(), batch.learn[start..end].to_vec());
             Ok(TextBatch { ids, offsets, learn, rows: (first..last).collect() })
         };
-        let at = StepIndex { step: 0, total: 30 };
+        let at = StepIndex::new(0, 30);
         let done = step::step(&config, &model, &mut optimizer, at, batch_of).unwrap();
         (done.loss.total, done.grads.iter().flat_map(|(_, _, g)| values(g)).collect::<Vec<f32>>())
     };

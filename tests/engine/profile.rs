@@ -13,8 +13,7 @@ fn steps(config: &RunConfig, model: &Classifier, batch: &Batch) -> Vec<u64> {
     let mut optimizer = AdamW::new(model.params()).unwrap();
     let mut losses = Vec::new();
     for at in 0..3 {
-        let made =
-            step::step(config, model, &mut optimizer, StepIndex { step: at, total: 3 }, |_| Ok(batch.clone())).unwrap();
+        let made = step::step(config, model, &mut optimizer, StepIndex::new(at, 3), |_| Ok(batch.clone())).unwrap();
         losses.push(made.loss.total.to_bits());
     }
     losses

@@ -95,7 +95,7 @@ fn layers_run_again_only_when_asked() {
         let batch = tiny::task(4, Problem::Classification).train.batch(&[0, 1, 2, 3]);
         let mut optimizer = AdamW::new(model.params()).unwrap();
         let recording = Recording::start();
-        step::step(&config, &model, &mut optimizer, StepIndex { step: 0, total: 1 }, |_| Ok(batch.clone())).unwrap();
+        step::step(&config, &model, &mut optimizer, StepIndex::new(0, 1), |_| Ok(batch.clone())).unwrap();
         recording.take().time(Phase::Recompute)
     };
     assert!(!spent(Recompute::On, Method::Adamix).is_zero());

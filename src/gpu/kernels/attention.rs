@@ -61,8 +61,8 @@ pub struct Tiling {
     key_tiles: usize,
     /// Rows of all queries.
     queries: usize,
-    /// Pairs of a query and a key it sees.
-    pairs: f64,
+    /// Pairs of a query and a key it sees: of all, of the largest tile of queries and of the largest tile of keys.
+    pairs: [f64; 3],
     head_dim: usize,
     causal: bool,
 }
@@ -116,12 +116,14 @@ impl Tiling {
             let hidden = if causal { span.queries * span.queries.saturating_sub(1) / 2 } else { 0 };
             (span.queries * span.keys - hidden) as f64
         };
+        let largest =
+            |tiles: &[(usize, [u32; 2])], rows: usize| tiles.first().map_or(0.0, |(most, _)| (most * rows) as f64);
         let tiling = Self {
             sequences: spans.len(),
             query_tiles: of_queries.len(),
             key_tiles: of_keys.len(),
             queries: spans.iter().map(|span| span.first_query + span.queries).max().unwrap_or(0),
-            pairs: spans.iter().map(pairs).sum(),
+            pairs: [spans.iter().map(pairs).sum(), largest(&of_queries, q_rows), largest(&of_keys, k_rows)],
             head_dim,
             causal,
         };
@@ -171,33 +173,91 @@ struct Others {
     row: usize,
 }
 
+/// The tiles of a launch.
+#[derive(Clone, Copy)]
+struct Tiles {
+    count: usize,
+    /// The number of the first one.
+    first: usize,
+    /// Heads that each is computed for.
+    heads: usize,
+    along_columns: usize,
+    /// Floating-point operations for each pair of a query and a key and each column of the queries.
+    flops: f64,
+    /// Pairs of the largest one.
+    largest: f64,
+}
+
 impl Attention {
     /// The widest head.
     pub const MOST_HEAD_DIM: usize = 256;
 
     /// `out = softmax(q kᵀ / sqrt(d)) v`; the log-sum-exp of each row of scores is kept where `lse` is given. out
-    /// `[queries, heads * head_dim]`, lse f32 `[heads, queries]`
-    pub fn forward(&self, out: Operand, lse: Option<Operand>) -> Launch {
+    /// `[queries, heads * head_dim]`, lse f32 `[heads, queries]`. One launch, or several where one would be of more than `most`
+    /// floating-point operations.
+    pub fn forward(&self, out: Operand, lse: Option<Operand>, most: f64) -> Vec<Launch> {
         let others = Others { out: Some(out), lse, ..Others::default() };
-        let (count, along) = (self.tiling.query_tiles * self.heads, of_queries(self.tiling.head_dim));
-        self.launch(self.source(FORWARD, &others), "forward", along, [count, 0], others, 4.0)
+        let tiles = Tiles {
+            count: self.tiling.query_tiles,
+            first: 0,
+            heads: self.heads,
+            along_columns: of_queries(self.tiling.head_dim),
+            flops: 4.0,
+            largest: self.tiling.pairs[1],
+        };
+        self.launches(self.source(FORWARD, &others), "forward", tiles, others, most)
     }
 
-    /// The gradients of queries, keys and values, two launches of which the first also writes delta, the sum of each row's
-    /// probabilities times their gradients. out, dout `[queries, heads * head_dim]`, lse (from the forward pass) and delta
-    /// (scratch) f32 `[heads, queries]`
-    pub fn backward(&self, [out, dout]: [Operand; 2], [lse, delta]: [Operand; 2], dq: Part, dkv: Pair) -> [Launch; 2] {
+    /// The gradients of queries, keys and values, in launches as of [`Attention::forward`], of which the first ones also write
+    /// delta, the sum of each row's probabilities times their gradients. out, dout `[queries, heads * head_dim]`, lse (from the
+    /// forward pass) and delta (scratch) f32 `[heads, queries]`
+    pub fn backward(
+        &self,
+        [out, dout]: [Operand; 2],
+        [lse, delta]: [Operand; 2],
+        dq: Part,
+        dkv: Pair,
+        most: f64,
+    ) -> Vec<Launch> {
         let (tiling, hd) = (self.tiling, self.tiling.head_dim);
         let both = Others { dout: Some(dout), lse: Some(lse), delta: Some(delta), ..Others::default() };
         let of_q = Others { out: Some(out), grad: Some(dq.operand), columns: [dq.column, 0], row: dq.row, ..both };
         let of_kv = Others { grad: Some(dkv.operand), columns: dkv.columns, row: dkv.row, ..both };
         let source = |others| self.source(BACKWARD, others);
-        let queries = [tiling.query_tiles * self.heads, 0];
-        let keys = [tiling.key_tiles * self.kv_heads, 2 * tiling.query_tiles];
-        [
-            self.launch(source(&of_q), "queries", of_queries(hd), queries, of_q, 6.0),
-            self.launch(source(&of_kv), "keys", of_keys(hd), keys, of_kv, 8.0),
-        ]
+        let queries = Tiles {
+            count: tiling.query_tiles,
+            first: 0,
+            heads: self.heads,
+            along_columns: of_queries(hd),
+            flops: 6.0,
+            largest: tiling.pairs[1],
+        };
+        let keys = Tiles {
+            count: tiling.key_tiles,
+            first: tiling.query_tiles,
+            heads: self.kv_heads,
+            along_columns: of_keys(hd),
+            flops: 8.0,
+            largest: tiling.pairs[2],
+        };
+        let mut launches = self.launches(source(&of_q), "queries", queries, of_q, most);
+        launches.extend(self.launches(source(&of_kv), "keys", keys, of_kv, most));
+        launches
+    }
+
+    /// Launches of as many tiles, those with most to do first, as are of at most `most` floating-point operations.
+    fn launches(&self, source: Source, entry: &'static str, tiles: Tiles, others: Others, most: f64) -> Vec<Launch> {
+        let of_pair = tiles.flops * (self.heads * self.tiling.head_dim) as f64;
+        let at_once = ((most / (of_pair * tiles.largest).max(1.0)) as usize).max(1);
+        let starts = (0..tiles.count).step_by(at_once);
+        starts
+            .map(|start| {
+                let count = at_once.min(tiles.count - start);
+                let part = Tiles { count, first: tiles.first + start, ..tiles };
+                let flops = of_pair * self.tiling.pairs[0] * count as f64 / tiles.count as f64;
+                self.launch(source, entry, part, others).work(flops)
+            })
+            .collect()
     }
 
     /// The kernel for these operands.
@@ -208,15 +268,9 @@ impl Attention {
         by_four(sources, &columns, &operands)
     }
 
-    fn launch(
-        &self,
-        source: Source,
-        entry: &'static str,
-        along_columns: usize,
-        [count, tiles]: [usize; 2],
-        others: Others,
-        flops: f64,
-    ) -> Launch {
+    fn launch(&self, source: Source, entry: &'static str, tiles: Tiles, others: Others) -> Launch {
+        let Tiles { count, first, along_columns, .. } = tiles;
+        let count = count * tiles.heads;
         let Self { q, kv, tiling, heads, kv_heads, .. } = *self;
         let hd = tiling.head_dim;
         // Rows of a weighted sum that memory holds: 288 times four values, all columns of the threads.
@@ -237,8 +291,7 @@ impl Attention {
             .operand(others.delta)
             .operand(self.tiles)
             .blocks(count)
-            .work(flops * tiling.pairs * (heads * hd) as f64)
-            .ints([count, 4 * tiling.sequences + tiles])
+            .ints([count, 4 * tiling.sequences + 2 * first])
             .ints([heads, heads / kv_heads.max(1), tiling.queries, usize::from(tiling.causal)])
             .ints([q.column, q.row, kv.columns[0], kv.columns[1], kv.row])
             .ints([others.columns[0], others.columns[1], others.row, usize::from(others.lse.is_some())]);

@@ -136,6 +136,57 @@ pub fn self_test(backend: &dyn Backend, plan: &ProductPlan, unit: CooperativeUni
     Ok(None)
 }
 
+/// Times that [`repeats`] multiplies.
+const REPEATS: usize = 3;
+
+/// Multiplies random matrices of many tiles several times: the results must be the same bits, and close to those of the plain
+/// kernels. A device whose threads read what others are still writing shows it when many workgroups run. -> what is wrong
+///
+/// # Errors
+/// As of [`self_test`].
+pub fn repeats(backend: &dyn Backend, plan: &ProductPlan, unit: CooperativeUnit) -> Result<Option<String>> {
+    let [m, n, k] = unit.shape().map(|size| 8 * size + 4);
+    let format = unit.operands;
+    let upload = |seed, len| {
+        let bytes = bytes_of(&random(seed, len, format), format);
+        let buffer = backend.allocate(bytes.len() as u64)?;
+        backend.upload(buffer.address(), &bytes)?;
+        Ok::<_, Error>(buffer)
+    };
+    let (left, right) = (upload(7, m * k)?, upload(8, n * k)?);
+    let (a, b) = (left.operand(m * k, format), right.operand(n * k, format));
+    let plain = ProductPlan::of(backend.facts());
+    let plans = std::iter::repeat_n(plan, REPEATS).chain([&plain]);
+    let multiply = |plan: &ProductPlan| {
+        let out = backend.allocate((m * n) as u64 * Format::F32.bytes())?;
+        for launch in Product::new(Form::Nt, [m, n, k], a, b, out.operand(m * n, Format::F32)).launches(plan) {
+            backend.launch(&launch)?;
+        }
+        Ok::<_, Error>(out)
+    };
+    let outs = plans.map(multiply).collect::<Result<Vec<_>>>()?;
+    let parts: Vec<_> = outs.iter().map(|out| (out.address(), (m * n) as u64 * Format::F32.bytes())).collect();
+    let results = backend.download(&parts)?;
+    let Some(([first, others @ ..], expected)) = results.split_last().map(|(last, own)| (own, last)) else {
+        return Err(Error::internal("no products came back"));
+    };
+    let matrix = format!("{0}x{0} matrices of {1}", unit.size, format.wgsl());
+    if others.iter().any(|other| other != first) {
+        return Ok(Some(format!("{matrix} are multiplied differently each time")));
+    }
+    let number = |bytes: &[u8; 4]| f64::from(f32::from_le_bytes(*bytes));
+    let ((got, _), (wanted, _)) = (first.as_chunks::<4>(), expected.as_chunks::<4>());
+    // Terms between -1 and 1 have sums that are off by less than this many of them.
+    let most = TOLERANCE * k as f64;
+    let wrong = got.iter().zip(wanted).find(|(got, wanted)| {
+        let off = (number(got) - number(wanted)).abs();
+        off.is_nan() || off > most
+    });
+    Ok(wrong.map(|(got, wanted)| {
+        format!("{matrix} are multiplied wrongly in large products: {} is not {}", number(got), number(wanted))
+    }))
+}
+
 /// Runs one product and compares. -> what is wrong
 fn wrong(
     backend: &dyn Backend,

@@ -145,6 +145,11 @@ impl ProductPlan {
         Self { tile, fit: true, max_binding: facts.max_binding, rate, budget, cooperative: None }
     }
 
+    /// Floating-point operations of one launch at most, so that the device draws the desktop in between.
+    pub fn most_flops(&self) -> f64 {
+        self.budget * self.rate
+    }
+
     /// Bytes of the largest operand: a binding starts at a multiple of 256 before it. Kernels count values in 32 bits.
     fn limit(&self) -> u64 {
         self.max_binding.min(1 << 32).saturating_sub(512)
@@ -254,7 +259,7 @@ impl Product {
         if let Some(low_rank) = &epilogue.low_rank {
             most = most.min(held(low_rank.z, low_rank.z_row, low_rank.z_row));
         }
-        let flops = plan.budget * plan.rate / (2.0 * k.max(1) as f64);
+        let flops = plan.most_flops() / (2.0 * k.max(1) as f64);
         // Columns of a packed b are cut between its blocks.
         let unit = packed.map_or(UNIT, |blocks| UNIT.max(blocks.values()));
         n = step(n, MOST.min(unit.max((flops / m.clamp(1, UNIT) as f64) as usize)), unit);

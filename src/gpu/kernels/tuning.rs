@@ -117,14 +117,38 @@ pub fn measure_units(
                 continue;
             }
             let plan = cooperative::plan(backend, unit);
-            let rate = rate_by(backend, &plan, unit.operands, size, seconds)?;
-            if rate > most && cooperative::self_test(backend, &plan, unit)?.is_none() {
+            let rate = match rate_by(backend, &plan, unit.operands, size, seconds) {
+                // A kernel that the driver does not compile leaves the device as it was.
+                Err(err) if backend.failure().is_none() => {
+                    log::info!("tile {} of matrix units: {err}", unit.tile.name());
+                    continue;
+                }
+                rate => rate?,
+            };
+            if rate > most && is_right(backend, unit)? {
                 (best, most) = (Some(unit), rate);
             }
         }
         units.extend(best);
     }
     Ok((!units.is_empty()).then_some(Cooperative { units }))
+}
+
+/// Whether a device multiplies rightly with a unit, and with the small tile that takes its place in small products.
+fn is_right(backend: &dyn Backend, unit: CooperativeUnit) -> Result<bool> {
+    for tile in [unit.tile, CooperativeTile::SMALL] {
+        let unit = CooperativeUnit { tile, ..unit };
+        let plan = cooperative::plan(backend, unit);
+        let problem = match cooperative::self_test(backend, &plan, unit)? {
+            None => cooperative::repeats(backend, &plan, unit)?,
+            problem => problem,
+        };
+        if let Some(problem) = problem {
+            log::info!("tile {} of matrix units: {problem}", tile.name());
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a device has the threads and the memory for a tile.

@@ -300,7 +300,7 @@ fn all_grads(params: &Params, grads: &Grads) -> Vec<Tensor> {
 fn losses<M: Trainable>(config: &RunConfig, model: &M, mut batch: impl FnMut() -> M::Batch) -> Result<Vec<f64>> {
     let mut optimizer = AdamW::new(model.params())?;
     let one = |index| -> Result<f64> {
-        let at = StepIndex { step: index, total: 6 };
+        let at = StepIndex::new(index, 6);
         Ok(step(config, model, &mut optimizer, at, |_| Ok(batch()))?.loss.total)
     };
     (0..6).map(one).collect()

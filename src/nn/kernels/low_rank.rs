@@ -50,6 +50,23 @@ impl<'a> LowRank<'a> {
         Ok((self.up().add(&z, &routed.up, y)?, z))
     }
 
+    /// Whether the device of `x` makes one product of the layer's own and the module's: [`LowRank::linear`].
+    pub fn joins(self, x: &Tensor) -> bool {
+        x.device().is_gpu() && self.columns.len() <= gpu::experts::MOST_BLOCKS
+    }
+
+    /// The layer's output, `x Wᵀ (+ bias)`, with what the module adds, in one product; and z. Only where [`LowRank::joins`]
+    /// says so. x `[n, in]`, w `[out, in]`, bias `[out]` -> y `[n, out]`, z `[n, blocks * r]`
+    pub fn linear(
+        self,
+        x: &Tensor,
+        (w, bias): (&Tensor, Option<&Tensor>),
+        drop: Dropout,
+        routed: &Routed,
+    ) -> Result<(Tensor, Tensor)> {
+        gpu::experts::low_rank_linear(self, x, (w, bias), drop, routed)
+    }
+
     /// Gradients of the experts that ran; to `dx`, if it is given, that of x is added. x `[n, in]`, z as [`LowRank::add`]
     /// gave it, dy `[n, out]`, dx `[n, in]`
     pub fn backward(

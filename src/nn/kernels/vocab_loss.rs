@@ -23,7 +23,7 @@ use super::quant::Quantised;
 use super::simd;
 use super::types::LossWeights;
 use crate::error::{Error, Result};
-use crate::tensor::{D, DType, Tensor, to_f32};
+use crate::tensor::{D, DType, Device, Tensor, to_f32};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -73,16 +73,18 @@ impl Objective {
 pub const OVERFLOW_BITS: u32 = 6;
 
 /// What the gradient is multiplied with where it is computed in this format: f16 has nothing below 6e-8, and each of many
-/// targets has its share of the loss only. A power of two that depends on their number alone; 1 for the other formats.
-fn gradient_scale(format: DType, targets: usize, overflows: u32) -> f64 {
-    let scale = (targets.max(1) as f64).log2().floor() - f64::from(OVERFLOW_BITS * overflows);
+/// targets has its share of the loss only. A power of two that depends on their number and the device alone; 1 for the other
+/// formats.
+fn gradient_scale(format: DType, device: &Device, targets: usize, overflows: u32) -> f64 {
+    let up = (targets.max(1) as f64).log2().floor() + f64::from(device.f16_shift());
+    let scale = up - f64::from(OVERFLOW_BITS * overflows);
     if format == DType::F16 { scale.exp2() } else { 1.0 }
 }
 
 /// The same for the logits of a classifier or regressor, whose gradients are the larger and pass through a head first.
-pub fn classifier_scale(format: DType, targets: usize, overflows: u32) -> f64 {
+pub fn classifier_scale(format: DType, device: &Device, targets: usize, overflows: u32) -> f64 {
     let more = if format == DType::F16 { 16.0 } else { 1.0 };
-    more * gradient_scale(format, targets, overflows)
+    more * gradient_scale(format, device, targets, overflows)
 }
 
 /// The language-model head. `[vocab, d]`
@@ -185,7 +187,7 @@ pub fn vocab_loss_and_head(hidden: &Tensor, head: &Tensor, targets: &[u32], obje
 pub fn logits_loss(logits: &Tensor, targets: &[u32], objective: Objective, format: DType) -> Result<VocabLoss> {
     let (rows, classes) = logits.dims2()?;
     check([rows, classes], targets, objective.passes)?;
-    let scale = classifier_scale(format, targets.len(), objective.overflows);
+    let scale = classifier_scale(format, logits.device(), targets.len(), objective.overflows);
     let weights = objective.weights(targets.len()).times(scale);
     let loss = if logits.device().is_gpu() { gpu::losses::logits_loss } else { lm_ops::logits_loss };
     let (rows, grad) = loss(logits, targets, objective.passes, weights)?;
@@ -222,14 +224,15 @@ fn run(hidden: &Tensor, head: Head<'_>, targets: &[u32], objective: Objective, w
             Head::Dense(dense) => (GpuHead::Dense(dense), dense.dtype()),
             Head::Quantised(quantised, _) => (GpuHead::Packed(quantised.packed()?), DType::F16),
         };
-        let scale = gradient_scale(format, n, objective.overflows);
+        let scale = gradient_scale(format, hidden.device(), n, objective.overflows);
         let job = VocabLossRequest { weights: weights.times(scale), ..job };
         let VocabLossTensors { rows, hidden: grad, head } = gpu::losses::vocab_loss(job, on_gpu, vocab)?;
         return Ok(VocabLoss { rows: LossRows::new(rows, objective.counted()), grad, head, scale });
     }
     // A device's kernels multiply in the head's format, a processor in the hidden states' or a wider one.
     let on_device = head.tensor().filter(|head| !fast && has_kernels(head));
-    let scale = gradient_scale(on_device.map_or(hidden.dtype(), Tensor::dtype), n, objective.overflows);
+    let format = on_device.map_or(hidden.dtype(), Tensor::dtype);
+    let scale = gradient_scale(format, hidden.device(), n, objective.overflows);
     let VocabLossTensors { rows, hidden: grad, head } = if fast {
         run_fast(job, head)?
     } else if let Some(head) = on_device {

@@ -142,15 +142,17 @@ impl Case {
             assert_close(&format!("{what} of {of}"), got, want, format, tolerance);
         };
         let of_queries = self.covered(n, |span| span.first_query..span.first_query + span.queries);
-        run(device, [attention.forward(out.operand, None)]);
+        run(device, attention.forward(out.operand, None, f64::INFINITY));
         close("output alone", &written(out.read(device), width, &of_queries), &want.out, format, 2e-6);
-        run(device, [attention.forward(out.operand, Some(lse.operand))]);
+        // One tile a launch.
+        run(device, attention.forward(out.operand, Some(lse.operand), 1.0));
         close("output", &written(out.read(device), width, &of_queries), &want.out, format, 2e-6);
         let got = written(lse.read(device), 1, &of_queries.repeat(heads));
         close("log-sum-exp", &got, &want.lse, Format::F32, 2e-6);
         let (dq, dkv) = parts[1];
         let work = [lse.operand, delta.operand];
-        run(device, attention.backward([out.operand, dout.operand], work, dq, dkv));
+        let most = if self.joint { 1.0 } else { f64::INFINITY };
+        run(device, attention.backward([out.operand, dout.operand], work, dq, dkv, most));
         let arrays = &held[1];
         let (got_q, got_kv) = (&arrays[0], &arrays[arrays.len() - 1]);
         let tolerance = if format == Format::F16 { 6e-3 } else { 5e-6 };

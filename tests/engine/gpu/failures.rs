@@ -161,7 +161,7 @@ fn a_step_that_fails_changes_nothing() {
     let mut optimizer = AdamW::new(model.params()).unwrap();
     let make = |optimizer: &mut AdamW, index: u64| {
         let rows: Vec<usize> = (0..8).map(|i| (index as usize * 8 + i) % task.len()).collect();
-        let at = StepIndex { step: index, total: 6 };
+        let at = StepIndex::new(index, 6);
         step(&config, &model, optimizer, at, |_| Ok(task.batch(&rows)))
     };
     (0..2).for_each(|index| drop(make(&mut optimizer, index).unwrap()));
@@ -257,7 +257,7 @@ fn a_run_whose_gpu_fails_goes_on_on_the_cpu() {
         let events = std::fs::read_to_string(dir.events()).unwrap();
         assert!(events.contains("failed: ") && events.contains(words[0]), "{events}");
         // Its settings say cpu.
-        let mut resumed = Run::resume(dir.path()).unwrap();
+        let mut resumed = Run::resume(dir.path(), None).unwrap();
         let mut watch = Watch::default();
         let end = resumed.go(&mut watch, &Control::default()).unwrap();
         assert_eq!((end.reason, end.step), (EndReason::Finished, 8));

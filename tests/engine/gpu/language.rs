@@ -66,7 +66,7 @@ fn batch(index: u64) -> TextBatch {
 fn train(config: &RunConfig, model: &CausalLm) -> (Vec<f64>, Vec<Vec<Route>>) {
     let mut optimizer = AdamW::new(model.params()).unwrap();
     let mut one = |index| {
-        let at = StepIndex { step: index, total: STEPS };
+        let at = StepIndex::new(index, STEPS);
         let done = step(config, model, &mut optimizer, at, |index| Ok(batch(index))).unwrap();
         (done.loss.total, done.routes)
     };

@@ -43,7 +43,7 @@ fn train(config: &RunConfig, device: &Device, problem: Problem) -> (Vec<f64>, Ve
     let steps = 6;
     let one = |index: u64| {
         let rows: Vec<usize> = (0..8).map(|i| (index as usize * 8 + i) % task.train.len()).collect();
-        let at = StepIndex { step: index, total: steps };
+        let at = StepIndex::new(index, steps);
         let result = step(config, &model, &mut optimizer, at, |_| Ok(task.train.batch(&rows))).unwrap();
         (result.loss.total, result.routes)
     };

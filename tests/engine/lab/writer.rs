@@ -109,7 +109,7 @@ fn its_preset_learns_to_write_about_restaurants() {
     let mut optimizer = AdamW::new(model.params()).unwrap();
     let mut order = subject.order(&config);
     for step in 0..config.train.max_steps {
-        subject.step(&config, &mut optimizer, StepIndex { step, total: config.train.max_steps }, &mut order).unwrap();
+        subject.step(&config, &mut optimizer, StepIndex::new(step, config.train.max_steps), &mut order).unwrap();
     }
     let after = compare::evaluate(&model.merged_own().unwrap(), &data.dev, None, &options).unwrap().loss;
     assert!(after < before - 0.1, "the dev loss went from {before} to {after}");

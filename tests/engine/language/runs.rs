@@ -155,7 +155,7 @@ fn a_resumed_run_makes_the_same_bits_as_one_that_was_never_interrupted() {
             assert_eq!((&stopped.reason, stopped.step), (&EndReason::Stopped("enough".to_owned()), at));
             let dir = first.dir().clone();
             drop(first);
-            let mut second = Run::resume(dir.path()).unwrap();
+            let mut second = Run::resume(dir.path(), None).unwrap();
             assert_eq!(second.trainer().steps_done(), at);
             let resumed = second.go(&mut NullObserver, &Control::default()).unwrap();
             assert_eq!((&resumed.report, resumed.best), (&end.report, end.best), "{family} at {at}");

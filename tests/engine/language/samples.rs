@@ -195,7 +195,7 @@ fn a_stop_is_heard_between_two_tokens_and_an_interruption_leaves_no_trace() {
         let dir = first.dir().clone();
         drop(first);
         assert!(steps_of(&samples(&dir)).iter().all(|&at| at < step || (token.is_none() && at <= step)));
-        let mut second = Run::resume(dir.path()).unwrap();
+        let mut second = Run::resume(dir.path(), None).unwrap();
         let resumed = second.go(&mut NullObserver, &Control::default()).unwrap();
         assert_eq!((&resumed.report, resumed.best), (&end.report, end.best), "{step} {token:?}");
         assert_eq!(samples(&dir), samples(&whole), "{step} {token:?}");
@@ -215,7 +215,7 @@ fn samples_that_the_file_has_already_are_not_added_again() {
     let dir = run.dir().clone();
     drop(run);
     // Killed after the samples of step 4 and more were written, before there was another checkpoint.
-    let mut run = Run::resume(dir.path()).unwrap();
+    let mut run = Run::resume(dir.path(), None).unwrap();
     let (mut watching, control) = StopAt::new(6, None);
     run.go(&mut watching, &control).unwrap();
     drop(run);
@@ -223,7 +223,7 @@ fn samples_that_the_file_has_already_are_not_added_again() {
     let whole_lines = std::fs::read_to_string(dir.samples()).unwrap();
     assert_eq!(whole_lines.lines().count(), 6, "{whole_lines}");
     std::fs::write(dir.samples(), format!("{whole_lines}{{\"step\": 6, \"epo")).unwrap();
-    let mut run = Run::resume(dir.path()).unwrap();
+    let mut run = Run::resume(dir.path(), None).unwrap();
     assert_eq!(steps_of(&samples(&dir)), [0, 1, 2, 3, 4], "cut back to the checkpoint");
     run.go(&mut NullObserver, &Control::default()).unwrap();
     assert_eq!(steps_of(&samples(&dir)), [0, 1, 2, 3, 4, 5, 6, 7, 8]);

@@ -60,7 +60,8 @@ pub(in crate::nn::kernels) fn forward(qkv: &Qkv, layout: &Layout) -> Result<(Ten
     let queries = plan.tiling.queries();
     let out = from.gpu().empty((queries, layout.heads * layout.head_dim), from.dtype())?;
     let lse = from.gpu().empty((layout.heads, queries), DType::F32)?;
-    from.gpu().run([plan.attention(qkv, layout)?.forward(out.operand(), Some(lse.operand()))])?;
+    let most = from.gpu().plan().most_flops();
+    from.gpu().run(plan.attention(qkv, layout)?.forward(out.operand(), Some(lse.operand()), most))?;
     Ok((out.into(), lse.into()))
 }
 
@@ -78,7 +79,8 @@ pub(in crate::nn::kernels) fn backward(
     let delta = of(lse)?.like()?;
     let (dq, dkv) = parts(&grads, layout)?;
     let of_outputs = [operand(out)?, operand(dy)?];
-    let launches = plan.attention(qkv, layout)?.backward(of_outputs, [operand(lse)?, delta.operand()], dq, dkv);
+    let (most, sums) = (from.gpu().plan().most_flops(), [operand(lse)?, delta.operand()]);
+    let launches = plan.attention(qkv, layout)?.backward(of_outputs, sums, dq, dkv, most);
     from.gpu().run(launches)?;
     Ok(grads)
 }

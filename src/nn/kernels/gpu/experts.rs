@@ -1,9 +1,10 @@
 //! Experts: adapters and LoRA, with each row's own expert.
 
-use super::{mask, of, operand, single};
+use super::{linear, mask, of, operand, single};
 use crate::error::{Error, Result};
 use crate::gpu::Operand;
 use crate::gpu::kernels::experts::{self, Direction, Drawn, Runs, Side, Values};
+use crate::gpu::kernels::product::{self, Epilogue, LowRankBlock};
 use crate::nn::kernels::bottleneck::{Bottleneck, Routed, SideGrads};
 use crate::nn::kernels::low_rank::LowRank;
 use crate::nn::kernels::routed::{ExpertGrad, Experts, Group, RowSet};
@@ -168,6 +169,43 @@ pub(in crate::nn::kernels) fn low_rank_add(
     ];
     x.gpu().run(launches)?;
     Ok((y, z.into()))
+}
+
+/// Most blocks of columns that [`low_rank_linear`] takes.
+pub(in crate::nn::kernels) const MOST_BLOCKS: usize = product::LowRank::BLOCKS;
+
+/// `x Wᵀ (+ bias)` with what the module adds, in one product, and z
+pub(in crate::nn::kernels) fn low_rank_linear(
+    lora: LowRank<'_>,
+    x: &Tensor,
+    (w, bias): (&Tensor, Option<&Tensor>),
+    drop: Dropout,
+    routed: &Routed,
+) -> Result<(Tensor, Tensor)> {
+    let ((n, _), (outputs, _)) = (x.dims2()?, w.dims2()?);
+    let input = of(x)?;
+    let table = Table::new(input, routed)?;
+    let kernel = module(lora, [n, outputs], drop, &table)?;
+    let z = input.gpu().empty((n, kernel.z_width()), DType::F32)?;
+    input.gpu().run([experts::low_rank_down(&kernel, input.operand(), z.operand())])?;
+    let mut row = 0;
+    let blocks = lora.columns.iter().enumerate().map(|(i, columns)| {
+        row += columns.len();
+        LowRankBlock { columns: columns.clone(), row: row - columns.len(), z: i * kernel.rank }
+    });
+    let blocks = blocks.collect();
+    let low_rank = product::LowRank {
+        z: z.operand(),
+        z_row: kernel.z_width(),
+        rank: kernel.rank,
+        b: kernel.b,
+        rows: row,
+        blocks,
+        runs: kernel.b_runs.operand,
+        run_count: kernel.b_runs.count,
+        scale: kernel.scale,
+    };
+    Ok((linear::with(x, w, bias, Epilogue { low_rank: Some(low_rank), ..Epilogue::default() })?, z.into()))
 }
 
 pub(in crate::nn::kernels) fn low_rank_backward(

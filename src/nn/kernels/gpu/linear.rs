@@ -59,7 +59,12 @@ fn bias(b: Option<&Tensor>) -> Result<Option<Operand>> {
 
 /// `x Wᵀ (+ b)`, in x's format
 pub(in crate::nn::kernels) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-    product(Form::Nt, x, w, x.dtype(), Epilogue { bias: bias(b)?, ..Epilogue::default() })
+    with(x, w, b, Epilogue::default())
+}
+
+/// The same with more behind it.
+pub(super) fn with(x: &Tensor, w: &Tensor, b: Option<&Tensor>, epilogue: Epilogue) -> Result<Tensor> {
+    product(Form::Nt, x, w, x.dtype(), Epilogue { bias: bias(b)?, ..epilogue })
 }
 
 /// `x Wᵀ` in f32
