@@ -30,7 +30,7 @@ pub(super) fn resume_command() -> Command {
         .arg(runs::argument())
         .arg(runs::root_argument())
         .arg(
-            args::option("device", "DEVICE")
+            args::device()
                 .help("Go on there: auto, cpu, cuda, gpu, or a GPU by number as in gpu:1 [default: where it was]"),
         )
 }
@@ -59,8 +59,7 @@ pub(super) fn resume(matches: &ArgMatches) -> Done {
     if ended(dir.path(), matches.get_flag("json"))? {
         return Ok(());
     }
-    let named = matches.get_one::<String>("device");
-    let device = usage(named.map(|device| device.parse::<DeviceChoice>().map_err(Error::config)).transpose())?;
+    let device = matches.get_one::<DeviceChoice>("device").copied();
     let control = interrupt::watched_control(interrupt::CHECKPOINT)?;
     facts::pool(dir.config().model.threads, 0)?.install(|| {
         let run = Run::resume(dir.path(), device)?;
@@ -85,6 +84,7 @@ fn follow(mut run: Run, control: &Control, json: bool, quiet: bool, started: Ins
     let mut progress = Progress::new(json, quiet, dir.clone());
     for warning in run.warnings() {
         progress.sink.say(&format!("warning: {warning}"));
+        progress.sink.event("warning", &warning);
     }
     let ended = run.go(&mut progress, control);
     progress.sink.finish();

@@ -408,3 +408,66 @@ impl GpuTensor {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{AdapterKind, Address, Facts, Memory, Recording};
+
+    /// A device that gives back these two numbers whatever it is asked to read.
+    #[derive(Debug)]
+    struct Answers(Recording, [f32; 2]);
+
+    impl Backend for Answers {
+        fn facts(&self) -> &Facts {
+            self.0.facts()
+        }
+        fn allocate(&self, bytes: u64) -> Result<Buffer> {
+            self.0.allocate(bytes)
+        }
+        fn upload(&self, to: Address, bytes: &[u8]) -> Result<()> {
+            self.0.upload(to, bytes)
+        }
+        fn clear(&self, at: Address, bytes: u64) -> Result<()> {
+            self.0.clear(at, bytes)
+        }
+        fn download(&self, parts: &[(Address, u64)]) -> Result<Vec<Vec<u8>>> {
+            assert!(matches!(parts, [(_, 8)]));
+            Ok(vec![self.1.iter().flat_map(|value| value.to_le_bytes()).collect()])
+        }
+        fn launch(&self, launch: &Launch) -> Result<()> {
+            self.0.launch(launch)
+        }
+        fn wait(&self) -> Result<()> {
+            self.0.wait()
+        }
+        fn memory(&self) -> Memory {
+            self.0.memory()
+        }
+        fn counters(&self) -> Counters {
+            self.0.counters()
+        }
+        fn failure(&self) -> Option<String> {
+            self.0.failure()
+        }
+    }
+
+    #[test]
+    fn a_gpu_is_asked_how_it_stores_16_bit_floats() {
+        let small = 16.0 * f16::MIN_POSITIVE_SUBNORMAL.to_f32();
+        let cases = [
+            // As IEEE 754 has it; small numbers become zero; what is too large becomes the largest; both.
+            ([f32::INFINITY, small], (true, true), 0),
+            ([f32::INFINITY, 0.0], (true, false), 10),
+            ([65_504.0, small], (false, true), 0),
+            ([65_504.0, 0.0], (false, false), 10),
+        ];
+        for (read, (overflows, keeps_small), shift) in cases {
+            let backend = Arc::new(Answers(Recording::like(AdapterKind::Discrete), read));
+            let plan = ProductPlan::of(backend.facts());
+            let gpu = Gpu::new(0, backend, plan);
+            assert_eq!(gpu.narrowing(), Narrowing { overflows, keeps_small }, "{read:?}");
+            assert_eq!(crate::tensor::Device::Gpu(gpu).f16_shift(), shift, "{read:?}");
+        }
+    }
+}

@@ -5,8 +5,10 @@ use crate::data::text::{Example, Layout, Role, TextCodec, TextEncoder, Turn};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::generate::{GenerateOptions, Generated, Hooks, generate};
 use crate::machine::device;
-use crate::model::{CausalLm, LmSetup, LmSource};
+use crate::model::{CausalLm, LmSetup, LmSource, Packed};
 use crate::rng::SeedStream;
+use crate::tensor::to_f32;
+use crate::workflow::prepare;
 use std::path::Path;
 
 /// A model that writes, with its tokenizer.
@@ -27,12 +29,17 @@ impl TextGenerator {
     pub fn open(path: &Path, config: &ModelConfig) -> Result<Self> {
         let source = LmSource::open(path)?;
         let codec = TextCodec::open(&source.dir)?;
-        let place = device::choose(config);
         let setup = LmSetup { mixture: None, seed: SeedStream::new(0) };
-        let model = CausalLm::load(source.spec, &source.weights, setup, place.dtype, &place.device)?;
-        let generator =
-            Self::new(model, codec, device::name(&place.device)).with_context(|| path.display().to_string())?;
-        Ok(Self { warning: place.warning, ..generator })
+        let name = path.display().to_string();
+        let (model, place, warnings) = prepare::where_it_fits(
+            config,
+            device::choose(config),
+            |chosen| prepare::lm_on(&name, setup, &source, chosen),
+            reads_a_token,
+        )?;
+        let generator = Self::new(model, codec, device::name(&place.device)).context(name)?;
+        let warnings: Vec<String> = warnings.into_iter().chain(prepare::widened(&source, &place)).collect();
+        Ok(Self { warning: (!warnings.is_empty()).then(|| warnings.join("; ")), ..generator })
     }
 
     /// A model with its tokenizer; an error where they do not fit together.
@@ -98,6 +105,13 @@ impl TextGenerator {
     ) -> Result<Vec<Generated>> {
         generate(&self.model, prompts, Some(&self.codec), options, hooks)
     }
+}
+
+/// Whether what the model makes of one token are finite numbers: in f16 the sums of some models leave its range.
+fn reads_a_token(model: &CausalLm) -> Result<bool> {
+    let batch = Packed { ids: &[0], offsets: &[0, 1] };
+    let logits = to_f32(&model.logits(batch, None, None)?)?;
+    Ok(logits.iter().all(|logit| logit.is_finite()))
 }
 
 /// Tokens that end a text: the tokenizer's and the model's.

@@ -85,7 +85,7 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     let (model, chosen, mut warnings) = where_it_fits(
         &config.model,
         device::choose(&config.model),
-        |chosen| lm_on(&config, &source, chosen),
+        |chosen| lm_on(&config.model.path, lm_setup(&config), &source, chosen),
         |model| step::is_finite(&config, model, &data.train.batch(&[0])),
     )?;
     warnings.extend(widened(&source, &chosen).into_iter().chain(scores(&config.mixture)));
@@ -240,7 +240,7 @@ fn model_on(config: &RunConfig, source: &ModelSource, task: &TaskData, chosen: &
 
 /// A model where and in the format these settings ask for; what was chosen for the user gives way: f16 to f32 where weights or
 /// sums leave its range, a GPU that has no room for it to the CPU. -> the model, where it is, and what the user should know
-fn where_it_fits<M>(
+pub(super) fn where_it_fits<M>(
     config: &ModelConfig,
     mut chosen: Chosen,
     load: impl Fn(&Chosen) -> Result<M>,
@@ -279,7 +279,7 @@ pub fn language_model(config: &RunConfig, source: &LmSource) -> Result<CausalLm>
     alone(where_it_fits(
         &config.model,
         device::choose(&config.model),
-        |chosen| lm_on(config, source, chosen),
+        |chosen| lm_on(&config.model.path, lm_setup(config), source, chosen),
         |_| Ok(true),
     ))
 }
@@ -292,7 +292,7 @@ fn base_values(source: &LmSource) -> usize {
 }
 
 /// What the user should know where the matrices of a GGUF file do not stay as they are.
-fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
+pub(super) fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
     if !chosen.device.is_cuda() || source.weights.gguf().is_none() {
         return None;
     }
@@ -304,13 +304,17 @@ fn widened(source: &LmSource, chosen: &Chosen) -> Option<String> {
     ))
 }
 
-fn lm_on(config: &RunConfig, source: &LmSource, chosen: &Chosen) -> Result<CausalLm> {
+fn lm_setup(config: &RunConfig) -> LmSetup<'_> {
+    let mixture = (config.model.method == Method::Adamix).then_some(&config.mixture);
+    LmSetup { mixture, seed: SeedStream::new(config.train.seed) }
+}
+
+/// A language model of this name where and in the format that was chosen; an error where it has no room there.
+pub(super) fn lm_on(name: &str, setup: LmSetup<'_>, source: &LmSource, chosen: &Chosen) -> Result<CausalLm> {
     let stored = source.weights.gguf().filter(|_| !chosen.device.is_cuda()).map(GgufWeights::stored_bytes);
     device::check_room(chosen, base_values(source), stored)?;
-    let mixture = (config.model.method == Method::Adamix).then_some(&config.mixture);
-    let setup = LmSetup { mixture, seed: SeedStream::new(config.train.seed) };
     let load = || CausalLm::load(source.spec.clone(), &source.weights, setup, chosen.dtype, &chosen.device);
-    load().with_context(|| format!("loading the model {}", config.model.path))
+    load().with_context(|| format!("loading the model {name}"))
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ fn wrong_usage_ends_with_code_2_and_says_what_is_right() {
     assert_refused(&quick(&["train", "--task", "rte"]), 2, &["no data directory"]);
     assert_refused(&quick(&["train", "--lab", "surplus"]), 2, &["surplus"]);
     assert_refused(&quick(&["resume"]), 2, &["RUN"]);
+    assert_refused(&quick(&["resume", "small", "--device", "moon"]), 2, &["moon", "auto, cpu, cuda, gpu"]);
 }
 
 #[test]

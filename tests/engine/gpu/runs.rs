@@ -1,6 +1,7 @@
 //! Whole runs on a GPU: changed between devices, resumed to the bit, merged, exported with proof.
 
 use super::training::gpu;
+use crate::support::cli::adamix;
 use crate::support::place::Place;
 use crate::support::texts::TextPlace;
 use crate::support::{assert_close, fill, tiny};
@@ -17,6 +18,7 @@ use adamix::train::checkpoint::{host_tensors, set_tensors};
 use adamix::train::{Control, Observer};
 use adamix::workflow::run::{Run, prepare};
 use adamix::workflow::saved_run::Opened;
+use std::path::Path;
 
 /// Remembers the steps, and stops the run after some of them.
 #[derive(Default)]
@@ -151,6 +153,42 @@ fn a_run_of_a_language_model_moves_between_devices() {
     (config.eval.random_routes, config.eval.samples) = (2, 1);
     let dir = check_moves(&config, DeviceChoice::Gpu(gpu.index()));
     check_exports(&dir, &[ExportTarget::Merged, ExportTarget::Peft, ExportTarget::Hf]);
+}
+
+#[test]
+fn the_command_line_goes_on_where_it_is_told() {
+    let Some(Device::Gpu(gpu)) = gpu() else { return };
+    let place = Place::new();
+    let mut config = place.config(4);
+    (config.eval.eval_steps, config.train.learning_rate) = (2, 5e-3);
+    let cpu = DeviceChoice::Cpu;
+    let (whole, mut wanted, _) = train(&config, "whole", &[cpu], 0);
+    wanted.iter_mut().for_each(|step| step.routes.clear()); // They are in a file of their own.
+    (config.name, config.model.device) = ("parts".to_owned(), cpu);
+    let (dir, ..) = go(Run::start(prepare(&config).unwrap()).unwrap(), Some(2));
+    let device = format!("gpu:{}", gpu.index());
+    let home = tempfile::tempdir().unwrap();
+    let ran = adamix(home.path(), &["resume", dir.path().to_str().unwrap(), "--device", &device, "--json"]);
+    let lines = ran.json();
+    let warning = lines.iter().find(|line| line["event"] == "warning").unwrap();
+    assert!(warning["value"].as_str().unwrap().contains("goes on on"), "{warning}");
+    assert_eq!(lines.last().unwrap()["steps"], 4);
+    let steps = read_steps(dir.path());
+    goes_the_same_way("resumed by command", &steps, &wanted);
+    let [got, want] = [&dir, &whole].map(|dir| std::fs::read(dir.path().join("routes.bin")).unwrap());
+    assert_eq!(got, want);
+    let place = |step: u64| {
+        let state = std::fs::read(dir.path().join(format!("checkpoint-{step}/state.json"))).unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        state["place"]["device"].clone()
+    };
+    assert_eq!((place(2), place(4)), ("cpu".into(), device.into()));
+}
+
+fn read_steps(run: &Path) -> Vec<StepRecord> {
+    let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.filter(|line| line["event"] == "step").map(|line| serde_json::from_value(line).unwrap()).collect()
 }
 
 /// A classifier with random experts on a device: the same values on each.
