@@ -2,7 +2,8 @@
 //!
 //! `cargo run --features testing --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
 //! [--frames N] [--download NAME] [--start] [--pause] [--compare] [--merge] [--export] [--averages] [--rounding]
-//! [--play] [--open-palette] [--steps N] [--set KEY=VALUE]
+//! [--play] [--weights best|last|N] [--guided] [--help-page] [--own-file] [--open-palette] [--steps N] [--set KEY=VALUE]
+//! [--drop FILE] [--zoom X]
 //! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` logs the frame times.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
@@ -11,7 +12,9 @@
 mod fake_engine;
 
 use adamix::app::actions::Action;
+use adamix::app::session::Weights;
 use adamix::app::settings::Appearance;
+use adamix::app::view::Page;
 use adamix::app::{Screenshot, WindowOptions, first_form, run};
 use adamix::config::keys;
 use adamix::engine::handle::EngineHandle;
@@ -25,7 +28,7 @@ use std::path::PathBuf;
 fn main() {
     env_logger::init();
     let mut screenshot = Screenshot::default();
-    let (mut steps, mut take, mut real) = (2, false, false);
+    let (mut steps, mut take, mut real, mut guided) = (2, false, false, false);
     let query = |query| Action::Query(Subject::Live, query);
     let mut form = first_form();
     let mut args = std::env::args().skip(1);
@@ -44,6 +47,10 @@ fn main() {
             "--start" => screenshot.actions.push(Action::StartRun),
             "--pause" => screenshot.actions.push(Action::Pause),
             "--open" => screenshot.actions.push(Action::OpenRun(PathBuf::from(value()))),
+            "--weights" => {
+                let chosen = value().parse().map(|checkpoint| Action::ChooseWeights(Weights::Saved(checkpoint)));
+                screenshot.actions.extend(chosen.ok());
+            }
             "--overlay" => screenshot.actions.push(Action::ToggleOverlay(PathBuf::from(value()))),
             "--compare" => screenshot.actions.push(query(ModelQuery::Compare { random_routes: 8 })),
             "--merge" => {
@@ -68,6 +75,8 @@ fn main() {
                 let plan = PlayPlan { prompt: "Where is Zizzi?".to_owned(), panes, ..PlayPlan::default() };
                 screenshot.actions.push(Action::Play(Writer::Model(form.model.path.clone()), Box::new(plan)));
             }
+            "--drop" => screenshot.actions.push(Action::Dropped(PathBuf::from(value()))),
+            "--zoom" => screenshot.zoom = value().parse().unwrap_or(1.0),
             "--real" => real = true,
             "--set" => {
                 let text = value();
@@ -77,6 +86,9 @@ fn main() {
                 }
             }
             "--open-palette" => screenshot.actions.push(Action::TogglePalette),
+            "--guided" => guided = true,
+            "--help-page" => screenshot.actions.push(Action::ShowPage(Page::Help)),
+            "--own-file" => screenshot.actions.push(Action::OwnFile),
             "--open-settings" => screenshot.actions.push(Action::ToggleSettings),
             "--open-shortcuts" => screenshot.actions.push(Action::ToggleShortcuts),
             "--size" => {
@@ -90,7 +102,7 @@ fn main() {
         }
     }
     let options =
-        WindowOptions { screenshot: take.then_some(screenshot), form: Some(form), ..WindowOptions::default() };
+        WindowOptions { screenshot: take.then_some(screenshot), form: Some(form), guided, ..WindowOptions::default() };
     let demo: EngineFactory = Box::new(move |waker| Ok(Box::new(FakeEngine::demo(steps, Some(waker)).0)));
     let engine = if real { EngineHandle::factory() } else { demo };
     if let Err(err) = run(options, engine) {

@@ -17,6 +17,13 @@ pub fn count(number: impl TryInto<u64>) -> String {
     out
 }
 
+/// A number of things: `1 input`, `71,682 inputs`. The plural ends in s.
+pub fn counted(number: impl TryInto<u64>, thing: &str) -> String {
+    let number: Option<u64> = number.try_into().ok();
+    let ending = if number == Some(1) { "" } else { "s" };
+    format!("{} {thing}{ending}", number.map_or_else(|| "?".to_owned(), count))
+}
+
 /// 1310720 as `1.31 M`: three significant digits with k, M, G.
 pub fn short_count(n: f64) -> String {
     match n.abs() {
@@ -145,6 +152,7 @@ mod tests {
         assert_eq!(count(71_682usize), "71,682");
         assert_eq!(count(1_310_720u64), "1,310,720");
         assert_eq!(count(-1), "?");
+        assert_eq!([0, 1, 71_682].map(|n| counted(n, "input")), ["0 inputs", "1 input", "71,682 inputs"]);
         assert_eq!(short_count(1_310_720.0), "1.31 M");
         assert_eq!(short_count(950.0), "950");
         assert_eq!([12, 999, 1000, 999_960].map(bytes), ["12 B", "999 B", "1.0 kB", "1.0 MB"]);

@@ -30,9 +30,9 @@
 //! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind), heads, reading weights; knows no training | config, data, error, mixture, model_store, nn, rng, tensor |
 //! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, records, rng, tensor |
 //! | [`train`] | the step, the optimizer, the loop; knows no files | config, data, error, eval, mixture, model, nn, records, rng, tensor |
-//! | [`analysis`] | statistics of experts and routes on host data | config, error, records, tensor |
+//! | [`analysis`] | statistics of experts and routes on host data, the verdict on a comparison | config, error, format, records, rng, tensor |
 //! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | atomic, config, data, error, records, tensor |
-//! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, mixture, model_store, nn, records, tensor |
+//! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, format, mixture, model_store, nn, records, tensor |
 //! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | atomic, config, data, error, eval, gpu, mixture, model, nn, rng, tensor, train |
 //! | `bench` | speed and memory of the training step on random weights | config, data, error, gpu, machine, model, nn, rng, tensor, train |
 //! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, atomic, config, data, error, eval, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |

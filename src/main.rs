@@ -33,6 +33,9 @@ fn window() -> Option<adamix::cli::OpenWindow> {
     Some(|options| {
         let file = options.screenshot;
         let screenshot = options.frames.map(|frames| Screenshot { file, frames, ..Screenshot::default() });
-        app::run(WindowOptions { form: None, open: options.run, screenshot }, EngineHandle::factory())
+        app::run(
+            WindowOptions { open: options.run, guided: true, screenshot, ..WindowOptions::default() },
+            EngineHandle::factory(),
+        )
     })
 }

@@ -1,6 +1,9 @@
-//! Statistics on host data: experts and their similarity, routes, averages, what rounding costs.
+//! Statistics on host data: experts and their similarity, routes and what they cause, averages, what rounding costs, what a
+//! comparison says.
 
 pub mod averages;
+pub mod causes;
 pub mod expert_stats;
 pub mod rounding;
 pub mod routing_stats;
+pub mod verdict;

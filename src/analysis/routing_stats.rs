@@ -22,6 +22,24 @@ pub struct StepRoute {
     pub step: u64,
     /// Expert of `(pass * sites + site) * 2 + side`; where several ran, the one that ran most.
     pub experts: Vec<u8>,
+    /// Where each example or token drew for itself: of every such cell the share of each of its experts, in 255ths.
+    /// Empty where a whole batch took one expert.
+    pub shares: Vec<u8>,
+}
+
+impl StepRoute {
+    /// The shares of the experts of a cell, 0 to 1; `experts`: of the down side and of the up side.
+    pub fn shares_of(&self, cell: usize, experts: [usize; 2]) -> Shares {
+        let (pair, side) = (cell / SIDES.len(), cell % SIDES.len());
+        let first = pair * (experts[0] + experts[1]) + side * experts[0];
+        match self.shares.get(first..first + experts[side]) {
+            Some(shares) => shares.iter().map(|&share| f32::from(share) / 255.0).collect(),
+            None => {
+                let expert = self.experts.get(cell).map(|&expert| usize::from(expert));
+                (0..experts[side]).map(|e| f32::from(u8::from(Some(e) == expert))).collect()
+            }
+        }
+    }
 }
 
 /// Which expert runs where, now and so far.
@@ -108,11 +126,14 @@ impl RouteCounts {
             best as u8
         };
         let experts = current.iter().map(most).collect();
+        let mixed = route.picks.iter().any(|pick| !matches!(pick, Pick::One(_)));
+        let in_255ths = |share: &f32| (255.0 * share).round() as u8;
+        let shares = if mixed { current.iter().flatten().map(in_255ths).collect() } else { Vec::new() };
         // Of several micro-batches of a step the last one is shown; all are counted.
         if self.recent.back().is_some_and(|last| last.step == step) {
             self.recent.pop_back();
         }
-        self.recent.push_back(StepRoute { step, experts });
+        self.recent.push_back(StepRoute { step, experts, shares });
         if self.recent.len() > RECENT {
             self.recent.pop_front();
         }
@@ -306,6 +327,26 @@ mod tests {
     fn chi_squared_is_near_its_table() {
         close(chi_squared_tail(16.919, 9), 0.05, 2e-3);
         close(chi_squared_tail(129.561, 100), 0.025, 1e-3);
+    }
+
+    #[test]
+    fn draws_for_each_token_keep_their_shares() {
+        let mixture =
+            MixtureConfig { routing: RoutingPolicy::PerToken, consistency: false, ..MixtureConfig::default() };
+        let mut counts = RouteCounts::new(&mixture, vec!["layers.0.ffn".to_owned()]);
+        let picks = vec![Pick::PerToken(vec![0, 1, 1, 3]), Pick::One(0)];
+        counts.add(1, &Route { passes: 1, sites: 1, picks });
+        let snapshot = counts.snapshot();
+        let shares = snapshot.recent[0].shares_of(0, snapshot.experts);
+        for (share, wanted) in shares.iter().zip([0.25, 0.5, 0.0, 0.25]) {
+            assert!((share - wanted).abs() < 0.003, "{shares:?}");
+        }
+        assert_eq!(snapshot.recent[0].shares_of(1, snapshot.experts), [1.0]);
+        // A draw for the whole batch is a share of 1, without anything stored for it.
+        counts.add(2, &Route { passes: 1, sites: 1, picks: vec![Pick::One(2), Pick::One(0)] });
+        let step = &counts.snapshot().recent[1];
+        assert!(step.shares.is_empty());
+        assert_eq!(step.shares_of(0, [4, 1]), [0.0, 0.0, 1.0, 0.0]);
     }
 
     /// Counts of a fair or a loaded law from a small generator of its own.

@@ -3,10 +3,10 @@
 //! A panel pushes an [`Action`] into the [`ActionQueue`]; after drawing, `logic` executes them in order.
 
 use super::files::Purpose;
-use super::session::Session;
+use super::session::{Session, Weights};
 use super::settings::Appearance;
-use super::view::View;
-use crate::config::RunConfig;
+use super::view::{Page, View};
+use crate::config::{RunConfig, Task};
 use crate::protocol::{ModelQuery, PlayPlan, RequestId, RunPhase, Side, Study, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
@@ -17,6 +17,19 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Show(View),
+    ShowPage(Page),
+    ClosePage,
+    /// Fill in the lab's settings and start.
+    TrainLab,
+    /// Set up a training with a file of the user's.
+    OwnFile,
+    SetStartPage(bool),
+    /// Pictures stand still.
+    SetReducedMotion(bool),
+    /// The window's own file chooser instead of the desktop's.
+    SetOwnChooser(bool),
+    /// Show or close what a view shows.
+    ToggleExplanation(View),
     ResetLayout,
     StartRun,
     Pause,
@@ -25,11 +38,22 @@ pub enum Action {
     Stop,
     /// Replace the settings of the form.
     EditForm(Box<RunConfig>),
+    /// Replace the settings of the form by those of a run or a file.
+    ReplaceForm(Box<RunConfig>),
+    /// Choose a task; what belongs to the old one is kept aside.
+    ChooseTask(Task),
+    /// Fill in the settings of a known run, by name.
+    ApplyPreset(String),
+    FitForm,
     UndoForm,
     RedoForm,
     CheckPlan,
     /// Open a file dialog.
     Pick(Purpose),
+    /// Ask for what is at a path, for the window's own file chooser.
+    ListFolder(PathBuf),
+    /// A path was chosen in the window's own file chooser.
+    Chosen(Purpose, PathBuf),
     /// A path was chosen, typed or dropped.
     UsePath(Purpose, PathBuf),
     /// Something was dropped onto the window.
@@ -54,8 +78,14 @@ pub enum Action {
     Query(Subject, ModelQuery),
     /// Answer a prompt with several variants of a model.
     Play(Writer, Box<PlayPlan>),
+    /// Go on from a place in an answer.
+    Branch(Box<PlayPlan>),
+    /// Remove the what-if answer with this number.
+    RemoveBranch(usize),
     /// Choose the adapted module (by index) and side whose heat maps are shown.
     FocusExperts(usize, Side),
+    /// Choose the weights that the views of the shown run are about.
+    ChooseWeights(Weights),
     CancelJob,
     /// Copy text to the clipboard.
     Copy(String),
@@ -84,12 +114,17 @@ impl Action {
     pub fn palette() -> Vec<Self> {
         let views = View::ALL.into_iter().map(Self::Show);
         let rest = [
+            Self::ShowPage(Page::Start),
+            Self::ShowPage(Page::Help),
+            Self::TrainLab,
+            Self::OwnFile,
             Self::StartRun,
             Self::Pause,
             Self::Resume,
             Self::Step,
             Self::Stop,
             Self::CheckPlan,
+            Self::FitForm,
             Self::UndoForm,
             Self::RedoForm,
             Self::Pick(Purpose::Model),
@@ -134,15 +169,34 @@ impl Action {
     fn describe(&self) -> (&'static str, &'static str) {
         match self {
             // These have no button.
-            Self::EditForm(_) | Self::UsePath(..) | Self::Dropped(_) => ("", ""),
-            Self::FocusExperts(..) | Self::SetSmoothing(_) | Self::SetLogLoss(_) => ("", ""),
+            Self::ListFolder(_) | Self::Chosen(..) | Self::SetReducedMotion(_) | Self::SetOwnChooser(_) => ("", ""),
+            Self::EditForm(_) | Self::ReplaceForm(_) | Self::UsePath(..) | Self::Dropped(_) => ("", ""),
+            Self::SetStartPage(_) | Self::ChooseTask(_) | Self::ApplyPreset(_) => ("", ""),
+            Self::FocusExperts(..) | Self::ChooseWeights(_) | Self::SetSmoothing(_) | Self::SetLogLoss(_) => ("", ""),
             Self::Show(_) => ("Show", "Brings this view to the front"),
+            Self::ShowPage(Page::Start) => ("Start page", "What AdaMix does, and four ways to begin"),
+            Self::ShowPage(Page::Help) => ("Help: views and words", "What each view shows, and the glossary"),
+            Self::ClosePage => ("To the views", "Closes this page (Escape)"),
+            Self::TrainLab => {
+                ("Train the lab", "Fills in the settings of the bundled lab and starts: under a minute on two cores")
+            }
+            Self::OwnFile => ("My own file", "Opens Setup for your own data and asks for the file"),
+            Self::ToggleExplanation(_) => {
+                ("What you see here", "What this view shows, what is normal, what to look for")
+            }
             Self::ResetLayout => ("Reset the arrangement", "Arranges the views as at the first start"),
-            Self::StartRun => ("Start", "Trains with the settings of the Setup view and writes a new run directory"),
+            Self::StartRun => (
+                "Start",
+                "Begins a new run with the settings of Setup, in a new run directory; no earlier run is continued",
+            ),
             Self::Pause => ("Pause", "Pauses before the next step; nothing is lost"),
             Self::Resume => ("Continue", "Continues with the next step"),
             Self::Step => ("Step", "Makes one step and pauses again, to watch what one step does"),
             Self::Stop => ("Stop", "Writes a checkpoint and ends the run; it can be resumed later"),
+            Self::FitForm => (
+                "Fit to model and data",
+                "Fills in learning rate, epochs, lengths and the mixture as they fit this model and these data",
+            ),
             Self::UndoForm => ("Undo", "Reverts the last change of the settings"),
             Self::RedoForm => ("Redo", "Makes the last undone change again"),
             Self::CheckPlan => ("Check again", "Reads model and data again and checks whether this run can start"),
@@ -157,7 +211,7 @@ impl Action {
             }
             Self::RefreshRuns => ("Refresh runs", "Reads the list of runs from disk again"),
             Self::OpenRun(_) => ("Open", "Shows this run in all views without changing it"),
-            Self::ShowLive => ("Back to the live run", "Shows the run in the engine again"),
+            Self::ShowLive => ("Back to this window's run", "Shows the run that was trained in this window again"),
             Self::ResumeRun(_) => {
                 ("Resume", "Continues from the last checkpoint, exactly as if the run had never been interrupted")
             }
@@ -187,6 +241,10 @@ impl Action {
                     "Write and score",
                     "Generates answers of base model, merged model and a random route to the evaluation inputs",
                 ),
+                ModelQuery::Study(Study::Causes(_)) => (
+                    "Pin every expert",
+                    "Measures each layer on each of its experts and without its modules, all other layers merged",
+                ),
                 ModelQuery::Study(Study::Averages) => (
                     "Average three ways",
                     "Measures the averages of the experts' factors, of their products and of their outputs",
@@ -199,8 +257,12 @@ impl Action {
                     ("Export", "Writes the files, reads them back and checks that they give the same outputs")
                 }
                 ModelQuery::Inspect { .. } => ("Read the weights", "Reads the experts' weights"),
+                ModelQuery::Try(_) => ("Ask again", "Reads the text again with the weights as they are now"),
+                ModelQuery::TryWords(_) => ("Measure the words", "Leaves out each word once"),
             },
             Self::Play(..) => ("Write", "Generates an answer to the prompt in every chosen pane, with the same seed"),
+            Self::Branch(_) => ("Go on", "Keeps the answer up to here and writes how it goes on"),
+            Self::RemoveBranch(_) => ("Remove", "Removes this answer"),
             Self::CancelJob => ("Cancel", "Cancels what is being computed"),
             Self::Copy(_) => ("Copy", "Copies this text to the clipboard"),
             Self::SetAppearance(appearance) => {
@@ -263,6 +325,8 @@ impl Action {
         let paused = phase == RunPhase::Paused;
         let reason = match self {
             Self::StartRun => return session.start_problems().into_iter().next(),
+            Self::TrainLab if session.engine_problem().is_some() => return session.engine_problem(),
+            Self::TrainLab if phase.is_active() || session.is_starting() => "a run is in training; stop it first",
             Self::DownloadModel(id) => return session.download_problem(id),
             Self::UseModel(id) => return session.stored_model(id)?.problem.clone(),
             Self::Pause if paused => "already paused",
@@ -278,11 +342,15 @@ impl Action {
             Self::AskDeleteRun(dir) | Self::DeleteRun(dir) if session.is_live(dir) && phase.is_active() => {
                 "this run is in training; stop it first"
             }
-            Self::Play(..) if session.play.is_pending() => "answers are being written",
+            Self::Play(..) | Self::Branch(_) if session.play.is_pending() || session.branch.is_pending() => {
+                "answers are being written"
+            }
+            Self::Branch(_) if session.play_writer.is_none() => "the model that wrote it is not there any more",
             Self::Play(_, plan) if plan.panes.is_empty() => "no pane is chosen",
             Self::Query(_, query) => match query {
                 ModelQuery::Compare { .. } if session.compare.is_pending() => "a comparison is being computed",
                 ModelQuery::Write { .. } if session.written.is_pending() => "texts are being written",
+                ModelQuery::Study(Study::Causes(_)) if session.causes.is_pending() => "experts are being pinned",
                 ModelQuery::Study(Study::Averages) if session.averages.is_pending() => {
                     "the averages are being measured"
                 }
@@ -298,7 +366,8 @@ impl Action {
                 "it is being downloaded; cancel that first"
             }
             Self::CancelJob if !session.job_pending() => "nothing is being computed",
-            Self::ShowLive if session.opened.is_none() => "no other run is opened",
+            Self::UseSettingsOf(_) if session.engine_problem().is_some() => return session.engine_problem(),
+            Self::ShowLive if session.opened.is_none() || session.live.is_none() => "no other run is opened",
             Self::UndoForm if !session.undo.has_undo(&session.form) => "nothing to undo",
             Self::RedoForm if !session.undo.has_redo(&session.form) => "nothing to redo",
             Self::Pick(_) if session.dialog_open => "a file dialog is open",

@@ -5,42 +5,45 @@ use super::actions::Action;
 use super::files::Purpose;
 use super::panel_ctx::PanelCtx;
 use super::query::JobProgress;
+use super::run_state;
+use super::run_view::RunView;
 use super::session::{EngineState, Session};
 use super::theme::Theme;
+use super::view::Page;
 use super::widgets::cards;
 use crate::format;
 use crate::protocol::{LogLevel, RunPhase};
-use egui::{Button, Color32, RichText, Ui};
+use egui::{Button, RichText, Ui};
 
 /// Width of a notice in points before it wraps.
 const TOAST_WIDTH: f32 = 370.0;
-
-pub fn phase_label(phase: RunPhase, theme: &Theme) -> (&'static str, Color32) {
-    match phase {
-        RunPhase::Idle => ("Ready", theme.muted),
-        RunPhase::Preparing => ("Preparing", theme.accent),
-        RunPhase::Training => ("Training", theme.accent),
-        RunPhase::Paused => ("Paused", theme.warning),
-        RunPhase::Evaluating => ("Evaluating", theme.accent),
-        RunPhase::Stopping => ("Stopping", theme.warning),
-        RunPhase::Finished => ("Finished", theme.ok),
-        RunPhase::Failed => ("Failed", theme.error),
-    }
-}
+/// Widest progress bar, and what the menu, the way back and a letter of the run's name take.
+const PROGRESS_WIDTH: f32 = 260.0;
+const MENU_WIDTH: f32 = 80.0;
+const BACK_WIDTH: f32 = 200.0;
+const LETTER: f32 = 7.5;
 
 /// Run name, phase, progress, and the buttons that control a run.
 pub fn top_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
     egui::Panel::top("top bar").show(ui, |ui| {
         ui.add_space(3.0);
         ui.horizontal(|ui| {
-            ctx.primary(ui, Action::StartRun, "▶ Start").accessible_name("Start");
+            // Where the run on screen can be resumed, that is the main action, and Start says that it begins another one.
+            match ctx.session.resumable() {
+                Some(dir) => {
+                    ctx.primary(ui, Action::ResumeRun(dir), "Resume");
+                    ctx.button_as(ui, Action::StartRun, Button::new("▶ Start new run")).accessible_name("Start");
+                }
+                None => drop(ctx.primary(ui, Action::StartRun, "▶ Start").accessible_name("Start")),
+            }
             ctx.button(ui, if ctx.session.phase == RunPhase::Paused { Action::Resume } else { Action::Pause });
             ctx.button(ui, Action::Step);
             ctx.button(ui, Action::Stop);
             ui.separator();
-            phase_ui(ui, ctx);
+            run_ui(ui, ctx);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 menu_ui(ui, ctx);
+                back_ui(ui, ctx);
                 progress_ui(ui, ctx.session);
             });
         });
@@ -48,39 +51,51 @@ pub fn top_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
     });
 }
 
-fn phase_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
-    let (name, color) = phase_label(ctx.session.phase, ctx.theme);
-    cards::badge(ui, name, color);
-    match &ctx.session.live {
-        Some(run) => ui
-            .add(egui::Label::new(RichText::new(run.name()).strong()).truncate())
-            .on_hover_text(run.dir.display().to_string()),
-        None if ctx.session.phase == RunPhase::Preparing => ui.label("loading model and data"),
-        None => cards::muted(ui, ctx.theme, "no run yet"),
+/// State and name of the run on screen: the only place where it is named.
+fn run_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
+    let (state, color) = run_state::describe(ctx.session, ctx.theme);
+    cards::badge(ui, &state, color);
+    match ctx.session.shown() {
+        Some(run) => {
+            let back = if other_run(ctx.session).is_some() { BACK_WIDTH } else { 0.0 };
+            let room = ui.available_width() - PROGRESS_WIDTH - MENU_WIDTH - back;
+            let name = format::ellipsis(&run.name(), (room / LETTER).clamp(8.0, 60.0) as usize);
+            ui.label(RichText::new(name).strong()).on_hover_text(run.dir.display().to_string());
+        }
+        None if ctx.session.phase == RunPhase::Preparing => drop(ui.label("loading model and data")),
+        None => drop(cards::muted(ui, ctx.theme, "no run yet")),
+    }
+}
+
+/// The run of this window, where another one is on screen.
+fn other_run(session: &Session) -> Option<&RunView> {
+    session.live.as_ref().filter(|_| session.opened.is_some())
+}
+
+/// The way back to the run of this window, and how far it is.
+fn back_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
+    let Some(run) = other_run(ctx.session) else { return };
+    let name = format::ellipsis(&run.name(), 16);
+    let text = if ctx.session.phase.is_active() {
+        format!("Back to {name}, {:.0} %", 100.0 * run.progress())
+    } else {
+        format!("Back to {name}")
     };
+    ctx.button_as(ui, Action::ShowLive, Button::new(text));
 }
 
 fn progress_ui(ui: &mut Ui, session: &Session) {
-    let Some(run) = &session.live else { return };
-    if run.start.total_steps == 0 {
-        return;
-    }
-    let steps = format!("{} / {}", format::count(run.step()), format::count(run.start.total_steps));
-    let text = match run.seconds_left() {
-        Some(seconds) if session.phase.is_active() && seconds > 0.0 => {
-            format!("{steps}   {} left", format::duration(seconds))
-        }
-        _ => steps,
-    };
-    let width = (ui.available_width() - 8.0).clamp(60.0, 260.0);
-    ui.add(egui::ProgressBar::new(run.progress()).desired_width(width).text(text))
-        .on_hover_text("Steps done of the steps planned");
+    let Some(progress) = run_state::progress(session) else { return };
+    let width = (ui.available_width() - 8.0).clamp(60.0, PROGRESS_WIDTH);
+    ui.add(egui::ProgressBar::new(progress.share).desired_width(width).text(progress.text)).on_hover_text(progress.tip);
 }
 
 fn menu_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
     ui.menu_button("Menu", |ui| {
         for action in [
             Action::TogglePalette,
+            Action::ShowPage(Page::Start),
+            Action::ShowPage(Page::Help),
             Action::Pick(Purpose::Run),
             Action::Pick(Purpose::OpenSettings),
             Action::Pick(Purpose::SaveSettings),
@@ -107,8 +122,7 @@ pub fn bottom_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
             match &session.engine {
                 EngineState::Starting => cards::muted(ui, theme, "Starting the engine…"),
                 EngineState::Ready { device, threads } => {
-                    let plural = if *threads == 1 { "thread" } else { "threads" };
-                    cards::muted(ui, theme, format!("{device}, {threads} {plural}"))
+                    cards::muted(ui, theme, format!("{device}, {}", format::counted(*threads, "thread")))
                 }
                 EngineState::Failed(reason) => {
                     ui.label(RichText::new("Engine failed").color(theme.error)).on_hover_text(reason)
@@ -121,7 +135,10 @@ pub fn bottom_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
                     ctx.button_as(ui, Action::CancelJob, Button::new("Cancel").small());
                 }
             }
-            if let Some(notice) = &session.last_notice {
+            if let Some((notice, left)) = session.notice() {
+                // It disappears by itself.
+                let left = std::time::Duration::try_from_secs_f64(left).unwrap_or_default();
+                ui.ctx().request_repaint_after(left);
                 ui.separator();
                 let words = RichText::new(&notice.text).color(theme.level(notice.level));
                 ui.add(egui::Label::new(words).truncate()).on_hover_text(&notice.text);
@@ -163,6 +180,10 @@ impl WorkbenchApp {
             if ctx.input_mut(|input| input.consume_shortcut(&keys)) {
                 self.actions.push(action);
             }
+        }
+        let away = self.dialog.is_none() && self.layout.page().is_some() && !ctx.text_edit_focused();
+        if away && ctx.input_mut(|input| input.consume_key(egui::Modifiers::NONE, egui::Key::Escape)) {
+            self.actions.push(Action::ClosePage);
         }
         let list = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Slash);
         if ctx.input_mut(|input| input.consume_shortcut(&list)) {

@@ -1,7 +1,7 @@
 //! Curves of a run's histories.
 
 use super::history::{ValueBucket, ValueHistory};
-use super::run_view::RunView;
+use super::run_view::{self, RunView};
 use super::theme::Theme;
 use super::widgets::metric_plot::{Curve, EventLine, ValueRange};
 use crate::protocol::Scores;
@@ -20,12 +20,13 @@ pub fn evaluations(run: &RunView, name: &str, color: Color32, score: fn(&Scores)
     Curve { dots: true, ..Curve::line(name, color, line) }
 }
 
-/// What happened when: the best checkpoint, values that were not finite.
+/// What happened when: the best checkpoint, every resume, values that were not finite.
 pub fn marks(run: &RunView, theme: &Theme) -> Vec<EventLine> {
     let mark = |x: f64, name: &str, color| EventLine { x, name: name.to_owned(), color };
-    let best = run.best_eval().map(|best| mark(best.step as f64, "best evaluation", theme.series(6)));
-    let first = run.start.first_step;
-    let resumed = (first > 0).then(|| mark(first as f64, "resumed here", theme.muted));
+    let known = run_view::marks(run).into_iter().map(|(name, step)| {
+        let color = if name == "resumed" { theme.muted } else { theme.series(6) };
+        mark(step as f64, name, color)
+    });
     let bad = run.history.loss.bad_steps().into_iter().map(|x| mark(x, "not a finite number", theme.error));
-    best.into_iter().chain(resumed).chain(bad).collect()
+    known.chain(bad).collect()
 }

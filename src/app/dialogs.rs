@@ -1,6 +1,7 @@
 //! Dialogs in front of the views: command palette, settings, shortcuts, confirmations.
 
 use super::actions::Action;
+use super::chooser::{self, Chooser};
 use super::files::Purpose;
 use super::frame_times::FrameTimes;
 use super::panel_ctx::PanelCtx;
@@ -9,6 +10,9 @@ use super::widgets::labeled;
 use egui::{Button, Context, Id, Key, Modifiers, RichText, Ui};
 use std::path::{Path, PathBuf};
 
+/// Height of the list of actions.
+const PALETTE: f32 = 320.0;
+
 /// The dialog in front of the views.
 pub enum Dialog {
     /// Finds any action by a part of its name.
@@ -16,6 +20,8 @@ pub enum Dialog {
         text: String,
         selected: usize,
     },
+    /// The window's own file chooser.
+    Choose(Box<Chooser>),
     Settings,
     Shortcuts,
     About,
@@ -34,6 +40,7 @@ pub fn ui(open: &mut Dialog, egui: &Context, ctx: &PanelCtx<'_>, frame_times: &F
         Dialog::Palette { text, selected } => {
             dialog(egui, "Command palette", 460.0, |ui| palette_ui(ui, ctx, text, selected))
         }
+        Dialog::Choose(open) => dialog(egui, open.purpose().title(), 620.0, |ui| chooser::ui(open, ctx, ui)),
         Dialog::Settings => dialog(egui, "Window settings", 420.0, |ui| settings_ui(ui, ctx)),
         Dialog::Shortcuts => dialog(egui, "Keyboard shortcuts", 420.0, |ui| shortcuts_ui(ui, ctx)),
         Dialog::About => dialog(egui, "AdaMix workbench", 420.0, |ui| about_ui(ui, ctx, frame_times)),
@@ -63,7 +70,7 @@ pub fn ui(open: &mut Dialog, egui: &Context, ctx: &PanelCtx<'_>, frame_times: &F
 fn dialog(ctx: &Context, title: &str, width: f32, contents: impl FnOnce(&mut Ui)) -> bool {
     let frame = egui::Frame::popup(&ctx.global_style()).inner_margin(egui::Margin::same(16));
     let response = egui::Modal::new(Id::unique(("dialog", title))).frame(frame).show(ctx, |ui| {
-        ui.set_width(width);
+        ui.set_width(width.min(ui.ctx().content_rect().width() - 48.0));
         ui.label(RichText::new(title).heading());
         ui.add_space(6.0);
         contents(ui);
@@ -92,7 +99,8 @@ fn palette_ui(ui: &mut Ui, ctx: &PanelCtx<'_>, text: &mut String, selected: &mut
     *selected = (*selected + down).saturating_sub(up).min(hits.len().saturating_sub(1));
     let enter = ui.input(|input| input.key_pressed(Key::Enter));
     ui.add_space(4.0);
-    egui::ScrollArea::vertical().max_height(320.0).auto_shrink([false, true]).show(ui, |ui| {
+    // The same height with any number of hits, so that the field stays where it is while somebody types.
+    egui::ScrollArea::vertical().max_height(PALETTE).min_scrolled_height(PALETTE).auto_shrink(false).show(ui, |ui| {
         for (i, action) in hits.iter().enumerate() {
             let button = Button::new(action.text())
                 .shortcut_text(action.keys(ui.ctx()).unwrap_or_default())
@@ -135,6 +143,16 @@ fn settings_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
     let tip = "Half-life of the smoothing in steps; 0 draws the means. The range of the values is always drawn too";
     if labeled::number(ui, "Smoothing (steps)", tip, &mut smoothing, 0.0..=1000.0, 0.5).changed() {
         ctx.push(Action::SetSmoothing(smoothing));
+    }
+    let mut still = ctx.settings.reduced_motion;
+    if labeled::toggle(ui, "Reduced motion", "Pictures that move by themselves stand still", &mut still).changed() {
+        ctx.push(Action::SetReducedMotion(still));
+    }
+    let mut own = ctx.settings.own_chooser;
+    let tip = "Browse opens a file chooser inside this window instead of the desktop's; without the desktop's it does so \
+               in any case";
+    if labeled::toggle(ui, "Built-in file chooser", tip, &mut own).changed() {
+        ctx.push(Action::SetOwnChooser(own));
     }
     close_button(ui, ctx);
 }

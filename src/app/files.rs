@@ -1,8 +1,10 @@
 //! File dialogs and small text files, on threads of their own.
 //!
-//! Where neither the desktop portal nor `zenity` is there, a dialog cannot open and answers at once as if it were
-//! cancelled; such an answer is recognised by its time. Every path can also be typed or dropped onto the window.
+//! Where neither the desktop portal nor `zenity` is there, a dialog cannot open: it is not tried where neither can be
+//! reached, and an answer at once as if it were cancelled is recognised by its time. The window then opens its own
+//! [`chooser`](super::chooser). Every path can also be typed or dropped onto the window.
 
+use super::chooser::folder::{self, Place};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,56 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// Answers faster than this were not given by a user.
 const FASTEST_ANSWER: Duration = Duration::from_millis(200);
+
+/// Files by their endings; none: all files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// What they are.
+    pub name: &'static str,
+    /// Their endings in lower case.
+    pub endings: &'static [&'static str],
+}
+
+const TABLES: Kind = Kind { name: "Tables", endings: &["tsv", "csv", "jsonl", "ndjson", "txt"] };
+const RUN_FILES: Kind = Kind { name: "Run files", endings: &["toml"] };
+const GGUF: Kind = Kind { name: "Folders and GGUF files", endings: &["gguf"] };
+const ANY: Kind = Kind { name: "All files", endings: &[] };
+
+impl Kind {
+    /// Whether a file is of this kind.
+    pub fn fits(&self, file: &Path) -> bool {
+        let ending = file.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+        self.endings.is_empty() || ending.is_some_and(|ending| self.endings.contains(&ending.as_str()))
+    }
+
+    /// Name and endings.
+    pub fn words(&self) -> String {
+        match self.endings {
+            [] => self.name.to_owned(),
+            endings => format!("{} ({})", self.name, endings.join(", ")),
+        }
+    }
+}
+
+/// Whether a file or a folder is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// A file that is there.
+    File,
+    /// A folder.
+    Folder,
+    /// A folder or a file.
+    Either,
+    /// A file to write.
+    NewFile,
+}
+
+impl Wants {
+    /// Whether a file can be chosen.
+    pub fn file(self) -> bool {
+        self != Self::Folder
+    }
+}
 
 /// What a path is chosen for.
 #[expect(missing_docs, reason = "the titles of the dialogs say it")]
@@ -45,6 +97,34 @@ impl Purpose {
         }
     }
 
+    /// Whether a file or a folder is chosen.
+    pub fn wants(self) -> Wants {
+        match self {
+            Self::Model => Wants::Either,
+            Self::TrainFile | Self::DevFile | Self::OpenSettings => Wants::File,
+            Self::SaveSettings => Wants::NewFile,
+            Self::DataDir | Self::Run | Self::RunsDir | Self::ExportDir => Wants::Folder,
+        }
+    }
+
+    /// The kinds of files that are offered, the usual one first.
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Model => &[GGUF, ANY],
+            Self::TrainFile | Self::DevFile => &[TABLES, ANY],
+            Self::OpenSettings | Self::SaveSettings => &[RUN_FILES, ANY],
+            Self::DataDir | Self::Run | Self::RunsDir | Self::ExportDir => &[],
+        }
+    }
+
+    /// Name of a new file.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::SaveSettings => "run.toml",
+            _ => "",
+        }
+    }
+
     /// Title of the dialog.
     pub fn title(self) -> &'static str {
         self.describe().0
@@ -64,7 +144,9 @@ pub enum FileAnswer {
     /// Nothing was chosen.
     Cancelled,
     /// No dialog could open: the desktop has none.
-    NoDialog,
+    NoDialog(Purpose),
+    /// What is at a path, or why it cannot be read.
+    Listed(PathBuf, Result<Place, String>),
     /// The beginning of a text file, or why it cannot be read.
     Read(Purpose, PathBuf, Result<String, String>),
     /// A text file was written, or could not be.
@@ -77,6 +159,8 @@ pub trait FilePicker {
     fn pick(&mut self, purpose: Purpose, start: Option<&Path>);
     /// Whether a dialog is open.
     fn is_open(&self) -> bool;
+    /// Reads what is at a path.
+    fn list(&mut self, path: PathBuf);
     /// Reads the first MiB of a text file.
     fn read(&mut self, purpose: Purpose, path: PathBuf);
     /// Writes a text file.
@@ -121,17 +205,26 @@ fn ask(purpose: Purpose, start: Option<PathBuf>) -> Option<PathBuf> {
     if let Some(start) = start {
         dialog = dialog.set_directory(start);
     }
-    let tables = ["tsv", "csv", "jsonl", "ndjson", "txt"];
-    match purpose {
-        Purpose::TrainFile | Purpose::DevFile => {
-            dialog.add_filter("Tables", &tables).add_filter("All files", &["*"]).pick_file()
-        }
-        Purpose::OpenSettings => dialog.add_filter("Run files", &["toml"]).pick_file(),
-        Purpose::SaveSettings => dialog.add_filter("Run files", &["toml"]).set_file_name("run.toml").save_file(),
-        Purpose::Model | Purpose::DataDir | Purpose::Run | Purpose::RunsDir | Purpose::ExportDir => {
-            dialog.pick_folder()
-        }
+    for kind in purpose.kinds() {
+        dialog = dialog.add_filter(kind.name, if kind.endings.is_empty() { &["*"] } else { kind.endings });
     }
+    match purpose.wants() {
+        Wants::File => dialog.pick_file(),
+        Wants::NewFile => dialog.set_file_name(purpose.file_name()).save_file(),
+        // Desktops have no dialog for either of both.
+        Wants::Folder | Wants::Either => dialog.pick_folder(),
+    }
+}
+
+/// Whether a dialog of the desktop may open here: through the portal, which needs the session's bus, or `zenity`.
+fn desktop_may_have_dialogs() -> bool {
+    if !cfg!(all(unix, not(target_vendor = "apple"))) {
+        return true;
+    }
+    let bus = std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some_and(|address| !address.is_empty());
+    let socket = || std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).join("bus").exists());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    bus || socket() || std::env::split_paths(&path).any(|dir| dir.join("zenity").is_file())
 }
 
 /// The beginning of a file as text.
@@ -148,10 +241,13 @@ impl FilePicker for RfdPicker {
         }
         let start = start.map(Path::to_owned);
         self.open = self.spawn("adamix-dialog", move || {
+            if !desktop_may_have_dialogs() {
+                return FileAnswer::NoDialog(purpose);
+            }
             let asked = Instant::now();
             match ask(purpose, start) {
                 Some(path) => FileAnswer::Picked(purpose, path),
-                None if asked.elapsed() < FASTEST_ANSWER => FileAnswer::NoDialog,
+                None if asked.elapsed() < FASTEST_ANSWER => FileAnswer::NoDialog(purpose),
                 None => FileAnswer::Cancelled,
             }
         });
@@ -159,6 +255,13 @@ impl FilePicker for RfdPicker {
 
     fn is_open(&self) -> bool {
         self.open
+    }
+
+    fn list(&mut self, path: PathBuf) {
+        self.spawn("adamix-folder", move || {
+            let place = folder::read(&path);
+            FileAnswer::Listed(path, place)
+        });
     }
 
     fn read(&mut self, purpose: Purpose, path: PathBuf) {
@@ -177,7 +280,7 @@ impl FilePicker for RfdPicker {
 
     fn poll(&mut self) -> Option<FileAnswer> {
         let answer = self.receiver.try_recv().ok()?;
-        if matches!(answer, FileAnswer::Picked(..) | FileAnswer::Cancelled | FileAnswer::NoDialog) {
+        if matches!(answer, FileAnswer::Picked(..) | FileAnswer::Cancelled | FileAnswer::NoDialog(_)) {
             self.open = false;
         }
         Some(answer)

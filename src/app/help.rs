@@ -1,10 +1,11 @@
 //! Tooltips and commands from the table of settings, which the command line uses too.
 
+use super::fields::in_fields;
 use crate::config::{RunConfig, Task, WRITER_LAB, keys, presets};
 
 /// Tooltip of a setting by its place in the run file, such as `train.learning_rate`.
 pub fn tip(path: &str) -> String {
-    keys::help(path).map(keys::Key::tooltip).unwrap_or_default()
+    keys::help(path).map(|key| in_fields(&key.tooltip())).unwrap_or_default()
 }
 
 /// The command that does the same as Start with these settings.

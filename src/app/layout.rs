@@ -1,14 +1,19 @@
 //! The arrangement of the views: tiles that can be dragged, split and tabbed.
 
+use super::actions::Action;
+use super::pages;
 use super::panel_ctx::PanelCtx;
 use super::panels::Panels;
-use super::view::View;
+use super::view::{Page, View};
+use super::widgets::follow_focus;
 use egui::{Ui, WidgetText};
 use egui_tiles::{Behavior, SimplificationOptions, Tile, TileId, Tiles, Tree, UiResponse};
 
 /// The arrangement of the views.
 pub struct ViewLayout {
     tree: Tree<View>,
+    /// A page in front of the views, and whether it has been drawn.
+    page: Option<(Page, bool)>,
 }
 
 impl Default for ViewLayout {
@@ -26,7 +31,7 @@ impl Default for ViewLayout {
             linear.shares.set_share(left, 0.40);
             linear.shares.set_share(right, 0.60);
         }
-        Self { tree: Tree::new(egui::Id::unique("views"), root, tiles) }
+        Self { tree: Tree::new(egui::Id::unique("views"), root, tiles), page: None }
     }
 }
 
@@ -36,23 +41,47 @@ impl ViewLayout {
         let tree: Tree<View> = serde_json::from_str(text).ok()?;
         let count =
             |view: View| tree.tiles.tiles().filter(|tile| matches!(tile, Tile::Pane(pane) if *pane == view)).count();
-        View::ALL.into_iter().all(|view| count(view) == 1).then_some(Self { tree })
+        View::ALL.into_iter().all(|view| count(view) == 1).then_some(Self { tree, page: None })
     }
 
     pub fn to_json(&self) -> Option<String> {
         serde_json::to_string(&self.tree).ok()
     }
 
+    /// Brings a view to the front; a page in front of it goes.
     pub fn show(&mut self, view: View) {
+        self.page = None;
         self.tree.make_active(|_, tile| matches!(tile, Tile::Pane(pane) if *pane == view));
     }
 
+    /// Draws a page instead of the views.
+    pub fn show_page(&mut self, page: Page) {
+        self.page = Some((page, false));
+    }
+
+    /// Back to the views.
+    pub fn close_page(&mut self) {
+        self.page = None;
+    }
+
+    /// The page in front of the views.
+    pub fn page(&self) -> Option<Page> {
+        self.page.map(|(page, _)| page)
+    }
+
+    /// Whether a view can be seen; behind a page none can.
     pub fn is_visible(&self, view: View) -> bool {
+        if self.page.is_some() {
+            return false;
+        }
         let Some(tile) = self.tree.tiles.find_pane(&view) else { return false };
         self.tree.active_tiles().contains(&tile)
     }
 
     pub fn ui(&mut self, ui: &mut Ui, panels: &mut Panels, ctx: &PanelCtx<'_>) {
+        if let Some((page, drawn)) = &mut self.page {
+            return panels.pages.ui(*page, !std::mem::replace(drawn, true), ctx, ui);
+        }
         self.tree.ui(&mut Draw { panels, ctx }, ui);
     }
 }
@@ -65,8 +94,20 @@ struct Draw<'a, 'b> {
 impl Behavior<View> for Draw<'_, '_> {
     fn pane_ui(&mut self, ui: &mut Ui, _tile_id: TileId, view: &mut View) -> UiResponse {
         egui::Frame::new().inner_margin(egui::Margin::symmetric(10, 8)).show(ui, |ui| {
+            let explanation = |ui: &mut Ui| {
+                if !self.ctx.settings.explained.contains(view) {
+                    pages::explanation_ui(self.ctx, *view, ui);
+                }
+            };
+            // Setup scrolls its form by itself, below what stays in place.
+            if *view == View::Setup {
+                explanation(ui);
+                return self.panels.ui(*view, self.ctx, ui);
+            }
             egui::ScrollArea::vertical().id_salt(*view).auto_shrink(false).show(ui, |ui| {
+                explanation(ui);
                 self.panels.ui(*view, self.ctx, ui);
+                follow_focus(ui);
             });
         });
         UiResponse::None
@@ -81,6 +122,23 @@ impl Behavior<View> for Draw<'_, '_> {
             Some(Tile::Pane(view)) => response.on_hover_text(format!("{}. Drag to rearrange", view.tooltip())),
             _ => response,
         }
+    }
+
+    /// A button beside the tabs: what the view in front shows.
+    fn top_bar_right_ui(
+        &mut self,
+        tiles: &Tiles<View>,
+        ui: &mut Ui,
+        _tile_id: TileId,
+        tabs: &egui_tiles::Tabs,
+        _scroll_offset: &mut f32,
+    ) {
+        let Some(Tile::Pane(view)) = tabs.active.and_then(|tile| tiles.get(tile)) else { return };
+        ui.add_space(4.0);
+        let open = !self.ctx.settings.explained.contains(view);
+        let button = egui::Button::new("?").small().selected(open);
+        let name = format!("What {} shows", view.title());
+        self.ctx.button_as(ui, Action::ToggleExplanation(*view), button).accessible_name(name);
     }
 
     fn simplification_options(&self) -> SimplificationOptions {

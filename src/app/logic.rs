@@ -8,10 +8,12 @@ pub use upkeep::Upkeep;
 use super::WorkbenchApp;
 use super::actions::Action;
 use super::dialogs::Dialog;
+use super::files::{FileAnswer, Purpose};
 use super::layout::ViewLayout;
 use super::query::Query;
-use super::session::Session;
+use super::session::{Session, Weights};
 use super::view::View;
+use crate::config::{RunConfig, Task};
 use crate::protocol::*;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -28,11 +30,16 @@ impl WorkbenchApp {
             self.take_file_answer(answer);
         }
         self.session.dialog_open = self.picker.is_open();
+        if let Some(config) = self.session.borrowed.value.take() {
+            self.use_settings(config, now);
+        }
         self.first_queries();
+        self.fill_form(now);
         self.check_form(ctx, now);
         self.follow_opened(ctx, now);
         self.follow_runs(ctx, now);
         self.follow_models(now);
+        self.follow_playground();
         self.update_watch();
         self.close_requests(ctx);
     }
@@ -129,9 +136,27 @@ impl WorkbenchApp {
     fn perform(&mut self, action: Action, ctx: &egui::Context, now: f64) {
         match action {
             Action::Show(view) => self.layout.show(view),
+            Action::ShowPage(page) => {
+                self.dialog = None;
+                self.layout.show_page(page);
+            }
+            Action::ClosePage => self.layout.close_page(),
+            Action::TrainLab => self.train_lab(now),
+            Action::OwnFile => self.own_file(now),
+            Action::SetStartPage(shown) => self.settings.start_page = shown,
+            Action::SetReducedMotion(still) => self.settings.reduced_motion = still,
+            Action::SetOwnChooser(own) => self.settings.own_chooser = own,
+            Action::ToggleExplanation(view) => {
+                let closed = &mut self.settings.explained;
+                let before = closed.len();
+                closed.retain(|known| *known != view);
+                if closed.len() == before {
+                    closed.push(view);
+                }
+            }
             Action::ResetLayout => self.layout = ViewLayout::default(),
             Action::StartRun => {
-                let config = Box::new(self.session.form.clone());
+                let config = Box::new(self.session.run_config());
                 self.train(|run| Command::StartRun { run, config });
             }
             Action::Pause => self.hold(ControlRequest::Pause),
@@ -139,17 +164,26 @@ impl WorkbenchApp {
             Action::Step => self.control(ControlRequest::Step),
             Action::Stop => self.control(ControlRequest::Stop("the user asked".to_owned())),
             Action::EditForm(form) => self.session.edit_form(*form, now),
+            Action::ReplaceForm(form) => self.session.replace_form(*form, now),
+            Action::ChooseTask(task) => self.session.choose_task(task, now),
+            Action::ApplyPreset(name) => self.session.apply_preset(&name, now),
+            Action::FitForm => self.session.fit_form(now),
             Action::UndoForm => self.session.undo_form(),
             Action::RedoForm => self.session.redo_form(),
             Action::CheckPlan => {
                 self.upkeep.check_at(now);
             }
             Action::Pick(purpose) => self.pick(purpose),
+            Action::ListFolder(path) => self.picker.list(path),
+            Action::Chosen(purpose, path) => self.take_file_answer(FileAnswer::Picked(purpose, path)),
             Action::UsePath(purpose, path) => self.use_path(purpose, path, now),
             Action::Dropped(path) => self.dropped(path, now),
             Action::RefreshRuns => self.refresh_runs(),
             Action::OpenRun(dir) => {
                 self.layout.show(View::Train);
+                if dir.to_str().is_some() {
+                    self.settings.remember(Purpose::Run, dir.clone());
+                }
                 self.open_run(dir);
             }
             Action::ShowLive => self.session.show_opened(None),
@@ -178,9 +212,23 @@ impl WorkbenchApp {
             Action::Query(subject, query) => self.query(subject, query),
             Action::Play(writer, plan) => {
                 self.session.writing.clear();
+                self.session.branches.clear();
+                self.session.play_writer = Some(writer.clone());
                 self.ask(|s| &mut s.play, Command::Play { writer, plan });
             }
+            Action::Branch(plan) => {
+                self.session.writing.clear();
+                if let Some(writer) = self.session.play_writer.clone() {
+                    self.ask(|s| &mut s.branch, Command::Play { writer, plan });
+                }
+            }
+            Action::RemoveBranch(number) => {
+                if number < self.session.branches.len() {
+                    self.session.branches.remove(number);
+                }
+            }
             Action::FocusExperts(site, side) => self.session.focus = (site, Some(side)),
+            Action::ChooseWeights(weights) => self.choose_weights(weights),
             Action::CancelJob => self.control(ControlRequest::CancelJob),
             Action::Copy(text) => {
                 ctx.copy_text(text);
@@ -214,9 +262,39 @@ impl WorkbenchApp {
         }
     }
 
+    /// Starts the bundled lab; where the runs are and what computes stay as they are.
+    fn train_lab(&mut self, now: f64) {
+        let mut lab = super::first_form();
+        lab.runs_dir.clone_from(&self.session.form.runs_dir);
+        let (model, current) = (&mut lab.model, &self.session.form.model);
+        (model.device, model.dtype, model.threads) = (current.device, current.dtype, current.threads);
+        self.session.edit_form(lab, now);
+        let config = Box::new(self.session.form.clone());
+        self.train(|run| Command::StartRun { run, config });
+    }
+
+    /// Setup for the user's own table, and the question for it.
+    fn own_file(&mut self, now: f64) {
+        let mut form = self.session.form.clone();
+        form.data.task = Task::Custom;
+        self.session.edit_form(form, now);
+        self.layout.show(View::Setup);
+        self.pick(Purpose::TrainFile);
+    }
+
     fn hold(&mut self, request: ControlRequest) {
         self.session.wait_for_phase();
         self.control(request);
+    }
+
+    /// The views are about these weights from now on; experts that are on screen are read again.
+    fn choose_weights(&mut self, weights: Weights) {
+        let reads_experts = self.session.experts().is_some();
+        self.session.choose_weights(weights);
+        if let (true, None, Some(subject)) = (reads_experts, self.session.experts(), self.session.subject()) {
+            let (site, side) = self.session.focus;
+            self.query(subject, ModelQuery::Inspect { site, side: side.unwrap_or(Side::Down) });
+        }
     }
 
     fn query(&mut self, subject: Subject, query: ModelQuery) {
@@ -227,12 +305,15 @@ impl WorkbenchApp {
             ModelQuery::Merge(_) => self.ask(|s| &mut s.merge, command),
             ModelQuery::Export(_) => self.ask(|s| &mut s.export, command),
             ModelQuery::Write { .. } => self.ask(|s| &mut s.written, command),
+            ModelQuery::Study(Study::Causes(_)) => self.ask(|s| &mut s.causes, command),
             ModelQuery::Study(Study::Averages) => self.ask(|s| &mut s.averages, command),
             ModelQuery::Study(Study::Rounding(_)) => self.ask(|s| &mut s.rounding, command),
             ModelQuery::Inspect { site, side } => {
                 self.session.focus = (site, Some(side));
                 self.ask(|s| &mut s.inspect, command);
             }
+            ModelQuery::Try(_) => self.ask(|s| &mut s.try_it, command),
+            ModelQuery::TryWords(_) => self.ask(|s| &mut s.try_words, command),
         }
     }
 
@@ -261,11 +342,17 @@ impl WorkbenchApp {
     }
 
     fn use_settings_of(&mut self, dir: &Path, now: f64) {
-        let shown = self.session.shown().filter(|run| run.dir == dir).map(|run| run.config.clone());
-        let Some(mut config) = shown else { return };
+        match self.session.shown().filter(|run| run.dir == dir).map(|run| run.config.clone()) {
+            Some(config) => self.use_settings(config, now),
+            // A run that is not on screen is read first.
+            None => self.ask(|s| &mut s.borrowed, Command::OpenRun(dir.to_owned())),
+        }
+    }
+
+    fn use_settings(&mut self, mut config: RunConfig, now: f64) {
         // A run's name is its directory's: the next run needs a fresh one.
         config.name.clear();
-        self.session.edit_form(config, now);
+        self.session.replace_form(config, now);
         self.layout.show(View::Setup);
     }
 

@@ -5,8 +5,11 @@
 //! here blocks.
 
 pub mod actions;
+pub mod chooser;
 pub mod files;
+pub mod glossary;
 pub mod history;
+pub mod pages;
 pub mod panel_ctx;
 pub mod panels;
 pub mod run_view;
@@ -14,10 +17,12 @@ pub mod session;
 pub mod settings;
 pub mod theme;
 pub mod view;
+pub mod view_help;
 
 mod chrome;
 mod curves;
 mod dialogs;
+mod fields;
 mod frame_times;
 mod help;
 mod layout;
@@ -25,7 +30,9 @@ mod logic;
 mod names;
 mod phases;
 mod query;
+mod run_state;
 mod screenshot;
+mod weights_line;
 mod widgets;
 
 use crate::config::RunConfig;
@@ -47,6 +54,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use theme::Theme;
+use view::{Page, View};
 
 /// The window's title.
 pub const TITLE: &str = "AdaMix workbench";
@@ -64,6 +72,8 @@ pub struct WindowOptions {
     pub form: Option<RunConfig>,
     /// A run directory to open.
     pub open: Option<PathBuf>,
+    /// Begin as for somebody new: the start page, unless the settings say no, and what each view shows.
+    pub guided: bool,
     /// Take a screenshot after some frames, then close: for tests of the real window.
     pub screenshot: Option<Screenshot>,
 }
@@ -107,6 +117,11 @@ pub fn run(options: WindowOptions, engine: EngineFactory) -> Result<()> {
     shot.lock().take().unwrap_or(Ok(()))
 }
 
+/// The label of a setting, such as `train.learning_rate`, in the Setup view.
+pub fn field(path: &str) -> &'static str {
+    fields::label(path)
+}
+
 /// The form at the first start: the bundled lab model and data.
 pub fn first_form() -> RunConfig {
     let mut form = RunConfig::default();
@@ -145,6 +160,8 @@ pub struct WorkbenchApp {
     upkeep: Upkeep,
     /// The size of the screen was checked.
     sized: bool,
+    /// The desktop has no file dialogs: the window's own chooser opens instead.
+    no_desktop_dialogs: bool,
     quit_when_stopped: bool,
     may_close: bool,
 }
@@ -162,8 +179,17 @@ impl WorkbenchApp {
         apply_appearance(ctx, settings.appearance);
         ctx.set_zoom_factor(settings.zoom);
         let form = options.form.or_else(|| settings.form.clone()).unwrap_or_else(first_form);
-        let layout = settings.layout.as_deref().and_then(ViewLayout::from_json).unwrap_or_default();
+        let mut settings = settings;
+        let mut layout = settings.layout.as_deref().and_then(ViewLayout::from_json).unwrap_or_default();
+        match options.guided {
+            true if settings.start_page => layout.show_page(Page::Start),
+            true => {}
+            false => settings.explained = View::ALL.to_vec(),
+        }
         let mut session = Session::new(form);
+        if let Some(suggested) = settings.suggested.clone() {
+            session.memory.suggested = Some(suggested);
+        }
         let engine = match engine {
             Ok(engine) => Some(engine),
             Err(err) => {
@@ -190,6 +216,7 @@ impl WorkbenchApp {
             frame_times: FrameTimes::default(),
             upkeep: Upkeep::default(),
             sized: false,
+            no_desktop_dialogs: false,
             quit_when_stopped: false,
             may_close: false,
         }
@@ -212,6 +239,7 @@ impl eframe::App for WorkbenchApp {
     fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
         self.frame_times.begin();
         let now = ctx.input(|input| input.time);
+        self.session.now = now;
         self.settings.zoom = ctx.zoom_factor();
         self.fit_screen(ctx);
         self.before_frame(ctx, now);
@@ -250,6 +278,7 @@ impl eframe::App for WorkbenchApp {
             return;
         }
         self.settings.form = Some(self.session.form.clone());
+        self.settings.suggested = self.session.memory.suggested.clone();
         self.settings.layout = self.layout.to_json();
         if let Some(text) = self.settings.to_json() {
             storage.set_string(STORAGE_KEY, text);

@@ -3,12 +3,15 @@
 use super::actions::{Action, ActionQueue};
 use super::files::Purpose;
 use super::query::{JobProgress, Query};
+use super::run_state;
 use super::run_view::RunView;
 use super::session::Session;
 use super::settings::Settings;
 use super::theme::Theme;
+use super::view::Page;
 use super::widgets::{cards, labeled};
 use crate::config::Method;
+use crate::format;
 use crate::protocol::RunPhase;
 use egui::{Button, Response, RichText, Ui};
 
@@ -66,7 +69,6 @@ impl PanelCtx<'_> {
     pub fn waiting_text(&self, text: &'static str) -> &'static str {
         match self.session.phase {
             RunPhase::Preparing => "Model and data are being loaded",
-            RunPhase::Evaluating => "The model is being evaluated; this follows",
             _ => text,
         }
     }
@@ -127,29 +129,68 @@ impl PanelCtx<'_> {
         value: &mut String,
         purpose: Purpose,
     ) -> Response {
-        labeled::text_and(ui, label, tooltip, hint, value, 84.0, |ui| {
+        labeled::text_and(ui, label, tooltip, hint, value, 116.0, |ui| {
             let browse = self.button_as(ui, Action::Pick(purpose), Button::new("Browse…"));
             browse.accessible_name(format!("Browse for {}", label.to_lowercase()));
+            self.recent_ui(ui, label, purpose);
         })
+    }
+    /// A menu of the paths that were used before for this purpose.
+    fn recent_ui(&self, ui: &mut Ui, label: &str, purpose: Purpose) {
+        let recent = self.settings.recent(purpose);
+        ui.add_enabled_ui(!recent.is_empty(), |ui| {
+            let menu = ui.menu_button("▾", |ui| {
+                for path in recent {
+                    if ui.button(path.display().to_string()).clicked() {
+                        self.push(Action::UsePath(purpose, path.clone()));
+                    }
+                }
+            });
+            let menu = menu.response.accessible_name(format!("Recent paths for {}", label.to_lowercase()));
+            menu.on_hover_text("Paths that were used before").on_disabled_hover_text("No path was used here before");
+        });
     }
 }
 
-/// The shown run, with a note where it was opened from disk; where there is none, `title` and `hint` are shown.
+/// The shown run, which the toolbar names; where there is none, `title` and `hint` are shown.
 pub fn shown_run<'a>(ctx: &PanelCtx<'a>, ui: &mut Ui, title: &str, hint: &str) -> Option<&'a RunView> {
     if let Some(run) = ctx.session.shown() {
-        opened_note_ui(ctx, ui);
         return Some(run);
     }
+    // Nothing is ready while the form is still being read.
+    let unchecked = ctx.session.unchecked().filter(|_| ctx.session.form_problems().is_empty());
+    let loading = unchecked.is_some() && !ctx.session.phase.is_active();
+    let (title, hint) =
+        if loading { ("Loading", "Model, data and plan of Setup are being read.") } else { (title, hint) };
     cards::empty(ui, ctx.theme, title, hint, |ui| {
+        if let Some(what) = unchecked.filter(|_| loading) {
+            cards::loading(ui, what, None);
+        }
         if ctx.session.phase.is_active() {
             return cards::loading(ui, "Model and data are being loaded", None);
         }
         ctx.primary(ui, Action::StartRun, "Start");
-        if let Some(problem) = ctx.session.start_problems().first() {
+        ctx.button(ui, Action::ShowPage(Page::Start));
+        unfinished_ui(ctx, ui);
+        if let Some(problem) = ctx.session.form_problems().first() {
             ui.label(RichText::new(format!("Not now: {problem}")).color(ctx.theme.warning));
         }
     });
     None
+}
+
+/// The newest run on disk, where it did not come to its end: to resume it, or to look at it.
+fn unfinished_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
+    let Some(run) = ctx.session.unfinished() else { return };
+    ui.add_space(14.0);
+    let (status, _) = run_state::status_label(run.status, ctx.theme);
+    let [step, total] = [run.step, run.total_steps].map(format::count);
+    ui.label(format!("The run {} was {status} at step {step} of {total}.", run.name));
+    ui.add_space(4.0);
+    ui.vertical_centered(|ui| {
+        ctx.button(ui, Action::ResumeRun(run.dir.clone()));
+        ctx.button_as(ui, Action::OpenRun(run.dir.clone()), Button::new("Look at it"));
+    });
 }
 
 /// As [`shown_run`] for a run with a mixture; other runs have nothing to show.

@@ -1,6 +1,6 @@
 //! A query to the engine and its answer: empty, pending, error or value.
 
-use crate::protocol::RequestId;
+use crate::protocol::{RequestId, WeightsOf};
 
 /// Progress of a long query.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,12 +26,16 @@ pub struct Query<T> {
     pub error: Option<String>,
     /// Progress of the pending query.
     pub progress: Option<JobProgress>,
+    /// The weights that the newest answer was computed from, where it is about weights.
+    pub weights: Option<WeightsOf>,
     pending: Option<RequestId>,
+    /// The weights of the pending query.
+    pending_weights: Option<WeightsOf>,
 }
 
 impl<T> Default for Query<T> {
     fn default() -> Self {
-        Self { value: None, error: None, progress: None, pending: None }
+        Self { value: None, error: None, progress: None, weights: None, pending: None, pending_weights: None }
     }
 }
 
@@ -40,6 +44,7 @@ impl<T> Query<T> {
     pub fn begin(&mut self, req: RequestId) {
         self.pending = Some(req);
         self.progress = None;
+        self.pending_weights = None;
     }
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()
@@ -52,7 +57,7 @@ impl<T> Query<T> {
     pub fn answer(&mut self, req: RequestId, value: T) -> bool {
         let mine = self.owns(req);
         if mine {
-            *self = Self { value: Some(value), ..Self::default() };
+            *self = Self { value: Some(value), weights: self.pending_weights, ..Self::default() };
         }
         mine
     }
@@ -66,6 +71,8 @@ pub trait AnyQuery {
     fn clear(&mut self);
     /// Takes the progress if it belongs to the pending query; returns whether it did.
     fn advance(&mut self, req: RequestId, progress: &JobProgress) -> bool;
+    /// Takes the weights that the pending query is computed from, if they belong to it.
+    fn is_about(&mut self, req: RequestId, weights: WeightsOf);
     /// The progress of the pending query, which may be unknown; `None`: nothing is pending.
     fn pending(&self) -> Option<Option<&JobProgress>>;
 }
@@ -89,6 +96,11 @@ impl<T> AnyQuery for Query<T> {
             self.progress = Some(progress.clone());
         }
         mine
+    }
+    fn is_about(&mut self, req: RequestId, weights: WeightsOf) {
+        if self.owns(req) {
+            self.pending_weights = Some(weights);
+        }
     }
     fn pending(&self) -> Option<Option<&JobProgress>> {
         self.is_pending().then_some(self.progress.as_ref())

@@ -33,8 +33,16 @@ pub struct RunView {
     pub experts: Option<Arc<ExpertSnapshot>>,
     /// Where the time of the last steps went (live runs).
     pub profile: Option<StepProfile>,
+    /// How far the evaluation in progress is (live runs).
+    pub evaluating: Option<EvalProgress>,
+    /// The steps after which it was resumed, oldest first.
+    pub resumed: Vec<u64>,
+    /// Whether its directory has a checkpoint to go on from and steps left (opened runs).
+    pub resumable: bool,
     pub end: Option<EndRecord>,
     pub failure: Option<String>,
+    /// The checkpoints it has.
+    pub checkpoints: Checkpoints,
     /// Exports found in the run directory when it was opened.
     pub exports: Vec<ExportReport>,
     /// Lines of its log (opened runs).
@@ -57,8 +65,11 @@ impl RunView {
             routing: detail.routing.map(Arc::new),
             end: detail.end,
             exports: detail.exports,
+            checkpoints: detail.checkpoints,
             log: detail.log,
             status: Some(detail.summary.status),
+            resumed: detail.resumed,
+            resumable: detail.summary.resumable,
             ..Self::default()
         };
         detail.history.iter().for_each(|bucket| view.history.push(bucket));
@@ -91,10 +102,9 @@ impl RunView {
         if self.start.metric.is_empty() { "metric" } else { &self.start.metric }
     }
 
-    /// The best evaluation so far.
+    /// The best evaluation so far, the first of equals: the one whose weights the run keeps.
     pub fn best_eval(&self) -> Option<&EvalRecord> {
-        let sign = if self.start.higher_is_better { 1.0 } else { -1.0 };
-        self.evals.iter().max_by(|a, b| (sign * a.merged.primary).total_cmp(&(sign * b.merged.primary)))
+        EvalRecord::best_of(&self.evals, self.start.higher_is_better)
     }
 
     /// The comparison made at the end.
@@ -119,6 +129,12 @@ impl RunView {
         self.distances.push(sample);
         thin(&mut self.distances, DISTANCES, false);
     }
+}
+
+/// The events of a run that its plots mark, with their steps: the best evaluation, every resume.
+pub fn marks(run: &RunView) -> Vec<(&'static str, u64)> {
+    let best = run.best_eval().map(|best| ("best evaluation", best.step));
+    best.into_iter().chain(run.resumed.iter().map(|&step| ("resumed", step))).collect()
 }
 
 /// Drops every second entry of a list longer than `most`; the first stays, and with `keep_last` the last too.

@@ -26,13 +26,15 @@ pub struct Screenshot {
     pub view: Option<View>,
     /// Actions executed after the first frames.
     pub actions: Vec<Action>,
-    /// Window size in points.
+    /// Window size in points at zoom 1.
     pub size: [f32; 2],
+    /// Size of everything; 1 is normal.
+    pub zoom: f32,
 }
 
 impl Default for Screenshot {
     fn default() -> Self {
-        Self { file: None, frames: 40, appearance: None, view: None, actions: Vec::new(), size: WINDOW_SIZE }
+        Self { file: None, frames: 40, appearance: None, view: None, actions: Vec::new(), size: WINDOW_SIZE, zoom: 1.0 }
     }
 }
 
@@ -65,6 +67,9 @@ impl ScreenshotTaker {
             && let Some(appearance) = screenshot.appearance
         {
             actions.push(Action::SetAppearance(appearance));
+        }
+        if self.frame == 2 && screenshot.zoom != 1.0 {
+            ctx.set_zoom_factor(screenshot.zoom);
         }
         if self.frame == 4 {
             screenshot.actions.iter().for_each(|action| actions.push(action.clone()));

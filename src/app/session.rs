@@ -1,13 +1,18 @@
 //! The state that all views read. Only `logic` changes it. Messages of other runs are dropped here.
 
 mod apply;
+mod form;
 mod models;
+mod weights;
 
+pub use form::FormMemory;
 pub use models::Download;
+pub use weights::Weights;
 
+use super::fields::in_fields;
 use super::query::{AnyQuery, JobProgress, Query};
 use super::run_view::RunView;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, fitting};
 use crate::protocol::*;
 use egui::util::undoer::{self, Undoer};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,8 +22,26 @@ use std::path::{Path, PathBuf};
 const LOG_LINES: usize = 2000;
 /// Scored merges kept.
 const TRIED: usize = 100;
+/// What-if answers kept.
+const BRANCHES: usize = 8;
 /// Changes closer together than this, in seconds, are undone together.
 const UNDO_PAUSE: f32 = 0.8;
+
+/// Seconds that the status bar shows a message; warnings and errors stay longer.
+const NOTICE_SECONDS: [f64; 2] = [12.0, 60.0];
+
+/// A message for the status bar.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Severity.
+    pub level: LogLevel,
+    /// Text, one line.
+    pub text: String,
+    /// When it came, in seconds of [`Session::now`].
+    pub at: f64,
+    /// The run it is about; absent: about none.
+    pub run: Option<PathBuf>,
+}
 
 /// Whether the engine answers queries.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,6 +82,8 @@ pub struct Session {
     /// Runs whose curves are drawn beside the others.
     pub overlays: BTreeMap<PathBuf, Query<RunView>>,
     pub model: Query<ModelInfo>,
+    /// The columns of the form's training file, where it has columns.
+    pub columns: Query<Columns>,
     pub data: Query<DataPreview>,
     /// The texts of the form, where its task is text.
     pub texts: Query<TextPreview>,
@@ -71,13 +96,31 @@ pub struct Session {
     pub merge: Query<MergeReport>,
     /// Every merge scored for the shown run, oldest first.
     pub tried: Vec<MergeReport>,
+    /// The weights of all of `tried`.
+    pub tried_weights: Option<WeightsOf>,
     /// Answers to a prompt.
     pub play: Query<PlayReport>,
+    /// Whose model gave these answers.
+    pub play_writer: Option<Writer>,
+    /// An answer that goes on from a place in another one.
+    pub branch: Query<PlayReport>,
+    /// All of them, oldest first.
+    pub branches: Vec<PlayReport>,
+    /// How the model of the Playground is asked.
+    pub prompts: Query<PromptInfo>,
+    /// Whose model `prompts` is about.
+    pub prompts_of: Option<Writer>,
     /// The answers as far as they are generated, one per pane.
     pub writing: Vec<String>,
+    /// A text as every way of running a classifier reads it.
+    pub try_it: Query<TryReport>,
+    /// What each word of that text does.
+    pub try_words: Query<WordsReport>,
     /// Texts generated for the evaluation inputs, scored.
     pub written: Query<WriteReport>,
     pub export: Query<Vec<ExportReport>>,
+    /// What the draw causes.
+    pub causes: Query<CausesReport>,
     /// Three averages of the experts.
     pub averages: Query<AveragesReport>,
     /// Rounding of the number formats.
@@ -92,20 +135,28 @@ pub struct Session {
     pub removing: Query<String>,
     /// Adapted module (by index) and side whose heat maps are shown.
     pub focus: (usize, Option<Side>),
+    /// The weights that the views of the shown run are about; absent: not chosen.
+    chosen_weights: Option<Weights>,
     /// Whether a file dialog is open.
     pub dialog_open: bool,
     /// The log, oldest first.
     pub log: VecDeque<LogLine>,
     /// New notices for toasts; `logic` takes them.
     pub notices: Vec<LogLine>,
-    /// The newest notice, for the status bar.
-    pub last_notice: Option<LogLine>,
+    /// The newest notice; [`Session::notice`] is what the status bar shows of it.
+    pub last_notice: Option<Notice>,
+    /// Time of this frame, in seconds.
+    pub now: f64,
+    /// The settings of a run that were asked for; `logic` copies them into the form.
+    pub borrowed: Query<RunConfig>,
     /// Something on disk has changed since `models` was read; `logic` reads it again.
     pub models_outdated: bool,
     /// The form's model was downloaded since the form was checked; `logic` checks it again.
     pub form_model_downloaded: bool,
     /// The changes of the form.
     pub undo: Undoer<RunConfig>,
+    /// What is kept of the form beside its present values.
+    pub memory: FormMemory,
     live_id: RunId,
     last_run: RunId,
     starting: Option<RequestId>,
@@ -128,17 +179,25 @@ enum QueryClass {
 type QueryRow = (&'static str, QueryClass, fn(&Session) -> &dyn AnyQuery, fn(&mut Session) -> &mut dyn AnyQuery);
 
 /// Every query of the session but the overlaid runs; the status bar shows the first one that is pending.
-static QUERIES: [QueryRow; 17] = [
+static QUERIES: [QueryRow; 24] = [
     ("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
     ("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
     ("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
     ("Writing and scoring", QueryClass::Run, |s| &s.written, |s| &mut s.written),
     ("Writing answers", QueryClass::Run, |s| &s.play, |s| &mut s.play),
+    ("Pinning the experts", QueryClass::Run, |s| &s.causes, |s| &mut s.causes),
     ("Averaging the experts", QueryClass::Run, |s| &s.averages, |s| &mut s.averages),
     ("Rounding weights", QueryClass::Run, |s| &s.rounding, |s| &mut s.rounding),
     ("Reading the experts", QueryClass::Run, |s| &s.inspect, |s| &mut s.inspect),
+    ("Writing an answer", QueryClass::Run, |s| &s.branch, |s| &mut s.branch),
+    ("", QueryClass::Form, |s| &s.prompts, |s| &mut s.prompts),
+    // Asked with every key: no line in the status bar.
+    ("", QueryClass::Run, |s| &s.try_it, |s| &mut s.try_it),
+    ("", QueryClass::Run, |s| &s.try_words, |s| &mut s.try_words),
     ("Opening the run", QueryClass::Disk, |s| &s.opening, |s| &mut s.opening),
+    ("Reading the settings", QueryClass::Disk, |s| &s.borrowed, |s| &mut s.borrowed),
     ("Reading the data", QueryClass::Form, |s| &s.data, |s| &mut s.data),
+    ("Reading the columns", QueryClass::Form, |s| &s.columns, |s| &mut s.columns),
     ("Reading the texts", QueryClass::Form, |s| &s.texts, |s| &mut s.texts),
     ("Reading the model", QueryClass::Form, |s| &s.model, |s| &mut s.model),
     ("Checking the plan", QueryClass::Form, |s| &s.preflight, |s| &mut s.preflight),
@@ -154,7 +213,10 @@ impl Session {
         let settings = undoer::Settings { stable_time: UNDO_PAUSE, auto_save_interval: f32::INFINITY, max_undos: 100 };
         let mut undo = Undoer::with_settings(settings);
         undo.add_undo(&form);
-        Self { form, form_version: 1, undo, ..Self::default() }
+        // Settings of an earlier session were chosen; those of the first start are filled in.
+        let fit = fitting::fitting(&form, &fitting::FittingFacts::default());
+        let memory = FormMemory::new((fit == form).then_some(fit));
+        Self { form, form_version: 1, undo, memory, ..Self::default() }
     }
 
     /// A new request number.
@@ -173,13 +235,43 @@ impl Session {
         self.opened.is_none() && self.live.is_some()
     }
 
-    /// Whose weights the views' queries are about; absent: there is no run.
-    pub fn subject(&self) -> Option<Subject> {
+    /// The run on screen, where it was stopped or interrupted and can be resumed.
+    pub fn resumable(&self) -> Option<PathBuf> {
+        let listed =
+            |run: &RunView| self.runs.value.iter().flatten().any(|other| other.dir == run.dir && other.resumable);
         match (&self.opened, &self.live) {
-            (Some(run), _) => Some(Subject::Saved { dir: run.dir.clone(), checkpoint: Checkpoint::Best }),
-            (None, Some(_)) => Some(Subject::Live),
+            (Some(run), _) => run.resumable.then(|| run.dir.clone()),
+            (None, Some(_)) if self.phase.is_active() => None,
+            (None, Some(run)) => {
+                let stopped = match &run.end {
+                    Some(end) => matches!(end.reason, EndReason::Stopped(_)) && end.step < run.start.total_steps,
+                    None => listed(run),
+                };
+                stopped.then(|| run.dir.clone())
+            }
             (None, None) => None,
         }
+    }
+
+    /// The newest run on disk, where it was stopped or interrupted and can be resumed.
+    pub fn unfinished(&self) -> Option<&RunSummary> {
+        self.runs.value.iter().flatten().next().filter(|run| run.resumable)
+    }
+
+    /// The language model that can be asked: that of the shown run if it is one, else the form's.
+    pub fn writer(&self) -> Option<Writer> {
+        if let (Some(run), Some(subject)) = (self.shown(), self.subject())
+            && run.writes()
+        {
+            return Some(Writer::Run(subject));
+        }
+        self.form_writer()
+    }
+
+    /// The form's model, if it is a language model.
+    pub fn form_writer(&self) -> Option<Writer> {
+        let writes = self.model.value.as_ref().is_some_and(|info| info.writes && info.path == self.form.model.path);
+        writes.then(|| Writer::Model(self.form.model.path.clone()))
     }
 
     /// Whether this directory is that of the run in the engine.
@@ -187,13 +279,17 @@ impl Session {
         self.live.as_ref().is_some_and(|run| run.dir == dir)
     }
 
-    /// The latest experts of the shown run: those sent during training or those of [`Session::inspect`], whichever is
+    /// The latest experts of the chosen weights: those sent by the engine or those of [`Session::inspect`], whichever is
     /// newer; of two of the same step, the one of the chosen module and side.
     pub fn experts(&self) -> Option<&ExpertSnapshot> {
         let asked = self.inspect.value.as_ref();
+        let chosen = |snapshot: &&ExpertSnapshot| match self.weights() {
+            Weights::Training => true,
+            Weights::Saved(_) => self.weights_of_shown().is_none_or(|weights| weights.step == snapshot.step),
+        };
         let sent = match &self.opened {
             Some(_) => None,
-            None => self.live.as_ref().and_then(|run| run.experts.as_deref()),
+            None => self.live.as_ref().and_then(|run| run.experts.as_deref()).filter(chosen),
         };
         let rank = |snapshot: &ExpertSnapshot| (snapshot.step, snapshot.focus == self.focus);
         match (asked, sent) {
@@ -212,13 +308,22 @@ impl Session {
         }
     }
 
-    /// Every reason why a run cannot start now; empty: it can.
+    /// Every reason why a run cannot start now; empty: it can. A plan that is not that of the form is one.
     pub fn start_problems(&self) -> Vec<String> {
+        let mut found = self.form_problems();
+        if found.is_empty() {
+            found.extend(self.unchecked().map(str::to_owned));
+        }
+        found
+    }
+
+    /// The same without what is still being read or checked.
+    pub fn form_problems(&self) -> Vec<String> {
         let mut found: Vec<String> = self.engine_problem().into_iter().collect();
         if self.phase.is_active() || self.starting.is_some() {
             found.push("a run is in training; stop it first".to_owned());
         }
-        found.extend(self.form.problems());
+        found.extend(self.run_config().problems().iter().map(|problem| in_fields(problem)));
         if self.preflight_version == self.form_version
             && let Some(report) = &self.preflight.value
             && !self.preflight.is_pending()
@@ -230,6 +335,11 @@ impl Session {
             }
         }
         found
+    }
+
+    /// Whether a start was asked for and the engine has not answered yet.
+    pub fn is_starting(&self) -> bool {
+        self.starting.is_some()
     }
 
     /// Whether a pause, resume or step was requested and the phase has not changed yet.
@@ -265,9 +375,16 @@ impl Session {
         self.starting = Some(req);
         self.start_error = None;
         self.waiting_since = None;
+        self.last_notice = None;
         self.phase = RunPhase::Preparing;
         self.live = None;
         self.show_opened(None);
+        self.forget_run();
+    }
+
+    /// Another run is shown.
+    fn forget_run(&mut self) {
+        self.chosen_weights = None;
         self.forget_answers();
     }
 
@@ -276,7 +393,10 @@ impl Session {
             get_mut(self).clear();
         }
         self.tried.clear();
+        self.tried_weights = None;
         self.writing.clear();
+        self.branches.clear();
+        (self.play_writer, self.prompts_of) = (None, None);
     }
 
     /// Shows a run from disk, or the live one again.
@@ -284,7 +404,7 @@ impl Session {
         let same = self.opened.as_ref().map(|run| &run.dir) == run.as_ref().map(|run| &run.dir);
         self.opened = run;
         if !same {
-            self.forget_answers();
+            self.forget_run();
         }
     }
 
@@ -317,9 +437,18 @@ impl Session {
 
     /// Adds a line to the log; warnings and errors are also notices.
     pub fn log(&mut self, level: LogLevel, text: impl Into<String>) {
-        let text = text.into();
+        self.log_about(level, text.into(), None);
+    }
+
+    /// Shows a notice without logging it.
+    pub fn notify(&mut self, level: LogLevel, text: impl Into<String>) {
+        self.notify_about(level, text.into(), None);
+    }
+
+    /// As [`Session::log`], about the run in this directory.
+    fn log_about(&mut self, level: LogLevel, text: String, run: Option<PathBuf>) {
         if level >= LogLevel::Warning {
-            self.notify(level, text.clone());
+            self.notify_about(level, text.clone(), run);
         }
         self.log.push_back(LogLine { level, text });
         if self.log.len() > LOG_LINES {
@@ -327,10 +456,18 @@ impl Session {
         }
     }
 
-    /// Shows a notice without logging it.
-    pub fn notify(&mut self, level: LogLevel, text: impl Into<String>) {
-        let notice = LogLine { level, text: text.into() };
-        self.last_notice = Some(notice.clone());
-        self.notices.push(notice);
+    /// As [`Session::notify`], about the run in this directory.
+    fn notify_about(&mut self, level: LogLevel, text: String, run: Option<PathBuf>) {
+        self.last_notice = Some(Notice { level, text: text.clone(), at: self.now, run });
+        self.notices.push(LogLine { level, text });
+    }
+
+    /// The newest notice, unless it is old or about a run that is not on screen, and the seconds until it is old.
+    pub fn notice(&self) -> Option<(&Notice, f64)> {
+        let notice = self.last_notice.as_ref()?;
+        let seconds = NOTICE_SECONDS[usize::from(notice.level >= LogLevel::Warning)];
+        let left = notice.at + seconds - self.now;
+        let here = notice.run.as_ref().is_none_or(|dir| self.shown().is_some_and(|run| run.dir == *dir));
+        (left > 0.0 && here).then_some((notice, left))
     }
 }

@@ -1,5 +1,7 @@
 //! Settings that the window stores between two sessions.
 
+use super::files::Purpose;
+use super::view::View;
 use crate::config::RunConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -38,8 +40,22 @@ pub struct Settings {
     pub recent_models: Vec<PathBuf>,
     /// Data files and directories, newest first.
     pub recent_data: Vec<PathBuf>,
+    /// Run directories that were opened, newest first.
+    pub recent_runs: Vec<PathBuf>,
+    /// Other files and directories: run files, destinations of exports, directories of runs, newest first.
+    pub recent_others: Vec<PathBuf>,
+    /// Show the start page when the window opens.
+    pub start_page: bool,
+    /// Views whose *What you see here* is closed.
+    pub explained: Vec<View>,
+    /// Pictures stand still.
+    pub reduced_motion: bool,
+    /// The window's own file chooser instead of the desktop's.
+    pub own_chooser: bool,
     /// The form at the end of the last session.
     pub form: Option<RunConfig>,
+    /// What was filled into it; other values were set by hand.
+    pub suggested: Option<RunConfig>,
     /// The arrangement of the views, as JSON.
     pub layout: Option<String>,
 }
@@ -54,7 +70,14 @@ impl Default for Settings {
             log_loss: false,
             recent_models: Vec::new(),
             recent_data: Vec::new(),
+            recent_runs: Vec::new(),
+            recent_others: Vec::new(),
+            start_page: true,
+            explained: Vec::new(),
+            reduced_motion: false,
+            own_chooser: false,
             form: None,
+            suggested: None,
             layout: None,
         }
     }
@@ -75,6 +98,31 @@ impl Settings {
                 Self::default()
             }
         }
+    }
+
+    /// The recent paths that fit this purpose, newest first.
+    pub fn recent(&self, purpose: Purpose) -> &[PathBuf] {
+        match purpose {
+            Purpose::Model => &self.recent_models,
+            Purpose::DataDir | Purpose::TrainFile | Purpose::DevFile => &self.recent_data,
+            Purpose::Run => &self.recent_runs,
+            Purpose::RunsDir | Purpose::ExportDir | Purpose::OpenSettings | Purpose::SaveSettings => {
+                &self.recent_others
+            }
+        }
+    }
+
+    /// Puts a path first among the recent ones of its purpose.
+    pub fn remember(&mut self, purpose: Purpose, path: PathBuf) {
+        let list = match purpose {
+            Purpose::Model => &mut self.recent_models,
+            Purpose::DataDir | Purpose::TrainFile | Purpose::DevFile => &mut self.recent_data,
+            Purpose::Run => &mut self.recent_runs,
+            Purpose::RunsDir | Purpose::ExportDir | Purpose::OpenSettings | Purpose::SaveSettings => {
+                &mut self.recent_others
+            }
+        };
+        remember(list, path);
     }
 
     /// As text for the window's storage.

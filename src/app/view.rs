@@ -1,4 +1,4 @@
-//! The views of the window: their names, tooltips and shortcuts.
+//! The views of the window: their names, tooltips and shortcuts; the pages in front of them.
 
 use egui::Key;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ impl View {
             ),
             Self::Playground => (
                 "Playground",
-                "One prompt, answered by the base model, the merged model, single experts and random routes",
+                "Try the model: a text read by a classifier, or a prompt answered by a language model, in every way of running it",
                 Key::Num6,
             ),
             Self::Export => ("Export", "Files for other programs, each with a certificate", Key::Num7),
@@ -70,4 +70,13 @@ impl View {
     pub fn digit(self) -> Key {
         self.describe().2
     }
+}
+
+/// A page in front of all views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// What AdaMix does, and where to begin.
+    Start,
+    /// What each view shows, and the glossary.
+    Help,
 }

@@ -7,7 +7,7 @@
 //! ```json
 //! {
 //!   "format": "adamix-certificate", "version": 1, "created": "...Z", "tool": "adamix 0.1.0",
-//!   "target": "adapter", "dtype": "f32", "passed": true, "problems": [],
+//!   "target": "adapter", "step": 400, "checkpoint": "best", "dtype": "f32", "passed": true, "problems": [],
 //!   "worst_tensor": "layers.0.ffn.down.weight",
 //!   "probe": {"rows", "outputs", "max_abs_delta", "mean_abs_delta", "flipped", "tolerance"},
 //!   "tensors": [{"name", "max_abs_error", "max_rel_error", "problem"}],
@@ -15,6 +15,7 @@
 //! }
 //! ```
 
+use super::checkpoint_choice::{Checkpoint, WeightsOf};
 use super::export::target::certificate_name;
 use super::export::{self, ExportTarget};
 use super::json::{read_json, write_json};
@@ -97,6 +98,12 @@ pub struct Certificate {
     /// What was exported; absent when the files could not be read.
     #[serde(default, with = "certificate_name")]
     pub target: Option<ExportTarget>,
+    /// Training steps of the weights; absent in certificates of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// Why these weights: `best`, `last` or the step that was asked for; absent where they were in training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
     /// How the tensors are stored.
     pub dtype: NumberFormat,
     /// The name of that format where it is a quantised one, which `dtype` cannot say.
@@ -201,6 +208,22 @@ pub(super) fn scalar_format(store: NumberFormat) -> NumberFormat {
 }
 
 impl Certificate {
+    /// Which weights the export holds; absent in certificates of earlier versions.
+    pub fn weights(&self) -> Option<WeightsOf> {
+        Some(WeightsOf { step: self.step?, checkpoint: self.checkpoint })
+    }
+
+    /// Names the weights in the certificate of `dir`.
+    pub(super) fn of_weights(mut self, dir: &Path, weights: WeightsOf) -> Result<Self> {
+        (self.step, self.checkpoint) = (Some(weights.step), weights.checkpoint);
+        self.write(dir)?;
+        Ok(self)
+    }
+
+    fn write(&self, dir: &Path) -> Result<()> {
+        write_json(&dir.join(CERTIFICATE_FILE), self).context("writing the certificate")
+    }
+
     fn begin(dir: &Path, store: NumberFormat) -> Self {
         let (target, dtype) = (ExportTarget::of(dir), scalar_format(store));
         let mut certificate = Self {
@@ -255,7 +278,7 @@ impl Certificate {
         let (temporary, place) = (dir.display().to_string(), atomic::destination(dir).display().to_string());
         self.problems.iter_mut().for_each(|problem| *problem = problem.replace(&temporary, &place));
         self.tensors.iter_mut().filter_map(|t| t.problem.as_mut()).for_each(|p| *p = p.replace(&temporary, &place));
-        write_json(&dir.join(CERTIFICATE_FILE), &self).context("writing the certificate")?;
+        self.write(dir)?;
         Ok(self)
     }
 

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`run_dir`] | `runs/<name>/`, its `run.toml` and `lock` |
 //! | [`recorder`] | `metrics.jsonl`, `routes.bin`, `events.log`, TensorBoard event files |
-//! | [`checkpoint`] | `checkpoint-N/` |
+//! | [`checkpoint`], [`checkpoint_choice`] | `checkpoint-N/`, and which of them is meant |
 //! | [`export`] | `adapter.safetensors`, `experts.safetensors`; AdapterHub, PEFT and Hugging Face directories, GGUF |
 //! | [`import`] | PEFT directories, checkpoints of the reference code |
 //! | [`torch_file`] | `torch.save`, by a reader that executes nothing ([`pickle`]) |
@@ -19,6 +19,7 @@
 
 pub mod certificate;
 pub mod checkpoint;
+pub mod checkpoint_choice;
 pub mod export;
 pub mod import;
 pub mod json;

@@ -1,6 +1,6 @@
 //! Builders of arguments, and settings from flags and a run file: one flag for each entry of [`keys::KEYS`].
 
-use crate::config::{DeviceChoice, RunConfig, keys, presets};
+use crate::config::{DeviceChoice, RunConfig, belonging, keys, presets};
 use crate::error::{Context as _, Error, Result};
 use clap::builder::TypedValueParser as _;
 use clap::parser::ValueSource;
@@ -73,7 +73,7 @@ fn flag(key: &'static keys::Key) -> Arg {
         .long(key.flag)
         .aliases(key.aliases.iter().copied())
         .help(key.help)
-        .long_help(key.tooltip())
+        .long_help(key.flag_help())
         .hide_possible_values(true)
         .allow_hyphen_values(false)
         .help_heading(match key.path.split_once('.') {
@@ -106,32 +106,63 @@ pub fn dashed(argument: OsString) -> OsString {
     }
 }
 
-/// The settings these flags ask for: defaults, then the preset, then the run file, then the flags.
+/// The settings these flags ask for: defaults, then the preset, then the run file, then the flags. What is said and does
+/// not count for the task, method or mixture is refused by name.
 pub fn settings(matches: &ArgMatches) -> Result<RunConfig> {
+    settings_and(matches, |_| {})
+}
+
+/// As [`settings`], with what other flags of the command say about them.
+pub fn settings_and(matches: &ArgMatches, adjust: impl FnOnce(&mut RunConfig)) -> Result<RunConfig> {
     let mut config = match matches.get_one::<String>("preset") {
         Some(name) => preset(name)?,
         None if matches.get_flag("lab") || !names_its_own(matches) => preset("lab")?,
         None => RunConfig::default(),
     };
+    let mut file = Table::new();
     if let Some(path) = matches.get_one::<PathBuf>("config") {
-        config = over(&config, &read_run_file(path)?).with_context(|| format!("run file {}", path.display()))?;
+        file = read_run_file(path)?;
+        config = over(&config, &file).with_context(|| format!("run file {}", path.display()))?;
     }
     apply_flags(&mut config, matches)?;
+    adjust(&mut config);
+    let file = Value::Table(file);
+    let said = |key: &keys::Key| {
+        let in_file = key.path.split('.').try_fold(&file, |section, name| section.get(name)).is_some();
+        match is_typed(matches, key.path) {
+            true => Some(format!("--{}", key.flag)),
+            false => in_file.then(|| format!("{} (run file)", key.path)),
+        }
+    };
+    // What a preset said for its own task is not the user's.
+    let refusals: Vec<String> = belonging::foreign(&config)?
+        .iter()
+        .filter_map(|found| Some(found.refusal(&said(found.key)?, &config)))
+        .collect();
+    if !refusals.is_empty() {
+        return Err(Error::config(refusals.join("\n")));
+    }
+    config = belonging::without_foreign(&config)?;
     config.validate()?;
     Ok(config)
 }
 
+/// Whether the flag of this name stands on the command line.
+fn is_typed(matches: &ArgMatches, name: &str) -> bool {
+    matches.value_source(name) == Some(ValueSource::CommandLine)
+}
+
 /// Whether a run file, a model or data are named; otherwise it is the lab, with the settings that go with it.
 fn names_its_own(matches: &ArgMatches) -> bool {
-    let typed = |path: &str| matches.value_source(path) == Some(ValueSource::CommandLine);
-    ["config", "model.path", "data.task", "data.path", "data.train_file"].into_iter().any(typed)
+    ["config", "model.path", "data.task", "data.path", "data.train_file"]
+        .into_iter()
+        .any(|name| is_typed(matches, name))
 }
 
 /// Sets what was typed as a flag; leaves the rest alone.
 pub fn apply_flags(config: &mut RunConfig, matches: &ArgMatches) -> Result<()> {
     for key in keys::KEYS {
-        let typed = matches.value_source(key.path) == Some(ValueSource::CommandLine);
-        if let Some(text) = matches.get_one::<String>(key.path).filter(|_| typed) {
+        if let Some(text) = matches.get_one::<String>(key.path).filter(|_| is_typed(matches, key.path)) {
             keys::set(config, key.path, text)?;
         }
     }
@@ -247,6 +278,38 @@ mod tests {
             apply_flags(&mut config, &matches).unwrap();
             assert_eq!(config, RunConfig::default(), "{}", key.flag);
         }
+    }
+
+    #[test]
+    fn what_does_not_belong_to_the_task_is_refused_by_name() {
+        let refusal = |arguments: &[&str]| parse(arguments).unwrap_err().to_string();
+        let err = refusal(&["--task", "sst2", "--data", "glue", "--train-file", "mini.tsv"]);
+        assert!(
+            err.starts_with("--train-file does not belong to task sst2; it counts with task custom or text"),
+            "{err}"
+        );
+        let err = refusal(&["--task", "custom", "--train-file", "a.csv", "--data", "glue"]);
+        assert!(err.starts_with("--data does not belong to task custom"), "{err}");
+        let err = refusal(&["--lab", "--data", "texts", "--train-file", "chat.jsonl"]);
+        assert!(err.contains("--data does not belong to task lab") && err.contains("--train-file does not"), "{err}");
+        assert!(refusal(&["--train-file", "a.csv"]).contains("--train-file does not belong to task lab"));
+        assert!(refusal(&["--lab", "--lora-rank", "8"]).contains("--lora-rank does not belong to kind adapter"));
+        assert!(refusal(&["--lab", "--method", "head-only", "--num-experts", "8"]).contains("method head-only"));
+        // What says nothing is no contradiction.
+        parse(&["--lab", "--lora-rank", "4", "--train-file", ""]).unwrap();
+
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("run.toml");
+        std::fs::write(&file, "[data]\ntask = \"sst2\"\npath = \"glue\"\ntrain_file = \"mini.tsv\"\n").unwrap();
+        let err = refusal(&["-c", file.to_str().unwrap()]);
+        assert!(err.starts_with("data.train_file (run file) does not belong to task sst2"), "{err}");
+    }
+
+    #[test]
+    fn a_preset_of_another_task_leaves_nothing_behind() {
+        let config = parse(&["--preset", "sst2-bert-base", "--task", "custom", "--train-file", "a.csv"]).unwrap();
+        assert_eq!((config.data.path.as_str(), config.data.train_file.as_str()), ("", "a.csv"));
+        assert_eq!(config.train.num_train_epochs, 40.0);
     }
 
     #[test]

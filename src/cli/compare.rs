@@ -2,13 +2,17 @@
 
 use super::results::fixed_width;
 use super::{Done, args, out, runs};
-use crate::artifact::RunDir;
+use crate::artifact::{RunDir, checkpoint_choice};
 use crate::config::keys;
 use crate::error::{Error, Result};
 use crate::eval::EvalReport;
 use crate::format;
-use crate::protocol::RunSummary;
+use crate::machine::facts;
+use crate::protocol::{Checkpoint, RunSummary, WeightsOf};
+use crate::records::EndRecord;
 use crate::workflow::runs::RecordedMetrics;
+use crate::workflow::saved_run::Opened;
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,6 +26,10 @@ struct ComparedRun {
     path: PathBuf,
     metric: String,
     higher_is_better: bool,
+    /// Training steps of the weights in the report.
+    step: Option<u64>,
+    /// Why these.
+    checkpoint: Option<Checkpoint>,
     /// Absent while the run has not ended.
     report: Option<EvalReport>,
     steps: Option<u64>,
@@ -41,6 +49,11 @@ pub(super) fn command() -> Command {
         .about("Show two or more runs, or evaluations saved with eval --json, side by side")
         .arg(args::paths("runs", "RUN").help("Run directories, names of runs, or files of eval --json"))
         .arg(runs::root_argument())
+        .arg(runs::checkpoint_argument().help(
+            "The checkpoint of each run: the one with the best metric (the first of equals), the newest, or the one of step N. \
+             Its scores are measured now where the run's record has those of other weights",
+        ))
+        .arg(args::threads())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
@@ -51,25 +64,50 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
 }
 
 fn entry(path: &Path, matches: &ArgMatches) -> Result<ComparedRun> {
-    if path.is_file() { of_file(path) } else { of_run(runs::open_named(path, matches)?) }
+    if path.is_file() {
+        return of_file(path);
+    }
+    let run = runs::open_named(path, matches)?;
+    let mut entry = of_run(&run)?;
+    if matches.value_source("checkpoint") == Some(ValueSource::CommandLine) {
+        of_checkpoint(&mut entry, &run, runs::checkpoint(matches), matches)?;
+    }
+    Ok(entry)
 }
 
-fn of_run(run: RunDir) -> Result<ComparedRun> {
-    let RecordedMetrics { progress, start, end, .. } = RecordedMetrics::read(&run)?;
-    let summary = RunSummary::new(&run, &progress, false);
+/// Puts the scores of this checkpoint into the entry, measured where they are not recorded.
+fn of_checkpoint(entry: &mut ComparedRun, run: &RunDir, which: Checkpoint, matches: &ArgMatches) -> Result<()> {
+    let WeightsOf { step, checkpoint } = checkpoint_choice::resolve(run, which)?;
+    entry.checkpoint = checkpoint;
+    if entry.step != Some(step) {
+        let pool = facts::pool(args::given(matches, "threads").unwrap_or(run.config().model.threads), 0)?;
+        let report =
+            pool.install(|| Opened::open(run, Checkpoint::Step(step))?.compare(run.config().eval.random_routes))?;
+        (entry.step, entry.report) = (Some(step), Some(report));
+    }
+    Ok(())
+}
+
+/// As the run's record has it: the comparison at its end is one of the best weights.
+fn of_run(run: &RunDir) -> Result<ComparedRun> {
+    let RecordedMetrics { progress, start, end, .. } = RecordedMetrics::read(run)?;
+    let summary = RunSummary::new(run, &progress, false);
+    let compared = end.as_ref().filter(|end| end.report.is_some());
     Ok(ComparedRun {
         name: run.name(),
         path: run.path().to_owned(),
         metric: start.metric,
         higher_is_better: start.higher_is_better,
         tokens_per_s: end.as_ref().map(|end| end.tokens_per_s),
+        step: compared.map(EndRecord::weights_step),
+        checkpoint: compared.map(|end| if end.best.is_some() { Checkpoint::Best } else { Checkpoint::Last }),
         report: end.and_then(|end| end.report),
         steps: Some(summary.step),
         seconds: Some(summary.seconds),
         trained_parameters: Some(start.trained_parameters),
         merged_parameters: Some(start.merged_parameters),
         differs: BTreeMap::new(),
-        run: Some(run),
+        run: Some(run.clone()),
     })
 }
 
@@ -125,6 +163,7 @@ fn print(entries: &[ComparedRun]) -> Result<()> {
         ("ensemble", score(&|report| Some(report.ensemble.primary))),
         ("learned nothing", score(&|report| Some(report.majority))),
         ("merged loss", score(&|report| Some(report.merged.loss))),
+        ("scores of step", count(&|entry| entry.step)),
         ("rows", count(&|entry| entry.report.as_ref().map(|report| report.rows as u64))),
         ("steps", count(&|entry| entry.steps)),
         ("seconds", count(&|entry| entry.seconds.map(|seconds| seconds.round() as u64))),

@@ -25,14 +25,14 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
-    let mut config = usage(args::settings(matches))?;
     let rows = args::given(matches, "rows").unwrap_or(5);
-    if let Some(file) = matches.get_one::<String>("text") {
-        config.data.task = Task::Text;
-        let place = if Path::new(file).is_dir() { &mut config.data.path } else { &mut config.data.train_file };
-        place.clone_from(file);
-        usage(config.validate())?;
-    }
+    let config = usage(args::settings_and(matches, |config| {
+        if let Some(file) = matches.get_one::<String>("text") {
+            config.data.task = Task::Text;
+            let place = if Path::new(file).is_dir() { &mut config.data.path } else { &mut config.data.train_file };
+            place.clone_from(file);
+        }
+    }))?;
     if config.data.task == Task::Text {
         return texts::run(&config, rows, matches.get_flag("json"));
     }

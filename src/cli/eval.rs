@@ -2,10 +2,11 @@
 
 use super::results::{EvalResult, comparison, score_cells, score_columns, texts};
 use super::{Done, args, out, runs, score, usage};
+use crate::artifact::RunDir;
 use crate::error::{Error, Result};
 use crate::format;
 use crate::machine::facts;
-use crate::protocol::MergePlan;
+use crate::protocol::{MergePlan, WeightsOf};
 use crate::workflow::saved_run::Opened;
 use crate::workflow::written_texts::{WritePlan, write_and_score};
 use clap::{Arg, ArgMatches, Command};
@@ -76,7 +77,7 @@ pub(super) fn dev_file() -> Arg {
 /// Opens the run these arguments name and hands it to `job` inside a compute pool.
 pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Done + Send) -> Done {
     let dir = runs::open(matches)?;
-    let which = usage(runs::checkpoint(matches))?;
+    let which = runs::checkpoint(matches);
     let dev_file = matches.try_get_one::<PathBuf>("dev-file").ok().flatten().cloned();
     let pool = facts::pool(args::given(matches, "threads").unwrap_or(dir.config().model.threads), 0)?;
     pool.install(|| {
@@ -88,9 +89,14 @@ pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Don
     })
 }
 
+/// A run and which of its weights: `runs/lab, step 400 (best checkpoint)`.
+pub(super) fn about(dir: &RunDir, weights: WeightsOf) -> String {
+    format!("{}, {weights}", dir.path().display())
+}
+
 /// Which checkpoint of which run was opened.
 pub(super) fn title(opened: &Opened) -> Result<()> {
-    out::line(&format!("{} after {} steps", opened.dir.path().display(), opened.step))
+    out::line(&about(&opened.dir, opened.weights))
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
@@ -108,7 +114,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         let written = plan.map(|plan| write_and_score(&opened.subject, &opened.config, &plan, &|_| true));
         let written = written.transpose()?;
         let seconds = started.elapsed().as_secs_f64();
-        let result = EvalResult::new(&report, opened.dir.path(), seconds, written.as_ref());
+        let result = EvalResult::new(&report, opened, seconds, written.as_ref());
         Ok(out::result(matches.get_flag("json"), &result, || {
             title(opened)?;
             comparison(&report)?;
@@ -136,7 +142,8 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
                 "rows": weighed.rows,
                 "seconds": weighed.seconds,
                 "run_dir": opened.dir.path(),
-                "step": opened.step,
+                "step": opened.weights.step,
+                "checkpoint": opened.weights.checkpoint,
             });
             return Ok(out::json(&result)?);
         }

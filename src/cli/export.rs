@@ -68,7 +68,10 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         let plan = plan(matches, &opened.config)?;
         let reports = opened.export(&plan)?;
         let all = json!({ "exports": reports.iter().map(as_json).collect::<Vec<_>>() });
-        out::result(matches.get_flag("json"), &all, || reports.iter().try_for_each(print))?;
+        out::result(matches.get_flag("json"), &all, || {
+            eval::title(opened)?;
+            reports.iter().try_for_each(print)
+        })?;
         match reports.iter().find(|report| !report.certificate.passed) {
             None => Ok(()),
             Some(failed) => Err(Failure::Reported(uncertified(failed))),
@@ -93,6 +96,8 @@ fn as_json(report: &ExportReport) -> Value {
         "target": report.target,
         "dtype": report.dtype,
         "dir": report.dir,
+        "step": certificate.step,
+        "checkpoint": certificate.checkpoint,
         "passed": certificate.passed,
         "max_abs_diff": certificate.probe.max_abs_delta,
         "tolerance": certificate.probe.tolerance,

@@ -1,7 +1,7 @@
 //! `adamix generate`: texts from a language model.
 
 use super::args::{given, option, path, switch, threads, whole};
-use super::{Done, out, runs, usage};
+use super::{Done, eval, out, runs, usage};
 use crate::artifact::RunDir;
 use crate::config::ModelConfig;
 use crate::data::text::TextEncoder;
@@ -12,7 +12,7 @@ use crate::eval::generate::{
 use crate::format;
 use crate::machine::{device, facts};
 use crate::model::BaseModel as _;
-use crate::protocol::Checkpoint;
+use crate::protocol::{Checkpoint, WeightsOf};
 use crate::rng::SeedStream;
 use crate::workflow::generate::TextGenerator;
 use crate::workflow::saved_run::Opened;
@@ -137,6 +137,8 @@ struct Writer {
     /// The prompt layout that a run was trained with.
     layout: Option<TextEncoder>,
     routes: Routes,
+    /// The run, and which of its weights write.
+    run: Option<(RunDir, WeightsOf)>,
 }
 
 /// Which of a run's experts run.
@@ -186,7 +188,8 @@ fn run_writer(dir: &RunDir, checkpoint: Checkpoint, mode: RunMode) -> Result<Wri
     };
     let device = device::name(model.base.device());
     let generator = TextGenerator::new(model, data.encoder.codec.clone(), device)?;
-    Ok(Writer { generator, layout: Some(data.encoder.clone()), routes })
+    let layout = Some(data.encoder.clone());
+    Ok(Writer { generator, layout, routes, run: Some((dir.clone(), opened.weights)) })
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
@@ -195,7 +198,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     let prompts = prompts(matches)?;
     let named = matches.get_one::<PathBuf>("run");
     let dir = named.map(|named| runs::open_named(named, matches)).transpose()?;
-    let checkpoint = usage(runs::checkpoint(matches))?;
+    let checkpoint = runs::checkpoint(matches);
     let of_run = dir.as_ref().map_or(0, |dir| dir.config().model.threads);
     let pool = facts::pool(given(matches, "threads").unwrap_or(of_run), 0)?;
     pool.install(|| {
@@ -204,27 +207,31 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
             None => {
                 let path = matches.get_one::<PathBuf>("model").map_or(Path::new(""), PathBuf::as_path);
                 let generator = TextGenerator::open(path, &ModelConfig { device, ..ModelConfig::default() })?;
-                Writer { generator, layout: None, routes: Routes::Plain }
+                Writer { generator, layout: None, routes: Routes::Plain, run: None }
             }
         };
-        let Writer { generator, layout, routes } = writer;
+        let Writer { generator, layout, routes, run } = &writer;
+        if let Some((dir, weights)) = run {
+            out::note(&eval::about(dir, *weights));
+        }
         generator.warning.iter().for_each(|warning| out::note(&format!("warning: {warning}")));
         let system = matches.get_one::<String>("system").map(String::as_str);
         let chat = (matches.get_flag("chat"), system);
         let tokens = prompts.iter().map(|prompt| generator.prompt(layout.as_ref(), chat, prompt));
         let tokens = tokens.collect::<Result<Vec<_>>>()?;
-        let options = GenerateOptions { stop_ids: generator.stops(), routes, ..options(matches) };
-        Ok(write(&generator, &prompts, &tokens, &options, matches)?)
+        let options = GenerateOptions { stop_ids: generator.stops(), routes: *routes, ..options(matches) };
+        Ok(write(&writer, &prompts, &tokens, &options, matches)?)
     })
 }
 
 fn write(
-    generator: &TextGenerator,
+    writer: &Writer,
     prompts: &[String],
     tokens: &[Vec<u32>],
     options: &GenerateOptions,
     matches: &ArgMatches,
 ) -> Result<()> {
+    let generator = &writer.generator;
     let (json, many) = (matches.get_flag("json"), matches.contains_id("prompts"));
     // One text appears while it is written, if somebody watches.
     let live = !json && prompts.len() == 1 && !many && std::io::stdout().is_terminal();
@@ -255,11 +262,14 @@ fn write(
     let rate = written as f64 / seconds.max(1e-9);
     if json {
         let peak = facts::peak_memory();
-        return out::event(
-            "done",
-            &json!({ "read_tokens": read, "written_tokens": written, "seconds": seconds, "tokens_per_second": rate,
-                "peak_memory": peak, "device": generator.device }),
-        );
+        let mut done = json!({ "read_tokens": read, "written_tokens": written, "seconds": seconds,
+            "tokens_per_second": rate, "peak_memory": peak, "device": generator.device });
+        if let Some((dir, weights)) = &writer.run {
+            done["run_dir"] = json!(dir.path());
+            done["step"] = json!(weights.step);
+            done["checkpoint"] = json!(weights.checkpoint);
+        }
+        return out::event("done", &done);
     }
     log::info!("{read} tokens read, {written} written in {}: {rate:.1} tokens/s", format::duration(seconds));
     Ok(())

@@ -32,7 +32,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     if matches.get_flag("look") {
         return Ok(print(&found, None, matches.get_flag("json"))?);
     }
-    let config = usage(args::settings(matches))?;
+    let config = usage(args::settings_and(matches, |config| config.mixture.kind = found.mixture.kind))?;
     let dir = facts::pool(config.model.threads, 0)?.install(|| import::open_as_run(&config, &found))?;
     Ok(print(&found, Some(dir.path()), matches.get_flag("json"))?)
 }

@@ -6,14 +6,14 @@
 use super::{Done, out, runs, study};
 use crate::analysis::expert_stats::{CosineOf, norm};
 use crate::analysis::routing_stats::RoutingSnapshot;
-use crate::artifact::{RunDir, checkpoint};
+use crate::artifact::{RunDir, checkpoint, checkpoint_choice};
 use crate::config::{MixtureKind, choice_name};
 use crate::error::Result;
 use crate::format;
 use crate::mixture::{SIDES, Side};
-use crate::protocol::Checkpoint;
+use crate::protocol::{Checkpoint, WeightsOf};
+use crate::workflow::runs as run_files;
 use crate::workflow::snapshot::Banks;
-use crate::workflow::{runs as run_files, saved_run};
 use clap::{ArgMatches, Command};
 use serde::Serialize;
 
@@ -56,7 +56,8 @@ struct ExpertRow {
 #[derive(Debug, Serialize)]
 struct Inspection {
     run_dir: std::path::PathBuf,
-    step: u64,
+    #[serde(flatten)]
+    weights: WeightsOf,
     parameters: Vec<Parameter>,
     routing: Vec<RoutingRow>,
     experts: Vec<ExpertRow>,
@@ -77,13 +78,13 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         return study::run(matches);
     }
     let dir = runs::open(matches)?;
-    let inspection = inspect(&dir, super::usage(runs::checkpoint(matches))?)?;
+    let inspection = inspect(&dir, runs::checkpoint(matches))?;
     Ok(out::result(matches.get_flag("json"), &inspection, || print(&inspection))?)
 }
 
 fn inspect(dir: &RunDir, which: Checkpoint) -> Result<Inspection> {
-    let step = saved_run::checkpoint_step(dir, which)?;
-    let data = checkpoint::read(dir, step)?;
+    let weights = checkpoint_choice::resolve(dir, which)?;
+    let data = checkpoint::read(dir, weights.step)?;
     let parameters = data.tensors.iter().map(|tensor| Parameter {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
@@ -93,9 +94,9 @@ fn inspect(dir: &RunDir, which: Checkpoint) -> Result<Inspection> {
     let banks = Banks::of_tensors(&data.tensors)?;
     Ok(Inspection {
         run_dir: dir.path().to_owned(),
-        step,
+        weights,
         parameters: parameters.collect(),
-        routing: routing_rows(&run_files::route_counts(dir, banks.sites.clone(), step)?.snapshot()),
+        routing: routing_rows(&run_files::route_counts(dir, banks.sites.clone(), weights.step)?.snapshot()),
         experts: expert_rows(dir.config().mixture.kind, &banks, &banks.at_start_of(dir)?),
     })
 }
@@ -127,7 +128,7 @@ fn expert_rows(kind: MixtureKind, now: &Banks, start: &Banks) -> Vec<ExpertRow> 
 }
 
 fn print(inspection: &Inspection) -> Result<()> {
-    out::line(&format!("{} after {} steps", inspection.run_dir.display(), inspection.step))?;
+    out::line(&format!("{}, {}", inspection.run_dir.display(), inspection.weights))?;
     let header = out::row("trained tensor", ["shape", "values", "norm"]);
     let rows = inspection.parameters.iter().map(|parameter| {
         let shape = parameter.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");

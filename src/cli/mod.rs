@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod causes;
 mod compare;
 mod data;
 mod doctor;
@@ -26,6 +27,7 @@ mod score;
 mod study;
 mod texts;
 mod train;
+mod try_it;
 mod window;
 
 use crate::config::WindowOptions;
@@ -110,11 +112,12 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
 type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> Done);
 
 /// The commands that need only their arguments, in the order of the help.
-const COMMANDS: [CommandEntry; 14] = [
+const COMMANDS: [CommandEntry; 15] = [
     (train::command, train::run),
     (train::resume_command, train::resume),
     (eval::command, eval::run),
     (eval::merge_command, eval::merge),
+    (try_it::command, try_it::run),
     (export::command, export::run),
     (import::command, import::run),
     (inspect::command, inspect::run),

@@ -3,7 +3,8 @@
 use super::out;
 use crate::format;
 use crate::records::{CheckpointData, EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth};
-use crate::train::observer::Observer;
+use crate::train::observer::{Evaluating, Observer};
+use crate::train::trainer::Trainer;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::path::PathBuf;
@@ -96,6 +97,13 @@ impl Observer for Progress {
             record.device,
             record.threads
         ));
+    }
+
+    fn on_evaluating(&mut self, _trainer: &Trainer, progress: Evaluating) {
+        if let Sink::Bar(bar) = &self.sink {
+            let what = if progress.comparison { "comparing merged and unmerged" } else { "evaluating" };
+            bar.set_message(format!("{what}: {:.0} %", 100.0 * progress.share));
+        }
     }
 
     fn on_step(&mut self, record: &StepRecord) {

@@ -1,12 +1,15 @@
 //! Results, for people and for programs.
 
 use super::out;
+use crate::analysis::verdict;
 use crate::error::Result;
 use crate::eval::{Band, EvalReport, Scores};
 use crate::format;
-use crate::protocol::WriteReport;
-use crate::records::{EndReason, EndRecord, StartRecord};
+use crate::protocol::{TextScores, WeightsOf, WriteReport};
+use crate::records::{EndReason, EndRecord, EvalRecord, StartRecord};
+use crate::workflow::saved_run::Opened;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Scores in the deciding metric.
@@ -87,12 +90,14 @@ impl<'a> TrainResult<'a> {
     }
 
     /// Writes it to stdout: an event for programs, or a table for people.
-    pub fn show(&self, json: bool) -> Result<()> {
+    /// `evals`: the run's evaluations, for the verdict.
+    pub fn show(&self, json: bool, evals: &[EvalRecord]) -> Result<()> {
         if json {
             return out::event("result", self);
         }
         if let Some(report) = self.report {
             comparison(report)?;
+            out::line(&verdict::verdict(report, &[], evals).text)?;
         }
         out::line(&format!(
             "{} after {} steps in {}: {} tokens/s, peak memory {:.0} MB, {} parameters trained, {} stay after merging",
@@ -118,6 +123,9 @@ pub struct EvalResult<'a> {
     random: Band,
     seconds: f64,
     run_dir: &'a Path,
+    /// Which of the run's weights were measured: `step` and `checkpoint`.
+    #[serde(flatten)]
+    weights: WeightsOf,
     report: &'a EvalReport,
     /// What was written, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,23 +134,36 @@ pub struct EvalResult<'a> {
 
 impl<'a> EvalResult<'a> {
     /// Of one evaluation that took so many seconds, with the texts that were written.
-    pub fn new(report: &'a EvalReport, run_dir: &'a Path, seconds: f64, written: Option<&'a WriteReport>) -> Self {
+    pub fn new(report: &'a EvalReport, opened: &'a Opened, seconds: f64, written: Option<&'a WriteReport>) -> Self {
         Self {
             metric: &report.metric,
             rows: report.rows,
             scores: PrimaryScores::of(Some(report)),
             random: report.random_band(),
             seconds,
-            run_dir,
+            run_dir: opened.dir.path(),
+            weights: opened.weights,
             report,
             written,
         }
     }
 }
 
+/// The report's fields, and which checkpoint of which run it is about.
+pub fn with_run(run: &Path, weights: WeightsOf, report: &impl Serialize) -> Result<()> {
+    let mut all = Map::new();
+    if let Value::Object(fields) = json!(report) {
+        all.extend(fields);
+    }
+    all.insert("run_dir".to_owned(), json!(run));
+    all.insert("step".to_owned(), json!(weights.step));
+    all.insert("checkpoint".to_owned(), json!(weights.checkpoint));
+    out::json(&all)
+}
+
 /// Scores of what each way of running the model wrote, and some answers side by side.
 pub fn texts(report: &WriteReport) -> Result<()> {
-    let mut rows = vec![vec![format!("{} answers", format::count(report.inputs))]];
+    let mut rows = vec![vec![format::counted(report.inputs, "answer")]];
     for (number, by) in report.ways.iter().enumerate() {
         let named = by.scores.named();
         if number == 0 {
@@ -152,6 +173,10 @@ pub fn texts(report: &WriteReport) -> Result<()> {
     }
     out::line("")?;
     out::table(&rows)?;
+    out::line(&report.describe_inputs())?;
+    if let Some(first) = report.ways.first() {
+        undefined(&first.scores)?;
+    }
     let apart: Vec<_> = report.ways.iter().filter_map(|by| Some((by.way, by.bleu_minus_merged?))).collect();
     for (way, apart) in &apart {
         out::line(&format!("BLEU of {way} minus BLEU of merged: {}", apart.describe()))?;
@@ -168,6 +193,11 @@ pub fn texts(report: &WriteReport) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The scores that the references do not define, with the reason.
+pub fn undefined(scores: &TextScores) -> Result<()> {
+    scores.undefined.iter().try_for_each(|score| out::line(&format!("no {}: {}", score.name, score.reason)))
 }
 
 /// Merged against unmerged as a table: one way of running the model in each row.

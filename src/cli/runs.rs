@@ -30,20 +30,14 @@ pub fn root_argument() -> Arg {
 /// Which checkpoint of the run.
 pub fn checkpoint_argument() -> Arg {
     option("checkpoint", "best|last|N")
+        .value_parser(|text: &str| text.parse::<Checkpoint>().map_err(|err| err.to_string()))
         .default_value("best")
-        .help("The checkpoint: the one with the best metric, the newest, or the one of step N")
+        .help("The checkpoint: the one with the best metric (the first of equals), the newest, or the one of step N")
 }
 
 /// What `--checkpoint` says.
-pub fn checkpoint(matches: &ArgMatches) -> Result<Checkpoint> {
-    let text = matches.get_one::<String>("checkpoint").map_or("best", String::as_str);
-    match text.trim_start_matches("checkpoint-") {
-        "best" => Ok(Checkpoint::Best),
-        "last" => Ok(Checkpoint::Last),
-        step => step.parse().map(Checkpoint::Step).map_err(|_| {
-            Error::config(format!("--checkpoint {text:?} is not a checkpoint; give best, last or the number of a step"))
-        }),
-    }
+pub fn checkpoint(matches: &ArgMatches) -> Checkpoint {
+    matches.get_one("checkpoint").copied().unwrap_or_default()
 }
 
 /// The directory that holds the runs, as `--runs-dir` says or by default.

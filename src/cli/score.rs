@@ -1,5 +1,6 @@
 //! `adamix score`: generated texts against reference texts.
 
+use super::results::undefined;
 use super::{Done, Failure, args, out};
 use crate::data::references::{ReferenceLayout, References, read_outputs, read_references, read_text};
 use crate::error::{Context as _, Error, Result};
@@ -156,6 +157,7 @@ fn print(entries: &[ScoredFile]) -> Result<()> {
         rows.push(out::row(label, entries.iter().map(cell)));
     }
     out::table(&rows)?;
+    undefined(&first.scores)?;
     for entry in entries.iter().filter(|entry| entry.scores.empty_outputs > 0) {
         let count = format::count(entry.scores.empty_outputs);
         out::line(&format!("{count} of the generated texts are empty: {}", entry.file.display()))?;

@@ -1,7 +1,8 @@
-//! `adamix inspect --averages` and `--rounding`: three averages of the experts, and what number formats cost.
+//! `adamix inspect --causes`, `--averages` and `--rounding`: what the draw causes, three averages of the experts, and what
+//! number formats cost.
 
-use super::results::{score_cells, score_columns};
-use super::{Done, args, eval, out, usage};
+use super::results::{score_cells, score_columns, with_run};
+use super::{Done, args, causes, eval, out, usage};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::format;
@@ -11,13 +12,21 @@ use crate::protocol::{
 use crate::workflow::saved_run::Opened;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
 
 /// The flags, for `inspect`.
 pub fn arguments() -> Vec<Arg> {
     let targets = ExportTarget::all().map(ExportTarget::as_str);
     vec![
+        args::switch("causes").group("study").help(
+            "Measure what the draw causes: the disagreement of the two passes for each layer that differs, the consensus of the \
+             experts, and each layer on each expert and without its modules on some evaluation rows",
+        ),
+        args::whole("after", "STEP", 0..=1 << 40)
+            .requires("causes")
+            .help("Count the passes' disagreement after this step [default: a quarter of all]"),
+        args::whole("probe-rows", "N", 0..=1 << 32)
+            .requires("causes")
+            .help("Evaluation rows on which experts are pinned; 0: only what the files say, without the model [default: 256]"),
         args::switch("averages").group("study").help(
             "Average the experts' factors (AdaMix), their products and their answers, and measure each on the evaluation rows",
         ),
@@ -32,7 +41,7 @@ pub fn arguments() -> Vec<Arg> {
                 "Measure what each number format would do to these exports, before anything is written; hf and gguf are \
                  whole models, all others hold the merged module [default: merged]",
             ),
-        args::switch("causes")
+        args::switch("by-layer")
             .requires("rounding")
             .help("Round each layer alone too, to see which causes the change"),
         eval::weights_argument().requires("rounding"),
@@ -43,20 +52,23 @@ pub fn arguments() -> Vec<Arg> {
 
 /// Whether these flags ask for a study.
 pub fn wanted(matches: &ArgMatches) -> bool {
-    matches.get_flag("averages") || matches.contains_id("rounding")
+    matches.get_flag("causes") || matches.get_flag("averages") || matches.contains_id("rounding")
 }
 
 pub fn run(matches: &ArgMatches) -> Done {
+    if matches.get_flag("causes") {
+        return causes::run(matches);
+    }
     let merge = usage(eval::merge_plan(matches))?;
     eval::with_opened(matches, |opened| {
         let json = matches.get_flag("json");
         if matches.get_flag("averages") {
             let report = opened.averages()?;
-            if json { with_run(opened, &report)? } else { averages(opened, &report)? }
+            if json { with_run(opened.dir.path(), opened.weights, &report)? } else { averages(opened, &report)? }
         } else {
             let merge = merge.unwrap_or_else(|| MergePlan::own(&opened.config.mixture));
             let report = opened.rounding(&plan(matches, &opened.config, merge))?;
-            if json { with_run(opened, &report)? } else { rounding(opened, &report)? }
+            if json { with_run(opened.dir.path(), opened.weights, &report)? } else { rounding(opened, &report)? }
         }
         Ok(())
     })
@@ -68,18 +80,7 @@ fn plan(matches: &ArgMatches, config: &RunConfig, merge: MergePlan) -> RoundingP
     let fits = |target: &ExportTarget| target.refusal(config.data.task, config.mixture.kind).is_none();
     let named = |target: &ExportTarget| names.iter().any(|name| *name == target.as_str());
     let targets = ExportTarget::all().filter(|target| named(target) || all && fits(target)).collect();
-    RoundingPlan { targets, merge, causes: matches.get_flag("causes") }
-}
-
-/// The report's fields, and which checkpoint of which run it is about.
-fn with_run(opened: &Opened, report: &impl Serialize) -> Result<()> {
-    let mut all = Map::new();
-    all.insert("run_dir".to_owned(), json!(opened.dir.path()));
-    all.insert("step".to_owned(), json!(opened.step));
-    if let Value::Object(fields) = json!(report) {
-        all.extend(fields);
-    }
-    out::json(&all)
+    RoundingPlan { targets, merge, causes: matches.get_flag("by-layer") }
 }
 
 fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
@@ -138,7 +139,7 @@ fn rounding(opened: &Opened, report: &RoundingReport) -> Result<()> {
         rows.extend(files.formats.iter().map(|budget| format_row(budget, &names, report.probe_rows)));
         out::line("")?;
         out::table(&rows)?;
-        causes(files)?;
+        by_layer(files)?;
     }
     Ok(())
 }
@@ -167,7 +168,7 @@ fn format_row(budget: &FormatBudget, names: &[&str], probe_rows: usize) -> Vec<S
 }
 
 /// Which parts cause the change, a column for each format.
-fn causes(files: &FilesBudget) -> Result<()> {
+fn by_layer(files: &FilesBudget) -> Result<()> {
     let found: Vec<&FormatBudget> = files.formats.iter().filter(|format| !format.causes.is_empty()).collect();
     let Some(coarsest) = found.last() else { return Ok(()) };
     let formats = found.iter().map(|format| format.dtype.as_str().to_owned());

@@ -75,7 +75,7 @@ fn ended(dir: &Path, json: bool) -> Result<bool> {
     let detail = saved_runs::detail(dir)?;
     let Some(end) = &detail.end else { return Ok(false) };
     out::note(&format!("this run came to its end after {} steps; nothing is left to train", format::count(end.step)));
-    TrainResult::new(&detail.start, end, dir, detail.summary.seconds).show(json)?;
+    TrainResult::new(&detail.start, end, dir, detail.summary.seconds).show(json, &detail.evals)?;
     Ok(true)
 }
 
@@ -89,7 +89,9 @@ fn follow(mut run: Run, control: &Control, json: bool, quiet: bool, started: Ins
     let ended = run.go(&mut progress, control);
     progress.sink.finish();
     let end = ended?;
-    TrainResult::new(&progress.start, &end, &dir, started.elapsed().as_secs_f64()).show(json)?;
+    // A run that was resumed has evaluations from before; what cannot be read is left out of the verdict.
+    let evals = saved_runs::evaluations(&dir).unwrap_or_default();
+    TrainResult::new(&progress.start, &end, &dir, started.elapsed().as_secs_f64()).show(json, &evals)?;
     match &end.reason {
         EndReason::Finished | EndReason::EarlyStopped => Ok(()),
         EndReason::Stopped(_) => {

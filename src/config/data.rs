@@ -98,7 +98,7 @@ pub struct DataConfig {
     pub task: Task,
     /// Directory in GLUE layout for a known task; for texts one with files called train and valid.
     pub path: String,
-    /// Training file; for a known task only to override the usual name.
+    /// Training file. A run file may name one for a known task too: runs of earlier versions did.
     pub train_file: String,
     /// Evaluation file; for a known task only to override the usual name. Empty for `custom`: `dev_fraction` is held out.
     pub dev_file: String,
@@ -160,7 +160,8 @@ impl DataConfig {
             Task::Lab => {}
             Task::Text => {
                 require(found, !self.train_file.is_empty() || !self.path.is_empty(), || {
-                    "no text file chosen; give train_file, or path, a directory with train and valid files".to_owned()
+                    "no text file chosen; give train_file, or data.path, a directory with train and valid files"
+                        .to_owned()
                 });
             }
             Task::Custom => {
@@ -177,7 +178,7 @@ impl DataConfig {
                 });
             }
             _ => require(found, !self.path.is_empty() || !self.train_file.is_empty(), || {
-                "no data directory chosen; give path, a directory in GLUE layout".to_owned()
+                "no data directory chosen; give data.path, a directory in GLUE layout".to_owned()
             }),
         }
         require(found, !self.dev_file.is_empty() || (self.dev_fraction > 0.0 && self.dev_fraction < 1.0), || {
@@ -189,13 +190,13 @@ impl DataConfig {
         let regression = self.task == Task::Stsb || (self.task == Task::Custom && self.problem == Problem::Regression);
         if self.task == Task::Text {
             require(found, matches!(self.metric, Metric::Auto | Metric::Loss), || {
-                format!("metric {:?} does not fit texts; choose auto or loss", self.metric).to_lowercase()
+                format!("data.metric {:?} does not fit texts; choose auto or loss", self.metric).to_lowercase()
             });
             return;
         }
         require(found, !(regression && class_metric || !regression && regression_metric), || {
             format!(
-                "metric {:?} does not fit a {} task",
+                "data.metric {:?} does not fit a {} task",
                 self.metric,
                 if regression { "regression" } else { "classification" }
             )

@@ -8,8 +8,10 @@ use std::sync::OnceLock;
 use strsim::levenshtein;
 use toml::Value;
 
+mod condition;
 mod table;
 
+pub use condition::Condition;
 pub use table::KEYS;
 
 /// One setting.
@@ -29,6 +31,8 @@ pub struct Key {
     pub choices: &'static [&'static str],
     /// What the paper or its reference code uses; empty where neither says.
     pub paper: &'static str,
+    /// All of them must hold for it to count; empty: it always counts.
+    pub counts: &'static [Condition],
 }
 
 /// What sort of value a setting takes.
@@ -71,7 +75,7 @@ impl Key {
         if self.choices.is_empty() { self.allowed.to_owned() } else { self.choices.join(", ") }
     }
 
-    /// Help, allowed values, default and the paper's value in one text: the window's tooltip and the flag's help.
+    /// Help, allowed values, default and the paper's value in one text: the window's tooltip.
     pub fn tooltip(&self) -> String {
         let mut text = format!("{}.", self.help);
         for (what, value) in
@@ -82,6 +86,19 @@ impl Key {
             }
         }
         text
+    }
+
+    /// The flag's help: the tooltip, and when the setting counts. The window shows it only then.
+    pub fn flag_help(&self) -> String {
+        let needs: Vec<String> = self.counts.iter().map(Condition::needs).collect();
+        let counts =
+            if needs.is_empty() { String::new() } else { format!(" Counts with {} only.", needs.join(" and ")) };
+        self.tooltip() + &counts
+    }
+
+    /// Whether it counts for these settings.
+    pub fn counts_for(&self, run: &RunConfig) -> bool {
+        self.counts.iter().all(|condition| condition.holds(run))
     }
 
     fn default_value(&self) -> Option<&'static Value> {
@@ -150,6 +167,25 @@ pub fn differences(config: &RunConfig, base: &RunConfig) -> Result<Vec<(&'static
         .filter(differs)
         .map(|key| (key, value_at(&now, key.path).map(text_of).unwrap_or_default()))
         .collect())
+}
+
+/// Every wanted setting of `run` that still has the value of `before` gets the value of `now`.
+pub fn follow(
+    run: &RunConfig,
+    before: &RunConfig,
+    now: &RunConfig,
+    wanted: impl Fn(&Key) -> bool,
+) -> Result<RunConfig> {
+    let [mut settings, before, now] = [as_value(run)?, as_value(before)?, as_value(now)?];
+    for key in KEYS.iter().filter(|key| wanted(key)) {
+        let (Some(own), Some(value)) = (value_at_mut(&mut settings, key.path), value_at(&now, key.path)) else {
+            continue;
+        };
+        if value_at(&before, key.path) == Some(own) {
+            *own = value.clone();
+        }
+    }
+    settings.try_into().map_err(|err: toml::de::Error| Error::internal(format!("own settings: {err}")))
 }
 
 fn parse(key: &Key, text: &str) -> Result<Value, &'static str> {

@@ -210,7 +210,7 @@ impl MixtureConfig {
         let advice = "choose 0 or more (the paper uses 1)";
         within(found, "consistency_weight", self.consistency_weight, 0.0..=f64::MAX, advice);
         require(found, !self.ce_both_passes || self.consistency, || {
-            "ce_both_passes needs the second pass; switch consistency on".to_owned()
+            "ce_both_passes needs the second pass; switch mixture.consistency on".to_owned()
         });
         require(found, self.merge_weights.iter().all(|list| self.usable(list)), || {
             format!(

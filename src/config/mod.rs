@@ -3,7 +3,10 @@
 //! A [`RunConfig`] is everything a training run depends on; it is written, resolved, to `run.toml` in the run directory.
 //! [`keys`] names every setting with its help text, [`presets`] holds the paper's runs.
 
+pub mod advice;
+pub mod belonging;
 pub mod data;
+pub mod fitting;
 pub mod keys;
 pub mod mixture;
 pub mod model;
@@ -77,8 +80,10 @@ impl RunConfig {
         if self.data.task == Task::Text {
             let instead = match self.model.method {
                 Method::Adamix => None,
-                Method::HeadOnly => Some("method head-only trains a head, and a language model has none of its own"),
-                Method::Full => Some("method full trains every weight, which is not done for language models"),
+                Method::HeadOnly => {
+                    Some("model.method head-only trains a head, and a language model has none of its own")
+                }
+                Method::Full => Some("model.method full trains every weight, which is not done for language models"),
             };
             found.extend(
                 instead.map(|why| format!("{why}; choose adamix, with one expert for a single LoRA or adapter")),

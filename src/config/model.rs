@@ -149,9 +149,9 @@ impl ModelConfig {
         });
         let narrow = matches!(self.dtype, DtypeChoice::Bf16 | DtypeChoice::F16);
         require(found, !narrow || self.method != Method::Full, || {
-            "training all weights needs them in f32; choose dtype auto or f32, or method adamix".to_owned()
+            "training all weights needs them in f32; choose model.dtype auto or f32, or model.method adamix".to_owned()
         });
-        within(found, "threads", self.threads, ..=1024, "use 0 (automatic) to 1024");
+        within(found, "model.threads", self.threads, ..=1024, "use 0 (automatic) to 1024");
     }
 }
 

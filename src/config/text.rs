@@ -99,7 +99,7 @@ impl TextConfig {
             return;
         }
         require(found, !self.template.trim().is_empty(), || {
-            "template is empty; choose auto, none, model, or give a Jinja file".to_owned()
+            "text.template is empty; choose auto, none, model, or give a Jinja file".to_owned()
         });
         require(found, self.prompt_column.is_empty() || !self.completion_column.is_empty(), || {
             format!("prompt_column is {:?} without a completion_column; give both", self.prompt_column)
@@ -117,7 +117,7 @@ impl TextConfig {
             )
         });
         require(found, self.date.trim().is_empty() || self.parsed_date().is_some(), || {
-            format!("date {:?} is not a date; write it as 2026-01-31, or leave it empty for today", self.date)
+            format!("text.date {:?} is not a date; write it as 2026-01-31, or leave it empty for today", self.date)
         });
     }
 }

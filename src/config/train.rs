@@ -169,7 +169,7 @@ impl EvalConfig {
         within(found, "random_routes", self.random_routes, 1..=1000, "choose 1 to 1000");
         within(found, "eval_batch_size", self.eval_batch_size, 1..=65_536, "choose 1 to 65536");
         // They are written while training waits: few, and short.
-        within(found, "samples", self.samples, ..=MOST_SAMPLES, &format!("choose 0 (none) to {MOST_SAMPLES}"));
+        within(found, "eval.samples", self.samples, ..=MOST_SAMPLES, &format!("choose 0 (none) to {MOST_SAMPLES}"));
         let advice = &format!("choose 1 to {LONGEST_SAMPLE}");
         within(found, "sample_tokens", self.sample_tokens, 1..=LONGEST_SAMPLE, advice);
     }

@@ -19,6 +19,7 @@
 //! ```
 
 pub mod batch;
+pub mod columns;
 pub mod gguf;
 mod hold_out;
 pub mod lab;

@@ -1,13 +1,12 @@
 //! What is in the data, before training: plain serde data. Rows that cannot be used are all listed here, also where
 //! training would refuse the first of them.
 
-use super::{Row, SkippedRow, Table, Target, TextTokenizer, tasks};
-use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
-use crate::error::{Context as _, Result};
+pub use super::columns::{ColumnFacts, Columns, columns};
+use super::{Row, SkippedRow, Target, TextTokenizer, tasks};
+use crate::config::{BadRows, DataConfig, Metric, Problem, Task};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::path::Path;
 
 /// Rows shown of each split.
 const SAMPLE: usize = 20;
@@ -124,76 +123,6 @@ impl Lengths {
     }
 }
 
-/// The columns of a file and what they seem to be.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Columns {
-    /// Names in order; `0`, `1`, ... without a header.
-    pub names: Vec<String>,
-    /// First few rows, all columns; a row that cannot be read is left out.
-    pub rows: Vec<Vec<String>>,
-    /// Likely text column.
-    pub text: Option<String>,
-    /// Likely column of the second text.
-    pub pair: Option<String>,
-    /// Likely label column.
-    pub label: Option<String>,
-}
-
-/// Looks at a file before any column is chosen: names, first rows, guesses.
-pub fn columns(path: &Path, format: FileFormat, header: bool) -> Result<Columns> {
-    let table = Table::open(path, format, header).context("the file cannot be looked at")?;
-    let names = table.columns.to_vec();
-    let mut rows = Vec::new();
-    let all: Vec<usize> = (0..names.len()).collect();
-    table.visit(&all, |_, cells| {
-        if let Ok(cells) = cells {
-            rows.push(cells.into_iter().map(std::borrow::Cow::into_owned).collect::<Vec<_>>());
-        }
-        Ok(if rows.len() < SAMPLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    })?;
-    Ok(guess(names, rows))
-}
-
-/// Likely text, second text and label column, by usual names first, by their contents otherwise.
-fn guess(names: Vec<String>, rows: Vec<Vec<String>>) -> Columns {
-    let named = |wanted: &[&str]| {
-        wanted.iter().find_map(|wanted| names.iter().find(|name| name.to_lowercase() == *wanted).cloned())
-    };
-    let mean_length = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(String::len).sum::<usize>() as f64 / rows.len().max(1) as f64
-    };
-    let pairs = [
-        ("sentence1", "sentence2"),
-        ("question1", "question2"),
-        ("premise", "hypothesis"),
-        ("question", "sentence"),
-        ("#1 string", "#2 string"),
-        ("text_a", "text_b"),
-        ("text1", "text2"),
-    ];
-    let label =
-        named(&["label", "labels", "gold_label", "quality", "is_duplicate", "class", "target", "score", "sentiment"])
-            .or_else(|| {
-                let short = |&column: &usize| mean_length(column) < 24.0;
-                let distinct = |column: usize| {
-                    rows.iter().filter_map(|row| row.get(column)).collect::<std::collections::BTreeSet<_>>().len()
-                };
-                (0..names.len())
-                    .filter(short)
-                    .min_by_key(|&column| distinct(column))
-                    .map(|column| names[column].clone())
-            });
-    if let Some((first, second)) = pairs.iter().find(|(a, b)| named(&[a]).is_some() && named(&[b]).is_some()) {
-        return Columns { text: named(&[first]), pair: named(&[second]), label, names, rows };
-    }
-    let text = named(&["text", "sentence", "review", "content", "comment", "question", "title"]).or_else(|| {
-        let other = |column: &usize| Some(&names[*column]) != label.as_ref();
-        let longest = |a: &usize, b: &usize| mean_length(*a).total_cmp(&mean_length(*b));
-        (0..names.len()).filter(other).max_by(longest).map(|column| names[column].clone())
-    });
-    Columns { names, rows, text, pair: None, label }
-}
-
 /// Reads the rows of a run and tells what is in them; with a tokenizer also how long they are.
 pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result<DataPreview> {
     let task = super::read_rows(config, BadRows::Skip)?;
@@ -202,7 +131,7 @@ pub fn preview(config: &DataConfig, tokenizer: Option<&TextTokenizer>) -> Result
         _ => {
             let (train, _) = tasks::files(config)?;
             let plan = tasks::columns(config, &train)?;
-            columns(&train, plan.format, plan.header)?
+            columns(&train, plan.format, Some(plan.header))?
         }
     };
     let [train_file, dev_file] = task.files;

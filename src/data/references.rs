@@ -1,6 +1,6 @@
 //! Generated texts and their references, as the scorers of the E2E and WebNLG challenges lay them out.
 
-use super::table::{BOM, refuse_other_encodings, utf8};
+use super::table::{BOM, decoded, utf8};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub struct References {
 pub fn read_text(path: &Path, what: &str) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|err| Error::io(&format!("reading {what}"), path, err))?;
     let name = path.display().to_string();
-    refuse_other_encodings(&name, &bytes)?;
+    let (bytes, _) = decoded(&name, bytes.into())?;
     let body = bytes.strip_prefix(BOM).unwrap_or(&bytes);
     if let Ok(text) = std::str::from_utf8(body) {
         return Ok(text.to_owned());

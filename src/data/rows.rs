@@ -105,7 +105,7 @@ pub(super) fn derive_labels(rows: &[RawRow], file: &str) -> Result<Vec<String>> 
     let mut labels: Vec<String> = distinct.iter().map(|&label| label.to_owned()).collect();
     if labels.len() > MOST_CLASSES || (rows.len() >= 20 && labels.len() * 2 > rows.len()) {
         return Err(Error::data(format!(
-            "{} different labels in {} rows, such as {}; choose the label column, or set problem = \"regression\" for numbers: {file}",
+            "{} different labels in {} rows, such as {}; choose the label column, or set data.problem = \"regression\" for numbers: {file}",
             labels.len(),
             rows.len(),
             list(&labels, 3),
@@ -169,9 +169,7 @@ pub(super) fn hold_out(rows: Vec<Row>, fraction: f64) -> Result<(Vec<Row>, Vec<R
     }
     let (kept, held) = hold_out::hold_out(rows, strata, fraction);
     if held.is_empty() {
-        return Err(Error::data(
-            "too few different texts to hold some out for evaluation; give an evaluation file (dev_file)",
-        ));
+        return Err(Error::data("too few different texts to hold some out for evaluation; give a file with dev_file"));
     }
     Ok((kept, held))
 }

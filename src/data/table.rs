@@ -12,9 +12,12 @@ use std::path::Path;
 pub struct Table {
     /// The file's path, for messages.
     pub name: String,
-    format: FileFormat,
+    /// How it is laid out, never by its ending any more.
+    pub format: FileFormat,
     delimiter: u8,
     header: bool,
+    /// How its characters are stored, in words.
+    pub encoding: &'static str,
     /// Names of the columns in order; `0`, `1`, ... without a header; the keys of the first object for JSON lines.
     pub columns: Vec<String>,
     bytes: Cow<'static, [u8]>,
@@ -35,8 +38,9 @@ impl Table {
 
     /// As [`Table::open`] for bytes that are already there; `name` stands for the file in messages, and `Auto` means TSV.
     pub fn from_bytes(name: &str, bytes: Cow<'static, [u8]>, format: FileFormat, header: bool) -> Result<Self> {
-        refuse_other_encodings(name, &bytes)?;
-        let mut table = Self { name: name.to_owned(), format, delimiter: b'\t', header, columns: Vec::new(), bytes };
+        let (bytes, encoding) = decoded(name, bytes)?;
+        let mut table =
+            Self { name: name.to_owned(), format, delimiter: b'\t', header, encoding, columns: Vec::new(), bytes };
         if table.body().trim_ascii().is_empty() {
             return Err(Error::data(format!("the file is empty; choose a file with rows: {name}")));
         }
@@ -45,6 +49,11 @@ impl Table {
         }
         table.columns = table.find_columns()?;
         Ok(table)
+    }
+
+    /// What stands between two cells; absent for JSON lines.
+    pub fn delimiter(&self) -> Option<char> {
+        (self.format != FileFormat::Jsonl).then_some(char::from(self.delimiter))
     }
 
     /// The position of a column given by name, or by number from 0.
@@ -65,7 +74,7 @@ impl Table {
             return Ok(index);
         }
         let hint = if self.header && self.format != FileFormat::Jsonl {
-            " (if these are not names but the first row, set header = false and choose columns by number)"
+            " (if these are not names but the first row, set data.header = false and choose columns by number)"
         } else {
             ""
         };
@@ -179,24 +188,46 @@ fn settle(path: &Path, format: FileFormat, name: &str) -> Result<FileFormat> {
         "csv" => Ok(FileFormat::Csv),
         "jsonl" | "ndjson" | "json" => Ok(FileFormat::Jsonl),
         _ => Err(Error::data(format!(
-            "the ending {ending:?} does not tell how the file is laid out; set format to tsv, csv or jsonl: {name}"
+            "the ending {ending:?} does not tell how the file is laid out; set data.format to tsv, csv or jsonl: {name}"
         ))),
     }
 }
 
-/// Files that are plainly not UTF-8 text are refused as a whole, with what they seem to be.
-pub(super) fn refuse_other_encodings(name: &str, bytes: &[u8]) -> Result<()> {
+/// The bytes as UTF-8, and how they were stored. UTF-16 is told by its byte order mark. Files that are plainly no text
+/// are refused as a whole, with what they seem to be.
+pub(super) fn decoded<'a>(name: &str, bytes: Cow<'a, [u8]>) -> Result<(Cow<'a, [u8]>, &'static str)> {
     let start = &bytes[..bytes.len().min(4096)];
     let what = match start {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16 text; save it as UTF-8",
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => "UTF-32 text; save it as UTF-8",
+        [0xff, 0xfe, ..] => return from_utf16(name, &bytes, u16::from_le_bytes, "UTF-16 (little endian)"),
+        [0xfe, 0xff, ..] => return from_utf16(name, &bytes, u16::from_be_bytes, "UTF-16 (big endian)"),
         [b'P', b'K', 3, 4, ..] => "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
         [0x1f, 0x8b, ..] => "a gzip archive; unpack it first",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "a zstd archive; unpack it first",
         [b'P', b'A', b'R', b'1', ..] => "a Parquet file; convert it to CSV or JSON lines",
-        _ if start.contains(&0) => "not UTF-8 text (it holds zero bytes: UTF-16 or a binary file); save it as UTF-8",
-        _ => return Ok(()),
+        _ if start.contains(&0) => {
+            "not UTF-8 text (it holds zero bytes: UTF-16 without a byte order mark, or a binary file); save it as UTF-8"
+        }
+        _ if start.starts_with(BOM) => return Ok((bytes, "UTF-8 with a byte order mark")),
+        _ => return Ok((bytes, "UTF-8")),
     };
     Err(Error::data(format!("the file is {what}: {name}")))
+}
+
+fn from_utf16<'a>(
+    name: &str,
+    bytes: &[u8],
+    unit: fn([u8; 2]) -> u16,
+    encoding: &'static str,
+) -> Result<(Cow<'a, [u8]>, &'static str)> {
+    let (pairs, rest) = bytes[2..].as_chunks::<2>();
+    let text = char::decode_utf16(pairs.iter().map(|&pair| unit(pair))).collect::<std::result::Result<String, _>>();
+    match text {
+        Ok(text) if rest.is_empty() => Ok((Cow::Owned(text.into_bytes()), encoding)),
+        _ => Err(Error::data(format!(
+            "the file begins as UTF-16 text and is broken (half a character); save it anew, as UTF-8: {name}"
+        ))),
+    }
 }
 
 /// Lines with their numbers from 1, without line ends; empty ones are left out.
@@ -209,11 +240,11 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
         .filter(|(_, line)| !line.trim_ascii().is_empty())
 }
 
-/// The most frequent of comma, semicolon and tab in the first line, outside quotes.
+/// The most frequent of comma, semicolon, tab and bar in the first line, outside quotes.
 pub(super) fn sniff_delimiter(bytes: &[u8]) -> u8 {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let mut quoted = false;
-    let mut counts = [(b',', 0u32), (b';', 0), (b'\t', 0)];
+    let mut counts = [(b',', 0u32), (b';', 0), (b'\t', 0), (b'|', 0)];
     for &byte in line {
         quoted ^= byte == b'"';
         if let Some((_, count)) = counts.iter_mut().find(|(delimiter, _)| !quoted && *delimiter == byte) {

@@ -123,9 +123,13 @@ impl Engine for EngineHandle {
         let flags = matches!(command, Command::StartRun { .. } | Command::ResumeRun { .. }).then(RunFlags::default);
         let mut runs = self.runs.lock();
         let number = self.sent.load(Ordering::SeqCst) + 1;
+        let is_try = command.is_try();
         match channel.try_send(EngineMessage::Command { number, req, command, flags: flags.clone() }) {
             Ok(()) => {
                 self.sent.store(number, Ordering::SeqCst);
+                if is_try {
+                    self.shared.newest_try.store(number, Ordering::SeqCst);
+                }
                 runs.retain(|flags| !flags.ended.load(Ordering::SeqCst));
                 runs.extend(flags);
                 Ok(())

@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) watch: Mutex<Watch>,
     /// Commands up to this sequence number are cancelled.
     pub(crate) cancelled: AtomicU64,
+    /// Sequence number of the newest [`Command::is_try`]; older ones are not answered any more.
+    pub(crate) newest_try: AtomicU64,
     /// Cancelled downloads that have not ended yet.
     pub(crate) cancelled_downloads: Mutex<Vec<RequestId>>,
     /// The window was woken and has not drained its channels yet.
@@ -62,6 +64,7 @@ impl Shared {
             writing: Latest::default(),
             watch: Mutex::new(Watch::default()),
             cancelled: AtomicU64::new(0),
+            newest_try: AtomicU64::new(0),
             cancelled_downloads: Mutex::default(),
             woken: AtomicBool::new(false),
             waker,
@@ -159,6 +162,11 @@ impl Outbox {
     /// Whether the command with this sequence number is cancelled.
     pub(crate) fn is_cancelled(&self, number: u64) -> bool {
         number <= self.shared.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Whether no newer [`Command::is_try`] was sent than the one with this sequence number.
+    pub(crate) fn is_newest_try(&self, number: u64) -> bool {
+        number >= self.shared.newest_try.load(Ordering::SeqCst)
     }
 
     /// A callback that reports the progress of a long query in steps of 5 %; it returns false when the query is cancelled.

@@ -1,7 +1,7 @@
 //! Reports a run in training to the window, and answers queries between two steps.
 
 use crate::analysis::routing_stats::RouteCounts;
-use crate::artifact::RunDir;
+use crate::artifact::{RunDir, checkpoint};
 use crate::engine::outbox::{EngineMessage, Outbox, RunFlags};
 use crate::engine::profile_collector::ProfileCollector;
 use crate::engine::query_service::{LoadedModel, QueryService};
@@ -10,6 +10,7 @@ use crate::model::Network;
 use crate::nn::profile::Profile;
 use crate::protocol::*;
 use crate::records::CheckpointData;
+use crate::train::observer::Evaluating;
 use crate::train::{Observer, Trainer};
 use crate::workflow::runs::RecordedMetrics;
 use crate::workflow::snapshot::{self, Banks};
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Shortest time between two snapshots during training.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
+/// Shortest time between two reports of an evaluation's progress.
+const EVALUATION_INTERVAL: Duration = Duration::from_millis(250);
 /// Largest number of distance samples of a run.
 const DISTANCES: u64 = 400;
 
@@ -92,6 +95,43 @@ pub(super) struct Publisher<'a, 'd> {
     /// The step of the last samples sent.
     sampled: Option<u64>,
     profile: ProfileCollector,
+    /// Those that the window was told of.
+    checkpoints: Checkpoints,
+    evaluation: EvalClock,
+}
+
+/// Times an evaluation, and thins out its reports.
+#[derive(Default)]
+struct EvalClock {
+    /// Step and kind of the evaluation, when it was first heard of, and the share that was done then.
+    current: Option<(u64, bool, Instant, f64)>,
+    reported: Option<Instant>,
+}
+
+impl EvalClock {
+    /// What the window is told, at most once per [`EVALUATION_INTERVAL`].
+    fn report(&mut self, step: u64, progress: Evaluating) -> Option<EvalProgress> {
+        let share = progress.share.clamp(0.0, 1.0);
+        let (started, before) = match self.current {
+            Some((at, comparison, started, before)) if (at, comparison) == (step, progress.comparison) => {
+                (started, before)
+            }
+            _ => {
+                self.reported = None;
+                let now = Instant::now();
+                self.current = Some((step, progress.comparison, now, share));
+                (now, share)
+            }
+        };
+        if self.reported.is_some_and(|at| at.elapsed() < EVALUATION_INTERVAL) {
+            return None;
+        }
+        self.reported = Some(Instant::now());
+        // The clock starts with the first batch, so it says nothing before the second.
+        let seconds_left = (share > before).then(|| started.elapsed().as_secs_f64() / (share - before) * (1.0 - share));
+        let done = (share * progress.rows as f64).round() as u64;
+        Some(EvalProgress { step, comparison: progress.comparison, done, rows: progress.rows as u64, seconds_left })
+    }
 }
 
 impl<'a, 'd> Publisher<'a, 'd> {
@@ -105,7 +145,21 @@ impl<'a, 'd> Publisher<'a, 'd> {
         let phase = RunPhase::Preparing;
         let (evaluates_next, measured, profile) = (false, None, ProfileCollector::default());
         let sampled = history_before.samples.last().map(|record| record.step);
-        Self { queries, flags, dir, snapshots, history_before, phase, evaluates_next, measured, sampled, profile }
+        let evaluation = EvalClock::default();
+        Self {
+            queries,
+            flags,
+            dir,
+            snapshots,
+            history_before,
+            phase,
+            evaluates_next,
+            measured,
+            sampled,
+            profile,
+            checkpoints: Checkpoints::default(),
+            evaluation,
+        }
     }
 
     fn send(&self, event: Event) {
@@ -131,7 +185,12 @@ impl<'a, 'd> Publisher<'a, 'd> {
                     self.queries.outbox.answer(req, Err(Error::config("another run is in training; stop it first")));
                 }
                 Ok(EngineMessage::Command { number, req, command, flags: None }) => {
-                    let live = LoadedModel::of(trainer, &self.dir, trainer.steps_done());
+                    let held = trainer.weights_step();
+                    let weights = match held == trainer.steps_done() {
+                        true => WeightsOf::training(held),
+                        false => WeightsOf::saved(held, Checkpoint::Best),
+                    };
+                    let live = LoadedModel::of(trainer, &self.dir, weights);
                     self.queries.serve(number, req, &command, Some(live), Some(&self.flags.control));
                 }
                 Err(TryRecvError::Empty) => return,
@@ -140,8 +199,19 @@ impl<'a, 'd> Publisher<'a, 'd> {
         }
     }
 
+    /// Tells the window which checkpoints there are. Where they cannot be listed, it keeps those it knows.
+    fn send_checkpoints(&mut self, found: Result<Checkpoints>) {
+        match found {
+            Ok(found) => {
+                self.checkpoints = found.clone();
+                self.send(Event::Checkpoints(self.snapshots.run, found));
+            }
+            Err(err) => self.queries.outbox.log(LogLevel::Warning, format!("the checkpoints cannot be listed: {err}")),
+        }
+    }
+
     fn publish_experts(&mut self, trainer: &Trainer, immediate: bool) {
-        let published = self.snapshots.publish(self.queries.outbox, trainer.model(), trainer.steps_done(), immediate);
+        let published = self.snapshots.publish(self.queries.outbox, trainer.model(), trainer.weights_step(), immediate);
         if let Err(err) = published.and_then(|()| self.measure(trainer)) {
             self.queries.outbox.log(LogLevel::Warning, format!("the experts cannot be shown: {err}"));
         }
@@ -165,7 +235,7 @@ impl<'a, 'd> Publisher<'a, 'd> {
 impl Observer for Publisher<'_, '_> {
     fn on_start(&mut self, start: &StartRecord) {
         let RunHistory { metrics, samples, distances } = std::mem::take(&mut self.history_before);
-        let RecordedMetrics { history, evals, gradient_health, .. } = metrics;
+        let RecordedMetrics { history, evals, gradient_health, resumed, .. } = metrics;
         let run = self.snapshots.run;
         self.send(Event::RunStarted {
             run,
@@ -175,6 +245,14 @@ impl Observer for Publisher<'_, '_> {
             history,
             evals,
         });
+        if start.first_step > 0 {
+            self.send_checkpoints(Checkpoints::of(&self.dir));
+        }
+        // The newest resume is the start itself.
+        let before: Vec<u64> = resumed.into_iter().filter(|step| *step < start.first_step).collect();
+        if !before.is_empty() {
+            self.send(Event::ResumedBefore(run, before));
+        }
         if !gradient_health.is_empty() {
             self.send(Event::GradientHealth(run, gradient_health));
         }
@@ -201,6 +279,20 @@ impl Observer for Publisher<'_, '_> {
         if let Some(profile) = self.profile.add(step, profile) {
             *self.queries.outbox.shared.profile.lock() = Some((self.snapshots.run, profile));
             self.queries.outbox.shared.wake();
+        }
+    }
+
+    fn on_evaluating(&mut self, trainer: &Trainer, progress: Evaluating) {
+        if let Some(report) = self.evaluation.report(trainer.steps_done(), progress) {
+            self.phase(if self.flags.control.stopped() { RunPhase::Stopping } else { RunPhase::Evaluating });
+            self.send(Event::Evaluating(self.snapshots.run, report));
+        }
+        // Routes and experts can be looked at meanwhile: an evaluation changes neither. The comparison at the end is of
+        // the best weights.
+        let best = trainer.best_step().filter(|_| progress.comparison);
+        let step = best.unwrap_or(trainer.steps_done());
+        if let Err(err) = self.snapshots.publish(self.queries.outbox, trainer.model(), step, false) {
+            self.queries.outbox.log(LogLevel::Warning, format!("the experts cannot be shown: {err}"));
         }
     }
 
@@ -238,6 +330,10 @@ impl Observer for Publisher<'_, '_> {
             self.phase(RunPhase::Stopping);
         }
         self.send(Event::CheckpointWritten { run: self.snapshots.run, step, best });
+        let best = if best { Some(step) } else { self.checkpoints.best };
+        let found =
+            checkpoint::list(&self.dir).map(|steps| Checkpoints { best: best.filter(|s| steps.contains(s)), steps });
+        self.send_checkpoints(found);
         true
     }
 

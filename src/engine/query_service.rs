@@ -1,18 +1,20 @@
 //! Answers queries: previews, lists, and computations on live or saved weights.
 
 use crate::artifact::run_list::RunList;
-use crate::artifact::{RunDir, checkpoint};
+use crate::artifact::{RunDir, checkpoint, checkpoint_choice};
 use crate::config::{RunConfig, Task};
 use crate::engine::outbox::{EngineMessage, Outbox};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::*;
 use crate::train::{self, Control, Trainer};
+use crate::workflow::export::ExportedRun;
 use crate::workflow::playground::{self, PlayCallbacks};
-use crate::workflow::saved_run::{self, Opened};
+use crate::workflow::saved_run::Opened;
 use crate::workflow::snapshot::{self, Banks};
-use crate::workflow::studies::{averages, rounding};
+use crate::workflow::studies::{averages, causes, rounding};
+use crate::workflow::try_it::{self, TokenizerCache};
 use crate::workflow::written_texts::{self, WritePlan};
-use crate::workflow::{export, merging, preflight, prepare, previews, runs};
+use crate::workflow::{export, merging, preflight, prepare, previews, prompts, runs};
 use crossbeam_channel::Receiver;
 use std::path::Path;
 
@@ -30,14 +32,14 @@ pub(crate) struct LoadedModel<'a> {
     pub(crate) subject: &'a train::ModelAndData,
     pub(crate) config: &'a RunConfig,
     pub(crate) dir: &'a RunDir,
-    /// Training steps of the weights.
-    pub(crate) step: u64,
+    /// Which of the run's weights the model holds.
+    pub(crate) weights: WeightsOf,
 }
 
 impl<'a> LoadedModel<'a> {
     /// The model in training.
-    pub(crate) fn of(trainer: &'a Trainer, dir: &'a RunDir, step: u64) -> Self {
-        Self { subject: trainer.subject(), config: trainer.config(), dir, step }
+    pub(crate) fn of(trainer: &'a Trainer, dir: &'a RunDir, weights: WeightsOf) -> Self {
+        Self { subject: trainer.subject(), config: trainer.config(), dir, weights }
     }
 }
 
@@ -48,11 +50,12 @@ pub(crate) struct QueryService<'a> {
     /// The saved run of the last query: successive queries are mostly about the same one.
     opened: Option<Opened>,
     run_list: RunList,
+    tokenizers: TokenizerCache,
 }
 
 impl<'a> QueryService<'a> {
     pub(crate) fn new(outbox: &'a Outbox, inbox: &'a Receiver<EngineMessage>) -> Self {
-        Self { outbox, inbox, opened: None, run_list: RunList::default() }
+        Self { outbox, inbox, opened: None, run_list: RunList::default(), tokenizers: TokenizerCache::default() }
     }
 
     /// Frees the saved run.
@@ -76,6 +79,7 @@ impl<'a> QueryService<'a> {
                 | Command::DeleteRun { .. }
                 | Command::OpenRun { .. }
                 | Command::PreviewModel { .. }
+                | Command::ReadColumns { .. }
         );
         let result = if long && self.outbox.is_cancelled(number) {
             Err(Error::cancelled())
@@ -100,6 +104,9 @@ impl<'a> QueryService<'a> {
                 Ok(Outcome::Texts(Box::new(prepare::text_preview(config, previews::TEXTS)?)))
             }
             Command::PreviewData(config) => Ok(Outcome::Data(Box::new(prepare::preview(config)?))),
+            Command::ReadColumns { path, format, header } => {
+                Ok(Outcome::Columns(Box::new(previews::columns(path, *format, *header)?)))
+            }
             // A preflight makes training steps, which would need memory and cores a second time.
             Command::Preflight { .. } | Command::StartRun { .. } | Command::ResumeRun { .. } if training.is_some() => {
                 Err(busy())
@@ -118,10 +125,13 @@ impl<'a> QueryService<'a> {
             Command::Query {
                 subject: Subject::Saved { dir, checkpoint },
                 query: ModelQuery::Inspect { site, side },
-            } => inspect_saved(dir, *checkpoint, (*site, *side)),
+            } => self.inspect_saved(req, dir, *checkpoint, (*site, *side)),
+            Command::Query { subject, query: query @ (ModelQuery::Try(_) | ModelQuery::TryWords(_)) } => {
+                self.try_it((number, req), (subject, query), live, training)
+            }
             Command::Query { subject, query } => {
                 let outbox = self.outbox;
-                let loaded = self.loaded(subject, live)?;
+                let loaded = self.loaded(req, subject, live)?;
                 compute(loaded, query, &outbox.progress(req, number, progress_text(query), training))
             }
             Command::Play { writer, plan } => {
@@ -131,9 +141,22 @@ impl<'a> QueryService<'a> {
                 let callbacks = PlayCallbacks { go_on: &go_on, show: &show };
                 let report = match writer {
                     Writer::Model(path) => playground::of_model(path, plan, &callbacks)?,
-                    Writer::Run(subject) => playground::of_run(self.loaded(subject, live)?.subject, plan, &callbacks)?,
+                    Writer::Run(subject) => {
+                        playground::of_run(self.loaded(req, subject, live)?.subject, plan, &callbacks)?
+                    }
                 };
                 Ok(Outcome::Played(Box::new(report)))
+            }
+            Command::Prompts(writer) => {
+                let info = match writer {
+                    Writer::Model(path) => prompts::of_model(path)?,
+                    Writer::Run(Subject::Saved { dir, .. }) => prompts::of_settings(RunDir::open(dir)?.config())?,
+                    Writer::Run(Subject::Live) => {
+                        let LoadedModel { subject, config, .. } = self.loaded(req, &Subject::Live, live)?;
+                        prompts::of_run(subject, config)?
+                    }
+                };
+                Ok(Outcome::Prompts(Box::new(info)))
             }
             Command::StartRun { .. } | Command::ResumeRun { .. } | Command::Store { .. } => {
                 Err(Error::internal("this command is not a query of the training thread"))
@@ -141,24 +164,71 @@ impl<'a> QueryService<'a> {
         }
     }
 
-    /// The model that a query is about.
-    fn loaded<'b>(&'b mut self, subject: &Subject, live: Option<LoadedModel<'b>>) -> Result<LoadedModel<'b>> {
-        match subject {
-            Subject::Live => live.ok_or_else(|| Error::config("there is no model in memory; train or open a run")),
-            Subject::Saved { dir, checkpoint } => self.saved(dir, *checkpoint),
-        }
+    /// Only the newest of these queries is answered: each key pressed in the window asks again.
+    fn try_it(
+        &mut self,
+        (number, req): (u64, RequestId),
+        (subject, query): (&Subject, &ModelQuery),
+        live: Option<LoadedModel<'_>>,
+        training: Option<&Control>,
+    ) -> Result<Outcome> {
+        let outbox = self.outbox;
+        let mut tokenizers = std::mem::take(&mut self.tokenizers);
+        let progress = outbox.progress(req, number, progress_text(query), training);
+        let go_on = |share: f64| progress(share) && outbox.is_newest_try(number);
+        let mut answer = || {
+            if !outbox.is_newest_try(number) {
+                return Err(Error::cancelled());
+            }
+            let LoadedModel { subject, config, weights, .. } = self.loaded(req, subject, live)?;
+            let subject = try_it::Subject::new(subject, config, tokenizers.of(config)?, weights.step)?;
+            Ok(match query {
+                ModelQuery::TryWords(input) => Outcome::TriedWords(Box::new(subject.words(input, &go_on)?)),
+                ModelQuery::Try(plan) => Outcome::Tried(Box::new(subject.answer(plan, &go_on)?)),
+                _ => return Err(Error::internal("this query is about rows, not about one text")),
+            })
+        };
+        let answered = answer();
+        self.tokenizers = tokenizers;
+        answered
+    }
+
+    /// The model that a query is about; the window is told which weights these are.
+    fn loaded<'b>(
+        &'b mut self,
+        req: RequestId,
+        subject: &Subject,
+        live: Option<LoadedModel<'b>>,
+    ) -> Result<LoadedModel<'b>> {
+        let outbox = self.outbox;
+        let loaded = match subject {
+            Subject::Live => live.ok_or_else(|| Error::config("there is no model in memory; train or open a run"))?,
+            Subject::Saved { dir, checkpoint } => self.saved(dir, *checkpoint)?,
+        };
+        outbox.send(Event::Weights(req, loaded.weights));
+        Ok(loaded)
     }
 
     fn saved(&mut self, dir: &Path, which: Checkpoint) -> Result<LoadedModel<'_>> {
         let run = RunDir::open(dir)?;
-        let step = saved_run::checkpoint_step(&run, which)?;
-        let known = self.opened.take().filter(|opened| opened.step == step && opened.dir == run);
+        let weights = checkpoint_choice::resolve(&run, which)?;
+        let step = weights.step;
+        let known = self.opened.take().filter(|opened| opened.weights.step == step && opened.dir == run);
         let opened = match known {
             Some(opened) => opened,
             None => Opened::open(&run, Checkpoint::Step(step))?,
         };
-        let Opened { dir, step, config, subject } = self.opened.insert(opened);
-        Ok(LoadedModel { subject, config, dir, step: *step })
+        let Opened { dir, config, subject, .. } = self.opened.insert(opened);
+        Ok(LoadedModel { subject, config, dir, weights })
+    }
+
+    /// From the checkpoint's files alone: the model is not needed.
+    fn inspect_saved(&self, req: RequestId, dir: &Path, which: Checkpoint, focus: (usize, Side)) -> Result<Outcome> {
+        let run = RunDir::open(dir)?;
+        let weights = checkpoint_choice::resolve(&run, which)?;
+        self.outbox.send(Event::Weights(req, weights));
+        let banks = Banks::of_tensors(&checkpoint::read(&run, weights.step)?.tensors)?;
+        inspect(&banks, &run, weights.step, focus)
     }
 }
 
@@ -174,14 +244,16 @@ fn progress_text(query: &ModelQuery) -> &'static str {
         ModelQuery::Merge(_) => "the merged model on the evaluation rows",
         ModelQuery::Export(_) => "writing, reading back, verifying",
         ModelQuery::Write { .. } => "generating texts",
+        ModelQuery::Study(Study::Causes(_)) => "each layer on each expert, and without its modules",
         ModelQuery::Study(Study::Averages) => "three averages",
         ModelQuery::Study(Study::Rounding(_)) => "number formats",
         ModelQuery::Inspect { .. } => "reading",
+        ModelQuery::Try(_) | ModelQuery::TryWords(_) => "reading the text",
     }
 }
 
 fn compute(loaded: LoadedModel<'_>, query: &ModelQuery, go_on: &dyn Fn(f64) -> bool) -> Result<Outcome> {
-    let LoadedModel { subject, config, dir, step } = loaded;
+    let LoadedModel { subject, config, dir, weights } = loaded;
     Ok(match query {
         ModelQuery::Compare { random_routes } => {
             let routes = (*random_routes).clamp(1, 1000);
@@ -196,7 +268,8 @@ fn compute(loaded: LoadedModel<'_>, query: &ModelQuery, go_on: &dyn Fn(f64) -> b
                     return Err(Error::cancelled());
                 }
                 let one = ExportPlan { targets: vec![target], ..plan.clone() };
-                reports.extend(export::export_subject(subject, config, dir, &one)?);
+                let run = ExportedRun { config, dir, weights };
+                reports.extend(export::export_subject(subject, run, &one)?);
             }
             Outcome::Exported(reports)
         }
@@ -206,18 +279,21 @@ fn compute(loaded: LoadedModel<'_>, query: &ModelQuery, go_on: &dyn Fn(f64) -> b
             Outcome::Written(Box::new(written_texts::write_and_score(subject, config, &plan, go_on)?))
         }
         ModelQuery::Study(study) => Outcome::Studied(Box::new(match study {
+            Study::Causes(plan) => StudyReport::Causes(Box::new(causes::causes_subject(
+                subject,
+                config,
+                (dir, weights.step),
+                plan,
+                go_on,
+            )?)),
             Study::Averages => StudyReport::Averages(averages::averages_subject(subject, config, go_on)?),
             Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
         })),
-        ModelQuery::Inspect { site, side } => inspect(&Banks::of(subject.model())?, dir, step, (*site, *side))?,
+        ModelQuery::Try(_) | ModelQuery::TryWords(_) => {
+            return Err(Error::internal("one text is not measured with the rows"));
+        }
+        ModelQuery::Inspect { site, side } => inspect(&Banks::of(subject.model())?, dir, weights.step, (*site, *side))?,
     })
-}
-
-/// From the checkpoint's files alone: the model is not needed.
-fn inspect_saved(dir: &Path, which: Checkpoint, focus: (usize, Side)) -> Result<Outcome> {
-    let run = RunDir::open(dir)?;
-    let step = saved_run::checkpoint_step(&run, which)?;
-    inspect(&Banks::of_tensors(&checkpoint::read(&run, step)?.tensors)?, &run, step, focus)
 }
 
 fn inspect(now: &Banks, run: &RunDir, step: u64, (site, side): (usize, Side)) -> Result<Outcome> {

@@ -34,8 +34,8 @@ struct TrainedRun {
     trainer: Trainer,
     dir: RunDir,
     snapshots: Snapshots,
-    /// Training steps of its weights: those of the best checkpoint when the run has finished.
-    step: u64,
+    /// Which weights it holds: those of the best checkpoint when the run has finished.
+    weights: WeightsOf,
 }
 
 /// How a run starts.
@@ -134,7 +134,7 @@ impl Worker<'_> {
             }
             EngineMessage::Command { number, req, command, .. } => {
                 let Self { queries, pool, live, .. } = self;
-                let loaded = live.as_ref().map(|live| LoadedModel::of(&live.trainer, &live.dir, live.step));
+                let loaded = live.as_ref().map(|live| LoadedModel::of(&live.trainer, &live.dir, live.weights));
                 pool.install(|| queries.serve(number, req, &command, loaded, None));
                 if let Command::DeleteRun(dir) = &command {
                     self.live.take_if(|live| same(live.dir.path(), dir) || !live.dir.path().exists());
@@ -147,8 +147,13 @@ impl Worker<'_> {
     /// Whether a newer query of the same kind about the form is waiting.
     fn is_outdated(&self, command: &Command) -> bool {
         let kind = std::mem::discriminant(command);
-        let about_form =
-            matches!(command, Command::PreviewModel { .. } | Command::PreviewData { .. } | Command::Preflight { .. });
+        let about_form = matches!(
+            command,
+            Command::PreviewModel { .. }
+                | Command::PreviewData { .. }
+                | Command::ReadColumns { .. }
+                | Command::Preflight { .. }
+        );
         let newer = |message: &EngineMessage| matches!(message, EngineMessage::Command { command, .. } if std::mem::discriminant(command) == kind);
         about_form && self.waiting.iter().any(newer)
     }
@@ -156,7 +161,7 @@ impl Worker<'_> {
     /// Sends the watched snapshots of the model trained last.
     fn publish_snapshots(&mut self) {
         let Self { queries, live: Some(live), .. } = self else { return };
-        if let Err(err) = live.snapshots.publish(queries.outbox, live.trainer.model(), live.step, true) {
+        if let Err(err) = live.snapshots.publish(queries.outbox, live.trainer.model(), live.weights.step, true) {
             queries.outbox.log(LogLevel::Warning, format!("the experts cannot be shown: {err}"));
         }
     }
@@ -236,11 +241,19 @@ fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &Run
     let end = ended?;
     // The weights may have changed since the last snapshot: they are those of the best checkpoint.
     snapshots.invalidate();
-    let step = match (&end.report, end.best) {
-        (Some(_), Some((best, _))) => best,
-        _ => end.step,
+    let trainer = run.into_trainer();
+    let weights = weights_after(&end, trainer.weights_step());
+    Ok(TrainedRun { trainer, dir, snapshots, weights })
+}
+
+/// Why the model in memory holds the weights of this step after this end. Weights that are not finite are in no checkpoint.
+fn weights_after(end: &EndRecord, step: u64) -> WeightsOf {
+    let checkpoint = match (&end.reason, end.best) {
+        (_, Some((best, _))) if best == step => Some(Checkpoint::Best),
+        (EndReason::Diverged { .. }, _) => None,
+        _ => Some(Checkpoint::Last),
     };
-    Ok(TrainedRun { trainer: run.into_trainer(), dir, snapshots, step })
+    WeightsOf { step, checkpoint }
 }
 
 /// What a run did before it was resumed at step `first`.

@@ -43,6 +43,22 @@ impl Measured for Classifier {
         Ok((scores, metrics::ensemble(&outcomes, &labels, outputs, opts.metric)?))
     }
 
+    fn row_losses(
+        &self,
+        data: &Dataset,
+        rows: &[usize],
+        route: Option<&Route>,
+        opts: &EvalOptions<'_>,
+    ) -> Result<Vec<f64>> {
+        let mut losses = Vec::with_capacity(rows.len());
+        for chunk in rows.chunks(opts.batch_size.max(1)) {
+            let batch = data.batch(chunk);
+            losses.extend(metrics::row_losses(&self.logits(&batch, route)?, &batch.labels, self.head.classes())?);
+            opts.check(losses.len() as f64 / rows.len() as f64)?;
+        }
+        Ok(losses)
+    }
+
     fn baseline(&self, data: &Dataset, opts: &EvalOptions<'_>) -> Result<(f64, Option<Box<Scores>>)> {
         Ok((metrics::majority(&data.all_labels(), self.head.classes(), opts.metric), None))
     }

@@ -50,6 +50,16 @@ pub trait Measured: Network + Sized {
         opts: &EvalOptions<'_>,
     ) -> Result<(Vec<Scores>, Scores)>;
 
+    /// The loss of each of these rows along a route (without one the model must be merged), in the order given: in nats, of a
+    /// text the mean over its learned tokens, for regression the squared error.
+    fn row_losses(
+        &self,
+        data: &Self::Rows,
+        rows: &[usize],
+        route: Option<&Route>,
+        opts: &EvalOptions<'_>,
+    ) -> Result<Vec<f64>>;
+
     /// The score without any training, in the deciding metric: that of the best constant answer, or of the base model
     /// without a mixture, whose other scores come along.
     fn baseline(&self, data: &Self::Rows, opts: &EvalOptions<'_>) -> Result<(f64, Option<Box<Scores>>)>;

@@ -19,17 +19,18 @@ use crate::records::Scores;
 /// Tokens of a batch, unless one sequence is longer.
 const BATCH_TOKENS: usize = 4096;
 
-/// Consecutive sequences, as many as fit into a batch.
-fn batches(data: &TextDataset, most: usize) -> Vec<Vec<usize>> {
+/// These sequences one after the other, as many as fit into a batch.
+fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
-    for (row, text) in data.encoded.iter().enumerate() {
-        tokens += text.ids.len();
+    for row in rows {
+        let length = data.encoded[row].ids.len();
+        tokens += length;
         match batches.last_mut() {
             Some(batch) if batch.len() < most.max(1) && tokens <= BATCH_TOKENS => batch.push(row),
             _ => {
                 batches.push(vec![row]);
-                tokens = text.ids.len();
+                tokens = length;
             }
         }
     }
@@ -39,7 +40,7 @@ fn batches(data: &TextDataset, most: usize) -> Vec<Vec<usize>> {
 /// Tokens of the largest batch that these texts are measured in, of at most `most` sequences.
 pub fn largest_batch(data: &TextDataset, most: usize) -> usize {
     let tokens = |rows: &Vec<usize>| rows.iter().map(|&row| data.encoded[row].ids.len()).sum();
-    batches(data, most).iter().map(tokens).max().unwrap_or(0)
+    batches(data, 0..data.len(), most).iter().map(tokens).max().unwrap_or(0)
 }
 
 fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
@@ -70,7 +71,7 @@ impl Measured for CausalLm {
     ) -> Result<(Vec<Scores>, Scores)> {
         let mut sums = vec![TokenScores::default(); routes.len()];
         let (mut ensemble, mut learned, mut done) = (TokenScores::default(), 0, 0);
-        for rows in batches(data, opts.batch_size) {
+        for rows in batches(data, 0..data.len(), opts.batch_size) {
             let batch = data.batch(&rows);
             let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
             let (before, targets) = packed.targets(&batch.learn);
@@ -92,6 +93,37 @@ impl Measured for CausalLm {
         }
         let each = sums.into_iter().map(|sum| scores(sum, learned)).collect::<Result<_>>()?;
         Ok((each, scores(ensemble, learned)?))
+    }
+
+    fn row_losses(
+        &self,
+        data: &TextDataset,
+        rows: &[usize],
+        route: Option<&Route>,
+        opts: &EvalOptions<'_>,
+    ) -> Result<Vec<f64>> {
+        let mut losses = Vec::with_capacity(rows.len());
+        for chunk in batches(data, rows.iter().copied(), opts.batch_size) {
+            let batch = data.batch(&chunk);
+            let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
+            let (before, targets) = packed.targets(&batch.learn);
+            let options = ForwardOptions { route, ..ForwardOptions::eval() };
+            let hidden = self.forward(packed, Some(&before), options)?.0;
+            let mut start = 0;
+            for span in batch.offsets.windows(2) {
+                // The targets of a text follow one another.
+                let end = start + before[start..].iter().take_while(|&&token| (token as usize) < span[1]).count();
+                if start == end {
+                    return Err(Error::data("a text without a learned token has no loss"));
+                }
+                let own = hidden.narrow(0, start, end - start)?.contiguous()?;
+                let (_, sum) = self.token_scores(&[own], &targets[start..end])?;
+                losses.push(scores(sum, end - start)?.loss);
+                start = end;
+            }
+            opts.check(losses.len() as f64 / rows.len() as f64)?;
+        }
+        Ok(losses)
     }
 
     fn baseline(&self, data: &TextDataset, opts: &EvalOptions<'_>) -> Result<(f64, Option<Box<Scores>>)> {

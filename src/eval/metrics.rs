@@ -131,6 +131,22 @@ pub fn scores(logits: &[f32], labels: &Labels, classes: usize, metric: Metric) -
     })
 }
 
+/// The loss of each row: cross-entropy in nats, or the squared error. logits `[rows, classes]`, or `[rows]` for values
+pub fn row_losses(logits: &[f32], labels: &Labels, classes: usize) -> Result<Vec<f64>> {
+    check(logits, labels, classes)?;
+    Ok(match labels {
+        Labels::Classes(truth) => {
+            let log_probs = log_softmax(logits, classes);
+            let rows = log_probs.chunks_exact(classes.max(1)).zip(truth);
+            rows.map(|(row, &class)| -row[class as usize]).collect()
+        }
+        Labels::Values(truth) => {
+            let pairs = logits.iter().zip(truth);
+            pairs.map(|(&value, &truth)| (f64::from(value) - f64::from(truth)).powi(2)).collect()
+        }
+    })
+}
+
 /// As [`scores`] for the mean over several outputs of the same rows: of their probabilities, or of their values.
 pub fn ensemble(outputs: &[Vec<f32>], labels: &Labels, classes: usize, metric: Metric) -> Result<Scores> {
     let Some(first) = outputs.first() else {

@@ -237,6 +237,15 @@ pub struct Gpu {
     pub absent: bool,
 }
 
+/// Names of the adapters of any vendor, in the order of their numbers.
+pub fn adapter_names() -> Vec<String> {
+    let name = |facts: Facts| match facts.kind {
+        AdapterKind::Software => format!("{} (computed by the processor)", facts.name),
+        _ => facts.name,
+    };
+    gpu::adapters().into_iter().map(name).collect()
+}
+
 /// Looks for GPUs of both kinds.
 pub fn look() -> Vec<Gpu> {
     let adapters = gpu::adapters();

@@ -83,6 +83,11 @@ impl LoraMixture {
         Ok(Self { a, b, columns, scale, dropout })
     }
 
+    /// What the product of B and A is multiplied with.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// Makes all experts trained, under `{name}.lora_a.weight` and `{name}.lora_b.weight`.
     pub fn train(&mut self, name: &str, params: &mut Params) -> Result<()> {
         self.a.train(&format!("{name}.lora_a"), params)?;

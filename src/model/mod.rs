@@ -24,7 +24,7 @@ pub use dir::ModelSource;
 pub use dropout::DropKeys;
 pub use encoder::Encoder;
 pub use header_reader::HeaderReader;
-pub use network::{AdaptedModel, BaseModel, Counts, Network, Site};
+pub use network::{AdaptedModel, BaseModel, Counts, Network, Site, layer_of};
 pub use spec::{EncoderSpec, Family};
 pub use stack::ForwardOptions;
 pub use weights::Weights;

@@ -93,6 +93,12 @@ impl LayerModules {
         Self { linears: linears.map(|linear| AdaptedLinear { linear, loras: Vec::new() }), adapter: FfnAdapter::None }
     }
 
+    /// Takes all modules away.
+    fn empty(&mut self) {
+        self.adapter = FfnAdapter::None;
+        self.linears.iter_mut().for_each(|linear| linear.loras.clear());
+    }
+
     /// All LoRA modules in the order they run.
     pub fn loras(&self) -> impl Iterator<Item = (Slot, &Placed)> {
         let slots = Slot::ALL.into_iter().zip(&self.linears);
@@ -138,6 +144,11 @@ pub trait Network {
     /// The same model with the experts of each adapted module replaced by their weighted mean, factor by factor. Without a
     /// mixture: a copy.
     fn merged(&self, weights: &MergeWeights) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// The same model without the modules of one layer, which then computes what the base model does. Nothing is trained.
+    fn without_layer(&self, layer: usize) -> Self
     where
         Self: Sized;
 
@@ -241,6 +252,13 @@ impl<B: BaseModel, H: Clone> Network for AdaptedModel<B, H> {
         }
         self.replaced(weights, |site, mixture| mixture.merge(weights.site(site)?))
     }
+    fn without_layer(&self, layer: usize) -> Self {
+        let mut model = self.frozen();
+        for modules in model.base.modules_mut().skip(layer).take(1) {
+            modules.empty();
+        }
+        model
+    }
 }
 
 impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
@@ -283,10 +301,7 @@ impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
     /// The same model without its mixture: the frozen base model alone.
     pub fn bare(&self) -> Self {
         let mut model = self.frozen();
-        for layer in model.base.modules_mut() {
-            layer.adapter = FfnAdapter::None;
-            layer.linears.iter_mut().for_each(|linear| linear.loras.clear());
-        }
+        model.base.modules_mut().for_each(LayerModules::empty);
         model
     }
 }
@@ -377,6 +392,11 @@ fn lora_name(layer: usize, path: &str) -> String {
 /// Stable name of an adapter.
 fn adapter_name(layer: usize) -> String {
     format!("layers.{layer}.ffn")
+}
+
+/// The layer of an adapted module, from its name.
+pub fn layer_of(site_name: &str) -> Option<usize> {
+    site_name.strip_prefix("layers.")?.split('.').next()?.parse().ok()
 }
 
 /// Overwrites trained tensors with host values by name. Every one must be there, in its shape.

@@ -33,6 +33,28 @@ impl RunPhase {
     }
 }
 
+/// How far an evaluation of the run in training has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvalProgress {
+    /// Steps done.
+    pub step: u64,
+    /// Whether it is the comparison at the end: merged, random routes and single experts, one after the other.
+    pub comparison: bool,
+    /// Rows done; where several variants are compared, each of them counts all rows.
+    pub done: u64,
+    /// Rows in all.
+    pub rows: u64,
+    /// Expected remaining seconds; absent: not known yet.
+    pub seconds_left: Option<f64>,
+}
+
+impl EvalProgress {
+    /// Share done, 0 to 1.
+    pub fn share(&self) -> f32 {
+        if self.rows == 0 { 0.0 } else { (self.done as f32 / self.rows as f32).min(1.0) }
+    }
+}
+
 /// An error as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

@@ -21,6 +21,7 @@ pub mod questions;
 pub mod snapshots;
 pub mod step_profile;
 pub mod studies;
+pub mod try_it;
 pub mod written_texts;
 
 use serde::{Deserialize, Serialize};
@@ -31,10 +32,11 @@ use std::sync::Arc;
 pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
 pub use crate::artifact::export::ExportTarget;
 pub use crate::data::SkippedRow;
-pub use crate::data::preview::{Columns, DataPreview, Lengths, SampleRow, SplitPreview};
+pub use crate::data::columns::{ColumnFacts, Columns};
+pub use crate::data::preview::{DataPreview, Lengths, SampleRow, SplitPreview};
 pub use crate::data::text::preview::{SampleText, SampleToken, TextPreview, TextSplit};
 pub use crate::error::ErrorKind;
-pub use crate::eval::text_metrics::TextScores;
+pub use crate::eval::text_metrics::{TextScores, UndefinedScore};
 pub use crate::eval::{Band, EvalReport, MergedWith, Scores};
 pub use crate::mixture::{SIDES, Side};
 pub use crate::nn::profile::{PHASES, Phase};
@@ -45,6 +47,7 @@ pub use crate::protocol::questions::*;
 pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
+pub use crate::protocol::try_it::*;
 pub use crate::protocol::written_texts::*;
 pub use crate::records::{
     EndReason, EndRecord, EvalRecord, HealthState, Sample, SampleRecord, StartRecord, StepRecord, TensorHealth,
@@ -52,7 +55,7 @@ pub use crate::records::{
 pub use crate::tensor::NumberFormat;
 pub use crate::tensor::hash::FileHash;
 
-use crate::config::{ModelConfig, RunConfig};
+use crate::config::{FileFormat, ModelConfig, RunConfig};
 
 /// Number of a command; its answer carries the same number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,6 +125,15 @@ pub enum Command {
     PreviewModel(ModelConfig),
     /// Read and tokenize the data of these settings: [`Outcome::Data`], or [`Outcome::Texts`] where the task is text.
     PreviewData(Box<RunConfig>),
+    /// Look at the columns of a table: [`Outcome::Columns`].
+    ReadColumns {
+        /// The file.
+        path: PathBuf,
+        /// How it is laid out.
+        format: FileFormat,
+        /// Whether its first line names the columns; absent: the file decides.
+        header: Option<bool>,
+    },
     /// Check whether a run with these settings can start, with its time and memory: [`Outcome::Preflight`].
     Preflight(Box<RunConfig>),
     /// Train. Reports [`Event::RunStarted`] and [`Event::PhaseChanged`]; done with [`Outcome::RunEnded`].
@@ -160,6 +172,15 @@ pub enum Command {
         /// A prompt with its settings.
         plan: Box<PlayPlan>,
     },
+    /// Read how this model is asked, without its weights: [`Outcome::Prompts`].
+    Prompts(Writer),
+}
+
+impl Command {
+    /// Whether this is one of the queries of which only the newest is answered.
+    pub fn is_try(&self) -> bool {
+        matches!(self, Self::Query { query: ModelQuery::Try(_) | ModelQuery::TryWords(_), .. })
+    }
 }
 
 /// A query about the weights of a [`Subject`].
@@ -188,6 +209,11 @@ pub enum ModelQuery {
     },
     /// A study of the experts: [`Outcome::Studied`].
     Study(Study),
+    /// Read one text with every way of running a classifier: [`Outcome::Tried`]. A newer [`ModelQuery::Try`] or
+    /// [`ModelQuery::TryWords`] ends it with a `Cancelled` failure.
+    Try(TryPlan),
+    /// Leave out each word of a text before the merged classifier: [`Outcome::TriedWords`]. Ended as above.
+    TryWords(TryInput),
 }
 
 /// An event: at most a few per second, ordered, never lost.
@@ -217,6 +243,10 @@ pub enum Event {
         /// The evaluations so far when the run was resumed; empty otherwise.
         evals: Vec<EvalRecord>,
     },
+    /// A resumed run was resumed before too: after these steps, right after its start.
+    ResumedBefore(RunId, Vec<u64>),
+    /// An evaluation goes on; a few times a second.
+    Evaluating(RunId, EvalProgress),
     /// The merged model was evaluated.
     Evaluated(RunId, EvalRecord),
     /// A language model answered its fixed inputs. A resumed run sends the earlier answers right after its start.
@@ -234,6 +264,8 @@ pub enum Event {
         /// Whether it is the best so far.
         best: bool,
     },
+    /// The checkpoints that a run has now: after a resume, and after each one written.
+    Checkpoints(RunId, Checkpoints),
     /// The run has ended: reason and results.
     RunEnded(RunId, Box<EndRecord>),
     /// Progress of a long query.
@@ -247,6 +279,8 @@ pub enum Event {
         /// Units in all; 0: unknown.
         total: u64,
     },
+    /// The weights that a query is computed from; sent before its answer.
+    Weights(RequestId, WeightsOf),
     /// Progress of a download.
     Downloading(RequestId, DownloadProgress),
     /// A command is answered.
@@ -266,6 +300,8 @@ pub enum Outcome {
     Data(Box<DataPreview>),
     /// To `PreviewData`, of texts for a language model.
     Texts(Box<TextPreview>),
+    /// To `ReadColumns`.
+    Columns(Box<Columns>),
     /// To `Preflight`.
     Preflight(Box<PreflightReport>),
     /// To `StartRun` and `ResumeRun`, after [`Event::RunEnded`].
@@ -288,10 +324,16 @@ pub enum Outcome {
     Store(Box<StoreAnswer>),
     /// To [`ModelQuery::Write`].
     Written(Box<WriteReport>),
+    /// To `Prompts`.
+    Prompts(Box<PromptInfo>),
     /// To `Play`.
     Played(Box<PlayReport>),
     /// To [`ModelQuery::Study`].
     Studied(Box<StudyReport>),
+    /// To [`ModelQuery::Try`].
+    Tried(Box<TryReport>),
+    /// To [`ModelQuery::TryWords`].
+    TriedWords(Box<WordsReport>),
 }
 
 /// A message of [`Engine::drain`].

@@ -68,15 +68,68 @@ impl Default for Sampler {
     }
 }
 
+/// A question and its answer, earlier in a conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlayTurn {
+    /// What was asked.
+    pub question: String,
+    /// What was answered.
+    pub answer: String,
+}
+
+/// What a model without or with a mixture can be asked, and how: without its weights.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptInfo {
+    /// The chat template there is.
+    pub template: TemplateUse,
+    /// How prompts are laid out where no template is used, in a few words.
+    pub without: String,
+    /// Whether several turns can be laid out without a template.
+    pub turns_without: bool,
+    /// The system message that all training conversations begin with.
+    pub system: Option<String>,
+    /// Some inputs of the evaluation texts: those that the run answers during training.
+    pub texts: Vec<PromptText>,
+}
+
+/// Whether a model has a chat template.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplateUse {
+    /// Its files hold none.
+    #[default]
+    Absent,
+    /// Its files hold one; no run has been trained with it.
+    Present,
+    /// The run was trained with it.
+    Trained,
+}
+
+/// An input of the evaluation texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptText {
+    /// Its system message, if it has one.
+    pub system: String,
+    /// Its earlier turns.
+    pub earlier: Vec<PlayTurn>,
+    /// What is asked last, or the beginning of a plain text.
+    pub prompt: String,
+}
+
 /// A prompt with its settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlayPlan {
+    /// The conversation so far.
+    pub earlier: Vec<PlayTurn>,
     /// The prompt as typed.
     pub prompt: String,
     /// System message; used with a chat template only.
     pub system: String,
-    /// Apply the model's chat template to the prompt; otherwise the layout the run was trained with, or none.
+    /// Put the conversation into the chat template: that of the run, else the model's own. Otherwise it is laid out as the
+    /// run's texts are where they have no template, else it is continued as typed.
     pub chat: bool,
+    /// Tokens that every answer begins with: an earlier answer up to some word, perhaps with another word there.
+    pub prefix: Vec<u32>,
     /// The variants; the others are compared with the first one.
     pub panes: Vec<Pane>,
     /// How.
@@ -94,8 +147,19 @@ pub struct PlayToken {
     pub log_prob: f32,
     /// KL(this pane ‖ first pane) in nats of the next-token distributions after the same tokens; 0 for the first pane.
     pub divergence: f32,
-    /// The most likely tokens here with their probabilities.
-    pub likeliest: Vec<(String, f32)>,
+    /// The most likely tokens here.
+    pub likeliest: Vec<LikelyToken>,
+}
+
+/// A token that could stand at some place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LikelyToken {
+    /// Its id.
+    pub id: u32,
+    /// Its text.
+    pub text: String,
+    /// Its probability.
+    pub p: f32,
 }
 
 /// Why an answer ended.
@@ -115,7 +179,7 @@ pub struct PaneAnswer {
     pub pane: Pane,
     /// Hash of the weights: panes with the same one are the same model.
     pub fingerprint: String,
-    /// The answer.
+    /// The answer, without the plan's prefix.
     pub text: String,
     /// Its tokens.
     pub tokens: Vec<PlayToken>,
@@ -136,6 +200,8 @@ pub struct PlayReport {
     pub prompt_tokens: usize,
     /// The prompt with the template.
     pub prompt: String,
+    /// The text of the plan's prefix.
+    pub prefix: String,
     /// One for each pane, in order.
     pub answers: Vec<PaneAnswer>,
 }

@@ -1,22 +1,10 @@
 //! Parameters of queries: whose weights, how they are merged, where they are exported.
 
+pub use crate::artifact::checkpoint_choice::{Checkpoint, Checkpoints, WeightsOf};
 use crate::config::MixtureConfig;
 use crate::protocol::{ExportTarget, NumberFormat, StartRecord};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// Which checkpoint of a run directory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Checkpoint {
-    /// The one with the best metric.
-    #[default]
-    Best,
-    /// The newest.
-    Last,
-    /// The one written after so many steps.
-    Step(u64),
-}
 
 /// Whose weights a query is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,4 +85,6 @@ pub struct PreflightReport {
     pub seconds: Option<f64>,
     /// The run directory that would be written.
     pub run_dir: PathBuf,
+    /// Names of this computer's GPUs of any vendor; the first one is `gpu:0`.
+    pub gpus: Vec<String>,
 }

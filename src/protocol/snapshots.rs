@@ -7,7 +7,7 @@ pub use crate::artifact::run_list::{RunStatus, RunSummary};
 use crate::config::RunConfig;
 use crate::eval::Scores;
 use crate::mixture::Side;
-use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
+use crate::protocol::{Checkpoints, ExportTarget, MergePlan, NumberFormat};
 use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -179,6 +179,8 @@ pub struct RunDetail {
     pub config: RunConfig,
     /// Known at the start.
     pub start: StartRecord,
+    /// The steps after which it was resumed, oldest first.
+    pub resumed: Vec<u64>,
     /// The curves, at most a few thousand buckets.
     pub history: Vec<StepBucket>,
     /// The evaluations.
@@ -193,8 +195,8 @@ pub struct RunDetail {
     pub routing: Option<RoutingSnapshot>,
     /// Distances between the experts over time.
     pub distances: Vec<DistanceSample>,
-    /// Steps of the existing checkpoints.
-    pub checkpoints: Vec<u64>,
+    /// The existing checkpoints.
+    pub checkpoints: Checkpoints,
     /// The last lines of the log.
     pub log: Vec<String>,
     /// Exports found, with their certificates.

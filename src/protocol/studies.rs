@@ -1,9 +1,12 @@
-//! Two studies of a trained mixture: averages of its experts, and the rounding of each number
-//! format of an export.
+//! Studies of a trained mixture: what the draw causes, averages of its experts, and the rounding of each number format of
+//! an export.
 
+pub use crate::analysis::causes::disagreement::AtDistance;
+pub use crate::analysis::causes::least_squares::Estimate;
 pub use crate::analysis::rounding::{RoundingCause, WeightChange};
 use crate::config::MixtureKind;
 use crate::eval::Scores;
+use crate::mixture::Side;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +14,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Study {
+    /// What the draw causes.
+    Causes(CausesPlan),
     /// Averages of the experts.
     Averages,
     /// Rounding of number formats.
@@ -21,10 +26,104 @@ pub enum Study {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StudyReport {
+    /// Of [`Study::Causes`].
+    Causes(Box<CausesReport>),
     /// Of [`Study::Averages`].
     Averages(AveragesReport),
     /// Of [`Study::Rounding`].
     Rounding(RoundingReport),
+}
+
+/// Parameters of the study of causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CausesPlan {
+    /// Steps up to this one do not count for the disagreement of the passes; absent: a quarter of all.
+    pub after: Option<u64>,
+    /// Evaluation rows on which experts are pinned; 0: no model is needed, and nothing is pinned.
+    pub probe_rows: usize,
+}
+
+impl CausesPlan {
+    /// Rows that are enough to see what a layer does.
+    pub const PROBE_ROWS: usize = 256;
+}
+
+impl Default for CausesPlan {
+    fn default() -> Self {
+        Self { after: None, probe_rows: Self::PROBE_ROWS }
+    }
+}
+
+/// How far the experts of one bank have become one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BankConsensus {
+    /// Name of the adapted module, such as `layers.3.ffn`.
+    pub module: String,
+    /// Its side.
+    pub side: Side,
+    /// `‖mean_j W_j‖ / sqrt(mean_j ‖W_j‖²)`; absent where all weights are zero.
+    pub value: Option<f64>,
+    /// The value of experts that have nothing in common, `1/sqrt(M)`.
+    pub strangers: f64,
+}
+
+/// What the experts of one layer do to the loss: mean differences from everything merged, paired row by row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerPins {
+    /// The layer.
+    pub layer: usize,
+    /// This layer on expert j, all others merged. `[M]`
+    pub effects: Vec<f64>,
+    /// Standard errors. `[M]`
+    pub standard_errors: Vec<f64>,
+    /// Where all M effects of equal experts lie in 95 of 100 cases.
+    pub null_band: [f64; 2],
+    /// How often equal experts lie at least as far apart.
+    pub p: f64,
+    /// This layer without its modules, all others merged.
+    pub adapter_off: f64,
+    /// Its standard error.
+    pub adapter_off_standard_error: f64,
+}
+
+/// What the draw causes. The disagreement and the consensus come from the run's files alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CausesReport {
+    /// Steps done at the checkpoint, whose experts these are.
+    pub step: u64,
+    /// The steps that count for the disagreement come after this one,
+    pub after: u64,
+    /// and this is the last of them.
+    pub until: u64,
+    /// How many they are.
+    pub steps: usize,
+    /// What each layer that differs adds to the disagreement of the two passes; absent where the passes never differ in another
+    /// number of layers, or there is one pass.
+    pub kl_slope: Option<f64>,
+    /// The same in standard errors.
+    pub kl_slope_z: Option<f64>,
+    /// The disagreement where no layer differs: dropout.
+    pub kl_intercept: Option<f64>,
+    /// The same in standard errors.
+    pub kl_intercept_z: Option<f64>,
+    /// What each layer adds. `[layers]`
+    pub kl_slopes: Vec<Option<f64>>,
+    /// The same in standard errors. `[layers]`
+    pub kl_slopes_z: Vec<Option<f64>>,
+    /// Mean disagreement by number of layers that differ.
+    pub kl_at: Vec<AtDistance>,
+    /// The consensus of each layer: the mean over its banks of more than one expert. `[layers]`
+    pub consensus: Vec<Option<f64>>,
+    /// Of each bank of more than one expert.
+    pub consensus_of_banks: Vec<BankConsensus>,
+    /// By layer; empty without probe rows.
+    pub pin_effects: Vec<LayerPins>,
+    /// Rows of the evaluation data on which they were measured.
+    pub probe_rows: usize,
+    /// Passes over these rows.
+    pub forwards: usize,
+    /// Wall-clock seconds.
+    pub seconds: f64,
 }
 
 /// A way of averaging experts.

@@ -107,6 +107,19 @@ pub struct EvalRecord {
     pub seconds: f64,
 }
 
+/// Whether a value of the deciding metric is better than another; equal ones are not, so that the first of equals stays best.
+pub fn is_better(new: f64, old: f64, higher_is_better: bool) -> bool {
+    if higher_is_better { new > old } else { new < old }
+}
+
+impl EvalRecord {
+    /// The best of a run's evaluations, the first of equals.
+    pub fn best_of(evals: &[Self], higher_is_better: bool) -> Option<&Self> {
+        let better = |new: &Self, old: &Self| is_better(new.merged.primary, old.merged.primary, higher_is_better);
+        evals.iter().reduce(|best, eval| if better(eval, best) { eval } else { best })
+    }
+}
+
 /// What a language model writes at one step for some fixed inputs of the evaluation texts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SampleRecord {
@@ -207,6 +220,17 @@ pub struct EndRecord {
     pub best: Option<(u64, f64)>,
 }
 
+impl EndRecord {
+    /// The step whose weights the model in memory holds after the end, and whose the comparison is: the best one of a run
+    /// that came to its end (also where the comparison was cut short), else the last.
+    pub fn weights_step(&self) -> u64 {
+        match (&self.reason, self.best) {
+            (EndReason::Finished | EndReason::EarlyStopped, Some((best, _))) => best,
+            _ => self.step,
+        }
+    }
+}
+
 /// The contents of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CheckpointData {
@@ -216,4 +240,11 @@ pub struct CheckpointData {
     pub optimizer: Vec<HostTensor>,
     /// Everything else the trainer needs: numbers and words.
     pub state: serde_json::Value,
+}
+
+impl CheckpointData {
+    /// The step with the best metric when it was written, as the trainer's state has it.
+    pub fn best_step(&self) -> Option<u64> {
+        self.state.get("best")?.get(0)?.as_u64()
+    }
 }

@@ -1,4 +1,4 @@
-//! SHA-256 of files, as lower-case hexadecimal.
+//! SHA-256 of files, as lower-case hexadecimal, and of values.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,32 @@ impl FileHash {
             Ok(found) if found.sha256 != *sha256 => Some(format!("{name} was changed after it was written")),
             Ok(_) => None,
         }
+    }
+}
+
+/// SHA-256 of shapes and values.
+#[derive(Default)]
+pub struct FloatHash(Sha256);
+
+impl FloatHash {
+    /// Adds a shape.
+    pub fn shape(&mut self, dims: &[usize]) {
+        dims.iter().for_each(|&dim| self.0.update((dim as u64).to_le_bytes()));
+    }
+
+    /// Adds values.
+    pub fn add(&mut self, values: &[f32]) {
+        // The hash takes a block at once much faster than number by number.
+        let mut bytes = [0u8; 4096];
+        for block in values.chunks(bytes.len() / 4) {
+            bytes.chunks_exact_mut(4).zip(block).for_each(|(to, value)| to.copy_from_slice(&value.to_le_bytes()));
+            self.0.update(&bytes[..4 * block.len()]);
+        }
+    }
+
+    /// The hash of all that was added.
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
     }
 }
 

@@ -85,9 +85,10 @@ impl Trainer {
         Ok(CheckpointData { tensors: host_tensors(self.model())?, optimizer, state })
     }
 
-    /// Goes on from a checkpoint. `best`: the tensors of the best one, when that is another.
+    /// Goes on from a checkpoint. `best`: the tensors of the best one, when that is another; where they are lost, the next
+    /// evaluation is the best one.
     pub fn restore(&mut self, data: &CheckpointData, best: Option<Vec<HostTensor>>) -> Result<()> {
-        let progress: Progress = serde_json::from_value(data.state.clone())
+        let mut progress: Progress = serde_json::from_value(data.state.clone())
             .map_err(|err| Error::format(format!("the checkpoint's state cannot be read: {err}")))?;
         let health_fits =
             progress.max_abs_grad.iter().map(Vec::len).eq(self.gradient_health.max_abs_grad.iter().map(Vec::len));
@@ -99,6 +100,9 @@ impl Trainer {
         self.gradient_health.max_abs_grad.clone_from(&progress.max_abs_grad);
         let is_best = progress.best.is_some_and(|(step, _)| step == progress.step);
         self.best_tensors = if is_best { Some(data.tensors.clone()) } else { best };
+        if self.best_tensors.is_none() {
+            progress.best = None;
+        }
         self.last_checkpoint = Some(progress.step);
         self.progress = progress;
         Ok(())

@@ -4,6 +4,17 @@ use super::trainer::Trainer;
 use crate::nn::profile::Profile;
 use crate::records::{CheckpointData, EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};
 
+/// How far an evaluation has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Evaluating {
+    /// Whether it is the comparison at the end.
+    pub comparison: bool,
+    /// Rows in all; where several variants are compared, each of them counts all rows.
+    pub rows: usize,
+    /// Share done, 0 to 1.
+    pub share: f64,
+}
+
 /// Whoever watches a run: the run directory's recorder, a progress bar, the window.
 pub trait Observer {
     /// Before the first step.
@@ -16,6 +27,8 @@ pub trait Observer {
     }
     /// After each optimizer step, where it is wanted: all of its time, by phase.
     fn on_profile(&mut self, _step: u64, _profile: &Profile) {}
+    /// During each evaluation and during the comparison at the end, after each batch.
+    fn on_evaluating(&mut self, _trainer: &Trainer, _progress: Evaluating) {}
     /// After each evaluation.
     fn on_eval(&mut self, _eval: &EvalRecord) {}
     /// Before each token of the samples; again and again while the run is `paused` there.

@@ -6,7 +6,7 @@
 use super::checkpoint::{Progress, host_tensors, set_tensors};
 use super::control::Control;
 use super::model_and_data::ModelAndData;
-use super::observer::Observer;
+use super::observer::{Evaluating, Observer};
 use super::optimizer::AdamW;
 use super::samples;
 use super::step::StepIndex;
@@ -19,7 +19,7 @@ use crate::model::Network;
 use crate::nn::kernels::device;
 use crate::nn::kernels::vocab_loss::OVERFLOW_BITS;
 use crate::nn::profile::Recording;
-use crate::records::{EndReason, EndRecord, EvalRecord, StartRecord, StepRecord};
+use crate::records::{EndReason, EndRecord, EvalRecord, StartRecord, StepRecord, is_better};
 use crate::tensor::{DType, HostTensor};
 use crate::train::gradient_health::{self, GradientHealth};
 use std::cell::RefCell;
@@ -39,6 +39,8 @@ pub struct Trainer {
     order: Order,
     pub(super) progress: Progress,
     pub(super) best_tensors: Option<Vec<HostTensor>>,
+    /// Whether the model holds the best weights: from the comparison at the end on.
+    holds_best: bool,
     pub(super) total_steps: u64,
     /// Optimizer steps in one pass over the rows; the mean over the passes where batches are filled by tokens.
     steps_per_epoch: f64,
@@ -65,6 +67,7 @@ impl Trainer {
             order,
             progress: Progress::default(),
             best_tensors: None,
+            holds_best: false,
             total_steps,
             steps_per_epoch,
             last_checkpoint: None,
@@ -280,12 +283,16 @@ impl Trainer {
 
     fn evaluate(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<()> {
         let clock = Instant::now();
-        let go_on = |_: f64| !control.stopped();
         let own = MergeWeights::own(self.model().mixture())?;
+        let rows = self.subject.dev().rows;
+        let watching = RefCell::new(&mut *observer);
+        let go_on = |share: f64| {
+            watching.borrow_mut().on_evaluating(self, Evaluating { comparison: false, rows, share });
+            !control.stopped()
+        };
         let merged = self.subject.evaluate(&own, &self.subject.options(&self.config, &go_on))?;
         let higher = metrics::higher_is_better(self.subject.metric());
-        let better = |new: f64, old: f64| if higher { new > old } else { new < old };
-        let best = self.progress.best.is_none_or(|(_, value)| better(merged.primary, value));
+        let best = self.progress.best.is_none_or(|(_, value)| is_better(merged.primary, value, higher));
         if best {
             self.progress.best = Some((self.progress.step, merged.primary));
             self.progress.without_better = 0;
@@ -332,12 +339,19 @@ impl Trainer {
     }
 
     /// The comparison of the best checkpoint's weights, which the model holds afterwards.
-    fn final_report(&self, observer: &mut dyn Observer, control: &Control) -> Result<EvalReport> {
+    fn final_report(&mut self, observer: &mut dyn Observer, control: &Control) -> Result<EvalReport> {
         if let Some(best) = &self.best_tensors {
             set_tensors(self.model(), best)?;
+            self.holds_best = true;
         }
         observer.on_boundary(self, false);
-        let go_on = |_: f64| !control.stopped();
+        let experts = self.model().mixture().map_or(0, |mixture| mixture.num_experts + self.config.eval.random_routes);
+        let rows = self.subject.dev().rows * (2 + experts);
+        let watching = RefCell::new(observer);
+        let go_on = |share: f64| {
+            watching.borrow_mut().on_evaluating(self, Evaluating { comparison: true, rows, share });
+            !control.stopped()
+        };
         self.subject.compare(&self.subject.options(&self.config, &go_on))
     }
 
@@ -367,6 +381,10 @@ impl Trainer {
         }
     }
 
+    /// The step of the best evaluation so far.
+    pub fn best_step(&self) -> Option<u64> {
+        self.progress.best.map(|(step, _)| step)
+    }
     /// The settings.
     pub fn config(&self) -> &RunConfig {
         &self.config
@@ -382,6 +400,13 @@ impl Trainer {
     /// Steps done.
     pub fn steps_done(&self) -> u64 {
         self.progress.step
+    }
+    /// The step whose weights the model holds: the best one's during and after the comparison at the end.
+    pub fn weights_step(&self) -> u64 {
+        match self.progress.best {
+            Some((best, _)) if self.holds_best => best,
+            _ => self.progress.step,
+        }
     }
     /// Steps in all.
     pub fn total_steps(&self) -> u64 {

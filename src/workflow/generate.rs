@@ -6,6 +6,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::eval::generate::{GenerateOptions, Generated, Hooks, generate};
 use crate::machine::device;
 use crate::model::{CausalLm, LmSetup, LmSource, Packed};
+use crate::protocol::{PlayPlan, PlayTurn};
 use crate::rng::SeedStream;
 use crate::tensor::to_f32;
 use crate::workflow::prepare;
@@ -66,11 +67,34 @@ impl TextGenerator {
 
     /// The tokens of a question, put by the model's own chat template.
     pub fn chat_prompt(&self, system: Option<&str>, question: &str) -> Result<Vec<u32>> {
+        self.chat_encoder()?.prompt(&conversation(system, &[], question))
+    }
+
+    /// The model's own chat template.
+    fn chat_encoder(&self) -> Result<TextEncoder> {
         let text = TextConfig { template: "model".to_owned(), ..TextConfig::default() };
-        let encoder = TextEncoder::new(&self.codec, TextFormat::Messages, &DataConfig::default(), &text)?;
-        let turns = system.map(|system| Turn::new(Role::System, system)).into_iter();
-        let turns = turns.chain([Turn::new(Role::User, question), Turn::new(Role::Assistant, "")]);
-        encoder.prompt(&Example::new(turns.collect(), 1))
+        TextEncoder::new(&self.codec, TextFormat::Messages, &DataConfig::default(), &text)
+    }
+
+    /// The tokens of a conversation. With `plan.chat` by the chat template that the model was trained with (`layout`), else
+    /// by its own; otherwise as `layout` puts texts without a template, else the prompt is continued as it stands.
+    pub fn conversation_prompt(&self, layout: Option<&TextEncoder>, plan: &PlayPlan) -> Result<Vec<u32>> {
+        let by_template = |layout: &&TextEncoder| matches!(layout.layout, Layout::Chat(_));
+        if plan.chat {
+            let system = Some(plan.system.trim()).filter(|system| !system.is_empty());
+            let example = conversation(system, &plan.earlier, &plan.prompt);
+            return match layout.filter(by_template) {
+                Some(trained) => trained.prompt(&example),
+                None => self.chat_encoder()?.prompt(&example),
+            };
+        }
+        match layout.filter(|layout| !by_template(layout) && !matches!(layout.layout, Layout::Text)) {
+            Some(layout) => layout.prompt(&conversation(None, &plan.earlier, &plan.prompt)),
+            None if plan.earlier.is_empty() => self.text_prompt(&plan.prompt),
+            None => Err(Error::config(
+                "several turns need a chat template; turn Chat template on, or remove the earlier turns",
+            )),
+        }
     }
 
     /// The tokens of a question: by the model's own chat template, or else as `layout` (how the model was trained to be
@@ -112,6 +136,16 @@ fn reads_a_token(model: &CausalLm) -> Result<bool> {
     let batch = Packed { ids: &[0], offsets: &[0, 1] };
     let logits = to_f32(&model.logits(batch, None, None)?)?;
     Ok(logits.iter().all(|logit| logit.is_finite()))
+}
+
+/// A conversation whose last answer is still to come.
+fn conversation(system: Option<&str>, earlier: &[PlayTurn], question: &str) -> Example {
+    let mut turns: Vec<Turn> = system.map(|system| Turn::new(Role::System, system)).into_iter().collect();
+    for PlayTurn { question, answer } in earlier {
+        turns.extend([Turn::new(Role::User, question), Turn::new(Role::Assistant, answer)]);
+    }
+    turns.extend([Turn::new(Role::User, question), Turn::new(Role::Assistant, "")]);
+    Example::new(turns, 1)
 }
 
 /// Tokens that end a text: the tokenizer's and the model's.

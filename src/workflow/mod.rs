@@ -1,7 +1,9 @@
 //! Use cases without threads, shared by the window's engine and the command line: prepare, train, open a saved run,
 //! import, export with proof, study, generate.
 
+mod advice;
 pub mod export;
+mod fingerprint;
 pub mod generate;
 pub mod import;
 pub mod merging;
@@ -10,9 +12,11 @@ pub mod preflight;
 pub mod prepare;
 pub mod previews;
 pub mod progress;
+pub mod prompts;
 pub mod run;
 pub mod runs;
 pub mod saved_run;
 pub mod snapshot;
 pub mod studies;
+pub mod try_it;
 pub mod written_texts;

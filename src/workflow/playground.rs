@@ -4,29 +4,23 @@
 use crate::config::ModelConfig;
 use crate::data::text::TextEncoder;
 use crate::error::{Error, Result};
-use crate::eval::compare::random_route;
 use crate::eval::generate::cached_decoder::{CachedDecoder, Sequence, log_softmax};
 use crate::eval::generate::routes::Routes;
 use crate::eval::generate::{Event, Finish, GenerateOptions, Hooks, Method, Rules, Sampling, generate};
 use crate::machine::device;
-use crate::mixture::{Pick, Route, SIDES};
 use crate::model::decoder::CausalLm;
 use crate::model::{BaseModel as _, Network as _};
-use crate::protocol::playground::{Pane, PaneAnswer, PlayEnd, PlayPlan, PlayReport, PlayToken, Sampler};
+use crate::protocol::playground::{LikelyToken, Pane, PaneAnswer, PlayEnd, PlayPlan, PlayReport, PlayToken, Sampler};
 use crate::rng::SeedStream;
-use crate::tensor::hash::hex;
-use crate::tensor::{Tensor, to_f32};
 use crate::train::ModelAndData;
+use crate::workflow::fingerprint::Fingerprints;
 use crate::workflow::generate::TextGenerator;
-use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
 /// Alternatives kept for each token.
 const LIKELIEST: usize = 5;
-/// Characters of a fingerprint.
-const FINGERPRINT: usize = 8;
 
 /// Called while answers are written.
 pub(crate) struct PlayCallbacks<'a> {
@@ -59,19 +53,26 @@ fn play(
     plan: &PlayPlan,
     callbacks: &PlayCallbacks<'_>,
 ) -> Result<PlayReport> {
-    let system = Some(plan.system.trim()).filter(|system| !system.is_empty());
-    let prompt = generator.prompt(layout, (plan.chat, system), &plan.prompt)?;
+    let asked = generator.conversation_prompt(layout, plan)?;
+    let prompt: Vec<u32> = asked.iter().chain(&plan.prefix).copied().collect();
+    let known = generator.model.base.spec.vocab_size;
+    if let Some(id) = plan.prefix.iter().find(|&&id| id as usize >= known) {
+        return Err(Error::config(format!("the answer begins with token {id}, but the model knows {known}")));
+    }
+    let prefix = generator.codec.decode_plain(&plan.prefix)?;
     let options = options(generator, &plan.sampler);
     let seed = SeedStream::new(plan.sampler.seed);
-    let panes: Vec<ReadyPane<'_>> =
-        plan.panes.iter().map(|&pane| ReadyPane::new(&generator.model, pane, seed)).collect::<Result<_>>()?;
+    let fingerprints = Fingerprints::of(&generator.model, seed)?;
+    let panes = plan.panes.iter().map(|&pane| ReadyPane::new(&generator.model, pane, &fingerprints));
+    let panes: Vec<ReadyPane<'_>> = panes.collect::<Result<_>>()?;
     let Some(first) = panes.first() else { return Err(Error::config("no pane is chosen; choose who answers")) };
     let mut texts = vec![String::new(); panes.len()];
     let mut answers: Vec<PaneAnswer> = Vec::new();
     for (number, pane) in panes.iter().enumerate() {
         let reference = if number == 0 { None } else { Some(Reader::new(first, &prompt, seed)?) };
         let share = |share: f64| (callbacks.go_on)((number as f64 + share) / panes.len() as f64);
-        let mut written = Written { generator, reference, tokens: Vec::new(), failed: None };
+        let mut written =
+            Written { generator, reference, prefix: (&plan.prefix, &prefix), tokens: Vec::new(), failed: None };
         let mut tell = |event: Event<'_>| {
             written.on_event(event);
             texts[number] = written.text();
@@ -93,7 +94,8 @@ fn play(
         answers.push(PaneAnswer {
             pane: pane.pane,
             fingerprint: pane.fingerprint.clone(),
-            text: one.text,
+            // After a prefix the first word may need a space that it has not alone.
+            text: if plan.prefix.is_empty() { one.text } else { tokens.iter().map(|t| t.text.as_str()).collect() },
             tokens,
             diverges_at,
             end: match one.finish {
@@ -105,8 +107,9 @@ fn play(
     }
     Ok(PlayReport {
         plan: plan.clone(),
-        prompt_tokens: prompt.len(),
-        prompt: generator.codec.decode(&prompt)?,
+        prompt_tokens: asked.len(),
+        prompt: generator.codec.decode(&asked)?,
+        prefix,
         answers,
     })
 }
@@ -141,7 +144,7 @@ struct ReadyPane<'a> {
 }
 
 impl<'a> ReadyPane<'a> {
-    fn new(model: &'a CausalLm, pane: Pane, seed: SeedStream) -> Result<Self> {
+    fn new(model: &'a CausalLm, pane: Pane, fingerprints: &Fingerprints) -> Result<Self> {
         let mixed = model.mixture().is_some();
         let (model, routes) = match pane {
             Pane::Base => (Cow::Owned(model.bare()), Routes::Plain),
@@ -156,78 +159,9 @@ impl<'a> ReadyPane<'a> {
                 )));
             }
         };
-        let fingerprint = fingerprint(&model, routes, seed)?;
+        let fingerprint = fingerprints.along(&model, routes)?;
         Ok(Self { pane, model, routes, fingerprint })
     }
-}
-
-/// A hash of the weights that are added to the base model along these routes: equal hashes, equal answers. Modules that
-/// add nothing (LoRA before its first step) count as not being there.
-fn fingerprint(model: &CausalLm, routes: Routes, seed: SeedStream) -> Result<String> {
-    let mut hash = Sha256::new();
-    let sites = model.sites().len();
-    let random = |mixture, index| random_route(mixture, sites, seed, index);
-    let routes = match (routes, model.mixture()) {
-        (Routes::Expert(expert), Some(mixture)) => vec![Route::fixed(mixture, sites, expert)],
-        (Routes::Whole(index), Some(mixture)) => vec![random(mixture, index)],
-        (Routes::Ensemble(routes), Some(mixture)) => (0..routes).map(|index| random(mixture, index)).collect(),
-        _ => {
-            hash_merged(model, &mut hash)?;
-            Vec::new()
-        }
-    };
-    routes.iter().try_for_each(|route| hash_route(model, route, &mut hash))?;
-    Ok(hex(&hash.finalize()).chars().take(FINGERPRINT).collect())
-}
-
-fn hash_merged(model: &CausalLm, hash: &mut Sha256) -> Result<()> {
-    for (site, adapter) in model.adapters().iter().enumerate() {
-        let mut parts = Vec::new();
-        for side in SIDES {
-            let (weight, bias) = adapter.side(side)?;
-            parts.extend([weight, bias]);
-        }
-        add(hash, site, &parts)?;
-    }
-    for (site, (_, placed)) in model.loras().into_iter().enumerate() {
-        if let crate::model::loras::Module::Merged(lora) = &placed.module {
-            add(hash, site, &[lora.side(SIDES[0])?, lora.side(SIDES[1])?])?;
-        }
-    }
-    Ok(())
-}
-
-fn hash_route(model: &CausalLm, route: &Route, hash: &mut Sha256) -> Result<()> {
-    for (number, site) in model.sites().iter().enumerate() {
-        let mut parts = Vec::new();
-        for side in SIDES {
-            let bank = site.bank(side);
-            let drawn = match route.pick(0, number, side) {
-                Pick::One(expert) => usize::from(*expert),
-                Pick::PerExample(list) | Pick::PerToken(list) => usize::from(list.first().copied().unwrap_or(0)),
-            };
-            let expert = drawn.min(bank.experts().saturating_sub(1));
-            parts.push(bank.weight().get(expert)?);
-            if let Some(bias) = bank.bias() {
-                parts.push(bias.get(expert)?);
-            }
-        }
-        add(hash, number, &parts)?;
-    }
-    Ok(())
-}
-
-/// Adds a module's values, unless its last matrix is zero: then it adds nothing to the base model.
-fn add(hash: &mut Sha256, site: usize, parts: &[Tensor]) -> Result<()> {
-    let values = parts.iter().map(to_f32).collect::<Result<Vec<_>>>()?;
-    // Down and up, each perhaps with a bias: the second half is what comes out.
-    let out = &values[values.len() / 2..];
-    if out.iter().flatten().all(|&value| value == 0.0) {
-        return Ok(());
-    }
-    hash.update((site as u64).to_le_bytes());
-    values.iter().flatten().for_each(|value| hash.update(value.to_le_bytes()));
-    Ok(())
 }
 
 /// The first pane's predictions along the text that another one writes.
@@ -258,6 +192,8 @@ impl<'a> Reader<'a> {
 struct Written<'a> {
     generator: &'a TextGenerator,
     reference: Option<Reader<'a>>,
+    /// What the answer begins with, as tokens and as text.
+    prefix: (&'a [u32], &'a str),
     tokens: Vec<PlayToken>,
     failed: Option<Error>,
 }
@@ -291,10 +227,21 @@ impl Written<'_> {
                 self.reference = None;
             }
         }
-        let named = |(id, log_prob): (u32, f32)| (self.generator.codec.piece(id), log_prob.exp());
+        let named =
+            |(id, log_prob): (u32, f32)| LikelyToken { id, text: self.generator.codec.piece(id), p: log_prob.exp() };
+        let (prefix, before) = self.prefix;
+        let mut text = piece.to_owned();
+        if self.tokens.is_empty() && !prefix.is_empty() {
+            let with: Vec<u32> = prefix.iter().copied().chain([id]).collect();
+            if let Ok(Some(added)) =
+                self.generator.codec.decode_plain(&with).map(|all| all.strip_prefix(before).map(str::to_owned))
+            {
+                text = added;
+            }
+        }
         self.tokens.push(PlayToken {
             id,
-            text: piece.to_owned(),
+            text,
             log_prob: log_probs.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY),
             divergence,
             likeliest: likeliest(log_probs).into_iter().map(named).collect(),

@@ -6,13 +6,14 @@ use crate::data::order::BatchRule;
 use crate::error::Result;
 use crate::format;
 use crate::machine::estimate::{self, Need};
-use crate::machine::facts;
+use crate::machine::{device, facts};
 use crate::protocol::PreflightReport;
 use crate::records::{CheckpointData, StartRecord, StepRecord};
 use crate::train::control::Control;
 use crate::train::observer::Observer;
 use crate::train::step;
 use crate::train::trainer::Trainer;
+use crate::workflow::advice;
 use crate::workflow::run::{self, Prepared};
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
         problems: config.problems(),
         memory_available: machine.memory_free.or(machine.memory).unwrap_or(0),
         run_dir: run_dir(config),
+        gpus: device::adapter_names(),
         ..PreflightReport::default()
     };
     if !report.problems.is_empty() {
@@ -55,6 +57,7 @@ pub fn preflight(config: &RunConfig, measured: bool) -> Result<PreflightReport> 
     report.warnings.extend(settled.note);
     report.memory_bytes = Need::of(&config, &subject, report.recompute).total();
     let mut trainer = Trainer::new(quiet(&config), subject)?;
+    report.warnings.extend(advice::warnings(&trainer));
     let start = trainer.start_record();
     report.tokens_per_step = tokens.train / start.steps_per_epoch.max(1e-9) * step::passes(&config) as f64;
     if measured {
@@ -96,13 +99,8 @@ struct Tokens {
 fn warnings(prepared: &Prepared) -> Vec<String> {
     let Prepared { config, subject, .. } = prepared;
     let (mut warnings, train) = (prepared.warnings.clone(), subject.train());
-    let share = 100.0 * train.truncated as f64 / train.rows.max(1) as f64;
-    if share >= 1.0 {
-        let length = config.data.max_length;
-        warnings.push(format!("{share:.0} % of the training rows are longer than {length} tokens and are cut"));
-    }
     if !subject.skipped().is_empty() {
-        warnings.push(format!("{} rows cannot be used and are left out", subject.skipped().len()));
+        warnings.push(format!("{} left out as unusable", format::counted(subject.skipped().len(), "row")));
     }
     if matches!(BatchRule::of(config), BatchRule::Examples(batch) if batch > train.rows) {
         warnings.push(format!("a batch of {} is more than the {} training rows", config.train.batch_size, train.rows));

@@ -92,7 +92,7 @@ fn prepare_texts(config: &RunConfig) -> Result<Prepared> {
     for split in [&data.train, &data.dev] {
         if split.unlearned > 0 {
             warnings.push(format!(
-                "{} texts have nothing left to learn within max_length = {} and are left out: {}",
+                "{} texts have nothing left to learn within {} tokens (max_length) and are left out: {}",
                 split.unlearned, config.data.max_length, split.file
             ));
         }
@@ -147,7 +147,7 @@ pub(crate) fn encoder(path: &str) -> Result<ModelSource> {
     if LmSource::reads(&config_json(path)) {
         return Err(Error::config(format!(
             "this is a language model, and a task with labels needs an encoder such as BERT or RoBERTa; for texts to \
-             learn from choose task text: {path}"
+             learn from choose data.task text: {path}"
         )));
     }
     ModelSource::open(path)
@@ -165,7 +165,7 @@ pub(crate) fn decoder(path: &str) -> Result<LmSource> {
     refuse_lab(path)?;
     if EncoderSpec::from_json(&config_json(path)).is_ok() {
         return Err(Error::config(format!(
-            "this model is an encoder, which does not write; for task text choose a GPT-2, Llama, Mistral or Qwen \
+            "this model is an encoder, which does not write; with data.task text choose a GPT-2, Llama, Mistral or Qwen \
              model, or for this model a task with labels: {path}"
         )));
     }

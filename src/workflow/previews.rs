@@ -1,17 +1,24 @@
 //! Models before training, as the window shows them.
 
+use crate::config::FileFormat;
+use crate::data;
 use crate::error::Result;
 use crate::model::decoder::targets::lora_targets;
 use crate::model::decoder::{DecoderFamily, LmSource};
 use crate::model::loras::Target;
 use crate::model::weights::Weights;
 use crate::model::{Family, ModelSource, encoder};
-use crate::protocol::ModelInfo;
+use crate::protocol::{Columns, ModelInfo};
 use crate::workflow::prepare;
 use std::path::Path;
 
 /// Texts of each split that are shown token by token.
 pub(crate) const TEXTS: usize = 3;
+
+/// What is in the columns of a table.
+pub(crate) fn columns(path: &Path, format: FileFormat, header: Option<bool>) -> Result<Columns> {
+    data::columns::columns(path, format, header)
+}
 
 /// What a model's files say about it; the tensors are listed, not read.
 pub(crate) fn model(path: &str) -> Result<ModelInfo> {

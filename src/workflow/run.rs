@@ -28,6 +28,7 @@ use crate::artifact::run_lock::RunLock;
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{DeviceChoice, DtypeChoice, RunConfig};
 use crate::error::{Context as _, Result};
+use crate::format;
 use crate::machine::estimate::{self, Settled};
 use crate::machine::facts;
 use crate::nn::profile::Profile;
@@ -36,8 +37,9 @@ use crate::tensor::HostTensor;
 use crate::train::ModelAndData;
 use crate::train::checkpoint::Place;
 use crate::train::control::Control;
-use crate::train::observer::Observer;
+use crate::train::observer::{Evaluating, Observer};
 use crate::train::trainer::Trainer;
+use crate::workflow::advice;
 use std::path::Path;
 
 pub use crate::workflow::prepare::{
@@ -62,11 +64,12 @@ impl Run {
         let (own, note) = settled(&config, &subject);
         let n = subject.skipped().len();
         if n > 0 {
-            warnings.push(format!("{n} rows cannot be used and are left out; adamix data lists them"));
+            warnings.push(format!("{} left out as unusable; adamix data lists them", format::counted(n, "row")));
         }
         warnings.extend(note);
         // Anything wrong with the settings shows before there is a directory.
         let trainer = Trainer::new(own, subject)?;
+        warnings.extend(advice::warnings(&trainer));
         let (dir, lock) = RunDir::create(&config)?;
         let mut recorder = Recorder::create(&dir)?;
         for warning in &warnings {
@@ -91,7 +94,7 @@ impl Run {
         if let Some(found) = found {
             warnings.extend(found.warnings);
             step = found.step;
-            best = best_step(&found.data);
+            best = found.data.best_step();
             let tensors = best_tensors(&dir, step, best, &mut warnings);
             trainer.restore(&found.data, tensors).with_context(|| format!("going on from checkpoint-{step}"))?;
         }
@@ -171,11 +174,6 @@ fn moved(before: &Place, now: &Place) -> Option<String> {
     })
 }
 
-/// The step with the best metric so far, as a checkpoint's state has it.
-pub(crate) fn best_step(data: &CheckpointData) -> Option<u64> {
-    data.state.get("best")?.get(0)?.as_u64()
-}
-
 /// The tensors of the best checkpoint when that is not the newest.
 fn best_tensors(dir: &RunDir, step: u64, best: Option<u64>, warnings: &mut Vec<String>) -> Option<Vec<HostTensor>> {
     let best = best.filter(|&best| best != step)?;
@@ -230,6 +228,10 @@ impl Observer for Recording<'_> {
 
     fn on_profile(&mut self, step: u64, profile: &Profile) {
         self.extra.on_profile(step, profile);
+    }
+
+    fn on_evaluating(&mut self, trainer: &Trainer, progress: Evaluating) {
+        self.extra.on_evaluating(trainer, progress);
     }
 
     fn on_eval(&mut self, record: &EvalRecord) {

@@ -13,7 +13,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::protocol::decimation::Decimated;
 use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary, StepBucket};
-use crate::protocol::{ExportReport, ExportTarget};
+use crate::protocol::{Checkpoints, ExportReport, ExportTarget};
 use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, TensorHealth};
 use crate::tensor::NumberFormat;
 use crate::workflow::snapshot::{self, Banks};
@@ -32,6 +32,8 @@ const LOG_LINES: usize = 400;
 pub(crate) struct RecordedMetrics {
     pub(crate) progress: RunProgress,
     pub(crate) start: StartRecord,
+    /// The steps after which the run was resumed, oldest first.
+    pub(crate) resumed: Vec<u64>,
     /// The curves.
     pub(crate) history: Vec<StepBucket>,
     /// The evaluations.
@@ -52,6 +54,9 @@ impl RecordedMetrics {
             recorded.progress.add(&line);
             match line {
                 Line::Start { record, .. } => {
+                    if record.first_step > 0 {
+                        recorded.resumed.push(record.first_step);
+                    }
                     recorded.start = record;
                     // A resumed run has not ended yet.
                     recorded.end = None;
@@ -88,22 +93,30 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
         summary.problem.get_or_insert_with(|| err.to_string());
         None
     });
-    let checkpoints = checkpoint::list(&run)?;
+    // Where every one is damaged, none is best.
+    let checkpoints = Checkpoints::of(&run)
+        .or_else(|_| Ok::<_, Error>(Checkpoints { steps: checkpoint::list(&run)?, best: None }))?;
     Ok(RunDetail {
         summary,
         config: run.config().clone(),
-        distances: distances(&run, &checkpoints),
+        distances: distances(&run, &checkpoints.steps),
         checkpoints,
         log: log_lines(&run.events()),
         exports: exports(&run),
         routing,
         start: recorded.start,
+        resumed: recorded.resumed,
         history: recorded.history,
         evals: recorded.evals,
         samples: samples(&run)?,
         gradient_health: recorded.gradient_health,
         end: recorded.end,
     })
+}
+
+/// The evaluations of a run, oldest first.
+pub fn evaluations(dir: &Path) -> Result<Vec<EvalRecord>> {
+    Ok(RecordedMetrics::read(&RunDir::open(dir)?)?.evals)
 }
 
 /// What a run's language model wrote on the way; thinned where it wrote very often.

@@ -29,17 +29,17 @@
 //! # Ok::<(), adamix::error::Error>(())
 //! ```
 
-use crate::artifact::{RunDir, checkpoint};
+use crate::artifact::{RunDir, checkpoint, checkpoint_choice};
 use crate::config::{RunConfig, Task};
 use crate::data::{self, text};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::EvalReport;
 use crate::model::ModelSource;
 use crate::protocol::studies::{AveragesReport, RoundingPlan, RoundingReport};
-use crate::protocol::{Checkpoint, ExportPlan, ExportReport, MergePlan, MergeReport};
+use crate::protocol::{Checkpoint, ExportPlan, ExportReport, MergePlan, MergeReport, WeightsOf};
 use crate::train::ModelAndData;
 use crate::train::checkpoint::set_tensors;
-use crate::workflow::export::export_subject;
+use crate::workflow::export::{ExportedRun, export_subject};
 use crate::workflow::merging::{compare_subject, merge_subject};
 use crate::workflow::run::{self, Prepared};
 use crate::workflow::studies::averages::averages_subject;
@@ -50,45 +50,26 @@ use std::path::Path;
 pub struct Opened {
     /// The run directory.
     pub dir: RunDir,
-    /// Steps done at the checkpoint.
-    pub step: u64,
+    /// Which checkpoint, and the steps done there.
+    pub weights: WeightsOf,
     /// The settings.
     pub config: RunConfig,
     /// The model with the checkpoint's weights, and the rows or texts, encoded.
     pub subject: ModelAndData,
 }
 
-/// The step of a checkpoint of a run.
-pub fn checkpoint_step(dir: &RunDir, which: Checkpoint) -> Result<u64> {
-    let steps = checkpoint::list(dir)?;
-    let none = || Error::config(format!("the run has no checkpoint yet: {}", dir.path().display()));
-    let last = steps.last().copied().ok_or_else(none)?;
-    match which {
-        Checkpoint::Last => Ok(last),
-        Checkpoint::Best => {
-            let data = checkpoint::latest_valid(dir)?.ok_or_else(none)?;
-            let best = run::best_step(&data.data).filter(|best| steps.contains(best));
-            Ok(best.unwrap_or(data.step))
-        }
-        Checkpoint::Step(step) if steps.contains(&step) => Ok(step),
-        Checkpoint::Step(step) => {
-            let have: Vec<String> = steps.iter().map(u64::to_string).collect();
-            Err(Error::config(format!("there is no checkpoint of step {step}; there are {}", have.join(", "))))
-        }
-    }
-}
-
 impl Opened {
     /// Reads model, data and the checkpoint's weights.
     pub fn open(dir: &RunDir, which: Checkpoint) -> Result<Self> {
-        let step = checkpoint_step(dir, which)?;
+        let weights = checkpoint_choice::resolve(dir, which)?;
+        let step = weights.step;
         let Prepared { config, subject, warnings } = run::prepare(dir.config())?;
         for warning in warnings {
             log::warn!("{warning}");
         }
         let data = checkpoint::read(dir, step)?;
         set_tensors(subject.model(), &data.tensors).with_context(|| format!("reading checkpoint-{step}"))?;
-        Ok(Self { dir: dir.clone(), step, config, subject })
+        Ok(Self { dir: dir.clone(), weights, config, subject })
     }
 
     /// Measures on the rows of another file from now on, laid out as the run's data.
@@ -137,6 +118,7 @@ impl Opened {
 
     /// Writes the exports into the run directory, or where the plan says, and proves them.
     pub fn export(&self, plan: &ExportPlan) -> Result<Vec<ExportReport>> {
-        export_subject(&self.subject, &self.config, &self.dir, plan)
+        let run = ExportedRun { config: &self.config, dir: &self.dir, weights: self.weights };
+        export_subject(&self.subject, run, plan)
     }
 }

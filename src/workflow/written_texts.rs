@@ -2,6 +2,7 @@
 //! model, the merged one, and one random route.
 
 use crate::config::RunConfig;
+use crate::data::text::Role;
 use crate::error::{Error, Result};
 use crate::eval::generate::{GenerateOptions, Hooks, Routes, ScoreOptions, score_inputs};
 use crate::eval::text_metrics::{BleuDifference, WordLists};
@@ -10,6 +11,7 @@ use crate::protocol::{WriteReport, WrittenBy, WrittenSample};
 use crate::rng::SeedStream;
 use crate::train::ModelAndData;
 use crate::workflow::generate;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// What is written.
@@ -74,8 +76,18 @@ pub fn write_and_score(
         })
     };
     let samples = data.inputs.iter().take(plan.samples.min(inputs)).enumerate().map(sample);
+    let texts: Vec<Vec<(Role, &str)>> = data
+        .dev
+        .examples
+        .iter()
+        .map(|example| example.turns.iter().map(|turn| (turn.role, turn.text.trim())).collect())
+        .collect();
     Ok(WriteReport {
         inputs,
+        asked: plan.inputs,
+        available: data.inputs.len(),
+        texts: texts.len(),
+        different_texts: texts.into_iter().collect::<BTreeSet<_>>().len(),
         ways: written.collect(),
         samples: samples.collect::<Result<_>>()?,
         seconds: started.elapsed().as_secs_f64(),

@@ -50,6 +50,7 @@ fn meta(dtype: NumberFormat) -> ExportMeta {
         hidden_size: HIDDEN,
         mixture: MixtureConfig { adapter_size: BOTTLENECK, ..MixtureConfig::default() },
         labels: vec!["a".to_owned(), "b".to_owned(), "c".to_owned()],
+        weights: None,
         recipe: Recipe::uniform(4),
         dtype,
     }

@@ -29,9 +29,9 @@ fn last_json(ran: &Ran) -> Value {
     serde_json::from_str(ran.out.lines().last().unwrap_or_else(|| panic!("no output; stderr: {}", ran.err))).unwrap()
 }
 
-const COMMANDS: [&str; 14] = [
-    "train", "resume", "eval", "merge", "export", "inspect", "compare", "data", "generate", "models", "score", "bench",
-    "doctor", "window",
+const COMMANDS: [&str; 15] = [
+    "train", "resume", "eval", "merge", "try", "export", "inspect", "compare", "data", "generate", "models", "score",
+    "bench", "doctor", "window",
 ];
 
 #[test]
@@ -72,6 +72,13 @@ fn wrong_usage_ends_with_code_2_and_says_what_is_right() {
     assert_refused(&quick(&["train", "--preset", "sst3"]), 2, &["sst3", "lab"]);
     assert_refused(&quick(&["train", "--task", "custom"]), 2, &["train_file"]);
     assert_refused(&quick(&["train", "--task", "rte"]), 2, &["no data directory"]);
+    let foreign = ["train", "--task", "sst2", "--data", "glue", "--train-file", "mini.tsv"];
+    assert_refused(&quick(&foreign), 2, &["--train-file does not belong to task sst2", "task custom or text"]);
+    assert_refused(
+        &quick(&["train", "--lab", "--lora-rank", "8"]),
+        2,
+        &["--lora-rank does not belong to kind adapter"],
+    );
     assert_refused(&quick(&["train", "--lab", "surplus"]), 2, &["surplus"]);
     assert_refused(&quick(&["resume"]), 2, &["RUN"]);
     assert_refused(&quick(&["resume", "small", "--device", "moon"]), 2, &["moon", "auto, cpu, cuda, gpu"]);

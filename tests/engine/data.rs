@@ -1,5 +1,6 @@
 //! Readers, tasks, tokenizers and previews, on good and on bad input.
 
+mod columns;
 mod tokenizers;
 
 use adamix::config::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
@@ -173,7 +174,7 @@ fn unusable_files_are_refused() {
     assert_says(&error(TRAIN, b"sentence\tlabel\n"), &["no rows after the header", "dev.tsv"]);
     assert_says(&error(b"text\tlabel\na\t1\n", DEV), &["no column \"sentence\"", "\"text\", \"label\"", "header"]);
     assert_says(&error(b"sentence\tlabel\na\t1\nb\t1\n", DEV), &["all 2 training rows", "\"1\"", "two classes"]);
-    assert_says(&error(b"\xff\xfes\0e\0", DEV), &["UTF-16", "UTF-8", "train.tsv"]);
+    assert_says(&error(b"\xff\xfes\0e\0", DEV), &["no column \"sentence\"", "\"se\"", "train.tsv"]);
     assert_says(&error(b"s\0e\0n\0", DEV), &["zero bytes"]);
     assert_says(&error(b"PK\x03\x04rest", DEV), &["Excel", "CSV"]);
     assert_says(&error(b"sentence\tsentence\tlabel\na\tb\t1\n", DEV), &["more than one column", "by number"]);
@@ -195,7 +196,7 @@ fn missing_files_and_unknown_endings() {
         &load(&custom(&dir, "nothing.tsv", "")).unwrap_err().to_string(),
         &["reading the data failed", "nothing.tsv"],
     );
-    assert_says(&load(&custom(&dir, "data.bin", "")).unwrap_err().to_string(), &["ending \"bin\"", "set format"]);
+    assert_says(&load(&custom(&dir, "data.bin", "")).unwrap_err().to_string(), &["ending \"bin\"", "set data.format"]);
     let config = DataConfig { task: Task::Sst2, path: dir.path().display().to_string(), ..DataConfig::default() };
     assert_says(
         &load(&config).unwrap_err().to_string(),
@@ -424,7 +425,7 @@ fn columns_are_guessed_before_they_are_chosen() {
         ("c.tsv", b"1\tfirst text here\n0\tsecond text there\n"),
     ]);
     let look = |name: &str, header: bool| {
-        let found = data::preview::columns(&dir.path().join(name), FileFormat::Auto, header).unwrap();
+        let found = data::preview::columns(&dir.path().join(name), FileFormat::Auto, Some(header)).unwrap();
         (found.text.unwrap(), found.pair, found.label.unwrap())
     };
     assert_eq!(look("a.csv", true), ("premise".to_owned(), Some("hypothesis".to_owned()), "gold_label".to_owned()));

@@ -6,6 +6,7 @@ mod failures;
 mod messages;
 mod playground;
 mod questions;
+mod trying;
 
 use adamix::config::RunConfig;
 use adamix::engine::EngineHandle;

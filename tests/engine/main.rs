@@ -34,8 +34,10 @@ mod text_metrics;
 mod texts;
 mod trainer;
 mod transfer;
+mod try_it;
 #[cfg(all(target_os = "linux", not(target_env = "musl")))]
 mod twins;
+mod weights;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -65,6 +65,7 @@ fn old_runs_are_listed_with_all_they_hold() {
     let lab = runs::detail(&place.path().join("lab")).unwrap();
     assert_eq!((lab.evals.len(), lab.exports.len()), (2, 2));
     assert!(!lab.gradient_health.is_empty() && lab.exports.iter().all(|export| export.certificate.passed));
+    assert!(lab.exports.iter().all(|export| export.certificate.weights().is_none()), "it did not say");
     let writer = runs::detail(&place.path().join("writer")).unwrap();
     assert!(!writer.samples.is_empty(), "texts written on the way");
 }

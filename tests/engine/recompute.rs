@@ -132,7 +132,7 @@ fn a_run_keeps_what_was_asked_for_and_says_what_it_costs() {
     let asked = preflight::preflight(&config, false).unwrap();
     assert!(asked.recompute && asked.memory_bytes < free.memory_bytes && asked.memory_bytes > 0);
     let run = TrainingRun::start(run::prepare(&config).unwrap()).unwrap();
-    assert!(run.warnings().is_empty(), "{:?}", run.warnings());
+    assert!(!run.warnings().iter().any(|warning| warning.contains("recompute")), "{:?}", run.warnings());
     assert_eq!(run.trainer().config().train.recompute, Recompute::On);
     config.train.recompute = Recompute::Auto;
     config.name = "auto".to_owned();

@@ -181,13 +181,15 @@ fn unreadable_files_are_named_with_the_line() {
     let desk = Desk::with(&[
         ("out", b"a\nb\n"),
         ("latin", b"a\ncaf\xe9\n"),
-        ("wide", b"\xff\xfea\0\n\0"),
+        ("wide", b"\xff\xfea\0\n\0b\0\n\0"),
+        ("odd", b"\xff\xfea\0\n"),
         ("empty", b"\n \n"),
         ("none", b""),
     ]);
     desk.refused(&["latin", "-r", "out"], &["line 2: not UTF-8 text (byte 0xe9", "latin"]);
     desk.refused(&["out", "-r", "latin"], &["line 2: not UTF-8 text", "latin"]);
-    desk.refused(&["out", "-r", "wide"], &["UTF-16 text; save it as UTF-8", "wide"]);
+    assert_eq!(desk.json(&["out", "-r", "wide"])[0]["segments"], 2, "UTF-16 with its byte order mark is read");
+    desk.refused(&["out", "-r", "odd"], &["UTF-16", "odd"]);
     desk.refused(&["empty", "-r", "out"], &["the file is empty; one generated text a line", "empty"]);
     desk.refused(&["out", "-r", "none"], &["the file is empty; references", "none"]);
     desk.refused(&["missing", "-r", "out"], &["reading the generated texts failed", "missing"]);

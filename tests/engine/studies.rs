@@ -1,6 +1,7 @@
-//! Three averages and rounding budgets, against calculations of their own.
+//! What the draw causes, three averages and rounding budgets, against calculations of their own.
 
 mod averages;
+mod causes;
 mod commands;
 mod rounding;
 

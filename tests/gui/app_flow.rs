@@ -10,11 +10,11 @@ use adamix::app::files::Purpose;
 use adamix::app::settings::Settings;
 use adamix::app::view::View;
 use adamix::app::{WindowOptions, first_form};
-use adamix::config::Task;
+use adamix::config::{FileFormat, Task};
 use adamix::protocol::*;
 use egui::{Key, Modifiers};
 use egui_kittest::Harness;
-use egui_kittest::kittest::Queryable as _;
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use std::path::PathBuf;
 
 type Window = Harness<'static, WorkbenchApp>;
@@ -28,6 +28,8 @@ fn opened() -> (Window, FakeHandle) {
     let (mut window, engine) = window(Settings::default(), ScriptedPicker::default());
     engine.event(ready());
     window.run_steps(4);
+    engine.answer_form();
+    window.run_steps(2);
     (window, engine)
 }
 
@@ -228,18 +230,33 @@ fn an_engine_that_cannot_start_leaves_a_window_that_says_so() {
 }
 
 #[test]
-fn a_dropped_table_is_read_for_its_columns() {
+fn a_dropped_table_is_read_for_its_columns_by_the_engine_before_its_rows() {
+    let (mut window, engine) = opened();
     let path = PathBuf::from("/data/mine.csv");
-    let mut picker = ScriptedPicker::default();
-    picker.texts.insert(path.clone(), "review,stars\nfine,5\n".to_owned());
-    let (mut window, engine) = window(Settings::default(), picker);
-    engine.event(ready());
-    window.run_steps(3);
-    window.state().actions.push(Action::Dropped(path));
-    window.run_steps(6);
+    window.state().actions.push(Action::Dropped(path.clone()));
+    window.run_steps(60);
+    let is_data = |command: &Command| matches!(command, Command::PreviewData(config) if config.data.train_file == "/data/mine.csv");
+    let asked = engine.commands();
+    let columns = Command::ReadColumns { path, format: FileFormat::Auto, header: None };
+    assert!(asked.contains(&columns), "{asked:?}");
+    assert!(!asked.iter().any(is_data), "rows of the wrong column are no preview");
+    let start = window.get_all_by_label("Start").next().unwrap().accesskit_node().is_disabled();
+    assert!(start, "the columns are still being read");
+    engine.answer_form();
+    window.run_steps(60);
     let data = &window.state().session.form.data;
     assert_eq!(data.task, Task::Custom);
-    assert_eq!((data.text_column.as_str(), data.label_column.as_str()), ("review", "stars"));
+    assert_eq!((data.text_column.as_str(), data.label_column.as_str()), ("review text", "sentiment"));
+    let Some(Command::PreviewData(config)) = engine.commands().into_iter().find(is_data) else { panic!("no preview") };
+    assert_eq!(config.data.text_column, "review text");
+    // A second file, while the first one is still being read, is the one that counts.
+    window.state().actions.push(Action::Dropped("/data/second.csv".into()));
+    window.run_steps(60);
+    window.state().actions.push(Action::Dropped("/data/third.csv".into()));
+    window.run_steps(60);
+    engine.answer_form();
+    window.run_steps(3);
+    assert_eq!(window.state().session.columns.value.as_ref().unwrap().file, "/data/third.csv");
 }
 
 #[test]
@@ -260,21 +277,6 @@ fn a_run_file_fills_the_form_and_a_broken_one_changes_nothing() {
     window.state().actions.push(Action::Pick(Purpose::OpenSettings));
     window.run_steps(4);
     assert_eq!(window.state().session.form.train.seed, 17);
-}
-
-#[test]
-fn where_no_dialog_can_open_it_is_said_what_to_do() {
-    let mut picker = ScriptedPicker::default();
-    picker.no_dialogs = true;
-    let (mut window, engine) = window(Settings::default(), picker);
-    engine.event(ready());
-    window.run_steps(3);
-    let before = window.state().session.form.clone();
-    window.state().actions.push(Action::Pick(Purpose::Model));
-    window.run_steps(3);
-    let notice = window.state().session.last_notice.clone().expect("it is said");
-    assert!(notice.text.contains("type the path"), "{notice:?}");
-    assert_eq!(window.state().session.form, before);
 }
 
 #[test]

@@ -159,6 +159,35 @@ fn from_the_first_click_to_a_passed_certificate() {
 }
 
 #[test]
+fn a_trained_classifier_can_be_tried_with_a_text_and_a_row() {
+    let place = Place::new();
+    let mut window = Window::ready(place.config(40));
+    window.click("Start");
+    window.step_until("training to finish", |app| app.session.phase == RunPhase::Finished);
+    window.show(View::Playground);
+    window.step_until("the first row's words", |app| app.session.try_words.value.is_some());
+    let row = window.app().session.try_it.value.clone().unwrap();
+    assert_eq!((row.rows, row.experts.len(), row.routes.len()), ([96, 48], 4, 16));
+    assert!(row.known.is_some() && (row.merged.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+    // The word stands beside its field and is explained where the mouse is on it.
+    let role = egui::accesskit::Role::MultilineTextInput;
+    window.harness.get_by_role_and_label(role, "Text").focus();
+    window.harness.step();
+    window.harness.get_by_role_and_label(role, "Text").type_text("good music ");
+    let typed = |report: &TryReport| report.text.contains("good music");
+    window.step_until("the typed text", |app| app.session.try_it.value.as_ref().is_some_and(typed));
+    let typed = window.app().session.try_it.value.clone().unwrap();
+    assert_eq!((typed.known, typed.step), (None, row.step));
+    window.click("Re-roll the routes");
+    window.step_until("other routes", |app| {
+        app.session.try_it.value.as_ref().is_some_and(|report| report.plan.seed == typed.plan.seed + 1)
+    });
+    let again = window.app().session.try_it.value.clone().unwrap();
+    assert_eq!(again.merged, typed.merged);
+    assert_ne!(again.routes, typed.routes);
+}
+
+#[test]
 fn closing_in_training_writes_a_checkpoint_and_the_run_can_go_on() {
     let place = Place::new();
     let mut window = Window::ready(place.config(100_000));

@@ -86,7 +86,7 @@ impl ScriptedPicker {
 impl FilePicker for ScriptedPicker {
     fn pick(&mut self, purpose: Purpose, _start: Option<&Path>) {
         self.answers.push_back(match self.picks.pop_front() {
-            _ if self.no_dialogs => FileAnswer::NoDialog,
+            _ if self.no_dialogs => FileAnswer::NoDialog(purpose),
             Some(path) => FileAnswer::Picked(purpose, path),
             None => FileAnswer::Cancelled,
         });
@@ -94,6 +94,11 @@ impl FilePicker for ScriptedPicker {
 
     fn is_open(&self) -> bool {
         false
+    }
+
+    fn list(&mut self, path: PathBuf) {
+        let place = adamix::app::chooser::folder::read(&path);
+        self.answers.push_back(FileAnswer::Listed(path, place));
     }
 
     fn read(&mut self, purpose: Purpose, path: PathBuf) {

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod app_flow;
+mod chooser;
 mod engine_flow;
 mod flow;
 mod harness;
 mod old_settings;
+mod one_run;
 mod panel_experts;
 mod panel_export;
 mod panel_merge;
@@ -18,7 +20,12 @@ mod panel_setup;
 mod panel_support;
 mod panel_texts;
 mod panel_train;
+mod panel_try;
 mod session;
+mod setup_layout;
+mod setup_truth;
+mod start_page;
+mod weights;
 
 #[path = "../support/fake_engine/mod.rs"]
 mod fake_engine;

@@ -6,6 +6,7 @@ use crate::fake_engine::data;
 use adamix::app::actions::Action;
 use adamix::app::session::Session;
 use adamix::app::view::View;
+use adamix::config::MixtureKind;
 use adamix::protocol::{Checkpoint, ModelQuery, Outcome, Side, Subject};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
@@ -45,7 +46,7 @@ fn a_run_from_disk_is_read_when_asked() {
     let snapshot = data::experts(&lab().mixture, 240, (0, Side::Down));
     h.state_mut().session.apply(done(req, Outcome::Experts(Box::new(snapshot))));
     h.run();
-    h.get_by_label("Weights W^D of layer 0: 16 x 128 (outputs x inputs)");
+    h.get_by_label("Down-projection of layer 0: 16 × 128 (outputs × inputs)");
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn numbers_of_the_snapshot_are_shown() {
     let data = &snapshot.sides[4];
     let cosine = data.cosine[1];
     h.get_by_label(&format!("expert 0 and expert 1: cosine {cosine:.2}"));
-    h.get_by_label_contains("Mean cosine of all 6 pairs");
+    h.get_by_label_contains("Mean cosine of 6 pairs");
     h.get_by_label("Distance").click();
     h.run();
     h.get_by_label_contains("expert 0 and expert 1: distance");
@@ -114,4 +115,38 @@ fn pictures_of_another_side_are_awaited() {
     let (mut session, ..) = trained(lab(), 2, (0, Side::Down));
     session.focus = (3, Some(Side::Down));
     show(session).get_by_label("Waiting for the heat maps of this side");
+}
+
+#[test]
+fn a_lora_has_matrices_and_modules_instead_of_projections() {
+    let mut config = lab();
+    config.mixture.kind = MixtureKind::Lora;
+    config.mixture.sharing_up = false;
+    let (session, ..) = trained(config, 2, (0, Side::Down));
+    let mut h = show(session);
+    h.get_by_label_contains("Matrix A of layer 0 q");
+    for gone in ["Down-projection", "Bias norm", "bottleneck"] {
+        assert!(h.query_by_label_contains(gone).is_none(), "a LoRA has no {gone}");
+    }
+    h.get_by_label("gate").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::FocusExperts(4, Side::Down)]);
+    h.state_mut().session.focus = (4, Some(Side::Down));
+    h.run();
+    h.get_by_label("Layer above").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::FocusExperts(11, Side::Down)], "the same matrix of the next layer");
+    h.get_by_label("lora_B").click();
+    h.run();
+    assert_eq!(h.state_mut().take(), [Action::FocusExperts(4, Side::Up)]);
+}
+
+#[test]
+fn cosines_beyond_chance_are_not_called_unrelated() {
+    let (session, ..) = trained(lab(), 2, (2, Side::Down));
+    let h = show(session);
+    // 16 x 128 values: the cosines of the demonstration are 0.2 to 0.7.
+    h.get_by_label_contains("times the spread of chance");
+    h.get_by_label_contains("1 / √d = 0.022 for 2,048 values");
+    assert!(h.query_by_label_contains("unrelated directions").is_none());
 }

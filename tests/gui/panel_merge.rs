@@ -7,9 +7,11 @@ use adamix::app::actions::Action;
 use adamix::app::session::Session;
 use adamix::app::view::View;
 use adamix::config::{Method, MixtureKind, Task};
-use adamix::protocol::{Average, AveragesReport, MergePlan, ModelQuery, Outcome, Study, StudyReport, Subject};
+use adamix::protocol::{
+    Average, AveragesReport, MergePlan, ModelQuery, Outcome, Study, StudyReport, Subject, UndefinedScore, WriteReport,
+};
 use egui_kittest::Harness;
-use egui_kittest::kittest::Queryable as _;
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
 fn show(session: Session) -> Harness<'static, World> {
     panel(View::Compare, session)
@@ -58,8 +60,8 @@ fn all_ways_stand_in_one_table_with_differences_and_noise() {
     let fixed = &report.fixed[2];
     assert!(h.query_all_by_label(&format!("{:+.4}", fixed.primary - report.merged.primary)).count() >= 1);
     let error = (0.764f64 * 0.236 / 640.0).sqrt();
-    h.get_by_label_contains(&format!("sqrt(p (1 - p) / n) = {error:.4}"));
-    h.get_by_label("▲ best");
+    h.get_by_label_contains(&format!("√(p (1 - p) / n) = {error:.4}"));
+    h.get_by_label("▲ best of what can be exported");
     h.get_by_label("Scores of all variants on one axis");
     h.get_by_label(&format!("Merged, uniform: 0.7640, standard error {error:.4}"));
     h.get_by_label_contains("Measured at the end of training");
@@ -122,7 +124,7 @@ fn weights_that_are_all_zero_cannot_be_scored() {
 #[test]
 fn each_layer_can_have_weights_of_its_own() {
     let mut h = show(finished());
-    h.get_by_label("in each layer its own").click();
+    h.get_by_label("in each module its own").click();
     h.run();
     h.get_by_label("layer 3, expert 0: 25 %").click();
     h.run();
@@ -161,6 +163,24 @@ fn a_run_of_a_language_model_writes_and_is_scored() {
         assert!(h.query_all_by_label(words).next().is_some(), "{words}");
     }
     assert!(h.query_by_label("TER").is_none(), "a score that this protocol does not have");
+    h.get_by_label("20 inputs");
+    // One input, fifteen times: fewer than asked for, and no CIDEr.
+    let mut one =
+        WriteReport { inputs: 1, asked: 20, available: 1, texts: 15, different_texts: 1, ..texts::written(1) };
+    for way in &mut one.ways {
+        way.scores.cider = None;
+        way.scores.undefined =
+            vec![UndefinedScore { name: "CIDEr".to_owned(), reason: "there is only one input".to_owned() }];
+    }
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.written.begin(req);
+    h.state_mut().session.apply(done(req, Outcome::Written(Box::new(one))));
+    h.run();
+    let few = "1 input (20 were asked for; the 15 evaluation texts have 1 different input). The evaluation texts are one \
+               text 15 times, so the scores say nothing about others";
+    h.get_by_label(few);
+    h.get_by_label("CIDEr –: not defined here, as there is only one input");
+    assert_eq!(h.query_all_by_label("–").count(), 3);
 }
 
 /// The view with an answer to the question about averages.
@@ -238,4 +258,60 @@ fn a_shared_side_and_adapters_are_explained_instead() {
     h.get_by_label_contains("An adapter has a nonlinearity between its two matrices");
     assert!(h.query_by_label(Average::Deltas.words()).is_none());
     assert!(h.query_by_label("Numbers of each module").is_none());
+}
+
+#[test]
+fn the_luckiest_of_several_merges_is_not_marked_as_best() {
+    let mut h = show(finished());
+    for (i, score) in [0.7645, 0.7660, 0.7690].into_iter().enumerate() {
+        let req = h.state_mut().session.next_request();
+        h.state_mut().session.merge.begin(req);
+        let mut report = data::merge_report(MergePlan::Global(vec![0.4, 0.3, 0.2, 0.1 * i as f32]));
+        report.scores = data::scores(score);
+        h.state_mut().session.apply(done(req, Outcome::Merged(Box::new(report))));
+    }
+    h.run();
+    let mark = h.get_by_label("▲ best of what can be exported").rect();
+    let merged = h.query_all_by_label("Merged, uniform").next().unwrap().rect();
+    assert!((mark.center().y - merged.center().y).abs() < 4.0, "the mark is beside the merged model");
+    h.get_by_label_contains("Merged is ");
+}
+
+#[test]
+fn close_scores_are_drawn_apart_and_the_axis_says_so() {
+    let mut h = show(finished());
+    assert!(h.get_by_label("Zoom to the values").accesskit_node().toggled() == Some(egui::accesskit::Toggled::True));
+    h.get_by_label_contains("The baseline, 0.5000, lies left of this axis.");
+    h.get_by_label("Zoom to the values").click();
+    h.run();
+    assert!(h.query_by_label_contains("lies left of this axis").is_none());
+}
+
+#[test]
+fn a_lora_is_explained_as_one() {
+    let mut h = show(opened(|detail| {
+        detail.config.mixture.kind = MixtureKind::Lora;
+        detail.start = data::start_record(&detail.config, 0);
+    }));
+    h.get_by_label("What is averaged here, and what is not").click();
+    h.run();
+    h.run_steps(20);
+    h.get_by_label_contains("the mean of the experts' A and the mean of their B");
+    h.get_by_label_contains("There is no bias and no nonlinearity between A and B.");
+    for wrong in ["between the two projections there is a nonlinearity", "weights and biases"] {
+        assert!(h.query_by_label_contains(wrong).is_none(), "{wrong}");
+    }
+}
+
+#[test]
+fn one_input_is_one_input() {
+    let mut h = show(opened(|detail| detail.config.data.task = Task::Text));
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.written.begin(req);
+    let report = texts::written(1);
+    assert_eq!(report.inputs, 1);
+    h.state_mut().session.apply(done(req, Outcome::Written(Box::new(report))));
+    h.run();
+    h.get_by_label_contains("1 input");
+    assert!(h.query_by_label_contains("1 inputs").is_none());
 }

@@ -2,11 +2,16 @@
 
 use crate::fake_engine::data;
 use crate::harness::{panel, ready_session, training_session};
-use adamix::app::actions::Action;
+use adamix::app::actions::{Action, ActionQueue};
+use adamix::app::panel_ctx::PanelCtx;
+use adamix::app::panels::Panels;
 use adamix::app::run_view::RunView;
 use adamix::app::session::Session;
+use adamix::app::settings::Settings;
+use adamix::app::theme::Theme;
 use adamix::app::view::View;
 use adamix::protocol::*;
+use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use std::path::PathBuf;
 
@@ -139,4 +144,47 @@ fn the_run_in_training_is_listed_as_it_is_now() {
     harness.get_by_label("Resume").click();
     harness.run();
     assert!(harness.state().actions.is_empty(), "a run in training cannot be resumed");
+}
+
+#[test]
+fn settings_are_used_without_opening_the_run() {
+    let mut harness = panel(View::Runs, with_runs(data::runs()));
+    harness.get_by_label("lab-lr5e-3").click();
+    harness.run();
+    harness.get_by_label("Use its settings").click();
+    harness.run();
+    assert_eq!(harness.state().actions, [Action::UseSettingsOf(PathBuf::from("runs/lab-lr5e-3"))]);
+}
+
+#[test]
+fn runs_with_different_metrics_say_which() {
+    let harness = panel(View::Runs, with_runs(data::runs()));
+    harness.get_by_label("0.7640");
+    let mut runs = data::runs();
+    (runs[1].metric, runs[1].best) = ("loss".to_owned(), Some(1.295));
+    let harness = panel(View::Runs, with_runs(runs));
+    for best in ["0.7640 accuracy", "1.2950 loss"] {
+        harness.get_by_label(best);
+    }
+}
+
+#[test]
+fn a_long_name_is_not_cut() {
+    let mut runs = data::runs();
+    let name = "chat-writer-lab-20261130-235959";
+    runs[0].name = name.to_owned();
+    let mut session = with_runs(runs);
+    let mut harness = Harness::builder().with_size([512.0, 700.0]).build_ui_state(
+        |ui, session: &mut Session| {
+            let theme = Theme::new(false);
+            let (settings, actions) = (Settings::default(), ActionQueue::default());
+            let ctx = PanelCtx { session, settings: &settings, actions: &actions, theme: &theme };
+            Panels::default().ui(View::Runs, &ctx, ui);
+        },
+        std::mem::take(&mut session),
+    );
+    harness.run_steps(4);
+    // About seven points a letter.
+    let width = harness.get_by_label(name).rect().width();
+    assert!(width > 6.0 * name.len() as f32, "{width} points for {name}");
 }

@@ -197,3 +197,15 @@ fn setup_says_how_many_and_how_often() {
         assert!(says(&harness, label), "{label}");
     }
 }
+
+#[test]
+fn one_record_has_no_slider() {
+    let mut session = crate::panel_support::opened(|detail| {
+        detail.config.data.task = adamix::config::Task::Text;
+        detail.samples = vec![crate::fake_engine::texts::samples(0, 240)];
+    });
+    let mut harness = crate::harness::panel(View::Train, std::mem::take(&mut session));
+    harness.run();
+    harness.get_by_label("before step 1");
+    assert!(harness.query_by_label("◀").is_none() && harness.query_by_label("▶").is_none());
+}

@@ -2,7 +2,7 @@
 
 use crate::fake_engine::data;
 use crate::harness::{panel, ready_session};
-use crate::panel_support::done;
+use crate::panel_support::{check_plan, done};
 use adamix::app::actions::Action;
 use adamix::app::files::Purpose;
 use adamix::app::session::Session;
@@ -26,13 +26,13 @@ fn the_first_form_is_ready_to_start() {
 fn impossible_settings_block_the_start_with_their_reason() {
     type Change = fn(&mut RunConfig);
     let bad: [(Change, &str); 8] = [
-        (|c| c.train.learning_rate = 0.0, "learning_rate is 0"),
-        (|c| c.mixture.num_experts = 0, "num_experts is 0"),
+        (|c| c.train.learning_rate = 0.0, "“Learning rate” is 0"),
+        (|c| c.mixture.num_experts = 0, "“Experts (M)” is 0"),
         (|c| c.mixture.sharing_down = true, "all experts are one"),
         (|c| c.model.path.clear(), "no model chosen"),
         (|c| c.data.task = Task::Custom, "no training file chosen"),
         (|c| c.data.task = Task::Sst2, "no data directory chosen"),
-        (|c| c.train.batch_size = 0, "batch_size is 0"),
+        (|c| c.train.batch_size = 0, "“Batch” is 0"),
         (|c| c.name = "a/b".to_owned(), "cannot be a directory name"),
     ];
     for (change, words) in bad {
@@ -63,7 +63,9 @@ fn the_engine_s_own_objections_block_too_until_the_form_changes() {
     let mut form = session.form.clone();
     form.train.batch_size = 4;
     session.edit_form(form, 1.0);
-    assert!(session.start_problems().is_empty(), "the old objection was about other settings");
+    assert_eq!(session.start_problems(), ["the plan is being checked"], "the old objection was about other settings");
+    check_plan(&mut session);
+    assert!(session.start_problems().is_empty());
 }
 
 #[test]

@@ -63,7 +63,17 @@ pub fn ready() -> Event {
 pub fn ready_with(form: RunConfig) -> Session {
     let mut session = Session::new(form);
     session.apply(Incoming::Event(ready()));
+    check_plan(&mut session);
     session
+}
+
+/// The plan of the form as it is now is there.
+pub fn check_plan(session: &mut Session) {
+    let req = session.next_request();
+    session.preflight.begin(req);
+    session.preflight_version = session.form_version;
+    let report = crate::fake_engine::data::preflight(&session.run_config());
+    session.apply(Incoming::Event(Event::Done(req, Outcome::Preflight(Box::new(report)))));
 }
 
 /// A session with an engine that is ready, and nothing else.

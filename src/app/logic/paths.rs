@@ -2,34 +2,41 @@
 
 use crate::app::WorkbenchApp;
 use crate::app::actions::Action;
+use crate::app::chooser::{Chooser, not_utf8};
 use crate::app::dialogs::Dialog;
+use crate::app::fields::in_fields;
 use crate::app::files::{FileAnswer, Purpose};
-use crate::app::panels::setup::files::{purpose_of, use_path};
-use crate::app::settings::remember;
+use crate::app::panels::setup::files::{purpose_of, task_for, use_path};
 use crate::app::view::View;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, belonging};
 use crate::protocol::LogLevel;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl WorkbenchApp {
     pub(super) fn take_file_answer(&mut self, answer: FileAnswer) {
         match answer {
-            FileAnswer::Picked(Purpose::SaveSettings, path) => match self.session.form.to_toml() {
+            FileAnswer::Picked(Purpose::SaveSettings, path) => match self.session.run_config().to_toml() {
                 Ok(text) => self.picker.write(path, text),
                 Err(err) => self.session.log(LogLevel::Error, err.to_string()),
             },
             FileAnswer::Picked(purpose, path) => self.actions.push(Action::UsePath(purpose, path)),
             FileAnswer::Cancelled => {}
-            FileAnswer::NoDialog => {
-                let words = "no file dialog can open here (it needs the desktop's portal or zenity); type the path, or \
-                             drop it onto the window";
-                self.session.log(LogLevel::Warning, words);
+            FileAnswer::NoDialog(purpose) => {
+                // The next one opens at once.
+                self.no_desktop_dialogs = true;
+                self.open_chooser(purpose);
+            }
+            FileAnswer::Listed(path, place) => {
+                if let Some(Dialog::Choose(chooser)) = &mut self.dialog {
+                    chooser.take(path, place, &self.actions);
+                }
             }
             FileAnswer::Read(Purpose::OpenSettings, path, text) => {
                 match text.and_then(|text| RunConfig::from_toml(&text).map_err(|err| err.to_string())) {
                     Ok(config) => {
                         self.session.log(LogLevel::Info, format!("settings read: {}", path.display()));
-                        self.actions.push(Action::EditForm(Box::new(config)));
+                        self.say_foreign(&config);
+                        self.actions.push(Action::ReplaceForm(Box::new(config)));
                         self.layout.show(View::Setup);
                     }
                     Err(err) => {
@@ -37,11 +44,9 @@ impl WorkbenchApp {
                     }
                 }
             }
-            FileAnswer::Read(_, path, Ok(text)) => {
-                self.panels.setup.take_head(&path, &text, &self.session, &self.actions);
-            }
-            FileAnswer::Read(..) => {} // the preview of the engine reports what is wrong with the file
+            FileAnswer::Read(..) => {} // only settings are read here
             FileAnswer::Written(path, Ok(())) => {
+                self.settings.remember(Purpose::SaveSettings, path.clone());
                 self.session.log(LogLevel::Info, format!("settings written: {}", path.display()));
                 self.session.notify(LogLevel::Info, format!("saved {}", path.display()));
             }
@@ -51,22 +56,53 @@ impl WorkbenchApp {
         }
     }
 
+    /// Says which settings of a run file do not count for its own task.
+    fn say_foreign(&mut self, config: &RunConfig) {
+        for found in belonging::foreign(config).unwrap_or_default() {
+            let text = format!("{}, so it is left out", found.refusal(found.key.path, config));
+            let text = text.replace(": leave it out, or choose that", "");
+            self.session.log(LogLevel::Warning, in_fields(&text));
+        }
+    }
+
     pub(super) fn pick(&mut self, purpose: Purpose) {
-        let form = &self.session.form;
-        let recent = match purpose {
-            Purpose::Model => self.settings.recent_models.first().cloned(),
-            Purpose::DataDir | Purpose::TrainFile | Purpose::DevFile => self.settings.recent_data.first().cloned(),
-            Purpose::RunsDir | Purpose::Run if !form.runs_dir.is_empty() => Some(PathBuf::from(&form.runs_dir)),
-            _ => None,
-        };
+        if self.settings.own_chooser || self.no_desktop_dialogs {
+            return self.open_chooser(purpose);
+        }
+        let recent = self.start_of(purpose);
         // Without a recent path the desktop chooses the directory.
         let start =
             recent.as_deref().map(|path| if path.extension().is_some() { path.parent().unwrap_or(path) } else { path });
         self.picker.pick(purpose, start);
     }
 
+    /// Where a dialog begins; nothing: anywhere.
+    fn start_of(&self, purpose: Purpose) -> Option<PathBuf> {
+        let form = &self.session.form;
+        match purpose {
+            Purpose::RunsDir | Purpose::Run if !form.runs_dir.is_empty() => Some(PathBuf::from(&form.runs_dir)),
+            Purpose::Run => {
+                let newest = self.session.runs.value.iter().flatten().next();
+                newest.and_then(|run| run.dir.parent()).map(Path::to_owned)
+            }
+            _ => self.settings.recent(purpose).first().cloned(),
+        }
+    }
+
+    /// Opens the window's own file chooser.
+    fn open_chooser(&mut self, purpose: Purpose) {
+        let home = std::env::home_dir().or_else(|| std::env::current_dir().ok());
+        let start = self.start_of(purpose).or(home).unwrap_or_default();
+        self.dialog = Some(Dialog::Choose(Box::new(Chooser::new(purpose, &start, &self.actions))));
+    }
+
     pub(super) fn use_path(&mut self, purpose: Purpose, path: PathBuf, now: f64) {
         self.dialog = None;
+        if path.to_str().is_none() {
+            // The settings are text: another path would be stored and opened.
+            return self.session.log(LogLevel::Error, not_utf8(&path));
+        }
+        self.settings.remember(purpose, path.clone());
         match purpose {
             Purpose::Run => {
                 self.layout.show(View::Train);
@@ -74,17 +110,18 @@ impl WorkbenchApp {
             }
             Purpose::OpenSettings => return self.picker.read(purpose, path),
             Purpose::ExportDir => return self.panels.export.set_dir(&path),
-            Purpose::Model => remember(&mut self.settings.recent_models, path.clone()),
-            Purpose::DataDir | Purpose::TrainFile | Purpose::DevFile => {
-                remember(&mut self.settings.recent_data, path.clone());
-            }
-            Purpose::RunsDir | Purpose::SaveSettings => {}
+            _ => {}
         }
         let mut form = self.session.form.clone();
+        let task = task_for(&form, purpose, &path);
+        if task != form.data.task {
+            self.session.choose_task(task, now);
+            form.clone_from(&self.session.form);
+        }
         use_path(&mut form, purpose, &path);
         self.session.edit_form(form, now);
         match purpose {
-            Purpose::TrainFile => self.picker.read(purpose, path),
+            Purpose::TrainFile => self.session.memory.new_file = Some(self.session.form.data.train_file.clone()),
             Purpose::RunsDir => self.refresh_runs(),
             _ => {}
         }

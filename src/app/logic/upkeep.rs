@@ -4,13 +4,16 @@ use crate::app::WorkbenchApp;
 use crate::app::query::AnyQuery as _;
 use crate::app::run_view::RunView;
 use crate::app::view::View;
-use crate::config::{RunConfig, Task};
+use crate::config::fitting::FittingFacts;
+use crate::config::{FileFormat, RunConfig, Task};
 use crate::protocol::*;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Seconds after the last change of the form until it is checked.
 const CHECK_DELAY: f64 = 0.4;
+/// Seconds until the engine is asked again where it had no room.
+const RETRY_AFTER: f64 = 1.0;
 /// Seconds between two reads of a run that another process is writing.
 const FOLLOW_EVERY: f64 = 3.0;
 /// Seconds between two reads of the list of runs while another process is writing one of them.
@@ -23,18 +26,43 @@ pub struct Upkeep {
     seen_version: u64,
     /// When the form is to be checked, in seconds.
     check_due: Option<f64>,
-    /// The form that was checked last.
+    /// The settings that were checked last.
     checked: Option<RunConfig>,
+    checked_model: Option<String>,
+    /// The file whose columns were asked for.
+    columns_of: Option<ColumnsOf>,
+    /// The columns were asked for, and are not in the form yet.
+    awaits_columns: bool,
+    /// What the form was filled in for.
+    fitted: Option<(FittingFacts, String, Task)>,
     followed_at: Option<f64>,
     listed_at: Option<f64>,
     runs_seen: bool,
     models_seen: bool,
 }
 
+/// A file with columns, and how it is read.
+#[derive(Clone, Debug, PartialEq)]
+struct ColumnsOf {
+    file: String,
+    format: FileFormat,
+    header: bool,
+}
+
+impl ColumnsOf {
+    fn of(form: &RunConfig) -> Option<Self> {
+        let data = &form.data;
+        let has_columns = data.task == Task::Custom && !data.train_file.is_empty();
+        has_columns.then(|| Self { file: data.train_file.clone(), format: data.format, header: data.header })
+    }
+}
+
 impl Upkeep {
     /// Checks the form anew at this time, in seconds.
     pub fn check_at(&mut self, time: f64) {
         self.checked = None;
+        self.checked_model = None;
+        self.columns_of = None;
         self.check_due = Some(time);
     }
 }
@@ -66,32 +94,59 @@ impl WorkbenchApp {
         // The form is checked after training: a check would slow the training down.
         if self.session.engine_problem().is_none() && !self.session.phase.is_active() {
             self.upkeep.check_due = None;
-            self.ask_about_form();
+            self.ask_about_form(now);
         }
     }
 
-    fn ask_about_form(&mut self) {
-        let form = self.session.form.clone();
-        let old = self.upkeep.checked.replace(form.clone());
-        let model_changed = old.as_ref().is_none_or(|old| old.model.path != form.model.path);
-        let data_changed =
-            model_changed || old.as_ref().is_none_or(|old| (&old.data, &old.text) != (&form.data, &form.text));
+    /// Fills into the form what the engine found out about its files and its model.
+    pub(super) fn fill_form(&mut self, now: f64) {
+        if self.upkeep.awaits_columns && !self.session.columns.is_pending() {
+            self.upkeep.awaits_columns = false;
+            self.session.guess_columns();
+            self.upkeep.columns_of = ColumnsOf::of(&self.session.form);
+            self.upkeep.check_due = Some(now);
+        }
+        let form = &self.session.form;
+        let fitted = (self.session.fitting_facts(), form.model.path.clone(), form.data.task);
+        if self.upkeep.fitted.as_ref() != Some(&fitted) {
+            self.session.refit(&fitted.0);
+            self.upkeep.fitted = Some(fitted);
+        }
+    }
+
+    /// Asks what has changed since the last check: the model, the columns of the file, then the data and the plan.
+    fn ask_about_form(&mut self, now: f64) {
+        let form = self.session.run_config();
         let has_model = !form.model.path.trim().is_empty();
+        let model_changed = self.upkeep.checked_model.as_deref() != Some(form.model.path.as_str());
+        self.upkeep.checked_model = Some(form.model.path.clone());
         if !has_model {
             self.session.model.clear();
         } else if model_changed {
             let model = form.model.clone();
             self.ask(|s| &mut s.model, Command::PreviewModel(model));
         }
+        self.ask_about_columns(&form);
+        if self.session.columns.is_pending() {
+            // Its columns are guessed first: a preview of the wrong one would be wrong.
+            self.upkeep.awaits_columns = true;
+            return;
+        }
+        let old = self.upkeep.checked.replace(form.clone());
+        let changed =
+            |old: &RunConfig| (&old.data, &old.text, &old.model.path) != (&form.data, &form.text, &form.model.path);
+        let data_changed = old.as_ref().is_none_or(changed);
+        let writes = form.data.task == Task::Text;
         if !has_model || !data_chosen(&form) {
             self.session.data.clear();
             self.session.texts.clear();
         } else if data_changed {
-            let (config, writes) = (Box::new(form.clone()), form.data.task == Task::Text);
-            let command = Command::PreviewData(config);
+            let command = Command::PreviewData(Box::new(form.clone()));
             if writes {
+                self.session.data.clear();
                 self.ask(|s| &mut s.texts, command);
             } else {
+                self.session.texts.clear();
                 self.ask(|s| &mut s.data, command);
             }
         }
@@ -100,10 +155,26 @@ impl WorkbenchApp {
             if self.send(req, Command::Preflight(config)) {
                 self.session.preflight.begin(req);
                 self.session.preflight_version = self.session.form_version;
+            } else {
+                // The engine had no room: without a plan nothing could start.
+                self.upkeep.check_at(now + RETRY_AFTER);
             }
         } else {
             self.session.preflight.clear();
         }
+    }
+
+    fn ask_about_columns(&mut self, form: &RunConfig) {
+        let of = ColumnsOf::of(form);
+        if self.upkeep.columns_of == of {
+            return;
+        }
+        self.upkeep.columns_of.clone_from(&of);
+        let Some(ColumnsOf { file, format, header }) = of else { return self.session.columns.clear() };
+        let is_new = self.session.memory.new_file.as_ref() == Some(&file);
+        let command = Command::ReadColumns { path: file.into(), format, header: (!is_new).then_some(header) };
+        self.session.columns.clear();
+        self.ask(|s| &mut s.columns, command);
     }
 
     /// Reads an opened run again while another process is writing it.
@@ -158,6 +229,22 @@ impl WorkbenchApp {
         }
         if appeared || std::mem::take(&mut self.session.models_outdated) {
             self.refresh_models();
+        }
+    }
+
+    /// Reads how the model of the Playground is asked, when the view is visible and it is another model.
+    pub(super) fn follow_playground(&mut self) {
+        if !self.layout.is_visible(View::Playground) || self.session.engine_problem().is_some() {
+            return;
+        }
+        let writer = self.session.writer();
+        if self.session.prompts_of == writer {
+            return;
+        }
+        self.session.prompts.clear();
+        self.session.prompts_of.clone_from(&writer);
+        if let Some(writer) = writer {
+            self.ask(|s| &mut s.prompts, Command::Prompts(writer));
         }
     }
 

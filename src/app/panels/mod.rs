@@ -12,6 +12,7 @@ mod runs;
 pub(super) mod setup;
 mod train;
 
+use super::pages::Pages;
 use super::panel_ctx::PanelCtx;
 use super::view::View;
 use egui::Ui;
@@ -29,6 +30,7 @@ pub struct Panels {
     pub export: export::ExportPanel,
     pub runs: runs::RunsPanel,
     pub models: models::ModelsPanel,
+    pub pages: Pages,
 }
 
 impl Panels {

@@ -3,6 +3,7 @@
 use crate::app::actions::Action;
 use crate::app::files::Purpose;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::run_state;
 use crate::app::run_view::RunView;
 use crate::app::widgets::listing::{self, Heading};
 use crate::app::widgets::metric_plot::{self, Curve, PlotOptions};
@@ -15,8 +16,8 @@ use egui_extras::TableRow;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// Below this width of the view the list omits when runs were started.
-const NARROW: f32 = 430.0;
+/// Below this width of the view the list omits when runs were started, which most names say too.
+const NARROW: f32 = 600.0;
 
 /// What is drawn of the overlaid runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,14 +61,15 @@ impl RunsPanel {
     }
 
     fn table_ui(&mut self, ctx: &PanelCtx<'_>, runs: &[RunSummary], ui: &mut Ui) {
-        let metric =
-            if runs.iter().all(|run| run.metric == runs[0].metric) { runs[0].metric.as_str() } else { "metric" };
-        let best = if metric.is_empty() { "Best" } else { names::metric(metric) };
+        // Runs with different metrics say which in every row.
+        let one = runs.iter().all(|run| run.metric == runs[0].metric);
+        let best = if one && !runs[0].metric.is_empty() { names::metric(&runs[0].metric) } else { "Best" };
+        let wide = if one { 62.0 } else { 140.0 };
         let headings = [
             Heading::exact("", "Ticked runs are drawn below, one over the other", 24.0),
-            Heading::rest("Run", "Its directory's name; a click chooses it, a double click opens it", 80.0),
-            Heading::exact("Status", "What its directory says", 68.0),
-            Heading::exact(best, "Best value of the deciding metric, of the merged model on the evaluation rows", 62.0),
+            Heading::rest("Run", "Its directory's name; a click chooses it, a double click opens it", 120.0),
+            Heading::exact("Status", "What its directory says", 86.0),
+            Heading::exact(best, "Best value of the deciding metric, of the merged model on the evaluation rows", wide),
             Heading::exact("Steps", "Done and planned", 64.0),
             Heading::exact("Started", "Month, day and local time", 76.0),
         ];
@@ -75,11 +77,11 @@ impl RunsPanel {
         let narrow = ui.available_width() < NARROW;
         let shown = headings.len() - usize::from(narrow);
         listing::show(ui, "runs", &headings[..shown], runs.len(), |mut row| {
-            self.row_ui(ctx, &runs[row.index()], !narrow, &mut row);
+            self.row_ui(ctx, &runs[row.index()], RowParts { metric: !one, start: !narrow }, &mut row);
         });
     }
 
-    fn row_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunSummary, with_start: bool, row: &mut TableRow<'_, '_>) {
+    fn row_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunSummary, parts: RowParts, row: &mut TableRow<'_, '_>) {
         let started = format::date_time(run.created);
         let selected = self.selected.as_ref() == Some(&run.dir);
         row.set_selected(selected);
@@ -92,18 +94,29 @@ impl RunsPanel {
         });
         row.col(|ui| {
             let response = ui.add(egui::Button::selectable(selected, &run.name).frame(false).truncate());
-            let tip = format!("{}\nStarted {started}. Double-click to open", run.dir.display());
+            let tip = format!("{}\n{}\nStarted {started}. Double-click to open", run.name, run.dir.display());
             self.take_clicks(ctx, run, &response.on_hover_text(tip));
         });
         let now = newest(ctx, run);
-        let (words, color) = status_text(ctx, now.status);
+        let (words, color) = run_state::status_label(now.status, ctx.theme);
         let text = |ui: &mut Ui, words: RichText| drop(ui.add(egui::Label::new(words).selectable(false)));
-        row.col(|ui| text(ui, RichText::new(words).color(color)));
+        row.col(|ui| {
+            ui.spacing_mut().item_spacing.x = 4.0;
+            // The colour is in a dot with a rim, so that the word is readable on a selected row too.
+            let (rect, _) = ui.allocate_exact_size(egui::vec2(9.0, 9.0), egui::Sense::hover());
+            let rim = egui::Stroke::new(1.0, ui.visuals().extreme_bg_color);
+            ui.painter().circle(rect.center(), 4.0, color, rim);
+            text(ui, RichText::new(words));
+        });
         let best = now.best.map_or_else(|| "-".to_owned(), format::metric);
+        let best = match now.best.filter(|_| parts.metric) {
+            Some(_) => format!("{best} {}", run.metric.replace('_', " ")),
+            None => best,
+        };
         row.col(|ui| text(ui, RichText::new(best).monospace()));
         row.col(|ui| text(ui, RichText::new(format!("{}/{}", now.step, run.total_steps)).monospace()));
         // The year is in the tooltip: it is the same for nearly all.
-        if with_start {
+        if parts.start {
             row.col(|ui| text(ui, RichText::new(started.get(5..16).unwrap_or(&started))));
         }
         // Clicks anywhere in the row count.
@@ -142,7 +155,16 @@ impl RunsPanel {
                     (None, None) => cards::loading(ui, &format!("reading {}", dir.display()), None),
                 }
             }
-            let options = PlotOptions { height: 240.0, legend: true, ..PlotOptions::default() };
+            let limits = match self.quantity {
+                Quantity::Metric => {
+                    // Of runs with different metrics, what all of them can be.
+                    let runs = ctx.session.overlays.values().filter_map(|query| query.value.as_ref());
+                    let widen = |a: [f64; 2], b: [f64; 2]| [a[0].min(b[0]), a[1].max(b[1])];
+                    runs.map(|run| names::metric_limits(run.metric())).reduce(widen)
+                }
+                Quantity::Loss | Quantity::EvalLoss | Quantity::Consistency => Some([0.0, f64::INFINITY]),
+            };
+            let options = PlotOptions { height: 240.0, legend: true, limits, ..PlotOptions::default() };
             metric_plot::ui(ui, ctx.theme, "overlay plot", &drawn, &[], &options);
         });
     }
@@ -158,6 +180,15 @@ impl RunsPanel {
     }
 }
 
+/// What a row of the list shows beside the rest.
+#[derive(Clone, Copy)]
+struct RowParts {
+    /// The name of the metric.
+    metric: bool,
+    /// When the run was started.
+    start: bool,
+}
+
 /// The entry of the list, with the newer values of the run in the engine.
 fn newest<'a>(ctx: &PanelCtx<'_>, run: &'a RunSummary) -> Cow<'a, RunSummary> {
     match &ctx.session.live {
@@ -171,26 +202,19 @@ fn newest<'a>(ctx: &PanelCtx<'_>, run: &'a RunSummary) -> Cow<'a, RunSummary> {
     }
 }
 
-fn status_text(ctx: &PanelCtx<'_>, status: RunStatus) -> (&'static str, Color32) {
-    match status {
-        RunStatus::Running => ("running", ctx.theme.accent),
-        RunStatus::Finished => ("finished", ctx.theme.ok),
-        RunStatus::Stopped => ("stopped", ctx.theme.warning),
-        RunStatus::Interrupted => ("interrupted", ctx.theme.warning),
-        RunStatus::Diverged => ("diverged", ctx.theme.error),
-        RunStatus::Damaged => ("damaged", ctx.theme.error),
-    }
-}
-
 /// The selected run with its actions.
 fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
     cards::card(ui, ctx.theme, &run.name, |ui| {
         if let Some(problem) = &run.problem {
             cards::error(ui, ctx.theme, problem);
         }
-        let (status, _) = status_text(ctx, newest(ctx, run).status);
+        let (status, _) = run_state::status_label(newest(ctx, run).status, ctx.theme);
+        let best = newest(ctx, run).best.map_or_else(|| "-".to_owned(), format::metric);
+        let metric =
+            if run.metric.is_empty() { "Best".to_owned() } else { format!("Best {}", run.metric.replace('_', " ")) };
         let figures = [
             ("Status", status.to_owned(), "What its directory says"),
+            (metric.as_str(), best, "Of the merged model on the evaluation rows"),
             ("Model", format::ellipsis(&run.model, 28), run.model.as_str()),
             ("Task", run.task.clone(), ""),
             ("Method", run.method.clone(), "What was trained"),
@@ -209,9 +233,7 @@ fn detail_ui(ctx: &PanelCtx<'_>, run: &RunSummary, ui: &mut Ui) {
                 RunStatus::Finished => ctx.refused(ui, resume.text(), "it has finished"),
                 _ => ctx.refused(ui, resume.text(), "it has no checkpoint"),
             }
-            if ctx.session.shown().is_some_and(|shown| shown.dir == run.dir) {
-                ctx.button(ui, Action::UseSettingsOf(run.dir.clone()));
-            }
+            ctx.button(ui, Action::UseSettingsOf(run.dir.clone()));
             ctx.button(ui, Action::AskDeleteRun(run.dir.clone()));
         });
     });

@@ -3,17 +3,18 @@
 mod plots;
 mod samples;
 
+use crate::analysis::verdict::{self as judgement, Grade};
 use crate::app::actions::Action;
-use crate::app::chrome::phase_label;
 use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::phases;
+use crate::app::run_state;
 use crate::app::run_view::RunView;
 use crate::app::view::View;
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled, stacked_bar};
 use crate::format;
-use crate::protocol::{EndReason, EvalReport, HealthState, TensorHealth};
+use crate::protocol::{EndReason, EvalReport, HealthState, RunPhase, TensorHealth};
 use egui::{Color32, RichText, Ui};
 
 #[derive(Default)]
@@ -109,11 +110,10 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let rate = last.map_or_else(|| "-".to_owned(), |step| format::scientific(f64::from(step.learning_rate)));
     let speed = run.history.speed().map_or_else(|| "-".to_owned(), format::short_count);
     let steps = format!("{} / {}", format::count(run.step()), format::count(run.start.total_steps));
+    let state = run_state::describe(ctx.session, ctx.theme).0.to_lowercase();
+    let tip = if live { "What the engine reported" } else { "What the run directory says" };
     let mut figures = vec![
-        match run.status.filter(|_| !live) {
-            Some(status) => ("Status", format!("{status:?}").to_lowercase(), "What the run directory says"),
-            None => ("Phase", phase_label(ctx.session.phase, ctx.theme).0.to_lowercase(), "What the engine reported"),
-        },
+        ("Status", state, tip),
         ("Step", steps, "Optimizer steps done of those planned"),
         ("Epoch", epoch, "Passes over the training rows"),
         ("Loss", number(last.map(|step| step.loss), 4), "Task loss plus λ times the consistency term, last step"),
@@ -128,60 +128,95 @@ fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let best_name = format!("Best {}", run.metric());
     if let Some(best) = run.best_eval() {
         let text = format!("{} at {}", format::metric(best.merged.primary), format::count(best.step));
-        figures.push((&best_name, text, "Of the merged model on the evaluation rows"));
+        figures.push((&best_name, text, "Of the merged model on the evaluation rows; the first of equals, whose weights are kept as the best checkpoint"));
     }
     figures.push(("Tokens/s", speed, "Over the last steps, both passes counted"));
     figures.push(("Time", format::duration(run.history.seconds), "Training time, evaluations not counted"));
     if live && ctx.session.phase.is_active() {
-        let left = run.seconds_left().filter(|left| *left > 0.0).map_or_else(|| "-".to_owned(), format::duration);
-        figures.push(("Left", left, "At the speed of the last steps, evaluations not counted"));
+        let (left, tip) = match run.evaluating.filter(|_| ctx.session.phase == RunPhase::Evaluating) {
+            Some(evaluating) => (evaluating.seconds_left, "Until the evaluation is done, at its speed so far"),
+            None => (run.seconds_left(), "At the speed of the last steps, evaluations not counted"),
+        };
+        let left = left.filter(|left| *left > 0.0).map_or_else(|| "-".to_owned(), format::duration);
+        figures.push(("Left", left, tip));
     }
     cards::card(ui, ctx.theme, "", |ui| cards::figures(ui, ctx.theme, &figures));
 }
 
-/// Draws the outcome of a run that has ended; nothing before.
+/// Draws the outcome of a run that has ended; before, only a warning where there is one.
 fn outcome_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
-    let Some(end) = &run.end else { return };
-    let (verdict, how) = match &end.reason {
-        EndReason::Finished => (Verdict::Passed, "Finished".to_owned()),
-        EndReason::EarlyStopped => (Verdict::Passed, "Stopped early, because the metric got no better".to_owned()),
-        EndReason::Stopped(_) => (Verdict::Open, "Stopped; Resume in Runs continues from here".to_owned()),
+    let rise = judgement::Rise::of(&run.evals);
+    let Some(end) = &run.end else {
+        if let Some(rise) = rise {
+            cards::card(ui, ctx.theme, "", |ui| verdict::line(ui, ctx.theme, Verdict::Unsure, &rise.describe()));
+        }
+        return interrupted_ui(ctx, run, ui);
+    };
+    let how = match &end.reason {
+        EndReason::Finished => "Finished".to_owned(),
+        EndReason::EarlyStopped => "Stopped early, because the metric got no better".to_owned(),
+        EndReason::Stopped(_) => format!("Stopped at step {}; Resume continues from here", format::count(end.step)),
         // Its failure is shown already.
         EndReason::Diverged { .. } => return,
     };
     cards::card(ui, ctx.theme, "", |ui| {
-        let words = match &end.report {
-            Some(report) => format!("{how}. {}", report_text(report)),
-            None => format!("{how} (step {}).", format::count(end.step)),
+        let (verdict, words) = match &end.report {
+            Some(report) => {
+                let judged = judgement::verdict(report, &[], &run.evals);
+                let words = format!("{how}. {} {}", report_text(report, end.weights_step()), judged.text);
+                (verdict::of_grade(judged.grade), words)
+            }
+            None => {
+                let rise = rise.map_or_else(String::new, |rise| format!(" {}", rise.describe()));
+                (
+                    verdict::of_grade(if rise.is_empty() { Grade::Open } else { Grade::Doubtful }),
+                    format!("{how}.{rise}"),
+                )
+            }
         };
         verdict::line(ui, ctx.theme, verdict, &words);
         ui.horizontal_wrapped(|ui| {
             let show = |ui: &mut Ui, words: &str, view: View| {
                 drop(ctx.button_as(ui, Action::Show(view), egui::Button::new(words)));
             };
+            if let Some(dir) = ctx.session.resumable() {
+                ctx.primary(ui, Action::ResumeRun(dir), "Resume");
+            }
             show(ui, "Merged against unmerged", View::Compare);
             show(ui, "Export with proof", View::Export);
-            if matches!(end.reason, EndReason::Stopped(_)) {
-                show(ui, "Runs", View::Runs);
-            }
         });
     });
 }
 
-/// The scores in a sentence.
-fn report_text(report: &EvalReport) -> String {
+/// Draws the card of a run that has not come to its end, with the way to go on.
+fn interrupted_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+    let Some(dir) = ctx.session.resumable() else { return };
+    cards::card(ui, ctx.theme, "", |ui| {
+        let words = format!(
+            "{} of {}. Resume goes on from the last checkpoint.",
+            run_state::describe(ctx.session, ctx.theme).0,
+            format::count(run.start.total_steps)
+        );
+        verdict::line(ui, ctx.theme, Verdict::Open, &words);
+        ctx.primary(ui, Action::ResumeRun(dir), "Resume");
+    });
+}
+
+/// The scores of the best weights, those of this step, in a sentence.
+fn report_text(report: &EvalReport, step: u64) -> String {
     let metric = format::metric;
-    let mut words = format!("Merged {} {}", report.metric, metric(report.merged.primary));
+    let mut words =
+        format!("Merged {} {} after step {}", report.metric, metric(report.merged.primary), format::count(step));
     if !report.random.is_empty() && !report.fixed.is_empty() {
         let band = report.random_band();
         let (n, [mean, min, max]) = (report.random.len(), [band.mean, band.min, band.max].map(metric));
-        words.push_str(&format!("; {n} random routes {mean} on average ({min} to {max})"));
+        words.push_str(&format!("; {} {mean} on average ({min} to {max})", format::counted(n, "random route")));
     }
     if report.majority.is_finite() {
         let without = if report.base.is_some() { "the base model" } else { "always the same answer" };
         words.push_str(&format!("; {without} {}", metric(report.majority)));
     }
-    format!("{words}; {} evaluation rows.", format::count(report.rows))
+    format!("{words}; {}.", format::counted(report.rows, "evaluation row"))
 }
 
 /// Time of a step by phase; absent for a run read from disk.

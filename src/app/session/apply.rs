@@ -1,8 +1,10 @@
 //! How messages of the engine change the session. Late messages are dropped here.
 
 use super::{EngineState, QUERIES, QueryClass, Session};
+use crate::app::fields::in_fields;
 use crate::app::query::{AnyQuery as _, JobProgress};
 use crate::app::run_view::RunView;
+use crate::format;
 use crate::protocol::*;
 use std::path::Path;
 
@@ -17,7 +19,7 @@ impl Session {
             Incoming::Experts(run, snapshot) => self.update(run, |view| view.experts = Some(snapshot)),
             Incoming::Routing(run, snapshot) => self.update(run, |view| view.routing = Some(snapshot)),
             Incoming::Writing(req, texts) => {
-                if self.play.owns(req) {
+                if self.play.owns(req) || self.branch.owns(req) {
                     self.writing = texts;
                 }
             }
@@ -39,20 +41,32 @@ impl Session {
     fn apply_event(&mut self, event: Event) {
         match event {
             Event::Ready { device, threads } => {
-                self.log(LogLevel::Info, format!("engine ready: {device}, {threads} threads"));
+                self.log(LogLevel::Info, format!("engine ready: {device}, {}", format::counted(threads, "thread")));
                 self.engine = EngineState::Ready { device, threads };
             }
             Event::PhaseChanged(run, phase) if run == self.live_id => {
                 self.phase = phase;
                 self.waiting_since = None;
+                if phase != RunPhase::Evaluating {
+                    self.update(run, |view| view.evaluating = None);
+                }
             }
             Event::RunStarted { run, dir, config, start, history, evals } if run == self.live_id => {
-                self.log(LogLevel::Info, format!("training {} steps into {}", start.total_steps, dir.display()));
-                let mut view = RunView { dir, config: *config, start: *start, evals, ..RunView::default() };
+                self.log(
+                    LogLevel::Info,
+                    format!("training {} into {}", format::counted(start.total_steps, "step"), dir.display()),
+                );
+                let resumed = Some(start.first_step).filter(|step| *step > 0).into_iter().collect();
+                let mut view = RunView { dir, config: *config, start: *start, evals, resumed, ..RunView::default() };
                 history.iter().for_each(|bucket| view.history.push(bucket));
                 self.live = Some(view);
             }
-            Event::Evaluated(run, record) => self.update(run, |view| view.evals.push(record)),
+            Event::ResumedBefore(run, steps) => self.update(run, |view| drop(view.resumed.splice(0..0, steps))),
+            Event::Evaluating(run, progress) => self.update(run, |view| view.evaluating = Some(progress)),
+            Event::Evaluated(run, record) => self.update(run, |view| {
+                view.evaluating = None;
+                view.evals.push(record);
+            }),
             Event::Sampled(run, record) => self.update(run, |view| view.push_samples(record)),
             Event::GradientHealth(run, gradient_health) => self.apply_gradient_health(run, gradient_health),
             Event::Distances(run, sample) => self.update(run, |view| view.push_distance(sample)),
@@ -62,6 +76,8 @@ impl Session {
                     self.log(LogLevel::Info, format!("checkpoint at step {step}{best}"));
                 }
             }
+            Event::Checkpoints(run, checkpoints) => self.update(run, |view| view.checkpoints = checkpoints),
+            Event::Weights(req, weights) => self.apply_weights(req, weights),
             Event::RunEnded(run, end) => self.apply_end(run, *end),
             Event::Progress { req, what, done, total } => {
                 let progress = JobProgress { what, done, total };
@@ -74,7 +90,7 @@ impl Session {
             }
             Event::Done(req, outcome) => self.apply_done(req, outcome),
             Event::Failed(req, failure) => self.apply_failure(req, &failure),
-            Event::Log(line) => self.log(line.level, line.text),
+            Event::Log(line) => self.log(line.level, in_fields(&line.text)),
             Event::PhaseChanged { .. } | Event::RunStarted { .. } => {}
         }
     }
@@ -90,10 +106,14 @@ impl Session {
             })
             .collect();
         view.gradient_health = gradient_health;
+        let dir = view.dir.clone();
         if let Some(first) = bad.first() {
-            let more = if bad.len() > 1 { format!(" and {} more", bad.len() - 1) } else { String::new() };
-            let text = format!("{first}{more} does not learn as expected; see gradient health in Train");
-            self.log(LogLevel::Warning, text);
+            let subject = match bad.len() {
+                1 => format!("{first} does"),
+                n => format!("{first} and {} more do", n - 1),
+            };
+            let text = format!("{subject} not learn as expected; see gradient health in Train");
+            self.log_about(LogLevel::Warning, text, Some(dir));
         }
     }
 
@@ -101,7 +121,7 @@ impl Session {
         let Some(view) = self.live_mut(run) else { return };
         let step = end.step;
         let (level, text) = match &end.reason {
-            EndReason::Finished => (LogLevel::Info, format!("finished after {step} steps")),
+            EndReason::Finished => (LogLevel::Info, format!("finished after {}", format::counted(step, "step"))),
             EndReason::EarlyStopped => (LogLevel::Info, format!("stopped early at step {step}: no better metric")),
             EndReason::Stopped(reason) => (LogLevel::Info, format!("stopped at step {step}: {reason}")),
             EndReason::Diverged { step, last_checkpoint } => {
@@ -117,10 +137,12 @@ impl Session {
             view.failure = Some(text.clone());
         }
         view.end = Some(end);
+        view.evaluating = None;
+        let dir = Some(view.dir.clone());
         if level == LogLevel::Info {
-            self.notify(level, text.clone());
+            self.notify_about(level, text.clone(), dir.clone());
         }
-        self.log(level, text);
+        self.log_about(level, text, dir);
     }
 
     fn apply_done(&mut self, req: RequestId, outcome: Outcome) {
@@ -128,7 +150,8 @@ impl Session {
             Outcome::Model(info) => drop(self.model.answer(req, *info)),
             Outcome::Data(preview) => drop(self.data.answer(req, *preview)),
             Outcome::Texts(preview) => drop(self.texts.answer(req, *preview)),
-            Outcome::Preflight(report) => drop(self.preflight.answer(req, *report)),
+            Outcome::Columns(columns) => drop(self.columns.answer(req, *columns)),
+            Outcome::Preflight(report) => self.apply_preflight(req, *report),
             Outcome::RunEnded(_) => self.starting = self.starting.filter(|starting| *starting != req),
             Outcome::Opened(detail) => self.apply_opened(req, *detail),
             Outcome::Runs(runs) => drop(self.runs.answer(req, runs)),
@@ -137,20 +160,33 @@ impl Session {
             Outcome::Merged(report) => self.apply_merged(req, *report),
             Outcome::Exported(reports) => self.apply_exported(req, reports),
             Outcome::Written(report) => drop(self.written.answer(req, *report)),
-            Outcome::Played(report) => {
-                self.writing.clear();
-                self.play.answer(req, *report);
-            }
+            Outcome::Prompts(info) => drop(self.prompts.answer(req, *info)),
+            Outcome::Played(report) => self.apply_played(req, *report),
             Outcome::Studied(report) => match *report {
+                StudyReport::Causes(report) => drop(self.causes.answer(req, *report)),
                 StudyReport::Averages(report) => drop(self.averages.answer(req, report)),
                 StudyReport::Rounding(report) => drop(self.rounding.answer(req, report)),
             },
+            Outcome::Tried(report) => drop(self.try_it.answer(req, *report)),
+            Outcome::TriedWords(report) => drop(self.try_words.answer(req, *report)),
             Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
             Outcome::Store(answer) => self.apply_store(req, *answer),
         }
     }
 
+    /// Its messages are said in the words of the form.
+    fn apply_preflight(&mut self, req: RequestId, mut report: PreflightReport) {
+        for text in report.problems.iter_mut().chain(&mut report.warnings) {
+            *text = in_fields(text);
+        }
+        self.preflight.answer(req, report);
+    }
+
     fn apply_opened(&mut self, req: RequestId, detail: RunDetail) {
+        if self.borrowed.owns(req) {
+            self.borrowed.answer(req, detail.config);
+            return;
+        }
         let view = RunView::opened(detail);
         if self.opening.answer(req, view.dir.clone()) {
             self.show_opened(Some(view));
@@ -174,8 +210,25 @@ impl Session {
         self.log(LogLevel::Info, format!("deleted {}", dir.display()));
     }
 
+    fn apply_played(&mut self, req: RequestId, report: PlayReport) {
+        self.writing.clear();
+        if self.branch.answer(req, report.clone()) {
+            self.branches.push(report);
+            if self.branches.len() > super::BRANCHES {
+                self.branches.remove(0);
+            }
+        } else {
+            self.play.answer(req, report);
+        }
+    }
+
     fn apply_merged(&mut self, req: RequestId, report: MergeReport) {
         if self.merge.answer(req, report.clone()) {
+            // Scores of other weights are not comparable: those of a run in training change with every step.
+            if self.tried_weights != self.merge.weights {
+                self.tried.clear();
+                self.tried_weights = self.merge.weights;
+            }
             self.tried.push(report);
             if self.tried.len() > super::TRIED {
                 self.tried.remove(0);
@@ -198,12 +251,13 @@ impl Session {
                 run.exports.retain(|old| reports.iter().all(|new| (new.target, &new.dir) != (old.target, &old.dir)));
                 run.exports.extend(reports);
             }
-            self.notify(LogLevel::Info, "export finished; see its certificate");
+            let dir = self.shown().map(|run| run.dir.clone());
+            self.notify_about(LogLevel::Info, "export finished; see its certificate".to_owned(), dir);
         }
     }
 
     fn apply_failure(&mut self, req: Option<RequestId>, failure: &Failure) {
-        let message = failure.message.as_str();
+        let message = &*in_fields(&failure.message);
         let Some(req) = req else {
             self.engine = EngineState::Failed(message.to_owned());
             if self.phase.is_active() {
@@ -227,6 +281,8 @@ impl Session {
             || self.overlays.values_mut().any(|query| query.fail(req, message));
         if failed.is_some_and(|(_, class, ..)| *class == QueryClass::Form) {
             // The panel of the form shows it.
+        } else if !known && failure.kind == ErrorKind::Cancelled {
+            // A newer query took its place.
         } else if known && failure.kind == ErrorKind::Cancelled {
             self.notify(LogLevel::Info, "cancelled");
         } else {

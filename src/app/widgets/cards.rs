@@ -1,6 +1,6 @@
 //! Cards, figures, badges, and the states of a view: empty, loading, error.
 
-use super::with_tip;
+use super::term;
 use crate::app::theme::Theme;
 use egui::text::{LayoutJob, TextFormat};
 use egui::{Color32, CornerRadius, Margin, Response, RichText, TextStyle, Ui};
@@ -16,7 +16,7 @@ pub fn card<R>(ui: &mut Ui, theme: &Theme, title: &str, contents: impl FnOnce(&m
         .show(ui, |ui| {
             ui.set_min_width(ui.available_width());
             if !title.is_empty() {
-                ui.label(RichText::new(title).strong());
+                term::title(ui, RichText::new(title).strong());
                 ui.add_space(2.0);
             }
             contents(ui)
@@ -67,12 +67,12 @@ pub fn error(ui: &mut Ui, theme: &Theme, text: &str) {
 
 /// Secondary text.
 pub fn muted(ui: &mut Ui, theme: &Theme, text: impl Into<String>) -> Response {
-    ui.label(RichText::new(text).color(theme.muted))
+    term::running(ui, RichText::new(text).color(theme.muted))
 }
 
 /// Secondary text in small letters.
 pub fn caption(ui: &mut Ui, theme: &Theme, text: impl Into<String>) -> Response {
-    ui.label(RichText::new(text).small().color(theme.muted))
+    term::running(ui, RichText::new(text).small().color(theme.muted))
 }
 
 /// Paragraphs that explain something, folded.
@@ -95,7 +95,7 @@ pub fn figures(ui: &mut Ui, theme: &Theme, figures: &[(&str, String, &str)]) {
             job.append(&format!("{name}\n"), 0.0, TextFormat::simple(small.clone(), theme.muted));
             job.append(value, 0.0, TextFormat::simple(mono.clone(), ui.visuals().text_color()));
             // Each wraps as a whole.
-            with_tip(ui.add(egui::Label::new(job).wrap_mode(egui::TextWrapMode::Extend)), tip);
+            term::name(ui, name, egui::Label::new(job).wrap_mode(egui::TextWrapMode::Extend), tip);
         }
     });
 }

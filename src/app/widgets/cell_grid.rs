@@ -33,6 +33,11 @@ const HEADER: f32 = 18.0;
 /// Space between two cells.
 const GAP: f32 = 2.0;
 
+/// Room for these names of rows.
+pub fn name_width(names: impl Iterator<Item = String>) -> f32 {
+    names.map(|name| name.chars().count()).max().map_or(0.0, |most| 6.8 * most as f32 + 10.0)
+}
+
 /// Draws the table; returns the clicked cell (row, column).
 pub fn ui(
     ui: &mut Ui,

@@ -6,6 +6,7 @@ use crate::app::theme::Theme;
 use crate::format;
 use egui::text::{LayoutJob, TextFormat};
 use egui::{Align2, Color32, FontId, Rect, Response, Stroke, StrokeKind, Ui, pos2, vec2};
+use std::collections::BTreeSet;
 
 /// Strips of a colour bar.
 const STRIPS: usize = 48;
@@ -40,6 +41,44 @@ pub fn bar(ui: &mut Ui, theme: &Theme, scale: Scale, unit: &str, width: f32) {
         }
         cards::caption(ui, theme, unit);
     });
+}
+
+/// A curve in the legend of a plot.
+#[derive(Clone, Debug)]
+pub struct LegendEntry {
+    /// Its name; curves of the same name are hidden together.
+    pub name: String,
+    pub color: Color32,
+    /// Drawn in the legend as the curve is: a line, a dashed line.
+    pub dashed: bool,
+}
+
+/// The legend of a plot, beside it and never on it: a click hides a curve or shows it again. Returns the hidden names.
+pub fn toggles(ui: &mut Ui, theme: &Theme, plot: &str, entries: &[LegendEntry]) -> BTreeSet<String> {
+    let id = egui::Id::unique(("hidden curves", plot));
+    let mut hidden: BTreeSet<String> = ui.data(|data| data.get_temp(id)).unwrap_or_default();
+    let small = egui::TextStyle::Small.resolve(ui.style());
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 2.0;
+        for entry in entries {
+            let shown = !hidden.contains(&entry.name);
+            let color = if shown { entry.color } else { theme.muted.gamma_multiply(0.6) };
+            let text = if shown { ui.visuals().text_color() } else { theme.muted };
+            let mut line = LayoutJob::default();
+            line.append(if entry.dashed { "╌╌ " } else { "━━ " }, 0.0, TextFormat::simple(small.clone(), color));
+            let strikethrough = if shown { Stroke::NONE } else { Stroke::new(1.0, theme.muted) };
+            line.append(&entry.name, 0.0, TextFormat { strikethrough, ..TextFormat::simple(small.clone(), text) });
+            let button = ui.add(egui::Button::new(line).frame_when_inactive(false));
+            button.widget_info(|| {
+                egui::WidgetInfo::selected(egui::Role::CheckBox, true, shown, format!("Curve {}", entry.name))
+            });
+            if button.on_hover_text("Hides or shows this curve").clicked() && !hidden.remove(&entry.name) {
+                hidden.insert(entry.name.clone());
+            }
+        }
+    });
+    ui.data_mut(|data| data.insert_temp(id, hidden.clone()));
+    hidden
 }
 
 /// One colour of a drawing with its name, and a muted note after it.

@@ -1,6 +1,6 @@
 //! Tables: a selectable list, rows of numbers, and a small grid.
 
-use super::with_tip;
+use super::term;
 use egui::{RichText, Ui};
 use egui_extras::{TableBuilder, TableRow};
 
@@ -96,7 +96,7 @@ fn draw(
     let table = table.header(height, |mut row| {
         for heading in headings {
             let title = egui::Label::new(RichText::new(heading.title).strong()).truncate();
-            row.col(|ui| drop(with_tip(ui.add(title), heading.tip)));
+            row.col(|ui| drop(term::name(ui, heading.title, title, heading.tip)));
         }
     });
     table.body(|body| body.rows(height, rows, row));
@@ -107,7 +107,7 @@ pub fn grid<T>(ui: &mut Ui, name: &str, mut columns: Vec<Column<'_, T>>, rows: &
     egui::ScrollArea::horizontal().id_salt(name).show(ui, |ui| {
         egui::Grid::new(name).striped(true).spacing([14.0, 4.0]).show(ui, |ui| {
             for Column { heading, .. } in &columns {
-                with_tip(ui.strong(heading.title), heading.tip);
+                term::name(ui, heading.title, egui::Label::new(RichText::new(heading.title).strong()), heading.tip);
             }
             ui.end_row();
             for row in rows {

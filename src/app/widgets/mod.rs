@@ -4,13 +4,17 @@ pub mod cards;
 pub mod cell_grid;
 pub mod column_plot;
 pub mod dot_plot;
+mod focus;
 pub mod heatmap;
 pub mod labeled;
 pub mod legend;
 pub mod listing;
 pub mod metric_plot;
 pub mod stacked_bar;
+pub mod term;
 pub mod verdict;
+
+pub use focus::follow_focus;
 
 use egui::{Id, Rect, Response, Role, Sense, Ui, Vec2, WidgetInfo};
 

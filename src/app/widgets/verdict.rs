@@ -1,5 +1,6 @@
 //! Verdicts by word, shape and colour.
 
+use crate::analysis::verdict::Grade;
 use crate::app::theme::Theme;
 use egui::{Color32, Rect, Response, RichText, Sense, Shape, Stroke, Ui, pos2, vec2};
 
@@ -23,6 +24,15 @@ impl Verdict {
             Self::Failed => theme.error,
             Self::Open => theme.muted,
         }
+    }
+}
+
+/// The verdict of a comparison as a sign.
+pub fn of_grade(grade: Grade) -> Verdict {
+    match grade {
+        Grade::Good => Verdict::Passed,
+        Grade::Doubtful => Verdict::Unsure,
+        Grade::Open => Verdict::Open,
     }
 }
 

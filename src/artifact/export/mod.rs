@@ -32,8 +32,9 @@ pub mod target;
 
 pub use recipe::{Recipe, SiteWeights};
 pub use source::{Expected, ExportSource, LoadedModel, WholeModel};
-pub use target::{ExportTarget, TargetInfo};
+pub use target::{ExportTarget, Refusal, TargetInfo};
 
+use super::checkpoint_choice::WeightsOf;
 use crate::atomic::write_dir;
 use crate::config::MixtureConfig;
 use crate::error::{Context as _, Error, Result};
@@ -56,6 +57,8 @@ pub struct ExportMeta {
     pub labels: Vec<String>,
     /// How the experts became one; ignored where all are exported.
     pub recipe: Recipe,
+    /// Which of the run's weights these are, where they are a run's.
+    pub weights: Option<WeightsOf>,
     /// How the tensors are stored.
     pub dtype: NumberFormat,
 }

@@ -3,7 +3,7 @@
 //! They carry their settings as safetensors metadata, all strings: `format` (`adamix-adapter` or `adamix-experts`),
 //! `version` (`1`), `tool`, `base_model`, `model_type`, `hidden_size`, `num_experts`, `kind` (`adapter` or `lora`),
 //! `adapter_size`, `lora_rank`, `lora_alpha`, `use_rslora`, `sharing_down`, `sharing_up`, `activation`, `dtype`, `labels`
-//! (a JSON array, empty for regression), and for a merged adapter `recipe` (in words) and `recipe_toml` (to be replayed).
+//! (a JSON array, empty for regression), `step` (steps of training), and for a merged adapter `recipe` (in words) and `recipe_toml` (to be replayed).
 
 use super::source::{Expected, ExportSource, LoadedModel, certify};
 use super::target::ExportFormat;
@@ -110,6 +110,8 @@ fn metadata(meta: &ExportMeta, format: &str) -> Result<Metadata> {
         ("dtype", meta.dtype.name().to_owned()),
         ("labels", labels),
     ];
+    // The step alone: files of the same weights are the same, however these were chosen.
+    pairs.extend(meta.weights.map(|weights| ("step", weights.step.to_string())));
     if format == ADAPTER_FORMAT {
         pairs.push(("recipe", meta.recipe.describe()));
         pairs.push(("recipe_toml", meta.recipe.to_toml()?));

@@ -135,6 +135,30 @@ pub(super) enum Contents {
     WholeLanguageModel,
 }
 
+/// Why a run cannot be exported to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    why: &'static str,
+    /// Targets that fit the run instead.
+    instead: &'static [ExportTarget],
+}
+
+impl Refusal {
+    /// In the words of the command line.
+    pub fn in_commands(&self) -> String {
+        self.words(|target| target.as_str().to_owned())
+    }
+
+    /// In the words of the window.
+    pub fn in_window(&self) -> String {
+        self.words(|target| format!("\u{201c}{}\u{201d}", target.info().title))
+    }
+
+    fn words(&self, name: impl Fn(&ExportTarget) -> String) -> String {
+        format!("{}; choose {}", self.why, self.instead.iter().map(name).collect::<Vec<_>>().join(" or "))
+    }
+}
+
 /// One kind of export: how its files are written, recognised and loaded again.
 pub(super) trait ExportFormat: Sync {
     /// Its file, or the one by which it is recognised.
@@ -203,26 +227,34 @@ impl ExportTarget {
     /// Writes the directory `place`, which may not exist yet or must be empty, loads it again and certifies it. The
     /// directory appears together with its certificate, passed or failed, or not at all.
     pub fn export(self, place: &Path, source: &dyn ExportSource) -> Result<Certificate> {
-        new_dir(place, |dir| self.info().format.export(dir, source))
+        new_dir(place, |dir| {
+            let certificate = self.info().format.export(dir, source)?;
+            match source.meta().weights {
+                Some(weights) => certificate.of_weights(dir, weights),
+                None => Ok(certificate),
+            }
+        })
     }
 
     /// Why a run of this task with experts of this kind cannot be exported so; nothing where it can.
-    pub fn refusal(self, task: Task, kind: MixtureKind) -> Option<&'static str> {
+    pub fn refusal(self, task: Task, kind: MixtureKind) -> Option<Refusal> {
         let (text, lora) = (task == Task::Text, kind == MixtureKind::Lora);
-        match self.info().contents {
-            Contents::Modules => None,
-            Contents::ClassifierAdapters if text => Some(
-                "AdapterHub's directory is for classifiers; a language model's LoRA goes into peft or gguf-adapter",
-            ),
-            Contents::ClassifierAdapters if lora => Some("LoRA has no place in an AdapterHub directory; choose peft"),
-            Contents::ClassifierAdapters => None,
-            Contents::LanguageModelLora | Contents::WholeLanguageModel if !text => {
-                Some("GGUF is for language models; a classifier's LoRA goes into peft or hf")
-            }
-            _ if !lora && text => Some("other programs know LoRA, not these adapters; choose merged or experts"),
-            _ if !lora => Some("PEFT and merged models are made of LoRA; adapters go into target adapterhub or merged"),
-            _ => None,
-        }
+        let why = match self.info().contents {
+            Contents::Modules => return None,
+            Contents::ClassifierAdapters if text => "it is for classifiers",
+            Contents::ClassifierAdapters if lora => "it has no place for LoRA",
+            Contents::ClassifierAdapters => return None,
+            Contents::LanguageModelLora | Contents::WholeLanguageModel if !text => "it is for language models",
+            _ if !lora => "it is made of LoRA, not of adapters",
+            _ => return None,
+        };
+        let instead: &[Self] = match (text, lora) {
+            (true, true) => &[Self::Peft, Self::GgufAdapter],
+            (true, false) => &[Self::Merged, Self::Experts],
+            (false, true) => &[Self::Peft, Self::Hf],
+            (false, false) => &[Self::AdapterHub, Self::Merged],
+        };
+        Some(Refusal { why, instead })
     }
 
     /// The target whose files are rounded in the same way: a whole model in either layout, or else the merged module.
@@ -275,5 +307,27 @@ mod tests {
         }
         assert_eq!((names(|info| info.name), names(|info| info.title)), (TARGETS.len(), TARGETS.len()));
         assert!(ExportTarget::all().all(|target| target.as_str() != "adapter"), "the merged one's in certificates");
+    }
+
+    #[test]
+    fn a_refusal_names_targets_that_fit_the_run() {
+        let mut refused = 0;
+        for (task, kind) in [
+            (Task::Text, MixtureKind::Lora),
+            (Task::Text, MixtureKind::Adapter),
+            (Task::Lab, MixtureKind::Lora),
+            (Task::Lab, MixtureKind::Adapter),
+        ] {
+            for refusal in ExportTarget::all().filter_map(|target| target.refusal(task, kind)) {
+                refused += 1;
+                for fits in refusal.instead {
+                    assert_eq!(fits.refusal(task, kind), None, "{task:?} {kind:?}: {}", refusal.in_commands());
+                    assert!(refusal.in_commands().contains(fits.as_str()));
+                    assert!(refusal.in_window().contains(fits.info().title));
+                }
+            }
+        }
+        // AdapterHub alone with a language model's LoRA; of adapters in it all but our own files; and so on.
+        assert_eq!(refused, 1 + 6 + 3 + 5);
     }
 }

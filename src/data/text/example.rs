@@ -77,7 +77,7 @@ impl Example {
     }
 
     /// What two examples share when they are duplicates.
-    pub(super) fn key(&self) -> TurnsKey<'_> {
+    pub(crate) fn key(&self) -> TurnsKey<'_> {
         key(&self.turns)
     }
 
@@ -88,7 +88,7 @@ impl Example {
 }
 
 /// Roles and texts of turns, without spaces around.
-pub(super) type TurnsKey<'a> = Vec<(Role, &'a str)>;
+pub(crate) type TurnsKey<'a> = Vec<(Role, &'a str)>;
 
 fn key(turns: &[Turn]) -> TurnsKey<'_> {
     turns.iter().map(|turn| (turn.role, turn.text.trim())).collect()

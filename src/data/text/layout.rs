@@ -58,7 +58,7 @@ impl Layout {
             ("model", Some(source)) => chat(source)?,
             ("model", None) => {
                 return Err(Error::config(
-                    "the model's files hold no chat template; set template to none, or give a Jinja file",
+                    "the model's files hold no chat template; set text.template to none, or give a Jinja file",
                 ));
             }
             (file, _) => {
@@ -70,7 +70,7 @@ impl Layout {
         };
         match (&chosen, format) {
             (Self::Chat(_), TextFormat::Plain) => Err(Error::config(
-                "texts without a prompt have no turns for a chat template; set template to auto or none",
+                "texts without a prompt have no turns for a chat template; set text.template to auto or none",
             )),
             _ => Ok(chosen),
         }

@@ -36,7 +36,7 @@ use super::hold_out::groups;
 pub use super::order::BatchRule;
 use super::rows::Refusals;
 use super::{SkippedRow, lab, tasks};
-use crate::config::{DataConfig, FileFormat, TextConfig, TextFormat, WRITER_LAB};
+use crate::config::{BadRows, DataConfig, FileFormat, TextConfig, TextFormat, WRITER_LAB};
 use crate::error::{Context as _, Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -80,7 +80,7 @@ pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<T
         for (split, what) in [(&train, "training"), (&dev, "evaluation")] {
             if split.is_empty() {
                 return Err(Error::data(format!(
-                    "no {what} text has anything left to learn within max_length = {}; raise it: {}",
+                    "no {what} text has anything left to learn within {} tokens; raise max_length: {}",
                     data.max_length, split.file
                 )));
             }
@@ -90,6 +90,14 @@ pub fn load(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<T
     };
     let found = all().with_context(|| format!("the texts of {} cannot be used", tasks::name(data)))?;
     Ok(TextData { skipped: refusals.skipped, ..found })
+}
+
+/// The training and evaluation examples of a run, and what lays them out; nothing is encoded. Rows that cannot be used
+/// are left out.
+pub fn examples(data: &DataConfig, text: &TextConfig, codec: &TextCodec) -> Result<(TextEncoder, [Vec<Example>; 2])> {
+    let mut refusals = Refusals { mode: BadRows::Skip, skipped: Vec::new() };
+    let Splits { train, dev, .. } = splits(data, text, &mut refusals)?;
+    Ok((TextEncoder::new(codec, train.format, data, text)?, [train.examples, dev.examples]))
 }
 
 /// The examples of both splits, cut to the largest numbers asked for.

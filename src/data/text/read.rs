@@ -6,7 +6,7 @@ use super::recognise::{FileLayout, Recognised, recognise};
 use super::triples;
 use crate::config::{BadRows, FileFormat, TextConfig, TextFormat};
 use crate::data::rows::Refusals;
-use crate::data::table::{BOM, lines, refuse_other_encodings, utf8};
+use crate::data::table::{BOM, decoded, lines, utf8};
 use crate::data::{SkippedRow, Table};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
@@ -54,8 +54,8 @@ pub(super) fn from_bytes(
     text: &TextConfig,
     refusals: &mut Refusals,
 ) -> Result<Examples> {
-    refuse_other_encodings(name, bytes)?;
-    let body = bytes.strip_prefix(BOM).unwrap_or(bytes);
+    let (bytes, _) = decoded(name, Cow::Borrowed(bytes))?;
+    let body = bytes.strip_prefix(BOM).unwrap_or(&bytes);
     if body.trim_ascii().is_empty() {
         return Err(Error::data(format!("the file is empty; choose a file with texts: {name}")));
     }

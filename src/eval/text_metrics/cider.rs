@@ -8,7 +8,8 @@
 //! ```
 //!
 //! This is CIDEr-D (clipped weights, penalty for length). Rarity comes from the references of the same corpus, so scores
-//! are only comparable on the same references; a corpus of one segment scores 0.
+//! are only comparable on the same references. Where every n-gram of the references is in all segments (one segment, or the
+//! same references again and again) all weights are 0 and the score is not defined; scorers print 0 for it.
 
 use crate::eval::text_metrics::ngrams::{Counts, GramCounts, shared};
 
@@ -22,6 +23,8 @@ const SIGMA: f64 = 6.0;
 pub(crate) struct Rarity {
     weights: Vec<f64>,
     unseen: f64,
+    /// Every n-gram of the references is in all segments.
+    flat: bool,
 }
 
 impl Rarity {
@@ -36,7 +39,14 @@ impl Rarity {
             }
         }
         let unseen = (references.len().max(1) as f64).ln();
-        Self { weights: segments.iter().map(|&count| unseen - f64::from(count.max(1)).ln()).collect(), unseen }
+        // Numbers are also given to the beginnings of n-grams, which are none themselves.
+        let flat = segments.iter().filter(|&&count| count > 0).all(|&count| count as usize == references.len());
+        Self { weights: segments.iter().map(|&count| unseen - f64::from(count.max(1)).ln()).collect(), unseen, flat }
+    }
+
+    /// Whether no n-gram of the references is rarer than another: then the score is not defined.
+    pub(crate) fn is_flat(&self) -> bool {
+        self.flat
     }
 
     fn weight(&self, gram: u32) -> f64 {

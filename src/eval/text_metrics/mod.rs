@@ -64,7 +64,17 @@ pub enum Protocol {
     WebNlg,
 }
 
-/// All scores of one set of outputs. Absent: the protocol does not have it, or METEOR's word lists were not given.
+/// A score that these references do not define.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndefinedScore {
+    /// Its name as in [`TextScores::named`].
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// All scores of one set of outputs. Absent: the protocol does not have it, METEOR's word lists were not given, or it is
+/// in [`TextScores::undefined`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextScores {
     /// Whose rules were followed.
@@ -110,6 +120,9 @@ pub struct TextScores {
     /// Reference words behind TER.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ter_reference_words: Option<f64>,
+    /// Scores of the protocol that these references do not define.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undefined: Vec<UndefinedScore>,
 }
 
 impl TextScores {

@@ -4,7 +4,9 @@ use crate::error::{Error, Result};
 use crate::eval::text_metrics::bleu::{self, BleuCounts};
 use crate::eval::text_metrics::meteor::{Meteor, WordLists};
 use crate::eval::text_metrics::ngrams::{Counts, Grams, Words};
-use crate::eval::text_metrics::{Protocol, SegmentScores, TextScores, chrf, cider, nist, ptb, rouge, ter, tokens};
+use crate::eval::text_metrics::{
+    Protocol, SegmentScores, TextScores, UndefinedScore, chrf, cider, nist, ptb, rouge, ter, tokens,
+};
 
 /// References, prepared once for any number of systems.
 #[derive(Clone, Debug)]
@@ -125,6 +127,8 @@ impl Scorer {
         let meteor = self.meteor.as_mut().map(|meteor| meteor.score(inputs));
         let (meteor, by_segment) = meteor.unzip();
         segments.meteor = by_segment.unwrap_or_default();
+        let flat = self.treebank.as_ref().is_some_and(|treebank| treebank.rarity.is_flat());
+        let undefined = if flat { vec![no_cider(self.segments)] } else { Vec::new() };
         let scores = TextScores {
             protocol: self.protocol,
             segments: self.segments,
@@ -134,7 +138,7 @@ impl Scorer {
             nist,
             meteor_exact_stem_synonym: meteor,
             rouge_l: mean(&segments.rouge_l),
-            cider: mean(&segments.cider),
+            cider: mean(&segments.cider).filter(|_| !flat),
             ter: ter.map(|ter| ter.score),
             chrf,
             chrf_plus_plus,
@@ -144,6 +148,7 @@ impl Scorer {
             reference_words: bleu.reference_words,
             ter_edits: ter.map(|ter| ter.edits),
             ter_reference_words: ter.map(|ter| ter.reference_words),
+            undefined,
         };
         Ok((scores, segments))
     }
@@ -186,6 +191,12 @@ fn cut(text: &str, protocol: Protocol) -> Vec<String> {
 /// Something of each text of each segment.
 fn each<T>(segments: &[Vec<&str>], mut of: impl FnMut(&str) -> T) -> Vec<Vec<T>> {
     segments.iter().map(|texts| texts.iter().map(|text| of(text)).collect()).collect()
+}
+
+fn no_cider(segments: usize) -> UndefinedScore {
+    let why = if segments == 1 { "there is only one input" } else { "all inputs have the same references" };
+    let reason = format!("{why}, and it weighs words by how few inputs' references have them");
+    UndefinedScore { name: "CIDEr".to_owned(), reason }
 }
 
 /// The mean of segment scores; nothing for none.

@@ -24,7 +24,7 @@ use crate::eval::Measured;
 use crate::mixture::{Lora, LoraMixture, Route};
 use crate::model::loras::Target;
 use crate::model::{Network as _, Weights};
-use crate::protocol::{ExportPlan, ExportReport};
+use crate::protocol::{ExportPlan, ExportReport, WeightsOf};
 use crate::train::ModelAndData;
 use std::path::PathBuf;
 
@@ -115,26 +115,32 @@ pub(crate) fn expert_logits<P: ModelProbe>(
     (0..mixture.num_experts).map(one).collect()
 }
 
+/// The run that a model in memory belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportedRun<'a> {
+    /// Its settings.
+    pub config: &'a RunConfig,
+    /// Its directory.
+    pub dir: &'a RunDir,
+    /// Which of its weights the model holds.
+    pub weights: WeightsOf,
+}
+
 /// Writes the exports of a plan and proves each from its files.
-pub fn export_subject(
-    subject: &ModelAndData,
-    config: &RunConfig,
-    dir: &RunDir,
-    plan: &ExportPlan,
-) -> Result<Vec<ExportReport>> {
+pub fn export_subject(subject: &ModelAndData, run: ExportedRun<'_>, plan: &ExportPlan) -> Result<Vec<ExportReport>> {
     match subject {
-        ModelAndData::Classifier(model, task) => export_all(&ClassifierProbe { task }, model, config, dir, plan),
-        ModelAndData::Lm(model, data) => export_all(&LmProbe::new(model, data, 0), model, config, dir, plan),
+        ModelAndData::Classifier(model, task) => export_all(&ClassifierProbe { task }, model, run, plan),
+        ModelAndData::Lm(model, data) => export_all(&LmProbe::new(model, data, 0), model, run, plan),
     }
 }
 
 fn export_all<P: ModelProbe>(
     probe: &P,
     model: &P::Model,
-    config: &RunConfig,
-    dir: &RunDir,
+    run: ExportedRun<'_>,
     plan: &ExportPlan,
 ) -> Result<Vec<ExportReport>> {
+    let ExportedRun { config, dir, weights } = run;
     let Some(mixture) = model.mixture() else {
         return Err(Error::config(format!(
             "method {} has no experts to merge or export; its weights are in the run's checkpoints",
@@ -143,12 +149,14 @@ fn export_all<P: ModelProbe>(
     };
     let about = |target: ExportTarget| format!("exporting {}", target.as_str());
     for target in &plan.targets {
-        let refusal = target.refusal(config.data.task, mixture.kind).or_else(|| target.refuses(plan.dtype));
+        let refusal = target.refusal(config.data.task, mixture.kind);
+        let refusal =
+            refusal.map(|refusal| refusal.in_commands()).or_else(|| target.refuses(plan.dtype).map(str::to_owned));
         if let Some(why) = refusal {
             return Err(Error::config(format!("{}: {why}", about(*target))));
         }
     }
-    let source = RunSource::new(probe, model, config, &plan.merge, plan.dtype, dir.path())?;
+    let source = RunSource::new(probe, model, config, &plan.merge, plan.dtype, dir.path())?.made_of(weights);
     // A target named twice is written once.
     let once = plan.targets.iter().enumerate().filter(|(i, target)| !plan.targets[..*i].contains(target));
     let places = once.map(|(_, &target)| match &plan.dir {

@@ -2,6 +2,7 @@
 
 use super::bundled::BundledFiles;
 use super::{ModelProbe, OpenedBase, all_logits, fresh, modules};
+use crate::artifact::checkpoint_choice::WeightsOf;
 use crate::artifact::export::base::{BaseFiles, BaseKind, MergedWeights};
 use crate::artifact::export::modules::LoraAdapter;
 use crate::artifact::export::recipe::{Recipe, SiteWeights};
@@ -58,6 +59,12 @@ impl<'a, P: ModelProbe> RunSource<'a, P> {
             base: OnceCell::new(),
             bundled: OnceCell::new(),
         })
+    }
+
+    /// The exports name these weights.
+    pub fn made_of(mut self, weights: WeightsOf) -> Self {
+        self.meta.weights = Some(weights);
+        self
     }
 
     fn base(&self) -> Result<&OpenedBase<P::Spec>> {
@@ -262,6 +269,7 @@ fn meta<P: ModelProbe>(
         mixture,
         labels: about.labels,
         recipe,
+        weights: None,
         // The scales of a block of 8 bits have 16.
         dtype: if dtype == NumberFormat::Q8_0 { NumberFormat::F16 } else { dtype },
     })

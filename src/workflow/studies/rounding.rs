@@ -60,7 +60,8 @@ fn report<P: ModelProbe>(
     };
     let mut targets: Vec<ExportTarget> = Vec::new();
     for target in &plan.targets {
-        if let Some(why) = target.refusal(config.data.task, mixture.kind) {
+        if let Some(refusal) = target.refusal(config.data.task, mixture.kind) {
+            let why = refusal.in_commands();
             return Err(Error::config(format!("rounding for {}: {why}", target.as_str())));
         }
         if !targets.contains(&target.rounds_as()) {

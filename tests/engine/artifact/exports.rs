@@ -16,6 +16,7 @@ pub(crate) fn meta(model_type: &str, hidden_size: usize, adapter_size: usize) ->
         hidden_size,
         mixture: MixtureConfig { adapter_size, ..MixtureConfig::default() },
         labels: vec!["negative".to_owned(), "positive".to_owned()],
+        weights: None,
         recipe: Recipe::uniform(4),
         dtype: NumberFormat::F32,
     }

@@ -38,7 +38,7 @@ impl Observer for Watch {
 }
 
 fn go(mut run: Run, stop_after: Option<u64>) -> (RunDir, Vec<StepRecord>, EndRecord) {
-    assert!(run.warnings().iter().all(|warning| warning.contains("goes on on")), "{:?}", run.warnings());
+    assert!(!run.warnings().iter().any(|warning| warning.contains("computing on the CPU")), "{:?}", run.warnings());
     let mut watch = Watch { stop_after, ..Watch::default() };
     let control = watch.control.clone();
     let end = run.go(&mut watch, &control).unwrap();
@@ -60,7 +60,8 @@ fn train(
     assert_eq!((end.reason, end.step), (EndReason::Stopped("enough".to_owned()), change));
     let resumed = Run::resume(dir.path(), Some(second)).unwrap();
     // Whoever goes on elsewhere is told.
-    assert_eq!(resumed.warnings().len(), usize::from(devices[0] != second), "{:?}", resumed.warnings());
+    let moved = resumed.warnings().iter().filter(|warning| warning.contains("goes on on")).count();
+    assert_eq!(moved, usize::from(devices[0] != second), "{:?}", resumed.warnings());
     let (dir, more, end) = go(resumed, None);
     assert_eq!(more.first().unwrap().step, change + 1, "it goes on where it stopped");
     steps.extend(more);
@@ -170,8 +171,8 @@ fn the_command_line_goes_on_where_it_is_told() {
     let home = tempfile::tempdir().unwrap();
     let ran = adamix(home.path(), &["resume", dir.path().to_str().unwrap(), "--device", &device, "--json"]);
     let lines = ran.json();
-    let warning = lines.iter().find(|line| line["event"] == "warning").unwrap();
-    assert!(warning["value"].as_str().unwrap().contains("goes on on"), "{warning}");
+    let says = |line: &&serde_json::Value| line["value"].as_str().is_some_and(|text| text.contains("goes on on"));
+    assert!(lines.iter().filter(|line| line["event"] == "warning").any(|line| says(&line)), "{lines:?}");
     assert_eq!(lines.last().unwrap()["steps"], 4);
     let steps = read_steps(dir.path());
     goes_the_same_way("resumed by command", &steps, &wanted);

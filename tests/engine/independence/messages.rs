@@ -18,17 +18,39 @@ fn a_run_tells_its_whole_story_in_order() {
         Event::RunStarted { .. } => "started".to_owned(),
         Event::Evaluated(_, record) => format!("eval {}", record.step),
         Event::CheckpointWritten { step, .. } => format!("checkpoint {step}"),
+        Event::Checkpoints(..) => "listed".to_owned(),
         Event::RunEnded { .. } => "ended".to_owned(),
         Event::GradientHealth(_, gradient_health) => format!("lamps {}", gradient_health[0].step),
         Event::Distances(_, sample) => format!("distances {}", sample.step),
         Event::Done { .. } => "done".to_owned(),
         other => format!("{other:?}"),
     };
-    let story: Vec<String> = window.events[1..].iter().map(kind).collect();
+    let (logs, events): (Vec<&Event>, Vec<&Event>) =
+        window.events[1..].iter().partition(|event| matches!(event, Event::Log(_)));
+    let few = |event: &&Event| matches!(event, Event::Log(line) if line.text.contains("only 48 evaluation rows"));
+    assert!(logs.iter().any(few), "{logs:?}");
+    let (measuring, events): (Vec<&Event>, Vec<&Event>) =
+        events.into_iter().partition(|event| matches!(event, Event::Evaluating(..)));
+    assert!(measuring.len() >= 5, "every evaluation and the comparison tell how far they are: {measuring:?}");
+    for event in measuring {
+        let Event::Evaluating(_, progress) = event else { unreachable!() };
+        assert!(progress.done <= progress.rows && progress.rows >= 48, "{progress:?}");
+        assert!(progress.seconds_left.is_none_or(|left| left < 60.0), "{progress:?}");
+    }
+    let story: Vec<String> = events.into_iter().map(kind).collect();
     let mut wanted = vec!["Preparing", "started", "Training", "distances 0", "lamps 1", "lamps 3", "Evaluating"];
-    wanted.extend(["lamps 10", "eval 10", "Training", "checkpoint 10", "Evaluating", "eval 20", "Training"]);
-    wanted.extend(["checkpoint 20", "distances 25", "Evaluating", "eval 30", "Training", "checkpoint 30"]);
-    wanted.extend(["Evaluating", "eval 40", "Training", "checkpoint 40", "distances 40", "Evaluating"]);
+    wanted.extend(["lamps 10", "eval 10", "Training", "checkpoint 10", "listed", "Evaluating", "eval 20", "Training"]);
+    wanted.extend([
+        "checkpoint 20",
+        "listed",
+        "distances 25",
+        "Evaluating",
+        "eval 30",
+        "Training",
+        "checkpoint 30",
+        "listed",
+    ]);
+    wanted.extend(["Evaluating", "eval 40", "Training", "checkpoint 40", "listed", "distances 40", "Evaluating"]);
     wanted.extend(["ended", "Finished", "done"]);
     let without_lamps = |list: &[String]| list.iter().filter(|k| !k.starts_with("lamps")).cloned().collect::<Vec<_>>();
     let wanted: Vec<String> = wanted.into_iter().map(str::to_owned).collect();

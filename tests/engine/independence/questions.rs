@@ -80,7 +80,7 @@ fn saved_runs_are_compared_merged_inspected_exported_and_deleted() {
     assert!(reports.iter().all(|report| report.certificate.passed && report.dir.starts_with(&dir)), "{reports:?}");
     let open = window.send(Command::OpenRun(dir.clone()));
     let Ok(Outcome::Opened(detail)) = window.wait_for(open) else { panic!("not opened") };
-    assert_eq!((detail.exports.len(), detail.evals.len(), detail.checkpoints.last()), (2, 4, Some(&16)));
+    assert_eq!((detail.exports.len(), detail.evals.len(), detail.checkpoints.steps.last()), (2, 4, Some(&16)));
     assert!(detail.exports.iter().all(|export| reports.contains(export)), "{:?}\n{reports:?}", detail.exports);
     assert_eq!(detail.distances.first().unwrap().from_start.iter().sum::<f32>(), 0.0);
     assert!(detail.distances.last().unwrap().from_start.iter().sum::<f32>() > 0.0);

@@ -144,7 +144,7 @@ fn adapters_stay_with_us() {
         refused(&opened, target, NumberFormat::F32, "choose merged or experts");
     }
     for target in [ExportTarget::Gguf, ExportTarget::GgufAdapter] {
-        assert!(target.refusal(Task::Lab, MixtureKind::Lora).unwrap().contains("language models"));
+        assert!(target.refusal(Task::Lab, MixtureKind::Lora).unwrap().in_commands().contains("language models"));
     }
 }
 
@@ -162,6 +162,7 @@ fn about(source: &LmSource, dtype: NumberFormat) -> ExportMeta {
         hidden_size: source.spec.hidden_size,
         mixture: MixtureConfig::default(),
         labels: Vec::new(),
+        weights: None,
         recipe: Recipe::uniform(1),
         dtype,
     }
@@ -270,7 +271,7 @@ fn experts_come_back_as_a_run() {
         settings.name = "imported".to_owned();
         let run = import::open_as_run(&settings, &found).unwrap();
         let again = Opened::open(&run, Checkpoint::Last).unwrap();
-        assert_eq!((again.step, again.config.mixture.num_experts), (0, 3));
+        assert_eq!((again.weights.step, again.config.mixture.num_experts), (0, 3));
         let (old, new) = (opened.compare(2).unwrap(), again.compare(2).unwrap());
         assert!((old.merged.loss - new.merged.loss).abs() < 1e-5, "{family}: {old:?} {new:?}");
         assert!((old.fixed[2].loss - new.fixed[2].loss).abs() < 1e-5, "{family}");
@@ -290,6 +291,14 @@ fn a_run_writes_and_is_scored() {
             ["generate", "--run", "runs/test", "--route", route, "--prompt", "red there", "--max-new-tokens", "8"];
         adamix(&place, &more)[0].clone()
     };
+    let best = Opened::open(&opened.dir, Checkpoint::Best).unwrap().weights;
+    for weights in [best, opened.weights] {
+        let choice = weights.checkpoint.unwrap().to_string();
+        let more =
+            ["generate", "--run", "runs/test", "--checkpoint", &choice, "--prompt", "red", "--max-new-tokens", "1"];
+        let done = adamix(&place, &more).pop().unwrap();
+        assert_eq!((&done["step"], &done["checkpoint"]), (&weights.step.into(), &choice.into()), "{done}");
+    }
     let merged = ask("merged");
     let text = merged["text"].as_str().unwrap();
     assert!(text.trim_start().starts_with("the") && text.trim_end().ends_with("here"), "{text}");

@@ -43,7 +43,7 @@ fn lengths_vocabularies_and_texts_without_anything_to_learn() {
     let text = "{\"prompt\": \"red and blue and green\", \"completion\": \"the cat\"}\n";
     std::fs::write(place.path("long.jsonl"), text.repeat(4)).unwrap();
     short.data.train_file = place.path("long.jsonl").display().to_string();
-    refused(&short, &["no training text has anything left to learn", "max_length = 4"]);
+    refused(&short, &["no training text has anything left to learn", "within 4 tokens; raise max_length"]);
     // Three special tokens and forty words.
     let words: Map<String, Value> = (3..43).map(|id| (format!("word{id}"), id.into())).collect();
     place.tokenizer(&words);

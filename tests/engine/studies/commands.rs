@@ -40,7 +40,7 @@ fn the_command_measures_both_and_says_what_is_wrong() {
     let evaluated: Value = serde_json::from_str(evaluated.lines().last().unwrap()).unwrap();
     assert_eq!(averages["ways"][0]["scores"]["primary"], evaluated["merged"], "factors are what eval calls merged");
 
-    let rounding = json(&place, &dir, &["--rounding", "--causes"]);
+    let rounding = json(&place, &dir, &["--rounding", "--by-layer"]);
     let formats = rounding["files"][0]["formats"].as_array().unwrap();
     assert_eq!(formats.iter().map(|f| f["dtype"].as_str().unwrap()).collect::<Vec<_>>(), ["f32", "f16", "bf16"]);
     assert_eq!(rounding["files"][0]["target"], "merged");
@@ -56,7 +56,7 @@ fn the_command_measures_both_and_says_what_is_wrong() {
             &["factors (AdaMix)", "outputs (ensemble)", "layers.0.attention.self.query", "4 -> "][..],
         ),
         (
-            &["--rounding=all", "--causes"],
+            &["--rounding=all", "--by-layer"],
             &["merged module and head", "whole model (hf)", "kept", "alone, changes", "all, at most"],
         ),
     ] {
@@ -67,10 +67,10 @@ fn the_command_measures_both_and_says_what_is_wrong() {
         }
     }
     for (arguments, code, words) in [
-        (&["--rounding=gguf"][..], 1, "GGUF is for language models"),
+        (&["--rounding=gguf"][..], 1, "it is for language models; choose"),
         (&["--averages", "--rounding"], 2, "cannot be used with"),
         (&["--weights", "1,1,1,1"], 2, "--rounding"),
-        (&["--causes"], 2, "--rounding"),
+        (&["--by-layer"], 2, "--rounding"),
         (&["--threads", "1"], 2, "required"),
         (&["--rounding=onnx"], 2, "possible values"),
         (&["--rounding", "--weights", "1,1"], 1, "2 merge weights for 4 experts"),
@@ -97,12 +97,13 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
             causes: true,
         })
     };
-    for study in [Study::Averages, rounding()] {
+    for study in [Study::Causes(CausesPlan::default()), Study::Averages, rounding()] {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
             let asked = window.send(Command::Query { subject, query: ModelQuery::Study(study.clone()) });
             let Ok(Outcome::Studied(report)) = window.wait_for(asked) else { panic!("no {study:?}") };
             reports.push(match *report {
+                StudyReport::Causes(report) => StudyReport::Causes(Box::new(CausesReport { seconds: 0.0, ..*report })),
                 StudyReport::Averages(report) => StudyReport::Averages(AveragesReport { seconds: 0.0, ..report }),
                 StudyReport::Rounding(report) => StudyReport::Rounding(RoundingReport { seconds: 0.0, ..report }),
             });
@@ -115,5 +116,5 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
     let wrong =
         Study::Rounding(RoundingPlan { targets: vec![ExportTarget::Gguf], merge: MergePlan::Uniform, causes: false });
     let asked = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Study(wrong) });
-    assert!(window.wait_for(asked).unwrap_err().message.contains("GGUF is for language models"));
+    assert!(window.wait_for(asked).unwrap_err().message.contains("it is for language models"));
 }

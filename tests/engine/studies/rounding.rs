@@ -10,10 +10,10 @@ use adamix::error::ErrorKind;
 use adamix::eval::compare;
 use adamix::mixture::{Lora, Side};
 use adamix::protocol::studies::{FormatBudget, RoundingPlan, RoundingReport};
-use adamix::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
+use adamix::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat, WeightsOf};
 use adamix::tensor::{Device, Tensor};
 use adamix::train::ModelAndData;
-use adamix::workflow::export::export_subject;
+use adamix::workflow::export::{ExportedRun, export_subject};
 use adamix::workflow::run;
 use adamix::workflow::studies::rounding::rounding_subject;
 use half::{bf16, f16};
@@ -33,7 +33,8 @@ fn written(subject: &ModelAndData, config: &RunConfig, target: ExportTarget, dty
     config.name = format!("{}-{}", target.as_str(), dtype.as_str());
     let (dir, _lock) = RunDir::create(&config).unwrap();
     let plan = ExportPlan { targets: vec![target], dtype, merge: MergePlan::Uniform, dir: None };
-    export_subject(subject, &config, &dir, &plan).unwrap().remove(0)
+    let run = ExportedRun { config: &config, dir: &dir, weights: WeightsOf::training(1) };
+    export_subject(subject, run, &plan).unwrap().remove(0)
 }
 
 /// What was predicted is what the certificate of the written files says.
@@ -233,7 +234,7 @@ fn what_cannot_be_exported_is_not_measured() {
     let refused = |targets: &[ExportTarget]| {
         rounding_subject(&subject, &config, &plan(targets, false), &|_| true).unwrap_err().to_string()
     };
-    assert!(refused(&[ExportTarget::Hf]).contains("target adapterhub or merged"));
+    assert!(refused(&[ExportTarget::Hf]).contains("choose adapterhub or merged"));
     assert!(refused(&[]).contains("at least one export"));
     for stop in [0.0, 0.3, 0.8] {
         let stopped = rounding_subject(&subject, &config, &plan(&[ExportTarget::Merged], true), &|share| share <= stop);

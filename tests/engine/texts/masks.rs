@@ -92,7 +92,7 @@ fn an_empty_completion_after_cutting_leaves_the_sequence_out() {
     assert!(shown(&start, 0).ends_with("[yes<|im_end|>]"));
     let only = format!("prompt,completion\n{},yes\n", "film ".repeat(60));
     let none = load_with("t.csv", &only, |data, _| data.max_length = 40);
-    says(&none.unwrap_err(), &["left to learn", "max_length = 40"]);
+    says(&none.unwrap_err(), &["left to learn", "within 40 tokens", "max_length"]);
 }
 
 #[test]

@@ -112,6 +112,7 @@ pub fn meta(model: &CausalLm, mixture: &MixtureConfig, dtype: NumberFormat) -> E
         hidden_size: model.base.spec.hidden_size,
         mixture: mixture.clone(),
         labels: Vec::new(),
+        weights: None,
         recipe: Recipe::uniform(mixture.num_experts),
         dtype,
     }

@@ -175,6 +175,7 @@ fn classifiers_with_heads_for_other_programs() {
             hidden_size: 20,
             mixture: mixture.clone(),
             labels: ["no", "maybe", "yes"].map(str::to_owned).to_vec(),
+            weights: None,
             recipe: Recipe::uniform(3),
             dtype: NumberFormat::F32,
         };

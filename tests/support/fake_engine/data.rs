@@ -1,7 +1,7 @@
 //! Invented plausible numbers for [`super::FakeEngine`]. Everything is a pure function of its arguments.
 
 use super::texts;
-use adamix::config::{MixtureConfig, RunConfig, Task};
+use adamix::config::{FileFormat, MixtureConfig, MixtureKind, RunConfig, Task};
 use adamix::protocol::*;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,19 @@ pub(crate) fn site_names() -> Vec<String> {
     (0..SITES).map(|site| format!("layers.{site}.ffn")).collect()
 }
 
+/// The adapted modules: an adapter a layer, or a LoRA on each of seven matrices or those that were chosen.
+pub fn sites_of(mixture: &MixtureConfig) -> Vec<String> {
+    if mixture.kind == MixtureKind::Adapter {
+        return site_names();
+    }
+    let parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"];
+    let parts = [&parts[..], &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]].concat();
+    let wanted =
+        |part: &&str| mixture.lora_target.is_empty() || mixture.lora_target.iter().any(|end| part.ends_with(end));
+    let parts: Vec<&str> = parts.into_iter().filter(wanted).collect();
+    (0..SITES).flat_map(|layer| parts.iter().map(move |part| format!("layers.{layer}.{part}"))).collect()
+}
+
 /// Settings of the demonstration: the lab.
 pub fn config() -> RunConfig {
     RunConfig { name: "lab-demo".to_owned(), ..RunConfig::default() }
@@ -41,7 +54,7 @@ pub fn start_record(config: &RunConfig, first_step: u64) -> StartRecord {
         head_parameters: 16_770,
         merged_parameters: 16_640,
         trunk_parameters: 1_310_720,
-        sites: site_names(),
+        sites: sites_of(&config.mixture),
         experts: [config.mixture.down_experts(), config.mixture.up_experts()],
         metric: "accuracy".to_owned(),
         higher_is_better: true,
@@ -163,35 +176,40 @@ pub fn distances(step: u64) -> DistanceSample {
 pub fn routing(mixture: &MixtureConfig, step: u64) -> RoutingSnapshot {
     let experts = [mixture.down_experts(), mixture.up_experts()];
     let passes = if mixture.consistency { 2 } else { 1 };
+    let sites = sites_of(mixture);
     let pick = |step: u64, cell: usize| {
         let n = experts[cell % 2];
         ((noise(step * 131 + cell as u64) * n as f32) as usize).min(n - 1) as u8
     };
-    let cells = passes * SITES * 2;
-    let recent: Vec<StepRoute> = (step.saturating_sub(63).max(1)..=step)
-        .map(|step| StepRoute { step, experts: (0..cells).map(|cell| pick(step, cell)).collect() })
-        .collect();
-    let mut counts: Vec<Vec<u64>> = (0..SITES * 2).map(|cell| vec![0; experts[cell % 2]]).collect();
+    let cells = passes * sites.len() * 2;
+    // What each example or token draws for itself: about the same share of each expert.
+    let mixed = mixture.routing.is_random() && !mixture.routing.is_per_batch();
+    let share = |step: u64, cell: usize| -> Vec<f32> {
+        let n = experts[cell % 2];
+        let parts: Vec<f32> = (0..n).map(|e| 1.0 + noise(step * 977 + (cell * 8 + e) as u64)).collect();
+        parts.iter().map(|part| part / parts.iter().sum::<f32>()).collect()
+    };
+    let in_255ths =
+        |step: u64| (0..cells).flat_map(|cell| share(step, cell)).map(|share| (255.0 * share) as u8).collect();
+    let route = |step: u64| StepRoute {
+        step,
+        experts: (0..cells).map(|cell| pick(step, cell)).collect(),
+        shares: if mixed { in_255ths(step) } else { Vec::new() },
+    };
+    let recent: Vec<StepRoute> = (step.saturating_sub(63).max(1)..=step).map(route).collect();
+    let mut counts: Vec<Vec<u64>> = (0..sites.len() * 2).map(|cell| vec![0; experts[cell % 2]]).collect();
     for past in 1..=step {
         for cell in 0..cells {
-            counts[cell % (SITES * 2)][usize::from(pick(past, cell))] += 1;
+            counts[cell % (sites.len() * 2)][usize::from(pick(past, cell))] += 1;
         }
     }
-    let current = (0..cells)
-        .map(|cell| (0..experts[cell % 2]).map(|e| f32::from(u8::from(usize::from(pick(step, cell)) == e))).collect())
-        .collect();
+    let drawn = |cell: usize| match mixed {
+        true => share(step, cell),
+        false => (0..experts[cell % 2]).map(|e| f32::from(u8::from(usize::from(pick(step, cell)) == e))).collect(),
+    };
+    let current = (0..cells).map(drawn).collect();
     let draws = counts.iter().map(|counts| counts.iter().sum()).collect();
-    RoutingSnapshot {
-        step,
-        policy: mixture.routing,
-        passes,
-        sites: site_names(),
-        experts,
-        current,
-        recent,
-        counts,
-        draws,
-    }
+    RoutingSnapshot { step, policy: mixture.routing, passes, sites, experts, current, recent, counts, draws }
 }
 
 /// The experts after so many steps.
@@ -232,8 +250,9 @@ pub fn experts(mixture: &MixtureConfig, step: u64, focus: (usize, Side)) -> Expe
             distance: pair(&|seed| 1.0 + noise(seed), 0.0),
         }
     };
-    let sides: Vec<SideSnapshot> = (0..SITES * 2).map(side_snapshot).collect();
-    let (site, side) = (focus.0.min(SITES - 1), focus.1);
+    let sites = sites_of(mixture);
+    let sides: Vec<SideSnapshot> = (0..sites.len() * 2).map(side_snapshot).collect();
+    let (site, side) = (focus.0.min(sites.len() - 1), focus.1);
     let shown = &sides[site * 2 + side as usize];
     let heat_map = |e: usize| HeatMap {
         rows: shown.rows,
@@ -243,7 +262,7 @@ pub fn experts(mixture: &MixtureConfig, step: u64, focus: (usize, Side)) -> Expe
             .collect(),
     };
     let heat_maps = (0..shown.experts.len()).map(heat_map).collect();
-    ExpertSnapshot { step, sites: site_names(), sides, focus: (site, Some(side)), heat_maps }
+    ExpertSnapshot { step, sites, sides, focus: (site, Some(side)), heat_maps }
 }
 
 /// A model's card.
@@ -261,6 +280,35 @@ pub fn model_info(path: &str) -> ModelInfo {
         writes: path != "lab",
         lora_targets: ["attention.self.query", "attention.self.key", "attention.self.value"].map(str::to_owned).into(),
         notes: vec!["weights are stored in f16 and computed in f32".to_owned()],
+    }
+}
+
+/// The columns of a table with an id in front.
+pub fn columns(file: &Path) -> Columns {
+    let facts = |samples: &[&str], words, numeric, distinct| ColumnFacts {
+        samples: samples.iter().map(|&sample| sample.to_owned()).collect(),
+        filled: 360,
+        words,
+        numeric,
+        whole: numeric,
+        distinct,
+    };
+    Columns {
+        file: file.display().to_string(),
+        format: FileFormat::Csv,
+        delimiter: Some(';'),
+        encoding: "UTF-8".to_owned(),
+        header: true,
+        looked_at: 360,
+        names: ["id", "review text", "sentiment"].map(str::to_owned).to_vec(),
+        facts: vec![
+            facts(&["1", "2", "3"], 1.0, 1.0, 360),
+            facts(&["a gorgeous, witty and deeply felt film"], 9.0, 0.0, 340),
+            facts(&["positive", "negative"], 1.0, 0.0, 2),
+        ],
+        text: Some("review text".to_owned()),
+        label: Some("sentiment".to_owned()),
+        ..Columns::default()
     }
 }
 
@@ -323,6 +371,7 @@ pub fn preflight(config: &RunConfig) -> PreflightReport {
         memory_available: 16 << 30,
         seconds: Some(24.0),
         run_dir: PathBuf::from("runs/lab-demo"),
+        gpus: vec!["Demo RTX".to_owned(), "Demo Arc".to_owned()],
     }
 }
 
@@ -372,6 +421,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
     let shifted = |s: u64| StepSample { step: s, ..step(s + 7 * name_seed % 40, total) };
     RunDetail {
         start: start_record(&config, 0),
+        resumed: Vec::new(),
         history: (1..=done).map(|s| StepBucket::of(shifted(s))).collect(),
         evals: (1..=done / EVAL_EVERY).map(|i| eval(i * EVAL_EVERY, total)).collect(),
         samples: (0..=done / EVAL_EVERY).filter(|_| writes).map(|i| texts::samples(i * EVAL_EVERY, total)).collect(),
@@ -380,7 +430,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
         routing: Some(routing(&config.mixture, done)),
         config,
         distances: (0..=done / EVAL_EVERY).map(|i| distances(i * EVAL_EVERY)).collect(),
-        checkpoints: vec![done / 2, done],
+        checkpoints: Checkpoints { steps: vec![done / 2, done], best: Some(done) },
         log: vec![format!("{done} steps of {total} done")],
         exports: Vec::new(),
         summary,
@@ -420,6 +470,8 @@ fn certificate(dtype: NumberFormat) -> Certificate {
         version: 1,
         created: "2026-09-21T14:13:20Z".to_owned(),
         tool: "adamix".to_owned(),
+        step: Some(240),
+        checkpoint: Some(Checkpoint::Best),
         passed: true,
         probe: ProbeResult {
             rows: 64,

@@ -8,8 +8,9 @@ pub mod data;
 pub mod model_store;
 pub mod studies;
 pub mod texts;
+pub mod trying;
 
-use adamix::config::{RunConfig, Task};
+use adamix::config::{MixtureConfig, RunConfig, Task};
 use adamix::protocol::*;
 use model_store as stored;
 use parking_lot::Mutex;
@@ -95,6 +96,15 @@ impl FakeHandle {
     pub fn requests(&self) -> Vec<(RequestId, Command)> {
         self.state.lock().commands.clone()
     }
+    /// Answers everything that was asked about the form, as a demonstration would; answers that came already are dropped
+    /// by the window.
+    pub fn answer_form(&self) {
+        for (req, command) in self.requests() {
+            if let Some(outcome) = form_outcome(&command) {
+                self.event(Event::Done(req, outcome));
+            }
+        }
+    }
     /// All control requests so far.
     pub fn controls(&self) -> Vec<ControlRequest> {
         self.state.lock().controls.clone()
@@ -111,6 +121,20 @@ impl FakeHandle {
     pub fn waiting(&self) -> usize {
         self.state.lock().queue.len()
     }
+}
+
+/// The answer to a question about the form.
+fn form_outcome(command: &Command) -> Option<Outcome> {
+    Some(match command {
+        Command::PreviewModel(model) => Outcome::Model(Box::new(data::model_info(&model.path))),
+        Command::PreviewData(config) if config.data.task == Task::Text => {
+            Outcome::Texts(Box::new(texts::text_preview(config)))
+        }
+        Command::PreviewData(config) => Outcome::Data(Box::new(data::data_preview(config))),
+        Command::ReadColumns { path, .. } => Outcome::Columns(Box::new(data::columns(path))),
+        Command::Preflight(config) => Outcome::Preflight(Box::new(data::preflight(config))),
+        _ => return None,
+    })
 }
 
 impl Engine for FakeEngine {
@@ -176,20 +200,30 @@ impl State {
         if self.demo.is_none() {
             return;
         }
+        if let Some(outcome) = form_outcome(&command) {
+            return self.send(Event::Done(req, outcome));
+        }
         let outcome = match command {
             Command::StartRun { run, config } => return self.start(req, run, *config, 0),
             Command::ResumeRun { run, .. } => return self.start(req, run, data::config(), 120),
-            Command::PreviewModel(model) => Outcome::Model(Box::new(data::model_info(&model.path))),
-            Command::PreviewData(config) if config.data.task == Task::Text => {
-                Outcome::Texts(Box::new(texts::text_preview(&config)))
-            }
-            Command::PreviewData(config) => Outcome::Data(Box::new(data::data_preview(&config))),
-            Command::Preflight(config) => Outcome::Preflight(Box::new(data::preflight(&config))),
+            Command::PreviewModel(_)
+            | Command::PreviewData(_)
+            | Command::ReadColumns { .. }
+            | Command::Preflight(_) => return,
             Command::OpenRun(dir) => Outcome::Opened(Box::new(data::run_detail(&dir))),
             Command::ListRuns { .. } => Outcome::Runs(data::runs()),
             Command::DeleteRun(dir) => Outcome::Deleted(dir),
-            Command::Query { query, .. } => self.outcome(query),
-            Command::Play { plan, .. } => Outcome::Played(Box::new(texts::answers(*plan))),
+            Command::Query { query, subject } => {
+                self.say_weights(req, &subject);
+                self.outcome(query)
+            }
+            Command::Prompts(_) => Outcome::Prompts(Box::new(texts::prompts())),
+            Command::Play { plan, writer } => {
+                if let Writer::Run(subject) = writer {
+                    self.say_weights(req, &subject);
+                }
+                Outcome::Played(Box::new(texts::answers(*plan)))
+            }
             Command::Store(StoreAsk::Download(id)) => {
                 if let Some(demo) = &mut self.demo {
                     demo.downloads.push((req, id, 0.0));
@@ -204,22 +238,40 @@ impl State {
         self.send(Event::Done(req, outcome));
     }
 
+    /// Tells which weights a query is computed from.
+    fn say_weights(&mut self, req: RequestId, subject: &Subject) {
+        let training = self.demo.as_ref().and_then(|demo| demo.run.as_ref()).map(|run| run.step);
+        let weights = match (subject, training) {
+            (Subject::Saved { dir, checkpoint }, _) => {
+                let checkpoints = data::run_detail(dir).checkpoints;
+                checkpoints.resolve(*checkpoint).unwrap_or(WeightsOf::saved(0, *checkpoint))
+            }
+            (Subject::Live, Some(step)) => WeightsOf::training(step),
+            (Subject::Live, None) => WeightsOf::saved(240, Checkpoint::Best),
+        };
+        self.send(Event::Weights(req, weights));
+    }
+
+    /// The mixture of the run that was started last.
+    fn mixture(&self) -> MixtureConfig {
+        let started = |(_, command): &(RequestId, Command)| match command {
+            Command::StartRun { config, .. } => Some(config.mixture.clone()),
+            _ => None,
+        };
+        self.commands.iter().rev().find_map(started).unwrap_or(data::config().mixture)
+    }
+
     fn outcome(&self, query: ModelQuery) -> Outcome {
         match query {
             ModelQuery::Compare { random_routes } => Outcome::Compared(Box::new(data::eval_report(random_routes))),
             ModelQuery::Merge(plan) => Outcome::Merged(Box::new(data::merge_report(plan))),
             ModelQuery::Export(plan) => Outcome::Exported(data::exports(&plan)),
             ModelQuery::Write { inputs } => Outcome::Written(Box::new(texts::written(inputs))),
-            ModelQuery::Study(study) => {
-                let started = |(_, command): &(RequestId, Command)| match command {
-                    Command::StartRun { config, .. } => Some(config.mixture.kind),
-                    _ => None,
-                };
-                let kind = self.commands.iter().rev().find_map(started).unwrap_or_default();
-                Outcome::Studied(Box::new(studies::study(&study, kind)))
-            }
+            ModelQuery::Study(study) => Outcome::Studied(Box::new(studies::study(&study, self.mixture().kind))),
+            ModelQuery::Try(plan) => Outcome::Tried(Box::new(trying::answer(plan))),
+            ModelQuery::TryWords(input) => Outcome::TriedWords(Box::new(trying::words(input))),
             ModelQuery::Inspect { site, side } => {
-                Outcome::Experts(Box::new(data::experts(&data::config().mixture, 240, (site, side))))
+                Outcome::Experts(Box::new(data::experts(&self.mixture(), 240, (site, side))))
             }
         }
     }
@@ -312,11 +364,15 @@ impl State {
             }
             if step % data::EVAL_EVERY == 0 || step == total {
                 self.send(Event::PhaseChanged(run, RunPhase::Evaluating));
+                let progress = EvalProgress { step, done: 320, rows: 640, seconds_left: Some(2.0), comparison: false };
+                self.send(Event::Evaluating(run, progress));
                 self.send(Event::Evaluated(run, data::eval(step, total)));
                 if writes {
                     self.send(Event::Sampled(run, texts::samples(step, total)));
                 }
                 self.send(Event::CheckpointWritten { run, step, best: true });
+                let steps = (1..=step / data::EVAL_EVERY).map(|i| i * data::EVAL_EVERY).collect();
+                self.send(Event::Checkpoints(run, Checkpoints { steps, best: Some(step) }));
                 self.send(Event::Distances(run, data::distances(step)));
                 self.send(Event::PhaseChanged(run, RunPhase::Training));
             }

@@ -7,6 +7,7 @@ use adamix::protocol::*;
 /// The answer to a study of experts of this kind.
 pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {
     match study {
+        Study::Causes(_) => StudyReport::Causes(Box::default()),
         Study::Averages => StudyReport::Averages(averages(kind)),
         Study::Rounding(plan) => StudyReport::Rounding(rounding(plan)),
     }

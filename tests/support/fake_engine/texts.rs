@@ -38,6 +38,26 @@ pub fn text_preview(config: &RunConfig) -> TextPreview {
     }
 }
 
+/// How the model of a run that was trained on chats is asked.
+pub fn prompts() -> PromptInfo {
+    let text = |prompt: &str| PromptText {
+        system: "You describe restaurants.".to_owned(),
+        earlier: Vec::new(),
+        prompt: prompt.to_owned(),
+    };
+    PromptInfo {
+        template: TemplateUse::Trained,
+        without: "continued as it is typed".to_owned(),
+        turns_without: false,
+        system: Some("You describe restaurants.".to_owned()),
+        texts: vec![text("name[Zizzi], food[French], area[riverside]"), text("name[The Vaults], eatType[pub]")],
+    }
+}
+
+fn likely(id: u32, text: &str, p: f32) -> LikelyToken {
+    LikelyToken { id, text: text.to_owned(), p }
+}
+
 /// Answers to a prompt: the first two panes part at the fourth word.
 pub fn answers(plan: PlayPlan) -> PlayReport {
     let texts = ["Zizzi is a cheap French place by the river.", "Zizzi is a French restaurant near the river bank."];
@@ -49,7 +69,7 @@ pub fn answers(plan: PlayPlan) -> PlayReport {
             text: (*word).to_owned(),
             log_prob: -0.1 - 0.3 * noise(at as u64),
             divergence: if number == 0 { 0.0 } else { 2.0 * noise((at + 9 * number) as u64) },
-            likeliest: vec![((*word).to_owned(), 0.7), ("the ".to_owned(), 0.1)],
+            likeliest: vec![likely(at as u32, word, 0.7), likely(99, "the ", 0.1), likely(98, "a ", 0.05)],
         };
         PaneAnswer {
             pane,
@@ -62,7 +82,8 @@ pub fn answers(plan: PlayPlan) -> PlayReport {
         }
     };
     let answers = plan.panes.iter().enumerate().map(answer).collect();
-    PlayReport { prompt_tokens: 12, prompt: plan.prompt.clone(), answers, plan }
+    let prefix = plan.prefix.iter().map(|id| format!("w{id} ")).collect();
+    PlayReport { prompt_tokens: 12, prompt: plan.prompt.clone(), prefix, answers, plan }
 }
 
 /// Scored texts of three ways of running a model.
@@ -86,6 +107,7 @@ pub fn written(inputs: usize) -> WriteReport {
         reference_words: 12 * inputs,
         ter_edits: None,
         ter_reference_words: None,
+        undefined: Vec::new(),
     };
     let way = |(way, bleu): (&'static str, f64)| WrittenBy {
         way,
@@ -105,6 +127,10 @@ pub fn written(inputs: usize) -> WriteReport {
     };
     WriteReport {
         inputs,
+        asked: inputs,
+        available: 2 * inputs,
+        texts: 4 * inputs,
+        different_texts: 4 * inputs,
         ways: [("base", 0.02), ("merged", 0.61), ("random", 0.58)].map(way).into(),
         samples: vec![sample],
         seconds: 12.5,

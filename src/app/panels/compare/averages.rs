@@ -1,10 +1,11 @@
 //! Comparison of three averages of the experts.
 
-use super::table::standard_error;
+use crate::analysis::verdict::standard_error;
 use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
+use crate::app::weights_line;
 use crate::app::widgets::column_plot::{self, ColumnSeries};
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
@@ -23,6 +24,7 @@ pub fn ui(ctx: &PanelCtx<'_>, subject: &Subject, all_modules: &mut bool, ui: &mu
         cards::caption(ui, ctx.theme, words);
         ctx.job_ui(ui, Action::Query(subject.clone(), ModelQuery::Study(Study::Averages)), query, "averaging");
         if let Some(report) = &query.value {
+            weights_line::answer_ui(ctx, ui, query.weights);
             report_ui(ctx.theme, report, all_modules, ui);
         }
         cards::explanation(ui, ctx.theme, "Why averaging factors is not averaging deltas", &EXPLANATION);

@@ -9,19 +9,30 @@ use crate::format;
 use crate::protocol::EvalReport;
 use egui::{Color32, Ui};
 
-/// Draws the plot with its switch between the full range and the range of the values.
-pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], zoomed: &mut bool, ui: &mut Ui) {
+/// Values closer than this share of what the metric can be are drawn on an axis of their own range.
+const CLOSE: f64 = 0.25;
+
+/// Draws the plot with its switch between the full range and the range of the values; `zoomed`: the user's choice.
+pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], zoomed: &mut Option<bool>, ui: &mut Ui) {
     let error = table::merged_error(report);
     let entries = entries(theme, report, rows, error);
-    let range = if *zoomed { near_range(&entries, error) } else { full_range(report, &entries) };
+    let (full, near) = (full_range(report, &entries), near_range(&entries, error));
+    let mut cut_off = zoomed.unwrap_or(are_close(near, full));
     let tip = "Off: the whole range the metric can have. On: only the part where the values lie, so differences look \
                larger than they are";
-    labeled::toggle(ui, "Zoom to the values", tip, zoomed);
+    if labeled::toggle(ui, "Zoom to the values", tip, &mut cut_off).changed() {
+        *zoomed = Some(cut_off);
+    }
+    let range = if cut_off { near } else { full };
     let name = names::metric(&report.metric);
     let better = if report.higher_is_better { "more is better" } else { "less is better" };
-    let cut = if *zoomed { "axis cut to the values" } else { "full range" };
+    let cut = if cut_off {
+        format!("axis from {} to {} only", format::metric(range[0]), format::metric(range[1]))
+    } else {
+        "full range".to_owned()
+    };
     let axis = ScoreAxis {
-        name: format!("{name}, {better} ({cut}; n = {} rows)", format::count(report.rows)),
+        name: format!("{name}, {better} ({cut}; n = {})", format::counted(report.rows, "row")),
         range,
         reference: report.majority.is_finite().then(|| (report.majority, "baseline".to_owned())),
     };
@@ -32,6 +43,10 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], zoomed
             .to_owned();
     if let Some(error) = error {
         words.push_str(&format!(" Whisker: one standard error, {error:.4}."));
+    }
+    if report.majority.is_finite() && !(range[0]..=range[1]).contains(&report.majority) {
+        let side = if report.majority < range[0] { "left" } else { "right" };
+        words.push_str(&format!(" The baseline, {}, lies {side} of this axis.", format::metric(report.majority)));
     }
     cards::caption(ui, theme, words);
 }
@@ -76,7 +91,12 @@ fn full_range(report: &EvalReport, entries: &[ScoreEntry]) -> [f64; 2] {
     }
 }
 
-/// The range of the values with a margin.
+/// Whether the values fill so little of the whole range that they would lie on one spot.
+fn are_close(near: [f64; 2], full: [f64; 2]) -> bool {
+    near[1] - near[0] < CLOSE * (full[1] - full[0])
+}
+
+/// The range of the values with a margin, within what the metric can be.
 fn near_range(entries: &[ScoreEntry], error: Option<f64>) -> [f64; 2] {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for entry in entries {
@@ -90,4 +110,17 @@ fn near_range(entries: &[ScoreEntry], error: Option<f64>) -> [f64; 2] {
     }
     let margin = (0.08 * (high - low)).max(1e-4);
     if low <= high { [low - margin, high + margin] } else { [0.0, 1.0] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_values_get_an_axis_of_their_own() {
+        assert!(are_close([0.73, 0.79], [0.0, 1.0]));
+        assert!(!are_close([0.2, 0.9], [0.0, 1.0]));
+        // Seven losses around 1.3 would all stand at one spot of an axis from 0.
+        assert!(are_close([1.29, 1.31], [0.0, 1.4]));
+    }
 }

@@ -1,10 +1,10 @@
 //! The table of scores: one row for each variant of the model.
 
+use crate::analysis::verdict::{self as judgement, CustomMerge, Exportable};
 use crate::app::names;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::app::widgets::listing::{self, Column};
-use crate::app::widgets::verdict::Verdict;
 use crate::format;
 use crate::protocol::{EvalReport, MergeReport, MergedWith, Scores};
 use egui::{Response, RichText, Ui};
@@ -41,19 +41,13 @@ pub struct ComparisonRow<'a> {
     pub value: f64,
     /// All scores, of which the mean is shown; none for the constant answer.
     pub scores: &'a [Scores],
-    /// Whether no other row is better.
+    /// Whether it is the best of what can be exported; a lead that may be chance does not count.
     pub best: bool,
-}
-
-/// One standard error of a score; known only for a share of right answers.
-pub fn standard_error(metric: &str, score: f64, rows: usize) -> Option<f64> {
-    let share = metric == "accuracy" && (0.0..=1.0).contains(&score) && rows > 0;
-    share.then(|| (score * (1.0 - score) / rows as f64).sqrt())
 }
 
 /// One standard error of the merged model's score.
 pub fn merged_error(report: &EvalReport) -> Option<f64> {
-    standard_error(&report.metric, report.merged.primary, report.rows)
+    judgement::standard_error(&report.metric, report.merged.primary, report.rows)
 }
 
 /// Mean of what the scores have; absent where one has it not.
@@ -62,7 +56,17 @@ fn mean(all: &[Scores], part: ScoreField) -> Option<f64> {
     (!all.is_empty()).then(|| sum / all.len() as f64)
 }
 
-/// All rows of a report, the scored merges last; the best ones are marked.
+fn custom_name(index: usize) -> String {
+    format!("Weights {}", index + 1)
+}
+
+/// The scored merges for the verdict.
+pub fn custom_merges(tried: &[MergeReport]) -> Vec<CustomMerge> {
+    let merge = |(i, merge): (usize, &MergeReport)| CustomMerge { name: custom_name(i), score: merge.scores.primary };
+    tried.iter().enumerate().map(merge).collect()
+}
+
+/// All rows of a report, the scored merges last; the best of what can be exported is marked.
 pub fn rows<'a>(report: &'a EvalReport, tried: &'a [MergeReport]) -> Vec<ComparisonRow<'a>> {
     use ComparisonKind as Kind;
     let row = |kind: Kind, name: &str, tip: &str, scores: &'a [Scores]| {
@@ -80,7 +84,7 @@ pub fn rows<'a>(report: &'a EvalReport, tried: &'a [MergeReport]) -> Vec<Compari
     let mut rows = vec![row(Kind::Merged, name, tip, from_ref(&report.merged))];
     let n = report.random.len();
     if n > 0 {
-        let name = format!("Random routes, mean of {n}");
+        let name = judgement::routes_name(n);
         rows.push(row(Kind::RandomMean, &name, "One draw for each layer, kept for all rows", &report.random));
         if n > 1 {
             let mut sorted: Vec<&Scores> = report.random.iter().collect();
@@ -94,14 +98,14 @@ pub fn rows<'a>(report: &'a EvalReport, tried: &'a [MergeReport]) -> Vec<Compari
         }
     }
     for (i, scores) in report.fixed.iter().enumerate() {
-        rows.push(row(Kind::Fixed(i), &format!("Expert {i} only"), "This expert in all layers", from_ref(scores)));
+        rows.push(row(Kind::Fixed(i), &judgement::expert_name(i), "This expert in all layers", from_ref(scores)));
     }
     if n > 0 {
         let tip = "Mean of the probabilities of the random routes: as many forwards as routes";
-        rows.push(row(Kind::Ensemble, &format!("Ensemble of {n} routes"), tip, from_ref(&report.ensemble)));
+        rows.push(row(Kind::Ensemble, &judgement::ensemble_name(n), tip, from_ref(&report.ensemble)));
     }
     for (i, merge) in tried.iter().enumerate().skip(tried.len().saturating_sub(TRIED_SHOWN)) {
-        let (name, tip) = (format!("Weights {}", i + 1), names::merge_plan(&merge.plan));
+        let (name, tip) = (custom_name(i), names::merge_plan(&merge.plan));
         rows.push(row(Kind::Tried, &name, &tip, from_ref(&merge.scores)));
     }
     let numbers = matches!(report.metric.as_str(), "pearson" | "spearman") || report.merged.accuracy.is_none();
@@ -114,12 +118,13 @@ pub fn rows<'a>(report: &'a EvalReport, tried: &'a [MergeReport]) -> Vec<Compari
     };
     let base = report.base.as_deref().map_or(&[][..], from_ref);
     rows.push(ComparisonRow { value: report.majority, ..row(Kind::Majority, constant, tip, base) });
-    let sign = if report.higher_is_better { 1.0 } else { -1.0 };
-    // A mean of routes is not a usable model.
-    let usable = |row: &ComparisonRow<'_>| row.kind != Kind::RandomMean && row.value.is_finite();
-    let best = rows.iter().filter(|row| usable(row)).map(|row| sign * row.value).fold(f64::NEG_INFINITY, f64::max);
+    let best = match judgement::best_exportable(report, &custom_merges(tried)) {
+        Exportable::Merged => (Kind::Merged, name.to_owned()),
+        Exportable::Expert(i) => (Kind::Fixed(i), judgement::expert_name(i)),
+        Exportable::Custom(i) => (Kind::Tried, custom_name(i)),
+    };
     for row in &mut rows {
-        row.best = usable(row) && sign * row.value >= best;
+        row.best = best == (row.kind, row.name.clone());
     }
     rows
 }
@@ -168,7 +173,9 @@ pub fn score_ui(ui: &mut Ui, theme: &Theme, score: f64, best: bool) {
         let text = RichText::new(format::metric(score)).monospace();
         ui.label(if best { text.strong() } else { text });
         if best {
-            ui.label(RichText::new("▲ best").small().color(theme.ok));
+            let tip = "Of the merged model, single experts and scored merges. Another one counts as better only if its lead \
+                       is larger than the luckiest of so many would have by chance";
+            ui.label(RichText::new("▲ best of what can be exported").small().color(theme.ok)).on_hover_text(tip);
         }
     });
 }
@@ -186,56 +193,19 @@ fn difference_ui(ui: &mut Ui, theme: &Theme, report: &EvalReport, row: &Comparis
     }
 }
 
-/// The best variant, and whether the difference is significant.
-pub fn verdict_text(report: &EvalReport, rows: &[ComparisonRow<'_>]) -> (Verdict, String) {
-    let sign = if report.higher_is_better { 1.0 } else { -1.0 };
-    let lead = |value: f64| sign * (report.merged.primary - value);
-    let error = merged_error(report);
-    let errors = |difference: f64| match error {
-        Some(error) if error > 0.0 => format!(" ({:.1} standard errors)", difference.abs() / error),
-        _ => String::new(),
-    };
-    let small = |difference: f64| error.is_some_and(|error| difference.abs() < 2.0 * error);
-    let learned = lead(report.majority);
-    if report.majority.is_finite() && (learned <= 0.0 || small(learned)) {
-        let words = "The model is hardly better than a constant answer; train longer or with other \
-                     settings before comparing.";
-        return (Verdict::Unsure, words.to_owned());
-    }
-    // Single routes, a constant answer and weights chosen on these rows are not compared.
-    let others = rows.iter().filter(|row| {
-        matches!(row.kind, ComparisonKind::RandomMean | ComparisonKind::Fixed(_) | ComparisonKind::Ensemble)
-    });
-    let Some(best_other) = others.min_by(|a, b| lead(a.value).total_cmp(&lead(b.value))) else {
-        return (Verdict::Open, "There is nothing to compare this model with.".to_owned());
-    };
-    let difference = lead(best_other.value);
-    let (by, errors) = (format::metric(difference.abs()), errors(difference));
-    let name = &best_other.name;
-    if difference >= 0.0 {
-        let tail = if small(difference) { "; that may be chance, but nothing is lost by merging" } else { "" };
-        return (Verdict::Passed, format!("Merged is best; next comes {name}, {by} behind{errors}{tail}."));
-    }
-    if small(difference) {
-        let words = format!("Merged is as good as any: {name} is {by} ahead{errors}, which may be chance.");
-        return (Verdict::Passed, words);
-    }
-    (Verdict::Unsure, format!("{name} is better than merged by {by}{errors}. Merging loses accuracy here."))
-}
-
 /// The statistical error of a difference.
 pub fn noise_text(report: &EvalReport) -> String {
-    let rows = format::count(report.rows);
+    let rows = format::counted(report.rows, "row");
     match merged_error(report) {
         Some(error) => format!(
-            "{rows} rows: one standard error of an accuracy of {} is sqrt(p (1 - p) / n) = {error:.4}. Differences below \
+            "{rows}: one standard error of an accuracy of {} is √(p (1 - p) / n) = {error:.4}. Differences below \
              two of them ({:.4}, grey) may be chance; all variants see the same rows, which makes differences \
              more reliable than that.",
             format::metric(report.merged.primary),
             2.0 * error
         ),
         None => format!(
-            "{rows} rows. For {} there is no simple standard error; compare with the band of the random routes before \
+            "{rows}. For {} there is no simple standard error; compare with the band of the random routes before \
              relying on a small difference.",
             names::metric(&report.metric).to_lowercase()
         ),
@@ -262,32 +232,12 @@ mod tests {
         }
     }
 
-    fn verdict(merged: f64, ensemble: f64) -> (Verdict, String) {
-        let report = report(merged, ensemble);
-        verdict_text(&report, &rows(&report, &[]))
-    }
-
-    #[test]
-    fn the_verdict_weighs_differences_against_noise() {
-        let (sign, words) = verdict(0.78, 0.77);
-        assert!(
-            sign == Verdict::Passed && words.contains("Merged is best; next comes Ensemble of 3 routes"),
-            "{words}"
-        );
-        let (sign, words) = verdict(0.76, 0.77);
-        assert!(sign == Verdict::Passed && words.contains("may be chance"), "{words}");
-        let (sign, words) = verdict(0.70, 0.77);
-        assert!(sign == Verdict::Unsure && words.contains("Ensemble of 3 routes is better"), "{words}");
-        let (sign, words) = verdict(0.51, 0.50);
-        assert!(sign == Verdict::Unsure && words.contains("hardly better than a constant answer"), "{words}");
-    }
-
     #[test]
     fn rows_are_complete_and_the_best_is_marked() {
         let report = report(0.76, 0.77);
         let rows = rows(&report, &[]);
         let best: Vec<&str> = rows.iter().filter(|row| row.best).map(|row| row.name.as_str()).collect();
-        assert_eq!(best, ["Ensemble of 3 routes"]);
+        assert_eq!(best, ["Merged, uniform"], "an ensemble cannot be exported");
         let worst = rows.iter().find(|row| row.name == "  worst of them").map(|row| row.value);
         assert_eq!(worst, Some(0.74));
         assert_eq!(rows.len(), 1 + 3 + 2 + 1 + 1);

@@ -1,6 +1,5 @@
 //! Merges with weights chosen by sliders.
 
-use super::table::score_ui;
 use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
@@ -9,12 +8,15 @@ use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::{cards, labeled, verdict};
+use crate::config::MixtureKind;
 use crate::format;
 use crate::protocol::{EvalReport, MergePlan, MergeReport, ModelQuery, Subject};
 use egui::util::undoer::Undoer;
 use egui::{Ui, vec2};
 use std::path::PathBuf;
 
+/// Height of the overview before it scrolls.
+const OVERVIEW: f32 = 340.0;
 /// Most experts with a column each in the overview of all layers.
 const COLUMNS: usize = 12;
 
@@ -54,7 +56,7 @@ impl SliderWeights {
         let zero = |list: &[f32]| list.iter().sum::<f32>() <= 1e-6;
         if self.per_layer {
             if let Some(layer) = self.layers.iter().position(|list| zero(list)) {
-                return Err(format!("all weights of layer {layer} are 0; raise at least one"));
+                return Err(format!("all weights of module {layer} are 0; raise at least one"));
             }
             if self.layers.iter().all(|list| uniform(list)) {
                 return Ok(MergePlan::Uniform);
@@ -115,7 +117,7 @@ impl WeightsForm {
         }
         cards::card(ui, ctx.theme, "Custom weights", |ui| {
             self.scope_ui(run, ui);
-            self.sliders_ui(ctx, ui);
+            self.sliders_ui(ctx, run.config.mixture.kind, ui);
             if self.weights.per_layer && experts <= COLUMNS {
                 self.overview_ui(ctx, run, ui);
             }
@@ -130,14 +132,14 @@ impl WeightsForm {
 
     fn scope_ui(&mut self, run: &RunView, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
-            ui.radio_value(&mut self.weights.per_layer, false, "the same in all layers");
-            ui.radio_value(&mut self.weights.per_layer, true, "in each layer its own");
+            ui.radio_value(&mut self.weights.per_layer, false, "the same in all modules");
+            ui.radio_value(&mut self.weights.per_layer, true, "in each module its own");
             if self.weights.per_layer {
                 self.layer = self.layer.min(run.start.sites.len().saturating_sub(1));
-                let name = ui.label("Layer");
+                let name = ui.label("Module");
                 let layers: Vec<String> = run.start.sites.iter().map(|site| names::layer(site)).collect();
                 labeled::layer_list(ui, "weights layer", &name, &layers, &mut self.layer);
-                let copy = ui.button("Copy to all layers").on_hover_text("Gives all layers the weights of this one");
+                let copy = ui.button("Copy to all modules").on_hover_text("Gives all modules the weights of this one");
                 if copy.clicked() {
                     let list = self.weights.list_mut(self.layer).clone();
                     self.weights.layers.iter_mut().for_each(|layer| layer.clone_from(&list));
@@ -146,7 +148,7 @@ impl WeightsForm {
         });
     }
 
-    fn sliders_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
+    fn sliders_ui(&mut self, ctx: &PanelCtx<'_>, kind: MixtureKind, ui: &mut Ui) {
         let list = self.weights.list_mut(self.layer);
         let sum: f32 = list.iter().sum();
         for (expert, weight) in list.iter_mut().enumerate() {
@@ -162,9 +164,9 @@ impl WeightsForm {
         }
         let words = match self.weights.plan() {
             Ok(MergePlan::Uniform) => "W = mean of all experts: the paper's merge.".to_owned(),
-            Ok(MergePlan::Global(list)) => formula(&list, "W"),
+            Ok(MergePlan::Global(list)) => formula(&list, "W", kind),
             Ok(MergePlan::PerSite(lists)) => {
-                formula(lists.get(self.layer).map_or(&[][..], Vec::as_slice), &format!("W of layer {}", self.layer))
+                formula(lists.get(self.layer).map_or(&[][..], Vec::as_slice), "W of this module", kind)
             }
             Err(reason) => reason,
         };
@@ -176,17 +178,24 @@ impl WeightsForm {
         let experts = self.weights.global.len();
         let columns: Vec<String> = (0..experts).map(|i| i.to_string()).collect();
         let rows = self.weights.layers.len();
-        let (cell, name) = (vec2(52.0, 18.0), "Shares in all layers");
-        let spec = GridSpec { name, columns: &columns, rows, row_width: 84.0, cell, clickable: true };
+        let (cell, name) = (vec2(52.0, 18.0), "Shares in all modules");
         let layer_name = |row: usize| run.start.sites.get(rows - 1 - row).map_or_else(String::new, |n| names::layer(n));
-        let clicked = cell_grid::ui(ui, ctx.theme, &spec, layer_name, |row, column| {
-            let layer = rows - 1 - row;
-            let share = normalised(&self.weights.layers[layer])[column];
-            let text = names::share(share);
-            let about = format!("{}, expert {column}: {text}", layer_name(row));
-            let fill = Some(color(ctx.theme, Scale::Sequential(0.0, 1.0), share));
-            GridCell { text, fill, about, chosen: layer == self.layer }
-        });
+        let row_width = cell_grid::name_width((0..rows).map(layer_name));
+        let spec = GridSpec { name, columns: &columns, rows, row_width, cell, clickable: true };
+        // Many modules scroll in themselves.
+        let scroll = egui::ScrollArea::vertical().id_salt("shares of all modules").max_height(OVERVIEW);
+        let clicked = scroll
+            .show(ui, |ui| {
+                cell_grid::ui(ui, ctx.theme, &spec, layer_name, |row, column| {
+                    let layer = rows - 1 - row;
+                    let share = normalised(&self.weights.layers[layer])[column];
+                    let text = names::share(share);
+                    let about = format!("{}, expert {column}: {text}", layer_name(row));
+                    let fill = Some(color(ctx.theme, Scale::Sequential(0.0, 1.0), share));
+                    GridCell { text, fill, about, chosen: layer == self.layer }
+                })
+            })
+            .inner;
         if let Some((row, _)) = clicked {
             self.layer = rows - 1 - row;
         }
@@ -217,9 +226,6 @@ impl WeightsForm {
 
     fn history_ui(&mut self, ctx: &PanelCtx<'_>, report: Option<&EvalReport>, ui: &mut Ui) {
         let tried = &ctx.session.tried;
-        let better = |a: f64, b: f64| if report.is_none_or(|r| r.higher_is_better) { a > b } else { a < b };
-        let best = (0..tried.len())
-            .reduce(|best, i| if better(tried[i].scores.primary, tried[best].scores.primary) { i } else { best });
         let mut chosen = None;
         egui::ScrollArea::vertical().id_salt("tried").max_height(180.0).show(ui, |ui| {
             let metric = tried.first().map_or("metric", |merge| names::metric(&merge.metric));
@@ -228,9 +234,7 @@ impl WeightsForm {
             let columns = vec![
                 Row::number("No.", "", |(i, _)| (i + 1).to_string()),
                 Row::new("Shares of the experts", "", |ui, (_, merge)| ui.label(names::merge_plan(&merge.plan))),
-                Row::new(metric, "", |ui, (i, merge)| {
-                    score_ui(ui, ctx.theme, merge.scores.primary, best == Some(*i) && tried.len() > 1);
-                }),
+                Row::number(metric, "", |(_, merge)| format::metric(merge.scores.primary)),
                 Row::number("vs uniform", "", |(_, merge)| {
                     difference(merge).map_or_else(|| "-".to_owned(), |difference| format!("{difference:+.4}"))
                 }),
@@ -256,11 +260,12 @@ impl WeightsForm {
 }
 
 /// `W = 0.25 W0 + 0.75 W1`, experts with weight 0 left out.
-fn formula(list: &[f32], name: &str) -> String {
+fn formula(list: &[f32], name: &str, kind: MixtureKind) -> String {
     let parts: Vec<String> =
         list.iter().enumerate().filter(|(_, w)| **w > 0.0005).map(|(i, w)| format!("{w:.3} W{i}")).collect();
     let shown = parts.iter().take(8).cloned().collect::<Vec<_>>().join(" + ");
-    format!("{name} = {shown}{}, for down and up alike.", if parts.len() > 8 { " + …" } else { "" })
+    let sides = if kind == MixtureKind::Lora { "A and B" } else { "down and up" };
+    format!("{name} = {shown}{}, for {sides} alike.", if parts.len() > 8 { " + …" } else { "" })
 }
 
 #[cfg(test)]
@@ -286,6 +291,8 @@ mod tests {
 
     #[test]
     fn formulas_leave_out_nothing_that_counts() {
-        assert_eq!(formula(&[0.25, 0.0, 0.75], "W"), "W = 0.250 W0 + 0.750 W2, for down and up alike.");
+        let words = |kind| formula(&[0.25, 0.0, 0.75], "W", kind);
+        assert_eq!(words(MixtureKind::Adapter), "W = 0.250 W0 + 0.750 W2, for down and up alike.");
+        assert_eq!(words(MixtureKind::Lora), "W = 0.250 W0 + 0.750 W2, for A and B alike.");
     }
 }

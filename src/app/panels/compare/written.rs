@@ -2,6 +2,7 @@
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::weights_line;
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::{cards, labeled};
 use crate::format;
@@ -40,6 +41,7 @@ pub fn ui(ctx: &PanelCtx<'_>, subject: &Subject, inputs: &mut usize, ui: &mut Ui
         let write = ModelQuery::Write { inputs: *inputs };
         ctx.job_ui(ui, Action::Query(subject.clone(), write), query, "writing");
         if let Some(report) = &query.value {
+            weights_line::answer_ui(ctx, ui, query.weights);
             return report_ui(ctx, ui, report);
         }
         let words = "The base model, the merged one and a random route answer the same inputs, word by word the likeliest; \
@@ -51,13 +53,22 @@ pub fn ui(ctx: &PanelCtx<'_>, subject: &Subject, inputs: &mut usize, ui: &mut Ui
 fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &WriteReport) {
     type Row<'a> = Column<'a, WrittenBy>;
     let mut columns = vec![Row::new("", "", |ui, row| ui.label(row.way))];
-    let shown = SCORES.iter().filter(|score| report.ways.iter().any(|way| score.2(&way.scores).is_some()));
-    columns.extend(
-        shown.map(|(name, tip, value)| Row::number(name, tip, move |row| value(&row.scores).unwrap_or_default())),
-    );
+    let is_undefined = |name: &str| report.ways.iter().any(|way| way.scores.undefined.iter().any(|u| u.name == name));
+    let shown = SCORES
+        .iter()
+        .filter(|score| is_undefined(score.0) || report.ways.iter().any(|way| score.2(&way.scores).is_some()));
+    columns.extend(shown.map(|(name, tip, value)| {
+        Row::number(name, tip, move |row| value(&row.scores).unwrap_or_else(|| "–".to_owned()))
+    }));
     listing::grid(ui, "written scores", columns, &report.ways);
-    let n = format::count(report.inputs);
-    cards::caption(ui, ctx.theme, format!("{n} inputs, {} of writing", format::duration(report.seconds)));
+    for score in report.ways.first().iter().flat_map(|way| &way.scores.undefined) {
+        cards::caption(ui, ctx.theme, format!("{} –: not defined here, as {}", score.name, score.reason));
+    }
+    let n = report.describe_inputs();
+    let few = report.asked > report.inputs || report.different_texts < report.texts;
+    let color = if few { ctx.theme.warning } else { ctx.theme.muted };
+    ui.label(RichText::new(n).small().color(color));
+    cards::caption(ui, ctx.theme, format!("{} of writing", format::duration(report.seconds)));
     for way in &report.ways {
         let Some(apart) = &way.bleu_minus_merged else { continue };
         let words = format!("BLEU of {} minus BLEU of merged: {}", way.way, apart.describe());

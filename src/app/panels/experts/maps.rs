@@ -1,17 +1,14 @@
-//! Heat maps and histograms of the weights.
+//! Heat maps of the weights.
 
-use super::Focus;
+use super::{Focus, histogram};
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
-use crate::app::theme::Theme;
-use crate::app::widgets::dot_plot::ticks;
 use crate::app::widgets::heatmap::{HeatMapView, Matrix, Scale};
-use crate::app::widgets::metric_plot::grid_marks;
 use crate::app::widgets::{cards, labeled, legend, verdict};
+use crate::config::MixtureKind;
 use crate::format;
-use crate::protocol::{HISTOGRAM_BINS, HeatMap, Side};
+use crate::protocol::{HeatMap, Side};
 use egui::{Sense, Stroke, Ui, vec2};
-use egui_plot::{HoverPosition, Legend, Line, Plot, PlotPoints};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Largest number of heat maps below each other.
@@ -35,9 +32,11 @@ impl HeatMaps {
     /// Draws heat maps and histogram; a click on a heat map chooses its expert.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
         let fits = focus.snapshot.focus == (focus.site, Some(focus.side)) && !focus.snapshot.heat_maps.is_empty();
+        let side = focus.side_in_words();
         let title = format!(
-            "Weights {} of {}: {} x {} (outputs x inputs)",
-            if focus.side == Side::Down { "W^D" } else { "W^U" },
+            "{}{} of {}: {} × {} (outputs × inputs)",
+            side[..1].to_uppercase(),
+            &side[1..],
             names::layer(&focus.snapshot.sites[focus.site]),
             focus.data.rows,
             focus.data.cols,
@@ -49,7 +48,7 @@ impl HeatMaps {
                 cards::loading(ui, "Waiting for the heat maps of this side", None);
             }
         });
-        cards::card(ui, ctx.theme, "Distribution of the weights", |ui| histogram_ui(ctx.theme, focus, *expert, ui));
+        cards::card(ui, ctx.theme, "Distribution of the weights", |ui| histogram::ui(ctx.theme, focus, *expert, ui));
     }
 
     fn heat_maps_ui(&mut self, ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
@@ -115,66 +114,18 @@ impl HeatMaps {
 /// Which way is which, and what was left out to fit.
 fn reduced_text(focus: &Focus<'_>) -> String {
     let (long, short) = (focus.data.rows.max(focus.data.cols), focus.data.rows.min(focus.data.cols));
-    let mut words = "Hidden size to the right, bottleneck downwards.".to_owned();
+    let mut words = match focus.kind {
+        MixtureKind::Adapter => "Hidden size to the right, bottleneck downwards.",
+        MixtureKind::Lora if focus.side == Side::Down => "Inputs to the right, rank downwards.",
+        MixtureKind::Lora => "Outputs to the right, rank downwards.",
+    }
+    .to_owned();
     if let Some((rows, cols)) = focus.snapshot.heat_maps.first().map(shape)
         && (cols < long || rows < short)
     {
         words.push_str(&format!(
-            " {short} x {long} weights in {rows} x {cols} cells: each shows its weight with the largest absolute value."
+            " {short} × {long} weights in {rows} × {cols} cells: each shows its weight with the largest absolute value."
         ));
     }
     words
-}
-
-fn histogram_ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
-    let [low, high] = focus.data.range.map(f64::from);
-    if high.partial_cmp(&low) != Some(std::cmp::Ordering::Greater) {
-        cards::muted(ui, theme, "All weights are the same.");
-        return;
-    }
-    let width = (high - low) / HISTOGRAM_BINS as f64;
-    let mut plot = Plot::new("histogram of weights")
-        .height(160.0)
-        .allow_scroll(false)
-        .allow_zoom(false)
-        .allow_drag(false)
-        .show_background(false)
-        .include_y(0.0)
-        .y_axis_min_width(44.0)
-        .x_axis_label("weight")
-        .y_axis_label("weights a bin")
-        .x_grid_spacer(|grid| grid_marks(ticks(grid.bounds.0, grid.bounds.1, 8)))
-        .x_axis_formatter(|mark, _| format::tick(mark.value))
-        .y_axis_formatter(|mark, _| if mark.value < 0.0 { String::new() } else { format::short_count(mark.value) })
-        .label_formatter(|hover| match hover {
-            HoverPosition::NearDataPoint { plot_name, position, .. } => Some(format!(
-                "{plot_name}\nweight about {}\n{} weights in the bin",
-                format::significant(position.x, 2),
-                format::count(position.y.max(0.0) as u64)
-            )),
-            HoverPosition::Elsewhere { .. } => None,
-        });
-    // A longer legend would cover the curves; colours and numbers are those of the heat maps above.
-    if focus.data.experts.len() <= 5 {
-        plot = plot.legend(Legend::default().follow_insertion_order(true).background_alpha(0.6));
-    }
-    let response = plot.show(ui, |plot| {
-        for (i, stats) in focus.data.experts.iter().enumerate() {
-            let mut points = Vec::with_capacity(2 * stats.histogram.len() + 2);
-            for (bin, &n) in stats.histogram.iter().enumerate() {
-                let left = low + bin as f64 * width;
-                points.push([left, f64::from(n)]);
-                points.push([left + width, f64::from(n)]);
-            }
-            let (name, color) = match focus.data.experts.len() {
-                1 => ("shared".to_owned(), theme.accent),
-                _ => (format!("expert {i}"), theme.series(i)),
-            };
-            let chosen = i == expert || focus.data.experts.len() == 1;
-            let line = Line::new(name, PlotPoints::from(points)).color(color).allow_band(false);
-            plot.line(line.width(if chosen { 2.5 } else { 1.0 }));
-        }
-    });
-    let name = "Histogram of the weights of all experts";
-    response.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
 }

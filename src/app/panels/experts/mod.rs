@@ -1,5 +1,6 @@
 //! Weights of the experts and distances between them.
 
+mod histogram;
 mod maps;
 mod numbers;
 mod time;
@@ -8,8 +9,11 @@ use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::{PanelCtx, mixture_run};
 use crate::app::run_view::RunView;
+use crate::app::session::Weights;
+use crate::app::weights_line;
 use crate::app::widgets::{cards, labeled, verdict};
-use crate::protocol::{ExpertSnapshot, ModelQuery, Side, SideSnapshot};
+use crate::config::MixtureKind;
+use crate::protocol::{ExpertSnapshot, ModelQuery, SIDES, Side, SideSnapshot};
 use egui::{Key, Modifiers, RichText, Ui};
 
 /// Most experts with a button each; more are chosen from a list.
@@ -24,10 +28,18 @@ pub struct ExpertsPanel {
 
 /// One side of one adapted module of a snapshot.
 struct Focus<'a> {
+    kind: MixtureKind,
     snapshot: &'a ExpertSnapshot,
     site: usize,
     side: Side,
     data: &'a SideSnapshot,
+}
+
+impl Focus<'_> {
+    /// The side in a sentence.
+    fn side_in_words(&self) -> &'static str {
+        names::side_in_words(self.kind, self.side)
+    }
 }
 
 impl ExpertsPanel {
@@ -35,18 +47,20 @@ impl ExpertsPanel {
         let hint = "The experts of a layer start from different random numbers and are trained on different batches. Press \
                     Start to see their weights, norms and distances change.";
         let Some(run) = mixture_run(ctx, ui, "No experts yet", hint) else { return };
+        weights_line::ui(ctx, run, ui);
         if let Some(error) = &ctx.session.inspect.error {
             cards::error(ui, ctx.theme, error);
             ui.add_space(4.0);
             ask_button(ctx, "Try again", ui);
         }
         let Some(snapshot) = ctx.session.experts() else { return missing_ui(ctx, run, ui) };
-        self.choose_ui(ctx, snapshot, ui);
+        let kind = run.config.mixture.kind;
+        self.choose_ui(ctx, snapshot, kind, ui);
         let (site, side) = wanted(ctx);
         let Some(data) = snapshot.sides.get(site * 2 + side as usize) else {
             return cards::loading(ui, "Waiting for the weights of this layer", None);
         };
-        let focus = Focus { snapshot, site, side, data };
+        let focus = Focus { kind, snapshot, site, side, data };
         self.expert = self.expert.min(data.experts.len().saturating_sub(1));
         shared_ui(ctx, run, &focus, ui);
         self.maps.ui(ctx, &focus, &mut self.expert, ui);
@@ -55,7 +69,7 @@ impl ExpertsPanel {
     }
 
     /// Layer, side and expert, by mouse and by keys.
-    fn choose_ui(&mut self, ctx: &PanelCtx<'_>, snapshot: &ExpertSnapshot, ui: &mut Ui) {
+    fn choose_ui(&mut self, ctx: &PanelCtx<'_>, snapshot: &ExpertSnapshot, kind: MixtureKind, ui: &mut Ui) {
         let (mut site, mut side) = wanted(ctx);
         let before = (site, side);
         // A run with fewer layers may have been opened since the choice was made.
@@ -65,19 +79,23 @@ impl ExpertsPanel {
         let [up, down, left, right] = [Key::ArrowUp, Key::ArrowDown, Key::ArrowLeft, Key::ArrowRight].map(keys);
         cards::card(ui, ctx.theme, "", |ui| {
             ui.horizontal_wrapped(|ui| {
-                let name = ui.label("Layer");
-                let lower = ui.add_enabled(site > 0, egui::Button::new("◀")).accessible_name("Layer below");
-                let lower = lower.on_hover_text("The layer below (Alt and arrow down)").clicked();
-                let layers: Vec<String> = snapshot.sites.iter().map(|name| names::layer(name)).collect();
-                labeled::layer_list(ui, "experts layer", &name, &layers, &mut site);
-                let upper = ui.add_enabled(site < last, egui::Button::new("▶")).accessible_name("Layer above");
-                let upper = upper.on_hover_text("The layer above (Alt and arrow up)").clicked();
-                site = (site + usize::from(upper || up)).min(last).saturating_sub(usize::from(lower || down));
+                site = site_ui(&snapshot.sites, site, i32::from(up) - i32::from(down), ui);
                 ui.add_space(8.0);
-                ui.label("Side").on_hover_text("W^D leads from the hidden size to the bottleneck, W^U back");
-                ui.selectable_value(&mut side, Side::Down, "Down");
-                ui.selectable_value(&mut side, Side::Up, "Up");
-                ui.add_space(8.0);
+                let (tip, titles) = match kind {
+                    MixtureKind::Adapter => {
+                        ("Down leads from the hidden size to the bottleneck, up leads back", ["Down", "Up"])
+                    }
+                    MixtureKind::Lora => {
+                        ("A leads from the inputs to the rank r, B to the outputs", ["lora_A", "lora_B"])
+                    }
+                };
+                ui.label("Side").on_hover_text(tip);
+                for (value, title) in SIDES.into_iter().zip(titles) {
+                    ui.selectable_value(&mut side, value, title).on_hover_text(tip);
+                }
+            });
+            // A line of its own, as there may be many modules and many experts.
+            ui.horizontal_wrapped(|ui| {
                 let experts = snapshot.sides.get(site * 2 + side as usize).map_or(0, |data| data.experts.len());
                 self.expert_ui(ctx, experts, ui);
                 let last = experts.saturating_sub(1);
@@ -135,6 +153,35 @@ impl ExpertsPanel {
     }
 }
 
+/// Chooses the layer and, where a layer has several modules, the module; `by`: layers up, from the keyboard.
+fn site_ui(sites: &[String], mut site: usize, by: i32, ui: &mut Ui) -> usize {
+    let layers = names::by_layer(sites);
+    let Some(mut layer) = layers.iter().position(|layer| layer.sites.contains(&site)) else { return site };
+    let place = layers[layer].sites.iter().position(|other| *other == site).unwrap_or(0);
+    let (before, last) = (layer, layers.len() - 1);
+    let name = ui.label("Layer");
+    let lower = ui.add_enabled(layer > 0, egui::Button::new("◀")).accessible_name("Layer below");
+    let lower = lower.on_hover_text("The layer below (Alt and arrow down)").clicked();
+    let titles: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
+    labeled::layer_list(ui, "experts layer", &name, &titles, &mut layer);
+    let upper = ui.add_enabled(layer < last, egui::Button::new("▶")).accessible_name("Layer above");
+    let upper = upper.on_hover_text("The layer above (Alt and arrow up)").clicked();
+    layer = (layer + usize::from(upper || by > 0)).min(last).saturating_sub(usize::from(lower || by < 0));
+    let modules = &layers[layer].sites;
+    if layer != before {
+        // The same module of the other layer.
+        site = modules.get(place).or(modules.last()).copied().unwrap_or(site);
+    }
+    if modules.len() > 1 {
+        ui.add_space(8.0);
+        ui.label("Module");
+        for &other in modules {
+            ui.selectable_value(&mut site, other, names::part(&sites[other])).on_hover_text(&sites[other]);
+        }
+    }
+    site
+}
+
 /// The chosen module and side.
 fn wanted(ctx: &PanelCtx<'_>) -> (usize, Side) {
     (ctx.session.focus.0, ctx.session.focus.1.unwrap_or(Side::Down))
@@ -142,7 +189,7 @@ fn wanted(ctx: &PanelCtx<'_>) -> (usize, Side) {
 
 /// Whether the engine sends snapshots by itself.
 fn receives(ctx: &PanelCtx<'_>) -> bool {
-    ctx.session.shows_live() && ctx.session.phase.is_active()
+    ctx.session.weights() == Weights::Training
 }
 
 fn ask_button(ctx: &PanelCtx<'_>, words: &str, ui: &mut Ui) {
@@ -167,10 +214,11 @@ fn shared_ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) 
     if focus.data.experts.len() != 1 || run.config.mixture.num_experts <= 1 {
         return;
     }
-    let side = names::side(focus.side);
+    let shared = focus.side_in_words();
+    let default = names::side_in_words(focus.kind, Side::Up);
     let words = format!(
-        "The {side}-projection of this layer is shared: one matrix serves all {} experts, so there is nothing to draw, to \
-         compare or to merge here. Sharing the up-projection is the paper's default (section 3.4): fewer parameters, and \
+        "The {shared} of this layer is shared: one matrix serves all {} experts, so there is nothing to draw, to \
+         compare or to merge here. Sharing the {default} is the paper's default (section 3.4): fewer parameters, and \
          more data for each.",
         run.config.mixture.num_experts
     );

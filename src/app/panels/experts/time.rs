@@ -14,7 +14,7 @@ type DistanceField = fn(&DistanceSample) -> &[f32];
 
 /// Draws the distance of the experts from each other and from the start, for all layers of the chosen side.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
-    let title = format!("Distances over time: {}-projections of all layers", names::side(focus.side));
+    let title = format!("Distances over time: {} of all modules", focus.side_in_words());
     cards::card(ui, ctx.theme, &title, |ui| {
         if run.distances.len() < 2 {
             let words = "Distances are taken at step 0 and every few dozen steps; two are needed for a curve.";
@@ -34,13 +34,14 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
                     cards::muted(ui, ctx.theme, "shared: there is only one");
                     continue;
                 }
-                let options = PlotOptions { height: 170.0, ..PlotOptions::default() };
+                let limits = Some([0.0, f64::INFINITY]);
+                let options = PlotOptions { height: 170.0, limits, ..PlotOptions::default() };
                 metric_plot::ui(ui, ctx.theme, id, &curves(ctx, run, focus, part), &[], &options);
             }
         });
         let name = focus.snapshot.sites.get(focus.site).map_or_else(String::new, |name| names::layer(name));
         let words = format!(
-            "Thick: {name}; thin: the other layers (hover for names). Norms of differences of whole matrices, x: step."
+            "Thick: {name}; thin: the other modules (hover for names). Norms of differences of whole matrices, x: step."
         );
         cards::caption(ui, ctx.theme, words);
     });

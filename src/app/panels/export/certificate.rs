@@ -60,6 +60,7 @@ fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     let probe = &certificate.probe;
     let bytes: u64 = certificate.files.iter().map(|file| file.bytes).sum();
     let mut figures = vec![
+        ("Weights", weights_text(report), "Training steps of the weights in these files, and why these were chosen"),
         (
             "Largest difference of a logit",
             difference(probe.max_abs_delta),
@@ -78,6 +79,11 @@ fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     }
     figures.push(("Size", format::bytes(bytes), "All files together"));
     cards::figures(ui, theme, &figures);
+}
+
+/// `step 400 (best checkpoint)`
+fn weights_text(report: &ExportReport) -> String {
+    report.certificate.weights().map_or_else(|| "not recorded".to_owned(), |weights| weights.to_string())
 }
 
 fn difference(value: Option<f64>) -> String {
@@ -138,10 +144,11 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
 pub fn describe(report: &ExportReport) -> String {
     let certificate = &report.certificate;
     let mut text = format!(
-        "{} ({}): {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",
+        "{} ({}): {}\nweights: {}\nlargest difference of a logit: {} (allowed {})\npredictions changed: {} of {}\n",
         report.target.info().title,
         report.dtype.as_str(),
         if certificate.passed { "PASSED" } else { "FAILED" },
+        weights_text(report),
         difference(certificate.probe.max_abs_delta),
         format::scientific(certificate.probe.tolerance),
         certificate.probe.flipped,

@@ -9,6 +9,7 @@ use crate::app::files::Purpose;
 use crate::app::names;
 use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::run_view::RunView;
+use crate::app::weights_line;
 use crate::app::widgets::{cards, labeled};
 use crate::config::Method;
 use crate::protocol::{ExportPlan, ExportReport, ExportTarget, MergePlan, ModelQuery, NumberFormat, Subject};
@@ -24,6 +25,8 @@ pub struct ExportPanel {
     merge: Option<MergePlan>,
     all_tensors: bool,
     rounding: rounding::RoundingForm,
+    /// The run that all of this was chosen for.
+    run: PathBuf,
 }
 
 impl Default for ExportPanel {
@@ -35,6 +38,7 @@ impl Default for ExportPanel {
             merge: None,
             all_tensors: false,
             rounding: rounding::RoundingForm::default(),
+            run: PathBuf::new(),
         }
     }
 }
@@ -51,6 +55,10 @@ impl ExportPanel {
                     in Runs.";
         let run = shown_run(ctx, ui, "Nothing to export yet", hint);
         let (Some(run), Some(subject)) = (run, ctx.session.subject()) else { return };
+        if self.run != run.dir {
+            *self = Self { run: run.dir.clone(), ..Self::default() };
+        }
+        weights_line::ui(ctx, run, ui);
         self.plan_ui(ctx, run, &subject, ui);
         if run.config.model.method == Method::Adamix {
             let plan = self.plan(run);
@@ -89,10 +97,11 @@ impl ExportPanel {
                         self.targets.retain(|other| *other != target);
                         self.targets.extend(on.then_some(target));
                     }
-                    if let Some(why) = refusal {
-                        response.on_disabled_hover_text(format!("Not for this run: {why}"));
+                    let why = refusal.map(|refusal| format!("Not for this run: {}", refusal.in_window()));
+                    if let Some(why) = &why {
+                        response.on_disabled_hover_text(why);
                     }
-                    cards::caption(ui, ctx.theme, refusal.unwrap_or(tip));
+                    cards::caption(ui, ctx.theme, why.as_deref().unwrap_or(tip));
                 });
             }
             ui.add_space(2.0);
@@ -144,9 +153,13 @@ impl ExportPanel {
 
     fn buttons_ui(&self, ctx: &PanelCtx<'_>, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
-            let refused = plan.targets.iter().find_map(|target| Some((*target, target.refuses(plan.dtype)?)));
+            let refused = plan.targets.iter().find(|target| target.refuses(plan.dtype).is_some());
             let problem = match refused {
-                Some((target, why)) => Some(format!("{}: {why}.", target.info().title)),
+                Some(target) => {
+                    let (title, whole) = (target.info().title, ExportTarget::Gguf.info().title);
+                    let dtype = plan.dtype.as_str();
+                    Some(format!("{title} cannot be stored in {dtype}, which is for \u{201c}{whole}\u{201d} alone; choose another number format."))
+                }
                 None => plan.targets.is_empty().then(|| "Choose at least one of these.".to_owned()),
             };
             if let Some(problem) = problem {

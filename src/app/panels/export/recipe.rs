@@ -5,7 +5,7 @@ use crate::app::help::quoted;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
-use crate::protocol::{ExportPlan, MergePlan};
+use crate::protocol::{ExportPlan, MergePlan, WeightsOf};
 use egui::{RichText, Ui};
 use std::path::Path;
 
@@ -14,12 +14,19 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, plan: &ExportPlan, ui: &mut Ui) {
     ui.add_space(4.0);
     egui::CollapsingHeader::new("The recipe as text and as TOML").show(ui, |ui| {
         let experts = run.config.mixture.num_experts;
-        ui.add(egui::Label::new(describe(&plan.merge, experts)).wrap());
-        let texts = [
-            ("TOML", toml(&plan.merge, experts, &run.start.sites, run.start.experts)),
-            ("Command", command(run, plan)),
-        ];
-        for (name, text) in texts {
+        let weights = ctx.session.weights_of_shown();
+        let of = weights.map_or_else(String::new, |weights| format!(" The experts are those after {weights}."));
+        ui.add(egui::Label::new(describe(&plan.merge, experts) + &of).wrap());
+        // Weights in training can be repeated where there is a checkpoint of just this step.
+        let saved = |weights: &WeightsOf| weights.checkpoint.is_some() || run.checkpoints.steps.contains(&weights.step);
+        let command = weights.filter(saved).map(|weights| command(run, plan, weights.step));
+        let toml = ("TOML", toml(&plan.merge, experts, &run.start.sites, run.start.experts));
+        if command.is_none() {
+            let words =
+                "No command gives the same files: these weights are in no checkpoint. Choose one above to have it.";
+            cards::caption(ui, ctx.theme, words);
+        }
+        for (name, text) in std::iter::once(toml).chain(command.map(|command| ("Command", command))) {
             ui.add_space(4.0);
             ui.horizontal(|ui| {
                 ui.strong(name);
@@ -79,11 +86,11 @@ pub fn toml(plan: &MergePlan, experts: usize, sites: &[String], sides: [usize; 2
     text
 }
 
-/// The command that writes the same files.
-pub fn command(run: &RunView, plan: &ExportPlan) -> String {
+/// The command that writes the same files, from the checkpoint of this step.
+pub fn command(run: &RunView, plan: &ExportPlan, step: u64) -> String {
     let quote = |path: &Path| quoted(&path.display().to_string());
     let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();
-    let mut text = format!("adamix export {} --target {}", quote(&run.dir), targets.join(","));
+    let mut text = format!("adamix export {} --checkpoint {step} --target {}", quote(&run.dir), targets.join(","));
     text.push_str(&format!(" --dtype {}", plan.dtype.as_str()));
     let lists = match &plan.merge {
         // The run's own merge is the default of the command; the uniform mean is written out where it is not.
@@ -117,14 +124,14 @@ mod tests {
             dir: Some("/tmp/out".into()),
         };
         assert_eq!(
-            command(&run, &plan),
-            "adamix export 'runs/my run' --target merged,adapterhub --dtype bf16 --weights 0.5,0.5/1,0 --output /tmp/out"
+            command(&run, &plan, 400),
+            "adamix export 'runs/my run' --checkpoint 400 --target merged,adapterhub --dtype bf16 --weights 0.5,0.5/1,0 --output /tmp/out"
         );
         // The run's own weights are left out of the command; the mean is spelled out.
         let mut scored = run;
         (scored.config.mixture.num_experts, scored.config.mixture.merge_weights) =
             (2, vec![vec![0.5, 0.5], vec![1.0, 0.0]]);
-        let ends = |merge: MergePlan| command(&scored, &ExportPlan { merge, ..plan.clone() });
+        let ends = |merge: MergePlan| command(&scored, &ExportPlan { merge, ..plan.clone() }, 400);
         assert!(ends(plan.merge.clone()).ends_with("--dtype bf16 --output /tmp/out"));
         assert!(ends(MergePlan::Uniform).ends_with("--dtype bf16 --weights 1,1 --output /tmp/out"));
     }

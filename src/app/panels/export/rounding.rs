@@ -4,6 +4,7 @@ use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
+use crate::app::weights_line;
 use crate::app::widgets::column_plot::{self, ColumnSeries};
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
@@ -50,6 +51,7 @@ impl RoundingForm {
             });
             ctx.error_ui(ui, query);
             if let Some(report) = &query.value {
+                weights_line::answer_ui(ctx, ui, query.weights);
                 if report.merge != plan.merge {
                     let words = "These numbers belong to another merge than the one chosen above; measure again.";
                     ui.label(RichText::new(words).color(ctx.theme.warning));

@@ -1,11 +1,12 @@
 //! The answers: one card for each pane, every token coloured by the divergence from the first pane's distribution.
 
+use super::what_if::{self, NextTurn, Picked, Source};
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::format;
-use crate::protocol::{Pane, PaneAnswer, PlayEnd, PlayReport, PlayToken};
+use crate::protocol::{Pane, PaneAnswer, PlayEnd, PlayReport, PlayToken, PlayTurn};
 use egui::text::{LayoutJob, TextFormat};
 use egui::{RichText, Ui};
 
@@ -31,20 +32,32 @@ pub fn drafts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, panes: &[Pane]) {
     });
 }
 
-/// All answers, with a legend of the colours.
-pub fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PlayReport) {
+/// All answers, with a legend of the colours. `turns`: why the conversation cannot go on. Gives the turn that the user
+/// goes on with.
+pub fn report_ui<'a>(
+    ctx: &PanelCtx<'_>,
+    ui: &mut Ui,
+    report: &'a PlayReport,
+    picked: &mut Option<Picked>,
+    turns: Option<&'static str>,
+) -> Option<NextTurn<'a>> {
     if let [first, _, ..] = &report.answers[..] {
         legend_ui(ctx.theme, ui, first.pane);
     }
-    columns(ui, report.answers.len(), |ui, number| answer_ui(ctx, ui, report, number));
+    let mut next = None;
+    columns(ui, report.answers.len(), |ui, number| {
+        let turn = answer_ui(ctx, ui, report, number, picked, turns);
+        next = next.take().or(turn);
+    });
     egui::CollapsingHeader::new("What the model read").show(ui, |ui| {
         cards::caption(ui, ctx.theme, format!("{} tokens", format::count(report.prompt_tokens)));
         ui.add(egui::Label::new(RichText::new(&report.prompt).monospace()).wrap());
     });
+    next
 }
 
 /// As many panes side by side as there is room for, then the next row.
-fn columns(ui: &mut Ui, count: usize, mut pane: impl FnMut(&mut Ui, usize)) {
+pub fn columns(ui: &mut Ui, count: usize, mut pane: impl FnMut(&mut Ui, usize)) {
     let room = (ui.available_width() / NARROWEST) as usize;
     let across = room.clamp(1, 3).min(count.max(1));
     for row in 0..count.div_ceil(across) {
@@ -73,32 +86,86 @@ fn legend_ui(theme: &Theme, ui: &mut Ui, first: Pane) {
     ui.add_space(4.0);
 }
 
-fn answer_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PlayReport, number: usize) {
+fn answer_ui<'a>(
+    ctx: &PanelCtx<'_>,
+    ui: &mut Ui,
+    report: &'a PlayReport,
+    number: usize,
+    picked: &mut Option<Picked>,
+    turns: Option<&'static str>,
+) -> Option<NextTurn<'a>> {
     let (theme, answer) = (ctx.theme, &report.answers[number]);
     cards::card(ui, theme, &answer.pane.title(), |ui| {
         ui.horizontal_wrapped(|ui| {
-            let tip = "Hash of the weights that wrote this, and of how they were run: equal hashes are the same model";
-            cards::badge(ui, &answer.fingerprint, theme.muted).on_hover_text(tip);
+            let tip = "Hash of all weights that wrote this, the base model's and the modules' on it: equal hashes are the same \
+                       model. The step is that of the modules";
+            let step = ctx.session.play.weights.filter(|_| answer.pane != Pane::Base).map(|weights| weights.step);
+            let step = step.map_or_else(String::new, |step| format!(", step {}", format::count(step)));
+            cards::badge(ui, &format!("{}{step}", answer.fingerprint), theme.muted).on_hover_text(tip);
             if let Some(same) = report.answers[..number].iter().find(|other| other.fingerprint == answer.fingerprint) {
                 cards::badge(ui, &format!("same weights as {}", same.pane.title()), theme.warning);
             }
         });
-        tokens_ui(theme, ui, answer);
+        AnswerText { report, answer, source: Source::Pane(number), first: number == 0 }.ui(ctx, ui, picked, turns)
+    })
+}
+
+/// An answer with what can be done with it.
+pub struct AnswerText<'a> {
+    pub report: &'a PlayReport,
+    pub answer: &'a PaneAnswer,
+    pub source: Source,
+    /// It is compared with nothing.
+    pub first: bool,
+}
+
+impl<'a> AnswerText<'a> {
+    pub fn ui(
+        &self,
+        ctx: &PanelCtx<'_>,
+        ui: &mut Ui,
+        picked: &mut Option<Picked>,
+        turns: Option<&'static str>,
+    ) -> Option<NextTurn<'a>> {
+        let Self { report, answer, source, first } = self;
+        let (theme, source) = (ctx.theme, *source);
+        if let Some(token) = tokens_ui(theme, ui, &report.prefix, answer) {
+            *picked = Some(Picked { source, token });
+        }
         ui.add_space(2.0);
-        ui.horizontal_wrapped(|ui| {
-            cards::caption(ui, theme, summary(answer, number == 0));
-            ui.push_id(number, |ui| {
+        let mut next = None;
+        ui.push_id(("answer", source), |ui| {
+            ui.horizontal_wrapped(|ui| {
+                cards::caption(ui, theme, summary(answer, *first));
+                let whole = format!("{}{}", report.prefix, answer.text);
                 let copy = egui::Button::new(RichText::new("Copy").small());
-                drop(ctx.button_as(ui, Action::Copy(answer.text.clone()), copy));
+                drop(ctx.button_as(ui, Action::Copy(whole.clone()), copy));
+                let tip = "Goes on from any word of this answer, with that word or another one";
+                if !answer.tokens.is_empty() && ui.small_button("What if…").on_hover_text(tip).clicked() {
+                    let token = answer.diverges_at.unwrap_or(0).min(answer.tokens.len() - 1);
+                    *picked = Some(Picked { source, token });
+                }
+                let reply = ui.add_enabled(turns.is_none(), egui::Button::new(RichText::new("Reply").small()));
+                let tip = "Makes this answer part of the conversation: the prompt is the next question";
+                let reply = reply.on_hover_text(tip);
+                if reply.on_disabled_hover_text(format!("Not now: {}", turns.unwrap_or_default())).clicked() {
+                    next = Some((PlayTurn { question: report.plan.prompt.clone(), answer: whole }, &report.plan));
+                }
             });
+            if let Some(own) = picked.as_mut().filter(|picked| picked.source == source)
+                && !what_if::choice_ui(ctx, ui, report, answer, own)
+            {
+                *picked = None;
+            }
         });
-    });
+        next
+    }
 }
 
 /// Length, speed, agreement.
 fn summary(answer: &PaneAnswer, first: bool) -> String {
     let n = answer.tokens.len();
-    let mut words = vec![format!("{n} tokens")];
+    let mut words = vec![format::counted(n, "token")];
     if answer.seconds > 0.0 {
         words.push(format!("{:.0} a second", n as f64 / answer.seconds));
     }
@@ -116,36 +183,43 @@ fn summary(answer: &PaneAnswer, first: bool) -> String {
     words.join(", ")
 }
 
-/// The text, token by token; each can be hovered.
-fn tokens_ui(theme: &Theme, ui: &mut Ui, answer: &PaneAnswer) {
-    if answer.tokens.is_empty() {
+/// The text, token by token; each can be hovered. Gives the one that was clicked. `prefix`: what was given of the answer.
+fn tokens_ui(theme: &Theme, ui: &mut Ui, prefix: &str, answer: &PaneAnswer) -> Option<usize> {
+    if answer.tokens.is_empty() && prefix.is_empty() {
         cards::muted(ui, theme, "Empty answer: the first token ends it");
-        return;
+        return None;
     }
     let mut job = LayoutJob::default();
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    job.append(prefix, 0.0, TextFormat::simple(font, theme.muted));
     for (number, token) in answer.tokens.iter().enumerate() {
         let differs = answer.diverges_at == Some(number);
         job.append(&token.text, 0.0, token_format(ui, theme, token.divergence, differs));
     }
     job.wrap.max_width = ui.available_width();
     let galley = ui.fonts_mut(|fonts| fonts.layout_job(job));
-    let (at, galley, response) = egui::Label::new(galley).layout_in_ui(ui);
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &answer.text));
+    let (at, galley, response) = egui::Label::new(galley).sense(egui::Sense::click()).layout_in_ui(ui);
+    let whole = format!("{prefix}{}", answer.text);
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &whole));
+    let given = prefix.chars().count();
     let pointed = response.hover_pos().and_then(|pointer| {
         // Clusters before the pointer, in characters: the token that holds the last one.
         let index = galley.cursor_from_pos(pointer - at).index;
-        token_at(&answer.tokens, index.0)
+        token_at(&answer.tokens, index.0.checked_sub(given)?)
     });
     ui.painter().galley(at, galley, ui.visuals().text_color());
-    if let Some(token) = pointed {
+    let number = pointed?;
+    let clicked = response.clicked().then_some(number);
+    if let Some(token) = answer.tokens.get(number) {
         drop(response.on_hover_ui_at_pointer(|ui| token_tip(theme, ui, token)));
     }
+    clicked
 }
 
-/// The token that holds the character with this number.
-fn token_at(tokens: &[PlayToken], index: usize) -> Option<&PlayToken> {
+/// The number of the token that holds the character with this number.
+fn token_at(tokens: &[PlayToken], index: usize) -> Option<usize> {
     let mut end = 0;
-    tokens.iter().find(|token| {
+    tokens.iter().position(|token| {
         end += token.text.chars().count();
         index < end
     })
@@ -156,9 +230,11 @@ fn token_tip(theme: &Theme, ui: &mut Ui, token: &PlayToken) {
     let percent = format::percent(f64::from(token.log_prob).exp());
     ui.label(format!("probability {percent}, divergence {:.3} nats", token.divergence));
     cards::caption(ui, theme, "Likeliest here");
-    for (text, p) in &token.likeliest {
-        ui.label(RichText::new(format!("{:>6}  {text:?}", format::percent(f64::from(*p)))).monospace().small());
+    for other in &token.likeliest {
+        let words = format!("{:>6}  {:?}", format::percent(f64::from(other.p)), other.text);
+        ui.label(RichText::new(words).monospace().small());
     }
+    cards::caption(ui, theme, "Click to go on from here, or with another word");
 }
 
 fn token_format(ui: &Ui, theme: &Theme, divergence: f32, differs: bool) -> TextFormat {
@@ -179,7 +255,7 @@ mod tests {
     fn the_pointer_finds_its_token_by_characters() {
         let token = |text: &str| PlayToken { text: text.to_owned(), ..PlayToken::default() };
         let tokens = [token("Käse"), token(""), token(" ist"), token(" gut")];
-        let at = |index| token_at(&tokens, index).map(|token| token.text.as_str());
+        let at = |index| token_at(&tokens, index).map(|number| tokens[number].text.as_str());
         assert_eq!((at(0), at(3), at(4), at(8)), (Some("Käse"), Some("Käse"), Some(" ist"), Some(" gut")));
         assert_eq!(at(12), None);
     }

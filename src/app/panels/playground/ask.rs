@@ -3,50 +3,91 @@
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::{cards, labeled};
 use crate::config::MixtureConfig;
-use crate::protocol::{ANSWER_TOKENS, Pane, PlayPlan, Sampler};
+use crate::protocol::{ANSWER_TOKENS, Pane, PlayPlan, PromptInfo, PromptText, Sampler, TemplateUse};
 use egui::{RichText, Ui};
 use std::collections::BTreeSet;
 
-/// The prompt and how it is laid out.
-pub fn prompt_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, plan: &mut PlayPlan) {
-    let edit = egui::TextEdit::multiline(&mut plan.prompt).desired_rows(3).desired_width(f32::INFINITY);
-    ui.add(edit.hint_text("What the model is asked, or the beginning of a text")).accessible_name("The prompt");
-    let prompts = prompts(ctx);
-    ui.horizontal_wrapped(|ui| {
-        let tip = "Puts the prompt into the model's own chat template. Off: as the run was trained, or as it is typed";
-        labeled::toggle(ui, "Chat template", tip, &mut plan.chat);
-        if !prompts.is_empty() {
-            cards::caption(ui, ctx.theme, "or take");
-        }
-        for (number, prompt) in prompts.iter().enumerate() {
-            let button = ui.small_button(format!("evaluation text {}", number + 1)).on_hover_text(prompt);
-            if button.clicked() {
-                plan.prompt.clone_from(prompt);
-                plan.chat = false;
-            }
-        }
-    });
-    if plan.chat {
-        let tip = "System message before the prompt, where the template supports one";
-        labeled::text(ui, "System prompt", tip, "empty: the template's own", &mut plan.system);
+/// Whether the chat template is used unless the user says otherwise: as the run was trained; of a model without a run,
+/// where there is one.
+pub fn template_by_default(info: &PromptInfo, is_run: bool) -> bool {
+    match info.template {
+        TemplateUse::Trained => true,
+        TemplateUse::Present => !is_run,
+        TemplateUse::Absent => false,
     }
 }
 
-/// Prompts of evaluation texts: those of the shown run's samples, else the part before the learned tokens of the
-/// form's first texts.
-pub fn prompts(ctx: &PanelCtx<'_>) -> Vec<String> {
-    let samples = ctx.session.shown().and_then(|run| run.samples.last());
-    let asked: Vec<String> = samples.iter().flat_map(|record| &record.samples).map(|one| one.prompt.clone()).collect();
-    if !asked.is_empty() {
-        // A long one is kept without its beginning.
-        return asked.into_iter().filter(|prompt| !prompt.starts_with('…')).take(3).collect();
-    }
-    let Some(preview) = &ctx.session.texts.value else { return Vec::new() };
-    let prompt = |sample: &crate::protocol::SampleText| {
-        let read = sample.tokens.iter().take_while(|token| !token.learned).filter(|token| !token.special);
-        read.map(|token| token.text.as_str()).collect::<String>().trim().to_owned()
+/// Asks an evaluation text as the run was trained to be asked.
+pub fn take_text(plan: &mut PlayPlan, info: &PromptInfo, text: &PromptText, is_run: bool) {
+    plan.chat = template_by_default(info, is_run);
+    plan.prompt.clone_from(&text.prompt);
+    plan.earlier.clone_from(&text.earlier);
+    plan.system.clone_from(&text.system);
+}
+
+/// The prompt and how it is laid out. `is_run`: a run answers.
+pub fn prompt_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, plan: &mut PlayPlan, is_run: bool) {
+    let edit = egui::TextEdit::multiline(&mut plan.prompt).desired_rows(3).desired_width(f32::INFINITY);
+    let hint = if plan.earlier.is_empty() {
+        "What the model is asked, or the beginning of a text"
+    } else {
+        "What is asked next"
     };
-    preview.dev.sample.iter().map(prompt).filter(|prompt| !prompt.is_empty()).take(3).collect()
+    ui.add(edit.hint_text(hint)).accessible_name("The prompt");
+    ctx.error_ui(ui, &ctx.session.prompts);
+    let info = ctx.session.prompts.value.as_ref();
+    ui.horizontal_wrapped(|ui| {
+        let absent = info.is_some_and(|info| info.template == TemplateUse::Absent);
+        let tip =
+            "Puts the conversation into the chat template: the one the run was trained with, else the model's own";
+        ui.add_enabled_ui(!absent, |ui| labeled::toggle(ui, "Chat template", tip, &mut plan.chat))
+            .inner
+            .on_disabled_hover_text("Not now: the model's files hold no chat template");
+        if let Some(info) = info {
+            cards::caption(ui, ctx.theme, layout_words(info, plan.chat, is_run));
+        }
+    });
+    if let Some(info) = info.filter(|info| !info.texts.is_empty()) {
+        ui.horizontal_wrapped(|ui| {
+            cards::caption(ui, ctx.theme, "Or take");
+            for (number, text) in info.texts.iter().enumerate() {
+                let button = ui.small_button(format!("evaluation text {}", number + 1)).on_hover_text(&text.prompt);
+                if button.clicked() {
+                    take_text(plan, info, text, is_run);
+                }
+            }
+        });
+    }
+    if plan.chat {
+        system_ui(ctx, ui, plan, info.and_then(|info| info.system.as_deref()));
+    }
+}
+
+/// How the prompt is laid out now, in words.
+fn layout_words(info: &PromptInfo, chat: bool, is_run: bool) -> String {
+    match (info.template, chat) {
+        (TemplateUse::Trained, true) => "as the run was trained".to_owned(),
+        (TemplateUse::Trained, false) => format!("not as the run was trained: {}", info.without),
+        (TemplateUse::Present, true) if is_run => {
+            "not as the run was trained: it has learned without a template".to_owned()
+        }
+        (TemplateUse::Present, true) => "the model's own".to_owned(),
+        (TemplateUse::Absent, _) => format!("the model has none; {}", info.without),
+        (_, false) if is_run => format!("as the run was trained: {}", info.without),
+        (_, false) => info.without.clone(),
+    }
+}
+
+fn system_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, plan: &mut PlayPlan, trained: Option<&str>) {
+    let tip = "System message before the conversation, where the template supports one";
+    labeled::text(ui, "System prompt", tip, "empty: the template's own, if it has one", &mut plan.system);
+    let Some(trained) = trained.filter(|trained| *trained != plan.system) else { return };
+    ui.horizontal_wrapped(|ui| {
+        cards::caption(ui, ctx.theme, "all training texts have another one");
+        if ui.small_button("Take the trained one").on_hover_text(trained).clicked() {
+            trained.clone_into(&mut plan.system);
+        }
+    });
 }
 
 /// How the next token is chosen.

@@ -1,103 +1,159 @@
-//! One prompt, answered by several variants of one model, side by side.
+//! Trying a model: a classifier reads a text, a language model answers a prompt in several variants, side by side.
 
 mod answers;
 mod ask;
+mod branches;
+mod classifier;
+mod conversation;
+mod ways;
+mod what_if;
+mod words;
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::{PanelCtx, opened_note_ui};
-use crate::app::run_view::RunView;
 use crate::app::view::View;
+use crate::app::weights_line;
 use crate::app::widgets::cards;
-use crate::config::{Method, MixtureConfig, Task};
-use crate::protocol::{Pane, PlayPlan, Writer};
+use crate::config::{Method, MixtureConfig};
+use crate::protocol::{Pane, PlayPlan, TemplateUse, Writer};
 use egui::Ui;
 use std::path::PathBuf;
 
 pub struct PlaygroundPanel {
     plan: PlayPlan,
     panes: ask::PaneChoice,
-    /// The run whose first prompt was offered.
-    offered: Option<PathBuf>,
+    /// The model whose first prompt was offered, with the run's directory.
+    offered: Option<(Writer, Option<PathBuf>)>,
+    picked: Option<what_if::Picked>,
+    classifier: classifier::TryPanel,
+    /// The form's language model is asked although a classifier's run is shown.
+    asks_form: bool,
 }
 
 const QUESTION: &str = "Name three things to see in Paris.";
 
 impl Default for PlaygroundPanel {
     fn default() -> Self {
-        let plan = PlayPlan { prompt: QUESTION.to_owned(), chat: true, ..PlayPlan::default() };
-        Self { plan, panes: ask::PaneChoice::default(), offered: None }
+        Self {
+            plan: PlayPlan { prompt: QUESTION.to_owned(), chat: true, ..PlayPlan::default() },
+            panes: ask::PaneChoice::default(),
+            offered: None,
+            picked: None,
+            classifier: classifier::TryPanel::default(),
+            asks_form: false,
+        }
     }
 }
 
 impl PlaygroundPanel {
-    /// Offers an evaluation prompt of the shown run as the prompt, unless another one was typed.
+    /// Sets template and system message as the model was trained, and offers an evaluation text unless something else
+    /// was typed.
     fn offer(&mut self, ctx: &PanelCtx<'_>) {
-        let Some(run) = ctx.session.shown() else { return };
-        let answered = run.samples.last().is_some_and(|record| !record.samples.is_empty());
-        if self.offered.as_ref() == Some(&run.dir) || !answered {
+        let session = ctx.session;
+        let (Some(info), Some(writer)) = (&session.prompts.value, &session.prompts_of) else { return };
+        let is_run = matches!(writer, Writer::Run(_));
+        let of = (writer.clone(), session.shown().filter(|_| is_run).map(|run| run.dir.clone()));
+        if self.offered.as_ref() == Some(&of) {
             return;
         }
-        self.offered = Some(run.dir.clone());
+        self.offered = Some(of);
+        self.plan.chat = ask::template_by_default(info, is_run);
+        self.plan.system = info.system.clone().unwrap_or_default();
+        self.plan.earlier.clear();
         if self.plan.prompt == QUESTION
-            && let Some(prompt) = ask::prompts(ctx).into_iter().next()
+            && let Some(text) = info.texts.first()
         {
-            self.plan.prompt = prompt;
-            self.plan.chat = false;
+            ask::take_text(&mut self.plan, info, text, is_run);
         }
     }
 
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
-        let Some((writer, mixture)) = writer(ctx) else {
-            let hint = "Choose a language model in Setup (a directory or a GGUF file), or open a run of one: the preset Lab for \
-                        writing trains one in about a minute. Classifiers cannot answer.";
-            return cards::empty(ui, ctx.theme, "No language model", hint, |ui| {
+        if let Some(run) = ctx.session.shown().filter(|run| !run.writes()) {
+            opened_note_ui(ctx, ui);
+            if ctx.session.form_writer().is_some() {
+                ui.horizontal_wrapped(|ui| {
+                    let tip = "The classifier that this run trains";
+                    ui.selectable_value(&mut self.asks_form, false, format!("Try {}", run.name())).on_hover_text(tip);
+                    let tip = "The language model chosen in Setup, as it is before training";
+                    ui.selectable_value(&mut self.asks_form, true, "Ask the model in Setup").on_hover_text(tip);
+                });
+            }
+            if !self.asks_form || ctx.session.form_writer().is_none() {
+                return self.classifier.ui(ctx, ui, run);
+            }
+        } else {
+            opened_note_ui(ctx, ui);
+        }
+        let Some(writer) = ctx.session.writer() else {
+            let hint = "Train a classifier or a language model, or open a run, and try it here: the preset Lab trains a \
+                        classifier in some minutes. A language model chosen in Setup can be asked before any training.";
+            return cards::empty(ui, ctx.theme, "Nothing to try yet", hint, |ui| {
                 drop(ctx.button(ui, Action::Show(View::Setup)));
             });
         };
         self.offer(ctx);
-        opened_note_ui(ctx, ui);
+        self.ask_ui(ctx, ui, &writer);
+        ctx.error_ui(ui, &ctx.session.play);
+        if ctx.session.play.is_pending() {
+            return answers::drafts_ui(ctx, ui, &self.plan.panes);
+        }
+        let Some(report) = &ctx.session.play.value else {
+            let words = "Write lets every chosen pane answer with the same seed. Colours then show how far \
+                         their distributions differ from the first pane's, and from which word on the texts differ.";
+            return drop(cards::muted(ui, ctx.theme, words));
+        };
+        let turns = self.turns_refusal(ctx);
+        let next = answers::report_ui(ctx, ui, report, &mut self.picked, turns);
+        let next = branches::ui(ctx, ui, &mut self.picked, turns).or(next);
+        if let Some((turn, of)) = next {
+            self.plan.earlier.clone_from(&of.earlier);
+            self.plan.earlier.push(turn);
+            (self.plan.system, self.plan.chat) = (of.system.clone(), of.chat);
+            self.plan.prompt.clear();
+        }
+    }
+
+    fn ask_ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui, writer: &Writer) {
         cards::card(ui, ctx.theme, "Prompt", |ui| {
-            let words = match &writer {
-                Writer::Run(_) => {
-                    format!("Answered by {}", ctx.session.shown().map_or_else(String::new, RunView::name))
+            match (&writer, ctx.session.shown()) {
+                (Writer::Run(_), Some(run)) => weights_line::ui(ctx, run, ui),
+                (Writer::Model(path), _) => {
+                    drop(cards::caption(ui, ctx.theme, format!("Answered by {path}, without a mixture")));
                 }
-                Writer::Model(path) => format!("Answered by {path}, without a mixture"),
-            };
-            cards::caption(ui, ctx.theme, words);
-            ask::prompt_ui(ctx, ui, &mut self.plan);
+                (Writer::Run(_), None) => {}
+            }
+            conversation::ui(ctx, ui, &mut self.plan);
+            ask::prompt_ui(ctx, ui, &mut self.plan, matches!(writer, Writer::Run(_)));
             ask::sampler_ui(ui, &mut self.plan.sampler);
+            let mixture = mixture(ctx, writer);
             self.plan.panes = mixture.map_or_else(|| vec![Pane::Base], |mixture| self.panes.ui(ctx, ui, mixture));
             ui.add_space(4.0);
             ui.horizontal(|ui| {
                 let play = Action::Play(writer.clone(), Box::new(self.plan.clone()));
-                drop(ctx.primary(ui, play, "Write"));
-                if ctx.session.play.is_pending() {
+                if ctx.primary(ui, play, "Write").clicked() {
+                    self.picked = None;
+                }
+                if ctx.session.play.is_pending() || ctx.session.branch.is_pending() {
                     drop(ctx.button(ui, Action::CancelJob));
                 }
             });
         });
-        ctx.error_ui(ui, &ctx.session.play);
-        if ctx.session.play.is_pending() {
-            answers::drafts_ui(ctx, ui, &self.plan.panes);
-        } else if let Some(report) = &ctx.session.play.value {
-            answers::report_ui(ctx, ui, report);
-        } else {
-            let words = "Write lets every chosen pane answer with the same seed. Colours then show how far \
-                         their distributions differ from the first pane's, and from which word on the texts differ.";
-            cards::muted(ui, ctx.theme, words);
-        }
+    }
+
+    /// Why a conversation cannot have several turns.
+    fn turns_refusal(&self, ctx: &PanelCtx<'_>) -> Option<&'static str> {
+        let info = ctx.session.prompts.value.as_ref();
+        let possible = self.plan.chat || info.is_some_and(|info| info.turns_without);
+        let reason = match info.map(|info| info.template) {
+            Some(TemplateUse::Absent) => "several turns need a chat template, and this model has none",
+            _ => "several turns need the chat template; turn it on",
+        };
+        (!possible).then_some(reason)
     }
 }
 
-/// Whose model answers: the shown run if it is a language model, else the form's model if it is one; with the run's mixture.
-fn writer<'a>(ctx: &PanelCtx<'a>) -> Option<(Writer, Option<&'a MixtureConfig>)> {
-    let session = ctx.session;
-    if let (Some(run), Some(subject)) = (session.shown(), session.subject())
-        && run.config.data.task == Task::Text
-    {
-        let mixture = (run.config.model.method == Method::Adamix).then_some(&run.config.mixture);
-        return Some((Writer::Run(subject), mixture));
-    }
-    let writes = session.model.value.as_ref().is_some_and(|info| info.writes && info.path == session.form.model.path);
-    writes.then(|| (Writer::Model(session.form.model.path.clone()), None))
+/// The mixture of the run that answers.
+fn mixture<'a>(ctx: &PanelCtx<'a>, writer: &Writer) -> Option<&'a MixtureConfig> {
+    let run = ctx.session.shown().filter(|_| matches!(writer, Writer::Run(_)))?;
+    (run.config.model.method == Method::Adamix).then_some(&run.config.mixture)
 }

@@ -2,12 +2,13 @@
 
 use crate::analysis::routing_stats;
 use crate::analysis::routing_stats::{Balance, FEWEST_EXPECTED, Judgement};
-use crate::app::names;
+use crate::app::names::{self, LayerGroup};
 use crate::app::theme::Theme;
 use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled, legend};
+use crate::config::MixtureKind;
 use crate::format;
 use crate::protocol::{RoutingSnapshot, SIDES};
 use egui::{Ui, vec2};
@@ -15,8 +16,10 @@ use egui::{Ui, vec2};
 /// z-scores beyond this are drawn in the strongest colour.
 const STRONGEST: f32 = 4.0;
 
-/// Width of the names of the rows.
+/// Least width of the names of the rows.
 const ROW_NAMES: f32 = 96.0;
+/// Up to so many modules all layers are open.
+const FEW_SITES: usize = 8;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CellContent {
@@ -27,11 +30,25 @@ pub enum CellContent {
     Share,
 }
 
-pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: &mut CellContent, ui: &mut Ui) {
+/// What is judged.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub theme: &'a Theme,
+    pub routing: &'a RoutingSnapshot,
+    pub kind: MixtureKind,
+    /// The expert of the policy that always takes the same one.
+    pub fixed_expert: usize,
+    /// Whether more steps will come.
+    pub active: bool,
+    pub layers: &'a [LayerGroup],
+}
+
+pub fn ui(subject: Subject<'_>, shown: &mut CellContent, ui: &mut Ui) {
+    let Subject { theme, routing, fixed_expert, .. } = subject;
     let balance = routing_stats::judge(&routing.counts, routing.policy, fixed_expert);
-    let (verdict, words) = verdict_text(routing, &balance);
+    let (verdict, words) = verdict_text(&subject, &balance);
     verdict::line(ui, theme, verdict, &words).on_hover_text(
-        "z is the distance from the expectation n / M in standard deviations, sqrt(n (1/M) (1 - 1/M)), for n \
+        "z is the distance from the expectation n / M in standard deviations, √(n (1/M) (1 - 1/M)), for n \
          independent draws among M experts. The limit is Bonferroni's: it allows for looking at many counts at once, \
          not for looking many times during a run.",
     );
@@ -57,17 +74,45 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, fixed_expert: usize, shown: 
     ];
     labeled::choice(ui, "Numbers in the table", "Content of the cells", shown, &options);
     ui.add_space(2.0);
-    egui::ScrollArea::horizontal().id_salt("routing counts").show(ui, |ui| table_ui(theme, routing, *shown, ui));
+    // Layers with several modules can be folded; the one with the largest deviation is open.
+    if subject.layers.iter().any(|layer| layer.sites.len() > 1) {
+        let worst = balance.place.0 / 2;
+        for layer in subject.layers.iter().rev() {
+            let largest = largest_z(routing, &layer.sites);
+            let title = format!("{}: largest |z| {largest:.1}", layer.name);
+            let few = routing.sites.len() <= FEW_SITES;
+            egui::CollapsingHeader::new(title)
+                .id_salt(("counts of", &layer.name))
+                .default_open(few || layer.sites.contains(&worst))
+                .show(ui, |ui| scrolled_table(&subject, &layer.sites, *shown, ui));
+        }
+    } else {
+        let sites: Vec<usize> = (0..routing.sites.len()).collect();
+        scrolled_table(&subject, &sites, *shown, ui);
+    }
     ui.add_space(2.0);
     let unit = "z: standard deviations from the expected n / M";
     legend::bar(ui, theme, Scale::Diverging(STRONGEST), unit, 220.0);
 }
 
-fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: CellContent, ui: &mut Ui) {
-    // Top layer first, as in the diagram; a shared side has no row.
-    let rows: Vec<(usize, usize)> = (0..routing.sites.len())
+/// The largest deviation of the counts of these modules.
+fn largest_z(routing: &RoutingSnapshot, sites: &[usize]) -> f64 {
+    let z_scores = routing.z_scores();
+    let cells = sites.iter().flat_map(|site| [site * 2, site * 2 + 1]).filter_map(|cell| z_scores.get(cell)?.as_ref());
+    cells.flatten().fold(0.0, |largest: f64, z| largest.max(z.abs()))
+}
+
+fn scrolled_table(subject: &Subject<'_>, sites: &[usize], shown: CellContent, ui: &mut Ui) {
+    let id = ("routing counts", sites.first());
+    egui::ScrollArea::horizontal().id_salt(id).show(ui, |ui| table_ui(subject, sites, shown, ui));
+}
+
+fn table_ui(&Subject { theme, routing, kind, .. }: &Subject<'_>, sites: &[usize], shown: CellContent, ui: &mut Ui) {
+    // Top module first, as in the diagram; a shared side has no row.
+    let rows: Vec<(usize, usize)> = sites
+        .iter()
         .rev()
-        .flat_map(|site| SIDES.into_iter().rev().map(move |side| (site, side as usize)))
+        .flat_map(|&site| SIDES.into_iter().rev().map(move |side| (site, side as usize)))
         .filter(|&(_, side)| routing.experts[side] > 1)
         .collect();
     let most = routing.experts[0].max(routing.experts[1]);
@@ -77,21 +122,20 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: CellContent, ui: &m
     columns.extend(["draws", "expected"].map(str::to_owned));
     // As wide as the longest number needs, wider where there is room.
     let digits = routing.counts.iter().flatten().max().map_or(1, |most| most.to_string().len());
-    let room = (ui.available_width() - ROW_NAMES) / (columns.len() as f32) - 3.0;
     let needed = (7.0 * (digits + 5) as f32 + 6.0).max(50.0);
-    let cell = vec2(if wide { room.clamp(needed, 78.0f32.max(needed)) } else { 30.0 }, 19.0);
-    let spec = GridSpec {
-        name: "Draws of each expert",
-        columns: &columns,
-        rows: rows.len(),
-        row_width: ROW_NAMES,
-        cell,
-        clickable: false,
-    };
     let row_name = |row: usize| {
         let (site, side) = rows[row];
-        format!("{} {}", names::layer(&routing.sites[site]), names::side(SIDES[side]))
+        format!("{} {}", names::layer(&routing.sites[site]), names::side(kind, SIDES[side]))
     };
+    let row_width = cell_grid::name_width((0..rows.len()).map(row_name)).max(ROW_NAMES);
+    let room = (ui.available_width() - row_width) / (columns.len() as f32) - 3.0;
+    let cell = vec2(if wide { room.clamp(needed, 78.0f32.max(needed)) } else { 30.0 }, 19.0);
+    let name = if sites.len() == routing.sites.len() {
+        "Draws of each expert".to_owned()
+    } else {
+        format!("Draws of each expert in {}", sites.first().map_or("", |&site| routing.sites[site].as_str()))
+    };
+    let spec = GridSpec { name: &name, columns: &columns, rows: rows.len(), row_width, cell, clickable: false };
     cell_grid::ui(ui, theme, &spec, row_name, |row, column| {
         let (site, side) = rows[row];
         let experts = routing.experts[side];
@@ -127,11 +171,12 @@ fn table_ui(theme: &Theme, routing: &RoutingSnapshot, shown: CellContent, ui: &m
     });
 }
 
-pub fn verdict_text(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, String) {
+pub fn verdict_text(subject: &Subject<'_>, balance: &Balance) -> (Verdict, String) {
+    let &Subject { routing, kind, active, .. } = subject;
     let place = || {
         let (cell, expert) = balance.place;
         let site = routing.sites.get(cell / 2).map_or_else(String::new, |name| names::layer(name));
-        format!("{site} {}, expert {expert}", names::side(SIDES[cell % 2]))
+        format!("{site} {}, expert {expert}", names::side(kind, SIDES[cell % 2]))
     };
     let z = balance.largest;
     let (cells, typical, limit) = (balance.cells, balance.typical, balance.limit);
@@ -144,8 +189,10 @@ pub fn verdict_text(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, S
     let words = match balance.judgement {
         Judgement::NothingDrawn => "Nothing is drawn: every layer has only one expert on each side.".to_owned(),
         Judgement::TooEarly => format!(
-            "Too early to judge: {:.1} draws expected for each expert so far, at least {FEWEST_EXPECTED:.0} are needed.",
-            balance.expected
+            "Too {} to judge: {:.1} draws expected for each expert{}, at least {FEWEST_EXPECTED:.0} are needed.",
+            if active { "early" } else { "few draws" },
+            balance.expected,
+            if active { " so far" } else { "" }
         ),
         Judgement::WithinChance => format!(
             "Consistent with chance: the largest |z| of {cells} counts is {:.1} ({}). With uniform draws the largest of so \
@@ -155,8 +202,10 @@ pub fn verdict_text(routing: &RoutingSnapshot, balance: &Balance) -> (Verdict, S
         ),
         Judgement::Unusual => format!(
             "Unusual, but possible: {} has z {z:+.1}. With uniform draws the largest |z| of {cells} counts is about \
-             {typical:.1}, and above {limit:.1} in 1 of 20 runs. Watch whether it decreases.",
-            place()
+             {typical:.1}, and above {limit:.1} in 1 of 20 runs.{}",
+            place(),
+            // After the end there is nothing to watch.
+            if active { " Watch whether it decreases." } else { "" }
         ),
         Judgement::NotChance => format!(
             "Not chance: {} has z {z:+.1}, and uniform draws give so much in fewer than 1 of 1000 runs (limit \

@@ -1,8 +1,13 @@
-//! The paths of the newest step through the layers, bottom to top, and the routes of the steps before.
+//! The experts of the newest step, module above module, and the routes of the steps before.
+//!
+//! Adapters follow each other, so that their experts make one path through the network. The matrices of a layer that have
+//! a LoRA stand side by side (q, k and v read the same input), so that only A and B of one matrix are connected.
 
+use super::history;
 use crate::app::names;
 use crate::app::theme::Theme;
-use crate::app::widgets::{canvas, cards, labeled, part};
+use crate::app::widgets::{canvas, cards, part};
+use crate::config::MixtureKind;
 use crate::protocol::{RoutingSnapshot, SIDES, Side};
 use egui::{Align2, Color32, FontId, Pos2, Rangef, Rect, RichText, Sense, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
 
@@ -15,10 +20,23 @@ const HISTORY: [f32; 2] = [340.0, 640.0];
 /// Space around the history.
 const GUTTER: f32 = 18.0;
 
+/// What is drawn.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub theme: &'a Theme,
+    pub routing: &'a RoutingSnapshot,
+    pub kind: MixtureKind,
+    /// The modules by index, the lowest first.
+    pub sites: &'a [usize],
+    /// Whether they follow each other.
+    pub in_series: bool,
+    /// The history is that of pass B.
+    pub second_pass: bool,
+}
+
 /// The diagram: what it shows, and its layout.
 struct Diagram<'a> {
-    theme: &'a Theme,
-    routing: &'a RoutingSnapshot,
+    subject: Subject<'a>,
     rect: Rect,
     row: f32,
     inner_gap: f32,
@@ -33,147 +51,130 @@ impl Diagram<'_> {
         2.0 * self.row + self.inner_gap + self.outer_gap
     }
 
-    /// The strip of one side: module 0 at the bottom, its down side below its up side.
-    fn strip(&self, site: usize, side: Side) -> Rect {
-        let from_top = (self.routing.sites.len() - 1 - site) as f32 * self.layer_height() + 0.5 * self.outer_gap;
+    /// The strip of one side of the `place`-th module: the first at the bottom, its down side below its up side.
+    fn strip(&self, place: usize, side: Side) -> Rect {
+        let from_top = (self.subject.sites.len() - 1 - place) as f32 * self.layer_height() + 0.5 * self.outer_gap;
         let down = if side == Side::Down { self.row + self.inner_gap } else { 0.0 };
         let top = self.rect.top() + 16.0 + from_top + down;
         Rect::from_min_size(pos2(self.rect.left() + NAMES, top), vec2(self.boxes, self.row))
     }
 
-    fn boxed(&self, site: usize, side: Side, expert: usize, experts: usize) -> Rect {
-        let strip = self.strip(site, side);
+    fn boxed(&self, place: usize, side: Side, expert: usize, experts: usize) -> Rect {
+        let strip = self.strip(place, side);
         let pitch = strip.width() / experts as f32;
         let min = pos2(strip.left() + expert as f32 * pitch, strip.top());
         Rect::from_min_size(min, vec2(pitch, strip.height())).shrink2(vec2((0.06 * pitch).min(5.0), 0.0))
     }
 
-    /// Place of a side in the routes of a step, pass by pass.
-    fn cell(&self, pass: usize, site: usize, side: Side) -> usize {
-        (pass * self.routing.sites.len() + site) * 2 + side as usize
-    }
-
     /// The expert that runs (most) on a side.
     fn pick(&self, pass: usize, site: usize, side: Side) -> Option<usize> {
-        let shares = self.routing.current.get(self.cell(pass, site, side))?;
+        let shares = self.subject.routing.current.get(cell(self.subject.routing, pass, site, side))?;
         let best = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b]))?;
         (shares[best] > 0.0).then_some(best)
     }
 
-    /// Background and name of each layer, names of the sides, input and output.
+    /// Background and name of each module, names of the sides, input and output, steps of the history.
     fn frames_ui(&self, ui: &Ui) {
-        let &Self { theme, routing, .. } = self;
+        let Subject { theme, routing, kind, sites, in_series, .. } = self.subject;
         let painter = ui.painter();
         let small = FontId::proportional(11.0);
-        for (site, name) in routing.sites.iter().enumerate() {
-            let (up, down) = (self.strip(site, Side::Up), self.strip(site, Side::Down));
+        for (place, &site) in sites.iter().enumerate() {
+            let (up, down) = (self.strip(place, Side::Up), self.strip(place, Side::Down));
             let left = self.rect.left();
             let ground = Rect::from_min_max(pos2(left, up.top() - 4.0), pos2(up.right() + 5.0, down.bottom() + 4.0));
             painter.rect_filled(ground, 5.0, ui.visuals().faint_bg_color);
             let at = pos2(left + 6.0, ground.center().y);
-            painter.text(at, Align2::LEFT_CENTER, names::layer(name), small.clone(), ui.visuals().text_color());
-            for (strip, side) in [(up, "up"), (down, "down")] {
+            // Below the heading of a layer the module's own name is enough.
+            let name = &routing.sites[site];
+            let name = if in_series { names::layer(name) } else { names::part(name) };
+            painter.text(at, Align2::LEFT_CENTER, name, small.clone(), ui.visuals().text_color());
+            for (strip, side) in [(up, Side::Up), (down, Side::Down)] {
                 let at = pos2(left + NAMES - 7.0, strip.center().y);
-                painter.text(at, Align2::RIGHT_CENTER, side, small.clone(), theme.muted);
+                painter.text(at, Align2::RIGHT_CENTER, names::side(kind, side), small.clone(), theme.muted);
             }
         }
         let middle = self.rect.left() + NAMES + 0.5 * self.boxes;
         let (top, bottom) = (self.rect.top(), self.rect.bottom());
-        painter.text(pos2(middle, top), Align2::CENTER_TOP, "▲ to the prediction head", small.clone(), theme.muted);
-        painter.text(pos2(middle, bottom), Align2::CENTER_BOTTOM, "▲ from the embeddings", small.clone(), theme.muted);
-        if let Some(history) = self.history {
-            let n = routing.recent.len();
-            let words = format!("last {n} steps; height: expert");
-            painter.text(pos2(history.min, top), Align2::LEFT_TOP, words, small, theme.muted);
+        if in_series {
+            let ends = [
+                (top, Align2::CENTER_TOP, "▲ to the prediction head"),
+                (bottom, Align2::CENTER_BOTTOM, "▲ from the embeddings"),
+            ];
+            for (y, anchor, words) in ends {
+                painter.text(pos2(middle, y), anchor, words, small.clone(), theme.muted);
+            }
+        }
+        if let Some(area) = self.history {
+            history::frame_ui(theme, routing, area, self.rect.y_range(), ui);
         }
     }
 
     /// The lines from side to side, drawn before the boxes so that they only show between them.
     fn paths_ui(&self, ui: &Ui) {
-        let &Self { theme, routing, .. } = self;
+        let Subject { theme, routing, sites, in_series, .. } = self.subject;
+        let places: Vec<usize> = (0..sites.len()).collect();
+        let runs = if in_series { vec![&places[..]] } else { places.chunks(1).collect() };
         for pass in (0..routing.passes.min(2)).rev() {
-            let mut points = Vec::new();
-            for site in 0..routing.sites.len() {
-                for side in SIDES {
-                    let Some(expert) = self.pick(pass, site, side) else { continue };
-                    let boxed = self.boxed(site, side, expert, routing.experts[side as usize]);
-                    // The lines of the two passes run beside each other where both take the same box.
-                    let x = boxed.center().x + if pass == 0 { -1.0 } else { 1.0 } * (0.2 * boxed.width()).min(12.0);
-                    points.extend([pos2(x, boxed.bottom()), pos2(x, boxed.top())]);
+            for run in &runs {
+                let mut points = Vec::new();
+                for &place in *run {
+                    for side in SIDES {
+                        let Some(expert) = self.pick(pass, sites[place], side) else { continue };
+                        let boxed = self.boxed(place, side, expert, routing.experts[side as usize]);
+                        // The lines of the two passes run beside each other where both take the same box.
+                        let x = boxed.center().x + if pass == 0 { -1.0 } else { 1.0 } * (0.2 * boxed.width()).min(12.0);
+                        points.extend([pos2(x, boxed.bottom()), pos2(x, boxed.top())]);
+                    }
                 }
+                if let (true, Some(first), Some(last)) = (in_series, points.first().copied(), points.last().copied()) {
+                    points.insert(0, first + vec2(0.0, 9.0));
+                    points.push(last - vec2(0.0, 9.0));
+                }
+                pass_line(ui, theme, pass, &points);
             }
-            if let (Some(first), Some(last)) = (points.first().copied(), points.last().copied()) {
-                points.insert(0, first + vec2(0.0, 9.0));
-                points.push(last - vec2(0.0, 9.0));
-            }
-            pass_line(ui, theme, pass, &points);
         }
     }
 
-    fn side_ui(&self, site: usize, side: Side, ui: &Ui, id: egui::Id) {
-        let &Self { theme, routing, .. } = self;
-        let experts = routing.experts[side as usize];
+    fn side_ui(&self, place: usize, side: Side, ui: &Ui, id: egui::Id) {
+        let Subject { theme, routing, kind, sites, .. } = self.subject;
+        let (site, experts) = (sites[place], routing.experts[side as usize]);
         let shares = |pass: usize, expert: usize| {
-            routing
-                .current
-                .get(self.cell(pass, site, side))
-                .and_then(|shares| shares.get(expert))
-                .copied()
-                .unwrap_or(0.0)
+            let shares = routing.current.get(cell(routing, pass, site, side));
+            shares.and_then(|shares| shares.get(expert)).copied().unwrap_or(0.0)
         };
-        let place = format!("{} {}", names::layer(&routing.sites[site]), names::side(side));
+        let name = format!("{} {}", names::layer(&routing.sites[site]), names::side(kind, side));
         for expert in 0..experts {
-            let boxed = self.boxed(site, side, expert, experts);
+            let boxed = self.boxed(place, side, expert, experts);
             let used = [shares(0, expert), if routing.passes > 1 { shares(1, expert) } else { 0.0 }];
             let about = if experts == 1 {
-                format!("{place}: one matrix shared by all experts; nothing is drawn")
+                format!("{name}: one matrix shared by all experts; nothing is drawn")
             } else {
-                format!("{place}, expert {expert}: {}", use_text(used, routing.passes))
+                format!("{name}, expert {expert}: {}", use_text(used, routing.passes))
             };
             let color = if experts == 1 { theme.muted } else { theme.series(expert) };
             box_ui(theme, boxed, color, used, routing.passes, (experts > 1).then_some(expert), ui);
             let response = part(ui, boxed, id.with((site, side as usize, expert)), &about);
             let counts = routing.counts.get(site * 2 + side as usize);
             if let (Some(&count), true) = (counts.and_then(|counts| counts.get(expert)), experts > 1) {
-                response.on_hover_text(format!("drawn {} times so far", crate::format::count(count)));
+                response.on_hover_text(format!("drawn {} so far", crate::format::counted(count, "time")));
             }
-        }
-    }
-
-    /// Routes of the last steps: time to the right, the expert by height and by colour.
-    fn history_ui(&self, site: usize, side: Side, pass: usize, ui: &Ui) {
-        let &Self { theme, routing, .. } = self;
-        let (Some(history), experts) = (self.history, routing.experts[side as usize]) else { return };
-        if experts <= 1 {
-            return;
-        }
-        let area = Rect::from_x_y_ranges(history, self.strip(site, side).y_range());
-        let painter = ui.painter();
-        painter.rect_filled(area, 2.0, ui.visuals().faint_bg_color);
-        let index = self.cell(pass.min(routing.passes - 1), site, side);
-        let n = routing.recent.len().max(1);
-        let (width, height) = (area.width() / n.max(32) as f32, area.height() / experts as f32);
-        for (i, step) in routing.recent.iter().enumerate() {
-            let Some(&expert) = step.experts.get(index) else { continue };
-            let expert = usize::from(expert);
-            let left = area.right() - (n - i) as f32 * width;
-            let top = area.bottom() - (expert + 1) as f32 * height;
-            let cell = Rect::from_min_size(pos2(left, top), vec2((width - 0.5).max(1.0), (height - 0.5).max(1.0)));
-            painter.rect_filled(cell, 0.0, theme.series(expert));
         }
     }
 }
 
-pub fn ui(theme: &Theme, routing: &RoutingSnapshot, second_pass: &mut bool, ui: &mut Ui) {
-    let single = routing.policy.is_per_batch();
-    legend_ui(theme, routing, single, second_pass, ui);
-    let sites = routing.sites.len();
+/// Place of a side in the routes of a step, pass by pass.
+pub fn cell(routing: &RoutingSnapshot, pass: usize, site: usize, side: Side) -> usize {
+    (pass * routing.sites.len() + site) * 2 + side as usize
+}
+
+/// Draws the modules of `subject` and their history.
+pub fn ui(subject: Subject<'_>, ui: &mut Ui) {
+    let Subject { theme, routing, sites, kind, second_pass, .. } = subject;
     let most = routing.experts[0].max(routing.experts[1]).max(1);
     let width = ui.available_width().max(NAMES + 160.0);
-    let (row, inner_gap, outer_gap) = if sites > 8 { (17.0, 7.0, 9.0) } else { (22.0, 12.0, 14.0) };
-    let height = 32.0 + sites as f32 * (2.0 * row + inner_gap + outer_gap);
-    let name = "Paths through the layers in the newest step";
-    let (rect, response) = canvas(ui, vec2(width, height), egui::Role::Figure, name);
+    let (row, inner_gap, outer_gap) = if sites.len() > 8 { (17.0, 7.0, 9.0) } else { (22.0, 12.0, 14.0) };
+    let height = 32.0 + sites.len() as f32 * (2.0 * row + inner_gap + outer_gap);
+    let (rect, response) = canvas(ui, vec2(width, height), egui::Role::Figure, "Experts of the newest step");
     let with_history = width > NAMES + 420.0 && !routing.recent.is_empty();
     let room = if with_history { 0.56 * (width - NAMES) } else { width - NAMES };
     let boxes = room.min(most as f32 * (0.08 * width).clamp(BOX[0], BOX[1]));
@@ -181,22 +182,32 @@ pub fn ui(theme: &Theme, routing: &RoutingSnapshot, second_pass: &mut bool, ui: 
         let left = rect.left() + NAMES + boxes + GUTTER;
         Rangef::new(left, (left + (0.4 * width).clamp(HISTORY[0], HISTORY[1])).min(rect.right()))
     });
-    let diagram = Diagram { theme, routing, rect, row, inner_gap, outer_gap, boxes, history };
+    let diagram = Diagram { subject, rect, row, inner_gap, outer_gap, boxes, history };
     diagram.frames_ui(ui);
-    if single {
+    if routing.policy.is_per_batch() {
         diagram.paths_ui(ui);
     }
-    for site in 0..sites {
+    for (place, &site) in sites.iter().enumerate() {
         for side in SIDES {
-            if ui.is_rect_visible(diagram.strip(site, side).expand2(vec2(width, 30.0))) {
-                diagram.side_ui(site, side, ui, response.id);
-                diagram.history_ui(site, side, usize::from(*second_pass), ui);
+            let strip = diagram.strip(place, side);
+            let rows = strip.y_range();
+            if !ui.is_rect_visible(strip.expand2(vec2(width, 30.0))) {
+                continue;
+            }
+            diagram.side_ui(place, side, ui, response.id);
+            if let Some(area) = history.filter(|_| routing.experts[side as usize] > 1) {
+                let pass = usize::from(second_pass).min(routing.passes.max(1) - 1);
+                let name = format!("{} {}", names::layer(&routing.sites[site]), names::side(kind, side));
+                let strip = history::Strip { pass, cell: cell(routing, pass, site, side), name: &name };
+                history::ui(theme, routing, &strip, Rect::from_x_y_ranges(area, rows), ui);
             }
         }
     }
 }
 
-fn legend_ui(theme: &Theme, routing: &RoutingSnapshot, single: bool, second_pass: &mut bool, ui: &mut Ui) {
+/// The legend of the boxes and lines.
+pub fn legend_ui(theme: &Theme, routing: &RoutingSnapshot, in_series: bool, ui: &mut Ui) {
+    let single = routing.policy.is_per_batch();
     ui.horizontal_wrapped(|ui| {
         let sample = |ui: &mut Ui, pass: usize, words: &str| {
             let (rect, _) = ui.allocate_exact_size(vec2(34.0, 14.0), Sense::hover());
@@ -210,15 +221,12 @@ fn legend_ui(theme: &Theme, routing: &RoutingSnapshot, single: bool, second_pass
             if routing.passes > 1 {
                 sample(ui, 1, "pass B (same batch, own draw)");
             }
-            cards::caption(ui, theme, "Filled: runs in this step. Number: the expert.");
+            let lines = if in_series { "" } else { " Lines connect the A and the B of one matrix." };
+            cards::caption(ui, theme, format!("Filled: runs in this step. Number: the expert.{lines}"));
         } else {
             let words = "Each box is filled to the share of this step's examples or tokens that it served: left half \
                          pass A, right half pass B. There is no single path.";
             cards::caption(ui, theme, words);
-        }
-        if routing.passes > 1 && !routing.recent.is_empty() {
-            let tip = "On: the history at the right shows pass B instead of pass A";
-            labeled::toggle(ui, "History of pass B", tip, second_pass);
         }
     });
 }

@@ -3,15 +3,17 @@
 use super::data_preview::preview_ui;
 use super::text_preview;
 use crate::app::actions::Action;
+use crate::app::fields::label;
 use crate::app::files::Purpose;
 use crate::app::help::tip;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::widgets::cards;
 use crate::app::widgets::labeled::{self, choice, number, number_or, toggle};
-use crate::config::{
-    BadRows, DataConfig, FileFormat, Metric, MixtureKind, Problem, RunConfig, Task, TextFormat, Truncate,
-};
+use crate::config::{BadRows, DataConfig, FileFormat, Metric, Problem, RunConfig, Task, TextFormat, Truncate};
+use crate::format;
+use crate::protocol::Columns;
 use egui::Ui;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const TASKS: [(Task, &str); 11] = [
     (Task::Lab, "Lab: film reviews (bundled)"),
@@ -49,71 +51,128 @@ const FORMATS: [(TextFormat, &str); 9] = [
     (TextFormat::Dart, "DART"),
 ];
 
-pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, columns: Option<&(PathBuf, Vec<String>)>) {
-    let before = form.data.task;
-    choice(ui, "Task", &tip("data.task"), &mut form.data.task, &TASKS);
-    if (before == Task::Text) != (form.data.task == Task::Text) {
-        // What the paper gives encoders, and what it gives language models.
-        form.mixture.kind = if form.data.task == Task::Text { MixtureKind::Lora } else { MixtureKind::Adapter };
+pub fn data_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig, previewed: &mut String) {
+    let mut task = form.data.task;
+    choice(ui, label("data.task"), &tip("data.task"), &mut task, &TASKS);
+    if task != form.data.task {
+        // What belongs to the old task is kept aside; the form of the new one is drawn next.
+        ctx.push(Action::ChooseTask(task));
     }
-    if form.data.task == Task::Text {
-        texts_ui(ctx, ui, form);
-    }
-    let data = &mut form.data;
-    match data.task {
-        Task::Lab | Task::Text => {}
-        Task::Custom => custom_ui(ctx, ui, data, columns),
+    match form.data.task {
+        Task::Lab => {}
+        Task::Text => texts_ui(ctx, ui, form),
+        Task::Custom => custom_ui(ctx, ui, &mut form.data),
         _ => {
             let hint = "a directory with train.tsv and dev.tsv";
-            ctx.path(ui, "Data directory", &tip("data.path"), hint, &mut data.path, Purpose::DataDir);
+            let path = &mut form.data.path;
+            ctx.path(ui, label("data.path"), &tip("data.path"), hint, path, Purpose::DataDir);
         }
     }
-    number(ui, "Longest input (tokens)", &tip("data.max_length"), &mut data.max_length, 4..=65_536, 1.0);
+    let length = &mut form.data.max_length;
+    number(ui, label("data.max_length"), &tip("data.max_length"), length, 4..=65_536, 1.0);
     egui::CollapsingHeader::new("More about the data").show(ui, |ui| {
         if form.data.task == Task::Text {
             more_texts_ui(ui, form);
         }
-        more_ui(ui, &mut form.data);
+        more_ui(ctx, ui, &mut form.data);
     });
     ui.add_space(4.0);
     match form.data.task {
         Task::Text => text_preview::preview_ui(ctx, ui),
-        _ => preview_ui(ctx, ui, form.data.max_length),
+        _ => preview_ui(ctx, ui, form.data.max_length, previewed),
     }
 }
 
-fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, columns: Option<&(PathBuf, Vec<String>)>) {
+fn custom_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
     let hint = "TSV, CSV or JSONL; drop it onto the window";
     let (tooltip, file) = (tip("data.train_file"), &mut data.train_file);
-    let edit = ctx.path(ui, "Training file", &tooltip, hint, file, Purpose::TrainFile);
+    let edit = ctx.path(ui, label("data.train_file"), &tooltip, hint, file, Purpose::TrainFile);
     if edit.lost_focus() && !data.train_file.is_empty() {
-        // Reads the column names of a typed path too.
+        // The columns of a typed path are guessed too.
         ctx.push(Action::UsePath(Purpose::TrainFile, PathBuf::from(&data.train_file)));
     }
     eval_file_ui(ctx, ui, data, "empty: a share of the training rows is held out");
-    let known = columns.filter(|(path, _)| Path::new(&data.train_file) == path).map(|(_, names)| names.as_slice());
-    let from_preview = ctx.session.data.value.as_ref().map(|preview| preview.columns.names.as_slice());
-    let names = known.or(from_preview).unwrap_or_default();
-    column_ui(ui, "Text column", "data.text_column", &mut data.text_column, names, false);
-    column_ui(ui, "Second text column", "data.text_pair_column", &mut data.text_pair_column, names, true);
-    column_ui(ui, "Label column", "data.label_column", &mut data.label_column, names, false);
+    let query = &ctx.session.columns;
+    if query.is_pending() {
+        cards::loading(ui, "Reading the columns", None);
+    }
+    let known = query.value.as_ref();
+    if let Some(found) = known {
+        cards::caption(ui, ctx.theme, file_text(found));
+    }
+    for (key, optional) in [("data.text_column", false), ("data.text_pair_column", true), ("data.label_column", false)]
+    {
+        let value = match key {
+            "data.text_column" => &mut data.text_column,
+            "data.text_pair_column" => &mut data.text_pair_column,
+            _ => &mut data.label_column,
+        };
+        let names = known.map(|found| found.names.as_slice()).unwrap_or_default();
+        column_ui(ui, key, value, names, optional);
+        if let Some(found) = known {
+            facts_ui(ctx, ui, found, key, value);
+        }
+    }
     let problems = [(Problem::Classification, "Classes"), (Problem::Regression, "A number")];
-    choice(ui, "What is predicted", &tip("data.problem"), &mut data.problem, &problems);
+    choice(ui, label("data.problem"), &tip("data.problem"), &mut data.problem, &problems);
+}
+
+/// How a file is laid out, and how much of it was looked at.
+fn file_text(found: &Columns) -> String {
+    let cells = match found.delimiter {
+        None => "JSON lines".to_owned(),
+        Some('\t') => "columns between tabs".to_owned(),
+        Some(',') => "columns between commas".to_owned(),
+        Some(';') => "columns between semicolons".to_owned(),
+        Some('|') => "columns between bars".to_owned(),
+        Some(other) => format!("columns between {other:?}"),
+    };
+    let header = match (found.delimiter, found.header) {
+        (None, _) => "",
+        (_, true) => ", named by the first line",
+        (_, false) => ", without a line of names",
+    };
+    let rows = format::count(found.looked_at);
+    format!("{} {cells}{header}; {}; the first {rows} rows were looked at", found.names.len(), found.encoding)
+}
+
+/// What is in the chosen column, and whether it was guessed.
+fn facts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, found: &Columns, key: &str, chosen: &str) {
+    let Some(facts) = found.facts_of(chosen) else { return };
+    let (guess, why) = match key {
+        "data.text_column" => (&found.text, "guessed, the longest texts: "),
+        "data.text_pair_column" => (&found.pair, "guessed by its name: "),
+        _ => (&found.label, "guessed, few values that come again: "),
+    };
+    let why = if guess.as_deref() == Some(chosen) { why } else { "" };
+    let samples: Vec<String> =
+        facts.samples.iter().map(|sample| format!("{:?}", format::ellipsis(sample, 30))).collect();
+    let text = format!("{why}{}, such as {}", facts.words(), samples.join(", "));
+    cards::caption(ui, ctx.theme, text);
+    let is_text = key != "data.label_column";
+    if is_text && facts.numeric > 0.5 {
+        cards::note(ui, ctx.theme.warning, &format!("{chosen:?} holds numbers; choose the column with the texts"));
+    } else if is_text && facts.filled > 0 && facts.words < 2.0 {
+        let text = format!("{chosen:?} holds single words; choose the column with the texts");
+        cards::note(ui, ctx.theme.warning, &text);
+    }
 }
 
 /// The evaluation file; without one, the share of the training data that is held out.
 fn eval_file_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig, hint: &str) {
-    ctx.path(ui, "Evaluation file", &tip("data.dev_file"), hint, &mut data.dev_file, Purpose::DevFile);
+    let file = &mut data.dev_file;
+    ctx.path(ui, label("data.dev_file"), &tip("data.dev_file"), hint, file, Purpose::DevFile);
     if data.dev_file.is_empty() {
-        number(ui, "Share held out", &tip("data.dev_fraction"), &mut data.dev_fraction, 0.01..=0.9, 0.005);
+        let share = &mut data.dev_fraction;
+        number(ui, label("data.dev_fraction"), &tip("data.dev_fraction"), share, 0.01..=0.9, 0.005);
     }
 }
 
 /// A column: chosen where the names are known, typed where they are not.
-fn column_ui(ui: &mut Ui, label: &str, key: &str, value: &mut String, names: &[String], optional: bool) {
+fn column_ui(ui: &mut Ui, key: &str, value: &mut String, names: &[String], optional: bool) {
     if names.is_empty() {
         let hint = if optional { "none" } else { "name or number from 0" };
-        labeled::text(ui, label, &tip(key), hint, value);
+        labeled::text(ui, label(key), &tip(key), hint, value);
         return;
     }
     let mut options: Vec<_> = names.iter().map(|name| (name.clone(), name.clone())).collect();
@@ -123,34 +182,46 @@ fn column_ui(ui: &mut Ui, label: &str, key: &str, value: &mut String, names: &[S
     if !names.contains(value) && !value.is_empty() {
         options.push((value.clone(), format!("{value} (typed)")));
     }
-    choice(ui, label, &tip(key), value, &options);
+    choice(ui, label(key), &tip(key), value, &options);
 }
 
-fn more_ui(ui: &mut Ui, data: &mut DataConfig) {
-    if data.task == Task::Custom {
+fn more_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, data: &mut DataConfig) {
+    let known_task = !matches!(data.task, Task::Lab | Task::Custom | Task::Text);
+    if known_task {
+        let (hint, file) = ("empty: the task's own", &mut data.dev_file);
+        ctx.path(ui, label("data.dev_file"), &tip("data.dev_file"), hint, file, Purpose::DevFile);
+    }
+    if data.task != Task::Lab {
         let formats = [
             (FileFormat::Auto, "By the file's ending"),
             (FileFormat::Tsv, "TSV"),
             (FileFormat::Csv, "CSV"),
             (FileFormat::Jsonl, "JSONL"),
         ];
-        choice(ui, "Format", &tip("data.format"), &mut data.format, &formats);
-        toggle(ui, "The first line names the columns", &tip("data.header"), &mut data.header);
+        choice(ui, label("data.format"), &tip("data.format"), &mut data.format, &formats);
+    }
+    if data.task == Task::Custom {
+        toggle(ui, label("data.header"), &tip("data.header"), &mut data.header);
+    }
+    if data.task == Task::Custom && data.problem == Problem::Classification {
         let mut labels = data.labels.join(", ");
         let hint = "empty: as found, sorted";
-        if labeled::text(ui, "Label names in order", &tip("data.labels"), hint, &mut labels).changed() {
+        if labeled::text(ui, label("data.labels"), &tip("data.labels"), hint, &mut labels).changed() {
             data.labels = split_names(&labels);
         }
     }
     if data.task != Task::Text {
-        choice(ui, "Deciding metric", &tip("data.metric"), &mut data.metric, &METRICS);
+        choice(ui, label("data.metric"), &tip("data.metric"), &mut data.metric, &METRICS);
     }
-    let bad = [(BadRows::Refuse, "Stop and say where"), (BadRows::Skip, "Leave out and list")];
-    choice(ui, "Unusable rows", &tip("data.bad_rows"), &mut data.bad_rows, &bad);
+    if data.task != Task::Lab {
+        let bad = [(BadRows::Refuse, "Stop and say where"), (BadRows::Skip, "Leave out and list")];
+        choice(ui, label("data.bad_rows"), &tip("data.bad_rows"), &mut data.bad_rows, &bad);
+    }
     let rows = 0..=usize::MAX;
-    let (label, key) = ("Most training rows", tip("data.max_train_rows"));
-    number_or(ui, label, &key, "all", &mut data.max_train_rows, rows.clone(), 10.0);
-    number_or(ui, "Most evaluation rows", &tip("data.max_eval_rows"), "all", &mut data.max_eval_rows, rows, 10.0);
+    let (name, tooltip, most) = (label("data.max_train_rows"), tip("data.max_train_rows"), &mut data.max_train_rows);
+    number_or(ui, name, &tooltip, "all", most, rows.clone(), 10.0);
+    let (name, tooltip, most) = (label("data.max_eval_rows"), tip("data.max_eval_rows"), &mut data.max_eval_rows);
+    number_or(ui, name, &tooltip, "all", most, rows, 10.0);
 }
 
 /// Names separated by commas.
@@ -161,30 +232,32 @@ pub fn split_names(text: &str) -> Vec<String> {
 fn texts_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &mut RunConfig) {
     let RunConfig { data, text, .. } = form;
     let hint = "JSONL, JSON, CSV, TSV, XML or plain text; drop it onto the window";
-    ctx.path(ui, "Training file", &tip("data.train_file"), hint, &mut data.train_file, Purpose::TrainFile);
-    if data.train_file.is_empty() {
-        let hint = "instead of files: a directory with train and valid files";
-        ctx.path(ui, "Data directory", &tip("data.path"), hint, &mut data.path, Purpose::DataDir);
-    }
+    ctx.path(ui, label("data.train_file"), &tip("data.train_file"), hint, &mut data.train_file, Purpose::TrainFile);
+    let (hint, path) = ("instead of files: a directory with train and valid files", &mut data.path);
+    ctx.path(ui, label("data.path"), &tip("data.path"), hint, path, Purpose::DataDir);
     eval_file_ui(ctx, ui, data, "empty: a share of the training texts is held out");
-    choice(ui, "Format", &tip("text.format"), &mut text.format, &FORMATS);
+    choice(ui, label("text.format"), &tip("text.format"), &mut text.format, &FORMATS);
     template_ui(ui, &mut text.template);
-    toggle(ui, "Learn the prompts too", &tip("text.learn_prompt"), &mut text.learn_prompt);
+    toggle(ui, label("text.learn_prompt"), &tip("text.learn_prompt"), &mut text.learn_prompt);
 }
 
 /// The fields under *More about the data*.
 fn more_texts_ui(ui: &mut Ui, form: &mut RunConfig) {
     let text = &mut form.text;
+    let hint = "empty: the usual names";
+    if matches!(text.format, TextFormat::Auto | TextFormat::Completion) {
+        let column = &mut text.prompt_column;
+        labeled::text(ui, label("text.prompt_column"), &tip("text.prompt_column"), hint, column);
+    }
     if matches!(text.format, TextFormat::Auto | TextFormat::Completion | TextFormat::Plain) {
-        let hint = "empty: the usual names";
-        labeled::text(ui, "Prompt column", &tip("text.prompt_column"), hint, &mut text.prompt_column);
-        labeled::text(ui, "Completion column", &tip("text.completion_column"), hint, &mut text.completion_column);
+        let column = &mut text.completion_column;
+        labeled::text(ui, label("text.completion_column"), &tip("text.completion_column"), hint, column);
     }
     let ends = [(Truncate::End, "The end"), (Truncate::Start, "The start")];
-    choice(ui, "Cut off of long texts", &tip("text.truncate"), &mut text.truncate, &ends);
-    let (label, key) = ("Tokens a batch", tip("text.max_tokens_per_batch"));
-    number_or(ui, label, &key, "by examples", &mut text.max_tokens_per_batch, 0..=1 << 24, 8.0);
-    labeled::text(ui, "Date in templates", &tip("text.date"), "empty: today", &mut text.date);
+    choice(ui, label("text.truncate"), &tip("text.truncate"), &mut text.truncate, &ends);
+    let (name, key) = (label("text.max_tokens_per_batch"), tip("text.max_tokens_per_batch"));
+    number_or(ui, name, &key, "by examples", &mut text.max_tokens_per_batch, 0..=1 << 24, 8.0);
+    labeled::text(ui, label("text.date"), &tip("text.date"), "empty: today", &mut text.date);
 }
 
 /// The chat template: one of the words, or a file.
@@ -198,7 +271,7 @@ fn template_ui(ui: &mut Ui, template: &mut String) {
     let file = !words.iter().any(|(word, _)| word == template);
     let path = if file { template.clone() } else { "template.jinja".to_owned() };
     options.push((path, "A Jinja file"));
-    choice(ui, "Chat template", &tip("text.template"), template, &options);
+    choice(ui, label("text.template"), &tip("text.template"), template, &options);
     if file {
         labeled::text(ui, "Template file", &tip("text.template"), "path of a Jinja file", template);
     }

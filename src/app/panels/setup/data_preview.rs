@@ -5,7 +5,7 @@ use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
 use crate::app::widgets::listing::{self, Column};
-use crate::config::BadRows;
+use crate::config::{BadRows, Task};
 use crate::format;
 use crate::protocol::{DataPreview, Lengths, SampleRow, SplitPreview};
 use egui::{RichText, Sense, Ui};
@@ -16,12 +16,17 @@ const SKIPPED: usize = 300;
 /// Labels whose counts are drawn.
 const LABELS: usize = 12;
 
-pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize) {
+/// The preview; that of a file which is new here is opened: it shows whether the right columns were guessed.
+pub fn preview_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, max_length: usize, previewed: &mut String) {
     let (loading, hint) = ("Reading and tokenizing the data", "Choose model and data to see a preview.");
     let Some(preview) = ctx.answer(ui, &ctx.session.data, loading, hint) else { return };
     figures_ui(ctx, ui, preview);
     notes_ui(ctx, ui, preview);
-    egui::CollapsingHeader::new("Rows, labels and lengths").show(ui, |ui| {
+    let is_new = ctx.session.form.data.task == Task::Custom && *previewed != preview.train.file;
+    if is_new {
+        previewed.clone_from(&preview.train.file);
+    }
+    egui::CollapsingHeader::new("Rows, labels and lengths").open(is_new.then_some(true)).show(ui, |ui| {
         sample_table(ui, &preview.train);
         ui.add_space(4.0);
         labels_ui(ctx, ui, preview);
@@ -58,7 +63,8 @@ fn notes_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, preview: &DataPreview) {
     if preview.duplicates_in_train > 0 {
         let n = preview.duplicates_in_train;
         let words = if n == 1 { "training row repeats" } else { "training rows repeat" };
-        cards::caption(ui, ctx.theme, format!("{} {words} an earlier one", format::count(n)));
+        let share = format::percent(n as f64 / preview.train.rows.max(1) as f64);
+        cards::caption(ui, ctx.theme, format!("{} {words} an earlier one ({share})", format::count(n)));
     }
     if !preview.skipped.is_empty() {
         let refused = ctx.session.form.data.bad_rows == BadRows::Refuse;

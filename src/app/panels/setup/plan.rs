@@ -10,40 +10,75 @@ use crate::format;
 use crate::protocol::PreflightReport;
 use egui::{RichText, Ui};
 
+/// Height of what the plan says: two lines of figures and a note; more of it is scrolled to.
+const HEIGHT: f32 = 92.0;
+
 /// The pre-flight: reasons that block the start, warnings, and the costs.
 pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
     let session = ctx.session;
-    let problems = session.start_problems();
-    let title = if session.phase.is_active() {
-        "In training; these settings are for the next run"
-    } else if problems.is_empty() && session.preflight.is_pending() {
-        "The plan is being checked"
-    } else if problems.is_empty() {
-        "Ready to start"
+    let (problems, unchecked) = (session.form_problems(), session.unchecked());
+    let active = session.phase.is_active();
+    let (title, color) = if active {
+        ("In training; these settings are for the next run", ctx.theme.muted)
+    } else if !problems.is_empty() {
+        ("Cannot start yet", ctx.theme.warning)
+    } else if unchecked.is_some() {
+        ("The plan is being checked", ctx.theme.muted)
     } else {
-        "Cannot start yet"
+        ("Ready to start", ctx.theme.ok)
     };
-    cards::card(ui, ctx.theme, title, |ui| {
-        if !session.phase.is_active() {
-            for problem in &problems {
-                cards::note(ui, ctx.theme.warning, problem);
-            }
-        }
-        let query = &session.preflight;
-        ctx.error_ui(ui, query);
-        let fresh = session.preflight_version == session.form_version && !query.is_pending();
-        match &query.value {
-            // A plan that failed early knows none of the figures.
-            Some(report) if report.start.total_steps == 0 => {}
-            Some(report) => report_ui(ctx, ui, report, fresh),
-            None if query.is_pending() => cards::loading(ui, "Checking the plan", None),
-            None => {}
-        }
-        ui.horizontal(|ui| {
+    cards::card(ui, ctx.theme, "", |ui| {
+        ui.horizontal_wrapped(|ui| {
             ctx.button(ui, Action::StartRun);
             ctx.button(ui, Action::CheckPlan);
+            ui.label(RichText::new(title).strong().color(color));
+        });
+        egui::ScrollArea::vertical().id_salt("plan").max_height(HEIGHT).min_scrolled_height(HEIGHT).show(ui, |ui| {
+            ui.set_min_height(HEIGHT);
+            body_ui(ctx, ui, &problems, unchecked.filter(|_| !active && problems.is_empty()));
         });
     });
+}
+
+fn body_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, problems: &[String], unchecked: Option<&str>) {
+    let session = ctx.session;
+    if !session.phase.is_active() {
+        for problem in problems {
+            match said_below(ctx, problem) {
+                Some(place) => cards::note(ui, ctx.theme.warning, place),
+                None => cards::note(ui, ctx.theme.warning, problem),
+            }
+        }
+    }
+    if let Some(what) = unchecked {
+        cards::loading(ui, what, None);
+    }
+    let query = &session.preflight;
+    ctx.error_ui(ui, query);
+    let fresh = session.unchecked().is_none();
+    match &query.value {
+        // A plan that failed early knows none of the figures.
+        Some(report) if report.start.total_steps == 0 => {}
+        Some(report) => report_ui(ctx, ui, report, fresh),
+        None => {}
+    }
+}
+
+/// Where the form says the same problem in its place: it is said there in full, and here only that it is.
+fn said_below(ctx: &PanelCtx<'_>, problem: &str) -> Option<&'static str> {
+    let session = ctx.session;
+    let says = |error: &Option<String>| error.as_ref().is_some_and(|error| problem.contains(error.as_str()));
+    let refused = session.data.value.as_ref().is_some_and(|preview| preview.refused)
+        || session.texts.value.as_ref().is_some_and(|preview| preview.refused);
+    if says(&session.model.error) {
+        Some("The model cannot be used; see Model below.")
+    } else if says(&session.data.error) || says(&session.texts.error) {
+        Some("The data cannot be used; see Data below.")
+    } else if refused && problem.contains("cannot be used: ") && problem.contains("line ") {
+        Some("Some rows cannot be used; see Data below.")
+    } else {
+        None
+    }
 }
 
 fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: bool) {
@@ -75,7 +110,8 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: b
         ("Device", start.device.clone(), "Device of the computation"),
     ];
     ui.add_enabled_ui(fresh, |ui| cards::figures(ui, theme, &figures));
-    for warning in &report.warnings {
+    // Warnings of another plan would be about other settings.
+    for warning in report.warnings.iter().filter(|_| fresh) {
         cards::note(ui, theme.warning, warning);
     }
 }

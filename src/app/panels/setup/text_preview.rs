@@ -58,12 +58,13 @@ fn notes_ui(theme: &Theme, ui: &mut Ui, preview: &TextPreview) {
         let words = left_out_text(preview.skipped.len(), preview.refused);
         cards::note(ui, theme.warning, &format!("{words}: {}:{}: {}", first.file, first.line, first.reason));
     }
-    for (n, words) in [
-        (preview.duplicates_in_train, "training texts repeat an earlier one"),
-        (preview.shared_inputs, "evaluation inputs are also inputs of training texts"),
+    for (n, of, words) in [
+        (preview.duplicates_in_train, preview.train.examples, "training texts repeat an earlier one"),
+        (preview.shared_inputs, preview.dev.inputs, "evaluation inputs are also inputs of training texts"),
     ] {
         if n > 0 {
-            cards::caption(ui, theme, format!("{} {words}", format::count(n)));
+            let share = format::percent(n as f64 / of.max(1) as f64);
+            cards::caption(ui, theme, format!("{} {words} ({share})", format::count(n)));
         }
     }
 }

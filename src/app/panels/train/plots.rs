@@ -16,6 +16,11 @@ const SMALL_HEIGHT: f32 = 136.0;
 /// From this width on there are three small plots in a row.
 const THREE_ABREAST: f32 = 980.0;
 
+/// Name of the plot of the deciding metric.
+const METRIC: &str = "metric plot";
+/// Losses, rates, norms and speeds are never negative.
+const LEAST_ZERO: [f64; 2] = [0.0, f64::INFINITY];
+
 /// A small plot: its title, its name, its curve.
 type Small = (String, &'static str, Curve);
 
@@ -38,7 +43,8 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         Curve { dashed: true, ..evaluations },
     ];
     let height = (0.3 * ui.clip_rect().height()).clamp(LOSS_HEIGHT, 2.0 * LOSS_HEIGHT);
-    let options = PlotOptions { height, log: ctx.settings.log_loss, legend: true, ..PlotOptions::default() };
+    let limits = Some(LEAST_ZERO);
+    let options = PlotOptions { height, log: ctx.settings.log_loss, legend: true, limits, ..PlotOptions::default() };
     let marks = curves::marks(run, theme);
     card(ctx, &format!("Loss ({unit})"), "loss plot", &loss, &marks, options, ui);
     let small = small_plots(ctx, run, unit);
@@ -46,7 +52,8 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     for row in small.chunks(abreast) {
         ui.columns(abreast, |columns| {
             for (ui, (title, name, curve)) in columns.iter_mut().zip(row) {
-                let options = PlotOptions { height: SMALL_HEIGHT, ..PlotOptions::default() };
+                let limits = if *name == METRIC { names::metric_limits(run.metric()) } else { LEAST_ZERO };
+                let options = PlotOptions { height: SMALL_HEIGHT, limits: Some(limits), ..PlotOptions::default() };
                 card(ctx, title, name, std::slice::from_ref(curve), &marks, options, ui);
             }
         });
@@ -74,7 +81,7 @@ fn small_plots(ctx: &PanelCtx<'_>, run: &RunView, unit: &str) -> Vec<Small> {
     let series = |series, name, color: usize, smooth| curves::curve(series, name, theme.series(color), smooth);
     let mut small: Vec<Small> = vec![(
         format!("{}, merged", names::metric(run.metric())),
-        "metric plot",
+        METRIC,
         curves::evaluations(run, run.metric(), theme.series(2), |scores| scores.primary),
     )];
     if run.config.mixture.consistency {

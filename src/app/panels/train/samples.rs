@@ -68,6 +68,10 @@ impl SamplesCard {
         let beside = room - besides >= LEAST_SLIDER;
         ui.horizontal(|ui| {
             let name = ui.label("At step");
+            // A slider with one place says nothing.
+            if last == 0 {
+                return self.record_ui(theme, newest, &step_words(newest, planned), beside, ui);
+            }
             if ui.add_enabled(shown > 0, Button::new("◀")).on_hover_text("Earlier").clicked() {
                 index = shown - 1;
             }
@@ -79,14 +83,7 @@ impl SamplesCard {
                 index = shown + 1;
             }
             let record = all.get(index).unwrap_or(newest);
-            let words = match record.step {
-                0 => "before step 1".to_owned(),
-                step => format!("{} of {}", format::count(step), format::count(planned.max(newest.step))),
-            };
-            ui.add_sized([130.0, ui.spacing().interact_size.y], Label::new(RichText::new(words).monospace()));
-            if beside {
-                self.inputs_ui(theme, record, ui);
-            }
+            self.record_ui(theme, record, &step_words(record, planned.max(newest.step)), beside, ui);
         });
         if !beside {
             ui.horizontal_wrapped(|ui| self.inputs_ui(theme, all.get(index).unwrap_or(newest), ui));
@@ -95,6 +92,14 @@ impl SamplesCard {
             self.at = (index < last).then(|| all[index].step);
         }
         all.get(index).unwrap_or(newest)
+    }
+
+    /// The step, and the inputs where they are `beside` it.
+    fn record_ui(&mut self, theme: &Theme, record: &SampleRecord, words: &str, beside: bool, ui: &mut Ui) {
+        ui.add_sized([130.0, ui.spacing().interact_size.y], Label::new(RichText::new(words).monospace()));
+        if beside {
+            self.inputs_ui(theme, record, ui);
+        }
     }
 
     /// Chooses the input, where there are several.
@@ -107,6 +112,14 @@ impl SamplesCard {
             let choice = ui.selectable_value(&mut self.input, number, (number + 1).to_string());
             drop(choice.on_hover_text(&sample.prompt));
         }
+    }
+}
+
+/// The step of a record, of `planned` ones.
+fn step_words(record: &SampleRecord, planned: u64) -> String {
+    match record.step {
+        0 => "before step 1".to_owned(),
+        step => format!("{} of {}", format::count(step), format::count(planned)),
     }
 }
 

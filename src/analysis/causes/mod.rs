@@ -1,0 +1,12 @@
+//! What a random draw causes, from what a run recorded or from losses of single rows; each beside what chance alone gives.
+//!
+//! | what | question | chance |
+//! |---|---|---|
+//! | [`disagreement`] | how much further apart are two passes for each layer in which they drew differently? | standard errors |
+//! | [`consensus`](fn@consensus::consensus) | have the experts of a module become one? | `1/sqrt(M)`: strangers |
+//! | [`pins`] | does it matter which expert runs in a layer? | shuffled experts |
+
+pub mod consensus;
+pub mod disagreement;
+pub mod least_squares;
+pub mod pins;

@@ -1,0 +1,102 @@
+//! What each view shows, in the words of its *What you see here*.
+
+use super::view::View;
+
+/// The text of a view's *What you see here*: two to four sentences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ViewHelp {
+    /// What is drawn, and its units.
+    pub shows: &'static str,
+    /// What would be normal.
+    pub normal: &'static str,
+    /// What to look for.
+    pub look_for: &'static str,
+}
+
+impl ViewHelp {
+    /// The three parts with their headings.
+    pub fn parts(&self) -> [(&'static str, &'static str); 3] {
+        [("Shown", self.shows), ("Normal", self.normal), ("Look for", self.look_for)]
+    }
+}
+
+/// The text of a view.
+pub fn of(view: View) -> ViewHelp {
+    match view {
+        View::Setup => ViewHelp {
+            shows: "Model, data and settings of the next run; lengths are in tokens, rates per step, times are estimates.",
+            normal: "The card at the top says that the run is ready to start, and how long it will take.",
+            look_for: "The data preview: the right column is read, the classes are about even, and few texts are cut off.",
+        },
+        View::Train => ViewHelp {
+            shows: "Each step of the run from left to right: the loss in nats, the evaluations, the learning rate and \
+                    the speed in tokens a second.",
+            normal: "The loss falls fast, then slowly, and single steps jump, because each has another batch and \
+                     another route.",
+            look_for: "An evaluation loss that rises while the training loss still falls: the model learns its rows by \
+                       heart.",
+        },
+        View::Routing => ViewHelp {
+            shows: "Which expert each layer draws in the newest step, in pass A and pass B, and how often each was drawn; \
+                    z-scores are in standard deviations.",
+            normal: "Even counts: with random routing about 95 of 100 z-scores lie between −2 and 2. The draw does not \
+                     depend on the input, so no expert has a subject of its own.",
+            look_for: "Whole rows in strong colours although the routing is random: the draws would not be even.",
+        },
+        View::Experts => ViewHelp {
+            shows: "The weights of the experts of one adapted module: heat maps, a histogram, norms, and how similar \
+                    each pair is (cosine, from −1 to 1).",
+            normal: "Experts of one module have norms of about the same size, and none of them looks special.",
+            look_for: "An expert whose norm or picture differs clearly from the others, or does not change at all.",
+        },
+        View::Compare => ViewHelp {
+            shows: "The scores of the merged model, of random routes, of each single expert and of the ensemble on the same \
+                    evaluation rows, with standard errors.",
+            normal: "All of them lie close together; the merged model keeps the score of the routes at the cost of one.",
+            look_for: "A merged model more than two standard errors below the routes, or scores hardly better than \
+                       always giving the same answer.",
+        },
+        View::Playground => ViewHelp {
+            shows: "One prompt, answered by several variants of a language model side by side; the words that differ \
+                    from the first pane are coloured.",
+            normal: "The base model answers differently from all others; merged model and routes mostly agree.",
+            look_for: "The first word at which two variants part, and how sure each of them was there.",
+        },
+        View::Export => ViewHelp {
+            shows: "Files for other programs, each with a certificate; differences are of logits, sizes in bytes.",
+            normal: "In f32 nothing changes or almost nothing; f16 and bf16 change logits within what is allowed.",
+            look_for: "A certificate that failed, or predictions that changed: choose a finer number format.",
+        },
+        View::Runs => ViewHelp {
+            shows: "Every run in the directory of runs with its status, its best score and its steps; ticked runs are \
+                    drawn over each other below.",
+            normal: "Runs of the same task end close together; another seed alone moves the score a little.",
+            look_for: "Runs that were interrupted: they can be resumed from their last checkpoint.",
+        },
+        View::Models => ViewHelp {
+            shows: "The models on this computer with their sizes, and whether each can be trained here; downloads show \
+                    their progress.",
+            normal: "The list is empty at first: the bundled lab needs no download.",
+            look_for: "The reason beside a model that cannot be used, and its size before it is downloaded.",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_view_has_its_own_text_of_two_to_four_sentences() {
+        let mut seen = std::collections::BTreeSet::new();
+        for view in View::ALL {
+            let text = of(view).parts().map(|(_, text)| text).join(" ");
+            let sentences = text.matches(". ").count() + 1;
+            assert!((2..=4).contains(&sentences), "{view:?} has {sentences} sentences");
+            let words = text.split_whitespace().count();
+            assert!((25..=80).contains(&words), "{view:?} has {words} words");
+            assert!(text.ends_with('.') && !text.contains("  "), "{view:?}: {text}");
+            assert!(seen.insert(text), "{view:?} has the text of another view");
+        }
+    }
+}
