@@ -2,8 +2,8 @@
 //!
 //! `cargo run --features testing --example window_demo -- [--picture FILE] [--view NAME] [--dark | --light] [--size 1280x800]
 //! [--frames N] [--download NAME] [--start] [--pause] [--compare] [--merge] [--export] [--averages] [--rounding]
-//! [--play] [--weights best|last|N] [--guided] [--help-page] [--own-file] [--open-palette] [--steps N] [--set KEY=VALUE]
-//! [--drop FILE] [--zoom X]
+//! [--play] [--weights best|last|N] [--guided] [--help-page] [--own-file] [--queue] [--present] [--script] [--layouts]
+//! [--open-palette] [--steps N] [--set KEY=VALUE] [--drop FILE] [--zoom X]
 //! [--real]`; `--real` trains with the real engine. `RUST_LOG=info` logs the frame times.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
@@ -84,6 +84,15 @@ fn main() {
                 if let Err(err) = keys::set(&mut form, key, value) {
                     eprintln!("{err}");
                 }
+            }
+            "--queue" => {
+                screenshot.actions.extend([Action::AddToQueue, Action::AddToQueue]);
+            }
+            "--present" => screenshot.actions.push(Action::TogglePresenter),
+            "--script" => screenshot.actions.push(Action::ToggleScript),
+            "--layouts" => {
+                screenshot.actions.push(Action::SaveLayout("lecture".to_owned()));
+                screenshot.actions.push(Action::ToggleLayouts);
             }
             "--open-palette" => screenshot.actions.push(Action::TogglePalette),
             "--guided" => guided = true,

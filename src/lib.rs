@@ -18,6 +18,7 @@
 //! | module | what lives there | what it may use |
 //! |---|---|---|
 //! | [`error`], `format`, [`rng`] | the error type; numbers and times as people read them; seeded random streams | nothing of ours |
+//! | [`figure`] | plots and tables as plain data, written as SVG, PNG and CSV | error, format |
 //! | [`atomic`] | files and directories that appear whole or not at all | error |
 //! | [`config`] | settings, their keys, presets | error |
 //! | [`gpu`] | GPUs of any vendor: adapters, memory, kernels in WGSL as launches; knows no tensor and no model | error |
@@ -32,13 +33,14 @@
 //! | [`train`] | the step, the optimizer, the loop; knows no files | config, data, error, eval, mixture, model, nn, records, rng, tensor |
 //! | [`analysis`] | statistics of experts and routes on host data, the verdict on a comparison | config, error, format, records, rng, tensor |
 //! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | atomic, config, data, error, records, tensor |
-//! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, format, mixture, model_store, nn, records, tensor |
-//! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | atomic, config, data, error, eval, gpu, mixture, model, nn, rng, tensor, train |
+//! | [`protocol`] | what window and engine say to each other: plain data, no tensor | analysis, artifact, config, data, error, eval, figure, format, mixture, model_store, nn, records, tensor |
+//! | [`machine`] | devices, processor and memory, estimates of a run's memory, the self-test | atomic, config, data, error, eval, gpu, mixture, model, nn, protocol, rng, tensor, train |
 //! | `bench` | speed and memory of the training step on random weights | config, data, error, gpu, machine, model, nn, rng, tensor, train |
-//! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, atomic, config, data, error, eval, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
+//! | [`workflow`] | use cases without threads, shared by window and command line | analysis, artifact, atomic, config, data, error, eval, figure, format, machine, mixture, model, model_store, nn, protocol, records, rng, tensor, train |
 //! | [`engine`] | threads and channels, nothing else | analysis, artifact, config, error, machine, model, model_store, nn, protocol, records, train, workflow |
 //! | [`cli`] | one file per command | analysis, artifact, bench, config, data, engine, error, eval, format, gpu, machine, mixture, model, model_store, protocol, records, rng, tensor, train, workflow |
-//! | `app` | the window; egui lives here and nowhere else | analysis, config, error, format, protocol |
+//! | `app` | the window; egui lives here and nowhere else | analysis, config, error, figure, format, protocol |
+//! | `window_bench` | the window's frames, opening, and training beside it, measured without a display | analysis, app, artifact, bench, config, engine, error, machine, protocol, records |
 //!
 //! # Invariants
 //!
@@ -70,6 +72,8 @@ pub mod rng;
 
 pub mod config;
 
+pub mod figure;
+
 pub mod gpu;
 pub mod tensor;
 
@@ -99,3 +103,5 @@ pub mod cli;
 
 #[cfg(feature = "gui")]
 pub mod app;
+#[cfg(feature = "gui")]
+pub mod window_bench;

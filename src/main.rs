@@ -21,21 +21,22 @@ fn own_choice_of_gpus() {
 }
 
 #[cfg(not(feature = "gui"))]
-fn window() -> Option<adamix::cli::OpenWindow> {
+fn window() -> Option<adamix::cli::WindowEntry> {
     None
 }
 
 #[cfg(feature = "gui")]
-fn window() -> Option<adamix::cli::OpenWindow> {
+fn window() -> Option<adamix::cli::WindowEntry> {
     use adamix::app::{self, Screenshot, WindowOptions};
     use adamix::engine::handle::EngineHandle;
 
-    Some(|options| {
+    let open: adamix::cli::OpenWindow = |options| {
         let file = options.screenshot;
         let screenshot = options.frames.map(|frames| Screenshot { file, frames, ..Screenshot::default() });
         app::run(
             WindowOptions { open: options.run, guided: true, screenshot, ..WindowOptions::default() },
             EngineHandle::factory(),
         )
-    })
+    };
+    Some(adamix::cli::WindowEntry { open, measure: adamix::window_bench::measure })
 }

@@ -6,4 +6,5 @@ pub mod causes;
 pub mod expert_stats;
 pub mod rounding;
 pub mod routing_stats;
+pub mod run_groups;
 pub mod verdict;

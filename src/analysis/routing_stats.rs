@@ -7,6 +7,7 @@
 
 use crate::config::{MixtureConfig, RoutingPolicy};
 use crate::records::{Pick, Route, SIDES};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Steps of routes that are kept one by one.
@@ -16,7 +17,7 @@ const RECENT: usize = 64;
 pub type Shares = Vec<f32>;
 
 /// One step's draws, reduced.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepRoute {
     /// Steps done when it was drawn.
     pub step: u64,
@@ -43,7 +44,7 @@ impl StepRoute {
 }
 
 /// Which expert runs where, now and so far.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RoutingSnapshot {
     /// Steps done.
     pub step: u64,
@@ -81,7 +82,7 @@ impl RoutingSnapshot {
 }
 
 /// Counts routes as they are drawn.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RouteCounts {
     snapshot: RoutingSnapshot,
     recent: VecDeque<StepRoute>,
@@ -104,40 +105,38 @@ impl RouteCounts {
         if route.sites * SIDES.len() != cells || route.picks.len() != route.passes * cells || cells == 0 {
             return;
         }
-        let mut current = Vec::with_capacity(route.picks.len());
-        for (index, pick) in route.picks.iter().enumerate() {
-            let counts = &mut self.snapshot.counts[index % cells];
-            let mut drawn = vec![0u64; counts.len()];
-            let many = match pick {
-                Pick::One(expert) => std::slice::from_ref(expert),
-                Pick::PerExample(many) | Pick::PerToken(many) => many.as_slice(),
-            };
-            for &expert in many {
-                if let Some(count) = drawn.get_mut(usize::from(expert)) {
-                    *count += 1;
-                }
-            }
-            let all = drawn.iter().sum::<u64>().max(1) as f32;
-            current.push(drawn.iter().map(|&count| count as f32 / all).collect::<Shares>());
-            counts.iter_mut().zip(drawn).for_each(|(sum, count)| *sum += count);
-        }
-        let most = |shares: &Shares| {
-            let best = (1..shares.len()).fold(0, |best, e| if shares[e] > shares[best] { e } else { best });
-            best as u8
-        };
-        let experts = current.iter().map(most).collect();
-        let mixed = route.picks.iter().any(|pick| !matches!(pick, Pick::One(_)));
-        let in_255ths = |share: &f32| (255.0 * share).round() as u8;
-        let shares = if mixed { current.iter().flatten().map(in_255ths).collect() } else { Vec::new() };
         // Of several micro-batches of a step the last one is shown; all are counted.
-        if self.recent.back().is_some_and(|last| last.step == step) {
-            self.recent.pop_back();
+        let full = self.recent.len() >= RECENT;
+        let again = self.recent.back().is_some_and(|last| last.step == step);
+        let old = if again { self.recent.pop_back() } else { None };
+        let old = old.or_else(|| if full { self.recent.pop_front() } else { None });
+        // Millions of routes are counted when a long run is opened: memory is used again, not allocated for each.
+        let StepRoute { experts: mut most, shares: mut in_255ths, .. } = old.unwrap_or_default();
+        most.clear();
+        in_255ths.clear();
+        let mixed = route.picks.iter().any(|pick| !matches!(pick, Pick::One(_)));
+        let current = &mut self.snapshot.current;
+        current.resize_with(route.picks.len(), Shares::new);
+        for (index, (pick, shares)) in route.picks.iter().zip(current).enumerate() {
+            let counts = &mut self.snapshot.counts[index % cells];
+            shares.resize(counts.len(), 0.0);
+            shares.fill(0.0);
+            most.push(count(pick, counts, shares));
+            if mixed {
+                in_255ths.extend(shares.iter().map(|share| (255.0 * share).round() as u8));
+            }
         }
-        self.recent.push_back(StepRoute { step, experts, shares });
-        if self.recent.len() > RECENT {
-            self.recent.pop_front();
-        }
-        (self.snapshot.step, self.snapshot.passes, self.snapshot.current) = (step, route.passes, current);
+        self.recent.push_back(StepRoute { step, experts: most, shares: in_255ths });
+        (self.snapshot.step, self.snapshot.passes) = (step, route.passes);
+    }
+
+    /// Whether these are counts of such routes.
+    pub fn is_of(&self, mixture: &MixtureConfig, sites: &[String]) -> bool {
+        let fresh = Self::new(mixture, sites.to_vec()).snapshot;
+        let own = &self.snapshot;
+        let experts = |counts: &[Vec<u64>]| counts.iter().map(Vec::len).collect::<Vec<_>>();
+        let same = (own.policy, own.experts, &own.sites) == (fresh.policy, fresh.experts, &fresh.sites);
+        same && experts(&own.counts) == experts(&fresh.counts)
     }
 
     /// As it stands.
@@ -148,6 +147,26 @@ impl RouteCounts {
             ..self.snapshot.clone()
         }
     }
+}
+
+/// Counts a pick, and sets the shares (zeros so far) of the experts in it; the expert that ran most.
+fn count(pick: &Pick, counts: &mut [u64], shares: &mut [f32]) -> u8 {
+    let many = match pick {
+        Pick::One(expert) => std::slice::from_ref(expert),
+        Pick::PerExample(many) | Pick::PerToken(many) => many.as_slice(),
+    };
+    for &expert in many {
+        if let Some(count) = counts.get_mut(usize::from(expert)) {
+            *count += 1;
+            shares[usize::from(expert)] += 1.0;
+        }
+    }
+    if let [expert] = many {
+        return if usize::from(*expert) < counts.len() { *expert } else { 0 };
+    }
+    let all = shares.iter().sum::<f32>().max(1.0);
+    shares.iter_mut().for_each(|share| *share /= all);
+    (1..shares.len()).fold(0, |best, e| if shares[e] > shares[best] { e } else { best }) as u8
 }
 
 /// Counts of expected size below this are not judged: the normal distribution does not describe them yet.

@@ -2,12 +2,15 @@
 //!
 //! A panel pushes an [`Action`] into the [`ActionQueue`]; after drawing, `logic` executes them in order.
 
+use super::clock::XAxis;
 use super::files::Purpose;
+use super::run_columns::RunColumn;
 use super::session::{Session, Weights};
 use super::settings::Appearance;
 use super::view::{Page, View};
+use super::widgets::export_menu::SavedFigure;
 use crate::config::{RunConfig, Task};
-use crate::protocol::{ModelQuery, PlayPlan, RequestId, RunPhase, Side, Study, Subject, Writer};
+use crate::protocol::{ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Study, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -31,7 +34,17 @@ pub enum Action {
     /// Show or close what a view shows.
     ToggleExplanation(View),
     ResetLayout,
+    /// Arrangements of the views that were kept under a name.
+    ToggleLayouts,
+    SaveLayout(String),
+    UseLayout(String),
+    DeleteLayout(String),
     StartRun,
+    AddToQueue,
+    RunQueue,
+    ChangeQueue(QueueAsk),
+    /// Whether the next waiting run starts when a run ends.
+    SetQueueOn(bool),
     Pause,
     Resume,
     Step,
@@ -65,7 +78,21 @@ pub enum Action {
     ResumeRun(PathBuf),
     AskDeleteRun(PathBuf),
     DeleteRun(PathBuf),
+    /// Write a run into one file beside its directory.
+    SaveCapsule(PathBuf),
+    /// Show a directory in the desktop's file manager.
+    OpenFolder(PathBuf),
     ToggleOverlay(PathBuf),
+    /// Write a report of a run.
+    ReportRun(PathBuf),
+    /// Name, notes and tags of a run.
+    LabelRun(PathBuf, Box<RunLabel>),
+    /// Sample processor and memory.
+    SetMonitor(bool),
+    /// Ask for attention at the end of a run.
+    SetNotify(bool),
+    /// Columns of the list of runs.
+    SetRunColumns(Vec<RunColumn>),
     UseSettingsOf(PathBuf),
     RefreshModels,
     DownloadModel(String),
@@ -89,6 +116,10 @@ pub enum Action {
     CancelJob,
     /// Copy text to the clipboard.
     Copy(String),
+    /// Save or copy a plot or a table.
+    SaveFigure(Box<SavedFigure>),
+    /// What the x-axis of curves over time counts, and whether it is logarithmic.
+    SetXAxis(XAxis, bool),
     /// Smoothing of the curves: half-life in steps.
     SetSmoothing(f64),
     SetLogLoss(bool),
@@ -98,6 +129,11 @@ pub enum Action {
     ToggleShortcuts,
     ToggleAbout,
     ToggleFullScreen,
+    TogglePresenter,
+    /// Steps a second at most; 0: as many as possible.
+    SetPace(u32),
+    /// This sitting as a script.
+    ToggleScript,
     Quit,
     CheckpointAndQuit,
     QuitNow,
@@ -119,6 +155,8 @@ impl Action {
             Self::TrainLab,
             Self::OwnFile,
             Self::StartRun,
+            Self::AddToQueue,
+            Self::RunQueue,
             Self::Pause,
             Self::Resume,
             Self::Step,
@@ -132,6 +170,7 @@ impl Action {
             Self::Pick(Purpose::TrainFile),
             Self::Pick(Purpose::DevFile),
             Self::Pick(Purpose::Run),
+            Self::Pick(Purpose::Capsule),
             Self::Pick(Purpose::OpenSettings),
             Self::Pick(Purpose::SaveSettings),
             Self::RefreshRuns,
@@ -142,6 +181,9 @@ impl Action {
             Self::SetAppearance(Appearance::Dark),
             Self::SetAppearance(Appearance::System),
             Self::ResetLayout,
+            Self::ToggleLayouts,
+            Self::ToggleScript,
+            Self::TogglePresenter,
             Self::TogglePalette,
             Self::ToggleSettings,
             Self::ToggleShortcuts,
@@ -172,7 +214,18 @@ impl Action {
             Self::ListFolder(_) | Self::Chosen(..) | Self::SetReducedMotion(_) | Self::SetOwnChooser(_) => ("", ""),
             Self::EditForm(_) | Self::ReplaceForm(_) | Self::UsePath(..) | Self::Dropped(_) => ("", ""),
             Self::SetStartPage(_) | Self::ChooseTask(_) | Self::ApplyPreset(_) => ("", ""),
-            Self::FocusExperts(..) | Self::ChooseWeights(_) | Self::SetSmoothing(_) | Self::SetLogLoss(_) => ("", ""),
+            Self::SetQueueOn(_) | Self::SetPace(_) => ("", ""),
+            Self::FocusExperts(..) | Self::ChooseWeights(_) | Self::SetSmoothing(_) => ("", ""),
+            Self::SetLogLoss(_) | Self::SetXAxis(..) => ("", ""),
+            Self::SetMonitor(_) => ("Watch processor and memory", "Samples them once a second while they are seen"),
+            Self::SetNotify(_) => ("Notify", "Asks for attention at the end of a run"),
+            Self::SetRunColumns(_) => ("Columns", "Which columns the list of runs has"),
+            Self::ReportRun(_) => (
+                "Report…",
+                "Writes settings, plots, tables, samples and certificates of this run into one HTML file that needs nothing else",
+            ),
+            Self::LabelRun(..) => ("Name", "Writes name, notes and tags of a run"),
+            Self::SaveFigure(_) => ("Save", "Saves or copies a plot or a table"),
             Self::Show(_) => ("Show", "Brings this view to the front"),
             Self::ShowPage(Page::Start) => ("Start page", "What AdaMix does, and four ways to begin"),
             Self::ShowPage(Page::Help) => ("Help: views and words", "What each view shows, and the glossary"),
@@ -185,6 +238,25 @@ impl Action {
                 ("What you see here", "What this view shows, what is normal, what to look for")
             }
             Self::ResetLayout => ("Reset the arrangement", "Arranges the views as at the first start"),
+            Self::ToggleLayouts => {
+                ("Arrangements…", "Keeps arrangements of the views under names, and brings them back")
+            }
+            Self::SaveLayout(_) => ("Keep this arrangement", "Keeps the arrangement of the views under this name"),
+            Self::UseLayout(_) => ("Take", "Arranges the views like this"),
+            Self::DeleteLayout(_) => ("Delete", "Forgets this arrangement"),
+            Self::AddToQueue => (
+                "Add to queue",
+                "Lets a run with the settings of the Setup view wait for the machine; Runs shows the queue",
+            ),
+            Self::RunQueue => {
+                ("Run the queue", "Starts the first run that waits; the others follow one after the other")
+            }
+            Self::ChangeQueue(ask) => match ask {
+                QueueAsk::Remove(_) => ("Remove", "Removes this run from the queue"),
+                QueueAsk::Move(..) => ("Move", "Moves this run to another place in the queue"),
+                QueueAsk::Retry(_) => ("Try again", "Lets this run wait again"),
+                QueueAsk::List | QueueAsk::Add(_) => ("", ""),
+            },
             Self::StartRun => (
                 "Start",
                 "Begins a new run with the settings of Setup, in a new run directory; no earlier run is continued",
@@ -204,6 +276,8 @@ impl Action {
                 let tooltip = match purpose {
                     Purpose::Model => "Chooses a directory with config.json, model.safetensors and tokenizer.json",
                     Purpose::OpenSettings => "Fills the settings from a run.toml",
+                    Purpose::Capsule => "Opens a run that was written into one file, after verifying it",
+                    Purpose::SaveScript => "Writes the commands of this sitting to a file that a shell runs",
                     Purpose::SaveSettings => "Writes the settings to a file that the command line reads",
                     _ => "Chooses a path; it can also be typed or dropped here",
                 };
@@ -219,6 +293,11 @@ impl Action {
                 ("Delete…", "Deletes this run with its checkpoints and exports, after a confirmation")
             }
             Self::DeleteRun(_) => ("Delete", "Permanently deletes this run with its checkpoints and exports"),
+            Self::SaveCapsule(_) => (
+                "Save as capsule",
+                "Writes settings, curves, routes, log, best and last checkpoint into one file beside the run, to hand it on",
+            ),
+            Self::OpenFolder(_) => ("Open folder", "Shows this directory in the file manager"),
             Self::ToggleOverlay(_) => ("Overlay", "Draws this run's curves beside the others"),
             Self::UseSettingsOf(_) => ("Use its settings", "Copies this run's settings into Setup"),
             Self::RefreshModels => ("Refresh models", "Reads the list of models from disk again"),
@@ -278,6 +357,13 @@ impl Action {
             Self::ToggleShortcuts => ("Keyboard shortcuts", "Lists all keyboard shortcuts"),
             Self::ToggleAbout => ("About AdaMix workbench", "Version and licences"),
             Self::ToggleFullScreen => ("Full screen", "Switches between full screen and a window"),
+            Self::TogglePresenter => (
+                "Presenter mode",
+                "One view large, with the shortcuts below it and a training slow enough to be watched; Esc leaves",
+            ),
+            Self::ToggleScript => {
+                ("This sitting as a script…", "What was done in this window, as commands in order, to copy or to save")
+            }
             Self::Quit => ("Quit", "Closes the window"),
             Self::CheckpointAndQuit => {
                 ("Checkpoint and quit", "Stops at the next step, writes a checkpoint, then closes the window")
@@ -292,6 +378,8 @@ impl Action {
         match self {
             Self::Show(view) => key(CTRL, view.digit()),
             Self::StartRun => key(CTRL, Key::Enter),
+            Self::AddToQueue => key(CTRL.plus(Modifiers::SHIFT), Key::Enter),
+            Self::TogglePresenter => key(CTRL.plus(Modifiers::SHIFT), Key::P),
             Self::Pause | Self::Resume => key(Modifiers::NONE, Key::Space),
             Self::Step => key(Modifiers::NONE, Key::ArrowRight),
             Self::Stop => key(CTRL, Key::Period),
@@ -327,6 +415,14 @@ impl Action {
             Self::StartRun => return session.start_problems().into_iter().next(),
             Self::TrainLab if session.engine_problem().is_some() => return session.engine_problem(),
             Self::TrainLab if phase.is_active() || session.is_starting() => "a run is in training; stop it first",
+            Self::AddToQueue => return session.queue_problems().into_iter().next(),
+            Self::RunQueue if session.engine_problem().is_some() => return session.engine_problem(),
+            Self::RunQueue if phase.is_active() => "a run is in training; the next one follows when it ends",
+            Self::RunQueue if session.queue.value.as_ref().is_none_or(|queue| queue.waiting() == 0) => {
+                "no run is waiting; Add to queue in Setup adds one"
+            }
+            Self::SaveCapsule(_) if session.capsule.is_pending() => "a capsule is being written",
+            Self::Pick(Purpose::SaveScript) if session.sitting.is_empty() => "nothing was done in this window yet",
             Self::DownloadModel(id) => return session.download_problem(id),
             Self::UseModel(id) => return session.stored_model(id)?.problem.clone(),
             Self::Pause if paused => "already paused",
@@ -370,6 +466,9 @@ impl Action {
             Self::ShowLive if session.opened.is_none() || session.live.is_none() => "no other run is opened",
             Self::UndoForm if !session.undo.has_undo(&session.form) => "nothing to undo",
             Self::RedoForm if !session.undo.has_redo(&session.form) => "nothing to redo",
+            Self::ReportRun(_) if session.reporting.is_pending() => "a report is being written",
+            Self::ReportRun(_) if session.dialog_open => "a file dialog is open",
+            Self::SaveFigure(saved) if saved.save_as.is_file() && session.dialog_open => "a file dialog is open",
             Self::Pick(_) if session.dialog_open => "a file dialog is open",
             _ => return None,
         };

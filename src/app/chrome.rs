@@ -12,7 +12,7 @@ use super::theme::Theme;
 use super::view::Page;
 use super::widgets::cards;
 use crate::format;
-use crate::protocol::{LogLevel, RunPhase};
+use crate::protocol::{Environment, LogLevel, RunPhase};
 use egui::{Button, RichText, Ui};
 
 /// Width of a notice in points before it wraps.
@@ -61,10 +61,24 @@ fn run_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
             let room = ui.available_width() - PROGRESS_WIDTH - MENU_WIDTH - back;
             let name = format::ellipsis(&run.name(), (room / LETTER).clamp(8.0, 60.0) as usize);
             ui.label(RichText::new(name).strong()).on_hover_text(run.dir.display().to_string());
+            capsule_ui(ui, ctx, run);
         }
         None if ctx.session.phase == RunPhase::Preparing => drop(ui.label("loading model and data")),
         None => drop(cards::muted(ui, ctx.theme, "no run yet")),
     }
+}
+
+/// That a run was opened from a capsule; nothing for other runs.
+pub fn capsule_ui(ui: &mut Ui, ctx: &PanelCtx<'_>, run: &RunView) {
+    let Some(capsule) = &run.capsule else { return };
+    let Environment { system, device, threads, .. } = &capsule.environment;
+    let tip = format!(
+        "A run in one file; every member was verified when it was opened. It stays as it is.\nWritten by {} on {}\n\
+         Computed on {device}, {threads} threads, {system}",
+        capsule.tool, capsule.created
+    );
+    let left_out: String = capsule.left_out.iter().map(|text| format!("\n{text}")).collect();
+    cards::badge(ui, "capsule, read only", ctx.theme.accent).on_hover_text(tip + &left_out);
 }
 
 /// The run of this window, where another one is on screen.
@@ -97,11 +111,15 @@ fn menu_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
             Action::ShowPage(Page::Start),
             Action::ShowPage(Page::Help),
             Action::Pick(Purpose::Run),
+            Action::Pick(Purpose::Capsule),
             Action::Pick(Purpose::OpenSettings),
             Action::Pick(Purpose::SaveSettings),
             Action::ToggleSettings,
             Action::ToggleShortcuts,
+            Action::ToggleScript,
+            Action::ToggleLayouts,
             Action::ResetLayout,
+            Action::TogglePresenter,
             Action::ToggleFullScreen,
             Action::ToggleAbout,
             Action::Quit,
@@ -154,7 +172,7 @@ pub fn drop_hint_ui(ctx: &egui::Context, theme: &Theme) {
     let layer = egui::LayerId::new(egui::Order::Foreground, egui::Id::unique("drop hint"));
     let (painter, rect) = (ctx.layer_painter(layer), ctx.content_rect());
     painter.rect_filled(rect, 0.0, theme.card.gamma_multiply(0.85));
-    let words = "Drop a model directory, a table (TSV, CSV, JSONL), a run directory or a run.toml";
+    let words = "Drop a model directory, a table (TSV, CSV, JSONL), a run directory, a capsule or a run.toml";
     painter.text(rect.center(), egui::Align2::CENTER_CENTER, words, egui::FontId::proportional(20.0), theme.accent);
 }
 
@@ -181,9 +199,15 @@ impl WorkbenchApp {
                 self.actions.push(action);
             }
         }
-        let away = self.dialog.is_none() && self.layout.page().is_some() && !ctx.text_edit_focused();
-        if away && ctx.input_mut(|input| input.consume_key(egui::Modifiers::NONE, egui::Key::Escape)) {
-            self.actions.push(Action::ClosePage);
+        // Of a page below presenter mode, presenter mode is left first.
+        let escape = |input: &mut egui::InputState| input.consume_key(egui::Modifiers::NONE, egui::Key::Escape);
+        let free = self.dialog.is_none() && !ctx.text_edit_focused();
+        let leave = match self.presenter {
+            Some(_) => Some(Action::TogglePresenter),
+            None => self.layout.page().map(|_| Action::ClosePage),
+        };
+        if let Some(action) = leave.filter(|_| free && ctx.input_mut(escape)) {
+            self.actions.push(action);
         }
         let list = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Slash);
         if ctx.input_mut(|input| input.consume_shortcut(&list)) {

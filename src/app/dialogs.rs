@@ -1,5 +1,8 @@
 //! Dialogs in front of the views: command palette, settings, shortcuts, confirmations.
 
+mod layouts;
+mod script;
+
 use super::actions::Action;
 use super::chooser::{self, Chooser};
 use super::files::Purpose;
@@ -31,6 +34,12 @@ pub enum Dialog {
     Delete(PathBuf),
     /// Confirmation of removing this model.
     RemoveModel(String),
+    /// Arrangements of the views; the name being typed.
+    Layouts {
+        name: String,
+    },
+    /// This sitting as a script; when it was asked for, in seconds since 1970.
+    Script(u64),
     /// What a dropped directory is.
     Dropped(PathBuf),
 }
@@ -58,6 +67,8 @@ pub fn ui(open: &mut Dialog, egui: &Context, ctx: &PanelCtx<'_>, frame_times: &F
             );
             confirm_ui(ui, ctx, Action::RemoveModel(id.clone()), &what, id.clone());
         }),
+        Dialog::Layouts { name } => dialog(egui, "Arrangements of the views", 420.0, |ui| layouts::ui(ui, ctx, name)),
+        Dialog::Script(unix) => dialog(egui, "This sitting as a script", 620.0, |ui| script::ui(ui, ctx, *unix)),
         Dialog::Dropped(path) => dialog(egui, "What is this directory?", 460.0, |ui| dropped_ui(ui, ctx, path)),
     };
     if dismissed {
@@ -154,6 +165,11 @@ fn settings_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
     if labeled::toggle(ui, "Built-in file chooser", tip, &mut own).changed() {
         ctx.push(Action::SetOwnChooser(own));
     }
+    let mut notify = ctx.settings.notify;
+    let tip = "When a run ends and the window is not in front, its title says so and the task bar asks for attention";
+    if labeled::toggle(ui, "Ask for attention when a run ends", tip, &mut notify).changed() {
+        ctx.push(Action::SetNotify(notify));
+    }
     close_button(ui, ctx);
 }
 
@@ -167,7 +183,7 @@ fn shortcuts_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
                 ("Another expert (Experts)", "Alt+Left / Right"),
                 ("This list", "Ctrl+/"),
                 ("Larger, smaller, normal size", "Ctrl + / - / 0"),
-                ("Close a dialog", "Escape"),
+                ("Close a dialog, leave presenter mode, close a page", "Escape"),
             ];
             for (what, keys) in actions.into_iter().chain(others.map(|(what, keys)| (what.into(), keys.into()))) {
                 ui.label(what);

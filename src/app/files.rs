@@ -27,7 +27,13 @@ pub struct Kind {
 
 const TABLES: Kind = Kind { name: "Tables", endings: &["tsv", "csv", "jsonl", "ndjson", "txt"] };
 const RUN_FILES: Kind = Kind { name: "Run files", endings: &["toml"] };
+const CAPSULES: Kind = Kind { name: "Capsules", endings: &["capsule"] };
+const SCRIPTS: Kind = Kind { name: "Scripts", endings: &["sh"] };
 const GGUF: Kind = Kind { name: "Folders and GGUF files", endings: &["gguf"] };
+const PNG: Kind = Kind { name: "PNG pictures", endings: &["png"] };
+const SVG: Kind = Kind { name: "SVG pictures", endings: &["svg"] };
+const CSV: Kind = Kind { name: "CSV tables", endings: &["csv"] };
+const HTML: Kind = Kind { name: "HTML pages", endings: &["html"] };
 const ANY: Kind = Kind { name: "All files", endings: &[] };
 
 impl Kind {
@@ -75,10 +81,16 @@ pub enum Purpose {
     TrainFile,
     DevFile,
     Run,
+    Capsule,
     RunsDir,
     ExportDir,
     OpenSettings,
     SaveSettings,
+    SaveScript,
+    SavePng,
+    SaveSvg,
+    SaveCsv,
+    SaveReport,
 }
 
 impl Purpose {
@@ -90,19 +102,31 @@ impl Purpose {
             Self::TrainFile => ("Choose the training file", "Training file…"),
             Self::DevFile => ("Choose the evaluation file", "Evaluation file…"),
             Self::Run => ("Open a run directory", "Open run…"),
+            Self::Capsule => ("Open a capsule", "Open capsule…"),
             Self::RunsDir => ("Choose the directory of the runs", "Directory of runs…"),
             Self::ExportDir => ("Choose where to export", "Export directory…"),
             Self::OpenSettings => ("Open a run file", "Open run file…"),
             Self::SaveSettings => ("Save the run file", "Save run file…"),
+            Self::SaveScript => ("Save this sitting as a script", "Save this sitting as a script…"),
+            Self::SavePng => ("Save the picture", "Save as PNG…"),
+            Self::SaveSvg => ("Save the picture", "Save as SVG…"),
+            Self::SaveCsv => ("Save the values", "Save as CSV…"),
+            Self::SaveReport => ("Save the report", "Report…"),
         }
+    }
+
+    /// Whether a figure or a report is written, whose name is proposed.
+    pub fn saves_figure(self) -> bool {
+        matches!(self, Self::SavePng | Self::SaveSvg | Self::SaveCsv | Self::SaveReport)
     }
 
     /// Whether a file or a folder is chosen.
     pub fn wants(self) -> Wants {
         match self {
             Self::Model => Wants::Either,
-            Self::TrainFile | Self::DevFile | Self::OpenSettings => Wants::File,
-            Self::SaveSettings => Wants::NewFile,
+            Self::TrainFile | Self::DevFile | Self::Capsule | Self::OpenSettings => Wants::File,
+            Self::SaveSettings | Self::SaveScript => Wants::NewFile,
+            Self::SavePng | Self::SaveSvg | Self::SaveCsv | Self::SaveReport => Wants::NewFile,
             Self::DataDir | Self::Run | Self::RunsDir | Self::ExportDir => Wants::Folder,
         }
     }
@@ -113,6 +137,12 @@ impl Purpose {
             Self::Model => &[GGUF, ANY],
             Self::TrainFile | Self::DevFile => &[TABLES, ANY],
             Self::OpenSettings | Self::SaveSettings => &[RUN_FILES, ANY],
+            Self::Capsule => &[CAPSULES, ANY],
+            Self::SaveScript => &[SCRIPTS, ANY],
+            Self::SavePng => &[PNG, ANY],
+            Self::SaveSvg => &[SVG, ANY],
+            Self::SaveCsv => &[CSV, ANY],
+            Self::SaveReport => &[HTML, ANY],
             Self::DataDir | Self::Run | Self::RunsDir | Self::ExportDir => &[],
         }
     }
@@ -121,6 +151,7 @@ impl Purpose {
     pub fn file_name(self) -> &'static str {
         match self {
             Self::SaveSettings => "run.toml",
+            Self::SaveScript => "adamix-sitting.sh",
             _ => "",
         }
     }
@@ -149,8 +180,10 @@ pub enum FileAnswer {
     Listed(PathBuf, Result<Place, String>),
     /// The beginning of a text file, or why it cannot be read.
     Read(Purpose, PathBuf, Result<String, String>),
-    /// A text file was written, or could not be.
-    Written(PathBuf, Result<(), String>),
+    /// A file was written, or could not be.
+    Written(Purpose, PathBuf, Result<(), String>),
+    /// A directory was shown in the file manager, or could not be.
+    Revealed(PathBuf, Result<(), String>),
 }
 
 /// Asks the user for paths and touches small files; never blocks.
@@ -163,8 +196,10 @@ pub trait FilePicker {
     fn list(&mut self, path: PathBuf);
     /// Reads the first MiB of a text file.
     fn read(&mut self, purpose: Purpose, path: PathBuf);
-    /// Writes a text file.
-    fn write(&mut self, path: PathBuf, text: String);
+    /// Writes a file.
+    fn write(&mut self, purpose: Purpose, path: PathBuf, bytes: Vec<u8>);
+    /// Shows a directory in the desktop's file manager.
+    fn reveal(&mut self, dir: PathBuf);
     /// The next answer, if there is one.
     fn poll(&mut self) -> Option<FileAnswer>;
 }
@@ -202,15 +237,24 @@ impl RfdPicker {
 
 fn ask(purpose: Purpose, start: Option<PathBuf>) -> Option<PathBuf> {
     let mut dialog = rfd::FileDialog::new().set_title(purpose.title());
+    let mut name = purpose.file_name().to_owned();
     if let Some(start) = start {
-        dialog = dialog.set_directory(start);
+        // A figure has a name already.
+        let file = start.file_name().filter(|_| purpose.saves_figure());
+        let dir = if file.is_some() { start.parent() } else { Some(&*start) };
+        if let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) {
+            dialog = dialog.set_directory(dir);
+        }
+        if let Some(file) = file {
+            name = file.to_string_lossy().into_owned();
+        }
     }
     for kind in purpose.kinds() {
         dialog = dialog.add_filter(kind.name, if kind.endings.is_empty() { &["*"] } else { kind.endings });
     }
     match purpose.wants() {
         Wants::File => dialog.pick_file(),
-        Wants::NewFile => dialog.set_file_name(purpose.file_name()).save_file(),
+        Wants::NewFile => dialog.set_file_name(name).save_file(),
         // Desktops have no dialog for either of both.
         Wants::Folder | Wants::Either => dialog.pick_folder(),
     }
@@ -225,6 +269,26 @@ fn desktop_may_have_dialogs() -> bool {
     let socket = || std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).join("bus").exists());
     let path = std::env::var_os("PATH").unwrap_or_default();
     bus || socket() || std::env::split_paths(&path).any(|dir| dir.join("zenity").is_file())
+}
+
+/// Asks the desktop to show a directory.
+fn show_in_file_manager(dir: &Path) -> Result<(), String> {
+    if !dir.is_dir() {
+        return Err("there is no such directory".to_owned());
+    }
+    let program = match std::env::consts::OS {
+        "macos" => "open",
+        "windows" => "explorer",
+        _ => "xdg-open",
+    };
+    let quiet = std::process::Stdio::null;
+    let status = std::process::Command::new(program).arg(dir).stdin(quiet()).stdout(quiet()).stderr(quiet()).status();
+    match status {
+        // The explorer of Windows ends with 1 when it has opened the directory.
+        Ok(status) if status.success() || program == "explorer" => Ok(()),
+        Ok(status) => Err(format!("{program} ended with {status}")),
+        Err(err) => Err(format!("{program} cannot be started ({err})")),
+    }
 }
 
 /// The beginning of a file as text.
@@ -271,10 +335,17 @@ impl FilePicker for RfdPicker {
         });
     }
 
-    fn write(&mut self, path: PathBuf, text: String) {
+    fn write(&mut self, purpose: Purpose, path: PathBuf, bytes: Vec<u8>) {
         self.spawn("adamix-file", move || {
-            let written = std::fs::write(&path, text).map_err(|err| err.to_string());
-            FileAnswer::Written(path, written)
+            let written = std::fs::write(&path, bytes).map_err(|err| err.to_string());
+            FileAnswer::Written(purpose, path, written)
+        });
+    }
+
+    fn reveal(&mut self, dir: PathBuf) {
+        self.spawn("adamix-file", move || {
+            let shown = show_in_file_manager(&dir);
+            FileAnswer::Revealed(dir, shown)
         });
     }
 

@@ -4,6 +4,7 @@
 //! the mean value of its steps, so that the value of a single step stays visible. Smoothing runs over the whole curve,
 //! never over the visible part: the smoothed value at a step is the same at every zoom.
 
+use super::clock::Clock;
 use crate::protocol::decimation::{Bucket, Decimated};
 use crate::protocol::{StepBucket, StepSample};
 
@@ -89,10 +90,14 @@ impl ValueHistory {
     /// Exponentially smoothed curve, `[step, value]`: a step's weight halves every `half_life` steps; 0: the means as they are.
     pub fn smoothed(&self, half_life: f64) -> Vec<[f64; 2]> {
         let (mut sum, mut weight) = (0.0f64, 0.0f64);
+        // Nearly all buckets have as many steps as the one before.
+        let (mut steps, mut keep) = (0, 0.0f64);
         self.finite()
             .map(|bucket| {
-                let steps = f64::from(bucket.n);
-                let keep = if half_life > 0.0 { (-steps / half_life).exp2() } else { 0.0 };
+                if half_life > 0.0 && bucket.n != steps {
+                    steps = bucket.n;
+                    keep = (-f64::from(steps) / half_life).exp2();
+                }
                 sum = sum * keep + f64::from(bucket.mean) * (1.0 - keep);
                 weight = weight * keep + (1.0 - keep);
                 [bucket.x(), sum / weight]
@@ -121,6 +126,8 @@ pub struct History {
     pub grad_norm: ValueHistory,
     /// Tokens a second, both passes counted.
     pub tokens_per_s: ValueHistory,
+    /// Epochs, tokens and time at every step.
+    pub clock: Clock,
     /// The newest step.
     pub last: Option<StepSample>,
     /// Wall-clock seconds of all steps.
@@ -142,6 +149,7 @@ impl History {
             let (n, bad) = if finite { (bucket.n, 0) } else { (0, bucket.n) };
             ValueBucket { first: bucket.min.step, last: bucket.max.step, n, bad, min, max, mean }
         };
+        self.clock.push(bucket);
         self.loss.push(part(|s| s.loss));
         self.task_loss.push(part(|s| s.task_loss));
         self.consistency.push(part(|s| s.consistency_loss));

@@ -94,18 +94,14 @@ struct Draw<'a, 'b> {
 impl Behavior<View> for Draw<'_, '_> {
     fn pane_ui(&mut self, ui: &mut Ui, _tile_id: TileId, view: &mut View) -> UiResponse {
         egui::Frame::new().inner_margin(egui::Margin::symmetric(10, 8)).show(ui, |ui| {
-            let explanation = |ui: &mut Ui| {
-                if !self.ctx.settings.explained.contains(view) {
-                    pages::explanation_ui(self.ctx, *view, ui);
-                }
-            };
-            // Setup scrolls its form by itself, below what stays in place.
+            // Setup scrolls its form by itself, with its explanation, below what stays in place.
             if *view == View::Setup {
-                explanation(ui);
                 return self.panels.ui(*view, self.ctx, ui);
             }
             egui::ScrollArea::vertical().id_salt(*view).auto_shrink(false).show(ui, |ui| {
-                explanation(ui);
+                if !self.ctx.settings.explained.contains(view) {
+                    pages::explanation_ui(self.ctx, *view, ui);
+                }
                 self.panels.ui(*view, self.ctx, ui);
                 follow_focus(ui);
             });

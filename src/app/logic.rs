@@ -1,8 +1,12 @@
 //! What happens between two frames: messages are applied, actions executed. Nothing here blocks.
 
 mod paths;
+mod queue;
+mod runs;
+mod saving;
 mod upkeep;
 
+pub use queue::QueueUpkeep;
 pub use upkeep::Upkeep;
 
 use super::WorkbenchApp;
@@ -10,14 +14,14 @@ use super::actions::Action;
 use super::dialogs::Dialog;
 use super::files::{FileAnswer, Purpose};
 use super::layout::ViewLayout;
+use super::presenter::{self, Presenter};
 use super::query::Query;
 use super::session::{Session, Weights};
+use super::sitting::RunNow;
 use super::view::View;
-use crate::config::{RunConfig, Task};
 use crate::protocol::*;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Time for applying messages before each frame.
 const DRAIN_BUDGET: Duration = Duration::from_millis(4);
@@ -26,13 +30,15 @@ impl WorkbenchApp {
     /// Applies the messages of engine and file dialogs, and does what is due. `now` in seconds.
     pub(super) fn before_frame(&mut self, ctx: &egui::Context, now: f64) {
         self.drain(ctx);
+        self.usual_title(ctx);
         while let Some(answer) = self.picker.poll() {
             self.take_file_answer(answer);
         }
         self.session.dialog_open = self.picker.is_open();
-        if let Some(config) = self.session.borrowed.value.take() {
-            self.use_settings(config, now);
+        if let Some((dir, config)) = self.session.borrowed.value.take() {
+            self.use_settings(&dir, config, now);
         }
+        self.follow_record(ctx);
         self.first_queries();
         self.fill_form(now);
         self.check_form(ctx, now);
@@ -40,6 +46,7 @@ impl WorkbenchApp {
         self.follow_runs(ctx, now);
         self.follow_models(now);
         self.follow_playground();
+        self.follow_queue(ctx, now);
         self.update_watch();
         self.close_requests(ctx);
     }
@@ -57,10 +64,13 @@ impl WorkbenchApp {
             ctx.request_repaint();
         }
         if !had_run && self.session.live.is_some() {
+            self.note_parent();
             self.refresh_runs();
         }
         if was_active && !self.session.phase.is_active() {
             self.refresh_runs();
+            self.queue_after_run();
+            self.ask_for_attention(ctx);
             if self.quit_when_stopped {
                 self.quit_when_stopped = false;
                 self.may_close = true;
@@ -86,11 +96,13 @@ impl WorkbenchApp {
     }
 
     /// Sends a query and notes in the session that it is pending, unless the engine does not take it.
-    fn ask<T>(&mut self, query: fn(&mut Session) -> &mut Query<T>, command: Command) {
+    fn ask<T>(&mut self, query: fn(&mut Session) -> &mut Query<T>, command: Command) -> Option<RequestId> {
         let req = self.session.next_request();
-        if self.send(req, command) {
+        let sent = self.send(req, command);
+        if sent {
             query(&mut self.session).begin(req);
         }
+        sent.then_some(req)
     }
 
     fn control(&self, request: ControlRequest) {
@@ -135,9 +147,15 @@ impl WorkbenchApp {
 
     fn perform(&mut self, action: Action, ctx: &egui::Context, now: f64) {
         match action {
-            Action::Show(view) => self.layout.show(view),
+            Action::Show(view) => {
+                self.layout.show(view);
+                self.presenter.iter_mut().for_each(|presenter| presenter.view = view);
+            }
             Action::ShowPage(page) => {
                 self.dialog = None;
+                if self.presenter.is_some() {
+                    self.toggle_presenter(ctx);
+                }
                 self.layout.show_page(page);
             }
             Action::ClosePage => self.layout.close_page(),
@@ -154,11 +172,31 @@ impl WorkbenchApp {
                     closed.push(view);
                 }
             }
+            Action::ToggleLayouts => self.toggle(Dialog::Layouts { name: String::new() }),
+            Action::SaveLayout(name) => {
+                if let Some(layout) = self.layout.to_json() {
+                    self.settings.layouts.insert(name, layout);
+                }
+            }
+            Action::UseLayout(name) => self.use_layout(&name),
+            Action::DeleteLayout(name) => drop(self.settings.layouts.remove(&name)),
             Action::ResetLayout => self.layout = ViewLayout::default(),
             Action::StartRun => {
                 let config = Box::new(self.session.run_config());
+                self.session.parent_of_live.clone_from(&self.session.form_from);
                 self.train(|run| Command::StartRun { run, config });
             }
+            Action::AddToQueue => {
+                let form = Box::new(self.session.run_config());
+                self.session.queue_on = true;
+                let command = super::commands::add_to_queue(&form);
+                let req = self.ask(|s| &mut s.queue, Command::Queue(QueueAsk::Add(form)));
+                self.session.adding = req;
+                self.note_sent(req, "Added to the queue", command);
+            }
+            Action::RunQueue => (self.session.queue_on, self.session.queue_due) = (true, true),
+            Action::ChangeQueue(ask) => self.ask_queue(ask),
+            Action::SetQueueOn(on) => self.session.queue_on = on,
             Action::Pause => self.hold(ControlRequest::Pause),
             Action::Resume => self.hold(ControlRequest::Resume),
             Action::Step => self.control(ControlRequest::Step),
@@ -187,7 +225,18 @@ impl WorkbenchApp {
                 self.open_run(dir);
             }
             Action::ShowLive => self.session.show_opened(None),
-            Action::ResumeRun(dir) => self.train(|run| Command::ResumeRun { run, dir }),
+            Action::ResumeRun(dir) => {
+                self.session.sitting.resumes(dir.clone());
+                // It goes on; it is made from nothing else.
+                self.session.parent_of_live = None;
+                self.train(|run| Command::ResumeRun { run, dir });
+            }
+            Action::SaveCapsule(dir) => {
+                let command = super::commands::capsule(&super::commands::path(&dir));
+                let req = self.ask(|s| &mut s.capsule, Command::SaveCapsule { dir, file: None });
+                self.note_sent(req, "Saved as a capsule", command);
+            }
+            Action::OpenFolder(dir) => self.picker.reveal(dir),
             Action::AskDeleteRun(dir) => self.dialog = Some(Dialog::Delete(dir)),
             Action::DeleteRun(dir) => {
                 self.dialog = None;
@@ -198,6 +247,11 @@ impl WorkbenchApp {
                     self.read_overlay(dir);
                 }
             }
+            Action::ReportRun(dir) => self.ask_report_place(dir),
+            Action::LabelRun(dir, label) => drop(self.ask(|s| &mut s.labelling, Command::LabelRun { dir, label })),
+            Action::SetMonitor(on) => self.settings.monitor = on,
+            Action::SetNotify(on) => self.settings.notify = on,
+            Action::SetRunColumns(columns) => self.settings.run_columns = columns,
             Action::UseSettingsOf(dir) => self.use_settings_of(&dir, now),
             Action::RefreshModels => self.refresh_models(),
             Action::DownloadModel(id) => self.download_model(&id),
@@ -214,7 +268,11 @@ impl WorkbenchApp {
                 self.session.writing.clear();
                 self.session.branches.clear();
                 self.session.play_writer = Some(writer.clone());
-                self.ask(|s| &mut s.play, Command::Play { writer, plan });
+                let sent = Command::Play { writer: writer.clone(), plan: plan.clone() };
+                if let Some(req) = self.ask(|s| &mut s.play, sent) {
+                    let run = self.run_now();
+                    self.session.sitting.played(req, &writer, &plan, run.as_ref());
+                }
             }
             Action::Branch(plan) => {
                 self.session.writing.clear();
@@ -234,6 +292,8 @@ impl WorkbenchApp {
                 ctx.copy_text(text);
                 self.session.notify(LogLevel::Info, "copied");
             }
+            Action::SaveFigure(saved) => self.save_figure(*saved, ctx),
+            Action::SetXAxis(axis, log) => (self.settings.x_axis, self.settings.log_x) = (axis, log),
             Action::SetSmoothing(half_life) => self.settings.smoothing = half_life,
             Action::SetLogLoss(log) => self.settings.log_loss = log,
             Action::SetAppearance(appearance) => {
@@ -248,6 +308,12 @@ impl WorkbenchApp {
                 let full = ctx.input(|input| input.viewport().fullscreen.unwrap_or(false));
                 ctx.send_viewport_cmd(egui::ViewportCommand::Fullscreen(!full));
             }
+            Action::TogglePresenter => self.toggle_presenter(ctx),
+            Action::SetPace(pace) => {
+                self.presenter.iter_mut().for_each(|presenter| presenter.pace = pace);
+                self.control(ControlRequest::Pace(pace));
+            }
+            Action::ToggleScript => self.toggle(Dialog::Script(unix_now())),
             Action::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
             Action::CheckpointAndQuit => {
                 self.quit_when_stopped = true;
@@ -260,26 +326,6 @@ impl WorkbenchApp {
             }
             Action::CloseDialog => self.dialog = None,
         }
-    }
-
-    /// Starts the bundled lab; where the runs are and what computes stay as they are.
-    fn train_lab(&mut self, now: f64) {
-        let mut lab = super::first_form();
-        lab.runs_dir.clone_from(&self.session.form.runs_dir);
-        let (model, current) = (&mut lab.model, &self.session.form.model);
-        (model.device, model.dtype, model.threads) = (current.device, current.dtype, current.threads);
-        self.session.edit_form(lab, now);
-        let config = Box::new(self.session.form.clone());
-        self.train(|run| Command::StartRun { run, config });
-    }
-
-    /// Setup for the user's own table, and the question for it.
-    fn own_file(&mut self, now: f64) {
-        let mut form = self.session.form.clone();
-        form.data.task = Task::Custom;
-        self.session.edit_form(form, now);
-        self.layout.show(View::Setup);
-        self.pick(Purpose::TrainFile);
     }
 
     fn hold(&mut self, request: ControlRequest) {
@@ -298,9 +344,9 @@ impl WorkbenchApp {
     }
 
     fn query(&mut self, subject: Subject, query: ModelQuery) {
-        let asked = query.clone();
+        let (about, asked) = (subject.clone(), query.clone());
         let command = Command::Query { subject, query };
-        match asked {
+        let req = match &asked {
             ModelQuery::Compare { .. } => self.ask(|s| &mut s.compare, command),
             ModelQuery::Merge(_) => self.ask(|s| &mut s.merge, command),
             ModelQuery::Export(_) => self.ask(|s| &mut s.export, command),
@@ -309,51 +355,50 @@ impl WorkbenchApp {
             ModelQuery::Study(Study::Averages) => self.ask(|s| &mut s.averages, command),
             ModelQuery::Study(Study::Rounding(_)) => self.ask(|s| &mut s.rounding, command),
             ModelQuery::Inspect { site, side } => {
-                self.session.focus = (site, Some(side));
-                self.ask(|s| &mut s.inspect, command);
+                self.session.focus = (*site, Some(*side));
+                self.ask(|s| &mut s.inspect, command)
             }
             ModelQuery::Try(_) => self.ask(|s| &mut s.try_it, command),
             ModelQuery::TryWords(_) => self.ask(|s| &mut s.try_words, command),
+        };
+        if let Some((req, run)) = req.zip(self.run_now()) {
+            self.session.sitting.asked(req, &about, &asked, &run);
         }
     }
 
-    /// Starts or resumes a run and shows it.
-    fn train(&mut self, command: impl FnOnce(RunId) -> Command) {
-        let (req, run) = (self.session.next_request(), self.session.next_run());
-        if self.send(req, command(run)) {
-            self.session.begin_run(req, run);
-            self.layout.show(View::Train);
+    /// The shown run, for the script of this sitting.
+    fn run_now(&self) -> Option<RunNow> {
+        let (run, weights) = (self.session.shown()?, self.session.weights_of_shown());
+        Some(RunNow { dir: run.dir.clone(), config: run.config.clone(), weights })
+    }
+
+    /// Notes a request with its command in the script of this sitting.
+    fn note_sent(&mut self, req: Option<RequestId>, comment: &str, command: String) {
+        if let Some(req) = req {
+            self.session.sitting.sent(req, comment, command);
         }
     }
 
-    fn open_run(&mut self, dir: PathBuf) {
-        if self.session.is_live(&dir) {
-            self.session.show_opened(None);
-        } else {
-            self.ask(|s| &mut s.opening, Command::OpenRun(dir));
+    fn toggle_presenter(&mut self, ctx: &egui::Context) {
+        if self.presenter.take().is_some() {
+            ctx.set_zoom_factor(self.settings.zoom);
+            return self.control(ControlRequest::Pace(0));
         }
+        let of_a_run = |view: &View| !matches!(view, View::Setup | View::Runs | View::Models);
+        let shown = View::ALL.into_iter().filter(of_a_run).find(|view| self.layout.is_visible(*view));
+        self.presenter = Some(Presenter { view: shown.unwrap_or(View::Train), pace: 0 });
+        ctx.set_zoom_factor(self.settings.zoom * presenter::SCALE);
     }
 
-    fn read_overlay(&mut self, dir: PathBuf) {
-        let req = self.session.next_request();
-        if self.send(req, Command::OpenRun(dir.clone())) {
-            self.session.overlays.entry(dir).or_default().begin(req);
+    fn use_layout(&mut self, name: &str) {
+        match self.settings.layouts.get(name).and_then(|text| ViewLayout::from_json(text)) {
+            Some(layout) => self.layout = layout,
+            None => {
+                let text = format!("the arrangement {name:?} is of another version and cannot be taken; delete it");
+                self.session.notify(LogLevel::Warning, text);
+            }
         }
-    }
-
-    fn use_settings_of(&mut self, dir: &Path, now: f64) {
-        match self.session.shown().filter(|run| run.dir == dir).map(|run| run.config.clone()) {
-            Some(config) => self.use_settings(config, now),
-            // A run that is not on screen is read first.
-            None => self.ask(|s| &mut s.borrowed, Command::OpenRun(dir.to_owned())),
-        }
-    }
-
-    fn use_settings(&mut self, mut config: RunConfig, now: f64) {
-        // A run's name is its directory's: the next run needs a fresh one.
-        config.name.clear();
-        self.session.replace_form(config, now);
-        self.layout.show(View::Setup);
+        self.dialog = None;
     }
 
     fn download_model(&mut self, name: &str) {
@@ -377,4 +422,9 @@ impl WorkbenchApp {
             self.dialog.as_ref().is_some_and(|open| std::mem::discriminant(open) == std::mem::discriminant(&dialog));
         self.dialog = if same { None } else { Some(dialog) };
     }
+}
+
+/// Seconds since 1970.
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

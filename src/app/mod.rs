@@ -6,8 +6,10 @@
 
 pub mod actions;
 pub mod chooser;
+pub mod commands;
 pub mod files;
 pub mod glossary;
+pub mod headless;
 pub mod history;
 pub mod pages;
 pub mod panel_ctx;
@@ -15,11 +17,13 @@ pub mod panels;
 pub mod run_view;
 pub mod session;
 pub mod settings;
+pub mod sitting;
 pub mod theme;
 pub mod view;
 pub mod view_help;
 
 mod chrome;
+mod clock;
 mod curves;
 mod dialogs;
 mod fields;
@@ -29,11 +33,15 @@ mod layout;
 mod logic;
 mod names;
 mod phases;
+mod presenter;
 mod query;
+mod run_columns;
 mod run_state;
 mod screenshot;
+mod tables;
 mod weights_line;
 mod widgets;
+mod x_axis;
 
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
@@ -43,9 +51,10 @@ use dialogs::Dialog;
 use files::{FilePicker, RfdPicker};
 use frame_times::FrameTimes;
 use layout::ViewLayout;
-use logic::Upkeep;
+use logic::{QueueUpkeep, Upkeep};
 use panel_ctx::PanelCtx;
 use panels::Panels;
+use presenter::Presenter;
 pub use screenshot::Screenshot;
 use screenshot::{ScreenshotTaker, WINDOW_SIZE};
 use session::{EngineState, Session};
@@ -154,10 +163,18 @@ pub struct WorkbenchApp {
     pub dialog: Option<Dialog>,
     toasts: egui_notify::Toasts,
     watch: Watch,
+    /// The title says that a run has ended.
+    titled: bool,
+    /// A run whose report waits for its place.
+    report_of: Option<PathBuf>,
+    /// A figure that waits for its values or its place.
+    saving: Option<widgets::export_menu::SavedFigure>,
     open_at_start: Option<PathBuf>,
     screenshot: ScreenshotTaker,
     frame_times: FrameTimes,
     upkeep: Upkeep,
+    queue_upkeep: QueueUpkeep,
+    presenter: Option<Presenter>,
     /// The size of the screen was checked.
     sized: bool,
     /// The desktop has no file dialogs: the window's own chooser opens instead.
@@ -211,10 +228,15 @@ impl WorkbenchApp {
                 .with_anchor(egui_notify::Anchor::BottomRight)
                 .with_margin(egui::vec2(12.0, 36.0)),
             watch: Watch::default(),
+            titled: false,
+            saving: None,
+            report_of: None,
             open_at_start: options.open,
             screenshot: ScreenshotTaker::new(options.screenshot),
             frame_times: FrameTimes::default(),
             upkeep: Upkeep::default(),
+            queue_upkeep: QueueUpkeep::default(),
+            presenter: None,
             sized: false,
             no_desktop_dialogs: false,
             quit_when_stopped: false,
@@ -235,36 +257,57 @@ impl WorkbenchApp {
     }
 }
 
-impl eframe::App for WorkbenchApp {
-    fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
+impl WorkbenchApp {
+    /// What happens before a frame is drawn: messages, shortcuts, dropped files.
+    fn begin_frame(&mut self, ctx: &egui::Context) {
         self.frame_times.begin();
         let now = ctx.input(|input| input.time);
         self.session.now = now;
-        self.settings.zoom = ctx.zoom_factor();
+        self.settings.zoom = ctx.zoom_factor() / if self.presenter.is_some() { presenter::SCALE } else { 1.0 };
         self.fit_screen(ctx);
         self.before_frame(ctx, now);
         self.shortcuts(ctx);
         self.take_drops(ctx);
     }
 
-    fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
+    /// Draws a frame, then executes what the user asked for. `whole_before`: seconds of the frame before, with drawing.
+    fn draw(&mut self, ui: &mut egui::Ui, whole_before: Option<f32>) {
         let ctx = ui.ctx().clone();
         let theme = Theme::new(ui.visuals().dark_mode);
         let now = ctx.input(|input| input.time);
         let panel_ctx =
             PanelCtx { session: &self.session, settings: &self.settings, actions: &self.actions, theme: &theme };
-        chrome::top_ui(ui, &panel_ctx);
-        chrome::bottom_ui(ui, &panel_ctx);
-        let ground = egui::Frame::new().fill(ui.visuals().panel_fill);
-        egui::CentralPanel::no_frame().frame(ground).show(ui, |ui| self.layout.ui(ui, &mut self.panels, &panel_ctx));
+        if let Some(presenter) = self.presenter {
+            presenter::ui(presenter, &mut self.panels, &panel_ctx, ui);
+        } else {
+            chrome::top_ui(ui, &panel_ctx);
+            chrome::bottom_ui(ui, &panel_ctx);
+            let ground = egui::Frame::new().fill(ui.visuals().panel_fill);
+            egui::CentralPanel::no_frame()
+                .frame(ground)
+                .show(ui, |ui| self.layout.ui(ui, &mut self.panels, &panel_ctx));
+        }
         if let Some(dialog) = &mut self.dialog {
             dialogs::ui(dialog, &ctx, &panel_ctx, &self.frame_times);
         }
         chrome::drop_hint_ui(&ctx, &theme);
         self.toasts_ui(&ctx, &theme);
+        for saved in widgets::export_menu::take(&ctx) {
+            self.actions.push(actions::Action::SaveFigure(Box::new(saved)));
+        }
         self.screenshot.after_frame(&ctx, &self.actions);
         self.execute(&ctx, now);
-        self.frame_times.laid_out(now, frame.info().cpu_usage);
+        self.frame_times.laid_out(now, whole_before);
+    }
+}
+
+impl eframe::App for WorkbenchApp {
+    fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
+        self.begin_frame(ctx);
+    }
+
+    fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
+        self.draw(ui, frame.info().cpu_usage);
     }
 
     fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {

@@ -99,17 +99,6 @@ pub fn side_in_words(kind: MixtureKind, side: Side) -> &'static str {
     }
 }
 
-/// The smallest and the largest value that a metric can have.
-pub fn metric_limits(metric: &str) -> [f64; 2] {
-    match metric {
-        "accuracy" | "f1" | "token_accuracy" => [0.0, 1.0],
-        "matthews" | "pearson" | "spearman" => [-1.0, 1.0],
-        "perplexity" => [1.0, f64::INFINITY],
-        // Cross-entropy and squared error.
-        _ => [0.0, f64::INFINITY],
-    }
-}
-
 /// `base` to the power of `exponent`, as it is written by hand: `4²⁸`.
 pub fn power(base: usize, exponent: usize) -> String {
     format!("{base}{}", superscript(exponent))

@@ -1,6 +1,7 @@
 //! What every panel gets to draw with, and what the panels about a run share.
 
 use super::actions::{Action, ActionQueue};
+use super::commands::{self, path, quoted};
 use super::files::Purpose;
 use super::query::{JobProgress, Query};
 use super::run_state;
@@ -12,7 +13,7 @@ use super::view::Page;
 use super::widgets::{cards, labeled};
 use crate::config::Method;
 use crate::format;
-use crate::protocol::RunPhase;
+use crate::protocol::{RunPhase, Subject, Writer};
 use egui::{Button, Response, RichText, Ui};
 
 /// What a panel gets: everything it reads, and the queue for actions.
@@ -60,10 +61,22 @@ impl PanelCtx<'_> {
     /// A button that asks the engine for `query`'s answer, its progress while it is pending, and its error.
     pub fn job_ui<T>(&self, ui: &mut Ui, action: Action, query: &Query<T>, loading: &str) {
         ui.horizontal_wrapped(|ui| {
+            let same = action.clone();
             self.button(ui, action);
+            self.command_button(ui, &same);
             self.pending_ui(ui, query, loading);
         });
         self.error_ui(ui, query);
+    }
+    /// A small button that copies the command of an action and shows it as its tooltip; nothing where it has none.
+    pub fn command_button(&self, ui: &mut Ui, action: &Action) {
+        let Some(command) = command_of(action, self.session) else { return };
+        let response = ui.add(Button::new(RichText::new(">_").monospace().small()).small());
+        let response = response.on_hover_text(format!("Copies the same as a command:\n{command}"));
+        if response.clicked() {
+            self.push(Action::Copy(command));
+        }
+        response.accessible_name(format!("Copy the command of {}", action.text()));
     }
     /// Why nothing has arrived from a run in training yet; `text` where there is no special reason.
     pub fn waiting_text(&self, text: &'static str) -> &'static str {
@@ -152,6 +165,29 @@ impl PanelCtx<'_> {
     }
 }
 
+/// The command of an action; nothing where it has none, concerns no run, or is about weights that are in no checkpoint.
+fn command_of(action: &Action, session: &Session) -> Option<String> {
+    let at = |subject: &Subject| {
+        let dir = match subject {
+            Subject::Live => &session.shown()?.dir,
+            Subject::Saved { dir, .. } => dir,
+        };
+        Some(commands::at(&path(dir), session.command_checkpoint(subject)?))
+    };
+    match action {
+        Action::StartRun => Some(commands::train(&session.run_config())),
+        Action::AddToQueue => Some(commands::add_to_queue(&session.run_config())),
+        Action::RunQueue => Some("adamix queue run".to_owned()),
+        Action::ResumeRun(dir) => Some(commands::resume(&path(dir))),
+        Action::SaveCapsule(dir) => Some(commands::capsule(&path(dir))),
+        Action::DownloadModel(id) => Some(format!("adamix models download {}", quoted(id.trim()))),
+        Action::Query(subject, asked) => commands::query(&at(subject)?, asked, &session.shown()?.config),
+        Action::Play(Writer::Model(model), plan) => Some(commands::play_model(model, plan)?.join("\n")),
+        Action::Play(Writer::Run(subject), plan) => Some(commands::play_run(&at(subject)?, plan)?.join("\n")),
+        _ => None,
+    }
+}
+
 /// The shown run, which the toolbar names; where there is none, `title` and `hint` are shown.
 pub fn shown_run<'a>(ctx: &PanelCtx<'a>, ui: &mut Ui, title: &str, hint: &str) -> Option<&'a RunView> {
     if let Some(run) = ctx.session.shown() {
@@ -202,16 +238,4 @@ pub fn mixture_run<'a>(ctx: &PanelCtx<'a>, ui: &mut Ui, title: &str, hint: &str)
     let hint = "This run trains without a mixture, so there are no experts. Choose the method AdaMix in Setup.";
     cards::empty(ui, ctx.theme, "No mixture in this run", hint, |_| {});
     None
-}
-
-/// The name of the shown run where it was opened from disk, and a button back to the run in the engine.
-pub fn opened_note_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
-    let Some(run) = &ctx.session.opened else { return };
-    ui.horizontal_wrapped(|ui| {
-        cards::badge(ui, "from disk", ctx.theme.muted);
-        ui.strong(run.name()).on_hover_text(run.dir.display().to_string());
-        if ctx.session.live.is_some() {
-            ctx.button(ui, Action::ShowLive);
-        }
-    });
 }

@@ -1,5 +1,6 @@
 //! What the run on screen is doing, in the same words in the toolbar and in the views.
 
+use super::run_columns;
 use super::run_view::RunView;
 use super::session::Session;
 use super::theme::Theme;
@@ -17,14 +18,13 @@ pub fn describe(session: &Session, theme: &Theme) -> (String, Color32) {
 
 /// The state of a run on disk, and its colour.
 pub fn status_label(status: RunStatus, theme: &Theme) -> (&'static str, Color32) {
-    match status {
-        RunStatus::Running => ("running", theme.accent),
-        RunStatus::Finished => ("finished", theme.ok),
-        RunStatus::Stopped => ("stopped", theme.warning),
-        RunStatus::Interrupted => ("interrupted", theme.warning),
-        RunStatus::Diverged => ("diverged", theme.error),
-        RunStatus::Damaged => ("damaged", theme.error),
-    }
+    let color = match status {
+        RunStatus::Running => theme.accent,
+        RunStatus::Finished => theme.ok,
+        RunStatus::Stopped | RunStatus::Interrupted => theme.warning,
+        RunStatus::Diverged | RunStatus::Damaged => theme.error,
+    };
+    (run_columns::status(status), color)
 }
 
 fn at(what: &str, step: u64) -> String {

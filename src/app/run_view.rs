@@ -11,6 +11,9 @@ const DISTANCES: usize = 512;
 /// Steps whose samples are kept; beyond it every second one is dropped.
 const SAMPLES: usize = 512;
 
+/// Evaluations kept; beyond it every second one is dropped, but for the best and the last.
+const EVALUATIONS: usize = 2048;
+
 /// The data of one run.
 #[expect(missing_docs, reason = "the names say what is not explained")]
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,8 @@ pub struct RunView {
     pub log: Vec<String>,
     /// Status of its directory (opened runs).
     pub status: Option<RunStatus>,
+    /// The capsule that it was opened from; nothing can be written into it.
+    pub capsule: Option<Box<Capsule>>,
 }
 
 impl RunView {
@@ -70,6 +75,7 @@ impl RunView {
             status: Some(detail.summary.status),
             resumed: detail.resumed,
             resumable: detail.summary.resumable,
+            capsule: detail.capsule,
             ..Self::default()
         };
         detail.history.iter().for_each(|bucket| view.history.push(bucket));
@@ -122,6 +128,19 @@ impl RunView {
         self.samples.retain(|old| old.step != record.step);
         self.samples.push(record);
         thin(&mut self.samples, SAMPLES, true);
+    }
+
+    /// Adds an evaluation. Beyond the limit every second one is dropped, but for the best and the last.
+    pub fn push_evaluation(&mut self, record: EvalRecord) {
+        self.evals.push(record);
+        if self.evals.len() > EVALUATIONS {
+            let (best, last) = (self.best_eval().map(|eval| eval.step), self.evals.len());
+            let mut n = 0;
+            self.evals.retain(|eval| {
+                n += 1;
+                n % 2 == 1 || n == last || Some(eval.step) == best
+            });
+        }
     }
 
     /// Adds a distance sample. Beyond the limit every second one is dropped.

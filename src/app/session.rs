@@ -9,10 +9,11 @@ pub use form::FormMemory;
 pub use models::Download;
 pub use weights::Weights;
 
-use super::fields::in_fields;
 use super::query::{AnyQuery, JobProgress, Query};
 use super::run_view::RunView;
+use super::sitting::Sitting;
 use crate::config::{RunConfig, fitting};
+use crate::figure::Table;
 use crate::protocol::*;
 use egui::util::undoer::{self, Undoer};
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 /// Log lines kept.
 const LOG_LINES: usize = 2000;
+/// Samples of the computer kept: ten minutes.
+const MACHINE_SAMPLES: usize = 600;
 /// Scored merges kept.
 const TRIED: usize = 100;
 /// What-if answers kept.
@@ -127,8 +130,27 @@ pub struct Session {
     pub rounding: Query<RoundingReport>,
     /// Experts of an opened run.
     pub inspect: Query<ExpertSnapshot>,
+    /// A part of the records of some runs, for a file or the clipboard.
+    pub record: Query<Table>,
     pub opening: Query<PathBuf>,
     pub deleting: Query<PathBuf>,
+    /// The runs that wait.
+    pub queue: Query<QueueState>,
+    /// Whether the next of them starts when a run ends.
+    pub queue_on: bool,
+    /// The next of them is to start now; `logic` does it.
+    pub queue_due: bool,
+    /// A run that is written into one file.
+    pub capsule: Query<PathBuf>,
+    /// What was done in this window.
+    pub sitting: Sitting,
+    pub labelling: Query<PathBuf>,
+    /// The file of a report.
+    pub reporting: Query<PathBuf>,
+    /// Name of the run whose settings are in the form.
+    pub form_from: Option<String>,
+    /// The run that the one being started was made from; `logic` writes it down when there is a directory.
+    pub parent_of_live: Option<String>,
     pub models: Query<CacheInfo>,
     /// Downloads in progress, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,
@@ -137,6 +159,8 @@ pub struct Session {
     pub focus: (usize, Option<Side>),
     /// The weights that the views of the shown run are about; absent: not chosen.
     chosen_weights: Option<Weights>,
+    /// How busy the computer was, once a second, oldest first.
+    pub machine: VecDeque<MachineSample>,
     /// Whether a file dialog is open.
     pub dialog_open: bool,
     /// The log, oldest first.
@@ -148,7 +172,7 @@ pub struct Session {
     /// Time of this frame, in seconds.
     pub now: f64,
     /// The settings of a run that were asked for; `logic` copies them into the form.
-    pub borrowed: Query<RunConfig>,
+    pub borrowed: Query<(PathBuf, RunConfig)>,
     /// Something on disk has changed since `models` was read; `logic` reads it again.
     pub models_outdated: bool,
     /// The form's model was downloaded since the form was checked; `logic` checks it again.
@@ -160,6 +184,8 @@ pub struct Session {
     live_id: RunId,
     last_run: RunId,
     starting: Option<RequestId>,
+    /// The request that adds a run to the queue.
+    pub(super) adding: Option<RequestId>,
     waiting_since: Option<RunPhase>,
     next_id: u64,
 }
@@ -179,7 +205,7 @@ enum QueryClass {
 type QueryRow = (&'static str, QueryClass, fn(&Session) -> &dyn AnyQuery, fn(&mut Session) -> &mut dyn AnyQuery);
 
 /// Every query of the session but the overlaid runs; the status bar shows the first one that is pending.
-static QUERIES: [QueryRow; 24] = [
+static QUERIES: [QueryRow; 29] = [
     ("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
     ("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
     ("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
@@ -189,6 +215,7 @@ static QUERIES: [QueryRow; 24] = [
     ("Averaging the experts", QueryClass::Run, |s| &s.averages, |s| &mut s.averages),
     ("Rounding weights", QueryClass::Run, |s| &s.rounding, |s| &mut s.rounding),
     ("Reading the experts", QueryClass::Run, |s| &s.inspect, |s| &mut s.inspect),
+    ("Reading the record", QueryClass::Disk, |s| &s.record, |s| &mut s.record),
     ("Writing an answer", QueryClass::Run, |s| &s.branch, |s| &mut s.branch),
     ("", QueryClass::Form, |s| &s.prompts, |s| &mut s.prompts),
     // Asked with every key: no line in the status bar.
@@ -202,9 +229,13 @@ static QUERIES: [QueryRow; 24] = [
     ("Reading the model", QueryClass::Form, |s| &s.model, |s| &mut s.model),
     ("Checking the plan", QueryClass::Form, |s| &s.preflight, |s| &mut s.preflight),
     ("", QueryClass::Disk, |s| &s.runs, |s| &mut s.runs),
+    ("Writing the report", QueryClass::Disk, |s| &s.reporting, |s| &mut s.reporting),
+    ("", QueryClass::Disk, |s| &s.labelling, |s| &mut s.labelling),
     ("", QueryClass::Disk, |s| &s.deleting, |s| &mut s.deleting),
     ("", QueryClass::Disk, |s| &s.models, |s| &mut s.models),
     ("", QueryClass::Disk, |s| &s.removing, |s| &mut s.removing),
+    ("", QueryClass::Disk, |s| &s.queue, |s| &mut s.queue),
+    ("Writing the capsule", QueryClass::Disk, |s| &s.capsule, |s| &mut s.capsule),
 ];
 
 impl Session {
@@ -306,35 +337,6 @@ impl Session {
             EngineState::Starting => Some("the engine is still starting".to_owned()),
             EngineState::Failed(reason) => Some(format!("the engine failed: {reason}")),
         }
-    }
-
-    /// Every reason why a run cannot start now; empty: it can. A plan that is not that of the form is one.
-    pub fn start_problems(&self) -> Vec<String> {
-        let mut found = self.form_problems();
-        if found.is_empty() {
-            found.extend(self.unchecked().map(str::to_owned));
-        }
-        found
-    }
-
-    /// The same without what is still being read or checked.
-    pub fn form_problems(&self) -> Vec<String> {
-        let mut found: Vec<String> = self.engine_problem().into_iter().collect();
-        if self.phase.is_active() || self.starting.is_some() {
-            found.push("a run is in training; stop it first".to_owned());
-        }
-        found.extend(self.run_config().problems().iter().map(|problem| in_fields(problem)));
-        if self.preflight_version == self.form_version
-            && let Some(report) = &self.preflight.value
-            && !self.preflight.is_pending()
-        {
-            for problem in &report.problems {
-                if !found.contains(problem) {
-                    found.push(problem.clone());
-                }
-            }
-        }
-        found
     }
 
     /// Whether a start was asked for and the engine has not answered yet.

@@ -1,9 +1,12 @@
 //! Settings that the window stores between two sessions.
 
+use super::clock::XAxis;
 use super::files::Purpose;
+use super::run_columns::RunColumn;
 use super::view::View;
 use crate::config::RunConfig;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Light, dark, or as the desktop is set.
@@ -36,6 +39,16 @@ pub struct Settings {
     pub smoothing: f64,
     /// Logarithmic value axis of the loss plot.
     pub log_loss: bool,
+    /// What the x-axis of curves over time counts.
+    pub x_axis: XAxis,
+    /// Logarithmic x-axis of curves over time.
+    pub log_x: bool,
+    /// Samples processor and memory while they are seen.
+    pub monitor: bool,
+    /// Asks for attention when a run ends and the window is not in front.
+    pub notify: bool,
+    /// Columns of the list of runs.
+    pub run_columns: Vec<RunColumn>,
     /// Model directories, newest first.
     pub recent_models: Vec<PathBuf>,
     /// Data files and directories, newest first.
@@ -58,6 +71,8 @@ pub struct Settings {
     pub suggested: Option<RunConfig>,
     /// The arrangement of the views, as JSON.
     pub layout: Option<String>,
+    /// Arrangements that were kept, by name.
+    pub layouts: BTreeMap<String, String>,
 }
 
 impl Default for Settings {
@@ -68,6 +83,11 @@ impl Default for Settings {
             zoom: 1.0,
             smoothing: 10.0,
             log_loss: false,
+            x_axis: XAxis::Step,
+            log_x: false,
+            monitor: false,
+            notify: true,
+            run_columns: RunColumn::usual(),
             recent_models: Vec::new(),
             recent_data: Vec::new(),
             recent_runs: Vec::new(),
@@ -79,6 +99,7 @@ impl Default for Settings {
             form: None,
             suggested: None,
             layout: None,
+            layouts: BTreeMap::new(),
         }
     }
 }
@@ -105,10 +126,8 @@ impl Settings {
         match purpose {
             Purpose::Model => &self.recent_models,
             Purpose::DataDir | Purpose::TrainFile | Purpose::DevFile => &self.recent_data,
-            Purpose::Run => &self.recent_runs,
-            Purpose::RunsDir | Purpose::ExportDir | Purpose::OpenSettings | Purpose::SaveSettings => {
-                &self.recent_others
-            }
+            Purpose::Run | Purpose::Capsule => &self.recent_runs,
+            _ => &self.recent_others,
         }
     }
 
@@ -117,10 +136,8 @@ impl Settings {
         let list = match purpose {
             Purpose::Model => &mut self.recent_models,
             Purpose::DataDir | Purpose::TrainFile | Purpose::DevFile => &mut self.recent_data,
-            Purpose::Run => &mut self.recent_runs,
-            Purpose::RunsDir | Purpose::ExportDir | Purpose::OpenSettings | Purpose::SaveSettings => {
-                &mut self.recent_others
-            }
+            Purpose::Run | Purpose::Capsule => &mut self.recent_runs,
+            _ => &mut self.recent_others,
         };
         remember(list, path);
     }

@@ -63,6 +63,18 @@ impl Theme {
         rgb(self.series[i % self.series.len()])
     }
 
+    /// The colour on a light background, for pictures.
+    pub fn on_paper(&self, color: Color32) -> [u8; 3] {
+        let same = |colors: &Self| {
+            let named = [colors.accent, colors.ok, colors.warning, colors.error, colors.muted, colors.card_border];
+            named.into_iter().chain(colors.series.map(rgb)).collect::<Vec<_>>()
+        };
+        let known = same(self).into_iter().zip(same(&LIGHT)).find(|(own, _)| *own == color).map(|(_, light)| light);
+        let [r, g, b, alpha] = known.unwrap_or(color).to_array();
+        // What is seen through it is white.
+        [r, g, b].map(|channel| channel.saturating_add(255 - alpha))
+    }
+
     /// The colour of a message.
     pub fn level(&self, level: LogLevel) -> Color32 {
         match level {

@@ -69,7 +69,8 @@ pub fn of(view: View) -> ViewHelp {
         },
         View::Runs => ViewHelp {
             shows: "Every run in the directory of runs with its status, its best score and its steps; ticked runs are \
-                    drawn over each other below.",
+                    drawn together below, with their scores and the settings that differ. Runs that wait in the queue \
+                    come first.",
             normal: "Runs of the same task end close together; another seed alone moves the score a little.",
             look_for: "Runs that were interrupted: they can be resumed from their last checkpoint.",
         },

@@ -27,6 +27,8 @@ const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 const FORMAT: &str = "adamix-checkpoint";
 pub(super) const PREFIX: &str = "checkpoint-";
+/// The files of a checkpoint.
+pub(super) const FILES: [&str; 4] = [EXPERTS, OPTIMIZER, STATE, MANIFEST];
 
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,9 +3,11 @@
 //! ```text
 //! runs/<name>/
 //!   run.toml           every setting, resolved
+//!   label.toml         what people call it, their notes and tags; may be missing
 //!   lock               held by the process that writes
 //!   metrics.jsonl      one JSON object a line: start, step, eval, lamp, checkpoint, end
 //!   routes.bin         which expert ran where, every step
+//!   metrics.index, routes.index   caches of the two, where they are long; may be deleted
 //!   samples.jsonl      what a language model wrote on the way, one JSON object a line
 //!   events.log         for people, one line an event, UTC
 //!   events.out.tfevents.*   the same curves for TensorBoard
@@ -28,6 +30,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// Name of the settings file.
 pub const RUN_FILE: &str = "run.toml";
+
+/// What marks a directory as an unpacked capsule.
+pub(super) const CAPSULE_FILE: &str = "capsule.json";
 
 /// Name of the record of a run.
 pub(super) const METRICS_FILE: &str = "metrics.jsonl";
@@ -81,6 +86,10 @@ impl RunDir {
 
     /// Takes the right to write, and tidies up what a killed process left behind; with a sentence for each thing done.
     pub fn lock(&self) -> Result<(RunLock, Vec<String>)> {
+        if self.is_capsule() {
+            let words = "this run was opened from a capsule, which stays as it is; train a new one with its settings";
+            return Err(Error::config(format!("{words}: {}", self.path.display())));
+        }
         let lock = RunLock::acquire(&self.path)?;
         let mut done = clean_leftovers(&self.path)?;
         done.extend(clean_leftovers(&self.exports())?);
@@ -94,6 +103,10 @@ impl RunDir {
     /// Its last component.
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+    /// Whether it was unpacked from a capsule: then nothing is written into it.
+    pub fn is_capsule(&self) -> bool {
+        self.path.join(CAPSULE_FILE).is_file()
     }
     /// The settings it was started with.
     pub fn config(&self) -> &RunConfig {
@@ -125,6 +138,10 @@ impl RunDir {
     }
     /// A directory name under [`RunDir::exports`] that is not taken yet; nothing is made.
     pub fn new_export(&self, base: &str) -> Result<PathBuf> {
+        if self.is_capsule() {
+            let words = "this run was opened from a capsule, which stays as it is; choose a destination (--output DIR)";
+            return Err(Error::config(words));
+        }
         let exports = self.exports();
         let mut candidates = (1..).map(|n| if n == 1 { base.to_owned() } else { format!("{base}-{n}") });
         let free = candidates.find(|name| !exports.join(name).exists());
@@ -134,7 +151,7 @@ impl RunDir {
 
 /// Writes the paths of model and data in full where they lead to something; what is bundled, and the hub's models, are
 /// named, not found on a path.
-fn resolve_paths(config: &mut RunConfig) -> Result<()> {
+pub(super) fn resolve_paths(config: &mut RunConfig) -> Result<()> {
     let data = &mut config.data;
     for path in [&mut config.model.path, &mut data.path, &mut data.train_file, &mut data.dev_file] {
         let named = path.is_empty() || [LAB, WRITER_LAB].contains(&path.as_str());
@@ -169,12 +186,19 @@ pub fn delete(root: &Path, name: &str) -> Result<()> {
     delete_dir(&path)
 }
 
-/// Where runs are kept when nobody says otherwise: `adamix/runs` under the user's data directory
-/// (`$XDG_DATA_HOME` or `~/.local/share`; `~/Library/Application Support` on macOS; `%LOCALAPPDATA%` on Windows).
+/// Where runs are kept when nobody says otherwise: `runs` in [`data_dir`].
 pub fn default_root() -> Result<PathBuf> {
-    root_from(std::env::consts::OS, |name| std::env::var_os(name)).ok_or_else(|| {
+    let found = root_from(std::env::consts::OS, |name| std::env::var_os(name));
+    found.map(|data| data.join("runs")).ok_or_else(|| {
         Error::config("no home directory is known, so there is no place for runs; set runs_dir (or HOME)")
     })
+}
+
+/// What the program keeps for its user: `adamix` under the user's data directory (`$XDG_DATA_HOME` or `~/.local/share`;
+/// `~/Library/Application Support` on macOS; `%LOCALAPPDATA%` on Windows).
+pub fn data_dir() -> Result<PathBuf> {
+    root_from(std::env::consts::OS, |name| std::env::var_os(name))
+        .ok_or_else(|| Error::config("no home directory is known, so there is no place for data; set HOME"))
 }
 
 fn root_from(system: &str, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
@@ -184,7 +208,7 @@ fn root_from(system: &str, variable: impl Fn(&str) -> Option<OsString>) -> Optio
         "macos" => Some(directory("HOME")?.join("Library/Application Support")),
         _ => directory("XDG_DATA_HOME").or_else(|| Some(directory("HOME")?.join(".local/share"))),
     };
-    Some(data?.join("adamix").join("runs"))
+    Some(data?.join("adamix"))
 }
 
 /// Such as `sst2-roberta-base-20260301-070409`.
@@ -226,15 +250,15 @@ mod tests {
             move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
         };
         let root = |system: &str, pairs| root_from(system, with(pairs)).map(|path| path.display().to_string());
-        assert_eq!(root("linux", &[("HOME", "/h")]).as_deref(), Some("/h/.local/share/adamix/runs"));
-        assert_eq!(root("linux", &[("HOME", "/h"), ("XDG_DATA_HOME", "/x")]).as_deref(), Some("/x/adamix/runs"));
+        assert_eq!(root("linux", &[("HOME", "/h")]).as_deref(), Some("/h/.local/share/adamix"));
+        assert_eq!(root("linux", &[("HOME", "/h"), ("XDG_DATA_HOME", "/x")]).as_deref(), Some("/x/adamix"));
         assert_eq!(
             root("linux", &[("HOME", "/h"), ("XDG_DATA_HOME", "relative")]).as_deref(),
-            Some("/h/.local/share/adamix/runs"),
+            Some("/h/.local/share/adamix"),
             "the specification says to ignore relative paths"
         );
         let mac = root("macos", &[("HOME", "/h")]);
-        assert_eq!(mac.as_deref(), Some("/h/Library/Application Support/adamix/runs"));
+        assert_eq!(mac.as_deref(), Some("/h/Library/Application Support/adamix"));
         assert_eq!(root("linux", &[]), None);
     }
 

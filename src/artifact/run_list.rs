@@ -2,41 +2,21 @@
 //!
 //! A run that another process is writing is read up to its last complete line. A damaged run is listed with the reason and
 //! does not keep the others from being listed. A [`RunList`] remembers what it has read: after the first listing only the
-//! lines that were appended to a run's record are read.
+//! lines that were appended to a run's record are read, and of a long record the first listing reads its index.
 
-use super::checkpoint;
-use super::recorder::{Line, Tail};
-use super::run_dir::{METRICS_FILE, RUN_FILE, RunDir};
+use super::recorder::Tail;
+use super::run_dir::{RUN_FILE, RunDir};
+use super::run_label::RunLabel;
 use super::run_lock::is_locked;
-use super::utc;
+pub use super::run_progress::{RunProgress, RunStatus};
+use super::{checkpoint, recorded};
 use crate::config::{choice_name, model_id};
 use crate::error::{Error, Result};
-use crate::records::EndReason;
-use serde::Deserialize;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-/// How a run stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RunStatus {
-    /// Some process is writing into it.
-    Running,
-    /// All steps done, or stopped early because the metric no longer improved.
-    Finished,
-    /// The user stopped it; it can be resumed.
-    Stopped,
-    /// The loss was no longer finite.
-    Diverged,
-    /// Its record has no end: killed, or the machine went down. It can be resumed from its last checkpoint.
-    #[default]
-    Interrupted,
-    /// Its files cannot be read; see [`RunSummary::problem`].
-    Damaged,
-}
 
 /// A run in the list.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,6 +25,8 @@ pub struct RunSummary {
     pub dir: PathBuf,
     /// Its name.
     pub name: String,
+    /// What people call it and wrote about it.
+    pub label: RunLabel,
     /// How it stands.
     pub status: RunStatus,
     /// The model, as in the settings, without the directories of a path.
@@ -97,84 +79,14 @@ impl RunSummary {
         }
     }
 
+    /// What people call it: its own name unless they gave it another one.
+    pub fn title(&self) -> &str {
+        if self.label.title.is_empty() { &self.name } else { &self.label.title }
+    }
+
     fn of_dir(dir: &Path) -> Self {
         let name = dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Self { dir: dir.to_owned(), name, bytes: size(dir), ..Self::default() }
-    }
-}
-
-/// How far a run came, taken from its record line by line.
-#[derive(Clone, Debug, Default)]
-pub struct RunProgress {
-    created: u64,
-    step: u64,
-    total_steps: u64,
-    metric: String,
-    best: Option<f64>,
-    seconds: f64,
-    ended: Option<RunStatus>,
-    damaged: usize,
-}
-
-/// The fields of a step that the list needs; the others are skipped without being read.
-#[derive(Deserialize)]
-struct StepOutline<'a> {
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    step: u64,
-    seconds: f64,
-}
-
-impl RunProgress {
-    /// Takes the next line of the record.
-    pub fn add(&mut self, line: &Line) {
-        match line {
-            Line::Start { time, record } => {
-                if self.created == 0 {
-                    self.created = utc::parse(time).unwrap_or(0);
-                }
-                self.total_steps = record.total_steps;
-                self.metric.clone_from(&record.metric);
-                // A resumed run has not ended yet.
-                self.ended = None;
-            }
-            Line::Step(record) => self.add_step(record.step, record.seconds),
-            Line::Eval(record) => {
-                self.seconds += record.seconds;
-                if record.best {
-                    self.best = Some(record.merged.primary);
-                }
-            }
-            Line::End { record, .. } => {
-                self.step = self.step.max(record.step);
-                self.ended = Some(match record.reason {
-                    EndReason::Finished | EndReason::EarlyStopped => RunStatus::Finished,
-                    EndReason::Stopped(_) => RunStatus::Stopped,
-                    EndReason::Diverged { .. } => RunStatus::Diverged,
-                });
-            }
-            Line::TensorHealth(_) | Line::Checkpoint { .. } | Line::Unknown => {}
-        }
-    }
-
-    /// Counts complete lines that cannot be read.
-    pub fn add_damaged(&mut self, lines: usize) {
-        self.damaged += lines;
-    }
-
-    fn add_step(&mut self, step: u64, seconds: f64) {
-        self.step = self.step.max(step);
-        self.seconds += seconds;
-    }
-
-    fn add_text(&mut self, line: &[u8]) {
-        match serde_json::from_slice::<StepOutline<'_>>(line) {
-            Ok(outline) if outline.event == "step" => self.add_step(outline.step, outline.seconds),
-            _ => match Line::parse(line) {
-                Ok(line) => self.add(&line),
-                Err(_) => self.damaged += 1,
-            },
-        }
+        Self { dir: dir.to_owned(), name, label: RunLabel::read(dir), bytes: size(dir), ..Self::default() }
     }
 }
 
@@ -184,8 +96,8 @@ struct KnownRun {
     /// Length and time of the settings file that [`KnownRun::run`] was read from.
     read_from: Option<(u64, SystemTime)>,
     run: std::result::Result<RunDir, String>,
-    tail: Tail,
-    progress: RunProgress,
+    /// The record as far as it was read; absent: not at all.
+    record: Option<(Tail, RunProgress)>,
 }
 
 impl KnownRun {
@@ -198,13 +110,8 @@ impl KnownRun {
             self.read_from = stamp;
         }
         let read = self.run.as_ref().map_err(String::clone).and_then(|run| {
-            let new = self.tail.appended().map_err(|err| err.to_string())?;
-            if new.restarted {
-                self.progress = RunProgress::default();
-            }
-            *bytes_read += new.bytes.len() as u64;
-            new.lines().for_each(|line| self.progress.add_text(line));
-            Ok(RunSummary::new(run, &self.progress, running))
+            let progress = update(&mut self.record, &run.metrics(), bytes_read).map_err(|err| err.to_string())?;
+            Ok(RunSummary::new(run, progress, running))
         });
         read.unwrap_or_else(|problem| RunSummary {
             status: RunStatus::Damaged,
@@ -212,6 +119,32 @@ impl KnownRun {
             ..RunSummary::of_dir(dir)
         })
     }
+}
+
+/// Reads what is new in the record at `path`.
+fn update<'a>(
+    record: &'a mut Option<(Tail, RunProgress)>,
+    path: &Path,
+    bytes_read: &mut u64,
+) -> Result<&'a RunProgress> {
+    let known = match record.take() {
+        Some((mut tail, mut progress)) => {
+            let new = tail.appended()?;
+            *bytes_read += new.bytes.len() as u64;
+            new.lines().for_each(|line| progress.add_text(line));
+            (!new.restarted).then_some((tail, progress))
+        }
+        None => None,
+    };
+    let known = match known {
+        Some(known) => known,
+        None => {
+            let read = recorded::read(path)?;
+            *bytes_read += read.bytes_read;
+            (read.tail, read.metrics.progress)
+        }
+    };
+    Ok(&record.insert(known).1)
 }
 
 /// The runs of a directory, and what was read of them so far.
@@ -243,8 +176,7 @@ impl RunList {
         let known = self.known.entry(dir.to_owned()).or_insert_with(|| KnownRun {
             read_from: None,
             run: Err(String::new()),
-            tail: Tail::new(dir.join(METRICS_FILE)),
-            progress: RunProgress::default(),
+            record: None,
         });
         known.summary(dir, &mut self.bytes_read)
     }

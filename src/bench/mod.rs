@@ -9,6 +9,7 @@
 //! | `figures` | the results |
 //! | `compare` | two results side by side, ours or PyTorch's |
 //! | `asked` | what a step asks of a GPU, counted without one |
+//! | `window` | what is measured of the window, and its limits |
 //! | `scale`, `fit`, `plot` | cost as work grows, its exponents, its picture |
 
 mod asked;
@@ -21,6 +22,7 @@ pub(crate) mod plot;
 mod products;
 pub(crate) mod scale;
 pub(crate) mod shapes;
+pub mod window;
 mod work;
 
 pub use asked::{Asked, Estimate, asked};

@@ -1,12 +1,14 @@
 //! `adamix bench`: training speed and memory on random weights of a known shape, against this machine's GEMM rate.
 //! `adamix bench scale`: how they grow with the work. `adamix bench --compare`: two results side by side.
+//! `adamix bench ui` is in `bench_ui`.
 
 use super::args::{self, device, option, path, switch, threads};
-use super::{Done, Failure, out, usage};
+use super::{Done, Failure, bench_ui, out, usage};
 use crate::bench::compare::{self, Comparison};
 use crate::bench::figures::{ProductRate, Spread};
 use crate::bench::fit::Fit;
 use crate::bench::scale::{self, Scale, Settings};
+use crate::bench::window::Measure;
 use crate::bench::{self, Asked, Lengths, Measured, Plan, Shape, plot, shapes};
 use crate::config::{DeviceChoice, DtypeChoice, RunConfig, keys};
 use crate::error::{Error, Result};
@@ -52,6 +54,7 @@ pub(super) fn command() -> Command {
         .after_help("In the names of the phases, trunk means the frozen base model.")
         .subcommand(scale)
         .subcommand(asked)
+        .subcommand(bench_ui::command())
         .args_conflicts_with_subcommands(true)
         .args([
             option("shape", "SHAPE")
@@ -90,7 +93,10 @@ pub(super) fn command() -> Command {
         ])
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Done {
+pub(super) fn run(matches: &ArgMatches, window: Option<Measure>) -> Done {
+    if let Some(("ui", inner)) = matches.subcommand() {
+        return bench_ui::run(inner, window);
+    }
     if let Some(files) = matches.get_many::<PathBuf>("compare") {
         let files: Vec<&PathBuf> = files.collect();
         let comparison = compare::files(files[0], files[1])?;

@@ -1,7 +1,6 @@
 //! `adamix inspect --causes`: what the random draw causes.
 
-use super::results::with_run;
-use super::{Done, args, eval, out, runs};
+use super::{Done, Failure, args, eval, out, runs};
 use crate::analysis::causes::disagreement::AtDistance;
 use crate::artifact::checkpoint_choice;
 use crate::config::RunConfig;
@@ -24,12 +23,8 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         let dir = runs::open(matches)?;
         let weights = checkpoint_choice::resolve(&dir, runs::checkpoint(matches))?;
         let report = of_files(&dir, weights.step, &plan)?;
-        if json {
-            with_run(dir.path(), weights, &report)?;
-        } else {
-            print(&report, dir.config())?;
-        }
-        return Ok(());
+        let shown = if json { out::with_run(dir.path(), weights, &report) } else { print(&report, dir.config()) };
+        return shown.map_err(Failure::from);
     }
     eval::with_opened(matches, |opened| {
         let (subject, config) = (&opened.subject, &opened.config);
@@ -42,12 +37,9 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
             format::count(plan.probe_rows)
         ));
         let report = causes_subject(subject, config, (&opened.dir, opened.weights.step), &plan, &|_| true)?;
-        if json {
-            with_run(opened.dir.path(), opened.weights, &report)?;
-        } else {
-            print(&report, config)?;
-        }
-        Ok(())
+        let shown =
+            if json { out::with_run(opened.dir.path(), opened.weights, &report) } else { print(&report, config) };
+        shown.map_err(Failure::from)
     })
 }
 

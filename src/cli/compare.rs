@@ -90,7 +90,7 @@ fn of_checkpoint(entry: &mut ComparedRun, run: &RunDir, which: Checkpoint, match
 
 /// As the run's record has it: the comparison at its end is one of the best weights.
 fn of_run(run: &RunDir) -> Result<ComparedRun> {
-    let RecordedMetrics { progress, start, end, .. } = RecordedMetrics::read(run)?;
+    let RecordedMetrics { progress, start, end, .. } = RecordedMetrics::read(&run.metrics())?;
     let summary = RunSummary::new(run, &progress, false);
     let compared = end.as_ref().filter(|end| end.report.is_some());
     Ok(ComparedRun {

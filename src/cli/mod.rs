@@ -2,10 +2,12 @@
 //!
 //! Results go to stdout, progress and messages to stderr; with `--json` stdout holds one JSON object a line.
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (a checkpoint was written first).
-//! `main` passes the function that opens the window.
+//! `main` passes the functions that open and measure the window.
 
 mod args;
 mod bench;
+mod bench_ui;
+mod capsule;
 mod causes;
 mod compare;
 mod data;
@@ -21,6 +23,8 @@ mod models;
 mod out;
 mod preview_lines;
 mod progress;
+mod queue;
+mod report;
 mod results;
 mod runs;
 mod score;
@@ -30,6 +34,7 @@ mod train;
 mod try_it;
 mod window;
 
+use crate::bench::window::Measure;
 use crate::config::WindowOptions;
 use crate::error::{Error, ErrorKind, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -38,6 +43,15 @@ use std::process::ExitCode;
 
 /// Opens the window and returns when it is closed.
 pub type OpenWindow = fn(WindowOptions) -> Result<()>;
+
+/// The window, as `main` hands it over.
+#[derive(Clone, Copy)]
+pub struct WindowEntry {
+    /// Opens it.
+    pub open: OpenWindow,
+    /// Measures a part of it.
+    pub measure: Measure,
+}
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -67,7 +81,7 @@ fn usage<T>(result: Result<T>) -> std::result::Result<T, Failure> {
 }
 
 /// Runs the program with these arguments (the first one is its own name); `window` is absent in a build without one.
-pub fn main(arguments: impl IntoIterator<Item = OsString>, window: Option<OpenWindow>) -> ExitCode {
+pub fn main(arguments: impl IntoIterator<Item = OsString>, window: Option<WindowEntry>) -> ExitCode {
     let matches = match command().try_get_matches_from(arguments.into_iter().map(args::dashed)) {
         Ok(matches) => matches,
         Err(err) => {
@@ -79,7 +93,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, window: Option<OpenWi
     start_log(&matches);
     let (json, result) = match matches.subcommand() {
         Some((name, inner)) => (wants_json(inner), dispatch(name, inner, window)),
-        None => (false, window::no_command(window)),
+        None => (false, window::no_command(window.map(|window| window.open))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -112,7 +126,7 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
 type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> Done);
 
 /// The commands that need only their arguments, in the order of the help.
-const COMMANDS: [CommandEntry; 15] = [
+const COMMANDS: [CommandEntry; 17] = [
     (train::command, train::run),
     (train::resume_command, train::resume),
     (eval::command, eval::run),
@@ -122,17 +136,21 @@ const COMMANDS: [CommandEntry; 15] = [
     (import::command, import::run),
     (inspect::command, inspect::run),
     (compare::command, compare::run),
+    (queue::command, queue::run),
+    (capsule::command, capsule::run),
+    (report::command, report::run),
     (data::command, data::run),
     (models::command, models::run),
     (generate::command, generate::run),
     (score::command, score::run),
-    (bench::command, bench::run),
     (doctor::command, doctor::run),
 ];
 
-fn dispatch(name: &str, matches: &ArgMatches, open: Option<OpenWindow>) -> Done {
+fn dispatch(name: &str, matches: &ArgMatches, window: Option<WindowEntry>) -> Done {
     match name {
-        "window" => window::run(matches, open),
+        "window" => window::run(matches, window.map(|window| window.open)),
+        "open" => capsule::open(matches, window.map(|window| window.open)),
+        "bench" => bench::run(matches, window.map(|window| window.measure)),
         "completions" => manuals::completions(matches, command()),
         "man" => manuals::man(matches, command()),
         other => match COMMANDS.iter().find(|(command, _)| command().get_name() == other) {
@@ -155,7 +173,8 @@ fn command() -> Command {
     let about = "Fine-tunes language models with AdaMix: mixtures of adapters, random routing, merging with proof";
     let after = "Without a command the window opens; without a display the lab is trained in the terminal.\n\
                  adamix COMMAND --help explains a command and all its settings.";
-    let others = [window::command(), manuals::completions_command(), manuals::man_command()];
+    let window = [bench::command(), window::command(), capsule::open_command()];
+    let others = window.into_iter().chain([manuals::completions_command(), manuals::man_command()]);
     let commands = COMMANDS.iter().map(|(command, _)| command()).chain(others);
     Command::new("adamix")
         .about(about)

@@ -3,6 +3,7 @@
 //! A closed pipe (`adamix ... | head`) is no failure: the rest of the output is dropped and training goes on.
 
 use crate::error::{Error, Result};
+use crate::protocol::WeightsOf;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -32,6 +33,18 @@ pub fn json(value: &impl Serialize) -> Result<()> {
 /// A result for programs (`--json`), or printed for people.
 pub fn result(as_json: bool, value: &impl Serialize, print: impl FnOnce() -> Result<()>) -> Result<()> {
     if as_json { json(value) } else { print() }
+}
+
+/// The report's fields, and which checkpoint of which run it is about.
+pub fn with_run(run: &Path, weights: WeightsOf, report: &impl Serialize) -> Result<()> {
+    let mut all = serde_json::Map::new();
+    if let serde_json::Value::Object(fields) = serde_json::json!(report) {
+        all.extend(fields);
+    }
+    all.insert("run_dir".to_owned(), serde_json::json!(run));
+    all.insert("step".to_owned(), serde_json::json!(weights.step));
+    all.insert("checkpoint".to_owned(), serde_json::json!(weights.checkpoint));
+    json(&all)
 }
 
 /// Writes one event to stdout: the value's fields after `"event": name`, as one line of JSON.

@@ -9,7 +9,6 @@ use crate::protocol::{TextScores, WeightsOf, WriteReport};
 use crate::records::{EndReason, EndRecord, EvalRecord, StartRecord};
 use crate::workflow::saved_run::Opened;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Scores in the deciding metric.
@@ -147,18 +146,6 @@ impl<'a> EvalResult<'a> {
             written,
         }
     }
-}
-
-/// The report's fields, and which checkpoint of which run it is about.
-pub fn with_run(run: &Path, weights: WeightsOf, report: &impl Serialize) -> Result<()> {
-    let mut all = Map::new();
-    if let Value::Object(fields) = json!(report) {
-        all.extend(fields);
-    }
-    all.insert("run_dir".to_owned(), json!(run));
-    all.insert("step".to_owned(), json!(weights.step));
-    all.insert("checkpoint".to_owned(), json!(weights.checkpoint));
-    out::json(&all)
 }
 
 /// Scores of what each way of running the model wrote, and some answers side by side.

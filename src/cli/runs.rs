@@ -5,6 +5,7 @@ use crate::artifact::RunDir;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::protocol::Checkpoint;
+use crate::workflow::capsule;
 use clap::{Arg, ArgMatches, value_parser};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ pub fn argument() -> Arg {
         .value_name("RUN")
         .required(true)
         .value_parser(value_parser!(PathBuf))
-        .help("A run directory, or the name of a run")
+        .help("A run directory, the name of a run, or a capsule")
 }
 
 /// The directory that holds the runs.
@@ -58,6 +59,9 @@ pub fn open(matches: &ArgMatches) -> Result<RunDir> {
 pub fn open_named(named: &Path, matches: &ArgMatches) -> Result<RunDir> {
     if named.is_dir() {
         return RunDir::open(named);
+    }
+    if named.is_file() {
+        return RunDir::open(&capsule::open(named)?);
     }
     let below = root(matches)?.join(named);
     if below.is_dir() {

@@ -1,7 +1,7 @@
 //! `adamix inspect --causes`, `--averages` and `--rounding`: what the draw causes, three averages of the experts, and what
 //! number formats cost.
 
-use super::results::{score_cells, score_columns, with_run};
+use super::results::{score_cells, score_columns};
 use super::{Done, args, causes, eval, out, usage};
 use crate::config::RunConfig;
 use crate::error::Result;
@@ -64,11 +64,11 @@ pub fn run(matches: &ArgMatches) -> Done {
         let json = matches.get_flag("json");
         if matches.get_flag("averages") {
             let report = opened.averages()?;
-            if json { with_run(opened.dir.path(), opened.weights, &report)? } else { averages(opened, &report)? }
+            if json { out::with_run(opened.dir.path(), opened.weights, &report)? } else { averages(opened, &report)? }
         } else {
             let merge = merge.unwrap_or_else(|| MergePlan::own(&opened.config.mixture));
             let report = opened.rounding(&plan(matches, &opened.config, merge))?;
-            if json { with_run(opened.dir.path(), opened.weights, &report)? } else { rounding(opened, &report)? }
+            if json { out::with_run(opened.dir.path(), opened.weights, &report)? } else { rounding(opened, &report)? }
         }
         Ok(())
     })

@@ -79,7 +79,7 @@ fn ended(dir: &Path, json: bool) -> Result<bool> {
     Ok(true)
 }
 
-fn follow(mut run: Run, control: &Control, json: bool, quiet: bool, started: Instant) -> Done {
+pub(super) fn follow(mut run: Run, control: &Control, json: bool, quiet: bool, started: Instant) -> Done {
     let dir = run.dir().path().to_owned();
     let mut progress = Progress::new(json, quiet, dir.clone());
     for warning in run.warnings() {

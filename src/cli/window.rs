@@ -10,7 +10,12 @@ pub(super) fn command() -> Command {
     Command::new("window")
         .alias("gui")
         .about("Open the window")
-        .arg(Arg::new("run").value_name("RUN").value_parser(value_parser!(PathBuf)).help("A run directory to open"))
+        .arg(
+            Arg::new("run")
+                .value_name("RUN")
+                .value_parser(value_parser!(PathBuf))
+                .help("A run directory or a capsule to open"),
+        )
         .args([
             args::option("frames", "N")
                 .alias("smoke")
@@ -23,7 +28,7 @@ pub(super) fn command() -> Command {
 }
 
 /// The function that opens the window, or why it cannot be opened here.
-fn opener(window: Option<OpenWindow>) -> Result<OpenWindow, &'static str> {
+pub(super) fn opener(window: Option<OpenWindow>) -> Result<OpenWindow, &'static str> {
     let open = window.ok_or("this build has no window (feature gui is off)")?;
     let named = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let needs_display = cfg!(all(unix, not(target_vendor = "apple")));

@@ -24,7 +24,9 @@
 //! ```
 
 use super::worker::Worker;
+use crate::artifact::queue::Queue;
 use crate::engine::model_store_thread::ModelStoreThread;
+use crate::engine::monitor_thread;
 use crate::engine::outbox::{COMMANDS, EVENTS, EngineMessage, Outbox, RunFlags, Shared};
 use crate::error::{Error, Result};
 use crate::model_store::Hub;
@@ -45,6 +47,8 @@ pub struct EngineHandle {
     commands: Option<Sender<EngineMessage>>,
     /// To the model-store thread.
     store: Option<Sender<(RequestId, StoreAsk)>>,
+    /// To the thread that samples the computer: whether samples are wanted.
+    monitor: Sender<bool>,
     events: Receiver<Event>,
     /// Closed when both threads have ended.
     ended: Receiver<()>,
@@ -64,6 +68,11 @@ impl EngineHandle {
 
     /// As [`EngineHandle::spawn`], with this model cache and server instead of those of the environment.
     pub fn spawn_with(waker: Waker, hub: Result<Hub>) -> Result<Self> {
+        Self::spawn_over(waker, hub, Queue::of_user())
+    }
+
+    /// As [`EngineHandle::spawn_with`], with this queue of runs instead of the user's.
+    pub fn spawn_over(waker: Waker, hub: Result<Hub>, queue: Result<Queue>) -> Result<Self> {
         let (commands, inbox) = bounded(COMMANDS);
         let (outbox, events) = bounded(EVENTS);
         let (alive, ended) = bounded(0);
@@ -74,14 +83,18 @@ impl EngineHandle {
             let _alive = store_alive;
             ModelStoreThread::run(store_outbox, &asks, hub);
         })?;
+        let (monitor, wanted) = bounded(8);
+        let seen = shared.clone();
+        spawn("adamix-monitor", move || monitor_thread::run(seen, wanted))?;
         let outbox = Outbox::new(shared.clone(), outbox);
         spawn("adamix-train", move || {
             let _alive = alive;
-            Worker::run(outbox, &inbox);
+            Worker::run(outbox, &inbox, queue);
         })?;
         Ok(Self {
             commands: Some(commands),
             store: Some(store),
+            monitor,
             events,
             ended,
             shared,
@@ -120,7 +133,9 @@ impl Engine for EngineHandle {
             return channel.try_send((req, ask)).map_err(|err| if err.is_full() { Busy::Full } else { Busy::Gone });
         }
         let Some(channel) = &self.commands else { return Err(Busy::Gone) };
-        let flags = matches!(command, Command::StartRun { .. } | Command::ResumeRun { .. }).then(RunFlags::default);
+        let trains =
+            matches!(command, Command::StartRun { .. } | Command::ResumeRun { .. } | Command::StartQueued { .. });
+        let flags = trains.then(RunFlags::default);
         let mut runs = self.runs.lock();
         let number = self.sent.load(Ordering::SeqCst) + 1;
         let is_try = command.is_try();
@@ -144,6 +159,7 @@ impl Engine for EngineHandle {
             ControlRequest::Pause => self.each_run(|flags| flags.control.pause()),
             ControlRequest::Resume => self.each_run(|flags| flags.control.resume()),
             ControlRequest::Step => self.each_run(|flags| flags.control.step()),
+            ControlRequest::Pace(steps) => self.each_run(|flags| flags.control.set_pace(steps)),
             ControlRequest::Stop(reason) => self.each_run(|flags| flags.control.stop(&reason)),
             ControlRequest::CancelDownload(req) => self.shared.cancelled_downloads.lock().push(req),
             ControlRequest::CancelJob => {
@@ -153,7 +169,11 @@ impl Engine for EngineHandle {
     }
 
     fn watch(&self, watch: Watch) {
-        *self.shared.watch.lock() = watch;
+        let before = std::mem::replace(&mut *self.shared.watch.lock(), watch);
+        if before.machine != watch.machine {
+            // Where the thread is late it is told by the next change.
+            self.monitor.try_send(watch.machine).ok();
+        }
         if let Some(channel) = &self.commands {
             // The thread reads the new value anyway when the channel is full.
             channel.try_send(EngineMessage::WatchChanged).ok();
@@ -172,11 +192,12 @@ impl Engine for EngineHandle {
             }
         }
         let (shared, run) = (&self.shared, self.announced);
-        let channels: [&dyn Fn() -> Option<Incoming>; 5] = [
+        let channels: [&dyn Fn() -> Option<Incoming>; 6] = [
             &|| Some(Incoming::Steps(run, shared.steps.take(run)?)),
             &|| Some(Incoming::Experts(run, take_of(run, &shared.experts)?)),
             &|| Some(Incoming::Routing(run, take_of(run, &shared.routing)?)),
             &|| Some(Incoming::Profile(run, take_of(run, &shared.profile)?)),
+            &|| shared.machine.lock().take().map(Incoming::Machine),
             &|| shared.writing.lock().take().map(|(req, texts)| Incoming::Writing(req, texts)),
         ];
         for channel in channels {

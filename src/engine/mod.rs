@@ -1,10 +1,11 @@
-//! The threads of the workbench: the training thread, the model-store thread, and the channels to the window.
+//! The threads of the workbench: the training thread, the model-store thread, the monitor of the computer, and the channels to the window.
 //!
 //! Neither side ever waits for the other; [`crate::protocol`] says how.
 
 pub mod handle;
 pub mod mailbox;
 mod model_store_thread;
+mod monitor_thread;
 mod outbox;
 mod profile_collector;
 mod publisher;

@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) routing: Latest<(RunId, Arc<RoutingSnapshot>)>,
     pub(crate) profile: Latest<(RunId, StepProfile)>,
     pub(crate) writing: Latest<(RequestId, Vec<String>)>,
+    pub(crate) machine: Latest<MachineSample>,
     pub(crate) watch: Mutex<Watch>,
     /// Commands up to this sequence number are cancelled.
     pub(crate) cancelled: AtomicU64,
@@ -62,6 +63,7 @@ impl Shared {
             routing: Latest::default(),
             profile: Latest::default(),
             writing: Latest::default(),
+            machine: Latest::default(),
             watch: Mutex::new(Watch::default()),
             cancelled: AtomicU64::new(0),
             newest_try: AtomicU64::new(0),

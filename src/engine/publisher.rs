@@ -75,6 +75,8 @@ impl Snapshots {
 #[derive(Default)]
 pub(super) struct RunHistory {
     pub(super) metrics: RecordedMetrics,
+    /// The steps after which it was resumed.
+    pub(super) resumed: Vec<u64>,
     /// Generated texts.
     pub(super) samples: Vec<SampleRecord>,
     /// Distances between the experts at the existing checkpoints.
@@ -234,15 +236,15 @@ impl<'a, 'd> Publisher<'a, 'd> {
 
 impl Observer for Publisher<'_, '_> {
     fn on_start(&mut self, start: &StartRecord) {
-        let RunHistory { metrics, samples, distances } = std::mem::take(&mut self.history_before);
-        let RecordedMetrics { history, evals, gradient_health, resumed, .. } = metrics;
+        let RunHistory { metrics, resumed, samples, distances } = std::mem::take(&mut self.history_before);
+        let RecordedMetrics { mut curve, evals, gradient_health, .. } = metrics;
         let run = self.snapshots.run;
         self.send(Event::RunStarted {
             run,
             dir: self.dir.path().to_owned(),
             config: Box::new(self.dir.config().clone()),
             start: Box::new(start.clone()),
-            history,
+            history: curve.take(),
             evals,
         });
         if start.first_step > 0 {

@@ -1,5 +1,6 @@
 //! Answers queries: previews, lists, and computations on live or saved weights.
 
+use crate::artifact::queue::Queue;
 use crate::artifact::run_list::RunList;
 use crate::artifact::{RunDir, checkpoint, checkpoint_choice};
 use crate::config::{RunConfig, Task};
@@ -14,7 +15,7 @@ use crate::workflow::snapshot::{self, Banks};
 use crate::workflow::studies::{averages, causes, rounding};
 use crate::workflow::try_it::{self, TokenizerCache};
 use crate::workflow::written_texts::{self, WritePlan};
-use crate::workflow::{export, merging, preflight, prepare, previews, prompts, runs};
+use crate::workflow::{capsule, export, merging, preflight, prepare, previews, prompts, record_table, report, runs};
 use crossbeam_channel::Receiver;
 use std::path::Path;
 
@@ -51,11 +52,18 @@ pub(crate) struct QueryService<'a> {
     opened: Option<Opened>,
     run_list: RunList,
     tokenizers: TokenizerCache,
+    queue: Result<Queue>,
 }
 
 impl<'a> QueryService<'a> {
-    pub(crate) fn new(outbox: &'a Outbox, inbox: &'a Receiver<EngineMessage>) -> Self {
-        Self { outbox, inbox, opened: None, run_list: RunList::default(), tokenizers: TokenizerCache::default() }
+    pub(crate) fn new(outbox: &'a Outbox, inbox: &'a Receiver<EngineMessage>, queue: Result<Queue>) -> Self {
+        let (run_list, tokenizers) = (RunList::default(), TokenizerCache::default());
+        Self { outbox, inbox, opened: None, run_list, tokenizers, queue }
+    }
+
+    /// The queue of runs.
+    pub(crate) fn queue(&self) -> Result<&Queue> {
+        self.queue.as_ref().map_err(|err| Error::new(err.kind(), err.to_string()))
     }
 
     /// Frees the saved run.
@@ -76,8 +84,13 @@ impl<'a> QueryService<'a> {
         let long = !matches!(
             command,
             Command::ListRuns { .. }
+                | Command::Queue { .. }
+                | Command::SaveCapsule { .. }
                 | Command::DeleteRun { .. }
                 | Command::OpenRun { .. }
+                | Command::ReadRecord { .. }
+                | Command::LabelRun { .. }
+                | Command::Report { .. }
                 | Command::PreviewModel { .. }
                 | Command::ReadColumns { .. }
         );
@@ -87,6 +100,17 @@ impl<'a> QueryService<'a> {
             self.outcome(number, req, command, live, training)
         };
         self.outbox.answer(req, result);
+    }
+
+    fn ask_queue(&self, ask: &QueueAsk) -> Result<QueueState> {
+        let queue = self.queue()?;
+        match ask {
+            QueueAsk::List => queue.list(),
+            QueueAsk::Add(config) => queue.add(config),
+            QueueAsk::Remove(id) => queue.remove(*id),
+            QueueAsk::Move(id, place) => queue.move_to(*id, *place),
+            QueueAsk::Retry(id) => queue.retry(*id),
+        }
     }
 
     fn outcome(
@@ -108,12 +132,33 @@ impl<'a> QueryService<'a> {
                 Ok(Outcome::Columns(Box::new(previews::columns(path, *format, *header)?)))
             }
             // A preflight makes training steps, which would need memory and cores a second time.
-            Command::Preflight { .. } | Command::StartRun { .. } | Command::ResumeRun { .. } if training.is_some() => {
+            Command::Preflight { .. }
+            | Command::StartRun { .. }
+            | Command::ResumeRun { .. }
+            | Command::StartQueued { .. }
+                if training.is_some() =>
+            {
                 Err(busy())
             }
             Command::Preflight(config) => preflight(config),
-            Command::OpenRun(dir) => Ok(Outcome::Opened(Box::new(runs::detail(dir)?))),
+            Command::OpenRun(path) => Ok(Outcome::Opened(Box::new(runs::detail(&capsule::located(path)?)?))),
+            Command::SaveCapsule { dir, file } => {
+                let run = RunDir::open(dir)?;
+                let file = file.clone().unwrap_or_else(|| capsule::default_file(&run));
+                let saved = capsule::save(&run, &file)?;
+                Ok(Outcome::CapsuleSaved(file, Box::new(saved)))
+            }
+            Command::Queue(ask) => Ok(Outcome::Queue(self.ask_queue(ask)?)),
+            Command::ReadRecord(plan) => Ok(Outcome::Record(record_table::table(plan)?)),
             Command::ListRuns(runs_dir) => Ok(Outcome::Runs(runs::list(&mut self.run_list, runs_dir)?)),
+            Command::Report { dir, to } => {
+                report::write(dir, to)?;
+                Ok(Outcome::Reported(to.clone()))
+            }
+            Command::LabelRun { dir, label } => {
+                label.write(dir)?;
+                Ok(Outcome::Labelled(dir.clone(), label.clone()))
+            }
             Command::DeleteRun(dir) => {
                 if training.is_some() && live.is_some_and(|live| same(live.dir.path(), dir)) {
                     return Err(Error::config("this run is in training; stop it first"));
@@ -158,9 +203,10 @@ impl<'a> QueryService<'a> {
                 };
                 Ok(Outcome::Prompts(Box::new(info)))
             }
-            Command::StartRun { .. } | Command::ResumeRun { .. } | Command::Store { .. } => {
-                Err(Error::internal("this command is not a query of the training thread"))
-            }
+            Command::StartRun { .. }
+            | Command::ResumeRun { .. }
+            | Command::StartQueued { .. }
+            | Command::Store { .. } => Err(Error::internal("this command is not a query of the training thread")),
         }
     }
 

@@ -4,11 +4,13 @@
 //! caught: the query that caused it is answered with a failure, and the files on disk stay valid.
 
 use super::publisher::{Publisher, RunHistory, Snapshots};
+use crate::artifact::queue::{Queue, TakenEntry};
+use crate::artifact::recorder::resumed_steps;
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{ModelConfig, RunConfig};
 use crate::engine::outbox::{EngineMessage, Outbox, RunFlags};
 use crate::engine::query_service::{LoadedModel, QueryService, same};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::machine::{device, facts};
 use crate::protocol::*;
 use crate::train::Trainer;
@@ -42,6 +44,7 @@ struct TrainedRun {
 enum StartMode {
     New(Box<RunConfig>),
     Resume(PathBuf),
+    Queued(Box<TakenEntry>),
 }
 
 /// State of the thread.
@@ -56,8 +59,8 @@ pub(super) struct Worker<'a> {
 impl Worker<'_> {
     /// The thread's body; ends when all senders are dropped.
     #[expect(clippy::needless_pass_by_value, reason = "the thread owns its outbox")]
-    pub(super) fn run(outbox: Outbox, inbox: &Receiver<EngineMessage>) {
-        let body = || Worker::start(&outbox, inbox).map(Worker::serve);
+    pub(super) fn run(outbox: Outbox, inbox: &Receiver<EngineMessage>, queue: Result<Queue>) {
+        let body = || Worker::start(&outbox, inbox, queue).map(Worker::serve);
         let failed = match catch_unwind(AssertUnwindSafe(body)) {
             Ok(Ok(())) => return,
             Ok(Err(err)) => err,
@@ -78,7 +81,7 @@ impl Worker<'_> {
         }
     }
 
-    fn start<'a>(outbox: &'a Outbox, inbox: &'a Receiver<EngineMessage>) -> Result<Worker<'a>> {
+    fn start<'a>(outbox: &'a Outbox, inbox: &'a Receiver<EngineMessage>, queue: Result<Queue>) -> Result<Worker<'a>> {
         let pool = facts::pool(0, SPARE_CORES)?;
         let chosen = device::choose(&ModelConfig::default());
         if let Some(warning) = &chosen.warning {
@@ -86,7 +89,7 @@ impl Worker<'_> {
         }
         let device = device::name(&chosen.device);
         outbox.send(Event::Ready { device, threads: pool.current_num_threads() });
-        let queries = QueryService::new(outbox, inbox);
+        let queries = QueryService::new(outbox, inbox, queue);
         Ok(Worker { queries, pool, live: None, active: None, waiting: VecDeque::new() })
     }
 
@@ -123,10 +126,14 @@ impl Worker<'_> {
         match message {
             EngineMessage::WatchChanged => {}
             EngineMessage::Command { req, command: Command::StartRun { run, config }, flags, .. } => {
-                self.train(req, run, StartMode::New(config), flags.unwrap_or_default());
+                self.train(req, run, Ok(StartMode::New(config)), flags.unwrap_or_default());
+            }
+            EngineMessage::Command { req, command: Command::StartQueued { run }, flags, .. } => {
+                let mode = self.next_in_queue();
+                self.train(req, run, mode, flags.unwrap_or_default());
             }
             EngineMessage::Command { req, command: Command::ResumeRun { run, dir }, flags, .. } => {
-                self.train(req, run, StartMode::Resume(dir), flags.unwrap_or_default());
+                self.train(req, run, Ok(StartMode::Resume(dir)), flags.unwrap_or_default());
             }
             EngineMessage::Command { req, command, .. } if self.is_outdated(&command) => {
                 self.queries.outbox.accept(req);
@@ -166,8 +173,13 @@ impl Worker<'_> {
         }
     }
 
+    fn next_in_queue(&self) -> Result<StartMode> {
+        let nothing = || Error::new(ErrorKind::Cancelled, "no run is waiting in the queue any more");
+        self.queries.queue()?.take_next()?.map(|taken| StartMode::Queued(Box::new(taken))).ok_or_else(nothing)
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "the run owns its flags")]
-    fn train(&mut self, req: RequestId, run: RunId, mode: StartMode, flags: RunFlags) {
+    fn train(&mut self, req: RequestId, run: RunId, mode: Result<StartMode>, flags: RunFlags) {
         let outbox = self.queries.outbox;
         outbox.accept(req);
         // The memory is needed now.
@@ -175,7 +187,7 @@ impl Worker<'_> {
         self.queries.forget();
         self.active = Some((run, flags.clone()));
         outbox.send(Event::PhaseChanged(run, RunPhase::Preparing));
-        let result = self.train_in_pool(run, mode, &flags);
+        let result = mode.and_then(|mode| self.train_in_pool(run, mode, &flags));
         flags.ended.store(true, Ordering::SeqCst);
         self.active = None;
         device::release_unused();
@@ -194,6 +206,7 @@ impl Worker<'_> {
     fn train_in_pool(&mut self, run: RunId, mode: StartMode, flags: &RunFlags) -> Result<TrainedRun> {
         let threads = match &mode {
             StartMode::New(config) => config.model.threads,
+            StartMode::Queued(taken) => taken.entry.config.model.threads,
             StartMode::Resume(dir) => RunDir::open(dir)?.config().model.threads,
         };
         let own = if threads > 0 { Some(facts::pool(threads, SPARE_CORES)?) } else { None };
@@ -220,6 +233,7 @@ fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &Run
     let mut run = match mode {
         StartMode::New(config) => Run::start(run::prepare(&config)?)?,
         StartMode::Resume(dir) => Run::resume(&dir, None)?,
+        StartMode::Queued(taken) => start_queued(queries, *taken)?,
     };
     for warning in run.warnings() {
         queries.outbox.log(LogLevel::Warning, warning.clone());
@@ -256,12 +270,28 @@ fn weights_after(end: &EndRecord, step: u64) -> WeightsOf {
     WeightsOf { step, checkpoint }
 }
 
+/// Starts what was taken from the queue. Where it cannot start, its entry says why.
+fn start_queued(queries: &QueryService<'_>, taken: TakenEntry) -> Result<Run> {
+    let title = taken.entry.title();
+    queries.outbox.log(LogLevel::Info, format!("from the queue: {title}"));
+    let started = run::prepare(&taken.entry.config).and_then(Run::start);
+    let noted = match &started {
+        Ok(_) => taken.started(),
+        Err(err) => taken.failed(&err.to_string()),
+    };
+    if let Err(err) = noted {
+        queries.outbox.log(LogLevel::Warning, format!("the queue cannot be changed: {err}"));
+    }
+    started.with_context(|| format!("starting {title} from the queue"))
+}
+
 /// What a run did before it was resumed at step `first`.
 fn read_history(dir: &RunDir, first: u64) -> Result<RunHistory> {
     // The state at step `first` is measured again when the run is resumed.
     let before: Vec<u64> = checkpoint::list(dir)?.into_iter().filter(|&step| step < first).collect();
-    let (metrics, samples) = (runs::RecordedMetrics::read(dir)?, runs::samples(dir)?);
-    Ok(RunHistory { metrics, samples, distances: runs::distances(dir, &before) })
+    let (metrics, samples) = (runs::RecordedMetrics::read(&dir.metrics())?, runs::samples(dir)?);
+    let resumed = resumed_steps(dir);
+    Ok(RunHistory { metrics, resumed, samples, distances: runs::distances(dir, &before) })
 }
 
 /// EngineMessage of a panic.

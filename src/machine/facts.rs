@@ -6,7 +6,7 @@ use crate::tensor::{DType, Device, Tensor};
 use mimalloc as _; // linked for `keep_freed_memory` also where a program keeps the system's allocator
 use serde::Serialize;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// What is known without measuring.
@@ -97,6 +97,24 @@ pub fn reset_peak_memory() -> bool {
 pub fn resident_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     kilobytes(&status, "VmRSS:").unwrap_or_else(peak_memory)
+}
+
+/// Processor time of the calling thread so far; `None` where the system does not tell.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "clock_gettime fills the zeroed struct it is given and keeps no pointer")]
+pub fn thread_time() -> Option<Duration> {
+    // SAFETY: timespec is plain old data, valid when all zero, and clock_gettime only writes into it.
+    let (status, time) = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        (libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time), time)
+    };
+    (status == 0).then(|| Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0)))
+}
+
+/// Processor time of the calling thread so far; `None`: this system does not tell.
+#[cfg(not(unix))]
+pub fn thread_time() -> Option<Duration> {
+    None
 }
 
 #[cfg(unix)]
@@ -195,6 +213,14 @@ mod tests {
             assert!(rusage > 1_000_000 && rusage < 1 << 50, "{rusage}");
             assert!(disk_free(Path::new("/no/such/directory")).is_some());
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_thread_s_time_is_its_own_and_grows_with_its_work() {
+        let before = thread_time().unwrap();
+        let sum: f64 = (0..2_000_000).map(|i| f64::from(i).sqrt()).sum();
+        assert!(sum > 0.0 && thread_time().unwrap() > before);
     }
 
     #[test]

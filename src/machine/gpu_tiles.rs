@@ -172,6 +172,11 @@ fn write(file: &Path, kept: &BTreeMap<String, Kept>) -> Result<()> {
     atomic::write_file(file, text.as_bytes())
 }
 
+/// The program's cache directory; nothing where no home directory is known.
+pub fn cache_dir() -> Option<PathBuf> {
+    directory(&|name| std::env::var_os(name), std::env::consts::OS)
+}
+
 /// The program's cache directory.
 fn directory(variable: &dyn Fn(&str) -> Option<OsString>, system: &str) -> Option<PathBuf> {
     let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);

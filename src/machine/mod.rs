@@ -3,6 +3,7 @@
 pub mod device;
 pub mod estimate;
 pub mod facts;
-mod gpu_tiles;
+pub mod gpu_tiles;
 pub mod memory;
+pub mod monitor;
 pub mod selftest;

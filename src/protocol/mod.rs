@@ -13,11 +13,13 @@
 //! Every message carries its [`RunId`] or [`RequestId`], which the window chooses, counting up from 1. The window shows the
 //! [`RunPhase`] the engine reported, never the one it asked for. The complete record is the run directory.
 
-pub mod decimation;
 pub mod events;
+pub mod loading;
+pub mod machine_sample;
 pub mod model_store;
 pub mod playground;
 pub mod questions;
+pub mod record;
 pub mod snapshots;
 pub mod step_profile;
 pub mod studies;
@@ -29,8 +31,10 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use crate::artifact::capsule::{Capsule, Environment};
 pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
 pub use crate::artifact::export::ExportTarget;
+pub use crate::artifact::queue::{QueueEntry, QueueState};
 pub use crate::data::SkippedRow;
 pub use crate::data::columns::{ColumnFacts, Columns};
 pub use crate::data::preview::{DataPreview, Lengths, SampleRow, SplitPreview};
@@ -41,21 +45,26 @@ pub use crate::eval::{Band, EvalReport, MergedWith, Scores};
 pub use crate::mixture::{SIDES, Side};
 pub use crate::nn::profile::{PHASES, Phase};
 pub use crate::protocol::events::*;
+pub use crate::protocol::machine_sample::MachineSample;
 pub use crate::protocol::model_store::*;
 pub use crate::protocol::playground::*;
 pub use crate::protocol::questions::*;
+pub use crate::protocol::record::RecordPlan;
 pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
 pub use crate::protocol::try_it::*;
 pub use crate::protocol::written_texts::*;
+pub use crate::records::decimation;
 pub use crate::records::{
-    EndReason, EndRecord, EvalRecord, HealthState, Sample, SampleRecord, StartRecord, StepRecord, TensorHealth,
+    EndReason, EndRecord, EvalRecord, HealthState, Quantity, Sample, SampleRecord, StartRecord, StepRecord,
+    TensorHealth,
 };
 pub use crate::tensor::NumberFormat;
 pub use crate::tensor::hash::FileHash;
 
 use crate::config::{FileFormat, ModelConfig, RunConfig};
+use crate::figure::Table;
 
 /// Number of a command; its answer carries the same number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,6 +112,9 @@ pub enum ControlRequest {
     Step,
     /// Write a checkpoint and end the run with this reason.
     Stop(String),
+    /// Make at most this many optimizer steps a second, from the next one on; 0: as many as possible. The weights are the
+    /// same bits at any pace.
+    Pace(u32),
     /// Cancel the query in progress (evaluation, export, preview); answered by a `Cancelled` failure.
     CancelJob,
     /// Cancel this download; answered by a `Cancelled` failure. What was downloaded is kept for the next time.
@@ -116,6 +128,8 @@ pub struct Watch {
     pub routing: bool,
     /// Send [`ExpertSnapshot`]s with heat maps of this side of this adapted module (by index).
     pub experts: Option<(usize, Side)>,
+    /// Send a [`MachineSample`] once a second.
+    pub machine: bool,
 }
 
 /// A command of the window, answered by one [`Event::Done`] or [`Event::Failed`] with its [`RequestId`].
@@ -150,12 +164,43 @@ pub enum Command {
         /// The run directory.
         dir: PathBuf,
     },
-    /// Read a run directory, which another process may be writing: [`Outcome::Opened`].
+    /// Train what waits first in the queue; otherwise as `StartRun`. Where nothing waits it is answered by a `Cancelled`
+    /// failure.
+    StartQueued {
+        /// The run's number in all its messages.
+        run: RunId,
+    },
+    /// Look at the queue or change it: [`Outcome::Queue`].
+    Queue(QueueAsk),
+    /// Write a run into one file: [`Outcome::CapsuleSaved`].
+    SaveCapsule {
+        /// The run directory.
+        dir: PathBuf,
+        /// The file; absent: beside the run directory, under its name.
+        file: Option<PathBuf>,
+    },
+    /// Read a run directory, which another process may be writing, or a capsule: [`Outcome::Opened`].
     OpenRun(PathBuf),
     /// List the runs: [`Outcome::Runs`]. The directory that holds them; empty: the default one.
     ListRuns(String),
+    /// Write what people call a run and wrote about it: [`Outcome::Labelled`].
+    LabelRun {
+        /// The run directory.
+        dir: PathBuf,
+        /// Replaces the old one; an empty one removes it.
+        label: Box<RunLabel>,
+    },
+    /// Write a run's report as one HTML file: [`Outcome::Reported`].
+    Report {
+        /// The run directory.
+        dir: PathBuf,
+        /// The file.
+        to: PathBuf,
+    },
     /// Permanently remove a run directory: [`Outcome::Deleted`].
     DeleteRun(PathBuf),
+    /// Read a part of the records of some runs, with every digit: [`Outcome::Record`].
+    ReadRecord(RecordPlan),
     /// A query about the weights of a model.
     Query {
         /// Whose weights.
@@ -181,6 +226,21 @@ impl Command {
     pub fn is_try(&self) -> bool {
         matches!(self, Self::Query { query: ModelQuery::Try(_) | ModelQuery::TryWords(_), .. })
     }
+}
+
+/// A look at the queue of runs, or a change. All are answered by the whole queue.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueueAsk {
+    /// Only look.
+    List,
+    /// Add a run with these settings at the end.
+    Add(Box<RunConfig>),
+    /// Remove the entry with this number.
+    Remove(u64),
+    /// Move the entry with this number to a place, counted from 0.
+    Move(u64, usize),
+    /// Let an entry that could not start wait again.
+    Retry(u64),
 }
 
 /// A query about the weights of a [`Subject`].
@@ -310,8 +370,18 @@ pub enum Outcome {
     Opened(Box<RunDetail>),
     /// To `ListRuns`, newest first.
     Runs(Vec<RunSummary>),
+    /// To `Queue`.
+    Queue(QueueState),
+    /// To `SaveCapsule`: the file, and what it holds.
+    CapsuleSaved(PathBuf, Box<Capsule>),
+    /// To `LabelRun`: the run and its new label.
+    Labelled(PathBuf, Box<RunLabel>),
+    /// To `Report`: the file.
+    Reported(PathBuf),
     /// To `DeleteRun`: the removed directory.
     Deleted(PathBuf),
+    /// To `ReadRecord`.
+    Record(Table),
     /// To [`ModelQuery::Compare`].
     Compared(Box<EvalReport>),
     /// To [`ModelQuery::Merge`].
@@ -351,4 +421,6 @@ pub enum Incoming {
     Writing(RequestId, Vec<String>),
     /// Time by phase: the mean over the steps since the last one.
     Profile(RunId, StepProfile),
+    /// How busy the computer is now.
+    Machine(MachineSample),
 }

@@ -1,16 +1,21 @@
 //! Plain data of a training run: what the loop reports, a recorder writes and the window shows.
 
+pub mod decimation;
 mod evaluation;
+mod quantity;
 mod route;
+mod steps;
 
 pub use evaluation::{Band, EvalReport, MergedWith, Scores};
+pub use quantity::Quantity;
 pub use route::{Pick, Route, SIDES, Side};
+pub use steps::{StepBucket, StepSample};
 
 use crate::tensor::HostTensor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// JSON has no NaN: a number that is not finite is written as `null`, and read back as NaN.
-fn nan_of_null<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+pub(crate) fn nan_of_null<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 

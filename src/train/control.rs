@@ -1,4 +1,4 @@
-//! Stop, pause and single step: flags that any thread may set and the training loop obeys between steps.
+//! Stop, pause, single step and pace: flags that any thread may set and the training loop obeys between steps.
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ struct Inner {
     reason: Mutex<String>,
     pause: AtomicBool,
     steps: AtomicU64,
+    /// Nanoseconds from one step to the next, at least.
+    interval: AtomicU64,
     change: (Mutex<()>, Condvar),
 }
 
@@ -64,6 +66,16 @@ impl Control {
     /// Whether a single step was asked for and not taken yet.
     pub fn step_asked(&self) -> bool {
         self.inner.steps.load(Ordering::SeqCst) > 0
+    }
+    /// At most this many steps a second from now on; 0: as many as possible.
+    pub fn set_pace(&self, steps_per_second: u32) {
+        let interval = 1_000_000_000u64.checked_div(u64::from(steps_per_second)).unwrap_or(0);
+        self.inner.interval.store(interval, Ordering::SeqCst);
+        self.wake();
+    }
+    /// Shortest time from the start of one step to that of the next.
+    pub fn interval(&self) -> Duration {
+        Duration::from_nanos(self.inner.interval.load(Ordering::SeqCst))
     }
     /// Waits until a flag changes or `at_most` has passed.
     pub fn wait(&self, at_most: Duration) {

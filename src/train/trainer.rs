@@ -50,6 +50,8 @@ pub struct Trainer {
     sampled: Option<u64>,
     seconds: f64,
     tokens: u64,
+    /// When the last step began.
+    stepped: Option<Instant>,
 }
 
 impl Trainer {
@@ -74,6 +76,7 @@ impl Trainer {
             sampled: None,
             seconds: 0.0,
             tokens: 0,
+            stepped: None,
             config,
             subject,
         })
@@ -168,18 +171,24 @@ impl Trainer {
         Ok(())
     }
 
-    /// Between two steps: tells the observer, again and again while the run is paused. Returns whether the next step was
-    /// asked for during a pause.
+    /// Between two steps: tells the observer, again and again while the run is paused or the pace says to wait. Returns
+    /// whether the next step was asked for during a pause.
     fn boundary(&self, observer: &mut dyn Observer, control: &Control, last: bool) -> bool {
         loop {
             let paused = control.paused() && !control.stopped() && !last;
             let single_step = paused && control.take_step();
             observer.on_boundary(self, paused && !single_step);
-            if !paused || single_step {
+            let early = if last || control.stopped() { Duration::ZERO } else { self.until_due(control.interval()) };
+            if single_step || !paused && early.is_zero() {
                 return single_step;
             }
-            control.wait(PAUSE_POLL);
+            control.wait(if paused { PAUSE_POLL } else { early.min(PAUSE_POLL) });
         }
+    }
+
+    /// How long it is until the next step may begin.
+    fn until_due(&self, interval: Duration) -> Duration {
+        self.stepped.map_or(Duration::ZERO, |at| interval.saturating_sub(at.elapsed()))
     }
 
     /// How a run ends by an error at `step`: a stop, or values that are not finite. Other errors fail it; one of the device
@@ -205,6 +214,7 @@ impl Trainer {
 
     fn one_step(&mut self, observer: &mut dyn Observer, recording: Option<&Recording>) -> Result<()> {
         let clock = Instant::now();
+        self.stepped = Some(clock);
         // What passed since the last step belongs to none.
         recording.map(Recording::take);
         let (before, total) = (self.progress.overflows, self.total_steps);

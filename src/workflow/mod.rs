@@ -2,6 +2,7 @@
 //! import, export with proof, study, generate.
 
 mod advice;
+pub mod capsule;
 pub mod export;
 mod fingerprint;
 pub mod generate;
@@ -13,6 +14,8 @@ pub mod prepare;
 pub mod previews;
 pub mod progress;
 pub mod prompts;
+pub mod record_table;
+pub mod report;
 pub mod run;
 pub mod runs;
 pub mod saved_run;

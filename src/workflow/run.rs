@@ -39,7 +39,7 @@ use crate::train::checkpoint::Place;
 use crate::train::control::Control;
 use crate::train::observer::{Evaluating, Observer};
 use crate::train::trainer::Trainer;
-use crate::workflow::advice;
+use crate::workflow::{advice, runs};
 use std::path::Path;
 
 pub use crate::workflow::prepare::{
@@ -127,6 +127,7 @@ impl Run {
             recorder.note(&format!("failed: {err}"));
         }
         recorder.sync();
+        runs::index(dir);
         tell(recorder, extra);
         ended
     }
@@ -267,6 +268,7 @@ impl Observer for Recording<'_> {
         if let Err(err) = checkpoint::prune(self.dir, keep, *self.best) {
             self.problem(step, &format!("an old checkpoint stays: {err}"));
         }
+        runs::index(self.dir);
         self.extra.on_checkpoint(data, step, best)
     }
 

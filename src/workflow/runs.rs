@@ -1,81 +1,39 @@
 //! Runs on disk as the window shows them: the list, everything about one, and deleting.
 //!
-//! A run that another process is writing is read up to its last complete line. Nothing here changes a run but [`delete`].
+//! A run that another process is writing is read up to its last complete line. Nothing here changes a run but [`delete`];
+//! beside a long record its index is written.
 
 use crate::analysis::routing_stats::RouteCounts;
+use crate::artifact::capsule::Capsule;
 use crate::artifact::certificate::{self, Certificate};
-use crate::artifact::recorder::{Line, RouteFile, read_lines, read_samples};
+use crate::artifact::growing_cache::GrowingCache;
+pub(crate) use crate::artifact::recorded::RecordedMetrics;
+use crate::artifact::recorder::{RouteFile, read_samples, resumed_steps};
+use crate::artifact::run_list::RunList;
 pub use crate::artifact::run_list::summary;
-use crate::artifact::run_list::{RunList, RunProgress};
 use crate::artifact::run_lock::is_locked;
 use crate::artifact::{RunDir, checkpoint, run_dir};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::protocol::decimation::Decimated;
-use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary, StepBucket};
+use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary};
 use crate::protocol::{Checkpoints, ExportReport, ExportTarget};
-use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, TensorHealth};
+use crate::records::{EvalRecord, SampleRecord};
 use crate::tensor::NumberFormat;
 use crate::workflow::snapshot::{self, Banks};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Most buckets of a curve read from disk.
-const CURVE: usize = 4096;
+/// Changes with [`RouteCounts`], which the index of the routes holds.
+const ROUTES_VERSION: u32 = 1;
+/// Bytes of routes behind their index from which on it is written anew.
+const INDEX_EVERY: u64 = 1 << 20;
 /// Most steps whose samples are read from disk.
 const SAMPLES: usize = 512;
 /// Last lines of the log that are shown.
 const LOG_LINES: usize = 400;
-
-/// What `metrics.jsonl` holds.
-#[derive(Default)]
-pub(crate) struct RecordedMetrics {
-    pub(crate) progress: RunProgress,
-    pub(crate) start: StartRecord,
-    /// The steps after which the run was resumed, oldest first.
-    pub(crate) resumed: Vec<u64>,
-    /// The curves.
-    pub(crate) history: Vec<StepBucket>,
-    /// The evaluations.
-    pub(crate) evals: Vec<EvalRecord>,
-    /// The newest check of every trained tensor.
-    pub(crate) gradient_health: Vec<TensorHealth>,
-    pub(crate) end: Option<EndRecord>,
-}
-
-impl RecordedMetrics {
-    /// Reads the record of a run; an absent file is empty.
-    pub(crate) fn read(run: &RunDir) -> Result<Self> {
-        let mut recorded = Self::default();
-        let mut curve = Decimated::new(CURVE);
-        let record = read_lines(&run.metrics())?;
-        recorded.progress.add_damaged(record.damaged);
-        for line in record.lines {
-            recorded.progress.add(&line);
-            match line {
-                Line::Start { record, .. } => {
-                    if record.first_step > 0 {
-                        recorded.resumed.push(record.first_step);
-                    }
-                    recorded.start = record;
-                    // A resumed run has not ended yet.
-                    recorded.end = None;
-                }
-                Line::Step(record) => curve.push(StepBucket::of((&record).into())),
-                Line::Eval(record) => recorded.evals.push(record),
-                Line::TensorHealth(health) => {
-                    // Each check replaces the one before.
-                    recorded.gradient_health.retain(|old| old.step == health.step);
-                    recorded.gradient_health.push(health);
-                }
-                Line::Checkpoint { .. } | Line::Unknown => {}
-                Line::End { record, .. } => recorded.end = Some(*record),
-            }
-        }
-        recorded.history = curve.take();
-        Ok(recorded)
-    }
-}
+/// Bytes of the log that are read for them.
+const LOG_BYTES: u64 = 1 << 18;
 
 /// All runs in a directory, the newest first; an empty name means the default directory. No directory, no runs.
 pub fn list(known: &mut RunList, runs_dir: &str) -> Result<Vec<RunSummary>> {
@@ -86,7 +44,7 @@ pub fn list(known: &mut RunList, runs_dir: &str) -> Result<Vec<RunSummary>> {
 pub fn detail(dir: &Path) -> Result<RunDetail> {
     let running = is_locked(dir);
     let run = RunDir::open(dir)?;
-    let recorded = RecordedMetrics::read(&run)?;
+    let mut recorded = RecordedMetrics::read(&run.metrics())?;
     let mut summary = RunSummary::new(&run, &recorded.progress, running);
     let sites = recorded.start.sites.clone();
     let routing = routing(&run, sites).unwrap_or_else(|err| {
@@ -96,17 +54,21 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
     // Where every one is damaged, none is best.
     let checkpoints = Checkpoints::of(&run)
         .or_else(|_| Ok::<_, Error>(Checkpoints { steps: checkpoint::list(&run)?, best: None }))?;
+    let capsule = Capsule::of_dir(dir).map(Box::new);
+    // No run goes on in a capsule.
+    summary.resumable &= capsule.is_none();
     Ok(RunDetail {
         summary,
+        capsule,
         config: run.config().clone(),
         distances: distances(&run, &checkpoints.steps),
         checkpoints,
+        resumed: resumed_steps(&run),
         log: log_lines(&run.events()),
         exports: exports(&run),
         routing,
         start: recorded.start,
-        resumed: recorded.resumed,
-        history: recorded.history,
+        history: recorded.curve.take(),
         evals: recorded.evals,
         samples: samples(&run)?,
         gradient_health: recorded.gradient_health,
@@ -116,7 +78,7 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
 
 /// The evaluations of a run, oldest first.
 pub fn evaluations(dir: &Path) -> Result<Vec<EvalRecord>> {
-    Ok(RecordedMetrics::read(&RunDir::open(dir)?)?.evals)
+    Ok(RecordedMetrics::read(&RunDir::open(dir)?.metrics())?.evals)
 }
 
 /// What a run's language model wrote on the way; thinned where it wrote very often.
@@ -140,8 +102,50 @@ pub(crate) fn route_counts(run: &RunDir, sites: Vec<String>, until: u64) -> Resu
 }
 
 fn routing(run: &RunDir, sites: Vec<String>) -> Result<Option<RoutingSnapshot>> {
-    let routing = route_counts(run, sites, u64::MAX)?.snapshot();
+    let routing = all_routes(run, sites)?.snapshot();
     Ok((routing.step > 0).then_some(routing))
+}
+
+/// As [`route_counts`] to the end; of a long log only what was appended since it was last counted is read.
+fn all_routes(run: &RunDir, sites: Vec<String>) -> Result<RouteCounts> {
+    let path = run.routes();
+    let mixture = &run.config().mixture;
+    let mut counts = RouteCounts::new(mixture, sites);
+    if !path.is_file() {
+        return Ok(counts);
+    }
+    let mut file = File::open(&path).map_err(|err| Error::io("opening", &path, err))?;
+    let index = GrowingCache::of(&path, ROUTES_VERSION);
+    let known = index.load(&mut file).and_then(|(bytes, length)| {
+        let known: RouteCounts = serde_json::from_slice(&bytes).ok()?;
+        known.is_of(mixture, &counts.snapshot().sites).then_some((known, length))
+    });
+    let (mut routes, from) = match known {
+        Some((known, length)) => {
+            counts = known;
+            (RouteFile::open_at(&path, length)?, length)
+        }
+        None => (RouteFile::open(&path)?, 0),
+    };
+    while let Some(record) = routes.next().transpose()? {
+        counts.add(record.step, &record.route);
+    }
+    let until = routes.position();
+    if until.saturating_sub(from) >= INDEX_EVERY {
+        let text = serde_json::to_vec(&counts).map_err(|err| Error::internal(format!("no JSON of counts: {err}")))?;
+        index.store(&mut file, until, &text);
+    }
+    Ok(counts)
+}
+
+/// Brings the indexes of a run's record up to date, so that nobody who opens it waits for a long record. Where they
+/// cannot be made there are none.
+pub(crate) fn index(run: &RunDir) {
+    let metrics = RecordedMetrics::read(&run.metrics());
+    let made = metrics.and_then(|metrics| all_routes(run, metrics.start.sites));
+    if let Err(err) = made {
+        log::debug!("no index is kept: {err}");
+    }
 }
 
 /// How far apart the experts were at each checkpoint. One that cannot be read (it may be going away right now) is left out.
@@ -156,9 +160,21 @@ pub(crate) fn distances(run: &RunDir, checkpoints: &[u64]) -> Vec<DistanceSample
     std::iter::once(snapshot::distances(&start, &start, 0)).chain(later).collect()
 }
 
+/// The last lines of the log, of its last [`LOG_BYTES`].
 fn log_lines(path: &Path) -> Vec<String> {
-    let bytes = fs::read(path).unwrap_or_default();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        let from = file.metadata()?.len().saturating_sub(LOG_BYTES);
+        file.seek(SeekFrom::Start(from))?;
+        file.read_to_end(&mut bytes)?;
+        Ok(from)
+    });
     let text = String::from_utf8_lossy(&bytes);
+    // A part begins in the middle of a line.
+    let text = match read {
+        Ok(from) if from > 0 => text.split_once('\n').map_or("", |(_, rest)| rest),
+        _ => &text,
+    };
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|&line| line.to_owned()).collect()
 }

@@ -29,9 +29,9 @@ fn last_json(ran: &Ran) -> Value {
     serde_json::from_str(ran.out.lines().last().unwrap_or_else(|| panic!("no output; stderr: {}", ran.err))).unwrap()
 }
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 19] = [
     "train", "resume", "eval", "merge", "try", "export", "inspect", "compare", "data", "generate", "models", "score",
-    "bench", "doctor", "window",
+    "bench", "doctor", "queue", "capsule", "open", "report", "window",
 ];
 
 #[test]
@@ -150,6 +150,11 @@ fn a_small_training_goes_through_every_command() {
     assert_eq!(inspect.code, Some(0), "{}", inspect.err);
     let sites = last_json(&inspect);
     assert!(sites["routing"].as_array().is_some_and(|rows| !rows.is_empty()), "{sites}");
+    let report = adamix(home.path(), &["report", "small", "--out", "small.html", "--json"]);
+    assert_eq!(report.code, Some(0), "{}", report.err);
+    let page = fs::read_to_string(home.path().join("small.html")).unwrap();
+    assert_eq!(last_json(&report)["bytes"], page.len());
+    assert!(page.contains("<h1>small</h1>") && page.contains("<svg") && !page.contains("<script"));
     let compare = adamix(home.path(), &["compare", "small", run, "--json"]);
     assert_eq!(compare.code, Some(0), "{}", compare.err);
     assert_eq!(last_json(&compare)["runs"].as_array().unwrap().len(), 2);
@@ -230,7 +235,7 @@ fn the_data_preview_counts_labels_and_tokens() {
 #[test]
 fn commands_on_runs_name_what_is_missing() {
     let home = tempfile::tempdir().unwrap();
-    for command in ["resume", "eval", "merge", "export", "inspect", "compare"] {
+    for command in ["resume", "eval", "merge", "export", "inspect", "compare", "report"] {
         let ran = adamix(home.path(), &[command, "nothing-here"]);
         assert_refused(&ran, 1, &["nothing-here"]);
     }

@@ -48,7 +48,10 @@ impl Window {
         Self::open_over(|waker| EngineHandle::spawn(waker).unwrap(), ring)
     }
 
-    fn open_over(engine: impl FnOnce(Waker) -> EngineHandle, ring: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn open_over(
+        engine: impl FnOnce(Waker) -> EngineHandle,
+        ring: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let bell: Arc<(Mutex<usize>, Condvar)> = Arc::default();
         let rung = bell.clone();
         let waker: Waker = Arc::new(move || {
@@ -88,6 +91,7 @@ impl Window {
                 Incoming::Experts(run, snapshot) => experts.push((run, snapshot)),
                 Incoming::Profile(run, profile) => profiles.push((run, profile)),
                 Incoming::Writing(req, texts) => writing.push((req, texts)),
+                Incoming::Machine(_) => {}
             }
             ControlFlow::Continue(())
         }) {}

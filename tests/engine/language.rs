@@ -4,6 +4,7 @@
 mod commands;
 mod exports;
 mod imports;
+mod loading;
 mod refusals;
 mod runs;
 mod samples;

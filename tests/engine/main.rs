@@ -3,6 +3,7 @@
 
 mod architecture;
 mod artifact;
+mod capsule;
 mod certificate;
 mod cli;
 mod control;
@@ -20,13 +21,16 @@ mod independence;
 mod kill;
 mod lab;
 mod language;
+mod long_records;
 mod lora_run;
 mod merge;
 mod metrics;
 mod old_files;
 mod plan;
 mod profile;
+mod queue;
 mod recompute;
+mod record_table;
 mod score;
 mod store;
 mod studies;

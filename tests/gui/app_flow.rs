@@ -158,11 +158,11 @@ fn only_what_can_be_seen_is_watched() {
     assert_eq!(engine.watch(), Watch::default());
     window.state().actions.push(Action::Show(View::Routing));
     window.run_steps(3);
-    assert_eq!(engine.watch(), Watch { routing: true, experts: None });
+    assert_eq!(engine.watch(), Watch { routing: true, ..Watch::default() });
     window.state().actions.push(Action::Show(View::Experts));
     window.state().actions.push(Action::FocusExperts(2, Side::Up));
     window.run_steps(3);
-    assert_eq!(engine.watch(), Watch { routing: false, experts: Some((2, Side::Up)) });
+    assert_eq!(engine.watch(), Watch { experts: Some((2, Side::Up)), ..Watch::default() });
 }
 
 #[test]

@@ -26,7 +26,6 @@ fn without_dialogs() -> (Window, FakeHandle, tempfile::TempDir) {
     }
     let mut picker = ScriptedPicker::default();
     picker.no_dialogs = true;
-    picker.texts.insert(dir.path().join("sub/train.tsv"), "text\tlabel\nfine\t1\n".to_owned());
     let mut settings = Settings::default();
     for purpose in [Purpose::TrainFile, Purpose::SaveSettings] {
         settings.remember(purpose, dir.path().to_owned());

@@ -10,8 +10,12 @@ use adamix::app::settings::Settings;
 use adamix::app::{WindowOptions, WorkbenchApp, first_form};
 use adamix::protocol::*;
 use egui_kittest::Harness;
+use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// A whole window over a fake that says only what it is told to.
 pub fn window(settings: Settings, picker: ScriptedPicker) -> (Harness<'static, WorkbenchApp>, FakeHandle) {
@@ -74,6 +78,10 @@ pub struct ScriptedPicker {
     pub no_dialogs: bool,
     /// Text of the files there are.
     pub texts: BTreeMap<PathBuf, String>,
+    /// Directories that were shown in the file manager.
+    pub revealed: Arc<Mutex<Vec<PathBuf>>>,
+    /// The files that were written whole.
+    pub saved: Rc<RefCell<BTreeMap<PathBuf, Vec<u8>>>>,
     answers: VecDeque<FileAnswer>,
 }
 
@@ -106,9 +114,17 @@ impl FilePicker for ScriptedPicker {
         self.answers.push_back(FileAnswer::Read(purpose, path, text));
     }
 
-    fn write(&mut self, path: PathBuf, text: String) {
-        self.texts.insert(path.clone(), text);
-        self.answers.push_back(FileAnswer::Written(path, Ok(())));
+    fn write(&mut self, purpose: Purpose, path: PathBuf, bytes: Vec<u8>) {
+        if let Ok(text) = String::from_utf8(bytes.clone()) {
+            self.texts.insert(path.clone(), text);
+        }
+        self.saved.borrow_mut().insert(path.clone(), bytes);
+        self.answers.push_back(FileAnswer::Written(purpose, path, Ok(())));
+    }
+
+    fn reveal(&mut self, dir: PathBuf) {
+        self.revealed.lock().push(dir.clone());
+        self.answers.push_back(FileAnswer::Revealed(dir, Ok(())));
     }
 
     fn poll(&mut self) -> Option<FileAnswer> {

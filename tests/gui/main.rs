@@ -3,6 +3,8 @@
 
 mod app_flow;
 mod chooser;
+mod comparing_runs;
+mod computer;
 mod engine_flow;
 mod flow;
 mod harness;
@@ -21,9 +23,12 @@ mod panel_support;
 mod panel_texts;
 mod panel_train;
 mod panel_try;
+mod presenting;
+mod saving;
 mod session;
 mod setup_layout;
 mod setup_truth;
+mod sitting;
 mod start_page;
 mod weights;
 

@@ -8,7 +8,7 @@ use adamix::app::panels::Panels;
 use adamix::app::run_view::RunView;
 use adamix::app::session::Session;
 use adamix::app::settings::Settings;
-use adamix::app::theme::Theme;
+use adamix::app::theme::{Theme, install};
 use adamix::app::view::View;
 use adamix::protocol::*;
 use egui_kittest::Harness;
@@ -174,7 +174,7 @@ fn a_long_name_is_not_cut() {
     let name = "chat-writer-lab-20261130-235959";
     runs[0].name = name.to_owned();
     let mut session = with_runs(runs);
-    let mut harness = Harness::builder().with_size([512.0, 700.0]).build_ui_state(
+    let mut harness = Harness::builder().with_size([512.0, 700.0]).with_context_setup(install).build_ui_state(
         |ui, session: &mut Session| {
             let theme = Theme::new(false);
             let (settings, actions) = (Settings::default(), ActionQueue::default());

@@ -89,7 +89,7 @@ pub fn trained(config: RunConfig, drains: usize, focus: (usize, Side)) -> (Sessi
     let (mut engine, handle) = FakeEngine::demo(30, None);
     let (req, run) = (session.next_request(), session.next_run());
     engine.try_send(req, Command::StartRun { run, config: Box::new(config) }).expect("the fake takes commands");
-    engine.watch(Watch { routing: true, experts: Some(focus) });
+    engine.watch(Watch { routing: true, experts: Some(focus), ..Watch::default() });
     session.begin_run(req, run);
     for _ in 0..drains {
         drain(&mut session, &mut engine);

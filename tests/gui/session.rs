@@ -58,6 +58,20 @@ fn an_answer_to_a_forgotten_question_is_dropped() {
 }
 
 #[test]
+fn many_evaluations_stay_bounded_with_the_best_and_both_ends() {
+    let (mut session, run) = training_session();
+    for step in 101..=10_100 {
+        let mut eval = data::eval(step, 240);
+        eval.merged.primary = if step == 4_444 { 0.99 } else { 0.5 };
+        event(&mut session, Event::Evaluated(run, eval));
+        let live = session.live.as_ref().unwrap();
+        assert!(live.evals.len() <= 2048 && live.evals.last().is_some_and(|last| last.step == step));
+    }
+    let live = session.live.as_ref().unwrap();
+    assert_eq!((live.evals[0].step, live.best_eval().map(|best| best.step)), (40, Some(4_444)));
+}
+
+#[test]
 fn a_hundred_thousand_samples_stay_bounded_and_none_is_lost() {
     let (mut session, run) = training_session();
     let mut spike = data::step(50_000, 240);

@@ -4,7 +4,7 @@ use crate::fake_engine::{data, studies, texts};
 use crate::harness::{panel, ready_session, run_started, training_session};
 use crate::panel_support::{World, done, failed, lab, opened};
 use adamix::app::actions::Action;
-use adamix::app::panels::export::recipe;
+use adamix::app::commands;
 use adamix::app::session::{Session, Weights};
 use adamix::app::view::View;
 use adamix::config::{MixtureKind, Task};
@@ -275,7 +275,8 @@ fn certificates_and_fingerprints_name_their_step() {
     h.run();
     let [Action::Copy(text)] = &h.state_mut().take()[..] else { panic!("nothing was copied") };
     assert!(text.contains("weights: step 400 (best checkpoint)"), "{text}");
-    let command = recipe::command(h.state().session.shown().unwrap(), &plan, 800);
+    let config = h.state().session.shown().unwrap().config.clone();
+    let command = commands::export(&commands::at("runs/lab-demo", Checkpoint::Step(800)), &plan, &config);
     assert_eq!(command, "adamix export runs/lab-demo --checkpoint 800 --target merged --dtype f32");
     h.get_by_label("The recipe as text and as TOML").click();
     h.run();
@@ -354,7 +355,7 @@ fn the_export_chosen_for_one_run_is_not_that_of_the_next() {
 #[test]
 fn a_target_that_does_not_fit_says_so_in_the_words_of_the_window() {
     let h = panel(View::Export, opened(|detail| detail.config.mixture.kind = MixtureKind::Adapter));
-    let words = "Not for this run: it is made of LoRA, not of adapters; choose \
+    let words = "Not for this run: it holds LoRA, and this run has adapters; choose \
                  \u{201c}AdapterHub directory\u{201d} or \u{201c}Merged adapter\u{201d}";
     assert!(h.query_all_by_label(words).count() >= 3, "PEFT, each expert, whole model");
     assert!(!says(&h, "target adapterhub") && !says(&h, "peft or hf"));

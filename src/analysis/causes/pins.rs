@@ -80,7 +80,7 @@ impl PinEffects {
 /// The means of the experts after shuffling them within each row, again and again. `[experts][rows]` -> `[experts]` each
 fn shuffled(values: &[Vec<f64>], seed: SeedStream, layer: u64) -> impl Iterator<Item = Vec<f64>> {
     let (experts, rows) = (values.len(), values.first().map_or(0, Vec::len));
-    let by_row: Vec<Vec<f64>> = (0..rows).map(|row| values.iter().map(|list| list[row]).collect()).collect();
+    let by_row: Vec<Vec<f64>> = (0..rows).map(|row| values.iter().map(|own| own[row]).collect()).collect();
     let mut draws = seed.stream(Purpose::Sampling, (1 << 48) + layer);
     (0..SHUFFLES).map(move |_| {
         let mut sums = vec![0.0; experts];

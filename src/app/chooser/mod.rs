@@ -69,6 +69,11 @@ impl Chooser {
         chooser
     }
 
+    /// The same with a name for the new file.
+    pub fn named(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+
     /// What it chooses for.
     pub fn purpose(&self) -> Purpose {
         self.purpose

@@ -15,12 +15,18 @@ use std::path::{Path, PathBuf};
 impl WorkbenchApp {
     pub(super) fn take_file_answer(&mut self, answer: FileAnswer) {
         match answer {
-            FileAnswer::Picked(Purpose::SaveSettings, path) => match self.session.run_config().to_toml() {
-                Ok(text) => self.picker.write(path, text),
+            FileAnswer::Picked(purpose @ Purpose::SaveSettings, path) => match self.session.run_config().to_toml() {
+                Ok(text) => self.picker.write(purpose, path, text.into_bytes()),
                 Err(err) => self.session.log(LogLevel::Error, err.to_string()),
             },
+            FileAnswer::Picked(purpose @ Purpose::SaveScript, path) => {
+                let script = self.session.sitting.script(super::unix_now());
+                self.picker.write(purpose, path, script.into_bytes());
+            }
+            FileAnswer::Picked(Purpose::SaveReport, path) => self.report_place(path),
+            FileAnswer::Picked(Purpose::SavePng | Purpose::SaveSvg | Purpose::SaveCsv, path) => self.figure_place(path),
             FileAnswer::Picked(purpose, path) => self.actions.push(Action::UsePath(purpose, path)),
-            FileAnswer::Cancelled => {}
+            FileAnswer::Cancelled => (self.saving, self.report_of) = (None, None),
             FileAnswer::NoDialog(purpose) => {
                 // The next one opens at once.
                 self.no_desktop_dialogs = true;
@@ -35,6 +41,7 @@ impl WorkbenchApp {
                 match text.and_then(|text| RunConfig::from_toml(&text).map_err(|err| err.to_string())) {
                     Ok(config) => {
                         self.session.log(LogLevel::Info, format!("settings read: {}", path.display()));
+                        self.session.form_from = None;
                         self.say_foreign(&config);
                         self.actions.push(Action::ReplaceForm(Box::new(config)));
                         self.layout.show(View::Setup);
@@ -45,13 +52,25 @@ impl WorkbenchApp {
                 }
             }
             FileAnswer::Read(..) => {} // only settings are read here
-            FileAnswer::Written(path, Ok(())) => {
-                self.settings.remember(Purpose::SaveSettings, path.clone());
-                self.session.log(LogLevel::Info, format!("settings written: {}", path.display()));
+            FileAnswer::Written(purpose, path, Ok(())) => {
+                let what = match purpose {
+                    Purpose::SaveSettings => "settings written",
+                    Purpose::SaveScript => "script written",
+                    _ => "written",
+                };
+                self.session.log(LogLevel::Info, format!("{what}: {}", path.display()));
+                // Figures are proposed beside the run they are of.
+                if matches!(purpose, Purpose::SaveSettings | Purpose::SaveScript) {
+                    self.settings.remember(purpose, path.clone());
+                }
                 self.session.notify(LogLevel::Info, format!("saved {}", path.display()));
             }
-            FileAnswer::Written(path, Err(err)) => {
+            FileAnswer::Written(_, path, Err(err)) => {
                 self.session.log(LogLevel::Error, format!("writing failed: {err}: {}", path.display()));
+            }
+            FileAnswer::Revealed(_, Ok(())) => {}
+            FileAnswer::Revealed(dir, Err(err)) => {
+                self.session.log(LogLevel::Warning, format!("no file manager opened: {err}: {}", dir.display()));
             }
         }
     }
@@ -70,9 +89,9 @@ impl WorkbenchApp {
             return self.open_chooser(purpose);
         }
         let recent = self.start_of(purpose);
-        // Without a recent path the desktop chooses the directory.
-        let start =
-            recent.as_deref().map(|path| if path.extension().is_some() { path.parent().unwrap_or(path) } else { path });
+        // A figure has a name already. Without a recent path the desktop chooses the directory.
+        let folder = |path| if purpose.saves_figure() { path } else { folder_of(path) };
+        let start = recent.as_deref().map(folder);
         self.picker.pick(purpose, start);
     }
 
@@ -85,6 +104,7 @@ impl WorkbenchApp {
                 let newest = self.session.runs.value.iter().flatten().next();
                 newest.and_then(|run| run.dir.parent()).map(Path::to_owned)
             }
+            Purpose::SavePng | Purpose::SaveSvg | Purpose::SaveCsv | Purpose::SaveReport => self.proposed_file(),
             _ => self.settings.recent(purpose).first().cloned(),
         }
     }
@@ -92,8 +112,16 @@ impl WorkbenchApp {
     /// Opens the window's own file chooser.
     fn open_chooser(&mut self, purpose: Purpose) {
         let home = std::env::home_dir().or_else(|| std::env::current_dir().ok());
-        let start = self.start_of(purpose).or(home).unwrap_or_default();
-        self.dialog = Some(Dialog::Choose(Box::new(Chooser::new(purpose, &start, &self.actions))));
+        let start = self.start_of(purpose);
+        let chooser = match &start {
+            Some(file) if purpose.saves_figure() => {
+                let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned).or(home);
+                let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Chooser::new(purpose, &dir.unwrap_or_default(), &self.actions).named(name)
+            }
+            _ => Chooser::new(purpose, &start.or(home).unwrap_or_default(), &self.actions),
+        };
+        self.dialog = Some(Dialog::Choose(Box::new(chooser)));
     }
 
     pub(super) fn use_path(&mut self, purpose: Purpose, path: PathBuf, now: f64) {
@@ -104,12 +132,14 @@ impl WorkbenchApp {
         }
         self.settings.remember(purpose, path.clone());
         match purpose {
-            Purpose::Run => {
+            Purpose::Run | Purpose::Capsule => {
                 self.layout.show(View::Train);
                 return self.open_run(path);
             }
             Purpose::OpenSettings => return self.picker.read(purpose, path),
             Purpose::ExportDir => return self.panels.export.set_dir(&path),
+            Purpose::SaveReport => return self.report_place(path),
+            Purpose::SavePng | Purpose::SaveSvg | Purpose::SaveCsv => return self.figure_place(path),
             _ => {}
         }
         let mut form = self.session.form.clone();
@@ -134,4 +164,9 @@ impl WorkbenchApp {
             None => self.dialog = Some(Dialog::Dropped(path)),
         }
     }
+}
+
+/// The folder of a file, or a folder itself.
+fn folder_of(path: &Path) -> &Path {
+    if path.extension().is_some() { path.parent().unwrap_or(path) } else { path }
 }

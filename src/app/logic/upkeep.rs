@@ -255,6 +255,7 @@ impl WorkbenchApp {
         let watch = Watch {
             routing: live && self.layout.is_visible(View::Routing),
             experts: (live && self.layout.is_visible(View::Experts)).then_some((site, side)),
+            machine: self.settings.monitor && self.layout.is_visible(View::Train),
         };
         if self.watch != watch
             && let Some(engine) = &self.engine

@@ -1,5 +1,6 @@
 //! Loss, learning rate and speed during training.
 
+mod computer;
 mod plots;
 mod samples;
 
@@ -9,10 +10,11 @@ use crate::app::panel_ctx::{PanelCtx, shown_run};
 use crate::app::phases;
 use crate::app::run_state;
 use crate::app::run_view::RunView;
+use crate::app::tables;
 use crate::app::view::View;
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::app::widgets::{cards, labeled, stacked_bar};
+use crate::app::widgets::{cards, export_menu, labeled, stacked_bar};
 use crate::format;
 use crate::protocol::{EndReason, EvalReport, HealthState, RunPhase, TensorHealth};
 use egui::{Color32, RichText, Ui};
@@ -39,6 +41,7 @@ impl TrainPanel {
         self.samples.ui(ctx, run, ui);
         plots::ui(ctx, run, ui);
         profile_ui(ctx, run, ui);
+        computer::ui(ctx, ui);
         self.gradient_health_ui(ctx, run, ui);
         log_ui(ctx, Some(run), ui);
     }
@@ -98,6 +101,8 @@ fn health_table(ctx: &PanelCtx<'_>, tensors: &[&TensorHealth], ui: &mut Ui) {
         .exact(190.0),
     ];
     listing::numbers(ui, "gradient health", 180.0, columns, tensors);
+    let shown = || tables::gradient_health(&tensors.iter().map(|health| (*health).clone()).collect::<Vec<_>>());
+    export_menu::table(ui, "gradient health table", shown);
 }
 
 fn figures_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
@@ -184,6 +189,7 @@ fn outcome_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
             }
             show(ui, "Merged against unmerged", View::Compare);
             show(ui, "Export with proof", View::Export);
+            ctx.button(ui, Action::ReportRun(run.dir.clone()));
         });
     });
 }

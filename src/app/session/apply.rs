@@ -6,7 +6,7 @@ use crate::app::query::{AnyQuery as _, JobProgress};
 use crate::app::run_view::RunView;
 use crate::format;
 use crate::protocol::*;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Session {
     /// Applies one message of the engine. Messages of other runs and answers to superseded queries are dropped.
@@ -21,6 +21,12 @@ impl Session {
             Incoming::Writing(req, texts) => {
                 if self.play.owns(req) || self.branch.owns(req) {
                     self.writing = texts;
+                }
+            }
+            Incoming::Machine(sample) => {
+                self.machine.push_back(sample);
+                if self.machine.len() > super::MACHINE_SAMPLES {
+                    self.machine.pop_front();
                 }
             }
             Incoming::Profile(run, profile) => self.update(run, |view| view.profile = Some(profile)),
@@ -59,13 +65,14 @@ impl Session {
                 let resumed = Some(start.first_step).filter(|step| *step > 0).into_iter().collect();
                 let mut view = RunView { dir, config: *config, start: *start, evals, resumed, ..RunView::default() };
                 history.iter().for_each(|bucket| view.history.push(bucket));
+                self.sitting.run_started(&view.dir, &view.config);
                 self.live = Some(view);
             }
             Event::ResumedBefore(run, steps) => self.update(run, |view| drop(view.resumed.splice(0..0, steps))),
             Event::Evaluating(run, progress) => self.update(run, |view| view.evaluating = Some(progress)),
             Event::Evaluated(run, record) => self.update(run, |view| {
                 view.evaluating = None;
-                view.evals.push(record);
+                view.push_evaluation(record);
             }),
             Event::Sampled(run, record) => self.update(run, |view| view.push_samples(record)),
             Event::GradientHealth(run, gradient_health) => self.apply_gradient_health(run, gradient_health),
@@ -139,6 +146,7 @@ impl Session {
         view.end = Some(end);
         view.evaluating = None;
         let dir = Some(view.dir.clone());
+        self.sitting.run_ended(&text, level == LogLevel::Error);
         if level == LogLevel::Info {
             self.notify_about(level, text.clone(), dir.clone());
         }
@@ -146,7 +154,10 @@ impl Session {
     }
 
     fn apply_done(&mut self, req: RequestId, outcome: Outcome) {
+        self.sitting.done(req);
         match outcome {
+            Outcome::Queue(queue) => self.apply_queue(req, queue),
+            Outcome::CapsuleSaved(file, capsule) => self.apply_capsule(req, file, &capsule),
             Outcome::Model(info) => drop(self.model.answer(req, *info)),
             Outcome::Data(preview) => drop(self.data.answer(req, *preview)),
             Outcome::Texts(preview) => drop(self.texts.answer(req, *preview)),
@@ -155,7 +166,18 @@ impl Session {
             Outcome::RunEnded(_) => self.starting = self.starting.filter(|starting| *starting != req),
             Outcome::Opened(detail) => self.apply_opened(req, *detail),
             Outcome::Runs(runs) => drop(self.runs.answer(req, runs)),
+            Outcome::Reported(path) => {
+                if self.reporting.answer(req, path.clone()) {
+                    self.notify(LogLevel::Info, format!("report written: {}", path.display()));
+                }
+            }
+            Outcome::Labelled(dir, label) => {
+                self.labelling.answer(req, dir.clone());
+                let runs = self.runs.value.iter_mut().flatten();
+                runs.filter(|run| run.dir == dir).for_each(|run| run.label.clone_from(&label));
+            }
             Outcome::Deleted(dir) => self.apply_deleted(req, &dir),
+            Outcome::Record(table) => drop(self.record.answer(req, table)),
             Outcome::Compared(report) => drop(self.compare.answer(req, *report)),
             Outcome::Merged(report) => self.apply_merged(req, *report),
             Outcome::Exported(reports) => self.apply_exported(req, reports),
@@ -182,9 +204,36 @@ impl Session {
         self.preflight.answer(req, report);
     }
 
+    fn apply_queue(&mut self, req: RequestId, queue: QueueState) {
+        let notes = queue.notes.clone();
+        // The message about a damaged file is given once; the list keeps it.
+        let kept = self.queue.value.as_ref().map(|old| old.notes.clone()).unwrap_or_default();
+        let added = self.adding.take_if(|adding| *adding == req).is_some();
+        let all = QueueState { notes: kept.into_iter().chain(notes.clone()).collect(), ..queue };
+        let now = all.entries.len();
+        if self.queue.answer(req, all) {
+            if added {
+                let plural = if now == 1 { "run waits" } else { "runs wait" };
+                self.notify(LogLevel::Info, format!("added to the queue: {now} {plural}; see Runs"));
+            }
+            notes.into_iter().for_each(|note| self.log(LogLevel::Warning, note));
+        }
+    }
+
+    fn apply_capsule(&mut self, req: RequestId, file: PathBuf, capsule: &Capsule) {
+        let mut text = format!("capsule of {} written: {}", format::bytes(capsule.bytes()), file.display());
+        for left_out in &capsule.left_out {
+            text.push_str(&format!("; {left_out}"));
+        }
+        if self.capsule.answer(req, file) {
+            self.notify(LogLevel::Info, text.clone());
+            self.log(LogLevel::Info, text);
+        }
+    }
+
     fn apply_opened(&mut self, req: RequestId, detail: RunDetail) {
         if self.borrowed.owns(req) {
-            self.borrowed.answer(req, detail.config);
+            self.borrowed.answer(req, (detail.summary.dir, detail.config));
             return;
         }
         let view = RunView::opened(detail);
@@ -266,6 +315,12 @@ impl Session {
             self.starting = None;
             return self.log(LogLevel::Error, format!("the engine failed: {message}"));
         };
+        self.sitting.failed(req);
+        if self.starting == Some(req) && failure.kind == ErrorKind::Cancelled {
+            // The queue was worked off by another program.
+            (self.starting, self.phase) = (None, RunPhase::Idle);
+            return self.notify(LogLevel::Info, message);
+        }
         if self.starting == Some(req) {
             self.starting = None;
             self.phase = RunPhase::Failed;

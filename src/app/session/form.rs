@@ -1,6 +1,7 @@
 //! The form: what is sent of it, what is kept aside, what is filled in.
 
 use super::Session;
+use crate::app::fields::in_fields;
 use crate::config::fitting::{self, FittingFacts};
 use crate::config::{RunConfig, Task, belonging, presets};
 
@@ -153,17 +154,66 @@ impl Session {
         }
     }
 
-    /// What of the form is still being read or checked; absent: the plan is that of this form.
-    pub fn unchecked(&self) -> Option<&'static str> {
+    /// Every reason why a run cannot start now; empty: it can. A plan that is not that of the form is one.
+    pub fn start_problems(&self) -> Vec<String> {
+        let mut found = self.form_problems();
+        if found.is_empty() {
+            found.extend(self.unchecked().map(str::to_owned));
+        }
+        found
+    }
+
+    /// The same without what is still being read or checked.
+    pub fn form_problems(&self) -> Vec<String> {
+        let mut found = self.settings_problems();
+        if self.phase.is_active() || self.is_starting() {
+            let place = usize::from(self.engine_problem().is_some());
+            found.insert(place, "a run is in training; stop it first".to_owned());
+        }
+        found
+    }
+
+    /// Every reason why the settings of the form cannot wait in the queue; empty: they can.
+    pub fn queue_problems(&self) -> Vec<String> {
+        let mut found = self.settings_problems();
+        if found.is_empty() {
+            found.extend(self.unread().map(str::to_owned));
+        }
+        found
+    }
+
+    /// Every reason why the settings of the form cannot be trained with.
+    fn settings_problems(&self) -> Vec<String> {
+        let mut found: Vec<String> = self.engine_problem().into_iter().collect();
+        found.extend(self.run_config().problems().iter().map(|problem| in_fields(problem)));
+        if self.preflight_version == self.form_version
+            && let Some(report) = &self.preflight.value
+            && !self.preflight.is_pending()
+        {
+            for problem in &report.problems {
+                if !found.contains(problem) {
+                    found.push(problem.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// What of the form is still being read, and may be filled in.
+    pub fn unread(&self) -> Option<&'static str> {
         if self.model.is_pending() {
             Some("the model is being read")
         } else if self.columns.is_pending() || self.data.is_pending() || self.texts.is_pending() {
             Some("the data are being read")
-        } else if self.preflight.is_pending() || self.preflight_version != self.form_version {
-            Some("the plan is being checked")
         } else {
             None
         }
+    }
+
+    /// What of the form is still being read or checked; absent: the plan is that of this form.
+    pub fn unchecked(&self) -> Option<&'static str> {
+        let checked = !self.preflight.is_pending() && self.preflight_version == self.form_version;
+        self.unread().or((!checked).then_some("the plan is being checked"))
     }
 }
 

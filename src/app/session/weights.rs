@@ -69,6 +69,20 @@ impl Session {
         Some(if held { Subject::Live } else { Subject::Saved { dir: run.dir.clone(), checkpoint } })
     }
 
+    /// The checkpoint that a command about this subject names; absent: its weights are in no checkpoint.
+    pub fn command_checkpoint(&self, subject: &Subject) -> Option<Checkpoint> {
+        let run = self.shown()?;
+        if let Subject::Saved { checkpoint, .. } = subject {
+            return Some(
+                run.checkpoints.resolve(*checkpoint).map_or(*checkpoint, |weights| Checkpoint::Step(weights.step)),
+            );
+        }
+        // Those in training can be named where there is a checkpoint of just this step.
+        let weights = self.weights_of_shown()?;
+        let saved = weights.checkpoint.is_some() || run.checkpoints.steps.contains(&weights.step);
+        saved.then_some(Checkpoint::Step(weights.step))
+    }
+
     /// Notes which weights a pending query is computed from.
     pub(super) fn apply_weights(&mut self, req: RequestId, weights: WeightsOf) {
         for (.., get_mut) in QUERIES.iter().filter(|(_, class, ..)| *class == QueryClass::Run) {

@@ -1,6 +1,8 @@
 //! A table of small coloured cells with numbers. Only visible cells are drawn.
 
+use super::export_menu;
 use crate::app::theme::Theme;
+use crate::figure::{Cells, Content, Figure};
 use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, StrokeKind, Ui, Vec2, pos2, vec2};
 
 #[derive(Clone, Debug, Default)]
@@ -8,6 +10,8 @@ pub struct GridCell {
     /// Text, drawn where there is room.
     pub text: String,
     pub fill: Option<Color32>,
+    /// The value with every digit, where the text is rounded.
+    pub value: Option<f64>,
     /// Description: tooltip and text for screen readers.
     pub about: String,
     /// Whether it is framed as the selected cell.
@@ -71,7 +75,7 @@ pub fn ui(
             if !ui.is_rect_visible(place) {
                 continue;
             }
-            let GridCell { text, fill, about, chosen } = cell(row, column);
+            let GridCell { text, fill, about, chosen, .. } = cell(row, column);
             let sense = if spec.clickable { Sense::click() } else { Sense::hover() };
             let response = ui.interact(place, table.id.with(("cell", row, column)), sense);
             let role = if spec.clickable { egui::Role::Button } else { egui::Role::Label };
@@ -98,5 +102,25 @@ pub fn ui(
             }
         }
     }
+    export_menu::corner(ui, rect.intersect(ui.clip_rect().expand2(vec2(0.0, f32::INFINITY))), spec.name, &[], || {
+        (figure(spec, &row_name, &cell), None)
+    });
     clicked
+}
+
+/// The same as a figure. The colours are those on screen, which mean something.
+fn figure(spec: &GridSpec<'_>, row_name: &dyn Fn(usize) -> String, cell: &dyn Fn(usize, usize) -> GridCell) -> Figure {
+    let shown = |row: usize, column: usize| {
+        let GridCell { text, fill, value, .. } = cell(row, column);
+        let [r, g, b, _] = fill.unwrap_or(Color32::WHITE).to_array();
+        let number = || text.replace([',', '\u{202f}', ' '], "").parse().unwrap_or(f64::NAN);
+        (value.unwrap_or_else(number), [r, g, b])
+    };
+    let columns = spec.columns.len();
+    let content = Cells {
+        rows: (0..spec.rows).map(row_name).collect(),
+        columns: spec.columns.to_vec(),
+        cells: (0..spec.rows).map(|row| (0..columns).map(|column| shown(row, column)).collect()).collect(),
+    };
+    Figure::new(spec.name, Content::Cells(content))
 }

@@ -1,8 +1,11 @@
 //! Grouped columns.
 
 use super::dot_plot::ticks;
+use super::export_menu::{self, Switch};
 use super::{canvas, legend, part};
 use crate::app::theme::Theme;
+use crate::figure::ticks::logarithmic;
+use crate::figure::{Axis, Columns, Content, Figure};
 use crate::format;
 use egui::{Align2, Color32, FontId, Rect, Stroke, Ui, pos2, vec2};
 
@@ -43,9 +46,19 @@ pub fn ui(
     let field = Rect::from_min_size(rect.min + vec2(NUMBERS, 6.0), vec2(rect.width() - NUMBERS, FIELD));
     let top = series.iter().flat_map(|s| &s.values).copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
     let top = if top > 0.0 { 1.05 * top } else { 1.0 };
-    let y_of = |value: f64| field.bottom() - field.height() * (value / top).clamp(0.0, 1.0) as f32;
+    let log_switch = egui::Id::unique(("logarithmic values", name));
+    let positive = series.iter().flat_map(|s| &s.values).copied().filter(|v| *v > 0.0 && v.is_finite());
+    // A logarithmic axis begins half a decade below the smallest column, so that it has a height.
+    let least = positive.fold(f64::INFINITY, f64::min) / 3.0;
+    let log = export_menu::is_on(ui, log_switch) && least < top;
+    let share = |value: f64| if log { (value / least).log10() / (top / least).log10() } else { value / top };
+    let y_of = |value: f64| field.bottom() - field.height() * share(value).clamp(0.0, 1.0) as f32;
     let (painter, small) = (ui.painter().clone(), FontId::proportional(11.0));
-    for tick in ticks(0.0, top, 4) {
+    let lines = match log {
+        true => logarithmic(least.log10(), top.log10(), 4).into_iter().map(|tick| 10f64.powf(tick)).collect(),
+        false => ticks(0.0, top, 4),
+    };
+    for tick in lines {
         let y = y_of(tick);
         painter.hline(field.x_range(), y, Stroke::new(1.0, theme.card_border));
         painter.text(pos2(field.left() - 5.0, y), Align2::RIGHT_CENTER, format::tick(tick), small.clone(), theme.muted);
@@ -82,4 +95,17 @@ pub fn ui(
         }
     }
     painter.hline(field.x_range(), field.bottom(), Stroke::new(1.0, theme.muted));
+    let tip = "Logarithmic value axis; columns of 0 are left out";
+    let switch = Switch { text: "Logarithmic values", tip, enabled: least.is_finite(), id: log_switch };
+    export_menu::corner(ui, rect, name, &[switch], || (figure(theme, name, names, series, log), None));
+}
+
+/// The same as a figure.
+fn figure(theme: &Theme, name: &str, names: &[(String, String)], series: &[ColumnSeries], log: bool) -> Figure {
+    let columns = Columns {
+        y: Axis { log, ..Axis::default() },
+        groups: names.iter().map(|(_, long)| long.clone()).collect(),
+        series: series.iter().map(|s| (s.name.clone(), theme.on_paper(s.color), s.values.clone())).collect(),
+    };
+    Figure::new(name, Content::Columns(columns))
 }

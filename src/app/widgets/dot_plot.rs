@@ -1,7 +1,9 @@
 //! Scores on one axis: points of different shapes, ranges, standard errors.
 
-use super::{canvas, part};
+use super::{canvas, export_menu, part};
 use crate::app::theme::Theme;
+pub use crate::figure::ticks::linear as ticks;
+use crate::figure::{Axis, Content, Figure, Score, Scores};
 use crate::format;
 use egui::{Align2, Color32, FontId, Pos2, Rect, Shape, Stroke, StrokeKind, Ui, pos2, vec2};
 
@@ -46,20 +48,6 @@ const ROW: f32 = 22.0;
 const NAMES: f32 = 150.0;
 const VALUES: f32 = 64.0;
 
-/// Round numbers between two ends, about `wanted` of them.
-pub fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
-    let span = high - low;
-    if !(span.is_finite() && span > 0.0) {
-        return vec![low];
-    }
-    let raw = span / wanted.max(1) as f64;
-    let power = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= raw * 0.999).unwrap_or(raw);
-    let first = (low / step - 1e-9).ceil() as i64;
-    let last = (high / step + 1e-9).floor() as i64;
-    (first..=last).map(|i| i as f64 * step).collect()
-}
-
 pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: &ScoreAxis) {
     let width = ui.available_width().max(NAMES + VALUES + 120.0);
     let height = 20.0 + entries.len() as f32 * ROW + 34.0;
@@ -97,6 +85,25 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: 
         let row = Rect::from_min_max(pos2(rect.left(), y - 0.5 * ROW), pos2(rect.right(), y + 0.5 * ROW));
         part(ui, row, response.id.with(("entry", i)), &describe(entry));
     }
+    export_menu::corner(ui, rect, name, &[], || (figure(theme, name, entries, axis), None));
+}
+
+/// The same as a figure.
+fn figure(theme: &Theme, name: &str, entries: &[ScoreEntry], axis: &ScoreAxis) -> Figure {
+    let score = |entry: &ScoreEntry| Score {
+        name: entry.name.clone(),
+        value: entry.value,
+        band: entry.band,
+        singles: entry.singles.clone(),
+        error: entry.error,
+        color: theme.on_paper(entry.color),
+    };
+    let content = Scores {
+        axis: Axis { name: axis.name.clone(), log: false, range: Some(axis.range), limits: None },
+        entries: entries.iter().map(score).collect(),
+        reference: axis.reference.clone(),
+    };
+    Figure::new(name, Content::Scores(content))
 }
 
 fn describe(entry: &ScoreEntry) -> String {
@@ -151,18 +158,4 @@ fn mark_at(painter: &egui::Painter, at: Pos2, mark: MarkShape, color: Color32) {
         MarkShape::Tick => Shape::vline(at.x, at.y - 8.0..=at.y + 8.0, Stroke::new(3.0, color)),
     };
     painter.add(shape);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ticks;
-
-    #[test]
-    fn ticks_are_round_and_inside() {
-        assert_eq!(ticks(0.0, 1.0, 5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
-        let fine = ticks(0.731, 0.768, 8);
-        assert!(fine.len() >= 4 && fine.iter().all(|t| (0.731..=0.768).contains(t)), "{fine:?}");
-        assert_eq!(ticks(1.0, 1.0, 8), [1.0]);
-        assert_eq!(ticks(f64::NAN, 1.0, 8).len(), 1);
-    }
 }

@@ -8,6 +8,8 @@ use egui::text::{LayoutJob, TextFormat};
 use egui::{Align2, Color32, FontId, Rect, Response, Stroke, StrokeKind, Ui, pos2, vec2};
 use std::collections::BTreeSet;
 
+/// Room for the menu of a plot.
+const CORNER: f32 = 32.0;
 /// Strips of a colour bar.
 const STRIPS: usize = 48;
 
@@ -59,6 +61,8 @@ pub fn toggles(ui: &mut Ui, theme: &Theme, plot: &str, entries: &[LegendEntry]) 
     let mut hidden: BTreeSet<String> = ui.data(|data| data.get_temp(id)).unwrap_or_default();
     let small = egui::TextStyle::Small.resolve(ui.style());
     ui.horizontal_wrapped(|ui| {
+        // The menu of the plot is in its corner, over the end of the last line.
+        ui.set_max_width((ui.available_width() - CORNER).max(CORNER));
         ui.spacing_mut().item_spacing.x = 2.0;
         for entry in entries {
             let shown = !hidden.contains(&entry.name);

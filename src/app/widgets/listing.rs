@@ -1,6 +1,7 @@
 //! Tables: a selectable list, rows of numbers, and a small grid.
 
 use super::term;
+use crate::app::glossary;
 use egui::{RichText, Ui};
 use egui_extras::{TableBuilder, TableRow};
 
@@ -69,6 +70,51 @@ impl<'a, T> Column<'a, T> {
 pub fn show(ui: &mut Ui, name: &str, headings: &[Heading<'_>], rows: usize, row: impl FnMut(TableRow<'_, '_>)) {
     let table = TableBuilder::new(ui).id_salt(name).sense(egui::Sense::click()).max_scroll_height(MOST);
     draw(table, HEIGHT, headings, rows, row);
+}
+
+/// As [`show`], with headings that can be clicked: `sorted` is the one that the rows are sorted by, and whether downwards.
+/// Returns the heading that was clicked.
+pub fn sortable(
+    ui: &mut Ui,
+    name: &str,
+    headings: &[Heading<'_>],
+    sorted: Option<(usize, bool)>,
+    rows: usize,
+    row: impl FnMut(TableRow<'_, '_>),
+) -> Option<usize> {
+    let table = TableBuilder::new(ui).id_salt(name).sense(egui::Sense::click()).max_scroll_height(MOST);
+    let table = table.striped(true).cell_layout(egui::Layout::left_to_right(egui::Align::Center));
+    let table = headings.iter().fold(table, |table, heading| table.column(heading.width));
+    let mut clicked = None;
+    let table = table.header(HEIGHT, |mut header| {
+        for (i, heading) in headings.iter().enumerate() {
+            header.col(|ui| {
+                if heading.title.is_empty() {
+                    return;
+                }
+                let arrow = match sorted {
+                    Some((by, downwards)) if by == i => {
+                        if downwards {
+                            " ▼"
+                        } else {
+                            " ▲"
+                        }
+                    }
+                    _ => "",
+                };
+                let title = egui::Button::new(RichText::new(format!("{}{arrow}", heading.title)).strong());
+                let button = ui.add(title.frame(false).truncate());
+                let tip = glossary::tooltip(heading.title, &format!("{}. A click sorts by it", heading.tip));
+                let response = button.on_hover_text(tip);
+                if response.clicked() {
+                    clicked = Some(i);
+                }
+                response.accessible_name(format!("Sort by {}", heading.title));
+            });
+        }
+    });
+    table.body(|body| body.rows(HEIGHT, rows, row));
+    clicked
 }
 
 /// Draws rows of numbers, `height` points before they scroll.

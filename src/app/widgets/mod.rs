@@ -4,6 +4,7 @@ pub mod cards;
 pub mod cell_grid;
 pub mod column_plot;
 pub mod dot_plot;
+pub mod export_menu;
 mod focus;
 pub mod heatmap;
 pub mod labeled;

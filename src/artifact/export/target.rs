@@ -245,7 +245,7 @@ impl ExportTarget {
             Contents::ClassifierAdapters if lora => "it has no place for LoRA",
             Contents::ClassifierAdapters => return None,
             Contents::LanguageModelLora | Contents::WholeLanguageModel if !text => "it is for language models",
-            _ if !lora => "it is made of LoRA, not of adapters",
+            _ if !lora => "it holds LoRA, and this run has adapters",
             _ => return None,
         };
         let instead: &[Self] = match (text, lora) {

@@ -4,11 +4,12 @@
 //! fields are those of the records in [`crate::records`]. `start` and `end` carry the `time` (UTC).
 //! Numbers that are not finite are `null`. Unknown fields and events are for later versions: readers skip them.
 
+use super::step_line;
 use crate::error::{Context as _, Error, Result};
 use crate::records::{EndRecord, EvalRecord, StartRecord, StepRecord, TensorHealth};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// One line of `metrics.jsonl`.
@@ -60,6 +61,9 @@ impl Line {
 
     /// Reads one line, with or without its end.
     pub fn parse(line: &[u8]) -> Result<Self> {
+        if let Some(step) = step_line::parse(line.strip_suffix(b"\n").unwrap_or(line)) {
+            return Ok(Self::Step(step));
+        }
         serde_json::from_slice(line).map_err(|err| Error::format(format!("not a line of metrics: {err}")))
     }
 }
@@ -96,21 +100,26 @@ pub struct News {
     pub damaged: usize,
 }
 
-/// Bytes in front of the place read up to that must still be there, or else the file is another one.
-const KNOWN: usize = 1024;
-
 /// Follows `metrics.jsonl` while another process writes it. An incomplete last line waits for its rest.
 #[derive(Debug)]
 pub struct Tail {
     path: PathBuf,
     /// Everything before this is read.
     offset: u64,
-    /// The last bytes before `offset`, at most [`KNOWN`]: a file may be replaced by a longer one of the same identity.
+    /// The last bytes before `offset`, at most [`Tail::KNOWN`]: a file may be replaced by a longer one of the same identity.
     known: Vec<u8>,
     identity: Option<u64>,
 }
 
 impl Tail {
+    /// Bytes in front of the place read up to that must still be there, or else the file is another one.
+    pub(in crate::artifact) const KNOWN: usize = 1024;
+
+    /// Goes on after the first `offset` bytes of a file, of which `known` are the last, at most [`Tail::KNOWN`].
+    pub(in crate::artifact) fn after(path: &Path, offset: u64, known: Vec<u8>, file: &std::fs::Metadata) -> Self {
+        Self { path: path.to_owned(), offset, known, identity: Some(identity(file)) }
+    }
+
     /// Starts at the beginning of the file, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), offset: 0, known: Vec::new(), identity: None }
@@ -158,9 +167,27 @@ impl Tail {
         self.identity = identity;
         let done = complete(&new.bytes);
         self.offset += done as u64;
-        self.known.extend_from_slice(&new.bytes[done.saturating_sub(KNOWN)..done]);
-        self.known.drain(..self.known.len().saturating_sub(KNOWN));
+        self.known.extend_from_slice(&new.bytes[done.saturating_sub(Self::KNOWN)..done]);
+        self.known.drain(..self.known.len().saturating_sub(Self::KNOWN));
         Ok(new)
+    }
+}
+
+/// Hands every line of `file` from where it stands to `take`, with its end where it has one: the last one may be
+/// incomplete. Memory for one line only.
+pub(in crate::artifact) fn for_each_line(
+    file: &mut File,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+    failed: impl Fn(io::Error) -> Error,
+) -> Result<()> {
+    let mut reader = BufReader::with_capacity(1 << 18, file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(&failed)? == 0 {
+            return Ok(());
+        }
+        take(&line)?;
     }
 }
 

@@ -14,21 +14,24 @@ pub mod lines;
 pub mod routes;
 pub mod samples;
 mod sink;
+mod step_line;
 pub mod tensorboard;
 
 pub use crc32c::{crc32c, masked};
+pub(super) use lines::for_each_line;
 pub use lines::{Line, News, Tail, read_lines};
 pub use routes::{RouteFile, RouteRecord};
 pub use samples::read_samples;
 
 use super::{RunDir, utc};
-use crate::atomic::write_file;
+use crate::atomic::write_file_with;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::records::{
     EndReason, EndRecord, EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth,
 };
 use sink::Sink;
 use std::fs::{self, File};
+use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 
 /// Appends what happens to the files of a run. One at a time per run: hold its [`super::run_lock::RunLock`].
@@ -56,8 +59,6 @@ impl Recorder {
     /// Goes on after `step` steps: cuts what came later and appends from there.
     pub fn resume(run: &RunDir, step: u64) -> Result<Self> {
         truncate_after(run, step)?;
-        let mut lines = read_lines(&run.metrics())?.lines.into_iter().rev();
-        let started = lines.find_map(|line| if let Line::Start { record, .. } = line { Some(record) } else { None });
         let mut recorder = Self {
             metrics: Sink::new(run.metrics()),
             routes: Sink::new(run.routes()),
@@ -66,7 +67,7 @@ impl Recorder {
             board: Sink::new(new_board(run.path())),
             problems: Vec::new(),
             metric: String::new(),
-            started,
+            started: last_start(&run.metrics())?,
             sampled: read_samples(&run.samples(), usize::MAX)?.last().map(|record| record.step),
         };
         if !run.routes().is_file() {
@@ -78,7 +79,7 @@ impl Recorder {
             recorder.send_board(&tensorboard::restart(utc::now(), step + 1));
         }
         if step > 0 {
-            recorder.note(&format!("goes on from step {step}"));
+            recorder.note(&format!("{GOES_ON}{step}"));
         }
         Ok(recorder)
     }
@@ -209,6 +210,22 @@ impl Recorder {
     }
 }
 
+/// Begins the sentence in the log for people that a resumed run writes; the step follows.
+const GOES_ON: &str = "goes on from step ";
+
+/// The steps after which a run was resumed, ascending, as its log tells; each step once. `metrics.jsonl` does not tell: it
+/// is the same as if the run had never been interrupted.
+pub fn resumed_steps(run: &RunDir) -> Vec<u64> {
+    let log = fs::read(run.events()).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    // After a time and a space; a note may say anything, so the sentence must be whole.
+    let step = |line: &str| line.split_once(' ')?.1.strip_prefix(GOES_ON)?.parse().ok();
+    let mut steps: Vec<u64> = log.lines().filter_map(step).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    steps
+}
+
 /// Cuts from `metrics.jsonl`, `samples.jsonl` and `routes.bin` what came after `step` steps, an incomplete tail, and the
 /// end of an earlier attempt. Files that do not exist, or that are something else than files, are left alone.
 pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
@@ -238,10 +255,47 @@ pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
 }
 
 fn truncate_lines(path: &Path, keep: &dyn Fn(&[u8]) -> bool) -> Result<()> {
-    let bytes = fs::read(path).map_err(|err| Error::io("reading", path, err))?;
-    let kept: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| keep(line)).collect();
-    let kept = kept.concat();
-    if kept.len() == bytes.len() { Ok(()) } else { write_file(path, &kept) }
+    let failed = |err| Error::io("reading", path, err);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut complete = true;
+    let all = |line: &[u8]| {
+        complete = complete && keep(line);
+        Ok(())
+    };
+    for_each_line(&mut file, all, failed)?;
+    if complete {
+        return Ok(());
+    }
+    file.rewind().map_err(failed)?;
+    write_file_with(path, |out| {
+        let put = |line: &[u8]| {
+            let kept = if keep(line) { out.write_all(line) } else { Ok(()) };
+            kept.map_err(|err| Error::io("writing", path, err))
+        };
+        for_each_line(&mut file, put, failed)
+    })
+}
+
+/// The last start in a record.
+fn last_start(path: &Path) -> Result<Option<StartRecord>> {
+    let failed = |err| Error::io("reading", path, err);
+    let mut file = match File::open(path) {
+        Ok(file) if file.metadata().map_err(failed)?.is_file() => file,
+        Ok(_) => return Ok(None),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(failed(err)),
+    };
+    let mut last = None;
+    let take = |line: &[u8]| {
+        if line.ends_with(b"\n")
+            && let Ok(Line::Start { record, .. }) = Line::parse(line)
+        {
+            last = Some(record);
+        }
+        Ok(())
+    };
+    for_each_line(&mut file, take, failed)?;
+    Ok(last)
 }
 
 fn truncate_routes(path: &Path, step: u64) -> Result<()> {

@@ -20,7 +20,7 @@ use super::crc32c::crc32c;
 use crate::error::{Error, Result};
 use crate::records::{Pick, Route};
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _};
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// The bytes every file starts with.
@@ -93,7 +93,11 @@ fn decode(mut body: &[u8]) -> Option<RouteRecord> {
     let [passes] = head(&mut body)?;
     let sites = u16::from_le_bytes(head(&mut body)?);
     let (passes, sites) = (usize::from(passes), usize::from(sites));
-    let picks = (0..passes * sites * 2).map(|_| unpack(&mut body)).collect::<Option<Vec<_>>>()?;
+    // A pick has at least one byte, so no more are made room for than there can be.
+    let mut picks = Vec::with_capacity((passes * sites * 2).min(body.len()));
+    for _ in 0..passes * sites * 2 {
+        picks.push(unpack(&mut body)?);
+    }
     body.is_empty().then_some(RouteRecord { step, micro_batch, route: Route { passes, sites, picks } })
 }
 
@@ -131,6 +135,8 @@ fn unpack(body: &mut &[u8]) -> Option<Pick> {
 pub struct RouteFile {
     path: PathBuf,
     reader: BufReader<File>,
+    /// Where the next record begins.
+    position: u64,
 }
 
 impl RouteFile {
@@ -149,14 +155,26 @@ impl RouteFile {
             }
             Err(err) => return Err(Error::io("reading", path, err)),
         }
-        Ok(Self { path: path.to_owned(), reader })
+        Ok(Self { path: path.to_owned(), reader, position: MAGIC.len() as u64 })
+    }
+
+    /// As [`RouteFile::open`], from the record on that begins at `position`, as [`RouteFile::position`] said it.
+    pub fn open_at(path: &Path, position: u64) -> Result<Self> {
+        let mut file = Self::open(path)?;
+        file.reader.seek(SeekFrom::Start(position)).map_err(|err| Error::io("reading", path, err))?;
+        Ok(Self { position, ..file })
+    }
+
+    /// Where the next record begins: behind the last whole one that was read.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// The length of the file up to and including the last whole record of a step of at most `step`.
     pub(super) fn length_until(mut self, step: u64) -> Result<u64> {
-        let mut length = MAGIC.len() as u64;
+        let mut length = self.position;
         while self.read()?.is_some_and(|record| record.step <= step) {
-            length = self.reader.stream_position().map_err(|err| Error::io("reading", &self.path, err))?;
+            length = self.position;
         }
         Ok(length)
     }
@@ -170,7 +188,11 @@ impl RouteFile {
         }
         let Some(bytes) = self.take(u64::from(length) + 4)? else { return Ok(None) };
         let Some((body, check)) = bytes.split_last_chunk::<4>() else { return Ok(None) };
-        Ok(if crc32c(body) == u32::from_le_bytes(*check) { decode(body) } else { None })
+        let record = if crc32c(body) == u32::from_le_bytes(*check) { decode(body) } else { None };
+        if record.is_some() {
+            self.position += u64::from(length) + 8;
+        }
+        Ok(record)
     }
 
     /// The next `n` bytes, or nothing. A damaged length takes no more memory than the file has bytes.

@@ -3,7 +3,7 @@
 use super::runs::config;
 use crate::support::tensorboard;
 use adamix::artifact::recorder::{
-    Line, Recorder, RouteFile, RouteRecord, Tail, crc32c, masked, read_lines, routes, truncate_after,
+    Line, Recorder, RouteFile, RouteRecord, Tail, crc32c, masked, read_lines, resumed_steps, routes, truncate_after,
 };
 use adamix::artifact::{RunDir, recorder};
 use adamix::config::{MixtureConfig, RoutingPolicy};
@@ -213,6 +213,11 @@ fn a_resumed_record_equals_an_uninterrupted_one() {
     let events = tensorboard::read(&files[1]).unwrap();
     assert_eq!((events[1].session, events[1].step), (Some(1), 7));
     assert_eq!(events[2].step, 7);
+
+    // The record does not tell, the log does: once a step, and not where a note merely says so.
+    recorder.note("the user goes on from step 9");
+    drop((recorder, Recorder::resume(&cut, 6).unwrap(), Recorder::resume(&cut, 3).unwrap()));
+    assert_eq!((resumed_steps(&cut), resumed_steps(&whole)), (vec![3, 6], Vec::new()));
 }
 
 #[test]

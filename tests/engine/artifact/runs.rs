@@ -2,6 +2,7 @@
 
 use adamix::artifact::RunDir;
 use adamix::artifact::run_dir::delete;
+use adamix::artifact::run_label::RunLabel;
 use adamix::artifact::run_list::{RunList, RunStatus, RunSummary};
 use adamix::artifact::run_lock::{RunLock, is_locked};
 use adamix::config::RunConfig;
@@ -298,4 +299,27 @@ fn a_listing_never_mixes_two_records() {
     assert_eq!(look(), (390, 91, None));
     fs::write(run.metrics(), &text(300, 390)[..50]).unwrap();
     assert_eq!(look(), (0, 0, None));
+}
+
+#[test]
+fn a_label_stays_with_its_run_and_a_broken_one_hides_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run_with(dir.path(), "named", START);
+    let label = RunLabel {
+        title: "The \"final\" run\n<script>".to_owned(),
+        notes: "two\nlines".to_owned(),
+        tags: vec!["a".to_owned(), "b".to_owned()],
+        parent: "other".to_owned(),
+    };
+    label.write(run.path()).unwrap();
+    let listed = list(dir.path()).unwrap().remove(0);
+    assert_eq!((listed.title(), listed.name.as_str()), (label.title.as_str(), "named"));
+    assert_eq!(listed.label, label);
+    fs::write(run.path().join("label.toml"), [0xff, 0xfe, b'=']).unwrap();
+    let listed = list(dir.path()).unwrap().remove(0);
+    assert_eq!((listed.title(), listed.problem.as_deref()), ("named", None));
+    RunLabel::default().write(run.path()).unwrap();
+    assert!(!run.path().join("label.toml").exists(), "an empty label leaves no file");
+    assert!(label.write(dir.path()).unwrap_err().to_string().contains("not a run directory"));
+    assert!(!dir.path().join("label.toml").exists());
 }

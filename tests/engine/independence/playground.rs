@@ -150,7 +150,9 @@ fn a_fingerprint_is_of_all_weights_that_write() {
 fn chats(place: &TextPlace) {
     let template = "{% for m in messages %}{% if m.role == 'assistant' %}and {{ m.content }} </s> {% else %}\
                     {{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}and {% endif %}";
-    let config = serde_json::json!({"eos_token": "</s>", "bos_token": "<s>", "chat_template": template});
+    let config = serde_json::json!({
+        "eos_token": "</s>", "bos_token": "<s>", "add_bos_token": true, "chat_template": template
+    });
     std::fs::write(place.path("model").join("tokenizer_config.json"), config.to_string()).unwrap();
     let colours = ["red", "blue", "green"];
     let line = |i: usize| {
@@ -192,7 +194,7 @@ fn a_run_trained_on_chats_is_asked_as_it_was_trained_unless_told_otherwise() {
     let read = |window: &mut Window, plan: &PlayPlan| play(window, run.clone(), plan).unwrap().prompt;
     assert_eq!(read(&mut window, &chat), "now then red is and");
     let off = PlayPlan { chat: false, ..chat.clone() };
-    assert_eq!(read(&mut window, &off), "red is", "the template is really off");
+    assert_eq!(read(&mut window, &off), "<s> red is", "the template is really off");
     let without = PlayPlan { system: String::new(), ..chat.clone() };
     assert_eq!(read(&mut window, &without), "red is and");
     let turn = PlayTurn { question: "blue not".to_owned(), answer: "the dog is here".to_owned() };

@@ -117,7 +117,7 @@ fn the_windows_thread_trains_a_language_model() {
     );
     assert!(report.seconds.is_some() && report.start.trained_parameters > 0);
 
-    window.engine.watch(Watch { routing: true, experts: Some((3, Side::Up)) });
+    window.engine.watch(Watch { routing: true, experts: Some((3, Side::Up)), ..Watch::default() });
     let start = window.start(&config);
     assert!(matches!(window.wait_for(start), Ok(Outcome::RunEnded(_))));
     assert_eq!(window.steps.iter().map(|bucket| bucket.n).sum::<u32>(), 12);

@@ -433,6 +433,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
         checkpoints: Checkpoints { steps: vec![done / 2, done], best: Some(done) },
         log: vec![format!("{done} steps of {total} done")],
         exports: Vec::new(),
+        capsule: None,
         summary,
     }
 }

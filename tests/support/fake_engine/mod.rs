@@ -6,6 +6,7 @@
 
 pub mod data;
 pub mod model_store;
+mod record;
 pub mod studies;
 pub mod texts;
 pub mod trying;
@@ -28,6 +29,8 @@ struct State {
     queue: VecDeque<Incoming>,
     busy: Option<Busy>,
     demo: Option<Demo>,
+    /// The queue of runs.
+    waiting: Vec<QueueEntry>,
 }
 
 /// State of a demonstration.
@@ -205,6 +208,21 @@ impl State {
         }
         let outcome = match command {
             Command::StartRun { run, config } => return self.start(req, run, *config, 0),
+            Command::StartQueued { run } => {
+                let config = if self.waiting.is_empty() { data::config() } else { self.waiting.remove(0).config };
+                return self.start(req, run, config, 0);
+            }
+            Command::Queue(ask) => {
+                let id = self.waiting.len() as u64 + 1;
+                if let QueueAsk::Add(config) = ask {
+                    let (added, failed, starting) = (1_800_000_000, None, false);
+                    self.waiting.push(QueueEntry { id, added, config: *config, failed, starting });
+                }
+                Outcome::Queue(QueueState { entries: self.waiting.clone(), notes: Vec::new() })
+            }
+            Command::SaveCapsule { dir, file } => {
+                Outcome::CapsuleSaved(file.unwrap_or_else(|| dir.with_extension("capsule")), Box::default())
+            }
             Command::ResumeRun { run, .. } => return self.start(req, run, data::config(), 120),
             Command::PreviewModel(_)
             | Command::PreviewData(_)
@@ -212,6 +230,9 @@ impl State {
             | Command::Preflight(_) => return,
             Command::OpenRun(dir) => Outcome::Opened(Box::new(data::run_detail(&dir))),
             Command::ListRuns { .. } => Outcome::Runs(data::runs()),
+            Command::LabelRun { dir, label } => Outcome::Labelled(dir, label),
+            Command::Report { to, .. } => Outcome::Reported(to),
+            Command::ReadRecord(plan) => Outcome::Record(record::table(&plan)),
             Command::DeleteRun(dir) => Outcome::Deleted(dir),
             Command::Query { query, subject } => {
                 self.say_weights(req, &subject);
@@ -320,7 +341,7 @@ impl State {
             }
             ControlRequest::Step => self.advance(1),
             ControlRequest::Stop(reason) => self.end(EndReason::Stopped(reason.clone()), step),
-            ControlRequest::CancelJob | ControlRequest::CancelDownload(_) => {}
+            ControlRequest::Pace(_) | ControlRequest::CancelJob | ControlRequest::CancelDownload(_) => {}
         }
     }
 

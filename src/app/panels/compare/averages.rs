@@ -4,9 +4,11 @@ use crate::analysis::verdict::standard_error;
 use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::tables;
 use crate::app::theme::Theme;
 use crate::app::weights_line;
 use crate::app::widgets::column_plot::{self, ColumnSeries};
+use crate::app::widgets::export_menu;
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
@@ -138,6 +140,7 @@ fn ways_ui(theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
         columns.remove(3);
     }
     listing::grid(ui, "averages", columns, &report.ways);
+    export_menu::table(ui, "averages table", || tables::averages(&report.ways, &report.metric));
     cards::caption(ui, theme, names::study(report.rows, report.probe_rows, report.seconds));
 }
 
@@ -174,6 +177,7 @@ fn modules_ui(sites: &[AveragedSite], ui: &mut Ui) {
         Module::number("Parameters", "", |site| change(site.parameters, site.deltas_parameters)).exact(128.0),
     ];
     listing::numbers(ui, "averaged modules", 220.0, columns, sites);
+    export_menu::table(ui, "averaged modules table", || tables::averaged_sites(sites));
 }
 
 const EXPLANATION: [&str; 5] = [

@@ -112,9 +112,10 @@ impl ComparePanel {
             let compare = Action::Query(subject.clone(), ModelQuery::Compare { random_routes: self.routes });
             // The button that matters until something is measured.
             match report {
-                Some(_) => drop(ctx.button_as(ui, compare, egui::Button::new(words))),
-                None => drop(ctx.primary(ui, compare, words)),
+                Some(_) => drop(ctx.button_as(ui, compare.clone(), egui::Button::new(words))),
+                None => drop(ctx.primary(ui, compare.clone(), words)),
             }
+            ctx.command_button(ui, &compare);
             let tip = "Whole random routes: each fixes one draw per layer for the entire evaluation. More routes make a \
                        more reliable band and take longer";
             let name = ui.label("Random routes").on_hover_text(tip);

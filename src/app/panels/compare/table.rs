@@ -2,8 +2,10 @@
 
 use crate::analysis::verdict::{self as judgement, CustomMerge, Exportable};
 use crate::app::names;
+use crate::app::tables;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
+use crate::app::widgets::export_menu;
 use crate::app::widgets::listing::{self, Column};
 use crate::format;
 use crate::protocol::{EvalReport, MergeReport, MergedWith, Scores};
@@ -163,6 +165,8 @@ pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], ui: &m
         Row::number(title, "", move |row| mean(row.scores, *part).map_or_else(|| "-".to_owned(), format::metric))
     }));
     listing::grid(ui, "comparison", columns, rows);
+    let named = || rows.iter().map(|row| (row.name.as_str(), row.value, row.scores));
+    export_menu::table(ui, "comparison table", || tables::scores(named(), &report.metric));
     ui.add_space(2.0);
     cards::caption(ui, theme, noise_text(report));
 }

@@ -192,7 +192,7 @@ impl WeightsForm {
                     let text = names::share(share);
                     let about = format!("{}, expert {column}: {text}", layer_name(row));
                     let fill = Some(color(ctx.theme, Scale::Sequential(0.0, 1.0), share));
-                    GridCell { text, fill, about, chosen: layer == self.layer }
+                    GridCell { text, fill, value: Some(f64::from(share)), about, chosen: layer == self.layer }
                 })
             })
             .inner;
@@ -205,7 +205,10 @@ impl WeightsForm {
         ui.horizontal_wrapped(|ui| {
             let merge = |plan| Action::Query(subject.clone(), ModelQuery::Merge(plan));
             match self.weights.plan() {
-                Ok(plan) => drop(ctx.button(ui, merge(plan))),
+                Ok(plan) => {
+                    ctx.button(ui, merge(plan.clone()));
+                    ctx.command_button(ui, &merge(plan));
+                }
                 Err(reason) => ctx.refused(ui, merge(MergePlan::Uniform).text(), &reason),
             }
             let (experts, layers) = self.weights.shape();

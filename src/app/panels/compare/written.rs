@@ -2,7 +2,9 @@
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::tables;
 use crate::app::weights_line;
+use crate::app::widgets::export_menu;
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::{cards, labeled};
 use crate::format;
@@ -61,6 +63,7 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &WriteReport) {
         Row::number(name, tip, move |row| value(&row.scores).unwrap_or_else(|| "–".to_owned()))
     }));
     listing::grid(ui, "written scores", columns, &report.ways);
+    export_menu::table(ui, "scores of generated texts table", || tables::written(&report.ways));
     for score in report.ways.first().iter().flat_map(|way| &way.scores.undefined) {
         cards::caption(ui, ctx.theme, format!("{} –: not defined here, as {}", score.name, score.reason));
     }

@@ -83,7 +83,7 @@ fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance:
         let text = if *distance { format::significant(f64::from(value), 3) } else { format!("{value:.2}") };
         let about = format!("expert {row} and expert {column}: {what} {text}");
         let chosen = row == *expert && column == *expert;
-        GridCell { text, fill: Some(color(theme, scale, value)), about, chosen }
+        GridCell { text, fill: Some(color(theme, scale, value)), value: Some(f64::from(value)), about, chosen }
     });
     if let Some((row, column)) = clicked {
         *expert = if row == *expert { column } else { row };

@@ -35,7 +35,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut Ui) {
                     continue;
                 }
                 let limits = Some([0.0, f64::INFINITY]);
-                let options = PlotOptions { height: 170.0, limits, ..PlotOptions::default() };
+                let options = PlotOptions { title, height: 170.0, limits, ..PlotOptions::default() };
                 metric_plot::ui(ui, ctx.theme, id, &curves(ctx, run, focus, part), &[], &options);
             }
         });

@@ -2,11 +2,14 @@
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::tables;
 use crate::app::theme::Theme;
+use crate::app::widgets::export_menu;
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::verdict::{self, Verdict};
 use crate::app::widgets::{cards, labeled};
 use crate::format;
+use crate::protocol::loading::{self, ExportedRun, LoadingSnippet};
 use crate::protocol::{ExportReport, FileHash, NumberFormat, TensorCheck};
 use egui::{RichText, Ui};
 
@@ -24,7 +27,9 @@ pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui:
                 ui.add(egui::Label::new(RichText::new(&dir).monospace().small()).wrap());
                 copy_button(ctx, ui, "Copy path", dir.clone());
                 copy_button(ctx, ui, "Copy certificate", describe(report));
+                ctx.button_as(ui, Action::OpenFolder(report.dir.clone()), egui::Button::new("Open folder").small());
             });
+            loading_ui(ctx, report, ui);
             files_ui(ctx, report, ui);
             rounding_ui(ctx, report, all_tensors, ui);
         });
@@ -33,6 +38,32 @@ pub fn ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool, ui:
 
 fn copy_button(ctx: &PanelCtx<'_>, ui: &mut Ui, words: &str, text: String) {
     drop(ctx.button_as(ui, Action::Copy(text), egui::Button::new(words).small()));
+}
+
+/// What other programs need to be told to load the files.
+fn loading_ui(ctx: &PanelCtx<'_>, report: &ExportReport, ui: &mut Ui) {
+    let Some(run) = ctx.session.shown() else { return };
+    let outputs = run.start.labels.len().max(1);
+    let about = ExportedRun { model: &run.config.model.path, task: run.config.data.task, outputs };
+    let snippets = loading::snippets(report, about);
+    if snippets.is_empty() {
+        return;
+    }
+    egui::CollapsingHeader::new("How to load it").show(ui, |ui| {
+        for LoadingSnippet { program, text, .. } in snippets {
+            ui.horizontal(|ui| {
+                ui.strong(program);
+                let copy = egui::Button::new("Copy").small();
+                let response = ctx.button_as(ui, Action::Copy(text.clone()), copy);
+                drop(response.accessible_name(format!("Copy the lines for {program}")));
+            });
+            egui::Frame::new().fill(ui.visuals().extreme_bg_color).inner_margin(6).show(ui, |ui| {
+                ui.set_min_width(ui.available_width());
+                ui.add(egui::Label::new(RichText::new(text.trim_end()).monospace()).wrap());
+            });
+            ui.add_space(4.0);
+        }
+    });
 }
 
 fn verdict_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
@@ -139,6 +170,7 @@ fn rounding_ui(ctx: &PanelCtx<'_>, report: &ExportReport, all_tensors: &mut bool
         .exact(70.0),
     ];
     listing::numbers(ui, "rounding", 200.0, columns, tensors);
+    export_menu::table(ui, "rounding of each tensor table", || tables::tensor_checks(tensors));
 }
 
 pub fn describe(report: &ExportReport) -> String {

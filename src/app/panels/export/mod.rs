@@ -119,10 +119,16 @@ impl ExportPanel {
             ctx.path(ui, "Destination", tip, &default, &mut self.dir, Purpose::ExportDir);
             ui.add_space(6.0);
             let plan = self.plan(run);
-            self.buttons_ui(ctx, subject, &plan, ui);
+            if run.capsule.is_some() && plan.dir.is_none() {
+                let problem = "This run was opened from a capsule, which stays as it is: choose a Destination.";
+                ctx.refused(ui, "Export", problem);
+                ui.label(RichText::new(problem).color(ctx.theme.warning));
+            } else {
+                self.buttons_ui(ctx, subject, &plan, ui);
+            }
             ctx.error_ui(ui, &ctx.session.export);
             if mixture && !plan.targets.is_empty() {
-                recipe::ui(ctx, run, &plan, ui);
+                recipe::ui(ctx, run, subject, &plan, ui);
             }
         });
     }

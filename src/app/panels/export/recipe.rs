@@ -1,25 +1,23 @@
 //! What the export computes: as text, as TOML, and as a command.
 
 use crate::app::actions::Action;
-use crate::app::help::quoted;
+use crate::app::commands;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
-use crate::protocol::{ExportPlan, MergePlan, WeightsOf};
+use crate::protocol::{ExportPlan, MergePlan, Subject};
 use egui::{RichText, Ui};
-use std::path::Path;
 
 /// Draws the recipe with its copy buttons.
-pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, plan: &ExportPlan, ui: &mut Ui) {
+pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
     ui.add_space(4.0);
     egui::CollapsingHeader::new("The recipe as text and as TOML").show(ui, |ui| {
         let experts = run.config.mixture.num_experts;
         let weights = ctx.session.weights_of_shown();
         let of = weights.map_or_else(String::new, |weights| format!(" The experts are those after {weights}."));
         ui.add(egui::Label::new(describe(&plan.merge, experts) + &of).wrap());
-        // Weights in training can be repeated where there is a checkpoint of just this step.
-        let saved = |weights: &WeightsOf| weights.checkpoint.is_some() || run.checkpoints.steps.contains(&weights.step);
-        let command = weights.filter(saved).map(|weights| command(run, plan, weights.step));
+        let at = ctx.session.command_checkpoint(subject).map(|which| commands::at(&commands::path(&run.dir), which));
+        let command = at.map(|at| commands::export(&at, plan, &run.config));
         let toml = ("TOML", toml(&plan.merge, experts, &run.start.sites, run.start.experts));
         if command.is_none() {
             let words =
@@ -84,55 +82,4 @@ pub fn toml(plan: &MergePlan, experts: usize, sites: &[String], sides: [usize; 2
         text.push_str(&format!("\n[sites.\"{site}\"]\ndown = {}\nup = {}\n", list(weights, 0), list(weights, 1)));
     }
     text
-}
-
-/// The command that writes the same files, from the checkpoint of this step.
-pub fn command(run: &RunView, plan: &ExportPlan, step: u64) -> String {
-    let quote = |path: &Path| quoted(&path.display().to_string());
-    let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();
-    let mut text = format!("adamix export {} --checkpoint {step} --target {}", quote(&run.dir), targets.join(","));
-    text.push_str(&format!(" --dtype {}", plan.dtype.as_str()));
-    let lists = match &plan.merge {
-        // The run's own merge is the default of the command; the uniform mean is written out where it is not.
-        own if *own == MergePlan::own(&run.config.mixture) => Vec::new(),
-        MergePlan::Uniform => vec![vec![1.0; run.config.mixture.num_experts]],
-        MergePlan::Global(weights) => vec![weights.clone()],
-        MergePlan::PerSite(lists) => lists.clone(),
-    };
-    if !lists.is_empty() {
-        let list = |weights: &Vec<f32>| weights.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
-        text.push_str(&format!(" --weights {}", lists.iter().map(list).collect::<Vec<_>>().join("/")));
-    }
-    if let Some(dir) = &plan.dir {
-        text.push_str(&format!(" --output {}", quote(dir)));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::{ExportTarget, NumberFormat};
-
-    #[test]
-    fn the_command_names_everything() {
-        let run = RunView { dir: "runs/my run".into(), ..RunView::default() };
-        let plan = ExportPlan {
-            targets: vec![ExportTarget::Merged, ExportTarget::AdapterHub],
-            dtype: NumberFormat::Bf16,
-            merge: MergePlan::PerSite(vec![vec![0.5, 0.5], vec![1.0, 0.0]]),
-            dir: Some("/tmp/out".into()),
-        };
-        assert_eq!(
-            command(&run, &plan, 400),
-            "adamix export 'runs/my run' --checkpoint 400 --target merged,adapterhub --dtype bf16 --weights 0.5,0.5/1,0 --output /tmp/out"
-        );
-        // The run's own weights are left out of the command; the mean is spelled out.
-        let mut scored = run;
-        (scored.config.mixture.num_experts, scored.config.mixture.merge_weights) =
-            (2, vec![vec![0.5, 0.5], vec![1.0, 0.0]]);
-        let ends = |merge: MergePlan| command(&scored, &ExportPlan { merge, ..plan.clone() }, 400);
-        assert!(ends(plan.merge.clone()).ends_with("--dtype bf16 --output /tmp/out"));
-        assert!(ends(MergePlan::Uniform).ends_with("--dtype bf16 --weights 1,1 --output /tmp/out"));
-    }
 }

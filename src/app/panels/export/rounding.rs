@@ -43,7 +43,9 @@ impl RoundingForm {
             }
             ui.horizontal_wrapped(|ui| {
                 let study = RoundingPlan { targets, merge: plan.merge.clone(), causes: self.causes };
-                ctx.button(ui, Action::Query(subject.clone(), ModelQuery::Study(Study::Rounding(study))));
+                let measure = Action::Query(subject.clone(), ModelQuery::Study(Study::Rounding(study)));
+                ctx.button(ui, measure.clone());
+                ctx.command_button(ui, &measure);
                 let tip = "Rounds each layer alone too: one more pass over the probe rows for each layer and format, which \
                            takes a while on large models";
                 labeled::toggle(ui, "Which layers cause it", tip, &mut self.causes);

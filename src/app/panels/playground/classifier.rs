@@ -125,6 +125,9 @@ impl TryPanel {
                 None => format!("Weights of {}", run.name()),
             };
             cards::caption(ui, ctx.theme, words);
+            if let Some(Asked { subject, plan, .. }) = &self.asked {
+                ctx.command_button(ui, &Action::Query(subject.clone(), ModelQuery::Try(plan.clone())));
+            }
             if training {
                 cards::caption(ui, ctx.theme, format!("it trains: now at step {}", format::count(run.step())));
             } else if ctx.session.try_it.error.is_none() {

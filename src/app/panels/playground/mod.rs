@@ -10,7 +10,7 @@ mod what_if;
 mod words;
 
 use crate::app::actions::Action;
-use crate::app::panel_ctx::{PanelCtx, opened_note_ui};
+use crate::app::panel_ctx::PanelCtx;
 use crate::app::view::View;
 use crate::app::weights_line;
 use crate::app::widgets::cards;
@@ -69,7 +69,6 @@ impl PlaygroundPanel {
 
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         if let Some(run) = ctx.session.shown().filter(|run| !run.writes()) {
-            opened_note_ui(ctx, ui);
             if ctx.session.form_writer().is_some() {
                 ui.horizontal_wrapped(|ui| {
                     let tip = "The classifier that this run trains";
@@ -81,8 +80,6 @@ impl PlaygroundPanel {
             if !self.asks_form || ctx.session.form_writer().is_none() {
                 return self.classifier.ui(ctx, ui, run);
             }
-        } else {
-            opened_note_ui(ctx, ui);
         }
         let Some(writer) = ctx.session.writer() else {
             let hint = "Train a classifier or a language model, or open a run, and try it here: the preset Lab trains a \
@@ -130,9 +127,10 @@ impl PlaygroundPanel {
             ui.add_space(4.0);
             ui.horizontal(|ui| {
                 let play = Action::Play(writer.clone(), Box::new(self.plan.clone()));
-                if ctx.primary(ui, play, "Write").clicked() {
+                if ctx.primary(ui, play.clone(), "Write").clicked() {
                     self.picked = None;
                 }
+                ctx.command_button(ui, &play);
                 if ctx.session.play.is_pending() || ctx.session.branch.is_pending() {
                     drop(ctx.button(ui, Action::CancelJob));
                 }

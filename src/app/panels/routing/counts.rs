@@ -167,7 +167,12 @@ fn table_ui(&Subject { theme, routing, kind, .. }: &Subject<'_>, sites: &[usize]
             format::count(draws),
         );
         let fill = Some(color(theme, Scale::Diverging(STRONGEST), z as f32));
-        GridCell { text, fill, about, chosen: false }
+        let value = Some(match shown {
+            CellContent::CountAndZ | CellContent::Count => count as f64,
+            CellContent::Z => z,
+            CellContent::Share => count as f64 / draws.max(1) as f64,
+        });
+        GridCell { text, fill, value, about, chosen: false }
     });
 }
 

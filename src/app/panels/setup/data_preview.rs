@@ -2,8 +2,10 @@
 
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
+use crate::app::tables;
 use crate::app::theme::Theme;
 use crate::app::widgets::cards;
+use crate::app::widgets::export_menu;
 use crate::app::widgets::listing::{self, Column};
 use crate::config::{BadRows, Task};
 use crate::format;
@@ -128,6 +130,7 @@ fn sample_table(ui: &mut Ui, split: &SplitPreview) {
         columns.remove(1);
     }
     listing::numbers(ui, "sample rows", 140.0, columns, &split.sample);
+    export_menu::table(ui, "sample rows table", || tables::sample_rows(&split.sample));
 }
 
 /// Label balance of both parts as bars, or the range of the values.

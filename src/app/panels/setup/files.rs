@@ -8,6 +8,7 @@ use std::path::Path;
 pub fn purpose_of(path: &Path) -> Option<Purpose> {
     match path.extension()?.to_str()?.to_lowercase().as_str() {
         "toml" => Some(Purpose::OpenSettings),
+        "capsule" => Some(Purpose::Capsule),
         "tsv" | "tab" | "csv" | "jsonl" | "ndjson" => Some(Purpose::TrainFile),
         _ => None,
     }
@@ -33,7 +34,9 @@ pub fn use_path(form: &mut RunConfig, purpose: Purpose, path: &Path) {
         Purpose::DevFile => form.data.dev_file = text,
         Purpose::DataDir => form.data.path = text,
         Purpose::TrainFile => form.data.train_file = text,
-        Purpose::Run | Purpose::ExportDir | Purpose::OpenSettings | Purpose::SaveSettings => {}
+        Purpose::Run | Purpose::Capsule | Purpose::ExportDir | Purpose::OpenSettings => {}
+        Purpose::SaveSettings | Purpose::SaveScript => {}
+        Purpose::SavePng | Purpose::SaveSvg | Purpose::SaveCsv | Purpose::SaveReport => {}
     }
 }
 

@@ -12,8 +12,10 @@ use crate::app::actions::Action;
 use crate::app::fields::{in_fields, label};
 use crate::app::files::Purpose;
 use crate::app::help::tip;
+use crate::app::pages;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
+use crate::app::view::View;
 use crate::app::widgets::{cards, follow_focus, labeled};
 use crate::config::{DeviceChoice, DtypeChoice, Method, RunConfig, Task, WRITER_LAB, presets};
 use crate::format;
@@ -38,6 +40,9 @@ impl SetupPanel {
             head_ui(ctx, ui);
         }
         egui::ScrollArea::both().id_salt("form").auto_shrink(false).show(ui, |ui| {
+            if !ctx.settings.explained.contains(&View::Setup) {
+                pages::explanation_ui(ctx, View::Setup, ui);
+            }
             if !pinned {
                 head_ui(ctx, ui);
             }

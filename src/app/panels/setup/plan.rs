@@ -1,8 +1,8 @@
 //! The pre-flight check, and the same run as a command.
 
 use crate::app::actions::Action;
+use crate::app::commands;
 use crate::app::files::Purpose;
-use crate::app::help;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::cards;
 use crate::config::RunConfig;
@@ -30,6 +30,7 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
     cards::card(ui, ctx.theme, "", |ui| {
         ui.horizontal_wrapped(|ui| {
             ctx.button(ui, Action::StartRun);
+            ctx.button(ui, Action::AddToQueue);
             ctx.button(ui, Action::CheckPlan);
             ui.label(RichText::new(title).strong().color(color));
         });
@@ -119,7 +120,7 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: b
 /// The same run as a command line and as a file.
 pub fn command_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &RunConfig) {
     egui::CollapsingHeader::new("The same as a command").show(ui, |ui| {
-        let command = help::command_line(form);
+        let command = commands::train(form);
         ui.add(egui::Label::new(RichText::new(&command).monospace().small()).wrap());
         ui.horizontal_wrapped(|ui| {
             let copy = egui::Button::new("Copy command");

@@ -1,6 +1,6 @@
 //! Curves of any length in bounded memory: neighbouring buckets of steps are merged when there are too many.
 
-use super::snapshots::StepBucket;
+use super::StepBucket;
 
 /// One or more neighbouring steps of a curve.
 pub trait Bucket {
@@ -62,6 +62,19 @@ impl<B: Bucket> Decimated<B> {
         self.buckets.is_empty()
     }
 
+    /// Most steps of a bucket so far.
+    pub fn stride(&self) -> u32 {
+        self.stride
+    }
+
+    /// What [`Decimated::buckets`] and [`Decimated::stride`] said of a curve of this capacity; more can be appended. `None`:
+    /// these are not the buckets of such a curve.
+    pub fn restored(capacity: usize, stride: u32, buckets: Vec<B>) -> Option<Self> {
+        let fits = stride.is_power_of_two() && buckets.len() <= capacity;
+        let whole = buckets.iter().all(|bucket| (1..=stride).contains(&bucket.steps()));
+        (fits && whole).then_some(Self { buckets, capacity: capacity.max(2), stride })
+    }
+
     /// Removes and returns all buckets, oldest first; the stride is 1 again.
     pub fn take(&mut self) -> Vec<B> {
         self.stride = 1;
@@ -72,7 +85,7 @@ impl<B: Bucket> Decimated<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::StepSample;
+    use crate::records::StepSample;
 
     fn sample(step: u64) -> StepSample {
         // One outlier, which must be kept at any resolution.
