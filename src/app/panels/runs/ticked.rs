@@ -10,6 +10,7 @@ use crate::app::widgets::metric_plot::{self, Curve, PlotOptions, ValueRange};
 use crate::app::widgets::{cards, export_menu, labeled};
 use crate::app::{curves, names, x_axis};
 use crate::config::RunConfig;
+use crate::config::keys::Key;
 use crate::figure::Table;
 use crate::format;
 use crate::protocol::{EvalReport, Quantity};
@@ -34,12 +35,49 @@ pub struct TickedRuns {
     grouped: bool,
     /// The run that the others are compared with.
     baseline: Option<PathBuf>,
+    known: Known,
+    means: Vec<(MeanKey, MeanLine)>,
 }
 
 impl Default for TickedRuns {
     fn default() -> Self {
-        Self { quantity: Quantity::Loss, grouped: true, baseline: None }
+        Self { quantity: Quantity::Loss, grouped: true, baseline: None, known: Known::default(), means: Vec::new() }
     }
+}
+
+/// What follows from the settings of the ticked runs: they are compared when they change, not in every frame.
+#[derive(Default)]
+struct Known {
+    configs: Vec<RunConfig>,
+    groups: Vec<Vec<usize>>,
+    differing: Vec<(&'static Key, Vec<String>)>,
+}
+
+impl Known {
+    fn update(&mut self, runs: &[&RunView]) {
+        if self.configs.iter().eq(runs.iter().map(|run| &run.config)) {
+            return;
+        }
+        let configs: Vec<&RunConfig> = runs.iter().map(|run| &run.config).collect();
+        *self = Self {
+            groups: run_groups::groups(&configs),
+            differing: run_groups::differing(&configs),
+            configs: configs.into_iter().cloned().collect(),
+        };
+    }
+}
+
+/// Mean and spread of a group's curves, by x.
+type MeanLine = Vec<(f64, Spread)>;
+
+/// What a mean of curves is made of; the same again is the same mean.
+#[derive(PartialEq)]
+struct MeanKey {
+    quantity: Quantity,
+    smoothing: f64,
+    x: XScale,
+    /// Directory, steps, evaluations and seconds of each run.
+    runs: Vec<(PathBuf, u64, usize, f64)>,
 }
 
 /// A run, or runs that differ only in their seed.
@@ -68,6 +106,7 @@ impl TickedRuns {
                     (None, None) => cards::loading(ui, &format!("reading {}", dir.display()), None),
                 }
             }
+            self.known.update(&runs);
             self.options_ui(ctx, &runs, ui);
             let shown = self.shown(ctx, &runs);
             self.curves_ui(ctx, &shown, ui);
@@ -81,8 +120,13 @@ impl TickedRuns {
             // The baseline's settings stand first.
             let mut ordered: Vec<&RunView> = shown.iter().flat_map(|shown| shown.runs.iter().copied()).collect();
             ordered.sort_by_key(|run| self.baseline.as_ref() != Some(&run.dir));
+            let places = ordered.iter().filter_map(|run| runs.iter().position(|other| other.dir == run.dir));
+            let places: Vec<usize> = places.collect();
+            let rows = self.known.differing.iter();
+            let rows = rows.map(|(key, values)| (*key, places.iter().map(|&i| values[i].clone()).collect()));
+            let rows: Vec<(&'static Key, Vec<String>)> = rows.collect();
             let title = "Settings that differ";
-            cards::card(ui, ctx.theme, title, |ui| settings_ui(ctx, &ordered, ui));
+            cards::card(ui, ctx.theme, title, |ui| settings_ui(ctx, &ordered, &rows, ui));
         }
     }
 
@@ -102,9 +146,7 @@ impl TickedRuns {
 
     /// The runs in groups, the baseline's first.
     fn shown<'a>(&self, ctx: &PanelCtx<'_>, runs: &[&'a RunView]) -> Vec<Shown<'a>> {
-        let configs: Vec<&RunConfig> = runs.iter().map(|run| &run.config).collect();
-        let groups =
-            if self.grouped { run_groups::groups(&configs) } else { (0..runs.len()).map(|i| vec![i]).collect() };
+        let groups = if self.grouped { self.known.groups.clone() } else { (0..runs.len()).map(|i| vec![i]).collect() };
         let shown = groups.into_iter().enumerate().map(|(i, group)| {
             let runs: Vec<&RunView> = group.into_iter().map(|i| runs[i]).collect();
             let baseline = runs.iter().any(|run| self.baseline.as_ref() == Some(&run.dir));
@@ -117,10 +159,14 @@ impl TickedRuns {
         shown
     }
 
-    fn curves_ui(&self, ctx: &PanelCtx<'_>, shown: &[Shown<'_>], ui: &mut Ui) {
+    fn curves_ui(&mut self, ctx: &PanelCtx<'_>, shown: &[Shown<'_>], ui: &mut Ui) {
         let seconds = shown.iter().flat_map(|shown| &shown.runs).map(|run| run.history.clock.seconds());
         let x = XScale::new(ctx.settings.x_axis, seconds.fold(0.0, f64::max));
-        let drawn: Vec<Curve> = shown.iter().flat_map(|shown| self.curves(ctx, shown, &x)).collect();
+        let mut drawn: Vec<Curve> = Vec::new();
+        let before = std::mem::take(&mut self.means);
+        for shown in shown {
+            drawn.extend(self.curves(ctx, shown, &x, &before));
+        }
         let title = QUANTITIES.iter().find(|(quantity, _)| *quantity == self.quantity).map_or("", |(_, name)| name);
         // Of runs with different metrics, what all of them can be.
         let limits = shown.iter().flat_map(|shown| &shown.runs).map(|run| self.quantity.limits(run.metric()));
@@ -142,7 +188,14 @@ impl TickedRuns {
         }
     }
 
-    fn curves(&self, ctx: &PanelCtx<'_>, shown: &Shown<'_>, x: &XScale) -> Vec<Curve> {
+    /// `before`: the means of the last frame.
+    fn curves(
+        &mut self,
+        ctx: &PanelCtx<'_>,
+        shown: &Shown<'_>,
+        x: &XScale,
+        before: &[(MeanKey, MeanLine)],
+    ) -> Vec<Curve> {
         let of = |run: &RunView, color: Color32| {
             let curve = curves::of(run, self.quantity, &shown.name, color, ctx.settings.smoothing);
             curves::on_axis(curve, &run.history.clock, x)
@@ -153,14 +206,24 @@ impl TickedRuns {
         let faint = shown.color.gamma_multiply(0.35);
         let mut all: Vec<Curve> = shown.runs.iter().map(|run| of(run, faint)).collect();
         all.iter_mut().for_each(|curve| (curve.ranges, curve.dots, curve.listed) = (Vec::new(), false, false));
-        let lines: Vec<&[[f64; 2]]> = all.iter().map(|curve| curve.line.as_slice()).collect();
-        let mean = run_groups::mean_line(&lines);
+        let runs = shown.runs.iter();
+        let runs =
+            runs.map(|run| (run.dir.clone(), run.step(), run.evals.len(), run.history.clock.seconds())).collect();
+        let key = MeanKey { quantity: self.quantity, smoothing: ctx.settings.smoothing, x: *x, runs };
+        let mean = match before.iter().find(|(known, _)| *known == key) {
+            Some((_, mean)) => mean.clone(),
+            None => {
+                let lines: Vec<&[[f64; 2]]> = all.iter().map(|curve| curve.line.as_slice()).collect();
+                run_groups::mean_line(&lines)
+            }
+        };
         let range = |(x, spread): &(f64, Spread)| {
             let sd = spread.sd.unwrap_or(0.0);
             ValueRange { x: *x, min: spread.mean - sd, max: spread.mean + sd }
         };
         let line = mean.iter().map(|(x, spread)| [*x, spread.mean]).collect();
         let ranges = mean.iter().map(range).collect();
+        self.means.push((key, mean));
         // Its values follow from the records of the single runs.
         let source = all.first().and_then(|curve| curve.source.clone());
         let name = format!("{}, mean ± sd", shown.name);
@@ -305,14 +368,12 @@ fn table_ui(ctx: &PanelCtx<'_>, shown: &[&Shown<'_>], ui: &mut Ui) {
 }
 
 /// The settings that are not the same everywhere; the first run is the one that the others are compared with.
-fn settings_ui(ctx: &PanelCtx<'_>, runs: &[&RunView], ui: &mut Ui) {
-    let configs: Vec<&RunConfig> = runs.iter().map(|run| &run.config).collect();
-    let rows = run_groups::differing(&configs);
+fn settings_ui(ctx: &PanelCtx<'_>, runs: &[&RunView], rows: &[(&'static Key, Vec<String>)], ui: &mut Ui) {
     if rows.is_empty() {
         cards::muted(ui, ctx.theme, "All settings are the same but for names and directories.");
         return;
     }
-    type Row<'a> = Column<'a, (&'static crate::config::keys::Key, Vec<String>)>;
+    type Row<'a> = Column<'a, (&'static Key, Vec<String>)>;
     let titles: Vec<String> = runs.iter().map(|run| title(ctx, run)).collect();
     let mut columns = vec![
         Row::new("Setting", "What the setting does", |ui, (key, _)| {
@@ -329,10 +390,10 @@ fn settings_ui(ctx: &PanelCtx<'_>, runs: &[&RunView], ui: &mut Ui) {
                 .on_hover_text(&values[i])
         }));
     }
-    listing::grid(ui, "differing settings", columns, &rows);
+    listing::grid(ui, "differing settings", columns, rows);
     export_menu::table(ui, "differing settings table", || {
         let mut table = Table::new(["setting", "key"].into_iter().chain(titles.iter().map(String::as_str)));
-        for (key, values) in &rows {
+        for (key, values) in rows {
             let values = values.iter().map(|value| value.as_str().into());
             table.push([key.help.into(), key.path.into()].into_iter().chain(values));
         }
