@@ -192,7 +192,7 @@ fn fast_backward<T: Number>(dy: &Tensor, saved: &Saved, gamma: &Tensor, drop: Dr
 /// format. dy, dsum `[n, d]` -> `[n, d]`
 fn backward_add(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor) -> Result<Tensor> {
     if dy.device().is_gpu() {
-        return Ok(gpu::norms::backward_add(false, dy, dsum, saved.kept(), gamma, None)?.0);
+        return gpu::norms::backward_add(false, dy, dsum, saved.kept(), gamma);
     }
     let dx = backward(dy, saved, gamma, Dropout::none())?.sum;
     match dsum {
@@ -210,8 +210,7 @@ pub fn backward_both(
     (drop, dtype): (Dropout, DType),
 ) -> Result<(Tensor, Tensor)> {
     if dy.device().is_gpu() {
-        let (sum, delta) = gpu::norms::backward_add(false, dy, dsum, saved.kept(), gamma, Some((drop, dtype)))?;
-        return Ok((sum, delta.ok_or_else(|| Error::internal("a gradient that was asked for is not there"))?));
+        return gpu::norms::backward_both(false, dy, dsum, saved.kept(), gamma, (drop, dtype));
     }
     let sum = backward_add(dy, dsum, saved, gamma)?;
     let delta = drop.apply_as(&sum, dtype)?;

@@ -128,8 +128,7 @@ pub fn backward_both(
     (drop, dtype): (Dropout, DType),
 ) -> Result<(Tensor, Tensor)> {
     if dy.device().is_gpu() {
-        let (sum, delta) = gpu::norms::backward_add(true, dy, dsum, saved.kept(), gamma, Some((drop, dtype)))?;
-        return Ok((sum, delta.ok_or_else(|| Error::internal("a gradient that was asked for is not there"))?));
+        return gpu::norms::backward_both(true, dy, dsum, saved.kept(), gamma, (drop, dtype));
     }
     let sum = backward(dy, dsum, saved, gamma)?;
     let delta = drop.apply_as(&sum, dtype)?;
@@ -173,7 +172,7 @@ pub fn backward(dy: &Tensor, dsum: Option<Tensor>, saved: &Saved, gamma: &Tensor
         if_fast!(dy, fast_backward(dy, dsum, saved, gamma));
     }
     if dy.device().is_gpu() {
-        return Ok(gpu::norms::backward_add(true, dy, dsum, saved.kept(), gamma, None)?.0);
+        return gpu::norms::backward_add(true, dy, dsum, saved.kept(), gamma);
     }
     let wide = gamma.dtype();
     if dy.dtype() != wide || saved.sum.dtype() != wide {

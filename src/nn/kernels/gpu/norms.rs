@@ -118,16 +118,39 @@ pub(in crate::nn::kernels) fn layer_backward(
     Ok((sum.into(), x.into()))
 }
 
-/// Adds the gradient of the sum to `dsum`, in place; without one: in new memory, in f32. `through`: the dropout of what was added
-/// to the sum and the format of its gradient, which is made in the same go. -> the gradient of the sum, and that
+/// Adds the gradient of the sum to `dsum`, in place; without one: in new memory, in f32. -> the gradient of the sum
 pub(in crate::nn::kernels) fn backward_add(
     rms: bool,
     dy: &Tensor,
     dsum: Option<Tensor>,
     kept: Kept<'_>,
     gamma: &Tensor,
-    through: Option<(Dropout, DType)>,
-) -> Result<(Tensor, Option<Tensor>)> {
+) -> Result<Tensor> {
+    add_to(rms, dy, dsum, (kept, gamma), None)
+}
+
+/// The same with the gradient of what was added to the sum, through its dropout and in a format, made in the same go.
+pub(in crate::nn::kernels) fn backward_both(
+    rms: bool,
+    dy: &Tensor,
+    dsum: Option<Tensor>,
+    kept: Kept<'_>,
+    gamma: &Tensor,
+    (drop, dtype): (Dropout, DType),
+) -> Result<(Tensor, Tensor)> {
+    let from = of(dy)?;
+    let delta = from.gpu().empty(from.shape().clone(), dtype)?;
+    let sum = add_to(rms, dy, dsum, (kept, gamma), Some((&delta, drop)))?;
+    Ok((sum, delta.into()))
+}
+
+fn add_to(
+    rms: bool,
+    dy: &Tensor,
+    dsum: Option<Tensor>,
+    (kept, gamma): (Kept<'_>, &Tensor),
+    through: Option<(&GpuTensor, Dropout)>,
+) -> Result<Tensor> {
     let kind = if rms { Kind::Rms } else { Kind::Layer };
     let from = of(dy)?;
     let add = dsum.as_ref().map(operand).transpose()?;
@@ -135,11 +158,10 @@ pub(in crate::nn::kernels) fn backward_add(
         Some(dsum) => dsum,
         None => from.gpu().empty(from.shape().clone(), DType::F32)?.into(),
     };
-    let delta = through.map(|(_, dtype)| from.gpu().empty(from.shape().clone(), dtype)).transpose()?;
-    let dx = delta.as_ref().map(GpuTensor::operand);
+    let dx = through.map(|(delta, _)| delta.operand());
     let shape = Backward { add, dsum: Some(operand(&out)?), dx, ..backward(kind, dy, kept, gamma)? };
-    from.gpu().run([shape.launch(mask(through.map_or_else(Dropout::none, |(drop, _)| drop)))])?;
-    Ok((out, delta.map(Tensor::from)))
+    from.gpu().run([shape.launch(mask(through.map_or_else(Dropout::none, |(_, drop)| drop)))])?;
+    Ok(out)
 }
 
 fn backward(kind: Kind, dy: &Tensor, kept: Kept<'_>, gamma: &Tensor) -> Result<Backward> {
