@@ -9,8 +9,9 @@ use super::session::{Session, Weights};
 use super::settings::Appearance;
 use super::view::{Page, View};
 use super::widgets::export_menu::SavedFigure;
+use crate::app::studies;
 use crate::config::{RunConfig, Task};
-use crate::protocol::{ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Study, Subject, Writer};
+use crate::protocol::{ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Subject, Writer};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -113,6 +114,8 @@ pub enum Action {
     FocusExperts(usize, Side),
     /// Choose the weights that the views of the shown run are about.
     ChooseWeights(Weights),
+    /// The step that all views look at; absent: the newest.
+    SetPlayhead(Option<u64>),
     CancelJob,
     /// Copy text to the clipboard.
     Copy(String),
@@ -214,7 +217,7 @@ impl Action {
             Self::ListFolder(_) | Self::Chosen(..) | Self::SetReducedMotion(_) | Self::SetOwnChooser(_) => ("", ""),
             Self::EditForm(_) | Self::ReplaceForm(_) | Self::UsePath(..) | Self::Dropped(_) => ("", ""),
             Self::SetStartPage(_) | Self::ChooseTask(_) | Self::ApplyPreset(_) => ("", ""),
-            Self::SetQueueOn(_) | Self::SetPace(_) => ("", ""),
+            Self::SetQueueOn(_) | Self::SetPace(_) | Self::SetPlayhead(_) => ("", ""),
             Self::FocusExperts(..) | Self::ChooseWeights(_) | Self::SetSmoothing(_) => ("", ""),
             Self::SetLogLoss(_) | Self::SetXAxis(..) => ("", ""),
             Self::SetMonitor(_) => ("Watch processor and memory", "Samples them once a second while they are seen"),
@@ -320,18 +323,7 @@ impl Action {
                     "Write and score",
                     "Generates answers of base model, merged model and a random route to the evaluation inputs",
                 ),
-                ModelQuery::Study(Study::Causes(_)) => (
-                    "Pin every expert",
-                    "Measures each layer on each of its experts and without its modules, all other layers merged",
-                ),
-                ModelQuery::Study(Study::Averages) => (
-                    "Average three ways",
-                    "Measures the averages of the experts' factors, of their products and of their outputs",
-                ),
-                ModelQuery::Study(Study::Rounding(_)) => (
-                    "Measure the rounding",
-                    "Rounds the weights in memory as the chosen exports would store them, and measures what that changes",
-                ),
+                ModelQuery::Study(study) => studies::button(study),
                 ModelQuery::Export(_) => {
                     ("Export", "Writes the files, reads them back and checks that they give the same outputs")
                 }
@@ -446,14 +438,7 @@ impl Action {
             Self::Query(_, query) => match query {
                 ModelQuery::Compare { .. } if session.compare.is_pending() => "a comparison is being computed",
                 ModelQuery::Write { .. } if session.written.is_pending() => "texts are being written",
-                ModelQuery::Study(Study::Causes(_)) if session.causes.is_pending() => "experts are being pinned",
-                ModelQuery::Study(Study::Averages) if session.averages.is_pending() => {
-                    "the averages are being measured"
-                }
-                ModelQuery::Study(Study::Rounding(_)) if session.rounding.is_pending() => {
-                    "the rounding is being measured"
-                }
-                ModelQuery::Study(Study::Rounding(plan)) if plan.targets.is_empty() => "no export is chosen",
+                ModelQuery::Study(study) => session.studies.refusal(study)?,
                 ModelQuery::Merge(_) if session.merge.is_pending() => "a merge is being scored",
                 ModelQuery::Export(_) if session.export.is_pending() => "an export is being written",
                 _ => return None,

@@ -2,12 +2,11 @@
 //!
 //! A run is named by a word that is quoted already, so that a script can put a variable in its place.
 
+use crate::app::studies;
 use crate::config::RunConfig;
 pub use crate::config::command_line::quoted;
 use crate::config::command_line::{command_line, with_settings};
-use crate::protocol::{
-    CausesPlan, Checkpoint, ExportPlan, MergePlan, ModelQuery, Pane, PlayPlan, Split, Study, TryInput, TryPlan,
-};
+use crate::protocol::{Checkpoint, ExportPlan, MergePlan, ModelQuery, Pane, PlayPlan, Split, TryInput, TryPlan};
 use std::path::Path;
 
 /// A path quoted for a shell.
@@ -50,16 +49,7 @@ pub fn query(at: &str, query: &ModelQuery, config: &RunConfig) -> Option<String>
         ModelQuery::Merge(plan) => format!("adamix merge {at}{}", weights(plan, config)),
         ModelQuery::Export(plan) => export(at, plan, config),
         ModelQuery::Write { inputs } => format!("adamix eval {at} --generate {inputs}"),
-        ModelQuery::Study(Study::Causes(CausesPlan { after, probe_rows })) => {
-            let after = after.map(|step| format!(" --after {step}")).unwrap_or_default();
-            format!("adamix inspect {at} --causes{after} --probe-rows {probe_rows}")
-        }
-        ModelQuery::Study(Study::Averages) => format!("adamix inspect {at} --averages"),
-        ModelQuery::Study(Study::Rounding(plan)) => {
-            let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();
-            let causes = if plan.causes { " --by-layer" } else { "" };
-            format!("adamix inspect {at} --rounding={}{causes}{}", targets.join(","), weights(&plan.merge, config))
-        }
+        ModelQuery::Study(study) => return studies::command(at, study, &|plan| weights(plan, config)),
         ModelQuery::Inspect { .. } => format!("adamix inspect {at}"),
         ModelQuery::Try(TryPlan { input: of, routes, seed }) => {
             format!("adamix try {at}{} --random-routes {routes} --seed {seed}", input(of))
@@ -153,7 +143,7 @@ fn prompt(plan: &PlayPlan) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{ExportTarget, NumberFormat};
+    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, Study};
 
     #[test]
     fn the_queue_takes_what_training_takes() {

@@ -287,6 +287,7 @@ impl WorkbenchApp {
             }
             Action::FocusExperts(site, side) => self.session.focus = (site, Some(side)),
             Action::ChooseWeights(weights) => self.choose_weights(weights),
+            Action::SetPlayhead(step) => self.session.playhead = step,
             Action::CancelJob => self.control(ControlRequest::CancelJob),
             Action::Copy(text) => {
                 ctx.copy_text(text);
@@ -351,9 +352,14 @@ impl WorkbenchApp {
             ModelQuery::Merge(_) => self.ask(|s| &mut s.merge, command),
             ModelQuery::Export(_) => self.ask(|s| &mut s.export, command),
             ModelQuery::Write { .. } => self.ask(|s| &mut s.written, command),
-            ModelQuery::Study(Study::Causes(_)) => self.ask(|s| &mut s.causes, command),
-            ModelQuery::Study(Study::Averages) => self.ask(|s| &mut s.averages, command),
-            ModelQuery::Study(Study::Rounding(_)) => self.ask(|s| &mut s.rounding, command),
+            ModelQuery::Study(study) => {
+                let req = self.session.next_request();
+                let sent = self.send(req, command);
+                if sent {
+                    self.session.studies.begin(req, study);
+                }
+                sent.then_some(req)
+            }
             ModelQuery::Inspect { site, side } => {
                 self.session.focus = (*site, Some(*side));
                 self.ask(|s| &mut s.inspect, command)

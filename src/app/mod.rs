@@ -38,6 +38,7 @@ mod query;
 mod run_columns;
 mod run_state;
 mod screenshot;
+mod studies;
 mod tables;
 mod weights_line;
 mod widgets;

@@ -12,6 +12,7 @@ pub use weights::Weights;
 use super::query::{AnyQuery, JobProgress, Query};
 use super::run_view::RunView;
 use super::sitting::Sitting;
+use super::studies::Studies;
 use crate::config::{RunConfig, fitting};
 use crate::figure::Table;
 use crate::protocol::*;
@@ -122,12 +123,8 @@ pub struct Session {
     /// Texts generated for the evaluation inputs, scored.
     pub written: Query<WriteReport>,
     pub export: Query<Vec<ExportReport>>,
-    /// What the draw causes.
-    pub causes: Query<CausesReport>,
-    /// Three averages of the experts.
-    pub averages: Query<AveragesReport>,
-    /// Rounding of the number formats.
-    pub rounding: Query<RoundingReport>,
+    /// Studies of the mixture.
+    pub studies: Studies,
     /// Experts of an opened run.
     pub inspect: Query<ExpertSnapshot>,
     /// A part of the records of some runs, for a file or the clipboard.
@@ -155,6 +152,8 @@ pub struct Session {
     /// Downloads in progress, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,
     pub removing: Query<String>,
+    /// The step that all views look at, where one was chosen; absent: the newest.
+    pub playhead: Option<u64>,
     /// Adapted module (by index) and side whose heat maps are shown.
     pub focus: (usize, Option<Side>),
     /// The weights that the views of the shown run are about; absent: not chosen.
@@ -204,16 +203,13 @@ enum QueryClass {
 /// A query of the session: what the status bar shows while it is pending (empty: nothing), its class, and where it is.
 type QueryRow = (&'static str, QueryClass, fn(&Session) -> &dyn AnyQuery, fn(&mut Session) -> &mut dyn AnyQuery);
 
-/// Every query of the session but the overlaid runs; the status bar shows the first one that is pending.
-static QUERIES: [QueryRow; 29] = [
+/// Every query of the session but the studies and the overlaid runs; the status bar shows the first one that is pending.
+static QUERIES: [QueryRow; 26] = [
     ("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
     ("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
     ("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
     ("Writing and scoring", QueryClass::Run, |s| &s.written, |s| &mut s.written),
     ("Writing answers", QueryClass::Run, |s| &s.play, |s| &mut s.play),
-    ("Pinning the experts", QueryClass::Run, |s| &s.causes, |s| &mut s.causes),
-    ("Averaging the experts", QueryClass::Run, |s| &s.averages, |s| &mut s.averages),
-    ("Rounding weights", QueryClass::Run, |s| &s.rounding, |s| &mut s.rounding),
     ("Reading the experts", QueryClass::Run, |s| &s.inspect, |s| &mut s.inspect),
     ("Reading the record", QueryClass::Disk, |s| &s.record, |s| &mut s.record),
     ("Writing an answer", QueryClass::Run, |s| &s.branch, |s| &mut s.branch),
@@ -356,13 +352,15 @@ impl Session {
 
     /// Whether something that can be cancelled is being computed.
     pub fn job_pending(&self) -> bool {
-        QUERIES.iter().any(|(_, class, get, _)| *class == QueryClass::Run && get(self).pending().is_some())
+        let study = self.studies.all().any(|(_, query)| query.pending().is_some());
+        study || QUERIES.iter().any(|(_, class, get, _)| *class == QueryClass::Run && get(self).pending().is_some())
     }
 
     /// What is being computed and how far it is, for the status bar.
     pub fn job(&self) -> Option<(&'static str, Option<&JobProgress>)> {
-        let mut shown = QUERIES.iter().filter(|(title, ..)| !title.is_empty());
-        shown.find_map(|(title, _, get, _)| Some((*title, get(self).pending()?)))
+        let shown = QUERIES.iter().filter(|(title, ..)| !title.is_empty());
+        let queries = shown.map(|(title, _, get, _)| (*title, get(self)));
+        queries.chain(self.studies.all()).find_map(|(title, query)| Some((title, query.pending()?)))
     }
 
     /// A new run number.
@@ -386,7 +384,7 @@ impl Session {
 
     /// Another run is shown.
     fn forget_run(&mut self) {
-        self.chosen_weights = None;
+        (self.chosen_weights, self.playhead) = (None, None);
         self.forget_answers();
     }
 
@@ -394,6 +392,7 @@ impl Session {
         for (.., get_mut) in QUERIES.iter().filter(|(_, class, ..)| *class == QueryClass::Run) {
             get_mut(self).clear();
         }
+        self.studies = Studies::default();
         self.tried.clear();
         self.tried_weights = None;
         self.writing.clear();

@@ -12,7 +12,7 @@ use crate::workflow::export::ExportedRun;
 use crate::workflow::playground::{self, PlayCallbacks};
 use crate::workflow::saved_run::Opened;
 use crate::workflow::snapshot::{self, Banks};
-use crate::workflow::studies::{averages, causes, rounding};
+use crate::workflow::studies::{self, StudiedRun};
 use crate::workflow::try_it::{self, TokenizerCache};
 use crate::workflow::written_texts::{self, WritePlan};
 use crate::workflow::{capsule, export, merging, preflight, prepare, previews, prompts, record_table, report, runs};
@@ -290,9 +290,7 @@ fn progress_text(query: &ModelQuery) -> &'static str {
         ModelQuery::Merge(_) => "the merged model on the evaluation rows",
         ModelQuery::Export(_) => "writing, reading back, verifying",
         ModelQuery::Write { .. } => "generating texts",
-        ModelQuery::Study(Study::Causes(_)) => "each layer on each expert, and without its modules",
-        ModelQuery::Study(Study::Averages) => "three averages",
-        ModelQuery::Study(Study::Rounding(_)) => "number formats",
+        ModelQuery::Study(study) => studies::what(study),
         ModelQuery::Inspect { .. } => "reading",
         ModelQuery::Try(_) | ModelQuery::TryWords(_) => "reading the text",
     }
@@ -324,17 +322,10 @@ fn compute(loaded: LoadedModel<'_>, query: &ModelQuery, go_on: &dyn Fn(f64) -> b
                 WritePlan { inputs: *inputs, max_new_tokens: WRITTEN_TOKENS, samples: SAMPLES, word_lists: None };
             Outcome::Written(Box::new(written_texts::write_and_score(subject, config, &plan, go_on)?))
         }
-        ModelQuery::Study(study) => Outcome::Studied(Box::new(match study {
-            Study::Causes(plan) => StudyReport::Causes(Box::new(causes::causes_subject(
-                subject,
-                config,
-                (dir, weights.step),
-                plan,
-                go_on,
-            )?)),
-            Study::Averages => StudyReport::Averages(averages::averages_subject(subject, config, go_on)?),
-            Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
-        })),
+        ModelQuery::Study(study) => {
+            let run = StudiedRun { config, dir, step: weights.step };
+            Outcome::Studied(Box::new(studies::run(subject, run, study, go_on)?))
+        }
         ModelQuery::Try(_) | ModelQuery::TryWords(_) => {
             return Err(Error::internal("one text is not measured with the rows"));
         }

@@ -154,7 +154,7 @@ fn rounding(targets: &[ExportTarget], causes: bool) -> RoundingPlan {
 
 fn answer(h: &mut Harness<'static, World>, report: RoundingReport) {
     let req = h.state_mut().session.next_request();
-    h.state_mut().session.rounding.begin(req);
+    h.state_mut().session.studies.rounding.begin(req);
     h.state_mut().session.apply(done(req, Outcome::Studied(Box::new(StudyReport::Rounding(report)))));
     h.run();
 }
@@ -178,7 +178,7 @@ fn the_rounding_budget_is_asked_for_what_is_chosen() {
         "one question for files with the same numbers"
     );
     let req = h.state_mut().session.next_request();
-    h.state_mut().session.rounding.begin(req);
+    h.state_mut().session.studies.rounding.begin(req);
     h.run();
     h.get_by_label("rounding");
     h.get_by_label("Cancel").click();

@@ -187,7 +187,7 @@ fn a_run_of_a_language_model_writes_and_is_scored() {
 fn averaged(change: impl FnOnce(&mut AveragesReport)) -> Harness<'static, World> {
     let mut session = finished();
     let req = session.next_request();
-    session.averages.begin(req);
+    session.studies.averages.begin(req);
     let mut report = studies::averages(MixtureKind::Lora);
     change(&mut report);
     session.apply(done(req, Outcome::Studied(Box::new(StudyReport::Averages(report)))));
@@ -202,7 +202,7 @@ fn three_averages_are_asked_for_waited_for_and_given_up() {
     h.run();
     assert_eq!(h.state_mut().take(), [Action::Query(Subject::Live, ModelQuery::Study(Study::Averages))]);
     let req = h.state_mut().session.next_request();
-    h.state_mut().session.averages.begin(req);
+    h.state_mut().session.studies.averages.begin(req);
     h.run();
     h.get_by_label("averaging");
     h.get_by_label("Average three ways").click();

@@ -315,7 +315,7 @@ fn other_studies_say_of_which_weights_they_are() {
     let old = WeightsOf::saved(200, Checkpoint::Best);
     let plan = RoundingPlan { targets: vec![ExportTarget::Merged], merge: MergePlan::Uniform, causes: false };
     let rounding = Outcome::Studied(Box::new(StudyReport::Rounding(studies::rounding(&plan))));
-    answer(&mut session, |s, req| s.rounding.begin(req), old, rounding);
+    answer(&mut session, |s, req| s.studies.rounding.begin(req), old, rounding);
     assert!(says(&panel(View::Export, session), "Computed from the weights after step 200"));
     let mut session = of_equals();
     answer(&mut session, |s, req| s.written.begin(req), old, Outcome::Written(Box::new(texts::written(3))));

@@ -88,7 +88,8 @@ impl Session {
             Event::RunEnded(run, end) => self.apply_end(run, *end),
             Event::Progress { req, what, done, total } => {
                 let progress = JobProgress { what, done, total };
-                QUERIES.iter().any(|(.., get_mut)| get_mut(self).advance(req, &progress));
+                let _taken = QUERIES.iter().any(|(.., get_mut)| get_mut(self).advance(req, &progress))
+                    || self.studies.any_mut(|query| query.advance(req, &progress));
             }
             Event::Downloading(req, progress) => {
                 if let Some(download) = self.downloads.iter_mut().find(|download| download.req == req) {
@@ -184,11 +185,7 @@ impl Session {
             Outcome::Written(report) => drop(self.written.answer(req, *report)),
             Outcome::Prompts(info) => drop(self.prompts.answer(req, *info)),
             Outcome::Played(report) => self.apply_played(req, *report),
-            Outcome::Studied(report) => match *report {
-                StudyReport::Causes(report) => drop(self.causes.answer(req, *report)),
-                StudyReport::Averages(report) => drop(self.averages.answer(req, report)),
-                StudyReport::Rounding(report) => drop(self.rounding.answer(req, report)),
-            },
+            Outcome::Studied(report) => self.studies.answer(req, *report),
             Outcome::Tried(report) => drop(self.try_it.answer(req, *report)),
             Outcome::TriedWords(report) => drop(self.try_words.answer(req, *report)),
             Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
@@ -332,6 +329,7 @@ impl Session {
         }
         let failed = QUERIES.iter().find(|(.., get_mut)| get_mut(self).fail(req, message));
         let known = failed.is_some()
+            || self.studies.any_mut(|query| query.fail(req, message))
             || self.fail_download(req, failure)
             || self.overlays.values_mut().any(|query| query.fail(req, message));
         if failed.is_some_and(|(_, class, ..)| *class == QueryClass::Form) {

@@ -88,5 +88,9 @@ impl Session {
         for (.., get_mut) in QUERIES.iter().filter(|(_, class, ..)| *class == QueryClass::Run) {
             get_mut(self).is_about(req, weights);
         }
+        self.studies.any_mut(|query| {
+            query.is_about(req, weights);
+            false
+        });
     }
 }

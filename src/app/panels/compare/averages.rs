@@ -20,7 +20,7 @@ use egui::{RichText, Ui};
 /// Draws the card; `all_modules`: the numbers of each module are shown.
 pub fn ui(ctx: &PanelCtx<'_>, subject: &Subject, all_modules: &mut bool, ui: &mut Ui) {
     cards::card(ui, ctx.theme, "Three averages", |ui| {
-        let query = &ctx.session.averages;
+        let query = &ctx.session.studies.averages;
         let words = "AdaMix averages the experts' factors; here beside the average of their products (deltas) and of \
                      their answers (outputs), which are not the same.";
         cards::caption(ui, ctx.theme, words);

@@ -31,7 +31,7 @@ impl Default for RoundingForm {
 impl RoundingForm {
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
         cards::card(ui, ctx.theme, "Rounding budget", |ui| {
-            let query = &ctx.session.rounding;
+            let query = &ctx.session.studies.rounding;
             let words = "What each number format would do to the exports chosen above: to the weights, to the answers, and to \
                          the certificate, before anything is written.";
             cards::caption(ui, ctx.theme, words);
