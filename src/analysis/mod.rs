@@ -1,9 +1,12 @@
-//! Statistics on host data: experts and their similarity, routes and what they cause, averages, what rounding costs, what a
-//! comparison says.
+//! Statistics on host data: experts and their similarity, routes and what they cause, averages, what rounding costs, paired
+//! differences and calibration, what a comparison says.
 
 pub mod averages;
+pub mod calibration;
 pub mod causes;
 pub mod expert_stats;
+pub mod paired;
+pub mod residuals;
 pub mod rounding;
 pub mod routing_stats;
 pub mod run_groups;

@@ -4,8 +4,9 @@
 //! a line in each function here.
 
 use crate::app::query::{AnyQuery, Query};
+use crate::config::command_line::quoted;
 use crate::protocol::{
-    AveragesReport, CausesPlan, CausesReport, MergePlan, RequestId, RoundingReport, Study, StudyReport,
+    AveragesReport, CausesPlan, CausesReport, MergePlan, RequestId, RoundingReport, RowsReport, Study, StudyReport, Way,
 };
 
 /// The newest report of each study of the shown weights.
@@ -17,16 +18,19 @@ pub struct Studies {
     pub averages: Query<AveragesReport>,
     /// Rounding of the number formats.
     pub rounding: Query<RoundingReport>,
+    /// Two ways row by row.
+    pub rows: Query<RowsReport>,
 }
 
 /// What the status bar shows while a study is pending, and where its query is.
 type StudyRow = (&'static str, fn(&Studies) -> &dyn AnyQuery, fn(&mut Studies) -> &mut dyn AnyQuery);
 
 /// All of them.
-static ROWS: [StudyRow; 3] = [
+static ROWS: [StudyRow; 4] = [
     ("Pinning the experts", |s| &s.causes, |s| &mut s.causes),
     ("Averaging the experts", |s| &s.averages, |s| &mut s.averages),
     ("Rounding weights", |s| &s.rounding, |s| &mut s.rounding),
+    ("Comparing row by row", |s| &s.rows, |s| &mut s.rows),
 ];
 
 impl Studies {
@@ -46,6 +50,7 @@ impl Studies {
             Study::Causes(_) => self.causes.begin(req),
             Study::Averages => self.averages.begin(req),
             Study::Rounding(_) => self.rounding.begin(req),
+            Study::Rows(_) => self.rows.begin(req),
         }
     }
 
@@ -55,6 +60,7 @@ impl Studies {
             StudyReport::Causes(report) => drop(self.causes.answer(req, *report)),
             StudyReport::Averages(report) => drop(self.averages.answer(req, report)),
             StudyReport::Rounding(report) => drop(self.rounding.answer(req, report)),
+            StudyReport::Rows(report) => drop(self.rows.answer(req, *report)),
         }
     }
 
@@ -65,6 +71,8 @@ impl Studies {
             Study::Averages if self.averages.is_pending() => Some("the averages are being measured"),
             Study::Rounding(_) if self.rounding.is_pending() => Some("the rounding is being measured"),
             Study::Rounding(plan) if plan.targets.is_empty() => Some("no export is chosen"),
+            Study::Rows(_) if self.rows.is_pending() => Some("two ways are being compared"),
+            Study::Rows(plan) if plan.first == plan.second => Some("both ways are the same; choose two"),
             _ => None,
         }
     }
@@ -85,6 +93,10 @@ pub fn button(study: &Study) -> (&'static str, &'static str) {
             "Measure the rounding",
             "Rounds the weights in memory as the chosen exports would store them, and measures what that changes",
         ),
+        Study::Rows(_) => (
+            "Compare row by row",
+            "Measures both ways on the same evaluation rows, with paired intervals, and lists the rows they answer differently",
+        ),
     }
 }
 
@@ -101,6 +113,12 @@ pub fn command(at: &str, study: &Study, weights: &dyn Fn(&MergePlan) -> String) 
             let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();
             let causes = if plan.causes { " --by-layer" } else { "" };
             format!("adamix inspect {at} --rounding={}{causes}{}", targets.join(","), weights(&plan.merge))
+        }
+        Study::Rows(plan) => {
+            let way = |way: &Way| quoted(&way.to_string());
+            let first = if plan.first == Way::Merged { String::new() } else { format!("={}", way(&plan.first)) };
+            let most = if plan.rows > 0 { format!(" --max-rows {}", plan.rows) } else { String::new() };
+            format!("adamix eval {at} --rows{first} --against {}{most}", way(&plan.second))
         }
     })
 }

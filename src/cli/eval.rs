@@ -1,13 +1,12 @@
 //! `adamix eval` and `adamix merge`: measure a trained run, as a whole or merged with given weights.
 
+pub(super) use super::opened::{about, dev_file, title, with_opened};
 use super::results::{EvalResult, comparison, score_cells, score_columns, texts};
-use super::{Done, args, out, runs, score, usage};
-use crate::artifact::RunDir;
+use super::{Done, args, out, rows, runs, score, usage};
+use crate::analysis::verdict;
 use crate::error::{Error, Result};
 use crate::format;
-use crate::machine::facts;
-use crate::protocol::{MergePlan, WeightsOf};
-use crate::workflow::saved_run::Opened;
+use crate::protocol::MergePlan;
 use crate::workflow::written_texts::{WritePlan, write_and_score};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
@@ -38,6 +37,7 @@ pub(super) fn command() -> Command {
             dev_file(),
             args::threads(),
         ])
+        .args(rows::arguments())
 }
 
 pub(super) fn merge_command() -> Command {
@@ -69,37 +69,10 @@ pub(super) fn merge_plan(matches: &ArgMatches) -> Result<Option<MergePlan>> {
     Ok(Some(if lists.len() == 1 { MergePlan::Global(lists.remove(0)) } else { MergePlan::PerSite(lists) }))
 }
 
-/// `--dev-file`, shared with `inspect`.
-pub(super) fn dev_file() -> Arg {
-    args::path("dev-file", "FILE").help("Other rows to measure on, in the layout of the run's data")
-}
-
-/// Opens the run these arguments name and hands it to `job` inside a compute pool.
-pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Done + Send) -> Done {
-    let dir = runs::open(matches)?;
-    let which = runs::checkpoint(matches);
-    let dev_file = matches.try_get_one::<PathBuf>("dev-file").ok().flatten().cloned();
-    let pool = facts::pool(args::given(matches, "threads").unwrap_or(dir.config().model.threads), 0)?;
-    pool.install(|| {
-        let mut opened = Opened::open(&dir, which)?;
-        if let Some(file) = dev_file {
-            opened.measure_on(&file)?;
-        }
-        job(&opened)
-    })
-}
-
-/// A run and which of its weights: `runs/lab, step 400 (best checkpoint)`.
-pub(super) fn about(dir: &RunDir, weights: WeightsOf) -> String {
-    format!("{}, {weights}", dir.path().display())
-}
-
-/// Which checkpoint of which run was opened.
-pub(super) fn title(opened: &Opened) -> Result<()> {
-    out::line(&about(&opened.dir, opened.weights))
-}
-
 pub(super) fn run(matches: &ArgMatches) -> Done {
+    if rows::wanted(matches) {
+        return rows::run(matches);
+    }
     let routes = args::given(matches, "random-routes");
     let lists = matches.get_one::<PathBuf>("meteor-data").map(|dir| score::word_lists(dir)).transpose()?;
     let plan = args::given(matches, "generate").map(|inputs| WritePlan {
@@ -118,6 +91,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         Ok(out::result(matches.get_flag("json"), &result, || {
             title(opened)?;
             comparison(&report)?;
+            out::line(&verdict::verdict(&report, &[], &[]).text)?;
             written.as_ref().map_or(Ok(()), texts)
         })?)
     })
@@ -140,6 +114,7 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
                 "scores": weighed.scores,
                 "uniform_scores": uniform.scores,
                 "rows": weighed.rows,
+                "minus_own": weighed.paired,
                 "seconds": weighed.seconds,
                 "run_dir": opened.dir.path(),
                 "step": opened.weights.step,
@@ -155,6 +130,11 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
             rows.extend(label.map(|label| out::row(label, score_cells(&report.scores, &names))));
         }
         title(opened)?;
-        Ok(out::table(&rows)?)
+        out::table(&rows)?;
+        if let Some(paired) = weighed.paired {
+            let words = paired.describe(&weighed.metric, weighed.metric != "loss");
+            out::line(&format!("less the run's own merge: {words}"))?;
+        }
+        Ok(())
     })
 }

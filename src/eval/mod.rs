@@ -2,15 +2,17 @@
 //! scores ([`text_metrics`]).
 //!
 //! [`compare`] is the comparison, for everything that is [`Measured`]: classifiers (`classes`) by the metrics of their
-//! task ([`metrics`]), language models (`language`) by what they expect of the next token.
+//! task ([`metrics`]), language models (`language`) by what they expect of the next token; what each row says is in [`rows`].
 
 mod classes;
 pub mod compare;
 pub mod generate;
 mod language;
 pub mod metrics;
+pub mod rows;
 pub mod text_metrics;
 
 pub use crate::records::{Band, EvalReport, MergedWith, Scores};
 pub use compare::Measured;
 pub use language::largest_batch;
+pub use rows::{Answers, RowResults};

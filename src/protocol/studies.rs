@@ -1,5 +1,7 @@
-//! Studies of a trained mixture: what the draw causes, averages of its experts, and the rounding of each number format of
-//! an export.
+//! Studies of a trained mixture: what the draw causes, averages of its experts, the rounding of each number format of an
+//! export, and two ways of running it row by row.
+
+pub mod rows;
 
 pub use crate::analysis::causes::disagreement::AtDistance;
 pub use crate::analysis::causes::least_squares::Estimate;
@@ -7,6 +9,7 @@ pub use crate::analysis::rounding::{RoundingCause, WeightChange};
 use crate::config::MixtureKind;
 use crate::eval::Scores;
 use crate::mixture::Side;
+pub use crate::protocol::studies::rows::*;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,8 @@ pub enum Study {
     Averages,
     /// Rounding of number formats.
     Rounding(RoundingPlan),
+    /// Two ways row by row.
+    Rows(RowsPlan),
 }
 
 /// Report of a [`Study`].
@@ -32,6 +37,8 @@ pub enum StudyReport {
     Averages(AveragesReport),
     /// Of [`Study::Rounding`].
     Rounding(RoundingReport),
+    /// Of [`Study::Rows`].
+    Rows(Box<RowsReport>),
 }
 
 /// Parameters of the study of causes.

@@ -19,7 +19,7 @@ pub fn compare_subject(
     subject.compare(&compare::EvalOptions { random_routes, ..subject.options(config, go_on) })
 }
 
-/// Measures the model merged with these weights on the evaluation rows.
+/// Measures the model merged with these weights on the evaluation rows, and beside it the run's own merge, unless it is that.
 pub fn merge_subject(
     subject: &ModelAndData,
     config: &RunConfig,
@@ -27,12 +27,15 @@ pub fn merge_subject(
     go_on: &dyn Fn(f64) -> bool,
 ) -> Result<MergeReport> {
     let clock = Instant::now();
+    let weights = weights(subject.model(), plan)?;
+    let (scores, paired) = subject.evaluate_beside_own(&weights, &subject.options(config, go_on))?;
     Ok(MergeReport {
         plan: plan.clone(),
         metric: choice_name(subject.metric()),
-        scores: subject.evaluate(&weights(subject.model(), plan)?, &subject.options(config, go_on))?,
+        scores,
         rows: subject.dev().rows,
         seconds: clock.elapsed().as_secs_f64(),
+        paired,
     })
 }
 

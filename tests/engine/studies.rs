@@ -1,9 +1,10 @@
-//! What the draw causes, three averages and rounding budgets, against calculations of their own.
+//! What the draw causes, three averages, rounding budgets and rows, against calculations of their own.
 
 mod averages;
 mod causes;
 mod commands;
 mod rounding;
+mod rows;
 
 use crate::support::fill;
 use crate::support::place::Place;

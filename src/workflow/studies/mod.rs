@@ -1,9 +1,11 @@
-//! Studies of a trained mixture: what the draw causes, averages of its experts, and what each number format of an export costs.
+//! Studies of a trained mixture: what the draw causes, averages of its experts, what each number format of an export costs, and two
+//! ways of running it row by row.
 
 pub mod averages;
 pub mod causes;
 pub mod lora_averages;
 pub mod rounding;
+pub mod rows;
 
 use crate::artifact::RunDir;
 use crate::config::RunConfig;
@@ -28,6 +30,7 @@ pub fn what(study: &Study) -> &'static str {
         Study::Causes(_) => "each layer on each expert, and without its modules",
         Study::Averages => "three averages",
         Study::Rounding(_) => "number formats",
+        Study::Rows(_) => "two ways, row by row",
     }
 }
 
@@ -49,5 +52,6 @@ pub fn run(
         }
         Study::Averages => StudyReport::Averages(averages::averages_subject(subject, config, go_on)?),
         Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
+        Study::Rows(plan) => StudyReport::Rows(Box::new(rows::rows_subject(subject, config, dir, plan, go_on)?)),
     })
 }

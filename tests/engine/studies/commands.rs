@@ -97,7 +97,8 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
             causes: true,
         })
     };
-    for study in [Study::Causes(CausesPlan::default()), Study::Averages, rounding()] {
+    let rows = || Study::Rows(RowsPlan { second: Way::Ensemble(3), ..RowsPlan::default() });
+    for study in [Study::Causes(CausesPlan::default()), Study::Averages, rounding(), rows()] {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
             let asked = window.send(Command::Query { subject, query: ModelQuery::Study(study.clone()) });
@@ -106,6 +107,10 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
                 StudyReport::Causes(report) => StudyReport::Causes(Box::new(CausesReport { seconds: 0.0, ..*report })),
                 StudyReport::Averages(report) => StudyReport::Averages(AveragesReport { seconds: 0.0, ..report }),
                 StudyReport::Rounding(report) => StudyReport::Rounding(RoundingReport { seconds: 0.0, ..report }),
+                StudyReport::Rows(report) => {
+                    let ways = report.ways.clone().map(|way| WayRows { seconds: 0.0, ..way });
+                    StudyReport::Rows(Box::new(RowsReport { seconds: 0.0, ways, ..*report }))
+                }
             });
         }
         assert_eq!(reports[0], reports[1], "in memory and from disk");
