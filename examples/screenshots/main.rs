@@ -1,7 +1,8 @@
 //! A picture of every view: light and dark, at 1280x800, at 2560x1440, and at 1280x800 with everything 1.4 times as large.
 //!
-//! `cargo run --example screenshots -- OUT_DIR [--run DIR] [--preset lab-writer] [--steps N]`: of a run that is given, or
-//! of one that is trained first, in `OUT_DIR/runs`, which is removed again. The pictures are `VIEW-SIZE-COLOURS.png`. Needs no
+//! `cargo run --example screenshots -- OUT_DIR [--run DIR] [--preset lab-writer] [--steps N] [--view compare] [--tall]`: of a
+//! run that is given, or of one that is trained first, in `OUT_DIR/runs`, which is removed again; of one view instead of all;
+//! three times as high, so that what is further down a view is seen too. The pictures are `VIEW-SIZE-COLOURS.png`. Needs no
 //! display and no graphics driver: the window's own meshes are drawn by `raster.rs`, the same bits on every machine.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
@@ -16,7 +17,8 @@ use adamix::config::{RunConfig, presets};
 use adamix::engine::EngineHandle;
 use adamix::error::{Error, Result};
 use adamix::protocol::{
-    Checkpoint, Engine, ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, Side, Subject,
+    Checkpoint, Engine, ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, RowsPlan, Side, Study, Subject,
+    Way,
 };
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::run::{Run, prepare};
@@ -42,13 +44,15 @@ struct Asked {
     run: Option<PathBuf>,
     preset: String,
     steps: u64,
+    view: Option<String>,
+    tall: bool,
 }
 
 fn main() {
     let asked = match asked() {
         Ok(asked) => asked,
         Err(problem) => {
-            eprintln!("{problem}; screenshots OUT_DIR [--run DIR] [--preset NAME] [--steps N]");
+            eprintln!("{problem}; screenshots OUT_DIR [--run DIR] [--preset NAME] [--steps N] [--view NAME] [--tall]");
             std::process::exit(2);
         }
     };
@@ -60,18 +64,21 @@ fn main() {
 
 fn asked() -> std::result::Result<Asked, String> {
     let (mut out, mut run, mut preset, mut steps) = (None, None, "lab".to_owned(), 60);
+    let (mut view, mut tall) = (None, false);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--run" => run = Some(PathBuf::from(value()?)),
             "--preset" => preset = value()?,
+            "--view" => view = Some(value()?),
+            "--tall" => tall = true,
             "--steps" => steps = value()?.parse().map_err(|_| "--steps needs a whole number".to_owned())?,
             _ if arg.starts_with("--") => return Err(format!("unknown argument {arg}")),
             _ => out = Some(PathBuf::from(arg)),
         }
     }
-    Ok(Asked { out: out.ok_or("no directory for the pictures")?, run, preset, steps })
+    Ok(Asked { out: out.ok_or("no directory for the pictures")?, run, preset, steps, view, tall })
 }
 
 fn pictures(asked: &Asked) -> Result<()> {
@@ -98,15 +105,18 @@ fn draw(asked: &Asked, runs: &Path) -> Result<()> {
         textures: raster::Textures::default(),
     };
     fill(&mut studio, &run)?;
-    for (pixels, zoom, size) in SIZES {
+    let named = |view: View| serde_json::to_value(view).ok().and_then(|name| name.as_str().map(str::to_owned));
+    let views: Vec<View> =
+        View::ALL.into_iter().filter(|view| asked.view.is_none() || named(*view) == asked.view).collect();
+    for ([width, height], zoom, size) in SIZES {
+        let pixels = [width, if asked.tall { 3.0 * height } else { height }];
         studio.window.set_size(pixels, zoom);
         for (appearance, colours) in [(Appearance::Light, "light"), (Appearance::Dark, "dark")] {
             studio.window.app.actions.push(Action::SetAppearance(appearance));
-            for view in View::ALL {
+            for &view in &views {
                 studio.window.app.actions.push(Action::Show(view));
                 let frame = studio.settle(pixels.map(|length| length as usize))?;
-                let name = serde_json::to_value(view).ok().and_then(|name| name.as_str().map(str::to_owned));
-                let file = asked.out.join(format!("{}-{size}-{colours}.png", name.unwrap_or_default()));
+                let file = asked.out.join(format!("{}-{size}-{colours}.png", named(view).unwrap_or_default()));
                 frame.save(&file)?;
                 eprintln!("{}", file.display());
             }
@@ -139,6 +149,8 @@ fn fill(studio: &mut Studio, run: &Path) -> Result<()> {
     let subject = || Subject::Saved { dir: run.to_owned(), checkpoint: Checkpoint::Best };
     let ask = |studio: &Studio, query| studio.window.app.actions.push(Action::Query(subject(), query));
     ask(studio, ModelQuery::Compare { random_routes: 3 });
+    let rows = RowsPlan { second: Way::Ensemble(3), ..RowsPlan::default() };
+    ask(studio, ModelQuery::Study(Study::Rows(rows)));
     ask(studio, ModelQuery::Inspect { site: 0, side: Side::Down });
     let first = if writes { ExportTarget::Peft } else { ExportTarget::Merged };
     let (merge, dtype) = (MergePlan::Uniform, NumberFormat::F32);
