@@ -4,7 +4,6 @@
 //! reached, and an answer at once as if it were cancelled is recognised by its time. The window then opens its own
 //! [`chooser`](super::chooser). Every path can also be typed or dropped onto the window.
 
-use super::TITLE;
 use super::chooser::folder::{self, Place};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::Read as _;
@@ -278,10 +277,16 @@ fn desktop_may_have_notices() -> bool {
     bus || std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).join("bus").exists())
 }
 
+#[cfg(not(target_vendor = "apple"))]
 fn show_notice(title: &str, text: &str) -> Result<(), String> {
     let mut notice = notify_rust::Notification::new();
-    notice.appname(TITLE).summary(title).body(text);
+    notice.appname(super::TITLE).summary(title).body(text);
     notice.show().map(drop).map_err(|err| err.to_string())
+}
+
+#[cfg(target_vendor = "apple")]
+fn show_notice(_title: &str, _text: &str) -> Result<(), String> {
+    Err("the entry in the dock asks for attention instead".to_owned())
 }
 
 /// Asks the desktop to show a directory.
