@@ -101,8 +101,13 @@ impl Sitting {
             ModelQuery::Study(_) => "Studied the experts",
         }
         .to_owned();
+        let of_step = matches!(&query, ModelQuery::Study(study) if study.of_step().is_some());
         let (which, note) = run.which(subject);
-        comment.push_str(&note);
+        if of_step {
+            comment = "Looked into a step".to_owned();
+        } else {
+            comment.push_str(&note);
+        }
         let mut output = None;
         if let ModelQuery::Export(ExportPlan { dir, .. }) = &mut query
             && let Some(parent) = dir.take()
@@ -111,7 +116,8 @@ impl Sitting {
             comment.push_str(&format!(" (into {})", parent.display()));
             output = Some(format!(" --output {RUNS}/exports-{}", self.exports));
         }
-        let at = commands::at(&self.place(&run.dir), which);
+        let place = self.place(&run.dir);
+        let at = if of_step { place } else { commands::at(&place, which) };
         if let Some(command) = commands::query(&at, &query, &run.config) {
             let command = command + output.as_deref().unwrap_or_default();
             self.pending.push((req, Deed::new(comment, vec![command])));

@@ -7,6 +7,7 @@ pub mod loss;
 pub mod model_and_data;
 pub mod observer;
 pub mod optimizer;
+pub mod reroll;
 pub mod samples;
 pub mod schedule;
 pub mod step;

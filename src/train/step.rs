@@ -211,7 +211,7 @@ pub fn draw_route(config: &RunConfig, model: &dyn Network, size: BatchSize, inde
 }
 
 /// How micro-batch number `index` runs: dropout masks are a function of the seed and the index.
-fn training_options<'a>(config: &RunConfig, route: Option<&'a Route>, index: u64) -> ForwardOptions<'a> {
+pub(super) fn training_options<'a>(config: &RunConfig, route: Option<&'a Route>, index: u64) -> ForwardOptions<'a> {
     let keys = DropKeys::new(SeedStream::new(config.train.seed), index);
     ForwardOptions {
         passes: passes(config),

@@ -212,6 +212,12 @@ impl Trainer {
         }
     }
 
+    /// The next step alone, without the evaluation, samples and checkpoint that [`Trainer::run`] makes between two steps:
+    /// none of them changes what is trained.
+    pub fn advance(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.one_step(observer, None)
+    }
+
     fn one_step(&mut self, observer: &mut dyn Observer, recording: Option<&Recording>) -> Result<()> {
         let clock = Instant::now();
         self.stepped = Some(clock);
@@ -417,6 +423,10 @@ impl Trainer {
             Some((best, _)) if self.holds_best => best,
             _ => self.progress.step,
         }
+    }
+    /// How often gradients have left the range of f16, where they were computed again: they are scaled up as much less.
+    pub fn overflows(&self) -> u32 {
+        self.progress.overflows
     }
     /// Steps in all.
     pub fn total_steps(&self) -> u64 {

@@ -140,7 +140,7 @@ impl Run {
 
 /// The settings with what `auto` means on this machine, now; and what the user should know about it. The run
 /// directory keeps what was asked for.
-fn settled(config: &RunConfig, subject: &ModelAndData) -> (RunConfig, Option<String>) {
+pub(super) fn settled(config: &RunConfig, subject: &ModelAndData) -> (RunConfig, Option<String>) {
     let Settled { recompute, note } = estimate::settle(config, subject, facts::machine().memory_free);
     let mut config = config.clone();
     config.train.recompute = recompute;
@@ -148,7 +148,7 @@ fn settled(config: &RunConfig, subject: &ModelAndData) -> (RunConfig, Option<Str
 }
 
 /// The settings of a run that goes on: what it chose by itself stays as it was chosen.
-fn placed(config: &RunConfig, before: Option<&Place>, device: Option<DeviceChoice>) -> RunConfig {
+pub(super) fn placed(config: &RunConfig, before: Option<&Place>, device: Option<DeviceChoice>) -> RunConfig {
     let mut config = config.clone();
     let model = &mut config.model;
     let same = before.and_then(|before| before.device.parse().ok());

@@ -11,6 +11,7 @@
 
 mod crc32c;
 pub mod lines;
+pub mod one_step;
 pub mod routes;
 pub mod samples;
 mod sink;
@@ -20,6 +21,7 @@ pub mod tensorboard;
 pub use crc32c::{crc32c, masked};
 pub(super) use lines::for_each_line;
 pub use lines::{Line, News, Tail, read_lines};
+pub use one_step::RecordedStep;
 pub use routes::{RouteFile, RouteRecord};
 pub use samples::read_samples;
 

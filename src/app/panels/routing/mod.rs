@@ -1,9 +1,14 @@
 //! Which expert each layer uses, in both passes, and how often.
 
+mod all_routes;
 mod compact;
 mod counts;
 mod diagram;
+mod fan;
 mod history;
+mod playhead;
+mod replay;
+mod reroll;
 
 use crate::app::actions::Action;
 use crate::app::names::{self, LayerGroup};
@@ -48,6 +53,7 @@ impl RoutingPanel {
             let subject = counts::Subject { theme: ctx.theme, routing, kind, fixed_expert, active, layers: &layers };
             counts::ui(subject, &mut self.shown, ui);
         });
+        playhead::ui(ctx, ui);
     }
 
     /// The newest step: a line for each layer, or the boxes of all experts.
