@@ -1,7 +1,7 @@
 //! What was done in this window, in order, as commands: a shell script that does it again.
 
 use super::commands;
-use crate::config::{RunConfig, belonging};
+use crate::config::{LawChange, RunConfig, belonging};
 use crate::format;
 use crate::protocol::{Checkpoint, ExportPlan, ModelQuery, PlayPlan, RequestId, Subject, WeightsOf, Writer};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,15 @@ impl Sitting {
                 deed.comment.push_str("; the command goes on to the end");
             }
             deed.failed = failed;
+        }
+    }
+
+    /// The law of the run in training was changed here.
+    pub fn law_changed(&mut self, change: &LawChange) {
+        let training = |deed: &&mut Deed| deed.comment == "Trained";
+        let command = self.deeds.iter_mut().rev().find(training).and_then(|deed| deed.commands.last_mut());
+        if let Some(command) = command {
+            command.push_str(&format!(" --law-at {change}"));
         }
     }
 

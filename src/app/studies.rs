@@ -6,8 +6,8 @@
 use crate::app::commands;
 use crate::app::query::{AnyQuery, Query};
 use crate::protocol::{
-    AveragesReport, CausesPlan, CausesReport, FanPlan, FanReport, MergePlan, ReplayReport, RequestId, RerollReport,
-    RoundingReport, RoutesReport, Study, StudyReport,
+    AveragesReport, CausesPlan, CausesReport, FanPlan, FanReport, GridPlan, GridReport, MergePlan, ReplayReport,
+    RequestId, RerollReport, RoundingReport, RoutesReport, Study, StudyReport,
 };
 
 /// The newest report of each study of the shown weights.
@@ -27,13 +27,15 @@ pub struct Studies {
     pub routes: Query<RoutesReport>,
     /// Where routes part on one example.
     pub fan: Query<FanReport>,
+    /// One module on each of its experts.
+    pub grid: Query<GridReport>,
 }
 
 /// What the status bar shows while a study is pending, and where its query is.
 type StudyRow = (&'static str, fn(&Studies) -> &dyn AnyQuery, fn(&mut Studies) -> &mut dyn AnyQuery);
 
 /// All of them.
-static ROWS: [StudyRow; 7] = [
+static ROWS: [StudyRow; 8] = [
     ("Pinning the experts", |s| &s.causes, |s| &mut s.causes),
     ("Averaging the experts", |s| &s.averages, |s| &mut s.averages),
     ("Rounding weights", |s| &s.rounding, |s| &mut s.rounding),
@@ -41,6 +43,7 @@ static ROWS: [StudyRow; 7] = [
     ("Re-rolling a batch", |s| &s.reroll, |s| &mut s.reroll),
     ("Measuring routes", |s| &s.routes, |s| &mut s.routes),
     ("Following routes", |s| &s.fan, |s| &mut s.fan),
+    ("Pinning a module", |s| &s.grid, |s| &mut s.grid),
 ];
 
 impl Studies {
@@ -64,6 +67,7 @@ impl Studies {
             Study::Reroll(_) => self.reroll.begin(req),
             Study::Routes(_) => self.routes.begin(req),
             Study::Fan(_) => self.fan.begin(req),
+            Study::Grid(_) => self.grid.begin(req),
         }
     }
 
@@ -77,6 +81,7 @@ impl Studies {
             StudyReport::Reroll(report) => drop(self.reroll.answer(req, *report)),
             StudyReport::Routes(report) => drop(self.routes.answer(req, *report)),
             StudyReport::Fan(report) => drop(self.fan.answer(req, *report)),
+            StudyReport::Grid(report) => drop(self.grid.answer(req, *report)),
         }
     }
 
@@ -91,6 +96,7 @@ impl Studies {
             Study::Reroll(_) if self.reroll.is_pending() => Some("a batch is being re-rolled"),
             Study::Routes(_) if self.routes.is_pending() => Some("routes are being measured"),
             Study::Fan(_) if self.fan.is_pending() => Some("routes are being followed"),
+            Study::Grid(_) if self.grid.is_pending() => Some("a module is being pinned"),
             _ => None,
         }
     }
@@ -123,6 +129,10 @@ pub fn button(study: &Study) -> (&'static str, &'static str) {
             "Measure the routes",
             "Measures the loss along every route of a small mixture, or along random ones of a large one, on the same rows",
         ),
+        Study::Grid(_) => (
+            "Pin this module",
+            "Reads one example with this module on each pair of its experts, all other modules on one random route",
+        ),
         Study::Fan(_) => (
             "Follow the routes",
             "Reads one example with the lowest layers on a route and all others merged, layer by layer, along several routes",
@@ -141,6 +151,9 @@ pub fn command(at: &str, study: &Study, weights: &dyn Fn(&MergePlan) -> String) 
         Study::Averages => format!("adamix inspect {at} --averages"),
         Study::Replay(plan) => format!("adamix replay {at} --step {}", plan.step),
         Study::Reroll(plan) => format!("adamix reroll {at} --step {} --routes {}", plan.step, plan.routes),
+        Study::Grid(GridPlan { input, module, route, seed }) => {
+            format!("adamix try {at}{} --pin {module} --route {route} --seed {seed}", commands::input(input))
+        }
         Study::Fan(FanPlan { input, routes, seed }) => {
             format!("adamix try {at}{} --fan --random-routes {routes} --seed {seed}", commands::input(input))
         }

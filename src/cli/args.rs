@@ -91,7 +91,7 @@ fn flag(key: &'static keys::Key) -> Arg {
         keys::KeyKind::Number => arg.value_name("X").allow_negative_numbers(true),
         keys::KeyKind::Choice => arg.value_name("CHOICE"),
         keys::KeyKind::Text => arg.value_name("TEXT"),
-        keys::KeyKind::List => arg.value_name("A,B,..."),
+        keys::KeyKind::List => arg.value_name("A,B,...").action(ArgAction::Append),
     }
 }
 
@@ -162,8 +162,11 @@ fn names_its_own(matches: &ArgMatches) -> bool {
 /// Sets what was typed as a flag; leaves the rest alone.
 pub fn apply_flags(config: &mut RunConfig, matches: &ArgMatches) -> Result<()> {
     for key in keys::KEYS {
-        if let Some(text) = matches.get_one::<String>(key.path).filter(|_| is_typed(matches, key.path)) {
-            keys::set(config, key.path, text)?;
+        if is_typed(matches, key.path) {
+            // A list may be given in parts.
+            let parts: Vec<&str> =
+                matches.get_many::<String>(key.path).into_iter().flatten().map(String::as_str).collect();
+            keys::set(config, key.path, &parts.join(","))?;
         }
     }
     Ok(())

@@ -4,9 +4,10 @@ use super::eval::{title, with_opened};
 use super::{Done, args, fan, out, runs, usage};
 use crate::error::{Error, Result};
 use crate::format;
-use crate::protocol::{FanPlan, KnownAnswer, Split, TryInput, TryPlan, TryReport, WordsReport};
+use crate::protocol::{FanPlan, GridPlan, KnownAnswer, Split, TryInput, TryPlan, TryReport, WordsReport};
 use crate::workflow::saved_run::Opened;
 use crate::workflow::studies::fan::fan_subject;
+use crate::workflow::studies::grid::grid_subject;
 use crate::workflow::try_it::{Subject, TokenizerCache};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use serde_json::json;
@@ -38,6 +39,12 @@ pub(super) fn command() -> Command {
                 "Instead, where the random routes part: the answer with the lowest layers on a route and all others merged, layer by \
                  layer; of a language model ln p of the next token, or of a row's learned tokens",
             ),
+            args::whole("pin", "MODULE", 0..=1 << 20).conflicts_with_all(["words", "fan"]).help(
+                "Instead, this adapted module (its number, from 0) on each pair of its experts, all others on one random route",
+            ),
+            args::whole("route", "K", 0..=1 << 40)
+                .requires("pin")
+                .help("Number of the random route of the others: another one rolls them anew [default: 0]"),
             Arg::new("words").long("words").action(ArgAction::SetTrue).help("Also leave out each word once"),
             args::threads(),
         ])
@@ -74,6 +81,20 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
             }
             title(opened)?;
             return Ok(fan::print(&report)?);
+        }
+        if let Some(module) = args::given(matches, "pin") {
+            let plan = GridPlan {
+                input: input.clone(),
+                module,
+                route: args::given(matches, "route").unwrap_or(0),
+                seed: args::given(matches, "seed").map_or(config.train.seed, |seed| seed as u64),
+            };
+            let report = grid_subject(subject, config, (&plan, *step), &|_| true)?;
+            if matches.get_flag("json") {
+                return Ok(out::json(&json!({ "run_dir": opened.dir.path(), "grid": report }))?);
+            }
+            title(opened)?;
+            return Ok(fan::print_grid(&report)?);
         }
         let mut tokenizers = TokenizerCache::default();
         let asked = Subject::new(subject, config, tokenizers.of(config)?, *step)?;

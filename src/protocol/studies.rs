@@ -2,11 +2,13 @@
 //! an export.
 
 mod fan;
+mod grid;
 mod replay;
 mod reroll;
 mod routes;
 
 pub use fan::{FanLine, FanPlan, FanReport, FanScale};
+pub use grid::{GridPlan, GridReport};
 pub use replay::{RebuildCost, ReplayPlan, ReplayReport, ReplayedValue, ReplayedWeights};
 pub use reroll::{RerollPlan, RerollReport, RolledLoss, RouteShare};
 pub use routes::{MeasuredRoute, RouteFactor, RoutesPlan, RoutesReport};
@@ -38,6 +40,8 @@ pub enum Study {
     Routes(RoutesPlan),
     /// Where routes part on one example.
     Fan(FanPlan),
+    /// One module on each of its experts, on one example.
+    Grid(GridPlan),
 }
 
 impl Study {
@@ -46,7 +50,9 @@ impl Study {
         match self {
             Self::Replay(plan) => Some(plan.step),
             Self::Reroll(plan) => Some(plan.step),
-            Self::Causes(_) | Self::Averages | Self::Rounding(_) | Self::Routes(_) | Self::Fan(_) => None,
+            Self::Causes(_) | Self::Averages | Self::Rounding(_) | Self::Routes(_) | Self::Fan(_) | Self::Grid(_) => {
+                None
+            }
         }
     }
 }
@@ -69,6 +75,8 @@ pub enum StudyReport {
     Routes(Box<RoutesReport>),
     /// Of [`Study::Fan`].
     Fan(Box<FanReport>),
+    /// Of [`Study::Grid`].
+    Grid(Box<GridReport>),
 }
 
 /// Parameters of the study of causes.

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod control;
 pub mod gradient_health;
+pub mod law;
 pub mod loss;
 pub mod model_and_data;
 pub mod observer;

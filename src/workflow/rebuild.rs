@@ -1,5 +1,6 @@
 //! A training in memory as it was after some steps: from the nearest checkpoint on, without writing anything.
 
+use crate::artifact::recorder::RecordedStep;
 use crate::artifact::{RunDir, checkpoint};
 use crate::error::{Context as _, Error, Result};
 use crate::protocol::studies::RebuildCost;
@@ -51,6 +52,7 @@ pub fn after(dir: &RunDir, done: u64, go_on: &dyn Fn(f64) -> bool) -> Result<Reb
         let total = trainer.total_steps();
         return Err(Error::config(format!("this run makes {total} steps; choose one of them")));
     }
+    trainer.follow_laws(&RecordedStep::read(dir, done)?.laws);
     let cost = RebuildCost { from, steps: done - from };
     // Reading model and data counts as a step.
     let progress = Progress::new(cost.steps as f64 + 1.0, go_on);

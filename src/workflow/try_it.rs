@@ -184,7 +184,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Probabilities of each text, or its value, along its own route.
-    fn outputs(
+    pub(super) fn outputs(
         &self,
         model: &Classifier,
         texts: &[&Encoded],

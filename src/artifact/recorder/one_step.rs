@@ -3,6 +3,7 @@
 use super::lines::{Line, for_each_line};
 use super::routes::RouteFile;
 use crate::artifact::RunDir;
+use crate::config::LawChange;
 use crate::error::{Context as _, Error, Result};
 use crate::records::StepRecord;
 use std::fs::File;
@@ -14,6 +15,8 @@ pub struct RecordedStep {
     pub record: Option<StepRecord>,
     /// The last step that is recorded; 0: none.
     pub last: u64,
+    /// Changes of the routing law, those after the step too.
+    pub laws: Vec<LawChange>,
 }
 
 impl RecordedStep {
@@ -27,13 +30,16 @@ impl RecordedStep {
         let failed = |err| Error::io("reading", &path, err);
         let take = |line: &[u8]| {
             // A last line may be incomplete.
-            if line.ends_with(b"\n")
-                && let Ok(Line::Step(record)) = Line::parse(line)
-            {
-                found.last = found.last.max(record.step);
-                if record.step == step {
-                    found.record = Some(record);
+            let line = if line.ends_with(b"\n") { Line::parse(line) } else { Ok(Line::Unknown) };
+            match line {
+                Ok(Line::Step(record)) => {
+                    found.last = found.last.max(record.step);
+                    if record.step == step {
+                        found.record = Some(record);
+                    }
                 }
+                Ok(Line::Law(change)) => found.laws.push(change),
+                _ => {}
             }
             Ok(())
         };

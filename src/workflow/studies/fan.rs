@@ -163,55 +163,78 @@ fn writer(
     routes: &[Route],
     progress: &Progress<'_>,
 ) -> Result<(Example, Fan)> {
-    let Some((_, data)) = subject.language_model() else { return Err(Error::internal("no language model")) };
-    let (codec, merged) = (&data.encoder.codec, model.merged_own()?);
-    // The tokens, and which of them are predicted.
-    let (ids, learn, text, scale) = match input {
-        TryInput::Text { pair: Some(_), .. } => {
-            return Err(Error::config("a language model reads one text; leave the second one out"));
-        }
-        TryInput::Text { text, pair: None } => {
-            let mut ids = codec.encode(text)?;
-            if ids.is_empty() {
-                return Err(Error::config("the text is empty; give the beginning that the next token follows"));
-            }
-            let packed = Packed { ids: &ids, offsets: &[0, ids.len()] };
-            let logits = to_f32(&merged.logits(packed, Some(&[ids.len() as u32 - 1]), None)?)?;
-            let next = likeliest(&logits.iter().map(|&z| f64::from(z)).collect::<Vec<_>>()) as u32;
-            let learn = (0..=ids.len()).map(|at| at == ids.len()).collect();
-            ids.push(next);
-            (ids, learn, text.clone(), FanScale::NextToken { token: codec.piece(next) })
-        }
-        TryInput::Row { split, row } => {
-            let (rows, name) = match split {
-                Split::Training => (&data.train, "training"),
-                Split::Evaluation => (&data.dev, "evaluation"),
-            };
-            let found = rows.encoded.get(*row).ok_or_else(|| {
-                Error::config(format!("there is no {name} row {}; choose 1 to {}", row + 1, rows.len()))
-            })?;
-            let scale = FanScale::LearnedTokens { tokens: found.learned() };
-            (found.ids.clone(), found.learn.clone(), codec.decode(&found.ids)?, scale)
-        }
-    };
-    let (tokens, learned) = (ids.len(), learn.iter().filter(|learned| **learned).count());
-    let fan = in_parts(routes, tokens, &mut |routes| {
-        let n = routes.len();
-        let copies = TextBatch {
-            ids: ids.repeat(n),
-            offsets: (0..=n).map(|copy| copy * tokens).collect(),
-            learn: learn.repeat(n),
-            rows: vec![0; n],
-        };
-        let answer = |x: &<CausalLm as Walk>::Hidden| {
-            let found = model.outcomes(x, &copies)?;
-            Ok(found.chunks(learned.max(1)).map(|copy| copy.iter().sum::<f64>() / copy.len() as f64).collect())
-        };
+    let merged = model.merged_own()?;
+    let given = GivenText::new(&merged, subject, input)?;
+    let fan = in_parts(routes, given.ids.len(), &mut |routes| {
+        let copies = given.copies(routes.len());
+        let answer = |x: &<CausalLm as Walk>::Hidden| Ok(given.means(&model.outcomes(x, &copies)?));
         walk((model, &merged), (&copies, routes), &answer, progress)
     })?;
-    let text = match text.char_indices().nth(KEPT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    };
-    Ok((Example { text, pair: None, scale }, fan))
+    Ok((Example { text: given.text, pair: None, scale: given.scale }, fan))
+}
+
+/// A text before a language model, and what is asked about it.
+pub(super) struct GivenText {
+    pub(super) ids: Vec<u32>,
+    /// Which tokens are predicted.
+    learn: Vec<bool>,
+    pub(super) text: String,
+    pub(super) scale: FanScale,
+}
+
+impl GivenText {
+    /// A row with its learned tokens, or the beginning of a text with the token that the merged model finds likeliest then.
+    pub(super) fn new(merged: &CausalLm, subject: &ModelAndData, input: &TryInput) -> Result<Self> {
+        let Some((_, data)) = subject.language_model() else { return Err(Error::internal("no language model")) };
+        let codec = &data.encoder.codec;
+        let (ids, learn, text, scale) = match input {
+            TryInput::Text { pair: Some(_), .. } => {
+                return Err(Error::config("a language model reads one text; leave the second one out"));
+            }
+            TryInput::Text { text, pair: None } => {
+                let mut ids = codec.encode(text)?;
+                if ids.is_empty() {
+                    return Err(Error::config("the text is empty; give the beginning that the next token follows"));
+                }
+                let packed = Packed { ids: &ids, offsets: &[0, ids.len()] };
+                let logits = to_f32(&merged.logits(packed, Some(&[ids.len() as u32 - 1]), None)?)?;
+                let next = likeliest(&logits.iter().map(|&z| f64::from(z)).collect::<Vec<_>>()) as u32;
+                let learn = (0..=ids.len()).map(|at| at == ids.len()).collect();
+                ids.push(next);
+                (ids, learn, text.clone(), FanScale::NextToken { token: codec.piece(next) })
+            }
+            TryInput::Row { split, row } => {
+                let (rows, name) = match split {
+                    Split::Training => (&data.train, "training"),
+                    Split::Evaluation => (&data.dev, "evaluation"),
+                };
+                let found = rows.encoded.get(*row).ok_or_else(|| {
+                    Error::config(format!("there is no {name} row {}; choose 1 to {}", row + 1, rows.len()))
+                })?;
+                let scale = FanScale::LearnedTokens { tokens: found.learned() };
+                (found.ids.clone(), found.learn.clone(), codec.decode(&found.ids)?, scale)
+            }
+        };
+        let text = match text.char_indices().nth(KEPT) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        };
+        Ok(Self { ids, learn, text, scale })
+    }
+
+    /// So many copies of it as one batch.
+    pub(super) fn copies(&self, n: usize) -> TextBatch {
+        TextBatch {
+            ids: self.ids.repeat(n),
+            offsets: (0..=n).map(|copy| copy * self.ids.len()).collect(),
+            learn: self.learn.repeat(n),
+            rows: vec![0; n],
+        }
+    }
+
+    /// The mean ln p of each copy, of that of every predicted token.
+    pub(super) fn means(&self, log_probs: &[f64]) -> Vec<f64> {
+        let learned = self.learn.iter().filter(|learned| **learned).count();
+        log_probs.chunks(learned.max(1)).map(|copy| copy.iter().sum::<f64>() / copy.len() as f64).collect()
+    }
 }

@@ -3,6 +3,7 @@
 pub mod averages;
 pub mod causes;
 pub mod fan;
+pub mod grid;
 pub mod lora_averages;
 pub mod replay;
 pub mod reroll;
@@ -36,6 +37,7 @@ pub fn what(study: &Study) -> &'static str {
         Study::Reroll(_) => "the batch under other routes",
         Study::Routes(_) => "the loss along every route",
         Study::Fan(_) => "one example, layer by layer",
+        Study::Grid(_) => "one module on each of its experts",
     }
 }
 
@@ -59,6 +61,7 @@ pub fn run(
         Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
         Study::Routes(plan) => StudyReport::Routes(Box::new(routes::routes_subject(subject, config, plan, go_on)?)),
         Study::Fan(plan) => StudyReport::Fan(Box::new(fan::fan_subject(subject, config, (plan, step), go_on)?)),
+        Study::Grid(plan) => StudyReport::Grid(Box::new(grid::grid_subject(subject, config, (plan, step), go_on)?)),
         Study::Replay(_) | Study::Reroll(_) => of_step(dir, study, go_on)?,
     })
 }
@@ -72,7 +75,7 @@ pub fn of_step(dir: &RunDir, study: &Study, go_on: &dyn Fn(f64) -> bool) -> Resu
     match study {
         Study::Replay(plan) => Ok(StudyReport::Replay(Box::new(replay::replay(dir, *plan, go_on)?))),
         Study::Reroll(plan) => Ok(StudyReport::Reroll(Box::new(reroll::reroll(dir, *plan, go_on)?))),
-        Study::Causes(_) | Study::Averages | Study::Rounding(_) | Study::Routes(_) | Study::Fan(_) => {
+        Study::Causes(_) | Study::Averages | Study::Rounding(_) | Study::Routes(_) | Study::Fan(_) | Study::Grid(_) => {
             Err(Error::internal("this study is about weights, not about a step"))
         }
     }

@@ -56,7 +56,7 @@ pub fn replay(dir: &RunDir, plan: ReplayPlan, go_on: &dyn Fn(f64) -> bool) -> Re
         replayed_step: step,
         from: cost.from,
         steps_before: cost.steps,
-        law: choice_name(trainer.config().mixture.routing),
+        law: trainer.law_of(step).to_string(),
         values: values(&replayed, &record),
         modules,
         routes_recorded: record.routes.len(),

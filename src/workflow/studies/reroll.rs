@@ -49,7 +49,7 @@ pub fn reroll(dir: &RunDir, plan: RerollPlan, go_on: &dyn Fn(f64) -> bool) -> Re
         rerolled_step: plan.step,
         from: cost.from,
         steps_before: cost.steps,
-        law: choice_name(law_of_rolls(trainer.config())),
+        law: choice_name(law_of_rolls(&trainer.config_of(plan.step))),
         consistency_weight: trainer.config().mixture.consistency_weight,
         recorded_loss: record.loss,
         loss: share(|roll| roll.loss),
@@ -81,15 +81,15 @@ impl<M: Trainable> Rolls<'_, M> {
             ((step - 1) * micro_batches..step * micro_batches).map(|index| (index, batch_of(index))).collect()
         };
         let batches = batches_of(step);
-        let own = self.loss(step, &batches, &self.drawn(&batches)?)?;
+        let own = self.loss(step, &batches, &self.drawn(step, &batches)?)?;
         let mut rolls = Vec::with_capacity(routes);
         for roll in 0..routes {
-            rolls.push(self.loss(step, &batches, &self.rolled(&batches, roll)?)?);
+            rolls.push(self.loss(step, &batches, &self.rolled(step, &batches, roll)?)?);
         }
         let mut others = Vec::with_capacity(routes);
         for step in (step + 1..).take(routes) {
             let batches = batches_of(step);
-            others.push(self.loss(step, &batches, &self.drawn(&batches)?)?);
+            others.push(self.loss(step, &batches, &self.drawn(step, &batches)?)?);
         }
         Ok((own, rolls, others))
     }
@@ -102,18 +102,19 @@ impl<M: Trainable> Rolls<'_, M> {
     }
 
     /// The routes that training draws for these micro-batches.
-    fn drawn(&self, batches: &[(u64, M::Batch)]) -> Result<Vec<Route>> {
+    fn drawn(&self, step: u64, batches: &[(u64, M::Batch)]) -> Result<Vec<Route>> {
+        let config = self.trainer.config_of(step);
         let draw = |(index, batch): &(u64, M::Batch)| {
-            draw_route(self.trainer.config(), self.model, self.model.size(batch), *index).ok_or_else(without_mixture)
+            draw_route(&config, self.model, self.model.size(batch), *index).ok_or_else(without_mixture)
         };
         batches.iter().map(draw).collect()
     }
 
     /// Other ones.
-    fn rolled(&self, batches: &[(u64, M::Batch)], roll: usize) -> Result<Vec<Route>> {
+    fn rolled(&self, step: u64, batches: &[(u64, M::Batch)], roll: usize) -> Result<Vec<Route>> {
+        let config = self.trainer.config_of(step);
         let draw = |(index, batch): &(u64, M::Batch)| {
-            rolled_route(self.trainer.config(), self.model, self.model.size(batch), *index, roll)
-                .ok_or_else(without_mixture)
+            rolled_route(&config, self.model, self.model.size(batch), *index, roll).ok_or_else(without_mixture)
         };
         batches.iter().map(draw).collect()
     }

@@ -12,10 +12,11 @@ use adamix::mixture::{MergeWeights, Pick, Route};
 use adamix::model::{Network, Packed};
 use adamix::protocol::*;
 use adamix::rng::SeedStream;
-use adamix::tensor::{log_softmax, to_f32};
+use adamix::tensor::{Device, Tensor, log_softmax, to_f32};
 use adamix::train::{Control, ModelAndData, NullObserver};
 use adamix::workflow::run::{Run, prepare};
 use adamix::workflow::studies::fan::fan_subject;
+use adamix::workflow::studies::grid::grid_subject;
 use adamix::workflow::studies::routes::{RoutesWork, routes_subject};
 
 /// A route from the experts of what is drawn; one side is shared.
@@ -99,7 +100,9 @@ fn sharing_layers_gives_what_one_route_at_a_time_gives() {
 fn equal_experts_have_no_spread_and_a_larger_mixture_is_sampled() {
     let (_place, config, subject) = classifier(|_| {});
     for param in subject.model().params().iter().filter(|param| param.experts > 1) {
-        let first = param.value.narrow(0, 0, 1).unwrap().contiguous().unwrap();
+        let first = param.value.narrow(0, 0, 1).unwrap();
+        let values: Vec<f32> = first.flatten_all().unwrap().to_vec1().unwrap();
+        let first = Tensor::from_vec(values, first.dims(), &Device::Cpu).unwrap();
         for expert in 1..param.experts {
             param.value.slice_set(&first, 0, expert).unwrap();
         }
@@ -225,6 +228,59 @@ fn a_language_model_is_followed_on_a_row_and_on_a_beginning() {
 }
 
 #[test]
+fn a_pinned_module_is_a_model_of_those_experts_only() {
+    let (_place, config, subject) = classifier(|_| {});
+    let ModelAndData::Classifier(model, task) = &subject else { panic!("no classifier") };
+    let plan = |module: usize, route: usize| GridPlan { input: dev(5), module, route, seed: 7 };
+    let grid = |plan: &GridPlan| grid_subject(&subject, &config, (plan, 3), &|_| true).unwrap();
+    for (module, number) in [(0, 0), (1, 0), (1, 6)] {
+        let report = grid(&plan(module, number));
+        assert_eq!((report.experts, report.cells.len(), report.weights_step), ([3, 1], 3, 3));
+        let route = random_route(model.mixture().unwrap(), 2, SeedStream::new(7), number);
+        assert_eq!(Pick::One(report.drawn[0]), route.picks[module * 2]);
+        let mut spread = 0.0f64;
+        for (expert, cell) in report.cells.iter().enumerate() {
+            // A model in which only these experts are left: merged with all weight on them.
+            let lists: Vec<Vec<f64>> = (0..2)
+                .map(|site| {
+                    let Pick::One(other) = route.picks[site * 2] else { panic!("not for the batch") };
+                    let own = if site == module { expert } else { usize::from(other) };
+                    (0..3).map(|e| f64::from(u8::from(e == own))).collect()
+                })
+                .collect();
+            let alone = model.merged(&MergeWeights::per_site(&lists).unwrap()).unwrap();
+            let logits = alone.logits(&task.dev.batch(&[5]), None).unwrap();
+            let want = log_softmax(&logits.iter().map(|&z| f64::from(z)).collect::<Vec<_>>());
+            for (got, want) in cell.iter().zip(&want) {
+                assert!((got - want.exp()).abs() < 1e-5, "module {module}, expert {expert}: {got} {}", want.exp());
+            }
+            spread = spread.max((cell[0] - report.cells[0][0]).abs());
+        }
+        assert!(spread > 1e-4, "all experts are the same");
+        assert_eq!(report.shown(1, 0), Some(report.cells[1][likeliest(&report.merged)]));
+    }
+    let (one, other) = (grid(&plan(0, 0)), grid(&plan(0, 6)));
+    assert!(one.merged == other.merged && one.cells != other.cells, "the dice roll the other modules");
+    let err = grid_subject(&subject, &config, (&plan(2, 0), 0), &|_| true).unwrap_err();
+    assert!(err.to_string().contains("choose 0 to 1"), "{err}");
+
+    // Nothing shared: a language model on a row, every pair of experts.
+    let (_place, config, subject) = writer("gpt2-tiny", lora(false));
+    let ModelAndData::Lm(model, data) = &subject else { panic!("no language model") };
+    let report = grid_subject(&subject, &config, (&plan(1, 2), 0), &|_| true).unwrap();
+    assert_eq!((report.experts, report.cells.len(), report.labels.len()), ([3, 3], 9, 0));
+    let go_on = |_: f64| true;
+    let options = subject.options(&config, &go_on);
+    let route = random_route(model.mixture().unwrap(), model.sites().len(), SeedStream::new(7), 2);
+    for (cell, got) in report.cells.iter().enumerate() {
+        let mut pinned = route.clone();
+        (pinned.picks[2], pinned.picks[3]) = (Pick::One((cell / 3) as u8), Pick::One((cell % 3) as u8));
+        let want = -model.row_losses(&data.dev, &[5], Some(&pinned), &options).unwrap()[0];
+        assert!((got[0] - want).abs() < 1e-5, "cell {cell}: {} {want}", got[0]);
+    }
+}
+
+#[test]
 fn the_commands_measure_routes_and_follow_them() {
     let place = Place::new();
     let mut config = place.config(8);
@@ -252,6 +308,10 @@ fn the_commands_measure_routes_and_follow_them() {
     assert_eq!(json["fan"]["lines"][0]["at"].as_array().unwrap().len(), 3);
     let words = adamix(&home, &["try", &dir, "--text=good film", "--fan"]);
     for part in ["log-odds of", "+ layer 1", "random route 15", "moved by the layer"] {
+        assert!(words.done().contains(part), "{part}: {}", words.out);
+    }
+    let words = adamix(&home, &["try", &dir, "--row", "4", "--pin", "1", "--route", "2"]);
+    for part in ["with layers.1.ffn on each pair", "random route 2", "up (shared)", "* 0.", "down 2"] {
         assert!(words.done().contains(part), "{part}: {}", words.out);
     }
 }

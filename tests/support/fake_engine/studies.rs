@@ -14,6 +14,7 @@ pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {
         Study::Reroll(plan) => StudyReport::Reroll(Box::new(reroll(*plan))),
         Study::Routes(plan) => StudyReport::Routes(Box::new(routes(*plan))),
         Study::Fan(plan) => StudyReport::Fan(Box::new(fan(plan))),
+        Study::Grid(plan) => StudyReport::Grid(Box::new(grid(plan))),
     }
 }
 
@@ -236,5 +237,27 @@ pub fn fan(plan: &FanPlan) -> FanReport {
         layer_passes: 5 * plan.routes,
         seconds: 0.1,
         ..FanReport::default()
+    }
+}
+
+/// Four experts below, one above.
+pub fn grid(plan: &GridPlan) -> GridReport {
+    let cell = |expert: usize| {
+        let p = 0.7 + 0.05 * expert as f64;
+        vec![1.0 - p, p]
+    };
+    GridReport {
+        plan: plan.clone(),
+        weights_step: 800,
+        text: "a gorgeous , witty , seductive movie .".to_owned(),
+        module: format!("layers.{}.ffn", plan.module),
+        experts: [4, 1],
+        drawn: [2, 0],
+        labels: vec!["negative".to_owned(), "positive".to_owned()],
+        scale: FanScale::LogOdds { class: "positive".to_owned() },
+        cells: (0..4).map(cell).collect(),
+        merged: vec![0.22, 0.78],
+        seconds: 0.1,
+        ..GridReport::default()
     }
 }

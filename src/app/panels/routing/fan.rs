@@ -28,20 +28,7 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
                      merged. Each line begins at the merged model's answer and ends at its route's; what a layer adds is its \
                      slope there.";
         cards::caption(ui, ctx.theme, words);
-        let memory = egui::Id::unique("example of the fan");
-        let mut asked: Asked = ui.data(|data| data.get_temp(memory)).unwrap_or_default();
-        let rows = run.start.eval_rows.max(1);
-        let mut number = asked.row.min(rows - 1) + 1;
-        labeled::number(ui, "Evaluation row", "The row that is read, from 1", &mut number, 1..=rows, 1.0);
-        asked.row = number - 1;
-        let tip =
-            "A text of your own instead of the row; of a language model the beginning that the next token follows";
-        labeled::text(ui, "Text instead", tip, "the evaluation row", &mut asked.text);
-        let input = match asked.text.trim() {
-            "" => TryInput::Row { split: Split::Evaluation, row: asked.row },
-            text => TryInput::Text { text: text.to_owned(), pair: None },
-        };
-        ui.data_mut(|data| data.insert_temp(memory, asked));
+        let input = example_ui(run, ui);
         let plan = FanPlan { input, routes: FanPlan::ROUTES, seed: run.config.train.seed };
         let query = &ctx.session.studies.fan;
         let action = Action::Query(subject, ModelQuery::Study(Study::Fan(plan)));
@@ -51,6 +38,43 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
             report_ui(ctx.theme, report, ui);
         }
     });
+}
+
+/// The example that is read: a row, or a text of one's own. Cards below ask about the same one.
+fn example_ui(run: &RunView, ui: &mut Ui) -> TryInput {
+    let mut asked = kept(ui);
+    let rows = run.start.eval_rows.max(1);
+    let mut number = asked.row.min(rows - 1) + 1;
+    labeled::number(ui, "Evaluation row", "The row that is read, from 1", &mut number, 1..=rows, 1.0);
+    asked.row = number - 1;
+    let tip = "A text of your own instead of the row; of a language model the beginning that the next token follows";
+    labeled::text(ui, "Text instead", tip, "the evaluation row", &mut asked.text);
+    let input = asked.input();
+    ui.data_mut(|data| data.insert_temp(memory(), asked));
+    input
+}
+
+fn memory() -> egui::Id {
+    egui::Id::unique("example of the fan")
+}
+
+/// What is asked for.
+fn kept(ui: &Ui) -> Asked {
+    ui.data(|data| data.get_temp(memory())).unwrap_or_default()
+}
+
+/// The example that the card asks about.
+pub fn example(ui: &Ui) -> TryInput {
+    kept(ui).input()
+}
+
+impl Asked {
+    fn input(&self) -> TryInput {
+        match self.text.trim() {
+            "" => TryInput::Row { split: Split::Evaluation, row: self.row },
+            text => TryInput::Text { text: text.to_owned(), pair: None },
+        }
+    }
 }
 
 fn report_ui(theme: &Theme, report: &FanReport, ui: &mut Ui) {

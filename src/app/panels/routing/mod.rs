@@ -5,7 +5,9 @@ mod compact;
 mod counts;
 mod diagram;
 mod fan;
+mod grid;
 mod history;
+mod law;
 mod playhead;
 mod replay;
 mod reroll;
@@ -45,7 +47,7 @@ impl RoutingPanel {
             if routing.policy.is_per_batch() { "Paths of the newest step" } else { "Experts of the newest step" };
         cards::card(ui, ctx.theme, title, |ui| self.newest_ui(ctx, routing, kind, &layers, ui));
         cards::card(ui, ctx.theme, "Are the draws uniform?", |ui| {
-            let fixed_expert = run.config.mixture.fixed_expert;
+            let fixed_expert = routing.fixed_expert;
             let active = match &ctx.session.opened {
                 Some(run) => run.status == Some(RunStatus::Running),
                 None => ctx.session.phase.is_active(),

@@ -1,6 +1,6 @@
 //! What can be asked about one recorded step: the one that all views look at, or the newest.
 
-use super::{all_routes, fan, replay, reroll};
+use super::{all_routes, fan, grid, law, replay, reroll};
 use crate::app::actions::Action;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::weights_line;
@@ -16,6 +16,7 @@ pub fn ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
     if newest == 0 {
         return;
     }
+    law::ui(ctx, run, ui);
     let step = ctx.session.playhead.unwrap_or(newest).clamp(1, newest);
     cards::card(ui, ctx.theme, &format!("At step {}", format::count(step)), |ui| {
         ui.horizontal_wrapped(|ui| {
@@ -46,5 +47,6 @@ pub fn ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
         weights_line::ui(ctx, run, ui);
         all_routes::ui(ctx, run.config.mixture.kind, ui);
         fan::ui(ctx, run, ui);
+        grid::ui(ctx, run, ui);
     });
 }
