@@ -10,7 +10,7 @@ use super::settings::Appearance;
 use super::view::{Page, View};
 use super::widgets::export_menu::SavedFigure;
 use crate::app::studies;
-use crate::config::{RunConfig, Task};
+use crate::config::{Method, RoutingLaw, RunConfig, Task};
 use crate::protocol::{
     Checkpoint, ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Subject, Writer,
 };
@@ -52,6 +52,8 @@ pub enum Action {
     Resume,
     Step,
     Stop,
+    /// Draw by this law from the next step on.
+    ChangeLaw(RoutingLaw),
     /// Replace the settings of the form.
     EditForm(Box<RunConfig>),
     /// Replace the settings of the form by those of a run or a file.
@@ -274,6 +276,10 @@ impl Action {
             Self::Resume => ("Continue", "Continues with the next step"),
             Self::Step => ("Step", "Makes one step and pauses again, to watch what one step does"),
             Self::Stop => ("Stop", "Writes a checkpoint and ends the run; it can be resumed later"),
+            Self::ChangeLaw(_) => (
+                "Change the law",
+                "Draws by this law from the next step on; the change is recorded, and marked in every plot",
+            ),
             Self::FitForm => (
                 "Fit to model and data",
                 "Fills in learning rate, epochs, lengths and the mixture as they fit this model and these data",
@@ -434,6 +440,11 @@ impl Action {
             Self::Pause | Self::Resume | Self::Step if training || paused => {
                 return session.waits_for_phase().then(|| "waiting for the current step to end".to_owned());
             }
+            Self::ChangeLaw(_) if phase.is_active() => {
+                let method = session.live.as_ref().map(|run| run.config.model.method);
+                return (method != Some(Method::Adamix)).then(|| "this run has no experts to draw".to_owned());
+            }
+            Self::ChangeLaw(_) => "no run is in training",
             Self::Stop if phase == RunPhase::Stopping => "already stopping",
             Self::Stop if phase.is_active() => return None,
             Self::Pause | Self::Resume | Self::Step | Self::Stop => "no run is in training",

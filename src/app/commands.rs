@@ -75,7 +75,7 @@ pub fn query(at: &str, query: &ModelQuery, config: &RunConfig) -> Option<String>
 }
 
 /// What a classifier reads. A text may begin with a dash.
-fn input(input: &TryInput) -> String {
+pub fn input(input: &TryInput) -> String {
     match input {
         TryInput::Row { split: Split::Evaluation, row } => format!(" --row {}", row + 1),
         TryInput::Row { split: Split::Training, row } => format!(" --row {} --split training", row + 1),

@@ -201,6 +201,7 @@ impl WorkbenchApp {
             Action::Resume => self.hold(ControlRequest::Resume),
             Action::Step => self.control(ControlRequest::Step),
             Action::Stop => self.control(ControlRequest::Stop("the user asked".to_owned())),
+            Action::ChangeLaw(law) => self.control(ControlRequest::Law(law)),
             Action::EditForm(form) => self.session.edit_form(*form, now),
             Action::ReplaceForm(form) => self.session.replace_form(*form, now),
             Action::ChooseTask(task) => self.session.choose_task(task, now),

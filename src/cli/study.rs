@@ -2,12 +2,12 @@
 //! number formats cost.
 
 use super::results::{score_cells, score_columns};
-use super::{Done, args, causes, eval, out, usage};
+use super::{Done, args, causes, eval, out, routes, usage};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::format;
 use crate::protocol::{
-    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport,
+    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport, RoutesPlan,
 };
 use crate::workflow::saved_run::Opened;
 use clap::builder::PossibleValuesParser;
@@ -17,7 +17,7 @@ use clap::{Arg, ArgMatches};
 pub fn arguments() -> Vec<Arg> {
     let targets = ExportTarget::all().map(ExportTarget::as_str);
     vec![
-        args::switch("causes").group("study").help(
+        args::switch("causes").groups(["study", "probing"]).help(
             "Measure what the draw causes: the disagreement of the two passes for each layer that differs, the consensus of the \
              experts, and each layer on each expert and without its modules on some evaluation rows",
         ),
@@ -25,8 +25,18 @@ pub fn arguments() -> Vec<Arg> {
             .requires("causes")
             .help("Count the passes' disagreement after this step [default: a quarter of all]"),
         args::whole("probe-rows", "N", 0..=1 << 32)
-            .requires("causes")
-            .help("Evaluation rows on which experts are pinned; 0: only what the files say, without the model [default: 256]"),
+            .requires("probing")
+            .help("Evaluation rows on which experts are pinned or routes are measured; 0 with --causes: only what the files say, without the model [default: 256]"),
+        // 0 stands for the flag without a number.
+        args::whole("routes", "N", 0..=RoutesPlan::ALL as u64)
+            .groups(["study", "probing"])
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("0")
+            .help(
+                "Measure the loss along every route of a small mixture (at most 4096), or along N random ones [default of a larger \
+                 mixture: 64], on some evaluation rows: spread, merged, ensemble, and how far one number for each expert explains it",
+            ),
         args::switch("averages").group("study").help(
             "Average the experts' factors (AdaMix), their products and their answers, and measure each on the evaluation rows",
         ),
@@ -52,12 +62,16 @@ pub fn arguments() -> Vec<Arg> {
 
 /// Whether these flags ask for a study.
 pub fn wanted(matches: &ArgMatches) -> bool {
-    matches.get_flag("causes") || matches.get_flag("averages") || matches.contains_id("rounding")
+    let asked = ["rounding", "routes"].iter().any(|name| matches.contains_id(name));
+    asked || matches.get_flag("causes") || matches.get_flag("averages")
 }
 
 pub fn run(matches: &ArgMatches) -> Done {
     if matches.get_flag("causes") {
         return causes::run(matches);
+    }
+    if matches.contains_id("routes") {
+        return routes::run(matches);
     }
     let merge = usage(eval::merge_plan(matches))?;
     eval::with_opened(matches, |opened| {

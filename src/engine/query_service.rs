@@ -175,6 +175,21 @@ impl<'a> QueryService<'a> {
             Command::Query { subject, query: query @ (ModelQuery::Try(_) | ModelQuery::TryWords(_)) } => {
                 self.try_it((number, req), (subject, query), live, training)
             }
+            Command::Query { subject, query: ModelQuery::Study(study) } if study.of_step().is_some() => {
+                let run = match subject {
+                    Subject::Saved { dir, .. } => RunDir::open(dir)?,
+                    Subject::Live => live.map(|live| live.dir.clone()).ok_or_else(no_model)?,
+                };
+                // It builds a training of its own: two of a large model would not fit beside each other.
+                let small = prepare::matmul_parameters(run.config()).is_ok_and(|size| size <= MEASURED_PARAMETERS);
+                if training.is_some() && !small {
+                    return Err(busy());
+                }
+                self.forget();
+                let what = studies::what(study);
+                let report = studies::of_step(&run, study, &self.outbox.progress(req, number, what, training))?;
+                Ok(Outcome::Studied(Box::new(report)))
+            }
             Command::Query { subject, query } => {
                 let outbox = self.outbox;
                 let loaded = self.loaded(req, subject, live)?;
@@ -250,7 +265,7 @@ impl<'a> QueryService<'a> {
     ) -> Result<LoadedModel<'b>> {
         let outbox = self.outbox;
         let loaded = match subject {
-            Subject::Live => live.ok_or_else(|| Error::config("there is no model in memory; train or open a run"))?,
+            Subject::Live => live.ok_or_else(no_model)?,
             Subject::Saved { dir, checkpoint } => self.saved(dir, *checkpoint)?,
         };
         outbox.send(Event::Weights(req, loaded.weights));
@@ -278,6 +293,10 @@ impl<'a> QueryService<'a> {
         let banks = Banks::of_tensors(&checkpoint::read(&run, weights.step)?.tensors)?;
         inspect(&banks, &run, weights.step, focus)
     }
+}
+
+fn no_model() -> Error {
+    Error::config("there is no model in memory; train or open a run")
 }
 
 /// Whether two paths name the same directory.

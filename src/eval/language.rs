@@ -20,7 +20,7 @@ use crate::records::Scores;
 const BATCH_TOKENS: usize = 4096;
 
 /// These sequences one after the other, as many as fit into a batch.
-fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
+pub(super) fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for row in rows {

@@ -4,6 +4,7 @@
 //! [`compare`] is the comparison, for everything that is [`Measured`]: classifiers (`classes`) by the metrics of their
 //! task ([`metrics`]), language models (`language`) by what they expect of the next token.
 
+pub mod branches;
 mod classes;
 pub mod compare;
 pub mod generate;

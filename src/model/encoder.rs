@@ -8,13 +8,13 @@ use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack, check_
 use super::weights::{Weights, random_tensors};
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::mixture::RowMap;
+use crate::mixture::{Route, RowMap};
 use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::device::{takes_model, wide};
 use crate::nn::kernels::gemm;
 use crate::nn::profile::{Phase, timed};
-use crate::nn::{Embeddings, Grads, LayerNorm, Linear, Params};
+use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params};
 use crate::rng::SeedStream;
 use crate::tensor::{DType, Device, Tensor};
 
@@ -164,6 +164,30 @@ impl Encoder {
         let (x, embeddings) = timed(Phase::Elementwise, || self.embeddings.forward(&ids, drop))?;
         let (x, layers) = self.forward_layers(x, &pass, &options)?;
         Ok((x, options.keep.then_some(EncoderActivations { embeddings, layers, pass })))
+    }
+
+    /// What goes into the first layer, one pass, without dropout. -> `[tokens, d]`
+    pub(super) fn embedded(&self, batch: &Batch) -> Result<Tensor> {
+        self.check(batch)?;
+        let ids = self.ids(batch, 1)?;
+        Ok(timed(Phase::Elementwise, || self.embeddings.forward(&ids, Dropout::none()))?.0)
+    }
+
+    /// What layer `i` makes of its input along each of these routes, without dropout. The last layer gives the first tokens
+    /// alone.
+    pub(super) fn branches(
+        &self,
+        i: usize,
+        x: &Tensor,
+        batch: &Batch,
+        routes: &[Option<&Route>],
+    ) -> Result<Vec<Tensor>> {
+        let layer = &self.layers[i];
+        let pass = |route| EncoderPass::new(batch, &ForwardOptions { route, ..ForwardOptions::eval() }, self.device());
+        if layer.modules.lowest_lora().is_none() {
+            return layer.branches(x, &pass(None)?.context(&self.spec, i), (routes, i));
+        }
+        routes.iter().map(|route| Ok(self.layer_forward(i, x, &pass(*route)?)?.0)).collect()
     }
 
     /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output

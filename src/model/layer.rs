@@ -95,10 +95,39 @@ impl EncoderLayer {
 
     /// x `[tokens, d]` -> `[rows, d]`
     pub fn forward(&self, x: &Tensor, ctx: LayerContext<'_>) -> Result<(Tensor, Saved)> {
+        let (h, x1, saved) = self.block(x, &ctx)?;
+        let (h, adapter) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
+        let (y, output_norm) = timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&x1), ctx.drops[1]))?;
+        Ok((y, saved(adapter, output_norm)))
+    }
+
+    /// As [`EncoderLayer::forward`] with each of these routes (none: of a merged adapter) for the adapter behind the
+    /// feed-forward block; what comes before it runs once. `site`: the adapter's number.
+    pub fn branches(
+        &self,
+        x: &Tensor,
+        ctx: &LayerContext<'_>,
+        (routes, site): (&[Option<&Route>], usize),
+    ) -> Result<Vec<Tensor>> {
+        let (h, x1, _) = self.block(x, ctx)?;
+        let branch = |route: &Option<&Route>| {
+            let (h, _) = self.modules.adapter.forward(h.clone(), route.map(|route| (route, site)), ctx.rows)?;
+            Ok(self.output_norm.forward(&h, Some(&x1), ctx.drops[1])?.0)
+        };
+        routes.iter().map(branch).collect()
+    }
+
+    /// Up to the output of the feed-forward block, and what is added to it behind the adapter; and what backward needs, but
+    /// for the parts of adapter and last norm. `[rows, d]` both
+    fn block(
+        &self,
+        x: &Tensor,
+        ctx: &LayerContext<'_>,
+    ) -> Result<(Tensor, Tensor, impl FnOnce(Option<adapter::Saved>, norm::Saved) -> Saved + use<>)> {
         let [qkv_linear, attention_out, inner_linear, outer] = &self.modules.linears;
         let (tokens, d) = x.dims2()?;
         let Projected { qkv, residual, loras: [qkv_loras, kv_loras] } =
-            timed(Phase::TrunkForward, || self.project(x, d, &ctx))?;
+            timed(Phase::TrunkForward, || self.project(x, d, ctx))?;
         let (attended, attention) = timed(Phase::AttentionForward, || attention::forward_saving(&qkv, &ctx.layout))?;
         let (projected, out_loras) = attention_out.forward(&attended, ctx.lora, ctx.rows)?;
         let (x1, attention_norm) =
@@ -107,16 +136,19 @@ impl EncoderLayer {
         let (inner, activated, inner_loras) = inner_linear.forward_act(&x1, self.act, ctx.lora, ctx.rows)?;
         let (h, outer_loras) = outer.forward(&activated, ctx.lora, ctx.rows)?;
         drop(activated);
-        let (h, adapter) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
-        let (y, output_norm) = timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&x1), ctx.drops[1]))?;
-        let saved = Saved {
-            layout: ctx.layout,
-            first_tokens: ctx.first_tokens.cloned(),
-            x: qkv_linear.needs_input().then(|| x.clone()),
-            attended: attention_out.needs_input().then_some(attended),
-            x1: inner_linear.needs_input().then_some(x1),
+        let (layout, first_tokens) = (ctx.layout.clone(), ctx.first_tokens.cloned());
+        let input = qkv_linear.needs_input().then(|| x.clone());
+        let attended = attention_out.needs_input().then_some(attended);
+        let kept_x1 = inner_linear.needs_input().then(|| x1.clone());
+        let loras = [qkv_loras, out_loras, inner_loras, outer_loras];
+        let saved = move |adapter, output_norm| Saved {
+            layout,
+            first_tokens,
+            x: input,
+            attended,
+            x1: kept_x1,
             tokens,
-            loras: [qkv_loras, out_loras, inner_loras, outer_loras],
+            loras,
             kv_loras,
             qkv,
             attention,
@@ -125,7 +157,7 @@ impl EncoderLayer {
             adapter,
             output_norm,
         };
-        Ok((y, saved))
+        Ok((h, x1, saved))
     }
 
     /// Queries, keys and values, and what the residual carries: all rows, or those of the first tokens.

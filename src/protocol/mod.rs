@@ -63,7 +63,7 @@ pub use crate::records::{
 pub use crate::tensor::NumberFormat;
 pub use crate::tensor::hash::FileHash;
 
-use crate::config::{FileFormat, ModelConfig, RunConfig};
+use crate::config::{FileFormat, LawChange, ModelConfig, RoutingLaw, RunConfig};
 use crate::figure::Table;
 
 /// Number of a command; its answer carries the same number.
@@ -115,6 +115,8 @@ pub enum ControlRequest {
     /// Make at most this many optimizer steps a second, from the next one on; 0: as many as possible. The weights are the
     /// same bits at any pace.
     Pace(u32),
+    /// Draw by this law from the next optimizer step on; answered by [`Event::LawChanged`] before that step.
+    Law(RoutingLaw),
     /// Cancel the query in progress (evaluation, export, preview); answered by a `Cancelled` failure.
     CancelJob,
     /// Cancel this download; answered by a `Cancelled` failure. What was downloaded is kept for the next time.
@@ -316,6 +318,9 @@ pub enum Event {
     },
     /// A resumed run was resumed before too: after these steps, right after its start.
     ResumedBefore(RunId, Vec<u64>),
+    /// The law of routing is another one from this step on, planned or asked for. A resumed run sends the earlier changes right
+    /// after its start.
+    LawChanged(RunId, LawChange),
     /// An evaluation goes on; a few times a second.
     Evaluating(RunId, EvalProgress),
     /// The merged model was evaluated.

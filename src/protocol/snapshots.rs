@@ -5,7 +5,7 @@ pub use crate::analysis::routing_stats::{RoutingSnapshot, Shares, StepRoute};
 use crate::artifact::certificate::Certificate;
 pub use crate::artifact::run_label::RunLabel;
 pub use crate::artifact::run_list::{RunStatus, RunSummary};
-use crate::config::RunConfig;
+use crate::config::{LawChange, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
 use crate::protocol::{Capsule, Checkpoints, ExportTarget, MergePlan, NumberFormat};
@@ -82,6 +82,8 @@ pub struct RunDetail {
     pub start: StartRecord,
     /// The steps after which it was resumed, ascending.
     pub resumed: Vec<u64>,
+    /// Changes of the routing law, by step.
+    pub laws: Vec<LawChange>,
     /// The curves, at most a few thousand buckets.
     pub history: Vec<StepBucket>,
     /// The evaluations.

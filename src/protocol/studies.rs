@@ -1,6 +1,18 @@
 //! Studies of a trained mixture: what the draw causes, averages of its experts, and the rounding of each number format of
 //! an export.
 
+mod fan;
+mod grid;
+mod replay;
+mod reroll;
+mod routes;
+
+pub use fan::{FanLine, FanPlan, FanReport, FanScale};
+pub use grid::{GridPlan, GridReport};
+pub use replay::{RebuildCost, ReplayPlan, ReplayReport, ReplayedValue, ReplayedWeights};
+pub use reroll::{RerollPlan, RerollReport, RolledLoss, RouteShare};
+pub use routes::{MeasuredRoute, RouteFactor, RoutesPlan, RoutesReport};
+
 pub use crate::analysis::causes::disagreement::AtDistance;
 pub use crate::analysis::causes::least_squares::Estimate;
 pub use crate::analysis::rounding::{RoundingCause, WeightChange};
@@ -20,6 +32,29 @@ pub enum Study {
     Averages,
     /// Rounding of number formats.
     Rounding(RoundingPlan),
+    /// One step, made again.
+    Replay(ReplayPlan),
+    /// The batch of one step under other routes.
+    Reroll(RerollPlan),
+    /// Every route, or many.
+    Routes(RoutesPlan),
+    /// Where routes part on one example.
+    Fan(FanPlan),
+    /// One module on each of its experts, on one example.
+    Grid(GridPlan),
+}
+
+impl Study {
+    /// The recorded step that it is about, where it is about one: then the run's files are all it needs.
+    pub fn of_step(&self) -> Option<u64> {
+        match self {
+            Self::Replay(plan) => Some(plan.step),
+            Self::Reroll(plan) => Some(plan.step),
+            Self::Causes(_) | Self::Averages | Self::Rounding(_) | Self::Routes(_) | Self::Fan(_) | Self::Grid(_) => {
+                None
+            }
+        }
+    }
 }
 
 /// Report of a [`Study`].
@@ -32,6 +67,16 @@ pub enum StudyReport {
     Averages(AveragesReport),
     /// Of [`Study::Rounding`].
     Rounding(RoundingReport),
+    /// Of [`Study::Replay`].
+    Replay(Box<ReplayReport>),
+    /// Of [`Study::Reroll`].
+    Reroll(Box<RerollReport>),
+    /// Of [`Study::Routes`].
+    Routes(Box<RoutesReport>),
+    /// Of [`Study::Fan`].
+    Fan(Box<FanReport>),
+    /// Of [`Study::Grid`].
+    Grid(Box<GridReport>),
 }
 
 /// Parameters of the study of causes.

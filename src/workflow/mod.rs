@@ -15,6 +15,7 @@ pub mod prepare;
 pub mod previews;
 pub mod progress;
 pub mod prompts;
+pub mod rebuild;
 pub mod record_table;
 pub mod report;
 pub mod run;

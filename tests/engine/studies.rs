@@ -4,6 +4,8 @@ mod averages;
 mod causes;
 mod commands;
 mod rounding;
+mod routes;
+mod steps;
 
 use crate::support::fill;
 use crate::support::place::Place;

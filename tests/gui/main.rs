@@ -19,6 +19,7 @@ mod panel_routing;
 mod panel_runs;
 mod panel_samples;
 mod panel_setup;
+mod panel_steps;
 mod panel_support;
 mod panel_texts;
 mod panel_train;

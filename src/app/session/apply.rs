@@ -4,6 +4,7 @@ use super::{EngineState, QUERIES, QueryClass, Session};
 use crate::app::fields::in_fields;
 use crate::app::query::{AnyQuery as _, JobProgress};
 use crate::app::run_view::RunView;
+use crate::config::LawChange;
 use crate::format;
 use crate::protocol::*;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,7 @@ impl Session {
                 self.live = Some(view);
             }
             Event::ResumedBefore(run, steps) => self.update(run, |view| drop(view.resumed.splice(0..0, steps))),
+            Event::LawChanged(run, change) => self.apply_law(run, change),
             Event::Evaluating(run, progress) => self.update(run, |view| view.evaluating = Some(progress)),
             Event::Evaluated(run, record) => self.update(run, |view| {
                 view.evaluating = None;
@@ -123,6 +125,17 @@ impl Session {
             let text = format!("{subject} not learn as expected; see gradient health in Train");
             self.log_about(LogLevel::Warning, text, Some(dir));
         }
+    }
+
+    fn apply_law(&mut self, run: RunId, change: LawChange) {
+        let Some(view) = self.live_mut(run) else { return };
+        let (planned, started) = (view.config.mixture.law_changes().unwrap_or_default(), view.start.first_step);
+        view.laws.push(change);
+        // What was asked for here is part of the command that trains the same.
+        if change.step > started && !planned.contains(&change) {
+            self.sitting.law_changed(&change);
+        }
+        self.log(LogLevel::Info, format!("step {}: routes are drawn {} from here on", change.step, change.law));
     }
 
     fn apply_end(&mut self, run: RunId, end: EndRecord) {

@@ -151,7 +151,7 @@ fn by_layer(banks: &[BankConsensus], sites: &[String], layers: &[usize]) -> Vec<
 }
 
 /// Evenly spread over all rows.
-fn spread(all: usize, most: usize) -> Vec<usize> {
+pub(super) fn spread(all: usize, most: usize) -> Vec<usize> {
     let n = all.min(most);
     (0..n).map(|i| i * all / n.max(1)).collect()
 }

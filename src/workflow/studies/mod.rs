@@ -2,12 +2,17 @@
 
 pub mod averages;
 pub mod causes;
+pub mod fan;
+pub mod grid;
 pub mod lora_averages;
+pub mod replay;
+pub mod reroll;
 pub mod rounding;
+pub mod routes;
 
 use crate::artifact::RunDir;
 use crate::config::RunConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::protocol::{Study, StudyReport};
 use crate::train::ModelAndData;
 
@@ -28,6 +33,11 @@ pub fn what(study: &Study) -> &'static str {
         Study::Causes(_) => "each layer on each expert, and without its modules",
         Study::Averages => "three averages",
         Study::Rounding(_) => "number formats",
+        Study::Replay(_) => "the step, made again",
+        Study::Reroll(_) => "the batch under other routes",
+        Study::Routes(_) => "the loss along every route",
+        Study::Fan(_) => "one example, layer by layer",
+        Study::Grid(_) => "one module on each of its experts",
     }
 }
 
@@ -49,5 +59,24 @@ pub fn run(
         }
         Study::Averages => StudyReport::Averages(averages::averages_subject(subject, config, go_on)?),
         Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
+        Study::Routes(plan) => StudyReport::Routes(Box::new(routes::routes_subject(subject, config, plan, go_on)?)),
+        Study::Fan(plan) => StudyReport::Fan(Box::new(fan::fan_subject(subject, config, (plan, step), go_on)?)),
+        Study::Grid(plan) => StudyReport::Grid(Box::new(grid::grid_subject(subject, config, (plan, step), go_on)?)),
+        Study::Replay(_) | Study::Reroll(_) => of_step(dir, study, go_on)?,
     })
+}
+
+/// Runs a study of a recorded step, which builds its own training from the run's files.
+///
+/// # Errors
+///
+/// The study is not of a step; the step is not recorded; a file of the run cannot be read; it was cancelled.
+pub fn of_step(dir: &RunDir, study: &Study, go_on: &dyn Fn(f64) -> bool) -> Result<StudyReport> {
+    match study {
+        Study::Replay(plan) => Ok(StudyReport::Replay(Box::new(replay::replay(dir, *plan, go_on)?))),
+        Study::Reroll(plan) => Ok(StudyReport::Reroll(Box::new(reroll::reroll(dir, *plan, go_on)?))),
+        Study::Causes(_) | Study::Averages | Study::Rounding(_) | Study::Routes(_) | Study::Fan(_) | Study::Grid(_) => {
+            Err(Error::internal("this study is about weights, not about a step"))
+        }
+    }
 }

@@ -11,7 +11,7 @@ pub mod studies;
 pub mod texts;
 pub mod trying;
 
-use adamix::config::{MixtureConfig, RunConfig, Task};
+use adamix::config::{LawChange, MixtureConfig, RunConfig, Task};
 use adamix::protocol::*;
 use model_store as stored;
 use parking_lot::Mutex;
@@ -341,6 +341,9 @@ impl State {
                 self.send(Event::PhaseChanged(run, RunPhase::Training));
             }
             ControlRequest::Step => self.advance(1),
+            ControlRequest::Law(law) => {
+                self.send(Event::LawChanged(run, LawChange { step: step + 1, law: *law }));
+            }
             ControlRequest::Stop(reason) => self.end(EndReason::Stopped(reason.clone()), step),
             ControlRequest::Pace(_) | ControlRequest::CancelJob | ControlRequest::CancelDownload(_) => {}
         }
