@@ -3,8 +3,8 @@
 //! A new kind of study takes a variant of [`Study`] and [`StudyReport`] in the protocol, its answer in `workflow::studies`, and
 //! a line in each function here.
 
-use crate::app::commands;
 use crate::app::query::{AnyQuery, Query};
+use crate::app::try_flags;
 use crate::protocol::{
     AveragesReport, CausesPlan, CausesReport, FanPlan, FanReport, GridPlan, GridReport, MergePlan, ReplayReport,
     RequestId, RerollReport, RoundingReport, RoutesReport, Study, StudyReport,
@@ -152,10 +152,10 @@ pub fn command(at: &str, study: &Study, weights: &dyn Fn(&MergePlan) -> String) 
         Study::Replay(plan) => format!("adamix replay {at} --step {}", plan.step),
         Study::Reroll(plan) => format!("adamix reroll {at} --step {} --routes {}", plan.step, plan.routes),
         Study::Grid(GridPlan { input, module, route, seed }) => {
-            format!("adamix try {at}{} --pin {module} --route {route} --seed {seed}", commands::input(input))
+            format!("adamix try {at}{} --pin {module} --route {route} --seed {seed}", try_flags::input(input))
         }
         Study::Fan(FanPlan { input, routes, seed }) => {
-            format!("adamix try {at}{} --fan --random-routes {routes} --seed {seed}", commands::input(input))
+            format!("adamix try {at}{} --fan --random-routes {routes} --seed {seed}", try_flags::input(input))
         }
         Study::Routes(plan) => {
             let routes = plan.routes.map(|routes| format!("={routes}")).unwrap_or_default();

@@ -4,6 +4,7 @@
 //! settings are enough. Nothing is written.
 
 use crate::artifact::recorder::RecordedStep;
+use crate::artifact::run_label::RunLabel;
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::choice_name;
 use crate::error::{Error, Result};
@@ -46,7 +47,8 @@ pub fn recorded(dir: &RunDir, step: u64) -> Result<StepRecord> {
 pub fn replay(dir: &RunDir, plan: ReplayPlan, go_on: &dyn Fn(f64) -> bool) -> Result<ReplayReport> {
     let (clock, step) = (Instant::now(), plan.step);
     let record = recorded(dir, step)?;
-    let Rebuilt { mut trainer, cost, warnings } = rebuild::after(dir, step.saturating_sub(1), go_on)?;
+    let Rebuilt { mut trainer, cost, mut warnings } = rebuild::after(dir, step.saturating_sub(1), go_on)?;
+    warnings.extend(made_elsewhere(&RunLabel::read(dir.path()), step));
     let mut kept = Kept::default();
     trainer.advance(&mut kept)?;
     let replayed = kept.0.ok_or_else(|| Error::internal("a step was made and not told"))?;
@@ -70,6 +72,17 @@ pub fn replay(dir: &RunDir, plan: ReplayPlan, go_on: &dyn Fn(f64) -> bool) -> Re
     report.differs = differences(&report);
     report.seconds = clock.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// What is to be known of a step that a run has from the one it goes on from: it may have been made under other settings.
+fn made_elsewhere(label: &RunLabel, step: u64) -> Option<String> {
+    let from = label.edge.strip_prefix("from step ")?.split(':').next()?.trim().parse().ok()?;
+    (step <= from).then(|| {
+        format!(
+            "steps up to {from} were made in run {}; where its settings were others, replay them there",
+            label.parent
+        )
+    })
 }
 
 /// Every number that is a function of the run, which seconds are not.
@@ -173,6 +186,17 @@ fn differences(report: &ReplayReport) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_of_the_run_that_a_branch_goes_on_from_are_told() {
+        let label = |edge: &str| RunLabel { parent: "lab".to_owned(), edge: edge.to_owned(), ..RunLabel::default() };
+        let told = made_elsewhere(&label("from step 400: learning_rate 0.003 -> 0.001"), 400).unwrap();
+        assert!(told.starts_with("steps up to 400 were made in run lab"), "{told}");
+        assert!(made_elsewhere(&label("from step 400"), 3).is_some());
+        for (edge, step) in [("from step 400", 401), ("", 1), ("from step x", 1), ("seed 0 -> 1", 1)] {
+            assert_eq!(made_elsewhere(&label(edge), step), None, "{edge}");
+        }
+    }
 
     #[test]
     fn the_first_differing_pick_is_named() {

@@ -209,7 +209,19 @@ pub fn routing(mixture: &MixtureConfig, step: u64) -> RoutingSnapshot {
     };
     let current = (0..cells).map(drawn).collect();
     let draws = counts.iter().map(|counts| counts.iter().sum()).collect();
-    RoutingSnapshot { step, policy: mixture.routing, passes, sites, experts, current, recent, counts, draws }
+    RoutingSnapshot {
+        step,
+        policy: mixture.routing,
+        fixed_expert: mixture.fixed_expert,
+        counted_from: 0,
+        passes,
+        sites,
+        experts,
+        current,
+        recent,
+        counts,
+        draws,
+    }
 }
 
 /// The experts after so many steps.
@@ -420,6 +432,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
     }
     let shifted = |s: u64| StepSample { step: s, ..step(s + 7 * name_seed % 40, total) };
     RunDetail {
+        laws: Vec::new(),
         start: start_record(&config, 0),
         resumed: Vec::new(),
         history: (1..=done).map(|s| StepBucket::of(shifted(s))).collect(),
