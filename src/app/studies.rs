@@ -5,7 +5,8 @@
 
 use crate::app::query::{AnyQuery, Query};
 use crate::protocol::{
-    AveragesReport, CausesPlan, CausesReport, MergePlan, RequestId, RoundingReport, Study, StudyReport,
+    AveragesReport, CausesPlan, CausesReport, MergePlan, PlanePlan, PlaneReport, RequestId, RoundingReport, Study,
+    StudyReport, WorthPlan, WorthReport,
 };
 
 /// The newest report of each study of the shown weights.
@@ -17,16 +18,22 @@ pub struct Studies {
     pub averages: Query<AveragesReport>,
     /// Rounding of the number formats.
     pub rounding: Query<RoundingReport>,
+    /// The loss on a plane.
+    pub plane: Query<PlaneReport>,
+    /// What each expert is worth.
+    pub worth: Query<WorthReport>,
 }
 
 /// What the status bar shows while a study is pending, and where its query is.
 type StudyRow = (&'static str, fn(&Studies) -> &dyn AnyQuery, fn(&mut Studies) -> &mut dyn AnyQuery);
 
 /// All of them.
-static ROWS: [StudyRow; 3] = [
+static ROWS: [StudyRow; 5] = [
     ("Pinning the experts", |s| &s.causes, |s| &mut s.causes),
     ("Averaging the experts", |s| &s.averages, |s| &mut s.averages),
     ("Rounding weights", |s| &s.rounding, |s| &mut s.rounding),
+    ("Measuring the plane", |s| &s.plane, |s| &mut s.plane),
+    ("Merging subsets", |s| &s.worth, |s| &mut s.worth),
 ];
 
 impl Studies {
@@ -46,6 +53,8 @@ impl Studies {
             Study::Causes(_) => self.causes.begin(req),
             Study::Averages => self.averages.begin(req),
             Study::Rounding(_) => self.rounding.begin(req),
+            Study::Plane(_) => self.plane.begin(req),
+            Study::Worth(_) => self.worth.begin(req),
         }
     }
 
@@ -55,6 +64,8 @@ impl Studies {
             StudyReport::Causes(report) => drop(self.causes.answer(req, *report)),
             StudyReport::Averages(report) => drop(self.averages.answer(req, report)),
             StudyReport::Rounding(report) => drop(self.rounding.answer(req, report)),
+            StudyReport::Plane(report) => drop(self.plane.answer(req, *report)),
+            StudyReport::Worth(report) => drop(self.worth.answer(req, *report)),
         }
     }
 
@@ -65,6 +76,11 @@ impl Studies {
             Study::Averages if self.averages.is_pending() => Some("the averages are being measured"),
             Study::Rounding(_) if self.rounding.is_pending() => Some("the rounding is being measured"),
             Study::Rounding(plan) if plan.targets.is_empty() => Some("no export is chosen"),
+            Study::Plane(_) if self.plane.is_pending() => Some("the plane is being measured"),
+            Study::Plane(PlanePlan { points: [a, b, c], .. }) if a == b || b == c || a == c => {
+                Some("the plane needs three different points")
+            }
+            Study::Worth(_) if self.worth.is_pending() => Some("subsets of the experts are being merged"),
             _ => None,
         }
     }
@@ -85,6 +101,13 @@ pub fn button(study: &Study) -> (&'static str, &'static str) {
             "Measure the rounding",
             "Rounds the weights in memory as the chosen exports would store them, and measures what that changes",
         ),
+        Study::Plane(_) => (
+            "Measure the plane",
+            "Measures the loss of the models whose weights lie on the plane through the three points, and on the straight lines",
+        ),
+        Study::Worth(_) => {
+            ("Measure the worth", "Merges subsets of the experts and measures each on the same evaluation rows")
+        }
     }
 }
 
@@ -102,5 +125,10 @@ pub fn command(at: &str, study: &Study, weights: &dyn Fn(&MergePlan) -> String) 
             let causes = if plan.causes { " --by-layer" } else { "" };
             format!("adamix inspect {at} --rounding={}{causes}{}", targets.join(","), weights(&plan.merge))
         }
+        Study::Plane(PlanePlan { points, grid, probe_rows }) => {
+            let points = points.map(|point| point.to_string()).join(",");
+            format!("adamix inspect {at} --plane={points} --grid {grid} --probe-rows {probe_rows}")
+        }
+        Study::Worth(WorthPlan { probe_rows }) => format!("adamix inspect {at} --worth --probe-rows {probe_rows}"),
     })
 }

@@ -1,13 +1,13 @@
-//! `adamix inspect --causes`, `--averages` and `--rounding`: what the draw causes, three averages of the experts, and what
-//! number formats cost.
+//! `adamix inspect --causes`, `--averages`, `--rounding`, `--plane` and `--worth`: what the draw causes, three averages of the
+//! experts, what number formats cost, the loss on a plane, and what each expert is worth.
 
 use super::results::{score_cells, score_columns};
-use super::{Done, args, causes, eval, out, usage};
+use super::{Done, args, causes, eval, out, plane, usage, worth};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::format;
 use crate::protocol::{
-    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport,
+    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, PlanePlan, RoundingPlan, RoundingReport,
 };
 use crate::workflow::saved_run::Opened;
 use clap::builder::PossibleValuesParser;
@@ -17,16 +17,17 @@ use clap::{Arg, ArgMatches};
 pub fn arguments() -> Vec<Arg> {
     let targets = ExportTarget::all().map(ExportTarget::as_str);
     vec![
-        args::switch("causes").group("study").help(
+        args::switch("causes").groups(["study", "probed"]).help(
             "Measure what the draw causes: the disagreement of the two passes for each layer that differs, the consensus of the \
              experts, and each layer on each expert and without its modules on some evaluation rows",
         ),
         args::whole("after", "STEP", 0..=1 << 40)
             .requires("causes")
             .help("Count the passes' disagreement after this step [default: a quarter of all]"),
-        args::whole("probe-rows", "N", 0..=1 << 32)
-            .requires("causes")
-            .help("Evaluation rows on which experts are pinned; 0: only what the files say, without the model [default: 256]"),
+        args::whole("probe-rows", "N", 0..=1 << 32).requires("probed").help(
+            "Evaluation rows that are measured; with --causes 0: only what the files say, without the model [default: 256; \
+             of a plane 128]",
+        ),
         args::switch("averages").group("study").help(
             "Average the experts' factors (AdaMix), their products and their answers, and measure each on the evaluation rows",
         ),
@@ -44,6 +45,22 @@ pub fn arguments() -> Vec<Arg> {
         args::switch("by-layer")
             .requires("rounding")
             .help("Round each layer alone too, to see which causes the change"),
+        args::option("plane", "POINTS")
+            .groups(["study", "probed"])
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("")
+            .help(
+                "Measure the loss on the plane through three points (numbers of experts, merged, start; such as 0,1,merged) and the \
+                 barriers on the straight lines between them [default: the first two experts and merged]",
+            ),
+        args::whole("grid", "N", 3..=PlanePlan::MOST as u64)
+            .requires("plane")
+            .help("Places along each side of the plane: N x N passes over the probe rows [default: 15]"),
+        args::switch("worth").groups(["study", "probed"]).help(
+            "Measure what each expert adds to the merged model: Shapley values of up to 8 experts (2^M merges), leave-one-out, and \
+             how alike each pair is with the cost of dropping or merging it",
+        ),
         eval::weights_argument().requires("rounding"),
         eval::dev_file().requires("study"),
         args::threads().requires("study"),
@@ -52,12 +69,19 @@ pub fn arguments() -> Vec<Arg> {
 
 /// Whether these flags ask for a study.
 pub fn wanted(matches: &ArgMatches) -> bool {
-    matches.get_flag("causes") || matches.get_flag("averages") || matches.contains_id("rounding")
+    let flags = ["causes", "averages", "worth"].iter().any(|flag| matches.get_flag(flag));
+    flags || matches.contains_id("rounding") || matches.contains_id("plane")
 }
 
 pub fn run(matches: &ArgMatches) -> Done {
     if matches.get_flag("causes") {
         return causes::run(matches);
+    }
+    if matches.contains_id("plane") {
+        return plane::run(matches);
+    }
+    if matches.get_flag("worth") {
+        return worth::run(matches);
     }
     let merge = usage(eval::merge_plan(matches))?;
     eval::with_opened(matches, |opened| {

@@ -1,5 +1,8 @@
-//! Studies of a trained mixture: what the draw causes, averages of its experts, and the rounding of each number format of
-//! an export.
+//! Studies of a trained mixture: what the draw causes, averages of its experts, the rounding of each number format of
+//! an export, the loss on a plane, what each expert is worth.
+
+mod plane;
+mod worth;
 
 pub use crate::analysis::causes::disagreement::AtDistance;
 pub use crate::analysis::causes::least_squares::Estimate;
@@ -8,7 +11,9 @@ use crate::config::MixtureKind;
 use crate::eval::Scores;
 use crate::mixture::Side;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
+pub use plane::*;
 use serde::{Deserialize, Serialize};
+pub use worth::*;
 
 /// The study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +25,10 @@ pub enum Study {
     Averages,
     /// Rounding of number formats.
     Rounding(RoundingPlan),
+    /// The loss on a plane through three points.
+    Plane(PlanePlan),
+    /// What each expert adds to the merged model.
+    Worth(WorthPlan),
 }
 
 /// Report of a [`Study`].
@@ -32,6 +41,10 @@ pub enum StudyReport {
     Averages(AveragesReport),
     /// Of [`Study::Rounding`].
     Rounding(RoundingReport),
+    /// Of [`Study::Plane`].
+    Plane(Box<PlaneReport>),
+    /// Of [`Study::Worth`].
+    Worth(Box<WorthReport>),
 }
 
 /// Parameters of the study of causes.

@@ -3,7 +3,10 @@
 mod averages;
 mod causes;
 mod commands;
+mod experts;
+mod plane;
 mod rounding;
+mod worth;
 
 use crate::support::fill;
 use crate::support::place::Place;

@@ -5,8 +5,10 @@
 //! | [`disagreement`] | how much further apart are two passes for each layer in which they drew differently? | standard errors |
 //! | [`consensus`](fn@consensus::consensus) | have the experts of a module become one? | `1/sqrt(M)`: strangers |
 //! | [`pins`] | does it matter which expert runs in a layer? | shuffled experts |
+//! | [`worth`] | what does each expert add to the merged model, and are two of them one? | shuffled experts |
 
 pub mod consensus;
 pub mod disagreement;
 pub mod least_squares;
 pub mod pins;
+pub mod worth;

@@ -1,9 +1,12 @@
-//! Studies of a trained mixture: what the draw causes, averages of its experts, and what each number format of an export costs.
+//! Studies of a trained mixture: what the draw causes, averages of its experts, what each number format of an export costs,
+//! the loss on a plane, what each expert is worth.
 
 pub mod averages;
 pub mod causes;
 pub mod lora_averages;
+pub mod plane;
 pub mod rounding;
+pub mod worth;
 
 use crate::artifact::RunDir;
 use crate::config::RunConfig;
@@ -28,6 +31,8 @@ pub fn what(study: &Study) -> &'static str {
         Study::Causes(_) => "each layer on each expert, and without its modules",
         Study::Averages => "three averages",
         Study::Rounding(_) => "number formats",
+        Study::Plane(_) => "the loss on a plane",
+        Study::Worth(_) => "merges of subsets of the experts",
     }
 }
 
@@ -43,7 +48,10 @@ pub fn run(
     go_on: &dyn Fn(f64) -> bool,
 ) -> Result<StudyReport> {
     let StudiedRun { config, dir, step } = run;
+    let at = (dir, step);
     Ok(match study {
+        Study::Plane(plan) => StudyReport::Plane(Box::new(plane::plane_subject(subject, config, at, plan, go_on)?)),
+        Study::Worth(plan) => StudyReport::Worth(Box::new(worth::worth_subject(subject, config, step, plan, go_on)?)),
         Study::Causes(plan) => {
             StudyReport::Causes(Box::new(causes::causes_subject(subject, config, (dir, step), plan, go_on)?))
         }

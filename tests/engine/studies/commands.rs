@@ -97,7 +97,9 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
             causes: true,
         })
     };
-    for study in [Study::Causes(CausesPlan::default()), Study::Averages, rounding()] {
+    let plane = Study::Plane(PlanePlan { grid: 3, ..PlanePlan::of(4) });
+    let worth = Study::Worth(WorthPlan::default());
+    for study in [Study::Causes(CausesPlan::default()), Study::Averages, rounding(), plane, worth] {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
             let asked = window.send(Command::Query { subject, query: ModelQuery::Study(study.clone()) });
@@ -106,6 +108,8 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
                 StudyReport::Causes(report) => StudyReport::Causes(Box::new(CausesReport { seconds: 0.0, ..*report })),
                 StudyReport::Averages(report) => StudyReport::Averages(AveragesReport { seconds: 0.0, ..report }),
                 StudyReport::Rounding(report) => StudyReport::Rounding(RoundingReport { seconds: 0.0, ..report }),
+                StudyReport::Plane(report) => StudyReport::Plane(Box::new(PlaneReport { seconds: 0.0, ..*report })),
+                StudyReport::Worth(report) => StudyReport::Worth(Box::new(WorthReport { seconds: 0.0, ..*report })),
             });
         }
         assert_eq!(reports[0], reports[1], "in memory and from disk");
