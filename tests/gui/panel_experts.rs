@@ -160,15 +160,15 @@ fn heat_maps_show_differences_and_the_values_under_the_cursor_by_keys() {
         "row {row}, column {col}: weight {:+.5}, mean {:+.5}, start {:+.5}",
         cell.weight, cell.mean, cell.start
     );
-    h.get_by_label_contains(&text);
+    assert!(h.query_all_by_label_contains(&text).next().is_some(), "{text}");
     assert_eq!(h.query_all_by_label(&format!("{row}, {col}")).count(), 4, "the same place of every expert");
     h.get_by_label("W − mean").click();
     h.run();
     h.get_by_label_contains("Expert 1, largest |difference|");
-    h.get_by_label_contains("weight − mean of the experts");
+    assert!(h.query_all_by_label_contains("weight − mean of the experts").next().is_some());
     h.get_by_label("W − start").click();
     h.run();
-    h.get_by_label_contains("weight − weight at the start");
+    assert!(h.query_all_by_label_contains("weight − weight at the start").next().is_some());
     // Each picture can be saved.
     h.get_by_label("Save map of expert 1, W − start");
     h.get_by_label("Save histogram of weights");

@@ -412,7 +412,8 @@ fn axis_names(report: &PlaneReport) -> [String; 2] {
 pub fn verdict_text(report: &PlaneReport) -> (Verdict, String) {
     let merged: Vec<&PlaneLine> = report.lines.iter().filter(|line| line.to == PlanePoint::Merged).collect();
     let lines: Vec<&PlaneLine> = if merged.is_empty() { report.lines.iter().collect() } else { merged };
-    let highest = lines.iter().max_by(|a, b| a.barrier.height.total_cmp(&b.barrier.height));
+    // Of equal ones the first.
+    let highest = lines.iter().rev().max_by(|a, b| a.barrier.height.total_cmp(&b.barrier.height));
     let Some(line) = highest else { return (Verdict::Open, "No line was measured.".to_owned()) };
     let (from, to, barrier) = (name(line.from), name(line.to), line.barrier);
     if barrier.height <= 2.0 * barrier.standard_error {
