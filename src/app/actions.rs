@@ -11,7 +11,9 @@ use super::view::{Page, View};
 use super::widgets::export_menu::SavedFigure;
 use crate::app::studies;
 use crate::config::{RunConfig, Task};
-use crate::protocol::{ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Subject, Writer};
+use crate::protocol::{
+    Checkpoint, ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Subject, Writer,
+};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -95,6 +97,10 @@ pub enum Action {
     /// Columns of the list of runs.
     SetRunColumns(Vec<RunColumn>),
     UseSettingsOf(PathBuf),
+    /// Copy its settings into the form; the next run goes on from one of its checkpoints.
+    BranchRun(PathBuf),
+    /// The checkpoint that the next run goes on from; absent: it begins anew.
+    SetBranch(Option<Checkpoint>),
     RefreshModels,
     DownloadModel(String),
     CancelDownload(RequestId),
@@ -302,6 +308,12 @@ impl Action {
             ),
             Self::OpenFolder(_) => ("Open folder", "Shows this directory in the file manager"),
             Self::ToggleOverlay(_) => ("Overlay", "Draws this run's curves beside the others"),
+            Self::BranchRun(_) => (
+                "Go on with other settings…",
+                "Copies this run's settings into Setup; Start then trains a new run that goes on from one of its checkpoints",
+            ),
+            Self::SetBranch(Some(_)) => ("", ""),
+            Self::SetBranch(None) => ("Begin anew instead", "The next run starts from fresh experts"),
             Self::UseSettingsOf(_) => ("Use its settings", "Copies this run's settings into Setup"),
             Self::RefreshModels => ("Refresh models", "Reads the list of models from disk again"),
             Self::DownloadModel(_) => {
@@ -447,7 +459,9 @@ impl Action {
                 "it is being downloaded; cancel that first"
             }
             Self::CancelJob if !session.job_pending() => "nothing is being computed",
-            Self::UseSettingsOf(_) if session.engine_problem().is_some() => return session.engine_problem(),
+            Self::UseSettingsOf(_) | Self::BranchRun(_) if session.engine_problem().is_some() => {
+                return session.engine_problem();
+            }
             Self::ShowLive if session.opened.is_none() || session.live.is_none() => "no other run is opened",
             Self::UndoForm if !session.undo.has_undo(&session.form) => "nothing to undo",
             Self::RedoForm if !session.undo.has_redo(&session.form) => "nothing to redo",

@@ -3,9 +3,9 @@
 //! A run is named by a word that is quoted already, so that a script can put a variable in its place.
 
 use crate::app::studies;
-use crate::config::RunConfig;
 pub use crate::config::command_line::quoted;
 use crate::config::command_line::{command_line, with_settings};
+use crate::config::{RunConfig, branching, keys};
 use crate::protocol::{Checkpoint, ExportPlan, MergePlan, ModelQuery, Pane, PlayPlan, Split, TryInput, TryPlan};
 use std::path::Path;
 
@@ -35,6 +35,22 @@ pub fn add_to_queue(form: &RunConfig) -> String {
 /// The command that goes on with a run.
 pub fn resume(run: &str) -> String {
     format!("adamix resume {run}")
+}
+
+/// The command that trains a new run from a checkpoint of another one, whose settings are `parent`, with those of `form`.
+pub fn branch(run: &str, checkpoint: Checkpoint, parent: &RunConfig, form: &RunConfig) -> String {
+    let mut command = format!("adamix branch {run}");
+    if checkpoint != Checkpoint::Best {
+        command.push_str(&format!(" --checkpoint {checkpoint}"));
+    }
+    if !form.name.is_empty() {
+        command.push_str(&format!(" --name {}", quoted(&form.name)));
+    }
+    for change in branching::changes(form, parent).unwrap_or_default() {
+        let flag = keys::help(change.path).map_or(change.path, |key| key.flag);
+        command.push_str(&format!(" --{flag} {}", quoted(&change.now)));
+    }
+    command
 }
 
 /// The command that writes a run into one file.

@@ -182,9 +182,9 @@ impl WorkbenchApp {
             Action::DeleteLayout(name) => drop(self.settings.layouts.remove(&name)),
             Action::ResetLayout => self.layout = ViewLayout::default(),
             Action::StartRun => {
-                let config = Box::new(self.session.run_config());
-                self.session.parent_of_live.clone_from(&self.session.form_from);
-                self.train(|run| Command::StartRun { run, config });
+                let (req, run) = (self.session.next_request(), self.session.next_run());
+                let command = self.session.start_command(run);
+                self.begin(req, run, command);
             }
             Action::AddToQueue => {
                 let form = Box::new(self.session.run_config());
@@ -228,7 +228,7 @@ impl WorkbenchApp {
             Action::ResumeRun(dir) => {
                 self.session.sitting.resumes(dir.clone());
                 // It goes on; it is made from nothing else.
-                self.session.parent_of_live = None;
+                self.session.label_of_live = None;
                 self.train(|run| Command::ResumeRun { run, dir });
             }
             Action::SaveCapsule(dir) => {
@@ -252,7 +252,17 @@ impl WorkbenchApp {
             Action::SetMonitor(on) => self.settings.monitor = on,
             Action::SetNotify(on) => self.settings.notify = on,
             Action::SetRunColumns(columns) => self.settings.run_columns = columns,
-            Action::UseSettingsOf(dir) => self.use_settings_of(&dir, now),
+            Action::UseSettingsOf(dir) => {
+                self.session.branch_asked = None;
+                self.use_settings_of(&dir, now);
+            }
+            Action::BranchRun(dir) => {
+                self.session.branch_asked = Some(dir.clone());
+                self.use_settings_of(&dir, now);
+            }
+            Action::SetBranch(checkpoint) => {
+                self.session.form_from.iter_mut().for_each(|from| from.branch = checkpoint);
+            }
             Action::RefreshModels => self.refresh_models(),
             Action::DownloadModel(id) => self.download_model(&id),
             Action::CancelDownload(req) => self.control(ControlRequest::CancelDownload(req)),

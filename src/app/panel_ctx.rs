@@ -175,7 +175,12 @@ fn command_of(action: &Action, session: &Session) -> Option<String> {
         Some(commands::at(&path(dir), session.command_checkpoint(subject)?))
     };
     match action {
-        Action::StartRun => Some(commands::train(&session.run_config())),
+        Action::StartRun => Some(match session.branches_from() {
+            Some((from, checkpoint)) => {
+                commands::branch(&path(&from.dir), checkpoint, &from.config, &session.run_config())
+            }
+            None => commands::train(&session.run_config()),
+        }),
         Action::AddToQueue => Some(commands::add_to_queue(&session.run_config())),
         Action::RunQueue => Some("adamix queue run".to_owned()),
         Action::ResumeRun(dir) => Some(commands::resume(&path(dir))),

@@ -2,10 +2,12 @@
 
 mod apply;
 mod form;
+mod made_from;
 mod models;
 mod weights;
 
 pub use form::FormMemory;
+pub use made_from::MadeFrom;
 pub use models::Download;
 pub use weights::Weights;
 
@@ -144,10 +146,12 @@ pub struct Session {
     pub labelling: Query<PathBuf>,
     /// The file of a report.
     pub reporting: Query<PathBuf>,
-    /// Name of the run whose settings are in the form.
-    pub form_from: Option<String>,
-    /// The run that the one being started was made from; `logic` writes it down when there is a directory.
-    pub parent_of_live: Option<String>,
+    /// The run whose settings are in the form.
+    pub form_from: Option<MadeFrom>,
+    /// Which run the one being started was made from; `logic` writes it down when there is a directory.
+    pub label_of_live: Option<RunLabel>,
+    /// The run whose settings were asked for to go on from it.
+    pub branch_asked: Option<PathBuf>,
     pub models: Query<CacheInfo>,
     /// Downloads in progress, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,

@@ -67,6 +67,11 @@ pub fn with_settings(command: Command) -> Command {
     keys::KEYS.iter().fold(command, |command, key| command.arg(flag(key)))
 }
 
+/// Adds the flags of these settings.
+pub fn with_flags(command: Command, paths: &mut dyn Iterator<Item = &'static str>) -> Command {
+    paths.filter_map(keys::help).fold(command, |command, key| command.arg(flag(key)))
+}
+
 /// The flag of one setting.
 fn flag(key: &'static keys::Key) -> Arg {
     let arg = Arg::new(key.path)
@@ -152,6 +157,12 @@ fn is_typed(matches: &ArgMatches, name: &str) -> bool {
     matches.value_source(name) == Some(ValueSource::CommandLine)
 }
 
+/// What was typed for a setting, where the command has its flag.
+fn said<'a>(matches: &'a ArgMatches, path: &str) -> Option<&'a String> {
+    let value = matches.try_get_one::<String>(path).ok().flatten()?;
+    is_typed(matches, path).then_some(value)
+}
+
 /// Whether a run file, a model or data are named; otherwise it is the lab, with the settings that go with it.
 fn names_its_own(matches: &ArgMatches) -> bool {
     ["config", "model.path", "data.task", "data.path", "data.train_file"]
@@ -162,7 +173,7 @@ fn names_its_own(matches: &ArgMatches) -> bool {
 /// Sets what was typed as a flag; leaves the rest alone.
 pub fn apply_flags(config: &mut RunConfig, matches: &ArgMatches) -> Result<()> {
     for key in keys::KEYS {
-        if let Some(text) = matches.get_one::<String>(key.path).filter(|_| is_typed(matches, key.path)) {
+        if let Some(text) = said(matches, key.path) {
             keys::set(config, key.path, text)?;
         }
     }

@@ -129,9 +129,10 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
 type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> Done);
 
 /// The commands that need only their arguments, in the order of the help.
-const COMMANDS: [CommandEntry; 17] = [
+const COMMANDS: [CommandEntry; 18] = [
     (train::command, train::run),
     (train::resume_command, train::resume),
+    (train::branch_command, train::branch),
     (eval::command, eval::run),
     (eval::merge_command, eval::merge),
     (try_it::command, try_it::run),

@@ -5,6 +5,7 @@
 
 pub mod advice;
 pub mod belonging;
+pub mod branching;
 pub mod command_line;
 pub mod data;
 pub mod fitting;

@@ -135,6 +135,7 @@ impl<'a> QueryService<'a> {
             Command::Preflight { .. }
             | Command::StartRun { .. }
             | Command::ResumeRun { .. }
+            | Command::BranchRun { .. }
             | Command::StartQueued { .. }
                 if training.is_some() =>
             {
@@ -205,6 +206,7 @@ impl<'a> QueryService<'a> {
             }
             Command::StartRun { .. }
             | Command::ResumeRun { .. }
+            | Command::BranchRun { .. }
             | Command::StartQueued { .. }
             | Command::Store { .. } => Err(Error::internal("this command is not a query of the training thread")),
         }

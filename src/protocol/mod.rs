@@ -164,6 +164,17 @@ pub enum Command {
         /// The run directory.
         dir: PathBuf,
     },
+    /// Train a new run that goes on from a checkpoint of another one with these settings; otherwise as `StartRun`.
+    BranchRun {
+        /// The run's number in all its messages.
+        run: RunId,
+        /// The directory of the other run.
+        parent: PathBuf,
+        /// Its checkpoint.
+        checkpoint: Checkpoint,
+        /// All settings.
+        config: Box<RunConfig>,
+    },
     /// Train what waits first in the queue; otherwise as `StartRun`. Where nothing waits it is answered by a `Cancelled`
     /// failure.
     StartQueued {

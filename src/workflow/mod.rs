@@ -2,6 +2,7 @@
 //! import, export with proof, study, generate.
 
 mod advice;
+pub mod branch;
 pub mod capsule;
 pub mod export;
 mod fingerprint;

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod artifact;
+mod branch;
 mod capsule;
 mod certificate;
 mod cli;

@@ -224,6 +224,7 @@ impl State {
                 Outcome::CapsuleSaved(file.unwrap_or_else(|| dir.with_extension("capsule")), Box::default())
             }
             Command::ResumeRun { run, .. } => return self.start(req, run, data::config(), 120),
+            Command::BranchRun { run, config, .. } => return self.start(req, run, *config, 120),
             Command::PreviewModel(_)
             | Command::PreviewData(_)
             | Command::ReadColumns { .. }
