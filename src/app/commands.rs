@@ -147,7 +147,7 @@ fn prompt(plan: &PlayPlan) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, Split, Study, TryInput};
+    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, PlanePlan, Split, Study, TryInput, WorthPlan};
 
     #[test]
     fn the_queue_takes_what_training_takes() {
@@ -211,6 +211,14 @@ mod tests {
         assert_eq!(
             ask(ModelQuery::Study(Study::Causes(causes))),
             "adamix inspect r --checkpoint last --causes --after 20 --probe-rows 64"
+        );
+        assert_eq!(
+            ask(ModelQuery::Study(Study::Plane(PlanePlan::of(4)))),
+            "adamix inspect r --checkpoint last --plane=0,1,merged --grid 15 --probe-rows 128"
+        );
+        assert_eq!(
+            ask(ModelQuery::Study(Study::Worth(WorthPlan { probe_rows: 64 }))),
+            "adamix inspect r --checkpoint last --worth --probe-rows 64"
         );
     }
 }

@@ -362,7 +362,9 @@ fn inspect(now: &Banks, run: &RunDir, step: u64, (site, side): (usize, Side)) ->
     if site >= sites {
         return Err(Error::config(format!("there is no adapted module {site}; choose 0 to {}", sites - 1)));
     }
-    Ok(Outcome::Experts(Box::new(snapshot::experts(now, &now.at_start_of(run)?, step, (site, Some(side))))))
+    let mut snapshot = snapshot::experts(now, &now.at_start_of(run)?, step, (site, Some(side)));
+    snapshot.directions = snapshot.directions.or_else(|| now.directions(site, side));
+    Ok(Outcome::Experts(Box::new(snapshot)))
 }
 
 fn preflight(config: &RunConfig) -> Result<Outcome> {

@@ -78,7 +78,12 @@ impl AdapterMixture {
     /// The weighted mean of the experts, side by side: `W̄ = Σ w_j W_j`, `b̄ = Σ w_j b_j`. Weights `[M]`
     #[must_use = "merging makes a new adapter and leaves the experts as they are"]
     pub fn merge(&self, weights: &[f64]) -> Result<Adapter> {
-        Ok(Adapter { module: Self::new(self.down.mean(weights)?, self.up.mean(weights)?, self.act) })
+        self.with(&mut |_, bank| bank.mean(weights))
+    }
+
+    /// One adapter of what `of` makes of each side's bank: a bank of one expert.
+    pub fn with(&self, of: &mut dyn FnMut(Side, &Bank) -> Result<Bank>) -> Result<Adapter> {
+        Ok(Adapter { module: Self::new(of(Side::Down, &self.down)?, of(Side::Up, &self.up)?, self.act) })
     }
 }
 

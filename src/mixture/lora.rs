@@ -165,7 +165,12 @@ impl LoraMixture {
     /// The paper's merge: `Ā = Σ w_j A_j`, `B̄ = Σ w_k B_k`. Weights `[M]`
     #[must_use = "merging makes a new module and leaves the experts as they are"]
     pub fn merge(&self, weights: &[f64]) -> Result<Lora> {
-        let (a, b) = (self.a.mean(weights)?, self.b.mean(weights)?);
+        self.with(&mut |_, bank| bank.mean(weights))
+    }
+
+    /// One LoRA of what `of` makes of each side's bank: a bank of one expert.
+    pub fn with(&self, of: &mut dyn FnMut(Side, &Bank) -> Result<Bank>) -> Result<Lora> {
+        let (a, b) = (of(Side::Down, &self.a)?, of(Side::Up, &self.b)?);
         Ok(Lora { module: Self { a, b, dropout: 0.0, ..self.clone() } })
     }
 

@@ -1,6 +1,8 @@
 //! Reports of the engine as plain host data: steps, routes, experts, runs, exports.
 
-pub use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, HeatMap, SideSnapshot};
+pub use crate::analysis::directions::Directions;
+pub use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, SideSnapshot};
+pub use crate::analysis::heat_map::{HeatMap, MapCell, MapOf};
 pub use crate::analysis::routing_stats::{RoutingSnapshot, Shares, StepRoute};
 use crate::artifact::certificate::Certificate;
 pub use crate::artifact::run_label::RunLabel;
@@ -23,13 +25,15 @@ pub struct ExpertSnapshot {
     pub sites: Vec<String>,
     /// Statistics of all modules and sides, at `module * 2 + side`.
     pub sides: Vec<SideSnapshot>,
-    /// Module (by index) and side of the heat maps.
+    /// Module (by index) and side of the heat maps and the directions.
     pub focus: (usize, Option<Side>),
     /// Heat maps of the focus, one per expert.
     pub heat_maps: Vec<HeatMap>,
+    /// Directions of the focus; absent while a model trains whose matrices would take long.
+    pub directions: Option<Directions>,
 }
 
-/// Distances between the experts of all modules at one step.
+/// How far the experts of all modules have become one, and distances between them, at one step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DistanceSample {
     /// Steps done.
@@ -38,6 +42,8 @@ pub struct DistanceSample {
     pub pairwise: Vec<f32>,
     /// Mean distance from the start at `module * 2 + side`. `[modules * 2]`
     pub from_start: Vec<f32>,
+    /// The consensus at `module * 2 + side`; absent where a side is shared or all its weights are zero. `[modules * 2]`
+    pub consensus: Vec<Option<f64>>,
 }
 
 /// A model as described by its files.

@@ -1,11 +1,13 @@
-//! Studies of a trained mixture: what the draw causes, averages of its experts, and the rounding of each number format of
-//! an export.
+//! Studies of a trained mixture: what the draw causes, averages of its experts, the rounding of each number format of
+//! an export, the loss on a plane, what each expert is worth.
 
 mod fan;
 mod grid;
+mod plane;
 mod replay;
 mod reroll;
 mod routes;
+mod worth;
 
 pub use fan::{FanLine, FanPlan, FanReport, FanScale};
 pub use grid::{GridPlan, GridReport};
@@ -20,7 +22,9 @@ use crate::config::MixtureKind;
 use crate::eval::Scores;
 use crate::mixture::Side;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
+pub use plane::*;
 use serde::{Deserialize, Serialize};
+pub use worth::*;
 
 /// The study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +46,10 @@ pub enum Study {
     Fan(FanPlan),
     /// One module on each of its experts, on one example.
     Grid(GridPlan),
+    /// The loss on a plane through three points.
+    Plane(PlanePlan),
+    /// What each expert adds to the merged model.
+    Worth(WorthPlan),
 }
 
 impl Study {
@@ -50,9 +58,7 @@ impl Study {
         match self {
             Self::Replay(plan) => Some(plan.step),
             Self::Reroll(plan) => Some(plan.step),
-            Self::Causes(_) | Self::Averages | Self::Rounding(_) | Self::Routes(_) | Self::Fan(_) | Self::Grid(_) => {
-                None
-            }
+            _ => None,
         }
     }
 }
@@ -77,6 +83,10 @@ pub enum StudyReport {
     Fan(Box<FanReport>),
     /// Of [`Study::Grid`].
     Grid(Box<GridReport>),
+    /// Of [`Study::Plane`].
+    Plane(Box<PlaneReport>),
+    /// Of [`Study::Worth`].
+    Worth(Box<WorthReport>),
 }
 
 /// Parameters of the study of causes.

@@ -3,9 +3,12 @@
 mod averages;
 mod causes;
 mod commands;
+mod experts;
+mod plane;
 mod rounding;
 mod routes;
 mod steps;
+mod worth;
 
 use crate::support::fill;
 use crate::support::place::Place;

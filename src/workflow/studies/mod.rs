@@ -1,14 +1,18 @@
-//! Studies of a trained mixture: what the draw causes, averages of its experts, and what each number format of an export costs.
+//! Studies of a trained mixture: what the draw causes, averages of its experts, what each number format of an export costs,
+//! the loss on a plane, what each expert is worth.
 
 pub mod averages;
 pub mod causes;
 pub mod fan;
 pub mod grid;
 pub mod lora_averages;
+pub mod plane;
 pub mod replay;
 pub mod reroll;
 pub mod rounding;
+pub mod rounding;
 pub mod routes;
+pub mod worth;
 
 use crate::artifact::RunDir;
 use crate::config::RunConfig;
@@ -38,6 +42,8 @@ pub fn what(study: &Study) -> &'static str {
         Study::Routes(_) => "the loss along every route",
         Study::Fan(_) => "one example, layer by layer",
         Study::Grid(_) => "one module on each of its experts",
+        Study::Plane(_) => "the loss on a plane",
+        Study::Worth(_) => "merges of subsets of the experts",
     }
 }
 
@@ -53,7 +59,10 @@ pub fn run(
     go_on: &dyn Fn(f64) -> bool,
 ) -> Result<StudyReport> {
     let StudiedRun { config, dir, step } = run;
+    let at = (dir, step);
     Ok(match study {
+        Study::Plane(plan) => StudyReport::Plane(Box::new(plane::plane_subject(subject, config, at, plan, go_on)?)),
+        Study::Worth(plan) => StudyReport::Worth(Box::new(worth::worth_subject(subject, config, step, plan, go_on)?)),
         Study::Causes(plan) => {
             StudyReport::Causes(Box::new(causes::causes_subject(subject, config, (dir, step), plan, go_on)?))
         }
