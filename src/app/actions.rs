@@ -11,7 +11,9 @@ use super::view::{Page, View};
 use super::widgets::export_menu::SavedFigure;
 use crate::app::studies;
 use crate::config::{RunConfig, Task};
-use crate::protocol::{ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Subject, Writer};
+use crate::protocol::{
+    MergePlan, ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Subject, Writer,
+};
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -88,6 +90,8 @@ pub enum Action {
     ReportRun(PathBuf),
     /// Name, notes and tags of a run.
     LabelRun(PathBuf, Box<RunLabel>),
+    /// Give a merge of a run a name; without a merge the name is removed.
+    NameMerge(PathBuf, String, Option<MergePlan>),
     /// Sample processor and memory.
     SetMonitor(bool),
     /// Ask for attention at the end of a run.
@@ -228,6 +232,8 @@ impl Action {
                 "Writes settings, plots, tables, samples and certificates of this run into one HTML file that needs nothing else",
             ),
             Self::LabelRun(..) => ("Name", "Writes name, notes and tags of a run"),
+            Self::NameMerge(_, _, Some(_)) => ("Keep merge", "Keeps this merge under its name in the run's directory"),
+            Self::NameMerge(_, _, None) => ("Remove", "Removes this name; the run and its exports stay"),
             Self::SaveFigure(_) => ("Save", "Saves or copies a plot or a table"),
             Self::Show(_) => ("Show", "Brings this view to the front"),
             Self::ShowPage(Page::Start) => ("Start page", "What AdaMix does, and four ways to begin"),
@@ -330,6 +336,10 @@ impl Action {
                 ModelQuery::Inspect { .. } => ("Read the weights", "Reads the experts' weights"),
                 ModelQuery::Try(_) => ("Ask again", "Reads the text again with the weights as they are now"),
                 ModelQuery::TryWords(_) => ("Measure the words", "Leaves out each word once"),
+                ModelQuery::Reweigh(_) => (
+                    "Score the probe set",
+                    "Scores the probe set under these weights, from the layers below that are kept",
+                ),
             },
             Self::Play(..) => ("Write", "Generates an answer to the prompt in every chosen pane, with the same seed"),
             Self::Branch(_) => ("Go on", "Keeps the answer up to here and writes how it goes on"),

@@ -5,7 +5,7 @@
 
 use crate::app::query::{AnyQuery, Query};
 use crate::protocol::{
-    AveragesReport, CausesPlan, CausesReport, MergePlan, RequestId, RoundingReport, Study, StudyReport,
+    AveragesReport, CausesPlan, CausesReport, MergePlan, RequestId, RoundingReport, SpreadReport, Study, StudyReport,
 };
 
 /// The newest report of each study of the shown weights.
@@ -17,16 +17,19 @@ pub struct Studies {
     pub averages: Query<AveragesReport>,
     /// Rounding of the number formats.
     pub rounding: Query<RoundingReport>,
+    /// Experts moved from their mean.
+    pub spread: Query<SpreadReport>,
 }
 
 /// What the status bar shows while a study is pending, and where its query is.
 type StudyRow = (&'static str, fn(&Studies) -> &dyn AnyQuery, fn(&mut Studies) -> &mut dyn AnyQuery);
 
 /// All of them.
-static ROWS: [StudyRow; 3] = [
+static ROWS: [StudyRow; 4] = [
     ("Pinning the experts", |s| &s.causes, |s| &mut s.causes),
     ("Averaging the experts", |s| &s.averages, |s| &mut s.averages),
     ("Rounding weights", |s| &s.rounding, |s| &mut s.rounding),
+    ("Moving the experts apart", |s| &s.spread, |s| &mut s.spread),
 ];
 
 impl Studies {
@@ -46,6 +49,7 @@ impl Studies {
             Study::Causes(_) => self.causes.begin(req),
             Study::Averages => self.averages.begin(req),
             Study::Rounding(_) => self.rounding.begin(req),
+            Study::Spread(_) => self.spread.begin(req),
         }
     }
 
@@ -55,6 +59,7 @@ impl Studies {
             StudyReport::Causes(report) => drop(self.causes.answer(req, *report)),
             StudyReport::Averages(report) => drop(self.averages.answer(req, report)),
             StudyReport::Rounding(report) => drop(self.rounding.answer(req, report)),
+            StudyReport::Spread(report) => drop(self.spread.answer(req, report)),
         }
     }
 
@@ -64,6 +69,7 @@ impl Studies {
             Study::Causes(_) if self.causes.is_pending() => Some("experts are being pinned"),
             Study::Averages if self.averages.is_pending() => Some("the averages are being measured"),
             Study::Rounding(_) if self.rounding.is_pending() => Some("the rounding is being measured"),
+            Study::Spread(_) if self.spread.is_pending() => Some("experts are being moved"),
             Study::Rounding(plan) if plan.targets.is_empty() => Some("no export is chosen"),
             _ => None,
         }
@@ -81,6 +87,10 @@ pub fn button(study: &Study) -> (&'static str, &'static str) {
             "Average three ways",
             "Measures the averages of the experts' factors, of their products and of their outputs",
         ),
+        Study::Spread(_) => (
+            "Move the experts apart",
+            "Moves the experts from their mean by factors from 0 to 2 and measures random routes at each; the merged model stays",
+        ),
         Study::Rounding(_) => (
             "Measure the rounding",
             "Rounds the weights in memory as the chosen exports would store them, and measures what that changes",
@@ -97,6 +107,9 @@ pub fn command(at: &str, study: &Study, weights: &dyn Fn(&MergePlan) -> String) 
             format!("adamix inspect {at} --causes{after} --probe-rows {probe_rows}")
         }
         Study::Averages => format!("adamix inspect {at} --averages"),
+        Study::Spread(plan) => {
+            format!("adamix inspect {at} --spread={} --routes {}", plan.alphas.len(), plan.routes)
+        }
         Study::Rounding(plan) => {
             let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();
             let causes = if plan.causes { " --by-layer" } else { "" };

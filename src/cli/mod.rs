@@ -28,6 +28,7 @@ mod report;
 mod results;
 mod runs;
 mod score;
+mod spread;
 mod study;
 mod texts;
 mod train;

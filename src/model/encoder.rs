@@ -166,6 +166,17 @@ impl Encoder {
         Ok((x, options.keep.then_some(EncoderActivations { embeddings, layers, pass })))
     }
 
+    /// As [`Encoder::forward`] in evaluation, without experts, from layer `from` on: `kept` holds the inputs of the layers as far
+    /// as they are known, from the embeddings on, and afterwards those of all. -> `[sequences, d]`, and how many layers ran
+    pub fn forward_from(&self, batch: &Batch, kept: &mut Vec<Tensor>, from: usize) -> Result<(Tensor, usize)> {
+        let pass = EncoderPass::new(batch, &ForwardOptions::eval(), self.device())?;
+        if kept.is_empty() {
+            self.check(batch)?;
+            kept.push(self.embeddings.forward(&self.ids(batch, 1)?, pass.mode.dropout(0, 0.0))?.0);
+        }
+        self.resume_layers(kept, from, &pass)
+    }
+
     /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output
     pub fn backward(&self, activations: EncoderActivations, dy: Tensor, grads: &mut Grads) -> Result<()> {
         let EncoderActivations { embeddings, layers, pass } = activations;

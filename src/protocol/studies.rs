@@ -1,6 +1,9 @@
 //! Studies of a trained mixture: what the draw causes, averages of its experts, and the rounding of each number format of
 //! an export.
 
+pub mod spread;
+
+pub use self::spread::{SpreadPlan, SpreadPoint, SpreadReport};
 pub use crate::analysis::causes::disagreement::AtDistance;
 pub use crate::analysis::causes::least_squares::Estimate;
 pub use crate::analysis::rounding::{RoundingCause, WeightChange};
@@ -20,6 +23,8 @@ pub enum Study {
     Averages,
     /// Rounding of number formats.
     Rounding(RoundingPlan),
+    /// The spread of the experts.
+    Spread(SpreadPlan),
 }
 
 /// Report of a [`Study`].
@@ -32,6 +37,8 @@ pub enum StudyReport {
     Averages(AveragesReport),
     /// Of [`Study::Rounding`].
     Rounding(RoundingReport),
+    /// Of [`Study::Spread`].
+    Spread(SpreadReport),
 }
 
 /// Parameters of the study of causes.
@@ -189,6 +196,11 @@ pub struct AveragedSite {
     pub deltas_norm: f64,
     /// ‖factors - deltas‖ / ‖deltas‖; 0 where both are zero.
     pub off: f64,
+    /// Of the M parts of M pairs each, B_(j + s) A_j for s = 0 to M - 1, how far each is from the mean over all M² pairs:
+    /// ‖part - factors‖ / ‖factors‖. The first is *deltas*. Empty where a side is shared.
+    pub parts: Vec<f64>,
+    /// The same of the mean of all M parts, which is the mean over all M² pairs: 0 but for rounding.
+    pub all_pairs: f64,
     /// Share of the pairs of different experts in *factors*, of squared norms, 0 to 1; 0 where a side is shared.
     pub crossed: f64,
     /// r, the rank of *factors*.
@@ -203,6 +215,15 @@ pub struct AveragedSite {
     pub deltas_parameters: usize,
 }
 
+impl AveragedSite {
+    /// The nearest and the farthest of the parts but the first.
+    pub fn other_parts(&self) -> Option<[f64; 2]> {
+        let ends = |[low, high]: [f64; 2], part: &f64| [low.min(*part), high.max(*part)];
+        let (first, rest) = self.parts.get(1..)?.split_first()?;
+        Some(rest.iter().fold([*first; 2], ends))
+    }
+}
+
 /// Averages of the experts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AveragesReport {
@@ -212,6 +233,8 @@ pub struct AveragesReport {
     pub experts: usize,
     /// Whether one side is shared, so that factors and deltas are the same.
     pub shared: bool,
+    /// Whether one draw decided both sides of a module, so that only the pairs of equal index were trained.
+    pub tied: bool,
     /// Name of the deciding metric.
     pub metric: String,
     /// Whether more of it is better.

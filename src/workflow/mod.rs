@@ -16,6 +16,7 @@ pub mod progress;
 pub mod prompts;
 pub mod record_table;
 pub mod report;
+pub mod reweigh;
 pub mod run;
 pub mod runs;
 pub mod saved_run;

@@ -4,6 +4,7 @@ mod averages;
 mod causes;
 mod commands;
 mod rounding;
+mod spread;
 
 use crate::support::fill;
 use crate::support::place::Place;

@@ -4,6 +4,7 @@ pub mod averages;
 pub mod causes;
 pub mod lora_averages;
 pub mod rounding;
+pub mod spread;
 
 use crate::artifact::RunDir;
 use crate::config::RunConfig;
@@ -28,6 +29,7 @@ pub fn what(study: &Study) -> &'static str {
         Study::Causes(_) => "each layer on each expert, and without its modules",
         Study::Averages => "three averages",
         Study::Rounding(_) => "number formats",
+        Study::Spread(_) => "experts moved from their mean",
     }
 }
 
@@ -48,6 +50,9 @@ pub fn run(
             StudyReport::Causes(Box::new(causes::causes_subject(subject, config, (dir, step), plan, go_on)?))
         }
         Study::Averages => StudyReport::Averages(averages::averages_subject(subject, config, go_on)?),
-        Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
+        Study::Spread(plan) => StudyReport::Spread(spread::spread_subject(subject, config, plan, go_on)?),
+        Study::Rounding(plan) => {
+            StudyReport::Rounding(rounding::rounding_of_run(subject, (config, Some(dir)), plan, go_on)?)
+        }
     })
 }

@@ -97,7 +97,8 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
             causes: true,
         })
     };
-    for study in [Study::Causes(CausesPlan::default()), Study::Averages, rounding()] {
+    let spread = Study::Spread(SpreadPlan::of(3, 2));
+    for study in [Study::Causes(CausesPlan::default()), Study::Averages, rounding(), spread] {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
             let asked = window.send(Command::Query { subject, query: ModelQuery::Study(study.clone()) });
@@ -106,6 +107,7 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
                 StudyReport::Causes(report) => StudyReport::Causes(Box::new(CausesReport { seconds: 0.0, ..*report })),
                 StudyReport::Averages(report) => StudyReport::Averages(AveragesReport { seconds: 0.0, ..report }),
                 StudyReport::Rounding(report) => StudyReport::Rounding(RoundingReport { seconds: 0.0, ..report }),
+                StudyReport::Spread(report) => StudyReport::Spread(SpreadReport { seconds: 0.0, ..report }),
             });
         }
         assert_eq!(reports[0], reports[1], "in memory and from disk");

@@ -291,6 +291,7 @@ impl State {
             ModelQuery::Study(study) => Outcome::Studied(Box::new(studies::study(&study, self.mixture().kind))),
             ModelQuery::Try(plan) => Outcome::Tried(Box::new(trying::answer(plan))),
             ModelQuery::TryWords(input) => Outcome::TriedWords(Box::new(trying::words(input))),
+            ModelQuery::Reweigh(plan) => Outcome::Reweighed(Box::new(studies::reweighed(&plan))),
             ModelQuery::Inspect { site, side } => {
                 Outcome::Experts(Box::new(data::experts(&self.mixture(), 240, (site, side))))
             }

@@ -10,6 +10,25 @@ pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {
         Study::Causes(_) => StudyReport::Causes(Box::default()),
         Study::Averages => StudyReport::Averages(averages(kind)),
         Study::Rounding(plan) => StudyReport::Rounding(rounding(plan)),
+        Study::Spread(plan) => StudyReport::Spread(spread(plan)),
+    }
+}
+
+/// Gaps that grow with the square of the factor; merging gains less than the ensemble.
+pub fn spread(plan: &SpreadPlan) -> SpreadReport {
+    let merged = 0.59;
+    let point = |&alpha: &f64| {
+        let (jensen, merging) = (0.004 * alpha * alpha, 0.003 * alpha * alpha);
+        let routes = merged + merging;
+        SpreadPoint { alpha, routes, routes_standard_error: 0.0005 * alpha, ensemble: routes - jensen, jensen, merging }
+    };
+    SpreadReport {
+        merged,
+        points: plan.alphas.iter().map(point).collect(),
+        routes: plan.routes,
+        rows: 640,
+        forwards: plan.forwards(),
+        seconds: 2.0,
     }
 }
 
@@ -23,6 +42,8 @@ pub fn averages(kind: MixtureKind) -> AveragesReport {
             factors_norm: 0.9 + 0.2 * x,
             deltas_norm: 1.1 + 0.2 * x,
             off: 0.35 + 0.3 * x,
+            parts: vec![0.4 + 0.2 * x, 0.5 + 0.2 * x, 0.3 + 0.2 * x, 0.45 + 0.2 * x],
+            all_pairs: 2e-9,
             crossed: 0.70 + 0.1 * x,
             rank: 4,
             deltas_rank: 16,
@@ -53,6 +74,7 @@ pub fn averages(kind: MixtureKind) -> AveragesReport {
         kind,
         experts: 4,
         shared: false,
+        tied: false,
         metric: "accuracy".to_owned(),
         higher_is_better: true,
         rows: 640,
@@ -119,5 +141,20 @@ fn format(dtype: NumberFormat, causes: bool) -> FormatBudget {
         problem: None,
         scores: Some(scores(0.764 - 0.002 * flipped as f64)),
         causes: list,
+    }
+}
+
+/// A probe set under dragged weights.
+pub fn reweighed(plan: &ReweighPlan) -> ReweighReport {
+    ReweighReport {
+        merge: plan.merge.clone(),
+        metric: "accuracy".to_owned(),
+        scores: scores(0.768),
+        uniform: scores(0.764),
+        rows: plan.probe_rows,
+        layer_passes: 8,
+        all_layer_passes: 16,
+        kept_bytes: 3 << 20,
+        seconds: 0.021,
     }
 }
