@@ -1,5 +1,5 @@
 //! Evaluating one merged model after another on the same rows, from the lowest layer that differs: what the layers below
-//! gave is kept.
+//! gave is kept, and of an encoder's layer with an adapter also what that reads.
 
 use super::compare::{EvalOptions, Measured};
 use super::{language, metrics};
@@ -7,10 +7,11 @@ use crate::data::Dataset;
 use crate::data::text::TextDataset;
 use crate::error::Result;
 use crate::model::decoder::layer::Stream;
+use crate::model::encoder::KeptLayer;
 use crate::model::{CausalLm, Classifier, Packed};
 use crate::nn::kernels::vocab_scores::TokenScores;
 use crate::records::Scores;
-use crate::tensor::{Tensor, to_f32};
+use crate::tensor::to_f32;
 
 /// A batch whose layers' inputs are kept.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct KeptBatch<K> {
     /// The lowest layer whose modules are others than those that the kept inputs come from; [`KeptBatch::CURRENT`] where all are
     /// the same.
     pub from: usize,
-    /// The inputs of the layers, from the lowest on; empty before the first evaluation.
+    /// What the layers read, from the lowest on; empty before the first evaluation.
     pub kept: Vec<K>,
 }
 
@@ -31,7 +32,7 @@ impl<K> KeptBatch<K> {
 
 /// A model whose layers can be run from one of them on.
 pub trait Resumed: Measured {
-    /// The input of one layer.
+    /// What one layer reads.
     type Kept;
 
     /// These rows as batches, nothing kept.
@@ -52,9 +53,9 @@ pub trait Resumed: Measured {
 }
 
 impl Resumed for Classifier {
-    type Kept = Tensor;
+    type Kept = KeptLayer;
 
-    fn batches(_: &Dataset, rows: &[usize], most: usize) -> Vec<KeptBatch<Tensor>> {
+    fn batches(_: &Dataset, rows: &[usize], most: usize) -> Vec<KeptBatch<KeptLayer>> {
         let batch = |rows: &[usize]| KeptBatch { rows: rows.to_vec(), from: 0, kept: Vec::new() };
         rows.chunks(most.max(1)).map(batch).collect()
     }
@@ -66,13 +67,13 @@ impl Resumed for Classifier {
     fn measure_from(
         &self,
         data: &Dataset,
-        batches: &mut [KeptBatch<Tensor>],
+        batches: &mut [KeptBatch<KeptLayer>],
         opts: &EvalOptions<'_>,
     ) -> Result<(Scores, usize)> {
         let (mut logits, mut rows, mut layers, all) = (Vec::new(), Vec::new(), 0, batches.len());
         for (i, batch) in batches.iter_mut().enumerate() {
             let (x, ran) = self.base.forward_from(&data.batch(&batch.rows), &mut batch.kept, batch.from)?;
-            batch.from = KeptBatch::<Tensor>::CURRENT;
+            batch.from = KeptBatch::<KeptLayer>::CURRENT;
             logits.extend(to_f32(&self.head.forward(&x, None)?.0)?);
             rows.extend_from_slice(&batch.rows);
             layers += ran;

@@ -31,7 +31,7 @@ pub struct ReweighReport {
     pub uniform: Scores,
     /// Probe rows.
     pub rows: usize,
-    /// Layers that ran, batch by batch counted.
+    /// Layers that ran, batch by batch counted; an adapter alone is no layer.
     pub layer_passes: usize,
     /// Layers that a fresh evaluation runs.
     pub all_layer_passes: usize,

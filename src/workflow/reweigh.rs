@@ -1,8 +1,9 @@
 //! Dragged weights: the score of a pinned probe set for one merge after another.
 //!
 //! Kept are, of the probe set's batches, the inputs of all layers: the embeddings once for all, and what each layer gave under
-//! the weights that ran last. New weights run from the lowest layer whose modules change; below it nothing is computed. The answer
-//! is that of a fresh evaluation on the same rows, bit for bit.
+//! the weights that ran last; of an encoder's layer with an adapter also what the adapter reads, so that the frozen part below the
+//! lowest adapter runs once. New weights run from the lowest module that changes (with LoRA: from its layer); below it nothing is
+//! computed. The answer is that of a fresh evaluation on the same rows, bit for bit.
 
 use super::merging;
 use crate::config::{RunConfig, choice_name};
@@ -11,9 +12,9 @@ use crate::eval::compare::EvalOptions;
 use crate::eval::{KeptBatch, Resumed, Scores};
 use crate::mixture::MergeWeights;
 use crate::model::decoder::layer::Stream;
+use crate::model::encoder::KeptLayer;
 use crate::model::{Network, layer_of};
 use crate::protocol::{ReweighPlan, ReweighReport};
-use crate::tensor::Tensor;
 use crate::train::ModelAndData;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,7 +33,7 @@ pub struct ReweighCache {
 enum Kept {
     #[default]
     Nothing,
-    Classifier(Probe<Tensor>),
+    Classifier(Probe<KeptLayer>),
     Lm(Probe<Stream>),
 }
 
@@ -109,8 +110,8 @@ fn probe<M: Resumed>(model: &M, data: &M::Rows, plan: &ReweighPlan, batch_size: 
     let all = M::rows(data);
     let most = if plan.probe_rows == 0 { all } else { plan.probe_rows.min(all) };
     let layers = model.layer_modules().len();
-    // A layer's input has the width of a hidden state, of a decoder twice, in 32 bits.
-    let each = |row: usize| M::tokens(data, row) * layers * 2 * 4 * width(model);
+    // A layer's input has the width of a hidden state, of a decoder twice, with what an adapter reads three times; in 32 bits.
+    let each = |row: usize| M::tokens(data, row) * layers * 3 * 4 * width(model);
     let fits = |n: usize| spread(all, n).into_iter().map(each).sum::<usize>() <= MOST_BYTES;
     let mut rows = most;
     while rows > 1 && !fits(rows) {

@@ -1,6 +1,7 @@
 //! Dragged weights: the answer is that of a fresh evaluation, and only what changes runs.
 
 use crate::independence::Window;
+use crate::support::cli::adamix;
 use crate::support::place::Place;
 use crate::support::texts::TextPlace;
 use adamix::artifact::export;
@@ -54,16 +55,20 @@ fn a_dragged_score_is_that_of_a_fresh_evaluation_and_runs_from_the_lowest_change
         let batches = first.all_layer_passes / depth;
         assert_eq!(first.all_layer_passes, batches * depth);
         assert!(batches > 1 && first.kept_bytes > 0);
+        // An adapter that changes leaves attention and feed-forward block of its layer as they were.
+        let language = opened.subject.language_model().is_some();
+        let own = usize::from(language || opened.config.mixture.kind == MixtureKind::Lora);
         let mut steps = vec![
-            (MergePlan::Global(vec![1.0, 0.0, 0.0, 0.0]), depth),
-            (MergePlan::Global(vec![1.0, 0.0, 0.0, 0.0]), 1),
-            (MergePlan::Uniform, depth),
+            (MergePlan::Global(vec![1.0, 0.0, 0.0, 0.0]), depth - 1 + own),
+            (MergePlan::Global(vec![1.0, 0.0, 0.0, 0.0]), own),
+            (MergePlan::Uniform, depth - 1 + own),
         ];
         // From the top down, then up again: each leaves the others as they were.
         for layer in [depth - 1, 0] {
-            steps.push((with_layer(&opened, layer, [0.7, 0.3, 0.0, 0.0]), depth - layer));
-            steps.push((with_layer(&opened, layer, [0.1, 0.2, 0.3, 0.4]), depth - layer));
-            steps.push((MergePlan::Uniform, depth - layer));
+            let layers = depth - layer - 1 + own;
+            steps.push((with_layer(&opened, layer, [0.7, 0.3, 0.0, 0.0]), layers));
+            steps.push((with_layer(&opened, layer, [0.1, 0.2, 0.3, 0.4]), layers));
+            steps.push((MergePlan::Uniform, layers));
         }
         let mut seen = std::collections::BTreeSet::new();
         for (merge, layers) in steps {
@@ -77,7 +82,7 @@ fn a_dragged_score_is_that_of_a_fresh_evaluation_and_runs_from_the_lowest_change
         assert!(seen.len() >= 5, "the control: weights change the score");
         // A smaller probe set is another one; its rows are spread over all.
         let few = score(&mut cache, &opened, MergePlan::Uniform, 7);
-        assert_eq!((few.rows, few.layer_passes), (7, few.all_layer_passes / depth));
+        assert_eq!((few.rows, few.layer_passes), (7, own * few.all_layer_passes / depth));
         assert_ne!(few.scores.loss, first.scores.loss);
     }
 }
@@ -147,4 +152,33 @@ fn the_engine_answers_the_newest_drag() {
     let Ok(Outcome::Reweighed(report)) = window.wait_for(last) else { panic!("no score of the probe set") };
     assert_eq!(report.merge, MergePlan::Global(vec![1.0, 0.0, 0.0, 1.0]));
     assert_eq!(report.scores, opened.merge(&report.merge).unwrap().scores);
+}
+
+#[test]
+fn merges_are_kept_by_name_with_the_run() {
+    let place = Place::new();
+    let opened = trained(&place.config(8));
+    let run = opened.dir.path().to_str().unwrap().to_owned();
+    let home = place.path("");
+    let saved = adamix(&home, &["merge", &run, "--weights", "1,0,0,1", "--save", "outer two", "--json"]).json().pop().unwrap();
+    adamix(&home, &["merge", &run, "--method", "ties:0.5", "--save", "signs"]).done();
+    let named = adamix(&home, &["merge", &run, "--method", "named:outer two", "--json"]).json().pop().unwrap();
+    assert_eq!((&named["scores"], &named["weights"]), (&saved["scores"], &saved["weights"]));
+    let out = place.path("out");
+    adamix(&home, &["export", &run, "--method", "named:signs", "--output", out.to_str().unwrap()]).done();
+    let certificate: Certificate =
+        serde_json::from_slice(&std::fs::read(out.join("merged/certificate.json")).unwrap()).unwrap();
+    assert_eq!(certificate.merge.unwrap().method, "ties");
+    let wrong = adamix(&home, &["merge", &run, "--method", "named:inner"]);
+    assert!(wrong.code != Some(0) && wrong.err.contains("known are outer two, signs"), "{}", wrong.err);
+    // The window reads the same list, and its engine changes it.
+    let mut window = Window::open();
+    let dir = opened.dir.path().to_owned();
+    let ask = window.send(Command::OpenRun(dir.clone()));
+    let Ok(Outcome::Opened(detail)) = window.wait_for(ask) else { panic!("not opened") };
+    let names = |list: &[NamedMerge]| list.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&detail.merges), ["outer two", "signs"]);
+    let ask = window.send(Command::NameMerge { dir: dir.clone(), name: "signs".to_owned(), merge: None });
+    let Ok(Outcome::NamedMerges(of, left)) = window.wait_for(ask) else { panic!("no list") };
+    assert_eq!((of, names(&left)), (dir, vec!["outer two".to_owned()]));
 }

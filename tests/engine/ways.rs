@@ -2,6 +2,7 @@
 
 use crate::support::cli::adamix;
 use crate::support::place::Place;
+use crate::support::texts::TextPlace;
 use crate::support::{assert_close, fill, tiny};
 use adamix::artifact::{export, import};
 use adamix::config::{MixtureKind, Pairs, RunConfig};
@@ -10,7 +11,7 @@ use adamix::eval::compare;
 use adamix::mixture::{Adapter, MergeWeights, MergedModule, Route, RowMap, Side, Tap};
 use adamix::model::{Classifier, Family, Network as _, Site};
 use adamix::nn::Act;
-use adamix::protocol::{Checkpoint, ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
+use adamix::protocol::{Average, Checkpoint, ExportPlan, ExportReport, ExportTarget, MergePlan, NumberFormat};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::tensor::{DType, Device, HostTensor, Tensor, to_f32};
 use adamix::train::checkpoint::set_tensors;
@@ -450,4 +451,44 @@ fn the_commands_merge_and_export_in_every_way() {
         &opened.subject.options(&opened.config, &|_| true),
     );
     assert_eq!(compared.unwrap(), opened.merge(&MergePlan::Uniform).unwrap().scores);
+}
+
+#[test]
+fn every_way_of_a_language_model_is_scored_and_wide_ones_go_into_every_format() {
+    for family in ["gpt2-tiny", "llama-tiny"] {
+        let place = TextPlace::new(family);
+        let mut config = place.config(4);
+        (config.data.max_length, config.mixture.kind, config.mixture.num_experts) = (32, MixtureKind::Lora, 3);
+        (config.mixture.lora_rank, config.mixture.lora_alpha, config.mixture.sharing_up) = (2, 5.0, false);
+        let mut run = Run::start(run::prepare(&config).unwrap()).unwrap();
+        run.go(&mut NullObserver, &Control::default()).unwrap();
+        let dir = run.dir().clone();
+        drop(run);
+        let opened = Opened::open(&dir, Checkpoint::Last).unwrap();
+        let mut losses = Vec::new();
+        for plan in MergePlan::methods(&config.mixture) {
+            let plan = match plan {
+                MergePlan::Fisher { .. } => MergePlan::Fisher { rows: 4 },
+                MergePlan::Fitted { .. } => MergePlan::Fitted { rows: 8 },
+                other => other,
+            };
+            let report = opened.merge(&plan).unwrap();
+            assert!(report.scores.loss.is_finite() && report.width == plan.width(&config.mixture), "{family} {plan}");
+            losses.push(report.scores.loss);
+        }
+        assert!(losses.iter().skip(2).all(|loss| (loss - losses[0]).abs() > 1e-9), "{family}: {losses:?}");
+        use ExportTarget as Target;
+        let targets = [Target::Merged, Target::Peft, Target::GgufAdapter, Target::Hf, Target::Gguf];
+        for plan in [MergePlan::Wide(Pairs::Same), MergePlan::Budget { width: 5, rows: 8 }, MergePlan::Fitted { rows: 8 }] {
+            for files in exported(&opened, &targets, &plan) {
+                let proof = &files.certificate;
+                assert!(proof.passed, "{family} {plan} {:?}: {:?}", files.target, proof.problems);
+                assert_eq!(proof.merge.as_ref().unwrap().method, plan.method());
+            }
+        }
+        // The wide LoRA is the mean of the products, which the study of averages makes in its own way.
+        let deltas = opened.averages().unwrap();
+        let deltas = deltas.way(Average::Deltas).unwrap().scores.loss;
+        assert_eq!(opened.merge(&MergePlan::Wide(Pairs::Same)).unwrap().scores.loss.to_bits(), deltas.to_bits());
+    }
 }

@@ -433,6 +433,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
         distances: (0..=done / EVAL_EVERY).map(|i| distances(i * EVAL_EVERY)).collect(),
         checkpoints: Checkpoints { steps: vec![done / 2, done], best: Some(done) },
         log: vec![format!("{done} steps of {total} done")],
+        merges: Vec::new(),
         exports: Vec::new(),
         capsule: None,
         summary,

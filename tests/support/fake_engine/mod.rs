@@ -230,6 +230,10 @@ impl State {
             | Command::Preflight(_) => return,
             Command::OpenRun(dir) => Outcome::Opened(Box::new(data::run_detail(&dir))),
             Command::ListRuns { .. } => Outcome::Runs(data::runs()),
+            Command::NameMerge { dir, name, merge } => {
+                let one = |merge| NamedMerge { name: name.clone(), merge };
+                Outcome::NamedMerges(dir, merge.into_iter().map(one).collect())
+            }
             Command::LabelRun { dir, label } => Outcome::Labelled(dir, label),
             Command::Report { to, .. } => Outcome::Reported(to),
             Command::ReadRecord(plan) => Outcome::Record(record::table(&plan)),
