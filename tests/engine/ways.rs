@@ -478,7 +478,7 @@ fn every_way_of_a_language_model_is_scored_and_wide_ones_go_into_every_format() 
         }
         assert!(losses.iter().skip(2).all(|loss| (loss - losses[0]).abs() > 1e-9), "{family}: {losses:?}");
         use ExportTarget as Target;
-        let targets = [Target::Merged, Target::Peft, Target::GgufAdapter, Target::Hf, Target::Gguf];
+        let targets = [Target::Merged, Target::Peft, Target::GgufAdapter, Target::Hf];
         for plan in [MergePlan::Wide(Pairs::Same), MergePlan::Budget { width: 5, rows: 8 }, MergePlan::Fitted { rows: 8 }] {
             for files in exported(&opened, &targets, &plan) {
                 let proof = &files.certificate;
