@@ -11,10 +11,9 @@ use super::session::{Session, Weights};
 use super::settings::Appearance;
 use super::view::{Page, View};
 use super::widgets::export_menu::SavedFigure;
-use crate::app::studies;
 use crate::config::{Method, RoutingLaw, RunConfig, Task};
 use crate::protocol::{
-    Checkpoint, ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Subject, Writer,
+    Checkpoint, MergePlan, ModelQuery, PlayPlan, QueueAsk, RequestId, RunLabel, RunPhase, Side, Subject, Writer,
 };
 use egui::{Key, KeyboardShortcut, Modifiers};
 use std::cell::RefCell;
@@ -94,6 +93,8 @@ pub enum Action {
     ReportRun(PathBuf),
     /// Name, notes and tags of a run.
     LabelRun(PathBuf, Box<RunLabel>),
+    /// Give a merge of a run a name; without a merge the name is removed.
+    NameMerge(PathBuf, String, Option<MergePlan>),
     /// Sample processor and memory.
     SetMonitor(bool),
     /// Ask for attention at the end of a run.

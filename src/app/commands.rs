@@ -71,6 +71,8 @@ pub fn query(at: &str, query: &ModelQuery, config: &RunConfig) -> Option<String>
             format!("adamix try {at}{} --random-routes {routes} --seed {seed}", try_flags::input(of))
         }
         ModelQuery::TryWords(of) => format!("adamix try {at}{} --random-routes 0 --words", try_flags::input(of)),
+        // On all rows: commands keep nothing between two answers.
+        ModelQuery::Reweigh(plan) => format!("adamix merge {at}{}", weights(&plan.merge, config)),
     })
 }
 
@@ -92,6 +94,7 @@ fn weights(plan: &MergePlan, config: &RunConfig) -> String {
         MergePlan::Uniform => vec![vec![1.0; config.mixture.num_experts]],
         MergePlan::Global(weights) => vec![weights.clone()],
         MergePlan::PerSite(lists) => lists.clone(),
+        other => return format!(" --method {other}"),
     };
     let list = |weights: &Vec<f32>| weights.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
     format!(" --weights {}", lists.iter().map(list).collect::<Vec<_>>().join("/"))

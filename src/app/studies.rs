@@ -7,8 +7,8 @@ use crate::app::query::{AnyQuery, Query};
 use crate::app::try_flags;
 use crate::protocol::{
     AveragesReport, CausesPlan, CausesReport, FanPlan, FanReport, GridPlan, GridReport, MergePlan, PlanePlan,
-    PlaneReport, ReplayReport, RequestId, RerollReport, RoundingReport, RoutesReport, Study, StudyReport, WorthPlan,
-    WorthReport,
+    PlaneReport, ReplayReport, RequestId, RerollReport, RoundingReport, RoutesReport, SpreadReport, Study, StudyReport,
+    WorthPlan, WorthReport,
 };
 
 /// The newest report of each study of the shown weights.
@@ -34,6 +34,8 @@ pub struct Studies {
     pub plane: Query<PlaneReport>,
     /// What each expert is worth.
     pub worth: Query<WorthReport>,
+    /// Experts moved from their mean.
+    pub spread: Query<SpreadReport>,
 }
 
 /// What the status bar shows while a study is pending, and where its query is.
@@ -51,6 +53,7 @@ static ROWS: &[StudyRow] = &[
     ("Pinning a module", |s| &s.grid, |s| &mut s.grid),
     ("Measuring the plane", |s| &s.plane, |s| &mut s.plane),
     ("Merging subsets", |s| &s.worth, |s| &mut s.worth),
+    ("Moving the experts apart", |s| &s.spread, |s| &mut s.spread),
 ];
 
 impl Studies {
@@ -77,6 +80,7 @@ impl Studies {
             Study::Grid(_) => self.grid.begin(req),
             Study::Plane(_) => self.plane.begin(req),
             Study::Worth(_) => self.worth.begin(req),
+            Study::Spread(_) => self.spread.begin(req),
         }
     }
 
@@ -93,6 +97,7 @@ impl Studies {
             StudyReport::Grid(report) => drop(self.grid.answer(req, *report)),
             StudyReport::Plane(report) => drop(self.plane.answer(req, *report)),
             StudyReport::Worth(report) => drop(self.worth.answer(req, *report)),
+            StudyReport::Spread(report) => drop(self.spread.answer(req, report)),
         }
     }
 
@@ -102,6 +107,7 @@ impl Studies {
             Study::Causes(_) if self.causes.is_pending() => Some("experts are being pinned"),
             Study::Averages if self.averages.is_pending() => Some("the averages are being measured"),
             Study::Rounding(_) if self.rounding.is_pending() => Some("the rounding is being measured"),
+            Study::Spread(_) if self.spread.is_pending() => Some("experts are being moved"),
             Study::Rounding(plan) if plan.targets.is_empty() => Some("no export is chosen"),
             Study::Replay(_) if self.replay.is_pending() => Some("a step is being made again"),
             Study::Reroll(_) if self.reroll.is_pending() => Some("a batch is being re-rolled"),
@@ -128,6 +134,10 @@ pub fn button(study: &Study) -> (&'static str, &'static str) {
         Study::Averages => (
             "Average three ways",
             "Measures the averages of the experts' factors, of their products and of their outputs",
+        ),
+        Study::Spread(_) => (
+            "Move the experts apart",
+            "Moves the experts from their mean by factors from 0 to 2 and measures random routes at each; the merged model stays",
         ),
         Study::Rounding(_) => (
             "Measure the rounding",
@@ -183,6 +193,9 @@ pub fn command(at: &str, study: &Study, weights: &dyn Fn(&MergePlan) -> String) 
         Study::Routes(plan) => {
             let routes = plan.routes.map(|routes| format!("={routes}")).unwrap_or_default();
             format!("adamix inspect {at} --routes{routes} --probe-rows {}", plan.probe_rows)
+        }
+        Study::Spread(plan) => {
+            format!("adamix inspect {at} --spread={} --random-routes {}", plan.alphas.len(), plan.routes)
         }
         Study::Rounding(plan) => {
             let targets: Vec<&str> = plan.targets.iter().map(|target| target.as_str()).collect();

@@ -34,6 +34,7 @@ mod results;
 mod routes;
 mod runs;
 mod score;
+mod spread;
 mod study;
 mod texts;
 mod train;

@@ -43,7 +43,7 @@ pub fn largest_batch(data: &TextDataset, most: usize) -> usize {
     batches(data, 0..data.len(), most).iter().map(tokens).max().unwrap_or(0)
 }
 
-fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
+pub(super) fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
     if learned == 0 {
         return Err(Error::data("no token of these texts is to be learned, so nothing can be measured"));
     }

@@ -10,7 +10,7 @@ pub use crate::artifact::run_list::{RunStatus, RunSummary};
 use crate::config::{LawChange, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
-use crate::protocol::{Capsule, Checkpoints, ExportTarget, MergePlan, NumberFormat};
+use crate::protocol::{Capsule, Checkpoints, ExportTarget, MergePlan, NamedMerge, NumberFormat};
 use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, TensorHealth};
 pub use crate::records::{StepBucket, StepSample};
 use serde::{Deserialize, Serialize};
@@ -110,12 +110,14 @@ pub struct RunDetail {
     pub log: Vec<String>,
     /// Exports found, with their certificates.
     pub exports: Vec<ExportReport>,
+    /// Merges that were given a name.
+    pub merges: Vec<NamedMerge>,
 }
 
-/// Scores of the model merged with given weights.
+/// Scores of the model merged in one way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MergeReport {
-    /// The weights.
+    /// The way.
     pub plan: MergePlan,
     /// The deciding metric.
     pub metric: String,
@@ -123,6 +125,12 @@ pub struct MergeReport {
     pub scores: Scores,
     /// Rows evaluated.
     pub rows: usize,
+    /// Width of the merged modules: the bottleneck, or the rank.
+    pub width: usize,
+    /// Values of the merged modules, without the head.
+    pub parameters: usize,
+    /// The weights that the way found, where it looks for weights. `[experts]`
+    pub found: Option<Vec<f64>>,
     /// Wall-clock seconds.
     pub seconds: f64,
 }

@@ -7,6 +7,7 @@ mod experts;
 mod plane;
 mod rounding;
 mod routes;
+mod spread;
 mod steps;
 mod worth;
 

@@ -10,8 +10,8 @@ pub mod plane;
 pub mod replay;
 pub mod reroll;
 pub mod rounding;
-pub mod rounding;
 pub mod routes;
+pub mod spread;
 pub mod worth;
 
 use crate::artifact::RunDir;
@@ -44,6 +44,7 @@ pub fn what(study: &Study) -> &'static str {
         Study::Grid(_) => "one module on each of its experts",
         Study::Plane(_) => "the loss on a plane",
         Study::Worth(_) => "merges of subsets of the experts",
+        Study::Spread(_) => "experts moved from their mean",
     }
 }
 
@@ -67,7 +68,10 @@ pub fn run(
             StudyReport::Causes(Box::new(causes::causes_subject(subject, config, (dir, step), plan, go_on)?))
         }
         Study::Averages => StudyReport::Averages(averages::averages_subject(subject, config, go_on)?),
-        Study::Rounding(plan) => StudyReport::Rounding(rounding::rounding_subject(subject, config, plan, go_on)?),
+        Study::Spread(plan) => StudyReport::Spread(spread::spread_subject(subject, config, plan, go_on)?),
+        Study::Rounding(plan) => {
+            StudyReport::Rounding(rounding::rounding_of_run(subject, (config, Some(dir)), plan, go_on)?)
+        }
         Study::Routes(plan) => StudyReport::Routes(Box::new(routes::routes_subject(subject, config, plan, go_on)?)),
         Study::Fan(plan) => StudyReport::Fan(Box::new(fan::fan_subject(subject, config, (plan, step), go_on)?)),
         Study::Grid(plan) => StudyReport::Grid(Box::new(grid::grid_subject(subject, config, (plan, step), go_on)?)),
@@ -84,8 +88,6 @@ pub fn of_step(dir: &RunDir, study: &Study, go_on: &dyn Fn(f64) -> bool) -> Resu
     match study {
         Study::Replay(plan) => Ok(StudyReport::Replay(Box::new(replay::replay(dir, *plan, go_on)?))),
         Study::Reroll(plan) => Ok(StudyReport::Reroll(Box::new(reroll::reroll(dir, *plan, go_on)?))),
-        Study::Causes(_) | Study::Averages | Study::Rounding(_) | Study::Routes(_) | Study::Fan(_) | Study::Grid(_) => {
-            Err(Error::internal("this study is about weights, not about a step"))
-        }
+        _ => Err(Error::internal("this study is about weights, not about a step")),
     }
 }

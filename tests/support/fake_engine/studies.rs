@@ -17,6 +17,7 @@ pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {
         Study::Grid(plan) => StudyReport::Grid(Box::new(grid(plan))),
         Study::Plane(plan) => StudyReport::Plane(Box::new(plane(plan))),
         Study::Worth(plan) => StudyReport::Worth(Box::new(worth(plan))),
+        Study::Spread(plan) => StudyReport::Spread(spread(plan)),
     }
 }
 
@@ -106,6 +107,24 @@ pub fn worth(plan: &WorthPlan) -> WorthReport {
     }
 }
 
+/// Gaps that grow with the square of the factor; merging gains less than the ensemble.
+pub fn spread(plan: &SpreadPlan) -> SpreadReport {
+    let merged = 0.59;
+    let point = |&alpha: &f64| {
+        let (jensen, merging) = (0.004 * alpha * alpha, 0.003 * alpha * alpha);
+        let routes = merged + merging;
+        SpreadPoint { alpha, routes, routes_standard_error: 0.0005 * alpha, ensemble: routes - jensen, jensen, merging }
+    };
+    SpreadReport {
+        merged,
+        points: plan.alphas.iter().map(point).collect(),
+        routes: plan.routes,
+        rows: 640,
+        forwards: plan.forwards(),
+        seconds: 2.0,
+    }
+}
+
 /// Three averages of four experts of this kind, without a shared side.
 pub fn averages(kind: MixtureKind) -> AveragesReport {
     let lora = kind == MixtureKind::Lora;
@@ -116,6 +135,8 @@ pub fn averages(kind: MixtureKind) -> AveragesReport {
             factors_norm: 0.9 + 0.2 * x,
             deltas_norm: 1.1 + 0.2 * x,
             off: 0.35 + 0.3 * x,
+            parts: vec![0.4 + 0.2 * x, 0.5 + 0.2 * x, 0.3 + 0.2 * x, 0.45 + 0.2 * x],
+            all_pairs: 2e-9,
             crossed: 0.70 + 0.1 * x,
             rank: 4,
             deltas_rank: 16,
@@ -146,6 +167,7 @@ pub fn averages(kind: MixtureKind) -> AveragesReport {
         kind,
         experts: 4,
         shared: false,
+        tied: false,
         metric: "accuracy".to_owned(),
         higher_is_better: true,
         rows: 640,
@@ -347,5 +369,20 @@ pub fn grid(plan: &GridPlan) -> GridReport {
         merged: vec![0.22, 0.78],
         seconds: 0.1,
         ..GridReport::default()
+    }
+}
+
+/// A probe set under dragged weights.
+pub fn reweighed(plan: &ReweighPlan) -> ReweighReport {
+    ReweighReport {
+        merge: plan.merge.clone(),
+        metric: "accuracy".to_owned(),
+        scores: scores(0.768),
+        uniform: scores(0.764),
+        rows: plan.probe_rows,
+        layer_passes: 8,
+        all_layer_passes: 16,
+        kept_bytes: 3 << 20,
+        seconds: 0.021,
     }
 }
