@@ -71,6 +71,8 @@ pub fn query(at: &str, query: &ModelQuery, config: &RunConfig) -> Option<String>
             format!("adamix try {at}{} --random-routes {routes} --seed {seed}", try_flags::input(of))
         }
         ModelQuery::TryWords(of) => format!("adamix try {at}{} --random-routes 0 --words", try_flags::input(of)),
+        // On all rows: commands keep nothing between two answers.
+        ModelQuery::Reweigh(plan) => format!("adamix merge {at}{}", weights(&plan.merge, config)),
     })
 }
 
@@ -92,6 +94,7 @@ fn weights(plan: &MergePlan, config: &RunConfig) -> String {
         MergePlan::Uniform => vec![vec![1.0; config.mixture.num_experts]],
         MergePlan::Global(weights) => vec![weights.clone()],
         MergePlan::PerSite(lists) => lists.clone(),
+        other => return format!(" --method {other}"),
     };
     let list = |weights: &Vec<f32>| weights.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
     format!(" --weights {}", lists.iter().map(list).collect::<Vec<_>>().join("/"))
@@ -147,7 +150,7 @@ fn prompt(plan: &PlayPlan) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, Split, Study, TryInput};
+    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, PlanePlan, Split, Study, TryInput, WorthPlan};
 
     #[test]
     fn the_queue_takes_what_training_takes() {
@@ -211,6 +214,14 @@ mod tests {
         assert_eq!(
             ask(ModelQuery::Study(Study::Causes(causes))),
             "adamix inspect r --checkpoint last --causes --after 20 --probe-rows 64"
+        );
+        assert_eq!(
+            ask(ModelQuery::Study(Study::Plane(PlanePlan::of(4)))),
+            "adamix inspect r --checkpoint last --plane=0,1,merged --grid 15 --probe-rows 128"
+        );
+        assert_eq!(
+            ask(ModelQuery::Study(Study::Worth(WorthPlan { probe_rows: 64 }))),
+            "adamix inspect r --checkpoint last --worth --probe-rows 64"
         );
     }
 }

@@ -51,6 +51,8 @@ pub struct RunView {
     pub checkpoints: Checkpoints,
     /// Exports found in the run directory when it was opened.
     pub exports: Vec<ExportReport>,
+    /// Merges that were given a name.
+    pub merges: Vec<NamedMerge>,
     /// Lines of its log (opened runs).
     pub log: Vec<String>,
     /// Status of its directory (opened runs).
@@ -73,6 +75,7 @@ impl RunView {
             routing: detail.routing.map(Arc::new),
             end: detail.end,
             exports: detail.exports,
+            merges: detail.merges,
             checkpoints: detail.checkpoints,
             log: detail.log,
             status: Some(detail.summary.status),

@@ -102,7 +102,9 @@ impl Sitting {
         let mut query = query.clone();
         let mut comment = match &query {
             // Looking is not doing.
-            ModelQuery::Inspect { .. } | ModelQuery::Try(_) | ModelQuery::TryWords(_) => return,
+            ModelQuery::Inspect { .. } | ModelQuery::Try(_) | ModelQuery::TryWords(_) | ModelQuery::Reweigh(_) => {
+                return;
+            }
             ModelQuery::Compare { .. } => "Compared merged and unmerged",
             ModelQuery::Merge(_) => "Scored a merge",
             ModelQuery::Export(_) => "Exported",

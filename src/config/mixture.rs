@@ -205,6 +205,28 @@ impl MixtureConfig {
         }
     }
 
+    /// Whether one draw decides both sides of a module, so that expert j of one side only ever runs with expert j of the other:
+    /// then the M pairs of equal index are what is trained, and not all M².
+    pub fn tied_draws(&self) -> bool {
+        !self.routing.is_random() && self.down_experts() > 1 && self.up_experts() > 1
+    }
+
+    /// The same mixture with another bottleneck, or with another rank at the same scale.
+    #[must_use]
+    pub fn of_rank(&self, width: usize) -> Self {
+        let mut other = self.clone();
+        match self.kind {
+            MixtureKind::Adapter => other.adapter_size = width,
+            MixtureKind::Lora if width != self.lora_rank => {
+                let ratio = width as f64 / self.lora_rank.max(1) as f64;
+                other.lora_rank = width;
+                other.lora_alpha = self.lora_alpha * if self.use_rslora { ratio.sqrt() } else { ratio };
+            }
+            MixtureKind::Lora => {}
+        }
+        other
+    }
+
     /// r of either kind: the width between both projections.
     pub fn rank(&self) -> usize {
         match self.kind {

@@ -10,8 +10,10 @@ pub mod compare;
 pub mod generate;
 mod language;
 pub mod metrics;
+pub mod resumed;
 pub mod text_metrics;
 
 pub use crate::records::{Band, EvalReport, MergedWith, Scores};
 pub use compare::Measured;
 pub use language::largest_batch;
+pub use resumed::{KeptBatch, Resumed};

@@ -69,6 +69,15 @@ impl EncoderPass {
     }
 }
 
+/// What is kept of one layer between two evaluations of a batch.
+#[derive(Clone, Debug)]
+pub struct KeptLayer {
+    /// `[tokens, d]`
+    input: Tensor,
+    /// What its adapter reads, and the residual beside it; absent where the layer has LoRA. `[rows, d]` each
+    at_adapter: Option<[Tensor; 2]>,
+}
+
 /// Embeddings and layers.
 #[derive(Clone, Debug)]
 pub struct Encoder {
@@ -188,6 +197,40 @@ impl Encoder {
             return layer.branches(x, &pass(None)?.context(&self.spec, i), (routes, i));
         }
         routes.iter().map(|route| Ok(self.layer_forward(i, x, &pass(*route)?)?.0)).collect()
+    }
+
+    /// As [`Encoder::forward`] in evaluation, without experts, of a model that has other modules in layer `from` and above than
+    /// the one that `kept` is of: what the layers below gave, from the embeddings on; afterwards it is this model's. Attention and
+    /// feed-forward block of layer `from` do not run again where only its adapter is another one.
+    /// -> `[sequences, d]`, and how many layers ran
+    pub fn forward_from(&self, batch: &Batch, kept: &mut Vec<KeptLayer>, from: usize) -> Result<(Tensor, usize)> {
+        let pass = EncoderPass::new(batch, &ForwardOptions::eval(), self.device())?;
+        if kept.is_empty() {
+            self.check(batch)?;
+            let (input, _) = self.embeddings.forward(&self.ids(batch, 1)?, pass.mode.dropout(0, 0.0))?;
+            kept.push(KeptLayer { input, at_adapter: None });
+        }
+        let from = from.min(kept.len() - 1);
+        kept.truncate(from + 1);
+        let (mut x, mut ran) = (kept[from].input.clone(), 0);
+        for (i, layer) in self.layers.iter().enumerate().skip(from) {
+            let (here, context) = (&mut kept[i], pass.context(&self.spec, i));
+            // With LoRA in the layer what the adapter reads depends on it.
+            let plain = layer.modules.loras().next().is_none();
+            let read = match here.at_adapter.clone().filter(|_| plain) {
+                Some(read) => read,
+                None => {
+                    ran += 1;
+                    layer.to_adapter(&here.input, &context)?
+                }
+            };
+            here.at_adapter = plain.then(|| read.clone());
+            x = layer.from_adapter(read, &context)?;
+            if i + 1 < self.layers.len() {
+                kept.push(KeptLayer { input: x.clone(), at_adapter: None });
+            }
+        }
+        Ok((x, ran))
     }
 
     /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output

@@ -18,6 +18,7 @@ pub mod prompts;
 pub mod rebuild;
 pub mod record_table;
 pub mod report;
+pub mod reweigh;
 pub mod run;
 pub mod runs;
 pub mod saved_run;

@@ -12,7 +12,7 @@ use crate::artifact::recorder::{RouteFile, read_samples, resumed_steps};
 use crate::artifact::run_list::RunList;
 pub use crate::artifact::run_list::summary;
 use crate::artifact::run_lock::is_locked;
-use crate::artifact::{RunDir, checkpoint, run_dir};
+use crate::artifact::{RunDir, checkpoint, named_merges, run_dir};
 use crate::config::{LawChange, RunConfig};
 use crate::error::{Error, Result};
 use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary};
@@ -67,6 +67,10 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
         laws: recorded.laws,
         log: log_lines(&run.events()),
         exports: exports(&run),
+        merges: named_merges::read(run.path()).unwrap_or_else(|err| {
+            log::warn!("{err}");
+            Vec::new()
+        }),
         routing,
         start: recorded.start,
         history: recorded.curve.take(),

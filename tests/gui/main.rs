@@ -24,6 +24,7 @@ mod panel_support;
 mod panel_texts;
 mod panel_train;
 mod panel_try;
+mod panel_ways;
 mod presenting;
 mod saving;
 mod session;

@@ -7,6 +7,7 @@
 //! | [`additive`] | is the loss along a route the sum of one number for each draw? | corrected for the number of effects |
 //! | [`pins`] | does it matter which expert runs in a layer? | shuffled experts |
 //! | [`route_share`] | was it the route or the batch? | the spread over batches |
+//! | [`worth`] | what does each expert add to the merged model, and are two of them one? | shuffled experts |
 
 pub mod additive;
 pub mod consensus;
@@ -14,3 +15,4 @@ pub mod disagreement;
 pub mod least_squares;
 pub mod pins;
 pub mod route_share;
+pub mod worth;

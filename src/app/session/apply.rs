@@ -190,6 +190,13 @@ impl Session {
                 let runs = self.runs.value.iter_mut().flatten();
                 runs.filter(|run| run.dir == dir).for_each(|run| run.label.clone_from(&label));
             }
+            Outcome::NamedMerges(dir, merges) => {
+                let runs = [self.live.as_mut(), self.opened.as_mut()];
+                for run in runs.into_iter().flatten().filter(|run| run.dir == dir) {
+                    run.merges.clone_from(&merges);
+                }
+                self.naming.answer(req, dir);
+            }
             Outcome::Deleted(dir) => self.apply_deleted(req, &dir),
             Outcome::Record(table) => drop(self.record.answer(req, table)),
             Outcome::Compared(report) => drop(self.compare.answer(req, *report)),
@@ -201,6 +208,7 @@ impl Session {
             Outcome::Studied(report) => self.studies.answer(req, *report),
             Outcome::Tried(report) => drop(self.try_it.answer(req, *report)),
             Outcome::TriedWords(report) => drop(self.try_words.answer(req, *report)),
+            Outcome::Reweighed(report) => drop(self.reweigh.answer(req, *report)),
             Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
             Outcome::Store(answer) => self.apply_store(req, *answer),
         }

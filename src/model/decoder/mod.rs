@@ -269,6 +269,25 @@ impl Decoder {
         Ok(timed(Phase::Elementwise, || self.final_norm(x, Some(&rows), Dropout::none()))?.0)
     }
 
+    /// As [`Decoder::forward`] of one pass in evaluation, without experts, from layer `from` on: `kept` holds the inputs of the layers
+    /// as far as they are known, from the embeddings on, and afterwards those of all. -> `[rows, d]`, and how many layers ran
+    pub fn forward_from(
+        &self,
+        batch: Packed<'_>,
+        rows: &[u32],
+        kept: &mut Vec<Stream>,
+        from: usize,
+    ) -> Result<(Tensor, usize)> {
+        let pass = DecoderPass::new(&self.spec, batch, &ForwardOptions::eval());
+        if kept.is_empty() {
+            self.check(batch, Some(rows))?;
+            kept.push(Stream { sum: self.embed(batch, &pass, 1)?, delta: None });
+        }
+        let (stream, layers) = self.resume_layers(kept, from, &pass)?;
+        let rows = self.repeat_rows(rows, batch.ids.len(), 1)?;
+        Ok((self.final_norm(stream, Some(&rows), Dropout::none())?.0, layers))
+    }
+
     /// Final hidden states of some rows of the stream (all, if absent), and what the norm's backward needs.
     fn final_norm(&self, stream: Stream, rows: Option<&Tensor>, drop: Dropout) -> Result<(Tensor, pre_norm::Saved)> {
         let chosen = |x: Tensor| rows.map_or(Ok(x.clone()), |rows| x.index_select(rows, 0));

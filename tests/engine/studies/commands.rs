@@ -105,7 +105,10 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
         Study::Routes(RoutesPlan { routes: Some(30), probe_rows: 9 }),
         Study::Fan(FanPlan { input: row, routes: 2, seed: 1 }),
     ];
-    let slow = [Study::Causes(CausesPlan::default()), Study::Averages, rounding()];
+    let plane = Study::Plane(PlanePlan { grid: 3, ..PlanePlan::of(4) });
+    let worth = Study::Worth(WorthPlan::default());
+    let spread = Study::Spread(SpreadPlan::of(3, 2));
+    let slow = [Study::Causes(CausesPlan::default()), Study::Averages, rounding(), plane, worth, spread];
     for study in slow.iter().chain(&quick).cloned() {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
@@ -120,6 +123,9 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
                 StudyReport::Routes(report) => StudyReport::Routes(Box::new(RoutesReport { seconds: 0.0, ..*report })),
                 StudyReport::Fan(report) => StudyReport::Fan(Box::new(FanReport { seconds: 0.0, ..*report })),
                 StudyReport::Grid(report) => StudyReport::Grid(Box::new(GridReport { seconds: 0.0, ..*report })),
+                StudyReport::Plane(report) => StudyReport::Plane(Box::new(PlaneReport { seconds: 0.0, ..*report })),
+                StudyReport::Worth(report) => StudyReport::Worth(Box::new(WorthReport { seconds: 0.0, ..*report })),
+                StudyReport::Spread(report) => StudyReport::Spread(SpreadReport { seconds: 0.0, ..report }),
             });
         }
         assert_eq!(reports[0], reports[1], "in memory and from disk");

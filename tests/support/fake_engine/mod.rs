@@ -231,6 +231,10 @@ impl State {
             | Command::Preflight(_) => return,
             Command::OpenRun(dir) => Outcome::Opened(Box::new(data::run_detail(&dir))),
             Command::ListRuns { .. } => Outcome::Runs(data::runs()),
+            Command::NameMerge { dir, name, merge } => {
+                let one = |merge| NamedMerge { name: name.clone(), merge };
+                Outcome::NamedMerges(dir, merge.into_iter().map(one).collect())
+            }
             Command::LabelRun { dir, label } => Outcome::Labelled(dir, label),
             Command::Report { to, .. } => Outcome::Reported(to),
             Command::ReadRecord(plan) => Outcome::Record(record::table(&plan)),
@@ -292,6 +296,7 @@ impl State {
             ModelQuery::Study(study) => Outcome::Studied(Box::new(studies::study(&study, self.mixture().kind))),
             ModelQuery::Try(plan) => Outcome::Tried(Box::new(trying::answer(plan))),
             ModelQuery::TryWords(input) => Outcome::TriedWords(Box::new(trying::words(input))),
+            ModelQuery::Reweigh(plan) => Outcome::Reweighed(Box::new(studies::reweighed(&plan))),
             ModelQuery::Inspect { site, side } => {
                 Outcome::Experts(Box::new(data::experts(&self.mixture(), 240, (site, side))))
             }
