@@ -1,6 +1,6 @@
 //! A picture of every view: light and dark, at 1280x800, at 2560x1440, and at 1280x800 with everything 1.4 times as large.
 //!
-//! `cargo run --example screenshots -- OUT_DIR [--run DIR] [--preset lab-writer] [--steps N]`: of a run that is given, or
+//! `cargo run --example screenshots -- OUT_DIR [--run DIR] [--preset lab-writer] [--steps N] [--view experts]`: of a run that is given, or
 //! of one that is trained first, in `OUT_DIR/runs`, which is removed again. The pictures are `VIEW-SIZE-COLOURS.png`. Needs no
 //! display and no graphics driver: the window's own meshes are drawn by `raster.rs`, the same bits on every machine.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
@@ -9,6 +9,7 @@ mod raster;
 
 use adamix::app::actions::Action;
 use adamix::app::headless::{DrawnFrame, Headless};
+use adamix::app::panels::experts::Topic;
 use adamix::app::settings::{Appearance, Settings};
 use adamix::app::view::View;
 use adamix::app::{WindowOptions, first_form};
@@ -16,7 +17,8 @@ use adamix::config::{RunConfig, presets};
 use adamix::engine::EngineHandle;
 use adamix::error::{Error, Result};
 use adamix::protocol::{
-    Checkpoint, Engine, ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, Side, Subject,
+    Checkpoint, Engine, ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, PlanePlan, Side, Study, Subject,
+    WorthPlan,
 };
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::run::{Run, prepare};
@@ -42,13 +44,15 @@ struct Asked {
     run: Option<PathBuf>,
     preset: String,
     steps: u64,
+    /// The only view to draw.
+    view: Option<String>,
 }
 
 fn main() {
     let asked = match asked() {
         Ok(asked) => asked,
         Err(problem) => {
-            eprintln!("{problem}; screenshots OUT_DIR [--run DIR] [--preset NAME] [--steps N]");
+            eprintln!("{problem}; screenshots OUT_DIR [--run DIR] [--preset NAME] [--steps N] [--view NAME]");
             std::process::exit(2);
         }
     };
@@ -59,19 +63,20 @@ fn main() {
 }
 
 fn asked() -> std::result::Result<Asked, String> {
-    let (mut out, mut run, mut preset, mut steps) = (None, None, "lab".to_owned(), 60);
+    let (mut out, mut run, mut preset, mut steps, mut view) = (None, None, "lab".to_owned(), 60, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--run" => run = Some(PathBuf::from(value()?)),
             "--preset" => preset = value()?,
+            "--view" => view = Some(value()?),
             "--steps" => steps = value()?.parse().map_err(|_| "--steps needs a whole number".to_owned())?,
             _ if arg.starts_with("--") => return Err(format!("unknown argument {arg}")),
             _ => out = Some(PathBuf::from(arg)),
         }
     }
-    Ok(Asked { out: out.ok_or("no directory for the pictures")?, run, preset, steps })
+    Ok(Asked { out: out.ok_or("no directory for the pictures")?, run, preset, steps, view })
 }
 
 fn pictures(asked: &Asked) -> Result<()> {
@@ -102,17 +107,29 @@ fn draw(asked: &Asked, runs: &Path) -> Result<()> {
         studio.window.set_size(pixels, zoom);
         for (appearance, colours) in [(Appearance::Light, "light"), (Appearance::Dark, "dark")] {
             studio.window.app.actions.push(Action::SetAppearance(appearance));
-            for view in View::ALL {
+            for (view, name) in View::ALL.map(|view| (view, name_of(view))) {
+                if asked.view.as_ref().is_some_and(|wanted| *wanted != name) {
+                    continue;
+                }
                 studio.window.app.actions.push(Action::Show(view));
-                let frame = studio.settle(pixels.map(|length| length as usize))?;
-                let name = serde_json::to_value(view).ok().and_then(|name| name.as_str().map(str::to_owned));
-                let file = asked.out.join(format!("{}-{size}-{colours}.png", name.unwrap_or_default()));
-                frame.save(&file)?;
-                eprintln!("{}", file.display());
+                let topics: &[Topic] = if view == View::Experts { &Topic::ALL } else { &[Topic::Together] };
+                for topic in topics {
+                    studio.window.app.panels.experts.topic = *topic;
+                    let frame = studio.settle(pixels.map(|length| length as usize))?;
+                    let tab = if topics.len() > 1 { format!("-{topic:?}").to_lowercase() } else { String::new() };
+                    let file = asked.out.join(format!("{name}{tab}-{size}-{colours}.png"));
+                    frame.save(&file)?;
+                    eprintln!("{}", file.display());
+                }
             }
         }
     }
     Ok(())
+}
+
+/// The view's name in files.
+fn name_of(view: View) -> String {
+    serde_json::to_value(view).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A short training of a bundled model.
@@ -140,6 +157,10 @@ fn fill(studio: &mut Studio, run: &Path) -> Result<()> {
     let ask = |studio: &Studio, query| studio.window.app.actions.push(Action::Query(subject(), query));
     ask(studio, ModelQuery::Compare { random_routes: 3 });
     ask(studio, ModelQuery::Inspect { site: 0, side: Side::Down });
+    let experts = studio.window.app.session.shown().map_or(0, |run| run.config.mixture.num_experts);
+    let plane = PlanePlan { grid: 9, probe_rows: 32, ..PlanePlan::of(experts) };
+    ask(studio, ModelQuery::Study(Study::Plane(plane)));
+    ask(studio, ModelQuery::Study(Study::Worth(WorthPlan { probe_rows: 64 })));
     let first = if writes { ExportTarget::Peft } else { ExportTarget::Merged };
     let (merge, dtype) = (MergePlan::Uniform, NumberFormat::F32);
     ask(studio, ModelQuery::Export(ExportPlan { targets: vec![first], dtype, merge, dir: None }));
