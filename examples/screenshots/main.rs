@@ -1,7 +1,8 @@
 //! A picture of every view: light and dark, at 1280x800, at 2560x1440, and at 1280x800 with everything 1.4 times as large.
 //!
-//! `cargo run --example screenshots -- OUT_DIR [--run DIR] [--preset lab-writer] [--steps N] [--view experts]`: of a run that is given, or
-//! of one that is trained first, in `OUT_DIR/runs`, which is removed again. The pictures are `VIEW-SIZE-COLOURS.png`. Needs no
+//! `cargo run --example screenshots -- OUT_DIR [--run DIR] [--preset lab-writer] [--steps N] [--view NAME] [--size 1280x4000]`:
+//! of a run that is given, or of one that is trained first, in `OUT_DIR/runs`, which is removed again; of one view, and in one
+//! size, a tall one for a view that scrolls. The pictures are `VIEW-SIZE-COLOURS.png`. Needs no
 //! display and no graphics driver: the window's own meshes are drawn by `raster.rs`, the same bits on every machine.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
@@ -17,8 +18,8 @@ use adamix::config::{RunConfig, presets};
 use adamix::engine::EngineHandle;
 use adamix::error::{Error, Result};
 use adamix::protocol::{
-    Checkpoint, Engine, ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, PlanePlan, Side, Study, Subject,
-    WorthPlan,
+    Checkpoint, Engine, ExportPlan, ExportTarget, FanPlan, GridPlan, MergePlan, ModelQuery, NumberFormat, PlanePlan,
+    ReplayPlan, RerollPlan, RoutesPlan, Side, Split, Study, Subject, TryInput, WorthPlan,
 };
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::run::{Run, prepare};
@@ -44,15 +45,17 @@ struct Asked {
     run: Option<PathBuf>,
     preset: String,
     steps: u64,
-    /// The only view to draw.
-    view: Option<String>,
+    view: Option<View>,
+    size: Option<[f32; 2]>,
 }
 
 fn main() {
     let asked = match asked() {
         Ok(asked) => asked,
         Err(problem) => {
-            eprintln!("{problem}; screenshots OUT_DIR [--run DIR] [--preset NAME] [--steps N] [--view NAME]");
+            eprintln!(
+                "{problem}; screenshots OUT_DIR [--run DIR] [--preset NAME] [--steps N] [--view NAME] [--size WxH]"
+            );
             std::process::exit(2);
         }
     };
@@ -63,20 +66,30 @@ fn main() {
 }
 
 fn asked() -> std::result::Result<Asked, String> {
-    let (mut out, mut run, mut preset, mut steps, mut view) = (None, None, "lab".to_owned(), 60, None);
+    let (mut out, mut run, mut preset, mut steps) = (None, None, "lab".to_owned(), 60);
+    let (mut view, mut size) = (None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--run" => run = Some(PathBuf::from(value()?)),
             "--preset" => preset = value()?,
-            "--view" => view = Some(value()?),
             "--steps" => steps = value()?.parse().map_err(|_| "--steps needs a whole number".to_owned())?,
+            "--view" => {
+                let name = value()?;
+                view =
+                    Some(serde_json::from_value(name.clone().into()).map_err(|_| format!("there is no view {name}"))?);
+            }
+            "--size" => {
+                let text = value()?;
+                let lengths: Vec<f32> = text.split('x').filter_map(|length| length.parse().ok()).collect();
+                size = Some(<[f32; 2]>::try_from(lengths).map_err(|_| "--size needs WIDTHxHEIGHT".to_owned())?);
+            }
             _ if arg.starts_with("--") => return Err(format!("unknown argument {arg}")),
             _ => out = Some(PathBuf::from(arg)),
         }
     }
-    Ok(Asked { out: out.ok_or("no directory for the pictures")?, run, preset, steps, view })
+    Ok(Asked { out: out.ok_or("no directory for the pictures")?, run, preset, steps, view, size })
 }
 
 fn pictures(asked: &Asked) -> Result<()> {
@@ -102,16 +115,18 @@ fn draw(asked: &Asked, runs: &Path) -> Result<()> {
         window: Headless::open(engine, Settings::default(), options, SIZES[0].0),
         textures: raster::Textures::default(),
     };
-    fill(&mut studio, &run)?;
-    for (pixels, zoom, size) in SIZES {
+    let views: Vec<View> = View::ALL.into_iter().filter(|view| asked.view.is_none_or(|only| only == *view)).collect();
+    fill(&mut studio, &run, &views)?;
+    let own = asked.size.map(|size| [(size, 1.0, "own")]);
+    for &(pixels, zoom, size) in own.as_ref().map_or(&SIZES[..], |own| &own[..]) {
         studio.window.set_size(pixels, zoom);
         for (appearance, colours) in [(Appearance::Light, "light"), (Appearance::Dark, "dark")] {
             studio.window.app.actions.push(Action::SetAppearance(appearance));
-            for (view, name) in View::ALL.map(|view| (view, name_of(view))) {
-                if asked.view.as_ref().is_some_and(|wanted| *wanted != name) {
-                    continue;
-                }
+            for &view in &views {
                 studio.window.app.actions.push(Action::Show(view));
+                let name = serde_json::to_value(view).ok().and_then(|name| name.as_str().map(str::to_owned));
+                let name = name.unwrap_or_default();
+                // Of a view with tabs one picture each.
                 let topics: &[Topic] = if view == View::Experts { &Topic::ALL } else { &[Topic::Together] };
                 for topic in topics {
                     studio.window.app.panels.experts.topic = *topic;
@@ -125,11 +140,6 @@ fn draw(asked: &Asked, runs: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The view's name in files.
-fn name_of(view: View) -> String {
-    serde_json::to_value(view).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A short training of a bundled model.
@@ -149,26 +159,42 @@ fn train(asked: &Asked, runs: &Path) -> Result<PathBuf> {
 }
 
 /// Opens the run and asks about it, so that the views have something to show.
-fn fill(studio: &mut Studio, run: &Path) -> Result<()> {
+fn fill(studio: &mut Studio, run: &Path, views: &[View]) -> Result<()> {
     studio.until("the run", |window| window.app.session.opened.is_some())?;
     studio.until("the plan", |window| !window.app.session.preflight.is_pending())?;
     let writes = studio.window.app.session.shown().is_some_and(|run| run.writes());
     let subject = || Subject::Saved { dir: run.to_owned(), checkpoint: Checkpoint::Best };
-    let ask = |studio: &Studio, query| studio.window.app.actions.push(Action::Query(subject(), query));
-    ask(studio, ModelQuery::Compare { random_routes: 3 });
-    ask(studio, ModelQuery::Inspect { site: 0, side: Side::Down });
-    let experts = studio.window.app.session.shown().map_or(0, |run| run.config.mixture.num_experts);
-    let plane = PlanePlan { grid: 9, probe_rows: 32, ..PlanePlan::of(experts) };
-    ask(studio, ModelQuery::Study(Study::Plane(plane)));
-    ask(studio, ModelQuery::Study(Study::Worth(WorthPlan { probe_rows: 64 })));
     let first = if writes { ExportTarget::Peft } else { ExportTarget::Merged };
     let (merge, dtype) = (MergePlan::Uniform, NumberFormat::F32);
-    ask(studio, ModelQuery::Export(ExportPlan { targets: vec![first], dtype, merge, dir: None }));
+    let row = TryInput::Row { split: Split::Evaluation, row: 0 };
+    let shown = studio.window.app.session.shown();
+    let (step, seed) = (shown.map_or(1, |run| run.step()), 0);
+    let experts = shown.map_or(0, |run| run.config.mixture.num_experts);
+    let plane = PlanePlan { grid: 9, probe_rows: 32, ..PlanePlan::of(experts) };
+    let fan = FanPlan { input: row.clone(), routes: FanPlan::ROUTES, seed };
+    let study = ModelQuery::Study;
+    for (view, query) in [
+        (View::Compare, ModelQuery::Compare { random_routes: 3 }),
+        (View::Experts, ModelQuery::Inspect { site: 0, side: Side::Down }),
+        (View::Export, ModelQuery::Export(ExportPlan { targets: vec![first], dtype, merge, dir: None })),
+        (View::Routing, study(Study::Replay(ReplayPlan { step }))),
+        (View::Routing, study(Study::Reroll(RerollPlan { step, routes: RerollPlan::ROUTES }))),
+        (View::Routing, study(Study::Routes(RoutesPlan::default()))),
+        (View::Routing, study(Study::Fan(fan))),
+        (View::Routing, study(Study::Grid(GridPlan { input: row, module: 0, route: 0, seed }))),
+        (View::Experts, study(Study::Plane(plane))),
+        (View::Experts, study(Study::Worth(WorthPlan { probe_rows: 64 }))),
+    ] {
+        if views.contains(&view) {
+            studio.window.app.actions.push(Action::Query(subject(), query));
+        }
+    }
     studio.window.app.actions.push(Action::ToggleOverlay(run.to_owned()));
     studio.until("the answers", |window| {
         let session = &window.app.session;
         let overlays = session.overlays.values().all(|query| query.value.is_some() || query.error.is_some());
-        !session.job_pending() && session.compare.value.is_some() && overlays
+        let compared = !views.contains(&View::Compare) || session.compare.value.is_some();
+        !session.job_pending() && compared && overlays
     })?;
     // Notices go away: they are no part of a view.
     (0..NOTICES).for_each(|_| drop(studio.frame(1.0)));

@@ -2,11 +2,11 @@
 //!
 //! A run is named by a word that is quoted already, so that a script can put a variable in its place.
 
-use crate::app::studies;
+use crate::app::{studies, try_flags};
 pub use crate::config::command_line::quoted;
 use crate::config::command_line::{command_line, with_settings};
 use crate::config::{RunConfig, branching, keys};
-use crate::protocol::{Checkpoint, ExportPlan, MergePlan, ModelQuery, Pane, PlayPlan, Split, TryInput, TryPlan};
+use crate::protocol::{Checkpoint, ExportPlan, MergePlan, ModelQuery, Pane, PlayPlan, TryPlan};
 use std::path::Path;
 
 /// A path quoted for a shell.
@@ -68,22 +68,12 @@ pub fn query(at: &str, query: &ModelQuery, config: &RunConfig) -> Option<String>
         ModelQuery::Study(study) => return studies::command(at, study, &|plan| weights(plan, config)),
         ModelQuery::Inspect { .. } => format!("adamix inspect {at}"),
         ModelQuery::Try(TryPlan { input: of, routes, seed }) => {
-            format!("adamix try {at}{} --random-routes {routes} --seed {seed}", input(of))
+            format!("adamix try {at}{} --random-routes {routes} --seed {seed}", try_flags::input(of))
         }
-        ModelQuery::TryWords(of) => format!("adamix try {at}{} --random-routes 0 --words", input(of)),
+        ModelQuery::TryWords(of) => format!("adamix try {at}{} --random-routes 0 --words", try_flags::input(of)),
+        // On all rows: commands keep nothing between two answers.
+        ModelQuery::Reweigh(plan) => format!("adamix merge {at}{}", weights(&plan.merge, config)),
     })
-}
-
-/// What a classifier reads. A text may begin with a dash.
-fn input(input: &TryInput) -> String {
-    match input {
-        TryInput::Row { split: Split::Evaluation, row } => format!(" --row {}", row + 1),
-        TryInput::Row { split: Split::Training, row } => format!(" --row {} --split training", row + 1),
-        TryInput::Text { text, pair } => {
-            let pair = pair.as_ref().map(|pair| format!(" --text-pair={}", quoted(pair))).unwrap_or_default();
-            format!(" --text={}{pair}", quoted(text))
-        }
-    }
 }
 
 /// The command that writes the same files.
@@ -104,6 +94,7 @@ fn weights(plan: &MergePlan, config: &RunConfig) -> String {
         MergePlan::Uniform => vec![vec![1.0; config.mixture.num_experts]],
         MergePlan::Global(weights) => vec![weights.clone()],
         MergePlan::PerSite(lists) => lists.clone(),
+        other => return format!(" --method {other}"),
     };
     let list = |weights: &Vec<f32>| weights.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
     format!(" --weights {}", lists.iter().map(list).collect::<Vec<_>>().join("/"))
@@ -159,7 +150,7 @@ fn prompt(plan: &PlayPlan) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, PlanePlan, Study, WorthPlan};
+    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, PlanePlan, Split, Study, TryInput, WorthPlan};
 
     #[test]
     fn the_queue_takes_what_training_takes() {

@@ -201,6 +201,7 @@ impl WorkbenchApp {
             Action::Resume => self.hold(ControlRequest::Resume),
             Action::Step => self.control(ControlRequest::Step),
             Action::Stop => self.control(ControlRequest::Stop("the user asked".to_owned())),
+            Action::ChangeLaw(law) => self.control(ControlRequest::Law(law)),
             Action::EditForm(form) => self.session.edit_form(*form, now),
             Action::ReplaceForm(form) => self.session.replace_form(*form, now),
             Action::ChooseTask(task) => self.session.choose_task(task, now),
@@ -248,6 +249,9 @@ impl WorkbenchApp {
                 }
             }
             Action::ReportRun(dir) => self.ask_report_place(dir),
+            Action::NameMerge(dir, name, merge) => {
+                self.ask(|s| &mut s.naming, Command::NameMerge { dir, name, merge });
+            }
             Action::LabelRun(dir, label) => drop(self.ask(|s| &mut s.labelling, Command::LabelRun { dir, label })),
             Action::SetMonitor(on) => self.settings.monitor = on,
             Action::SetNotify(on) => self.settings.notify = on,
@@ -376,6 +380,7 @@ impl WorkbenchApp {
             }
             ModelQuery::Try(_) => self.ask(|s| &mut s.try_it, command),
             ModelQuery::TryWords(_) => self.ask(|s| &mut s.try_words, command),
+            ModelQuery::Reweigh(_) => self.ask(|s| &mut s.reweigh, command),
         };
         if let Some((req, run)) = req.zip(self.run_now()) {
             self.session.sitting.asked(req, &about, &asked, &run);

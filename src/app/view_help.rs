@@ -51,7 +51,8 @@ pub fn of(view: View) -> ViewHelp {
         },
         View::Compare => ViewHelp {
             shows: "The scores of the merged model, of random routes, of each single expert and of the ensemble on the same \
-                    evaluation rows, with standard errors.",
+                    evaluation rows, with standard errors; below, other ways of merging, dragged weights, and the spread of \
+                    the experts.",
             normal: "All of them lie close together; the merged model keeps the score of the routes at the cost of one.",
             look_for: "A merged model more than two standard errors below the routes, or scores hardly better than \
                        always giving the same answer.",

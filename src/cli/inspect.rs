@@ -68,8 +68,8 @@ struct Inspection {
 pub(super) fn command() -> Command {
     Command::new("inspect")
         .about(
-            "Look into a run: parameters, routing counts with z-scores, norms of the experts and cosines of their changes; three averages of \
-             the experts; what number formats cost",
+            "Look into a run: parameters, routing counts with z-scores, norms of the experts and cosines of their changes; what the draw causes; \
+             the loss along every route; three averages of the experts; what number formats cost",
         )
         .args(runs::arguments())
         .args(study::arguments())

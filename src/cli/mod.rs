@@ -15,6 +15,7 @@ mod doctor;
 mod eval;
 mod experts;
 mod export;
+mod fan;
 mod generate;
 mod import;
 mod inspect;
@@ -26,10 +27,14 @@ mod plane;
 mod preview_lines;
 mod progress;
 mod queue;
+mod replay;
 mod report;
+mod reroll;
 mod results;
+mod routes;
 mod runs;
 mod score;
+mod spread;
 mod study;
 mod texts;
 mod train;
@@ -129,7 +134,7 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
 type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> Done);
 
 /// The commands that need only their arguments, in the order of the help.
-const COMMANDS: [CommandEntry; 18] = [
+const COMMANDS: [CommandEntry; 20] = [
     (train::command, train::run),
     (train::resume_command, train::resume),
     (train::branch_command, train::branch),
@@ -139,6 +144,8 @@ const COMMANDS: [CommandEntry; 18] = [
     (export::command, export::run),
     (import::command, import::run),
     (inspect::command, inspect::run),
+    (replay::command, replay::run),
+    (reroll::command, reroll::run),
     (compare::command, compare::run),
     (queue::command, queue::run),
     (capsule::command, capsule::run),

@@ -7,9 +7,10 @@ use super::{RunConfig, keys};
 use crate::error::{Error, Result};
 
 /// Settings that a branch may change.
-const FREE: [&str; 26] = [
+const FREE: [&str; 27] = [
     "model.device",
     "model.threads",
+    "mixture.law_at",
     "mixture.lora_dropout",
     "mixture.consistency_weight",
     "mixture.consistency_detach",
@@ -89,7 +90,7 @@ pub fn in_words(changes: &[Change]) -> String {
 /// # Errors
 ///
 /// A setting that is no longer free, by name; a training that would be over already.
-pub fn check(changes: &[Change], config: &RunConfig, step: u64) -> Result<()> {
+pub fn check(changes: &[Change], config: &RunConfig, parent: &RunConfig, step: u64) -> Result<()> {
     let fixed: Vec<String> = changes
         .iter()
         .filter(|change| !change.is_free())
@@ -99,6 +100,14 @@ pub fn check(changes: &[Change], config: &RunConfig, step: u64) -> Result<()> {
         return Err(Error::config(format!(
             "these settings shape what was trained so far, so a run that goes on from it keeps them: {}",
             fixed.join(", ")
+        )));
+    }
+    let past = |run: &RunConfig| -> Result<Vec<_>> {
+        Ok(run.mixture.law_changes()?.into_iter().filter(|change| change.step <= step).collect())
+    };
+    if past(config)? != past(parent)? {
+        return Err(Error::config(format!(
+            "law_at changes what happened in the first {step} steps; there it keeps what the other run has"
         )));
     }
     let most = config.train.max_steps;
@@ -135,13 +144,19 @@ mod tests {
         let paths: Vec<&str> = found.iter().map(|change| change.path).collect();
         assert_eq!(paths, ["mixture.consistency_weight", "train.max_steps", "train.learning_rate"]);
         assert!(in_words(&found).starts_with("consistency_weight 1 -> 0.5, max_steps "), "{}", in_words(&found));
-        check(&found, &config, 899).unwrap();
-        let over = check(&found, &config, 900).unwrap_err().to_string();
+        check(&found, &config, &parent, 899).unwrap();
+        let over = check(&found, &config, &parent, 900).unwrap_err().to_string();
         assert!(over.contains("max_steps is 900") && over.contains("900 steps are done"), "{over}");
         (config.mixture.num_experts, config.train.seed) = (7, 5);
-        let refused = check(&changes(&config, &parent).unwrap(), &config, 10).unwrap_err().to_string();
+        let refused = check(&changes(&config, &parent).unwrap(), &config, &parent, 10).unwrap_err().to_string();
         assert!(refused.contains("mixture.num_experts (there 4, here 7)"), "{refused}");
         assert!(refused.contains("train.seed"), "{refused}");
         assert!(!refused.contains("learning_rate"), "{refused}");
+        let mut law = parent.clone();
+        law.mixture.law_at = vec!["50=per-token".to_owned()];
+        let found = changes(&law, &parent).unwrap();
+        check(&found, &law, &parent, 49).unwrap();
+        let late = check(&found, &law, &parent, 50).unwrap_err().to_string();
+        assert!(late.contains("law_at") && late.contains("first 50 steps"), "{late}");
     }
 }

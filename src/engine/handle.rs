@@ -165,6 +165,7 @@ impl Engine for EngineHandle {
             ControlRequest::Resume => self.each_run(|flags| flags.control.resume()),
             ControlRequest::Step => self.each_run(|flags| flags.control.step()),
             ControlRequest::Pace(steps) => self.each_run(|flags| flags.control.set_pace(steps)),
+            ControlRequest::Law(law) => self.each_run(|flags| flags.control.set_law(law)),
             ControlRequest::Stop(reason) => self.each_run(|flags| flags.control.stop(&reason)),
             ControlRequest::CancelDownload(req) => self.shared.cancelled_downloads.lock().push(req),
             ControlRequest::CancelJob => {

@@ -20,7 +20,7 @@ use crate::records::Scores;
 const BATCH_TOKENS: usize = 4096;
 
 /// These sequences one after the other, as many as fit into a batch.
-fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
+pub(super) fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for row in rows {
@@ -43,7 +43,7 @@ pub fn largest_batch(data: &TextDataset, most: usize) -> usize {
     batches(data, 0..data.len(), most).iter().map(tokens).max().unwrap_or(0)
 }
 
-fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
+pub(super) fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
     if learned == 0 {
         return Err(Error::data("no token of these texts is to be learned, so nothing can be measured"));
     }

@@ -4,7 +4,7 @@ use super::loras::{self, AdaptedLinear, Module, Placed, Slot, Target};
 use crate::config::{self, MixtureConfig, MixtureKind, lora_scaling};
 use crate::error::{Error, Result};
 use crate::mixture::{
-    Adapter, AdapterMixture, Bank, Lora, LoraMixture, MergeWeights, Route, RowMap, Side, adapter, init,
+    Adapter, AdapterMixture, Bank, Lora, LoraMixture, MergeWeights, MergedModule, Route, RowMap, Side, adapter, init,
 };
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Act, Grads, Linear, Params};
@@ -154,6 +154,17 @@ pub trait Network {
     where
         Self: Sized;
 
+    /// The same model with the experts of each adapted module replaced by one module, in the order of [`Network::sites`].
+    fn with_modules(&self, modules: &[MergedModule]) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// The same mixture with its experts moved from their mean by a factor: 1 leaves them as they are, 0 makes them all their
+    /// mean. The uniform merge stays the same. Nothing is trained.
+    fn spread(&self, alpha: f64) -> Result<Self>
+    where
+        Self: Sized;
+
     /// The same model without the modules of one layer, which then computes what the base model does. Nothing is trained.
     fn without_layer(&self, layer: usize) -> Self
     where
@@ -266,6 +277,35 @@ impl<B: BaseModel, H: Clone> Network for AdaptedModel<B, H> {
             |site, mixture| mixture.with(&mut |side, bank| (of.borrow_mut())(site, side, bank)),
             |site, mixture| mixture.with(&mut |side, bank| (of.borrow_mut())(site, side, bank)),
         )
+    }
+    fn with_modules(&self, modules: &[MergedModule]) -> Result<Self> {
+        let other = |site: usize| Error::internal(format!("there is no such merged module for site {site}"));
+        self.replaced(
+            |site, _| {
+                if let Some(MergedModule::Adapter(one)) = modules.get(site) {
+                    Ok(one.clone())
+                } else {
+                    Err(other(site))
+                }
+            },
+            |site, _| {
+                if let Some(MergedModule::Lora(one)) = modules.get(site) { Ok(one.clone()) } else { Err(other(site)) }
+            },
+        )
+    }
+    fn spread(&self, alpha: f64) -> Result<Self> {
+        let mut model = Self { params: Params::default(), ..self.clone() };
+        for layer in model.base.modules_mut() {
+            if let FfnAdapter::Mixture(mixture) = &layer.adapter {
+                layer.adapter = FfnAdapter::Mixture(mixture.spread(alpha)?);
+            }
+            for placed in layer.linears.iter_mut().flat_map(|linear| &mut linear.loras) {
+                if let Module::Mixture(mixture) = &placed.module {
+                    placed.module = Module::Mixture(mixture.spread(alpha)?);
+                }
+            }
+        }
+        Ok(model)
     }
     fn without_layer(&self, layer: usize) -> Self {
         let mut model = self.frozen();

@@ -7,10 +7,10 @@ pub use crate::analysis::routing_stats::{RoutingSnapshot, Shares, StepRoute};
 use crate::artifact::certificate::Certificate;
 pub use crate::artifact::run_label::RunLabel;
 pub use crate::artifact::run_list::{RunStatus, RunSummary};
-use crate::config::RunConfig;
+use crate::config::{LawChange, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
-use crate::protocol::{Capsule, Checkpoints, ExportTarget, MergePlan, NumberFormat};
+use crate::protocol::{Capsule, Checkpoints, ExportTarget, MergePlan, NamedMerge, NumberFormat};
 use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, TensorHealth};
 pub use crate::records::{StepBucket, StepSample};
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,8 @@ pub struct RunDetail {
     pub start: StartRecord,
     /// The steps after which it was resumed, ascending.
     pub resumed: Vec<u64>,
+    /// Changes of the routing law, by step.
+    pub laws: Vec<LawChange>,
     /// The curves, at most a few thousand buckets.
     pub history: Vec<StepBucket>,
     /// The evaluations.
@@ -108,12 +110,14 @@ pub struct RunDetail {
     pub log: Vec<String>,
     /// Exports found, with their certificates.
     pub exports: Vec<ExportReport>,
+    /// Merges that were given a name.
+    pub merges: Vec<NamedMerge>,
 }
 
-/// Scores of the model merged with given weights.
+/// Scores of the model merged in one way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MergeReport {
-    /// The weights.
+    /// The way.
     pub plan: MergePlan,
     /// The deciding metric.
     pub metric: String,
@@ -121,6 +125,12 @@ pub struct MergeReport {
     pub scores: Scores,
     /// Rows evaluated.
     pub rows: usize,
+    /// Width of the merged modules: the bottleneck, or the rank.
+    pub width: usize,
+    /// Values of the merged modules, without the head.
+    pub parameters: usize,
+    /// The weights that the way found, where it looks for weights. `[experts]`
+    pub found: Option<Vec<f64>>,
     /// Wall-clock seconds.
     pub seconds: f64,
 }

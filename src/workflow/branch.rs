@@ -22,7 +22,7 @@ use std::path::Path;
 pub fn branch(parent: &RunDir, which: Checkpoint, config: &RunConfig) -> Result<RunDir> {
     let step = checkpoint_choice::resolve(parent, which)?.step;
     let changes = branching::changes(config, parent.config())?;
-    branching::check(&changes, config, step)?;
+    branching::check(&changes, config, parent.config(), step)?;
     let data = checkpoint::read(parent, step)?;
     let mut config = config.clone();
     if config.name.is_empty() {

@@ -6,6 +6,9 @@ mod commands;
 mod experts;
 mod plane;
 mod rounding;
+mod routes;
+mod spread;
+mod steps;
 mod worth;
 
 use crate::support::fill;

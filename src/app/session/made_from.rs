@@ -35,7 +35,7 @@ impl Session {
     pub(super) fn branch_problem(&self) -> Option<String> {
         let (from, _) = self.branches_from()?;
         let checked = branching::changes(&self.run_config(), &from.config)
-            .and_then(|changes| branching::check(&changes, &self.form, 0));
+            .and_then(|changes| branching::check(&changes, &self.form, &from.config, 0));
         checked.err().map(|err| in_fields(&err.to_string()))
     }
 

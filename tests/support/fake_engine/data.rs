@@ -134,7 +134,8 @@ pub fn eval_report(random_routes: usize) -> EvalReport {
 
 /// A merge with weights, measured.
 pub fn merge_report(plan: MergePlan) -> MergeReport {
-    MergeReport { plan, metric: "accuracy".to_owned(), scores: scores(0.761), rows: 640, seconds: 0.3 }
+    let (metric, scores) = ("accuracy".to_owned(), scores(0.761));
+    MergeReport { plan, metric, scores, rows: 640, width: 16, parameters: 200_000, found: None, seconds: 0.3 }
 }
 
 /// The verdict on every trained tensor.
@@ -217,7 +218,19 @@ pub fn routing(mixture: &MixtureConfig, step: u64) -> RoutingSnapshot {
     };
     let current = (0..cells).map(drawn).collect();
     let draws = counts.iter().map(|counts| counts.iter().sum()).collect();
-    RoutingSnapshot { step, policy: mixture.routing, passes, sites, experts, current, recent, counts, draws }
+    RoutingSnapshot {
+        step,
+        policy: mixture.routing,
+        fixed_expert: mixture.fixed_expert,
+        counted_from: 0,
+        passes,
+        sites,
+        experts,
+        current,
+        recent,
+        counts,
+        draws,
+    }
 }
 
 /// The experts after so many steps.
@@ -437,6 +450,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
     }
     let shifted = |s: u64| StepSample { step: s, ..step(s + 7 * name_seed % 40, total) };
     RunDetail {
+        laws: Vec::new(),
         start: start_record(&config, 0),
         resumed: Vec::new(),
         history: (1..=done).map(|s| StepBucket::of(shifted(s))).collect(),
@@ -449,6 +463,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
         distances: (0..=done / EVAL_EVERY).map(|i| distances(i * EVAL_EVERY)).collect(),
         checkpoints: Checkpoints { steps: vec![done / 2, done], best: Some(done) },
         log: vec![format!("{done} steps of {total} done")],
+        merges: Vec::new(),
         exports: Vec::new(),
         capsule: None,
         summary,
