@@ -10,6 +10,7 @@ mod raster;
 
 use adamix::app::actions::Action;
 use adamix::app::headless::{DrawnFrame, Headless};
+use adamix::app::panels::experts::Topic;
 use adamix::app::settings::{Appearance, Settings};
 use adamix::app::view::View;
 use adamix::app::{WindowOptions, first_form};
@@ -17,8 +18,8 @@ use adamix::config::{RunConfig, presets};
 use adamix::engine::EngineHandle;
 use adamix::error::{Error, Result};
 use adamix::protocol::{
-    Checkpoint, Engine, ExportPlan, ExportTarget, FanPlan, GridPlan, MergePlan, ModelQuery, NumberFormat, ReplayPlan,
-    RerollPlan, RoutesPlan, Side, Split, Study, Subject, TryInput,
+    Checkpoint, Engine, ExportPlan, ExportTarget, FanPlan, GridPlan, MergePlan, ModelQuery, NumberFormat, PlanePlan,
+    ReplayPlan, RerollPlan, RoutesPlan, Side, Split, Study, Subject, TryInput, WorthPlan,
 };
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::run::{Run, prepare};
@@ -114,20 +115,27 @@ fn draw(asked: &Asked, runs: &Path) -> Result<()> {
         window: Headless::open(engine, Settings::default(), options, SIZES[0].0),
         textures: raster::Textures::default(),
     };
-    fill(&mut studio, &run)?;
-    let own = asked.size.map(|size| [(size, 1.0, "own")]);
     let views: Vec<View> = View::ALL.into_iter().filter(|view| asked.view.is_none_or(|only| only == *view)).collect();
+    fill(&mut studio, &run, &views)?;
+    let own = asked.size.map(|size| [(size, 1.0, "own")]);
     for &(pixels, zoom, size) in own.as_ref().map_or(&SIZES[..], |own| &own[..]) {
         studio.window.set_size(pixels, zoom);
         for (appearance, colours) in [(Appearance::Light, "light"), (Appearance::Dark, "dark")] {
             studio.window.app.actions.push(Action::SetAppearance(appearance));
             for &view in &views {
                 studio.window.app.actions.push(Action::Show(view));
-                let frame = studio.settle(pixels.map(|length| length as usize))?;
                 let name = serde_json::to_value(view).ok().and_then(|name| name.as_str().map(str::to_owned));
-                let file = asked.out.join(format!("{}-{size}-{colours}.png", name.unwrap_or_default()));
-                frame.save(&file)?;
-                eprintln!("{}", file.display());
+                let name = name.unwrap_or_default();
+                // Of a view with tabs one picture each.
+                let topics: &[Topic] = if view == View::Experts { &Topic::ALL } else { &[Topic::Together] };
+                for topic in topics {
+                    studio.window.app.panels.experts.topic = *topic;
+                    let frame = studio.settle(pixels.map(|length| length as usize))?;
+                    let tab = if topics.len() > 1 { format!("-{topic:?}").to_lowercase() } else { String::new() };
+                    let file = asked.out.join(format!("{name}{tab}-{size}-{colours}.png"));
+                    frame.save(&file)?;
+                    eprintln!("{}", file.display());
+                }
             }
         }
     }
@@ -151,33 +159,42 @@ fn train(asked: &Asked, runs: &Path) -> Result<PathBuf> {
 }
 
 /// Opens the run and asks about it, so that the views have something to show.
-fn fill(studio: &mut Studio, run: &Path) -> Result<()> {
+fn fill(studio: &mut Studio, run: &Path, views: &[View]) -> Result<()> {
     studio.until("the run", |window| window.app.session.opened.is_some())?;
     studio.until("the plan", |window| !window.app.session.preflight.is_pending())?;
     let writes = studio.window.app.session.shown().is_some_and(|run| run.writes());
     let subject = || Subject::Saved { dir: run.to_owned(), checkpoint: Checkpoint::Best };
-    let ask = |studio: &Studio, query| studio.window.app.actions.push(Action::Query(subject(), query));
-    ask(studio, ModelQuery::Compare { random_routes: 3 });
-    ask(studio, ModelQuery::Inspect { site: 0, side: Side::Down });
     let first = if writes { ExportTarget::Peft } else { ExportTarget::Merged };
     let (merge, dtype) = (MergePlan::Uniform, NumberFormat::F32);
-    ask(studio, ModelQuery::Export(ExportPlan { targets: vec![first], dtype, merge, dir: None }));
     let row = TryInput::Row { split: Split::Evaluation, row: 0 };
-    let (step, seed) = (studio.window.app.session.shown().map_or(1, |run| run.step()), 0);
-    for study in [
-        Study::Replay(ReplayPlan { step }),
-        Study::Reroll(RerollPlan { step, routes: RerollPlan::ROUTES }),
-        Study::Routes(RoutesPlan::default()),
-        Study::Fan(FanPlan { input: row.clone(), routes: FanPlan::ROUTES, seed }),
-        Study::Grid(GridPlan { input: row, module: 0, route: 0, seed }),
+    let shown = studio.window.app.session.shown();
+    let (step, seed) = (shown.map_or(1, |run| run.step()), 0);
+    let experts = shown.map_or(0, |run| run.config.mixture.num_experts);
+    let plane = PlanePlan { grid: 9, probe_rows: 32, ..PlanePlan::of(experts) };
+    let fan = FanPlan { input: row.clone(), routes: FanPlan::ROUTES, seed };
+    let study = ModelQuery::Study;
+    for (view, query) in [
+        (View::Compare, ModelQuery::Compare { random_routes: 3 }),
+        (View::Experts, ModelQuery::Inspect { site: 0, side: Side::Down }),
+        (View::Export, ModelQuery::Export(ExportPlan { targets: vec![first], dtype, merge, dir: None })),
+        (View::Routing, study(Study::Replay(ReplayPlan { step }))),
+        (View::Routing, study(Study::Reroll(RerollPlan { step, routes: RerollPlan::ROUTES }))),
+        (View::Routing, study(Study::Routes(RoutesPlan::default()))),
+        (View::Routing, study(Study::Fan(fan))),
+        (View::Routing, study(Study::Grid(GridPlan { input: row, module: 0, route: 0, seed }))),
+        (View::Experts, study(Study::Plane(plane))),
+        (View::Experts, study(Study::Worth(WorthPlan { probe_rows: 64 }))),
     ] {
-        ask(studio, ModelQuery::Study(study));
+        if views.contains(&view) {
+            studio.window.app.actions.push(Action::Query(subject(), query));
+        }
     }
     studio.window.app.actions.push(Action::ToggleOverlay(run.to_owned()));
     studio.until("the answers", |window| {
         let session = &window.app.session;
         let overlays = session.overlays.values().all(|query| query.value.is_some() || query.error.is_some());
-        !session.job_pending() && session.compare.value.is_some() && overlays
+        let compared = !views.contains(&View::Compare) || session.compare.value.is_some();
+        !session.job_pending() && compared && overlays
     })?;
     // Notices go away: they are no part of a view.
     (0..NOTICES).for_each(|_| drop(studio.frame(1.0)));

@@ -156,7 +156,8 @@ pub struct WorkbenchApp {
     pub session: Session,
     /// Settings that are stored between two sessions.
     pub settings: Settings,
-    panels: Panels,
+    /// The views, with what they remember on screen.
+    pub panels: Panels,
     /// The arrangement of the views.
     pub layout: ViewLayout,
     /// The actions of the next frame.

@@ -44,10 +44,10 @@ pub fn of(view: View) -> ViewHelp {
             look_for: "Whole rows in strong colours although the routing is random: the draws would not be even.",
         },
         View::Experts => ViewHelp {
-            shows: "The weights of the experts of one adapted module: heat maps, a histogram, norms, and how similar \
-                    each pair is (cosine, from −1 to 1).",
-            normal: "Experts of one module have norms of about the same size, and none of them looks special.",
-            look_for: "An expert whose norm or picture differs clearly from the others, or does not change at all.",
+            shows: "How far the experts of each module have become one (consensus, 1/√M to 1), their weights and directions, the \
+                    loss in nats between them, and what each adds to the merged model.",
+            normal: "Experts start as strangers, come together, and lie in one basin; random routing makes none of them special.",
+            look_for: "A barrier between an expert and the merged model, or an expert outside of the band that chance gives.",
         },
         View::Compare => ViewHelp {
             shows: "The scores of the merged model, of random routes, of each single expert and of the ensemble on the same \

@@ -22,7 +22,8 @@ use egui::{Key, Modifiers, RichText, Ui};
 /// Most experts with a button each; more are chosen from a list.
 const BUTTONS: usize = 16;
 
-/// What the view is about.
+/// What the view is about: its tabs.
+#[expect(missing_docs, reason = "the tabs' words say what they are")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Topic {
     #[default]
@@ -50,6 +51,7 @@ impl Topic {
     }
 }
 
+/// What the view remembers on screen.
 #[derive(Default)]
 pub struct ExpertsPanel {
     /// The tab that is shown.
@@ -89,6 +91,7 @@ impl Focus<'_> {
 }
 
 impl ExpertsPanel {
+    /// Draws the view.
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let hint = "The experts of a layer start as strangers and are trained on the same data. Press Start to see them come \
                     together.";

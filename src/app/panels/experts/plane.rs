@@ -147,7 +147,7 @@ impl PlaneView {
             }
             if report.paths.iter().any(|path| path.steps.len() > 1) {
                 let tip = "Where each expert was at the start and at the checkpoints, projected onto the plane";
-                labeled::toggle(ui, "Paths of the experts", tip, &mut self.paths);
+                labeled::toggle(ui, "Trails of the experts", tip, &mut self.paths);
             }
         });
         if ui.available_width() >= BESIDE {
@@ -582,7 +582,7 @@ const EXPLANATION: [&str; 4] = [
     "A filled point lies on the plane, a ring off it: then the colour under it is not its loss, which is in the table. The merged \
      model of more than three experts does not lie on the plane of three of them.",
     "Colours are means over the chosen rows, with an error: differences smaller than the standard errors in the table mean \
-     nothing. Paths show where the experts were at the recorded steps, projected; the loss below them is that of the head now.",
+     nothing. Trails show where the experts were at the recorded steps, projected; the loss below them is that of the head now.",
 ];
 
 #[cfg(test)]

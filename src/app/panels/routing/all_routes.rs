@@ -141,7 +141,7 @@ fn effects_ui(theme: &Theme, kind: MixtureKind, report: &RoutesReport, ui: &mut 
         .collect();
     if !shares.is_empty() {
         let words = format!(
-            "Share of the variance over all routes, interactions shared equally (they add up to 100 %): {}.",
+            "Share of the variance over all routes, interactions shared equally (they add up to 100 per cent): {}.",
             shares.join(", ")
         );
         cards::caption(ui, theme, words);

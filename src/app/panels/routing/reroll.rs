@@ -12,10 +12,10 @@ use egui::Ui;
 /// Draws the card.
 pub fn ui(ctx: &PanelCtx<'_>, step: u64, ui: &mut Ui) {
     let Some(subject) = ctx.session.subject() else { return };
-    cards::card(ui, ctx.theme, "Re-roll this batch", |ui| {
+    cards::card(ui, ctx.theme, "Was it the route?", |ui| {
         let plan = RerollPlan { step, routes: RerollPlan::ROUTES };
         let words = format!(
-            "Was it the route or the batch? The same batch, with the same dropout, under {} other routes; and {} other batches \
+            "The route or the batch? The same batch, with the same dropout, under {} other routes; and {} other batches \
              under routes of their own: {} batches through the model.",
             plan.routes,
             plan.routes,
