@@ -171,7 +171,9 @@ impl MixtureConfig {
     /// Whether one draw decides both sides of a module, so that expert j of one side only ever runs with expert j of the other:
     /// then the M pairs of equal index are what is trained, and not all M².
     pub fn tied_draws(&self) -> bool {
-        !self.routing.is_random() && self.down_experts() > 1 && self.up_experts() > 1
+        let laws = self.law_changes().unwrap_or_default();
+        let drawn = self.routing.is_random() || laws.iter().any(|change| change.law.routing.is_random());
+        !drawn && self.down_experts() > 1 && self.up_experts() > 1
     }
 
     /// The same mixture with another bottleneck, or with another rank at the same scale.
