@@ -40,6 +40,7 @@ mod run_state;
 mod screenshot;
 mod studies;
 mod tables;
+mod try_flags;
 mod weights_line;
 mod widgets;
 mod x_axis;
@@ -155,7 +156,8 @@ pub struct WorkbenchApp {
     pub session: Session,
     /// Settings that are stored between two sessions.
     pub settings: Settings,
-    panels: Panels,
+    /// The views, with what they remember on screen.
+    pub panels: Panels,
     /// The arrangement of the views.
     pub layout: ViewLayout,
     /// The actions of the next frame.

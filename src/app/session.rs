@@ -2,10 +2,12 @@
 
 mod apply;
 mod form;
+mod made_from;
 mod models;
 mod weights;
 
 pub use form::FormMemory;
+pub use made_from::MadeFrom;
 pub use models::Download;
 pub use weights::Weights;
 
@@ -120,6 +122,10 @@ pub struct Session {
     pub try_it: Query<TryReport>,
     /// What each word of that text does.
     pub try_words: Query<WordsReport>,
+    /// The probe set under dragged weights.
+    pub reweigh: Query<ReweighReport>,
+    /// A merge that is given a name: its run.
+    pub naming: Query<PathBuf>,
     /// Texts generated for the evaluation inputs, scored.
     pub written: Query<WriteReport>,
     pub export: Query<Vec<ExportReport>>,
@@ -144,10 +150,12 @@ pub struct Session {
     pub labelling: Query<PathBuf>,
     /// The file of a report.
     pub reporting: Query<PathBuf>,
-    /// Name of the run whose settings are in the form.
-    pub form_from: Option<String>,
-    /// The run that the one being started was made from; `logic` writes it down when there is a directory.
-    pub parent_of_live: Option<String>,
+    /// The run whose settings are in the form.
+    pub form_from: Option<MadeFrom>,
+    /// Which run the one being started was made from; `logic` writes it down when there is a directory.
+    pub label_of_live: Option<RunLabel>,
+    /// The run whose settings were asked for to go on from it.
+    pub branch_asked: Option<PathBuf>,
     pub models: Query<CacheInfo>,
     /// Downloads in progress, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,
@@ -204,7 +212,7 @@ enum QueryClass {
 type QueryRow = (&'static str, QueryClass, fn(&Session) -> &dyn AnyQuery, fn(&mut Session) -> &mut dyn AnyQuery);
 
 /// Every query of the session but the studies and the overlaid runs; the status bar shows the first one that is pending.
-static QUERIES: [QueryRow; 26] = [
+static QUERIES: [QueryRow; 28] = [
     ("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
     ("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
     ("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
@@ -217,6 +225,8 @@ static QUERIES: [QueryRow; 26] = [
     // Asked with every key: no line in the status bar.
     ("", QueryClass::Run, |s| &s.try_it, |s| &mut s.try_it),
     ("", QueryClass::Run, |s| &s.try_words, |s| &mut s.try_words),
+    ("", QueryClass::Run, |s| &s.reweigh, |s| &mut s.reweigh),
+    ("Naming the merge", QueryClass::Disk, |s| &s.naming, |s| &mut s.naming),
     ("Opening the run", QueryClass::Disk, |s| &s.opening, |s| &mut s.opening),
     ("Reading the settings", QueryClass::Disk, |s| &s.borrowed, |s| &mut s.borrowed),
     ("Reading the data", QueryClass::Form, |s| &s.data, |s| &mut s.data),

@@ -44,14 +44,15 @@ pub fn of(view: View) -> ViewHelp {
             look_for: "Whole rows in strong colours although the routing is random: the draws would not be even.",
         },
         View::Experts => ViewHelp {
-            shows: "The weights of the experts of one adapted module: heat maps, a histogram, norms, and how similar \
-                    each pair is (cosine, from −1 to 1).",
-            normal: "Experts of one module have norms of about the same size, and none of them looks special.",
-            look_for: "An expert whose norm or picture differs clearly from the others, or does not change at all.",
+            shows: "How far the experts of each module have become one (consensus, 1/√M to 1), their weights and directions, the \
+                    loss in nats between them, and what each adds to the merged model.",
+            normal: "Experts start as strangers, come together, and lie in one basin; random routing makes none of them special.",
+            look_for: "A barrier between an expert and the merged model, or an expert outside of the band that chance gives.",
         },
         View::Compare => ViewHelp {
             shows: "The scores of the merged model, of random routes, of each single expert and of the ensemble on the same \
-                    evaluation rows, with paired 95 % intervals; below, two of them row by row.",
+                    evaluation rows, with paired 95 % intervals; below, two of them row by row, other ways of merging, \
+                    dragged weights, and the spread of the experts.",
             normal: "All of them lie close together, most differences are not shown; the merged model keeps the score of the \
                      routes at the cost of one.",
             look_for: "A variant that is shown to be better than merged, or scores hardly better than a constant answer.",

@@ -1,7 +1,10 @@
 //! The mixture of adaptation modules (paper section 3; symbols: M = `num_experts`, r = `adapter_size`, λ = `consistency_weight`).
 
+use super::law::{LawChange, RoutingLaw, RoutingPolicy};
 use super::{require, within};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What each expert is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,44 +54,6 @@ pub enum AdapterInit {
     Identity,
 }
 
-/// Which expert runs: one policy for all adapted modules; down and up, layers and passes are drawn independently.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RoutingPolicy {
-    /// One uniform draw for the whole batch: the paper.
-    #[default]
-    PerBatch,
-    /// One uniform draw for each example.
-    PerExample,
-    /// One uniform draw for each token.
-    PerToken,
-    /// Always `fixed_expert`.
-    Fixed,
-    /// Expert `(micro-batch + adapted module + pass) mod M`: even by construction.
-    RoundRobin,
-}
-
-impl RoutingPolicy {
-    /// All, in the order in which they are offered.
-    pub const ALL: [Self; 5] = [Self::PerBatch, Self::PerExample, Self::PerToken, Self::Fixed, Self::RoundRobin];
-
-    /// Whether experts are drawn at random, so that their counts are compared with what chance gives.
-    pub fn is_random(self) -> bool {
-        match self {
-            Self::PerBatch | Self::PerExample | Self::PerToken => true,
-            Self::Fixed | Self::RoundRobin => false,
-        }
-    }
-
-    /// Whether all rows of a batch go through the same experts.
-    pub fn is_per_batch(self) -> bool {
-        match self {
-            Self::PerBatch | Self::Fixed | Self::RoundRobin => true,
-            Self::PerExample | Self::PerToken => false,
-        }
-    }
-}
-
 /// The mixture of adaptation modules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -127,6 +92,8 @@ pub struct MixtureConfig {
     pub routing: RoutingPolicy,
     /// The expert of `routing = "fixed"`, from 0.
     pub fixed_expert: usize,
+    /// Other laws from some steps on, each as in `400=per-token`; empty: one law for the whole run.
+    pub law_at: Vec<String>,
     /// Second pass with its own route and the symmetric KL (squared difference for regression) between both.
     pub consistency: bool,
     /// λ: weight of the consistency term. Paper: 1 for classification, 100 for GPT-2.
@@ -160,6 +127,7 @@ impl Default for MixtureConfig {
             lora_init: LoraInit::Independent,
             routing: RoutingPolicy::PerBatch,
             fixed_expert: 0,
+            law_at: Vec::new(),
             consistency: true,
             consistency_weight: 1.0,
             consistency_detach: true,
@@ -177,6 +145,51 @@ impl MixtureConfig {
     /// Distinct experts of the up-projection: 1 when shared.
     pub fn up_experts(&self) -> usize {
         if self.sharing_up { 1 } else { self.num_experts }
+    }
+
+    /// The changes of the law that are planned, in the order given.
+    pub fn law_changes(&self) -> Result<Vec<LawChange>> {
+        self.law_at.iter().map(|text| text.parse()).collect()
+    }
+
+    /// What is wrong with the planned changes of the law.
+    fn law_problems(&self, found: &mut Vec<String>) {
+        let mut steps = BTreeSet::new();
+        for text in &self.law_at {
+            match text.parse::<LawChange>() {
+                Err(err) => found.push(format!("law_at: {err}")),
+                Ok(change) => {
+                    found.extend(change.law.problem(self).map(|problem| format!("law_at {text}: {problem}")));
+                    require(found, steps.insert(change.step), || {
+                        format!("law_at names two laws for step {}; keep one", change.step)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether one draw decides both sides of a module, so that expert j of one side only ever runs with expert j of the other:
+    /// then the M pairs of equal index are what is trained, and not all M².
+    pub fn tied_draws(&self) -> bool {
+        let laws = self.law_changes().unwrap_or_default();
+        let drawn = self.routing.is_random() || laws.iter().any(|change| change.law.routing.is_random());
+        !drawn && self.down_experts() > 1 && self.up_experts() > 1
+    }
+
+    /// The same mixture with another bottleneck, or with another rank at the same scale.
+    #[must_use]
+    pub fn of_rank(&self, width: usize) -> Self {
+        let mut other = self.clone();
+        match self.kind {
+            MixtureKind::Adapter => other.adapter_size = width,
+            MixtureKind::Lora if width != self.lora_rank => {
+                let ratio = width as f64 / self.lora_rank.max(1) as f64;
+                other.lora_rank = width;
+                other.lora_alpha = self.lora_alpha * if self.use_rslora { ratio.sqrt() } else { ratio };
+            }
+            MixtureKind::Lora => {}
+        }
+        other
     }
 
     /// r of either kind: the width between both projections.
@@ -207,6 +220,7 @@ impl MixtureConfig {
         require(found, self.routing != RoutingPolicy::Fixed || self.fixed_expert < self.num_experts, || {
             format!("fixed_expert is {} but there are {} experts, numbered from 0", self.fixed_expert, self.num_experts)
         });
+        self.law_problems(found);
         let advice = "choose 0 or more (the paper uses 1)";
         within(found, "consistency_weight", self.consistency_weight, 0.0..=f64::MAX, advice);
         require(found, !self.ce_both_passes || self.consistency, || {
@@ -225,8 +239,50 @@ impl MixtureConfig {
     }
 }
 
+impl RoutingLaw {
+    /// The law of these settings.
+    pub fn of(mixture: &MixtureConfig) -> Self {
+        let fixed = mixture.routing == RoutingPolicy::Fixed;
+        Self { routing: mixture.routing, fixed_expert: if fixed { mixture.fixed_expert } else { 0 } }
+    }
+
+    /// Why a mixture cannot run under it.
+    pub fn problem(self, mixture: &MixtureConfig) -> Option<String> {
+        let experts = mixture.num_experts;
+        (self.fixed_expert >= experts).then(|| {
+            format!("the law {self} names expert {} but there are {experts}, numbered from 0", self.fixed_expert)
+        })
+    }
+
+    /// Puts it into settings.
+    pub fn apply(self, mixture: &mut MixtureConfig) {
+        mixture.routing = self.routing;
+        if self.routing == RoutingPolicy::Fixed {
+            mixture.fixed_expert = self.fixed_expert;
+        }
+    }
+}
+
 /// What the product B A of a LoRA is multiplied with: alpha / r, or alpha / √r.
 pub fn lora_scaling(alpha: f64, rank: usize, use_rslora: bool) -> f64 {
     let rank = rank.max(1) as f64;
     if use_rslora { alpha / rank.sqrt() } else { alpha / rank }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_law_is_put_into_settings_and_read_from_them() {
+        let mut mixture = MixtureConfig { fixed_expert: 1, ..MixtureConfig::default() };
+        for text in ["fixed:3", "per-token", "per-batch"] {
+            let law: RoutingLaw = text.parse().unwrap();
+            law.apply(&mut mixture);
+            assert_eq!(RoutingLaw::of(&mixture), law);
+            assert_eq!(law.problem(&mixture), None);
+        }
+        let far: RoutingLaw = "fixed:4".parse().unwrap();
+        assert!(far.problem(&mixture).unwrap().contains("expert 4 but there are 4"));
+    }
 }

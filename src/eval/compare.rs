@@ -44,6 +44,15 @@ impl EvalOptions<'_> {
     }
 }
 
+/// What a model makes of one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowScore {
+    /// In nats, of a text the mean over its learned tokens, for regression the squared error.
+    pub loss: f64,
+    /// Share of right answers: 0 or 1 of a class, of a text over its learned tokens; absent for regression.
+    pub right: Option<f64>,
+}
+
 /// A model that can be measured on rows of its kind.
 pub trait Measured: Network + Sized {
     /// What it is measured on.
@@ -74,8 +83,28 @@ pub trait Measured: Network + Sized {
         Ok((scores, mean.scores(opts.metric)?))
     }
 
-    /// The loss of each of these rows along a route (without one the model must be merged), in the order given: in nats, of a
-    /// text the mean over its learned tokens, for regression the squared error.
+    /// Loss and right answers of each of these rows along a route (without one the model must be merged), in the order given.
+    fn row_scores(
+        &self,
+        data: &Self::Rows,
+        rows: &[usize],
+        route: Option<&Route>,
+        opts: &EvalOptions<'_>,
+    ) -> Result<Vec<RowScore>> {
+        let (_, found) = self.results(data, rows, &[route], opts)?;
+        let right = |row: usize| match &found.answers {
+            Answers::Classes { predicted, truth, .. } => Ok(Some(f64::from(u8::from(predicted[row] == truth[row])))),
+            Answers::Values { .. } => Ok(None),
+            Answers::Tokens { learned, .. } if learned[row] == 0 => {
+                Err(Error::data("a text without a learned token has no loss"))
+            }
+            Answers::Tokens { learned, right } => Ok(Some(right[row] as f64 / learned[row] as f64)),
+        };
+        let score = |(row, &loss): (usize, &f64)| Ok(RowScore { loss, right: right(row)? });
+        found.losses.iter().enumerate().map(score).collect()
+    }
+
+    /// The losses alone.
     fn row_losses(
         &self,
         data: &Self::Rows,
@@ -83,13 +112,7 @@ pub trait Measured: Network + Sized {
         route: Option<&Route>,
         opts: &EvalOptions<'_>,
     ) -> Result<Vec<f64>> {
-        let (_, found) = self.results(data, rows, &[route], opts)?;
-        match &found.answers {
-            Answers::Tokens { learned, .. } if learned.contains(&0) => {
-                Err(Error::data("a text without a learned token has no loss"))
-            }
-            _ => Ok(found.losses),
-        }
+        Ok(self.row_scores(data, rows, route, opts)?.into_iter().map(|row| row.loss).collect())
     }
 
     /// The score without any training.
@@ -123,20 +146,20 @@ pub fn evaluate<M: Measured>(
     along(model, data, route, opts)?.scores(opts.metric)
 }
 
-/// Scores of the model merged with these weights, and what it scores less what the model's own merge does on the same rows: absent
-/// where the weights are those, and of a single row.
+/// Scores of a merged model, and what it scores less what the own merge of the mixture it is made of does on the same rows: absent
+/// where it was merged with just those weights, and of a single row.
 pub fn beside_own<M: Measured>(
     model: &M,
+    (merged, weights): (&M, Option<&MergeWeights>),
     data: &M::Rows,
-    weights: &MergeWeights,
     opts: &EvalOptions<'_>,
 ) -> Result<(Scores, Option<PairedDifference>)> {
     let own = MergeWeights::own(model.mixture())?;
-    if *weights == own || M::rows(data) < 2 {
-        return Ok((evaluate(&model.merged(weights)?, data, None, opts)?, None));
+    if weights == Some(&own) || M::rows(data) < 2 {
+        return Ok((evaluate(merged, data, None, opts)?, None));
     }
     let half = |from: f64| move |share: f64| (opts.go_on)(from + 0.45 * share);
-    let measured = along(&model.merged(weights)?, data, None, &EvalOptions { go_on: &half(0.0), ..*opts })?;
+    let measured = along(merged, data, None, &EvalOptions { go_on: &half(0.0), ..*opts })?;
     let beside = along(&model.merged(&own)?, data, None, &EvalOptions { go_on: &half(0.45), ..*opts })?;
     let bootstrap = opts.bootstrap(beside.len());
     let found = differences(

@@ -20,7 +20,7 @@ use std::ops::Range;
 const BATCH_TOKENS: usize = 4096;
 
 /// These sequences one after the other, as many as fit into a batch.
-fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
+pub(super) fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for row in rows {
@@ -38,7 +38,7 @@ fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usiz
 }
 
 /// The targets of each sequence, which follow one another. `before`: the token that each is predicted at.
-fn spans(offsets: &[usize], before: &[u32]) -> Vec<Range<usize>> {
+pub(super) fn spans(offsets: &[usize], before: &[u32]) -> Vec<Range<usize>> {
     let mut start = 0;
     let own = |span: &[usize]| {
         let end = start + before[start..].iter().take_while(|&&token| (token as usize) < span[1]).count();

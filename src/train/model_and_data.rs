@@ -11,7 +11,6 @@ use crate::eval::compare::{self, EvalOptions};
 use crate::eval::{EvalReport, Scores};
 use crate::mixture::MergeWeights;
 use crate::model::{CausalLm, Classifier, Network};
-use crate::records::PairedDifference;
 use crate::rng::SeedStream;
 
 /// A model and what it learns from.
@@ -131,18 +130,6 @@ impl ModelAndData {
         match self {
             Self::Classifier(model, data) => compare::evaluate(&model.merged(weights)?, &data.dev, None, opts),
             Self::Lm(model, data) => compare::evaluate(&model.merged(weights)?, &data.dev, None, opts),
-        }
-    }
-
-    /// The same, and what it scores less what the model's own merge does; that is absent of the own merge itself.
-    pub fn evaluate_beside_own(
-        &self,
-        weights: &MergeWeights,
-        opts: &EvalOptions<'_>,
-    ) -> Result<(Scores, Option<PairedDifference>)> {
-        match self {
-            Self::Classifier(model, data) => compare::beside_own(model, &data.dev, weights, opts),
-            Self::Lm(model, data) => compare::beside_own(model, &data.dev, weights, opts),
         }
     }
 

@@ -2,7 +2,8 @@
 //! answers what the measurement asks.
 
 use super::FRAME;
-use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, HeatMap, SideSnapshot};
+use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, SideSnapshot};
+use crate::analysis::heat_map::HeatMap;
 use crate::analysis::routing_stats::RouteCounts;
 use crate::config::RunConfig;
 use crate::protocol::decimation::Decimated;
@@ -297,7 +298,8 @@ fn health(step: u64) -> Vec<TensorHealth> {
 fn distances(step: u64) -> DistanceSample {
     let grow = (step as f32).sqrt() * 1e-2;
     let values = |base: f32| (0..2 * SITES).map(|i| base + grow * (0.7 + 0.6 * unit(i as u64))).collect();
-    DistanceSample { step, pairwise: values(1.0), from_start: values(0.0) }
+    let consensus = (0..2 * SITES).map(|i| (i % 2 == 0).then(|| 0.5 + 0.3 * f64::from(unit(i as u64)))).collect();
+    DistanceSample { step, pairwise: values(1.0), from_start: values(0.0), consensus }
 }
 
 fn route(step: u64, config: &RunConfig) -> crate::records::Route {
@@ -319,6 +321,7 @@ fn experts(step: u64, focus: (usize, Side), config: &RunConfig) -> ExpertSnapsho
         std: 0.02,
         max_abs: 0.09,
         from_start: 0.5 + unit(seed),
+        from_mean: 0.3 + unit(seed + 1),
         histogram: (0..HISTOGRAM_BINS).map(|bin| (160.0 * unit(seed + bin as u64)) as u32).collect(),
     };
     let side = |cell: usize| {
@@ -331,11 +334,16 @@ fn experts(step: u64, focus: (usize, Side), config: &RunConfig) -> ExpertSnapsho
             cosine_of: CosineOf::Change,
             cosine: (0..n * n).map(|k| if k / n == k % n { 1.0 } else { 0.2 + 0.1 * unit(k as u64) }).collect(),
             distance: (0..n * n).map(|k| if k / n == k % n { 0.0 } else { 1.0 + unit(k as u64) }).collect(),
+            consensus: (n > 1).then(|| 0.5 + 0.3 * f64::from(unit(cell as u64))),
         }
     };
     let sides: Vec<SideSnapshot> = (0..2 * SITES).map(side).collect();
     let shown = counts[focus.1 as usize];
-    let cells = |e: usize| (0..16 * 128).map(|i| 0.18 * (unit((i * 8 + e) as u64 ^ step << 20) - 0.5)).collect();
-    let heat_maps = (0..shown).map(|e| HeatMap { rows: 16, cols: 128, values: cells(e) }).collect();
-    ExpertSnapshot { step, sites: sites(), sides, focus: (focus.0.min(SITES - 1), Some(focus.1)), heat_maps }
+    let cells = |e: usize| -> Vec<f32> {
+        (0..16 * 128).map(|i| 0.18 * (unit((i * 8 + e) as u64 ^ step << 20) - 0.5)).collect()
+    };
+    let (mean, start) = (cells(100), cells(101));
+    let heat_maps = (0..shown).map(|e| HeatMap::of(&cells(e), &mean, &start, 16, 128)).collect();
+    let focus = (focus.0.min(SITES - 1), Some(focus.1));
+    ExpertSnapshot { step, sites: sites(), sides, focus, heat_maps, directions: None }
 }

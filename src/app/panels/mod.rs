@@ -3,7 +3,7 @@
 //! Every view draws four states: empty (what to do next), loading, error, data.
 
 mod compare;
-mod experts;
+pub mod experts;
 pub mod export;
 mod models;
 mod playground;

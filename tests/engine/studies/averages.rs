@@ -43,11 +43,30 @@ fn check_sites(subject: &ModelAndData, report: &AveragesReport) {
         if report.shared {
             assert!(norm(&difference) < 1e-12 * norm(&deltas), "the loops agree: both are one matrix");
             assert_eq!((site.off, site.crossed, site.truncated_off), (0.0, 0.0, 0.0));
+            assert!(site.parts.is_empty() && site.all_pairs == 0.0);
             assert_eq!((site.rank, site.deltas_rank, site.deltas_parameters), (2, 2, site.parameters));
             continue;
         }
         near("off", site.off, norm(&difference) / norm(&deltas), 1e-5);
         assert!(site.off > 0.1, "averages of independent experts are different: {site:?}");
+        // All parts of M pairs, the first of which is the mean delta; their mean is the product of the means.
+        let (mut parts, mut all) = (Vec::new(), vec![0.0; size]);
+        for shift in 0..m {
+            let mut part = vec![0.0; size];
+            for j in 0..m {
+                add(&mut part, 1.0 / m as f64, &product(mixture, (j + shift) % m, j));
+            }
+            add(&mut all, 1.0 / m as f64, &part);
+            add(&mut part, -1.0, &factors);
+            parts.push(norm(&part) / norm(&factors));
+        }
+        assert_eq!(site.parts.len(), m);
+        for (got, want) in site.parts.iter().zip(&parts) {
+            near("part", *got, *want, 1e-5);
+        }
+        add(&mut all, -1.0, &factors);
+        assert!(norm(&all) < 1e-12 * norm(&factors), "the loops agree: all pairs are the product of the means");
+        assert!(site.all_pairs < 1e-5, "{}", site.all_pairs);
         let mut crossed = factors;
         add(&mut crossed, -1.0, &own);
         let (own, crossed) = (norm(&own).powi(2), norm(&crossed).powi(2));
@@ -188,4 +207,24 @@ fn without_experts_it_is_refused_and_it_can_be_given_up() {
         let err = averages_subject(&subject, &config, &|share| share <= stop).unwrap_err();
         assert_eq!(err.kind(), ErrorKind::Cancelled, "at {stop}");
     }
+}
+
+#[test]
+fn one_draw_for_both_sides_is_told_from_two() {
+    use adamix::config::{MixtureConfig, RoutingPolicy};
+    let tied = |routing, sharing_up, law_at: &[&str]| {
+        let law_at = law_at.iter().map(|law| (*law).to_owned()).collect();
+        MixtureConfig { routing, sharing_up, law_at, ..MixtureConfig::default() }.tied_draws()
+    };
+    for routing in RoutingPolicy::ALL {
+        assert_eq!(tied(routing, false, &[]), !routing.is_random(), "{routing:?}");
+        assert!(!tied(routing, true, &[]), "a shared side has no draw of its own");
+    }
+    assert!(!tied(RoutingPolicy::RoundRobin, false, &["40=per-token"]), "a part of the run drew both sides apart");
+    assert!(tied(RoutingPolicy::RoundRobin, false, &["40=fixed:2"]));
+    let (_place, config, subject) = classifier(|config| {
+        lora(false)(config);
+        config.mixture.routing = RoutingPolicy::RoundRobin;
+    });
+    assert!(measure(&subject, &config).tied);
 }

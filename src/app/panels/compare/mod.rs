@@ -3,9 +3,14 @@
 mod averages;
 mod calibration;
 mod confusion;
+mod drag;
+mod kept;
+mod methods;
 mod plot;
 mod rows;
 mod slices;
+mod slider_weights;
+mod spread;
 mod table;
 mod weights;
 mod written;
@@ -27,6 +32,8 @@ pub struct ComparePanel {
     plot: plot::PlotView,
     rows: rows::RowsForm,
     weights: weights::WeightsForm,
+    methods: methods::MethodsForm,
+    spread: spread::SpreadForm,
     inputs: usize,
     all_modules: bool,
 }
@@ -68,7 +75,8 @@ fn tried_apart(ctx: &PanelCtx<'_>, shown: &Shown<'_>) -> bool {
 impl Default for ComparePanel {
     fn default() -> Self {
         let (plot, rows, weights) = Default::default();
-        Self { routes: 5, plot, rows, weights, inputs: 20, all_modules: false }
+        let (methods, spread) = Default::default();
+        Self { routes: 5, plot, rows, weights, methods, spread, inputs: 20, all_modules: false }
     }
 }
 
@@ -103,6 +111,8 @@ impl ComparePanel {
         if run.config.model.method == Method::Adamix && run.config.mixture.num_experts > 1 {
             averages::ui(ctx, &subject, &mut self.all_modules, ui);
             self.weights.ui(ctx, run, &subject, report.filter(|_| !tried_apart(ctx, &shown)), ui);
+            self.methods.ui(ctx, run, &subject, ui);
+            self.spread.ui(ctx, &subject, ui);
         } else {
             let words = "This run has a single module, so there is nothing to merge and no weights to choose.";
             cards::muted(ui, ctx.theme, words);

@@ -1,9 +1,16 @@
 //! Which expert each layer uses, in both passes, and how often.
 
+mod all_routes;
 mod compact;
 mod counts;
 mod diagram;
+mod fan;
+mod grid;
 mod history;
+mod law;
+mod playhead;
+mod replay;
+mod reroll;
 
 use crate::app::actions::Action;
 use crate::app::names::{self, LayerGroup};
@@ -40,7 +47,7 @@ impl RoutingPanel {
             if routing.policy.is_per_batch() { "Paths of the newest step" } else { "Experts of the newest step" };
         cards::card(ui, ctx.theme, title, |ui| self.newest_ui(ctx, routing, kind, &layers, ui));
         cards::card(ui, ctx.theme, "Are the draws uniform?", |ui| {
-            let fixed_expert = run.config.mixture.fixed_expert;
+            let fixed_expert = routing.fixed_expert;
             let active = match &ctx.session.opened {
                 Some(run) => run.status == Some(RunStatus::Running),
                 None => ctx.session.phase.is_active(),
@@ -48,6 +55,7 @@ impl RoutingPanel {
             let subject = counts::Subject { theme: ctx.theme, routing, kind, fixed_expert, active, layers: &layers };
             counts::ui(subject, &mut self.shown, ui);
         });
+        playhead::ui(ctx, ui);
     }
 
     /// The newest step: a line for each layer, or the boxes of all experts.
