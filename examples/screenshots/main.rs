@@ -19,7 +19,7 @@ use adamix::engine::EngineHandle;
 use adamix::error::{Error, Result};
 use adamix::protocol::{
     Checkpoint, Engine, ExportPlan, ExportTarget, FanPlan, GridPlan, MergePlan, ModelQuery, NumberFormat, PlanePlan,
-    ReplayPlan, RerollPlan, RoutesPlan, Side, Split, Study, Subject, TryInput, WorthPlan,
+    ReplayPlan, RerollPlan, RoutesPlan, RowsPlan, Side, Split, Study, Subject, TryInput, Way, WorthPlan,
 };
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::run::{Run, prepare};
@@ -175,6 +175,7 @@ fn fill(studio: &mut Studio, run: &Path, views: &[View]) -> Result<()> {
     let study = ModelQuery::Study;
     for (view, query) in [
         (View::Compare, ModelQuery::Compare { random_routes: 3 }),
+        (View::Compare, study(Study::Rows(RowsPlan { second: Way::Ensemble(3), ..RowsPlan::default() }))),
         (View::Experts, ModelQuery::Inspect { site: 0, side: Side::Down }),
         (View::Export, ModelQuery::Export(ExportPlan { targets: vec![first], dtype, merge, dir: None })),
         (View::Routing, study(Study::Replay(ReplayPlan { step }))),

@@ -49,7 +49,7 @@ impl Bootstrap<'_> {
         let mut stream = seed.stream(Purpose::Sampling, STREAM);
         let mut values = Vec::with_capacity(found.len());
         for done in 0..resamples {
-            if done % 64 == 0 && !(self.go_on)(done as f64 / resamples as f64) {
+            if done.is_multiple_of(64) && !(self.go_on)(done as f64 / resamples as f64) {
                 return Err(Error::cancelled());
             }
             chosen.iter_mut().for_each(|row| *row = stream.below(rows));

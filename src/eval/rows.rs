@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn long_texts_count_for_more() {
         let token = |nll: f64, right: usize| TokenScores { nll, right };
-        let long = vec![token(1.0, 1); 9];
+        let long = [token(1.0, 1); 9];
         let base = RowResults::of_texts([&long[..], &[token(3.0, 0)]]);
         let other = RowResults::of_texts([&long[..], &[token(1.0, 1)]]);
         assert_eq!((base.losses.as_slice(), base.scores(Metric::Loss).unwrap().loss), (&[1.0, 3.0][..], 1.2));

@@ -132,7 +132,7 @@ pub fn rows(plan: &RowsPlan) -> RowsReport {
     let entry = |row: usize| {
         let class = row % 2;
         let first_right = row % 5 != 3;
-        let second_right = first_right != (row % 10 == 0);
+        let second_right = first_right != row.is_multiple_of(10);
         let sure = |right: bool, p: f64| {
             let class = if right { class } else { 1 - class };
             RowAnswer::Class { class, probability: p, of_label: if right { p } else { 1.0 - p } }

@@ -107,8 +107,8 @@ impl RowsForm {
     }
 
     fn report_ui(&mut self, theme: &Theme, report: &RowsReport, ui: &mut Ui) {
-        let shown = report.difference.primary.is_shown() || report.difference.loss.is_shown();
-        verdict::line(ui, theme, if shown { Verdict::Passed } else { Verdict::Open }, &report.verdict());
+        // A difference is neither good nor bad by itself.
+        verdict::line(ui, theme, Verdict::Open, &report.verdict());
         if report.difference.loss.is_shown() && !report.difference.primary.is_shown() {
             let words = "The loss shows a difference and the metric does not: answers moved without turning over.";
             cards::caption(ui, theme, words);
@@ -312,60 +312,79 @@ fn ways_ui(theme: &Theme, report: &RowsReport, ui: &mut Ui) {
     }
 }
 
+/// Narrower than this, each row is written in lines instead of columns.
+const COLUMNS_FROM: f32 = 600.0;
+
 fn list_ui(theme: &Theme, report: &RowsReport, page: &[&RowEntry], ui: &mut Ui) {
+    if ui.available_width() < COLUMNS_FROM {
+        return lines_ui(theme, report, page, ui);
+    }
     type Row<'a, 'b> = Column<'a, &'b RowEntry>;
-    let answer = |way: usize| {
-        move |ui: &mut Ui, entry: &&RowEntry| {
-            let right = match (entry.label, entry.answers[way].class()) {
-                (Some(KnownAnswer::Class(label)), Some(class)) => Some(label == class),
-                _ => None,
-            };
-            let mark = right.map_or("", |right| if right { "= " } else { "≠ " });
-            let color = match right {
-                Some(true) => theme.ok,
-                Some(false) => theme.error,
-                None => ui.visuals().text_color(),
-            };
-            let text = format!("{mark}{}", report.answer(entry, way));
-            let tip = format!("Loss {}", format::significant(entry.losses[way], 4));
-            ui.add(egui::Label::new(RichText::new(text).color(color)).truncate()).on_hover_text(tip);
-        }
-    };
+    let answer = |way: usize| move |ui: &mut Ui, entry: &&RowEntry| answer_ui(theme, report, entry, (way, ""), ui);
     let [first, second] = [0, 1].map(|way| report.ways[way].name.as_str());
     let mut columns = vec![
-        Row::number("Row", "Its number among the evaluation rows", |entry| format::count(entry.row + 1)).exact(52.0),
-        Row::new("Loss apart", "The loss of the second way less that of the first", |ui, entry| {
-            table::plain_difference(ui, entry.difference())
-        })
-        .exact(82.0),
+        Row::number("Row", "Its number among the evaluation rows", |entry| format::count(entry.row + 1)).exact(40.0),
+        Row::new("Loss apart", LOSS_APART, |ui, entry| table::plain_difference(ui, entry.difference())).exact(70.0),
     ];
     if report.entries.iter().any(|entry| entry.label.is_some()) {
-        columns.push(
-            Row::new("Right", "The answer of the data", |ui, entry| {
-                ui.add(egui::Label::new(report.truth(entry)).truncate())
-            })
-            .exact(84.0),
-        );
+        let truth = |ui: &mut Ui, entry: &&RowEntry| ui.add(egui::Label::new(report.truth(entry)).truncate());
+        columns.push(Row::new("Right", "The answer of the data", truth).exact(66.0));
     }
-    columns.push(
-        Row::new(first, "What this way answers, with the probability; = is the right answer, ≠ another", answer(0))
-            .exact(126.0),
-    );
-    columns.push(
-        Row::new(second, "What this way answers, with the probability; = is the right answer, ≠ another", answer(1))
-            .exact(126.0),
-    );
-    columns.push(Row::number("Tokens", "Of texts: learned ones", |entry| format::count(entry.tokens)).exact(54.0));
+    columns.push(Row::new(first, ANSWER, answer(0)).exact(104.0));
+    columns.push(Row::new(second, ANSWER, answer(1)).exact(104.0));
+    columns.push(Row::number("Tokens", "Of texts: learned ones", |entry| format::count(entry.tokens)).exact(46.0));
     let text = |ui: &mut Ui, entry: &&RowEntry| {
-        let whole = match &entry.pair {
-            Some(pair) => format!("{} → {pair}", entry.text),
-            None => entry.text.clone(),
-        };
+        let whole = whole(entry);
         let line = whole.split_whitespace().collect::<Vec<_>>().join(" ");
         ui.add(egui::Label::new(line).truncate()).on_hover_text(whole);
     };
-    columns.push(Row::new("Text", "The whole text is under the pointer", text).rest(160.0));
+    columns.push(Row::new("Text", "The whole text is under the pointer", text).rest(120.0));
     listing::numbers(ui, "rows apart", 24.0 * (PAGE + 1) as f32, columns, page);
+}
+
+const LOSS_APART: &str = "The loss of the second way less that of the first";
+const ANSWER: &str = "What this way answers, with the probability; = is the right answer, ≠ another";
+
+/// Each row in two lines: what is known of it, and its text.
+fn lines_ui(theme: &Theme, report: &RowsReport, page: &[&RowEntry], ui: &mut Ui) {
+    for entry in page {
+        ui.horizontal_wrapped(|ui| {
+            ui.label(RichText::new(format!("Row {}", format::count(entry.row + 1))).strong());
+            table::plain_difference(ui, entry.difference()).on_hover_text(LOSS_APART);
+            if entry.label.is_some() {
+                ui.label(RichText::new(format!("right: {}", report.truth(entry))).color(theme.muted));
+            }
+            for (way, row) in report.ways.iter().enumerate() {
+                answer_ui(theme, report, entry, (way, &format!("{}: ", row.name)), ui);
+            }
+        });
+        ui.add(egui::Label::new(whole(entry)).wrap());
+        ui.add_space(4.0);
+    }
+}
+
+/// The text, with the second one or the answer that is learned.
+fn whole(entry: &RowEntry) -> String {
+    match &entry.pair {
+        Some(pair) => format!("{} → {pair}", entry.text),
+        None => entry.text.clone(),
+    }
+}
+
+/// What a way answers, behind its `name`.
+fn answer_ui(theme: &Theme, report: &RowsReport, entry: &RowEntry, (way, name): (usize, &str), ui: &mut Ui) {
+    let right = match (entry.label, entry.answers[way].class()) {
+        (Some(KnownAnswer::Class(label)), Some(class)) => Some(label == class),
+        _ => None,
+    };
+    let (mark, color) = match right {
+        Some(true) => ("= ", theme.ok),
+        Some(false) => ("≠ ", theme.error),
+        None => ("", ui.visuals().text_color()),
+    };
+    let text = format!("{name}{mark}{}", report.answer(entry, way));
+    let tip = format!("Loss {}", format::significant(entry.losses[way], 4));
+    ui.add(egui::Label::new(RichText::new(text).color(color)).truncate()).on_hover_text(tip);
 }
 
 const EXPLANATION: [&str; 6] = [
