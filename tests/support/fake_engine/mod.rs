@@ -5,6 +5,7 @@
 //! numbers and "trains" a few steps with every drain. Both are deterministic: no clock, no threads, no random numbers.
 
 pub mod data;
+mod experts;
 pub mod model_store;
 mod record;
 pub mod studies;
