@@ -6,6 +6,7 @@
 
 mod compared;
 pub mod data;
+mod experts;
 pub mod model_store;
 mod record;
 pub mod studies;
