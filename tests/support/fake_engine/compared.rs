@@ -52,5 +52,6 @@ pub fn unpaired_report(random_routes: usize) -> EvalReport {
 /// A merge with weights, measured.
 pub fn merge_report(plan: MergePlan) -> MergeReport {
     let paired = Some(apart(-0.003, 0.006));
-    MergeReport { plan, metric: "accuracy".to_owned(), scores: scores(0.761), rows: 640, seconds: 0.3, paired }
+    let (metric, scores) = ("accuracy".to_owned(), scores(0.761));
+    MergeReport { plan, metric, scores, rows: 640, width: 16, parameters: 200_000, found: None, seconds: 0.3, paired }
 }
