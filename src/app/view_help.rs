@@ -50,11 +50,10 @@ pub fn of(view: View) -> ViewHelp {
             look_for: "A barrier between an expert and the merged model, or an expert outside of the band that chance gives.",
         },
         View::Compare => ViewHelp {
-            shows: "The scores of the merged model, of random routes, of each single expert and of the ensemble on the same \
-                    evaluation rows, with paired 95 % intervals; below, two of them row by row, other ways of merging, \
-                    dragged weights, and the spread of the experts.",
-            normal: "All of them lie close together, most differences are not shown; the merged model keeps the score of the \
-                     routes at the cost of one.",
+            shows: "Merged model, random routes, single experts and ensemble on the same evaluation rows, with paired 95 % \
+                    intervals; below, two of them row by row, other ways of merging, dragged weights, the spread of the experts.",
+            normal: "All lie close together, most differences are not shown; merged keeps the score of the routes at the cost \
+                     of one.",
             look_for: "A variant that is shown to be better than merged, or scores hardly better than a constant answer.",
         },
         View::Playground => ViewHelp {

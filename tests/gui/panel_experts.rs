@@ -242,7 +242,7 @@ fn the_plane_says_its_cost_asks_and_shows_what_was_measured() {
     let (x, y) = (5.0f64 / 7.0, 11.0f64 / 7.0);
     let loss = 0.5 + 0.02 * ((x - 1.0).powi(2) + 2.0 * (y - 1.0).powi(2));
     h.get_by_label(&format!("x {x:.3}, y {y:.3}: {loss:.5} loss in nats"));
-    h.get_by_label("Accuracy").click();
+    h.get_by_role_and_label(egui::Role::Button, "Accuracy").click();
     h.run();
     h.get_by_label_contains("share of right answers");
     h.get_by_label("Save plane of the experts, accuracy");
