@@ -1,5 +1,5 @@
-//! Statistics on host data: experts and their similarity, routes and what they cause, averages, what rounding costs, what a
-//! comparison says.
+//! Statistics on host data: experts and their similarity, routes, when they were drawn and what they cause, averages, what
+//! rounding costs, what a comparison says.
 
 pub mod averages;
 pub mod causes;
@@ -7,4 +7,5 @@ pub mod expert_stats;
 pub mod rounding;
 pub mod routing_stats;
 pub mod run_groups;
+pub mod timeline;
 pub mod verdict;

@@ -206,6 +206,7 @@ impl<'a> QueryService<'a> {
             Command::StartRun { .. }
             | Command::ResumeRun { .. }
             | Command::StartQueued { .. }
+            | Command::Routes(_)
             | Command::Store { .. } => Err(Error::internal("this command is not a query of the training thread")),
         }
     }

@@ -67,6 +67,7 @@ impl Session {
                 history.iter().for_each(|bucket| view.history.push(bucket));
                 self.sitting.run_started(&view.dir, &view.config);
                 self.live = Some(view);
+                self.routes = super::Routes::default();
             }
             Event::ResumedBefore(run, steps) => self.update(run, |view| drop(view.resumed.splice(0..0, steps))),
             Event::Evaluating(run, progress) => self.update(run, |view| view.evaluating = Some(progress)),
@@ -178,6 +179,7 @@ impl Session {
                 runs.filter(|run| run.dir == dir).for_each(|run| run.label.clone_from(&label));
             }
             Outcome::Deleted(dir) => self.apply_deleted(req, &dir),
+            Outcome::Routes(answer) => self.apply_routes(req, *answer),
             Outcome::Record(table) => drop(self.record.answer(req, table)),
             Outcome::Compared(report) => drop(self.compare.answer(req, *report)),
             Outcome::Merged(report) => self.apply_merged(req, *report),

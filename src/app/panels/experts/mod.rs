@@ -48,6 +48,7 @@ impl ExpertsPanel {
                     Start to see their weights, norms and distances change.";
         let Some(run) = mixture_run(ctx, ui, "No experts yet", hint) else { return };
         weights_line::ui(ctx, run, ui);
+        weights_line::nearest_ui(ctx, run, ui);
         if let Some(error) = &ctx.session.inspect.error {
             cards::error(ui, ctx.theme, error);
             ui.add_space(4.0);
