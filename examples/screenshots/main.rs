@@ -1,7 +1,8 @@
 //! A picture of every view: light and dark, at 1280x800, at 2560x1440, and at 1280x800 with everything 1.4 times as large.
 //!
-//! `cargo run --example screenshots -- OUT_DIR [--run DIR] [--preset lab-writer] [--steps N]`: of a run that is given, or
-//! of one that is trained first, in `OUT_DIR/runs`, which is removed again. The pictures are `VIEW-SIZE-COLOURS.png`. Needs no
+//! `cargo run --example screenshots -- OUT_DIR [--run DIR] [--preset lab-writer] [--steps N] [--view NAME] [--size 1280x4000]`:
+//! of a run that is given, or of one that is trained first, in `OUT_DIR/runs`, which is removed again; of one view, and in one
+//! size, a tall one for a view that scrolls. The pictures are `VIEW-SIZE-COLOURS.png`. Needs no
 //! display and no graphics driver: the window's own meshes are drawn by `raster.rs`, the same bits on every machine.
 #![expect(clippy::print_stderr, reason = "an example for developers")]
 
@@ -16,7 +17,8 @@ use adamix::config::{RunConfig, presets};
 use adamix::engine::EngineHandle;
 use adamix::error::{Error, Result};
 use adamix::protocol::{
-    Checkpoint, Engine, ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, Side, Subject,
+    Checkpoint, Engine, ExportPlan, ExportTarget, FanPlan, GridPlan, MergePlan, ModelQuery, NumberFormat, ReplayPlan,
+    RerollPlan, RoutesPlan, Side, Split, Study, Subject, TryInput,
 };
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::run::{Run, prepare};
@@ -42,13 +44,17 @@ struct Asked {
     run: Option<PathBuf>,
     preset: String,
     steps: u64,
+    view: Option<View>,
+    size: Option<[f32; 2]>,
 }
 
 fn main() {
     let asked = match asked() {
         Ok(asked) => asked,
         Err(problem) => {
-            eprintln!("{problem}; screenshots OUT_DIR [--run DIR] [--preset NAME] [--steps N]");
+            eprintln!(
+                "{problem}; screenshots OUT_DIR [--run DIR] [--preset NAME] [--steps N] [--view NAME] [--size WxH]"
+            );
             std::process::exit(2);
         }
     };
@@ -60,6 +66,7 @@ fn main() {
 
 fn asked() -> std::result::Result<Asked, String> {
     let (mut out, mut run, mut preset, mut steps) = (None, None, "lab".to_owned(), 60);
+    let (mut view, mut size) = (None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -67,11 +74,21 @@ fn asked() -> std::result::Result<Asked, String> {
             "--run" => run = Some(PathBuf::from(value()?)),
             "--preset" => preset = value()?,
             "--steps" => steps = value()?.parse().map_err(|_| "--steps needs a whole number".to_owned())?,
+            "--view" => {
+                let name = value()?;
+                view =
+                    Some(serde_json::from_value(name.clone().into()).map_err(|_| format!("there is no view {name}"))?);
+            }
+            "--size" => {
+                let text = value()?;
+                let lengths: Vec<f32> = text.split('x').filter_map(|length| length.parse().ok()).collect();
+                size = Some(<[f32; 2]>::try_from(lengths).map_err(|_| "--size needs WIDTHxHEIGHT".to_owned())?);
+            }
             _ if arg.starts_with("--") => return Err(format!("unknown argument {arg}")),
             _ => out = Some(PathBuf::from(arg)),
         }
     }
-    Ok(Asked { out: out.ok_or("no directory for the pictures")?, run, preset, steps })
+    Ok(Asked { out: out.ok_or("no directory for the pictures")?, run, preset, steps, view, size })
 }
 
 fn pictures(asked: &Asked) -> Result<()> {
@@ -98,11 +115,13 @@ fn draw(asked: &Asked, runs: &Path) -> Result<()> {
         textures: raster::Textures::default(),
     };
     fill(&mut studio, &run)?;
-    for (pixels, zoom, size) in SIZES {
+    let own = asked.size.map(|size| [(size, 1.0, "own")]);
+    let views: Vec<View> = View::ALL.into_iter().filter(|view| asked.view.is_none_or(|only| only == *view)).collect();
+    for &(pixels, zoom, size) in own.as_ref().map_or(&SIZES[..], |own| &own[..]) {
         studio.window.set_size(pixels, zoom);
         for (appearance, colours) in [(Appearance::Light, "light"), (Appearance::Dark, "dark")] {
             studio.window.app.actions.push(Action::SetAppearance(appearance));
-            for view in View::ALL {
+            for &view in &views {
                 studio.window.app.actions.push(Action::Show(view));
                 let frame = studio.settle(pixels.map(|length| length as usize))?;
                 let name = serde_json::to_value(view).ok().and_then(|name| name.as_str().map(str::to_owned));
@@ -143,6 +162,17 @@ fn fill(studio: &mut Studio, run: &Path) -> Result<()> {
     let first = if writes { ExportTarget::Peft } else { ExportTarget::Merged };
     let (merge, dtype) = (MergePlan::Uniform, NumberFormat::F32);
     ask(studio, ModelQuery::Export(ExportPlan { targets: vec![first], dtype, merge, dir: None }));
+    let row = TryInput::Row { split: Split::Evaluation, row: 0 };
+    let (step, seed) = (studio.window.app.session.shown().map_or(1, |run| run.step()), 0);
+    for study in [
+        Study::Replay(ReplayPlan { step }),
+        Study::Reroll(RerollPlan { step, routes: RerollPlan::ROUTES }),
+        Study::Routes(RoutesPlan::default()),
+        Study::Fan(FanPlan { input: row.clone(), routes: FanPlan::ROUTES, seed }),
+        Study::Grid(GridPlan { input: row, module: 0, route: 0, seed }),
+    ] {
+        ask(studio, ModelQuery::Study(study));
+    }
     studio.window.app.actions.push(Action::ToggleOverlay(run.to_owned()));
     studio.until("the answers", |window| {
         let session = &window.app.session;

@@ -1,13 +1,12 @@
-//! Statistics of a bank's experts, on host data: norms, cosines, distances, histograms, heat maps.
+//! Statistics of a bank's experts, on host data: norms, cosines, distances, consensus, histograms.
 //!
 //! The cosine of two experts is that of their changes since the start of the run, so that experts that all began at the
 //! same point (copied initialisation, a shared offset) are not called alike for that. Where no expert has changed yet it is
 //! the cosine of the weights themselves; [`Cosines::of`] says which of the two it is.
 
+use super::causes::consensus::consensus;
+use super::heat_map::HeatMap;
 use serde::Serialize;
-
-/// Most rows and columns of a heat map.
-const CELLS: usize = 128;
 
 /// Bins of every histogram of weights.
 pub const HISTOGRAM_BINS: usize = 64;
@@ -72,6 +71,8 @@ pub struct ExpertStats {
     pub max_abs: f32,
     /// Norm of (weight now - weight at the start).
     pub from_start: f32,
+    /// Norm of (weight - mean of the experts' weights).
+    pub from_mean: f32,
     /// Counts in [`HISTOGRAM_BINS`] equal bins over the range of [`SideSnapshot::range`].
     pub histogram: Vec<u32>,
 }
@@ -93,17 +94,8 @@ pub struct SideSnapshot {
     pub cosine: Vec<f32>,
     /// Norm of the difference of experts i and j. `[experts * experts]`
     pub distance: Vec<f32>,
-}
-
-/// A weight matrix, reduced to at most 128 x 128 cells.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HeatMap {
-    /// Rows of the reduced picture.
-    pub rows: usize,
-    /// Columns of the reduced picture.
-    pub cols: usize,
-    /// Of each cell, the weight with the largest absolute value. `[rows * cols]`
-    pub values: Vec<f32>,
+    /// How far the experts have become one: 1/sqrt(M) to 1. Absent where all weights are zero or the side is shared.
+    pub consensus: Option<f64>,
 }
 
 impl HostBank {
@@ -126,14 +118,12 @@ impl HostBank {
             of = CosineOf::Weights;
             vectors = self.weights().map(|weight| weight.iter().map(|&w| f64::from(w)).collect()).collect();
         }
-        let norms: Vec<f64> = vectors.iter().map(|vector| norm(vector.iter().copied())).collect();
-        let values = symmetric(vectors.len(), |i, j| {
-            let dot: f64 = vectors[i].iter().zip(&vectors[j]).map(|(a, b)| a * b).sum();
-            let both = norms[i] * norms[j];
-            // An expert that was never drawn has no direction yet.
-            if both > 0.0 { (dot / both).clamp(-1.0, 1.0) } else { f64::from(u8::from(i == j)) }
-        });
-        Cosines { of, values }
+        Cosines { of, values: cosines(&vectors) }
+    }
+
+    /// Cosines of the weights themselves, whatever they have been before. `[experts * experts]`
+    pub fn weight_cosines(&self) -> Vec<f64> {
+        cosines(&self.weights().map(|weight| weight.iter().map(|&w| f64::from(w)).collect()).collect::<Vec<_>>())
     }
 
     /// Norm of the difference between every two experts. `[experts * experts]`
@@ -157,8 +147,9 @@ impl HostBank {
         let range = finite.fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], w| [low.min(w), high.max(w)]);
         let range = if range[0] <= range[1] { range } else { [0.0, 0.0] };
         let biases = self.bias.chunks_exact(self.rows.max(1)).chain(std::iter::repeat(&[][..]));
-        let parts = self.weights().zip(biases).zip(self.distances_from(start));
-        let experts = parts.map(|((weight, bias), from_start)| stats(weight, bias, from_start, range)).collect();
+        let distances = self.distances_from(start).into_iter().zip(self.distances_from_mean());
+        let parts = self.weights().zip(biases).zip(distances);
+        let experts = parts.map(|((weight, bias), distances)| stats(weight, bias, distances, range)).collect();
         let Cosines { of, values } = self.cosines(start);
         SideSnapshot {
             rows: self.rows,
@@ -168,13 +159,46 @@ impl HostBank {
             cosine_of: of,
             cosine: values.into_iter().map(|cosine| cosine as f32).collect(),
             distance: self.distances(),
+            consensus: self.consensus(),
         }
     }
 
-    /// A heat map of each expert.
-    pub fn heat_maps(&self) -> Vec<HeatMap> {
-        self.weights().map(|weight| heat_map(weight, self.rows, self.cols)).collect()
+    /// How far the experts have become one; absent where all weights are zero or the side is shared.
+    pub fn consensus(&self) -> Option<f64> {
+        if self.experts > 1 { consensus(&self.weights().collect::<Vec<_>>()) } else { None }
     }
+
+    /// The mean of the experts' weights. `[rows * cols]`
+    pub fn mean(&self) -> Vec<f32> {
+        let mut mean = vec![0.0; self.rows * self.cols];
+        for weight in self.weights() {
+            mean.iter_mut().zip(weight).for_each(|(sum, &w)| *sum += f64::from(w));
+        }
+        mean.into_iter().map(|sum| (sum / self.experts.max(1) as f64) as f32).collect()
+    }
+
+    /// Norm of each expert's difference from the mean of all. `[experts]`
+    pub fn distances_from_mean(&self) -> Vec<f32> {
+        let mean = self.mean();
+        self.weights().map(|weight| norm(difference(weight, &mean).into_iter()) as f32).collect()
+    }
+
+    /// The pictures of each expert; `start` is the bank before the first step.
+    pub fn heat_maps(&self, start: &Self) -> Vec<HeatMap> {
+        let mean = self.mean();
+        let pairs = self.weights().zip(start.weights());
+        pairs.map(|(weight, start)| HeatMap::of(weight, &mean, start, self.rows, self.cols)).collect()
+    }
+}
+
+fn cosines(vectors: &[Vec<f64>]) -> Vec<f64> {
+    let norms: Vec<f64> = vectors.iter().map(|vector| norm(vector.iter().copied())).collect();
+    symmetric(vectors.len(), |i, j| {
+        let dot: f64 = vectors[i].iter().zip(&vectors[j]).map(|(a, b)| a * b).sum();
+        let both = norms[i] * norms[j];
+        // An expert that was never drawn has no direction yet.
+        if both > 0.0 { (dot / both).clamp(-1.0, 1.0) } else { f64::from(u8::from(i == j)) }
+    })
 }
 
 fn difference(a: &[f32], b: &[f32]) -> Vec<f64> {
@@ -198,7 +222,7 @@ fn symmetric(n: usize, value: impl Fn(usize, usize) -> f64) -> Vec<f64> {
     all
 }
 
-fn stats(weight: &[f32], bias: &[f32], from_start: f32, [low, high]: [f32; 2]) -> ExpertStats {
+fn stats(weight: &[f32], bias: &[f32], (from_start, from_mean): (f32, f32), [low, high]: [f32; 2]) -> ExpertStats {
     let n = weight.len().max(1) as f64;
     let mean = weight.iter().map(|&w| f64::from(w)).sum::<f64>() / n;
     let variance = weight.iter().map(|&w| (f64::from(w) - mean).powi(2)).sum::<f64>() / n;
@@ -214,22 +238,7 @@ fn stats(weight: &[f32], bias: &[f32], from_start: f32, [low, high]: [f32; 2]) -
         std: variance.sqrt() as f32,
         max_abs: weight.iter().fold(0.0, |most, w| f32::max(most, w.abs())),
         from_start,
+        from_mean,
         histogram,
     }
-}
-
-/// Of each cell the weight with the largest absolute value: averages would hide outliers. weight `[rows, cols]`
-pub fn heat_map(weight: &[f32], rows: usize, cols: usize) -> HeatMap {
-    let (height, width) = (rows.min(CELLS), cols.min(CELLS));
-    let mut values = vec![0.0f32; height * width];
-    for (row, line) in weight.chunks_exact(cols.max(1)).take(rows).enumerate() {
-        let target = &mut values[row * height / rows * width..][..width];
-        for (col, &w) in line.iter().enumerate() {
-            let cell = &mut target[col * width / cols];
-            if w.abs() > cell.abs() || w.is_nan() {
-                *cell = w;
-            }
-        }
-    }
-    HeatMap { rows: height, cols: width, values }
 }

@@ -3,9 +3,13 @@
 
 pub mod averages;
 pub mod causes;
+pub mod directions;
 pub mod expert_stats;
+pub mod heat_map;
+pub mod plane;
 pub mod rounding;
 pub mod routing_stats;
 pub mod run_groups;
+pub mod spectrum;
 pub mod timeline;
 pub mod verdict;

@@ -5,7 +5,7 @@
 //! standard deviation `sqrt(n (1/M) (1 - 1/M))`. Among many counts the largest deviation is large by chance alone;
 //! the limit is therefore Bonferroni's: a fair law stays inside it in 95 of 100 cases, whatever the number of counts.
 
-use crate::config::{MixtureConfig, RoutingPolicy};
+use crate::config::{LawChange, MixtureConfig, RoutingLaw, RoutingPolicy};
 use crate::records::{Pick, Route, SIDES};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -48,8 +48,14 @@ impl StepRoute {
 pub struct RoutingSnapshot {
     /// Steps done.
     pub step: u64,
-    /// The law of the draws.
+    /// The law of the newest step's draws.
     pub policy: RoutingPolicy,
+    /// The expert of a fixed law.
+    #[serde(default)]
+    pub fixed_expert: usize,
+    /// The step from which on draws are counted: the first one under the present law; 0: from the start.
+    #[serde(default)]
+    pub counted_from: u64,
     /// Passes of a step: 2 with consistency.
     pub passes: usize,
     /// Names of the adapted modules in order, such as `layers.3.ffn`.
@@ -60,7 +66,7 @@ pub struct RoutingSnapshot {
     pub current: Vec<Shares>,
     /// The newest steps' picks, oldest first, at most 64.
     pub recent: Vec<StepRoute>,
-    /// How often each expert was drawn, at `site * 2 + side`; both passes counted, per example or token where so drawn. `[sites * 2][experts]`
+    /// How often each expert was drawn under the present law, at `site * 2 + side`; both passes counted, per example or token where so drawn. `[sites * 2][experts]`
     pub counts: Vec<Vec<u64>>,
     /// Independent draws at `site * 2 + side`: the sum of its counts. `[sites * 2]`
     pub draws: Vec<u64>,
@@ -86,6 +92,9 @@ impl RoutingSnapshot {
 pub struct RouteCounts {
     snapshot: RoutingSnapshot,
     recent: VecDeque<StepRoute>,
+    /// Changes of the law that are still to come, by step.
+    #[serde(skip)]
+    laws: VecDeque<LawChange>,
 }
 
 impl RouteCounts {
@@ -94,9 +103,28 @@ impl RouteCounts {
         let experts = [mixture.down_experts(), mixture.up_experts()];
         let counts = (0..sites.len() * SIDES.len()).map(|cell| vec![0; experts[cell % SIDES.len()]]).collect();
         let passes = if mixture.consistency { 2 } else { 1 };
+        let RoutingLaw { routing: policy, fixed_expert } = RoutingLaw::of(mixture);
         let snapshot =
-            RoutingSnapshot { policy: mixture.routing, passes, sites, experts, counts, ..RoutingSnapshot::default() };
-        Self { snapshot, recent: VecDeque::new() }
+            RoutingSnapshot { policy, fixed_expert, passes, sites, experts, counts, ..RoutingSnapshot::default() };
+        Self { snapshot, recent: VecDeque::new(), laws: VecDeque::new() }
+    }
+
+    /// The same where the law changes so; changes up to the last step that was counted have been made.
+    #[must_use]
+    pub fn with_laws(mut self, laws: &[LawChange]) -> Self {
+        let mut later: Vec<LawChange> =
+            laws.iter().copied().filter(|change| change.step > self.snapshot.step).collect();
+        later.sort_by_key(|change| change.step);
+        self.laws = later.into();
+        self
+    }
+
+    /// The law changes: counts of draws by two laws say nothing together, so they begin anew with the change's step.
+    pub fn change_law(&mut self, change: &LawChange) {
+        self.snapshot.policy = change.law.routing;
+        self.snapshot.fixed_expert = change.law.fixed_expert;
+        self.snapshot.counted_from = change.step;
+        self.snapshot.counts.iter_mut().for_each(|counts| counts.fill(0));
     }
 
     /// Counts the route of one micro-batch of a step. A route of another model counts nothing.
@@ -104,6 +132,9 @@ impl RouteCounts {
         let cells = self.snapshot.counts.len();
         if route.sites * SIDES.len() != cells || route.picks.len() != route.passes * cells || cells == 0 {
             return;
+        }
+        while let Some(change) = self.laws.pop_front_if(|change| change.step <= step) {
+            self.change_law(&change);
         }
         // Of several micro-batches of a step the last one is shown; all are counted.
         let full = self.recent.len() >= RECENT;
@@ -130,12 +161,15 @@ impl RouteCounts {
         (self.snapshot.step, self.snapshot.passes) = (step, route.passes);
     }
 
-    /// Whether these are counts of such routes.
-    pub fn is_of(&self, mixture: &MixtureConfig, sites: &[String]) -> bool {
+    /// Whether these are counts of such routes, where the law changes so.
+    pub fn is_of(&self, mixture: &MixtureConfig, sites: &[String], laws: &[LawChange]) -> bool {
         let fresh = Self::new(mixture, sites.to_vec()).snapshot;
         let own = &self.snapshot;
         let experts = |counts: &[Vec<u64>]| counts.iter().map(Vec::len).collect::<Vec<_>>();
-        let same = (own.policy, own.experts, &own.sites) == (fresh.policy, fresh.experts, &fresh.sites);
+        let first = RoutingLaw::of(mixture);
+        let law = RoutingLaw { routing: own.policy, fixed_expert: own.fixed_expert };
+        let same_law = law == LawChange::law_of(first, laws, own.step);
+        let same = same_law && (own.experts, &own.sites) == (fresh.experts, &fresh.sites);
         same && experts(&own.counts) == experts(&fresh.counts)
     }
 

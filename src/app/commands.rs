@@ -2,11 +2,11 @@
 //!
 //! A run is named by a word that is quoted already, so that a script can put a variable in its place.
 
-use crate::app::studies;
-use crate::config::RunConfig;
+use crate::app::{studies, try_flags};
 pub use crate::config::command_line::quoted;
 use crate::config::command_line::{command_line, with_settings};
-use crate::protocol::{Checkpoint, ExportPlan, MergePlan, ModelQuery, Pane, PlayPlan, Split, TryInput, TryPlan};
+use crate::config::{RunConfig, branching, keys};
+use crate::protocol::{Checkpoint, ExportPlan, MergePlan, ModelQuery, Pane, PlayPlan, TryPlan};
 use std::path::Path;
 
 /// A path quoted for a shell.
@@ -37,6 +37,22 @@ pub fn resume(run: &str) -> String {
     format!("adamix resume {run}")
 }
 
+/// The command that trains a new run from a checkpoint of another one, whose settings are `parent`, with those of `form`.
+pub fn branch(run: &str, checkpoint: Checkpoint, parent: &RunConfig, form: &RunConfig) -> String {
+    let mut command = format!("adamix branch {run}");
+    if checkpoint != Checkpoint::Best {
+        command.push_str(&format!(" --checkpoint {checkpoint}"));
+    }
+    if !form.name.is_empty() {
+        command.push_str(&format!(" --name {}", quoted(&form.name)));
+    }
+    for change in branching::changes(form, parent).unwrap_or_default() {
+        let flag = keys::help(change.path).map_or(change.path, |key| key.flag);
+        command.push_str(&format!(" --{flag} {}", quoted(&change.now)));
+    }
+    command
+}
+
 /// The command that writes a run into one file.
 pub fn capsule(run: &str) -> String {
     format!("adamix capsule {run}")
@@ -52,22 +68,12 @@ pub fn query(at: &str, query: &ModelQuery, config: &RunConfig) -> Option<String>
         ModelQuery::Study(study) => return studies::command(at, study, &|plan| weights(plan, config)),
         ModelQuery::Inspect { .. } => format!("adamix inspect {at}"),
         ModelQuery::Try(TryPlan { input: of, routes, seed }) => {
-            format!("adamix try {at}{} --random-routes {routes} --seed {seed}", input(of))
+            format!("adamix try {at}{} --random-routes {routes} --seed {seed}", try_flags::input(of))
         }
-        ModelQuery::TryWords(of) => format!("adamix try {at}{} --random-routes 0 --words", input(of)),
+        ModelQuery::TryWords(of) => format!("adamix try {at}{} --random-routes 0 --words", try_flags::input(of)),
+        // On all rows: commands keep nothing between two answers.
+        ModelQuery::Reweigh(plan) => format!("adamix merge {at}{}", weights(&plan.merge, config)),
     })
-}
-
-/// What a classifier reads. A text may begin with a dash.
-fn input(input: &TryInput) -> String {
-    match input {
-        TryInput::Row { split: Split::Evaluation, row } => format!(" --row {}", row + 1),
-        TryInput::Row { split: Split::Training, row } => format!(" --row {} --split training", row + 1),
-        TryInput::Text { text, pair } => {
-            let pair = pair.as_ref().map(|pair| format!(" --text-pair={}", quoted(pair))).unwrap_or_default();
-            format!(" --text={}{pair}", quoted(text))
-        }
-    }
 }
 
 /// The command that writes the same files.
@@ -88,6 +94,7 @@ fn weights(plan: &MergePlan, config: &RunConfig) -> String {
         MergePlan::Uniform => vec![vec![1.0; config.mixture.num_experts]],
         MergePlan::Global(weights) => vec![weights.clone()],
         MergePlan::PerSite(lists) => lists.clone(),
+        other => return format!(" --method {other}"),
     };
     let list = |weights: &Vec<f32>| weights.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
     format!(" --weights {}", lists.iter().map(list).collect::<Vec<_>>().join("/"))
@@ -143,7 +150,7 @@ fn prompt(plan: &PlayPlan) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, Study};
+    use crate::protocol::{CausesPlan, ExportTarget, NumberFormat, PlanePlan, Split, Study, TryInput, WorthPlan};
 
     #[test]
     fn the_queue_takes_what_training_takes() {
@@ -207,6 +214,14 @@ mod tests {
         assert_eq!(
             ask(ModelQuery::Study(Study::Causes(causes))),
             "adamix inspect r --checkpoint last --causes --after 20 --probe-rows 64"
+        );
+        assert_eq!(
+            ask(ModelQuery::Study(Study::Plane(PlanePlan::of(4)))),
+            "adamix inspect r --checkpoint last --plane=0,1,merged --grid 15 --probe-rows 128"
+        );
+        assert_eq!(
+            ask(ModelQuery::Study(Study::Worth(WorthPlan { probe_rows: 64 }))),
+            "adamix inspect r --checkpoint last --worth --probe-rows 64"
         );
     }
 }

@@ -44,12 +44,12 @@ fn evaluations(run: &RunView, name: &str, color: Color32, score: fn(&Scores) -> 
     Curve { dots: true, ..Curve::line(name, color, line) }
 }
 
-/// What happened when: the best checkpoint, every resume, values that were not finite.
+/// What happened when: the best checkpoint, every resume, every change of the law, values that were not finite.
 pub fn marks(run: &RunView, theme: &Theme) -> Vec<EventLine> {
     let mark = |x: f64, name: &str, color| EventLine { x, name: name.to_owned(), color };
     let known = run_view::marks(run).into_iter().map(|(name, step)| {
         let color = if name == "resumed" { theme.muted } else { theme.series(6) };
-        mark(step as f64, name, color)
+        mark(step as f64, &name, color)
     });
     let bad = run.history.loss.bad_steps().into_iter().map(|x| mark(x, "not a finite number", theme.error));
     known.chain(bad).collect()

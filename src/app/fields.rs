@@ -3,7 +3,7 @@
 use crate::config::keys::{self, Key};
 
 /// Every setting and its label in the form. LoRA calls the two shared sides A and B.
-const FIELDS: [(&str, &str); 78] = [
+const FIELDS: [(&str, &str); 79] = [
     ("name", "Run name"),
     ("runs_dir", "Directory of runs"),
     ("model.path", "Model"),
@@ -53,6 +53,7 @@ const FIELDS: [(&str, &str); 78] = [
     ("mixture.lora_init", "Initialisation of A"),
     ("mixture.routing", "Routing"),
     ("mixture.fixed_expert", "The expert"),
+    ("mixture.law_at", "Changes of the routing"),
     ("mixture.consistency", "Consistency between two passes"),
     ("mixture.consistency_weight", "Consistency weight (λ)"),
     ("mixture.consistency_detach", "Treat the other pass as constant"),

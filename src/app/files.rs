@@ -1,4 +1,4 @@
-//! File dialogs and small text files, on threads of their own.
+//! File dialogs, small text files and notices on the desktop, on threads of their own.
 //!
 //! Where neither the desktop portal nor `zenity` is there, a dialog cannot open: it is not tried where neither can be
 //! reached, and an answer at once as if it were cancelled is recognised by its time. The window then opens its own
@@ -200,6 +200,8 @@ pub trait FilePicker {
     fn write(&mut self, purpose: Purpose, path: PathBuf, bytes: Vec<u8>);
     /// Shows a directory in the desktop's file manager.
     fn reveal(&mut self, dir: PathBuf);
+    /// Shows a notice on the desktop: a title and a line of text.
+    fn notice(&mut self, title: String, text: String);
     /// The next answer, if there is one.
     fn poll(&mut self) -> Option<FileAnswer>;
 }
@@ -262,13 +264,29 @@ fn ask(purpose: Purpose, start: Option<PathBuf>) -> Option<PathBuf> {
 
 /// Whether a dialog of the desktop may open here: through the portal, which needs the session's bus, or `zenity`.
 fn desktop_may_have_dialogs() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    desktop_may_have_notices() || std::env::split_paths(&path).any(|dir| dir.join("zenity").is_file())
+}
+
+/// Whether the desktop may show notices: elsewhere than on macOS and Windows they need the session's bus.
+fn desktop_may_have_notices() -> bool {
     if !cfg!(all(unix, not(target_vendor = "apple"))) {
         return true;
     }
     let bus = std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some_and(|address| !address.is_empty());
-    let socket = || std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).join("bus").exists());
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    bus || socket() || std::env::split_paths(&path).any(|dir| dir.join("zenity").is_file())
+    bus || std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).join("bus").exists())
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn show_notice(title: &str, text: &str) -> Result<(), String> {
+    let mut notice = notify_rust::Notification::new();
+    notice.appname(super::TITLE).summary(title).body(text);
+    notice.show().map(drop).map_err(|err| err.to_string())
+}
+
+#[cfg(target_vendor = "apple")]
+fn show_notice(_title: &str, _text: &str) -> Result<(), String> {
+    Err("the entry in the dock asks for attention instead".to_owned())
 }
 
 /// Asks the desktop to show a directory.
@@ -347,6 +365,20 @@ impl FilePicker for RfdPicker {
             let shown = show_in_file_manager(&dir);
             FileAnswer::Revealed(dir, shown)
         });
+    }
+
+    fn notice(&mut self, title: String, text: String) {
+        // Nobody waits for it, and not every desktop shows notices: the title of the window says the same.
+        let shown = std::thread::Builder::new().name("adamix-notice".to_owned()).spawn(move || {
+            if desktop_may_have_notices()
+                && let Err(err) = show_notice(&title, &text)
+            {
+                log::info!("the desktop shows no notice: {err}");
+            }
+        });
+        if let Err(err) = shown {
+            log::info!("the thread of the desktop's notice cannot start: {err}");
+        }
     }
 
     fn poll(&mut self) -> Option<FileAnswer> {

@@ -120,6 +120,7 @@ impl FilePicker for NoDialogs {
     fn write(&mut self, _purpose: Purpose, _path: PathBuf, _bytes: Vec<u8>) {}
 
     fn reveal(&mut self, _dir: PathBuf) {}
+    fn notice(&mut self, _title: String, _text: String) {}
     fn poll(&mut self) -> Option<FileAnswer> {
         None
     }

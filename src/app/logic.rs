@@ -183,9 +183,9 @@ impl WorkbenchApp {
             Action::DeleteLayout(name) => drop(self.settings.layouts.remove(&name)),
             Action::ResetLayout => self.layout = ViewLayout::default(),
             Action::StartRun => {
-                let config = Box::new(self.session.run_config());
-                self.session.parent_of_live.clone_from(&self.session.form_from);
-                self.train(|run| Command::StartRun { run, config });
+                let (req, run) = (self.session.next_request(), self.session.next_run());
+                let command = self.session.start_command(run);
+                self.begin(req, run, command);
             }
             Action::AddToQueue => {
                 let form = Box::new(self.session.run_config());
@@ -202,6 +202,7 @@ impl WorkbenchApp {
             Action::Resume => self.hold(ControlRequest::Resume),
             Action::Step => self.control(ControlRequest::Step),
             Action::Stop => self.control(ControlRequest::Stop("the user asked".to_owned())),
+            Action::ChangeLaw(law) => self.control(ControlRequest::Law(law)),
             Action::EditForm(form) => self.session.edit_form(*form, now),
             Action::ReplaceForm(form) => self.session.replace_form(*form, now),
             Action::ChooseTask(task) => self.session.choose_task(task, now),
@@ -229,7 +230,7 @@ impl WorkbenchApp {
             Action::ResumeRun(dir) => {
                 self.session.sitting.resumes(dir.clone());
                 // It goes on; it is made from nothing else.
-                self.session.parent_of_live = None;
+                self.session.label_of_live = None;
                 self.train(|run| Command::ResumeRun { run, dir });
             }
             Action::SaveCapsule(dir) => {
@@ -249,11 +250,24 @@ impl WorkbenchApp {
                 }
             }
             Action::ReportRun(dir) => self.ask_report_place(dir),
+            Action::NameMerge(dir, name, merge) => {
+                self.ask(|s| &mut s.naming, Command::NameMerge { dir, name, merge });
+            }
             Action::LabelRun(dir, label) => drop(self.ask(|s| &mut s.labelling, Command::LabelRun { dir, label })),
             Action::SetMonitor(on) => self.settings.monitor = on,
             Action::SetNotify(on) => self.settings.notify = on,
             Action::SetRunColumns(columns) => self.settings.run_columns = columns,
-            Action::UseSettingsOf(dir) => self.use_settings_of(&dir, now),
+            Action::UseSettingsOf(dir) => {
+                self.session.branch_asked = None;
+                self.use_settings_of(&dir, now);
+            }
+            Action::BranchRun(dir) => {
+                self.session.branch_asked = Some(dir.clone());
+                self.use_settings_of(&dir, now);
+            }
+            Action::SetBranch(checkpoint) => {
+                self.session.form_from.iter_mut().for_each(|from| from.branch = checkpoint);
+            }
             Action::RefreshModels => self.refresh_models(),
             Action::DownloadModel(id) => self.download_model(&id),
             Action::CancelDownload(req) => self.control(ControlRequest::CancelDownload(req)),
@@ -367,6 +381,7 @@ impl WorkbenchApp {
             }
             ModelQuery::Try(_) => self.ask(|s| &mut s.try_it, command),
             ModelQuery::TryWords(_) => self.ask(|s| &mut s.try_words, command),
+            ModelQuery::Reweigh(_) => self.ask(|s| &mut s.reweigh, command),
         };
         if let Some((req, run)) = req.zip(self.run_now()) {
             self.session.sitting.asked(req, &about, &asked, &run);

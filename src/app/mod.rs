@@ -40,6 +40,7 @@ mod run_state;
 mod screenshot;
 mod studies;
 mod tables;
+mod try_flags;
 mod weights_line;
 mod widgets;
 mod x_axis;

@@ -2,7 +2,7 @@
 
 use crate::config::{MixtureKind, RoutingPolicy};
 use crate::format;
-use crate::protocol::{MergePlan, Side};
+use crate::protocol::{MergePlan, Pairs, Side};
 
 /// The layer of an adapted module and the module's place in it: `layers.3.self_attn.q_proj` is layer 3 and
 /// `self_attn.q_proj`; `None` for other names.
@@ -207,6 +207,14 @@ pub fn merge_plan(plan: &MergePlan) -> String {
         MergePlan::Uniform => "uniform mean".to_owned(),
         MergePlan::Global(weights) => shares(weights),
         MergePlan::PerSite(lists) => format!("own weights in each of {}", format::counted(lists.len(), "module")),
+        MergePlan::Soup => "greedy soup".to_owned(),
+        MergePlan::Fisher { rows } => format!("Fisher-weighted, {}", format::counted(*rows, "row")),
+        MergePlan::Ties { density } => format!("TIES, {} kept", share(*density as f32)),
+        MergePlan::Dare { drop, seed } => format!("DARE, {} dropped, seed {seed}", share(*drop as f32)),
+        MergePlan::Wide(Pairs::Same) => "wide: all experts side by side".to_owned(),
+        MergePlan::Wide(Pairs::All) => "wide: all pairs side by side".to_owned(),
+        MergePlan::Budget { width, .. } => format!("wide, pruned to {width} units"),
+        MergePlan::Fitted { .. } => "one module fitted to the wide one".to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::view::Page;
 use super::widgets::{cards, labeled};
 use crate::config::Method;
 use crate::format;
-use crate::protocol::{RunPhase, Subject, Writer};
+use crate::protocol::{ModelQuery, RunPhase, Subject, Writer};
 use egui::{Button, Response, RichText, Ui};
 
 /// What a panel gets: everything it reads, and the queue for actions.
@@ -167,20 +167,28 @@ impl PanelCtx<'_> {
 
 /// The command of an action; nothing where it has none, concerns no run, or is about weights that are in no checkpoint.
 fn command_of(action: &Action, session: &Session) -> Option<String> {
-    let at = |subject: &Subject| {
-        let dir = match subject {
-            Subject::Live => &session.shown()?.dir,
-            Subject::Saved { dir, .. } => dir,
-        };
-        Some(commands::at(&path(dir), session.command_checkpoint(subject)?))
+    let run = |subject: &Subject| {
+        Some(match subject {
+            Subject::Live => path(&session.shown()?.dir),
+            Subject::Saved { dir, .. } => path(dir),
+        })
     };
+    let at = |subject: &Subject| Some(commands::at(&run(subject)?, session.command_checkpoint(subject)?));
     match action {
-        Action::StartRun => Some(commands::train(&session.run_config())),
+        Action::StartRun => Some(match session.branches_from() {
+            Some((from, checkpoint)) => {
+                commands::branch(&path(&from.dir), checkpoint, &from.config, &session.run_config())
+            }
+            None => commands::train(&session.run_config()),
+        }),
         Action::AddToQueue => Some(commands::add_to_queue(&session.run_config())),
         Action::RunQueue => Some("adamix queue run".to_owned()),
         Action::ResumeRun(dir) => Some(commands::resume(&path(dir))),
         Action::SaveCapsule(dir) => Some(commands::capsule(&path(dir))),
         Action::DownloadModel(id) => Some(format!("adamix models download {}", quoted(id.trim()))),
+        Action::Query(subject, asked @ ModelQuery::Study(study)) if study.of_step().is_some() => {
+            commands::query(&run(subject)?, asked, &session.shown()?.config)
+        }
         Action::Query(subject, asked) => commands::query(&at(subject)?, asked, &session.shown()?.config),
         Action::Play(Writer::Model(model), plan) => Some(commands::play_model(model, plan)?.join("\n")),
         Action::Play(Writer::Run(subject), plan) => Some(commands::play_run(&at(subject)?, plan)?.join("\n")),

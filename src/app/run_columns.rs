@@ -33,13 +33,15 @@ pub enum RunColumn {
     Method,
     /// Words to find it by.
     Tags,
-    /// The run whose settings it was started with.
+    /// The run that it was made from.
     Parent,
+    /// What was changed from that run.
+    Edge,
 }
 
 impl RunColumn {
     /// All, in the order of the list.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Name,
         Self::Status,
         Self::Best,
@@ -53,6 +55,7 @@ impl RunColumn {
         Self::Method,
         Self::Tags,
         Self::Parent,
+        Self::Edge,
     ];
 
     /// Those that are shown unless something else is chosen.
@@ -75,7 +78,8 @@ impl RunColumn {
             Self::Task => ("Task", "The data set"),
             Self::Method => ("Method", "What was trained"),
             Self::Tags => ("Tags", "Words to find it by"),
-            Self::Parent => ("Made from", "The run whose settings it was started with"),
+            Self::Parent => ("Made from", "The run whose settings it was started with, or from which it goes on"),
+            Self::Edge => ("Changed", "What is other than in the run that it was made from"),
         }
     }
 
@@ -88,6 +92,7 @@ impl RunColumn {
             Self::Started => Some(80.0),
             Self::Metric | Self::Task | Self::Method => Some(76.0),
             Self::Model | Self::Tags | Self::Parent => Some(100.0),
+            Self::Edge => Some(160.0),
         }
     }
 
@@ -108,6 +113,7 @@ impl RunColumn {
             Self::Method => run.method.clone(),
             Self::Tags => run.label.tags.join(", "),
             Self::Parent => run.label.parent.clone(),
+            Self::Edge => run.label.edge.clone(),
         }
     }
 
@@ -143,6 +149,7 @@ pub fn finds(search: &str, run: &RunSummary) -> bool {
         &run.label.title,
         &run.label.notes,
         &run.label.parent,
+        &run.label.edge,
         &run.model,
         &run.task,
         &run.method,

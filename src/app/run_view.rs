@@ -1,8 +1,9 @@
 //! The data of one run, live or opened from disk.
 
 use super::history::History;
-use crate::config::{RunConfig, Task};
+use crate::config::{LawChange, RunConfig, Task};
 use crate::protocol::*;
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct RunView {
     pub evaluating: Option<EvalProgress>,
     /// The steps after which it was resumed, oldest first.
     pub resumed: Vec<u64>,
+    /// Changes of the routing law, by step.
+    pub laws: Vec<LawChange>,
     /// Whether its directory has a checkpoint to go on from and steps left (opened runs).
     pub resumable: bool,
     pub end: Option<EndRecord>,
@@ -48,6 +51,8 @@ pub struct RunView {
     pub checkpoints: Checkpoints,
     /// Exports found in the run directory when it was opened.
     pub exports: Vec<ExportReport>,
+    /// Merges that were given a name.
+    pub merges: Vec<NamedMerge>,
     /// Lines of its log (opened runs).
     pub log: Vec<String>,
     /// Status of its directory (opened runs).
@@ -70,10 +75,12 @@ impl RunView {
             routing: detail.routing.map(Arc::new),
             end: detail.end,
             exports: detail.exports,
+            merges: detail.merges,
             checkpoints: detail.checkpoints,
             log: detail.log,
             status: Some(detail.summary.status),
             resumed: detail.resumed,
+            laws: detail.laws,
             resumable: detail.summary.resumable,
             capsule: detail.capsule,
             ..Self::default()
@@ -150,10 +157,12 @@ impl RunView {
     }
 }
 
-/// The events of a run that its plots mark, with their steps: the best evaluation, every resume.
-pub fn marks(run: &RunView) -> Vec<(&'static str, u64)> {
-    let best = run.best_eval().map(|best| ("best evaluation", best.step));
-    best.into_iter().chain(run.resumed.iter().map(|&step| ("resumed", step))).collect()
+/// The events of a run that its plots mark, with their steps: the best evaluation, every resume, every change of the law.
+pub fn marks(run: &RunView) -> Vec<(Cow<'static, str>, u64)> {
+    let best = run.best_eval().map(|best| ("best evaluation".into(), best.step));
+    let resumed = run.resumed.iter().map(|&step| ("resumed".into(), step));
+    let laws = run.laws.iter().map(|change| (format!("law {}", change.law).into(), change.step));
+    best.into_iter().chain(resumed).chain(laws).collect()
 }
 
 /// Drops every second entry of a list longer than `most`; the first stays, and with `keep_last` the last too.

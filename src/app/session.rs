@@ -2,11 +2,13 @@
 
 mod apply;
 mod form;
+mod made_from;
 mod models;
 mod routes;
 mod weights;
 
 pub use form::FormMemory;
+pub use made_from::MadeFrom;
 pub use models::Download;
 pub use routes::Routes;
 pub use weights::Weights;
@@ -122,6 +124,10 @@ pub struct Session {
     pub try_it: Query<TryReport>,
     /// What each word of that text does.
     pub try_words: Query<WordsReport>,
+    /// The probe set under dragged weights.
+    pub reweigh: Query<ReweighReport>,
+    /// A merge that is given a name: its run.
+    pub naming: Query<PathBuf>,
     /// Texts generated for the evaluation inputs, scored.
     pub written: Query<WriteReport>,
     pub export: Query<Vec<ExportReport>>,
@@ -146,10 +152,12 @@ pub struct Session {
     pub labelling: Query<PathBuf>,
     /// The file of a report.
     pub reporting: Query<PathBuf>,
-    /// Name of the run whose settings are in the form.
-    pub form_from: Option<String>,
-    /// The run that the one being started was made from; `logic` writes it down when there is a directory.
-    pub parent_of_live: Option<String>,
+    /// The run whose settings are in the form.
+    pub form_from: Option<MadeFrom>,
+    /// Which run the one being started was made from; `logic` writes it down when there is a directory.
+    pub label_of_live: Option<RunLabel>,
+    /// The run whose settings were asked for to go on from it.
+    pub branch_asked: Option<PathBuf>,
     pub models: Query<CacheInfo>,
     /// Downloads in progress, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,
@@ -221,6 +229,8 @@ static QUERIES: [QueryRow; 28] = [
     // Asked with every key: no line in the status bar.
     ("", QueryClass::Run, |s| &s.try_it, |s| &mut s.try_it),
     ("", QueryClass::Run, |s| &s.try_words, |s| &mut s.try_words),
+    ("", QueryClass::Run, |s| &s.reweigh, |s| &mut s.reweigh),
+    ("Naming the merge", QueryClass::Disk, |s| &s.naming, |s| &mut s.naming),
     ("Opening the run", QueryClass::Disk, |s| &s.opening, |s| &mut s.opening),
     ("Reading the settings", QueryClass::Disk, |s| &s.borrowed, |s| &mut s.borrowed),
     ("Reading the data", QueryClass::Form, |s| &s.data, |s| &mut s.data),

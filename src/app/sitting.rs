@@ -1,7 +1,7 @@
 //! What was done in this window, in order, as commands: a shell script that does it again.
 
 use super::commands;
-use crate::config::{RunConfig, belonging};
+use crate::config::{LawChange, RunConfig, belonging};
 use crate::format;
 use crate::protocol::{Checkpoint, ExportPlan, ModelQuery, PlayPlan, RequestId, Subject, WeightsOf, Writer};
 use std::path::{Path, PathBuf};
@@ -88,12 +88,23 @@ impl Sitting {
         }
     }
 
+    /// The law of the run in training was changed here.
+    pub fn law_changed(&mut self, change: &LawChange) {
+        let training = |deed: &&mut Deed| deed.comment == "Trained";
+        let command = self.deeds.iter_mut().rev().find(training).and_then(|deed| deed.commands.last_mut());
+        if let Some(command) = command {
+            command.push_str(&format!(" --law-at {change}"));
+        }
+    }
+
     /// A query about the weights of a run was sent.
     pub fn asked(&mut self, req: RequestId, subject: &Subject, query: &ModelQuery, run: &RunNow) {
         let mut query = query.clone();
         let mut comment = match &query {
             // Looking is not doing.
-            ModelQuery::Inspect { .. } | ModelQuery::Try(_) | ModelQuery::TryWords(_) => return,
+            ModelQuery::Inspect { .. } | ModelQuery::Try(_) | ModelQuery::TryWords(_) | ModelQuery::Reweigh(_) => {
+                return;
+            }
             ModelQuery::Compare { .. } => "Compared merged and unmerged",
             ModelQuery::Merge(_) => "Scored a merge",
             ModelQuery::Export(_) => "Exported",
@@ -101,8 +112,13 @@ impl Sitting {
             ModelQuery::Study(_) => "Studied the experts",
         }
         .to_owned();
+        let of_step = matches!(&query, ModelQuery::Study(study) if study.of_step().is_some());
         let (which, note) = run.which(subject);
-        comment.push_str(&note);
+        if of_step {
+            comment = "Looked into a step".to_owned();
+        } else {
+            comment.push_str(&note);
+        }
         let mut output = None;
         if let ModelQuery::Export(ExportPlan { dir, .. }) = &mut query
             && let Some(parent) = dir.take()
@@ -111,7 +127,8 @@ impl Sitting {
             comment.push_str(&format!(" (into {})", parent.display()));
             output = Some(format!(" --output {RUNS}/exports-{}", self.exports));
         }
-        let at = commands::at(&self.place(&run.dir), which);
+        let place = self.place(&run.dir);
+        let at = if of_step { place } else { commands::at(&place, which) };
         if let Some(command) = commands::query(&at, &query, &run.config) {
             let command = command + output.as_deref().unwrap_or_default();
             self.pending.push((req, Deed::new(comment, vec![command])));

@@ -39,7 +39,9 @@ impl View {
             Self::Setup => ("Setup", "Model, data and settings of the next run", Key::Num1),
             Self::Train => ("Train", "Loss, learning rate and speed during training", Key::Num2),
             Self::Routing => ("Routing", "Which expert each layer uses, and how often", Key::Num3),
-            Self::Experts => ("Experts", "Weights of the experts and distances between them", Key::Num4),
+            Self::Experts => {
+                ("Experts", "Whether the experts come together, their weights, directions and worth", Key::Num4)
+            }
             Self::Compare => (
                 "Merge & compare",
                 "The merged model against random routes, single experts and the ensemble",

@@ -8,6 +8,7 @@
 //! {
 //!   "format": "adamix-certificate", "version": 1, "created": "...Z", "tool": "adamix 0.1.0",
 //!   "target": "adapter", "step": 400, "checkpoint": "best", "dtype": "f32", "passed": true, "problems": [],
+//!   "merge": {"method": "average-of-factors", "num_experts": 4},
 //!   "worst_tensor": "layers.0.ffn.down.weight",
 //!   "probe": {"rows", "outputs", "max_abs_delta", "mean_abs_delta", "flipped", "tolerance"},
 //!   "tensors": [{"name", "max_abs_error", "max_rel_error", "problem"}],
@@ -17,7 +18,7 @@
 
 use super::checkpoint_choice::{Checkpoint, WeightsOf};
 use super::export::target::certificate_name;
-use super::export::{self, ExportTarget};
+use super::export::{self, ExportTarget, Recipe};
 use super::json::{read_json, write_json};
 use super::{TOOL, utc};
 use crate::atomic;
@@ -104,6 +105,9 @@ pub struct Certificate {
     /// Why these weights: `best`, `last` or the step that was asked for; absent where they were in training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
+    /// How the experts became one; absent where all are exported, and in certificates of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Recipe>,
     /// How the tensors are stored.
     pub dtype: NumberFormat,
     /// The name of that format where it is a quantised one, which `dtype` cannot say.
@@ -213,9 +217,12 @@ impl Certificate {
         Some(WeightsOf { step: self.step?, checkpoint: self.checkpoint })
     }
 
-    /// Names the weights in the certificate of `dir`.
-    pub(super) fn of_weights(mut self, dir: &Path, weights: WeightsOf) -> Result<Self> {
-        (self.step, self.checkpoint) = (Some(weights.step), weights.checkpoint);
+    /// Names the weights, and how they were merged, in the certificate of `dir`.
+    pub(super) fn of_weights(mut self, dir: &Path, weights: Option<WeightsOf>, merge: Option<&Recipe>) -> Result<Self> {
+        if let Some(weights) = weights {
+            (self.step, self.checkpoint) = (Some(weights.step), weights.checkpoint);
+        }
+        self.merge = merge.cloned();
         self.write(dir)?;
         Ok(self)
     }

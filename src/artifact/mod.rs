@@ -30,6 +30,7 @@ pub mod export;
 pub mod growing_cache;
 pub mod import;
 pub mod json;
+pub mod named_merges;
 pub mod pickle;
 pub mod queue;
 pub mod recorded;

@@ -25,8 +25,10 @@ pub struct RunLabel {
     pub notes: String,
     /// Words to find it by.
     pub tags: Vec<String>,
-    /// Directory name of the run whose settings it was started with; empty: none is known.
+    /// Directory name of the run whose settings it was started with, or from which it goes on; empty: none is known.
     pub parent: String,
+    /// What is other than in that run, in a few words: `from step 400: learning_rate 0.003 -> 0.001`.
+    pub edge: String,
 }
 
 impl RunLabel {

@@ -75,7 +75,7 @@ impl RunProgress {
                     EndReason::Diverged { .. } => RunStatus::Diverged,
                 });
             }
-            Line::TensorHealth(_) | Line::Checkpoint { .. } | Line::Unknown => {}
+            Line::Law(_) | Line::TensorHealth(_) | Line::Checkpoint { .. } | Line::Unknown => {}
         }
     }
 

@@ -67,6 +67,11 @@ pub fn with_settings(command: Command) -> Command {
     keys::KEYS.iter().fold(command, |command, key| command.arg(flag(key)))
 }
 
+/// Adds the flags of these settings.
+pub fn with_flags(command: Command, paths: &mut dyn Iterator<Item = &'static str>) -> Command {
+    paths.filter_map(keys::help).fold(command, |command, key| command.arg(flag(key)))
+}
+
 /// The flag of one setting.
 fn flag(key: &'static keys::Key) -> Arg {
     let arg = Arg::new(key.path)
@@ -91,7 +96,7 @@ fn flag(key: &'static keys::Key) -> Arg {
         keys::KeyKind::Number => arg.value_name("X").allow_negative_numbers(true),
         keys::KeyKind::Choice => arg.value_name("CHOICE"),
         keys::KeyKind::Text => arg.value_name("TEXT"),
-        keys::KeyKind::List => arg.value_name("A,B,..."),
+        keys::KeyKind::List => arg.value_name("A,B,...").action(ArgAction::Append),
     }
 }
 
@@ -152,6 +157,11 @@ fn is_typed(matches: &ArgMatches, name: &str) -> bool {
     matches.value_source(name) == Some(ValueSource::CommandLine)
 }
 
+/// Whether a setting was typed, where the command has its flag.
+fn said(matches: &ArgMatches, path: &str) -> bool {
+    matches.try_get_many::<String>(path).is_ok_and(|values| values.is_some()) && is_typed(matches, path)
+}
+
 /// Whether a run file, a model or data are named; otherwise it is the lab, with the settings that go with it.
 fn names_its_own(matches: &ArgMatches) -> bool {
     ["config", "model.path", "data.task", "data.path", "data.train_file"]
@@ -162,8 +172,11 @@ fn names_its_own(matches: &ArgMatches) -> bool {
 /// Sets what was typed as a flag; leaves the rest alone.
 pub fn apply_flags(config: &mut RunConfig, matches: &ArgMatches) -> Result<()> {
     for key in keys::KEYS {
-        if let Some(text) = matches.get_one::<String>(key.path).filter(|_| is_typed(matches, key.path)) {
-            keys::set(config, key.path, text)?;
+        if said(matches, key.path) {
+            // A list may be given in parts.
+            let parts: Vec<&str> =
+                matches.get_many::<String>(key.path).into_iter().flatten().map(String::as_str).collect();
+            keys::set(config, key.path, &parts.join(","))?;
         }
     }
     Ok(())

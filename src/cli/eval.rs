@@ -2,11 +2,12 @@
 
 use super::results::{EvalResult, comparison, score_cells, score_columns, texts};
 use super::{Done, args, out, runs, score, usage};
-use crate::artifact::RunDir;
+use crate::artifact::{RunDir, named_merges};
+use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::format;
 use crate::machine::facts;
-use crate::protocol::{MergePlan, WeightsOf};
+use crate::protocol::{MergePlan, MergeReport, WeightsOf};
 use crate::workflow::saved_run::Opened;
 use crate::workflow::written_texts::{WritePlan, write_and_score};
 use clap::{Arg, ArgMatches, Command};
@@ -42,20 +43,50 @@ pub(super) fn command() -> Command {
 
 pub(super) fn merge_command() -> Command {
     Command::new("merge")
-        .about("Merge the experts of a run with given weights and measure the result beside the uniform mean")
+        .about("Merge the experts of a run in one of several ways and measure the result beside the uniform mean")
         .args(runs::arguments())
-        .args([weights_argument(), dev_file(), args::threads()])
+        .args(merge_arguments())
+        .args([
+            dev_file(),
+            args::threads(),
+            args::option("save", "NAME")
+                .help("Keep this merge under a name in the run's directory, for --method named:NAME"),
+        ])
 }
 
-/// `--weights`, shared with `export`.
-pub(super) fn weights_argument() -> Arg {
-    args::option("weights", "A,B,...")
-        .allow_hyphen_values(true)
-        .help("One weight for each expert, or with / between them one list for each layer [default: all equal, or the scores of imported experts]")
+/// `--weights` and `--method`, shared with `export`.
+pub(super) fn merge_arguments() -> [Arg; 2] {
+    [
+        args::option("weights", "A,B,...")
+            .allow_hyphen_values(true)
+            .help("One weight for each expert, or with / between them one list for each layer [default: all equal, or the scores of imported experts]"),
+        args::option("method", "METHOD")
+            .conflicts_with("weights")
+            .help("Another way of merging: soup, fisher, ties, dare, wide, budget:WIDTH or fitted")
+            .long_help(METHODS),
+    ]
 }
 
-/// What `--weights` says; none where it is absent.
+const METHODS: &str = "Another way of merging than a mean with given weights:
+  uniform: the mean of factors, the paper's
+  soup: greedy soup; whole experts, in the order of their own evaluation loss, while the loss falls
+  fisher[:ROWS]: Fisher-weighted mean, from gradients on that many training rows [256]
+  ties[:DENSITY]: TIES; trim the changes since the start to that share, elect signs, mean of those that agree [0.2]
+  dare[:DROP[:SEED]]: DARE; drop changes since the start with this probability, rescale the others [0.5, 0]
+  wide: all experts side by side in one module: the exact mean of their outputs, of bottleneck or rank M r
+  wide:all: the same of all M x M pairs of down- and up-projections
+  budget:WIDTH[:ROWS]: the wide module pruned to that many hidden units, by what they contribute on training rows [256]
+  named:NAME: the merge that was kept under this name in the run's directory
+  fitted[:ROWS]: one module of r fitted to the wide one's outputs on training rows [256]";
+
+/// What `--weights` or `--method` says; none where both are absent.
 pub(super) fn merge_plan(matches: &ArgMatches) -> Result<Option<MergePlan>> {
+    if let Some(method) = matches.try_get_one::<String>("method").ok().flatten() {
+        if let Some(name) = method.strip_prefix("named:") {
+            return named_merges::find(runs::open(matches)?.path(), name).map(Some);
+        }
+        return method.parse().map(Some).map_err(|err: Error| Error::config(format!("--method: {err}")));
+    }
     let Some(text) = matches.get_one::<String>("weights") else { return Ok(None) };
     let list = |list: &str| {
         let number = |item: &str| {
@@ -67,6 +98,32 @@ pub(super) fn merge_plan(matches: &ArgMatches) -> Result<Option<MergePlan>> {
     };
     let mut lists = text.split('/').map(list).collect::<Result<Vec<_>>>()?;
     Ok(Some(if lists.len() == 1 { MergePlan::Global(lists.remove(0)) } else { MergePlan::PerSite(lists) }))
+}
+
+/// What a way of merging computed, and what it cost beside the score.
+fn method_lines(report: &MergeReport, config: &RunConfig) -> Result<()> {
+    let (plan, mixture) = (&report.plan, &config.mixture);
+    if plan.is_weights() {
+        return Ok(());
+    }
+    out::line(&format!("\n{}: {}", plan.method(), plan.formula(mixture)))?;
+    let cost = plan.cost(mixture);
+    let parts = [
+        (cost.evaluations, "passes over the evaluation rows"),
+        (cost.forwards, "training rows forward"),
+        (cost.backwards, "training rows backward"),
+        (cost.fit_steps, "optimiser steps a module"),
+    ];
+    let parts: Vec<String> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", format::count(*n))).collect();
+    if !parts.is_empty() {
+        out::line(&format!("cost: at most {}", parts.join(", ")))?;
+    }
+    if let Some(weights) = &report.found {
+        let list: Vec<String> = weights.iter().map(|weight| format!("{weight:.3}")).collect();
+        out::line(&format!("weights found: {}", list.join(",")))?;
+    }
+    Ok(())
 }
 
 /// `--dev-file`, shared with `inspect`.
@@ -129,14 +186,23 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
         let own = MergePlan::own(&opened.config.mixture);
         let scored = plan.is_none() && own != MergePlan::Uniform;
         let plan = plan.unwrap_or(own);
+        let kept = matches.get_one::<String>("save");
         let uniform = opened.merge(&MergePlan::Uniform)?;
         let weighed = if plan == MergePlan::Uniform { uniform.clone() } else { opened.merge(&plan)? };
+        if let Some(name) = kept {
+            named_merges::change(opened.dir.path(), name, Some(weighed.plan.clone()))?;
+        }
         if matches.get_flag("json") {
             let result = json!({
                 "merged": weighed.scores.primary,
                 "uniform": uniform.scores.primary,
                 "metric": weighed.metric,
+                "method": weighed.plan.method(),
                 "weights": weighed.plan,
+                "found_weights": weighed.found,
+                "width": weighed.width,
+                "parameters": weighed.parameters,
+                "uniform_parameters": uniform.parameters,
                 "scores": weighed.scores,
                 "uniform_scores": uniform.scores,
                 "rows": weighed.rows,
@@ -149,12 +215,18 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
         }
         let (names, titles) = score_columns(&uniform.scores, "");
         let mut rows = vec![out::row(format!("{} rows", format::count(uniform.rows)), titles)];
+        rows[0].extend(["width", "parameters"].map(str::to_owned));
         let typed = matches.get_one::<String>("weights").map(|weights| format!("weights {weights}"));
+        let typed = typed.or_else(|| matches.get_one::<String>("method").cloned());
         let typed = typed.or_else(|| scored.then(|| "the imported scores".to_owned()));
         for (label, report) in [(Some("uniform mean".to_owned()), &uniform), (typed, &weighed)] {
-            rows.extend(label.map(|label| out::row(label, score_cells(&report.scores, &names))));
+            let cost = [report.width, report.parameters].map(format::count);
+            rows.extend(
+                label.map(|label| [out::row(label, score_cells(&report.scores, &names)), cost.to_vec()].concat()),
+            );
         }
         title(opened)?;
-        Ok(out::table(&rows)?)
+        out::table(&rows)?;
+        Ok(method_lines(&weighed, &opened.config)?)
     })
 }

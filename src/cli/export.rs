@@ -25,7 +25,7 @@ pub(super) fn command() -> Command {
         .arg(args::option("dtype", "DTYPE").value_parser(NumberFormat::EXPORTS.map(NumberFormat::as_str)).help(
             "Number format of the tensors; only f32 is exact, q8_0 is for gguf [default: f32, for gguf alone f16]",
         ))
-        .arg(eval::weights_argument())
+        .args(eval::merge_arguments())
         .arg(
             args::path("output", "DIR")
                 .short('o')

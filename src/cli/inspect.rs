@@ -1,9 +1,9 @@
-//! `adamix inspect`: parameters, routing counts against their expectation, and how far the experts are apart.
+//! `adamix inspect`: parameters, routing counts against their expectation, and how far the experts have become one.
 //!
 //! Everything comes from the files of the run; the model is not loaded, unless `--averages` or `--rounding` ask for a study
 //! of the model at work.
 
-use super::{Done, out, runs, study};
+use super::{Done, experts, out, runs, study};
 use crate::analysis::expert_stats::{CosineOf, norm};
 use crate::analysis::routing_stats::RoutingSnapshot;
 use crate::artifact::{RunDir, checkpoint, checkpoint_choice};
@@ -47,6 +47,8 @@ struct ExpertRow {
     tensor: String,
     /// Norm of each expert's weight.
     norms: Vec<f64>,
+    /// How far they have become one: from 1/sqrt(M) to 1; absent where all weights are zero.
+    consensus: Option<f64>,
     /// What the cosines compare: the change since the start, as in the window.
     cosine_of: CosineOf,
     /// Cosine between every two experts, row by row.
@@ -66,16 +68,20 @@ struct Inspection {
 pub(super) fn command() -> Command {
     Command::new("inspect")
         .about(
-            "Look into a run: parameters, routing counts with z-scores, norms of the experts and cosines of their changes; three averages of \
-             the experts; what number formats cost",
+            "Look into a run: parameters, routing counts with z-scores, norms of the experts and cosines of their changes; what the draw causes; \
+             the loss along every route; three averages of the experts; what number formats cost",
         )
         .args(runs::arguments())
         .args(study::arguments())
+        .args(experts::arguments())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {
     if study::wanted(matches) {
         return study::run(matches);
+    }
+    if experts::wanted(matches) {
+        return experts::run(matches);
     }
     let dir = runs::open(matches)?;
     let inspection = inspect(&dir, runs::checkpoint(matches))?;
@@ -120,6 +126,7 @@ fn expert_rows(kind: MixtureKind, now: &Banks, start: &Banks) -> Vec<ExpertRow> 
         ExpertRow {
             tensor: now.weight_name(kind, index),
             norms: bank.norms(),
+            consensus: bank.consensus(),
             cosine_of: cosines.of,
             cosine: cosines.values.chunks(bank.experts).map(<[f64]>::to_vec).collect(),
         }
@@ -167,7 +174,8 @@ fn print_routing(rows: &[RoutingRow]) -> Result<()> {
 fn print_experts(rows: &[ExpertRow]) -> Result<()> {
     for row in rows {
         let norms: Vec<String> = row.norms.iter().map(|norm| format!("{norm:.3}")).collect();
-        out::line(&format!("{}: norms {}", row.tensor, norms.join(" ")))?;
+        let consensus = out::or_dash(row.consensus, |q| format!("{q:.3}"));
+        out::line(&format!("{}: norms {}; consensus {consensus}", row.tensor, norms.join(" ")))?;
         out::line(&format!("    cosine of {}", row.cosine_of.describe()))?;
         for line in &row.cosine {
             let cells: Vec<String> = line.iter().map(|cosine| format!("{cosine:7.3}")).collect();

@@ -13,7 +13,9 @@ mod compare;
 mod data;
 mod doctor;
 mod eval;
+mod experts;
 mod export;
+mod fan;
 mod generate;
 mod import;
 mod inspect;
@@ -21,18 +23,24 @@ mod interrupt;
 mod manuals;
 mod models;
 mod out;
+mod plane;
 mod preview_lines;
 mod progress;
 mod queue;
+mod replay;
 mod report;
+mod reroll;
 mod results;
+mod routes;
 mod runs;
 mod score;
+mod spread;
 mod study;
 mod texts;
 mod train;
 mod try_it;
 mod window;
+mod worth;
 
 use crate::bench::window::Measure;
 use crate::config::WindowOptions;
@@ -126,15 +134,18 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
 type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> Done);
 
 /// The commands that need only their arguments, in the order of the help.
-const COMMANDS: [CommandEntry; 17] = [
+const COMMANDS: [CommandEntry; 20] = [
     (train::command, train::run),
     (train::resume_command, train::resume),
+    (train::branch_command, train::branch),
     (eval::command, eval::run),
     (eval::merge_command, eval::merge),
     (try_it::command, try_it::run),
     (export::command, export::run),
     (import::command, import::run),
     (inspect::command, inspect::run),
+    (replay::command, replay::run),
+    (reroll::command, reroll::run),
     (compare::command, compare::run),
     (queue::command, queue::run),
     (capsule::command, capsule::run),

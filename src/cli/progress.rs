@@ -1,6 +1,7 @@
 //! How long commands are followed: a bar on a terminal, plain lines in a pipe, events with `--json`.
 
 use super::out;
+use crate::config::LawChange;
 use crate::format;
 use crate::records::{CheckpointData, EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth};
 use crate::train::observer::{Evaluating, Observer};
@@ -97,6 +98,11 @@ impl Observer for Progress {
             record.device,
             record.threads
         ));
+    }
+
+    fn on_law(&mut self, change: &LawChange) {
+        self.sink.event("law", change);
+        self.sink.say(&format!("step {}: routes are drawn {} from here on", change.step, change.law));
     }
 
     fn on_evaluating(&mut self, _trainer: &Trainer, progress: Evaluating) {

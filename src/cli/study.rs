@@ -1,13 +1,14 @@
-//! `adamix inspect --causes`, `--averages` and `--rounding`: what the draw causes, three averages of the experts, and what
-//! number formats cost.
+//! `adamix inspect --causes`, `--averages`, `--rounding`, `--plane` and `--worth`: what the draw causes, three averages of the
+//! experts, what number formats cost, the loss on a plane, and what each expert is worth.
 
 use super::results::{score_cells, score_columns};
-use super::{Done, args, causes, eval, out, usage};
+use super::{Done, args, causes, eval, out, plane, routes, spread, usage, worth};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::format;
 use crate::protocol::{
-    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, RoundingPlan, RoundingReport,
+    AveragesReport, ExportTarget, FilesBudget, FormatBudget, MergePlan, PlanePlan, RoundingPlan, RoundingReport,
+    RoutesPlan,
 };
 use crate::workflow::saved_run::Opened;
 use clap::builder::PossibleValuesParser;
@@ -16,17 +17,29 @@ use clap::{Arg, ArgMatches};
 /// The flags, for `inspect`.
 pub fn arguments() -> Vec<Arg> {
     let targets = ExportTarget::all().map(ExportTarget::as_str);
-    vec![
-        args::switch("causes").group("study").help(
+    let [weights, method] = eval::merge_arguments();
+    let mut all = vec![
+        args::switch("causes").groups(["study", "probing"]).help(
             "Measure what the draw causes: the disagreement of the two passes for each layer that differs, the consensus of the \
              experts, and each layer on each expert and without its modules on some evaluation rows",
         ),
         args::whole("after", "STEP", 0..=1 << 40)
             .requires("causes")
             .help("Count the passes' disagreement after this step [default: a quarter of all]"),
-        args::whole("probe-rows", "N", 0..=1 << 32)
-            .requires("causes")
-            .help("Evaluation rows on which experts are pinned; 0: only what the files say, without the model [default: 256]"),
+        // 0 stands for the flag without a number.
+        args::whole("routes", "N", 0..=RoutesPlan::ALL as u64)
+            .groups(["study", "probing"])
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("0")
+            .help(
+                "Measure the loss along every route of a small mixture (at most 4096), or along N random ones [default of a larger \
+                 mixture: 64], on some evaluation rows: spread, merged, ensemble, and how far one number for each expert explains it",
+            ),
+        args::whole("probe-rows", "N", 0..=1 << 32).requires("probing").help(
+            "Evaluation rows that are measured; with --causes 0: only what the files say, without the model [default: 256; \
+             of a plane 128]",
+        ),
         args::switch("averages").group("study").help(
             "Average the experts' factors (AdaMix), their products and their answers, and measure each on the evaluation rows",
         ),
@@ -44,20 +57,52 @@ pub fn arguments() -> Vec<Arg> {
         args::switch("by-layer")
             .requires("rounding")
             .help("Round each layer alone too, to see which causes the change"),
-        eval::weights_argument().requires("rounding"),
+        args::option("plane", "POINTS")
+            .groups(["study", "probing"])
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("")
+            .help(
+                "Measure the loss on the plane through three points (numbers of experts, merged, start; such as 0,1,merged) and the \
+                 barriers on the straight lines between them [default: the first two experts and merged]",
+            ),
+        args::whole("grid", "N", 3..=PlanePlan::MOST as u64)
+            .requires("plane")
+            .help("Places along each side of the plane: N x N passes over the probe rows [default: 15]"),
+        args::switch("worth").groups(["study", "probing"]).help(
+            "Measure what each expert adds to the merged model: Shapley values of up to 8 experts (2^M merges), leave-one-out, and \
+             how alike each pair is with the cost of dropping or merging it",
+        ),
+        weights.requires("rounding"),
+        method.requires("rounding"),
         eval::dev_file().requires("study"),
         args::threads().requires("study"),
-    ]
+    ];
+    all.extend(spread::arguments());
+    all
 }
 
 /// Whether these flags ask for a study.
 pub fn wanted(matches: &ArgMatches) -> bool {
-    matches.get_flag("causes") || matches.get_flag("averages") || matches.contains_id("rounding")
+    let flags = ["causes", "averages", "worth"].iter().any(|flag| matches.get_flag(flag));
+    flags || ["rounding", "routes", "plane", "spread"].iter().any(|name| matches.contains_id(name))
 }
 
 pub fn run(matches: &ArgMatches) -> Done {
     if matches.get_flag("causes") {
         return causes::run(matches);
+    }
+    if matches.contains_id("routes") {
+        return routes::run(matches);
+    }
+    if matches.contains_id("plane") {
+        return plane::run(matches);
+    }
+    if matches.get_flag("worth") {
+        return worth::run(matches);
+    }
+    if matches.contains_id("spread") {
+        return spread::run(matches);
     }
     let merge = usage(eval::merge_plan(matches))?;
     eval::with_opened(matches, |opened| {
@@ -104,9 +149,18 @@ fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
     }
     out::line(match report.shared {
         true => "\none side is shared: the mean of the factors is exactly the mean of the products\n",
-        false => "\nhow far the mean of the factors is from the mean of the products (deltas), module by module\n",
+        false if report.tied => {
+            "\none draw decided both sides: the M products of equal index (deltas) are what was trained, and the product of the \
+             means brings in all other pairs. How far it is off, module by module\n"
+        }
+        false => {
+            "\nboth sides were drawn independently: the product of the means (factors) is exactly the mean over all M x M products, \
+             which are what was trained; the M products of equal index (deltas) are an arbitrary part of them. How far this and the \
+             other parts of M products are from the mean over all, module by module\n"
+        }
     })?;
-    let header = ["|factors|", "|deltas|", "off", "crossed", "rank", "rank r loses", "parameters"];
+    let header =
+        ["|factors|", "|deltas|", "off", "equal index", "other parts", "crossed", "rank", "rank r loses", "parameters"];
     let mut rows = vec![out::row("module", header)];
     rows.extend(report.sites.iter().map(|module| {
         vec![
@@ -114,6 +168,10 @@ fn averages(opened: &Opened, report: &AveragesReport) -> Result<()> {
             format!("{:.4}", module.factors_norm),
             format!("{:.4}", module.deltas_norm),
             format::percent(module.off),
+            out::or_dash(module.parts.first(), |part| format::percent(*part)),
+            out::or_dash(module.other_parts(), |[low, high]| {
+                format!("{} to {}", format::percent(low), format::percent(high))
+            }),
             format::percent(module.crossed),
             format!("{} -> {}", module.rank, module.deltas_rank),
             format::percent(module.truncated_off),

@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use super::results::TrainResult;
 use super::{Done, Failure, args, interrupt, out, runs, usage};
-use crate::config::{DeviceChoice, RunConfig};
+use crate::config::{DeviceChoice, RunConfig, branching};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::machine::facts;
@@ -11,7 +11,7 @@ use crate::protocol::{PreflightReport, RunStatus};
 use crate::records::EndReason;
 use crate::train::control::Control;
 use crate::workflow::run::{self, Run};
-use crate::workflow::{preflight, runs as saved_runs};
+use crate::workflow::{branch, preflight, runs as saved_runs};
 use clap::{ArgMatches, Command};
 use std::path::Path;
 use std::time::Instant;
@@ -33,6 +33,37 @@ pub(super) fn resume_command() -> Command {
             args::device()
                 .help("Go on there: auto, cpu, cuda, gpu, or a GPU by number as in gpu:1 [default: where it was]"),
         )
+}
+
+pub(super) fn branch_command() -> Command {
+    let about = "Train a new run that goes on from a checkpoint of another one, with other settings";
+    let command = Command::new("branch")
+        .about(about)
+        .after_help(
+            "Settings that shape the model, its experts, the rows or their order stay as they are. Without a change the new \
+             run makes the same bits as the other one did after that checkpoint.",
+        )
+        .arg(runs::argument())
+        .args([runs::checkpoint_argument(), args::option("name", "NAME").help("Name of the new run")]);
+    args::with_flags(command, &mut branching::free())
+        .arg(runs::root_argument().help("Directory that holds the runs, where RUN is named, and the new one"))
+}
+
+pub(super) fn branch(matches: &ArgMatches) -> Done {
+    let started = Instant::now();
+    let parent = runs::open(matches)?;
+    let mut config = parent.config().clone();
+    config.name = matches.get_one::<String>("name").cloned().unwrap_or_default();
+    if let Some(root) = matches.get_one::<std::path::PathBuf>("runs-dir") {
+        config.runs_dir = root.display().to_string();
+    }
+    usage(args::apply_flags(&mut config, matches))?;
+    let made = branch::branch(&parent, runs::checkpoint(matches), &config)?;
+    let control = interrupt::watched_control(interrupt::CHECKPOINT)?;
+    facts::pool(config.model.threads, 0)?.install(|| {
+        let run = Run::resume(made.path(), None)?;
+        follow(run, &control, matches.get_flag("json"), matches.get_count("quiet") > 0, started)
+    })
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Done {

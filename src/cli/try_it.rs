@@ -1,11 +1,13 @@
 //! `adamix try`: one text before a trained classifier, with every way of running it.
 
 use super::eval::{title, with_opened};
-use super::{Done, args, out, runs, usage};
+use super::{Done, args, fan, out, runs, usage};
 use crate::error::{Error, Result};
 use crate::format;
-use crate::protocol::{KnownAnswer, Split, TryInput, TryPlan, TryReport, WordsReport};
+use crate::protocol::{FanPlan, GridPlan, KnownAnswer, Split, TryInput, TryPlan, TryReport, WordsReport};
 use crate::workflow::saved_run::Opened;
+use crate::workflow::studies::fan::fan_subject;
+use crate::workflow::studies::grid::grid_subject;
 use crate::workflow::try_it::{Subject, TokenizerCache};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use serde_json::json;
@@ -18,7 +20,7 @@ pub(super) fn command() -> Command {
                  --words leaves out each word once, alone, before the merged model: a positive number says how much the \
                  word speaks for the predicted class. Words act together, so the numbers need not add up.";
     Command::new("try")
-        .about("Give a trained classifier a text: merged, each expert, random routes, ensemble, base model")
+        .about("Give a trained classifier a text: merged, each expert, random routes, ensemble, base model; with --fan also a language model")
         .after_help(after)
         .args(runs::arguments())
         .args([
@@ -33,6 +35,16 @@ pub(super) fn command() -> Command {
             args::whole("random-routes", "R", 0..=crate::protocol::MOST_ROUTES as u64)
                 .help("Random routes [default: 16]"),
             args::whole("seed", "N", 0..=u64::MAX).help("Seed of the random routes [default: the run's]"),
+            args::switch("fan").conflicts_with("words").help(
+                "Instead, where the random routes part: the answer with the lowest layers on a route and all others merged, layer by \
+                 layer; of a language model ln p of the next token, or of a row's learned tokens",
+            ),
+            args::whole("pin", "MODULE", 0..=1 << 20).conflicts_with_all(["words", "fan"]).help(
+                "Instead, this adapted module (its number, from 0) on each pair of its experts, all others on one random route",
+            ),
+            args::whole("route", "K", 0..=1 << 40)
+                .requires("pin")
+                .help("Number of the random route of the others: another one rolls them anew [default: 0]"),
             Arg::new("words").long("words").action(ArgAction::SetTrue).help("Also leave out each word once"),
             args::threads(),
         ])
@@ -57,6 +69,33 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
     with_opened(matches, |opened| {
         let Opened { config, subject, weights, .. } = opened;
         let step = &weights.step;
+        if matches.get_flag("fan") {
+            let plan = FanPlan {
+                input: input.clone(),
+                routes: args::given(matches, "random-routes").unwrap_or(FanPlan::ROUTES),
+                seed: args::given(matches, "seed").map_or(config.train.seed, |seed| seed as u64),
+            };
+            let report = fan_subject(subject, config, (&plan, *step), &|_| true)?;
+            if matches.get_flag("json") {
+                return Ok(out::json(&json!({ "run_dir": opened.dir.path(), "fan": report }))?);
+            }
+            title(opened)?;
+            return Ok(fan::print(&report)?);
+        }
+        if let Some(module) = args::given(matches, "pin") {
+            let plan = GridPlan {
+                input: input.clone(),
+                module,
+                route: args::given(matches, "route").unwrap_or(0),
+                seed: args::given(matches, "seed").map_or(config.train.seed, |seed| seed as u64),
+            };
+            let report = grid_subject(subject, config, (&plan, *step), &|_| true)?;
+            if matches.get_flag("json") {
+                return Ok(out::json(&json!({ "run_dir": opened.dir.path(), "grid": report }))?);
+            }
+            title(opened)?;
+            return Ok(fan::print_grid(&report)?);
+        }
         let mut tokenizers = TokenizerCache::default();
         let asked = Subject::new(subject, config, tokenizers.of(config)?, *step)?;
         let plan = TryPlan {

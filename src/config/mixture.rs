@@ -1,7 +1,9 @@
 //! The mixture of adaptation modules (paper section 3; symbols: M = `num_experts`, r = `adapter_size`, λ = `consistency_weight`).
 
-use super::{require, within};
+use super::{LawChange, require, within};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What each expert is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +129,8 @@ pub struct MixtureConfig {
     pub routing: RoutingPolicy,
     /// The expert of `routing = "fixed"`, from 0.
     pub fixed_expert: usize,
+    /// Other laws from some steps on, each as in `400=per-token`; empty: one law for the whole run.
+    pub law_at: Vec<String>,
     /// Second pass with its own route and the symmetric KL (squared difference for regression) between both.
     pub consistency: bool,
     /// λ: weight of the consistency term. Paper: 1 for classification, 100 for GPT-2.
@@ -160,6 +164,7 @@ impl Default for MixtureConfig {
             lora_init: LoraInit::Independent,
             routing: RoutingPolicy::PerBatch,
             fixed_expert: 0,
+            law_at: Vec::new(),
             consistency: true,
             consistency_weight: 1.0,
             consistency_detach: true,
@@ -177,6 +182,49 @@ impl MixtureConfig {
     /// Distinct experts of the up-projection: 1 when shared.
     pub fn up_experts(&self) -> usize {
         if self.sharing_up { 1 } else { self.num_experts }
+    }
+
+    /// The changes of the law that are planned, in the order given.
+    pub fn law_changes(&self) -> Result<Vec<LawChange>> {
+        self.law_at.iter().map(|text| text.parse()).collect()
+    }
+
+    /// What is wrong with the planned changes of the law.
+    fn law_problems(&self, found: &mut Vec<String>) {
+        let mut steps = BTreeSet::new();
+        for text in &self.law_at {
+            match text.parse::<LawChange>() {
+                Err(err) => found.push(format!("law_at: {err}")),
+                Ok(change) => {
+                    found.extend(change.law.problem(self).map(|problem| format!("law_at {text}: {problem}")));
+                    require(found, steps.insert(change.step), || {
+                        format!("law_at names two laws for step {}; keep one", change.step)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether one draw decides both sides of a module, so that expert j of one side only ever runs with expert j of the other:
+    /// then the M pairs of equal index are what is trained, and not all M².
+    pub fn tied_draws(&self) -> bool {
+        !self.routing.is_random() && self.down_experts() > 1 && self.up_experts() > 1
+    }
+
+    /// The same mixture with another bottleneck, or with another rank at the same scale.
+    #[must_use]
+    pub fn of_rank(&self, width: usize) -> Self {
+        let mut other = self.clone();
+        match self.kind {
+            MixtureKind::Adapter => other.adapter_size = width,
+            MixtureKind::Lora if width != self.lora_rank => {
+                let ratio = width as f64 / self.lora_rank.max(1) as f64;
+                other.lora_rank = width;
+                other.lora_alpha = self.lora_alpha * if self.use_rslora { ratio.sqrt() } else { ratio };
+            }
+            MixtureKind::Lora => {}
+        }
+        other
     }
 
     /// r of either kind: the width between both projections.
@@ -207,6 +255,7 @@ impl MixtureConfig {
         require(found, self.routing != RoutingPolicy::Fixed || self.fixed_expert < self.num_experts, || {
             format!("fixed_expert is {} but there are {} experts, numbered from 0", self.fixed_expert, self.num_experts)
         });
+        self.law_problems(found);
         let advice = "choose 0 or more (the paper uses 1)";
         within(found, "consistency_weight", self.consistency_weight, 0.0..=f64::MAX, advice);
         require(found, !self.ce_both_passes || self.consistency, || {

@@ -5,10 +5,13 @@
 
 pub mod advice;
 pub mod belonging;
+pub mod branching;
 pub mod command_line;
 pub mod data;
 pub mod fitting;
 pub mod keys;
+pub mod law;
+pub mod merge_plan;
 pub mod mixture;
 pub mod model;
 pub mod model_id;
@@ -18,6 +21,8 @@ pub mod train;
 pub mod window;
 
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
+pub use law::{LawChange, RoutingLaw};
+pub use merge_plan::{MergeCost, MergePlan, Pairs};
 pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy, lora_scaling};
 pub use model::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 pub use text::{LAB, TextConfig, TextFormat, Truncate, WRITER_LAB};

@@ -152,8 +152,13 @@ impl Engine for EngineHandle {
             return channel.try_send((req, ask)).map_err(|err| if err.is_full() { Busy::Full } else { Busy::Gone });
         }
         let Some(channel) = &self.commands else { return Err(Busy::Gone) };
-        let trains =
-            matches!(command, Command::StartRun { .. } | Command::ResumeRun { .. } | Command::StartQueued { .. });
+        let trains = matches!(
+            command,
+            Command::StartRun { .. }
+                | Command::ResumeRun { .. }
+                | Command::BranchRun { .. }
+                | Command::StartQueued { .. }
+        );
         let flags = trains.then(RunFlags::default);
         let mut runs = self.runs.lock();
         let number = self.sent.load(Ordering::SeqCst) + 1;
@@ -179,6 +184,7 @@ impl Engine for EngineHandle {
             ControlRequest::Resume => self.each_run(|flags| flags.control.resume()),
             ControlRequest::Step => self.each_run(|flags| flags.control.step()),
             ControlRequest::Pace(steps) => self.each_run(|flags| flags.control.set_pace(steps)),
+            ControlRequest::Law(law) => self.each_run(|flags| flags.control.set_law(law)),
             ControlRequest::Stop(reason) => self.each_run(|flags| flags.control.stop(&reason)),
             ControlRequest::CancelDownload(req) => self.shared.cancelled_downloads.lock().push(req),
             ControlRequest::CancelJob => {

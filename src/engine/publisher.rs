@@ -2,6 +2,7 @@
 
 use crate::analysis::routing_stats::RouteCounts;
 use crate::artifact::{RunDir, checkpoint};
+use crate::config::LawChange;
 use crate::engine::outbox::{EngineMessage, Outbox, RunFlags};
 use crate::engine::profile_collector::ProfileCollector;
 use crate::engine::query_service::{LoadedModel, QueryService};
@@ -237,7 +238,7 @@ impl<'a, 'd> Publisher<'a, 'd> {
 impl Observer for Publisher<'_, '_> {
     fn on_start(&mut self, start: &StartRecord) {
         let RunHistory { metrics, resumed, samples, distances } = std::mem::take(&mut self.history_before);
-        let RecordedMetrics { mut curve, evals, gradient_health, .. } = metrics;
+        let RecordedMetrics { mut curve, evals, gradient_health, laws, .. } = metrics;
         let run = self.snapshots.run;
         self.send(Event::RunStarted {
             run,
@@ -255,12 +256,21 @@ impl Observer for Publisher<'_, '_> {
         if !before.is_empty() {
             self.send(Event::ResumedBefore(run, before));
         }
+        // Those after the resume are told again.
+        for change in laws.into_iter().filter(|change| change.step <= start.first_step) {
+            self.send(Event::LawChanged(run, change));
+        }
         if !gradient_health.is_empty() {
             self.send(Event::GradientHealth(run, gradient_health));
         }
         samples.into_iter().for_each(|record| self.send(Event::Sampled(run, record)));
         distances.into_iter().for_each(|sample| self.send(Event::Distances(run, sample)));
         self.phase(RunPhase::Training);
+    }
+
+    fn on_law(&mut self, change: &LawChange) {
+        self.snapshots.counts.change_law(change);
+        self.send(Event::LawChanged(self.snapshots.run, *change));
     }
 
     fn on_step(&mut self, record: &StepRecord) {

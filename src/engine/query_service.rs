@@ -2,7 +2,7 @@
 
 use crate::artifact::queue::Queue;
 use crate::artifact::run_list::RunList;
-use crate::artifact::{RunDir, checkpoint, checkpoint_choice};
+use crate::artifact::{RunDir, checkpoint, checkpoint_choice, named_merges};
 use crate::config::{RunConfig, Task};
 use crate::engine::outbox::{EngineMessage, Outbox};
 use crate::error::{Error, ErrorKind, Result};
@@ -10,6 +10,7 @@ use crate::protocol::*;
 use crate::train::{self, Control, Trainer};
 use crate::workflow::export::ExportedRun;
 use crate::workflow::playground::{self, PlayCallbacks};
+use crate::workflow::reweigh::{ReweighCache, ReweighedRun};
 use crate::workflow::saved_run::Opened;
 use crate::workflow::snapshot::{self, Banks};
 use crate::workflow::studies::{self, StudiedRun};
@@ -52,13 +53,14 @@ pub(crate) struct QueryService<'a> {
     opened: Option<Opened>,
     run_list: RunList,
     tokenizers: TokenizerCache,
+    reweigh: ReweighCache,
     queue: Result<Queue>,
 }
 
 impl<'a> QueryService<'a> {
     pub(crate) fn new(outbox: &'a Outbox, inbox: &'a Receiver<EngineMessage>, queue: Result<Queue>) -> Self {
         let (run_list, tokenizers) = (RunList::default(), TokenizerCache::default());
-        Self { outbox, inbox, opened: None, run_list, tokenizers, queue }
+        Self { outbox, inbox, opened: None, run_list, tokenizers, reweigh: ReweighCache::default(), queue }
     }
 
     /// The queue of runs.
@@ -69,6 +71,7 @@ impl<'a> QueryService<'a> {
     /// Frees the saved run.
     pub(crate) fn forget(&mut self) {
         self.opened = None;
+        self.reweigh = ReweighCache::default();
     }
 
     /// Answers any command but the start of a run. `training`: the control of the run that waits meanwhile.
@@ -90,6 +93,7 @@ impl<'a> QueryService<'a> {
                 | Command::OpenRun { .. }
                 | Command::ReadRecord { .. }
                 | Command::LabelRun { .. }
+                | Command::NameMerge { .. }
                 | Command::Report { .. }
                 | Command::PreviewModel { .. }
                 | Command::ReadColumns { .. }
@@ -135,6 +139,7 @@ impl<'a> QueryService<'a> {
             Command::Preflight { .. }
             | Command::StartRun { .. }
             | Command::ResumeRun { .. }
+            | Command::BranchRun { .. }
             | Command::StartQueued { .. }
                 if training.is_some() =>
             {
@@ -155,6 +160,9 @@ impl<'a> QueryService<'a> {
                 report::write(dir, to)?;
                 Ok(Outcome::Reported(to.clone()))
             }
+            Command::NameMerge { dir, name, merge } => {
+                Ok(Outcome::NamedMerges(dir.clone(), named_merges::change(dir, name, merge.clone())?))
+            }
             Command::LabelRun { dir, label } => {
                 label.write(dir)?;
                 Ok(Outcome::Labelled(dir.clone(), label.clone()))
@@ -171,8 +179,26 @@ impl<'a> QueryService<'a> {
                 subject: Subject::Saved { dir, checkpoint },
                 query: ModelQuery::Inspect { site, side },
             } => self.inspect_saved(req, dir, *checkpoint, (*site, *side)),
+            Command::Query { subject, query: ModelQuery::Reweigh(plan) } => {
+                self.reweigh((number, req), subject, plan, (live, training))
+            }
             Command::Query { subject, query: query @ (ModelQuery::Try(_) | ModelQuery::TryWords(_)) } => {
                 self.try_it((number, req), (subject, query), live, training)
+            }
+            Command::Query { subject, query: ModelQuery::Study(study) } if study.of_step().is_some() => {
+                let run = match subject {
+                    Subject::Saved { dir, .. } => RunDir::open(dir)?,
+                    Subject::Live => live.map(|live| live.dir.clone()).ok_or_else(no_model)?,
+                };
+                // It builds a training of its own: two of a large model would not fit beside each other.
+                let small = prepare::matmul_parameters(run.config()).is_ok_and(|size| size <= MEASURED_PARAMETERS);
+                if training.is_some() && !small {
+                    return Err(busy());
+                }
+                self.forget();
+                let what = studies::what(study);
+                let report = studies::of_step(&run, study, &self.outbox.progress(req, number, what, training))?;
+                Ok(Outcome::Studied(Box::new(report)))
             }
             Command::Query { subject, query } => {
                 let outbox = self.outbox;
@@ -205,6 +231,7 @@ impl<'a> QueryService<'a> {
             }
             Command::StartRun { .. }
             | Command::ResumeRun { .. }
+            | Command::BranchRun { .. }
             | Command::StartQueued { .. }
             | Command::Routes(_)
             | Command::Store { .. } => Err(Error::internal("this command is not a query of the training thread")),
@@ -240,6 +267,29 @@ impl<'a> QueryService<'a> {
         answered
     }
 
+    /// Only the newest of these is answered: a drag asks again and again.
+    fn reweigh(
+        &mut self,
+        (number, req): (u64, RequestId),
+        subject: &Subject,
+        plan: &ReweighPlan,
+        (live, training): (Option<LoadedModel<'_>>, Option<&Control>),
+    ) -> Result<Outcome> {
+        let outbox = self.outbox;
+        if !outbox.is_newest_try(number) {
+            return Err(Error::cancelled());
+        }
+        let progress = outbox.progress(req, number, "the probe set", training);
+        let go_on = |share: f64| progress(share) && outbox.is_newest_try(number);
+        let mut cache = std::mem::take(&mut self.reweigh);
+        let answered = self.loaded(req, subject, live).and_then(|LoadedModel { subject, config, dir, weights }| {
+            let run = ReweighedRun { dir: dir.path(), step: weights.step, config };
+            cache.score(subject, run, plan, &go_on)
+        });
+        self.reweigh = cache;
+        Ok(Outcome::Reweighed(Box::new(answered?)))
+    }
+
     /// The model that a query is about; the window is told which weights these are.
     fn loaded<'b>(
         &'b mut self,
@@ -249,7 +299,7 @@ impl<'a> QueryService<'a> {
     ) -> Result<LoadedModel<'b>> {
         let outbox = self.outbox;
         let loaded = match subject {
-            Subject::Live => live.ok_or_else(|| Error::config("there is no model in memory; train or open a run"))?,
+            Subject::Live => live.ok_or_else(no_model)?,
             Subject::Saved { dir, checkpoint } => self.saved(dir, *checkpoint)?,
         };
         outbox.send(Event::Weights(req, loaded.weights));
@@ -279,6 +329,10 @@ impl<'a> QueryService<'a> {
     }
 }
 
+fn no_model() -> Error {
+    Error::config("there is no model in memory; train or open a run")
+}
+
 /// Whether two paths name the same directory.
 pub(crate) fn same(a: &Path, b: &Path) -> bool {
     let full = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -294,6 +348,7 @@ fn progress_text(query: &ModelQuery) -> &'static str {
         ModelQuery::Study(study) => studies::what(study),
         ModelQuery::Inspect { .. } => "reading",
         ModelQuery::Try(_) | ModelQuery::TryWords(_) => "reading the text",
+        ModelQuery::Reweigh(_) => "the probe set",
     }
 }
 
@@ -304,7 +359,9 @@ fn compute(loaded: LoadedModel<'_>, query: &ModelQuery, go_on: &dyn Fn(f64) -> b
             let routes = (*random_routes).clamp(1, 1000);
             Outcome::Compared(Box::new(merging::compare_subject(subject, config, routes, go_on)?))
         }
-        ModelQuery::Merge(plan) => Outcome::Merged(Box::new(merging::merge_subject(subject, config, plan, go_on)?)),
+        ModelQuery::Merge(plan) => {
+            Outcome::Merged(Box::new(merging::merge_subject(subject, (config, Some(dir)), plan, go_on)?))
+        }
         ModelQuery::Export(plan) => {
             let mut reports = Vec::new();
             // One by one, so that a cancellation leaves complete exports only.
@@ -327,7 +384,7 @@ fn compute(loaded: LoadedModel<'_>, query: &ModelQuery, go_on: &dyn Fn(f64) -> b
             let run = StudiedRun { config, dir, step: weights.step };
             Outcome::Studied(Box::new(studies::run(subject, run, study, go_on)?))
         }
-        ModelQuery::Try(_) | ModelQuery::TryWords(_) => {
+        ModelQuery::Try(_) | ModelQuery::TryWords(_) | ModelQuery::Reweigh(_) => {
             return Err(Error::internal("one text is not measured with the rows"));
         }
         ModelQuery::Inspect { site, side } => inspect(&Banks::of(subject.model())?, dir, weights.step, (*site, *side))?,
@@ -342,7 +399,9 @@ fn inspect(now: &Banks, run: &RunDir, step: u64, (site, side): (usize, Side)) ->
     if site >= sites {
         return Err(Error::config(format!("there is no adapted module {site}; choose 0 to {}", sites - 1)));
     }
-    Ok(Outcome::Experts(Box::new(snapshot::experts(now, &now.at_start_of(run)?, step, (site, Some(side))))))
+    let mut snapshot = snapshot::experts(now, &now.at_start_of(run)?, step, (site, Some(side)));
+    snapshot.directions = snapshot.directions.or_else(|| now.directions(site, side));
+    Ok(Outcome::Experts(Box::new(snapshot)))
 }
 
 fn preflight(config: &RunConfig) -> Result<Outcome> {

@@ -15,8 +15,8 @@ use crate::machine::{device, facts};
 use crate::protocol::*;
 use crate::train::Trainer;
 use crate::workflow::run::{self, Run};
-use crate::workflow::runs;
 use crate::workflow::snapshot::Banks;
+use crate::workflow::{branch, runs};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rayon::ThreadPool;
 use std::any::Any;
@@ -44,6 +44,7 @@ struct TrainedRun {
 enum StartMode {
     New(Box<RunConfig>),
     Resume(PathBuf),
+    Branch(PathBuf, Checkpoint, Box<RunConfig>),
     Queued(Box<TakenEntry>),
 }
 
@@ -135,6 +136,14 @@ impl Worker<'_> {
             EngineMessage::Command { req, command: Command::ResumeRun { run, dir }, flags, .. } => {
                 self.train(req, run, Ok(StartMode::Resume(dir)), flags.unwrap_or_default());
             }
+            EngineMessage::Command {
+                req,
+                command: Command::BranchRun { run, parent, checkpoint, config },
+                flags,
+                ..
+            } => {
+                self.train(req, run, Ok(StartMode::Branch(parent, checkpoint, config)), flags.unwrap_or_default());
+            }
             EngineMessage::Command { req, command, .. } if self.is_outdated(&command) => {
                 self.queries.outbox.accept(req);
                 self.queries.outbox.answer(req, Err(Error::cancelled()));
@@ -208,6 +217,7 @@ impl Worker<'_> {
             StartMode::New(config) => config.model.threads,
             StartMode::Queued(taken) => taken.entry.config.model.threads,
             StartMode::Resume(dir) => RunDir::open(dir)?.config().model.threads,
+            StartMode::Branch(.., config) => config.model.threads,
         };
         let own = if threads > 0 { Some(facts::pool(threads, SPARE_CORES)?) } else { None };
         let Self { queries, pool, .. } = self;
@@ -233,6 +243,10 @@ fn train(queries: &mut QueryService<'_>, id: RunId, mode: StartMode, flags: &Run
     let mut run = match mode {
         StartMode::New(config) => Run::start(run::prepare(&config)?)?,
         StartMode::Resume(dir) => Run::resume(&dir, None)?,
+        StartMode::Branch(parent, checkpoint, config) => {
+            let branch = branch::branch(&RunDir::open(&parent)?, checkpoint, &config)?;
+            Run::resume(branch.path(), None)?
+        }
         StartMode::Queued(taken) => start_queued(queries, *taken)?,
     };
     for warning in run.warnings() {

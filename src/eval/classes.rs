@@ -1,6 +1,6 @@
 //! Classifiers and regressors on labelled rows.
 
-use super::compare::{EvalOptions, Measured};
+use super::compare::{EvalOptions, Measured, RowScore};
 use super::metrics;
 use crate::data::Dataset;
 use crate::error::Result;
@@ -43,20 +43,23 @@ impl Measured for Classifier {
         Ok((scores, metrics::ensemble(&outcomes, &labels, outputs, opts.metric)?))
     }
 
-    fn row_losses(
+    fn row_scores(
         &self,
         data: &Dataset,
         rows: &[usize],
         route: Option<&Route>,
         opts: &EvalOptions<'_>,
-    ) -> Result<Vec<f64>> {
-        let mut losses = Vec::with_capacity(rows.len());
+    ) -> Result<Vec<RowScore>> {
+        let mut found = Vec::with_capacity(rows.len());
         for chunk in rows.chunks(opts.batch_size.max(1)) {
             let batch = data.batch(chunk);
-            losses.extend(metrics::row_losses(&self.logits(&batch, route)?, &batch.labels, self.head.classes())?);
-            opts.check(losses.len() as f64 / rows.len() as f64)?;
+            let logits = self.logits(&batch, route)?;
+            let losses = metrics::row_losses(&logits, &batch.labels, self.head.classes())?;
+            let right = metrics::row_hits(&logits, &batch.labels, self.head.classes());
+            found.extend(losses.into_iter().zip(right).map(|(loss, right)| RowScore { loss, right }));
+            opts.check(found.len() as f64 / rows.len() as f64)?;
         }
-        Ok(losses)
+        Ok(found)
     }
 
     fn baseline(&self, data: &Dataset, opts: &EvalOptions<'_>) -> Result<(f64, Option<Box<Scores>>)> {

@@ -33,6 +33,15 @@ impl EvalOptions<'_> {
     }
 }
 
+/// What a model makes of one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowScore {
+    /// In nats, of a text the mean over its learned tokens, for regression the squared error.
+    pub loss: f64,
+    /// Share of right answers: 0 or 1 of a class, of a text over its learned tokens; absent for regression.
+    pub right: Option<f64>,
+}
+
 /// A model that can be measured on rows of its kind.
 pub trait Measured: Network + Sized {
     /// What it is measured on.
@@ -50,15 +59,25 @@ pub trait Measured: Network + Sized {
         opts: &EvalOptions<'_>,
     ) -> Result<(Vec<Scores>, Scores)>;
 
-    /// The loss of each of these rows along a route (without one the model must be merged), in the order given: in nats, of a
-    /// text the mean over its learned tokens, for regression the squared error.
+    /// Loss and right answers of each of these rows along a route (without one the model must be merged), in the order given.
+    fn row_scores(
+        &self,
+        data: &Self::Rows,
+        rows: &[usize],
+        route: Option<&Route>,
+        opts: &EvalOptions<'_>,
+    ) -> Result<Vec<RowScore>>;
+
+    /// The losses alone.
     fn row_losses(
         &self,
         data: &Self::Rows,
         rows: &[usize],
         route: Option<&Route>,
         opts: &EvalOptions<'_>,
-    ) -> Result<Vec<f64>>;
+    ) -> Result<Vec<f64>> {
+        Ok(self.row_scores(data, rows, route, opts)?.into_iter().map(|row| row.loss).collect())
+    }
 
     /// The score without any training, in the deciding metric: that of the best constant answer, or of the base model
     /// without a mixture, whose other scores come along.

@@ -8,7 +8,7 @@
 //! All routes of an ensemble go through a batch one after the other, and the mean of their probabilities is made over
 //! the vocabulary in slices of tokens ([`vocab_scores`](crate::nn::kernels::vocab_scores)).
 
-use super::compare::{EvalOptions, Measured, evaluate};
+use super::compare::{EvalOptions, Measured, RowScore, evaluate};
 use crate::data::text::TextDataset;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::Route;
@@ -20,7 +20,7 @@ use crate::records::Scores;
 const BATCH_TOKENS: usize = 4096;
 
 /// These sequences one after the other, as many as fit into a batch.
-fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
+pub(super) fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>, most: usize) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for row in rows {
@@ -43,7 +43,7 @@ pub fn largest_batch(data: &TextDataset, most: usize) -> usize {
     batches(data, 0..data.len(), most).iter().map(tokens).max().unwrap_or(0)
 }
 
-fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
+pub(super) fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
     if learned == 0 {
         return Err(Error::data("no token of these texts is to be learned, so nothing can be measured"));
     }
@@ -95,13 +95,13 @@ impl Measured for CausalLm {
         Ok((each, scores(ensemble, learned)?))
     }
 
-    fn row_losses(
+    fn row_scores(
         &self,
         data: &TextDataset,
         rows: &[usize],
         route: Option<&Route>,
         opts: &EvalOptions<'_>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<RowScore>> {
         let mut losses = Vec::with_capacity(rows.len());
         for chunk in batches(data, rows.iter().copied(), opts.batch_size) {
             let batch = data.batch(&chunk);
@@ -118,7 +118,8 @@ impl Measured for CausalLm {
                 }
                 let own = hidden.narrow(0, start, end - start)?.contiguous()?;
                 let (_, sum) = self.token_scores(&[own], &targets[start..end])?;
-                losses.push(scores(sum, end - start)?.loss);
+                let scores = scores(sum, end - start)?;
+                losses.push(RowScore { loss: scores.loss, right: scores.token_accuracy });
                 start = end;
             }
             opts.check(losses.len() as f64 / rows.len() as f64)?;

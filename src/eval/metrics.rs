@@ -147,6 +147,18 @@ pub fn row_losses(logits: &[f32], labels: &Labels, classes: usize) -> Result<Vec
     })
 }
 
+/// Whether each row's likeliest class is its own, as 0 or 1; nothing for values. logits `[rows, classes]`
+pub fn row_hits(logits: &[f32], labels: &Labels, classes: usize) -> Vec<Option<f64>> {
+    match labels {
+        Labels::Classes(truth) => {
+            let best = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
+            let rows = logits.chunks_exact(classes.max(1)).zip(truth);
+            rows.map(|(row, &class)| Some(f64::from(u8::from(best(row) == Some(class as usize))))).collect()
+        }
+        Labels::Values(truth) => vec![None; truth.len()],
+    }
+}
+
 /// As [`scores`] for the mean over several outputs of the same rows: of their probabilities, or of their values.
 pub fn ensemble(outputs: &[Vec<f32>], labels: &Labels, classes: usize, metric: Metric) -> Result<Scores> {
     let Some(first) = outputs.first() else {

@@ -1,7 +1,7 @@
 //! Where things lie: a [`Figure`] becomes lines, areas, discs and texts on a plane, in points from the upper left corner.
 
 use super::drawing::{Anchor, Drawing, INK, MARGIN, MUTED, SMALL, Shape, fitted, text_width};
-use super::{Cell, Color, Content, Figure, Table, cells, columns, lines, scores};
+use super::{Cell, Color, Content, Figure, Table, cells, columns, lines, map, scores};
 
 /// Lines of words that fit into `room`.
 fn wrapped(text: &str, size: f64, room: f64) -> Vec<String> {
@@ -37,6 +37,7 @@ pub fn layout(figure: &Figure) -> Drawing {
         Content::Scores(content) => scores::draw(&mut drawing, content),
         Content::Columns(content) => columns::draw(&mut drawing, content),
         Content::Cells(content) => cells::draw(&mut drawing, content),
+        Content::Map(content) => map::draw(&mut drawing, content),
         Content::Table(table) => draw_table(&mut drawing, table),
     }
     for line in wrapped(&figure.note, SMALL, width - 2.0 * MARGIN) {

@@ -15,6 +15,7 @@ pub mod ticks;
 mod cells;
 mod columns;
 mod lines;
+mod map;
 mod scores;
 
 pub use table::{Cell, Table};
@@ -58,6 +59,8 @@ pub enum Content {
     Columns(Columns),
     /// A coloured matrix.
     Cells(Cells),
+    /// A coloured field over two numbers.
+    Map(Map),
     /// A table of texts and numbers.
     Table(Table),
 }
@@ -78,6 +81,7 @@ impl Figure {
             Content::Scores(scores) => scores.table(),
             Content::Columns(columns) => columns.table(),
             Content::Cells(cells) => cells.table(),
+            Content::Map(map) => map.table(),
             Content::Table(table) => table.clone(),
         }
     }
@@ -187,6 +191,55 @@ pub struct Cells {
     pub columns: Vec<String>,
     /// `[rows][columns]`: value and colour.
     pub cells: Vec<Vec<(f64, Color)>>,
+}
+
+/// A coloured field over two numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Map {
+    /// To the right; its range is that of the field.
+    pub x: Axis,
+    /// Upwards; its range is that of the field.
+    pub y: Axis,
+    /// Whether y grows downwards, as rows of a matrix do.
+    pub downwards: bool,
+    /// Whether both axes have the same scale.
+    pub equal: bool,
+    /// Places of the columns.
+    pub columns: Vec<f64>,
+    /// Places of the rows, from the top.
+    pub rows: Vec<f64>,
+    /// `[rows][columns]`: value and colour.
+    pub cells: Vec<Vec<(f64, Color)>>,
+    /// Contours and paths.
+    pub lines: Vec<MapLine>,
+    /// Name, place and colour of each marked point.
+    pub marks: Vec<(String, [f64; 2], Color)>,
+    /// What the colours say.
+    pub bar: ColorBar,
+}
+
+/// A line on a [`Map`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MapLine {
+    /// `[x, y]` along it.
+    pub points: Vec<[f64; 2]>,
+    /// Its colour.
+    pub color: Color,
+    /// Wider than the others.
+    pub strong: bool,
+    /// Dashed instead of solid.
+    pub dashed: bool,
+}
+
+/// What colours say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ColorBar {
+    /// What is measured, with its unit.
+    pub name: String,
+    /// Values of the first and the last colour.
+    pub range: [f64; 2],
+    /// From the lowest to the highest value.
+    pub colors: Vec<Color>,
 }
 
 #[cfg(test)]

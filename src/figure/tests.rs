@@ -201,3 +201,43 @@ fn an_axis_ends_where_its_values_end() {
     assert!(share.at(1.01).is_some() && share.at(-0.01).is_some(), "a curve on the limit is not cut");
     assert!(scale(Some([-1.0, 1.0])).at(-0.04).is_some());
 }
+
+#[test]
+fn a_map_has_its_cells_lines_marks_bar_and_values() {
+    let axis = |name: &str| Axis { name: name.to_owned(), range: Some([0.0, 2.0]), ..Axis::default() };
+    let line = MapLine { points: vec![[0.0, 0.0], [2.0, 2.0]], color: SERIES[0], strong: true, dashed: false };
+    let map = Map {
+        x: axis("along"),
+        y: axis("across"),
+        equal: true,
+        columns: vec![0.5, 1.5],
+        rows: vec![1.5, 0.5],
+        cells: vec![vec![(1.0, SERIES[0]), (2.0, SERIES[1])], vec![(3.0, SERIES[2]), (f64::NAN, SERIES[3])]],
+        lines: vec![line],
+        marks: vec![("merged".to_owned(), [1.0, 1.0], SERIES[4])],
+        bar: ColorBar { name: "loss in nats".to_owned(), range: [1.0, 3.0], colors: vec![SERIES[0], SERIES[2]] },
+        ..Map::default()
+    };
+    let figure = Figure::new("Plane", Content::Map(map.clone()));
+    assert_eq!(figure.table().csv(), "across \\ along,0.5,1.5\n1.5,1,2\n0.5,3,NaN\n");
+    let texts = texts(&figure);
+    for words in ["Plane", "along", "across", "merged", "loss in nats", "1.00", "3.00"] {
+        assert!(texts.iter().any(|text| text == words), "{words} is missing: {texts:?}");
+    }
+    let areas = |figure: &Figure, color: Color| {
+        let shapes = layout(figure).shapes.into_iter();
+        shapes.filter(|shape| matches!(shape, Shape::Area { color: own, .. } if *own == color)).count()
+    };
+    assert_eq!(areas(&figure, SERIES[3]), 0, "what is no number has no colour");
+    assert_eq!((areas(&figure, SERIES[1]), areas(&figure, SERIES[2])), (1, 2), "a cell, and a cell with the bar");
+    // The first row is at the top, and with `downwards` the axis is turned, not the cells.
+    let top = |figure: &Figure, color: Color| {
+        let found = layout(figure).shapes.into_iter().find_map(|shape| match shape {
+            Shape::Area { points, color: own, .. } if own == color => Some(points[0][1]),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    assert!(top(&figure, SERIES[1]) < top(&figure, SERIES[2]));
+    elements(&svg::document(&Figure::new("Plane", Content::Map(Map { downwards: true, ..map }))));
+}

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What places start at a multiple of: every adapter can bind a buffer there.
 pub const ALIGNMENT: u64 = 256;
@@ -15,10 +16,25 @@ pub const ALIGNMENT: u64 = 256;
 /// slab by slab, are small, and stay together.
 pub const SMALL: u64 = 2 << 20;
 
+/// Bytes that all pools of this process hold, and whether there ever was one.
+static HELD: AtomicU64 = AtomicU64::new(0);
+static EVER: AtomicBool = AtomicBool::new(false);
+
+/// Bytes of GPU memory that this process holds; absent where it never held any.
+pub fn held_by_process() -> Option<u64> {
+    EVER.load(Ordering::Relaxed).then(|| HELD.load(Ordering::Relaxed))
+}
+
 /// A device's slabs and which parts of them are free.
 #[derive(Debug, Default)]
 pub struct Pool {
     state: Mutex<State>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.state.get_mut().memory.held, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +127,8 @@ impl Pool {
         let mut state = self.state.lock();
         let slab = Slab { bytes, small, free: BTreeMap::from([(0, bytes)]) };
         state.memory.held += bytes;
+        EVER.store(true, Ordering::Relaxed);
+        HELD.fetch_add(bytes, Ordering::Relaxed);
         let empty = state.slabs.iter().position(Option::is_none);
         match empty {
             Some(number) => state.slabs[number] = Some(slab),
@@ -127,6 +145,7 @@ impl Pool {
         for (number, place) in slabs.iter_mut().enumerate() {
             if let Some(slab) = place.take_if(|slab| slab.is_unused()) {
                 memory.held -= slab.bytes;
+                HELD.fetch_sub(slab.bytes, Ordering::Relaxed);
                 removed.push(number as u32);
             }
         }

@@ -1,5 +1,6 @@
 //! How busy this computer is: processor and memory, asked again and again.
 
+use crate::gpu::pool;
 use crate::machine::facts;
 use crate::protocol::MachineSample;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
@@ -29,7 +30,10 @@ impl Monitor {
     pub fn sample(&mut self) -> MachineSample {
         let own = facts::resident_memory();
         let own_memory = (own > 0).then_some(own);
-        let Some(system) = &mut self.system else { return MachineSample { own_memory, ..MachineSample::default() } };
+        let own_gpu_memory = pool::held_by_process();
+        let Some(system) = &mut self.system else {
+            return MachineSample { own_memory, own_gpu_memory, ..MachineSample::default() };
+        };
         system.refresh_cpu_usage();
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         let known = |bytes: u64| (bytes > 0).then_some(bytes);
@@ -40,6 +44,7 @@ impl Monitor {
             memory: known(system.used_memory()),
             memory_total: known(system.total_memory()),
             own_memory,
+            own_gpu_memory,
         }
     }
 }

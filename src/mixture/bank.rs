@@ -38,6 +38,22 @@ impl Bank {
         Ok(Self { weight: merging::mean(&self.weight, weights)?, bias, trained: None })
     }
 
+    /// A bank of one expert of this shape, format and device. weight `[out * in]`, bias `[out]`, or nothing without one
+    pub fn one(&self, weight: &[f32], bias: &[f32]) -> Result<Self> {
+        let (_, d_out, d_in) = self.weight.dims3()?;
+        let like = |values: &[f32], shape: &[usize], like: &Tensor| {
+            Tensor::from_slice(values, shape, like.device())?.to_dtype(like.dtype())
+        };
+        let bias = self.bias.as_ref().map(|own| like(bias, &[1, d_out], own)).transpose()?;
+        Self::new(like(weight, &[1, d_out, d_in], &self.weight)?, bias)
+    }
+
+    /// The experts moved from their mean by a factor: `W̄ + alpha (W_j - W̄)`. Not trained.
+    pub fn spread(&self, alpha: f64) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| merging::spread(bias, alpha)).transpose()?;
+        Ok(Self { weight: merging::spread(&self.weight, alpha)?, bias, trained: None })
+    }
+
     /// W of all experts. `[experts, out, in]`
     pub fn weight(&self) -> &Tensor {
         &self.weight

@@ -10,6 +10,8 @@
 use super::bank::Bank;
 use super::merging;
 use super::routing::{Route, RowMap, Side};
+use super::tap::Tap;
+use crate::config::Pairs;
 use crate::error::{Error, Result};
 use crate::nn::kernels::bottleneck::Routed;
 use crate::nn::kernels::low_rank::LowRank;
@@ -33,6 +35,14 @@ pub struct LoraMixture {
 #[derive(Clone, Debug)]
 pub struct Lora {
     module: LoraMixture,
+    tap: Option<Tap>,
+}
+
+impl From<LoraMixture> for Lora {
+    /// Of a mixture of one.
+    fn from(module: LoraMixture) -> Self {
+        Self { module, tap: None }
+    }
 }
 
 /// What the backward pass needs of one adapted module. z `[n, blocks * r]`
@@ -165,13 +175,45 @@ impl LoraMixture {
     /// The paper's merge: `Ā = Σ w_j A_j`, `B̄ = Σ w_k B_k`. Weights `[M]`
     #[must_use = "merging makes a new module and leaves the experts as they are"]
     pub fn merge(&self, weights: &[f64]) -> Result<Lora> {
-        let (a, b) = (self.a.mean(weights)?, self.b.mean(weights)?);
-        Ok(Lora { module: Self { a, b, dropout: 0.0, ..self.clone() } })
+        self.with(&mut |_, bank| bank.mean(weights))
+    }
+
+    /// One LoRA of what `of` makes of each side's bank: a bank of one expert.
+    pub fn with(&self, of: &mut dyn FnMut(Side, &Bank) -> Result<Bank>) -> Result<Lora> {
+        Ok(self.merged(of(Side::Down, &self.a)?, of(Side::Up, &self.b)?))
+    }
+
+    /// One module of these banks of one.
+    pub fn merged(&self, a: Bank, b: Bank) -> Lora {
+        Lora::from(Self { a, b, dropout: 0.0, ..self.clone() })
+    }
+
+    /// All experts side by side: the exact mean of their outputs. Of pairs of the same index that is the mean of deltas, of
+    /// all M² pairs the mean of factors, of rank r.
+    pub fn wide(&self, pairs: Pairs) -> Result<Lora> {
+        let experts = self.a.experts().max(self.b.experts());
+        let weights = vec![1.0 / experts as f64; experts];
+        match pairs {
+            Pairs::Same => self.merge_deltas(&weights),
+            Pairs::All => self.merge(&weights),
+        }
+    }
+
+    /// The same mixture with its experts moved from their mean by a factor; see [`Bank::spread`].
+    pub fn spread(&self, alpha: f64) -> Result<Self> {
+        Ok(Self { a: self.a.spread(alpha)?, b: self.b.spread(alpha)?, ..self.clone() })
     }
 
     /// The mean of the experts' deltas, exact: `Σ w_j B_j A_j`, of rank M r where neither side is shared. Weights `[M]`
     #[must_use = "merging makes a new module and leaves the experts as they are"]
     pub fn merge_deltas(&self, weights: &[f64]) -> Result<Lora> {
+        self.merge_pairs(weights, 0)
+    }
+
+    /// The mean of the products of expert j of A with expert `j + shift` of B, counted round: `Σ w_j B_(j + shift) A_j`. With equal
+    /// weights the mean over all M shifts is the product of the means. Weights `[M]`
+    #[must_use = "merging makes a new module and leaves the experts as they are"]
+    pub fn merge_pairs(&self, weights: &[f64], shift: usize) -> Result<Lora> {
         let experts = self.a.experts();
         if experts == 1 || self.b.experts() == 1 {
             return self.merge(weights);
@@ -186,11 +228,11 @@ impl LoraMixture {
                 rows.push(of(&self.a, expert)?.narrow(0, block * rank, rank)?);
             }
         }
-        let weighted = |(expert, w): (usize, &f64)| of(&self.b, expert).and_then(|b| b * *w);
+        let weighted = |(expert, w): (usize, &f64)| of(&self.b, (expert + shift) % experts).and_then(|b| b * *w);
         let columns = weights.iter().enumerate().map(weighted).collect::<Result<Vec<_>, _>>()?;
         let a = Bank::new(Tensor::cat(&rows, 0)?.unsqueeze(0)?, None)?;
         let b = Bank::new(Tensor::cat(&columns, 1)?.unsqueeze(0)?, None)?;
-        Ok(Lora { module: Self::new(a, b, self.columns.clone(), self.scale, 0.0)? })
+        Ok(Lora::from(Self::new(a, b, self.columns.clone(), self.scale, 0.0)?))
     }
 
     /// One expert alone: A_j with B_j (or the shared one).
@@ -199,7 +241,7 @@ impl LoraMixture {
             let at = if bank.experts() == 1 { 0 } else { expert };
             Bank::new(bank.weight().narrow(0, at, 1)?.copy()?, None)
         };
-        Ok(Lora { module: Self { a: side(&self.a)?, b: side(&self.b)?, dropout: 0.0, ..self.clone() } })
+        Ok(self.merged(side(&self.a)?, side(&self.b)?))
     }
 }
 
@@ -207,7 +249,7 @@ impl Lora {
     /// From single matrices. a `[blocks * r, in]`, b `[sum of the blocks' widths, r]`
     pub fn new(a: &Tensor, b: &Tensor, columns: Columns, scale: f64) -> Result<Self> {
         let bank = |weight: &Tensor| Bank::new(weight.unsqueeze(0)?, None);
-        Ok(Self { module: LoraMixture::new(bank(a)?, bank(b)?, columns, scale, 0.0)? })
+        Ok(Self::from(LoraMixture::new(bank(a)?, bank(b)?, columns, scale, 0.0)?))
     }
 
     /// The matrix of one side. A `[blocks * r, in]`, B `[sum of the blocks' widths, r]`
@@ -229,11 +271,20 @@ impl Lora {
     /// As [`LoraMixture::shifted`].
     #[must_use]
     pub fn shifted(&self, by: usize) -> Self {
-        Self { module: self.module.shifted(by) }
+        Self { module: self.module.shifted(by), tap: self.tap.clone() }
+    }
+
+    /// The same module, which also keeps what it reads.
+    #[must_use]
+    pub fn tapped(&self, tap: &Tap) -> Self {
+        Self { tap: Some(tap.clone()), ..self.clone() }
     }
 
     /// Adds to the layer's output. x `[n, in]` -> `[n, out]`
     pub fn forward<'a>(&self, x: &Tensor, onto: impl Into<Onto<'a>>, rows: &RowMap) -> Result<Tensor> {
+        if let Some(tap) = &self.tap {
+            tap.keep(x)?;
+        }
         let routed = Routed { down: rows.single(), up: rows.single() };
         Ok(self.module.run(x, onto.into(), routed, Dropout::none())?.0)
     }

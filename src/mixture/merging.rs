@@ -99,3 +99,16 @@ pub fn mean(bank: &Tensor, weights: &[f64]) -> Result<Tensor> {
     let sum = sum.ok_or_else(|| Error::internal("a bank without experts"))?;
     sum.to_dtype(bank.dtype())?.to_device(bank.device())
 }
+
+/// `mean + alpha (bank[j] - mean)` of each expert, in f64; a shared side (one expert) is returned as it is. `[M, ...]` as before
+pub fn spread(bank: &Tensor, alpha: f64) -> Result<Tensor> {
+    let experts = bank.dim(0)?;
+    if experts == 1 {
+        return bank.copy();
+    }
+    let values = if bank.device().is_gpu() { bank.to_device(&Device::Cpu)? } else { bank.clone() };
+    let values = values.to_dtype(DType::F64)?;
+    let mean = (values.sum_keepdim(0)? / experts as f64)?;
+    let moved = (values.broadcast_sub(&mean)? * alpha)?.broadcast_add(&mean)?;
+    moved.to_dtype(bank.dtype())?.to_device(bank.device())
+}

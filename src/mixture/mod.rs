@@ -8,13 +8,18 @@
 pub mod adapter;
 pub mod bank;
 pub mod consistency;
+pub mod elementwise;
 pub mod init;
 pub mod lora;
+pub mod merged;
 pub mod merging;
 pub mod routing;
+mod tap;
 
 pub use adapter::{Adapter, AdapterMixture};
 pub use bank::Bank;
 pub use lora::{Lora, LoraMixture};
+pub use merged::MergedModule;
 pub use merging::MergeWeights;
 pub use routing::{Pick, Route, RouteShape, RowMap, SIDES, Side};
+pub use tap::Tap;

@@ -8,13 +8,13 @@ use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack, check_
 use super::weights::{Weights, random_tensors};
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::mixture::RowMap;
+use crate::mixture::{Route, RowMap};
 use crate::nn::embedding::{self, Ids};
 use crate::nn::kernels::attention::Layout;
 use crate::nn::kernels::device::{takes_model, wide};
 use crate::nn::kernels::gemm;
 use crate::nn::profile::{Phase, timed};
-use crate::nn::{Embeddings, Grads, LayerNorm, Linear, Params};
+use crate::nn::{Dropout, Embeddings, Grads, LayerNorm, Linear, Params};
 use crate::rng::SeedStream;
 use crate::tensor::{DType, Device, Tensor};
 
@@ -67,6 +67,15 @@ impl EncoderPass {
             drops: [mode.dropout(place + 1, spec.hidden_dropout), mode.dropout(place + 2, spec.hidden_dropout)],
         }
     }
+}
+
+/// What is kept of one layer between two evaluations of a batch.
+#[derive(Clone, Debug)]
+pub struct KeptLayer {
+    /// `[tokens, d]`
+    input: Tensor,
+    /// What its adapter reads, and the residual beside it; absent where the layer has LoRA. `[rows, d]` each
+    at_adapter: Option<[Tensor; 2]>,
 }
 
 /// Embeddings and layers.
@@ -164,6 +173,64 @@ impl Encoder {
         let (x, embeddings) = timed(Phase::Elementwise, || self.embeddings.forward(&ids, drop))?;
         let (x, layers) = self.forward_layers(x, &pass, &options)?;
         Ok((x, options.keep.then_some(EncoderActivations { embeddings, layers, pass })))
+    }
+
+    /// What goes into the first layer, one pass, without dropout. -> `[tokens, d]`
+    pub(super) fn embedded(&self, batch: &Batch) -> Result<Tensor> {
+        self.check(batch)?;
+        let ids = self.ids(batch, 1)?;
+        Ok(timed(Phase::Elementwise, || self.embeddings.forward(&ids, Dropout::none()))?.0)
+    }
+
+    /// What layer `i` makes of its input along each of these routes, without dropout. The last layer gives the first tokens
+    /// alone.
+    pub(super) fn branches(
+        &self,
+        i: usize,
+        x: &Tensor,
+        batch: &Batch,
+        routes: &[Option<&Route>],
+    ) -> Result<Vec<Tensor>> {
+        let layer = &self.layers[i];
+        let pass = |route| EncoderPass::new(batch, &ForwardOptions { route, ..ForwardOptions::eval() }, self.device());
+        if layer.modules.lowest_lora().is_none() {
+            return layer.branches(x, &pass(None)?.context(&self.spec, i), (routes, i));
+        }
+        routes.iter().map(|route| Ok(self.layer_forward(i, x, &pass(*route)?)?.0)).collect()
+    }
+
+    /// As [`Encoder::forward`] in evaluation, without experts, of a model that has other modules in layer `from` and above than
+    /// the one that `kept` is of: what the layers below gave, from the embeddings on; afterwards it is this model's. Attention and
+    /// feed-forward block of layer `from` do not run again where only its adapter is another one.
+    /// -> `[sequences, d]`, and how many layers ran
+    pub fn forward_from(&self, batch: &Batch, kept: &mut Vec<KeptLayer>, from: usize) -> Result<(Tensor, usize)> {
+        let pass = EncoderPass::new(batch, &ForwardOptions::eval(), self.device())?;
+        if kept.is_empty() {
+            self.check(batch)?;
+            let (input, _) = self.embeddings.forward(&self.ids(batch, 1)?, pass.mode.dropout(0, 0.0))?;
+            kept.push(KeptLayer { input, at_adapter: None });
+        }
+        let from = from.min(kept.len() - 1);
+        kept.truncate(from + 1);
+        let (mut x, mut ran) = (kept[from].input.clone(), 0);
+        for (i, layer) in self.layers.iter().enumerate().skip(from) {
+            let (here, context) = (&mut kept[i], pass.context(&self.spec, i));
+            // With LoRA in the layer what the adapter reads depends on it.
+            let plain = layer.modules.loras().next().is_none();
+            let read = match here.at_adapter.clone().filter(|_| plain) {
+                Some(read) => read,
+                None => {
+                    ran += 1;
+                    layer.to_adapter(&here.input, &context)?
+                }
+            };
+            here.at_adapter = plain.then(|| read.clone());
+            x = layer.from_adapter(read, &context)?;
+            if i + 1 < self.layers.len() {
+                kept.push(KeptLayer { input: x.clone(), at_adapter: None });
+            }
+        }
+        Ok((x, ran))
     }
 
     /// Adds the gradients of everything trained; stops at the lowest trained module. dy as forward's output

@@ -81,6 +81,19 @@ struct Projected {
     loras: [loras::Saved; 2],
 }
 
+/// A layer up to its adapter.
+struct BelowAdapter {
+    h: Tensor,
+    x1: Tensor,
+    attended: Tensor,
+    loras: [loras::Saved; 4],
+    kv_loras: loras::Saved,
+    qkv: Qkv,
+    attention: attention::Saved,
+    attention_norm: norm::Saved,
+    inner: Tensor,
+}
+
 impl EncoderLayer {
     /// Makes every weight of the layer trained, under the names of the Hugging Face layout (q, k and v stay one matrix).
     pub fn train(&mut self, name: &str, params: &mut Params) {
@@ -95,10 +108,64 @@ impl EncoderLayer {
 
     /// x `[tokens, d]` -> `[rows, d]`
     pub fn forward(&self, x: &Tensor, ctx: LayerContext<'_>) -> Result<(Tensor, Saved)> {
-        let [qkv_linear, attention_out, inner_linear, outer] = &self.modules.linears;
-        let (tokens, d) = x.dims2()?;
+        let below = self.below_adapter(x, &ctx)?;
+        let [qkv_linear, attention_out, inner_linear, _] = &self.modules.linears;
+        let (h, adapter) = self.modules.adapter.forward(below.h, ctx.route, ctx.rows)?;
+        let (y, output_norm) =
+            timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&below.x1), ctx.drops[1]))?;
+        let saved = Saved {
+            layout: ctx.layout,
+            first_tokens: ctx.first_tokens.cloned(),
+            x: qkv_linear.needs_input().then(|| x.clone()),
+            attended: attention_out.needs_input().then_some(below.attended),
+            x1: inner_linear.needs_input().then_some(below.x1),
+            tokens: x.dims2()?.0,
+            loras: below.loras,
+            kv_loras: below.kv_loras,
+            qkv: below.qkv,
+            attention: below.attention,
+            attention_norm: below.attention_norm,
+            inner: below.inner,
+            adapter,
+            output_norm,
+        };
+        Ok((y, saved))
+    }
+
+    /// What the adapter reads, and the residual beside it. x `[tokens, d]` -> two of `[rows, d]`
+    pub fn to_adapter(&self, x: &Tensor, ctx: &LayerContext<'_>) -> Result<[Tensor; 2]> {
+        let below = self.below_adapter(x, ctx)?;
+        Ok([below.h, below.x1])
+    }
+
+    /// From what [`EncoderLayer::to_adapter`] gives to the layer's output. Both `[rows, d]` -> `[rows, d]`
+    pub fn from_adapter(&self, [h, x1]: [Tensor; 2], ctx: &LayerContext<'_>) -> Result<Tensor> {
+        let (h, _) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
+        Ok(timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&x1), ctx.drops[1]))?.0)
+    }
+
+    /// As [`EncoderLayer::forward`] with each of these routes (none: of a merged adapter) for the adapter behind the
+    /// feed-forward block; what comes before it runs once. `site`: the adapter's number.
+    pub fn branches(
+        &self,
+        x: &Tensor,
+        ctx: &LayerContext<'_>,
+        (routes, site): (&[Option<&Route>], usize),
+    ) -> Result<Vec<Tensor>> {
+        let [h, x1] = self.to_adapter(x, ctx)?;
+        let branch = |route: &Option<&Route>| {
+            let (h, _) = self.modules.adapter.forward(h.clone(), route.map(|route| (route, site)), ctx.rows)?;
+            Ok(self.output_norm.forward(&h, Some(&x1), ctx.drops[1])?.0)
+        };
+        routes.iter().map(branch).collect()
+    }
+
+    /// Attention and the feed-forward block.
+    fn below_adapter(&self, x: &Tensor, ctx: &LayerContext<'_>) -> Result<BelowAdapter> {
+        let [_, attention_out, inner_linear, outer] = &self.modules.linears;
+        let (_, d) = x.dims2()?;
         let Projected { qkv, residual, loras: [qkv_loras, kv_loras] } =
-            timed(Phase::TrunkForward, || self.project(x, d, &ctx))?;
+            timed(Phase::TrunkForward, || self.project(x, d, ctx))?;
         let (attended, attention) = timed(Phase::AttentionForward, || attention::forward_saving(&qkv, &ctx.layout))?;
         let (projected, out_loras) = attention_out.forward(&attended, ctx.lora, ctx.rows)?;
         let (x1, attention_norm) =
@@ -106,26 +173,8 @@ impl EncoderLayer {
         drop(projected);
         let (inner, activated, inner_loras) = inner_linear.forward_act(&x1, self.act, ctx.lora, ctx.rows)?;
         let (h, outer_loras) = outer.forward(&activated, ctx.lora, ctx.rows)?;
-        drop(activated);
-        let (h, adapter) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
-        let (y, output_norm) = timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&x1), ctx.drops[1]))?;
-        let saved = Saved {
-            layout: ctx.layout,
-            first_tokens: ctx.first_tokens.cloned(),
-            x: qkv_linear.needs_input().then(|| x.clone()),
-            attended: attention_out.needs_input().then_some(attended),
-            x1: inner_linear.needs_input().then_some(x1),
-            tokens,
-            loras: [qkv_loras, out_loras, inner_loras, outer_loras],
-            kv_loras,
-            qkv,
-            attention,
-            attention_norm,
-            inner,
-            adapter,
-            output_norm,
-        };
-        Ok((y, saved))
+        let loras = [qkv_loras, out_loras, inner_loras, outer_loras];
+        Ok(BelowAdapter { h, x1, attended, loras, kv_loras, qkv, attention, attention_norm, inner })
     }
 
     /// Queries, keys and values, and what the residual carries: all rows, or those of the first tokens.

@@ -16,6 +16,7 @@ pub mod loras;
 pub mod network;
 pub mod spec;
 pub mod stack;
+pub mod walk;
 pub mod weights;
 
 pub use classifier::{Classifier, Setup};
@@ -27,4 +28,5 @@ pub use header_reader::HeaderReader;
 pub use network::{AdaptedModel, BaseModel, Counts, Network, Site, layer_of};
 pub use spec::{EncoderSpec, Family};
 pub use stack::ForwardOptions;
+pub use walk::Walk;
 pub use weights::Weights;

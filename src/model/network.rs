@@ -4,12 +4,13 @@ use super::loras::{self, AdaptedLinear, Module, Placed, Slot, Target};
 use crate::config::{self, MixtureConfig, MixtureKind, lora_scaling};
 use crate::error::{Error, Result};
 use crate::mixture::{
-    Adapter, AdapterMixture, Bank, Lora, LoraMixture, MergeWeights, Route, RowMap, Side, adapter, init,
+    Adapter, AdapterMixture, Bank, Lora, LoraMixture, MergeWeights, MergedModule, Route, RowMap, Side, adapter, init,
 };
 use crate::nn::profile::{Phase, scope, timed};
 use crate::nn::{Act, Grads, Linear, Params};
 use crate::rng::SeedStream;
 use crate::tensor::{DType, Device, Tensor};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// A stack of layers that can carry adapters and LoRA.
@@ -147,6 +148,23 @@ pub trait Network {
     where
         Self: Sized;
 
+    /// The same model with each adapted module replaced by one of the matrices that `of` makes of the banks of its experts: of
+    /// module number, side and bank a bank of one expert. Without a mixture: a copy.
+    fn with_banks(&self, of: &mut dyn FnMut(usize, Side, &Bank) -> Result<Bank>) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// The same model with the experts of each adapted module replaced by one module, in the order of [`Network::sites`].
+    fn with_modules(&self, modules: &[MergedModule]) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// The same mixture with its experts moved from their mean by a factor: 1 leaves them as they are, 0 makes them all their
+    /// mean. The uniform merge stays the same. Nothing is trained.
+    fn spread(&self, alpha: f64) -> Result<Self>
+    where
+        Self: Sized;
+
     /// The same model without the modules of one layer, which then computes what the base model does. Nothing is trained.
     fn without_layer(&self, layer: usize) -> Self
     where
@@ -250,7 +268,44 @@ impl<B: BaseModel, H: Clone> Network for AdaptedModel<B, H> {
         if let Some(mixture) = &self.mixture {
             weights.check(self.sites().len(), mixture.num_experts)?;
         }
-        self.replaced(weights, |site, mixture| mixture.merge(weights.site(site)?))
+        self.with_banks(&mut |site, _, bank| bank.mean(weights.site(site)?))
+    }
+    fn with_banks(&self, of: &mut dyn FnMut(usize, Side, &Bank) -> Result<Bank>) -> Result<Self> {
+        // One of the two closures runs at a time.
+        let of = RefCell::new(of);
+        self.replaced(
+            |site, mixture| mixture.with(&mut |side, bank| (of.borrow_mut())(site, side, bank)),
+            |site, mixture| mixture.with(&mut |side, bank| (of.borrow_mut())(site, side, bank)),
+        )
+    }
+    fn with_modules(&self, modules: &[MergedModule]) -> Result<Self> {
+        let other = |site: usize| Error::internal(format!("there is no such merged module for site {site}"));
+        self.replaced(
+            |site, _| {
+                if let Some(MergedModule::Adapter(one)) = modules.get(site) {
+                    Ok(one.clone())
+                } else {
+                    Err(other(site))
+                }
+            },
+            |site, _| {
+                if let Some(MergedModule::Lora(one)) = modules.get(site) { Ok(one.clone()) } else { Err(other(site)) }
+            },
+        )
+    }
+    fn spread(&self, alpha: f64) -> Result<Self> {
+        let mut model = Self { params: Params::default(), ..self.clone() };
+        for layer in model.base.modules_mut() {
+            if let FfnAdapter::Mixture(mixture) = &layer.adapter {
+                layer.adapter = FfnAdapter::Mixture(mixture.spread(alpha)?);
+            }
+            for placed in layer.linears.iter_mut().flat_map(|linear| &mut linear.loras) {
+                if let Module::Mixture(mixture) = &placed.module {
+                    placed.module = Module::Mixture(mixture.spread(alpha)?);
+                }
+            }
+        }
+        Ok(model)
     }
     fn without_layer(&self, layer: usize) -> Self {
         let mut model = self.frozen();
@@ -271,22 +326,23 @@ impl<B: BaseModel, H: Clone> AdaptedModel<B, H> {
     /// experts): another average than the paper's, or one expert. Adapters are merged uniformly.
     pub fn with_loras(&self, merge: impl FnMut(usize, &LoraMixture) -> Result<Lora>) -> Result<Self> {
         let uniform = MergeWeights::uniform(self.mixture.as_ref().map_or(1, |m| m.num_experts));
-        self.replaced(&uniform, merge)
+        self.replaced(|site, mixture| mixture.merge(uniform.site(site)?), merge)
     }
 
+    /// With each mixture replaced by one module. Both are called with the module's number.
     fn replaced(
         &self,
-        weights: &MergeWeights,
-        mut merge: impl FnMut(usize, &LoraMixture) -> Result<Lora>,
+        mut adapter: impl FnMut(usize, &AdapterMixture) -> Result<Adapter>,
+        mut lora: impl FnMut(usize, &LoraMixture) -> Result<Lora>,
     ) -> Result<Self> {
         let mut model = self.frozen();
         for (site, layer) in model.base.modules_mut().enumerate() {
             if let FfnAdapter::Mixture(mixture) = &layer.adapter {
-                layer.adapter = FfnAdapter::Merged(mixture.merge(weights.site(site)?)?);
+                layer.adapter = FfnAdapter::Merged(adapter(site, mixture)?);
             }
             for placed in layer.linears.iter_mut().flat_map(|linear| &mut linear.loras) {
                 if let Module::Mixture(mixture) = &placed.module {
-                    placed.module = Module::Merged(merge(placed.site, mixture)?);
+                    placed.module = Module::Merged(lora(placed.site, mixture)?);
                 }
             }
         }

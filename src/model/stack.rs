@@ -188,6 +188,30 @@ pub(super) trait Stack: BaseModel {
         Ok((x, saved))
     }
 
+    /// The layers from number `from` on, in evaluation. `kept`: the inputs of the layers from the lowest on, at least one; what lies
+    /// above `from` is replaced. -> the output of the last layer, and how many layers ran
+    fn resume_layers(
+        &self,
+        kept: &mut Vec<Self::Hidden>,
+        from: usize,
+        pass: &Self::Pass,
+    ) -> Result<(Self::Hidden, usize)>
+    where
+        Self::Hidden: Clone,
+    {
+        let depth = self.modules().count();
+        let from = from.min(kept.len().saturating_sub(1));
+        kept.truncate(from + 1);
+        let mut x = kept.last().cloned().ok_or_else(|| Error::internal("no layer's input is kept"))?;
+        for i in from..depth {
+            x = self.layer_forward(i, &x, pass)?.0;
+            if i + 1 < depth {
+                kept.push(x.clone());
+            }
+        }
+        Ok((x, depth - from))
+    }
+
     /// Down to the lowest trained layer; gives the gradient of the first layer's input where that is needed.
     fn backward_layers(
         &self,

@@ -11,4 +11,6 @@ pub struct MachineSample {
     pub memory_total: Option<u64>,
     /// Bytes of memory in use by this program.
     pub own_memory: Option<u64>,
+    /// Bytes of GPU memory that this program holds; absent where it uses no GPU.
+    pub own_gpu_memory: Option<u64>,
 }

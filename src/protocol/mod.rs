@@ -20,6 +20,7 @@ pub mod model_store;
 pub mod playground;
 pub mod questions;
 pub mod record;
+pub mod reweigh;
 pub mod routes;
 pub mod snapshots;
 pub mod step_profile;
@@ -34,7 +35,8 @@ use std::sync::Arc;
 
 pub use crate::artifact::capsule::{Capsule, Environment};
 pub use crate::artifact::certificate::{Certificate, ProbeResult, TensorCheck};
-pub use crate::artifact::export::ExportTarget;
+pub use crate::artifact::export::{ExportTarget, Recipe};
+pub use crate::artifact::named_merges::NamedMerge;
 pub use crate::artifact::queue::{QueueEntry, QueueState};
 pub use crate::data::SkippedRow;
 pub use crate::data::columns::{ColumnFacts, Columns};
@@ -51,6 +53,7 @@ pub use crate::protocol::model_store::*;
 pub use crate::protocol::playground::*;
 pub use crate::protocol::questions::*;
 pub use crate::protocol::record::RecordPlan;
+pub use crate::protocol::reweigh::*;
 pub use crate::protocol::routes::*;
 pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
@@ -65,7 +68,7 @@ pub use crate::records::{
 pub use crate::tensor::NumberFormat;
 pub use crate::tensor::hash::FileHash;
 
-use crate::config::{FileFormat, ModelConfig, RunConfig};
+use crate::config::{FileFormat, LawChange, ModelConfig, RoutingLaw, RunConfig};
 use crate::figure::Table;
 
 /// Number of a command; its answer carries the same number.
@@ -117,6 +120,8 @@ pub enum ControlRequest {
     /// Make at most this many optimizer steps a second, from the next one on; 0: as many as possible. The weights are the
     /// same bits at any pace.
     Pace(u32),
+    /// Draw by this law from the next optimizer step on; answered by [`Event::LawChanged`] before that step.
+    Law(RoutingLaw),
     /// Cancel the query in progress (evaluation, export, preview); answered by a `Cancelled` failure.
     CancelJob,
     /// Cancel this download; answered by a `Cancelled` failure. What was downloaded is kept for the next time.
@@ -166,6 +171,17 @@ pub enum Command {
         /// The run directory.
         dir: PathBuf,
     },
+    /// Train a new run that goes on from a checkpoint of another one with these settings; otherwise as `StartRun`.
+    BranchRun {
+        /// The run's number in all its messages.
+        run: RunId,
+        /// The directory of the other run.
+        parent: PathBuf,
+        /// Its checkpoint.
+        checkpoint: Checkpoint,
+        /// All settings.
+        config: Box<RunConfig>,
+    },
     /// Train what waits first in the queue; otherwise as `StartRun`. Where nothing waits it is answered by a `Cancelled`
     /// failure.
     StartQueued {
@@ -191,6 +207,15 @@ pub enum Command {
         dir: PathBuf,
         /// Replaces the old one; an empty one removes it.
         label: Box<RunLabel>,
+    },
+    /// Give a merge of a run a name, or remove the name: [`Outcome::NamedMerges`].
+    NameMerge {
+        /// The run directory.
+        dir: PathBuf,
+        /// The name.
+        name: String,
+        /// The merge; absent: the name is removed.
+        merge: Option<MergePlan>,
     },
     /// Write a run's report as one HTML file: [`Outcome::Reported`].
     Report {
@@ -228,7 +253,8 @@ pub enum Command {
 impl Command {
     /// Whether this is one of the queries of which only the newest is answered.
     pub fn is_try(&self) -> bool {
-        matches!(self, Self::Query { query: ModelQuery::Try(_) | ModelQuery::TryWords(_), .. })
+        let query = if let Self::Query { query, .. } = self { Some(query) } else { None };
+        matches!(query, Some(ModelQuery::Try(_) | ModelQuery::TryWords(_) | ModelQuery::Reweigh(_)))
     }
 }
 
@@ -278,6 +304,8 @@ pub enum ModelQuery {
     Try(TryPlan),
     /// Leave out each word of a text before the merged classifier: [`Outcome::TriedWords`]. Ended as above.
     TryWords(TryInput),
+    /// Score a pinned probe set under dragged weights: [`Outcome::Reweighed`]. Ended as above.
+    Reweigh(ReweighPlan),
 }
 
 /// An event: at most a few per second, ordered, never lost.
@@ -309,6 +337,9 @@ pub enum Event {
     },
     /// A resumed run was resumed before too: after these steps, right after its start.
     ResumedBefore(RunId, Vec<u64>),
+    /// The law of routing is another one from this step on, planned or asked for. A resumed run sends the earlier changes right
+    /// after its start.
+    LawChanged(RunId, LawChange),
     /// An evaluation goes on; a few times a second.
     Evaluating(RunId, EvalProgress),
     /// The merged model was evaluated.
@@ -380,6 +411,8 @@ pub enum Outcome {
     CapsuleSaved(PathBuf, Box<Capsule>),
     /// To `LabelRun`: the run and its new label.
     Labelled(PathBuf, Box<RunLabel>),
+    /// To `NameMerge`: the run and all its named merges.
+    NamedMerges(PathBuf, Vec<NamedMerge>),
     /// To `Report`: the file.
     Reported(PathBuf),
     /// To `DeleteRun`: the removed directory.
@@ -408,6 +441,8 @@ pub enum Outcome {
     Studied(Box<StudyReport>),
     /// To [`ModelQuery::Try`].
     Tried(Box<TryReport>),
+    /// To [`ModelQuery::Reweigh`].
+    Reweighed(Box<ReweighReport>),
     /// To [`ModelQuery::TryWords`].
     TriedWords(Box<WordsReport>),
 }

@@ -1,7 +1,7 @@
 //! Parameters of queries: whose weights, how they are merged, where they are exported.
 
 pub use crate::artifact::checkpoint_choice::{Checkpoint, Checkpoints, WeightsOf};
-use crate::config::MixtureConfig;
+pub use crate::config::{MergeCost, MergePlan, Pairs};
 use crate::protocol::{ExportTarget, NumberFormat, StartRecord};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -18,29 +18,6 @@ pub enum Subject {
         /// Which checkpoint.
         checkpoint: Checkpoint,
     },
-}
-
-/// Weights of the experts in a merge. They need not sum to 1; the engine normalises them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MergePlan {
-    /// The mean: the paper.
-    #[default]
-    Uniform,
-    /// One weight per expert, the same in all modules. `[experts]`
-    Global(Vec<f32>),
-    /// One weight per expert in each module. `[modules][experts]`
-    PerSite(Vec<Vec<f32>>),
-}
-
-impl MergePlan {
-    /// The default merge of a mixture: the scores it was imported with, else the mean.
-    pub fn own(mixture: &MixtureConfig) -> Self {
-        match mixture.merge_weights.as_slice() {
-            [] => Self::Uniform,
-            lists => Self::PerSite(lists.iter().map(|list| list.iter().map(|&w| w as f32).collect()).collect()),
-        }
-    }
 }
 
 impl ExportTarget {

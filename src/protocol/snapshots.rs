@@ -1,14 +1,16 @@
 //! Reports of the engine as plain host data: steps, routes, experts, runs, exports.
 
-pub use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, HeatMap, SideSnapshot};
+pub use crate::analysis::directions::Directions;
+pub use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, SideSnapshot};
+pub use crate::analysis::heat_map::{HeatMap, MapCell, MapOf};
 pub use crate::analysis::routing_stats::{RoutingSnapshot, Shares, StepRoute};
 use crate::artifact::certificate::Certificate;
 pub use crate::artifact::run_label::RunLabel;
 pub use crate::artifact::run_list::{RunStatus, RunSummary};
-use crate::config::RunConfig;
+use crate::config::{LawChange, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
-use crate::protocol::{Capsule, Checkpoints, ExportTarget, MergePlan, NumberFormat};
+use crate::protocol::{Capsule, Checkpoints, ExportTarget, MergePlan, NamedMerge, NumberFormat};
 use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, TensorHealth};
 pub use crate::records::{StepBucket, StepSample};
 use serde::{Deserialize, Serialize};
@@ -23,13 +25,15 @@ pub struct ExpertSnapshot {
     pub sites: Vec<String>,
     /// Statistics of all modules and sides, at `module * 2 + side`.
     pub sides: Vec<SideSnapshot>,
-    /// Module (by index) and side of the heat maps.
+    /// Module (by index) and side of the heat maps and the directions.
     pub focus: (usize, Option<Side>),
     /// Heat maps of the focus, one per expert.
     pub heat_maps: Vec<HeatMap>,
+    /// Directions of the focus; absent while a model trains whose matrices would take long.
+    pub directions: Option<Directions>,
 }
 
-/// Distances between the experts of all modules at one step.
+/// How far the experts of all modules have become one, and distances between them, at one step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DistanceSample {
     /// Steps done.
@@ -38,6 +42,8 @@ pub struct DistanceSample {
     pub pairwise: Vec<f32>,
     /// Mean distance from the start at `module * 2 + side`. `[modules * 2]`
     pub from_start: Vec<f32>,
+    /// The consensus at `module * 2 + side`; absent where a side is shared or all its weights are zero. `[modules * 2]`
+    pub consensus: Vec<Option<f64>>,
 }
 
 /// A model as described by its files.
@@ -82,6 +88,8 @@ pub struct RunDetail {
     pub start: StartRecord,
     /// The steps after which it was resumed, ascending.
     pub resumed: Vec<u64>,
+    /// Changes of the routing law, by step.
+    pub laws: Vec<LawChange>,
     /// The curves, at most a few thousand buckets.
     pub history: Vec<StepBucket>,
     /// The evaluations.
@@ -102,12 +110,14 @@ pub struct RunDetail {
     pub log: Vec<String>,
     /// Exports found, with their certificates.
     pub exports: Vec<ExportReport>,
+    /// Merges that were given a name.
+    pub merges: Vec<NamedMerge>,
 }
 
-/// Scores of the model merged with given weights.
+/// Scores of the model merged in one way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MergeReport {
-    /// The weights.
+    /// The way.
     pub plan: MergePlan,
     /// The deciding metric.
     pub metric: String,
@@ -115,6 +125,12 @@ pub struct MergeReport {
     pub scores: Scores,
     /// Rows evaluated.
     pub rows: usize,
+    /// Width of the merged modules: the bottleneck, or the rank.
+    pub width: usize,
+    /// Values of the merged modules, without the head.
+    pub parameters: usize,
+    /// The weights that the way found, where it looks for weights. `[experts]`
+    pub found: Option<Vec<f64>>,
     /// Wall-clock seconds.
     pub seconds: f64,
 }

@@ -1,6 +1,23 @@
-//! Studies of a trained mixture: what the draw causes, averages of its experts, and the rounding of each number format of
-//! an export.
+//! Studies of a trained mixture: what the draw causes, averages of its experts, the rounding of each number format of
+//! an export, the loss on a plane, what each expert is worth.
 
+mod fan;
+mod grid;
+mod plane;
+mod replay;
+mod reroll;
+mod routes;
+mod worth;
+
+pub use fan::{FanLine, FanPlan, FanReport, FanScale};
+pub use grid::{GridPlan, GridReport};
+pub use replay::{RebuildCost, ReplayPlan, ReplayReport, ReplayedValue, ReplayedWeights};
+pub use reroll::{RerollPlan, RerollReport, RolledLoss, RouteShare};
+pub use routes::{MeasuredRoute, RouteFactor, RoutesPlan, RoutesReport};
+
+pub mod spread;
+
+pub use self::spread::{SpreadPlan, SpreadPoint, SpreadReport};
 pub use crate::analysis::causes::disagreement::AtDistance;
 pub use crate::analysis::causes::least_squares::Estimate;
 pub use crate::analysis::rounding::{RoundingCause, WeightChange};
@@ -8,7 +25,9 @@ use crate::config::MixtureKind;
 use crate::eval::Scores;
 use crate::mixture::Side;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
+pub use plane::*;
 use serde::{Deserialize, Serialize};
+pub use worth::*;
 
 /// The study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +39,33 @@ pub enum Study {
     Averages,
     /// Rounding of number formats.
     Rounding(RoundingPlan),
+    /// One step, made again.
+    Replay(ReplayPlan),
+    /// The batch of one step under other routes.
+    Reroll(RerollPlan),
+    /// Every route, or many.
+    Routes(RoutesPlan),
+    /// Where routes part on one example.
+    Fan(FanPlan),
+    /// One module on each of its experts, on one example.
+    Grid(GridPlan),
+    /// The loss on a plane through three points.
+    Plane(PlanePlan),
+    /// What each expert adds to the merged model.
+    Worth(WorthPlan),
+    /// The spread of the experts.
+    Spread(SpreadPlan),
+}
+
+impl Study {
+    /// The recorded step that it is about, where it is about one: then the run's files are all it needs.
+    pub fn of_step(&self) -> Option<u64> {
+        match self {
+            Self::Replay(plan) => Some(plan.step),
+            Self::Reroll(plan) => Some(plan.step),
+            _ => None,
+        }
+    }
 }
 
 /// Report of a [`Study`].
@@ -32,6 +78,22 @@ pub enum StudyReport {
     Averages(AveragesReport),
     /// Of [`Study::Rounding`].
     Rounding(RoundingReport),
+    /// Of [`Study::Replay`].
+    Replay(Box<ReplayReport>),
+    /// Of [`Study::Reroll`].
+    Reroll(Box<RerollReport>),
+    /// Of [`Study::Routes`].
+    Routes(Box<RoutesReport>),
+    /// Of [`Study::Fan`].
+    Fan(Box<FanReport>),
+    /// Of [`Study::Grid`].
+    Grid(Box<GridReport>),
+    /// Of [`Study::Plane`].
+    Plane(Box<PlaneReport>),
+    /// Of [`Study::Worth`].
+    Worth(Box<WorthReport>),
+    /// Of [`Study::Spread`].
+    Spread(SpreadReport),
 }
 
 /// Parameters of the study of causes.
@@ -189,6 +251,11 @@ pub struct AveragedSite {
     pub deltas_norm: f64,
     /// ‖factors - deltas‖ / ‖deltas‖; 0 where both are zero.
     pub off: f64,
+    /// Of the M parts of M pairs each, B_(j + s) A_j for s = 0 to M - 1, how far each is from the mean over all M² pairs:
+    /// ‖part - factors‖ / ‖factors‖. The first is *deltas*. Empty where a side is shared.
+    pub parts: Vec<f64>,
+    /// The same of the mean of all M parts, which is the mean over all M² pairs: 0 but for rounding.
+    pub all_pairs: f64,
     /// Share of the pairs of different experts in *factors*, of squared norms, 0 to 1; 0 where a side is shared.
     pub crossed: f64,
     /// r, the rank of *factors*.
@@ -203,6 +270,15 @@ pub struct AveragedSite {
     pub deltas_parameters: usize,
 }
 
+impl AveragedSite {
+    /// The nearest and the farthest of the parts but the first.
+    pub fn other_parts(&self) -> Option<[f64; 2]> {
+        let ends = |[low, high]: [f64; 2], part: &f64| [low.min(*part), high.max(*part)];
+        let (first, rest) = self.parts.get(1..)?.split_first()?;
+        Some(rest.iter().fold([*first; 2], ends))
+    }
+}
+
 /// Averages of the experts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AveragesReport {
@@ -212,6 +288,8 @@ pub struct AveragesReport {
     pub experts: usize,
     /// Whether one side is shared, so that factors and deltas are the same.
     pub shared: bool,
+    /// Whether one draw decided both sides of a module, so that only the pairs of equal index were trained.
+    pub tied: bool,
     /// Name of the deciding metric.
     pub metric: String,
     /// Whether more of it is better.

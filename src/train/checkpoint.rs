@@ -2,6 +2,7 @@
 
 use super::observer::Observer;
 use super::trainer::Trainer;
+use crate::config::LawChange;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Network, network};
 use crate::nn::Param;
@@ -52,6 +53,9 @@ pub(super) struct Progress {
     /// How often gradients have left the range of f16.
     #[serde(default)]
     pub(super) overflows: u32,
+    /// Changes of the routing law that were asked for while it trained, by step; planned ones are in the settings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) law_changes: Vec<LawChange>,
     /// Updates of each expert of each tensor.
     pub(super) optimizer_steps: Vec<Vec<u64>>,
 }

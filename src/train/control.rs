@@ -1,5 +1,6 @@
-//! Stop, pause, single step and pace: flags that any thread may set and the training loop obeys between steps.
+//! Stop, pause, single step, pace and law: what any thread may set and the training loop obeys between steps.
 
+use crate::config::RoutingLaw;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +20,8 @@ struct Inner {
     steps: AtomicU64,
     /// Nanoseconds from one step to the next, at least.
     interval: AtomicU64,
+    /// The law that was asked for and not taken yet.
+    law: Mutex<Option<RoutingLaw>>,
     change: (Mutex<()>, Condvar),
 }
 
@@ -76,6 +79,14 @@ impl Control {
     /// Shortest time from the start of one step to that of the next.
     pub fn interval(&self) -> Duration {
         Duration::from_nanos(self.inner.interval.load(Ordering::SeqCst))
+    }
+    /// Draws by this law from the next step on; of several before that step the last counts.
+    pub fn set_law(&self, law: RoutingLaw) {
+        *self.inner.law.lock() = Some(law);
+    }
+    /// Takes the law that was asked for, if there is one.
+    pub fn take_law(&self) -> Option<RoutingLaw> {
+        self.inner.law.lock().take()
     }
     /// Waits until a flag changes or `at_most` has passed.
     pub fn wait(&self, at_most: Duration) {

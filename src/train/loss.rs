@@ -24,6 +24,20 @@ pub struct LossValues {
     pub consistency: f64,
 }
 
+impl LossValues {
+    /// The weighted mean of several micro-batches' losses.
+    pub fn mean(losses: &[(Self, f64)]) -> Self {
+        let all = losses.iter().map(|(_, weight)| weight).sum::<f64>().max(1.0);
+        let mut sum = Self::default();
+        for (loss, weight) in losses {
+            sum.total += loss.total * weight;
+            sum.task += loss.task * weight;
+            sum.consistency += loss.consistency * weight;
+        }
+        Self { total: sum.total / all, task: sum.task / all, consistency: sum.consistency / all }
+    }
+}
+
 impl From<LossParts> for LossValues {
     fn from(parts: LossParts) -> Self {
         Self { total: parts.total, task: parts.task, consistency: parts.consistency }
@@ -58,18 +72,12 @@ impl PendingLoss {
         let wanted: Vec<&Tensor> = norm.tensor().into_iter().chain(rows).collect();
         let mut found = all_to_f32(&wanted)?.into_iter();
         let norm = norm.value(if norm.tensor().is_some() { found.next() } else { None });
-        let all = losses.iter().map(|(_, weight)| weight).sum::<f64>().max(1.0);
-        let mut sum = LossValues::default();
-        for (loss, weight) in losses {
-            let loss = match loss {
-                Self::Host(values) => *values,
-                Self::Device(rows) => rows.means(&found.next().unwrap_or_default()).into(),
-            };
-            sum.total += loss.total * weight;
-            sum.task += loss.task * weight;
-            sum.consistency += loss.consistency * weight;
-        }
-        Ok((LossValues { total: sum.total / all, task: sum.task / all, consistency: sum.consistency / all }, norm))
+        let mut value = |loss: &Self| match loss {
+            Self::Host(values) => *values,
+            Self::Device(rows) => rows.means(&found.next().unwrap_or_default()).into(),
+        };
+        let losses: Vec<(LossValues, f64)> = losses.iter().map(|(loss, weight)| (value(loss), *weight)).collect();
+        Ok((LossValues::mean(&losses), norm))
     }
 }
 

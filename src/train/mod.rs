@@ -3,10 +3,12 @@
 pub mod checkpoint;
 pub mod control;
 pub mod gradient_health;
+pub mod law;
 pub mod loss;
 pub mod model_and_data;
 pub mod observer;
 pub mod optimizer;
+pub mod reroll;
 pub mod samples;
 pub mod schedule;
 pub mod step;

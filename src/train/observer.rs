@@ -1,6 +1,7 @@
 //! What the training loop reports while it runs. The loop knows no screen, no file and no channel.
 
 use super::trainer::Trainer;
+use crate::config::LawChange;
 use crate::nn::profile::Profile;
 use crate::records::{CheckpointData, EndRecord, EvalRecord, SampleRecord, StartRecord, StepRecord, TensorHealth};
 
@@ -19,6 +20,8 @@ pub struct Evaluating {
 pub trait Observer {
     /// Before the first step.
     fn on_start(&mut self, _start: &StartRecord) {}
+    /// Before the first step that is drawn by another law than the step before it.
+    fn on_law(&mut self, _change: &LawChange) {}
     /// After each optimizer step.
     fn on_step(&mut self, _step: &StepRecord) {}
     /// Whether somebody wants to know where the time of the steps goes; asked once, before the first step.

@@ -27,7 +27,7 @@ use super::loss::{LossValues, PendingLoss};
 use super::optimizer::{self, AdamW};
 use super::schedule::learning_rate;
 use super::trainable::{BatchSize, Trainable};
-use crate::config::{Method, Recompute, RunConfig};
+use crate::config::{Method, MixtureConfig, Recompute, RoutingLaw, RunConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mixture::{Route, RouteShape};
 use crate::model::{DropKeys, ForwardOptions, Network};
@@ -207,11 +207,17 @@ pub fn draw_route(config: &RunConfig, model: &dyn Network, size: BatchSize, inde
     let (sites, BatchSize { sequences, tokens, .. }) = (model.sites().len(), size);
     let shape = RouteShape { passes: passes(config), sites, sequences, tokens };
     let seed = SeedStream::new(config.train.seed);
-    model.mixture().map(|mixture| Route::draw(mixture, seed, Purpose::Routing, index, shape))
+    // The law may change while the model stays.
+    let law = |mixture: &MixtureConfig| {
+        let mut mixture = mixture.clone();
+        RoutingLaw::of(&config.mixture).apply(&mut mixture);
+        mixture
+    };
+    model.mixture().map(|mixture| Route::draw(&law(mixture), seed, Purpose::Routing, index, shape))
 }
 
 /// How micro-batch number `index` runs: dropout masks are a function of the seed and the index.
-fn training_options<'a>(config: &RunConfig, route: Option<&'a Route>, index: u64) -> ForwardOptions<'a> {
+pub(super) fn training_options<'a>(config: &RunConfig, route: Option<&'a Route>, index: u64) -> ForwardOptions<'a> {
     let keys = DropKeys::new(SeedStream::new(config.train.seed), index);
     ForwardOptions {
         passes: passes(config),

@@ -10,7 +10,7 @@ use super::observer::{Evaluating, Observer};
 use super::optimizer::AdamW;
 use super::samples;
 use super::step::StepIndex;
-use crate::config::{RunConfig, choice_name};
+use crate::config::{LawChange, RoutingLaw, RunConfig, choice_name};
 use crate::data::order::{BatchRule, Order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{EvalReport, metrics};
@@ -32,7 +32,12 @@ const PAUSE_POLL: Duration = Duration::from_millis(50);
 
 /// A training run in memory.
 pub struct Trainer {
-    config: RunConfig,
+    /// The settings, with the law of the step that was made last.
+    pub(super) config: RunConfig,
+    /// The law before every change.
+    pub(super) first_law: RoutingLaw,
+    /// Changes of the law that the settings plan.
+    pub(super) planned_laws: Vec<LawChange>,
     pub(super) subject: ModelAndData,
     pub(super) optimizer: AdamW,
     pub(super) gradient_health: GradientHealth,
@@ -77,6 +82,8 @@ impl Trainer {
             seconds: 0.0,
             tokens: 0,
             stepped: None,
+            first_law: RoutingLaw::of(&config.mixture),
+            planned_laws: config.mixture.law_changes()?,
             config,
             subject,
         })
@@ -145,6 +152,9 @@ impl Trainer {
             if control.stopped() {
                 return Ok(EndReason::Stopped(control.reason()));
             }
+            if let Some(law) = control.take_law() {
+                self.ask_law(law, observer);
+            }
             if let Err(err) = self.one_step(observer, recording) {
                 if err.kind() == ErrorKind::Numerics {
                     observer.on_problem(&err.to_string());
@@ -212,9 +222,16 @@ impl Trainer {
         }
     }
 
+    /// The next step alone, without the evaluation, samples and checkpoint that [`Trainer::run`] makes between two steps:
+    /// none of them changes what is trained.
+    pub fn advance(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.one_step(observer, None)
+    }
+
     fn one_step(&mut self, observer: &mut dyn Observer, recording: Option<&Recording>) -> Result<()> {
         let clock = Instant::now();
         self.stepped = Some(clock);
+        self.enter_law(observer);
         // What passed since the last step belongs to none.
         recording.map(Recording::take);
         let (before, total) = (self.progress.overflows, self.total_steps);
@@ -395,7 +412,7 @@ impl Trainer {
     pub fn best_step(&self) -> Option<u64> {
         self.progress.best.map(|(step, _)| step)
     }
-    /// The settings.
+    /// The settings, with the law of the step that was made last.
     pub fn config(&self) -> &RunConfig {
         &self.config
     }
@@ -417,6 +434,10 @@ impl Trainer {
             Some((best, _)) if self.holds_best => best,
             _ => self.progress.step,
         }
+    }
+    /// How often gradients have left the range of f16, where they were computed again: they are scaled up as much less.
+    pub fn overflows(&self) -> u32 {
+        self.progress.overflows
     }
     /// Steps in all.
     pub fn total_steps(&self) -> u64 {

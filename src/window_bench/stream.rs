@@ -2,9 +2,10 @@
 //! answers what the measurement asks.
 
 use super::FRAME;
-use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, HeatMap, SideSnapshot};
+use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, SideSnapshot};
+use crate::analysis::heat_map::HeatMap;
 use crate::analysis::routing_stats::RouteCounts;
-use crate::config::RunConfig;
+use crate::config::{MixtureConfig, RunConfig};
 use crate::protocol::decimation::Decimated;
 use crate::protocol::*;
 use parking_lot::Mutex;
@@ -25,6 +26,9 @@ const PROFILE_EVERY: u64 = 15;
 const CURVE: usize = 4096;
 /// Adapted modules, as many as RoBERTa-large has layers.
 const SITES: usize = 24;
+/// Layers and experts of the recorded draws, and steps of a part of them.
+const DRAWN: (usize, usize) = (48, 8);
+const PART: u64 = 4096;
 
 struct State {
     /// Points behind every curve.
@@ -37,6 +41,8 @@ struct State {
     /// Events and steps that are due but not whole yet.
     due: [f64; 2],
     sent: u64,
+    /// Steps whose draws were read.
+    read: u64,
     watch: Watch,
     queue: VecDeque<Incoming>,
 }
@@ -55,6 +61,7 @@ impl StreamingEngine {
             frame: 0,
             due: [0.0; 2],
             sent: 0,
+            read: 0,
             watch: Watch::default(),
             queue: VecDeque::from([Incoming::Event(ready)]),
         }))
@@ -101,6 +108,7 @@ impl State {
             Command::Query { query: ModelQuery::Compare { random_routes }, .. } => {
                 Outcome::Compared(Box::new(report(random_routes)))
             }
+            Command::Routes(ask) => Outcome::Routes(Box::new(self.routes(ask))),
             Command::Store(StoreAsk::List) => Outcome::Store(Box::new(StoreAnswer::Cached(CacheInfo::default()))),
             _ => {
                 let failure = Failure { kind: ErrorKind::Cancelled, message: "not answered".to_owned() };
@@ -123,6 +131,50 @@ impl State {
         self.event(Event::PhaseChanged(run, RunPhase::Training));
         let counts = RouteCounts::new(&config.mixture, sites());
         self.live = Some((run, config, counts));
+    }
+
+    /// The next part of the draws of a large model.
+    fn routes(&mut self, ask: RoutesAsk) -> RoutesAnswer {
+        let plan = match ask {
+            RoutesAsk::Read(plan) => plan,
+            RoutesAsk::Fit { timeline, after } => {
+                return RoutesAnswer::Fit(RouteFit { after, until: timeline.last(), ..RouteFit::default() });
+            }
+        };
+        let mixture = MixtureConfig { num_experts: DRAWN.1, sharing_up: false, ..MixtureConfig::default() };
+        let sites = (0..DRAWN.0).map(|layer| format!("layers.{layer}.ffn")).collect();
+        let layout = plan.layout.unwrap_or_else(|| {
+            self.read = 0;
+            Layout::of(&mixture, sites, 1)
+        });
+        let mut rows = StepRows::default();
+        let until = (self.read + PART).min(self.step);
+        for step in self.read + 1..=until {
+            let cells = layout.passes * DRAWN.0 * 2;
+            let pick = |cell: usize| {
+                crate::records::Pick::One((unit(step * 257 + cell as u64) * DRAWN.1 as f32) as u8 % DRAWN.1 as u8)
+            };
+            let route =
+                crate::records::Route { passes: layout.passes, sites: DRAWN.0, picks: (0..cells).map(pick).collect() };
+            let StepSample { loss, task_loss, consistency_loss, .. } = sample(step, 2 * self.points, 0);
+            let record = StepRecord {
+                step,
+                epoch: 0.0,
+                loss: loss.into(),
+                task_loss: task_loss.into(),
+                consistency_loss: consistency_loss.into(),
+                learning_rate: 0.0,
+                grad_norm: 0.0,
+                tokens: 0,
+                seconds: 0.0,
+                routes: vec![route],
+            };
+            // A route of this layout is never refused.
+            rows.push(&layout, &record).ok();
+        }
+        self.read = until;
+        let more = until < self.step;
+        RoutesAnswer::Part(RoutesPart { dir: plan.dir, layout, rows, more, share: 1.0, ..RoutesPart::default() })
     }
 
     fn summary(&self, dir: &Path) -> RunSummary {
@@ -297,7 +349,8 @@ fn health(step: u64) -> Vec<TensorHealth> {
 fn distances(step: u64) -> DistanceSample {
     let grow = (step as f32).sqrt() * 1e-2;
     let values = |base: f32| (0..2 * SITES).map(|i| base + grow * (0.7 + 0.6 * unit(i as u64))).collect();
-    DistanceSample { step, pairwise: values(1.0), from_start: values(0.0) }
+    let consensus = (0..2 * SITES).map(|i| (i % 2 == 0).then(|| 0.5 + 0.3 * f64::from(unit(i as u64)))).collect();
+    DistanceSample { step, pairwise: values(1.0), from_start: values(0.0), consensus }
 }
 
 fn route(step: u64, config: &RunConfig) -> crate::records::Route {
@@ -319,6 +372,7 @@ fn experts(step: u64, focus: (usize, Side), config: &RunConfig) -> ExpertSnapsho
         std: 0.02,
         max_abs: 0.09,
         from_start: 0.5 + unit(seed),
+        from_mean: 0.3 + unit(seed + 1),
         histogram: (0..HISTOGRAM_BINS).map(|bin| (160.0 * unit(seed + bin as u64)) as u32).collect(),
     };
     let side = |cell: usize| {
@@ -331,11 +385,16 @@ fn experts(step: u64, focus: (usize, Side), config: &RunConfig) -> ExpertSnapsho
             cosine_of: CosineOf::Change,
             cosine: (0..n * n).map(|k| if k / n == k % n { 1.0 } else { 0.2 + 0.1 * unit(k as u64) }).collect(),
             distance: (0..n * n).map(|k| if k / n == k % n { 0.0 } else { 1.0 + unit(k as u64) }).collect(),
+            consensus: (n > 1).then(|| 0.5 + 0.3 * f64::from(unit(cell as u64))),
         }
     };
     let sides: Vec<SideSnapshot> = (0..2 * SITES).map(side).collect();
     let shown = counts[focus.1 as usize];
-    let cells = |e: usize| (0..16 * 128).map(|i| 0.18 * (unit((i * 8 + e) as u64 ^ step << 20) - 0.5)).collect();
-    let heat_maps = (0..shown).map(|e| HeatMap { rows: 16, cols: 128, values: cells(e) }).collect();
-    ExpertSnapshot { step, sites: sites(), sides, focus: (focus.0.min(SITES - 1), Some(focus.1)), heat_maps }
+    let cells = |e: usize| -> Vec<f32> {
+        (0..16 * 128).map(|i| 0.18 * (unit((i * 8 + e) as u64 ^ step << 20) - 0.5)).collect()
+    };
+    let (mean, start) = (cells(100), cells(101));
+    let heat_maps = (0..shown).map(|e| HeatMap::of(&cells(e), &mean, &start, 16, 128)).collect();
+    let focus = (focus.0.min(SITES - 1), Some(focus.1));
+    ExpertSnapshot { step, sites: sites(), sides, focus, heat_maps, directions: None }
 }

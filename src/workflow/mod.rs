@@ -2,6 +2,7 @@
 //! import, export with proof, study, generate.
 
 mod advice;
+pub mod branch;
 pub mod capsule;
 pub mod export;
 mod fingerprint;
@@ -14,8 +15,10 @@ pub mod prepare;
 pub mod previews;
 pub mod progress;
 pub mod prompts;
+pub mod rebuild;
 pub mod record_table;
 pub mod report;
+pub mod reweigh;
 pub mod run;
 pub mod runs;
 pub mod saved_run;

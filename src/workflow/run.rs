@@ -23,10 +23,11 @@
 //! # Ok::<(), adamix::error::Error>(())
 //! ```
 
+use crate::artifact::recorded::RecordedMetrics;
 use crate::artifact::recorder::Recorder;
 use crate::artifact::run_lock::RunLock;
 use crate::artifact::{RunDir, checkpoint};
-use crate::config::{DeviceChoice, DtypeChoice, RunConfig};
+use crate::config::{DeviceChoice, DtypeChoice, LawChange, RunConfig};
 use crate::error::{Context as _, Result};
 use crate::format;
 use crate::machine::estimate::{self, Settled};
@@ -98,6 +99,8 @@ impl Run {
             let tensors = best_tensors(&dir, step, best, &mut warnings);
             trainer.restore(&found.data, tensors).with_context(|| format!("going on from checkpoint-{step}"))?;
         }
+        // Changes of the law after the checkpoint are made again: the steps that are repeated are the same.
+        trainer.follow_laws(&RecordedMetrics::read(&dir.metrics())?.laws);
         let mut recorder = Recorder::resume(&dir, step)?;
         for warning in &warnings {
             recorder.note(warning);
@@ -140,7 +143,7 @@ impl Run {
 
 /// The settings with what `auto` means on this machine, now; and what the user should know about it. The run
 /// directory keeps what was asked for.
-fn settled(config: &RunConfig, subject: &ModelAndData) -> (RunConfig, Option<String>) {
+pub(super) fn settled(config: &RunConfig, subject: &ModelAndData) -> (RunConfig, Option<String>) {
     let Settled { recompute, note } = estimate::settle(config, subject, facts::machine().memory_free);
     let mut config = config.clone();
     config.train.recompute = recompute;
@@ -148,7 +151,7 @@ fn settled(config: &RunConfig, subject: &ModelAndData) -> (RunConfig, Option<Str
 }
 
 /// The settings of a run that goes on: what it chose by itself stays as it was chosen.
-fn placed(config: &RunConfig, before: Option<&Place>, device: Option<DeviceChoice>) -> RunConfig {
+pub(super) fn placed(config: &RunConfig, before: Option<&Place>, device: Option<DeviceChoice>) -> RunConfig {
     let mut config = config.clone();
     let model = &mut config.model;
     let same = before.and_then(|before| before.device.parse().ok());
@@ -215,6 +218,11 @@ impl Observer for Recording<'_> {
     fn on_start(&mut self, record: &StartRecord) {
         self.recorder.start(record);
         self.extra.on_start(record);
+    }
+
+    fn on_law(&mut self, change: &LawChange) {
+        self.recorder.law(change);
+        self.extra.on_law(change);
     }
 
     fn on_step(&mut self, record: &StepRecord) {

@@ -12,8 +12,8 @@ use crate::artifact::recorder::{RouteFile, read_samples, resumed_steps};
 use crate::artifact::run_list::RunList;
 pub use crate::artifact::run_list::summary;
 use crate::artifact::run_lock::is_locked;
-use crate::artifact::{RunDir, checkpoint, run_dir};
-use crate::config::RunConfig;
+use crate::artifact::{RunDir, checkpoint, named_merges, run_dir};
+use crate::config::{LawChange, RunConfig};
 use crate::error::{Error, Result};
 use crate::protocol::snapshots::{DistanceSample, RoutingSnapshot, RunDetail, RunSummary};
 use crate::protocol::{Checkpoints, ExportReport, ExportTarget};
@@ -25,7 +25,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Changes with [`RouteCounts`], which the index of the routes holds.
-const ROUTES_VERSION: u32 = 1;
+const ROUTES_VERSION: u32 = 2;
 /// Bytes of routes behind their index from which on it is written anew.
 const INDEX_EVERY: u64 = 1 << 20;
 /// Most steps whose samples are read from disk.
@@ -47,7 +47,7 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
     let mut recorded = RecordedMetrics::read(&run.metrics())?;
     let mut summary = RunSummary::new(&run, &recorded.progress, running);
     let sites = recorded.start.sites.clone();
-    let routing = routing(&run, sites).unwrap_or_else(|err| {
+    let routing = routing(&run, sites, &recorded.laws).unwrap_or_else(|err| {
         summary.problem.get_or_insert_with(|| err.to_string());
         None
     });
@@ -64,8 +64,13 @@ pub fn detail(dir: &Path) -> Result<RunDetail> {
         distances: distances(&run, &checkpoints.steps),
         checkpoints,
         resumed: resumed_steps(&run),
+        laws: recorded.laws,
         log: log_lines(&run.events()),
         exports: exports(&run),
+        merges: named_merges::read(run.path()).unwrap_or_else(|err| {
+            log::warn!("{err}");
+            Vec::new()
+        }),
         routing,
         start: recorded.start,
         history: recorded.curve.take(),
@@ -88,7 +93,8 @@ pub(crate) fn samples(run: &RunDir) -> Result<Vec<SampleRecord>> {
 
 /// All routes of the run's log; nothing without a mixture, or before the first step.
 pub(crate) fn route_counts(run: &RunDir, sites: Vec<String>, until: u64) -> Result<RouteCounts> {
-    let mut counts = RouteCounts::new(&run.config().mixture, sites);
+    let laws = RecordedMetrics::read(&run.metrics())?.laws;
+    let mut counts = RouteCounts::new(&run.config().mixture, sites).with_laws(&laws);
     if run.routes().is_file() {
         for record in RouteFile::open(&run.routes())? {
             let record = record?;
@@ -101,16 +107,16 @@ pub(crate) fn route_counts(run: &RunDir, sites: Vec<String>, until: u64) -> Resu
     Ok(counts)
 }
 
-fn routing(run: &RunDir, sites: Vec<String>) -> Result<Option<RoutingSnapshot>> {
-    let routing = all_routes(run, sites)?.snapshot();
+fn routing(run: &RunDir, sites: Vec<String>, laws: &[LawChange]) -> Result<Option<RoutingSnapshot>> {
+    let routing = all_routes(run, sites, laws)?.snapshot();
     Ok((routing.step > 0).then_some(routing))
 }
 
 /// As [`route_counts`] to the end; of a long log only what was appended since it was last counted is read.
-fn all_routes(run: &RunDir, sites: Vec<String>) -> Result<RouteCounts> {
+fn all_routes(run: &RunDir, sites: Vec<String>, laws: &[LawChange]) -> Result<RouteCounts> {
     let path = run.routes();
     let mixture = &run.config().mixture;
-    let mut counts = RouteCounts::new(mixture, sites);
+    let mut counts = RouteCounts::new(mixture, sites).with_laws(laws);
     if !path.is_file() {
         return Ok(counts);
     }
@@ -118,7 +124,7 @@ fn all_routes(run: &RunDir, sites: Vec<String>) -> Result<RouteCounts> {
     let index = GrowingCache::of(&path, ROUTES_VERSION);
     let known = index.load(&mut file).and_then(|(bytes, length)| {
         let known: RouteCounts = serde_json::from_slice(&bytes).ok()?;
-        known.is_of(mixture, &counts.snapshot().sites).then_some((known, length))
+        known.is_of(mixture, &counts.snapshot().sites, laws).then(|| (known.with_laws(laws), length))
     });
     let (mut routes, from) = match known {
         Some((known, length)) => {
@@ -142,7 +148,7 @@ fn all_routes(run: &RunDir, sites: Vec<String>) -> Result<RouteCounts> {
 /// cannot be made there are none.
 pub(crate) fn index(run: &RunDir) {
     let metrics = RecordedMetrics::read(&run.metrics());
-    let made = metrics.and_then(|metrics| all_routes(run, metrics.start.sites));
+    let made = metrics.and_then(|metrics| all_routes(run, metrics.start.sites, &metrics.laws));
     if let Err(err) = made {
         log::debug!("no index is kept: {err}");
     }

@@ -43,7 +43,7 @@ use crate::workflow::export::{ExportedRun, export_subject};
 use crate::workflow::merging::{compare_subject, merge_subject};
 use crate::workflow::run::{self, Prepared};
 use crate::workflow::studies::averages::averages_subject;
-use crate::workflow::studies::rounding::rounding_subject;
+use crate::workflow::studies::rounding::rounding_of_run;
 use std::path::Path;
 
 /// A trained model with its rows.
@@ -101,9 +101,9 @@ impl Opened {
         compare_subject(&self.subject, &self.config, random_routes, &|_| true)
     }
 
-    /// The model merged with these weights, measured on the evaluation rows.
+    /// The model merged in this way, measured on the evaluation rows.
     pub fn merge(&self, plan: &MergePlan) -> Result<MergeReport> {
-        merge_subject(&self.subject, &self.config, plan, &|_| true)
+        merge_subject(&self.subject, (&self.config, Some(&self.dir)), plan, &|_| true)
     }
 
     /// Three averages of the experts, on the evaluation rows.
@@ -113,7 +113,7 @@ impl Opened {
 
     /// What number formats of these exports cost.
     pub fn rounding(&self, plan: &RoundingPlan) -> Result<RoundingReport> {
-        rounding_subject(&self.subject, &self.config, plan, &|_| true)
+        rounding_of_run(&self.subject, (&self.config, Some(&self.dir)), plan, &|_| true)
     }
 
     /// Writes the exports into the run directory, or where the plan says, and proves them.

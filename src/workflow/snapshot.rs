@@ -3,7 +3,9 @@
 //! [`Banks`] are host copies of all banks; with the [`Banks`] at the start of the run they give an [`ExpertSnapshot`] and a
 //! [`DistanceSample`]. The statistics themselves are in [`crate::analysis::expert_stats`].
 
+use crate::analysis::directions::{self, Directions};
 use crate::analysis::expert_stats::HostBank;
+use crate::analysis::plane;
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{MixtureKind, RunConfig};
 use crate::error::{Error, Result};
@@ -93,6 +95,29 @@ impl Banks {
         format!("{}{}.weight", self.sites[index / ends.len()], ends[index % ends.len()])
     }
 
+    /// Every weight and bias of one module for each adapted module, one after the other: the experts weighted as `weights` says of a
+    /// module; a shared side counts once. Sums are accumulated in f64, as merging does.
+    pub fn single<'a>(&self, weights: &dyn Fn(usize) -> Result<&'a [f64]>) -> Result<Vec<f32>> {
+        let mut all = Vec::new();
+        for (cell, bank) in self.sides.iter().enumerate() {
+            let weights = if bank.experts > 1 { weights(cell / SIDES.len())? } else { &[1.0] };
+            let parts = |values: &[f32], each: usize| -> Vec<f32> {
+                plane::mixed(&weights.iter().copied().zip(values.chunks_exact(each.max(1))).collect::<Vec<_>>())
+            };
+            all.extend(parts(&bank.weight, bank.rows * bank.cols));
+            if !bank.bias.is_empty() {
+                all.extend(parts(&bank.bias, bank.rows));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The directions of one side of one module, whatever they take; nothing where there is no such module.
+    pub fn directions(&self, site: usize, side: Side) -> Option<Directions> {
+        let [down, up] = self.sides.get(site * SIDES.len()..(site + 1) * SIDES.len())? else { return None };
+        Some(Directions::of([down, up], side as usize))
+    }
+
     /// Whether there is no mixture.
     pub fn is_empty(&self) -> bool {
         self.sides.is_empty()
@@ -115,15 +140,21 @@ fn bank(weight: &HostTensor, bias: Option<&HostTensor>) -> Result<HostBank> {
     Ok(HostBank { experts, rows, cols, weight: weight.data.clone(), bias })
 }
 
-/// Everything about the experts at one step; heat maps of the focus, where there is one.
+/// Everything about the experts at one step; heat maps of the focus, where there is one, and its directions where they take a
+/// moment only.
 pub fn experts(now: &Banks, start: &Banks, step: u64, focus: (usize, Option<Side>)) -> ExpertSnapshot {
     let sides = now.sides.iter().zip(&start.sides).map(|(now, start)| now.snapshot(start)).collect();
-    let shown = focus.1.and_then(|side| now.sides.get(focus.0 * SIDES.len() + side as usize));
-    let heat_maps = shown.map(HostBank::heat_maps).unwrap_or_default();
-    ExpertSnapshot { step, sites: now.sites.clone(), sides, focus, heat_maps }
+    let shown = focus.1.and_then(|side| {
+        let at = focus.0 * SIDES.len() + side as usize;
+        Some((now.sides.get(at)?, start.sides.get(at)?, side))
+    });
+    let heat_maps = shown.map(|(now, start, _)| now.heat_maps(start)).unwrap_or_default();
+    let quick = shown.filter(|(now, ..)| directions::is_quick(now));
+    let directions = quick.and_then(|(.., side)| now.directions(focus.0, side));
+    ExpertSnapshot { step, sites: now.sites.clone(), sides, focus, heat_maps, directions }
 }
 
-/// How far the experts are apart, and from where they started.
+/// How far the experts have become one, how far they are apart, and from where they started.
 pub fn distances(now: &Banks, start: &Banks, step: u64) -> DistanceSample {
     let pairwise = |bank: &HostBank| {
         let (n, all) = (bank.experts, bank.distances());
@@ -136,5 +167,6 @@ pub fn distances(now: &Banks, start: &Banks, step: u64) -> DistanceSample {
         step,
         pairwise: now.sides.iter().map(pairwise).collect(),
         from_start: now.sides.iter().zip(&start.sides).map(|(now, start)| mean(now.distances_from(start))).collect(),
+        consensus: now.sides.iter().map(HostBank::consensus).collect(),
     }
 }

@@ -17,7 +17,7 @@ use crate::train::ModelAndData;
 use crate::workflow::prepare;
 
 /// Tokens that go through the model in one batch, unless one text is longer.
-const BATCH_TOKENS: usize = 2048;
+pub(super) const BATCH_TOKENS: usize = 2048;
 
 /// A classifier with its rows, and the tokenizer of its model.
 pub struct Subject<'a> {
@@ -47,9 +47,9 @@ impl TokenizerCache {
 }
 
 /// A text that is ready to be read.
-struct Question {
-    row: Row,
-    encoded: Encoded,
+pub(super) struct Question {
+    pub(super) row: Row,
+    pub(super) encoded: Encoded,
     known: Option<KnownAnswer>,
 }
 
@@ -140,7 +140,12 @@ impl<'a> Subject<'a> {
         Ok(WordsReport { input: input.clone(), step: self.step, class, whole, words: effects.collect(), left })
     }
 
-    fn question(&self, input: &TryInput) -> Result<Question> {
+    /// Class names in order; empty for regression.
+    pub(super) fn labels(&self) -> &[String] {
+        &self.data.labels
+    }
+
+    pub(super) fn question(&self, input: &TryInput) -> Result<Question> {
         match input {
             TryInput::Text { text, pair } => {
                 let encoded = self.tokenizer.encode(text, pair.as_deref(), self.config.data.max_length)?;
@@ -179,7 +184,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Probabilities of each text, or its value, along its own route.
-    fn outputs(
+    pub(super) fn outputs(
         &self,
         model: &Classifier,
         texts: &[&Encoded],
@@ -226,7 +231,7 @@ impl<'a> Subject<'a> {
 }
 
 /// These texts as one packed batch.
-fn batch(texts: &[&Encoded]) -> crate::data::Batch {
+pub(super) fn batch(texts: &[&Encoded]) -> crate::data::Batch {
     let mut batch = crate::data::Batch {
         ids: Vec::new(),
         type_ids: Vec::new(),
@@ -243,7 +248,7 @@ fn batch(texts: &[&Encoded]) -> crate::data::Batch {
 }
 
 /// One route for a batch in which sequence i takes `routes[i]`; each of them has one pass and one expert a side.
-fn side_by_side(routes: &[Route]) -> Route {
+pub(super) fn side_by_side(routes: &[Route]) -> Route {
     let sites = routes.first().map_or(0, |route| route.sites);
     let one = |pick: &Pick| match pick {
         Pick::One(expert) => *expert,
@@ -262,7 +267,7 @@ fn probabilities(logits: &[f64]) -> Vec<f64> {
 }
 
 /// A class's probability and its log-odds ln p/(1-p) in nats; of regression twice the value.
-fn score(logits: &[f64], class: Option<usize>) -> (f64, f64) {
+pub(super) fn score(logits: &[f64], class: Option<usize>) -> (f64, f64) {
     let Some(class) = class else { return (logits[0], logits[0]) };
     let others: Vec<f64> = logits.iter().enumerate().filter(|(at, _)| *at != class).map(|(_, &z)| z).collect();
     let largest = others.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -1,12 +1,12 @@
 //! What is shown of experts and routes: against numbers worked out by hand and against a real model's start.
 
 use crate::support::tiny;
-use adamix::analysis::expert_stats::{CosineOf, HostBank, heat_map};
+use adamix::analysis::expert_stats::{CosineOf, HostBank};
 use adamix::analysis::routing_stats::RouteCounts;
 use adamix::config::{AdapterInit, Method, MixtureConfig, RoutingPolicy, RunConfig};
 use adamix::mixture::{Pick, Route, RouteShape, Side};
 use adamix::model::{Classifier, Family};
-use adamix::protocol::snapshots::DistanceSample;
+use adamix::protocol::snapshots::{DistanceSample, HeatMap, MapOf};
 use adamix::rng::{Purpose, SeedStream};
 use adamix::train::checkpoint::host_tensors;
 use adamix::workflow::snapshot::{Banks, distances, experts};
@@ -17,6 +17,10 @@ fn bank(experts: usize, rows: usize, cols: usize, weight: Vec<f32>) -> HostBank 
 
 fn one_site(down: HostBank, up: HostBank) -> Banks {
     Banks { sites: vec!["layers.0.ffn".to_owned()], sides: vec![down, up] }
+}
+
+fn values(map: &HeatMap, of: MapOf) -> Vec<f32> {
+    map.cells(of).iter().map(|cell| cell.value(of)).collect()
 }
 
 #[test]
@@ -38,9 +42,22 @@ fn numbers_of_experts_by_hand() {
     // Changes [3, 0] and [0, 2] are orthogonal, though the weights themselves are not.
     assert_eq!((side.cosine_of, &side.cosine[..]), (CosineOf::Change, &[1.0, 0.0, 0.0, 1.0][..]));
     assert_eq!(side.distance, [0.0, 13f32.sqrt(), 13f32.sqrt(), 0.0]);
-    assert_eq!(snapshot.heat_maps[1].values, [0.0, 2.0]);
+    assert_eq!(values(&snapshot.heat_maps[1], MapOf::Weights), [0.0, 2.0]);
+    // The mean is [1.5, 3]: experts lie at [1.5, 1] and [-1.5, -1] from it.
+    assert_eq!(values(&snapshot.heat_maps[1], MapOf::FromMean), [-1.5, -1.0]);
+    assert_eq!(values(&snapshot.heat_maps[0], MapOf::FromStart), [3.0, 0.0]);
+    assert_eq!((first.from_mean, side.experts[1].from_mean), (3.25f32.sqrt(), 3.25f32.sqrt()));
+    // |[1.5, 3]| / sqrt((25 + 4) / 2)
+    let q = (11.25f64 / 14.5).sqrt();
+    assert!((side.consensus.unwrap() - q).abs() < 1e-12 && snapshot.sides[1].consensus.is_none());
+    let directions = snapshot.directions.as_ref().unwrap();
+    assert_eq!(directions.experts[0].as_ref().unwrap().singular_values, [5.0]);
+    // Each expert spans a line; their cosine is 8 / (5 * 2).
+    assert!((directions.overlap[1].unwrap() - 0.64).abs() < 1e-12);
     let sample = distances(&now, &start, 7);
-    assert_eq!(sample, DistanceSample { step: 7, pairwise: vec![13f32.sqrt(), 0.0], from_start: vec![2.5, 0.0] });
+    let consensus = vec![side.consensus, None];
+    let pairwise = vec![13f32.sqrt(), 0.0];
+    assert_eq!(sample, DistanceSample { step: 7, pairwise, from_start: vec![2.5, 0.0], consensus });
 }
 
 #[test]
@@ -60,21 +77,7 @@ fn an_expert_that_never_moved_has_no_direction_and_a_poisoned_one_does_no_harm()
     assert_eq!(snapshot.sides[0].cosine, [1.0, 0.0, 0.0, 1.0]);
     assert_eq!(snapshot.sides[1].range, [0.0, 0.0]);
     assert_eq!(snapshot.sides[1].experts[0].histogram.iter().sum::<u32>(), 0);
-    assert!(snapshot.heat_maps[0].values.iter().all(|value| value.is_nan()), "NaN must be seen");
-}
-
-#[test]
-fn a_large_matrix_is_reduced_and_its_outliers_are_kept() {
-    let (rows, cols) = (300, 1000);
-    let mut weight = vec![0.01f32; rows * cols];
-    weight[299 * cols + 999] = -5.0;
-    weight[0] = 4.0;
-    let map = heat_map(&weight, rows, cols);
-    assert_eq!((map.rows, map.cols, map.values.len()), (128, 128, 128 * 128));
-    assert_eq!((map.values[0], map.values[128 * 128 - 1]), (4.0, -5.0));
-    assert_eq!(map.values.iter().filter(|value| value.abs() > 1.0).count(), 2);
-    let small = heat_map(&[1.0, -2.0, 3.0, 4.0, 5.0, 6.0], 2, 3);
-    assert_eq!((small.rows, small.cols, small.values), (2, 3, vec![1.0, -2.0, 3.0, 4.0, 5.0, 6.0]));
+    assert!(values(&snapshot.heat_maps[0], MapOf::Weights).iter().all(|value| value.is_nan()), "NaN must be seen");
 }
 
 fn model(config: &RunConfig) -> Classifier {

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod artifact;
+mod branch;
 mod capsule;
 mod certificate;
 mod cli;
@@ -31,6 +32,7 @@ mod profile;
 mod queue;
 mod recompute;
 mod record_table;
+mod reweigh;
 mod score;
 mod store;
 mod studies;
@@ -41,6 +43,7 @@ mod transfer;
 mod try_it;
 #[cfg(all(target_os = "linux", not(target_env = "musl")))]
 mod twins;
+mod ways;
 mod weights;
 
 #[path = "../support/mod.rs"]

@@ -3,7 +3,13 @@
 mod averages;
 mod causes;
 mod commands;
+mod experts;
+mod plane;
 mod rounding;
+mod routes;
+mod spread;
+mod steps;
+mod worth;
 
 use crate::support::fill;
 use crate::support::place::Place;

@@ -2,11 +2,12 @@
 //! every reason, and every step can be replayed from its log.
 
 mod gradient_health;
+mod law;
 mod numerics;
 mod resume;
 
 use crate::support::tiny;
-use adamix::config::{Method, Problem, RoutingPolicy, RunConfig};
+use adamix::config::{LawChange, Method, Problem, RoutingPolicy, RunConfig};
 use adamix::data::Target;
 use adamix::data::order::Order;
 use adamix::model::{Family, Network};
@@ -24,6 +25,7 @@ type Look = Box<dyn FnMut(&Trainer)>;
 #[derive(Default)]
 struct Witness {
     steps: Vec<StepRecord>,
+    laws: Vec<LawChange>,
     evals: Vec<EvalRecord>,
     gradient_health: Vec<Vec<TensorHealth>>,
     checkpoints: BTreeMap<u64, CheckpointData>,
@@ -37,6 +39,9 @@ struct Witness {
 impl Observer for Witness {
     fn on_step(&mut self, step: &StepRecord) {
         self.steps.push(step.clone());
+    }
+    fn on_law(&mut self, change: &LawChange) {
+        self.laws.push(*change);
     }
     fn on_eval(&mut self, eval: &EvalRecord) {
         self.evals.push(eval.clone());

@@ -140,3 +140,43 @@ fn settings_of_a_run_are_used(opened: bool) {
     let asked = Command::LabelRun { dir: "runs/test-run".into(), label: Box::new(label) };
     assert!(engine.commands().contains(&asked), "{:?}", engine.commands());
 }
+
+#[test]
+fn a_run_goes_on_from_another_one_with_other_settings() {
+    let (mut window, engine) = window(Settings::default(), ScriptedPicker::default());
+    engine.event(ready());
+    window.run_steps(4);
+    window.state().actions.push(Action::BranchRun("runs/lab-demo".into()));
+    window.run_steps(3);
+    let req = engine.requests().pop().expect("a request").0;
+    engine.event(Event::Done(req, Outcome::Opened(Box::new(data::run_detail(Path::new("runs/lab-demo"))))));
+    window.run_steps(60);
+    engine.answer_form();
+    window.run_steps(4);
+    window.get_by_label("The next run begins with the weights of lab-demo");
+    window.get_by_label_contains("Nothing is changed yet");
+    // What shapes the experts stays as it is.
+    let mut form = window.state().session.form.clone();
+    form.mixture.num_experts += 1;
+    window.state().actions.push(Action::EditForm(Box::new(form.clone())));
+    window.run_steps(3);
+    let problems = window.state().session.form_problems();
+    assert!(problems.iter().any(|text| text.contains("“Experts (M)” (there 4, here 5)")), "{problems:?}");
+    form.mixture.num_experts -= 1;
+    form.train.learning_rate = 0.125;
+    window.state().actions.push(Action::EditForm(Box::new(form)));
+    window.run_steps(60);
+    engine.answer_form();
+    window.run_steps(4);
+    assert!(window.query_all_by_label_contains("-> 0.125").next().is_some(), "what was changed");
+    window.state().actions.push(Action::StartRun);
+    window.run_steps(3);
+    let started = engine.commands().into_iter().find_map(|command| match command {
+        Command::BranchRun { parent, checkpoint, config, .. } => {
+            Some((parent, checkpoint, config.train.learning_rate, config.name))
+        }
+        _ => None,
+    });
+    assert_eq!(started.expect("a branch"), ("runs/lab-demo".into(), Checkpoint::Last, 0.125, String::new()));
+    assert!(window.state().session.branches_from().is_none(), "the next start begins anew");
+}

@@ -11,9 +11,21 @@ use adamix::protocol::*;
 use egui::ViewportCommand;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 fn training() -> (Harness<'static, WorkbenchApp>, FakeHandle, RunId) {
-    let (mut window, engine) = window(Settings::default(), ScriptedPicker::default());
+    let (window, engine, run, _) = training_beside_a_desktop();
+    (window, engine, run)
+}
+
+/// The titles and texts of the notices that a desktop showed.
+type Notices = Arc<Mutex<Vec<String>>>;
+
+fn training_beside_a_desktop() -> (Harness<'static, WorkbenchApp>, FakeHandle, RunId, Notices) {
+    let picker = ScriptedPicker::default();
+    let notices = picker.notices.clone();
+    let (mut window, engine) = window(Settings::default(), picker);
     engine.event(ready());
     window.run_steps(4);
     engine.answer_form();
@@ -29,7 +41,7 @@ fn training() -> (Harness<'static, WorkbenchApp>, FakeHandle, RunId) {
     engine.event(Event::PhaseChanged(run, RunPhase::Training));
     engine.push(steps(run, 1, 20));
     window.run_steps(3);
-    (window, engine, run)
+    (window, engine, run, notices)
 }
 
 #[test]
@@ -39,12 +51,19 @@ fn the_computer_is_sampled_only_while_it_is_seen() {
     window.state().actions.push(Action::SetMonitor(true));
     window.run_steps(3);
     assert!(engine.watch().machine);
-    let sample = MachineSample { processor: Some(0.5), memory: None, memory_total: None, own_memory: Some(2_000_000) };
+    let sample = MachineSample {
+        processor: Some(0.5),
+        memory: None,
+        memory_total: None,
+        own_memory: Some(2_000_000),
+        own_gpu_memory: Some(3_000_000),
+    };
     engine.push(Incoming::Machine(sample));
     engine.push(Incoming::Machine(sample));
     window.run_steps(3);
     assert_eq!(window.state().session.machine.len(), 2);
     assert!(window.query_all_by_label_contains("not known here").next().is_some(), "what the system does not tell");
+    window.get_by_label_contains("3.0 MB");
     window.state().actions.push(Action::Show(View::Routing));
     window.run_steps(3);
     assert!(!engine.watch().machine, "nobody sees it");
@@ -67,7 +86,7 @@ fn asks(commands: &[ViewportCommand]) -> bool {
 #[test]
 fn the_end_of_a_run_asks_for_attention_behind_other_windows_only() {
     for (focused, notify) in [(false, true), (true, true), (false, false)] {
-        let (mut window, engine, run) = training();
+        let (mut window, engine, run, notices) = training_beside_a_desktop();
         window.state_mut().settings.notify = notify;
         let viewport = window.input_mut().viewports.entry(egui::ViewportId::ROOT).or_default();
         viewport.focused = Some(focused);
@@ -75,5 +94,11 @@ fn the_end_of_a_run_asks_for_attention_behind_other_windows_only() {
         engine.event(Event::PhaseChanged(run, RunPhase::Finished));
         let sent = commands(&mut window);
         assert_eq!(asks(&sent), !focused && notify, "focused {focused}, wanted {notify}: {sent:?}");
+        let told = notices.lock().clone();
+        assert_eq!(told.len(), usize::from(!focused && notify), "{told:?}");
+        assert!(
+            told.iter().all(|text| text.starts_with("Finished: ") && text.ends_with("; 20 of 240 steps")),
+            "{told:?}"
+        );
     }
 }

@@ -80,6 +80,8 @@ pub struct ScriptedPicker {
     pub texts: BTreeMap<PathBuf, String>,
     /// Directories that were shown in the file manager.
     pub revealed: Arc<Mutex<Vec<PathBuf>>>,
+    /// Titles of the notices on the desktop.
+    pub notices: Arc<Mutex<Vec<String>>>,
     /// The files that were written whole.
     pub saved: Rc<RefCell<BTreeMap<PathBuf, Vec<u8>>>>,
     answers: VecDeque<FileAnswer>,
@@ -125,6 +127,10 @@ impl FilePicker for ScriptedPicker {
     fn reveal(&mut self, dir: PathBuf) {
         self.revealed.lock().push(dir.clone());
         self.answers.push_back(FileAnswer::Revealed(dir, Ok(())));
+    }
+
+    fn notice(&mut self, title: String, text: String) {
+        self.notices.lock().push(format!("{title}; {text}"));
     }
 
     fn poll(&mut self) -> Option<FileAnswer> {

@@ -9,7 +9,7 @@ use adamix::app::panels::export::recipe;
 use adamix::app::session::Session;
 use adamix::app::view::View;
 use adamix::artifact::export::recipe::Recipe;
-use adamix::config::{Method, MixtureKind, Task};
+use adamix::config::{Method, MixtureConfig, MixtureKind, Task};
 use adamix::protocol::{
     ExportPlan, ExportTarget, MergePlan, ModelQuery, NumberFormat, Outcome, RoundingPlan, RoundingReport, Study,
     StudyReport, Subject,
@@ -135,8 +135,14 @@ fn an_error_is_shown_and_the_button_stays() {
 fn the_recipe_is_what_the_export_reads() {
     let sites = ["layers.0.ffn", "layers.1.ffn"].map(str::to_owned);
     let own = MergePlan::PerSite(vec![vec![0.5, 0.5], vec![1.0, 0.0]]);
+    let mixture = MixtureConfig { num_experts: 2, ..MixtureConfig::default() };
+    for plan in MergePlan::methods(&mixture).into_iter().filter(|plan| !plan.is_weights()) {
+        let recipe: Recipe = toml::from_str(&recipe::toml(&plan, &mixture, &sites, [2, 1])).unwrap();
+        assert_eq!((recipe.method.as_str(), recipe.num_experts), (plan.method(), 2));
+        assert!(recipe::describe(&plan, &mixture).contains(&plan.formula(&mixture)));
+    }
     for plan in [MergePlan::Uniform, MergePlan::Global(vec![1.0, 3.0]), own] {
-        let text = recipe::toml(&plan, 2, &sites, [2, 1]);
+        let text = recipe::toml(&plan, &mixture, &sites, [2, 1]);
         let recipe: Recipe = toml::from_str(&text).unwrap();
         assert!(text.contains("method = \"average-of-factors\""));
         assert_eq!(recipe.num_experts, 2);

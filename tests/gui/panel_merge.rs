@@ -8,7 +8,8 @@ use adamix::app::session::Session;
 use adamix::app::view::View;
 use adamix::config::{Method, MixtureKind, Task};
 use adamix::protocol::{
-    Average, AveragesReport, MergePlan, ModelQuery, Outcome, Study, StudyReport, Subject, UndefinedScore, WriteReport,
+    Average, AveragedSite, AveragesReport, MergePlan, ModelQuery, Outcome, Study, StudyReport, Subject, UndefinedScore,
+    WriteReport,
 };
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
@@ -212,7 +213,7 @@ fn three_averages_are_asked_for_waited_for_and_given_up() {
     h.state_mut().session.apply(failed(req, "the model does not fit into memory; close other programs"));
     h.run();
     h.get_by_label("the model does not fit into memory; close other programs");
-    h.get_by_label("Why averaging factors is not averaging deltas").click();
+    h.get_by_label("What averaging factors averages").click();
     h.run();
     h.get_by_label_contains("the mean of B A_j is B mean(A) exactly");
     let h = show(opened(|detail| detail.config.model.method = Method::HeadOnly));
@@ -230,15 +231,24 @@ fn three_averages_stand_side_by_side_with_the_distance_at_each_site() {
     }
     h.get_by_label("+0.0030");
     h.get_by_label("2 of 64");
-    let off = report.sites.iter().map(|site| site.off).sum::<f64>() / 4.0;
-    h.get_by_label_contains(&format!("Averaging factors misses the mean delta by {:.1} % of its norm", 100.0 * off));
+    let mean = |value: fn(&AveragedSite) -> f64| 100.0 * report.sites.iter().map(value).sum::<f64>() / 4.0;
+    h.get_by_label_contains("Averaging factors is exactly the mean over all 16 products that were trained");
+    let (own, low, high) = (mean(|s| s.parts[0]), mean(|s| s.parts[2]), mean(|s| s.parts[1]));
+    let words =
+        format!("an arbitrary part, {own:.1} % of its norm away, as other parts are ({low:.1} % to {high:.1} %");
+    h.get_by_label_contains(&words);
+    h.get_by_label_contains("this part is 0.0030 better in accuracy (may be chance)");
+    h.get_by_label("Distance from the mean over all pairs, module by module");
+    let h = averaged(|report| report.tied = true);
+    let off = mean(|site| site.off);
+    h.get_by_label_contains(&format!("Averaging factors misses their mean by {off:.1} % of its norm"));
     h.get_by_label_contains("the mean delta itself is 0.0030 better in accuracy (may be chance)");
-    let h = averaged(|report| report.rows = 1_000_000);
+    let h = averaged(|report| (report.rows, report.tied) = (1_000_000, true));
     h.get_by_label_contains("the mean delta itself is 0.0030 better in accuracy, the ensemble");
-    let mut h = averaged(|_| {});
     h.get_by_label("Distance from the mean delta, module by module");
     let first = 100.0 * report.sites[0].off;
     h.get_by_label_contains(&format!("layer 0 attention.self.query: factors {first:.1} %"));
+    let mut h = averaged(|_| {});
     assert!(h.query_by_label("4 → 16").is_none());
     h.get_by_label("Numbers of each module").click();
     h.run();
@@ -252,7 +262,7 @@ fn a_shared_side_and_adapters_are_explained_instead() {
         report.sites.iter_mut().for_each(|site| (site.off, site.truncated_off) = (0.0, 0.0));
     });
     h.get_by_label_contains("factors and deltas are exactly the same module");
-    assert!(h.query_by_label("Distance from the mean delta, module by module").is_none(), "a plot of zeros");
+    assert!(h.query_by_label_contains("module by module").is_none(), "a plot of zeros");
     let h = averaged(|report| *report = studies::averages(MixtureKind::Adapter));
     h.get_by_label_contains("Adapters have factors and outputs only");
     h.get_by_label_contains("An adapter has a nonlinearity between its two matrices");

@@ -264,7 +264,7 @@ fn every_resume_has_its_mark() {
 /// Names and steps of the marks in the plots.
 fn marks(run: &RunView) -> Vec<(String, u64)> {
     let marks = adamix::app::run_view::marks(run);
-    marks.into_iter().map(|(name, step)| (name.to_owned(), step)).collect()
+    marks.into_iter().map(|(name, step)| (name.into_owned(), step)).collect()
 }
 
 #[test]

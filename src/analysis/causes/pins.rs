@@ -10,7 +10,7 @@ use crate::rng::{Purpose, SeedStream};
 use serde::Serialize;
 
 /// Shuffles of the experts.
-const SHUFFLES: usize = 500;
+pub(super) const SHUFFLES: usize = 500;
 /// The band holds all experts of a layer in this share of the shuffles.
 const INSIDE: f64 = 0.95;
 
@@ -58,23 +58,29 @@ impl PinEffects {
         };
         let differences: Vec<Vec<f64>> = losses.pinned.iter().map(|list| against(list)).collect::<Result<_>>()?;
         let experts: Vec<Estimate> = differences.iter().map(|list| estimate(list)).collect::<Result<_>>()?;
-        let centre = experts.iter().map(|effect| effect.value).sum::<f64>() / experts.len().max(1) as f64;
-        let farthest =
-            |means: &mut dyn Iterator<Item = f64>| means.map(|mean| (mean - centre).abs()).fold(0.0, f64::max);
-        let own = farthest(&mut experts.iter().map(|effect| effect.value));
-        let mut chance: Vec<f64> =
-            shuffled(&differences, seed, layer).map(|means| farthest(&mut means.into_iter())).collect();
-        chance.sort_by(f64::total_cmp);
-        let half = chance.get((INSIDE * SHUFFLES as f64) as usize).copied().unwrap_or(0.0);
-        // Sums in another order differ in the last bits.
-        let at_least = chance.iter().filter(|&&far| far >= own * (1.0 - 1e-9)).count();
-        Ok(Self {
-            experts,
-            null_band: [centre - half, centre + half],
-            p: (at_least + 1) as f64 / (SHUFFLES + 1) as f64,
-            adapter_off: estimate(&against(&losses.off)?)?,
-        })
+        let (null_band, p) = null_band(&differences, &experts, seed, layer);
+        Ok(Self { experts, null_band, p, adapter_off: estimate(&against(&losses.off)?)? })
     }
+}
+
+/// Where the means of equal experts lie, all of them, in 95 of 100 shuffles of the experts within each row, and the share of the
+/// shuffles in which one is at least as far from the mean of all. `[experts][rows]` and the experts' own means; `key`: of the shuffles
+pub(super) fn null_band(values: &[Vec<f64>], own: &[Estimate], seed: SeedStream, key: u64) -> ([f64; 2], f64) {
+    let centre = own.iter().map(|effect| effect.value).sum::<f64>() / own.len().max(1) as f64;
+    let farthest = |means: &mut dyn Iterator<Item = f64>| means.map(|mean| (mean - centre).abs()).fold(0.0, f64::max);
+    let own = farthest(&mut own.iter().map(|effect| effect.value));
+    let chance = shuffled(values, seed, key).map(|means| farthest(&mut means.into_iter())).collect();
+    let (half, p) = of_shuffles(chance, own);
+    ([centre - half, centre + half], p)
+}
+
+/// What 95 of 100 shuffles stay below, and the share of them that reach what was found.
+pub(super) fn of_shuffles(mut chance: Vec<f64>, own: f64) -> (f64, f64) {
+    chance.sort_by(f64::total_cmp);
+    let limit = chance.get((INSIDE * chance.len() as f64) as usize).copied().unwrap_or(0.0);
+    // Sums in another order differ in the last bits.
+    let at_least = chance.iter().filter(|&&far| far >= own - 1e-9 * own.abs()).count();
+    (limit, (at_least + 1) as f64 / (chance.len() + 1) as f64)
 }
 
 /// The means of the experts after shuffling them within each row, again and again. `[experts][rows]` -> `[experts]` each

@@ -51,12 +51,17 @@ impl StepRows {
         self.picks.len() + self.shares.len() + 4 * self.apart.len() + 8 * self.ran.len() + 16 * self.steps.len()
     }
 
-    /// Appends a recorded step; one without routes is left out. Returns whether it was taken.
+    /// Appends a recorded step. One without routes is left out, and one in which examples or tokens drew for themselves where the
+    /// layout knows no shares. Returns whether it was taken.
     ///
     /// # Errors
     /// Of kind [`Format`](crate::error::ErrorKind::Format) where its routes belong to other modules.
     pub fn push(&mut self, layout: &Layout, step: &StepRecord) -> Result<bool> {
         let Some(last) = step.routes.last() else { return Ok(false) };
+        let many = |pick: &Pick| !matches!(pick, Pick::One(_));
+        if !layout.is_mixed() && step.routes.iter().any(|route| route.picks.iter().any(many)) {
+            return Ok(false);
+        }
         let fits = |route: &Route| {
             let cells = route.passes * route.sites * SIDES.len();
             route.passes == layout.passes && route.sites == layout.sites.len() && route.picks.len() == cells

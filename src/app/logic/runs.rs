@@ -3,8 +3,10 @@
 use super::WorkbenchApp;
 use crate::app::TITLE;
 use crate::app::files::Purpose;
+use crate::app::session::{MadeFrom, Weights};
 use crate::app::view::View;
 use crate::config::{RunConfig, Task};
+use crate::format;
 use crate::protocol::*;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +18,7 @@ impl WorkbenchApp {
         let (model, current) = (&mut lab.model, &self.session.form.model);
         (model.device, model.dtype, model.threads) = (current.device, current.dtype, current.threads);
         self.session.edit_form(lab, now);
-        (self.session.form_from, self.session.parent_of_live) = (None, None);
+        (self.session.form_from, self.session.label_of_live) = (None, None);
         let config = Box::new(self.session.form.clone());
         self.train(|run| Command::StartRun { run, config });
     }
@@ -32,15 +34,21 @@ impl WorkbenchApp {
 
     /// Writes down which run's settings the new run was started with.
     pub(super) fn note_parent(&mut self) {
-        let (Some(parent), Some(live)) = (self.session.parent_of_live.take(), &self.session.live) else { return };
-        let (dir, label) = (live.dir.clone(), Box::new(RunLabel { parent, ..RunLabel::default() }));
+        let (Some(label), Some(live)) = (self.session.label_of_live.take(), &self.session.live) else { return };
+        let (dir, label) = (live.dir.clone(), Box::new(label));
         self.ask(|s| &mut s.labelling, Command::LabelRun { dir, label });
     }
 
     /// Starts or resumes a run and shows it.
     pub(super) fn train(&mut self, command: impl FnOnce(RunId) -> Command) {
         let (req, run) = (self.session.next_request(), self.session.next_run());
-        if self.send(req, command(run)) {
+        let command = command(run);
+        self.begin(req, run, command);
+    }
+
+    /// Sends a command that trains and shows its run.
+    pub(super) fn begin(&mut self, req: RequestId, run: RunId, command: Command) {
+        if self.send(req, command) {
             self.session.begin_run(req, run);
             self.layout.show(View::Train);
             // The pace belongs to the run that it was chosen in.
@@ -75,13 +83,20 @@ impl WorkbenchApp {
 
     pub(super) fn use_settings(&mut self, dir: &Path, mut config: RunConfig, now: f64) {
         // A run's name is its directory's: the next run needs a fresh one.
-        self.session.form_from = dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        let asked = self.session.branch_asked.take_if(|asked| asked == dir).is_some();
+        let branch = asked.then_some(match self.session.weights() {
+            // What is on screen of that run is what the user looked at.
+            Weights::Saved(chosen) if self.session.shown().is_some_and(|run| run.dir == dir) => chosen,
+            _ => Checkpoint::Last,
+        });
+        self.session.form_from = Some(MadeFrom { dir: dir.to_owned(), config: config.clone(), branch });
         config.name.clear();
         self.session.replace_form(config, now);
         self.layout.show(View::Setup);
     }
 
-    /// A run has ended: where the window is not in front, its title says so and its entry in the task bar asks for attention.
+    /// A run has ended: where the window is not in front, its title and a notice on the desktop say so, and its entry in the
+    /// task bar asks for attention.
     pub(super) fn ask_for_attention(&mut self, ctx: &egui::Context) {
         let focused = ctx.input(|input| input.viewport().focused.unwrap_or(input.focused));
         if !self.settings.notify || focused {
@@ -90,6 +105,11 @@ impl WorkbenchApp {
         let name = self.session.live.as_ref().map_or_else(String::new, crate::app::run_view::RunView::name);
         let outcome = if self.session.phase == RunPhase::Failed { "Failed" } else { "Finished" };
         ctx.send_viewport_cmd(egui::ViewportCommand::Title(format!("{outcome}: {name} - {TITLE}")));
+        let how = self.session.live.as_ref().map(|run| {
+            let steps = format!("{} of {} steps", format::count(run.step()), format::count(run.start.total_steps));
+            run.failure.clone().unwrap_or(steps)
+        });
+        self.picker.notice(format!("{outcome}: {name}"), how.unwrap_or_default());
         ctx.send_viewport_cmd(egui::ViewportCommand::RequestUserAttention(egui::UserAttentionType::Informational));
         self.titled = true;
     }

@@ -86,6 +86,11 @@ impl RunsPanel {
                     _ => ctx.refused(ui, resume.text(), "it has no checkpoint"),
                 }
                 ctx.button(ui, Action::UseSettingsOf(run.dir.clone()));
+                let branch = Action::BranchRun(run.dir.clone());
+                match run.resumable || now.status == RunStatus::Finished {
+                    true => drop(ctx.button(ui, branch)),
+                    false => ctx.refused(ui, branch.text(), "it has no checkpoint"),
+                }
                 ctx.button(ui, Action::ReportRun(run.dir.clone()));
                 ctx.button(ui, Action::SaveCapsule(run.dir.clone()));
                 ctx.button(ui, Action::OpenFolder(run.dir.clone()));

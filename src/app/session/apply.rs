@@ -4,6 +4,7 @@ use super::{EngineState, QUERIES, QueryClass, Session};
 use crate::app::fields::in_fields;
 use crate::app::query::{AnyQuery as _, JobProgress};
 use crate::app::run_view::RunView;
+use crate::config::LawChange;
 use crate::format;
 use crate::protocol::*;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,7 @@ impl Session {
                 self.routes = super::Routes::default();
             }
             Event::ResumedBefore(run, steps) => self.update(run, |view| drop(view.resumed.splice(0..0, steps))),
+            Event::LawChanged(run, change) => self.apply_law(run, change),
             Event::Evaluating(run, progress) => self.update(run, |view| view.evaluating = Some(progress)),
             Event::Evaluated(run, record) => self.update(run, |view| {
                 view.evaluating = None;
@@ -126,6 +128,19 @@ impl Session {
         }
     }
 
+    fn apply_law(&mut self, run: RunId, change: LawChange) {
+        let Some(view) = self.live_mut(run) else { return };
+        let (planned, started) = (view.config.mixture.law_changes().unwrap_or_default(), view.start.first_step);
+        view.laws.push(change);
+        // They may be of another kind from now on: the map reads them anew.
+        self.routes = super::Routes::default();
+        // What was asked for here is part of the command that trains the same.
+        if change.step > started && !planned.contains(&change) {
+            self.sitting.law_changed(&change);
+        }
+        self.log(LogLevel::Info, format!("step {}: routes are drawn {} from here on", change.step, change.law));
+    }
+
     fn apply_end(&mut self, run: RunId, end: EndRecord) {
         let Some(view) = self.live_mut(run) else { return };
         let step = end.step;
@@ -178,6 +193,13 @@ impl Session {
                 let runs = self.runs.value.iter_mut().flatten();
                 runs.filter(|run| run.dir == dir).for_each(|run| run.label.clone_from(&label));
             }
+            Outcome::NamedMerges(dir, merges) => {
+                let runs = [self.live.as_mut(), self.opened.as_mut()];
+                for run in runs.into_iter().flatten().filter(|run| run.dir == dir) {
+                    run.merges.clone_from(&merges);
+                }
+                self.naming.answer(req, dir);
+            }
             Outcome::Deleted(dir) => self.apply_deleted(req, &dir),
             Outcome::Routes(answer) => self.apply_routes(req, *answer),
             Outcome::Record(table) => drop(self.record.answer(req, table)),
@@ -190,6 +212,7 @@ impl Session {
             Outcome::Studied(report) => self.studies.answer(req, *report),
             Outcome::Tried(report) => drop(self.try_it.answer(req, *report)),
             Outcome::TriedWords(report) => drop(self.try_words.answer(req, *report)),
+            Outcome::Reweighed(report) => drop(self.reweigh.answer(req, *report)),
             Outcome::Experts(snapshot) => drop(self.inspect.answer(req, *snapshot)),
             Outcome::Store(answer) => self.apply_store(req, *answer),
         }

@@ -176,6 +176,9 @@ impl Session {
     /// Every reason why the settings of the form cannot wait in the queue; empty: they can.
     pub fn queue_problems(&self) -> Vec<String> {
         let mut found = self.settings_problems();
+        if self.branches_from().is_some() {
+            found.push("a run that goes on from another one cannot wait; start it".to_owned());
+        }
         if found.is_empty() {
             found.extend(self.unread().map(str::to_owned));
         }
@@ -186,6 +189,7 @@ impl Session {
     fn settings_problems(&self) -> Vec<String> {
         let mut found: Vec<String> = self.engine_problem().into_iter().collect();
         found.extend(self.run_config().problems().iter().map(|problem| in_fields(problem)));
+        found.extend(self.branch_problem());
         if self.preflight_version == self.form_version
             && let Some(report) = &self.preflight.value
             && !self.preflight.is_pending()

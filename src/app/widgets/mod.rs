@@ -11,6 +11,7 @@ pub mod labeled;
 pub mod legend;
 pub mod listing;
 pub mod metric_plot;
+pub mod simplex;
 pub mod stacked_bar;
 pub mod term;
 pub mod verdict;

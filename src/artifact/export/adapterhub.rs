@@ -154,7 +154,7 @@ fn adapter_config(meta: &ExportMeta, class: &str, name: &str) -> Value {
             "phm_init_range": 0.0001,
             "phm_layer": false,
             "phm_rank": 1,
-            "reduction_factor": reduction_factor(meta.hidden_size, meta.mixture.adapter_size),
+            "reduction_factor": reduction_factor(meta.hidden_size, meta.merged_width()),
             "residual_before_ln": true,
             "scaling": 1.0, // must be a float there
             "shared_W_phm": false,
@@ -214,7 +214,8 @@ mod tests {
     #[test]
     fn the_library_gets_the_bottleneck_back() {
         for d in 1..=1024usize {
-            for r in 1..=d {
+            // A bottleneck of experts side by side may be wider than the hidden state.
+            for r in (1..=d).chain([d + 1, 2 * d - 1, 2 * d, 4 * d, 4 * d + 3]) {
                 let factor = reduction_factor(d, r).as_f64().unwrap();
                 // Python's `d // factor` is the floor of the exact quotient: the largest n with n * factor <= d.
                 let fits = |n: usize| factor.mul_add(n as f64, -(d as f64)) <= 0.0;

@@ -63,6 +63,18 @@ pub struct ExportMeta {
     pub dtype: NumberFormat,
 }
 
+impl ExportMeta {
+    /// Bottleneck or rank of the merged modules: r, unless experts stand side by side in them.
+    pub fn merged_width(&self) -> usize {
+        self.recipe.width().unwrap_or(self.mixture.rank())
+    }
+
+    /// The settings with which the merged modules are read: experts of their width.
+    pub fn merged_mixture(&self) -> MixtureConfig {
+        self.mixture.of_rank(self.merged_width())
+    }
+}
+
 /// The tensors of an export, loaded from its files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {

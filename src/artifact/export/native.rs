@@ -90,7 +90,8 @@ pub(super) fn plain(tensor: &HostTensor) -> Result<HostTensor> {
 
 fn metadata(meta: &ExportMeta, format: &str) -> Result<Metadata> {
     let labels = serde_json::to_string(&meta.labels).map_err(|err| Error::internal(err.to_string()))?;
-    let mixture = &meta.mixture;
+    // A merged module of another width has a bottleneck, or rank and alpha, of its own.
+    let mixture = if format == ADAPTER_FORMAT { &meta.merged_mixture() } else { &meta.mixture };
     let mut pairs = vec![
         ("format", format.to_owned()),
         ("version", "1".to_owned()),

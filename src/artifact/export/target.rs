@@ -228,11 +228,9 @@ impl ExportTarget {
     /// directory appears together with its certificate, passed or failed, or not at all.
     pub fn export(self, place: &Path, source: &dyn ExportSource) -> Result<Certificate> {
         new_dir(place, |dir| {
-            let certificate = self.info().format.export(dir, source)?;
-            match source.meta().weights {
-                Some(weights) => certificate.of_weights(dir, weights),
-                None => Ok(certificate),
-            }
+            let (certificate, meta) = (self.info().format.export(dir, source)?, source.meta());
+            let merges = !matches!(self, Self::Experts | Self::PeftExperts);
+            certificate.of_weights(dir, meta.weights, merges.then_some(&meta.recipe))
         })
     }
 

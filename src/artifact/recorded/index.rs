@@ -3,6 +3,7 @@
 
 use super::{CURVE, RecordedMetrics};
 use crate::artifact::run_progress::RunProgress;
+use crate::config::LawChange;
 use crate::error::{Error, Result};
 use crate::records::decimation::Decimated;
 use crate::records::{EndRecord, EvalRecord, StartRecord, StepBucket, StepSample, TensorHealth};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Changes with everything here, and with what is made of the lines.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// Bytes of a bucket.
 const BUCKET: usize = 4 + 3 * SAMPLE;
 /// Bytes of a sample.
@@ -21,6 +22,7 @@ const SAMPLE: usize = 40;
 struct Rest<'a> {
     progress: Cow<'a, RunProgress>,
     start: Cow<'a, StartRecord>,
+    laws: Cow<'a, [LawChange]>,
     evals: Cow<'a, [EvalRecord]>,
     gradient_health: Cow<'a, [TensorHealth]>,
     end: Cow<'a, Option<EndRecord>>,
@@ -28,10 +30,11 @@ struct Rest<'a> {
 
 /// The bytes.
 pub(super) fn encode(metrics: &RecordedMetrics) -> Result<Vec<u8>> {
-    let RecordedMetrics { progress, start, curve, evals, gradient_health, end } = metrics;
+    let RecordedMetrics { progress, start, laws, curve, evals, gradient_health, end } = metrics;
     let rest = Rest {
         progress: Cow::Borrowed(progress),
         start: Cow::Borrowed(start),
+        laws: Cow::Borrowed(laws),
         evals: Cow::Borrowed(evals),
         gradient_health: Cow::Borrowed(gradient_health),
         end: Cow::Borrowed(end),
@@ -51,12 +54,13 @@ pub(super) fn encode(metrics: &RecordedMetrics) -> Result<Vec<u8>> {
 pub(super) fn decode(bytes: &[u8]) -> Option<RecordedMetrics> {
     let (length, bytes) = bytes.split_first_chunk()?;
     let (text, bytes) = bytes.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    let Rest { progress, start, evals, gradient_health, end } = serde_json::from_slice(text).ok()?;
+    let Rest { progress, start, laws, evals, gradient_health, end } = serde_json::from_slice(text).ok()?;
     let (stride, bytes) = bytes.split_first_chunk()?;
     let buckets = bytes.chunks(BUCKET).map(bucket).collect::<Option<Vec<_>>>()?;
     Some(RecordedMetrics {
         progress: progress.into_owned(),
         start: start.into_owned(),
+        laws: laws.into_owned(),
         curve: Decimated::restored(CURVE, u32::from_le_bytes(*stride), buckets)?,
         evals: evals.into_owned(),
         gradient_health: gradient_health.into_owned(),

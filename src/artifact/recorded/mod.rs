@@ -10,6 +10,7 @@ mod index;
 use super::growing_cache::GrowingCache;
 use super::recorder::{Line, Tail, for_each_line};
 use super::run_progress::RunProgress;
+use crate::config::LawChange;
 use crate::error::{Context as _, Error, Result};
 use crate::records::decimation::Decimated;
 use crate::records::{EndRecord, EvalRecord, StartRecord, StepBucket, TensorHealth};
@@ -31,6 +32,8 @@ pub struct RecordedMetrics {
     pub progress: RunProgress,
     /// The last start.
     pub start: StartRecord,
+    /// Changes of the routing law.
+    pub laws: Vec<LawChange>,
     /// The steps.
     pub curve: Decimated<StepBucket>,
     /// The evaluations.
@@ -46,6 +49,7 @@ impl Default for RecordedMetrics {
         Self {
             progress: RunProgress::default(),
             start: StartRecord::default(),
+            laws: Vec::new(),
             curve: Decimated::new(CURVE),
             evals: Vec::new(),
             gradient_health: Vec::new(),
@@ -86,6 +90,7 @@ impl RecordedMetrics {
                 // A resumed run has not ended yet.
                 self.end = None;
             }
+            Line::Law(change) => self.laws.push(change),
             Line::Step(record) => self.curve.push(StepBucket::of((&record).into())),
             Line::Eval(record) => self.add_evaluation(record),
             Line::TensorHealth(health) => {

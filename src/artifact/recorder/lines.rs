@@ -1,10 +1,11 @@
 //! `metrics.jsonl`: one JSON object a line, in the order in which things happened.
 //!
-//! The field `event` says what a line is: `start`, `step`, `eval`, `lamp`, `checkpoint` or `end`; the other
+//! The field `event` says what a line is: `start`, `law`, `step`, `eval`, `lamp`, `checkpoint` or `end`; the other
 //! fields are those of the records in [`crate::records`]. `start` and `end` carry the `time` (UTC).
 //! Numbers that are not finite are `null`. Unknown fields and events are for later versions: readers skip them.
 
 use super::step_line;
+use crate::config::LawChange;
 use crate::error::{Context as _, Error, Result};
 use crate::records::{EndRecord, EvalRecord, StartRecord, StepRecord, TensorHealth};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub enum Line {
         #[serde(flatten)]
         record: StartRecord,
     },
+    /// The law of routing is another one from this step on.
+    Law(LawChange),
     /// An optimizer step. Its routes are in `routes.bin`.
     Step(StepRecord),
     /// An evaluation.

@@ -11,6 +11,7 @@
 
 mod crc32c;
 pub mod lines;
+pub mod one_step;
 pub mod routes;
 pub mod samples;
 mod sink;
@@ -20,11 +21,13 @@ pub mod tensorboard;
 pub use crc32c::{crc32c, masked};
 pub(super) use lines::for_each_line;
 pub use lines::{Line, News, Tail, read_lines};
+pub use one_step::RecordedStep;
 pub use routes::{RouteFile, RouteRecord};
 pub use samples::read_samples;
 
 use super::{RunDir, utc};
 use crate::atomic::write_file_with;
+use crate::config::LawChange;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::records::{
     EndReason, EndRecord, EvalRecord, HealthState, SampleRecord, StartRecord, StepRecord, TensorHealth,
@@ -97,6 +100,12 @@ impl Recorder {
         self.note(&format!(
             "training from step {first_step} to {total_steps} on {train_rows} rows, {trained_parameters} trained parameters, {device}, {threads} threads"
         ));
+    }
+
+    /// From this step on routes are drawn by another law.
+    pub fn law(&mut self, change: &LawChange) {
+        self.line(&Line::Law(*change));
+        self.note(&format!("step {}: routes are drawn {} from here on", change.step, change.law));
     }
 
     /// A step is done.
@@ -234,6 +243,7 @@ pub fn truncate_after(run: &RunDir, step: u64) -> Result<()> {
         let keep = |line: &[u8]| {
             let until = match Line::parse(line) {
                 Ok(Line::Start { .. }) => 0,
+                Ok(Line::Law(change)) => change.step,
                 Ok(Line::Step(record)) => record.step,
                 Ok(Line::Eval(record)) => record.step,
                 Ok(Line::TensorHealth(record)) => record.step,

@@ -145,6 +145,9 @@ pub const KEYS: &[Key] = &[
         .among(&["per-batch", "per-example", "per-token", "fixed", "round-robin"])
         .in_paper("per-batch").when(MIXTURE),
     key("mixture.fixed_expert", "fixed-expert", "The expert of routing fixed").allow("0 to M - 1").when(&[Condition::Method(Method::Adamix), Condition::Routing(RoutingPolicy::Fixed)]),
+    key("mixture.law_at", "law-at", "Other laws of routing from some steps on; can be given several times")
+        .allow("a step and a law, such as 400=per-token or 600=fixed:2, separated by commas; empty: one law for the whole run")
+        .in_paper("one law").when(MIXTURE),
     key("mixture.consistency", "consistency", "A second pass on another route, and a penalty on their difference")
     .alias(&["use-consistency-loss"])
     .in_paper("true").when(MIXTURE),

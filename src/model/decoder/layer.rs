@@ -151,6 +151,36 @@ impl DecoderLayer {
     /// One layer on. `attend` makes attention's output of the joint q, k and v, and may remember keys and values.
     /// `[tokens, qkv columns] -> [tokens, heads * head_dim]`
     pub fn forward(&self, x: &Stream, ctx: LayerContext<'_>, attend: Attend<'_>) -> Result<(Stream, Saved)> {
+        let (h, sum, saved) = self.block(x, &ctx, attend)?;
+        let (h, adapter) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
+        Ok((Stream { sum, delta: Some(h) }, saved(adapter)))
+    }
+
+    /// As [`DecoderLayer::forward`] with each of these routes (none: of a merged adapter) for the adapter behind the
+    /// feed-forward block; what comes before it runs once. `site`: the adapter's number.
+    pub fn branches(
+        &self,
+        x: &Stream,
+        ctx: &LayerContext<'_>,
+        (routes, site): (&[Option<&Route>], usize),
+        attend: Attend<'_>,
+    ) -> Result<Vec<Stream>> {
+        let (h, sum, _) = self.block(x, ctx, attend)?;
+        let branch = |route: &Option<&Route>| {
+            let (h, _) = self.modules.adapter.forward(h.clone(), route.map(|route| (route, site)), ctx.rows)?;
+            Ok(Stream { sum: sum.clone(), delta: Some(h) })
+        };
+        routes.iter().map(branch).collect()
+    }
+
+    /// Up to the output of the feed-forward block, and the stream that it is added to; and what backward needs, but for the
+    /// adapter's part. `[tokens, d]` both
+    fn block(
+        &self,
+        x: &Stream,
+        ctx: &LayerContext<'_>,
+        attend: Attend<'_>,
+    ) -> Result<(Tensor, Tensor, impl FnOnce(Option<adapter::Saved>) -> Saved + use<>)> {
         let [qkv_linear, out_linear, inner_linear, outer] = &self.modules.linears;
         let (h1, sum, attention_norm) = timed(Phase::Elementwise, || match &x.delta {
             Some(delta) => self.attention_norm.forward(delta, Some(&x.sum), ctx.drops[0], ctx.activation_dtype),
@@ -177,9 +207,9 @@ impl DecoderLayer {
         drop(h2);
         let (h, outer_loras) = outer.forward(&a, ctx.lora, ctx.rows)?;
         drop(a);
-        let (h, adapter) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
-        let saved = Saved {
-            layout: ctx.layout,
+        let layout = ctx.layout.clone();
+        let saved = move |adapter| Saved {
+            layout,
             attention_norm,
             qkv: kept.unwrap_or(qkv),
             attention,
@@ -189,7 +219,7 @@ impl DecoderLayer {
             adapter,
             loras: [qkv_loras, out_loras, inner_loras, outer_loras],
         };
-        Ok((Stream { sum, delta: Some(h) }, saved))
+        Ok((h, sum, saved))
     }
 
     /// Consumes what was saved. Adds the gradients of what is trained here; with `below` also returns the gradients of

@@ -11,7 +11,7 @@ use crate::model::network::{AdaptedModel, BaseModel as _, MixtureBuilder};
 use crate::model::stack::ForwardOptions;
 use crate::model::weights::Weights;
 use crate::nn::kernels::vocab_loss::{Head, MAX_LOGITS, Objective, VocabLoss, vocab_loss, vocab_loss_and_head};
-use crate::nn::kernels::vocab_scores::{TokenScores, vocab_scores};
+use crate::nn::kernels::vocab_scores::{TokenScores, target_log_probs, vocab_scores};
 use crate::nn::profile::{Phase, timed};
 use crate::nn::{Grads, Params};
 use crate::rng::SeedStream;
@@ -102,6 +102,12 @@ impl AdaptedModel<Decoder> {
     pub fn token_scores(&self, hidden: &[Tensor], targets: &[u32]) -> Result<(Vec<TokenScores>, TokenScores)> {
         let logits = |hidden: &Tensor| self.base.head.logits(hidden);
         timed(Phase::Head, || vocab_scores(hidden, targets, self.base.spec.vocab_size, MAX_LOGITS, &logits))
+    }
+
+    /// ln p of each target. hidden `[targets, d]`
+    pub fn target_log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Vec<f64>> {
+        let logits = |hidden: &Tensor| self.base.head.logits(hidden);
+        timed(Phase::Head, || target_log_probs(hidden, targets, (self.base.spec.vocab_size, MAX_LOGITS), &logits))
     }
 
     /// Logits of some rows (all, if absent), without dropout. -> `[rows, vocab]`

@@ -31,6 +31,7 @@ use super::stack::{At, ForwardOptions, PassMode, SavedActivations, Stack, check_
 use super::weights::{Weights, random_tensors};
 use crate::data::text::TextBatch;
 use crate::error::{Error, Result};
+use crate::mixture::Route;
 use crate::nn::kernels::attention::{self, Layout};
 use crate::nn::kernels::device::takes_model;
 use crate::nn::kernels::residual;
@@ -234,6 +235,57 @@ impl Decoder {
         let drop = pass.mode.dropout(0, s.drop.embedding);
         let embeddings = self.base_trained().then(|| EmbeddingSaved { tokens: batch.ids.repeat(options.passes), drop });
         Ok((y, options.keep.then_some(DecoderActivations { pass, embeddings, layers, norm, rows })))
+    }
+
+    /// What goes into the first layer, one pass, without dropout.
+    pub(in crate::model) fn embedded(&self, batch: Packed<'_>) -> Result<Stream> {
+        self.check(batch, None)?;
+        let pass = DecoderPass::new(&self.spec, batch, &ForwardOptions::eval());
+        let sum = timed(Phase::Elementwise, || self.embed(batch, &pass, 1))?;
+        Ok(Stream { sum, delta: None })
+    }
+
+    /// What layer `i` makes of its input along each of these routes, without dropout.
+    pub(in crate::model) fn branches(
+        &self,
+        i: usize,
+        x: &Stream,
+        batch: Packed<'_>,
+        routes: &[Option<&Route>],
+    ) -> Result<Vec<Stream>> {
+        let layer = &self.layers[i];
+        let pass = |route| DecoderPass::new(&self.spec, batch, &ForwardOptions { route, ..ForwardOptions::eval() });
+        if layer.modules.lowest_lora().is_none() {
+            let pass = pass(None);
+            let context = pass.context(&self.spec, i, self.activation_dtype);
+            return layer.branches(x, &context, (routes, i), &mut attention::forward_saving);
+        }
+        routes.iter().map(|route| Ok(self.layer_forward(i, x, &pass(*route))?.0)).collect()
+    }
+
+    /// Final hidden states of these rows of what comes out of the last layer. -> `[rows, d]`
+    pub(in crate::model) fn finished(&self, x: Stream, rows: &[u32]) -> Result<Tensor> {
+        let rows = Tensor::new(rows.to_vec(), self.device())?;
+        Ok(timed(Phase::Elementwise, || self.final_norm(x, Some(&rows), Dropout::none()))?.0)
+    }
+
+    /// As [`Decoder::forward`] of one pass in evaluation, without experts, from layer `from` on: `kept` holds the inputs of the layers
+    /// as far as they are known, from the embeddings on, and afterwards those of all. -> `[rows, d]`, and how many layers ran
+    pub fn forward_from(
+        &self,
+        batch: Packed<'_>,
+        rows: &[u32],
+        kept: &mut Vec<Stream>,
+        from: usize,
+    ) -> Result<(Tensor, usize)> {
+        let pass = DecoderPass::new(&self.spec, batch, &ForwardOptions::eval());
+        if kept.is_empty() {
+            self.check(batch, Some(rows))?;
+            kept.push(Stream { sum: self.embed(batch, &pass, 1)?, delta: None });
+        }
+        let (stream, layers) = self.resume_layers(kept, from, &pass)?;
+        let rows = self.repeat_rows(rows, batch.ids.len(), 1)?;
+        Ok((self.final_norm(stream, Some(&rows), Dropout::none())?.0, layers))
     }
 
     /// Final hidden states of some rows of the stream (all, if absent), and what the norm's backward needs.

@@ -87,6 +87,33 @@ pub fn vocab_scores(
     Ok(if several { (sums, ensemble) } else { (sums.clone(), sums[0]) })
 }
 
+/// ln p of each target, one way. `logits` makes `[n, vocab]` of `[n, d]`; at most `max_logits` of them are held at once, or
+/// one target's. hidden `[targets, d]`
+pub fn target_log_probs(
+    hidden: &Tensor,
+    targets: &[u32],
+    (vocab, max_logits): (usize, usize),
+    logits: &dyn Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Vec<f64>> {
+    let n = targets.len();
+    if n == 0 || targets.iter().any(|&t| t as usize >= vocab) {
+        return Err(Error::internal(format!("{n} targets with a vocabulary of {vocab}")));
+    }
+    let chunk = (max_logits / vocab).min(gpu::losses::most_targets(hidden, vocab)).clamp(1, n);
+    let mut found = Vec::with_capacity(n);
+    for (at, targets) in targets.chunks(chunk).enumerate() {
+        let rows = logits(&hidden.narrow(0, at * chunk, targets.len())?)?.to_dtype(DType::F32)?;
+        let parts = if rows.device().is_gpu() || has_kernels(&rows) {
+            device_scores(&rows, Some(targets), None)?
+        } else {
+            let rows = rows.to_device(&Device::Cpu)?.contiguous()?;
+            one_way(&HostRef::of(&rows)?, targets, vocab, &mut [])
+        };
+        found.extend(parts.chunks_exact(PARTS).map(|row| f64::from(row[0])));
+    }
+    Ok(found)
+}
+
 /// [`one_way`] on a GPU.
 fn device_scores(z: &Tensor, targets: Option<&[u32]>, mixed: Option<&Tensor>) -> Result<Vec<f32>> {
     if z.device().is_gpu() {

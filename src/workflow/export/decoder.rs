@@ -66,6 +66,9 @@ impl ModelProbe for LmProbe<'_> {
     fn rows(&self) -> &TextDataset {
         &self.data.dev
     }
+    fn train_rows(&self) -> &TextDataset {
+        &self.data.train
+    }
     fn logits(&self, model: &CausalLm, route: Option<&Route>) -> Result<Vec<f32>> {
         let batch = Packed { ids: &self.batch.ids, offsets: &self.batch.offsets };
         to_f32(&model.logits(batch, Some(&self.rows), route)?)

@@ -37,6 +37,9 @@ impl ModelProbe for ClassifierProbe<'_> {
     fn rows(&self) -> &Dataset {
         &self.task.dev
     }
+    fn train_rows(&self) -> &Dataset {
+        &self.task.train
+    }
     fn logits(&self, model: &Classifier, route: Option<&Route>) -> Result<Vec<f32>> {
         let rows: Vec<usize> = (0..self.task.dev.len().min(PROBE_ROWS)).collect();
         model.logits(&self.task.dev.batch(&rows), route)

@@ -21,11 +21,13 @@ use crate::artifact::export::{ExportTarget, check_free};
 use crate::config::{MixtureConfig, RunConfig};
 use crate::error::{Context as _, Error, Result};
 use crate::eval::Measured;
+use crate::eval::compare::EvalOptions;
 use crate::mixture::{Lora, LoraMixture, Route};
 use crate::model::loras::Target;
 use crate::model::{Network as _, Weights};
 use crate::protocol::{ExportPlan, ExportReport, WeightsOf};
 use crate::train::ModelAndData;
+use crate::workflow::merging::{Learner, Mixture};
 use std::path::PathBuf;
 
 /// Rows on which an export is proven.
@@ -66,7 +68,7 @@ pub(crate) struct OpenedBase<S> {
 /// A kind of model together with the rows on which exports are proven.
 pub(crate) trait ModelProbe {
     /// The model.
-    type Model: Measured;
+    type Model: Learner;
     /// Shape and constants of a base model.
     type Spec: Clone;
 
@@ -74,6 +76,8 @@ pub(crate) trait ModelProbe {
     fn describe<'a>(&self, model: &'a Self::Model) -> ModelDescription<'a>;
     /// The evaluation rows.
     fn rows(&self) -> &<Self::Model as Measured>::Rows;
+    /// The training rows.
+    fn train_rows(&self) -> &<Self::Model as Measured>::Rows;
     /// Logits of the probe rows. `[rows, outputs]`
     fn logits(&self, model: &Self::Model, route: Option<&Route>) -> Result<Vec<f32>>;
     /// Opens a base model.
@@ -128,16 +132,17 @@ pub struct ExportedRun<'a> {
 
 /// Writes the exports of a plan and proves each from its files.
 pub fn export_subject(subject: &ModelAndData, run: ExportedRun<'_>, plan: &ExportPlan) -> Result<Vec<ExportReport>> {
+    let opts = &subject.options(run.config, &|_| true);
     match subject {
-        ModelAndData::Classifier(model, task) => export_all(&ClassifierProbe { task }, model, run, plan),
-        ModelAndData::Lm(model, data) => export_all(&LmProbe::new(model, data, 0), model, run, plan),
+        ModelAndData::Classifier(model, task) => export_all(&ClassifierProbe { task }, model, (run, opts), plan),
+        ModelAndData::Lm(model, data) => export_all(&LmProbe::new(model, data, 0), model, (run, opts), plan),
     }
 }
 
 fn export_all<P: ModelProbe>(
     probe: &P,
     model: &P::Model,
-    run: ExportedRun<'_>,
+    (run, opts): (ExportedRun<'_>, &EvalOptions<'_>),
     plan: &ExportPlan,
 ) -> Result<Vec<ExportReport>> {
     let ExportedRun { config, dir, weights } = run;
@@ -156,7 +161,9 @@ fn export_all<P: ModelProbe>(
             return Err(Error::config(format!("{}: {why}", about(*target))));
         }
     }
-    let source = RunSource::new(probe, model, config, &plan.merge, plan.dtype, dir.path())?.made_of(weights);
+    let (train, dev) = (probe.train_rows(), probe.rows());
+    let of = Mixture { model, train, dev, config, run: Some(dir), opts };
+    let source = RunSource::new(probe, of, &plan.merge, plan.dtype, dir.path())?.made_of(weights);
     // A target named twice is written once.
     let once = plan.targets.iter().enumerate().filter(|(i, target)| !plan.targets[..*i].contains(target));
     let places = once.map(|(_, &target)| match &plan.dir {

@@ -10,13 +10,13 @@ use crate::artifact::export::{Expected, ExportMeta, ExportSource, LoadedModel, W
 use crate::atomic;
 use crate::config::{DeviceChoice, DtypeChoice, Method, MixtureConfig, RunConfig, model_id};
 use crate::error::Result;
-use crate::mixture::{MergeWeights, SIDES};
+use crate::mixture::SIDES;
 use crate::model::loras::Module;
 use crate::model::{Network, Weights, network};
 use crate::protocol::MergePlan;
 use crate::tensor::{HostTensor, NumberFormat, Tensor, to_f32};
 use crate::train::checkpoint::host_tensors;
-use crate::workflow::merging;
+use crate::workflow::merging::{self, Merged, Mixture};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,19 +41,18 @@ impl<'a, P: ModelProbe> RunSource<'a, P> {
     /// Merges the experts.
     pub fn new(
         probe: &'a P,
-        mixture: &'a P::Model,
-        config: &'a RunConfig,
-        merge: &MergePlan,
+        of: Mixture<'a, P::Model>,
+        plan: &MergePlan,
         dtype: NumberFormat,
         scratch: &Path,
     ) -> Result<Self> {
-        let weights = merging::weights(mixture, merge)?;
+        let (mixture, config, merged) = (of.model, of.config, merging::merge(of, plan)?);
         Ok(Self {
             probe,
             mixture,
-            merged: mixture.merged(&weights)?,
+            meta: meta(probe, (mixture, config), plan, &merged, dtype)?,
+            merged: merged.model,
             config,
-            meta: meta(probe, mixture, config, &weights, dtype)?,
             store: dtype,
             scratch: scratch.join(format!("{}bundled-{}", atomic::TEMPORARY, std::process::id())),
             base: OnceCell::new(),
@@ -69,6 +68,11 @@ impl<'a, P: ModelProbe> RunSource<'a, P> {
 
     fn base(&self) -> Result<&OpenedBase<P::Spec>> {
         get_or_try(&self.base, || P::open(&self.config.model.path))
+    }
+
+    /// The settings of a model that the merged modules fit into.
+    pub fn single(&self) -> RunConfig {
+        single(self.config, self.meta.merged_width())
     }
 
     /// The base model's tensors with the merged LoRA and the head.
@@ -160,7 +164,7 @@ impl<P: ModelProbe> ExportSource for RunSource<'_, P> {
             all_logits(self.probe, &model)
         };
         match loaded {
-            LoadedModel::Merged(tensors) => filled(&single(self.config), tensors),
+            LoadedModel::Merged(tensors) => filled(&self.single(), tensors),
             LoadedModel::Experts(tensors) => filled(self.config, tensors),
             LoadedModel::Loras(adapters) => {
                 let base = fresh(self.probe, &bare(self.config))?;
@@ -219,14 +223,14 @@ pub(crate) fn bare(config: &RunConfig) -> RunConfig {
     config
 }
 
-/// The settings with a single expert: a merged adapter is a mixture of one.
-pub(crate) fn single(config: &RunConfig) -> RunConfig {
+/// The settings with a single expert of this bottleneck or rank, at the same scale: a merged adapter is a mixture of one.
+fn single(config: &RunConfig, width: usize) -> RunConfig {
     let mixture = MixtureConfig {
         num_experts: 1,
         sharing_down: false,
         sharing_up: false,
         merge_weights: Vec::new(),
-        ..config.mixture.clone()
+        ..config.mixture.of_rank(width)
     };
     RunConfig { mixture, ..config.clone() }
 }
@@ -245,21 +249,23 @@ pub(crate) fn fill(fresh: &dyn Network, loaded: &[HostTensor]) -> Result<()> {
 
 fn meta<P: ModelProbe>(
     probe: &P,
-    model: &P::Model,
-    config: &RunConfig,
-    weights: &MergeWeights,
+    (model, config): (&P::Model, &RunConfig),
+    plan: &MergePlan,
+    merged: &Merged<P::Model>,
     dtype: NumberFormat,
 ) -> Result<ExportMeta> {
     let mixture = model.mixture().cloned().unwrap_or_default();
-    let recipe = if weights.is_uniform() {
-        Recipe::uniform(mixture.num_experts)
-    } else {
+    let uneven = merged.weights.as_ref().filter(|weights| !weights.is_uniform());
+    let recipe = Recipe::of(plan, &mixture);
+    let recipe = if let Some(weights) = uneven {
         let of = |list: &[f64], shared: bool| if shared { vec![1.0] } else { list.to_vec() };
         let places = model.site_names().into_iter().enumerate().map(|(site, name)| {
             let list = weights.site(site)?;
             Ok((name, SiteWeights { down: of(list, mixture.sharing_down), up: of(list, mixture.sharing_up) }))
         });
-        Recipe::weighted(mixture.num_experts, places.collect::<Result<Vec<_>>>()?)
+        recipe.with_sites(places.collect::<Result<Vec<_>>>()?)
+    } else {
+        recipe
     };
     let about = probe.describe(model);
     Ok(ExportMeta {

@@ -54,6 +54,8 @@ fn marks(run: &RunDetail) -> Vec<Mark> {
         .collect();
     let resumed = run.resumed.iter().map(|step| Mark { x: *step as f64, name: "resumed".to_owned(), color: GREY });
     marks.extend(resumed);
+    let laws = run.laws.iter();
+    marks.extend(laws.map(|change| Mark { x: change.step as f64, name: format!("law {}", change.law), color: BEST }));
     let bad = run.history.iter().filter(|bucket| !bucket.mean.loss.is_finite());
     marks.extend(bad.take(5).map(|bucket| Mark {
         x: bucket.max.step as f64,

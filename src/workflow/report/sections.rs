@@ -42,7 +42,8 @@ pub fn head(page: &mut Page, run: &RunDetail) {
         page.note(&format!("Directory: {}", summary.name));
     }
     if !summary.label.parent.is_empty() {
-        page.note(&format!("Started with the settings of {}", summary.label.parent));
+        let edge = if summary.label.edge.is_empty() { "no change" } else { &summary.label.edge };
+        page.note(&format!("Made from {} ({edge})", summary.label.parent));
     }
     if !summary.label.tags.is_empty() {
         page.note(&format!("Tags: {}", summary.label.tags.join(", ")));

@@ -75,6 +75,7 @@ fn hostile_names_and_texts_stay_texts() {
         notes: EVIL.to_owned(),
         tags: vec![EVIL.to_owned()],
         parent: EVIL.to_owned(),
+        edge: EVIL.to_owned(),
     };
     (run.start.metric, run.start.device, run.summary.model) = (EVIL.to_owned(), EVIL.to_owned(), EVIL.to_owned());
     run.start.labels = vec![EVIL.to_owned()];

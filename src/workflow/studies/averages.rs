@@ -20,8 +20,8 @@ use std::time::Instant;
 
 /// Why adapters have no deltas.
 const NO_DELTAS: &str = "An adapter has a nonlinearity between its two matrices, so there is no product B A that could be \
-                         averaged: factors and outputs are all there is. The mean of the experts' answers at a site would \
-                         need an adapter M times as wide.";
+                         averaged: factors and outputs are all there is. The mean of the experts' answers at a site \
+                         needs an adapter M times as wide, which the way of merging \"wide\" makes.";
 
 /// Three averages of the experts, measured on the evaluation rows. `go_on` gets the share done, 0 to 1; false cancels.
 pub fn averages_subject(
@@ -113,6 +113,7 @@ impl<P: ModelProbe> AveragesStudy<'_, P> {
             kind: mixture.kind,
             experts,
             shared,
+            tied: mixture.tied_draws(),
             metric: choice_name(self.opts.metric),
             higher_is_better: metrics::higher_is_better(self.opts.metric),
             rows: P::Model::rows(self.probe.rows()),
@@ -174,11 +175,14 @@ fn averaged(name: String, lora: &LoraMixture, found: &SiteAverages) -> Result<Av
     let width: usize = lora.columns().iter().map(|columns| columns.len()).sum();
     let each = rows / lora.rank().max(1) * d_in + width;
     let of_deltas = |norm: f64| if norm > 0.0 { norm / found.deltas_norm } else { 0.0 };
+    let of_factors = |norm: f64| if norm > 0.0 { norm / found.factors_norm } else { 0.0 };
     Ok(AveragedSite {
         name,
         factors_norm: found.factors_norm,
         deltas_norm: found.deltas_norm,
         off: of_deltas(found.factors_off),
+        parts: found.parts.iter().map(|&part| of_factors(part)).collect(),
+        all_pairs: of_factors(found.all_pairs),
         crossed: found.crossed,
         rank: lora.rank(),
         deltas_rank: found.rank,

@@ -4,10 +4,11 @@
 //! recorded), and the consensus of the experts at a checkpoint. The model gives the pin effects: each layer on one expert, all
 //! others merged. That takes `1 + layers (M + 1)` passes over the probe rows.
 
-use crate::analysis::causes::consensus::{consensus, of_strangers};
+use crate::analysis::causes::consensus::of_strangers;
 use crate::analysis::causes::disagreement::{Disagreement, PassPair, differing};
 use crate::analysis::causes::least_squares::Estimate;
 use crate::analysis::causes::pins::{PinEffects, PinnedLosses};
+use crate::analysis::expert_stats::HostBank;
 use crate::artifact::recorder::{Line, RouteFile, read_lines};
 use crate::artifact::{RunDir, checkpoint};
 use crate::config::{MixtureConfig, RunConfig};
@@ -87,7 +88,7 @@ pub fn forwards(layers: usize, experts: usize) -> usize {
     1 + layers * (experts + 1)
 }
 
-fn without_mixture() -> Error {
+pub(super) fn without_mixture() -> Error {
     Error::config("this run has no experts, so nothing is drawn; only method adamix has")
 }
 
@@ -128,10 +129,10 @@ fn passes(dir: &RunDir, layers: &[usize]) -> Result<BTreeMap<u64, PassPair>> {
 fn consensus_of(banks: &Banks) -> Vec<BankConsensus> {
     let sides = banks.sites.iter().flat_map(|site| SIDES.map(|side| (site, side))).zip(&banks.sides);
     let drawn = sides.filter(|(_, bank)| bank.experts > 1);
-    let one = |((site, side), bank): ((&String, _), _)| BankConsensus {
+    let one = |((site, side), bank): ((&String, _), &HostBank)| BankConsensus {
         module: site.clone(),
         side,
-        value: consensus(bank),
+        value: bank.consensus(),
         strangers: of_strangers(bank.experts),
     };
     drawn.map(one).collect()
@@ -151,7 +152,7 @@ fn by_layer(banks: &[BankConsensus], sites: &[String], layers: &[usize]) -> Vec<
 }
 
 /// Evenly spread over all rows.
-fn spread(all: usize, most: usize) -> Vec<usize> {
+pub(super) fn spread(all: usize, most: usize) -> Vec<usize> {
     let n = all.min(most);
     (0..n).map(|i| i * all / n.max(1)).collect()
 }

@@ -7,7 +7,9 @@
 //! | truncated | the nearest matrix of rank r to *deltas* (its first r singular directions) | r |
 //! | outputs | the experts' answers: an ensemble, no single model | - |
 //!
-//! Factors and deltas are equal where one side is shared. All distances are Frobenius norms, computed from Gram matrices
+//! *Factors* is exactly the mean over all M² pairs `B_k A_j`: what independent draws of both sides train. *Deltas* holds the M
+//! pairs of equal index, one of M parts of M pairs each (`B_(j + s) A_j`) whose mean is *factors* again. Factors and deltas are
+//! equal where one side is shared. All distances are Frobenius norms, computed from Gram matrices
 //! of the factors, so that no matrix of the layer's size is made.
 
 use crate::error::{Error, Result};
@@ -32,6 +34,10 @@ pub struct SiteAverages {
     /// Of the squared norms of two parts of *factors*, the pairs of one expert with itself (`Σ w_j² B_j A_j`) and all
     /// pairs of two different ones, the share of the second. 0 where a side is shared.
     pub crossed: f64,
+    /// ‖part - factors‖ of each part of M pairs, *deltas* first; empty where a side is shared.
+    pub parts: Vec<f64>,
+    /// ‖mean of all parts - factors‖: rounding alone.
+    pub all_pairs: f64,
     /// Rank of *deltas*: directions that are not rounding errors; of several blocks the largest.
     pub rank: usize,
 }
@@ -48,8 +54,15 @@ pub fn site(mixture: &LoraMixture, weights: &[f64]) -> Result<SiteAverages> {
         let (own, crossed) = (norm(&own)?.powi(2), distance(&factors, &own)?.powi(2));
         if own + crossed > 0.0 { crossed / (own + crossed) } else { 0.0 }
     };
+    let experts = weights.len();
+    let equal = vec![1.0 / experts.max(1) as f64; experts];
+    let parts = if shared { 0 } else { experts };
+    let parts = (0..parts).map(|shift| mixture.merge_pairs(&equal, shift)).collect::<Result<Vec<_>>>()?;
+    let mean = mixture.merge(&equal)?;
     Ok(SiteAverages {
         crossed,
+        parts: parts.iter().map(|part| distance(part, &mean)).collect::<Result<_>>()?,
+        all_pairs: if shared { 0.0 } else { distance_of_mean(&parts, &mean)? },
         rank: rank(&deltas)?,
         factors_norm: norm(&factors)?,
         deltas_norm: norm(&deltas)?,
@@ -62,7 +75,7 @@ pub fn site(mixture: &LoraMixture, weights: &[f64]) -> Result<SiteAverages> {
 }
 
 /// One block's factors in f64 on the CPU, the scale in B. A `[r, in]`, B `[width, r]`
-fn blocks(lora: &Lora) -> Result<Vec<(Tensor, Tensor)>> {
+pub(crate) fn blocks(lora: &Lora) -> Result<Vec<(Tensor, Tensor)>> {
     let wide = |side| -> Result<Tensor> { lora.side(side)?.to_device(&Device::Cpu)?.to_dtype(DType::F64) };
     let (a, b, rank, mut row) = (wide(Side::Down)?, wide(Side::Up)?, lora.rank(), 0);
     let mut found = Vec::new();
@@ -99,6 +112,20 @@ pub fn distance(left: &Lora, right: &Lora) -> Result<f64> {
         both.push((Tensor::cat(&[a, a2], 0)?, Tensor::cat(&[b, b2.neg()?], 1)?));
     }
     Ok(squared(&both)?.sqrt())
+}
+
+/// ‖mean of some modules - another one‖, all on the same blocks: from inner products of two at a time.
+fn distance_of_mean(list: &[Lora], other: &Lora) -> Result<f64> {
+    // |mean - other|² = mean over pairs of <P_s - O, P_t - O>, as |P_s - O|² + |P_t - O|² - |P_s - P_t|² halved.
+    let from = list.iter().map(|one| distance(one, other)).collect::<Result<Vec<_>>>()?;
+    let mut sum = 0.0;
+    for (s, one) in list.iter().enumerate() {
+        sum += from[s].powi(2);
+        for (t, another) in list.iter().enumerate().take(s) {
+            sum += from[s].powi(2) + from[t].powi(2) - distance(one, another)?.powi(2);
+        }
+    }
+    Ok(sum.max(0.0).sqrt() / list.len().max(1) as f64)
 }
 
 /// The nearest module of this rank, block by block, and how far it is: the root of the sum of the squares of the singular
@@ -156,7 +183,7 @@ pub fn rank(lora: &Lora) -> Result<usize> {
 }
 
 /// Eigenvalues, largest first, and eigenvectors as columns of a small symmetric matrix (Jacobi's rotations).
-fn eigen(matrix: &Tensor) -> Result<(Vec<f64>, Tensor)> {
+pub(crate) fn eigen(matrix: &Tensor) -> Result<(Vec<f64>, Tensor)> {
     let (n, _) = matrix.dims2()?;
     let mut a: Vec<Vec<f64>> = matrix.to_vec2()?;
     let mut v: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();

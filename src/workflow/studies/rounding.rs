@@ -6,6 +6,7 @@
 //! tensor, GGUF's keeps vectors in 32 bits.
 
 use crate::analysis::rounding::{self, Budget, Moved, Tally};
+use crate::artifact::RunDir;
 use crate::artifact::certificate::tolerance;
 use crate::artifact::export::base::{DecoderArchitecture, MergedWeights};
 use crate::artifact::export::gguf_model::{gguf_name, stored_as};
@@ -21,8 +22,9 @@ use crate::protocol::{ExportTarget, NumberFormat};
 use crate::tensor::gguf::layout;
 use crate::tensor::{Device, HostTensor, Tensor};
 use crate::train::ModelAndData;
-use crate::workflow::export::source::{fill, single};
+use crate::workflow::export::source::fill;
 use crate::workflow::export::{ClassifierProbe, LmProbe, ModelProbe, RunSource, all_logits, fresh};
+use crate::workflow::merging::Mixture;
 use crate::workflow::progress::Progress;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,21 +42,32 @@ pub fn rounding_subject(
     plan: &RoundingPlan,
     go_on: &dyn Fn(f64) -> bool,
 ) -> Result<RoundingReport> {
-    let opts = subject.options(config, go_on);
+    rounding_of_run(subject, (config, None), plan, go_on)
+}
+
+/// The same of a run's model: with the run's directory also for merges that need the start of its experts.
+pub fn rounding_of_run(
+    subject: &ModelAndData,
+    (config, run): (&RunConfig, Option<&RunDir>),
+    plan: &RoundingPlan,
+    go_on: &dyn Fn(f64) -> bool,
+) -> Result<RoundingReport> {
+    let opts = &subject.options(config, go_on);
     match subject {
-        ModelAndData::Classifier(model, task) => report(&ClassifierProbe { task }, model, config, plan, &opts),
-        ModelAndData::Lm(model, data) => report(&LmProbe::new(model, data, 0), model, config, plan, &opts),
+        ModelAndData::Classifier(model, data) => {
+            let of = Mixture { model, train: &data.train, dev: &data.dev, config, run, opts };
+            report(&ClassifierProbe { task: data }, of, plan)
+        }
+        ModelAndData::Lm(model, data) => {
+            let of = Mixture { model, train: &data.train, dev: &data.dev, config, run, opts };
+            report(&LmProbe::new(model, data, 0), of, plan)
+        }
     }
 }
 
-fn report<P: ModelProbe>(
-    probe: &P,
-    model: &P::Model,
-    config: &RunConfig,
-    plan: &RoundingPlan,
-    opts: &EvalOptions<'_>,
-) -> Result<RoundingReport> {
+fn report<P: ModelProbe>(probe: &P, of: Mixture<'_, P::Model>, plan: &RoundingPlan) -> Result<RoundingReport> {
     let clock = Instant::now();
+    let Mixture { model, config, opts, .. } = of;
     let Some(mixture) = model.mixture() else {
         return Err(Error::config("this run has no experts to merge and export; only method adamix has"));
     };
@@ -77,7 +90,7 @@ fn report<P: ModelProbe>(
     let each = |target: &ExportTarget| target.dtypes().len() as f64 * (1.0 + PASS + parts as f64);
     let progress = Progress::new(PASS + targets.iter().map(each).sum::<f64>(), opts.go_on);
     // Nothing is written, so that no place for files is needed.
-    let source = RunSource::new(probe, model, config, &plan.merge, NumberFormat::F32, Path::new(""))?;
+    let source = RunSource::new(probe, of, &plan.merge, NumberFormat::F32, Path::new(""))?;
     let study = RoundingStudy { probe, source, causes: plan.causes, opts, progress: &progress };
     let exact = study.scores(&study.source.merged, None)?;
     let mut files = Vec::new();
@@ -119,7 +132,7 @@ impl<P: ModelProbe> RoundingStudy<'_, P> {
     fn modules(&self) -> Result<Vec<FormatBudget>> {
         let tensors = self.source.tensors(false)?;
         let (logits, outputs) = (self.source.expected(Expected::Merged)?, self.source.outputs());
-        let fresh = fresh(self.probe, &single(self.source.config))?;
+        let fresh = fresh(self.probe, &self.source.single())?;
         let route = fresh.mixture().map(|mixture| Route::fixed(mixture, fresh.sites().len(), 0));
         let mut formats = Vec::new();
         for dtype in ExportTarget::Merged.dtypes() {

@@ -310,6 +310,7 @@ fn a_label_stays_with_its_run_and_a_broken_one_hides_nothing() {
         notes: "two\nlines".to_owned(),
         tags: vec!["a".to_owned(), "b".to_owned()],
         parent: "other".to_owned(),
+        edge: "from step 4".to_owned(),
     };
     label.write(run.path()).unwrap();
     let listed = list(dir.path()).unwrap().remove(0);

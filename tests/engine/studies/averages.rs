@@ -43,11 +43,30 @@ fn check_sites(subject: &ModelAndData, report: &AveragesReport) {
         if report.shared {
             assert!(norm(&difference) < 1e-12 * norm(&deltas), "the loops agree: both are one matrix");
             assert_eq!((site.off, site.crossed, site.truncated_off), (0.0, 0.0, 0.0));
+            assert!(site.parts.is_empty() && site.all_pairs == 0.0);
             assert_eq!((site.rank, site.deltas_rank, site.deltas_parameters), (2, 2, site.parameters));
             continue;
         }
         near("off", site.off, norm(&difference) / norm(&deltas), 1e-5);
         assert!(site.off > 0.1, "averages of independent experts are different: {site:?}");
+        // All parts of M pairs, the first of which is the mean delta; their mean is the product of the means.
+        let (mut parts, mut all) = (Vec::new(), vec![0.0; size]);
+        for shift in 0..m {
+            let mut part = vec![0.0; size];
+            for j in 0..m {
+                add(&mut part, 1.0 / m as f64, &product(mixture, (j + shift) % m, j));
+            }
+            add(&mut all, 1.0 / m as f64, &part);
+            add(&mut part, -1.0, &factors);
+            parts.push(norm(&part) / norm(&factors));
+        }
+        assert_eq!(site.parts.len(), m);
+        for (got, want) in site.parts.iter().zip(&parts) {
+            near("part", *got, *want, 1e-5);
+        }
+        add(&mut all, -1.0, &factors);
+        assert!(norm(&all) < 1e-12 * norm(&factors), "the loops agree: all pairs are the product of the means");
+        assert!(site.all_pairs < 1e-5, "{}", site.all_pairs);
         let mut crossed = factors;
         add(&mut crossed, -1.0, &own);
         let (own, crossed) = (norm(&own).powi(2), norm(&crossed).powi(2));

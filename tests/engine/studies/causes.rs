@@ -17,7 +17,7 @@ use adamix::workflow::studies::causes::{causes_subject, of_files};
 use serde_json::Value;
 
 /// A small trained run.
-fn trained(place: &Place, change: impl FnOnce(&mut RunConfig)) -> RunDir {
+pub(super) fn trained(place: &Place, change: impl FnOnce(&mut RunConfig)) -> RunDir {
     let mut config = place.config(24);
     (config.eval.eval_steps, config.train.learning_rate) = (24, 5e-3);
     change(&mut config);

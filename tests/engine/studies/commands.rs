@@ -97,7 +97,19 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
             causes: true,
         })
     };
-    for study in [Study::Causes(CausesPlan::default()), Study::Averages, rounding()] {
+    let row = TryInput::Row { split: Split::Evaluation, row: 1 };
+    // They may be done before they can be cancelled.
+    let quick = [
+        Study::Replay(ReplayPlan { step: 5 }),
+        Study::Reroll(RerollPlan { step: 5, routes: 3 }),
+        Study::Routes(RoutesPlan { routes: Some(30), probe_rows: 9 }),
+        Study::Fan(FanPlan { input: row, routes: 2, seed: 1 }),
+    ];
+    let plane = Study::Plane(PlanePlan { grid: 3, ..PlanePlan::of(4) });
+    let worth = Study::Worth(WorthPlan::default());
+    let spread = Study::Spread(SpreadPlan::of(3, 2));
+    let slow = [Study::Causes(CausesPlan::default()), Study::Averages, rounding(), plane, worth, spread];
+    for study in slow.iter().chain(&quick).cloned() {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
             let asked = window.send(Command::Query { subject, query: ModelQuery::Study(study.clone()) });
@@ -106,9 +118,23 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
                 StudyReport::Causes(report) => StudyReport::Causes(Box::new(CausesReport { seconds: 0.0, ..*report })),
                 StudyReport::Averages(report) => StudyReport::Averages(AveragesReport { seconds: 0.0, ..report }),
                 StudyReport::Rounding(report) => StudyReport::Rounding(RoundingReport { seconds: 0.0, ..report }),
+                StudyReport::Replay(report) => StudyReport::Replay(Box::new(ReplayReport { seconds: 0.0, ..*report })),
+                StudyReport::Reroll(report) => StudyReport::Reroll(Box::new(RerollReport { seconds: 0.0, ..*report })),
+                StudyReport::Routes(report) => StudyReport::Routes(Box::new(RoutesReport { seconds: 0.0, ..*report })),
+                StudyReport::Fan(report) => StudyReport::Fan(Box::new(FanReport { seconds: 0.0, ..*report })),
+                StudyReport::Grid(report) => StudyReport::Grid(Box::new(GridReport { seconds: 0.0, ..*report })),
+                StudyReport::Plane(report) => StudyReport::Plane(Box::new(PlaneReport { seconds: 0.0, ..*report })),
+                StudyReport::Worth(report) => StudyReport::Worth(Box::new(WorthReport { seconds: 0.0, ..*report })),
+                StudyReport::Spread(report) => StudyReport::Spread(SpreadReport { seconds: 0.0, ..report }),
             });
         }
         assert_eq!(reports[0], reports[1], "in memory and from disk");
+        if let StudyReport::Replay(report) = &reports[0] {
+            assert!(report.is_equal(), "{}", report.verdict());
+        }
+        if quick.contains(&study) {
+            continue;
+        }
         let asked = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Study(study.clone()) });
         window.engine.control(ControlRequest::CancelJob);
         assert_eq!(window.wait_for(asked).unwrap_err().kind, ErrorKind::Cancelled);

@@ -1,6 +1,7 @@
 //! Invented plausible numbers for [`super::FakeEngine`]. Everything is a pure function of its arguments.
 
 use super::texts;
+use adamix::analysis::expert_stats::HostBank;
 use adamix::config::{FileFormat, MixtureConfig, MixtureKind, RunConfig, Task};
 use adamix::protocol::*;
 use std::path::{Path, PathBuf};
@@ -133,7 +134,8 @@ pub fn eval_report(random_routes: usize) -> EvalReport {
 
 /// A merge with weights, measured.
 pub fn merge_report(plan: MergePlan) -> MergeReport {
-    MergeReport { plan, metric: "accuracy".to_owned(), scores: scores(0.761), rows: 640, seconds: 0.3 }
+    let (metric, scores) = ("accuracy".to_owned(), scores(0.761));
+    MergeReport { plan, metric, scores, rows: 640, width: 16, parameters: 200_000, found: None, seconds: 0.3 }
 }
 
 /// The verdict on every trained tensor.
@@ -161,6 +163,12 @@ pub fn gradient_health(step: u64) -> Vec<TensorHealth> {
     gradient_health
 }
 
+/// How far the experts of a bank have become one: from strangers on.
+fn consensus(cell: usize, step: u64) -> f64 {
+    let together = 1.0 - (-(step as f64) / 80.0).exp();
+    0.5 + (0.2 + 0.2 * f64::from(noise(cell as u64))) * together
+}
+
 /// How far apart the experts are.
 pub fn distances(step: u64) -> DistanceSample {
     let grow = (step as f32 / 60.0).sqrt();
@@ -169,6 +177,7 @@ pub fn distances(step: u64) -> DistanceSample {
         step,
         pairwise: (0..SITES * 2).map(|i| if i % 2 == 1 { 0.0 } else { 2.0 + value(i, 0.4) }).collect(),
         from_start: (0..SITES * 2).map(|i| value(i, 0.5)).collect(),
+        consensus: (0..SITES * 2).map(|i| i.is_multiple_of(2).then(|| consensus(i, step))).collect(),
     }
 }
 
@@ -209,7 +218,19 @@ pub fn routing(mixture: &MixtureConfig, step: u64) -> RoutingSnapshot {
     };
     let current = (0..cells).map(drawn).collect();
     let draws = counts.iter().map(|counts| counts.iter().sum()).collect();
-    RoutingSnapshot { step, policy: mixture.routing, passes, sites, experts, current, recent, counts, draws }
+    RoutingSnapshot {
+        step,
+        policy: mixture.routing,
+        fixed_expert: mixture.fixed_expert,
+        counted_from: 0,
+        passes,
+        sites,
+        experts,
+        current,
+        recent,
+        counts,
+        draws,
+    }
 }
 
 /// The experts after so many steps.
@@ -225,6 +246,7 @@ pub fn experts(mixture: &MixtureConfig, step: u64, focus: (usize, Side)) -> Expe
             std: 0.02 + 0.002 * grow,
             max_abs: 0.09,
             from_start: 0.5 * grow * (0.7 + 0.6 * noise((cell * 8 + e) as u64)),
+            from_mean: 0.6 + 0.1 * noise((cell * 8 + e) as u64),
             histogram: (0..HISTOGRAM_BINS)
                 .map(|bin| {
                     let x = (bin as f32 - 31.5 + noise(e as u64)) / 12.0;
@@ -248,21 +270,29 @@ pub fn experts(mixture: &MixtureConfig, step: u64, focus: (usize, Side)) -> Expe
             cosine_of: CosineOf::Change,
             cosine: pair(&|seed| 0.2 + 0.5 * noise(seed), 1.0),
             distance: pair(&|seed| 1.0 + noise(seed), 0.0),
+            consensus: (n > 1).then(|| consensus(cell, step)),
         }
     };
     let sites = sites_of(mixture);
     let sides: Vec<SideSnapshot> = (0..sites.len() * 2).map(side_snapshot).collect();
     let (site, side) = (focus.0.min(sites.len() - 1), focus.1);
     let shown = &sides[site * 2 + side as usize];
-    let heat_map = |e: usize| HeatMap {
-        rows: shown.rows,
-        cols: shown.cols,
-        values: (0..shown.rows * shown.cols)
+    let weights = |e: usize| -> Vec<f32> {
+        (0..shown.rows * shown.cols)
             .map(|i| 0.18 * (noise((i * 4 + e) as u64) + noise((i * 31 + e * 7) as u64) - 1.0))
-            .collect(),
+            .collect()
     };
-    let heat_maps = (0..shown.experts.len()).map(heat_map).collect();
-    ExpertSnapshot { step, sites, sides, focus: (site, Some(side)), heat_maps }
+    let bank = |cell: usize| {
+        let side: &SideSnapshot = &sides[cell];
+        let experts = side.experts.len();
+        let weight = (0..experts * side.rows * side.cols).map(|i| 0.2 * (noise((i + cell) as u64) - 0.5)).collect();
+        HostBank { experts, rows: side.rows, cols: side.cols, weight, bias: Vec::new() }
+    };
+    let (mean, start) = (weights(40), weights(41));
+    let maps = (0..shown.experts.len()).map(|e| HeatMap::of(&weights(e), &mean, &start, shown.rows, shown.cols));
+    let heat_maps = maps.collect();
+    let directions = Some(Directions::of([&bank(2 * site), &bank(2 * site + 1)], side as usize));
+    ExpertSnapshot { step, sites, sides, focus: (site, Some(side)), heat_maps, directions }
 }
 
 /// A model's card.
@@ -420,6 +450,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
     }
     let shifted = |s: u64| StepSample { step: s, ..step(s + 7 * name_seed % 40, total) };
     RunDetail {
+        laws: Vec::new(),
         start: start_record(&config, 0),
         resumed: Vec::new(),
         history: (1..=done).map(|s| StepBucket::of(shifted(s))).collect(),
@@ -432,6 +463,7 @@ pub fn run_detail(dir: &Path) -> RunDetail {
         distances: (0..=done / EVAL_EVERY).map(|i| distances(i * EVAL_EVERY)).collect(),
         checkpoints: Checkpoints { steps: vec![done / 2, done], best: Some(done) },
         log: vec![format!("{done} steps of {total} done")],
+        merges: Vec::new(),
         exports: Vec::new(),
         capsule: None,
         summary,

@@ -12,7 +12,7 @@ pub mod studies;
 pub mod texts;
 pub mod trying;
 
-use adamix::config::{MixtureConfig, RunConfig, Task};
+use adamix::config::{LawChange, MixtureConfig, RunConfig, Task};
 use adamix::protocol::*;
 use model_store as stored;
 use parking_lot::Mutex;
@@ -225,6 +225,7 @@ impl State {
                 Outcome::CapsuleSaved(file.unwrap_or_else(|| dir.with_extension("capsule")), Box::default())
             }
             Command::ResumeRun { run, .. } => return self.start(req, run, data::config(), 120),
+            Command::BranchRun { run, config, .. } => return self.start(req, run, *config, 120),
             Command::PreviewModel(_)
             | Command::PreviewData(_)
             | Command::ReadColumns { .. }
@@ -232,6 +233,10 @@ impl State {
             Command::OpenRun(dir) => Outcome::Opened(Box::new(data::run_detail(&dir))),
             Command::Routes(ask) => Outcome::Routes(Box::new(self.routes(ask))),
             Command::ListRuns { .. } => Outcome::Runs(data::runs()),
+            Command::NameMerge { dir, name, merge } => {
+                let one = |merge| NamedMerge { name: name.clone(), merge };
+                Outcome::NamedMerges(dir, merge.into_iter().map(one).collect())
+            }
             Command::LabelRun { dir, label } => Outcome::Labelled(dir, label),
             Command::Report { to, .. } => Outcome::Reported(to),
             Command::ReadRecord(plan) => Outcome::Record(record::table(&plan)),
@@ -308,6 +313,7 @@ impl State {
             ModelQuery::Study(study) => Outcome::Studied(Box::new(studies::study(&study, self.mixture().kind))),
             ModelQuery::Try(plan) => Outcome::Tried(Box::new(trying::answer(plan))),
             ModelQuery::TryWords(input) => Outcome::TriedWords(Box::new(trying::words(input))),
+            ModelQuery::Reweigh(plan) => Outcome::Reweighed(Box::new(studies::reweighed(&plan))),
             ModelQuery::Inspect { site, side } => {
                 Outcome::Experts(Box::new(data::experts(&self.mixture(), 240, (site, side))))
             }
@@ -357,6 +363,9 @@ impl State {
                 self.send(Event::PhaseChanged(run, RunPhase::Training));
             }
             ControlRequest::Step => self.advance(1),
+            ControlRequest::Law(law) => {
+                self.send(Event::LawChanged(run, LawChange { step: step + 1, law: *law }));
+            }
             ControlRequest::Stop(reason) => self.end(EndReason::Stopped(reason.clone()), step),
             ControlRequest::Pace(_) | ControlRequest::CancelJob | ControlRequest::CancelDownload(_) => {}
         }

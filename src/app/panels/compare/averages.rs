@@ -21,15 +21,15 @@ use egui::{RichText, Ui};
 pub fn ui(ctx: &PanelCtx<'_>, subject: &Subject, all_modules: &mut bool, ui: &mut Ui) {
     cards::card(ui, ctx.theme, "Three averages", |ui| {
         let query = &ctx.session.studies.averages;
-        let words = "AdaMix averages the experts' factors; here beside the average of their products (deltas) and of \
-                     their answers (outputs), which are not the same.";
+        let words = "AdaMix averages the experts' factors: exactly the mean over all M² pairs that independent draws make. Here \
+                     beside the average of the M products of equal index (deltas) and of their answers (outputs).";
         cards::caption(ui, ctx.theme, words);
         ctx.job_ui(ui, Action::Query(subject.clone(), ModelQuery::Study(Study::Averages)), query, "averaging");
         if let Some(report) = &query.value {
             weights_line::answer_ui(ctx, ui, query.weights);
             report_ui(ctx.theme, report, all_modules, ui);
         }
-        cards::explanation(ui, ctx.theme, "Why averaging factors is not averaging deltas", &EXPLANATION);
+        cards::explanation(ui, ctx.theme, "What averaging factors averages", &EXPLANATION);
     });
 }
 
@@ -47,7 +47,7 @@ fn report_ui(theme: &Theme, report: &AveragesReport, all_modules: &mut bool, ui:
     }
     if !report.shared {
         ui.add_space(4.0);
-        plot_ui(theme, &report.sites, ui);
+        plot_ui(theme, report, ui);
     }
     labeled::toggle(ui, "Numbers of each module", "Norms, difference and rank of each averaged module", all_modules);
     if *all_modules {
@@ -80,11 +80,27 @@ pub fn verdict_text(report: &AveragesReport) -> (Verdict, String) {
         return (Verdict::Passed, words);
     }
     let gain = against(Average::Deltas);
-    let words = format!(
-        "Averaging factors misses the mean delta by {} of its norm (mean over the modules); the mean delta itself is {}, {ensemble}.",
-        format::percent(mean(&report.sites, |site| site.off)),
-        words(gain)
-    );
+    let words = if report.tied {
+        format!(
+            "One draw decided both sides, so that the {} products of equal index (deltas) were trained. Averaging factors misses \
+             their mean by {} of its norm (mean over the modules); the mean delta itself is {}, {ensemble}.",
+            report.experts,
+            format::percent(mean(&report.sites, |site| site.off)),
+            words(gain)
+        )
+    } else {
+        let others = |end: usize| mean(&report.sites, |site| site.other_parts().map_or(f64::NAN, |ends| ends[end]));
+        format!(
+            "Averaging factors is exactly the mean over all {} products that were trained. The {} of equal index (deltas) are an \
+             arbitrary part, {} of its norm away, as other parts are ({} to {}, means over the modules); this part is {}, {ensemble}.",
+            report.experts * report.experts,
+            report.experts,
+            format::percent(mean(&report.sites, |site| site.parts.first().copied().unwrap_or(f64::NAN))),
+            format::percent(others(0)),
+            format::percent(others(1)),
+            words(gain)
+        )
+    };
     (if gain > 0.0 && !chance(gain) { Verdict::Unsure } else { Verdict::Passed }, words)
 }
 
@@ -94,9 +110,11 @@ fn mean(sites: &[AveragedSite], value: impl Fn(&AveragedSite) -> f64) -> f64 {
 
 fn way_tip(average: Average) -> &'static str {
     match average {
-        Average::Factors => "The mean of A and the mean of B, one module of rank r: what AdaMix merges",
-        Average::Deltas => "The mean of the products B A, which keeps up to M times the rank",
-        Average::Truncated => "The nearest module of rank r to the mean of the products",
+        Average::Factors => {
+            "The mean of A and the mean of B, one module of rank r: what AdaMix merges, and exactly the mean over all M² products"
+        }
+        Average::Deltas => "The mean of the M products B_j A_j of equal index, which keeps up to M times the rank",
+        Average::Truncated => "The nearest module of rank r to the mean of the products of equal index",
         Average::Outputs => {
             "The mean of the probabilities of M models, each with one expert in all modules: no single model"
         }
@@ -145,7 +163,11 @@ fn ways_ui(theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
 }
 
 /// Distance of factors, and of rank r, from the mean delta, module by module.
-fn plot_ui(theme: &Theme, sites: &[AveragedSite], ui: &mut Ui) {
+fn plot_ui(theme: &Theme, report: &AveragesReport, ui: &mut Ui) {
+    let sites = &report.sites;
+    if !report.tied {
+        return parts_ui(theme, sites, ui);
+    }
     ui.label(RichText::new("How far each module is from the mean delta").strong());
     let names: Vec<(String, String)> =
         sites.iter().enumerate().map(|(i, site)| (i.to_string(), names::module(&site.name))).collect();
@@ -160,6 +182,30 @@ fn plot_ui(theme: &Theme, sites: &[AveragedSite], ui: &mut Ui) {
         "Per cent of the mean delta's norm; modules in the order of the model. Of the average of the factors, {} is due to \
          pairs of different experts, which do not occur in the mean delta.",
         format::percent(mean(sites, |site| site.crossed))
+    );
+    cards::caption(ui, theme, words);
+}
+
+/// Distance of parts of M pairs from the mean over all pairs, module by module.
+fn parts_ui(theme: &Theme, sites: &[AveragedSite], ui: &mut Ui) {
+    ui.label(RichText::new("How far parts of M products are from the mean over all").strong());
+    let names: Vec<(String, String)> =
+        sites.iter().enumerate().map(|(i, site)| (i.to_string(), names::module(&site.name))).collect();
+    let series = |name: &str, color: usize, value: fn(&AveragedSite) -> f64| {
+        let values = sites.iter().map(|site| 100.0 * value(site)).collect();
+        ColumnSeries { name: name.to_owned(), color: theme.series(color), values }
+    };
+    let series = [
+        series("equal index", 0, |site| site.parts.first().copied().unwrap_or(0.0)),
+        series("nearest other part", 1, |site| site.other_parts().map_or(0.0, |ends| ends[0])),
+        series("farthest other part", 2, |site| site.other_parts().map_or(0.0, |ends| ends[1])),
+    ];
+    let value = |percent: f64| format!("{} %", format::significant(percent, 3));
+    column_plot::ui(ui, theme, "Distance from the mean over all pairs, module by module", &names, &series, value);
+    let words = format!(
+        "Per cent of the norm of the mean over all pairs; modules in the order of the model. Part s has B_(j + s) A_j for all j. The \
+         mean of all parts is the product of the means: computed, it is {} of its norm away, which is rounding.",
+        format::scientific(mean(sites, |site| site.all_pairs))
     );
     cards::caption(ui, theme, words);
 }
@@ -181,15 +227,18 @@ fn modules_ui(sites: &[AveragedSite], ui: &mut Ui) {
 }
 
 const EXPLANATION: [&str; 5] = [
-    "What expert j adds to a weight is its product B_j A_j. Averaging factors multiplies two means: mean(B) mean(A) = \
-     (1/M²) times the sum of all M² products B_k A_j, also those of different experts. The mean delta contains only the M \
-     products of each expert with itself.",
-    "In training AdaMix draws A and B independently, so that pairs of different experts are trained too: mean(B) mean(A) \
-     is exactly the mean over all pairs that can be drawn. This is why it works although it is not the mean delta.",
+    "What expert j of A and expert k of B add to a weight is the product B_k A_j. Averaging factors multiplies two means: \
+     mean(B) mean(A) = (1/M²) times the sum of all M² products. That is an identity, no approximation.",
+    "In training AdaMix draws A and B independently, so that all M² pairs are trained: the product of the means is exactly the \
+     mean over all that can be drawn. The mean delta has only the M pairs of equal index, an arbitrary part: B_(j+1) with A_j \
+     would be another one, as good, and the mean over all M such parts is the product of the means again.",
+    "It is the other way round where the two sides of an expert always run together: routing round-robin or fixed, or experts \
+     that were trained one by one and imported. Then the M pairs of equal index are what was trained, and the product of the \
+     means brings in M² - M pairs that never ran.",
     "Both are the same where one side is shared: with one B for all, the mean of B A_j is B mean(A) exactly, and the rank \
-     stays r. They are also the same where all experts are equal.",
-    "The mean delta has a rank up to M r: as a module it needs M times the parameters; added to the weights it costs \
-     nothing. Truncated to rank r it is the nearest module of AdaMix's size, but not the one AdaMix makes.",
-    "Averaging outputs runs M models. For a module without a nonlinearity it would be the mean delta; above the first \
-     module the models differ in everything that follows, so that no single set of weights gives it.",
+     stays r. The mean delta has a rank up to M r: as a module it needs M times the parameters; truncated to rank r it is the \
+     nearest module of AdaMix's size, but not the one AdaMix makes.",
+    "Averaging outputs runs M models; above the first module they differ in everything that follows, so that no single set of \
+     weights gives it. For adapters only the nonlinearity stands between the mean of factors and the mean over all pairs: \
+     mean(U) times the mean of the experts' hidden values.",
 ];

@@ -1,7 +1,12 @@
 //! The merged model against random routes, single experts and the ensemble; merges with chosen weights.
 
 mod averages;
+mod drag;
+mod kept;
+mod methods;
 mod plot;
+mod slider_weights;
+mod spread;
 mod table;
 mod weights;
 mod written;
@@ -23,6 +28,8 @@ pub struct ComparePanel {
     /// Whether the plot shows only the part where the values lie; absent: where they are close.
     zoomed: Option<bool>,
     weights: weights::WeightsForm,
+    methods: methods::MethodsForm,
+    spread: spread::SpreadForm,
     inputs: usize,
     all_modules: bool,
 }
@@ -63,7 +70,15 @@ fn tried_apart(ctx: &PanelCtx<'_>, shown: &Shown<'_>) -> bool {
 
 impl Default for ComparePanel {
     fn default() -> Self {
-        Self { routes: 5, zoomed: None, weights: weights::WeightsForm::default(), inputs: 20, all_modules: false }
+        Self {
+            routes: 5,
+            zoomed: None,
+            weights: weights::WeightsForm::default(),
+            methods: methods::MethodsForm::default(),
+            spread: spread::SpreadForm::default(),
+            inputs: 20,
+            all_modules: false,
+        }
     }
 }
 
@@ -96,6 +111,8 @@ impl ComparePanel {
         if run.config.model.method == Method::Adamix && run.config.mixture.num_experts > 1 {
             averages::ui(ctx, &subject, &mut self.all_modules, ui);
             self.weights.ui(ctx, run, &subject, report.filter(|_| !tried_apart(ctx, &shown)), ui);
+            self.methods.ui(ctx, run, &subject, ui);
+            self.spread.ui(ctx, &subject, ui);
         } else {
             let words = "This run has a single module, so there is nothing to merge and no weights to choose.";
             cards::muted(ui, ctx.theme, words);

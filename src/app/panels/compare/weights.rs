@@ -1,5 +1,8 @@
 //! Merges with weights chosen by sliders.
 
+use super::drag::DragForm;
+use super::kept::KeptForm;
+use super::slider_weights::{Scope, SliderWeights, normalised};
 use crate::app::actions::Action;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
@@ -7,7 +10,7 @@ use crate::app::run_view::RunView;
 use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::listing::{self, Column};
-use crate::app::widgets::{cards, labeled, verdict};
+use crate::app::widgets::{cards, labeled, simplex, verdict};
 use crate::config::MixtureKind;
 use crate::format;
 use crate::protocol::{EvalReport, MergePlan, MergeReport, ModelQuery, Subject};
@@ -20,81 +23,15 @@ const OVERVIEW: f32 = 340.0;
 /// Most experts with a column each in the overview of all layers.
 const COLUMNS: usize = 12;
 
-/// The sliders' positions; shares are these divided by their sum.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct SliderWeights {
-    per_layer: bool,
-    /// One list for all layers.
-    global: Vec<f32>,
-    /// One list for each layer.
-    layers: Vec<Vec<f32>>,
-}
-
-impl SliderWeights {
-    fn uniform(experts: usize, layers: usize) -> Self {
-        // In the middle of the sliders, so that each can be raised and lowered.
-        let list = vec![0.5; experts];
-        Self { per_layer: false, layers: vec![list.clone(); layers], global: list }
-    }
-
-    fn fits(&self, experts: usize, layers: usize) -> bool {
-        self.shape() == (experts, layers) && self.layers.iter().all(|list| list.len() == experts)
-    }
-
-    /// Number of experts and of layers.
-    fn shape(&self) -> (usize, usize) {
-        (self.global.len(), self.layers.len())
-    }
-
-    fn list_mut(&mut self, layer: usize) -> &mut Vec<f32> {
-        if self.per_layer && layer < self.layers.len() { &mut self.layers[layer] } else { &mut self.global }
-    }
-
-    /// What is asked of the engine, or why it cannot be.
-    fn plan(&self) -> Result<MergePlan, String> {
-        let uniform = |list: &[f32]| list.iter().all(|w| (w - list[0]).abs() < 1e-6);
-        let zero = |list: &[f32]| list.iter().sum::<f32>() <= 1e-6;
-        if self.per_layer {
-            if let Some(layer) = self.layers.iter().position(|list| zero(list)) {
-                return Err(format!("all weights of module {layer} are 0; raise at least one"));
-            }
-            if self.layers.iter().all(|list| uniform(list)) {
-                return Ok(MergePlan::Uniform);
-            }
-            return Ok(MergePlan::PerSite(self.layers.iter().map(|list| normalised(list)).collect()));
-        }
-        match &self.global {
-            list if zero(list) => Err("all weights are 0; raise at least one".to_owned()),
-            list if uniform(list) => Ok(MergePlan::Uniform),
-            list => Ok(MergePlan::Global(normalised(list))),
-        }
-    }
-
-    fn from_plan(plan: &MergePlan, experts: usize, layers: usize) -> Self {
-        let mut weights = Self::uniform(experts, layers);
-        match plan {
-            MergePlan::Uniform => {}
-            MergePlan::Global(list) => weights.global = normalised(list),
-            MergePlan::PerSite(lists) => {
-                weights.per_layer = true;
-                weights.layers = lists.iter().map(|list| normalised(list)).collect();
-            }
-        }
-        if weights.fits(experts, layers) { weights } else { Self::uniform(experts, layers) }
-    }
-}
-
-fn normalised(list: &[f32]) -> Vec<f32> {
-    let sum: f32 = list.iter().sum();
-    if sum.abs() < 1e-9 { list.to_vec() } else { list.iter().map(|w| w / sum).collect() }
-}
-
 /// The sliders and the scored merges.
 #[derive(Default)]
 pub struct WeightsForm {
     weights: SliderWeights,
+    group: usize,
     layer: usize,
     undo: Undoer<SliderWeights>,
+    drag: DragForm,
+    kept: KeptForm,
     run: PathBuf,
 }
 
@@ -107,9 +44,9 @@ impl WeightsForm {
         report: Option<&EvalReport>,
         ui: &mut Ui,
     ) {
-        let (experts, layers) = (run.config.mixture.num_experts, run.start.sites.len());
-        if self.run != run.dir || !self.weights.fits(experts, layers) {
-            *self = Self { weights: SliderWeights::uniform(experts, layers), run: run.dir.clone(), ..Self::default() };
+        let (experts, sites) = (run.config.mixture.num_experts, &run.start.sites);
+        if self.run != run.dir || !self.weights.fits(experts, sites) {
+            *self = Self { weights: SliderWeights::uniform(experts, sites), run: run.dir.clone(), ..Self::default() };
         }
         // A drag is one step of the undo.
         if !ui.input(|input| input.pointer.any_down()) {
@@ -118,30 +55,41 @@ impl WeightsForm {
         cards::card(ui, ctx.theme, "Custom weights", |ui| {
             self.scope_ui(run, ui);
             self.sliders_ui(ctx, run.config.mixture.kind, ui);
-            if self.weights.per_layer && experts <= COLUMNS {
+            if self.weights.scope == Scope::Module && experts <= COLUMNS {
                 self.overview_ui(ctx, run, ui);
             }
             ui.add_space(4.0);
-            self.buttons_ui(ctx, subject, ui);
+            self.buttons_ui(ctx, run, subject, ui);
+            self.drag.ui(ctx, subject, self.weights.plan().ok(), ui);
+            if let Some(plan) = self.kept.ui(ctx, run, self.weights.plan().ok(), ui) {
+                self.weights = SliderWeights::from_plan(&plan, experts, sites);
+            }
             ctx.error_ui(ui, &ctx.session.merge);
         });
         if !ctx.session.tried.is_empty() {
-            cards::card(ui, ctx.theme, "Scored merges", |ui| self.history_ui(ctx, report, ui));
+            cards::card(ui, ctx.theme, "Scored merges", |ui| self.history_ui(ctx, run, report, ui));
         }
     }
 
     fn scope_ui(&mut self, run: &RunView, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
-            ui.radio_value(&mut self.weights.per_layer, false, "the same in all modules");
-            ui.radio_value(&mut self.weights.per_layer, true, "in each module its own");
-            if self.weights.per_layer {
+            ui.radio_value(&mut self.weights.scope, Scope::All, "the same in all modules");
+            let tip = "The lower, middle and upper third of the layers";
+            ui.radio_value(&mut self.weights.scope, Scope::Group, "by layer group").on_hover_text(tip);
+            ui.radio_value(&mut self.weights.scope, Scope::Module, "in each module its own");
+            if self.weights.scope == Scope::Group {
+                let name = ui.label("Group");
+                let names: Vec<String> = self.weights.group_names().iter().map(|name| (*name).to_owned()).collect();
+                labeled::layer_list(ui, "weights group", &name, &names, &mut self.group);
+            }
+            if self.weights.scope == Scope::Module {
                 self.layer = self.layer.min(run.start.sites.len().saturating_sub(1));
                 let name = ui.label("Module");
                 let layers: Vec<String> = run.start.sites.iter().map(|site| names::layer(site)).collect();
                 labeled::layer_list(ui, "weights layer", &name, &layers, &mut self.layer);
                 let copy = ui.button("Copy to all modules").on_hover_text("Gives all modules the weights of this one");
                 if copy.clicked() {
-                    let list = self.weights.list_mut(self.layer).clone();
+                    let list = self.weights.list_mut(self.group, self.layer).clone();
                     self.weights.layers.iter_mut().for_each(|layer| layer.clone_from(&list));
                 }
             }
@@ -149,7 +97,14 @@ impl WeightsForm {
     }
 
     fn sliders_ui(&mut self, ctx: &PanelCtx<'_>, kind: MixtureKind, ui: &mut Ui) {
-        let list = self.weights.list_mut(self.layer);
+        let list = self.weights.list_mut(self.group, self.layer);
+        if let &mut [a, b, c] = &mut list[..] {
+            let mut shares = [a, b, c];
+            let tip = "Drag the point: a corner is one expert alone, the middle the mean of all three";
+            let names = ["Expert 0", "Expert 1", "Expert 2"];
+            simplex::ui(ui, ctx.theme, "Shares of three experts", names, &mut shares).on_hover_text(tip);
+            list.copy_from_slice(&shares);
+        }
         let sum: f32 = list.iter().sum();
         for (expert, weight) in list.iter_mut().enumerate() {
             ui.horizontal(|ui| {
@@ -165,8 +120,9 @@ impl WeightsForm {
         let words = match self.weights.plan() {
             Ok(MergePlan::Uniform) => "W = mean of all experts: the paper's merge.".to_owned(),
             Ok(MergePlan::Global(list)) => formula(&list, "W", kind),
-            Ok(MergePlan::PerSite(lists)) => {
-                formula(lists.get(self.layer).map_or(&[][..], Vec::as_slice), "W of this module", kind)
+            Ok(_) => {
+                let of = if self.weights.scope == Scope::Group { "W of these layers" } else { "W of this module" };
+                formula(&normalised(self.weights.list_mut(self.group, self.layer)), of, kind)
             }
             Err(reason) => reason,
         };
@@ -201,7 +157,7 @@ impl WeightsForm {
         }
     }
 
-    fn buttons_ui(&mut self, ctx: &PanelCtx<'_>, subject: &Subject, ui: &mut Ui) {
+    fn buttons_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, ui: &mut Ui) {
         ui.horizontal_wrapped(|ui| {
             let merge = |plan| Action::Query(subject.clone(), ModelQuery::Merge(plan));
             match self.weights.plan() {
@@ -211,10 +167,9 @@ impl WeightsForm {
                 }
                 Err(reason) => ctx.refused(ui, merge(MergePlan::Uniform).text(), &reason),
             }
-            let (experts, layers) = self.weights.shape();
             if ui.button("Uniform").on_hover_text("The same weight for all experts: the paper").clicked() {
-                let per_layer = self.weights.per_layer;
-                self.weights = SliderWeights { per_layer, ..SliderWeights::uniform(experts, layers) };
+                let uniform = SliderWeights::uniform(run.config.mixture.num_experts, &run.start.sites);
+                self.weights = uniform.with_scope(self.weights.scope);
             }
             let undo = ui.add_enabled(self.undo.has_undo(&self.weights), egui::Button::new("Undo weights"));
             let undo = undo.on_hover_text("Puts the sliders back to where they were before the last change");
@@ -223,11 +178,18 @@ impl WeightsForm {
             {
                 self.weights.clone_from(old);
             }
+            let redo = ui.add_enabled(self.undo.has_redo(&self.weights), egui::Button::new("Redo weights"));
+            let redo = redo.on_hover_text("Puts the sliders to where they were before the last Undo");
+            if redo.on_disabled_hover_text("Not now: nothing was undone").clicked()
+                && let Some(new) = self.undo.redo(&self.weights)
+            {
+                self.weights.clone_from(new);
+            }
             ctx.pending_ui(ui, &ctx.session.merge, "scoring the merge");
         });
     }
 
-    fn history_ui(&mut self, ctx: &PanelCtx<'_>, report: Option<&EvalReport>, ui: &mut Ui) {
+    fn history_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, report: Option<&EvalReport>, ui: &mut Ui) {
         let tried = &ctx.session.tried;
         let mut chosen = None;
         egui::ScrollArea::vertical().id_salt("tried").max_height(180.0).show(ui, |ui| {
@@ -236,14 +198,23 @@ impl WeightsForm {
             let difference = |merge: &MergeReport| Some(merge.scores.primary - report?.merged.primary);
             let columns = vec![
                 Row::number("No.", "", |(i, _)| (i + 1).to_string()),
-                Row::new("Shares of the experts", "", |ui, (_, merge)| ui.label(names::merge_plan(&merge.plan))),
+                Row::new("Shares of the experts, or way", "", |ui, (_, merge)| {
+                    ui.label(names::merge_plan(&merge.plan)).on_hover_text(found_words(merge))
+                }),
                 Row::number(metric, "", |(_, merge)| format::metric(merge.scores.primary)),
                 Row::number("vs uniform", "", |(_, merge)| {
                     difference(merge).map_or_else(|| "-".to_owned(), |difference| format!("{difference:+.4}"))
                 }),
                 Row::number("Loss", "", |(_, merge)| format::metric(merge.scores.loss)),
+                Row::number("Width", "Bottleneck or rank of the merged modules", |(_, merge)| merge.width.to_string()),
+                Row::number("Parameters", "Values of the merged modules, without the head", |(_, merge)| {
+                    format::short_count(merge.parameters as f64)
+                }),
                 Row::number("Time", "", |(_, merge)| format::duration(merge.seconds)),
                 Row::new("", "", |ui, (i, merge)| {
+                    if !merge.plan.is_weights() {
+                        return;
+                    }
                     let button = ui.small_button("Use").accessible_name(format!("Use weights {}", i + 1));
                     if button.on_hover_text("Puts the sliders to these weights").clicked() {
                         chosen = Some(&merge.plan);
@@ -254,11 +225,21 @@ impl WeightsForm {
             listing::grid(ui, "tried weights", columns, &rows);
         });
         if let Some(plan) = chosen {
-            let (experts, layers) = self.weights.shape();
-            self.weights = SliderWeights::from_plan(plan, experts, layers);
+            self.weights = SliderWeights::from_plan(plan, run.config.mixture.num_experts, &run.start.sites);
         }
         let words = "Weights chosen by their scores on these rows are slightly overfitted to them; confirm a choice on other rows.";
         cards::caption(ui, ctx.theme, words);
+    }
+}
+
+/// The weights that a way of merging found, where it looks for weights.
+fn found_words(merge: &MergeReport) -> String {
+    match &merge.found {
+        Some(found) => {
+            let weights: Vec<f32> = found.iter().map(|&weight| weight as f32).collect();
+            format!("Weights found: {}", names::shares(&weights))
+        }
+        None => format!("{} evaluation rows", format::count(merge.rows)),
     }
 }
 
@@ -274,23 +255,6 @@ fn formula(list: &[f32], name: &str, kind: MixtureKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sliders_become_plans() {
-        let mut weights = SliderWeights::uniform(4, 2);
-        assert_eq!(weights.plan(), Ok(MergePlan::Uniform));
-        weights.global = vec![1.0, 0.0, 0.0, 1.0];
-        assert_eq!(weights.plan(), Ok(MergePlan::Global(vec![0.5, 0.0, 0.0, 0.5])));
-        weights.global = vec![0.0; 4];
-        assert!(weights.plan().is_err());
-        weights.per_layer = true;
-        assert_eq!(weights.plan(), Ok(MergePlan::Uniform));
-        weights.layers[1] = vec![3.0, 1.0, 0.0, 0.0];
-        let plan = weights.plan().unwrap_or_default();
-        assert_eq!(plan, MergePlan::PerSite(vec![vec![0.25; 4], vec![0.75, 0.25, 0.0, 0.0]]));
-        assert_eq!(SliderWeights::from_plan(&plan, 4, 2).plan(), Ok(plan));
-        assert_eq!(SliderWeights::from_plan(&MergePlan::Global(vec![1.0]), 4, 2), SliderWeights::uniform(4, 2));
-    }
 
     #[test]
     fn formulas_leave_out_nothing_that_counts() {

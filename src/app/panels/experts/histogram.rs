@@ -2,10 +2,11 @@
 
 use super::Focus;
 use crate::app::theme::Theme;
-use crate::app::widgets::cards;
 use crate::app::widgets::dot_plot::ticks;
 use crate::app::widgets::legend::{self, LegendEntry};
 use crate::app::widgets::metric_plot::grid_marks;
+use crate::app::widgets::{cards, export_menu};
+use crate::figure::{Axis, Content, Curve, Figure, Lines};
 use crate::format;
 use crate::protocol::HISTOGRAM_BINS;
 use egui::Ui;
@@ -52,12 +53,7 @@ pub fn ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
         });
     let response = plot.show(ui, |plot| {
         for (i, stats) in focus.data.experts.iter().enumerate() {
-            let mut points = Vec::with_capacity(2 * stats.histogram.len() + 2);
-            for (bin, &n) in stats.histogram.iter().enumerate() {
-                let left = low + bin as f64 * width;
-                points.push([left, f64::from(n)]);
-                points.push([left + width, f64::from(n)]);
-            }
+            let points = outline(&stats.histogram, low, width);
             let (name, color) = series(i);
             if hidden.contains(&name) {
                 continue;
@@ -69,4 +65,29 @@ pub fn ui(theme: &Theme, focus: &Focus<'_>, expert: usize, ui: &mut Ui) {
     });
     let name = "Histogram of the weights of all experts";
     response.response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Figure, true, name));
+    // The legend above hides curves; a file has them all.
+    export_menu::corner(ui, response.response.rect, "histogram of weights", &[], || {
+        let curve = |(i, stats): (usize, &crate::protocol::ExpertStats)| {
+            let (name, color) = series(i);
+            let points = outline(&stats.histogram, low, width);
+            Curve { name, color: theme.on_paper(color), points, strong: i == expert, ..Curve::default() }
+        };
+        let axis = |name: &str| Axis { name: name.to_owned(), ..Axis::default() };
+        let curves = focus.data.experts.iter().enumerate().map(curve).collect();
+        let lines = Lines { x: axis("weight"), y: axis("weights a bin"), curves, marks: Vec::new() };
+        let step = format::count(focus.snapshot.step);
+        let title = format!("Weights of the {} of {}, step {step}", focus.side_in_words(), focus.name());
+        (Figure::new(title, Content::Lines(lines)), None)
+    });
+}
+
+/// The upper edge of the columns, from left to right.
+fn outline(histogram: &[u32], low: f64, width: f64) -> Vec<[f64; 2]> {
+    let mut points = Vec::with_capacity(2 * histogram.len());
+    for (bin, &n) in histogram.iter().enumerate() {
+        let left = low + bin as f64 * width;
+        points.push([left, f64::from(n)]);
+        points.push([left + width, f64::from(n)]);
+    }
+    points
 }

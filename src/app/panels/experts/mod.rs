@@ -1,9 +1,12 @@
-//! Weights of the experts and distances between them.
+//! The experts: whether they come together, their weights and directions, the loss around them, what each is worth.
 
+mod directions;
 mod histogram;
 mod maps;
 mod numbers;
-mod time;
+mod plane;
+mod together;
+mod worth;
 
 use crate::app::actions::Action;
 use crate::app::names;
@@ -19,11 +22,44 @@ use egui::{Key, Modifiers, RichText, Ui};
 /// Most experts with a button each; more are chosen from a list.
 const BUTTONS: usize = 16;
 
+/// What the view is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Topic {
+    #[default]
+    Together,
+    Weights,
+    Directions,
+    Plane,
+    Worth,
+}
+
+impl Topic {
+    /// All, in the order of the tabs.
+    pub const ALL: [Self; 5] = [Self::Together, Self::Weights, Self::Directions, Self::Plane, Self::Worth];
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Together => ("Coming together", "Whether the experts of each layer become one, over the steps"),
+            Self::Weights => ("Heat maps", "The weights as pictures, of what differs and of what was learned"),
+            Self::Directions => ("Directions", "Singular values, ranks, and the angles between what two experts span"),
+            Self::Plane => ("Plane", "The loss between the experts, the merged model and the start"),
+            Self::Worth => {
+                ("Worth and twins", "What each expert adds to the merged model, and which two are nearly one")
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct ExpertsPanel {
+    /// The tab that is shown.
+    pub topic: Topic,
     expert: usize,
     distance: bool,
+    pair: directions::PairValue,
     maps: maps::HeatMaps,
+    plane: plane::PlaneView,
+    worth: worth::WorthView,
 }
 
 /// One side of one adapted module of a snapshot.
@@ -40,15 +76,31 @@ impl Focus<'_> {
     fn side_in_words(&self) -> &'static str {
         names::side_in_words(self.kind, self.side)
     }
+
+    /// Where its numbers are in lists of all modules and sides.
+    fn cell(&self) -> usize {
+        self.site * SIDES.len() + self.side as usize
+    }
+
+    /// The module's name.
+    fn name(&self) -> String {
+        self.snapshot.sites.get(self.site).map_or_else(String::new, |name| names::layer(name))
+    }
 }
 
 impl ExpertsPanel {
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, ui: &mut Ui) {
-        let hint = "The experts of a layer start from different random numbers and are trained on different batches. Press \
-                    Start to see their weights, norms and distances change.";
+        let hint = "The experts of a layer start as strangers and are trained on the same data. Press Start to see them come \
+                    together.";
         let Some(run) = mixture_run(ctx, ui, "No experts yet", hint) else { return };
         weights_line::ui(ctx, run, ui);
         weights_line::nearest_ui(ctx, run, ui);
+        self.topics_ui(ui);
+        match self.topic {
+            Topic::Plane => return self.plane.ui(ctx, run, ui),
+            Topic::Worth => return self.worth.ui(ctx, run, ui),
+            Topic::Together | Topic::Weights | Topic::Directions => {}
+        }
         if let Some(error) = &ctx.session.inspect.error {
             cards::error(ui, ctx.theme, error);
             ui.add_space(4.0);
@@ -64,9 +116,27 @@ impl ExpertsPanel {
         let focus = Focus { kind, snapshot, site, side, data };
         self.expert = self.expert.min(data.experts.len().saturating_sub(1));
         shared_ui(ctx, run, &focus, ui);
-        self.maps.ui(ctx, &focus, &mut self.expert, ui);
-        numbers::ui(ctx, &focus, &mut self.expert, &mut self.distance, ui);
-        time::ui(ctx, run, &focus, ui);
+        match self.topic {
+            Topic::Together => together::ui(ctx, run, &focus, &mut self.expert, &mut self.distance, ui),
+            Topic::Weights => {
+                self.maps.ui(ctx, &focus, &mut self.expert, ui);
+                cards::card(ui, ctx.theme, "Sizes", |ui| numbers::norms_ui(ctx, &focus, &mut self.expert, ui));
+            }
+            Topic::Directions => directions::ui(ctx, &focus, &mut self.expert, &mut self.pair, ui),
+            Topic::Plane | Topic::Worth => {}
+        }
+    }
+
+    /// The tabs.
+    fn topics_ui(&mut self, ui: &mut Ui) {
+        ui.horizontal_wrapped(|ui| {
+            for topic in Topic::ALL {
+                let (words, tip) = topic.words();
+                let text = RichText::new(words).strong();
+                ui.selectable_value(&mut self.topic, topic, text).on_hover_text(tip);
+            }
+        });
+        ui.add_space(2.0);
     }
 
     /// Layer, side and expert, by mouse and by keys.
@@ -207,7 +277,7 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     if ctx.session.inspect.is_pending() || receives(ctx) {
         return cards::loading(ui, ctx.waiting_text("Waiting for the weights"), None);
     }
-    let hint = format!("Reads the weights of all experts of {}: heat maps, norms, distances.", run.name());
+    let hint = format!("Reads the weights of all experts of {}: consensus, heat maps, singular values.", run.name());
     cards::empty(ui, ctx.theme, "Weights of the experts", &hint, |ui| ask_button(ctx, "Read the weights", ui));
 }
 

@@ -6,21 +6,15 @@ use crate::app::panel_ctx::PanelCtx;
 use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
 use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::listing::{self, Column};
-use crate::app::widgets::{cards, legend, verdict};
+use crate::app::widgets::{cards, export_menu, legend, verdict};
 use crate::config::MixtureKind;
+use crate::figure::{Cell, Table};
 use crate::format;
 use crate::protocol::ExpertStats;
 use egui::{Ui, vec2};
 
-/// Draws the table of norms and the matrix of cosines or distances.
-pub fn ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance: &mut bool, ui: &mut Ui) {
-    cards::card(ui, ctx.theme, "Sizes", |ui| norms_ui(ctx, focus, expert, ui));
-    if focus.data.experts.len() > 1 {
-        cards::card(ui, ctx.theme, "Similarity", |ui| pairs_ui(ctx, focus, expert, distance, ui));
-    }
-}
-
-fn norms_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
+/// Draws the table of norms.
+pub fn norms_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut Ui) {
     type Row<'a, 'b> = Column<'a, (usize, &'b ExpertStats)>;
     let experts = &focus.data.experts;
     let rows: Vec<(usize, &ExpertStats)> = experts.iter().enumerate().collect();
@@ -40,7 +34,10 @@ fn norms_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut 
             });
         }),
         number("Norm", "Frobenius norm of the weight matrix", |stats| stats.norm),
-        number("Change", "Frobenius norm of the weights now minus the weights at the start", |stats| stats.from_start),
+        number("− start", "Frobenius norm of the weights now minus the weights at the start", |stats| {
+            stats.from_start
+        }),
+        number("− mean", "Frobenius norm of the weights minus the mean of the experts", |stats| stats.from_mean),
         number("Std", "Standard deviation of the weights", |stats| stats.std),
         number("Mean", "Mean of the weights", |stats| stats.mean),
         number("Largest", "Largest absolute weight", |stats| stats.max_abs),
@@ -49,9 +46,11 @@ fn norms_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, ui: &mut 
         columns.push(number("Bias norm", "Euclidean norm of the bias", |stats| stats.bias_norm));
     }
     listing::grid(ui, "norms of the experts", columns, &rows);
+    export_menu::table(ui, "sizes of the experts", || sizes(experts));
 }
 
-fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance: &mut bool, ui: &mut Ui) {
+/// Draws the matrix of cosines or distances.
+pub fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance: &mut bool, ui: &mut Ui) {
     let (theme, data) = (ctx.theme, focus.data);
     let experts = data.experts.len();
     ui.horizontal_wrapped(|ui| {
@@ -91,6 +90,17 @@ fn pairs_ui(ctx: &PanelCtx<'_>, focus: &Focus<'_>, expert: &mut usize, distance:
     ui.add_space(2.0);
     legend::bar(ui, theme, scale, unit, 220.0);
     cards::caption(ui, theme, pairs_text(data.cosine.as_slice(), experts, data.rows * data.cols));
+}
+
+/// The same with every digit.
+fn sizes(experts: &[ExpertStats]) -> Table {
+    let mut table = Table::new(["expert", "norm", "from_start", "from_mean", "std", "mean", "largest", "bias_norm"]);
+    for (i, stats) in experts.iter().enumerate() {
+        let values = [stats.norm, stats.from_start, stats.from_mean, stats.std, stats.mean, stats.max_abs];
+        let cells = values.into_iter().chain([stats.bias_norm]).map(Cell::from);
+        table.push(std::iter::once(Cell::from(i)).chain(cells));
+    }
+    table
 }
 
 /// The cosines of all pairs with an interpretation; `values`: d, the number of values of an expert. Two unrelated

@@ -90,7 +90,9 @@ fn figures_ui(theme: &Theme, report: &ExportReport, ui: &mut Ui) {
     let certificate = &report.certificate;
     let probe = &certificate.probe;
     let bytes: u64 = certificate.files.iter().map(|file| file.bytes).sum();
+    let merged = certificate.merge.as_ref().map_or("-", |recipe| recipe.method.as_str()).to_owned();
     let mut figures = vec![
+        ("Merged by", merged, "How the experts became one; the recipe stands in the certificate"),
         ("Weights", weights_text(report), "Training steps of the weights in these files, and why these were chosen"),
         (
             "Largest difference of a logit",

@@ -138,7 +138,8 @@ impl ExportPanel {
         let own = MergePlan::own(&run.config.mixture);
         let mut plans = vec![own.clone()];
         let tried = ctx.session.tried.iter().map(|merge| &merge.plan);
-        for plan in std::iter::once(&MergePlan::Uniform).chain(tried) {
+        let kept = run.merges.iter().map(|kept| &kept.merge);
+        for plan in std::iter::once(&MergePlan::Uniform).chain(tried).chain(kept) {
             if !plans.contains(plan) {
                 plans.push(plan.clone());
             }
@@ -146,12 +147,15 @@ impl ExportPanel {
         let words = |plan: &MergePlan| match plan {
             MergePlan::Uniform => "uniform mean (the paper)".to_owned(),
             plan if *plan == own => "scores of the imported experts".to_owned(),
-            plan => names::merge_plan(plan),
+            plan => match run.merges.iter().find(|kept| kept.merge == *plan) {
+                Some(kept) => format!("{} ({})", kept.name, names::merge_plan(plan)),
+                None => names::merge_plan(plan),
+            },
         };
         let before = plans.iter().position(|plan| Some(plan) == self.merge.as_ref());
         let mut chosen = before.unwrap_or(0);
         let options: Vec<(usize, String)> = plans.iter().map(words).enumerate().collect();
-        let tip = "Weights that were scored in Merge & compare can be chosen here";
+        let tip = "Weights and ways that were scored in Merge & compare, or kept under a name, can be chosen here";
         labeled::choice(ui, "Merge", tip, &mut chosen, &options);
         // A plan of another run is dropped; the run's own merge is stored as absent.
         self.merge = (chosen > 0).then(|| plans.swap_remove(chosen));

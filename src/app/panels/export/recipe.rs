@@ -5,20 +5,21 @@ use crate::app::commands;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
 use crate::app::widgets::cards;
-use crate::protocol::{ExportPlan, MergePlan, Subject};
+use crate::config::MixtureConfig;
+use crate::protocol::{ExportPlan, MergePlan, Recipe, Subject};
 use egui::{RichText, Ui};
 
 /// Draws the recipe with its copy buttons.
 pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, plan: &ExportPlan, ui: &mut Ui) {
     ui.add_space(4.0);
     egui::CollapsingHeader::new("The recipe as text and as TOML").show(ui, |ui| {
-        let experts = run.config.mixture.num_experts;
+        let mixture = &run.config.mixture;
         let weights = ctx.session.weights_of_shown();
         let of = weights.map_or_else(String::new, |weights| format!(" The experts are those after {weights}."));
-        ui.add(egui::Label::new(describe(&plan.merge, experts) + &of).wrap());
+        ui.add(egui::Label::new(describe(&plan.merge, mixture) + &of).wrap());
         let at = ctx.session.command_checkpoint(subject).map(|which| commands::at(&commands::path(&run.dir), which));
         let command = at.map(|at| commands::export(&at, plan, &run.config));
-        let toml = ("TOML", toml(&plan.merge, experts, &run.start.sites, run.start.experts));
+        let toml = ("TOML", toml(&plan.merge, mixture, &run.start.sites, run.start.experts));
         if command.is_none() {
             let words =
                 "No command gives the same files: these weights are in no checkpoint. Choose one above to have it.";
@@ -44,7 +45,8 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, plan: &ExportPla
 }
 
 /// The computation as a paragraph.
-pub fn describe(plan: &MergePlan, experts: usize) -> String {
+pub fn describe(plan: &MergePlan, mixture: &MixtureConfig) -> String {
+    let experts = mixture.num_experts;
     let base = "In each layer the merged down-projection (weight and bias) is the weighted mean of its experts' \
                 down-projections, and likewise the up-projection; a projection that all experts share is taken as it is.";
     match plan {
@@ -55,11 +57,16 @@ pub fn describe(plan: &MergePlan, experts: usize) -> String {
         MergePlan::PerSite(lists) => {
             format!("{base} Each of the {} layers has its own weights (see the TOML).", lists.len())
         }
+        other => Recipe::of(other, mixture).describe(),
     }
 }
 
 /// The computation as TOML, as in the metadata of the file.
-pub fn toml(plan: &MergePlan, experts: usize, sites: &[String], sides: [usize; 2]) -> String {
+pub fn toml(plan: &MergePlan, mixture: &MixtureConfig, sites: &[String], sides: [usize; 2]) -> String {
+    let experts = mixture.num_experts;
+    if !plan.is_weights() {
+        return Recipe::of(plan, mixture).to_toml().unwrap_or_else(|err| err.to_string());
+    }
     let mut text = format!("method = \"average-of-factors\"\nnum_experts = {experts}\n");
     let list = |weights: &[f32], side: usize| {
         if sides[side] <= 1 {
@@ -78,6 +85,7 @@ pub fn toml(plan: &MergePlan, experts: usize, sites: &[String], sides: [usize; 2
                 Some(weights) => weights,
                 None => break,
             },
+            _ => break,
         };
         text.push_str(&format!("\n[sites.\"{site}\"]\ndown = {}\nup = {}\n", list(weights, 0), list(weights, 1)));
     }

@@ -3,9 +3,16 @@
 //! What is uniform by construction is grey. Colour is kept for what differs for a reason (the zone *So what*), and for an
 //! expert's identity where a single draw can be read.
 
+mod all_routes;
 mod counts;
+mod fan;
+mod grid;
+mod law;
 mod map;
 mod now;
+mod playhead;
+mod replay;
+mod reroll;
 mod so_what;
 mod table;
 mod tiles;
@@ -76,24 +83,27 @@ impl RoutingPanel {
         let kind = run.config.mixture.kind;
         let routes = &ctx.session.routes;
         match routes.shown(ctx.session.playhead).filter(|_| routes.dir == run.dir) {
-            Some(step) => {
-                self.map_ui(ctx, run, step, ui);
-                actions_ui(ctx, run, step, self.pin, ui);
-            }
+            Some(step) => self.map_ui(ctx, run, step, ui),
             None => missing_ui(ctx, run, ui),
         }
-        let Some(routing) = &run.routing else { return };
-        let layers = names::by_layer(&routing.sites);
-        cards::card(ui, ctx.theme, "Are the draws uniform?", |ui| {
-            let fixed_expert = run.config.mixture.fixed_expert;
-            let active = match &ctx.session.opened {
-                Some(run) => run.status == Some(RunStatus::Running),
-                None => ctx.session.phase.is_active(),
-            };
-            let subject = counts::Subject { theme: ctx.theme, routing, kind, fixed_expert, active, layers: &layers };
-            counts::ui(subject, &mut self.shown, ui);
-        });
-        figures_ui(ctx, routing, kind, ui);
+        if let Some(routing) = &run.routing {
+            let layers = names::by_layer(&routing.sites);
+            cards::card(ui, ctx.theme, "Are the draws uniform?", |ui| {
+                let fixed_expert = routing.fixed_expert;
+                let active = match &ctx.session.opened {
+                    Some(run) => run.status == Some(RunStatus::Running),
+                    None => ctx.session.phase.is_active(),
+                };
+                let subject =
+                    counts::Subject { theme: ctx.theme, routing, kind, fixed_expert, active, layers: &layers };
+                counts::ui(subject, &mut self.shown, ui);
+            });
+        }
+        // Cards about the step at the playhead stand below the zones.
+        playhead::ui(ctx, ui);
+        if let Some(routing) = &run.routing {
+            figures_ui(ctx, routing, kind, ui);
+        }
     }
 
     /// The line of the playhead and the three zones.
@@ -198,10 +208,6 @@ impl RoutingPanel {
         so_what::ui(map, so_head, &so_rows, &mut self.pin, ui);
     }
 }
-
-/// Cards about the step at the playhead and the chosen expert go here, one call each, below the zones: each is a file of this
-/// folder.
-fn actions_ui(_ctx: &PanelCtx<'_>, _run: &RunView, _step: u64, _pin: Option<Pin>, _ui: &mut Ui) {}
 
 /// What stands above the rows, and the rows.
 fn parts(rect: Rect, head: f32, height: f32, layers: usize) -> (Rect, Rows) {

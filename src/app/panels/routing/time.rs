@@ -209,7 +209,7 @@ impl TimeZone {
             painter.text(pos2(x, top + 4.0), anchor, format::tick(tick), small.clone(), theme.muted);
         }
         let mut marks: Vec<(String, u64)> =
-            run_view::marks(map.run).into_iter().map(|(name, step)| (name.to_owned(), step)).collect();
+            run_view::marks(map.run).into_iter().map(|(name, step)| (name.into_owned(), step)).collect();
         marks.extend(map.timeline.gaps().into_iter().take(20).map(|gap| ("gap".to_owned(), *gap.start())));
         for (name, step) in marks {
             let x = scale.middle(step);
@@ -278,7 +278,7 @@ impl TimeZone {
         }
         let response = ui.interact(place, egui::Id::unique("route map time"), Sense::click_and_drag());
         response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Slider, true, sentence));
-        if response.dragged() || response.clicked() {
+        if response.is_pointer_button_down_on() || response.clicked() {
             response.request_focus();
             if let Some(at) = response.interact_pointer_pos() {
                 let step = map.timeline.nearest(scale.step_at(at.x));

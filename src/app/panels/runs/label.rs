@@ -42,7 +42,8 @@ impl LabelEditor {
                 self.write(ctx);
             }
             if !run.label.parent.is_empty() {
-                cards::caption(ui, ctx.theme, format!("Started with the settings of {}", run.label.parent));
+                let edge = if run.label.edge.is_empty() { "no change" } else { &run.label.edge };
+                cards::caption(ui, ctx.theme, format!("Made from {} ({edge})", run.label.parent));
             }
         });
     }
@@ -50,7 +51,7 @@ impl LabelEditor {
     fn write(&mut self, ctx: &PanelCtx<'_>) {
         let tags = self.tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
         let title = self.title.trim().to_owned();
-        let label = RunLabel { title, notes: self.notes.trim().to_owned(), tags, parent: self.known.parent.clone() };
+        let label = RunLabel { title, notes: self.notes.trim().to_owned(), tags, ..self.known.clone() };
         if label != self.known && self.sent.as_ref() != Some(&label) {
             self.sent = Some(label.clone());
             ctx.push(Action::LabelRun(self.dir.clone(), Box::new(label)));

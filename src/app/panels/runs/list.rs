@@ -93,7 +93,7 @@ impl RunTable {
             });
             drop(menu.response.on_hover_text("Which columns the list has"));
             if runs.iter().any(|run| !run.label.parent.is_empty()) {
-                let tip = "A run stands below the one whose settings it was started with";
+                let tip = "A run stands below the one that it was made from, with what was changed";
                 labeled::toggle(ui, "As a tree", tip, &mut self.tree);
             }
         });
@@ -141,8 +141,17 @@ impl RunTable {
         let response = ui.add(egui::Button::selectable(selected, run.title()).frame(false).truncate());
         let started = format::date_time(run.created);
         let notes = if run.label.notes.is_empty() { String::new() } else { format!("\n\n{}", run.label.notes) };
-        let tip = format!("{}\n{}\nStarted {started}. Double-click to open{notes}", run.title(), run.dir.display());
+        let from = if run.label.parent.is_empty() {
+            String::new()
+        } else {
+            format!("\nMade from {} {}", run.label.parent, run.label.edge)
+        };
+        let tip =
+            format!("{}\n{}\nStarted {started}. Double-click to open{from}{notes}", run.title(), run.dir.display());
         self.take_clicks(ctx, run, &response.on_hover_text(tip));
+        if depth > 0 && !run.label.edge.is_empty() {
+            ui.add(egui::Label::new(RichText::new(&run.label.edge).small().color(ctx.theme.muted)).truncate());
+        }
     }
 
     fn take_clicks(&mut self, ctx: &PanelCtx<'_>, run: &RunSummary, response: &egui::Response) {

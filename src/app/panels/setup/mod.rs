@@ -2,6 +2,7 @@
 
 pub mod files;
 
+mod branch;
 mod data;
 mod data_preview;
 mod plan;
@@ -46,6 +47,7 @@ impl SetupPanel {
             if !pinned {
                 head_ui(ctx, ui);
             }
+            branch::ui(ctx, ui);
             let mut form = ctx.session.form.clone();
             cards::card(ui, ctx.theme, "Model", |ui| model_ui(ctx, ui, &mut form));
             cards::card(ui, ctx.theme, "Data", |ui| data::data_ui(ctx, ui, &mut form, &mut self.previewed));

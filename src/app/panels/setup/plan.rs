@@ -120,7 +120,10 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: b
 /// The same run as a command line and as a file.
 pub fn command_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, form: &RunConfig) {
     egui::CollapsingHeader::new("The same as a command").show(ui, |ui| {
-        let command = commands::train(form);
+        let command = match ctx.session.branches_from() {
+            Some((from, checkpoint)) => commands::branch(&commands::path(&from.dir), checkpoint, &from.config, form),
+            None => commands::train(form),
+        };
         ui.add(egui::Label::new(RichText::new(&command).monospace().small()).wrap());
         ui.horizontal_wrapped(|ui| {
             let copy = egui::Button::new("Copy command");

@@ -217,6 +217,10 @@ fn targets_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, targets: &mut Vec<String>) {
 }
 
 fn more_mixture_ui(ui: &mut Ui, mixture: &mut MixtureConfig) {
+    let (mut text, hint) = (mixture.law_at.join(", "), "empty: one law for the whole run");
+    if labeled::text(ui, label("mixture.law_at"), &tip("mixture.law_at"), hint, &mut text).changed() {
+        mixture.law_at = split_names(&text);
+    }
     if mixture.kind == MixtureKind::Lora {
         number(
             ui,

@@ -36,6 +36,7 @@ pub fn ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
         let memory = [
             curve("all programs", 1, |sample| sample.memory.map(|bytes| bytes as f64 / 1e9)),
             curve("this program", 2, |sample| sample.own_memory.map(|bytes| bytes as f64 / 1e9)),
+            curve("this program, GPU", 3, |sample| sample.own_gpu_memory.map(|bytes| bytes as f64 / 1e9)),
         ];
         let plots: [(&str, &'static str, &[Curve], bool); 2] = [
             ("Processor, all cores (%)", "processor plot", &processor, false),
@@ -65,7 +66,11 @@ fn figures_ui(ctx: &PanelCtx<'_>, last: &MachineSample, ui: &mut Ui) {
         ("Processor", last.processor.map_or_else(unknown, format::percent), "All cores together"),
         ("Memory in use", used, "By all programs"),
         ("This program", bytes(last.own_memory), "Memory of this process"),
-        ("GPU memory in use", unknown(), "The drivers give no common answer; what a run needs is in the plan of Setup"),
+        (
+            "GPU memory",
+            last.own_gpu_memory.map_or_else(|| "no GPU in use".to_owned(), format::bytes),
+            "Held by this program on the GPU that it computes on; drivers give no common answer about other programs",
+        ),
     ];
     cards::figures(ui, ctx.theme, &figures);
 }
