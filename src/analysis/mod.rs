@@ -1,5 +1,5 @@
-//! Statistics on host data: experts and their similarity, routes and what they cause, averages, what rounding costs, paired
-//! differences and calibration, what a comparison says.
+//! Statistics on host data: experts and their similarity, routes, when they were drawn and what they cause, averages, what
+//! rounding costs, paired differences and calibration, what a comparison says.
 
 pub mod averages;
 pub mod calibration;
@@ -14,4 +14,5 @@ pub mod rounding;
 pub mod routing_stats;
 pub mod run_groups;
 pub mod spectrum;
+pub mod timeline;
 pub mod verdict;

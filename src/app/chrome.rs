@@ -10,7 +10,7 @@ use super::run_view::RunView;
 use super::session::{EngineState, Session};
 use super::theme::Theme;
 use super::view::Page;
-use super::widgets::cards;
+use super::widgets::{cards, keys_are_claimed};
 use crate::format;
 use crate::protocol::{Environment, LogLevel, RunPhase};
 use egui::{Button, RichText, Ui};
@@ -179,7 +179,9 @@ pub fn drop_hint_ui(ctx: &egui::Context, theme: &Theme) {
 impl WorkbenchApp {
     /// Turns key presses into actions. Keys without a modifier are ignored while a text field has the focus.
     pub(super) fn shortcuts(&self, ctx: &egui::Context) {
+        // A map that steps through a run has the plain keys while the pointer is over it.
         let typing = ctx.egui_wants_keyboard_input();
+        let claimed = keys_are_claimed(ctx);
         let keys_of = |action: Action| Some((action.shortcut()?, action));
         let mut actions: Vec<_> = Action::palette().into_iter().filter_map(keys_of).collect();
         // The longest combinations first: Ctrl+Shift+Z is not Ctrl+Z.
@@ -188,7 +190,7 @@ impl WorkbenchApp {
             let plain =
                 keys.modifiers.is_none() && !matches!(keys.logical_key, egui::Key::F1 | egui::Key::F5 | egui::Key::F11);
             let text_edits = matches!(action, Action::UndoForm | Action::RedoForm);
-            if typing && (plain || text_edits) || self.dialog.is_some() && plain {
+            if typing && (plain || text_edits) || (self.dialog.is_some() || claimed) && plain {
                 continue;
             }
             // Pause and continue share a key: the enabled one is used.

@@ -181,6 +181,9 @@ fn shortcuts_ui(ui: &mut Ui, ctx: &PanelCtx<'_>) {
             let others = [
                 ("Another layer (Experts)", "Alt+Up / Down"),
                 ("Another expert (Experts)", "Alt+Left / Right"),
+                ("Another step, with Shift ten (Routing)", "Left / Right"),
+                ("First step, last step, newest step (Routing)", "Home / End / F"),
+                ("Play the draws (pointer over Routing)", "Space"),
                 ("This list", "Ctrl+/"),
                 ("Larger, smaller, normal size", "Ctrl + / - / 0"),
                 ("Close a dialog, leave presenter mode, close a page", "Escape"),

@@ -46,6 +46,7 @@ impl WorkbenchApp {
         self.follow_runs(ctx, now);
         self.follow_models(now);
         self.follow_playground();
+        self.follow_routes(ctx, now);
         self.follow_queue(ctx, now);
         self.update_watch();
         self.close_requests(ctx);

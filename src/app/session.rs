@@ -4,11 +4,13 @@ mod apply;
 mod form;
 mod made_from;
 mod models;
+mod routes;
 mod weights;
 
 pub use form::FormMemory;
 pub use made_from::MadeFrom;
 pub use models::Download;
+pub use routes::Routes;
 pub use weights::Weights;
 
 use super::query::{AnyQuery, JobProgress, Query};
@@ -160,6 +162,8 @@ pub struct Session {
     /// Downloads in progress, waiting, or failed, oldest first.
     pub downloads: Vec<Download>,
     pub removing: Query<String>,
+    /// The draws of the shown run, step by step.
+    pub routes: Routes,
     /// The step that all views look at, where one was chosen; absent: the newest.
     pub playhead: Option<u64>,
     /// Adapted module (by index) and side whose heat maps are shown.
@@ -200,7 +204,7 @@ pub struct Session {
 /// What a failure of a query, and another run, mean for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueryClass {
-    /// A preview of the form: its panel shows a failure.
+    /// A preview of the form, or the route map: its panel shows a failure.
     Form,
     /// A computation on the shown run: it can be cancelled, and its answer is dropped when another run is shown.
     Run,
@@ -212,7 +216,7 @@ enum QueryClass {
 type QueryRow = (&'static str, QueryClass, fn(&Session) -> &dyn AnyQuery, fn(&mut Session) -> &mut dyn AnyQuery);
 
 /// Every query of the session but the studies and the overlaid runs; the status bar shows the first one that is pending.
-static QUERIES: [QueryRow; 28] = [
+static QUERIES: &[QueryRow] = &[
     ("Exporting", QueryClass::Run, |s| &s.export, |s| &mut s.export),
     ("Comparing", QueryClass::Run, |s| &s.compare, |s| &mut s.compare),
     ("Scoring the merge", QueryClass::Run, |s| &s.merge, |s| &mut s.merge),
@@ -241,6 +245,9 @@ static QUERIES: [QueryRow; 28] = [
     ("", QueryClass::Disk, |s| &s.models, |s| &mut s.models),
     ("", QueryClass::Disk, |s| &s.removing, |s| &mut s.removing),
     ("", QueryClass::Disk, |s| &s.queue, |s| &mut s.queue),
+    // The route map shows how far it is, and what failed.
+    ("", QueryClass::Form, |s| &s.routes.reading, |s| &mut s.routes.reading),
+    ("", QueryClass::Form, |s| &s.routes.fit, |s| &mut s.routes.fit),
     ("Writing the capsule", QueryClass::Disk, |s| &s.capsule, |s| &mut s.capsule),
 ];
 
@@ -395,6 +402,7 @@ impl Session {
     /// Another run is shown.
     fn forget_run(&mut self) {
         (self.chosen_weights, self.playhead) = (None, None);
+        self.routes = Routes::default();
         self.forget_answers();
     }
 

@@ -37,11 +37,11 @@ pub fn of(view: View) -> ViewHelp {
                        heart.",
         },
         View::Routing => ViewHelp {
-            shows: "Which expert each layer draws in the newest step, in pass A and pass B, and how often each was drawn; \
-                    z-scores are in standard deviations.",
-            normal: "Even counts: with random routing about 95 of 100 z-scores lie between −2 and 2. The draw does not \
-                     depend on the input, so no expert has a subject of its own.",
-            look_for: "Whole rows in strong colours although the routing is random: the draws would not be even.",
+            shows: "What each layer draws in the step at the playhead, in pass A and pass B; all steps beside it with the loss \
+                    and the KL of the passes in nats; then how much it matters which expert runs.",
+            normal: "Grey: the draw does not depend on the input, so no expert has a subject of its own, and the pinned experts \
+                     lie inside their band.",
+            look_for: "Coloured cells in Time that are many more than chance has, or a pinned expert outside of its band.",
         },
         View::Experts => ViewHelp {
             shows: "How far the experts of each module have become one (consensus, 1/√M to 1), their weights and directions, the \

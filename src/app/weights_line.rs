@@ -38,6 +38,32 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     ui.add_space(2.0);
 }
 
+/// The checkpoint nearest to the playhead, with a button that chooses it; nothing without a playhead.
+pub fn nearest_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
+    let Some(step) = ctx.session.playhead else { return };
+    let Some(&nearest) = run.checkpoints.steps.iter().min_by_key(|known| known.abs_diff(step)) else { return };
+    let (at, saved) = (format::count(step), format::count(nearest));
+    ui.horizontal_wrapped(|ui| {
+        if ctx.session.weights_of_shown().is_some_and(|weights| weights.step == nearest && weights.checkpoint.is_some())
+        {
+            cards::caption(
+                ui,
+                ctx.theme,
+                format!("Step {at} is at the playhead; these are the weights saved nearest to it."),
+            );
+            return;
+        }
+        cards::caption(
+            ui,
+            ctx.theme,
+            format!("Step {at} is at the playhead; the nearest saved weights are of step {saved}."),
+        );
+        let action = Action::ChooseWeights(Weights::Saved(Checkpoint::Step(nearest)));
+        let button = egui::Button::new(format!("Take step {saved}")).small();
+        ctx.button_as(ui, action, button);
+    });
+}
+
 /// Says which weights an answer was computed from, where the line above does not say it.
 pub fn answer_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, answer: Option<WeightsOf>) {
     let Some(answer) = answer else { return };

@@ -9,6 +9,7 @@
 //! | [`run_label`] | its `label.toml`: name for people, notes, tags |
 //! | [`recorder`] | `metrics.jsonl`, `routes.bin`, `events.log`, TensorBoard event files |
 //! | [`recorded`] | `metrics.jsonl` as a whole, and `metrics.index` beside it |
+//! | [`recorded_steps`] | `metrics.jsonl` and `routes.bin` step by step, part by part |
 //! | [`checkpoint`], [`checkpoint_choice`] | `checkpoint-N/`, and which of them is meant |
 //! | [`export`] | `adapter.safetensors`, `experts.safetensors`; AdapterHub, PEFT and Hugging Face directories, GGUF |
 //! | [`import`] | PEFT directories, checkpoints of the reference code |
@@ -33,6 +34,7 @@ pub mod named_merges;
 pub mod pickle;
 pub mod queue;
 pub mod recorded;
+pub mod recorded_steps;
 pub mod recorder;
 pub mod run_dir;
 pub mod run_label;

@@ -28,6 +28,7 @@ use crate::artifact::queue::Queue;
 use crate::engine::model_store_thread::ModelStoreThread;
 use crate::engine::monitor_thread;
 use crate::engine::outbox::{COMMANDS, EVENTS, EngineMessage, Outbox, RunFlags, Shared};
+use crate::engine::routes_thread::RoutesThread;
 use crate::error::{Error, Result};
 use crate::model_store::Hub;
 use crate::protocol::*;
@@ -35,7 +36,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub struct EngineHandle {
     commands: Option<Sender<EngineMessage>>,
     /// To the model-store thread.
     store: Option<Sender<(RequestId, StoreAsk)>>,
+    /// To the thread that reads recorded draws, and what ends its computation.
+    routes: Option<Sender<(RequestId, RoutesAsk)>>,
+    routes_end: Arc<AtomicBool>,
     /// To the thread that samples the computer: whether samples are wanted.
     monitor: Sender<bool>,
     events: Receiver<Event>,
@@ -83,6 +87,15 @@ impl EngineHandle {
             let _alive = store_alive;
             ModelStoreThread::run(store_outbox, &asks, hub);
         })?;
+        let (routes, routes_asks) = bounded(COMMANDS);
+        let (routes_outbox, routes_alive): (_, Sender<()>) =
+            (Outbox::new(shared.clone(), outbox.clone()), alive.clone());
+        let routes_end = Arc::new(AtomicBool::new(false));
+        let end = routes_end.clone();
+        spawn("adamix-routes", move || {
+            let _alive = routes_alive;
+            RoutesThread { outbox: routes_outbox, end }.run(&routes_asks);
+        })?;
         let (monitor, wanted) = bounded(8);
         let seen = shared.clone();
         spawn("adamix-monitor", move || monitor_thread::run(seen, wanted))?;
@@ -94,6 +107,8 @@ impl EngineHandle {
         Ok(Self {
             commands: Some(commands),
             store: Some(store),
+            routes: Some(routes),
+            routes_end,
             monitor,
             events,
             ended,
@@ -130,6 +145,10 @@ impl Engine for EngineHandle {
     fn try_send(&self, req: RequestId, command: Command) -> Result<(), Busy> {
         if let Command::Store(ask) = command {
             let Some(channel) = &self.store else { return Err(Busy::Gone) };
+            return channel.try_send((req, ask)).map_err(|err| if err.is_full() { Busy::Full } else { Busy::Gone });
+        }
+        if let Command::Routes(ask) = command {
+            let Some(channel) = &self.routes else { return Err(Busy::Gone) };
             return channel.try_send((req, ask)).map_err(|err| if err.is_full() { Busy::Full } else { Busy::Gone });
         }
         let Some(channel) = &self.commands else { return Err(Busy::Gone) };
@@ -221,6 +240,8 @@ impl Drop for EngineHandle {
         self.each_run(|flags| flags.control.stop("the window was closed"));
         self.commands = None;
         self.store = None;
+        self.routes_end.store(true, Ordering::SeqCst);
+        self.routes = None;
         if self.ended.recv_timeout(DROP_TIMEOUT).is_err_and(|err| err.is_timeout()) {
             log::warn!("the engine is still busy and was not waited for; runs and downloads can be resumed later");
         }

@@ -1,4 +1,4 @@
-//! The threads of the workbench: the training thread, the model-store thread, the monitor of the computer, and the channels to the window.
+//! The threads of the workbench: the training thread, the model-store thread, the thread that reads recorded draws, the monitor of the computer, and the channels to the window.
 //!
 //! Neither side ever waits for the other; [`crate::protocol`] says how.
 
@@ -10,6 +10,7 @@ mod outbox;
 mod profile_collector;
 mod publisher;
 mod query_service;
+mod routes_thread;
 pub mod transfer;
 mod worker;
 

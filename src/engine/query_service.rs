@@ -233,6 +233,7 @@ impl<'a> QueryService<'a> {
             | Command::ResumeRun { .. }
             | Command::BranchRun { .. }
             | Command::StartQueued { .. }
+            | Command::Routes(_)
             | Command::Store { .. } => Err(Error::internal("this command is not a query of the training thread")),
         }
     }

@@ -21,6 +21,7 @@ pub mod playground;
 pub mod questions;
 pub mod record;
 pub mod reweigh;
+pub mod routes;
 pub mod snapshots;
 pub mod step_profile;
 pub mod studies;
@@ -53,6 +54,7 @@ pub use crate::protocol::playground::*;
 pub use crate::protocol::questions::*;
 pub use crate::protocol::record::RecordPlan;
 pub use crate::protocol::reweigh::*;
+pub use crate::protocol::routes::*;
 pub use crate::protocol::snapshots::*;
 pub use crate::protocol::step_profile::StepProfile;
 pub use crate::protocol::studies::*;
@@ -226,6 +228,8 @@ pub enum Command {
     DeleteRun(PathBuf),
     /// Read a part of the records of some runs, with every digit: [`Outcome::Record`].
     ReadRecord(RecordPlan),
+    /// Read the draws of a run step by step, or compute from them, beside whatever else is computed: [`Outcome::Routes`].
+    Routes(RoutesAsk),
     /// A query about the weights of a model.
     Query {
         /// Whose weights.
@@ -415,6 +419,8 @@ pub enum Outcome {
     Deleted(PathBuf),
     /// To `ReadRecord`.
     Record(Table),
+    /// To `Routes`.
+    Routes(Box<RoutesAnswer>),
     /// To [`ModelQuery::Compare`].
     Compared(Box<EvalReport>),
     /// To [`ModelQuery::Merge`].

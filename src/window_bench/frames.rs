@@ -29,6 +29,7 @@ pub(super) fn measure(plan: &Plan) -> Result<FrameFigures> {
         window.app.actions.push(Action::Show(view));
         arrangements.push(arrangement(&mut window, view.title(), plan.frames));
     }
+    arrangements.push(scrubbed(&mut window, plan));
     window.show_all_views()?;
     arrangements.push(arrangement(&mut window, "all together", plan.frames));
     let peak = facts::peak_memory();
@@ -52,6 +53,11 @@ fn fill(window: &mut Headless) -> Result<()> {
     for action in overlays {
         window.app.actions.push(action);
     }
+    window.app.actions.push(Action::Show(View::Routing));
+    until(window, |window| {
+        let routes = &window.app.session.routes;
+        routes.complete && !routes.timeline.is_empty()
+    })?;
     window.app.actions.push(Action::Query(Subject::Live, ModelQuery::Compare { random_routes: 8 }));
     until(window, |window| {
         let session = &window.app.session;
@@ -71,10 +77,27 @@ fn until(window: &mut Headless, arrived: impl Fn(&Headless) -> bool) -> Result<(
     Err(Error::internal(format!("the window did not get what it asked for: {}", log.join("; "))))
 }
 
+/// The route map with its playhead at another step in every frame.
+fn scrubbed(window: &mut Headless, plan: &Plan) -> Arrangement {
+    window.app.actions.push(Action::Show(View::Routing));
+    let mut at = 0;
+    let scrub = |window: &mut Headless| {
+        at = (at + 997) % plan.steps.max(1);
+        window.app.actions.push(Action::SetPlayhead(Some(at + 1)));
+    };
+    measured(window, "Routing, scrubbed", plan.frames, scrub)
+}
+
 /// Work of `frames` frames, the switch to this arrangement included.
 fn arrangement(window: &mut Headless, views: &str, frames: usize) -> Arrangement {
+    measured(window, views, frames, |_| {})
+}
+
+/// The same with something that happens before each frame.
+fn measured(window: &mut Headless, views: &str, frames: usize, mut before: impl FnMut(&mut Headless)) -> Arrangement {
     let (mut own, mut wall, mut triangles) = (Vec::new(), Vec::new(), 0);
     for _ in 0..frames.max(1) {
+        before(window);
         let (began, used) = (Instant::now(), facts::thread_time());
         let drawn = window.frame(FRAME);
         let elapsed = began.elapsed();
@@ -115,7 +138,8 @@ mod tests {
         let plan = Plan { steps: 5000, frames: 2, rounds: 1, seconds: 0.1 };
         let figures = measure(&plan).unwrap();
         let names: Vec<&str> = figures.arrangements.iter().map(|a| a.views.as_str()).collect();
-        assert_eq!(names.len(), View::ALL.len() + 1);
+        assert_eq!(names.len(), View::ALL.len() + 2);
+        assert!(names.contains(&"Routing, scrubbed"));
         assert_eq!(names.last(), Some(&"all together"));
         assert!(figures.arrangements.iter().all(|a| a.triangles > 100 && a.p50_ms > 0.0 && a.p50_ms <= a.p99_ms));
     }

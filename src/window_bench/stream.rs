@@ -5,7 +5,7 @@ use super::FRAME;
 use crate::analysis::expert_stats::{CosineOf, ExpertStats, HISTOGRAM_BINS, SideSnapshot};
 use crate::analysis::heat_map::HeatMap;
 use crate::analysis::routing_stats::RouteCounts;
-use crate::config::RunConfig;
+use crate::config::{MixtureConfig, RunConfig};
 use crate::protocol::decimation::Decimated;
 use crate::protocol::*;
 use parking_lot::Mutex;
@@ -26,6 +26,9 @@ const PROFILE_EVERY: u64 = 15;
 const CURVE: usize = 4096;
 /// Adapted modules, as many as RoBERTa-large has layers.
 const SITES: usize = 24;
+/// Layers and experts of the recorded draws, and steps of a part of them.
+const DRAWN: (usize, usize) = (48, 8);
+const PART: u64 = 4096;
 
 struct State {
     /// Points behind every curve.
@@ -38,6 +41,8 @@ struct State {
     /// Events and steps that are due but not whole yet.
     due: [f64; 2],
     sent: u64,
+    /// Steps whose draws were read.
+    read: u64,
     watch: Watch,
     queue: VecDeque<Incoming>,
 }
@@ -56,6 +61,7 @@ impl StreamingEngine {
             frame: 0,
             due: [0.0; 2],
             sent: 0,
+            read: 0,
             watch: Watch::default(),
             queue: VecDeque::from([Incoming::Event(ready)]),
         }))
@@ -102,6 +108,7 @@ impl State {
             Command::Query { query: ModelQuery::Compare { random_routes }, .. } => {
                 Outcome::Compared(Box::new(report(random_routes)))
             }
+            Command::Routes(ask) => Outcome::Routes(Box::new(self.routes(ask))),
             Command::Store(StoreAsk::List) => Outcome::Store(Box::new(StoreAnswer::Cached(CacheInfo::default()))),
             _ => {
                 let failure = Failure { kind: ErrorKind::Cancelled, message: "not answered".to_owned() };
@@ -124,6 +131,50 @@ impl State {
         self.event(Event::PhaseChanged(run, RunPhase::Training));
         let counts = RouteCounts::new(&config.mixture, sites());
         self.live = Some((run, config, counts));
+    }
+
+    /// The next part of the draws of a large model.
+    fn routes(&mut self, ask: RoutesAsk) -> RoutesAnswer {
+        let plan = match ask {
+            RoutesAsk::Read(plan) => plan,
+            RoutesAsk::Fit { timeline, after } => {
+                return RoutesAnswer::Fit(RouteFit { after, until: timeline.last(), ..RouteFit::default() });
+            }
+        };
+        let mixture = MixtureConfig { num_experts: DRAWN.1, sharing_up: false, ..MixtureConfig::default() };
+        let sites = (0..DRAWN.0).map(|layer| format!("layers.{layer}.ffn")).collect();
+        let layout = plan.layout.unwrap_or_else(|| {
+            self.read = 0;
+            Layout::of(&mixture, sites, 1)
+        });
+        let mut rows = StepRows::default();
+        let until = (self.read + PART).min(self.step);
+        for step in self.read + 1..=until {
+            let cells = layout.passes * DRAWN.0 * 2;
+            let pick = |cell: usize| {
+                crate::records::Pick::One((unit(step * 257 + cell as u64) * DRAWN.1 as f32) as u8 % DRAWN.1 as u8)
+            };
+            let route =
+                crate::records::Route { passes: layout.passes, sites: DRAWN.0, picks: (0..cells).map(pick).collect() };
+            let StepSample { loss, task_loss, consistency_loss, .. } = sample(step, 2 * self.points, 0);
+            let record = StepRecord {
+                step,
+                epoch: 0.0,
+                loss: loss.into(),
+                task_loss: task_loss.into(),
+                consistency_loss: consistency_loss.into(),
+                learning_rate: 0.0,
+                grad_norm: 0.0,
+                tokens: 0,
+                seconds: 0.0,
+                routes: vec![route],
+            };
+            // A route of this layout is never refused.
+            rows.push(&layout, &record).ok();
+        }
+        self.read = until;
+        let more = until < self.step;
+        RoutesAnswer::Part(RoutesPart { dir: plan.dir, layout, rows, more, share: 1.0, ..RoutesPart::default() })
     }
 
     fn summary(&self, dir: &Path) -> RunSummary {

@@ -24,5 +24,6 @@ pub mod runs;
 pub mod saved_run;
 pub mod snapshot;
 pub mod studies;
+pub mod timeline;
 pub mod try_it;
 pub mod written_texts;

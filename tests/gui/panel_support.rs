@@ -9,7 +9,9 @@ use adamix::app::settings::Settings;
 use adamix::app::theme::{Theme, install};
 use adamix::app::view::View;
 use adamix::config::RunConfig;
-use adamix::protocol::{Command, Engine as _, Event, Incoming, Outcome, RequestId, Side, Watch};
+use adamix::protocol::{
+    Command, Engine as _, Event, Incoming, Outcome, RequestId, RoutesAnswer, RoutesAsk, Side, Watch,
+};
 use egui_kittest::Harness;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -103,6 +105,23 @@ pub fn drain(session: &mut Session, engine: &mut FakeEngine) {
         session.apply(incoming);
         ControlFlow::Continue(())
     });
+}
+
+/// The draws of the shown run up to its newest step are read, and the fit is computed.
+pub fn read_routes(session: &mut Session) {
+    let run = session.shown().expect("a run is shown");
+    let (dir, mixture, last) = (run.dir.clone(), run.config.mixture.clone(), run.step());
+    session.routes.turn_to(&dir);
+    let req = session.next_request();
+    session.routes.reading.begin(req);
+    let part = crate::fake_engine::routes::part(&dir, &mixture, 1..=last);
+    session.apply(done(req, Outcome::Routes(Box::new(RoutesAnswer::Part(part)))));
+    if let Some(RoutesAsk::Fit { timeline, after }) = session.routes.ask_fit() {
+        let req = session.next_request();
+        session.routes.fit.begin(req);
+        let fit = crate::fake_engine::routes::fit(&timeline, after);
+        session.apply(done(req, Outcome::Routes(Box::new(fit))));
+    }
 }
 
 /// The demonstration run, finished.

@@ -278,8 +278,12 @@ fn an_evaluation_tells_how_far_it_is_and_other_views_keep_what_they_showed() {
     let harness = panel(View::Train, session);
     harness.get_by_label_contains("Left\n12 s");
     let mut session = harness.into_state().session;
+    crate::panel_support::read_routes(&mut session);
     let harness = panel(View::Routing, std::mem::take(&mut session));
-    assert!(harness.query_all_by_label_contains("layer 3 down, expert").next().is_some(), "the routes are still there");
+    assert!(
+        harness.query_all_by_label_contains("layer 3 down: pass A expert").next().is_some(),
+        "the routes are still there"
+    );
     let mut session = harness.into_state().session;
     session.apply(Incoming::Event(Event::Evaluated(run, data::eval(120, 240))));
     assert!(session.live.as_ref().unwrap().evaluating.is_none(), "it is over");

@@ -267,11 +267,12 @@ fn what_a_view_shows_is_open_at_the_first_visit_and_closed_for_good_by_a_click()
 fn a_term_in_a_title_is_reached_with_the_keyboard_and_explains_itself() {
     let mut session = crate::panel_support::finished();
     session.phase = RunPhase::Idle;
+    crate::panel_support::read_routes(&mut session);
     let mut panel = crate::panel_support::panel(View::Routing, session);
     let route = || "route: Which expert was drawn in each module";
     let explained =
         |panel: &Harness<'_, crate::panel_support::World>| panel.query_all_by_label_contains(route()).count();
-    assert_eq!(explained(&panel), 1, "the word itself, in “Paths of the newest step”");
+    assert_eq!(explained(&panel), 1, "the word itself, in “Route map”");
     panel.query_all_by_label_contains(route()).next().unwrap().focus();
     panel.run_steps(3);
     assert_eq!(explained(&panel), 2, "and its explanation");

@@ -9,7 +9,7 @@
 //!
 //! The slopes are what routing does, layer by layer; the intercept is what the passes disagree in with equal routes: dropout.
 
-use super::least_squares::{Estimate, fit};
+use super::least_squares::{Estimate, fit_rows};
 use crate::error::{Error, Result};
 use crate::records::{Pick, Route, SIDES};
 use serde::Serialize;
@@ -59,18 +59,43 @@ pub struct Disagreement {
     pub at: Vec<AtDistance>,
 }
 
+/// Writes the share of each layer's draws that differ in a step, and returns the step's disagreement. `[layers]`
+pub type StepOf<'a> = dyn Fn(usize, &mut [f64]) -> f64 + 'a;
+
 impl Disagreement {
     /// Of these steps, all of one number of layers.
     pub fn of(steps: &[PassPair]) -> Self {
         let usable: Vec<&PassPair> = steps.iter().filter(|step| step.term.is_finite()).collect();
-        let line = fit(&usable.iter().map(|step| (vec![step.distance()], step.term)).collect::<Vec<_>>());
-        Self {
-            steps: usable.len(),
+        let layers = usable.first().map_or(0, |step| step.differs.len());
+        let step = |i: usize, differs: &mut [f64]| {
+            differs.copy_from_slice(&usable[i].differs);
+            usable[i].term
+        };
+        Self::of_rows(layers, usable.len(), &step, &|| true).unwrap_or_default()
+    }
+
+    /// As [`Disagreement::of`] of `n` steps, all with a finite disagreement, that `step` writes one at a time: in little memory
+    /// however many they are. Nothing where `go_on`, which is asked now and then, said no.
+    pub fn of_rows(layers: usize, n: usize, step: &StepOf<'_>, go_on: &dyn Fn() -> bool) -> Option<Self> {
+        let of = |i: usize| {
+            let mut differs = vec![0.0; layers];
+            let term = step(i, &mut differs);
+            (differs, term)
+        };
+        let distance = |i: usize, x: &mut [f64]| {
+            let (differs, term) = of(i);
+            x[0] = differs.iter().sum();
+            term
+        };
+        let line = fit_rows(1, n, &distance, go_on);
+        let found = Self {
+            steps: n,
             slope: line.as_ref().and_then(|line| line.get(1).copied()),
             intercept: line.and_then(|line| line.first().copied()),
-            layers: by_layer(&usable),
-            at: at(&usable),
-        }
+            layers: by_layer(layers, n, &of, go_on),
+            at: at(layers, n, &of),
+        };
+        go_on().then_some(found)
     }
 
     /// What the line expects of a step whose passes differ in this many layers.
@@ -80,36 +105,48 @@ impl Disagreement {
 }
 
 /// One regression over the layers whose draws differ at times and agree at times.
-fn by_layer(steps: &[&PassPair]) -> Vec<Option<Estimate>> {
-    let layers = steps.first().map_or(0, |step| step.differs.len());
-    let varies = |&layer: &usize| steps.iter().any(|step| step.differs[layer] != steps[0].differs[layer]);
-    let varying: Vec<usize> = (0..layers).filter(varies).collect();
-    let rows: Vec<(Vec<f64>, f64)> =
-        steps.iter().map(|step| (varying.iter().map(|&layer| step.differs[layer]).collect(), step.term)).collect();
+fn by_layer(
+    layers: usize,
+    n: usize,
+    of: &dyn Fn(usize) -> (Vec<f64>, f64),
+    go_on: &dyn Fn() -> bool,
+) -> Vec<Option<Estimate>> {
     let mut found = vec![None; layers];
-    if let Some(fitted) = fit(&rows) {
+    if n == 0 {
+        return found;
+    }
+    let first = of(0).0;
+    let mut varies = vec![false; layers];
+    for differs in (1..n).map(|i| of(i).0) {
+        varies.iter_mut().zip(differs.iter().zip(&first)).for_each(|(varies, (own, first))| *varies |= own != first);
+    }
+    let varying: Vec<usize> = (0..layers).filter(|&layer| varies[layer]).collect();
+    let row = |i: usize, x: &mut [f64]| {
+        let (differs, term) = of(i);
+        x.iter_mut().zip(&varying).for_each(|(x, &layer)| *x = differs[layer]);
+        term
+    };
+    if let Some(fitted) = fit_rows(varying.len(), n, &row, go_on) {
         varying.iter().zip(&fitted[1..]).for_each(|(&layer, slope)| found[layer] = Some(*slope));
     }
     found
 }
 
-fn at(steps: &[&PassPair]) -> Vec<AtDistance> {
-    let whole = |step: &&PassPair| step.differs.iter().all(|&share| share == 0.0 || share == 1.0);
-    if !steps.iter().all(whole) {
-        return Vec::new();
+fn at(layers: usize, n: usize, of: &dyn Fn(usize) -> (Vec<f64>, f64)) -> Vec<AtDistance> {
+    let mut groups: Vec<Vec<f64>> = vec![Vec::new(); layers + 1];
+    for (differs, term) in (0..n).map(of) {
+        if !differs.iter().all(|&share| share == 0.0 || share == 1.0) {
+            return Vec::new();
+        }
+        groups[differs.iter().sum::<f64>() as usize].push(term);
     }
-    let layers = steps.first().map_or(0, |step| step.differs.len());
-    let terms = |layers: usize| -> Vec<f64> {
-        steps.iter().filter(|step| step.distance() == layers as f64).map(|step| step.term).collect()
-    };
-    let groups = (0..=layers).map(|layers| (layers, terms(layers))).filter(|(_, terms)| !terms.is_empty());
     let group = |(layers, terms): (usize, Vec<f64>)| AtDistance {
         layers,
         steps: terms.len(),
         mean: terms.iter().sum::<f64>() / terms.len() as f64,
         se: Estimate::mean(&terms).map(|mean| mean.se),
     };
-    groups.map(group).collect()
+    groups.into_iter().enumerate().filter(|(_, terms)| !terms.is_empty()).map(group).collect()
 }
 
 /// Share of each layer's draws in which the two passes of a route differ; nothing for a route of one pass. `layer_of`: the

@@ -31,32 +31,61 @@ impl Estimate {
 /// observation the x and y. -> the intercept, then one coefficient for each x; nothing where the x do not determine them (a
 /// constant x, two that are always equal) or where there are not more rows than coefficients.
 pub fn fit(rows: &[(Vec<f64>, f64)]) -> Option<Vec<Estimate>> {
-    let width = rows.first()?.0.len() + 1;
-    let n = rows.len();
-    if n <= width || rows.iter().any(|(x, y)| x.len() + 1 != width || !y.is_finite()) {
+    let x = rows.first()?.0.len();
+    if rows.iter().any(|(own, _)| own.len() != x) {
         return None;
     }
-    let design = |x: &[f64], k: usize| if k == 0 { 1.0 } else { x[k - 1] };
+    let row = |i: usize, x: &mut [f64]| {
+        x.copy_from_slice(&rows[i].0);
+        rows[i].1
+    };
+    fit_rows(x, rows.len(), &row, &|| true)
+}
+
+/// Observations between two questions to `go_on`.
+const ASK_EVERY: usize = 1024;
+
+/// As [`fit`] over `n` observations of `x` numbers each that `row` writes one at a time, returning y: in the memory of one row.
+/// Nothing, too, where `go_on` said no.
+pub fn fit_rows(
+    x: usize,
+    n: usize,
+    row: &dyn Fn(usize, &mut [f64]) -> f64,
+    go_on: &dyn Fn() -> bool,
+) -> Option<Vec<Estimate>> {
+    let width = x + 1;
+    if n <= width {
+        return None;
+    }
+    // The first number of each row stands for the intercept.
+    let mut own = vec![1.0; width];
     let (mut gram, mut moments) = (vec![vec![0.0; width]; width], vec![0.0; width]);
-    for (x, y) in rows {
-        for i in 0..width {
-            moments[i] += design(x, i) * y;
-            for (j, cell) in gram[i].iter_mut().enumerate() {
-                *cell += design(x, i) * design(x, j);
-            }
+    for i in 0..n {
+        let y = row(i, &mut own[1..]);
+        if !y.is_finite() || (i % ASK_EVERY == 0 && !go_on()) {
+            return None;
+        }
+        for (k, &a) in own.iter().enumerate().filter(|(_, a)| **a != 0.0) {
+            moments[k] += a * y;
+            gram[k].iter_mut().zip(&own).for_each(|(cell, b)| *cell += a * b);
         }
     }
     let inverse = inverted(gram)?;
-    let times = |vector: &[f64]| -> Vec<f64> {
-        inverse.iter().map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum()).collect()
+    let times = |vector: &[f64], out: &mut [f64]| {
+        out.iter_mut().zip(&inverse).for_each(|(out, row)| *out = row.iter().zip(vector).map(|(a, b)| a * b).sum());
     };
-    let values = times(&moments);
+    let mut values = vec![0.0; width];
+    times(&moments, &mut values);
     // Σ (r_t a_t)²: each observation moves coefficient i by r_t times row i of (XᵀX)⁻¹ x_t.
-    let mut variance = vec![0.0; width];
-    for (x, y) in rows {
-        let x: Vec<f64> = (0..width).map(|k| design(x, k)).collect();
-        let residual = y - values.iter().zip(&x).map(|(c, x)| c * x).sum::<f64>();
-        variance.iter_mut().zip(times(&x)).for_each(|(sum, a)| *sum += (residual * a).powi(2));
+    let (mut variance, mut moved) = (vec![0.0; width], vec![0.0; width]);
+    for i in 0..n {
+        let y = row(i, &mut own[1..]);
+        if i % ASK_EVERY == 0 && !go_on() {
+            return None;
+        }
+        let residual = y - values.iter().zip(&own).map(|(c, x)| c * x).sum::<f64>();
+        times(&own, &mut moved);
+        variance.iter_mut().zip(&moved).for_each(|(sum, a)| *sum += (residual * a).powi(2));
     }
     let correction = n as f64 / (n - width) as f64;
     let estimate = |(value, variance): (f64, f64)| Estimate { value, se: (correction * variance).sqrt() };

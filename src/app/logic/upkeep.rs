@@ -5,7 +5,7 @@ use crate::app::query::AnyQuery as _;
 use crate::app::run_view::RunView;
 use crate::app::view::View;
 use crate::config::fitting::FittingFacts;
-use crate::config::{FileFormat, RunConfig, Task};
+use crate::config::{FileFormat, Method, RunConfig, Task};
 use crate::protocol::*;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +18,11 @@ const RETRY_AFTER: f64 = 1.0;
 const FOLLOW_EVERY: f64 = 3.0;
 /// Seconds between two reads of the list of runs while another process is writing one of them.
 const LIST_EVERY: f64 = 5.0;
+
+/// Seconds between two reads of the draws of a run that goes on.
+const ROUTES_EVERY: f64 = 0.25;
+/// The same where a read failed.
+const ROUTES_RETRY: f64 = 5.0;
 
 /// What was read and checked, and when.
 #[derive(Default)]
@@ -38,6 +43,7 @@ pub struct Upkeep {
     followed_at: Option<f64>,
     listed_at: Option<f64>,
     runs_seen: bool,
+    routes_at: Option<f64>,
     models_seen: bool,
 }
 
@@ -246,6 +252,38 @@ impl WorkbenchApp {
         if let Some(writer) = writer {
             self.ask(|s| &mut s.prompts, Command::Prompts(writer));
         }
+    }
+
+    /// Reads the draws of the shown run while the route map is visible: to the end of the record, then what is appended.
+    pub(super) fn follow_routes(&mut self, ctx: &egui::Context, now: f64) {
+        let visible = self.layout.is_visible(View::Routing);
+        let Some(run) = self.session.shown().filter(|run| run.config.model.method == Method::Adamix) else { return };
+        if !visible || self.session.engine_problem().is_some() {
+            return;
+        }
+        let (dir, newest) = (run.dir.clone(), run.step());
+        self.session.routes.turn_to(&dir);
+        if let Some(ask) = self.session.routes.ask_fit() {
+            self.ask(|s| &mut s.routes.fit, Command::Routes(ask));
+        }
+        let routes = &self.session.routes;
+        // Nothing is recorded before the first step.
+        if routes.reading.is_pending() || newest == 0 || (routes.complete && routes.timeline.last() >= newest) {
+            return;
+        }
+        let failed = routes.reading.error.is_some();
+        if failed && !self.session.phase.is_active() {
+            // It stays as it is until the run is read again.
+            return;
+        }
+        let pause = if failed { ROUTES_RETRY } else { ROUTES_EVERY };
+        let waits = routes.complete || failed;
+        if let Some(at) = self.upkeep.routes_at.filter(|at| waits && now - at < pause) {
+            return ctx.request_repaint_after(Duration::try_from_secs_f64(at + pause - now).unwrap_or_default());
+        }
+        self.upkeep.routes_at = Some(now);
+        let ask = routes.ask();
+        self.ask(|s| &mut s.routes.reading, Command::Routes(ask));
     }
 
     /// Tells the engine which snapshots are visible, when that changes.

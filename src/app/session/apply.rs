@@ -68,6 +68,7 @@ impl Session {
                 history.iter().for_each(|bucket| view.history.push(bucket));
                 self.sitting.run_started(&view.dir, &view.config);
                 self.live = Some(view);
+                self.routes = super::Routes::default();
             }
             Event::ResumedBefore(run, steps) => self.update(run, |view| drop(view.resumed.splice(0..0, steps))),
             Event::LawChanged(run, change) => self.apply_law(run, change),
@@ -131,6 +132,8 @@ impl Session {
         let Some(view) = self.live_mut(run) else { return };
         let (planned, started) = (view.config.mixture.law_changes().unwrap_or_default(), view.start.first_step);
         view.laws.push(change);
+        // They may be of another kind from now on: the map reads them anew.
+        self.routes = super::Routes::default();
         // What was asked for here is part of the command that trains the same.
         if change.step > started && !planned.contains(&change) {
             self.sitting.law_changed(&change);
@@ -198,6 +201,7 @@ impl Session {
                 self.naming.answer(req, dir);
             }
             Outcome::Deleted(dir) => self.apply_deleted(req, &dir),
+            Outcome::Routes(answer) => self.apply_routes(req, *answer),
             Outcome::Record(table) => drop(self.record.answer(req, table)),
             Outcome::Compared(report) => drop(self.compare.answer(req, *report)),
             Outcome::Merged(report) => self.apply_merged(req, *report),

@@ -17,3 +17,19 @@ pub fn follow_focus(ui: &Ui) {
         ui.scroll_to_rect(response.rect.expand(12.0), None);
     }
 }
+
+/// Plain keys (Space, arrows) belong to what calls this in every frame, and not to the window's shortcuts.
+pub fn claim_keys(ctx: &egui::Context) {
+    let frame = ctx.cumulative_pass_nr();
+    ctx.data_mut(|data| data.insert_temp(claimed_key(), frame));
+}
+
+/// Whether plain keys were claimed in the last frame.
+pub fn keys_are_claimed(ctx: &egui::Context) -> bool {
+    let at: Option<u64> = ctx.data(|data| data.get_temp(claimed_key()));
+    at.is_some_and(|at| at + 1 >= ctx.cumulative_pass_nr())
+}
+
+fn claimed_key() -> Id {
+    Id::unique("plain keys are claimed")
+}

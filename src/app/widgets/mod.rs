@@ -16,7 +16,7 @@ pub mod stacked_bar;
 pub mod term;
 pub mod verdict;
 
-pub use focus::follow_focus;
+pub use focus::{claim_keys, follow_focus, keys_are_claimed};
 
 use egui::{Id, Rect, Response, Role, Sense, Ui, Vec2, WidgetInfo};
 

@@ -9,6 +9,7 @@ pub mod data;
 mod experts;
 pub mod model_store;
 mod record;
+pub mod routes;
 pub mod studies;
 pub mod texts;
 pub mod trying;
@@ -232,6 +233,7 @@ impl State {
             | Command::ReadColumns { .. }
             | Command::Preflight(_) => return,
             Command::OpenRun(dir) => Outcome::Opened(Box::new(data::run_detail(&dir))),
+            Command::Routes(ask) => Outcome::Routes(Box::new(self.routes(ask))),
             Command::ListRuns { .. } => Outcome::Runs(data::runs()),
             Command::NameMerge { dir, name, merge } => {
                 let one = |merge| NamedMerge { name: name.clone(), merge };
@@ -264,6 +266,21 @@ impl State {
             }
         };
         self.send(Event::Done(req, outcome));
+    }
+
+    /// The recorded draws: those of the run in training up to its newest step, else those of the run on disk.
+    fn routes(&self, ask: RoutesAsk) -> RoutesAnswer {
+        match ask {
+            RoutesAsk::Fit { timeline, after } => routes::fit(&timeline, after),
+            RoutesAsk::Read(plan) => {
+                let active = self.demo.as_ref().and_then(|demo| demo.run.as_ref());
+                let (mixture, steps) = match active {
+                    Some(run) => (run.config.mixture.clone(), run.step),
+                    None => (self.mixture(), data::run_detail(&plan.dir).summary.step),
+                };
+                RoutesAnswer::Part(routes::part(&plan.dir, &mixture, 1..=steps))
+            }
+        }
     }
 
     /// Tells which weights a query is computed from.

@@ -7,7 +7,7 @@ use adamix::protocol::*;
 /// The answer to a study of experts of this kind.
 pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {
     match study {
-        Study::Causes(_) => StudyReport::Causes(Box::default()),
+        Study::Causes(plan) => StudyReport::Causes(Box::new(causes(plan.probe_rows))),
         Study::Averages => StudyReport::Averages(averages(kind)),
         Study::Rounding(plan) => StudyReport::Rounding(rounding(plan)),
         Study::Replay(plan) => StudyReport::Replay(Box::new(replay(*plan))),
@@ -209,6 +209,29 @@ pub fn rows(plan: &RowsPlan) -> RowsReport {
         ],
         entries,
         seconds: 1.9,
+    }
+}
+
+/// What the draw causes in four layers of four experts: no expert is special, and the lower layers matter.
+pub fn causes(probe_rows: usize) -> CausesReport {
+    let effect = |layer: usize, expert: usize| 0.002 * (f64::from(noise((layer * 8 + expert) as u64)) - 0.5);
+    let pins = |layer: usize| LayerPins {
+        layer,
+        effects: (0..4).map(|expert| effect(layer, expert)).collect(),
+        standard_errors: vec![0.0008; 4],
+        null_band: [-0.0016, 0.0016],
+        p: 0.4,
+        adapter_off: 0.02 - 0.005 * layer as f64,
+        adapter_off_standard_error: 0.004,
+    };
+    CausesReport {
+        step: 240,
+        consensus: vec![Some(0.79), Some(0.69), Some(0.74), Some(0.61)],
+        pin_effects: (0..4).map(pins).collect(),
+        probe_rows,
+        forwards: 21,
+        seconds: 1.2,
+        ..CausesReport::default()
     }
 }
 

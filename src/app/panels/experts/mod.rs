@@ -97,6 +97,7 @@ impl ExpertsPanel {
                     together.";
         let Some(run) = mixture_run(ctx, ui, "No experts yet", hint) else { return };
         weights_line::ui(ctx, run, ui);
+        weights_line::nearest_ui(ctx, run, ui);
         self.topics_ui(ui);
         match self.topic {
             Topic::Plane => return self.plane.ui(ctx, run, ui),

@@ -1,20 +1,20 @@
 //! Draws of each expert against their expectation.
 
+use super::map::grey;
 use crate::analysis::routing_stats;
 use crate::analysis::routing_stats::{Balance, FEWEST_EXPECTED, Judgement};
 use crate::app::names::{self, LayerGroup};
 use crate::app::theme::Theme;
 use crate::app::widgets::cell_grid::{self, GridCell, GridSpec};
-use crate::app::widgets::heatmap::{Scale, color};
 use crate::app::widgets::verdict::{self, Verdict};
-use crate::app::widgets::{cards, labeled, legend};
+use crate::app::widgets::{cards, labeled};
 use crate::config::MixtureKind;
 use crate::format;
 use crate::protocol::{RoutingSnapshot, SIDES};
 use egui::{Ui, vec2};
 
-/// z-scores beyond this are drawn in the strongest colour.
-const STRONGEST: f32 = 4.0;
+/// z-scores beyond this are drawn in the darkest grey.
+const STRONGEST: f64 = 4.0;
 
 /// Least width of the names of the rows.
 const ROW_NAMES: f32 = 96.0;
@@ -43,6 +43,7 @@ pub struct Subject<'a> {
     pub layers: &'a [LayerGroup],
 }
 
+/// Draws the verdict, and the table below it, folded.
 pub fn ui(subject: Subject<'_>, shown: &mut CellContent, ui: &mut Ui) {
     let Subject { theme, routing, fixed_expert, .. } = subject;
     let balance = routing_stats::judge(&routing.counts, routing.policy, fixed_expert);
@@ -55,17 +56,15 @@ pub fn ui(subject: Subject<'_>, shown: &mut CellContent, ui: &mut Ui) {
     if balance.judgement == Judgement::NothingDrawn {
         return;
     }
-    if matches!(balance.judgement, Judgement::WithinChance | Judgement::Unusual | Judgement::NotChance) {
-        let words = format!(
-            "All counts together: chi-squared {} with {} degrees of freedom; uniform draws give at least that much with \
-             probability {}.",
-            format::significant(balance.chi_squared, 4),
-            balance.freedom,
-            format::significant(balance.p_value, 2),
-        );
-        cards::caption(ui, theme, words);
-    }
-    ui.add_space(4.0);
+    // A table that is needed is open.
+    let alarm = matches!(verdict, Verdict::Failed | Verdict::Unsure);
+    egui::CollapsingHeader::new("Counts of each expert")
+        .default_open(alarm)
+        .show(ui, |ui| table_of(&subject, shown, ui));
+}
+
+fn table_of(subject: &Subject<'_>, shown: &mut CellContent, ui: &mut Ui) {
+    let Subject { theme, routing, .. } = *subject;
     let options = [
         (CellContent::CountAndZ, "Count and z"),
         (CellContent::Count, "Count"),
@@ -76,7 +75,7 @@ pub fn ui(subject: Subject<'_>, shown: &mut CellContent, ui: &mut Ui) {
     ui.add_space(2.0);
     // Layers with several modules can be folded; the one with the largest deviation is open.
     if subject.layers.iter().any(|layer| layer.sites.len() > 1) {
-        let worst = balance.place.0 / 2;
+        let worst = routing_stats::judge(&routing.counts, routing.policy, subject.fixed_expert).place.0 / 2;
         for layer in subject.layers.iter().rev() {
             let largest = largest_z(routing, &layer.sites);
             let title = format!("{}: largest |z| {largest:.1}", layer.name);
@@ -84,15 +83,14 @@ pub fn ui(subject: Subject<'_>, shown: &mut CellContent, ui: &mut Ui) {
             egui::CollapsingHeader::new(title)
                 .id_salt(("counts of", &layer.name))
                 .default_open(few || layer.sites.contains(&worst))
-                .show(ui, |ui| scrolled_table(&subject, &layer.sites, *shown, ui));
+                .show(ui, |ui| scrolled_table(subject, &layer.sites, *shown, ui));
         }
     } else {
         let sites: Vec<usize> = (0..routing.sites.len()).collect();
-        scrolled_table(&subject, &sites, *shown, ui);
+        scrolled_table(subject, &sites, *shown, ui);
     }
-    ui.add_space(2.0);
-    let unit = "z: standard deviations from the expected n / M";
-    legend::bar(ui, theme, Scale::Diverging(STRONGEST), unit, 220.0);
+    let words = "The darker, the further from the expectation n / M; z: distance in standard deviations.";
+    cards::caption(ui, theme, words);
 }
 
 /// The largest deviation of the counts of these modules.
@@ -166,7 +164,8 @@ fn table_ui(&Subject { theme, routing, kind, .. }: &Subject<'_>, sites: &[usize]
             format::count(count),
             format::count(draws),
         );
-        let fill = Some(color(theme, Scale::Diverging(STRONGEST), z as f32));
+        // Grey: with a uniform law these numbers are known beforehand.
+        let fill = Some(grey(theme, 0.5 * (z.abs() / STRONGEST).min(1.0) as f32));
         let value = Some(match shown {
             CellContent::CountAndZ | CellContent::Count => count as f64,
             CellContent::Z => z,
@@ -200,10 +199,12 @@ pub fn verdict_text(subject: &Subject<'_>, balance: &Balance) -> (Verdict, Strin
             if active { " so far" } else { "" }
         ),
         Judgement::WithinChance => format!(
-            "Consistent with chance: the largest |z| of {cells} counts is {:.1} ({}). With uniform draws the largest of so \
-             many is about {typical:.1}, and above {limit:.1} in 1 of 20 runs.",
+            "The draws are uniform, as chance has it: chi-squared {} with {} degrees of freedom, p {}; the largest |z| of {cells} \
+             counts is {:.1}, typically {typical:.1}.",
+            format::significant(balance.chi_squared, 4),
+            balance.freedom,
+            format::significant(balance.p_value, 2),
             z.abs(),
-            place()
         ),
         Judgement::Unusual => format!(
             "Unusual, but possible: {} has z {z:+.1}. With uniform draws the largest |z| of {cells} counts is about \

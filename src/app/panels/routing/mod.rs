@@ -1,37 +1,78 @@
-//! Which expert each layer uses, in both passes, and how often.
+//! The route map: what every layer drew, when, and how much it matters.
+//!
+//! What is uniform by construction is grey. Colour is kept for what differs for a reason (the zone *So what*), and for an
+//! expert's identity where a single draw can be read.
 
 mod all_routes;
-mod compact;
 mod counts;
-mod diagram;
 mod fan;
 mod grid;
-mod history;
 mod law;
+mod map;
+mod now;
 mod playhead;
 mod replay;
 mod reroll;
+mod so_what;
+mod table;
+mod tiles;
+mod time;
+mod transport;
+mod words;
 
+use crate::analysis::timeline::{Ages, RouteTimeline};
 use crate::app::actions::Action;
-use crate::app::names::{self, LayerGroup};
+use crate::app::names;
 use crate::app::panel_ctx::{PanelCtx, mixture_run};
 use crate::app::run_view::RunView;
-use crate::app::widgets::{cards, labeled};
+use crate::app::widgets::{canvas, cards};
 use crate::config::{MixtureKind, RoutingPolicy};
 use crate::format;
 use crate::protocol::{RoutingSnapshot, RunStatus, SIDES};
 use counts::CellContent;
-use egui::Ui;
+use egui::{Rect, RichText, Ui, UiBuilder, pos2, vec2};
+use map::{Map, Rows};
+use so_what::Pin;
+use std::path::PathBuf;
 
-/// Rows of boxes from which on each layer is a single line, unless the user chooses.
-const MANY_ROWS: usize = 24;
+/// From this width on the zones stand side by side.
+const WIDE: f32 = 960.0;
+/// Space between zones.
+const GAP: f32 = 14.0;
+/// Height of what stands above the rows but for the curves.
+const HEAD: f32 = 30.0;
+/// What the view needs besides the rows, about.
+const AROUND: f32 = 330.0;
 
-#[derive(Default)]
+/// What the view remembers.
 pub struct RoutingPanel {
     shown: CellContent,
-    second_pass: bool,
-    /// One line for each layer; absent: as many modules as there are decide.
-    compact: Option<bool>,
+    time: time::TimeZone,
+    transport: transport::Transport,
+    /// The step as a table instead of the zones.
+    table: bool,
+    trails: bool,
+    /// The module that is drawn of layers with several; absent: all.
+    module: Option<String>,
+    /// The expert that was chosen in *So what*.
+    pin: Option<Pin>,
+    /// When each expert learned, at a step of a run.
+    ages: Option<(PathBuf, u64, Ages)>,
+}
+
+impl Default for RoutingPanel {
+    fn default() -> Self {
+        Self {
+            shown: CellContent::default(),
+            time: time::TimeZone::default(),
+            transport: transport::Transport::default(),
+            table: false,
+            trails: true,
+            module: None,
+            pin: None,
+            ages: None,
+        }
+    }
 }
 
 impl RoutingPanel {
@@ -39,78 +80,163 @@ impl RoutingPanel {
         let hint = "Each step draws at random which expert runs in which layer. Press Start, and the draws are shown here as \
                     they happen.";
         let Some(run) = mixture_run(ctx, ui, "No routes yet", hint) else { return };
-        let Some(routing) = &run.routing else { return missing_ui(ctx, run, ui) };
         let kind = run.config.mixture.kind;
-        let layers = names::by_layer(&routing.sites);
-        figures_ui(ctx, routing, kind, ui);
-        let title =
-            if routing.policy.is_per_batch() { "Paths of the newest step" } else { "Experts of the newest step" };
-        cards::card(ui, ctx.theme, title, |ui| self.newest_ui(ctx, routing, kind, &layers, ui));
-        cards::card(ui, ctx.theme, "Are the draws uniform?", |ui| {
-            let fixed_expert = routing.fixed_expert;
-            let active = match &ctx.session.opened {
-                Some(run) => run.status == Some(RunStatus::Running),
-                None => ctx.session.phase.is_active(),
-            };
-            let subject = counts::Subject { theme: ctx.theme, routing, kind, fixed_expert, active, layers: &layers };
-            counts::ui(subject, &mut self.shown, ui);
-        });
+        let routes = &ctx.session.routes;
+        match routes.shown(ctx.session.playhead).filter(|_| routes.dir == run.dir) {
+            Some(step) => self.map_ui(ctx, run, step, ui),
+            None => missing_ui(ctx, run, ui),
+        }
+        if let Some(routing) = &run.routing {
+            let layers = names::by_layer(&routing.sites);
+            cards::card(ui, ctx.theme, "Are the draws uniform?", |ui| {
+                let fixed_expert = routing.fixed_expert;
+                let active = match &ctx.session.opened {
+                    Some(run) => run.status == Some(RunStatus::Running),
+                    None => ctx.session.phase.is_active(),
+                };
+                let subject =
+                    counts::Subject { theme: ctx.theme, routing, kind, fixed_expert, active, layers: &layers };
+                counts::ui(subject, &mut self.shown, ui);
+            });
+        }
+        // Cards about the step at the playhead stand below the zones.
         playhead::ui(ctx, ui);
+        if let Some(routing) = &run.routing {
+            figures_ui(ctx, routing, kind, ui);
+        }
     }
 
-    /// The newest step: a line for each layer, or the boxes of all experts.
-    fn newest_ui(
-        &mut self,
-        ctx: &PanelCtx<'_>,
-        routing: &RoutingSnapshot,
-        kind: MixtureKind,
-        layers: &[LayerGroup],
-        ui: &mut Ui,
-    ) {
-        let theme = ctx.theme;
-        let rows = routing.sites.len() * SIDES.len();
-        let mut compact = self.compact.unwrap_or(rows > MANY_ROWS);
-        ui.horizontal_wrapped(|ui| {
-            let tip = "On: one line for each layer, with a cell for each module. Off: a box for each expert, and the steps \
-                       before";
-            if labeled::toggle(ui, "Compact", tip, &mut compact).changed() {
-                self.compact = Some(compact);
+    /// The line of the playhead and the three zones.
+    fn map_ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, step: u64, ui: &mut Ui) {
+        let timeline = &ctx.session.routes.timeline;
+        let layers = names::by_layer(&timeline.layout().sites);
+        let Some(row) = timeline.row(step) else { return };
+        let ages = self.ages_at(run, timeline, step);
+        let module = self.module.clone();
+        let studies = &ctx.session.studies;
+        let map = Map {
+            ctx,
+            run,
+            timeline,
+            layers: &layers,
+            module: module.as_deref(),
+            step,
+            row,
+            ages: &ages,
+            fit: ctx.session.routes.fit.value.as_ref(),
+            causes: studies.causes.value.as_ref(),
+            trails: self.trails,
+        };
+        let (all, passes) = (layers.len(), timeline.layout().passes);
+        let line = words::step_line(step, all, &row, map.fit, passes);
+        let sentence = words::spoken(step, all, &row, map.fit, passes);
+        cards::card(ui, ctx.theme, "Route map", |ui| {
+            let mut zoom = None;
+            let mut switches = transport::Switches {
+                zoom: &mut zoom,
+                zoomed: self.time.is_zoomed(),
+                table: &mut self.table,
+                trails: &mut self.trails,
+                module: &mut self.module,
+            };
+            self.transport.ui(&map, &line, &mut switches, ui);
+            if let Some(factor) = zoom {
+                self.time.zoom(&map, factor);
             }
-            if !compact && routing.passes > 1 && !routing.recent.is_empty() {
-                let tip = "On: the history at the right shows pass B instead of pass A";
-                labeled::toggle(ui, "History of pass B", tip, &mut self.second_pass);
+            reading_ui(ctx, ui);
+            let top = ui.cursor().top();
+            if self.table {
+                let response = ui.label(RichText::new(&sentence));
+                response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &sentence));
+                table::ui(&map, ui);
+            } else {
+                self.zones_ui(&map, &sentence, ui);
             }
+            let place = Rect::from_min_max(pos2(ui.min_rect().left(), top), ui.min_rect().max);
+            self.transport.drawn(place);
+            so_what::words_ui(&map, ui);
         });
-        if kind == MixtureKind::Lora && layers.iter().any(|layer| layer.sites.len() > 1) {
-            let words = "The matrices of a layer stand side by side, not one after the other: q, k and v read the same \
-                         input, as do gate and up. Each draws for itself.";
-            cards::caption(ui, theme, words);
+    }
+
+    fn ages_at(&mut self, run: &RunView, timeline: &RouteTimeline, step: u64) -> Ages {
+        match &self.ages {
+            Some((dir, at, ages)) if *dir == run.dir && *at == step => ages.clone(),
+            _ => {
+                let ages = timeline.ages(step);
+                self.ages = Some((run.dir.clone(), step, ages.clone()));
+                ages
+            }
         }
-        if compact {
-            return compact::ui(theme, routing, kind, layers, ui);
+    }
+
+    /// The zones: side by side where there is room, else one below the other.
+    fn zones_ui(&mut self, map: &Map<'_>, sentence: &str, ui: &mut Ui) {
+        let (width, layers) = (ui.available_width(), map.layers.len());
+        let room = ui.clip_rect().height() - AROUND;
+        let curves = time::TimeZone::curves(map) as f32 * time::CURVE;
+        let height = Rows::height(layers, room);
+        let about = "Route map: now, time, so what";
+        if width < WIDE {
+            let zones = [("Now", 2.0 * HEAD), ("Time", HEAD + curves), ("So what", 1.4 * HEAD)];
+            for (zone, head) in zones {
+                ui.label(RichText::new(zone).strong().small());
+                let tail = if zone == "Time" { time::AXIS } else { 4.0 };
+                let (rect, _) = canvas(ui, vec2(width, head + height + tail), egui::Role::Figure, zone);
+                let (head, rows) = parts(rect, head, height, layers);
+                match zone {
+                    "Now" => now_ui(map, head, &rows, ui),
+                    "Time" => self.time.ui(map, head, &rows, sentence, ui),
+                    _ => so_what::ui(map, head, &rows, &mut self.pin, ui),
+                }
+            }
+            return;
         }
-        let in_series = layers.iter().all(|layer| layer.sites.len() == 1) || kind == MixtureKind::Adapter;
-        diagram::legend_ui(theme, routing, in_series, ui);
-        let subject =
-            |sites| diagram::Subject { theme, routing, kind, sites, in_series, second_pass: self.second_pass };
-        if in_series {
-            let sites: Vec<usize> = (0..routing.sites.len()).collect();
-            return diagram::ui(subject(&sites), ui);
-        }
-        for (i, layer) in layers.iter().enumerate().rev() {
-            // Where there are many layers, the top one shows what the others look like.
-            let open = rows <= MANY_ROWS || i + 1 == layers.len();
-            egui::CollapsingHeader::new(&layer.name)
-                .id_salt(("routes of", &layer.name))
-                .default_open(open)
-                .show(ui, |ui| diagram::ui(subject(&layer.sites), ui));
-        }
+        let head = HEAD + curves.max(1.5 * HEAD);
+        let (rect, _) = canvas(ui, vec2(width, head + height + time::AXIS), egui::Role::Figure, about);
+        let experts = map.layout().most_experts() as f32;
+        let now = (0.26 * width).clamp(250.0, (140.0 + 64.0 * experts).max(250.0));
+        let so_what = (0.28 * width).clamp(260.0, 620.0);
+        let zone = |left: f32, right: f32| {
+            let own = Rect::from_min_max(pos2(left, rect.top()), pos2(right, rect.bottom()));
+            parts(own, head, height, layers)
+        };
+        let (now_head, now_rows) = zone(rect.left(), rect.left() + now);
+        now_ui(map, now_head, &now_rows, ui);
+        let (time_head, time_rows) = zone(rect.left() + now + GAP, rect.right() - so_what - GAP);
+        self.time.ui(map, time_head, &time_rows, sentence, ui);
+        let (so_head, so_rows) = zone(rect.right() - so_what, rect.right());
+        so_what::ui(map, so_head, &so_rows, &mut self.pin, ui);
     }
 }
 
-/// There are no routes: not yet, or the log cannot be read.
+/// What stands above the rows, and the rows.
+fn parts(rect: Rect, head: f32, height: f32, layers: usize) -> (Rect, Rows) {
+    let split = rect.top() + head;
+    let rows = Rect::from_min_max(pos2(rect.left(), split), pos2(rect.right(), split + height));
+    (Rect::from_min_max(rect.min, pos2(rect.right(), split - 4.0)), Rows { rect: rows, layers })
+}
+
+/// The zone *Now* with its legend above.
+fn now_ui(map: &Map<'_>, head: Rect, rows: &Rows, ui: &mut Ui) {
+    let mut legend = ui.new_child(UiBuilder::new().max_rect(head));
+    legend.set_clip_rect(head.intersect(ui.clip_rect()));
+    now::legend_ui(map, &mut legend);
+    now::ui(map, rows, ui);
+}
+
+/// How far the record is read.
+fn reading_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
+    let routes = &ctx.session.routes;
+    if let Some(error) = &routes.reading.error {
+        cards::error(ui, ctx.theme, error);
+    } else if !routes.complete {
+        cards::loading(ui, "Reading the draws", Some(routes.share as f32));
+    }
+}
+
+/// There are no draws: not yet, or the log cannot be read.
 fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
-    if ctx.session.shows_live() {
+    if ctx.session.shows_live() && run.step() == 0 {
         if let Some(failure) = &run.failure {
             cards::error(ui, ctx.theme, failure);
             cards::muted(ui, ctx.theme, "The run ended before a route could be shown.");
@@ -120,10 +246,20 @@ fn missing_ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         }
         return;
     }
-    cards::error(ui, ctx.theme, "This run has no readable route log (routes.bin): nothing to draw.");
-    ui.add_space(4.0);
-    let again = egui::Button::new("Read the run again");
-    drop(ctx.button_as(ui, Action::OpenRun(run.dir.clone()), again));
+    let routes = &ctx.session.routes;
+    let empty = routes.dir == run.dir && routes.complete && routes.timeline.is_empty();
+    match &routes.reading.error {
+        Some(error) => cards::error(ui, ctx.theme, &format!("The route log (routes.bin) cannot be read: {error}")),
+        None if empty => {
+            cards::error(ui, ctx.theme, "This run has no readable route log (routes.bin): nothing to draw.");
+        }
+        None => return cards::loading(ui, "Reading the draws", Some(routes.share as f32)),
+    }
+    if ctx.session.opened.is_some() {
+        ui.add_space(4.0);
+        let again = egui::Button::new("Read the run again");
+        drop(ctx.button_as(ui, Action::OpenRun(run.dir.clone()), again));
+    }
 }
 
 fn figures_ui(ctx: &PanelCtx<'_>, routing: &RoutingSnapshot, kind: MixtureKind, ui: &mut Ui) {

@@ -46,6 +46,11 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
     let limits = Some(Quantity::Loss.limits(run.metric()));
     let options = PlotOptions { height, log: ctx.settings.log_loss, legend: true, limits, ..common };
     let mut marks = curves::marks(run, theme);
+    if let Some(step) = ctx.session.playhead {
+        // First, so that it is there however many others are.
+        let name = format!("playhead: step {}", crate::format::count(step));
+        marks.insert(0, EventLine { x: step as f64, name, color: theme.accent });
+    }
     marks.iter_mut().for_each(|mark| mark.x = x.at(&run.history.clock, mark.x));
     card(ctx, &format!("Loss ({unit})"), "loss plot", &loss, &marks, options, ui);
     let small = small_plots(ctx, run, unit);

@@ -26,6 +26,8 @@ const PROMPT: usize = 220;
 pub struct SamplesCard {
     /// The shown step; absent: the newest.
     at: Option<u64>,
+    /// The playhead that it was moved to last.
+    followed: Option<u64>,
     input: usize,
 }
 
@@ -34,6 +36,11 @@ impl SamplesCard {
     pub fn ui(&mut self, ctx: &PanelCtx<'_>, run: &RunView, ui: &mut Ui) {
         if !run.writes() {
             return;
+        }
+        if self.followed != ctx.session.playhead {
+            // What was written at that step or before it.
+            self.followed = ctx.session.playhead;
+            self.at = self.followed;
         }
         cards::card(ui, ctx.theme, "Generated texts", |ui| match run.samples.last() {
             Some(newest) => {

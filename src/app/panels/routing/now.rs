@@ -1,0 +1,290 @@
+//! Now: what each layer drew in the step at the playhead, and how long ago every expert learned.
+
+use super::map::{Map, Rows, grey, pass_name};
+use crate::analysis::timeline::ages::expected_share;
+use crate::app::names;
+use crate::app::theme::Theme;
+use crate::app::widgets::{cards, part};
+use crate::format;
+use crate::protocol::{SIDES, Side};
+use egui::{Align2, Color32, FontId, Mesh, Pos2, Rect, RichText, Sense, Shape, Stroke, Ui, pos2, vec2};
+
+/// Most experts that have boxes; more are ticks.
+const BOXES: usize = 16;
+/// Paths of earlier steps.
+const TRAILS: usize = 12;
+/// Part of a row that a shared side takes.
+const SHARED: f32 = 0.2;
+
+/// The place of one side of a layer.
+fn strip(map: &Map<'_>, rows: &Rows, layer: usize, side: Side) -> Rect {
+    let band = rows.band(layer);
+    let inner = band.shrink((0.08 * band.span()).min(3.0));
+    let shares = SIDES.map(|side| if map.layout().draws(side) { 1.0 } else { SHARED });
+    let up = inner.span() * shares[1] / (shares[0] + shares[1]);
+    let (top, bottom) = match side {
+        Side::Up => (inner.min, inner.min + up),
+        Side::Down => (inner.min + up, inner.max),
+    };
+    let left = rows.rect.left() + names_width(map);
+    Rect::from_min_max(pos2(left, top + 0.5), pos2(rows.rect.right(), bottom - 0.5))
+}
+
+/// Room for the names of layers and sides.
+fn names_width(map: &Map<'_>) -> f32 {
+    let longest = map.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
+    (6.2 * longest as f32 + 12.0).clamp(48.0, 120.0)
+}
+
+fn boxed(strip: Rect, expert: usize, experts: usize) -> Rect {
+    let pitch = strip.width() / experts.max(1) as f32;
+    let place =
+        Rect::from_min_size(pos2(strip.left() + expert as f32 * pitch, strip.top()), vec2(pitch, strip.height()));
+    place.shrink2(vec2(if experts > BOXES { 0.3 * pitch } else { (0.05 * pitch).min(3.0) }, 0.0))
+}
+
+/// Draws the zone.
+pub fn ui(map: &Map<'_>, rows: &Rows, ui: &mut Ui) {
+    let (painter, small) = (ui.painter().clone(), FontId::proportional(11.0));
+    let mut mesh = Mesh::default();
+    let mut texts: Vec<(Pos2, String, Color32)> = Vec::new();
+    let id = egui::Id::unique("route map now");
+    for layer in 0..rows.layers {
+        let band = rows.band(layer);
+        let at = pos2(rows.rect.left() + 2.0, band.center());
+        painter.text(at, Align2::LEFT_CENTER, &map.layers[layer].name, small.clone(), ui.visuals().text_color());
+        for side in SIDES {
+            let strip = strip(map, rows, layer, side);
+            if !map.layout().draws(side) {
+                mesh.add_colored_rect(strip.shrink2(vec2(2.0, 0.0)), grey(map.theme(), 0.16));
+            } else {
+                boxes(map, layer, side, strip, &mut mesh, &mut texts);
+            }
+        }
+    }
+    painter.add(Shape::mesh(mesh));
+    for (at, text, ink) in texts {
+        painter.text(at, Align2::CENTER_CENTER, text, FontId::monospace(11.0), ink);
+    }
+    if map.reads_single() {
+        paths(map, rows, ui);
+    }
+    for layer in 0..rows.layers {
+        for side in SIDES {
+            let strip = strip(map, rows, layer, side);
+            let about = map.words(layer, side, &map.row);
+            let response = part(ui, strip, id.with((layer, side as usize)), &about);
+            if let (Some(pointer), true) = (response.hover_pos(), map.layout().draws(side)) {
+                response.on_hover_text(age_words(map, layer, side, strip, pointer));
+            }
+        }
+    }
+}
+
+/// The boxes of all experts of a side.
+fn boxes(
+    map: &Map<'_>,
+    layer: usize,
+    side: Side,
+    strip: Rect,
+    mesh: &mut Mesh,
+    texts: &mut Vec<(Pos2, String, Color32)>,
+) {
+    let experts = map.layout().experts[side as usize];
+    let sites = map.site_of(layer).map_or_else(|| map.layers[layer].sites.clone(), |site| vec![site]);
+    let single = !map.layout().is_mixed() && sites.len() == 1;
+    for expert in 0..experts {
+        let place = boxed(strip, expert, experts);
+        let color = map.theme().series(expert);
+        let age = sites.iter().filter_map(|&site| map.timeline.age(map.ages, site, side, expert)).min();
+        mesh.add_colored_rect(place, map.age_color(age));
+        let mut ink = Theme::text_on(map.age_color(age));
+        if age.is_none() {
+            // It has never learned: only a frame.
+            let frame = grey(map.theme(), 0.35);
+            for edge in [place.with_max_y(place.top() + 1.0), place.with_min_y(place.bottom() - 1.0)] {
+                mesh.add_colored_rect(edge, frame);
+            }
+            ink = grey(map.theme(), 0.8);
+        }
+        if single {
+            let ran = (0..map.layout().passes).any(|pass| map.row.pick(pass, sites[0], side) == Some(expert));
+            if ran {
+                mesh.add_colored_rect(place, color);
+                ink = Theme::text_on(color);
+            }
+        } else {
+            // The share of the modules, examples or tokens that it serves: pass A left, pass B right.
+            let passes = map.layout().passes;
+            let half = place.width() / passes as f32;
+            for pass in 0..passes {
+                let shares =
+                    sites.iter().map(|&site| map.row.shares(pass, site, side).get(expert).copied().unwrap_or(0.0));
+                let share = shares.sum::<f32>() / sites.len().max(1) as f32;
+                let left = place.left() + pass as f32 * half;
+                let bar = Rect::from_min_max(
+                    pos2(left + 0.5, place.bottom() - share * place.height()),
+                    pos2(left + half - 0.5, place.bottom()),
+                );
+                mesh.add_colored_rect(bar, if pass == 0 { color } else { color.gamma_multiply(0.65) });
+            }
+        }
+        if experts <= BOXES && place.width() > 16.0 && place.height() >= 13.0 {
+            texts.push((place.center(), expert.to_string(), ink));
+        }
+    }
+}
+
+/// The paths of both passes through the boxes, and those of the steps before.
+fn paths(map: &Map<'_>, rows: &Rows, ui: &Ui) {
+    let painter = ui.painter();
+    let passes = map.layout().passes;
+    let points = |row: &crate::analysis::timeline::Row<'_>, pass: usize, shift: f32| {
+        let mut points: Vec<Pos2> = Vec::new();
+        for layer in 0..rows.layers {
+            let Some(site) = map.site_of(layer) else { continue };
+            for side in map.layout().drawn() {
+                let Some(expert) = row.pick(pass, site, side) else { continue };
+                let place = boxed(strip(map, rows, layer, side), expert, map.layout().experts[side as usize]);
+                let x = place.center().x + shift * (0.28 * place.width()).min(14.0);
+                points.extend([pos2(x, place.bottom()), pos2(x, place.top())]);
+            }
+        }
+        points
+    };
+    if map.trails {
+        let back = (TRAILS / passes) as u64;
+        for step in (1..=back).rev() {
+            let Some(row) = map.step.checked_sub(step).and_then(|step| map.timeline.row(step)) else { continue };
+            let strength = 0.30 * (1.0 - (step as f32 - 0.5) / back as f32);
+            for pass in 0..passes {
+                painter
+                    .line(points(&row, pass, 0.0), Stroke::new(1.0, grey(map.theme(), 0.9).gamma_multiply(strength)));
+            }
+        }
+    }
+    for pass in (0..passes).rev() {
+        let shift = if passes == 1 { 0.0 } else { [-1.0, 1.0][pass.min(1)] };
+        pass_line(ui, map.theme(), pass, &points(&map.row, pass, shift));
+        // The letters stand where there is room.
+        for layer in 0..rows.layers {
+            let Some(site) = map.site_of(layer) else { continue };
+            for side in map.layout().drawn() {
+                let experts = map.layout().experts[side as usize];
+                let Some(expert) = map.row.pick(pass, site, side) else { continue };
+                let place = boxed(strip(map, rows, layer, side), expert, experts);
+                if place.width() >= 26.0 && place.height() >= 13.0 {
+                    let x = place.center().x + shift * (0.28 * place.width()).min(14.0);
+                    tag(ui, map.theme(), pass, pos2(x, place.center().y));
+                } else if place.width() >= 5.0 {
+                    mark(
+                        ui,
+                        map.theme(),
+                        pass,
+                        pos2(place.center().x + shift * 0.25 * place.width(), place.center().y),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn pass_color(theme: &Theme, pass: usize) -> Color32 {
+    // Neither is an expert's colour.
+    grey(theme, if pass == 0 { 1.0 } else { 0.62 })
+}
+
+fn pass_line(ui: &Ui, theme: &Theme, pass: usize, line: &[Pos2]) {
+    let stroke = Stroke::new(1.8, pass_color(theme, pass));
+    if pass == 0 {
+        ui.painter().line(line.to_vec(), stroke);
+    } else {
+        ui.painter().extend(Shape::dashed_line(line, stroke, 5.0, 3.5));
+    }
+}
+
+/// The letter of a pass: A on a disc, B on a square.
+fn tag(ui: &Ui, theme: &Theme, pass: usize, at: Pos2) {
+    let color = pass_color(theme, pass);
+    if pass == 0 {
+        ui.painter().circle_filled(at, 6.5, color);
+    } else {
+        ui.painter().rect_filled(Rect::from_center_size(at, vec2(12.0, 12.0)), 1.0, color);
+    }
+    let letter = if pass == 0 { "A" } else { "B" };
+    ui.painter().text(at, Align2::CENTER_CENTER, letter, FontId::proportional(9.5), Theme::text_on(color));
+}
+
+/// The same without room for a letter.
+fn mark(ui: &Ui, theme: &Theme, pass: usize, at: Pos2) {
+    let color = pass_color(theme, pass);
+    if pass == 0 {
+        ui.painter().circle_filled(at, 2.2, color);
+    } else {
+        ui.painter().rect_filled(Rect::from_center_size(at, vec2(4.0, 4.0)), 0.0, color);
+    }
+}
+
+/// How long ago the expert under the pointer learned.
+fn age_words(map: &Map<'_>, layer: usize, side: Side, strip: Rect, pointer: Pos2) -> String {
+    let experts = map.layout().experts[side as usize];
+    let share = ((pointer.x - strip.left()) / strip.width()).clamp(0.0, 0.999);
+    let expert = (share * experts as f32) as usize;
+    let sites = map.site_of(layer).map_or_else(|| map.layers[layer].sites.clone(), |site| vec![site]);
+    let words = |site: &usize| {
+        let name = names::layer(&map.layout().sites[*site]);
+        match map.timeline.age(map.ages, *site, side, expert) {
+            Some(0) => format!("{name}, expert {expert}: learns in this step"),
+            Some(age) => format!("{name}, expert {expert}: last learned {} before", format::counted(age, "step")),
+            None => format!("{name}, expert {expert}: has not learned yet"),
+        }
+    };
+    sites.iter().map(words).collect::<Vec<_>>().join("\n")
+}
+
+/// The legend: passes, brightness with what is expected.
+pub fn legend_ui(map: &Map<'_>, ui: &mut Ui) {
+    let theme = map.theme();
+    ui.horizontal_wrapped(|ui| {
+        if map.reads_single() {
+            for pass in 0..map.layout().passes {
+                let (rect, _) = ui.allocate_exact_size(vec2(34.0, 14.0), Sense::hover());
+                pass_line(ui, theme, pass, &[rect.left_center(), rect.right_center()]);
+                tag(ui, theme, pass, rect.center());
+                ui.label(RichText::new(pass_name(pass)).small());
+            }
+        }
+        let (rect, _) = ui.allocate_exact_size(vec2(70.0, 12.0), Sense::hover());
+        let oldest = map.oldest();
+        let width = rect.width() / (oldest + 1) as f32;
+        let mut mesh = Mesh::default();
+        for age in 0..=oldest {
+            let left = rect.left() + age as f32 * width;
+            mesh.add_colored_rect(
+                Rect::from_min_size(pos2(left, rect.top()), vec2(width + 0.3, rect.height())),
+                map.age_color(Some(age)),
+            );
+        }
+        ui.painter().add(Shape::mesh(mesh));
+        let long_ago = format!("box: steps since it last learned, 0 to {oldest} or more");
+        ui.label(RichText::new(long_ago).small());
+    });
+    cards::caption(ui, theme, expectation(map));
+}
+
+/// How many experts have not learned for a while, and how many do not with uniform draws.
+fn expectation(map: &Map<'_>) -> String {
+    let layout = map.layout();
+    let k = 5;
+    let share = map.ages.share_at_least(k).unwrap_or(0.0);
+    let here = format!("{} of the experts learned {k} or more steps ago", format::percent(share));
+    if layout.is_mixed() || !layout.policy.is_random() {
+        return format!("{here}.");
+    }
+    let expected = expected_share(k, layout.most_experts(), layout.chances());
+    format!(
+        "{here}; uniform draws leave {} on average, (1 − 1/M)^({k} × {}).",
+        format::percent(expected),
+        layout.chances()
+    )
+}
