@@ -70,7 +70,7 @@ impl Decoder {
             let attend = &mut |qkv: &Qkv, layout: &Layout| {
                 Ok((cache.attend(i, &step, qkv, layout)?, attention::Saved::default()))
             };
-            stream = layer.forward(&stream, context, attend)?.0;
+            stream = layer.forward(&stream, &context, attend)?.0;
         }
         let last: Vec<u32> = batch.offsets.iter().skip(1).map(|&end| end as u32 - 1).collect();
         let rows = if all { None } else { Some(Tensor::new(last, self.device())?) };

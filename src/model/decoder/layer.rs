@@ -150,8 +150,8 @@ impl DecoderLayer {
 
     /// One layer on. `attend` makes attention's output of the joint q, k and v, and may remember keys and values.
     /// `[tokens, qkv columns] -> [tokens, heads * head_dim]`
-    pub fn forward(&self, x: &Stream, ctx: LayerContext<'_>, attend: Attend<'_>) -> Result<(Stream, Saved)> {
-        let (h, sum, saved) = self.block(x, &ctx, attend)?;
+    pub fn forward(&self, x: &Stream, ctx: &LayerContext<'_>, attend: Attend<'_>) -> Result<(Stream, Saved)> {
+        let (h, sum, saved) = self.block(x, ctx, attend)?;
         let (h, adapter) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
         Ok((Stream { sum, delta: Some(h) }, saved(adapter)))
     }

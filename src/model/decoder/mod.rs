@@ -397,7 +397,7 @@ impl Stack for Decoder {
 
     fn layer_forward(&self, i: usize, x: &Stream, pass: &DecoderPass) -> Result<(Stream, layer::Saved)> {
         let context = pass.context(&self.spec, i, self.activation_dtype);
-        self.layers[i].forward(x, context, &mut attention::forward_saving)
+        self.layers[i].forward(x, &context, &mut attention::forward_saving)
     }
 
     fn layer_backward(

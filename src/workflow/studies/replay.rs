@@ -18,6 +18,9 @@ use std::time::Instant;
 /// Differing picks that are told in words.
 const TOLD: usize = 8;
 
+/// A number of a step, and its name in the record.
+type NamedNumber = (&'static str, fn(&StepRecord) -> f64);
+
 /// Keeps the step that is made.
 #[derive(Default)]
 struct Kept(Option<StepRecord>);
@@ -87,7 +90,7 @@ fn made_elsewhere(label: &RunLabel, step: u64) -> Option<String> {
 
 /// Every number that is a function of the run, which seconds are not.
 fn values(replayed: &StepRecord, recorded: &StepRecord) -> Vec<ReplayedValue> {
-    let all: [(&str, fn(&StepRecord) -> f64); 7] = [
+    let all: [NamedNumber; 7] = [
         ("loss", |step| step.loss),
         ("task_loss", |step| step.task_loss),
         ("consistency_loss", |step| step.consistency_loss),
@@ -96,7 +99,7 @@ fn values(replayed: &StepRecord, recorded: &StepRecord) -> Vec<ReplayedValue> {
         ("tokens", |step| step.tokens as f64),
         ("epoch", |step| step.epoch),
     ];
-    let value = |(name, get): (&str, fn(&StepRecord) -> f64)| ReplayedValue {
+    let value = |(name, get): NamedNumber| ReplayedValue {
         name: name.to_owned(),
         replayed: get(replayed),
         recorded: get(recorded),

@@ -133,11 +133,11 @@ fn measured<M: Branching>(
     };
     let within = progress.within(work.layer_passes as f64);
     let found = branches::losses(model, data, &rows, &work.routes, &EvalOptions { go_on: &within, ..*options })?;
-    Ok(report(model.site_names(), model.mixture(), work, &found.routes, (merged, found.ensemble), rows.len()))
+    Ok(report(&model.site_names(), model.mixture(), work, &found.routes, (merged, found.ensemble), rows.len()))
 }
 
 fn report(
-    names: Vec<String>,
+    names: &[String],
     mixture: Option<&MixtureConfig>,
     work: &RoutesWork,
     losses: &[f64],
