@@ -272,10 +272,11 @@ fn a_term_in_a_title_is_reached_with_the_keyboard_and_explains_itself() {
     let route = || "route: Which expert was drawn in each module";
     let explained =
         |panel: &Harness<'_, crate::panel_support::World>| panel.query_all_by_label_contains(route()).count();
-    assert_eq!(explained(&panel), 1, "the word itself, in “Route map”");
+    let words = explained(&panel);
+    assert!(words > 0, "the word itself");
     panel.query_all_by_label_contains(route()).next().unwrap().focus();
     panel.run_steps(3);
-    assert_eq!(explained(&panel), 2, "and its explanation");
+    assert_eq!(explained(&panel), words + 1, "and its explanation");
 }
 
 #[test]

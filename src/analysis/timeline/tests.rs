@@ -191,7 +191,7 @@ fn copies_are_not_changed_by_what_is_appended() {
     let mut timeline = drawn(700, 2);
     let copy = timeline.clone();
     let mut rows = StepRows::default();
-    (701..=1100).for_each(|n| drop(rows.push(timeline.layout(), &one(n, 2, &[0, 1, 2, 3])).unwrap()));
+    (701..=1100).for_each(|n| rows.push(timeline.layout(), &one(n, 2, &[0, 1, 2, 3])).map(|_| ()).unwrap());
     timeline.append(&rows).unwrap();
     assert_eq!((copy.last(), timeline.last()), (700, 1100));
     assert_eq!(copy.ages(700), timeline.ages(700));
