@@ -29,7 +29,7 @@
 //! | [`data`] | readers, tasks, chat templates, tokenizing, packed batches; knows no model | config, error, rng, tensor |
 //! | [`model_store`] | models by name: Hugging Face cache and downloads | atomic, config, error, format, tensor |
 //! | [`model`] | encoders (BERT, RoBERTa) and decoders (GPT-2, the Llama kind), heads, reading weights; knows no training | config, data, error, mixture, model_store, nn, rng, tensor |
-//! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation; generation and its scores | config, data, error, mixture, model, nn, records, rng, tensor |
+//! | [`eval`] | metrics; merged, random, fixed and ensemble evaluation, row by row; generation and its scores | analysis, config, data, error, mixture, model, nn, records, rng, tensor |
 //! | [`train`] | the step, the optimizer, the loop; knows no files | config, data, error, eval, mixture, model, nn, records, rng, tensor |
 //! | [`analysis`] | statistics of experts and routes on host data, the verdict on a comparison | config, error, format, records, rng, tensor |
 //! | [`artifact`] | run directory, checkpoints, exports, certificates; knows no model and no trainer | atomic, config, data, error, records, tensor |

@@ -1,11 +1,12 @@
 //! What a comparison says in a sentence: whether the model has learned anything, and whether merging costs something.
 //!
-//! All variants are measured on the same rows, and the best of several is lucky: a variant counts as better than the merged
-//! model only if its lead exceeds what the luckiest of so many leads by in 19 of 20 cases.
+//! All variants are measured on the same rows, so that their differences are paired row by row, and the best of several is lucky:
+//! a difference counts only where its interval leaves out 0 and its p, adjusted for all that are compared with the merged model
+//! (Holm), is below 0.05. Both the deciding metric and the loss are said.
 
-use super::routing_stats::upper_quantile;
+use super::paired::adjusted;
 use crate::format;
-use crate::records::{EvalRecord, EvalReport};
+use crate::records::{EvalRecord, EvalReport, Interval, PairedDifference};
 
 /// Least number of standard errors that is not taken for chance.
 const ERRORS: f64 = 2.0;
@@ -39,6 +40,8 @@ pub struct CustomMerge {
     pub name: String,
     /// The deciding metric.
     pub score: f64,
+    /// What it scores less what the merged model does; absent: not measured together with it.
+    pub paired: Option<PairedDifference>,
 }
 
 /// A variant of the model that an export can hold.
@@ -104,70 +107,85 @@ impl Rise {
     }
 }
 
-/// A report with its noise.
-struct Judge<'a> {
-    report: &'a EvalReport,
-    tried: &'a [CustomMerge],
-    error: Option<f64>,
+/// What is compared with the merged model, with its difference from it; single routes and a constant answer are left out.
+struct Compared {
+    name: String,
+    /// Which export holds it, if one does.
+    exportable: Option<Exportable>,
+    /// It less merged; p are those of this comparison alone.
+    paired: PairedDifference,
+    /// The same in the deciding metric, p adjusted for all that are compared.
+    primary: Interval,
+    /// In the loss.
+    loss: Interval,
 }
 
-impl Judge<'_> {
-    /// How much better than `score` the merged model is.
-    fn lead(&self, score: f64) -> f64 {
-        if self.report.higher_is_better {
-            self.report.merged.primary - score
-        } else {
-            score - self.report.merged.primary
+struct Judge<'a> {
+    report: &'a EvalReport,
+    compared: Vec<Compared>,
+}
+
+/// Whether a difference is a gain that is shown.
+fn gains(difference: Interval, more_is_better: bool) -> bool {
+    difference.is_shown() && (difference.value > 0.0) == more_is_better
+}
+
+impl<'a> Judge<'a> {
+    fn new(report: &'a EvalReport, tried: &[CustomMerge]) -> Self {
+        let n = report.random.len();
+        let mut found: Vec<(String, Option<Exportable>, PairedDifference)> = Vec::new();
+        if let Some(paired) = report.paired.as_deref() {
+            found.extend(paired.random_mean.map(|d| (routes_name(n), None, d)));
+            found.extend(paired.ensemble.map(|d| (ensemble_name(n), None, d)));
+            let fixed = paired.fixed.iter().enumerate();
+            found.extend(fixed.map(|(i, &d)| (expert_name(i), Some(Exportable::Expert(i)), d)));
+            let custom = tried.iter().enumerate();
+            found.extend(
+                custom.filter_map(|(i, merge)| Some((merge.name.clone(), Some(Exportable::Custom(i)), merge.paired?))),
+            );
         }
+        let primary = adjusted(&found.iter().map(|(.., d)| d.primary).collect::<Vec<_>>());
+        let loss = adjusted(&found.iter().map(|(.., d)| d.loss).collect::<Vec<_>>());
+        let compared = found.into_iter().zip(primary).zip(loss);
+        let one = |(((name, exportable, paired), primary), loss)| Compared { name, exportable, paired, primary, loss };
+        Self { report, compared: compared.map(one).collect() }
     }
 
-    /// Differences up to this may be chance, where the best of `compared` is looked at.
-    fn limit(&self, compared: usize) -> f64 {
-        match self.error {
-            Some(error) => error * ERRORS.max(upper_quantile(0.025 / compared.max(1) as f64)),
-            None => {
-                let band = self.report.random_band();
-                let width = band.max - band.min;
-                if width.is_finite() { width } else { 0.0 }
-            }
+    fn gains(&self, of: &Compared) -> bool {
+        gains(of.primary, self.report.higher_is_better)
+    }
+
+    fn loses(&self, of: &Compared) -> bool {
+        gains(of.primary.negated(), self.report.higher_is_better)
+    }
+
+    /// The largest gain of these, if one is shown.
+    fn best<'b>(&self, of: impl Iterator<Item = &'b Compared>) -> Option<&'b Compared> {
+        let size = |compared: &&Compared| compared.primary.value.abs();
+        of.filter(|compared| self.gains(compared)).max_by(|a, b| size(a).total_cmp(&size(b)))
+    }
+
+    /// A merge with chosen weights that is shown to be better than the merged model, else the merged model where it is shown to be
+    /// better than everything else that can be exported. One of M experts is a draw of the lot, whatever it scores.
+    fn best_exportable(&self) -> Option<Exportable> {
+        let exportable = || self.compared.iter().filter(|compared| compared.exportable.is_some());
+        let custom = exportable().filter(|compared| matches!(compared.exportable, Some(Exportable::Custom(_))));
+        if let Some(best) = self.best(custom) {
+            return best.exportable;
         }
-    }
-
-    /// As [`Judge::limit`] for all variants that are compared with the merged model.
-    fn common_limit(&self) -> f64 {
-        self.limit(self.others().len() + self.tried.len())
-    }
-
-    /// What the merged model is compared with: single routes and a constant answer are left out.
-    fn others(&self) -> Vec<CustomMerge> {
-        let (report, n) = (self.report, self.report.random.len());
-        if n == 0 || report.fixed.is_empty() {
-            return Vec::new();
-        }
-        let mut others = vec![
-            CustomMerge { name: routes_name(n), score: report.random_band().mean },
-            CustomMerge { name: ensemble_name(n), score: report.ensemble.primary },
-        ];
-        let fixed = report.fixed.iter().enumerate();
-        others.extend(fixed.map(|(i, scores)| CustomMerge { name: expert_name(i), score: scores.primary }));
-        others.retain(|other| other.score.is_finite());
-        others
-    }
-
-    fn best_exportable(&self) -> (Exportable, f64) {
-        let experts = self.report.fixed.iter().enumerate().map(|(i, s)| (Exportable::Expert(i), s.primary));
-        let custom = self.tried.iter().enumerate().map(|(i, merge)| (Exportable::Custom(i), merge.score));
-        let best = experts
-            .chain(custom)
-            .filter(|(_, score)| score.is_finite())
-            .min_by(|a, b| self.lead(a.1).total_cmp(&self.lead(b.1)));
-        best.filter(|(_, score)| -self.lead(*score) > self.common_limit())
-            .unwrap_or((Exportable::Merged, self.report.merged.primary))
+        let all = exportable().count() > 0 && exportable().all(|compared| self.loses(compared));
+        all.then_some(Exportable::Merged)
     }
 
     /// What a model reaches that has learned nothing.
     fn baseline(&self) -> &'static str {
         if self.report.base.is_some() { "the base model" } else { "a constant answer" }
+    }
+
+    /// How much better than `score` the merged model is.
+    fn lead(&self, score: f64) -> f64 {
+        let lead = self.report.merged.primary - score;
+        if self.report.higher_is_better { lead } else { -lead }
     }
 
     /// Why the model has learned nothing that shows, if so.
@@ -181,8 +199,13 @@ impl Judge<'_> {
             "matthews" | "pearson" | "spearman" => Some(1.0 / (n - 1.0).sqrt()),
             _ => None,
         };
-        let chance = error.map_or_else(|| self.limit(1), |error| ERRORS * error);
-        if !report.majority.is_finite() || learned > chance {
+        let of_base = report.paired.as_deref().and_then(|paired| paired.base);
+        let hardly = match (of_base, error) {
+            (Some(base), _) => !gains(base.primary.negated(), report.higher_is_better),
+            (None, Some(error)) => learned <= ERRORS * error,
+            (None, None) => learned <= 0.0,
+        };
+        if !report.majority.is_finite() || !hardly {
             return None;
         }
         let than = self.baseline();
@@ -196,11 +219,9 @@ impl Judge<'_> {
         ))
     }
 
-    fn errors(&self, difference: f64) -> String {
-        match self.error {
-            Some(error) if error > 0.0 => format!(" ({:.1} standard errors)", difference.abs() / error),
-            _ => String::new(),
-        }
+    /// Of a variant less merged, or the other way round, in the words of the deciding metric and the loss.
+    fn words(&self, difference: PairedDifference) -> String {
+        difference.describe(&self.report.metric, self.report.higher_is_better)
     }
 
     fn verdict(&self) -> Verdict {
@@ -208,59 +229,101 @@ impl Judge<'_> {
         if let Some(text) = self.unlearned() {
             return verdict(Grade::Doubtful, text);
         }
-        let metric = &self.report.metric;
-        if let (Exportable::Custom(i), score) = self.best_exportable() {
-            let (by, errors) = (format::metric(self.lead(score).abs()), self.errors(self.lead(score)));
-            let name = &self.tried[i].name;
-            let text = format!(
-                "{name} are better than merged by {by}{errors}. They were chosen by their scores on these rows: confirm them \
-                 on other rows."
-            );
+        if self.compared.is_empty() {
+            return self.alone();
+        }
+        if let Some(best) = self.best(self.compared.iter()) {
+            let (name, are) =
+                (&best.name, if matches!(best.exportable, Some(Exportable::Custom(_))) { "are" } else { "is" });
+            let tail = match best.exportable {
+                Some(Exportable::Custom(_)) => {
+                    "They were chosen by their scores on these rows: confirm them on other rows.".to_owned()
+                }
+                Some(_) => format!(
+                    "It is one of {} experts, looked at because of its score on these rows: confirm it on other rows.",
+                    self.report.fixed.len()
+                ),
+                None => format!("Merging makes the {} worse here.", self.report.metric),
+            };
+            let text = format!("{name} {are} better than merged: {}. {tail}", self.words(best.paired));
             return verdict(Grade::Doubtful, text);
         }
-        let others = self.others();
-        let Some(best) = others.iter().min_by(|a, b| self.lead(a.score).total_cmp(&self.lead(b.score))) else {
-            let [score, baseline] = [self.report.merged.primary, self.report.majority].map(format::metric);
-            return if self.report.majority.is_finite() {
-                let text = format!("The model is better than {}: {score} against {baseline}.", self.baseline());
-                verdict(Grade::Good, text)
-            } else {
-                verdict(Grade::Open, "There is nothing to compare this model with.".to_owned())
-            };
+        let all = self.compared.len();
+        let worse = self.compared.iter().filter(|compared| self.loses(compared)).count();
+        let (metric, others) = (&self.report.metric, format::counted(all, "other"));
+        let rest = if worse < all { "; to the rest no difference is shown" } else { "" };
+        let head = match worse {
+            0 => format!("No difference shown in {metric} between merged and {others}"),
+            worse => format!("Merged is better than {worse} of {others} in {metric}{rest}"),
         };
-        let difference = self.lead(best.score);
-        let (name, by, errors) = (&best.name, format::metric(difference.abs()), self.errors(difference));
-        let small = difference.abs() <= self.common_limit();
-        if difference >= 0.0 {
-            let tail = if small { "; that may be chance, but nothing is lost by merging" } else { "" };
-            return verdict(Grade::Good, format!("Merged is best; next comes {name}, {by} behind{errors}{tail}."));
-        }
-        if small {
-            let of = others.len() + self.tried.len();
-            let text = format!(
-                "Merged is as good as any: {name} is {by} ahead{errors}, which may be chance for the best of {of} variants."
-            );
-            return verdict(Grade::Good, text);
-        }
+        let against = |compared: &Compared| {
+            let name = lowered(&compared.name);
+            format!(" Merged minus {name}: {}.", self.words(compared.paired.negated()))
+        };
+        let named: String =
+            self.compared.iter().filter(|compared| compared.exportable.is_none()).map(against).collect();
         verdict(
-            Grade::Doubtful,
-            format!("{name} is better than merged by {by}{errors}. Merging makes the {metric} worse here."),
+            Grade::Good,
+            format!("{head} (p adjusted for {}, Holm).{named}{}", format::counted(all, "comparison"), self.in_loss()),
         )
+    }
+
+    /// What the loss shows where the metric shows nothing.
+    fn in_loss(&self) -> String {
+        if self.report.metric == "loss" {
+            return String::new();
+        }
+        let better: Vec<String> =
+            self.compared.iter().filter(|compared| gains(compared.loss, false)).map(|c| lowered(&c.name)).collect();
+        match better.len() {
+            0 => String::new(),
+            _ => format!(" In the loss {} better than merged.", list_is(&better)),
+        }
+    }
+
+    /// Of a model without variants, or of a record without intervals.
+    fn alone(&self) -> Verdict {
+        let report = self.report;
+        let [score, baseline] = [report.merged.primary, report.majority].map(format::metric);
+        if !report.fixed.is_empty() {
+            let text = "This record has no paired differences, so that nothing is shown between merged and the others: \
+                        measure again.";
+            return Verdict { grade: Grade::Open, text: text.to_owned() };
+        }
+        if report.majority.is_finite() {
+            let text = format!("The model is better than {}: {score} against {baseline}.", self.baseline());
+            return Verdict { grade: Grade::Good, text };
+        }
+        Verdict { grade: Grade::Open, text: "There is nothing to compare this model with.".to_owned() }
     }
 }
 
-fn judge<'a>(report: &'a EvalReport, tried: &'a [CustomMerge]) -> Judge<'a> {
-    Judge { report, tried, error: standard_error(&report.metric, report.merged.primary, report.rows) }
+/// A display name in the middle of a sentence.
+fn lowered(name: &str) -> String {
+    let mut name = name.to_owned();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    name
 }
 
-/// The best of what can be exported. Another variant than the merged model counts as better only beyond chance.
-pub fn best_exportable(report: &EvalReport, tried: &[CustomMerge]) -> Exportable {
-    judge(report, tried).best_exportable().0
+/// `a is`, `a and b are`, `a, b and c are`.
+fn list_is(names: &[String]) -> String {
+    match names {
+        [only] => format!("{only} is"),
+        [first @ .., last] => format!("{} and {last} are", first.join(", ")),
+        [] => String::new(),
+    }
+}
+
+/// The best of what can be exported; absent where no difference is shown.
+pub fn best_exportable(report: &EvalReport, tried: &[CustomMerge]) -> Option<Exportable> {
+    Judge::new(report, tried).best_exportable()
 }
 
 /// The verdict on a comparison; `tried`: merges with chosen weights on the same rows, `evals`: the run's evaluations.
 pub fn verdict(report: &EvalReport, tried: &[CustomMerge], evals: &[EvalRecord]) -> Verdict {
-    let Verdict { grade, text } = judge(report, tried).verdict();
+    let Verdict { grade, text } = Judge::new(report, tried).verdict();
     match Rise::of(evals) {
         Some(rise) => Verdict { grade: Grade::Doubtful, text: format!("{text} {}", rise.describe()) },
         None => Verdict { grade, text },
@@ -268,109 +331,4 @@ pub fn verdict(report: &EvalReport, tried: &[CustomMerge], evals: &[EvalRecord])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::records::Scores;
-
-    fn scores(primary: f64) -> Scores {
-        Scores { primary, accuracy: Some(primary), ..Scores::default() }
-    }
-
-    fn report(merged: f64, ensemble: f64) -> EvalReport {
-        EvalReport {
-            metric: "accuracy".to_owned(),
-            higher_is_better: true,
-            rows: 1000,
-            merged: scores(merged),
-            random: [0.75, 0.76, 0.74].map(scores).to_vec(),
-            fixed: [0.75, 0.755].map(scores).to_vec(),
-            ensemble: scores(ensemble),
-            majority: 0.5,
-            ..EvalReport::default()
-        }
-    }
-
-    fn evals(losses: &[f64]) -> Vec<EvalRecord> {
-        let eval = |(i, &loss): (usize, &f64)| EvalRecord {
-            step: 200 * (i as u64 + 1),
-            epoch: 0.0,
-            merged: Scores { loss, ..Scores::default() },
-            best: false,
-            seconds: 0.0,
-        };
-        losses.iter().enumerate().map(eval).collect()
-    }
-
-    fn of(merged: f64, ensemble: f64) -> (Grade, String) {
-        let Verdict { grade, text } = verdict(&report(merged, ensemble), &[], &[]);
-        (grade, text)
-    }
-
-    #[test]
-    fn differences_are_weighed_against_noise() {
-        let (grade, text) = of(0.78, 0.77);
-        assert!(grade == Grade::Good && text.contains("Merged is best; next comes Ensemble of 3 routes"), "{text}");
-        let (grade, text) = of(0.76, 0.77);
-        assert!(grade == Grade::Good && text.contains("may be chance"), "{text}");
-        let (grade, text) = of(0.70, 0.77);
-        assert!(grade == Grade::Doubtful && text.contains("Ensemble of 3 routes is better"), "{text}");
-        let (grade, text) = of(0.51, 0.50);
-        assert!(grade == Grade::Doubtful && text.contains("hardly better than a constant answer"), "{text}");
-    }
-
-    /// 0.600 of 40 rows beside 0.525: one standard error is 0.077.
-    #[test]
-    fn a_lead_within_the_standard_error_is_not_learning() {
-        let small = EvalReport { rows: 40, majority: 0.525, ..report(0.6, 0.6) };
-        let Verdict { grade, text } = verdict(&small, &[], &[]);
-        assert!(
-            grade == Grade::Doubtful && text.contains("0.6000 against 0.5250; one standard error is 0.0775"),
-            "{text}"
-        );
-        let many = EvalReport { rows: 4000, ..small };
-        assert!(!verdict(&many, &[], &[]).text.contains("hardly better"));
-        // A correlation of 0.1 on 40 rows is chance, on 4,000 it is not.
-        for (rows, unlearned) in [(40, true), (4000, false)] {
-            let report = EvalReport { metric: "matthews".to_owned(), rows, majority: 0.0, ..report(0.1, 0.1) };
-            assert_eq!(verdict(&report, &[], &[]).text.contains("hardly better"), unlearned, "{rows} rows");
-        }
-    }
-
-    #[test]
-    fn a_rising_evaluation_loss_is_never_good() {
-        let losses = [0.700, 0.688, 0.783, 0.877];
-        let Verdict { grade, text } = verdict(&report(0.78, 0.77), &[], &evals(&losses));
-        assert_eq!(grade, Grade::Doubtful);
-        assert!(text.contains("rises since step 400 (from 0.6880 to 0.8770)"), "{text}");
-        for falling in [&[0.7, 0.6, 0.5][..], &[0.500, 0.498, 0.499], &[0.5], &[]] {
-            assert_eq!(Rise::of(&evals(falling)), None, "{falling:?}");
-        }
-        assert_eq!(verdict(&report(0.78, 0.77), &[], &evals(&[0.7, 0.6])).grade, Grade::Good);
-    }
-
-    #[test]
-    fn the_luckiest_of_several_is_not_the_best() {
-        let mut report = report(0.76, 0.77);
-        let merge = |i: usize, score: f64| CustomMerge { name: format!("Weights {i}"), score };
-        let lucky: Vec<CustomMerge> = (1..=5).map(|i| merge(i, 0.76 + 0.003 * i as f64)).collect();
-        assert_eq!(best_exportable(&report, &lucky), Exportable::Merged);
-        assert_eq!(verdict(&report, &lucky, &[]).grade, Grade::Good, "verdict and mark agree");
-        let good = [merge(1, 0.76), merge(2, 0.85)];
-        assert_eq!(best_exportable(&report, &good), Exportable::Custom(1));
-        let words = verdict(&report, &good, &[]).text;
-        assert!(words.starts_with("Weights 2 are better than merged by 0.0900"), "{words}");
-        report.fixed[1] = scores(0.86);
-        assert_eq!(best_exportable(&report, &[]), Exportable::Expert(1));
-        assert!(verdict(&report, &[], &[]).text.starts_with("Expert 1 only is better than merged"));
-    }
-
-    #[test]
-    fn without_a_standard_error_the_band_of_the_routes_is_the_noise() {
-        let mut report = report(0.755, 0.745);
-        (report.metric, report.higher_is_better, report.majority) = ("loss".to_owned(), false, 2.0);
-        let Verdict { grade, text } = verdict(&report, &[], &[]);
-        assert!(grade == Grade::Good && text.contains("may be chance"), "{text}");
-        report.ensemble = scores(0.70);
-        assert_eq!(verdict(&report, &[], &[]).grade, Grade::Doubtful);
-    }
-}
+mod tests;

@@ -5,10 +5,11 @@
 
 use crate::app::query::{AnyQuery, Query};
 use crate::app::try_flags;
+use crate::config::command_line::quoted;
 use crate::protocol::{
     AveragesReport, CausesPlan, CausesReport, FanPlan, FanReport, GridPlan, GridReport, MergePlan, PlanePlan,
-    PlaneReport, ReplayReport, RequestId, RerollReport, RoundingReport, RoutesReport, SpreadReport, Study, StudyReport,
-    WorthPlan, WorthReport,
+    PlaneReport, ReplayReport, RequestId, RerollReport, RoundingReport, RoutesReport, RowsReport, SpreadReport, Study,
+    StudyReport, Way, WorthPlan, WorthReport,
 };
 
 /// The newest report of each study of the shown weights.
@@ -36,6 +37,8 @@ pub struct Studies {
     pub worth: Query<WorthReport>,
     /// Experts moved from their mean.
     pub spread: Query<SpreadReport>,
+    /// Two ways row by row.
+    pub rows: Query<RowsReport>,
 }
 
 /// What the status bar shows while a study is pending, and where its query is.
@@ -54,6 +57,7 @@ static ROWS: &[StudyRow] = &[
     ("Measuring the plane", |s| &s.plane, |s| &mut s.plane),
     ("Merging subsets", |s| &s.worth, |s| &mut s.worth),
     ("Moving the experts apart", |s| &s.spread, |s| &mut s.spread),
+    ("Comparing row by row", |s| &s.rows, |s| &mut s.rows),
 ];
 
 impl Studies {
@@ -81,6 +85,7 @@ impl Studies {
             Study::Plane(_) => self.plane.begin(req),
             Study::Worth(_) => self.worth.begin(req),
             Study::Spread(_) => self.spread.begin(req),
+            Study::Rows(_) => self.rows.begin(req),
         }
     }
 
@@ -98,6 +103,7 @@ impl Studies {
             StudyReport::Plane(report) => drop(self.plane.answer(req, *report)),
             StudyReport::Worth(report) => drop(self.worth.answer(req, *report)),
             StudyReport::Spread(report) => drop(self.spread.answer(req, report)),
+            StudyReport::Rows(report) => drop(self.rows.answer(req, *report)),
         }
     }
 
@@ -119,6 +125,8 @@ impl Studies {
                 Some("the plane needs three different points")
             }
             Study::Worth(_) if self.worth.is_pending() => Some("subsets of the experts are being merged"),
+            Study::Rows(_) if self.rows.is_pending() => Some("two ways are being compared"),
+            Study::Rows(plan) if plan.first == plan.second => Some("both ways are the same; choose two"),
             _ => None,
         }
     }
@@ -170,6 +178,10 @@ pub fn button(study: &Study) -> (&'static str, &'static str) {
         Study::Worth(_) => {
             ("Measure the worth", "Merges subsets of the experts and measures each on the same evaluation rows")
         }
+        Study::Rows(_) => (
+            "Compare row by row",
+            "Measures both ways on the same evaluation rows, with paired intervals, and lists the rows they answer differently",
+        ),
     }
 }
 
@@ -207,5 +219,11 @@ pub fn command(at: &str, study: &Study, weights: &dyn Fn(&MergePlan) -> String) 
             format!("adamix inspect {at} --plane={points} --grid {grid} --probe-rows {probe_rows}")
         }
         Study::Worth(WorthPlan { probe_rows }) => format!("adamix inspect {at} --worth --probe-rows {probe_rows}"),
+        Study::Rows(plan) => {
+            let way = |way: &Way| quoted(&way.to_string());
+            let first = if plan.first == Way::Merged { String::new() } else { format!("={}", way(&plan.first)) };
+            let most = if plan.rows > 0 { format!(" --max-rows {}", plan.rows) } else { String::new() };
+            format!("adamix eval {at} --rows{first} --against {}{most}", way(&plan.second))
+        }
     })
 }

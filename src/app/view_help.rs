@@ -51,11 +51,11 @@ pub fn of(view: View) -> ViewHelp {
         },
         View::Compare => ViewHelp {
             shows: "The scores of the merged model, of random routes, of each single expert and of the ensemble on the same \
-                    evaluation rows, with standard errors; below, other ways of merging, dragged weights, and the spread of \
-                    the experts.",
-            normal: "All of them lie close together; the merged model keeps the score of the routes at the cost of one.",
-            look_for: "A merged model more than two standard errors below the routes, or scores hardly better than \
-                       always giving the same answer.",
+                    evaluation rows, with paired 95 % intervals; below, two of them row by row, other ways of merging, \
+                    dragged weights, and the spread of the experts.",
+            normal: "All of them lie close together, most differences are not shown; the merged model keeps the score of the \
+                     routes at the cost of one.",
+            look_for: "A variant that is shown to be better than merged, or scores hardly better than a constant answer.",
         },
         View::Playground => ViewHelp {
             shows: "One prompt, answered by several variants of a language model side by side; the words that differ \

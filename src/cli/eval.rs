@@ -1,14 +1,14 @@
 //! `adamix eval` and `adamix merge`: measure a trained run, as a whole or merged with given weights.
 
+pub(super) use super::opened::{about, dev_file, title, with_opened};
 use super::results::{EvalResult, comparison, score_cells, score_columns, texts};
-use super::{Done, args, out, runs, score, usage};
-use crate::artifact::{RunDir, named_merges};
+use super::{Done, args, out, rows, runs, score, usage};
+use crate::analysis::verdict;
+use crate::artifact::named_merges;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::format;
-use crate::machine::facts;
-use crate::protocol::{MergePlan, MergeReport, WeightsOf};
-use crate::workflow::saved_run::Opened;
+use crate::protocol::{MergePlan, MergeReport};
 use crate::workflow::written_texts::{WritePlan, write_and_score};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
@@ -39,6 +39,7 @@ pub(super) fn command() -> Command {
             dev_file(),
             args::threads(),
         ])
+        .args(rows::arguments())
 }
 
 pub(super) fn merge_command() -> Command {
@@ -126,37 +127,10 @@ fn method_lines(report: &MergeReport, config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// `--dev-file`, shared with `inspect`.
-pub(super) fn dev_file() -> Arg {
-    args::path("dev-file", "FILE").help("Other rows to measure on, in the layout of the run's data")
-}
-
-/// Opens the run these arguments name and hands it to `job` inside a compute pool.
-pub(super) fn with_opened(matches: &ArgMatches, job: impl FnOnce(&Opened) -> Done + Send) -> Done {
-    let dir = runs::open(matches)?;
-    let which = runs::checkpoint(matches);
-    let dev_file = matches.try_get_one::<PathBuf>("dev-file").ok().flatten().cloned();
-    let pool = facts::pool(args::given(matches, "threads").unwrap_or(dir.config().model.threads), 0)?;
-    pool.install(|| {
-        let mut opened = Opened::open(&dir, which)?;
-        if let Some(file) = dev_file {
-            opened.measure_on(&file)?;
-        }
-        job(&opened)
-    })
-}
-
-/// A run and which of its weights: `runs/lab, step 400 (best checkpoint)`.
-pub(super) fn about(dir: &RunDir, weights: WeightsOf) -> String {
-    format!("{}, {weights}", dir.path().display())
-}
-
-/// Which checkpoint of which run was opened.
-pub(super) fn title(opened: &Opened) -> Result<()> {
-    out::line(&about(&opened.dir, opened.weights))
-}
-
 pub(super) fn run(matches: &ArgMatches) -> Done {
+    if rows::wanted(matches) {
+        return rows::run(matches);
+    }
     let routes = args::given(matches, "random-routes");
     let lists = matches.get_one::<PathBuf>("meteor-data").map(|dir| score::word_lists(dir)).transpose()?;
     let plan = args::given(matches, "generate").map(|inputs| WritePlan {
@@ -175,6 +149,7 @@ pub(super) fn run(matches: &ArgMatches) -> Done {
         Ok(out::result(matches.get_flag("json"), &result, || {
             title(opened)?;
             comparison(&report)?;
+            out::line(&verdict::verdict(&report, &[], &[]).text)?;
             written.as_ref().map_or(Ok(()), texts)
         })?)
     })
@@ -206,6 +181,7 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
                 "scores": weighed.scores,
                 "uniform_scores": uniform.scores,
                 "rows": weighed.rows,
+                "minus_own": weighed.paired,
                 "seconds": weighed.seconds,
                 "run_dir": opened.dir.path(),
                 "step": opened.weights.step,
@@ -227,6 +203,10 @@ pub(super) fn merge(matches: &ArgMatches) -> Done {
         }
         title(opened)?;
         out::table(&rows)?;
+        if let Some(paired) = &weighed.paired {
+            let words = paired.describe(&weighed.metric, weighed.metric != "loss");
+            out::line(&format!("less the run's own merge: {words}"))?;
+        }
         Ok(method_lines(&weighed, &opened.config)?)
     })
 }

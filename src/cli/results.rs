@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::eval::{Band, EvalReport, Scores};
 use crate::format;
 use crate::protocol::{TextScores, WeightsOf, WriteReport};
-use crate::records::{EndReason, EndRecord, EvalRecord, StartRecord};
+use crate::records::{EndReason, EndRecord, EvalRecord, Interval, PairedDifference, StartRecord, WayCost};
 use crate::workflow::saved_run::Opened;
 use serde::Serialize;
 use std::path::Path;
@@ -191,30 +191,76 @@ pub fn undefined(scores: &TextScores) -> Result<()> {
 pub fn comparison(report: &EvalReport) -> Result<()> {
     let (names, titles) = score_columns(&report.merged, &report.metric);
     let header = out::row(format!("{} rows", format::count(report.rows)), titles);
-    let row = |label: String, scores: &Scores| out::row(label, score_cells(scores, &names));
-    let mut rows = vec![header, row(report.merged_name().to_lowercase(), &report.merged)];
+    let (paired, costs) = (report.paired.as_deref().cloned().unwrap_or_default(), report.costs.as_deref());
+    let row = |label: String, scores: &Scores, apart: Option<PairedDifference>, cost: Option<WayCost>| {
+        let mut cells = out::row(label, score_cells(scores, &names));
+        cells.extend(apart_cells(report, apart));
+        cells.extend(cost_cells(cost));
+        cells
+    };
+    let merged = row(report.merged_name().to_lowercase(), &report.merged, None, costs.map(|costs| costs.merged));
+    let mut rows = vec![header, merged];
+    if report.paired.is_some() {
+        let own = format!("{} less merged", report.metric);
+        rows[0].extend([own].into_iter().chain((report.metric != "loss").then(|| "loss less merged".to_owned())));
+    }
+    rows[0]
+        .extend(["parameters", "passes", "multiply-adds"].map(str::to_owned).into_iter().filter(|_| costs.is_some()));
     if !report.random.is_empty() {
         let picks: [fn(Band) -> f64; 3] = [|band| band.mean, |band| band.min, |band| band.max];
         for (label, pick) in ["mean", "lowest", "highest"].into_iter().zip(picks) {
             let values = names.iter().map(|name| {
                 fixed_width(pick(Band::of(report.random.iter().filter_map(|scores| metric(scores, name)))))
             });
-            rows.push(out::row(format!("{label} of {} random routes", report.random.len()), values));
+            let mut cells = out::row(format!("{label} of {} random routes", report.random.len()), values);
+            if label == "mean" {
+                cells.extend(apart_cells(report, paired.random_mean));
+                cells.extend(cost_cells(costs.map(|costs| costs.route)));
+            }
+            rows.push(cells);
         }
     }
-    rows.extend(report.fixed.iter().enumerate().map(|(expert, scores)| row(format!("expert {expert} alone"), scores)));
+    rows.extend(report.fixed.iter().enumerate().map(|(expert, scores)| {
+        let apart = paired.fixed.get(expert).copied();
+        row(format!("expert {expert} alone"), scores, apart, costs.map(|costs| costs.merged))
+    }));
     if !report.random.is_empty() {
-        rows.push(row(format!("ensemble of {} routes", report.random.len()), &report.ensemble));
+        let name = format!("ensemble of {} routes", report.random.len());
+        rows.push(row(name, &report.ensemble, paired.ensemble, costs.map(|costs| costs.ensemble)));
     }
     rows.push(match &report.base {
-        Some(base) => row("base model, untrained".to_owned(), base),
+        Some(base) => row("base model, untrained".to_owned(), base, paired.base, costs.map(|costs| costs.base)),
         None => {
             let only =
                 |name: &&str| if **name == report.metric { fixed_width(report.majority) } else { "-".to_owned() };
             out::row("most frequent answer", names.iter().map(only))
         }
     });
-    out::table(&rows)
+    out::table(&rows)?;
+    match &report.paired {
+        Some(paired) => out::line(&format!(
+            "in brackets: 95 % intervals of the differences on the same rows (paired bootstrap, B = {})",
+            format::count(paired.resamples)
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A variant less merged in the deciding metric and in the loss, where the report has intervals.
+fn apart_cells(report: &EvalReport, apart: Option<PairedDifference>) -> Vec<String> {
+    if report.paired.is_none() {
+        return Vec::new();
+    }
+    let cell = |of: fn(PairedDifference) -> Interval| out::or_dash(apart, |apart| of(apart).numbers());
+    let mut cells = vec![cell(|apart| apart.primary)];
+    cells.extend((report.metric != "loss").then(|| cell(|apart| apart.loss)));
+    cells
+}
+
+fn cost_cells(cost: Option<WayCost>) -> Vec<String> {
+    let Some(cost) = cost else { return Vec::new() };
+    let short = |n: usize| format::short_count(n as f64);
+    vec![short(cost.parameters), cost.forwards.to_string(), short(cost.multiply_adds)]
 }
 
 /// A score with four digits after the point.

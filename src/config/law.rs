@@ -1,10 +1,48 @@
 //! The routing law as one value, and its changes while a run trains.
 
-use super::{MixtureConfig, RoutingPolicy, choice_name};
+use super::choice_name;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+/// Which expert runs: one policy for all adapted modules; down and up, layers and passes are drawn independently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoutingPolicy {
+    /// One uniform draw for the whole batch: the paper.
+    #[default]
+    PerBatch,
+    /// One uniform draw for each example.
+    PerExample,
+    /// One uniform draw for each token.
+    PerToken,
+    /// Always `fixed_expert`.
+    Fixed,
+    /// Expert `(micro-batch + adapted module + pass) mod M`: even by construction.
+    RoundRobin,
+}
+
+impl RoutingPolicy {
+    /// All, in the order in which they are offered.
+    pub const ALL: [Self; 5] = [Self::PerBatch, Self::PerExample, Self::PerToken, Self::Fixed, Self::RoundRobin];
+
+    /// Whether experts are drawn at random, so that their counts are compared with what chance gives.
+    pub fn is_random(self) -> bool {
+        match self {
+            Self::PerBatch | Self::PerExample | Self::PerToken => true,
+            Self::Fixed | Self::RoundRobin => false,
+        }
+    }
+
+    /// Whether all rows of a batch go through the same experts.
+    pub fn is_per_batch(self) -> bool {
+        match self {
+            Self::PerBatch | Self::Fixed | Self::RoundRobin => true,
+            Self::PerExample | Self::PerToken => false,
+        }
+    }
+}
 
 /// Which expert runs. Written as the settings name it, a fixed one with its expert: `per-token`, `fixed:2`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,30 +52,6 @@ pub struct RoutingLaw {
     pub routing: RoutingPolicy,
     /// The expert of [`RoutingPolicy::Fixed`], from 0; else 0.
     pub fixed_expert: usize,
-}
-
-impl RoutingLaw {
-    /// The law of these settings.
-    pub fn of(mixture: &MixtureConfig) -> Self {
-        let fixed = mixture.routing == RoutingPolicy::Fixed;
-        Self { routing: mixture.routing, fixed_expert: if fixed { mixture.fixed_expert } else { 0 } }
-    }
-
-    /// Why a mixture cannot run under it.
-    pub fn problem(self, mixture: &MixtureConfig) -> Option<String> {
-        let experts = mixture.num_experts;
-        (self.fixed_expert >= experts).then(|| {
-            format!("the law {self} names expert {} but there are {experts}, numbered from 0", self.fixed_expert)
-        })
-    }
-
-    /// Puts it into settings.
-    pub fn apply(self, mixture: &mut MixtureConfig) {
-        mixture.routing = self.routing;
-        if self.routing == RoutingPolicy::Fixed {
-            mixture.fixed_expert = self.fixed_expert;
-        }
-    }
 }
 
 impl fmt::Display for RoutingLaw {
@@ -153,18 +167,5 @@ mod tests {
         let changes = [at(9, "per-token"), at(4, "fixed:1"), at(9, "round-robin")];
         let found = [1, 3, 4, 8, 9, 50].map(|step| LawChange::law_of(law("per-batch"), &changes, step).to_string());
         assert_eq!(found, ["per-batch", "per-batch", "fixed:1", "fixed:1", "round-robin", "round-robin"]);
-    }
-
-    #[test]
-    fn a_law_is_put_into_settings_and_read_from_them() {
-        let mut mixture = MixtureConfig { fixed_expert: 1, ..MixtureConfig::default() };
-        for text in ["fixed:3", "per-token", "per-batch"] {
-            let law: RoutingLaw = text.parse().unwrap();
-            law.apply(&mut mixture);
-            assert_eq!(RoutingLaw::of(&mixture), law);
-            assert_eq!(law.problem(&mixture), None);
-        }
-        let far: RoutingLaw = "fixed:4".parse().unwrap();
-        assert!(far.problem(&mixture).unwrap().contains("expert 4 but there are 4"));
     }
 }

@@ -10,6 +10,9 @@ use std::str::FromStr;
 /// Optimiser steps of [`MergePlan::Fitted`] in each adapter.
 pub const FIT_STEPS: usize = 200;
 
+/// Rank of all LoRA experts side by side up to which one of r is fitted to them: its time grows with the third power.
+pub const FIT_RANK: usize = 512;
+
 /// Which down- and up-projections stand side by side in a wide adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -250,6 +253,15 @@ impl MergePlan {
             Self::Dare { drop, .. } if !(0.0..1.0).contains(&drop) => {
                 Err(Error::config(format!("DARE drops with probability {drop}; choose one from 0 to below 1")))
             }
+            Self::Fitted { .. } if mixture.kind == MixtureKind::Lora => {
+                let widest = Self::Wide(Pairs::Same).width(mixture);
+                if widest <= FIT_RANK {
+                    return Ok(());
+                }
+                Err(Error::config(format!(
+                    "all experts side by side have rank {widest}; one module is fitted to at most {FIT_RANK}, choose wide or budget"
+                )))
+            }
             Self::Budget { width, .. } => {
                 let (r, widest) = (mixture.rank(), Self::Wide(Pairs::Same).width(mixture));
                 if (r..=widest).contains(&width) {
@@ -378,6 +390,9 @@ mod tests {
         let shared = MixtureConfig { kind: MixtureKind::Lora, ..mixture };
         let err = MergePlan::Budget { width: 8, rows: 1 }.check(&shared).unwrap_err().to_string();
         assert!(err.contains("no wider"), "{err}");
+        let large = MixtureConfig { lora_rank: 256, sharing_up: false, ..shared };
+        let err = MergePlan::Fitted { rows: 1 }.check(&large).unwrap_err().to_string();
+        assert!(err.contains("rank 1024") && err.contains("at most 512"), "{err}");
     }
 
     #[test]

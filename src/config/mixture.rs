@@ -1,6 +1,7 @@
 //! The mixture of adaptation modules (paper section 3; symbols: M = `num_experts`, r = `adapter_size`, λ = `consistency_weight`).
 
-use super::{LawChange, require, within};
+use super::law::{LawChange, RoutingLaw, RoutingPolicy};
+use super::{require, within};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -51,44 +52,6 @@ pub enum AdapterInit {
     Normal,
     /// As `normal`, but the up-projection starts at zero: training starts from the untouched model.
     Identity,
-}
-
-/// Which expert runs: one policy for all adapted modules; down and up, layers and passes are drawn independently.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RoutingPolicy {
-    /// One uniform draw for the whole batch: the paper.
-    #[default]
-    PerBatch,
-    /// One uniform draw for each example.
-    PerExample,
-    /// One uniform draw for each token.
-    PerToken,
-    /// Always `fixed_expert`.
-    Fixed,
-    /// Expert `(micro-batch + adapted module + pass) mod M`: even by construction.
-    RoundRobin,
-}
-
-impl RoutingPolicy {
-    /// All, in the order in which they are offered.
-    pub const ALL: [Self; 5] = [Self::PerBatch, Self::PerExample, Self::PerToken, Self::Fixed, Self::RoundRobin];
-
-    /// Whether experts are drawn at random, so that their counts are compared with what chance gives.
-    pub fn is_random(self) -> bool {
-        match self {
-            Self::PerBatch | Self::PerExample | Self::PerToken => true,
-            Self::Fixed | Self::RoundRobin => false,
-        }
-    }
-
-    /// Whether all rows of a batch go through the same experts.
-    pub fn is_per_batch(self) -> bool {
-        match self {
-            Self::PerBatch | Self::Fixed | Self::RoundRobin => true,
-            Self::PerExample | Self::PerToken => false,
-        }
-    }
 }
 
 /// The mixture of adaptation modules.
@@ -208,7 +171,9 @@ impl MixtureConfig {
     /// Whether one draw decides both sides of a module, so that expert j of one side only ever runs with expert j of the other:
     /// then the M pairs of equal index are what is trained, and not all M².
     pub fn tied_draws(&self) -> bool {
-        !self.routing.is_random() && self.down_experts() > 1 && self.up_experts() > 1
+        let laws = self.law_changes().unwrap_or_default();
+        let drawn = self.routing.is_random() || laws.iter().any(|change| change.law.routing.is_random());
+        !drawn && self.down_experts() > 1 && self.up_experts() > 1
     }
 
     /// The same mixture with another bottleneck, or with another rank at the same scale.
@@ -274,8 +239,50 @@ impl MixtureConfig {
     }
 }
 
+impl RoutingLaw {
+    /// The law of these settings.
+    pub fn of(mixture: &MixtureConfig) -> Self {
+        let fixed = mixture.routing == RoutingPolicy::Fixed;
+        Self { routing: mixture.routing, fixed_expert: if fixed { mixture.fixed_expert } else { 0 } }
+    }
+
+    /// Why a mixture cannot run under it.
+    pub fn problem(self, mixture: &MixtureConfig) -> Option<String> {
+        let experts = mixture.num_experts;
+        (self.fixed_expert >= experts).then(|| {
+            format!("the law {self} names expert {} but there are {experts}, numbered from 0", self.fixed_expert)
+        })
+    }
+
+    /// Puts it into settings.
+    pub fn apply(self, mixture: &mut MixtureConfig) {
+        mixture.routing = self.routing;
+        if self.routing == RoutingPolicy::Fixed {
+            mixture.fixed_expert = self.fixed_expert;
+        }
+    }
+}
+
 /// What the product B A of a LoRA is multiplied with: alpha / r, or alpha / √r.
 pub fn lora_scaling(alpha: f64, rank: usize, use_rslora: bool) -> f64 {
     let rank = rank.max(1) as f64;
     if use_rslora { alpha / rank.sqrt() } else { alpha / rank }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_law_is_put_into_settings_and_read_from_them() {
+        let mut mixture = MixtureConfig { fixed_expert: 1, ..MixtureConfig::default() };
+        for text in ["fixed:3", "per-token", "per-batch"] {
+            let law: RoutingLaw = text.parse().unwrap();
+            law.apply(&mut mixture);
+            assert_eq!(RoutingLaw::of(&mixture), law);
+            assert_eq!(law.problem(&mixture), None);
+        }
+        let far: RoutingLaw = "fixed:4".parse().unwrap();
+        assert!(far.problem(&mixture).unwrap().contains("expert 4 but there are 4"));
+    }
 }

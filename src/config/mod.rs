@@ -21,9 +21,9 @@ pub mod train;
 pub mod window;
 
 pub use data::{BadRows, DataConfig, FileFormat, Metric, Problem, Task};
-pub use law::{LawChange, RoutingLaw};
+pub use law::{LawChange, RoutingLaw, RoutingPolicy};
 pub use merge_plan::{MergeCost, MergePlan, Pairs};
-pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, RoutingPolicy, lora_scaling};
+pub use mixture::{Activation, AdapterInit, LoraInit, MixtureConfig, MixtureKind, lora_scaling};
 pub use model::{DeviceChoice, DtypeChoice, Method, ModelConfig};
 pub use text::{LAB, TextConfig, TextFormat, Truncate, WRITER_LAB};
 pub use train::{EvalConfig, LONGEST_SAMPLE, MOST_SAMPLES, Recompute, Schedule, TrainConfig};

@@ -370,7 +370,8 @@ fn compute(loaded: LoadedModel<'_>, query: &ModelQuery, go_on: &dyn Fn(f64) -> b
                 }
                 let one = ExportPlan { targets: vec![target], ..plan.clone() };
                 let run = ExportedRun { config, dir, weights };
-                reports.extend(export::export_subject(subject, run, &one)?);
+                let within = |share: f64| go_on((done as f64 + share) / plan.targets.len() as f64);
+                reports.extend(export::export_while(subject, run, &one, &within)?);
             }
             Outcome::Exported(reports)
         }

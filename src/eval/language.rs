@@ -8,13 +8,13 @@
 //! All routes of an ensemble go through a batch one after the other, and the mean of their probabilities is made over
 //! the vocabulary in slices of tokens ([`vocab_scores`](crate::nn::kernels::vocab_scores)).
 
-use super::compare::{EvalOptions, Measured, RowScore, evaluate};
+use super::compare::{Baseline, EvalOptions, Measured};
+use super::rows::RowResults;
 use crate::data::text::TextDataset;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::mixture::Route;
 use crate::model::{CausalLm, ForwardOptions, Packed};
-use crate::nn::kernels::vocab_scores::TokenScores;
-use crate::records::Scores;
+use std::ops::Range;
 
 /// Tokens of a batch, unless one sequence is longer.
 const BATCH_TOKENS: usize = 4096;
@@ -37,23 +37,20 @@ pub(super) fn batches(data: &TextDataset, rows: impl IntoIterator<Item = usize>,
     batches
 }
 
+/// The targets of each sequence, which follow one another. `before`: the token that each is predicted at.
+pub(super) fn spans(offsets: &[usize], before: &[u32]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let own = |span: &[usize]| {
+        let end = start + before[start..].iter().take_while(|&&token| (token as usize) < span[1]).count();
+        std::mem::replace(&mut start, end)..end
+    };
+    offsets.windows(2).map(own).collect()
+}
+
 /// Tokens of the largest batch that these texts are measured in, of at most `most` sequences.
 pub fn largest_batch(data: &TextDataset, most: usize) -> usize {
     let tokens = |rows: &Vec<usize>| rows.iter().map(|&row| data.encoded[row].ids.len()).sum();
     batches(data, 0..data.len(), most).iter().map(tokens).max().unwrap_or(0)
-}
-
-pub(super) fn scores(sum: TokenScores, learned: usize) -> Result<Scores> {
-    if learned == 0 {
-        return Err(Error::data("no token of these texts is to be learned, so nothing can be measured"));
-    }
-    let loss = sum.nll / learned as f64;
-    if !loss.is_finite() {
-        let text = format!("the loss on the evaluation texts is {loss}; lower the learning rate");
-        return Err(Error::new(ErrorKind::Numerics, text));
-    }
-    let (perplexity, token_accuracy) = (Some(loss.exp()), Some(sum.right as f64 / learned as f64));
-    Ok(Scores { loss, perplexity, token_accuracy, primary: loss, ..Scores::default() })
 }
 
 impl Measured for CausalLm {
@@ -63,72 +60,45 @@ impl Measured for CausalLm {
         data.len()
     }
 
-    fn measure(
+    fn results(
         &self,
         data: &TextDataset,
+        rows: &[usize],
         routes: &[Option<&Route>],
         opts: &EvalOptions<'_>,
-    ) -> Result<(Vec<Scores>, Scores)> {
-        let mut sums = vec![TokenScores::default(); routes.len()];
-        let (mut ensemble, mut learned, mut done) = (TokenScores::default(), 0, 0);
-        for rows in batches(data, 0..data.len(), opts.batch_size) {
-            let batch = data.batch(&rows);
+    ) -> Result<(Vec<RowResults>, RowResults)> {
+        // Of each route, and last of the mean of all.
+        let mut found = vec![RowResults::of_texts([]); routes.len() + 1];
+        for chunk in batches(data, rows.iter().copied(), opts.batch_size) {
+            let batch = data.batch(&chunk);
             let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
             let (before, targets) = packed.targets(&batch.learn);
+            let done = found[0].len();
+            let mut scored = vec![Vec::new(); routes.len() + 1];
             if !targets.is_empty() {
                 let mut hidden = Vec::with_capacity(routes.len());
                 for route in routes {
                     let options = ForwardOptions { route: *route, ..ForwardOptions::eval() };
                     hidden.push(self.forward(packed, Some(&before), options)?.0);
                     let share = hidden.len() as f64 / routes.len() as f64;
-                    opts.check((done as f64 + share * rows.len() as f64) / data.len() as f64)?;
+                    opts.check((done as f64 + share * chunk.len() as f64) / rows.len() as f64)?;
                 }
                 let (each, mean) = self.token_scores(&hidden, &targets)?;
-                sums.iter_mut().zip(each).for_each(|(sum, one)| sum.add(one));
-                ensemble.add(mean);
-                learned += targets.len();
+                scored = each.into_iter().chain([mean]).collect();
             }
-            done += rows.len();
-            opts.check(done as f64 / data.len() as f64)?;
+            let spans = spans(&batch.offsets, &before);
+            for (found, scored) in found.iter_mut().zip(&scored) {
+                found.append(RowResults::of_texts(spans.iter().map(|span| &scored[span.clone()])))?;
+            }
+            opts.check(found[0].len() as f64 / rows.len() as f64)?;
         }
-        let each = sums.into_iter().map(|sum| scores(sum, learned)).collect::<Result<_>>()?;
-        Ok((each, scores(ensemble, learned)?))
+        let mean = found.pop().ok_or_else(|| Error::internal("an ensemble of no routes was asked for"))?;
+        Ok((found, mean))
     }
 
-    fn row_scores(
-        &self,
-        data: &TextDataset,
-        rows: &[usize],
-        route: Option<&Route>,
-        opts: &EvalOptions<'_>,
-    ) -> Result<Vec<RowScore>> {
-        let mut losses = Vec::with_capacity(rows.len());
-        for chunk in batches(data, rows.iter().copied(), opts.batch_size) {
-            let batch = data.batch(&chunk);
-            let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
-            let (before, targets) = packed.targets(&batch.learn);
-            let options = ForwardOptions { route, ..ForwardOptions::eval() };
-            let hidden = self.forward(packed, Some(&before), options)?.0;
-            let mut start = 0;
-            for span in batch.offsets.windows(2) {
-                // The targets of a text follow one another.
-                let end = start + before[start..].iter().take_while(|&&token| (token as usize) < span[1]).count();
-                if start == end {
-                    return Err(Error::data("a text without a learned token has no loss"));
-                }
-                let own = hidden.narrow(0, start, end - start)?.contiguous()?;
-                let (_, sum) = self.token_scores(&[own], &targets[start..end])?;
-                let scores = scores(sum, end - start)?;
-                losses.push(RowScore { loss: scores.loss, right: scores.token_accuracy });
-                start = end;
-            }
-            opts.check(losses.len() as f64 / rows.len() as f64)?;
-        }
-        Ok(losses)
-    }
-
-    fn baseline(&self, data: &TextDataset, opts: &EvalOptions<'_>) -> Result<(f64, Option<Box<Scores>>)> {
-        let scores = evaluate(&self.bare(), data, None, opts)?;
-        Ok((scores.primary, Some(Box::new(scores))))
+    fn baseline(&self, data: &TextDataset, opts: &EvalOptions<'_>) -> Result<Baseline> {
+        let rows: Vec<usize> = (0..data.len()).collect();
+        let (_, of_model) = self.bare().results(data, &rows, &[None], opts)?;
+        Ok(Baseline { score: of_model.scores(opts.metric)?.primary, of_model: Some(of_model) })
     }
 }

@@ -124,27 +124,7 @@ pub fn higher_is_better(metric: Metric) -> bool {
 ///
 /// Where `metric` does not apply, `primary` is accuracy or Pearson. Outputs that are not finite are an error.
 pub fn scores(logits: &[f32], labels: &Labels, classes: usize, metric: Metric) -> Result<Scores> {
-    check(logits, labels, classes)?;
-    Ok(match labels {
-        Labels::Classes(truth) => class_scores(&log_softmax(logits, classes), truth, classes, metric),
-        Labels::Values(truth) => value_scores(&logits.iter().map(|&z| f64::from(z)).collect::<Vec<_>>(), truth, metric),
-    })
-}
-
-/// The loss of each row: cross-entropy in nats, or the squared error. logits `[rows, classes]`, or `[rows]` for values
-pub fn row_losses(logits: &[f32], labels: &Labels, classes: usize) -> Result<Vec<f64>> {
-    check(logits, labels, classes)?;
-    Ok(match labels {
-        Labels::Classes(truth) => {
-            let log_probs = log_softmax(logits, classes);
-            let rows = log_probs.chunks_exact(classes.max(1)).zip(truth);
-            rows.map(|(row, &class)| -row[class as usize]).collect()
-        }
-        Labels::Values(truth) => {
-            let pairs = logits.iter().zip(truth);
-            pairs.map(|(&value, &truth)| (f64::from(value) - f64::from(truth)).powi(2)).collect()
-        }
-    })
+    Ok(scores_of(&outputs(logits, labels, classes)?, labels, classes, metric))
 }
 
 /// Whether each row's likeliest class is its own, as 0 or 1; nothing for values. logits `[rows, classes]`
@@ -160,27 +140,66 @@ pub fn row_hits(logits: &[f32], labels: &Labels, classes: usize) -> Vec<Option<f
 }
 
 /// As [`scores`] for the mean over several outputs of the same rows: of their probabilities, or of their values.
-pub fn ensemble(outputs: &[Vec<f32>], labels: &Labels, classes: usize, metric: Metric) -> Result<Scores> {
-    let Some(first) = outputs.first() else {
+pub fn ensemble(several: &[Vec<f32>], labels: &Labels, classes: usize, metric: Metric) -> Result<Scores> {
+    let each = several.iter().map(|logits| outputs(logits, labels, classes)).collect::<Result<Vec<_>>>()?;
+    let each: Vec<&[f64]> = each.iter().map(Vec::as_slice).collect();
+    Ok(scores_of(&mean_outputs(&each, labels)?, labels, classes, metric))
+}
+
+/// What a model says of each row: logarithms of the probabilities `[rows, classes]`, or values `[rows]`. An error where logits and
+/// labels do not fit together, or a logit is not finite.
+pub(super) fn outputs(logits: &[f32], labels: &Labels, classes: usize) -> Result<Vec<f64>> {
+    check(logits, labels, classes)?;
+    Ok(match labels {
+        Labels::Classes(_) => log_softmax(logits, classes),
+        Labels::Values(_) => logits.iter().map(|&z| f64::from(z)).collect(),
+    })
+}
+
+/// The mean of several [`outputs`] of the same rows: of their probabilities, as logarithms again, or of their values.
+pub(super) fn mean_outputs(several: &[&[f64]], labels: &Labels) -> Result<Vec<f64>> {
+    let Some(first) = several.first() else {
         return Err(Error::internal("an ensemble of no outputs was asked for"));
     };
+    let classes = matches!(labels, Labels::Classes(_));
     let mut mean = vec![0.0f64; first.len()];
-    for logits in outputs {
-        check(logits, labels, classes)?;
-        let shares: Vec<f64> = match labels {
-            Labels::Classes(_) => log_softmax(logits, classes).into_iter().map(f64::exp).collect(),
-            Labels::Values(_) => logits.iter().map(|&value| f64::from(value)).collect(),
-        };
-        mean.iter_mut().zip(shares).for_each(|(sum, share)| *sum += share / outputs.len() as f64);
+    for outputs in several {
+        let shares = outputs.iter().map(|&value| if classes { value.exp() } else { value });
+        mean.iter_mut().zip(shares).for_each(|(sum, share)| *sum += share / several.len() as f64);
     }
-    Ok(match labels {
+    if classes {
         // A probability can underflow to 0 in all outputs; its logarithm must stay finite.
+        mean.iter_mut().for_each(|share| *share = share.max(f64::MIN_POSITIVE).ln());
+    }
+    Ok(mean)
+}
+
+/// The scores of [`outputs`].
+pub(super) fn scores_of(outputs: &[f64], labels: &Labels, classes: usize, metric: Metric) -> Scores {
+    match labels {
+        Labels::Classes(truth) => class_scores(outputs, truth, classes, metric),
+        Labels::Values(truth) => value_scores(outputs, truth, metric),
+    }
+}
+
+/// The loss of each row of [`outputs`]: cross-entropy in nats, or the squared error.
+pub(super) fn row_losses(outputs: &[f64], labels: &Labels, classes: usize) -> Vec<f64> {
+    match labels {
         Labels::Classes(truth) => {
-            let log_probs: Vec<f64> = mean.into_iter().map(|share| share.max(f64::MIN_POSITIVE).ln()).collect();
-            class_scores(&log_probs, truth, classes, metric)
+            let rows = outputs.chunks_exact(classes.max(1)).zip(truth);
+            rows.map(|(row, &class)| -row[class as usize]).collect()
         }
-        Labels::Values(truth) => value_scores(&mean, truth, metric),
-    })
+        Labels::Values(truth) => {
+            outputs.iter().zip(truth).map(|(value, &truth)| (value - f64::from(truth)).powi(2)).collect()
+        }
+    }
+}
+
+/// The likeliest class of each row, the first of equal ones, as numpy's argmax. `[rows, classes]`
+pub(super) fn likeliest(log_probs: &[f64], classes: usize) -> Vec<u32> {
+    let best =
+        |row: &[f64]| (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as u32;
+    log_probs.chunks_exact(classes.max(1)).map(best).collect()
 }
 
 /// The score in `metric` of always giving the most frequent class (or the mean value); for [`Metric::Loss`] the entropy of
@@ -239,10 +258,7 @@ fn log_softmax(logits: &[f32], classes: usize) -> Vec<f64> {
 
 fn class_scores(log_probs: &[f64], truth: &[u32], classes: usize, metric: Metric) -> Scores {
     let rows = log_probs.chunks_exact(classes.max(1));
-    // The first of equal maxima, as numpy's argmax.
-    let best =
-        |row: &[f64]| (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as u32;
-    let predicted: Vec<u32> = rows.clone().map(best).collect();
+    let predicted = likeliest(log_probs, classes);
     let loss: f64 = rows.zip(truth).map(|(row, &class)| -row[class as usize]).sum();
     let mut scores = Scores {
         loss: ratio(loss, truth.len() as f64),

@@ -2,14 +2,14 @@
 //! gave is kept, and of an encoder's layer with an adapter also what that reads.
 
 use super::compare::{EvalOptions, Measured};
-use super::{language, metrics};
+use super::language;
+use super::rows::RowResults;
 use crate::data::Dataset;
 use crate::data::text::TextDataset;
 use crate::error::Result;
 use crate::model::decoder::layer::Stream;
 use crate::model::encoder::KeptLayer;
 use crate::model::{CausalLm, Classifier, Packed};
-use crate::nn::kernels::vocab_scores::TokenScores;
 use crate::records::Scores;
 use crate::tensor::to_f32;
 
@@ -80,7 +80,7 @@ impl Resumed for Classifier {
             opts.check((i + 1) as f64 / all as f64)?;
         }
         let labels = data.batch(&rows).labels;
-        Ok((metrics::scores(&logits, &labels, self.head.classes(), opts.metric)?, layers))
+        Ok((RowResults::of_logits(&logits, &labels, self.head.classes())?.scores(opts.metric)?, layers))
     }
 }
 
@@ -102,20 +102,22 @@ impl Resumed for CausalLm {
         batches: &mut [KeptBatch<Stream>],
         opts: &EvalOptions<'_>,
     ) -> Result<(Scores, usize)> {
-        let (mut sum, mut learned, mut layers, all) = (TokenScores::default(), 0, 0, batches.len());
+        let (mut found, mut layers, all) = (RowResults::of_texts([]), 0, batches.len());
         for (i, kept) in batches.iter_mut().enumerate() {
             let batch = data.batch(&kept.rows);
             let packed = Packed { ids: &batch.ids, offsets: &batch.offsets };
             let (before, targets) = packed.targets(&batch.learn);
+            let mut scored = Vec::new();
             if !targets.is_empty() {
                 let (hidden, ran) = self.base.forward_from(packed, &before, &mut kept.kept, kept.from)?;
                 kept.from = KeptBatch::<Stream>::CURRENT;
-                sum.add(self.token_scores(&[hidden], &targets)?.1);
-                learned += targets.len();
+                scored = self.token_scores(&[hidden], &targets)?.1;
                 layers += ran;
             }
+            let spans = language::spans(&batch.offsets, &before);
+            found.append(RowResults::of_texts(spans.iter().map(|span| &scored[span.clone()])))?;
             opts.check((i + 1) as f64 / all as f64)?;
         }
-        Ok((language::scores(sum, learned)?, layers))
+        Ok((found.scores(opts.metric)?, layers))
     }
 }

@@ -167,6 +167,8 @@ pub struct Score {
     pub singles: Vec<f64>,
     /// Half the length of a whisker.
     pub error: Option<f64>,
+    /// Ends of a whisker of its own.
+    pub interval: Option<[f64; 2]>,
     /// Its colour.
     pub color: Color,
 }

@@ -17,6 +17,8 @@ impl Scores {
             "lowest".to_owned(),
             "highest".to_owned(),
             "standard error".to_owned(),
+            "interval from".to_owned(),
+            "interval to".to_owned(),
         ]);
         for entry in &self.entries {
             let band = entry.band;
@@ -26,6 +28,8 @@ impl Scores {
                 band.map(|b| b[0]).into(),
                 band.map(|b| b[1]).into(),
                 entry.error.into(),
+                entry.interval.map(|ends| ends[0]).into(),
+                entry.interval.map(|ends| ends[1]).into(),
             ]);
             for (i, single) in entry.singles.iter().enumerate() {
                 table.push([format!("{} {}", entry.name, i + 1).into(), Cell::Number(*single)]);
@@ -47,6 +51,7 @@ pub(super) fn draw(drawing: &mut Drawing, scores: &Scores) {
     let values = scores.entries.iter().flat_map(|entry| {
         let error = entry.error.unwrap_or(0.0);
         let ends = entry.band.into_iter().flatten().chain(entry.singles.iter().copied());
+        let ends = ends.chain(entry.interval.into_iter().flatten());
         ends.chain([entry.value - error, entry.value + error]).collect::<Vec<_>>()
     });
     let reference = scores.reference.iter().map(|(value, _)| *value);
@@ -71,9 +76,9 @@ pub(super) fn draw(drawing: &mut Drawing, scores: &Scores) {
             drawing.shapes.push(Shape::Disc { at: [at, y], radius: 2.5, color: entry.color, ring: true });
         }
         let Some(at) = x.at(entry.value) else { continue };
-        if let Some(error) = entry.error
-            && let (Some(a), Some(b)) = (x.at(entry.value - error), x.at(entry.value + error))
-        {
+        let error = entry.error.map(|error| [entry.value - error, entry.value + error]);
+        for [from, to] in [error, entry.interval].into_iter().flatten() {
+            let (Some(a), Some(b)) = (x.at(from), x.at(to)) else { continue };
             drawing.line(vec![[a, y], [b, y]], INK, 1.5, 0.0);
             for end in [a, b] {
                 drawing.line(vec![[end, y - 4.0], [end, y + 4.0]], INK, 1.5, 0.0);

@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::tensor::{Tensor, to_f32};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// Keeps the first rows that a module reads. Clones share what is kept.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ impl Tap {
 
     /// Keeps what still fits of these rows. x `[n, in]`
     pub(super) fn keep(&self, x: &Tensor) -> Result<()> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         let (n, _) = x.dims2()?;
         let rows = n.min(kept.left);
         if rows > 0 {
@@ -39,7 +40,7 @@ impl Tap {
 
     /// What was kept, and nothing is left behind. `[rows * in]`, row by row
     pub fn take(&self) -> Vec<f32> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         std::mem::take(&mut kept.values)
     }
 }

@@ -225,7 +225,7 @@ impl Encoder {
                 }
             };
             here.at_adapter = plain.then(|| read.clone());
-            x = layer.from_adapter(read, &context)?;
+            x = layer.after_adapter(read, &context)?;
             if i + 1 < self.layers.len() {
                 kept.push(KeptLayer { input: x.clone(), at_adapter: None });
             }

@@ -139,7 +139,7 @@ impl EncoderLayer {
     }
 
     /// From what [`EncoderLayer::to_adapter`] gives to the layer's output. Both `[rows, d]` -> `[rows, d]`
-    pub fn from_adapter(&self, [h, x1]: [Tensor; 2], ctx: &LayerContext<'_>) -> Result<Tensor> {
+    pub fn after_adapter(&self, [h, x1]: [Tensor; 2], ctx: &LayerContext<'_>) -> Result<Tensor> {
         let (h, _) = self.modules.adapter.forward(h, ctx.route, ctx.rows)?;
         Ok(timed(Phase::Elementwise, || self.output_norm.forward(&h, Some(&x1), ctx.drops[1]))?.0)
     }

@@ -11,7 +11,7 @@ use crate::config::{LawChange, RunConfig};
 use crate::eval::Scores;
 use crate::mixture::Side;
 use crate::protocol::{Capsule, Checkpoints, ExportTarget, MergePlan, NamedMerge, NumberFormat};
-use crate::records::{EndRecord, EvalRecord, SampleRecord, StartRecord, TensorHealth};
+use crate::records::{EndRecord, EvalRecord, PairedDifference, SampleRecord, StartRecord, TensorHealth};
 pub use crate::records::{StepBucket, StepSample};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -133,6 +133,8 @@ pub struct MergeReport {
     pub found: Option<Vec<f64>>,
     /// Wall-clock seconds.
     pub seconds: f64,
+    /// What it scores less what the run's own merge does on the same rows; absent for that merge itself, and of a single row.
+    pub paired: Option<PairedDifference>,
 }
 
 /// One written and verified export.

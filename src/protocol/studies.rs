@@ -1,5 +1,7 @@
 //! Studies of a trained mixture: what the draw causes, averages of its experts, the rounding of each number format of
-//! an export, the loss on a plane, what each expert is worth.
+//! an export, the loss on a plane, what each expert is worth, two ways of running it row by row.
+
+pub mod rows;
 
 mod fan;
 mod grid;
@@ -24,6 +26,7 @@ pub use crate::analysis::rounding::{RoundingCause, WeightChange};
 use crate::config::MixtureKind;
 use crate::eval::Scores;
 use crate::mixture::Side;
+pub use crate::protocol::studies::rows::*;
 use crate::protocol::{ExportTarget, MergePlan, NumberFormat};
 pub use plane::*;
 use serde::{Deserialize, Serialize};
@@ -55,6 +58,8 @@ pub enum Study {
     Worth(WorthPlan),
     /// The spread of the experts.
     Spread(SpreadPlan),
+    /// Two ways row by row.
+    Rows(RowsPlan),
 }
 
 impl Study {
@@ -94,6 +99,8 @@ pub enum StudyReport {
     Worth(Box<WorthReport>),
     /// Of [`Study::Spread`].
     Spread(SpreadReport),
+    /// Of [`Study::Rows`].
+    Rows(Box<RowsReport>),
 }
 
 /// Parameters of the study of causes.

@@ -1,5 +1,6 @@
 //! The results of an evaluation, as plain data.
 
+use super::paired::{Costs, PairedReport};
 use serde::{Deserialize, Serialize};
 
 /// What one way of running the model scores on a data set. Absent: the metric does not apply.
@@ -87,6 +88,16 @@ pub struct EvalReport {
     /// The base model as it came, without a mixture (language models).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Box<Scores>>,
+    /// The differences from the merged model with their intervals; absent without a mixture, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<Box<PairedReport>>,
+    /// What the variants cost; absent in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Box<Costs>>,
+    /// Rows of the merged model by class: `[class][answer]`; empty for other tasks than classification, for more than 20
+    /// classes, and in older records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confusion: Vec<Vec<u64>>,
 }
 
 /// Mean, smallest and largest of a list.

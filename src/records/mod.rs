@@ -2,11 +2,13 @@
 
 pub mod decimation;
 mod evaluation;
+mod paired;
 mod quantity;
 mod route;
 mod steps;
 
 pub use evaluation::{Band, EvalReport, MergedWith, Scores};
+pub use paired::{Costs, Interval, PairedDifference, PairedReport, WayCost};
 pub use quantity::Quantity;
 pub use route::{Pick, Route, SIDES, Side};
 pub use steps::{StepBucket, StepSample};

@@ -1,4 +1,4 @@
-//! What the draw causes, three averages and rounding budgets, against calculations of their own.
+//! What the draw causes, three averages, rounding budgets and rows, against calculations of their own.
 
 mod averages;
 mod causes;
@@ -7,6 +7,7 @@ mod experts;
 mod plane;
 mod rounding;
 mod routes;
+mod rows;
 mod spread;
 mod steps;
 mod worth;

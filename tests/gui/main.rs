@@ -16,6 +16,7 @@ mod panel_merge;
 mod panel_models;
 mod panel_playground;
 mod panel_routing;
+mod panel_rows;
 mod panel_runs;
 mod panel_samples;
 mod panel_setup;

@@ -58,13 +58,14 @@ fn all_ways_stand_in_one_table_with_differences_and_noise() {
     ] {
         assert!(h.query_all_by_label(name).count() >= 1, "{name} is missing");
     }
-    let fixed = &report.fixed[2];
-    assert!(h.query_all_by_label(&format!("{:+.4}", fixed.primary - report.merged.primary)).count() >= 1);
-    let error = (0.764f64 * 0.236 / 640.0).sqrt();
-    h.get_by_label_contains(&format!("√(p (1 - p) / n) = {error:.4}"));
+    let apart = report.paired.as_ref().unwrap().fixed[2].primary;
+    assert!(h.query_all_by_label(&apart.numbers()).count() >= 1, "{}", apart.numbers());
+    h.get_by_label_contains("95 % intervals of the differences (paired bootstrap, B = 2,000)");
     h.get_by_label("▲ best of what can be exported");
     h.get_by_label("Scores of all variants on one axis");
-    h.get_by_label(&format!("Merged, uniform: 0.7640, standard error {error:.4}"));
+    let ends = [apart.low, apart.high].map(|end| format!("{:.4}", report.merged.primary + end));
+    h.get_by_label(&format!("Expert 2 only: {:.4}, interval {} to {}", report.fixed[2].primary, ends[0], ends[1]));
+    assert_eq!(h.query_all_by_label("Passes").count(), 1);
     h.get_by_label_contains("Measured at the end of training");
 }
 
@@ -273,18 +274,47 @@ fn a_shared_side_and_adapters_are_explained_instead() {
 #[test]
 fn the_luckiest_of_several_merges_is_not_marked_as_best() {
     let mut h = show(finished());
+    h.get_by_label("▲ best of what can be exported");
     for (i, score) in [0.7645, 0.7660, 0.7690].into_iter().enumerate() {
         let req = h.state_mut().session.next_request();
         h.state_mut().session.merge.begin(req);
         let mut report = data::merge_report(MergePlan::Global(vec![0.4, 0.3, 0.2, 0.1 * i as f32]));
         report.scores = data::scores(score);
+        report.paired = Some(data::apart(score - 0.764, 0.01));
         h.state_mut().session.apply(done(req, Outcome::Merged(Box::new(report))));
     }
     h.run();
+    assert!(
+        h.query_by_label("▲ best of what can be exported").is_none(),
+        "merged is not shown to be better than the merges"
+    );
+    h.get_by_label("no best one shown");
+    h.get_by_label_contains("to the rest no difference is shown (p adjusted for 9 comparisons, Holm)");
+    let req = h.state_mut().session.next_request();
+    h.state_mut().session.merge.begin(req);
+    let mut report = data::merge_report(MergePlan::Global(vec![1.0, 0.0, 0.0, 1.0]));
+    (report.scores, report.paired) = (data::scores(0.8), Some(data::apart(0.036, 0.01)));
+    h.state_mut().session.apply(done(req, Outcome::Merged(Box::new(report))));
+    h.run();
     let mark = h.get_by_label("▲ best of what can be exported").rect();
-    let merged = h.query_all_by_label("Merged, uniform").next().unwrap().rect();
-    assert!((mark.center().y - merged.center().y).abs() < 4.0, "the mark is beside the merged model");
-    h.get_by_label_contains("Merged is ");
+    let weights = h.query_all_by_label("Weights 4").next().unwrap().rect();
+    assert!(
+        (mark.center().y - weights.center().y).abs() < 4.0,
+        "the mark is beside the merge that is shown to be better"
+    );
+    h.get_by_label_contains("Weights 4 are better than merged: accuracy +0.0360");
+}
+
+#[test]
+fn a_record_without_intervals_names_no_best_one() {
+    let mut session = finished();
+    let report = session.live.as_mut().and_then(|run| run.end.as_mut()).and_then(|end| end.report.as_mut()).unwrap();
+    *report = data::unpaired_report(5);
+    let h = show(session);
+    h.get_by_label_contains("This record has no paired differences");
+    assert!(h.query_by_label("▲ best of what can be exported").is_none());
+    let error = (0.764f64 * 0.236 / 640.0).sqrt();
+    h.get_by_label(&format!("Merged, uniform: 0.7640, standard error {error:.4}"));
 }
 
 #[test]
@@ -295,6 +325,10 @@ fn close_scores_are_drawn_apart_and_the_axis_says_so() {
     h.get_by_label("Zoom to the values").click();
     h.run();
     assert!(h.query_by_label_contains("lies left of this axis").is_none());
+    h.get_by_label("Loss instead").click();
+    h.run();
+    h.get_by_label("Merged, uniform: 0.3360");
+    h.get_by_label("Loss of each, on one axis");
 }
 
 #[test]

@@ -113,8 +113,8 @@ fn every_route_is_drawn_with_its_effects() {
     h.get_by_label_contains("All 16 routes have losses from");
     h.get_by_label("Losses of the routes on one axis");
     h.get_by_label("Effects of the experts on the loss");
-    h.get_by_label_contains("layer 0 down 60 %, layer 1 down 40 %");
-    h.get_by_label_contains("One number for each expert explains 98 % of the variance.");
+    h.get_by_label_contains("layer 0 down 60.0 %, layer 1 down 40.0 %");
+    h.get_by_label_contains("One number for each expert explains 98.0 % of the variance.");
     h.get_by_label_contains("16 routes on 256 rows: 5 layer passes a row instead of 32");
 }
 

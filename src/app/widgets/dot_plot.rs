@@ -32,6 +32,8 @@ pub struct ScoreEntry {
     pub singles: Vec<f64>,
     /// Half the length of the whisker: one standard error.
     pub error: Option<f64>,
+    /// Ends of a whisker of its own: an interval.
+    pub interval: Option<[f64; 2]>,
     pub mark: MarkShape,
     pub color: Color32,
 }
@@ -42,6 +44,8 @@ pub struct ScoreAxis {
     pub range: [f64; 2],
     /// An upright line across all entries, with its name.
     pub reference: Option<(f64, String)>,
+    /// The score that intervals are looked at against: a thin upright line.
+    pub line: Option<f64>,
 }
 
 const ROW: f32 = 22.0;
@@ -68,8 +72,9 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: 
         for &single in &entry.singles {
             inside.circle_stroke(pos2(x_of(single), y), 2.5, Stroke::new(1.0, entry.color));
         }
-        if let Some(error) = entry.error {
-            let (a, b) = (x_of(entry.value - error), x_of(entry.value + error));
+        let error = entry.error.map(|error| [entry.value - error, entry.value + error]);
+        for [from, to] in [error, entry.interval].into_iter().flatten() {
+            let (a, b) = (x_of(from), x_of(to));
             inside.hline(a..=b, y, Stroke::new(1.5, text));
             for x in [a, b] {
                 inside.vline(x, y - 4.0..=y + 4.0, Stroke::new(1.5, text));
@@ -96,6 +101,7 @@ fn figure(theme: &Theme, name: &str, entries: &[ScoreEntry], axis: &ScoreAxis) -
         band: entry.band,
         singles: entry.singles.clone(),
         error: entry.error,
+        interval: entry.interval,
         color: theme.on_paper(entry.color),
     };
     let content = Scores {
@@ -114,6 +120,9 @@ fn describe(entry: &ScoreEntry) -> String {
     if let Some(error) = entry.error {
         words.push_str(&format!(", standard error {}", format::metric(error)));
     }
+    if let Some([from, to]) = entry.interval {
+        words.push_str(&format!(", interval {} to {}", format::metric(from), format::metric(to)));
+    }
     words
 }
 
@@ -127,6 +136,9 @@ fn axis_ui(ui: &Ui, theme: &Theme, field: Rect, axis: &ScoreAxis, x_of: impl Fn(
         painter.vline(x_of(tick), field.y_range(), grid);
         let (at, text) = (pos2(x_of(tick), field.bottom() + 3.0), format::tick(tick));
         painter.text(at, Align2::CENTER_TOP, text, small.clone(), theme.muted);
+    }
+    if let Some(line) = axis.line.filter(|line| (low..=high).contains(line)) {
+        painter.vline(x_of(line), field.y_range(), Stroke::new(1.0, theme.muted));
     }
     let below = pos2(field.center().x, field.bottom() + 18.0);
     painter.text(below, Align2::CENTER_TOP, &axis.name, small.clone(), theme.muted);

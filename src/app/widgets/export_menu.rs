@@ -68,6 +68,9 @@ pub fn take(ctx: &egui::Context) -> Vec<SavedFigure> {
     ctx.data_mut(|data| data.remove_temp(waiting())).unwrap_or_default()
 }
 
+/// Width that titles above plots and tables are given, in points.
+const TITLE: f32 = 440.0;
+
 /// A switch of the menu that is kept while the window is open: its name, its tooltip, whether it can be set.
 pub struct Switch<'a> {
     pub text: &'a str,
@@ -90,7 +93,8 @@ pub fn corner(
     figure: impl FnOnce() -> Source,
 ) -> Response {
     let size = vec2(26.0, 18.0);
-    let right = plot.right().min(ui.clip_rect().right() - 4.0);
+    // Beside the title, which may be longer than a small table is wide.
+    let right = plot.right().max(plot.left() + TITLE).min(ui.clip_rect().right() - 4.0);
     let place = Rect::from_min_size(egui::pos2(right - size.x, plot.top() - size.y - 3.0), size);
     let builder = UiBuilder::new().max_rect(place).layout(egui::Layout::right_to_left(egui::Align::Center));
     // Over what is there already: the plot keeps its place.

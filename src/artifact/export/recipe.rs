@@ -75,7 +75,8 @@ impl Recipe {
                 put("seed", seed as f64);
             }
             MergePlan::Wide(pairs) => {
-                put("pairs", if pairs == Pairs::All { mixture.num_experts.pow(2) } else { mixture.num_experts } as f64)
+                let pairs = if pairs == Pairs::All { mixture.num_experts.pow(2) } else { mixture.num_experts };
+                put("pairs", pairs as f64);
             }
             _ => {}
         }

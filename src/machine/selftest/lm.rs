@@ -15,7 +15,7 @@ use crate::nn::kernels::layer_norm::{self, Affine};
 use crate::nn::kernels::rms_norm::{self, Scale};
 use crate::nn::kernels::rope::{self, Angles, Heads, Pairing, Rope};
 use crate::nn::kernels::vocab_loss::{Objective, vocab_loss};
-use crate::nn::kernels::vocab_scores::vocab_scores;
+use crate::nn::kernels::vocab_scores::{TokenScores, vocab_scores};
 use crate::nn::kernels::{Act, Dropout, gated, gemm, residual};
 use crate::nn::{Grads, Params};
 use crate::rng::{Purpose, SeedStream};
@@ -145,7 +145,7 @@ fn vocabulary(bench: &mut Bench) -> Result<()> {
         // In double precision there is no kernel that takes the logits: f32 says the same.
         let logits = |hidden: &Tensor| gemm::logits(hidden, &x[1]);
         let (each, mean) = vocab_scores(&hidden, &targets, vocab, 8 * vocab, &logits)?;
-        let nll: Vec<f64> = each.iter().chain([&mean]).map(|scores| scores.nll).collect();
+        let nll: Vec<f64> = each.iter().chain([&mean]).map(|targets| TokenScores::sum(targets).nll).collect();
         Ok(vec![Tensor::new(nll, &Device::Cpu)?])
     })
 }

@@ -97,9 +97,14 @@ impl AdaptedModel<Decoder> {
         head.map_or(Ok(()), |head| self.base.add_head_grad(head, grads))
     }
 
-    /// How well final hidden states of several ways of running the model predict the same targets, and how well the mean
-    /// of their probabilities does; logits are never held whole. hidden: each `[targets, d]`
-    pub fn token_scores(&self, hidden: &[Tensor], targets: &[u32]) -> Result<(Vec<TokenScores>, TokenScores)> {
+    /// How well final hidden states of several ways of running the model predict each of the same targets, and how well the
+    /// mean of their probabilities does; logits are never held whole. hidden: each `[targets, d]` -> `[ways][targets]`,
+    /// `[targets]`
+    pub fn token_scores(
+        &self,
+        hidden: &[Tensor],
+        targets: &[u32],
+    ) -> Result<(Vec<Vec<TokenScores>>, Vec<TokenScores>)> {
         let logits = |hidden: &Tensor| self.base.head.logits(hidden);
         timed(Phase::Head, || vocab_scores(hidden, targets, self.base.spec.vocab_size, MAX_LOGITS, &logits))
     }

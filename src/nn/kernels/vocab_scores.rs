@@ -16,10 +16,10 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-/// Sums over targets.
+/// Scores of a target, or their sums over several.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TokenScores {
-    /// Sum of -log p of the targets, in nats.
+    /// -log p, in nats.
     pub nll: f64,
     /// Targets that are the likeliest token; of equally likely ones, the first counts.
     pub right: usize,
@@ -31,20 +31,27 @@ impl TokenScores {
         self.nll += other.nll;
         self.right += other.right;
     }
+
+    /// The sums over these.
+    pub fn sum(targets: &[Self]) -> Self {
+        let mut sum = Self::default();
+        targets.iter().for_each(|one| sum.add(*one));
+        sum
+    }
 }
 
 /// Log probability of the target, and the likeliest token: a whole number of at most 2^24, which f32 holds exactly.
 const PARTS: usize = 2;
 
-/// The scores of each way, and of the mean of their probabilities. `logits` makes `[n, vocab]` of `[n, d]`.
-/// hidden: each `[targets, d]`
+/// The scores of each target in each way, and by the mean of their probabilities. `logits` makes `[n, vocab]` of `[n, d]`.
+/// hidden: each `[targets, d]` -> `[ways][targets]`, `[targets]`
 pub fn vocab_scores(
     hidden: &[Tensor],
     targets: &[u32],
     vocab: usize,
     max_logits: usize,
     logits: &dyn Fn(&Tensor) -> Result<Tensor>,
-) -> Result<(Vec<TokenScores>, TokenScores)> {
+) -> Result<(Vec<Vec<TokenScores>>, Vec<TokenScores>)> {
     let (n, ways) = (targets.len(), hidden.len());
     if n == 0 || ways == 0 || targets.iter().any(|&t| t as usize >= vocab) {
         return Err(Error::internal(format!("{n} targets for {ways} ways with a vocabulary of {vocab}")));
@@ -52,8 +59,8 @@ pub fn vocab_scores(
     let several = ways > 1;
     let most = hidden.first().map_or(n, |hidden| gpu::losses::most_targets(hidden, vocab));
     let chunk = (max_logits / (vocab * if several { 2 } else { 1 })).min(most).clamp(1, n);
-    let mut sums = vec![TokenScores::default(); ways];
-    let mut ensemble = TokenScores::default();
+    let mut each = vec![Vec::with_capacity(n); ways];
+    let mut ensemble = Vec::with_capacity(if several { n } else { 0 });
     let mut mixed: Vec<f32> = Vec::new();
     for start in (0..n).step_by(chunk) {
         let targets = &targets[start..(start + chunk).min(n)];
@@ -61,7 +68,7 @@ pub fn vocab_scores(
         mixed.clear();
         let mut there = None;
         let mut log_ps: Vec<Vec<f32>> = Vec::with_capacity(ways);
-        for (hidden, sum) in hidden.iter().zip(&mut sums) {
+        for (hidden, own) in hidden.iter().zip(&mut each) {
             let rows = logits(&hidden.narrow(0, start, c)?)?.to_dtype(DType::F32)?;
             let parts = if rows.device().is_gpu() || has_kernels(&rows) {
                 if several && there.is_none() {
@@ -73,7 +80,7 @@ pub fn vocab_scores(
                 let rows = rows.to_device(&Device::Cpu)?.contiguous()?;
                 one_way(&HostRef::of(&rows)?, targets, vocab, &mut mixed)
             };
-            sum.add(scores(&parts, targets));
+            own.extend(scores(&parts, targets));
             log_ps.push(parts.chunks_exact(PARTS).map(|row| row[0]).collect());
         }
         if several {
@@ -81,10 +88,13 @@ pub fn vocab_scores(
                 Some(mixed) => places(&device_scores(mixed, None, None)?),
                 None => likeliest(&mixed, vocab),
             };
-            ensemble.add(of_mean(&log_ps, &best, targets));
+            ensemble.extend(of_mean(&log_ps, &best, targets));
         }
     }
-    Ok(if several { (sums, ensemble) } else { (sums.clone(), sums[0]) })
+    if !several {
+        ensemble.clone_from(&each[0]);
+    }
+    Ok((each, ensemble))
 }
 
 /// ln p of each target, one way. `logits` makes `[n, vocab]` of `[n, d]`; at most `max_logits` of them are held at once, or
@@ -163,27 +173,24 @@ fn places(parts: &[f32]) -> Vec<u32> {
     parts.chunks_exact(PARTS).map(|row| row[1] as u32).collect()
 }
 
-fn scores(parts: &[f32], targets: &[u32]) -> TokenScores {
+fn scores(parts: &[f32], targets: &[u32]) -> Vec<TokenScores> {
     let rows = parts.chunks_exact(PARTS).zip(targets);
     let one = |(row, &target): (&[f32], &u32)| TokenScores {
         nll: -f64::from(row[0]),
         right: usize::from(row[1] as u32 == target),
     };
-    let mut sum = TokenScores::default();
-    rows.map(one).for_each(|one| sum.add(one));
-    sum
+    rows.map(one).collect()
 }
 
 /// Of the mean of the probabilities; by their logarithms, for a probability itself may be too small for f32.
-fn of_mean(log_ps: &[Vec<f32>], likeliest: &[u32], targets: &[u32]) -> TokenScores {
-    let mut sum = TokenScores::default();
-    for (i, (best, target)) in likeliest.iter().zip(targets).enumerate() {
+fn of_mean(log_ps: &[Vec<f32>], likeliest: &[u32], targets: &[u32]) -> Vec<TokenScores> {
+    let one = |(i, (best, target)): (usize, (&u32, &u32))| {
         let of_ways = || log_ps.iter().map(|way| f64::from(way[i]));
         let most = of_ways().fold(f64::NEG_INFINITY, f64::max);
         let mean = of_ways().map(|log_p| (log_p - most).exp()).sum::<f64>() / log_ps.len() as f64;
-        sum.add(TokenScores { nll: -(most + mean.ln()), right: usize::from(best == target) });
-    }
-    sum
+        TokenScores { nll: -(most + mean.ln()), right: usize::from(best == target) }
+    };
+    likeliest.iter().zip(targets).enumerate().map(one).collect()
 }
 
 #[cfg(test)]
@@ -192,20 +199,19 @@ mod tests {
     use crate::rng::{Purpose, SeedStream};
 
     /// Everything at once, in double precision.
-    fn by_hand(logits: &[Vec<f32>], targets: &[u32], vocab: usize) -> (Vec<TokenScores>, TokenScores) {
+    fn by_hand(logits: &[Vec<f32>], targets: &[u32], vocab: usize) -> (Vec<Vec<TokenScores>>, Vec<TokenScores>) {
         let probabilities = |z: &[f32]| {
             let exps: Vec<f64> = z.iter().map(|&v| f64::from(v).exp()).collect();
             let sum: f64 = exps.iter().sum();
             exps.into_iter().map(|e| e / sum).collect::<Vec<_>>()
         };
         let score = |p: &dyn Fn(usize) -> Vec<f64>| {
-            let mut sum = TokenScores::default();
-            for (i, &target) in targets.iter().enumerate() {
+            let one = |(i, &target): (usize, &u32)| {
                 let p = p(i);
                 let best = (0..vocab).fold(0, |best, v| if p[v] > p[best] { v } else { best });
-                sum.add(TokenScores { nll: -p[target as usize].ln(), right: usize::from(best == target as usize) });
-            }
-            sum
+                TokenScores { nll: -p[target as usize].ln(), right: usize::from(best == target as usize) }
+            };
+            targets.iter().enumerate().map(one).collect::<Vec<_>>()
         };
         let row = |way: &[f32], i: usize| probabilities(&way[i * vocab..(i + 1) * vocab]);
         let all = logits.iter().map(|way| score(&|i| row(way, i))).collect();
@@ -230,10 +236,14 @@ mod tests {
                 // The hidden states are the logits themselves here.
                 let (got, ensemble) =
                     vocab_scores(&hidden, &targets, vocab, max_logits, &|hidden| Ok(hidden.clone())).unwrap();
-                for (got, want) in got.iter().zip(&want).chain([(&ensemble, &of_mean)]) {
+                assert!(got.iter().chain([&ensemble]).all(|targets| targets.len() == n));
+                for (got, want) in got.iter().flatten().zip(want.iter().flatten()).chain(ensemble.iter().zip(&of_mean))
+                {
                     assert_eq!(got.right, want.right);
-                    assert!((got.nll - want.nll).abs() < 1e-4 * want.nll, "{got:?} {want:?}");
+                    assert!((got.nll - want.nll).abs() < 1e-4 * want.nll.max(0.1), "{got:?} {want:?}");
                 }
+                let sum = TokenScores::sum(&ensemble);
+                assert_eq!(sum.right, ensemble.iter().map(|one| one.right).sum::<usize>());
                 assert!(ways > 1 || got[0] == ensemble);
             }
         }
@@ -244,8 +254,8 @@ mod tests {
         let way = |z: [f32; 2]| Tensor::new(&[z], &Device::Cpu).unwrap();
         let hidden = [way([0.0, 300.0]), way([0.0, 400.0])];
         let (each, mean) = vocab_scores(&hidden, &[0], 2, 100, &|hidden| Ok(hidden.clone())).unwrap();
-        assert_eq!((each[0].nll, each[1].nll), (300.0, 400.0));
-        assert!((mean.nll - (300.0 + 2f64.ln())).abs() < 1e-9, "{mean:?}");
-        assert_eq!((each[0].right, mean.right), (0, 0));
+        assert_eq!((each[0][0].nll, each[1][0].nll), (300.0, 400.0));
+        assert!((mean[0].nll - (300.0 + 2f64.ln())).abs() < 1e-9, "{mean:?}");
+        assert_eq!((each[0][0].right, mean[0].right), (0, 0));
     }
 }

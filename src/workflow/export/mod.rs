@@ -132,7 +132,18 @@ pub struct ExportedRun<'a> {
 
 /// Writes the exports of a plan and proves each from its files.
 pub fn export_subject(subject: &ModelAndData, run: ExportedRun<'_>, plan: &ExportPlan) -> Result<Vec<ExportReport>> {
-    let opts = &subject.options(run.config, &|_| true);
+    export_while(subject, run, plan, &|_| true)
+}
+
+/// The same; `go_on` gets the share done of what some ways of merging measure first, 0 to 1; false cancels. What is written
+/// afterwards is written to the end.
+pub fn export_while(
+    subject: &ModelAndData,
+    run: ExportedRun<'_>,
+    plan: &ExportPlan,
+    go_on: &dyn Fn(f64) -> bool,
+) -> Result<Vec<ExportReport>> {
+    let opts = &subject.options(run.config, go_on);
     match subject {
         ModelAndData::Classifier(model, task) => export_all(&ClassifierProbe { task }, model, (run, opts), plan),
         ModelAndData::Lm(model, data) => export_all(&LmProbe::new(model, data, 0), model, (run, opts), plan),

@@ -144,13 +144,12 @@ pub(super) fn least_squares(a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
             }
         }
     }
-    for i in 0..k {
+    for (i, factors) in gram.iter().enumerate() {
         let (above, rest) = right.split_at_mut(i);
-        for (l, above) in above.iter().enumerate() {
-            let factor = gram[i][l];
-            rest[0].iter_mut().zip(above).for_each(|(x, y)| *x -= factor * y);
+        for (factor, above) in factors.iter().zip(above) {
+            rest[0].iter_mut().zip(above).for_each(|(x, y)| *x -= factor * *y);
         }
-        rest[0].iter_mut().for_each(|x| *x /= gram[i][i]);
+        rest[0].iter_mut().for_each(|x| *x /= factors[i]);
     }
     for i in (0..k).rev() {
         let (head, below) = right.split_at_mut(i + 1);

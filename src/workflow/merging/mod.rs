@@ -133,7 +133,9 @@ fn measured<M: Learner>(mixture: Mixture<'_, M>, plan: &MergePlan) -> Result<Mer
     let merged = merge(Mixture { opts: &EvalOptions { go_on: &within, ..*opts }, ..mixture }, plan)?;
     progress.step(merging)?;
     let within = progress.within(1.0);
-    let scores = compare::evaluate(&merged.model, mixture.dev, None, &EvalOptions { go_on: &within, ..*opts })?;
+    let opts = &EvalOptions { go_on: &within, ..*opts };
+    let way = (&merged.model, merged.weights.as_ref());
+    let (scores, paired) = compare::beside_own(mixture.model, way, mixture.dev, opts)?;
     let found = merged.weights.as_ref().filter(|_| !plan.is_weights());
     Ok(MergeReport {
         plan: plan.clone(),
@@ -144,6 +146,7 @@ fn measured<M: Learner>(mixture: Mixture<'_, M>, plan: &MergePlan) -> Result<Mer
         parameters: parameters(&merged.model)?,
         found: found.map(|weights| weights.site(0).map(<[f64]>::to_vec)).transpose()?,
         seconds: clock.elapsed().as_secs_f64(),
+        paired,
     })
 }
 

@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_unit_that_never_changes_goes_into_the_bias_without_loss() {
         // Units: 2 x_0, always 3, x_1 / 2. The second moves nothing, however large it is.
-        let tensor = |rows: &[[f32; 2]]| Tensor::new(rows.to_vec(), &Device::Cpu).unwrap();
+        let tensor = |rows: &[[f32; 2]]| Tensor::from_vec(rows.concat(), (rows.len(), 2), &Device::Cpu).unwrap();
         let down =
             (tensor(&[[2.0, 0.0], [0.0, 0.0], [0.0, 0.5]]), Tensor::new(&[0.0f32, 3.0, 0.0], &Device::Cpu).unwrap());
         let up = Tensor::new(&[[1.0f32, 7.0, 1.0], [0.0, 9.0, 4.0]], &Device::Cpu).unwrap();

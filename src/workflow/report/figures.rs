@@ -5,7 +5,7 @@ use crate::analysis::routing_stats::z_score;
 use crate::figure::{self, Axis, Cells, Content, Curve, Figure, Lines, Mark, Score, Scores, Table};
 use crate::format;
 use crate::mixture::SIDES;
-use crate::protocol::{EvalRecord, EvalReport, Quantity, RunDetail, StepBucket, StepSample};
+use crate::protocol::{EvalRecord, EvalReport, PairedDifference, Quantity, RunDetail, StepBucket, StepSample};
 
 /// Half-life of the smoothing in steps, as in the window at first.
 const HALF_LIFE: f64 = 10.0;
@@ -152,13 +152,36 @@ pub fn scores(page: &mut Page, run: &RunDetail) {
     let reference = report.majority.is_finite().then(|| (report.majority, "baseline".to_owned()));
     let content = Scores { axis: Axis { name, ..Axis::default() }, entries, reference };
     page.figure(&Figure::new("Scores of all variants", Content::Scores(content)));
+    if let Some(paired) = &report.paired {
+        page.note(&format!(
+            "Whiskers: 95 % intervals of the difference from the merged model on the same rows (paired bootstrap, B = {}), around each variant.",
+            format::count(paired.resamples)
+        ));
+    }
     page.table(&comparison(report));
+    confusion(page, &report.confusion, &run.start.labels);
+}
+
+/// How often the merged model takes each class for which.
+fn confusion(page: &mut Page, counts: &[Vec<u64>], labels: &[String]) {
+    if counts.is_empty() || counts.len() != labels.len() {
+        return;
+    }
+    page.note("Confusion matrix of the merged model: a line for each right class, a column for each answer; the colour is the share of the line.");
+    let line = |line: &Vec<u64>| {
+        let all = line.iter().sum::<u64>().max(1) as f64;
+        line.iter().map(|&count| (count as f64, shade(4.0 * count as f64 / all))).collect()
+    };
+    let cells = Cells { rows: labels.to_vec(), columns: labels.to_vec(), cells: counts.iter().map(line).collect() };
+    page.figure(&Figure::new("Confusion matrix of the merged model", Content::Cells(cells)));
 }
 
 fn entries(report: &EvalReport) -> Vec<Score> {
     let p = report.merged.primary;
     let share = report.metric == "accuracy" && report.rows > 0 && (0.0..=1.0).contains(&p);
-    let error = share.then(|| (p * (1.0 - p) / report.rows as f64).sqrt());
+    let paired = report.paired.as_deref();
+    let interval = |of: Option<PairedDifference>| of.map(|of| [p + of.primary.low, p + of.primary.high]);
+    let error = (share && paired.is_none()).then(|| (p * (1.0 - p) / report.rows as f64).sqrt());
     let entry = |name: &str, value: f64, color| Score { name: name.to_owned(), value, color, ..Score::default() };
     let mut entries = vec![Score { error, ..entry(report.merged_name(), p, INK) }];
     if !report.random.is_empty() {
@@ -166,14 +189,17 @@ fn entries(report: &EvalReport) -> Vec<Score> {
         entries.push(Score {
             band: Some([band.min, band.max]),
             singles: report.random.iter().map(|scores| scores.primary).collect(),
+            interval: interval(paired.and_then(|paired| paired.random_mean)),
             ..entry("Random routes, mean", band.mean, GREY)
         });
     }
     for (i, scores) in report.fixed.iter().enumerate() {
-        entries.push(entry(&format!("Expert {i} only"), scores.primary, figure::SERIES[i % 8]));
+        let interval = interval(paired.and_then(|paired| paired.fixed.get(i).copied()));
+        entries.push(Score { interval, ..entry(&format!("Expert {i} only"), scores.primary, figure::SERIES[i % 8]) });
     }
     if !report.random.is_empty() {
-        entries.push(entry("Ensemble", report.ensemble.primary, INK));
+        let interval = interval(paired.and_then(|paired| paired.ensemble));
+        entries.push(Score { interval, ..entry("Ensemble", report.ensemble.primary, INK) });
     }
     entries
 }

@@ -1,6 +1,7 @@
 //! The texts and tables of a report.
 
 use super::page::Page;
+use crate::analysis::verdict::{self, Grade};
 use crate::artifact::{TOOL, utc};
 use crate::config::command_line::{command_line, quoted};
 use crate::config::{RunConfig, keys};
@@ -89,6 +90,8 @@ fn outcome(page: &mut Page, run: &RunDetail) {
         words.push_str(&format!("; {what} {}", metric(report.majority)));
     }
     page.text(&format!("{words}; {}.", format::counted(report.rows, "evaluation row")));
+    let judged = verdict::verdict(report, &[], &run.evals);
+    page.verdict(judged.grade != Grade::Doubtful, &judged.text);
 }
 
 /// Those that differ from the defaults first.

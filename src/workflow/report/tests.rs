@@ -28,6 +28,12 @@ fn run() -> RunDetail {
         fixed: vec![merged.clone(); 2],
         ensemble: merged,
         majority: 0.5,
+        paired: Some(Box::new(PairedReport {
+            resamples: 2000,
+            ensemble: Some(PairedDifference { accuracy: Some(Interval::default()), ..PairedDifference::default() }),
+            ..PairedReport::default()
+        })),
+        confusion: vec![vec![17, 3], vec![7, 13]],
         ..EvalReport::default()
     };
     run.end = Some(EndRecord {
@@ -55,6 +61,9 @@ fn it_tells_settings_scores_and_commands_and_loads_nothing() {
         "adamix train",
         "--learning-rate 0.0123",
         "Expert 1 only",
+        "No difference shown in accuracy between merged and 1 other",
+        "Confusion matrix of the merged model",
+        "B = 2,000",
     ] {
         assert!(page.contains(words), "{words}");
     }

@@ -1,5 +1,5 @@
 //! Studies of a trained mixture: what the draw causes, averages of its experts, what each number format of an export costs,
-//! the loss on a plane, what each expert is worth.
+//! the loss on a plane, what each expert is worth, two ways of running it row by row.
 
 pub mod averages;
 pub mod causes;
@@ -11,6 +11,7 @@ pub mod replay;
 pub mod reroll;
 pub mod rounding;
 pub mod routes;
+pub mod rows;
 pub mod spread;
 pub mod worth;
 
@@ -45,6 +46,7 @@ pub fn what(study: &Study) -> &'static str {
         Study::Plane(_) => "the loss on a plane",
         Study::Worth(_) => "merges of subsets of the experts",
         Study::Spread(_) => "experts moved from their mean",
+        Study::Rows(_) => "two ways, row by row",
     }
 }
 
@@ -76,6 +78,7 @@ pub fn run(
         Study::Fan(plan) => StudyReport::Fan(Box::new(fan::fan_subject(subject, config, (plan, step), go_on)?)),
         Study::Grid(plan) => StudyReport::Grid(Box::new(grid::grid_subject(subject, config, (plan, step), go_on)?)),
         Study::Replay(_) | Study::Reroll(_) => of_step(dir, study, go_on)?,
+        Study::Rows(plan) => StudyReport::Rows(Box::new(rows::rows_subject(subject, config, dir, plan, go_on)?)),
     })
 }
 

@@ -208,3 +208,23 @@ fn without_experts_it_is_refused_and_it_can_be_given_up() {
         assert_eq!(err.kind(), ErrorKind::Cancelled, "at {stop}");
     }
 }
+
+#[test]
+fn one_draw_for_both_sides_is_told_from_two() {
+    use adamix::config::{MixtureConfig, RoutingPolicy};
+    let tied = |routing, sharing_up, law_at: &[&str]| {
+        let law_at = law_at.iter().map(|law| (*law).to_owned()).collect();
+        MixtureConfig { routing, sharing_up, law_at, ..MixtureConfig::default() }.tied_draws()
+    };
+    for routing in RoutingPolicy::ALL {
+        assert_eq!(tied(routing, false, &[]), !routing.is_random(), "{routing:?}");
+        assert!(!tied(routing, true, &[]), "a shared side has no draw of its own");
+    }
+    assert!(!tied(RoutingPolicy::RoundRobin, false, &["40=per-token"]), "a part of the run drew both sides apart");
+    assert!(tied(RoutingPolicy::RoundRobin, false, &["40=fixed:2"]));
+    let (_place, config, subject) = classifier(|config| {
+        lora(false)(config);
+        config.mixture.routing = RoutingPolicy::RoundRobin;
+    });
+    assert!(measure(&subject, &config).tied);
+}

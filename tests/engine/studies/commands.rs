@@ -108,7 +108,8 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
     let plane = Study::Plane(PlanePlan { grid: 3, ..PlanePlan::of(4) });
     let worth = Study::Worth(WorthPlan::default());
     let spread = Study::Spread(SpreadPlan::of(3, 2));
-    let slow = [Study::Causes(CausesPlan::default()), Study::Averages, rounding(), plane, worth, spread];
+    let rows = Study::Rows(RowsPlan { second: Way::Ensemble(3), ..RowsPlan::default() });
+    let slow = [Study::Causes(CausesPlan::default()), Study::Averages, rounding(), plane, worth, spread, rows];
     for study in slow.iter().chain(&quick).cloned() {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
@@ -126,6 +127,10 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
                 StudyReport::Plane(report) => StudyReport::Plane(Box::new(PlaneReport { seconds: 0.0, ..*report })),
                 StudyReport::Worth(report) => StudyReport::Worth(Box::new(WorthReport { seconds: 0.0, ..*report })),
                 StudyReport::Spread(report) => StudyReport::Spread(SpreadReport { seconds: 0.0, ..report }),
+                StudyReport::Rows(report) => {
+                    let ways = report.ways.clone().map(|way| WayRows { seconds: 0.0, ..way });
+                    StudyReport::Rows(Box::new(RowsReport { seconds: 0.0, ways, ..*report }))
+                }
             });
         }
         assert_eq!(reports[0], reports[1], "in memory and from disk");

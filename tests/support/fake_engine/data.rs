@@ -1,5 +1,6 @@
 //! Invented plausible numbers for [`super::FakeEngine`]. Everything is a pure function of its arguments.
 
+pub use super::compared::*;
 pub use super::experts::{distances, experts};
 use super::texts;
 use adamix::config::{FileFormat, MixtureConfig, MixtureKind, RunConfig, Task};
@@ -114,28 +115,6 @@ pub fn eval(step: u64, total: u64) -> EvalRecord {
         best: true,
         seconds: 0.4,
     }
-}
-
-/// Merged against unmerged.
-pub fn eval_report(random_routes: usize) -> EvalReport {
-    EvalReport {
-        metric: "accuracy".to_owned(),
-        higher_is_better: true,
-        rows: 640,
-        merged: scores(0.764),
-        merged_with: Some(MergedWith::UniformWeights),
-        random: (0..random_routes as u64).map(|i| scores(0.738 + 0.02 * f64::from(noise(i)))).collect(),
-        fixed: (0..4).map(|i| scores(0.735 + 0.02 * f64::from(noise(77 + i)))).collect(),
-        ensemble: scores(0.761),
-        majority: 0.5,
-        ..EvalReport::default()
-    }
-}
-
-/// A merge with weights, measured.
-pub fn merge_report(plan: MergePlan) -> MergeReport {
-    let (metric, scores) = ("accuracy".to_owned(), scores(0.761));
-    MergeReport { plan, metric, scores, rows: 640, width: 16, parameters: 200_000, found: None, seconds: 0.3 }
 }
 
 /// The verdict on every trained tensor.

@@ -1,6 +1,6 @@
 //! Invented plausible studies of a mixture for [`super::FakeEngine`].
 
-use super::data::{noise, scores, site_names};
+use super::data::{apart, noise, scores, site_names};
 use adamix::config::MixtureKind;
 use adamix::protocol::*;
 
@@ -18,6 +18,7 @@ pub fn study(study: &Study, kind: MixtureKind) -> StudyReport {
         Study::Plane(plan) => StudyReport::Plane(Box::new(plane(plan))),
         Study::Worth(plan) => StudyReport::Worth(Box::new(worth(plan))),
         Study::Spread(plan) => StudyReport::Spread(spread(plan)),
+        Study::Rows(plan) => StudyReport::Rows(Box::new(rows(plan))),
     }
 }
 
@@ -122,6 +123,92 @@ pub fn spread(plan: &SpreadPlan) -> SpreadReport {
         rows: 640,
         forwards: plan.forwards(),
         seconds: 2.0,
+    }
+}
+
+/// Two ways on 40 rows of two classes: the second turns every tenth row over, from right to wrong and back by turns.
+pub fn rows(plan: &RowsPlan) -> RowsReport {
+    let labels = ["negative", "positive"].map(str::to_owned).to_vec();
+    let entry = |row: usize| {
+        let class = row % 2;
+        let first_right = row % 5 != 3;
+        let second_right = first_right != (row % 10 == 0);
+        let sure = |right: bool, p: f64| {
+            let class = if right { class } else { 1 - class };
+            RowAnswer::Class { class, probability: p, of_label: if right { p } else { 1.0 - p } }
+        };
+        let [a, b] = [0.6 + 0.3 * f64::from(noise(row as u64)), 0.6 + 0.3 * f64::from(noise(500 + row as u64))];
+        let loss = |right: bool, p: f64| if right { -p.ln() } else { -(1.0 - p).ln() };
+        RowEntry {
+            row,
+            text: format!("row {} of a film that was watched twice", row + 1),
+            pair: None,
+            tokens: 4 + row % 12,
+            label: Some(KnownAnswer::Class(class)),
+            losses: [loss(first_right, a), loss(second_right, b)],
+            answers: [sure(first_right, a), sure(second_right, b)],
+        }
+    };
+    let mut entries: Vec<RowEntry> = (0..40).map(entry).collect();
+    entries.sort_by(|a, b| b.difference().abs().total_cmp(&a.difference().abs()));
+    let ahead = entries.iter().filter(|entry| entry.difference() > 0.0).count();
+    let bin = |i: usize| ReliabilityBin {
+        from: 0.1 * i as f64,
+        to: 0.1 * (i + 1) as f64,
+        rows: if i > 4 { 8 } else { 0 },
+        confidence: 0.1 * i as f64 + 0.05,
+        accuracy: 0.1 * i as f64 + 0.02,
+        interval: [0.1 * i as f64 - 0.1, (0.1 * i as f64 + 0.15).min(1.0)],
+    };
+    let calibration = |ece: f64| Calibration {
+        bins: (0..10).map(bin).collect(),
+        ece,
+        brier: 0.31,
+        overconfidence: 0.021,
+        risk_coverage: (1..=20).map(|i| [0.05 * f64::from(i), 0.01 * f64::from(i)]).collect(),
+        aurc: 0.105,
+    };
+    let way = |way: &Way, accuracy: f64, ahead: usize, forwards: usize, confusion: [[u64; 2]; 2]| WayRows {
+        name: way.name(),
+        scores: scores(accuracy),
+        ahead,
+        cost: Some(WayCost { parameters: 4096 * forwards, forwards, multiply_adds: 7_000_000 * forwards }),
+        seconds: 0.4 * forwards as f64,
+        confusion: confusion.map(Vec::from).to_vec(),
+        calibration: Some(calibration(0.03 * forwards as f64)),
+        residuals: None,
+    };
+    let slice = |by, name: &str, rows, range, value: f64| RowSlice {
+        by,
+        name: name.to_owned(),
+        range,
+        rows,
+        losses: [0.5, 0.52],
+        accuracies: Some([[0.8, 0.58, 0.92], [0.7, 0.48, 0.85]]),
+        difference: Some(apart(value, 0.12)),
+    };
+    RowsReport {
+        plan: plan.clone(),
+        metric: "accuracy".to_owned(),
+        higher_is_better: true,
+        labels,
+        rows: 40,
+        of: 640,
+        resamples: 2000,
+        ways: [
+            way(&plan.first, 0.8, ahead, plan.first.forwards(), [[16, 4], [4, 16]]),
+            way(&plan.second, 0.7, 40 - ahead, plan.second.forwards(), [[12, 8], [4, 16]]),
+        ],
+        difference: PairedDifference { loss: apart(0.05, 0.02).primary, ..apart(-0.1, 0.12) },
+        flips: Some(Flips { both_right: 28, only_first: 4, only_second: 0, both_wrong: 8, wrong_apart: 0 }),
+        slices: vec![
+            slice(SliceBy::Label, "negative", 20, None, -0.2),
+            slice(SliceBy::Label, "positive", 20, None, 0.0),
+            slice(SliceBy::Length, "4 to 7 tokens", 14, Some([4.0, 7.0]), -0.1),
+            slice(SliceBy::Length, "8 to 15 tokens", 26, Some([8.0, 15.0]), -0.1),
+        ],
+        entries,
+        seconds: 1.9,
     }
 }
 

@@ -1,10 +1,14 @@
 //! The merged model against random routes, single experts and the ensemble; merges with chosen weights.
 
 mod averages;
+mod calibration;
+mod confusion;
 mod drag;
 mod kept;
 mod methods;
 mod plot;
+mod rows;
+mod slices;
 mod slider_weights;
 mod spread;
 mod table;
@@ -25,8 +29,8 @@ use egui::{RichText, Ui};
 
 pub struct ComparePanel {
     routes: usize,
-    /// Whether the plot shows only the part where the values lie; absent: where they are close.
-    zoomed: Option<bool>,
+    plot: plot::PlotView,
+    rows: rows::RowsForm,
     weights: weights::WeightsForm,
     methods: methods::MethodsForm,
     spread: spread::SpreadForm,
@@ -70,15 +74,9 @@ fn tried_apart(ctx: &PanelCtx<'_>, shown: &Shown<'_>) -> bool {
 
 impl Default for ComparePanel {
     fn default() -> Self {
-        Self {
-            routes: 5,
-            zoomed: None,
-            weights: weights::WeightsForm::default(),
-            methods: methods::MethodsForm::default(),
-            spread: spread::SpreadForm::default(),
-            inputs: 20,
-            all_modules: false,
-        }
+        let (plot, rows, weights) = Default::default();
+        let (methods, spread) = Default::default();
+        Self { routes: 5, plot, rows, weights, methods, spread, inputs: 20, all_modules: false }
     }
 }
 
@@ -96,15 +94,17 @@ impl ComparePanel {
         if let Some(report) = report {
             let rows = table::rows(report, tried);
             cards::card(ui, ctx.theme, "Which variant is best?", |ui| {
-                let custom = table::custom_merges(&ctx.session.tried);
+                let custom = table::custom_merges(tried);
                 let judged = judgement::verdict(report, &custom, &run.evals);
                 verdict::line(ui, ctx.theme, verdict::of_grade(judged.grade), &judged.text);
                 ui.add_space(4.0);
                 table::ui(ctx.theme, report, &rows, ui);
             });
-            let title = format!("{} of each, on one axis", names::metric(&report.metric));
-            cards::card(ui, ctx.theme, &title, |ui| plot::ui(ctx.theme, report, &rows, &mut self.zoomed, ui));
+            let shown = if self.plot.loss { "loss" } else { report.metric.as_str() };
+            let title = format!("{} of each, on one axis", names::metric(shown));
+            cards::card(ui, ctx.theme, &title, |ui| plot::ui(ctx.theme, report, &rows, &mut self.plot, ui));
         }
+        self.rows.ui(ctx, run, &subject, self.routes, ui);
         if run.config.data.task == Task::Text {
             written::ui(ctx, &subject, &mut self.inputs, ui);
         }
@@ -190,6 +190,7 @@ fn explanation(kind: MixtureKind) -> [&'static str; 5] {
 const ENSEMBLE: &str = "Ensemble: the mean of the probabilities of several random routes. Merging approximates it; it costs as \
                         many forward passes as routes.";
 const ROUTES: &str = "Random routes: one draw for each module, kept for all rows. The band reaches from the worst to the best \
-                      route; a gain smaller than the band or than the standard error means nothing.";
+                      route. The best of several draws is lucky and cannot be exported; the interval of the difference from merged \
+                      is of their mean.";
 const FIXED: &str = "Fixed: expert j in all modules. Consistency training makes the experts' outputs similar, so that all of \
                      these scores come close to each other.";

@@ -1,4 +1,4 @@
-//! The scores as a plot: points, the band of the random routes, one standard error.
+//! The scores as a plot: points, the band of the random routes, paired intervals.
 
 use super::table::{self, ComparisonKind, ComparisonRow};
 use crate::app::names;
@@ -6,52 +6,78 @@ use crate::app::theme::Theme;
 use crate::app::widgets::dot_plot::{self, MarkShape, ScoreAxis, ScoreEntry};
 use crate::app::widgets::{cards, labeled};
 use crate::format;
-use crate::protocol::EvalReport;
+use crate::protocol::{EvalReport, Scores};
 use egui::{Color32, Ui};
 
-/// Values closer than this share of what the metric can be are drawn on an axis of their own range.
-const CLOSE: f64 = 0.25;
+/// What the plot shows.
+#[derive(Clone, Copy, Debug)]
+pub struct PlotView {
+    /// The part where the values lie; else all that the metric can be.
+    pub zoomed: bool,
+    /// The loss instead of the deciding metric.
+    pub loss: bool,
+}
 
-/// Draws the plot with its switch between the full range and the range of the values; `zoomed`: the user's choice.
-pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], zoomed: &mut Option<bool>, ui: &mut Ui) {
-    let error = table::merged_error(report);
-    let entries = entries(theme, report, rows, error);
-    let (full, near) = (full_range(report, &entries), near_range(&entries, error));
-    let mut cut_off = zoomed.unwrap_or(are_close(near, full));
-    let tip = "Off: the whole range the metric can have. On: only the part where the values lie, so differences look \
-               larger than they are";
-    if labeled::toggle(ui, "Zoom to the values", tip, &mut cut_off).changed() {
-        *zoomed = Some(cut_off);
+impl Default for PlotView {
+    fn default() -> Self {
+        Self { zoomed: true, loss: false }
     }
-    let range = if cut_off { near } else { full };
-    let name = names::metric(&report.metric);
-    let better = if report.higher_is_better { "more is better" } else { "less is better" };
-    let cut = if cut_off {
+}
+
+/// Draws the plot with its switches.
+pub fn ui(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], view: &mut PlotView, ui: &mut Ui) {
+    let loss = view.loss || report.metric == "loss";
+    ui.horizontal_wrapped(|ui| {
+        let tip = "On: only the part where the values lie, so differences look larger than they are. Off: the whole range that \
+                   there can be";
+        labeled::toggle(ui, "Zoom to the values", tip, &mut view.zoomed);
+        if report.metric != "loss" {
+            let tip = "The loss of each variant instead of the deciding metric: it sees changes that turn no answer over";
+            labeled::toggle(ui, "Loss instead", tip, &mut view.loss);
+        }
+    });
+    let metric = if loss { "loss" } else { report.metric.as_str() };
+    let entries = entries(theme, report, rows, loss);
+    // The constant answer has no loss of its own in a report by another metric.
+    let baseline = if loss == (report.metric == "loss") { report.majority } else { f64::NAN };
+    let range = if view.zoomed { near_range(&entries) } else { full_range(metric, baseline, &entries) };
+    let better = if report.higher_is_better && !loss { "more is better" } else { "less is better" };
+    let cut = if view.zoomed {
         format!("axis from {} to {} only", format::metric(range[0]), format::metric(range[1]))
     } else {
         "full range".to_owned()
     };
+    let name = names::metric(metric);
     let axis = ScoreAxis {
         name: format!("{name}, {better} ({cut}; n = {})", format::counted(report.rows, "row")),
         range,
-        reference: report.majority.is_finite().then(|| (report.majority, "baseline".to_owned())),
+        reference: baseline.is_finite().then(|| (baseline, "baseline".to_owned())),
+        line: report.paired.as_ref().map(|_| if loss { report.merged.loss } else { report.merged.primary }),
     };
     dot_plot::ui(ui, theme, "Scores of all variants on one axis", &entries, &axis);
     let mut words =
         "Disc: merged. Band, rings and bar: random routes with their mean. Squares: single experts. Triangle: \
                      ensemble. Diamonds: custom weights."
             .to_owned();
-    if let Some(error) = error {
+    if report.paired.is_some() {
+        words.push_str(
+            " Whiskers: 95 % intervals of the difference from merged, around each variant; one that reaches the thin line \
+             through merged shows no difference.",
+        );
+    } else if let Some(error) = table::merged_error(report) {
         words.push_str(&format!(" Whisker: one standard error, {error:.4}."));
     }
-    if report.majority.is_finite() && !(range[0]..=range[1]).contains(&report.majority) {
-        let side = if report.majority < range[0] { "left" } else { "right" };
-        words.push_str(&format!(" The baseline, {}, lies {side} of this axis.", format::metric(report.majority)));
+    if baseline.is_finite() && !(range[0]..=range[1]).contains(&baseline) {
+        let side = if baseline < range[0] { "left" } else { "right" };
+        words.push_str(&format!(" The baseline, {}, lies {side} of this axis.", format::metric(baseline)));
     }
     cards::caption(ui, theme, words);
 }
 
-fn entries(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], error: Option<f64>) -> Vec<ScoreEntry> {
+fn entries(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], loss: bool) -> Vec<ScoreEntry> {
+    let of = |scores: &Scores| if loss { scores.loss } else { scores.primary };
+    let merged = of(&report.merged);
+    let error = table::merged_error(report).filter(|_| report.paired.is_none() && !loss);
     let shown = rows.iter().filter(|row| !matches!(row.kind, ComparisonKind::RandomEnd | ComparisonKind::Majority));
     shown
         .map(|row| {
@@ -64,13 +90,16 @@ fn entries(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], error
                 ComparisonKind::Tried => (MarkShape::Diamond, theme.accent),
                 _ => (MarkShape::Tick, theme.muted),
             };
-            let band = report.random_band();
+            let singles: Vec<f64> = if random { report.random.iter().map(of).collect() } else { Vec::new() };
+            let ends = singles.iter().copied().fold([f64::NAN; 2], |[low, high], v| [low.min(v), high.max(v)]);
+            let apart = row.paired.map(|paired| if loss { paired.loss } else { paired.primary });
             ScoreEntry {
                 name: if random { "Random routes".to_owned() } else { row.name.clone() },
-                value: row.value,
-                band: random.then_some([band.min, band.max]),
-                singles: if random { report.random.iter().map(|s| s.primary).collect() } else { Vec::new() },
+                value: if loss { row.loss().unwrap_or(f64::NAN) } else { row.value },
+                band: random.then_some(ends),
+                singles,
                 error: error.filter(|_| row.kind == ComparisonKind::Merged),
+                interval: apart.map(|apart| [merged + apart.low, merged + apart.high]),
                 mark,
                 color,
             }
@@ -78,36 +107,29 @@ fn entries(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], error
         .collect()
 }
 
+/// Both ends of everything that is drawn of an entry.
+fn ends(entry: &ScoreEntry) -> impl Iterator<Item = f64> {
+    let error = entry.error.map(|error| [entry.value - error, entry.value + error]);
+    let drawn = [entry.band, entry.interval, error, Some([entry.value; 2])];
+    drawn.into_iter().flatten().flatten().filter(|value| value.is_finite())
+}
+
 /// The whole range that the metric can have; losses start at 0.
-fn full_range(report: &EvalReport, entries: &[ScoreEntry]) -> [f64; 2] {
-    match report.metric.as_str() {
+fn full_range(metric: &str, baseline: f64, entries: &[ScoreEntry]) -> [f64; 2] {
+    match metric {
         "accuracy" | "f1" => [0.0, 1.0],
         "matthews" | "pearson" | "spearman" => [-1.0, 1.0],
         _ => {
-            let ends = entries.iter().flat_map(|e| [e.value, e.band.map_or(e.value, |band| band[1])]);
-            let most = ends.filter(|v| v.is_finite()).fold(report.majority.max(0.0), f64::max);
+            let most = entries.iter().flat_map(ends).fold(baseline.max(0.0), f64::max);
             [0.0, if most > 0.0 { 1.05 * most } else { 1.0 }]
         }
     }
 }
 
-/// Whether the values fill so little of the whole range that they would lie on one spot.
-fn are_close(near: [f64; 2], full: [f64; 2]) -> bool {
-    near[1] - near[0] < CLOSE * (full[1] - full[0])
-}
-
-/// The range of the values with a margin, within what the metric can be.
-fn near_range(entries: &[ScoreEntry], error: Option<f64>) -> [f64; 2] {
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for entry in entries {
-        let spread = entry.error.or(error).unwrap_or(0.0);
-        let [from, to] = entry.band.unwrap_or([entry.value; 2]);
-        for value in [from, to, entry.value - spread, entry.value + spread] {
-            if value.is_finite() {
-                (low, high) = (low.min(value), high.max(value));
-            }
-        }
-    }
+/// The range of the values with a margin.
+fn near_range(entries: &[ScoreEntry]) -> [f64; 2] {
+    let range = entries.iter().flat_map(ends).fold([f64::NAN; 2], |[low, high], v| [low.min(v), high.max(v)]);
+    let [low, high] = range;
     let margin = (0.08 * (high - low)).max(1e-4);
     if low <= high { [low - margin, high + margin] } else { [0.0, 1.0] }
 }
@@ -115,12 +137,56 @@ fn near_range(entries: &[ScoreEntry], error: Option<f64>) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Interval, PairedDifference, PairedReport};
+
+    fn report() -> EvalReport {
+        let scores =
+            |primary: f64| Scores { primary, loss: 1.3 - primary, accuracy: Some(primary), ..Scores::default() };
+        let paired = |value: f64| {
+            let primary = Interval { value, low: value - 0.01, high: value + 0.02, p: 0.3 };
+            PairedDifference { primary, loss: primary.negated(), accuracy: Some(primary) }
+        };
+        EvalReport {
+            metric: "accuracy".to_owned(),
+            higher_is_better: true,
+            rows: 100,
+            merged: scores(0.75),
+            random: [0.72, 0.74].map(scores).to_vec(),
+            fixed: vec![scores(0.74)],
+            ensemble: scores(0.76),
+            majority: 0.5,
+            paired: Some(Box::new(PairedReport { ensemble: Some(paired(0.01)), ..PairedReport::default() })),
+            ..EvalReport::default()
+        }
+    }
 
     #[test]
-    fn close_values_get_an_axis_of_their_own() {
-        assert!(are_close([0.73, 0.79], [0.0, 1.0]));
-        assert!(!are_close([0.2, 0.9], [0.0, 1.0]));
-        // Seven losses around 1.3 would all stand at one spot of an axis from 0.
-        assert!(are_close([1.29, 1.31], [0.0, 1.4]));
+    fn whiskers_are_the_paired_intervals_around_merged() {
+        let report = report();
+        let rows = table::rows(&report, &[]);
+        let of = |loss| entries(&Theme::new(false), &report, &rows, loss);
+        let near = |found: Option<[f64; 2]>, want: [f64; 2]| {
+            let found = found.unwrap();
+            assert!((found[0] - want[0]).abs() < 1e-12 && (found[1] - want[1]).abs() < 1e-12, "{found:?} {want:?}");
+        };
+        let accuracy = of(false);
+        near(accuracy[3].interval, [0.75, 0.78]);
+        near(accuracy[1].band, [0.72, 0.74]);
+        assert_eq!((accuracy[0].interval, accuracy[0].error), (None, None));
+        near(of(true)[3].interval, [0.55 - 0.03, 0.55]);
+        let [low, high] = near_range(&accuracy);
+        assert!(low < 0.72 && low > 0.70 && high > 0.78 && high < 0.80, "{low} {high}");
+        assert_eq!(full_range("accuracy", 0.5, &accuracy), [0.0, 1.0]);
+        assert_eq!(full_range("loss", f64::NAN, &of(true))[0], 0.0);
+    }
+
+    #[test]
+    fn without_intervals_one_standard_error_is_drawn() {
+        let mut report = report();
+        report.paired = None;
+        let rows = table::rows(&report, &[]);
+        let found = entries(&Theme::new(true), &report, &rows, false);
+        assert!((found[0].error.unwrap() - (0.75f64 * 0.25 / 100.0).sqrt()).abs() < 1e-12);
+        assert_eq!(near_range(&[]), [0.0, 1.0]);
     }
 }

@@ -15,8 +15,11 @@ const TITLE: &str = "Spread of the experts";
 const FIELD: f32 = 150.0;
 const NUMBERS: f32 = 64.0;
 
-/// The curves: name, and the gap at a point.
-const CURVES: [(&str, fn(&SpreadPoint) -> f64); 2] =
+/// The gap at a point.
+type Gap = fn(&SpreadPoint) -> f64;
+
+/// The curves.
+const CURVES: [(&str, Gap); 2] =
     [("J: routes minus ensemble", |point| point.jensen), ("G: routes minus merged", |point| point.merging)];
 
 /// The chosen factor and the number of routes.
@@ -128,7 +131,7 @@ fn curves_ui(theme: &Theme, report: &SpreadReport, alpha: f64, ui: &mut Ui) {
 
 /// The same as a figure.
 fn figure(theme: &Theme, report: &SpreadReport) -> Figure {
-    let curve = |(i, (name, gap)): (usize, &(&str, fn(&SpreadPoint) -> f64))| Curve {
+    let curve = |(i, (name, gap)): (usize, &(&str, Gap))| Curve {
         name: (*name).to_owned(),
         color: theme.on_paper(theme.series(i)),
         points: report.points.iter().map(|point| [point.alpha, gap(point)]).collect(),

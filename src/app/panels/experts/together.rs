@@ -2,6 +2,7 @@
 
 use super::{Focus, numbers};
 use crate::analysis::causes::consensus::of_strangers;
+use crate::app::curves as run_curves;
 use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::run_view::RunView;
@@ -82,7 +83,8 @@ fn time_ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, experts: usize,
     let title = "Consensus q (0 to 1)";
     let options =
         PlotOptions { title, height: 210.0, legend: true, limits: Some([0.0, 1.0]), ..PlotOptions::default() };
-    metric_plot::ui(ui, ctx.theme, "consensus of the experts", &curves, &[], &options);
+    let marks = run_curves::marks(run, ctx.theme);
+    metric_plot::ui(ui, ctx.theme, "consensus of the experts", &curves, &marks, &options);
     cards::caption(ui, ctx.theme, points_text(run, ctx.session.shows_live()));
 }
 
@@ -214,7 +216,8 @@ fn distances_ui(ctx: &PanelCtx<'_>, run: &RunView, focus: &Focus<'_>, ui: &mut U
             }
             let limits = Some([0.0, f64::INFINITY]);
             let options = PlotOptions { title, height: 170.0, limits, ..PlotOptions::default() };
-            metric_plot::ui(ui, ctx.theme, id, &curves, &[], &options);
+            let marks = run_curves::marks(run, ctx.theme);
+            metric_plot::ui(ui, ctx.theme, id, &curves, &marks, &options);
         }
     });
     let words = format!(

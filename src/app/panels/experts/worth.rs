@@ -169,6 +169,7 @@ fn effects_ui(theme: &Theme, title: &str, effects: &ExpertEffects, unit: &str, u
             band: Some(band),
             singles: Vec::new(),
             error: Some(error * MILLI),
+            interval: None,
             mark: MarkShape::Disc,
             color: theme.series(i),
         })
@@ -186,6 +187,7 @@ fn effects_ui(theme: &Theme, title: &str, effects: &ExpertEffects, unit: &str, u
         name: format!("thousandths of the {unit}"),
         range: [low - free, high + free],
         reference: (low - free < 0.0 && 0.0 < high + free).then(|| (0.0, "0".to_owned())),
+        line: None,
     };
     dot_plot::ui(ui, theme, title, &entries, &axis);
 }

@@ -90,6 +90,7 @@ fn spread_ui(theme: &Theme, report: &RoutesReport, ui: &mut Ui) {
         band: None,
         singles,
         error: None,
+        interval: None,
         mark,
         color: theme.series(color),
     };
@@ -106,6 +107,7 @@ fn spread_ui(theme: &Theme, report: &RoutesReport, ui: &mut Ui) {
         name: name.to_owned(),
         range: [low - margin, high + margin],
         reference: Some((report.merged, "merged".to_owned())),
+        line: None,
     };
     dot_plot::ui(ui, theme, "Losses of the routes on one axis", &entries, &axis);
 }
@@ -123,6 +125,7 @@ fn effects_ui(theme: &Theme, kind: MixtureKind, report: &RoutesReport, ui: &mut 
         band: None,
         singles: factor.effects.iter().map(|effect| effect * MILLI).collect(),
         error: None,
+        interval: None,
         mark: MarkShape::Disc,
         color: theme.series(0),
     };
@@ -132,6 +135,7 @@ fn effects_ui(theme: &Theme, kind: MixtureKind, report: &RoutesReport, ui: &mut 
         name: "thousandths of the loss, against the mean of all routes".to_owned(),
         range: [-end, end],
         reference: Some((0.0, "mean".to_owned())),
+        line: None,
     };
     dot_plot::ui(ui, theme, "Effects of the experts on the loss", &entries, &axis);
     let shares: Vec<String> = report
@@ -141,7 +145,7 @@ fn effects_ui(theme: &Theme, kind: MixtureKind, report: &RoutesReport, ui: &mut 
         .collect();
     if !shares.is_empty() {
         let words = format!(
-            "Share of the variance over all routes, interactions shared equally (they add up to 100 %): {}.",
+            "Share of the variance over all routes, interactions shared equally (they add up to 100 per cent): {}.",
             shares.join(", ")
         );
         cards::caption(ui, theme, words);

@@ -12,10 +12,10 @@ use egui::Ui;
 /// Draws the card.
 pub fn ui(ctx: &PanelCtx<'_>, step: u64, ui: &mut Ui) {
     let Some(subject) = ctx.session.subject() else { return };
-    cards::card(ui, ctx.theme, "Re-roll this batch", |ui| {
+    cards::card(ui, ctx.theme, "Was it the route?", |ui| {
         let plan = RerollPlan { step, routes: RerollPlan::ROUTES };
         let words = format!(
-            "Was it the route or the batch? The same batch, with the same dropout, under {} other routes; and {} other batches \
+            "The route or the batch? The same batch, with the same dropout, under {} other routes; and {} other batches \
              under routes of their own: {} batches through the model.",
             plan.routes,
             plan.routes,
@@ -84,6 +84,7 @@ fn strips_ui(
         band: None,
         singles: list.iter().map(of).collect(),
         error: None,
+        interval: None,
         mark,
         color: theme.series(color),
     };
@@ -95,6 +96,6 @@ fn strips_ui(
     let [low, high] = all.fold([f64::INFINITY, f64::NEG_INFINITY], |[a, b], v| [a.min(v), b.max(v)]);
     let margin = (0.05 * (high - low)).max(1e-9);
     let reference = Some((of(&report.own), "this step".to_owned()));
-    let axis = ScoreAxis { name: axis.to_owned(), range: [low - margin, high + margin], reference };
+    let axis = ScoreAxis { name: axis.to_owned(), range: [low - margin, high + margin], reference, line: None };
     dot_plot::ui(ui, theme, name, &entries, &axis);
 }

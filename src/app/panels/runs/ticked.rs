@@ -263,8 +263,12 @@ fn scores_ui(ctx: &PanelCtx<'_>, shown: &[Shown<'_>], ui: &mut Ui) {
     }
     let higher = same[0].runs[0].start.higher_is_better;
     let better = if higher { "more is better" } else { "less is better" };
-    let axis =
-        ScoreAxis { name: format!("{}, {better}", names::metric(metric)), range: range(&entries), reference: None };
+    let axis = ScoreAxis {
+        name: format!("{}, {better}", names::metric(metric)),
+        range: range(&entries),
+        reference: None,
+        line: None,
+    };
     dot_plot::ui(ui, ctx.theme, "Merged scores of the ticked runs", &entries, &axis);
     cards::caption(
         ui,
@@ -291,6 +295,7 @@ fn entry(shown: &Shown<'_>) -> Option<ScoreEntry> {
         band: band.map(|band| [band.min, band.max]),
         singles: if scores.len() > 1 { scores } else { Vec::new() },
         error: if shown.runs.len() > 1 { spread.sd } else { report.and_then(merged_error) },
+        interval: None,
         mark: if shown.baseline { MarkShape::Diamond } else { MarkShape::Disc },
         color: shown.color,
     })
