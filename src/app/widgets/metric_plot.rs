@@ -109,7 +109,12 @@ pub fn ui(
         }
         axis
     });
-    ui.data_mut(|data| data.insert_temp(memory, response.inner));
+    // A plot that is scrolled out of sight is not drawn: its axis is no choice of the user's.
+    if ui.is_rect_visible(response.response.rect) {
+        ui.data_mut(|data| data.insert_temp(memory, response.inner));
+    } else if !before.is_some_and(ValueAxis::is_chosen) {
+        ui.data_mut(|data| data.remove_temp::<ValueAxis>(memory));
+    }
     // In a small plot the names would lie on the curve; its neighbours have the same marks, and the largest names them.
     if options.height >= NAMED_MARKS {
         let names = marks.iter().filter(seen).map(|mark| (place(mark.x), mark));

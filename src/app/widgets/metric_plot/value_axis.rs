@@ -3,7 +3,7 @@
 use super::curve::Curve;
 
 /// The value axis of a plot as it was drawn last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ValueAxis {
     range: [f64; 2],
     /// The user has chosen the range; a double click forgets it.
@@ -11,6 +11,11 @@ pub struct ValueAxis {
 }
 
 impl ValueAxis {
+    /// Whether the user has chosen the range.
+    pub fn is_chosen(self) -> bool {
+        self.chosen
+    }
+
     /// Fits the axis to the visible part of the curves, unless the user has chosen another range; never beyond `limits`.
     pub fn next(
         plot_ui: &mut egui_plot::PlotUi<'_>,
