@@ -37,10 +37,10 @@ pub fn of(view: View) -> ViewHelp {
                        heart.",
         },
         View::Routing => ViewHelp {
-            shows: "What each layer draws in the step at the playhead, in pass A and pass B; all steps beside it with the loss \
-                    and the KL of the passes in nats; then how much it matters which expert runs.",
-            normal: "Grey: the draw does not depend on the input, so no expert has a subject of its own, and the pinned experts \
-                     lie inside their band.",
+            shows: "What each layer draws in the step at the playhead, in pass A and pass B; all steps with the loss and the KL \
+                    of the passes in nats; how much it matters which expert runs.",
+            normal: "Grey: the draw does not depend on the input, so no expert has a subject of its own, and pinned experts lie \
+                     inside their band.",
             look_for: "Coloured cells in Time that are many more than chance has, or a pinned expert outside of its band.",
         },
         View::Experts => ViewHelp {

@@ -99,7 +99,7 @@ mod tests {
         let words = split(&fit).unwrap();
         assert!(
             words.starts_with(
-                "Of the mean KL of the passes, 0.016, dropout is 0.007 (43.8 %), z 7.0, and routing 0.009"
+                "Of the mean KL of the passes, 0.016, dropout is 0.0070 (43.8 %), z 7.0, and routing 0.0090"
             ),
             "{words}"
         );
