@@ -244,7 +244,7 @@ fn the_plane_says_its_cost_asks_and_shows_what_was_measured() {
     h.get_by_label(&format!("x {x:.3}, y {y:.3}: {loss:.5} loss in nats"));
     h.get_by_role_and_label(egui::Role::Button, "Accuracy").click();
     h.run();
-    assert_eq!(h.query_all_by_label_contains("share of right answers").count(), 2, "the plane and its colours");
+    assert!(h.query_all_by_label_contains("share of right answers").next().is_some(), "the plane and its colours");
     h.get_by_label("Save plane of the experts, accuracy");
 }
 

@@ -104,7 +104,7 @@ mod tests {
             "{words}"
         );
         assert!(
-            words.ends_with("(56.2 %), z 6.0: 0.003 for each layer that differs. 600 steps after step 200."),
+            words.ends_with("(56.2 %), z 6.0: 0.0030 for each layer that differs. 600 steps after step 200."),
             "{words}"
         );
         assert_eq!(split(&RouteFit::default()), None);
