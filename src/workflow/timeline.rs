@@ -28,8 +28,8 @@ pub fn read(ask: &ReadRoutes) -> Result<RoutesPart> {
             let recorded = RecordedMetrics::read(&run.metrics())?;
             let mut mixture = config.mixture.clone();
             // Where a later law lets examples or tokens draw for themselves, all steps are kept as shares.
-            let laws = recorded.laws.iter().map(|change| change.law.routing);
-            mixture.routing = laws.filter(|law| !law.is_per_batch()).next_back().unwrap_or(mixture.routing);
+            let mut laws = recorded.laws.iter().map(|change| change.law.routing);
+            mixture.routing = laws.rfind(|law| !law.is_per_batch()).unwrap_or(mixture.routing);
             Layout::of(&mixture, recorded.start.sites, config.train.gradient_accumulation_steps)
         }
     };

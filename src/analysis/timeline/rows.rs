@@ -117,9 +117,7 @@ impl StepRows {
         for site in 0..layout.sites.len() {
             for side in layout.drawn() {
                 let picks = routes.iter().flat_map(|route| (0..route.passes).map(move |p| route.pick(p, site, side)));
-                let ran = picks
-                    .flat_map(|pick| experts_of(pick))
-                    .fold(0, |ran, &e| ran | 1u64.checked_shl(e.into()).unwrap_or(0));
+                let ran = picks.flat_map(experts_of).fold(0, |ran, &e| ran | 1u64.checked_shl(e.into()).unwrap_or(0));
                 self.ran.push(ran);
             }
         }

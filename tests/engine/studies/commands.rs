@@ -110,7 +110,7 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
     let spread = Study::Spread(SpreadPlan::of(3, 2));
     let rows = Study::Rows(RowsPlan { second: Way::Ensemble(3), ..RowsPlan::default() });
     let slow = [Study::Causes(CausesPlan::default()), Study::Averages, rounding(), plane, worth, spread, rows];
-    for study in slow.iter().chain(&quick).cloned() {
+    for study in slow.iter().chain(&quick) {
         let mut reports = Vec::new();
         for subject in [Subject::Live, saved()] {
             let asked = window.send(Command::Query { subject, query: ModelQuery::Study(study.clone()) });
@@ -137,7 +137,7 @@ fn the_window_asks_about_the_live_and_the_saved_model_and_gives_up() {
         if let StudyReport::Replay(report) = &reports[0] {
             assert!(report.is_equal(), "{}", report.verdict());
         }
-        if quick.contains(&study) {
+        if quick.contains(study) {
             continue;
         }
         let asked = window.send(Command::Query { subject: Subject::Live, query: ModelQuery::Study(study.clone()) });

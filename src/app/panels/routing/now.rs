@@ -44,7 +44,7 @@ fn boxed(strip: Rect, expert: usize, experts: usize) -> Rect {
 }
 
 /// Draws the zone.
-pub fn ui(map: &Map<'_>, rows: &Rows, ui: &mut Ui) {
+pub fn ui(map: &Map<'_>, rows: &Rows, ui: &Ui) {
     let (painter, small) = (ui.painter().clone(), FontId::proportional(11.0));
     let mut mesh = Mesh::default();
     let mut texts: Vec<(Pos2, String, Color32)> = Vec::new();

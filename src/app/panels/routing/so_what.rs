@@ -22,7 +22,7 @@ pub struct Pin {
 }
 
 /// Draws the zone; a click on a dot chooses its expert.
-pub fn ui(map: &Map<'_>, head: Rect, rows: &Rows, pin: &mut Option<Pin>, ui: &mut Ui) {
+pub fn ui(map: &Map<'_>, head: Rect, rows: &Rows, pin: &mut Option<Pin>, ui: &Ui) {
     let [slopes, pins, consensus] = columns(rows.rect);
     slopes_ui(map, head, rows, slopes, ui);
     pins_ui(map, head, rows, pins, pin, ui);

@@ -93,8 +93,8 @@ pub struct Tiles {
 
 impl Tiles {
     /// Brings the tiles `first` to `last` up to date, as far as a frame has time; asks for another frame where it had not.
-    pub fn update(&mut self, map: &Map<'_>, look: Look, [first, last]: [u64; 2], ui: &Ui) {
-        if self.look.as_ref() != Some(&look) {
+    pub fn update(&mut self, map: &Map<'_>, look: &Look, [first, last]: [u64; 2], ui: &Ui) {
+        if self.look.as_ref() != Some(look) {
             self.tiles.clear();
             self.look = Some(look.clone());
         }
@@ -102,8 +102,8 @@ impl Tiles {
         self.per_band = (ui.input(|input| input.max_texture_side) / texels(map, look.detail)).max(1);
         let mut left = BUDGET as i64;
         for index in first..=last {
-            let start = (index * COLUMNS << look.level) + 1;
-            let end = ((index + 1) * COLUMNS << look.level).min(map.timeline.last());
+            let start = ((index * COLUMNS) << look.level) + 1;
+            let end = (((index + 1) * COLUMNS) << look.level).min(map.timeline.last());
             let tile = self.tiles.entry(index).or_default();
             tile.seen = self.frame;
             if tile.until >= end || start > map.timeline.last() {
@@ -117,7 +117,7 @@ impl Tiles {
             let from = tile.until.max(start - 1).saturating_sub(start - 1) >> look.level;
             let to = (end - start) >> look.level;
             left -= ((to - from + 1) << look.level) as i64 * cost(map, look.detail) as i64;
-            self.fill(map, &look, index, [from, to], ui);
+            self.fill(map, look, index, [from, to], ui);
         }
         if self.tiles.len() > KEPT {
             let frame = self.frame;

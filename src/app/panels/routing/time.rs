@@ -98,7 +98,7 @@ impl TimeZone {
     }
 
     /// Draws the zone: the curves into `head`, the rows, the axis below them.
-    pub fn ui(&mut self, map: &Map<'_>, head: Rect, rows: &Rows, sentence: &str, ui: &mut Ui) {
+    pub fn ui(&mut self, map: &Map<'_>, head: Rect, rows: &Rows, sentence: &str, ui: &Ui) {
         let window = self.follow(map);
         let width = f64::from(rows.rect.width());
         let step = (width / window.width).min(f64::from(WIDEST));
@@ -117,7 +117,7 @@ impl TimeZone {
             fitted: map.fit.map_or(0, |fit| fit.until),
         };
         let compares = map.layout().compares() || matches!(detail, Detail::Cells { .. });
-        self.tiles.update(map, look, range, ui);
+        self.tiles.update(map, &look, range, ui);
         let ground = ui.visuals().faint_bg_color;
         let painter = ui.painter().with_clip_rect(rows.rect.intersect(ui.clip_rect()));
         painter.rect_filled(rows.rect, 2.0, ground);
@@ -193,7 +193,7 @@ impl TimeZone {
     }
 
     /// Step numbers, marks of events, the place of the window in the whole.
-    fn axis_ui(&mut self, map: &Map<'_>, rows: &Rows, scale: Scale, window: Window, ui: &Ui) {
+    fn axis_ui(&self, map: &Map<'_>, rows: &Rows, scale: Scale, window: Window, ui: &Ui) {
         let theme = map.theme();
         let (left, right, top) = (rows.rect.left(), rows.rect.right(), rows.rect.bottom());
         let painter = ui
@@ -266,7 +266,7 @@ impl TimeZone {
     }
 
     /// The playhead; dragging scrubs, Ctrl and the wheel zoom, a horizontal wheel moves.
-    fn pointer_ui(&mut self, map: &Map<'_>, place: Rect, rows: &Rows, scale: Scale, sentence: &str, ui: &mut Ui) {
+    fn pointer_ui(&mut self, map: &Map<'_>, place: Rect, rows: &Rows, scale: Scale, sentence: &str, ui: &Ui) {
         let x = scale.middle(map.step);
         if place.x_range().contains(x) {
             let top = rows.rect.top() - Self::curves(map) as f32 * CURVE;
