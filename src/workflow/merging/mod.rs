@@ -1,6 +1,6 @@
 //! Merging the experts of a model, in any of the ways of a [`MergePlan`], and measuring the result.
 //!
-//! [`merge`] is the one place where a plan becomes a model: for scores, exports and the study of rounding. Means of factors
+//! `merge` is the one place where a plan becomes a model: for scores, exports and the study of rounding. Means of factors
 //! are made in the model itself; what treats each value by itself is in `changes` and `fisher`, what starts from all experts
 //! side by side in `wide`.
 

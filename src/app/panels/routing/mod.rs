@@ -182,11 +182,17 @@ impl RoutingPanel {
                 ui.label(RichText::new(zone).strong().small());
                 let tail = if zone == "Time" { time::AXIS } else { 4.0 };
                 let (rect, _) = canvas(ui, vec2(width, head + height + tail), egui::Role::Figure, zone);
-                let (head, rows) = parts(rect, head, height, layers);
+                let (all, named) = parts(rect, head, height, layers);
+                // The boxes have the names of the layers beside them already.
+                let names = Rect::everything_right_of(rect.left() + now::names_width(map));
+                let (head, rows) = parts(rect.intersect(names), head, height, layers);
                 match zone {
-                    "Now" => now_ui(map, head, &rows, ui),
+                    "Now" => now_ui(map, all, &named, ui),
                     "Time" => self.time.ui(map, head, &rows, sentence, ui),
                     _ => so_what::ui(map, head, &rows, &mut self.pin, ui),
+                }
+                if zone != "Now" {
+                    now::names(map, &named, ui);
                 }
             }
             return;

@@ -31,7 +31,7 @@ fn strip(map: &Map<'_>, rows: &Rows, layer: usize, side: Side) -> Rect {
 }
 
 /// Room for the names of layers and sides.
-fn names_width(map: &Map<'_>) -> f32 {
+pub fn names_width(map: &Map<'_>) -> f32 {
     let longest = map.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
     (6.2 * longest as f32 + 12.0).clamp(48.0, 120.0)
 }
@@ -43,16 +43,23 @@ fn boxed(strip: Rect, expert: usize, experts: usize) -> Rect {
     place.shrink2(vec2(if experts > BOXES { 0.3 * pitch } else { (0.05 * pitch).min(3.0) }, 0.0))
 }
 
+/// The name of each layer, left of its row.
+pub fn names(map: &Map<'_>, rows: &Rows, ui: &Ui) {
+    for (layer, group) in map.layers.iter().enumerate() {
+        let at = pos2(rows.rect.left() + 2.0, rows.band(layer).center());
+        let color = ui.visuals().text_color();
+        ui.painter().text(at, Align2::LEFT_CENTER, &group.name, FontId::proportional(11.0), color);
+    }
+}
+
 /// Draws the zone.
 pub fn ui(map: &Map<'_>, rows: &Rows, ui: &Ui) {
-    let (painter, small) = (ui.painter().clone(), FontId::proportional(11.0));
+    names(map, rows, ui);
+    let painter = ui.painter().clone();
     let mut mesh = Mesh::default();
     let mut texts: Vec<(Pos2, String, Color32)> = Vec::new();
     let id = egui::Id::unique("route map now");
     for layer in 0..rows.layers {
-        let band = rows.band(layer);
-        let at = pos2(rows.rect.left() + 2.0, band.center());
-        painter.text(at, Align2::LEFT_CENTER, &map.layers[layer].name, small.clone(), ui.visuals().text_color());
         for side in SIDES {
             let strip = strip(map, rows, layer, side);
             if !map.layout().draws(side) {
