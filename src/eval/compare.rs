@@ -228,6 +228,7 @@ pub fn compare<M: Measured>(model: &M, data: &M::Rows, opts: &EvalOptions<'_>) -
     let variants = Variants { merged, random, ensemble, fixed, base: base.of_model };
     report.paired = variants.differences(opts)?.map(Box::new);
     report.costs = Some(Box::new(costs(model, routes)));
+    opts.check(1.0)?;
     Ok(report)
 }
 
