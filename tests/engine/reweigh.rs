@@ -4,14 +4,12 @@ use crate::independence::Window;
 use crate::support::cli::adamix;
 use crate::support::place::Place;
 use crate::support::texts::TextPlace;
-use adamix::artifact::export;
+use crate::ways::read_back;
 use adamix::config::{MixtureKind, RunConfig};
 use adamix::error::ErrorKind;
 use adamix::mixture::MergeWeights;
 use adamix::model::layer_of;
 use adamix::protocol::*;
-use adamix::tensor::HostTensor;
-use adamix::train::checkpoint::set_tensors;
 use adamix::train::{Control, NullObserver};
 use adamix::workflow::reweigh::{ReweighCache, ReweighedRun};
 use adamix::workflow::run::{self, Run};
@@ -95,22 +93,8 @@ fn what_was_dragged_is_what_the_export_holds() {
     let dragged = score(&mut ReweighCache::default(), &opened, merge.clone(), 0);
     let plan = ExportPlan { targets: vec![ExportTarget::Merged], dtype: NumberFormat::F32, merge, dir: None };
     let report = opened.export(&plan).unwrap().remove(0);
-    let mut config = opened.config.clone();
-    config.mixture.num_experts = 1;
-    (config.mixture.sharing_down, config.mixture.sharing_up) = (false, false);
-    let subject = run::prepare(&config).unwrap().subject;
-    let read = export::read(&report.dir).unwrap().tensors;
-    let tensors: Vec<HostTensor> = subject
-        .model()
-        .params()
-        .iter()
-        .map(|param| {
-            let found = read.iter().find(|tensor| tensor.name == param.name).unwrap();
-            HostTensor::new(param.name.clone(), param.value.dims(), found.data.clone()).unwrap()
-        })
-        .collect();
-    set_tensors(subject.model(), &tensors).unwrap();
-    let fresh = subject.evaluate(&MergeWeights::uniform(1), &subject.options(&config, &|_| true)).unwrap();
+    let subject = read_back(&opened, &report, opened.config.mixture.rank());
+    let fresh = subject.evaluate(&MergeWeights::uniform(1), &subject.options(&opened.config, &|_| true)).unwrap();
     assert_eq!(dragged.scores, fresh);
 }
 

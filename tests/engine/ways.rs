@@ -141,7 +141,7 @@ fn classifier(opened: &Opened) -> &Classifier {
 }
 
 /// A model of one expert made of nothing but the run's settings and the tensors of an export.
-fn read_back(opened: &Opened, report: &ExportReport, width: usize) -> ModelAndData {
+pub fn read_back(opened: &Opened, report: &ExportReport, width: usize) -> ModelAndData {
     let mut config = opened.config.clone();
     config.mixture = config.mixture.of_rank(width);
     config.mixture.num_experts = 1;

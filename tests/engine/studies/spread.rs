@@ -127,8 +127,10 @@ fn the_command_prints_both_curves() {
     let mut run = Run::start(run::prepare(&place.config(4)).unwrap()).unwrap();
     run.go(&mut NullObserver, &Control::default()).unwrap();
     let dir = run.dir().path().to_str().unwrap().to_owned();
-    let found =
-        adamix(&place.path(""), &["inspect", &dir, "--spread=3", "--random-routes", "2", "--json"]).json().pop().unwrap();
+    let found = adamix(&place.path(""), &["inspect", &dir, "--spread=3", "--random-routes", "2", "--json"])
+        .json()
+        .pop()
+        .unwrap();
     let points = found["points"].as_array().unwrap();
     let alphas: Vec<f64> = points.iter().map(|point| point["alpha"].as_f64().unwrap()).collect();
     assert_eq!(alphas, [0.0, 1.0, 2.0]);
