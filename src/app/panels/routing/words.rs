@@ -108,6 +108,6 @@ mod tests {
             "{words}"
         );
         assert_eq!(split(&RouteFit::default()), None);
-        assert_eq!([layers(3.0), layers(2.5)], ["3", "2.5"]);
+        assert_eq!([layers(3.0), layers(2.5)], ["3", "2.50"]);
     }
 }
