@@ -78,6 +78,14 @@ impl TimeZone {
         self.window = (width < all.width).then_some(Window { from: centre - 0.5 * width, width });
     }
 
+    /// The first and last recorded step on screen.
+    pub fn shown(&self, map: &Map<'_>) -> [u64; 2] {
+        let all = everything(map);
+        let window = self.window.unwrap_or(all);
+        let first = (window.from.max(all.from) as u64 + 1).max(map.timeline.first().max(1));
+        [first, ((window.from + window.width) as u64).clamp(first, map.timeline.last().max(first))]
+    }
+
     /// Whether a part is shown.
     pub fn is_zoomed(&self) -> bool {
         self.window.is_some()

@@ -95,7 +95,7 @@ mod tests {
             slope: estimate(0.003, 0.0005),
             ..Disagreement::default()
         };
-        let fit = RouteFit { after: 200, until: 800, found, mean_distance: 3.0, mean_term: 0.016 };
+        let fit = RouteFit { after: 200, until: 800, found, sites: Vec::new(), mean_distance: 3.0, mean_term: 0.016 };
         let words = split(&fit).unwrap();
         assert!(
             words.starts_with(
