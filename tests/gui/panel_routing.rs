@@ -434,7 +434,7 @@ fn the_map_and_what_the_draw_causes_are_saved_as_values() {
     }
     window.state().actions.push(Action::Pause);
     window.run_steps(6);
-    let mut saved = |window: &mut Harness<'static, WorkbenchApp>, plot: &str, file: &str| -> String {
+    let saved = |window: &mut Harness<'static, WorkbenchApp>, plot: &str, file: &str| -> String {
         window.get_by_label(&format!("Save {plot}")).click();
         window.run_steps(4);
         window.get_by_label("Save as CSV…").click();

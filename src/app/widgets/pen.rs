@@ -15,6 +15,14 @@ pub struct Pen {
 }
 
 impl Pen {
+    /// With room for so many lines: a mesh that grows is copied again and again.
+    pub fn with_room(lines: usize) -> Self {
+        let mut mesh = Mesh::default();
+        mesh.reserve_vertices(8 * lines);
+        mesh.reserve_triangles(6 * lines);
+        Self { mesh }
+    }
+
     /// A filled rectangle.
     pub fn rect(&mut self, rect: Rect, color: Color32) {
         self.mesh.add_colored_rect(rect, color);

@@ -12,8 +12,9 @@ use egui::{Align2, Color32, FontId, Pos2, Rect, RichText, Sense, Stroke, Ui, Vec
 
 /// Most experts that have boxes; more are ticks.
 const BOXES: usize = 16;
-/// Paths of earlier steps.
+/// Paths of earlier steps, and most lines of all of them together: more are an even mesh.
 const TRAILS: usize = 12;
+const TRAIL_LINES: usize = 1200;
 /// Part of a row that a shared side takes.
 const SHARED: f32 = 0.2;
 
@@ -57,7 +58,7 @@ pub fn names(map: &Map<'_>, rows: &Rows, ui: &Ui) {
 pub fn ui(map: &Map<'_>, rows: &Rows, ui: &Ui) {
     names(map, rows, ui);
     let painter = ui.painter().clone();
-    let mut pen = Pen::default();
+    let mut pen = Pen::with_room(map.layout().most_experts() * 2 * rows.layers);
     let mut texts: Vec<(Pos2, String, Color32)> = Vec::new();
     let id = egui::Id::unique("route map now");
     for layer in 0..rows.layers {
@@ -145,7 +146,7 @@ fn boxes(
 
 /// The paths of both passes through the boxes, and those of the steps before.
 fn paths(map: &Map<'_>, rows: &Rows, ui: &Ui) {
-    let mut pen = Pen::default();
+    let mut pen = Pen::with_room(TRAIL_LINES + 16 * rows.layers);
     let mut letters: Vec<(usize, Pos2)> = Vec::new();
     let passes = map.layout().passes;
     let points = |row: &crate::analysis::timeline::Row<'_>, pass: usize, shift: f32| {
@@ -162,7 +163,8 @@ fn paths(map: &Map<'_>, rows: &Rows, ui: &Ui) {
         points
     };
     if map.trails {
-        let back = (TRAILS / passes) as u64;
+        let lines = 2 * rows.layers * map.layout().drawn().count();
+        let back = (TRAILS.min(TRAIL_LINES / lines.max(1)) / passes).max(1) as u64;
         for step in (1..=back).rev() {
             let Some(row) = map.step.checked_sub(step).and_then(|step| map.timeline.row(step)) else { continue };
             let strength = 0.30 * (1.0 - (step as f32 - 0.5) / back as f32);
