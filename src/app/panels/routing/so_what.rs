@@ -212,7 +212,7 @@ fn consensus_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, ui: &Ui)
     let [first, last] = [samples.first(), samples.last()].map(|sample| sample.map_or(0, |sample| sample.step));
     if first < last {
         let marks = [(column.min, format::count(first)), (column.max, format::count(last))];
-        title(map, head, column, "Consensus q by step, 1/√M to 1", &marks, ui);
+        title(map, head, column, "Consensus q by step", &marks, ui);
         return history_ui(map, rows, column, strangers, ui);
     }
     let known = map.causes.is_some();
