@@ -128,7 +128,7 @@ fn the_map_shows_the_picks_of_both_passes_at_the_playhead() {
     let h = show(session);
     assert!(h.query_by_label_contains("4⁴ = 256").is_some(), "the number of paths is shown");
     h.get_by_label_contains("Routing policy: one uniform draw for the whole batch");
-    h.get_by_label_contains("of the experts learned 5 or more steps ago; uniform draws leave 5.6 % on average");
+    h.get_by_label_contains("of the experts have waited 5 steps or longer; by chance 5.6 %");
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn draws_for_each_token_are_shown_as_shares() {
     }
     h.get_by_label_contains("Routing policy: one uniform draw for each token");
     assert!(h.query_by_label_contains("Possible paths").is_none(), "no path has a probability of its own");
-    assert!(h.query_by_label_contains("uniform draws leave").is_none(), "every expert serves some token");
+    assert!(h.query_by_label_contains("; by chance").is_none(), "every expert serves some token");
 }
 
 #[test]

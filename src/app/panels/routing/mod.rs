@@ -179,7 +179,7 @@ impl RoutingPanel {
         let height = Rows::height(layers, room);
         let about = "Route map: now, time, so what";
         if width < WIDE {
-            let zones = [("Now", 2.0 * HEAD), ("Time", HEAD + curves), ("So what", 1.4 * HEAD)];
+            let zones = [("Now", 2.0 * HEAD), ("Time", HEAD + curves), ("So what", 2.0 * HEAD)];
             for (zone, head) in zones {
                 ui.label(RichText::new(zone).strong().small());
                 let tail = if zone == "Time" { time::AXIS } else { 4.0 };

@@ -275,8 +275,20 @@ pub fn legend_ui(map: &Map<'_>, ui: &mut Ui) {
         pen.paint(ui.painter());
         let long_ago = format!("box: steps since it last learned, 0 to {oldest} or more");
         ui.label(RichText::new(long_ago).small());
+        if let Some(side) = SIDES.into_iter().find(|&side| !map.layout().draws(side)) {
+            let (bar, _) = ui.allocate_exact_size(vec2(28.0, 5.0), Sense::hover());
+            ui.painter().rect_filled(bar, 1.0, grey(theme, 0.16));
+            let words = format!("bar: the {}, one for all experts", names::side(map.kind(), side));
+            ui.label(RichText::new(words).small());
+        }
     });
-    cards::caption(ui, theme, expectation(map));
+    let tip = format!(
+        "An expert learns only in steps that draw it. With uniform draws it waits k steps or longer with probability \
+         (1 − 1/M)^(k × {}): M experts, {} in a step",
+        map.layout().chances(),
+        format::counted(map.layout().chances(), "draw")
+    );
+    cards::caption(ui, theme, expectation(map)).on_hover_text(tip);
 }
 
 /// How many experts have not learned for a while, and how many do not with uniform draws.
@@ -284,14 +296,10 @@ fn expectation(map: &Map<'_>) -> String {
     let layout = map.layout();
     let k = 5;
     let share = map.ages.share_at_least(k).unwrap_or(0.0);
-    let here = format!("{} of the experts learned {k} or more steps ago", format::percent(share));
+    let here = format!("{} of the experts have waited {k} steps or longer", format::percent(share));
     if layout.is_mixed() || !layout.policy.is_random() {
         return format!("{here}.");
     }
     let expected = expected_share(k, layout.most_experts(), layout.chances());
-    format!(
-        "{here}; uniform draws leave {} on average, (1 − 1/M)^({k} × {}).",
-        format::percent(expected),
-        layout.chances()
-    )
+    format!("{here}; by chance {}.", format::percent(expected))
 }

@@ -70,7 +70,11 @@ fn slopes_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, ui: &Ui) {
     let known = slopes.iter().any(Option::is_some);
     let marks = [(x(0.0), "0".to_owned()), (x(high), format::significant(high, 1))];
     let largest = slopes.iter().flatten().any(|(_, site)| site.is_some()) && map.module.is_none();
-    let name = if largest { "KL a module adds, largest κ ± 2 SE" } else { "KL a layer adds, κ ± 2 SE" };
+    let name = if largest {
+        "Does its draw matter? KL a module adds: largest κ ± 2 SE"
+    } else {
+        "Does its draw matter? KL a layer adds: κ ± 2 SE"
+    };
     title(map, head, column, name, if known { &marks } else { &[] }, ui);
     let id = egui::Id::unique("route map slopes");
     let mut pen = Pen::default();
@@ -145,7 +149,7 @@ fn pins_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, pin: &mut Opt
     } else {
         vec![(x(low), format::significant(low, 1)), (x(0.0), "0".to_owned()), (x(high), format::significant(high, 1))]
     };
-    title(map, head, column, "Pinned expert − merged, loss; ◇ without its modules", &marks, ui);
+    title(map, head, column, "Is an expert special? Loss pinned to it − merged; ◇ no expert at all", &marks, ui);
     if all.is_empty() {
         let why = if map.ctx.session.studies.causes.is_pending() {
             "being measured"
@@ -212,14 +216,14 @@ fn consensus_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, ui: &Ui)
     let [first, last] = [samples.first(), samples.last()].map(|sample| sample.map_or(0, |sample| sample.step));
     if first < last {
         let marks = [(column.min, format::count(first)), (column.max, format::count(last))];
-        title(map, head, column, "Consensus q by step", &marks, ui);
+        title(map, head, column, "One yet? Consensus q by step", &marks, ui);
         return history_ui(map, rows, column, strangers, ui);
     }
     let known = map.causes.is_some();
     let step = map.causes.map_or_else(String::new, |causes| format!(", step {}", format::count(causes.step)));
     let x = |value: f64| column.min + (value.clamp(0.0, 1.0)) as f32 * column.span();
     let marks = [(x(strangers), "1/√M".to_owned()), (x(1.0), "1".to_owned())];
-    title(map, head, column, &format!("Consensus q{step}"), if known { &marks } else { &[] }, ui);
+    title(map, head, column, &format!("One yet? Consensus q{step}"), if known { &marks } else { &[] }, ui);
     if !known {
         return nothing(map, rows, column, "not measured", ui);
     }

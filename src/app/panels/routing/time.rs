@@ -156,7 +156,7 @@ impl TimeZone {
     /// Loss, disagreement, and the disagreement beyond what is expected of a step whose passes differ in as many layers.
     fn curves_ui(&self, map: &Map<'_>, head: Rect, scale: Scale, (level, range): (u32, [u64; 2]), ui: &Ui) {
         let painter = ui.painter().with_clip_rect(head.intersect(ui.clip_rect()));
-        let names = ["loss", "KL of the passes", "KL − expected for its h"];
+        let names = ["loss", "KL: how far the passes' answers differ", "KL less what h differing layers explain"];
         let small = FontId::proportional(10.5);
         let first = head.bottom() - Self::curves(map) as f32 * CURVE;
         for (curve, name) in names.iter().enumerate().take(Self::curves(map)) {
