@@ -26,7 +26,13 @@ pub(super) fn draw(drawing: &mut Drawing, cells: &Cells) {
     let columns = cells.columns.len().max(1);
     let pitch = ((drawing.width - 2.0 * MARGIN - names) / columns as f64).min(64.0);
     let row_height = if cells.rows.len() > 80 { 8.0 } else { 18.0 };
-    let top = drawing.height + 18.0;
+    let mut at = MARGIN;
+    for (name, color) in &cells.keys {
+        drawing.rect([at, drawing.height + 2.0, 10.0, 10.0], *color, 1.0);
+        drawing.text([at + 14.0, drawing.height + 11.0], Anchor::Start, MUTED, name.clone());
+        at += 26.0 + text_width(name, SMALL);
+    }
+    let top = drawing.height + if cells.keys.is_empty() { 18.0 } else { 34.0 };
     let left = MARGIN + names;
     let every = (40.0 / pitch).ceil().max(1.0) as usize;
     for (k, name) in cells.columns.iter().enumerate().filter(|(k, _)| k.is_multiple_of(every)) {

@@ -193,6 +193,8 @@ pub struct Cells {
     pub columns: Vec<String>,
     /// `[rows][columns]`: value and colour.
     pub cells: Vec<Vec<(f64, Color)>>,
+    /// What colours mean, where they stand for names.
+    pub keys: Vec<(String, Color)>,
 }
 
 /// A coloured field over two numbers.

@@ -156,6 +156,7 @@ fn the_other_kinds_are_drawn_too() {
         rows: vec!["layer 0".to_owned(), "layer 1".to_owned()],
         columns: vec!["0".to_owned(), "1".to_owned()],
         cells: vec![vec![(1.0, [255; 3]), (2.0, [0; 3])]; 2],
+        keys: vec![("white".to_owned(), [255; 3]), ("black".to_owned(), [0; 3])],
     };
     let columns = Columns {
         groups: vec!["a".to_owned(), "b".to_owned()],
@@ -165,7 +166,7 @@ fn the_other_kinds_are_drawn_too() {
     let mut table = Table::new(["name", "value"]);
     table.push(["x".into(), 0.5.into()]);
     let all = [Content::Scores(scores), Content::Cells(cells), Content::Columns(columns), Content::Table(table)];
-    for (content, least) in all.into_iter().zip([8, 4, 4, 4]) {
+    for (content, least) in all.into_iter().zip([8, 8, 4, 4]) {
         let figure = Figure::new("Title", content);
         assert!(layout(&figure).shapes.len() >= least);
         elements(&svg::element(&figure));

@@ -121,6 +121,7 @@ fn figure(spec: &GridSpec<'_>, row_name: &dyn Fn(usize) -> String, cell: &dyn Fn
         rows: (0..spec.rows).map(row_name).collect(),
         columns: spec.columns.to_vec(),
         cells: (0..spec.rows).map(|row| (0..columns).map(|column| shown(row, column)).collect()).collect(),
+        ..Cells::default()
     };
     Figure::new(spec.name, Content::Cells(content))
 }

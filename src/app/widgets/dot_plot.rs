@@ -30,6 +30,8 @@ pub struct ScoreEntry {
     pub band: Option<[f64; 2]>,
     /// Single values drawn as small rings.
     pub singles: Vec<f64>,
+    /// Colours of the single values where each has a name of its own: filled dots; empty: rings of the entry's colour.
+    pub each: Vec<Color32>,
     /// Half the length of the whisker: one standard error.
     pub error: Option<f64>,
     /// Ends of a whisker of its own: an interval.
@@ -69,8 +71,15 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: 
             let band = Rect::from_min_max(pos2(x_of(from), y - 6.0), pos2(x_of(to).max(x_of(from) + 1.0), y + 6.0));
             inside.rect(band, 2.0, entry.color.gamma_multiply(0.25), Stroke::new(1.0, entry.color), StrokeKind::Inside);
         }
-        for &single in &entry.singles {
-            inside.circle_stroke(pos2(x_of(single), y), 2.5, Stroke::new(1.0, entry.color));
+        for (k, &single) in entry.singles.iter().enumerate() {
+            // Those with names lie a little apart, so that equal values are all seen.
+            match entry.each.get(k) {
+                Some(color) => {
+                    let y = y + spread(k, entry.each.len(), 0.7 * ROW);
+                    inside.circle(pos2(x_of(single), y), 3.5, *color, Stroke::new(0.8, theme.card));
+                }
+                None => drop(inside.circle_stroke(pos2(x_of(single), y), 2.5, Stroke::new(1.0, entry.color))),
+            }
         }
         let error = entry.error.map(|error| [entry.value - error, entry.value + error]);
         for [from, to] in [error, entry.interval].into_iter().flatten() {
@@ -85,7 +94,7 @@ pub fn ui(ui: &mut Ui, theme: &Theme, name: &str, entries: &[ScoreEntry], axis: 
         }
         let font = FontId::proportional(12.5);
         painter.text(pos2(rect.left(), y), Align2::LEFT_CENTER, &entry.name, font, text);
-        let value = format::metric(entry.value);
+        let value = if entry.value.is_nan() { String::new() } else { format::metric(entry.value) };
         painter.text(pos2(rect.right(), y), Align2::RIGHT_CENTER, value, FontId::monospace(12.0), text);
         let row = Rect::from_min_max(pos2(rect.left(), y - 0.5 * ROW), pos2(rect.right(), y + 0.5 * ROW));
         part(ui, row, response.id.with(("entry", i)), || describe(entry));
@@ -112,8 +121,15 @@ fn figure(theme: &Theme, name: &str, entries: &[ScoreEntry], axis: &ScoreAxis) -
     Figure::new(name, Content::Scores(content))
 }
 
+/// Height of dot `k` of `n` above the middle of a band of this height.
+pub fn spread(k: usize, n: usize, height: f32) -> f32 {
+    if n < 2 { 0.0 } else { height * (k as f32 / (n - 1) as f32 - 0.5) }
+}
+
 fn describe(entry: &ScoreEntry) -> String {
-    let mut words = format!("{}: {}", entry.name, format::metric(entry.value));
+    let each = || entry.singles.iter().map(|&single| format::metric(single)).collect::<Vec<_>>().join(", ");
+    let value = if entry.value.is_nan() { each() } else { format::metric(entry.value) };
+    let mut words = format!("{}: {value}", entry.name);
     if let Some([from, to]) = entry.band {
         words.push_str(&format!(", from {} to {}", format::metric(from), format::metric(to)));
     }

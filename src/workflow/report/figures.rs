@@ -172,7 +172,12 @@ fn confusion(page: &mut Page, counts: &[Vec<u64>], labels: &[String]) {
         let all = line.iter().sum::<u64>().max(1) as f64;
         line.iter().map(|&count| (count as f64, shade(4.0 * count as f64 / all))).collect()
     };
-    let cells = Cells { rows: labels.to_vec(), columns: labels.to_vec(), cells: counts.iter().map(line).collect() };
+    let cells = Cells {
+        rows: labels.to_vec(),
+        columns: labels.to_vec(),
+        cells: counts.iter().map(line).collect(),
+        ..Cells::default()
+    };
     page.figure(&Figure::new("Confusion matrix of the merged model", Content::Cells(cells)));
 }
 
@@ -262,6 +267,7 @@ pub fn routing(page: &mut Page, run: &RunDetail) {
             .iter()
             .map(|&(site, side)| (0..most).map(|expert| cell(site, side as usize, expert)).collect())
             .collect(),
+        ..Cells::default()
     };
     page.figure(&Figure::new(
         format!("Draws of each expert after {}", format::counted(routing.step, "step")),

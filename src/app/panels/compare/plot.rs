@@ -96,6 +96,7 @@ fn entries(theme: &Theme, report: &EvalReport, rows: &[ComparisonRow<'_>], loss:
             ScoreEntry {
                 name: if random { "Random routes".to_owned() } else { row.name.clone() },
                 value: if loss { row.loss().unwrap_or(f64::NAN) } else { row.value },
+                each: Vec::new(),
                 band: random.then_some(ends),
                 singles,
                 error: error.filter(|_| row.kind == ComparisonKind::Merged),

@@ -166,6 +166,7 @@ fn effects_ui(theme: &Theme, title: &str, effects: &ExpertEffects, unit: &str, u
         .map(|(i, (value, error))| ScoreEntry {
             name: format!("expert {i}"),
             value: value * MILLI,
+            each: Vec::new(),
             band: Some(band),
             singles: Vec::new(),
             error: Some(error * MILLI),

@@ -5,9 +5,9 @@ use crate::app::names;
 use crate::app::panel_ctx::PanelCtx;
 use crate::app::theme::Theme;
 use crate::app::weights_line;
-use crate::app::widgets::cards;
 use crate::app::widgets::dot_plot::{self, MarkShape, ScoreAxis, ScoreEntry};
 use crate::app::widgets::metric_plot::{self, Curve, PlotOptions};
+use crate::app::widgets::{cards, legend};
 use crate::config::MixtureKind;
 use crate::format;
 use crate::protocol::{ModelQuery, RouteFactor, RoutesPlan, RoutesReport, Study};
@@ -87,6 +87,7 @@ fn spread_ui(theme: &Theme, report: &RoutesReport, ui: &mut Ui) {
     let entry = |name: &str, value: f64, singles: Vec<f64>, mark: MarkShape, color: usize| ScoreEntry {
         name: name.to_owned(),
         value,
+        each: Vec::new(),
         band: None,
         singles,
         error: None,
@@ -122,6 +123,7 @@ fn effects_ui(theme: &Theme, kind: MixtureKind, report: &RoutesReport, ui: &mut 
     let entry = |factor: &RouteFactor| ScoreEntry {
         name: name(kind, factor),
         value: f64::NAN,
+        each: (0..factor.effects.len()).map(|expert| theme.series(expert)).collect(),
         band: None,
         singles: factor.effects.iter().map(|effect| effect * MILLI).collect(),
         error: None,
@@ -137,6 +139,12 @@ fn effects_ui(theme: &Theme, kind: MixtureKind, report: &RoutesReport, ui: &mut 
         reference: Some((0.0, "mean".to_owned())),
         line: None,
     };
+    ui.horizontal_wrapped(|ui| {
+        let most = report.factors.iter().map(|factor| factor.effects.len()).max().unwrap_or(0);
+        (0..most).for_each(|expert| {
+            drop(legend::key(ui, theme, theme.series(expert), &format!("expert {expert}"), ""));
+        });
+    });
     dot_plot::ui(ui, theme, "Effects of the experts on the loss", &entries, &axis);
     let shares: Vec<String> = report
         .factors

@@ -89,7 +89,7 @@ fn table_of(subject: &Subject<'_>, shown: &mut CellContent, ui: &mut Ui) {
         let sites: Vec<usize> = (0..routing.sites.len()).collect();
         scrolled_table(subject, &sites, *shown, ui);
     }
-    let words = "The darker, the further from the expectation n / M; z: distance in standard deviations.";
+    let words = "The stronger the colour, the further from the expectation n / M; z: distance in standard deviations.";
     cards::caption(ui, theme, words);
 }
 

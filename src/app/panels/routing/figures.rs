@@ -21,7 +21,10 @@ pub fn draws(map: &Map<'_>, [first, last]: [u64; 2]) -> Figure {
 }
 
 fn picks(map: &Map<'_>, steps: std::ops::RangeInclusive<u64>) -> (Cells, String) {
-    let mut cells = Cells { columns: steps.clone().map(format::count).collect(), ..Cells::default() };
+    let keys =
+        (0..map.layout().most_experts()).map(|expert| (format!("expert {expert}"), on_paper(map.theme(), expert)));
+    let columns = steps.clone().map(format::count).collect();
+    let mut cells = Cells { columns, keys: keys.collect(), ..Cells::default() };
     let layout = map.layout();
     for layer in (0..map.layers.len()).rev() {
         let sites = map.site_of(layer).map_or_else(|| map.layers[layer].sites.clone(), |site| vec![site]);
@@ -39,7 +42,7 @@ fn picks(map: &Map<'_>, steps: std::ops::RangeInclusive<u64>) -> (Cells, String)
             }
         }
     }
-    (cells, "A column a step; number and colour: the expert that was drawn.".to_owned())
+    (cells, "A column a step; colour: the expert that was drawn.".to_owned())
 }
 
 const WHITE: Color = [255; 3];

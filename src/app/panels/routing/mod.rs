@@ -43,6 +43,8 @@ const WIDE: f32 = 960.0;
 const GAP: f32 = 14.0;
 /// Height of what stands above the rows but for the curves.
 const HEAD: f32 = 30.0;
+/// Height of a layer in which expert numbers and letters can be read.
+const READABLE: f32 = 40.0;
 /// What the view needs besides the rows, about.
 const AROUND: f32 = 330.0;
 
@@ -174,7 +176,8 @@ impl RoutingPanel {
     /// The zones: side by side where there is room, else one below the other.
     fn zones_ui(&mut self, map: &Map<'_>, sentence: &str, ui: &mut Ui) {
         let (width, layers) = (ui.available_width(), map.layers.len());
-        let room = ui.clip_rect().height() - AROUND;
+        // In a small or enlarged window the view scrolls before few layers become unreadable.
+        let room = (ui.clip_rect().height() - AROUND).max((READABLE * layers as f32).min(ui.clip_rect().height()));
         let curves = time::TimeZone::curves(map) as f32 * time::CURVE;
         let height = Rows::height(layers, room);
         let about = "Route map: now, time, so what";

@@ -81,6 +81,7 @@ fn strips_ui(
     let strip = |name: &str, list: &[RolledLoss], mark: MarkShape, color: usize| ScoreEntry {
         name: name.to_owned(),
         value: of(&report.own),
+        each: Vec::new(),
         band: None,
         singles: list.iter().map(of).collect(),
         error: None,

@@ -6,6 +6,7 @@ use crate::analysis::causes::consensus::of_strangers;
 use crate::analysis::causes::least_squares::Estimate;
 use crate::app::actions::Action;
 use crate::app::names;
+use crate::app::widgets::dot_plot::spread;
 use crate::app::widgets::pen::Pen;
 use crate::app::widgets::{cards, described, part};
 use crate::format;
@@ -179,7 +180,10 @@ fn pins_ui(map: &Map<'_>, head: Rect, rows: &Rows, column: Rangef, pin: &mut Opt
         };
         part(ui, Rect::from_center_size(off, Vec2::splat(2.0 * size)), id.with((layer, "off")), about);
         for (expert, effect) in pins.effects.iter().enumerate() {
-            let (at, own) = (pos2(x(*effect), y), Pin { layer, expert });
+            // A little apart, so that equal effects are all seen.
+            let high = (0.6 * rows.pitch()).min(4.0 * radius * pins.effects.len() as f32) - 2.0 * radius;
+            let own = Pin { layer, expert };
+            let at = pos2(x(*effect), y - spread(expert, pins.effects.len(), high.max(0.0)));
             if *pin == Some(own) {
                 dots.dot(at, radius + 3.2, ui.visuals().text_color());
             }

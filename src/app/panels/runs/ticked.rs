@@ -292,6 +292,7 @@ fn entry(shown: &Shown<'_>) -> Option<ScoreEntry> {
     Some(ScoreEntry {
         name: format::ellipsis(&shown.name, 24),
         value: spread.mean,
+        each: Vec::new(),
         band: band.map(|band| [band.min, band.max]),
         singles: if scores.len() > 1 { scores } else { Vec::new() },
         error: if shown.runs.len() > 1 { spread.sd } else { report.and_then(merged_error) },
