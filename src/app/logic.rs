@@ -401,6 +401,14 @@ impl WorkbenchApp {
         }
     }
 
+    /// Whether a view is on screen: in presenter mode the presented one only, whatever stands behind it.
+    fn shows(&self, view: View) -> bool {
+        match self.presenter {
+            Some(presenter) => presenter.view == view,
+            None => self.layout.is_visible(view),
+        }
+    }
+
     fn toggle_presenter(&mut self, ctx: &egui::Context) {
         if self.presenter.take().is_some() {
             ctx.set_zoom_factor(self.settings.zoom);

@@ -47,7 +47,14 @@ impl Interval {
 
     /// `+0.0040 (-0.0020 to +0.0110)`
     pub fn numbers(&self) -> String {
-        format!("{:+.4} ({:+.4} to {:+.4})", self.value, self.low, self.high)
+        let ends = [self.value, self.low, self.high];
+        let largest = ends.into_iter().fold(0.0, |largest: f64, end| largest.max(end.abs()));
+        // Four decimals would show tiny differences as zeros.
+        let [value, low, high] = ends.map(|end| match largest > 0.0 && largest < 5e-4 {
+            true => format!("{end:+.1e}"),
+            false => format!("{:+.4}", end + 0.0),
+        });
+        format!("{value} ({low} to {high})")
     }
 
     /// The numbers, and `no difference shown` where that is so.
@@ -169,6 +176,8 @@ mod tests {
         assert_eq!(there.negated().negated(), there);
         assert_eq!(there.numbers(), "+0.0200 (+0.0100 to +0.0300)");
         assert_eq!(Interval::default().describe(), "+0.0000 (+0.0000 to +0.0000), no difference shown");
+        let tiny = Interval { value: -0.00001, low: -0.00003, high: 0.0, p: 0.4 };
+        assert_eq!(tiny.numbers(), "-1.0e-5 (-3.0e-5 to +0.0e0)");
     }
 
     #[test]

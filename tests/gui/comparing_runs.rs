@@ -39,11 +39,11 @@ fn runs_that_differ_only_in_the_seed_are_one_line() {
     harness.run();
     assert!(harness.query_all_by_label_contains("a (3 runs)").next().is_some());
     harness.get_by_label("Merged scores of the ticked runs");
-    // What differs stands with its key and its values.
-    harness.get_by_label("train.learning_rate");
-    harness.get_by_label("train.seed");
+    // What differs stands with its name and its values.
+    harness.get_by_label("Learning rate");
+    harness.get_by_label("Seed");
     assert!(harness.query_all_by_label("0.0123").next().is_some());
-    assert!(harness.query_by_label("train.batch_size").is_none(), "what is the same is left out");
+    assert!(harness.query_by_label("Batch").is_none(), "what is the same is left out");
     harness.get_by_label("One curve for runs that differ only in the seed").click();
     harness.run();
     assert!(harness.query_all_by_label_contains("(3 runs)").next().is_none());

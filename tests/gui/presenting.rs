@@ -1,7 +1,7 @@
 //! Presenter mode, arrangements, the queue, capsules, and how exports are loaded.
 
-use crate::fake_engine::data;
-use crate::harness::{ScriptedPicker, ready_session, run_started, window};
+use crate::fake_engine::{FakeEngine, data};
+use crate::harness::{ScriptedPicker, ready_session, run_started, window, window_over};
 use crate::panel_support::{done, opened, panel};
 use adamix::app::actions::Action;
 use adamix::app::files::Purpose;
@@ -41,6 +41,21 @@ fn presenter_mode_shows_one_view_large_and_escape_leaves() {
     assert!((window.ctx.zoom_factor() - 1.0).abs() < 1e-3);
     window.get_by_label("Menu");
     assert_eq!(handle.controls().last(), Some(&ControlRequest::Pace(0)), "the training is as fast as before");
+}
+
+#[test]
+fn what_is_presented_is_fed_whatever_stands_behind_it() {
+    let (engine, _handle) = FakeEngine::demo(30, None);
+    let mut window = window_over(engine, Settings::default(), ScriptedPicker::default());
+    window.run_steps(6);
+    for action in [Action::TogglePresenter, Action::Show(View::Routing), Action::StartRun] {
+        window.state().actions.push(action);
+        window.run_steps(4);
+    }
+    window.run_steps(40);
+    assert!(!window.state().layout.is_visible(View::Routing), "the tab behind is another one");
+    assert!(window.state().session.routes.timeline.last() > 0, "the draws are read");
+    assert!(window.query_all_by_label_contains("layer 3 down: pass A").next().is_some(), "and drawn");
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl WorkbenchApp {
 
     /// Reads the queue where it is seen, and starts the next run where that is due. `now` in seconds.
     pub(super) fn follow_queue(&mut self, ctx: &egui::Context, now: f64) {
-        let seen = self.layout.is_visible(View::Runs);
+        let seen = self.shows(View::Runs);
         let appeared = !std::mem::replace(&mut self.queue_upkeep.seen, seen) && seen;
         if self.session.engine_problem().is_some() || self.session.queue.is_pending() {
             self.queue_upkeep.seen &= self.session.engine_problem().is_none();

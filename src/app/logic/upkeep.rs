@@ -199,7 +199,7 @@ impl WorkbenchApp {
 
     /// Reads the list of runs again when it becomes visible, and repeatedly while another process writes one of them.
     pub(super) fn follow_runs(&mut self, ctx: &egui::Context, now: f64) {
-        let seen = self.layout.is_visible(View::Runs);
+        let seen = self.shows(View::Runs);
         let appeared = !std::mem::replace(&mut self.upkeep.runs_seen, seen) && seen;
         if !seen || !self.upkeep.asked_first || self.session.runs.is_pending() {
             return;
@@ -228,7 +228,7 @@ impl WorkbenchApp {
         if std::mem::take(&mut self.session.form_model_downloaded) {
             self.upkeep.check_at(now);
         }
-        let seen = self.layout.is_visible(View::Models);
+        let seen = self.shows(View::Models);
         let appeared = !std::mem::replace(&mut self.upkeep.models_seen, seen) && seen;
         if !seen || !self.upkeep.asked_first || self.session.models.is_pending() {
             return;
@@ -240,7 +240,7 @@ impl WorkbenchApp {
 
     /// Reads how the model of the Playground is asked, when the view is visible and it is another model.
     pub(super) fn follow_playground(&mut self) {
-        if !self.layout.is_visible(View::Playground) || self.session.engine_problem().is_some() {
+        if !self.shows(View::Playground) || self.session.engine_problem().is_some() {
             return;
         }
         let writer = self.session.writer();
@@ -256,7 +256,7 @@ impl WorkbenchApp {
 
     /// Reads the draws of the shown run while the route map is visible: to the end of the record, then what is appended.
     pub(super) fn follow_routes(&mut self, ctx: &egui::Context, now: f64) {
-        let visible = self.layout.is_visible(View::Routing);
+        let visible = self.shows(View::Routing);
         let Some(run) = self.session.shown().filter(|run| run.config.model.method == Method::Adamix) else { return };
         if !visible || self.session.engine_problem().is_some() {
             return;
@@ -291,9 +291,9 @@ impl WorkbenchApp {
         let live = self.session.shows_live();
         let (site, side) = (self.session.focus.0, self.session.focus.1.unwrap_or(Side::Down));
         let watch = Watch {
-            routing: live && self.layout.is_visible(View::Routing),
-            experts: (live && self.layout.is_visible(View::Experts)).then_some((site, side)),
-            machine: self.settings.monitor && self.layout.is_visible(View::Train),
+            routing: live && self.shows(View::Routing),
+            experts: (live && self.shows(View::Experts)).then_some((site, side)),
+            machine: self.settings.monitor && self.shows(View::Train),
         };
         if self.watch != watch
             && let Some(engine) = &self.engine

@@ -31,12 +31,13 @@ impl TrainPanel {
             cards::error(ui, ctx.theme, error);
             ui.add_space(4.0);
         }
-        let (title, hint) = match ctx.session.phase.is_active() {
-            true => ("A run begins", "Its curves are shown here."),
-            false => (
+        let (title, hint) = match (ctx.session.phase.is_active(), ctx.session.form_problems().is_empty()) {
+            (true, _) => ("A run begins", "Its curves are shown here."),
+            (false, true) => (
                 "Ready to train",
                 "The settings in Setup are ready. Start trains with them; everything is written to a run directory.",
             ),
+            (false, false) => ("Not ready to train", "Something is missing in Setup."),
         };
         let Some(run) = shown_run(ctx, ui, title, hint) else { return log_ui(ctx, None, ui) };
         if let Some(failure) = &run.failure {

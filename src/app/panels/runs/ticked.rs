@@ -8,7 +8,7 @@ use crate::app::widgets::dot_plot::{self, MarkShape, ScoreAxis, ScoreEntry};
 use crate::app::widgets::listing::{self, Column};
 use crate::app::widgets::metric_plot::{self, Curve, PlotOptions, ValueRange};
 use crate::app::widgets::{cards, export_menu, labeled};
-use crate::app::{curves, names, x_axis};
+use crate::app::{curves, fields, help, names, x_axis};
 use crate::config::RunConfig;
 use crate::config::keys::Key;
 use crate::figure::Table;
@@ -381,12 +381,17 @@ fn settings_ui(ctx: &PanelCtx<'_>, runs: &[&RunView], rows: &[(&'static Key, Vec
     }
     type Row<'a> = Column<'a, (&'static Key, Vec<String>)>;
     let titles: Vec<String> = runs.iter().map(|run| title(ctx, run)).collect();
-    let mut columns = vec![
-        Row::new("Setting", "What the setting does", |ui, (key, _)| {
-            ui.label(format::ellipsis(key.help, 48)).on_hover_text(key.tooltip())
-        }),
-        Row::new("In run.toml", "Its key in the run file", |ui, (key, _)| ui.monospace(key.path)),
-    ];
+    let mut columns = vec![Row::new(
+        "Setting",
+        "As Setup calls it; under the pointer its key in the run file, and what it does",
+        |ui, (key, _)| {
+            let name = match fields::label(key.path) {
+                "" => format::ellipsis(key.help, 48),
+                label => label.to_owned(),
+            };
+            ui.label(name).on_hover_text(format!("{}\n{}", key.path, help::tip(key.path)))
+        },
+    )];
     for (i, name) in titles.iter().enumerate() {
         columns.push(Row::new(name, "", move |ui, (_, values): &(_, Vec<String>)| {
             let text = RichText::new(format::ellipsis(&values[i], 36)).monospace();

@@ -27,12 +27,19 @@ pub fn plan_ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
     } else {
         ("Ready to start", ctx.theme.ok)
     };
+    // All of them, whatever the card has room for.
+    let plan = session.preflight.value.as_ref().filter(|_| unchecked.is_none() && problems.is_empty());
+    let warnings = plan.map_or(&[][..], |plan| &plan.warnings);
     cards::card(ui, ctx.theme, "", |ui| {
         ui.horizontal_wrapped(|ui| {
             ctx.button(ui, Action::StartRun);
             ctx.button(ui, Action::AddToQueue);
             ctx.button(ui, Action::CheckPlan);
             ui.label(RichText::new(title).strong().color(color));
+            if !warnings.is_empty() {
+                let words = format::counted(warnings.len(), "warning");
+                ui.label(RichText::new(words).color(ctx.theme.warning)).on_hover_text(warnings.join("\n\n"));
+            }
         });
         egui::ScrollArea::vertical().id_salt("plan").max_height(HEIGHT).min_scrolled_height(HEIGHT).show(ui, |ui| {
             ui.set_min_height(HEIGHT);
