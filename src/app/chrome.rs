@@ -10,7 +10,7 @@ use super::run_view::RunView;
 use super::session::{EngineState, Session};
 use super::theme::Theme;
 use super::view::Page;
-use super::widgets::{cards, keys_are_claimed};
+use super::widgets::{cards, focus_view, focused_widget, keys_are_claimed};
 use crate::format;
 use crate::protocol::{Environment, LogLevel, RunPhase};
 use egui::{Button, RichText, Ui};
@@ -180,7 +180,7 @@ impl WorkbenchApp {
     /// Turns key presses into actions. Keys without a modifier are ignored while a text field has the focus.
     pub(super) fn shortcuts(&self, ctx: &egui::Context) {
         // A map that steps through a run has the plain keys while the pointer is over it.
-        let typing = ctx.egui_wants_keyboard_input();
+        let typing = focused_widget(ctx).is_some();
         let claimed = keys_are_claimed(ctx);
         let keys_of = |action: Action| Some((action.shortcut()?, action));
         let mut actions: Vec<_> = Action::palette().into_iter().filter_map(keys_of).collect();
@@ -198,6 +198,9 @@ impl WorkbenchApp {
                 continue;
             }
             if ctx.input_mut(|input| input.consume_shortcut(&keys)) {
+                if let Action::Show(view) = action {
+                    focus_view(ctx, view);
+                }
                 self.actions.push(action);
             }
         }

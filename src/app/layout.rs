@@ -5,7 +5,7 @@ use super::pages;
 use super::panel_ctx::PanelCtx;
 use super::panels::Panels;
 use super::view::{Page, View};
-use super::widgets::follow_focus;
+use super::widgets::{anchor, follow_focus, note_home};
 use egui::{Ui, WidgetText};
 use egui_tiles::{Behavior, SimplificationOptions, Tile, TileId, Tiles, Tree, UiResponse};
 
@@ -94,9 +94,11 @@ struct Draw<'a, 'b> {
 impl Behavior<View> for Draw<'_, '_> {
     fn pane_ui(&mut self, ui: &mut Ui, _tile_id: TileId, view: &mut View) -> UiResponse {
         egui::Frame::new().inner_margin(egui::Margin::symmetric(10, 8)).show(ui, |ui| {
+            anchor(ui, *view);
             // Setup scrolls its form by itself, with its explanation, below what stays in place.
             if *view == View::Setup {
-                return self.panels.ui(*view, self.ctx, ui);
+                self.panels.ui(*view, self.ctx, ui);
+                return note_home(ui, *view);
             }
             egui::ScrollArea::vertical().id_salt(*view).auto_shrink(false).show(ui, |ui| {
                 if !self.ctx.settings.explained.contains(view) {
@@ -104,6 +106,7 @@ impl Behavior<View> for Draw<'_, '_> {
                 }
                 self.panels.ui(*view, self.ctx, ui);
                 follow_focus(ui);
+                note_home(ui, *view);
             });
         });
         UiResponse::None

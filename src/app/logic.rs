@@ -19,6 +19,7 @@ use super::query::Query;
 use super::session::{Session, Weights};
 use super::sitting::RunNow;
 use super::view::View;
+use super::widgets::focus_view;
 use crate::protocol::*;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -150,6 +151,10 @@ impl WorkbenchApp {
         match action {
             Action::Show(view) => {
                 self.layout.show(view);
+                // Whoever works with the keyboard goes on in the view.
+                if ctx.memory(|memory| memory.focused().is_some()) {
+                    focus_view(ctx, view);
+                }
                 self.presenter.iter_mut().for_each(|presenter| presenter.view = view);
             }
             Action::ShowPage(page) => {

@@ -269,6 +269,7 @@ impl WorkbenchApp {
         self.settings.zoom = ctx.zoom_factor() / if self.presenter.is_some() { presenter::SCALE } else { 1.0 };
         self.fit_screen(ctx);
         self.before_frame(ctx, now);
+        widgets::keep_focus(ctx, self.dialog.is_some());
         self.shortcuts(ctx);
         self.take_drops(ctx);
     }

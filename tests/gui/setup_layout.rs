@@ -3,6 +3,7 @@
 use crate::fake_engine::FakeEngine;
 use crate::harness::{ScriptedPicker, window_over};
 use adamix::app::WorkbenchApp;
+use adamix::app::actions::Action;
 use adamix::app::settings::Settings;
 use egui::Key;
 use egui::accesskit::Role;
@@ -30,6 +31,36 @@ fn the_widget_with_the_keyboard_focus_is_in_sight() {
         below += usize::from(response.rect.min.y > 0.6 * screen.max.y);
     }
     assert!(below > 10, "the form is longer than the window");
+}
+
+fn focused(window: &Harness<'_, WorkbenchApp>) -> Option<egui::Response> {
+    window.ctx.read_response(window.ctx.memory(|memory| memory.focused())?)
+}
+
+#[test]
+fn a_view_that_a_key_calls_has_the_focus_and_tab_goes_on_in_it() {
+    let mut window = window(1.0);
+    window.key_press_modifiers(egui::Modifiers::COMMAND, Key::Num7);
+    window.run_steps(4);
+    window.get_by_label("Export: the view");
+    window.key_press(Key::Tab);
+    window.run_steps(4);
+    let pane = window.get_by_label("Preset").rect().min.x..0.4 * window.ctx.content_rect().width();
+    let next = focused(&window).expect("something has the focus").rect;
+    assert!(!pane.contains(&next.min.x) && next.min.y > 60.0, "{next:?} is in the form or in the toolbar");
+    assert!(window.query_by_label("Export: the view").is_none(), "the anchor is there only while it has the focus");
+    // A dialog that closes gives the focus back to the view.
+    window.state().actions.push(Action::ToggleAbout);
+    window.run_steps(4);
+    window.key_press(Key::Tab);
+    window.run_steps(3);
+    window.key_press(Key::Escape);
+    window.run_steps(8);
+    window.get_by_label("Export: the view");
+    // Keys without a modifier are still the window's.
+    window.key_press(Key::Tab);
+    window.run_steps(3);
+    assert!(focused(&window).expect("the focus goes on").rect.min.y > 60.0);
 }
 
 #[test]

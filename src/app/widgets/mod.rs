@@ -17,7 +17,9 @@ pub mod stacked_bar;
 pub mod term;
 pub mod verdict;
 
-pub use focus::{claim_keys, follow_focus, keys_are_claimed};
+pub use focus::{
+    anchor, claim_keys, focus_view, focused_widget, follow_focus, keep_focus, keys_are_claimed, note_home,
+};
 
 use egui::{Id, Rect, Response, Role, Sense, Ui, Vec2, WidgetInfo};
 

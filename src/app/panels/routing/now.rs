@@ -275,6 +275,11 @@ pub fn legend_ui(map: &Map<'_>, ui: &mut Ui) {
         pen.paint(ui.painter());
         let long_ago = format!("box: steps since it last learned, 0 to {oldest} or more");
         ui.label(RichText::new(long_ago).small());
+        if !map.reads_single() {
+            let two = if map.layout().passes == 2 { ", pass A left, pass B right" } else { "" };
+            let words = format!("coloured bar: the share of the draws that an expert serves{two}");
+            ui.label(RichText::new(words).small());
+        }
         if let Some(side) = SIDES.into_iter().find(|&side| !map.layout().draws(side)) {
             let (bar, _) = ui.allocate_exact_size(vec2(28.0, 5.0), Sense::hover());
             ui.painter().rect_filled(bar, 1.0, grey(theme, 0.16));

@@ -6,7 +6,7 @@
 
 use super::map::Map;
 use crate::app::actions::Action;
-use crate::app::widgets::{claim_keys, labeled};
+use crate::app::widgets::{claim_keys, focused_widget, labeled};
 use crate::format;
 use egui::{Button, Key, Modifiers, Rect, RichText, Ui};
 
@@ -134,7 +134,7 @@ impl Transport {
     /// Keys, where they belong to the map.
     fn keys(&mut self, map: &Map<'_>, ui: &Ui) {
         let time = egui::Id::unique("route map time");
-        let focused = ui.memory(|memory| memory.focused());
+        let focused = focused_widget(ui.ctx());
         let over = ui.ctx().pointer_hover_pos().is_some_and(|at| self.place.intersect(ui.clip_rect()).contains(at));
         let mine = focused == Some(time) || focused.is_none() && (over || !map.ctx.session.phase.is_active());
         if !mine || !ui.memory(|memory| memory.allows_interaction(ui.layer_id())) {
