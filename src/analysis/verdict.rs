@@ -13,6 +13,9 @@ const ERRORS: f64 = 2.0;
 /// A loss that is so much above its lowest value, as a share of it, rises.
 const RISE: f64 = 0.02;
 
+/// Fewer evaluation rows say nothing about a difference, whatever an interval from so few looks like.
+const FEW: usize = 10;
+
 /// How good the news is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grade {
@@ -136,7 +139,8 @@ impl<'a> Judge<'a> {
         let mut found: Vec<(String, Option<Exportable>, PairedDifference)> = Vec::new();
         if let Some(paired) = report.paired.as_deref() {
             found.extend(paired.random_mean.map(|d| (routes_name(n), None, d)));
-            found.extend(paired.ensemble.map(|d| (ensemble_name(n), None, d)));
+            // The ensemble of a single route is that route.
+            found.extend(paired.ensemble.filter(|_| n > 1).map(|d| (ensemble_name(n), None, d)));
             let fixed = paired.fixed.iter().enumerate();
             found.extend(fixed.map(|(i, &d)| (expert_name(i), Some(Exportable::Expert(i)), d)));
             let custom = tried.iter().enumerate();
@@ -226,6 +230,10 @@ impl<'a> Judge<'a> {
 
     fn verdict(&self) -> Verdict {
         let verdict = |grade, text| Verdict { grade, text };
+        if self.report.rows < FEW {
+            let rows = format::counted(self.report.rows, "evaluation row");
+            return verdict(Grade::Open, format!("{rows}: too few to tell variants apart; hold out {FEW} or more."));
+        }
         if let Some(text) = self.unlearned() {
             return verdict(Grade::Doubtful, text);
         }

@@ -39,8 +39,8 @@ pub fn of(view: View) -> ViewHelp {
         View::Routing => ViewHelp {
             shows: "Now: what each layer drew, in pass A and pass B; Time: every step, with the loss and how far the answers of \
                     the passes differ (KL, in nats); So what: how much it matters which expert runs.",
-            normal: "Colour only names an expert: the draw does not depend on the input, so no expert has a subject of its own, \
-                     and pinned experts lie inside their band.",
+            normal: "Colour only names an expert: the draw does not depend on the input, and pinned experts lie inside their \
+                     band.",
             look_for: "Layers that add much to the KL, or a pinned expert outside of its band.",
         },
         View::Experts => ViewHelp {

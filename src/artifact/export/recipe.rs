@@ -107,8 +107,8 @@ impl Recipe {
             format!("Merged by the method {}: {formula}.", self.method)
         } else {
             format!(
-                "Average of factors: at each adapted module, the merged down-projection (weight and bias) is the mean of its {m} \
-                 experts' down-projections with weights 1/{m}, and likewise the up-projection; a projection that all \
+                "Average of factors: at each adapted module, the merged down-projection (of LoRA: A) is the mean of its {m} experts' \
+                 down-projections with weights 1/{m}, bias and all, and likewise the up-projection (B); a projection that all \
                  experts share is taken as it is."
             )
         };

@@ -43,7 +43,7 @@ static TARGETS: [TargetInfo; 8] = [
         format: &Native::Merged,
         name: "merged",
         title: "Merged adapter",
-        description: "One adapter and the classification head as safetensors",
+        description: "The merged modules, and a classifier's head, as safetensors",
         contents: Contents::Modules,
     },
     TargetInfo {
@@ -51,7 +51,7 @@ static TARGETS: [TargetInfo; 8] = [
         format: &Native::Experts,
         name: "experts",
         title: "All experts",
-        description: "Every expert and the classification head as safetensors, to merge or to analyse them elsewhere",
+        description: "Every expert, and a classifier's head, as safetensors, to merge or to analyse them elsewhere",
         contents: Contents::Modules,
     },
     TargetInfo {
@@ -67,7 +67,7 @@ static TARGETS: [TargetInfo; 8] = [
         format: &Peft,
         name: "peft",
         title: "PEFT directory",
-        description: "The merged LoRA and the classification head for Hugging Face's PEFT",
+        description: "The merged LoRA, and a classifier's head, for Hugging Face's PEFT",
         contents: Contents::Lora,
     },
     TargetInfo {

@@ -74,7 +74,9 @@ fn outcome(page: &mut Page, run: &RunDetail) {
     page.verdict(good, &format!("{why} (step {}).", end.step));
     let Some(report) = &end.report else { return };
     let metric = format::metric;
-    let mut words = format!("Merged model: {} {}", report.metric, metric(report.merged.primary));
+    let step = format::count(end.weights_step());
+    let mut words =
+        format!("Merged model, weights after step {step}: {} {}", report.metric, metric(report.merged.primary));
     if !report.random.is_empty() {
         let band = report.random_band();
         words.push_str(&format!(

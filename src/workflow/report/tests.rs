@@ -54,7 +54,7 @@ fn it_tells_settings_scores_and_commands_and_loads_nothing() {
         "<h1>plain</h1>",
         "train.learning_rate",
         "0.0123",
-        "Merged model: accuracy 0.7500",
+        "Merged model, weights after step 10: accuracy 0.7500",
         "weights of step 10",
         "Loss (nats)",
         "best evaluation",

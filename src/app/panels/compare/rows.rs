@@ -37,8 +37,8 @@ enum Part {
 /// Which rows are listed, by their answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Answered {
-    #[default]
     All,
+    #[default]
     Differently,
     OnlyFirst,
     OnlySecond,
@@ -110,7 +110,7 @@ impl RowsForm {
         // A difference is neither good nor bad by itself.
         verdict::line(ui, theme, Verdict::Open, &report.verdict());
         if report.difference.loss.is_shown() && !report.difference.primary.is_shown() {
-            let words = "The loss shows a difference and the metric does not: answers moved without turning over.";
+            let words = "The loss shows a difference and the metric does not: how sure the answers are has changed, or as many became right as wrong.";
             cards::caption(ui, theme, words);
         }
         ui.add_space(4.0);
@@ -180,7 +180,7 @@ impl RowsForm {
                 self.page += 1;
             }
             let words = match page.len() {
-                0 => "No row is like this".to_owned(),
+                0 => "No row is like this; choose all rows to see the others".to_owned(),
                 n => format!(
                     "rows {} to {} of {}, the largest difference of the losses first",
                     format::count(start + 1),

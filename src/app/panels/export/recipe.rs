@@ -47,8 +47,8 @@ pub fn ui(ctx: &PanelCtx<'_>, run: &RunView, subject: &Subject, plan: &ExportPla
 /// The computation as a paragraph.
 pub fn describe(plan: &MergePlan, mixture: &MixtureConfig) -> String {
     let experts = mixture.num_experts;
-    let base = "In each layer the merged down-projection (weight and bias) is the weighted mean of its experts' \
-                down-projections, and likewise the up-projection; a projection that all experts share is taken as it is.";
+    let base = "In each layer the merged down-projection (of LoRA: A) is the weighted mean of its experts' down-projections, \
+                and likewise the up-projection (B); a projection that all experts share is taken as it is.";
     match plan {
         MergePlan::Uniform => format!("{base} Every one of the {experts} experts has the weight 1/{experts}."),
         MergePlan::Global(weights) => {

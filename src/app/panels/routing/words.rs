@@ -64,6 +64,16 @@ pub fn split(fit: &RouteFit) -> Option<String> {
     let slope = fit.found.slope?;
     let number = |value: f64| format::significant(value, 2);
     let z = |z: f64| format!("z {z:.1}");
+    if split.dropout_share.is_none() {
+        return Some(format!(
+            "The mean KL of the passes is {}; how much of it is dropout and how much routing cannot be told from {} yet: {} for \
+             each layer that differs, {}.",
+            number(fit.mean_term),
+            format::counted(fit.found.steps, "step"),
+            number(slope.value),
+            z(slope.z())
+        ));
+    }
     let share = split.dropout_share.map(|share| format!(" ({})", format::percent(share))).unwrap_or_default();
     let rest = split.dropout_share.map(|share| format!(" ({})", format::percent(1.0 - share))).unwrap_or_default();
     Some(format!(
@@ -106,6 +116,14 @@ mod tests {
         assert!(
             words.ends_with("(56.2 %), z 6.0: 0.0030 for each layer that differs. 600 steps after step 200."),
             "{words}"
+        );
+        // Parts below zero are noise, not shares.
+        let slope = estimate(-0.001, 0.002);
+        let noise = RouteFit { found: Disagreement { slope, ..fit.found.clone() }, ..fit.clone() };
+        assert_eq!(
+            split(&noise).unwrap(),
+            "The mean KL of the passes is 0.016; how much of it is dropout and how much routing cannot be told from 600 steps \
+             yet: -0.0010 for each layer that differs, z -0.5."
         );
         assert_eq!(split(&RouteFit::default()), None);
         assert_eq!([layers(3.0), layers(2.5)], ["3", "2.50"]);

@@ -95,7 +95,10 @@ fn report_ui(ctx: &PanelCtx<'_>, ui: &mut Ui, report: &PreflightReport, fresh: b
     let share = format::percent(start.trained_parameters as f64 / all.max(1) as f64);
     let trained = format!("{} ({share})", format::short_count(start.trained_parameters as f64));
     let [head, base] = [start.head_parameters, start.trunk_parameters].map(format::count);
-    let tooltip = format!("All experts and the classification head; the head has {head}, the frozen base model {base}");
+    let tooltip = match start.head_parameters {
+        0 => format!("All experts; the frozen base model has {base}"),
+        _ => format!("All experts and the classification head; the head has {head}, the frozen base model {base}"),
+    };
     let mut memory = format::bytes(report.memory_bytes);
     if report.memory_available > 0 {
         memory.push_str(&format!(" of {}", format::bytes(report.memory_available)));

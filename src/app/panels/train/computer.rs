@@ -32,7 +32,11 @@ pub fn ui(ctx: &PanelCtx<'_>, ui: &mut Ui) {
             Curve::line(name, theme.series(color), points.collect())
         };
         let options = PlotOptions { height: HEIGHT, x: Some(XScale::SECONDS.name), ..PlotOptions::default() };
-        let processor = [curve("processor", 0, |sample| sample.processor.map(|share| 100.0 * share))];
+        // Both ends of a share are on the axis: a dip of a thousandth is none.
+        let last = ctx.session.machine.len().saturating_sub(1) as f64;
+        let end = |y: f64| Curve { listed: false, ..Curve::line("end", theme.card_border, vec![[0.0, y], [last, y]]) };
+        let share = curve("processor", 0, |sample| sample.processor.map(|share| 100.0 * share));
+        let processor = if share.line.is_empty() { vec![share] } else { vec![share, end(0.0), end(100.0)] };
         let memory = [
             curve("all programs", 1, |sample| sample.memory.map(|bytes| bytes as f64 / 1e9)),
             curve("this program", 2, |sample| sample.own_memory.map(|bytes| bytes as f64 / 1e9)),
