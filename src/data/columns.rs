@@ -32,6 +32,8 @@ pub struct Columns {
     pub delimiter: Option<char>,
     /// How its characters are stored, in words.
     pub encoding: String,
+    /// How the file is laid out and stored, in words.
+    pub layout: String,
     /// Whether the first line names the columns.
     pub header: bool,
     /// Rows looked at.
@@ -109,7 +111,7 @@ impl ColumnFacts {
 pub fn columns(path: &Path, format: FileFormat, header: Option<bool>) -> Result<Columns> {
     let open = |header| Table::open(path, format, header).context("the file cannot be looked at");
     let table = open(header.unwrap_or(true))?;
-    let named = table.format == FileFormat::Jsonl || is_header(&table.columns) || has_usual_name(&table.columns);
+    let named = !matches!(table.format, FileFormat::Csv | FileFormat::Tsv | FileFormat::Sheet) || is_header(&table.columns) || has_usual_name(&table.columns);
     if header.is_none() && !named {
         return look(&open(false)?, false);
     }
@@ -131,7 +133,8 @@ fn look(table: &Table, header: bool) -> Result<Columns> {
         file: table.name.clone(),
         format: table.format,
         delimiter: table.delimiter(),
-        encoding: table.encoding.to_owned(),
+        encoding: table.encoding.clone(),
+        layout: table.describe(),
         header,
         looked_at,
         names: table.columns.clone(),
